@@ -1,0 +1,1 @@
+//! The farm's daemon: watches branches, plans, drives the executors, writes results.

@@ -1,0 +1,1 @@
+//! Kernel crashes by name: from console lines to the title, cause and report.

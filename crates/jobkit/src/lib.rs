@@ -1,0 +1,1 @@
+//! A scheduler of jobs onto executors: batches, weighted fair share, executor health.

@@ -1,0 +1,1 @@
+//! Kernels: configuration from requirements, flavors, incremental sandboxed builds, the kernel store.

@@ -1,0 +1,1 @@
+//! The test runner: reads a .ktest file, builds its kernel, boots it, gives each subtest a verdict.

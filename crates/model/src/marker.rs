@@ -1,0 +1,203 @@
+//! The marker lines of ktest-contract.md: what a test file says on the console, and the last line of a status file.
+//!
+//! Parsing works on one line that has been stripped of its ending; a printk time stamp or a `/dev/kmsg` prefix may
+//! stand before the marker.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::names::SubtestName;
+use crate::verdict::{Status, Verdict};
+
+const RULE: &str = "========= ";
+
+/// A line of the protocol between a test file and the runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Marker {
+    /// `========= TEST   NAME`
+    Start(SubtestName),
+    /// `========= PASSED NAME in Ns`
+    Passed(SubtestName),
+    /// `========= FAILED NAME in Ns`
+    Failed(SubtestName),
+    /// `========= NOTRUN NAME in Ns: REASON`
+    NotRun(SubtestName, String),
+    /// `WATCHDOG N`: from now on N seconds for the running subtest.
+    Watchdog(Duration),
+    /// `QEMU_MONITOR COMMAND`, unchecked.
+    Monitor(String),
+    /// `TEST SUCCESS`: the whole run is over.
+    Success,
+    /// `TEST FAILED`: the whole run is over.
+    Failure,
+}
+
+impl Marker {
+    /// The marker that `line` carries, if it carries one.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let line = line.trim_end();
+        if let Some(at) = line.find(RULE) {
+            if !is_prefix(&line[..at]) {
+                return None;
+            }
+            return Self::parse_ruled(&line[at + RULE.len()..]);
+        }
+        let text = strip_prefix(line);
+        if let Some(seconds) = text.strip_prefix("WATCHDOG ") {
+            return seconds.trim().parse().ok().map(|s| Self::Watchdog(Duration::from_secs(s)));
+        }
+        if let Some(command) = text.strip_prefix("QEMU_MONITOR ") {
+            return Some(Self::Monitor(command.trim().into()));
+        }
+        match text {
+            "TEST SUCCESS" => Some(Self::Success),
+            "TEST FAILED" => Some(Self::Failure),
+            _ => None,
+        }
+    }
+
+    fn parse_ruled(text: &str) -> Option<Self> {
+        let (word, rest) = text.split_once(' ')?;
+        let rest = rest.trim_start();
+        let (name, tail) = rest.split_once(' ').unwrap_or((rest, ""));
+        let name: SubtestName = name.parse().ok()?;
+        match word {
+            "TEST" => Some(Self::Start(name)),
+            "PASSED" => Some(Self::Passed(name)),
+            "FAILED" => Some(Self::Failed(name)),
+            "NOTRUN" => {
+                let reason = tail.split_once(':').map_or("", |(_, reason)| reason.trim());
+                Some(Self::NotRun(name, reason.into()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether what stands before a marker is nothing but a printk prefix: `<6>`, `[   12.345678]`, `[  T123]`.
+fn is_prefix(text: &str) -> bool {
+    strip_prefix(text).is_empty()
+}
+
+fn strip_prefix(mut text: &str) -> &str {
+    loop {
+        text = text.trim_start();
+        let close = match text.as_bytes().first() {
+            Some(b'<') => '>',
+            Some(b'[') => ']',
+            _ => return text,
+        };
+        let Some(end) = text.find(close) else { return text };
+        let inner = text[1..end].trim();
+        let stamp = !inner.is_empty()
+            && inner
+                .trim_start_matches(['T', 'C'])
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b == b'.' || b == b' ' || b == b'@' || b == b'T' || b == b'C');
+        if !stamp {
+            return text;
+        }
+        text = &text[end + 1..];
+    }
+}
+
+/// The status line of a verdict, as `status` files and logs end: `========= PASSED NAME in Ns`.
+#[derive(Debug, Clone, Copy)]
+pub struct StatusLine<'a> {
+    /// The subtest.
+    pub subtest: &'a SubtestName,
+    /// Its verdict.
+    pub verdict: &'a Verdict,
+    /// How long it ran; whole seconds are printed.
+    pub duration: Duration,
+}
+
+impl fmt::Display for StatusLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, seconds) = (self.subtest, self.duration.as_secs());
+        match self.verdict {
+            Verdict::Passed => write!(f, "{RULE}PASSED {name} in {seconds}s"),
+            Verdict::Failed { .. } => write!(f, "{RULE}FAILED {name} in {seconds}s"),
+            Verdict::NotRun { reason } => write!(f, "{RULE}NOTRUN {name} in {seconds}s: {reason}"),
+            Verdict::FailedToRun { .. } => f.write_str("FAILED TO RUN"),
+        }
+    }
+}
+
+/// The status that a `status` file holds, ours or the existing system's.
+#[must_use]
+pub fn status_of_file(text: &str) -> Status {
+    let line = text.trim_end().lines().next_back().unwrap_or("").trim();
+    match Marker::parse(line) {
+        Some(Marker::Passed(_)) => return Status::Passed,
+        Some(Marker::Failed(_) | Marker::Failure) => return Status::Failed,
+        Some(Marker::NotRun(..)) => return Status::NotRun,
+        _ => {}
+    }
+    let text = strip_prefix(line);
+    match text.strip_prefix(RULE).unwrap_or(text).trim() {
+        "IN PROGRESS" => Status::InProgress,
+        "FAILED TO RUN" | "NOT STARTED" => Status::FailedToRun,
+        _ => Status::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_contract() {
+        let name = |text: &str| text.parse::<SubtestName>().unwrap();
+        for (line, marker) in [
+            ("========= TEST   punch", Some(Marker::Start(name("punch")))),
+            ("[   12.345678] ========= TEST   generic/001", Some(Marker::Start(name("generic/001")))),
+            ("<6>[    1.2][  T77] ========= PASSED a in 3s", Some(Marker::Passed(name("a")))),
+            ("========= FAILED a in 3s\r", Some(Marker::Failed(name("a")))),
+            (
+                "========= NOTRUN a in 0s: no mkfs: xfs",
+                Some(Marker::NotRun(name("a"), "no mkfs: xfs".into())),
+            ),
+            ("========= NOTRUN a", Some(Marker::NotRun(name("a"), String::new()))),
+            ("WATCHDOG 90", Some(Marker::Watchdog(Duration::from_secs(90)))),
+            ("[    5.1] WATCHDOG 90", Some(Marker::Watchdog(Duration::from_secs(90)))),
+            ("WATCHDOG never", None),
+            ("QEMU_MONITOR device_del vd1", Some(Marker::Monitor("device_del vd1".into()))),
+            ("TEST SUCCESS", Some(Marker::Success)),
+            ("[    9.9] TEST FAILED", Some(Marker::Failure)),
+            ("the log says ========= PASSED a in 3s", None),
+            ("========= PASSED", None),
+            ("TEST SUCCESSFUL", None),
+        ] {
+            assert_eq!(Marker::parse(line), marker, "{line}");
+        }
+    }
+
+    #[test]
+    fn status_files_read_back() {
+        let subtest = "a/b".parse().unwrap();
+        for verdict in [
+            Verdict::Passed,
+            Verdict::Failed { reason: "x".into() },
+            Verdict::NotRun { reason: "y".into() },
+            Verdict::FailedToRun { reason: "z".into() },
+        ] {
+            let line = StatusLine { subtest: &subtest, verdict: &verdict, duration: Duration::from_millis(2900) };
+            assert_eq!(status_of_file(&line.to_string()), verdict.status());
+        }
+        assert_eq!(status_of_file("IN PROGRESS\n"), Status::InProgress);
+        assert_eq!(status_of_file("TEST FAILED\n"), Status::Failed);
+        assert_eq!(status_of_file("========= NOT STARTED\n"), Status::FailedToRun);
+        assert_eq!(status_of_file(""), Status::Unknown);
+        assert_eq!(status_of_file("PASSED?"), Status::Unknown);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_panics(line in "\\PC{0,80}") {
+            let _ = Marker::parse(&line);
+            let _ = status_of_file(&line);
+        }
+    }
+}

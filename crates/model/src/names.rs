@@ -1,0 +1,393 @@
+//! Newtypes of the names: what is valid is decided here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a name of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {kind}: {why}")]
+pub struct NameError {
+    /// What it should have been, with its article: "a commit id".
+    pub kind: &'static str,
+    /// The text as it was given, cut to 100 characters.
+    pub text: String,
+    /// The rule it breaks.
+    pub why: &'static str,
+}
+
+fn bad(kind: &'static str, text: &str, why: &'static str) -> NameError {
+    NameError { kind, text: text.chars().take(100).collect(), why }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &self.0)
+            }
+        }
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.into()
+            }
+        }
+    };
+}
+
+name! {
+    /// A full git commit id: 40 (SHA-1) or 64 (SHA-256) lower-case hexadecimal digits.
+    CommitId
+}
+
+impl FromStr for CommitId {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let kind = "a full commit id";
+        if text.len() != 40 && text.len() != 64 {
+            return Err(bad(kind, text, "it has 40 or 64 digits"));
+        }
+        if !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(bad(kind, text, "its digits are 0-9 and a-f"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl CommitId {
+    /// The first 12 digits, as kernel people quote commits.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+name! {
+    /// A test file, named by its path below `tests/` without the `.ktest` ending: `fs/ext4/basic`.
+    TestPath
+}
+
+impl FromStr for TestPath {
+    type Err = NameError;
+    /// The ending may be there or not.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let kind = "a test file";
+        let path = text.strip_suffix(".ktest").unwrap_or(text);
+        if path.is_empty() || path.len() > 200 {
+            return Err(bad(kind, text, "a path has 1 to 200 characters"));
+        }
+        if path.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+            return Err(bad(
+                kind,
+                text,
+                "it is relative to tests/, and no part of it is empty or begins with a dot",
+            ));
+        }
+        if !path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c)) {
+            return Err(bad(kind, text, "its characters are letters, digits and / . _ - +"));
+        }
+        Ok(Self(path.into()))
+    }
+}
+
+impl TestPath {
+    /// As it stands in directory names: `fs.ext4.basic`.
+    #[must_use]
+    pub fn dotted(&self) -> String {
+        self.0.replace('/', ".")
+    }
+
+    /// The file below `tests/`: `fs/ext4/basic.ktest`.
+    #[must_use]
+    pub fn file(&self) -> String {
+        format!("{}.ktest", self.0)
+    }
+}
+
+name! {
+    /// One subtest of a test file, as `list-tests` prints it; may hold `/` (`generic/001`), no white space.
+    SubtestName
+}
+
+impl FromStr for SubtestName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let kind = "a subtest";
+        if text.is_empty() || text.len() > 150 {
+            return Err(bad(kind, text, "a name has 1 to 150 bytes"));
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(bad(kind, text, "it has no white space and no control characters"));
+        }
+        if text.starts_with(['-', '.', '/']) || text.split('/').any(|part| part == "..") {
+            return Err(bad(kind, text, "it does not begin with - . or / and has no part .."));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl SubtestName {
+    /// As it stands in directory names, `/` as `.`: `generic.001`.
+    #[must_use]
+    pub fn dotted(&self) -> String {
+        self.0.replace('/', ".")
+    }
+}
+
+name! {
+    /// A host of the farm: a DNS label or name, or the key of its `[host.NAME]` section.
+    HostName
+}
+
+impl FromStr for HostName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let kind = "a host name";
+        if text.is_empty() || text.len() > 253 || text.starts_with(['-', '.']) {
+            return Err(bad(kind, text, "it has 1 to 253 characters and does not begin with - or ."));
+        }
+        if !text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+            return Err(bad(kind, text, "its characters are letters, digits and . _ -"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+name! {
+    /// A kernel in the kernel store, by content: the SHA-256 (hex) of what went into it.
+    KernelId
+}
+
+impl FromStr for KernelId {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            Ok(Self(text.into()))
+        } else {
+            Err(bad("a kernel id", text, "it is 64 lower-case hexadecimal digits"))
+        }
+    }
+}
+
+impl KernelId {
+    /// The first 12 digits, for people.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+name! {
+    /// A prebuilt kernel of the store by name: `debian/trixie`, `debian/trixie/arm64`.
+    StoreKernel
+}
+
+impl FromStr for StoreKernel {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let ok = !text.is_empty()
+            && text.len() <= 100
+            && text.split('/').all(|part| {
+                !part.is_empty()
+                    && !part.starts_with('.')
+                    && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c))
+            });
+        if ok {
+            Ok(Self(text.into()))
+        } else {
+            Err(bad("a store kernel", text, "it is parts of letters, digits and . _ - + joined by /"))
+        }
+    }
+}
+
+/// The environment that a test group sets for its runs, sorted by key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
+pub struct Env(BTreeMap<String, String>);
+
+impl TryFrom<BTreeMap<String, String>> for Env {
+    type Error = NameError;
+    fn try_from(map: BTreeMap<String, String>) -> Result<Self, NameError> {
+        for (key, value) in &map {
+            for text in [key, value] {
+                if text.chars().any(|c| c.is_whitespace() || c.is_control() || "=,/@".contains(c)) {
+                    return Err(bad(
+                        "an env key or value",
+                        text,
+                        "it has no white space, control characters, = , / or @",
+                    ));
+                }
+            }
+            let shell_name = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                && key.bytes().next().is_some_and(|b| !b.is_ascii_digit());
+            if !shell_name {
+                return Err(bad(
+                    "an env key",
+                    key,
+                    "it is letters, digits and _, and does not begin with a digit",
+                ));
+            }
+        }
+        Ok(Self(map))
+    }
+}
+
+impl From<Env> for BTreeMap<String, String> {
+    fn from(env: Env) -> Self {
+        env.0
+    }
+}
+
+impl Env {
+    /// Whether nothing is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The pairs in key order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+}
+
+name! {
+    /// The folder of one subtest's result below its commit (formats.md, `<key>`):
+    /// `fs.bcachefs.single_device@debian_trixie@K=V.punch`.
+    ResultKey
+}
+
+impl FromStr for ResultKey {
+    type Err = NameError;
+    /// Accepts whatever can be one folder's name; older results hold keys we would not make.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let kind = "a result key";
+        if text.is_empty() || text.len() > 255 {
+            return Err(bad(kind, text, "it has 1 to 255 bytes"));
+        }
+        if text.starts_with('.') || text.chars().any(|c| c == '/' || c.is_control() || c.is_whitespace()) {
+            return Err(bad(
+                kind,
+                text,
+                "it does not begin with a dot and has no /, white space or control characters",
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl ResultKey {
+    /// The key of a subtest's result; an error only if it would be longer than a folder's name may be.
+    pub fn new(
+        test: &TestPath,
+        kernel: Option<&StoreKernel>,
+        env: &Env,
+        subtest: &SubtestName,
+    ) -> Result<Self, NameError> {
+        format!("{}.{}", Self::file_prefix(test, kernel, env), subtest.dotted()).parse()
+    }
+
+    /// What stands before the subtest: the test file, kernel and env.
+    #[must_use]
+    pub fn file_prefix(test: &TestPath, kernel: Option<&StoreKernel>, env: &Env) -> String {
+        let mut key = test.dotted();
+        if let Some(kernel) = kernel {
+            key.push('@');
+            key.push_str(&kernel.as_str().replace('/', "_"));
+        }
+        let mut separator = '@';
+        for (name, value) in env.iter() {
+            key.push(separator);
+            key.push_str(name);
+            key.push('=');
+            key.push_str(value);
+            separator = ',';
+        }
+        key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_of_the_format_document() {
+        let key = ResultKey::new(
+            &"fs/bcachefs/single_device.ktest".parse().unwrap(),
+            Some(&"debian/trixie".parse().unwrap()),
+            &Env::default(),
+            &"punch".parse().unwrap(),
+        );
+        assert_eq!(key.unwrap().as_str(), "fs.bcachefs.single_device@debian_trixie.punch");
+    }
+
+    #[test]
+    fn env_is_sorted_and_subtest_slashes_become_dots() {
+        let env = Env::try_from(BTreeMap::from([("Z".into(), "1".into()), ("A".into(), "x".into())])).unwrap();
+        let key = ResultKey::new(&"fs/xfs/fstests".parse().unwrap(), None, &env, &"generic/001".parse().unwrap());
+        assert_eq!(key.unwrap().as_str(), "fs.xfs.fstests@A=x,Z=1.generic.001");
+    }
+
+    #[test]
+    fn bad_names_are_refused() {
+        for text in ["", "../etc/passwd", "/abs", "a//b", "a b", "a/../b", ".hidden"] {
+            assert!(text.parse::<TestPath>().is_err(), "{text:?}");
+        }
+        for text in ["", "-x", "a b", "a/../b", "/a", "a\u{7}"] {
+            assert!(text.parse::<SubtestName>().is_err(), "{text:?}");
+        }
+        for text in ["", "abc", "ABCDEF0123456789ABCDEF0123456789ABCDEF01"] {
+            assert!(text.parse::<CommitId>().is_err(), "{text:?}");
+        }
+        for (key, value) in [("a b", "x"), ("A", "x=y"), ("A", "x,y"), ("A", "x/y"), ("1A", "x"), ("", "x")] {
+            assert!(Env::try_from(BTreeMap::from([(key.into(), value.into())])).is_err(), "{key} {value}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn names_survive_display_and_json(text in "\\PC{0,60}") {
+            if let Ok(name) = text.parse::<SubtestName>() {
+                let json = serde_json::to_string(&name).unwrap();
+                assert_eq!(serde_json::from_str::<SubtestName>(&json).unwrap(), name);
+                assert_eq!(name.to_string(), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The status snapshot `ci-daemon-status.json`: what the daemon is doing, rewritten every two seconds.
+//!
+//! `jobs`, `pending_by_group`, `fairshare` and `executors` are what existing clients read (formats.md); the rest is
+//! ours. A reader takes every field as optional.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StatusSnapshot {
+    /// When it was written, Unix seconds.
+    pub written: i64,
+    /// When the daemon started, Unix seconds.
+    pub started: i64,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// The daemon's version.
+    pub version: String,
+    /// Jobs that are claimed or ended lately; pending ones are only counted.
+    pub jobs: Vec<JobStatus>,
+    /// How many jobs wait, by fair-share group (user).
+    pub pending_by_group: BTreeMap<String, u64>,
+    /// Decayed usage by fair-share group.
+    pub fairshare: BTreeMap<String, FairShare>,
+    /// The executors.
+    pub executors: Vec<ExecutorStatus>,
+    /// The branches and how the last fetch went.
+    pub branches: Vec<BranchStatus>,
+    /// What is wrong and needs an operator: broken configuration, unreadable results, a full disk. Empty is well.
+    pub problems: Vec<String>,
+}
+
+/// A job.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobStatus {
+    /// Its number in the Choir.
+    pub id: u64,
+    /// `<short commit> <result key>`.
+    pub name: String,
+    /// `running`, `done`, `failed` (infrastructure) or `cancelled`.
+    pub status: String,
+    /// Who runs it.
+    pub executor: Option<String>,
+    /// When it was claimed, Unix seconds.
+    pub started: Option<i64>,
+    /// The executor's log, relative to `output_dir`.
+    pub log: Option<String>,
+}
+
+/// A fair-share group.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FairShare {
+    /// Its weight.
+    pub weight: f64,
+    /// Seconds of executor time used, decayed.
+    pub usage: f64,
+}
+
+/// An executor: one slot of a host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExecutorStatus {
+    /// `<host>/<slot>`.
+    pub name: String,
+    /// Its host.
+    pub host: String,
+    /// `idle`, `busy`, `backing off` or `quarantined`.
+    pub state: String,
+    /// What it runs.
+    pub batch: Option<BatchStatus>,
+    /// Why it is not well, and since when, where it is not.
+    pub problem: Option<String>,
+}
+
+/// A batch in an executor.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BatchStatus {
+    /// The commit.
+    pub commit: String,
+    /// The test file.
+    pub test: String,
+    /// How many subtests it holds, and how many have their verdict.
+    pub subtests: u32,
+    /// See `subtests`.
+    pub done: u32,
+    /// The subtest that runs now.
+    pub current: Option<String>,
+    /// `building`, `booting` or `testing`.
+    pub phase: String,
+    /// When it was claimed, Unix seconds.
+    pub started: i64,
+}
+
+/// A watched branch.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BranchStatus {
+    /// Whose.
+    pub user: String,
+    /// Its name.
+    pub branch: String,
+    /// Its tip when it was last fetched.
+    pub tip: Option<String>,
+    /// When it was last fetched with success, Unix seconds.
+    pub fetched: Option<i64>,
+    /// Why the last fetch failed.
+    pub error: Option<String>,
+}

@@ -1,0 +1,225 @@
+//! Verdicts and statuses: one table for every spelling of each.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What is published about a subtest at a commit; the six states of formats.md, in the order of the capnp enum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// It runs now, or did when the writer stopped.
+    InProgress,
+    /// The test ran and said so.
+    Passed,
+    /// The test ran and failed, or the kernel did while it ran.
+    Failed,
+    /// The test declared itself not applicable.
+    NotRun,
+    /// It could not be started: the kernel did not build, the test is missing, the VM never came up.
+    FailedToRun,
+    /// A status that nobody can read.
+    Unknown,
+}
+
+/// The one table of spellings: (status, for people and JSON, field in JSON counts).
+const TABLE: [(Status, &str, &str); 6] = [
+    (Status::InProgress, "In progress", "inprogress"),
+    (Status::Passed, "Passed", "passed"),
+    (Status::Failed, "Failed", "failed"),
+    (Status::NotRun, "Not run", "notrun"),
+    (Status::FailedToRun, "Failed to run", "failed_to_run"),
+    (Status::Unknown, "Unknown", "unknown"),
+];
+
+impl Status {
+    /// All of them, in the order of the capnp enum.
+    pub const ALL: [Self; 6] =
+        [Self::InProgress, Self::Passed, Self::Failed, Self::NotRun, Self::FailedToRun, Self::Unknown];
+
+    /// The spelling of the JSON views and of people: `Failed to run`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        TABLE[self as usize].1
+    }
+
+    /// The spelling as a field or a CSS class: `failed_to_run`.
+    #[must_use]
+    pub fn field(self) -> &'static str {
+        TABLE[self as usize].2
+    }
+
+    /// Whether a verdict was reached, so that the job need not run (again) by itself.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::InProgress | Self::Unknown)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.label())
+    }
+}
+
+/// A text that is no status.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a status; they are Passed, Failed, Not run, Failed to run, In progress, Unknown")]
+pub struct StatusError(String);
+
+impl FromStr for Status {
+    type Err = StatusError;
+    /// Either spelling of the table, exactly.
+    fn from_str(text: &str) -> Result<Self, StatusError> {
+        TABLE
+            .iter()
+            .find(|(_, label, field)| text == *label || text == *field)
+            .map(|(status, ..)| *status)
+            .ok_or_else(|| StatusError(text.chars().take(100).collect()))
+    }
+}
+
+impl Serialize for Status {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.label())
+    }
+}
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What a run concluded about one subtest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status")]
+pub enum Verdict {
+    /// It said that it passed, and the kernel had nothing to say against it.
+    Passed,
+    /// It failed, or the kernel did while it ran.
+    Failed {
+        /// One line: what failed.
+        reason: String,
+    },
+    /// It does not apply here.
+    #[serde(rename = "Not run")]
+    NotRun {
+        /// One line: why not, in the test's words.
+        reason: String,
+    },
+    /// It could not be started.
+    #[serde(rename = "Failed to run")]
+    FailedToRun {
+        /// One line: what stood in the way.
+        reason: String,
+    },
+}
+
+impl Verdict {
+    /// The status it is published as.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Passed => Status::Passed,
+            Self::Failed { .. } => Status::Failed,
+            Self::NotRun { .. } => Status::NotRun,
+            Self::FailedToRun { .. } => Status::FailedToRun,
+        }
+    }
+
+    /// The reason, where the kind of verdict has one and it is not empty.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Passed => None,
+            Self::Failed { reason } | Self::NotRun { reason } | Self::FailedToRun { reason } => {
+                (!reason.is_empty()).then_some(reason)
+            }
+        }
+    }
+}
+
+/// How many subtests stand in each status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Passed.
+    pub passed: u32,
+    /// Failed.
+    pub failed: u32,
+    /// Not run.
+    pub notrun: u32,
+    /// Failed to run.
+    pub failed_to_run: u32,
+    /// In progress.
+    pub inprogress: u32,
+    /// Unknown.
+    pub unknown: u32,
+}
+
+impl Counts {
+    /// The count of one status.
+    #[must_use]
+    pub fn get(&self, status: Status) -> u32 {
+        match status {
+            Status::InProgress => self.inprogress,
+            Status::Passed => self.passed,
+            Status::Failed => self.failed,
+            Status::NotRun => self.notrun,
+            Status::FailedToRun => self.failed_to_run,
+            Status::Unknown => self.unknown,
+        }
+    }
+
+    /// Counts one more.
+    pub fn add(&mut self, status: Status) {
+        *match status {
+            Status::InProgress => &mut self.inprogress,
+            Status::Passed => &mut self.passed,
+            Status::Failed => &mut self.failed,
+            Status::NotRun => &mut self.notrun,
+            Status::FailedToRun => &mut self.failed_to_run,
+            Status::Unknown => &mut self.unknown,
+        } += 1;
+    }
+
+    /// All of them together.
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        Status::ALL.iter().map(|status| self.get(*status)).sum()
+    }
+}
+
+impl FromIterator<Status> for Counts {
+    fn from_iter<I: IntoIterator<Item = Status>>(statuses: I) -> Self {
+        let mut counts = Self::default();
+        for status in statuses {
+            counts.add(status);
+        }
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_enum_order_and_reads_back() {
+        for (at, status) in Status::ALL.into_iter().enumerate() {
+            assert_eq!(status as usize, at);
+            assert_eq!(TABLE[at].0, status);
+            assert_eq!(status.label().parse(), Ok(status));
+            assert_eq!(status.field().parse(), Ok(status));
+        }
+        assert!("passed ".parse::<Status>().is_err());
+    }
+
+    #[test]
+    fn verdicts_as_json() {
+        let json = serde_json::to_string(&Verdict::NotRun { reason: "no mkfs.xfs".into() }).unwrap();
+        assert_eq!(json, r#"{"status":"Not run","reason":"no mkfs.xfs"}"#);
+        assert_eq!(serde_json::from_str::<Verdict>(r#"{"status":"Passed"}"#).unwrap(), Verdict::Passed);
+    }
+}

@@ -1,0 +1,1 @@
+//! What the tests share: scratch git repositories, result directories, scriptable fakes.

@@ -1,0 +1,1 @@
+//! Virtual machines: the QEMU command line, accelerator probe, console supervision, the guest's side.

@@ -1,0 +1,5 @@
+//! The `ci-status` command: everything it does is in the library of the same name.
+
+fn main() -> std::process::ExitCode {
+    ci_status::cli::main()
+}

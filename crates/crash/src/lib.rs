@@ -1,1 +1,1 @@
-//! Kernel crashes by name: from console lines to the title, cause and report.
+//! Kernel crashes by name: from console lines to the crash's title, cause and report.

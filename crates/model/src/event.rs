@@ -151,7 +151,9 @@ pub enum EventError {
     #[error("not an event: {0}")]
     Json(#[from] serde_json::Error),
     /// From another generation.
-    #[error("event protocol version {0}, this build speaks {EVENT_VERSION}; install the same ktest on both hosts")]
+    #[error(
+        "event protocol version {0}, this build speaks {EVENT_VERSION}; install the same ktest on both hosts"
+    )]
     Version(u32),
 }
 

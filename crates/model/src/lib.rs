@@ -3,13 +3,19 @@
 //! Every name that crosses a boundary (a configuration file, a URL, a directory, a worker's answer) is parsed
 //! once, here, into a type that cannot hold a bad one. No other crate splits or joins these strings by hand.
 
+pub mod arch;
 pub mod event;
+pub mod git;
 pub mod marker;
 pub mod names;
 pub mod snapshot;
 pub mod verdict;
 
+pub use arch::Arch;
 pub use event::{EVENT_VERSION, Event, Stamped};
-pub use names::{CommitId, Env, HostName, KernelId, NameError, ResultKey, StoreKernel, SubtestName, TestPath};
+pub use git::{RefName, Remote};
+pub use names::{
+    CommitId, Env, HostName, KernelId, NameError, ResultKey, StoreKernel, SubtestName, TestPath,
+};
 pub use snapshot::StatusSnapshot;
 pub use verdict::{Counts, Status, Verdict};

@@ -183,7 +183,8 @@ mod tests {
             Verdict::NotRun { reason: "y".into() },
             Verdict::FailedToRun { reason: "z".into() },
         ] {
-            let line = StatusLine { subtest: &subtest, verdict: &verdict, duration: Duration::from_millis(2900) };
+            let line =
+                StatusLine { subtest: &subtest, verdict: &verdict, duration: Duration::from_millis(2900) };
             assert_eq!(status_of_file(&line.to_string()), verdict.status());
         }
         assert_eq!(status_of_file("IN PROGRESS\n"), Status::InProgress);

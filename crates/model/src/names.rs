@@ -18,7 +18,7 @@ pub struct NameError {
     pub why: &'static str,
 }
 
-fn bad(kind: &'static str, text: &str, why: &'static str) -> NameError {
+pub(crate) fn bad(kind: &'static str, text: &str, why: &'static str) -> NameError {
     NameError { kind, text: text.chars().take(100).collect(), why }
 }
 
@@ -69,6 +69,7 @@ macro_rules! name {
         }
     };
 }
+pub(crate) use name;
 
 name! {
     /// A full git commit id: 40 (SHA-1) or 64 (SHA-256) lower-case hexadecimal digits.
@@ -359,8 +360,10 @@ mod tests {
 
     #[test]
     fn env_is_sorted_and_subtest_slashes_become_dots() {
-        let env = Env::try_from(BTreeMap::from([("Z".into(), "1".into()), ("A".into(), "x".into())])).unwrap();
-        let key = ResultKey::new(&"fs/xfs/fstests".parse().unwrap(), None, &env, &"generic/001".parse().unwrap());
+        let env =
+            Env::try_from(BTreeMap::from([("Z".into(), "1".into()), ("A".into(), "x".into())])).unwrap();
+        let key =
+            ResultKey::new(&"fs/xfs/fstests".parse().unwrap(), None, &env, &"generic/001".parse().unwrap());
         assert_eq!(key.unwrap().as_str(), "fs.xfs.fstests@A=x,Z=1.generic.001");
     }
 

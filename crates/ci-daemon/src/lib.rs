@@ -1,1 +1,3 @@
 //! The farm's daemon: watches branches, plans, drives the executors, writes results.
+
+pub mod plan;

@@ -1,0 +1,453 @@
+//! What runs next: the newest commits first, by age + niceness, minus what has a verdict or was handed out.
+//!
+//! The matrix of jobs is never made. A lane is the subtests of one test file that share a niceness on one branch; a
+//! heap merges the lanes' next commits in order, and a lane remembers the commits it has nothing left to do for.
+//! So a window costs what the window costs, and each finished (lane, commit) is looked at once.
+
+mod bits;
+mod input;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bits::Bits;
+pub use input::{Branch, Group, History, Input};
+use model::{CommitId, Env, NameError, ResultKey, StoreKernel, SubtestName, TestPath};
+
+/// What the jobs of one batch have in common besides the commit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Unit {
+    /// The test file.
+    pub test: TestPath,
+    /// The store kernel it runs under; none: built from the commit.
+    pub kernel: Option<StoreKernel>,
+    /// The environment of the run.
+    pub env: Env,
+}
+
+/// A job: one subtest at one commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Whose branch asked for it first in the order; the fair-share group.
+    pub user: Arc<str>,
+    /// That branch.
+    pub branch: Arc<str>,
+    /// That branch's test group.
+    pub group: Arc<str>,
+    /// The repository that the commit is in.
+    pub repo: Arc<str>,
+    /// The commit.
+    pub commit: CommitId,
+    /// How many commits are newer on that branch.
+    pub age: u32,
+    /// The test file, kernel and env.
+    pub unit: Arc<Unit>,
+    /// The subtest.
+    pub subtest: SubtestName,
+    /// Where its result goes.
+    pub key: ResultKey,
+    /// Age + niceness: what the order is made by, lowest first.
+    pub value: i64,
+    /// How long it is expected to run.
+    pub cost: Duration,
+}
+
+/// Where the planner learns which keys of a commit have a verdict. Asked once per commit, when its turn comes.
+pub trait Verdicts {
+    /// Calls `each` with every result key of `commit` whose status is final; an error says why that is not known.
+    fn of(&mut self, commit: &CommitId, each: &mut dyn FnMut(&str)) -> Result<(), String>;
+}
+
+impl<F: FnMut(&CommitId, &mut dyn FnMut(&str)) -> Result<(), String>> Verdicts for F {
+    fn of(&mut self, commit: &CommitId, each: &mut dyn FnMut(&str)) -> Result<(), String> {
+        self(commit, each)
+    }
+}
+
+/// The planner. It holds what was wanted last, what has a verdict, and what was handed out.
+#[derive(Debug, Default)]
+pub struct Planner {
+    keys: HashMap<ResultKey, u32>,
+    commit_ids: HashMap<CommitId, u32>,
+    commits: Vec<Commit>,
+    units: Vec<UnitData>,
+    branches: Vec<BranchData>,
+    lanes: Vec<Lane>,
+    refused: Vec<NameError>,
+}
+
+#[derive(Debug)]
+struct Commit {
+    id: CommitId,
+    state: State,
+    done: Bits,
+    handed_out: Bits,
+    wanted: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Unread,
+    Read,
+    Unreadable(String),
+}
+
+#[derive(Debug)]
+struct UnitData {
+    name: Arc<Unit>,
+    subtests: Vec<Subtest>,
+}
+
+#[derive(Debug)]
+struct Subtest {
+    name: SubtestName,
+    key: ResultKey,
+    key_id: u32,
+    cost: Duration,
+}
+
+#[derive(Debug)]
+struct BranchData {
+    user: Arc<str>,
+    name: Arc<str>,
+    repo: Arc<str>,
+    /// Numbers of the commits, by age.
+    commits: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    branch: u32,
+    group: Arc<str>,
+    unit: u32,
+    /// Indices into the unit's subtests, in listing order.
+    subtests: Arc<[u32]>,
+    nice: i64,
+    /// Its place in the branch's list of groups, files and kernels.
+    rank: u32,
+    /// How many commits of the branch it is for.
+    end: u32,
+    /// Ages at which nothing is left to do, for good.
+    complete: Bits,
+}
+
+/// The subtests of a unit (as indices) by niceness.
+type Parts = Arc<[(i64, Arc<[u32]>)]>;
+
+impl Planner {
+    /// A planner that wants nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a new list of what is wanted. What was handed out and what is known of verdicts stays; verdicts are
+    /// read again only if result keys are asked for that were not before.
+    pub fn update(&mut self, input: &Input) {
+        let known_keys = self.keys.len();
+        self.refused.clear();
+        self.set_branches(input);
+        self.set_lanes(input);
+        let new_keys = self.keys.len() > known_keys;
+        for commit in &mut self.commits {
+            let unreadable = matches!(commit.state, State::Unreadable(_));
+            if !commit.wanted || new_keys || unreadable {
+                commit.state = State::Unread;
+                commit.done.clear();
+            }
+        }
+    }
+
+    fn set_branches(&mut self, input: &Input) {
+        self.forget_unwanted();
+        let mut branches = Vec::with_capacity(input.branches.len());
+        for branch in &input.branches {
+            let most = branch.groups.iter().map(|group| group.max_commits).max().unwrap_or(0) as usize;
+            let commits = branch.commits.iter().take(most).map(|id| self.commit(id)).collect();
+            branches.push(BranchData {
+                user: branch.user.clone(),
+                name: branch.name.clone(),
+                repo: branch.repo.clone(),
+                commits,
+            });
+        }
+        self.branches = branches;
+    }
+
+    /// Drops the commits that were not wanted at the last update either and are not in anybody's hands.
+    fn forget_unwanted(&mut self) {
+        self.commits.retain(|commit| commit.wanted || !commit.handed_out.is_empty());
+        self.commit_ids.clear();
+        for (number, commit) in (0u32..).zip(&mut self.commits) {
+            commit.wanted = false;
+            self.commit_ids.insert(commit.id.clone(), number);
+        }
+    }
+
+    /// The number of a wanted commit.
+    fn commit(&mut self, id: &CommitId) -> u32 {
+        let next = u32::try_from(self.commits.len()).expect("fewer than 2^32 commits");
+        let number = *self.commit_ids.entry(id.clone()).or_insert(next);
+        if number == next {
+            let (done, handed_out) = (Bits::default(), Bits::default());
+            self.commits.push(Commit {
+                id: id.clone(),
+                state: State::Unread,
+                done,
+                handed_out,
+                wanted: true,
+            });
+        } else {
+            self.commits[number as usize].wanted = true;
+        }
+        number
+    }
+
+    fn set_lanes(&mut self, input: &Input) {
+        self.lanes.clear();
+        self.units.clear();
+        let mut units: HashMap<Unit, u32> = HashMap::new();
+        // Lanes of one group and unit are alike on every branch but for the branch.
+        let mut buckets: HashMap<(*const Group, u32), Parts> = HashMap::new();
+        for (branch_at, branch) in (0u32..).zip(&input.branches) {
+            let commits = u32::try_from(self.branches[branch_at as usize].commits.len()).unwrap_or(u32::MAX);
+            let mut rank = 0;
+            for group in &branch.groups {
+                for unit in units_of(group) {
+                    let unit_at = match units.get(&unit) {
+                        Some(at) => *at,
+                        None => {
+                            let at = self.add_unit(&unit, input);
+                            units.insert(unit, at);
+                            at
+                        }
+                    };
+                    let parts = buckets
+                        .entry((Arc::as_ptr(group), unit_at))
+                        .or_insert_with(|| by_nice(group, &self.units[unit_at as usize], input));
+                    for (nice, subtests) in parts.iter() {
+                        self.lanes.push(Lane {
+                            branch: branch_at,
+                            group: group.name.clone(),
+                            unit: unit_at,
+                            subtests: subtests.clone(),
+                            nice: *nice,
+                            rank,
+                            end: commits.min(group.max_commits),
+                            complete: Bits::default(),
+                        });
+                    }
+                    rank += 1;
+                }
+            }
+        }
+    }
+
+    fn add_unit(&mut self, unit: &Unit, input: &Input) -> u32 {
+        let at = u32::try_from(self.units.len()).expect("fewer than 2^32 units");
+        let listing = input.listings.get(&unit.test).map_or(&[][..], |listing| listing);
+        let mut subtests = Vec::with_capacity(listing.len());
+        for name in listing {
+            let key = match ResultKey::new(&unit.test, unit.kernel.as_ref(), &unit.env, name) {
+                Ok(key) => key,
+                Err(error) => {
+                    self.refused.push(error);
+                    continue;
+                }
+            };
+            let key_id = match self.keys.get(&key) {
+                Some(id) => *id,
+                None => {
+                    let id = u32::try_from(self.keys.len()).expect("fewer than 2^32 keys");
+                    self.keys.insert(key.clone(), id);
+                    id
+                }
+            };
+            let cost = input.history.get(&key).map_or(input.default_cost, |h| Duration::from_secs(h.seconds));
+            subtests.push(Subtest { name: name.clone(), key, key_id, cost });
+        }
+        self.units.push(UnitData { name: Arc::new(unit.clone()), subtests });
+        at
+    }
+
+    /// The next `n` jobs; each is now handed out, until [`Planner::give_back`] or [`Planner::verdict`].
+    pub fn take(&mut self, n: usize, verdicts: &mut dyn Verdicts) -> Vec<Job> {
+        self.merge(n, verdicts, true)
+    }
+
+    /// The next `n` jobs as [`Planner::take`] would give them, without handing them out.
+    pub fn peek(&mut self, n: usize, verdicts: &mut dyn Verdicts) -> Vec<Job> {
+        self.merge(n, verdicts, false)
+    }
+
+    fn merge(&mut self, n: usize, verdicts: &mut dyn Verdicts, keep: bool) -> Vec<Job> {
+        let mut jobs = Vec::with_capacity(n.min(1 << 16));
+        let mut given = Vec::new();
+        let heads = (0u32..).zip(&self.lanes).filter_map(|(at, lane)| lane.head(at, 0).map(Reverse));
+        let mut heap: BinaryHeap<_> = heads.collect();
+        while jobs.len() < n {
+            let Some(Reverse(head)) = heap.pop() else { break };
+            let lane = &mut self.lanes[head.lane as usize];
+            let branch = &self.branches[lane.branch as usize];
+            let number = branch.commits[head.age as usize];
+            let commit = &mut self.commits[number as usize];
+            commit.read(&self.keys, verdicts);
+            let mut left = false;
+            if commit.state == State::Read {
+                let unit = &self.units[lane.unit as usize];
+                for at in lane.subtests.iter() {
+                    let subtest = &unit.subtests[*at as usize];
+                    if commit.done.has(subtest.key_id) {
+                        continue;
+                    }
+                    left = true;
+                    if jobs.len() == n {
+                        break;
+                    }
+                    if !commit.handed_out.insert(subtest.key_id) {
+                        continue;
+                    }
+                    given.push((number, subtest.key_id));
+                    jobs.push(Job {
+                        user: branch.user.clone(),
+                        branch: branch.name.clone(),
+                        group: lane.group.clone(),
+                        repo: branch.repo.clone(),
+                        commit: commit.id.clone(),
+                        age: head.age,
+                        unit: unit.name.clone(),
+                        subtest: subtest.name.clone(),
+                        key: subtest.key.clone(),
+                        value: head.value,
+                        cost: subtest.cost,
+                    });
+                }
+                if !left {
+                    lane.complete.insert(head.age);
+                }
+            }
+            heap.extend(self.lanes[head.lane as usize].head(head.lane, head.age + 1).map(Reverse));
+        }
+        if !keep {
+            for (commit, key) in given {
+                self.commits[commit as usize].handed_out.remove(key);
+            }
+        }
+        jobs
+    }
+
+    /// The job has its verdict: it is not planned again.
+    pub fn verdict(&mut self, commit: &CommitId, key: &ResultKey) {
+        if let Some((commit, key)) = self.find(commit, key) {
+            commit.done.insert(key);
+            commit.handed_out.remove(key);
+        }
+    }
+
+    /// The job was handed out and will not run after all: it may be planned again.
+    pub fn give_back(&mut self, commit: &CommitId, key: &ResultKey) {
+        if let Some((commit, key)) = self.find(commit, key) {
+            commit.handed_out.remove(key);
+        }
+    }
+
+    /// Forgets what verdicts are known; they are read again when a commit's turn comes.
+    pub fn forget_verdicts(&mut self) {
+        for commit in &mut self.commits {
+            commit.state = State::Unread;
+            commit.done.clear();
+        }
+        for lane in &mut self.lanes {
+            lane.complete.clear();
+        }
+    }
+
+    fn find(&mut self, commit: &CommitId, key: &ResultKey) -> Option<(&mut Commit, u32)> {
+        let key = *self.keys.get(key)?;
+        let commit = *self.commit_ids.get(commit)?;
+        Some((&mut self.commits[commit as usize], key))
+    }
+
+    /// The commits whose results could not be read, and why; nothing is planned for them.
+    pub fn unreadable(&self) -> impl Iterator<Item = (&CommitId, &str)> {
+        self.commits.iter().filter_map(|commit| match &commit.state {
+            State::Unreadable(why) => Some((&commit.id, why.as_str())),
+            _ => None,
+        })
+    }
+
+    /// The subtests that cannot have a result key, and why; nothing is planned for them.
+    #[must_use]
+    pub fn refused(&self) -> &[NameError] {
+        &self.refused
+    }
+
+    /// How many jobs the whole matrix has, verdicts or not, a job wanted twice counted twice.
+    #[must_use]
+    pub fn matrix_size(&self) -> u64 {
+        self.lanes.iter().map(|lane| u64::from(lane.end) * lane.subtests.len() as u64).sum()
+    }
+}
+
+impl Commit {
+    fn read(&mut self, keys: &HashMap<ResultKey, u32>, verdicts: &mut dyn Verdicts) {
+        if self.state != State::Unread {
+            return;
+        }
+        let done = &mut self.done;
+        let result = verdicts.of(&self.id, &mut |key| {
+            if let Some(id) = keys.get(key) {
+                done.insert(*id);
+            }
+        });
+        self.state = match result {
+            Ok(()) => State::Read,
+            Err(why) => State::Unreadable(why),
+        };
+    }
+}
+
+/// A lane's next commit in the merge. The order of the fields is the order of the plan: by value, at the same value
+/// the newer commit, then by place in the branch's list (so that branches alternate), then by branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    value: i64,
+    age: u32,
+    rank: u32,
+    branch: u32,
+    lane: u32,
+}
+
+impl Lane {
+    fn head(&self, lane: u32, from: u32) -> Option<Head> {
+        let age = self.complete.next_absent(from, self.end)?;
+        let value = self.nice.saturating_add(i64::from(age));
+        Some(Head { value, age, rank: self.rank, branch: self.branch, lane })
+    }
+}
+
+fn units_of(group: &Group) -> impl Iterator<Item = Unit> {
+    let kernels: Vec<Option<&StoreKernel>> =
+        if group.kernels.is_empty() { vec![None] } else { group.kernels.iter().map(Some).collect() };
+    group.files.iter().flat_map(move |test| {
+        let kernels = kernels.clone();
+        kernels.into_iter().map(|kernel| Unit {
+            test: test.clone(),
+            kernel: kernel.cloned(),
+            env: group.env.clone(),
+        })
+    })
+}
+
+/// A unit's subtests by niceness, lowest first, each part in listing order.
+fn by_nice(group: &Group, unit: &UnitData, input: &Input) -> Parts {
+    let mut parts: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for (at, subtest) in (0u32..).zip(&unit.subtests) {
+        parts.entry(group.nice_of(input.history.get(&subtest.key))).or_default().push(at);
+    }
+    parts.into_iter().map(|(nice, subtests)| (nice, subtests.into())).collect()
+}

@@ -1,0 +1,256 @@
+//! The planner against a naive oracle that materialises and sorts the whole matrix.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{CommitId, ResultKey};
+use proptest::prelude::*;
+
+use super::{Branch, Group, History, Input, Job, Planner};
+
+type Done = HashSet<(CommitId, ResultKey)>;
+
+fn commit(n: u8) -> CommitId {
+    format!("{n:040x}").parse().unwrap()
+}
+
+/// What the plan is, said as plainly as possible.
+fn oracle(input: &Input, out: &Done) -> Vec<(i64, CommitId, ResultKey)> {
+    let mut all = Vec::new();
+    for (branch_at, branch) in input.branches.iter().enumerate() {
+        let mut rank = 0;
+        for group in &branch.groups {
+            for unit in super::units_of(group) {
+                for (age, commit) in branch.commits.iter().take(group.max_commits as usize).enumerate() {
+                    let listing = input.listings.get(&unit.test).cloned().unwrap_or_default();
+                    for (at, subtest) in listing.iter().enumerate() {
+                        let key =
+                            ResultKey::new(&unit.test, unit.kernel.as_ref(), &unit.env, subtest).unwrap();
+                        let value = age as i64 + group.nice_of(input.history.get(&key));
+                        all.push(((value, age, rank, branch_at, at), commit.clone(), key));
+                    }
+                }
+                rank += 1;
+            }
+        }
+    }
+    all.sort();
+    let mut seen = BTreeSet::new();
+    all.into_iter()
+        .filter(|(_, commit, key)| !out.contains(&(commit.clone(), key.clone())))
+        .filter(|(_, commit, key)| seen.insert((commit.clone(), key.clone())))
+        .map(|((value, ..), commit, key)| (value, commit, key))
+        .collect()
+}
+
+fn shown(jobs: &[Job]) -> Vec<(i64, CommitId, ResultKey)> {
+    jobs.iter().map(|job| (job.value, job.commit.clone(), job.key.clone())).collect()
+}
+
+fn groups() -> impl Strategy<Value = Vec<Arc<Group>>> {
+    let group = (
+        proptest::collection::vec(0u8..5, 0..4),
+        -2i64..3,
+        0u32..5,
+        0u64..3,
+        proptest::bool::ANY,
+        proptest::bool::ANY,
+    );
+    proptest::collection::vec(group, 1..4).prop_map(|groups| {
+        let group =
+            |(at, (files, nice, max_commits, adjust, kernel, env)): (usize, (Vec<u8>, _, _, _, _, _))| {
+                Arc::new(Group {
+                    name: at.to_string().into(),
+                    files: files.iter().map(|n| format!("t/{n}").parse().unwrap()).collect(),
+                    nice,
+                    test_duration_nice: adjust * 10,
+                    test_always_passes_nice: adjust,
+                    max_commits,
+                    kernels: if kernel { vec!["a/b".parse().unwrap(), "c".parse().unwrap()] } else { vec![] },
+                    env: if env { BTreeMap::from([("K".into(), "v".into())]) } else { BTreeMap::new() }
+                        .try_into()
+                        .unwrap(),
+                })
+            };
+        groups.into_iter().enumerate().map(group).collect()
+    })
+}
+
+prop_compose! {
+    fn inputs()(
+        groups in groups(),
+        branches in proptest::collection::vec(
+            (proptest::collection::hash_set(0u8..8, 0..6), proptest::collection::vec(0usize..9, 0..3)), 0..4),
+        listings in proptest::collection::vec(proptest::collection::btree_set(0u8..6, 0..5), 0..5),
+        history in proptest::collection::vec((0u8..5, 0u8..6, 0u64..40, 0u64..4, 0u64..2), 0..20),
+    ) -> Input {
+        let branch = |(at, (commits, wants)): (usize, (HashSet<u8>, Vec<usize>))| Branch {
+            user: "u".into(),
+            name: at.to_string().into(),
+            repo: "linux".into(),
+            commits: commits.into_iter().map(commit).collect(),
+            groups: wants.iter().map(|want| groups[want % groups.len()].clone()).collect(),
+        };
+        let listing = |(n, subtests): (usize, BTreeSet<u8>)| {
+            (format!("t/{n}").parse().unwrap(), subtests.iter().map(|s| format!("s{s}").parse().unwrap()).collect())
+        };
+        let record = |(file, subtest, seconds, passed, failed)| {
+            (format!("t.{file}.s{subtest}").parse().unwrap(), History { seconds, passed, failed })
+        };
+        Input {
+            branches: branches.into_iter().enumerate().map(branch).collect(),
+            listings: listings.into_iter().enumerate().map(listing).collect(),
+            history: history.into_iter().map(record).collect::<HashMap<_, _>>(),
+            default_cost: Duration::from_secs(30),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Take(usize),
+    Peek(usize),
+    Verdict(usize),
+    GiveBack(usize),
+    Forget,
+    Update(usize),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        4 => (0usize..20).prop_map(Op::Take),
+        1 => (0usize..20).prop_map(Op::Peek),
+        6 => (0usize..50).prop_map(Op::Verdict),
+        2 => (0usize..50).prop_map(Op::GiveBack),
+        1 => Just(Op::Forget),
+        1 => (0usize..3).prop_map(Op::Update),
+    ];
+    proptest::collection::vec(op, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn like_the_oracle(inputs in proptest::collection::vec(inputs(), 3), before in proptest::collection::vec(any::<u16>(), 0..20), ops in ops()) {
+        let mut current = &inputs[0];
+        let mut done: Done = HashSet::new();
+        // Some verdicts are there from an earlier life.
+        for pick in before {
+            let plan = oracle(current, &done);
+            if let Some((_, commit, key)) = plan.get(pick as usize % plan.len().max(1)) {
+                done.insert((commit.clone(), key.clone()));
+            }
+        }
+        let mut running: Vec<Job> = Vec::new();
+        let mut planner = Planner::new();
+        planner.update(current);
+        for op in ops {
+            let mut out = done.clone();
+            out.extend(running.iter().map(|job| (job.commit.clone(), job.key.clone())));
+            let stored = done.clone();
+            let mut verdicts = |commit: &CommitId, each: &mut dyn FnMut(&str)| {
+                stored.iter().filter(|(of, _)| of == commit).for_each(|(_, key)| each(key.as_str()));
+                Ok(())
+            };
+            match op {
+                Op::Take(n) => {
+                    let jobs = planner.take(n, &mut verdicts);
+                    let plan = oracle(current, &out);
+                    prop_assert_eq!(shown(&jobs), &plan[..n.min(plan.len())]);
+                    running.extend(jobs);
+                }
+                Op::Peek(n) => {
+                    let plan = oracle(current, &out);
+                    prop_assert_eq!(shown(&planner.peek(n, &mut verdicts)), &plan[..n.min(plan.len())]);
+                }
+                Op::Verdict(n) if n < running.len() => {
+                    let job = running.swap_remove(n);
+                    planner.verdict(&job.commit, &job.key);
+                    done.insert((job.commit, job.key));
+                }
+                Op::GiveBack(n) if n < running.len() => {
+                    let job = running.swap_remove(n);
+                    planner.give_back(&job.commit, &job.key);
+                }
+                Op::Forget => planner.forget_verdicts(),
+                Op::Update(n) => {
+                    current = &inputs[n];
+                    planner.update(current);
+                }
+                Op::Verdict(_) | Op::GiveBack(_) => {}
+            }
+        }
+    }
+}
+
+fn one_branch(commits: &[u8]) -> Input {
+    let group = Group { files: vec!["a".parse().unwrap()], max_commits: 50, ..Group::default() };
+    Input {
+        branches: vec![Branch {
+            user: "u".into(),
+            name: "b".into(),
+            repo: "linux".into(),
+            commits: commits.iter().map(|n| commit(*n)).collect(),
+            groups: vec![Arc::new(group)],
+        }],
+        listings: HashMap::from([(
+            "a".parse().unwrap(),
+            ["x", "y"].map(|name| name.parse().unwrap()).into_iter().collect(),
+        )]),
+        ..Input::default()
+    }
+}
+
+#[test]
+fn a_push_goes_to_the_front() {
+    let mut none = |_: &CommitId, _: &mut dyn FnMut(&str)| Ok(());
+    let mut planner = Planner::new();
+    planner.update(&one_branch(&[1, 0]));
+    let window = planner.take(3, &mut none);
+    assert_eq!(window.iter().map(|job| job.age).collect::<Vec<_>>(), [0, 0, 1]);
+    planner.update(&one_branch(&[2, 1, 0]));
+    // The first one runs; the pending ones are put back.
+    for job in &window[1..] {
+        planner.give_back(&job.commit, &job.key);
+    }
+    let names: Vec<_> =
+        planner.take(9, &mut none).iter().map(|j| format!("{:.40} {}", j.commit, j.subtest)).collect();
+    let expected: Vec<_> =
+        [(2, "x"), (2, "y"), (1, "y"), (0, "x"), (0, "y")].map(|(n, s)| format!("{} {s}", commit(n))).into();
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn nothing_is_planned_for_a_commit_whose_results_are_unreadable() {
+    let mut planner = Planner::new();
+    planner.update(&one_branch(&[1, 0]));
+    let mut broken = |of: &CommitId, _: &mut dyn FnMut(&str)| {
+        if *of == commit(1) { Err("bad blob".to_string()) } else { Ok(()) }
+    };
+    let jobs = planner.take(9, &mut broken);
+    assert!(jobs.iter().all(|job| job.commit == commit(0)) && jobs.len() == 2);
+    assert_eq!(planner.unreadable().collect::<Vec<_>>(), [(&commit(1), "bad blob")]);
+    // Mended: the next update looks again.
+    planner.update(&one_branch(&[1, 0]));
+    let mut mended = |_: &CommitId, _: &mut dyn FnMut(&str)| Ok(());
+    assert_eq!(planner.take(9, &mut mended).len(), 2);
+}
+
+#[test]
+fn a_commit_is_read_once() {
+    let mut reads = Vec::new();
+    let mut planner = Planner::new();
+    planner.update(&one_branch(&[2, 1, 0]));
+    let mut count = |of: &CommitId, each: &mut dyn FnMut(&str)| {
+        reads.push(of.clone());
+        each("a.x");
+        Ok(())
+    };
+    assert_eq!(planner.take(1, &mut count).len(), 1);
+    assert_eq!(planner.take(9, &mut count).len(), 2);
+    planner.update(&one_branch(&[3, 2, 1, 0]));
+    assert_eq!(planner.take(9, &mut count).len(), 1);
+    assert_eq!(reads, [2, 1, 0, 3].map(commit));
+}

@@ -1,1 +1,11 @@
-//! Virtual machines: the QEMU command line, accelerator probe, console supervision, the guest's side.
+//! Virtual machines: what QEMU is told, whether it can use KVM, what the guest is given, and what its console means.
+//!
+//! `machine`, `console` and `supervise` are pure; `accel`, `image` and `session` start processes.
+
+pub mod accel;
+pub mod console;
+pub mod guest;
+pub mod image;
+pub mod machine;
+pub mod session;
+pub mod supervise;

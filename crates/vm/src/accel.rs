@@ -1,0 +1,229 @@
+//! Whether guests really run under KVM on this host.
+//!
+//! That `/dev/kvm` opens says little: on some hosts a guest started on it never executes an instruction. So a guest
+//! of 512 bytes is booted once, and the answer is remembered until the host reboots.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use model::Arch;
+use spawn::{Cmd, Exit, Limits, SpawnError};
+
+use crate::machine::{Accel, program};
+
+/// What the user asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccelChoice {
+    /// KVM where guests run under it, else TCG.
+    #[default]
+    Auto,
+    /// This one.
+    Fixed(Accel),
+}
+
+/// A text that is no accelerator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("accelerator {0:?} is not known; there are auto, kvm and tcg")]
+pub struct AccelError(String);
+
+impl FromStr for AccelChoice {
+    type Err = AccelError;
+    fn from_str(text: &str) -> Result<Self, AccelError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "kvm" => Ok(Self::Fixed(Accel::Kvm)),
+            "tcg" => Ok(Self::Fixed(Accel::Tcg)),
+            _ => Err(AccelError(text.chars().take(60).collect())),
+        }
+    }
+}
+
+/// What was found out about KVM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kvm {
+    /// A guest ran.
+    Works,
+    /// Why not.
+    Unusable(String),
+}
+
+impl Kvm {
+    /// The accelerator that follows from it.
+    #[must_use]
+    pub fn accel(&self) -> Accel {
+        match self {
+            Self::Works => Accel::Kvm,
+            Self::Unusable(_) => Accel::Tcg,
+        }
+    }
+}
+
+impl fmt::Display for Kvm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Works => f.write_str("guests run under KVM"),
+            Self::Unusable(why) => write!(f, "no KVM: {why}"),
+        }
+    }
+}
+
+/// How long the smallest guest may take; it needs a tenth of a second.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+/// What the x86 guest's exit makes of QEMU's exit code: `(0x10 << 1) | 1`.
+const GUEST_SAID_SO: i32 = 0x21;
+
+/// Whether guests of `arch` run under KVM here; remembered in `cache_dir` until the next boot of the host.
+pub async fn kvm(arch: Arch, cache_dir: &Path) -> Kvm {
+    if Arch::native() != Some(arch) {
+        return Kvm::Unusable(format!("this host is no {arch}"));
+    }
+    if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        let hint = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => "; add yourself to the group kvm",
+            _ => "",
+        };
+        return Kvm::Unusable(format!("/dev/kvm: {error}{hint}"));
+    }
+    let memory = Memory::of_this_boot(arch, cache_dir);
+    if let Some(known) = memory.as_ref().and_then(Memory::recall) {
+        return known;
+    }
+    let found = probe(arch).await;
+    if let Some(memory) = memory {
+        memory.keep(&found);
+    }
+    found
+}
+
+/// Boots the smallest guest under KVM.
+pub async fn probe(arch: Arch) -> Kvm {
+    let dir = match tempfile::tempdir() {
+        Ok(dir) => dir,
+        Err(error) => return Kvm::Unusable(format!("no temporary directory: {error}")),
+    };
+    let file = dir.path().join("guest");
+    if let Err(error) = std::fs::write(&file, guest(arch)) {
+        return Kvm::Unusable(format!("{}: {error}", file.display()));
+    }
+    let limits = Limits { time: PROBE_LIMIT, bytes: 1 << 20 };
+    match probe_command(arch, &file).output(limits).await {
+        Ok(output) if output.exit == expected_exit(arch) => Kvm::Works,
+        Ok(output) => {
+            Kvm::Unusable(format!("a test guest ended with {}: {}", output.exit, output.complaint()))
+        }
+        Err(SpawnError::Time { limit, .. }) => Kvm::Unusable(format!(
+            "/dev/kvm opens, but a test guest did not run within {} s",
+            limit.as_secs()
+        )),
+        Err(error) => Kvm::Unusable(error.to_string()),
+    }
+}
+
+fn expected_exit(arch: Arch) -> Exit {
+    match arch {
+        Arch::X86_64 => Exit::Code(GUEST_SAID_SO),
+        Arch::Aarch64 => Exit::Code(0),
+    }
+}
+
+fn probe_command(arch: Arch, guest: &Path) -> Cmd {
+    let cmd =
+        Cmd::new(program(arch)).args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    let cmd = cmd.args(["-accel", "kvm", "-cpu", "host", "-m", "32M"]);
+    match arch {
+        Arch::X86_64 => cmd
+            .args(["-machine", "pc", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive"])
+            .arg(format!("if=ide,format=raw,snapshot=on,file={}", guest.display())),
+        Arch::Aarch64 => cmd.args(["-machine", "virt,gic-version=max", "-kernel"]).arg(guest),
+    }
+}
+
+/// A guest that does nothing but say that it runs.
+fn guest(arch: Arch) -> Vec<u8> {
+    match arch {
+        Arch::X86_64 => {
+            // A boot sector: mov dx, 0xf4; mov al, 0x10; out dx, al; cli; hlt
+            let mut sector = vec![0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xfa, 0xf4];
+            sector.resize(510, 0);
+            sector.extend([0x55, 0xaa]);
+            sector
+        }
+        Arch::Aarch64 => {
+            // PSCI SYSTEM_OFF: movz w0, #8; movk w0, #0x8400, lsl 16; hvc #0; b .
+            let code = [0x5280_0100_u32, 0x72b0_8000, 0xd400_0002, 0x1400_0000];
+            code.iter().flat_map(|word| word.to_le_bytes()).collect()
+        }
+    }
+}
+
+/// The remembered answer: a file whose first line names the boot it was found in.
+struct Memory {
+    file: PathBuf,
+    boot: String,
+}
+
+impl Memory {
+    fn of_this_boot(arch: Arch, cache_dir: &Path) -> Option<Self> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(Self { file: cache_dir.join(format!("kvm-{arch}")), boot: boot.trim().into() })
+    }
+
+    fn recall(&self) -> Option<Kvm> {
+        let text = std::fs::read_to_string(&self.file).ok()?;
+        let mut lines = text.lines();
+        if lines.next()? != self.boot {
+            return None;
+        }
+        match lines.next()? {
+            "works" => Some(Kvm::Works),
+            why => Some(Kvm::Unusable(why.into())),
+        }
+    }
+
+    /// Failing to remember only costs the next run its probe.
+    fn keep(&self, found: &Kvm) {
+        let word = match found {
+            Kvm::Works => "works",
+            Kvm::Unusable(why) => why.lines().next().unwrap_or("unusable"),
+        };
+        if let Some(dir) = self.file.parent() {
+            let _ = std::fs::create_dir_all(dir);
+        }
+        let _ = std::fs::write(&self.file, format!("{}\n{word}\n", self.boot));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guests_are_what_firmware_expects() {
+        let sector = guest(Arch::X86_64);
+        assert_eq!((sector.len(), &sector[510..]), (512, &[0x55, 0xaa][..]));
+        assert_eq!(guest(Arch::Aarch64).len(), 16);
+    }
+
+    #[test]
+    fn the_answer_is_remembered_for_this_boot_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut memory = Memory { file: dir.path().join("sub/kvm"), boot: "one".into() };
+        assert_eq!(memory.recall(), None);
+        memory.keep(&Kvm::Unusable("it hangs".into()));
+        assert_eq!(memory.recall(), Some(Kvm::Unusable("it hangs".into())));
+        memory.boot = "two".into();
+        assert_eq!(memory.recall(), None);
+    }
+
+    #[test]
+    fn choices() {
+        assert_eq!("auto".parse(), Ok(AccelChoice::Auto));
+        assert_eq!("tcg".parse(), Ok(AccelChoice::Fixed(Accel::Tcg)));
+        assert_eq!(
+            "hvf".parse::<AccelChoice>().unwrap_err().to_string(),
+            "accelerator \"hvf\" is not known; there are auto, kvm and tcg"
+        );
+    }
+}

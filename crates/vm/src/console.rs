@@ -1,0 +1,209 @@
+//! Console bytes to lines, without I/O.
+//!
+//! Whatever the guest sends, lines come out as clean text of bounded length: partial lines wait, `\r`, NUL, ANSI
+//! sequences and invalid UTF-8 are taken out or replaced, and memory stays bounded however much arrives.
+
+/// A line longer than this many bytes is cut into several.
+pub const LINE_MAX: usize = 8192;
+
+/// Cuts a byte stream into lines.
+#[derive(Debug, Default)]
+pub struct Lines {
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes more bytes and hands each line that they complete to `each`, without its ending.
+    pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(&str)) {
+        while let Some(at) = bytes.iter().position(|b| *b == b'\n') {
+            let (line, rest) = bytes.split_at(at);
+            bytes = &rest[1..];
+            self.push(line, &mut each);
+            self.flush(&mut each);
+        }
+        self.push(bytes, &mut each);
+    }
+
+    /// Hands out the unfinished last line, if there is one: at the end of the stream.
+    pub fn finish(&mut self, mut each: impl FnMut(&str)) {
+        if !self.partial.is_empty() {
+            self.flush(&mut each);
+        }
+    }
+
+    fn push(&mut self, mut bytes: &[u8], each: &mut impl FnMut(&str)) {
+        while self.partial.len() + bytes.len() > LINE_MAX {
+            let (now, later) = bytes.split_at(LINE_MAX - self.partial.len());
+            self.partial.extend_from_slice(now);
+            self.flush(each);
+            bytes = later;
+        }
+        self.partial.extend_from_slice(bytes);
+    }
+
+    fn flush(&mut self, each: &mut impl FnMut(&str)) {
+        let text = clean(&self.partial);
+        self.partial.clear();
+        each(&text);
+    }
+}
+
+/// One line as text: no ANSI sequences, no control characters but tab; what a `\r` in the middle overwrote is kept.
+#[must_use]
+pub fn clean(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => skip_escape(&mut chars),
+            '\t' => out.push('\t'),
+            '\r' if chars.peek().is_some_and(|next| *next != '\r') && !out.is_empty() => out.push(' '),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Skips one escape sequence after its ESC: CSI to its final byte, OSC to BEL or ST, else one character.
+fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match chars.peek() {
+        Some('[') => {
+            chars.next();
+            while let Some(c) = chars.next_if(|c| ('\u{20}'..='\u{7e}').contains(c)) {
+                if ('\u{40}'..='\u{7e}').contains(&c) {
+                    break;
+                }
+            }
+        }
+        Some(']') => {
+            for c in chars.by_ref() {
+                if c == '\u{7}' || c == '\\' {
+                    break;
+                }
+            }
+        }
+        Some(_) => {
+            chars.next();
+        }
+        None => {}
+    }
+}
+
+/// A log that keeps its first and its last part when it grows too large.
+#[derive(Debug)]
+pub struct Capped {
+    head: Vec<u8>,
+    tail: std::collections::VecDeque<Box<[u8]>>,
+    tail_bytes: usize,
+    dropped: u64,
+    half: usize,
+}
+
+impl Capped {
+    /// Keeps about `bytes`, half of it from the beginning.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self { head: Vec::new(), tail: Default::default(), tail_bytes: 0, dropped: 0, half: bytes / 2 }
+    }
+
+    /// Adds a line; its ending is added here.
+    pub fn line(&mut self, line: &str) {
+        if self.tail.is_empty() && self.head.len() + line.len() < self.half {
+            self.head.extend_from_slice(line.as_bytes());
+            self.head.push(b'\n');
+            return;
+        }
+        self.tail_bytes += line.len() + 1;
+        self.tail.push_back(line.as_bytes().into());
+        while self.tail_bytes > self.half {
+            let Some(gone) = self.tail.pop_front() else { break };
+            self.tail_bytes -= gone.len() + 1;
+            self.dropped += 1;
+        }
+    }
+
+    /// The log as it stands; a line tells how many lines are missing where they are.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.head.len() + self.tail_bytes + 80);
+        bytes.extend_from_slice(&self.head);
+        if self.dropped > 0 {
+            bytes.extend_from_slice(format!("ktest: [{} lines left out here]\n", self.dropped).as_bytes());
+        }
+        for line in &self.tail {
+            bytes.extend_from_slice(line);
+            bytes.push(b'\n');
+        }
+        bytes
+    }
+
+    /// The last line that reads like a message: not a marker, not a kernel line, not empty. Without its seconds.
+    #[must_use]
+    pub fn last_message(&self) -> Option<String> {
+        let tail = self.tail.iter().rev().map(|line| &**line);
+        let head = self.head.rsplit(|b| *b == b'\n');
+        tail.chain(head).take(200).find_map(|line| {
+            let text = String::from_utf8_lossy(line);
+            let text = text.split_once(' ').map_or("", |(_, text)| text).trim();
+            let kernel = text.starts_with(['[', '<']);
+            (!text.is_empty() && !kernel && !text.starts_with("========="))
+                .then(|| text.chars().take(300).collect())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(chunks: &[&[u8]]) -> Vec<String> {
+        let (mut lines, mut out) = (Lines::default(), Vec::new());
+        for chunk in chunks {
+            lines.feed(chunk, |line| out.push(line.to_string()));
+        }
+        lines.finish(|line| out.push(line.to_string()));
+        out
+    }
+
+    #[test]
+    fn partial_lines_and_rubbish() {
+        assert_eq!(lines(&[b"a", b"b\r\n", b"\n", b"c"]), ["ab", "", "c"]);
+        assert_eq!(lines(&[b"\x1b[1;31mred\x1b[0m \x00x\xff\n"]), ["red x\u{fffd}"]);
+        assert_eq!(lines(&[b"\x1b]0;title\x07text\n"]), ["text"]);
+        assert_eq!(lines(&[b"10%\r20%\r\r\n"]), ["10% 20%"]);
+        assert_eq!(
+            lines(&["\u{e4}".as_bytes().split_at(1).0, "\u{e4}".as_bytes().split_at(1).1]),
+            ["\u{e4}"]
+        );
+    }
+
+    #[test]
+    fn long_lines_are_cut() {
+        let long = vec![b'x'; 3 * LINE_MAX + 1];
+        let out = lines(&[&long]);
+        assert_eq!(out.iter().map(String::len).collect::<Vec<_>>(), [LINE_MAX, LINE_MAX, LINE_MAX, 1]);
+    }
+
+    #[test]
+    fn head_and_tail_are_kept() {
+        let mut log = Capped::new(100);
+        for at in 0..1000 {
+            log.line(&format!("line {at}"));
+        }
+        let text = String::from_utf8(log.bytes()).unwrap();
+        assert!(text.starts_with("line 0\nline 1\n"), "{text}");
+        assert!(text.ends_with("line 998\nline 999\n"), "{text}");
+        assert!(text.contains("lines left out here]"), "{text}");
+        assert!(text.len() < 200);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn chunking_does_not_matter(bytes in proptest::collection::vec(0u8..=255, 0..300), cut in 0usize..300) {
+            let cut = cut.min(bytes.len());
+            proptest::prop_assert_eq!(lines(&[&bytes]), lines(&[&bytes[..cut], &bytes[cut..]]));
+        }
+    }
+}

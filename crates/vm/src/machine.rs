@@ -1,0 +1,469 @@
+//! The QEMU command line, as a pure function of what the guest is to have.
+//!
+//! Everything the guest can reach of the host is in [`Machine`]; nothing is added here that is not named there.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use model::Arch;
+
+/// How the guest is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accel {
+    /// By the host's processor.
+    Kvm,
+    /// By translation.
+    Tcg,
+}
+
+impl fmt::Display for Accel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        })
+    }
+}
+
+/// What the scratch devices and images hang on. The root disk is always virtio-blk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StorageBus {
+    /// One PCI device a disk: `/dev/vdX`.
+    #[default]
+    VirtioBlk,
+    /// One virtio SCSI controller: `/dev/sdX`.
+    VirtioScsi,
+    /// One AHCI controller, at most 6 disks: `/dev/sdX`.
+    Ahci,
+    /// One NVMe controller a disk: `/dev/nvmeXn1`.
+    Nvme,
+    /// The IDE controller of the PIIX4, at most 4 disks.
+    Piix4Ide,
+    /// An LSI SCSI controller, at most 7 disks.
+    Lsi,
+}
+
+/// A bus that is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "storage bus {0:?} is not known; there are virtio-blk, virtio-scsi-pci, ahci, nvme, piix4-ide and lsi"
+)]
+pub struct BusError(String);
+
+impl FromStr for StorageBus {
+    type Err = BusError;
+    fn from_str(text: &str) -> Result<Self, BusError> {
+        Ok(match text {
+            "" | "virtio-blk" | "virtio-blk-pci" => Self::VirtioBlk,
+            "virtio-scsi" | "virtio-scsi-pci" => Self::VirtioScsi,
+            "ahci" => Self::Ahci,
+            "nvme" => Self::Nvme,
+            "piix4-ide" => Self::Piix4Ide,
+            "lsi" => Self::Lsi,
+            _ => return Err(BusError(text.chars().take(60).collect())),
+        })
+    }
+}
+
+impl StorageBus {
+    /// How many disks it takes.
+    #[must_use]
+    pub fn capacity(self) -> usize {
+        match self {
+            Self::VirtioBlk | Self::Nvme => 120,
+            Self::VirtioScsi => 250,
+            Self::Ahci => 6,
+            Self::Piix4Ide => 4,
+            Self::Lsi => 7,
+        }
+    }
+}
+
+/// A disk beside the root disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The raw file behind it.
+    pub file: PathBuf,
+    /// Whether the guest can write to it.
+    pub readonly: bool,
+    /// Whether what the guest writes is thrown away.
+    pub snapshot: bool,
+    /// Operations a second, for a slow device.
+    pub iops: Option<u32>,
+    /// Bytes a second, for a slow device.
+    pub bps: Option<u64>,
+}
+
+/// A folder that the guest sees over 9p.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The name it is mounted by.
+    pub tag: String,
+    /// The folder.
+    pub dir: PathBuf,
+    /// Whether the guest can write to it. What it creates there are plain files of the host, whatever the guest
+    /// thinks they are (symlinks and devices included).
+    pub writable: bool,
+    /// With `writable`: keep the guest's modes and owners in extended attributes (else in hidden files).
+    pub xattr: bool,
+}
+
+/// A guest, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Its architecture.
+    pub arch: Arch,
+    /// How it is run.
+    pub accel: Accel,
+    /// Processors.
+    pub cpus: u32,
+    /// Memory, MiB.
+    pub mem_mib: u64,
+    /// The kernel's boot image.
+    pub kernel: PathBuf,
+    /// An initramfs, if the kernel needs one to find its root.
+    pub initrd: Option<PathBuf>,
+    /// Kernel arguments after the ones that every guest gets.
+    pub append: Vec<String>,
+    /// The root image; never written to.
+    pub root: PathBuf,
+    /// What the disks hang on.
+    pub bus: StorageBus,
+    /// The disks, in order.
+    pub disks: Vec<Disk>,
+    /// Persistent memory devices: file and size in bytes.
+    pub pmem: Vec<(PathBuf, u64)>,
+    /// The shares.
+    pub shares: Vec<Share>,
+    /// The QMP socket, at most 107 bytes long.
+    pub qmp: Option<PathBuf>,
+    /// Where the serial line (messages before the console comes up) is written.
+    pub serial_log: Option<PathBuf>,
+    /// A port of 127.0.0.1 that leads to the guest's ssh; None: no network device.
+    pub ssh_port: Option<u16>,
+    /// QEMU arguments before ours.
+    pub qemu_prepend: Vec<String>,
+    /// QEMU arguments after ours.
+    pub qemu_append: Vec<String>,
+}
+
+/// Why a guest cannot be described to QEMU.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MachineError {
+    /// More disks than the bus takes.
+    #[error("{disks} disks asked for, storage bus {bus:?} takes {}", bus.capacity())]
+    TooManyDisks {
+        /// How many.
+        disks: usize,
+        /// On which bus.
+        bus: StorageBus,
+    },
+    /// A path that QEMU's option syntax cannot carry.
+    #[error("path {0:?} is not UTF-8; QEMU options cannot carry it")]
+    Path(PathBuf),
+}
+
+/// The name of the guest's console: the virtio console, on every architecture.
+pub const CONSOLE: &str = "hvc0";
+
+/// The command line, the program first.
+pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
+    if machine.disks.len() > machine.bus.capacity() {
+        return Err(MachineError::TooManyDisks { disks: machine.disks.len(), bus: machine.bus });
+    }
+    let mut args = Args(vec![program(machine.arch).into()]);
+    args.extend(&machine.qemu_prepend);
+    args.add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    let nvdimm = !machine.pmem.is_empty();
+    args.pair("-machine", &board(machine.arch, nvdimm));
+    match machine.accel {
+        Accel::Kvm => args.add(&["-accel", "kvm", "-cpu", "host"]),
+        Accel::Tcg => args.add(&["-accel", "tcg,thread=multi", "-cpu", tcg_cpu(machine.arch)]),
+    }
+    args.pair("-smp", &machine.cpus.to_string());
+    if nvdimm {
+        let most = machine.mem_mib + machine.pmem.iter().map(|(_, size)| size.div_ceil(1 << 20)).sum::<u64>();
+        args.pair("-m", &format!("{}M,slots={},maxmem={}M", machine.mem_mib, machine.pmem.len(), most));
+    } else {
+        args.pair("-m", &format!("{}M", machine.mem_mib));
+    }
+    args.pair("-kernel", text(&machine.kernel)?);
+    if let Some(initrd) = &machine.initrd {
+        args.pair("-initrd", text(initrd)?);
+    }
+    args.pair("-append", &kernel_arguments(machine));
+
+    // The console is the process's own standard input and output.
+    args.add(&["-chardev", "stdio,id=console,signal=off", "-device", "virtio-serial-pci,id=vser"]);
+    args.add(&["-device", "virtconsole,bus=vser.0,chardev=console"]);
+    if let Some(serial) = &machine.serial_log {
+        args.pair("-serial", &format!("file:{}", text(serial)?));
+    }
+    if let Some(qmp) = &machine.qmp {
+        args.pair("-qmp", &format!("unix:{},server=on,wait=off", comma(text(qmp)?)));
+    }
+    args.add(&["-device", "virtio-rng-pci"]);
+
+    let root = comma(text(&machine.root)?);
+    args.pair("-drive", &format!("if=none,id=root,format=raw,snapshot=on,cache=unsafe,file={root}"));
+    args.add(&["-device", "virtio-blk-pci,drive=root,serial=root"]);
+    disks(&mut args, machine)?;
+    for (at, (file, size)) in machine.pmem.iter().enumerate() {
+        let file = comma(text(file)?);
+        args.pair(
+            "-object",
+            &format!("memory-backend-file,id=pmem{at},share=on,mem-path={file},size={size}"),
+        );
+        args.pair("-device", &format!("nvdimm,id=nvdimm{at},memdev=pmem{at}"));
+    }
+    for share in &machine.shares {
+        let Share { tag, dir, writable, xattr } = share;
+        let model = match (writable, xattr) {
+            (false, _) => "security_model=none,readonly=on",
+            (true, true) => "security_model=mapped-xattr",
+            (true, false) => "security_model=mapped-file",
+        };
+        let dir = comma(text(dir)?);
+        args.pair("-fsdev", &format!("local,id={tag},{model},multidevs=remap,path={dir}"));
+        args.pair("-device", &format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
+    }
+    if let Some(port) = machine.ssh_port {
+        let forward = format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22");
+        args.pair("-netdev", &forward);
+        args.add(&["-device", "virtio-net-pci,netdev=net,romfile="]);
+    }
+    args.extend(&machine.qemu_append);
+    Ok(args.0)
+}
+
+/// QEMU's program for an architecture.
+#[must_use]
+pub fn program(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "qemu-system-x86_64",
+        Arch::Aarch64 => "qemu-system-aarch64",
+    }
+}
+
+fn board(arch: Arch, nvdimm: bool) -> String {
+    let board = match arch {
+        Arch::X86_64 => "q35,usb=off,vmport=off",
+        Arch::Aarch64 => "virt,gic-version=max",
+    };
+    if nvdimm { format!("{board},nvdimm=on") } else { board.into() }
+}
+
+fn tcg_cpu(arch: Arch) -> &'static str {
+    match arch {
+        // Five-level page tables cost every walk one more load and buy nothing here.
+        Arch::X86_64 => "max,la57=off",
+        // The architected pointer authentication algorithm is very slow to emulate.
+        Arch::Aarch64 => "max,pauth-impdef=on",
+    }
+}
+
+/// What every guest is told, then what the test file asks for.
+fn kernel_arguments(machine: &Machine) -> String {
+    let early = match (machine.arch, machine.serial_log.is_some()) {
+        (_, false) => None,
+        (Arch::X86_64, true) => Some("earlycon=uart8250,io,0x3f8,115200"),
+        (Arch::Aarch64, true) => Some("earlycon"),
+    };
+    let ours = [
+        "console=hvc0",
+        "root=/dev/vda",
+        "rw",
+        "init=/sbin/ktest-init",
+        "panic=-1",
+        "oops=panic",
+        "log_buf_len=8M",
+        "mitigations=off",
+        "random.trust_cpu=on",
+    ];
+    let all = ours.into_iter().chain(early).chain(machine.append.iter().map(String::as_str));
+    all.collect::<Vec<_>>().join(" ")
+}
+
+fn disks(args: &mut Args, machine: &Machine) -> Result<(), MachineError> {
+    match machine.bus {
+        _ if machine.disks.is_empty() => {}
+        StorageBus::VirtioScsi => args.add(&["-device", "virtio-scsi-pci,id=bus"]),
+        StorageBus::Ahci => args.add(&["-device", "ahci,id=bus"]),
+        StorageBus::Piix4Ide => args.add(&["-device", "piix4-ide,id=bus"]),
+        StorageBus::Lsi => args.add(&["-device", "lsi53c895a,id=bus"]),
+        StorageBus::VirtioBlk | StorageBus::Nvme => {}
+    }
+    for (at, disk) in machine.disks.iter().enumerate() {
+        let mut drive = format!("if=none,id=disk{at},format=raw,cache=unsafe,discard=unmap");
+        for (on, option) in [(disk.readonly, ",readonly=on"), (disk.snapshot, ",snapshot=on")] {
+            if on {
+                drive.push_str(option);
+            }
+        }
+        if let Some(iops) = disk.iops {
+            drive.push_str(&format!(",throttling.iops-total={iops}"));
+        }
+        if let Some(bps) = disk.bps {
+            drive.push_str(&format!(",throttling.bps-total={bps}"));
+        }
+        drive.push_str(",file=");
+        drive.push_str(&comma(text(&disk.file)?));
+        args.pair("-drive", &drive);
+        args.pair("-device", &device(machine, at));
+    }
+    Ok(())
+}
+
+fn device(machine: &Machine, at: usize) -> String {
+    let common = format!("id=dev{at},drive=disk{at},serial=scratch{at}");
+    match machine.bus {
+        StorageBus::VirtioBlk => format!("virtio-blk-pci,{common}{}", pci_address(machine, at)),
+        StorageBus::Nvme => format!("nvme,{common}{}", pci_address(machine, at)),
+        StorageBus::VirtioScsi => format!("scsi-hd,bus=bus.0,scsi-id={at},{common}"),
+        StorageBus::Ahci => format!("ide-hd,bus=bus.{at},{common}"),
+        StorageBus::Piix4Ide => format!("ide-hd,bus=bus.{},unit={},{common}", at / 2, at % 2),
+        StorageBus::Lsi => format!("scsi-hd,bus=bus.0,scsi-id={at},{common}"),
+    }
+}
+
+/// A slot of its own for each disk while there are enough; eight functions a slot beyond that.
+fn pci_address(machine: &Machine, at: usize) -> String {
+    if machine.disks.len() <= 14 {
+        format!(",addr=0x{:x}", 0x10 + at)
+    } else {
+        format!(",multifunction=on,addr=0x{:x}.{}", 0x10 + at / 8, at % 8)
+    }
+}
+
+struct Args(Vec<OsString>);
+
+impl Args {
+    fn add(&mut self, args: &[&str]) {
+        self.0.extend(args.iter().map(OsString::from));
+    }
+    fn pair(&mut self, option: &str, value: &str) {
+        self.add(&[option, value]);
+    }
+    fn extend(&mut self, args: &[String]) {
+        self.0.extend(args.iter().map(OsString::from));
+    }
+}
+
+fn text(path: &Path) -> Result<&str, MachineError> {
+    path.to_str().ok_or_else(|| MachineError::Path(path.into()))
+}
+
+/// A comma in an option's value is written twice.
+fn comma(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine {
+            arch: Arch::X86_64,
+            accel: Accel::Tcg,
+            cpus: 2,
+            mem_mib: 1024,
+            kernel: "/k/bzImage".into(),
+            initrd: None,
+            append: vec!["quiet".into()],
+            root: "/i/root,1.ext4".into(),
+            bus: StorageBus::VirtioBlk,
+            disks: vec![],
+            pmem: vec![],
+            shares: vec![Share {
+                tag: "ktest_guest".into(),
+                dir: "/r/guest".into(),
+                writable: false,
+                xattr: false,
+            }],
+            qmp: Some("/r/qmp".into()),
+            serial_log: Some("/r/serial".into()),
+            ssh_port: None,
+            qemu_prepend: vec![],
+            qemu_append: vec![],
+        }
+    }
+
+    fn disk(at: usize) -> Disk {
+        Disk { file: format!("/r/dev{at}").into(), readonly: false, snapshot: false, iops: None, bps: None }
+    }
+
+    fn show(machine: &Machine) -> String {
+        let argv = argv(machine).unwrap();
+        let words: Vec<_> = argv.iter().map(|word| word.to_str().unwrap()).collect();
+        words.join("\n").replace("\n-", " \n-").replace('\n', "\n  ").replace(" \n", "\n")
+    }
+
+    /// The options of the disks alone.
+    fn show_disks(machine: &Machine) -> String {
+        let argv = argv(machine).unwrap();
+        let words: Vec<_> = argv.iter().map(|word| word.to_str().unwrap()).collect();
+        let skip = ["virtio-serial-pci,id=vser", "virtio-rng-pci", "virtio-blk-pci,drive=root,serial=root"];
+        words
+            .windows(2)
+            .filter(|w| ["-drive", "-device", "-object", "-m", "-netdev"].contains(&w[0]))
+            .filter(|w| !skip.contains(&w[1]) && !w[1].contains("9p") && !w[1].contains("id=root"))
+            .map(|w| format!("{} {}\n", w[0], w[1]))
+            .collect()
+    }
+
+    #[test]
+    fn plain_machine() {
+        insta::assert_snapshot!(show(&machine()));
+    }
+
+    #[test]
+    fn aarch64_and_kvm() {
+        let mut m = machine();
+        m.arch = Arch::Aarch64;
+        insta::assert_snapshot!("aarch64", show(&m));
+        m.accel = Accel::Kvm;
+        assert!(show(&m).contains("-accel\n  kvm"));
+    }
+
+    #[test]
+    fn each_bus() {
+        let mut all = String::new();
+        for bus in [
+            StorageBus::VirtioBlk,
+            StorageBus::VirtioScsi,
+            StorageBus::Ahci,
+            StorageBus::Nvme,
+            StorageBus::Piix4Ide,
+            StorageBus::Lsi,
+        ] {
+            let m = Machine { bus, disks: vec![disk(0), disk(1)], ..machine() };
+            all.push_str(&format!("# {bus:?}\n{}", show_disks(&m)));
+        }
+        insta::assert_snapshot!("each_bus", all);
+    }
+
+    #[test]
+    fn more_than_26_disks_share_slots_and_too_many_are_refused() {
+        let m = Machine { disks: (0..30).map(disk).collect(), ..machine() };
+        assert!(show_disks(&m).contains("multifunction=on,addr=0x13.5"));
+        let m = Machine { bus: StorageBus::Ahci, disks: (0..7).map(disk).collect(), ..machine() };
+        assert_eq!(argv(&m), Err(MachineError::TooManyDisks { disks: 7, bus: StorageBus::Ahci }));
+    }
+
+    #[test]
+    fn slow_and_read_only_disks_pmem_and_network() {
+        let slow = Disk { iops: Some(100), bps: Some(1 << 20), ..disk(0) };
+        let image = Disk { readonly: true, ..disk(1) };
+        let rw = Disk { snapshot: true, ..disk(2) };
+        let m = Machine {
+            disks: vec![slow, image, rw],
+            pmem: vec![("/r/pmem0".into(), 1 << 30)],
+            ssh_port: Some(2222),
+            ..machine()
+        };
+        insta::assert_snapshot!("special_disks", show_disks(&m));
+    }
+}

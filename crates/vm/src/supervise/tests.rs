@@ -1,0 +1,237 @@
+use super::*;
+
+const LIMITS: Limits = Limits {
+    boot: Duration::from_secs(60),
+    subtest: Duration::from_secs(100),
+    shutdown: Duration::from_secs(10),
+    watchdog_scale: 4,
+};
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn name(text: &str) -> SubtestName {
+    text.parse().unwrap()
+}
+
+fn vm(subtests: &[&str]) -> Supervisor {
+    let mut vm = Supervisor::new(subtests.iter().map(|text| name(text)), LIMITS, at(0));
+    assert_eq!(vm.line(UP, at(1)), [Act::Up]);
+    vm
+}
+
+/// Acts as short text; logs as their last line.
+fn show(acts: &[Act]) -> String {
+    let one = |act: &Act| match act {
+        Act::Finished(f) => {
+            let log = String::from_utf8(f.log.clone()).unwrap();
+            let status = log.lines().next_back().unwrap().to_string();
+            let crash = f.crash.as_ref().map(|c| format!(" crash={c}")).unwrap_or_default();
+            format!("{} {:?}{crash} | {status}", f.subtest, f.verdict)
+        }
+        other => format!("{other:?}"),
+    };
+    acts.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_run_that_goes_well() {
+    let mut vm = vm(&["a", "b", "c"]);
+    assert_eq!(show(&vm.line("========= TEST   a", at(2))), "Started(\"a\")");
+    assert!(vm.line("hello", at(3)).is_empty());
+    assert_eq!(
+        show(&vm.line("[  3.1] ========= PASSED a in 1s", at(4))),
+        "a Passed | 00004 ========= PASSED a in 2s"
+    );
+    vm.line("========= TEST   b", at(5));
+    vm.line("tests/x.ktest:12: failed (exit 1): mount /dev/vdb /mnt", at(5));
+    vm.line("[    6.0] EXT4-fs: whatever", at(6));
+    assert_eq!(
+        show(&vm.line("========= FAILED b in 1s", at(6))),
+        "b Failed { reason: \"tests/x.ktest:12: failed (exit 1): mount /dev/vdb /mnt\" } | 00006 ========= FAILED b in 1s"
+    );
+    vm.line("========= TEST   c", at(7));
+    assert_eq!(
+        show(&vm.line("========= NOTRUN c in 0s: no mkfs.xfs", at(7))),
+        "c NotRun { reason: \"no mkfs.xfs\" } | 00007 ========= NOTRUN c in 0s: no mkfs.xfs"
+    );
+    assert!(vm.line("========= KTEST EXIT 1", at(8)).is_empty());
+    assert_eq!(vm.ended(VmEnd::Guest, at(9)), (vec![], Ending::Complete));
+}
+
+#[test]
+fn kernel_trouble_overrules_passed() {
+    let mut vm = vm(&["a"]);
+    vm.line("========= TEST   a", at(2));
+    vm.line("[    3.0] BUG: sleeping function called from invalid context at x.c:1", at(3));
+    let shown = show(&vm.line("========= PASSED a in 1s", at(4)));
+    assert!(
+        shown.starts_with("a Failed { reason: \"BUG: sleeping function called from invalid context"),
+        "{shown}"
+    );
+    assert!(shown.contains("crash=BUG: sleeping"), "{shown}");
+    assert!(shown.ends_with("00004 ========= FAILED a in 2s"), "{shown}");
+}
+
+#[test]
+fn a_panic_is_fatal_at_once() {
+    let mut vm = vm(&["a", "b"]);
+    vm.line("========= TEST   a", at(2));
+    vm.line("[    3.0] Kernel panic - not syncing: sysrq triggered crash", at(3));
+    assert_eq!(vm.deadline(), Some(at(6)));
+    assert_eq!(vm.line("========= PASSED a in 0s", at(3)), []);
+    assert_eq!(vm.tick(at(5)), []);
+    assert_eq!(vm.tick(at(6)), [Act::Kill]);
+    let (acts, ending) = vm.ended(VmEnd::Killed, at(6));
+    assert!(show(&acts).starts_with("a Failed { reason: \"Kernel panic - not syncing"), "{}", show(&acts));
+    assert_eq!(ending, Ending::Lost);
+}
+
+#[test]
+fn time_limits_and_watchdog() {
+    let mut vm = vm(&["a", "b"]);
+    vm.line("========= TEST   a", at(10));
+    assert_eq!(vm.deadline(), Some(at(110)));
+    vm.line("WATCHDOG 5", at(11));
+    assert_eq!(vm.deadline(), Some(at(31)));
+    assert_eq!(vm.tick(at(31)), [Act::Sysrq('w')]);
+    vm.line("[   31.0] task:sh state:D", at(31));
+    assert_eq!(vm.tick(at(34)), [Act::Kill]);
+    let (acts, ending) = vm.ended(VmEnd::Killed, at(34));
+    assert_eq!(
+        show(&acts),
+        "a Failed { reason: \"timed out after 20 s\" } | 00034 ========= FAILED a in 24s"
+    );
+    assert_eq!(ending, Ending::Lost);
+}
+
+#[test]
+fn the_default_limit_applies_again_to_the_next_subtest() {
+    let mut vm = vm(&["a", "b"]);
+    vm.line("========= TEST   a", at(10));
+    vm.line("WATCHDOG 1000", at(10));
+    vm.line("========= PASSED a in 0s", at(20));
+    vm.line("========= TEST   b", at(20));
+    assert_eq!(vm.deadline(), Some(at(120)));
+}
+
+#[test]
+fn ending_without_a_verdict() {
+    let mut vm1 = vm(&["a", "b"]);
+    vm1.line("========= TEST   a", at(2));
+    assert_eq!(
+        show(&vm1.line("========= KTEST EXIT 7", at(3))),
+        "a Failed { reason: \"ended without a verdict: run-tests exited with status 7\" } | 00003 ========= FAILED a in 1s"
+    );
+    assert!(vm1.cut_short());
+    assert_eq!(vm1.ended(VmEnd::Guest, at(4)).1, Ending::Complete);
+
+    let mut vm2 = vm(&["a", "b"]);
+    vm2.line("========= TEST   a", at(2));
+    let shown = show(&vm2.line("========= TEST   b", at(3)));
+    assert!(shown.starts_with("a Failed { reason: \"ended without a verdict: b began\" }"), "{shown}");
+    assert!(shown.ends_with("Started(\"b\")"), "{shown}");
+}
+
+#[test]
+fn what_was_not_asked_for_gets_no_verdict() {
+    let mut vm = vm(&["a"]);
+    assert_eq!(vm.line("========= TEST   other", at(2)), []);
+    assert_eq!(vm.line("========= PASSED other in 0s", at(2)), []);
+    assert_eq!(vm.line("========= PASSED a in 0s", at(2)), [], "it never started");
+    vm.line("========= TEST   a", at(3));
+    vm.line("========= PASSED a in 0s", at(3));
+    assert_eq!(vm.line("========= TEST   a", at(4)), [], "once is enough");
+}
+
+#[test]
+fn a_vm_that_dies_by_itself_is_no_test_failure() {
+    let mut vm = vm(&["a"]);
+    vm.line("========= TEST   a", at(2));
+    assert_eq!(
+        vm.ended(VmEnd::Died("killed by signal 9".into()), at(3)),
+        (vec![], Ending::Infrastructure("killed by signal 9".into()))
+    );
+}
+
+#[test]
+fn a_guest_that_resets_is_one() {
+    let mut vm = vm(&["a"]);
+    vm.line("========= TEST   a", at(2));
+    let (acts, ending) = vm.ended(VmEnd::Guest, at(3));
+    assert!(show(&acts).contains("powered off or reset while it ran"));
+    assert_eq!(ending, Ending::Lost);
+}
+
+#[test]
+fn boots_that_fail() {
+    let mut silent = Supervisor::new([name("a")], LIMITS, at(0));
+    assert_eq!(silent.tick(at(59)), []);
+    assert_eq!(silent.tick(at(60)), [Act::Kill]);
+    let ending = silent.ended(VmEnd::Killed, at(60)).1;
+    assert_eq!(ending, Ending::NoBoot { reason: "the guest was not up after 60 s".into(), crashed: false });
+
+    let mut panics = Supervisor::new([name("a")], LIMITS, at(0));
+    panics.line("[    0.5] Kernel panic - not syncing: VFS: Unable to mount root fs", at(1));
+    assert_eq!(panics.tick(at(4)), [Act::Kill]);
+    let Ending::NoBoot { reason, crashed: true } = panics.ended(VmEnd::Killed, at(4)).1 else {
+        unreachable!()
+    };
+    assert!(reason.starts_with("the kernel crashed while booting: "), "{reason}");
+
+    let mut dead = Supervisor::new([name("a")], LIMITS, at(0));
+    let ending = dead.ended(VmEnd::Died("QEMU ended with exit code 1: no such file".into()), at(1)).1;
+    assert_eq!(ending, Ending::Infrastructure("QEMU ended with exit code 1: no such file".into()));
+}
+
+#[test]
+fn init_that_fails() {
+    let mut vm = vm(&["a"]);
+    vm.line("ktest: fs/x.ktest init failed (exit 3)", at(2));
+    assert_eq!(vm.ended(VmEnd::Guest, at(3)).1, Ending::InitFailed("fs/x.ktest init failed (exit 3)".into()));
+}
+
+#[test]
+fn a_silent_shutdown_is_cut_off() {
+    let mut vm = vm(&["a"]);
+    vm.line("========= TEST   a", at(2));
+    vm.line("========= PASSED a in 0s", at(3));
+    vm.line("========= KTEST EXIT 0", at(3));
+    assert_eq!(vm.tick(at(13)), [Act::Kill]);
+    assert_eq!(vm.ended(VmEnd::Killed, at(13)).1, Ending::Complete);
+}
+
+proptest::proptest! {
+    /// Whatever the console says, each subtest that starts gets exactly one verdict.
+    #[test]
+    fn one_verdict_each(script in proptest::collection::vec(0usize..14, 0..40), end in 0usize..3) {
+        let lines = [
+            "========= TEST   a", "========= TEST   b", "========= TEST   c", "========= PASSED a in 0s",
+            "========= FAILED b in 0s", "========= NOTRUN c in 0s: no", "========= PASSED b in 0s", "WATCHDOG 3",
+            "[    1.0] WARNING: CPU: 0", "[    1.0] Kernel panic - not syncing: x", "========= KTEST EXIT 0",
+            "ktest: f init failed (exit 1)", "rubbish", UP,
+        ];
+        let mut vm = Supervisor::new(["a", "b", "c"].map(name), LIMITS, at(0));
+        let mut acts = vm.line(UP, at(1));
+        for (step, line) in script.iter().enumerate() {
+            acts.extend(vm.line(lines[*line], at(2 + step as u64)));
+            acts.extend(vm.tick(at(2 + step as u64)));
+        }
+        let end = [VmEnd::Guest, VmEnd::Killed, VmEnd::Died("gone".into())][end].clone();
+        let (last, ending) = vm.ended(end, at(1000));
+        acts.extend(last);
+        let mut started = BTreeSet::new();
+        let mut finished = BTreeSet::new();
+        for act in &acts {
+            match act {
+                Act::Started(name) => proptest::prop_assert!(started.insert(name.clone())),
+                Act::Finished(f) => proptest::prop_assert!(finished.insert(f.subtest.clone())),
+                _ => {}
+            }
+        }
+        proptest::prop_assert!(finished.is_subset(&started));
+        let missing = started.len() - finished.len();
+        proptest::prop_assert!(missing == 0 || (missing == 1 && matches!(ending, Ending::Infrastructure(_) | Ending::InitFailed(_))));
+    }
+}

@@ -1,3 +1,4 @@
 //! The farm's daemon: watches branches, plans, drives the executors, writes results.
 
+pub mod executor;
 pub mod plan;

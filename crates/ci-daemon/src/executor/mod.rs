@@ -1,0 +1,3 @@
+//! The executor bodies.
+
+pub mod batch;

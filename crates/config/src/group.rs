@@ -1,0 +1,240 @@
+//! `[test_group.NAME]`: which test files run, how urgently, how far back, on which kernels, in which environment.
+
+use std::collections::BTreeMap;
+
+use model::{Env, StoreKernel, TestPath};
+
+use crate::error::{Fault, What};
+use crate::nearest::{Hint, nearest};
+use crate::node::{Node, Section, Value};
+
+/// A test group, with what it `extends` filled in.
+///
+/// Order of jobs: a job's sort value is the age of its commit in its branch (0 = tip) plus the nice value of
+/// [`TestGroup::nice_of`]; lower runs first. A group of nice 5 has its tip tested after a group of nice 0 has had
+/// its five newest commits tested.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestGroup {
+    /// Its name.
+    pub name: String,
+    /// The test files, in the order written, each once.
+    pub tests: Vec<TestPath>,
+    /// Added to the age of a commit; 0 where the file does not say. `priority` is another spelling.
+    pub nice: i64,
+    /// How many commits from the tip are tested; 50 where the file does not say.
+    pub max_commits: u32,
+    /// For each so many seconds of mean duration a subtest's nice value rises by one; 0: never. Default 180.
+    pub test_duration_nice: u64,
+    /// After more than so many runs that all ended alike, this much is added to a subtest's nice value; 0: never.
+    /// Default 10.
+    pub test_always_passes_nice: u64,
+    /// Kernels of the kernel store to run on; empty: the kernel is built from the commit.
+    pub kernels: Vec<StoreKernel>,
+    /// Set for its runs.
+    pub env: Env,
+}
+
+impl TestGroup {
+    /// The nice value of a subtest that has passed and failed so often and took `mean_s` seconds on average.
+    #[must_use]
+    pub fn nice_of(&self, passed: u64, failed: u64, mean_s: u64) -> i64 {
+        let mut nice = self.nice;
+        let alike = (passed == 0) != (failed == 0);
+        if alike && passed + failed > self.test_always_passes_nice {
+            nice = nice.saturating_add_unsigned(self.test_always_passes_nice);
+        }
+        if let Some(more) = mean_s.checked_div(self.test_duration_nice) {
+            nice = nice.saturating_add_unsigned(more);
+        }
+        nice
+    }
+}
+
+/// What is wrong with a test group.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// It extends what is not there.
+    #[error("test group {group:?} extends {parent:?}, which is not there{hint}")]
+    UnknownParent {
+        /// The group.
+        group: String,
+        /// What it extends.
+        parent: String,
+        /// What it may have been meant to be.
+        hint: Hint,
+    },
+    /// It extends itself.
+    #[error("test groups extend each other in a circle: {}", chain.join(" -> "))]
+    Cycle {
+        /// From the group back to itself.
+        chain: Vec<String>,
+    },
+    /// It has no tests, nor has what it extends.
+    #[error("test group {0:?} has no tests; list them or extend a group that does")]
+    NoTests(String),
+    /// An environment that cannot be part of a result's name.
+    #[error("env: {0}")]
+    Env(model::NameError),
+}
+
+/// A group as the file has it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RawGroup {
+    line: usize,
+    extends: Option<(usize, String)>,
+    tests: Option<Vec<TestPath>>,
+    nice: Option<i64>,
+    max_commits: Option<u32>,
+    test_duration_nice: Option<u64>,
+    test_always_passes_nice: Option<u64>,
+    kernels: Option<Vec<StoreKernel>>,
+    env: BTreeMap<String, String>,
+}
+
+const KEYS: &[&str] = &[
+    "tests",
+    "nice",
+    "priority",
+    "max_commits",
+    "extends",
+    "kernels",
+    "env",
+    "test_duration_nice",
+    "test_always_passes_nice",
+];
+
+pub(crate) fn read(node: &Node) -> Result<BTreeMap<String, RawGroup>, Fault> {
+    let entries = node.table("test_group")?.iter();
+    entries
+        .map(|(key, node)| {
+            let section = Section::new(node, format!("[test_group.{key}]"), KEYS)?;
+            Ok((key.clone(), raw(&section)?))
+        })
+        .collect()
+}
+
+fn raw(section: &Section<'_>) -> Result<RawGroup, Fault> {
+    let int =
+        |key: &'static str, least, most| section.get(key).map(|node| node.int(key, least, most)).transpose();
+    let count = |key| Ok::<_, Fault>(int(key, 0, 1_000_000_000)?.map(i64::unsigned_abs));
+    let nice = section.get_any(&["nice", "priority"])?;
+    Ok(RawGroup {
+        line: section.node().line,
+        extends: section
+            .get("extends")
+            .map(|node| Ok::<_, Fault>((node.line, node.str("extends")?.to_owned())))
+            .transpose()?,
+        tests: names(section, "tests")?,
+        nice: nice.map(|(key, node)| node.int(key, -1_000_000, 1_000_000)).transpose()?,
+        max_commits: int("max_commits", 1, 1_000_000)?.and_then(|n| u32::try_from(n).ok()),
+        test_duration_nice: count("test_duration_nice")?,
+        test_always_passes_nice: count("test_always_passes_nice")?,
+        kernels: names(section, "kernels")?,
+        env: section.get("env").map(env).transpose()?.unwrap_or_default(),
+    })
+}
+
+/// A list of names, each kept once.
+fn names<T>(section: &Section<'_>, key: &'static str) -> Result<Option<Vec<T>>, Fault>
+where
+    T: std::str::FromStr<Err = model::NameError> + PartialEq,
+{
+    let Some(node) = section.get(key) else { return Ok(None) };
+    let mut names: Vec<T> = Vec::new();
+    for item in node.list(key)? {
+        let name = item.parse(key)?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(Some(names))
+}
+
+fn env(node: &Node) -> Result<BTreeMap<String, String>, Fault> {
+    let mut env = BTreeMap::new();
+    for (key, node) in node.table("env")? {
+        let value = match &node.value {
+            Value::Int(n) => n.to_string(),
+            _ => node.str(key)?.to_owned(),
+        };
+        let one = BTreeMap::from([(key.clone(), value)]);
+        if let Err(error) = Env::try_from(one.clone()) {
+            return Err(node.fault(What::from(GroupError::Env(error))));
+        }
+        env.extend(one);
+    }
+    Ok(env)
+}
+
+/// Fills in what groups extend. `shared` are the groups that every file may refer to, resolved.
+pub(crate) fn resolve(
+    raw: &BTreeMap<String, RawGroup>,
+    shared: &BTreeMap<String, TestGroup>,
+) -> Result<BTreeMap<String, TestGroup>, Fault> {
+    let mut done = BTreeMap::new();
+    for name in raw.keys() {
+        // From the group up to the first that is resolved or extends nothing.
+        let mut chain: Vec<&str> = Vec::new();
+        let mut at = Some(name.as_str());
+        let mut parent: Option<TestGroup> = None;
+        while let Some(name) = at {
+            if let Some(group) = done.get(name) {
+                parent = Some(TestGroup::clone(group));
+                break;
+            }
+            let Some(group) = raw.get(name) else {
+                parent = shared.get(name).cloned();
+                break;
+            };
+            if let Some(first) = chain.iter().position(|seen| *seen == name) {
+                let chain = chain[first..].iter().chain([&name]).map(|name| (*name).to_owned()).collect();
+                return Err(fault(group, GroupError::Cycle { chain }));
+            }
+            chain.push(name);
+            at = group.extends.as_ref().map(|(_, parent)| parent.as_str());
+            if let Some((line, parent)) = &group.extends
+                && !raw.contains_key(parent)
+                && !shared.contains_key(parent)
+            {
+                let hint = nearest(parent, raw.keys().chain(shared.keys()).map(String::as_str));
+                let what = GroupError::UnknownParent { group: name.into(), parent: parent.clone(), hint };
+                return Err(Fault { line: *line, what: what.into() });
+            }
+        }
+        for name in chain.into_iter().rev() {
+            let group = merge(name, &raw[name], parent.as_ref())?;
+            done.insert(name.to_owned(), group.clone());
+            parent = Some(group);
+        }
+    }
+    for (name, group) in &done {
+        if group.tests.is_empty()
+            && !raw.values().any(|raw| raw.extends.as_ref().is_some_and(|(_, p)| p == name))
+        {
+            return Err(fault(&raw[name], GroupError::NoTests(name.clone())));
+        }
+    }
+    Ok(done)
+}
+
+fn fault(group: &RawGroup, error: GroupError) -> Fault {
+    Fault { line: group.extends.as_ref().map_or(group.line, |(line, _)| *line), what: error.into() }
+}
+
+fn merge(name: &str, raw: &RawGroup, parent: Option<&TestGroup>) -> Result<TestGroup, Fault> {
+    let mut env: BTreeMap<String, String> = parent.map(|p| p.env.clone().into()).unwrap_or_default();
+    env.extend(raw.env.clone());
+    Ok(TestGroup {
+        name: name.into(),
+        tests: raw.tests.clone().or_else(|| parent.map(|p| p.tests.clone())).unwrap_or_default(),
+        nice: raw.nice.or(parent.map(|p| p.nice)).unwrap_or(0),
+        max_commits: raw.max_commits.or(parent.map(|p| p.max_commits)).unwrap_or(50),
+        test_duration_nice: raw.test_duration_nice.or(parent.map(|p| p.test_duration_nice)).unwrap_or(180),
+        test_always_passes_nice: raw
+            .test_always_passes_nice
+            .or(parent.map(|p| p.test_always_passes_nice))
+            .unwrap_or(10),
+        kernels: raw.kernels.clone().or_else(|| parent.map(|p| p.kernels.clone())).unwrap_or_default(),
+        env: Env::try_from(env).map_err(|error| fault(raw, GroupError::Env(error)))?,
+    })
+}

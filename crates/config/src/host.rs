@@ -1,0 +1,132 @@
+//! `[host.NAME]`: the machines of the farm.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use model::{Arch, HostName};
+
+use crate::error::{Fault, What};
+use crate::nearest::{Hint, nearest};
+use crate::node::{Node, Section};
+
+/// How batches get to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HostKind {
+    /// The machine the daemon runs on.
+    Local,
+    /// Over OpenSSH.
+    Ssh,
+    /// Each batch is a job of the Slurm cluster.
+    Slurm,
+}
+
+const KINDS: [(HostKind, &str); 3] =
+    [(HostKind::Local, "local"), (HostKind::Ssh, "ssh"), (HostKind::Slurm, "slurm")];
+
+impl fmt::Display for HostKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(KINDS[*self as usize].1)
+    }
+}
+
+/// A machine of the farm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// The key of its section.
+    pub name: HostName,
+    /// How batches get there. Where the file does not say: `local` for a host called `local` or `localhost`,
+    /// `ssh` for others.
+    pub kind: HostKind,
+    /// Its architecture; this machine's where the file does not say.
+    pub arch: Arch,
+    /// How many batches run there at a time, at least 1.
+    pub slots: u32,
+    /// ssh: who to log in as; ssh's own configuration decides where it is absent.
+    pub user: Option<String>,
+    /// ssh: where to connect to; the name where the file does not say.
+    pub address: HostName,
+}
+
+/// What is wrong with a host.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// Its name.
+    #[error(transparent)]
+    Name(model::NameError),
+    /// No such kind.
+    #[error("{text:?} is not a kind of host{hint}")]
+    Kind {
+        /// The text.
+        text: String,
+        /// What it may have been meant to be.
+        hint: Hint,
+    },
+    /// A login name that ssh might take for something else.
+    #[error("user: {0:?} is not a login name")]
+    User(String),
+    /// A setting of ssh hosts.
+    #[error("{key} has no meaning for a {kind} host; remove it or set kind = \"ssh\"")]
+    NotSsh {
+        /// The key.
+        key: &'static str,
+        /// The host's kind.
+        kind: HostKind,
+    },
+}
+
+const KEYS: &[&str] = &["kind", "arch", "slots", "user", "address"];
+
+pub(crate) fn read(node: &Node) -> Result<BTreeMap<HostName, Host>, Fault> {
+    let entries = node.table("host")?.iter();
+    entries
+        .map(|(key, node)| {
+            let name: HostName =
+                key.parse().map_err(|error| node.fault(What::from(HostError::Name(error))))?;
+            let section = Section::new(node, format!("[host.{key}]"), KEYS)?;
+            Ok((name.clone(), one(&section, name)?))
+        })
+        .collect()
+}
+
+fn one(section: &Section<'_>, name: HostName) -> Result<Host, Fault> {
+    let local = matches!(name.as_str(), "local" | "localhost");
+    let kind = match section.get("kind") {
+        Some(node) => kind(node)?,
+        None if local => HostKind::Local,
+        None => HostKind::Ssh,
+    };
+    for key in ["user", "address"] {
+        if let Some(node) = section.get(key)
+            && kind != HostKind::Ssh
+        {
+            return Err(node.fault(HostError::NotSsh { key, kind }));
+        }
+    }
+    let slots = section.get("slots").map_or(Ok(1), |node| node.int("slots", 1, 4096))?;
+    Ok(Host {
+        kind,
+        arch: section
+            .get("arch")
+            .map_or(Ok(Arch::native().unwrap_or(Arch::X86_64)), |node| node.parse("arch"))?,
+        slots: u32::try_from(slots).unwrap_or(1),
+        user: section.get("user").map(login).transpose()?,
+        address: section.get("address").map_or(Ok(name.clone()), |node| node.parse("address"))?,
+        name,
+    })
+}
+
+fn kind(node: &Node) -> Result<HostKind, Fault> {
+    let text = node.str("kind")?;
+    KINDS.iter().find(|(_, name)| *name == text).map(|(kind, _)| *kind).ok_or_else(|| {
+        let hint = nearest(text, KINDS.map(|(_, name)| name));
+        node.fault(HostError::Kind { text: text.into(), hint })
+    })
+}
+
+fn login(node: &Node) -> Result<String, Fault> {
+    let text = node.str("user")?;
+    let ok = !text.is_empty()
+        && !text.starts_with('-')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c));
+    if ok { Ok(text.into()) } else { Err(node.fault(HostError::User(text.into()))) }
+}

@@ -1,0 +1,193 @@
+//! From files to a [`Config`]: the main file, then one file a user.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::Config;
+use crate::branch::{self, Branch, Known};
+use crate::error::{ConfigError, Fault};
+use crate::group::{self, TestGroup};
+use crate::host;
+use crate::node::{Node, Section};
+use crate::paths::Paths;
+use crate::read::{self, Format};
+use crate::repo;
+use crate::top::{self, Top, TopError};
+
+/// The top level of the main file; plurals and `executors` are the existing system's.
+const KEYS: &[&str] = &[
+    "linux_repo",
+    "output_dir",
+    "ktest_dir",
+    "ci_url",
+    "ci_host",
+    "ci_remote",
+    "user",
+    "users_dir",
+    "poll",
+    "window",
+    "subtest_duration_max",
+    "subtest_duration_def",
+    "keep_results_commits",
+    "tolerate",
+    "verbose",
+    "user_nice",
+    "repo",
+    "repos",
+    "test_group",
+    "test_groups",
+    "branch",
+    "branches",
+    "host",
+    "hosts",
+    "executors",
+];
+
+/// The top level of a user's file.
+const USER_KEYS: &[&str] = &["test_group", "test_groups", "branch", "branches"];
+
+/// Reads the main file and the users' files; anything wrong anywhere is an error.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let (config, problems) = load_lenient(path)?;
+    problems.into_iter().next().map_or(Ok(config), Err)
+}
+
+/// Like [`load`], but a user whose file is wrong is left out, listed in `broken_users` and told about in the
+/// problems; only the main file must be right.
+pub fn load_lenient(path: &Path) -> Result<(Config, Vec<ConfigError>), ConfigError> {
+    let mut config = main_file(path)?;
+    let mut problems = Vec::new();
+    let Some(dir) = config.users_dir.clone() else { return Ok((config, problems)) };
+    let mut files: BTreeMap<String, PathBuf> =
+        config.user.iter().map(|user| (user.clone(), path.into())).collect();
+    let listing = user_files(&dir).map_err(|source| ConfigError::Read { path: dir, source });
+    let listing = match listing {
+        Ok(listing) => listing,
+        Err(error) => {
+            problems.push(error);
+            Vec::new()
+        }
+    };
+    for path in listing {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let user = match top::name("user", &stem) {
+            Ok(user) => user,
+            Err(error) => {
+                problems.push(ConfigError::UserName { path, error });
+                continue;
+            }
+        };
+        config.files.push(path.clone());
+        let result = match files.get(&user) {
+            Some(other) => Err(ConfigError::TwoFiles { path, user: user.clone(), other: other.clone() }),
+            None => {
+                files.insert(user.clone(), path.clone());
+                user_file(&path, &user, &config)
+            }
+        };
+        match result {
+            Ok((groups, branches)) => {
+                config.user_groups.insert(user.clone(), groups);
+                config.branches.insert(user, branches);
+            }
+            Err(error) => {
+                problems.push(error);
+                config.broken_users.insert(user);
+            }
+        }
+    }
+    Ok((config, problems))
+}
+
+/// The users' files in order of their names; hidden files and other endings are nobody's.
+fn user_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && Format::of(&path).is_some() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn tree(path: &Path) -> Result<Node, ConfigError> {
+    let (format, text) = read::file(path)?;
+    read::tree(format, &text).map_err(|fault| at(path, fault))
+}
+
+fn at(path: &Path, fault: Fault) -> ConfigError {
+    ConfigError::At { path: path.into(), line: fault.line, what: Box::new(fault.what) }
+}
+
+fn main_file(path: &Path) -> Result<Config, ConfigError> {
+    main_tree(path, &tree(path)?).map_err(|fault| at(path, fault))
+}
+
+fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
+    let paths = Paths::of(path);
+    let section = Section::new(tree, "", KEYS)?;
+    let top = Top::read(&section, &paths)?;
+    let part = |keys: &[&'static str]| section.get_any(keys).map(|found| found.map(|(_, node)| node));
+    let repos =
+        part(&["repo", "repos"])?.map(|node| repo::read(node, &paths)).transpose()?.unwrap_or_default();
+    let hosts = part(&["host", "hosts", "executors"])?.map(host::read).transpose()?.unwrap_or_default();
+    let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
+    let test_groups = group::resolve(&raw, &BTreeMap::new())?;
+    let mut branches = BTreeMap::new();
+    if let Some(node) = part(&["branch", "branches"])? {
+        let user = top.user.as_deref().ok_or_else(|| node.fault(TopError::NoUser))?;
+        let known = Known {
+            groups: test_groups.keys().map(String::as_str).collect(),
+            repos: repos.keys().map(String::as_str).collect(),
+            paths: &paths,
+        };
+        branches.insert(user.to_owned(), branch::read(node, user, &known)?);
+    }
+    Ok(Config {
+        files: vec![path.into()],
+        linux_repo: top.linux_repo,
+        output_dir: top.output_dir,
+        ktest_dir: top.ktest_dir,
+        ci_url: top.ci_url,
+        ci_host: top.ci_host,
+        ci_remote: top.ci_remote,
+        user: top.user,
+        users_dir: top.users_dir,
+        poll: top.poll,
+        window: top.window,
+        subtest_duration_max: top.subtest_duration_max,
+        subtest_duration_def: top.subtest_duration_def,
+        keep_results_commits: top.keep_results_commits,
+        tolerate: top.tolerate,
+        repos,
+        user_nice: top.user_nice,
+        test_groups,
+        user_groups: BTreeMap::new(),
+        branches,
+        broken_users: std::collections::BTreeSet::new(),
+        hosts,
+    })
+}
+
+type UserParts = (BTreeMap<String, TestGroup>, BTreeMap<String, Branch>);
+
+fn user_file(path: &Path, user: &str, config: &Config) -> Result<UserParts, ConfigError> {
+    user_tree(path, &tree(path)?, user, config).map_err(|fault| at(path, fault))
+}
+
+fn user_tree(path: &Path, tree: &Node, user: &str, config: &Config) -> Result<UserParts, Fault> {
+    let section = Section::new(tree, "", USER_KEYS)?;
+    let part = |keys: &[&'static str]| section.get_any(keys).map(|found| found.map(|(_, node)| node));
+    let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
+    let groups = group::resolve(&raw, &config.test_groups)?;
+    let known = Known {
+        groups: groups.keys().chain(config.test_groups.keys()).map(String::as_str).collect(),
+        repos: config.repos.keys().map(String::as_str).collect(),
+        paths: &Paths::of(path),
+    };
+    let branches = part(&["branch", "branches"])?.map(|node| branch::read(node, user, &known)).transpose()?;
+    Ok((groups, branches.unwrap_or_default()))
+}

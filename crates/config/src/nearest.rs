@@ -1,0 +1,63 @@
+//! "Did you mean": the name that is most like what was written.
+
+use std::fmt;
+
+/// The nearest valid name, and if none is near, what there is. Prints as the tail of a message, empty or `; ...`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hint {
+    nearest: Option<String>,
+    others: Vec<String>,
+}
+
+impl Hint {
+    /// The nearest valid name, if one is near.
+    #[must_use]
+    pub fn nearest(&self) -> Option<&str> {
+        self.nearest.as_deref()
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.nearest, self.others.as_slice()) {
+            (Some(name), _) => write!(f, "; did you mean {name:?}?"),
+            (None, []) => Ok(()),
+            (None, others) if others.len() <= 8 => write!(f, "; there are: {}", others.join(", ")),
+            (None, others) => write!(f, "; there are: {}, ...", others[..8].join(", ")),
+        }
+    }
+}
+
+/// Which of `names` is most like `text`: at most a third of its letters may differ.
+pub(crate) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Hint {
+    let mut others: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    others.sort();
+    others.dedup();
+    let folded = fold(text);
+    let nearest = others
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&folded, &fold(name)), name))
+        .min()
+        .filter(|(distance, name)| *distance * 3 <= folded.len().max(name.len()))
+        .map(|(_, name)| name.clone());
+    Hint { nearest, others }
+}
+
+/// Case and the choice between `-` and `_` are no differences. Cut, since the comparison is quadratic.
+fn fold(text: &str) -> String {
+    text.chars().take(100).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_and_far() {
+        let names = ["tests", "test_groups", "max_commits"];
+        assert_eq!(nearest("test_gruops", names).nearest(), Some("test_groups"));
+        assert_eq!(nearest("Max-Commits", names).nearest(), Some("max_commits"));
+        assert_eq!(nearest("ref", names).to_string(), "; there are: max_commits, test_groups, tests");
+        assert_eq!(nearest("ref", []).to_string(), "");
+    }
+}

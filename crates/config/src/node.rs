@@ -1,0 +1,155 @@
+//! The one shape that TOML and JSON5 are read into: values that know their line.
+//!
+//! [`Section`] hands out the keys of a table after it has refused the unknown ones.
+
+use crate::error::{Fault, What};
+use crate::nearest::nearest;
+
+/// A value and the line it begins on (from 1).
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    pub line: usize,
+    pub value: Value,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Str(String),
+    List(Vec<Node>),
+    Table(Vec<(String, Node)>),
+}
+
+impl Value {
+    /// With its article, for messages.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "true or false",
+            Self::Int(_) | Self::Float(_) => "a number",
+            Self::Str(_) => "a string",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
+impl Node {
+    fn wrong(&self, key: &str, wanted: &'static str) -> Fault {
+        self.fault(What::WrongType { key: key.into(), wanted, found: self.value.kind() })
+    }
+
+    /// This place, as the place of a fault.
+    pub fn fault(&self, what: impl Into<What>) -> Fault {
+        Fault { line: self.line, what: what.into() }
+    }
+
+    pub fn str(&self, key: &str) -> Result<&str, Fault> {
+        match &self.value {
+            Value::Str(text) => Ok(text),
+            _ => Err(self.wrong(key, "a string")),
+        }
+    }
+
+    /// A string that a `model` type accepts.
+    pub fn parse<T>(&self, key: &str) -> Result<T, Fault>
+    where
+        T: std::str::FromStr<Err = model::NameError>,
+    {
+        let name = self.str(key)?.parse::<T>();
+        name.map_err(|error| self.fault(What::Name { key: key.into(), error }))
+    }
+
+    pub fn int(&self, key: &str, least: i64, most: i64) -> Result<i64, Fault> {
+        let huge = |n: f64| if n < 0.0 { i64::MIN } else { i64::MAX };
+        match self.value {
+            Value::Float(n) if n.abs() >= 9e18 => {
+                Err(self.fault(What::Range { key: key.into(), n: huge(n), least, most }))
+            }
+            Value::Int(n) if (least..=most).contains(&n) => Ok(n),
+            Value::Int(n) => Err(self.fault(What::Range { key: key.into(), n, least, most })),
+            _ => Err(self.wrong(key, "a whole number")),
+        }
+    }
+
+    pub fn bool(&self, key: &str) -> Result<bool, Fault> {
+        match self.value {
+            Value::Bool(yes) => Ok(yes),
+            _ => Err(self.wrong(key, "true or false")),
+        }
+    }
+
+    /// A list; a single string stands for a list of one.
+    pub fn list(&self, key: &str) -> Result<&[Node], Fault> {
+        match &self.value {
+            Value::List(items) => Ok(items),
+            Value::Str(_) => Ok(std::slice::from_ref(self)),
+            _ => Err(self.wrong(key, "a list")),
+        }
+    }
+
+    pub fn table(&self, key: &str) -> Result<&[(String, Node)], Fault> {
+        match &self.value {
+            Value::Table(entries) => Ok(entries),
+            _ => Err(self.wrong(key, "a table")),
+        }
+    }
+}
+
+/// A table whose keys are all known.
+pub(crate) struct Section<'a> {
+    node: &'a Node,
+    entries: &'a [(String, Node)],
+    /// As people point at it: `[branch.next]`; empty for the file's top level.
+    name: String,
+    known: &'static [&'static str],
+}
+
+impl<'a> Section<'a> {
+    /// Refuses keys that are not `known`.
+    pub fn new(
+        node: &'a Node,
+        name: impl Into<String>,
+        known: &'static [&'static str],
+    ) -> Result<Self, Fault> {
+        let name = name.into();
+        let entries = node.table(if name.is_empty() { "the file" } else { &name })?;
+        if let Some((key, node)) = entries.iter().find(|(key, _)| !known.contains(&key.as_str())) {
+            let hint = nearest(key, known.iter().copied());
+            return Err(node.fault(What::UnknownKey { key: key.clone(), section: name, hint }));
+        }
+        Ok(Self { node, entries, name, known })
+    }
+
+    pub fn node(&self) -> &'a Node {
+        self.node
+    }
+
+    /// The value of `key`, if it is there.
+    pub fn get(&self, key: &'static str) -> Option<&'a Node> {
+        debug_assert!(self.known.contains(&key), "{key} is not among the known keys of {}", self.name);
+        self.entries.iter().find(|(name, _)| name == key).map(|(_, node)| node)
+    }
+
+    /// The value of a key of several spellings, of which one may be used.
+    pub fn get_any(&self, keys: &[&'static str]) -> Result<Option<(&'static str, &'a Node)>, Fault> {
+        let mut found: Option<(&'static str, &'a Node)> = None;
+        for key in keys {
+            if let Some(node) = self.get(key) {
+                if let Some((first, _)) = found {
+                    return Err(node.fault(What::Both { first, second: key }));
+                }
+                found = Some((key, node));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The value of a key that must be there.
+    pub fn need(&self, key: &'static str) -> Result<&'a Node, Fault> {
+        self.get(key).ok_or_else(|| self.node.fault(What::Missing { key, section: self.name.clone() }))
+    }
+}

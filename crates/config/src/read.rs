@@ -1,0 +1,103 @@
+//! From a file to [`Node`]s: TOML by the `toml` crate, JSON5 by [`crate::json5`]; both tell lines.
+
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::error::{ConfigError, Fault, What};
+use crate::node::{Node, Value};
+
+/// The most bytes that a configuration file may have.
+const SIZE_LIMIT: u64 = 4 << 20;
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Toml,
+    Json5,
+}
+
+impl Format {
+    /// By the file's ending; `None` for others.
+    pub fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "toml" => Some(Self::Toml),
+            "json5" | "json" => Some(Self::Json5),
+            _ => None,
+        }
+    }
+}
+
+/// The file's text and form.
+pub(crate) fn file(path: &Path) -> Result<(Format, String), ConfigError> {
+    let format = Format::of(path).ok_or_else(|| ConfigError::Format { path: path.into() })?;
+    let read = |source| ConfigError::Read { path: path.into(), source };
+    if std::fs::metadata(path).map_err(read)?.len() > SIZE_LIMIT {
+        return Err(read(std::io::Error::other(format!("it is larger than {SIZE_LIMIT} bytes"))));
+    }
+    Ok((format, std::fs::read_to_string(path).map_err(read)?))
+}
+
+/// The tree of a text.
+pub(crate) fn tree(format: Format, text: &str) -> Result<Node, Fault> {
+    match format {
+        Format::Toml => from_toml(text),
+        Format::Json5 => crate::json5::parse(text),
+    }
+}
+
+fn from_toml(text: &str) -> Result<Node, Fault> {
+    let lines = Lines::new(text);
+    let table = DeTable::parse(text).map_err(|error| Fault {
+        line: error.span().map_or(1, |span| lines.of(span.start)),
+        what: What::Syntax(format!("not TOML: {}", one_line(error.message()))),
+    })?;
+    Ok(Node { line: 1, value: lines.table(table.get_ref()) })
+}
+
+fn one_line(message: &str) -> String {
+    let parts: Vec<&str> = message.lines().map(str::trim).filter(|part| !part.is_empty()).collect();
+    parts.join(", ")
+}
+
+/// Where each line begins.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn new(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1).collect())
+    }
+
+    fn of(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset) + 1
+    }
+
+    fn table(&self, table: &DeTable<'_>) -> Value {
+        let entries = table.iter().map(|(key, value)| {
+            let line = self.of(key.span().start);
+            (key.get_ref().to_string(), Node { line, value: self.value(value.get_ref()) })
+        });
+        Value::Table(entries.collect())
+    }
+
+    fn value(&self, value: &DeValue<'_>) -> Value {
+        match value {
+            DeValue::String(text) => Value::Str(text.to_string()),
+            DeValue::Integer(n) => {
+                // What does not fit is out of every range, which is then said.
+                let huge = if n.as_str().starts_with('-') { f64::MIN } else { f64::MAX };
+                i64::from_str_radix(n.as_str(), n.radix()).map_or(Value::Float(huge), Value::Int)
+            }
+            DeValue::Float(n) => Value::Float(n.as_str().parse().unwrap_or(f64::NAN)),
+            DeValue::Boolean(yes) => Value::Bool(*yes),
+            DeValue::Datetime(time) => Value::Str(time.to_string()),
+            DeValue::Array(items) => Value::List(
+                items
+                    .iter()
+                    .map(|item| Node { line: self.of(item.span().start), value: self.value(item.get_ref()) })
+                    .collect(),
+            ),
+            DeValue::Table(table) => self.table(table),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The settings of the whole farm: where things lie, what it is called, how it paces itself.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Fault, What};
+use crate::node::{Node, Section, Value};
+use crate::paths::Paths;
+
+/// What is wrong with a setting of the whole farm.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopError {
+    /// Neither a user's nor a branch's name: both become parts of file names and refs.
+    #[error(
+        "{text:?} is not a {kind} name; it is letters, digits and . _ + - and does not begin with . or -"
+    )]
+    Name {
+        /// `user` or `branch`.
+        kind: &'static str,
+        /// The text.
+        text: String,
+    },
+    /// Not a URL.
+    #[error("ci_url: {0:?} is not a URL; it begins with http:// or https://")]
+    Url(String),
+    /// Not a kernel option.
+    #[error("tolerate: {0:?} is not a kernel option; write it as in a .config, with or without CONFIG_")]
+    Option(String),
+    /// Branches that belong to nobody.
+    #[error("the branches of this file need an owner; add user = \"NAME\" at the top")]
+    NoUser,
+    /// The default must not exceed the most.
+    #[error("subtest_duration_def ({def} s) is more than subtest_duration_max ({max} s)")]
+    Durations {
+        /// The default.
+        def: u64,
+        /// The most.
+        max: u64,
+    },
+}
+
+/// The settings of the top level that stand alone.
+#[derive(Debug, Clone)]
+pub(crate) struct Top {
+    pub linux_repo: PathBuf,
+    pub output_dir: PathBuf,
+    pub ktest_dir: PathBuf,
+    pub users_dir: Option<PathBuf>,
+    pub ci_url: Option<String>,
+    pub ci_host: Option<String>,
+    pub ci_remote: Option<String>,
+    pub user: Option<String>,
+    pub poll: Duration,
+    pub window: usize,
+    pub subtest_duration_max: Duration,
+    pub subtest_duration_def: Duration,
+    pub keep_results_commits: usize,
+    pub tolerate: Vec<String>,
+    pub user_nice: BTreeMap<String, i64>,
+}
+
+impl Top {
+    pub fn read(section: &Section<'_>, paths: &Paths) -> Result<Self, Fault> {
+        let path = |key: &'static str| paths.resolve(key, section.need(key)?);
+        let text =
+            |key: &'static str| section.get(key).map(|node| node.str(key).map(str::to_owned)).transpose();
+        let time = |key: &'static str, default: u64| match section.get(key) {
+            Some(node) => seconds(node, key),
+            None => Ok(Duration::from_secs(default)),
+        };
+        let count = |key: &'static str, default: usize, most: i64| match section.get(key) {
+            Some(node) => node.int(key, 1, most).map(|n| usize::try_from(n).unwrap_or(default)),
+            None => Ok(default),
+        };
+        if let Some(node) = section.get("verbose") {
+            node.bool("verbose")?; // The existing system's; RUST_LOG decides here.
+        }
+        let top = Self {
+            linux_repo: path("linux_repo")?,
+            output_dir: path("output_dir")?,
+            ktest_dir: path("ktest_dir")?,
+            users_dir: section.get("users_dir").map(|node| paths.resolve("users_dir", node)).transpose()?,
+            ci_url: section.get("ci_url").map(url).transpose()?,
+            ci_host: text("ci_host")?,
+            ci_remote: text("ci_remote")?,
+            user: section.get("user").map(|node| owner(node, "user", node.str("user")?)).transpose()?,
+            poll: time("poll", 60)?,
+            window: count("window", 2000, 1_000_000)?,
+            subtest_duration_max: time("subtest_duration_max", 600)?,
+            subtest_duration_def: time("subtest_duration_def", 30)?,
+            keep_results_commits: count("keep_results_commits", 500, 1_000_000)?,
+            tolerate: section.get("tolerate").map(options).transpose()?.unwrap_or_default(),
+            user_nice: section.get("user_nice").map(niceness).transpose()?.unwrap_or_default(),
+        };
+        if top.subtest_duration_def > top.subtest_duration_max {
+            let (def, max) = (top.subtest_duration_def.as_secs(), top.subtest_duration_max.as_secs());
+            let at = section.get("subtest_duration_def").or_else(|| section.get("subtest_duration_max"));
+            return Err(at.unwrap_or(section.node()).fault(TopError::Durations { def, max }));
+        }
+        Ok(top)
+    }
+}
+
+fn url(node: &Node) -> Result<String, Fault> {
+    let text = node.str("ci_url")?;
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    if rest.is_none_or(str::is_empty) || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(node.fault(TopError::Url(text.into())));
+    }
+    Ok(text.into())
+}
+
+fn options(node: &Node) -> Result<Vec<String>, Fault> {
+    let items = node.list("tolerate")?.iter();
+    let option = |item: &Node| {
+        let text = item.str("tolerate")?;
+        let name = text.strip_prefix("CONFIG_").unwrap_or(text);
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Err(item.fault(TopError::Option(text.into())));
+        }
+        Ok(name.to_owned())
+    };
+    items.map(option).collect()
+}
+
+fn niceness(node: &Node) -> Result<BTreeMap<String, i64>, Fault> {
+    let entries = node.table("user_nice")?.iter();
+    entries.map(|(user, node)| Ok((owner(node, "user", user)?, node.int(user, -100, 100)?))).collect()
+}
+
+/// A span of time: a number of seconds, or text as `humantime` reads it.
+pub(crate) fn seconds(node: &Node, key: &str) -> Result<Duration, Fault> {
+    let bad = |text: String| node.fault(What::Time { key: key.into(), text });
+    match &node.value {
+        Value::Str(text) => match humantime::parse_duration(text) {
+            Ok(time) if time >= Duration::from_secs(1) && time.as_secs() < 1_000_000_000 => Ok(time),
+            _ => Err(bad(text.clone())),
+        },
+        Value::Int(_) => node.int(key, 1, 1_000_000_000).map(|n| Duration::from_secs(n.unsigned_abs())),
+        Value::Float(n) => Err(bad(n.to_string())),
+        _ => node.str(key).map(|_| Duration::ZERO),
+    }
+}
+
+/// The name of a user or a branch.
+pub(crate) fn owner(node: &Node, kind: &'static str, text: &str) -> Result<String, Fault> {
+    name(kind, text).map_err(|error| node.fault(error))
+}
+
+pub(crate) fn name(kind: &'static str, text: &str) -> Result<String, TopError> {
+    let ok = !text.is_empty()
+        && text.len() <= 100
+        && !text.starts_with(['.', '-'])
+        && !text.ends_with('.')
+        && !text.contains("..")
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
+    if ok { Ok(text.into()) } else { Err(TopError::Name { kind, text: text.chars().take(100).collect() }) }
+}

@@ -1,0 +1,77 @@
+//! Broken configurations and what is said about each; good ones and what they mean.
+
+use std::path::{Path, PathBuf};
+
+fn dir(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+/// A message without the checkout's place.
+fn relative(text: &str) -> String {
+    text.replace(&format!("{}/", dir("").display()).replace("//", "/"), "")
+}
+
+#[test]
+fn every_broken_file_has_its_message() {
+    let mut files: Vec<_> =
+        std::fs::read_dir(dir("broken")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut report = String::new();
+    for file in files {
+        let error = config::load(&file).expect_err(&file.display().to_string()).to_string();
+        assert_eq!(error.lines().count(), 1, "{error}");
+        report += &format!("{}\n", relative(&error));
+    }
+    insta::assert_snapshot!(report);
+}
+
+#[test]
+fn a_good_one_means_this() {
+    let (config, problems) = config::load_lenient(&dir("good/ci.toml")).unwrap();
+    insta::assert_snapshot!(relative(&format!("{config:#?}\n")));
+    let problems: Vec<String> = problems.iter().map(|problem| relative(&problem.to_string())).collect();
+    assert_eq!(
+        problems,
+        [r#"good/users/sloppy.toml:1: unknown key "brnch"; did you mean "branch"?"#],
+        "one broken user stops nobody else"
+    );
+    assert!(config.broken_users.contains("sloppy"));
+    assert!(config::load(&dir("good/ci.toml")).is_err(), "the strict reading refuses it");
+}
+
+#[test]
+fn what_groups_and_branches_resolve_to() {
+    let (config, _) = config::load_lenient(&dir("good/ci.toml")).unwrap();
+    let branch = config.branch("tytso", "dev").unwrap();
+    let groups: Vec<_> = config.groups_of(branch).map(|group| (group.name.as_str(), group.nice)).collect();
+    assert_eq!(groups, [("ext4", 2), ("ext4-debian", 2), ("bcachefs", 0)]);
+    assert_eq!(config.tests_of(branch).len(), 3);
+    assert_eq!(branch.local_ref(), "refs/heads/tytso/dev");
+    assert_eq!(config.repo("linux"), Some(Path::new("/srv/ci/linux.git")));
+    assert_eq!(config.slots(), 82);
+    assert!(config.weight("kmo") < config.weight("tytso"));
+    let group = config.test_group("tytso", "ext4").unwrap();
+    assert_eq!(
+        (group.nice_of(11, 0, 130), group.nice_of(11, 1, 0), group.nice_of(0, 0, 0)),
+        (2 + 10 + 2, 2, 2)
+    );
+}
+
+#[test]
+fn the_existing_systems_file() {
+    let (config, problems) = config::load_lenient(&dir("good/existing.json5")).unwrap();
+    assert_eq!(config.hosts.len(), 2);
+    assert_eq!(config.hosts["farm2"].kind, config::HostKind::Ssh);
+    assert_eq!(config.repo("bcachefs-tools"), Some(Path::new("/home/ci/bcachefs-tools")));
+    assert_eq!(problems.len(), 1, "users_dir is not there: {problems:?}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(toml: bool, text in "((test_group|branch|host|repos)?[\\[\\]{}:.=,\"'a-z 0-9\n]{0,12}){0,5}") {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(if toml { "a.toml" } else { "a.json5" });
+        std::fs::write(&path, text).unwrap();
+        assert!(config::load(&path).is_err());
+    }
+}

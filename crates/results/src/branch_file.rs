@@ -1,0 +1,104 @@
+//! The name of a branch's listing: `branch.<user>.<branch>.capnp`, read and written here only.
+//!
+//! The user ends at the first dot, the branch is all that follows. So that this is unambiguous, what we write has
+//! `%`, `/` and control characters of either name, the dots of a user, and a first dot of a branch as `%XX`
+//! (hexadecimal). A `%` that is not followed by two hexadecimal digits stands for itself: older listings have such.
+
+use crate::error::{Error, Result};
+
+const PREFIX: &str = "branch.";
+const SUFFIX: &str = ".capnp";
+
+/// The file's name.
+pub fn file_name(user: &str, branch: &str) -> Result<String> {
+    let bad = |why| Error::BranchName { user: user.into(), branch: branch.into(), why };
+    if user.is_empty() || branch.is_empty() {
+        return Err(bad("a name is empty"));
+    }
+    let mut name = String::from(PREFIX);
+    encode(&mut name, user, |c, _| c == '.');
+    name.push('.');
+    encode(&mut name, branch, |c, at| c == '.' && at == 0);
+    name.push_str(SUFFIX);
+    // A temporary file's name is a little longer.
+    if name.len() > 240 {
+        return Err(bad("the names are too long for a file's name (240 bytes)"));
+    }
+    Ok(name)
+}
+
+/// The user and the branch whose listing the file is; `None` for other files.
+#[must_use]
+pub fn parse(file_name: &str) -> Option<(String, String)> {
+    let (user, branch) = file_name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('.')?;
+    let (user, branch) = (decode(user)?, decode(branch)?);
+    (!user.is_empty() && !branch.is_empty()).then_some((user, branch))
+}
+
+fn encode(out: &mut String, name: &str, special: impl Fn(char, usize) -> bool) {
+    for (at, c) in name.char_indices() {
+        if c == '%' || c == '/' || c.is_ascii_control() || special(c, at) {
+            out.push_str(&format!("%{:02X}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let escaped = (byte == b'%')
+            .then(|| tail.get(..2))
+            .flatten()
+            .and_then(|hex| Some(hex_digit(hex[0])? * 16 + hex_digit(hex[1])?));
+        if let Some(value) = escaped {
+            bytes.push(value);
+            rest = &tail[2..];
+        } else {
+            bytes.push(byte);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    (byte as char).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_both_systems() {
+        for (user, branch, name) in [
+            ("kmo", "bcachefs-testing", "branch.kmo.bcachefs-testing.capnp"),
+            ("kmo", "v6.1", "branch.kmo.v6.1.capnp"),
+            ("kmo", "next/ext4", "branch.kmo.next%2Fext4.capnp"),
+            ("j.doe", "a%2Fb", "branch.j%2Edoe.a%252Fb.capnp"),
+            ("kmo", ".x", "branch.kmo.%2Ex.capnp"),
+        ] {
+            assert_eq!(file_name(user, branch).unwrap(), name);
+            assert_eq!(parse(name), Some((user.into(), branch.into())));
+        }
+        assert_eq!(parse("branch.a.50%.capnp"), Some(("a".into(), "50%".into())));
+        for other in ["branch.a.capnp", "branch..b.capnp", "branch.a..capnp", "x.capnp", "branch.a.%ff.capnp"]
+        {
+            assert_eq!(parse(other), None, "{other}");
+        }
+        assert!(file_name("", "x").is_err());
+        assert!(file_name("x", &"y".repeat(300)).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_pair_reads_back_and_is_one_file(user in "[.%/a-f\u{0}-\u{ff}]{1,20}", branch in "[.%/a-f2]{1,20}") {
+            let name = file_name(&user, &branch).unwrap();
+            assert!(!name.contains('/') && !name.contains('\0'));
+            assert_eq!(parse(&name), Some((user, branch)));
+        }
+    }
+}

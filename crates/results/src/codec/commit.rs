@@ -1,0 +1,328 @@
+//! `<sha>.capnp`: the results of one commit.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use model::{CommitId, HostName, KernelId, ResultKey, Status};
+
+use super::{Mark, builder, checked_len, finish, non_empty, open, text, text_words};
+use crate::generated::test_results_capnp as schema;
+use crate::types::{Attempt, CommitResults, TestEntry, millis_of};
+
+const NO_SLOT: u32 = u32::MAX;
+
+/// A commit's blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitBlob {
+    /// What it says.
+    pub results: CommitResults,
+    /// Which records it includes.
+    pub mark: Mark,
+}
+
+type RunKey<'a> = (Option<&'a HostName>, Option<u32>, Option<&'a KernelId>, Option<&'a str>);
+
+/// The runs that a commit's attempts share, numbered from 1 in order of appearance.
+#[derive(Default)]
+struct Runs<'a> {
+    numbers: HashMap<RunKey<'a>, u32>,
+    list: Vec<RunKey<'a>>,
+}
+
+impl<'a> Runs<'a> {
+    fn number(&mut self, key: RunKey<'a>) -> u32 {
+        if key == (None, None, None, None) {
+            return 0;
+        }
+        let next = u32::try_from(self.list.len() + 1).unwrap_or(0);
+        let list = &mut self.list;
+        *self.numbers.entry(key).or_insert_with(|| {
+            list.push(key);
+            next
+        })
+    }
+}
+
+fn run_of_entry(entry: &TestEntry) -> RunKey<'_> {
+    (entry.host.as_ref(), entry.slot, entry.kernel.as_ref(), entry.image_hash.as_deref())
+}
+
+fn run_of_attempt(attempt: &Attempt) -> RunKey<'_> {
+    (attempt.host.as_ref(), attempt.slot, attempt.kernel.as_ref(), attempt.image_hash.as_deref())
+}
+
+fn status_code(status: Status) -> schema::Status {
+    match status {
+        Status::InProgress => schema::Status::Inprogress,
+        Status::Passed => schema::Status::Passed,
+        Status::Failed => schema::Status::Failed,
+        Status::NotRun => schema::Status::Notrun,
+        Status::FailedToRun => schema::Status::FailedToRun,
+        Status::Unknown => schema::Status::Unknown,
+    }
+}
+
+fn status_of(code: Result<schema::Status, capnp::NotInSchema>) -> Status {
+    match code {
+        Ok(schema::Status::Inprogress) => Status::InProgress,
+        Ok(schema::Status::Passed) => Status::Passed,
+        Ok(schema::Status::Failed) => Status::Failed,
+        Ok(schema::Status::Notrun) => Status::NotRun,
+        Ok(schema::Status::FailedToRun) => Status::FailedToRun,
+        Ok(schema::Status::Unknown) | Err(_) => Status::Unknown,
+    }
+}
+
+/// A hash of the names in their order (64-bit FNV-1a), never 0. Commits with equal hashes hold the same tests.
+pub fn keys_hash<'a>(keys: impl Iterator<Item = &'a ResultKey>) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut feed = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    for key in keys {
+        key.as_str().bytes().for_each(&mut feed);
+        feed(b'\n');
+    }
+    hash.max(1)
+}
+
+fn estimate(results: &CommitResults, runs: &Runs<'_>) -> usize {
+    let attempt_words = |reason: Option<&String>, crash: Option<&String>| {
+        reason.map_or(0, |text| text_words(text)) + crash.map_or(0, |text| text_words(text))
+    };
+    let entries: usize = results
+        .entries
+        .iter()
+        .map(|entry| {
+            let others: usize = entry
+                .others
+                .iter()
+                .map(|other| 10 + attempt_words(other.reason.as_ref(), other.crash.as_ref()))
+                .sum();
+            14 + text_words(entry.key.as_str())
+                + attempt_words(entry.reason.as_ref(), entry.crash.as_ref())
+                + if others > 0 { others + 1 } else { 0 }
+        })
+        .sum();
+    let runs: usize = runs
+        .list
+        .iter()
+        .map(|(host, _, kernel, image)| {
+            4 + host.map_or(0, |host| text_words(host.as_str()))
+                + kernel.map_or(0, |kernel| text_words(kernel.as_str()))
+                + image.map_or(0, text_words)
+        })
+        .sum();
+    256 + entries + runs + results.entries.len() + text_words(&results.message)
+}
+
+/// The blob's bytes. Entries must be sorted by key, no key twice.
+#[must_use]
+pub fn encode_commit(results: &CommitResults, mark: Mark) -> Vec<u8> {
+    let mut runs = Runs::default();
+    let entry_runs: Vec<(u32, Vec<u32>)> = results
+        .entries
+        .iter()
+        .map(|entry| {
+            let own = runs.number(run_of_entry(entry));
+            (own, entry.others.iter().map(|other| runs.number(run_of_attempt(other))).collect())
+        })
+        .collect();
+
+    let mut message = builder(estimate(results, &runs));
+    let mut root = message.init_root::<schema::test_results::Builder<'_>>();
+    root.set_message(results.message.as_str());
+    root.set_commit_id(results.commit.as_str());
+    root.set_epoch(mark.epoch);
+    root.set_sequence(mark.sequence);
+    let counts = results.counts();
+    root.set_passed(counts.passed);
+    root.set_failed(counts.failed);
+    root.set_notrun(counts.notrun);
+    root.set_failed_to_run(counts.failed_to_run);
+    root.set_inprogress(counts.inprogress);
+    root.set_unknown(counts.unknown);
+    root.set_total_ms(millis_of(results.duration()));
+    root.set_keys_hash(keys_hash(results.entries.iter().map(|entry| &entry.key)));
+    let statuses: Vec<u8> =
+        results.entries.iter().map(|entry| status_code(entry.status) as u16).map(low_byte).collect();
+    root.set_statuses(&statuses);
+
+    let count = u32::try_from(results.entries.len()).unwrap_or(u32::MAX);
+    let mut durations = root.reborrow().init_durations_ms(count);
+    for (at, entry) in (0..count).zip(&results.entries) {
+        durations.set(at, u32::try_from(entry.duration.as_millis()).unwrap_or(u32::MAX));
+    }
+    let mut list = root.reborrow().init_runs(u32::try_from(runs.list.len()).unwrap_or(0));
+    for (at, (host, slot, kernel, image)) in (0..).zip(&runs.list) {
+        let mut run = list.reborrow().get(at);
+        if let Some(host) = host {
+            run.set_host(host.as_str());
+        }
+        run.set_slot(slot.unwrap_or(NO_SLOT));
+        if let Some(kernel) = kernel {
+            run.set_kernel(kernel.as_str());
+        }
+        if let Some(image) = image {
+            run.set_image_hash(*image);
+        }
+    }
+    let mut list = root.init_entries(count);
+    for ((at, entry), (run, other_runs)) in (0..count).zip(&results.entries).zip(&entry_runs) {
+        encode_entry(list.reborrow().get(at), entry, *run, other_runs);
+    }
+    finish(&message)
+}
+
+fn low_byte(code: u16) -> u8 {
+    code.to_le_bytes()[0]
+}
+
+fn encode_entry(mut out: schema::test_result::Builder<'_>, entry: &TestEntry, run: u32, other_runs: &[u32]) {
+    out.set_name(entry.key.as_str());
+    out.set_duration(entry.duration.as_secs());
+    out.set_status(status_code(entry.status));
+    out.set_starttime(entry.started.unwrap_or(0));
+    out.set_duration_ms(millis_of(entry.duration));
+    if let Some(reason) = &entry.reason {
+        out.set_reason(reason.as_str());
+    }
+    if let Some(crash) = &entry.crash {
+        out.set_crash(crash.as_str());
+    }
+    out.set_run(run);
+    out.set_attempt(entry.attempt);
+    out.set_log_bytes(entry.log_bytes);
+    out.set_full_log_bytes(entry.full_log_bytes);
+    if entry.others.is_empty() {
+        return;
+    }
+    let mut list = out.init_others(u32::try_from(entry.others.len()).unwrap_or(u32::MAX));
+    for ((at, other), run) in (0..).zip(&entry.others).zip(other_runs) {
+        let mut out = list.reborrow().get(at);
+        out.set_number(other.number);
+        out.set_status(status_code(other.status));
+        out.set_starttime(other.started.unwrap_or(0));
+        out.set_duration_ms(millis_of(other.duration));
+        if let Some(reason) = &other.reason {
+            out.set_reason(reason.as_str());
+        }
+        if let Some(crash) = &other.crash {
+            out.set_crash(crash.as_str());
+        }
+        out.set_run(*run);
+        out.set_log_bytes(other.log_bytes);
+        out.set_full_log_bytes(other.full_log_bytes);
+    }
+}
+
+/// A run of [`Runs`], read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Run {
+    pub host: Option<HostName>,
+    pub slot: Option<u32>,
+    pub kernel: Option<KernelId>,
+    pub image_hash: Option<String>,
+}
+
+impl Run {
+    fn decode(run: schema::run::Reader<'_>) -> capnp::Result<Self> {
+        Ok(Self {
+            host: non_empty(run.get_host()?).and_then(|host| host.parse().ok()),
+            slot: (run.get_slot() != NO_SLOT).then_some(run.get_slot()),
+            kernel: non_empty(run.get_kernel()?).and_then(|kernel| kernel.parse().ok()),
+            image_hash: non_empty(run.get_image_hash()?),
+        })
+    }
+}
+
+/// What the bytes say about `commit`. Entries come sorted; of a key that is there twice, the first counts.
+pub fn decode_commit(commit: &CommitId, bytes: &[u8]) -> capnp::Result<CommitBlob> {
+    let mut rest = bytes;
+    let message = open(&mut rest)?;
+    let root: schema::test_results::Reader<'_> = message.get_root()?;
+    let list = root.get_runs()?;
+    let mut runs = Vec::new();
+    for at in 0..checked_len(list.len(), bytes.len())? {
+        runs.push(Run::decode(list.get(at))?);
+    }
+    let list = root.get_entries()?;
+    let count = checked_len(list.len(), bytes.len())?;
+    let mut entries = Vec::with_capacity(count as usize);
+    for at in 0..count {
+        // A damaged entry must not take the others with it.
+        if let Ok(Some(entry)) = decode_entry(list.get(at), &runs, bytes.len()) {
+            entries.push(entry);
+        }
+    }
+    if !entries.is_sorted_by(|a: &TestEntry, b| a.key < b.key) {
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        entries.dedup_by(|later, first| later.key == first.key);
+    }
+    let results = CommitResults { commit: commit.clone(), message: text(root.get_message()?), entries };
+    let mark = Mark { epoch: root.get_epoch(), sequence: root.get_sequence() };
+    Ok(CommitBlob { results, mark })
+}
+
+fn decode_entry(
+    entry: schema::test_result::Reader<'_>,
+    runs: &[Run],
+    bytes: usize,
+) -> capnp::Result<Option<TestEntry>> {
+    let Ok(key) = entry.get_name()?.to_str().unwrap_or("").parse::<ResultKey>() else { return Ok(None) };
+    let run = run_at(runs, entry.get_run());
+    let list = entry.get_others()?;
+    let mut others = Vec::new();
+    for at in 0..checked_len(list.len(), bytes)? {
+        others.push(decode_attempt(list.get(at), runs)?);
+    }
+    let seconds = entry.get_duration();
+    let millis = entry.get_duration_ms();
+    let attempts = u32::try_from(others.len()).unwrap_or(u32::MAX - 1) + 1;
+    Ok(Some(TestEntry {
+        key,
+        status: status_of(entry.get_status()),
+        duration: duration(millis, seconds),
+        started: (entry.get_starttime() != 0).then_some(entry.get_starttime()),
+        reason: non_empty(entry.get_reason()?),
+        crash: non_empty(entry.get_crash()?),
+        host: run.host,
+        slot: run.slot,
+        kernel: run.kernel,
+        image_hash: run.image_hash,
+        attempt: entry.get_attempt().max(1),
+        attempts,
+        log_bytes: entry.get_log_bytes(),
+        full_log_bytes: entry.get_full_log_bytes(),
+        others,
+    }))
+}
+
+fn decode_attempt(attempt: schema::attempt::Reader<'_>, runs: &[Run]) -> capnp::Result<Attempt> {
+    let run = run_at(runs, attempt.get_run());
+    Ok(Attempt {
+        number: attempt.get_number(),
+        status: status_of(attempt.get_status()),
+        duration: duration(attempt.get_duration_ms(), 0),
+        started: (attempt.get_starttime() != 0).then_some(attempt.get_starttime()),
+        reason: non_empty(attempt.get_reason()?),
+        crash: non_empty(attempt.get_crash()?),
+        host: run.host,
+        slot: run.slot,
+        kernel: run.kernel,
+        image_hash: run.image_hash,
+        log_bytes: attempt.get_log_bytes(),
+        full_log_bytes: attempt.get_full_log_bytes(),
+    })
+}
+
+fn run_at(runs: &[Run], number: u32) -> Run {
+    (number as usize).checked_sub(1).and_then(|at| runs.get(at)).cloned().unwrap_or_default()
+}
+
+/// Milliseconds where they agree with the seconds that every writer fills, else the seconds.
+fn duration(millis: u64, seconds: u64) -> Duration {
+    if millis != 0 && (seconds == 0 || millis / 1000 == seconds) {
+        Duration::from_millis(millis)
+    } else {
+        Duration::from_secs(seconds)
+    }
+}

@@ -1,0 +1,98 @@
+//! Blobs and plain types: capnp in standard unpacked framing, both ways.
+//!
+//! Whatever the bytes hold, decoding ends, in memory proportional to their number, with data or an error. An entry
+//! whose name is no result key is left out; its neighbours are kept.
+
+mod branch;
+mod commit;
+mod durations;
+
+use capnp::Word;
+use capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions};
+use capnp::serialize::{BufferSegments, read_message_from_flat_slice, write_message_to_words};
+
+pub use branch::{decode_branch, encode_branch};
+pub use commit::{CommitBlob, decode_commit, encode_commit, keys_hash};
+pub use durations::{DurationsBlob, decode_durations, encode_durations};
+
+/// Which records of which journal a blob includes: all up to `sequence` of the journal `epoch`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The journal's own number; 0 in blobs of the existing system.
+    pub epoch: u64,
+    /// The last record.
+    pub sequence: u64,
+}
+
+/// Bytes that begin at an address divisible by eight, as reading in place needs.
+pub struct Aligned {
+    words: Vec<Word>,
+    len: usize,
+}
+
+impl Aligned {
+    /// Room for `len` bytes, all zero.
+    #[must_use]
+    pub fn zeroed(len: usize) -> Self {
+        Self { words: Word::allocate_zeroed_vec(len.div_ceil(8)), len }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &Word::words_to_bytes(&self.words)[..self.len]
+    }
+
+    /// The bytes, to be filled.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut Word::words_to_bytes_mut(&mut self.words)[..self.len]
+    }
+}
+
+impl From<&[u8]> for Aligned {
+    fn from(bytes: &[u8]) -> Self {
+        let mut aligned = Self::zeroed(bytes.len());
+        aligned.bytes_mut().copy_from_slice(bytes);
+        aligned
+    }
+}
+
+/// The message in the bytes. No blob of ours points at anything twice, so four times its size is ample.
+fn open<'a>(bytes: &mut &'a [u8]) -> capnp::Result<Reader<BufferSegments<&'a [u8]>>> {
+    let mut options = ReaderOptions::new();
+    options.traversal_limit_in_words(Some(bytes.len() / 2 + 1024)).nesting_limit(16);
+    read_message_from_flat_slice(bytes, options)
+}
+
+/// A builder whose message will lie in one segment if it needs no more than `words`.
+fn builder(words: usize) -> Builder<HeapAllocator> {
+    let words = u32::try_from(words).unwrap_or(u32::MAX / 8);
+    Builder::new(HeapAllocator::new().first_segment_words(words.max(64)))
+}
+
+fn finish(message: &Builder<HeapAllocator>) -> Vec<u8> {
+    write_message_to_words(message)
+}
+
+/// How many words a text takes.
+fn text_words(text: &str) -> usize {
+    text.len() / 8 + 1
+}
+
+/// A list's length, where the blob is large enough to hold it; an empty struct takes no room, so that a small hostile
+/// blob could claim billions of them.
+fn checked_len(len: u32, bytes: usize) -> capnp::Result<u32> {
+    if len as usize > bytes {
+        return Err(capnp::Error::failed("a list claims more entries than the blob has bytes".into()));
+    }
+    Ok(len)
+}
+
+fn text(text: capnp::text::Reader<'_>) -> String {
+    String::from_utf8_lossy(text.as_bytes()).into_owned()
+}
+
+fn non_empty(value: capnp::text::Reader<'_>) -> Option<String> {
+    let value = text(value);
+    (!value.is_empty()).then_some(value)
+}

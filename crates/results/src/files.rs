@@ -1,0 +1,66 @@
+//! Reading files of the store: whole, bounded, and "not there" told apart from "cannot be read".
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::codec::Aligned;
+use crate::error::{Error, Result};
+
+/// The largest blob that is read; a commit with 20,000 tests has about 5 MB.
+pub const BLOB_MAX: u64 = 256 << 20;
+
+/// The whole file, `None` if there is none.
+pub fn read_aligned(path: &Path) -> Result<Option<Aligned>> {
+    let Some(mut file) = open(path)? else { return Ok(None) };
+    let len = file.metadata().map_err(Error::io("read", path))?.len();
+    if len > BLOB_MAX {
+        return Err(Error::damaged(path, format_args!("larger than {BLOB_MAX} bytes")));
+    }
+    let mut bytes = Aligned::zeroed(usize::try_from(len).unwrap_or(0));
+    match file.read_exact(bytes.bytes_mut()) {
+        Ok(()) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(Error::damaged(path, "it became shorter while it was read"))
+        }
+        Err(error) => Err(Error::io("read", path)(error)),
+    }
+}
+
+/// At most `limit` bytes of the file's beginning as text, `None` if there is none.
+pub fn read_text(path: &Path, limit: u64) -> Result<Option<String>> {
+    let Some(file) = open(path)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The file, `None` if there is none.
+pub fn open(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(Error::io("read", path)(error)),
+    }
+}
+
+/// Whether the error only says that the file is not there.
+pub fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// The names in a folder that are UTF-8, sorted; empty if there is no such folder.
+pub fn names(dir: &Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("list", dir)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::io("list", dir))?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,45 @@
+//! The folder layout `<sha>/<key>/{status,duration}` as a commit's results: what stands in for a blob that is missing
+//! or torn. It knows statuses and whole seconds; reasons, hosts and kernels only blobs know.
+
+use std::time::Duration;
+
+use model::marker::status_of_file;
+use model::{CommitId, ResultKey, Status};
+
+use crate::error::Result;
+use crate::files;
+use crate::layout::Layout;
+use crate::types::{CommitResults, TestEntry, one_line};
+
+/// A status file holds one line; what is longer is none.
+const STATUS_MAX: u64 = 8192;
+
+/// What the folder says; `None` if there is none.
+pub fn read(layout: &Layout, commit: &CommitId) -> Result<Option<CommitResults>> {
+    let dir = layout.commit(commit);
+    if !dir.is_dir() {
+        return Ok(None);
+    }
+    let mut entries = Vec::new();
+    for name in files::names(&dir)? {
+        if let Ok(key) = name.parse::<ResultKey>() {
+            entries.extend(read_test(layout, commit, key)?);
+        }
+    }
+    entries.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(Some(CommitResults { commit: commit.clone(), message: String::new(), entries }))
+}
+
+/// What a test's folder says; `None` without a status file.
+pub fn read_test(layout: &Layout, commit: &CommitId, key: ResultKey) -> Result<Option<TestEntry>> {
+    let dir = layout.test(commit, &key);
+    let Some(text) = files::read_text(&dir.join("status"), STATUS_MAX)? else { return Ok(None) };
+    let mut entry = TestEntry::new(key, status_of_file(&text));
+    if entry.status == Status::NotRun {
+        entry.reason = text.split_once(": ").and_then(|(_, reason)| one_line(reason));
+    }
+    let seconds = files::read_text(&dir.join("duration"), 64)?;
+    entry.duration =
+        seconds.and_then(|text| text.trim().parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
+    Ok(Some(entry))
+}

@@ -1,0 +1,198 @@
+//! The JSON views of formats.md as types; the dashboard's `&format=json` and `ci-status --json` both print these.
+//!
+//! The fields that formats.md names come first, in its order; those after them are ours and absent when not known.
+
+use model::{Counts, Status, StatusSnapshot};
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Attempt, BranchEntry, CommitResults, HistoryEntry, TestEntry, millis_of};
+
+/// A user and the branches: one object of the list of users, and the whole view of one user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserView {
+    /// The user.
+    pub user: String,
+    /// The branches, sorted.
+    pub branches: Vec<String>,
+}
+
+/// One commit of a branch's view, which is a list of these, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitRow {
+    /// The full commit id.
+    pub commit: String,
+    /// Its message.
+    pub message: String,
+    /// How many tests stand in each status.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// The durations of all tests together, in s.
+    pub duration: u64,
+}
+
+impl From<&BranchEntry> for CommitRow {
+    fn from(entry: &BranchEntry) -> Self {
+        Self {
+            commit: entry.commit.to_string(),
+            message: entry.message.clone(),
+            counts: entry.counts,
+            duration: entry.duration.as_secs(),
+        }
+    }
+}
+
+/// The view of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitView {
+    /// The full commit id.
+    pub commit: String,
+    /// Its message.
+    pub message: String,
+    /// The tests, sorted by name.
+    pub tests: Vec<TestRow>,
+}
+
+impl CommitView {
+    /// The view of those tests that `keep` wants.
+    pub fn new(results: &CommitResults, mut keep: impl FnMut(&TestEntry) -> bool) -> Self {
+        Self {
+            commit: results.commit.to_string(),
+            message: results.message.clone(),
+            tests: results.entries.iter().filter(|entry| keep(entry)).map(TestRow::from).collect(),
+        }
+    }
+}
+
+/// One test of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestRow {
+    /// The result key.
+    pub name: String,
+    /// `Passed`, `Failed`, `Not run`, `Failed to run`, `In progress`, `Unknown`.
+    pub status: Status,
+    /// In s.
+    pub duration: u64,
+    /// In ms.
+    #[serde(default)]
+    pub duration_ms: u64,
+    /// When it started, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<i64>,
+    /// One line: why it is not Passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The crash's title.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<String>,
+    /// The host it ran on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The slot of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
+    /// The kernel's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// SHA-256 (hex) of the boot image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_hash: Option<String>,
+    /// The size of the plain log in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bytes: Option<u64>,
+    /// The size of the plain log of the VM run in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_log_bytes: Option<u64>,
+    /// The attempts that do not stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_attempts: Vec<AttemptRow>,
+}
+
+impl From<&TestEntry> for TestRow {
+    fn from(entry: &TestEntry) -> Self {
+        Self {
+            name: entry.key.to_string(),
+            status: entry.status,
+            duration: entry.duration.as_secs(),
+            duration_ms: millis_of(entry.duration),
+            started: entry.started,
+            reason: entry.reason.clone(),
+            crash: entry.crash.clone(),
+            host: entry.host.as_ref().map(ToString::to_string),
+            slot: entry.slot,
+            kernel: entry.kernel.as_ref().map(ToString::to_string),
+            image_hash: entry.image_hash.clone(),
+            log_bytes: (entry.log_bytes != 0).then_some(entry.log_bytes),
+            full_log_bytes: (entry.full_log_bytes != 0).then_some(entry.full_log_bytes),
+            other_attempts: entry.others.iter().map(AttemptRow::from).collect(),
+        }
+    }
+}
+
+/// An attempt that does not stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRow {
+    /// Its number.
+    pub attempt: u32,
+    /// How it ended.
+    pub status: Status,
+    /// In ms.
+    pub duration_ms: u64,
+    /// When it started, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<i64>,
+    /// One line: why it is not Passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The crash's title.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<String>,
+    /// The host it ran on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+impl From<&Attempt> for AttemptRow {
+    fn from(attempt: &Attempt) -> Self {
+        Self {
+            attempt: attempt.number,
+            status: attempt.status,
+            duration_ms: millis_of(attempt.duration),
+            started: attempt.started,
+            reason: attempt.reason.clone(),
+            crash: attempt.crash.clone(),
+            host: attempt.host.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+/// One commit in the history of a test; the view is a list of these, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryRow {
+    /// The full commit id.
+    pub commit: String,
+    /// Its message.
+    pub message: String,
+    /// The test at that commit; absent: no result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestRow>,
+}
+
+impl From<&HistoryEntry> for HistoryRow {
+    fn from(entry: &HistoryEntry) -> Self {
+        Self {
+            commit: entry.commit.to_string(),
+            message: entry.message.clone(),
+            test: entry.entry.as_ref().map(TestRow::from),
+        }
+    }
+}
+
+/// The workers: what the status snapshot says of them.
+pub type WorkersView = StatusSnapshot;
+
+/// A view that could not be given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorView {
+    /// One line.
+    pub error: String,
+}

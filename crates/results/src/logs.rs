@@ -1,0 +1,87 @@
+//! Logs, read: finished ones are brotli, running ones plain and growing. Nothing outside `output_dir` is ever opened,
+//! whatever a link says.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::layout::{Layout, LogKind};
+
+/// A log that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    path: PathBuf,
+    live: bool,
+}
+
+impl Log {
+    /// The log of this kind in a test's folder: the finished one, else the growing one.
+    pub(crate) fn find(layout: &Layout, folder: &Path, kind: LogKind) -> Result<Option<Self>> {
+        for (name, live) in [(kind.file(), false), (kind.live_file(), true)] {
+            let path = folder.join(name);
+            match path.canonicalize() {
+                Ok(real) => {
+                    let root = layout.dir().canonicalize().map_err(Error::io("read", layout.dir()))?;
+                    if !real.starts_with(&root) {
+                        return Err(Error::damaged(&path, "a link that leads out of the results"));
+                    }
+                    if real.is_file() {
+                        return Ok(Some(Self { path: real, live }));
+                    }
+                }
+                Err(error) if files::is_absent(&error) => {}
+                Err(error) => return Err(Error::io("read", &path)(error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The file: brotli, or plain where the log [is growing](Self::is_live).
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the subtest still runs: the file is plain text and grows.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// The plain text as a stream.
+    pub fn open(&self) -> Result<Box<dyn Read + Send>> {
+        let file = self.file()?;
+        Ok(if self.live { Box::new(file) } else { Box::new(brotli::Decompressor::new(file, 64 << 10)) })
+    }
+
+    /// The plain text, at most `limit` bytes of it, and whether that is all.
+    pub fn read(&self, limit: u64) -> Result<(Vec<u8>, bool)> {
+        let mut bytes = Vec::new();
+        let result = self.open()?.take(limit.saturating_add(1)).read_to_end(&mut bytes);
+        result.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                Error::damaged(&self.path, "not a whole brotli stream")
+            }
+            _ => Error::io("read", &self.path)(error),
+        })?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let all = bytes.len() <= limit;
+        bytes.truncate(limit);
+        Ok((bytes, all))
+    }
+
+    /// What a growing log holds from `offset` on, at most `limit` bytes: how to follow it.
+    pub fn read_live(&self, offset: u64, limit: u64) -> Result<Vec<u8>> {
+        let mut file = self.file()?;
+        file.seek(SeekFrom::Start(offset)).map_err(Error::io("read", &self.path))?;
+        let mut bytes = Vec::new();
+        file.take(limit).read_to_end(&mut bytes).map_err(Error::io("read", &self.path))?;
+        Ok(bytes)
+    }
+
+    fn file(&self) -> Result<File> {
+        File::open(&self.path).map_err(Error::io("read", &self.path))
+    }
+}

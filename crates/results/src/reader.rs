@@ -1,0 +1,173 @@
+//! Results, read: by the dashboard, ci-status and scripts, in any number of processes while one writer writes.
+//!
+//! Nothing here can write, and each call reads what is published now; a reader never has to be opened again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use model::{CommitId, ResultKey, StatusSnapshot};
+
+use crate::branch_file;
+use crate::codec;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::folder;
+use crate::layout::{self, Layout, LogKind};
+use crate::logs::Log;
+use crate::types::{BranchEntry, CommitResults, TestDuration, TestEntry};
+
+/// The shortest prefix of a commit id that is looked up.
+pub const PREFIX_MIN: usize = 4;
+
+/// The results below one `output_dir`.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    pub(crate) layout: Layout,
+}
+
+/// What a prefix of a commit id stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolved {
+    /// No commit that has results.
+    None,
+    /// This one.
+    One(CommitId),
+    /// Several, sorted.
+    Many(Vec<CommitId>),
+}
+
+impl Reader {
+    /// A reader of the results below `output_dir`, which must be a folder.
+    pub fn open(output_dir: impl Into<PathBuf>) -> Result<Self> {
+        let layout = Layout::new(output_dir);
+        if !layout.dir().is_dir() {
+            return Err(Error::NoResults(layout.dir().into()));
+        }
+        Ok(Self { layout })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn output_dir(&self) -> &Path {
+        self.layout.dir()
+    }
+
+    /// The users and their branches, both sorted.
+    pub fn users(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for name in files::names(self.layout.dir())? {
+            if let Some((user, branch)) = branch_file::parse(&name) {
+                users.entry(user).or_default().push(branch);
+            }
+        }
+        for branches in users.values_mut() {
+            branches.sort_unstable();
+        }
+        Ok(users)
+    }
+
+    /// The branches of a user, sorted; `None` if the user has none.
+    pub fn branches(&self, user: &str) -> Result<Option<Vec<String>>> {
+        Ok(self.users()?.remove(user))
+    }
+
+    /// The commits of a branch, newest first; `None` if there is no such branch.
+    pub fn branch(&self, user: &str, branch: &str) -> Result<Option<Vec<BranchEntry>>> {
+        let path = self.layout.dir().join(branch_file::file_name(user, branch)?);
+        let Some(bytes) = files::read_aligned(&path)? else { return Ok(None) };
+        codec::decode_branch(bytes.bytes()).map(Some).map_err(|why| Error::damaged(&path, why))
+    }
+
+    /// The results of a commit; `None` if there are none. Where the blob is missing or damaged, what the commit's
+    /// folder holds; an error only if that is nothing.
+    pub fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>> {
+        match self.blob(commit) {
+            Ok(Some(blob)) => Ok(Some(blob.results)),
+            Ok(None) => folder::read(&self.layout, commit),
+            Err(error) => match folder::read(&self.layout, commit)? {
+                Some(results) if !results.entries.is_empty() => {
+                    tracing::warn!("{error}; showing what the commit's folder holds");
+                    Ok(Some(results))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    pub(crate) fn blob(&self, commit: &CommitId) -> Result<Option<codec::CommitBlob>> {
+        let path = self.layout.blob(commit);
+        let Some(bytes) = files::read_aligned(&path)? else { return Ok(None) };
+        codec::decode_commit(commit, bytes.bytes()).map(Some).map_err(|why| Error::damaged(&path, why))
+    }
+
+    /// The commits that have results, sorted.
+    pub fn commits(&self) -> Result<Vec<CommitId>> {
+        let mut commits: Vec<_> =
+            files::names(self.layout.dir())?.iter().filter_map(|name| layout::commit_of(name)).collect();
+        commits.dedup();
+        Ok(commits)
+    }
+
+    /// The commit that `prefix` (at least [`PREFIX_MIN`] digits, any case) stands for among those with results and
+    /// those in a branch's listing.
+    pub fn resolve_prefix(&self, prefix: &str) -> Result<Resolved> {
+        let prefix = prefix.to_ascii_lowercase();
+        if prefix.len() < PREFIX_MIN || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(Resolved::None);
+        }
+        let mut found: Vec<CommitId> = self.commits()?;
+        found.retain(|commit| commit.as_str().starts_with(&prefix));
+        if found.is_empty() {
+            for (user, branches) in self.users()? {
+                for branch in branches {
+                    // One damaged listing must not hide the others.
+                    let Ok(Some(entries)) = self.branch(&user, &branch) else { continue };
+                    let commits = entries.into_iter().map(|entry| entry.commit);
+                    found.extend(commits.filter(|commit| commit.as_str().starts_with(&prefix)));
+                }
+            }
+            found.sort_unstable();
+            found.dedup();
+        }
+        Ok(match found.len() {
+            0 => Resolved::None,
+            1 => found.pop().map_or(Resolved::None, Resolved::One),
+            _ => Resolved::Many(found),
+        })
+    }
+
+    /// The log of the attempt that stands, or that runs; `None` if there is none.
+    pub fn log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<Option<Log>> {
+        Log::find(&self.layout, &self.layout.test(commit, key), kind)
+    }
+
+    /// The log of the attempt `number` of `entry`.
+    pub fn attempt_log(
+        &self,
+        commit: &CommitId,
+        entry: &TestEntry,
+        number: u32,
+        kind: LogKind,
+    ) -> Result<Option<Log>> {
+        let own = Log::find(&self.layout, &self.layout.attempt(commit, &entry.key, number), kind)?;
+        if own.is_none() && number == entry.attempt {
+            return self.log(commit, &entry.key, kind);
+        }
+        Ok(own)
+    }
+
+    /// How long each test took in the past, sorted by test; empty if nothing is known yet.
+    pub fn durations(&self) -> Result<Vec<TestDuration>> {
+        let path = self.layout.durations();
+        let Some(bytes) = files::read_aligned(&path)? else { return Ok(Vec::new()) };
+        let blob = codec::decode_durations(bytes.bytes()).map_err(|why| Error::damaged(&path, why))?;
+        Ok(blob.entries)
+    }
+
+    /// What the daemon does now; `None` if none ever ran here.
+    pub fn snapshot(&self) -> Result<Option<StatusSnapshot>> {
+        let path = self.layout.snapshot();
+        let Some(bytes) = files::read_aligned(&path)? else { return Ok(None) };
+        serde_json::from_slice(bytes.bytes()).map(Some).map_err(|why| Error::damaged(&path, why))
+    }
+}

@@ -1,4 +1,5 @@
 //! The farm's daemon: watches branches, plans, drives the executors, writes results.
 
 pub mod executor;
+pub mod listing;
 pub mod plan;

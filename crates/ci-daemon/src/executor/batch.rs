@@ -137,6 +137,7 @@ impl BatchState {
                 self.phase = Phase::Building;
                 vec![Action::Say("building the kernel".into())]
             }
+            Event::Phase { what } => vec![Action::Say(what)],
             Event::BuildProgress { done, total } => {
                 self.phase = Phase::Building;
                 self.built = Some((done, total));

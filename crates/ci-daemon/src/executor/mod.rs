@@ -1,3 +1,4 @@
 //! The executor bodies.
 
 pub mod batch;
+pub mod command;

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bits::Bits;
-pub use input::{Branch, Group, History, Input};
+use config::TestGroup;
+pub use input::{Branch, History, Input};
 use model::{CommitId, Env, NameError, ResultKey, StoreKernel, SubtestName, TestPath};
 
 /// What the jobs of one batch have in common besides the commit.
@@ -212,11 +213,12 @@ impl Planner {
         self.units.clear();
         let mut units: HashMap<Unit, u32> = HashMap::new();
         // Lanes of one group and unit are alike on every branch but for the branch.
-        let mut buckets: HashMap<(*const Group, u32), Parts> = HashMap::new();
+        let mut buckets: HashMap<(*const TestGroup, u32), Parts> = HashMap::new();
         for (branch_at, branch) in (0u32..).zip(&input.branches) {
             let commits = u32::try_from(self.branches[branch_at as usize].commits.len()).unwrap_or(u32::MAX);
             let mut rank = 0;
             for group in &branch.groups {
+                let name: Arc<str> = group.name.as_str().into();
                 for unit in units_of(group) {
                     let unit_at = match units.get(&unit) {
                         Some(at) => *at,
@@ -232,7 +234,7 @@ impl Planner {
                     for (nice, subtests) in parts.iter() {
                         self.lanes.push(Lane {
                             branch: branch_at,
-                            group: group.name.clone(),
+                            group: name.clone(),
                             unit: unit_at,
                             subtests: subtests.clone(),
                             nice: *nice,
@@ -249,7 +251,8 @@ impl Planner {
 
     fn add_unit(&mut self, unit: &Unit, input: &Input) -> u32 {
         let at = u32::try_from(self.units.len()).expect("fewer than 2^32 units");
-        let listing = input.listings.get(&unit.test).map_or(&[][..], |listing| listing);
+        let listing =
+            input.listings.get(&(unit.test.clone(), unit.env.clone())).map_or(&[][..], |listing| listing);
         let mut subtests = Vec::with_capacity(listing.len());
         for name in listing {
             let key = match ResultKey::new(&unit.test, unit.kernel.as_ref(), &unit.env, name) {
@@ -430,10 +433,10 @@ impl Lane {
     }
 }
 
-fn units_of(group: &Group) -> impl Iterator<Item = Unit> {
+fn units_of(group: &TestGroup) -> impl Iterator<Item = Unit> {
     let kernels: Vec<Option<&StoreKernel>> =
         if group.kernels.is_empty() { vec![None] } else { group.kernels.iter().map(Some).collect() };
-    group.files.iter().flat_map(move |test| {
+    group.tests.iter().flat_map(move |test| {
         let kernels = kernels.clone();
         kernels.into_iter().map(|kernel| Unit {
             test: test.clone(),
@@ -444,10 +447,10 @@ fn units_of(group: &Group) -> impl Iterator<Item = Unit> {
 }
 
 /// A unit's subtests by niceness, lowest first, each part in listing order.
-fn by_nice(group: &Group, unit: &UnitData, input: &Input) -> Parts {
+fn by_nice(group: &TestGroup, unit: &UnitData, input: &Input) -> Parts {
     let mut parts: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
     for (at, subtest) in (0u32..).zip(&unit.subtests) {
-        parts.entry(group.nice_of(input.history.get(&subtest.key))).or_default().push(at);
+        parts.entry(History::nice_in(input.history.get(&subtest.key), group)).or_default().push(at);
     }
     parts.into_iter().map(|(nice, subtests)| (nice, subtests.into())).collect()
 }

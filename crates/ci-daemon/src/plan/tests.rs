@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{CommitId, ResultKey};
+use config::TestGroup;
+use model::{CommitId, Env, ResultKey};
 use proptest::prelude::*;
 
-use super::{Branch, Group, History, Input, Job, Planner};
+use super::{Branch, History, Input, Job, Planner};
 
 type Done = HashSet<(CommitId, ResultKey)>;
 
@@ -23,11 +24,15 @@ fn oracle(input: &Input, out: &Done) -> Vec<(i64, CommitId, ResultKey)> {
         for group in &branch.groups {
             for unit in super::units_of(group) {
                 for (age, commit) in branch.commits.iter().take(group.max_commits as usize).enumerate() {
-                    let listing = input.listings.get(&unit.test).cloned().unwrap_or_default();
+                    let listing = input
+                        .listings
+                        .get(&(unit.test.clone(), unit.env.clone()))
+                        .cloned()
+                        .unwrap_or_default();
                     for (at, subtest) in listing.iter().enumerate() {
                         let key =
                             ResultKey::new(&unit.test, unit.kernel.as_ref(), &unit.env, subtest).unwrap();
-                        let value = age as i64 + group.nice_of(input.history.get(&key));
+                        let value = age as i64 + History::nice_in(input.history.get(&key), group);
                         all.push(((value, age, rank, branch_at, at), commit.clone(), key));
                     }
                 }
@@ -48,7 +53,11 @@ fn shown(jobs: &[Job]) -> Vec<(i64, CommitId, ResultKey)> {
     jobs.iter().map(|job| (job.value, job.commit.clone(), job.key.clone())).collect()
 }
 
-fn groups() -> impl Strategy<Value = Vec<Arc<Group>>> {
+fn env_of(set: bool) -> Env {
+    if set { BTreeMap::from([("K".into(), "v".into())]).try_into().unwrap() } else { Env::default() }
+}
+
+fn groups() -> impl Strategy<Value = Vec<Arc<TestGroup>>> {
     let group = (
         proptest::collection::vec(0u8..5, 0..4),
         -2i64..3,
@@ -60,9 +69,9 @@ fn groups() -> impl Strategy<Value = Vec<Arc<Group>>> {
     proptest::collection::vec(group, 1..4).prop_map(|groups| {
         let group =
             |(at, (files, nice, max_commits, adjust, kernel, env)): (usize, (Vec<u8>, _, _, _, _, _))| {
-                Arc::new(Group {
+                Arc::new(TestGroup {
                     name: at.to_string().into(),
-                    files: files.iter().map(|n| format!("t/{n}").parse().unwrap()).collect(),
+                    tests: files.iter().map(|n| format!("t/{n}").parse().unwrap()).collect(),
                     nice,
                     test_duration_nice: adjust * 10,
                     test_always_passes_nice: adjust,
@@ -82,7 +91,7 @@ prop_compose! {
         groups in groups(),
         branches in proptest::collection::vec(
             (proptest::collection::hash_set(0u8..8, 0..6), proptest::collection::vec(0usize..9, 0..3)), 0..4),
-        listings in proptest::collection::vec(proptest::collection::btree_set(0u8..6, 0..5), 0..5),
+        listings in proptest::collection::vec(proptest::collection::btree_set(0u8..6, 0..5), 0..10),
         history in proptest::collection::vec((0u8..5, 0u8..6, 0u64..40, 0u64..4, 0u64..2), 0..20),
     ) -> Input {
         let branch = |(at, (commits, wants)): (usize, (HashSet<u8>, Vec<usize>))| Branch {
@@ -93,7 +102,9 @@ prop_compose! {
             groups: wants.iter().map(|want| groups[want % groups.len()].clone()).collect(),
         };
         let listing = |(n, subtests): (usize, BTreeSet<u8>)| {
-            (format!("t/{n}").parse().unwrap(), subtests.iter().map(|s| format!("s{s}").parse().unwrap()).collect())
+            let env = if n % 2 == 0 { Env::default() } else { env_of(true) };
+            let subtests = subtests.iter().map(|s| format!("s{s}").parse().unwrap()).collect();
+            ((format!("t/{}", n / 2).parse().unwrap(), env), subtests)
         };
         let record = |(file, subtest, seconds, passed, failed)| {
             (format!("t.{file}.s{subtest}").parse().unwrap(), History { seconds, passed, failed })
@@ -186,7 +197,16 @@ proptest! {
 }
 
 fn one_branch(commits: &[u8]) -> Input {
-    let group = Group { files: vec!["a".parse().unwrap()], max_commits: 50, ..Group::default() };
+    let group = TestGroup {
+        name: "g".into(),
+        tests: vec!["a".parse().unwrap()],
+        nice: 0,
+        max_commits: 50,
+        test_duration_nice: 0,
+        test_always_passes_nice: 0,
+        kernels: Vec::new(),
+        env: Env::default(),
+    };
     Input {
         branches: vec![Branch {
             user: "u".into(),
@@ -196,7 +216,7 @@ fn one_branch(commits: &[u8]) -> Input {
             groups: vec![Arc::new(group)],
         }],
         listings: HashMap::from([(
-            "a".parse().unwrap(),
+            ("a".parse().unwrap(), Env::default()),
             ["x", "y"].map(|name| name.parse().unwrap()).into_iter().collect(),
         )]),
         ..Input::default()

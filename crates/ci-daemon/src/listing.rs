@@ -1,0 +1,326 @@
+//! Which subtests each test file has, as `FILE list-tests` says; remembered by content.
+//!
+//! A file is asked again only when it, or a file of the shell libraries beside it, has changed. One that does not
+//! answer yields no subtests and a problem to show, and is asked again after a while.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Env, SubtestName, TestPath};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use spawn::{Cmd, Limits};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// How long a file may take to list its subtests.
+const TIME: Duration = Duration::from_secs(30);
+/// How much it may print.
+const BYTES: usize = 4 << 20;
+/// How many files are asked at a time.
+const AT_ONCE: usize = 4;
+/// After how many seconds a file that failed is asked again although nothing changed.
+const RETRY_S: i64 = 600;
+/// The libraries are hashed up to so many files of so many bytes each.
+const LIBRARY_FILES: usize = 5000;
+const LIBRARY_BYTES: u64 = 1 << 20;
+
+/// What is listed: a test file in the environment of its group.
+pub type Listed = (TestPath, Env);
+
+/// Why a file has no listing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ListError {
+    /// It is not there, or cannot be read.
+    #[error("{file}: {why}; correct tests = [...] of its group or ktest_dir")]
+    Unreadable {
+        /// The file, as a path.
+        file: String,
+        /// What the system says.
+        why: String,
+    },
+    /// It did not answer.
+    #[error("{file} list-tests: {why}")]
+    Failed {
+        /// The file, below `tests/`.
+        file: String,
+        /// What went wrong.
+        why: String,
+    },
+}
+
+/// The subtests that a `list-tests` prints: words, each once.
+pub fn parse(file: &TestPath, text: &str) -> Result<Vec<SubtestName>, ListError> {
+    let failed = |why: String| ListError::Failed { file: file.file(), why };
+    let mut seen = BTreeSet::new();
+    let mut subtests = Vec::new();
+    for word in text.split_whitespace() {
+        let subtest: SubtestName = word.parse().map_err(|error| failed(format!("{error}")))?;
+        if seen.insert(subtest.clone()) {
+            subtests.push(subtest);
+        }
+    }
+    if subtests.is_empty() {
+        return Err(failed("it lists no subtests".into()));
+    }
+    Ok(subtests)
+}
+
+/// Asks a file for its subtests.
+async fn list_tests(ktest_dir: &Path, (file, env): &Listed) -> Result<Vec<SubtestName>, ListError> {
+    let failed = |why: String| ListError::Failed { file: file.file(), why };
+    let path = ktest_dir.join("tests").join(file.file());
+    let mut cmd = Cmd::new(&path).arg("list-tests").dir(ktest_dir).env("ktest_dir", ktest_dir);
+    for (key, value) in env.iter() {
+        cmd = cmd.env(key, value);
+    }
+    let output =
+        cmd.output(Limits { time: TIME, bytes: BYTES }).await.map_err(|error| failed(error.to_string()))?;
+    if !output.exit.success() {
+        return Err(failed(format!("{}: {}", output.exit, output.complaint())));
+    }
+    parse(file, &output.text())
+}
+
+/// The listings that are known, kept in a file between runs of the daemon.
+#[derive(Debug, Default)]
+pub struct Listings {
+    store: Option<PathBuf>,
+    known: HashMap<Listed, Known>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    digest: String,
+    state: Result<Arc<[SubtestName]>, Failure>,
+}
+
+#[derive(Debug, Clone)]
+struct Failure {
+    error: ListError,
+    /// When, Unix seconds.
+    at: i64,
+}
+
+/// One listing in the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    test: TestPath,
+    #[serde(default, skip_serializing_if = "Env::is_empty")]
+    env: Env,
+    digest: String,
+    subtests: Vec<SubtestName>,
+}
+
+impl Listings {
+    /// Reads what an earlier run left in `store`; a file that is not there or damaged is an empty one.
+    #[must_use]
+    pub fn load(store: &Path) -> Self {
+        let bytes = std::fs::read(store).unwrap_or_else(|_| b"[]".to_vec());
+        let stored: Vec<Stored> = match serde_json::from_slice(&bytes) {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::warn!("{}: {error}; all files are listed anew", store.display());
+                Vec::new()
+            }
+        };
+        let known = |stored: Stored| {
+            let state = Ok(stored.subtests.into());
+            ((stored.test, stored.env), Known { digest: stored.digest, state })
+        };
+        Self { store: Some(store.into()), known: stored.into_iter().map(known).collect() }
+    }
+
+    /// Lists what is new, changed, or due to be asked again, and forgets all but `wanted`. `now` is Unix seconds.
+    pub async fn refresh(&mut self, ktest_dir: &Path, wanted: &BTreeSet<Listed>, now: i64) {
+        let (dir, files) = (ktest_dir.to_path_buf(), wanted.clone());
+        let digests = tokio::task::spawn_blocking(move || digests(&dir, &files)).await.unwrap_or_default();
+        let had = self.known.len();
+        self.known.retain(|listed, _| wanted.contains(listed));
+        let mut changed = self.known.len() != had;
+        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        let mut asked = JoinSet::new();
+        for (listed, digest) in digests {
+            let digest = match digest {
+                Ok(digest) => digest,
+                Err(error) => {
+                    let file = ktest_dir.join("tests").join(listed.0.file()).display().to_string();
+                    let error = ListError::Unreadable { file, why: error };
+                    let state = Err(Failure { error, at: now });
+                    self.known.insert(listed, Known { digest: String::new(), state });
+                    continue;
+                }
+            };
+            if self.known.get(&listed).is_some_and(|known| known.digest == digest && !known.is_due(now)) {
+                continue;
+            }
+            let (slots, dir) = (slots.clone(), ktest_dir.to_path_buf());
+            asked.spawn(async move {
+                let _slot = slots.acquire().await;
+                let state = list_tests(&dir, &listed).await;
+                (listed, digest, state)
+            });
+        }
+        while let Some(answer) = asked.join_next().await {
+            let Ok((listed, digest, state)) = answer else { continue };
+            if let Err(error) = &state {
+                tracing::warn!(test = %listed.0, "{error}");
+            }
+            changed |= state.is_ok();
+            let state = state.map(Arc::from).map_err(|error| Failure { error, at: now });
+            self.known.insert(listed, Known { digest, state });
+        }
+        if changed && let Err(error) = self.save() {
+            tracing::warn!("the listings cannot be kept: {error}");
+        }
+    }
+
+    fn save(&self) -> io::Result<()> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let mut stored: Vec<Stored> = self
+            .known
+            .iter()
+            .filter_map(|((test, env), known)| {
+                let subtests = known.state.as_ref().ok()?.to_vec();
+                Some(Stored { test: test.clone(), env: env.clone(), digest: known.digest.clone(), subtests })
+            })
+            .collect();
+        stored.sort_by(|a, b| (&a.test, &a.env).cmp(&(&b.test, &b.env)));
+        if let Some(dir) = store.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        let new = store.with_extension("new");
+        std::fs::write(&new, serde_json::to_vec(&stored)?)?;
+        std::fs::rename(&new, store)
+    }
+
+    /// The listings, for the planner.
+    #[must_use]
+    pub fn all(&self) -> HashMap<Listed, Arc<[SubtestName]>> {
+        let good =
+            |(listed, known): (&Listed, &Known)| Some((listed.clone(), known.state.as_ref().ok()?.clone()));
+        self.known.iter().filter_map(good).collect()
+    }
+
+    /// What is wrong with the files that have no listing, sorted.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let bad = |known: &Known| known.state.as_ref().err().map(|failure| failure.error.to_string());
+        self.known.values().filter_map(bad).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+impl Known {
+    fn is_due(&self, now: i64) -> bool {
+        self.state
+            .as_ref()
+            .is_err_and(|failure| now.saturating_sub(failure.at) >= RETRY_S || now < failure.at)
+    }
+}
+
+/// By content of the file and of the libraries.
+fn digests(ktest_dir: &Path, wanted: &BTreeSet<Listed>) -> Vec<(Listed, Result<String, String>)> {
+    let library = library(ktest_dir);
+    let mut files: BTreeMap<&TestPath, Result<String, String>> = BTreeMap::new();
+    for (test, _) in wanted {
+        files.entry(test).or_insert_with(|| {
+            let bytes =
+                std::fs::read(ktest_dir.join("tests").join(test.file())).map_err(|e| e.to_string())?;
+            Ok(hex(&Sha256::new().chain_update(&library).chain_update(bytes).finalize()))
+        });
+    }
+    wanted.iter().map(|listed| (listed.clone(), files[&listed.0].clone())).collect()
+}
+
+/// One hash of all that a test file may source: what lies in `tests/` and `lib/` and is not a test file.
+fn library(ktest_dir: &Path) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    for below in ["tests", "lib"] {
+        let files = walkdir::WalkDir::new(ktest_dir.join(below)).sort_by_file_name().into_iter();
+        let files = files.filter_entry(|entry| entry.depth() == 0 || !hidden(entry));
+        for entry in files.filter_map(Result::ok).take(LIBRARY_FILES) {
+            let small = entry.metadata().is_ok_and(|data| data.is_file() && data.len() <= LIBRARY_BYTES);
+            if small && entry.path().extension().is_none_or(|ending| ending != "ktest") {
+                hash.update(entry.path().as_os_str().as_encoded_bytes());
+                hash.update(std::fs::read(entry.path()).unwrap_or_default());
+            }
+        }
+    }
+    hash.finalize().to_vec()
+}
+
+fn hidden(entry: &walkdir::DirEntry) -> bool {
+    entry.file_name().as_encoded_bytes().starts_with(b".")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn write(dir: &Path, name: &str, text: &str) {
+        let path = dir.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn wanted(names: &[&str]) -> BTreeSet<Listed> {
+        names.iter().map(|name| (name.parse().unwrap(), Env::default())).collect()
+    }
+
+    fn shown(listings: &Listings) -> Vec<String> {
+        let all = listings.all().into_iter().map(|((test, _), subtests)| format!("{test}: {subtests:?}"));
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    #[tokio::test]
+    async fn asked_once_per_content_and_problems_are_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        let script = "#!/bin/bash\n. $ktest_dir/tests/lib.sh\n[[ $1 = list-tests ]] && echo $names\necho x >> $ktest_dir/asked\n";
+        write(dir, "tests/lib.sh", "names='a b/c a'");
+        write(dir, "tests/t/good.ktest", script);
+        write(dir, "tests/t/bad.ktest", "#!/bin/bash\necho no such luck >&2\nexit 3\n");
+        write(dir, "tests/t/none.ktest", "#!/bin/bash\n");
+        write(dir, "tests/t/rubbish.ktest", "#!/bin/bash\necho --help\n");
+        let store = dir.join("work/listings.json");
+        let all = wanted(&["t/good", "t/bad", "t/none", "t/rubbish", "t/gone"]);
+        let mut listings = Listings::load(&store);
+        listings.refresh(dir, &all, 0).await;
+        assert_eq!(shown(&listings), [r#"t/good: ["a", "b/c"]"#]);
+        let problems = listings.problems().join("\n").replace(&dir.display().to_string(), "DIR");
+        insta::assert_snapshot!(problems, @r#"
+        DIR/tests/t/gone.ktest: No such file or directory (os error 2); correct tests = [...] of its group or ktest_dir
+        t/bad.ktest list-tests: exit code 3: no such luck
+        t/none.ktest list-tests: it lists no subtests
+        t/rubbish.ktest list-tests: "--help" is not a subtest: it does not begin with - . or / and has no part ..
+        "#);
+        // Not asked again, neither by this process nor by the next one.
+        let asked = || std::fs::read_to_string(dir.join("asked")).unwrap().len() / 2;
+        listings.refresh(dir, &all, 5).await;
+        let mut listings = Listings::load(&store);
+        listings.refresh(dir, &wanted(&["t/good"]), 6).await;
+        assert_eq!((asked(), shown(&listings).len()), (1, 1));
+        // A changed library changes the listing.
+        write(dir, "tests/lib.sh", "names='z'");
+        listings.refresh(dir, &wanted(&["t/good"]), 7).await;
+        assert_eq!((asked(), shown(&listings)), (2, vec![r#"t/good: ["z"]"#.into()]));
+        assert!(listings.problems().is_empty());
+    }
+
+    #[test]
+    fn a_failure_is_tried_again_later() {
+        let error = ListError::Failed { file: String::new(), why: String::new() };
+        let known = Known { digest: String::new(), state: Err(Failure { error, at: 1000 }) };
+        assert_eq!([1000, 1599, 1600, 900].map(|now| known.is_due(now)), [false, false, true, true]);
+    }
+}

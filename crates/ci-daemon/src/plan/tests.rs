@@ -70,7 +70,7 @@ fn groups() -> impl Strategy<Value = Vec<Arc<TestGroup>>> {
         let group =
             |(at, (files, nice, max_commits, adjust, kernel, env)): (usize, (Vec<u8>, _, _, _, _, _))| {
                 Arc::new(TestGroup {
-                    name: at.to_string().into(),
+                    name: at.to_string(),
                     tests: files.iter().map(|n| format!("t/{n}").parse().unwrap()).collect(),
                     nice,
                     test_duration_nice: adjust * 10,

@@ -1,1 +1,8 @@
-//! What the tests share: scratch git repositories, result directories, scriptable fakes.
+//! What the tests share: scratch git repositories.
+//!
+//! Nothing here reads the configuration of whoever runs the tests; what it makes is the same on every machine, down
+//! to the commit ids. Being for tests, it panics where something cannot be made.
+
+mod repo;
+
+pub use repo::ScratchRepo;

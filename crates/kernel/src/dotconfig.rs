@@ -1,0 +1,134 @@
+//! Configurations as text: reading a `.config`, writing the fragment that a flavor puts on top of its base.
+//!
+//! An option that a `.config` does not mention is `n`.
+
+use std::collections::BTreeMap;
+
+use model::Arch;
+
+use crate::option::{KOption, KValue};
+use crate::requirements::Requirements;
+
+const COMMON: &str = include_str!("../base/common.config");
+const X86_64: &str = include_str!("../base/x86_64.config");
+const AARCH64: &str = include_str!("../base/aarch64.config");
+
+/// The options of a configuration by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DotConfig(BTreeMap<String, KValue>);
+
+impl DotConfig {
+    /// Reads a `.config` or a fragment of one; lines that are neither are skipped, the last word on an option counts.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut map = BTreeMap::new();
+        for line in text.lines() {
+            if let Some(name) =
+                line.strip_prefix("# CONFIG_").and_then(|rest| rest.strip_suffix(" is not set"))
+            {
+                map.insert(name.into(), KValue::No);
+            } else if let Some((name, value)) =
+                line.strip_prefix("CONFIG_").and_then(|rest| rest.split_once('='))
+            {
+                map.insert(name.into(), KValue::parse(value));
+            }
+        }
+        Self(map)
+    }
+
+    /// What an option is set to.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &KValue {
+        self.0.get(name).unwrap_or(&KValue::No)
+    }
+
+    /// Whether an option is mentioned, be it as not set.
+    #[must_use]
+    pub fn mentions(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Whether anything at all is built as a module.
+    #[must_use]
+    pub fn has_modules(&self) -> bool {
+        self.0.values().any(|value| *value == KValue::Module)
+    }
+
+    /// Sets an option.
+    pub fn set(&mut self, name: &str, value: KValue) {
+        self.0.insert(name.into(), value);
+    }
+
+    /// As lines of a `.config`, sorted.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let lines =
+            self.0.iter().map(|(name, value)| KOption { name: name.clone(), value: value.clone() }.line());
+        lines.fold(String::new(), |text, line| text + &line + "\n")
+    }
+}
+
+/// What every kernel of an architecture gets, before the test files' own words.
+#[must_use]
+pub fn base(arch: Arch) -> DotConfig {
+    let own = match arch {
+        Arch::X86_64 => X86_64,
+        Arch::Aarch64 => AARCH64,
+    };
+    DotConfig::parse(&format!("{COMMON}\n{own}"))
+}
+
+/// The fragment of a flavor: the base, overruled by soft requirements, overruled by hard ones.
+#[must_use]
+pub fn fragment(requirements: &Requirements) -> DotConfig {
+    let mut fragment = base(requirements.arch);
+    for (name, value) in requirements.soft().into_iter().chain(requirements.hard()) {
+        fragment.set(name, value.clone());
+    }
+    fragment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_kconfig_writes() {
+        let config = DotConfig::parse(
+            "#\n# Automatically generated file\n#\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"a \\\"q\\\"\"\nCONFIG_D=0x20\nrubbish\nCONFIG_E=m\n",
+        );
+        assert_eq!(*config.get("A"), KValue::Yes);
+        assert_eq!(*config.get("B"), KValue::No);
+        assert_eq!(*config.get("ABSENT"), KValue::No);
+        assert_eq!(*config.get("C"), KValue::Text("a \"q\"".into()));
+        assert_eq!(*config.get("D"), KValue::Number("0x20".into()));
+        assert!(config.mentions("B") && !config.mentions("ABSENT") && config.has_modules());
+        assert_eq!(DotConfig::parse(&config.text()), config);
+    }
+
+    #[test]
+    fn requirements_overrule_the_base() {
+        let mut asked = Requirements::new(Arch::X86_64);
+        assert_eq!(*fragment(&asked).get("MODULES"), KValue::Yes);
+        asked.require = vec!["MODULES=n".parse().unwrap()];
+        asked.require_soft = vec!["MODULES=y".parse().unwrap(), "KASAN".parse().unwrap()];
+        let fragment = fragment(&asked);
+        assert_eq!((fragment.get("MODULES"), fragment.get("KASAN")), (&KValue::No, &KValue::Yes));
+    }
+
+    #[test]
+    fn bases_boot_and_say_each_option_once() {
+        for arch in Arch::ALL {
+            for needed in
+                ["EXT4_FS", "9P_FS", "VIRTIO_PCI", "VIRTIO_BLK", "VIRTIO_CONSOLE", "DEVTMPFS", "KALLSYMS"]
+            {
+                assert_eq!(*base(arch).get(needed), KValue::Yes, "{needed}");
+            }
+        }
+        for own in [X86_64, AARCH64] {
+            let text = format!("{COMMON}\n{own}");
+            let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("# ")).count();
+            assert_eq!(DotConfig::parse(&text).0.len(), lines);
+        }
+    }
+}

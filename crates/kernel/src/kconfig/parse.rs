@@ -1,0 +1,418 @@
+//! Reads Kconfig files, from the root down through every `source`, into definitions with all they depend on.
+//!
+//! Bad or unknown lines are skipped: Kconfig itself has accepted (or refused) the files before anybody asks here.
+
+use std::collections::HashMap;
+use std::path::{Component, Path};
+
+use super::expr::Expr;
+
+/// What values an option has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// n, y
+    Bool,
+    /// n, m, y
+    Tristate,
+    /// A string, a number, or not said.
+    Other,
+}
+
+/// One `config` block.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// The option.
+    pub name: String,
+    /// `fs/ext4/Kconfig:28`
+    pub place: String,
+    /// What values it has.
+    pub kind: Kind,
+    /// All must hold: its own `depends on` and those of the menus, ifs and choices around it.
+    pub depends: Vec<Expr>,
+    /// Whether a user may set it, and if so under which conditions.
+    pub prompt: Option<Vec<Expr>>,
+    /// Which choice it belongs to.
+    pub choice: Option<usize>,
+}
+
+/// All definitions of a source tree.
+#[derive(Debug, Default)]
+pub struct Tree {
+    definitions: HashMap<String, Vec<Definition>>,
+    /// Selected option -> (who selects it, on what condition).
+    selects: HashMap<String, Vec<(String, Option<Expr>)>>,
+    choices: Vec<Vec<String>>,
+}
+
+/// How deep `source` may nest.
+const DEPTH: usize = 50;
+
+impl Tree {
+    /// Reads the tree whose root file is `Kconfig`; `read` returns a file's text by its path below the root.
+    /// `srcarch` is the folder below `arch/`: `x86`, `arm64`.
+    pub fn parse(srcarch: &str, read: &mut dyn FnMut(&str) -> Option<String>) -> Self {
+        let mut reader = Reader { tree: Self::default(), srcarch, read, blocks: Vec::new(), current: None };
+        reader.file("Kconfig", 0);
+        reader.tree
+    }
+
+    /// Reads the source tree at `source`. Blocks on the disk.
+    #[must_use]
+    pub fn read(source: &Path, srcarch: &str) -> Self {
+        Self::parse(srcarch, &mut |path| {
+            let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+            let text = if inside { std::fs::read(source.join(path)).ok() } else { None };
+            text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        })
+    }
+
+    /// The blocks that define an option; none if the tree does not know it.
+    #[must_use]
+    pub fn definitions(&self, name: &str) -> &[Definition] {
+        self.definitions.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who selects an option, each with its condition.
+    #[must_use]
+    pub fn selects(&self, name: &str) -> &[(String, Option<Expr>)] {
+        self.selects.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The options of a choice.
+    #[must_use]
+    pub fn choice(&self, choice: usize) -> &[String] {
+        self.choices.get(choice).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many options the tree knows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.definitions.len()
+    }
+
+    /// Whether it knows none, so that nothing can be said about options.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.definitions.is_empty()
+    }
+}
+
+#[derive(PartialEq)]
+enum Opener {
+    If,
+    Menu,
+    Choice(usize),
+}
+
+struct Block {
+    opener: Opener,
+    depends: Vec<Expr>,
+    visible: Vec<Expr>,
+}
+
+/// What property lines belong to.
+enum Current {
+    Config(Definition),
+    Block,
+    Ignored,
+}
+
+struct Reader<'a> {
+    tree: Tree,
+    srcarch: &'a str,
+    read: &'a mut dyn FnMut(&str) -> Option<String>,
+    blocks: Vec<Block>,
+    current: Option<Current>,
+}
+
+impl Reader<'_> {
+    fn file(&mut self, path: &str, depth: usize) {
+        if depth > DEPTH {
+            return;
+        }
+        let Some(text) = (self.read)(path) else { return };
+        let mut lines = text.lines().enumerate().peekable();
+        while let Some((number, first)) = lines.next() {
+            let mut line = first.to_owned();
+            while line.ends_with('\\') {
+                line.pop();
+                line.push_str(lines.next().map_or("", |(_, next)| next));
+            }
+            let trimmed = line.trim();
+            if matches!(trimmed, "help" | "---help---") {
+                // The text ends where a line stands further left than its first.
+                let mut column = None;
+                while let Some((_, next)) = lines.peek() {
+                    let here = indent(next);
+                    let ends = |column: usize| here < column || here == 0;
+                    if !next.trim().is_empty() && ends(*column.get_or_insert(here)) {
+                        break;
+                    }
+                    lines.next();
+                }
+                continue;
+            }
+            let (word, rest) = trimmed.split_once(char::is_whitespace).unwrap_or((trimmed, ""));
+            let (word, rest) = match word.split_once('"') {
+                // source"x" and the like, without the blank
+                Some((before, _)) if !before.is_empty() => (before, &trimmed[before.len()..]),
+                _ => (word, rest.trim()),
+            };
+            match word {
+                "source" | "rsource" | "osource" | "orsource" => {
+                    self.finish();
+                    let target = rest.trim_matches(['"', '\'']);
+                    let target = ["$(SRCARCH)", "$SRCARCH", "$(ARCH)", "$ARCH"]
+                        .iter()
+                        .fold(target.to_owned(), |target, variable| target.replace(variable, self.srcarch));
+                    let target = target.trim_start_matches("$(srctree)/").to_owned();
+                    let target = if word.ends_with("rsource") {
+                        path.rsplit_once('/').map_or(target.clone(), |(dir, _)| format!("{dir}/{target}"))
+                    } else {
+                        target
+                    };
+                    self.file(&target, depth + 1);
+                }
+                _ => self.line(word, rest, &format!("{path}:{}", number + 1)),
+            }
+        }
+        self.finish();
+    }
+
+    fn line(&mut self, word: &str, rest: &str, place: &str) {
+        match word {
+            "config" | "menuconfig" => self.open_config(rest, place),
+            "choice" => {
+                self.finish();
+                self.tree.choices.push(Vec::new());
+                self.open(Opener::Choice(self.tree.choices.len() - 1));
+            }
+            "menu" => {
+                self.finish();
+                self.open(Opener::Menu);
+            }
+            "if" => {
+                self.finish();
+                self.open(Opener::If);
+                self.depends(rest);
+                self.current = None;
+            }
+            "endif" => self.close(|opener| *opener == Opener::If),
+            "endmenu" => self.close(|opener| *opener == Opener::Menu),
+            "endchoice" => self.close(|opener| matches!(opener, Opener::Choice(_))),
+            "comment" | "mainmenu" => {
+                self.finish();
+                self.current = Some(Current::Ignored);
+            }
+            "depends" => self.depends(rest.strip_prefix("on").unwrap_or(rest)),
+            "visible" => {
+                let condition = Expr::parse(rest.trim_start_matches("if"));
+                if let (Some(Current::Block), Some(block), Some(condition)) =
+                    (&self.current, self.blocks.last_mut(), condition)
+                {
+                    block.visible.push(condition);
+                }
+            }
+            _ => self.property(word, rest),
+        }
+    }
+
+    fn property(&mut self, word: &str, rest: &str) {
+        let visible: Vec<Expr> = self.blocks.iter().flat_map(|block| block.visible.clone()).collect();
+        let Some(Current::Config(definition)) = &mut self.current else { return };
+        let kind = match word {
+            "bool" | "boolean" | "def_bool" => Some(Kind::Bool),
+            "tristate" | "def_tristate" => Some(Kind::Tristate),
+            "string" | "int" | "hex" => Some(Kind::Other),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            definition.kind = kind;
+        }
+        if matches!(word, "prompt" | "bool" | "boolean" | "tristate" | "string" | "int" | "hex")
+            && !rest.is_empty()
+        {
+            let mut conditions = visible;
+            conditions.extend(condition(after_quoted(rest)));
+            definition.prompt = Some(conditions);
+        }
+        if word == "select" {
+            let (target, tail) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            let selector = (definition.name.clone(), condition(tail));
+            self.tree.selects.entry(target.into()).or_default().push(selector);
+        }
+    }
+
+    fn open_config(&mut self, name: &str, place: &str) {
+        self.finish();
+        let choice = self.blocks.iter().rev().find_map(|block| match block.opener {
+            Opener::Choice(at) => Some(at),
+            _ => None,
+        });
+        self.current = Some(Current::Config(Definition {
+            name: name.split_whitespace().next().unwrap_or("").into(),
+            place: place.into(),
+            kind: Kind::Other,
+            depends: self.blocks.iter().flat_map(|block| block.depends.clone()).collect(),
+            prompt: None,
+            choice,
+        }));
+    }
+
+    fn depends(&mut self, text: &str) {
+        let Some(expr) = Expr::parse(text) else { return };
+        match &mut self.current {
+            Some(Current::Config(definition)) => definition.depends.push(expr),
+            Some(Current::Block) => {
+                if let Some(block) = self.blocks.last_mut() {
+                    block.depends.push(expr);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, opener: Opener) {
+        self.blocks.push(Block { opener, depends: Vec::new(), visible: Vec::new() });
+        self.current = Some(Current::Block);
+    }
+
+    fn close(&mut self, fits: impl Fn(&Opener) -> bool) {
+        self.finish();
+        if self.blocks.last().is_some_and(|block| fits(&block.opener)) {
+            self.blocks.pop();
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(Current::Config(definition)) = self.current.take() {
+            if let Some(choice) = definition.choice {
+                self.tree.choices[choice].push(definition.name.clone());
+            }
+            self.tree.definitions.entry(definition.name.clone()).or_default().push(definition);
+        }
+    }
+}
+
+/// The column a line starts at, tabs to multiples of eight.
+fn indent(line: &str) -> usize {
+    let mut column = 0;
+    for c in line.chars() {
+        match c {
+            ' ' => column += 1,
+            '\t' => column = (column / 8 + 1) * 8,
+            _ => break,
+        }
+    }
+    column
+}
+
+/// What stands behind a leading quoted text.
+fn after_quoted(text: &str) -> &str {
+    let Some(quote) = text.chars().next().filter(|c| matches!(c, '"' | '\'')) else { return text };
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        if c == quote && !escaped {
+            return &text[at + 1..];
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    ""
+}
+
+/// The expression of a trailing `if ...`.
+fn condition(text: &str) -> Option<Expr> {
+    Expr::parse(text.trim().strip_prefix("if")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn toy(files: &[(&str, &str)]) -> Tree {
+        Tree::parse("x86", &mut |path| {
+            files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).into())
+        })
+    }
+
+    fn show(tree: &Tree, name: &str) -> String {
+        let list = |exprs: &[Expr]| exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" & ");
+        tree.definitions(name)
+            .iter()
+            .map(|d| {
+                let prompt = d.prompt.as_ref().map_or("no".into(), |p| format!("[{}]", list(p)));
+                format!(
+                    "{} {:?} depends [{}] prompt {prompt} choice {:?}",
+                    d.place,
+                    d.kind,
+                    list(&d.depends),
+                    d.choice
+                )
+            })
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    const ROOT: &str = r#"
+mainmenu "toy"
+source "arch/$(SRCARCH)/Kconfig"
+source "missing/Kconfig"
+menu "File systems"
+	depends on BLOCK
+	visible if !EXPERT
+if FSES || \
+   ALL
+config EXT4
+	tristate "ext4 \"the\" fs" if NICE
+	select JBD2
+	select CRC if !SLOW
+	help
+	  config FAKE
+	    bool "in a help text"
+
+	  endmenu
+	depends on A && $(cc-option,-fx)
+menuconfig LAST
+	def_bool y
+endif
+choice
+	prompt "pick"
+	depends on PICKY
+config ONE
+	bool "one"
+config TWO
+	bool "two"
+endchoice
+endmenu
+config OUTSIDE
+	int "number"
+	range 1 5
+"#;
+
+    #[test]
+    fn dependencies_of_all_blocks_around() {
+        let tree = toy(&[("Kconfig", ROOT), ("arch/x86/Kconfig", "config X86\n\tdef_bool y\n")]);
+        insta::assert_snapshot!(show(&tree, "EXT4"), @r#"Kconfig:10 Tristate depends [BLOCK & FSES || ALL & A && $(cc-option,-fx)] prompt [!EXPERT & NICE] choice None"#);
+        insta::assert_snapshot!(show(&tree, "LAST"), @"Kconfig:20 Bool depends [BLOCK & FSES || ALL] prompt no choice None");
+        insta::assert_snapshot!(show(&tree, "TWO"), @"Kconfig:28 Bool depends [BLOCK & PICKY] prompt [!EXPERT] choice Some(0)");
+        insta::assert_snapshot!(show(&tree, "OUTSIDE"), @"Kconfig:32 Other depends [] prompt [] choice None");
+        assert!(tree.definitions("FAKE").is_empty() && !tree.definitions("X86").is_empty());
+        assert_eq!(tree.choice(0), ["ONE", "TWO"]);
+        assert_eq!(tree.selects("JBD2"), [("EXT4".into(), None)]);
+        assert_eq!(tree.selects("CRC")[0].1.as_ref().unwrap().to_string(), "!SLOW");
+    }
+
+    #[test]
+    fn a_file_that_includes_itself_ends() {
+        let tree = toy(&[("Kconfig", "source \"Kconfig\"\nconfig A\n\tbool\n")]);
+        assert!(!tree.is_empty());
+        assert!(Tree::read(Path::new("/nowhere"), "x86").is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(text in "(config A|menu|endmenu|if|endif|choice|endchoice|depends on|help|\tbool|select| \"|\n|\\\\|[ -~]){0,40}") {
+            toy(&[("Kconfig", &text)]);
+        }
+    }
+}

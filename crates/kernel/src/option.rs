@@ -1,0 +1,241 @@
+//! Kernel options as test files write them: `OPT`, `OPT=n`, `OPT=m`, `OPT=value`, with `CONFIG_` or without.
+//!
+//! A [`KOption`] renders to exactly one line of a `.config`; two of them agree or contradict, nothing between.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What an option is set to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KValue {
+    /// `n`, or not there at all.
+    No,
+    /// `m`.
+    Module,
+    /// `y`.
+    Yes,
+    /// A number, in the spelling it was given.
+    Number(String),
+    /// A string, without its quotes.
+    Text(String),
+}
+
+impl KValue {
+    /// A value as it stands behind `=` in a `.config`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "y" => Self::Yes,
+            "n" => Self::No,
+            "m" => Self::Module,
+            _ if is_number(text) => Self::Number(text.into()),
+            _ => Self::Text(unquote(text)),
+        }
+    }
+
+    /// Whether both stand for the same thing: numbers compare by value, and with a string by spelling.
+    #[must_use]
+    pub fn agrees(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Number(a), Self::Number(b)) => {
+                a == b || matches!((number(a), number(b)), (Some(a), Some(b)) if a == b)
+            }
+            (Self::Number(a), Self::Text(b)) | (Self::Text(b), Self::Number(a)) => a == b,
+            (a, b) => a == b,
+        }
+    }
+}
+
+impl fmt::Display for KValue {
+    /// As it stands behind `=` in a `.config`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::No => f.write_str("n"),
+            Self::Module => f.write_str("m"),
+            Self::Yes => f.write_str("y"),
+            Self::Number(text) => f.write_str(text),
+            Self::Text(text) => write!(f, "\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
+        }
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) => !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()),
+    }
+}
+
+/// The value of a number that [`is_number`] accepts; `None` if it does not fit.
+pub(crate) fn number(text: &str) -> Option<i128> {
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    let value = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) => i128::from_str_radix(hex, 16),
+        None => digits.parse(),
+    };
+    value.ok().map(|value| sign * value)
+}
+
+fn unquote(text: &str) -> String {
+    let Some(inner) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return text.into();
+    };
+    let mut out = String::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        out.push(if c == '\\' { chars.next().unwrap_or('\\') } else { c });
+    }
+    out
+}
+
+/// One option and what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KOption {
+    /// Without `CONFIG_`.
+    pub name: String,
+    /// What it must be.
+    pub value: KValue,
+}
+
+/// A text that is no kernel option.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a kernel option: {why}; write OPT, OPT=n, OPT=m or OPT=value")]
+pub struct KOptionError {
+    text: String,
+    why: &'static str,
+}
+
+impl KOption {
+    /// Its line in a `.config`: `CONFIG_X=y`, `# CONFIG_X is not set`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match &self.value {
+            KValue::No => format!("# CONFIG_{} is not set", self.name),
+            value => format!("CONFIG_{}={value}", self.name),
+        }
+    }
+}
+
+impl FromStr for KOption {
+    type Err = KOptionError;
+    fn from_str(text: &str) -> Result<Self, KOptionError> {
+        let bad = |why| KOptionError { text: text.chars().take(100).collect(), why };
+        let trimmed = text.trim();
+        let (name, value) = match trimmed.split_once('=') {
+            Some((name, value)) => (name.trim_end(), Some(value.trim_start())),
+            None => (trimmed, None),
+        };
+        let name = name.strip_prefix("CONFIG_").unwrap_or(name);
+        if name.is_empty() {
+            return Err(bad("it has no name"));
+        }
+        if name.len() > 200 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Err(bad("a name is letters, digits and _"));
+        }
+        let value = match value {
+            None => KValue::Yes,
+            Some("") => return Err(bad("nothing stands behind the =")),
+            Some(value) if value.len() > 2000 || value.chars().any(char::is_control) => {
+                return Err(bad("a value is one line of at most 2000 bytes"));
+            }
+            Some(value) => {
+                let quotes = value.bytes().filter(|b| *b == b'"').count();
+                let quoted = value.len() >= 2 && value.starts_with('"') && value.ends_with('"');
+                if quotes > 0 && !quoted {
+                    return Err(bad("its quotes do not enclose the value"));
+                }
+                if !quoted && value.chars().any(char::is_whitespace) {
+                    return Err(bad("a value with blanks needs quotes"));
+                }
+                KValue::parse(value)
+            }
+        };
+        Ok(Self { name: name.into(), value })
+    }
+}
+
+impl fmt::Display for KOption {
+    /// As a test file would write it: `X=y`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, self.value)
+    }
+}
+
+impl TryFrom<String> for KOption {
+    type Error = KOptionError;
+    fn try_from(text: String) -> Result<Self, KOptionError> {
+        text.parse()
+    }
+}
+
+impl From<KOption> for String {
+    fn from(option: KOption) -> Self {
+        option.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option(text: &str) -> KOption {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_spelling() {
+        let line = |text: &str| option(text).line();
+        assert_eq!(line("EXT4_FS"), "CONFIG_EXT4_FS=y");
+        assert_eq!(line("  CONFIG_EXT4_FS=y\n"), "CONFIG_EXT4_FS=y");
+        assert_eq!(line("EXT4_FS=n"), "# CONFIG_EXT4_FS is not set");
+        assert_eq!(line("EXT4_FS = m"), "CONFIG_EXT4_FS=m");
+        assert_eq!(line("LOG_BUF_SHIFT=18"), "CONFIG_LOG_BUF_SHIFT=18");
+        assert_eq!(line("PHYSICAL_START=0x1000000"), "CONFIG_PHYSICAL_START=0x1000000");
+        assert_eq!(line("CMDLINE=quiet"), "CONFIG_CMDLINE=\"quiet\"");
+        assert_eq!(line("CMDLINE=\"a \\\"b\\\"\""), "CONFIG_CMDLINE=\"a \\\"b\\\"\"");
+        assert_eq!(line("CMDLINE=\"\""), "CONFIG_CMDLINE=\"\"");
+    }
+
+    #[test]
+    fn bad_text_is_an_error() {
+        for text in [
+            "",
+            "  ",
+            "=y",
+            "CONFIG_",
+            "A B",
+            "A=b c",
+            "A=",
+            "A=\"x",
+            "A-B",
+            "A=\"x\" y",
+            "é",
+            "A=x\u{7}y",
+            "A=\"",
+        ] {
+            assert!(text.parse::<KOption>().is_err(), "{text:?}");
+        }
+        insta::assert_snapshot!("FOO=".parse::<KOption>().unwrap_err(),
+            @r#""FOO=" is not a kernel option: nothing stands behind the =; write OPT, OPT=n, OPT=m or OPT=value"#);
+    }
+
+    #[test]
+    fn values_agree_by_meaning() {
+        let agrees = |a, b| KValue::parse(a).agrees(&KValue::parse(b));
+        assert!(agrees("0x10", "16") && agrees("\"a\"", "a") && agrees("\"5\"", "5"));
+        assert!(!agrees("y", "m") && !agrees("1", "2") && !agrees("n", "\"\""));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_parses_survives_display(text in "(CONFIG_)?[A-Z0-9_]{0,8}(=[ -~]{0,10})?") {
+            if let Ok(option) = text.parse::<KOption>() {
+                proptest::prop_assert!(option.to_string().parse::<KOption>().unwrap().value.agrees(&option.value), "{option}");
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What one test file asks of its kernel. Within one file the last word on an option counts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use model::Arch;
+use serde::{Deserialize, Serialize};
+
+use crate::option::{KOption, KValue};
+
+/// Where a configuration starts, if not from allnoconfig.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KconfigBase {
+    /// A file in the format of a `.config`.
+    File(PathBuf),
+    /// A make target of the kernel: `defconfig`.
+    Target(String),
+}
+
+impl KconfigBase {
+    /// What `ktest_kconfig_base` says: a make target such as `defconfig`, else a file, relative to `dir`.
+    #[must_use]
+    pub fn parse(text: &str, dir: &Path) -> Self {
+        let target = text.ends_with("config")
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+            && !text.starts_with('-')
+            && !dir.join(text).is_file();
+        if target { Self::Target(text.into()) } else { Self::File(dir.join(text)) }
+    }
+}
+
+/// What one test file, or all files of a flavor, ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Requirements {
+    /// The architecture of the guest.
+    pub arch: Arch,
+    /// `gcc`, `gcc-13`, `clang`, `clang-17` or a path; `None` is gcc.
+    pub compiler: Option<String>,
+    /// Options that must take their value.
+    pub require: Vec<KOption>,
+    /// Options that are set where that is possible.
+    pub require_soft: Vec<KOption>,
+    /// Where the configuration starts; `None` is allnoconfig.
+    pub kconfig_base: Option<KconfigBase>,
+    /// Further arguments of make, such as `KCFLAGS=-g`.
+    pub make_append: Vec<String>,
+}
+
+impl Requirements {
+    /// No requirements but the architecture.
+    #[must_use]
+    pub fn new(arch: Arch) -> Self {
+        Self {
+            arch,
+            compiler: None,
+            require: Vec::new(),
+            require_soft: Vec::new(),
+            kconfig_base: None,
+            make_append: Vec::new(),
+        }
+    }
+
+    /// The hard requirements by name.
+    #[must_use]
+    pub fn hard(&self) -> BTreeMap<&str, &KValue> {
+        self.require.iter().map(|option| (option.name.as_str(), &option.value)).collect()
+    }
+
+    /// The soft requirements by name, those left out that a hard one overrules.
+    #[must_use]
+    pub fn soft(&self) -> BTreeMap<&str, &KValue> {
+        let hard = self.hard();
+        let mut soft: BTreeMap<_, _> =
+            self.require_soft.iter().map(|option| (option.name.as_str(), &option.value)).collect();
+        soft.retain(|name, _| !hard.contains_key(name));
+        soft
+    }
+
+    /// The compiler's name, with its default.
+    #[must_use]
+    pub fn compiler_name(&self) -> &str {
+        self.compiler.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("gcc")
+    }
+
+    /// The same requirements in the one form that equal ones share: sorted, each option once.
+    #[must_use]
+    pub fn canonical(&self) -> Self {
+        let list = |map: BTreeMap<&str, &KValue>| {
+            map.into_iter().map(|(name, value)| KOption { name: name.into(), value: value.clone() }).collect()
+        };
+        Self {
+            arch: self.arch,
+            compiler: Some(self.compiler_name().into()).filter(|name| name != "gcc"),
+            require: list(self.hard()),
+            require_soft: list(self.soft()),
+            kconfig_base: self.kconfig_base.clone(),
+            make_append: self.make_append.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_counts_and_hard_overrules_soft() {
+        let mut asked = Requirements::new(Arch::X86_64);
+        asked.compiler = Some("gcc".into());
+        asked.require = ["A", "B=5", "A=n"].map(|text| text.parse().unwrap()).into();
+        asked.require_soft = ["A=y", "C=m"].map(|text| text.parse().unwrap()).into();
+        let canonical = asked.canonical();
+        let texts = |list: &[KOption]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        assert_eq!(texts(&canonical.require), "A=n B=5");
+        assert_eq!(texts(&canonical.require_soft), "C=m");
+        assert_eq!(canonical.compiler, None);
+        assert_eq!(canonical.canonical(), canonical);
+    }
+
+    #[test]
+    fn a_base_is_a_target_or_a_file() {
+        let dir = Path::new("/nowhere");
+        assert_eq!(KconfigBase::parse("defconfig", dir), KconfigBase::Target("defconfig".into()));
+        assert_eq!(
+            KconfigBase::parse("x86_64_defconfig", dir),
+            KconfigBase::Target("x86_64_defconfig".into())
+        );
+        assert_eq!(KconfigBase::parse("my.config", dir), KconfigBase::File("/nowhere/my.config".into()));
+        assert_eq!(
+            KconfigBase::parse("/etc/kernelconfig", dir),
+            KconfigBase::File("/etc/kernelconfig".into())
+        );
+    }
+}

@@ -1,0 +1,246 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # variables of prelude.sh
+# Helpers for test files: what they say to the runner, checks, scratch devices, tracing. No state but the variables
+# whose names begin with _ktest_, and nothing printed on standard output unless that is what a function is for: `deps`
+# and `list-tests` are read by the runner.
+
+# Whether a switch of the environment (ktest_failfast, ktest_verbose...) is on.
+_ktest_on() {
+    [[ -n ${1:-} && $1 != 0 && $1 != false ]]
+}
+
+# A line for the runner. Through the kernel's log, so that it stands in the right order among the kernel's messages;
+# a test that runs on the host itself has no business there.
+_ktest_mark() {
+    local line=${1//$'\n'/ }
+    if [[ -z ${ktest_no_vm:-} && -w /dev/kmsg ]]; then
+        printf '<1>%s\n' "${line:0:800}" 2>/dev/null >/dev/kmsg && return
+    fi
+    printf '%s\n' "$line" >&"${_ktest_stdout:-1}"
+}
+
+# Ends the call with an error that is the caller's fault.
+_ktest_die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 2
+}
+
+# Sets _ktest_place to FILE:LINE of the innermost call that is in a test file rather than in the library.
+_ktest_where() {
+    local at file
+    for ((at = 1; at < ${#BASH_SOURCE[@]} - 1; at++)); do
+        file=${BASH_SOURCE[at]}
+        [[ $file != */lib/common.sh && $file != */tests/prelude.sh ]] && break
+    done
+    file=${BASH_SOURCE[at]}
+    [[ $file == */tests/* ]] && file=tests/${file##*/tests/}
+    _ktest_place=$file:${BASH_LINENO[at - 1]}
+}
+
+# Fails the subtest with a reason of the test's own words.
+ktest_fail() {
+    _ktest_where
+    _ktest_record "$_ktest_place: failed: $*"
+    exit 1
+}
+
+# Ends the subtest as not run: this kernel or machine does not have what it needs. Outside a subtest it is the whole
+# file that does not apply.
+ktest_skip() {
+    if [[ -z ${_ktest_subtest:-} ]]; then
+        _ktest_skip_all=${*:-no reason given}
+        return
+    fi
+    printf '%s\n' "${*:-no reason given}" >"$_ktest_state.skip"
+    exit "$_ktest_skip_status"
+}
+
+# From now on the running subtest may take this many seconds.
+set_watchdog() {
+    [[ ${1:-} =~ ^[1-9][0-9]*$ ]] || ktest_fail "set_watchdog: ${1:-nothing} is not a number of seconds"
+    _ktest_mark "WATCHDOG $1"
+}
+
+# Runs a command in a shell of its own that ends at its first error, and sets _ktest_status to how it ended. In a
+# condition bash would not stop at errors inside.
+_ktest_try() {
+    set +o errexit
+    (
+        set -o errexit
+        "$@"
+    )
+    _ktest_status=$?
+    set -o errexit
+}
+
+# Runs a command and shows what it prints only if it fails: run_quiet WHAT COMMAND...
+run_quiet() {
+    local _ktest_command="$1: ${*:2}"
+    if _ktest_on "${ktest_verbose:-}"; then
+        printf '%s\n' "$1"
+        "${@:2}"
+        return
+    fi
+    _ktest_try "${@:2}" >"$_ktest_state.quiet" 2>&1
+    ((_ktest_status == 0)) && return
+    cat "$_ktest_state.quiet"
+    ktest_fail "$_ktest_command (exit $_ktest_status)"
+}
+
+# Checks. Each fails the subtest with a line that holds what was expected and what was found.
+
+# The command must succeed: assert COMMAND...
+assert() {
+    # What a failure inside is reported as.
+    local _ktest_command="assert $*"
+    "$@"
+}
+
+# The command must fail: assert_fails COMMAND...
+assert_fails() {
+    _ktest_try "$@"
+    # The failure that was wanted is not the cause of a later one.
+    [[ ! -e $_ktest_state.failed ]] || rm -f "$_ktest_state.failed"
+    ((_ktest_status != 0)) || ktest_fail "should have failed: $*"
+}
+
+# assert_eq WANTED FOUND [WHAT]
+assert_eq() {
+    [[ $1 == "$2" ]] || ktest_fail "${3:+$3: }expected '$1', found '$2'"
+}
+
+# assert_ne UNWANTED FOUND [WHAT]
+assert_ne() {
+    [[ $1 != "$2" ]] || ktest_fail "${3:+$3: }expected anything but '$1'"
+}
+
+# assert_le SMALLER LARGER [WHAT], integers
+assert_le() {
+    (($1 <= $2)) || ktest_fail "${3:+$3: }expected $1 <= $2"
+}
+
+# assert_contains TEXT PART [WHAT]
+assert_contains() {
+    [[ $1 == *"$2"* ]] || ktest_fail "${3:+$3: }expected '$2' in '${1:0:200}'"
+}
+
+# assert_same FILE FILE: equal content
+assert_same() {
+    cmp -- "$1" "$2" || ktest_fail "$1 and $2 differ"
+}
+
+# What the kernel logged since the subtest began.
+kernel_log() {
+    dmesg | awk -v start="========= TEST   $_ktest_subtest" \
+        'substr($0, length($0) - length(start) + 1) == start { log_text = "" } { log_text = log_text $0 "\n" }
+        END { printf "%s", log_text }'
+}
+
+# Scratch devices.
+
+# Sets _ktest_letters to the letters of disk number N: 0 is a, 26 is aa.
+_ktest_disk_letters() {
+    local n=$1 alphabet=abcdefghijklmnopqrstuvwxyz
+    _ktest_letters=
+    while ((n >= 0)); do
+        _ktest_letters=${alphabet:n % 26:1}$_ktest_letters
+        ((n = n / 26 - 1)) || true
+    done
+}
+
+# Sets ktest_scratch_dev and ktest_pmem_dev from what was declared and where the runner says the disks begin.
+_ktest_find_devices() {
+    local at disk base=${ktest_scratch_dev_base:-1}
+    ktest_scratch_dev=()
+    for ((at = 0; at < ${#ktest_scratch_dev_sizes[@]}; at++)); do
+        # The root disk, number 0, is on virtio-blk whatever the others are on.
+        case ${ktest_storage_bus:-virtio-blk} in
+        virtio-blk*) _ktest_disk_letters $((base + at)) && disk=/dev/vd$_ktest_letters ;;
+        nvme*) disk=/dev/nvme$((base + at - 1))n1 ;;
+        *) _ktest_disk_letters $((base + at - 1)) && disk=/dev/sd$_ktest_letters ;;
+        esac
+        ktest_scratch_dev+=("$disk")
+    done
+    ktest_pmem_dev=()
+    for ((at = 0; at < ${#ktest_pmem_devs[@]}; at++)); do
+        ktest_pmem_dev+=("/dev/pmem$at")
+    done
+}
+
+# Sets _ktest_line to line N (from 0) of a text.
+_ktest_nth_line() {
+    local lines
+    mapfile -t lines <<<"$1"
+    _ktest_line=${lines[$2]:-}
+}
+
+_ktest_wait_for_device() {
+    local is=$1 device=$2 tries
+    for ((tries = 0; tries < 100; tries++)); do
+        [[ $is == there && -b $device || $is == gone && ! -b $device ]] && return
+        sleep 0.1
+    done
+    ktest_fail "$device is not $is after 10 s"
+}
+
+# Takes scratch device INDEX out of the running machine.
+scratch_dev_unplug() {
+    _ktest_nth_line "${ktest_qemu_devices:-}" $((ktest_scratch_dev_base + $1))
+    [[ ,$_ktest_line =~ ,id=([^,]+) ]] || ktest_fail "scratch_dev_unplug $1: this machine has no such device"
+    _ktest_mark "QEMU_MONITOR device_del ${BASH_REMATCH[1]}"
+    _ktest_wait_for_device gone "${ktest_scratch_dev[$1]}"
+}
+
+# Puts scratch device INDEX back, with the content it had.
+scratch_dev_plug() {
+    _ktest_nth_line "${ktest_qemu_drives:-}" $((ktest_scratch_dev_base + $1))
+    [[ -n $_ktest_line ]] || ktest_fail "scratch_dev_plug $1: this machine has no such device"
+    _ktest_mark "QEMU_MONITOR drive_add 0 $_ktest_line"
+    _ktest_nth_line "${ktest_qemu_devices:-}" $((ktest_scratch_dev_base + $1))
+    _ktest_mark "QEMU_MONITOR device_add $_ktest_line"
+    _ktest_wait_for_device there "${ktest_scratch_dev[$1]}"
+}
+
+# Unmounts whatever a subtest left mounted of the scratch devices, so that the next one finds them free.
+_ktest_unmount_scratch() {
+    local device point rest wanted left=()
+    while read -r device point rest; do
+        for wanted in "${ktest_scratch_dev[@]}" "${ktest_pmem_dev[@]}"; do
+            # The youngest first: mounts may be stacked. Blanks are written as octal numbers.
+            [[ $device == "$wanted" ]] && left=("$(printf '%b' "$point")" "${left[@]}")
+        done
+    done </proc/self/mounts
+    for point in "${left[@]}"; do
+        umount "$point" || { fuser -km "$point"; umount -l "$point"; } || true
+    done
+}
+
+# Tracing.
+
+_ktest_tracefs=/sys/kernel/tracing
+
+# setup_tracing KILOBYTES EVENT...: records these events (`ext4:*`, `block:block_rq_issue`) from now on, so many
+# kilobytes a processor. The end of the subtest puts them into trace.txt in the output directory; so does an oops, on
+# the console.
+setup_tracing() {
+    local size=$1 event
+    shift
+    [[ -w $_ktest_tracefs/tracing_on ]] || ktest_skip "no tracefs: the kernel needs FTRACE and tracers"
+    printf '0\n' >$_ktest_tracefs/tracing_on
+    printf '\n' >$_ktest_tracefs/trace
+    printf '%s\n' "$size" >$_ktest_tracefs/buffer_size_kb
+    for event; do
+        printf '%s\n' "$event" >>$_ktest_tracefs/set_event || ktest_fail "setup_tracing: no event $event"
+    done
+    printf '1\n' >/proc/sys/kernel/ftrace_dump_on_oops
+    printf '1\n' >$_ktest_tracefs/tracing_on
+    printf 'on\n' >"$_ktest_state.trace"
+}
+
+_ktest_save_trace() {
+    [[ -e $_ktest_state.trace ]] || return 0
+    printf '0\n' >$_ktest_tracefs/tracing_on
+    printf '\n' >$_ktest_tracefs/set_event
+    { printf '=== %s\n' "$1" && cat $_ktest_tracefs/trace; } >>"${ktest_out:-.}/trace.txt"
+    rm -f "$_ktest_state.trace"
+}

@@ -41,6 +41,11 @@ pub enum Event {
     },
     /// The kernel is being configured and built.
     BuildStarted,
+    /// What the run is busy with while nothing else is told: `checking out`, `making the root image`.
+    Phase {
+        /// A few words, in the present participle.
+        what: String,
+    },
     /// Where the build stands; at most a few a second.
     BuildProgress {
         /// Objects made so far.
@@ -130,9 +135,10 @@ impl Stamped {
     }
 }
 
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 12] = [
     "run_started",
     "build_started",
+    "phase",
     "build_progress",
     "kernel_ready",
     "build_failed",

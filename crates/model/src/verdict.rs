@@ -174,14 +174,25 @@ impl Counts {
 
     /// Counts one more.
     pub fn add(&mut self, status: Status) {
-        *match status {
+        let count = self.get_mut(status);
+        *count = count.saturating_add(1);
+    }
+
+    /// Counts one less.
+    pub fn remove(&mut self, status: Status) {
+        let count = self.get_mut(status);
+        *count = count.saturating_sub(1);
+    }
+
+    fn get_mut(&mut self, status: Status) -> &mut u32 {
+        match status {
             Status::InProgress => &mut self.inprogress,
             Status::Passed => &mut self.passed,
             Status::Failed => &mut self.failed,
             Status::NotRun => &mut self.notrun,
             Status::FailedToRun => &mut self.failed_to_run,
             Status::Unknown => &mut self.unknown,
-        } += 1;
+        }
     }
 
     /// All of them together.

@@ -98,26 +98,34 @@ pub struct Capped {
     tail: std::collections::VecDeque<Box<[u8]>>,
     tail_bytes: usize,
     dropped: u64,
-    half: usize,
+    head_max: usize,
+    tail_max: usize,
 }
 
 impl Capped {
     /// Keeps about `bytes`, half of it from the beginning.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
-        Self { head: Vec::new(), tail: Default::default(), tail_bytes: 0, dropped: 0, half: bytes / 2 }
+        Self { head_max: bytes / 2, ..Self::tail(bytes / 2) }
+    }
+
+    /// Keeps about the last `bytes`.
+    #[must_use]
+    pub fn tail(bytes: usize) -> Self {
+        let tail = std::collections::VecDeque::new();
+        Self { head: Vec::new(), tail, tail_bytes: 0, dropped: 0, head_max: 0, tail_max: bytes }
     }
 
     /// Adds a line; its ending is added here.
     pub fn line(&mut self, line: &str) {
-        if self.tail.is_empty() && self.head.len() + line.len() < self.half {
+        if self.tail.is_empty() && self.head.len() + line.len() < self.head_max {
             self.head.extend_from_slice(line.as_bytes());
             self.head.push(b'\n');
             return;
         }
         self.tail_bytes += line.len() + 1;
         self.tail.push_back(line.as_bytes().into());
-        while self.tail_bytes > self.half {
+        while self.tail_bytes > self.tail_max {
             let Some(gone) = self.tail.pop_front() else { break };
             self.tail_bytes -= gone.len() + 1;
             self.dropped += 1;

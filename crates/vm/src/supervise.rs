@@ -136,10 +136,13 @@ struct Evidence {
 }
 
 impl Evidence {
-    /// The crash's title: the first report in the evidence, else the line that gave it away.
+    /// The crash in one line: the line that gave it away, and the function where it happened.
     fn title(&self) -> String {
-        let reports = crash::reports(&self.lines.join("\n"));
-        reports.into_iter().next().map_or_else(|| self.first.clone(), |report| report.title)
+        let place = self.lines.iter().find_map(|line| {
+            let at = line.find("RIP: 0010:").map(|at| &line[at + 10..]);
+            at.and_then(|at| at.split('+').next()).map(|function| format!(" in {function}"))
+        });
+        format!("{}{}", self.first, place.unwrap_or_default())
     }
 }
 
@@ -241,10 +244,11 @@ impl Supervisor {
         match slot {
             Some(evidence) if evidence.lines.len() < EVIDENCE_LINES => evidence.lines.push(line.into()),
             Some(_) => {}
-            None if trouble.is_some() => {
-                *slot = Some(Evidence { first: line.trim().into(), lines: vec![line.into()] });
+            None => {
+                if let Some(trouble) = &trouble {
+                    *slot = Some(Evidence { first: trouble.text.clone(), lines: vec![line.into()] });
+                }
             }
-            None => {}
         }
         if trouble.is_some_and(|trouble| trouble.fatal)
             && !matches!(self.state, State::Dying { .. } | State::Over)

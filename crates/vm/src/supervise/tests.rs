@@ -46,7 +46,7 @@ fn a_run_that_goes_well() {
     );
     vm.line("========= TEST   b", at(5));
     vm.line("tests/x.ktest:12: failed (exit 1): mount /dev/vdb /mnt", at(5));
-    vm.line("[    6.0] EXT4-fs: whatever", at(6));
+    vm.line("[   6.000000] EXT4-fs: whatever", at(6));
     assert_eq!(
         show(&vm.line("========= FAILED b in 1s", at(6))),
         "b Failed { reason: \"tests/x.ktest:12: failed (exit 1): mount /dev/vdb /mnt\" } | 00006 ========= FAILED b in 1s"
@@ -64,7 +64,7 @@ fn a_run_that_goes_well() {
 fn kernel_trouble_overrules_passed() {
     let mut vm = vm(&["a"]);
     vm.line("========= TEST   a", at(2));
-    vm.line("[    3.0] BUG: sleeping function called from invalid context at x.c:1", at(3));
+    vm.line("[   3.000000] BUG: sleeping function called from invalid context at x.c:1", at(3));
     let shown = show(&vm.line("========= PASSED a in 1s", at(4)));
     assert!(
         shown.starts_with("a Failed { reason: \"BUG: sleeping function called from invalid context"),
@@ -78,7 +78,7 @@ fn kernel_trouble_overrules_passed() {
 fn a_panic_is_fatal_at_once() {
     let mut vm = vm(&["a", "b"]);
     vm.line("========= TEST   a", at(2));
-    vm.line("[    3.0] Kernel panic - not syncing: sysrq triggered crash", at(3));
+    vm.line("[   3.000000] Kernel panic - not syncing: sysrq triggered crash", at(3));
     assert_eq!(vm.deadline(), Some(at(6)));
     assert_eq!(vm.line("========= PASSED a in 0s", at(3)), []);
     assert_eq!(vm.tick(at(5)), []);
@@ -96,7 +96,7 @@ fn time_limits_and_watchdog() {
     vm.line("WATCHDOG 5", at(11));
     assert_eq!(vm.deadline(), Some(at(31)));
     assert_eq!(vm.tick(at(31)), [Act::Sysrq('w')]);
-    vm.line("[   31.0] task:sh state:D", at(31));
+    vm.line("[   31.000000] task:sh state:D", at(31));
     assert_eq!(vm.tick(at(34)), [Act::Kill]);
     let (acts, ending) = vm.ended(VmEnd::Killed, at(34));
     assert_eq!(
@@ -209,7 +209,7 @@ proptest::proptest! {
         let lines = [
             "========= TEST   a", "========= TEST   b", "========= TEST   c", "========= PASSED a in 0s",
             "========= FAILED b in 0s", "========= NOTRUN c in 0s: no", "========= PASSED b in 0s", "WATCHDOG 3",
-            "[    1.0] WARNING: CPU: 0", "[    1.0] Kernel panic - not syncing: x", "========= KTEST EXIT 0",
+            "[   1.000000] WARNING: CPU: 0", "[    1.0] Kernel panic - not syncing: x", "========= KTEST EXIT 0",
             "ktest: f init failed (exit 1)", "rubbish", UP,
         ];
         let mut vm = Supervisor::new(["a", "b", "c"].map(name), LIMITS, at(0));

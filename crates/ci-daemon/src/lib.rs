@@ -3,3 +3,5 @@
 pub mod executor;
 pub mod listing;
 pub mod plan;
+pub mod snapshot;
+pub mod window;

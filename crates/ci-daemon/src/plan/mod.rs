@@ -11,6 +11,7 @@ mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,30 @@ pub struct Job {
     pub value: i64,
     /// How long it is expected to run.
     pub cost: Duration,
+}
+
+/// What names a job: its commit and where its result goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobRef {
+    /// The commit.
+    pub commit: CommitId,
+    /// The result key.
+    pub key: ResultKey,
+}
+
+impl fmt::Display for JobRef {
+    /// `<short commit> <result key>`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.commit.short(), self.key)
+    }
+}
+
+impl Job {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> JobRef {
+        JobRef { commit: self.commit.clone(), key: self.key.clone() }
+    }
 }
 
 /// Where the planner learns which keys of a commit have a verdict. Asked once per commit, when its turn comes.
@@ -344,17 +369,24 @@ impl Planner {
     }
 
     /// The job has its verdict: it is not planned again.
-    pub fn verdict(&mut self, commit: &CommitId, key: &ResultKey) {
-        if let Some((commit, key)) = self.find(commit, key) {
+    pub fn verdict(&mut self, job: &JobRef) {
+        if let Some((commit, key)) = self.find(job) {
             commit.done.insert(key);
             commit.handed_out.remove(key);
         }
     }
 
     /// The job was handed out and will not run after all: it may be planned again.
-    pub fn give_back(&mut self, commit: &CommitId, key: &ResultKey) {
-        if let Some((commit, key)) = self.find(commit, key) {
+    pub fn give_back(&mut self, job: &JobRef) {
+        if let Some((commit, key)) = self.find(job) {
             commit.handed_out.remove(key);
+        }
+    }
+
+    /// The job is in somebody's hands after all: it is not planned until it is given back.
+    pub fn hold(&mut self, job: &JobRef) {
+        if let Some((commit, key)) = self.find(job) {
+            commit.handed_out.insert(key);
         }
     }
 
@@ -369,9 +401,9 @@ impl Planner {
         }
     }
 
-    fn find(&mut self, commit: &CommitId, key: &ResultKey) -> Option<(&mut Commit, u32)> {
-        let key = *self.keys.get(key)?;
-        let commit = *self.commit_ids.get(commit)?;
+    fn find(&mut self, job: &JobRef) -> Option<(&mut Commit, u32)> {
+        let key = *self.keys.get(&job.key)?;
+        let commit = *self.commit_ids.get(&job.commit)?;
         Some((&mut self.commits[commit as usize], key))
     }
 

@@ -178,12 +178,12 @@ proptest! {
                 }
                 Op::Verdict(n) if n < running.len() => {
                     let job = running.swap_remove(n);
-                    planner.verdict(&job.commit, &job.key);
+                    planner.verdict(&job.name());
                     done.insert((job.commit, job.key));
                 }
                 Op::GiveBack(n) if n < running.len() => {
                     let job = running.swap_remove(n);
-                    planner.give_back(&job.commit, &job.key);
+                    planner.give_back(&job.name());
                 }
                 Op::Forget => planner.forget_verdicts(),
                 Op::Update(n) => {
@@ -233,7 +233,7 @@ fn a_push_goes_to_the_front() {
     planner.update(&one_branch(&[2, 1, 0]));
     // The first one runs; the pending ones are put back.
     for job in &window[1..] {
-        planner.give_back(&job.commit, &job.key);
+        planner.give_back(&job.name());
     }
     let names: Vec<_> =
         planner.take(9, &mut none).iter().map(|j| format!("{:.40} {}", j.commit, j.subtest)).collect();

@@ -1,0 +1,126 @@
+//! The status snapshot, made from what the parts say about themselves. Pure.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use jobkit::{ChoirStatus, End, ExecutorState, Outcome};
+use model::StatusSnapshot;
+use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, FairShare, JobStatus};
+
+use crate::plan::Job;
+
+/// How many ended jobs are shown.
+const ENDED: usize = 100;
+
+/// Who the daemon is.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    /// When it started, Unix seconds.
+    pub started: i64,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// Jobs that ended lately, the newest last.
+#[derive(Debug, Clone, Default)]
+pub struct Ended(VecDeque<JobStatus>);
+
+impl Ended {
+    /// Another one. What was only taken back is not shown.
+    pub fn push(&mut self, end: &End<Arc<Job>>) {
+        let status = match end.outcome {
+            Outcome::Done => "done",
+            Outcome::Abandoned { .. } => "failed",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Removed => return,
+        };
+        if self.0.len() == ENDED {
+            self.0.pop_front();
+        }
+        self.0.push_back(JobStatus {
+            id: number(end.id),
+            name: end.name.to_string(),
+            status: status.into(),
+            executor: end.executor.as_deref().map(Into::into),
+            started: None,
+            log: None,
+        });
+    }
+}
+
+fn number(id: jobkit::JobId) -> u64 {
+    id.to_string().parse().unwrap_or(0)
+}
+
+/// What the snapshot is made from.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The scheduler's own.
+    pub choir: &'a ChoirStatus,
+    /// What the executors say about their batches, by executor.
+    pub batches: &'a BTreeMap<String, BatchStatus>,
+    /// Jobs that ended.
+    pub ended: &'a Ended,
+    /// The branches.
+    pub branches: &'a [BranchStatus],
+    /// What is wrong.
+    pub problems: &'a [String],
+}
+
+/// The snapshot at `now` (Unix seconds).
+#[must_use]
+pub fn snapshot(identity: Identity, parts: &Parts<'_>, now: i64) -> StatusSnapshot {
+    let choir = parts.choir;
+    let running = choir.executors.iter().flat_map(|executor| {
+        executor.batch.iter().flat_map(|batch| &batch.jobs).map(|job| JobStatus {
+            id: number(job.id),
+            name: job.name.clone(),
+            status: "running".into(),
+            executor: Some(executor.name.clone()),
+            started: executor.batch.as_ref().map(|batch| batch.since),
+            log: executor.log.clone(),
+        })
+    });
+    let mut problems = parts.problems.to_vec();
+    for executor in choir.executors.iter().filter(|executor| executor.state == ExecutorState::Quarantined) {
+        let why = executor.problem.as_deref().unwrap_or("its batches fail");
+        problems.push(format!("executor {} is quarantined: {why}", executor.name));
+    }
+    for jobs in &choir.unplaceable {
+        problems.push(format!("{} jobs need {}, which no host has", jobs.pending, jobs.needs));
+    }
+    StatusSnapshot {
+        written: now,
+        started: identity.started,
+        pid: identity.pid,
+        version: env!("CARGO_PKG_VERSION").into(),
+        jobs: running.chain(parts.ended.0.iter().cloned()).collect(),
+        pending_by_group: choir
+            .groups
+            .iter()
+            .map(|(group, status)| (group.clone(), status.pending as u64))
+            .collect(),
+        fairshare: choir
+            .groups
+            .iter()
+            .map(|(group, status)| (group.clone(), FairShare { weight: status.weight, usage: status.usage }))
+            .collect(),
+        executors: choir.executors.iter().map(|executor| shown(executor, parts.batches)).collect(),
+        branches: parts.branches.to_vec(),
+        problems,
+    }
+}
+
+fn shown(executor: &jobkit::ExecutorStatus, batches: &BTreeMap<String, BatchStatus>) -> ExecutorStatus {
+    let batch = executor.batch.as_ref().map(|batch| {
+        let told = batches.get(&executor.name).cloned();
+        BatchStatus { started: batch.since, ..told.unwrap_or_default() }
+    });
+    ExecutorStatus {
+        name: executor.name.clone(),
+        host: executor.host.clone(),
+        state: executor.state.label().into(),
+        batch,
+        problem: executor.problem.clone(),
+    }
+}

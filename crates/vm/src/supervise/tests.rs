@@ -173,7 +173,7 @@ fn boots_that_fail() {
     assert_eq!(ending, Ending::NoBoot { reason: "the guest was not up after 60 s".into(), crashed: false });
 
     let mut panics = Supervisor::new([name("a")], LIMITS, at(0));
-    panics.line("[    0.5] Kernel panic - not syncing: VFS: Unable to mount root fs", at(1));
+    panics.line("[    0.500000] Kernel panic - not syncing: VFS: Unable to mount root fs", at(1));
     assert_eq!(panics.tick(at(4)), [Act::Kill]);
     let Ending::NoBoot { reason, crashed: true } = panics.ended(VmEnd::Killed, at(4)).1 else {
         unreachable!()

@@ -9,6 +9,9 @@ use model::event::EventError;
 use model::{Event, KernelId, ResultKey, Stamped, SubtestName, TestPath, Verdict};
 use spawn::Exit;
 
+/// `ktest run`'s exit code for what it cannot make sense of.
+const USAGE: u8 = 2;
+
 /// Where a batch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
@@ -92,6 +95,8 @@ pub struct BatchState {
 pub enum BatchEnd {
     /// Every subtest has its verdict.
     Complete,
+    /// `ktest run` refused what it was asked for (its exit code 2), in one line: what has no verdict cannot be run.
+    Refused(String),
     /// Something other than the tested code is broken; what has no verdict goes back.
     Infrastructure(String),
 }
@@ -236,19 +241,27 @@ impl BatchState {
         self.trouble.get_or_insert(why);
     }
 
-    /// The child is gone.
+    /// The child is gone; `complaint` is the last line of its standard error.
     #[must_use]
-    pub fn end(&self, exit: Exit) -> BatchEnd {
+    pub fn end(&self, exit: Exit, complaint: &str) -> BatchEnd {
         let left: Vec<&str> = self.unfinished().map(|(_, subtest, _)| subtest.as_str()).collect();
         match (&self.trouble, left.first()) {
             // Trouble that the run got over is none.
             (_, None) if self.finished.is_some() => BatchEnd::Complete,
             (Some(trouble), _) => BatchEnd::Infrastructure(trouble.clone()),
+            (None, Some(_)) if self.finished == Some(USAGE) && exit == Exit::Code(USAGE.into()) => {
+                BatchEnd::Refused(
+                    if complaint.is_empty() { "ktest run refused it" } else { complaint }.into(),
+                )
+            }
             (None, Some(first)) if self.finished.is_some() => BatchEnd::Infrastructure(format!(
                 "ktest run finished ({exit}) without a verdict for {} subtests, the first is {first}",
                 left.len()
             )),
-            _ => BatchEnd::Infrastructure(format!("ktest run ended before its last event ({exit})")),
+            _ => {
+                let last = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
+                BatchEnd::Infrastructure(format!("ktest run ended before its last event ({exit}){last}"))
+            }
         }
     }
 
@@ -363,7 +376,7 @@ mod tests {
         Say("y: Failed: oops (7 ms)")
         record 1 Failed { reason: "oops" } out/a.y true
         "#);
-        assert_eq!(state.end(Exit::Code(1)), BatchEnd::Complete);
+        assert_eq!(state.end(Exit::Code(1), ""), BatchEnd::Complete);
         assert_eq!(state.progress(), (2, 2));
     }
 
@@ -395,7 +408,7 @@ mod tests {
             let mut state = batch();
             feed(&mut state, events);
             let left: Vec<_> = state.unfinished().map(|(_, subtest, _)| subtest.to_string()).collect();
-            (state.end(exit), left.join(" "))
+            (state.end(exit, ""), left.join(" "))
         };
         let infra = |text: &str| BatchEnd::Infrastructure(text.into());
         assert_eq!(
@@ -418,12 +431,26 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_file_is_no_infrastructure_failure() {
+        let mut state = batch();
+        let finished = FINISHED.replace('1', "2");
+        feed(&mut state, &[X_PASSED, &finished]);
+        let why = "fs/a.ktest: config-no-vm: not supported";
+        assert_eq!(state.end(Exit::Code(2), why), BatchEnd::Refused(why.into()));
+        assert!(matches!(state.end(Exit::Signal(9), why), BatchEnd::Infrastructure(_)));
+        assert_eq!(
+            batch().end(Exit::Code(2), why),
+            BatchEnd::Infrastructure(format!("ktest run ended before its last event (exit code 2): {why}"))
+        );
+    }
+
+    #[test]
     fn a_verdict_that_could_not_be_recorded_is_none() {
         let mut state = batch();
         feed(&mut state, &[X_PASSED, Y_FAILED]);
         state.fail(Some(0), "disk full".into());
         assert_eq!(state.unfinished().map(|(at, ..)| at).collect::<Vec<_>>(), [0]);
-        assert_eq!(state.end(Exit::Code(1)), BatchEnd::Infrastructure("disk full".into()));
+        assert_eq!(state.end(Exit::Code(1), ""), BatchEnd::Infrastructure("disk full".into()));
     }
 
     #[test]
@@ -433,14 +460,16 @@ mod tests {
         assert!(matches!(&state.on_line("")[..], [Action::Say(_)]));
         assert!(state.on_line(r#"{"v":1,"at_ms":0,"event":"new_kind"}"#).is_empty());
         assert_eq!(
-            state.end(Exit::Code(0)),
+            state.end(Exit::Code(0), ""),
             BatchEnd::Infrastructure("ktest run ended before its last event (exit code 0)".into())
         );
         assert_eq!(state.on_line(r#"{"v":2,"at_ms":0,"event":"run_finished"}"#).last(), Some(&Action::Stop));
         let mut state = batch();
         let wrong = r#""event":"run_started","test":"fs/b","subtests":[]"#;
         assert!(feed(&mut state, &[wrong]).ends_with("Stop\n"));
-        assert!(matches!(state.end(Exit::Code(0)), BatchEnd::Infrastructure(why) if why.contains("fs/b")));
+        assert!(
+            matches!(state.end(Exit::Code(0), ""), BatchEnd::Infrastructure(why) if why.contains("fs/b"))
+        );
         for dir in ["../x", "/etc", "a/../../b"] {
             let mut state = batch();
             assert!(feed(&mut state, &[&X_PASSED.replace("out/a.x", dir)]).ends_with("Stop\n"), "{dir}");

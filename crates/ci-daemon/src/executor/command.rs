@@ -41,7 +41,7 @@ pub fn ktest_run(tools: &Tools, commit: &CommitId, unit: &Unit, subtests: &[Subt
         }
     }
     for (key, value) in unit.env.iter() {
-        cmd = cmd.env(key, value);
+        cmd = cmd.arg("--env").arg(format!("{key}={value}"));
     }
     let subtests = subtests.iter().map(SubtestName::as_str);
     cmd.arg(file(&unit.test)).args(subtests).streams(Stream::Null, Stream::Pipe, Stream::Pipe)
@@ -69,6 +69,6 @@ mod tests {
         insta::assert_snapshot!(shown(&unit), @"/usr/bin/ktest run --events -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.kernel = Some("debian/trixie".parse().unwrap());
         unit.env = BTreeMap::from([("K".into(), "v".into())]).try_into().unwrap();
-        insta::assert_snapshot!(shown(&unit), @"/usr/bin/ktest run --events -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST /srv/ktest/tests/fs/a.ktest x generic/001");
+        insta::assert_snapshot!(shown(&unit), @"/usr/bin/ktest run --events -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --env K=v /srv/ktest/tests/fs/a.ktest x generic/001");
     }
 }

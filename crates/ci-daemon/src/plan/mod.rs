@@ -183,7 +183,6 @@ impl Planner {
             let unreadable = matches!(commit.state, State::Unreadable(_));
             if !commit.wanted || new_keys || unreadable {
                 commit.state = State::Unread;
-                commit.done.clear();
             }
         }
     }

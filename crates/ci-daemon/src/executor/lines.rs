@@ -1,0 +1,48 @@
+//! Lines of a child's output, each bounded in length: a flood without line ends costs no memory.
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::sync::mpsc;
+
+/// The longest line that is kept, in bytes; of a longer one the beginning is.
+const LINE: u64 = 1 << 20;
+
+/// Sends the lines of `stream`, bad UTF-8 replaced, until it ends or nobody listens.
+pub async fn send(stream: impl AsyncRead + Unpin, to: mpsc::Sender<String>) {
+    let mut reader = BufReader::new(stream);
+    let mut bytes = Vec::new();
+    let mut skipping = false;
+    loop {
+        bytes.clear();
+        match (&mut reader).take(LINE).read_until(b'\n', &mut bytes).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let whole = bytes.last() == Some(&b'\n');
+        if !skipping {
+            let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned();
+            if to.send(line).await.is_err() {
+                return;
+            }
+        }
+        skipping = !whole && bytes.len() as u64 == LINE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn long_lines_are_cut_and_the_next_one_is_whole() {
+        let mut text = vec![b'x'; 3 * LINE as usize + 7];
+        text.extend_from_slice(b"\nnext\r\n\xff\n\nlast");
+        let (sender, mut receiver) = mpsc::channel(10);
+        send(&text[..], sender).await;
+        let mut lines = Vec::new();
+        while let Some(line) = receiver.recv().await {
+            lines.push(line);
+        }
+        assert_eq!(lines[0].len(), LINE as usize);
+        assert_eq!(lines[1..], ["next", "\u{fffd}", "", "last"]);
+    }
+}

@@ -1,0 +1,156 @@
+//! Executors: they come, claim, rest and leave.
+
+use super::{Claim, Effect, ExecutorId, Scheduler, Timer};
+use crate::spec::ExecutorSpec;
+
+impl Scheduler {
+    /// A new executor. Its name is for people; who adds two of the same name sees two.
+    pub fn add_executor(&mut self, spec: &ExecutorSpec, now: u64) -> ExecutorId {
+        self.roster.add(spec, now)
+    }
+
+    /// An executor asks for a batch. While it has one, or rests, it waits.
+    pub fn claim(&mut self, id: ExecutorId, now: u64) -> Claim {
+        self.queue.keep_scale(now);
+        let Some(member) = self.roster.get_mut(id) else { return Claim::Gone };
+        if member.leaving || self.stopping.is_some() {
+            member.waiting = false;
+            self.roster.refresh(id);
+            return Claim::Gone;
+        }
+        member.waiting = true;
+        if member.health.rest.is_some() {
+            self.lift_rest(id, now);
+        }
+        if let Some(grant) = self.offer(id, now) {
+            return Claim::Granted(grant);
+        }
+        self.roster.refresh(id);
+        Claim::Waiting
+    }
+
+    /// An executor waits no longer.
+    pub fn stop_waiting(&mut self, id: ExecutorId) {
+        if let Some(member) = self.roster.get_mut(id) {
+            member.waiting = false;
+            self.roster.refresh(id);
+        }
+    }
+
+    /// An executor takes no further batch; the one it has may end.
+    pub fn retire(&mut self, id: ExecutorId) {
+        let Some(member) = self.roster.get_mut(id) else { return };
+        member.leaving = true;
+        if std::mem::take(&mut member.waiting) {
+            self.effects.push(Effect::Dismissed(id));
+        }
+        self.refresh(id);
+        self.delete_if_over(id);
+    }
+
+    /// As [`retire`](Self::retire), and the batch it has is cancelled: its jobs go back, nobody is to blame.
+    pub fn abort_executor(&mut self, id: ExecutorId) {
+        let batch = self.roster.get(id).and_then(|member| member.batch);
+        self.retire(id);
+        if let Some(batch) = batch {
+            self.abort_batch(batch);
+        }
+    }
+
+    /// The body of an executor has ended. It is forgotten as soon as it has no batch.
+    pub fn gone(&mut self, id: ExecutorId) {
+        if let Some(member) = self.roster.get_mut(id) {
+            member.gone = true;
+        }
+        self.retire(id);
+    }
+
+    /// The body of an executor has ended by accident. It stays in sight, quarantined, until it is
+    /// [retired](Self::retire).
+    pub fn crashed(&mut self, id: ExecutorId, problem: &str, now: u64) {
+        let Some(member) = self.roster.get_mut(id) else { return };
+        if member.leaving || self.stopping.is_some() {
+            self.gone(id);
+            return;
+        }
+        member.gone = true;
+        member.waiting = false;
+        member.health.crashed();
+        member.problem = Some(problem.into());
+        member.settle(now);
+        self.refresh(id);
+    }
+
+    fn delete_if_over(&mut self, id: ExecutorId) {
+        if self.roster.get(id).is_some_and(|member| member.gone && member.leaving && member.batch.is_none()) {
+            self.roster.delete(id);
+        }
+    }
+
+    /// Brings the indices in line; jobs that were kept for an executor that is lost may now go to others.
+    fn refresh(&mut self, id: ExecutorId) {
+        let before = self.roster.usable(id);
+        self.roster.refresh(id);
+        if before && !self.roster.usable(id) {
+            let profile = self.roster.get(id).expect("it was usable").profile;
+            for class in self.roster.classes_of(profile).iter() {
+                if self.queue.pending_of(*class) > 0 {
+                    self.touched.insert(*class);
+                }
+            }
+        }
+    }
+
+    pub(super) fn dismiss_waiting(&mut self) {
+        let mut waiting: Vec<ExecutorId> =
+            self.roster.members().filter(|(_, member)| member.waiting).map(|(id, _)| id).collect();
+        waiting.sort_unstable();
+        for id in waiting {
+            self.stop_waiting(id);
+            self.effects.push(Effect::Dismissed(id));
+        }
+    }
+
+    /// The batch of an executor has ended.
+    pub(super) fn free_executor(&mut self, id: ExecutorId, failure: Option<String>, success: bool, now: u64) {
+        let Some(member) = self.roster.get_mut(id) else { return };
+        member.batch = None;
+        if let Some(reason) = failure {
+            let rest = member.health.failed(now, &self.config.health, id.0);
+            member.problem = Some(reason.into());
+            if let Some(until) = rest.until() {
+                self.timers.insert((until, Timer::Rest(id)));
+            }
+        } else if success {
+            member.health.succeeded();
+            member.problem = None;
+        }
+        member.settle(now);
+        self.refresh(id);
+        self.delete_if_over(id);
+        self.give_to(id, now);
+    }
+
+    /// A batch for an executor that waited through something.
+    fn give_to(&mut self, id: ExecutorId, now: u64) {
+        if let Some(grant) = self.offer(id, now) {
+            self.effects.push(Effect::Granted(grant));
+        }
+    }
+
+    /// Ends a rest that is over.
+    fn lift_rest(&mut self, id: ExecutorId, now: u64) {
+        if let Some(member) = self.roster.get_mut(id)
+            && member.health.rest.and_then(super::health::Rest::until).is_some_and(|until| until <= now)
+        {
+            member.health.rest = None;
+            member.settle(now);
+            self.refresh(id);
+        }
+    }
+
+    pub(super) fn end_rest(&mut self, id: ExecutorId, now: u64) {
+        self.lift_rest(id, now);
+        self.give_to(id, now);
+    }
+}

@@ -1,0 +1,125 @@
+//! The health of one executor: from batches that went well or failed to rests of growing length.
+
+use crate::config::{HealthConfig, ms};
+
+/// Where an executor stands with its failures.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Health {
+    /// Infrastructure failures in a row.
+    pub(super) failures: u32,
+    quarantines: u32,
+    /// The rest it is in, if any.
+    pub(super) rest: Option<Rest>,
+}
+
+/// A rest, and when it ends (ms).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    BackOff(u64),
+    /// `None`: until it is removed.
+    Quarantine(Option<u64>),
+}
+
+impl Rest {
+    pub(super) fn until(self) -> Option<u64> {
+        match self {
+            Self::BackOff(until) => Some(until),
+            Self::Quarantine(until) => until,
+        }
+    }
+}
+
+impl Health {
+    /// A batch ended well.
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A batch failed. `salt` spreads the rests of executors that fail together over a quarter of their length.
+    pub(super) fn failed(&mut self, now: u64, config: &HealthConfig, salt: u64) -> Rest {
+        self.failures = self.failures.saturating_add(1);
+        let rest = if self.failures >= config.quarantine_after.max(1) {
+            let length = doubled(ms(config.quarantine), self.quarantines, ms(config.quarantine_max));
+            self.quarantines = self.quarantines.saturating_add(1);
+            Rest::Quarantine(Some(now.saturating_add(spread(length, salt))))
+        } else {
+            let length = doubled(ms(config.backoff), self.failures - 1, ms(config.backoff_max));
+            Rest::BackOff(now.saturating_add(spread(length, salt)))
+        };
+        self.rest = Some(rest);
+        rest
+    }
+
+    /// Its body is gone for good.
+    pub(super) fn crashed(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.rest = Some(Rest::Quarantine(None));
+    }
+
+    pub(super) fn on_probation(&self) -> bool {
+        self.rest.is_none() && self.quarantines > 0
+    }
+
+    pub(super) fn quarantined(&self) -> bool {
+        matches!(self.rest, Some(Rest::Quarantine(_)))
+    }
+}
+
+fn doubled(first: u64, times: u32, most: u64) -> u64 {
+    first.saturating_mul(1_u64.checked_shl(times).unwrap_or(u64::MAX)).min(most)
+}
+
+fn spread(length: u64, salt: u64) -> u64 {
+    let part = u128::from(salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56);
+    let more = u128::from(length) * part / 1024;
+    length.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn config() -> HealthConfig {
+        HealthConfig {
+            backoff: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(3),
+            quarantine_after: 4,
+            quarantine: Duration::from_secs(100),
+            quarantine_max: Duration::from_secs(150),
+        }
+    }
+
+    #[test]
+    fn rests_double_up_to_quarantine_and_a_good_batch_ends_it() {
+        let mut health = Health::default();
+        let rests: Vec<Rest> = (0..6).map(|_| health.failed(0, &config(), 0)).collect();
+        assert_eq!(
+            rests,
+            [
+                Rest::BackOff(1000),
+                Rest::BackOff(2000),
+                Rest::BackOff(3000),
+                Rest::Quarantine(Some(100_000)),
+                Rest::Quarantine(Some(150_000)),
+                Rest::Quarantine(Some(150_000)),
+            ]
+        );
+        health.rest = None;
+        assert!(health.on_probation());
+        health.succeeded();
+        assert!(!health.on_probation());
+        assert_eq!(health.failed(0, &config(), 0), Rest::BackOff(1000));
+    }
+
+    #[test]
+    fn lengths_neither_overflow_nor_spread_far() {
+        assert_eq!(doubled(u64::MAX / 2, 70, u64::MAX), u64::MAX);
+        assert_eq!(doubled(0, 3, 9), 0);
+        for salt in 0..100 {
+            assert!((1000..=1250).contains(&spread(1000, salt)));
+        }
+        assert!(spread(u64::MAX, 7) == u64::MAX);
+    }
+}

@@ -1,0 +1,372 @@
+//! The pending jobs: which one is next for somebody who may take certain classes.
+//!
+//! A class is one set of needs. A lane holds the jobs that may share a batch: one group, class, batch key and past.
+//! Each class keeps its groups by usage per weight and, per group, the lanes by their first job; so the next job is
+//! found in O(classes), and taking it costs O(log n).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::share::Decay;
+use super::{ClassId, ExecutorId, GroupId, JobId, LaneId};
+use crate::config::{ChoirConfig, ms};
+
+/// A job's place within its group: its order, then its number.
+pub(super) type Place = (i64, JobId);
+
+/// A group's key in the order of usage per weight; the bits of a non-negative float sort as the float does.
+type Score = (u64, GroupId);
+
+/// What befell a job before: shared by the jobs that failed together.
+#[derive(Debug)]
+pub(super) struct Past {
+    pub(super) id: u64,
+    /// Where it failed, executor and host.
+    pub(super) blamed: Vec<(ExecutorId, Arc<str>)>,
+    /// Failures on executors that were well before.
+    pub(super) attempts: u32,
+    /// All failures.
+    pub(super) failures: u32,
+    /// It runs alone in its batch.
+    pub(super) alone: bool,
+    /// Until then other hosts are preferred (ms).
+    pub(super) until: u64,
+}
+
+/// What a claimant may do with a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Take it.
+    Free,
+    /// Take it if there is nothing else.
+    Fallback,
+    /// Leave it to others.
+    Barred,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct LaneKey {
+    group: GroupId,
+    class: ClassId,
+    key: Arc<str>,
+    past: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    key: LaneKey,
+    pub(super) past: Option<Arc<Past>>,
+    /// The jobs and their costs in ms; never empty.
+    jobs: BTreeMap<Place, u64>,
+}
+
+#[derive(Debug)]
+struct Class {
+    groups: BTreeSet<Score>,
+    heads: HashMap<GroupId, BTreeMap<Place, LaneId>>,
+    pending: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) name: Arc<str>,
+    pub(super) weight: f64,
+    /// On the scale of [`Decay`].
+    usage: f64,
+    score: u64,
+    pub(super) pending: usize,
+    pub(super) running: usize,
+    /// The classes it has pending jobs of.
+    classes: BTreeSet<ClassId>,
+}
+
+/// Jobs taken out of a lane for one batch.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) group: GroupId,
+    pub(super) key: Arc<str>,
+    pub(super) jobs: Vec<JobId>,
+    pub(super) cost: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    decay: Decay,
+    max_batch: usize,
+    pending: usize,
+    groups: HashMap<GroupId, Group>,
+    group_names: HashMap<Arc<str>, GroupId>,
+    classes: HashMap<ClassId, Class>,
+    lanes: HashMap<LaneId, Lane>,
+    lane_ids: HashMap<LaneKey, LaneId>,
+    next: u64,
+    sweep_at: usize,
+}
+
+impl Lane {
+    pub(super) fn class(&self) -> ClassId {
+        self.key.class
+    }
+}
+
+impl Queue {
+    pub(super) fn new(config: &ChoirConfig) -> Self {
+        Self {
+            decay: Decay::new(ms(config.usage_half_life)),
+            max_batch: config.max_batch_jobs.max(1),
+            pending: 0,
+            groups: HashMap::new(),
+            group_names: HashMap::new(),
+            classes: HashMap::new(),
+            lanes: HashMap::new(),
+            lane_ids: HashMap::new(),
+            next: 0,
+            sweep_at: 1024,
+        }
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.pending
+    }
+
+    pub(super) fn pending_of(&self, class: ClassId) -> usize {
+        self.classes.get(&class).map_or(0, |class| class.pending)
+    }
+
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.values()
+    }
+
+    pub(super) fn group_name(&self, id: GroupId) -> Arc<str> {
+        self.groups.get(&id).map_or_else(|| "".into(), |group| Arc::clone(&group.name))
+    }
+
+    /// The decayed usage of a group in ms.
+    pub(super) fn usage(&self, group: &Group, now: u64) -> f64 {
+        self.decay.as_of(group.usage, now)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// The group of that name, made if it is new, with this weight from now on.
+    pub(super) fn group(&mut self, name: &str, weight: f64, now: u64) -> GroupId {
+        let weight = if weight > 0.0 { weight.clamp(1e-6, 1e6) } else { 1.0 };
+        let Some(&id) = self.group_names.get(name) else {
+            if self.groups.len() >= self.sweep_at {
+                self.sweep(now);
+            }
+            let id = GroupId(self.number());
+            let name: Arc<str> = name.into();
+            let group = Group {
+                name: Arc::clone(&name),
+                weight,
+                usage: 0.0,
+                score: 0,
+                pending: 0,
+                running: 0,
+                classes: BTreeSet::new(),
+            };
+            self.groups.insert(id, group);
+            self.group_names.insert(name, id);
+            return id;
+        };
+        let group = self.groups.get_mut(&id).expect("a named group is there");
+        if group.weight.to_bits() != weight.to_bits() {
+            group.weight = weight;
+            self.rescore(id);
+        }
+        id
+    }
+
+    /// Forgets groups without jobs whose usage has decayed below 1 ms.
+    fn sweep(&mut self, now: u64) {
+        let decay = &self.decay;
+        self.groups
+            .retain(|_, group| group.pending + group.running > 0 || decay.as_of(group.usage, now) >= 1.0);
+        let groups = &self.groups;
+        self.group_names.retain(|_, id| groups.contains_key(id));
+        self.sweep_at = self.groups.len() * 2 + 1024;
+    }
+
+    fn rescore(&mut self, id: GroupId) {
+        let group = self.groups.get_mut(&id).expect("a group with jobs is there");
+        let score = (group.usage.max(0.0) / group.weight).to_bits();
+        for class in &group.classes {
+            let groups = &mut self.classes.get_mut(class).expect("a class with jobs is there").groups;
+            groups.remove(&(group.score, id));
+            groups.insert((score, id));
+        }
+        group.score = score;
+    }
+
+    /// Adds `used` ms (less than nothing: gives back) that were used at `at`.
+    pub(super) fn charge(&mut self, id: GroupId, used: f64, at: u64) {
+        let worth = self.decay.worth(at);
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.usage = (group.usage + used * worth).max(0.0);
+            self.rescore(id);
+        }
+    }
+
+    /// Keeps the numbers of the scale in range; to be called with every new time.
+    pub(super) fn keep_scale(&mut self, now: u64) {
+        let Some(factor) = self.decay.rebase(now) else { return };
+        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        for id in ids {
+            self.groups.get_mut(&id).expect("just listed").usage *= factor;
+            self.rescore(id);
+        }
+        self.sweep(now);
+    }
+
+    /// Counts jobs of a group as running or no longer so.
+    pub(super) fn count_running(&mut self, id: GroupId, more: usize, less: usize) {
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.running = group.running + more - less;
+        }
+    }
+
+    /// Adds a job; the lane it went to.
+    pub(super) fn push(
+        &mut self,
+        place: Place,
+        cost: u64,
+        group: GroupId,
+        class: ClassId,
+        key: &Arc<str>,
+        past: Option<&Arc<Past>>,
+    ) -> LaneId {
+        let lane_key = LaneKey { group, class, key: Arc::clone(key), past: past.map_or(0, |past| past.id) };
+        self.pending += 1;
+        self.groups.get_mut(&group).expect("the job's group is there").pending += 1;
+        let new = LaneId(self.next + 1);
+        let id = *self.lane_ids.entry(lane_key.clone()).or_insert(new);
+        if id == new {
+            self.next += 1;
+            self.lanes.insert(id, Lane { key: lane_key, past: past.cloned(), jobs: BTreeMap::new() });
+        }
+        self.class_entry(class).pending += 1;
+        self.edit(id, |jobs| {
+            jobs.insert(place, cost);
+        });
+        id
+    }
+
+    fn class_entry(&mut self, class: ClassId) -> &mut Class {
+        self.classes.entry(class).or_insert_with(|| Class {
+            groups: BTreeSet::new(),
+            heads: HashMap::new(),
+            pending: 0,
+        })
+    }
+
+    /// Takes one job out.
+    pub(super) fn remove(&mut self, lane: LaneId, place: Place) {
+        let Lane { key: LaneKey { group, class, .. }, .. } = &self.lanes[&lane];
+        let (group, class) = (*group, *class);
+        self.edit(lane, |jobs| {
+            jobs.remove(&place).expect("a pending job is in its lane");
+        });
+        self.count_taken(group, class, 1);
+    }
+
+    fn count_taken(&mut self, group: GroupId, class: ClassId, jobs: usize) {
+        self.pending -= jobs;
+        self.groups.get_mut(&group).expect("the job's group is there").pending -= jobs;
+        let entry = self.classes.get_mut(&class).expect("the job's class is there");
+        entry.pending -= jobs;
+        if entry.pending == 0 {
+            self.classes.remove(&class);
+        }
+    }
+
+    /// Changes a lane's jobs and brings its head into order; a lane that became empty is gone.
+    fn edit<R>(&mut self, id: LaneId, change: impl FnOnce(&mut BTreeMap<Place, u64>) -> R) -> R {
+        let lane = self.lanes.get_mut(&id).expect("the lane is there");
+        let before = lane.jobs.first_key_value().map(|(place, _)| *place);
+        let result = change(&mut lane.jobs);
+        let after = lane.jobs.first_key_value().map(|(place, _)| *place);
+        if before == after {
+            return result;
+        }
+        let (group_id, class_id) = (lane.key.group, lane.key.class);
+        let class = self.classes.get_mut(&class_id).expect("the lane's class is there");
+        let heads = class.heads.entry(group_id).or_default();
+        if let Some(before) = before {
+            heads.remove(&before);
+        }
+        if let Some(after) = after {
+            heads.insert(after, id);
+        }
+        let empty = heads.is_empty();
+        let group = self.groups.get_mut(&group_id).expect("the lane's group is there");
+        if empty {
+            class.heads.remove(&group_id);
+            class.groups.remove(&(group.score, group_id));
+            group.classes.remove(&class_id);
+        } else if group.classes.insert(class_id) {
+            class.groups.insert((group.score, group_id));
+        }
+        if after.is_none() {
+            let lane = self.lanes.remove(&id).expect("the lane is there");
+            self.lane_ids.remove(&lane.key);
+        }
+        result
+    }
+
+    /// The lane whose first job is next among these classes: of the group with the least usage per weight, the first
+    /// in order. What is only a fallback comes when there is nothing free.
+    pub(super) fn pick(&self, classes: &[ClassId], judge: impl Fn(&Lane) -> Standing) -> Option<LaneId> {
+        let mut best: Option<(bool, Score, Place, LaneId)> = None;
+        for class in classes.iter().filter_map(|id| self.classes.get(id)) {
+            if let Some(found) = Self::pick_in(class, &self.lanes, &judge)
+                && best.is_none_or(|best| found < best)
+            {
+                best = Some(found);
+            }
+        }
+        best.map(|(.., lane)| lane)
+    }
+
+    fn pick_in(
+        class: &Class,
+        lanes: &HashMap<LaneId, Lane>,
+        judge: &impl Fn(&Lane) -> Standing,
+    ) -> Option<(bool, Score, Place, LaneId)> {
+        let mut fallback = None;
+        for &score in &class.groups {
+            for (&place, &id) in &class.heads[&score.1] {
+                match judge(&lanes[&id]) {
+                    Standing::Free => return Some((false, score, place, id)),
+                    Standing::Fallback => fallback = fallback.or(Some((true, score, place, id))),
+                    Standing::Barred => {}
+                }
+            }
+        }
+        fallback
+    }
+
+    /// Takes the first jobs of a lane: at least one, then as long as their costs keep within the budget.
+    pub(super) fn take(&mut self, id: LaneId, budget: u64) -> Taken {
+        let lane = &self.lanes[&id];
+        let most = if lane.past.as_ref().is_some_and(|past| past.alone) { 1 } else { self.max_batch };
+        let (group, class, key) = (lane.key.group, lane.key.class, Arc::clone(&lane.key.key));
+        let (jobs, cost) = self.edit(id, |waiting| {
+            let (mut taken, mut total) = (Vec::new(), 0_u64);
+            while let Some(first) = waiting.first_entry() {
+                let sum = total.saturating_add(*first.get());
+                if taken.len() >= most || (!taken.is_empty() && sum > budget) {
+                    break;
+                }
+                total = sum;
+                taken.push(first.remove_entry().0.1);
+            }
+            (taken, total)
+        });
+        self.count_taken(group, class, jobs.len());
+        Taken { group, key, jobs, cost }
+    }
+}

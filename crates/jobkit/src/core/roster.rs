@@ -1,0 +1,312 @@
+//! The executors: who could take what, and who is waiting for it.
+//!
+//! Executors that are alike (same host, tags and amounts) share a profile. A class knows the profiles that have
+//! somebody waiting, so finding a taker does not depend on the number of executors.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::health::Health;
+use super::{BatchId, ClassId, ExecutorId, ProfileId};
+use crate::config::ms;
+use crate::needs::Needs;
+use crate::spec::ExecutorSpec;
+use crate::state::ExecutorState;
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) name: Arc<str>,
+    pub(super) host: Arc<str>,
+    pub(super) profile: ProfileId,
+    /// In ms.
+    pub(super) budget: u64,
+    pub(super) health: Health,
+    pub(super) batch: Option<BatchId>,
+    /// It asked for a batch.
+    pub(super) waiting: bool,
+    /// Its place among those of its profile that could be given one now.
+    ticket: Option<u64>,
+    /// It takes no further batch.
+    pub(super) leaving: bool,
+    /// Its body has ended.
+    pub(super) gone: bool,
+    pub(super) state: ExecutorState,
+    pub(super) since: u64,
+    pub(super) problem: Option<Arc<str>>,
+    usable: bool,
+}
+
+impl Member {
+    /// Moves to the state that follows from its batch and health.
+    pub(super) fn settle(&mut self, now: u64) {
+        let state = match self.health.rest {
+            _ if self.batch.is_some() => ExecutorState::Busy,
+            Some(_) if self.health.quarantined() => ExecutorState::Quarantined,
+            Some(_) => ExecutorState::BackingOff,
+            None => ExecutorState::Idle,
+        };
+        if state != self.state {
+            debug_assert!(self.state.leads_to(state), "{} -> {state}", self.state);
+            self.state = state;
+            self.since = now;
+        }
+    }
+}
+
+type ProfileKey = (Arc<str>, BTreeMap<String, String>, BTreeMap<String, u64>);
+
+#[derive(Debug)]
+struct Profile {
+    key: ProfileKey,
+    members: usize,
+    /// The classes its members may take.
+    classes: Arc<Vec<ClassId>>,
+    waiting: BTreeSet<(u64, ExecutorId)>,
+    usable: usize,
+}
+
+#[derive(Debug)]
+struct Class {
+    needs: Needs,
+    /// The profiles with somebody waiting.
+    waiting: BTreeSet<ProfileId>,
+    /// The profile that was served last.
+    cursor: ProfileId,
+    /// How many usable executors there are for it, by host.
+    hosts: HashMap<Arc<str>, usize>,
+    usable: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    members: HashMap<ExecutorId, Member>,
+    profiles: HashMap<ProfileId, Profile>,
+    profile_ids: HashMap<ProfileKey, ProfileId>,
+    classes: HashMap<ClassId, Class>,
+    class_ids: HashMap<Needs, ClassId>,
+    next: u64,
+    sweep_at: usize,
+}
+
+impl Roster {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(super) fn get(&self, id: ExecutorId) -> Option<&Member> {
+        self.members.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ExecutorId) -> Option<&mut Member> {
+        self.members.get_mut(&id)
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = (ExecutorId, &Member)> {
+        self.members.iter().map(|(id, member)| (*id, member))
+    }
+
+    pub(super) fn add(&mut self, spec: &ExecutorSpec, now: u64) -> ExecutorId {
+        let id = ExecutorId(self.number());
+        let host: Arc<str> = spec.host.as_str().into();
+        let profile = self.profile(&host, spec);
+        self.profiles.get_mut(&profile).expect("just made").members += 1;
+        let member = Member {
+            name: spec.name.as_str().into(),
+            host,
+            profile,
+            budget: ms(spec.budget),
+            health: Health::default(),
+            batch: None,
+            waiting: false,
+            ticket: None,
+            leaving: false,
+            gone: false,
+            state: ExecutorState::Idle,
+            since: now,
+            problem: None,
+            usable: false,
+        };
+        self.members.insert(id, member);
+        self.refresh(id);
+        id
+    }
+
+    fn profile(&mut self, host: &Arc<str>, spec: &ExecutorSpec) -> ProfileId {
+        let key = (Arc::clone(host), spec.tags.clone(), spec.amounts.clone());
+        if let Some(&id) = self.profile_ids.get(&key) {
+            return id;
+        }
+        let id = ProfileId(self.number());
+        let mut classes: Vec<ClassId> = self
+            .classes
+            .iter()
+            .filter(|(_, class)| class.needs.met_by(&key.1, &key.2))
+            .map(|(class, _)| *class)
+            .collect();
+        classes.sort_unstable();
+        self.profile_ids.insert(key.clone(), id);
+        let profile =
+            Profile { key, members: 0, classes: Arc::new(classes), waiting: BTreeSet::new(), usable: 0 };
+        self.profiles.insert(id, profile);
+        id
+    }
+
+    pub(super) fn delete(&mut self, id: ExecutorId) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.leaving = true;
+            self.refresh(id);
+            let member = self.members.remove(&id).expect("just seen");
+            let profile = self.profiles.get_mut(&member.profile).expect("a member's profile is there");
+            profile.members -= 1;
+            if profile.members == 0 {
+                let profile = self.profiles.remove(&member.profile).expect("just seen");
+                self.profile_ids.remove(&profile.key);
+            }
+        }
+    }
+
+    /// The class of these needs. `in_use` lists the classes that must be kept, should it be time to forget some.
+    pub(super) fn class(&mut self, needs: &Needs, in_use: impl FnOnce() -> HashSet<ClassId>) -> ClassId {
+        if let Some(&id) = self.class_ids.get(needs) {
+            return id;
+        }
+        if self.classes.len() >= self.sweep_at.max(256) {
+            self.forget_classes(&in_use());
+        }
+        let id = ClassId(self.number());
+        let mut class = Class {
+            needs: needs.clone(),
+            waiting: BTreeSet::new(),
+            cursor: ProfileId(0),
+            hosts: HashMap::new(),
+            usable: 0,
+        };
+        for (profile_id, profile) in &mut self.profiles {
+            if !needs.met_by(&profile.key.1, &profile.key.2) {
+                continue;
+            }
+            Arc::make_mut(&mut profile.classes).push(id);
+            if !profile.waiting.is_empty() {
+                class.waiting.insert(*profile_id);
+            }
+            if profile.usable > 0 {
+                class.usable += profile.usable;
+                *class.hosts.entry(Arc::clone(&profile.key.0)).or_default() += profile.usable;
+            }
+        }
+        self.classes.insert(id, class);
+        self.class_ids.insert(needs.clone(), id);
+        id
+    }
+
+    fn forget_classes(&mut self, in_use: &HashSet<ClassId>) {
+        self.classes.retain(|id, _| in_use.contains(id));
+        let classes = &self.classes;
+        self.class_ids.retain(|_, id| classes.contains_key(id));
+        for profile in self.profiles.values_mut() {
+            if profile.classes.iter().any(|id| !classes.contains_key(id)) {
+                Arc::make_mut(&mut profile.classes).retain(|id| classes.contains_key(id));
+            }
+        }
+        self.sweep_at = self.classes.len() * 2;
+    }
+
+    pub(super) fn classes(&self) -> impl Iterator<Item = (ClassId, &Needs, usize)> {
+        self.classes.iter().map(|(id, class)| (*id, &class.needs, class.usable))
+    }
+
+    /// The classes that a member may take.
+    pub(super) fn classes_of(&self, profile: ProfileId) -> Arc<Vec<ClassId>> {
+        Arc::clone(&self.profiles[&profile].classes)
+    }
+
+    /// How many usable executors and hosts there are for a class.
+    pub(super) fn takers(&self, class: ClassId) -> (usize, usize) {
+        self.classes.get(&class).map_or((0, 0), |class| (class.usable, class.hosts.len()))
+    }
+
+    /// Whether a host has usable executors for a class.
+    pub(super) fn host_can(&self, class: ClassId, host: &str) -> bool {
+        self.classes.get(&class).is_some_and(|class| class.hosts.contains_key(host))
+    }
+
+    /// Whether an executor is there and neither leaving nor in quarantine.
+    pub(super) fn usable(&self, id: ExecutorId) -> bool {
+        self.members.get(&id).is_some_and(|member| member.usable)
+    }
+
+    /// Brings the indices in line with what became of a member.
+    pub(super) fn refresh(&mut self, id: ExecutorId) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let profile = self.profiles.get_mut(&member.profile).expect("a member's profile is there");
+        let usable = !member.leaving && !member.health.quarantined();
+        if usable != member.usable {
+            member.usable = usable;
+            if usable {
+                profile.usable += 1;
+            } else {
+                profile.usable -= 1;
+            }
+            for class in profile.classes.iter() {
+                self.classes.get_mut(class).expect("a profile's class is there").count(&member.host, usable);
+            }
+        }
+        let ready =
+            member.waiting && !member.leaving && member.batch.is_none() && member.health.rest.is_none();
+        if ready == member.ticket.is_some() {
+            return;
+        }
+        let others = profile.waiting.len();
+        if let Some(ticket) = member.ticket.take() {
+            profile.waiting.remove(&(ticket, id));
+        } else {
+            self.next += 1;
+            member.ticket = Some(self.next);
+            profile.waiting.insert((self.next, id));
+        }
+        if others > 0 && !profile.waiting.is_empty() {
+            return;
+        }
+        for class in profile.classes.iter() {
+            let waiting = &mut self.classes.get_mut(class).expect("a profile's class is there").waiting;
+            if profile.waiting.is_empty() {
+                waiting.remove(&member.profile);
+            } else {
+                waiting.insert(member.profile);
+            }
+        }
+    }
+
+    /// How many profiles have somebody waiting for a class.
+    pub(super) fn waiting_profiles(&self, class: ClassId) -> usize {
+        self.classes.get(&class).map_or(0, |class| class.waiting.len())
+    }
+
+    /// The first few members waiting in the next profile for a class, in turn, so that hosts fill up evenly.
+    pub(super) fn next_waiting(&mut self, class: ClassId, most: usize) -> Vec<ExecutorId> {
+        let Some(class) = self.classes.get_mut(&class) else { return Vec::new() };
+        let after = (std::ops::Bound::Excluded(class.cursor), std::ops::Bound::Unbounded);
+        let Some(&profile) = class.waiting.range(after).next().or(class.waiting.first()) else {
+            return Vec::new();
+        };
+        class.cursor = profile;
+        self.profiles[&profile].waiting.iter().take(most).map(|(_, id)| *id).collect()
+    }
+}
+
+impl Class {
+    fn count(&mut self, host: &Arc<str>, more: bool) {
+        if more {
+            self.usable += 1;
+            *self.hosts.entry(Arc::clone(host)).or_default() += 1;
+            return;
+        }
+        self.usable -= 1;
+        let left = self.hosts.get_mut(host).expect("it was counted");
+        *left -= 1;
+        if *left == 0 {
+            self.hosts.remove(host);
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The Choir as its users see it, in paused time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use jobkit::{
+    Choir, ChoirConfig, ChoirError, Executor, ExecutorSpec, ExecutorState, JobSpec, LogConfig, Needs,
+    Outcome, Shutdown,
+};
+use tokio::time::{Instant, sleep};
+
+fn job(name: &str, key: &str, payload: u32) -> JobSpec<u32> {
+    JobSpec { batch_key: key.into(), ..JobSpec::new(name, payload) }
+}
+
+fn on(name: &str, host: &str) -> ExecutorSpec {
+    ExecutorSpec { host: host.into(), ..ExecutorSpec::new(name) }
+}
+
+/// Does every job of every batch, each in its payload's seconds.
+async fn diligent(mut executor: Executor<u32>) {
+    while let Some(batch) = executor.claim().await {
+        for job in &batch.jobs {
+            sleep(Duration::from_secs(u64::from(job.payload))).await;
+            batch.done(job.id);
+        }
+    }
+}
+
+/// Waits for the end of its batches without doing anything.
+async fn lazy(mut executor: Executor<u32>) {
+    while let Some(batch) = executor.claim().await {
+        batch.cancelled().await;
+    }
+}
+
+fn state(choir: &Choir<u32>, name: &str) -> Option<ExecutorState> {
+    choir.status().executors.iter().find(|executor| executor.name == name).map(|executor| executor.state)
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_one_key_run_in_one_batch_and_end_once() {
+    let choir = Choir::new(ChoirConfig::default());
+    let mut ends = choir.ends();
+    let ids = choir.submit_all((1..=5).map(|n| job(&format!("j{n}"), if n == 3 { "b" } else { "a" }, n)));
+    assert_eq!(choir.job_ids(), ids);
+    assert_eq!(choir.window_space(), 1995);
+    let batches = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&batches);
+    choir
+        .add_executor(ExecutorSpec::new("e"), move |mut executor: Executor<u32>| async move {
+            while let Some(batch) = executor.claim().await {
+                counter.fetch_add(1, Ordering::Relaxed);
+                for job in &batch.jobs {
+                    assert!(batch.done(job.id));
+                    assert!(!batch.done(job.id), "done once");
+                }
+            }
+        })
+        .unwrap();
+    choir.join().await;
+    assert_eq!(batches.load(Ordering::Relaxed), 2);
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let end = ends.recv().await.unwrap();
+        assert_eq!((end.outcome, end.executor.as_deref()), (Outcome::Done, Some("e")));
+        seen.push(end.name.to_string());
+    }
+    assert_eq!(seen, ["j1", "j2", "j4", "j5", "j3"]);
+    choir.shutdown(Shutdown::Drain).await;
+    assert!(choir.status().executors.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn needs_decide_and_what_nobody_can_take_is_named() {
+    let choir = Choir::new(ChoirConfig::default());
+    let arm = JobSpec { needs: Needs::none().is("arch", "aarch64"), ..job("arm", "k", 0) };
+    choir.submit(arm);
+    choir.add_executor(on("x86", "h1"), diligent).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let status = choir.status();
+    assert_eq!(status.unplaceable[0].needs, "arch=aarch64");
+    assert_eq!(status.unplaceable[0].pending, 1);
+    let mut spec = on("arm", "h2");
+    spec.tags.insert("arch".into(), "aarch64".into());
+    choir.add_executor(spec, diligent).unwrap();
+    choir.join().await;
+    assert_eq!(choir.status().ended.done, 1);
+    assert!(choir.status().unplaceable.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_batch_goes_to_other_hosts_and_is_given_up_at_last() {
+    let choir = Choir::new(ChoirConfig::default());
+    let mut ends = choir.ends();
+    for (name, host) in [("a1", "a"), ("a2", "a"), ("b1", "b"), ("c1", "c")] {
+        choir
+            .add_executor(on(name, host), |mut executor: Executor<u32>| async move {
+                while let Some(batch) = executor.claim().await {
+                    sleep(Duration::from_secs(1)).await;
+                    batch.infrastructure_failure(format!("{} is on fire", executor.host()));
+                }
+            })
+            .unwrap();
+    }
+    tokio::task::yield_now().await;
+    choir.submit_all([job("p", "k", 1), job("q", "k", 2)]);
+    choir.join().await;
+    let (p, q) = (ends.recv().await.unwrap(), ends.recv().await.unwrap());
+    // The second attempts ran together, the third alone, the other one's perhaps on an executor that was failing
+    // anyway, which does not count.
+    for (end, failures) in [(&p, 3), (&q, 4)] {
+        let Outcome::Abandoned { reason } = &end.outcome else { panic!("{end:?}") };
+        let expected = format!("given up after {failures} infrastructure failures, the last on ");
+        assert!(reason.starts_with(&expected), "{reason}");
+    }
+    let failed: Vec<String> = choir
+        .status()
+        .executors
+        .into_iter()
+        .filter(|executor| executor.failures > 0)
+        .map(|executor| executor.host)
+        .collect();
+    assert!(["a", "b", "c"].iter().all(|host| failed.iter().any(|failed| failed == host)), "{failed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_executor_rests_is_quarantined_and_recovers() {
+    let choir = Choir::new(ChoirConfig { max_failures: 100, ..ChoirConfig::default() });
+    let broken = Arc::new(AtomicU32::new(5));
+    let left = Arc::clone(&broken);
+    choir.submit(job("j", "k", 0));
+    choir
+        .add_executor(ExecutorSpec::new("e"), move |mut executor: Executor<u32>| async move {
+            while let Some(batch) = executor.claim().await {
+                if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
+                    batch.infrastructure_failure("no space left");
+                } else {
+                    batch.done(batch.jobs[0].id);
+                }
+            }
+        })
+        .unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(state(&choir, "e"), Some(ExecutorState::BackingOff));
+    assert_eq!(choir.status().executors[0].problem.as_deref(), Some("no space left"));
+    sleep(Duration::from_secs(5 + 10 + 20 + 40 + 25)).await;
+    assert_eq!(state(&choir, "e"), Some(ExecutorState::Quarantined));
+    assert_eq!(choir.status().unplaceable[0].pending, 1);
+    let before = Instant::now();
+    choir.join().await;
+    assert!(before.elapsed() > Duration::from_secs(700), "{:?}", before.elapsed());
+    let executor = choir.status().executors.remove(0);
+    assert_eq!((executor.failures, executor.problem), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancel_and_remove_end_jobs() {
+    let choir = Choir::new(ChoirConfig::default());
+    let mut ends = choir.ends();
+    choir.add_executor(ExecutorSpec::new("e"), lazy).unwrap();
+    tokio::task::yield_now().await;
+    let running = choir.submit(job("running", "r", 0));
+    let cancelled = choir.submit(job("cancelled", "c", 0));
+    let removed = choir.submit(job("removed", "d", 7));
+    let other = choir.submit(job("other", "d", 8));
+    sleep(Duration::from_secs(1)).await;
+    assert!(choir.cancel(cancelled));
+    assert!(!choir.cancel(cancelled));
+    assert_eq!(choir.remove([running, cancelled, removed]), [removed]);
+    assert_eq!(choir.remove_where(|job| job.name == "other" && *job.payload == 8), [other]);
+    assert!(choir.cancel(running));
+    choir.join().await;
+    let mut outcomes = Vec::new();
+    while let Ok(end) = ends.try_recv() {
+        outcomes.push((end.name.to_string(), end.outcome));
+    }
+    let expected = [
+        ("cancelled", Outcome::Cancelled),
+        ("removed", Outcome::Removed),
+        ("other", Outcome::Removed),
+        ("running", Outcome::Cancelled),
+    ];
+    assert_eq!(outcomes, expected.map(|(name, outcome)| (name.to_owned(), outcome)));
+    assert_eq!(choir.status().executors[0].failures, 0, "to obey is no failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_job_can_still_be_done() {
+    let choir = Choir::new(ChoirConfig::default());
+    choir.add_executor(ExecutorSpec::new("e"), diligent).unwrap();
+    let id = choir.submit(job("j", "k", 10));
+    sleep(Duration::from_secs(1)).await;
+    assert!(choir.cancel(id));
+    choir.join().await;
+    assert_eq!(choir.status().ended.done, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn put_back_and_dropped_claims_lose_nothing() {
+    let choir = Choir::new(ChoirConfig::default());
+    choir
+        .add_executor(ExecutorSpec::new("fickle"), |mut executor: Executor<u32>| async move {
+            // Gives up the claim just when the batch is on its way.
+            tokio::select! {
+                biased;
+                () = sleep(Duration::from_secs(1)) => {}
+                _ = executor.claim() => unreachable!("the sleep is asked first"),
+            }
+            let batch = executor.claim().await.unwrap();
+            assert_eq!(batch.jobs[0].attempt, 1);
+            batch.put_back();
+        })
+        .unwrap();
+    let submitter = choir.clone();
+    sleep(Duration::from_secs(1)).await;
+    submitter.submit(job("j", "k", 0));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(choir.pending_len(), 1);
+    choir.add_executor(ExecutorSpec::new("e"), diligent).unwrap();
+    choir.join().await;
+    assert_eq!(choir.status().ended.done, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn executors_come_and_go() {
+    let choir = Choir::new(ChoirConfig::default());
+    choir.add_executor(ExecutorSpec::new("e"), diligent).unwrap();
+    assert_eq!(choir.add_executor(ExecutorSpec::new("e"), diligent), Err(ChoirError::NameTaken("e".into())));
+    choir.submit(job("slow", "s", 100));
+    sleep(Duration::from_secs(1)).await;
+    assert!(choir.remove_executor("e"));
+    assert!(!choir.remove_executor("e"));
+    choir.add_executor(ExecutorSpec::new("e"), diligent).unwrap();
+    let executors = choir.status().executors;
+    assert_eq!(executors.iter().filter(|executor| executor.leaving).count(), 1);
+    assert_eq!(executors.len(), 2);
+    choir.join().await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(choir.status().ended.done, 1);
+    assert_eq!(choir.status().executors.len(), 1);
+
+    choir.submit(job("slow", "s", 100));
+    choir.add_executor(ExecutorSpec::new("lazy"), lazy).unwrap();
+    choir.remove_executor("e");
+    choir.submit(job("kept", "s", 0));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(state(&choir, "lazy"), Some(ExecutorState::Busy));
+    assert!(choir.abort_executor("lazy"));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(state(&choir, "lazy"), None);
+    assert_eq!(choir.pending_len() + choir.running_len(), 2 - usize::from(choir.running_len() == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_loses_no_job_and_stays_in_sight() {
+    let choir = Choir::new(ChoirConfig::default());
+    choir.submit(job("j", "k", 0));
+    choir
+        .add_executor(on("bad", "h1"), |mut executor: Executor<u32>| async move {
+            let _batch = executor.claim().await;
+            panic!("a bug in the body");
+        })
+        .unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(state(&choir, "bad"), Some(ExecutorState::Quarantined));
+    choir.add_executor(on("good", "h2"), diligent).unwrap();
+    choir.join().await;
+    assert_eq!(choir.status().ended.done, 1);
+    assert!(choir.remove_executor("bad"));
+    choir.shutdown(Shutdown::Drain).await;
+    assert!(choir.status().executors.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_lets_batches_end_and_abort_does_not() {
+    let choir = Choir::new(ChoirConfig::default());
+    choir.add_executor(ExecutorSpec::new("e"), diligent).unwrap();
+    choir.submit_all([job("a", "a", 100), job("b", "b", 100)]);
+    sleep(Duration::from_secs(1)).await;
+    choir.shutdown(Shutdown::Drain).await;
+    let ended = choir.status().ended;
+    assert_eq!((ended.done, ended.cancelled), (1, 1));
+    choir.submit(job("late", "l", 0));
+    assert_eq!(choir.status().ended.cancelled, 2);
+    assert!(matches!(choir.add_executor(ExecutorSpec::new("f"), diligent), Err(ChoirError::ShuttingDown(_))));
+
+    let choir = Choir::new(ChoirConfig::default());
+    choir.add_executor(ExecutorSpec::new("polite"), lazy).unwrap();
+    choir.add_executor(ExecutorSpec::new("deaf"), diligent).unwrap();
+    choir.submit_all([job("a", "a", 1000), job("b", "b", 1000)]);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(choir.running_len(), 2);
+    let before = Instant::now();
+    choir.shutdown(Shutdown::Abort).await;
+    assert!(before.elapsed() <= Duration::from_secs(11));
+    assert_eq!(choir.status().ended.cancelled, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_is_refilled_below_a_mark() {
+    let choir = Choir::new(ChoirConfig { window: 10, ..ChoirConfig::default() });
+    choir.add_executor(ExecutorSpec::new("e"), diligent).unwrap();
+    choir.submit_all((0..10).map(|n| job(&format!("j{n}"), &format!("k{n}"), 1)));
+    choir.wait_below(4).await;
+    assert!(choir.pending_len() < 4);
+    assert!(choir.window_space() > 6);
+    choir.wait_below(1).await;
+    choir.join().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_choir_ends_the_executors() {
+    let ended = Arc::new(AtomicU32::new(0));
+    let choir = Choir::new(ChoirConfig::default());
+    for name in ["a", "b"] {
+        let ended = Arc::clone(&ended);
+        choir
+            .add_executor(ExecutorSpec::new(name), |executor| async move {
+                lazy(executor).await;
+                ended.fetch_add(1, Ordering::Relaxed);
+            })
+            .unwrap();
+    }
+    choir.submit(job("j", "k", 0));
+    sleep(Duration::from_secs(1)).await;
+    drop(choir);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(ended.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_serialises_and_the_log_tells() {
+    let dir = tempfile::tempdir().unwrap();
+    let choir = Choir::new(ChoirConfig { logs: Some(LogConfig::new(dir.path())), ..ChoirConfig::default() });
+    choir
+        .add_executor(on("h/0", "h"), |mut executor: Executor<u32>| async move {
+            while let Some(batch) = executor.claim().await {
+                executor.log().line("hello");
+                batch.cancelled().await;
+            }
+        })
+        .unwrap();
+    let id = choir.submit(JobSpec { group: "g".into(), weight: 2.0, ..job("name", "key", 0) });
+    sleep(Duration::from_secs(1)).await;
+    choir.submit(job("waits", "key", 0));
+    let status = serde_json::to_value(choir.status()).unwrap();
+    assert_eq!(status["groups"]["default"]["pending"], 1);
+    assert_eq!(status["groups"]["g"]["weight"], 2.0);
+    assert_eq!(status["executors"][0]["state"], "busy");
+    assert_eq!(status["executors"][0]["batch"]["key"], "key");
+    assert_eq!(status["executors"][0]["batch"]["jobs"][0]["name"], "name");
+    choir.cancel(id);
+    sleep(Duration::from_secs(1)).await;
+    let log = std::fs::read_to_string(dir.path().join("h.0.log")).unwrap();
+    let texts: Vec<&str> =
+        log.lines().filter_map(|line| line.split_once(' ')).map(|(_, text)| text).collect();
+    assert_eq!(texts[..3], ["batch 1: key, 1 jobs", "hello", "batch 1 ends"]);
+    choir.shutdown(Shutdown::Abort).await;
+}

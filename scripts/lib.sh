@@ -3,6 +3,9 @@
 # What stands here is used by those that source it.
 # shellcheck disable=SC2034
 
+# What other programs print is read here: not in the user's language.
+export LC_ALL=C.UTF-8
+
 CACHE=${KTEST_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/ktest}
 
 # Colours only where a person looks.

@@ -1,0 +1,37 @@
+# The verbs of this repository. `make` alone lists them. The work is done by the scripts that stand here.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PREFIX ?=
+DEMO_EXIT ?=
+export DEMO_EXIT
+
+.PHONY: help setup demo test lint bench install clean
+
+help: ## show this list
+	@echo 'make VERB'
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS="|" read -r verb text; do \
+		printf '  %-9s %s\n' "$$verb" "$$text"; done
+
+setup: ## install what is missing on this machine (Debian, Ubuntu) for all verbs
+	@scripts/setup demo test lint bench && echo 'Everything is there.'
+
+demo: ## the main job on a kernel branch of its own, then the dashboard (DEMO_EXIT=1: end after the report)
+	@demo/run
+
+test: ## run all tests
+	@scripts/test
+
+lint: ## formatting, clippy, shellcheck, licences
+	@scripts/lint
+
+bench: ## print "name value unit" lines and write target/bench.json
+	@scripts/bench
+
+install: ## install the four commands with cargo (PREFIX=/usr/local puts them into /usr/local/bin)
+	@scripts/setup build
+	@. scripts/lib.sh && find_cargo && cargo install --locked --path . $(if $(PREFIX),--root '$(PREFIX)')
+
+clean: ## remove what was built here (the cache in ~/.cache/ktest stays)
+	rm -rf target ktest-out

@@ -1,0 +1,79 @@
+# The demo's report as text. Input: an array of commits, oldest first:
+#   {"commit", "subject", "tests": [{"name", "status", "reason"}],
+#    "expected": {"verdict", "test", "reason"}, "wanted": [NAME...]}
+# Variables: $bold $dim $red $green $yellow $plain (terminal codes or ""), $width (columns).
+# Ends with a line "OK" or "WRONG", which the caller takes off.
+
+def count($status): map(select(.status == $status)) | length;
+def pad($n): . + (" " * ([0, $n - length] | max));
+def left($n): (" " * ([0, $n - length] | max)) + .;
+def cut($n): if length > $n then .[0:$n - 1] + "…" else . end;
+def short: .commit[0:12];
+
+def cell($n; $colour): (if $n == 0 then "·" else ($n | tostring) end) | left(12) | if $n == 0 then $dim + . + $plain else $colour + . + $plain end;
+
+def table:
+  ($width - 64 | if . < 30 then 30 else . end) as $subject
+  | $bold + ("commit" | pad(14)) + ("subject" | pad($subject)) + ("passed" | left(12)) + ("failed" | left(12))
+    + ("not run" | left(12)) + ("not started" | left(12)) + $plain,
+    (reverse[] | (short | pad(14)) + (.subject | cut($subject - 1) | pad($subject))
+      + (.tests | cell(count("Passed"); $green) + cell(count("Failed"); $red)
+        + cell(count("Not run"); $yellow) + cell(count("Failed to run"); $red)));
+
+# A test's story: at which commit it stopped passing and at which it passed again. A commit without a build says nothing of it.
+def judged: select(.status == "Passed" or .status == "Failed");
+def story($name):
+  reduce (.[] | {commit: short, subject, test: (.tests[] | select(.name == $name) | judged)}) as $at ([];
+    if $at.test.status == "Failed" and (length == 0 or last.mended != null) then
+      . + [{name: $name, broken: $at, mended: null}]
+    elif $at.test.status == "Passed" and length > 0 and last.mended == null then
+      .[-1].mended = $at
+    else . end);
+
+# The same for the build: it is broken where no test could be started.
+def unbuilt: (.tests | length > 0 and all(.status == "Failed to run"));
+def build_story:
+  reduce (.[] | {commit: short, subject, bad: unbuilt, test: (.tests[0] // {})}) as $at ([];
+    if $at.bad and (length == 0 or last.mended != null) then . + [{name: "the kernel's build", broken: $at, mended: null}]
+    elif ($at.bad | not) and length > 0 and last.mended == null then .[-1].mended = $at
+    else . end);
+
+def tell:
+  $bold + .name + $plain,
+  "    broken by  " + $red + .broken.commit + $plain + "  " + .broken.subject,
+  (.broken.test.reason // "" | select(. != "") | "               " + $dim + cut($width - 16) + $plain),
+  (if .mended then "    mended by  " + $green + .mended.commit + $plain + "  " + .mended.subject
+   else "    " + $red + "still broken" + $plain end);
+
+def stories: ([.[].tests[].name] | unique) as $names | [$names[] as $name | story($name)[]] + build_story;
+
+# What differs from what is known, one line each.
+def good: .status == "Passed" or .status == "Not run";
+def differences:
+  . as $c | .expected as $e
+  | (.wanted - [.tests[].name] | select(length > 0) | "no verdict for " + join(", ")),
+    (.tests[] | select(.status as $s | ["Passed", "Failed", "Not run", "Failed to run"] | index($s) | not)
+      | "\(.name) is still \(.status)"),
+    if $e.verdict == "no-build" then
+      (.tests[] | select(.status != "Failed to run") | "\(.name) is \(.status), though this commit does not compile"),
+      ((.tests[0].reason // "") as $r | select($r | test($e.reason) | not) | "the build's reason is \"\($r)\"; it should hold \($e.reason)")
+    else
+      (.tests[] | select(.name != ($e.test // "")) | select(good | not) | "\(.name) is \(.status), it should pass: \(.reason // "no reason given")"),
+      (if $e.verdict == "fails" then
+         (.tests[] | select(.name == $e.test)
+          | if .status != "Failed" then "\(.name) is \(.status), it should fail"
+            elif ((.reason // "") | test($e.reason) | not) then "\(.name) failed for another reason: \"\(.reason // "")\"; it should hold \($e.reason)"
+            else empty end)
+       else empty end)
+    end
+  | $c.commit[0:12] + " " + ($c.subject | cut(50)) + ": " + .;
+
+table,
+"",
+(stories | if length == 0 then "Nothing was broken." else .[] | tell end),
+"",
+([.[] | differences] | if length == 0 then
+    $green + "Found what is known of all \($n) commits." + $plain, "OK"
+  else
+    $red + "NOT what is known of these commits:" + $plain, (.[] | "  " + .), "WRONG"
+  end)

@@ -76,15 +76,8 @@ const GUEST_SAID_SO: i32 = 0x21;
 
 /// Whether guests of `arch` run under KVM here; remembered in `cache_dir` until the next boot of the host.
 pub async fn kvm(arch: Arch, cache_dir: &Path) -> Kvm {
-    if Arch::native() != Some(arch) {
-        return Kvm::Unusable(format!("this host is no {arch}"));
-    }
-    if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        let hint = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => "; add yourself to the group kvm",
-            _ => "",
-        };
-        return Kvm::Unusable(format!("/dev/kvm: {error}{hint}"));
+    if let Some(unusable) = hopeless(arch) {
+        return unusable;
     }
     let memory = Memory::of_this_boot(arch, cache_dir);
     if let Some(known) = memory.as_ref().and_then(Memory::recall) {
@@ -95,6 +88,27 @@ pub async fn kvm(arch: Arch, cache_dir: &Path) -> Kvm {
         memory.keep(&found);
     }
     found
+}
+
+/// The same, found out anew.
+pub async fn kvm_now(arch: Arch) -> Kvm {
+    match hopeless(arch) {
+        Some(unusable) => unusable,
+        None => probe(arch).await,
+    }
+}
+
+/// What can be told without booting anything.
+fn hopeless(arch: Arch) -> Option<Kvm> {
+    if Arch::native() != Some(arch) {
+        return Some(Kvm::Unusable(format!("this host is no {arch}")));
+    }
+    let error = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").err()?;
+    let hint = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "; add yourself to the group kvm",
+        _ => "",
+    };
+    Some(Kvm::Unusable(format!("/dev/kvm: {error}{hint}")))
 }
 
 /// Boots the smallest guest under KVM.

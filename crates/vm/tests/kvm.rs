@@ -1,0 +1,25 @@
+//! The accelerator probe on this very host, whatever it is.
+
+use std::time::{Duration, Instant};
+
+use model::Arch;
+use vm::accel::{Kvm, kvm};
+
+#[tokio::test]
+async fn auto_knows_within_ten_seconds_and_remembers() {
+    let Some(arch) = Arch::native() else {
+        println!("skipped: no guest architecture of ours is this host's");
+        return;
+    };
+    let cache = tempfile::tempdir().unwrap();
+    let began = Instant::now();
+    let found = kvm(arch, cache.path()).await;
+    println!("{found} ({} ms)", began.elapsed().as_millis());
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let again = Instant::now();
+    assert_eq!(kvm(arch, cache.path()).await, found);
+    assert!(again.elapsed() < Duration::from_secs(1));
+    if let Kvm::Unusable(why) = found {
+        assert!(!why.is_empty());
+    }
+}

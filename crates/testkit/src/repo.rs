@@ -55,9 +55,15 @@ impl ScratchRepo {
 
     /// Runs `git ARGS` in it and returns what it printed, trimmed.
     pub fn git<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(&self, args: I) -> String {
+        self.git_fed(args, "")
+    }
+
+    /// [`ScratchRepo::git`] with something on its standard input.
+    pub fn git_fed<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(&self, args: I, input: &str) -> String {
         let time = format!("{} +0000", self.clock.get());
         let cmd = Cmd::new("git")
             .args(args)
+            .input(input)
             .dir(self.path())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")

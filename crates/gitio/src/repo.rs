@@ -1,0 +1,195 @@
+//! Reading a repository, without a git process: revisions, commits, HEAD.
+
+use std::path::{Path, PathBuf};
+
+use gix::ThreadSafeRepository;
+use model::CommitId;
+
+use crate::error::GitError;
+
+/// A repository, bare or not. Cheap to clone, and usable from several threads.
+#[derive(Debug, Clone)]
+pub struct Repo {
+    inner: ThreadSafeRepository,
+    path: PathBuf,
+}
+
+/// What a checkout is at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The branch, without `refs/heads/`; `None` if HEAD is detached.
+    pub branch: Option<String>,
+    /// The commit.
+    pub commit: CommitId,
+}
+
+/// A commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitInfo {
+    /// Its id.
+    pub id: CommitId,
+    /// Its whole message, bad UTF-8 replaced.
+    pub message: String,
+    /// Its parents.
+    pub parents: Vec<CommitId>,
+    /// The committer's date, Unix seconds.
+    pub time: i64,
+}
+
+impl CommitInfo {
+    /// The first line of the message.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.message.lines().next().unwrap_or("").trim_end()
+    }
+}
+
+/// Memory for objects that are looked up more than once, in bytes.
+const CACHE: usize = 16 << 20;
+
+impl Repo {
+    /// Opens the repository at `path`: a bare one, a `.git` folder, or the root of a checkout. The configuration and
+    /// environment of whoever runs this play no part.
+    pub fn open(path: &Path) -> Result<Self, GitError> {
+        let options = gix::open::Options::isolated();
+        let result = ThreadSafeRepository::open_opts(path, options);
+        let inner = result.map_err(|error| GitError::Open { path: path.into(), why: chain(&error) })?;
+        Ok(Self { inner, path: path.into() })
+    }
+
+    /// Opens the repository whose checkout `path` is in, at any depth.
+    pub fn discover(path: &Path) -> Result<Self, GitError> {
+        let open = |why: String| GitError::Open { path: path.into(), why };
+        let absolute = path.canonicalize().map_err(|error| open(error.to_string()))?;
+        let root = absolute.ancestors().find(|dir| dir.join(".git").exists() || is_bare(dir));
+        Self::open(root.ok_or_else(|| open("no folder above it is one".into()))?)
+    }
+
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder that holds its refs: `.git`, or the repository itself if it is bare.
+    #[must_use]
+    pub fn git_dir(&self) -> &Path {
+        self.inner.refs.git_dir()
+    }
+
+    pub(crate) fn local(&self) -> gix::Repository {
+        let mut repo = self.inner.to_thread_local();
+        repo.object_cache_size_if_unset(CACHE);
+        repo
+    }
+
+    /// The commit that a revision means: a ref, an id or its beginning, `HEAD~3`, a tag.
+    pub fn resolve(&self, spec: &str) -> Result<CommitId, GitError> {
+        let missing =
+            || GitError::NoSuchCommit { repo: self.path.clone(), spec: spec.chars().take(100).collect() };
+        let repo = self.local();
+        let id = repo.rev_parse_single(spec).map_err(|_| missing())?;
+        let object = id.object().map_err(|_| missing())?;
+        let commit = object.peel_to_kind(gix::object::Kind::Commit).map_err(|_| missing())?;
+        Ok(commit_id(&commit.id))
+    }
+
+    /// Whether the commit's object is here.
+    #[must_use]
+    pub fn has_commit(&self, id: &CommitId) -> bool {
+        object_id(id).is_some_and(|id| self.local().find_commit(id).is_ok())
+    }
+
+    /// What a commit says of itself.
+    pub fn commit(&self, id: &CommitId) -> Result<CommitInfo, GitError> {
+        self.info(&self.local(), self.object_id(id)?)
+    }
+
+    /// The whole message of a commit, bad UTF-8 replaced.
+    pub fn commit_message(&self, id: &CommitId) -> Result<String, GitError> {
+        Ok(self.commit(id)?.message)
+    }
+
+    /// The id of a commit's tree, in hexadecimal: equal for commits of equal content.
+    pub fn tree_id(&self, id: &CommitId) -> Result<String, GitError> {
+        let repo = self.local();
+        let commit =
+            repo.find_commit(self.object_id(id)?).map_err(|error| self.unreadable(id.as_str(), &error))?;
+        let tree = commit.tree_id().map_err(|error| self.unreadable(id.as_str(), &error))?;
+        Ok(tree.to_string())
+    }
+
+    /// Whether `old` is `new` or can be reached from it.
+    pub fn is_ancestor(&self, old: &CommitId, new: &CommitId) -> Result<bool, GitError> {
+        let (old, new) = (self.object_id(old)?, self.object_id(new)?);
+        let repo = self.local();
+        if old == new {
+            return Ok(true);
+        }
+        let bases = repo.merge_bases_many(new, &[old]);
+        let bases = bases.map_err(|error| self.unreadable("the history", &error))?;
+        Ok(bases.iter().any(|base| base.detach() == old))
+    }
+
+    /// What the checkout is at.
+    pub fn head(&self) -> Result<Head, GitError> {
+        let repo = self.local();
+        let head = repo.head().map_err(|error| self.unreadable("HEAD", &error))?;
+        let branch = head.referent_name().map(|name| name.shorten().to_string());
+        let id = head.id().ok_or_else(|| GitError::Unborn { repo: self.path.clone() })?;
+        Ok(Head { branch, commit: commit_id(&id.detach()) })
+    }
+
+    pub(crate) fn info(&self, repo: &gix::Repository, id: gix::ObjectId) -> Result<CommitInfo, GitError> {
+        let commit = repo.find_commit(id).map_err(|error| self.unreadable(&id.to_string(), &error))?;
+        let bad = |error| self.unreadable(&id.to_string(), &error);
+        let decoded = commit.decode().map_err(|error| self.unreadable(&id.to_string(), &error))?;
+        Ok(CommitInfo {
+            id: commit_id(&id),
+            message: decoded.message.to_string(),
+            parents: commit.parent_ids().map(|parent| commit_id(&parent.detach())).collect(),
+            time: commit.time().map_err(bad)?.seconds,
+        })
+    }
+
+    /// The id as gix has it. A repository of another hash function cannot have the commit.
+    pub(crate) fn object_id(&self, id: &CommitId) -> Result<gix::ObjectId, GitError> {
+        let missing = || GitError::NoSuchCommit { repo: self.path.clone(), spec: id.as_str().into() };
+        object_id(id).ok_or_else(missing)
+    }
+
+    pub(crate) fn unreadable(&self, what: &str, error: &(dyn std::error::Error + 'static)) -> GitError {
+        GitError::Object { repo: self.path.clone(), what: what.into(), why: chain(error) }
+    }
+}
+
+fn is_bare(dir: &Path) -> bool {
+    dir.join("HEAD").is_file() && dir.join("objects").is_dir() && dir.join("refs").is_dir()
+}
+
+fn object_id(id: &CommitId) -> Option<gix::ObjectId> {
+    gix::ObjectId::from_hex(id.as_str().as_bytes()).ok()
+}
+
+/// gix's ids are the digits that [`CommitId`] asks for.
+pub(crate) fn commit_id(id: &gix::oid) -> CommitId {
+    id.to_string().parse().expect("an object id prints as 40 or 64 hexadecimal digits")
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = one_line(&error.to_string());
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = one_line(&error.to_string());
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,176 @@
+//! The commits of a branch, as `git log BASE..TIP` lists them: newest first, never a parent before its child.
+
+use std::collections::{BinaryHeap, HashMap};
+
+use model::CommitId;
+
+use crate::error::GitError;
+use crate::repo::{CommitInfo, Repo};
+
+/// What is known of a commit that was met.
+struct Seen {
+    parents: Vec<gix::ObjectId>,
+    time: i64,
+    /// Reachable from the base.
+    hidden: bool,
+    /// Taken off the queue.
+    done: bool,
+}
+
+/// After the walk could stop, it looks at so many commits more: a child may carry an older date than its parent,
+/// and then what is hidden is learnt late. git's own walk does the same.
+const SLOP: usize = 64;
+
+impl Repo {
+    /// What can be reached from `tip` and not from `base`, newest first, a child always before its parents; at most
+    /// `max` commits. A `base` that is not below the tip simply hides nothing.
+    pub fn walk(
+        &self,
+        tip: &CommitId,
+        base: Option<&CommitId>,
+        max: usize,
+    ) -> Result<Vec<CommitInfo>, GitError> {
+        let repo = self.local();
+        // Generation after generation of kernel history is read here: the commit-graph file, if git wrote one, tells
+        // parents and dates without unpacking.
+        let graph = repo.commit_graph().ok();
+        let (seen, queue) = (HashMap::new(), BinaryHeap::new());
+        let mut walk = Walk { this: self, repo, graph, seen, queue, waiting: 0, any_hidden: false };
+        walk.push(self.object_id(tip)?, false)?;
+        if let Some(base) = base {
+            walk.push(self.object_id(base)?, true)?;
+        }
+        let listed = walk.limited(max)?;
+        let order = walk.order(&listed);
+        order.into_iter().take(max).map(|id| self.info(&walk.repo, id)).collect()
+    }
+}
+
+struct Walk<'a> {
+    this: &'a Repo,
+    repo: gix::Repository,
+    graph: Option<gix::commitgraph::Graph>,
+    seen: HashMap<gix::ObjectId, Seen>,
+    /// By date, then by id so that equal dates give the same order everywhere.
+    queue: BinaryHeap<(i64, gix::ObjectId)>,
+    /// How many in the queue are not hidden.
+    waiting: usize,
+    any_hidden: bool,
+}
+
+impl Walk<'_> {
+    fn push(&mut self, id: gix::ObjectId, hidden: bool) -> Result<(), GitError> {
+        if let Some(seen) = self.seen.get(&id) {
+            if hidden && !seen.hidden {
+                self.hide(id);
+            }
+            return Ok(());
+        }
+        self.any_hidden |= hidden;
+        self.waiting += usize::from(!hidden);
+        let (parents, time) = self.read(id)?;
+        self.queue.push((time, id));
+        self.seen.insert(id, Seen { parents, time, hidden, done: false });
+        Ok(())
+    }
+
+    fn read(&self, id: gix::ObjectId) -> Result<(Vec<gix::ObjectId>, i64), GitError> {
+        if let Some(graph) = &self.graph
+            && let Some(commit) = graph.commit_by_id(id)
+        {
+            let parents: Result<Vec<_>, _> =
+                commit.iter_parents().map(|at| at.map(|at| graph.id_at(at).to_owned())).collect();
+            if let (Ok(parents), Ok(time)) = (parents, i64::try_from(commit.committer_timestamp())) {
+                return Ok((parents, time));
+            }
+        }
+        let commit =
+            self.repo.find_commit(id).map_err(|error| self.this.unreadable(&id.to_string(), &error))?;
+        let time = commit.time().map_err(|error| self.this.unreadable(&id.to_string(), &error))?;
+        let shallow = self.repo.shallow_commits().ok().flatten();
+        let cut = shallow.is_some_and(|commits| commits.contains(&id));
+        let parents = if cut { Vec::new() } else { commit.parent_ids().map(gix::Id::detach).collect() };
+        Ok((parents, time.seconds))
+    }
+
+    /// Hides a commit and all that is known below it.
+    fn hide(&mut self, id: gix::ObjectId) {
+        let mut todo = vec![id];
+        while let Some(id) = todo.pop() {
+            if let Some(seen) = self.seen.get_mut(&id)
+                && !seen.hidden
+            {
+                seen.hidden = true;
+                if seen.done {
+                    todo.extend(seen.parents.iter().copied());
+                } else {
+                    self.waiting -= 1;
+                }
+            }
+        }
+    }
+
+    /// Walks down by date until `max` commits are listed or only hidden ones are left, and a little further.
+    fn limited(&mut self, max: usize) -> Result<Vec<gix::ObjectId>, GitError> {
+        let mut listed = Vec::new();
+        let mut oldest = i64::MAX;
+        let mut slop = SLOP;
+        while let Some((time, id)) = self.queue.pop() {
+            let Some(seen) = self.seen.get_mut(&id) else { continue };
+            seen.done = true;
+            let (hidden, parents) = (seen.hidden, seen.parents.clone());
+            if !hidden {
+                self.waiting -= 1;
+                oldest = oldest.min(time);
+                listed.push(id);
+            }
+            for parent in parents {
+                self.push(parent, hidden)?;
+            }
+            if listed.len() < max && self.waiting > 0 {
+                continue;
+            }
+            // Done, but for what may turn out to be hidden: nothing, where nothing is.
+            if !self.any_hidden {
+                break;
+            }
+            let younger = self.queue.peek().is_some_and(|(time, _)| *time > oldest);
+            slop = if younger { SLOP } else { slop - 1 };
+            if slop == 0 {
+                break;
+            }
+        }
+        listed.retain(|id| self.seen.get(id).is_some_and(|seen| !seen.hidden));
+        Ok(listed)
+    }
+
+    /// The listed commits, children first, else by date.
+    fn order(&self, listed: &[gix::ObjectId]) -> Vec<gix::ObjectId> {
+        let mut children: HashMap<gix::ObjectId, usize> = listed.iter().map(|id| (*id, 0)).collect();
+        for id in listed {
+            for parent in &self.seen[id].parents {
+                if let Some(count) = children.get_mut(parent) {
+                    *count += 1;
+                }
+            }
+        }
+        let mut ready: BinaryHeap<(i64, gix::ObjectId)> = children
+            .iter()
+            .filter(|(_, count)| **count == 0)
+            .map(|(id, _)| (self.seen[id].time, *id))
+            .collect();
+        let mut order = Vec::with_capacity(listed.len());
+        while let Some((_, id)) = ready.pop() {
+            order.push(id);
+            for parent in &self.seen[&id].parents {
+                if let Some(count) = children.get_mut(parent) {
+                    *count -= 1;
+                    if *count == 0 {
+                        ready.push((self.seen[parent].time, *parent));
+                    }
+                }
+            }
+        }
+        order
+    }
+}

@@ -1,5 +1,7 @@
 //! Reading: the same answers as the git command's.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 

@@ -10,7 +10,7 @@ macro_rules! number {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        $vis struct $name($vis u64);
+        $vis struct $name(pub(in crate::core) u64);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,6 +32,20 @@ number! {
     /// An executor; one that is removed and added again has a new number.
     pub ExecutorId
 }
+macro_rules! readable {
+    ($($name:ident),*) => {
+        $(impl $name {
+            /// As a number, from 1.
+            #[must_use]
+            pub fn get(self) -> u64 {
+                self.0
+            }
+        })*
+    };
+}
+
+readable!(JobId, BatchId, ExecutorId);
+
 number! { pub(super) GroupId }
 number! { pub(super) ClassId }
 number! { pub(super) LaneId }

@@ -3,5 +3,7 @@
 pub mod executor;
 pub mod listing;
 pub mod plan;
+pub mod settings;
 pub mod snapshot;
+pub mod watch;
 pub mod window;

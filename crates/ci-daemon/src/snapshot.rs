@@ -38,7 +38,7 @@ impl Ended {
             self.0.pop_front();
         }
         self.0.push_back(JobStatus {
-            id: number(end.id),
+            id: end.id.get(),
             name: end.name.to_string(),
             status: status.into(),
             executor: end.executor.as_deref().map(Into::into),
@@ -46,10 +46,6 @@ impl Ended {
             log: None,
         });
     }
-}
-
-fn number(id: jobkit::JobId) -> u64 {
-    id.to_string().parse().unwrap_or(0)
 }
 
 /// What the snapshot is made from.
@@ -73,7 +69,7 @@ pub fn snapshot(identity: Identity, parts: &Parts<'_>, now: i64) -> StatusSnapsh
     let choir = parts.choir;
     let running = choir.executors.iter().flat_map(|executor| {
         executor.batch.iter().flat_map(|batch| &batch.jobs).map(|job| JobStatus {
-            id: number(job.id),
+            id: job.id.get(),
             name: job.name.clone(),
             status: "running".into(),
             executor: Some(executor.name.clone()),

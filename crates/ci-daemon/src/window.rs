@@ -102,7 +102,7 @@ mod tests {
     use std::sync::Arc;
 
     use config::TestGroup;
-    use model::{CommitId, Env};
+    use model::{CommitId, Env, ResultKey};
     use proptest::prelude::*;
 
     use super::*;
@@ -155,8 +155,9 @@ mod tests {
             window.update(&input(&[1, 0], 3), size);
             for (what, pick) in steps {
                 let judged = world.judged.clone();
-                let mut verdicts = |commit: &CommitId, each: &mut dyn FnMut(&str)| {
-                    judged.keys().filter(|job| job.commit == *commit).for_each(|job| each(job.key.as_str()));
+                let mut verdicts = |commit: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)| {
+                    let has = |key: &ResultKey| judged.keys().any(|job| job.commit == *commit && job.key == *key);
+                    (0..).zip(keys).filter(|(_, key)| has(key)).for_each(|(at, _)| each(at));
                     Ok(())
                 };
                 let some = |set: &BTreeSet<JobRef>| set.iter().nth(pick % set.len().max(1)).cloned();
@@ -210,7 +211,7 @@ mod tests {
 
     #[test]
     fn refills_in_numbers() {
-        let mut none = |_: &CommitId, _: &mut dyn FnMut(&str)| Ok(());
+        let mut none = |_: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)| Ok(());
         let mut window = Window::new(8);
         window.update(&input(&[9, 8, 7, 6], 5), 8);
         assert_eq!(window.refill(0, &mut none).len(), 8);

@@ -84,20 +84,22 @@ impl Job {
 
 /// Where the planner learns which keys of a commit have a verdict. Asked once per commit, when its turn comes.
 pub trait Verdicts {
-    /// Calls `each` with every result key of `commit` whose status is final; an error says why that is not known.
-    fn of(&mut self, commit: &CommitId, each: &mut dyn FnMut(&str)) -> Result<(), String>;
+    /// Calls `each` with the position in `keys` of every key whose status at `commit` is final; an error says why
+    /// that is not known. `keys` only grows from call to call, so what is known of a position stays true.
+    fn of(&mut self, commit: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)) -> Result<(), String>;
 }
 
-impl<F: FnMut(&CommitId, &mut dyn FnMut(&str)) -> Result<(), String>> Verdicts for F {
-    fn of(&mut self, commit: &CommitId, each: &mut dyn FnMut(&str)) -> Result<(), String> {
-        self(commit, each)
+impl<F: FnMut(&CommitId, &[ResultKey], &mut dyn FnMut(u32)) -> Result<(), String>> Verdicts for F {
+    fn of(&mut self, commit: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)) -> Result<(), String> {
+        self(commit, keys, each)
     }
 }
 
 /// The planner. It holds what was wanted last, what has a verdict, and what was handed out.
 #[derive(Debug, Default)]
 pub struct Planner {
-    keys: HashMap<ResultKey, u32>,
+    keys: Vec<ResultKey>,
+    key_ids: HashMap<ResultKey, u32>,
     commit_ids: HashMap<CommitId, u32>,
     commits: Vec<Commit>,
     units: Vec<UnitData>,
@@ -286,11 +288,12 @@ impl Planner {
                     continue;
                 }
             };
-            let key_id = match self.keys.get(&key) {
+            let key_id = match self.key_ids.get(&key) {
                 Some(id) => *id,
                 None => {
                     let id = u32::try_from(self.keys.len()).expect("fewer than 2^32 keys");
-                    self.keys.insert(key.clone(), id);
+                    self.keys.push(key.clone());
+                    self.key_ids.insert(key.clone(), id);
                     id
                 }
             };
@@ -401,7 +404,7 @@ impl Planner {
     }
 
     fn find(&mut self, job: &JobRef) -> Option<(&mut Commit, u32)> {
-        let key = *self.keys.get(&job.key)?;
+        let key = *self.key_ids.get(&job.key)?;
         let commit = *self.commit_ids.get(&job.commit)?;
         Some((&mut self.commits[commit as usize], key))
     }
@@ -428,15 +431,13 @@ impl Planner {
 }
 
 impl Commit {
-    fn read(&mut self, keys: &HashMap<ResultKey, u32>, verdicts: &mut dyn Verdicts) {
+    fn read(&mut self, keys: &[ResultKey], verdicts: &mut dyn Verdicts) {
         if self.state != State::Unread {
             return;
         }
         let done = &mut self.done;
-        let result = verdicts.of(&self.id, &mut |key| {
-            if let Some(id) = keys.get(key) {
-                done.insert(*id);
-            }
+        let result = verdicts.of(&self.id, keys, &mut |key| {
+            done.insert(key);
         });
         self.state = match result {
             Ok(()) => State::Read,

@@ -161,8 +161,9 @@ proptest! {
             let mut out = done.clone();
             out.extend(running.iter().map(|job| (job.commit.clone(), job.key.clone())));
             let stored = done.clone();
-            let mut verdicts = |commit: &CommitId, each: &mut dyn FnMut(&str)| {
-                stored.iter().filter(|(of, _)| of == commit).for_each(|(_, key)| each(key.as_str()));
+            let mut verdicts = |commit: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)| {
+                let has = |key: &ResultKey| stored.contains(&(commit.clone(), key.clone()));
+                (0..).zip(keys).filter(|(_, key)| has(key)).for_each(|(at, _)| each(at));
                 Ok(())
             };
             match op {
@@ -225,7 +226,7 @@ fn one_branch(commits: &[u8]) -> Input {
 
 #[test]
 fn a_push_goes_to_the_front() {
-    let mut none = |_: &CommitId, _: &mut dyn FnMut(&str)| Ok(());
+    let mut none = |_: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)| Ok(());
     let mut planner = Planner::new();
     planner.update(&one_branch(&[1, 0]));
     let window = planner.take(3, &mut none);
@@ -246,7 +247,7 @@ fn a_push_goes_to_the_front() {
 fn nothing_is_planned_for_a_commit_whose_results_are_unreadable() {
     let mut planner = Planner::new();
     planner.update(&one_branch(&[1, 0]));
-    let mut broken = |of: &CommitId, _: &mut dyn FnMut(&str)| {
+    let mut broken = |of: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)| {
         if *of == commit(1) { Err("bad blob".to_string()) } else { Ok(()) }
     };
     let jobs = planner.take(9, &mut broken);
@@ -254,7 +255,7 @@ fn nothing_is_planned_for_a_commit_whose_results_are_unreadable() {
     assert_eq!(planner.unreadable().collect::<Vec<_>>(), [(&commit(1), "bad blob")]);
     // Mended: the next update looks again.
     planner.update(&one_branch(&[1, 0]));
-    let mut mended = |_: &CommitId, _: &mut dyn FnMut(&str)| Ok(());
+    let mut mended = |_: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)| Ok(());
     assert_eq!(planner.take(9, &mut mended).len(), 2);
 }
 
@@ -263,9 +264,10 @@ fn a_commit_is_read_once() {
     let mut reads = Vec::new();
     let mut planner = Planner::new();
     planner.update(&one_branch(&[2, 1, 0]));
-    let mut count = |of: &CommitId, each: &mut dyn FnMut(&str)| {
+    let mut count = |of: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)| {
         reads.push(of.clone());
-        each("a.x");
+        assert_eq!(keys[0].as_str(), "a.x");
+        each(0);
         Ok(())
     };
     assert_eq!(planner.take(1, &mut count).len(), 1);

@@ -1,0 +1,131 @@
+//! The configuration as it is now: read anew every cycle, and the last good one while an edit is broken.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::{Config, ConfigError};
+
+/// The configuration.
+#[derive(Debug)]
+pub struct Settings {
+    path: PathBuf,
+    config: Arc<Config>,
+    problems: Vec<String>,
+}
+
+impl Settings {
+    /// Reads the configuration for the first time; there is no last good one yet.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let (config, problems) = config::load_lenient(path)?;
+        let problems = problems.iter().map(ToString::to_string).collect();
+        Ok(Self { path: path.into(), config: Arc::new(config), problems })
+    }
+
+    /// Reads it again. What is broken keeps its last good state: all of it if it is the main file, one user's
+    /// branches and groups if it is theirs.
+    pub fn reload(&mut self) {
+        match config::load_lenient(&self.path) {
+            Ok((config, problems)) => {
+                let config = keep_broken_users(config, &self.config);
+                if config != *self.config {
+                    tracing::info!(config = %self.path.display(), "the configuration changed");
+                    self.config = Arc::new(config);
+                }
+                self.set_problems(problems.iter().map(|problem| {
+                    format!("configuration: {problem}; this user's last good one stays in force")
+                }));
+            }
+            Err(error) => {
+                self.set_problems([format!("configuration: {error}; the last good one stays in force")]);
+            }
+        }
+    }
+
+    fn set_problems(&mut self, problems: impl IntoIterator<Item = String>) {
+        let problems: Vec<String> = problems.into_iter().collect();
+        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+            tracing::warn!("{problem}");
+        }
+        self.problems = problems;
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// What is wrong with the files.
+    #[must_use]
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+}
+
+fn keep_broken_users(mut new: Config, old: &Config) -> Config {
+    for user in &new.broken_users {
+        if let Some(branches) = old.branches.get(user) {
+            new.branches.insert(user.clone(), branches.clone());
+        }
+        if let Some(groups) = old.user_groups.get(user) {
+            new.user_groups.insert(user.clone(), groups.clone());
+        }
+    }
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAIN: &str = r#"
+linux_repo = "/srv/linux.git"
+output_dir = "/srv/out"
+ktest_dir = "/srv/ktest"
+user = "kmo"
+users_dir = "users"
+[test_group.g]
+tests = ["boot.ktest"]
+[branch.next]
+remote = "https://git.example.org/linux.git"
+test_groups = ["g"]
+"#;
+    const ANNA: &str =
+        "[branch.fix]\nremote = \"https://git.example.org/linux.git\"\ntest_groups = [\"g\"]\n";
+
+    #[test]
+    fn the_last_good_one_stays_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, anna) = (dir.path().join("ci.toml"), dir.path().join("users/anna.toml"));
+        std::fs::create_dir(dir.path().join("users")).unwrap();
+        std::fs::write(&path, MAIN).unwrap();
+        std::fs::write(&anna, ANNA).unwrap();
+        let mut settings = Settings::load(&path).unwrap();
+        let branches = |settings: &Settings| {
+            let names =
+                settings.config().all_branches().map(|branch| format!("{}/{}", branch.user, branch.name));
+            names.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(branches(&settings), "anna/fix kmo/next");
+        // A broken main file changes nothing.
+        std::fs::write(&path, MAIN.replace("[branch.next]", "[branch.next")).unwrap();
+        settings.reload();
+        assert_eq!(branches(&settings), "anna/fix kmo/next");
+        assert!(
+            settings.problems()[0].ends_with("the last good one stays in force"),
+            "{:?}",
+            settings.problems()
+        );
+        // A broken user's file neither, and the main file's edit takes effect.
+        std::fs::write(&path, MAIN.replace("next", "testing")).unwrap();
+        std::fs::write(&anna, ANNA.replace("\"g\"", "\"gg\"")).unwrap();
+        settings.reload();
+        assert_eq!(branches(&settings), "anna/fix kmo/testing");
+        assert_eq!(settings.problems().len(), 1);
+        // Mended, and one branch more.
+        std::fs::write(&anna, format!("{ANNA}{}", ANNA.replace("fix", "more"))).unwrap();
+        settings.reload();
+        assert_eq!(branches(&settings), "anna/fix anna/more kmo/testing");
+        assert!(settings.problems().is_empty());
+    }
+}

@@ -6,23 +6,36 @@
 
 pub mod branch_file;
 pub mod codec;
+pub mod disk;
 mod error;
 mod files;
 mod folder;
+mod history;
+mod journal;
 #[rustfmt::skip]
 #[expect(clippy::all, clippy::pedantic, clippy::restriction)]
 mod generated;
 pub mod json;
 pub mod layout;
 mod logs;
+mod peek;
 mod reader;
+pub mod retention;
+mod segment;
+mod state;
 mod types;
+mod verdicts;
+mod writer;
 
 pub use error::{Error, Result};
+pub use history::Summary;
 pub use layout::LogKind;
 pub use logs::Log;
 pub use reader::{PREFIX_MIN, Reader, Resolved};
+pub use segment::Recovery;
 pub use types::{
     Attempt, BranchEntry, CommitResults, HistoryEntry, Recorded, TEXT_MAX, TestDuration, TestEntry,
     VerdictRecord,
 };
+pub use verdicts::{KeyId, Verdicts};
+pub use writer::Writer;

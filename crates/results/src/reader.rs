@@ -158,10 +158,13 @@ impl Reader {
 
     /// How long each test took in the past, sorted by test; empty if nothing is known yet.
     pub fn durations(&self) -> Result<Vec<TestDuration>> {
+        Ok(self.durations_blob()?.entries)
+    }
+
+    pub(crate) fn durations_blob(&self) -> Result<codec::DurationsBlob> {
         let path = self.layout.durations();
-        let Some(bytes) = files::read_aligned(&path)? else { return Ok(Vec::new()) };
-        let blob = codec::decode_durations(bytes.bytes()).map_err(|why| Error::damaged(&path, why))?;
-        Ok(blob.entries)
+        let Some(bytes) = files::read_aligned(&path)? else { return Ok(codec::DurationsBlob::default()) };
+        codec::decode_durations(bytes.bytes()).map_err(|why| Error::damaged(&path, why))
     }
 
     /// What the daemon does now; `None` if none ever ran here.

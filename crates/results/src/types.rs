@@ -280,3 +280,12 @@ pub(crate) fn one_line(text: &str) -> Option<String> {
     let text: String = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     (!text.is_empty()).then_some(text)
 }
+
+/// Milliseconds where they agree with the seconds that every writer fills, else the seconds.
+pub(crate) fn duration(millis: u64, seconds: u64) -> Duration {
+    if millis != 0 && (seconds == 0 || millis / 1000 == seconds) {
+        Duration::from_millis(millis)
+    } else {
+        Duration::from_secs(seconds)
+    }
+}

@@ -1,12 +1,10 @@
 //! `branch.<user>.<branch>.capnp`: the listing of a branch.
 
-use std::time::Duration;
-
 use model::Counts;
 
 use super::{builder, checked_len, finish, open, text, text_words};
 use crate::generated::branch_log_capnp as schema;
-use crate::types::{BranchEntry, millis_of};
+use crate::types::{BranchEntry, duration, millis_of};
 
 /// The listing's bytes, in the order given: newest commit first.
 #[must_use]
@@ -58,10 +56,6 @@ fn decode_entry(entry: schema::branch_entry::Reader<'_>) -> capnp::Result<Option
         unknown: entry.get_unknown(),
     };
     let (seconds, millis) = (entry.get_duration(), entry.get_duration_ms());
-    let duration = if millis / 1000 == seconds && millis != 0 {
-        Duration::from_millis(millis)
-    } else {
-        Duration::from_secs(seconds)
-    };
+    let duration = duration(millis, seconds);
     Ok(Some(BranchEntry { commit, message: text(entry.get_message()?), counts, duration }))
 }

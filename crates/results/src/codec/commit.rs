@@ -1,13 +1,12 @@
 //! `<sha>.capnp`: the results of one commit.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use model::{CommitId, HostName, KernelId, ResultKey, Status};
 
 use super::{Mark, builder, checked_len, finish, non_empty, open, text, text_words};
 use crate::generated::test_results_capnp as schema;
-use crate::types::{Attempt, CommitResults, TestEntry, millis_of};
+use crate::types::{Attempt, CommitResults, TestEntry, duration, millis_of};
 
 const NO_SLOT: u32 = u32::MAX;
 
@@ -316,13 +315,4 @@ fn decode_attempt(attempt: schema::attempt::Reader<'_>, runs: &[Run]) -> capnp::
 
 fn run_at(runs: &[Run], number: u32) -> Run {
     (number as usize).checked_sub(1).and_then(|at| runs.get(at)).cloned().unwrap_or_default()
-}
-
-/// Milliseconds where they agree with the seconds that every writer fills, else the seconds.
-fn duration(millis: u64, seconds: u64) -> Duration {
-    if millis != 0 && (seconds == 0 || millis / 1000 == seconds) {
-        Duration::from_millis(millis)
-    } else {
-        Duration::from_secs(seconds)
-    }
 }

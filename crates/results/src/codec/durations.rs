@@ -1,10 +1,8 @@
 //! `test_durations.capnp`: how long each test took in the past.
 
-use std::time::Duration;
-
 use super::{Mark, builder, checked_len, finish, open, text_words};
 use crate::generated::durations_capnp as schema;
-use crate::types::{TestDuration, millis_of};
+use crate::types::{TestDuration, duration, millis_of};
 
 /// The durations' blob.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,11 +51,7 @@ pub fn decode_durations(bytes: &[u8]) -> capnp::Result<DurationsBlob> {
         let Ok(test) = entry.get_test().map(|test| test.to_str().unwrap_or("").parse()) else { continue };
         let Ok(test) = test else { continue };
         let (seconds, millis) = (entry.get_duration(), entry.get_mean_ms());
-        let mean = if millis != 0 && millis / 1000 == seconds {
-            Duration::from_millis(millis)
-        } else {
-            Duration::from_secs(seconds)
-        };
+        let mean = duration(millis, seconds);
         entries.push(TestDuration {
             test,
             mean,

@@ -1,0 +1,147 @@
+//! Questions over many commits: the history of a test, a branch's counts for some tests only, one test of a commit.
+//!
+//! There is no index to be out of date: a commit's blob holds its sums, a byte a test for the statuses and a hash of
+//! the names, so that hundreds of commits are asked with a few small reads each.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use model::{CommitId, Counts, ResultKey, Status};
+
+use crate::codec::keys_hash;
+use crate::error::{Error, Result};
+use crate::peek::Peek;
+use crate::reader::Reader;
+use crate::types::{BranchEntry, CommitResults, HistoryEntry, TestEntry};
+use crate::verdicts::{Board, KeyId};
+
+/// The sums over some tests of a commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many tests stand in each status.
+    pub counts: Counts,
+    /// The durations of all tests together.
+    pub duration: Duration,
+}
+
+impl Summary {
+    fn add(&mut self, status: Status, duration: Duration) {
+        self.counts.add(status);
+        self.duration += duration;
+    }
+
+    fn of(results: &CommitResults, mut keep: impl FnMut(&ResultKey) -> bool) -> Self {
+        let mut summary = Self::default();
+        for entry in results.entries.iter().filter(|entry| keep(&entry.key)) {
+            summary.add(entry.status, entry.duration);
+        }
+        summary
+    }
+}
+
+impl Reader {
+    /// The sums over all tests of a commit; `None` if there are no results.
+    pub fn summary(&self, commit: &CommitId) -> Result<Option<Summary>> {
+        match Peek::open(&self.layout.blob(commit)).and_then(|peek| peek.summary()) {
+            Some(summary) => Ok(Some(summary)),
+            None => Ok(self.commit(commit)?.map(|results| Summary::of(&results, |_| true))),
+        }
+    }
+
+    /// One test at one commit; `None` if it has no result there.
+    pub fn entry(&self, commit: &CommitId, key: &ResultKey) -> Result<Option<TestEntry>> {
+        self.entry_near(commit, key, &mut 0)
+    }
+
+    fn entry_near(&self, commit: &CommitId, key: &ResultKey, hint: &mut u64) -> Result<Option<TestEntry>> {
+        match Peek::open(&self.layout.blob(commit)).and_then(|peek| peek.entry(key, hint)) {
+            Some(entry) => Ok(entry),
+            None => Ok(self.commit(commit)?.and_then(|results| results.get(key).cloned())),
+        }
+    }
+
+    /// One test at the commits of a branch, newest first; `None` if there is no such branch. A commit whose results
+    /// cannot be read counts as one without.
+    pub fn history(&self, user: &str, branch: &str, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>> {
+        let Some(commits) = self.branch(user, branch)? else { return Ok(None) };
+        let mut hint = 0;
+        let history = commits.into_iter().map(|BranchEntry { commit, message, .. }| {
+            let entry = self.entry_near(&commit, key, &mut hint).unwrap_or_else(|error| unreadable(&error));
+            HistoryEntry { commit, message, entry }
+        });
+        Ok(Some(history.collect()))
+    }
+
+    /// The commits of a branch, newest first, counting only the tests that `keep` wants; `None` if there is no such
+    /// branch. `keep` is asked once a test, not once a test and commit.
+    pub fn branch_filtered(
+        &self,
+        user: &str,
+        branch: &str,
+        mut keep: impl FnMut(&ResultKey) -> bool,
+    ) -> Result<Option<Vec<BranchEntry>>> {
+        let Some(mut commits) = self.branch(user, branch)? else { return Ok(None) };
+        let mut by_key = HashMap::new();
+        let mut by_hash: HashMap<u64, Vec<bool>> = HashMap::new();
+        for entry in &mut commits {
+            let summary = self.filtered(&entry.commit, &mut keep, &mut by_key, &mut by_hash);
+            let summary = summary.unwrap_or_else(|error| unreadable(&error).unwrap_or_default());
+            (entry.counts, entry.duration) = (summary.counts, summary.duration);
+        }
+        Ok(Some(commits))
+    }
+
+    fn filtered(
+        &self,
+        commit: &CommitId,
+        keep: &mut impl FnMut(&ResultKey) -> bool,
+        by_key: &mut HashMap<ResultKey, bool>,
+        by_hash: &mut HashMap<u64, Vec<bool>>,
+    ) -> Result<Summary> {
+        let columns = Peek::open(&self.layout.blob(commit)).and_then(|peek| {
+            let kept = by_hash.get(&peek.keys_hash())?;
+            let (statuses, durations) = (peek.statuses()?, peek.durations()?);
+            (statuses.len() == kept.len() && durations.len() == kept.len())
+                .then_some((kept, statuses, durations))
+        });
+        if let Some((kept, statuses, durations)) = columns {
+            let mut summary = Summary::default();
+            for ((_, status), duration) in
+                kept.iter().zip(statuses).zip(durations).filter(|((kept, _), _)| **kept)
+            {
+                summary.add(status, duration);
+            }
+            return Ok(summary);
+        }
+        let Some(results) = self.commit(commit)? else { return Ok(Summary::default()) };
+        let mut kept = |key: &ResultKey| match by_key.get(key) {
+            Some(kept) => *kept,
+            None => *by_key.entry(key.clone()).or_insert_with(|| keep(key)),
+        };
+        let vector: Vec<bool> = results.entries.iter().map(|entry| kept(&entry.key)).collect();
+        by_hash.insert(keys_hash(results.entries.iter().map(|entry| &entry.key)), vector);
+        Ok(Summary::of(&results, kept))
+    }
+
+    /// The tests of a commit that have their verdict, by number.
+    pub(crate) fn ended(&self, commit: &CommitId, board: &Board) -> Result<Vec<KeyId>> {
+        let columns = Peek::open(&self.layout.blob(commit)).and_then(|peek| {
+            let (list, statuses) = (board.list(peek.keys_hash())?, peek.statuses()?);
+            (list.len() == statuses.len()).then_some((list, statuses))
+        });
+        if let Some((list, statuses)) = columns {
+            let ended = list.iter().zip(statuses).filter(|(_, status)| status.is_final());
+            return Ok(ended.map(|(id, _)| *id).collect());
+        }
+        let Some(results) = self.commit(commit)? else { return Ok(Vec::new()) };
+        let keys = results.entries.iter().map(|entry| &entry.key);
+        let ids = board.remember(keys_hash(keys.clone()), keys);
+        let ended = ids.iter().zip(&results.entries).filter(|(_, entry)| entry.status.is_final());
+        Ok(ended.map(|(id, _)| *id).collect())
+    }
+}
+
+fn unreadable<T>(error: &Error) -> Option<T> {
+    tracing::warn!("{error}");
+    None
+}

@@ -1,0 +1,210 @@
+//! The journal's format: what makes a verdict durable before any blob is written. Pure; files are `segment.rs`'s.
+//!
+//! One record a line: eight hexadecimal digits of CRC-32 over the rest, a space, JSON, a newline. JSON holds no raw
+//! newline, so whatever damages one line leaves the next readable.
+
+use std::io::Write;
+
+use model::{CommitId, ResultKey};
+use serde::{Deserialize, Serialize};
+
+use crate::types::VerdictRecord;
+
+/// What is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum Record {
+    /// A verdict.
+    Verdict(VerdictRecord),
+    /// A commit's message.
+    Message {
+        /// The commit.
+        commit: CommitId,
+        /// Its message.
+        message: String,
+    },
+    /// A finished log was published.
+    Log {
+        /// The commit.
+        commit: CommitId,
+        /// The test.
+        key: ResultKey,
+        /// The attempt whose log it is.
+        attempt: u32,
+        /// Whether it is that of the whole VM run.
+        full: bool,
+        /// Its size, plain.
+        bytes: u64,
+    },
+}
+
+impl Record {
+    /// The commit it is about.
+    #[must_use]
+    pub fn commit(&self) -> &CommitId {
+        match self {
+            Self::Verdict(record) => &record.commit,
+            Self::Message { commit, .. } | Self::Log { commit, .. } => commit,
+        }
+    }
+}
+
+/// A record and its place in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbered {
+    /// Counts up by one from record to record, from segment to segment.
+    #[serde(rename = "seq")]
+    pub sequence: u64,
+    /// The record.
+    #[serde(flatten)]
+    pub record: Record,
+}
+
+#[derive(Serialize)]
+struct NumberedRef<'a> {
+    #[serde(rename = "seq")]
+    sequence: u64,
+    #[serde(flatten)]
+    record: &'a Record,
+}
+
+/// Appends one line.
+pub fn encode(out: &mut Vec<u8>, sequence: u64, record: &Record) {
+    let start = out.len();
+    out.extend_from_slice(b"00000000 ");
+    serde_json::to_writer(&mut *out, &NumberedRef { sequence, record }).expect("a record is plain data");
+    let crc = crc32fast::hash(&out[start + 9..]);
+    write!(&mut out[start..start + 8], "{crc:08x}").expect("eight digits fit");
+    out.push(b'\n');
+}
+
+/// What a segment holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// The records that are whole, in their order.
+    pub records: Vec<Numbered>,
+    /// How many whole lines are damaged.
+    pub damaged: usize,
+    /// Whether the last line is not whole: the writer was stopped while it wrote; nobody was told that it is durable.
+    pub torn: bool,
+}
+
+/// Reads a segment, whatever it holds.
+#[must_use]
+pub fn scan(bytes: &[u8]) -> Scan {
+    let mut scan = Scan::default();
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_suffix(b"\n") {
+            None => scan.torn = true,
+            Some(line) => match decode(line) {
+                Some(record) => scan.records.push(record),
+                None => scan.damaged += 1,
+            },
+        }
+    }
+    scan
+}
+
+fn decode(line: &[u8]) -> Option<Numbered> {
+    let (crc, json) = line.split_at_checked(9)?;
+    // As text, digit by digit: a number can be spelt in more than one way.
+    if crc != format!("{:08x} ", crc32fast::hash(json)).as_bytes() {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use model::Verdict;
+
+    use super::*;
+
+    fn record(number: u64) -> Record {
+        let mut record = VerdictRecord::new(
+            "0123456789abcdef0123456789abcdef01234567".parse().unwrap(),
+            format!("fs.ext4.basic.t{number}").parse().unwrap(),
+            Verdict::Failed { reason: "line one\nline \"two\" ü".into() },
+            Duration::from_millis(1234 + number),
+        );
+        record.host = Some("farm1".parse().unwrap());
+        record.slot = Some(3);
+        Record::Verdict(record)
+    }
+
+    fn segment(count: u64) -> (Vec<u8>, Vec<usize>) {
+        let mut bytes = Vec::new();
+        let mut ends = Vec::new();
+        for number in 0..count {
+            encode(&mut bytes, number + 1, &record(number));
+            ends.push(bytes.len());
+        }
+        (bytes, ends)
+    }
+
+    #[test]
+    fn records_read_back() {
+        let (bytes, _) = segment(5);
+        let scan = scan(&bytes);
+        assert_eq!((scan.damaged, scan.torn), (0, false));
+        for (number, read) in (0..).zip(&scan.records) {
+            assert_eq!(*read, Numbered { sequence: number + 1, record: record(number) });
+        }
+        for other in [
+            Record::Message { commit: record(0).commit().clone(), message: "ext4: fix\n\nBecause.\n".into() },
+            Record::Log {
+                commit: record(0).commit().clone(),
+                key: "a.b".parse().unwrap(),
+                attempt: 2,
+                full: true,
+                bytes: 7,
+            },
+        ] {
+            let mut bytes = Vec::new();
+            encode(&mut bytes, 9, &other);
+            assert_eq!(super::scan(&bytes).records, [Numbered { sequence: 9, record: other }]);
+        }
+    }
+
+    #[test]
+    fn cut_at_every_byte_the_records_before_are_kept() {
+        let (bytes, ends) = segment(4);
+        for len in 0..=bytes.len() {
+            let scan = scan(&bytes[..len]);
+            let whole = ends.iter().filter(|end| **end <= len).count();
+            assert_eq!(scan.records.len(), whole, "cut at {len}");
+            assert_eq!((scan.damaged, scan.torn), (0, len != 0 && !ends.contains(&len)));
+        }
+    }
+
+    #[test]
+    fn flipped_at_every_bit_only_the_hit_record_and_at_most_its_neighbour_are_lost() {
+        let (bytes, ends) = segment(4);
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                let scan = scan(&flipped);
+                let hit = u64::try_from(ends.iter().filter(|end| **end <= at).count()).unwrap();
+                let kept: Vec<u64> = scan.records.iter().map(|record| record.sequence - 1).collect();
+                // A newline that is hit joins two lines; any other bit costs its own line only.
+                let joined = bytes[at] == b'\n' && hit + 1 < 4;
+                let expected: Vec<u64> =
+                    (0..4).filter(|number| *number != hit && !(joined && *number == hit + 1)).collect();
+                assert_eq!(kept, expected, "bit {bit} of byte {at}");
+                for read in scan.records {
+                    assert_eq!(read.record, record(read.sequence - 1));
+                }
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = scan(&bytes);
+        }
+    }
+}

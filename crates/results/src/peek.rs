@@ -1,0 +1,316 @@
+//! A few facts out of a commit's blob without reading all of it: what the histories and listings of hundreds of commits
+//! need. capnp's pointers are followed by hand, in the encoding of <https://capnproto.org/encoding.html>.
+//!
+//! Every answer is an `Option`: `None` means "read the whole blob", for a blob of the existing system, one of several
+//! segments, or a damaged one. Offsets are checked against the file's size before anything is read there.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use model::{Counts, ResultKey, Status};
+
+use crate::history::Summary;
+use crate::types::{TestEntry, duration};
+
+/// How much is read at once when a blob is opened; the root and all its numbers lie there.
+const HEAD: usize = 512;
+/// A text of ours is never longer.
+const TEXT: usize = 8192;
+/// The columns of this many tests are read.
+const COLUMN: u32 = 4 << 20;
+
+/// Where the fields lie: data in bytes from the struct's beginning, pointers by number. A test holds them against the
+/// generated code.
+mod root {
+    pub const PASSED: u64 = 16;
+    pub const FAILED: u64 = 20;
+    pub const NOTRUN: u64 = 24;
+    pub const FAILED_TO_RUN: u64 = 28;
+    pub const INPROGRESS: u64 = 32;
+    pub const UNKNOWN: u64 = 36;
+    pub const TOTAL_MS: u64 = 40;
+    pub const KEYS_HASH: u64 = 48;
+    pub const ENTRIES: u64 = 0;
+    pub const STATUSES: u64 = 3;
+    pub const DURATIONS: u64 = 4;
+    pub const RUNS: u64 = 5;
+}
+mod entry {
+    pub const SECONDS: u64 = 0;
+    pub const STATUS: u64 = 8;
+    pub const RUN: u64 = 12;
+    pub const STARTED: u64 = 16;
+    pub const MILLIS: u64 = 24;
+    pub const ATTEMPT: u64 = 32;
+    pub const LOG: u64 = 40;
+    pub const FULL_LOG: u64 = 48;
+    pub const NAME: u64 = 0;
+    pub const REASON: u64 = 1;
+    pub const CRASH: u64 = 2;
+    pub const OTHERS: u64 = 3;
+}
+mod run {
+    pub const SLOT: u64 = 0;
+    pub const HOST: u64 = 0;
+    pub const KERNEL: u64 = 1;
+    pub const IMAGE: u64 = 2;
+}
+
+/// A blob, open.
+#[derive(Debug)]
+pub struct Peek {
+    file: File,
+    head: Vec<u8>,
+    /// The segment's size in bytes, from its first word on.
+    size: u64,
+    root: Struct,
+}
+
+/// A struct in the segment; offsets in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Struct {
+    data: u64,
+    data_len: u64,
+    pointers: u64,
+    pointer_count: u64,
+}
+
+/// A list of structs in the segment.
+#[derive(Debug, Clone, Copy)]
+struct Structs {
+    first: Struct,
+    stride: u64,
+    count: u64,
+}
+
+impl Structs {
+    fn get(&self, at: u64) -> Option<Struct> {
+        if at >= self.count {
+            return None;
+        }
+        let shift = at * self.stride;
+        Some(Struct { data: self.first.data + shift, pointers: self.first.pointers + shift, ..self.first })
+    }
+}
+
+impl Peek {
+    /// Opens a blob of ours.
+    pub fn open(path: &Path) -> Option<Self> {
+        let file = File::open(path).ok()?;
+        let mut head = vec![0; HEAD];
+        let len = file.read_at(&mut head, 0).ok()?;
+        head.truncate(len);
+        if head.len() < 16 || number::<4>(&head, 0)? != 0 {
+            return None;
+        }
+        let size = number::<4>(&head, 4)? * 8;
+        if file.metadata().ok()?.len() < size.checked_add(8)? {
+            return None;
+        }
+        head.drain(..8);
+        let nothing = Struct { data: 0, data_len: 0, pointers: 0, pointer_count: 0 };
+        let mut peek = Self { file, head, size, root: nothing };
+        peek.root = peek.follow(0)?;
+        (peek.keys_hash() != 0).then_some(peek)
+    }
+
+    /// The sums over all tests.
+    pub fn summary(&self) -> Option<Summary> {
+        let count = |at| u32::try_from(self.data::<4>(self.root, at)).ok();
+        let counts = Counts {
+            passed: count(root::PASSED)?,
+            failed: count(root::FAILED)?,
+            notrun: count(root::NOTRUN)?,
+            failed_to_run: count(root::FAILED_TO_RUN)?,
+            inprogress: count(root::INPROGRESS)?,
+            unknown: count(root::UNKNOWN)?,
+        };
+        Some(Summary { counts, duration: Duration::from_millis(self.data::<8>(self.root, root::TOTAL_MS)) })
+    }
+
+    /// Equal for commits with the same tests; never 0.
+    pub fn keys_hash(&self) -> u64 {
+        self.data::<8>(self.root, root::KEYS_HASH)
+    }
+
+    /// The status of each test, in the order of their names.
+    pub fn statuses(&self) -> Option<Vec<Status>> {
+        let bytes = self.list(self.root, root::STATUSES, 2, COLUMN)?;
+        Some(bytes.into_iter().map(|byte| status(u64::from(byte))).collect())
+    }
+
+    /// The duration of each test, in the order of their names.
+    pub fn durations(&self) -> Option<Vec<Duration>> {
+        let bytes = self.list(self.root, root::DURATIONS, 4, COLUMN)?;
+        let (numbers, _) = bytes.as_chunks::<4>();
+        Some(numbers.iter().map(|bytes| Duration::from_millis(u32::from_le_bytes(*bytes).into())).collect())
+    }
+
+    /// The entry of a test, `Some(None)` if it has none. `hint` is where to look first: tests are at the same place in
+    /// one commit as in the next; it is set to where the test was found.
+    pub fn entry(&self, key: &ResultKey, hint: &mut u64) -> Option<Option<TestEntry>> {
+        let entries = self.structs(self.root, root::ENTRIES)?;
+        if let Some(at) = entries.get(*hint)
+            && self.text(at, entry::NAME)? == key.as_str().as_bytes()
+        {
+            return self.decode(key, at).map(Some);
+        }
+        let (mut low, mut high) = (0, entries.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let at = entries.get(middle)?;
+            match self.text(at, entry::NAME)?.as_slice().cmp(key.as_str().as_bytes()) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => {
+                    *hint = middle;
+                    return self.decode(key, at).map(Some);
+                }
+            }
+        }
+        Some(None)
+    }
+
+    fn decode(&self, key: &ResultKey, at: Struct) -> Option<TestEntry> {
+        if self.pointer(at, entry::OTHERS)? != 0 {
+            // Attempts are few and long; the whole blob's reader knows them.
+            return None;
+        }
+        let mut result = TestEntry::new(key.clone(), status(self.data::<2>(at, entry::STATUS)));
+        result.duration = duration(self.data::<8>(at, entry::MILLIS), self.data::<8>(at, entry::SECONDS));
+        let started = i64::from_le_bytes(self.data::<8>(at, entry::STARTED).to_le_bytes());
+        result.started = (started != 0).then_some(started);
+        result.reason = self.optional_text(at, entry::REASON)?;
+        result.crash = self.optional_text(at, entry::CRASH)?;
+        result.attempt = u32::try_from(self.data::<4>(at, entry::ATTEMPT)).ok()?.max(1);
+        result.log_bytes = self.data::<8>(at, entry::LOG);
+        result.full_log_bytes = self.data::<8>(at, entry::FULL_LOG);
+        if let Some(number) = self.data::<4>(at, entry::RUN).checked_sub(1)
+            && let Some(run) = self.structs(self.root, root::RUNS)?.get(number)
+        {
+            let slot = u32::try_from(self.data::<4>(run, run::SLOT)).ok()? ^ u32::MAX;
+            result.slot = (slot != u32::MAX).then_some(slot);
+            result.host = self.optional_text(run, run::HOST)?.and_then(|text| text.parse().ok());
+            result.kernel = self.optional_text(run, run::KERNEL)?.and_then(|text| text.parse().ok());
+            result.image_hash = self.optional_text(run, run::IMAGE)?;
+        }
+        Some(result)
+    }
+
+    /// A number of `N` bytes in a struct's data; 0 where an older writer had no such field.
+    fn data<const N: usize>(&self, of: Struct, at: u64) -> u64 {
+        if at + N as u64 > of.data_len {
+            return 0;
+        }
+        let mut bytes = [0; N];
+        self.read(of.data + at, &mut bytes).and_then(|()| number::<N>(&bytes, 0)).unwrap_or(0)
+    }
+
+    /// A pointer of a struct, 0 if it is null or an older writer had no such field.
+    fn pointer(&self, of: Struct, number: u64) -> Option<u64> {
+        if number < of.pointer_count { self.word(of.pointers + number * 8) } else { Some(0) }
+    }
+
+    fn word(&self, at: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.read(at, &mut bytes)?;
+        Some(u64::from_le_bytes(bytes))
+    }
+
+    fn read(&self, at: u64, bytes: &mut [u8]) -> Option<()> {
+        let end = at.checked_add(bytes.len() as u64)?;
+        if end > self.size {
+            return None;
+        }
+        let (start, stop) = (usize::try_from(at).ok()?, usize::try_from(end).ok()?);
+        if let Some(head) = self.head.get(start..stop) {
+            bytes.copy_from_slice(head);
+            return Some(());
+        }
+        self.file.read_exact_at(bytes, at + 8).ok()
+    }
+
+    /// Where a pointer at `at` with this word points, in bytes.
+    fn target(at: u64, word: u64) -> Option<u64> {
+        // The offset is a signed number of 30 bits, counted in words from the pointer's end.
+        let offset = i64::from((u32::try_from(word & 0xffff_ffff).ok()?).cast_signed() >> 2) * 8;
+        at.checked_add(8)?.checked_add_signed(offset)
+    }
+
+    /// The struct that the pointer at `at` points to.
+    fn follow(&self, at: u64) -> Option<Struct> {
+        let word = self.word(at)?;
+        (word != 0 && word & 3 == 0).then(|| Self::struct_at(Self::target(at, word)?, word)).flatten()
+    }
+
+    /// A struct at `data`, with the sizes that its pointer or tag says.
+    fn struct_at(data: u64, word: u64) -> Option<Struct> {
+        let data_len = (word >> 32 & 0xffff) * 8;
+        Some(Struct { data, data_len, pointers: data.checked_add(data_len)?, pointer_count: word >> 48 })
+    }
+
+    /// The list of structs that a pointer of a struct points to; an empty one if it is null.
+    fn structs(&self, of: Struct, number: u64) -> Option<Structs> {
+        let at = of.pointers + number * 8;
+        let word = self.pointer(of, number)?;
+        if word == 0 {
+            return Some(Structs { first: of, stride: 0, count: 0 });
+        }
+        // A list (1) of composite elements (7): a tag, then the elements.
+        if word & 3 != 1 || word >> 32 & 7 != 7 {
+            return None;
+        }
+        let start = Self::target(at, word)?;
+        let tag = self.word(start)?;
+        let first = Self::struct_at(start.checked_add(8)?, tag)?;
+        let stride = first.data_len + first.pointer_count * 8;
+        let count = (tag & 0xffff_ffff) >> 2;
+        let end = first.data.checked_add(count.checked_mul(stride)?)?;
+        (tag & 3 == 0 && stride > 0 && end <= self.size).then_some(Structs { first, stride, count })
+    }
+
+    /// The bytes of a list of numbers (`code` 2: of one byte, 4: of four), not longer than `limit`.
+    fn list(&self, of: Struct, number: u64, code: u64, limit: u32) -> Option<Vec<u8>> {
+        let at = of.pointers + number * 8;
+        let word = self.pointer(of, number)?;
+        if word == 0 {
+            return Some(Vec::new());
+        }
+        let count = word >> 35;
+        if word & 3 != 1 || word >> 32 & 7 != code || count > u64::from(limit) {
+            return None;
+        }
+        let size = if code == 4 { count * 4 } else { count };
+        let start = Self::target(at, word)?;
+        // Not one byte is set aside for what the file cannot hold.
+        if start.checked_add(size)? > self.size {
+            return None;
+        }
+        let mut bytes = vec![0; usize::try_from(size).ok()?];
+        self.read(start, &mut bytes)?;
+        Some(bytes)
+    }
+
+    fn text(&self, of: Struct, number: u64) -> Option<Vec<u8>> {
+        let mut bytes = self.list(of, number, 2, u32::try_from(TEXT).ok()?)?;
+        // The last byte of a text is a zero that is not part of it.
+        bytes.pop();
+        Some(bytes)
+    }
+
+    fn optional_text(&self, of: Struct, number: u64) -> Option<Option<String>> {
+        let bytes = self.text(of, number)?;
+        Some((!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+}
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<u64> {
+    let bytes = bytes.get(at..at + N)?;
+    Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+}
+
+fn status(code: u64) -> Status {
+    usize::try_from(code).ok().and_then(|code| Status::ALL.get(code)).copied().unwrap_or(Status::Unknown)
+}

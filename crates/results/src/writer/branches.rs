@@ -1,0 +1,168 @@
+//! The branches' listings, kept in step with the commits they list.
+
+use std::collections::{BTreeMap, HashMap};
+
+use model::CommitId;
+
+use super::commits::Commits;
+use super::pass::{Publication, Subject};
+use crate::branch_file;
+use crate::codec;
+use crate::error::Result;
+use crate::history::Summary;
+use crate::reader::Reader;
+use crate::types::BranchEntry;
+
+type Name = (String, String);
+
+#[derive(Default)]
+struct Listing {
+    commits: Vec<(CommitId, String)>,
+    dirty: bool,
+    /// What the file says, until it is compared.
+    found: Option<Vec<BranchEntry>>,
+}
+
+pub struct Branches {
+    reader: Reader,
+    listings: BTreeMap<Name, Listing>,
+    of: HashMap<CommitId, Vec<Name>>,
+    summaries: HashMap<CommitId, Summary>,
+}
+
+impl Branches {
+    /// The listings that are there; one that cannot be read is left alone until the branch is set.
+    pub fn load(reader: &Reader) -> Result<Self> {
+        let mut branches = Self {
+            reader: reader.clone(),
+            listings: BTreeMap::new(),
+            of: HashMap::new(),
+            summaries: HashMap::new(),
+        };
+        for (user, names) in reader.users()? {
+            for branch in names {
+                match reader.branch(&user, &branch) {
+                    Ok(Some(entries)) => {
+                        let commits = entries
+                            .iter()
+                            .map(|entry| (entry.commit.clone(), entry.message.clone()))
+                            .collect();
+                        let listing = Listing { commits, dirty: false, found: Some(entries) };
+                        branches.listings.insert((user.clone(), branch), listing);
+                    }
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!("{error}; the daemon writes it again when it next fetches"),
+                }
+            }
+        }
+        branches.index();
+        Ok(branches)
+    }
+
+    fn index(&mut self) {
+        self.of.clear();
+        for (name, listing) in &self.listings {
+            for (commit, _) in &listing.commits {
+                let names = self.of.entry(commit.clone()).or_default();
+                if names.last() != Some(name) {
+                    names.push(name.clone());
+                }
+            }
+        }
+        let of = &self.of;
+        self.summaries.retain(|commit, _| of.contains_key(commit));
+    }
+
+    /// Marks the listings that do not say what the commits' results do: the last writer did not get to it.
+    pub fn refresh_all(&mut self, commits: &mut Commits) {
+        let names: Vec<Name> = self.listings.keys().cloned().collect();
+        for name in names {
+            let entries = self.entries(&name, commits);
+            if let Some(listing) = self.listings.get_mut(&name)
+                && let Some(found) = listing.found.take()
+            {
+                for (entry, message) in found.iter().map(|entry| (&entry.commit, &entry.message)) {
+                    commits.learn_message(entry, message);
+                }
+                listing.dirty |= found != entries;
+            }
+        }
+    }
+
+    /// Replaces the listing of a branch, newest commit first.
+    pub fn set(&mut self, user: String, branch: String, commits: Vec<(CommitId, String)>) {
+        let listing = self
+            .listings
+            .entry((user, branch))
+            .or_insert_with(|| Listing { dirty: true, ..Listing::default() });
+        if listing.commits != commits {
+            listing.commits = commits;
+            listing.dirty = true;
+            self.index();
+        }
+    }
+
+    /// A commit's results changed.
+    pub fn touch(&mut self, commit: &CommitId) {
+        self.summaries.remove(commit);
+        for name in self.of.get(commit).into_iter().flatten() {
+            if let Some(listing) = self.listings.get_mut(name) {
+                listing.dirty = true;
+            }
+        }
+    }
+
+    pub fn is_dirty(&self) -> bool {
+        self.listings.values().any(|listing| listing.dirty)
+    }
+
+    pub fn failed(&mut self, user: &str, branch: &str) {
+        if let Some(listing) = self.listings.get_mut(&(user.to_owned(), branch.to_owned())) {
+            listing.dirty = true;
+        }
+    }
+
+    /// The listings that are behind; they count as up to date from now on.
+    pub fn take_dirty(&mut self, commits: &Commits) -> Vec<Publication> {
+        let names: Vec<Name> =
+            self.listings.iter().filter(|(_, listing)| listing.dirty).map(|(name, _)| name.clone()).collect();
+        let mut publications = Vec::new();
+        for name in names {
+            let bytes = codec::encode_branch(&self.entries(&name, commits));
+            if let Some(listing) = self.listings.get_mut(&name) {
+                listing.dirty = false;
+            }
+            // A name that cannot be a file's was refused when the branch was set.
+            let Ok(file) = branch_file::file_name(&name.0, &name.1) else { continue };
+            let path = self.reader.output_dir().join(file);
+            publications.push(Publication { subject: Subject::Branch(name.0, name.1), path, bytes });
+        }
+        publications
+    }
+
+    fn entries(&mut self, name: &Name, commits: &Commits) -> Vec<BranchEntry> {
+        let Some(listing) = self.listings.get(name) else { return Vec::new() };
+        let (reader, summaries) = (&self.reader, &mut self.summaries);
+        let entries = listing.commits.iter().map(|(commit, message)| {
+            let summary = match commits.state(commit) {
+                Some(state) => Summary { counts: state.counts(), duration: state.duration() },
+                None => *summaries.entry(commit.clone()).or_insert_with(|| {
+                    reader
+                        .summary(commit)
+                        .unwrap_or_else(|error| {
+                            tracing::warn!("{error}");
+                            None
+                        })
+                        .unwrap_or_default()
+                }),
+            };
+            BranchEntry {
+                commit: commit.clone(),
+                message: message.clone(),
+                counts: summary.counts,
+                duration: summary.duration,
+            }
+        });
+        entries.collect()
+    }
+}

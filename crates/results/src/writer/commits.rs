@@ -1,0 +1,286 @@
+//! The commits that the engine has in memory: loaded when first needed, published when changed, let go when clean.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use model::{CommitId, ResultKey};
+
+use super::Shared;
+use super::pass::{Publication, StatusFiles, Subject};
+use crate::codec::{self, Mark};
+use crate::disk::{Disk, Durable};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::folder;
+use crate::journal::Record;
+use crate::reader::Reader;
+use crate::segment::Journal;
+use crate::state::CommitState;
+use crate::types::Recorded;
+
+/// How many clean commits stay in memory.
+const CLEAN_MAX: usize = 16;
+
+struct Loaded {
+    state: CommitState,
+    /// Whether the blob is behind.
+    dirty: bool,
+    /// The tests whose status files are behind.
+    touched: BTreeSet<ResultKey>,
+    used: u64,
+}
+
+pub struct Commits {
+    reader: Reader,
+    disk: Disk,
+    shared: Arc<Shared>,
+    loaded: HashMap<CommitId, Loaded>,
+    messages: HashMap<CommitId, Box<str>>,
+    /// The commits in which tests run, those that a former writer left among them.
+    running: BTreeSet<CommitId>,
+    /// Whether a former writer said in which commits tests ran.
+    running_known: bool,
+    clock: u64,
+}
+
+impl Commits {
+    pub fn new(reader: Reader, disk: Disk, shared: Arc<Shared>) -> Self {
+        let text = files::read_text(&running_path(&reader), files::BLOB_MAX).unwrap_or_default();
+        let running_known = text.is_some();
+        let running =
+            text.iter().flat_map(|text| text.lines()).filter_map(|line| line.trim().parse().ok()).collect();
+        Self {
+            reader,
+            disk,
+            shared,
+            loaded: HashMap::new(),
+            messages: HashMap::new(),
+            running,
+            running_known,
+            clock: 0,
+        }
+    }
+
+    pub fn learn_message(&mut self, commit: &CommitId, message: &str) {
+        self.messages.insert(commit.clone(), message.into());
+        if let Some(loaded) = self.loaded.get_mut(commit)
+            && loaded.state.message.is_empty()
+            && !message.is_empty()
+        {
+            loaded.state.message = message.into();
+            loaded.dirty |= !loaded.state.entries().is_empty();
+        }
+    }
+
+    /// Sees to it that the commit is in memory.
+    pub fn load(&mut self, journal: &mut Journal, commit: &CommitId) -> Result<()> {
+        self.clock += 1;
+        if let Some(loaded) = self.loaded.get_mut(commit) {
+            loaded.used = self.clock;
+            return Ok(());
+        }
+        let mut state = self.read(commit)?;
+        if state.mark.epoch == journal.epoch() {
+            journal.skip_past(state.mark.sequence);
+        }
+        if state.message.is_empty()
+            && let Some(message) = self.messages.get(commit)
+        {
+            state.message = message.to_string();
+        }
+        let board = &self.shared.board;
+        let ended = state.entries().values().filter(|entry| entry.status.is_final());
+        let keys: Vec<_> = ended.map(|entry| board.key(&entry.key)).collect();
+        board.get_or(commit, keys.into_iter());
+        let used = self.clock;
+        self.loaded.insert(commit.clone(), Loaded { state, dirty: false, touched: BTreeSet::new(), used });
+        Ok(())
+    }
+
+    fn read(&self, commit: &CommitId) -> Result<CommitState> {
+        let blob = match self.reader.blob(commit) {
+            Ok(Some(blob)) => return Ok(CommitState::new(blob.results, blob.mark)),
+            Ok(None) => None,
+            Err(error @ Error::Damaged { .. }) => Some(error),
+            Err(error) => return Err(error),
+        };
+        let folder = folder::read(&self.reader.layout, commit)?;
+        if let Some(error) = blob {
+            // Its bytes may still tell somebody something.
+            tracing::warn!(
+                "{error}; kept as .store/damaged.{commit}.capnp, going on with the commit's folder"
+            );
+            let path = self.reader.layout.blob(commit);
+            let kept = self.reader.layout.private().join(format!("damaged.{commit}.capnp"));
+            self.disk.rename(&path, &kept, Durable::No).map_err(Error::io("set aside", &path))?;
+        }
+        Ok(folder.map_or_else(CommitState::empty, |results| CommitState::new(results, Mark::default())))
+    }
+
+    pub fn state(&self, commit: &CommitId) -> Option<&CommitState> {
+        self.loaded.get(commit).map(|loaded| &loaded.state)
+    }
+
+    /// Takes in a record of a former writer, unless the commit's blob has it.
+    pub fn replay(&mut self, journal: &mut Journal, sequence: u64, record: &Record) -> Result<()> {
+        let epoch = journal.epoch();
+        let known = self.loaded.contains_key(record.commit());
+        self.load(journal, record.commit())?;
+        if let Some(loaded) = self.loaded.get_mut(record.commit()) {
+            let mark = loaded.state.mark;
+            if mark.epoch == epoch && mark.sequence >= sequence {
+                return Ok(());
+            }
+            if !known && mark == Mark::default() {
+                loaded.state.will_be_replayed();
+            }
+        }
+        self.apply(epoch, sequence, record);
+        Ok(())
+    }
+
+    pub fn replayed(&mut self) {
+        for loaded in self.loaded.values_mut() {
+            loaded.state.replayed();
+        }
+    }
+
+    /// Takes in a durable record. Its commit must be loaded.
+    pub fn apply(&mut self, epoch: u64, sequence: u64, record: &Record) -> Option<Recorded> {
+        let commit = record.commit();
+        let loaded = self.loaded.get_mut(commit)?;
+        let effect = loaded.state.apply(record);
+        loaded.state.mark = Mark { epoch, sequence };
+        loaded.dirty = true;
+        let Record::Verdict(verdict) = record else { return None };
+        let effect = effect?;
+        if effect.changed {
+            let ended = loaded.state.entries().get(&verdict.key).is_some_and(|entry| entry.status.is_final());
+            loaded.touched.insert(verdict.key.clone());
+            if ended {
+                let board = &self.shared.board;
+                board.add(commit, board.key(&verdict.key));
+            }
+        }
+        self.note_running(commit);
+        Some(effect.recorded)
+    }
+
+    /// Changes a loaded commit; says whether anything did.
+    pub fn change(
+        &mut self,
+        commit: &CommitId,
+        change: impl FnOnce(&mut CommitState) -> BTreeSet<ResultKey>,
+    ) -> bool {
+        let Some(loaded) = self.loaded.get_mut(commit) else { return false };
+        let mut changed = change(&mut loaded.state);
+        let any = !changed.is_empty();
+        loaded.dirty |= any;
+        loaded.touched.append(&mut changed);
+        self.note_running(commit);
+        any
+    }
+
+    fn note_running(&mut self, commit: &CommitId) {
+        let runs = self.loaded.get(commit).is_some_and(|loaded| loaded.state.counts().inprogress > 0);
+        if runs {
+            self.running.insert(commit.clone());
+        } else {
+            self.running.remove(commit);
+        }
+    }
+
+    /// Whether tests of the commit run.
+    pub fn running(&self, commit: &CommitId) -> bool {
+        self.running.contains(commit)
+    }
+
+    /// The commits in which a former writer may have left tests as running.
+    pub fn stale(&mut self) -> Result<Vec<CommitId>> {
+        if !std::mem::replace(&mut self.running_known, true) {
+            for commit in self.reader.commits()? {
+                // What cannot be read has no tests that run.
+                let counts = self.reader.summary(&commit).ok().flatten();
+                if counts.is_some_and(|summary| summary.counts.inprogress > 0) {
+                    self.running.insert(commit);
+                }
+            }
+        }
+        Ok(self.running.iter().cloned().collect())
+    }
+
+    pub fn running_file(&self) -> Publication {
+        let mut text = String::new();
+        for commit in &self.running {
+            text.push_str(commit.as_str());
+            text.push('\n');
+        }
+        Publication { subject: Subject::Running, path: running_path(&self.reader), bytes: text.into_bytes() }
+    }
+
+    pub fn is_dirty(&self) -> bool {
+        self.loaded.values().any(|loaded| loaded.dirty || !loaded.touched.is_empty())
+    }
+
+    /// The blobs and status files that are behind; they count as up to date from now on.
+    pub fn take_dirty(&mut self) -> (Vec<Publication>, Vec<StatusFiles>) {
+        let (mut blobs, mut files) = (Vec::new(), Vec::new());
+        for (commit, loaded) in &mut self.loaded {
+            if std::mem::take(&mut loaded.dirty) {
+                blobs.push(Publication {
+                    subject: Subject::Commit(commit.clone()),
+                    path: self.reader.layout.blob(commit),
+                    bytes: codec::encode_commit(&loaded.state.results(commit), loaded.state.mark),
+                });
+            }
+            for key in std::mem::take(&mut loaded.touched) {
+                files.push(StatusFiles::new(commit, &key, loaded.state.entries().get(&key)));
+            }
+        }
+        (blobs, files)
+    }
+
+    /// The blob could not be published.
+    pub fn failed(&mut self, commit: &CommitId) {
+        if let Some(loaded) = self.loaded.get_mut(commit) {
+            loaded.dirty = true;
+        }
+    }
+
+    /// A test's status files could not be written.
+    pub fn status_failed(&mut self, journal: &mut Journal, commit: &CommitId, key: ResultKey) {
+        if self.load(journal, commit).is_ok()
+            && let Some(loaded) = self.loaded.get_mut(commit)
+        {
+            loaded.touched.insert(key);
+        }
+    }
+
+    /// Lets go of clean commits, the longest unused first. Only while no pass is on its way: a commit that is loaded
+    /// again must find its blob.
+    pub fn evict(&mut self) {
+        let mut clean: Vec<(u64, CommitId)> = self
+            .loaded
+            .iter()
+            .filter(|(_, loaded)| !loaded.dirty && loaded.touched.is_empty())
+            .map(|(commit, loaded)| (loaded.used, commit.clone()))
+            .collect();
+        if clean.len() > CLEAN_MAX {
+            clean.sort_unstable();
+            for (_, commit) in &clean[..clean.len() - CLEAN_MAX] {
+                self.loaded.remove(commit);
+            }
+        }
+    }
+
+    /// The commit's results were removed.
+    pub fn forget(&mut self, commit: &CommitId) {
+        self.loaded.remove(commit);
+        self.running.remove(commit);
+        self.shared.board.forget(commit);
+    }
+}
+
+fn running_path(reader: &Reader) -> std::path::PathBuf {
+    reader.layout.private().join("running")
+}

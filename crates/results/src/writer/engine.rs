@@ -1,0 +1,566 @@
+//! The thread that owns the results while they are written: takes commands, makes records durable in groups, keeps
+//! the state, and hands what changed to the publishing threads.
+//!
+//! A record is applied only after it is durable, and acknowledged only after it is applied.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use model::{CommitId, HostName, ResultKey};
+use tokio::sync::oneshot;
+
+use super::branches::Branches;
+use super::durations::Durations;
+use super::logs::LogTarget;
+use super::pass::{self, Publication, StatusFiles, Subject};
+use super::{Shared, commits::Commits};
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+use crate::journal::{Numbered, Record};
+use crate::layout::LogKind;
+use crate::reader::Reader;
+use crate::segment::{Journal, Replay};
+use crate::types::Recorded;
+
+/// How long a change may wait for others to be published with it.
+const COALESCE: Duration = Duration::from_millis(200);
+/// How long durations may: they are large and nobody waits for them.
+const COALESCE_DURATIONS: Duration = Duration::from_secs(5);
+/// How long to wait after a failed pass.
+const BACK_OFF: Duration = Duration::from_secs(2);
+/// How many commands are taken together; their records share one fsync.
+const GROUP_MAX: usize = 4096;
+
+pub type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// What the engine is asked to do.
+#[derive(Debug)]
+pub enum Command {
+    Record(Record, Reply<Option<Recorded>>),
+    InProgress {
+        commit: CommitId,
+        keys: Vec<ResultKey>,
+        started: i64,
+        host: Option<HostName>,
+        slot: Option<u32>,
+    },
+    NotInProgress {
+        commit: CommitId,
+        keys: Vec<ResultKey>,
+    },
+    ClearStale(Reply<usize>),
+    SetBranch {
+        user: String,
+        branch: String,
+        commits: Vec<(CommitId, String)>,
+        reply: Reply<()>,
+    },
+    LogTarget {
+        commit: CommitId,
+        key: ResultKey,
+        attempt: u32,
+        kind: LogKind,
+        reply: Reply<LogTarget>,
+    },
+    Forget {
+        commits: Vec<CommitId>,
+        reply: Reply<()>,
+    },
+    Flush(Reply<()>),
+    Published(Outcome),
+    FilesWritten(Written),
+    Close,
+}
+
+/// How the status files of a pass went.
+#[derive(Debug)]
+pub struct Written {
+    pass: u64,
+    upto: u64,
+    failed: Vec<(CommitId, ResultKey)>,
+    waiters: Vec<Reply<()>>,
+    error: Option<String>,
+}
+
+/// How a pass went.
+#[derive(Debug)]
+pub struct Outcome {
+    pass: u64,
+    upto: u64,
+    durations_upto: Option<u64>,
+    failed: Vec<Subject>,
+    error: Option<String>,
+    waiters: Vec<Reply<()>>,
+    files: Vec<StatusFiles>,
+}
+
+struct Pass {
+    number: u64,
+    upto: u64,
+    durations_upto: Option<u64>,
+    publications: Vec<Publication>,
+    files: Vec<StatusFiles>,
+    waiters: Vec<Reply<()>>,
+}
+
+struct Files {
+    pass: u64,
+    upto: u64,
+    files: Vec<StatusFiles>,
+    waiters: Vec<Reply<()>>,
+    error: Option<String>,
+}
+
+pub struct Engine {
+    disk: Disk,
+    reader: Reader,
+    shared: Arc<Shared>,
+    journal: Journal,
+    commits: Commits,
+    branches: Branches,
+    durations: Durations,
+    commands: Receiver<Command>,
+    passes: Sender<Pass>,
+    files: Sender<Files>,
+    threads: Vec<JoinHandle<()>>,
+    /// Since when something waits for publication.
+    dirty_since: Option<Instant>,
+    not_before: Option<Instant>,
+    in_flight: bool,
+    files_in_flight: usize,
+    /// Whether the commits in which tests run are others than `.store/running` says.
+    running_changed: bool,
+    waiters: Vec<Reply<()>>,
+    passes_begun: u64,
+    /// The last pass that may lack status files which an earlier one failed to write.
+    redo_after: u64,
+    /// All records up to these numbers are in blobs, in durations, in status files.
+    published: [u64; 3],
+    closing: bool,
+}
+
+impl Engine {
+    pub fn new(
+        disk: Disk,
+        reader: Reader,
+        shared: Arc<Shared>,
+        journal: Journal,
+        commands: Receiver<Command>,
+        own: &Sender<Command>,
+    ) -> Result<Self> {
+        let (passes, pass_queue) = channel::<Pass>();
+        let (files, file_queue) = channel::<Files>();
+        let publisher = {
+            let (disk, own) = (disk.clone(), own.clone());
+            spawn("publish", move || publish_loop(&disk, &pass_queue, &own))?
+        };
+        let writer = {
+            let (disk, reader, own) = (disk.clone(), reader.clone(), own.clone());
+            spawn("status files", move || files_loop(&disk, &reader, &file_queue, &own))?
+        };
+        let branches = Branches::load(&reader)?;
+        let durations = Durations::load(&reader, Arc::clone(&shared));
+        let commits = Commits::new(reader.clone(), disk.clone(), Arc::clone(&shared));
+        Ok(Self {
+            disk,
+            reader,
+            shared,
+            journal,
+            commits,
+            branches,
+            durations,
+            commands,
+            passes,
+            files,
+            threads: vec![publisher, writer],
+            dirty_since: None,
+            not_before: None,
+            in_flight: false,
+            files_in_flight: 0,
+            running_changed: false,
+            waiters: Vec::new(),
+            passes_begun: 0,
+            redo_after: 0,
+            published: [0; 3],
+            closing: false,
+        })
+    }
+
+    /// Takes in what the last writer made durable and may not have published.
+    pub fn replay(&mut self, replay: Replay) -> Result<()> {
+        let epoch = self.journal.epoch();
+        for Numbered { sequence, record } in replay.records {
+            self.commits.replay(&mut self.journal, sequence, &record)?;
+            self.durations.apply(epoch, sequence, &record);
+        }
+        self.commits.replayed();
+        self.branches.refresh_all(&mut self.commits);
+        if self.is_dirty() {
+            self.touch();
+        }
+        Ok(())
+    }
+
+    pub fn run(mut self) {
+        loop {
+            let command = match self.due() {
+                None => match self.commands.recv() {
+                    Ok(command) => Some(command),
+                    Err(_) => break,
+                },
+                Some(due) => {
+                    match self.commands.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                        Ok(command) => Some(command),
+                        Err(RecvTimeoutError::Timeout) => None,
+                        Err(RecvTimeoutError::Disconnected) => break,
+                    }
+                }
+            };
+            if let Some(command) = command {
+                let mut group = vec![command];
+                while group.len() < GROUP_MAX {
+                    let Ok(command) = self.commands.try_recv() else { break };
+                    group.push(command);
+                }
+                self.handle(group);
+            }
+            if self.closing
+                && !self.in_flight
+                && self.files_in_flight == 0
+                && (!self.is_dirty() || self.not_before.is_some())
+            {
+                break;
+            }
+            if self.due().is_some_and(|due| due <= Instant::now()) {
+                self.start_pass();
+            }
+        }
+        self.checkpoint();
+        let Self { passes, files, threads, .. } = self;
+        drop((passes, files));
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    /// When the next pass is to start; `None` while one is on its way or nothing changed.
+    fn due(&self) -> Option<Instant> {
+        if self.in_flight {
+            return None;
+        }
+        let hurry = self.closing || !self.waiters.is_empty();
+        let mut due = if hurry && (self.is_dirty() || !self.waiters.is_empty()) {
+            Some(Instant::now())
+        } else {
+            let durations = self.durations.dirty_since().map(|since| since + COALESCE_DURATIONS);
+            let others = self.dirty_since.map(|since| since + COALESCE);
+            [durations, others].into_iter().flatten().min()
+        };
+        if let (Some(due), Some(not_before)) = (&mut due, self.not_before)
+            && !hurry
+        {
+            *due = (*due).max(not_before);
+        }
+        due
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.commits.is_dirty()
+            || self.branches.is_dirty()
+            || self.durations.dirty_since().is_some()
+            || self.running_changed
+    }
+
+    fn touch(&mut self) {
+        self.dirty_since.get_or_insert_with(Instant::now);
+    }
+
+    fn handle(&mut self, group: Vec<Command>) {
+        let mut records = Vec::new();
+        let mut others = Vec::new();
+        for command in group {
+            match command {
+                // What is to be recorded is made sure of first: a commit whose results cannot be read takes none.
+                Command::Record(record, reply) => match self.commits.load(&mut self.journal, record.commit())
+                {
+                    Ok(()) => records.push((record, reply)),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                other => others.push(other),
+            }
+        }
+        if !records.is_empty() {
+            self.record(records);
+        }
+        for command in others {
+            self.other(command);
+        }
+    }
+
+    fn record(&mut self, records: Vec<(Record, Reply<Option<Recorded>>)>) {
+        let first = match self.journal.commit(records.iter().map(|(record, _)| record)) {
+            Ok(first) => {
+                self.shared.solved("journal");
+                first
+            }
+            Err(error) => {
+                let text = error.to_string();
+                self.shared.problem("journal", &text);
+                for (_, reply) in records {
+                    let _ = reply.send(Err(Error::Write(text.clone())));
+                }
+                return;
+            }
+        };
+        let epoch = self.journal.epoch();
+        for (sequence, (record, reply)) in (first..).zip(records) {
+            let recorded = self.commits.apply(epoch, sequence, &record);
+            self.durations.apply(epoch, sequence, &record);
+            self.branches.touch(record.commit());
+            let _ = reply.send(Ok(recorded));
+        }
+        self.touch();
+    }
+
+    fn other(&mut self, command: Command) {
+        match command {
+            Command::Record(..) => {}
+            Command::InProgress { commit, keys, started, host, slot } => {
+                self.change(&commit, |state| {
+                    keys.iter()
+                        .filter(|key| state.in_progress(key, started, host.as_ref(), slot))
+                        .cloned()
+                        .collect()
+                });
+            }
+            Command::NotInProgress { commit, keys } => {
+                self.change(&commit, |state| {
+                    keys.iter().filter(|key| state.not_in_progress(key)).cloned().collect()
+                });
+            }
+            Command::ClearStale(reply) => drop(reply.send(self.clear_stale())),
+            Command::SetBranch { user, branch, commits, reply } => {
+                for (commit, message) in &commits {
+                    self.commits.learn_message(commit, message);
+                }
+                self.branches.set(user, branch, commits);
+                self.waiters.push(reply);
+                self.touch();
+            }
+            Command::LogTarget { commit, key, attempt, kind, reply } => {
+                let target = self.commits.load(&mut self.journal, &commit).map(|()| {
+                    let entry =
+                        self.commits.state(&commit).and_then(|state| state.entries().get(&key)).cloned();
+                    LogTarget::new(key, attempt, kind, entry.as_ref())
+                });
+                let _ = reply.send(target);
+            }
+            Command::Forget { commits, reply } => {
+                for commit in commits {
+                    self.commits.forget(&commit);
+                    self.branches.touch(&commit);
+                }
+                self.touch();
+                let _ = reply.send(Ok(()));
+            }
+            Command::Flush(reply) => {
+                self.waiters.push(reply);
+            }
+            Command::Published(outcome) => self.published(outcome),
+            Command::FilesWritten(written) => self.files_written(written),
+            Command::Close => self.closing = true,
+        }
+    }
+
+    /// Changes a commit's entries without a record: what is lost with the process.
+    fn change(
+        &mut self,
+        commit: &CommitId,
+        change: impl FnOnce(&mut crate::state::CommitState) -> BTreeSet<ResultKey>,
+    ) {
+        if let Err(error) = self.commits.load(&mut self.journal, commit) {
+            self.shared.problem(commit.as_str(), &error.to_string());
+            return;
+        }
+        let before = self.commits.running(commit);
+        if self.commits.change(commit, change) {
+            self.running_changed |= before != self.commits.running(commit);
+            self.branches.touch(commit);
+            self.touch();
+        }
+    }
+
+    fn clear_stale(&mut self) -> Result<usize> {
+        let mut cleared = 0;
+        for commit in self.commits.stale()? {
+            self.change(&commit, |state| {
+                let running = state.running();
+                cleared += running.len();
+                running.into_iter().filter(|key| state.not_in_progress(key)).collect()
+            });
+        }
+        self.running_changed = true;
+        self.touch();
+        Ok(cleared)
+    }
+
+    fn start_pass(&mut self) {
+        self.dirty_since = None;
+        let mut publications = Vec::new();
+        // Before any blob that says so, for the writer that finds it.
+        if std::mem::take(&mut self.running_changed) {
+            publications.push(self.commits.running_file());
+        }
+        let upto = self.journal.last();
+        let (blobs, files) = self.commits.take_dirty();
+        publications.extend(blobs);
+        publications.extend(self.branches.take_dirty(&self.commits));
+        let hurry = self.closing || !self.waiters.is_empty();
+        let mut durations_upto = None;
+        if self.durations.dirty_since().is_some_and(|since| hurry || since.elapsed() >= COALESCE_DURATIONS) {
+            publications.push(self.durations.publication(&self.reader));
+            durations_upto = Some(upto);
+        } else if self.durations.dirty_since().is_none() {
+            durations_upto = Some(upto);
+        }
+        let waiters = std::mem::take(&mut self.waiters);
+        self.passes_begun += 1;
+        let pass = Pass { number: self.passes_begun, upto, durations_upto, publications, files, waiters };
+        self.in_flight = self.passes.send(pass).is_ok();
+    }
+
+    fn published(&mut self, outcome: Outcome) {
+        self.in_flight = false;
+        let Outcome { pass, upto, durations_upto, failed, error, waiters, files } = outcome;
+        if failed.is_empty() {
+            self.published[0] = upto;
+            self.not_before = None;
+            self.shared.solved("publication");
+        } else {
+            self.not_before = Some(Instant::now() + BACK_OFF);
+            self.shared.problem("publication", error.as_deref().unwrap_or("results cannot be written"));
+        }
+        if let Some(upto) = durations_upto
+            && !failed.contains(&Subject::Durations)
+        {
+            self.published[1] = upto;
+        }
+        for subject in failed {
+            match subject {
+                Subject::Running => self.running_changed = true,
+                Subject::Commit(commit) => self.commits.failed(&commit),
+                Subject::Branch(user, branch) => self.branches.failed(&user, &branch),
+                Subject::Durations => self.durations.failed(),
+            }
+            self.touch();
+        }
+        self.commits.evict();
+        if self.files.send(Files { pass, upto, files, waiters, error }).is_ok() {
+            self.files_in_flight += 1;
+        }
+    }
+
+    fn files_written(&mut self, written: Written) {
+        let Written { pass, upto, failed, waiters, error } = written;
+        self.files_in_flight -= 1;
+        if failed.is_empty() {
+            if pass > self.redo_after {
+                self.published[2] = upto;
+            }
+        } else {
+            // Only a pass that begins from now on has these tests in it again.
+            self.redo_after = self.passes_begun;
+            self.not_before = Some(Instant::now() + BACK_OFF);
+            self.shared.problem("publication", error.as_deref().unwrap_or("status files cannot be written"));
+            self.touch();
+        }
+        for (commit, key) in failed {
+            self.commits.status_failed(&mut self.journal, &commit, key);
+        }
+        for waiter in waiters {
+            let _ = waiter.send(match &error {
+                None => Ok(()),
+                Some(error) => Err(Error::Write(error.clone())),
+            });
+        }
+        if self.journal.has_retired() {
+            self.checkpoint();
+        }
+    }
+
+    /// Lets go of the journal's segments that are published. Their status files must be on the disk then.
+    fn checkpoint(&mut self) {
+        let floor = self.published.iter().min().copied().unwrap_or(0) + 1;
+        let result = (|| {
+            if self.closing && floor > self.journal.last() {
+                self.journal.cut_off()?;
+            }
+            if !self.journal.has_retired() || !self.journal.can_retire(floor) {
+                return Ok(());
+            }
+            let dir = self.reader.output_dir();
+            self.disk.sync_all(dir).map_err(Error::io("sync", dir))?;
+            self.journal.retire(floor)
+        })();
+        match result {
+            Ok(()) => self.shared.solved("checkpoint"),
+            Err(error) => self.shared.problem("checkpoint", &error.to_string()),
+        }
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(format!("results {name}"))
+        .spawn(body)
+        .map_err(|error| Error::Write(format!("cannot start a thread: {error}")))
+}
+
+/// Starts the thread.
+pub fn start(engine: Engine) -> Result<JoinHandle<()>> {
+    spawn("engine", move || engine.run())
+}
+
+fn publish_loop(disk: &Disk, queue: &Receiver<Pass>, engine: &Sender<Command>) {
+    for pass in queue {
+        let mut failed = Vec::new();
+        let mut error = None;
+        for publication in pass.publications {
+            if let Err(why) = pass::publish(disk, &publication) {
+                error.get_or_insert_with(|| Error::io("write", &publication.path)(why).to_string());
+                failed.push(publication.subject);
+            }
+        }
+        let outcome = Outcome {
+            pass: pass.number,
+            upto: pass.upto,
+            durations_upto: pass.durations_upto,
+            failed,
+            error,
+            waiters: pass.waiters,
+            files: pass.files,
+        };
+        if engine.send(Command::Published(outcome)).is_err() {
+            return;
+        }
+    }
+}
+
+fn files_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Files>, engine: &Sender<Command>) {
+    for Files { pass, upto, files, waiters, mut error } in queue {
+        let mut failed = Vec::new();
+        for file in files {
+            if let Err(why) = pass::write_status(disk, &reader.layout, &file) {
+                let path = reader.layout.test(&file.commit, &file.key);
+                error.get_or_insert_with(|| Error::io("write", &path)(why).to_string());
+                failed.push((file.commit, file.key));
+            }
+        }
+        if engine.send(Command::FilesWritten(Written { pass, upto, failed, waiters, error })).is_err() {
+            return;
+        }
+    }
+}

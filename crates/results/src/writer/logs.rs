@@ -1,0 +1,172 @@
+//! Logs, published: from plain files to brotli beside the verdict they belong to.
+//!
+//! The log of the attempt that stands is `<key>/log.br`, where every client looks; that of another is
+//! `<key>/attempt.<n>/log.br`.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use model::{CommitId, ResultKey};
+
+use super::Writer;
+use super::engine::Command;
+use crate::disk::Durable;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::journal::Record;
+use crate::layout::LogKind;
+use crate::types::TestEntry;
+
+/// What of a plain log is kept, in bytes: its beginning and its end, half of this each.
+pub const LOG_MAX: u64 = 64 << 20;
+
+/// Above this size a log is compressed less thoroughly, in bytes.
+const LARGE: u64 = 4 << 20;
+
+impl Writer {
+    /// A file for the log of a test that runs, which readers can follow. It goes when the log is published.
+    pub fn live_log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<File> {
+        let dir = self.inner.reader.layout.test(commit, key);
+        self.inner.disk.make_dir(&dir, Durable::No).map_err(Error::io("create", &dir))?;
+        let path = dir.join(kind.live_file());
+        File::create(&path).map_err(Error::io("create", &path))
+    }
+
+    /// Publishes the log of a recorded attempt from a plain file, which stays unless it is the
+    /// [live log](Self::live_log) itself. Returns when it is durable.
+    pub async fn publish_log(
+        &self,
+        commit: &CommitId,
+        key: &ResultKey,
+        attempt: u32,
+        kind: LogKind,
+        plain: &Path,
+    ) -> Result<()> {
+        self.publish_logs(commit, &[(key.clone(), attempt)], kind, plain).await
+    }
+
+    /// Publishes one log for several recorded attempts, as links to one file: that of the VM they ran in.
+    pub async fn publish_logs(
+        &self,
+        commit: &CommitId,
+        attempts: &[(ResultKey, u32)],
+        kind: LogKind,
+        plain: &Path,
+    ) -> Result<()> {
+        let mut targets = Vec::new();
+        for (key, attempt) in attempts {
+            let (commit, key, attempt) = (commit.clone(), key.clone(), *attempt);
+            targets.push(self.ask(|reply| Command::LogTarget { commit, key, attempt, kind, reply }).await?);
+        }
+        let (this, of, plain) = (self.clone(), commit.clone(), plain.to_owned());
+        let write = move || this.write_logs(&of, &targets, kind, &plain);
+        let bytes = tokio::task::spawn_blocking(write).await.map_err(|_| Error::Closed)??;
+        for (key, attempt) in attempts {
+            let full = kind == LogKind::Full;
+            let record =
+                Record::Log { commit: commit.clone(), key: key.clone(), attempt: *attempt, full, bytes };
+            self.ask(|reply| Command::Record(record, reply)).await?;
+        }
+        Ok(())
+    }
+
+    fn write_logs(
+        &self,
+        commit: &CommitId,
+        targets: &[LogTarget],
+        kind: LogKind,
+        plain: &Path,
+    ) -> Result<u64> {
+        let (layout, disk) = (&self.inner.reader.layout, &self.inner.disk);
+        let (compressed, bytes) = compress(plain)?;
+        let mut first: Option<PathBuf> = None;
+        for LogTarget { key, attempt, stands, replaces } in targets {
+            let top = layout.test(commit, key);
+            if let Some(replaced) = replaces {
+                self.set_aside(&top, &layout.attempt(commit, key, *replaced), kind)?;
+            }
+            let folder = if *stands { top.clone() } else { layout.attempt(commit, key, *attempt) };
+            disk.make_dir(&folder, Durable::Yes).map_err(Error::io("create", &folder))?;
+            let path = folder.join(kind.file());
+            match &first {
+                None => disk.publish(&path, &compressed, Durable::Yes),
+                Some(first) => disk.link(first, &path, Durable::Yes),
+            }
+            .map_err(Error::io("write", &path))?;
+            first.get_or_insert(path);
+            let live = top.join(kind.live_file());
+            disk.remove_file(&live).map_err(Error::io("remove", &live))?;
+        }
+        Ok(bytes)
+    }
+
+    /// Moves the log of the attempt that stood before to that attempt's folder. If it is there already, this was done
+    /// before and stopped halfway: what is on top then is the new attempt's.
+    fn set_aside(&self, top: &Path, folder: &Path, kind: LogKind) -> Result<()> {
+        let (from, to) = (top.join(kind.file()), folder.join(kind.file()));
+        if !from.exists() || to.exists() {
+            return Ok(());
+        }
+        let disk = &self.inner.disk;
+        disk.make_dir(folder, Durable::Yes).map_err(Error::io("create", folder))?;
+        disk.rename(&from, &to, Durable::Yes).map_err(Error::io("rename", &from))
+    }
+}
+
+/// Where a log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogTarget {
+    pub key: ResultKey,
+    pub attempt: u32,
+    /// Whether it is the attempt that stands.
+    pub stands: bool,
+    /// The attempt whose log may lie where this one goes.
+    pub replaces: Option<u32>,
+}
+
+impl LogTarget {
+    /// The place of the log of `attempt`, given the test's entry.
+    pub fn new(key: ResultKey, attempt: u32, kind: LogKind, entry: Option<&TestEntry>) -> Self {
+        let stands = entry.is_none_or(|entry| entry.attempt == attempt);
+        let logged = |log, full_log| match kind {
+            LogKind::Subtest => log > 0,
+            LogKind::Full => full_log > 0,
+        };
+        let replaces = entry
+            .filter(|entry| stands && !logged(entry.log_bytes, entry.full_log_bytes))
+            .and_then(|entry| {
+                let before = entry.others.iter().filter(|other| other.number < attempt);
+                before
+                    .filter(|other| logged(other.log_bytes, other.full_log_bytes))
+                    .map(|other| other.number)
+                    .min()
+            });
+        Self { key, attempt, stands, replaces }
+    }
+}
+
+/// The brotli stream of a plain file, and the file's size.
+fn compress(plain: &Path) -> Result<(Vec<u8>, u64)> {
+    let read = Error::io("read", plain);
+    let file = files::open(plain)?.ok_or_else(|| Error::damaged(plain, "there is no such log"))?;
+    let mut out = Vec::new();
+    compress_into(file, &mut out).map(|bytes| (out, bytes)).map_err(read)
+}
+
+fn compress_into(mut file: File, out: &mut Vec<u8>) -> std::io::Result<u64> {
+    let size = file.metadata()?.len();
+    let quality = if size > LARGE { 5 } else { 9 };
+    let mut encoder = brotli::CompressorWriter::new(out, 64 << 10, quality, 22);
+    if size <= LOG_MAX {
+        std::io::copy(&mut (&mut file).take(LOG_MAX), &mut encoder)?;
+    } else {
+        std::io::copy(&mut (&mut file).take(LOG_MAX / 2), &mut encoder)?;
+        writeln!(encoder, "\n\n[... {} bytes left out here ...]\n", size - LOG_MAX)?;
+        file.seek(SeekFrom::Start(size - LOG_MAX / 2))?;
+        std::io::copy(&mut file.take(LOG_MAX / 2), &mut encoder)?;
+    }
+    encoder.flush()?;
+    drop(encoder);
+    Ok(size)
+}

@@ -1,0 +1,261 @@
+//! The one writer of a folder of results: a handle that any number of tasks share, an engine thread behind it.
+//!
+//! What [`Writer::record`] acknowledged survives a power cut. It is in the published blob within a second.
+
+mod branches;
+mod commits;
+mod durations;
+mod engine;
+mod lock;
+mod logs;
+mod pass;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use model::{CommitId, HostName, ResultKey, StatusSnapshot};
+use tokio::sync::oneshot;
+
+use crate::branch_file;
+use crate::disk::{Disk, Durable, Hook};
+use crate::error::{Error, Result};
+use crate::journal::Record;
+use crate::layout::Layout;
+use crate::reader::Reader;
+use crate::retention::{self, Plan, Policy};
+use crate::segment::{Journal, Recovery};
+use crate::types::{Recorded, TestDuration, VerdictRecord};
+use crate::verdicts::{Board, KeyId, Verdicts};
+use engine::{Command, Engine};
+
+/// What handles and engine share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub board: Board,
+    pub durations: RwLock<BTreeMap<ResultKey, TestDuration>>,
+    problems: Mutex<BTreeMap<String, String>>,
+}
+
+impl Shared {
+    fn problem(&self, about: &str, what: &str) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        if problems.insert(about.into(), what.into()).as_deref() != Some(what) {
+            tracing::error!("{what}");
+        }
+    }
+
+    fn solved(&self, about: &str) {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).remove(about);
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    commands: Sender<Command>,
+    reader: Reader,
+    disk: Disk,
+    shared: Arc<Shared>,
+    recovery: Recovery,
+    engine: Mutex<Option<JoinHandle<()>>>,
+    /// Held until the engine has ended.
+    _lock: lock::DirLock,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let _ = self.commands.send(Command::Close);
+        if let Some(engine) = self.engine.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = engine.join();
+        }
+    }
+}
+
+/// The writer; clones are handles of the same one. When the last is dropped, everything is published.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    inner: Arc<Inner>,
+}
+
+impl Writer {
+    /// Opens the results below `output_dir` for writing, makes the folder if need be, and takes in what the last
+    /// writer made durable and did not publish. [`Error::Locked`] if another writer has it.
+    pub fn open(output_dir: impl Into<PathBuf>) -> Result<Self> {
+        Self::open_with(output_dir, None)
+    }
+
+    /// Like [`Self::open`], with a say in what becomes of each change of the disk: for tests.
+    pub fn open_with(output_dir: impl Into<PathBuf>, hook: Option<Arc<dyn Hook>>) -> Result<Self> {
+        let layout = Layout::new(output_dir);
+        let private = layout.private();
+        let scratch = private.join("tmp");
+        let disk = Disk::new(scratch.clone(), hook);
+        disk.make_dir(&private, Durable::Yes).map_err(Error::io("create", &private))?;
+        let lock = lock::DirLock::take(layout.dir(), &private)?;
+        // Nobody else is writing, so whatever is there is rubbish.
+        disk.remove_dir(&scratch).map_err(Error::io("remove", &scratch))?;
+        disk.make_dir(&scratch, Durable::No).map_err(Error::io("create", &scratch))?;
+
+        let reader = Reader::open(layout.dir())?;
+        let shared = Arc::new(Shared::default());
+        let (journal, replay) = Journal::open(disk.clone(), &private)?;
+        let recovery = replay.recovery;
+        let (commands, queue) = channel();
+        let mut engine =
+            Engine::new(disk.clone(), reader.clone(), Arc::clone(&shared), journal, queue, &commands)?;
+        engine.replay(replay)?;
+        let engine = Mutex::new(Some(engine::start(engine)?));
+        let inner = Inner { commands, reader, disk, shared, recovery, engine, _lock: lock };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What the last writer left in the journal.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        self.inner.recovery
+    }
+
+    /// A reader of the same results. It sees what is published, which may be a second behind.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.inner.reader.clone()
+    }
+
+    /// What is wrong with the store now, one line each: for the status snapshot. Empty is well.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        self.inner.shared.problems.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn send(&self, command: Command) -> Result<()> {
+        self.inner.commands.send(command).map_err(|_| Error::Closed)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(engine::Reply<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply))?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Records a verdict. When this returns `Ok`, it is durable; many callers share one fsync. The first attempt that
+    /// ran stands, others are kept beside it.
+    pub async fn record(&self, record: VerdictRecord) -> Result<Recorded> {
+        let recorded = self.ask(|reply| Command::Record(Record::Verdict(record), reply)).await?;
+        recorded.ok_or(Error::Closed)
+    }
+
+    /// Says that the tests run since `started` (Unix seconds). Those that have a verdict keep it. Not durable: who
+    /// opens the results next [clears](Self::clear_stale_in_progress) it.
+    pub fn in_progress(
+        &self,
+        commit: &CommitId,
+        keys: Vec<ResultKey>,
+        started: i64,
+        host: Option<HostName>,
+        slot: Option<u32>,
+    ) -> Result<()> {
+        self.send(Command::InProgress { commit: commit.clone(), keys, started, host, slot })
+    }
+
+    /// Says that the tests do not run any more and have no verdict: their batch broke and they will run again.
+    pub fn not_in_progress(&self, commit: &CommitId, keys: Vec<ResultKey>) -> Result<()> {
+        self.send(Command::NotInProgress { commit: commit.clone(), keys })
+    }
+
+    /// Clears what is said to run, in all commits; for when nothing runs, that is when the daemon starts. Gives how
+    /// many there were.
+    pub async fn clear_stale_in_progress(&self) -> Result<usize> {
+        self.ask(Command::ClearStale).await
+    }
+
+    /// Sets a branch's listing, newest commit first, with the commits' messages. Returns when it is published.
+    pub async fn set_branch(&self, user: &str, branch: &str, commits: Vec<(CommitId, String)>) -> Result<()> {
+        branch_file::file_name(user, branch)?;
+        let (user, branch) = (user.to_owned(), branch.to_owned());
+        self.ask(|reply| Command::SetBranch { user, branch, commits, reply }).await
+    }
+
+    /// Sets the message of a commit that has, or is about to have, results; durable.
+    pub async fn set_commit_message(&self, commit: &CommitId, message: &str) -> Result<()> {
+        let record = Record::Message { commit: commit.clone(), message: message.into() };
+        self.ask(|reply| Command::Record(record, reply)).await.map(|_| ())
+    }
+
+    /// Publishes the status snapshot, by rename.
+    pub fn write_snapshot(&self, snapshot: &StatusSnapshot) -> Result<()> {
+        let path = self.inner.reader.layout.snapshot();
+        let bytes = serde_json::to_vec_pretty(snapshot).map_err(|error| Error::damaged(&path, error))?;
+        self.inner.disk.publish(&path, &bytes, Durable::No).map_err(Error::io("write", &path))
+    }
+
+    /// Returns when everything that happened before is published.
+    pub async fn flush(&self) -> Result<()> {
+        self.ask(Command::Flush).await
+    }
+
+    /// The number of a test, for [`Verdicts::contains`].
+    #[must_use]
+    pub fn key_id(&self, key: &ResultKey) -> KeyId {
+        self.inner.shared.board.key(key)
+    }
+
+    /// The tests of a commit that have their verdict. Read from disk once, then kept in memory and current.
+    pub fn verdicts(&self, commit: &CommitId) -> Result<Arc<Verdicts>> {
+        let board = &self.inner.shared.board;
+        if let Some(set) = board.get(commit) {
+            return Ok(set);
+        }
+        let keys = self.inner.reader.ended(commit, board)?;
+        Ok(board.get_or(commit, keys.into_iter()))
+    }
+
+    /// Whether a test has its verdict.
+    pub fn has_verdict(&self, commit: &CommitId, key: &ResultKey) -> Result<bool> {
+        Ok(self.verdicts(commit)?.contains(self.key_id(key)))
+    }
+
+    /// How long a test took in the past; `None` if it never ran.
+    #[must_use]
+    pub fn duration(&self, key: &ResultKey) -> Option<TestDuration> {
+        self.inner.shared.durations.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// Plans what may be deleted; deletes nothing. Flush before, so that the listings are current.
+    pub fn plan_retention(&self, policy: Policy) -> Result<Plan> {
+        retention::plan(&self.inner.reader, policy, SystemTime::now())
+    }
+
+    /// Deletes what was planned. One that was begun and not ended is planned again the next time.
+    pub async fn apply(&self, plan: Plan) -> Result<()> {
+        let commits: Vec<CommitId> = plan.remove.into_iter().map(|removal| removal.commit).collect();
+        let forgotten = commits.clone();
+        self.ask(|reply| Command::Forget { commits: forgotten, reply }).await?;
+        // A pass that had one of them in hand is over now.
+        self.flush().await?;
+        let this = self.clone();
+        let remove = move || commits.iter().try_for_each(|commit| this.remove(commit));
+        tokio::task::spawn_blocking(remove).await.map_err(|_| Error::Closed)?
+    }
+
+    fn remove(&self, commit: &CommitId) -> Result<()> {
+        let (layout, disk) = (&self.inner.reader.layout, &self.inner.disk);
+        let (blob, folder) = (layout.blob(commit), layout.commit(commit));
+        disk.remove_file(&blob).map_err(Error::io("remove", &blob))?;
+        if folder.exists() {
+            // Gone at once for readers; a writer that is stopped here leaves it to the next to clean up.
+            let aside = disk.temporary();
+            disk.rename(&folder, &aside, Durable::No).map_err(Error::io("remove", &folder))?;
+            disk.remove_dir(&aside).map_err(Error::io("remove", &aside))?;
+        }
+        Ok(())
+    }
+
+    /// The folder of the results.
+    #[must_use]
+    pub fn output_dir(&self) -> &Path {
+        self.inner.reader.output_dir()
+    }
+}

@@ -1,0 +1,96 @@
+//! One pass of publication: a list of files to write, made by the engine, written by a thread of its own, so that no
+//! verdict waits for a blob.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use model::{CommitId, ResultKey, Status};
+
+use crate::disk::{Disk, Durable};
+use crate::layout::Layout;
+use crate::types::TestEntry;
+
+/// What a published file shows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The commits in which tests run, for the next writer.
+    Running,
+    /// A commit's results.
+    Commit(CommitId),
+    /// A branch's listing.
+    Branch(String, String),
+    /// The durations.
+    Durations,
+}
+
+/// A file to be replaced.
+#[derive(Debug)]
+pub struct Publication {
+    pub subject: Subject,
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+}
+
+/// The small files of one test, to be brought up to date.
+#[derive(Debug)]
+pub struct StatusFiles {
+    pub commit: CommitId,
+    pub key: ResultKey,
+    /// What `status` is to say and `duration`, where it ended; `None`: both go.
+    pub content: Option<(String, Option<u64>)>,
+}
+
+impl StatusFiles {
+    pub fn new(commit: &CommitId, key: &ResultKey, entry: Option<&TestEntry>) -> Self {
+        let content = entry.map(|entry| {
+            let ended = entry.status.is_final().then_some(entry.duration.as_secs());
+            (status_line(entry), ended)
+        });
+        Self { commit: commit.clone(), key: key.clone(), content }
+    }
+}
+
+/// The line of a status file (formats.md). The subtest's own name is not known here; the key names it as well.
+fn status_line(entry: &TestEntry) -> String {
+    let seconds = entry.duration.as_secs();
+    let name = match entry.key.as_str().parse::<model::SubtestName>() {
+        Ok(_) => entry.key.as_str(),
+        Err(_) => "test",
+    };
+    match entry.status {
+        Status::InProgress => "IN PROGRESS\n".into(),
+        Status::Passed => format!("========= PASSED {name} in {seconds}s\n"),
+        Status::Failed => format!("========= FAILED {name} in {seconds}s\n"),
+        Status::NotRun => {
+            let reason = entry.reason.as_deref().unwrap_or("");
+            format!("========= NOTRUN {name} in {seconds}s: {reason}\n")
+        }
+        Status::FailedToRun => "FAILED TO RUN\n".into(),
+        Status::Unknown => "UNKNOWN\n".into(),
+    }
+}
+
+/// Writes one publication.
+pub fn publish(disk: &Disk, publication: &Publication) -> io::Result<()> {
+    disk.publish(&publication.path, &publication.bytes, Durable::Yes)
+}
+
+/// Brings one test's small files up to date; they are made durable all together, later.
+pub fn write_status(disk: &Disk, layout: &Layout, files: &StatusFiles) -> io::Result<()> {
+    let dir = layout.test(&files.commit, &files.key);
+    let (status, duration) = (dir.join("status"), dir.join("duration"));
+    let Some((line, seconds)) = &files.content else {
+        disk.remove_file(&status)?;
+        return disk.remove_file(&duration);
+    };
+    disk.make_dir(&dir, Durable::No)?;
+    // The status last: who sees a verdict finds its duration.
+    if let Some(seconds) = seconds {
+        replace(disk, &duration, &format!("{seconds}\n"))?;
+    }
+    replace(disk, &status, line)
+}
+
+fn replace(disk: &Disk, path: &Path, text: &str) -> io::Result<()> {
+    disk.publish(path, text.as_bytes(), Durable::No)
+}

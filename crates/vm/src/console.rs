@@ -147,17 +147,13 @@ impl Capped {
         bytes
     }
 
-    /// The last line that reads like a message: not a marker, not a kernel line, not empty. Without its seconds.
-    #[must_use]
-    pub fn last_message(&self) -> Option<String> {
+    /// The lines, the last first, without their seconds.
+    pub fn backwards(&self) -> impl Iterator<Item = String> {
         let tail = self.tail.iter().rev().map(|line| &**line);
-        let head = self.head.rsplit(|b| *b == b'\n');
-        tail.chain(head).take(200).find_map(|line| {
+        let head = self.head.rsplit(|b| *b == b'\n').filter(|line| !line.is_empty());
+        tail.chain(head).map(|line| {
             let text = String::from_utf8_lossy(line);
-            let text = text.split_once(' ').map_or("", |(_, text)| text).trim();
-            let kernel = text.starts_with(['[', '<']);
-            (!text.is_empty() && !kernel && !text.starts_with("========="))
-                .then(|| text.chars().take(300).collect())
+            text.split_once(' ').map_or(String::new(), |(_, text)| text.to_string())
         })
     }
 }

@@ -327,13 +327,12 @@ impl Supervisor {
         }
     }
 
-    /// What a subtest that says FAILED says about it: the last line of its own that reads like a message.
+    /// What a subtest that says FAILED says about it.
     fn last_words(&self, name: &SubtestName) -> String {
-        let State::Running(running) = &self.state else { return String::new() };
-        if running.subtest != *name {
-            return String::new();
+        match &self.state {
+            State::Running(running) if running.subtest == *name => complaint(&running.log),
+            _ => String::new(),
         }
-        running.log.last_message().unwrap_or_else(|| "it said FAILED".into())
     }
 
     fn exit(&mut self, status: &str, now: Duration) -> Vec<Act> {
@@ -428,6 +427,26 @@ impl Supervisor {
             },
         }
     }
+}
+
+/// How far back the reason of a failure is looked for.
+const COMPLAINT_LINES: usize = 200;
+
+/// The line that says best why a subtest failed: the last `FILE:LINE: failed ...` of the shell library, else the last
+/// line that the kernel did not print.
+fn complaint(log: &Capped) -> String {
+    let lines: Vec<String> = log.backwards().take(COMPLAINT_LINES).collect();
+    let ours = lines.iter().map(|line| crash::strip(line).text.trim()).find(|text| {
+        text.split_once(": failed")
+            .is_some_and(|(place, _)| place.contains(".ktest:") && !place.contains(' '))
+    });
+    let said = || {
+        let text = lines.iter().map(|line| line.trim());
+        text.filter(|text| !text.is_empty() && !text.starts_with("========="))
+            .find(|text| !crash::strip(text).printk)
+    };
+    let words = ours.or_else(said).unwrap_or("it said FAILED");
+    words.chars().take(300).collect()
 }
 
 /// The line by which the guest says that it is up.

@@ -61,6 +61,30 @@ fn a_run_that_goes_well() {
 }
 
 #[test]
+fn the_reason_of_a_failure() {
+    for (lines, reason) in [
+        (
+            &[
+                "[    6.000000] tests/a.ktest:22: failed (exit 32): mount x y",
+                "mount: dmesg(1) may tell more",
+            ][..],
+            "tests/a.ktest:22: failed (exit 32): mount x y",
+        ),
+        (&["first", "last", "[    6.000000] EXT4-fs (vdb): unmounting"], "last"),
+        (&["[    6.000000] EXT4-fs (vdb): unmounting"], "it said FAILED"),
+    ] {
+        let mut vm = vm(&["a"]);
+        vm.line("========= TEST   a", at(2));
+        for line in lines {
+            vm.line(line, at(3));
+        }
+        let acts = vm.line("========= FAILED a in 1s", at(4));
+        let Act::Finished(finished) = &acts[0] else { unreachable!() };
+        assert_eq!(finished.verdict.reason(), Some(reason));
+    }
+}
+
+#[test]
 fn kernel_trouble_overrules_passed() {
     let mut vm = vm(&["a"]);
     vm.line("========= TEST   a", at(2));

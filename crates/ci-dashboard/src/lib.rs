@@ -1,1 +1,28 @@
 //! The web pages and JSON views over the results, as an HTTP server or a CGI program.
+//!
+//! [`handle`] is the whole of it: a request as data in, a response as data out, nothing written anywhere. The server
+//! and CGI are shells around it.
+
+pub mod assets;
+pub mod cgi;
+pub mod changes;
+pub mod cli;
+pub mod conditional;
+pub mod files;
+pub mod filter;
+pub mod logtext;
+pub mod page;
+pub mod problem;
+pub mod request;
+pub mod response;
+pub mod route;
+pub mod serve;
+pub mod since;
+pub mod site;
+pub mod store;
+pub mod testfiles;
+pub mod views;
+
+pub use request::Request;
+pub use response::{Body, Response};
+pub use site::{Site, handle};

@@ -1,0 +1,151 @@
+// Live refresh, relative times and keys. Every page works without it.
+"use strict";
+(() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // Times: the server writes absolute ones, so that pages stay the same bytes; people read ages.
+  const age = (seconds) => {
+    const past = Math.max(0, seconds);
+    if (past < 60) return `${Math.floor(past)} s`;
+    if (past < 3600) return `${Math.floor(past / 60)} min`;
+    if (past < 172800) return `${Math.floor(past / 3600)} h`;
+    return `${Math.floor(past / 86400)} d`;
+  };
+  const tick = () => {
+    const now = Date.now() / 1000;
+    for (const time of all("time[datetime]")) {
+      const at = Date.parse(time.dateTime) / 1000;
+      if (!Number.isFinite(at)) continue;
+      if (!time.title) time.title = time.textContent;
+      const text = time.dataset.age === "for" ? age(now - at) : `${age(now - at)} ago`;
+      if (time.textContent !== text) time.textContent = text;
+    }
+  };
+  tick();
+  setInterval(tick, 1000);
+
+  // Live pages: fetch the same address; an unchanged page is a 304 and costs nothing.
+  const live = () => Number(document.body.dataset.live || 0);
+  let busy = false;
+  const refresh = async () => {
+    if (busy || document.hidden) return;
+    busy = true;
+    try {
+      const reply = await fetch(location.href, { cache: "no-cache", headers: { accept: "text/html" } });
+      if (!reply.ok) return;
+      const text = await reply.text();
+      if (text === refresh.last) return;
+      refresh.last = text;
+      const page = new DOMParser().parseFromString(text, "text/html");
+      const fresh = $("main", page);
+      if (!fresh) return;
+      const here = $("main");
+      const open = new Set(all("details[open][id]", here).map((d) => d.id));
+      const row = $(".at", here);
+      const at = row && row.id;
+      const typing = here.contains(document.activeElement) && document.activeElement.matches("input");
+      if (typing) return;
+      here.replaceChildren(...fresh.childNodes);
+      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+      if (at) document.getElementById(at)?.classList.add("at");
+      document.title = page.title;
+      document.body.dataset.live = page.body.dataset.live || "0";
+      tick();
+    } catch {
+      // The server is away for a moment; the next round asks again.
+    } finally {
+      busy = false;
+    }
+  };
+  const round = () => {
+    const seconds = live();
+    if (seconds > 0) setTimeout(() => refresh().finally(round), seconds * 1000);
+  };
+  round();
+
+  // A growing log: ask for the bytes after those we have.
+  const con = $(".con[data-follow]");
+  if (con) {
+    let have = Number(con.dataset.bytes);
+    let line = Number(con.dataset.lines);
+    let rest = "";
+    const decoder = new TextDecoder();
+    const append = (text) => {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop();
+      const bottom = innerHeight + scrollY > document.body.scrollHeight - 80;
+      const batch = document.createDocumentFragment();
+      for (const content of lines) {
+        line += 1;
+        const span = document.createElement("span");
+        const number = document.createElement("a");
+        span.id = `L${line}`;
+        number.href = `#L${line}`;
+        number.textContent = line;
+        span.append(number, content);
+        batch.append(span);
+      }
+      con.append(batch);
+      while (con.childElementCount > 20000) con.firstElementChild.remove();
+      if (bottom) scrollTo({ top: document.body.scrollHeight });
+    };
+    const follow = async () => {
+      try {
+        const reply = await fetch(con.dataset.follow, { cache: "no-store", headers: { range: `bytes=${have}-` } });
+        if (reply.status === 206) {
+          const bytes = new Uint8Array(await reply.arrayBuffer());
+          have += bytes.length;
+          append(decoder.decode(bytes, { stream: true }));
+        } else if (reply.status === 404) {
+          location.reload();
+          return;
+        }
+      } catch {
+        // Asked again below.
+      }
+      setTimeout(follow, document.hidden ? 5000 : 1000);
+    };
+    setTimeout(follow, 1000);
+  }
+
+  // Keys: j and k walk the rows, Enter opens, / searches, u goes up, ? explains.
+  const rows = () => all("[data-row]").filter((row) => row.offsetParent !== null);
+  const select = (row) => {
+    for (const old of all(".at")) old.classList.remove("at");
+    row.classList.add("at");
+    row.scrollIntoView({ block: "nearest" });
+    $("a[href]", row)?.focus({ preventScroll: true });
+  };
+  const step = (by) => {
+    const list = rows();
+    if (!list.length) return;
+    const now = list.findIndex((row) => row.classList.contains("at"));
+    const next = now < 0 ? (by > 0 ? 0 : list.length - 1) : Math.min(list.length - 1, Math.max(0, now + by));
+    select(list[next]);
+  };
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("input, textarea, select")) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    switch (event.key) {
+      case "j": step(1); break;
+      case "k": step(-1); break;
+      case "o": $(".at a[href]")?.click(); break;
+      case "u": $(".crumbs li:nth-last-child(2) a")?.click(); break;
+      case "n": $("a[rel=next]")?.click(); break;
+      case "p": $("a[rel=prev]")?.click(); break;
+      case "/": {
+        const field = $("input[type=search]");
+        if (!field) return;
+        field.focus();
+        field.select();
+        break;
+      }
+      default: return;
+    }
+    event.preventDefault();
+  });
+})();

@@ -1,0 +1,119 @@
+//! As a CGI program (RFC 3875): the request from the environment, the response on standard output.
+//!
+//! A web server may map `/ci` and `/c` to this program, or any other path; links follow from `SCRIPT_NAME`.
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, Write};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::request::Request;
+use crate::response::Response;
+
+/// Whether the environment is that of a CGI program.
+#[must_use]
+pub fn is_cgi() -> bool {
+    std::env::var_os("GATEWAY_INTERFACE").is_some_and(|version| !version.is_empty())
+}
+
+/// The request that the environment describes.
+#[must_use]
+pub fn request(environment: &HashMap<String, String>) -> Request {
+    let variable = |name: &str| environment.get(name).map_or("", String::as_str);
+    let method = Method::from_bytes(variable("REQUEST_METHOD").as_bytes()).unwrap_or(Method::POST);
+    let (mount, path) = place(variable("SCRIPT_NAME"), variable("PATH_INFO"), variable("REQUEST_URI"));
+    let mut headers = HeaderMap::new();
+    for (name, value) in environment {
+        let Some(name) = name.strip_prefix("HTTP_") else { continue };
+        let name = name.replace('_', "-").to_ascii_lowercase();
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        {
+            headers.insert(name, value);
+        }
+    }
+    Request { method, path, query: variable("QUERY_STRING").into(), headers, mount }
+}
+
+/// The mount point and the still encoded path below it.
+///
+/// `PATH_INFO` is decoded by the server, which loses the difference between `/` and `%2F`; where `REQUEST_URI` is there
+/// and begins with the script's name, the path is taken from it.
+fn place(script: &str, path_info: &str, request_uri: &str) -> (String, String) {
+    let script = script.trim_end_matches('/');
+    let uri_path = request_uri.split(['?', '#']).next().unwrap_or("");
+    let below = match uri_path.strip_prefix(script) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest.to_owned(),
+        _ => encode_path(path_info),
+    };
+    // Mapped as /ci and /c: that part belongs to the path.
+    for part in ["/ci", "/c", "/u"] {
+        if let Some(mount) = script.strip_suffix(part) {
+            return (mount_point(mount), format!("{part}{below}"));
+        }
+    }
+    (mount_point(script), if below.is_empty() { "/".into() } else { below })
+}
+
+fn encode_path(path: &str) -> String {
+    crate::request::Encoded(path).to_string()
+}
+
+/// A mount point is a plain path; anything else would make links lead elsewhere.
+fn mount_point(text: &str) -> String {
+    let plain = text.is_empty() || (text.starts_with('/') && !text.starts_with("//"));
+    let known = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
+    if plain && known { text.into() } else { String::new() }
+}
+
+/// Writes a response as CGI wants it.
+pub fn write(response: Response, out: impl Write) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(64 << 10, out);
+    let status = response.status;
+    write!(out, "Status: {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or(""))?;
+    for (name, value) in &response.headers {
+        write!(out, "{name}: ")?;
+        out.write_all(value.as_bytes())?;
+        out.write_all(b"\r\n")?;
+    }
+    out.write_all(b"\r\n")?;
+    response.body.write_to(&mut out)?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(pairs: &[(&str, &str)]) -> Request {
+        request(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn where_the_program_is_mapped() {
+        let place = |script: &str, info: &str, uri: &str| {
+            let request = from(&[
+                ("REQUEST_METHOD", "GET"),
+                ("SCRIPT_NAME", script),
+                ("PATH_INFO", info),
+                ("REQUEST_URI", uri),
+            ]);
+            format!("{} {}", request.mount, request.path)
+        };
+        assert_eq!(place("/ci", "", "/ci?user=x"), " /ci");
+        assert_eq!(place("/c", "/abc/a b/", "/c/abc/a%20b/"), " /c/abc/a%20b/");
+        assert_eq!(place("/x/ci", "", ""), "/x /ci");
+        assert_eq!(place("/cgi-bin/ci-dashboard", "/c/abc/", ""), "/cgi-bin/ci-dashboard /c/abc/");
+        assert_eq!(place("/cgi-bin/ci-dashboard", "", ""), "/cgi-bin/ci-dashboard /");
+        assert_eq!(place("//evil.example/ci", "", ""), " /ci");
+        assert_eq!(place("/c", "/a/../b", ""), " /c/a/../b");
+    }
+
+    #[test]
+    fn headers_come_from_the_environment() {
+        let request =
+            from(&[("REQUEST_METHOD", "HEAD"), ("HTTP_IF_NONE_MATCH", "\"x\""), ("HTTP_BAD\n", "y")]);
+        assert_eq!(request.method, Method::HEAD);
+        assert_eq!(request.header(http::header::IF_NONE_MATCH), Some("\"x\""));
+        assert_eq!(request.headers.len(), 1);
+    }
+}

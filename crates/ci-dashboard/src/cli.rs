@@ -1,0 +1,141 @@
+//! The `ci-dashboard` command: a server, or a CGI program where the environment says so.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use results::Reader;
+use tracing_subscriber::EnvFilter;
+
+use crate::cgi;
+use crate::serve;
+use crate::site::{Site, handle};
+use crate::testfiles::TestFiles;
+
+/// Web pages and JSON views over the results of ktest-ci.
+///
+/// Started by a web server as a CGI program (GATEWAY_INTERFACE is set), it answers one request and exits; where the
+/// results are then comes from $KTEST_CI_OUTPUT_DIR or the configuration.
+#[derive(Parser, Debug)]
+#[command(name = "ci-dashboard", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Serve the dashboard over HTTP.
+    Serve(ServeArguments),
+}
+
+#[derive(Args, Debug)]
+struct ServeArguments {
+    /// Address and port to listen on.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    results: ResultsArguments,
+}
+
+#[derive(Args, Debug, Default)]
+struct ResultsArguments {
+    /// The configuration; without it $KTEST_CI_CONFIG, ~/.ktest/ktest-ci.json5, /etc/ktest-ci.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of results, instead of the configuration's output_dir.
+    #[arg(long, value_name = "DIR", env = "KTEST_CI_OUTPUT_DIR", conflicts_with = "config")]
+    output_dir: Option<PathBuf>,
+}
+
+/// Runs the command; 0 after a clean stop, 1 if something is wrong, 2 for wrong usage.
+#[must_use]
+pub fn main() -> ExitCode {
+    start_log();
+    let done = if cgi::is_cgi() {
+        answer_cgi()
+    } else {
+        let Command::Serve(arguments) = Arguments::parse().command;
+        run_server(&arguments)
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log() {
+    let filter = EnvFilter::try_from_env("KTEST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr).init();
+}
+
+fn site(arguments: &ResultsArguments) -> anyhow::Result<Site> {
+    if let Some(dir) = &arguments.output_dir {
+        return Ok(Site::new(Reader::open(dir)?, TestFiles::default()));
+    }
+    let file = config::find(arguments.config.as_deref())?;
+    let (config, problems) = config::load_lenient(&file)?;
+    for problem in problems {
+        tracing::warn!("{problem}");
+    }
+    let tests = config.all_branches().flat_map(|branch| config.tests_of(branch)).cloned().collect();
+    Ok(Site::new(Reader::open(&config.output_dir)?, tests))
+}
+
+fn run_server(arguments: &ServeArguments) -> anyhow::Result<()> {
+    let site = site(&arguments.results)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(64)
+        .build()
+        .context("cannot start the server's threads")?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind(arguments.listen).await.with_context(|| {
+            format!("cannot listen on {}; choose another address with --listen", arguments.listen)
+        })?;
+        serve::serve(site, listener, stop_signal()?).await.context("the server stopped")
+    })
+}
+
+/// Ready at SIGINT or SIGTERM.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+fn answer_cgi() -> anyhow::Result<()> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let request = cgi::request(&environment);
+    let arguments = ResultsArguments {
+        config: None,
+        output_dir: std::env::var_os("KTEST_CI_OUTPUT_DIR").map(PathBuf::from),
+    };
+    let response = match site(&arguments) {
+        Ok(site) => {
+            let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            handle(&site, &request, i64::try_from(seconds).unwrap_or(i64::MAX))
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            let (form, _) = crate::route::parse(&request);
+            crate::problem::Problem::Store.response(&request, form).finished(&request.method)
+        }
+    };
+    cgi::write(response, io::stdout().lock()).context("cannot write the response")
+}

@@ -1,0 +1,318 @@
+//! What every page shares: its frame, and how statuses, counts, times and durations look to people.
+//!
+//! A status is always a symbol and a word beside its colour.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::{Counts, Status};
+
+use crate::assets;
+use crate::route::Links;
+
+/// The frame of a page.
+#[derive(Debug, Clone)]
+pub struct Page<'a> {
+    /// The window's title, without the site's name.
+    pub title: String,
+    /// Where links start.
+    pub links: Links<'a>,
+    /// The way here; the last one is this page.
+    pub crumbs: Vec<Crumb>,
+    /// Seconds until the page is worth looking at again; 0: it does not change by itself.
+    pub live: u32,
+    /// The same as JSON.
+    pub json: Option<String>,
+}
+
+/// A step of the way to a page.
+#[derive(Debug, Clone)]
+pub struct Crumb {
+    /// What it is called.
+    pub label: String,
+    /// Where it is; absent for the page itself.
+    pub href: Option<String>,
+}
+
+impl Crumb {
+    /// A step with a link.
+    #[must_use]
+    pub fn link(label: impl Into<String>, href: String) -> Self {
+        Self { label: label.into(), href: Some(href) }
+    }
+
+    /// The page itself.
+    #[must_use]
+    pub fn here(label: impl Into<String>) -> Self {
+        Self { label: label.into(), href: None }
+    }
+}
+
+impl<'a> Page<'a> {
+    /// A page that does not change by itself.
+    #[must_use]
+    pub fn new(title: impl Into<String>, links: Links<'a>, crumbs: Vec<Crumb>) -> Self {
+        Self { title: format!("{} · ktest-ci", title.into()), links, crumbs, live: 0, json: None }
+    }
+
+    /// The address of an asset.
+    #[must_use]
+    pub fn asset(&self, name: &str) -> String {
+        format!("{}/ci/{}", self.links.mount, assets::hashed(name))
+    }
+
+    /// The address of the users.
+    #[must_use]
+    pub fn home(&self) -> String {
+        self.links.home()
+    }
+
+    /// The address of the live page.
+    #[must_use]
+    pub fn status(&self) -> String {
+        self.links.status()
+    }
+
+    /// The version of this program.
+    #[must_use]
+    pub fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+}
+
+/// The symbol of a status, for those who do not see its colour.
+pub trait Symbol {
+    /// One character.
+    fn symbol(&self) -> &'static str;
+}
+
+impl Symbol for Status {
+    fn symbol(&self) -> &'static str {
+        match self {
+            Self::Passed => "✓",
+            Self::Failed => "✗",
+            Self::NotRun => "–",
+            Self::FailedToRun => "!",
+            Self::InProgress => "▸",
+            Self::Unknown => "?",
+        }
+    }
+}
+
+/// The order in which people want to see statuses: what needs them first.
+pub const URGENCY: [Status; 6] = [
+    Status::Failed,
+    Status::FailedToRun,
+    Status::Unknown,
+    Status::InProgress,
+    Status::Passed,
+    Status::NotRun,
+];
+
+/// The place of a status in [`URGENCY`].
+#[must_use]
+pub fn urgency(status: Status) -> usize {
+    URGENCY.iter().position(|other| *other == status).unwrap_or(URGENCY.len())
+}
+
+/// The count of one status.
+#[derive(Debug, Clone)]
+pub struct CountItem {
+    /// Which.
+    pub status: Status,
+    /// Its symbol.
+    pub symbol: &'static str,
+    /// How many.
+    pub count: u32,
+    /// In words: `failed`.
+    pub label: String,
+}
+
+/// The counts that are not zero, the urgent ones first.
+#[must_use]
+pub fn count_items(counts: &Counts) -> Vec<CountItem> {
+    URGENCY
+        .into_iter()
+        .map(|status| (status, counts.get(status)))
+        .filter(|(_, count)| *count > 0)
+        .map(|(status, count)| CountItem {
+            status,
+            symbol: status.symbol(),
+            count,
+            label: status.label().to_lowercase(),
+        })
+        .collect()
+}
+
+/// A piece of a bar of 1000 units.
+#[derive(Debug, Clone, Copy)]
+pub struct BarCell {
+    /// Its status.
+    pub status: Status,
+    /// Where it starts.
+    pub x: u32,
+    /// How wide it is.
+    pub width: u32,
+}
+
+/// Counts as a bar; whatever is there at all stays visible.
+#[must_use]
+pub fn bar(counts: &Counts) -> Vec<BarCell> {
+    const WHOLE: u32 = 1000;
+    const LEAST: u32 = 14;
+    let total = u64::from(counts.total().max(1));
+    let mut x = 0;
+    let mut cells = Vec::new();
+    for status in URGENCY {
+        let count = u64::from(counts.get(status));
+        if count == 0 || x >= WHOLE {
+            continue;
+        }
+        let share = u32::try_from(count * u64::from(WHOLE) / total).unwrap_or(WHOLE);
+        let width = share.max(LEAST).min(WHOLE - x);
+        cells.push(BarCell { status, x, width });
+        x += width;
+    }
+    if let Some(last) = cells.last_mut() {
+        last.width = WHOLE - last.x;
+    }
+    cells
+}
+
+/// How long something took.
+#[derive(Debug, Clone, Copy)]
+pub struct Took(pub Duration);
+
+impl fmt::Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, millis) = (self.0.as_secs(), self.0.as_millis());
+        match seconds {
+            _ if millis == 0 => Ok(()),
+            0..10 if !millis.is_multiple_of(1000) => write!(f, "{}.{} s", seconds, (millis % 1000) / 100),
+            0..120 => write!(f, "{seconds} s"),
+            120..7200 => write!(f, "{} min", seconds / 60),
+            _ => write!(f, "{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        }
+    }
+}
+
+/// A moment, printed absolutely; the script makes an age of it.
+#[derive(Debug, Clone, Copy)]
+pub struct When(Timestamp);
+
+impl When {
+    /// From Unix seconds; `None` for what is not a time.
+    #[must_use]
+    pub fn unix(seconds: i64) -> Option<Self> {
+        if seconds <= 0 {
+            return None;
+        }
+        Timestamp::from_second(seconds).ok().map(Self)
+    }
+
+    /// As the `datetime` attribute.
+    #[must_use]
+    pub fn iso(&self) -> impl fmt::Display {
+        self.0.strftime("%Y-%m-%dT%H:%M:%SZ")
+    }
+}
+
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.strftime("%Y-%m-%d %H:%M"))
+    }
+}
+
+/// The text, cut to about `limit` bytes at a character, with an ellipsis if something was cut.
+#[must_use]
+pub fn cut(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let mut end = limit;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+/// A subject for a list: one line, not too long, never empty.
+#[must_use]
+pub fn subject(message: &str, limit: usize) -> String {
+    // Not past what can matter: a message may be a megabyte.
+    let mut head_end = message.len().min(limit * 4 + 256);
+    while !message.is_char_boundary(head_end) {
+        head_end -= 1;
+    }
+    let line = message[..head_end].trim_start().lines().next().unwrap_or("").trim_end();
+    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.is_empty() { "(no message)".into() } else { cut(&line, limit) }
+}
+
+/// A result key in two parts: what stands before the last dot with it, and the rest.
+#[must_use]
+pub fn split_key(key: &str) -> (&str, &str) {
+    match key.rfind('.') {
+        Some(dot) if dot + 1 < key.len() => key.split_at(dot + 1),
+        _ => ("", key),
+    }
+}
+
+/// Numbers with their noun.
+pub trait Plural {
+    /// `1 commit`, `2 commits`.
+    fn plural<'a>(&self, noun: &'a str) -> Number<'a>;
+}
+
+impl Plural for usize {
+    fn plural<'a>(&self, noun: &'a str) -> Number<'a> {
+        Number(*self, noun)
+    }
+}
+
+/// See [`Plural`].
+#[derive(Debug, Clone, Copy)]
+pub struct Number<'a>(usize, &'a str);
+
+impl fmt::Display for Number<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_like_people_say_them() {
+        let took = |ms| Took(Duration::from_millis(ms)).to_string();
+        assert_eq!(took(0), "");
+        assert_eq!(took(430), "0.4 s");
+        assert_eq!(took(9_940), "9.9 s");
+        assert_eq!(took(12_000), "12 s");
+        assert_eq!(took(3_599_000), "59 min");
+        assert_eq!(took(8_000_000), "2 h 13 min");
+    }
+
+    #[test]
+    fn a_bar_is_whole_and_shows_the_rare() {
+        let counts = Counts { passed: 4999, failed: 1, ..Counts::default() };
+        let cells = bar(&counts);
+        assert_eq!(cells[0].status, Status::Failed);
+        assert!(cells[0].width >= 14);
+        assert_eq!(cells.iter().map(|cell| cell.width).sum::<u32>(), 1000);
+        assert!(bar(&Counts::default()).is_empty());
+    }
+
+    #[test]
+    fn subjects_are_cut_at_characters() {
+        assert_eq!(subject("\n ext4: fix\u{1b}[31m it\nbody", 60), "ext4: fix [31m it");
+        assert_eq!(subject("", 60), "(no message)");
+        assert_eq!(subject(&"é".repeat(1_000_000), 5), "éé…");
+        assert_eq!(split_key("fs.xfs.fstests.generic.001"), ("fs.xfs.fstests.generic.", "001"));
+        assert_eq!(split_key("boot"), ("", "boot"));
+        assert_eq!(split_key("boot."), ("", "boot."));
+    }
+}

@@ -1,0 +1,153 @@
+//! As an HTTP server: accepts, limits, and hands each request to [`crate::handle`] on a blocking thread.
+
+use std::convert::Infallible;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::{Body as AxumBody, Bytes, HttpBody};
+use axum::extract::{Request as AxumRequest, State};
+use axum::response::Response as AxumResponse;
+use http::{HeaderValue, StatusCode};
+use http_body_util::BodyExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tower::ServiceBuilder;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::request::Request;
+use crate::response::{Body, Response};
+use crate::site::{Site, handle};
+
+/// How many requests are worked on at a time; others wait.
+const AT_ONCE: usize = 64;
+/// The longest a request may take until its response begins.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The size of the pieces in which a file is sent, in bytes.
+const PIECE: usize = 64 << 10;
+
+struct Server {
+    site: Site,
+    permits: Semaphore,
+}
+
+/// Serves until `stop` is ready, then lets running requests finish.
+pub async fn serve(
+    site: Site,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let address: SocketAddr = listener.local_addr()?;
+    tracing::info!("listening on http://{address}/ci");
+    let server = Arc::new(Server { site, permits: Semaphore::new(AT_ONCE) });
+    let router = Router::new().fallback(answer).with_state(server).layer(
+        ServiceBuilder::new()
+            .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, PATIENCE)),
+    );
+    axum::serve(listener, router).with_graceful_shutdown(stop).await
+}
+
+async fn answer(State(server): State<Arc<Server>>, request: AxumRequest) -> AxumResponse {
+    let (parts, _) = request.into_parts();
+    let request = Request {
+        method: parts.method,
+        path: parts.uri.path().into(),
+        query: parts.uri.query().unwrap_or("").into(),
+        headers: parts.headers,
+        mount: String::new(),
+    };
+    let Ok(_permit) = server.permits.acquire().await else { return unavailable() };
+    let site = Arc::clone(&server);
+    let answered = tokio::task::spawn_blocking(move || handle(&site.site, &request, now())).await;
+    match answered {
+        Ok(response) => into_axum(response),
+        Err(error) => {
+            tracing::error!("a request handler stopped: {error}");
+            unavailable()
+        }
+    }
+}
+
+fn now() -> i64 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+fn unavailable() -> AxumResponse {
+    let mut response = AxumResponse::new(AxumBody::from("the server could not answer; try again\n"));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+fn into_axum(response: Response) -> AxumResponse {
+    let body = match response.body {
+        Body::Empty => AxumBody::empty(),
+        Body::Bytes(bytes) => AxumBody::from(bytes),
+        Body::Static(bytes) => AxumBody::from(bytes),
+        Body::File { file, start, length } => {
+            let (sender, receiver) = mpsc::channel(2);
+            tokio::task::spawn_blocking(move || send_file(file, start, length, &sender));
+            AxumBody::new(Pieces { receiver, left: length }.map_err(|never| match never {}))
+        }
+    };
+    let mut answer = AxumResponse::new(body);
+    *answer.status_mut() = response.status;
+    *answer.headers_mut() = response.headers;
+    answer
+}
+
+/// Reads a part of a file and sends it in pieces; stops when nobody listens any more.
+fn send_file(mut file: std::fs::File, start: u64, length: u64, sender: &mpsc::Sender<Bytes>) {
+    let sent = (|| -> io::Result<()> {
+        file.seek(SeekFrom::Start(start))?;
+        let mut left = length;
+        while left > 0 {
+            let want = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            let mut piece = vec![0; want];
+            let got = file.read(&mut piece)?;
+            if got == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            piece.truncate(got);
+            left -= got as u64;
+            if sender.blocking_send(piece.into()).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    })();
+    if let Err(error) = sent {
+        tracing::warn!("a file could not be sent whole: {error}");
+    }
+}
+
+/// The pieces of a file as a body of known length.
+struct Pieces {
+    receiver: mpsc::Receiver<Bytes>,
+    left: u64,
+}
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        self.receiver.poll_recv(context).map(|piece| {
+            let piece = piece?;
+            self.left = self.left.saturating_sub(piece.len() as u64);
+            Some(Ok(http_body::Frame::data(piece)))
+        })
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.left)
+    }
+}

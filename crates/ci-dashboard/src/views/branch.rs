@@ -1,0 +1,321 @@
+//! A branch as `git log` reads, with what each commit changed: the tests that broke and were mended, the failing tests
+//! as lanes, commits without results folded.
+
+use askama::Template;
+use model::{Counts, Status};
+use results::BranchEntry;
+use results::json::CommitRow;
+
+use super::lanes::{self, LANE_WIDTH, LANES_MAX, LanePath};
+use super::{CommitLink, Context};
+use crate::changes::{Delta, Failure, History, TestId, Verdicts};
+use crate::filter::Filter;
+use crate::page::{CountItem, Crumb, Page, Plural as _, Took, count_items, cut};
+use crate::problem::Problem;
+use crate::response::Response;
+use crate::route::{BranchRef, Form};
+use crate::store::Summary;
+
+/// How many commits a page shows.
+const COMMITS_MAX: usize = 500;
+/// How many tests a commit's change names.
+const NAMED_MAX: usize = 4;
+
+#[derive(Template)]
+#[template(path = "branch.html")]
+struct BranchPage<'a> {
+    page: Page<'a>,
+    at: &'a BranchRef,
+    summary: String,
+    tip: Option<CommitLink>,
+    running: usize,
+    note: Option<String>,
+    test: &'a str,
+    all_href: String,
+    failing_heading: String,
+    failing_note: String,
+    failures: Vec<FailureLine>,
+    lanes: usize,
+    lanes_width: usize,
+    letters: Vec<LaneLetter>,
+    rows: Vec<Line>,
+    newer: Option<String>,
+    older: Option<String>,
+}
+
+struct LaneLetter {
+    x: usize,
+    letter: char,
+}
+
+struct FailureLine {
+    letter: String,
+    href: String,
+    file: String,
+    subtest: String,
+    reason: Option<String>,
+    lasting: bool,
+    first_bad: CommitLink,
+    between: String,
+    last_good: Option<CommitLink>,
+    first_good: Option<CommitLink>,
+}
+
+enum Line {
+    Fold(Vec<CommitLink>),
+    Commit(Box<CommitLine>),
+}
+
+struct CommitLine {
+    commit: CommitLink,
+    red: bool,
+    counts: Vec<CountItem>,
+    took: String,
+    lanes: Vec<LanePath>,
+    broke: Vec<String>,
+    broke_more: usize,
+    unsure: usize,
+    fixed: Vec<String>,
+    fixed_more: usize,
+    stopped: String,
+}
+
+/// The view.
+pub fn view(
+    context: Context<'_>,
+    at: &BranchRef,
+    test: Option<&str>,
+    from: Option<&model::CommitId>,
+    form: Form,
+) -> Result<Response, Problem> {
+    let filter = Filter::new(test)?;
+    let mut entries = context.store.branch(at)?;
+    if form == Form::Json && filter.is_all() {
+        let rows: Vec<_> = entries.iter().map(CommitRow::from).collect();
+        return context.json(&rows);
+    }
+    let start = match from {
+        None => 0,
+        Some(from) => entries
+            .iter()
+            .position(|entry| entry.commit == *from)
+            .ok_or_else(|| Problem::NotFound("this commit is not (or no longer) on the branch".into()))?,
+    };
+    let summaries = summaries(context, &mut entries, &filter);
+    if form == Form::Json {
+        let rows: Vec<_> = entries.iter().map(CommitRow::from).collect();
+        return context.json(&rows);
+    }
+    let history = History::of(summaries.into_iter().map(|summary| summary.map(|summary| summary.verdicts)));
+    render(context, at, test.unwrap_or(""), start, &entries, &history)
+}
+
+/// Reads the verdicts of the commits that have any; under a filter, the entries count only what it wants.
+fn summaries(context: Context<'_>, entries: &mut [BranchEntry], filter: &Filter) -> Vec<Option<Summary>> {
+    entries
+        .iter_mut()
+        .map(|entry| {
+            if entry.counts.total() == 0 {
+                return None;
+            }
+            let mut summary = context.store.summary(&entry.commit)?;
+            if !filter.is_all() {
+                summary = wanted(&summary, filter);
+                entry.counts = summary.verdicts.statuses.iter().copied().collect();
+                entry.duration =
+                    std::time::Duration::from_millis(summary.durations.iter().copied().map(u64::from).sum());
+            }
+            Some(summary)
+        })
+        .collect()
+}
+
+fn wanted(summary: &Summary, filter: &Filter) -> Summary {
+    let Verdicts { names, statuses } = &summary.verdicts;
+    let keep: Vec<usize> =
+        (0..names.len().min(statuses.len())).filter(|at| filter.wants(&names[*at])).collect();
+    Summary {
+        verdicts: Verdicts {
+            names: keep.iter().map(|at| names[*at].clone()).collect(),
+            statuses: keep.iter().map(|at| statuses[*at]).collect(),
+        },
+        durations: keep.iter().filter_map(|at| summary.durations.get(*at).copied()).collect(),
+    }
+}
+
+fn render(
+    context: Context<'_>,
+    at: &BranchRef,
+    test: &str,
+    start: usize,
+    entries: &[BranchEntry],
+    history: &History,
+) -> Result<Response, Problem> {
+    let links = context.links();
+    let mut page = Page::new(
+        format!("{}/{}", at.user, at.branch),
+        links,
+        vec![Crumb::link(&at.user, links.user(&at.user)), Crumb::here(&at.branch)],
+    );
+    page.json = Some(context.json_address());
+    let running = entries.iter().filter(|entry| entry.counts.inprogress > 0).count();
+    let waiting = entries.iter().filter(|entry| entry.counts.total() == 0).count();
+    page.live = if running > 0 { 3 } else { 15 };
+
+    let failures = history.failures();
+    let shown: Vec<&Failure> = distinct(&failures).into_iter().take(LANES_MAX).collect();
+    let tests: Vec<TestId> = shown.iter().map(|failure| failure.test).collect();
+    let commit = |row: usize| {
+        let entry = &entries[row];
+        CommitLink::new(links, Some(at), &entry.commit, &entry.message)
+    };
+    let lasting = failures.iter().filter(|failure| failure.first_good.is_none()).count();
+    let all = distinct(&failures).len();
+    let failure_lines = shown
+        .iter()
+        .enumerate()
+        .map(|(lane, failure)| failure_line(context, at, history, entries, lane, failure, &commit))
+        .collect();
+    let end = entries.len().min(start + COMMITS_MAX);
+    let rows = lines(entries, start..end, history, &tests, &commit);
+    let page_link = |row: usize| {
+        let base = links.branch(at);
+        format!("{base}&test={}&from={}", crate::request::Encoded(test), entries[row].commit)
+    };
+    let template = BranchPage {
+        page,
+        at,
+        summary: format!(
+            "{}{}",
+            entries.len().plural("commit"),
+            if waiting > 0 { format!(", {waiting} not tested") } else { String::new() }
+        ),
+        tip: (!entries.is_empty()).then(|| commit(0)),
+        running,
+        note: None,
+        test,
+        all_href: links.branch(at),
+        failing_heading: match lasting {
+            0 => "Nothing fails at the tip".into(),
+            _ => format!("{} failing now", lasting.plural("test")),
+        },
+        failing_note: match (all.saturating_sub(lasting), all > shown.len()) {
+            (0, false) => String::new(),
+            (mended, false) => format!("{mended} mended on this branch"),
+            (_, true) => format!("{} of the {all} tests that failed on this branch are listed", shown.len()),
+        },
+        failures: failure_lines,
+        lanes: tests.len(),
+        lanes_width: tests.len() * LANE_WIDTH,
+        letters: (0..tests.len())
+            .map(|lane| LaneLetter { x: lane * LANE_WIDTH + LANE_WIDTH / 2, letter: lanes::letter(lane) })
+            .collect(),
+        rows,
+        newer: (start > 0).then(|| links.branch(at)),
+        older: (end < entries.len()).then(|| page_link(end)),
+    };
+    context.html(&template)
+}
+
+/// The latest failure of each test, in order.
+fn distinct<'a>(failures: &[&'a Failure]) -> Vec<&'a Failure> {
+    let mut seen = std::collections::HashSet::new();
+    failures.iter().copied().filter(|failure| seen.insert(failure.test)).collect()
+}
+
+fn failure_line(
+    context: Context<'_>,
+    at: &BranchRef,
+    history: &History,
+    entries: &[BranchEntry],
+    lane: usize,
+    failure: &Failure,
+    commit: &impl Fn(usize) -> CommitLink,
+) -> FailureLine {
+    let name = history.name(failure.test);
+    let (file, subtest) = context.tests.split(name);
+    let reason = name
+        .parse()
+        .ok()
+        .and_then(|key| context.store.entry(&entries[failure.last_bad].commit, &key).ok()?)
+        .and_then(|entry| entry.crash.or(entry.reason));
+    let between = failure.last_good.map_or(0, |good| good.saturating_sub(failure.first_bad + 1));
+    FailureLine {
+        letter: lanes::letter(lane).to_string(),
+        href: context.links().history(at, name),
+        file: file.into(),
+        subtest: subtest.into(),
+        reason: reason.map(|reason| cut(&reason, 200)),
+        lasting: failure.first_good.is_none(),
+        first_bad: commit(failure.first_bad),
+        between: if between > 0 { format!("or {between} before") } else { String::new() },
+        last_good: failure.last_good.map(commit),
+        first_good: failure.first_good.map(commit),
+    }
+}
+
+fn lines(
+    entries: &[BranchEntry],
+    range: std::ops::Range<usize>,
+    history: &History,
+    tests: &[TestId],
+    commit: &impl Fn(usize) -> CommitLink,
+) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    for row in range {
+        let entry = &entries[row];
+        if entry.counts.total() == 0 {
+            match lines.last_mut() {
+                Some(Line::Fold(fold)) => fold.push(commit(row)),
+                _ => lines.push(Line::Fold(vec![commit(row)])),
+            }
+            continue;
+        }
+        let nothing = Delta::default();
+        let delta = history.delta(row).unwrap_or(&nothing);
+        let (broke, broke_more) = named(history, &delta.broke);
+        let (fixed, fixed_more) = named(history, &delta.fixed);
+        lines.push(Line::Commit(Box::new(CommitLine {
+            commit: commit(row),
+            red: entry.counts.failed > 0,
+            counts: count_items(&entry.counts),
+            took: Took(entry.duration).to_string(),
+            lanes: lanes::paths(&history.statuses(row, tests)),
+            unsure: unjudged_before(entries, row, &delta.broke),
+            broke,
+            broke_more,
+            fixed,
+            fixed_more,
+            stopped: stopped_words(delta, &entry.counts),
+        })));
+    }
+    lines
+}
+
+/// How many commits right before this one have no verdict that could say it was they.
+fn unjudged_before(entries: &[BranchEntry], row: usize, broke: &[TestId]) -> usize {
+    if broke.is_empty() {
+        return 0;
+    }
+    let judged = |counts: &Counts| counts.get(Status::Passed) + counts.get(Status::Failed) > 0;
+    entries[row + 1..].iter().take_while(|entry| !judged(&entry.counts)).count()
+}
+
+fn named(history: &History, tests: &[TestId]) -> (Vec<String>, usize) {
+    let named = tests.iter().take(NAMED_MAX).map(|test| cut(history.name(*test), 120)).collect();
+    (named, tests.len().saturating_sub(NAMED_MAX))
+}
+
+fn stopped_words(delta: &Delta, counts: &Counts) -> String {
+    match (delta.stopped, delta.resumed) {
+        (0, 0) => String::new(),
+        (0, resumed) => format!(
+            "▲ {} again",
+            if resumed == 1 { "1 test runs".into() } else { format!("{resumed} tests run") }
+        ),
+        (stopped, _) if u32::try_from(stopped).is_ok_and(|stopped| stopped >= counts.total()) => {
+            "! nothing could run".into()
+        }
+        (stopped, _) => format!("! {} could not run", stopped.plural("test")),
+    }
+}

@@ -1,0 +1,186 @@
+//! One test on the commits of a branch: where it broke and was mended, how long it took, how often it passed.
+
+use std::time::Duration;
+
+use askama::Template;
+use model::{ResultKey, Status};
+use results::HistoryEntry;
+use results::json::HistoryRow;
+
+use super::commit::host;
+use super::{CommitLink, Context};
+use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, cut};
+use crate::problem::Problem;
+use crate::response::Response;
+use crate::route::{BranchRef, Form};
+
+/// How high the plot is.
+const PLOT_HEIGHT: u64 = 100;
+
+#[derive(Template)]
+#[template(path = "history.html")]
+struct HistoryPage<'a> {
+    page: Page<'a>,
+    at: &'a BranchRef,
+    branch_href: String,
+    file: &'a str,
+    subtest: &'a str,
+    summary: String,
+    plot: Option<Plot>,
+    rows: Vec<Line>,
+}
+
+struct Plot {
+    bars: Vec<PlotBar>,
+    least: String,
+    most: String,
+    mean: String,
+}
+
+struct PlotBar {
+    status: Status,
+    x: u64,
+    y: u64,
+    width: u64,
+    height: u64,
+}
+
+enum Line {
+    Gap(usize),
+    Commit(Box<HistoryLine>),
+}
+
+struct HistoryLine {
+    commit: CommitLink,
+    log_href: String,
+    red: bool,
+    status: Status,
+    change: &'static str,
+    change_class: &'static str,
+    reason: String,
+    took: String,
+    host: String,
+}
+
+/// The view.
+pub fn view(context: Context<'_>, at: &BranchRef, key: &ResultKey, form: Form) -> Result<Response, Problem> {
+    let history = context.store.history(at, key)?;
+    if history.iter().all(|commit| commit.entry.is_none()) {
+        return Err(Problem::NotFound("this test has no result on this branch".into()));
+    }
+    if form == Form::Json {
+        let rows: Vec<_> = history.iter().map(HistoryRow::from).collect();
+        return context.json(&rows);
+    }
+    let links = context.links();
+    let (file, subtest) = context.tests.split(key.as_str());
+    let crumbs = vec![
+        Crumb::link(&at.user, links.user(&at.user)),
+        Crumb::link(&at.branch, links.branch(at)),
+        Crumb::here(subtest),
+    ];
+    let mut page = Page::new(format!("{subtest} on {}", at.branch), links, crumbs);
+    page.json = Some(context.json_address());
+    page.live = 15;
+    context.html(&HistoryPage {
+        page,
+        at,
+        branch_href: links.branch(at),
+        file,
+        subtest,
+        summary: summary(&history),
+        plot: plot(&history),
+        rows: lines(context, at, key, &history),
+    })
+}
+
+fn summary(history: &[HistoryEntry]) -> String {
+    let count = |wanted| {
+        history
+            .iter()
+            .filter(|commit| commit.entry.as_ref().is_some_and(|entry| entry.status == wanted))
+            .count()
+    };
+    let (passed, failed) = (count(Status::Passed), count(Status::Failed));
+    match passed + failed {
+        0 => format!("no pass and no failure on {}", history.len().plural("commit")),
+        judged => format!("passed on {passed} of {} ({} %)", judged.plural("commit"), passed * 100 / judged),
+    }
+}
+
+fn plot(history: &[HistoryEntry]) -> Option<Plot> {
+    let entries: Vec<_> = history.iter().rev().map(|commit| commit.entry.as_ref()).collect();
+    let durations = || entries.iter().flatten().map(|entry| entry.duration).filter(|took| !took.is_zero());
+    let (least, most) = (durations().min()?, durations().max()?);
+    let passes: Vec<Duration> = entries
+        .iter()
+        .flatten()
+        .filter(|entry| entry.status == Status::Passed)
+        .map(|entry| entry.duration)
+        .collect();
+    let count = u64::try_from(entries.len()).ok().filter(|count| (2..=1000).contains(count))?;
+    let step = 1000 / count;
+    let top = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
+    let bars = entries
+        .iter()
+        .zip(0u64..)
+        .filter_map(|(entry, column)| {
+            let entry = (*entry)?;
+            let millis = u64::try_from(entry.duration.as_millis()).unwrap_or(u64::MAX);
+            let height = (millis.saturating_mul(PLOT_HEIGHT) / top).clamp(3, PLOT_HEIGHT);
+            Some(PlotBar {
+                status: entry.status,
+                x: column * step,
+                y: 10 + PLOT_HEIGHT - height,
+                width: (step * 4 / 5).max(1),
+                height,
+            })
+        })
+        .collect();
+    let mean = u32::try_from(passes.len())
+        .ok()
+        .filter(|count| *count > 0)
+        .map(|count| passes.iter().sum::<Duration>() / count)
+        .unwrap_or_default();
+    Some(Plot {
+        bars,
+        least: Took(least).to_string(),
+        most: Took(most).to_string(),
+        mean: Took(mean).to_string(),
+    })
+}
+
+fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[HistoryEntry]) -> Vec<Line> {
+    let links = context.links();
+    let mut lines = Vec::new();
+    for (row, commit) in history.iter().enumerate() {
+        let Some(entry) = &commit.entry else {
+            match lines.last_mut() {
+                Some(Line::Gap(count)) => *count += 1,
+                _ => lines.push(Line::Gap(1)),
+            }
+            continue;
+        };
+        let before = history[row + 1..]
+            .iter()
+            .filter_map(|commit| commit.entry.as_ref().map(|entry| entry.status))
+            .find(|status| matches!(status, Status::Passed | Status::Failed));
+        let (change, change_class) = match (entry.status, before) {
+            (Status::Failed, Some(Status::Passed)) => ("▼ broke", "bad"),
+            (Status::Passed, Some(Status::Failed)) => ("▲ fixed", "good"),
+            _ => ("", ""),
+        };
+        lines.push(Line::Commit(Box::new(HistoryLine {
+            commit: CommitLink::new(links, Some(at), &commit.commit, &commit.message),
+            log_href: links.test(commit.commit.as_str(), key.as_str()),
+            red: entry.status == Status::Failed,
+            status: entry.status,
+            change,
+            change_class,
+            reason: cut(entry.crash.as_deref().or(entry.reason.as_deref()).unwrap_or(""), 240),
+            took: Took(entry.duration).to_string(),
+            host: host(entry),
+        })));
+    }
+    lines
+}

@@ -1,0 +1,130 @@
+//! The users and their branches, with the state of each branch's tip.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use askama::Template;
+use model::{Counts, Status};
+use results::BranchEntry;
+use results::json::UserView;
+
+use super::Context;
+use crate::page::{CountItem, Crumb, Page, Symbol as _, When, count_items, subject};
+use crate::problem::Problem;
+use crate::response::Response;
+use crate::route::{BranchRef, Form};
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct HomePage<'a> {
+    page: Page<'a>,
+    heading: String,
+    users: Vec<UserBlock>,
+}
+
+struct UserBlock {
+    name: String,
+    href: String,
+    branches_words: String,
+    branches: Vec<BranchLine>,
+}
+
+struct BranchLine {
+    name: String,
+    href: String,
+    tip: Option<Tip>,
+}
+
+struct Tip {
+    short: String,
+    href: String,
+    subject: String,
+    state: Status,
+    words: String,
+    counts: Vec<CountItem>,
+    tested: Option<When>,
+}
+
+/// All users.
+pub fn home(context: Context<'_>, form: Form) -> Result<Response, Problem> {
+    let users = context.store.reader().users()?;
+    if form == Form::Json {
+        let views: Vec<_> = users.into_iter().map(|(user, branches)| UserView { user, branches }).collect();
+        return context.json(&views);
+    }
+    let mut page = Page::new("Branches", context.links(), Vec::new());
+    page.live = 10;
+    page.json = Some(context.json_address());
+    let users = users.iter().map(|(user, branches)| block(context, user, branches)).collect();
+    context.html(&HomePage { page, heading: "Branches".into(), users })
+}
+
+/// One user.
+pub fn user(context: Context<'_>, user: &str, form: Form) -> Result<Response, Problem> {
+    let branches = context.store.reader().branches(user)?.ok_or_else(|| {
+        Problem::NotFound("there is no such user, or none of their branches was tested yet".into())
+    })?;
+    if form == Form::Json {
+        return context.json(&UserView { user: user.into(), branches });
+    }
+    let mut page = Page::new(user, context.links(), vec![Crumb::here(user)]);
+    page.live = 10;
+    page.json = Some(context.json_address());
+    let users = vec![block(context, user, &branches)];
+    context.html(&HomePage { page, heading: format!("Branches of {user}"), users })
+}
+
+fn block(context: Context<'_>, user: &str, branches: &[String]) -> UserBlock {
+    let line = |branch: &String| {
+        let at = BranchRef { user: user.into(), branch: branch.clone() };
+        // A damaged listing shows as not tested; the log says more.
+        let entries = context.store.branch(&at).unwrap_or_default();
+        let href = context.links().branch(&at);
+        BranchLine { name: branch.clone(), href, tip: tip(context, &at, &entries) }
+    };
+    UserBlock {
+        name: user.into(),
+        href: context.links().user(user),
+        branches_words: match branches.len() {
+            1 => "1 branch".into(),
+            count => format!("{count} branches"),
+        },
+        branches: branches.iter().map(line).collect(),
+    }
+}
+
+/// The newest commit that has results.
+fn tip(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry]) -> Option<Tip> {
+    let (behind, entry) = entries.iter().enumerate().find(|(_, entry)| entry.counts.total() > 0)?;
+    let (state, mut words) = state(&entry.counts);
+    if behind > 0 {
+        words.push_str(&format!(", {behind} newer to test"));
+    }
+    let blob = context.store.reader().output_dir().join(format!("{}.capnp", entry.commit));
+    let tested = std::fs::metadata(blob).ok().and_then(|data| When::unix(data.mtime()));
+    Some(Tip {
+        short: entry.commit.short().into(),
+        href: context.links().commit(Some(at), entry.commit.as_str()),
+        subject: subject(&entry.message, 120),
+        state,
+        words,
+        counts: count_items(&entry.counts),
+        tested,
+    })
+}
+
+/// The worst that stands in the counts, in words.
+fn state(counts: &Counts) -> (Status, String) {
+    if counts.failed > 0 {
+        (Status::Failed, format!("{} failing", counts.failed))
+    } else if counts.failed_to_run > 0 {
+        (Status::FailedToRun, format!("{} could not run", counts.failed_to_run))
+    } else if counts.inprogress > 0 {
+        (Status::InProgress, format!("{} running", counts.inprogress))
+    } else if counts.unknown > 0 {
+        (Status::Unknown, format!("{} unreadable", counts.unknown))
+    } else if counts.passed > 0 {
+        (Status::Passed, "all passed".into())
+    } else {
+        (Status::NotRun, "nothing applied".into())
+    }
+}

@@ -1,0 +1,126 @@
+//! A log as a part of a test's page: read with a limit, looked through, cut to a page.
+
+use results::LogKind;
+
+use super::Context;
+use super::test::TestRef;
+use crate::logtext::{LogText, Window};
+use crate::problem::Problem;
+
+/// How much of a log is looked through, in bytes; the raw log has all.
+const READ_MAX: u64 = 16 << 20;
+
+/// A page of a log.
+pub struct LogView {
+    /// The lines worth a jump.
+    pub marks: Vec<MarkLine>,
+    /// What the reader must know: that it is cut.
+    pub note: Option<String>,
+    /// The lines.
+    pub lines: Vec<LogLine>,
+    /// The first line's number.
+    pub first: usize,
+    /// The last line's number.
+    pub last: usize,
+    /// How many lines there are.
+    pub total: usize,
+    /// How many bytes of a growing log are shown.
+    pub bytes: usize,
+    /// The page before.
+    pub earlier: Option<String>,
+    /// The page after.
+    pub later: Option<String>,
+    /// Where the bytes of a growing log are.
+    pub follow: Option<String>,
+}
+
+/// A line worth a jump.
+pub struct MarkLine {
+    /// Its number.
+    pub line: usize,
+    /// Where it is.
+    pub href: String,
+    /// Its style class.
+    pub class: &'static str,
+    /// What it says.
+    pub text: String,
+}
+
+/// A line.
+pub struct LogLine {
+    /// Its number.
+    pub number: usize,
+    /// Its style class.
+    pub class: &'static str,
+    /// Its time stamps.
+    pub stamp: String,
+    /// The rest.
+    pub text: String,
+    /// Whether the failure shows here.
+    pub failure: bool,
+}
+
+/// The page of the log that is asked for; `None` if there is no log.
+pub fn load(context: Context<'_>, test: TestRef<'_>) -> Result<Option<LogView>, Problem> {
+    let kind = if test.full { LogKind::Full } else { LogKind::Subtest };
+    let Some(log) = context.store.reader().log(test.sha, test.key, kind)? else { return Ok(None) };
+    let (bytes, all) = log.read(READ_MAX)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let looked = LogText::new(&text);
+    let window = looked.window(test.line);
+    let base = context.links().test(test.sha.as_str(), test.key.as_str());
+    let address = |line: usize| {
+        let full = if test.full { "log=full&" } else { "" };
+        format!("{base}?{full}line={line}#L{line}")
+    };
+    let total = looked.total();
+    let lines = looked
+        .shown(window)
+        .into_iter()
+        .map(|line| LogLine {
+            number: line.number,
+            class: line.class,
+            stamp: line.stamp.into(),
+            text: line.text,
+            failure: looked.failure == Some(line.number),
+        })
+        .collect();
+    let marks = looked
+        .marks
+        .iter()
+        .map(|mark| MarkLine {
+            line: mark.line,
+            href: if inside(window, mark.line) { format!("#L{}", mark.line) } else { address(mark.line) },
+            class: mark_class(mark.kind.class()),
+            text: mark.text.clone(),
+        })
+        .collect();
+    Ok(Some(LogView {
+        marks,
+        note: (!all).then(|| {
+            format!("This is the first {} MiB of the log; the raw log has all of it.", READ_MAX >> 20)
+        }),
+        lines,
+        first: window.first,
+        last: window.last,
+        total,
+        bytes: bytes.len(),
+        earlier: (window.first > 1).then(|| address(window.first - 1)),
+        later: (window.last < total).then(|| address(window.last + 1)),
+        follow: (log.is_live() && window.last == total)
+            .then(|| format!("{base}{}", if test.full { "full_log" } else { "log" })),
+    }))
+}
+
+fn inside(window: Window, line: usize) -> bool {
+    (window.first..=window.last).contains(&line)
+}
+
+/// A landmark's colour is that of the status it stands for.
+fn mark_class(class: &'static str) -> &'static str {
+    match class {
+        "k" | "mf" => "s-failed",
+        "mp" => "s-passed",
+        _ => "mute",
+    }
+}

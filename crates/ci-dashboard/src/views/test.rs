@@ -1,0 +1,181 @@
+//! One test at one commit: its verdict, and its log opened at the failure.
+
+use askama::Template;
+use model::{CommitId, ResultKey, Status};
+use results::TestEntry;
+use results::json::TestRow;
+
+use super::Context;
+use super::commit::{host, rate};
+use super::log::{LogView, load};
+use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, When, cut, subject};
+use crate::problem::Problem;
+use crate::response::Response;
+use crate::route::{BranchRef, Form};
+
+#[derive(Template)]
+#[template(path = "test.html")]
+struct TestPage<'a> {
+    page: Page<'a>,
+    file: &'a str,
+    subtest: &'a str,
+    status: Status,
+    took: String,
+    host: String,
+    started: Option<When>,
+    kernel: &'a str,
+    rate: String,
+    commit_href: String,
+    short: &'a str,
+    subject: String,
+    history_href: Option<String>,
+    branch_name: String,
+    crash: String,
+    reason: String,
+    tone: &'static str,
+    attempts: Vec<AttemptLine>,
+    tabs: Vec<LogTab>,
+    log: Option<LogView>,
+    no_log: &'static str,
+    command: String,
+}
+
+struct AttemptLine {
+    number: u32,
+    status: Status,
+    reason: String,
+    took: String,
+    host: String,
+}
+
+struct LogTab {
+    label: &'static str,
+    href: String,
+    current: bool,
+}
+
+/// What is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct TestRef<'a> {
+    /// The commit.
+    pub sha: &'a CommitId,
+    /// The test.
+    pub key: &'a ResultKey,
+    /// The line that the page of the log must hold.
+    pub line: Option<usize>,
+    /// The whole machine's log instead of the test's.
+    pub full: bool,
+}
+
+/// The view.
+pub fn view(context: Context<'_>, test: TestRef<'_>, form: Form) -> Result<Response, Problem> {
+    let missing = || Problem::NotFound("there is no result of this test at this commit".into());
+    let results = context.store.reader().commit(test.sha)?.ok_or_else(missing)?;
+    let entry = results.get(test.key).ok_or_else(missing)?;
+    if form == Form::Json {
+        return context.json(&TestRow::from(entry));
+    }
+    let links = context.links();
+    let at = branch_of(context, test.sha)?;
+    let (file, subtest) = context.tests.split(test.key.as_str());
+    let commit_href = links.commit(at.as_ref(), test.sha.as_str());
+    let mut crumbs = Vec::new();
+    if let Some(at) = &at {
+        crumbs.push(Crumb::link(&at.user, links.user(&at.user)));
+        crumbs.push(Crumb::link(&at.branch, links.branch(at)));
+    }
+    crumbs.push(Crumb::link(test.sha.short(), commit_href.clone()));
+    crumbs.push(Crumb::here(subtest));
+    let mut page = Page::new(format!("{} {subtest} {}", entry.status, test.sha.short()), links, crumbs);
+    page.json = Some(context.json_address());
+    let template = TestPage {
+        page,
+        file,
+        subtest,
+        status: entry.status,
+        took: Took(entry.duration).to_string(),
+        host: host(entry),
+        started: entry.started.and_then(When::unix),
+        kernel: entry.kernel.as_ref().map_or("", |kernel| kernel.short()),
+        rate: rate(entry),
+        commit_href,
+        short: test.sha.short(),
+        subject: subject(&results.message, 200),
+        history_href: at.as_ref().map(|at| links.history(at, test.key.as_str())),
+        branch_name: at.as_ref().map(|at| at.branch.clone()).unwrap_or_default(),
+        crash: entry.crash.as_deref().map(|crash| cut(crash, 1000)).unwrap_or_default(),
+        reason: reason(entry),
+        tone: if entry.status == Status::Failed { "bad" } else { "warn" },
+        attempts: attempts(entry),
+        tabs: tabs(context, test),
+        log: load(context, test)?,
+        no_log: if entry.status == Status::FailedToRun {
+            "It never started, so there is no log of it."
+        } else {
+            "There is no log of this test here."
+        },
+        command: context.tests.command(test.sha, test.key.as_str()).unwrap_or_default(),
+    };
+    context.html(&template)
+}
+
+fn reason(entry: &TestEntry) -> String {
+    entry
+        .reason
+        .as_deref()
+        .filter(|reason| Some(*reason) != entry.crash.as_deref())
+        .map(|r| cut(r, 2000))
+        .unwrap_or_default()
+}
+
+fn attempts(entry: &TestEntry) -> Vec<AttemptLine> {
+    entry
+        .others
+        .iter()
+        .map(|attempt| AttemptLine {
+            number: attempt.number,
+            status: attempt.status,
+            reason: cut(attempt.crash.as_deref().or(attempt.reason.as_deref()).unwrap_or(""), 300),
+            took: Took(attempt.duration).to_string(),
+            host: attempt.host.as_ref().map(ToString::to_string).unwrap_or_default(),
+        })
+        .collect()
+}
+
+fn tabs(context: Context<'_>, test: TestRef<'_>) -> Vec<LogTab> {
+    let base = context.links().test(test.sha.as_str(), test.key.as_str());
+    let mut tabs = Vec::new();
+    let has = |kind| context.store.reader().log(test.sha, test.key, kind).ok().flatten();
+    let own = has(results::LogKind::Subtest);
+    let full = has(results::LogKind::Full);
+    if own.is_some() {
+        tabs.push(LogTab { label: "This test's log", href: base.clone(), current: !test.full });
+    }
+    if full.is_some() {
+        tabs.push(LogTab { label: "Whole machine", href: format!("{base}?log=full"), current: test.full });
+    }
+    if let Some(log) = if test.full { full } else { own } {
+        let name = match (test.full, log.is_live()) {
+            (false, false) => "log.br",
+            (false, true) => "log",
+            (true, false) => "full_log.br",
+            (true, true) => "full_log",
+        };
+        tabs.push(LogTab { label: "Raw", href: format!("{base}{name}"), current: false });
+    }
+    tabs
+}
+
+/// The first branch that has the commit.
+fn branch_of(context: Context<'_>, sha: &CommitId) -> Result<Option<BranchRef>, Problem> {
+    for (user, branches) in context.store.reader().users()? {
+        for branch in branches {
+            let at = BranchRef { user: user.clone(), branch };
+            let entries = context.store.branch(&at).unwrap_or_default();
+            if entries.iter().any(|entry| entry.commit == *sha) {
+                return Ok(Some(at));
+            }
+        }
+    }
+    Ok(None)
+}

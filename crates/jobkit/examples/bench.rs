@@ -18,15 +18,16 @@ const JOBS: usize = 2_000_000;
 
 type Figure = (&'static str, f64, &'static str);
 
-/// Job number `n`: of one of 8 groups, in batches of up to 20, for one of two architectures.
+/// Job number `n`: of one of 8 groups, in batches of up to 20, every third batch for one architecture only.
 fn spec(n: usize) -> JobSpec<usize> {
-    let arch = if n / 20 % 4 == 0 { "aarch64" } else { "x86_64" };
+    let needs = Needs::none().at_least("memory", 2048);
+    let needs = if (n / 20).is_multiple_of(3) { needs.is("arch", "x86_64") } else { needs };
     JobSpec {
         batch_key: format!("batch {}", n / 20),
         cost: Duration::from_secs(30),
         group: format!("group {}", n / 20 % 8),
         order: i64::try_from(n).unwrap_or(i64::MAX),
-        needs: Needs::none().is("arch", arch).at_least("memory", 2048),
+        needs,
         ..JobSpec::new(format!("job {n}"), n)
     }
 }
@@ -35,7 +36,7 @@ fn executor(n: usize) -> ExecutorSpec {
     let (host, slot) = (n / SLOTS, n % SLOTS);
     let mut spec = ExecutorSpec::new(format!("host{host}/{slot}"));
     spec.host = format!("host{host}");
-    let arch = if host % 4 == 0 { "aarch64" } else { "x86_64" };
+    let arch = if host.is_multiple_of(4) { "aarch64" } else { "x86_64" };
     spec.tags.insert("arch".into(), arch.into());
     spec.amounts.insert("memory".into(), 4096);
     spec

@@ -30,7 +30,7 @@ _ktest_where() {
     local at file
     for ((at = 1; at < ${#BASH_SOURCE[@]} - 1; at++)); do
         file=${BASH_SOURCE[at]}
-        [[ $file != */lib/common.sh && $file != */tests/prelude.sh ]] && break
+        [[ $file != "$_ktest_libs/prelude.sh" && $file != "$_ktest_libs/../lib/common.sh" ]] && break
     done
     file=${BASH_SOURCE[at]}
     [[ $file == */tests/* ]] && file=tests/${file##*/tests/}

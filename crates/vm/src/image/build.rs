@@ -1,0 +1,284 @@
+//! Makes one image: packages into a tar archive, the archive into a folder, the folder into a file system.
+//!
+//! The command lines are pure functions. Owners are kept by fakeroot from the archive to the file system, so the
+//! result is the same whoever makes it.
+
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use spawn::{Cmd, Limits, Stream};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::host::{Host, Mode, find_program, search_path};
+use super::{ImageError, ImageSpec};
+use model::Arch;
+
+const STAGE_1: &str = include_str!("../../guest/ktest-init");
+const FSTAB: &str = include_str!("../../guest/fstab");
+
+/// What of the image is ours, for its name: a change makes another image.
+pub(super) const OURS: [&str; 2] = [STAGE_1, FSTAB];
+
+/// Left out of every package: nobody reads it in a test's guest.
+const EXCLUDED: [&str; 5] = [
+    "/usr/share/man/*",
+    "/usr/share/doc/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+    "/usr/share/lintian/*",
+];
+
+/// mmdebstrap's hook that keeps the package usrmerge out, and with it the whole of perl.
+pub(super) const MERGED_USR_HOOK: &str = "/usr/share/mmdebstrap/hooks/maybe-merged-usr";
+
+/// Features that every kernel since 2.6.30 can mount, and no checksums, which cost time in an emulated guest.
+const FEATURES: &str =
+    "none,dir_index,ext_attr,extent,extra_isize,filetype,flex_bg,huge_file,large_file,sparse_super";
+
+fn debian_arch(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "amd64",
+        Arch::Aarch64 => "arm64",
+    }
+}
+
+fn program(name: &str) -> Cmd {
+    let path = find_program(name).unwrap_or_else(|| name.into());
+    Cmd::new(path).env("PATH", search_path()).env("LC_ALL", "C.UTF-8")
+}
+
+/// mmdebstrap's arguments.
+fn mmdebstrap_args(
+    spec: &ImageSpec,
+    host: &Host,
+    mode: Mode,
+    (suite, lines): (&str, &[String]),
+    tar: &str,
+) -> Vec<String> {
+    let mut args = vec![
+        format!("--mode={}", mode.name()),
+        "--variant=essential".into(),
+        format!("--architectures={}", debian_arch(spec.arch)),
+        format!("--include={}", spec.packages.join(",")),
+        "--format=tar".into(),
+        "--dpkgopt=force-unsafe-io".into(),
+    ];
+    args.extend(host.apt_options.iter().map(|option| format!("--aptopt={option}")));
+    args.extend(host.merged_usr_hook.then(|| format!("--hook-dir={MERGED_USR_HOOK}")));
+    args.extend(EXCLUDED.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}")));
+    args.extend([suite.into(), tar.into()]);
+    args.extend(lines.iter().cloned());
+    args
+}
+
+fn tar_args(state: &str, tar: &str, root: &str) -> Vec<String> {
+    let args =
+        ["-s", state, "--", "tar", "--extract", "--numeric-owner", "--same-permissions", "--file", tar];
+    let args = args.into_iter().chain(["--directory", root, "--exclude=./dev/fd", "--exclude=./dev/std*"]);
+    args.map(String::from).collect()
+}
+
+fn mke2fs_args(state: &str, root: &str, image: &str, size_mib: u64) -> Vec<String> {
+    let head =
+        ["-i", state, "--", "mke2fs", "-q", "-F", "-t", "ext4", "-O", FEATURES, "-b", "4096", "-I", "256"];
+    let size = format!("{size_mib}M");
+    let tail =
+        ["-m", "0", "-N", "65536", "-L", "ktest-root", "-E", "root_owner=0:0", "-d", root, image, &size];
+    head.into_iter().chain(tail).map(String::from).collect()
+}
+
+/// What [`make`] tells besides the file.
+pub(super) struct Made {
+    /// `name version`, one package a line.
+    pub packages: String,
+}
+
+/// Makes the image in the empty folder `work`, as `work/image`.
+pub(super) async fn make(
+    spec: &ImageSpec,
+    host: &Host,
+    (suite, lines): (&str, &[String]),
+    work: &Path,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Made, ImageError> {
+    host.can_run(spec.arch)?;
+    let mode = host.mode()?;
+    let text = |name: &str| -> Result<String, ImageError> {
+        let path = work.join(name);
+        path.to_str().map(String::from).ok_or(ImageError::Path(path))
+    };
+    let (tar, root, state, image) = (text("root.tar")?, text("root")?, text("fakeroot")?, text("image")?);
+
+    progress(&format!("fetching and installing packages of {suite}, which takes a minute or two"));
+    let args = mmdebstrap_args(spec, host, mode, (suite, lines), &tar);
+    install(program("mmdebstrap").args(&args), progress).await?;
+
+    progress("unpacking");
+    std::fs::DirBuilder::new()
+        .mode(0o755)
+        .create(&root)
+        .map_err(|source| ImageError::io("create", &root, source))?;
+    run(program("fakeroot").args(tar_args(&state, &tar, &root))).await?;
+    let _ = std::fs::remove_file(&tar);
+    add_ours(Path::new(&root))?;
+
+    progress("making the file system");
+    run(program("fakeroot")
+        .args(mke2fs_args(&state, &root, &image, spec.size_mib))
+        .env("MKE2FS_CONFIG", "/dev/null"))
+    .await?;
+    let status = std::fs::read_to_string(work.join("root/var/lib/dpkg/status")).unwrap_or_default();
+    Ok(Made { packages: package_list(&status) })
+}
+
+/// Our own files and mount points, into the unpacked root.
+fn add_ours(root: &Path) -> Result<(), ImageError> {
+    let files = [("usr/sbin/ktest-init", STAGE_1, 0o755), ("usr/lib/ktest/fstab", FSTAB, 0o644)];
+    // The host's folders appear under /host; a path that already is one of those may get the prefix again.
+    let links = [
+        ("host/host", "."),
+        ("usr/lib/ktest/dev/fd", "/proc/self/fd"),
+        ("usr/lib/ktest/dev/stdin", "/proc/self/fd/0"),
+        ("usr/lib/ktest/dev/stdout", "/proc/self/fd/1"),
+        ("usr/lib/ktest/dev/stderr", "/proc/self/fd/2"),
+    ];
+    for dir in ["host", "ktest", "ktest-out", "usr/lib/ktest/dev", "usr/sbin"] {
+        let dir = root.join(dir);
+        std::fs::create_dir_all(&dir).map_err(|source| ImageError::io("create", &dir, source))?;
+    }
+    for (name, text, mode) in files {
+        let file = root.join(name);
+        std::fs::write(&file, text)
+            .and_then(|()| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)))
+            .map_err(|source| ImageError::io("write", &file, source))?;
+    }
+    for (name, target) in links {
+        let link = root.join(name);
+        symlink(target, &link).map_err(|source| ImageError::io("create", &link, source))?;
+    }
+    Ok(())
+}
+
+async fn run(cmd: Cmd) -> Result<(), ImageError> {
+    let output = cmd.output(Limits::seconds(900)).await?;
+    if output.exit.success() {
+        return Ok(());
+    }
+    Err(ImageError::Program { what: inner_program(&cmd), complaint: output.complaint() })
+}
+
+/// The program behind fakeroot's `--`.
+fn inner_program(cmd: &Cmd) -> String {
+    let inner = cmd.argv().iter().skip_while(|word| *word != "--").nth(1);
+    inner.map_or_else(|| cmd.program(), |word| word.to_string_lossy().into_owned())
+}
+
+/// Runs mmdebstrap, handing on what it says it does.
+async fn install(cmd: Cmd, progress: &mut dyn FnMut(&str)) -> Result<(), ImageError> {
+    let limit = Duration::from_secs(3600);
+    let mut child = cmd.streams(Stream::Null, Stream::Null, Stream::Pipe).start()?;
+    let mut errors = Complaints::default();
+    let work = async {
+        if let Some(stderr) = child.take_stderr() {
+            let mut lines = BufReader::new(stderr).split(b'\n');
+            while let Ok(Some(line)) = lines.next_segment().await {
+                let line = String::from_utf8_lossy(&line);
+                match line.strip_prefix("I: ") {
+                    Some(what) if what.contains('/') => {}
+                    Some(what) => progress(what),
+                    None => errors.add(&line),
+                }
+            }
+        }
+        child.wait().await
+    };
+    let Ok(exit) = tokio::time::timeout(limit, work).await else {
+        return Err(spawn::SpawnError::Time { program: "mmdebstrap".into(), limit }.into());
+    };
+    if exit?.success() {
+        return Ok(());
+    }
+    Err(ImageError::Program { what: "mmdebstrap".into(), complaint: errors.best() })
+}
+
+/// The line that says why: apt's and dpkg's come before mmdebstrap's own, which only says which of them failed.
+#[derive(Debug, Default)]
+struct Complaints {
+    first: Option<String>,
+    last: Option<String>,
+}
+
+impl Complaints {
+    fn add(&mut self, line: &str) {
+        let line = line.trim();
+        if line.is_empty() {
+            return;
+        }
+        let cause = ["E: ", "Err:", "dpkg: error", "W: Failed"].iter().any(|head| line.starts_with(head));
+        if cause && self.first.is_none() {
+            self.first = Some(line.into());
+        }
+        self.last = Some(line.into());
+    }
+
+    fn best(self) -> String {
+        self.first.or(self.last).unwrap_or_else(|| "it said nothing".into())
+    }
+}
+
+/// `name version`, one a line, of what dpkg's status file lists.
+fn package_list(status: &str) -> String {
+    let field = |stanza: &str, name: &str| {
+        stanza.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_string())
+    };
+    let line =
+        |stanza: &str| Some(format!("{} {}\n", field(stanza, "Package:")?, field(stanza, "Version:")?));
+    status.split("\n\n").filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines() {
+        let spec =
+            ImageSpec { packages: vec!["kmod".into(), "acl".into()], ..ImageSpec::standard(Arch::X86_64) };
+        let lines = ["deb http://m.example/debian bookworm main".to_string()];
+        let host = Host {
+            apt_options: vec!["Acquire::Check-Date \"false\"".into()],
+            merged_usr_hook: true,
+            ..Host::default()
+        };
+        let args = mmdebstrap_args(&spec, &host, Mode::Unshare, ("bookworm", &lines), "/w/root.tar");
+        let lines = |program: &str, args: Vec<String>| format!("{program}\n    {}\n", args.join("\n    "));
+        let all = [
+            lines("mmdebstrap", args),
+            lines("fakeroot", tar_args("/w/state", "/w/root.tar", "/w/root")),
+            lines("fakeroot", mke2fs_args("/w/state", "/w/root", "/w/image", 2048)),
+        ];
+        insta::assert_snapshot!(all.concat());
+    }
+
+    #[test]
+    fn the_cause_is_named() {
+        let mut complaints = Complaints::default();
+        for line in [
+            "W: noise",
+            "E: Unable to locate package nowhere",
+            "E: apt-get failed",
+            "E: mmdebstrap failed to run",
+        ] {
+            complaints.add(line);
+        }
+        assert_eq!(complaints.best(), "E: Unable to locate package nowhere");
+        assert_eq!(Complaints::default().best(), "it said nothing");
+    }
+
+    #[test]
+    fn packages() {
+        let status = "Package: acl\nStatus: install ok\nVersion: 2.3.1-3\n\nPackage: broken\n\nPackage: bash\nVersion: 5.2";
+        assert_eq!(package_list(status), "acl 2.3.1-3\nbash 5.2\n");
+    }
+}

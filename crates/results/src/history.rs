@@ -39,7 +39,28 @@ impl Summary {
     }
 }
 
+/// The status of every test of a commit, in the order of their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statuses {
+    /// Equal for commits with the same tests.
+    pub keys_hash: u64,
+    /// One a test.
+    pub statuses: Vec<Status>,
+}
+
 impl Reader {
+    /// The statuses of a commit's tests, without their names: a few small reads; `None` if there are no results.
+    pub fn statuses(&self, commit: &CommitId) -> Result<Option<Statuses>> {
+        let columns = Peek::open(&self.layout.blob(commit))
+            .and_then(|peek| Some(Statuses { keys_hash: peek.keys_hash(), statuses: peek.statuses()? }));
+        if columns.is_some() {
+            return Ok(columns);
+        }
+        let Some(results) = self.commit(commit)? else { return Ok(None) };
+        let keys_hash = keys_hash(results.entries.iter().map(|entry| &entry.key));
+        Ok(Some(Statuses { keys_hash, statuses: results.entries.iter().map(|entry| entry.status).collect() }))
+    }
+
     /// The sums over all tests of a commit; `None` if there are no results.
     pub fn summary(&self, commit: &CommitId) -> Result<Option<Summary>> {
         match Peek::open(&self.layout.blob(commit)).and_then(|peek| peek.summary()) {

@@ -28,7 +28,7 @@ mod verdicts;
 mod writer;
 
 pub use error::{Error, Result};
-pub use history::Summary;
+pub use history::{Statuses, Summary};
 pub use layout::LogKind;
 pub use logs::Log;
 pub use reader::{PREFIX_MIN, Reader, Resolved};

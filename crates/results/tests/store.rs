@@ -253,6 +253,10 @@ async fn history_and_filter() {
         let whole = reader.commit(&row.commit).unwrap().unwrap();
         assert_eq!(row.entry.as_ref(), whole.get(&key("f.x")));
     }
+    let statuses = reader.statuses(&commits[2]).unwrap().unwrap();
+    assert_eq!(statuses.statuses, [Status::Passed, Status::Passed]);
+    assert_ne!(statuses.keys_hash, reader.statuses(&commits[3]).unwrap().unwrap().keys_hash);
+    assert_eq!(reader.statuses(&commits[1]).unwrap(), None);
     let only = reader.branch_filtered("u", "b", |key| key.as_str() == "f.w").unwrap().unwrap();
     let passed: Vec<u32> = only.iter().map(|entry| entry.counts.total()).collect();
     assert_eq!(passed, [0, 0, 1, 0]);

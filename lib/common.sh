@@ -13,7 +13,7 @@ _ktest_on() {
 # a test that runs on the host itself has no business there.
 _ktest_mark() {
     local line=${1//$'\n'/ }
-    if [[ -z ${ktest_no_vm:-} && -w /dev/kmsg ]]; then
+    if ! _ktest_on "${ktest_no_vm:-}" && [[ -w /dev/kmsg ]]; then
         printf '<1>%s\n' "${line:0:800}" 2>/dev/null >/dev/kmsg && return
     fi
     printf '%s\n' "$line" >&"${_ktest_stdout:-1}"
@@ -25,7 +25,8 @@ _ktest_die() {
     exit 2
 }
 
-# Sets _ktest_place to FILE:LINE of the innermost call that is in a test file rather than in the library.
+# Sets _ktest_place to FILE:LINE of the innermost call that is in a test file rather than in the library, and
+# _ktest_file to where that file is.
 _ktest_where() {
     local at file
     for ((at = 1; at < ${#BASH_SOURCE[@]} - 1; at++)); do
@@ -33,6 +34,7 @@ _ktest_where() {
         [[ $file != "$_ktest_libs/prelude.sh" && $file != "$_ktest_libs/../lib/common.sh" ]] && break
     done
     file=${BASH_SOURCE[at]}
+    _ktest_file=$file
     [[ $file == */tests/* ]] && file=tests/${file##*/tests/}
     _ktest_place=$file:${BASH_LINENO[at - 1]}
 }
@@ -100,7 +102,7 @@ assert() {
 assert_fails() {
     _ktest_try "$@"
     # The failure that was wanted is not the cause of a later one.
-    [[ ! -e $_ktest_state.failed ]] || rm -f "$_ktest_state.failed"
+    : >"$_ktest_state.failed"
     ((_ktest_status != 0)) || ktest_fail "should have failed: $*"
 }
 

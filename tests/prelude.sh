@@ -102,7 +102,7 @@ config-rw-image() {
     ktest_rw_images+=("$1")
 }
 config-no-vm() {
-    ktest_no_vm=1
+    ktest_no_vm=true
 }
 require-qemu-append() {
     ktest_qemu_append+=("$@")
@@ -114,7 +114,7 @@ config-compiler() {
     ktest_compiler=$1
 }
 config-no-kbuild() {
-    ktest_no_kbuild=1
+    ktest_no_kbuild=true
 }
 config-kconfig-base() {
     ktest_kconfig_base=$1
@@ -247,15 +247,21 @@ _ktest_init() {
 
 # The first failure recorded is the cause: an inner shell records it before the shells around it end for it.
 _ktest_record() {
-    [[ -e $_ktest_state.skip || -e $_ktest_state.failed ]] || printf '%s\n' "$1" >"$_ktest_state.failed"
+    [[ -s $_ktest_state.skip || -s $_ktest_state.failed ]] || printf '%s\n' "$1" >"$_ktest_state.failed"
 }
 
 _ktest_on_error() {
-    local status=$1 command=$2
-    ((status != _ktest_skip_status)) || [[ ! -e $_ktest_state.skip ]] || return 0
-    [[ -z ${_ktest_command:-} ]] || command=$_ktest_command
+    local status=$1 command=$2 pipe=$3 text=()
+    ((status != _ktest_skip_status)) || [[ ! -s $_ktest_state.skip ]] || return 0
     _ktest_where
-    # shellcheck disable=SC2154 # _ktest_where sets it
+    if [[ -n ${_ktest_command:-} ]]; then
+        command=$_ktest_command
+    elif [[ $pipe == *' '* ]]; then
+        # Of a pipeline bash names only the last command.
+        # shellcheck disable=SC2154 # _ktest_where sets them
+        mapfile -t -s $((${_ktest_place##*:} - 1)) -n 1 text <"$_ktest_file"
+        command=${text[0]#"${text[0]%%[![:space:]]*}"}
+    fi
     _ktest_record "$_ktest_place: failed (exit $status): ${command:0:400}"
 }
 
@@ -282,7 +288,7 @@ _ktest_run_one() {
         _ktest_subtest=$1
         _ktest_reached_end=
         trap '_ktest_on_exit $?' EXIT
-        trap '_ktest_on_error $? "$BASH_COMMAND"' ERR
+        trap '_ktest_on_error $? "$BASH_COMMAND" "${PIPESTATUS[*]}"' ERR
         set -o errexit
         run_test "$1"
         _ktest_reached_end=1
@@ -296,10 +302,16 @@ _ktest_save_gcov() {
     cp -dr --no-preserve=all /sys/kernel/debug/gcov "${ktest_out:-.}/gcov.$n" || true
 }
 
+# Sets line, for a subtest whose shell left no word of why.
+_ktest_ended_by() {
+    line="tests/${0##*/tests/}: failed (exit $1)"
+    (($1 <= 128)) || line="tests/${0##*/tests/}: failed: the subtest's shell was killed by signal $(($1 - 128))"
+}
+
 _ktest_run_tests() {
     local name status failed=0 start took line
     # Messages through the kernel's log are otherwise limited to ten in five seconds.
-    [[ -n ${ktest_no_vm:-} || ! -w /proc/sys/kernel/printk_devkmsg ]] ||
+    _ktest_on "${ktest_no_vm:-}" || [[ ! -w /proc/sys/kernel/printk_devkmsg ]] ||
         { printf 'on\n' >/proc/sys/kernel/printk_devkmsg; } 2>/dev/null || true
     exec {_ktest_stdout}>&1
     trap - ERR
@@ -308,34 +320,35 @@ _ktest_run_tests() {
     for name; do
         _ktest_mark "========= TEST   $name"
         start=$SECONDS
-        status=0
         if [[ -n $_ktest_skip_all ]]; then
             _ktest_mark "========= NOTRUN $name in 0s: $_ktest_skip_all"
             continue
         fi
+        # Emptied rather than removed: that takes no process.
+        : >"$_ktest_state.skip"
+        : >"$_ktest_state.failed"
         set +o errexit
         _ktest_run_one "$name" </dev/null
         status=$?
-        _ktest_unmount_scratch
+        ((${#ktest_scratch_dev[@]} + ${#ktest_pmem_dev[@]} == 0)) || _ktest_unmount_scratch
         _ktest_save_trace "$name"
         set -o errexit
         took=$((SECONDS - start))
-        if [[ -e $_ktest_state.skip ]] && ((status == _ktest_skip_status)); then
-            read -r line <"$_ktest_state.skip" || true
+        if [[ -s $_ktest_state.skip ]] && ((status == _ktest_skip_status)); then
+            read -r line <"$_ktest_state.skip"
             _ktest_mark "========= NOTRUN $name in ${took}s: $line"
         elif ((status == 0)); then
             _ktest_mark "========= PASSED $name in ${took}s"
         else
-            line="tests/${0##*/tests/}: failed (exit $status)"
-            [[ ! -e $_ktest_state.failed ]] || read -r line <"$_ktest_state.failed" || true
-            _ktest_mark "$line"
+            read -r line <"$_ktest_state.failed" || _ktest_ended_by "$status"
+            # On the console itself: the runner takes the last line that is not the kernel's for the reason.
+            printf '%s\n' "$line"
             _ktest_mark "========= FAILED $name in ${took}s"
             failed=$((failed + 1))
+            ! _ktest_on "${ktest_failfast:-}" || break
         fi
-        [[ ! -e $_ktest_state.skip && ! -e $_ktest_state.failed && ! -e $_ktest_state.quiet ]] ||
-            rm -f "$_ktest_state".{skip,failed,quiet}
-        ! { ((status != 0 && status != _ktest_skip_status)) && _ktest_on "${ktest_failfast:-}"; } || break
     done
+    rm -f "$_ktest_state".*
     ((${#_ktest_gcov_dirs[@]} == 0)) || _ktest_save_gcov
     exit $((failed > 255 ? 255 : failed))
 }

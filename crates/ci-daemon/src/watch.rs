@@ -28,7 +28,7 @@ pub type BranchName = (String, String);
 /// What is known of a branch.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// Its commits, the tip first, down to its base.
+    /// Its commits, the tip first, down to its base: all that are tested or whose results are kept.
     pub commits: Arc<[CommitInfo]>,
     /// When it was last fetched with success, Unix seconds.
     pub fetched: Option<i64>,
@@ -88,7 +88,8 @@ impl Watcher {
             if !self.looking.insert(name.clone()) {
                 continue;
             }
-            let most = config.groups_of(branch).map(|group| group.max_commits).max().unwrap_or(0) as usize;
+            let tested = config.groups_of(branch).map(|group| group.max_commits as usize).max().unwrap_or(0);
+            let most = tested.max(config.keep_results_commits);
             let known = self.seen.contains_key(&name);
             let repo = config.repo(&branch.repo).map(Into::into);
             let (branch, slots) = (branch.clone(), slots.clone());
@@ -233,7 +234,7 @@ mod tests {
 
     fn config(dir: &Path, linux: &str, branches: &str) -> Config {
         let text = format!(
-            "linux_repo = {linux:?}\noutput_dir = \"out\"\nktest_dir = \"kt\"\nuser = \"u\"\n\
+            "linux_repo = {linux:?}\noutput_dir = \"out\"\nkeep_results_commits = 3\nktest_dir = \"kt\"\nuser = \"u\"\n\
              [test_group.g]\ntests = [\"a.ktest\"]\nmax_commits = 3\n{branches}"
         );
         let path = dir.join("ci.toml");

@@ -3,3 +3,4 @@
 pub mod batch;
 pub mod command;
 pub mod lines;
+pub mod run;

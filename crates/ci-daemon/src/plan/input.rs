@@ -38,8 +38,8 @@ pub struct Branch {
 /// What earlier runs of one result key showed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct History {
-    /// Mean duration, in seconds.
-    pub seconds: u64,
+    /// Mean duration.
+    pub mean: Duration,
     /// How often it passed.
     pub passed: u64,
     /// How often it failed.
@@ -50,6 +50,6 @@ impl History {
     /// The niceness of a subtest in `group`, by the group's rule.
     #[must_use]
     pub fn nice_in(history: Option<&Self>, group: &TestGroup) -> i64 {
-        history.map_or(group.nice, |of| group.nice_of(of.passed, of.failed, of.seconds))
+        history.map_or(group.nice, |of| group.nice_of(of.passed, of.failed, of.mean.as_secs()))
     }
 }

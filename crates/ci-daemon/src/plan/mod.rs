@@ -80,6 +80,12 @@ impl Job {
     pub fn name(&self) -> JobRef {
         JobRef { commit: self.commit.clone(), key: self.key.clone() }
     }
+
+    /// Its niceness: the group's, and what its history adds.
+    #[must_use]
+    pub fn nice(&self) -> i64 {
+        self.value.saturating_sub(self.age.into())
+    }
 }
 
 /// Where the planner learns which keys of a commit have a verdict. Asked once per commit, when its turn comes.
@@ -297,7 +303,7 @@ impl Planner {
                     id
                 }
             };
-            let cost = input.history.get(&key).map_or(input.default_cost, |h| Duration::from_secs(h.seconds));
+            let cost = input.history.get(&key).map_or(input.default_cost, |history| history.mean);
             subtests.push(Subtest { name: name.clone(), key, key_id, cost });
         }
         self.units.push(UnitData { name: Arc::new(unit.clone()), subtests });

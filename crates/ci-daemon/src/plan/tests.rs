@@ -107,7 +107,7 @@ prop_compose! {
             ((format!("t/{}", n / 2).parse().unwrap(), env), subtests)
         };
         let record = |(file, subtest, seconds, passed, failed)| {
-            (format!("t.{file}.s{subtest}").parse().unwrap(), History { seconds, passed, failed })
+            (format!("t.{file}.s{subtest}").parse().unwrap(), History { mean: Duration::from_secs(seconds), passed, failed })
         };
         Input {
             branches: branches.into_iter().enumerate().map(branch).collect(),

@@ -1,0 +1,258 @@
+//! The `ci-daemon` command: parse, wire, present. Exit codes: 0 done or stopped; 1 it cannot run; 2 usage.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use indicatif::MultiProgress;
+use serde::Serialize;
+
+use crate::daemon::{self, Options};
+use crate::plan::Job;
+use crate::progress::Progress;
+use crate::scout::View;
+use crate::{preview, wants};
+
+/// Watches kernel branches, has every commit built and tested, and publishes the results.
+#[derive(Debug, Parser)]
+#[command(name = "ci-daemon", version, propagate_version = true, args_conflicts_with_subcommands = true)]
+#[command(after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ci-daemon --config ci.toml           run until stopped
+  ci-daemon --config ci.toml --once    run until nothing is left to do
+  ci-daemon check                      is the configuration right, and what does it ask for
+  ci-daemon plan -n 20                 the next 20 jobs, and why in this order
+
+SIGUSR1 asks for a fetch cycle at once. SIGTERM and Ctrl-C stop what runs and end; a second one ends at once.
+KTEST_LOG sets what is logged to standard error: KTEST_LOG=debug, KTEST_LOG=ci_daemon=trace,warn.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch, test and publish, until stopped. This is what `ci-daemon` alone does.
+    Run(RunArgs),
+    /// Read the configuration and say what it asks for.
+    Check(CheckArgs),
+    /// Print the next jobs in their order, without running anything.
+    Plan(PlanArgs),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArg {
+    /// The configuration [default: $KTEST_CI_CONFIG, ~/.ktest/ktest-ci.json5, /etc/ktest-ci.toml].
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// End when nothing is left to do.
+    #[arg(long)]
+    once: bool,
+    /// The ktest command [default: the one beside ci-daemon].
+    #[arg(long, value_name = "PATH")]
+    ktest: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct PlanArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// How many jobs.
+    #[arg(short, long, value_name = "N", default_value_t = 20)]
+    number: usize,
+    /// As JSON: [{"value", "age", "nice", "commit", "user", "branch", "group", "test", "kernel", "subtest", "key", "cost_s"}].
+    #[arg(long)]
+    json: bool,
+}
+
+/// Parses the command line and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    main_from(std::env::args_os()).into()
+}
+
+/// Runs the command that `args` (the program's name first) ask for; returns the exit code.
+#[must_use]
+pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors, and then this goes to standard output.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    let result = match cli.command.unwrap_or(Command::Run(cli.run)) {
+        Command::Run(args) => run(&args),
+        Command::Check(args) => check(&args),
+        Command::Plan(args) => plan(&args),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("ci-daemon: {error:#}");
+            1
+        }
+    }
+}
+
+fn run(args: &RunArgs) -> Result<()> {
+    let config = config::find(args.config.config.as_deref())?;
+    let ktest = match &args.ktest {
+        Some(ktest) => std::path::absolute(ktest).context("--ktest")?,
+        None => ktest_beside_us()?,
+    };
+    let mut progress = if args.once { Progress::for_stdout() } else { Progress::Quiet };
+    log_to_stderr(if args.once { "warn" } else { "info" }, progress.bars());
+    let options = Options { config, ktest, once: args.once };
+    let result = runtime()?.block_on(daemon::run(&options, &mut progress));
+    if result.is_ok() {
+        progress.finish();
+    }
+    result?;
+    Ok(())
+}
+
+fn check(args: &CheckArgs) -> Result<()> {
+    log_to_stderr("warn", None);
+    let path = config::find(args.config.config.as_deref())?;
+    let config = config::load(&path)?;
+    let report = preview::Report::new(&config);
+    if args.json {
+        return print_json(&report);
+    }
+    print(&report.to_string())
+}
+
+fn plan(args: &PlanArgs) -> Result<()> {
+    log_to_stderr("warn", None);
+    let path = config::find(args.config.config.as_deref())?;
+    let (view, jobs) = runtime()?.block_on(preview::plan(&path, args.number))?;
+    if args.json {
+        let rows: Vec<PlanRow<'_>> = jobs.iter().map(PlanRow::from).collect();
+        return print_json(&rows);
+    }
+    for problem in problems(&view) {
+        eprintln!("ci-daemon: {problem}");
+    }
+    print(&preview::table(&jobs))
+}
+
+fn problems(view: &View) -> Vec<String> {
+    let broken = view.branches.iter();
+    let broken = broken.filter_map(|((user, branch), seen)| {
+        Some(format!("branch {user}/{branch}: {}", seen.error.as_ref()?))
+    });
+    view.problems.iter().cloned().chain(wants::left_out(&view.config)).chain(broken).collect()
+}
+
+/// A job of the plan, as JSON.
+#[derive(Debug, Serialize)]
+struct PlanRow<'a> {
+    value: i64,
+    age: u32,
+    nice: i64,
+    commit: &'a str,
+    user: &'a str,
+    branch: &'a str,
+    group: &'a str,
+    test: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<&'a str>,
+    subtest: &'a str,
+    key: &'a str,
+    cost_s: f64,
+}
+
+impl<'a> From<&'a Job> for PlanRow<'a> {
+    fn from(job: &'a Job) -> Self {
+        Self {
+            value: job.value,
+            age: job.age,
+            nice: job.nice(),
+            commit: job.commit.as_str(),
+            user: &job.user,
+            branch: &job.branch,
+            group: &job.group,
+            test: job.unit.test.as_str(),
+            kernel: job.unit.kernel.as_ref().map(model::StoreKernel::as_str),
+            subtest: job.subtest.as_str(),
+            key: job.key.as_str(),
+            cost_s: job.cost.as_secs_f64(),
+        }
+    }
+}
+
+fn ktest_beside_us() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find out where ci-daemon lies; say --ktest PATH")?;
+    Ok(own.parent().unwrap_or(Path::new("/")).join("ktest"))
+}
+
+/// Children die with the thread that started them; the workers of this runtime live as long as it does.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
+
+fn print(text: &str) -> Result<()> {
+    // A reader who went away (head, less) is no error.
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
+    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+fn log_to_stderr(default: &str, bars: Option<MultiProgress>) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("KTEST_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let bars = Arc::new(bars);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    let subscriber = subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+    subscriber.with_writer(move || Stderr(bars.clone())).init();
+}
+
+/// Standard error, beside the bars where there are any.
+struct Stderr(Arc<Option<MultiProgress>>);
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &*self.0 {
+            Some(bars) => bars.suspend(|| io::stderr().write(bytes)),
+            None => io::stderr().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// For how long `plan` waits for slow remotes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

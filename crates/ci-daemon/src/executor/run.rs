@@ -1,0 +1,390 @@
+//! The local executor: claims batches, runs `ktest run` for each, publishes what it says.
+//!
+//! A job is done only when its verdict is durable. The child is ended with everything it started, whatever happens to
+//! the executor.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jobkit::{Batch, Executor, ExecutorLog};
+use model::snapshot::BatchStatus;
+use model::{HostName, ResultKey, SubtestName, Verdict};
+use results::{LogKind, VerdictRecord, Writer};
+use spawn::{Child, Exit};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::batch::{Action, BatchEnd, BatchState, Judged};
+use super::command::{Tools, ktest_run};
+use super::lines;
+use crate::clock::now;
+use crate::plan::{Job, JobRef};
+
+/// How long a child gets to end by itself when it is asked to.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long what a child left in its pipes is read after its end.
+const DRAIN: Duration = Duration::from_secs(5);
+/// A child that says nothing for so long is stuck: its own limits should have ended it.
+const SILENCE: Duration = Duration::from_secs(4 * 3600);
+/// How many lines of the child's standard error are kept for a verdict's log.
+const TAIL: usize = 200;
+
+/// What an executor tells the daemon.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// What its batch does now; none: it has no batch any more.
+    Batch {
+        /// The executor.
+        executor: String,
+        /// The batch.
+        batch: Option<BatchStatus>,
+    },
+    /// A verdict was recorded.
+    Verdict {
+        /// Of which job.
+        job: JobRef,
+        /// What.
+        verdict: Verdict,
+        /// How long it ran.
+        duration: Duration,
+    },
+}
+
+/// One slot of this machine: where batches run.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// This machine, as results name it.
+    pub host: HostName,
+    /// The number of the slot.
+    pub slot: u32,
+    /// A folder of its own, emptied before and after each batch.
+    pub work: PathBuf,
+    /// What to run, as it is now.
+    pub tools: watch::Receiver<Arc<Tools>>,
+    /// The results.
+    pub writer: Writer,
+    /// Who wants to hear about it.
+    pub told: mpsc::UnboundedSender<Told>,
+}
+
+/// How a batch went, for the scheduler.
+#[derive(Debug)]
+enum Went {
+    /// Every job has its verdict, or the batch was cancelled.
+    Well,
+    /// Something other than the tested code broke.
+    Badly(String),
+}
+
+/// The body of an executor.
+pub async fn body(mut executor: Executor<Arc<Job>>, slot: Slot) {
+    let name = executor.name().to_owned();
+    while let Some(batch) = executor.claim().await {
+        let log = executor.log().clone();
+        let went = Run::new(&slot, &name, &batch, &log).run().await;
+        let _ = slot.told.send(Told::Batch { executor: name.clone(), batch: None });
+        match went {
+            Went::Well => drop(batch),
+            Went::Badly(why) => {
+                tracing::warn!(executor = name, batch = %batch.key, "infrastructure failure: {why}");
+                batch.infrastructure_failure(why);
+            }
+        }
+    }
+}
+
+struct Run<'a> {
+    slot: &'a Slot,
+    executor: &'a str,
+    batch: &'a Batch<Arc<Job>>,
+    log: &'a ExecutorLog,
+    first: Arc<Job>,
+    state: BatchState,
+    started: i64,
+    /// When each job began, Unix seconds.
+    begun: Vec<Option<i64>>,
+    /// The attempts that were recorded, for the log of the whole run.
+    recorded: Vec<(ResultKey, u32)>,
+    complaints: VecDeque<String>,
+    shown: Option<BatchStatus>,
+}
+
+impl<'a> Run<'a> {
+    fn new(slot: &'a Slot, executor: &'a str, batch: &'a Batch<Arc<Job>>, log: &'a ExecutorLog) -> Self {
+        let first = batch.jobs[0].payload.clone();
+        let jobs = batch.jobs.iter().map(|job| (job.payload.subtest.clone(), job.payload.key.clone()));
+        let state = BatchState::new(first.unit.test.clone(), jobs);
+        Self {
+            slot,
+            executor,
+            batch,
+            log,
+            first,
+            state,
+            started: now(),
+            begun: vec![None; batch.jobs.len()],
+            recorded: Vec::new(),
+            complaints: VecDeque::new(),
+            shown: None,
+        }
+    }
+
+    async fn run(mut self) -> Went {
+        if let Err(error) = empty(&self.slot.work, true).await {
+            return Went::Badly(format!(
+                "{}: {error}; free space or correct its rights",
+                self.slot.work.display()
+            ));
+        }
+        let went = match self.child().await {
+            Ok(exit) => self.conclude(exit).await,
+            Err(why) => Went::Badly(why),
+        };
+        let left = self.state.unfinished().filter(|(at, ..)| self.begun[*at].is_some());
+        let left: Vec<ResultKey> = left.map(|(_, _, key)| key.clone()).collect();
+        if !left.is_empty() {
+            let _ = self.slot.writer.not_in_progress(&self.first.commit, left);
+        }
+        self.publish_full_log().await;
+        if let Err(error) = empty(&self.slot.work, false).await {
+            tracing::warn!("{}: cannot be removed: {error}", self.slot.work.display());
+        }
+        went
+    }
+
+    /// Runs the child to its end; `None` if the batch was cancelled.
+    async fn child(&mut self) -> Result<Option<Exit>, String> {
+        let tools = self.slot.tools.borrow().clone();
+        let subtests: Vec<SubtestName> =
+            self.batch.jobs.iter().map(|job| job.payload.subtest.clone()).collect();
+        let cmd = ktest_run(&tools, &self.first.commit, &self.first.unit, &subtests, &self.slot.work);
+        self.log.line(format!("$ {cmd}"));
+        let mut child = cmd.start().map_err(|error| error.to_string())?;
+        let mut streams = Streams::of(&mut child);
+        let cancellation = self.batch.cancellation();
+        self.tell();
+        let mut talking = true;
+        let exit = loop {
+            tokio::select! {
+                line = streams.events.recv(), if talking => match line {
+                    Some(line) => if self.on_line(&line).await {
+                        break child.stop(GRACE).await;
+                    },
+                    None => talking = false,
+                },
+                Some(line) = streams.complaints.recv() => self.complain(line),
+                exit = child.wait() => break exit,
+                () = cancellation.cancelled() => {
+                    self.log.line("stopping, the batch was cancelled");
+                    break child.stop(GRACE).await;
+                }
+                () = tokio::time::sleep(SILENCE) => {
+                    let why = format!("ktest run said nothing for {} h and was killed", SILENCE.as_secs() / 3600);
+                    self.state.fail(None, why);
+                    break child.stop(GRACE).await;
+                }
+            }
+        };
+        // What it started must not outlive it.
+        drop(child);
+        self.drain(streams).await;
+        let exit = exit.map_err(|error| error.to_string())?;
+        Ok((!cancellation.is_cancelled()).then_some(exit))
+    }
+
+    async fn drain(&mut self, mut streams: Streams) {
+        let rest = async {
+            while let Some(line) = streams.complaints.recv().await {
+                self.complain(line);
+            }
+            while let Some(line) = streams.events.recv().await {
+                if self.on_line(&line).await {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN, rest).await;
+    }
+
+    fn complain(&mut self, line: String) {
+        self.log.line(&line);
+        if !line.trim().is_empty() {
+            if self.complaints.len() == TAIL {
+                self.complaints.pop_front();
+            }
+            self.complaints.push_back(line);
+        }
+    }
+
+    /// True if the child is to be stopped.
+    async fn on_line(&mut self, line: &str) -> bool {
+        for action in self.state.on_line(line) {
+            match action {
+                Action::Say(text) => self.log.line(text),
+                Action::Begin(at) => self.begin(at),
+                Action::Stop => return true,
+                Action::Record(judged) => {
+                    let job = judged.job;
+                    if let Err(why) = self.record(*judged).await {
+                        let why = format!("a verdict could not be recorded: {why}");
+                        self.log.line(&why);
+                        self.state.fail(Some(job), why);
+                        return true;
+                    }
+                }
+            }
+        }
+        self.tell();
+        false
+    }
+
+    fn begin(&mut self, at: usize) {
+        let started = now();
+        self.begun[at] = Some(started);
+        let Some(key) = self.state.key(at).cloned() else { return };
+        let (host, slot) = (Some(self.slot.host.clone()), Some(self.slot.slot));
+        if let Err(error) = self.slot.writer.in_progress(&self.first.commit, vec![key], started, host, slot) {
+            self.log.line(error.to_string());
+        }
+    }
+
+    /// Makes the verdict durable; only then the job is done.
+    async fn record(&mut self, judged: Judged) -> results::Result<()> {
+        let job = &self.batch.jobs[judged.job];
+        let key = job.payload.key.clone();
+        let duration = Duration::from_millis(judged.duration_ms);
+        let started = now().saturating_sub(i64::try_from(duration.as_secs()).unwrap_or(0));
+        let (kernel, image_hash) = judged.kernel.unzip();
+        let record = VerdictRecord {
+            started: Some(self.begun[judged.job].unwrap_or(started)),
+            crash: judged.crash,
+            host: Some(self.slot.host.clone()),
+            slot: Some(self.slot.slot),
+            kernel,
+            image_hash,
+            ..VerdictRecord::new(self.first.commit.clone(), key.clone(), judged.verdict.clone(), duration)
+        };
+        let recorded = self.slot.writer.record(record).await?;
+        self.recorded.push((key.clone(), recorded.attempt));
+        let log = self.slot.work.join(&judged.dir).join("log");
+        if tokio::fs::try_exists(&log).await.unwrap_or(false) {
+            self.publish_log(&key, recorded.attempt, &log).await;
+        }
+        self.batch.done(job.id);
+        let job = JobRef { commit: self.first.commit.clone(), key };
+        let _ = self.slot.told.send(Told::Verdict { job, verdict: judged.verdict, duration });
+        Ok(())
+    }
+
+    /// The verdict is durable already; a log that cannot be published is a pity and no more.
+    async fn publish_log(&self, key: &ResultKey, attempt: u32, log: &Path) {
+        let published =
+            self.slot.writer.publish_log(&self.first.commit, key, attempt, LogKind::Subtest, log).await;
+        if let Err(error) = published {
+            tracing::error!("the log of {key} is lost: {error}");
+            self.log.line(format!("the log of {key} is lost: {error}"));
+        }
+    }
+
+    async fn publish_full_log(&self) {
+        let log = self.slot.work.join("out").join(self.first.unit.test.dotted());
+        if self.recorded.is_empty() || !tokio::fs::try_exists(&log).await.unwrap_or(false) {
+            return;
+        }
+        let writer = &self.slot.writer;
+        let published = writer.publish_logs(&self.first.commit, &self.recorded, LogKind::Full, &log).await;
+        if let Err(error) = published {
+            tracing::error!("the log of a run of {} is lost: {error}", self.first.unit.test);
+        }
+    }
+
+    async fn conclude(&mut self, exit: Option<Exit>) -> Went {
+        let Some(exit) = exit else { return Went::Well };
+        let complaint = self.complaints.back().cloned().unwrap_or_default();
+        match self.state.end(exit, &complaint) {
+            BatchEnd::Complete => Went::Well,
+            BatchEnd::Infrastructure(why) => Went::Badly(why),
+            BatchEnd::Refused(why) => match self.refuse(&why).await {
+                Ok(()) => Went::Well,
+                Err(error) => Went::Badly(format!("a verdict could not be recorded: {error}")),
+            },
+        }
+    }
+
+    /// The test file cannot be run as it is: that is a verdict about what is left.
+    async fn refuse(&mut self, why: &str) -> results::Result<()> {
+        let dir = PathBuf::from("refused");
+        let text = self.complaints.iter().fold(String::new(), |text, line| text + line + "\n");
+        let folder = self.slot.work.join(&dir);
+        let written =
+            std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join("log"), text));
+        if let Err(error) = written {
+            self.log.line(format!("{}: {error}", folder.display()));
+        }
+        let left: Vec<usize> = self.state.unfinished().map(|(at, ..)| at).collect();
+        for job in left {
+            let verdict = Verdict::FailedToRun { reason: why.into() };
+            let judged = Judged { job, verdict, duration_ms: 0, crash: None, dir: dir.clone(), kernel: None };
+            self.record(judged).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells what the batch does, if that is another thing than before.
+    fn tell(&mut self) {
+        let (subtests, done) = self.state.progress();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let batch = BatchStatus {
+            commit: self.first.commit.to_string(),
+            test: self.first.unit.test.to_string(),
+            subtests: count(subtests),
+            done: count(done),
+            current: self.state.current().map(ToString::to_string),
+            phase: self.state.phase().word().into(),
+            started: self.started,
+        };
+        if self.shown.as_ref() != Some(&batch) {
+            self.shown = Some(batch.clone());
+            let _ = self.slot.told.send(Told::Batch { executor: self.executor.into(), batch: Some(batch) });
+        }
+    }
+}
+
+/// A child's output, line by line.
+struct Streams {
+    events: mpsc::Receiver<String>,
+    complaints: mpsc::Receiver<String>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Streams {
+    fn of(child: &mut Child) -> Self {
+        let (events_to, events) = mpsc::channel(256);
+        let (complaints_to, complaints) = mpsc::channel(256);
+        let mut readers = Vec::new();
+        if let Some(stdout) = child.take_stdout() {
+            readers.push(tokio::spawn(lines::send(stdout, events_to)));
+        }
+        if let Some(stderr) = child.take_stderr() {
+            readers.push(tokio::spawn(lines::send(stderr, complaints_to)));
+        }
+        Self { events, complaints, readers }
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.readers.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Removes the folder and what it holds, and makes it anew if `make`.
+async fn empty(dir: &Path, make: bool) -> std::io::Result<()> {
+    match tokio::fs::remove_dir_all(dir).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    if make { tokio::fs::create_dir_all(dir).await } else { Ok(()) }
+}

@@ -1,0 +1,367 @@
+//! The farm while it runs: the scheduler, the window, the results, and what is known of them all.
+//!
+//! All of it belongs to one task; the scout, the executors and the scheduler tell it what happens by messages.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jobkit::{Choir, ChoirConfig, End, ExecutorSpec, JobSpec, LogConfig, Outcome, Shutdown};
+use model::snapshot::BatchStatus;
+use model::{Arch, CommitId, HostName, ResultKey, Verdict};
+use results::{KeyId, VerdictRecord, Writer};
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::now;
+use crate::executor::command::Tools;
+use crate::executor::run::{Slot, Told, body};
+use crate::plan::{History, Job, Verdicts};
+use crate::scout::View;
+use crate::snapshot::{Ended, Identity, Parts, snapshot};
+use crate::wants;
+use crate::watch::BranchName;
+use crate::window::Window;
+
+/// How long executors get to stop what they run.
+const ABORT_GRACE: Duration = Duration::from_secs(20);
+/// How long the store may take to publish a branch's listing before the daemon goes on without it.
+const LISTING: Duration = Duration::from_secs(10);
+
+/// The farm.
+#[derive(Debug)]
+pub struct Farm {
+    identity: Identity,
+    ktest: PathBuf,
+    view: View,
+    choir: Choir<Arc<Job>>,
+    window: Window,
+    store: Store,
+    tools: watch::Sender<Arc<Tools>>,
+    told: mpsc::UnboundedSender<Told>,
+    executors: BTreeSet<String>,
+    batches: BTreeMap<String, BatchStatus>,
+    ended: Ended,
+    listed: BTreeMap<BranchName, Vec<CommitId>>,
+    problems: BTreeSet<String>,
+}
+
+/// What the farm hears while it runs.
+#[derive(Debug)]
+pub struct Ears {
+    /// Jobs that end.
+    pub ends: mpsc::UnboundedReceiver<End<Arc<Job>>>,
+    /// What executors tell.
+    pub told: mpsc::UnboundedReceiver<Told>,
+}
+
+/// The results, as the planner asks them.
+#[derive(Debug)]
+struct Store {
+    writer: Writer,
+    ids: Vec<KeyId>,
+}
+
+impl Verdicts for Store {
+    fn of(&mut self, commit: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)) -> Result<(), String> {
+        for key in &keys[self.ids.len()..] {
+            self.ids.push(self.writer.key_id(key));
+        }
+        let set = self.writer.verdicts(commit).map_err(|error| error.to_string())?;
+        (0u32..).zip(&self.ids).filter(|(_, id)| set.contains(**id)).for_each(|(at, _)| each(at));
+        Ok(())
+    }
+}
+
+impl Farm {
+    /// A farm without work; [`Farm::take_view`] gives it some. To be called within a tokio runtime.
+    #[must_use]
+    pub fn new(view: View, writer: Writer, ktest: PathBuf, identity: Identity) -> (Self, Ears) {
+        let config = &view.config;
+        let choir = Choir::new(ChoirConfig {
+            window: config.window,
+            abort_grace: ABORT_GRACE,
+            logs: Some(LogConfig::new(config.output_dir.join(crate::LOGS))),
+            ..ChoirConfig::default()
+        });
+        let (told, ears) = mpsc::unbounded_channel();
+        let ears = Ears { ends: choir.ends(), told: ears };
+        let farm = Self {
+            identity,
+            tools: watch::Sender::new(Arc::new(wants::tools(config, &ktest))),
+            ktest,
+            choir,
+            window: Window::new(config.window),
+            store: Store { writer, ids: Vec::new() },
+            told,
+            executors: BTreeSet::new(),
+            batches: BTreeMap::new(),
+            ended: Ended::default(),
+            listed: BTreeMap::new(),
+            problems: BTreeSet::new(),
+            view,
+        };
+        (farm, ears)
+    }
+
+    /// Takes a new view: executors come and go, branches are listed, the window follows the plan.
+    pub async fn take_view(&mut self, view: View) {
+        self.view = view;
+        self.set_tools();
+        self.set_executors();
+        self.list_branches().await;
+        self.replan();
+    }
+
+    fn set_tools(&mut self) {
+        let tools = Arc::new(wants::tools(&self.view.config, &self.ktest));
+        self.tools.send_if_modified(|current| {
+            let changed = *current != tools;
+            *current = tools;
+            changed
+        });
+    }
+
+    fn set_executors(&mut self) {
+        let config = &self.view.config;
+        let wanted: BTreeMap<String, (HostName, u32)> = wants::slots(config)
+            .into_iter()
+            .map(|(host, slot)| (format!("{host}/{slot}"), (host, slot)))
+            .collect();
+        for name in self.executors.iter().filter(|name| !wanted.contains_key(*name)) {
+            self.choir.remove_executor(name);
+        }
+        self.executors.retain(|name| wanted.contains_key(name));
+        for (name, (host, slot)) in wanted {
+            if self.executors.contains(&name) {
+                continue;
+            }
+            let arch = config.hosts.get(&host).map(|host| host.arch).or_else(Arch::native);
+            let tags = arch.map(|arch| ("arch".to_owned(), arch.to_string())).into_iter().collect();
+            let budget = config.subtest_duration_max;
+            let spec = ExecutorSpec { host: host.to_string(), tags, budget, ..ExecutorSpec::new(&name) };
+            let slot = Slot {
+                work: config.output_dir.join(crate::WORK).join(format!("{host}-{slot}")),
+                host,
+                slot,
+                tools: self.tools.subscribe(),
+                writer: self.store.writer.clone(),
+                told: self.told.clone(),
+            };
+            match self.choir.add_executor(spec, |executor| body(executor, slot)) {
+                Ok(()) => {
+                    self.executors.insert(name);
+                }
+                // An executor of that name still ends its last batch; the next view tries again.
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+    }
+
+    /// Publishes the listings of the branches whose commits have changed.
+    async fn list_branches(&mut self) {
+        let mut changed = Vec::new();
+        for (name, seen) in
+            self.view.branches.iter().filter(|(_, seen)| seen.fetched.is_some() || !seen.commits.is_empty())
+        {
+            let ids: Vec<CommitId> = seen.commits.iter().map(|commit| commit.id.clone()).collect();
+            if self.listed.get(name) != Some(&ids) {
+                changed.push((name.clone(), ids, seen.commits.clone()));
+            }
+        }
+        let lists = changed.into_iter().map(|(name, ids, commits)| {
+            let writer = self.store.writer.clone();
+            tokio::spawn(async move {
+                let commits =
+                    commits.iter().map(|commit| (commit.id.clone(), commit.message.clone())).collect();
+                let listed =
+                    tokio::time::timeout(LISTING, writer.set_branch(&name.0, &name.1, commits)).await;
+                let error = match listed {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(error.to_string()),
+                    Err(_) => Some("the store does not get to it".into()),
+                };
+                (name, ids, error)
+            })
+        });
+        for list in lists.collect::<Vec<_>>() {
+            let Ok((name, ids, error)) = list.await else { continue };
+            match error {
+                None => drop(self.listed.insert(name, ids)),
+                Some(error) => {
+                    self.problems.insert(format!("branch {}/{} is not listed: {error}", name.0, name.1));
+                }
+            }
+        }
+    }
+
+    fn history(&self) -> HashMap<ResultKey, History> {
+        let known = self.store.writer.reader().durations().unwrap_or_else(|error| {
+            tracing::warn!("{error}; planning without history");
+            Vec::new()
+        });
+        let entry = |of: results::TestDuration| {
+            (of.test, History { mean: of.mean, passed: of.passed, failed: of.failed })
+        };
+        known.into_iter().map(entry).collect()
+    }
+
+    /// Makes the plan anew: what is pending and not among the first any more is taken back.
+    fn replan(&mut self) {
+        self.problems.clear();
+        let input = wants::input(&self.view, self.history());
+        self.window.update(&input, self.view.config.window);
+        let mut pending = Vec::new();
+        self.choir.remove_where(|job| {
+            pending.push(job.payload.name());
+            false
+        });
+        let replan = self.window.replan(pending, &mut self.store);
+        let mut there: HashSet<_> = replan.unwanted;
+        self.choir.remove_where(|job| there.remove(&job.payload.name()));
+        for job in &there {
+            self.window.still_there(job);
+        }
+        self.submit(replan.submit);
+    }
+
+    /// Fills the window up.
+    pub fn refill_once(&mut self) {
+        let jobs = self.window.refill(self.choir.pending_len(), &mut self.store);
+        self.submit(jobs);
+    }
+
+    fn submit(&self, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        tracing::debug!(jobs = jobs.len(), "submitting");
+        let least = Duration::from_millis(100);
+        self.choir.submit_all(jobs.into_iter().map(|job| JobSpec {
+            batch_key: batch_key(&job),
+            cost: job.cost.max(least),
+            group: job.user.to_string(),
+            weight: self.view.config.weight(&job.user),
+            order: job.value,
+            ..JobSpec::new(job.name().to_string(), Arc::new(job))
+        }));
+    }
+
+    /// A job ended.
+    pub async fn on_end(&mut self, end: End<Arc<Job>>) {
+        self.ended.push(&end);
+        let job = end.payload.name();
+        match end.outcome {
+            Outcome::Done => self.window.judged(&job),
+            Outcome::Cancelled => self.window.left(&job),
+            // Whoever took it back has seen to it.
+            Outcome::Removed => {}
+            Outcome::Abandoned { reason } => {
+                tracing::error!(%job, "given up: {reason}");
+                let verdict = Verdict::FailedToRun { reason };
+                let record =
+                    VerdictRecord::new(job.commit.clone(), job.key.clone(), verdict.clone(), Duration::ZERO);
+                match self.store.writer.record(record).await {
+                    Ok(_) => {
+                        self.window.judged(&job);
+                        let _ = self.told.send(Told::Verdict { job, verdict, duration: Duration::ZERO });
+                    }
+                    Err(error) => {
+                        tracing::error!(%job, "cannot be recorded: {error}");
+                        self.window.left(&job);
+                    }
+                }
+            }
+        }
+    }
+
+    /// An executor told something.
+    pub fn on_told(&mut self, told: Told) {
+        if let Told::Batch { executor, batch } = told {
+            match batch {
+                Some(batch) => drop(self.batches.insert(executor, batch)),
+                None => drop(self.batches.remove(&executor)),
+            }
+        }
+    }
+
+    /// Publishes the status snapshot.
+    pub fn snapshot_once(&self) {
+        let branches: Vec<_> = self.view.branches.iter().map(|(name, seen)| seen.status(name)).collect();
+        let parts = Parts {
+            choir: &self.choir.status(),
+            batches: &self.batches,
+            ended: &self.ended,
+            branches: &branches,
+            problems: &self.problems(),
+        };
+        if let Err(error) = self.store.writer.write_snapshot(&snapshot(self.identity, &parts, now())) {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// What needs an operator.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.view.problems.clone();
+        problems.extend(wants::left_out(&self.view.config));
+        if self.executors.is_empty() {
+            problems.push("no host can run anything; add [host.local] with slots = N".into());
+        }
+        let broken = self.view.branches.iter().filter_map(|((user, branch), seen)| {
+            Some(format!("branch {user}/{branch}: {}", seen.error.as_ref()?))
+        });
+        problems.extend(broken);
+        problems.extend(self.window.problems());
+        problems.extend(self.store.writer.problems());
+        problems.extend(self.problems.iter().cloned());
+        problems
+    }
+
+    /// Whether all is done that can be done now: nothing waits, nothing runs, nothing is left to plan.
+    pub fn is_done(&mut self) -> bool {
+        let quiet = self.choir.pending_len() == 0 && self.choir.running_len() == 0;
+        self.view.complete && quiet && self.window.is_exhausted(&mut self.store)
+    }
+
+    /// How many jobs wait, run, or are left to be planned, the last counted up to `most`.
+    pub fn left(&mut self, most: usize) -> usize {
+        let known = self.choir.pending_len() + self.choir.running_len();
+        known + self.window.left_to_hand_out(most, &mut self.store)
+    }
+
+    /// The results.
+    #[must_use]
+    pub fn writer(&self) -> &Writer {
+        &self.store.writer
+    }
+
+    /// Of how many commits of a branch the results are kept.
+    #[must_use]
+    pub fn keep(&self) -> usize {
+        self.view.config.keep_results_commits
+    }
+
+    /// What the executors do, by executor.
+    #[must_use]
+    pub fn batches(&self) -> &BTreeMap<String, BatchStatus> {
+        &self.batches
+    }
+
+    /// Ends everything that runs; it has no verdict and will run again. Publishes what is known.
+    pub async fn stop(&mut self) {
+        self.choir.shutdown(Shutdown::Abort).await;
+        self.batches.clear();
+        self.snapshot_once();
+        if let Err(error) = self.store.writer.flush().await {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+/// Jobs of one commit, test file, kernel and env may run in one VM.
+fn batch_key(job: &Job) -> String {
+    let unit = &job.unit;
+    let file = ResultKey::file_prefix(&unit.test, unit.kernel.as_ref(), &unit.env);
+    format!("{} {file}", job.commit)
+}

@@ -1,0 +1,90 @@
+//! From what the scout saw to what the planner is to plan. Pure.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use config::{Config, HostKind, TestGroup};
+use model::{HostName, ResultKey, TestPath};
+
+use crate::executor::command::Tools;
+use crate::plan::{Branch, History, Input};
+use crate::scout::View;
+
+/// The repository whose commits are kernels.
+const LINUX: &str = "linux";
+
+/// The planner's input. `history` is what is known of a key from earlier runs.
+#[must_use]
+pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
+    let mut groups: HashMap<(String, String), Arc<TestGroup>> = HashMap::new();
+    let mut branches = Vec::new();
+    for branch in tested(&view.config) {
+        let Some(seen) = view.branches.get(&(branch.user.clone(), branch.name.clone())) else { continue };
+        let group = |name: &String| {
+            let group = view.config.test_group(&branch.user, name)?;
+            let shared = groups.entry((branch.user.clone(), name.clone()));
+            Some(shared.or_insert_with(|| Arc::new(group.clone())).clone())
+        };
+        branches.push(Branch {
+            user: branch.user.as_str().into(),
+            name: branch.name.as_str().into(),
+            repo: branch.repo.as_str().into(),
+            commits: seen.commits.iter().map(|commit| commit.id.clone()).collect(),
+            groups: branch.test_groups.iter().filter_map(group).collect(),
+        });
+    }
+    Input {
+        branches,
+        listings: view.listings.clone(),
+        history,
+        default_cost: view.config.subtest_duration_def,
+    }
+}
+
+fn tested(config: &Config) -> impl Iterator<Item = &config::Branch> {
+    config.all_branches().filter(|branch| branch.repo == LINUX)
+}
+
+/// What the executors run.
+#[must_use]
+pub fn tools(config: &Config, ktest: &Path) -> Tools {
+    let groups = tested(config).flat_map(|branch| config.groups_of(branch));
+    let built = groups.filter(|group| group.kernels.is_empty());
+    let merge: BTreeSet<&TestPath> = built.flat_map(|group| &group.tests).collect();
+    Tools {
+        ktest: ktest.into(),
+        linux_repo: config.linux_repo.clone(),
+        ktest_dir: config.ktest_dir.clone(),
+        tolerate: config.tolerate.clone(),
+        merge: merge.into_iter().cloned().collect(),
+    }
+}
+
+/// The slots of this machine: the local hosts' of the configuration, one if it names no hosts at all.
+#[must_use]
+pub fn slots(config: &Config) -> Vec<(HostName, u32)> {
+    if config.hosts.is_empty() {
+        let local = "local".parse().expect("a host name");
+        return vec![(local, 0)];
+    }
+    let local = config.hosts.values().filter(|host| host.kind == HostKind::Local);
+    local.flat_map(|host| (0..host.slots).map(|slot| (host.name.clone(), slot))).collect()
+}
+
+/// What the configuration asks for and this daemon does not do.
+#[must_use]
+pub fn left_out(config: &Config) -> Vec<String> {
+    let hosts = config.hosts.values().filter(|host| host.kind != HostKind::Local);
+    let hosts = hosts.map(|host| {
+        format!("host {}: kind = \"{}\" is not driven yet, it gets no work", host.name, host.kind)
+    });
+    let branches = config.all_branches().filter(|branch| branch.repo != LINUX);
+    let branches = branches.map(|branch| {
+        format!(
+            "branch {}/{}: repo = {:?} is not tested yet, it gets no jobs",
+            branch.user, branch.name, branch.repo
+        )
+    });
+    hosts.chain(branches).collect()
+}

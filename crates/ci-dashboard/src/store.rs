@@ -6,34 +6,27 @@
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use model::{CommitId, ResultKey, Status};
-use results::{BranchEntry, HistoryEntry, Reader, TestEntry};
+use model::CommitId;
+use results::layout::Layout;
+use results::{BranchEntry, Reader, Statuses};
 
 use crate::changes::{Names, Verdicts};
 use crate::problem::Problem;
 use crate::route::BranchRef;
 
-/// How many commits are remembered; at 5,000 tests about 25 KB each.
-const REMEMBERED: usize = 4000;
-
-/// One commit's verdicts and durations, one of each a test.
-#[derive(Debug, Clone)]
-pub struct Summary {
-    /// Names and statuses.
-    pub verdicts: Verdicts,
-    /// Durations in ms, in the order of the names.
-    pub durations: Arc<[u32]>,
-}
+/// How many commits are remembered; at 5,000 tests 5 KB each.
+const REMEMBERED: usize = 8000;
+/// How many sets of names are remembered; at 5,000 tests 300 KB each.
+const NAME_SETS: usize = 100;
 
 type Stamp = (u64, i64, i64, u64);
 
 #[derive(Default)]
 struct Memory {
-    summaries: HashMap<CommitId, (Stamp, Summary)>,
-    /// The last set of names, which the next commit most likely has too.
-    names: Option<Names>,
+    verdicts: HashMap<CommitId, (Stamp, Verdicts)>,
+    /// Sets of names by their hash: most commits have the same tests as the next.
+    names: HashMap<u64, Names>,
 }
 
 /// The results and the memory of them.
@@ -63,75 +56,55 @@ impl Store {
 
     /// The verdicts of a commit; `None` if it has no results or they cannot be read (which is logged, not shown: one
     /// damaged blob must not hide a branch).
-    pub fn summary(&self, commit: &CommitId) -> Option<Summary> {
+    pub fn verdicts(&self, commit: &CommitId) -> Option<Verdicts> {
         let stamp = self.stamp(commit);
         if let Some(stamp) = stamp
-            && let Some((remembered, summary)) = self.memory().summaries.get(commit)
+            && let Some((remembered, verdicts)) = self.memory().verdicts.get(commit)
             && *remembered == stamp
         {
-            return Some(summary.clone());
+            return Some(verdicts.clone());
         }
-        let summary = self.read_summary(commit)?;
+        let verdicts = self.read_verdicts(commit).unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            None
+        })?;
         if let Some(stamp) = stamp {
             let mut memory = self.memory();
-            if memory.summaries.len() >= REMEMBERED {
-                memory.summaries.clear();
+            if memory.verdicts.len() >= REMEMBERED {
+                memory.verdicts.clear();
             }
-            memory.summaries.insert(commit.clone(), (stamp, summary.clone()));
+            memory.verdicts.insert(commit.clone(), (stamp, verdicts.clone()));
         }
-        Some(summary)
+        Some(verdicts)
     }
 
-    /// One test at one commit.
-    pub fn entry(&self, commit: &CommitId, key: &ResultKey) -> Result<Option<TestEntry>, Problem> {
-        Ok(self.reader.commit(commit)?.and_then(|results| results.get(key).cloned()))
-    }
-
-    /// One test on the commits of a branch, newest first.
-    pub fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Vec<HistoryEntry>, Problem> {
-        self.branch(at)?
-            .into_iter()
-            .map(|listed| {
-                let entry = if listed.counts.total() > 0 { self.entry(&listed.commit, key)? } else { None };
-                Ok(HistoryEntry { commit: listed.commit, message: listed.message, entry })
-            })
-            .collect()
-    }
-
-    fn read_summary(&self, commit: &CommitId) -> Option<Summary> {
-        let results = match self.reader.commit(commit) {
-            Ok(results) => results?,
-            Err(error) => {
-                tracing::warn!("{error}");
-                return None;
-            }
-        };
-        let same = |names: &Names| {
-            names.len() == results.entries.len()
-                && names.iter().zip(&results.entries).all(|(name, entry)| **name == *entry.key.as_str())
-        };
-        let remembered = self.memory().names.clone();
-        let names = remembered.filter(same).unwrap_or_else(|| {
-            let names: Names = results.entries.iter().map(|entry| Box::from(entry.key.as_str())).collect();
-            self.memory().names = Some(Arc::clone(&names));
-            names
-        });
-        let statuses: Arc<[Status]> = results.entries.iter().map(|entry| entry.status).collect();
-        let durations = results.entries.iter().map(|entry| millis(entry.duration)).collect();
-        Some(Summary { verdicts: Verdicts { names, statuses }, durations })
+    fn read_verdicts(&self, commit: &CommitId) -> results::Result<Option<Verdicts>> {
+        let Some(Statuses { keys_hash, statuses }) = self.reader.statuses(commit)? else { return Ok(None) };
+        let known = self.memory().names.get(&keys_hash).cloned();
+        if let Some(names) = known.filter(|names| names.len() == statuses.len()) {
+            return Ok(Some(Verdicts { names, statuses: statuses.into() }));
+        }
+        // A set of tests that was not met so far: names and statuses of one and the same blob.
+        let Some(results) = self.reader.commit(commit)? else { return Ok(None) };
+        let names: Names = results.entries.iter().map(|entry| Box::from(entry.key.as_str())).collect();
+        let keys_hash = results::codec::keys_hash(results.entries.iter().map(|entry| &entry.key));
+        let mut memory = self.memory();
+        if memory.names.len() >= NAME_SETS {
+            memory.names.clear();
+        }
+        memory.names.insert(keys_hash, Arc::clone(&names));
+        drop(memory);
+        let statuses = results.entries.iter().map(|entry| entry.status).collect();
+        Ok(Some(Verdicts { names, statuses }))
     }
 
     fn stamp(&self, commit: &CommitId) -> Option<Stamp> {
-        let path = self.reader.output_dir().join(format!("{commit}.capnp"));
-        let data = std::fs::metadata(path).ok()?;
+        let blob = Layout::new(self.reader.output_dir()).blob(commit);
+        let data = std::fs::metadata(blob).ok()?;
         Some((data.len(), data.mtime(), data.mtime_nsec(), data.ino()))
     }
 
     fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

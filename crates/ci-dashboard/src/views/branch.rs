@@ -1,6 +1,8 @@
 //! A branch as `git log` reads, with what each commit changed: the tests that broke and were mended, the failing tests
 //! as lanes, commits without results folded.
 
+use std::sync::Arc;
+
 use askama::Template;
 use model::{Counts, Status};
 use results::BranchEntry;
@@ -8,13 +10,12 @@ use results::json::CommitRow;
 
 use super::lanes::{self, LANE_WIDTH, LANES_MAX, LanePath};
 use super::{CommitLink, Context};
-use crate::changes::{Delta, Failure, History, TestId, Verdicts};
+use crate::changes::{Delta, Failure, History, Names, TestId, Verdicts};
 use crate::filter::Filter;
 use crate::page::{CountItem, Crumb, Page, Plural as _, Took, count_items, cut};
 use crate::problem::Problem;
 use crate::response::Response;
 use crate::route::{BranchRef, Form};
-use crate::store::Summary;
 
 /// How many commits a page shows.
 const COMMITS_MAX: usize = 500;
@@ -101,45 +102,52 @@ pub fn view(
             .position(|entry| entry.commit == *from)
             .ok_or_else(|| Problem::NotFound("this commit is not (or no longer) on the branch".into()))?,
     };
-    let summaries = summaries(context, &mut entries, &filter);
+    if !filter.is_all() {
+        // The counts and durations of what is wanted, from the store's own columns.
+        let wanted = |key: &model::ResultKey| filter.wants(key.as_str());
+        let missing = || Problem::NotFound("there is no such branch".into());
+        entries =
+            context.store.reader().branch_filtered(&at.user, &at.branch, wanted)?.ok_or_else(missing)?;
+    }
     if form == Form::Json {
         let rows: Vec<_> = entries.iter().map(CommitRow::from).collect();
         return context.json(&rows);
     }
-    let history = History::of(summaries.into_iter().map(|summary| summary.map(|summary| summary.verdicts)));
+    let mut sieve = Sieve::new(&filter);
+    let history = History::of(entries.iter().map(|entry| {
+        let verdicts = (entry.counts.total() > 0).then(|| context.store.verdicts(&entry.commit))??;
+        Some(sieve.wanted(verdicts))
+    }));
     render(context, at, test.unwrap_or(""), start, &entries, &history)
 }
 
-/// Reads the verdicts of the commits that have any; under a filter, the entries count only what it wants.
-fn summaries(context: Context<'_>, entries: &mut [BranchEntry], filter: &Filter) -> Vec<Option<Summary>> {
-    entries
-        .iter_mut()
-        .map(|entry| {
-            if entry.counts.total() == 0 {
-                return None;
-            }
-            let mut summary = context.store.summary(&entry.commit)?;
-            if !filter.is_all() {
-                summary = wanted(&summary, filter);
-                entry.counts = summary.verdicts.statuses.iter().copied().collect();
-                entry.duration =
-                    std::time::Duration::from_millis(summary.durations.iter().copied().map(u64::from).sum());
-            }
-            Some(summary)
-        })
-        .collect()
+/// Keeps what a filter wants of one commit after the other, and asks it once for each set of tests.
+struct Sieve<'a> {
+    filter: &'a Filter,
+    last: Option<(Names, Vec<usize>, Names)>,
 }
 
-fn wanted(summary: &Summary, filter: &Filter) -> Summary {
-    let Verdicts { names, statuses } = &summary.verdicts;
-    let keep: Vec<usize> =
-        (0..names.len().min(statuses.len())).filter(|at| filter.wants(&names[*at])).collect();
-    Summary {
-        verdicts: Verdicts {
-            names: keep.iter().map(|at| names[*at].clone()).collect(),
-            statuses: keep.iter().map(|at| statuses[*at]).collect(),
-        },
-        durations: keep.iter().filter_map(|at| summary.durations.get(*at).copied()).collect(),
+impl<'a> Sieve<'a> {
+    fn new(filter: &'a Filter) -> Self {
+        Self { filter, last: None }
+    }
+
+    fn wanted(&mut self, verdicts: Verdicts) -> Verdicts {
+        if self.filter.is_all() {
+            return verdicts;
+        }
+        let Verdicts { names, statuses } = verdicts;
+        let same = self.last.as_ref().is_some_and(|(of, ..)| Arc::ptr_eq(of, &names));
+        if !same {
+            let keep: Vec<usize> = (0..names.len()).filter(|at| self.filter.wants(&names[*at])).collect();
+            let kept = keep.iter().map(|at| names[*at].clone()).collect();
+            self.last = Some((names, keep, kept));
+        }
+        let (_, keep, kept) = self.last.as_ref().expect("set above");
+        Verdicts {
+            names: Arc::clone(kept),
+            statuses: keep.iter().filter_map(|at| statuses.get(*at).copied()).collect(),
+        }
     }
 }
 
@@ -237,7 +245,7 @@ fn failure_line(
     let reason = name
         .parse()
         .ok()
-        .and_then(|key| context.store.entry(&entries[failure.last_bad].commit, &key).ok()?)
+        .and_then(|key| context.store.reader().entry(&entries[failure.last_bad].commit, &key).ok()?)
         .and_then(|entry| entry.crash.or(entry.reason));
     let between = failure.last_good.map_or(0, |good| good.saturating_sub(failure.first_bad + 1));
     FailureLine {

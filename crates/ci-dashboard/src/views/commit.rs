@@ -353,13 +353,9 @@ fn origins<'a>(
     let Some(place) = place else { return HashMap::new() };
     let failing: Vec<&str> =
         shown.iter().filter(|entry| entry.status == Status::Failed).map(|entry| entry.key.as_str()).collect();
-    let older = place.entries[place.row + 1..].iter().map(|entry| {
-        if entry.counts.total() == 0 {
-            None
-        } else {
-            context.store.summary(&entry.commit).map(|s| s.verdicts)
-        }
-    });
+    let older = place.entries[place.row + 1..]
+        .iter()
+        .map(|entry| if entry.counts.total() == 0 { None } else { context.store.verdicts(&entry.commit) });
     since(&failing, older)
 }
 

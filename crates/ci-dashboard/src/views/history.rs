@@ -64,7 +64,8 @@ struct HistoryLine {
 
 /// The view.
 pub fn view(context: Context<'_>, at: &BranchRef, key: &ResultKey, form: Form) -> Result<Response, Problem> {
-    let history = context.store.history(at, key)?;
+    let missing = || Problem::NotFound("there is no such branch".into());
+    let history = context.store.reader().history(&at.user, &at.branch, key)?.ok_or_else(missing)?;
     if history.iter().all(|commit| commit.entry.is_none()) {
         return Err(Problem::NotFound("this test has no result on this branch".into()));
     }

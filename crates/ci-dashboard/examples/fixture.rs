@@ -1,0 +1,458 @@
+//! Writes a directory of results that looks like real life, for looking at the dashboard without a farm:
+//! `cargo run -p ci-dashboard --example fixture -- DIR`, then `ci-dashboard serve --output-dir DIR`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, FairShare, JobStatus};
+use model::{CommitId, StatusSnapshot, Verdict};
+use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, kernel_id};
+
+const EXT4: [(&str, u64); 14] = [
+    ("mkfs_mount", 1_840),
+    ("write_fsync", 4_210),
+    ("punch_hole", 3_380),
+    ("fallocate_modes", 5_020),
+    ("rename_storm", 11_730),
+    ("xattr_acl", 2_150),
+    ("remount_ro", 1_390),
+    ("device_full", 9_440),
+    ("journal_replay", 14_870),
+    ("orphan_cleanup", 6_310),
+    ("inline_data", 1_120),
+    ("bigalloc", 4_770),
+    ("quota", 240),
+    ("fsck_clean", 2_660),
+];
+const XFS: [(&str, u64); 6] = [
+    ("mkfs_mount", 2_010),
+    ("reflink", 7_930),
+    ("log_recovery", 18_120),
+    ("growfs", 3_450),
+    ("rmap", 5_280),
+    ("quota", 2_900),
+];
+const KUNIT: [(&str, u64); 5] =
+    [("list_sort", 80), ("ext4_inode_test", 110), ("ext4_mballoc", 350), ("bitmap", 60), ("lib_sort", 70)];
+
+/// What is wrong with the tree after a commit: a test and how it fails.
+#[derive(Clone, Copy)]
+struct Fault {
+    test: &'static str,
+    reason: &'static str,
+    crash: &'static str,
+}
+
+const PUNCH: Fault = Fault {
+    test: "fs.ext4.basic.punch_hole",
+    reason: "kernel BUG at fs/ext4/extents.c:3211!",
+    crash: "kernel BUG in ext4_ext_remove_space",
+};
+const REPLAY: Fault = Fault {
+    test: "fs.ext4.basic.journal_replay",
+    reason: "fsck found errors after replay: Inode 12, i_blocks is 16, should be 8",
+    crash: "",
+};
+const ORPHAN: Fault = Fault {
+    test: "fs.ext4.basic.orphan_cleanup",
+    reason: "BUG: KASAN: slab-use-after-free in ext4_orphan_cleanup+0x3c1/0x8f0",
+    crash: "KASAN: slab-use-after-free Read in ext4_orphan_cleanup",
+};
+const XATTR: Fault = Fault {
+    test: "fs.ext4.basic.xattr_acl",
+    reason: "setfattr: /mnt/f: No space left on device (expected 64 KiB to fit)",
+    crash: "",
+};
+const LOCKDEP: Fault = Fault {
+    test: "fs.ext4.basic.rename_storm",
+    reason: "WARNING: possible circular locking dependency detected",
+    crash: "possible deadlock in ext4_rename2",
+};
+
+enum Change {
+    Nothing,
+    Breaks(&'static [Fault]),
+    Mends(&'static str),
+    DoesNotCompile,
+    Untested,
+    Running,
+}
+
+use Change::{Breaks, DoesNotCompile, Mends, Nothing, Running, Untested};
+
+/// Newest first.
+const EXT4_COMMITS: [(&str, &str, Change); 18] = [
+    ("ext4: drop the last caller of ext4_discard_allocated_blocks()", "", Untested),
+    ("ext4: document the rules for i_disksize", "", Untested),
+    (
+        "ext4: keep the journal credits of a truncate in one place",
+        "The estimate was made in three places, each a little different.",
+        Running,
+    ),
+    ("ext4: hold the group lock while the buddy is rebuilt", "", Nothing),
+    (
+        "ext4: do not free the orphan inode before its list entry",
+        "ext4_orphan_cleanup() dropped the last reference of the inode and then\ntook it off the in-memory list. Keep the reference until both lists are\nconsistent.\n\nFixes: 1f3c9a07d2be (\"ext4: process orphans in the order of the list\")\nReported-by: ktest-ci",
+        Mends("fs.ext4.basic.orphan_cleanup"),
+    ),
+    (
+        "ext4: process orphans in the order of the list",
+        "The on-disk list is last in, first out; walk it once instead of restarting\nafter each inode.",
+        Breaks(&[ORPHAN]),
+    ),
+    ("ext4: convert ext4_rename() to the new dentry helpers", "", Breaks(&[LOCKDEP])),
+    ("ext4: mballoc: count preallocations per group", "", Nothing),
+    (
+        "jbd2: write the commit block with the right checksum seed",
+        "The seed was taken before the superblock was updated, so a replay after\na crash skipped the last transaction.",
+        Mends("fs.ext4.basic.journal_replay"),
+    ),
+    ("ext4: fix the build without CONFIG_EXT4_FS_POSIX_ACL", "", Nothing),
+    ("ext4: move the ACL helpers out of line", "", DoesNotCompile),
+    ("ext4: allow an xattr value to span two blocks", "", Breaks(&[XATTR])),
+    (
+        "jbd2: compute the checksum seed once a transaction",
+        "Cheaper, and the seed cannot change under us.",
+        Breaks(&[REPLAY]),
+    ),
+    (
+        "ext4: take the extent lock for the whole of a punch",
+        "ext4_punch_hole() dropped i_data_sem between finding the extent and\nremoving it; a concurrent writeback split the extent in that window and\next4_ext_remove_space() met a tree it did not expect.\n\nHold the lock over both steps. The journal is started before, so the lock\norder stays as it is.\n\nFixes: 8a52e0f41c77 (\"ext4: punch holes extent by extent\")",
+        Mends("fs.ext4.basic.punch_hole"),
+    ),
+    ("ext4: remove unused argument of ext4_ext_map_blocks()", "", Untested),
+    ("ext4: make ext4_es_lookup_extent() return the status", "", Nothing),
+    ("ext4: punch holes extent by extent", "Large holes held i_data_sem for seconds.", Breaks(&[PUNCH])),
+    ("Linux 6.1.27", "", Nothing),
+];
+
+struct Writer<'a> {
+    fixture: &'a ResultsFixture,
+    now: i64,
+}
+
+fn main() -> ExitCode {
+    let Some(dir) = std::env::args().nth(1) else {
+        eprintln!("usage: fixture DIR");
+        return ExitCode::from(2);
+    };
+    let fixture = ResultsFixture::new(Path::new(&dir));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let writer = Writer { fixture: &fixture, now: i64::try_from(now).unwrap_or(0) };
+    let tip = writer.ext4();
+    writer.stable();
+    writer.xfs();
+    writer.snapshot(&tip);
+    fixture.finish();
+    println!("ci-dashboard serve --output-dir {dir}");
+    ExitCode::SUCCESS
+}
+
+impl Writer<'_> {
+    /// `mira/ext4-testing`; gives the commit that is being tested.
+    fn ext4(&self) -> CommitId {
+        let ids: Vec<CommitId> = EXT4_COMMITS.iter().map(|(subject, ..)| commit_id(subject)).collect();
+        let listing: Vec<_> = ids
+            .iter()
+            .zip(&EXT4_COMMITS)
+            .map(|(id, (subject, body, _))| (id.clone(), message(subject, body)))
+            .collect();
+        self.fixture.branch("mira", "ext4-testing", &listing);
+        let mut faults: Vec<Fault> = Vec::new();
+        for (row, (_, _, change)) in EXT4_COMMITS.iter().enumerate().rev() {
+            let commit = &ids[row];
+            let began = self.now - 1_500 * (i64::try_from(row).unwrap_or(0) + 1);
+            match change {
+                Breaks(new) => faults.extend(*new),
+                Mends(test) => faults.retain(|fault| fault.test != *test),
+                Nothing | DoesNotCompile | Untested | Running => {}
+            }
+            match change {
+                Untested => {}
+                DoesNotCompile => self.unbuilt(commit, "fs/ext4/acl.c:143:2: error: implicit declaration of function 'ext4_set_acl_inline'; did you mean 'ext4_set_acl'?"),
+                Running => self.half(commit, began, &faults),
+                _ => {
+                    self.suite(commit, "fs.ext4.basic", &EXT4, began, &faults);
+                    self.suite(commit, "kunit", &KUNIT, began + 100, &faults);
+                    self.boot(commit, began);
+                }
+            }
+        }
+        // A confirmation run that passed: flaky.
+        let flaky =
+            TestResult::new(&ids[3], LOCKDEP.test, Verdict::Passed, 11_900).on("farm2", 1, self.now - 4_000);
+        self.fixture.test(flaky);
+        ids[2].clone()
+    }
+
+    /// `mira/stable-6.1`: all is well.
+    fn stable(&self) {
+        let subjects = [
+            "Linux 6.1.28",
+            "btrfs: fix a leak of the delayed ref head",
+            "tcp: reset the window clamp when a socket is reused",
+            "x86/retbleed: add the new part to the list",
+        ];
+        let ids: Vec<CommitId> = subjects.iter().map(|subject| commit_id(subject)).collect();
+        let listing: Vec<_> =
+            ids.iter().zip(subjects).map(|(id, subject)| (id.clone(), message(subject, ""))).collect();
+        self.fixture.branch("mira", "stable-6.1", &listing);
+        for (row, commit) in ids.iter().enumerate() {
+            let began = self.now - 86_400 - 3_000 * i64::try_from(row).unwrap_or(0);
+            self.suite(commit, "fs.ext4.basic", &EXT4, began, &[]);
+            self.boot(commit, began);
+        }
+    }
+
+    /// `anton/xfs/for-next`: a branch with a slash.
+    fn xfs(&self) {
+        let growfs = Fault {
+            test: "fs.xfs.basic.growfs",
+            reason: "xfs_growfs: XFS_IOC_FSGROWFSDATA: Structure needs cleaning",
+            crash: "",
+        };
+        let subjects = [
+            "xfs: reserve enough blocks for the new allocation group",
+            "xfs: widen the transaction reservation of rmap updates",
+            "xfs: initialise the secondary superblocks lazily",
+            "xfs: tidy up the log recovery of intents",
+            "Linux 6.1.27",
+        ];
+        let ids: Vec<CommitId> = subjects.iter().map(|subject| commit_id(subject)).collect();
+        let listing: Vec<_> =
+            ids.iter().zip(subjects).map(|(id, subject)| (id.clone(), message(subject, ""))).collect();
+        self.fixture.branch("anton", "xfs/for-next", &listing);
+        for (row, commit) in ids.iter().enumerate() {
+            let faults: &[Fault] = if (1..=2).contains(&row) { &[growfs] } else { &[] };
+            self.suite(
+                commit,
+                "fs.xfs.basic",
+                &XFS,
+                self.now - 7_000 - 2_000 * i64::try_from(row).unwrap_or(0),
+                faults,
+            );
+        }
+    }
+
+    fn suite(&self, commit: &CommitId, file: &str, tests: &[(&str, u64)], began: i64, faults: &[Fault]) {
+        let kernel = kernel_id(commit.as_str());
+        let mut at = began;
+        let mut whole = boot_log();
+        let mut keys = Vec::new();
+        for (number, (name, millis)) in tests.iter().enumerate() {
+            let key = format!("{file}.{name}");
+            // A little spread, the same for every run of this program.
+            let spread = u64::from(commit.as_str().as_bytes()[number % 40] % 16);
+            let millis = millis + millis * spread / 100;
+            let fault = faults.iter().find(|fault| fault.test == key);
+            let verdict = match fault {
+                Some(fault) => Verdict::Failed { reason: fault.reason.into() },
+                None if *name == "quota" && file == "fs.ext4.basic" => {
+                    Verdict::NotRun { reason: "no quotacheck in the image".into() }
+                }
+                None => Verdict::Passed,
+            };
+            let log = test_log(name, &verdict, fault, millis);
+            whole.push_str(&log);
+            let host = if file == "kunit" { "farm2" } else { "farm1" };
+            let slot = u32::try_from(number % 4).unwrap_or(0);
+            let mut result = TestResult::new(commit, &key, verdict, millis)
+                .on(host, slot, at)
+                .kernel(kernel.clone())
+                .log(log);
+            if let Some(fault) = fault.filter(|fault| !fault.crash.is_empty()) {
+                result = result.crash(fault.crash);
+            }
+            self.fixture.test(result);
+            keys.push(key);
+            at += i64::try_from(millis / 1000).unwrap_or(0) + 1;
+        }
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.fixture.full_log(commit, &keys, &whole);
+    }
+
+    fn boot(&self, commit: &CommitId, began: i64) {
+        let log = format!("{}00002 ========= TEST   boots\n00003 ========= PASSED boots in 1s\n", boot_log());
+        let result =
+            TestResult::new(commit, "boot.boots", Verdict::Passed, 1_260).on("farm1", 0, began).log(log);
+        self.fixture.test(result);
+    }
+
+    fn unbuilt(&self, commit: &CommitId, error: &str) {
+        let keys = EXT4.iter().map(|(name, _)| format!("fs.ext4.basic.{name}"));
+        for key in
+            keys.chain(KUNIT.iter().map(|(name, _)| format!("kunit.{name}"))).chain(["boot.boots".into()])
+        {
+            let verdict = Verdict::FailedToRun { reason: format!("the kernel does not build: {error}") };
+            self.fixture.test(TestResult::new(commit, &key, verdict, 0));
+        }
+    }
+
+    /// A commit whose tests are under way.
+    fn half(&self, commit: &CommitId, began: i64, faults: &[Fault]) {
+        self.suite(commit, "kunit", &KUNIT, began, faults);
+        let (done, rest) = EXT4.split_at(5);
+        self.suite(commit, "fs.ext4.basic", done, began, faults);
+        let (name, _) = rest[0];
+        let log = format!(
+            "00000 ========= TEST   {name}\n00000 [   41.208113] EXT4-fs (vdb): mounted filesystem with ordered data mode. Quota mode: none.\n00001 setfacl: 500 of 2000 files\n"
+        );
+        self.fixture.running(commit, &format!("fs.ext4.basic.{name}"), self.now - 4, &log);
+    }
+
+    fn snapshot(&self, running: &CommitId) {
+        let busy = |slot: u32, batch: BatchStatus| ExecutorStatus {
+            name: format!("farm1/{slot}"),
+            host: "farm1".into(),
+            state: "busy".into(),
+            batch: Some(batch),
+            problem: None,
+        };
+        let batch = |test: &str, phase: &str, current: Option<&str>, done, subtests, ago| BatchStatus {
+            commit: running.to_string(),
+            test: test.into(),
+            subtests,
+            done,
+            current: current.map(Into::into),
+            phase: phase.into(),
+            started: self.now - ago,
+        };
+        let idle = |name: &str, state: &str, problem: Option<&str>| ExecutorStatus {
+            name: name.into(),
+            host: name.split('/').next().unwrap_or("").into(),
+            state: state.into(),
+            batch: None,
+            problem: problem.map(Into::into),
+        };
+        let branch = |user: &str, name: &str, error: Option<&str>, ago| BranchStatus {
+            user: user.into(),
+            branch: name.into(),
+            tip: Some(commit_id(name).to_string()),
+            fetched: Some(self.now - ago),
+            error: error.map(Into::into),
+        };
+        let job = |id, name: &str, status: &str, executor: &str, ago| JobStatus {
+            id,
+            name: format!("{} {name}", running.short()),
+            status: status.into(),
+            executor: Some(executor.into()),
+            started: Some(self.now - ago),
+            log: None,
+        };
+        self.fixture.snapshot(&StatusSnapshot {
+            written: self.now,
+            started: self.now - 93_000,
+            pid: 4711,
+            version: "0.1.0".into(),
+            jobs: vec![
+                job(8120, "kunit.bitmap", "done", "farm1/1", 95),
+                job(8121, "fs.ext4.basic.rename_storm", "done", "farm1/0", 21),
+                job(8122, "fs.ext4.basic.xattr_acl", "running", "farm1/0", 4),
+                job(8123, "fs.ext4.basic.remount_ro", "running", "farm1/0", 4),
+            ],
+            pending_by_group: BTreeMap::from([("mira".into(), 1_240), ("anton".into(), 318)]),
+            fairshare: BTreeMap::from([
+                ("mira".into(), FairShare { weight: 1.0, usage: 25_300.0 }),
+                ("anton".into(), FairShare { weight: 0.5, usage: 9_850.0 }),
+            ]),
+            executors: vec![
+                busy(0, batch("fs/ext4/basic", "testing", Some("xattr_acl"), 5, 14, 63)),
+                busy(1, batch("fs/ext4/bigalloc", "building", None, 0, 22, 12)),
+                busy(2, batch("fs/xfs/basic", "booting", None, 0, 6, 3)),
+                idle("farm1/3", "idle", None),
+                idle("farm2/0", "idle", None),
+                idle("farm2/1", "quarantined", Some("no space left on /var/lib/ktest; free 4 GB there, it is tried again every 10 minutes")),
+            ],
+            branches: vec![
+                branch("mira", "ext4-testing", None, 40),
+                branch("mira", "stable-6.1", None, 40),
+                branch("anton", "xfs/for-next", Some("git fetch: could not resolve host git.example.org"), 7_300),
+            ],
+            problems: vec!["users/anton.toml:14: unknown key \"test_group\"; did you mean \"test_groups\"? The last good configuration stays in force.".into()],
+        });
+    }
+}
+
+fn message(subject: &str, body: &str) -> String {
+    let signed = "Signed-off-by: Mira Example <mira@example.org>\n";
+    if body.is_empty() {
+        format!("{subject}\n\n{signed}")
+    } else {
+        format!("{subject}\n\n{body}\n\n{signed}")
+    }
+}
+
+fn boot_log() -> String {
+    let mut log = String::new();
+    for (at, line) in [
+        (0.0, "Linux version 6.1.27-ktest (gcc 12.2.0, GNU ld 2.40) #1 SMP PREEMPT_DYNAMIC"),
+        (0.0, "Command line: console=hvc0 root=/dev/vda rw panic=-1"),
+        (0.000_101, "x86/fpu: Supporting XSAVE feature 0x001: 'x87 floating point registers'"),
+        (0.004_8, "BIOS-provided physical RAM map:"),
+        (0.218_4, "Memory: 3987120K/4193784K available"),
+        (0.731_2, "virtio_blk virtio1: [vda] 4194304 512-byte logical blocks (2.15 GB/2.00 GiB)"),
+        (0.812_9, "virtio_blk virtio2: [vdb] 8388608 512-byte logical blocks (4.29 GB/4.00 GiB)"),
+        (1.004_1, "EXT4-fs (vda): mounted filesystem with ordered data mode. Quota mode: none."),
+        (1.198_7, "Run /init as init process"),
+    ] {
+        log.push_str(&format!("00001 [{at:12.6}] {line}\n"));
+    }
+    log
+}
+
+fn test_log(name: &str, verdict: &Verdict, fault: Option<&Fault>, millis: u64) -> String {
+    let seconds = millis / 1000;
+    let mut log = format!("00000 ========= TEST   {name}\n");
+    let mut stamp = 41.2;
+    let mut say = |at: u64, text: &str| {
+        stamp += 0.031;
+        log.push_str(&format!("{at:05} [{stamp:12.6}] {text}\n"));
+    };
+    say(0, "EXT4-fs (vdb): mounted filesystem with ordered data mode. Quota mode: none.");
+    for step in 0..12u64 {
+        say(step * seconds / 12, &format!("{name}: step {} of 12", step + 1));
+    }
+    match fault {
+        Some(fault) if fault.crash.is_empty() => say(seconds, &format!("error: {}", fault.reason)),
+        Some(fault) => crash_report(fault, seconds, &mut say),
+        None => say(seconds, "EXT4-fs (vdb): unmounting filesystem."),
+    }
+    let word = match verdict {
+        Verdict::Passed => "PASSED",
+        Verdict::NotRun { .. } => "NOTRUN",
+        _ => "FAILED",
+    };
+    let reason =
+        verdict.reason().filter(|_| word == "NOTRUN").map(|reason| format!(": {reason}")).unwrap_or_default();
+    log.push_str(&format!("{seconds:05} ========= {word} {name} in {seconds}s{reason}\n"));
+    log
+}
+
+fn crash_report(fault: &Fault, at: u64, say: &mut impl FnMut(u64, &str)) {
+    for line in [
+        "------------[ cut here ]------------",
+        fault.reason,
+        "invalid opcode: 0000 [#1] PREEMPT SMP NOPTI",
+        "CPU: 2 PID: 812 Comm: fallocate Not tainted 6.1.27-ktest #1",
+        "Hardware name: QEMU Standard PC (Q35 + ICH9, 2009), BIOS 1.16.2",
+        "RIP: 0010:ext4_ext_remove_space+0x11c4/0x15a0",
+        "Code: 48 89 df e8 0c 41 ff ff 0f 0b 48 8b 7c 24 10 e8 5e 3d f1 ff eb c8",
+        "RSP: 0018:ffffc900017c7b10 EFLAGS: 00010246",
+        "RAX: 0000000000000000 RBX: ffff888106c1a000 RCX: 0000000000000001",
+        "Call Trace:",
+        " <TASK>",
+        " ext4_punch_hole+0x3d1/0x560",
+        " ext4_fallocate+0x17e/0x9c0",
+        " vfs_fallocate+0x14b/0x330",
+        " __x64_sys_fallocate+0x40/0x70",
+        " do_syscall_64+0x3a/0x90",
+        " entry_SYSCALL_64_after_hwframe+0x63/0xcd",
+        " </TASK>",
+        "Modules linked in:",
+        "---[ end trace 0000000000000000 ]---",
+    ] {
+        say(at, line);
+    }
+}

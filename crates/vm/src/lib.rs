@@ -7,5 +7,6 @@ pub mod console;
 pub mod guest;
 pub mod image;
 pub mod machine;
+pub mod monitor;
 pub mod session;
 pub mod supervise;

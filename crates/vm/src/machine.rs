@@ -68,6 +68,11 @@ impl FromStr for StorageBus {
 }
 
 impl StorageBus {
+    /// Whether each disk is a PCI device of its own.
+    fn is_pci(self) -> bool {
+        matches!(self, Self::VirtioBlk | Self::Nvme)
+    }
+
     /// How many disks it takes.
     #[must_use]
     pub fn capacity(self) -> usize {
@@ -133,6 +138,8 @@ pub struct Machine {
     pub bus: StorageBus,
     /// The disks, in order.
     pub disks: Vec<Disk>,
+    /// Whether the guest may unplug its disks and plug them in again.
+    pub hotplug: bool,
     /// Persistent memory devices: file and size in bytes.
     pub pmem: Vec<(PathBuf, u64)>,
     /// The shares.
@@ -295,32 +302,44 @@ fn disks(args: &mut Args, machine: &Machine) -> Result<(), MachineError> {
         StorageBus::Lsi => args.add(&["-device", "lsi53c895a,id=bus"]),
         StorageBus::VirtioBlk | StorageBus::Nvme => {}
     }
-    for (at, disk) in machine.disks.iter().enumerate() {
-        let mut drive = format!("if=none,id=disk{at},format=raw,cache=unsafe,discard=unmap");
-        for (on, option) in [(disk.readonly, ",readonly=on"), (disk.snapshot, ",snapshot=on")] {
-            if on {
-                drive.push_str(option);
-            }
+    for at in 0..machine.disks.len() {
+        if machine.hotplug && machine.bus.is_pci() {
+            let port = format!("pcie-root-port,id=port{at},chassis={},{}", at + 1, pci_address(machine, at));
+            args.pair("-device", &port);
         }
-        if let Some(iops) = disk.iops {
-            drive.push_str(&format!(",throttling.iops-total={iops}"));
-        }
-        if let Some(bps) = disk.bps {
-            drive.push_str(&format!(",throttling.bps-total={bps}"));
-        }
-        drive.push_str(",file=");
-        drive.push_str(&comma(text(&disk.file)?));
-        args.pair("-drive", &drive);
+        args.pair("-drive", &drive(machine, at)?);
         args.pair("-device", &device(machine, at));
     }
     Ok(())
 }
 
-fn device(machine: &Machine, at: usize) -> String {
+/// The value of a disk's `-drive`.
+pub fn drive(machine: &Machine, at: usize) -> Result<String, MachineError> {
+    let disk = &machine.disks[at];
+    let mut drive = format!("if=none,id=disk{at},format=raw,cache=unsafe,discard=unmap");
+    for (on, option) in [(disk.readonly, ",readonly=on"), (disk.snapshot, ",snapshot=on")] {
+        if on {
+            drive.push_str(option);
+        }
+    }
+    if let Some(iops) = disk.iops {
+        drive.push_str(&format!(",throttling.iops-total={iops}"));
+    }
+    if let Some(bps) = disk.bps {
+        drive.push_str(&format!(",throttling.bps-total={bps}"));
+    }
+    drive.push_str(",file=");
+    drive.push_str(&comma(text(&disk.file)?));
+    Ok(drive)
+}
+
+/// The value of a disk's `-device`.
+#[must_use]
+pub fn device(machine: &Machine, at: usize) -> String {
     let common = format!("id=dev{at},drive=disk{at},serial=scratch{at}");
     match machine.bus {
-        StorageBus::VirtioBlk => format!("virtio-blk-pci,{common}{}", pci_address(machine, at)),
-        StorageBus::Nvme => format!("nvme,{common}{}", pci_address(machine, at)),
+        StorageBus::VirtioBlk => format!("virtio-blk-pci,{common},{}", pci_place(machine, at)),
+        StorageBus::Nvme => format!("nvme,{common},{}", pci_place(machine, at)),
         StorageBus::VirtioScsi => format!("scsi-hd,bus=bus.0,scsi-id={at},{common}"),
         StorageBus::Ahci => format!("ide-hd,bus=bus.{at},{common}"),
         StorageBus::Piix4Ide => format!("ide-hd,bus=bus.{},unit={},{common}", at / 2, at % 2),
@@ -328,12 +347,17 @@ fn device(machine: &Machine, at: usize) -> String {
     }
 }
 
+/// Behind a port of its own where the disk can be unplugged: nothing can be unplugged from the root complex itself.
+fn pci_place(machine: &Machine, at: usize) -> String {
+    if machine.hotplug { format!("bus=port{at}") } else { pci_address(machine, at) }
+}
+
 /// A slot of its own for each disk while there are enough; eight functions a slot beyond that.
 fn pci_address(machine: &Machine, at: usize) -> String {
     if machine.disks.len() <= 14 {
-        format!(",addr=0x{:x}", 0x10 + at)
+        format!("addr=0x{:x}", 0x10 + at)
     } else {
-        format!(",multifunction=on,addr=0x{:x}.{}", 0x10 + at / 8, at % 8)
+        format!("multifunction=on,addr=0x{:x}.{}", 0x10 + at / 8, at % 8)
     }
 }
 
@@ -376,6 +400,7 @@ mod tests {
             root: "/i/root,1.ext4".into(),
             bus: StorageBus::VirtioBlk,
             disks: vec![],
+            hotplug: false,
             pmem: vec![],
             shares: vec![Share {
                 tag: "ktest_guest".into(),
@@ -451,6 +476,12 @@ mod tests {
         assert!(show_disks(&m).contains("multifunction=on,addr=0x13.5"));
         let m = Machine { bus: StorageBus::Ahci, disks: (0..7).map(disk).collect(), ..machine() };
         assert_eq!(argv(&m), Err(MachineError::TooManyDisks { disks: 7, bus: StorageBus::Ahci }));
+    }
+
+    #[test]
+    fn disks_that_can_be_unplugged_hang_on_ports() {
+        let m = Machine { hotplug: true, disks: vec![disk(0), disk(1)], ..machine() };
+        insta::assert_snapshot!("hotplug", show_disks(&m));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::console::Lines;
 use crate::machine::{Machine, MachineError, argv};
+use crate::monitor;
 use crate::supervise::{Act, Ending, Supervisor, VmEnd};
 
 /// What a VM does, as it happens.
@@ -18,8 +19,10 @@ use crate::supervise::{Act, Ending, Supervisor, VmEnd};
 pub enum Seen<'a> {
     /// A console line.
     Line(&'a str),
-    /// What the supervisor concluded; [`Act::Kill`] and [`Act::Sysrq`] are already done.
+    /// What the supervisor concluded; [`Act::Kill`], [`Act::Sysrq`] and [`Act::Monitor`] are already done.
     Act(Act),
+    /// What became of a request to the QEMU monitor.
+    Answer(String),
     /// Nothing new; the time passes. Called about ten times a second.
     Tick(&'a Supervisor),
 }
@@ -82,6 +85,7 @@ pub async fn run(
                     child.signal(Signal::KILL);
                 }
                 Act::Sysrq(key) => sysrq(&mut stdin, *key).await,
+                Act::Monitor(command) => on(Seen::Answer(monitor::request(machine, command).await)),
                 _ => {}
             }
             on(Seen::Act(act));

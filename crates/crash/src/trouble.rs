@@ -66,6 +66,13 @@ impl fmt::Display for Kind {
     }
 }
 
+impl Kind {
+    /// Whether its report shows stacks without a head line (`Call Trace:`) before them.
+    pub(crate) fn headless(self) -> bool {
+        matches!(self, Self::Kasan | Self::Kcsan | Self::Kmsan | Self::Leak)
+    }
+}
+
 /// The beginning of kernel trouble.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
@@ -99,14 +106,20 @@ const RULES: &[(At, &str, Kind)] = &[
     (At::Start, "NMI watchdog: BUG: soft lockup", Kind::Lockup),
     (At::Anywhere, "Watchdog detected hard LOCKUP", Kind::Lockup),
     (At::Start, "BUG: workqueue lockup", Kind::Lockup),
-    (At::Anywhere, "detected stall", Kind::Lockup),
-    (At::Anywhere, "detected expedited stall", Kind::Lockup),
+    (At::Anywhere, " detected stall", Kind::Lockup),
+    (At::Anywhere, " detected expedited stall", Kind::Lockup),
     (At::Anywhere, "self-detected stall on CPU", Kind::Lockup),
     (At::Start, "INFO: task ", Kind::HungTask),
     (At::Start, "WARNING: possible circular locking dependency", Kind::Lockdep),
     (At::Start, "WARNING: possible recursive locking", Kind::Lockdep),
     (At::Start, "WARNING: possible irq lock inversion", Kind::Lockdep),
     (At::Start, "WARNING: inconsistent lock state", Kind::Lockdep),
+    (At::Start, "WARNING: bad unlock balance", Kind::Lockdep),
+    (At::Start, "WARNING: held lock freed", Kind::Lockdep),
+    (At::Start, "WARNING: Nested lock was not taken", Kind::Lockdep),
+    (At::Start, "WARNING: lock held when returning to user space", Kind::Lockdep),
+    (At::Anywhere, "still has locks held!", Kind::Lockdep),
+    (At::Anywhere, "-unsafe lock order detected", Kind::Lockdep),
     (At::Start, "WARNING: suspicious RCU usage", Kind::Rcu),
     (At::Anywhere, "possible circular locking dependency detected", Kind::Lockdep),
     (At::Anywhere, "possible recursive locking detected", Kind::Lockdep),
@@ -121,6 +134,11 @@ const RULES: &[(At, &str, Kind)] = &[
     (At::Start, "Oops[", Kind::Oops),
     (At::Start, "Internal error: ", Kind::Oops),
     (At::Start, "Unable to handle kernel ", Kind::Oops),
+    (At::Start, "Unhandled fault: ", Kind::Oops),
+    (At::Start, "Insufficient stack space to handle exception", Kind::Oops),
+    (At::Start, "kernel stack overflow", Kind::Oops),
+    (At::Start, "stack segment: ", Kind::Oops),
+    (At::Start, "[ BUG: ", Kind::Lockdep),
     (At::Start, "divide error: ", Kind::Oops),
     (At::Start, "invalid opcode: ", Kind::Oops),
     (At::Start, "BUG: unable to handle ", Kind::Oops),
@@ -131,16 +149,18 @@ const RULES: &[(At, &str, Kind)] = &[
 /// Whether `line` begins kernel trouble; its printk prefix may be there or not.
 #[must_use]
 pub fn trouble(line: &str) -> Option<Trouble> {
-    let stripped = strip(line);
-    let text = stripped.text.trim_start();
+    let text = strip(line).text.trim_start();
     let (.., kind) = RULES.iter().find(|(at, words, _)| match at {
         At::Start => text.starts_with(words),
         At::Anywhere => text.contains(words),
     })?;
     let believed = match kind {
         Kind::HungTask => text.contains(" blocked "),
-        // Programs warn too (lvm, mkfs); where printk did not put its stamp, only the kernel's own form counts.
-        Kind::Warning => stripped.printk || text.contains("CPU: ") || text.contains(", CPU#"),
+        // Programs warn too (lvm, mkfs), and drivers of what is merely old; WARN() and lockdep have their own form.
+        Kind::Warning => {
+            let words = ["CPU: ", ", CPU#", "kernel stack"];
+            text.starts_with("WARNING: at ") || words.iter().any(|words| text.contains(words))
+        }
         _ => true,
     };
     if !believed {
@@ -161,7 +181,8 @@ mod tests {
             ("BUG: unable to handle page fault for address: ffff888000000000", Kind::Oops),
             ("WARNING: CPU: 0 PID: 1 at fs/inode.c:300 drop_nlink+0x25/0x30", Kind::Warning),
             ("WARNING: fs/inode.c:300 at drop_nlink+0x25/0x30, CPU#0: rm/1", Kind::Warning),
-            ("[    1.234567] WARNING: something is off", Kind::Warning),
+            ("[    1.234567] WARNING: at fs/inode.c:300 drop_nlink+0x25/0x30()", Kind::Warning),
+            ("[    1.234567] WARNING: bad unlock balance detected!", Kind::Lockdep),
             ("Oops: 0002 [#1] PREEMPT SMP", Kind::Oops),
             ("general protection fault, probably for non-canonical address 0xdffffc0000000000", Kind::Gpf),
             ("Internal error: Oops: 0000000096000004 [#1] SMP", Kind::Oops),
@@ -194,6 +215,8 @@ mod tests {
             "sysrq: Show Blocked State",
             "random: crng init done",
             "+ echo WARNING: x",
+            "[  144.274089][T11803] WARNING: The mand mount option has been deprecated and",
+            "[   36.852785][ T3615] traps: test[3615] general protection fault ip:7feb96eb56a1 sp:20000fd0 error:0",
             "WARNING: ext4 signature detected on /dev/vdb at offset 1080. Wipe it? [y/n]",
         ] {
             assert_eq!(trouble(line), None, "{line}");

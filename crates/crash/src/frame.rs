@@ -1,0 +1,177 @@
+//! Stack frames as the kernel's architectures print them, and as symbolizers rewrite them.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// Where a frame stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The instruction pointer when it happened.
+    Pc,
+    /// A return address.
+    Call,
+}
+
+/// A frame of a stack trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// The function, as compilers and linkers leave it (`f.part.0`).
+    pub function: String,
+    /// The module, if it is not the kernel itself.
+    pub module: Option<String>,
+    /// Source file and line, where the log has them.
+    pub source: Option<(String, u32)>,
+    /// Where it stands.
+    pub place: Place,
+    /// `false` for what the unwinder marks with `?`.
+    pub sure: bool,
+}
+
+/// One pattern: named groups `f` (function), `m` (module), `file`, `line`, `q` (the question mark).
+struct Shape {
+    regex: Regex,
+    place: Place,
+}
+
+const OFFSET: &str = r"\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?";
+const SOURCE: &str =
+    r"(?: \[(?P<m>\w+)(?: [0-9a-f]+)?\])?(?: (?P<file>[\w./+-]+\.(?:[chS]|rs)):(?P<line>\d+))?";
+const ADDR: &str = r"\[<[0-9a-f ]+>\]";
+/// A function's name; Rust's demangled ones hold spaces and brackets.
+const NAME: &str = r"(?P<f><[^+]{1,300}>[\w:]*|[A-Za-z_$][\w.$:]*)";
+
+/// The shapes, the likelier first. `{NAME}` and so on are filled in.
+const SHAPES: &[(Place, &str)] = &[
+    // x86: `RIP: 0010:f+0x1/0x2`, with an address before it in older kernels; symbolized and inline ones.
+    (Place::Pc, r"^\s*(?:RIP|EIP): (?:[0-9a-f]{4}:)?(?:{ADDR}\s*)?(?:{ADDR}\s*)?{NAME}{OFFSET}{SOURCE}"),
+    (Place::Pc, r"^\s*RIP: [0-9a-f]{4}:{NAME} (?P<file>[\w./+-]+):(?P<line>\d+)(?: \[inline\])?"),
+    (Place::Pc, r"^\s*EIP is at {NAME}{OFFSET}{SOURCE}"),
+    // Arm, RISC-V, MIPS, PowerPC, s390.
+    (
+        Place::Pc,
+        r"^\s*(?:pc|PC|epc|nip|NIP)(?: is at| :|:)\s*(?:\[?<?[0-9a-f]{8,16}>?\]?\s*)?{NAME}{OFFSET}{SOURCE}",
+    ),
+    (Place::Pc, r"^\s*pc : {NAME} (?P<file>[\w./+-]+):(?P<line>\d+)(?: \[inline\])?"),
+    (Place::Pc, r"^\s*NIP \[[0-9a-f]+\] {NAME}{OFFSET}{SOURCE}"),
+    (Place::Pc, r"^\s*epc : [0-9a-f]+ ra : .*{NAME}{OFFSET}{SOURCE}"),
+    (Place::Pc, r"^\s*Krnl PSW : [0-9a-f]+ [0-9a-f]+ \({NAME}{OFFSET}\)"),
+    // 32-bit Arm tells callee and caller in one line.
+    (Place::Call, r"^\s*(?:{ADDR} )?\({NAME}(?:{OFFSET})?\) from "),
+    (Place::Call, r"^\s*{NAME}(?:{OFFSET})?(?: \[\w+\])? from "),
+    (Place::Call, r"^\s*(?:{ADDR})?\s*(?P<q>\? )?{NAME}{OFFSET}{SOURCE}"),
+    (Place::Call, r"^\s*\[[0-9a-f]{16}\] \[[0-9a-f]{16}\] {NAME}{OFFSET}"),
+    (Place::Call, r"^\s*\[\s*inline\s*\] (?P<q>\? )?{NAME} (?P<file>[\w./+-]+):(?P<line>\d+)"),
+    (Place::Call, r"^\s*(?:\[<\s*inline\s*>\])\s*(?P<q>\? )?{NAME} (?P<file>[\w./+-]+):(?P<line>\d+)"),
+    (
+        Place::Call,
+        r"^\s*(?:{ADDR})?\s*(?P<q>\? )?{NAME} (?P<file>[\w./+-]+\.(?:[chS]|rs)):(?P<line>\d+)(?: \[inline\])?$",
+    ),
+];
+
+static SHAPES_READY: LazyLock<Vec<Shape>> = LazyLock::new(|| {
+    let fill = |shape: &str| {
+        let filled = shape
+            .replace("{OFFSET}", OFFSET)
+            .replace("{SOURCE}", SOURCE)
+            .replace("{ADDR}", ADDR)
+            .replace("{NAME}", NAME);
+        Regex::new(&filled).expect("the table's patterns are regular expressions")
+    };
+    SHAPES.iter().map(|(place, shape)| Shape { regex: fill(shape), place: *place }).collect()
+});
+
+/// The frame that a line (without its prefix) shows.
+pub(crate) fn parse(text: &str) -> Option<Frame> {
+    // Nearly all lines that are no frames are dismissed here.
+    if text.len() > 600 || !(text.contains("+0x") || text.contains(':') || text.contains(" from ")) {
+        return None;
+    }
+    SHAPES_READY.iter().find_map(|shape| {
+        let found = shape.regex.captures(text)?;
+        let get = |name| found.name(name).map(|part| part.as_str());
+        let source = get("file").zip(get("line").and_then(|line| line.parse().ok()));
+        Some(Frame {
+            function: get("f")?.to_owned(),
+            module: get("m").map(str::to_owned),
+            source: source.map(|(file, line)| (file.to_owned(), line)),
+            place: shape.place,
+            sure: get("q").is_none(),
+        })
+    })
+}
+
+static CALLER: LazyLock<Regex> = LazyLock::new(|| {
+    let pattern = r" from (?:\[<[0-9a-f]+>\] )?\(?([A-Za-z_$][\w.$]*)\+0x[0-9a-f]+";
+    Regex::new(pattern).expect("a regular expression")
+});
+
+/// The caller that a line of 32-bit Arm names behind its callee.
+pub(crate) fn caller(text: &str) -> Option<String> {
+    if !text.contains(" from ") {
+        return None;
+    }
+    Some(CALLER.captures(text)?[1].to_owned())
+}
+
+/// A function's name as its author wrote it: Rust's mangled names demangled.
+pub(crate) fn demangled(function: &str) -> String {
+    match rustc_demangle::try_demangle(function.split('.').next().unwrap_or(function)) {
+        Ok(name) => format!("{name:#}"),
+        Err(_) => function.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape() {
+        for (line, function, place, sure) in [
+            (" dump_stack+0x12e/0x185", "dump_stack", Place::Call, true),
+            (" ? f.part.2+0x1/0x2 [ext4]", "f.part.2", Place::Call, false),
+            (
+                " [<ffffffff82d1b1d9>] dump_stack+0x12e/0x185 lib/dump_stack.c:50",
+                "dump_stack",
+                Place::Call,
+                true,
+            ),
+            ("RIP: 0010:f+0x1/0x2 fs/a.c:12", "f", Place::Pc, true),
+            ("RIP: 0010:[<ffffffff81234567>]  [<ffffffff81234567>] f+0x1/0x2", "f", Place::Pc, true),
+            ("RIP: 0010:f fs/a.c:12 [inline]", "f", Place::Pc, true),
+            ("EIP: f+0x1/0x2", "f", Place::Pc, true),
+            ("PC is at memset+0x30/0xa8", "memset", Place::Pc, true),
+            ("pc : clear_page+0x14/0x28", "clear_page", Place::Pc, true),
+            ("epc : f+0x1/0x2", "f", Place::Pc, true),
+            ("NIP [c000000000001234] f+0x1/0x2", "f", Place::Pc, true),
+            (
+                "[<8011218c>] (unwind_backtrace) from [<8010e300>] (show_stack+0x18/0x1c)",
+                "unwind_backtrace",
+                Place::Call,
+                true,
+            ),
+            (" vfs_write from ksys_write+0x68/0xec", "vfs_write", Place::Call, true),
+            (" __list_del include/linux/list.h:101 [inline]", "__list_del", Place::Call, true),
+            ("[<     inline     >] f fs/a.c:1", "f", Place::Call, true),
+        ] {
+            let frame = parse(line).expect(line);
+            assert_eq!((frame.function.as_str(), frame.place, frame.sure), (function, place, sure), "{line}");
+        }
+        let frame = parse(" ext4_x+0x1/0x2 [ext4] fs/ext4/x.c:77").unwrap();
+        assert_eq!((frame.module.as_deref(), frame.source), (Some("ext4"), Some(("fs/ext4/x.c".into(), 77))));
+    }
+
+    #[test]
+    fn no_frames() {
+        for line in [
+            "RIP: 0033:0x452ac9",
+            "RSP: 0018:ffff8801db206738 EFLAGS: 00000206",
+            "Call Trace:",
+            "",
+            "CPU: 1 PID: 2",
+        ] {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! From a whole log to the crashes in it, in the order they began.
+//!
+//! One pass: a line that fits a rule opens a report; its lines are those that follow from the same caller, where
+//! printk tells callers, so that what other processors print between them does no harm.
+
+use std::cell::LazyCell;
+use std::collections::HashMap;
+use std::ops::Deref;
+
+use crate::frame::{self, Frame, Place};
+use crate::log::{Line, lines};
+use crate::noise::{Noise, is_noise};
+use crate::prefix::Caller;
+use crate::rules::{HINT, RULES, Rule, Search};
+use crate::stall::{is_dispatcher, is_interrupt};
+use crate::title::{canonical, general, plain};
+use crate::trouble::Kind;
+
+/// A crash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Its name, as people search for it: `KASAN: slab-use-after-free Read in ext4_find_extent`.
+    pub title: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The line it begins at, from 1.
+    pub start_line: usize,
+    /// Its last line.
+    pub end_line: usize,
+    /// Who printed it, where the log tells: other callers' lines between are not part of it.
+    pub caller: Option<Caller>,
+    /// The kernel panicked over it.
+    pub fatal: bool,
+    /// The log does not hold what the title needs: torn lines, a report cut short.
+    pub corrupted: bool,
+    /// The function that is to blame, as the title has it.
+    pub guilty: Option<String>,
+    /// Where that function is defined, if the log says.
+    pub guilty_file: Option<String>,
+    /// The stack, the innermost first; all stacks of the report in their order.
+    pub frames: Vec<Frame>,
+}
+
+/// A report is no longer than this, in lines of its caller.
+const LONGEST: usize = 1200;
+/// Nobody reads more reports than this; a log that floods does not cost more.
+const MOST: usize = 1000;
+/// How many lines before the opening one may belong to it.
+const BEFORE: usize = 6;
+/// How many lines after the opening one a rule's `near` sees.
+const AFTER: usize = 40;
+
+/// The crashes in a log.
+#[must_use]
+pub fn reports(log: &str) -> Vec<Report> {
+    let lines = lines(log);
+    let mut reports: Vec<Report> = Vec::new();
+    let mut busy: HashMap<Option<Caller>, usize> = HashMap::new();
+    for (at, line) in lines.iter().enumerate() {
+        if busy.get(&line.caller).is_some_and(|end| at <= *end) || !HINT.is_match(line.text) {
+            continue;
+        }
+        let text = message(line.text);
+        let around = LazyCell::new(|| surroundings(&lines, at));
+        let Some((rule, caught)) = RULES.iter().find_map(|rule| fits(rule, text, &around)) else { continue };
+        if rule.row.kind == Kind::Panic
+            && let Some(last) = reports.last_mut()
+        {
+            last.fatal = true;
+            continue;
+        }
+        let own = own_lines(&lines, at);
+        let end = own.last().copied().unwrap_or(at);
+        busy.insert(line.caller, end);
+        reports.push(build(rule, &caught, &lines, &own));
+        if reports.len() == MOST {
+            break;
+        }
+    }
+    reports
+}
+
+/// A line's text without indent and without the login prompt that a kernel's message may follow.
+fn message(text: &str) -> &str {
+    let text = text.trim_start();
+    match text.split_once(" login: ") {
+        Some((host, rest)) if !host.contains(' ') => rest,
+        _ => text,
+    }
+}
+
+/// What a rule caught: numbered groups of `line`, named ones of both.
+#[derive(Default)]
+struct Caught {
+    groups: Vec<String>,
+    functions: Vec<String>,
+    access: Option<String>,
+    message: Option<String>,
+}
+
+fn fits<'r>(rule: &'r Rule, text: &str, around: &impl Deref<Target = String>) -> Option<(&'r Rule, Caught)> {
+    let found = rule.line.captures(text)?;
+    let mut caught = Caught::default();
+    for group in found.iter().skip(1) {
+        caught.groups.push(group.map_or("", |group| group.as_str()).to_owned());
+    }
+    caught.functions.extend(found.name("f").map(|f| f.as_str().to_owned()));
+    if let Some(near) = &rule.near {
+        let found = near.captures(around)?;
+        let get = |name| found.name(name).map(|part| part.as_str().to_owned());
+        caught.functions.extend(get("f"));
+        caught.access = get("access");
+        caught.message = get("message");
+    }
+    Some((rule, caught))
+}
+
+/// The lines of the same caller around `at`, joined.
+fn surroundings(lines: &[Line<'_>], at: usize) -> String {
+    let caller = lines[at].caller;
+    let ours = |line: &&Line<'_>| line.caller == caller;
+    let before: Vec<&str> = lines[at.saturating_sub(60)..at]
+        .iter()
+        .rev()
+        .filter(ours)
+        .take(BEFORE)
+        .map(|line| line.text)
+        .collect();
+    let after = lines[at..].iter().take(AFTER * 10).filter(ours).take(AFTER).map(|line| line.text);
+    before.into_iter().rev().chain(after).collect::<Vec<_>>().join("\n")
+}
+
+/// The indices of the lines that belong to the report which begins at `at`.
+fn own_lines(lines: &[Line<'_>], at: usize) -> Vec<usize> {
+    let caller = lines[at].caller;
+    let mut own = vec![at];
+    let mut framed = false;
+    for (index, line) in lines.iter().enumerate().skip(at + 1).take(LONGEST * 10) {
+        if line.caller != caller {
+            continue;
+        }
+        let text = line.text.trim();
+        if text.starts_with("------------[ cut here ]") && framed {
+            break;
+        }
+        own.push(index);
+        framed = framed || text.contains("+0x");
+        let over = text.starts_with("---[ end ") || text.contains("Rebooting in ");
+        let rule_off = framed && text.len() >= 50 && text.bytes().all(|b| b == b'=');
+        if over || rule_off || own.len() >= LONGEST {
+            break;
+        }
+    }
+    own
+}
+
+fn build(rule: &Rule, caught: &Caught, lines: &[Line<'_>], own: &[usize]) -> Report {
+    let row = rule.row;
+    let texts: Vec<&str> = own.iter().map(|index| lines[*index].text).collect();
+    let frames = stack(&texts, row.kind);
+    let sure = || frames.iter().filter(|frame| frame.frame.sure);
+    let noise = match row.search {
+        Search::First(noise) => noise,
+        Search::Stall | Search::After(_) => Noise::Usual,
+    };
+    let named = caught.functions.iter().map(|name| plain(name)).find(|name| !is_noise(name, noise));
+    let mut guilty = named.map(str::to_owned);
+    if guilty.is_none() && row.title.contains("{fn}") {
+        let candidates: Vec<&Frame> = sure()
+            .filter(|frame| frame.counts || row.search == Search::Stall)
+            .map(|frame| &frame.frame)
+            .collect();
+        let found = match row.search {
+            Search::First(noise) => {
+                candidates.into_iter().find(|frame| !is_noise(plain(&frame.function), noise)).cloned()
+            }
+            Search::Stall => stalled(&candidates),
+            Search::After(words) => after(&texts, words),
+        };
+        guilty = found.map(|frame| frame.function);
+    }
+    let corrupted = guilty.is_none() && row.title.contains("{fn}");
+    let name = guilty.map_or("corrupted".to_owned(), |function| frame::demangled(canonical(&function)));
+    let file = frames.iter().find(|frame| canonical(&frame.frame.function) == name);
+    let guilty_file = file.and_then(|frame| frame.frame.source.as_ref()).map(|(file, _)| file.clone());
+    let start = own.first().copied().unwrap_or(0);
+    Report {
+        title: title(row.title, caught, &name),
+        kind: row.kind,
+        start_line: start + 1,
+        end_line: own.last().copied().unwrap_or(start) + 1,
+        caller: lines[start].caller,
+        fatal: row.kind == Kind::Panic
+            || texts.iter().any(|text| text.contains("Kernel panic - not syncing")),
+        corrupted,
+        guilty: (!corrupted && row.title.contains("{fn}")).then_some(name),
+        guilty_file,
+        frames: frames.into_iter().map(|frame| frame.frame).collect(),
+    }
+}
+
+/// Fills in a title.
+fn title(template: &str, caught: &Caught, function: &str) -> String {
+    let group = |number: usize| caught.groups.get(number - 1).map_or("", String::as_str);
+    let mut title = template.to_owned();
+    for number in 1..=3 {
+        let text = match group(number) {
+            "[ BUG" => "BUG",
+            "[ INFO" => "INFO",
+            text => text,
+        };
+        title = title.replace(&format!("{{{number}}}"), text);
+        title = title.replace(&format!("{{f{number}}}"), canonical(text));
+        title = title.replace(&format!("{{text{number}}}"), &general(text));
+    }
+    let trap = match group(1) {
+        "stack segment" => "stack segment fault",
+        other => other,
+    };
+    title
+        .replace("{trap}", trap)
+        .replace("{access}", caught.access.as_deref().unwrap_or(""))
+        .replace("{message}", &general(caught.message.as_deref().unwrap_or("")))
+        .replace("{fn}", function)
+}
+
+struct Stacked {
+    frame: Frame,
+    /// Whether it is part of the stack of what happened, not of what happened before.
+    counts: bool,
+}
+
+/// The frames of a report. Stacks of earlier events (who allocated, who freed, where a lock was first taken) are
+/// there but do not count.
+fn stack(texts: &[&str], kind: Kind) -> Vec<Stacked> {
+    let mut frames = Vec::new();
+    let mut counts = true;
+    let mut caller: Option<String> = None;
+    // Where the trace has a head line, return addresses before it are of something else: a list of locks, another
+    // processor's lines in a log that does not tell callers.
+    let mut begun = kind.headless() || !texts.iter().any(|text| is_head(text.trim()));
+    for text in texts {
+        let trimmed = text.trim();
+        if let Some(frame) = frame::parse(text) {
+            let counts = counts && (begun || frame.place == Place::Pc);
+            // 32-bit Arm tells the caller in the callee's line; the outermost caller has no line of its own.
+            if let Some(caller) = caller.take().filter(|caller| *caller != frame.function) {
+                let frame =
+                    Frame { function: caller, module: None, source: None, place: Place::Call, sure: true };
+                frames.push(Stacked { frame, counts });
+            }
+            caller = frame::caller(text);
+            frames.push(Stacked { frame, counts });
+            continue;
+        }
+        if let Some(function) = caller.take() {
+            let frame = Frame { function, module: None, source: None, place: Place::Call, sure: true };
+            frames.push(Stacked { frame, counts: counts && begun });
+        }
+        if is_earlier(trimmed) {
+            counts = false;
+        } else if is_head(trimmed) {
+            (begun, counts) = (true, true);
+        } else if trimmed.starts_with("CPU: ") {
+            counts = true;
+        }
+    }
+    frames
+}
+
+/// What stands above a stack trace.
+fn is_head(text: &str) -> bool {
+    ["Call Trace:", "Call trace:", "stack backtrace:", "Backtrace:"].iter().any(|head| text.starts_with(head))
+}
+
+fn is_earlier(text: &str) -> bool {
+    const EARLIER: [&str; 12] = [
+        "Allocated by task",
+        "Freed by task",
+        "Last potentially related work creation",
+        "Uninit was ",
+        "Local variable ",
+        "allocated by task",
+        "freed by task",
+        "which lock already depends",
+        "the existing dependency chain",
+        "other info that might help",
+        "but task is already holding lock",
+        "last enabled at",
+    ];
+    EARLIER.iter().any(|start| text.starts_with(start))
+        || text.ends_with("state was registered at:")
+        || text.starts_with("hardirqs last ")
+        || text.starts_with("softirqs last ")
+        || text.contains(" allocated by task ")
+}
+
+/// The first useful frame after a line that holds `words`.
+fn after(texts: &[&str], words: &str) -> Option<Frame> {
+    let start = texts.iter().position(|text| text.contains(words))?;
+    let frames = texts[start + 1..].iter().filter_map(|text| frame::parse(text));
+    frames.filter(|frame| frame.sure).find(|frame| !is_noise(plain(&frame.function), Noise::Usual))
+}
+
+/// The function that a processor is stuck in.
+fn stalled(frames: &[&Frame]) -> Option<Frame> {
+    let stack = &frames[interrupted(frames)..];
+    let useful = |frame: &&&Frame| !is_noise(plain(&frame.function), Noise::Usual);
+    let first = stack.iter().find(useful).copied();
+    // Waiting for another processor is a loop of its own: that one is stuck, and who asked is of no matter.
+    if first.is_some_and(|frame| canonical(&frame.function) == "smp_call_function") {
+        return first.cloned();
+    }
+    let called = stack.windows(2).find(|pair| {
+        is_dispatcher(plain(&pair[1].function))
+            && useful(&&pair[0])
+            && !is_dispatcher(plain(&pair[0].function))
+    });
+    let mut guilty = called.map(|pair| pair[0]).or(first).cloned()?;
+    // The same entry of a driver, for 32-bit callers.
+    guilty.function = guilty.function.replace("_compat_ioctl", "_ioctl");
+    Some(guilty)
+}
+
+/// Where the stack that was interrupted begins: after the entry of the interrupt that noticed, or where the
+/// instruction pointer was, if that comes first.
+fn interrupted(frames: &[&Frame]) -> usize {
+    let pc = frames.iter().position(|frame| frame.place == Place::Pc).unwrap_or(usize::MAX);
+    let entry = |frame: &&&Frame| is_interrupt(plain(&frame.function));
+    let Some(first) = frames.iter().position(|frame| entry(&frame)) else {
+        return if pc < frames.len() { pc } else { 0 };
+    };
+    if pc < first {
+        return pc;
+    }
+    // Entries of one interrupt follow each other closely: the handler, the controller, the vector.
+    let mut last = first;
+    for (at, frame) in
+        frames.iter().enumerate().skip(first).take_while(|(_, frame)| frame.place == Place::Call)
+    {
+        if at > last + 4 {
+            break;
+        }
+        if entry(&frame) {
+            last = at;
+        }
+    }
+    last + 1
+}

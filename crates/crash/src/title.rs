@@ -1,0 +1,108 @@
+//! How titles are spelt: function names without what compilers and architectures add, numbers and addresses
+//! replaced by their kind, so that the same crash has the same title every time.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// A function without the suffixes of compiler passes: `f.part.0.cold` is `f`.
+pub(crate) fn plain(function: &str) -> &str {
+    let mut name = function;
+    if name.starts_with('<') || name.contains("::") {
+        return name;
+    }
+    if let Some(dot) = name.find('.').filter(|dot| *dot > 0) {
+        name = &name[..dot];
+    }
+    name
+}
+
+/// A plain function by the name that is common to all architectures and versions: system calls without the
+/// architecture's wrapper, the ways to wait for RCU and to call another processor as one each.
+pub(crate) fn canonical(function: &str) -> &str {
+    let name = plain(function);
+    for prefix in ["__x64_", "__ia32_", "__arm64_", "__arm_", "__s390x_", "__s390_", "__riscv_", "__powerpc_"]
+    {
+        if let Some(rest) = name.strip_prefix(prefix)
+            && (rest.starts_with("sys_") || rest.starts_with("compat_sys_"))
+        {
+            return rest;
+        }
+    }
+    for prefix in ["SyS_", "SYSC_", "compat_SyS_", "ksys_", "sys_"] {
+        if let Some(rest) = name.strip_prefix(prefix)
+            && !rest.is_empty()
+        {
+            return rest;
+        }
+    }
+    match name {
+        "synchronize_sched"
+        | "synchronize_rcu_expedited"
+        | "synchronize_rcu_bh"
+        | "synchronize_sched_expedited"
+        | "__synchronize_srcu"
+        | "synchronize_srcu"
+        | "synchronize_srcu_expedited"
+        | "synchronize_rcu_tasks" => "synchronize_rcu",
+        "smp_call_function_single"
+        | "smp_call_function_many"
+        | "smp_call_function_many_cond"
+        | "smp_call_function_any" => "smp_call_function",
+        _ => name,
+    }
+}
+
+struct Replace {
+    what: Regex,
+    with: &'static str,
+}
+
+static REPLACE: LazyLock<Vec<Replace>> = LazyLock::new(|| {
+    let table = [
+        (r"\b0x[0-9a-fA-F]+\b", "ADDR"),
+        (r"\b(?:[0-9a-f]{16}|[0-9a-f]{8})\b", "ADDR"),
+        (
+            r"\b(?:lo|(?:eth|wlan|tun|tap|veth|dummy|bond|team|bridge|ip6?tnl|sit|gre|vcan|can|syz_tun|netdevsim|wg|macvlan|ipvlan|macvtap|hsr|vxlan|batadv|nlmon|caif|ifb|vti|ip6?gre|erspan|ip6_vti|teql|gretap|erspan|rose|bpq|ax|nr)\d+)\b",
+            "DEV",
+        ),
+        (r"-?\b\d+(?:\.\d+)*\b", "NUM"),
+    ];
+    let ready = |(what, with)| Replace { what: Regex::new(what).expect("a regular expression"), with };
+    table.into_iter().map(ready).collect()
+});
+
+/// Free text of a message as part of a title.
+pub(crate) fn general(text: &str) -> String {
+    let mut text = text.trim().trim_end_matches(['.', ' ']).to_owned();
+    for replace in REPLACE.iter() {
+        text = replace.what.replace_all(&text, replace.with).into_owned();
+    }
+    let mut end = text.len().min(120);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers() {
+        for (from, to) in [
+            ("f.part.0.cold.5", "f"),
+            ("__x64_sys_mount", "sys_mount"),
+            ("SyS_rmdir", "rmdir"),
+            ("ksys_mount.isra.1", "mount"),
+            ("synchronize_sched", "synchronize_rcu"),
+            ("<a::B as c::D>::mmap", "<a::B as c::D>::mmap"),
+        ] {
+            assert_eq!(canonical(from), to);
+        }
+        assert_eq!(general("unknown-block(8,1) at 0xffff8880 ..."), "unknown-block(NUM,NUM) at ADDR");
+        assert_eq!(general("waiting for eth0 to become free"), "waiting for DEV to become free");
+    }
+}

@@ -1,0 +1,100 @@
+//! The corpus of real crash logs, where it is there: `$KTEST_CRASH_LOGS`, else `shared/data/crash-logs` beside the
+//! checkout. Without it these tests say so and pass.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::{Path, PathBuf};
+
+struct Case {
+    name: String,
+    title: Option<String>,
+    doubtful: bool,
+    log: String,
+}
+
+fn corpus() -> Vec<Case> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/crash-logs");
+    let dir = std::env::var_os("KTEST_CRASH_LOGS").map_or(beside, PathBuf::from);
+    let Ok(entries) = std::fs::read_dir(&dir) else {
+        eprintln!("skipped: no crash logs in {}", dir.display());
+        return Vec::new();
+    };
+    entries.map(|entry| read(&entry.unwrap().path())).collect()
+}
+
+fn read(path: &Path) -> Case {
+    let text = String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+    let (head, log) = if text.starts_with('\n') {
+        ("", text.as_str())
+    } else {
+        text.split_once("\n\n").unwrap_or((&text, ""))
+    };
+    let field =
+        |key: &str| head.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim().to_owned());
+    Case {
+        name: path.file_name().unwrap().to_string_lossy().into_owned(),
+        title: field("TITLE:"),
+        doubtful: field("CORRUPTED:").is_some() || field("SUPPRESSED:").is_some(),
+        log: log.split("\nREPORT:\n").next().unwrap_or("").to_owned(),
+    }
+}
+
+#[test]
+fn nine_of_ten_titles_are_exact_and_quiet_logs_stay_quiet() {
+    let (mut exact, mut all) = (0, 0);
+    for case in corpus() {
+        let found = crash::reports(&case.log).into_iter().next();
+        match case.title {
+            None => assert_eq!(found.map(|report| report.title), None, "{}", case.name),
+            Some(title) if !case.doubtful => {
+                all += 1;
+                exact += usize::from(found.is_some_and(|report| report.title == title));
+            }
+            Some(_) => {}
+        }
+    }
+    assert!(exact * 10 >= all * 9, "{exact} of {all}");
+}
+
+#[test]
+fn trouble_is_seen_line_by_line_too() {
+    let (mut seen, mut all) = (0, 0);
+    for case in corpus() {
+        let first = case.log.lines().find_map(crash::trouble);
+        match case.title {
+            None => assert_eq!(first, None, "{}", case.name),
+            Some(title) if !case.doubtful => {
+                all += 1;
+                seen += usize::from(first.is_some());
+                if first.is_none() {
+                    eprintln!("{}: {title}: no line begins trouble", case.name);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    assert!(seen * 20 >= all * 18, "{seen} of {all}");
+}
+
+#[test]
+fn cut_anywhere_nothing_panics() {
+    // A fixed sequence, so that a failure repeats.
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut random = move |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % (limit as u64 + 1)).unwrap()
+    };
+    for case in corpus() {
+        for _ in 0..4 {
+            let (a, b) = (random(case.log.len()), random(case.log.len()));
+            let bytes = &case.log.as_bytes()[a.min(b)..a.max(b)];
+            let text = String::from_utf8_lossy(bytes);
+            for report in crash::reports(&text) {
+                assert!(!report.title.is_empty() && report.start_line <= report.end_line, "{}", case.name);
+                assert!(report.end_line <= text.split('\n').count(), "{}", case.name);
+            }
+        }
+    }
+}

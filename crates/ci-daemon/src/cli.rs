@@ -20,11 +20,14 @@ use crate::{preview, wants};
 
 /// Watches kernel branches, has every commit built and tested, and publishes the results.
 #[derive(Debug, Parser)]
-#[command(name = "ci-daemon", version, propagate_version = true, args_conflicts_with_subcommands = true)]
+#[command(name = "ci-daemon", version, propagate_version = true)]
 #[command(after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    /// The configuration [default: $KTEST_CI_CONFIG, ~/.ktest/ktest-ci.json5, /etc/ktest-ci.toml].
+    #[arg(short, long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -50,16 +53,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct ConfigArg {
-    /// The configuration [default: $KTEST_CI_CONFIG, ~/.ktest/ktest-ci.json5, /etc/ktest-ci.toml].
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
 struct RunArgs {
-    #[command(flatten)]
-    config: ConfigArg,
     /// End when nothing is left to do.
     #[arg(long)]
     once: bool,
@@ -70,8 +64,6 @@ struct RunArgs {
 
 #[derive(Debug, Args)]
 struct CheckArgs {
-    #[command(flatten)]
-    config: ConfigArg,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -79,8 +71,6 @@ struct CheckArgs {
 
 #[derive(Debug, Args)]
 struct PlanArgs {
-    #[command(flatten)]
-    config: ConfigArg,
     /// How many jobs.
     #[arg(short, long, value_name = "N", default_value_t = 20)]
     number: usize,
@@ -106,10 +96,20 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    let result = match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(args) => run(&args),
-        Command::Check(args) => check(&args),
-        Command::Plan(args) => plan(&args),
+    let path = cli.config.as_deref();
+    let stray = cli.run.once || cli.run.ktest.is_some();
+    let result = match cli.command {
+        Some(Command::Check(_) | Command::Plan(_)) if stray => {
+            eprintln!("ci-daemon: --once and --ktest are for running; leave them out");
+            return 2;
+        }
+        None => run(path, &cli.run),
+        Some(Command::Run(args)) => {
+            let ktest = args.ktest.or(cli.run.ktest);
+            run(path, &RunArgs { once: args.once || cli.run.once, ktest })
+        }
+        Some(Command::Check(args)) => check(path, &args),
+        Some(Command::Plan(args)) => plan(path, &args),
     };
     match result {
         Ok(()) => 0,
@@ -120,8 +120,8 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn run(args: &RunArgs) -> Result<()> {
-    let config = config::find(args.config.config.as_deref())?;
+fn run(config: Option<&Path>, args: &RunArgs) -> Result<()> {
+    let config = config::find(config)?;
     let ktest = match &args.ktest {
         Some(ktest) => std::path::absolute(ktest).context("--ktest")?,
         None => ktest_beside_us()?,
@@ -137,9 +137,9 @@ fn run(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-fn check(args: &CheckArgs) -> Result<()> {
+fn check(config: Option<&Path>, args: &CheckArgs) -> Result<()> {
     log_to_stderr("warn", None);
-    let path = config::find(args.config.config.as_deref())?;
+    let path = config::find(config)?;
     let config = config::load(&path)?;
     let report = preview::Report::new(&config);
     if args.json {
@@ -148,9 +148,9 @@ fn check(args: &CheckArgs) -> Result<()> {
     print(&report.to_string())
 }
 
-fn plan(args: &PlanArgs) -> Result<()> {
+fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<()> {
     log_to_stderr("warn", None);
-    let path = config::find(args.config.config.as_deref())?;
+    let path = config::find(config)?;
     let (view, jobs) = runtime()?.block_on(preview::plan(&path, args.number))?;
     if args.json {
         let rows: Vec<PlanRow<'_>> = jobs.iter().map(PlanRow::from).collect();

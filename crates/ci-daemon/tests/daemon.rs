@@ -1,0 +1,192 @@
+//! The daemon as a process, with a real repository and a stand-in for `ktest`.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use results::LogKind;
+use rustix::process::Signal;
+use spawn::Exit;
+use support::{Farm, runs, until};
+
+#[test]
+#[ignore = "not a test: the process that the tests start"]
+fn the_daemon_itself() {
+    support::be_the_daemon();
+}
+
+#[test]
+fn verdicts_land_a_second_run_has_nothing_to_do_and_a_push_is_picked_up() {
+    let farm = Farm::new();
+    let more = "[branch.broken]\nremote = \"/nowhere/at/all\"\ntest_groups = [\"g\"]\n\
+                [test_group.h]\ntests = [\"t/unlisted.ktest\"]\n\
+                [branch.odd]\nremote = \"/nowhere/else\"\ntest_groups = [\"h\"]\n";
+    farm.configure(&(farm.config("") + more));
+    farm.test_file("t/unlisted", "'-rubbish'");
+    let old = farm.commit("old", "");
+    let new = farm.commit("new", "fail");
+    farm.once();
+    assert_eq!(farm.tally(&old), "5 Passed");
+    assert_eq!(farm.tally(&new), "5 Failed");
+    let keys: Vec<String> = farm.statuses(&new).into_keys().collect();
+    assert_eq!(keys, ["t.one.a", "t.one.b", "t.one.c", "t.two.generic.001", "t.two.x"]);
+    // The newest commit came first.
+    assert!(farm.ran()[..5].iter().all(|line| line.starts_with(new.as_str())), "{:?}", farm.ran());
+    // The facts are all there.
+    let reader = farm.reader();
+    let results = reader.commit(&new).unwrap().unwrap();
+    let entry = results.get(&"t.one.b".parse().unwrap()).unwrap();
+    assert_eq!(entry.reason.as_deref(), Some("mode says so"));
+    assert_eq!(
+        (entry.duration.as_millis(), entry.host.as_ref().unwrap().as_str(), entry.slot),
+        (1500, "local", Some(0))
+    );
+    assert!(entry.kernel.is_some() && entry.image_hash.as_deref() == Some("beef") && entry.started.is_some());
+    assert_eq!(results.subject(), "new");
+    let text = |kind| {
+        let log = reader.log(&new, &entry.key, kind).unwrap().unwrap();
+        String::from_utf8(log.read(1 << 20).unwrap().0).unwrap()
+    };
+    assert_eq!(text(LogKind::Subtest), "00001 the log of b\n");
+    assert!(text(LogKind::Full).contains("the log of a\n00001 the log of b\n"));
+    let branch = reader.branch("u", "next").unwrap().unwrap();
+    assert_eq!(branch.iter().map(results::BranchEntry::subject).collect::<Vec<_>>(), ["new", "old"]);
+    assert_eq!(branch[0].counts.failed, 5);
+    assert!(reader.durations().unwrap().iter().any(|of| of.test.as_str() == "t.one.a" && of.nr == 2));
+    // What does not work is said.
+    let snapshot = farm.snapshot();
+    let problems = snapshot.problems.join("\n");
+    assert!(
+        problems.contains("branch u/broken: ") && problems.contains("t/unlisted.ktest list-tests: "),
+        "{problems}"
+    );
+    assert_eq!(snapshot.branches.len(), 3);
+    assert!(snapshot.jobs.iter().all(|job| job.status == "done") && snapshot.jobs.len() == 10);
+    // No work is left behind.
+    let left: Vec<_> = std::fs::read_dir(farm.path("data/ci-daemon-work")).unwrap().collect();
+    assert_eq!(left.len(), 1, "only the listings: {left:?}");
+
+    farm.once();
+    assert_eq!(farm.ran().len(), 10);
+    let newest = farm.commit("newest", "");
+    farm.once();
+    assert_eq!((farm.ran().len(), farm.tally(&newest).as_str()), (15, "5 Passed"));
+}
+
+#[test]
+fn kill_9_loses_nothing_that_was_reported() {
+    let farm = Farm::new();
+    farm.delay("0.2");
+    let commits = [farm.commit("c1", ""), farm.commit("c2", "")];
+    let mut reported = BTreeMap::new();
+    for wanted in [2, 5] {
+        let daemon = farm.start(&[]);
+        let count = |status: &str| {
+            let all = commits.iter().flat_map(|commit| farm.statuses(commit));
+            all.filter(|(_, of)| of == status).count()
+        };
+        until("some verdicts and one in progress", || count("Passed") >= wanted && count("In progress") > 0);
+        let passed: Vec<_> = commits
+            .iter()
+            .flat_map(|commit| {
+                let statuses = farm.statuses(commit).into_iter().filter(|(_, status)| status == "Passed");
+                statuses.map(|(key, _)| format!("{commit} {key}")).collect::<Vec<_>>()
+            })
+            .collect();
+        daemon.signal(Signal::KILL);
+        assert_eq!(daemon.wait(), Exit::Signal(9));
+        until("what it ran is gone", || !runs(&farm.path("fake/ktest")));
+        let starts = farm.starts();
+        for job in passed {
+            let times = starts[&job];
+            // What was reported before the last kill was not run again.
+            assert_eq!(*reported.entry(job.clone()).or_insert(times), times, "{job}");
+        }
+    }
+    farm.delay("0");
+    farm.once();
+    for commit in &commits {
+        assert_eq!(farm.tally(commit), "5 Passed");
+    }
+    let starts = farm.starts();
+    for (job, times) in reported {
+        assert_eq!(starts[&job], times, "{job}");
+    }
+}
+
+#[test]
+fn sigterm_ends_what_runs_and_leaves_nothing_in_progress() {
+    let farm = Farm::new();
+    farm.delay("20");
+    let commit = farm.commit("c", "");
+    let daemon = farm.start(&["run"]);
+    until("a subtest runs", || farm.statuses(&commit).values().any(|status| status == "In progress"));
+    until("the snapshot shows it", || {
+        farm.snapshot().executors.iter().any(|executor| executor.batch.is_some())
+    });
+    let batch = farm.snapshot().executors[0].batch.clone().unwrap();
+    assert_eq!((batch.phase.as_str(), batch.test.as_str(), batch.subtests), ("testing", "t/one", 3));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait(), Exit::Code(0));
+    assert!(!runs(&farm.path("fake/ktest")));
+    assert_eq!(farm.tally(&commit), "");
+    assert!(farm.snapshot().executors.iter().all(|executor| executor.batch.is_none()));
+}
+
+#[test]
+fn edits_and_pushes_take_effect_while_it_runs() {
+    let farm = Farm::new();
+    let first = farm.commit("first", "");
+    let daemon = farm.start(&[]);
+    until("the first commit is tested", || farm.tally(&first) == "5 Passed");
+    // A broken edit changes nothing and is said; a push is picked up all the same.
+    farm.configure(&farm.config("colour = 1"));
+    let second = farm.commit("second", "");
+    daemon.signal(Signal::USR1);
+    until("the second commit is tested", || farm.tally(&second) == "5 Passed");
+    until("the problem is shown", || {
+        farm.snapshot().problems.iter().any(|problem| problem.contains("colour"))
+    });
+    // A good edit takes effect: another branch.
+    farm.repo.switch("side");
+    let side = farm.commit("side", "refuse");
+    let branch = format!("[branch.side]\nremote = {:?}\ntest_groups = [\"g\"]\n", farm.repo.url());
+    farm.configure(&(farm.config("") + &branch));
+    daemon.signal(Signal::USR1);
+    // That test files cannot be run is a verdict, with what was said as its log.
+    until("the side branch is tested", || farm.tally(&side) == "5 Failed to run");
+    until("the problem is gone", || farm.snapshot().problems.is_empty());
+    let results = farm.reader().commit(&side).unwrap().unwrap();
+    assert_eq!(results.entries[0].reason.as_deref(), Some("t/one.ktest: config-no-vm: not supported"));
+    daemon.signal(Signal::INT);
+    assert_eq!(daemon.wait(), Exit::Code(0));
+    assert_eq!(farm.ran().len(), 10);
+}
+
+#[test]
+fn what_the_infrastructure_broke_runs_again() {
+    let farm = Farm::new();
+    let commit = farm.commit("flaky host", "flaky");
+    farm.once();
+    assert_eq!(farm.tally(&commit), "5 Passed");
+    assert_eq!(farm.ran().len(), 5, "{:?}", farm.ran());
+    let log = std::fs::read_dir(farm.path("data/ci-daemon-logs")).unwrap().next().unwrap().unwrap().path();
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("infrastructure: the disk is full"), "{log}");
+    assert!(log.contains("not an event, skipped: \"make: this is rubbish\""), "{log}");
+}
+
+#[test]
+fn one_daemon_a_folder_and_one_line_an_error() {
+    let farm = Farm::new();
+    farm.delay("20");
+    let commit = farm.commit("c", "");
+    let first = farm.start(&[]);
+    until("a subtest runs", || farm.statuses(&commit).values().any(|status| status == "In progress"));
+    assert_eq!(farm.start(&["--once"]).wait(), Exit::Code(1));
+    first.signal(Signal::TERM);
+    assert_eq!(first.wait(), Exit::Code(0));
+    farm.configure("linux_repo = 1");
+    assert_eq!(farm.start(&["--once"]).wait(), Exit::Code(1));
+    assert_eq!(farm.start(&["--no-such-option"]).wait(), Exit::Code(2));
+}

@@ -1,0 +1,53 @@
+#!/bin/bash
+# Stands in for `ktest run --events`. What it does is in the file `mode` of the commit: words of
+#   fail   every subtest fails
+#   flaky  the first run of the commit ends with an infrastructure failure after its first subtest
+#   refuse the test file cannot be run at all
+# FAKE/delay: seconds that a subtest takes. FAKE/ran: a line for each subtest that was started.
+set -o nounset
+fake=$(dirname "$0")
+shift
+repo='' commit='' out='' file='' subtests=()
+while (($#)); do
+	case $1 in
+	--events) ;;
+	-k) repo=$2 && shift ;;
+	--commit) commit=$2 && shift ;;
+	--out) out=$2 && shift ;;
+	--tests-dir | --merge | --tolerate | --env) shift ;;
+	*) if [[ -z $file ]]; then file=$1; else subtests+=("$1"); fi ;;
+	esac
+	shift
+done
+test=${file##*/tests/}
+test=${test%.ktest}
+mode=$(git --git-dir="$repo/.git" show "$commit:mode")
+event() { echo "{\"v\":1,\"at_ms\":0,\"event\":$1}"; }
+finish() { event "\"run_finished\",\"exit_code\":$1" && exit "$1"; }
+
+echo "make: this is rubbish"
+event "\"run_started\",\"test\":\"$test\",\"subtests\":[]"
+if [[ $mode == *refuse* ]]; then
+	echo "$test.ktest: config-no-vm: not supported" >&2
+	finish 2
+fi
+event '"kernel_ready","kernel":"'"$(printf %064d 7)"'","image_hash":"beef","cached":true,"duration_ms":1'
+event '"boot_started","vm":1,"accel":"tcg"'
+mkdir -p "$out/out"
+for subtest in "${subtests[@]}"; do
+	echo "$commit $test $subtest" >>"$fake/ran"
+	event "\"subtest_started\",\"subtest\":\"$subtest\""
+	[[ -e $fake/delay ]] && sleep "$(<"$fake/delay")"
+	dir=out/${test//\//.}.$subtest
+	mkdir -p "$out/$dir"
+	echo "00001 the log of $subtest" | tee "$out/$dir/log" >>"$out/out/${test//\//.}"
+	status='"Passed"'
+	[[ $mode == *fail* ]] && status='"Failed","reason":"mode says so"'
+	event "\"verdict\",\"subtest\":\"$subtest\",\"status\":$status,\"duration_ms\":1500,\"dir\":\"$dir\""
+	if [[ $mode == *flaky* && ! -e $fake/flaked ]]; then
+		touch "$fake/flaked"
+		event '"infrastructure","what":"the disk is full"'
+		finish 125
+	fi
+done
+finish 0

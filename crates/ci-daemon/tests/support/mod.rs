@@ -1,0 +1,190 @@
+//! A farm in a temporary folder: a real git repository, test files, a stand-in for `ktest`, and the real daemon.
+
+#![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use model::{CommitId, StatusSnapshot};
+use results::Reader;
+use rustix::process::{Pid, Signal, kill_process};
+use spawn::{Child, Cmd, Exit, Stream};
+use tempfile::TempDir;
+use testkit::ScratchRepo;
+
+const FAKE_KTEST: &str = include_str!("fake-ktest.bash");
+/// The name of the test that is the daemon.
+pub const DAEMON: &str = "the_daemon_itself";
+const ARGS: &str = "CI_DAEMON_TEST_ARGS";
+
+/// Runs the daemon if this process was started to be one.
+pub fn be_the_daemon() {
+    if let Ok(args) = std::env::var(ARGS) {
+        let args = std::iter::once("ci-daemon").chain(args.split('\n')).map(Into::into);
+        std::process::exit(ci_daemon::cli::main_from(args).into());
+    }
+}
+
+pub struct Farm {
+    dir: TempDir,
+    pub repo: ScratchRepo,
+    linux: ScratchRepo,
+}
+
+impl Farm {
+    /// A farm whose configuration is [`Farm::config`] with nothing more, and whose repository has no commit yet.
+    pub fn new() -> Self {
+        let linux = ScratchRepo::new();
+        linux.commit("unrelated", &[("mode", "")]);
+        let farm = Self { dir: tempfile::tempdir().unwrap(), repo: ScratchRepo::new(), linux };
+        farm.write("fake/ktest", FAKE_KTEST, 0o755);
+        farm.test_file("t/one", "a b c");
+        farm.test_file("t/two", "x generic/001");
+        farm.configure(&farm.config(""));
+        farm
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    pub fn test_file(&self, name: &str, subtests: &str) {
+        let script = format!("#!/bin/bash\n[[ $1 = list-tests ]] && echo {subtests}\n");
+        self.write(&format!("kt/tests/{name}.ktest"), &script, 0o755);
+    }
+
+    pub fn config(&self, more: &str) -> String {
+        format!(
+            "linux_repo = {linux:?}\noutput_dir = \"data\"\nktest_dir = \"kt\"\nuser = \"u\"\npoll = 3600\n{more}\n\
+             [test_group.g]\ntests = [\"t/one.ktest\", \"t/two.ktest\"]\n\
+             [branch.next]\nremote = {remote:?}\nref = \"master\"\ntest_groups = [\"g\"]\n",
+            linux = self.linux.url(),
+            remote = self.repo.url(),
+        )
+    }
+
+    pub fn configure(&self, text: &str) {
+        self.write("ci.toml", text, 0o644);
+    }
+
+    /// How long each subtest takes from now on.
+    pub fn delay(&self, seconds: &str) {
+        self.write("fake/delay", seconds, 0o644);
+    }
+
+    pub fn commit(&self, message: &str, mode: &str) -> CommitId {
+        self.repo.commit(message, &[("mode", mode), ("message", message)])
+    }
+
+    /// Starts the daemon.
+    pub fn start(&self, args: &[&str]) -> Daemon {
+        let mut all = vec!["--config".to_owned(), self.path("ci.toml").display().to_string()];
+        all.extend(["--ktest".to_owned(), self.path("fake/ktest").display().to_string()]);
+        all.extend(args.iter().map(ToString::to_string));
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let child = runtime.block_on(async {
+            Cmd::new(std::env::current_exe().unwrap())
+                .args(["--exact", DAEMON, "--ignored", "--nocapture", "--test-threads=1"])
+                .env(ARGS, all.join("\n"))
+                .streams(Stream::Null, output, output)
+                .start()
+                .unwrap()
+        });
+        Daemon { runtime, child }
+    }
+
+    /// Runs the daemon until nothing is left to do.
+    pub fn once(&self) {
+        assert_eq!(self.start(&["--once"]).wait(), Exit::Code(0));
+    }
+
+    pub fn reader(&self) -> Reader {
+        Reader::open(self.path("data")).unwrap()
+    }
+
+    /// The statuses of a commit, by key: `t.one.a` to `Passed`.
+    pub fn statuses(&self, commit: &CommitId) -> BTreeMap<String, String> {
+        let Ok(Some(results)) = Reader::open(self.path("data")).and_then(|reader| reader.commit(commit))
+        else {
+            return BTreeMap::new();
+        };
+        results.entries.iter().map(|entry| (entry.key.to_string(), entry.status.to_string())).collect()
+    }
+
+    /// The statuses as one line: `5 Passed, 1 Failed`.
+    pub fn tally(&self, commit: &CommitId) -> String {
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        for status in self.statuses(commit).into_values() {
+            *counts.entry(status).or_default() += 1;
+        }
+        counts.iter().map(|(status, n)| format!("{n} {status}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The subtests that were started, in order: commit, test file, subtest.
+    pub fn ran(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path("fake/ran")).unwrap_or_default();
+        text.lines().map(Into::into).collect()
+    }
+
+    /// How often each was started, by commit and key.
+    pub fn starts(&self) -> BTreeMap<String, u32> {
+        let mut starts = BTreeMap::new();
+        for line in self.ran() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let key = format!("{}.{}", words[1], words[2]).replace('/', ".");
+            *starts.entry(format!("{} {key}", words[0])).or_default() += 1;
+        }
+        starts
+    }
+
+    pub fn snapshot(&self) -> StatusSnapshot {
+        self.reader().snapshot().unwrap().unwrap_or_default()
+    }
+}
+
+pub struct Daemon {
+    runtime: tokio::runtime::Runtime,
+    child: Child,
+}
+
+impl Daemon {
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> Exit {
+        let wait = async { tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await };
+        self.runtime.block_on(wait).expect("the daemon ends in time").unwrap()
+    }
+}
+
+/// Waits until something is so.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a process of that command line is there.
+pub fn runs(path: &Path) -> bool {
+    let path = path.display().to_string();
+    std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        line.contains(&path) && !line.contains(DAEMON)
+    })
+}

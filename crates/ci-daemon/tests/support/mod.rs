@@ -90,6 +90,9 @@ impl Farm {
         let mut all = vec!["--config".to_owned(), self.path("ci.toml").display().to_string()];
         all.extend(["--ktest".to_owned(), self.path("fake/ktest").display().to_string()]);
         all.extend(args.iter().map(ToString::to_string));
+        // CI_DAEMON_TEST_LOUD=1 shows what the daemon says.
+        let loud = std::env::var_os("CI_DAEMON_TEST_LOUD").is_some();
+        let output = if loud { Stream::Inherit } else { Stream::Null };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let child = runtime.block_on(async {

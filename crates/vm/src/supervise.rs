@@ -136,13 +136,16 @@ struct Evidence {
 }
 
 impl Evidence {
-    /// The crash in one line: the line that gave it away, and the function where it happened.
+    /// The crash's name.
     fn title(&self) -> String {
-        let place = self.lines.iter().find_map(|line| {
-            let at = line.find("RIP: 0010:").map(|at| &line[at + 10..]);
-            at.and_then(|at| at.split('+').next()).map(|function| format!(" in {function}"))
-        });
-        format!("{}{}", self.first, place.unwrap_or_default())
+        let reports = crash::reports(&self.lines.join("\n"));
+        reports.into_iter().next().map_or_else(|| self.first.clone(), |report| report.title)
+    }
+
+    /// The crash's name, and the line that gave it away where that says more.
+    fn reason(&self, title: &str) -> String {
+        let essence = title.rsplit(": ").next().unwrap_or(title);
+        if self.first.contains(essence) { title.into() } else { format!("{title}: {}", self.first) }
     }
 }
 
@@ -468,10 +471,10 @@ fn finish_dying(running: Running, why: Dying, reason: String, now: Duration) -> 
 
 /// The verdict on a subtest that said `verdict`: trouble in the kernel overrules it.
 fn finish(running: Running, verdict: Verdict, now: Duration) -> Act {
-    match running.trouble.as_ref().map(Evidence::title) {
-        Some(title) => close(running, Verdict::Failed { reason: title.clone() }, Some(title), now),
-        None => close(running, verdict, None, now),
-    }
+    let Some(evidence) = &running.trouble else { return close(running, verdict, None, now) };
+    let title = evidence.title();
+    let reason = evidence.reason(&title);
+    close(running, Verdict::Failed { reason }, Some(title), now)
 }
 
 fn close(mut running: Running, verdict: Verdict, crash: Option<String>, now: Duration) -> Act {

@@ -108,7 +108,11 @@ fn a_panic_is_fatal_at_once() {
     assert_eq!(vm.tick(at(5)), []);
     assert_eq!(vm.tick(at(6)), [Act::Kill]);
     let (acts, ending) = vm.ended(VmEnd::Killed, at(6));
-    assert!(show(&acts).starts_with("a Failed { reason: \"Kernel panic - not syncing"), "{}", show(&acts));
+    assert!(
+        show(&acts).starts_with("a Failed { reason: \"kernel panic: sysrq triggered crash\" }"),
+        "{}",
+        show(&acts)
+    );
     assert_eq!(ending, Ending::Lost);
 }
 

@@ -13,7 +13,7 @@ pub struct ChoirConfig {
     pub usage_half_life: Duration,
     /// The most jobs in one batch, however little they cost.
     pub max_batch_jobs: usize,
-    /// How often a job may fail for infrastructure reasons on executors that were well before. With the last of
+    /// How often a job may fail for infrastructure reasons on executors and hosts that were well before. With the last of
     /// these attempts it runs alone in its batch, so that it cannot take its neighbours down with it.
     pub max_attempts: u32,
     /// How often a job may fail for infrastructure reasons at all, executors included that were failing anyway.

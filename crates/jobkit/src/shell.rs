@@ -11,21 +11,23 @@ use tokio::task::AbortHandle;
 use crate::batch::{Batch, Cancellation, Job};
 use crate::choir::{ChoirError, End, Inner, PendingJob};
 use crate::config::{ChoirConfig, LogConfig};
-use crate::core::{BatchEnd, BatchId, Claim, Effect, ExecutorId, Grant, JobId, Outcome, Scheduler};
+use crate::core::{
+    BatchEnd, BatchId, Claim, Effect, ExecutorId, Grant, JobId, NumberMap, Outcome, Scheduler,
+};
 use crate::log::{ExecutorLog, WeakLog, file_name};
 use crate::spec::{ExecutorSpec, JobSpec};
 
 #[derive(Debug)]
 pub(crate) struct State<P> {
     pub(crate) core: Scheduler,
-    jobs: HashMap<JobId, Held<P>>,
-    members: HashMap<ExecutorId, Member>,
+    jobs: NumberMap<JobId, Held<P>>,
+    members: NumberMap<ExecutorId, Member>,
     /// The executors that are not leaving.
     names: HashMap<Arc<str>, ExecutorId>,
     /// How many bodies have not ended.
     bodies: usize,
     logs: HashMap<String, WeakLog>,
-    batches: HashMap<BatchId, watch::Sender<bool>>,
+    batches: NumberMap<BatchId, watch::Sender<bool>>,
     listeners: Vec<mpsc::UnboundedSender<End<P>>>,
     waiters: Vec<(Until, oneshot::Sender<()>)>,
     /// When the ticker will tick.
@@ -72,12 +74,12 @@ impl<P: Send + Clone + 'static> State<P> {
     pub(crate) fn new(config: &ChoirConfig) -> Self {
         Self {
             core: Scheduler::new(config),
-            jobs: HashMap::new(),
-            members: HashMap::new(),
+            jobs: NumberMap::default(),
+            members: NumberMap::default(),
             names: HashMap::new(),
             bodies: 0,
             logs: HashMap::new(),
-            batches: HashMap::new(),
+            batches: NumberMap::default(),
             listeners: Vec::new(),
             waiters: Vec::new(),
             armed: None,

@@ -141,12 +141,10 @@ impl Scheduler {
             BatchEnd::Finished | BatchEnd::PutBack => None,
         };
         self.settle_usage(&batch, failure.is_some(), now);
-        let (name, well) = self.roster.get(batch.executor).map_or_else(
-            || (Arc::from(""), true),
-            |member| (Arc::clone(&member.name), member.health.failures == 0),
-        );
+        let member = self.roster.get(batch.executor);
+        let name = member.map_or_else(|| Arc::from(""), |member| Arc::clone(&member.name));
         if let Some(reason) = &failure {
-            self.fail_jobs(&unfinished, &batch, reason, well, now);
+            self.fail_jobs(&unfinished, &batch, reason, now);
         } else {
             for job in unfinished {
                 self.put_back(job, &name);
@@ -166,7 +164,7 @@ impl Scheduler {
     }
 
     /// Jobs that have been through an infrastructure failure together.
-    fn fail_jobs(&mut self, jobs: &[JobId], batch: &Running, reason: &str, well: bool, now: u64) {
+    fn fail_jobs(&mut self, jobs: &[JobId], batch: &Running, reason: &str, now: u64) {
         let Some(first) = jobs.first() else { return };
         let member = self.roster.get(batch.executor);
         let (name, host) = member.map_or_else(
@@ -176,7 +174,8 @@ impl Scheduler {
         let before = self.jobs[first].past.clone();
         let mut blamed = before.as_ref().map_or_else(Vec::new, |past| past.blamed.clone());
         blamed.push((batch.executor, host));
-        let attempts = before.as_ref().map_or(0, |past| past.attempts) + u32::from(well);
+        let attempts =
+            before.as_ref().map_or(0, |past| past.attempts) + u32::from(self.roster.well(batch.executor));
         let failures = before.as_ref().map_or(0, |past| past.failures) + 1;
         let abandon =
             attempts >= self.config.max_attempts.max(1) || failures >= self.config.max_failures.max(1);

@@ -21,6 +21,7 @@
 
 mod batches;
 mod executors;
+mod hash;
 mod health;
 mod queue;
 mod roster;
@@ -28,9 +29,10 @@ mod share;
 mod types;
 mod view;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub(crate) use self::hash::NumberMap;
 use self::queue::{Past, Place, Queue};
 use self::roster::Roster;
 pub use self::types::{BatchEnd, BatchId, Claim, Effect, ExecutorId, Grant, JobId, Outcome, Shutdown};
@@ -95,8 +97,8 @@ pub struct Scheduler {
     config: ChoirConfig,
     queue: Queue,
     roster: Roster,
-    jobs: HashMap<JobId, Job>,
-    batches: HashMap<BatchId, Running>,
+    jobs: NumberMap<JobId, Job>,
+    batches: NumberMap<BatchId, Running>,
     running: usize,
     timers: BTreeSet<(u64, Timer)>,
     /// The classes whose pending jobs somebody waiting might now take.
@@ -117,8 +119,8 @@ impl Scheduler {
             config: config.clone(),
             queue: Queue::new(config),
             roster: Roster::default(),
-            jobs: HashMap::new(),
-            batches: HashMap::new(),
+            jobs: NumberMap::default(),
+            batches: NumberMap::default(),
             running: 0,
             timers: BTreeSet::new(),
             touched: BTreeSet::new(),

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::hash::NumberMap;
 use super::share::Decay;
 use super::{ClassId, ExecutorId, GroupId, JobId, LaneId};
 use crate::config::{ChoirConfig, ms};
@@ -63,7 +64,7 @@ pub(super) struct Lane {
 #[derive(Debug)]
 struct Class {
     groups: BTreeSet<Score>,
-    heads: HashMap<GroupId, BTreeMap<Place, LaneId>>,
+    heads: NumberMap<GroupId, BTreeMap<Place, LaneId>>,
     pending: usize,
 }
 
@@ -94,10 +95,10 @@ pub(super) struct Queue {
     decay: Decay,
     max_batch: usize,
     pending: usize,
-    groups: HashMap<GroupId, Group>,
+    groups: NumberMap<GroupId, Group>,
     group_names: HashMap<Arc<str>, GroupId>,
-    classes: HashMap<ClassId, Class>,
-    lanes: HashMap<LaneId, Lane>,
+    classes: NumberMap<ClassId, Class>,
+    lanes: NumberMap<LaneId, Lane>,
     lane_ids: HashMap<LaneKey, LaneId>,
     next: u64,
     sweep_at: usize,
@@ -115,10 +116,10 @@ impl Queue {
             decay: Decay::new(ms(config.usage_half_life)),
             max_batch: config.max_batch_jobs.max(1),
             pending: 0,
-            groups: HashMap::new(),
+            groups: NumberMap::default(),
             group_names: HashMap::new(),
-            classes: HashMap::new(),
-            lanes: HashMap::new(),
+            classes: NumberMap::default(),
+            lanes: NumberMap::default(),
             lane_ids: HashMap::new(),
             next: 0,
             sweep_at: 1024,
@@ -258,7 +259,7 @@ impl Queue {
     fn class_entry(&mut self, class: ClassId) -> &mut Class {
         self.classes.entry(class).or_insert_with(|| Class {
             groups: BTreeSet::new(),
-            heads: HashMap::new(),
+            heads: NumberMap::default(),
             pending: 0,
         })
     }
@@ -333,7 +334,7 @@ impl Queue {
 
     fn pick_in(
         class: &Class,
-        lanes: &HashMap<LaneId, Lane>,
+        lanes: &NumberMap<LaneId, Lane>,
         judge: &impl Fn(&Lane) -> Standing,
     ) -> Option<(bool, Score, Place, LaneId)> {
         let mut fallback = None;

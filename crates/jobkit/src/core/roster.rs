@@ -3,9 +3,10 @@
 //! Executors that are alike (same host, tags and amounts) share a profile. A class knows the profiles that have
 //! somebody waiting, so finding a taker does not depend on the number of executors.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::hash::{NumberMap, NumberSet};
 use super::health::Health;
 use super::{BatchId, ClassId, ExecutorId, ProfileId};
 use crate::config::ms;
@@ -34,6 +35,8 @@ pub(super) struct Member {
     pub(super) since: u64,
     pub(super) problem: Option<Arc<str>>,
     usable: bool,
+    /// It failed last, and is not in quarantine for it.
+    failing: bool,
 }
 
 impl Member {
@@ -79,11 +82,13 @@ struct Class {
 
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    members: HashMap<ExecutorId, Member>,
-    profiles: HashMap<ProfileId, Profile>,
+    members: NumberMap<ExecutorId, Member>,
+    profiles: NumberMap<ProfileId, Profile>,
     profile_ids: HashMap<ProfileKey, ProfileId>,
-    classes: HashMap<ClassId, Class>,
+    classes: NumberMap<ClassId, Class>,
     class_ids: HashMap<Needs, ClassId>,
+    /// How many executors of a host are failing.
+    failing: HashMap<Arc<str>, usize>,
     next: u64,
     sweep_at: usize,
 }
@@ -126,6 +131,7 @@ impl Roster {
             since: now,
             problem: None,
             usable: false,
+            failing: false,
         };
         self.members.insert(id, member);
         self.refresh(id);
@@ -167,7 +173,7 @@ impl Roster {
     }
 
     /// The class of these needs. `in_use` lists the classes that must be kept, should it be time to forget some.
-    pub(super) fn class(&mut self, needs: &Needs, in_use: impl FnOnce() -> HashSet<ClassId>) -> ClassId {
+    pub(super) fn class(&mut self, needs: &Needs, in_use: impl FnOnce() -> NumberSet<ClassId>) -> ClassId {
         if let Some(&id) = self.class_ids.get(needs) {
             return id;
         }
@@ -200,7 +206,7 @@ impl Roster {
         id
     }
 
-    fn forget_classes(&mut self, in_use: &HashSet<ClassId>) {
+    fn forget_classes(&mut self, in_use: &NumberSet<ClassId>) {
         self.classes.retain(|id, _| in_use.contains(id));
         let classes = &self.classes;
         self.class_ids.retain(|_, id| classes.contains_key(id));
@@ -236,10 +242,22 @@ impl Roster {
         self.members.get(&id).is_some_and(|member| member.usable)
     }
 
+    /// Whether a failure of this executor comes out of the blue: neither it nor its host was failing before.
+    pub(super) fn well(&self, id: ExecutorId) -> bool {
+        self.members
+            .get(&id)
+            .is_none_or(|member| member.health.failures == 0 && !self.failing.contains_key(&member.host))
+    }
+
     /// Brings the indices in line with what became of a member.
     pub(super) fn refresh(&mut self, id: ExecutorId) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let profile = self.profiles.get_mut(&member.profile).expect("a member's profile is there");
+        let failing = !member.leaving && !member.health.quarantined() && member.health.failures > 0;
+        if failing != member.failing {
+            member.failing = failing;
+            count(&mut self.failing, &member.host, failing);
+        }
         let usable = !member.leaving && !member.health.quarantined();
         if usable != member.usable {
             member.usable = usable;
@@ -299,14 +317,22 @@ impl Class {
     fn count(&mut self, host: &Arc<str>, more: bool) {
         if more {
             self.usable += 1;
-            *self.hosts.entry(Arc::clone(host)).or_default() += 1;
-            return;
+        } else {
+            self.usable -= 1;
         }
-        self.usable -= 1;
-        let left = self.hosts.get_mut(host).expect("it was counted");
-        *left -= 1;
-        if *left == 0 {
-            self.hosts.remove(host);
-        }
+        count(&mut self.hosts, host, more);
+    }
+}
+
+/// Counts one more or one less; what is counted down to nothing is forgotten.
+fn count(counts: &mut HashMap<Arc<str>, usize>, host: &Arc<str>, more: bool) {
+    if more {
+        *counts.entry(Arc::clone(host)).or_default() += 1;
+        return;
+    }
+    let left = counts.get_mut(host).expect("it was counted");
+    *left -= 1;
+    if *left == 0 {
+        counts.remove(host);
     }
 }

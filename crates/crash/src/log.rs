@@ -13,7 +13,7 @@ pub(crate) struct Line<'a> {
 /// The lines of a log. What stands before a printk stamp in the middle of a line (a login prompt, syslog's own
 /// stamp) is taken off too.
 pub(crate) fn lines(log: &str) -> Vec<Line<'_>> {
-    log.split('\n').map(|raw| line(cut(raw))).collect()
+    log.split('\n').map(line).collect()
 }
 
 /// No message of the kernel is longer (CONSOLE_EXT_LOG_MAX is 8192 in all versions).
@@ -25,7 +25,9 @@ fn cut(raw: &str) -> &str {
     &raw[..end]
 }
 
-fn line(raw: &str) -> Line<'_> {
+/// One line of a log.
+pub(crate) fn line(raw: &str) -> Line<'_> {
+    let raw = cut(raw);
     let stripped = prefix::strip(raw);
     if stripped.printk {
         return Line { text: stripped.text, caller: stripped.caller };

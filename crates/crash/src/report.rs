@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 
 use crate::frame::{self, Frame, Place};
-use crate::log::{Line, lines};
+use crate::log::{self, Line, lines};
 use crate::noise::{Noise, is_noise};
 use crate::prefix::Caller;
 use crate::rules::{HINT, RULES, Rule, Search};
@@ -39,6 +39,23 @@ pub struct Report {
     pub guilty_file: Option<String>,
     /// The stack, the innermost first; all stacks of the report in their order.
     pub frames: Vec<Frame>,
+}
+
+impl Report {
+    /// The report, cut out of the `log` it was found in: its lines as they stand there, without those that other
+    /// callers printed between.
+    #[must_use]
+    pub fn excerpt(&self, log: &str) -> String {
+        let mut text = String::new();
+        let lines = log.split('\n').enumerate().skip(self.start_line - 1);
+        for (_, raw) in lines.take_while(|(index, _)| *index < self.end_line) {
+            if log::line(raw).caller == self.caller {
+                text.push_str(raw.trim_end());
+                text.push('\n');
+            }
+        }
+        text
+    }
 }
 
 /// A report is no longer than this, in lines of its caller.

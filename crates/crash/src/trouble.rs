@@ -110,6 +110,7 @@ const RULES: &[(At, &str, Kind)] = &[
     (At::Anywhere, " detected expedited stall", Kind::Lockup),
     (At::Anywhere, "self-detected stall on CPU", Kind::Lockup),
     (At::Start, "INFO: task ", Kind::HungTask),
+    (At::Start, "INFO: trying to register non-static key", Kind::Lockdep),
     (At::Start, "WARNING: possible circular locking dependency", Kind::Lockdep),
     (At::Start, "WARNING: possible recursive locking", Kind::Lockdep),
     (At::Start, "WARNING: possible irq lock inversion", Kind::Lockdep),

@@ -1,0 +1,32 @@
+//! How long it takes to find the crashes in a log: `speed FILE...`, for each file its size, reports and time.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let mut failed = false;
+    for path in std::env::args_os().skip(1) {
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                let start = Instant::now();
+                let reports = crash::reports(&text).len();
+                let whole = start.elapsed();
+                let start = Instant::now();
+                let lines = text.lines().filter(|line| crash::trouble(line).is_some()).count();
+                println!(
+                    "{}: {} bytes: {reports} reports in {} ms; {lines} lines of trouble in {} ms",
+                    path.to_string_lossy(),
+                    bytes.len(),
+                    whole.as_millis(),
+                    start.elapsed().as_millis()
+                );
+            }
+            Err(error) => {
+                eprintln!("{}: {error}", path.to_string_lossy());
+                failed = true;
+            }
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,99 @@
+//! Small logs of every sort, and what is made of them.
+
+/// The titles, with the lines of each report.
+fn titles(log: &str) -> Vec<(String, usize, usize)> {
+    crash::reports(log).into_iter().map(|report| (report.title, report.start_line, report.end_line)).collect()
+}
+
+#[test]
+fn reports_of_two_processors_are_told_apart() {
+    let log = "\
+[    5.000000][    T1] systemd[1]: hello
+[    5.100000][  T100] ------------[ cut here ]------------
+[    5.100001][  T100] WARNING: CPU: 0 PID: 100 at fs/ext4/inode.c:10 ext4_write_begin+0x1/0x2
+[    5.100002][  T200] BUG: kernel NULL pointer dereference, address: 0000000000000008
+[    5.100003][  T100] RIP: 0010:ext4_write_begin+0x1/0x2
+[    5.100004][  T200] #PF: supervisor read access in kernel mode
+[    5.100005][  T100] Call Trace:
+[    5.100006][  T200] Oops: 0000 [#1] PREEMPT SMP
+[    5.100007][  T200] RIP: 0010:xfs_trans_alloc+0x1/0x2 [xfs]
+[    5.100008][  T100]  generic_perform_write+0x1/0x2
+[    5.100009][  T200] Call Trace:
+[    5.100010][  T200]  xfs_create+0x1/0x2 [xfs]
+[    5.100011][  T100] ---[ end trace 0000000000000000 ]---
+[    5.100012][  T200] ---[ end trace 0000000000000000 ]---
+[    5.100013][  T200] Kernel panic - not syncing: Fatal exception
+";
+    let reports = crash::reports(log);
+    let titles: Vec<_> = reports.iter().map(|report| (report.title.as_str(), report.fatal)).collect();
+    assert_eq!(
+        titles,
+        [
+            ("WARNING in ext4_write_begin", false),
+            ("BUG: unable to handle kernel NULL pointer dereference in xfs_trans_alloc", true)
+        ]
+    );
+    assert_eq!(reports[1].frames.len(), 2);
+    assert_eq!(reports[1].frames[0].module.as_deref(), Some("xfs"));
+    assert_eq!(reports[1].excerpt(log).lines().count(), 7);
+    assert!(!reports[1].excerpt(log).contains("ext4"));
+}
+
+#[test]
+fn what_lkdtm_does() {
+    for (log, title) in [
+        (
+            "[   3.1] lkdtm: Performing direct entry BUG\n[   3.2] ------------[ cut here ]------------\n[   3.222] kernel BUG at drivers/misc/lkdtm/bugs.c:76!\n[   3.333] invalid opcode: 0000 [#1] PREEMPT SMP\n[   3.444] RIP: 0010:lkdtm_BUG+0x5/0x10\n[   3.555] Call Trace:\n[   3.666]  <TASK>\n[   3.777]  direct_entry+0x1/0x2\n",
+            "kernel BUG in lkdtm_BUG",
+        ),
+        (
+            "[   3.111] INFO: task cat:123 blocked for more than 120 seconds.\n[   3.222] Call Trace:\n[   3.333]  <TASK>\n[   3.444]  __schedule+0x1/0x2\n[   3.444]  schedule+0x1/0x2\n[   3.555]  lkdtm_HUNG_TASK+0x1/0x2\n",
+            "INFO: task hung in lkdtm_HUNG_TASK",
+        ),
+        (
+            "[   3.111] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [cat:123]\n[   3.222] RIP: 0010:lkdtm_SOFTLOCKUP+0x1/0x2\n[   3.333] Call Trace:\n[   3.444]  direct_entry+0x1/0x2\n[   3.555]  full_proxy_write+0x1/0x2\n",
+            "BUG: soft lockup in lkdtm_SOFTLOCKUP",
+        ),
+        (
+            "[   3.111] BUG: KASAN: slab-out-of-bounds in lkdtm_SLAB_LINEAR_OVERFLOW+0x1/0x2\n[   3.222] Write of size 4 at addr ffff888100000000 by task cat/123\n[   3.333] Call Trace:\n[   3.444]  dump_stack_lvl+0x1/0x2\n",
+            "KASAN: slab-out-of-bounds Write in lkdtm_SLAB_LINEAR_OVERFLOW",
+        ),
+        (
+            "[   3.111] BUG: unable to handle page fault for address: ffffc90000000000\n[   3.222] RIP: 0010:memset_orig+0x1/0x2\n[   3.333] Call Trace:\n[   3.444]  lkdtm_ACCESS_NULL+0x1/0x2\n",
+            "BUG: unable to handle kernel paging request in lkdtm_ACCESS_NULL",
+        ),
+        (
+            "[   3.111] Kernel panic - not syncing: dumptest\n[   3.222] CPU: 0 PID: 1\n",
+            "kernel panic: dumptest",
+        ),
+    ] {
+        let reports = crash::reports(log);
+        assert_eq!(reports.iter().map(|report| report.title.as_str()).collect::<Vec<_>>(), [title]);
+    }
+}
+
+#[test]
+fn torn_and_short_logs_are_said_to_be_so() {
+    let reports = crash::reports("[   3.111] BUG: KASAN: slab-out-of-bo");
+    assert_eq!(reports[0].title, "KASAN: slab-out-of-bo in corrupted");
+    assert!(reports[0].corrupted);
+    assert_eq!(titles(""), []);
+    assert_eq!(titles("\n\n\n"), []);
+}
+
+#[test]
+fn the_second_report_of_a_log_has_its_own_lines() {
+    let one = "[   3.111] WARNING: CPU: 0 PID: 1 at a.c:1 f+0x1/0x2\n[   3.222]  g+0x1/0x2\n[   3.333] ---[ end trace 0 ]---\n";
+    let log = format!("{one}[   4.111] ordinary\n{}", one.replace("f+", "h+"));
+    assert_eq!(titles(&log), [("WARNING in f".to_owned(), 1, 3), ("WARNING in h".to_owned(), 5, 7)]);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_log_panics(log in "((\\[ {0,3}[0-9]{1,2}\\.[0-9]{6}\\](\\[ *[TC][0-9]{1,2}\\])? )?(BUG: |WARNING: |KASAN: |INFO: task |RIP: 0010:|in |at: |Call Trace:| f\\+0x1/0x2|\\(f\\) from |<|é){0,5}\n){0,12}") {
+        for report in crash::reports(&log) {
+            proptest::prop_assert!(report.start_line <= report.end_line);
+            let _ = report.excerpt(&log);
+        }
+    }
+}

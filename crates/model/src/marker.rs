@@ -1,7 +1,7 @@
 //! The marker lines of ktest-contract.md: what a test file says on the console, and the last line of a status file.
 //!
 //! Parsing works on one line that has been stripped of its ending; a printk time stamp or a `/dev/kmsg` prefix may
-//! stand before the marker.
+//! stand before the marker, and before the stamp what a test printed without a newline.
 
 use std::fmt;
 use std::time::Duration;
@@ -37,13 +37,14 @@ impl Marker {
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let line = line.trim_end();
-        if let Some(at) = line.find(RULE) {
-            if !is_prefix(&line[..at]) {
-                return None;
-            }
-            return Self::parse_ruled(&line[at + RULE.len()..]);
+        Self::parse_text(strip_prefix(line))
+            .or_else(|| Self::parse_text(strip_prefix(after_last_stamp(line)?)))
+    }
+
+    fn parse_text(text: &str) -> Option<Self> {
+        if let Some(text) = text.strip_prefix(RULE) {
+            return Self::parse_ruled(text);
         }
-        let text = strip_prefix(line);
         if let Some(seconds) = text.strip_prefix("WATCHDOG ") {
             return seconds.trim().parse().ok().map(|s| Self::Watchdog(Duration::from_secs(s)));
         }
@@ -75,11 +76,17 @@ impl Marker {
     }
 }
 
-/// Whether what stands before a marker is nothing but a printk prefix: `<6>`, `[   12.345678]`, `[  T123]`.
-fn is_prefix(text: &str) -> bool {
-    strip_prefix(text).is_empty()
+/// What follows the last printk time stamp: a test that printed no newline leaves its text before the kernel's line.
+fn after_last_stamp(line: &str) -> Option<&str> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    line.rmatch_indices('[').find_map(|(at, _)| {
+        let (stamp, rest) = line[at + 1..].split_once(']')?;
+        let (seconds, fraction) = stamp.trim_start().split_once('.')?;
+        (digits(seconds) && digits(fraction) && fraction.len() == 6).then_some(rest)
+    })
 }
 
+/// Without what printk puts before a line: `<6>`, `[   12.345678]`, `[  T123]`.
 fn strip_prefix(mut text: &str) -> &str {
     loop {
         text = text.trim_start();
@@ -168,6 +175,10 @@ mod tests {
             ("[    9.9] TEST FAILED", Some(Marker::Failure)),
             ("the log says ========= PASSED a in 3s", None),
             ("========= PASSED", None),
+            ("no newline[   12.345678] ========= PASSED a in 3s", Some(Marker::Passed(name("a")))),
+            ("x[1.0] y[   12.345678][  T7] WATCHDOG 9", Some(Marker::Watchdog(Duration::from_secs(9)))),
+            ("x[1.0] ========= PASSED a in 3s", None),
+            ("[   12.345678] the log says ========= PASSED a in 3s", None),
             ("TEST SUCCESSFUL", None),
         ] {
             assert_eq!(Marker::parse(line), marker, "{line}");

@@ -42,9 +42,17 @@ fn executor(n: usize) -> ExecutorSpec {
     spec
 }
 
-/// The times of claims, in µs, sorted: every executor claims, with its batch in hand waits its turn, and ends the
+/// What the first part measures.
+struct Claims {
+    /// In µs, sorted.
+    times: Vec<f64>,
+    /// The time a status snapshot takes, as JSON, in ms.
+    status: f64,
+}
+
+/// The times of claims: every executor claims, with its batch in hand waits its turn, and ends the
 /// batch as the next one is claimed; the window is kept full.
-async fn claims() -> Result<Vec<f64>, Box<dyn Error>> {
+async fn claims() -> Result<Claims, Box<dyn Error>> {
     let choir = Choir::new(ChoirConfig { window: WINDOW, ..ChoirConfig::default() });
     let (times, mut received) = mpsc::unbounded_channel();
     let begin = Arc::new(tokio::sync::Semaphore::new(0));
@@ -79,10 +87,14 @@ async fn claims() -> Result<Vec<f64>, Box<dyn Error>> {
             taken.push(received.recv().await.ok_or("the executors are gone")?.as_secs_f64() * 1e6);
         }
     }
+    let before = Instant::now();
+    let size = serde_json::to_vec(&choir.status())?.len();
+    let status = before.elapsed().as_secs_f64() * 1e3;
+    assert!(size > EXECUTORS, "every executor is in the status");
     begin.close();
     choir.shutdown(Shutdown::Abort).await;
     taken.sort_by(f64::total_cmp);
-    Ok(taken)
+    Ok(Claims { times: taken, status })
 }
 
 /// Jobs a second, from submission to end, with the window refilled as it drains and every end listened to.
@@ -138,11 +150,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         (Some("--json"), Some(path)) => Some(path),
         _ => return Err("usage: bench [--json FILE]".into()),
     };
-    let times = claims().await?;
-    let figures: [Figure; 4] = [
+    let Claims { times, status } = claims().await?;
+    let figures: [Figure; 5] = [
         ("choir_claim_p50_us", times[times.len() / 2], "us"),
         ("choir_claim_p99_us", times[times.len() * 99 / 100], "us"),
         ("choir_claim_max_us", times[times.len() - 1], "us"),
+        ("choir_status_ms", status, "ms"),
         ("choir_jobs_per_s", throughput().await?, "1/s"),
     ];
     for (name, value, unit) in figures {

@@ -163,7 +163,7 @@ impl<P: Send + Clone + 'static> Choir<P> {
         self.inner().wait(Until::Below(jobs)).await;
     }
 
-    /// Waits until no job is pending or running. Jobs that nobody can take keep it waiting;
+    /// Waits until no job is pending or running; the last batches may still be held by their executors. Jobs that nobody can take keep it waiting;
     /// [`status`](Self::status) names them as unplaceable.
     pub async fn join(&self) {
         self.inner().wait(Until::Quiet).await;
@@ -314,7 +314,8 @@ impl<P: Send + Clone + 'static> Inner<P> {
             let wake = match self.with(|state, now| state.claim(id, now, self)) {
                 Turn::Batch(batch) => {
                     waiting.over = true;
-                    batch.log.line(format!("batch {}: {}, {} jobs", batch.id, batch.key, batch.jobs.len()));
+                    let (count, plural) = (batch.jobs.len(), if batch.jobs.len() == 1 { "" } else { "s" });
+                    batch.log.line(format!("batch {}: {}, {count} job{plural}", batch.id, batch.key));
                     return Some(batch);
                 }
                 Turn::Gone => {

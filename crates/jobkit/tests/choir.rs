@@ -359,6 +359,6 @@ async fn the_status_serialises_and_the_log_tells() {
     let log = std::fs::read_to_string(dir.path().join("h.0.log")).unwrap();
     let texts: Vec<&str> =
         log.lines().filter_map(|line| line.split_once(' ')).map(|(_, text)| text).collect();
-    assert_eq!(texts[..3], ["batch 1: key, 1 jobs", "hello", "batch 1 ends"]);
+    assert_eq!(texts[..3], ["batch 1: key, 1 job", "hello", "batch 1 ends"]);
     choir.shutdown(Shutdown::Abort).await;
 }

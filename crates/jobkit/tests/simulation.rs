@@ -12,7 +12,7 @@ use jobkit::{ChoirConfig, ExecutorSpec, JobSpec, Needs};
 
 const HOSTS: usize = 1000;
 const SLOTS: usize = 64;
-const JOBS: usize = 150_000;
+const JOBS: usize = 100_000;
 const WINDOW: usize = 2000;
 
 /// The rule of splitmix64.

@@ -1,0 +1,103 @@
+//! Many threads, real time, executors of bad character: whatever they do, every job ends exactly once.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jobkit::{Batch, Choir, ChoirConfig, Executor, ExecutorSpec, HealthConfig, JobSpec, Outcome, Shutdown};
+
+const JOBS: u32 = 20_000;
+
+/// What becomes of a batch hangs on its number.
+fn treat(batch: Batch<u32>) {
+    let half = batch.jobs.len() / 2;
+    let number = batch.id().get();
+    let done = if number.is_multiple_of(7) { half } else { batch.jobs.len() };
+    for job in &batch.jobs[..done] {
+        assert!(batch.done(job.id));
+    }
+    match number % 21 {
+        0 => batch.put_back(),
+        7 => batch.infrastructure_failure("it broke"),
+        _ => drop(batch),
+    }
+}
+
+async fn body(mut executor: Executor<u32>) {
+    for turn in 0.. {
+        // Now and then a claim is given up half way.
+        let claimed = if turn % 5 == 0 {
+            tokio::select! {
+                claimed = executor.claim() => claimed,
+                () = tokio::time::sleep(Duration::from_micros(50)) => continue,
+            }
+        } else {
+            executor.claim().await
+        };
+        let Some(batch) = claimed else { return };
+        if turn % 3 == 0 {
+            tokio::task::yield_now().await;
+        }
+        treat(batch);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_job_ends_exactly_once() {
+    let none = Duration::ZERO;
+    let health = HealthConfig {
+        backoff: none,
+        backoff_max: none,
+        quarantine: none,
+        quarantine_max: none,
+        ..HealthConfig::default()
+    };
+    let choir =
+        Choir::new(ChoirConfig { health, max_attempts: 20, max_failures: 20, ..ChoirConfig::default() });
+    let mut ends = choir.ends();
+    for number in 0..100 {
+        let mut spec = ExecutorSpec::new(format!("e{number}"));
+        spec.host = format!("h{}", number % 10);
+        choir.add_executor(spec, body).expect("the names differ");
+    }
+    let churn = tokio::spawn({
+        let choir = choir.clone();
+        async move {
+            for round in 0_u32.. {
+                let name = format!("e{}", round % 100);
+                let removed =
+                    if round % 2 == 0 { choir.remove_executor(&name) } else { choir.abort_executor(&name) };
+                if !removed || choir.add_executor(ExecutorSpec::new(name), body).is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    let mut ids = Vec::new();
+    while ids.len() < JOBS as usize {
+        choir.wait_below(1000).await;
+        let first = u32::try_from(ids.len()).expect("few");
+        let new = choir.submit_all((first..JOBS.min(first + 500)).map(|number| JobSpec {
+            batch_key: format!("k{}", number / 10),
+            group: format!("g{}", number / 10 % 3),
+            ..JobSpec::new(format!("j{number}"), number)
+        }));
+        choir.cancel(new[0]);
+        choir.remove(new.iter().skip(490).copied());
+        ids.extend(new);
+    }
+    choir.join().await;
+    choir.shutdown(Shutdown::Drain).await;
+    churn.await.expect("the churn ends");
+
+    let mut outcomes = HashMap::new();
+    while let Ok(end) = ends.try_recv() {
+        assert!(outcomes.insert(end.id, end.outcome).is_none(), "{} ends twice", end.name);
+    }
+    assert_eq!(outcomes.len(), ids.len());
+    let done = outcomes.values().filter(|outcome| **outcome == Outcome::Done).count();
+    let abandoned = outcomes.values().filter(|outcome| matches!(outcome, Outcome::Abandoned { .. })).count();
+    assert_eq!(abandoned, 0);
+    assert!(done >= ids.len() * 9 / 10, "{done}");
+    assert!(choir.status().executors.is_empty());
+}

@@ -1,16 +1,35 @@
 //! Kernels: configuration from requirements, flavors, incremental sandboxed builds, the kernel store.
 //!
 //! A kernel is named by what went into it; the store holds each one once. A kernel that does not build is a verdict
-//! about its source (`BuildError::DoesNotBuild`); what is broken on this host is never reported as one.
+//! about its source ([`BuildError::DoesNotBuild`]); what is broken on this host is never reported as one.
 
+pub mod build;
+pub mod cache;
 pub mod check;
+mod compile;
+pub mod diagnose;
 pub mod dotconfig;
+mod error;
 pub mod flavor;
 pub mod kconfig;
+pub mod make;
 pub mod option;
+mod pack;
+pub mod plan;
+pub mod progress;
 pub mod requirements;
+pub mod sandbox;
+pub mod store;
+pub mod toolchain;
+pub mod tree;
 
+pub use build::{BuildRequest, Source, build};
+pub use cache::Cache;
+pub use check::Unmet;
+pub use error::BuildError;
 pub use flavor::{Flavor, merge};
 pub use model::{Arch, KernelId};
 pub use option::{KOption, KOptionError, KValue};
+pub use progress::Progress;
 pub use requirements::{KconfigBase, Requirements};
+pub use store::{Kernel, Store};

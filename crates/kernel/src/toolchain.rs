@@ -1,0 +1,229 @@
+//! The compiler and the other programs a build needs: found, named by version, or missed in one line.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use model::Arch;
+use spawn::{Cmd, Limits};
+
+use crate::error::BuildError;
+
+/// The programs of this host that build a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Toolchain {
+    /// What it builds for.
+    pub arch: Arch,
+    /// What make is told: `ARCH=x86_64`, `CC=ccache gcc`...
+    pub make_args: Vec<String>,
+    /// The compiler as a command: `gcc`, `aarch64-linux-gnu-gcc`.
+    pub compiler: String,
+    /// Version of compiler and linker: part of the kernel's name.
+    pub version: String,
+    /// Whether compiles go through ccache.
+    pub ccache: bool,
+    /// Folders outside `/usr` that the compiler needs.
+    pub dirs: Vec<PathBuf>,
+}
+
+/// The names of the programs of a tool chain, before any is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Names {
+    compiler: String,
+    linker: String,
+    make_args: Vec<String>,
+}
+
+/// The kernel's name of an architecture, as in `make ARCH=`.
+fn kernel_arch(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "x86_64",
+        Arch::Aarch64 => "arm64",
+    }
+}
+
+/// The kernel's folder of an architecture, below `arch/`.
+#[must_use]
+pub fn srcarch(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "x86",
+        Arch::Aarch64 => "arm64",
+    }
+}
+
+/// What to call for a compiler of this name.
+fn names(arch: Arch, compiler: &str, native: Option<Arch>) -> Result<Names, BuildError> {
+    let bad = || {
+        BuildError::Source(format!(
+            "{compiler:?} is no compiler: write gcc, gcc-13, clang, clang-17 or a path"
+        ))
+    };
+    let file = compiler.rsplit('/').next().unwrap_or(compiler);
+    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+._-/".contains(&b));
+    if !plain(compiler) || compiler.starts_with('-') || file.is_empty() {
+        return Err(bad());
+    }
+    let mut make_args = vec![format!("ARCH={}", kernel_arch(arch))];
+    if let Some(suffix) = file.strip_prefix("clang") {
+        let digits = suffix.strip_prefix('-').unwrap_or(suffix);
+        if digits.len() < suffix.len() && digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad());
+        }
+        let place = &compiler[..compiler.len() - file.len()];
+        let llvm = if place.is_empty() { suffix.to_owned() } else { place.to_owned() };
+        make_args.push(format!("LLVM={}", if llvm.is_empty() { "1" } else { &llvm }));
+        return Ok(Names { compiler: compiler.into(), linker: format!("{place}ld.lld{suffix}"), make_args });
+    }
+    if !file.contains("gcc") {
+        return Err(bad());
+    }
+    let cross = match arch {
+        _ if native == Some(arch) => "",
+        Arch::X86_64 => "x86_64-linux-gnu-",
+        Arch::Aarch64 => "aarch64-linux-gnu-",
+    };
+    if !cross.is_empty() {
+        make_args.push(format!("CROSS_COMPILE={cross}"));
+    }
+    let prefixed = !cross.is_empty() && !compiler.contains('/') && !file.starts_with(cross);
+    let compiler = if prefixed { format!("{cross}{compiler}") } else { compiler.into() };
+    Ok(Names { compiler, linker: format!("{cross}ld"), make_args })
+}
+
+/// Where a program is, by this PATH.
+pub(crate) fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
+    let usable = |file: &PathBuf| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(usable);
+    }
+    std::env::split_paths(path).map(|dir| dir.join(program)).find(usable)
+}
+
+/// Where a system's programs are.
+pub(crate) const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+
+/// The PATH of this process, with the folders where system programs are.
+pub(crate) fn search_path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(if path.is_empty() { "" } else { ":" });
+    path.push(SYSTEM_PATH);
+    path
+}
+
+impl Toolchain {
+    /// Finds the compiler and asks it for its version.
+    pub async fn probe(arch: Arch, compiler: &str) -> Result<Self, BuildError> {
+        let Names { compiler, linker, mut make_args } = names(arch, compiler, Arch::native())?;
+        let (cc, ld) = tokio::join!(version(&compiler), version(&linker));
+        let version = format!("{}; {}", cc?, ld?);
+        let path = search_path();
+        let ccache = find("ccache", &path).is_some();
+        make_args.push(if ccache { format!("CC=ccache {compiler}") } else { format!("CC={compiler}") });
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let dirs = find(&compiler, &path).map_or_else(Vec::new, |file| outside_usr(&file, home.as_deref()));
+        Ok(Self { arch, make_args, compiler, version, ccache, dirs })
+    }
+
+    /// Whether everything else that a build calls is there; the first thing missing is the error.
+    pub async fn check_programs(&self) -> Result<(), BuildError> {
+        let path = search_path();
+        let missing = |(program, package): &(&str, &str)| {
+            let text = format!("{program}: not installed; apt-get install {package}");
+            find(program, &path).is_none().then_some(BuildError::Infrastructure(text))
+        };
+        let programs = [
+            ("make", "make"),
+            ("gcc", "gcc"),
+            ("flex", "flex"),
+            ("bison", "bison"),
+            ("bc", "bc"),
+            ("awk", "mawk"),
+        ];
+        if let Some(error) = programs.iter().find_map(missing) {
+            return Err(error);
+        }
+        if self.arch == Arch::X86_64 {
+            let args = ["-E", "-x", "c", "-include", "gelf.h", "/dev/null"];
+            if !Cmd::new("gcc").args(args).output(Limits::seconds(20)).await?.exit.success() {
+                return Err(BuildError::Infrastructure(
+                    "gelf.h is missing; apt-get install libelf-dev".into(),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first line of `PROGRAM --version`.
+async fn version(program: &str) -> Result<String, BuildError> {
+    let output = Cmd::new(program).arg("--version").env("LC_ALL", "C").output(Limits::seconds(20)).await?;
+    let text = output.text();
+    match text.lines().next() {
+        Some(line) if output.exit.success() => Ok(line.trim().into()),
+        _ => Err(BuildError::Infrastructure(format!(
+            "{program} --version: {}: {}",
+            output.exit,
+            output.complaint()
+        ))),
+    }
+}
+
+/// The folder above the `bin/` of a compiler that lives outside the system's own folders.
+fn outside_usr(file: &Path, home: Option<&Path>) -> Vec<PathBuf> {
+    let real = file.canonicalize().unwrap_or_else(|_| file.into());
+    let mut dirs = Vec::new();
+    for file in [file, &real] {
+        let own = ["/usr", "/bin", "/sbin", "/lib"].iter().any(|dir| file.starts_with(dir));
+        let (Some(bin), Some(above)) = (file.parent(), file.parent().and_then(Path::parent)) else {
+            continue;
+        };
+        // The home folder of somebody is not a tool chain.
+        let dir = if home.is_some_and(|home| home.starts_with(above)) { bin } else { above };
+        if !own && !dirs.iter().any(|known: &PathBuf| known == dir) {
+            dirs.push(dir.to_owned());
+        }
+    }
+    dirs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(arch: Arch, compiler: &str) -> String {
+        match names(arch, compiler, Some(Arch::X86_64)) {
+            Ok(names) => format!("{} | {} | {}", names.compiler, names.linker, names.make_args.join(" ")),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn compilers_by_name() {
+        insta::assert_snapshot!(show(Arch::X86_64, "gcc"), @"gcc | ld | ARCH=x86_64");
+        insta::assert_snapshot!(show(Arch::X86_64, "gcc-13"), @"gcc-13 | ld | ARCH=x86_64");
+        insta::assert_snapshot!(show(Arch::Aarch64, "gcc"), @"aarch64-linux-gnu-gcc | aarch64-linux-gnu-ld | ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-");
+        insta::assert_snapshot!(show(Arch::Aarch64, "clang"), @"clang | ld.lld | ARCH=arm64 LLVM=1");
+        insta::assert_snapshot!(show(Arch::X86_64, "clang-17"), @"clang-17 | ld.lld-17 | ARCH=x86_64 LLVM=-17");
+        insta::assert_snapshot!(show(Arch::X86_64, "/opt/llvm/bin/clang"), @"/opt/llvm/bin/clang | /opt/llvm/bin/ld.lld | ARCH=x86_64 LLVM=/opt/llvm/bin/");
+        for bad in ["tcc", "gcc; rm -rf /", "-gcc", "", "clang-", "clang-x", "gcc $(x)"] {
+            assert!(names(Arch::X86_64, bad, None).is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_compiler_says_what_to_install() {
+        let error = Toolchain::probe(Arch::X86_64, "/nowhere/gcc-99").await.unwrap_err();
+        assert!(error.to_string().starts_with("/nowhere/gcc-99: not installed"), "{error}");
+    }
+
+    #[test]
+    fn compilers_outside_usr_bring_their_folder() {
+        let dirs = |file: &str| outside_usr(Path::new(file), Some(Path::new("/home/kent")));
+        assert_eq!(dirs("/opt/cross/bin/gcc"), [Path::new("/opt/cross")]);
+        assert_eq!(dirs("/home/kent/bin/gcc"), [Path::new("/home/kent/bin")]);
+        assert_eq!(dirs("/home/kent/cross/bin/gcc"), [Path::new("/home/kent/cross")]);
+        assert!(dirs("/usr/bin/gcc").is_empty());
+    }
+}

@@ -1,0 +1,293 @@
+//! Builds of a toy source tree: build trees, store, locks, failures, cancellation; real make, no real compiler.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kernel::{Arch, BuildError, BuildRequest, Cache, Flavor, Kernel, Progress, Requirements, Source, build};
+use model::CommitId;
+use testkit::ScratchRepo;
+
+const MAKEFILE: &str = include_str!("toy/Makefile");
+const KCONFIG: &str = include_str!("toy/Kconfig");
+
+struct Toy {
+    repo: ScratchRepo,
+    dir: tempfile::TempDir,
+    requirements: Requirements,
+}
+
+impl Toy {
+    fn new() -> (Self, CommitId) {
+        let repo = ScratchRepo::new();
+        let files = [("Makefile", MAKEFILE), ("Kconfig", KCONFIG), ("fs/a.c", "a\n"), ("fs/b.c", "b\n")];
+        let first = repo.commit("toy", &files);
+        let toy =
+            Self { repo, dir: tempfile::tempdir().unwrap(), requirements: Requirements::new(Arch::X86_64) };
+        (toy, first)
+    }
+
+    fn require(&mut self, options: &[&str]) {
+        self.requirements.require = options.iter().map(|text| text.parse().unwrap()).collect();
+    }
+
+    fn cache(&self) -> Cache {
+        Cache { dir: self.dir.path().join("cache") }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("out/build.log")
+    }
+
+    fn request(&self, source: Source) -> BuildRequest {
+        BuildRequest {
+            source,
+            flavor: Flavor::of("toy", &self.requirements),
+            jobs: 2,
+            sandbox: false,
+            tolerate: Vec::new(),
+            out_log: self.log(),
+        }
+    }
+
+    fn commit(&self, commit: &CommitId) -> BuildRequest {
+        self.request(Source::Commit { repo: self.repo.path().into(), commit: commit.clone() })
+    }
+
+    async fn build(&self, commit: &CommitId) -> Result<Kernel, BuildError> {
+        build(&self.commit(commit), &self.cache(), &mut |_| {}).await
+    }
+
+    /// How many times make linked, in all object folders together.
+    fn links(&self) -> usize {
+        let objs = std::fs::read_dir(self.cache().trees().join("0/obj")).into_iter().flatten();
+        let runs =
+            objs.map(|obj| std::fs::read_to_string(obj.unwrap().path().join("runs")).unwrap_or_default());
+        runs.map(|text| text.lines().count()).sum()
+    }
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[tokio::test]
+async fn a_commit_is_built_once_and_the_next_one_incrementally() {
+    let (toy, first) = Toy::new();
+    let mut seen = Vec::new();
+    let kernel = build(&toy.commit(&first), &toy.cache(), &mut |progress| seen.push(progress)).await.unwrap();
+    assert_eq!((read(&kernel.image).as_str(), kernel.objects, kernel.cached), ("a\nb\n", 2, false));
+    assert_eq!(kernel.release, "6.1.0-toy");
+    assert!(read(&kernel.config).contains("CONFIG_EXT4_FS=y\n"));
+    assert_eq!((kernel.id.as_str().len(), kernel.image_hash.len()), (64, 64));
+    assert!(kernel.vmlinux.is_some());
+    let phases: Vec<_> =
+        seen.iter().map(|p| format!("{p:?}").split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(phases, ["CheckingOut", "Configuring", "Compiling", "Compiling", "Publishing"]);
+    assert_eq!(seen[2], Progress::Compiling { done: 0, total: Some(2) });
+    assert_eq!(seen[3], Progress::Compiling { done: 2, total: Some(2) });
+
+    let again = toy.build(&first).await.unwrap();
+    assert_eq!((again.id.clone(), again.cached, toy.links()), (kernel.id.clone(), true, 1));
+
+    let second = toy.repo.commit("b", &[("fs/b.c", "B\n")]);
+    let other = toy.build(&second).await.unwrap();
+    assert_eq!((read(&other.image).as_str(), other.objects), ("a\nB\n", 1));
+    assert_ne!((&other.id, &other.image_hash), (&kernel.id, &kernel.image_hash));
+
+    // A commit with the same files is the same kernel.
+    toy.repo.git(["revert", "--no-edit", "HEAD"]);
+    let reverted = toy.build(&toy.repo.tip("HEAD")).await.unwrap();
+    assert_eq!((reverted.id, reverted.cached), (kernel.id, true));
+}
+
+#[tokio::test]
+async fn two_that_ask_at_once_build_once() {
+    let (toy, _) = Toy::new();
+    let slow = toy.repo.commit("slow", &[("slow", "")]);
+    let (request, cache) = (toy.commit(&slow), toy.cache());
+    let mut waited = Vec::new();
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        build(&toy.commit(&slow), &toy.cache(), &mut |progress| waited.push(progress)).await
+    };
+    let mut on = |_| {};
+    let (one, two) = tokio::join!(build(&request, &cache, &mut on), late);
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!((one.cached, two.cached, toy.links()), (false, true, 1));
+    assert_eq!(one.id, two.id);
+    assert!(
+        matches!(waited.as_slice(), [Progress::WaitingForLock { holder }] if holder.contains("builds")),
+        "{waited:?}"
+    );
+}
+
+#[tokio::test]
+async fn two_commits_at_once_share_the_tree_in_turn() {
+    let (toy, first) = Toy::new();
+    let second = toy.repo.commit("b", &[("fs/b.c", "B\n"), ("slow", "")]);
+    let (one, two) = tokio::join!(toy.build(&second), toy.build(&first));
+    assert_eq!((read(one.unwrap().image).as_str(), read(two.unwrap().image).as_str()), ("a\nB\n", "a\nb\n"));
+    assert_eq!(toy.links(), 2);
+}
+
+#[tokio::test]
+async fn what_does_not_build_is_a_verdict_and_remembered() {
+    let (toy, _) = Toy::new();
+    let bad = toy.repo.commit("bad", &[("fs/a.c", "broken\n")]);
+    for round in 0..2 {
+        let Err(BuildError::DoesNotBuild { reason, log }) = toy.build(&bad).await else {
+            panic!("it must not build")
+        };
+        assert_eq!((reason.as_str(), &log), ("fs/a.c:1:5: error: broken", &toy.log()));
+        assert!(read(&log).contains("error: broken"), "round {round}");
+        std::fs::remove_file(&log).unwrap();
+        // The second time nothing runs: the tree's head would come back.
+        std::fs::remove_file(toy.cache().trees().join("0/head")).unwrap_or_default();
+        assert!(round == 0 || !toy.cache().trees().join("0/head").exists());
+    }
+    let fixed = toy.repo.commit("fix", &[("fs/a.c", "fixed\n")]);
+    assert_eq!(read(toy.build(&fixed).await.unwrap().image), "fixed\nb\n");
+}
+
+#[tokio::test]
+async fn the_hosts_fault_is_no_verdict_and_not_remembered() {
+    let (toy, _) = Toy::new();
+    let full = toy.repo.commit("full", &[("fs/a.c", "full\n")]);
+    for _ in 0..2 {
+        let error = toy.build(&full).await.unwrap_err();
+        assert!(
+            matches!(&error, BuildError::Infrastructure(text) if text.contains("No space left")),
+            "{error}"
+        );
+        assert!(toy.log().exists());
+        std::fs::remove_file(toy.log()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn unmet_requirements_are_explained_or_tolerated() {
+    let (mut toy, first) = Toy::new();
+    toy.require(&["NEVER", "NOSUCH", "CONFIG_EXT4_FS=y"]);
+    let error = toy.build(&first).await.unwrap_err().to_string();
+    let unmet = "required options did not take: NEVER=y is n: it depends on UNLIKELY, which is not set (Kconfig:3) \
+                 (or --tolerate NEVER)";
+    assert_eq!(error, unmet);
+    let mut request = toy.commit(&first);
+    request.tolerate = vec!["CONFIG_NEVER".into()];
+    let kernel = build(&request, &toy.cache(), &mut |_| {}).await.unwrap();
+    assert_eq!(
+        (kernel.tolerated.as_slice(), kernel.unknown_options.as_slice()),
+        (&["NEVER=y".into()][..], &["NOSUCH".into()][..])
+    );
+    // Who does not tolerate it does not get the stored kernel either.
+    assert_eq!(toy.build(&first).await.unwrap_err().to_string(), unmet);
+    assert!(build(&request, &toy.cache(), &mut |_| {}).await.unwrap().cached);
+}
+
+#[tokio::test]
+async fn modules_go_into_the_store() {
+    let (mut toy, first) = Toy::new();
+    toy.require(&["MOD_a=m"]);
+    let kernel = toy.build(&first).await.unwrap();
+    let modules = kernel.modules.unwrap().join("6.1.0-toy");
+    assert_eq!(read(modules.join("kernel/a.ko")), "a\n");
+    assert!(std::fs::symlink_metadata(modules.join("build")).is_err());
+    assert_eq!(kernel.objects, 3);
+}
+
+#[tokio::test]
+async fn a_base_configuration_comes_first() {
+    let (mut toy, first) = Toy::new();
+    let base = toy.dir.path().join("base.config");
+    std::fs::write(&base, "CONFIG_FROM_FILE=y\nCONFIG_EXT4_FS=m\n").unwrap();
+    toy.requirements.kconfig_base = Some(kernel::KconfigBase::File(base));
+    let config = read(toy.build(&first).await.unwrap().config);
+    assert!(config.contains("CONFIG_FROM_FILE=y"), "{config}");
+    toy.requirements.kconfig_base = Some(kernel::KconfigBase::Target("toyconfig".into()));
+    let config = read(toy.build(&first).await.unwrap().config);
+    assert!(config.contains("CONFIG_FROM_TARGET=y") && config.contains("CONFIG_EXT4_FS=y"), "{config}");
+    toy.requirements.kconfig_base = Some(kernel::KconfigBase::Target("nosuchconfig".into()));
+    assert_eq!(
+        toy.build(&first).await.unwrap_err().to_string(),
+        "make nosuchconfig: this kernel has no such target"
+    );
+}
+
+#[tokio::test]
+async fn a_cancelled_build_is_no_obstacle() {
+    let (toy, _) = Toy::new();
+    let slow = toy.repo.commit("slow", &[("slow", "")]);
+    let cut = tokio::time::timeout(Duration::from_millis(700), toy.build(&slow)).await;
+    assert!(cut.is_err() && toy.links() <= 1);
+    assert_eq!(read(toy.build(&slow).await.unwrap().image), "a\nb\n");
+}
+
+#[tokio::test]
+async fn working_trees_are_built_each_time_and_stored_by_result() {
+    let (toy, _) = Toy::new();
+    let source = toy.repo.path().to_owned();
+    let request = toy.request(Source::WorkingTree(source.clone()));
+    let one = build(&request, &toy.cache(), &mut |_| {}).await.unwrap();
+    let two = build(&request, &toy.cache(), &mut |_| {}).await.unwrap();
+    assert_eq!((&one.id, one.cached, two.cached), (&two.id, false, true));
+    std::fs::write(source.join("fs/a.c"), "edited\n").unwrap();
+    let three = build(&request, &toy.cache(), &mut |_| {}).await.unwrap();
+    assert_eq!((read(three.image).as_str(), three.objects), ("edited\nb\n", 1));
+    // The older kernel is still what it was.
+    assert_eq!(read(one.image), "a\nb\n");
+    std::fs::write(source.join("fs/a.c"), "broken\n").unwrap();
+    let error = build(&request, &toy.cache(), &mut |_| {}).await.unwrap_err();
+    assert_eq!(error.to_string(), "does not build: fs/a.c:1:5: error: broken");
+    std::fs::write(source.join(".config"), "").unwrap();
+    let error = build(&request, &toy.cache(), &mut |_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("was built in place; run `make mrproper`"), "{error}");
+}
+
+#[tokio::test]
+async fn no_source_is_one_line() {
+    let (toy, first) = Toy::new();
+    let empty = toy.dir.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let error = |source| async {
+        let error = build(&toy.request(source), &toy.cache(), &mut |_| {}).await.unwrap_err();
+        assert!(matches!(error, BuildError::Source(_)), "{error:?}");
+        error.to_string().replace(&toy.dir.path().display().to_string(), "DIR")
+    };
+    assert_eq!(
+        error(Source::WorkingTree(empty.clone())).await,
+        "DIR/empty: no kernel source tree here; give one with -k"
+    );
+    let missing: CommitId = "0123456789012345678901234567890123456789".parse().unwrap();
+    let text = error(Source::Commit { repo: toy.repo.path().into(), commit: missing }).await;
+    assert!(text.contains("no such commit: 0123456789"), "{text}");
+    let text = error(Source::Commit { repo: empty, commit: first }).await;
+    assert!(text.starts_with("DIR/empty: "), "{text}");
+    toy.repo.git(["rm", "-q", "Kconfig"]);
+    let bare = toy.repo.commit("no kernel", &[]);
+    let text = error(Source::Commit { repo: toy.repo.path().into(), commit: bare.clone() }).await;
+    assert_eq!(text, format!("commit {}: no kernel source, it has no Kconfig; see -k", bare.short()));
+}
+
+#[tokio::test]
+async fn the_sandbox_gives_the_same_and_shows_nothing() {
+    if let Err(error) = kernel::sandbox::probe().await {
+        eprintln!("not tested here: {error}");
+        return;
+    }
+    let (toy, _) = Toy::new();
+    let nosy = toy.repo.commit("nosy", &[("fs/a.c", "nosy\n")]);
+    let mut request = toy.commit(&nosy);
+    request.sandbox = true;
+    let kernel = build(&request, &toy.cache(), &mut |_| {}).await.unwrap();
+    assert_eq!(read(&kernel.image), "nosy\nb\n");
+    let tree = toy.cache().trees().join("0");
+    assert!(!tree.join("src/written").exists());
+    assert_eq!(read(tree.join("obj").join(request.flavor.name()).join("fs/a.o.seen")), "");
+    let bad = toy.repo.commit("bad", &[("fs/a.c", "broken\n")]);
+    let mut request = toy.commit(&bad);
+    request.sandbox = true;
+    let error = build(&request, &toy.cache(), &mut |_| {}).await.unwrap_err();
+    assert_eq!(error.to_string(), "does not build: fs/a.c:1:5: error: broken");
+}

@@ -234,6 +234,10 @@ const TROUBLE: [&str; 24] = [
     "invalid opcode:",
 ];
 
+/// Those of [`TROUBLE`] that follow another line of the same report.
+const CPU_TROUBLE: [&str; 5] =
+    ["Oops: ", "Oops[", "general protection fault", "divide error:", "invalid opcode:"];
+
 fn kind_of(rest: &str, in_report: bool) -> LineKind {
     match Marker::parse(rest) {
         Some(Marker::Start(_)) => return LineKind::Start,
@@ -243,8 +247,10 @@ fn kind_of(rest: &str, in_report: bool) -> LineKind {
         None => {}
     }
     let begins = TROUBLE.iter().any(|trouble| rest.starts_with(trouble));
-    if begins || (in_report && (rest.starts_with("RIP: ") || rest.starts_with("Call Trace:"))) {
-        return if begins { LineKind::Crash } else { LineKind::Report };
+    // The processor's own line stands inside the report that the kernel's word began.
+    let inner = CPU_TROUBLE.iter().any(|trouble| rest.starts_with(trouble));
+    if begins && !(in_report && inner) {
+        return LineKind::Crash;
     }
     if in_report {
         return LineKind::Report;
@@ -299,7 +305,7 @@ fn marks(lines: &[&str], kinds: &[LineKind]) -> Vec<Landmark> {
     };
     some.into_iter()
         .map(|at| {
-            let text = readable(split_stamps(lines[at]).1);
+            let text = readable(split_stamps(lines[at]).1.trim_start_matches(['=', ' ']));
             Landmark { line: at + 1, kind: kinds[at], text: crate::page::cut(&text, 140) }
         })
         .collect()

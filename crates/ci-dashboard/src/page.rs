@@ -189,6 +189,7 @@ impl fmt::Display for Took {
         let (seconds, millis) = (self.0.as_secs(), self.0.as_millis());
         match seconds {
             _ if millis == 0 => Ok(()),
+            0 if millis < 100 => write!(f, "{millis} ms"),
             0..10 if !millis.is_multiple_of(1000) => write!(f, "{}.{} s", seconds, (millis % 1000) / 100),
             0..120 => write!(f, "{seconds} s"),
             120..7200 => write!(f, "{} min", seconds / 60),
@@ -289,6 +290,7 @@ mod tests {
     fn durations_read_like_people_say_them() {
         let took = |ms| Took(Duration::from_millis(ms)).to_string();
         assert_eq!(took(0), "");
+        assert_eq!(took(62), "62 ms");
         assert_eq!(took(430), "0.4 s");
         assert_eq!(took(9_940), "9.9 s");
         assert_eq!(took(12_000), "12 s");

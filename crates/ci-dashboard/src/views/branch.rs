@@ -30,12 +30,12 @@ struct BranchPage<'a> {
     summary: String,
     tip: Option<CommitLink>,
     running: usize,
-    note: Option<String>,
     test: &'a str,
     all_href: String,
     failing_heading: String,
     failing_note: String,
     failures: Vec<FailureLine>,
+    mended: Vec<FailureLine>,
     lanes: usize,
     lanes_width: usize,
     letters: Vec<LaneLetter>,
@@ -79,6 +79,7 @@ struct CommitLine {
     fixed: Vec<String>,
     fixed_more: usize,
     stopped: String,
+    stopped_class: &'static str,
 }
 
 /// The view.
@@ -170,20 +171,20 @@ fn render(
     let waiting = entries.iter().filter(|entry| entry.counts.total() == 0).count();
     page.live = if running > 0 { 3 } else { 15 };
 
-    let failures = history.failures();
-    let shown: Vec<&Failure> = distinct(&failures).into_iter().take(LANES_MAX).collect();
+    let all_failures = history.failures();
+    let shown: Vec<&Failure> = distinct(&all_failures).into_iter().take(LANES_MAX).collect();
     let tests: Vec<TestId> = shown.iter().map(|failure| failure.test).collect();
     let commit = |row: usize| {
         let entry = &entries[row];
         CommitLink::new(links, Some(at), &entry.commit, &entry.message)
     };
-    let lasting = failures.iter().filter(|failure| failure.first_good.is_none()).count();
-    let all = distinct(&failures).len();
-    let failure_lines = shown
+    let lasting = all_failures.iter().filter(|failure| failure.first_good.is_none()).count();
+    let all = distinct(&all_failures).len();
+    let (failures, mended) = shown
         .iter()
         .enumerate()
         .map(|(lane, failure)| failure_line(context, at, history, entries, lane, failure, &commit))
-        .collect();
+        .partition(|line: &FailureLine| line.lasting);
     let end = entries.len().min(start + COMMITS_MAX);
     let rows = lines(entries, start..end, history, &tests, &commit);
     let page_link = |row: usize| {
@@ -200,19 +201,19 @@ fn render(
         ),
         tip: (!entries.is_empty()).then(|| commit(0)),
         running,
-        note: None,
         test,
         all_href: links.branch(at),
         failing_heading: match lasting {
             0 => "Nothing fails at the tip".into(),
             _ => format!("{} failing now", lasting.plural("test")),
         },
-        failing_note: match (all.saturating_sub(lasting), all > shown.len()) {
-            (0, false) => String::new(),
-            (mended, false) => format!("{mended} mended on this branch"),
-            (_, true) => format!("{} of the {all} tests that failed on this branch are listed", shown.len()),
+        failing_note: if all > shown.len() {
+            format!("{} of the {all} tests that failed on this branch are listed", shown.len())
+        } else {
+            String::new()
         },
-        failures: failure_lines,
+        failures,
+        mended,
         lanes: tests.len(),
         lanes_width: tests.len() * LANE_WIDTH,
         letters: (0..tests.len())
@@ -285,7 +286,7 @@ fn lines(
         let (fixed, fixed_more) = named(history, &delta.fixed);
         lines.push(Line::Commit(Box::new(CommitLine {
             commit: commit(row),
-            red: entry.counts.failed > 0,
+            red: !delta.broke.is_empty(),
             counts: count_items(&entry.counts),
             took: Took(entry.duration).to_string(),
             lanes: lanes::paths(&history.statuses(row, tests)),
@@ -294,6 +295,7 @@ fn lines(
             broke_more,
             fixed,
             fixed_more,
+            stopped_class: if delta.stopped > 0 { "s-failed_to_run" } else { "good" },
             stopped: stopped_words(delta, &entry.counts),
         })));
     }

@@ -15,7 +15,7 @@ use crate::response::Response;
 use crate::route::{BranchRef, Form};
 
 /// How high the plot is.
-const PLOT_HEIGHT: u64 = 100;
+const PLOT_HEIGHT: u64 = 72;
 
 #[derive(Template)]
 #[template(path = "history.html")]
@@ -32,6 +32,7 @@ struct HistoryPage<'a> {
 
 struct Plot {
     bars: Vec<PlotBar>,
+    width: u64,
     least: String,
     most: String,
     mean: String,
@@ -119,8 +120,8 @@ fn plot(history: &[HistoryEntry]) -> Option<Plot> {
         .filter(|entry| entry.status == Status::Passed)
         .map(|entry| entry.duration)
         .collect();
-    let count = u64::try_from(entries.len()).ok().filter(|count| (2..=1000).contains(count))?;
-    let step = 1000 / count;
+    let count = u64::try_from(entries.len()).ok().filter(|count| (2..=2000).contains(count))?;
+    let step = (1000 / count).clamp(2, 14);
     let top = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
     let bars = entries
         .iter()
@@ -132,8 +133,8 @@ fn plot(history: &[HistoryEntry]) -> Option<Plot> {
             Some(PlotBar {
                 status: entry.status,
                 x: column * step,
-                y: 10 + PLOT_HEIGHT - height,
-                width: (step * 4 / 5).max(1),
+                y: PLOT_HEIGHT - height,
+                width: (step - 1).max(1),
                 height,
             })
         })
@@ -145,6 +146,7 @@ fn plot(history: &[HistoryEntry]) -> Option<Plot> {
         .unwrap_or_default();
     Some(Plot {
         bars,
+        width: count * step,
         least: Took(least).to_string(),
         most: Took(most).to_string(),
         mean: Took(mean).to_string(),
@@ -162,6 +164,9 @@ fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[Histo
             }
             continue;
         };
+        // A streak says its reason once, and again where it began.
+        let newer = row.checked_sub(1).and_then(|newer| history[newer].entry.as_ref());
+        let same_reason = newer.is_some_and(|newer| why(newer) == why(entry));
         let before = history[row + 1..]
             .iter()
             .filter_map(|commit| commit.entry.as_ref().map(|entry| entry.status))
@@ -174,14 +179,18 @@ fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[Histo
         lines.push(Line::Commit(Box::new(HistoryLine {
             commit: CommitLink::new(links, Some(at), &commit.commit, &commit.message),
             log_href: links.test(commit.commit.as_str(), key.as_str()),
-            red: entry.status == Status::Failed,
+            red: change_class == "bad",
             status: entry.status,
             change,
             change_class,
-            reason: cut(entry.crash.as_deref().or(entry.reason.as_deref()).unwrap_or(""), 240),
+            reason: if change.is_empty() && same_reason { String::new() } else { cut(why(entry), 240) },
             took: Took(entry.duration).to_string(),
             host: host(entry),
         })));
     }
     lines
+}
+
+fn why(entry: &results::TestEntry) -> &str {
+    entry.crash.as_deref().or(entry.reason.as_deref()).unwrap_or("")
 }

@@ -40,6 +40,7 @@ struct Tip {
     subject: String,
     state: Status,
     words: String,
+    behind: String,
     counts: Vec<CountItem>,
     tested: Option<When>,
 }
@@ -95,10 +96,7 @@ fn block(context: Context<'_>, user: &str, branches: &[String]) -> UserBlock {
 /// The newest commit that has results.
 fn tip(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry]) -> Option<Tip> {
     let (behind, entry) = entries.iter().enumerate().find(|(_, entry)| entry.counts.total() > 0)?;
-    let (state, mut words) = state(&entry.counts);
-    if behind > 0 {
-        words.push_str(&format!(", {behind} newer to test"));
-    }
+    let (state, words) = state(&entry.counts);
     let blob = context.store.reader().output_dir().join(format!("{}.capnp", entry.commit));
     let tested = std::fs::metadata(blob).ok().and_then(|data| When::unix(data.mtime()));
     Some(Tip {
@@ -107,6 +105,7 @@ fn tip(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry]) -> Option<
         subject: subject(&entry.message, 120),
         state,
         words,
+        behind: if behind > 0 { format!("{behind} newer to test") } else { String::new() },
         counts: count_items(&entry.counts),
         tested,
     })

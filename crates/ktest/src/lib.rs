@@ -1,1 +1,11 @@
-//! The test runner: reads a .ktest file, builds its kernel, boots it, gives each subtest a verdict.
+//! The test runner: reads a `.ktest` file, gets its kernel, boots it, and gives each subtest a verdict.
+//!
+//! The farm runs the same `ktest run` as a laptop; whatever it finds out it tells as events (`model::event`).
+
+pub mod cli;
+pub mod declare;
+pub mod doctor;
+pub mod out;
+pub mod report;
+pub mod run;
+pub mod testfile;

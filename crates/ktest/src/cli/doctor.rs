@@ -1,0 +1,43 @@
+//! `ktest doctor`.
+
+use std::path::Path;
+
+use clap::Args;
+use model::Arch;
+
+use super::Failure;
+use crate::doctor::{Health, examine};
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// The guests' architecture [default: the host's].
+    #[arg(short, long)]
+    arch: Option<Arch>,
+    /// As JSON: [{"what", "health": "ok"|"weak"|"missing", "found", "remedy"}].
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit code 0: runs are possible; 1: something is missing.
+pub(super) async fn run(args: DoctorArgs, cache: &Path) -> Result<u8, Failure> {
+    let arch = args.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
+    let findings = examine(arch, cache).await;
+    let missing = findings.iter().any(|finding| finding.health == Health::Missing);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&findings).map_err(Failure::usage)?);
+        return Ok(u8::from(missing));
+    }
+    for finding in &findings {
+        let (word, color) = match finding.health {
+            Health::Ok => ("ok", anstyle::AnsiColor::Green),
+            Health::Weak => ("weak", anstyle::AnsiColor::Yellow),
+            Health::Missing => ("missing", anstyle::AnsiColor::Red),
+        };
+        let style = anstyle::Style::new().fg_color(Some(color.into()));
+        anstream::println!("{style}{word:<8}{style:#} {:<18} {}", finding.what, finding.found);
+        if !finding.remedy.is_empty() {
+            anstream::println!("{:27} {}", "", finding.remedy);
+        }
+    }
+    Ok(u8::from(missing))
+}

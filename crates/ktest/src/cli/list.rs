@@ -1,0 +1,50 @@
+//! `ktest list`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use model::SubtestName;
+
+use super::Failure;
+use crate::testfile::{HostEnv, TestFile};
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// The test files.
+    #[arg(value_name = "FILE.ktest", required = true)]
+    files: Vec<PathBuf>,
+    /// The tree that the test files belong to, where their own paths do not say.
+    #[arg(long, value_name = "DIR")]
+    tests_dir: Option<PathBuf>,
+    /// As JSON: [{"test", "subtests": [...]}].
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Listed {
+    test: model::TestPath,
+    subtests: Vec<SubtestName>,
+}
+
+pub(super) async fn run(args: ListArgs, cache: &Path) -> Result<u8, Failure> {
+    let env = HostEnv { deps_dir: cache.join("deps"), out: "ktest-out".into(), ..HostEnv::default() };
+    let mut all = Vec::new();
+    for file in &args.files {
+        let file = TestFile::find(file, args.tests_dir.as_deref()).map_err(Failure::usage)?;
+        let subtests = file.list_tests(&env).await.map_err(Failure::usage)?;
+        all.push(Listed { test: file.test, subtests });
+    }
+    if args.json {
+        let json = serde_json::to_string_pretty(&all).map_err(Failure::usage)?;
+        println!("{json}");
+        return Ok(0);
+    }
+    for listed in all {
+        println!("{}", listed.test);
+        for subtest in listed.subtests {
+            println!("  {subtest}");
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,293 @@
+//! What a test file declares: the variables that its `deps` call leaves, as typed data (ktest-contract.md).
+//!
+//! Pure: from variables to [`Declarations`]; running the file is `testfile`'s business.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kernel::{KOption, KconfigBase, Requirements};
+use model::Arch;
+use vm::machine::StorageBus;
+
+/// Bash variables by name; a scalar is an array of one.
+pub type Variables = BTreeMap<String, Vec<String>>;
+
+/// Every variable that is asked for after `deps`.
+pub const NAMES: &[&str] = &[
+    "ktest_arch",
+    "ktest_compiler",
+    "ktest_cpus",
+    "ktest_mem",
+    "ktest_timeout",
+    "ktest_storage_bus",
+    "ktest_allow_taint",
+    "ktest_tests_unknown",
+    "ktest_kconfig_base",
+    "ktest_no_kbuild",
+    "ktest_no_vm",
+    "ktest_kbuild_target",
+    "ktest_kernel_append",
+    "ktest_kernel_make_append",
+    "ktest_kernel_config_require",
+    "ktest_kernel_config_require_soft",
+    "ktest_images",
+    "ktest_rw_images",
+    "ktest_scratch_dev_sizes",
+    "ktest_scratch_slowdevs",
+    "ktest_pmem_devs",
+    "ktest_make_install",
+    "ktest_qemu_append",
+    "ktest_qemu_prepend",
+];
+
+/// What is wrong with a declaration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeclareError {
+    /// A required one is missing.
+    #[error("declares no {0}; say it with {1}")]
+    Missing(&'static str, &'static str),
+    /// A value that cannot be read.
+    #[error("declares {name}={value:?}: {why}")]
+    Bad {
+        /// The variable.
+        name: &'static str,
+        /// Its value, cut to 100 characters.
+        value: String,
+        /// What it should be.
+        why: String,
+    },
+}
+
+fn bad(name: &'static str, value: &str, why: impl Into<String>) -> DeclareError {
+    DeclareError::Bad { name, value: value.chars().take(100).collect(), why: why.into() }
+}
+
+/// The declarations of one test file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declarations {
+    /// Architecture and kernel configuration.
+    pub kernel: Requirements,
+    /// Processors; None: as many as the host has, at most 4.
+    pub cpus: Option<u32>,
+    /// Memory, MiB.
+    pub mem_mib: u64,
+    /// The time limit of a subtest that sets none itself, under KVM.
+    pub timeout: Duration,
+    /// What the disks hang on.
+    pub bus: StorageBus,
+    /// A tainted kernel is no failure.
+    pub allow_taint: bool,
+    /// `list-tests` need not know the subtests.
+    pub tests_unknown: bool,
+    /// The kernel is not built from a source tree.
+    pub no_kbuild: bool,
+    /// The tests run on the host.
+    pub no_vm: bool,
+    /// Kernel arguments.
+    pub kernel_append: Vec<String>,
+    /// Images attached read-only.
+    pub images: Vec<PathBuf>,
+    /// Images attached copy-on-write.
+    pub rw_images: Vec<PathBuf>,
+    /// Sizes of the scratch devices, in bytes.
+    pub scratch: Vec<u64>,
+    /// Which scratch devices are slow (by index).
+    pub slow: Vec<usize>,
+    /// Sizes of the pmem devices, in bytes.
+    pub pmem: Vec<u64>,
+    /// Folders built in the guest.
+    pub make_install: Vec<PathBuf>,
+    /// QEMU arguments after ours.
+    pub qemu_append: Vec<String>,
+    /// QEMU arguments before ours.
+    pub qemu_prepend: Vec<String>,
+}
+
+/// The contract's default time limit.
+const DEFAULT_TIMEOUT: u64 = 6000;
+
+impl Declarations {
+    /// From the variables that `deps` left. `arch` is what the user asks for, or the host's; `dir` is where relative
+    /// kconfig files are looked for.
+    pub fn from_variables(
+        variables: &Variables,
+        arch: Arch,
+        dir: &std::path::Path,
+    ) -> Result<Self, DeclareError> {
+        let get = Get(variables);
+        let arch = match get.scalar("ktest_arch") {
+            "" => arch,
+            text => text.parse().map_err(|error: model::NameError| bad("ktest_arch", text, error.why))?,
+        };
+        let mut kernel = Requirements::new(arch);
+        kernel.compiler = Some(get.scalar("ktest_compiler").to_string()).filter(|text| !text.is_empty());
+        kernel.require = options(&get, "ktest_kernel_config_require")?;
+        kernel.require_soft = options(&get, "ktest_kernel_config_require_soft")?;
+        kernel.make_append = get.list("ktest_kernel_make_append");
+        let base = get.scalar("ktest_kconfig_base");
+        kernel.kconfig_base = (!base.is_empty()).then(|| KconfigBase::parse(base, dir));
+
+        let mem = get.scalar("ktest_mem");
+        if mem.is_empty() {
+            return Err(DeclareError::Missing("ktest_mem", "config-mem 1G"));
+        }
+        let bus = get.scalar("ktest_storage_bus");
+        Ok(Self {
+            kernel,
+            cpus: number(&get, "ktest_cpus")?,
+            mem_mib: mem
+                .parse()
+                .ok()
+                .filter(|mib| (16..=1 << 24).contains(mib))
+                .ok_or_else(|| bad("ktest_mem", mem, "it is a number of MiB, at least 16"))?,
+            timeout: Duration::from_secs(number(&get, "ktest_timeout")?.unwrap_or(DEFAULT_TIMEOUT)),
+            bus: bus.parse().map_err(|error| bad("ktest_storage_bus", bus, format!("{error}")))?,
+            allow_taint: flag(&get, "ktest_allow_taint")?,
+            tests_unknown: flag(&get, "ktest_tests_unknown")?,
+            no_kbuild: flag(&get, "ktest_no_kbuild")?,
+            no_vm: flag(&get, "ktest_no_vm")?,
+            kernel_append: get.list("ktest_kernel_append"),
+            images: get.list("ktest_images").into_iter().map(PathBuf::from).collect(),
+            rw_images: get.list("ktest_rw_images").into_iter().map(PathBuf::from).collect(),
+            scratch: sizes(&get, "ktest_scratch_dev_sizes")?,
+            slow: numbers(&get, "ktest_scratch_slowdevs")?,
+            pmem: sizes(&get, "ktest_pmem_devs")?,
+            make_install: get.list("ktest_make_install").into_iter().map(PathBuf::from).collect(),
+            qemu_append: get.list("ktest_qemu_append"),
+            qemu_prepend: get.list("ktest_qemu_prepend"),
+        })
+    }
+}
+
+struct Get<'a>(&'a Variables);
+
+impl Get<'_> {
+    fn scalar(&self, name: &str) -> &str {
+        self.0.get(name).and_then(|values| values.first()).map_or("", |value| value.trim())
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        let values = self.0.get(name).map_or(&[][..], Vec::as_slice);
+        values.iter().filter(|value| !value.is_empty()).cloned().collect()
+    }
+}
+
+fn number<N: std::str::FromStr>(get: &Get<'_>, name: &'static str) -> Result<Option<N>, DeclareError> {
+    match get.scalar(name) {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| bad(name, text, "it is a whole number")),
+    }
+}
+
+fn numbers(get: &Get<'_>, name: &'static str) -> Result<Vec<usize>, DeclareError> {
+    let one =
+        |text: &String| text.trim().parse().map_err(|_| bad(name, text, "it is a list of whole numbers"));
+    get.list(name).iter().map(one).collect()
+}
+
+fn flag(get: &Get<'_>, name: &'static str) -> Result<bool, DeclareError> {
+    match get.scalar(name) {
+        "" | "false" | "0" | "n" => Ok(false),
+        "true" | "1" | "y" => Ok(true),
+        text => Err(bad(name, text, "it is true or false")),
+    }
+}
+
+fn options(get: &Get<'_>, name: &'static str) -> Result<Vec<KOption>, DeclareError> {
+    // One element may hold several options: require-kernel-config takes a comma list.
+    let values = get.list(name);
+    let words =
+        values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|word| !word.is_empty());
+    words.map(|word| word.parse().map_err(|error| bad(name, word, format!("{error}")))).collect()
+}
+
+fn sizes(get: &Get<'_>, name: &'static str) -> Result<Vec<u64>, DeclareError> {
+    let one = |text: &String| parse_size(text).ok_or_else(|| bad(name, text, "it is a size like 512M or 4G"));
+    get.list(name).iter().map(one).collect()
+}
+
+/// Bytes of `512M`, `4G`, `4GiB`, `1T`, or a plain number of bytes.
+#[must_use]
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_end_matches("iB").trim_end_matches(['b', 'B']) {
+        "" => 0,
+        "k" | "K" => 10,
+        "m" | "M" => 20,
+        "g" | "G" => 30,
+        "t" | "T" => 40,
+        _ => return None,
+    };
+    let number: u64 = number.parse().ok()?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &[&str])]) -> Variables {
+        pairs.iter().map(|(k, v)| ((*k).into(), v.iter().map(|s| (*s).into()).collect())).collect()
+    }
+
+    fn read(pairs: &[(&str, &[&str])]) -> Result<Declarations, String> {
+        Declarations::from_variables(&variables(pairs), Arch::X86_64, std::path::Path::new("/t"))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_usual_file() {
+        let d = read(&[
+            ("ktest_mem", &["2048"]),
+            ("ktest_cpus", &["4"]),
+            ("ktest_timeout", &["120"]),
+            ("ktest_scratch_dev_sizes", &["4G", "512M"]),
+            ("ktest_kernel_config_require", &["EXT4_FS,QUOTA=n", "CONFIG_FOO=m"]),
+            ("ktest_kernel_append", &["x=1"]),
+        ]);
+        let d = d.unwrap();
+        assert_eq!((d.mem_mib, d.cpus, d.timeout.as_secs()), (2048, Some(4), 120));
+        assert_eq!(d.scratch, [4 << 30, 512 << 20]);
+        assert_eq!(d.kernel.require.len(), 3);
+        assert_eq!(d.bus, StorageBus::VirtioBlk);
+    }
+
+    #[test]
+    fn defaults_and_errors() {
+        assert_eq!(read(&[("ktest_mem", &["64"])]).unwrap().timeout.as_secs(), 6000);
+        for (pairs, message) in [
+            (&[][..], "declares no ktest_mem; say it with config-mem 1G"),
+            (
+                &[("ktest_mem", &["lots"][..])][..],
+                "declares ktest_mem=\"lots\": it is a number of MiB, at least 16",
+            ),
+            (
+                &[("ktest_mem", &["64"]), ("ktest_arch", &["riscv64"])],
+                "declares ktest_arch=\"riscv64\": they are x86_64 and aarch64",
+            ),
+            (
+                &[("ktest_mem", &["64"]), ("ktest_scratch_dev_sizes", &["big"])],
+                "declares ktest_scratch_dev_sizes=\"big\": it is a size like 512M or 4G",
+            ),
+            (
+                &[("ktest_mem", &["64"]), ("ktest_no_vm", &["maybe"])],
+                "declares ktest_no_vm=\"maybe\": it is true or false",
+            ),
+        ] {
+            assert_eq!(read(pairs).unwrap_err(), message);
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("4G"), Some(4 << 30));
+        assert_eq!(parse_size("10MiB"), Some(10 << 20));
+        assert_eq!(parse_size("1000"), Some(1000));
+        for bad in ["", "G", "0", "-1", "4X", "99999999999T"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+# Evaluates what `FILE deps SUBTEST...` prints and prints the variables named in $1, NUL-separated:
+# NAME, the number of values, the values. Run as: bash -c THIS deps NAMES FILE [SUBTEST...]
+set -e
+names=$1
+shift
+file=$1
+shift
+declarations=$("$file" deps "$@")
+eval "$declarations"
+for name in $names; do
+    if [ -n "${!name+set}" ] || declare -p "$name" >/dev/null 2>&1; then
+        declare -n values=$name
+        printf '%s\0%s\0' "$name" "${#values[@]}"
+        [ "${#values[@]}" = 0 ] || printf '%s\0' "${values[@]}"
+        unset -n values
+    fi
+done

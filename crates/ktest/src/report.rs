@@ -1,0 +1,194 @@
+//! What the user sees of a run. Everything a run does reaches the outside through [`Reporter::event`]; what differs
+//! is only who reads it: a terminal, a pipe, or a program that wants JSON lines.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use model::{EVENT_VERSION, Event, Stamped, Status, SubtestName, Verdict};
+
+/// How a run is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// For people.
+    Text,
+    /// JSON lines on standard output.
+    Events,
+}
+
+/// Tells what happens.
+#[derive(Debug)]
+pub struct Reporter {
+    began: Instant,
+    style: Style,
+    bar: ProgressBar,
+    /// Whether the bar is one of objects, not a spinner.
+    counting: bool,
+    width: usize,
+    /// The consumer of the events is gone.
+    broken: bool,
+}
+
+impl Reporter {
+    /// A reporter for a run that begins now.
+    #[must_use]
+    pub fn new(style: Style) -> Self {
+        let visible = style == Style::Text && std::io::stderr().is_terminal();
+        let bar = if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { began: Instant::now(), style, bar, counting: false, width: 12, broken: false }
+    }
+
+    /// When the run began.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Whether whoever read the events has gone away: the run has nobody to tell and should end.
+    #[must_use]
+    pub fn broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Tells an event.
+    pub fn event(&mut self, event: Event) {
+        match self.style {
+            Style::Events => {
+                let at_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let stamped = Stamped { v: EVENT_VERSION, at_ms, event };
+                let mut out = std::io::stdout().lock();
+                let line = serde_json::to_string(&stamped).expect("events are plain data");
+                self.broken |= writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
+            }
+            Style::Text => self.text(&event),
+        }
+    }
+
+    /// Tells something that is not an event, to people only.
+    pub fn note(&self, text: &str) {
+        if self.style == Style::Text {
+            self.line(text);
+        }
+    }
+
+    fn line(&self, text: &str) {
+        self.bar.suspend(|| {
+            // A closed pipe ends the output, not the run.
+            let _ = writeln!(anstream::stdout().lock(), "{text}");
+        });
+    }
+
+    fn text(&mut self, event: &Event) {
+        match event {
+            Event::RunStarted { subtests, test, commit } => {
+                self.width = subtests.iter().map(|s| s.as_str().len()).max().unwrap_or(0).clamp(12, 48);
+                let at = commit.as_ref().map(|c| format!(" at {}", c.short())).unwrap_or_default();
+                let s = if subtests.len() == 1 { "" } else { "s" };
+                self.line(&format!("{test}{at}: {} subtest{s}", subtests.len()));
+            }
+            Event::BuildStarted => self.spinner("kernel: looking for it"),
+            Event::Phase { what } => self.spinner(what),
+            Event::BuildProgress { done, total } => self.objects(*done, *total),
+            Event::KernelReady { kernel, cached, duration_ms, .. } => {
+                self.spinner("kernel: ready");
+                let how = if *cached { "from the store" } else { "built" };
+                self.line(&format!("kernel {} {how} in {}", kernel.short(), Seconds(*duration_ms)));
+            }
+            Event::BuildFailed { reason } => {
+                let style = verdict_style(Status::FailedToRun);
+                self.line(&format!("{style}kernel does not build{style:#}: {reason}"));
+            }
+            Event::BootStarted { vm, accel } => {
+                let which = if *vm == 1 { String::new() } else { format!(" again (VM {vm})") };
+                self.spinner(&format!("booting{which} under {accel}"));
+            }
+            Event::Booted { duration_ms, .. } => self.line(&format!("booted in {}", Seconds(*duration_ms))),
+            Event::SubtestStarted { subtest } => self.spinner(subtest.as_str()),
+            Event::Verdict { subtest, verdict, duration_ms, .. } => {
+                self.spinner("");
+                self.line(&self.verdict_line(subtest, verdict, *duration_ms));
+            }
+            Event::Infrastructure { what } => {
+                let style = verdict_style(Status::FailedToRun);
+                self.line(&format!("{style}infrastructure failure{style:#}: {what}"));
+            }
+            Event::RunFinished { .. } => self.bar.finish_and_clear(),
+        }
+    }
+
+    fn verdict_line(&self, subtest: &SubtestName, verdict: &Verdict, duration_ms: u64) -> String {
+        let status = verdict.status();
+        let (style, width) = (verdict_style(status), self.width);
+        let word = format!("{style}{:<13}{style:#}", status.label());
+        let reason = verdict.reason().map(|reason| format!("  {reason}")).unwrap_or_default();
+        format!("  {word} {subtest:<width$} {:>8}{reason}", Seconds(duration_ms).to_string())
+    }
+
+    fn spinner(&mut self, what: &str) {
+        if self.counting || self.bar.message() != what {
+            let style =
+                ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("a constant template");
+            self.bar.set_style(style);
+            self.bar.reset();
+            self.bar.set_message(what.to_string());
+            self.counting = false;
+        }
+    }
+
+    fn objects(&mut self, done: u32, total: Option<u32>) {
+        if !self.counting {
+            self.bar.reset();
+            self.counting = true;
+            let template = "{spinner} kernel: [{bar:30}] {pos}/{len} objects {elapsed} {msg}";
+            let spinner = "{spinner} kernel: {pos} objects {elapsed}";
+            let template = if total.is_some() { template } else { spinner };
+            let style = ProgressStyle::with_template(template).expect("a constant template");
+            self.bar.set_style(style.progress_chars("=> "));
+        }
+        if let Some(total) = total {
+            self.bar.set_length(u64::from(total.max(done)));
+        }
+        self.bar.set_position(u64::from(done));
+    }
+}
+
+/// How a status looks on a terminal.
+#[must_use]
+pub fn verdict_style(status: Status) -> anstyle::Style {
+    use anstyle::AnsiColor;
+    let color = match status {
+        Status::Passed => AnsiColor::Green,
+        Status::Failed => AnsiColor::Red,
+        Status::NotRun | Status::InProgress => AnsiColor::Yellow,
+        Status::FailedToRun | Status::Unknown => AnsiColor::Magenta,
+    };
+    anstyle::Style::new().fg_color(Some(color.into())).bold()
+}
+
+/// Milliseconds as people read them: `0.84 s`, `12.3 s`, `4 min 05 s`.
+#[derive(Debug, Clone, Copy)]
+pub struct Seconds(pub u64);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds below 2^52")]
+        let seconds = self.0 as f64 / 1000.0;
+        match self.0 {
+            0..10_000 => write!(f, "{seconds:.2} s"),
+            10_000..120_000 => write!(f, "{seconds:.1} s"),
+            ms => write!(f, "{} min {:02} s", ms / 60_000, ms / 1000 % 60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let shown = [840, 9_999, 12_340, 125_000].map(|ms| Seconds(ms).to_string());
+        assert_eq!(shown, ["0.84 s", "10.00 s", "12.3 s", "2 min 05 s"]);
+    }
+}

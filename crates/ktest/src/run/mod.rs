@@ -1,0 +1,469 @@
+//! One run: from a test file and a kernel source to a verdict for every subtest that was asked for.
+//!
+//! Whatever happens, each subtest asked for ends with one verdict, or the run says that the infrastructure failed.
+
+mod machine;
+mod vms;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kernel::{BuildError, BuildRequest, Cache, Kernel, Requirements, Source};
+use model::{Arch, CommitId, Event, Status, SubtestName, Verdict};
+use spawn::{Cmd, Limits};
+use vm::accel::AccelChoice;
+use vm::supervise::Finished;
+
+use crate::declare::Declarations;
+use crate::out::{Out, OutError};
+use crate::report::Reporter;
+use crate::testfile::{HostEnv, TestFile, TestFileError};
+
+/// What to run and how.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The test file, as the user names it.
+    pub file: PathBuf,
+    /// The subtests; none: all that the file lists.
+    pub subtests: Vec<SubtestName>,
+    /// The tree the file belongs to, where its own path does not say.
+    pub tests_dir: Option<PathBuf>,
+    /// Test files that are to share the kernel, where their requirements do not contradict this one's.
+    pub merge: Vec<PathBuf>,
+    /// What the kernel is built from.
+    pub source: Source,
+    /// The output folder.
+    pub out: PathBuf,
+    /// How the guest is run.
+    pub accel: AccelChoice,
+    /// The guest's architecture, where the file does not say.
+    pub arch: Option<Arch>,
+    /// Build in a sandbox.
+    pub sandbox: bool,
+    /// Options whose requirement may stay unmet.
+    pub tolerate: Vec<String>,
+    /// The root image; None: the standard one, made when it is missing.
+    pub image: Option<PathBuf>,
+    /// The cache folder.
+    pub cache: PathBuf,
+    /// What the test group (or the user) adds to the environment of the test file.
+    pub env: Vec<(String, String)>,
+    /// Compiler processes.
+    pub jobs: usize,
+    /// A subtest that the file does not list gets a verdict (else it is a usage error).
+    pub accept_unknown: bool,
+    /// Stop after the first failure.
+    pub failfast: bool,
+    /// Print the QEMU command instead of running it.
+    pub dry_run: bool,
+}
+
+/// Why a run came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The test file.
+    #[error(transparent)]
+    TestFile(#[from] TestFileError),
+    /// The kernel source.
+    #[error("{0}")]
+    Source(String),
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The output folder.
+    #[error(transparent)]
+    Out(#[from] OutError),
+    /// Something broke that is not the tested code.
+    #[error("{0}")]
+    Infrastructure(String),
+}
+
+/// How a run went.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// The verdicts, as they fell.
+    pub verdicts: Vec<(SubtestName, Verdict)>,
+    /// Why the rest has none.
+    pub infrastructure: Option<String>,
+    /// With `dry_run`: the QEMU command.
+    pub command: Option<String>,
+    /// The output folder, absolute.
+    pub out: PathBuf,
+}
+
+impl Summary {
+    /// How many verdicts have this status.
+    #[must_use]
+    pub fn count(&self, status: Status) -> usize {
+        self.verdicts.iter().filter(|(_, verdict)| verdict.status() == status).count()
+    }
+
+    /// The exit code of `ktest run`: 0 all passed or not run, 1 a test failed, 125 nothing could be judged.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        let judged = self.count(Status::Passed) + self.count(Status::NotRun);
+        if self.count(Status::Failed) > 0 {
+            1
+        } else if self.infrastructure.is_some() {
+            125
+        } else if self.count(Status::FailedToRun) == 0 {
+            0
+        } else if judged > 0 {
+            1
+        } else {
+            125
+        }
+    }
+}
+
+/// What is known once the kernel is there.
+struct Prepared<'a> {
+    options: &'a RunOptions,
+    file: &'a TestFile,
+    declared: &'a Declarations,
+    kernel: &'a Kernel,
+    root: PathBuf,
+    host_env: HostEnv,
+}
+
+/// Runs a test file.
+pub async fn run(options: &RunOptions, reporter: &mut Reporter) -> Result<Summary, RunError> {
+    let file = TestFile::find(&options.file, options.tests_dir.as_deref())?;
+    let cache = Cache { dir: options.cache.clone() };
+    let host_env = host_env(options).await?;
+    let listed = file.list_tests(&host_env).await?;
+    let declared = match file.deps(&options.subtests, &host_env).await {
+        Ok(declared) => Ok(declared),
+        // Whoever reads events wants a verdict: what the file declares is its own doing.
+        Err(error) if options.accept_unknown => Err(error),
+        Err(error) => return Err(error.into()),
+    };
+    if let Ok(declared) = &declared {
+        refuse_what_is_not_there(&file, declared)?;
+    }
+    let unknown_is_fine = declared.as_ref().is_ok_and(|declared| declared.tests_unknown);
+    let (subtests, missing) = choose(&file, &listed, options, unknown_is_fine)?;
+
+    let all: Vec<SubtestName> = subtests.iter().chain(&missing).cloned().collect();
+    let commit = source_commit(&options.source);
+    reporter.event(Event::RunStarted { test: file.test.clone(), subtests: all.clone(), commit });
+    let mut run =
+        Run { out: Out::create(&options.out, &file.test, &all)?, summary: Summary::default(), reporter };
+    run.summary.out = run.out.dir().to_path_buf();
+    for subtest in missing {
+        run.failed_to_run(subtest, &format!("{} lists no such subtest", file.test.file()), &[])?;
+    }
+    let declared = match declared {
+        Ok(declared) => declared,
+        Err(error) => {
+            let reason = error.to_string();
+            for subtest in subtests {
+                run.failed_to_run(subtest, &reason, &[])?;
+            }
+            return Ok(run.finish());
+        }
+    };
+    if subtests.is_empty() {
+        return Ok(run.finish());
+    }
+
+    let kernel = match build(options, &file, &declared, &host_env, &cache, &mut run).await? {
+        Ok(kernel) => kernel,
+        Err(NoKernel { reason, log }) => {
+            for subtest in subtests {
+                run.failed_to_run(subtest, &reason, &log)?;
+            }
+            return Ok(run.finish());
+        }
+    };
+    let root = root_image(options, &declared, &mut run).await?;
+    let prepared = Prepared { options, file: &file, declared: &declared, kernel: &kernel, root, host_env };
+    vms::run(&prepared, subtests, &mut run).await?;
+    Ok(run.finish())
+}
+
+/// A run under way: where its results go and what they are so far.
+struct Run<'a> {
+    out: Out,
+    summary: Summary,
+    reporter: &'a mut Reporter,
+}
+
+impl Run<'_> {
+    fn finished(&mut self, finished: Finished) -> Result<(), RunError> {
+        self.out.finished(&finished)?;
+        let Finished { subtest, verdict, duration, crash, .. } = finished;
+        let dir = self.out.relative(&subtest);
+        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        self.summary.verdicts.push((subtest.clone(), verdict.clone()));
+        self.reporter.event(Event::Verdict { subtest, verdict, duration_ms, crash, dir });
+        Ok(())
+    }
+
+    /// A verdict for a subtest that never started; `log` is what there is to read about it.
+    fn failed_to_run(&mut self, subtest: SubtestName, reason: &str, log: &[u8]) -> Result<(), RunError> {
+        let mut text = log.to_vec();
+        text.extend_from_slice(format!("ktest: {reason}\nFAILED TO RUN\n").as_bytes());
+        let verdict = Verdict::FailedToRun { reason: reason.into() };
+        self.finished(Finished { subtest, verdict, duration: Duration::ZERO, crash: None, log: text })
+    }
+
+    fn finish(self) -> Summary {
+        if let Err(error) = self.out.close() {
+            tracing::warn!("the run's log is incomplete: {error}");
+        }
+        self.summary
+    }
+}
+
+fn refuse_what_is_not_there(file: &TestFile, declared: &Declarations) -> Result<(), RunError> {
+    let path = file.path.display();
+    if declared.no_vm {
+        return Err(RunError::Usage(format!("{path}: config-no-vm: tests on the host are not supported")));
+    }
+    if declared.no_kbuild {
+        return Err(RunError::Usage(format!(
+            "{path}: config-no-kbuild: prebuilt kernels are not supported yet"
+        )));
+    }
+    Ok(())
+}
+
+/// The subtests to run, in the file's order, and those asked for that the file does not have.
+fn choose(
+    file: &TestFile,
+    listed: &[SubtestName],
+    options: &RunOptions,
+    unknown_is_fine: bool,
+) -> Result<(Vec<SubtestName>, Vec<SubtestName>), RunError> {
+    let asked = &options.subtests;
+    if asked.is_empty() {
+        if listed.is_empty() {
+            return Err(RunError::Usage(format!("{}: lists no subtests", file.path.display())));
+        }
+        return Ok((listed.to_vec(), Vec::new()));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    let once = asked.iter().filter(|subtest| seen.insert((*subtest).clone())).cloned();
+    let (there, missing): (Vec<_>, Vec<_>) =
+        once.partition(|subtest| unknown_is_fine || listed.contains(subtest));
+    if let (Some(first), false) = (missing.first(), options.accept_unknown) {
+        let list = listed.iter().map(SubtestName::as_str).collect::<Vec<_>>().join(" ");
+        return Err(RunError::Usage(format!(
+            "{}: no subtest {first}; there are: {list}",
+            file.path.display()
+        )));
+    }
+    Ok((there, missing))
+}
+
+fn source_commit(source: &Source) -> Option<CommitId> {
+    match source {
+        Source::Commit { commit, .. } => Some(commit.clone()),
+        Source::WorkingTree(_) => None,
+    }
+}
+
+async fn host_env(options: &RunOptions) -> Result<HostEnv, RunError> {
+    let out = std::path::absolute(&options.out).map_err(|error| RunError::Usage(error.to_string()))?;
+    Ok(HostEnv {
+        arch: options.arch,
+        out,
+        deps_dir: options.cache.join("deps"),
+        kernel_version: kernel_version(&options.source).await?,
+        env: options.env.clone(),
+    })
+}
+
+/// What `make kernelversion` would say, from the source's Makefile.
+async fn kernel_version(source: &Source) -> Result<String, RunError> {
+    let text = match source {
+        Source::WorkingTree(dir) => {
+            let path = dir.join("Makefile");
+            std::fs::read_to_string(&path).map_err(|_| no_kernel_tree(dir))?
+        }
+        Source::Commit { repo, commit } => {
+            let cmd = Cmd::new("git").arg("-C").arg(repo).args(["-c", "safe.directory=*", "show"]);
+            let cmd = cmd.arg(format!("{commit}:Makefile"));
+            let output =
+                cmd.output(Limits::seconds(60)).await.map_err(|e| RunError::Source(e.to_string()))?;
+            if !output.exit.success() {
+                let what = output.complaint();
+                return Err(RunError::Source(format!(
+                    "{}: no kernel at commit {commit}: {what}",
+                    repo.display()
+                )));
+            }
+            output.text()
+        }
+    };
+    version_of(&text).ok_or_else(|| match source {
+        Source::WorkingTree(dir) | Source::Commit { repo: dir, .. } => no_kernel_tree(dir),
+    })
+}
+
+fn no_kernel_tree(dir: &Path) -> RunError {
+    RunError::Source(format!("{}: no kernel source tree; say -k DIR", dir.display()))
+}
+
+fn version_of(makefile: &str) -> Option<String> {
+    let value = |name: &str| {
+        let line =
+            makefile.lines().take(20).find(|line| line.split('=').next().map(str::trim) == Some(name))?;
+        Some(line.split_once('=')?.1.trim().to_string())
+    };
+    let (version, patchlevel) = (value("VERSION")?, value("PATCHLEVEL")?);
+    let sublevel = value("SUBLEVEL").unwrap_or_default();
+    let extra = value("EXTRAVERSION").unwrap_or_default();
+    let sublevel = if sublevel.is_empty() { sublevel } else { format!(".{sublevel}") };
+    Some(format!("{version}.{patchlevel}{sublevel}{extra}"))
+}
+
+/// There is no kernel, and that is the commit's (or the file's) own doing.
+struct NoKernel {
+    reason: String,
+    log: Vec<u8>,
+}
+
+async fn build(
+    options: &RunOptions,
+    file: &TestFile,
+    declared: &Declarations,
+    host_env: &HostEnv,
+    cache: &Cache,
+    run: &mut Run<'_>,
+) -> Result<Result<Kernel, NoKernel>, RunError> {
+    let mut wishes: Vec<(String, Requirements)> = vec![(file.test.to_string(), declared.kernel.clone())];
+    for other in &options.merge {
+        let other = TestFile::find(other, options.tests_dir.as_deref())?;
+        if other.test == file.test {
+            continue;
+        }
+        match other.deps(&[], host_env).await {
+            Ok(declared) => wishes.push((other.test.to_string(), declared.kernel)),
+            // Another file's trouble is that file's; it gets its verdicts when it is run.
+            Err(error) => tracing::warn!("left out of the shared kernel: {error}"),
+        }
+    }
+    let name = file.test.to_string();
+    let flavor = kernel::merge(&wishes)
+        .into_iter()
+        .find(|flavor| flavor.files.contains(&name))
+        .expect("every file is in a flavor");
+
+    run.reporter.event(Event::BuildStarted);
+    let began = std::time::Instant::now();
+    let request = BuildRequest {
+        source: options.source.clone(),
+        flavor,
+        jobs: options.jobs,
+        sandbox: options.sandbox,
+        tolerate: options.tolerate.clone(),
+        out_log: run.out.dir().join("out").join("build.log"),
+    };
+    let reporter = &mut *run.reporter;
+    let result =
+        kernel::build(&request, cache, &mut |progress| reporter.event(progress_event(progress))).await;
+    match result {
+        Ok(kernel) => {
+            let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            run.reporter.event(Event::KernelReady {
+                kernel: kernel.id.clone(),
+                image_hash: kernel.image_hash.clone(),
+                cached: kernel.cached,
+                duration_ms,
+            });
+            for option in &kernel.tolerated {
+                run.reporter.note(&format!("tolerated: {option}"));
+            }
+            if !kernel.unknown_options.is_empty() {
+                let list = kernel.unknown_options.join(" ");
+                run.reporter.note(&format!("options that this kernel does not know, ignored: {list}"));
+            }
+            Ok(Ok(kernel))
+        }
+        Err(BuildError::DoesNotBuild { reason, log }) => {
+            run.reporter.event(Event::BuildFailed { reason: reason.clone() });
+            let log = std::fs::read(&log).map(|bytes| last(bytes, 1 << 20)).unwrap_or_default();
+            Ok(Err(NoKernel { reason: format!("kernel does not build: {reason}"), log }))
+        }
+        Err(error @ BuildError::Requirements { .. }) => {
+            let reason = error.to_string();
+            run.reporter.event(Event::BuildFailed { reason: reason.clone() });
+            Ok(Err(NoKernel { reason, log: Vec::new() }))
+        }
+        Err(BuildError::Source(what)) => Err(RunError::Source(what)),
+        Err(BuildError::Infrastructure(what)) => Err(RunError::Infrastructure(what)),
+    }
+}
+
+fn last(mut bytes: Vec<u8>, most: usize) -> Vec<u8> {
+    let surplus = bytes.len().saturating_sub(most);
+    bytes.drain(..surplus);
+    bytes
+}
+
+fn progress_event(progress: kernel::Progress) -> Event {
+    use kernel::Progress;
+    match progress {
+        Progress::Compiling { done, total } => Event::BuildProgress { done, total },
+        Progress::WaitingForLock { holder } => Event::Phase { what: format!("waiting for {holder}") },
+        Progress::CheckingOut => Event::Phase { what: "kernel: checking out".into() },
+        Progress::Configuring => Event::Phase { what: "kernel: configuring".into() },
+        Progress::Publishing => Event::Phase { what: "kernel: putting it into the store".into() },
+    }
+}
+
+async fn root_image(
+    options: &RunOptions,
+    declared: &Declarations,
+    run: &mut Run<'_>,
+) -> Result<PathBuf, RunError> {
+    if let Some(image) = &options.image {
+        if !image.is_file() {
+            return Err(RunError::Usage(format!("{}: no such root image", image.display())));
+        }
+        return Ok(image.clone());
+    }
+    machine::standard_image(&options.cache, declared.kernel.arch, run.reporter).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        let makefile = "# SPDX\nVERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =\nNAME = x\n";
+        assert_eq!(version_of(makefile).as_deref(), Some("6.1.192"));
+        assert_eq!(
+            version_of("VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 0\nEXTRAVERSION = -rc1").as_deref(),
+            Some("6.12.0-rc1")
+        );
+        assert_eq!(version_of("all:\n\techo"), None);
+    }
+
+    #[test]
+    fn exit_codes() {
+        let summary = |statuses: &[Status], infrastructure: bool| {
+            let verdict = |status: &Status| match status {
+                Status::Passed => Verdict::Passed,
+                Status::Failed => Verdict::Failed { reason: String::new() },
+                Status::NotRun => Verdict::NotRun { reason: String::new() },
+                _ => Verdict::FailedToRun { reason: String::new() },
+            };
+            let verdicts = statuses.iter().map(|status| ("x".parse().unwrap(), verdict(status))).collect();
+            let infrastructure = infrastructure.then(|| "host gone".to_string());
+            Summary { verdicts, infrastructure, ..Summary::default() }.exit_code()
+        };
+        use Status::{Failed, FailedToRun, NotRun, Passed};
+        assert_eq!(summary(&[Passed, NotRun], false), 0);
+        assert_eq!(summary(&[NotRun], false), 0);
+        assert_eq!(summary(&[Passed, Failed], false), 1);
+        assert_eq!(summary(&[Failed], true), 1);
+        assert_eq!(summary(&[Passed, FailedToRun], false), 1);
+        assert_eq!(summary(&[FailedToRun], false), 125);
+        assert_eq!(summary(&[Passed], true), 125);
+        assert_eq!(summary(&[], true), 125);
+    }
+}

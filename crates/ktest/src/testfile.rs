@@ -1,0 +1,263 @@
+//! A `.ktest` file on the host: where it is, what it declares, which subtests it lists.
+//!
+//! The file is somebody's bash: it runs with a time limit, and whatever it prints is checked.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::{Arch, SubtestName, TestPath};
+use spawn::{Cmd, Limits, SpawnError};
+
+use crate::declare::{Declarations, DeclareError, NAMES, Variables};
+
+/// Runs `FILE deps`, evaluates what it prints, and prints the variables NUL-separated.
+const DEPS_SCRIPT: &str = include_str!("deps.bash");
+/// How long `deps` and `list-tests` may take; `require-git` may clone meanwhile.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Why a test file cannot be used. Each is one line that names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum TestFileError {
+    /// It is not there.
+    #[error("{0}: no such test file")]
+    Missing(PathBuf),
+    /// It is no test file by its name.
+    #[error("{0}: a test file's name ends in .ktest")]
+    NotKtest(PathBuf),
+    /// It cannot be executed.
+    #[error("{0}: not executable; chmod +x it")]
+    NotExecutable(PathBuf),
+    /// It is not below a folder `tests`.
+    #[error("{0}: not below a folder named tests; say --tests-dir DIR")]
+    Outside(PathBuf),
+    /// Its name cannot be a result's.
+    #[error(transparent)]
+    Name(#[from] model::NameError),
+    /// The call failed.
+    #[error("{file} {call}: {what}")]
+    Call {
+        /// The file.
+        file: PathBuf,
+        /// `deps` or `list-tests`.
+        call: &'static str,
+        /// What went wrong.
+        what: String,
+    },
+    /// What it declares cannot be used.
+    #[error("{file} {source}")]
+    Declare {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: DeclareError,
+    },
+}
+
+/// A test file and the tree it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestFile {
+    /// The file, absolute.
+    pub path: PathBuf,
+    /// The root of its tree: the folder above `tests/`.
+    pub ktest_dir: PathBuf,
+    /// Its name below `tests/`.
+    pub test: TestPath,
+}
+
+/// What a call of a test file on the host finds in its environment beside the contract's variables.
+#[derive(Debug, Clone, Default)]
+pub struct HostEnv {
+    /// The architecture asked for.
+    pub arch: Option<Arch>,
+    /// The output folder.
+    pub out: PathBuf,
+    /// Where `require-git` clones to.
+    pub deps_dir: PathBuf,
+    /// What `make kernelversion` says.
+    pub kernel_version: String,
+    /// What the user or the test group sets.
+    pub env: Vec<(String, String)>,
+}
+
+impl TestFile {
+    /// Finds a test file: a path, or a path below `DIR/tests` (or `DIR` itself, where that is named `tests`) when a
+    /// tests directory is given.
+    pub fn find(file: &Path, tests_dir: Option<&Path>) -> Result<Self, TestFileError> {
+        let roots =
+            tests_dir.map(|dir| if dir.join("tests").is_dir() { dir.join("tests") } else { dir.into() });
+        let mut found = None;
+        for base in roots.iter().map(|root| root.join(file)).chain([file.to_path_buf()]) {
+            for path in [base.clone(), PathBuf::from(format!("{}.ktest", base.display()))] {
+                if path.is_file() && found.is_none() {
+                    found = Some(path);
+                }
+            }
+        }
+        let found = found.ok_or_else(|| TestFileError::Missing(file.into()))?;
+        if found.extension().is_none_or(|ending| ending != "ktest") {
+            return Err(TestFileError::NotKtest(found));
+        }
+        let path = std::fs::canonicalize(&found).map_err(|_| TestFileError::Missing(found.clone()))?;
+        use std::os::unix::fs::PermissionsExt;
+        let executable = path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
+        if !executable {
+            return Err(TestFileError::NotExecutable(found));
+        }
+        let root = match roots.map(std::fs::canonicalize) {
+            Some(Ok(root)) if path.starts_with(&root) => root,
+            _ => path
+                .ancestors()
+                .find(|dir| dir.file_name().is_some_and(|name| name == "tests"))
+                .ok_or_else(|| TestFileError::Outside(found.clone()))?
+                .to_path_buf(),
+        };
+        let below = path.strip_prefix(&root).unwrap_or(&path).to_string_lossy().into_owned();
+        let ktest_dir = root.parent().unwrap_or(&root).to_path_buf();
+        Ok(Self { test: below.parse()?, ktest_dir, path })
+    }
+
+    /// What the file declares for these subtests (all, if none are named).
+    pub async fn deps(&self, subtests: &[SubtestName], env: &HostEnv) -> Result<Declarations, TestFileError> {
+        let cmd = self.environment(Cmd::new("bash").args(["--norc", "-c", DEPS_SCRIPT, "deps"]), env);
+        let names = NAMES.join(" ");
+        let cmd = cmd.arg(names).arg(&self.path).args(subtests.iter().map(SubtestName::as_str));
+        let output = cmd.output(limits()).await.map_err(|error| self.call("deps", &error))?;
+        if !output.exit.success() {
+            let what = format!("{}: {}", output.exit, output.complaint());
+            return Err(self.failed("deps", what));
+        }
+        let variables = parse_variables(&output.text());
+        let arch = env.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
+        Declarations::from_variables(&variables, arch, &self.ktest_dir)
+            .map_err(|source| TestFileError::Declare { file: self.path.clone(), source })
+    }
+
+    /// The subtests that the file lists, in its order, each once.
+    pub async fn list_tests(&self, env: &HostEnv) -> Result<Vec<SubtestName>, TestFileError> {
+        let cmd = self.environment(Cmd::new(&self.path).arg("list-tests"), env);
+        let output = cmd.output(limits()).await.map_err(|error| self.call("list-tests", &error))?;
+        if !output.exit.success() {
+            let what = format!("{}: {}", output.exit, output.complaint());
+            return Err(self.failed("list-tests", what));
+        }
+        let mut subtests: Vec<SubtestName> = Vec::new();
+        for word in output.text().split_whitespace() {
+            let subtest = word
+                .parse()
+                .map_err(|error: model::NameError| self.failed("list-tests", error.to_string()))?;
+            if !subtests.contains(&subtest) {
+                subtests.push(subtest);
+            }
+        }
+        Ok(subtests)
+    }
+
+    /// Every call runs with `nounset` inside, so all of these are set or none.
+    fn environment(&self, cmd: Cmd, env: &HostEnv) -> Cmd {
+        let mut cmd = cmd
+            .env("ktest_interactive", "false")
+            .env("ktest_verbose", "false")
+            .env("ktest_failfast", "false")
+            .env("ktest_priority", "0")
+            .env("ktest_crashdump", "false")
+            .env("ktest_dir", &self.ktest_dir)
+            .env("ktest_test", &self.path)
+            .env("ktest_out", &env.out)
+            .env("ktest_deps_dir", &env.deps_dir)
+            .env("ktest_kernel_version", &env.kernel_version)
+            .env("ktest_arch", env.arch.or_else(Arch::native).map_or("", Arch::as_str))
+            .dir(&self.ktest_dir);
+        for (name, value) in &env.env {
+            cmd = cmd.env(name, value);
+        }
+        cmd
+    }
+
+    fn call(&self, call: &'static str, error: &SpawnError) -> TestFileError {
+        self.failed(call, error.to_string())
+    }
+
+    fn failed(&self, call: &'static str, what: String) -> TestFileError {
+        TestFileError::Call { file: self.path.clone(), call, what: what.chars().take(400).collect() }
+    }
+}
+
+fn limits() -> Limits {
+    Limits { time: LIMIT, bytes: 4 << 20 }
+}
+
+/// `NAME NUL count NUL value NUL ...`, as `deps.bash` prints them. What does not fit ends the list.
+fn parse_variables(text: &str) -> Variables {
+    let mut fields = text.split('\0');
+    let mut variables = Variables::new();
+    while let (Some(name), Some(count)) = (fields.next(), fields.next()) {
+        let Ok(count) = count.parse::<usize>() else { break };
+        variables.insert(name.into(), fields.by_ref().take(count).map(Into::into).collect());
+    }
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn tree(script: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tests/fs/x.ktest");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, format!("#!/bin/bash\nset -o nounset\n{script}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        (dir, file)
+    }
+
+    async fn deps(script: &str) -> Result<Declarations, String> {
+        let (dir, file) = tree(script);
+        let file = TestFile::find(&file, None).unwrap();
+        let real = std::fs::canonicalize(dir.path()).unwrap().display().to_string();
+        file.deps(&[], &HostEnv::default()).await.map_err(|error| error.to_string().replace(&real, "DIR"))
+    }
+
+    #[tokio::test]
+    async fn declarations_are_evaluated_by_bash() {
+        let script = r#"[ "$1" = deps ] && echo "ktest_mem=$((512*2)); ktest_kernel_append=('a b' c=\"\$ktest_mem\")" && exit 0"#;
+        let declared = deps(script).await.unwrap();
+        assert_eq!(declared.mem_mib, 1024);
+        assert_eq!(declared.kernel_append, ["a b", "c=1024"]);
+    }
+
+    #[tokio::test]
+    async fn rubbish_is_one_line() {
+        let error = deps("echo 'hello world, no assignments'").await.unwrap_err();
+        assert!(error.starts_with("DIR/tests/fs/x.ktest deps: exit code "), "{error}");
+        assert!(error.contains("hello: command not found"), "{error}");
+        let error = deps("echo").await.unwrap_err();
+        assert_eq!(error, "DIR/tests/fs/x.ktest declares no ktest_mem; say it with config-mem 1G");
+        let error = deps("echo 'ktest_mem=('").await.unwrap_err();
+        assert!(error.contains("unexpected EOF"), "{error}");
+        let error = deps("echo oops >&2; exit 3").await.unwrap_err();
+        assert_eq!(error, "DIR/tests/fs/x.ktest deps: exit code 3: oops");
+    }
+
+    #[tokio::test]
+    async fn listing() {
+        let (_dir, file) = tree("echo a generic/001; echo a b");
+        let file = TestFile::find(&file, None).unwrap();
+        assert_eq!(file.test.as_str(), "fs/x");
+        let subtests = file.list_tests(&HostEnv::default()).await.unwrap();
+        assert_eq!(subtests.iter().map(SubtestName::as_str).collect::<Vec<_>>(), ["a", "generic/001", "b"]);
+        let (_dir, file) = tree("echo ../../etc");
+        let error = TestFile::find(&file, None).unwrap().list_tests(&HostEnv::default()).await.unwrap_err();
+        assert!(error.to_string().contains("is not a subtest"), "{error}");
+    }
+
+    #[test]
+    fn finding() {
+        let (dir, file) = tree("");
+        let by_tree = TestFile::find(Path::new("fs/x"), Some(dir.path())).unwrap();
+        assert_eq!(by_tree, TestFile::find(&file, None).unwrap());
+        assert!(matches!(TestFile::find(Path::new("/no/such.ktest"), None), Err(TestFileError::Missing(_))));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(TestFile::find(&file, None), Err(TestFileError::NotExecutable(_))));
+    }
+}

@@ -1,0 +1,201 @@
+//! The test files of tests/selftest, each run for real, against what its head says is to be expected of it:
+//!
+//!     # expect: SUBTEST STATUS [WORDS OF THE REASON]
+//!     # expect-file: Failed to run [WORDS OF THE COMPLAINT]      (the file as a whole cannot be used)
+//!
+//! The kernel comes from the repository that KTEST_TEST_REPO names (`make test` sees to it): its branch `base`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use model::{Event, Stamped, Status};
+
+/// One virtual machine at a time: the machines these tests run on are small, and the time limits are real.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The kernel repository, or a line that says why there is no test.
+fn kernel_repo() -> Option<PathBuf> {
+    let repo = std::env::var_os("KTEST_TEST_REPO").map(PathBuf::from);
+    if repo.is_none() {
+        println!("skipped: KTEST_TEST_REPO names no kernel repository; `make test` makes one");
+    }
+    repo
+}
+
+fn selftests() -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(root().join("tests/selftest")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "ktest"));
+    files.sort();
+    files
+}
+
+/// Every test file that the kernel is shared with, so that one kernel serves all tests here.
+fn company() -> Vec<PathBuf> {
+    let named = ["boot", "fs/ext4/basic", "selftest/kernel_trouble", "selftest/hotplug", "selftest/panic"];
+    named.iter().map(|name| root().join(format!("tests/{name}.ktest"))).collect()
+}
+
+fn command(repo: &Path, out: &Path, file: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ktest"));
+    command.args(["run", "--events", "--commit", "base", "-k"]).arg(repo).arg("--out").arg(out);
+    for other in company() {
+        command.arg("--merge").arg(other);
+    }
+    command.arg(file).current_dir(out).stdin(Stdio::null());
+    command
+}
+
+fn events(output: &Output) -> Vec<Event> {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    text.lines().map(|line| Stamped::parse(line).unwrap().unwrap().event).collect()
+}
+
+/// Processes whose command line names the folder.
+fn processes_of(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(&*dir.to_string_lossy()) {
+            found.push(line);
+        }
+    }
+    found
+}
+
+#[derive(Debug, PartialEq)]
+struct Expected {
+    status: Status,
+    words: String,
+}
+
+/// What the head of a test file says of its subtests, and of the file.
+fn expectations(file: &Path) -> (BTreeMap<String, Expected>, Option<String>) {
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut subtests = BTreeMap::new();
+    let mut whole = None;
+    for line in text.lines().take_while(|line| line.starts_with('#')) {
+        if let Some(rest) = line.strip_prefix("# expect-file: Failed to run") {
+            whole = Some(rest.trim().to_string());
+        } else if let Some(rest) = line.strip_prefix("# expect: ") {
+            let (name, rest) = rest.split_once(' ').unwrap();
+            let status = Status::ALL.into_iter().find(|s| rest == s.label() || rest.starts_with(&format!("{} ", s.label())));
+            // "Failed to run" begins with "Failed".
+            let status = if rest.starts_with("Failed to run") { Status::FailedToRun } else { status.unwrap() };
+            let words = rest[status.label().len()..].trim().to_string();
+            subtests.insert(name.to_string(), Expected { status, words });
+        }
+    }
+    (subtests, whole)
+}
+
+#[test]
+fn every_selftest_ends_as_its_head_says() {
+    let Some(repo) = kernel_repo() else { return };
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut wrong = Vec::new();
+    for file in selftests() {
+        let out = tempfile::tempdir().unwrap();
+        let began = std::time::Instant::now();
+        let output = command(&repo, out.path(), &file).output().unwrap();
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        println!("{name}: {:.1} s", began.elapsed().as_secs_f64());
+        let (expected, whole) = expectations(&file);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if let Some(words) = whole {
+            if output.status.code() != Some(2) || !said.contains(&words) {
+                wrong.push(format!("{name}: {} {said}", output.status));
+            }
+            continue;
+        }
+        let mut found = BTreeMap::new();
+        for event in events(&output) {
+            if let Event::Verdict { subtest, verdict, dir, .. } = event {
+                let log = std::fs::read_to_string(out.path().join(&dir).join("log")).unwrap_or_default();
+                let status = std::fs::read_to_string(out.path().join(&dir).join("status")).unwrap_or_default();
+                if log.is_empty() || !log.trim_end().ends_with(status.trim_end()) {
+                    wrong.push(format!("{name} {subtest}: the log does not end as status does: {status}"));
+                }
+                if found.insert(subtest.to_string(), verdict).is_some() {
+                    wrong.push(format!("{name} {subtest}: two verdicts"));
+                }
+            }
+        }
+        for (subtest, expected) in &expected {
+            let verdict = found.get(subtest);
+            let right = verdict.is_some_and(|verdict| {
+                verdict.status() == expected.status && verdict.reason().unwrap_or("").contains(&expected.words)
+            });
+            if !right {
+                wrong.push(format!("{name} {subtest}: expected {expected:?}, found {verdict:?} {said}"));
+            }
+        }
+        if found.len() != expected.len() {
+            wrong.push(format!("{name}: {} verdicts, {} expected", found.len(), expected.len()));
+        }
+        let left = processes_of(out.path());
+        if !left.is_empty() {
+            wrong.push(format!("{name}: left running: {left:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn boot_and_ext4_pass_on_a_good_kernel() {
+    let Some(repo) = kernel_repo() else { return };
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for name in ["boot", "fs/ext4/basic"] {
+        let out = tempfile::tempdir().unwrap();
+        let output = command(&repo, out.path(), &root().join(format!("tests/{name}.ktest"))).output().unwrap();
+        let verdicts: Vec<_> = events(&output).into_iter().filter(|e| matches!(e, Event::Verdict { .. })).collect();
+        assert_eq!(output.status.code(), Some(0), "{verdicts:?} {}", String::from_utf8_lossy(&output.stderr));
+        assert!(verdicts.len() >= 5, "{verdicts:?}");
+    }
+}
+
+/// Starts a run that hangs, waits until its subtest runs, sends the signal, and looks for what is left.
+fn stop_in_the_middle(signal: &str) -> Option<std::process::ExitStatus> {
+    let repo = kernel_repo()?;
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let out = tempfile::tempdir().unwrap();
+    let file = root().join("tests/selftest/hang.ktest");
+    let mut child = command(&repo, out.path(), &file).arg("hang").stdout(Stdio::null()).spawn().unwrap();
+    let status = out.path().join("out/selftest.hang.hang/status");
+    let deadline = std::time::Instant::now() + Duration::from_secs(1500);
+    while !status.exists() {
+        assert!(std::time::Instant::now() < deadline && child.try_wait().unwrap().is_none(), "it never started");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(processes_of(out.path()).iter().any(|line| line.contains("qemu-system")));
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    let ended = child.wait().unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while !processes_of(out.path()).is_empty() {
+        assert!(std::time::Instant::now() < deadline, "left running: {:?}", processes_of(out.path()));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Some(ended)
+}
+
+#[test]
+fn terminated_runs_leave_no_process() {
+    if let Some(ended) = stop_in_the_middle("-TERM") {
+        assert_eq!(ended.code(), Some(143));
+    }
+    if let Some(ended) = stop_in_the_middle("-INT") {
+        assert_eq!(ended.code(), Some(130));
+    }
+}
+
+#[test]
+fn killed_runs_leave_no_process() {
+    let _ = stop_in_the_middle("-KILL");
+}

@@ -152,16 +152,17 @@ _ktest_disk_letters() {
 
 # Sets ktest_scratch_dev and ktest_pmem_dev from what was declared and where the runner says the disks begin.
 _ktest_find_devices() {
-    local at disk base=${ktest_scratch_dev_base:-1}
+    local at bus=${ktest_storage_bus:-virtio-blk} base=${ktest_scratch_dev_base:-}
+    # The root disk is the first on virtio-blk, whatever the others are on.
+    [[ -n $base ]] || { [[ $bus == virtio-blk* ]] && base=1 || base=0; }
     ktest_scratch_dev=()
-    for ((at = 0; at < ${#ktest_scratch_dev_sizes[@]}; at++)); do
-        # The root disk, number 0, is on virtio-blk whatever the others are on.
-        case ${ktest_storage_bus:-virtio-blk} in
-        virtio-blk*) _ktest_disk_letters $((base + at)) && disk=/dev/vd$_ktest_letters ;;
-        nvme*) disk=/dev/nvme$((base + at - 1))n1 ;;
-        *) _ktest_disk_letters $((base + at - 1)) && disk=/dev/sd$_ktest_letters ;;
+    for ((at = base; at < base + ${#ktest_scratch_dev_sizes[@]}; at++)); do
+        _ktest_disk_letters "$at"
+        case $bus in
+        virtio-blk*) ktest_scratch_dev+=("/dev/vd$_ktest_letters") ;;
+        nvme*) ktest_scratch_dev+=("/dev/nvme${at}n1") ;;
+        *) ktest_scratch_dev+=("/dev/sd$_ktest_letters") ;;
         esac
-        ktest_scratch_dev+=("$disk")
     done
     ktest_pmem_dev=()
     for ((at = 0; at < ${#ktest_pmem_devs[@]}; at++)); do

@@ -79,12 +79,12 @@ config-scratch-devs() {
     done
     _ktest_find_devices
 }
-# Slow ones. They follow the other scratch devices, so declare them last.
+# The same, but slow.
 config-scratch-slowdevs() {
     local size
     for size; do
-        _ktest_to_mib config-scratch-slowdevs "$size"
-        ktest_scratch_slowdevs+=("$size")
+        ktest_scratch_slowdevs+=("${#ktest_scratch_dev_sizes[@]}")
+        config-scratch-devs "$size"
     done
 }
 config-pmem-devs() {
@@ -236,12 +236,24 @@ _ktest_list() {
     printf '%s\n' "$tests"
 }
 
+# Builds and installs the Debian packages that were asked for, from copies: what the host shares is read-only.
+_ktest_build_debs() {
+    local dir work
+    for dir in "${ktest_build_debs[@]}"; do
+        work=$(mktemp -d)
+        cp -r --no-preserve=ownership "$dir" "$work/source"
+        (cd "$work/source" && run_quiet "building $dir" dpkg-buildpackage -b -us -uc -d)
+        run_quiet "installing $dir" dpkg -i "$work"/*.deb
+    done
+}
+
 _ktest_init() {
     local device
     for device in "${ktest_scratch_dev[@]}" "${ktest_pmem_dev[@]}"; do
         [[ -b $device ]] || _ktest_die "scratch device $device is missing; the kernel needs the driver of the" \
             "storage bus ${ktest_storage_bus:-virtio-blk}"
     done
+    _ktest_build_debs
     ktest_init
 }
 

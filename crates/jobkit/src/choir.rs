@@ -20,8 +20,8 @@ use crate::status::ChoirStatus;
 /// Why a Choir refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChoirError {
-    /// There is an executor of that name.
-    #[error("there is an executor {0} already; remove it first")]
+    /// There is an executor of that name, or its body has not ended yet.
+    #[error("there is an executor {0} already; remove it and wait until its last batch has ended")]
     NameTaken(String),
     /// It is too late for new executors.
     #[error("the Choir is shutting down; it takes no executor {0}")]
@@ -212,8 +212,8 @@ impl<P: Send + Clone + 'static> Choir<P> {
         Ok(())
     }
 
-    /// Removes an executor: it takes no further batch, the one it has may end. Its name is free at once. False if
-    /// there is none of that name.
+    /// Removes an executor: it takes no further batch, the one it has may end. Its name is free when its body has
+    /// ended. False if there is none of that name.
     pub fn remove_executor(&self, name: &str) -> bool {
         self.inner().with(|state, _| state.dismiss(name, Scheduler::retire))
     }

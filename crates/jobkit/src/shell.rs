@@ -22,7 +22,7 @@ pub(crate) struct State<P> {
     pub(crate) core: Scheduler,
     jobs: NumberMap<JobId, Held<P>>,
     members: NumberMap<ExecutorId, Member>,
-    /// The executors that are not leaving.
+    /// The executors by name; one that leaves keeps its name until its body has ended.
     names: HashMap<Arc<str>, ExecutorId>,
     /// How many bodies have not ended.
     bodies: usize,
@@ -49,6 +49,7 @@ struct Member {
     granted: Option<Grant>,
     log: ExecutorLog,
     task: Option<AbortHandle>,
+    leaving: bool,
     ended: bool,
 }
 
@@ -120,6 +121,7 @@ impl<P: Send + Clone + 'static> State<P> {
             granted: None,
             log: log.clone(),
             task: None,
+            leaving: false,
             ended: false,
         };
         self.members.insert(id, member);
@@ -155,29 +157,34 @@ impl<P: Send + Clone + 'static> State<P> {
 
     /// Lets an executor go; false if there is none of that name.
     pub(crate) fn dismiss(&mut self, name: &str, how: fn(&mut Scheduler, ExecutorId)) -> bool {
-        let Some(id) = self.names.remove(name) else { return false };
+        let Some(&id) = self.names.get(name) else { return false };
         how(&mut self.core, id);
-        if self.members.get(&id).is_some_and(|member| member.ended) {
-            self.members.remove(&id);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.leaving = true;
+            if member.ended {
+                self.forget(id);
+            }
         }
         true
+    }
+
+    fn forget(&mut self, id: ExecutorId) {
+        if let Some(member) = self.members.remove(&id) {
+            self.names.remove(&member.name);
+        }
     }
 
     pub(crate) fn body_ended(&mut self, id: ExecutorId, panicked: bool, now: u64) {
         let Some(member) = self.members.get_mut(&id) else { return };
         self.bodies -= 1;
-        if panicked && self.names.get(&member.name) == Some(&id) && !self.core.stopping() {
+        if panicked && !member.leaving && !self.core.stopping() {
             tracing::error!(executor = %member.name, "the executor's body panicked; it is out of service");
             member.ended = true;
             self.core.crashed(id, "its body panicked; remove the executor and add it again", now);
             return;
         }
         self.core.gone(id);
-        if let Some(member) = self.members.remove(&id)
-            && self.names.get(&member.name) == Some(&id)
-        {
-            self.names.remove(&member.name);
-        }
+        self.forget(id);
     }
 
     pub(crate) fn claim(&mut self, id: ExecutorId, now: u64, inner: &Arc<Inner<P>>) -> Turn<P> {

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use jobkit::{Batch, Choir, ChoirConfig, Executor, ExecutorSpec, HealthConfig, JobSpec, Outcome, Shutdown};
+use jobkit::{
+    Batch, Choir, ChoirConfig, ChoirError, Executor, ExecutorSpec, HealthConfig, JobSpec, Outcome, Shutdown,
+};
 
 const JOBS: u32 = 20_000;
 
@@ -64,10 +66,18 @@ async fn every_job_ends_exactly_once() {
         async move {
             for round in 0_u32.. {
                 let name = format!("e{}", round % 100);
-                let removed =
-                    if round % 2 == 0 { choir.remove_executor(&name) } else { choir.abort_executor(&name) };
-                if !removed || choir.add_executor(ExecutorSpec::new(name), body).is_err() {
-                    return;
+                if round % 2 == 0 {
+                    choir.remove_executor(&name);
+                } else {
+                    choir.abort_executor(&name);
+                }
+                let mut spec = ExecutorSpec::new(name);
+                spec.host = "churn".into();
+                while let Err(error) = choir.add_executor(spec.clone(), body) {
+                    if matches!(error, ChoirError::ShuttingDown(_)) {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
                 }
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }

@@ -1,0 +1,96 @@
+//! `ci-status branches`: the users, their branches, and how the newest commits stand.
+
+use std::io::{self, Write};
+
+use results::BranchEntry;
+use results::json::UserView;
+
+use super::{Answer, to_json};
+use crate::problem::{Choices, Problem};
+use crate::source::Source;
+use crate::text::{self, Cell, Table};
+
+/// The branches of a user.
+#[derive(Debug)]
+pub struct Branches {
+    users: Vec<(String, Vec<Line>)>,
+}
+
+#[derive(Debug)]
+struct Line {
+    branch: String,
+    /// The newest commit that has results, else the newest.
+    newest: Option<BranchEntry>,
+    commits: usize,
+}
+
+/// Finds out; `source.user` narrows it to one user only where the user was asked for.
+pub fn run(source: &Source, only: Option<&str>) -> Result<Branches, Problem> {
+    let mut users = Vec::new();
+    let all = source.reader.users()?;
+    if let Some(user) = only
+        && !all.is_empty()
+        && !all.contains_key(user)
+    {
+        return Err(Problem::NoUser { user: user.into(), choices: Choices::new(all.keys()) });
+    }
+    for (user, branches) in all {
+        if only.is_some_and(|only| only != user) {
+            continue;
+        }
+        let mut lines = Vec::new();
+        for branch in branches {
+            // One damaged listing must not hide the others.
+            let entries = source.reader.branch(&user, &branch).ok().flatten().unwrap_or_default();
+            let tested = entries.iter().find(|entry| entry.counts.total() > 0);
+            let newest = tested.or_else(|| entries.first()).cloned();
+            lines.push(Line { branch, newest, commits: entries.len() });
+        }
+        users.push((user, lines));
+    }
+    if users.is_empty() {
+        return Err(Problem::NoBranches);
+    }
+    Ok(Branches { users })
+}
+
+impl Answer for Branches {
+    fn json(&self) -> serde_json::Result<String> {
+        let view = |(user, lines): &(String, Vec<Line>)| UserView {
+            user: user.clone(),
+            branches: lines.iter().map(|line| line.branch.clone()).collect(),
+        };
+        to_json(&self.users.iter().map(view).collect::<Vec<_>>())
+    }
+
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut table = Table::default();
+        for (user, lines) in &self.users {
+            for line in lines {
+                let name = Cell::left(format_args!("{user}/{}", line.branch)).styled(text::HEADING);
+                let commits = Cell::right(match line.commits {
+                    1 => "1 commit ".into(),
+                    count => format!("{count} commits"),
+                });
+                let Some(newest) = &line.newest else {
+                    table.row([name, commits]);
+                    continue;
+                };
+                let short = Cell::left(newest.commit.short()).styled(text::COMMIT);
+                let failed = newest.counts.failed + newest.counts.failed_to_run;
+                let (word, status) = if newest.counts.inprogress > 0 {
+                    ("testing".into(), model::Status::InProgress)
+                } else if failed > 0 {
+                    (format!("{failed} failed"), model::Status::Failed)
+                } else if newest.counts.total() > 0 {
+                    (format!("{} passed", newest.counts.passed), model::Status::Passed)
+                } else {
+                    ("no results".into(), model::Status::NotRun)
+                };
+                let state = Cell::left(word).styled(text::style(status));
+                table.row([name, commits, short, state, Cell::left(newest.subject())]);
+            }
+        }
+        write!(out, "{table}")
+    }
+}

@@ -1,0 +1,93 @@
+//! `ci-status log`: a branch's commits as `git log --oneline`, with how their tests stand.
+
+use std::io::{self, Write};
+
+use model::Status;
+use results::BranchEntry;
+use results::json::CommitRow;
+
+use super::{Answer, to_json};
+use crate::problem::Problem;
+use crate::select::{self, BranchName};
+use crate::source::Source;
+use crate::text::{self, Cell, Table};
+
+/// The commits of a branch.
+#[derive(Debug)]
+pub struct Log {
+    branch: BranchName,
+    entries: Vec<BranchEntry>,
+    all: usize,
+}
+
+/// Finds out: at most `limit` commits, counting only tests whose name matches `test`.
+pub fn run(
+    source: &Source,
+    branch: Option<&str>,
+    limit: Option<usize>,
+    test: Option<&str>,
+) -> Result<Log, Problem> {
+    let branch = select::branch(source, branch)?;
+    let mut entries = match select::pattern(test)? {
+        None => source.reader.branch(&branch.user, &branch.branch)?,
+        Some(regex) => {
+            source.reader.branch_filtered(&branch.user, &branch.branch, |key| regex.is_match(key.as_str()))?
+        }
+    }
+    .unwrap_or_default();
+    let all = entries.len();
+    entries.truncate(limit.unwrap_or(usize::MAX));
+    Ok(Log { branch, entries, all })
+}
+
+impl Answer for Log {
+    fn json(&self) -> serde_json::Result<String> {
+        to_json(&self.entries.iter().map(CommitRow::from).collect::<Vec<_>>())
+    }
+
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        // Passed and failed always; the rarer ones where there are any.
+        let there = |status: &Status| self.entries.iter().any(|entry| entry.counts.get(*status) > 0);
+        let columns: Vec<Status> = [
+            Status::Passed,
+            Status::Failed,
+            Status::NotRun,
+            Status::FailedToRun,
+            Status::InProgress,
+            Status::Unknown,
+        ]
+        .into_iter()
+        .filter(|status| matches!(status, Status::Passed | Status::Failed) || there(status))
+        .collect();
+        let mut table = Table::default();
+        let head = |cell: Cell| cell.styled(text::FAINT);
+        let mut header = vec![head(Cell::left("commit"))];
+        header.extend(columns.iter().map(|status| head(Cell::right(status.label().to_lowercase()))));
+        header.extend([head(Cell::right("time")), head(Cell::left(&self.branch))]);
+        table.row(header);
+        for entry in &self.entries {
+            let tested = entry.counts.total() > 0;
+            let mut row = vec![Cell::left(entry.commit.short()).styled(text::COMMIT)];
+            for status in &columns {
+                let count = entry.counts.get(*status);
+                row.push(match count {
+                    0 => Cell::right(if tested { "0" } else { "-" }).styled(text::FAINT),
+                    _ => Cell::right(count).styled(text::style(*status)),
+                });
+            }
+            let time = if tested { text::duration(entry.duration) } else { "-".into() };
+            row.extend([Cell::right(time), Cell::left(entry.subject())]);
+            table.row(row);
+        }
+        write!(out, "{table}")?;
+        if self.entries.len() < self.all {
+            let more = self.all - self.entries.len();
+            writeln!(
+                out,
+                "{}",
+                text::paint(text::FAINT, format_args!("and {more} older commits (-n {})", self.all))
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! `ci-status show`: one commit, test by test, what needs a look first.
+
+use std::io::{self, Write};
+
+use model::Counts;
+use results::json::CommitView;
+use results::{CommitResults, TestEntry};
+
+use super::{Answer, is_failure, to_json};
+use crate::problem::Problem;
+use crate::select;
+use crate::source::Source;
+use crate::text::{self, Cell, Table};
+
+/// A commit's tests.
+#[derive(Debug)]
+pub struct Show {
+    results: CommitResults,
+    /// How many there were before any were left out.
+    all: Counts,
+}
+
+/// Finds out: only tests that failed or could not run if `failed`, only those whose name matches `test`.
+pub fn run(source: &Source, commit: Option<&str>, failed: bool, test: Option<&str>) -> Result<Show, Problem> {
+    let regex = select::pattern(test)?;
+    let commit = select::commit(source, commit)?;
+    let results = source.reader.commit(&commit)?;
+    let mut results =
+        results.unwrap_or_else(|| CommitResults { commit, message: String::new(), entries: Vec::new() });
+    if results.message.is_empty() {
+        results.message = message(source, &results)?;
+    }
+    let all = results.counts();
+    results.entries.retain(|entry| {
+        (!failed || is_failure(entry.status))
+            && regex.as_ref().is_none_or(|regex| regex.is_match(entry.key.as_str()))
+    });
+    Ok(Show { results, all })
+}
+
+/// The message of a commit whose results do not have it, from a listing.
+fn message(source: &Source, results: &CommitResults) -> Result<String, Problem> {
+    for (user, branches) in source.reader.users()? {
+        for branch in branches {
+            let entries = source.reader.branch(&user, &branch).ok().flatten().unwrap_or_default();
+            if let Some(entry) = entries.into_iter().find(|entry| entry.commit == results.commit) {
+                return Ok(entry.message);
+            }
+        }
+    }
+    Ok(String::new())
+}
+
+/// What is to be said of a test beside its status.
+pub(super) fn remark(entry: &TestEntry) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    if let Some(crash) = &entry.crash {
+        parts.push(crash.clone());
+    }
+    if let Some(reason) = &entry.reason
+        && entry.crash.as_ref() != Some(reason)
+    {
+        parts.push(reason.clone());
+    }
+    if entry.attempts > 1 {
+        let same = entry.attempts_in(entry.status);
+        parts.push(format!(
+            "({same} of {} attempts {})",
+            entry.attempts,
+            entry.status.label().to_lowercase()
+        ));
+    }
+    parts.join("; ")
+}
+
+impl Answer for Show {
+    fn json(&self) -> serde_json::Result<String> {
+        to_json(&CommitView::new(&self.results, |_| true))
+    }
+
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let results = &self.results;
+        writeln!(out, "{}", text::paint(text::COMMIT, format_args!("commit {}", results.commit)))?;
+        if !results.subject().is_empty() {
+            writeln!(out, "    {}", text::clean(results.subject()))?;
+        }
+        let time = text::duration(results.duration());
+        let shown = results.counts();
+        match (self.all == shown, shown.total()) {
+            (true, 0) => writeln!(out, "\nno results yet")?,
+            (true, _) => writeln!(out, "\n{} in {time}", text::counts(&shown))?,
+            (false, count) => {
+                writeln!(out, "\n{}; {count} of them shown", text::counts(&self.all))?;
+            }
+        }
+        if results.entries.is_empty() {
+            return Ok(());
+        }
+        let mut table = Table::default();
+        for status in text::BY_CONCERN {
+            for entry in results.entries.iter().filter(|entry| entry.status == status) {
+                table.row([
+                    Cell::left(status.label()).styled(text::style(status)),
+                    Cell::left(&entry.key),
+                    Cell::right(text::duration(entry.duration)),
+                    Cell::left(remark(entry)),
+                ]);
+            }
+        }
+        write!(out, "\n{table}")
+    }
+}

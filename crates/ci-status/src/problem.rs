@@ -1,0 +1,149 @@
+//! What can stand in the way of an answer, in one line that says what to do next.
+
+use std::fmt;
+
+use model::{CommitId, ResultKey};
+
+/// How many choices a message lists.
+const CHOICES_MAX: usize = 10;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The results cannot be read.
+    #[error(transparent)]
+    Results(#[from] results::Error),
+    /// The configuration cannot be read.
+    #[error("{0}; or say where the results are with --output-dir")]
+    Config(#[from] config::ConfigError),
+    /// No branch is followed at all.
+    #[error("no branch has results yet; ci-daemon lists a branch once it has fetched it")]
+    NoBranches,
+    /// No such user.
+    #[error("user {user:?} has no branches; there are the users {choices}")]
+    NoUser {
+        /// Who was asked for.
+        user: String,
+        /// Who there is.
+        choices: Choices,
+    },
+    /// No such branch.
+    #[error("no branch {name:?}; there are {choices}")]
+    NoBranch {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        choices: Choices,
+    },
+    /// Several branches of that name.
+    #[error("{name:?} is several branches; say which: {choices}")]
+    ManyBranches {
+        /// What was asked for.
+        name: String,
+        /// Which they are.
+        choices: Choices,
+    },
+    /// Neither a commit with results nor a branch nor a revision.
+    #[error(
+        "no results for {name:?}; give a commit's first digits (at least 4) or a branch (ci-status branches lists them)"
+    )]
+    NoCommit {
+        /// What was asked for.
+        name: String,
+    },
+    /// The checkout's commit has no results.
+    #[error("no results for {revision} ({}); is it on a branch that the farm watches? (ci-status branches lists them)", commit.short())]
+    NoResults {
+        /// What was asked for.
+        revision: String,
+        /// The commit that it is.
+        commit: CommitId,
+    },
+    /// Several commits begin so.
+    #[error("{name:?} is the beginning of several commits: {choices}")]
+    ManyCommits {
+        /// What was asked for.
+        name: String,
+        /// Which they are.
+        choices: Choices,
+    },
+    /// No such test.
+    #[error("no test {name:?} at {place}; {hint}")]
+    NoTest {
+        /// What was asked for.
+        name: String,
+        /// Where it was looked for.
+        place: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Several tests match.
+    #[error("{name:?} is several tests; say which: {choices}")]
+    ManyTests {
+        /// What was asked for.
+        name: String,
+        /// Which they are.
+        choices: Choices,
+    },
+    /// Nothing was given and the current folder does not say.
+    #[error("say which {what}: this is no checkout to take it from ({why})")]
+    NoCheckout {
+        /// "branch" or "commit".
+        what: &'static str,
+        /// What git says.
+        why: String,
+    },
+    /// Nothing was given and the checkout is on no branch.
+    #[error("say which branch: the checkout's HEAD is on none")]
+    Detached,
+    /// A bad `--test`.
+    #[error("--test {pattern:?} is no regular expression: {why}")]
+    Regex {
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The test left no log.
+    #[error("{key} at {} has no {kind} ({status}){hint}", commit.short())]
+    NoLog {
+        /// The test.
+        key: ResultKey,
+        /// The commit.
+        commit: CommitId,
+        /// Which log.
+        kind: &'static str,
+        /// Its status and reason.
+        status: String,
+        /// Where else to look.
+        hint: &'static str,
+    },
+    /// No daemon ever wrote here.
+    #[error("no ci-daemon has run here yet; start it with ci-daemon")]
+    NoSnapshot,
+    /// The output cannot be written.
+    #[error("cannot write: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// Some names out of many, for a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choices(Vec<String>);
+
+impl Choices {
+    /// The choices, in their order.
+    pub fn new<T: ToString>(choices: impl IntoIterator<Item = T>) -> Self {
+        Self(choices.into_iter().map(|choice| choice.to_string()).collect())
+    }
+}
+
+impl fmt::Display for Choices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.len().min(CHOICES_MAX);
+        f.write_str(&self.0[..shown].join(", "))?;
+        if self.0.len() > shown {
+            write!(f, " and {} more", self.0.len() - shown)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! What people type, and which branch, commit or test they mean by it. Ambiguity is never guessed away.
+
+use gitio::Repo;
+use model::{CommitId, ResultKey};
+use results::Resolved;
+
+use crate::problem::{Choices, Problem};
+use crate::source::Source;
+
+/// A branch of a user.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BranchName {
+    /// Whose.
+    pub user: String,
+    /// Its name.
+    pub branch: String,
+}
+
+impl std::fmt::Display for BranchName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.user, self.branch)
+    }
+}
+
+/// The branch that `name` means: `branch`, `user/branch`, or the beginning of either; without a name HEAD's.
+pub fn branch(source: &Source, name: Option<&str>) -> Result<BranchName, Problem> {
+    let all: Vec<BranchName> = source
+        .reader
+        .users()?
+        .into_iter()
+        .flat_map(|(user, branches)| {
+            branches.into_iter().map(move |branch| BranchName { user: user.clone(), branch })
+        })
+        .collect();
+    if all.is_empty() {
+        return Err(Problem::NoBranches);
+    }
+    let head;
+    let name = match name {
+        Some(name) => name,
+        None => {
+            let checkout = Repo::discover(&source.folder).and_then(|repo| repo.head());
+            let checkout =
+                checkout.map_err(|error| Problem::NoCheckout { what: "branch", why: error.to_string() })?;
+            head = checkout.branch.ok_or(Problem::Detached)?;
+            &head
+        }
+    };
+    pick_branch(&all, source.user.as_deref(), name)
+}
+
+fn pick_branch(all: &[BranchName], user: Option<&str>, name: &str) -> Result<BranchName, Problem> {
+    let full = |branch: &BranchName| branch.to_string();
+    let rules: [&dyn Fn(&BranchName) -> bool; 4] = [
+        &|branch| full(branch) == name,
+        &|branch| branch.branch == name,
+        &|branch| branch.branch.starts_with(name),
+        &|branch| full(branch).starts_with(name),
+    ];
+    for rule in rules {
+        let found: Vec<&BranchName> = all.iter().filter(|branch| rule(branch)).collect();
+        let own: Vec<&BranchName> =
+            found.iter().copied().filter(|branch| Some(branch.user.as_str()) == user).collect();
+        match (found.as_slice(), own.as_slice()) {
+            ([], _) => {}
+            ([one], _) | (_, [one]) => return Ok((*one).clone()),
+            _ => {
+                return Err(Problem::ManyBranches {
+                    name: name.into(),
+                    choices: Choices::new(found.into_iter().map(full)),
+                });
+            }
+        }
+    }
+    Err(Problem::NoBranch { name: name.into(), choices: Choices::new(all.iter().map(full)) })
+}
+
+/// The commit that `name` means: the beginning of the id of one that has results, a branch (its newest commit that has
+/// some), or, inside a checkout, any revision; without a name HEAD.
+pub fn commit(source: &Source, name: Option<&str>) -> Result<CommitId, Problem> {
+    let Some(name) = name else {
+        let head = Repo::discover(&source.folder).and_then(|repo| repo.head());
+        let head = head.map_err(|error| Problem::NoCheckout { what: "commit", why: error.to_string() })?;
+        return with_results(source, "HEAD", head.commit);
+    };
+    match source.reader.resolve_prefix(name)? {
+        Resolved::One(commit) => return Ok(commit),
+        Resolved::Many(commits) => {
+            let choices = Choices::new(commits);
+            return Err(Problem::ManyCommits { name: name.into(), choices });
+        }
+        Resolved::None => {}
+    }
+    match branch(source, Some(name)) {
+        Ok(at) => {
+            let entries = source.reader.branch(&at.user, &at.branch)?.unwrap_or_default();
+            let tested = entries.iter().find(|entry| entry.counts.total() > 0);
+            return match tested.or_else(|| entries.first()) {
+                Some(entry) => Ok(entry.commit.clone()),
+                None => Err(Problem::NoCommit { name: name.into() }),
+            };
+        }
+        Err(error @ Problem::ManyBranches { .. }) => return Err(error),
+        Err(_) => {}
+    }
+    match Repo::discover(&source.folder).and_then(|repo| repo.resolve(name)) {
+        Ok(commit) => with_results(source, name, commit),
+        Err(_) => Err(Problem::NoCommit { name: name.into() }),
+    }
+}
+
+fn with_results(source: &Source, revision: &str, commit: CommitId) -> Result<CommitId, Problem> {
+    match source.reader.resolve_prefix(commit.as_str())? {
+        Resolved::One(commit) => Ok(commit),
+        _ => Err(Problem::NoResults { revision: revision.into(), commit }),
+    }
+}
+
+/// The test of `keys` (sorted) that `name` means: the key, its beginning, or the beginning of a part of it after a dot
+/// (`punch` for `fs.ext4.basic.punch`); `/` is as good as a dot.
+pub fn test(keys: &[ResultKey], name: &str, place: &str) -> Result<ResultKey, Problem> {
+    let dotted = name.trim_end_matches(".ktest").replace('/', ".");
+    let part = format!(".{dotted}");
+    let rules: [&dyn Fn(&str) -> bool; 4] = [
+        &|key| key == name || key == dotted,
+        &|key| key.starts_with(&dotted),
+        &|key| key.ends_with(&part),
+        &|key| key.contains(&part),
+    ];
+    for rule in rules {
+        let mut found: Vec<&ResultKey> = keys.iter().filter(|key| rule(key.as_str())).collect();
+        match found.len() {
+            0 => {}
+            1 => return Ok(found.remove(0).clone()),
+            _ => return Err(Problem::ManyTests { name: name.into(), choices: Choices::new(found) }),
+        }
+    }
+    let hint = if keys.is_empty() {
+        "nothing has been tested there yet".into()
+    } else {
+        format!("there are {}", Choices::new(keys))
+    };
+    Err(Problem::NoTest { name: name.into(), place: place.into(), hint })
+}
+
+/// The regular expression of `--test`.
+pub fn pattern(text: Option<&str>) -> Result<Option<regex::Regex>, Problem> {
+    let compile = |text: &str| {
+        regex::Regex::new(text).map_err(|error| {
+            let why = error.to_string();
+            let why = why.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
+            Problem::Regex { pattern: text.into(), why }
+        })
+    };
+    text.map(compile).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn branches() -> Vec<BranchName> {
+        [("amy", "next"), ("kmo", "bcachefs"), ("kmo", "bcachefs-testing"), ("kmo", "next")]
+            .map(|(user, branch)| BranchName { user: user.into(), branch: branch.into() })
+            .into()
+    }
+
+    #[test]
+    fn branches_by_name_and_beginning() {
+        let pick = |user, name| pick_branch(&branches(), user, name).map(|branch| branch.to_string());
+        assert_eq!(pick(None, "amy/next").unwrap(), "amy/next");
+        assert_eq!(pick(None, "bcachefs").unwrap(), "kmo/bcachefs");
+        assert_eq!(pick(None, "bcachefs-t").unwrap(), "kmo/bcachefs-testing");
+        assert_eq!(pick(Some("amy"), "next").unwrap(), "amy/next");
+        assert_eq!(pick(None, "amy").unwrap(), "amy/next");
+        assert_eq!(
+            pick(None, "next").unwrap_err().to_string(),
+            "\"next\" is several branches; say which: amy/next, kmo/next"
+        );
+        assert_eq!(
+            pick(None, "ext4").unwrap_err().to_string(),
+            "no branch \"ext4\"; there are amy/next, kmo/bcachefs, kmo/bcachefs-testing, kmo/next"
+        );
+    }
+
+    #[test]
+    fn tests_by_key_beginning_and_part() {
+        let keys: Vec<ResultKey> =
+            ["boot.boots", "fs.ext4.basic.punch", "fs.ext4.basic.punch_hole", "fs.xfs.fstests.generic.001"]
+                .map(|key| key.parse().unwrap())
+                .into();
+        let pick = |name| test(&keys, name, "here").map(|key| key.to_string());
+        assert_eq!(pick("fs.ext4.basic.punch").unwrap(), "fs.ext4.basic.punch");
+        assert_eq!(pick("boot").unwrap(), "boot.boots");
+        assert_eq!(pick("punch").unwrap(), "fs.ext4.basic.punch");
+        assert_eq!(pick("punch_").unwrap(), "fs.ext4.basic.punch_hole");
+        assert_eq!(pick("generic/001").unwrap(), "fs.xfs.fstests.generic.001");
+        assert_eq!(pick("fs/xfs").unwrap(), "fs.xfs.fstests.generic.001");
+        assert_eq!(
+            pick("fs.ext4").unwrap_err().to_string(),
+            "\"fs.ext4\" is several tests; say which: fs.ext4.basic.punch, fs.ext4.basic.punch_hole"
+        );
+        assert!(
+            pick("btrfs").unwrap_err().to_string().starts_with("no test \"btrfs\" at here; there are boot")
+        );
+    }
+}

@@ -101,13 +101,13 @@ async fn from_commit(
     }
     let source_tree = repo.tree_id(commit)?;
     let id = plan.id(&source_tree, &toolchain);
-    if let Some(stored) = store.find(&id) {
-        return from_store(request, &store, &id, stored);
+    if let Some(answer) = store.find(&id).and_then(|stored| from_store(request, &store, &id, stored)) {
+        return answer;
     }
     let what = format!("builds {}", commit.short());
     let _building = Lock::acquire(&store.lock_path(&id), &what, on).await?;
-    if let Some(stored) = store.find(&id) {
-        return from_store(request, &store, &id, stored);
+    if let Some(answer) = store.find(&id).and_then(|stored| from_store(request, &store, &id, stored)) {
+        return answer;
     }
     let begun = Instant::now();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -138,18 +138,17 @@ async fn from_commit(
     Ok(store.kernel(&id, &meta, false))
 }
 
-/// What the store has is the answer, be it a failure.
+/// What the store has is the answer, be it a failure; `None` if what it has is not good enough for this request.
 fn from_store(
     request: &BuildRequest,
     store: &Store,
     id: &KernelId,
     stored: Stored,
-) -> Result<Kernel, BuildError> {
+) -> Option<Result<Kernel, BuildError>> {
     match stored {
-        Stored::Kernel(meta) => {
-            request.refuse(&meta.unmet)?;
-            Ok(store.kernel(id, &meta, true))
-        }
+        // What was missing when it was built (a Rust compiler, say) may be there by now.
+        Stored::Kernel(meta) if request.refuse(&meta.unmet).is_err() => None,
+        Stored::Kernel(meta) => Some(Ok(store.kernel(id, &meta, true))),
         Stored::Failed { reason, log } => {
             // The log of the first time, where the caller looks for it.
             let copied = request.out_log.parent().map_or(Ok(()), std::fs::create_dir_all);
@@ -157,7 +156,7 @@ fn from_store(
                 Ok(_) => request.out_log.clone(),
                 Err(_) => log,
             };
-            Err(BuildError::DoesNotBuild { reason, log })
+            Some(Err(BuildError::DoesNotBuild { reason, log }))
         }
     }
 }

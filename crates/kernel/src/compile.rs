@@ -2,10 +2,11 @@
 //!
 //! All that make prints goes into the log; the first error of the source is its verdict.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::build::{BuildRequest, CompileError, image_of};
 use crate::check::{Unmet, all_met, check};
+use crate::configured;
 use crate::diagnose::{Diagnosis, Failure};
 use crate::dotconfig::DotConfig;
 use crate::error::BuildError;
@@ -52,6 +53,10 @@ impl Compile<'_> {
         on(Progress::Configuring);
         let (config, config_text) = self.configure(&mut log).await?;
         let (unmet, unknown) = self.check(&config).await?;
+        if !unmet.is_empty() {
+            // What is missing on this host may be there next time.
+            configured::forget(obj);
+        }
         let (target, _) = image_of(self.make.toolchain.arch, &config);
         let mut targets = vec![target];
         if config.has_modules() {
@@ -101,7 +106,7 @@ impl Compile<'_> {
         })
     }
 
-    /// Makes the `.config`; its date stays as it is if nothing changes.
+    /// Makes the `.config`, unless it is still right; its date stays as it is if nothing changes.
     async fn configure(&self, log: &mut Log) -> Result<(DotConfig, String), CompileError> {
         let layout = &self.make.layout;
         let fragment = self.plan.fragment.text();
@@ -124,13 +129,20 @@ impl Compile<'_> {
                 ("alldefconfig", format!("{base}\n{fragment}"))
             }
         };
+        let version = &self.make.toolchain.version;
+        let skippable = !matches!(self.plan.base, Base::Target(_));
+        if let Some(config) = configured::still_right(layout, &text, version).filter(|_| skippable) {
+            return Ok((DotConfig::parse(&config), config));
+        }
+        let begun = SystemTime::now();
         let path = layout.obj.join(".ktest-wanted");
-        std::fs::write(&path, text).map_err(|error| BuildError::io(&path, &error))?;
+        std::fs::write(&path, &text).map_err(|error| BuildError::io(&path, &error))?;
         let wanted = format!("KCONFIG_ALLCONFIG={}", layout.obj_seen.join(".ktest-wanted").display());
         self.step(&[command, &wanted], CONFIG_LIMIT, log, &mut |_| {}).await?;
         let path = layout.obj.join(".config");
-        let text = std::fs::read_to_string(&path).map_err(|error| BuildError::io(&path, &error))?;
-        Ok((DotConfig::parse(&text), text))
+        let config = std::fs::read_to_string(&path).map_err(|error| BuildError::io(&path, &error))?;
+        configured::note(&layout.obj, &text, version, &config, begun)?;
+        Ok((DotConfig::parse(&config), config))
     }
 
     /// Whether the requirements took.
@@ -146,6 +158,7 @@ impl Compile<'_> {
         let checked = tokio::task::spawn_blocking(work).await;
         let checked = checked.map_err(|error| BuildError::Infrastructure(error.to_string()))?;
         if let Err(error) = self.request.refuse(&checked.unmet) {
+            configured::forget(&self.make.layout.obj);
             tree::end(&self.make.layout.obj);
             return Err(error.into());
         }

@@ -100,9 +100,41 @@ impl Requirements {
     }
 }
 
+/// What `make kernelversion` says, read from the text of the source's Makefile: `6.1.174-rc1`.
+#[must_use]
+pub fn kernel_version(makefile: &str) -> Option<String> {
+    let field = |name: &str| {
+        makefile.lines().take(30).find_map(|line| {
+            let value = line.strip_prefix(name)?.trim_start().strip_prefix('=')?.trim();
+            let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
+            plain.then_some(value)
+        })
+    };
+    let version = field("VERSION").filter(|version| !version.is_empty())?;
+    let part = |name: &str| {
+        field(name).filter(|part| !part.is_empty()).map_or(String::new(), |part| format!(".{part}"))
+    };
+    let extra = field("EXTRAVERSION").unwrap_or("");
+    Some(format!("{version}{}{}{extra}", part("PATCHLEVEL"), part("SUBLEVEL")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_as_make_says_them() {
+        let version = |text| kernel_version(text);
+        let makefile =
+            "# SPDX\nVERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 174\nEXTRAVERSION =\nNAME = Curry Ramen\n";
+        assert_eq!(version(makefile).as_deref(), Some("6.1.174"));
+        assert_eq!(
+            version("VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 0\nEXTRAVERSION = -rc3\n").as_deref(),
+            Some("6.12.0-rc3")
+        );
+        assert_eq!(version("VERSION = $(shell id)\n"), None);
+        assert_eq!(version("all:\n"), None);
+    }
 
     #[test]
     fn the_last_word_counts_and_hard_overrules_soft() {

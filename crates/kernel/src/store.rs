@@ -127,23 +127,32 @@ impl Store {
         self.dir.join(".locks").join(id.as_str())
     }
 
-    /// Looks an id up and notes that it was used.
+    /// The folder of them all.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Looks an id up and notes that it was of use.
     #[must_use]
     pub fn find(&self, id: &KernelId) -> Option<Stored> {
+        let found = self.read(id)?;
+        let name = if matches!(found, Stored::Kernel(_)) { "meta.json" } else { "failed.json" };
+        // Who may not write here need not say so.
+        let file = File::open(self.path(id).join(name));
+        let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+        Some(found)
+    }
+
+    /// Looks an id up.
+    pub(crate) fn read(&self, id: &KernelId) -> Option<Stored> {
         let dir = self.path(id);
-        let read = |name: &str| {
-            let path = dir.join(name);
-            let text = std::fs::read_to_string(&path).ok()?;
-            // The date tells gc when it was last of use; who may not write here need not say so.
-            let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-            Some(text)
-        };
-        if let Some(text) = read("meta.json") {
+        if let Ok(text) = std::fs::read_to_string(dir.join("meta.json")) {
             let meta: Meta = serde_json::from_str(&text).ok()?;
             let whole = meta.version == META_VERSION && dir.join(&meta.image).is_file();
             return whole.then(|| Stored::Kernel(Box::new(meta)));
         }
-        let failed: FailedMeta = serde_json::from_str(&read("failed.json")?).ok()?;
+        let text = std::fs::read_to_string(dir.join("failed.json")).ok()?;
+        let failed: FailedMeta = serde_json::from_str(&text).ok()?;
         let log = dir.join("build.log");
         (failed.version == META_VERSION).then_some(Stored::Failed { reason: failed.reason, log })
     }

@@ -16,7 +16,8 @@ _ktest_mark() {
     if ! _ktest_on "${ktest_no_vm:-}" && [[ -w /dev/kmsg ]]; then
         printf '<1>%s\n' "${line:0:800}" 2>/dev/null >/dev/kmsg && return
     fi
-    printf '%s\n' "$line" >&"${_ktest_stdout:-1}"
+    # The test may have left a line unfinished.
+    printf '\n%s\n' "$line" >&"${_ktest_stdout:-1}"
 }
 
 # Ends the call with an error that is the caller's fault.

@@ -354,7 +354,7 @@ _ktest_run_tests() {
         else
             read -r line <"$_ktest_state.failed" || _ktest_ended_by "$status"
             # On the console itself: the runner takes the last line that is not the kernel's for the reason.
-            printf '%s\n' "$line"
+            printf '\n%s\n' "$line"
             _ktest_mark "========= FAILED $name in ${took}s"
             failed=$((failed + 1))
             ! _ktest_on "${ktest_failfast:-}" || break

@@ -1,6 +1,8 @@
 //! The shell library of the test files, on the host: what the selftest files say about their subtests is what their
 //! `# expect:` lines promise. Only files whose subtests are harmless outside of a guest.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -79,6 +79,16 @@ pub struct HostEnv {
     pub env: Vec<(String, String)>,
 }
 
+impl HostEnv {
+    /// As `ktest run` has it where nothing else is said: what test files clone goes below the cache folder.
+    #[must_use]
+    pub fn of_this_host() -> Self {
+        let cache = kernel::Cache::from_env(|name| std::env::var_os(name));
+        let deps_dir = cache.map(|cache| cache.dir.join("deps")).unwrap_or_default();
+        Self { deps_dir, out: "ktest-out".into(), ..Self::default() }
+    }
+}
+
 impl TestFile {
     /// Finds a test file: a path, or a path below `DIR/tests` (or `DIR` itself, where that is named `tests`) when a
     /// tests directory is given.

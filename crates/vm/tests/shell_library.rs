@@ -91,7 +91,7 @@ async fn verdicts_are_the_promised_ones() {
                     assert!(reason.contains(&part), "{what}, not {part}");
                 }
                 (Some(Said::NotRun(reason)), "Not run") => {
-                    assert!(reason.contains(&part), "{what}, not {part}")
+                    assert!(reason.contains(&part), "{what}, not {part}");
                 }
                 _ => panic!("{what}, not {status}"),
             }

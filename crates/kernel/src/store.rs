@@ -26,7 +26,7 @@ pub struct Kernel {
     pub image: PathBuf,
     /// SHA-256 (hex) of the image.
     pub image_hash: String,
-    /// The folder that holds `<release>/`, to be seen as `/lib/modules` in the guest; `None` without CONFIG_MODULES.
+    /// The folder that holds `lib/modules/<release>/`; `None` without CONFIG_MODULES.
     pub modules: Option<PathBuf>,
     /// What `uname -r` says.
     pub release: String,
@@ -165,7 +165,7 @@ impl Store {
             arch: meta.arch,
             image: dir.join(&meta.image),
             image_hash: meta.image_hash.clone(),
-            modules: meta.modules.then(|| dir.join("lib/modules")),
+            modules: meta.modules.then(|| dir.clone()),
             release: meta.release.clone(),
             config: dir.join("config"),
             vmlinux: meta.vmlinux.as_ref().map(|name| dir.join(name)),

@@ -191,7 +191,7 @@ async fn modules_go_into_the_store() {
     let (mut toy, first) = Toy::new();
     toy.require(&["MOD_a=m"]);
     let kernel = toy.build(&first).await.unwrap();
-    let modules = kernel.modules.unwrap().join("6.1.0-toy");
+    let modules = kernel.modules.unwrap().join("lib/modules/6.1.0-toy");
     assert_eq!(read(modules.join("kernel/a.ko")), "a\n");
     assert!(std::fs::symlink_metadata(modules.join("build")).is_err());
     assert_eq!(kernel.objects, 3);

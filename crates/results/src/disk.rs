@@ -19,8 +19,10 @@ pub enum Step<'a> {
     Write(&'a Path, usize),
     /// A file or folder is made durable.
     Sync(&'a Path),
-    /// A file takes its name.
-    Rename(&'a Path),
+    /// All files on the file system are made durable.
+    SyncAll,
+    /// The first takes the name of the second.
+    Rename(&'a Path, &'a Path),
     /// A file gets a second name.
     Link(&'a Path),
     /// A folder is made.
@@ -109,7 +111,7 @@ impl Disk {
 
     /// Makes everything on the results' file system durable.
     pub fn sync_all(&self, dir: &Path) -> io::Result<()> {
-        self.step(Step::Sync(dir))?;
+        self.step(Step::SyncAll)?;
         Ok(rustix::fs::syncfs(File::open(dir)?)?)
     }
 
@@ -166,7 +168,7 @@ impl Disk {
 
     /// Gives `path` another name, replacing what has it.
     pub fn rename(&self, from: &Path, to: &Path, durable: Durable) -> io::Result<()> {
-        self.step(Step::Rename(to))?;
+        self.step(Step::Rename(from, to))?;
         std::fs::rename(from, to)?;
         match to.parent() {
             Some(dir) if durable == Durable::Yes => self.sync_dir(dir),

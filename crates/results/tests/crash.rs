@@ -1,0 +1,345 @@
+//! The store is stopped, or its disk filled, at each step of a run that does everything it can; then it is opened
+//! again and held against an oracle: what was acknowledged is there, once, in its place, and nothing else is.
+//!
+//! `RESULTS_CRASHES=1000` stops it that often (the default is once or twice at each step).
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use model::{CommitId, ResultKey, Status, StatusSnapshot, Verdict};
+use results::disk::{Fate, Hook, Step};
+use results::{LogKind, Reader, VerdictRecord, Writer};
+use tempfile::TempDir;
+
+/// How the disk misbehaves, from step `at` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// The process is killed: nothing happens any more; what was written stays.
+    Kill,
+    /// The power fails: what was not synced may be gone.
+    Power,
+    /// The disk is full for so many steps.
+    Full(usize),
+}
+
+#[derive(Debug)]
+struct Faults {
+    fault: Fault,
+    at: usize,
+    seen: AtomicUsize,
+    struck: AtomicBool,
+    files: Mutex<Files>,
+}
+
+/// What the power may take.
+#[derive(Debug, Default)]
+struct Files {
+    /// Bytes written since the last sync, by file; no entry: all of it is safe.
+    unsynced: HashMap<PathBuf, usize>,
+}
+
+impl Faults {
+    fn new(fault: Fault, at: usize) -> Arc<Self> {
+        let (seen, struck, files) = Default::default();
+        Arc::new(Self { fault, at, seen, struck, files })
+    }
+
+    fn note(&self, step: Step<'_>) {
+        let unsynced = &mut self.files.lock().unwrap().unsynced;
+        match step {
+            Step::Write(path, len) => *unsynced.entry(path.into()).or_default() += len,
+            Step::Sync(path) => drop(unsynced.remove(path)),
+            Step::SyncAll => unsynced.clear(),
+            Step::Rename(from, to) => {
+                let taken = unsynced.remove(from);
+                unsynced.remove(to);
+                if let Some(len) = taken {
+                    unsynced.insert(to.into(), len);
+                }
+            }
+            Step::Remove(path) => unsynced.retain(|file, _| !file.starts_with(path)),
+            Step::Create(_) | Step::Link(_) | Step::MakeDir(_) | Step::Cut(_) => {}
+        }
+    }
+
+    /// Cuts each file that was not synced, some altogether, some in the middle of what was last written.
+    fn cut_power(&self, seed: usize) {
+        for (number, (path, len)) in self.files.lock().unwrap().unsynced.iter().enumerate() {
+            let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) else { continue };
+            let all = file.metadata().unwrap().len();
+            let lost = [*len, *len / 2, 0][(seed + number) % 3] as u64;
+            file.set_len(all.saturating_sub(lost)).unwrap();
+        }
+    }
+}
+
+impl Hook for Faults {
+    fn fate(&self, step: Step<'_>) -> Fate {
+        let number = self.seen.fetch_add(1, Ordering::SeqCst);
+        let (strikes, error) = match self.fault {
+            Fault::Kill | Fault::Power => (number >= self.at, io::Error::other("stopped")),
+            Fault::Full(steps) => {
+                let takes_room =
+                    matches!(step, Step::Create(_) | Step::Write(..) | Step::MakeDir(_) | Step::Sync(_));
+                let full = takes_room && (self.at..self.at + steps).contains(&number);
+                (full, io::Error::from(io::ErrorKind::StorageFull))
+            }
+        };
+        if !strikes {
+            self.note(step);
+            return Fate::Happen;
+        }
+        // Only the first write is cut short; after it nothing happens at all.
+        let first = !self.struck.swap(true, Ordering::SeqCst);
+        let done = match step {
+            Step::Write(path, len) if first => {
+                let done = [0, len / 2, len][number % 3];
+                self.note(Step::Write(path, done));
+                done
+            }
+            _ => 0,
+        };
+        Fate::Fail(error, done)
+    }
+}
+
+/// What was offered to the store and what it acknowledged. Durations tell records apart.
+#[derive(Debug, Default)]
+struct Oracle {
+    offered: BTreeMap<(CommitId, ResultKey), Vec<Offer>>,
+    logs: Vec<(CommitId, ResultKey, u32, String)>,
+    branches: HashMap<String, Vec<CommitId>>,
+    refused: usize,
+}
+
+/// A record's duration and status, and whether it was acknowledged.
+type Offer = (Duration, Status, bool);
+
+fn commit(digit: char) -> CommitId {
+    digit.to_string().repeat(40).parse().unwrap()
+}
+
+fn key(number: usize) -> ResultKey {
+    format!("fs.ext4.basic.t{number}").parse().unwrap()
+}
+
+fn verdict(number: usize) -> Verdict {
+    match number % 4 {
+        0 => Verdict::FailedToRun { reason: "no VM".into() },
+        1 => Verdict::Failed { reason: "a reason".into() },
+        _ => Verdict::Passed,
+    }
+}
+
+impl Oracle {
+    async fn record(
+        &mut self,
+        writer: &Writer,
+        commit: &CommitId,
+        test: usize,
+        number: usize,
+    ) -> Option<u32> {
+        let (key, verdict) = (key(test), verdict(number));
+        let duration = Duration::from_millis(1000 + number as u64);
+        let (status, at) = (verdict.status(), (commit.clone(), key.clone()));
+        let recorded = writer.record(VerdictRecord::new(commit.clone(), key, verdict, duration)).await;
+        self.offered.entry(at).or_default().push((duration, status, recorded.is_ok()));
+        self.refused += usize::from(recorded.is_err());
+        recorded.ok().map(|recorded| recorded.attempt)
+    }
+
+    /// Everything a store can do, in an order that makes it load, publish, replace, rotate and retire.
+    async fn run(&mut self, writer: &Writer, scratch: &Path) {
+        let (a, b) = (commit('a'), commit('b'));
+        let listing = |commits: &[&CommitId]| {
+            commits
+                .iter()
+                .map(|commit| ((*commit).clone(), format!("subject of {commit}")))
+                .collect::<Vec<_>>()
+        };
+        if writer.set_branch("u", "one", listing(&[&a])).await.is_ok() {
+            self.branches.insert("one".into(), vec![a.clone()]);
+        }
+        let mut number = 0;
+        for round in 0..3 {
+            let _ = writer.in_progress(&a, vec![key(round), key(7)], 5, None, None);
+            for test in 0..4 {
+                for commit in [&a, &b] {
+                    let attempt = self.record(writer, commit, test, number).await;
+                    number += 1;
+                    if let (Some(attempt), 0) = (attempt, test) {
+                        let text = format!("log of {number}\n");
+                        std::fs::write(scratch, &text).unwrap();
+                        let key = key(test);
+                        if writer.publish_log(commit, &key, attempt, LogKind::Subtest, scratch).await.is_ok()
+                        {
+                            self.logs.push((commit.clone(), key, attempt, text));
+                        }
+                    }
+                }
+            }
+            let _ = writer.flush().await;
+            if writer.set_branch("u", "two", listing(&[&b, &a])).await.is_ok() {
+                self.branches.insert("two".into(), vec![b.clone(), a.clone()]);
+            }
+            let _ = writer.write_snapshot(&StatusSnapshot::default());
+        }
+    }
+
+    fn check(&self, writer: &Writer, context: &str) {
+        let reader = writer.reader();
+        let mut ran: BTreeMap<ResultKey, u64> = BTreeMap::new();
+        let mut found = 0;
+        for commit in reader.commits().unwrap() {
+            let results = reader.commit(&commit).unwrap().unwrap();
+            for entry in &results.entries {
+                assert_ne!(entry.status, Status::InProgress, "{context}");
+                let nothing = Vec::new();
+                let offered = self.offered.get(&(commit.clone(), entry.key.clone())).unwrap_or(&nothing);
+                // Attempts by number are a subsequence of what was offered that holds all that was acknowledged.
+                let mut attempts: Vec<_> =
+                    entry.others.iter().map(|other| (other.number, other.duration, other.status)).collect();
+                attempts.push((entry.attempt, entry.duration, entry.status));
+                attempts.sort_unstable();
+                let mut rest = attempts.iter().map(|(_, duration, status)| (*duration, *status)).peekable();
+                for (duration, status, acknowledged) in offered {
+                    if rest.peek() == Some(&(*duration, *status)) {
+                        rest.next();
+                        found += 1;
+                    } else {
+                        assert!(
+                            !acknowledged,
+                            "{context}: {duration:?} of {} at {commit} is lost",
+                            entry.key
+                        );
+                    }
+                }
+                assert_eq!(rest.next(), None, "{context}: {attempts:?} of {} at {commit}", entry.key);
+                // The first that ran stands.
+                let first = attempts.iter().find(|(_, _, status)| *status != Status::FailedToRun);
+                let first = first.unwrap_or(&attempts[0]);
+                assert_eq!((first.0, first.2), (entry.attempt, entry.status), "{context}: {attempts:?}");
+                let runs = attempts.iter().filter(|(_, _, status)| *status != Status::FailedToRun).count();
+                *ran.entry(entry.key.clone()).or_default() += runs as u64;
+                assert!(writer.has_verdict(&commit, &entry.key).unwrap(), "{context}");
+                let folder = reader.output_dir().join(commit.as_str()).join(entry.key.as_str());
+                let status = std::fs::read_to_string(folder.join("status")).unwrap();
+                assert_eq!(model::marker::status_of_file(&status), entry.status, "{context}: {status:?}");
+            }
+        }
+        let acknowledged =
+            self.offered.values().flatten().filter(|(_, _, acknowledged)| *acknowledged).count();
+        assert!(found >= acknowledged, "{context}: {found} of {acknowledged}");
+        // Each run counts once in the durations, whatever was replayed.
+        let durations: BTreeMap<ResultKey, u64> =
+            reader.durations().unwrap().into_iter().map(|entry| (entry.test, entry.nr)).collect();
+        ran.retain(|_, runs| *runs > 0);
+        assert_eq!(durations, ran, "{context}");
+        for (branch, commits) in &self.branches {
+            let entries = reader.branch("u", branch).unwrap().unwrap();
+            let listed: Vec<_> = entries.iter().map(|entry| entry.commit.clone()).collect();
+            assert_eq!(&listed, commits, "{context}");
+            for entry in entries {
+                let counts = reader.commit(&entry.commit).unwrap().map(|results| results.counts());
+                assert_eq!(entry.counts, counts.unwrap_or_default(), "{context}");
+            }
+        }
+        for (commit, key, attempt, text) in &self.logs {
+            let entry = reader.entry(commit, key).unwrap().unwrap();
+            let log = reader.attempt_log(commit, &entry, *attempt, LogKind::Subtest).unwrap();
+            let log = log.unwrap_or_else(|| panic!("{context}: no log of attempt {attempt} of {key}"));
+            assert_eq!(String::from_utf8(log.read(1000).unwrap().0).unwrap(), *text, "{context}");
+        }
+    }
+}
+
+fn folder() -> TempDir {
+    // What is tested is the order of the steps, not the speed of a disk.
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// One run with one fault; says whether the fault was reached.
+async fn strike(fault: Fault, at: usize) -> bool {
+    let (dir, scratch) = (folder(), folder());
+    let output = dir.path().join("results");
+    let faults = Faults::new(fault, at);
+    let context = format!("{fault:?} at step {at}");
+    let mut oracle = Oracle::default();
+    if let Ok(writer) = Writer::open_with(&output, Some(Arc::clone(&faults) as Arc<dyn Hook>)) {
+        oracle.run(&writer, &scratch.path().join("log")).await;
+        if matches!(fault, Fault::Full(_)) {
+            // Once there is room again everything is well again, in the same process.
+            writer.clear_stale_in_progress().await.unwrap();
+            let mut number = 100;
+            while oracle.record(&writer, &commit('a'), 9, number).await.is_none() {
+                number += 1;
+            }
+            let mut tries = 0;
+            while writer.flush().await.is_err() {
+                tries += 1;
+                assert!(tries < 100, "{context}: {:?}", writer.problems());
+            }
+            oracle.check(&writer, &context);
+            assert_eq!(writer.problems(), [""; 0], "{context}");
+        }
+        tokio::task::spawn_blocking(move || drop(writer)).await.unwrap();
+    }
+    if fault == Fault::Power {
+        faults.cut_power(at);
+    }
+    // A reader finds nothing that it cannot read.
+    if output.exists() {
+        let reader = Reader::open(&output).unwrap();
+        for commit in reader.commits().unwrap() {
+            reader.commit(&commit).unwrap_or_else(|error| panic!("{context}: {error}"));
+        }
+    }
+    let writer = Writer::open(&output).unwrap_or_else(|error| panic!("{context}: {error}"));
+    writer.clear_stale_in_progress().await.unwrap();
+    writer.flush().await.unwrap();
+    oracle.check(&writer, &context);
+    faults.struck.load(Ordering::SeqCst)
+}
+
+/// Strikes at each step, or so often as the environment says; gives how many strikes there were.
+async fn strike_everywhere(fault: Fault, step: usize) -> usize {
+    let wanted = std::env::var("RESULTS_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut strikes = 0;
+    loop {
+        let mut at = 0;
+        while strike(fault, at).await {
+            strikes += 1;
+            at += step;
+        }
+        if strikes >= wanted {
+            return strikes;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_each_step_nothing_acknowledged_is_lost() {
+    let strikes = strike_everywhere(Fault::Kill, 1).await;
+    println!("killed {strikes} times");
+    assert!(strikes > 100, "{strikes}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_power_at_each_step_nothing_acknowledged_is_lost() {
+    let strikes = strike_everywhere(Fault::Power, 1).await;
+    println!("without power {strikes} times");
+    assert!(strikes > 100, "{strikes}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_and_recovers() {
+    let strikes = strike_everywhere(Fault::Full(3), 3).await;
+    println!("full {strikes} times");
+    assert!(strikes > 30, "{strikes}");
+}

@@ -99,8 +99,19 @@ fn explain(option: &KOption, config: &DotConfig, tree: &Tree) -> String {
     }
     // Of several definitions the one that lacks least.
     match blocked.iter().min_by_key(|(parts, _)| parts.len()) {
-        Some((parts, place)) => format!("it depends on {}, which is not set ({place})", parts.join(" and ")),
+        Some((parts, place)) => {
+            let parts: Vec<String> = parts.iter().map(|part| with_question(part, tree)).collect();
+            format!("unmet dependency: {} ({place})", parts.join(" and "))
+        }
         None => "Kconfig does not say why".into(),
+    }
+}
+
+/// An option that only the tool chain's answer sets comes with the question.
+fn with_question(part: &str, tree: &Tree) -> String {
+    match tree.definitions(part).iter().find_map(|definition| definition.question.as_ref()) {
+        Some(question) => format!("{part}, asked of the tool chain: $({question})"),
+        None => part.into(),
     }
 }
 
@@ -158,7 +169,7 @@ fn why_set(option: &KOption, definitions: &[Definition], config: &DotConfig, tre
         .map(|(name, _)| name.as_str())
         .collect();
     if !by.is_empty() {
-        return format!("{} selects it", by.join(" and "));
+        return format!("selected by {}", by.join(" and "));
     }
     let Some(definition) = definitions.first() else { return "Kconfig does not say why".into() };
     match &definition.prompt {
@@ -246,7 +257,7 @@ config RAM
     #[test]
     fn every_reason() {
         insta::assert_snapshot!(lines("RUST MODULES=n NOSUCH NOTHERE=n", "GCC_PLUGINS=y HAVE_RUST=y"), @r"
-        RUST=y is n: it depends on RUST_IS_AVAILABLE and GCC_PLUGINS=n (it is y), which is not set (Kconfig:6)
+        RUST=y is n: unmet dependency: RUST_IS_AVAILABLE, asked of the tool chain: $(success,rustc) and GCC_PLUGINS=n (it is y) (Kconfig:6)
         unknown: NOSUCH NOSUCH_SOFT
         ");
         insta::assert_snapshot!(lines("JBD2 P_FULL SHIFT=99 RAM", "P_NONE=y SHIFT=20"), @r"
@@ -258,13 +269,13 @@ config RAM
         ");
         insta::assert_snapshot!(lines("VT=n JBD2=n EXT4_FS=m RUST=m", "VT=y JBD2=y EXT4_FS=y OCFS2=m"), @r"
         VT=n is y: it can only be unset with EXPERT (Kconfig:24)
-        JBD2=n is y: EXT4_FS and OCFS2 selects it
+        JBD2=n is y: selected by EXT4_FS and OCFS2
         EXT4_FS=m is y: its dependencies are met, Kconfig does not say why (Kconfig:18)
         RUST=m is n: it cannot be a module, it is y or n
         unknown: NOSUCH_SOFT
         ");
         insta::assert_snapshot!(lines("LZ LZ=m", "USB=m LZ=m MODULES=y"), @r"
-        LZ=y is m: it depends on USB=y (it is m), which is not set (Kconfig:27)
+        LZ=y is m: unmet dependency: USB=y (it is m) (Kconfig:27)
         unknown: NOSUCH_SOFT
         ");
         insta::assert_snapshot!(lines("LZ=m", ""), @r"

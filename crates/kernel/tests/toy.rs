@@ -171,7 +171,7 @@ async fn unmet_requirements_are_explained_or_tolerated() {
     let (mut toy, first) = Toy::new();
     toy.require(&["NEVER", "NOSUCH", "CONFIG_EXT4_FS=y"]);
     let error = toy.build(&first).await.unwrap_err().to_string();
-    let unmet = "required options did not take: NEVER=y is n: it depends on UNLIKELY, which is not set (Kconfig:3) \
+    let unmet = "required options did not take: NEVER=y is n: unmet dependency: UNLIKELY (Kconfig:3) \
                  (or --tolerate NEVER)";
     assert_eq!(error, unmet);
     let mut request = toy.commit(&first);

@@ -33,6 +33,8 @@ pub struct Definition {
     pub prompt: Option<Vec<Expr>>,
     /// Which choice it belongs to.
     pub choice: Option<usize>,
+    /// The question to the tool chain that decides its default: `success,$(srctree)/scripts/rust_is_available.sh`.
+    pub question: Option<String>,
 }
 
 /// All definitions of a source tree.
@@ -236,6 +238,11 @@ impl Reader<'_> {
             conditions.extend(condition(after_quoted(rest)));
             definition.prompt = Some(conditions);
         }
+        if let ("def_bool" | "def_tristate" | "default", Some(Expr::Macro(question))) =
+            (word, Expr::parse(rest))
+        {
+            definition.question = Some(question);
+        }
         if word == "select" {
             let (target, tail) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
             let selector = (definition.name.clone(), condition(tail));
@@ -256,6 +263,7 @@ impl Reader<'_> {
             depends: self.blocks.iter().flat_map(|block| block.depends.clone()).collect(),
             prompt: None,
             choice,
+            question: None,
         }));
     }
 

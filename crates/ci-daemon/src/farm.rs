@@ -57,9 +57,18 @@ pub struct Ears {
 
 /// The results, as the planner asks them.
 #[derive(Debug)]
-struct Store {
+pub struct Store {
     writer: Writer,
+    /// The writer's numbers of the planner's keys.
     ids: Vec<KeyId>,
+}
+
+impl Store {
+    /// The results that a writer has.
+    #[must_use]
+    pub fn new(writer: Writer) -> Self {
+        Self { writer, ids: Vec::new() }
+    }
 }
 
 impl Verdicts for Store {
@@ -92,7 +101,7 @@ impl Farm {
             ktest,
             choir,
             window: Window::new(config.window),
-            store: Store { writer, ids: Vec::new() },
+            store: Store::new(writer),
             told,
             executors: BTreeSet::new(),
             batches: BTreeMap::new(),

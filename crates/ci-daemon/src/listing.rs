@@ -7,19 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use ktest::testfile::{HostEnv, TestFile, TestFileError};
 use model::{Env, SubtestName, TestPath};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use spawn::{Cmd, Limits};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// How long a file may take to list its subtests.
-const TIME: Duration = Duration::from_secs(30);
-/// How much it may print.
-const BYTES: usize = 4 << 20;
 /// How many files are asked at a time.
 const AT_ONCE: usize = 4;
 /// After how many seconds a file that failed is asked again although nothing changed.
@@ -42,47 +37,21 @@ pub enum ListError {
         /// What the system says.
         why: String,
     },
-    /// It did not answer.
-    #[error("{file} list-tests: {why}")]
-    Failed {
-        /// The file, below `tests/`.
-        file: String,
-        /// What went wrong.
-        why: String,
-    },
-}
-
-/// The subtests that a `list-tests` prints: words, each once.
-pub fn parse(file: &TestPath, text: &str) -> Result<Vec<SubtestName>, ListError> {
-    let failed = |why: String| ListError::Failed { file: file.file(), why };
-    let mut seen = BTreeSet::new();
-    let mut subtests = Vec::new();
-    for word in text.split_whitespace() {
-        let subtest: SubtestName = word.parse().map_err(|error| failed(format!("{error}")))?;
-        if seen.insert(subtest.clone()) {
-            subtests.push(subtest);
-        }
-    }
-    if subtests.is_empty() {
-        return Err(failed("it lists no subtests".into()));
-    }
-    Ok(subtests)
+    /// It did not answer as it should.
+    #[error("{0}")]
+    Failed(String),
+    /// It has nothing to run.
+    #[error("{0}: it lists no subtests")]
+    Empty(String),
 }
 
 /// Asks a file for its subtests.
-async fn list_tests(ktest_dir: &Path, (file, env): &Listed) -> Result<Vec<SubtestName>, ListError> {
-    let failed = |why: String| ListError::Failed { file: file.file(), why };
-    let path = ktest_dir.join("tests").join(file.file());
-    let mut cmd = Cmd::new(&path).arg("list-tests").dir(ktest_dir).env("ktest_dir", ktest_dir);
-    for (key, value) in env.iter() {
-        cmd = cmd.env(key, value);
-    }
-    let output =
-        cmd.output(Limits { time: TIME, bytes: BYTES }).await.map_err(|error| failed(error.to_string()))?;
-    if !output.exit.success() {
-        return Err(failed(format!("{}: {}", output.exit, output.complaint())));
-    }
-    parse(file, &output.text())
+async fn list_tests(ktest_dir: &Path, (test, env): &Listed) -> Result<Vec<SubtestName>, ListError> {
+    let failed = |error: TestFileError| ListError::Failed(error.to_string());
+    let file = TestFile::find(Path::new(&test.file()), Some(ktest_dir)).map_err(failed)?;
+    let env = env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let subtests = file.list_tests(&HostEnv { env, ..HostEnv::of_this_host() }).await.map_err(failed)?;
+    if subtests.is_empty() { Err(ListError::Empty(file.path.display().to_string())) } else { Ok(subtests) }
 }
 
 /// The listings that are known, kept in a file between runs of the daemon.
@@ -299,10 +268,10 @@ mod tests {
         assert_eq!(shown(&listings), [r#"t/good: ["a", "b/c"]"#]);
         let problems = listings.problems().join("\n").replace(&dir.display().to_string(), "DIR");
         insta::assert_snapshot!(problems, @r#"
+        DIR/tests/t/bad.ktest list-tests: exit code 3: no such luck
         DIR/tests/t/gone.ktest: No such file or directory (os error 2); correct tests = [...] of its group or ktest_dir
-        t/bad.ktest list-tests: exit code 3: no such luck
-        t/none.ktest list-tests: it lists no subtests
-        t/rubbish.ktest list-tests: "--help" is not a subtest: it does not begin with - . or / and has no part ..
+        DIR/tests/t/none.ktest: it lists no subtests
+        DIR/tests/t/rubbish.ktest list-tests: "--help" is not a subtest: it does not begin with - . or / and has no part ..
         "#);
         // Not asked again, neither by this process nor by the next one.
         let asked = || std::fs::read_to_string(dir.join("asked")).unwrap().len() / 2;
@@ -319,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_tried_again_later() {
-        let error = ListError::Failed { file: String::new(), why: String::new() };
+        let error = ListError::Failed(String::new());
         let known = Known { digest: String::new(), state: Err(Failure { error, at: 1000 }) };
         assert_eq!([1000, 1599, 1600, 900].map(|now| known.is_due(now)), [false, false, true, true]);
     }

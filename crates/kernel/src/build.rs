@@ -217,6 +217,13 @@ async fn make(
     layout: Layout,
 ) -> Result<Make, BuildError> {
     toolchain.check_programs().await?;
+    for path in [&layout.src_seen, &layout.obj_seen] {
+        let text = path.to_string_lossy();
+        if text.contains(|c: char| c.is_whitespace() || c == ':') {
+            let why = "kernels cannot be built at a path with blanks or colons; move it (KTEST_CACHE_DIR sets the cache)";
+            return Err(BuildError::Source(format!("{text}: {why}")));
+        }
+    }
     let sandbox = if request.sandbox {
         sandbox::probe().await?;
         Some(sandbox::root_entries())

@@ -268,6 +268,13 @@ async fn no_source_is_one_line() {
     let bare = toy.repo.commit("no kernel", &[]);
     let text = error(Source::Commit { repo: toy.repo.path().into(), commit: bare.clone() }).await;
     assert_eq!(text, format!("commit {}: no kernel source, it has no Kconfig; see -k", bare.short()));
+    let blank = toy.dir.path().join("a b");
+    std::fs::create_dir(&blank).unwrap();
+    for (name, text) in [("Makefile", MAKEFILE), ("Kconfig", KCONFIG)] {
+        std::fs::write(blank.join(name), text).unwrap();
+    }
+    let text = error(Source::WorkingTree(blank)).await;
+    assert!(text.starts_with("DIR/a b: kernels cannot be built at a path with blanks"), "{text}");
 }
 
 #[tokio::test]

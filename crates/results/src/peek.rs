@@ -314,3 +314,43 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<u64> {
 fn status(code: u64) -> Status {
     usize::try_from(code).ok().and_then(|code| Status::ALL.get(code)).copied().unwrap_or(Status::Unknown)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Mark, encode_commit};
+    use crate::types::CommitResults;
+
+    /// Whatever is not answered here is answered by reading the whole blob, so only this notices a wrong offset.
+    #[test]
+    fn blobs_of_ours_are_answered_from() {
+        let keys = ["a.b", "a.c", "d.e"];
+        let mut entries: Vec<TestEntry> =
+            keys.iter().map(|key| TestEntry::new(key.parse().unwrap(), Status::Passed)).collect();
+        entries[1].duration = Duration::from_millis(1500);
+        entries[1].started = Some(-5);
+        entries[1].status = Status::Failed;
+        entries[1].reason = Some("why".into());
+        entries[1].crash = Some("what".into());
+        entries[1].host = Some("farm1".parse().unwrap());
+        entries[1].slot = Some(0);
+        entries[1].kernel = Some("c".repeat(64).parse().unwrap());
+        entries[1].image_hash = Some("d".repeat(64));
+        entries[1].attempt = 3;
+        entries[1].log_bytes = 7;
+        entries[1].full_log_bytes = 8;
+        let results = CommitResults { commit: "0".repeat(40).parse().unwrap(), message: "m".into(), entries };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), encode_commit(&results, Mark::default())).unwrap();
+        let peek = Peek::open(file.path()).unwrap();
+        assert_eq!(peek.summary().unwrap().counts, results.counts());
+        assert_eq!(peek.statuses().unwrap(), [Status::Passed, Status::Failed, Status::Passed]);
+        assert_eq!(peek.durations().unwrap()[1], Duration::from_millis(1500));
+        for hint in 0..4 {
+            for entry in &results.entries {
+                assert_eq!(peek.entry(&entry.key, &mut hint.clone()).unwrap().as_ref(), Some(entry));
+            }
+            assert_eq!(peek.entry(&"a.bb".parse().unwrap(), &mut hint.clone()), Some(None));
+        }
+    }
+}

@@ -129,7 +129,9 @@ fn run(config: Option<&Path>, args: &RunArgs) -> Result<()> {
     let mut progress = if args.once { Progress::for_stdout() } else { Progress::Quiet };
     log_to_stderr(if args.once { "warn" } else { "info" }, progress.bars());
     let options = Options { config, ktest, once: args.once };
-    let result = runtime()?.block_on(daemon::run(&options, &mut progress));
+    let runtime = runtime()?;
+    let result = runtime.block_on(daemon::run(&options, &mut progress));
+    runtime.shutdown_timeout(Duration::from_secs(2));
     if result.is_ok() {
         progress.finish();
     }

@@ -158,11 +158,22 @@ async fn open(output_dir: &Path) -> Result<Writer, DaemonError> {
     let writer = Writer::open(output_dir)?;
     let recovery = writer.recovery();
     tracing::info!(records = recovery.records, "the journal was read");
+    // What runs left behind was not published; the results are locked, so nobody is writing there.
+    clear_work(&output_dir.join(crate::WORK));
     let stale = writer.clear_stale_in_progress().await?;
     if stale > 0 {
         tracing::info!("{stale} tests were running when the last daemon ended; they run again");
     }
     Ok(writer)
+}
+
+fn clear_work(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        if let Err(error) = std::fs::remove_dir_all(&path) {
+            tracing::warn!("{}: cannot be removed: {error}", path.display());
+        }
+    }
 }
 
 /// Without a host or a branch, `--once` would have nothing to do, which is not what was meant.
@@ -190,12 +201,12 @@ async fn drive(
     snapshots.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut retention = tokio::time::interval(RETENTION);
     let mut remover: Option<tokio::task::JoinHandle<()>> = None;
-    progress.left(farm.left(COUNTED));
+    progress.left(|| farm.left(COUNTED));
     loop {
         tokio::select! {
             Some(view) = views.recv() => {
                 farm.take_view(view).await;
-                progress.left(farm.left(COUNTED));
+                progress.left(|| farm.left(COUNTED));
             }
             Some(end) = ears.ends.recv() => {
                 farm.on_end(end).await;

@@ -90,7 +90,7 @@ impl Farm {
         let choir = Choir::new(ChoirConfig {
             window: config.window,
             abort_grace: ABORT_GRACE,
-            logs: Some(LogConfig::new(config.output_dir.join(crate::LOGS))),
+            logs: Some(LogConfig::new(writer.output_dir().join(crate::LOGS))),
             ..ChoirConfig::default()
         });
         let (told, ears) = mpsc::unbounded_channel();
@@ -116,6 +116,11 @@ impl Farm {
     /// Takes a new view: executors come and go, branches are listed, the window follows the plan.
     pub async fn take_view(&mut self, view: View) {
         self.view = view;
+        self.problems.clear();
+        if self.view.config.output_dir != self.store.writer.output_dir() {
+            let dir = self.view.config.output_dir.display();
+            self.problems.insert(format!("output_dir = {dir} takes effect when the daemon is started again"));
+        }
         self.set_tools();
         self.set_executors();
         self.list_branches().await;
@@ -148,9 +153,10 @@ impl Farm {
             let arch = config.hosts.get(&host).map(|host| host.arch).or_else(Arch::native);
             let tags = arch.map(|arch| ("arch".to_owned(), arch.to_string())).into_iter().collect();
             let budget = config.subtest_duration_max;
+            let work = self.store.writer.output_dir().join(crate::WORK).join(format!("{host}-{slot}"));
             let spec = ExecutorSpec { host: host.to_string(), tags, budget, ..ExecutorSpec::new(&name) };
             let slot = Slot {
-                work: config.output_dir.join(crate::WORK).join(format!("{host}-{slot}")),
+                work,
                 host,
                 slot,
                 tools: self.tools.subscribe(),
@@ -217,7 +223,6 @@ impl Farm {
 
     /// Makes the plan anew: what is pending and not among the first any more is taken back.
     fn replan(&mut self) {
-        self.problems.clear();
         let input = wants::input(&self.view, self.history());
         self.window.update(&input, self.view.config.window);
         let mut pending = Vec::new();
@@ -298,6 +303,7 @@ impl Farm {
     pub fn snapshot_once(&self) {
         let branches: Vec<_> = self.view.branches.iter().map(|(name, seen)| seen.status(name)).collect();
         let parts = Parts {
+            output_dir: self.store.writer.output_dir(),
             choir: &self.choir.status(),
             batches: &self.batches,
             ended: &self.ended,

@@ -161,3 +161,81 @@ pub fn table(jobs: &[Job]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use testkit::ScratchRepo;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_farm_would_do() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        let (linux, remote) = (ScratchRepo::new(), ScratchRepo::new());
+        linux.commit("other", &[]);
+        for subject in ["one", "two"] {
+            remote.commit(subject, &[]);
+        }
+        let text = format!(
+            r#"
+linux_repo = {linux:?}
+output_dir = "out"
+ktest_dir = "kt"
+user = "kmo"
+[test_group.fs]
+tests = ["fs/a.ktest"]
+[test_group.slow]
+tests = ["slow.ktest", "gone.ktest"]
+nice = 1
+max_commits = 1
+[test_group.store]
+tests = ["fs/a.ktest"]
+kernels = ["debian/trixie"]
+[branch.next]
+remote = {remote:?}
+ref = "master"
+test_groups = ["slow", "fs", "store"]
+[host.local]
+slots = 3
+[host.farm1]
+kind = "ssh"
+arch = "aarch64"
+"#,
+            linux = linux.url(),
+            remote = remote.url()
+        );
+        let path = dir.join("ci.toml");
+        std::fs::write(&path, text).unwrap();
+        for (name, subtests) in [("fs/a", "x generic/001"), ("slow", "z")] {
+            let file = dir.join(format!("kt/tests/{name}.ktest"));
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, format!("#!/bin/bash\necho {subtests}\n")).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let hide =
+            |text: String| text.replace(&dir.display().to_string(), "DIR").replace(remote.url(), "REMOTE");
+        let report = Report::new(&config::load(&path).unwrap());
+        insta::assert_snapshot!(hide(report.to_string()), @r#"
+        DIR/ci.toml: the configuration is valid
+        results go to DIR/out, 3 batches at a time
+        branch kmo/next: 3 test files on the newest 50 commits of REMOTE master
+        but: host farm1: kind = "ssh" is not driven yet, it gets no work
+        but: test group store: kernels = [...] of the store are not run yet, it gets no jobs
+        but: DIR/kt/tests/gone.ktest: no such test file
+        "#);
+        let (view, jobs) = plan(&path, 10).await.unwrap();
+        assert_eq!(view.problems.len(), 1, "{:?}", view.problems);
+        insta::assert_snapshot!(table(&jobs), @"
+        value  = age  + nice  branch    commit        test              takes
+            0      0       0  kmo/next  c1168c9d3867  fs.a.x             30 s
+            0      0       0  kmo/next  c1168c9d3867  fs.a.generic.001   30 s
+            1      0       1  kmo/next  c1168c9d3867  slow.z             30 s
+            1      1       0  kmo/next  2bdda0765399  fs.a.x             30 s
+            1      1       0  kmo/next  2bdda0765399  fs.a.generic.001   30 s
+        ");
+        assert_eq!(table(&[]), "nothing is left to do\n");
+    }
+}

@@ -88,10 +88,10 @@ impl Progress {
         self.line(&line);
     }
 
-    /// So many jobs are left.
-    pub fn left(&mut self, jobs: usize) {
+    /// So many jobs are left; counted only where somebody sees it.
+    pub fn left(&mut self, jobs: impl FnOnce() -> usize) {
         if let Self::Terminal(tally, bars) = self {
-            bars.total.set_length(u64::from(tally.counts.total()) + jobs as u64);
+            bars.total.set_length(u64::from(tally.counts.total()) + jobs() as u64);
         }
     }
 

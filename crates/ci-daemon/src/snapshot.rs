@@ -1,6 +1,7 @@
 //! The status snapshot, made from what the parts say about themselves. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 
 use jobkit::{ChoirStatus, End, ExecutorState, Outcome};
@@ -51,6 +52,8 @@ impl Ended {
 /// What the snapshot is made from.
 #[derive(Debug)]
 pub struct Parts<'a> {
+    /// Where the results are; logs are named from here.
+    pub output_dir: &'a Path,
     /// The scheduler's own.
     pub choir: &'a ChoirStatus,
     /// What the executors say about their batches, by executor.
@@ -74,7 +77,7 @@ pub fn snapshot(identity: Identity, parts: &Parts<'_>, now: i64) -> StatusSnapsh
             status: "running".into(),
             executor: Some(executor.name.clone()),
             started: executor.batch.as_ref().map(|batch| batch.since),
-            log: executor.log.clone(),
+            log: executor.log.as_deref().map(|log| below(parts.output_dir, log)),
         })
     });
     let mut problems = parts.problems.to_vec();
@@ -105,6 +108,11 @@ pub fn snapshot(identity: Identity, parts: &Parts<'_>, now: i64) -> StatusSnapsh
         branches: parts.branches.to_vec(),
         problems,
     }
+}
+
+fn below(dir: &Path, path: &str) -> String {
+    let below = Path::new(path).strip_prefix(dir).ok().and_then(Path::to_str);
+    below.unwrap_or(path).to_owned()
 }
 
 fn shown(executor: &jobkit::ExecutorStatus, batches: &BTreeMap<String, BatchStatus>) -> ExecutorStatus {

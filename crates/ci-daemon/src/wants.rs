@@ -31,7 +31,12 @@ pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
             name: branch.name.as_str().into(),
             repo: branch.repo.as_str().into(),
             commits: seen.commits.iter().map(|commit| commit.id.clone()).collect(),
-            groups: branch.test_groups.iter().filter_map(group).collect(),
+            groups: branch
+                .test_groups
+                .iter()
+                .filter_map(group)
+                .filter(|group| group.kernels.is_empty())
+                .collect(),
         });
     }
     Input {
@@ -86,5 +91,10 @@ pub fn left_out(config: &Config) -> Vec<String> {
             branch.user, branch.name, branch.repo
         )
     });
-    hosts.chain(branches).collect()
+    let groups = config.test_groups.values().chain(config.user_groups.values().flat_map(|of| of.values()));
+    let groups = groups.filter(|group| !group.kernels.is_empty());
+    let groups = groups.map(|group| {
+        format!("test group {}: kernels = [...] of the store are not run yet, it gets no jobs", group.name)
+    });
+    hosts.chain(branches).chain(groups).collect()
 }

@@ -19,10 +19,12 @@ pub mod host;
 use host::Host;
 
 /// What the guest of an ordinary test file needs: the contract's programs and the tools of the file systems.
-pub const STANDARD_PACKAGES: [&str; 18] = [
+pub const STANDARD_PACKAGES: [&str; 20] = [
     "acl",
     "attr",
+    "bash-static",
     "btrfs-progs",
+    "busybox-static",
     "dmsetup",
     "e2fsprogs",
     "iproute2",

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::{CommitId, HostName, KernelId, ResultKey, StatusSnapshot, Verdict};
-use results::{LogKind, VerdictRecord, Writer};
+use results::codec::{Mark, encode_commit};
+use results::layout::Layout;
+use results::{CommitResults, LogKind, VerdictRecord, Writer};
 use tokio::runtime::Runtime;
 
 /// A directory of results that is being made. Panics where something cannot be written.
@@ -141,6 +143,13 @@ impl ResultsFixture {
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "the scratch file is removed");
         }
     }
+}
+
+/// Writes the blob of a commit at once, for directories too large to be recorded verdict by verdict; to be listed by a
+/// [`ResultsFixture`] that is opened afterwards. Entries must be sorted by key.
+pub fn write_blob(dir: &Path, results: &CommitResults) {
+    let path = Layout::new(dir).blob(&results.commit);
+    std::fs::write(path, encode_commit(results, Mark::default())).expect("a blob is written");
 }
 
 /// A commit id that is the same for the same words.

@@ -204,7 +204,7 @@ fn render(
         test,
         all_href: links.branch(at),
         failing_heading: match lasting {
-            0 => "Nothing fails at the tip".into(),
+            0 => "Nothing fails now".into(),
             _ => format!("{} failing now", lasting.plural("test")),
         },
         failing_note: if all > shown.len() {

@@ -21,13 +21,13 @@ use crate::route::{BranchRef, CommitRoute, Form};
 use crate::since::{Since, since};
 
 /// How many tests one page lists.
-const ROWS_MAX: usize = 300;
+const ROWS_MAX: usize = 250;
 /// How many test files one page lists.
 const GROUPS_MAX: usize = 200;
 /// How much of a message is shown, in bytes.
 const MESSAGE_MAX: usize = 16 << 10;
 /// How much of a reason a list shows, in bytes.
-const REASON_MAX: usize = 240;
+const REASON_MAX: usize = 180;
 
 #[derive(Template)]
 #[template(path = "commit.html")]

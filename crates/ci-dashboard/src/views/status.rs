@@ -242,7 +242,11 @@ fn queues(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<Queue> {
             user: cut(user, 100),
             href: context.links().user(user),
             pending: snapshot.pending_by_group.get(user).copied().unwrap_or(0),
-            weight: format!("{:.2}", fair.weight),
+            weight: if (0.0..1e6).contains(&fair.weight) {
+                format!("{:.2}", fair.weight)
+            } else {
+                "?".into()
+            },
             usage: Took(std::time::Duration::from_secs_f64(seconds.round())).to_string(),
             share: part,
             percent: part / 10,

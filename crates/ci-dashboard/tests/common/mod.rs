@@ -1,0 +1,152 @@
+//! What the tests of this crate share: a small branch, requests without a server, pages as text.
+
+#![expect(dead_code, clippy::unwrap_used, reason = "for tests, each of which uses its part")]
+
+use std::path::Path;
+
+use ci_dashboard::{Body, Request, Response, Site, handle};
+use model::{CommitId, Verdict};
+use results::Reader;
+use tempfile::TempDir;
+use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, kernel_id};
+
+/// When all tests take place, Unix seconds.
+pub const NOW: i64 = 1_790_000_000;
+
+/// Results and the site over them.
+pub struct Farm {
+    pub dir: TempDir,
+    pub site: Site,
+}
+
+impl Farm {
+    /// Over results that `fill` writes.
+    pub fn with(fill: impl FnOnce(&ResultsFixture)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let fixture = ResultsFixture::new(dir.path());
+        fill(&fixture);
+        fixture.finish();
+        Self::over(dir)
+    }
+
+    /// Over results that are there.
+    pub fn over(dir: TempDir) -> Self {
+        let tests = ["fs/ext4/basic", "boot"].iter().map(|test| test.parse().unwrap()).collect();
+        let site = Site::new(Reader::open(dir.path()).unwrap(), tests);
+        Self { dir, site }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn ask(&self, request: &Request) -> Response {
+        handle(&self.site, request, NOW)
+    }
+
+    /// A view that must be there, as text.
+    pub fn get(&self, target: &str) -> String {
+        let response = self.ask(&Request::get(target));
+        let status = response.status;
+        let text = body_text(response);
+        assert_eq!(status, 200, "{target}: {text}");
+        text
+    }
+
+    pub fn status(&self, target: &str) -> u16 {
+        self.ask(&Request::get(target)).status.as_u16()
+    }
+}
+
+/// Newest first: not tested, mended, does not build, broken, well.
+pub fn commits() -> Vec<(CommitId, String)> {
+    ["ext4: say more", "ext4: mend the punch", "ext4: does not build", "ext4: punch faster", "Linux 6.1.27"]
+        .iter()
+        .map(|subject| (commit_id(subject), format!("{subject}\n\nFor a test.\n")))
+        .collect()
+}
+
+/// `mira/ext4-testing` with the [`commits`], three tests each, and a running test at the second commit.
+pub fn small() -> Farm {
+    Farm::with(|fixture| {
+        let commits = commits();
+        fixture.branch("mira", "ext4-testing", &commits);
+        fixture.branch("anton", "xfs/for-next", &commits[4..]);
+        let id = |row: usize| &commits[row].0;
+        let test = |row: usize, key: &str, verdict, millis| {
+            TestResult::new(id(row), key, verdict, millis)
+                .on("farm1", 2, NOW - 1000 * i64::try_from(row).unwrap())
+                .kernel(kernel_id(&row.to_string()))
+        };
+        let failed = || Verdict::Failed { reason: "kernel BUG at fs/ext4/extents.c:3211!".into() };
+        for row in [1, 3, 4] {
+            fixture.test(test(row, "boot.boots", Verdict::Passed, 1_260));
+            let quota = Verdict::NotRun { reason: "no quotacheck in the image".into() };
+            fixture.test(test(row, "fs.ext4.basic.quota", quota, 90));
+        }
+        for row in [1, 4] {
+            fixture.test(test(row, "fs.ext4.basic.punch", Verdict::Passed, 3_400).log(PASSED_LOG));
+        }
+        fixture.test(
+            test(3, "fs.ext4.basic.punch", failed(), 2_100)
+                .crash("kernel BUG in ext4_ext_remove_space")
+                .log(FAILED_LOG),
+        );
+        for key in ["boot.boots", "fs.ext4.basic.punch", "fs.ext4.basic.quota"] {
+            let verdict = Verdict::FailedToRun { reason: "fs/ext4/acl.c:143:2: error: expected ';'".into() };
+            fixture.test(TestResult::new(id(2), key, verdict, 0));
+        }
+        fixture.running(
+            id(1),
+            "fs.ext4.basic.rename",
+            NOW - 4,
+            "00000 ========= TEST   rename\n00001 half\n",
+        );
+    })
+}
+
+pub const PASSED_LOG: &str = "00000 ========= TEST   punch\n00003 ========= PASSED punch in 3s\n";
+pub const FAILED_LOG: &str = "00000 ========= TEST   punch\n\
+    00001 [   41.200000] EXT4-fs (vdb): mounted filesystem with ordered data mode.\n\
+    00002 [   43.000000] kernel BUG at fs/ext4/extents.c:3211!\n\
+    00002 [   43.000100] RIP: 0010:ext4_ext_remove_space+0x11c4/0x15a0\n\
+    00002 [   43.000200] ---[ end trace 0000000000000000 ]---\n\
+    00002 ========= FAILED punch in 2s\n";
+
+pub fn body_text(response: Response) -> String {
+    String::from_utf8(body(response)).unwrap()
+}
+
+pub fn body(response: Response) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    response.body.write_to(&mut bytes).unwrap();
+    bytes
+}
+
+pub fn has_no_body(response: &Response) -> bool {
+    matches!(response.body, Body::Empty)
+}
+
+/// What a page says inside `main`, one line a row or block, without its mark-up.
+pub fn said(html: &str) -> String {
+    let start = html.find("<main").unwrap();
+    let end = html.find("</main>").unwrap();
+    let mut text = String::new();
+    let mut rest = &html[start..end];
+    while let Some(open) = rest.find('<') {
+        text.push_str(&rest[..open].replace('\n', " "));
+        let close = open + rest[open..].find('>').unwrap();
+        let tag = &rest[open + 1..close];
+        let name = tag.trim_start_matches('/').split([' ', '>']).next().unwrap_or("");
+        match name {
+            "tr" | "h1" | "h2" | "p" | "section" | "form" | "pre" | "li" | "div" | "nav" | "details" => {
+                text.push('\n');
+            }
+            "td" | "th" if !tag.starts_with('/') => text.push_str(" | "),
+            _ => {}
+        }
+        rest = &rest[close + 1..];
+    }
+    let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.filter(|line| !line.is_empty() && line != "|").collect::<Vec<_>>().join("\n")
+}

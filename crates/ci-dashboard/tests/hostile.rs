@@ -1,0 +1,220 @@
+//! Names, messages and logs are strangers': whatever they hold, they are text on a page, and pages stay small.
+
+mod common;
+
+use ci_dashboard::Request;
+use common::{Farm, body_text, said};
+use model::{CommitId, ResultKey, Status, Verdict};
+use results::{CommitResults, TestEntry};
+use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, write_blob};
+
+const SCRIPT: &str = "<script>alert(1)</script>";
+const ATTRIBUTE: &str = "\"onmouseover=alert(1)'x=`\">";
+
+fn messages() -> Vec<(CommitId, String)> {
+    [
+        format!("{SCRIPT} {ATTRIBUTE}\n\n</pre>{SCRIPT}<!-- ]]>\n"),
+        "\u{202e}txet\u{2066} right to left\u{200f}\n\u{202e}more".into(),
+        "x".repeat(1 << 20),
+        format!("&lt;b&gt; &amp;#x3c; \u{1b}[31m\u{0}\n{}", "y\n".repeat(200_000)),
+        String::new(),
+    ]
+    .into_iter()
+    .map(|message| (commit_id(&message[..message.len().min(40)]), message))
+    .collect()
+}
+
+/// Each tag's name and attributes: what a browser would make of the page. Panics at what no template of ours writes.
+fn tags(html: &str) -> Vec<(String, Vec<String>)> {
+    let mut tags = Vec::new();
+    let mut rest = html;
+    while let Some(open) = rest.find('<') {
+        rest = &rest[open + 1..];
+        let name_end = rest.find(|c: char| c == '>' || c.is_whitespace()).expect("a tag ends");
+        let name = rest[..name_end].to_owned();
+        rest = &rest[name_end..];
+        let mut attributes = Vec::new();
+        loop {
+            rest = rest.trim_start();
+            if let Some(after) = rest.strip_prefix('>') {
+                rest = after;
+                break;
+            }
+            let end = rest.find(|c: char| "=> \n".contains(c)).expect("an attribute ends");
+            attributes.push(rest[..end].to_owned());
+            rest = &rest[end..];
+            if let Some(value) = rest.strip_prefix("=\"") {
+                rest = &value[value.find('"').expect("a value ends") + 1..];
+            }
+        }
+        tags.push((name, attributes));
+    }
+    tags
+}
+
+/// No element or attribute that runs anything, one script (ours), and as many tags closed as opened.
+fn assert_tame(target: &str, html: &str) {
+    let void = ["!doctype", "meta", "link", "input", "br", "path/", "rect", "path"];
+    let mut open: Vec<String> = Vec::new();
+    let mut scripts = 0;
+    for (name, attributes) in tags(html) {
+        for attribute in &attributes {
+            assert!(!attribute.starts_with("on") && attribute != "style", "{target}: {name} {attribute}");
+        }
+        assert!(
+            !["iframe", "object", "embed", "style", "base", "img"].contains(&name.as_str()),
+            "{target}: {name}"
+        );
+        scripts += usize::from(name == "script");
+        if let Some(closed) = name.strip_prefix('/') {
+            assert_eq!(open.pop().as_deref(), Some(closed), "{target}");
+        } else if !void.contains(&name.as_str()) && !attributes.iter().any(|attribute| attribute == "/") {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{target}: {open:?} not closed");
+    assert_eq!(scripts, 1, "{target}");
+    assert!(html.len() <= 300_000, "{target}: {} bytes", html.len());
+}
+
+fn encoded(text: &str) -> String {
+    ci_dashboard::request::Encoded(text).to_string()
+}
+
+#[test]
+fn hostile_names_messages_and_logs_are_text() {
+    let messages = messages();
+    let keys =
+        ["a<b>\"'&.c", "x.${y}`z`", "…\u{202e}gnp.exe.t", "a@K=\"><script>.s", "javascript:alert(1).x"];
+    let (user, branch) = ("<b>mira</b>", "\"><script>alert(2)</script>/../..%2e?&#");
+    let farm = Farm::with(|fixture| {
+        fixture.branch(user, branch, &messages);
+        for (row, (commit, _)) in messages.iter().enumerate() {
+            for key in keys {
+                let reason = format!("{SCRIPT}{ATTRIBUTE} \u{202e}");
+                let verdict = if row % 2 == 0 { Verdict::Failed { reason } } else { Verdict::Passed };
+                let log = format!(
+                    "</pre>{SCRIPT}\n\u{202e}\u{1b}]0;x\u{7}\nBUG: {SCRIPT}\n{}\n",
+                    "long ".repeat(100_000)
+                );
+                fixture.test(TestResult::new(commit, key, verdict, 10).crash(SCRIPT).log(log));
+            }
+        }
+    });
+    let at = format!("user={}&branch={}", encoded(user), encoded(branch));
+    let mut targets = vec![
+        "/ci".to_owned(),
+        format!("/ci?user={}", encoded(user)),
+        format!("/ci?{at}"),
+        format!("/ci?{at}&test={}", encoded("a<b>\"'&")),
+        format!("/ci?user={}", encoded(SCRIPT)),
+        format!("/{}", encoded(SCRIPT)),
+        format!("/ci?user={}&branch={0}", encoded(ATTRIBUTE)),
+        format!("/ci?{at}&test={}", encoded("([<script>")),
+    ];
+    for (commit, _) in &messages {
+        targets.push(format!("/ci?{at}&commit={commit}"));
+        targets.push(format!("/c/{commit}/?test={}", encoded(SCRIPT)));
+        for key in keys {
+            targets.push(format!("/c/{commit}/{}/", encoded(key)));
+            targets.push(format!("/ci?{at}&history={}", encoded(key)));
+        }
+    }
+    for target in targets {
+        let response = farm.ask(&Request::get(&target));
+        assert!(response.status.as_u16() < 500, "{target}: {}", response.status);
+        let policy = response.headers[http::header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"));
+        let html = body_text(response);
+        assert_tame(&target, &html);
+        // Every link of a page leads to a page.
+        for link in html.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            let link =
+                link.replace("&amp;", "&").replace("&#38;", "&").replace("&#39;", "'").replace("&#x27;", "'");
+            let link = link.split('#').next().unwrap_or("");
+            assert!(link.is_empty() || link.starts_with("/c"), "{target}: {link}");
+        }
+    }
+    let page = farm.get(&format!("/ci?{at}"));
+    assert!(said(&page).contains("&#60;script&#62;alert(1)"), "it is there, as text");
+}
+
+#[test]
+fn links_of_hostile_names_lead_to_their_pages() {
+    let (user, branch) = ("a&b=c#d", "x/y?z&w=%20+\"");
+    let farm = Farm::with(|fixture| {
+        fixture.branch(user, branch, &[(commit_id("one"), "one\n".into())]);
+        fixture.test(TestResult::new(&commit_id("one"), "t#1?.a&b+c%20", Verdict::Passed, 10).log("log\n"));
+    });
+    let links = |page: &str| -> Vec<String> {
+        let links = page[page.find("<main").unwrap()..].split("href=\"").skip(1);
+        links
+            .filter_map(|rest| Some(rest.split('"').next()?.replace("&#38;", "&").replace("&amp;", "&")))
+            .collect()
+    };
+    let mut open = vec!["/ci".to_owned()];
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some(target) = open.pop() {
+        if !seen.insert(target.clone()) {
+            continue;
+        }
+        let target = target.split('#').next().unwrap().to_owned();
+        if target.is_empty() || target.ends_with(".br") || target.contains("format=json") {
+            continue;
+        }
+        open.extend(links(&farm.get(&target)));
+    }
+    assert!(seen.iter().any(|target| target.contains("history=")), "{seen:?}");
+    assert!(seen.iter().any(|target| target.ends_with("log.br")), "{seen:?}");
+}
+
+#[test]
+fn a_commit_of_5000_tests_stays_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let commit = commit_id("large");
+    for (what, failing) in [("few fail", 7), ("all fail", 1)] {
+        let mut entries: Vec<TestEntry> = (0..5000)
+            .map(|test| {
+                let key: ResultKey =
+                    format!("fs.ext4.suite{:02}.generic.{:03}", test / 100, test % 100).parse().unwrap();
+                let status = if test % failing == 0 { Status::Failed } else { Status::Passed };
+                let mut entry = TestEntry::new(key, status);
+                entry.reason = (status == Status::Failed).then(|| "r".repeat(4000));
+                entry.crash = (status == Status::Failed).then(|| "c".repeat(4000));
+                entry
+            })
+            .collect();
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        write_blob(dir.path(), &CommitResults { commit: commit.clone(), message: "large\n".into(), entries });
+        let fixture = ResultsFixture::new(dir.path());
+        fixture.branch("u", "b", &[(commit.clone(), "large\n".into())]);
+        fixture.finish();
+        let site = ci_dashboard::Site::new(results::Reader::open(dir.path()).unwrap(), Default::default());
+        for target in [
+            format!("/c/{commit}/"),
+            format!("/c/{commit}/?page=3"),
+            format!("/c/{commit}/?status=failed"),
+            "/ci?user=u&branch=b".into(),
+        ] {
+            let page = body_text(ci_dashboard::handle(&site, &Request::get(&target), common::NOW));
+            assert_tame(&format!("{what} {target}"), &page);
+        }
+        let json =
+            ci_dashboard::handle(&site, &Request::get(&format!("/c/{commit}/?format=json")), common::NOW);
+        let json: serde_json::Value = serde_json::from_str(&body_text(json)).unwrap();
+        assert_eq!(json["tests"].as_array().unwrap().len(), 5000);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+    #[test]
+    fn no_address_makes_an_error_of_ours(path in "(/|c|ci|u|%2e|\\.\\.|[0-9a-f]{40}|\\PC){0,12}", query in "(user|branch|commit|test|history|status|from|page|line|log|format|=|&|json|%|\\PC){0,12}") {
+        use std::sync::OnceLock;
+        static FARM: OnceLock<Farm> = OnceLock::new();
+        let farm = FARM.get_or_init(common::small);
+        let request = Request { path: format!("/{path}"), query, ..Request::default() };
+        let response = farm.ask(&request);
+        proptest::prop_assert!(response.status.as_u16() < 500, "{}", response.status);
+    }
+}

@@ -1,0 +1,218 @@
+//! The two shells around the handlers: the HTTP server, and CGI as a process and behind a real web server.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ci_dashboard::Request;
+use common::{FAILED_LOG, Farm, body, commits, small};
+use spawn::{Cmd, Limits, Output};
+
+/// A response as it came over the wire.
+struct Reply {
+    head: String,
+    body: Vec<u8>,
+}
+
+/// One request over one connection.
+fn ask(address: SocketAddr, target: &str, headers: &str) -> Reply {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: ci\r\nConnection: close\r\n{headers}\r\n").unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    Reply { head: String::from_utf8(bytes[..end].to_vec()).unwrap(), body: bytes[end + 4..].to_vec() }
+}
+
+fn log_address() -> String {
+    format!("/c/{}/fs.ext4.basic.punch/log.br", commits()[3].0)
+}
+
+/// What both the server and a web server with CGI must say.
+fn check_site(address: SocketAddr, farm: &Farm) {
+    let page = ask(address, "/ci?user=mira&branch=ext4-testing", "");
+    assert!(page.head.starts_with("HTTP/1.1 200"), "{}", page.head);
+    assert!(
+        page.head.to_ascii_lowercase().contains("content-security-policy: default-src 'none'"),
+        "{}",
+        page.head
+    );
+    assert_eq!(String::from_utf8(page.body).unwrap(), farm.get("/ci?user=mira&branch=ext4-testing"));
+    let log = ask(address, &log_address(), "");
+    assert!(log.head.to_ascii_lowercase().contains("content-encoding: br"), "{}", log.head);
+    let mut plain = Vec::new();
+    brotli::BrotliDecompress(&mut log.body.as_slice(), &mut plain).unwrap();
+    assert_eq!(plain, FAILED_LOG.as_bytes());
+    let part = ask(address, &log_address(), "Range: bytes=1-3\r\n");
+    assert!(part.head.starts_with("HTTP/1.1 206"), "{}", part.head);
+    assert_eq!(part.body, log.body[1..=3]);
+    let etag = page.head.lines().find(|line| line.to_ascii_lowercase().starts_with("etag: ")).unwrap();
+    let same =
+        ask(address, "/ci?user=mira&branch=ext4-testing", &format!("If-None-Match: {}\r\n", &etag[6..]));
+    assert!(same.head.starts_with("HTTP/1.1 304"), "{}", same.head);
+    assert!(same.body.is_empty());
+    let none = ask(address, "/ci?user=nobody&format=json", "");
+    assert!(none.head.starts_with("HTTP/1.1 404"), "{}", none.head);
+    assert!(String::from_utf8(none.body).unwrap().starts_with("{\"error\":"));
+    let slash = ask(address, "/ci?user=anton&branch=xfs%2Ffor-next&format=json", "");
+    assert!(slash.head.starts_with("HTTP/1.1 200"), "{}", slash.head);
+}
+
+#[test]
+fn the_server_serves() {
+    let farm = small();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let site = small_site(farm.path());
+    let server = runtime.spawn(ci_dashboard::serve::serve(site, listener, async {
+        stopped.await.ok();
+    }));
+    check_site(address, &farm);
+    // A large file comes whole.
+    let large = vec![b'x'; 3_000_000];
+    std::fs::write(farm.path().join(&log_address()[3..]), &large).unwrap();
+    assert_eq!(ask(address, &log_address(), "").body, large);
+    // What is not HTTP, or too long, is refused and the server lives on.
+    for bad in [format!("/ci?test={}", "a".repeat(20_000)), format!("/ci?user={}", "a".repeat(9_000))] {
+        let head = ask(address, &bad, "").head;
+        assert!(head.starts_with("HTTP/1.1 4"), "{head}");
+    }
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"\x16\x03\x01 hello\r\n\r\n").unwrap();
+    drop(stream);
+    assert!(ask(address, "/healthz", "").head.starts_with("HTTP/1.1 200"));
+    stop.send(()).unwrap();
+    let ended = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), server).await });
+    ended.expect("the server stops").unwrap().unwrap();
+}
+
+fn small_site(dir: &Path) -> ci_dashboard::Site {
+    let tests = ["fs/ext4/basic", "boot"].iter().map(|test| test.parse().unwrap()).collect();
+    ci_dashboard::Site::new(results::Reader::open(dir).unwrap(), tests)
+}
+
+/// The command, which cargo builds beside the tests; `None` if only this test was built.
+fn program() -> Option<PathBuf> {
+    let test = std::env::current_exe().ok()?;
+    let program = test.parent()?.parent()?.join("examples/ci-dashboard");
+    if program.is_file() {
+        return Some(program);
+    }
+    skipped(&format!("{} is not built; run: cargo test -p ci-dashboard", program.display()));
+    None
+}
+
+/// Says on the terminal what was not tested, past the test harness, which shows only the output of failures.
+fn skipped(why: &str) {
+    let line = format!("SKIPPED: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// A configuration that names the results and the test files.
+fn config(dir: &Path) -> PathBuf {
+    let text = format!(
+        "linux_repo = {0:?}\noutput_dir = {0:?}\nktest_dir = {0:?}\nuser = \"mira\"\n\
+         [test_group.all]\ntests = [\"fs/ext4/basic.ktest\", \"boot.ktest\"]\n\
+         [branch.ext4-testing]\nremote = \"https://git.example.org/linux.git\"\nref = \"ext4-testing\"\ntest_groups = [\"all\"]\n",
+        dir.display().to_string()
+    );
+    let file = dir.join("ktest-ci.toml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+fn run(cmd: &Cmd) -> Output {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(cmd.output(Limits::seconds(30))).unwrap()
+}
+
+#[test]
+fn cgi_as_a_process() {
+    let Some(program) = program() else { return };
+    let farm = small();
+    let cgi = |uri: &str, extra: &[(&str, &str)]| {
+        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+        let mut cmd = Cmd::new(&program)
+            .env_clear()
+            .env("GATEWAY_INTERFACE", "CGI/1.1")
+            .env("KTEST_CI_CONFIG", config(farm.path()))
+            .env("REQUEST_METHOD", "GET")
+            .env("SCRIPT_NAME", "/cgi-bin/ci-dashboard")
+            .env("PATH_INFO", path)
+            .env("QUERY_STRING", query);
+        for (name, value) in extra {
+            cmd = cmd.env(name, value);
+        }
+        let output = run(&cmd);
+        assert!(output.exit.success(), "{uri}: {}", output.complaint());
+        let end = output.stdout.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(output.stdout[..end].to_vec()).unwrap();
+        (head, output.stdout[end + 4..].to_vec())
+    };
+    let (head, page) = cgi("/ci?user=mira&branch=ext4-testing", &[]);
+    assert!(head.starts_with("Status: 200 OK\r\n"), "{head}");
+    let request = Request {
+        mount: "/cgi-bin/ci-dashboard".into(),
+        ..Request::get("/ci?user=mira&branch=ext4-testing")
+    };
+    assert_eq!(String::from_utf8(page), Ok(common::body_text(farm.ask(&request))));
+    let (head, part) = cgi(&log_address(), &[("HTTP_RANGE", "bytes=1-3")]);
+    assert!(head.starts_with("Status: 206 "), "{head}");
+    assert_eq!(part, body(farm.ask(&Request::get(&log_address())))[1..=3]);
+    let (head, error) = cgi("/ci?user=nobody&format=json", &[]);
+    assert!(head.starts_with("Status: 404 "), "{head}");
+    assert!(String::from_utf8(error).unwrap().starts_with("{\"error\""));
+    // Broken surroundings are told to the log, not to the client.
+    let (head, page) = cgi("/ci", &[("KTEST_CI_CONFIG", "/nowhere/ktest-ci.toml")]);
+    assert!(head.starts_with("Status: 503 "), "{head}");
+    assert!(!String::from_utf8(page).unwrap().contains("nowhere"));
+}
+
+#[test]
+fn cgi_behind_lighttpd() {
+    let Some(program) = program() else { return };
+    let Some(lighttpd) =
+        ["/usr/sbin/lighttpd", "/usr/bin/lighttpd"].iter().find(|path| Path::new(path).exists())
+    else {
+        skipped("lighttpd is not installed; apt-get install lighttpd");
+        return;
+    };
+    let farm = small();
+    let work = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // A CGI program has no more arguments than its path, so the configuration goes through the environment.
+    let settings = format!(
+        "server.document-root = \"{root}\"\nserver.port = {port}\nserver.bind = \"127.0.0.1\"\n\
+         server.modules = (\"mod_alias\", \"mod_setenv\", \"mod_cgi\")\n\
+         server.errorlog = \"{root}/error.log\"\n\
+         setenv.set-environment = (\"KTEST_CI_CONFIG\" => \"{config}\")\n\
+         alias.url = (\"/ci\" => \"{program}\", \"/c\" => \"{program}\")\n\
+         $HTTP[\"url\"] =~ \"^/(ci|c)(/|$)\" {{ cgi.assign = (\"\" => \"\") }}\n",
+        root = work.path().display(),
+        config = config(farm.path()).display(),
+        program = program.display(),
+    );
+    let file = work.path().join("lighttpd.conf");
+    std::fs::write(&file, settings).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = {
+        let _inside = runtime.enter();
+        Cmd::new(lighttpd).args(["-D", "-f"]).arg(&file).start().unwrap()
+    };
+    let address: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+    let began = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(10), "lighttpd does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    check_site(address, &farm);
+    drop(server);
+}

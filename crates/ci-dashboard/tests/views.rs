@@ -1,0 +1,193 @@
+//! What the pages say, and the JSON views of formats.md, over a small branch.
+
+mod common;
+
+use ci_dashboard::Request;
+use common::{Farm, commits, said, small};
+use http::header;
+
+fn id(row: usize) -> String {
+    commits()[row].0.to_string()
+}
+
+#[test]
+fn json_views_have_the_shapes_of_the_format_document() {
+    let farm = small();
+    insta::assert_snapshot!("json_users", farm.get("/ci?format=json"));
+    insta::assert_snapshot!("json_user", farm.get("/ci?user=mira&format=json"));
+    let rows: serde_json::Value =
+        serde_json::from_str(&farm.get("/ci?user=mira&branch=ext4-testing&format=json")).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 5);
+    insta::assert_snapshot!("json_branch_row", rows[3]);
+    let commit = format!("/ci?user=mira&branch=ext4-testing&commit={}&format=json", id(3));
+    let of_commit: serde_json::Value = serde_json::from_str(&farm.get(&commit)).unwrap();
+    assert_eq!(
+        of_commit,
+        serde_json::from_str::<serde_json::Value>(&farm.get(&format!("/c/{}/?format=json", id(3)))).unwrap()
+    );
+    insta::assert_snapshot!("json_commit", serde_json::to_string_pretty(&of_commit).unwrap());
+    let filtered: serde_json::Value =
+        serde_json::from_str(&farm.get("/ci?user=mira&branch=ext4-testing&test=punch%24&format=json"))
+            .unwrap();
+    insta::assert_snapshot!("json_branch_row_filtered", filtered[3]);
+    let history = farm.get("/ci?user=mira&branch=ext4-testing&history=fs.ext4.basic.punch&format=json");
+    let history: serde_json::Value = serde_json::from_str(&history).unwrap();
+    assert_eq!(history[3]["test"]["status"], "Failed");
+    assert_eq!(history[0].get("test"), None);
+}
+
+#[test]
+fn home_and_user() {
+    let farm = small();
+    // When a tip was tested is the time of its file.
+    let times = |text: String| {
+        let parts = text
+            .split(' ')
+            .map(|word| if word.starts_with("20") || word.contains(':') { "TIME" } else { word });
+        parts.collect::<Vec<_>>().join(" ")
+    };
+    insta::assert_snapshot!("home", times(said(&farm.get("/ci"))));
+    insta::assert_snapshot!("user", times(said(&farm.get("/ci?user=anton"))));
+    assert_eq!(said(&farm.get("/")), said(&farm.get("/ci")));
+    assert_eq!(said(&farm.get("/u/anton")), said(&farm.get("/ci?user=anton")));
+}
+
+#[test]
+fn a_branch_says_what_each_commit_changed() {
+    let farm = small();
+    let page = farm.get("/ci?user=mira&branch=ext4-testing");
+    insta::assert_snapshot!("branch", said(&page));
+    assert_eq!(said(&page), said(&farm.get("/u/mira/ext4-testing")));
+    // The failing commit's lane, as shapes.
+    assert!(page.contains(r#"<path class="l-f" d="M2 0h7v10h-7z"/>"#), "{page}");
+    let other = said(&farm.get("/ci?user=anton&branch=xfs/for-next"));
+    assert!(other.starts_with("xfs/for-next"), "{other}");
+    let filtered = said(&farm.get("/ci?user=mira&branch=ext4-testing&test=boot"));
+    assert!(!filtered.contains("punch_hole") && !filtered.contains("broke"), "{filtered}");
+}
+
+#[test]
+fn a_commit_shows_what_needs_somebody_first() {
+    let farm = small();
+    let page = farm.get(&format!("/ci?user=mira&branch=ext4-testing&commit={}", id(3)));
+    insta::assert_snapshot!("commit", said(&page));
+    assert!(page.contains(&format!(r#"href="/c/{}/fs.ext4.basic.punch/#failure""#, id(3))), "{page}");
+    let unbuilt = said(&farm.get(&format!("/c/{}/", id(2))));
+    assert!(unbuilt.contains("Nothing could run at this commit. fs/ext4/acl.c:143:2: error:"), "{unbuilt}");
+    let untested = said(&farm.get(&format!("/c/{}/", id(0))));
+    assert!(untested.contains("This commit has not been tested yet."), "{untested}");
+    let passed = said(&farm.get(&format!("/c/{}/?status=passed&test=punch", id(4))));
+    assert!(passed.contains("1 passed") && !passed.contains("boots"), "{passed}");
+    // The commit that mended it, and what runs there now.
+    let running = farm.get(&format!("/c/{}/", id(1)));
+    assert!(said(&running).contains("In progress | fs.ext4.basic.rename"), "{running}");
+    assert!(running.contains(r#"<body data-live="2">"#));
+}
+
+#[test]
+fn a_log_opens_at_the_failure() {
+    let farm = small();
+    let page = farm.get(&format!("/c/{}/fs.ext4.basic.punch/", id(3)));
+    insta::assert_snapshot!("log", said(&page));
+    assert!(
+        page.contains(
+            r##"<span id="L3" class="k"><b id="failure"></b><a href="#L3">3</a><i>00002 [   43.000000] </i>kernel BUG"##
+        ),
+        "{page}"
+    );
+    let running = farm.get(&format!("/c/{}/fs.ext4.basic.rename/", id(1)));
+    let follow =
+        format!(r#"data-follow="/c/{}/fs.ext4.basic.rename/log" data-bytes="41" data-lines="2""#, id(1));
+    assert!(running.contains(&follow), "{running}");
+}
+
+#[test]
+fn the_history_of_a_test() {
+    let farm = small();
+    let page = farm.get("/ci?user=mira&branch=ext4-testing&history=fs.ext4.basic.punch");
+    insta::assert_snapshot!("history", said(&page));
+}
+
+#[test]
+fn problems_are_pages_and_json_with_the_right_codes() {
+    let farm = small();
+    let none = "0".repeat(40);
+    for (target, status) in [
+        ("/nothing", 404),
+        ("/ci?user=nobody", 404),
+        ("/ci?user=mira&branch=none", 404),
+        ("/ci?branch=ext4-testing", 400),
+        ("/ci?commit=xyz", 400),
+        ("/ci?commit=00000000", 404),
+        ("/ci?user=mira&branch=ext4-testing&test=(", 400),
+        ("/ci?user=mira&branch=ext4-testing&test=((a{100}){100}){100}", 422),
+        ("/ci?format=xml", 400),
+        ("/ci?user=mira&branch=ext4-testing&from=1", 400),
+        ("/ci?user=%zz", 400),
+        ("/ci?user=%00", 400),
+        ("/ci?status", 200),
+        ("/ci?status&format=json", 404),
+        ("/healthz", 200),
+        (&format!("/c/{none}/"), 404),
+        (&format!("/c/{none}.capnp"), 404),
+        (&format!("/c/{none}/a.b/"), 404),
+        (&format!("/c/{}/a.b/log.br", id(3)), 404),
+        (&format!("/c/{}/a.b/passwd", id(3)), 404),
+        (&format!("/c/{}/?status=broken", id(3)), 400),
+        (&format!("/c/{}/", &id(3)[..12]), 302),
+    ] {
+        assert_eq!(farm.status(target), status, "{target}");
+    }
+    let body = common::body_text(farm.ask(&Request::get("/ci?user=nobody&format=json")));
+    insta::assert_snapshot!("json_error", body);
+    let post = Request { method: http::Method::POST, ..Request::get("/ci") };
+    let answer = farm.ask(&post);
+    assert_eq!(
+        (answer.status.as_u16(), &answer.headers[header::ALLOW]),
+        (405, &"GET, HEAD".parse().unwrap())
+    );
+}
+
+#[test]
+fn the_snapshot_is_shown_and_never_trusted() {
+    use model::snapshot::{BatchStatus, ExecutorStatus, FairShare};
+    let farm = Farm::with(|fixture| {
+        fixture.snapshot(&model::StatusSnapshot {
+            written: common::NOW - 2,
+            started: common::NOW - 3600,
+            version: "0.1.0".into(),
+            executors: vec![ExecutorStatus {
+                name: "farm1/0".into(),
+                host: "farm1".into(),
+                state: "busy".into(),
+                batch: Some(BatchStatus {
+                    commit: id(1),
+                    test: "fs/ext4/basic".into(),
+                    subtests: 3,
+                    done: 2,
+                    current: Some("rename".into()),
+                    phase: "testing".into(),
+                    started: common::NOW - 60,
+                }),
+                problem: None,
+            }],
+            pending_by_group: [("mira".to_owned(), 7)].into(),
+            fairshare: [
+                ("mira".to_owned(), FairShare { weight: 1.0, usage: 30.0 }),
+                ("anton".to_owned(), FairShare { weight: f64::MAX, usage: -1e300 }),
+            ]
+            .into(),
+            problems: vec!["<script>alert(1)</script>".into()],
+            ..Default::default()
+        });
+    });
+    let page = farm.get("/ci?status");
+    insta::assert_snapshot!("status", said(&page));
+    assert!(page.contains(&format!(r#"href="/c/{}/fs.ext4.basic.rename/""#, id(1))));
+    let json: serde_json::Value = serde_json::from_str(&farm.get("/ci?status&format=json")).unwrap();
+    assert_eq!(json["pending_by_group"]["mira"], 7);
+    std::fs::write(farm.path().join("ci-daemon-status.json"), "{\"written\": tomorrow").unwrap();
+    let broken = farm.ask(&Request::get("/ci?status"));
+    assert_eq!(broken.status, 503);
+    assert!(!common::body_text(broken).contains(&farm.path().display().to_string()), "no paths in errors");
+}

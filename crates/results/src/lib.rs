@@ -38,4 +38,4 @@ pub use types::{
     VerdictRecord,
 };
 pub use verdicts::{KeyId, Verdicts};
-pub use writer::Writer;
+pub use writer::{Tuning, Writer};

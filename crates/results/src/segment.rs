@@ -14,7 +14,7 @@ use crate::files;
 use crate::journal::{self, Numbered, Record};
 
 /// A segment that is longer than this is followed by a new one, in bytes.
-pub const SEGMENT_MAX: u64 = 8 << 20;
+pub const SEGMENT_BYTES: u64 = 8 << 20;
 
 /// How many numbers are passed over where some may have been used by records that cannot be read: a number that a
 /// blob's mark covers must never be given out again.
@@ -78,12 +78,13 @@ pub struct Journal {
     next: u64,
     /// The file may end in half a line: nothing more goes into it.
     spoilt: bool,
+    segment_bytes: u64,
     retired: Vec<Retired>,
 }
 
 impl Journal {
     /// Reads what is in `dir` and begins a new segment there.
-    pub fn open(disk: Disk, dir: &Path) -> Result<(Self, Replay)> {
+    pub fn open(disk: Disk, dir: &Path, segment_bytes: u64) -> Result<(Self, Replay)> {
         let mut places: Vec<Place> =
             files::names(dir)?.iter().filter_map(|name| Place::parse(name)).collect();
         places.sort_unstable_by_key(|place| place.first);
@@ -121,7 +122,8 @@ impl Journal {
         retired.retain(|segment| segment.place != place);
         disk.remove_file(&path).map_err(Error::io("remove", &path))?;
         let file = disk.create(&path).map_err(Error::io("create", &path))?;
-        let journal = Self { disk, dir: dir.into(), place, file, len: 0, next, spoilt: false, retired };
+        let journal =
+            Self { disk, dir: dir.into(), place, file, len: 0, next, spoilt: false, segment_bytes, retired };
         Ok((journal, replay))
     }
 
@@ -144,7 +146,7 @@ impl Journal {
 
     /// Makes the records durable, all or none; gives the number of the first.
     pub fn commit<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> Result<u64> {
-        if self.spoilt || self.len > SEGMENT_MAX {
+        if self.spoilt || self.len > self.segment_bytes {
             self.rotate()?;
         }
         let mut bytes = Vec::new();
@@ -189,11 +191,6 @@ impl Journal {
         self.retired.push(Retired { place: old, last: first - 1, damaged: false });
         (self.file, self.len, self.next, self.spoilt) = (file, 0, first, false);
         Ok(())
-    }
-
-    /// Whether old segments wait for [`Self::retire`].
-    pub fn has_retired(&self) -> bool {
-        !self.retired.is_empty()
     }
 
     /// Begins a new segment if the current one holds anything, so that all before can be retired.

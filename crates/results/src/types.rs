@@ -196,6 +196,20 @@ impl VerdictRecord {
     }
 }
 
+impl VerdictRecord {
+    /// The record with texts of bounded length.
+    pub(crate) fn cut(mut self) -> Self {
+        if let Verdict::Failed { reason } | Verdict::NotRun { reason } | Verdict::FailedToRun { reason } =
+            &mut self.verdict
+        {
+            *reason = one_line(reason).unwrap_or_default();
+        }
+        self.crash = self.crash.as_deref().and_then(one_line);
+        self.image_hash = self.image_hash.as_deref().and_then(one_line);
+        self
+    }
+}
+
 mod millis {
     use std::time::Duration;
 
@@ -270,14 +284,26 @@ pub struct HistoryEntry {
     pub entry: Option<TestEntry>,
 }
 
-/// The text without what is past [`TEXT_MAX`], on one line, `None` if nothing is left.
-pub(crate) fn one_line(text: &str) -> Option<String> {
-    let text = text.trim();
-    let mut end = text.len().min(TEXT_MAX);
+/// The longest commit message that is kept, in bytes.
+const MESSAGE_MAX: usize = 64 << 10;
+
+/// A commit message of bounded length.
+pub(crate) fn cut(message: &str) -> &str {
+    cut_to(message, MESSAGE_MAX)
+}
+
+fn cut_to(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let text: String = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    &text[..end]
+}
+
+/// The text without what is past [`TEXT_MAX`], on one line, `None` if nothing is left.
+pub(crate) fn one_line(text: &str) -> Option<String> {
+    let text = text.trim();
+    let text: String = cut_to(text, TEXT_MAX).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     (!text.is_empty()).then_some(text)
 }
 

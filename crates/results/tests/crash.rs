@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use model::{CommitId, ResultKey, Status, StatusSnapshot, Verdict};
 use results::disk::{Fate, Hook, Step};
-use results::{LogKind, Reader, VerdictRecord, Writer};
+use results::{LogKind, Reader, Tuning, VerdictRecord, Writer};
 use tempfile::TempDir;
 
 /// How the disk misbehaves, from step `at` on.
@@ -271,7 +271,9 @@ async fn strike(fault: Fault, at: usize) -> bool {
     let faults = Faults::new(fault, at);
     let context = format!("{fault:?} at step {at}");
     let mut oracle = Oracle::default();
-    if let Ok(writer) = Writer::open_with(&output, Some(Arc::clone(&faults) as Arc<dyn Hook>)) {
+    // Segments so short that they are retired while it runs.
+    let tuning = Tuning { hook: Some(Arc::clone(&faults) as Arc<dyn Hook>), segment_bytes: 1000 };
+    if let Ok(writer) = Writer::open_with(&output, tuning) {
         oracle.run(&writer, &scratch.path().join("log")).await;
         if matches!(fault, Fault::Full(_)) {
             // Once there is room again everything is well again, in the same process.

@@ -18,8 +18,8 @@ use crate::segment::Journal;
 use crate::state::CommitState;
 use crate::types::Recorded;
 
-/// How many clean commits stay in memory.
-const CLEAN_MAX: usize = 16;
+/// How many tests of clean commits stay in memory, at about 600 bytes each.
+const CLEAN_MAX: usize = 100_000;
 
 struct Loaded {
     state: CommitState,
@@ -263,17 +263,20 @@ impl Commits {
     /// Lets go of clean commits, the longest unused first. Only while no pass is on its way: a commit that is loaded
     /// again must find its blob.
     pub fn evict(&mut self) {
-        let mut clean: Vec<(u64, CommitId)> = self
+        let mut clean: Vec<(u64, usize, CommitId)> = self
             .loaded
             .iter()
             .filter(|(_, loaded)| !loaded.dirty && loaded.touched.is_empty())
-            .map(|(commit, loaded)| (loaded.used, commit.clone()))
+            .map(|(commit, loaded)| (loaded.used, loaded.state.entries().len(), commit.clone()))
             .collect();
-        if clean.len() > CLEAN_MAX {
-            clean.sort_unstable();
-            for (_, commit) in &clean[..clean.len() - CLEAN_MAX] {
-                self.loaded.remove(commit);
+        clean.sort_unstable();
+        let mut tests: usize = clean.iter().map(|(_, tests, _)| tests).sum();
+        for (_, of_this, commit) in clean {
+            if tests <= CLEAN_MAX {
+                break;
             }
+            tests -= of_this;
+            self.loaded.remove(&commit);
         }
     }
 

@@ -9,18 +9,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use model::{CommitId, HostName, ResultKey};
-use tokio::sync::oneshot;
+use model::{CommitId, ResultKey};
 
+use super::Shared;
 use super::branches::Branches;
+use super::command::{Chore, Command, Files, Outcome, Pass, Reply, Written};
+use super::commits::Commits;
 use super::durations::Durations;
 use super::logs::LogTarget;
-use super::pass::{self, Publication, StatusFiles, Subject};
-use super::{Shared, commits::Commits};
+use super::pass::Subject;
+use super::publish;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::journal::{Numbered, Record};
-use crate::layout::LogKind;
 use crate::reader::Reader;
 use crate::segment::{Journal, Replay};
 use crate::types::Recorded;
@@ -34,86 +35,6 @@ const BACK_OFF: Duration = Duration::from_secs(2);
 /// How many commands are taken together; their records share one fsync.
 const GROUP_MAX: usize = 4096;
 
-pub type Reply<T> = oneshot::Sender<Result<T>>;
-
-/// What the engine is asked to do.
-#[derive(Debug)]
-pub enum Command {
-    Record(Record, Reply<Option<Recorded>>),
-    InProgress {
-        commit: CommitId,
-        keys: Vec<ResultKey>,
-        started: i64,
-        host: Option<HostName>,
-        slot: Option<u32>,
-    },
-    NotInProgress {
-        commit: CommitId,
-        keys: Vec<ResultKey>,
-    },
-    ClearStale(Reply<usize>),
-    SetBranch {
-        user: String,
-        branch: String,
-        commits: Vec<(CommitId, String)>,
-        reply: Reply<()>,
-    },
-    LogTarget {
-        commit: CommitId,
-        key: ResultKey,
-        attempt: u32,
-        kind: LogKind,
-        reply: Reply<LogTarget>,
-    },
-    Forget {
-        commits: Vec<CommitId>,
-        reply: Reply<()>,
-    },
-    Flush(Reply<()>),
-    Published(Outcome),
-    FilesWritten(Written),
-    Close,
-}
-
-/// How the status files of a pass went.
-#[derive(Debug)]
-pub struct Written {
-    pass: u64,
-    upto: u64,
-    failed: Vec<(CommitId, ResultKey)>,
-    waiters: Vec<Reply<()>>,
-    error: Option<String>,
-}
-
-/// How a pass went.
-#[derive(Debug)]
-pub struct Outcome {
-    pass: u64,
-    upto: u64,
-    durations_upto: Option<u64>,
-    failed: Vec<Subject>,
-    error: Option<String>,
-    waiters: Vec<Reply<()>>,
-    files: Vec<StatusFiles>,
-}
-
-struct Pass {
-    number: u64,
-    upto: u64,
-    durations_upto: Option<u64>,
-    publications: Vec<Publication>,
-    files: Vec<StatusFiles>,
-    waiters: Vec<Reply<()>>,
-}
-
-struct Files {
-    pass: u64,
-    upto: u64,
-    files: Vec<StatusFiles>,
-    waiters: Vec<Reply<()>>,
-    error: Option<String>,
-}
-
 pub struct Engine {
     disk: Disk,
     reader: Reader,
@@ -124,7 +45,7 @@ pub struct Engine {
     durations: Durations,
     commands: Receiver<Command>,
     passes: Sender<Pass>,
-    files: Sender<Files>,
+    files: Sender<Chore>,
     threads: Vec<JoinHandle<()>>,
     /// Since when something waits for publication.
     dirty_since: Option<Instant>,
@@ -139,6 +60,8 @@ pub struct Engine {
     redo_after: u64,
     /// All records up to these numbers are in blobs, in durations, in status files.
     published: [u64; 3],
+    /// Whether the status files' thread is making all durable.
+    syncing: bool,
     closing: bool,
 }
 
@@ -152,14 +75,14 @@ impl Engine {
         own: &Sender<Command>,
     ) -> Result<Self> {
         let (passes, pass_queue) = channel::<Pass>();
-        let (files, file_queue) = channel::<Files>();
+        let (files, file_queue) = channel::<Chore>();
         let publisher = {
             let (disk, own) = (disk.clone(), own.clone());
-            spawn("publish", move || publish_loop(&disk, &pass_queue, &own))?
+            publish::spawn("publish", move || publish::publish_loop(&disk, &pass_queue, &own))?
         };
         let writer = {
             let (disk, reader, own) = (disk.clone(), reader.clone(), own.clone());
-            spawn("status files", move || files_loop(&disk, &reader, &file_queue, &own))?
+            publish::spawn("status files", move || publish::files_loop(&disk, &reader, &file_queue, &own))?
         };
         let branches = Branches::load(&reader)?;
         let durations = Durations::load(&reader, Arc::clone(&shared));
@@ -185,6 +108,7 @@ impl Engine {
             passes_begun: 0,
             redo_after: 0,
             published: [0; 3],
+            syncing: false,
             closing: false,
         })
     }
@@ -230,6 +154,7 @@ impl Engine {
             if self.closing
                 && !self.in_flight
                 && self.files_in_flight == 0
+                && !self.syncing
                 && (!self.is_dirty() || self.not_before.is_some())
             {
                 break;
@@ -238,7 +163,7 @@ impl Engine {
                 self.start_pass();
             }
         }
-        self.checkpoint();
+        self.last_checkpoint();
         let Self { passes, files, threads, .. } = self;
         drop((passes, files));
         for thread in threads {
@@ -248,7 +173,8 @@ impl Engine {
 
     /// When the next pass is to start; `None` while one is on its way or nothing changed.
     fn due(&self) -> Option<Instant> {
-        if self.in_flight {
+        // A last pass that failed is the last one: what it left is in the journal.
+        if self.in_flight || self.closing && self.not_before.is_some() {
             return None;
         }
         let hurry = self.closing || !self.waiters.is_empty();
@@ -371,7 +297,11 @@ impl Engine {
             }
             Command::Published(outcome) => self.published(outcome),
             Command::FilesWritten(written) => self.files_written(written),
-            Command::Close => self.closing = true,
+            Command::Synced { floor, error } => self.synced(floor, error),
+            Command::Close => {
+                self.closing = true;
+                self.not_before = None;
+            }
         }
     }
 
@@ -458,7 +388,7 @@ impl Engine {
             self.touch();
         }
         self.commits.evict();
-        if self.files.send(Files { pass, upto, files, waiters, error }).is_ok() {
+        if self.files.send(Chore::Files(Files { pass, upto, files, waiters, error })).is_ok() {
             self.files_in_flight += 1;
         }
     }
@@ -486,81 +416,51 @@ impl Engine {
                 Some(error) => Err(Error::Write(error.clone())),
             });
         }
-        if self.journal.has_retired() {
-            self.checkpoint();
+        let floor = self.floor();
+        if !self.syncing && self.journal.can_retire(floor) {
+            self.syncing = self.files.send(Chore::SyncAll { floor }).is_ok();
         }
     }
 
-    /// Lets go of the journal's segments that are published. Their status files must be on the disk then.
-    fn checkpoint(&mut self) {
-        let floor = self.published.iter().min().copied().unwrap_or(0) + 1;
+    /// The first record that may not be published everywhere.
+    fn floor(&self) -> u64 {
+        self.published.iter().min().copied().unwrap_or(0) + 1
+    }
+
+    /// Lets go of the journal's segments below `floor`: what they hold is published and on the disk.
+    fn synced(&mut self, floor: u64, error: Option<String>) {
+        self.syncing = false;
+        let retired = match error {
+            Some(error) => Err(error),
+            None => self.journal.retire(floor).map_err(|error| error.to_string()),
+        };
+        match retired {
+            Ok(()) => self.shared.solved("checkpoint"),
+            Err(error) => self.shared.problem("checkpoint", &error),
+        }
+    }
+
+    /// Leaves an empty journal behind if all is published; otherwise the next writer finds what is not.
+    fn last_checkpoint(&mut self) {
+        let floor = self.floor();
+        let dir = self.reader.output_dir();
         let result = (|| {
-            if self.closing && floor > self.journal.last() {
+            if floor > self.journal.last() {
                 self.journal.cut_off()?;
             }
-            if !self.journal.has_retired() || !self.journal.can_retire(floor) {
-                return Ok(());
+            if self.journal.can_retire(floor) {
+                self.disk.sync_all(dir).map_err(Error::io("sync", dir))?;
+                self.journal.retire(floor)?;
             }
-            let dir = self.reader.output_dir();
-            self.disk.sync_all(dir).map_err(Error::io("sync", dir))?;
-            self.journal.retire(floor)
+            Ok::<_, Error>(())
         })();
-        match result {
-            Ok(()) => self.shared.solved("checkpoint"),
-            Err(error) => self.shared.problem("checkpoint", &error.to_string()),
+        if let Err(error) = result {
+            tracing::warn!("{error}");
         }
     }
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(format!("results {name}"))
-        .spawn(body)
-        .map_err(|error| Error::Write(format!("cannot start a thread: {error}")))
 }
 
 /// Starts the thread.
 pub fn start(engine: Engine) -> Result<JoinHandle<()>> {
-    spawn("engine", move || engine.run())
-}
-
-fn publish_loop(disk: &Disk, queue: &Receiver<Pass>, engine: &Sender<Command>) {
-    for pass in queue {
-        let mut failed = Vec::new();
-        let mut error = None;
-        for publication in pass.publications {
-            if let Err(why) = pass::publish(disk, &publication) {
-                error.get_or_insert_with(|| Error::io("write", &publication.path)(why).to_string());
-                failed.push(publication.subject);
-            }
-        }
-        let outcome = Outcome {
-            pass: pass.number,
-            upto: pass.upto,
-            durations_upto: pass.durations_upto,
-            failed,
-            error,
-            waiters: pass.waiters,
-            files: pass.files,
-        };
-        if engine.send(Command::Published(outcome)).is_err() {
-            return;
-        }
-    }
-}
-
-fn files_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Files>, engine: &Sender<Command>) {
-    for Files { pass, upto, files, waiters, mut error } in queue {
-        let mut failed = Vec::new();
-        for file in files {
-            if let Err(why) = pass::write_status(disk, &reader.layout, &file) {
-                let path = reader.layout.test(&file.commit, &file.key);
-                error.get_or_insert_with(|| Error::io("write", &path)(why).to_string());
-                failed.push((file.commit, file.key));
-            }
-        }
-        if engine.send(Command::FilesWritten(Written { pass, upto, failed, waiters, error })).is_err() {
-            return;
-        }
-    }
+    publish::spawn("engine", move || engine.run())
 }

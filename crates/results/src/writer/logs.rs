@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use model::{CommitId, ResultKey};
 
 use super::Writer;
-use super::engine::Command;
+use super::command::Command;
 use crate::disk::Durable;
 use crate::error::{Error, Result};
 use crate::files;

@@ -3,12 +3,14 @@
 //! What [`Writer::record`] acknowledged survives a power cut. It is in the published blob within a second.
 
 mod branches;
+mod command;
 mod commits;
 mod durations;
 mod engine;
 mod lock;
 mod logs;
 mod pass;
+mod publish;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,10 +29,26 @@ use crate::journal::Record;
 use crate::layout::Layout;
 use crate::reader::Reader;
 use crate::retention::{self, Plan, Policy};
-use crate::segment::{Journal, Recovery};
-use crate::types::{Recorded, TestDuration, VerdictRecord};
+use crate::segment::{Journal, Recovery, SEGMENT_BYTES};
+use crate::types::{Recorded, TestDuration, VerdictRecord, cut};
 use crate::verdicts::{Board, KeyId, Verdicts};
-use engine::{Command, Engine};
+use command::{Command, Reply};
+use engine::Engine;
+
+/// What tests want otherwise than it is in use.
+#[derive(Debug, Clone)]
+pub struct Tuning {
+    /// Has a say in what becomes of each change of the disk.
+    pub hook: Option<Arc<dyn Hook>>,
+    /// How long a segment of the journal is, in bytes.
+    pub segment_bytes: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { hook: None, segment_bytes: SEGMENT_BYTES }
+    }
+}
 
 /// What handles and engine share.
 #[derive(Debug, Default)]
@@ -84,15 +102,15 @@ impl Writer {
     /// Opens the results below `output_dir` for writing, makes the folder if need be, and takes in what the last
     /// writer made durable and did not publish. [`Error::Locked`] if another writer has it.
     pub fn open(output_dir: impl Into<PathBuf>) -> Result<Self> {
-        Self::open_with(output_dir, None)
+        Self::open_with(output_dir, Tuning::default())
     }
 
-    /// Like [`Self::open`], with a say in what becomes of each change of the disk: for tests.
-    pub fn open_with(output_dir: impl Into<PathBuf>, hook: Option<Arc<dyn Hook>>) -> Result<Self> {
+    /// Like [`Self::open`], tuned.
+    pub fn open_with(output_dir: impl Into<PathBuf>, tuning: Tuning) -> Result<Self> {
         let layout = Layout::new(output_dir);
         let private = layout.private();
         let scratch = private.join("tmp");
-        let disk = Disk::new(scratch.clone(), hook);
+        let disk = Disk::new(scratch.clone(), tuning.hook);
         disk.make_dir(&private, Durable::Yes).map_err(Error::io("create", &private))?;
         let lock = lock::DirLock::take(layout.dir(), &private)?;
         // Nobody else is writing, so whatever is there is rubbish.
@@ -101,7 +119,7 @@ impl Writer {
 
         let reader = Reader::open(layout.dir())?;
         let shared = Arc::new(Shared::default());
-        let (journal, replay) = Journal::open(disk.clone(), &private)?;
+        let (journal, replay) = Journal::open(disk.clone(), &private, tuning.segment_bytes)?;
         let recovery = replay.recovery;
         let (commands, queue) = channel();
         let mut engine =
@@ -134,7 +152,7 @@ impl Writer {
         self.inner.commands.send(command).map_err(|_| Error::Closed)
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(engine::Reply<T>) -> Command) -> Result<T> {
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         self.send(command(reply))?;
         answer.await.map_err(|_| Error::Closed)?
@@ -143,7 +161,7 @@ impl Writer {
     /// Records a verdict. When this returns `Ok`, it is durable; many callers share one fsync. The first attempt that
     /// ran stands, others are kept beside it.
     pub async fn record(&self, record: VerdictRecord) -> Result<Recorded> {
-        let recorded = self.ask(|reply| Command::Record(Record::Verdict(record), reply)).await?;
+        let recorded = self.ask(|reply| Command::Record(Record::Verdict(record.cut()), reply)).await?;
         recorded.ok_or(Error::Closed)
     }
 
@@ -175,12 +193,14 @@ impl Writer {
     pub async fn set_branch(&self, user: &str, branch: &str, commits: Vec<(CommitId, String)>) -> Result<()> {
         branch_file::file_name(user, branch)?;
         let (user, branch) = (user.to_owned(), branch.to_owned());
+        let commits =
+            commits.into_iter().map(|(commit, message)| (commit, cut(&message).to_owned())).collect();
         self.ask(|reply| Command::SetBranch { user, branch, commits, reply }).await
     }
 
     /// Sets the message of a commit that has, or is about to have, results; durable.
     pub async fn set_commit_message(&self, commit: &CommitId, message: &str) -> Result<()> {
-        let record = Record::Message { commit: commit.clone(), message: message.into() };
+        let record = Record::Message { commit: commit.clone(), message: cut(message).into() };
         self.ask(|reply| Command::Record(record, reply)).await.map(|_| ())
     }
 

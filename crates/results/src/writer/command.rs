@@ -1,0 +1,110 @@
+//! What the writer's threads say to each other.
+
+use model::{CommitId, HostName, ResultKey};
+use tokio::sync::oneshot;
+
+use super::logs::LogTarget;
+use super::pass::{Publication, StatusFiles, Subject};
+use crate::error::Result;
+use crate::journal::Record;
+use crate::layout::LogKind;
+use crate::types::Recorded;
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// What the engine is asked to do.
+#[derive(Debug)]
+pub enum Command {
+    Record(Record, Reply<Option<Recorded>>),
+    InProgress {
+        commit: CommitId,
+        keys: Vec<ResultKey>,
+        started: i64,
+        host: Option<HostName>,
+        slot: Option<u32>,
+    },
+    NotInProgress {
+        commit: CommitId,
+        keys: Vec<ResultKey>,
+    },
+    ClearStale(Reply<usize>),
+    SetBranch {
+        user: String,
+        branch: String,
+        commits: Vec<(CommitId, String)>,
+        reply: Reply<()>,
+    },
+    LogTarget {
+        commit: CommitId,
+        key: ResultKey,
+        attempt: u32,
+        kind: LogKind,
+        reply: Reply<LogTarget>,
+    },
+    Forget {
+        commits: Vec<CommitId>,
+        reply: Reply<()>,
+    },
+    Flush(Reply<()>),
+    Published(Outcome),
+    FilesWritten(Written),
+    /// All is durable: the journal below this can go.
+    Synced {
+        floor: u64,
+        error: Option<String>,
+    },
+    Close,
+}
+
+/// How the status files of a pass went.
+#[derive(Debug)]
+pub struct Written {
+    pub pass: u64,
+    pub upto: u64,
+    pub failed: Vec<(CommitId, ResultKey)>,
+    pub waiters: Vec<Reply<()>>,
+    pub error: Option<String>,
+}
+
+/// How a pass went.
+#[derive(Debug)]
+pub struct Outcome {
+    pub pass: u64,
+    pub upto: u64,
+    pub durations_upto: Option<u64>,
+    pub failed: Vec<Subject>,
+    pub error: Option<String>,
+    pub waiters: Vec<Reply<()>>,
+    pub files: Vec<StatusFiles>,
+}
+
+/// A pass on its way to the publishing thread.
+#[derive(Debug)]
+pub struct Pass {
+    pub number: u64,
+    pub upto: u64,
+    pub durations_upto: Option<u64>,
+    pub publications: Vec<Publication>,
+    pub files: Vec<StatusFiles>,
+    pub waiters: Vec<Reply<()>>,
+}
+
+/// What the thread that writes small files is to do.
+#[derive(Debug)]
+pub enum Chore {
+    /// The status files of a pass.
+    Files(Files),
+    /// Everything on the file system is to be made durable, so that the journal below `floor` can go.
+    SyncAll { floor: u64 },
+}
+
+/// The status files of a pass.
+#[derive(Debug)]
+pub struct Files {
+    pub pass: u64,
+    pub upto: u64,
+    pub files: Vec<StatusFiles>,
+    pub waiters: Vec<Reply<()>>,
+    pub error: Option<String>,
+}

@@ -120,7 +120,7 @@ async fn from_commit(
         return Err(BuildError::Source(text));
     }
     let (src, obj) = (tree.src(), tree.obj(&name)?);
-    let layout = if request.sandbox { Layout::fixed(&src, &obj) } else { Layout::plain(&src, &obj) };
+    let layout = Layout::new(&src, &obj, request.sandbox);
     let make = make(request, cache, toolchain, layout).await?;
     let compiled = match (Compile { request, plan, make: &make }).run(on).await {
         Err(CompileError::Failed { reason, certain }) => {
@@ -173,7 +173,7 @@ async fn from_working_tree(
     let store = Store::of(cache);
     let begun = Instant::now();
     let tree = Tree::of_working_tree(cache, &source, on).await?;
-    let layout = Layout::plain(&source, &tree.obj(&request.flavor.name())?);
+    let layout = Layout::new(&source, &tree.obj(&request.flavor.name())?, request.sandbox);
     let make = make(request, cache, toolchain, layout).await?;
     let compiled = match (Compile { request, plan, make: &make }).run(on).await {
         Err(CompileError::Failed { reason, .. }) => {

@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn any_change_makes_it_wrong() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::plain(&dir.path().join("src"), &dir.path().join("obj"));
+        let layout = Layout::new(&dir.path().join("src"), &dir.path().join("obj"), false);
         let put = |path: &str, text: &str, ago: u64| {
             let path = dir.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();

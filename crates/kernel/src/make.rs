@@ -16,6 +16,13 @@ use crate::error::BuildError;
 use crate::sandbox::{self, Mount, RootEntry};
 use crate::toolchain::{SYSTEM_PATH, Toolchain, search_path};
 
+/// Where a sandboxed make sees the source: what debug information names.
+pub const SRC_SEEN: &str = "/ktest/src";
+/// Where the sandbox has the object folder, the compiler cache and the output folder.
+const OBJ_SEEN: &str = "/ktest/obj";
+const CCACHE_SEEN: &str = "/ktest/ccache";
+const OUT_SEEN: &str = "/ktest/out";
+
 /// Where things lie for one build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
@@ -30,21 +37,13 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// make sees the paths of the host.
+    /// In the sandbox make sees the same paths whatever tree it works in ([`SRC_SEEN`]), so that compiles of one tree
+    /// serve another; outside it sees those of the host.
     #[must_use]
-    pub fn plain(src: &Path, obj: &Path) -> Self {
-        Self { src: src.into(), obj: obj.into(), src_seen: src.into(), obj_seen: obj.into() }
-    }
-
-    /// make sees the same paths whatever build tree it works in, so that compiles of one tree serve another.
-    #[must_use]
-    pub fn fixed(src: &Path, obj: &Path) -> Self {
-        Self {
-            src: src.into(),
-            obj: obj.into(),
-            src_seen: "/ktest/src".into(),
-            obj_seen: "/ktest/obj".into(),
-        }
+    pub fn new(src: &Path, obj: &Path, sandboxed: bool) -> Self {
+        let (src_seen, obj_seen) =
+            if sandboxed { (SRC_SEEN.into(), OBJ_SEEN.into()) } else { (src.into(), obj.into()) };
+        Self { src: src.into(), obj: obj.into(), src_seen, obj_seen }
     }
 
     /// Where the host has a path that make names, be it absolute or relative to the object folder.
@@ -79,10 +78,6 @@ pub struct Make {
     /// The one further folder that make may write, on the host: where modules are installed.
     pub out: Option<PathBuf>,
 }
-
-/// Where the sandbox sees the compiler cache and the output folder.
-const CCACHE_SEEN: &str = "/ktest/ccache";
-const OUT_SEEN: &str = "/ktest/out";
 
 impl Make {
     /// The output folder as make sees it.
@@ -287,11 +282,7 @@ mod tests {
 
     fn make(sandbox: bool) -> Make {
         Make {
-            layout: if sandbox {
-                Layout::fixed(Path::new("/c/src"), Path::new("/c/obj"))
-            } else {
-                Layout::plain(Path::new("/c/src"), Path::new("/c/obj"))
-            },
+            layout: Layout::new(Path::new("/c/src"), Path::new("/c/obj"), sandbox),
             toolchain: Toolchain {
                 arch: Arch::X86_64,
                 make_args: vec!["ARCH=x86_64".into(), "CC=ccache gcc".into()],
@@ -338,7 +329,7 @@ mod tests {
 
     #[test]
     fn paths_that_make_sees() {
-        let layout = Layout::fixed(Path::new("/c/src"), Path::new("/c/obj"));
+        let layout = Layout::new(Path::new("/c/src"), Path::new("/c/obj"), true);
         assert_eq!(layout.on_host("/ktest/src/fs/x.c"), Path::new("/c/src/fs/x.c"));
         assert_eq!(layout.on_host("/ktest/obj/y.h"), Path::new("/c/obj/y.h"));
         assert_eq!(layout.on_host("include/y.h"), Path::new("/c/obj/include/y.h"));

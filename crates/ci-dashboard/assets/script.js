@@ -92,11 +92,14 @@
     };
     const follow = async () => {
       try {
-        const reply = await fetch(con.dataset.follow, { cache: "no-store", headers: { range: `bytes=${have}-` } });
+        // From the last byte we have: an answer without it would be an error where nothing is new.
+        const known = have > 0 ? 1 : 0;
+        const headers = { range: `bytes=${have - known}-` };
+        const reply = await fetch(con.dataset.follow, { cache: "no-store", headers });
         if (reply.status === 206) {
-          const bytes = new Uint8Array(await reply.arrayBuffer());
+          const bytes = new Uint8Array(await reply.arrayBuffer()).subarray(known);
           have += bytes.length;
-          append(decoder.decode(bytes, { stream: true }));
+          if (bytes.length) append(decoder.decode(bytes, { stream: true }));
         } else if (reply.status === 404) {
           location.reload();
           return;
@@ -110,7 +113,7 @@
   }
 
   // Keys: j and k walk the rows, Enter opens, / searches, u goes up, ? explains.
-  const rows = () => all("[data-row]").filter((row) => row.offsetParent !== null);
+  const rows = () => all("[data-row]").filter((row) => row.checkVisibility?.() ?? true);
   const select = (row) => {
     for (const old of all(".at")) old.classList.remove("at");
     row.classList.add("at");

@@ -134,6 +134,17 @@ impl<P: Send + Clone + 'static> Choir<P> {
         })
     }
 
+    /// Gives jobs another [order](JobSpec::order), all before the next is given to anybody. They keep everything else,
+    /// how often they failed as well; a running one has its new order when it goes back.
+    pub fn reorder(&self, jobs: impl IntoIterator<Item = (JobId, i64)>) {
+        let jobs: Vec<(JobId, i64)> = jobs.into_iter().collect();
+        self.inner().with(|state, _| {
+            for (job, order) in jobs {
+                state.core.reorder(job, order);
+            }
+        });
+    }
+
     /// The jobs that have not ended, in order of submission.
     #[must_use]
     pub fn job_ids(&self) -> Vec<JobId> {

@@ -177,6 +177,22 @@ impl Scheduler {
         pending
     }
 
+    /// Gives a job another order; it keeps everything else. A running one has it when it goes back to the queue. False
+    /// if there is no such job any more.
+    pub fn reorder(&mut self, id: JobId, order: i64) -> bool {
+        let Some(job) = self.jobs.get_mut(&id) else { return false };
+        let before = std::mem::replace(&mut job.place, (order, id));
+        if let At::Pending(lane) = job.at
+            && before != job.place
+        {
+            self.queue.remove(lane, before);
+            let lane =
+                self.queue.push(job.place, job.cost, job.group, job.class, &job.key, job.past.as_ref());
+            job.at = At::Pending(lane);
+        }
+        true
+    }
+
     fn take_back(&mut self, id: JobId, outcome: Outcome) {
         if let Some(&Job { at: At::Pending(lane), place, .. }) = self.jobs.get(&id) {
             self.queue.remove(lane, place);

@@ -203,6 +203,7 @@ async fn drive(
     let mut remover: Option<tokio::task::JoinHandle<()>> = None;
     progress.left(|| farm.left(COUNTED));
     loop {
+        let mut changed = true;
         tokio::select! {
             Some(view) = views.recv() => {
                 farm.take_view(view).await;
@@ -214,11 +215,20 @@ async fn drive(
                     farm.on_end(end).await;
                 }
             }
-            Some(told) = ears.told.recv() => hear(farm, progress, told),
-            _ = snapshots.tick() => farm.snapshot_once(),
+            Some(told) = ears.told.recv() => {
+                hear(farm, progress, told);
+                changed = false;
+            }
+            _ = snapshots.tick() => {
+                farm.snapshot_once();
+                changed = false;
+            }
             _ = retention.tick() => if remover.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
                 remover = Some(tokio::spawn(retention_once(farm.writer().clone(), farm.keep())));
             },
+        }
+        if !changed {
+            continue;
         }
         farm.refill_once();
         if once && ears.ends.is_empty() && farm.is_done() {

@@ -97,7 +97,7 @@ impl Farm {
         let ears = Ears { ends: choir.ends(), told: ears };
         let farm = Self {
             identity,
-            tools: watch::Sender::new(Arc::new(wants::tools(config, &ktest))),
+            tools: watch::Sender::new(Arc::new(wants::tools(&view, &ktest))),
             ktest,
             choir,
             window: Window::new(config.window),
@@ -128,7 +128,7 @@ impl Farm {
     }
 
     fn set_tools(&mut self) {
-        let tools = Arc::new(wants::tools(&self.view.config, &self.ktest));
+        let tools = Arc::new(wants::tools(&self.view, &self.ktest));
         self.tools.send_if_modified(|current| {
             let changed = *current != tools;
             *current = tools;
@@ -225,12 +225,14 @@ impl Farm {
     fn replan(&mut self) {
         let input = wants::input(&self.view, self.history());
         self.window.update(&input, self.view.config.window);
-        let mut pending = Vec::new();
+        let mut pending = HashMap::new();
         self.choir.remove_where(|job| {
-            pending.push(job.payload.name());
+            pending.insert(job.payload.name(), job.id);
             false
         });
-        let replan = self.window.replan(pending, &mut self.store);
+        let replan = self.window.replan(pending.keys().cloned(), &mut self.store);
+        let values = replan.stays.iter();
+        self.choir.reorder(values.filter_map(|(job, value)| Some((*pending.get(job)?, *value))));
         let mut there: HashSet<_> = replan.unwanted;
         self.choir.remove_where(|job| there.remove(&job.payload.name()));
         for job in &there {

@@ -51,12 +51,16 @@ fn tested(config: &Config) -> impl Iterator<Item = &config::Branch> {
     config.all_branches().filter(|branch| branch.repo == LINUX)
 }
 
-/// What the executors run.
+/// What the executors run. A test file that cannot even be listed takes no part in the others' kernel.
 #[must_use]
-pub fn tools(config: &Config, ktest: &Path) -> Tools {
+pub fn tools(view: &View, ktest: &Path) -> Tools {
+    let config = &view.config;
     let groups = tested(config).flat_map(|branch| config.groups_of(branch));
     let built = groups.filter(|group| group.kernels.is_empty());
-    let merge: BTreeSet<&TestPath> = built.flat_map(|group| &group.tests).collect();
+    let listed =
+        |group: &TestGroup, test: &TestPath| view.listings.contains_key(&(test.clone(), group.env.clone()));
+    let merge: BTreeSet<&TestPath> =
+        built.flat_map(|group| group.tests.iter().filter(move |test| listed(group, test))).collect();
     Tools {
         ktest: ktest.into(),
         linux_repo: config.linux_repo.clone(),

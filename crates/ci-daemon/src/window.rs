@@ -3,7 +3,7 @@
 //! The planner has handed out exactly what is in the window. After a push the plan is made anew: what is pending and
 //! no longer among the first is taken back, what is running stays.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::plan::{Input, Job, JobRef, Planner, Verdicts};
 
@@ -19,6 +19,8 @@ pub struct Window {
 pub struct Replan {
     /// To be taken back. Those that are claimed before that happens are reported to [`Window::still_there`].
     pub unwanted: HashSet<JobRef>,
+    /// Stays, with this value from now on.
+    pub stays: HashMap<JobRef, i64>,
     /// To be submitted.
     pub submit: Vec<Job>,
 }
@@ -55,9 +57,16 @@ impl Window {
         for job in &unwanted {
             self.planner.give_back(job);
         }
+        let mut stays = HashMap::new();
         let mut submit = self.planner.take(self.size, verdicts);
-        submit.retain(|job| !unwanted.remove(&job.name()));
-        Replan { unwanted, submit }
+        submit.retain(|job| match unwanted.take(&job.name()) {
+            Some(name) => {
+                stays.insert(name, job.value);
+                false
+            }
+            None => true,
+        });
+        Replan { unwanted, stays, submit }
     }
 
     /// An unwanted job was claimed before it could be taken back: it runs.
@@ -195,6 +204,11 @@ mod tests {
                         }
                         for job in replan.submit {
                             prop_assert!(!world.running.contains(&job.name()) && world.pending.insert(job.name()));
+                        }
+                        // What stays has its new value: the commits' numbers rise with their youth.
+                        for (job, value) in &replan.stays {
+                            let number = i64::from_str_radix(&job.commit.as_str()[32..], 16).unwrap();
+                            prop_assert_eq!(*value, i64::from(tip) - number);
                         }
                         // Nothing pending is older than what was left out.
                         let next = window.planner.peek(1, &mut verdicts);

@@ -117,7 +117,7 @@ fn kill_9_loses_nothing_that_was_reported() {
 #[test]
 fn sigterm_ends_what_runs_and_leaves_nothing_in_progress() {
     let farm = Farm::new();
-    farm.delay("20");
+    farm.hold(true);
     let commit = farm.commit("c", "");
     let daemon = farm.start(&["run"]);
     until("a subtest runs", || farm.statuses(&commit).values().any(|status| status == "In progress"));
@@ -164,6 +164,25 @@ fn edits_and_pushes_take_effect_while_it_runs() {
 }
 
 #[test]
+fn a_push_goes_first() {
+    let farm = Farm::new();
+    farm.hold(true);
+    let old = farm.commit("old", "");
+    let daemon = farm.start(&[]);
+    until("the old commit is being tested", || !farm.ran().is_empty());
+    let new = farm.commit("new", "");
+    daemon.signal(Signal::USR1);
+    until("the new one is planned", || farm.snapshot().pending_by_group.get("u") == Some(&7));
+    farm.hold(false);
+    until("both are tested", || farm.tally(&new) == "5 Passed" && farm.tally(&old) == "5 Passed");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait(), Exit::Code(0));
+    // The batch that ran may end; then the new commit has its turn before the old one goes on.
+    let order: Vec<bool> = farm.ran().iter().map(|line| line.starts_with(new.as_str())).collect();
+    assert_eq!(order, [[false; 3].as_slice(), &[true; 5], &[false; 2]].concat(), "{:?}", farm.ran());
+}
+
+#[test]
 fn what_the_infrastructure_broke_runs_again() {
     let farm = Farm::new();
     let commit = farm.commit("flaky host", "flaky");
@@ -179,7 +198,7 @@ fn what_the_infrastructure_broke_runs_again() {
 #[test]
 fn one_daemon_a_folder_and_one_line_an_error() {
     let farm = Farm::new();
-    farm.delay("20");
+    farm.hold(true);
     let commit = farm.commit("c", "");
     let first = farm.start(&[]);
     until("a subtest runs", || farm.statuses(&commit).values().any(|status| status == "In progress"));

@@ -3,7 +3,7 @@
 #   fail   every subtest fails
 #   flaky  the first run of the commit ends with an infrastructure failure after its first subtest
 #   refuse the test file cannot be run at all
-# FAKE/delay: seconds that a subtest takes. FAKE/ran: a line for each subtest that was started.
+# FAKE/delay: seconds that a subtest takes; FAKE/hold: none ends while it is there. FAKE/ran: a line for each subtest that was started.
 set -o nounset
 fake=$(dirname "$0")
 shift
@@ -38,6 +38,7 @@ for subtest in "${subtests[@]}"; do
 	echo "$commit $test $subtest" >>"$fake/ran"
 	event "\"subtest_started\",\"subtest\":\"$subtest\""
 	[[ -e $fake/delay ]] && sleep "$(<"$fake/delay")"
+	while [[ -e $fake/hold ]]; do sleep 0.02; done
 	dir=out/${test//\//.}.$subtest
 	mkdir -p "$out/$dir"
 	echo "00001 the log of $subtest" | tee "$out/$dir/log" >>"$out/out/${test//\//.}"

@@ -81,6 +81,15 @@ impl Farm {
         self.write("fake/delay", seconds, 0o644);
     }
 
+    /// Whether subtests are kept from ending.
+    pub fn hold(&self, held: bool) {
+        if held {
+            self.write("fake/hold", "", 0o644);
+        } else {
+            std::fs::remove_file(self.path("fake/hold")).unwrap();
+        }
+    }
+
     pub fn commit(&self, message: &str, mode: &str) -> CommitId {
         self.repo.commit(message, &[("mode", mode), ("message", message)])
     }

@@ -6,87 +6,20 @@
 
 mod bits;
 mod input;
+mod job;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bits::Bits;
 use config::TestGroup;
 pub use input::{Branch, History, Input};
-use model::{CommitId, Env, NameError, ResultKey, StoreKernel, SubtestName, TestPath};
-
-/// What the jobs of one batch have in common besides the commit.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Unit {
-    /// The test file.
-    pub test: TestPath,
-    /// The store kernel it runs under; none: built from the commit.
-    pub kernel: Option<StoreKernel>,
-    /// The environment of the run.
-    pub env: Env,
-}
-
-/// A job: one subtest at one commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
-    /// Whose branch asked for it first in the order; the fair-share group.
-    pub user: Arc<str>,
-    /// That branch.
-    pub branch: Arc<str>,
-    /// That branch's test group.
-    pub group: Arc<str>,
-    /// The repository that the commit is in.
-    pub repo: Arc<str>,
-    /// The commit.
-    pub commit: CommitId,
-    /// How many commits are newer on that branch.
-    pub age: u32,
-    /// The test file, kernel and env.
-    pub unit: Arc<Unit>,
-    /// The subtest.
-    pub subtest: SubtestName,
-    /// Where its result goes.
-    pub key: ResultKey,
-    /// Age + niceness: what the order is made by, lowest first.
-    pub value: i64,
-    /// How long it is expected to run.
-    pub cost: Duration,
-}
-
-/// What names a job: its commit and where its result goes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobRef {
-    /// The commit.
-    pub commit: CommitId,
-    /// The result key.
-    pub key: ResultKey,
-}
-
-impl fmt::Display for JobRef {
-    /// `<short commit> <result key>`
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.commit.short(), self.key)
-    }
-}
-
-impl Job {
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> JobRef {
-        JobRef { commit: self.commit.clone(), key: self.key.clone() }
-    }
-
-    /// Its niceness: the group's, and what its history adds.
-    #[must_use]
-    pub fn nice(&self) -> i64 {
-        self.value.saturating_sub(self.age.into())
-    }
-}
+pub use job::{Job, JobRef, Unit};
+use model::{CommitId, NameError, ResultKey, StoreKernel, SubtestName};
 
 /// Where the planner learns which keys of a commit have a verdict. Asked once per commit, when its turn comes.
 pub trait Verdicts {

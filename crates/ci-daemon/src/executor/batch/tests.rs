@@ -1,0 +1,178 @@
+//! Events of every kind, good and bad, against what a batch makes of them.
+
+use super::*;
+
+fn batch() -> BatchState {
+    let job = |name: &str| (name.parse().unwrap(), format!("fs.a.{name}").parse().unwrap());
+    BatchState::new("fs/a".parse().unwrap(), [job("x"), job("y")])
+}
+
+fn feed(state: &mut BatchState, events: &[&str]) -> String {
+    let mut said = String::new();
+    for event in events {
+        for action in state.on_line(&format!(r#"{{"v":1,"at_ms":0,{event}}}"#)) {
+            match action {
+                Action::Record(judged) => said.push_str(&format!(
+                    "record {} {:?} {} {}\n",
+                    judged.job,
+                    judged.verdict,
+                    judged.dir.display(),
+                    judged.kernel.is_some()
+                )),
+                other => said.push_str(&format!("{other:?}\n")),
+            }
+        }
+    }
+    said
+}
+
+const X_PASSED: &str = r#""event":"verdict","subtest":"x","status":"Passed","duration_ms":7,"dir":"out/a.x""#;
+const Y_FAILED: &str =
+    r#""event":"verdict","subtest":"y","status":"Failed","reason":"oops","duration_ms":7,"dir":"out/a.y""#;
+const FINISHED: &str = r#""event":"run_finished","exit_code":1"#;
+
+#[test]
+fn a_whole_run() {
+    let mut state = batch();
+    let kernel = format!(
+        r#""event":"kernel_ready","kernel":"{:064}","image_hash":"h","cached":false,"duration_ms":61000"#,
+        0
+    );
+    let mut said = feed(
+        &mut state,
+        &[
+            r#""event":"run_started","test":"fs/a","subtests":["x","y"]"#,
+            r#""event":"build_started""#,
+            r#""event":"build_progress","done":3,"total":9"#,
+        ],
+    );
+    assert_eq!((state.phase(), state.built()), (Phase::Building, Some((3, Some(9)))));
+    let events = [
+        &kernel,
+        r#""event":"boot_started","vm":1,"accel":"tcg""#,
+        r#""event":"booted","vm":1,"duration_ms":1200"#,
+        r#""event":"subtest_started","subtest":"x""#,
+    ];
+    said += &feed(&mut state, &events);
+    assert_eq!((state.phase(), state.current().unwrap().as_str()), (Phase::Testing, "x"));
+    said += &feed(&mut state, &[X_PASSED, r#""event":"subtest_started","subtest":"y""#, Y_FAILED, FINISHED]);
+    insta::assert_snapshot!(said, @r#"
+    Say("2 subtests")
+    Say("building the kernel")
+    Say("kernel 000000000000 built in 61 s")
+    Say("VM 1 starts (tcg)")
+    Say("VM 1 is up after 1200 ms")
+    Begin(0)
+    Say("x starts")
+    Say("x: Passed (7 ms)")
+    record 0 Passed out/a.x true
+    Begin(1)
+    Say("y starts")
+    Say("y: Failed: oops (7 ms)")
+    record 1 Failed { reason: "oops" } out/a.y true
+    "#);
+    assert_eq!(state.end(Exit::Code(1), ""), BatchEnd::Complete);
+    assert_eq!(state.progress(), (2, 2));
+}
+
+#[test]
+fn the_first_verdict_stands_and_strangers_are_dropped() {
+    let mut state = batch();
+    let again = X_PASSED.replace("Passed", "Not run").replace("\"duration", "\"reason\":\"\",\"duration");
+    let said = feed(
+        &mut state,
+        &[
+            X_PASSED,
+            &again,
+            r#""event":"subtest_started","subtest":"x""#,
+            &X_PASSED.replace(r#":"x""#, r#":"z""#),
+        ],
+    );
+    insta::assert_snapshot!(said, @r#"
+    Say("x: Passed (7 ms)")
+    record 0 Passed out/a.x false
+    Say("a second verdict of x is dropped, the first stands")
+    Say("x starts again, its first verdict stands")
+    Say("a verdict of z, which nobody asked for, is dropped")
+    "#);
+}
+
+#[test]
+fn what_has_no_verdict_goes_back() {
+    let end = |events: &[&str], exit| {
+        let mut state = batch();
+        feed(&mut state, events);
+        let left: Vec<_> = state.unfinished().map(|(_, subtest, _)| subtest.to_string()).collect();
+        (state.end(exit, ""), left.join(" "))
+    };
+    let infra = |text: &str| BatchEnd::Infrastructure(text.into());
+    assert_eq!(
+        end(&[X_PASSED], Exit::Signal(9)),
+        (infra("ktest run ended before its last event (killed by signal 9)"), "y".into())
+    );
+    assert_eq!(
+        end(&[X_PASSED, FINISHED], Exit::Code(1)),
+        (
+            infra("ktest run finished (exit code 1) without a verdict for 1 subtests, the first is y"),
+            "y".into()
+        )
+    );
+    let disk = r#""event":"infrastructure","what":"no space left""#;
+    assert_eq!(end(&[disk, Y_FAILED, FINISHED], Exit::Code(125)), (infra("no space left"), "x".into()));
+    assert_eq!(
+        end(&[X_PASSED, Y_FAILED], Exit::Signal(15)),
+        (infra("ktest run ended before its last event (killed by signal 15)"), String::new())
+    );
+}
+
+#[test]
+fn a_refused_file_is_no_infrastructure_failure() {
+    let mut state = batch();
+    let finished = FINISHED.replace('1', "2");
+    feed(&mut state, &[X_PASSED, &finished]);
+    let why = "fs/a.ktest: config-no-vm: not supported";
+    assert_eq!(state.end(Exit::Code(2), why), BatchEnd::Refused(why.into()));
+    assert!(matches!(state.end(Exit::Signal(9), why), BatchEnd::Infrastructure(_)));
+    assert_eq!(
+        batch().end(Exit::Code(2), why),
+        BatchEnd::Infrastructure(format!("ktest run ended before its last event (exit code 2): {why}"))
+    );
+}
+
+#[test]
+fn a_verdict_that_could_not_be_recorded_is_none() {
+    let mut state = batch();
+    feed(&mut state, &[X_PASSED, Y_FAILED]);
+    state.fail(Some(0), "disk full".into());
+    assert_eq!(state.unfinished().map(|(at, ..)| at).collect::<Vec<_>>(), [0]);
+    assert_eq!(state.end(Exit::Code(1), ""), BatchEnd::Infrastructure("disk full".into()));
+}
+
+#[test]
+fn rubbish_is_skipped_and_strange_speakers_are_stopped() {
+    let mut state = batch();
+    assert!(matches!(&state.on_line("make: *** oops")[..], [Action::Say(_)]));
+    assert!(matches!(&state.on_line("")[..], [Action::Say(_)]));
+    assert!(state.on_line(r#"{"v":1,"at_ms":0,"event":"new_kind"}"#).is_empty());
+    assert_eq!(
+        state.end(Exit::Code(0), ""),
+        BatchEnd::Infrastructure("ktest run ended before its last event (exit code 0)".into())
+    );
+    assert_eq!(state.on_line(r#"{"v":2,"at_ms":0,"event":"run_finished"}"#).last(), Some(&Action::Stop));
+    let mut state = batch();
+    let wrong = r#""event":"run_started","test":"fs/b","subtests":[]"#;
+    assert!(feed(&mut state, &[wrong]).ends_with("Stop\n"));
+    assert!(matches!(state.end(Exit::Code(0), ""), BatchEnd::Infrastructure(why) if why.contains("fs/b")));
+    for dir in ["../x", "/etc", "a/../../b"] {
+        let mut state = batch();
+        assert!(feed(&mut state, &[&X_PASSED.replace("out/a.x", dir)]).ends_with("Stop\n"), "{dir}");
+        assert_eq!(state.progress(), (2, 0));
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_line_panics(line in "\\PC{0,80}") {
+        let _ = batch().on_line(&line);
+    }
+}

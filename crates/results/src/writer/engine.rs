@@ -315,6 +315,7 @@ impl Engine {
             self.shared.problem(commit.as_str(), &error.to_string());
             return;
         }
+        self.shared.solved(commit.as_str());
         let before = self.commits.running(commit);
         if self.commits.change(commit, change) {
             self.running_changed |= before != self.commits.running(commit);

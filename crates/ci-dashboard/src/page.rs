@@ -24,6 +24,8 @@ pub struct Page<'a> {
     pub live: u32,
     /// The same as JSON.
     pub json: Option<String>,
+    /// Its news as a feed.
+    pub feed: Option<String>,
 }
 
 /// A step of the way to a page.
@@ -53,7 +55,9 @@ impl<'a> Page<'a> {
     /// A page that does not change by itself.
     #[must_use]
     pub fn new(title: impl Into<String>, links: Links<'a>, crumbs: Vec<Crumb>) -> Self {
-        Self { title: format!("{} · ktest-ci", title.into()), links, crumbs, live: 0, json: None }
+        Self {
+            title: format!("{} · ktest-ci", title.into()), links, crumbs, live: 0, json: None, feed: None
+        }
     }
 
     /// The address of an asset.

@@ -61,7 +61,7 @@ impl Problem {
                 let view = results::json::ErrorView { error: self.to_string() };
                 (kind::JSON, serde_json::to_vec(&view).unwrap_or_default())
             }
-            Form::Html => {
+            Form::Html | Form::Atom | Form::Badge => {
                 (kind::HTML, views::error::render(request, self.heading(), &self.to_string()).into_bytes())
             }
         };

@@ -18,6 +18,10 @@ pub enum Form {
     Html,
     /// `&format=json`.
     Json,
+    /// `&format=atom`: of a branch, what broke.
+    Atom,
+    /// `&format=badge`: of a branch, its state as a picture.
+    Badge,
 }
 
 /// A branch as a client names it.
@@ -203,11 +207,13 @@ impl Query {
                 "format" => {
                     query.form = match value.as_str() {
                         "json" => Form::Json,
+                        "atom" => Form::Atom,
+                        "badge" => Form::Badge,
                         "html" | "" => Form::Html,
                         _ => {
                             return Err(RouteError::Parameter {
                                 name: "format",
-                                takes: "it takes json or html",
+                                takes: "it takes json, html and, for a branch, atom or badge",
                             });
                         }
                     };

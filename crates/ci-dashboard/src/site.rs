@@ -41,6 +41,14 @@ pub fn handle(site: &Site, request: &Request, now: i64) -> Response {
 
 fn answer(site: &Site, request: &Request, form: Form, route: Route, now: i64) -> Result<Response, Problem> {
     let context = Context { store: &site.store, request, tests: &site.tests, now };
+    match (&route, form) {
+        (Route::Branch { at, .. }, Form::Atom) => return views::feed::atom(context, at),
+        (Route::Branch { at, .. }, Form::Badge) => return views::feed::badge(context, at),
+        (_, Form::Atom | Form::Badge) => {
+            return Err(Problem::BadRequest("only a branch has a feed and a badge".into()));
+        }
+        (_, Form::Html | Form::Json) => {}
+    }
     match route {
         Route::Home => views::home::home(context, form),
         Route::User(user) => views::home::user(context, &user, form),

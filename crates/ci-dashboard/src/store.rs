@@ -11,7 +11,7 @@ use model::CommitId;
 use results::layout::Layout;
 use results::{BranchEntry, Reader, Statuses};
 
-use crate::changes::{Names, Verdicts};
+use crate::changes::{History, Names, Verdicts};
 use crate::problem::Problem;
 use crate::route::BranchRef;
 
@@ -76,6 +76,14 @@ impl Store {
             memory.verdicts.insert(commit.clone(), (stamp, verdicts.clone()));
         }
         Some(verdicts)
+    }
+
+    /// What changed from commit to commit of a branch's listing, newest first.
+    pub fn walk(&self, listed: &[BranchEntry]) -> History {
+        History::of(listed.iter().map(|entry| {
+            // A commit without counts has no results to be read.
+            (entry.counts.total() > 0).then(|| self.verdicts(&entry.commit)).flatten()
+        }))
     }
 
     fn read_verdicts(&self, commit: &CommitId) -> results::Result<Option<Verdicts>> {

@@ -191,3 +191,16 @@ fn the_snapshot_is_shown_and_never_trusted() {
     assert_eq!(broken.status, 503);
     assert!(!common::body_text(broken).contains(&farm.path().display().to_string()), "no paths in errors");
 }
+
+#[test]
+fn a_branch_has_a_feed_and_a_badge() {
+    let farm = small();
+    let request = Request::get("/ci?user=mira&branch=ext4-testing&format=atom")
+        .with_header(header::HOST, "ci.example.org");
+    let feed = farm.ask(&request);
+    assert_eq!(feed.headers[header::CONTENT_TYPE], "application/atom+xml; charset=utf-8");
+    insta::assert_snapshot!("feed", common::body_text(feed));
+    insta::assert_snapshot!("badge", farm.get("/ci?user=mira&branch=ext4-testing&format=badge"));
+    assert_eq!(farm.status("/ci?user=mira&branch=none&format=badge"), 404);
+    assert_eq!(farm.status("/ci?format=atom"), 400);
+}

@@ -167,6 +167,7 @@ fn render(
         vec![Crumb::link(&at.user, links.user(&at.user)), Crumb::here(&at.branch)],
     );
     page.json = Some(context.json_address());
+    page.feed = Some(format!("{}&format=atom", links.branch(at)));
     let running = entries.iter().filter(|entry| entry.counts.inprogress > 0).count();
     let waiting = entries.iter().filter(|entry| entry.counts.total() == 0).count();
     page.live = if running > 0 { 3 } else { 15 };

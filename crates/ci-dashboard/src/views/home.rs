@@ -112,7 +112,8 @@ fn tip(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry]) -> Option<
 }
 
 /// The worst that stands in the counts, in words.
-fn state(counts: &Counts) -> (Status, String) {
+#[must_use]
+pub fn state(counts: &Counts) -> (Status, String) {
     if counts.failed > 0 {
         (Status::Failed, format!("{} failing", counts.failed))
     } else if counts.failed_to_run > 0 {

@@ -3,6 +3,7 @@
 pub mod branch;
 pub mod commit;
 pub mod error;
+pub mod feed;
 pub mod history;
 pub mod home;
 pub mod lanes;
@@ -56,6 +57,11 @@ impl<'a> Context<'a> {
             Problem::Render
         })?;
         Ok(self.finish(kind::JSON, body))
+    }
+
+    /// Text of another type, revalidated by its content.
+    pub fn text(&self, content_type: &'static str, text: String) -> Result<Response, Problem> {
+        Ok(self.finish(content_type, text.into_bytes()))
     }
 
     fn finish(&self, content_type: &'static str, body: Vec<u8>) -> Response {

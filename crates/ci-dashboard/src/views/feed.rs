@@ -1,0 +1,143 @@
+//! A branch for other programs: an Atom feed of the commits that broke tests, and a badge with the state of its tip.
+
+use askama::Template;
+use http::header::{self, HeaderValue};
+use model::Status;
+use results::BranchEntry;
+
+use super::Context;
+use super::home::state;
+use crate::changes::History;
+use crate::page::{Plural as _, When, cut, subject};
+use crate::problem::Problem;
+use crate::response::Response;
+use crate::route::BranchRef;
+
+/// How many commits the feed tells of.
+const ENTRIES_MAX: usize = 50;
+/// How many tests one entry names.
+const NAMED_MAX: usize = 100;
+/// The width of a character of the badge.
+const LETTER: usize = 7;
+
+#[derive(Template)]
+#[template(path = "feed.xml")]
+struct Feed {
+    title: String,
+    id: String,
+    href: String,
+    updated: String,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    title: String,
+    id: String,
+    href: String,
+    updated: String,
+    text: String,
+}
+
+#[derive(Template)]
+#[template(path = "badge.svg")]
+struct Badge<'a> {
+    label: &'a str,
+    words: &'a str,
+    fill: &'static str,
+    split: usize,
+    width: usize,
+}
+
+/// The commits that broke something, newest first.
+pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
+    let listed = context.store.branch(at)?;
+    let history = context.store.walk(&listed);
+    let entries: Vec<Entry> = listed
+        .iter()
+        .enumerate()
+        .filter(|(row, _)| history.delta(*row).is_some_and(|delta| !delta.broke.is_empty()))
+        .take(ENTRIES_MAX)
+        .map(|(row, entry)| broken(context, at, &history, row, entry))
+        .collect();
+    let feed = Feed {
+        title: format!("{}/{}: newly failing tests", cut(&at.user, 100), cut(&at.branch, 200)),
+        id: id(at, None),
+        href: absolute(context, &context.links().branch(at)),
+        updated: entries.first().map_or_else(|| iso(0), |entry| entry.updated.clone()),
+        entries,
+    };
+    context.text("application/atom+xml; charset=utf-8", feed.render()?)
+}
+
+fn broken(
+    context: Context<'_>,
+    at: &BranchRef,
+    history: &History,
+    row: usize,
+    listed: &BranchEntry,
+) -> Entry {
+    let broke = history.delta(row).map(|delta| delta.broke.as_slice()).unwrap_or_default();
+    let results = context.store.reader().commit(&listed.commit).ok().flatten();
+    let mut updated = 0;
+    let mut text = String::new();
+    for test in broke.iter().take(NAMED_MAX) {
+        let name = history.name(*test);
+        let entry = results.as_ref().and_then(|results| results.get(&name.parse().ok()?));
+        let reason = entry.and_then(|entry| entry.crash.as_deref().or(entry.reason.as_deref())).unwrap_or("");
+        updated = entry.and_then(|entry| entry.started).map_or(updated, |started| started.max(updated));
+        text.push_str(&format!("{name}: {}\n", cut(reason, 300)));
+    }
+    Entry {
+        title: format!("{} broke: {}", broke.len().plural("test"), subject(&listed.message, 120)),
+        id: id(at, Some(listed)),
+        href: absolute(context, &context.links().commit(Some(at), listed.commit.as_str())),
+        updated: iso(updated),
+        text,
+    }
+}
+
+/// The same for the same branch and commit wherever the site is.
+fn id(at: &BranchRef, entry: Option<&BranchEntry>) -> String {
+    use crate::request::Encoded;
+    let commit = entry.map(|entry| format!(":{}", entry.commit)).unwrap_or_default();
+    format!("urn:ktest-ci:{}:{}{commit}", Encoded(&at.user), Encoded(&at.branch))
+}
+
+/// On the host that the request names, where it names one that can stand in an address.
+fn absolute(context: Context<'_>, path: &str) -> String {
+    let host = context.request.header(header::HOST).filter(|host| {
+        !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
+    });
+    let proxied = context.request.header(header::HeaderName::from_static("x-forwarded-proto"));
+    let scheme = if proxied == Some("https") { "https" } else { "http" };
+    host.map_or_else(|| path.to_owned(), |host| format!("{scheme}://{host}{path}"))
+}
+
+fn iso(seconds: i64) -> String {
+    When::unix(seconds.max(1)).map(|when| when.iso().to_string()).unwrap_or_default()
+}
+
+/// The state of the newest commit that has results, as a picture.
+pub fn badge(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
+    let listed = context.store.branch(at)?;
+    let tip = listed.iter().find(|entry| entry.counts.total() > 0);
+    let (status, words) =
+        tip.map_or_else(|| (Status::Unknown, "not tested".to_owned()), |tip| state(&tip.counts));
+    let fill = match status {
+        Status::Passed => "#1d7440",
+        Status::Failed => "#b3231a",
+        Status::FailedToRun => "#8a5300",
+        Status::InProgress => "#1a5fa6",
+        Status::NotRun | Status::Unknown => "#5b626b",
+    };
+    let label = "ktest";
+    let split = label.len() * LETTER + 12;
+    let width = split + words.chars().count() * LETTER + 12;
+    let picture = Badge { label, words: &words, fill, split, width }.render()?;
+    let mut response = context.text("image/svg+xml", picture)?;
+    response.headers.insert(
+        header::HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("cross-origin"),
+    );
+    Ok(response)
+}

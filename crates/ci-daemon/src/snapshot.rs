@@ -128,3 +128,91 @@ fn shown(executor: &jobkit::ExecutorStatus, batches: &BTreeMap<String, BatchStat
         problem: executor.problem.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jobkit::{EndCounts, GroupStatus, Unplaceable};
+
+    use super::*;
+
+    fn id<T: serde::de::DeserializeOwned>(number: u64) -> T {
+        serde_json::from_value(number.into()).unwrap()
+    }
+
+    fn executor(name: &str, state: ExecutorState) -> jobkit::ExecutorStatus {
+        jobkit::ExecutorStatus {
+            name: name.into(),
+            host: "local".into(),
+            state,
+            since: 5,
+            rests_until: None,
+            batch: None,
+            failures: 0,
+            on_probation: false,
+            leaving: false,
+            problem: None,
+            log: Some("/srv/out/ci-daemon-logs/local.0.log".into()),
+        }
+    }
+
+    #[test]
+    fn what_clients_read() {
+        let job = jobkit::JobStatus { id: id(7), name: "0123456789ab fs.a.x".into(), cancelling: false };
+        let batch = jobkit::BatchStatus {
+            id: id(1),
+            key: "k".into(),
+            group: "kmo".into(),
+            jobs: vec![job],
+            done: 2,
+            since: 100,
+        };
+        let busy = jobkit::ExecutorStatus { batch: Some(batch), ..executor("local/0", ExecutorState::Busy) };
+        let sick = jobkit::ExecutorStatus {
+            problem: Some("disk full".into()),
+            ..executor("local/1", ExecutorState::Quarantined)
+        };
+        let choir = ChoirStatus {
+            accepting: true,
+            pending: 3,
+            running: 1,
+            ended: EndCounts::default(),
+            groups: [("kmo".to_owned(), GroupStatus { weight: 2.0, usage: 61.5, pending: 3, running: 1 })]
+                .into(),
+            executors: vec![busy, sick],
+            unplaceable: vec![Unplaceable { needs: "arch=aarch64".into(), pending: 3 }],
+        };
+        let told = BatchStatus {
+            test: "fs/a".into(),
+            subtests: 3,
+            done: 2,
+            phase: "testing".into(),
+            ..Default::default()
+        };
+        let parts = Parts {
+            output_dir: "/srv/out".as_ref(),
+            choir: &choir,
+            batches: &[("local/0".to_owned(), told)].into(),
+            ended: &Ended::default(),
+            branches: &[],
+            problems: &["the first".into()],
+        };
+        let shown = snapshot(Identity { started: 1, pid: 2 }, &parts, 200);
+        assert_eq!((shown.written, shown.started, shown.pid), (200, 1, 2));
+        assert_eq!(shown.pending_by_group["kmo"], 3);
+        assert_eq!(shown.fairshare["kmo"], FairShare { weight: 2.0, usage: 61.5 });
+        let job = &shown.jobs[0];
+        assert_eq!((job.id, job.status.as_str(), job.started), (7, "running", Some(100)));
+        assert_eq!(job.log.as_deref(), Some("ci-daemon-logs/local.0.log"));
+        let batch = shown.executors[0].batch.as_ref().unwrap();
+        assert_eq!((batch.test.as_str(), batch.done, batch.started), ("fs/a", 2, 100));
+        assert_eq!(shown.executors[1].state, "quarantined");
+        assert_eq!(
+            shown.problems,
+            [
+                "the first",
+                "executor local/1 is quarantined: disk full",
+                "3 jobs need arch=aarch64, which no host has",
+            ]
+        );
+    }
+}

@@ -102,3 +102,72 @@ pub fn left_out(config: &Config) -> Vec<String> {
     });
     hosts.chain(branches).chain(groups).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use model::Env;
+
+    use super::*;
+    use crate::watch::Seen;
+
+    #[test]
+    fn only_what_can_be_listed_shares_a_kernel_and_only_what_can_run_is_planned() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ci.toml");
+        let text = r#"
+linux_repo = "/srv/linux.git"
+output_dir = "/srv/out"
+ktest_dir = "/srv/kt"
+user = "kmo"
+tolerate = ["RUST"]
+[repo.tools]
+path = "/srv/tools.git"
+[test_group.a]
+tests = ["x.ktest", "gone.ktest"]
+[test_group.b]
+tests = ["y.ktest", "x.ktest"]
+env = { K = "v" }
+[test_group.store]
+tests = ["z.ktest"]
+kernels = ["debian/trixie"]
+[branch.next]
+remote = "https://git.example.org/linux.git"
+test_groups = ["b", "a", "store"]
+[branch.tools]
+remote = "https://git.example.org/tools.git"
+repo = "tools"
+test_groups = ["a"]
+[host.here]
+kind = "local"
+slots = 2
+"#;
+        std::fs::write(&path, text).unwrap();
+        let config = Arc::new(config::load(&path).unwrap());
+        let env = Env::try_from(BTreeMap::from([("K".to_owned(), "v".to_owned())])).unwrap();
+        let listing =
+            |name: &str, env: &Env| ((name.parse().unwrap(), env.clone()), Arc::from(["s".parse().unwrap()]));
+        let none = Env::default();
+        let seen = |name: &str| (("kmo".to_owned(), name.to_owned()), Seen::default());
+        let view = View {
+            config: config.clone(),
+            branches: [seen("next"), seen("tools")].into(),
+            listings: [listing("x", &none), listing("y", &env), listing("z", &none)].into(),
+            problems: Vec::new(),
+            complete: true,
+        };
+        let tools = tools(&view, "/bin/ktest".as_ref());
+        assert_eq!(tools.merge.iter().map(TestPath::as_str).collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!(tools.tolerate, ["RUST"]);
+        let input = input(&view, HashMap::new());
+        assert_eq!(input.branches.len(), 1);
+        let groups: Vec<&str> = input.branches[0].groups.iter().map(|group| group.name.as_str()).collect();
+        assert_eq!(groups, ["b", "a"]);
+        assert_eq!(
+            slots(&config).iter().map(|(host, slot)| format!("{host}/{slot}")).collect::<Vec<_>>(),
+            ["here/0", "here/1"]
+        );
+        assert_eq!(left_out(&config).len(), 2, "{:?}", left_out(&config));
+    }
+}

@@ -73,6 +73,7 @@ static NOT_FOUND: LazyLock<Regex> = LazyLock::new(|| {
         r"^(?:/bin/)?(?:ba|da)?sh: (?:line )?(?:\d+: )?([\w.+-]+): (?:command )?not found$|^make(?:\[\d+\])?: ([\w.+-]+): No such file or directory$",
     )
 });
+static NO_PAHOLE: LazyLock<Regex> = LazyLock::new(|| regex(r"pahole \(\S*\) is not available"));
 static HOST_HEADER: LazyLock<Regex> = LazyLock::new(|| {
     regex(
         r"fatal error: '?((?:openssl/|libelf|gelf|elfutils/|ncurses|zlib|libdw|dwarf)\S*?)'?(?:: No such file| file not found)",
@@ -150,6 +151,8 @@ impl Diagnosis {
         } else if let Some(found) = HOST_HEADER.captures(line) {
             let package = if found[1].starts_with("openssl") { "libssl-dev" } else { "libelf-dev" };
             self.host = Some(format!("{} is missing; apt-get install {package}", &found[1]));
+        } else if NO_PAHOLE.is_match(line) {
+            self.host = Some("pahole: not installed; apt-get install pahole".into());
         } else if HOST_SIGNS.iter().any(|sign| line.contains(sign)) || line.starts_with("bwrap: ") {
             self.host = Some(self.tidy(line));
         }

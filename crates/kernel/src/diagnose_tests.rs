@@ -92,6 +92,10 @@ fn make_itself() {
 
 #[test]
 fn the_hosts_own_fault() {
+    insta::assert_snapshot!(
+        reason("BTF: .tmp_vmlinux.btf: pahole (pahole) is not available\nFailed to generate BTF for vmlinux\n"),
+        @"host: pahole: not installed; apt-get install pahole"
+    );
     insta::assert_snapshot!(reason(&format!("/ktest/src/a.c:1:2: error: x\nfatal error: error writing to /tmp/cc.s: No space left on device\n{TAIL}")),
         @"host: fatal error: error writing to /tmp/cc.s: No space left on device");
     insta::assert_snapshot!(reason("gcc: fatal error: Killed signal terminated program cc1\ncompilation terminated.\n"),

@@ -146,7 +146,7 @@ impl Toolchain {
         }
         if self.arch == Arch::X86_64 {
             let args = ["-E", "-x", "c", "-include", "gelf.h", "/dev/null"];
-            if !Cmd::new("gcc").args(args).output(Limits::seconds(20)).await?.exit.success() {
+            if !Cmd::new(host).args(args).output(Limits::seconds(20)).await?.exit.success() {
                 return Err(BuildError::Infrastructure(
                     "gelf.h is missing; apt-get install libelf-dev".into(),
                 ));

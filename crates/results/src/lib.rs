@@ -1,7 +1,7 @@
 //! The result store: journal, one blob a commit, brotli logs.
 //!
 //! One [`Writer`] owns a folder of results; any number of [`Reader`]s, in any process, read it meanwhile. What is
-//! published is replaced by rename, so a reader sees an old or a new file, never half of one. formats.md (`docs/`)
+//! published is replaced by rename, so a reader sees an old or a new file, never half of one. `docs/formats.md`
 //! names the files; nothing outside this crate knows how results lie on disk.
 
 pub mod branch_file;

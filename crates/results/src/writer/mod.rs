@@ -216,6 +216,14 @@ impl Writer {
         self.ask(Command::Flush).await
     }
 
+    /// Publishes everything and lets go of this handle; the last one's also of the folder, without keeping a thread of
+    /// the runtime waiting.
+    pub async fn close(self) -> Result<()> {
+        let flushed = self.flush().await;
+        tokio::task::spawn_blocking(move || drop(self)).await.map_err(|_| Error::Closed)?;
+        flushed
+    }
+
     /// The number of a test, for [`Verdicts::contains`].
     #[must_use]
     pub fn key_id(&self, key: &ResultKey) -> KeyId {

@@ -133,9 +133,12 @@ impl Toolchain {
             let text = format!("{program}: not installed; apt-get install {package}");
             find(program, &path).is_none().then_some(BuildError::Infrastructure(text))
         };
+        // What builds the kernel's own tools: with LLVM= it is clang.
+        let llvm = self.make_args.iter().any(|arg| arg.starts_with("LLVM="));
+        let host = if llvm { self.compiler.as_str() } else { "gcc" };
         let programs = [
             ("make", "make"),
-            ("gcc", "gcc"),
+            (host, "gcc"),
             ("flex", "flex"),
             ("bison", "bison"),
             ("bc", "bc"),

@@ -58,8 +58,6 @@ pub struct Failure {
     pub last_good: Option<usize>,
     /// The oldest commit after that passes; absent: it fails still.
     pub first_good: Option<usize>,
-    /// On how many commits it was seen to fail.
-    pub seen: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -87,7 +85,28 @@ pub struct History {
     states: Vec<State>,
     rows: Vec<Option<Row>>,
     failures: Vec<Failure>,
-    last: Option<(Verdicts, Arc<[TestId]>)>,
+    last: Option<Last>,
+}
+
+/// The last commit with results that was walked over.
+struct Last {
+    verdicts: Verdicts,
+    ids: Arc<[TestId]>,
+    row: usize,
+}
+
+/// The places at which two rows of the same length differ; equal stretches are skipped at the speed of memory.
+fn differences(old: &[Status], new: &[Status]) -> Vec<usize> {
+    const STRETCH: usize = 64;
+    let mut places = Vec::new();
+    for (number, (old, new)) in old.chunks(STRETCH).zip(new.chunks(STRETCH)).enumerate() {
+        let unequal = old.iter().zip(new).fold(0, |bits, (old, new)| bits | (*old as u8 ^ *new as u8));
+        if unequal != 0 {
+            let differ = |at: &usize| old[*at] != new[*at];
+            places.extend((0..old.len().min(new.len())).filter(differ).map(|at| number * STRETCH + at));
+        }
+    }
+    places
 }
 
 impl History {
@@ -97,6 +116,8 @@ impl History {
         for verdicts in newest_first.rev() {
             history.push(verdicts);
         }
+        let last = history.last.take();
+        history.settle_all(last.as_ref());
         history.number_from_newest();
         history
     }
@@ -148,89 +169,90 @@ impl History {
         };
         let at = self.rows.len();
         let ids = self.ids_of(&verdicts.names);
-        let unchanged = self.last.as_ref().is_some_and(|(last, last_ids)| {
-            Arc::ptr_eq(last_ids, &ids)
-                && last.statuses == verdicts.statuses
-                && self.is_steady(&last.statuses)
-        });
-        let delta = if unchanged {
-            self.stay(at, &ids, &verdicts.statuses);
-            Delta::default()
-        } else {
-            self.step(at, &ids, &verdicts.statuses)
-        };
-        self.rows.push(Some(Row { ids: Arc::clone(&ids), statuses: Arc::clone(&verdicts.statuses), delta }));
-        self.last = Some((verdicts, ids));
-    }
-
-    /// Nothing failed or was stopped, so an equal row after it changes nothing but the time of the last verdict.
-    fn is_steady(&self, statuses: &[Status]) -> bool {
-        statuses.iter().all(|status| matches!(status, Status::Passed | Status::NotRun))
-    }
-
-    fn stay(&mut self, at: usize, ids: &[TestId], statuses: &[Status]) {
-        for (id, status) in ids.iter().zip(statuses) {
-            if *status == Status::Passed {
-                self.states[*id as usize].judged = Some((Status::Passed, at));
-            }
-        }
-    }
-
-    fn step(&mut self, at: usize, ids: &[TestId], statuses: &[Status]) -> Delta {
         let mut delta = Delta::default();
-        for (id, status) in ids.iter().zip(statuses) {
-            let state = &mut self.states[*id as usize];
-            match status {
-                Status::Passed => {
-                    if let Some((Status::Failed, _)) = state.judged {
-                        delta.fixed.push(*id);
-                        let failure = state.failure.expect("a failed test has a failure");
-                        self.failures[failure].first_good = Some(at);
-                    }
-                    delta.resumed += usize::from(state.stopped);
-                    *state = State { judged: Some((Status::Passed, at)), stopped: false, failure: None };
+        match self.last.take() {
+            // The same tests as before: only those that changed matter, and they are few.
+            Some(last) if Arc::ptr_eq(&last.ids, &ids) => {
+                for place in differences(&last.verdicts.statuses, &verdicts.statuses) {
+                    self.settle(ids[place], last.verdicts.statuses[place], last.row);
+                    self.step(ids[place], verdicts.statuses[place], at, &mut delta);
                 }
-                Status::Failed => {
-                    match (state.judged, state.failure) {
-                        (Some((Status::Failed, _)), Some(failure)) => {
-                            self.failures[failure].last_bad = at;
-                            self.failures[failure].seen += 1;
-                        }
-                        (judged, _) => {
-                            if judged.is_some() {
-                                delta.broke.push(*id);
-                            }
-                            state.failure = Some(self.failures.len());
-                            self.failures.push(Failure {
-                                test: *id,
-                                first_bad: at,
-                                last_bad: at,
-                                last_good: judged.map(|(_, row)| row),
-                                first_good: None,
-                                seen: 1,
-                            });
-                        }
-                    }
-                    delta.resumed += usize::from(state.stopped);
-                    state.judged = Some((Status::Failed, at));
-                    state.stopped = false;
+            }
+            last => {
+                self.settle_all(last.as_ref());
+                for (id, status) in ids.iter().zip(verdicts.statuses.iter()) {
+                    self.step(*id, *status, at, &mut delta);
                 }
-                Status::FailedToRun => {
-                    delta.stopped += usize::from(!state.stopped);
-                    state.stopped = true;
-                }
-                Status::NotRun => state.stopped = false,
-                Status::InProgress | Status::Unknown => {}
             }
         }
-        delta
+        let statuses = Arc::clone(&verdicts.statuses);
+        self.rows.push(Some(Row { ids: Arc::clone(&ids), statuses, delta }));
+        self.last = Some(Last { verdicts, ids, row: at });
+    }
+
+    /// Brings a test's state up to the row in which it last had this status: equal rows are not stepped through.
+    fn settle(&mut self, test: TestId, status: Status, row: usize) {
+        let state = &mut self.states[test as usize];
+        match (status, state.failure) {
+            (Status::Passed, _) => state.judged = Some((Status::Passed, row)),
+            (Status::Failed, Some(failure)) => {
+                state.judged = Some((Status::Failed, row));
+                self.failures[failure].last_bad = row;
+            }
+            _ => {}
+        }
+    }
+
+    fn settle_all(&mut self, last: Option<&Last>) {
+        let Some(last) = last else { return };
+        for (id, status) in last.ids.iter().zip(last.verdicts.statuses.iter()) {
+            self.settle(*id, *status, last.row);
+        }
+    }
+
+    fn step(&mut self, test: TestId, status: Status, at: usize, delta: &mut Delta) {
+        let state = &mut self.states[test as usize];
+        match status {
+            Status::Passed => {
+                if let (Some((Status::Failed, _)), Some(failure)) = (state.judged, state.failure) {
+                    delta.fixed.push(test);
+                    self.failures[failure].first_good = Some(at);
+                }
+                delta.resumed += usize::from(state.stopped);
+                *state = State { judged: Some((Status::Passed, at)), stopped: false, failure: None };
+            }
+            Status::Failed => {
+                match (state.judged, state.failure) {
+                    (Some((Status::Failed, _)), Some(failure)) => self.failures[failure].last_bad = at,
+                    (judged, _) => {
+                        if judged.is_some() {
+                            delta.broke.push(test);
+                        }
+                        state.failure = Some(self.failures.len());
+                        let last_good = judged.map(|(_, row)| row);
+                        let failure =
+                            Failure { test, first_bad: at, last_bad: at, last_good, first_good: None };
+                        self.failures.push(failure);
+                    }
+                }
+                delta.resumed += usize::from(state.stopped);
+                state.judged = Some((Status::Failed, at));
+                state.stopped = false;
+            }
+            Status::FailedToRun => {
+                delta.stopped += usize::from(!state.stopped);
+                state.stopped = true;
+            }
+            Status::NotRun => state.stopped = false,
+            Status::InProgress | Status::Unknown => {}
+        }
     }
 
     fn ids_of(&mut self, names: &Names) -> Arc<[TestId]> {
-        if let Some((last, ids)) = &self.last
-            && (Arc::ptr_eq(&last.names, names) || last.names == *names)
+        if let Some(last) = &self.last
+            && (Arc::ptr_eq(&last.verdicts.names, names) || last.verdicts.names == *names)
         {
-            return Arc::clone(ids);
+            return Arc::clone(&last.ids);
         }
         names
             .iter()
@@ -294,7 +316,7 @@ mod tests {
         let failures = history.failures();
         assert_eq!(
             failures[0],
-            &Failure { test: 0, first_bad: 3, last_bad: 1, last_good: Some(5), first_good: Some(0), seen: 2 }
+            &Failure { test: 0, first_bad: 3, last_bad: 1, last_good: Some(5), first_good: Some(0) }
         );
         assert_eq!(failures[1].last_good, None);
         assert_eq!(history.statuses(4, &[1, 0]), [Some(Status::FailedToRun); 2]);
@@ -329,6 +351,12 @@ mod tests {
                 let letter = |row: usize| texts[row].chars().nth(failure.test as usize);
                 proptest::prop_assert!(failure.last_bad <= failure.first_bad);
                 proptest::prop_assert_eq!(letter(failure.first_bad), Some('f'));
+                proptest::prop_assert_eq!(letter(failure.last_bad), Some('f'));
+                let newer = (0..failure.last_bad).rev().find_map(|row| letter(row).filter(|l| "pf".contains(*l)));
+                proptest::prop_assert_ne!(newer, Some('f'));
+                proptest::prop_assert_eq!(newer == Some('p'), failure.first_good.is_some());
+                let older = (failure.first_bad + 1..texts.len()).find(|row| letter(*row).is_some_and(|l| "pf".contains(l)));
+                proptest::prop_assert_eq!(older, failure.last_good);
                 proptest::prop_assert!((failure.last_bad..=failure.first_bad).all(|row| letter(row) != Some('p')));
             }
         }

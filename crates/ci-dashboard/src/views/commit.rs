@@ -369,6 +369,9 @@ fn sections(shown: &[&TestEntry], all: usize, line: impl Fn(&TestEntry) -> TestL
         let status = entries[0].status;
         let mut rows: Vec<TestLine> = entries.iter().map(|entry| line(entry)).collect();
         rows.sort_by_key(|row| !row.new);
+        if status == Status::FailedToRun {
+            say_once(&mut rows);
+        }
         let new = rows.iter().filter(|row| row.new).count();
         let note = match (status, new) {
             (Status::Failed, 1..) => format!("{new} of them new here"),
@@ -383,6 +386,18 @@ fn sections(shown: &[&TestEntry], all: usize, line: impl Fn(&TestEntry) -> TestL
         });
     }
     sections
+}
+
+/// What keeps tests from running keeps many of them from it: the first says it for those that follow.
+fn say_once(rows: &mut [TestLine]) {
+    let mut said = String::new();
+    for row in rows {
+        if row.reason == said {
+            row.reason.clear();
+        } else {
+            said.clone_from(&row.reason);
+        }
+    }
 }
 
 fn test_line(

@@ -11,12 +11,17 @@ use crate::route::Links;
 struct ErrorPage<'a> {
     page: Page<'a>,
     heading: &'a str,
-    message: &'a str,
+    message: String,
 }
 
 /// The page; should even that fail, the message alone.
 #[must_use]
 pub fn render(request: &Request, heading: &str, message: &str) -> String {
     let page = Page::new(heading, Links { mount: &request.mount }, vec![Crumb::here(heading)]);
-    ErrorPage { page, heading, message }.render().unwrap_or_else(|_| "<!doctype html><p>not found".into())
+    let mut letters = message.chars();
+    let message: String =
+        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).chain(['.']).collect();
+    ErrorPage { page, heading, message }
+        .render()
+        .unwrap_or_else(|_| "<!doctype html><title>ktest-ci</title><p>This page could not be made.".into())
 }

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jobkit::{Choir, ChoirConfig, End, ExecutorSpec, JobSpec, LogConfig, Outcome, Shutdown};
-use model::snapshot::BatchStatus;
 use model::{Arch, CommitId, HostName, ResultKey, Verdict};
 use results::{KeyId, VerdictRecord, Writer};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::now;
 use crate::executor::command::Tools;
-use crate::executor::run::{Slot, Told, body};
+use crate::executor::run::{Doing, Slot, Told, body};
 use crate::plan::{History, Job, Verdicts};
 use crate::scout::View;
 use crate::snapshot::{Ended, Identity, Parts, snapshot};
@@ -40,7 +39,7 @@ pub struct Farm {
     tools: watch::Sender<Arc<Tools>>,
     told: mpsc::UnboundedSender<Told>,
     executors: BTreeSet<String>,
-    batches: BTreeMap<String, BatchStatus>,
+    batches: BTreeMap<String, Doing>,
     ended: Ended,
     listed: BTreeMap<BranchName, Vec<CommitId>>,
     problems: BTreeSet<String>,
@@ -361,7 +360,7 @@ impl Farm {
 
     /// What the executors do, by executor.
     #[must_use]
-    pub fn batches(&self) -> &BTreeMap<String, BatchStatus> {
+    pub fn batches(&self) -> &BTreeMap<String, Doing> {
         &self.batches
     }
 

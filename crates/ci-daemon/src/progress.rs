@@ -5,9 +5,9 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use model::snapshot::BatchStatus;
 use model::{Counts, Verdict};
 
+use crate::executor::run::Doing;
 use crate::plan::JobRef;
 
 /// The display.
@@ -96,7 +96,7 @@ impl Progress {
     }
 
     /// What the executors do.
-    pub fn batches(&mut self, batches: &BTreeMap<String, BatchStatus>) {
+    pub fn batches(&mut self, batches: &BTreeMap<String, Doing>) {
         let Self::Terminal(_, bars) = self else { return };
         bars.executors.retain(|name, bar| {
             let there = batches.contains_key(name);
@@ -143,10 +143,17 @@ fn verdict_line(job: &JobRef, verdict: &Verdict, duration: Duration) -> String {
     )
 }
 
-fn batch_line(name: &str, batch: &BatchStatus) -> String {
+fn batch_line(name: &str, doing: &Doing) -> String {
+    let batch = &doing.status;
     let commit = batch.commit.get(..12).unwrap_or(&batch.commit);
-    let current = batch.current.as_deref().unwrap_or("");
-    format!("{name} {commit} {} {} {current} ({} of {})", batch.test, batch.phase, batch.done, batch.subtests)
+    let objects = match doing.built {
+        Some((done, Some(total))) => format!(" {done} of {total} objects"),
+        Some((done, None)) => format!(" {done} objects"),
+        None => String::new(),
+    };
+    let current = batch.current.as_ref().map_or(String::new(), |subtest| format!(" {subtest}"));
+    let (done, all) = (batch.done, batch.subtests);
+    format!("{name} {commit} {} {}{objects}{current} ({done} of {all})", batch.test, batch.phase)
 }
 
 fn summary(counts: &Counts) -> String {
@@ -170,13 +177,22 @@ mod tests {
         let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
         let job = JobRef { commit, key: "fs.ext4.basic.punch".parse().unwrap() };
         let failed = Verdict::Failed { reason: "kernel BUG at fs/ext4/inode.c:1".into() };
+        let status = model::snapshot::BatchStatus {
+            commit: job.commit.to_string(),
+            test: "fs/ext4/basic".into(),
+            phase: "building".into(),
+            subtests: 16,
+            ..Default::default()
+        };
         let shown = [
+            batch_line("local/0", &Doing { status, built: Some((312, Some(2500))) }),
             verdict_line(&job, &Verdict::Passed, Duration::from_millis(1234)),
             verdict_line(&job, &failed, Duration::from_secs(61)),
             summary(&Counts { passed: 3, failed_to_run: 1, ..Counts::default() }),
             summary(&Counts::default()),
         ];
         insta::assert_snapshot!(shown.join("\n"), @"
+        local/0 0123456789ab fs/ext4/basic building 312 of 2500 objects (0 of 16)
         0123456789ab Passed        fs.ext4.basic.punch 1.2 s
         0123456789ab Failed        fs.ext4.basic.punch 61.0 s: kernel BUG at fs/ext4/inode.c:1
         4 new verdicts: 3 passed, 1 failed to run

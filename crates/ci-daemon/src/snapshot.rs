@@ -8,6 +8,7 @@ use jobkit::{ChoirStatus, End, ExecutorState, Outcome};
 use model::StatusSnapshot;
 use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, FairShare, JobStatus};
 
+use crate::executor::run::Doing;
 use crate::plan::Job;
 
 /// How many ended jobs are shown.
@@ -57,7 +58,7 @@ pub struct Parts<'a> {
     /// The scheduler's own.
     pub choir: &'a ChoirStatus,
     /// What the executors say about their batches, by executor.
-    pub batches: &'a BTreeMap<String, BatchStatus>,
+    pub batches: &'a BTreeMap<String, Doing>,
     /// Jobs that ended.
     pub ended: &'a Ended,
     /// The branches.
@@ -115,9 +116,9 @@ fn below(dir: &Path, path: &str) -> String {
     below.unwrap_or(path).to_owned()
 }
 
-fn shown(executor: &jobkit::ExecutorStatus, batches: &BTreeMap<String, BatchStatus>) -> ExecutorStatus {
+fn shown(executor: &jobkit::ExecutorStatus, batches: &BTreeMap<String, Doing>) -> ExecutorStatus {
     let batch = executor.batch.as_ref().map(|batch| {
-        let told = batches.get(&executor.name).cloned();
+        let told = batches.get(&executor.name).map(|doing| doing.status.clone());
         BatchStatus { started: batch.since, ..told.unwrap_or_default() }
     });
     ExecutorStatus {
@@ -191,7 +192,7 @@ mod tests {
         let parts = Parts {
             output_dir: "/srv/out".as_ref(),
             choir: &choir,
-            batches: &[("local/0".to_owned(), told)].into(),
+            batches: &[("local/0".to_owned(), Doing { status: told, built: None })].into(),
             ended: &Ended::default(),
             branches: &[],
             problems: &["the first".into()],

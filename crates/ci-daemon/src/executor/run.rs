@@ -39,7 +39,7 @@ pub enum Told {
         /// The executor.
         executor: String,
         /// The batch.
-        batch: Option<BatchStatus>,
+        batch: Option<Doing>,
     },
     /// A verdict was recorded.
     Verdict {
@@ -50,6 +50,15 @@ pub enum Told {
         /// How long it ran.
         duration: Duration,
     },
+}
+
+/// What a batch does now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Doing {
+    /// As the status snapshot has it.
+    pub status: BatchStatus,
+    /// Objects built and to be built, while the kernel is being built.
+    pub built: Option<(u32, Option<u32>)>,
 }
 
 /// One slot of this machine: where batches run.
@@ -108,7 +117,7 @@ struct Run<'a> {
     /// The attempts that were recorded, for the log of the whole run.
     recorded: Vec<(ResultKey, u32)>,
     complaints: VecDeque<String>,
-    shown: Option<BatchStatus>,
+    shown: Option<Doing>,
 }
 
 impl<'a> Run<'a> {
@@ -336,7 +345,7 @@ impl<'a> Run<'a> {
     fn tell(&mut self) {
         let (subtests, done) = self.state.progress();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let batch = BatchStatus {
+        let status = BatchStatus {
             commit: self.first.commit.to_string(),
             test: self.first.unit.test.to_string(),
             subtests: count(subtests),
@@ -345,9 +354,10 @@ impl<'a> Run<'a> {
             phase: self.state.phase().word().into(),
             started: self.started,
         };
-        if self.shown.as_ref() != Some(&batch) {
-            self.shown = Some(batch.clone());
-            let _ = self.slot.told.send(Told::Batch { executor: self.executor.into(), batch: Some(batch) });
+        let doing = Doing { status, built: self.state.built() };
+        if self.shown.as_ref() != Some(&doing) {
+            self.shown = Some(doing.clone());
+            let _ = self.slot.told.send(Told::Batch { executor: self.executor.into(), batch: Some(doing) });
         }
     }
 }

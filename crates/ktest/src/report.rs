@@ -88,7 +88,12 @@ impl Reporter {
                 self.line(&format!("{test}{at}: {} subtest{s}", subtests.len()));
             }
             Event::BuildStarted => self.spinner("kernel: looking for it"),
-            Event::Phase { what } => self.spinner(what),
+            Event::Phase { what } => {
+                if self.bar.is_hidden() {
+                    self.line(what);
+                }
+                self.spinner(what);
+            }
             Event::BuildProgress { done, total } => self.objects(*done, *total),
             Event::KernelReady { kernel, cached, duration_ms, .. } => {
                 self.spinner("kernel: ready");
@@ -138,6 +143,10 @@ impl Reporter {
 
     fn objects(&mut self, done: u32, total: Option<u32>) {
         if !self.counting {
+            if self.bar.is_hidden() {
+                let all = total.map_or(String::new(), |total| format!(", {total} objects"));
+                self.line(&format!("kernel: compiling{all}"));
+            }
             self.bar.reset();
             self.counting = true;
             let template = "{spinner} kernel: [{bar:30}] {pos}/{len} objects {elapsed} {msg}";

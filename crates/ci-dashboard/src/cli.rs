@@ -23,6 +23,8 @@ use crate::testfiles::TestFiles;
 #[derive(Parser, Debug)]
 #[command(name = "ci-dashboard", version)]
 struct Arguments {
+    #[command(flatten)]
+    results: ResultsArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -38,17 +40,15 @@ struct ServeArguments {
     /// Address and port to listen on.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    #[command(flatten)]
-    results: ResultsArguments,
 }
 
 #[derive(Args, Debug, Default)]
 struct ResultsArguments {
     /// The configuration; without it $KTEST_CI_CONFIG, ~/.ktest/ktest-ci.json5, /etc/ktest-ci.toml.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// The folder of results, instead of the configuration's output_dir.
-    #[arg(long, value_name = "DIR", env = "KTEST_CI_OUTPUT_DIR", conflicts_with = "config")]
+    #[arg(long, value_name = "DIR", env = "KTEST_CI_OUTPUT_DIR", global = true)]
     output_dir: Option<PathBuf>,
 }
 
@@ -59,8 +59,8 @@ pub fn main() -> ExitCode {
     let done = if cgi::is_cgi() {
         answer_cgi()
     } else {
-        let Command::Serve(arguments) = Arguments::parse().command;
-        run_server(&arguments)
+        let Arguments { results, command: Command::Serve(arguments) } = Arguments::parse();
+        run_server(&results, &arguments)
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,7 +77,8 @@ fn start_log() {
 }
 
 fn site(arguments: &ResultsArguments) -> anyhow::Result<Site> {
-    if let Some(dir) = &arguments.output_dir {
+    // A folder alone is enough; a configuration also says which test files there are.
+    if let (Some(dir), None) = (&arguments.output_dir, &arguments.config) {
         return Ok(Site::new(Reader::open(dir)?, TestFiles::default()));
     }
     let file = config::find(arguments.config.as_deref())?;
@@ -86,11 +87,12 @@ fn site(arguments: &ResultsArguments) -> anyhow::Result<Site> {
         tracing::warn!("{problem}");
     }
     let tests = config.all_branches().flat_map(|branch| config.tests_of(branch)).cloned().collect();
-    Ok(Site::new(Reader::open(&config.output_dir)?, tests))
+    let dir = arguments.output_dir.as_ref().unwrap_or(&config.output_dir);
+    Ok(Site::new(Reader::open(dir)?, tests))
 }
 
-fn run_server(arguments: &ServeArguments) -> anyhow::Result<()> {
-    let site = site(&arguments.results)?;
+fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow::Result<()> {
+    let site = site(results)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(64)
@@ -138,4 +140,24 @@ fn answer_cgi() -> anyhow::Result<()> {
         }
     };
     cgi::write(response, io::stdout().lock()).context("cannot write the response")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_stand_before_or_after_the_verb() {
+        for words in [
+            ["ci-dashboard", "--config", "ci.toml", "serve"].as_slice(),
+            &["ci-dashboard", "serve", "--config", "ci.toml", "--listen", "127.0.0.1:8080"],
+        ] {
+            let Arguments { results, command: Command::Serve(serve) } =
+                Arguments::try_parse_from(words).unwrap();
+            assert_eq!(results.config, Some("ci.toml".into()));
+            assert_eq!(serve.listen.port(), 8080);
+        }
+        assert!(Arguments::try_parse_from(["ci-dashboard"]).is_err());
+        assert!(Arguments::try_parse_from(["ci-dashboard", "serve", "--listen", "8080"]).is_err());
+    }
 }

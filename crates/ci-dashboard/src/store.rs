@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use model::CommitId;
 use results::layout::Layout;
-use results::{BranchEntry, Reader, Statuses};
+use results::{BranchEntry, CommitResults, Reader, Statuses};
 
 use crate::changes::{History, Names, Verdicts};
 use crate::problem::Problem;
@@ -94,16 +94,24 @@ impl Store {
         }
         // A set of tests that was not met so far: names and statuses of one and the same blob.
         let Some(results) = self.reader.commit(commit)? else { return Ok(None) };
-        let names: Names = results.entries.iter().map(|entry| Box::from(entry.key.as_str())).collect();
+        let statuses = results.entries.iter().map(|entry| entry.status).collect();
+        Ok(Some(Verdicts { names: self.learn(&results), statuses }))
+    }
+
+    /// Remembers the names of a commit that was read whole, for its neighbours that most likely have the same.
+    pub fn learn(&self, results: &CommitResults) -> Names {
         let keys_hash = results::codec::keys_hash(results.entries.iter().map(|entry| &entry.key));
         let mut memory = self.memory();
+        if let Some(names) = memory.names.get(&keys_hash).filter(|names| names.len() == results.entries.len())
+        {
+            return Arc::clone(names);
+        }
         if memory.names.len() >= NAME_SETS {
             memory.names.clear();
         }
+        let names: Names = results.entries.iter().map(|entry| Box::from(entry.key.as_str())).collect();
         memory.names.insert(keys_hash, Arc::clone(&names));
-        drop(memory);
-        let statuses = results.entries.iter().map(|entry| entry.status).collect();
-        Ok(Some(Verdicts { names, statuses }))
+        names
     }
 
     fn stamp(&self, commit: &CommitId) -> Option<Stamp> {

@@ -120,6 +120,7 @@ pub fn view(context: Context<'_>, route: &CommitRoute, form: Form) -> Result<Res
     if form == Form::Json {
         return context.json(&CommitView::new(&results, wanted));
     }
+    context.store.learn(&results);
     render(context, route, place.as_ref(), &results, &filter)
 }
 

@@ -133,8 +133,10 @@ impl TestFile {
         let cmd = cmd.arg(names).arg(&self.path).args(subtests.iter().map(SubtestName::as_str));
         let output = cmd.output(limits()).await.map_err(|error| self.call("deps", &error))?;
         if !output.exit.success() {
-            let what = format!("{}: {}", output.exit, output.complaint());
-            return Err(self.failed("deps", what));
+            let complaint = output.complaint();
+            let rubbish = complaint.contains("command not found") || complaint.contains("eval: line");
+            let hint = if rubbish { "; deps prints bash assignments and nothing else" } else { "" };
+            return Err(self.failed("deps", format!("{}: {complaint}{hint}", output.exit)));
         }
         let variables = parse_variables(&output.text());
         let arch = env.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);

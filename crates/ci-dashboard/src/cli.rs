@@ -1,6 +1,6 @@
 //! The `ci-dashboard` command: a server, or a CGI program where the environment says so.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,7 +48,7 @@ struct ResultsArguments {
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// The folder of results, instead of the configuration's output_dir.
-    #[arg(long, value_name = "DIR", env = "KTEST_CI_OUTPUT_DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true)]
     output_dir: Option<PathBuf>,
 }
 
@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            eprintln!("ci-dashboard: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -73,7 +73,9 @@ pub fn main() -> ExitCode {
 
 fn start_log() {
     let filter = EnvFilter::try_from_env("KTEST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colours);
+    log.with_writer(io::stderr).init();
 }
 
 fn site(arguments: &ResultsArguments) -> anyhow::Result<Site> {

@@ -247,6 +247,9 @@ fn kind_of(rest: &str, in_report: bool) -> LineKind {
         None => {}
     }
     let begins = TROUBLE.iter().any(|trouble| rest.starts_with(trouble));
+    if rest.starts_with("ktest: failed:") {
+        return LineKind::Failed;
+    }
     // The processor's own line stands inside the report that the kernel's word began.
     let inner = CPU_TROUBLE.iter().any(|trouble| rest.starts_with(trouble));
     if begins && !(in_report && inner) {

@@ -255,6 +255,14 @@ pub fn subject(message: &str, limit: usize) -> String {
     if line.is_empty() { "(no message)".into() } else { cut(&line, limit) }
 }
 
+/// What a reason says beside the crash's title, with which it may begin.
+#[must_use]
+pub fn beyond_crash<'a>(reason: Option<&'a str>, crash: Option<&str>) -> &'a str {
+    let reason = reason.unwrap_or("");
+    let rest = crash.and_then(|crash| reason.strip_prefix(crash));
+    rest.map_or(reason, |rest| rest.trim_start_matches([':', ' ']))
+}
+
 /// A result key in two parts: what stands before the last dot with it, and the rest.
 #[must_use]
 pub fn split_key(key: &str) -> (&str, &str) {
@@ -318,6 +326,9 @@ mod tests {
         assert_eq!(subject("", 60), "(no message)");
         assert_eq!(subject(&"é".repeat(1_000_000), 5), "éé…");
         assert_eq!(split_key("fs.xfs.fstests.generic.001"), ("fs.xfs.fstests.generic.", "001"));
+        assert_eq!(beyond_crash(Some("BUG in x: BUG: null"), Some("BUG in x")), "BUG: null");
+        assert_eq!(beyond_crash(Some("x"), Some("x")), "");
+        assert_eq!(beyond_crash(Some("x"), None), "x");
         assert_eq!(split_key("boot"), ("", "boot"));
         assert_eq!(split_key("boot."), ("", "boot."));
     }

@@ -258,7 +258,11 @@ fn failure_line(
         reason: reason.map(|reason| cut(&reason, 200)),
         lasting: failure.first_good.is_none(),
         first_bad: commit(failure.first_bad),
-        between: if between > 0 { format!("or {between} before") } else { String::new() },
+        between: match (failure.last_good, between) {
+            (None, _) => "or earlier".into(),
+            (_, 0) => String::new(),
+            (_, between) => format!("or {between} before"),
+        },
         last_good: failure.last_good.map(commit),
         first_good: failure.first_good.map(commit),
     }

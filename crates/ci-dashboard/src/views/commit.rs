@@ -12,7 +12,8 @@ use results::{BranchEntry, CommitResults, TestEntry};
 use super::{CommitLink, Context, prefix_pattern};
 use crate::filter::Filter;
 use crate::page::{
-    CountItem, Crumb, Page, Symbol as _, Took, URGENCY, When, count_items, cut, subject, urgency,
+    CountItem, Crumb, Page, Symbol as _, Took, URGENCY, When, beyond_crash, count_items, cut, subject,
+    urgency,
 };
 use crate::problem::Problem;
 use crate::request::Encoded;
@@ -424,7 +425,6 @@ fn test_line(
     if entry.status == Status::Failed {
         href.push_str("#failure");
     }
-    let text = |text: Option<&String>| text.map(|text| cut(text, REASON_MAX)).unwrap_or_default();
     TestLine {
         status: entry.status,
         href,
@@ -432,8 +432,8 @@ fn test_line(
         subtest: subtest.into(),
         new,
         rate: rate(entry),
-        crash: text(entry.crash.as_ref()),
-        reason: text(entry.reason.as_ref().filter(|reason| Some(*reason) != entry.crash.as_ref())),
+        crash: cut(entry.crash.as_deref().unwrap_or(""), REASON_MAX),
+        reason: cut(beyond_crash(entry.reason.as_deref(), entry.crash.as_deref()), REASON_MAX),
         since: first_bad,
         since_words: match origin {
             Some(Since::Here) => "this commit",

@@ -17,6 +17,8 @@ use crate::route::{BranchRef, Form};
 const STALE: i64 = 30;
 /// How many jobs are listed.
 const JOBS_MAX: usize = 100;
+/// How many of them have ended.
+const ENDED_MAX: usize = 20;
 
 #[derive(Template)]
 #[template(path = "status.html")]
@@ -280,5 +282,7 @@ fn jobs(snapshot: &StatusSnapshot) -> Vec<JobLine> {
         executor: cut(job.executor.as_deref().unwrap_or(""), 100),
         started: job.started.and_then(When::unix),
     };
-    snapshot.jobs.iter().rev().take(JOBS_MAX).map(line).collect()
+    // What runs comes first; of what ended, the latest.
+    let (running, ended): (Vec<_>, Vec<_>) = snapshot.jobs.iter().partition(|job| job.status == "running");
+    running.into_iter().chain(ended.into_iter().rev().take(ENDED_MAX)).take(JOBS_MAX).map(line).collect()
 }

@@ -8,7 +8,7 @@ use results::json::TestRow;
 use super::Context;
 use super::commit::{host, rate};
 use super::log::{LogView, load};
-use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, When, cut, subject};
+use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, When, beyond_crash, cut, subject};
 use crate::problem::Problem;
 use crate::response::Response;
 use crate::route::{BranchRef, Form};
@@ -120,12 +120,7 @@ pub fn view(context: Context<'_>, test: TestRef<'_>, form: Form) -> Result<Respo
 }
 
 fn reason(entry: &TestEntry) -> String {
-    entry
-        .reason
-        .as_deref()
-        .filter(|reason| Some(*reason) != entry.crash.as_deref())
-        .map(|r| cut(r, 2000))
-        .unwrap_or_default()
+    cut(beyond_crash(entry.reason.as_deref(), entry.crash.as_deref()), 2000)
 }
 
 fn attempts(entry: &TestEntry) -> Vec<AttemptLine> {

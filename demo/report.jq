@@ -1,5 +1,5 @@
 # The demo's report as text. Input: an array of commits, oldest first:
-#   {"commit", "subject", "tests": [{"name", "status", "reason"}],
+#   {"commit", "subject", "tests": [{"name", "status", "reason"}], "dashboard": the same from there,
 #    "expected": {"verdict", "test", "reason"}, "wanted": [NAME...]}
 # Variables: $bold $dim $red $green $yellow $plain (terminal codes or ""), $width (columns).
 # Ends with a line "OK" or "WRONG", which the caller takes off.
@@ -22,10 +22,12 @@ def table:
 
 # A test's story: at which commit it stopped passing and at which it passed again. A commit without a build says nothing of it.
 def judged: select(.status == "Passed" or .status == "Failed");
+# Of what already fails at the first commit nobody can say which commit broke it.
 def story($name):
-  reduce (.[] | {commit: short, subject, test: (.tests[] | select(.name == $name) | judged)}) as $at ([];
+  .[0].commit[0:12] as $first
+  | reduce (.[] | {commit: short, subject, test: (.tests[] | select(.name == $name) | judged)}) as $at ([];
     if $at.test.status == "Failed" and (length == 0 or last.mended != null) then
-      . + [{name: $name, broken: $at, mended: null}]
+      . + [{name: $name, broken: $at, mended: null, always: ($at.commit == $first)}]
     elif $at.test.status == "Passed" and length > 0 and last.mended == null then
       .[-1].mended = $at
     else . end);
@@ -40,8 +42,9 @@ def build_story:
 
 def tell:
   $bold + .name + $plain,
-  "    broken by  " + $red + .broken.commit + $plain + "  " + .broken.subject,
-  (.broken.test.reason // "" | select(. != "") | "               " + $dim + cut($width - 16) + $plain),
+  (if .always then "    fails since the first commit that was tested"
+   else "    broken by  " + $red + .broken.commit + $plain + "  " + .broken.subject end),
+  (.broken.test.reason // "" | select(. != "") | "               " + $dim + cut(240) + $plain),
   (if .mended then "    mended by  " + $green + .mended.commit + $plain + "  " + .mended.subject
    else "    " + $red + "still broken" + $plain end);
 
@@ -49,9 +52,11 @@ def stories: ([.[].tests[].name] | unique) as $names | [$names[] as $name | stor
 
 # What differs from what is known, one line each.
 def good: .status == "Passed" or .status == "Not run";
+def facts: map({name, status}) | sort_by(.name);
 def differences:
   . as $c | .expected as $e
-  | (.wanted - [.tests[].name] | select(length > 0) | "no verdict for " + join(", ")),
+  | (select((.dashboard | facts) != (.tests | facts)) | "the dashboard's JSON tells something else than ci-status"),
+    (.wanted - [.tests[].name] | select(length > 0) | "no verdict for " + join(", ")),
     (.tests[] | select(.status as $s | ["Passed", "Failed", "Not run", "Failed to run"] | index($s) | not)
       | "\(.name) is still \(.status)"),
     if $e.verdict == "no-build" then

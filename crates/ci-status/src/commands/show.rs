@@ -54,14 +54,13 @@ fn message(source: &Source, results: &CommitResults) -> Result<String, Problem> 
 /// What is to be said of a test beside its status.
 pub(super) fn remark(entry: &TestEntry) -> String {
     let mut parts: Vec<String> = Vec::new();
-    if let Some(crash) = &entry.crash {
-        parts.push(crash.clone());
+    let reason = entry.reason.as_deref().unwrap_or("");
+    // Our own reasons begin with the crash's name; older ones may not.
+    match &entry.crash {
+        Some(crash) if !reason.contains(crash.as_str()) => parts.extend([crash.clone(), reason.into()]),
+        _ => parts.push(reason.into()),
     }
-    if let Some(reason) = &entry.reason
-        && entry.crash.as_ref() != Some(reason)
-    {
-        parts.push(reason.clone());
-    }
+    parts.retain(|part| !part.is_empty());
     if entry.attempts > 1 {
         let same = entry.attempts_in(entry.status);
         parts.push(format!(

@@ -66,7 +66,9 @@ fn no_such_commit() {
     let scene = Scene::new(GOOD);
     let git = |args: &[&str]| {
         let mut git = std::process::Command::new("git");
-        git.args(["-c", "user.name=x", "-c", "user.email=x@example.org"]).args(args).current_dir(scene.path("linux"));
+        git.args(["-c", "user.name=x", "-c", "user.email=x@example.org"])
+            .args(args)
+            .current_dir(scene.path("linux"));
         assert!(git.output().unwrap().status.success());
     };
     git(&["init", "-q"]);
@@ -126,12 +128,18 @@ fn missing_programs_are_named_with_their_package() {
     let bin = scene.path("bin");
     std::fs::create_dir(&bin).unwrap();
     for program in ["bash", "git", "sh", "env"] {
-        let from = ["/usr/bin", "/bin"].iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists());
+        let from =
+            ["/usr/bin", "/bin"].iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists());
         std::os::unix::fs::symlink(from.unwrap(), bin.join(program)).unwrap();
     }
     let mut command = Command::cargo_bin("ktest").unwrap();
-    command.env_clear().env("PATH", &bin).env("HOME", scene.dir.path()).env("KTEST_CACHE_DIR", scene.path("cache"));
-    let output = command.current_dir(scene.dir.path()).args(["run", "-k", "linux", "tests/x.ktest"]).output().unwrap();
+    command
+        .env_clear()
+        .env("PATH", &bin)
+        .env("HOME", scene.dir.path())
+        .env("KTEST_CACHE_DIR", scene.path("cache"));
+    let output =
+        command.current_dir(scene.dir.path()).args(["run", "-k", "linux", "tests/x.ktest"]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(125), "{said}");
     assert!(said.contains("apt-get install"), "{said}");

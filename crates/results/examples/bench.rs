@@ -25,6 +25,10 @@ fn main() -> Result<()> {
     report("store_10k_verdicts_s", elapsed.as_secs_f64(), "s");
     report("store_10k_published_s", visible.as_secs_f64(), "s");
 
+    let (elapsed, published) = runtime.block_on(spread(&dir.path().join("spread")))?;
+    report("store_100k_of_50_commits_s", elapsed.as_secs_f64(), "s");
+    report("store_100k_of_50_commits_published_s", published.as_secs_f64(), "s");
+
     let many = dir.path().join("many");
     runtime.block_on(fill(&many))?;
     let reader = Reader::open(&many)?;
@@ -113,6 +117,29 @@ async fn store(dir: &Path) -> Result<(Duration, Duration)> {
     while reader_count(&writer.reader(), &commit)? < VERDICTS {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    Ok((elapsed, start.elapsed()))
+}
+
+/// A hundred thousand verdicts of fifty commits in turn; and until all is published, small files included.
+async fn spread(dir: &Path) -> Result<(Duration, Duration)> {
+    let writer = Writer::open(dir)?;
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let writer = writer.clone();
+            tokio::spawn(async move {
+                for number in (task..100_000).step_by(TASKS) {
+                    writer.record(record(&commit(number % 50)?, number / 50)?).await?;
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await??;
+    }
+    let elapsed = start.elapsed();
+    writer.flush().await?;
     Ok((elapsed, start.elapsed()))
 }
 

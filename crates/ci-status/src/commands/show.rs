@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use model::Counts;
+use model::{Counts, Status};
 use results::json::CommitView;
 use results::{CommitResults, TestEntry};
 
@@ -61,13 +61,10 @@ pub(super) fn remark(entry: &TestEntry) -> String {
         _ => parts.push(reason.into()),
     }
     parts.retain(|part| !part.is_empty());
-    if entry.attempts > 1 {
-        let same = entry.attempts_in(entry.status);
-        parts.push(format!(
-            "({same} of {} attempts {})",
-            entry.attempts,
-            entry.status.label().to_lowercase()
-        ));
+    let failed = entry.attempts_in(Status::Failed);
+    let ran = failed + entry.attempts_in(Status::Passed);
+    if ran > 1 {
+        parts.push(format!("failed {failed} of {ran} runs"));
     }
     parts.join("; ")
 }

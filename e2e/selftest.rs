@@ -5,6 +5,8 @@
 //!
 //! The kernel comes from the repository that KTEST_TEST_REPO names (`make test` sees to it): its branch `base`.
 
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,5 +1,7 @@
 //! Bad input to the `ktest` command: one line that says what to do, and the right exit code.
 
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;

@@ -32,7 +32,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Build a kernel, boot it, run the subtests of a test file, and say how each went.
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// List the subtests of test files and what the files declare.
     List(list::ListArgs),
     /// Say what a run needs of this host, whether it works, and how to get it.
@@ -72,7 +72,7 @@ pub fn main() -> ExitCode {
         let cache = cache_dir(cli.cache_dir)?;
         let work = async {
             match cli.command {
-                Command::Run(args) => run::run(args, cache).await,
+                Command::Run(args) => run::run(*args, cache).await,
                 Command::List(args) => list::run(args, &cache).await,
                 Command::Doctor(args) => doctor::run(args, &cache).await,
             }

@@ -136,7 +136,7 @@ impl TestFile {
             let complaint = output.complaint();
             let rubbish = complaint.contains("command not found") || complaint.contains("eval: line");
             let hint = if rubbish { "; deps prints bash assignments and nothing else" } else { "" };
-            return Err(self.failed("deps", format!("{}: {complaint}{hint}", output.exit)));
+            return Err(self.failed("deps", &format!("{}: {complaint}{hint}", output.exit)));
         }
         let variables = parse_variables(&output.text());
         let arch = env.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
@@ -150,13 +150,13 @@ impl TestFile {
         let output = cmd.output(limits()).await.map_err(|error| self.call("list-tests", &error))?;
         if !output.exit.success() {
             let what = format!("{}: {}", output.exit, output.complaint());
-            return Err(self.failed("list-tests", what));
+            return Err(self.failed("list-tests", &what));
         }
         let mut subtests: Vec<SubtestName> = Vec::new();
         for word in output.text().split_whitespace() {
             let subtest = word
                 .parse()
-                .map_err(|error: model::NameError| self.failed("list-tests", error.to_string()))?;
+                .map_err(|error: model::NameError| self.failed("list-tests", &error.to_string()))?;
             if !subtests.contains(&subtest) {
                 subtests.push(subtest);
             }
@@ -186,10 +186,10 @@ impl TestFile {
     }
 
     fn call(&self, call: &'static str, error: &SpawnError) -> TestFileError {
-        self.failed(call, error.to_string())
+        self.failed(call, &error.to_string())
     }
 
-    fn failed(&self, call: &'static str, what: String) -> TestFileError {
+    fn failed(&self, call: &'static str, what: &str) -> TestFileError {
         TestFileError::Call { file: self.path.clone(), call, what: what.chars().take(400).collect() }
     }
 }

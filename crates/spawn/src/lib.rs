@@ -313,7 +313,8 @@ impl Cmd {
     /// Runs it to its end, its output captured.
     pub async fn output(&self, limits: Limits) -> Result<Output, SpawnError> {
         let mut cmd = self.clone();
-        cmd.streams = [if self.input.is_empty() { Stream::Null } else { Stream::Pipe }, Stream::Pipe, Stream::Pipe];
+        cmd.streams =
+            [if self.input.is_empty() { Stream::Null } else { Stream::Pipe }, Stream::Pipe, Stream::Pipe];
         let mut child = cmd.start()?;
         let program = self.program();
         let work = async {
@@ -325,8 +326,11 @@ impl Cmd {
                 }
                 Ok(())
             };
-            let (stdout, stderr, ()) =
-                tokio::try_join!(read_bounded(stdout, limits.bytes), read_bounded(stderr, limits.bytes), feed)?;
+            let (stdout, stderr, ()) = tokio::try_join!(
+                read_bounded(stdout, limits.bytes),
+                read_bounded(stderr, limits.bytes),
+                feed
+            )?;
             Ok::<_, ReadError>(Output { exit: child.child.wait().await?.into(), stdout, stderr })
         };
         let result = tokio::time::timeout(limits.time, work).await;
@@ -356,7 +360,11 @@ impl fmt::Display for Cmd {
 #[must_use]
 pub fn quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%^".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text.into()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 enum ReadError {
@@ -377,29 +385,37 @@ async fn read_bounded(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> R
     if bytes.len() > limit { Err(ReadError::Size) } else { Ok(bytes) }
 }
 
+/// Programs whose Debian package has the same name.
+const SAME_NAME: [&str; 13] = [
+    "git",
+    "make",
+    "gcc",
+    "clang",
+    "flex",
+    "bison",
+    "bc",
+    "mmdebstrap",
+    "fakeroot",
+    "ccache",
+    "gdb",
+    "brotli",
+    "bash",
+];
+
 /// The Debian package of a program that ktest-ci needs.
 fn package_of(program: &str) -> Option<&'static str> {
     let name = program.rsplit('/').next().unwrap_or(program);
-    Some(match name {
-        "qemu-system-x86_64" => "qemu-system-x86",
-        "qemu-system-aarch64" => "qemu-system-arm",
-        "qemu-img" => "qemu-utils",
-        "mke2fs" | "mkfs.ext4" => "e2fsprogs",
-        "bwrap" => "bubblewrap",
-        "aarch64-linux-gnu-gcc" => "gcc-aarch64-linux-gnu",
-        "ld" => "binutils",
-        "ssh" => "openssh-client",
-        "git" | "make" | "gcc" | "clang" | "flex" | "bison" | "bc" | "mmdebstrap" | "fakeroot" | "ccache" | "gdb"
-        | "brotli" | "bash" => return Some(static_name(name)),
-        _ => return None,
-    })
-}
-
-fn static_name(name: &str) -> &'static str {
-    ["git", "make", "gcc", "clang", "flex", "bison", "bc", "mmdebstrap", "fakeroot", "ccache", "gdb", "brotli", "bash"]
-        .into_iter()
-        .find(|known| *known == name)
-        .unwrap_or("")
+    match name {
+        "qemu-system-x86_64" => Some("qemu-system-x86"),
+        "qemu-system-aarch64" => Some("qemu-system-arm"),
+        "qemu-img" => Some("qemu-utils"),
+        "mke2fs" | "mkfs.ext4" => Some("e2fsprogs"),
+        "bwrap" => Some("bubblewrap"),
+        "aarch64-linux-gnu-gcc" => Some("gcc-aarch64-linux-gnu"),
+        "ld" => Some("binutils"),
+        "ssh" => Some("openssh-client"),
+        _ => SAME_NAME.into_iter().find(|known| *known == name),
+    }
 }
 
 /// A running child. Dropping it kills its process group.
@@ -459,7 +475,9 @@ impl Child {
                 let _ = kill_process_group(group, signal);
             }
             None => {
-                if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+                if let Some(pid) =
+                    self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+                {
                     let _ = rustix::process::kill_process(pid, signal);
                 }
             }
@@ -482,7 +500,11 @@ mod tests {
 
     #[tokio::test]
     async fn captures_and_tells_code_from_signal() {
-        let out = Cmd::new("sh").args(["-c", "cat; echo e >&2; exit 3"]).input("hello").output(Limits::seconds(10)).await;
+        let out = Cmd::new("sh")
+            .args(["-c", "cat; echo e >&2; exit 3"])
+            .input("hello")
+            .output(Limits::seconds(10))
+            .await;
         let out = out.unwrap();
         assert_eq!((out.exit, out.text().as_str(), out.complaint().as_str()), (Exit::Code(3), "hello", "e"));
         let out = Cmd::new("sh").args(["-c", "kill -9 $$"]).output(Limits::seconds(10)).await.unwrap();
@@ -500,7 +522,10 @@ mod tests {
     #[tokio::test]
     async fn a_missing_program_names_its_package() {
         let error = Cmd::new("/nowhere/qemu-system-x86_64").output(Limits::seconds(1)).await.unwrap_err();
-        assert_eq!(error.to_string(), "/nowhere/qemu-system-x86_64: not installed; apt-get install qemu-system-x86");
+        assert_eq!(
+            error.to_string(),
+            "/nowhere/qemu-system-x86_64: not installed; apt-get install qemu-system-x86"
+        );
     }
 
     #[tokio::test]
@@ -520,7 +545,8 @@ mod tests {
         let pid = Pid::from_raw(pid.unwrap()).unwrap();
         let mut gone = false;
         for _ in 0..200 {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+            let stat =
+                std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
             gone = stat.is_empty() || stat.contains(") Z ");
             if gone {
                 break;

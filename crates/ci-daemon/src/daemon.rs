@@ -146,8 +146,14 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     });
     // Dropping what it waits for ends the fetches.
     scout.abort();
+    let end = async {
+        match ending {
+            Ending::Done => farm.finish().await,
+            Ending::Stopped => farm.stop().await,
+        }
+    };
     tokio::select! {
-        () = farm.stop() => {}
+        () = end => {}
         () = signals.stop() => tracing::warn!("stopped at once"),
     }
     Ok(ending)

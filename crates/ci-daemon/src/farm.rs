@@ -24,6 +24,8 @@ use crate::window::Window;
 
 /// How long executors get to stop what they run.
 const ABORT_GRACE: Duration = Duration::from_secs(20);
+/// How long a run may take to end after its last verdict when nothing else is left to do.
+const LAST: Duration = Duration::from_secs(60);
 /// How long the store may take to publish a branch's listing before the daemon goes on without it.
 const LISTING: Duration = Duration::from_secs(10);
 
@@ -362,6 +364,15 @@ impl Farm {
     #[must_use]
     pub fn batches(&self) -> &BTreeMap<String, Doing> {
         &self.batches
+    }
+
+    /// Nothing is left to do: lets runs whose verdicts are all there come to their end, for a while. Publishes what is
+    /// known.
+    pub async fn finish(&mut self) {
+        if tokio::time::timeout(LAST, self.choir.shutdown(Shutdown::Drain)).await.is_err() {
+            tracing::warn!("a run does not end although its verdicts are all there; it is stopped");
+        }
+        self.stop().await;
     }
 
     /// Ends everything that runs; it has no verdict and will run again. Publishes what is known.

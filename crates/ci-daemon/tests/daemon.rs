@@ -49,6 +49,9 @@ fn verdicts_land_a_second_run_has_nothing_to_do_and_a_push_is_picked_up() {
     };
     assert_eq!(text(LogKind::Subtest), "00001 the log of b\n");
     assert!(text(LogKind::Full).contains("the log of a\n00001 the log of b\n"));
+    // The run that was last came to its end as well.
+    let last = reader.log(&old, &"t.two.x".parse().unwrap(), LogKind::Full).unwrap().unwrap();
+    assert!(String::from_utf8(last.read(1 << 20).unwrap().0).unwrap().ends_with("the last line\n"));
     let branch = reader.branch("u", "next").unwrap().unwrap();
     assert_eq!(branch.iter().map(results::BranchEntry::subject).collect::<Vec<_>>(), ["new", "old"]);
     assert_eq!(branch[0].counts.failed, 5);

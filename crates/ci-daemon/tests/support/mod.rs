@@ -177,7 +177,7 @@ impl Daemon {
 
     /// Waits for its end.
     pub fn wait(mut self) -> Exit {
-        let wait = async { tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await };
+        let wait = async { tokio::time::timeout(Duration::from_secs(90), self.child.wait()).await };
         self.runtime.block_on(wait).expect("the daemon ends in time").unwrap()
     }
 }
@@ -186,7 +186,7 @@ impl Daemon {
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !so() {
-        assert!(began.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        assert!(began.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

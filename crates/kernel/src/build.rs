@@ -119,7 +119,7 @@ async fn from_commit(
         let text = format!("commit {}: no kernel source, it has no Kconfig; see -k", commit.short());
         return Err(BuildError::Source(text));
     }
-    let (src, obj) = (tree.src(), tree.obj(&name)?);
+    let (src, obj) = (tree.src(), tree.obj(&name).await?);
     let layout = Layout::new(&src, &obj, request.sandbox);
     let make = make(request, cache, toolchain, layout).await?;
     let compiled = match (Compile { request, plan, make: &make }).run(on).await {
@@ -173,7 +173,7 @@ async fn from_working_tree(
     let store = Store::of(cache);
     let begun = Instant::now();
     let tree = Tree::of_working_tree(cache, &source, on).await?;
-    let layout = Layout::new(&source, &tree.obj(&request.flavor.name())?, request.sandbox);
+    let layout = Layout::new(&source, &tree.obj(&request.flavor.name()).await?, request.sandbox);
     let make = make(request, cache, toolchain, layout).await?;
     let compiled = match (Compile { request, plan, make: &make }).run(on).await {
         Err(CompileError::Failed { reason, .. }) => {

@@ -20,9 +20,6 @@ use crate::tree;
 const CONFIG_LIMIT: Duration = Duration::from_secs(600);
 const COMPILE_LIMIT: Duration = Duration::from_secs(4 * 3600);
 
-/// The file in an object folder that says that all objects were made once.
-const COMPLETE: &str = ".ktest-complete";
-
 /// One compile to be done.
 pub(crate) struct Compile<'a> {
     pub request: &'a BuildRequest,
@@ -51,6 +48,7 @@ impl Compile<'_> {
         let mut log = Log::create(&self.request.out_log)?;
         tree::begin(obj)?;
         on(Progress::Configuring);
+        let before = std::fs::read_to_string(obj.join(".config")).unwrap_or_default();
         let (config, config_text) = self.configure(&mut log).await?;
         let (unmet, unknown) = self.check(&config).await?;
         if !unmet.is_empty() {
@@ -62,9 +60,9 @@ impl Compile<'_> {
         if config.has_modules() {
             targets.push("modules");
         }
-        let total = self.total(&targets, &mut log).await?;
+        let total = self.total(&targets, before == config_text, &mut log).await?;
         let objects = self.compile(&targets, total, &mut log, on).await?;
-        let complete = obj.join(COMPLETE);
+        let complete = obj.join(tree::COMPLETE);
         std::fs::write(&complete, "").map_err(|error| BuildError::io(&complete, &error))?;
         tree::end(obj);
         Ok(Compiled { config, config_text, unmet, unknown, objects })
@@ -165,11 +163,11 @@ impl Compile<'_> {
         Ok((checked.unmet, checked.unknown))
     }
 
-    /// How many objects there are to make, where that can be told cheaply: by make's dry run if most are missing,
-    /// by the dates of what they were made from if they are all there.
-    async fn total(&self, targets: &[&str], log: &mut Log) -> Result<Option<u32>, CompileError> {
+    /// How many objects there are to make, where that can be told cheaply: by the dates of what they were made from if
+    /// they are all there and the configuration is the same, else by make's dry run.
+    async fn total(&self, targets: &[&str], same: bool, log: &mut Log) -> Result<Option<u32>, CompileError> {
         let layout = self.make.layout.clone();
-        if layout.obj.join(COMPLETE).exists() {
+        if same && layout.obj.join(tree::COMPLETE).exists() {
             let work = move || outdated(&layout.obj, &|seen| layout.on_host(seen));
             return Ok(tokio::task::spawn_blocking(work).await.unwrap_or(None));
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use model::CommitId;
+use spawn::{Cmd, Limits};
 
 use crate::cache::{Cache, Lock, holder, make_dir};
 use crate::error::BuildError;
@@ -102,10 +103,18 @@ impl Tree {
         self.dir.join("src")
     }
 
-    /// The object folder of a flavor, made if need be.
-    pub fn obj(&self, flavor: &str) -> Result<PathBuf, BuildError> {
-        let dir = self.dir.join("obj").join(flavor);
-        make_dir(&dir)?;
+    /// The object folder of a flavor. A new one begins as a copy of another flavor's: kbuild remembers for each
+    /// object which options it read, so only what the difference touches is made again.
+    pub async fn obj(&self, flavor: &str) -> Result<PathBuf, BuildError> {
+        let objs = self.dir.join("obj");
+        let dir = objs.join(flavor);
+        if !dir.is_dir() {
+            make_dir(&objs)?;
+            if let Some(other) = seed(&objs, flavor) {
+                copy_objects(&other, &dir).await?;
+            }
+            make_dir(&dir)?;
+        }
         Ok(dir)
     }
 
@@ -130,6 +139,39 @@ impl Tree {
         std::fs::write(&head, now).map_err(|error| BuildError::io(&head, &error))
     }
 }
+
+/// The whole and lately used object folder of another flavor of the same architecture.
+fn seed(objs: &Path, flavor: &str) -> Option<PathBuf> {
+    let arch = flavor.split('-').next()?;
+    let whole = |entry: std::fs::DirEntry| {
+        let (path, name) = (entry.path(), entry.file_name());
+        let same = name.to_str().is_some_and(|name| name.split('-').next() == Some(arch));
+        let used = std::fs::metadata(path.join(COMPLETE)).and_then(|meta| meta.modified()).ok()?;
+        (same && !path.join(RUNNING).exists()).then_some((used, path))
+    };
+    let entries = std::fs::read_dir(objs).ok()?;
+    entries.filter_map(Result::ok).filter_map(whole).max().map(|(_, path)| path)
+}
+
+/// Copies an object folder with its dates; what is there under the name is whole.
+async fn copy_objects(from: &Path, to: &Path) -> Result<(), BuildError> {
+    let mut half = to.as_os_str().to_owned();
+    half.push(".half");
+    let half = PathBuf::from(half);
+    let io = |error: std::io::Error| BuildError::io(&half, &error);
+    if half.exists() {
+        std::fs::remove_dir_all(&half).map_err(io)?;
+    }
+    let cmd = Cmd::new("cp").args(["-a", "--reflink=auto", "--"]).args([from, &half]);
+    let output = cmd.output(Limits::seconds(1800)).await?;
+    if !output.exit.success() {
+        return Err(BuildError::Infrastructure(output.complaint()));
+    }
+    std::fs::rename(&half, to).map_err(io)
+}
+
+/// The file in an object folder that says that all objects were made once; its date says when the last time was.
+pub(crate) const COMPLETE: &str = ".ktest-complete";
 
 /// The file that stands in an object folder while make runs there.
 const RUNNING: &str = ".ktest-running";
@@ -182,6 +224,36 @@ mod tests {
         let order: Vec<usize> = candidates(dir.path(), 5, "f").iter().map(|c| c.number).collect();
         assert_eq!(order, [3, 2, 0, 1, 4]);
         assert_eq!((default_limit(2), default_limit(64)), (1, 4));
+    }
+
+    #[tokio::test]
+    async fn a_new_flavor_begins_with_the_objects_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let objs = dir.path().join("obj");
+        for (name, complete, running) in [
+            ("x86_64-a", true, false),
+            ("x86_64-b", false, false),
+            ("x86_64-c", true, true),
+            ("aarch64-d", true, false),
+        ] {
+            std::fs::create_dir_all(objs.join(name)).unwrap();
+            std::fs::write(objs.join(name).join("x.o"), name).unwrap();
+            if complete {
+                std::fs::write(objs.join(name).join(COMPLETE), "").unwrap();
+            }
+            if running {
+                std::fs::write(objs.join(name).join(RUNNING), "").unwrap();
+            }
+        }
+        std::fs::create_dir_all(objs.join("x86_64-new.half")).unwrap();
+        let lock = Lock::try_acquire(&dir.path().join("lock"), "test").unwrap().unwrap();
+        let tree = Tree { dir: dir.path().into(), _lock: lock };
+        let new = tree.obj("x86_64-new").await.unwrap();
+        assert_eq!(std::fs::read_to_string(new.join("x.o")).unwrap(), "x86_64-a");
+        let date = |path: PathBuf| std::fs::metadata(path).unwrap().modified().unwrap();
+        assert_eq!(date(new.join("x.o")), date(objs.join("x86_64-a/x.o")));
+        assert!(!objs.join("x86_64-new.half").exists());
+        assert_eq!(tree.obj("x86_64-b").await.unwrap(), objs.join("x86_64-b"));
     }
 
     #[test]

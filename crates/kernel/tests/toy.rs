@@ -198,6 +198,21 @@ async fn modules_go_into_the_store() {
 }
 
 #[tokio::test]
+async fn a_second_flavor_begins_with_another_flavors_objects() {
+    let (mut toy, first) = Toy::new();
+    let one = toy.build(&first).await.unwrap();
+    toy.require(&["MOD_a=m"]);
+    let mut last = None;
+    let two = build(&toy.commit(&first), &toy.cache(), &mut |progress| last = Some(progress)).await.unwrap();
+    // Both objects were there; only the module was made, and the dry run after the change of options said so.
+    assert_eq!((one.objects, two.objects, two.cached), (2, 1, false));
+    assert!(read(&two.config).contains("CONFIG_MOD_a=m"));
+    assert!(!read(&one.config).contains("CONFIG_MOD_a=m"));
+    assert_eq!(read(&two.image), read(&one.image));
+    assert_eq!(last, Some(Progress::Publishing));
+}
+
+#[tokio::test]
 async fn a_base_configuration_comes_first() {
     let (mut toy, first) = Toy::new();
     let base = toy.dir.path().join("base.config");

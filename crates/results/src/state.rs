@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use model::{CommitId, Counts, HostName, ResultKey, Status};
+use model::{Counts, HostName, ResultKey, Status};
 
 use crate::codec::Mark;
 use crate::journal::Record;
@@ -85,16 +85,6 @@ impl CommitState {
     #[must_use]
     pub fn duration(&self) -> Duration {
         self.total
-    }
-
-    /// As it is published.
-    #[must_use]
-    pub fn results(&self, commit: &CommitId) -> CommitResults {
-        CommitResults {
-            commit: commit.clone(),
-            message: self.message.clone(),
-            entries: self.entries.values().cloned().collect(),
-        }
     }
 
     /// Takes a record in. Records that the state has already (by its mark) must not come here.

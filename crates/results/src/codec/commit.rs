@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use model::{CommitId, HostName, KernelId, ResultKey, Status};
+use model::{CommitId, Counts, HostName, KernelId, ResultKey, Status};
 
 use super::{Mark, builder, checked_len, finish, non_empty, open, text, text_words};
 use crate::generated::test_results_capnp as schema;
@@ -83,12 +83,12 @@ pub fn keys_hash<'a>(keys: impl Iterator<Item = &'a ResultKey>) -> u64 {
     hash.max(1)
 }
 
-fn estimate(results: &CommitResults, runs: &Runs<'_>) -> usize {
+fn estimate(message: &str, entries: &[&TestEntry], runs: &Runs<'_>) -> usize {
     let attempt_words = |reason: Option<&String>, crash: Option<&String>| {
         reason.map_or(0, |text| text_words(text)) + crash.map_or(0, |text| text_words(text))
     };
-    let entries: usize = results
-        .entries
+    let count = entries.len();
+    let entries: usize = entries
         .iter()
         .map(|entry| {
             let others: usize = entry
@@ -110,15 +110,25 @@ fn estimate(results: &CommitResults, runs: &Runs<'_>) -> usize {
                 + image.map_or(0, text_words)
         })
         .sum();
-    256 + entries + runs + results.entries.len() + text_words(&results.message)
+    256 + entries + runs + count + text_words(message)
 }
 
 /// The blob's bytes. Entries must be sorted by key, no key twice.
 #[must_use]
 pub fn encode_commit(results: &CommitResults, mark: Mark) -> Vec<u8> {
+    let entries: Vec<&TestEntry> = results.entries.iter().collect();
+    encode_entries(&results.commit, &results.message, &entries, mark)
+}
+
+/// Like [`encode_commit`], from entries that lie elsewhere.
+pub(crate) fn encode_entries(
+    commit: &CommitId,
+    message: &str,
+    entries: &[&TestEntry],
+    mark: Mark,
+) -> Vec<u8> {
     let mut runs = Runs::default();
-    let entry_runs: Vec<(u32, Vec<u32>)> = results
-        .entries
+    let entry_runs: Vec<(u32, Vec<u32>)> = entries
         .iter()
         .map(|entry| {
             let own = runs.number(run_of_entry(entry));
@@ -126,28 +136,28 @@ pub fn encode_commit(results: &CommitResults, mark: Mark) -> Vec<u8> {
         })
         .collect();
 
-    let mut message = builder(estimate(results, &runs));
-    let mut root = message.init_root::<schema::test_results::Builder<'_>>();
-    root.set_message(results.message.as_str());
-    root.set_commit_id(results.commit.as_str());
+    let mut blob = builder(estimate(message, entries, &runs));
+    let mut root = blob.init_root::<schema::test_results::Builder<'_>>();
+    root.set_message(message);
+    root.set_commit_id(commit.as_str());
     root.set_epoch(mark.epoch);
     root.set_sequence(mark.sequence);
-    let counts = results.counts();
+    let counts: Counts = entries.iter().map(|entry| entry.status).collect();
     root.set_passed(counts.passed);
     root.set_failed(counts.failed);
     root.set_notrun(counts.notrun);
     root.set_failed_to_run(counts.failed_to_run);
     root.set_inprogress(counts.inprogress);
     root.set_unknown(counts.unknown);
-    root.set_total_ms(millis_of(results.duration()));
-    root.set_keys_hash(keys_hash(results.entries.iter().map(|entry| &entry.key)));
+    root.set_total_ms(millis_of(entries.iter().map(|entry| entry.duration).sum()));
+    root.set_keys_hash(keys_hash(entries.iter().map(|entry| &entry.key)));
     let statuses: Vec<u8> =
-        results.entries.iter().map(|entry| status_code(entry.status) as u16).map(low_byte).collect();
+        entries.iter().map(|entry| status_code(entry.status) as u16).map(low_byte).collect();
     root.set_statuses(&statuses);
 
-    let count = u32::try_from(results.entries.len()).unwrap_or(u32::MAX);
+    let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
     let mut durations = root.reborrow().init_durations_ms(count);
-    for (at, entry) in (0..count).zip(&results.entries) {
+    for (at, entry) in (0..count).zip(entries) {
         durations.set(at, u32::try_from(entry.duration.as_millis()).unwrap_or(u32::MAX));
     }
     let mut list = root.reborrow().init_runs(u32::try_from(runs.list.len()).unwrap_or(0));
@@ -165,10 +175,10 @@ pub fn encode_commit(results: &CommitResults, mark: Mark) -> Vec<u8> {
         }
     }
     let mut list = root.init_entries(count);
-    for ((at, entry), (run, other_runs)) in (0..count).zip(&results.entries).zip(&entry_runs) {
+    for ((at, entry), (run, other_runs)) in (0..count).zip(entries).zip(&entry_runs) {
         encode_entry(list.reborrow().get(at), entry, *run, other_runs);
     }
-    finish(&message)
+    finish(&blob)
 }
 
 fn low_byte(code: u16) -> u8 {

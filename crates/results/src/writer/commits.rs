@@ -16,7 +16,7 @@ use crate::journal::Record;
 use crate::reader::Reader;
 use crate::segment::Journal;
 use crate::state::CommitState;
-use crate::types::Recorded;
+use crate::types::{Recorded, TestEntry};
 
 /// How many tests of clean commits stay in memory, at about 600 bytes each.
 const CLEAN_MAX: usize = 100_000;
@@ -231,10 +231,12 @@ impl Commits {
         let (mut blobs, mut files) = (Vec::new(), Vec::new());
         for (commit, loaded) in &mut self.loaded {
             if std::mem::take(&mut loaded.dirty) {
+                let CommitState { message, mark, .. } = &loaded.state;
+                let entries: Vec<&TestEntry> = loaded.state.entries().values().collect();
                 blobs.push(Publication {
                     subject: Subject::Commit(commit.clone()),
                     path: self.reader.layout.blob(commit),
-                    bytes: codec::encode_commit(&loaded.state.results(commit), loaded.state.mark),
+                    bytes: codec::encode_entries(commit, message, &entries, *mark),
                 });
             }
             for key in std::mem::take(&mut loaded.touched) {

@@ -7,7 +7,7 @@ use model::{ResultKey, Status};
 use results::HistoryEntry;
 use results::json::HistoryRow;
 
-use super::commit::host;
+use super::testlist::host;
 use super::{CommitLink, Context};
 use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, cut};
 use crate::problem::Problem;

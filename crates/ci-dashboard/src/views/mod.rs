@@ -10,6 +10,7 @@ pub mod lanes;
 pub mod log;
 pub mod status;
 pub mod test;
+mod testlist;
 
 use askama::Template;
 use http::StatusCode;

@@ -6,8 +6,8 @@ use results::TestEntry;
 use results::json::TestRow;
 
 use super::Context;
-use super::commit::{host, rate};
 use super::log::{LogView, load};
+use super::testlist::{host, rate};
 use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, When, beyond_crash, cut, subject};
 use crate::problem::Problem;
 use crate::response::Response;

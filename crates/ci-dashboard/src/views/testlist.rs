@@ -1,0 +1,240 @@
+//! The tests of a commit as tables: what needs somebody row by row, the rest by test file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use model::{Counts, Status};
+use results::{BranchEntry, TestEntry};
+
+use super::{CommitLink, Context, prefix_pattern};
+use crate::page::{CountItem, Took, beyond_crash, count_items, cut, urgency};
+use crate::request::Encoded;
+use crate::route::{BranchRef, CommitRoute};
+use crate::since::{Since, since};
+
+/// How much of a reason a list shows, in bytes.
+const REASON_MAX: usize = 180;
+
+pub(super) struct Section {
+    pub(super) heading: String,
+    pub(super) note: String,
+    pub(super) since: bool,
+    pub(super) rows: Vec<TestLine>,
+}
+
+pub(super) struct TestLine {
+    pub(super) status: Status,
+    pub(super) href: String,
+    pub(super) file: String,
+    pub(super) subtest: String,
+    pub(super) new: bool,
+    pub(super) rate: String,
+    pub(super) crash: String,
+    pub(super) reason: String,
+    pub(super) since: Option<CommitLink>,
+    pub(super) since_words: &'static str,
+    pub(super) took: String,
+    pub(super) host: String,
+}
+
+pub(super) struct Group {
+    pub(super) name: String,
+    pub(super) href: String,
+    pub(super) counts: Vec<CountItem>,
+    pub(super) took: String,
+}
+/// Where the commit stands on a branch.
+pub(super) struct Place {
+    pub(super) at: BranchRef,
+    pub(super) entries: Vec<BranchEntry>,
+    pub(super) row: usize,
+}
+/// The addresses of this commit with other choices.
+pub(super) struct Addresses<'a> {
+    pub(super) base: String,
+    pub(super) test: &'a str,
+    pub(super) status: Option<Status>,
+}
+
+impl Addresses<'_> {
+    pub(super) fn with(&self, status: Option<Status>, test: &str, page: usize) -> String {
+        let mut address = self.base.clone();
+        let mut separator = if address.contains('?') { '&' } else { '?' };
+        let mut add = |name: &str, value: &str| {
+            address.push(separator);
+            address.push_str(name);
+            address.push('=');
+            address.push_str(value);
+            separator = '&';
+        };
+        if let Some(status) = status {
+            add("status", status.field());
+        }
+        if !test.is_empty() {
+            add("test", &Encoded(test).to_string());
+        }
+        if page > 0 {
+            add("page", &page.to_string());
+        }
+        address
+    }
+
+    pub(super) fn page(&self, page: usize) -> String {
+        self.with(self.status, self.test, page)
+    }
+}
+/// Since which commit the failing tests of the page fail.
+pub(super) fn origins<'a>(
+    context: Context<'_>,
+    place: Option<&Place>,
+    shown: &[&'a TestEntry],
+) -> HashMap<&'a str, Since> {
+    let Some(place) = place else { return HashMap::new() };
+    let failing: Vec<&str> =
+        shown.iter().filter(|entry| entry.status == Status::Failed).map(|entry| entry.key.as_str()).collect();
+    let older = place.entries[place.row + 1..]
+        .iter()
+        .map(|entry| if entry.counts.total() == 0 { None } else { context.store.verdicts(&entry.commit) });
+    since(&failing, older)
+}
+
+pub(super) fn sections(
+    shown: &[&TestEntry],
+    all: usize,
+    line: impl Fn(&TestEntry) -> TestLine,
+) -> Vec<Section> {
+    let mut sections: Vec<Section> = Vec::new();
+    let mut kinds: BTreeMap<usize, Vec<&TestEntry>> = BTreeMap::new();
+    for entry in shown {
+        kinds.entry(urgency(entry.status)).or_default().push(entry);
+    }
+    for (_, entries) in kinds {
+        let status = entries[0].status;
+        let mut rows: Vec<TestLine> = entries.iter().map(|entry| line(entry)).collect();
+        rows.sort_by_key(|row| !row.new);
+        if status == Status::FailedToRun {
+            say_once(&mut rows);
+        }
+        let new = rows.iter().filter(|row| row.new).count();
+        let note = match (status, new) {
+            (Status::Failed, 1..) => format!("{new} of them new here"),
+            _ if all > shown.len() => format!("{} of {all} tests on this page", shown.len()),
+            _ => String::new(),
+        };
+        sections.push(Section {
+            heading: format!("{} {}", entries.len(), status.label().to_lowercase()),
+            note,
+            since: status == Status::Failed,
+            rows,
+        });
+    }
+    sections
+}
+
+/// What keeps tests from running keeps many of them from it: the first says it for those that follow.
+pub(super) fn say_once(rows: &mut [TestLine]) {
+    let mut said = String::new();
+    for row in rows {
+        if row.reason == said {
+            row.reason.clear();
+        } else {
+            said.clone_from(&row.reason);
+        }
+    }
+}
+
+pub(super) fn test_line(
+    context: Context<'_>,
+    route: &CommitRoute,
+    place: Option<&Place>,
+    origins: &HashMap<&str, Since>,
+    entry: &TestEntry,
+) -> TestLine {
+    let links = context.links();
+    let key = entry.key.as_str();
+    let (file, subtest) = context.tests.split(key);
+    let origin = origins.get(key);
+    let (new, first_bad) = match (origin, place) {
+        (Some(Since::Here), _) => (true, None),
+        (Some(Since::Older(rows)), Some(place)) => {
+            let at = &place.entries[place.row + 1 + rows];
+            (false, Some(CommitLink::new(links, Some(&place.at), &at.commit, &at.message)))
+        }
+        _ => (false, None),
+    };
+    let mut href = links.test(route.sha.as_str(), key);
+    if entry.status == Status::Failed {
+        href.push_str("#failure");
+    }
+    TestLine {
+        status: entry.status,
+        href,
+        file: file.into(),
+        subtest: subtest.into(),
+        new,
+        rate: rate(entry),
+        crash: cut(entry.crash.as_deref().unwrap_or(""), REASON_MAX),
+        reason: cut(beyond_crash(entry.reason.as_deref(), entry.crash.as_deref()), REASON_MAX),
+        since: first_bad,
+        since_words: match origin {
+            Some(Since::Here) => "this commit",
+            Some(Since::Always) => "before what is kept",
+            _ => "",
+        },
+        took: Took(entry.duration).to_string(),
+        host: host(entry),
+    }
+}
+
+/// `farm1/3`.
+#[must_use]
+pub(super) fn host(entry: &TestEntry) -> String {
+    match (&entry.host, entry.slot) {
+        (Some(host), Some(slot)) => format!("{host}/{slot}"),
+        (Some(host), None) => host.to_string(),
+        (None, _) => String::new(),
+    }
+}
+
+/// `3 of 25 failed`, where a test was tried more than once.
+#[must_use]
+pub(super) fn rate(entry: &TestEntry) -> String {
+    let failed = entry.attempts_in(Status::Failed);
+    match (entry.attempts, failed) {
+        (0 | 1, _) | (_, 0) => String::new(),
+        (attempts, failed) => format!("{failed} of {attempts} failed"),
+    }
+}
+
+pub(super) fn groups_heading(entries: &[&TestEntry]) -> String {
+    let passed = entries.iter().filter(|entry| entry.status == Status::Passed).count();
+    match entries.len() - passed {
+        0 => format!("{passed} passed"),
+        rest => format!("{passed} passed, {rest} not run"),
+    }
+}
+
+pub(super) fn groups(context: Context<'_>, entries: &[&TestEntry], addresses: &Addresses<'_>) -> Vec<Group> {
+    let mut groups: BTreeMap<&str, (Counts, Duration)> = BTreeMap::new();
+    for entry in entries {
+        let (file, _) = context.tests.split(entry.key.as_str());
+        let (counts, took) = groups.entry(file).or_default();
+        counts.add(entry.status);
+        *took += entry.duration;
+    }
+    groups
+        .into_iter()
+        .map(|(file, (counts, took))| Group {
+            name: if file.is_empty() { "(no test file)".into() } else { file.trim_end_matches('.').into() },
+            href: {
+                let mut href = addresses.with(None, "", 0);
+                href.push(if href.contains('?') { '&' } else { '?' });
+                href.push_str("test=");
+                href.push_str(&prefix_pattern(file));
+                href
+            },
+            counts: count_items(&counts),
+            took: Took(took).to_string(),
+        })
+        .collect()
+}

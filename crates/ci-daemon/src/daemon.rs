@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::ConfigError;
+use model::StatusSnapshot;
 use results::retention::Policy;
 use results::{Error, Writer};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -117,6 +118,10 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     let writer = open(&output_dir).await?;
     let identity = Identity { started: now(), pid: std::process::id() };
     tracing::info!(config = %options.config.display(), output_dir = %output_dir.display(), "ci-daemon starts");
+    // What the last daemon said is over.
+    let (version, written) = (env!("CARGO_PKG_VERSION").into(), identity.started);
+    let Identity { started, pid } = identity;
+    writer.write_snapshot(&StatusSnapshot { written, started, pid, version, ..StatusSnapshot::default() })?;
     progress.say("looking at the branches");
     let first = tokio::select! {
         view = scout.cycle_once(if options.once { FIRST } else { Duration::ZERO }) => view,
@@ -140,10 +145,12 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
         () = drive(options.once, &mut farm, ears, views, progress) => Ending::Done,
     };
     hurry.abort();
-    progress.say(match ending {
+    let word = match ending {
         Ending::Done => "nothing is left to do",
         Ending::Stopped => "stopping; once more stops at once",
-    });
+    };
+    progress.say(word);
+    tracing::info!("{word}");
     // Dropping what it waits for ends the fetches.
     scout.abort();
     let end = async {

@@ -5,9 +5,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PREFIX ?=
 DEMO_EXIT ?=
+LOGS ?= ../shared/data/crash-logs
 export DEMO_EXIT
 
-.PHONY: help setup demo test lint bench install clean
+.PHONY: help setup demo test lint bench titles install clean
 
 help: ## show this list
 	@echo 'make VERB'
@@ -28,6 +29,10 @@ lint: ## formatting, clippy, shellcheck, licences
 
 bench: ## print "name value unit" lines and write target/bench.json
 	@scripts/bench
+
+titles: ## name the crashes of a folder of logs that say what the name should be (LOGS=DIR)
+	@scripts/setup build
+	@. scripts/lib.sh && find_cargo && cargo run --quiet -p crash --example titles -- '$(LOGS)'
 
 install: ## install the four commands with cargo (PREFIX=/usr/local puts them into /usr/local/bin)
 	@scripts/setup build

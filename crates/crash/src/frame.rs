@@ -114,12 +114,23 @@ pub(crate) fn caller(text: &str) -> Option<String> {
     Some(CALLER.captures(text)?[1].to_owned())
 }
 
-/// A function's name as its author wrote it: Rust's mangled names demangled.
+/// A function's name as its author wrote it: Rust's mangled names demangled, and plain C++ functions'.
 pub(crate) fn demangled(function: &str) -> String {
+    if let Some(name) = cpp_function(function) {
+        return name.to_owned();
+    }
     match rustc_demangle::try_demangle(function.split('.').next().unwrap_or(function)) {
         Ok(name) => format!("{name:#}"),
         Err(_) => function.to_owned(),
     }
+}
+
+/// The name in `_Z8fakeNameiii`: a function outside of namespaces and classes, its length before it.
+fn cpp_function(function: &str) -> Option<&str> {
+    let rest = function.strip_prefix("_Z")?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let length: usize = rest[..digits].parse().ok()?;
+    rest[digits..].get(..length).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
@@ -160,6 +171,18 @@ mod tests {
         }
         let frame = parse(" ext4_x+0x1/0x2 [ext4] fs/ext4/x.c:77").unwrap();
         assert_eq!((frame.module.as_deref(), frame.source), (Some("ext4"), Some(("fs/ext4/x.c".into(), 77))));
+    }
+
+    #[test]
+    fn demangling() {
+        for (from, to) in [
+            ("_Z8fakeNameiii", "fakeName"),
+            ("_Z99short", "_Z99short"),
+            ("_Zebra", "_Zebra"),
+            ("ext4_find_extent", "ext4_find_extent"),
+        ] {
+            assert_eq!(demangled(from), to);
+        }
     }
 
     #[test]

@@ -42,3 +42,19 @@ pub(crate) fn line(raw: &str) -> Line<'_> {
     }
     Line { text: stripped.text, caller: None }
 }
+
+/// Whether a kernel had been up for a second or more before line `at` (from 0), and was not told to restart.
+pub(crate) fn has_run(log: &str, at: usize) -> bool {
+    let mut up = false;
+    for raw in log.split('\n').take(at) {
+        let Some((seconds, _)) = raw.trim_start().strip_prefix('[').and_then(|rest| rest.split_once('.'))
+        else {
+            continue;
+        };
+        up = up || seconds.trim().parse::<u32>().is_ok_and(|seconds| seconds >= 1);
+        if ["reboot: ", "Rebooting in ", "kexec"].iter().any(|word| raw.contains(word)) {
+            return false;
+        }
+    }
+    up
+}

@@ -11,7 +11,7 @@ use crate::frame::{self, Frame, Place};
 use crate::log::{self, Line, lines};
 use crate::noise::{Noise, is_noise};
 use crate::prefix::Caller;
-use crate::rules::{HINT, RULES, Rule, Search};
+use crate::rules::{HINT, REBOOT, RULES, Rule, Search};
 use crate::stall::{is_dispatcher, is_interrupt};
 use crate::title::{canonical, general, plain};
 use crate::trouble::Kind;
@@ -80,6 +80,9 @@ pub fn reports(log: &str) -> Vec<Report> {
         let text = message(line.text);
         let around = LazyCell::new(|| surroundings(&lines, at));
         let Some((rule, caught)) = RULES.iter().find_map(|rule| fits(rule, text, &around)) else { continue };
+        if rule.row.line == REBOOT && !(log::has_run(log, at) && reports.is_empty()) {
+            continue;
+        }
         if rule.row.kind == Kind::Panic
             && let Some(last) = reports.last_mut()
         {
@@ -180,7 +183,8 @@ fn build(rule: &Rule, caught: &Caught, lines: &[Line<'_>], own: &[usize]) -> Rep
         Search::First(noise) => noise,
         Search::Stall | Search::After(_) => Noise::Usual,
     };
-    let named = caught.functions.iter().map(|name| plain(name)).find(|name| !is_noise(name, noise));
+    let useful = |name: &&str| !is_noise(name, noise);
+    let named = caught.functions.iter().map(|name| plain(name)).find(useful);
     let mut guilty = named.map(str::to_owned);
     if guilty.is_none() && row.title.contains("{fn}") {
         let candidates: Vec<&Frame> = sure()
@@ -188,8 +192,13 @@ fn build(rule: &Rule, caught: &Caught, lines: &[Line<'_>], own: &[usize]) -> Rep
             .map(|frame| &frame.frame)
             .collect();
         let found = match row.search {
-            Search::First(noise) => {
-                candidates.into_iter().find(|frame| !is_noise(plain(&frame.function), noise)).cloned()
+            Search::First(_) => {
+                let useful = |frame: &&Frame| !is_noise(plain(&frame.function), noise);
+                // Earlier stacks rather than none: who waits for a worker, where the worker itself says nothing. The
+                // outermost function where all of them are common ones.
+                let found = candidates.iter().copied().find(useful);
+                let earlier = || sure().map(|frame| &frame.frame).find(useful);
+                found.or_else(earlier).or(candidates.last().copied()).cloned()
             }
             Search::Stall => stalled(&candidates),
             Search::After(words) => after(&texts, words),

@@ -49,6 +49,9 @@ const fn with(row: Row, search: Search) -> Row {
     Row { search, ..row }
 }
 
+/// The first line of a boot.
+pub(crate) const REBOOT: &str = r"Linux version \d+\.\d+";
+
 /// `WARNING:` of WARN(), old and new spelling; group 1 is the source file.
 macro_rules! warn_at {
     ($file:literal) => {
@@ -181,6 +184,13 @@ pub(crate) const TABLE: &[Row] = &[
     row(Kind::Oops, r"Internal error: ", "Internal error in {fn}"),
     row(Kind::Oops, r"Oops(?:: | - |\[#| \[#)", "Oops in {fn}"),
 
+    // A secure world beside the kernel (drivers/trusty of Android).
+    row(Kind::Bug, r"trusty: panic .*ASSERT FAILED at \([^)]*\): (.+)", "trusty: ASSERT FAILED: {text1}"),
+    row(Kind::Bug, r"trusty: panic \(caller [^)]*\): (.+)", "trusty: panic: {text1}"),
+
+    // The machine started again by itself; only if the log holds an earlier boot ([`crate::report`] looks).
+    row(Kind::Oops, REBOOT, "unexpected kernel reboot"),
+
     // Panics (the last, since most follow something that says more).
     row(Kind::Panic, r"Kernel panic - not syncing: (?:stack-protector: )?Kernel stack is corrupted in: (?P<f>[\w.]+)", "kernel panic: stack is corrupted in {fn}"),
     with(row(Kind::Panic, r"Kernel panic - not syncing: corrupted stack end", "kernel panic: corrupted stack end in {fn}"), Search::Stall),
@@ -210,7 +220,7 @@ pub(crate) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
 /// One word of each rule's line, so that a log's ordinary lines are dismissed quickly.
 pub(crate) static HINT: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
-        r"BUG|WARNING|INFO: |INFO\(|UBSAN|panic|PANIC|LOCKUP|stall|fault|Oops|Unable to handle|Internal error|unreferenced object|Insufficient stack|stack overflow|divide error|stack segment|int3|invalid opcode|alignment check|segment not present|VFS: Close|unregister_netdevice",
+        r"Linux version |BUG|WARNING|INFO: |INFO\(|UBSAN|panic|PANIC|LOCKUP|stall|fault|Oops|Unable to handle|Internal error|unreferenced object|Insufficient stack|stack overflow|divide error|stack segment|int3|invalid opcode|alignment check|segment not present|VFS: Close|unregister_netdevice",
     )
     .expect("a regular expression")
 });

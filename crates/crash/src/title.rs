@@ -66,7 +66,7 @@ static REPLACE: LazyLock<Vec<Replace>> = LazyLock::new(|| {
             r"\b(?:lo|(?:eth|wlan|tun|tap|veth|dummy|bond|team|bridge|ip6?tnl|sit|gre|vcan|can|syz_tun|netdevsim|wg|macvlan|ipvlan|macvtap|hsr|vxlan|batadv|nlmon|caif|ifb|vti|ip6?gre|erspan|ip6_vti|teql|gretap|erspan|rose|bpq|ax|nr)\d+)\b",
             "DEV",
         ),
-        (r"-?\b\d+(?:\.\d+)*\b", "NUM"),
+        (r"\b\d+(?:\.\d+)*\b", "NUM"),
     ];
     let ready = |(what, with)| Replace { what: Regex::new(what).expect("a regular expression"), with };
     table.into_iter().map(ready).collect()

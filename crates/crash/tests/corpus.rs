@@ -40,7 +40,7 @@ fn read(path: &Path) -> Case {
 }
 
 #[test]
-fn nine_of_ten_titles_are_exact_and_quiet_logs_stay_quiet() {
+fn nearly_all_titles_are_exact_and_quiet_logs_stay_quiet() {
     let (mut exact, mut all) = (0, 0);
     for case in corpus() {
         let found = crash::reports(&case.log).into_iter().next();
@@ -53,7 +53,7 @@ fn nine_of_ten_titles_are_exact_and_quiet_logs_stay_quiet() {
             Some(_) => {}
         }
     }
-    assert!(exact * 10 >= all * 9, "{exact} of {all}");
+    assert!(exact * 100 >= all * 95, "{exact} of {all}");
 }
 
 #[test]

@@ -97,3 +97,21 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_boot_after_a_boot_is_a_reboot_that_nobody_asked_for() {
+    let boot = "[    0.000000] Linux version 6.1.0 (x@y)\n[    2.000000] Run /init as init process\n";
+    assert_eq!(crash::reports(boot), []);
+    let again = crash::reports(&format!("{boot}{boot}"));
+    assert_eq!(
+        again.iter().map(|report| report.title.as_str()).collect::<Vec<_>>(),
+        ["unexpected kernel reboot"]
+    );
+    assert_eq!(crash::reports(&format!("{boot}[    3.100000] reboot: Restarting system\n{boot}")), []);
+}
+
+#[test]
+fn where_all_functions_are_common_ones_the_outermost_is_named() {
+    let log = "WARNING: CPU: 1 PID: 4090 at arch/riscv/mm/physaddr.c:16 __warn+0x44/0x5c\nCall Trace:\n [<ffffffe002141ec4>] show_stack+0x32/0x3e\n [<ffffffe000201bae>] ret_from_exception+0x0/0x10\n";
+    assert_eq!(crash::reports(log)[0].title, "WARNING in ret_from_exception");
+}

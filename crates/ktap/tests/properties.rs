@@ -1,0 +1,140 @@
+//! Random trees, printed in each of the producers' ways, are read as they were; and no text is too bad to be read.
+
+use ktap::{Case, Outcome, parse};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+struct Tree {
+    name: String,
+    outcome: Outcome,
+    notes: Vec<String>,
+    below: Vec<Tree>,
+}
+
+fn leaf() -> impl Strategy<Value = Tree> {
+    let outcome = prop_oneof![
+        4 => Just(Outcome::Passed),
+        1 => Just(Outcome::Failed(None)),
+        1 => "[a-z][a-z ]{0,10}[a-z]".prop_map(Outcome::Skipped),
+        1 => "[a-z][a-z ]{0,10}[a-z]".prop_map(Outcome::ExpectedFailure),
+    ];
+    let notes = proptest::collection::vec("[a-z]{3,9}: [a-z =!]{0,20}[a-z]", 0..3);
+    ("[a-z][a-z_.:]{0,12}", outcome, notes).prop_map(|(name, outcome, notes)| Tree {
+        name,
+        outcome,
+        notes,
+        below: Vec::new(),
+    })
+}
+
+fn trees() -> impl Strategy<Value = Vec<Tree>> {
+    let tree = leaf().prop_recursive(3, 24, 4, |inner| {
+        (leaf(), proptest::collection::vec(inner, 1..4)).prop_map(|(mut tree, below)| {
+            let bad = below.iter().any(|tree| matches!(tree.outcome, Outcome::Failed(_)));
+            tree.outcome = if bad { Outcome::Failed(None) } else { Outcome::Passed };
+            tree.below = below;
+            tree.notes.clear();
+            tree
+        })
+    });
+    proptest::collection::vec(tree, 1..5)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Style {
+    /// As KTAP's specification has it.
+    Plain,
+    /// As KUnit has printed it since it exists.
+    KunitOld,
+    /// As kselftest's runner passes on what its programs print.
+    Kselftest,
+}
+
+fn print(trees: &[Tree], style: Style, before: &str, out: &mut String) {
+    let number = trees.len();
+    let nested = !before.is_empty();
+    if !nested || !matches!(style, Style::KunitOld) {
+        out.push_str(&format!(
+            "{before}{}TAP version 1\n",
+            if matches!(style, Style::Kselftest) { "" } else { "K" }
+        ));
+    }
+    out.push_str(&format!("{before}1..{number}\n"));
+    for (at, tree) in trees.iter().enumerate() {
+        if !tree.below.is_empty() {
+            let deeper = match style {
+                Style::Plain => format!("{before}  "),
+                Style::KunitOld => format!("{before}    "),
+                Style::Kselftest => format!("{before}# "),
+            };
+            if !matches!(style, Style::Kselftest) {
+                out.push_str(&format!("{deeper}# Subtest: {}\n", tree.name));
+            }
+            print(&tree.below, style, &deeper, out);
+        }
+        for note in &tree.notes {
+            out.push_str(&format!("{before}# {note}\n"));
+        }
+        let (word, tail) = match &tree.outcome {
+            Outcome::Passed => ("ok", String::new()),
+            Outcome::Skipped(why) => ("ok", format!(" # SKIP {why}")),
+            Outcome::ExpectedFailure(why) => ("not ok", format!(" # XFAIL {why}")),
+            Outcome::Failed(_) | Outcome::NoResult => ("not ok", String::new()),
+        };
+        let dash = if matches!(style, Style::KunitOld) { "- " } else { "" };
+        out.push_str(&format!("{before}{word} {} {dash}{}{tail}\n", at + 1, tree.name));
+    }
+}
+
+fn same(trees: &[Tree], cases: &[Case], notes: bool) -> Result<(), TestCaseError> {
+    prop_assert_eq!(trees.len(), cases.len());
+    for (tree, case) in trees.iter().zip(cases) {
+        prop_assert_eq!(&tree.name, &case.name);
+        prop_assert_eq!(&tree.outcome, &case.outcome);
+        if notes {
+            prop_assert_eq!(&tree.notes, &case.diagnostics);
+        }
+        same(&tree.below, &case.cases, notes)?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn what_was_printed_is_read(trees in trees(), stamped: bool) {
+        for style in [Style::Plain, Style::KunitOld, Style::Kselftest] {
+            let mut text = String::new();
+            print(&trees, style, "", &mut text);
+            if stamped {
+                text = text.lines().map(|line| format!("[    1.234567][   T99] {line}\n")).collect();
+            }
+            let document = parse(&text);
+            prop_assert_eq!(&document.problems, &[], "{:?}\n{}", style, text);
+            // Behind hashes a note of an inner case cannot be told from one of an outer.
+            same(&trees, &document.cases, !matches!(style, Style::Kselftest))?;
+        }
+    }
+
+    #[test]
+    fn nothing_is_too_bad_to_be_read(
+        parts in proptest::collection::vec(
+            prop_oneof![
+                Just("ok "), Just("not ok "), Just("1"), Just("- "), Just("# "), Just("#"), Just("SKIP"), Just("TODO "),
+                Just("\n"), Just("    "), Just("\t"), Just("1..2"), Just("1..18446744073709551615"), Just("KTAP version 1"),
+                Just("TAP version 13"), Just("# Subtest: x"), Just("Bail out!"), Just("[   1.2]"), Just("<6>"), Just("\u{e9}"),
+                Just("18446744073709551615"), Just("\r\n"), Just("\0"),
+            ],
+            0..80,
+        )
+    ) {
+        let text = parts.concat();
+        let document = parse(&text);
+        let reasons: Vec<_> = document.flat().iter().filter_map(|flat| flat.case.reason()).collect();
+        prop_assert!(!document.failed() || !reasons.is_empty() || !document.problems.is_empty());
+    }
+
+    #[test]
+    fn nor_is_any_other(text in "\\PC{0,200}") {
+        let _ = parse(&text);
+    }
+}

@@ -275,6 +275,8 @@ async fn pack(
         image_hash: files.image_hash,
         vmlinux: files.vmlinux,
         modules: files.modules,
+        initrd: None,
+        package: None,
         config_hash: hash_fields([compiled.config_text.as_str()]).to_string(),
         unmet: compiled.unmet.clone(),
         unknown_options: compiled.unknown.clone(),

@@ -43,6 +43,17 @@ pub fn all_met<'a>(options: impl IntoIterator<Item = &'a KOption>, config: &DotC
     options.into_iter().all(|option| config.get(&option.name).agrees(&option.value))
 }
 
+/// The required options that a kernel built by somebody else does not have; a module serves as well as what is built in.
+#[must_use]
+pub fn lacks(hard: &[KOption], config: &DotConfig) -> Vec<String> {
+    let there = |value: &KValue| matches!(value, KValue::Yes | KValue::Module);
+    let met = |option: &&KOption| {
+        let got = config.get(&option.name);
+        got.agrees(&option.value) || there(got) && there(&option.value)
+    };
+    hard.iter().filter(|option| !met(option)).map(ToString::to_string).collect()
+}
+
 /// Checks the hard and soft requirements against a finished configuration.
 #[must_use]
 pub fn check(hard: &[KOption], soft: &[KOption], config: &DotConfig, tree: &Tree) -> Checked {

@@ -102,7 +102,7 @@ async fn list_builtin(stage: &Path, make: &Make, release: &str) -> Result<bool, 
     Ok(true)
 }
 
-fn need_depmod() -> Result<(), BuildError> {
+pub(crate) fn need_depmod() -> Result<(), BuildError> {
     match crate::toolchain::find("depmod", &crate::toolchain::search_path()) {
         Some(_) => Ok(()),
         None => Err(BuildError::Infrastructure("depmod: not installed; apt-get install kmod".into())),

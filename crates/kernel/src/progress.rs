@@ -14,6 +14,11 @@ pub enum Progress {
         /// Who and what, where it is known.
         holder: String,
     },
+    /// A kernel of a distribution is being brought.
+    Fetching {
+        /// A few words, in the present participle.
+        what: String,
+    },
     /// The commit is being checked out into a build tree.
     CheckingOut,
     /// The configuration is being made.

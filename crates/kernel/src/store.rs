@@ -32,6 +32,8 @@ pub struct Kernel {
     pub release: String,
     /// The finished `.config`.
     pub config: PathBuf,
+    /// The initramfs that it needs to find its root disk; `None` where the drivers are built in.
+    pub initrd: Option<PathBuf>,
     /// The ELF file with symbols, for gdb and addr2line.
     pub vmlinux: Option<PathBuf>,
     /// How many objects were made when it was built: all of them, or few in an incremental build.
@@ -61,6 +63,12 @@ pub struct Meta {
     pub vmlinux: Option<String>,
     /// Whether there is `lib/modules/`.
     pub modules: bool,
+    /// The file name of the initramfs that it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<String>,
+    /// The distribution's package and its version, where it was not built here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
     /// SHA-256 (hex) of the finished `.config`.
     pub config_hash: String,
     /// Required options that did not take.
@@ -132,6 +140,22 @@ impl Store {
         &self.dir
     }
 
+    /// The kernel of an id, where there is one. Counts as use.
+    #[must_use]
+    pub fn get(&self, id: &KernelId) -> Option<Kernel> {
+        match self.find(id)? {
+            Stored::Kernel(meta) => Some(self.kernel(id, &meta, true)),
+            Stored::Failed { .. } => None,
+        }
+    }
+
+    /// The ids of all entries.
+    #[must_use]
+    pub fn ids(&self) -> Vec<KernelId> {
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().filter_map(Result::ok);
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
     /// Looks an id up and notes that it was of use.
     #[must_use]
     pub fn find(&self, id: &KernelId) -> Option<Stored> {
@@ -168,6 +192,7 @@ impl Store {
             modules: meta.modules.then(|| dir.clone()),
             release: meta.release.clone(),
             config: dir.join("config"),
+            initrd: meta.initrd.as_ref().map(|name| dir.join(name)),
             vmlinux: meta.vmlinux.as_ref().map(|name| dir.join(name)),
             objects: meta.objects,
             cached,
@@ -287,6 +312,8 @@ mod tests {
             image_hash: "0".into(),
             vmlinux: None,
             modules: false,
+            initrd: None,
+            package: None,
             config_hash: "0".into(),
             unmet: Vec::new(),
             unknown_options: Vec::new(),

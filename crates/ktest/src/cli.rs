@@ -2,6 +2,7 @@
 //! 125 nothing could be judged; 128 + N after signal N.
 
 mod doctor;
+mod kernel;
 mod list;
 mod run;
 
@@ -35,6 +36,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// List the subtests of test files and what the files declare.
     List(list::ListArgs),
+    /// The kernel store: list it, bring a distribution's kernel, remove what is not used.
+    Kernel(kernel::KernelArgs),
     /// Say what a run needs of this host, whether it works, and how to get it.
     Doctor(doctor::DoctorArgs),
 }
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
             match cli.command {
                 Command::Run(args) => run::run(*args, cache).await,
                 Command::List(args) => list::run(args, &cache).await,
+                Command::Kernel(args) => kernel::run(args, &cache).await,
                 Command::Doctor(args) => doctor::run(args, &cache).await,
             }
         };
@@ -118,7 +122,7 @@ fn cache_dir(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
         Some(dir) => {
             std::path::absolute(&dir).map_err(|error| Failure::usage(format!("{}: {error}", dir.display())))
         }
-        None => Ok(kernel::Cache::from_env(|name| std::env::var_os(name)).map_err(Failure::usage)?.dir),
+        None => Ok(::kernel::Cache::from_env(|name| std::env::var_os(name)).map_err(Failure::usage)?.dir),
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Style {
     Text,
     /// JSON lines on standard output.
     Events,
+    /// Not at all: somebody reads the result when it is over.
+    Silent,
 }
 
 /// Tells what happens.
@@ -62,6 +64,7 @@ impl Reporter {
                 self.broken |= writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
             }
             Style::Text => self.text(&event),
+            Style::Silent => {}
         }
     }
 

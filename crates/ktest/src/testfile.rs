@@ -2,6 +2,8 @@
 //!
 //! The file is somebody's bash: it runs with a time limit, and whatever it prints is checked.
 
+mod answers;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -128,6 +130,31 @@ impl TestFile {
 
     /// What the file declares for these subtests (all, if none are named).
     pub async fn deps(&self, subtests: &[SubtestName], env: &HostEnv) -> Result<Declarations, TestFileError> {
+        self.declared(&self.variables(subtests, env).await?, env)
+    }
+
+    /// What the file declares for all its subtests, evaluated once for each content of the file and its tree's shell
+    /// libraries: for those who ask many files. A file that is run is always evaluated, for it may clone what it needs.
+    pub async fn deps_cached(&self, env: &HostEnv, cache: &Path) -> Result<Declarations, TestFileError> {
+        let kept = answers::Answers::of(cache);
+        let key = answers::key(self, env);
+        if let Some(variables) = key.as_ref().and_then(|key| kept.find(key)) {
+            return self.declared(&variables, env);
+        }
+        let variables = self.variables(&[], env).await?;
+        if let Some(key) = &key {
+            kept.keep(key, &variables);
+        }
+        self.declared(&variables, env)
+    }
+
+    fn declared(&self, variables: &Variables, env: &HostEnv) -> Result<Declarations, TestFileError> {
+        let arch = env.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
+        Declarations::from_variables(variables, arch, &self.ktest_dir)
+            .map_err(|source| TestFileError::Declare { file: self.path.clone(), source })
+    }
+
+    async fn variables(&self, subtests: &[SubtestName], env: &HostEnv) -> Result<Variables, TestFileError> {
         let cmd = self.environment(Cmd::new("bash").args(["--norc", "-c", DEPS_SCRIPT, "deps"]), env);
         let names = NAMES.join(" ");
         let cmd = cmd.arg(names).arg(&self.path).args(subtests.iter().map(SubtestName::as_str));
@@ -138,10 +165,7 @@ impl TestFile {
             let hint = if rubbish { "; deps prints bash assignments and nothing else" } else { "" };
             return Err(self.failed("deps", &format!("{}: {complaint}{hint}", output.exit)));
         }
-        let variables = parse_variables(&output.text());
-        let arch = env.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
-        Declarations::from_variables(&variables, arch, &self.ktest_dir)
-            .map_err(|source| TestFileError::Declare { file: self.path.clone(), source })
+        Ok(parse_variables(&output.text()))
     }
 
     /// The subtests that the file lists, in its order, each once.
@@ -210,11 +234,11 @@ fn parse_variables(text: &str) -> Variables {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn tree(script: &str) -> (tempfile::TempDir, PathBuf) {
+    pub(super) fn tree(script: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tests/fs/x.ktest");
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kernel::Source;
 use model::{Arch, Env, Event, Status, SubtestName};
 use vm::accel::AccelChoice;
 
 use super::Failure;
 use crate::report::{Reporter, Seconds, Style};
-use crate::run::{RunError, RunOptions, Summary};
+use crate::run::{RunError, RunOptions, Summary, parse_kernel};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -21,9 +20,16 @@ pub(super) struct RunArgs {
     file: PathBuf,
     /// The subtests to run [default: all that the file lists].
     subtests: Vec<SubtestName>,
-    /// The kernel source: a tree, or with --commit any git repository that has the commit.
-    #[arg(short = 'k', long, value_name = "DIR", default_value = ".")]
-    kernel_source: PathBuf,
+    /// The kernel: a source tree, or with --commit any git repository that has the commit; or one of the store, by
+    /// name (debian/trixie: brought there when it is missing) or by id.
+    #[arg(
+        short = 'k',
+        long,
+        visible_alias = "kernel-source",
+        value_name = "DIR|NAME|ID",
+        default_value = "."
+    )]
+    kernel: String,
     /// Build this commit of the repository, not the tree as it lies there.
     #[arg(long, value_name = "COMMIT")]
     commit: Option<String>,
@@ -116,7 +122,7 @@ fn options(args: &RunArgs, cache: PathBuf) -> Result<RunOptions, Failure> {
         subtests: args.subtests.clone(),
         tests_dir: args.tests_dir.clone(),
         merge: args.merge.clone(),
-        source: source(&args.kernel_source, args.commit.as_deref())?,
+        kernel: parse_kernel(&args.kernel, args.commit.as_deref(), &cache).map_err(Failure::usage)?,
         out: args.out.clone(),
         accel: args.accel,
         arch: args.arch,
@@ -130,14 +136,6 @@ fn options(args: &RunArgs, cache: PathBuf) -> Result<RunOptions, Failure> {
         failfast: args.failfast,
         dry_run: args.dry_run,
     })
-}
-
-fn source(dir: &Path, commit: Option<&str>) -> Result<Source, Failure> {
-    let dir = std::fs::canonicalize(dir)
-        .map_err(|_| Failure::usage(format!("{}: no such directory; say -k DIR", dir.display())))?;
-    let Some(commit) = commit else { return Ok(Source::WorkingTree(dir)) };
-    let commit = gitio::Repo::open(&dir).and_then(|repo| repo.resolve(commit)).map_err(Failure::usage)?;
-    Ok(Source::Commit { repo: dir, commit })
 }
 
 fn summarize(summary: &Summary, reporter: &Reporter, out: &Path) {

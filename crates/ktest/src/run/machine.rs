@@ -96,7 +96,7 @@ pub(super) fn prepare(
         cpus: declared.cpus.unwrap_or_else(default_cpus),
         mem_mib: declared.mem_mib,
         kernel: kernel.image.clone(),
-        initrd: None,
+        initrd: kernel.initrd.clone(),
         append: declared.kernel_append.clone(),
         root: prepared.root.clone(),
         bus: declared.bus,

@@ -2,15 +2,16 @@
 //!
 //! Whatever happens, each subtest asked for ends with one verdict, or the run says that the infrastructure failed.
 
+mod host;
+mod kernel;
 mod machine;
 mod vms;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use kernel::{BuildError, BuildRequest, Cache, Kernel, Requirements, Source};
-use model::{Arch, CommitId, Event, Status, SubtestName, Verdict};
-use spawn::{Cmd, Limits};
+use ::kernel::Kernel;
+use model::{Arch, Event, Status, SubtestName, Verdict};
 use vm::accel::AccelChoice;
 use vm::supervise::Finished;
 
@@ -18,6 +19,10 @@ use crate::declare::Declarations;
 use crate::out::{Out, OutError};
 use crate::report::Reporter;
 use crate::testfile::{HostEnv, TestFile, TestFileError};
+
+use kernel::NoKernel;
+pub(crate) use kernel::progress_event;
+pub use kernel::{KernelFrom, mirror, parse_kernel};
 
 /// What to run and how.
 #[derive(Debug, Clone)]
@@ -30,8 +35,8 @@ pub struct RunOptions {
     pub tests_dir: Option<PathBuf>,
     /// Test files that are to share the kernel, where their requirements do not contradict this one's.
     pub merge: Vec<PathBuf>,
-    /// What the kernel is built from.
-    pub source: Source,
+    /// Where the kernel comes from.
+    pub kernel: KernelFrom,
     /// The output folder.
     pub out: PathBuf,
     /// How the guest is run.
@@ -129,8 +134,8 @@ struct Prepared<'a> {
 /// Runs a test file.
 pub async fn run(options: &RunOptions, reporter: &mut Reporter) -> Result<Summary, RunError> {
     let file = TestFile::find(&options.file, options.tests_dir.as_deref())?;
-    let cache = Cache { dir: options.cache.clone() };
-    let host_env = host_env(options).await?;
+    let stored = kernel::from_store(options, reporter).await?;
+    let (host_env, no_source) = host_env(options, stored.as_ref()).await?;
     let listed = file.list_tests(&host_env).await?;
     let declared = match file.deps(&options.subtests, &host_env).await {
         Ok(declared) => Ok(declared),
@@ -138,14 +143,15 @@ pub async fn run(options: &RunOptions, reporter: &mut Reporter) -> Result<Summar
         Err(error) if options.accept_unknown => Err(error),
         Err(error) => return Err(error.into()),
     };
-    if let Ok(declared) = &declared {
-        refuse_what_is_not_there(&file, declared)?;
+    match (&declared, no_source) {
+        (Ok(declared), Some(error)) if !declared.no_vm => return Err(error),
+        _ => {}
     }
     let unknown_is_fine = declared.as_ref().is_ok_and(|declared| declared.tests_unknown);
     let (subtests, missing) = choose(&file, &listed, options, unknown_is_fine)?;
 
     let all: Vec<SubtestName> = subtests.iter().chain(&missing).cloned().collect();
-    let commit = source_commit(&options.source);
+    let commit = options.kernel.commit();
     reporter.event(Event::RunStarted { test: file.test.clone(), subtests: all.clone(), commit });
     let mut run =
         Run { out: Out::create(&options.out, &file.test, &all)?, summary: Summary::default(), reporter };
@@ -167,7 +173,16 @@ pub async fn run(options: &RunOptions, reporter: &mut Reporter) -> Result<Summar
         return Ok(run.finish());
     }
 
-    let kernel = match build(options, &file, &declared, &host_env, &cache, &mut run).await? {
+    if declared.no_vm {
+        host::run(
+            &host::Prepared { options, file: &file, declared: &declared, host_env: &host_env },
+            subtests,
+            &mut run,
+        )
+        .await?;
+        return Ok(run.finish());
+    }
+    let kernel = match kernel::get(options, &file, &declared, &host_env, stored, &mut run).await? {
         Ok(kernel) => kernel,
         Err(NoKernel { reason, log }) => {
             for subtest in subtests {
@@ -216,19 +231,6 @@ impl Run<'_> {
     }
 }
 
-fn refuse_what_is_not_there(file: &TestFile, declared: &Declarations) -> Result<(), RunError> {
-    let path = file.path.display();
-    if declared.no_vm {
-        return Err(RunError::Usage(format!("{path}: config-no-vm: tests on the host are not supported")));
-    }
-    if declared.no_kbuild {
-        return Err(RunError::Usage(format!(
-            "{path}: config-no-kbuild: prebuilt kernels are not supported yet"
-        )));
-    }
-    Ok(())
-}
-
 /// The subtests to run, in the file's order, and those asked for that the file does not have.
 fn choose(
     file: &TestFile,
@@ -257,161 +259,19 @@ fn choose(
     Ok((there, missing))
 }
 
-fn source_commit(source: &Source) -> Option<CommitId> {
-    match source {
-        Source::Commit { commit, .. } => Some(commit.clone()),
-        Source::WorkingTree(_) => None,
-    }
-}
-
-async fn host_env(options: &RunOptions) -> Result<HostEnv, RunError> {
-    let out = std::path::absolute(&options.out).map_err(|error| RunError::Usage(error.to_string()))?;
-    Ok(HostEnv {
-        arch: options.arch,
-        out,
-        deps_dir: options.cache.join("deps"),
-        kernel_version: kernel_version(&options.source).await?,
-        env: options.env.clone(),
-    })
-}
-
-/// What `make kernelversion` would say, from the source's Makefile.
-async fn kernel_version(source: &Source) -> Result<String, RunError> {
-    let text = match source {
-        Source::WorkingTree(dir) => {
-            let path = dir.join("Makefile");
-            std::fs::read_to_string(&path).map_err(|_| no_kernel_tree(dir))?
-        }
-        Source::Commit { repo, commit } => {
-            let cmd = Cmd::new("git").arg("-C").arg(repo).args(["-c", "safe.directory=*", "show"]);
-            let cmd = cmd.arg(format!("{commit}:Makefile"));
-            let output =
-                cmd.output(Limits::seconds(60)).await.map_err(|e| RunError::Source(e.to_string()))?;
-            if !output.exit.success() {
-                let what = output.complaint();
-                return Err(RunError::Source(format!(
-                    "{}: no kernel at commit {commit}: {what}",
-                    repo.display()
-                )));
-            }
-            output.text()
-        }
-    };
-    version_of(&text).ok_or_else(|| match source {
-        Source::WorkingTree(dir) | Source::Commit { repo: dir, .. } => no_kernel_tree(dir),
-    })
-}
-
-fn no_kernel_tree(dir: &Path) -> RunError {
-    RunError::Source(format!("{}: no kernel source tree; say -k DIR", dir.display()))
-}
-
-fn version_of(makefile: &str) -> Option<String> {
-    let value = |name: &str| {
-        let line =
-            makefile.lines().take(20).find(|line| line.split('=').next().map(str::trim) == Some(name))?;
-        Some(line.split_once('=')?.1.trim().to_string())
-    };
-    let (version, patchlevel) = (value("VERSION")?, value("PATCHLEVEL")?);
-    let sublevel = value("SUBLEVEL").unwrap_or_default();
-    let extra = value("EXTRAVERSION").unwrap_or_default();
-    let sublevel = if sublevel.is_empty() { sublevel } else { format!(".{sublevel}") };
-    Some(format!("{version}.{patchlevel}{sublevel}{extra}"))
-}
-
-/// There is no kernel, and that is the commit's (or the file's) own doing.
-struct NoKernel {
-    reason: String,
-    log: Vec<u8>,
-}
-
-async fn build(
+/// What the test file's calls find on the host; and why there is no kernel source, where there is none.
+async fn host_env(
     options: &RunOptions,
-    file: &TestFile,
-    declared: &Declarations,
-    host_env: &HostEnv,
-    cache: &Cache,
-    run: &mut Run<'_>,
-) -> Result<Result<Kernel, NoKernel>, RunError> {
-    let mut wishes: Vec<(String, Requirements)> = vec![(file.test.to_string(), declared.kernel.clone())];
-    for other in &options.merge {
-        let other = TestFile::find(other, options.tests_dir.as_deref())?;
-        if other.test == file.test {
-            continue;
-        }
-        match other.deps(&[], host_env).await {
-            Ok(declared) => wishes.push((other.test.to_string(), declared.kernel)),
-            // Another file's trouble is that file's; it gets its verdicts when it is run.
-            Err(error) => tracing::warn!("left out of the shared kernel: {error}"),
-        }
-    }
-    let name = file.test.to_string();
-    let flavor = kernel::merge(&wishes)
-        .into_iter()
-        .find(|flavor| flavor.files.contains(&name))
-        .expect("every file is in a flavor");
-
-    run.reporter.event(Event::BuildStarted);
-    let began = std::time::Instant::now();
-    let request = BuildRequest {
-        source: options.source.clone(),
-        flavor,
-        jobs: options.jobs,
-        sandbox: options.sandbox,
-        tolerate: options.tolerate.clone(),
-        out_log: run.out.dir().join("out").join("build.log"),
+    stored: Option<&Kernel>,
+) -> Result<(HostEnv, Option<RunError>), RunError> {
+    let out = std::path::absolute(&options.out).map_err(|error| RunError::Usage(error.to_string()))?;
+    let (kernel_version, no_source) = match kernel::version(&options.kernel, stored).await {
+        Ok(version) => (version, None),
+        Err(error) => (String::new(), Some(error)),
     };
-    let reporter = &mut *run.reporter;
-    let result =
-        kernel::build(&request, cache, &mut |progress| reporter.event(progress_event(progress))).await;
-    match result {
-        Ok(kernel) => {
-            let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            run.reporter.event(Event::KernelReady {
-                kernel: kernel.id.clone(),
-                image_hash: kernel.image_hash.clone(),
-                cached: kernel.cached,
-                duration_ms,
-            });
-            for option in &kernel.tolerated {
-                run.reporter.note(&format!("tolerated: {option}"));
-            }
-            if !kernel.unknown_options.is_empty() {
-                let list = kernel.unknown_options.join(" ");
-                run.reporter.note(&format!("options that this kernel does not know, ignored: {list}"));
-            }
-            Ok(Ok(kernel))
-        }
-        Err(BuildError::DoesNotBuild { reason, log }) => {
-            run.reporter.event(Event::BuildFailed { reason: reason.clone() });
-            let log = std::fs::read(&log).map(|bytes| last(bytes, 1 << 20)).unwrap_or_default();
-            Ok(Err(NoKernel { reason: format!("kernel does not build: {reason}"), log }))
-        }
-        Err(error @ BuildError::Requirements { .. }) => {
-            let reason = error.to_string();
-            run.reporter.event(Event::BuildFailed { reason: reason.clone() });
-            Ok(Err(NoKernel { reason, log: Vec::new() }))
-        }
-        Err(BuildError::Source(what)) => Err(RunError::Source(what)),
-        Err(BuildError::Infrastructure(what)) => Err(RunError::Infrastructure(what)),
-    }
-}
-
-fn last(mut bytes: Vec<u8>, most: usize) -> Vec<u8> {
-    let surplus = bytes.len().saturating_sub(most);
-    bytes.drain(..surplus);
-    bytes
-}
-
-fn progress_event(progress: kernel::Progress) -> Event {
-    use kernel::Progress;
-    match progress {
-        Progress::Compiling { done, total } => Event::BuildProgress { done, total },
-        Progress::WaitingForLock { holder } => Event::Phase { what: format!("waiting for {holder}") },
-        Progress::CheckingOut => Event::Phase { what: "kernel: checking out".into() },
-        Progress::Configuring => Event::Phase { what: "kernel: configuring".into() },
-        Progress::Publishing => Event::Phase { what: "kernel: putting it into the store".into() },
-    }
+    let deps_dir = options.cache.join("deps");
+    let env = options.env.clone();
+    Ok((HostEnv { arch: options.arch, out, deps_dir, kernel_version, env }, no_source))
 }
 
 async fn root_image(
@@ -431,17 +291,6 @@ async fn root_image(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions() {
-        let makefile = "# SPDX\nVERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =\nNAME = x\n";
-        assert_eq!(version_of(makefile).as_deref(), Some("6.1.192"));
-        assert_eq!(
-            version_of("VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 0\nEXTRAVERSION = -rc1").as_deref(),
-            Some("6.12.0-rc1")
-        );
-        assert_eq!(version_of("all:\n\techo"), None);
-    }
 
     #[test]
     fn exit_codes() {

@@ -1,0 +1,272 @@
+//! `ktest kernel list|fetch|gc`: the kernel store of this host.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Subcommand};
+use kernel::gc::{Entry, Keep, Kind};
+use kernel::{Cache, DistroKernel, Store};
+use model::{Arch, Event, KernelId, StoreKernel};
+use serde::Serialize;
+
+use super::Failure;
+use crate::declare::parse_size;
+use crate::report::{Reporter, Style};
+use crate::run::progress_event;
+
+#[derive(Debug, Args)]
+pub(super) struct KernelArgs {
+    #[command(subcommand)]
+    command: KernelCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KernelCommand {
+    /// List the kernels of the store, the last used first.
+    #[command(after_help = "\
+Examples:
+  ktest kernel list
+  ktest kernel list --json | jq -r '.[] | select(.failed) | .reason'")]
+    List(ListArgs),
+    /// Bring a distribution's newest kernel into the store, from where this host's apt gets its packages.
+    #[command(after_help = "\
+Examples:
+  ktest kernel fetch debian/trixie         the kernel of a suite
+  ktest kernel fetch debian/trixie/arm64   the same for another architecture
+  ktest run -k debian/trixie FILE.ktest    boots it")]
+    Fetch(FetchArgs),
+    /// Remove kernels that were not used lately, until the store is small enough.
+    #[command(after_help = "\
+Examples:
+  ktest kernel gc --dry-run
+  ktest kernel gc --size 20G --unused 7")]
+    Gc(GcArgs),
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// As JSON: [{"id", "arch", "release", "names", "package", "flavor", "bytes", "used_s", "path"} or {"id",
+    /// "failed": true, "reason", ...}].
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct FetchArgs {
+    /// debian/SUITE or debian/SUITE/ARCH.
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<StoreKernel>,
+    /// The architecture, where the name does not say [default: the host's].
+    #[arg(short, long)]
+    arch: Option<Arch>,
+    /// As JSON: [{"name", "id", "release", "arch", "cached", "path"}].
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct GcArgs {
+    /// How large the store may be.
+    #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = size)]
+    size: u64,
+    /// What was used within so many days stays in any case.
+    #[arg(long, value_name = "DAYS", default_value_t = 3)]
+    unused: u64,
+    /// Only say what would go.
+    #[arg(long)]
+    dry_run: bool,
+    /// As JSON: [{"id", "bytes"}], what went.
+    #[arg(long)]
+    json: bool,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "it is a size like 512M or 20G".into())
+}
+
+pub(super) async fn run(args: KernelArgs, cache: &Path) -> Result<u8, Failure> {
+    let cache = Cache { dir: cache.into() };
+    match args.command {
+        KernelCommand::List(args) => list(&args, &cache),
+        KernelCommand::Fetch(args) => fetch(args, &cache).await,
+        KernelCommand::Gc(args) => gc(&args, &cache),
+    }
+}
+
+/// A line of the list.
+#[derive(Debug, Serialize)]
+struct Listed {
+    id: KernelId,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    failed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arch: Option<Arch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<StoreKernel>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    package: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flavor: Option<String>,
+    bytes: u64,
+    /// Seconds since it was last of use.
+    used_s: u64,
+    path: PathBuf,
+}
+
+impl Listed {
+    fn of(entry: Entry, names: &[(StoreKernel, KernelId)], store: &Store, now: SystemTime) -> Self {
+        let mut listed = Self {
+            names: names.iter().filter(|(_, id)| *id == entry.id).map(|(name, _)| name.clone()).collect(),
+            path: store.path(&entry.id),
+            bytes: entry.bytes,
+            used_s: now.duration_since(entry.used).map_or(0, |age| age.as_secs()),
+            id: entry.id,
+            failed: false,
+            reason: None,
+            arch: None,
+            release: None,
+            package: None,
+            flavor: None,
+        };
+        match entry.kind {
+            Kind::Kernel(meta) => {
+                (listed.arch, listed.release) = (Some(meta.arch), Some(meta.release));
+                (listed.package, listed.flavor) = (meta.package, Some(meta.flavor));
+            }
+            Kind::Failed(reason) => (listed.failed, listed.reason) = (true, Some(reason)),
+            Kind::Unreadable => listed.reason = Some("unreadable".into()),
+        }
+        listed
+    }
+
+    fn line(&self) -> String {
+        let (id, bytes, used) = (self.id.short(), Bytes(self.bytes), Age(self.used_s));
+        let what = match (&self.reason, &self.release) {
+            (Some(reason), _) => format!("does not build: {reason}"),
+            (None, release) => {
+                let names = self.names.iter().map(StoreKernel::as_str).collect::<Vec<_>>().join(" ");
+                let origin = if names.is_empty() { self.flavor.clone().unwrap_or_default() } else { names };
+                format!("{:<24} {origin}", release.as_deref().unwrap_or(""))
+            }
+        };
+        format!("{id}  {:>8}  {:>7}  {what}", bytes.to_string(), used.to_string())
+    }
+}
+
+fn list(args: &ListArgs, cache: &Cache) -> Result<u8, Failure> {
+    let store = Store::of(cache);
+    let (names, now) = (store.names(), SystemTime::now());
+    let entries = store.list().map_err(Failure::unjudged)?;
+    let listed: Vec<Listed> =
+        entries.into_iter().map(|entry| Listed::of(entry, &names, &store, now)).collect();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&listed).map_err(Failure::usage)?);
+        return Ok(0);
+    }
+    for kernel in &listed {
+        anstream::println!("{}", kernel.line());
+    }
+    let total = listed.iter().map(|kernel| kernel.bytes).sum();
+    anstream::println!("{} in {}", count(listed.len()), Bytes(total));
+    Ok(0)
+}
+
+fn count(kernels: usize) -> String {
+    if kernels == 1 { "1 kernel".into() } else { format!("{kernels} kernels") }
+}
+
+async fn fetch(args: FetchArgs, cache: &Cache) -> Result<u8, Failure> {
+    let arch = args.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
+    let wanted = args.names.iter().map(|name| DistroKernel::parse(name, arch).map_err(Failure::usage));
+    let wanted: Vec<DistroKernel> = wanted.collect::<Result<_, _>>()?;
+    let mut reporter = Reporter::new(if args.json { Style::Silent } else { Style::Text });
+    let mut fetched = Vec::new();
+    for wanted in wanted {
+        let mirror = crate::run::mirror(&wanted).await;
+        let mut on = |progress| reporter.event(progress_event(progress));
+        let kernel = kernel::fetch::fetch(&wanted, &mirror, cache, &mut on).await;
+        let kernel = kernel.map_err(|error| Failure::unjudged(format!("{}: {error}", wanted.name())))?;
+        reporter.event(Event::RunFinished { exit_code: 0 });
+        let (name, how) = (wanted.name(), if kernel.cached { "was there already" } else { "is there now" });
+        reporter.note(&format!("{name} {how}: {} ({})", kernel.release, kernel.id.short()));
+        fetched.push(serde_json::json!({
+            "name": name, "id": kernel.id, "release": kernel.release, "arch": kernel.arch, "cached": kernel.cached,
+            "path": Store::of(cache).path(&kernel.id),
+        }));
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&fetched).map_err(Failure::usage)?);
+    }
+    Ok(0)
+}
+
+fn gc(args: &GcArgs, cache: &Cache) -> Result<u8, Failure> {
+    let store = Store::of(cache);
+    let entries = store.list().map_err(Failure::unjudged)?;
+    let younger = Duration::from_secs(args.unused.saturating_mul(86_400));
+    let plan = kernel::gc::plan(&entries, Keep { bytes: args.size, younger }, SystemTime::now());
+    let mut gone = Vec::new();
+    for id in plan {
+        if args.dry_run || store.remove(&id).map_err(Failure::unjudged)? {
+            let bytes = entries.iter().find(|entry| entry.id == id).map_or(0, |entry| entry.bytes);
+            gone.push((id, bytes));
+        }
+    }
+    if args.json {
+        let gone: Vec<_> =
+            gone.iter().map(|(id, bytes)| serde_json::json!({ "id": id, "bytes": bytes })).collect();
+        println!("{}", serde_json::to_string_pretty(&gone).map_err(Failure::usage)?);
+        return Ok(0);
+    }
+    let word = if args.dry_run { "would go" } else { "gone" };
+    for (id, bytes) in &gone {
+        anstream::println!("{}  {:>8}  {word}", id.short(), Bytes(*bytes).to_string());
+    }
+    let total = gone.iter().map(|(_, bytes)| bytes).sum();
+    anstream::println!("{} {word}, {}", count(gone.len()), Bytes(total));
+    Ok(0)
+}
+
+/// Bytes as people read them: `812 MiB`.
+pub(super) struct Bytes(pub(super) u64);
+
+impl std::fmt::Display for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            0..1_048_576 => write!(f, "{} KiB", self.0.div_ceil(1 << 10)),
+            1_048_576..10_737_418_240 => write!(f, "{} MiB", self.0 >> 20),
+            bytes => write!(f, "{} GiB", bytes >> 30),
+        }
+    }
+}
+
+/// Seconds ago as people read them: `5 min`, `3 h`, `12 d`.
+pub(super) struct Age(pub(super) u64);
+
+impl std::fmt::Display for Age {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            0..60 => f.write_str("now"),
+            seconds @ 60..7200 => write!(f, "{} min", seconds / 60),
+            seconds @ 7200..172_800 => write!(f, "{} h", seconds / 3600),
+            seconds => write!(f, "{} d", seconds / 86_400),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities() {
+        let bytes = [0, 1, 5 << 20, 5 << 30, 50 << 30].map(|bytes| Bytes(bytes).to_string());
+        assert_eq!(bytes, ["0 KiB", "1 KiB", "5 MiB", "5120 MiB", "50 GiB"]);
+        assert_eq!([1, 120, 7300, 864_000].map(|age| Age(age).to_string()), ["now", "2 min", "2 h", "10 d"]);
+        assert_eq!(size("1.5G").unwrap_err(), "it is a size like 512M or 20G");
+    }
+}

@@ -64,52 +64,41 @@
   };
   round();
 
-  // A growing log: ask for the bytes after those we have.
+  // A growing log: the server says each new line.
   const con = $(".con[data-follow]");
   if (con) {
-    let have = Number(con.dataset.bytes);
-    let line = Number(con.dataset.lines);
-    let rest = "";
-    const decoder = new TextDecoder();
-    const append = (text) => {
-      const lines = (rest + text).split("\n");
-      rest = lines.pop();
+    const last = () => Number(con.lastElementChild?.id.slice(1) || 0);
+    const append = (lines) => {
       const bottom = innerHeight + scrollY > document.body.scrollHeight - 80;
       const batch = document.createDocumentFragment();
-      for (const content of lines) {
-        line += 1;
+      for (const [number, kind, stamp, text] of lines) {
+        // A half line that was there comes again, whole.
+        document.getElementById(`L${number}`)?.remove();
         const span = document.createElement("span");
-        const number = document.createElement("a");
-        span.id = `L${line}`;
-        number.href = `#L${line}`;
-        number.textContent = line;
-        span.append(number, content);
+        const link = document.createElement("a");
+        span.id = `L${number}`;
+        if (kind) span.className = kind;
+        link.href = `#L${number}`;
+        link.textContent = number;
+        span.append(link);
+        if (stamp) {
+          const i = document.createElement("i");
+          i.textContent = stamp;
+          span.append(i);
+        }
+        span.append(text);
         batch.append(span);
       }
       con.append(batch);
       while (con.childElementCount > 20000) con.firstElementChild.remove();
-      if (bottom) scrollTo({ top: document.body.scrollHeight });
+      if (bottom && last()) scrollTo({ top: document.body.scrollHeight });
     };
-    const follow = async () => {
-      try {
-        // From the last byte we have: an answer without it would be an error where nothing is new.
-        const known = have > 0 ? 1 : 0;
-        const headers = { range: `bytes=${have - known}-` };
-        const reply = await fetch(con.dataset.follow, { cache: "no-store", headers });
-        if (reply.status === 206) {
-          const bytes = new Uint8Array(await reply.arrayBuffer()).subarray(known);
-          have += bytes.length;
-          if (bytes.length) append(decoder.decode(bytes, { stream: true }));
-        } else if (reply.status === 404) {
-          location.reload();
-          return;
-        }
-      } catch {
-        // Asked again below.
-      }
-      setTimeout(follow, document.hidden ? 5000 : 1000);
-    };
-    setTimeout(follow, 1000);
+    const source = new EventSource(con.dataset.follow);
+    source.onmessage = (event) => append(JSON.parse(event.data));
+    source.addEventListener("end", () => {
+      source.close();
+      location.reload();
+    });
   }
 
   // Keys: j and k walk the rows, Enter opens, / searches, u goes up, ? explains.

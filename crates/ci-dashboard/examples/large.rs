@@ -19,11 +19,18 @@ fn main() -> ExitCode {
         eprintln!("usage: large DIR COMMITS TESTS");
         return ExitCode::from(2);
     };
-    let dir = Path::new(dir);
-    if let Err(error) = std::fs::create_dir_all(dir) {
-        eprintln!("{}: {error}", dir.display());
-        return ExitCode::FAILURE;
+    match fill(Path::new(dir), commits, tests) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{dir}: {error}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// Writes them.
+pub fn fill(dir: &Path, commits: usize, tests: usize) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
     let mut keys: Vec<ResultKey> = (0..tests)
         .map(|test| {
             let (file, subtest) = (test / 100, test % 100);
@@ -42,7 +49,7 @@ fn main() -> ExitCode {
     let fixture = ResultsFixture::new(dir);
     fixture.branch("u", "big", &listing);
     fixture.finish();
-    ExitCode::SUCCESS
+    Ok(())
 }
 
 fn entry(row: usize, test: usize, key: &ResultKey, commit: &CommitId) -> TestEntry {

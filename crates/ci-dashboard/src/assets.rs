@@ -9,7 +9,7 @@ use http::header::{self, HeaderValue};
 
 use crate::conditional::Validators;
 use crate::request::Request;
-use crate::response::Response;
+use crate::response::{Response, kind};
 
 struct Asset {
     /// `style.css`
@@ -31,6 +31,9 @@ const ASSETS: [Asset; 3] = [
     },
     Asset { name: "icon.svg", content_type: "image/svg+xml", bytes: include_bytes!("../assets/icon.svg") },
 ];
+
+/// The description of the JSON views.
+pub const OPENAPI: &str = include_str!("../assets/openapi.json");
 
 /// `style.css` as `style.0123456789ab.css`.
 static HASHED: LazyLock<[String; 3]> = LazyLock::new(|| {
@@ -60,4 +63,11 @@ pub fn serve(name: &str, request: &Request) -> Option<Response> {
         .headers
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
     Some(response.validated(request, &Validators::of_bytes(asset.bytes)).compressed(request))
+}
+
+/// The description of the JSON views, as it is.
+#[must_use]
+pub fn openapi(request: &Request) -> Response {
+    let response = Response::new(StatusCode::OK, kind::JSON, OPENAPI.into());
+    response.validated(request, &Validators::of_bytes(OPENAPI.as_bytes())).compressed(request)
 }

@@ -19,11 +19,23 @@ pub struct Filter {
 impl Filter {
     /// From the parameter; absent or empty means all.
     pub fn new(pattern: Option<&str>) -> Result<Self, Problem> {
-        let Some(pattern) = pattern.filter(|pattern| !pattern.is_empty()) else { return Ok(Self::default()) };
+        match pattern.filter(|pattern| !pattern.is_empty()) {
+            Some(pattern) => Self::build(pattern, false),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// For the lines of a log, in which people look for words in any case.
+    pub fn ignoring_case(pattern: &str) -> Result<Self, Problem> {
+        Self::build(pattern, true)
+    }
+
+    fn build(pattern: &str, any_case: bool) -> Result<Self, Problem> {
         if pattern.len() > PATTERN_MAX {
             return Err(Problem::BadRequest(format!("the pattern is longer than {PATTERN_MAX} bytes")));
         }
         let built = RegexBuilder::new(pattern)
+            .case_insensitive(any_case)
             .size_limit(COMPILED_MAX)
             .dfa_size_limit(COMPILED_MAX)
             .nest_limit(32)

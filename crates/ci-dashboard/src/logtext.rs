@@ -27,6 +27,8 @@ pub enum LineKind {
     Report,
     /// A kernel or test warning, an error message.
     Warning,
+    /// Of a level below what a console usually shows.
+    Debug,
     /// A subtest starts.
     Start,
     /// A subtest passed, or does not apply.
@@ -44,6 +46,7 @@ impl LineKind {
             Self::Crash => "k",
             Self::Report => "c",
             Self::Warning => "w",
+            Self::Debug => "d",
             Self::Start => "m",
             Self::Passed => "mp",
             Self::Failed => "mf",
@@ -103,8 +106,12 @@ impl<'a> LogText<'a> {
         let mut kinds = Vec::with_capacity(lines.len());
         let mut report = 0usize;
         for line in &lines {
-            let (_, rest) = split_stamps(line);
-            let kind = kind_of(rest, report > 0);
+            let (stamps, rest) = split_stamps(line);
+            let kind = match (kind_of(rest, report > 0), level(stamps)) {
+                (LineKind::Plain, Some(0..=4)) => LineKind::Warning,
+                (LineKind::Plain, Some(7)) => LineKind::Debug,
+                (kind, _) => kind,
+            };
             report = match kind {
                 LineKind::Crash => REPORT_MAX,
                 LineKind::Report if !ends_report(rest) => report - 1,
@@ -135,11 +142,38 @@ impl<'a> LogText<'a> {
         Window { first: page * PAGE_LINES + 1, last: ((page + 1) * PAGE_LINES).min(total) }
     }
 
+    /// All lines.
+    #[must_use]
+    pub fn all(&self) -> Vec<ShownLine<'a>> {
+        self.shown(Window { first: 1, last: self.lines.len() })
+    }
+
+    /// The numbers of the lines that `wants` them, without their time stamps, at most `limit`, and how many there are.
+    pub fn matching(&self, mut wants: impl FnMut(&str) -> bool, limit: usize) -> (Vec<usize>, usize) {
+        let (mut numbers, mut count) = (Vec::new(), 0);
+        for (at, line) in self.lines.iter().enumerate() {
+            if wants(split_stamps(line).1) {
+                count += 1;
+                if numbers.len() < limit {
+                    numbers.push(at + 1);
+                }
+            }
+        }
+        (numbers, count)
+    }
+
     /// The lines of a page.
     #[must_use]
     pub fn shown(&self, window: Window) -> Vec<ShownLine<'a>> {
-        (window.first..=window.last)
-            .filter_map(|number| {
+        self.lines_at(&(window.first..=window.last).collect::<Vec<_>>())
+    }
+
+    /// The lines of these numbers, as far as they are there.
+    #[must_use]
+    pub fn lines_at(&self, numbers: &[usize]) -> Vec<ShownLine<'a>> {
+        numbers
+            .iter()
+            .filter_map(|&number| {
                 let line: &'a str = self.lines.get(number.checked_sub(1)?)?;
                 let (stamp, rest) = split_stamps(line);
                 let class = self.kinds[number - 1].class();
@@ -177,7 +211,14 @@ pub fn readable(line: &str) -> String {
     text
 }
 
-/// The time stamps at the start of a line: `00012 `, `[   12.345678] `, `[  T77] `, each or none.
+/// The level of a kernel message (0 emergency to 7 debug), where its stamps begin with it as `<6>`: the facility is
+/// above the lowest three bits (syslog(2)).
+fn level(stamps: &str) -> Option<u8> {
+    let (number, _) = stamps[stamps.find('<')? + 1..].split_once('>')?;
+    number.parse::<u16>().ok().map(|number| (number % 8) as u8)
+}
+
+/// The stamps at the start of a line: `00012 `, `<6>`, `[   12.345678] `, `[  T77] `, each or none.
 #[must_use]
 pub fn split_stamps(line: &str) -> (&str, &str) {
     let mut at = 0;
@@ -185,6 +226,12 @@ pub fn split_stamps(line: &str) -> (&str, &str) {
         line.len() > 6 && line.as_bytes()[..5].iter().all(u8::is_ascii_digit) && line.as_bytes()[5] == b' ';
     if run_seconds {
         at = 6;
+    }
+    if let Some((number, _)) = line[at..].strip_prefix('<').and_then(|rest| rest.split_once('>'))
+        && (1..=3).contains(&number.len())
+        && number.bytes().all(|b| b.is_ascii_digit())
+    {
+        at += number.len() + 2;
     }
     loop {
         let rest = &line[at..];
@@ -332,6 +379,18 @@ mod tests {
         assert_eq!(log.marks[1].text, "kernel BUG at fs/ext4/extents.c:3211!");
         let shown = log.shown(log.window(None));
         assert_eq!((shown[2].stamp, shown[2].number), ("00002 [   13.000001][  T77] ", 3));
+    }
+
+    #[test]
+    fn levels_of_kernel_messages() {
+        let log = LogText::new(
+            "00001 <3>[    1.000000] disk on fire\n<6>[1.0] fine\n<15>[1.0] dbg\n<x>[1.0] no\n<9999> no\n",
+        );
+        let kinds: Vec<_> = log.kinds.iter().map(|kind| kind.class()).collect();
+        assert_eq!(kinds, ["w", "", "d", "", ""]);
+        assert_eq!(split_stamps("00001 <3>[    1.000000] disk").1, "disk");
+        assert_eq!(split_stamps("<script>[1.0] x").1, "<script>[1.0] x");
+        assert_eq!(log.matching(|text| text.contains("no"), 1), (vec![4], 2));
     }
 
     #[test]

@@ -202,6 +202,20 @@ impl fmt::Display for Took {
     }
 }
 
+/// A size in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes @ 0..10_000 => write!(f, "{bytes} B"),
+            bytes @ 10_000..10_240_000 => write!(f, "{} KiB", bytes >> 10),
+            bytes => write!(f, "{} MiB", bytes >> 20),
+        }
+    }
+}
+
 /// A moment, printed absolutely; the script makes an age of it.
 #[derive(Debug, Clone, Copy)]
 pub struct When(Timestamp);

@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use crate::conditional::{self, Outcome, Validators};
+use crate::follow::{Follow, PREAMBLE, Step};
 use crate::request::Request;
 
 /// No inline script or style, nothing from elsewhere, no framing.
@@ -48,6 +49,8 @@ pub enum Body {
         /// How many.
         length: u64,
     },
+    /// The lines of a growing log; without an end that is known.
+    Follow(Box<Follow>),
 }
 
 impl Body {
@@ -55,7 +58,7 @@ impl Body {
     #[must_use]
     pub fn length(&self) -> u64 {
         match self {
-            Self::Empty => 0,
+            Self::Empty | Self::Follow(_) => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Static(bytes) => bytes.len() as u64,
             Self::File { length, .. } => *length,
@@ -73,6 +76,17 @@ impl Body {
                 let copied = io::copy(&mut file.take(length), out)?;
                 if copied == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
             }
+            // What is there now; the client comes back for more.
+            Self::Follow(mut follow) => {
+                out.write_all(PREAMBLE.as_bytes())?;
+                loop {
+                    match follow.step() {
+                        Ok(Step::Event(event)) => out.write_all(event.as_bytes())?,
+                        Ok(Step::End(event)) => return out.write_all(event.as_bytes()),
+                        Ok(Step::Wait) | Err(_) => return Ok(()),
+                    }
+                }
+            }
         }
     }
 }
@@ -85,6 +99,8 @@ pub mod kind {
     pub const JSON: &str = "application/json";
     /// A log.
     pub const TEXT: &str = "text/plain; charset=utf-8";
+    /// Server-sent events.
+    pub const EVENTS: &str = "text/event-stream";
     /// A results blob.
     pub const BINARY: &str = "application/octet-stream";
 }
@@ -161,16 +177,16 @@ impl Response {
             return self;
         }
         let accepted = request.header(header::ACCEPT_ENCODING).unwrap_or("");
-        if !conditional::accepts(accepted, "gzip") {
+        let packed = if conditional::accepts(accepted, "br") {
+            brotli(bytes).map(|packed| (packed, "br"))
+        } else if conditional::accepts(accepted, "gzip") {
+            gzip(bytes).map(|packed| (packed, "gzip"))
+        } else {
             return self;
-        }
-        let mut encoder = flate2::write::GzEncoder::new(
-            Vec::with_capacity(bytes.len() / 5),
-            flate2::Compression::new(GZIP_LEVEL),
-        );
-        if let Ok(packed) = encoder.write_all(bytes).and_then(|()| encoder.finish()) {
+        };
+        if let Ok((packed, coding)) = packed {
             self.body = Body::Bytes(packed);
-            self.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            self.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         self
     }
@@ -187,7 +203,7 @@ impl Response {
         ] {
             self.headers.insert(name, HeaderValue::from_static(value));
         }
-        if self.status != StatusCode::NOT_MODIFIED {
+        if self.status != StatusCode::NOT_MODIFIED && !matches!(self.body, Body::Follow(_)) {
             self.set_number(header::CONTENT_LENGTH, &self.body.length().to_string());
         }
         if method == Method::HEAD {
@@ -203,12 +219,30 @@ impl Response {
 
 /// Fast enough for a page a request, and four fifths of what the best level saves.
 const GZIP_LEVEL: u32 = 2;
+/// Likewise.
+const BROTLI_LEVEL: i32 = 3;
+
+fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let out = Vec::with_capacity(bytes.len() / 5);
+    let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::new(GZIP_LEVEL));
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+fn brotli(mut bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(bytes.len() / 6);
+    // A window of 256 KiB: a page is hardly larger, and a large window costs memory first.
+    let settings =
+        brotli::enc::BrotliEncoderParams { quality: BROTLI_LEVEL, lgwin: 18, ..Default::default() };
+    brotli::BrotliCompress(&mut bytes, &mut out, &settings)?;
+    Ok(out)
+}
 
 fn slice(body: &Body, first: u64, last: u64) -> Vec<u8> {
     let bytes: &[u8] = match body {
         Body::Bytes(bytes) => bytes,
         Body::Static(bytes) => bytes,
-        Body::Empty | Body::File { .. } => &[],
+        Body::Empty | Body::File { .. } | Body::Follow(_) => &[],
     };
     let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
     bytes[at(first)..at(last.saturating_add(1))].to_vec()

@@ -49,6 +49,10 @@ pub enum Route {
         /// `from=COMMIT`: the first commit of the page.
         from: Option<CommitId>,
     },
+    /// The crashes on a branch, by title.
+    Crashes(BranchRef),
+    /// Two commits, or the tips of two branches, against each other.
+    Compare(CompareRoute),
     /// One test on the commits of a branch.
     History {
         /// Which.
@@ -68,6 +72,19 @@ pub enum Route {
         line: Option<usize>,
         /// Show the whole machine's log instead.
         full: bool,
+        /// `find=REGEX`: show the lines that match.
+        find: Option<String>,
+    },
+    /// The lines of a growing log as they come.
+    Follow {
+        /// The commit.
+        sha: CommitId,
+        /// The test.
+        key: ResultKey,
+        /// The whole machine's log instead.
+        full: bool,
+        /// `from=BYTES:LINES`: what the client has.
+        from: Option<String>,
     },
     /// A commit by the first digits of its id.
     Abbreviated(String),
@@ -79,6 +96,23 @@ pub enum Route {
     Asset(String),
     /// Whether we work.
     Health,
+    /// Numbers for Prometheus.
+    Metrics,
+    /// What the JSON views are, for programs.
+    OpenApi,
+}
+
+/// What is compared with what, as the client names them: commits, their first digits, branches.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CompareRoute {
+    /// Whose branches are meant where none is named.
+    pub user: Option<String>,
+    /// The older side; empty: not chosen yet.
+    pub base: String,
+    /// The newer side; empty: not chosen yet.
+    pub head: String,
+    /// `test=REGEX`.
+    pub test: Option<String>,
 }
 
 /// Which commit, and which of its tests.
@@ -105,6 +139,17 @@ pub enum FileRoute {
     Snapshot,
     /// `/c/<sha>/<key>/NAME`
     Artifact(CommitId, ResultKey, Artifact),
+    /// `/c/<sha>/<key>/NAME`: something else that the run left there.
+    Other(CommitId, ResultKey, String),
+}
+
+/// Whether a file of this name may lie beside a result and be published: a plain name, and none that every result has.
+#[must_use]
+pub fn is_other(name: &str) -> bool {
+    name.len() <= 100
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
+        && Artifact::parse(name).is_none()
 }
 
 /// The files of one result that are published.
@@ -186,6 +231,10 @@ struct Query {
     line: Option<String>,
     page: Option<String>,
     log: Option<String>,
+    find: Option<String>,
+    compare: Option<String>,
+    with: Option<String>,
+    crashes: Option<String>,
     form: Form,
 }
 
@@ -204,6 +253,10 @@ impl Query {
                 "line" => &mut query.line,
                 "page" => &mut query.page,
                 "log" => &mut query.log,
+                "find" => &mut query.find,
+                "compare" => &mut query.compare,
+                "with" => &mut query.with,
+                "crashes" => &mut query.crashes,
                 "format" => {
                     query.form = match value.as_str() {
                         "json" => Form::Json,
@@ -247,6 +300,9 @@ impl Query {
 
     /// The view that `/ci?...` names.
     fn route(mut self) -> Result<Route, RouteError> {
+        if let Some(compare) = self.compare.take() {
+            return Ok(Route::Compare(self.compare_route(compare)));
+        }
         let at = self.at();
         if let Some(sha) = self.commit.take() {
             return Ok(match sha.parse() {
@@ -271,8 +327,24 @@ impl Query {
         if let Some(key) = self.history.take() {
             return Ok(Route::History { at, key: key.parse()? });
         }
+        if self.crashes.is_some() {
+            return Ok(Route::Crashes(at));
+        }
         let from = self.from.take().map(|sha| sha.parse()).transpose()?;
         Ok(Route::Branch { at, test: self.test(), from })
+    }
+
+    /// `compare=A..B`, or `compare=A&with=B` as a form sends it. No branch's name may hold two dots.
+    fn compare_route(mut self, compare: String) -> CompareRoute {
+        let (base, head) = match (self.with.take(), compare.split_once("..")) {
+            (Some(with), _) => (compare, with),
+            (None, Some((base, head))) => (base.to_owned(), head.to_owned()),
+            (None, None) => (compare, String::new()),
+        };
+        let test = self.test();
+        let side = |text: String| text.trim().to_owned();
+        let user = self.user.filter(|user| !user.is_empty());
+        CompareRoute { user, base: side(base), head: side(head), test }
     }
 
     fn commit_route(mut self, sha: CommitId, at: Option<BranchRef>) -> Result<CommitRoute, RouteError> {
@@ -311,6 +383,8 @@ fn parse_path(segments: &[&str], query: Query) -> Result<Route, RouteError> {
         [] | [""] | ["ci"] | ["ci", ""] => query.route(),
         ["status"] => Ok(Route::Status),
         ["healthz"] | ["ci", "healthz"] => Ok(Route::Health),
+        ["metrics"] | ["ci", "metrics"] => Ok(Route::Metrics),
+        ["openapi.json"] | ["ci", "openapi.json"] => Ok(Route::OpenApi),
         ["ci", asset] => Ok(Route::Asset((*asset).into())),
         ["u", user] | ["u", user, ""] => Ok(Route::User((*user).into())),
         ["u", user, branch @ ..] => {
@@ -329,10 +403,21 @@ fn parse_path(segments: &[&str], query: Query) -> Result<Route, RouteError> {
             key: key.parse()?,
             line: Query::number(query.line.as_deref(), "line")?,
             full: query.log.as_deref() == Some("full"),
+            find: query.find.filter(|find| !find.is_empty()),
+        }),
+        ["c", sha, key, "follow"] => Ok(Route::Follow {
+            sha: sha.parse()?,
+            key: key.parse()?,
+            full: query.log.as_deref() == Some("full"),
+            from: query.from,
         }),
         ["c", sha, key, file] => {
-            let artifact = Artifact::parse(file).ok_or(RouteError::Unknown)?;
-            Ok(Route::File(FileRoute::Artifact(sha.parse()?, key.parse()?, artifact)))
+            let (sha, key) = (sha.parse()?, key.parse()?);
+            match Artifact::parse(file) {
+                Some(artifact) => Ok(Route::File(FileRoute::Artifact(sha, key, artifact))),
+                None if is_other(file) => Ok(Route::File(FileRoute::Other(sha, key, (*file).into()))),
+                None => Err(RouteError::Unknown),
+            }
         }
         _ => Err(RouteError::Unknown),
     }
@@ -392,6 +477,19 @@ impl Links<'_> {
     #[must_use]
     pub fn test(&self, sha: &str, key: &str) -> String {
         format!("{}/c/{}/{}/", self.mount, Encoded(sha), Encoded(key))
+    }
+
+    /// The crashes on a branch.
+    #[must_use]
+    pub fn crashes(&self, at: &BranchRef) -> String {
+        format!("{}/ci?{}&crashes", self.mount, At(at))
+    }
+
+    /// Two sides against each other.
+    #[must_use]
+    pub fn compare(&self, user: Option<&str>, base: &str, head: &str) -> String {
+        let user = user.map(|user| format!("user={}&", Encoded(user))).unwrap_or_default();
+        format!("{}/ci?{user}compare={}..{}", self.mount, Encoded(base), Encoded(head))
     }
 
     /// What the farm does.

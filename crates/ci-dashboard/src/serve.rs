@@ -15,10 +15,11 @@ use axum::response::Response as AxumResponse;
 use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower::ServiceBuilder;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::follow::{Follow, PREAMBLE, Step};
 use crate::request::Request;
 use crate::response::{Body, Response};
 use crate::site::{Site, handle};
@@ -27,12 +28,20 @@ use crate::site::{Site, handle};
 const AT_ONCE: usize = 64;
 /// The longest a request may take until its response begins.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How many growing logs are followed at a time; whoever comes after is told what is there and comes back.
+const FOLLOWERS: usize = 200;
+/// How often a followed log is looked at.
+const LOOK: Duration = Duration::from_millis(300);
+/// How many looks without news until a word is sent that only keeps the connection alive.
+const QUIET_LOOKS: u32 = 50;
 /// The size of the pieces in which a file is sent, in bytes.
 const PIECE: usize = 64 << 10;
 
 struct Server {
     site: Site,
     permits: Semaphore,
+    followers: Arc<Semaphore>,
+    stopping: watch::Receiver<bool>,
 }
 
 /// Serves until `stop` is ready, then lets running requests finish.
@@ -43,7 +52,18 @@ pub async fn serve(
 ) -> io::Result<()> {
     let address: SocketAddr = listener.local_addr()?;
     tracing::info!("listening on http://{address}/ci");
-    let server = Arc::new(Server { site, permits: Semaphore::new(AT_ONCE) });
+    // Followers would keep a stopping server alive for as long as their tests run.
+    let (stopping, stopped) = watch::channel(false);
+    let server = Arc::new(Server {
+        site,
+        permits: Semaphore::new(AT_ONCE),
+        followers: Arc::new(Semaphore::new(FOLLOWERS)),
+        stopping: stopped,
+    });
+    let stop = async move {
+        stop.await;
+        stopping.send_replace(true);
+    };
     let router = Router::new().fallback(answer).with_state(server).layer(
         ServiceBuilder::new()
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, PATIENCE)),
@@ -64,7 +84,7 @@ async fn answer(State(server): State<Arc<Server>>, request: AxumRequest) -> Axum
     let site = Arc::clone(&server);
     let answered = tokio::task::spawn_blocking(move || handle(&site.site, &request, now())).await;
     match answered {
-        Ok(response) => into_axum(response),
+        Ok(response) => into_axum(response, &server),
         Err(error) => {
             tracing::error!("a request handler stopped: {error}");
             unavailable()
@@ -84,7 +104,7 @@ fn unavailable() -> AxumResponse {
     response
 }
 
-fn into_axum(response: Response) -> AxumResponse {
+fn into_axum(response: Response, server: &Server) -> AxumResponse {
     let body = match response.body {
         Body::Empty => AxumBody::empty(),
         Body::Bytes(bytes) => AxumBody::from(bytes),
@@ -92,8 +112,21 @@ fn into_axum(response: Response) -> AxumResponse {
         Body::File { file, start, length } => {
             let (sender, receiver) = mpsc::channel(2);
             tokio::task::spawn_blocking(move || send_file(file, start, length, &sender));
-            AxumBody::new(Pieces { receiver, left: length }.map_err(|never| match never {}))
+            AxumBody::new(Pieces { receiver, left: Some(length) }.map_err(|never| match never {}))
         }
+        Body::Follow(follow) => match Arc::clone(&server.followers).try_acquire_owned() {
+            Ok(permit) => {
+                let (sender, receiver) = mpsc::channel(2);
+                tokio::spawn(send_lines(*follow, sender, permit, server.stopping.clone()));
+                AxumBody::new(Pieces { receiver, left: None }.map_err(|never| match never {}))
+            }
+            Err(_) => {
+                let mut bytes = Vec::new();
+                // Writing to memory cannot fail.
+                Body::Follow(follow).write_to(&mut bytes).ok();
+                AxumBody::from(bytes)
+            }
+        },
     };
     let mut answer = AxumResponse::new(body);
     *answer.status_mut() = response.status;
@@ -126,10 +159,53 @@ fn send_file(mut file: std::fs::File, start: u64, length: u64, sender: &mpsc::Se
     }
 }
 
-/// The pieces of a file as a body of known length.
+/// Sends the lines of a growing log as they come, until the test ends, the client goes or the server stops.
+async fn send_lines(
+    mut follow: Follow,
+    sender: mpsc::Sender<Bytes>,
+    _permit: OwnedSemaphorePermit,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut event = PREAMBLE.to_owned();
+    let mut quiet = 0;
+    loop {
+        if !event.is_empty() && sender.send(event.into()).await.is_err() {
+            return;
+        }
+        let looked = tokio::task::spawn_blocking(move || {
+            let step = follow.step();
+            (follow, step)
+        });
+        let step;
+        (follow, step) = match looked.await {
+            Ok((follow, Ok(step))) => (follow, step),
+            Ok((_, Err(_))) | Err(_) => return,
+        };
+        match step {
+            Step::Event(lines) => {
+                event = lines;
+                quiet = 0;
+                continue;
+            }
+            Step::End(last) => {
+                sender.send(last.into()).await.ok();
+                return;
+            }
+            Step::Wait => quiet += 1,
+        }
+        event = if quiet % QUIET_LOOKS == 0 { ":\n\n".into() } else { String::new() };
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = sender.closed() => return,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+    }
+}
+
+/// The pieces of a body, and how many bytes are left where that is known.
 struct Pieces {
     receiver: mpsc::Receiver<Bytes>,
-    left: u64,
+    left: Option<u64>,
 }
 
 impl HttpBody for Pieces {
@@ -142,12 +218,12 @@ impl HttpBody for Pieces {
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
         self.receiver.poll_recv(context).map(|piece| {
             let piece = piece?;
-            self.left = self.left.saturating_sub(piece.len() as u64);
+            self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
             Some(Ok(http_body::Frame::data(piece)))
         })
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        http_body::SizeHint::with_exact(self.left)
+        self.left.map_or_else(http_body::SizeHint::default, http_body::SizeHint::with_exact)
     }
 }

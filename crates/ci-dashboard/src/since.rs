@@ -10,10 +10,18 @@ use crate::changes::Verdicts;
 /// The oldest commit from which a test fails without a pass between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
-    /// It passed before this commit.
-    Here,
-    /// That many commits older, 0 being the parent.
-    Older(usize),
+    /// At this commit: the last pass is `good` commits older, 0 being the parent.
+    Here {
+        /// The last pass.
+        good: usize,
+    },
+    /// Since a commit that is older.
+    Older {
+        /// The first failure, counted likewise.
+        bad: usize,
+        /// The last pass.
+        good: usize,
+    },
     /// No pass is in sight.
     Always,
 }
@@ -36,7 +44,11 @@ pub fn since<'a>(
             let Some(at) = position(&names, name) else { return true };
             match statuses.get(at) {
                 Some(Status::Passed) => {
-                    found.insert(name, oldest.map_or(Since::Here, Since::Older));
+                    let since = match *oldest {
+                        None => Since::Here { good: row },
+                        Some(bad) => Since::Older { bad, good: row },
+                    };
+                    found.insert(name, since);
                     false
                 }
                 Some(Status::Failed) => {
@@ -77,8 +89,8 @@ mod tests {
             row([Failed, Passed, Failed]),
         ];
         let found = since(&["a", "b", "c"], rows.clone().into_iter());
-        assert_eq!(found["a"], Since::Here);
-        assert_eq!(found["b"], Since::Older(1));
+        assert_eq!(found["a"], Since::Here { good: 1 });
+        assert_eq!(found["b"], Since::Older { bad: 1, good: 3 });
         assert_eq!(found["c"], Since::Always);
         let mut read = 0;
         since(&["a"], rows.into_iter().inspect(|_| read += 1));

@@ -55,11 +55,16 @@ fn answer(site: &Site, request: &Request, form: Form, route: Route, now: i64) ->
         Route::Branch { at, test, from } => {
             views::branch::view(context, &at, test.as_deref(), from.as_ref(), form)
         }
+        Route::Crashes(at) => views::crashes::view(context, &at, form),
+        Route::Compare(route) => views::compare::view(context, &route, form),
         Route::History { at, key } => views::history::view(context, &at, &key, form),
         Route::Commit(route) => views::commit::view(context, &route, form),
-        Route::Test { sha, key, line, full } => {
-            let test = views::test::TestRef { sha: &sha, key: &key, line, full };
+        Route::Test { sha, key, line, full, find } => {
+            let test = views::test::TestRef { sha: &sha, key: &key, line, full, find: find.as_deref() };
             views::test::view(context, test, form)
+        }
+        Route::Follow { sha, key, full, from } => {
+            crate::follow::follow(site.store.reader(), &sha, &key, full, from.as_deref(), request)
         }
         Route::Abbreviated(prefix) => abbreviated(context, &prefix, form),
         Route::Status => views::status::view(context, form),
@@ -67,6 +72,8 @@ fn answer(site: &Site, request: &Request, form: Form, route: Route, now: i64) ->
         Route::Asset(name) => assets::serve(&name, request)
             .ok_or_else(|| Problem::NotFound("there is no page at this address".into())),
         Route::Health => health(site),
+        Route::Metrics => views::metrics::view(context),
+        Route::OpenApi => Ok(assets::openapi(request)),
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ci_dashboard::Request;
-use common::{FAILED_LOG, Farm, body, commits, small};
+use common::{FAILED_LOG, Farm, body, commits, example, skipped, small};
 use spawn::{Cmd, Limits, Output};
 
 /// A response as it came over the wire.
@@ -99,23 +99,6 @@ fn small_site(dir: &Path) -> ci_dashboard::Site {
     ci_dashboard::Site::new(results::Reader::open(dir).unwrap(), tests)
 }
 
-/// The command, which cargo builds beside the tests; `None` if only this test was built.
-fn program() -> Option<PathBuf> {
-    let test = std::env::current_exe().ok()?;
-    let program = test.parent()?.parent()?.join("examples/ci-dashboard");
-    if program.is_file() {
-        return Some(program);
-    }
-    skipped(&format!("{} is not built; run: cargo test -p ci-dashboard", program.display()));
-    None
-}
-
-/// Says on the terminal what was not tested, past the test harness, which shows only the output of failures.
-fn skipped(why: &str) {
-    let line = format!("SKIPPED: {why}\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
-}
-
 /// A configuration that names the results and the test files.
 fn config(dir: &Path) -> PathBuf {
     let text = format!(
@@ -136,7 +119,7 @@ fn run(cmd: &Cmd) -> Output {
 
 #[test]
 fn cgi_as_a_process() {
-    let Some(program) = program() else { return };
+    let Some(program) = example("ci-dashboard") else { return };
     let farm = small();
     let cgi = |uri: &str, extra: &[(&str, &str)]| {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
@@ -178,7 +161,7 @@ fn cgi_as_a_process() {
 
 #[test]
 fn cgi_behind_lighttpd() {
-    let Some(program) = program() else { return };
+    let Some(program) = example("ci-dashboard") else { return };
     let Some(lighttpd) =
         ["/usr/sbin/lighttpd", "/usr/bin/lighttpd"].iter().find(|path| Path::new(path).exists())
     else {

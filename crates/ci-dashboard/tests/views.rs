@@ -96,8 +96,7 @@ fn a_log_opens_at_the_failure() {
         "{page}"
     );
     let running = farm.get(&format!("/c/{}/fs.ext4.basic.rename/", id(1)));
-    let follow =
-        format!(r#"data-follow="/c/{}/fs.ext4.basic.rename/log" data-bytes="41" data-lines="2""#, id(1));
+    let follow = format!(r#"data-follow="/c/{}/fs.ext4.basic.rename/follow?from=41:2""#, id(1));
     assert!(running.contains(&follow), "{running}");
 }
 
@@ -203,4 +202,136 @@ fn a_branch_has_a_feed_and_a_badge() {
     insta::assert_snapshot!("badge", farm.get("/ci?user=mira&branch=ext4-testing&format=badge"));
     assert_eq!(farm.status("/ci?user=mira&branch=none&format=badge"), 404);
     assert_eq!(farm.status("/ci?format=atom"), 400);
+}
+
+#[test]
+fn two_sides_are_compared() {
+    let farm = small();
+    let target = format!("/ci?user=mira&compare={}..{}", id(4), &id(3)[..12]);
+    insta::assert_snapshot!("compare", said(&farm.get(&target)));
+    let by_form = format!("/ci?user=mira&compare={}&with={}", id(4), &id(3)[..12]);
+    assert_eq!(said(&farm.get(&target)), said(&farm.get(&by_form)));
+    // A branch is its newest tested commit; of another user with the user's name before.
+    let branches: serde_json::Value =
+        serde_json::from_str(&farm.get("/ci?user=mira&compare=anton/xfs/for-next..ext4-testing&format=json"))
+            .unwrap();
+    assert_eq!(
+        (&branches["base"]["branch"], &branches["head"]["commit"]),
+        (&"xfs/for-next".into(), &id(1).into())
+    );
+    assert!(said(&farm.get("/ci?compare=")).contains("Choose two"));
+    for target in
+        ["/ci?compare=a..b", "/ci?compare=ext4-testing..ext4-testing", "/ci?compare=0000000..1111111"]
+    {
+        assert_eq!(farm.status(target), 404, "{target}");
+    }
+    let none = farm.get(&format!("/ci?compare={0}..{0}&test=nothing", id(4)));
+    assert!(said(&none).contains("Neither side has a test"), "{none}");
+}
+
+#[test]
+fn crashes_are_told_by_title() {
+    let farm = small();
+    insta::assert_snapshot!("crashes", said(&farm.get("/ci?user=mira&branch=ext4-testing&crashes")));
+    let json: serde_json::Value =
+        serde_json::from_str(&farm.get("/ci?user=mira&branch=ext4-testing&crashes&format=json")).unwrap();
+    assert_eq!(json[0]["crash"], "kernel BUG in ext4_ext_remove_space");
+    assert_eq!(json[0]["first"]["commit"], id(3));
+    assert!(said(&farm.get("/ci?user=anton&branch=xfs/for-next&crashes")).contains("No test crashed"));
+}
+
+#[test]
+fn a_log_is_searched() {
+    let farm = small();
+    let log = format!("/c/{}/fs.ext4.basic.punch/", id(3));
+    let page = farm.get(&format!("{log}?find=BUG%20AT"));
+    assert!(page.contains("1 line of 6 match"), "{page}");
+    assert!(page.contains(&format!(r#"<a href="{log}?line=3#L3">3</a>"#)), "{page}");
+    assert!(said(&farm.get(&format!("{log}?find=nothing%20such"))).contains("no line of 6 matches"));
+    assert_eq!(farm.status(&format!("{log}?find=(")), 400);
+    assert_eq!(farm.status(&format!("{log}?find=((a{{100}}){{100}}){{100}}")), 422);
+}
+
+#[test]
+fn a_growing_log_is_followed_by_events() {
+    let farm = small();
+    let follow = format!("/c/{}/fs.ext4.basic.rename/follow", id(1));
+    let answer = farm.ask(&Request::get(&follow));
+    assert_eq!(answer.headers[header::CONTENT_TYPE], "text/event-stream");
+    assert!(answer.headers.get(header::CONTENT_LENGTH).is_none());
+    let whole = common::body_text(answer);
+    assert_eq!(
+        whole,
+        "retry: 1000\n\nid: 41:2\ndata: [[1,\"m\",\"00000 \",\"========= TEST   rename\"],[2,\"\",\"00001 \",\"half\"]]\n\n"
+    );
+    // From where the client is, as the page or its last event says.
+    let live = farm.path().join(id(1)).join("fs.ext4.basic.rename/log");
+    std::fs::write(&live, "00000 ========= TEST   rename\n00001 half\n00002 more\n000").unwrap();
+    let more = farm.get(&format!("{follow}?from=41:2"));
+    assert_eq!(more, "retry: 1000\n\nid: 52:3\ndata: [[3,\"\",\"00002 \",\"more\"]]\n\n");
+    let again = Request::get(&follow).with_header(http::HeaderName::from_static("last-event-id"), "41:2");
+    assert_eq!(common::body_text(farm.ask(&again)), more);
+    // A page that holds half a line follows from before it.
+    let page = farm.get(&format!("/c/{}/fs.ext4.basic.rename/", id(1)));
+    assert!(page.contains("follow?from=52:3\""), "{page}");
+    // What has its verdict has ended.
+    let ended = farm.get(&format!("/c/{}/fs.ext4.basic.punch/follow", id(3)));
+    assert!(ended.ends_with("event: end\ndata: {}\n\n"), "{ended}");
+    for (target, status) in [
+        (format!("{follow}?from=x"), 400),
+        (format!("/c/{}/a.b/follow", id(1)), 404),
+        (format!("{follow}?from=99999999999999999999999:1"), 400),
+        (format!("{follow}?from=18446744073709551615:1"), 200),
+    ] {
+        assert_eq!(farm.status(&target), status, "{target}");
+        common::body(farm.ask(&Request::get(&target)));
+    }
+}
+
+#[test]
+fn what_else_a_run_left_is_listed_and_served() {
+    let farm = small();
+    let folder = farm.path().join(id(3)).join("fs.ext4.basic.punch");
+    std::fs::write(folder.join("vmcore"), "core").unwrap();
+    std::fs::write(folder.join("trace.txt"), "trace").unwrap();
+    std::fs::write(folder.join(".hidden"), "x").unwrap();
+    std::fs::write(folder.join("a b"), "x").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", folder.join("passwd")).unwrap();
+    let base = format!("/c/{}/fs.ext4.basic.punch/", id(3));
+    let page = farm.get(&base);
+    assert!(page.contains(&format!(r#"href="{base}vmcore">vmcore <span class="mute">4 B</span>"#)), "{page}");
+    assert!(!page.contains("passwd") && !page.contains("/.hidden"), "{page}");
+    let core = farm.ask(&Request::get(&format!("{base}vmcore")));
+    assert_eq!(core.headers[header::CONTENT_DISPOSITION], "attachment");
+    let trace = farm.ask(&Request::get(&format!("{base}trace.txt")));
+    assert_eq!(trace.headers[header::CONTENT_TYPE], "text/plain; charset=utf-8");
+    for bad in ["passwd", ".hidden", "a%20b", "..%2Fstatus", "%2e%2e", "none"] {
+        assert_eq!(farm.status(&format!("{base}{bad}")), 404, "{bad}");
+    }
+}
+
+#[test]
+fn metrics_tell_of_farm_and_branches() {
+    let farm = small();
+    let text = farm.get("/metrics");
+    assert!(
+        text.contains("ktest_branch_tests{user=\"mira\",branch=\"ext4-testing\",status=\"passed\"} 2\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("ktest_branch_untested_commits{user=\"mira\",branch=\"ext4-testing\"} 1\n"),
+        "{text}"
+    );
+    std::fs::write(
+        farm.path().join("ci-daemon-status.json"),
+        r#"{"written":1789999990,"executors":[{"state":"busy"}]}"#,
+    )
+    .unwrap();
+    let text = farm.get("/metrics");
+    assert!(text.contains("ktest_snapshot_age_seconds 10\n"), "{text}");
+    assert!(text.contains("ktest_executors{state=\"busy\"} 1\n"), "{text}");
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok() && name.starts_with("ktest_"), "{line}");
+    }
 }

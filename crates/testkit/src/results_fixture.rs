@@ -135,6 +135,12 @@ impl ResultsFixture {
         self
     }
 
+    /// Publishes everything.
+    pub fn publish(&self) -> &Self {
+        self.runtime.block_on(self.writer.flush()).expect("the results are published");
+        self
+    }
+
     /// Publishes everything and closes the store.
     pub fn finish(self) {
         self.runtime.block_on(self.writer.flush()).expect("the results are published");

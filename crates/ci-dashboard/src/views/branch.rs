@@ -32,6 +32,8 @@ struct BranchPage<'a> {
     running: usize,
     test: &'a str,
     all_href: String,
+    crashes_href: String,
+    compare_href: String,
     failing_heading: String,
     failing_note: String,
     failures: Vec<FailureLine>,
@@ -204,6 +206,8 @@ fn render(
         running,
         test,
         all_href: links.branch(at),
+        crashes_href: if all_failures.is_empty() { String::new() } else { links.crashes(at) },
+        compare_href: links.compare(Some(&at.user), &at.branch, ""),
         failing_heading: match lasting {
             0 => "Nothing fails now".into(),
             _ => format!("{} failing now", lasting.plural("test")),

@@ -35,6 +35,7 @@ struct CommitPage<'a> {
     took: String,
     parent: Option<CommitLink>,
     child: Option<CommitLink>,
+    compare_href: String,
     body: String,
     headline: Option<Headline>,
     tabs: Vec<Tab>,
@@ -167,6 +168,14 @@ fn render(
         took: Took(matching.iter().map(|entry| entry.duration).sum()).to_string(),
         parent: neighbour(place.map(|place| place.row + 1)),
         child: neighbour(place.and_then(|place| place.row.checked_sub(1))),
+        compare_href: place
+            .filter(|_| !results.entries.is_empty())
+            .and_then(|place| place.entries.get(place.row + 1))
+            .filter(|parent| parent.counts.total() > 0)
+            .map(|parent| {
+                links.compare(at.map(|at| at.user.as_str()), parent.commit.as_str(), route.sha.as_str())
+            })
+            .unwrap_or_default(),
         body: body(&results.message),
         headline: headline(&results.entries),
         tabs: tabs(&counts, &addresses),

@@ -1,5 +1,6 @@
 //! One test on the commits of a branch: where it broke and was mended, how long it took, how often it passed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use askama::Template;
@@ -14,6 +15,8 @@ use crate::problem::Problem;
 use crate::response::Response;
 use crate::route::{BranchRef, Form};
 
+/// How many hosts are listed.
+const HOSTS_MAX: usize = 100;
 /// How high the plot is.
 const PLOT_HEIGHT: u64 = 72;
 
@@ -27,7 +30,18 @@ struct HistoryPage<'a> {
     subtest: &'a str,
     summary: String,
     plot: Option<Plot>,
+    hosts: Vec<HostLine>,
     rows: Vec<Line>,
+}
+
+/// Where the test ran, and how it fared there.
+struct HostLine {
+    name: String,
+    runs: usize,
+    passed: usize,
+    failed: usize,
+    rate: String,
+    mean: String,
 }
 
 struct Plot {
@@ -92,6 +106,7 @@ pub fn view(context: Context<'_>, at: &BranchRef, key: &ResultKey, form: Form) -
         subtest,
         summary: summary(&history),
         plot: plot(&history),
+        hosts: hosts(&history),
         rows: lines(context, at, key, &history),
     })
 }
@@ -108,6 +123,41 @@ fn summary(history: &[HistoryEntry]) -> String {
         0 => format!("no pass and no failure on {}", history.len().plural("commit")),
         judged => format!("passed on {passed} of {} ({} %)", judged.plural("commit"), passed * 100 / judged),
     }
+}
+
+/// By host, those with most runs first; nothing where no host is known.
+fn hosts(history: &[HistoryEntry]) -> Vec<HostLine> {
+    let mut hosts: BTreeMap<&str, Vec<&results::TestEntry>> = BTreeMap::new();
+    for entry in history.iter().filter_map(|commit| commit.entry.as_ref()) {
+        if let Some(host) = entry.host.as_ref().filter(|_| entry.status.is_final()) {
+            hosts.entry(host.as_str()).or_default().push(entry);
+        }
+    }
+    let line = |(name, entries): (&str, Vec<&results::TestEntry>)| {
+        let count = |wanted| entries.iter().filter(|entry| entry.status == wanted).count();
+        let (passed, failed) = (count(Status::Passed), count(Status::Failed));
+        let took: Duration =
+            entries.iter().filter(|entry| entry.status == Status::Passed).map(|entry| entry.duration).sum();
+        HostLine {
+            name: cut(name, 100),
+            runs: entries.len(),
+            passed,
+            failed,
+            rate: (passed * 100)
+                .checked_div(passed + failed)
+                .map(|rate| format!("{rate} %"))
+                .unwrap_or_default(),
+            mean: u32::try_from(passed)
+                .ok()
+                .and_then(|passed| took.checked_div(passed))
+                .map(|mean| Took(mean).to_string())
+                .unwrap_or_default(),
+        }
+    };
+    let mut lines: Vec<HostLine> = hosts.into_iter().map(line).collect();
+    lines.sort_by(|a, b| b.runs.cmp(&a.runs).then_with(|| a.name.cmp(&b.name)));
+    lines.truncate(HOSTS_MAX);
+    lines
 }
 
 fn plot(history: &[HistoryEntry]) -> Option<Plot> {

@@ -4,11 +4,16 @@ use results::LogKind;
 
 use super::Context;
 use super::test::TestRef;
+use crate::filter::Filter;
 use crate::logtext::{LogText, Window};
+use crate::page::Plural as _;
 use crate::problem::Problem;
 
 /// How much of a log is looked through, in bytes; the raw log has all.
 const READ_MAX: u64 = 16 << 20;
+
+/// How many lines a search shows.
+const FOUND_MAX: usize = 1000;
 
 /// A page of a log.
 pub struct LogView {
@@ -24,14 +29,18 @@ pub struct LogView {
     pub last: usize,
     /// How many lines there are.
     pub total: usize,
-    /// How many bytes of a growing log are shown.
-    pub bytes: usize,
     /// The page before.
     pub earlier: Option<String>,
     /// The page after.
     pub later: Option<String>,
-    /// Where the bytes of a growing log are.
+    /// Where a growing log's lines come from.
     pub follow: Option<String>,
+    /// What was looked for; empty: nothing, and the lines are a page of the log.
+    pub find: String,
+    /// How many lines match, in words.
+    pub found: String,
+    /// The address of the log without a search.
+    pub whole: String,
 }
 
 /// A line worth a jump.
@@ -50,6 +59,8 @@ pub struct MarkLine {
 pub struct LogLine {
     /// Its number.
     pub number: usize,
+    /// Where it is: on this page, or on the page that holds it.
+    pub href: String,
     /// Its style class.
     pub class: &'static str,
     /// Its time stamps.
@@ -68,6 +79,11 @@ pub fn load(context: Context<'_>, test: TestRef<'_>) -> Result<Option<LogView>, 
     let text = String::from_utf8_lossy(&bytes);
     let looked = LogText::new(&text);
     let window = looked.window(test.line);
+    let find = test.find.map(Filter::ignoring_case).transpose()?;
+    let (numbers, found) = match &find {
+        Some(find) => looked.matching(|line| find.wants(line), FOUND_MAX),
+        None => ((window.first..=window.last).collect(), 0),
+    };
     let base = context.links().test(test.sha.as_str(), test.key.as_str());
     let address = |line: usize| {
         let full = if test.full { "log=full&" } else { "" };
@@ -75,10 +91,11 @@ pub fn load(context: Context<'_>, test: TestRef<'_>) -> Result<Option<LogView>, 
     };
     let total = looked.total();
     let lines = looked
-        .shown(window)
+        .lines_at(&numbers)
         .into_iter()
         .map(|line| LogLine {
             number: line.number,
+            href: if find.is_some() { address(line.number) } else { format!("#L{}", line.number) },
             class: line.class,
             stamp: line.stamp.into(),
             text: line.text,
@@ -90,7 +107,11 @@ pub fn load(context: Context<'_>, test: TestRef<'_>) -> Result<Option<LogView>, 
         .iter()
         .map(|mark| MarkLine {
             line: mark.line,
-            href: if inside(window, mark.line) { format!("#L{}", mark.line) } else { address(mark.line) },
+            href: if find.is_none() && inside(window, mark.line) {
+                format!("#L{}", mark.line)
+            } else {
+                address(mark.line)
+            },
             class: mark_class(mark.kind.class()),
             text: mark.text.clone(),
         })
@@ -104,11 +125,27 @@ pub fn load(context: Context<'_>, test: TestRef<'_>) -> Result<Option<LogView>, 
         first: window.first,
         last: window.last,
         total,
-        bytes: bytes.len(),
-        earlier: (window.first > 1).then(|| address(window.first - 1)),
-        later: (window.last < total).then(|| address(window.last + 1)),
-        follow: (log.is_live() && window.last == total)
-            .then(|| format!("{base}{}", if test.full { "full_log" } else { "log" })),
+        earlier: (find.is_none() && window.first > 1).then(|| address(window.first - 1)),
+        later: (find.is_none() && window.last < total).then(|| address(window.last + 1)),
+        follow: (log.is_live() && find.is_none() && window.last == total && all).then(|| {
+            // The last line may be half written: it comes again, whole.
+            let (bytes, lines) = match text.rfind('\n') {
+                Some(_) if text.ends_with('\n') => (bytes.len(), total),
+                newline => (
+                    bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1),
+                    newline.map_or(0, |_| total - 1),
+                ),
+            };
+            format!("{base}follow?{}from={bytes}:{lines}", if test.full { "log=full&" } else { "" })
+        }),
+        found: match found {
+            _ if find.is_none() => String::new(),
+            0 => format!("no line of {total} matches"),
+            found if found > FOUND_MAX => format!("the first {FOUND_MAX} of {found} lines that match"),
+            found => format!("{} of {total} match", found.plural("line")),
+        },
+        find: test.find.unwrap_or("").into(),
+        whole: if test.full { format!("{base}?log=full") } else { base },
     }))
 }
 

@@ -1,13 +1,17 @@
 //! The views: each reads what it shows, builds plain data, and renders it as a page or as the JSON of formats.md.
 
+pub mod arrival;
 pub mod branch;
 pub mod commit;
+pub mod compare;
+pub mod crashes;
 pub mod error;
 pub mod feed;
 pub mod history;
 pub mod home;
 pub mod lanes;
 pub mod log;
+pub mod metrics;
 pub mod status;
 pub mod test;
 mod testlist;

@@ -8,6 +8,7 @@ use model::StatusSnapshot;
 use model::snapshot::{BatchStatus, ExecutorStatus};
 
 use super::Context;
+use super::arrival::Estimator;
 use crate::page::{Crumb, Page, Took, When, cut};
 use crate::problem::Problem;
 use crate::response::Response;
@@ -85,6 +86,7 @@ struct BranchLine {
     tip_href: Option<String>,
     error: Option<String>,
     fetched: Option<When>,
+    arrival: String,
 }
 
 struct JobLine {
@@ -259,6 +261,7 @@ fn queues(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<Queue> {
 
 fn branches(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<BranchLine> {
     let links = context.links();
+    let estimator = Estimator::new(context, snapshot);
     let line = |branch: &model::snapshot::BranchStatus| {
         let at = BranchRef { user: branch.user.clone(), branch: branch.branch.clone() };
         let tip: Option<model::CommitId> = branch.tip.as_deref().and_then(|tip| tip.parse().ok());
@@ -269,6 +272,7 @@ fn branches(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<BranchLine> 
             tip_href: tip.map(|tip| links.commit(Some(&at), tip.as_str())),
             error: branch.error.as_deref().map(|error| cut(error, 300)),
             fetched: branch.fetched.and_then(When::unix),
+            arrival: estimator.tip(&at).to_string(),
         }
     };
     snapshot.branches.iter().map(line).collect()

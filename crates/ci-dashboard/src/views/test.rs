@@ -2,16 +2,23 @@
 
 use askama::Template;
 use model::{CommitId, ResultKey, Status};
-use results::TestEntry;
 use results::json::TestRow;
+use results::{CommitResults, TestEntry};
 
 use super::Context;
 use super::log::{LogView, load};
 use super::testlist::{host, rate};
-use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, When, beyond_crash, cut, subject};
+use crate::files;
+use crate::page::{
+    Bytes, Crumb, Page, Plural as _, Symbol as _, Took, When, beyond_crash, cut, subject, urgency,
+};
 use crate::problem::Problem;
+use crate::request::Encoded;
 use crate::response::Response;
 use crate::route::{BranchRef, Form};
+
+/// How many other tests are listed beside the log.
+const BESIDE_MAX: usize = 60;
 
 #[derive(Template)]
 #[template(path = "test.html")]
@@ -38,6 +45,23 @@ struct TestPage<'a> {
     log: Option<LogView>,
     no_log: &'static str,
     command: String,
+    beside: Vec<BesideLine>,
+    beside_more: usize,
+    artifacts: Vec<ArtifactLine>,
+}
+
+/// Another test of the commit that needs somebody, or this one among them.
+struct BesideLine {
+    status: Status,
+    name: String,
+    href: String,
+    current: bool,
+}
+
+struct ArtifactLine {
+    name: String,
+    href: String,
+    size: String,
 }
 
 struct AttemptLine {
@@ -65,6 +89,8 @@ pub struct TestRef<'a> {
     pub line: Option<usize>,
     /// The whole machine's log instead of the test's.
     pub full: bool,
+    /// Only the lines that match.
+    pub find: Option<&'a str>,
 }
 
 /// The view.
@@ -88,6 +114,9 @@ pub fn view(context: Context<'_>, test: TestRef<'_>, form: Form) -> Result<Respo
     crumbs.push(Crumb::here(subtest));
     let mut page = Page::new(format!("{} {subtest} {}", entry.status, test.sha.short()), links, crumbs);
     page.json = Some(context.json_address());
+    let log = load(context, test)?;
+    // Until its log begins; from then on the log says when it ends.
+    page.live = if entry.status == Status::InProgress && log.is_none() { 2 } else { 0 };
     let template = TestPage {
         page,
         file,
@@ -108,15 +137,60 @@ pub fn view(context: Context<'_>, test: TestRef<'_>, form: Form) -> Result<Respo
         tone: if entry.status == Status::Failed { "bad" } else { "warn" },
         attempts: attempts(entry),
         tabs: tabs(context, test),
-        log: load(context, test)?,
+        log,
         no_log: if entry.status == Status::FailedToRun {
             "It never started, so there is no log of it."
         } else {
             "There is no log of this test here."
         },
         command: context.tests.command(test.sha, test.key.as_str()).unwrap_or_default(),
+        beside_more: urgent(&results).count().saturating_sub(BESIDE_MAX),
+        beside: beside(context, test, &results),
+        artifacts: artifacts(context, test),
     };
     context.html(&template)
+}
+
+/// The tests of the commit that need somebody.
+fn urgent(results: &CommitResults) -> impl Iterator<Item = &TestEntry> {
+    let urgent = |entry: &&TestEntry| !matches!(entry.status, Status::Passed | Status::NotRun);
+    results.entries.iter().filter(urgent)
+}
+
+/// The list beside the log: those tests, this one marked; nothing where it would be alone.
+fn beside(context: Context<'_>, test: TestRef<'_>, results: &CommitResults) -> Vec<BesideLine> {
+    let mut entries: Vec<&TestEntry> = urgent(results).collect();
+    entries.sort_by_key(|entry| urgency(entry.status));
+    // A window of the list around this test.
+    let here = entries.iter().position(|entry| entry.key == *test.key);
+    let start =
+        here.unwrap_or(0).saturating_sub(BESIDE_MAX / 2).min(entries.len().saturating_sub(BESIDE_MAX));
+    let shown = &entries[start..entries.len().min(start + BESIDE_MAX)];
+    if shown.iter().all(|entry| entry.key == *test.key) {
+        return Vec::new();
+    }
+    let line = |entry: &&TestEntry| {
+        let key = entry.key.as_str();
+        let failure = if entry.status == Status::Failed { "#failure" } else { "" };
+        BesideLine {
+            status: entry.status,
+            name: cut(context.tests.split(key).1, 120),
+            href: format!("{}{failure}", context.links().test(test.sha.as_str(), key)),
+            current: entry.key == *test.key,
+        }
+    };
+    shown.iter().map(line).collect()
+}
+
+/// What else the run left behind.
+fn artifacts(context: Context<'_>, test: TestRef<'_>) -> Vec<ArtifactLine> {
+    let base = context.links().test(test.sha.as_str(), test.key.as_str());
+    let line = |(name, bytes): (String, u64)| ArtifactLine {
+        href: format!("{base}{}", Encoded(&name)),
+        size: Bytes(bytes).to_string(),
+        name,
+    };
+    files::others(context.store.reader().output_dir(), test.sha, test.key).into_iter().map(line).collect()
 }
 
 fn reason(entry: &TestEntry) -> String {

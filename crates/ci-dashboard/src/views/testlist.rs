@@ -32,6 +32,7 @@ pub(super) struct TestLine {
     pub(super) crash: String,
     pub(super) reason: String,
     pub(super) since: Option<CommitLink>,
+    pub(super) last_good: Option<CommitLink>,
     pub(super) since_words: &'static str,
     pub(super) took: String,
     pub(super) host: String,
@@ -154,13 +155,14 @@ pub(super) fn test_line(
     let key = entry.key.as_str();
     let (file, subtest) = context.tests.split(key);
     let origin = origins.get(key);
-    let (new, first_bad) = match (origin, place) {
-        (Some(Since::Here), _) => (true, None),
-        (Some(Since::Older(rows)), Some(place)) => {
-            let at = &place.entries[place.row + 1 + rows];
-            (false, Some(CommitLink::new(links, Some(&place.at), &at.commit, &at.message)))
-        }
-        _ => (false, None),
+    let older = |place: &Place, rows: usize| {
+        let at = place.entries.get(place.row + 1 + rows)?;
+        Some(CommitLink::new(links, Some(&place.at), &at.commit, &at.message))
+    };
+    let (new, first_bad, last_good) = match (origin, place) {
+        (Some(Since::Here { good }), Some(place)) => (true, None, older(place, *good)),
+        (Some(Since::Older { bad, good }), Some(place)) => (false, older(place, *bad), older(place, *good)),
+        _ => (false, None, None),
     };
     let mut href = links.test(route.sha.as_str(), key);
     if entry.status == Status::Failed {
@@ -176,8 +178,9 @@ pub(super) fn test_line(
         crash: cut(entry.crash.as_deref().unwrap_or(""), REASON_MAX),
         reason: cut(beyond_crash(entry.reason.as_deref(), entry.crash.as_deref()), REASON_MAX),
         since: first_bad,
+        last_good,
         since_words: match origin {
-            Some(Since::Here) => "this commit",
+            Some(Since::Here { .. }) => "this commit",
             Some(Since::Always) => "before what is kept",
             _ => "",
         },

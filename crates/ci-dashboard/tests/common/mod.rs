@@ -2,7 +2,8 @@
 
 #![expect(dead_code, clippy::unwrap_used, reason = "for tests, each of which uses its part")]
 
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use ci_dashboard::{Body, Request, Response, Site, handle};
 use model::{CommitId, Verdict};
@@ -125,6 +126,23 @@ pub fn body(response: Response) -> Vec<u8> {
 
 pub fn has_no_body(response: &Response) -> bool {
     matches!(response.body, Body::Empty)
+}
+
+/// A program that cargo builds beside the tests; `None`, and a visible word, if only the test was built.
+pub fn example(name: &str) -> Option<PathBuf> {
+    let test = std::env::current_exe().ok()?;
+    let program = test.parent()?.parent()?.join("examples").join(name);
+    if program.is_file() {
+        return Some(program);
+    }
+    skipped(&format!("{} is not built; run: cargo test -p ci-dashboard", program.display()));
+    None
+}
+
+/// Says on the terminal what was not tested, past the test harness, which shows only the output of failures.
+pub fn skipped(why: &str) {
+    let line = format!("SKIPPED: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// What a page says inside `main`, one line a row or block, without its mark-up.

@@ -1,0 +1,123 @@
+//! Numbers for Prometheus, in its text format: the farm as its snapshot tells it, and the newest tested commit of each
+//! branch. Labels are strangers' names, escaped.
+
+use std::fmt::Write as _;
+
+use model::{Status, StatusSnapshot};
+
+use super::Context;
+use crate::problem::Problem;
+use crate::response::Response;
+
+/// The media type of the text format.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// How many branches are told of.
+const BRANCHES_MAX: usize = 1000;
+
+/// The view.
+pub fn view(context: Context<'_>) -> Result<Response, Problem> {
+    let mut out = Metrics::default();
+    // A snapshot that cannot be read must not hide the branches.
+    if let Ok(Some(snapshot)) = context.store.reader().snapshot() {
+        farm(&mut out, &snapshot, context.now);
+    }
+    branches(&mut out, context)?;
+    context.text(TEXT, out.text)
+}
+
+#[derive(Default)]
+struct Metrics {
+    text: String,
+}
+
+impl Metrics {
+    fn family(&mut self, name: &str, help: &str) {
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        self.text.push_str(name);
+        for (at, (label, text)) in labels.iter().enumerate() {
+            let _ = write!(self.text, "{}{label}=\"", if at == 0 { '{' } else { ',' });
+            for c in text.chars() {
+                match c {
+                    '\\' => self.text.push_str("\\\\"),
+                    '"' => self.text.push_str("\\\""),
+                    '\n' => self.text.push_str("\\n"),
+                    c => self.text.push(c),
+                }
+            }
+            self.text.push('"');
+        }
+        let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+}
+
+fn farm(out: &mut Metrics, snapshot: &StatusSnapshot, now: i64) {
+    out.family(
+        "ktest_snapshot_age_seconds",
+        "Seconds since ci-daemon wrote its status; large where it stopped.",
+    );
+    out.sample("ktest_snapshot_age_seconds", &[], now.saturating_sub(snapshot.written).max(0));
+    out.family("ktest_problems", "Problems that need an operator.");
+    out.sample("ktest_problems", &[], snapshot.problems.len());
+    out.family("ktest_executors", "Executors by state.");
+    for state in ["idle", "busy", "backing off", "quarantined"] {
+        let count = snapshot.executors.iter().filter(|executor| executor.state == state).count();
+        out.sample("ktest_executors", &[("state", state)], count);
+    }
+    out.family("ktest_jobs_running", "Subtests that executors have claimed.");
+    let running = snapshot.jobs.iter().filter(|job| job.status == "running").count();
+    out.sample("ktest_jobs_running", &[], running);
+    out.family("ktest_jobs_pending", "Subtests that wait in the window, by user.");
+    for (user, pending) in &snapshot.pending_by_group {
+        out.sample("ktest_jobs_pending", &[("user", user)], pending);
+    }
+    out.family("ktest_fairshare_usage_seconds", "Executor time used, decayed, by user.");
+    for (user, share) in &snapshot.fairshare {
+        out.sample("ktest_fairshare_usage_seconds", &[("user", user)], share.usage);
+    }
+    out.family("ktest_fetch_age_seconds", "Seconds since a branch was last fetched with success.");
+    for branch in &snapshot.branches {
+        let labels = [("user", branch.user.as_str()), ("branch", branch.branch.as_str())];
+        if let Some(fetched) = branch.fetched {
+            out.sample("ktest_fetch_age_seconds", &labels, now.saturating_sub(fetched).max(0));
+        }
+    }
+}
+
+fn branches(out: &mut Metrics, context: Context<'_>) -> Result<(), Problem> {
+    let users = context.store.reader().users()?;
+    let mut tests = Metrics::default();
+    let mut behind = Metrics::default();
+    let all = users.iter().flat_map(|(user, branches)| branches.iter().map(move |branch| (user, branch)));
+    for (user, branch) in all.take(BRANCHES_MAX) {
+        let Ok(Some(entries)) = context.store.reader().branch(user, branch) else { continue };
+        let tested = entries.iter().position(|entry| entry.counts.total() > 0);
+        let labels = [("user", user.as_str()), ("branch", branch.as_str())];
+        behind.sample("ktest_branch_untested_commits", &labels, tested.unwrap_or(entries.len()));
+        let Some(tested) = tested else { continue };
+        for status in Status::ALL {
+            let labels = [labels[0], labels[1], ("status", status.field())];
+            tests.sample("ktest_branch_tests", &labels, entries[tested].counts.get(status));
+        }
+    }
+    out.family("ktest_branch_tests", "Tests of a branch's newest tested commit, by status.");
+    out.text.push_str(&tests.text);
+    out.family("ktest_branch_untested_commits", "Commits at a branch's tip without any result.");
+    out.text.push_str(&behind.text);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut out = Metrics::default();
+        out.sample("a", &[("b", "x\"y\\z\nw"), ("c", "d")], 1.5);
+        out.sample("e", &[], 2);
+        assert_eq!(out.text, "a{b=\"x\\\"y\\\\z\\nw\",c=\"d\"} 1.5\ne 2\n");
+    }
+}

@@ -1,0 +1,222 @@
+//! What `/openapi.json` says is true: every JSON view answers in the shape it names, and no parameter is read that it
+//! does not name.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod common;
+
+use ci_dashboard::Request;
+use common::{Farm, body_text, commits, small};
+use serde_json::{Value, json};
+
+fn document() -> Value {
+    serde_json::from_str(&small().get("/openapi.json")).unwrap()
+}
+
+/// What is wrong with a value by a schema: the keywords that the document uses, and an error for any other, so that
+/// nothing is passed over.
+fn problems(document: &Value, schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
+    let mut wrong = |what: String| found.push(format!("{place}: {what}"));
+    for (keyword, rule) in schema.as_object().unwrap() {
+        match keyword.as_str() {
+            "description" | "properties" | "maxLength" | "minLength" => {}
+            "$ref" => {
+                let target = document.pointer(rule.as_str().unwrap().strip_prefix('#').unwrap()).unwrap();
+                problems(document, target, value, place, found);
+                return;
+            }
+            "anyOf" | "oneOf" => {
+                let fits = rule.as_array().unwrap().iter().any(|schema| {
+                    let mut inner = Vec::new();
+                    problems(document, schema, value, place, &mut inner);
+                    inner.is_empty()
+                });
+                if !fits {
+                    wrong(format!("{value} fits none of {keyword}"));
+                }
+            }
+            "type" => {
+                let is = |kind: &str| match kind {
+                    "object" => value.is_object(),
+                    "array" => value.is_array(),
+                    "string" => value.is_string(),
+                    "boolean" => value.is_boolean(),
+                    "number" => value.is_number(),
+                    "integer" => value.is_i64() || value.is_u64(),
+                    "null" => value.is_null(),
+                    other => panic!("{other} is no type"),
+                };
+                let kinds = rule.as_array().cloned().unwrap_or_else(|| vec![rule.clone()]);
+                if !kinds.iter().any(|kind| is(kind.as_str().unwrap())) {
+                    wrong(format!("{value} is not {rule}"));
+                }
+            }
+            "enum" => {
+                if !rule.as_array().unwrap().contains(value) {
+                    wrong(format!("{value} is not of {rule}"));
+                }
+            }
+            "minimum" => {
+                if value.as_f64().is_some_and(|number| number < rule.as_f64().unwrap()) {
+                    wrong(format!("{value} is below {rule}"));
+                }
+            }
+            "pattern" => {
+                let pattern = regex::Regex::new(rule.as_str().unwrap()).unwrap();
+                if value.as_str().is_some_and(|text| !pattern.is_match(text)) {
+                    wrong(format!("{value} does not match {rule}"));
+                }
+            }
+            "required" => {
+                for name in rule.as_array().unwrap() {
+                    if value.is_object() && value.get(name.as_str().unwrap()).is_none() {
+                        wrong(format!("{name} is not there"));
+                    }
+                }
+            }
+            "items" => {
+                for (at, item) in value.as_array().into_iter().flatten().enumerate() {
+                    problems(document, rule, item, &format!("{place}/{at}"), found);
+                }
+                return check_rest(schema, keyword);
+            }
+            "additionalProperties" => {}
+            other => panic!("{place}: the keyword {other} is not known to this test"),
+        }
+    }
+    for (name, item) in value.as_object().into_iter().flatten() {
+        let place = format!("{place}/{name}");
+        match (schema["properties"].get(name), &schema["additionalProperties"]) {
+            (Some(rule), _) => problems(document, rule, item, &place, found),
+            (None, Value::Bool(false)) => found.push(format!("{place}: nobody knows this field")),
+            (None, rule @ Value::Object(_)) => problems(document, rule, item, &place, found),
+            (None, _) => {}
+        }
+    }
+}
+
+/// A list's schema has nothing behind its items that this test would pass over.
+fn check_rest(schema: &Value, last: &str) {
+    let known = ["description", "type", last];
+    assert!(schema.as_object().unwrap().keys().all(|keyword| known.contains(&keyword.as_str())), "{schema}");
+}
+
+fn check(document: &Value, farm: &Farm, target: &str, name: &str) {
+    let answer = farm.ask(&Request::get(target));
+    let value: Value = serde_json::from_str(&body_text(answer)).unwrap();
+    let mut found = Vec::new();
+    problems(document, &document["components"]["schemas"][name], &value, "", &mut found);
+    assert!(found.is_empty(), "{target} is not a {name}: {found:#?}\n{value:#}");
+}
+
+/// The check itself: what does not fit is seen.
+#[test]
+fn a_wrong_value_is_seen() {
+    let document = document();
+    let wrong = |name: &str, value: Value| {
+        let mut found = Vec::new();
+        problems(&document, &document["components"]["schemas"][name], &value, "", &mut found);
+        !found.is_empty()
+    };
+    assert!(!wrong("User", json!({"user": "a", "branches": []})));
+    assert!(wrong("User", json!({"user": "a"})));
+    assert!(wrong("User", json!({"user": "a", "branches": [1]})));
+    assert!(wrong("User", json!({"user": "a", "branches": [], "more": 1})));
+    assert!(wrong("Test", json!({"name": "a", "status": "passed", "duration": 1, "duration_ms": 1})));
+    assert!(wrong("Test", json!({"name": "a", "status": "Passed", "duration": -1, "duration_ms": 1})));
+    assert!(wrong("Seen", json!({"commit": "abc", "message": ""})));
+}
+
+#[test]
+fn every_view_has_the_shape_that_the_document_names() {
+    let document = document();
+    let farm = small();
+    let (branch, short) = ("/ci?user=mira&branch=ext4-testing", &commits()[3].0.as_str()[..12].to_owned());
+    let (bad, good) = (&commits()[3].0, &commits()[4].0);
+    for (target, name) in [
+        ("/ci?format=json", "Users"),
+        ("/ci?user=mira&format=json", "User"),
+        ("/u/mira?format=json", "User"),
+        (&format!("{branch}&format=json"), "Branch"),
+        (&format!("{branch}&test=punch&format=json"), "Branch"),
+        ("/u/mira/ext4-testing?format=json", "Branch"),
+        (&format!("{branch}&history=fs.ext4.basic.punch&format=json"), "History"),
+        (&format!("{branch}&crashes&format=json"), "Crashes"),
+        (&format!("{branch}&commit={bad}&format=json"), "CommitView"),
+        (&format!("/c/{bad}/?format=json"), "CommitView"),
+        (&format!("/c/{bad}/?status=failed&format=json"), "CommitView"),
+        (&format!("/c/{bad}/fs.ext4.basic.punch/?format=json"), "Test"),
+        (&format!("/ci?compare={good}..{bad}&format=json"), "Comparison"),
+        (&format!("/ci?user=mira&compare=ext4-testing..{short}&format=json"), "Comparison"),
+        ("/ci?user=nobody&format=json", "Error"),
+        ("/ci?user=mira&branch=none&format=json", "Error"),
+        ("/ci?compare=x..y&format=json", "Error"),
+        ("/ci?compare=x&format=json", "Error"),
+        (&format!("{branch}&test=(&format=json"), "Error"),
+        ("/nothing?format=json", "Error"),
+        ("/ci?commit=xyz&format=json", "Error"),
+    ] {
+        check(&document, &farm, target, name);
+    }
+}
+
+#[test]
+fn the_snapshot_has_its_shape_with_much_and_with_nothing() {
+    use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, FairShare, JobStatus};
+    let document = document();
+    let nothing = Farm::with(|fixture| {
+        fixture.snapshot(&model::StatusSnapshot::default());
+    });
+    check(&document, &nothing, "/status?format=json", "Snapshot");
+    let much = Farm::with(|fixture| {
+        fixture.snapshot(&model::StatusSnapshot {
+            jobs: vec![JobStatus {
+                id: 1,
+                executor: Some("a/0".into()),
+                started: Some(1),
+                ..JobStatus::default()
+            }],
+            executors: vec![
+                ExecutorStatus::default(),
+                ExecutorStatus { batch: Some(BatchStatus::default()), ..ExecutorStatus::default() },
+            ],
+            branches: vec![BranchStatus { tip: Some("0".repeat(40)), ..BranchStatus::default() }],
+            fairshare: [("a".to_owned(), FairShare { weight: 0.5, usage: 1.0 })].into(),
+            pending_by_group: [("a".to_owned(), 1)].into(),
+            ..model::StatusSnapshot::default()
+        });
+    });
+    check(&document, &much, "/ci?status&format=json", "Snapshot");
+}
+
+/// Every parameter that the routes read is in the document, every path of it is a route, and its examples of types hold.
+#[test]
+fn paths_and_parameters_are_those_of_the_routes() {
+    let document = document();
+    let farm = small();
+    let commit = commits()[3].0.to_string();
+    for path in document["paths"].as_object().unwrap().keys() {
+        let target = path
+            .replace("{user}", "mira")
+            .replace("{branch}", "ext4-testing")
+            .replace("{sha}", &commit)
+            .replace("{key}", "fs.ext4.basic.punch")
+            .replace("{file}", "log.br");
+        let status = farm.status(&target);
+        let expected = if target.ends_with("ci-daemon-status.json") { 404 } else { 200 };
+        assert_eq!(status, expected, "{target}");
+    }
+    let named: std::collections::BTreeSet<&str> = document["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|path| path["get"]["parameters"].as_array().into_iter().flatten())
+        .filter(|parameter| parameter["in"] == "query")
+        .map(|parameter| parameter["name"].as_str().unwrap())
+        .collect();
+    let read = [
+        "branch", "commit", "compare", "crashes", "find", "format", "from", "history", "line", "log", "page",
+        "status", "test", "user", "with",
+    ];
+    assert_eq!(named.into_iter().collect::<Vec<_>>(), read);
+}

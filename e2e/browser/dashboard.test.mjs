@@ -1,0 +1,264 @@
+// The dashboard as people use it: a real browser, real pages, nothing but loopback. Started by
+// crates/ci-dashboard/tests/browser.rs, which makes the results and plays the daemon.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { appendFile, mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { chromium } from "playwright-core";
+
+const { KTEST_DASHBOARD, KTEST_CHROMIUM, KTEST_RESULTS, KTEST_SCRATCH, KTEST_RUNNING, KTEST_SHOTS } = process.env;
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const BRANCH = "/ci?user=mira&branch=ext4-testing";
+const PUNCH = "ext4: punch holes extent by extent";
+
+let server, browser, origin;
+
+before(async () => {
+  server = spawn(KTEST_DASHBOARD, ["serve", "--listen", "127.0.0.1:0", "--output-dir", KTEST_RESULTS], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  origin = await new Promise((resolve, reject) => {
+    let said = "";
+    server.stderr.on("data", (bytes) => {
+      said += bytes;
+      const found = said.match(/http:\/\/127\.0\.0\.1:\d+/);
+      if (found) resolve(found[0]);
+    });
+    server.on("exit", () => reject(new Error(`the dashboard ended: ${said}`)));
+  });
+  const profile = await mkdtemp(join(KTEST_SCRATCH, "chromium-"));
+  browser = await chromium.launch({
+    executablePath: KTEST_CHROMIUM,
+    args: [
+      "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync", `--disk-cache-dir=${profile}`,
+    ],
+  });
+  await mkdir(KTEST_SHOTS, { recursive: true });
+});
+
+after(async () => {
+  await browser?.close();
+  server?.kill();
+});
+
+/** Runs `body` on a new page; whatever the page complains about, or asks of strangers, fails the test. */
+async function on(options, body) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const page = await context.newPage();
+  const wrong = [];
+  page.on("console", (message) => {
+    // A page that is not there is an error on the console, too; those we ask for on purpose say so.
+    if (message.type() === "error" && !/status of 4\d\d/.test(message.text())) wrong.push(message.text());
+  });
+  page.on("pageerror", (error) => wrong.push(String(error)));
+  page.on("dialog", (dialog) => { wrong.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
+  page.on("request", (request) => {
+    if (!request.url().startsWith(origin) && !request.url().startsWith("data:")) wrong.push(`asks ${request.url()}`);
+  });
+  page.setDefaultTimeout(8000);
+  try {
+    await body(page, context);
+    assert.deepEqual(wrong, []);
+  } finally {
+    await context.close();
+  }
+}
+
+const go = (page, target) => page.goto(origin + target, { waitUntil: "load" });
+const shot = (page, name, options = {}) => page.screenshot({ path: join(KTEST_SHOTS, `${name}.png`), ...options });
+const text = (page) => page.locator("main").innerText();
+
+/** The address of the commit with this subject, and of its punch_hole log. */
+async function punch() {
+  const rows = await (await fetch(`${origin}${BRANCH}&format=json`)).json();
+  const { commit } = rows.find((row) => row.message.startsWith(PUNCH));
+  return { commit: `${BRANCH}&commit=${commit}`, log: `/c/${commit}/fs.ext4.basic.punch_hole/`, sha: commit };
+}
+
+test("from the users to the line at which a test failed", () => on({}, async (page) => {
+  await go(page, "/ci");
+  await page.getByRole("link", { name: "ext4-testing" }).click();
+  await page.waitForURL(/branch=ext4-testing/);
+  await shot(page, "branch", { fullPage: true });
+  // The red commit: its row says what broke, and the lane is red from here on.
+  const row = page.locator("tr.red", { hasText: PUNCH });
+  assert.match(await row.innerText(), /▼ broke:\s*fs\.ext4\.basic\.punch_hole/);
+  assert.ok(await row.locator("path.l-f").count() > 0, "the lane is red");
+  await row.getByRole("link", { name: PUNCH }).click();
+  await page.waitForURL(/commit=/);
+  assert.match(await text(page), /kernel BUG in ext4_ext_remove_space/);
+  assert.match(await text(page), /this commit/);
+  await shot(page, "commit", { fullPage: true });
+  await page.getByRole("link", { name: /punch_hole/ }).first().click();
+  await page.waitForURL(/#failure$/);
+  const line = page.locator(".con .k").first();
+  assert.match(await line.innerText(), /kernel BUG at fs\/ext4\/extents\.c:3211!/);
+  const box = await line.boundingBox();
+  assert.ok(box.y >= 0 && box.y < 900, `the failure is in sight, at ${box.y}`);
+  await shot(page, "log");
+  // A line is an address.
+  await page.locator("#L3 a").click();
+  assert.match(page.url(), /#L3$/);
+  // What is looked for.
+  await page.getByPlaceholder("search in this log").fill("call trace");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/find=call/);
+  assert.match(await text(page), /1 line of \d+ match/);
+}));
+
+test("the list of what fails stands beside the log", () => on({ viewport: { width: 1500, height: 900 } }, async (page) => {
+  const rows = await (await fetch(`${origin}${BRANCH}&format=json`)).json();
+  const { commit } = rows.find((row) => row.failed > 1);
+  await go(page, `${BRANCH}&commit=${commit}&status=failed`);
+  await page.locator("table.tests tbody a").first().click();
+  const list = page.locator(".beside");
+  assert.equal(await list.locator("[aria-current=page]").count(), 1);
+  const [left, right] = [await list.boundingBox(), await page.locator(".con").boundingBox()];
+  assert.ok(left.x + left.width <= right.x, "side by side");
+  await shot(page, "beside");
+  await list.locator("a:not([aria-current])").first().click();
+  assert.equal(await page.locator(".beside [aria-current=page]").count(), 1);
+}));
+
+test("two branches are compared", () => on({}, async (page) => {
+  await go(page, BRANCH);
+  await page.getByRole("link", { name: "compare…" }).click();
+  await page.getByLabel("Head").fill("stable-6.1");
+  await page.getByRole("button", { name: "Compare" }).click();
+  await page.waitForURL(/with=stable-6\.1/);
+  assert.match(await text(page), /fixed/);
+  await page.getByRole("link", { name: "swap" }).click();
+  assert.match(await text(page), /\d+ broke/);
+  await shot(page, "compare", { fullPage: true });
+  await go(page, `${BRANCH}&crashes`);
+  assert.match(await text(page), /KASAN: slab-use-after-free Read in ext4_orphan_cleanup/);
+  await shot(page, "crashes");
+}));
+
+test("the history of a test is a plot, a pass rate and hosts", () => on({}, async (page) => {
+  await go(page, `${BRANCH}&history=fs.ext4.basic.punch_hole`);
+  assert.ok(await page.locator("svg.plot rect").count() > 5);
+  assert.match(await text(page), /passed on \d+ of \d+ commits/);
+  assert.match(await text(page), /farm1/);
+  await shot(page, "history", { fullPage: true });
+}));
+
+test("the farm, live", () => on({}, async (page) => {
+  await go(page, "/ci?status");
+  for (const word of ["farm1", "no space left", "xattr_acl", "waiting", "did you mean", "could not resolve host", "to go"]) {
+    assert.ok((await text(page)).includes(word), word);
+  }
+  await shot(page, "status", { fullPage: true });
+}));
+
+test("a log grows and the verdict shows while one looks", () => on({}, async (page, context) => {
+  const commit = await context.newPage();
+  await go(commit, `/c/${KTEST_RUNNING}/?test=live`);
+  assert.match(await text(commit), /In progress/);
+  await go(page, `/c/${KTEST_RUNNING}/fs.ext4.basic.live/`);
+  await page.locator("#L2").waitFor();
+  const live = join(KTEST_RESULTS, KTEST_RUNNING, "fs.ext4.basic.live", "log");
+  const began = Date.now();
+  await appendFile(live, "00002 <script>window.hit=1</script>\n00003 BUG: a third li");
+  await page.locator("#L3").waitFor();
+  assert.ok(Date.now() - began < 2000, `a line took ${Date.now() - began} ms`);
+  assert.equal(await page.locator("#L4").count(), 0, "half a line is not shown");
+  await appendFile(live, "ne\n");
+  await page.locator("#L4.k").waitFor();
+  assert.equal(await page.evaluate(() => window.hit), undefined);
+  // The verdict: this page tells it, and the commit's page in the other window does by itself.
+  await writeFile(join(KTEST_SCRATCH, "finish"), "");
+  await page.locator(".lede .s-passed").waitFor();
+  assert.match(await text(page), /the end/);
+  await commit.bringToFront();
+  await commit.locator("td .s-passed").first().waitFor();
+}));
+
+test("without JavaScript", () => on({ javaScriptEnabled: false }, async (page) => {
+  await go(page, "/ci");
+  await page.getByRole("link", { name: "ext4-testing" }).click();
+  await page.locator("summary", { hasText: "not tested" }).first().click();
+  assert.match(await text(page), /ext4: drop the last caller/);
+  await page.getByRole("searchbox").fill("journal_replay");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/test=journal_replay/);
+  const { log } = await punch();
+  await go(page, `${log}#failure`);
+  const box = await page.locator(".con .k").first().boundingBox();
+  assert.ok(box.y < 900, "opened at the failure");
+  await page.getByPlaceholder("search in this log").fill("RIP");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/find=RIP/);
+  assert.match(await text(page), /1 line of/);
+  await go(page, "/ci?user=mira&compare=ext4-testing..stable-6.1");
+  assert.match(await text(page), /fixed/);
+}));
+
+test("with keys only", () => on({}, async (page) => {
+  await go(page, BRANCH);
+  for (const key of ["j", "j", "k"]) await page.keyboard.press(key);
+  assert.equal(await page.locator(".at").count(), 1);
+  await page.keyboard.press("Enter");
+  await page.waitForURL((url) => url.search !== BRANCH.slice(3));
+  await page.keyboard.press("u");
+  await page.waitForURL(`${origin}${BRANCH}`);
+  await page.keyboard.press("/");
+  assert.equal(await page.evaluate(() => document.activeElement.name), "test");
+}));
+
+const views = async () => {
+  const { commit, log } = await punch();
+  return {
+    home: "/ci", user: "/ci?user=mira", branch: BRANCH, commit, log, status: "/ci?status",
+    history: `${BRANCH}&history=fs.ext4.basic.punch_hole`, crashes: `${BRANCH}&crashes`,
+    compare: "/ci?user=mira&compare=stable-6.1..ext4-testing", running: `/c/${KTEST_RUNNING}/`, error: "/ci?user=nobody",
+  };
+};
+
+test("at a phone's width nothing is cut off", () => on({ viewport: { width: 390, height: 844 }, isMobile: true, deviceScaleFactor: 2 }, async (page) => {
+  for (const [name, target] of Object.entries(await views())) {
+    await go(page, target);
+    const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    assert.ok(wide <= seen, `${name} is ${wide} wide on a screen of ${seen}`);
+    if (["branch", "commit", "log", "status", "compare", "history"].includes(name)) await shot(page, `phone-${name}`);
+  }
+}));
+
+for (const colorScheme of ["light", "dark"]) {
+  test(`axe finds nothing serious, ${colorScheme}`, () => on({ colorScheme }, async (page) => {
+    for (const [name, target] of Object.entries(await views())) {
+      await go(page, target);
+      const light = await page.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).map(Number)[0] > 128);
+      assert.equal(light, colorScheme === "light", name);
+      if (colorScheme === "dark") await shot(page, `dark-${name}`);
+      await page.evaluate(axe);
+      const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+      const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+      const told = serious.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => `${node.html} ${node.failureSummary}`).join("; ")}`);
+      assert.deepEqual(told, [], name);
+    }
+  }));
+}
+
+test("hostile names are text and run nothing", () => on({}, async (page) => {
+  const seen = new Set();
+  const open = ["/ci?user=evil"];
+  while (open.length) {
+    const target = open.pop();
+    if (seen.has(target) || seen.size > 20) continue;
+    seen.add(target);
+    await go(page, target);
+    await page.waitForTimeout(50);
+    assert.equal(await page.evaluate(() => window.hit), undefined, target);
+    assert.equal(await page.locator("main img, main script").count(), 0, target);
+    const links = await page.locator("main a[href]").evaluateAll((all) => all.map((a) => a.getAttribute("href")));
+    for (const link of links) {
+      if (link.startsWith("/c") && !/\.br$|format=|#L/.test(link)) open.push(link);
+    }
+  }
+  assert.ok(seen.size >= 5, [...seen].join("\n"));
+  assert.match(await page.evaluate(async () => (await fetch("/ci?user=evil")).text()), /&#60;script&#62;/);
+}));

@@ -13,10 +13,11 @@ use indicatif::MultiProgress;
 use serde::Serialize;
 
 use crate::daemon::{self, Options};
-use crate::plan::Job;
+use crate::plan::{Job, Why};
 use crate::progress::Progress;
 use crate::scout::View;
-use crate::{preview, wants};
+use crate::simulate::{Slots, Table};
+use crate::{preview, retention, wants};
 
 /// Watches kernel branches, has every commit built and tested, and publishes the results.
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ Examples:
   ci-daemon --config ci.toml --once    run until nothing is left to do
   ci-daemon check                      is the configuration right, and what does it ask for
   ci-daemon plan -n 20                 the next 20 jobs, and why in this order
+  ci-daemon simulate --slots +4        when the tips will be tested, and when with four slots more
+  ci-daemon retention --dry-run        which results would be removed
 
 SIGUSR1 asks for a fetch cycle at once. SIGTERM and Ctrl-C stop what runs and end; a second one ends at once.
 KTEST_LOG sets what is logged to standard error: KTEST_LOG=debug, KTEST_LOG=ci_daemon=trace,warn.";
@@ -48,8 +51,12 @@ enum Command {
     Run(RunArgs),
     /// Read the configuration and say what it asks for.
     Check(CheckArgs),
-    /// Print the next jobs in their order, without running anything.
+    /// Print the next jobs in their order and why it is this one, without running anything.
     Plan(PlanArgs),
+    /// Say when the tip of each branch will be fully tested, from how long subtests took in the past.
+    Simulate(SimulateArgs),
+    /// Remove results that are past keeping, as the running daemon does every hour.
+    Retention(RetentionArgs),
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +67,15 @@ struct RunArgs {
     /// The ktest command [default: the one beside ci-daemon].
     #[arg(long, value_name = "PATH")]
     ktest: Option<PathBuf>,
+    /// How the log on standard error is written: for people, or a JSON object a line.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -74,7 +90,39 @@ struct PlanArgs {
     /// How many jobs.
     #[arg(short, long, value_name = "N", default_value_t = 20)]
     number: usize,
-    /// As JSON: [{"value", "age", "nice", "commit", "user", "branch", "group", "test", "kernel", "subtest", "key", "cost_s"}].
+    /// As JSON: [{"value", "age", "nice", "group_nice", "alike_nice", "duration_nice", "commit", "user", "branch", "group", "test", "kernel", "subtest", "key", "cost_s"}].
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct SimulateArgs {
+    /// Also with so many slots (8), or so many more than there are (+4).
+    #[arg(long, value_name = "N|+N")]
+    slots: Option<Slots>,
+    /// What each batch takes besides its subtests: checkout, boot, shutdown.
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = config::parse_time)]
+    boot: Duration,
+    /// What the first batch of a commit takes to build its kernel.
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = config::parse_time)]
+    build: Duration,
+    /// Go on until every commit is tested.
+    #[arg(long)]
+    all: bool,
+    /// As JSON: [{"slots", "branches": [{"user", "branch", "commit", "left", "first_s", "tip_s"}], "jobs", "all_s"}].
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct RetentionArgs {
+    /// Remove nothing, say what would be removed and when.
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not wait until results have been planned to go for a day.
+    #[arg(long)]
+    now: bool,
+    /// As JSON: {"keep", "remove": [{"commit", "bytes", "in_s"}]}.
     #[arg(long)]
     json: bool,
 }
@@ -99,17 +147,23 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
     let path = cli.config.as_deref();
     let stray = cli.run.once || cli.run.ktest.is_some();
     let result = match cli.command {
-        Some(Command::Check(_) | Command::Plan(_)) if stray => {
+        Some(Command::Check(_) | Command::Plan(_) | Command::Simulate(_) | Command::Retention(_))
+            if stray =>
+        {
             eprintln!("ci-daemon: --once and --ktest are for running; leave them out");
             return 2;
         }
         None => run(path, &cli.run),
         Some(Command::Run(args)) => {
             let ktest = args.ktest.or(cli.run.ktest);
-            run(path, &RunArgs { once: args.once || cli.run.once, ktest })
+            let json = [args.log_format, cli.run.log_format].contains(&LogFormat::Json);
+            let log_format = if json { LogFormat::Json } else { LogFormat::Text };
+            run(path, &RunArgs { once: args.once || cli.run.once, ktest, log_format })
         }
         Some(Command::Check(args)) => check(path, &args),
         Some(Command::Plan(args)) => plan(path, &args),
+        Some(Command::Simulate(args)) => simulate(path, &args),
+        Some(Command::Retention(args)) => retention(path, &args),
     };
     match result {
         Ok(()) => 0,
@@ -127,7 +181,7 @@ fn run(config: Option<&Path>, args: &RunArgs) -> Result<()> {
         None => ktest_beside_us()?,
     };
     let mut progress = if args.once { Progress::for_stdout() } else { Progress::Quiet };
-    log_to_stderr(if args.once { "warn" } else { "info" }, progress.bars());
+    log_to_stderr(if args.once { "warn" } else { "info" }, progress.bars(), args.log_format);
     let options = Options { config, ktest, once: args.once };
     let runtime = runtime()?;
     let result = runtime.block_on(daemon::run(&options, &mut progress));
@@ -140,7 +194,7 @@ fn run(config: Option<&Path>, args: &RunArgs) -> Result<()> {
 }
 
 fn check(config: Option<&Path>, args: &CheckArgs) -> Result<()> {
-    log_to_stderr("warn", None);
+    log_to_stderr("warn", None, LogFormat::Text);
     let path = config::find(config)?;
     let config = config::load(&path)?;
     let report = preview::Report::new(&config);
@@ -151,7 +205,7 @@ fn check(config: Option<&Path>, args: &CheckArgs) -> Result<()> {
 }
 
 fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<()> {
-    log_to_stderr("warn", None);
+    log_to_stderr("warn", None, LogFormat::Text);
     let path = config::find(config)?;
     let (view, jobs) = runtime()?.block_on(preview::plan(&path, args.number))?;
     if args.json {
@@ -162,6 +216,45 @@ fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<()> {
         eprintln!("ci-daemon: {problem}");
     }
     print(&preview::table(&jobs))
+}
+
+fn simulate(config: Option<&Path>, args: &SimulateArgs) -> Result<()> {
+    log_to_stderr("warn", None, LogFormat::Text);
+    let path = config::find(config)?;
+    let ask = preview::Ask { slots: args.slots, boot: args.boot, build: args.build, all: args.all };
+    let (view, forecasts) = runtime()?.block_on(preview::simulate(&path, &ask))?;
+    if args.json {
+        return print_json(&forecasts);
+    }
+    for problem in problems(&view) {
+        eprintln!("ci-daemon: {problem}");
+    }
+    let assumed = format!(
+        "assumed: {} s a batch and {} s a kernel besides the subtests; subtests take what they took on average\n",
+        args.boot.as_secs(),
+        args.build.as_secs()
+    );
+    print(&(Table(&forecasts).to_string() + &assumed))
+}
+
+fn retention(config: Option<&Path>, args: &RetentionArgs) -> Result<()> {
+    log_to_stderr("warn", None, LogFormat::Text);
+    let config = config::load_lenient(&config::find(config)?)?.0;
+    let wait = if args.now { 0 } else { retention::WAIT_S };
+    let report = if args.dry_run {
+        retention::preview(&config.output_dir, config.keep_results_commits, wait)?
+    } else {
+        let run = async {
+            let writer = results::Writer::open(&config.output_dir)?;
+            let plan = retention::once(&writer, config.keep_results_commits, wait).await?;
+            writer.close().await?;
+            Ok::<_, results::Error>(plan)
+        };
+        let plan =
+            runtime()?.block_on(run).context("nothing was removed; a running daemon does this itself")?;
+        retention::Report::done(&plan)
+    };
+    if args.json { print_json(&report) } else { print(&report.to_string()) }
 }
 
 fn problems(view: &View) -> Vec<String> {
@@ -178,6 +271,8 @@ struct PlanRow<'a> {
     value: i64,
     age: u32,
     nice: i64,
+    #[serde(flatten)]
+    why: Why,
     commit: &'a str,
     user: &'a str,
     branch: &'a str,
@@ -190,9 +285,10 @@ struct PlanRow<'a> {
     cost_s: f64,
 }
 
-impl<'a> From<&'a Job> for PlanRow<'a> {
-    fn from(job: &'a Job) -> Self {
+impl<'a> From<&'a (Job, Why)> for PlanRow<'a> {
+    fn from((job, why): &'a (Job, Why)) -> Self {
         Self {
+            why: *why,
             value: job.value,
             age: job.age,
             nice: job.nice(),
@@ -231,13 +327,17 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-fn log_to_stderr(default: &str, bars: Option<MultiProgress>) {
+fn log_to_stderr(default: &str, bars: Option<MultiProgress>, format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("KTEST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let bars = Arc::new(bars);
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     let subscriber = subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-    subscriber.with_writer(move || Stderr(bars.clone())).init();
+    let subscriber = subscriber.with_writer(move || Stderr(bars.clone()));
+    match format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).with_ansi(false).init(),
+    }
 }
 
 /// Standard error, beside the bars where there are any.

@@ -8,19 +8,24 @@ use std::time::Duration;
 
 use config::ConfigError;
 use model::StatusSnapshot;
-use results::retention::Policy;
 use results::{Error, Writer};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::now;
 use crate::executor::run::Told;
-use crate::farm::{Ears, Farm};
+use crate::farm::{Ears, Farm, unconfirmed};
+use crate::hook::Hook;
+use crate::plan::JobRef;
 use crate::progress::Progress;
 use crate::scout::{Scout, View, listing_store};
 use crate::snapshot::Identity;
+use crate::{retention, service};
 
+/// How often what people ask for is looked at.
+const REQUESTS: Duration = Duration::from_secs(1);
 /// How often the status snapshot is written.
 const SNAPSHOT: Duration = Duration::from_secs(2);
 /// How often old results are removed.
@@ -135,15 +140,19 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     let (views_to, views) = mpsc::channel(1);
     let (hurry_to, hurry) = watch::channel(());
     let scout = tokio::spawn(scout.run(views_to, hurry));
+    let hook = Hook::new(hurry_to.clone());
     let hurry = tokio::spawn(async move {
         while asked.recv().await.is_some() && hurry_to.send(()).is_ok() {
-            tracing::info!("asked for a fetch cycle");
+            tracing::info!("a signal asks for a fetch cycle");
         }
     });
+    let mut round = Round { once: options.once, farm: &mut farm, progress, hook };
+    service::ready();
     let ending = tokio::select! {
         () = signals.stop() => Ending::Stopped,
-        () = drive(options.once, &mut farm, ears, views, progress) => Ending::Done,
+        () = round.drive(ears, views) => Ending::Done,
     };
+    service::stopping();
     hurry.abort();
     let word = match ending {
         Ending::Done => "nothing is left to do",
@@ -202,83 +211,110 @@ fn check_first(view: &View) -> Result<(), DaemonError> {
     }
 }
 
-/// Passes around the farm; ends only with `once`, when nothing is left to do.
-async fn drive(
+/// The passes around the farm.
+struct Round<'a> {
     once: bool,
-    farm: &mut Farm,
-    mut ears: Ears,
-    mut views: mpsc::Receiver<View>,
-    progress: &mut Progress,
-) {
-    let mut snapshots = tokio::time::interval(SNAPSHOT);
-    snapshots.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut retention = tokio::time::interval(RETENTION);
-    let mut remover: Option<tokio::task::JoinHandle<()>> = None;
-    progress.left(|| farm.left(COUNTED));
-    loop {
-        let mut changed = true;
-        tokio::select! {
-            Some(view) = views.recv() => {
-                farm.take_view(view).await;
-                progress.left(|| farm.left(COUNTED));
-            }
-            Some(end) = ears.ends.recv() => {
-                farm.on_end(end).await;
-                while let Ok(end) = ears.ends.try_recv() {
-                    farm.on_end(end).await;
+    farm: &'a mut Farm,
+    progress: &'a mut Progress,
+    hook: Hook,
+}
+
+impl Round<'_> {
+    /// Ends only with `once`, when nothing is left to do.
+    async fn drive(&mut self, mut ears: Ears, mut views: mpsc::Receiver<View>) {
+        let mut snapshots = ticks(SNAPSHOT);
+        let mut requests = ticks(REQUESTS);
+        let mut retention = ticks(RETENTION);
+        let mut remover: Option<JoinHandle<()>> = None;
+        let mut unconfirmed = Some(self.look_for_unconfirmed());
+        self.farm.requests_once(true);
+        self.set_hook().await;
+        self.count_left();
+        loop {
+            let mut changed = true;
+            tokio::select! {
+                Some(view) = views.recv() => {
+                    self.farm.take_view(view).await;
+                    self.set_hook().await;
+                    self.count_left();
                 }
+                Some(end) = ears.ends.recv() => {
+                    self.farm.on_end(end).await;
+                    while let Ok(end) = ears.ends.try_recv() {
+                        self.farm.on_end(end).await;
+                    }
+                }
+                Some(told) = ears.told.recv() => {
+                    self.hear(told);
+                    changed = false;
+                }
+                left = found(&mut unconfirmed) => self.farm.confirm_left(&left),
+                _ = snapshots.tick() => {
+                    self.farm.snapshot_once();
+                    service::alive();
+                    changed = false;
+                }
+                _ = requests.tick() => self.farm.requests_once(false),
+                _ = retention.tick() => if remover.as_ref().is_none_or(JoinHandle::is_finished) {
+                    let (writer, keep) = (self.farm.writer().clone(), self.farm.keep());
+                    remover = Some(tokio::spawn(retention::pass(writer, keep)));
+                },
             }
-            Some(told) = ears.told.recv() => {
-                hear(farm, progress, told);
-                changed = false;
+            if !changed {
+                continue;
             }
-            _ = snapshots.tick() => {
-                farm.snapshot_once();
-                changed = false;
+            self.farm.refill_once();
+            if self.once && self.is_over(&mut ears) && unconfirmed.is_none() {
+                return;
             }
-            _ = retention.tick() => if remover.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
-                remover = Some(tokio::spawn(retention_once(farm.writer().clone(), farm.keep())));
-            },
         }
-        if !changed {
-            continue;
+    }
+
+    /// Whether nothing is left to do; what was told in the meantime is heard first, since it may lead to more.
+    fn is_over(&mut self, ears: &mut Ears) -> bool {
+        if !ears.ends.is_empty() || !self.farm.is_done() {
+            return false;
         }
-        farm.refill_once();
-        if once && ears.ends.is_empty() && farm.is_done() {
-            while let Ok(told) = ears.told.try_recv() {
-                hear(farm, progress, told);
-            }
-            return;
+        while let Ok(told) = ears.told.try_recv() {
+            self.hear(told);
         }
+        self.farm.is_done()
+    }
+
+    fn hear(&mut self, told: Told) {
+        if let Told::Verdict { job, verdict, duration } = &told {
+            self.progress.verdict(job, verdict, *duration);
+        }
+        self.farm.on_told(told);
+        self.progress.batches(self.farm.batches());
+    }
+
+    fn count_left(&mut self) {
+        let farm = &mut *self.farm;
+        self.progress.left(|| farm.left(COUNTED));
+    }
+
+    async fn set_hook(&mut self) {
+        let problem = self.hook.set(self.farm.hook()).await;
+        self.farm.set_hook_problem(problem);
+    }
+
+    fn look_for_unconfirmed(&self) -> JoinHandle<Vec<JobRef>> {
+        let (reader, commits) = (self.farm.writer().reader(), self.farm.newest());
+        tokio::task::spawn_blocking(move || unconfirmed(&reader, &commits))
     }
 }
 
-fn hear(farm: &mut Farm, progress: &mut Progress, told: Told) {
-    if let Told::Verdict { job, verdict, duration } = &told {
-        progress.verdict(job, verdict, *duration);
-    }
-    farm.on_told(told);
-    progress.batches(farm.batches());
+/// What the search found, once; never again after that.
+async fn found(search: &mut Option<JoinHandle<Vec<JobRef>>>) -> Vec<JobRef> {
+    let Some(running) = search else { return std::future::pending().await };
+    let found = running.await.unwrap_or_default();
+    *search = None;
+    found
 }
 
-/// Removes the results that are past keeping: planned first, and if the plan cannot be made nothing is removed.
-async fn retention_once(writer: Writer, keep: usize) {
-    let policy = Policy { commits: keep, ..Policy::default() };
-    let planner = writer.clone();
-    let plan = tokio::task::spawn_blocking(move || planner.plan_retention(policy)).await;
-    let result = match plan {
-        Ok(Ok(plan)) if plan.remove.is_empty() => return,
-        Ok(Ok(plan)) => {
-            tracing::info!("{plan}");
-            writer.apply(plan).await
-        }
-        Ok(Err(error)) => Err(error),
-        Err(error) => {
-            tracing::error!("retention: {error}");
-            return;
-        }
-    };
-    if let Err(error) = result {
-        tracing::error!("retention: {error}; it is tried again in an hour");
-    }
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

@@ -12,10 +12,13 @@ use model::{Arch, CommitId, HostName, ResultKey, Verdict};
 use results::{KeyId, VerdictRecord, Writer};
 use tokio::sync::{mpsc, watch};
 
+use crate::again::Again;
+use crate::ballast::Ballast;
 use crate::clock::now;
 use crate::executor::command::Tools;
 use crate::executor::run::{Doing, Slot, Told, body};
-use crate::plan::{History, Job, Verdicts};
+use crate::plan::{self, History, Job, Purpose, Verdicts};
+use crate::requests::{self, Asked};
 use crate::scout::View;
 use crate::snapshot::{Ended, Identity, Parts, snapshot};
 use crate::wants;
@@ -26,6 +29,8 @@ use crate::window::Window;
 const ABORT_GRACE: Duration = Duration::from_secs(20);
 /// How long a run may take to end after its last verdict when nothing else is left to do.
 const LAST: Duration = Duration::from_secs(60);
+/// After a start the failures of so many of the newest commits of each branch are looked through.
+const NEWEST: usize = 5;
 /// How long the store may take to publish a branch's listing before the daemon goes on without it.
 const LISTING: Duration = Duration::from_secs(10);
 
@@ -42,9 +47,12 @@ pub struct Farm {
     told: mpsc::UnboundedSender<Told>,
     executors: BTreeSet<String>,
     batches: BTreeMap<String, Doing>,
+    ballast: Ballast,
     ended: Ended,
+    again: Again,
     listed: BTreeMap<BranchName, Vec<CommitId>>,
     problems: BTreeSet<String>,
+    hook_problem: Option<String>,
 }
 
 /// What the farm hears while it runs.
@@ -94,6 +102,7 @@ impl Farm {
             logs: Some(LogConfig::new(writer.output_dir().join(crate::LOGS))),
             ..ChoirConfig::default()
         });
+        let ballast = Ballast::new(&writer.output_dir().join(crate::WORK));
         let (told, ears) = mpsc::unbounded_channel();
         let ears = Ears { ends: choir.ends(), told: ears };
         let farm = Self {
@@ -106,9 +115,12 @@ impl Farm {
             told,
             executors: BTreeSet::new(),
             batches: BTreeMap::new(),
+            ballast,
             ended: Ended::default(),
+            again: Again::default(),
             listed: BTreeMap::new(),
             problems: BTreeSet::new(),
+            hook_problem: None,
             view,
         };
         (farm, ears)
@@ -228,14 +240,17 @@ impl Farm {
         self.window.update(&input, self.view.config.window);
         let mut pending = HashMap::new();
         self.choir.remove_where(|job| {
-            pending.insert(job.payload.name(), job.id);
+            if job.payload.purpose == Purpose::First {
+                pending.insert(job.payload.name(), job.id);
+            }
             false
         });
         let replan = self.window.replan(pending.keys().cloned(), &mut self.store);
         let values = replan.stays.iter();
         self.choir.reorder(values.filter_map(|(job, value)| Some((*pending.get(job)?, *value))));
         let mut there: HashSet<_> = replan.unwanted;
-        self.choir.remove_where(|job| there.remove(&job.payload.name()));
+        self.choir
+            .remove_where(|job| job.payload.purpose == Purpose::First && there.remove(&job.payload.name()));
         for job in &there {
             self.window.still_there(job);
         }
@@ -260,7 +275,7 @@ impl Farm {
             group: job.user.to_string(),
             weight: self.view.config.weight(&job.user),
             order: job.value,
-            ..JobSpec::new(job.name().to_string(), Arc::new(job))
+            ..JobSpec::new(job.title(), Arc::new(job))
         }));
     }
 
@@ -268,6 +283,10 @@ impl Farm {
     pub async fn on_end(&mut self, end: End<Arc<Job>>) {
         self.ended.push(&end);
         let job = end.payload.name();
+        if end.payload.purpose != Purpose::First {
+            self.on_end_again(&end);
+            return;
+        }
         match end.outcome {
             Outcome::Done => self.window.judged(&job),
             Outcome::Cancelled => self.window.left(&job),
@@ -281,7 +300,8 @@ impl Farm {
                 match self.store.writer.record(record).await {
                     Ok(_) => {
                         self.window.judged(&job);
-                        let _ = self.told.send(Told::Verdict { job, verdict, duration: Duration::ZERO });
+                        let (job, duration) = (end.payload, Duration::ZERO);
+                        let _ = self.told.send(Told::Verdict { job, verdict, duration });
                     }
                     Err(error) => {
                         tracing::error!(%job, "cannot be recorded: {error}");
@@ -294,12 +314,90 @@ impl Farm {
 
     /// An executor told something.
     pub fn on_told(&mut self, told: Told) {
-        if let Told::Batch { executor, batch } = told {
-            match batch {
-                Some(batch) => drop(self.batches.insert(executor, batch)),
-                None => drop(self.batches.remove(&executor)),
+        match told {
+            Told::Batch { executor, batch: Some(batch) } => drop(self.batches.insert(executor, batch)),
+            Told::Batch { executor, batch: None } => drop(self.batches.remove(&executor)),
+            Told::Verdict { job, verdict: Verdict::Failed { .. }, .. } => {
+                let run = self.again.confirm(&job, self.view.config.confirm_failures);
+                self.submit(run.into_iter().collect());
+            }
+            Told::Verdict { .. } => {}
+        }
+    }
+
+    /// A run beside the plan ended.
+    fn on_end_again(&mut self, end: &End<Arc<Job>>) {
+        let job = end.payload.name();
+        let done = end.outcome == Outcome::Done;
+        match &end.outcome {
+            Outcome::Done => self.window.judged(&job),
+            Outcome::Abandoned { reason } => {
+                tracing::error!(%job, "not run again, given up: {reason}");
+                self.window.left(&job);
+            }
+            Outcome::Cancelled | Outcome::Removed => self.window.left(&job),
+        }
+        // Only who stops everything leaves requests to the next daemon.
+        let stopping = end.outcome == Outcome::Cancelled;
+        let next = self.again.ended(&job, done);
+        if !stopping {
+            next.over.iter().for_each(|file| requests::over(file));
+        }
+        self.submit(next.submit.into_iter().collect());
+    }
+
+    /// Takes what people asked for since the last time; with `left`, also what an earlier daemon did not get to.
+    pub fn requests_once(&mut self, left: bool) {
+        let found = requests::take(self.store.writer.output_dir(), left);
+        for problem in found.problems {
+            tracing::warn!("{problem}");
+        }
+        for asked in found.asked {
+            if let Err(why) = self.rerun(&asked) {
+                tracing::warn!(job = %asked.job, "does not run again: {why}");
+                requests::over(&asked.file);
             }
         }
+    }
+
+    fn rerun(&mut self, Asked { job, file }: &Asked) -> Result<(), String> {
+        let input = wants::input(&self.view, HashMap::new());
+        let found =
+            plan::find(&input, job).ok_or("no branch of the configuration has this test at this commit")?;
+        let found = Arc::new(found);
+        if !self.store.writer.has_verdict(&job.commit, &job.key).map_err(|error| error.to_string())? {
+            // It is to come anyway: only sooner, unless it is running.
+            let taken = self
+                .choir
+                .remove_where(|it| it.payload.purpose == Purpose::First && it.payload.name() == *job);
+            if taken.is_empty() && self.window.holds(job) {
+                requests::over(file);
+                return Ok(());
+            }
+            self.window.still_there(job);
+        }
+        tracing::info!(%job, "asked for, runs next");
+        let run = self.again.ask(&found, Some(file.clone()));
+        self.submit(run.into_iter().collect());
+        Ok(())
+    }
+
+    /// Confirms the failures that an earlier daemon recorded and did not get to confirm.
+    pub fn confirm_left(&mut self, left: &[plan::JobRef]) {
+        let input = wants::input(&self.view, HashMap::new());
+        let mut runs = Vec::new();
+        for job in left {
+            let Some(job) = plan::find(&input, job) else { continue };
+            runs.extend(self.again.confirm(&Arc::new(job), self.view.config.confirm_failures));
+        }
+        self.submit(runs);
+    }
+
+    /// The newest commits of each branch, for [`unconfirmed`].
+    #[must_use]
+    pub fn newest(&self) -> Vec<CommitId> {
+        let commits = self.view.branches.values().flat_map(|seen| seen.commits.iter().take(NEWEST));
+        commits.map(|commit| commit.id.clone()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Publishes the status snapshot.
@@ -313,7 +411,14 @@ impl Farm {
             branches: &branches,
             problems: &self.problems(),
         };
-        if let Err(error) = self.store.writer.write_snapshot(&snapshot(self.identity, &parts, now())) {
+        let shown = snapshot(self.identity, &parts, now());
+        let mut written = self.store.writer.write_snapshot(&shown);
+        if written.is_err() && self.ballast.drop_it() {
+            written = self.store.writer.write_snapshot(&shown);
+        } else if written.is_ok() {
+            self.ballast.take_in();
+        }
+        if let Err(error) = written {
             tracing::error!("{error}");
         }
     }
@@ -332,7 +437,7 @@ impl Farm {
         problems.extend(broken);
         problems.extend(self.window.problems());
         problems.extend(self.store.writer.problems());
-        problems.extend(self.problems.iter().cloned());
+        problems.extend(self.problems.iter().chain(&self.hook_problem).cloned());
         problems
     }
 
@@ -358,6 +463,17 @@ impl Farm {
     #[must_use]
     pub fn keep(&self) -> usize {
         self.view.config.keep_results_commits
+    }
+
+    /// Where pushes are to be listened for.
+    #[must_use]
+    pub fn hook(&self) -> Option<&config::Hook> {
+        self.view.config.hook.as_ref()
+    }
+
+    /// What is wrong with the hook, if anything.
+    pub fn set_hook_problem(&mut self, problem: Option<String>) {
+        self.hook_problem = problem;
     }
 
     /// What the executors do, by executor.
@@ -386,9 +502,28 @@ impl Farm {
     }
 }
 
+/// The failures among the results of `commits` that ran here once and were not confirmed. What cannot be read has none.
+#[must_use]
+pub fn unconfirmed(reader: &results::Reader, commits: &[CommitId]) -> Vec<plan::JobRef> {
+    let mut left = Vec::new();
+    for commit in commits {
+        let Ok(Some(results)) = reader.commit(commit) else { continue };
+        let failed = results.entries.iter().filter(|entry| entry.status == model::Status::Failed);
+        let (once, more): (Vec<_>, Vec<_>) = failed.partition(|entry| entry.attempts == 1);
+        // What the existing system recorded has no host.
+        let once = once.into_iter().filter(|entry| entry.host.is_some());
+        let room = crate::again::CONFIRMED.saturating_sub(more.len());
+        left.extend(
+            once.take(room).map(|entry| plan::JobRef { commit: commit.clone(), key: entry.key.clone() }),
+        );
+    }
+    left
+}
+
 /// Jobs of one commit, test file, kernel and env may run in one VM.
-fn batch_key(job: &Job) -> String {
+pub(crate) fn batch_key(job: &Job) -> String {
     let unit = &job.unit;
     let file = ResultKey::file_prefix(&unit.test, unit.kernel.as_ref(), &unit.env);
-    format!("{} {file}", job.commit)
+    let again = if job.purpose == Purpose::First { "" } else { " again" };
+    format!("{} {file}{again}", job.commit)
 }

@@ -3,17 +3,24 @@
 //! `scout` finds out what is wanted, `plan` says what runs next, `window` keeps the scheduler filled with it,
 //! `executor` runs it, `daemon` ties them together. A verdict counts once it is durable, and only then.
 
+pub mod again;
+pub mod ballast;
 pub mod cli;
 pub mod clock;
 pub mod daemon;
 pub mod executor;
 pub mod farm;
+pub mod hook;
 pub mod listing;
 pub mod plan;
 pub mod preview;
 pub mod progress;
+pub mod requests;
+pub mod retention;
 pub mod scout;
+pub mod service;
 pub mod settings;
+pub mod simulate;
 pub mod snapshot;
 pub mod wants;
 pub mod watch;

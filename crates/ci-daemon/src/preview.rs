@@ -1,14 +1,17 @@
-//! What the daemon would do, without doing it: `ci-daemon check` and `ci-daemon plan`.
+//! What the daemon would do, without doing it: `ci-daemon check`, `ci-daemon plan` and `ci-daemon simulate`.
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use config::{Config, ConfigError};
+use model::{CommitId, ResultKey};
 use results::Reader;
 use serde::Serialize;
 
-use crate::plan::{History, Job, Planner};
+use crate::plan::{History, Input, Job, Planner, Verdicts, Why};
 use crate::scout::{Scout, View, listing_store};
+use crate::simulate::{self, Forecast, Slots};
 use crate::wants;
 
 /// What a configuration asks for.
@@ -100,8 +103,15 @@ impl fmt::Display for Report {
     }
 }
 
-/// The next `n` jobs, as a daemon that starts now would run them. Fetches and lists like the daemon, writes no results.
-pub async fn plan(config: &Path, n: usize) -> Result<(View, Vec<Job>), ConfigError> {
+/// What is known without running anything.
+struct Known {
+    view: View,
+    input: Input,
+    reader: Option<Reader>,
+}
+
+/// Fetches and lists like the daemon, writes no results.
+async fn look(config: &Path) -> Result<Known, ConfigError> {
     let mut scout = Scout::new(config, &listing_store())?;
     let view = scout.cycle_once(crate::cli::PATIENCE).await;
     let reader = Reader::open(&view.config.output_dir).ok();
@@ -109,28 +119,84 @@ pub async fn plan(config: &Path, n: usize) -> Result<(View, Vec<Job>), ConfigErr
     let history = durations
         .into_iter()
         .map(|of| (of.test, History { mean: of.mean, passed: of.passed, failed: of.failed }));
-    let mut planner = Planner::new();
-    planner.update(&wants::input(&view, history.collect()));
-    let mut verdicts = |commit: &model::CommitId, keys: &[model::ResultKey], each: &mut dyn FnMut(u32)| {
-        let Some(reader) = &reader else { return Ok(()) };
+    let input = wants::input(&view, history.collect());
+    Ok(Known { view, input, reader })
+}
+
+/// What has a verdict, read from the published results.
+struct Published<'a>(Option<&'a Reader>);
+
+impl Verdicts for Published<'_> {
+    fn of(&mut self, commit: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)) -> Result<(), String> {
+        let Some(reader) = self.0 else { return Ok(()) };
         let Some(results) = reader.commit(commit).map_err(|error| error.to_string())? else { return Ok(()) };
         let done = |key| results.get(key).is_some_and(|entry| entry.status.is_final());
         (0u32..).zip(keys).filter(|(_, key)| done(key)).for_each(|(at, _)| each(at));
         Ok(())
+    }
+}
+
+/// The next `n` jobs, as a daemon that starts now would run them, and why each is where it is.
+pub async fn plan(config: &Path, n: usize) -> Result<(View, Vec<(Job, Why)>), ConfigError> {
+    let Known { view, input, reader } = look(config).await?;
+    let mut planner = Planner::new();
+    planner.update(&input);
+    let jobs = planner.peek(n, &mut Published(reader.as_ref()));
+    let why = |job: &Job| {
+        let group = view.config.test_group(&job.user, &job.group);
+        group.map(|group| Why::of(input.history.get(&job.key), group)).unwrap_or_default()
     };
-    let jobs = planner.peek(n, &mut verdicts);
+    let jobs = jobs.into_iter().map(|job| (why(&job), job)).map(|(why, job)| (job, why)).collect();
     Ok((view, jobs))
 }
 
-/// The jobs as a table; the first three columns say why they are in this order.
+/// What is asked of a simulation.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// Also with so many slots.
+    pub slots: Option<Slots>,
+    /// What a batch takes besides its subtests.
+    pub boot: Duration,
+    /// What the first batch of a commit takes to build its kernel.
+    pub build: Duration,
+    /// Until every commit is tested.
+    pub all: bool,
+}
+
+/// When the tips will be tested, with the slots that there are and with those that are asked for.
+pub async fn simulate(config: &Path, ask: &Ask) -> anyhow::Result<(View, Vec<Forecast>)> {
+    let Known { view, input, reader } = look(config).await?;
+    let config = &view.config;
+    let now = if config.hosts.is_empty() { 1 } else { config.slots() as usize };
+    let more = ask.slots.map(|slots| slots.of(now)).filter(|slots| *slots != now);
+    let mut forecasts = Vec::new();
+    for slots in std::iter::once(now).chain(more) {
+        let farm = simulate::Farm {
+            slots,
+            window: config.window,
+            budget: config.subtest_duration_max,
+            boot: ask.boot,
+            build: ask.build,
+            all: ask.all,
+        };
+        let mut published = Published(reader.as_ref());
+        let weight = |user: &str| config.weight(user);
+        let forecast =
+            simulate::simulate(&input, &mut published, &weight, farm).map_err(anyhow::Error::msg)?;
+        forecasts.push(forecast);
+    }
+    Ok((view, forecasts))
+}
+
+/// The jobs as a table; the first columns say why they are in this order.
 #[must_use]
-pub fn table(jobs: &[Job]) -> String {
+pub fn table(jobs: &[(Job, Why)]) -> String {
     if jobs.is_empty() {
         return "nothing is left to do\n".into();
     }
-    let rows: Vec<[String; 7]> = jobs
+    let rows: Vec<[String; 8]> = jobs
         .iter()
-        .map(|job| {
+        .map(|(job, why)| {
             [
                 job.value.to_string(),
                 job.age.to_string(),
@@ -139,11 +205,13 @@ pub fn table(jobs: &[Job]) -> String {
                 job.commit.short().into(),
                 job.key.to_string(),
                 format!("{:.0} s", job.cost.as_secs_f64()),
+                why.to_string(),
             ]
         })
         .collect();
-    let head = ["value", "= age", "+ nice", "branch", "commit", "test", "takes"].map(String::from);
-    let mut widths = [0; 7];
+    let head =
+        ["value", "= age", "+ nice", "branch", "commit", "test", "takes", "niceness"].map(String::from);
+    let mut widths = [0; 8];
     for row in std::iter::once(&head).chain(&rows) {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -159,6 +227,9 @@ pub fn table(jobs: &[Job]) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
+    text.push_str(
+        "The lowest value runs first, of equals the newer commit; users take turns by what they used.\n",
+    );
     text
 }
 
@@ -223,19 +294,33 @@ arch = "aarch64"
         results go to DIR/out, 3 batches at a time
         branch kmo/next: 3 test files on the newest 50 commits of REMOTE master
         but: host farm1: kind = "ssh" is not driven yet, it gets no work
-        but: test group store: kernels = [...] of the store are not run yet, it gets no jobs
         but: DIR/kt/tests/gone.ktest: no such test file
         "#);
         let (view, jobs) = plan(&path, 10).await.unwrap();
         assert_eq!(view.problems.len(), 1, "{:?}", view.problems);
         insta::assert_snapshot!(table(&jobs), @"
-        value  = age  + nice  branch    commit        test              takes
-            0      0       0  kmo/next  c1168c9d3867  fs.a.x             30 s
-            0      0       0  kmo/next  c1168c9d3867  fs.a.generic.001   30 s
-            1      0       1  kmo/next  c1168c9d3867  slow.z             30 s
-            1      1       0  kmo/next  2bdda0765399  fs.a.x             30 s
-            1      1       0  kmo/next  2bdda0765399  fs.a.generic.001   30 s
+        value  = age  + nice  branch    commit        test                            takes  niceness
+            0      0       0  kmo/next  c1168c9d3867  fs.a.x                           30 s
+            0      0       0  kmo/next  c1168c9d3867  fs.a.generic.001                 30 s
+            0      0       0  kmo/next  c1168c9d3867  fs.a@debian_trixie.x             30 s
+            0      0       0  kmo/next  c1168c9d3867  fs.a@debian_trixie.generic.001   30 s
+            1      0       1  kmo/next  c1168c9d3867  slow.z                           30 s  group +1
+            1      1       0  kmo/next  2bdda0765399  fs.a.x                           30 s
+            1      1       0  kmo/next  2bdda0765399  fs.a.generic.001                 30 s
+            1      1       0  kmo/next  2bdda0765399  fs.a@debian_trixie.x             30 s
+            1      1       0  kmo/next  2bdda0765399  fs.a@debian_trixie.generic.001   30 s
+        The lowest value runs first, of equals the newer commit; users take turns by what they used.
         ");
         assert_eq!(table(&[]), "nothing is left to do\n");
+        let ask = Ask {
+            slots: Some(Slots::More(1)),
+            boot: Duration::from_secs(10),
+            build: Duration::from_secs(60),
+            all: false,
+        };
+        let (_, forecasts) = simulate(&path, &ask).await.unwrap();
+        // The store's kernels are not built.
+        assert_eq!(forecasts.iter().map(|forecast| forecast.slots).collect::<Vec<_>>(), [4, 5]);
+        assert!(forecasts.iter().all(|forecast| forecast.branches[0].left == 5));
     }
 }

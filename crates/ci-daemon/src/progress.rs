@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use model::{Counts, Verdict};
 
 use crate::executor::run::Doing;
-use crate::plan::JobRef;
+use crate::plan::{Job, Purpose};
 
 /// The display.
 #[derive(Debug)]
@@ -75,10 +75,12 @@ impl Progress {
     }
 
     /// A verdict fell.
-    pub fn verdict(&mut self, job: &JobRef, verdict: &Verdict, duration: Duration) {
+    pub fn verdict(&mut self, job: &Job, verdict: &Verdict, duration: Duration) {
         let line = verdict_line(job, verdict, duration);
         match self {
             Self::Quiet => tracing::info!("{line}"),
+            // The first verdict stands, what comes after it is not counted.
+            Self::Plain(_) | Self::Terminal(..) if job.purpose != Purpose::First => {}
             Self::Plain(tally) => tally.counts.add(verdict.status()),
             Self::Terminal(tally, bars) => {
                 tally.counts.add(verdict.status());
@@ -132,10 +134,11 @@ impl Progress {
     }
 }
 
-fn verdict_line(job: &JobRef, verdict: &Verdict, duration: Duration) -> String {
+fn verdict_line(job: &Job, verdict: &Verdict, duration: Duration) -> String {
+    let why = job.purpose.suffix();
     let reason = verdict.reason().map_or(String::new(), |reason| format!(": {reason}"));
     format!(
-        "{} {:<13} {} {:.1} s{reason}",
+        "{} {:<13} {} {:.1} s{why}{reason}",
         job.commit.short(),
         verdict.status(),
         job.key,
@@ -170,12 +173,33 @@ fn summary(counts: &Counts) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::plan::Unit;
 
     #[test]
     fn lines() {
         let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
-        let job = JobRef { commit, key: "fs.ext4.basic.punch".parse().unwrap() };
+        let job = Job {
+            user: "u".into(),
+            branch: "b".into(),
+            group: "g".into(),
+            repo: "linux".into(),
+            commit,
+            age: 0,
+            unit: Arc::new(Unit {
+                test: "fs/ext4/basic".parse().unwrap(),
+                kernel: None,
+                env: model::Env::default(),
+            }),
+            subtest: "punch".parse().unwrap(),
+            key: "fs.ext4.basic.punch".parse().unwrap(),
+            value: 0,
+            cost: Duration::ZERO,
+            purpose: Purpose::First,
+        };
+        let again = Job { purpose: Purpose::Confirm, ..job.clone() };
         let failed = Verdict::Failed { reason: "kernel BUG at fs/ext4/inode.c:1".into() };
         let status = model::snapshot::BatchStatus {
             commit: job.commit.to_string(),
@@ -188,6 +212,7 @@ mod tests {
             batch_line("local/0", &Doing { status, built: Some((312, Some(2500))) }),
             verdict_line(&job, &Verdict::Passed, Duration::from_millis(1234)),
             verdict_line(&job, &failed, Duration::from_secs(61)),
+            verdict_line(&again, &failed, Duration::from_secs(60)),
             summary(&Counts { passed: 3, failed_to_run: 1, ..Counts::default() }),
             summary(&Counts::default()),
         ];
@@ -195,6 +220,7 @@ mod tests {
         local/0 0123456789ab fs/ext4/basic building 312 of 2500 objects (0 of 16)
         0123456789ab Passed        fs.ext4.basic.punch 1.2 s
         0123456789ab Failed        fs.ext4.basic.punch 61.0 s: kernel BUG at fs/ext4/inode.c:1
+        0123456789ab Failed        fs.ext4.basic.punch 60.0 s (confirming): kernel BUG at fs/ext4/inode.c:1
         4 new verdicts: 3 passed, 1 failed to run
         no new verdicts
         ");

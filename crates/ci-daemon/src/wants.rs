@@ -12,14 +12,14 @@ use crate::plan::{Branch, History, Input};
 use crate::scout::View;
 
 /// The repository whose commits are kernels.
-const LINUX: &str = "linux";
+pub const LINUX: &str = "linux";
 
 /// The planner's input. `history` is what is known of a key from earlier runs.
 #[must_use]
 pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
     let mut groups: HashMap<(String, String), Arc<TestGroup>> = HashMap::new();
     let mut branches = Vec::new();
-    for branch in tested(&view.config) {
+    for branch in view.config.all_branches() {
         let Some(seen) = view.branches.get(&(branch.user.clone(), branch.name.clone())) else { continue };
         let group = |name: &String| {
             let group = view.config.test_group(&branch.user, name)?;
@@ -35,7 +35,7 @@ pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
                 .test_groups
                 .iter()
                 .filter_map(group)
-                .filter(|group| group.kernels.is_empty())
+                .filter(|group| has_kernel(branch, group))
                 .collect(),
         });
     }
@@ -47,15 +47,17 @@ pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
     }
 }
 
-fn tested(config: &Config) -> impl Iterator<Item = &config::Branch> {
-    config.all_branches().filter(|branch| branch.repo == LINUX)
+/// A commit that is no kernel needs one from the store.
+fn has_kernel(branch: &config::Branch, group: &TestGroup) -> bool {
+    branch.repo == LINUX || !group.kernels.is_empty()
 }
 
 /// What the executors run. A test file that cannot even be listed takes no part in the others' kernel.
 #[must_use]
 pub fn tools(view: &View, ktest: &Path) -> Tools {
     let config = &view.config;
-    let groups = tested(config).flat_map(|branch| config.groups_of(branch));
+    let kernels = config.all_branches().filter(|branch| branch.repo == LINUX);
+    let groups = kernels.flat_map(|branch| config.groups_of(branch));
     let built = groups.filter(|group| group.kernels.is_empty());
     let listed =
         |group: &TestGroup, test: &TestPath| view.listings.contains_key(&(test.clone(), group.env.clone()));
@@ -66,6 +68,7 @@ pub fn tools(view: &View, ktest: &Path) -> Tools {
         linux_repo: config.linux_repo.clone(),
         ktest_dir: config.ktest_dir.clone(),
         tolerate: config.tolerate.clone(),
+        repos: config.repos.clone(),
         merge: merge.into_iter().cloned().collect(),
     }
 }
@@ -88,19 +91,17 @@ pub fn left_out(config: &Config) -> Vec<String> {
     let hosts = hosts.map(|host| {
         format!("host {}: kind = \"{}\" is not driven yet, it gets no work", host.name, host.kind)
     });
-    let branches = config.all_branches().filter(|branch| branch.repo != LINUX);
-    let branches = branches.map(|branch| {
-        format!(
-            "branch {}/{}: repo = {:?} is not tested yet, it gets no jobs",
-            branch.user, branch.name, branch.repo
-        )
+    let groups = config.all_branches().flat_map(|branch| {
+        let groups = config.groups_of(branch).filter(|group| !has_kernel(branch, group));
+        groups.map(|group| {
+            format!(
+                "branch {}/{}: a commit of repo {:?} is no kernel, so test group {} gets no jobs there; \
+                 give it kernels = [...] of the store",
+                branch.user, branch.name, branch.repo, group.name
+            )
+        })
     });
-    let groups = config.test_groups.values().chain(config.user_groups.values().flat_map(|of| of.values()));
-    let groups = groups.filter(|group| !group.kernels.is_empty());
-    let groups = groups.map(|group| {
-        format!("test group {}: kernels = [...] of the store are not run yet, it gets no jobs", group.name)
-    });
-    hosts.chain(branches).chain(groups).collect()
+    hosts.chain(groups).collect()
 }
 
 #[cfg(test)]
@@ -138,7 +139,7 @@ test_groups = ["b", "a", "store"]
 [branch.tools]
 remote = "https://git.example.org/tools.git"
 repo = "tools"
-test_groups = ["a"]
+test_groups = ["a", "store"]
 [host.here]
 kind = "local"
 slots = 2
@@ -161,13 +162,15 @@ slots = 2
         assert_eq!(tools.merge.iter().map(TestPath::as_str).collect::<Vec<_>>(), ["x", "y"]);
         assert_eq!(tools.tolerate, ["RUST"]);
         let input = input(&view, HashMap::new());
-        assert_eq!(input.branches.len(), 1);
-        let groups: Vec<&str> = input.branches[0].groups.iter().map(|group| group.name.as_str()).collect();
-        assert_eq!(groups, ["b", "a"]);
+        let groups = |at: usize| {
+            let groups = input.branches[at].groups.iter().map(|group| group.name.as_str());
+            groups.collect::<Vec<_>>()
+        };
+        assert_eq!((groups(0), groups(1)), (vec!["b", "a", "store"], vec!["store"]));
         assert_eq!(
             slots(&config).iter().map(|(host, slot)| format!("{host}/{slot}")).collect::<Vec<_>>(),
             ["here/0", "here/1"]
         );
-        assert_eq!(left_out(&config).len(), 2, "{:?}", left_out(&config));
+        assert_eq!(left_out(&config).len(), 1, "{:?}", left_out(&config));
     }
 }

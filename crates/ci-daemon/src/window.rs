@@ -84,6 +84,12 @@ impl Window {
         self.planner.give_back(job);
     }
 
+    /// Whether the job was handed out and neither judged nor given back.
+    #[must_use]
+    pub fn holds(&self, job: &JobRef) -> bool {
+        self.planner.is_handed_out(job)
+    }
+
     /// Whether nothing is left to be handed out.
     pub fn is_exhausted(&mut self, verdicts: &mut dyn Verdicts) -> bool {
         self.planner.peek(1, verdicts).is_empty()

@@ -30,10 +30,11 @@ pub struct Branch {
 }
 
 impl Branch {
-    /// The ref of the repository that it is fetched into: `refs/heads/<user>/<name>`.
+    /// The ref of the repository that it is fetched into: `refs/ktest/<user>/<name>`, a namespace of our own, because
+    /// under `refs/heads` a branch called `<user>` would be in the way.
     #[must_use]
     pub fn local_ref(&self) -> String {
-        format!("refs/heads/{}/{}", self.user, self.name)
+        format!("refs/ktest/{}/{}", self.user, self.name)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::branch::BranchError;
 use crate::group::GroupError;
+use crate::hook::HookError;
 use crate::host::HostError;
 use crate::nearest::Hint;
 use crate::repo::RepoError;
@@ -149,6 +150,9 @@ pub enum What {
     /// In a host.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// In the hook.
+    #[error(transparent)]
+    Hook(#[from] HookError),
 }
 
 fn within(section: &str) -> String {

@@ -7,6 +7,7 @@ mod branch;
 mod error;
 mod find;
 mod group;
+mod hook;
 mod host;
 mod json5;
 mod load;
@@ -27,11 +28,12 @@ pub use branch::{Branch, BranchError};
 pub use error::{ConfigError, What};
 pub use find::find;
 pub use group::{GroupError, TestGroup};
+pub use hook::{Hook, HookError};
 pub use host::{Host, HostError, HostKind};
 pub use load::{load, load_lenient};
 pub use nearest::Hint;
 pub use repo::RepoError;
-pub use top::TopError;
+pub use top::{TopError, parse_time};
 
 /// The configuration of a farm, valid as a whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +66,10 @@ pub struct Config {
     pub subtest_duration_def: Duration,
     /// Of how many commits of a branch the results are kept.
     pub keep_results_commits: usize,
+    /// How often a subtest that failed is run again to see whether it fails always; 0: never.
+    pub confirm_failures: u32,
+    /// Where the daemon listens for pushes; `None`: nowhere.
+    pub hook: Option<Hook>,
     /// Kernel options that a test file may require in vain, without `CONFIG_`.
     pub tolerate: Vec<String>,
     /// Repositories other than `linux` (which may be here too, to override `linux_repo`).

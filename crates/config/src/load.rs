@@ -7,6 +7,7 @@ use crate::Config;
 use crate::branch::{self, Branch, Known};
 use crate::error::{ConfigError, Fault};
 use crate::group::{self, TestGroup};
+use crate::hook;
 use crate::host;
 use crate::node::{Node, Section};
 use crate::paths::Paths;
@@ -29,6 +30,8 @@ const KEYS: &[&str] = &[
     "subtest_duration_max",
     "subtest_duration_def",
     "keep_results_commits",
+    "confirm_failures",
+    "hook",
     "tolerate",
     "verbose",
     "user_nice",
@@ -134,6 +137,7 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
     let repos =
         part(&["repo", "repos"])?.map(|node| repo::read(node, &paths)).transpose()?.unwrap_or_default();
     let hosts = part(&["host", "hosts", "executors"])?.map(host::read).transpose()?.unwrap_or_default();
+    let hook = section.get("hook").map(|node| hook::read(node, &paths)).transpose()?;
     let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
     let test_groups = group::resolve(&raw, &BTreeMap::new())?;
     let mut branches = BTreeMap::new();
@@ -161,6 +165,8 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
         subtest_duration_max: top.subtest_duration_max,
         subtest_duration_def: top.subtest_duration_def,
         keep_results_commits: top.keep_results_commits,
+        confirm_failures: top.confirm_failures,
+        hook,
         tolerate: top.tolerate,
         repos,
         user_nice: top.user_nice,

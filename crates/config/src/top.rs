@@ -56,6 +56,7 @@ pub(crate) struct Top {
     pub subtest_duration_max: Duration,
     pub subtest_duration_def: Duration,
     pub keep_results_commits: usize,
+    pub confirm_failures: u32,
     pub tolerate: Vec<String>,
     pub user_nice: BTreeMap<String, i64>,
 }
@@ -90,6 +91,10 @@ impl Top {
             subtest_duration_max: time("subtest_duration_max", 600)?,
             subtest_duration_def: time("subtest_duration_def", 30)?,
             keep_results_commits: count("keep_results_commits", 500, 1_000_000)?,
+            confirm_failures: section
+                .get("confirm_failures")
+                .map_or(Ok(1), |node| node.int("confirm_failures", 0, 100))
+                .map(|n| u32::try_from(n).unwrap_or(1))?,
             tolerate: section.get("tolerate").map(options).transpose()?.unwrap_or_default(),
             user_nice: section.get("user_nice").map(niceness).transpose()?.unwrap_or_default(),
         };
@@ -140,6 +145,15 @@ pub(crate) fn seconds(node: &Node, key: &str) -> Result<Duration, Fault> {
         Value::Int(_) => node.int(key, 1, 1_000_000_000).map(|n| Duration::from_secs(n.unsigned_abs())),
         Value::Float(n) => Err(bad(n.to_string())),
         _ => node.str(key).map(|_| Duration::ZERO),
+    }
+}
+
+/// A span of time from 1 s, as the configuration writes it (`90s`, `2m`) or as a number of seconds.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let time = text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text));
+    match time {
+        Ok(time) if time >= Duration::from_secs(1) && time.as_secs() < 1_000_000_000 => Ok(time),
+        _ => Err("write \"60s\", \"10m\" or a number of seconds".into()),
     }
 }
 

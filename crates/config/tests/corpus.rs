@@ -46,7 +46,7 @@ fn what_groups_and_branches_resolve_to() {
     let groups: Vec<_> = config.groups_of(branch).map(|group| (group.name.as_str(), group.nice)).collect();
     assert_eq!(groups, [("ext4", 2), ("ext4-debian", 2), ("bcachefs", 0)]);
     assert_eq!(config.tests_of(branch).len(), 3);
-    assert_eq!(branch.local_ref(), "refs/heads/tytso/dev");
+    assert_eq!(branch.local_ref(), "refs/ktest/tytso/dev");
     assert_eq!(config.repo("linux"), Some(Path::new("/srv/ci/linux.git")));
     assert_eq!(config.slots(), 82);
     assert!(config.weight("kmo") < config.weight("tytso"));

@@ -1,5 +1,6 @@
 //! The command line of a batch: what the daemon asks of `ktest`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::{CommitId, SubtestName, TestPath};
@@ -18,13 +19,23 @@ pub struct Tools {
     pub ktest_dir: PathBuf,
     /// Kernel options that may be required in vain.
     pub tolerate: Vec<String>,
+    /// The repositories under test other than `linux`.
+    pub repos: BTreeMap<String, PathBuf>,
     /// All test files whose kernels are built from commits, so that one flavor serves all of them.
     pub merge: Vec<TestPath>,
 }
 
-/// `ktest run` of these subtests at a commit, with its events on a pipe.
+/// `ktest run` of these subtests at a commit, with its events on a pipe. `deps` holds the checkout of a repository that is
+/// no kernel.
 #[must_use]
-pub fn ktest_run(tools: &Tools, commit: &CommitId, unit: &Unit, subtests: &[SubtestName], out: &Path) -> Cmd {
+pub fn ktest_run(
+    tools: &Tools,
+    commit: &CommitId,
+    unit: &Unit,
+    subtests: &[SubtestName],
+    out: &Path,
+    deps: Option<&Path>,
+) -> Cmd {
     let file = |test: &TestPath| tools.ktest_dir.join("tests").join(test.file());
     let mut cmd = Cmd::new(&tools.ktest).args(["run", "--events"]);
     cmd = match &unit.kernel {
@@ -32,6 +43,9 @@ pub fn ktest_run(tools: &Tools, commit: &CommitId, unit: &Unit, subtests: &[Subt
         Some(kernel) => cmd.arg("-k").arg(kernel.as_str()),
     };
     cmd = cmd.arg("--tests-dir").arg(&tools.ktest_dir).arg("--out").arg(out);
+    if let Some(deps) = deps {
+        cmd = cmd.arg("--deps-dir").arg(deps);
+    }
     for option in &tools.tolerate {
         cmd = cmd.arg("--tolerate").arg(option);
     }
@@ -49,8 +63,6 @@ pub fn ktest_run(tools: &Tools, commit: &CommitId, unit: &Unit, subtests: &[Subt
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]
@@ -60,15 +72,18 @@ mod tests {
             linux_repo: "/srv/linux.git".into(),
             ktest_dir: "/srv/ktest".into(),
             tolerate: vec!["RUST".into()],
+            repos: BTreeMap::new(),
             merge: vec!["boot".parse().unwrap(), "fs/a".parse().unwrap()],
         };
         let mut unit = Unit { test: "fs/a".parse().unwrap(), kernel: None, env: model::Env::default() };
         let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
         let subtests = ["x", "generic/001"].map(|name| name.parse().unwrap());
-        let shown = |unit: &Unit| ktest_run(&tools, &commit, unit, &subtests, "/w/0".as_ref()).to_string();
-        insta::assert_snapshot!(shown(&unit), @"/usr/bin/ktest run --events -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest /srv/ktest/tests/fs/a.ktest x generic/001");
+        let shown = |unit: &Unit, deps: Option<&Path>| {
+            ktest_run(&tools, &commit, unit, &subtests, "/w/0".as_ref(), deps).to_string()
+        };
+        insta::assert_snapshot!(shown(&unit, None), @"/usr/bin/ktest run --events -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.kernel = Some("debian/trixie".parse().unwrap());
         unit.env = BTreeMap::from([("K".into(), "v".into())]).try_into().unwrap();
-        insta::assert_snapshot!(shown(&unit), @"/usr/bin/ktest run --events -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --env K=v /srv/ktest/tests/fs/a.ktest x generic/001");
+        insta::assert_snapshot!(shown(&unit, Some("/w/0.deps".as_ref())), @"/usr/bin/ktest run --events -k debian/trixie --tests-dir /srv/ktest --out /w/0 --deps-dir /w/0.deps --tolerate RUST --env K=v /srv/ktest/tests/fs/a.ktest x generic/001");
     }
 }

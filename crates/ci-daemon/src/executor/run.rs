@@ -20,7 +20,8 @@ use super::batch::{Action, BatchEnd, BatchState, Judged};
 use super::command::{Tools, ktest_run};
 use super::lines;
 use crate::clock::now;
-use crate::plan::{Job, JobRef};
+use crate::plan::Job;
+use crate::wants;
 
 /// How long a child gets to end by itself when it is asked to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -44,7 +45,7 @@ pub enum Told {
     /// A verdict was recorded.
     Verdict {
         /// Of which job.
-        job: JobRef,
+        job: Arc<Job>,
         /// What.
         verdict: Verdict,
         /// How long it ran.
@@ -76,6 +77,15 @@ pub struct Slot {
     pub writer: Writer,
     /// Who wants to hear about it.
     pub told: mpsc::UnboundedSender<Told>,
+}
+
+impl Slot {
+    /// Where a commit of a repository that is no kernel is checked out: beside the work folder.
+    fn deps(&self) -> PathBuf {
+        let mut name = self.work.clone().into_os_string();
+        name.push(".deps");
+        name.into()
+    }
 }
 
 /// How a batch went, for the scheduler.
@@ -157,8 +167,10 @@ impl<'a> Run<'a> {
             let _ = self.slot.writer.not_in_progress(&self.first.commit, left);
         }
         self.publish_full_log().await;
-        if let Err(error) = empty(&self.slot.work, false).await {
-            tracing::warn!("{}: cannot be removed: {error}", self.slot.work.display());
+        for dir in [self.slot.work.clone(), self.slot.deps()] {
+            if let Err(error) = empty(&dir, false).await {
+                tracing::warn!("{}: cannot be removed: {error}", dir.display());
+            }
         }
         went
     }
@@ -168,7 +180,9 @@ impl<'a> Run<'a> {
         let tools = self.slot.tools.borrow().clone();
         let subtests: Vec<SubtestName> =
             self.batch.jobs.iter().map(|job| job.payload.subtest.clone()).collect();
-        let cmd = ktest_run(&tools, &self.first.commit, &self.first.unit, &subtests, &self.slot.work);
+        let deps = self.checkout(&tools).await?;
+        let (commit, unit) = (&self.first.commit, &self.first.unit);
+        let cmd = ktest_run(&tools, commit, unit, &subtests, &self.slot.work, deps.as_deref());
         self.log.line(format!("$ {cmd}"));
         let mut child = cmd.start().map_err(|error| error.to_string())?;
         let mut streams = Streams::of(&mut child);
@@ -201,6 +215,28 @@ impl<'a> Run<'a> {
         self.drain(streams).await;
         let exit = exit.map_err(|error| error.to_string())?;
         Ok((!cancellation.is_cancelled()).then_some(exit))
+    }
+
+    /// A commit that is no kernel, checked out where the test file's `require-git` finds it; gives the folder that holds it.
+    async fn checkout(&self, tools: &Tools) -> Result<Option<PathBuf>, String> {
+        let name = &*self.first.repo;
+        if name == wants::LINUX {
+            return Ok(None);
+        }
+        let path = tools.repos.get(name).cloned();
+        let path = path.ok_or_else(|| format!("repo {name:?} is not configured any more"))?;
+        let opened = tokio::task::spawn_blocking(move || gitio::Repo::open(&path)).await;
+        let repo = opened.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let deps = self.slot.deps();
+        empty(&deps, true).await.map_err(|error| format!("{}: {error}", deps.display()))?;
+        self.log.line(format!("checking out {} of {name}", self.first.commit.short()));
+        let (dir, index) = (deps.join(name), deps.join(format!(".{name}.index")));
+        let checkout = repo.checkout_into(&self.first.commit, &dir, &index, gitio::Checkout::default());
+        tokio::select! {
+            done = checkout => done.map_err(|error| error.to_string())?,
+            () = self.batch.cancelled() => return Err("the batch was cancelled".into()),
+        }
+        Ok(Some(deps))
     }
 
     async fn drain(&mut self, mut streams: Streams) {
@@ -281,9 +317,10 @@ impl<'a> Run<'a> {
         if tokio::fs::try_exists(&log).await.unwrap_or(false) {
             self.publish_log(&key, recorded.attempt, &log).await;
         }
+        // Told before the job ends, so that whoever hears of the end has heard of the verdict.
+        let told = Told::Verdict { job: job.payload.clone(), verdict: judged.verdict, duration };
+        let _ = self.slot.told.send(told);
         self.batch.done(job.id);
-        let job = JobRef { commit: self.first.commit.clone(), key };
-        let _ = self.slot.told.send(Told::Verdict { job, verdict: judged.verdict, duration });
         Ok(())
     }
 

@@ -1,11 +1,13 @@
 //! What the planner is told: branches with their commits, groups, listings and history. Plain data.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::TestGroup;
 use model::{CommitId, Env, ResultKey, SubtestName, TestPath};
+use serde::Serialize;
 
 /// Everything that is wanted, before what has a verdict is taken off.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +46,43 @@ pub struct History {
     pub passed: u64,
     /// How often it failed.
     pub failed: u64,
+}
+
+/// What a job's niceness is made of; the sum of it and the age of the commit is its place in the order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Why {
+    /// `nice` (or `priority`) of its group.
+    pub group_nice: i64,
+    /// `test_always_passes_nice`: it always ended alike so far.
+    pub alike_nice: i64,
+    /// `test_duration_nice`: it takes long.
+    pub duration_nice: i64,
+}
+
+impl Why {
+    /// Why a job of `group` with this history has its niceness.
+    #[must_use]
+    pub fn of(history: Option<&History>, group: &TestGroup) -> Self {
+        let Some(of) = history else { return Self { group_nice: group.nice, ..Self::default() } };
+        let alike = group.nice_of(of.passed, of.failed, 0).saturating_sub(group.nice);
+        let all = group.nice_of(of.passed, of.failed, of.mean.as_secs());
+        let duration = all.saturating_sub(group.nice).saturating_sub(alike);
+        Self { group_nice: group.nice, alike_nice: alike, duration_nice: duration }
+    }
+}
+
+impl fmt::Display for Why {
+    /// Only what is not zero: `group 2, always alike 10, takes long 1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            ("group", self.group_nice),
+            ("always alike", self.alike_nice),
+            ("takes long", self.duration_nice),
+        ];
+        let parts = parts.iter().filter(|(_, nice)| *nice != 0);
+        let parts: Vec<String> = parts.map(|(what, nice)| format!("{what} {nice:+}")).collect();
+        f.write_str(&parts.join(", "))
+    }
 }
 
 impl History {

@@ -42,6 +42,19 @@ pub struct Job {
     pub value: i64,
     /// How long it is expected to run.
     pub cost: Duration,
+    /// Why it runs.
+    pub purpose: Purpose,
+}
+
+/// Why a job runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// For its verdict.
+    First,
+    /// It failed; whether it fails always is to be seen.
+    Confirm,
+    /// Somebody asked for one more run.
+    Asked,
 }
 
 /// What names a job: its commit and where its result goes.
@@ -51,6 +64,18 @@ pub struct JobRef {
     pub commit: CommitId,
     /// The result key.
     pub key: ResultKey,
+}
+
+impl Purpose {
+    /// What stands after the job's name: nothing for a job that runs for its verdict.
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::First => "",
+            Self::Confirm => " (confirming)",
+            Self::Asked => " (asked for)",
+        }
+    }
 }
 
 impl fmt::Display for JobRef {
@@ -65,6 +90,12 @@ impl Job {
     #[must_use]
     pub fn name(&self) -> JobRef {
         JobRef { commit: self.commit.clone(), key: self.key.clone() }
+    }
+
+    /// Its name for people: also why it runs, unless it is for its verdict.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!("{} {}{}", self.commit.short(), self.key, self.purpose.suffix())
     }
 
     /// Its niceness: the group's, and what its history adds.

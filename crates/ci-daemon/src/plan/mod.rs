@@ -5,6 +5,7 @@
 //! So a window costs what the window costs, and each finished (lane, commit) is looked at once.
 
 mod bits;
+mod find;
 mod input;
 mod job;
 #[cfg(test)]
@@ -17,8 +18,9 @@ use std::time::Duration;
 
 use bits::Bits;
 use config::TestGroup;
-pub use input::{Branch, History, Input};
-pub use job::{Job, JobRef, Unit};
+pub use find::find;
+pub use input::{Branch, History, Input, Why};
+pub use job::{Job, JobRef, Purpose, Unit};
 use model::{CommitId, NameError, ResultKey, StoreKernel, SubtestName};
 
 /// Where the planner learns which keys of a commit have a verdict. Asked once per commit, when its turn comes.
@@ -293,6 +295,7 @@ impl Planner {
                         key: subtest.key.clone(),
                         value: head.value,
                         cost: subtest.cost,
+                        purpose: Purpose::First,
                     });
                 }
                 if !left {
@@ -340,6 +343,15 @@ impl Planner {
         for lane in &mut self.lanes {
             lane.complete.clear();
         }
+    }
+
+    /// Whether the job was handed out and neither judged nor given back.
+    #[must_use]
+    pub fn is_handed_out(&self, job: &JobRef) -> bool {
+        let (Some(key), Some(commit)) = (self.key_ids.get(&job.key), self.commit_ids.get(&job.commit)) else {
+            return false;
+        };
+        self.commits[*commit as usize].handed_out.has(*key)
     }
 
     fn find(&mut self, job: &JobRef) -> Option<(&mut Commit, u32)> {
@@ -404,7 +416,8 @@ impl Lane {
     }
 }
 
-fn units_of(group: &TestGroup) -> impl Iterator<Item = Unit> {
+/// What a group has run: each test file, on each of its kernels.
+pub fn units_of(group: &TestGroup) -> impl Iterator<Item = Unit> {
     let kernels: Vec<Option<&StoreKernel>> =
         if group.kernels.is_empty() { vec![None] } else { group.kernels.iter().map(Some).collect() };
     group.tests.iter().flat_map(move |test| {

@@ -3,17 +3,19 @@
 #   fail   every subtest fails
 #   flaky  the first run of the commit ends with an infrastructure failure after its first subtest
 #   refuse the test file cannot be run at all
+# A commit that is no kernel is where --deps-dir says, its mode as well.
 # FAKE/delay: seconds that a subtest takes; FAKE/hold: none ends while it is there. FAKE/ran: a line for each subtest that was started.
 set -o nounset
 fake=$(dirname "$0")
 shift
-repo='' commit='' out='' file='' subtests=()
+repo='' commit='' deps='' out='' file='' subtests=()
 while (($#)); do
 	case $1 in
 	--events) ;;
 	-k) repo=$2 && shift ;;
 	--commit) commit=$2 && shift ;;
 	--out) out=$2 && shift ;;
+	--deps-dir) deps=$2 && shift ;;
 	--tests-dir | --merge | --tolerate | --env) shift ;;
 	*) if [[ -z $file ]]; then file=$1; else subtests+=("$1"); fi ;;
 	esac
@@ -21,7 +23,15 @@ while (($#)); do
 done
 test=${file##*/tests/}
 test=${test%.ktest}
-mode=$(git --git-dir="$repo/.git" show "$commit:mode")
+if [[ -n $deps ]]; then
+	mode=$(cat "$deps"/*/mode)
+	commit="$repo $(cat "$deps"/*/message)"
+elif [[ -n $commit ]]; then
+	mode=$(git --git-dir="$repo/.git" show "$commit:mode")
+else
+	mode=''
+	commit=$repo
+fi
 event() { echo "{\"v\":1,\"at_ms\":0,\"event\":$1}"; }
 finish() { event "\"run_finished\",\"exit_code\":$1" && exit "$1"; }
 

@@ -63,8 +63,9 @@ impl Farm {
     }
 
     pub fn config(&self, more: &str) -> String {
+        let confirm = if more.contains("confirm_failures") { "" } else { "confirm_failures = 0\n" };
         format!(
-            "linux_repo = {linux:?}\noutput_dir = \"data\"\nktest_dir = \"kt\"\nuser = \"u\"\npoll = 3600\n{more}\n\
+            "{confirm}linux_repo = {linux:?}\noutput_dir = \"data\"\nktest_dir = \"kt\"\nuser = \"u\"\npoll = 3600\n{more}\n\
              [test_group.g]\ntests = [\"t/one.ktest\", \"t/two.ktest\"]\n\
              [branch.next]\nremote = {remote:?}\nref = \"master\"\ntest_groups = [\"g\"]\n",
             linux = self.linux.url(),
@@ -94,6 +95,30 @@ impl Farm {
         self.repo.commit(message, &[("mode", mode), ("message", message)])
     }
 
+    /// Leaves a request as `ci-status rerun` does.
+    pub fn ask_rerun(&self, commit: &CommitId, key: &str) {
+        let text = format!(r#"{{"version":1,"rerun":{{"commit":"{commit}","key":"{key}"}}}}"#);
+        self.write("data/requests/.new", &text, 0o644);
+        let folder = self.path("data/requests");
+        std::fs::rename(folder.join(".new"), folder.join(format!("{key}.json"))).unwrap();
+    }
+
+    /// The requests that are not over.
+    pub fn requests(&self) -> usize {
+        let files =
+            ["data/requests", "data/requests/taken"].map(|folder| std::fs::read_dir(self.path(folder)));
+        let files = files.into_iter().flatten().flatten().filter_map(Result::ok);
+        files.filter(|entry| entry.path().is_file()).count()
+    }
+
+    /// How an attempt at a test ended, by number; the one that stands first.
+    pub fn attempts(&self, commit: &CommitId, key: &str) -> Vec<String> {
+        let Ok(Some(results)) = self.reader().commit(commit) else { return Vec::new() };
+        let Some(entry) = results.get(&key.parse().unwrap()) else { return Vec::new() };
+        let others = entry.others.iter().map(|other| format!("{} {}", other.number, other.status));
+        std::iter::once(format!("{} {}", entry.attempt, entry.status)).chain(others).collect()
+    }
+
     /// Starts the daemon.
     pub fn start(&self, args: &[&str]) -> Daemon {
         let mut all = vec!["--config".to_owned(), self.path("ci.toml").display().to_string()];
@@ -118,6 +143,11 @@ impl Farm {
     /// Runs the daemon until nothing is left to do.
     pub fn once(&self) {
         assert_eq!(self.start(&["--once"]).wait(), Exit::Code(0));
+    }
+
+    /// The repository that the daemon fetches into.
+    pub fn linux(&self) -> &Path {
+        self.linux.path()
     }
 
     pub fn reader(&self) -> Reader {

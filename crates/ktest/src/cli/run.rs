@@ -36,6 +36,9 @@ pub(super) struct RunArgs {
     /// The tree that the test file belongs to, where its own path does not say.
     #[arg(long, value_name = "DIR")]
     tests_dir: Option<PathBuf>,
+    /// Where `require-git` clones to, and finds what lies there [default: deps in the cache].
+    #[arg(long, value_name = "DIR")]
+    deps_dir: Option<PathBuf>,
     /// Share one kernel with this test file, if their requirements do not contradict each other (repeatable).
     #[arg(long, value_name = "FILE.ktest")]
     merge: Vec<PathBuf>,
@@ -121,6 +124,7 @@ fn options(args: &RunArgs, cache: PathBuf) -> Result<RunOptions, Failure> {
         file: args.file.clone(),
         subtests: args.subtests.clone(),
         tests_dir: args.tests_dir.clone(),
+        deps_dir: args.deps_dir.clone(),
         merge: args.merge.clone(),
         kernel: parse_kernel(&args.kernel, args.commit.as_deref(), &cache).map_err(Failure::usage)?,
         out: args.out.clone(),

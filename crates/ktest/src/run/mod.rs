@@ -33,6 +33,8 @@ pub struct RunOptions {
     pub subtests: Vec<SubtestName>,
     /// The tree the file belongs to, where its own path does not say.
     pub tests_dir: Option<PathBuf>,
+    /// Where `require-git` clones to; none: `deps` in the cache.
+    pub deps_dir: Option<PathBuf>,
     /// Test files that are to share the kernel, where their requirements do not contradict this one's.
     pub merge: Vec<PathBuf>,
     /// Where the kernel comes from.

@@ -1,0 +1,47 @@
+//! One job by its name, wherever a branch lists its commit: also where it has its verdict, or lies too far back to be planned.
+
+use model::{CommitId, ResultKey};
+
+use super::{Branch, History, Input, Job, JobRef, Purpose, units_of};
+
+/// The job of that name, as the first branch that wants it would run it.
+#[must_use]
+pub fn find(input: &Input, job: &JobRef) -> Option<Job> {
+    input.branches.iter().find_map(|branch| {
+        let age = branch.commits.iter().position(|commit| *commit == job.commit)?;
+        on(branch, age, &job.commit, &job.key, input)
+    })
+}
+
+fn on(branch: &Branch, age: usize, commit: &CommitId, key: &ResultKey, input: &Input) -> Option<Job> {
+    let age = u32::try_from(age).ok()?;
+    branch.groups.iter().find_map(|group| {
+        units_of(group).find_map(|unit| {
+            let prefix = ResultKey::file_prefix(&unit.test, unit.kernel.as_ref(), &unit.env);
+            if !key.as_str().starts_with(&prefix) {
+                return None;
+            }
+            let listing = input.listings.get(&(unit.test.clone(), unit.env.clone()))?;
+            let is_it = |subtest: &&model::SubtestName| {
+                ResultKey::new(&unit.test, unit.kernel.as_ref(), &unit.env, subtest)
+                    .is_ok_and(|of| of == *key)
+            };
+            let subtest = listing.iter().find(is_it)?.clone();
+            let history = input.history.get(key);
+            Some(Job {
+                user: branch.user.clone(),
+                branch: branch.name.clone(),
+                group: group.name.as_str().into(),
+                repo: branch.repo.clone(),
+                commit: commit.clone(),
+                age,
+                unit: unit.into(),
+                subtest,
+                key: key.clone(),
+                value: i64::from(age).saturating_add(History::nice_in(history, group)),
+                cost: history.map_or(input.default_cost, |history| history.mean),
+                purpose: Purpose::First,
+            })
+        })
+    })
+}

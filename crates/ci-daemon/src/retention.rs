@@ -1,0 +1,226 @@
+//! Retention: what may go is planned again and again, and only what was planned for a whole day goes.
+//!
+//! The store plans (see [`results::retention`]): it lets go only of what a branch's own listing has moved past. The day in
+//! between is for a branch whose listing became empty or short by mistake: there is time to see it and to mend it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use model::CommitId;
+use results::retention::{Plan, Policy};
+use results::{Reader, Writer};
+use serde::Serialize;
+
+use crate::clock::now;
+
+/// How long a commit must have been planned to go before it goes, in seconds.
+pub const WAIT_S: i64 = 24 * 3600;
+
+/// Since when each commit has been planned to go, Unix seconds.
+pub type Since = BTreeMap<CommitId, i64>;
+
+/// What of `plan` is due at `now`, and what is to be remembered for the next time. With `wait_s` 0 all of it is.
+#[must_use]
+pub fn due(plan: Plan, since: &Since, wait_s: i64, now: i64) -> (Plan, Since) {
+    let (mut due, mut waits) = (Plan { keep: plan.keep, ..Plan::default() }, Since::new());
+    for removal in plan.remove {
+        // A clock that was set back begins the wait anew.
+        let first = since.get(&removal.commit).copied().filter(|first| *first <= now).unwrap_or(now);
+        if now - first >= wait_s {
+            due.remove.push(removal);
+        } else {
+            waits.insert(removal.commit, first);
+            due.keep += 1;
+        }
+    }
+    (due, waits)
+}
+
+fn file(output_dir: &Path) -> PathBuf {
+    output_dir.join(crate::WORK).join("retention.json")
+}
+
+/// What was planned to go the last time; what cannot be read is nothing, so everything waits from now on.
+#[must_use]
+pub fn planned(output_dir: &Path) -> Since {
+    let bytes = std::fs::read(file(output_dir)).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+fn remember(output_dir: &Path, since: &Since) -> std::io::Result<()> {
+    let path = file(output_dir);
+    if since.is_empty() && !path.exists() {
+        return Ok(());
+    }
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    let new = path.with_extension("new");
+    std::fs::write(&new, serde_json::to_vec(since)?)?;
+    std::fs::rename(new, path)
+}
+
+/// The policy for a farm that keeps the results of so many commits of each branch.
+#[must_use]
+pub fn policy(keep: usize) -> Policy {
+    Policy { commits: keep, ..Policy::default() }
+}
+
+/// One pass of the daemon. An error while planning deletes nothing.
+pub async fn pass(writer: Writer, keep: usize) {
+    if let Err(error) = once(&writer, keep, WAIT_S).await {
+        tracing::error!("retention: {error}; it is tried again in an hour");
+    }
+}
+
+/// Plans, removes what is due, remembers what waits; gives what was removed.
+pub async fn once(writer: &Writer, keep: usize, wait_s: i64) -> results::Result<Plan> {
+    // The listings on disk are to be those that the daemon has.
+    writer.flush().await?;
+    let planner = writer.clone();
+    let planned_now = tokio::task::spawn_blocking(move || planner.plan_retention(policy(keep))).await;
+    let plan = planned_now.map_err(|_| results::Error::Closed)??;
+    let (due, waits) = due(plan, &planned(writer.output_dir()), wait_s, now());
+    if let Err(error) = remember(writer.output_dir(), &waits) {
+        tracing::warn!("retention: what waits cannot be remembered: {error}");
+    }
+    if !due.remove.is_empty() {
+        tracing::info!("retention: {due}");
+        writer.apply(due.clone()).await?;
+    }
+    Ok(due)
+}
+
+/// What `ci-daemon retention` says.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// How many commits' results stay.
+    pub keep: usize,
+    /// What goes, or went.
+    pub remove: Vec<Going>,
+    #[serde(skip)]
+    done: bool,
+}
+
+/// A commit whose results go.
+#[derive(Debug, Serialize)]
+pub struct Going {
+    /// Which.
+    pub commit: CommitId,
+    /// How much room they take.
+    pub bytes: u64,
+    /// In how many seconds; 0: with the next pass.
+    pub in_s: i64,
+}
+
+impl Report {
+    /// On what went.
+    #[must_use]
+    pub fn done(plan: &Plan) -> Self {
+        let gone = plan.remove.iter().map(|of| Going { commit: of.commit.clone(), bytes: of.bytes, in_s: 0 });
+        Self { keep: plan.keep, remove: gone.collect(), done: true }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for going in &self.remove {
+            let when = match (self.done, going.in_s) {
+                (true, _) => "removed".to_owned(),
+                (false, 0) => "with the next pass".to_owned(),
+                (false, s) => format!("in {} h", (s + 3599) / 3600),
+            };
+            writeln!(f, "{}  {:>8.1} MB  {when}", going.commit, going.bytes as f64 / 1e6)?;
+        }
+        let bytes: u64 = self.remove.iter().map(|going| going.bytes).sum();
+        let word = if self.done { "removed" } else { "to be removed" };
+        let (count, keep) = (self.remove.len(), self.keep);
+        writeln!(f, "{word}: the results of {count} commits, {:.1} MB; {keep} stay", bytes as f64 / 1e6)
+    }
+}
+
+/// What the next passes would remove; removes nothing, and works while a daemon runs.
+pub fn preview(output_dir: &Path, keep: usize, wait_s: i64) -> results::Result<Report> {
+    let reader = Reader::open(output_dir)?;
+    let plan = results::retention::plan(&reader, policy(keep), SystemTime::now())?;
+    let (since, now) = (planned(output_dir), now());
+    let going = plan.remove.into_iter().map(|of| {
+        let first = since.get(&of.commit).copied().filter(|first| *first <= now).unwrap_or(now);
+        Going { commit: of.commit, bytes: of.bytes, in_s: (first + wait_s - now).max(0) }
+    });
+    Ok(Report { keep: plan.keep, remove: going.collect(), done: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use results::retention::Removal;
+
+    use super::*;
+
+    fn commit(n: u8) -> CommitId {
+        format!("{n:040x}").parse().unwrap()
+    }
+
+    fn plan(commits: &BTreeSet<u8>) -> Plan {
+        let remove = commits.iter().map(|n| Removal { commit: commit(*n), bytes: 1 }).collect();
+        Plan { remove, keep: 5 }
+    }
+
+    proptest! {
+        #[test]
+        fn only_what_was_planned_for_a_whole_day_goes(
+            passes in proptest::collection::vec((0i64..60_000, proptest::collection::btree_set(0u8..6, 0..6)), 1..60),
+        ) {
+            let (mut now, mut since) = (1_000_000, Since::new());
+            // Said plainly: when each commit was last not planned.
+            let mut not_planned: BTreeMap<u8, i64> = BTreeMap::new();
+            for (later, mut wanted) in passes {
+                now += later;
+                // What went is not planned again.
+                wanted.retain(|n| not_planned.get(n).is_none_or(|at| *at != i64::MAX));
+                let (gone, waits) = due(plan(&wanted), &since, WAIT_S, now);
+                for n in 0..6 {
+                    let went = gone.remove.iter().any(|removal| removal.commit == commit(n));
+                    prop_assert!(!went || wanted.contains(&n));
+                    prop_assert!(!(went && waits.contains_key(&commit(n))));
+                    if went {
+                        let first = since[&commit(n)];
+                        prop_assert!(now - first >= WAIT_S);
+                        prop_assert!(not_planned.get(&n).is_none_or(|at| first > *at || *at == now));
+                        not_planned.insert(n, i64::MAX);
+                    } else if !wanted.contains(&n) && not_planned.get(&n) != Some(&i64::MAX) {
+                        not_planned.insert(n, now);
+                        prop_assert!(!waits.contains_key(&commit(n)));
+                    }
+                }
+                prop_assert_eq!(gone.keep + gone.remove.len(), 5 + wanted.len());
+                since = waits;
+            }
+        }
+    }
+
+    #[test]
+    fn an_operator_need_not_wait_and_a_clock_set_back_begins_anew() {
+        let wanted = BTreeSet::from([1]);
+        assert_eq!(due(plan(&wanted), &Since::new(), 0, 7).0.remove.len(), 1);
+        let since = Since::from([(commit(1), 1000)]);
+        assert_eq!(due(plan(&wanted), &since, WAIT_S, 500).1, Since::from([(commit(1), 500)]));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let since = Since::from([(commit(1), 1000)]);
+        remember(dir.path(), &Since::new()).unwrap();
+        assert!(!file(dir.path()).exists());
+        remember(dir.path(), &since).unwrap();
+        assert_eq!(planned(dir.path()), since);
+        std::fs::write(file(dir.path()), "{").unwrap();
+        assert_eq!(planned(dir.path()), Since::new());
+    }
+}

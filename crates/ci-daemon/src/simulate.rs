@@ -1,0 +1,435 @@
+//! When will it be done? The farm in virtual time: the planner and the scheduler that the daemon uses, and subtests that take
+//! as long as they did in the past. Pure.
+//!
+//! It answers for a daemon that starts now, on hosts that all can run everything and do not fail.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use jobkit::core::{BatchEnd, BatchId, Claim, Effect, ExecutorId, Grant, JobId, Scheduler};
+use jobkit::{ChoirConfig, ExecutorSpec, JobSpec};
+use model::{CommitId, ResultKey};
+use serde::Serialize;
+
+use crate::plan::{Input, Job, JobRef, Verdicts, units_of};
+use crate::window::Window;
+
+/// The farm that is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Farm {
+    /// How many batches run at a time.
+    pub slots: usize,
+    /// How many jobs are submitted at a time.
+    pub window: usize,
+    /// The most expected test time of one batch.
+    pub budget: Duration,
+    /// What every batch takes besides its subtests: checkout, boot, shutdown.
+    pub boot: Duration,
+    /// What the first batch of a commit takes to build its kernel.
+    pub build: Duration,
+    /// Go on until every commit is tested, not only the tips.
+    pub all: bool,
+}
+
+/// When things are done, counted from now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Forecast {
+    /// How many batches ran at a time.
+    pub slots: usize,
+    /// The branches.
+    pub branches: Vec<BranchForecast>,
+    /// How many jobs ran until then.
+    pub jobs: usize,
+    /// When everything is tested, in seconds; only where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all_s: Option<u64>,
+}
+
+/// When the tip of a branch is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BranchForecast {
+    /// Whose.
+    pub user: String,
+    /// Its name.
+    pub branch: String,
+    /// Its tip; none: it has no commits to test.
+    pub commit: Option<CommitId>,
+    /// How many subtests the tip has left.
+    pub left: usize,
+    /// When the tip has its first new verdict, in seconds.
+    pub first_s: Option<u64>,
+    /// When the tip is fully tested, in seconds; 0 if it is already.
+    pub tip_s: Option<u64>,
+}
+
+/// What the tips have left, and who waits for it.
+#[derive(Debug, Default)]
+struct Tips {
+    waiting: HashMap<JobRef, Vec<usize>>,
+    branches: Vec<BranchForecast>,
+}
+
+impl Tips {
+    fn new(input: &Input, verdicts: &mut dyn Verdicts) -> Result<Self, String> {
+        // `of` is to be asked with a list that only grows.
+        let mut keys: Vec<ResultKey> = Vec::new();
+        let mut numbers: HashMap<ResultKey, u32> = HashMap::new();
+        let mut tips = Self::default();
+        for (at, branch) in input.branches.iter().enumerate() {
+            let commit = branch.commits.first().cloned();
+            let mut left = 0;
+            if let Some(commit) = &commit {
+                let mut wanted = BTreeSet::new();
+                for unit in branch.groups.iter().flat_map(|group| units_of(group)) {
+                    let listing = input.listings.get(&(unit.test.clone(), unit.env.clone()));
+                    for subtest in listing.iter().flat_map(|listing| listing.iter()) {
+                        let Ok(key) = ResultKey::new(&unit.test, unit.kernel.as_ref(), &unit.env, subtest)
+                        else {
+                            continue;
+                        };
+                        let number = *numbers.entry(key.clone()).or_insert_with(|| {
+                            keys.push(key);
+                            u32::try_from(keys.len() - 1).expect("fewer than 2^32 keys")
+                        });
+                        wanted.insert(number);
+                    }
+                }
+                verdicts.of(commit, &keys, &mut |number| {
+                    wanted.remove(&number);
+                })?;
+                left = wanted.len();
+                for number in wanted {
+                    let job = JobRef { commit: commit.clone(), key: keys[number as usize].clone() };
+                    tips.waiting.entry(job).or_default().push(at);
+                }
+            }
+            let done = (left == 0 && commit.is_some()).then_some(0);
+            let (user, branch) = (branch.user.to_string(), branch.name.to_string());
+            tips.branches.push(BranchForecast { user, branch, commit, left, first_s: None, tip_s: done });
+        }
+        Ok(tips)
+    }
+
+    fn judged(&mut self, job: &JobRef, at_ms: u64) {
+        let at_s = at_ms.div_ceil(1000);
+        for branch in self.waiting.remove(job).unwrap_or_default() {
+            let branch = &mut self.branches[branch];
+            branch.first_s = Some(branch.first_s.map_or(at_s, |first| first.min(at_s)));
+            branch.tip_s = Some(branch.tip_s.map_or(at_s, |last| last.max(at_s)));
+        }
+    }
+}
+
+struct Simulation<'a> {
+    farm: Farm,
+    window: Window,
+    scheduler: Scheduler,
+    weight: &'a dyn Fn(&str) -> f64,
+    jobs: HashMap<JobId, Job>,
+    running: HashMap<BatchId, (ExecutorId, Vec<JobId>)>,
+    events: BinaryHeap<Reverse<(u64, BatchId)>>,
+    built: BTreeSet<CommitId>,
+    tips: Tips,
+    now: u64,
+    ran: usize,
+}
+
+/// Runs the farm in virtual time. `weight` is the fair-share weight of a user; an error says which results cannot be read.
+pub fn simulate(
+    input: &Input,
+    verdicts: &mut dyn Verdicts,
+    weight: &dyn Fn(&str) -> f64,
+    farm: Farm,
+) -> Result<Forecast, String> {
+    let tips = Tips::new(input, verdicts)?;
+    let mut window = Window::new(farm.window);
+    window.update(input, farm.window);
+    let config = ChoirConfig { window: farm.window, ..ChoirConfig::default() };
+    let mut simulation = Simulation {
+        farm,
+        window,
+        scheduler: Scheduler::new(&config),
+        weight,
+        jobs: HashMap::new(),
+        running: HashMap::new(),
+        events: BinaryHeap::new(),
+        built: BTreeSet::new(),
+        tips,
+        now: 0,
+        ran: 0,
+    };
+    simulation.run(verdicts);
+    let all_s = farm.all.then_some(simulation.now.div_ceil(1000));
+    Ok(Forecast { slots: farm.slots, branches: simulation.tips.branches, jobs: simulation.ran, all_s })
+}
+
+impl Simulation<'_> {
+    fn run(&mut self, verdicts: &mut dyn Verdicts) {
+        self.refill(verdicts);
+        for slot in 0..self.farm.slots {
+            let name = format!("slot {slot}");
+            let spec = ExecutorSpec { budget: self.farm.budget, ..ExecutorSpec::new(name) };
+            let executor = self.scheduler.add_executor(&spec, 0);
+            self.claim(executor);
+        }
+        self.settle();
+        while let Some(Reverse((at, batch))) = self.events.pop() {
+            self.now = at;
+            let Some((executor, jobs)) = self.running.remove(&batch) else { continue };
+            for job in &jobs {
+                self.scheduler.done(batch, *job);
+                if let Some(job) = self.jobs.remove(job) {
+                    self.window.judged(&job.name());
+                }
+            }
+            self.scheduler.end_batch(batch, BatchEnd::Finished, self.now);
+            if !self.farm.all && self.tips.waiting.is_empty() {
+                return;
+            }
+            self.refill(verdicts);
+            self.claim(executor);
+            self.settle();
+        }
+    }
+
+    fn refill(&mut self, verdicts: &mut dyn Verdicts) {
+        for job in self.window.refill(self.scheduler.pending(), verdicts) {
+            let spec = JobSpec {
+                batch_key: crate::farm::batch_key(&job),
+                cost: job.cost,
+                group: job.user.to_string(),
+                weight: (self.weight)(&job.user),
+                order: job.value,
+                ..JobSpec::new("", ())
+            };
+            let id = self.scheduler.submit(&spec, self.now);
+            self.jobs.insert(id, job);
+        }
+    }
+
+    fn claim(&mut self, executor: ExecutorId) {
+        if let Claim::Granted(grant) = self.scheduler.claim(executor, self.now) {
+            self.granted(grant);
+        }
+    }
+
+    fn granted(&mut self, grant: Grant) {
+        let mut at = self.now + millis(self.farm.boot);
+        for job in grant.jobs.iter().filter_map(|id| self.jobs.get(id)) {
+            if job.unit.kernel.is_none() && self.built.insert(job.commit.clone()) {
+                at += millis(self.farm.build);
+            }
+            at += millis(job.cost);
+            self.tips.judged(&job.name(), at);
+            self.ran += 1;
+        }
+        self.events.push(Reverse((at, grant.batch)));
+        self.running.insert(grant.batch, (grant.executor, grant.jobs));
+    }
+
+    fn settle(&mut self) {
+        self.scheduler.dispatch(self.now);
+        for effect in self.scheduler.take_effects() {
+            if let Effect::Granted(grant) = effect {
+                self.granted(grant);
+            }
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 4)
+}
+
+/// How many slots are asked for: `8`, or `+4` for four more than there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slots {
+    /// So many.
+    Are(usize),
+    /// So many more.
+    More(usize),
+}
+
+impl Slots {
+    /// What that comes to where there are `now`.
+    #[must_use]
+    pub fn of(self, now: usize) -> usize {
+        match self {
+            Self::Are(slots) => slots,
+            Self::More(slots) => now.saturating_add(slots),
+        }
+    }
+}
+
+impl std::str::FromStr for Slots {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| match text.parse::<usize>() {
+            Ok(number @ 1..=100_000) => Ok(number),
+            _ => Err("it is a number of slots from 1 to 100000, or +N for N more".to_owned()),
+        };
+        text.strip_prefix('+')
+            .map_or_else(|| number(text).map(Self::Are), |more| number(more).map(Self::More))
+    }
+}
+
+/// The forecasts side by side, for people.
+#[derive(Debug)]
+pub struct Table<'a>(pub &'a [Forecast]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        let mut head = ["branch", "tip", "left"].map(str::to_owned).to_vec();
+        for forecast in self.0 {
+            let slots = format!("{} slot{}", forecast.slots, if forecast.slots == 1 { "" } else { "s" });
+            head.extend([format!("first verdict, {slots}"), format!("tip tested, {slots}")]);
+            for (at, branch) in forecast.branches.iter().enumerate() {
+                let row = rows.entry(at).or_insert_with(|| {
+                    let tip = branch.commit.as_ref().map_or("-".into(), |commit| commit.short().to_owned());
+                    vec![format!("{}/{}", branch.user, branch.branch), tip, branch.left.to_string()]
+                });
+                let first = branch.first_s.map_or("-".into(), |s| format!("in {}", Span(s)));
+                let tip = match branch.tip_s {
+                    None => "-".into(),
+                    Some(0) => "already".into(),
+                    Some(s) => format!("in {}", Span(s)),
+                };
+                row.extend([first, tip]);
+            }
+            if let Some(all) = forecast.all_s {
+                let row = rows
+                    .entry(usize::MAX)
+                    .or_insert_with(|| vec!["all commits".into(), "-".into(), forecast.jobs.to_string()]);
+                row.extend(["-".into(), format!("in {}", Span(all))]);
+            }
+        }
+        let rows: Vec<&Vec<String>> = std::iter::once(&head).chain(rows.values()).collect();
+        let width = |at: usize| {
+            rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        for row in &rows {
+            let cells: Vec<String> = row
+                .iter()
+                .enumerate()
+                .map(|(at, cell)| format!("{cell:<width$}", width = width(at)))
+                .collect();
+            writeln!(f, "{}", cells.join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Seconds as people say them: `45 s`, `12 min`, `3 h 20 min`, `4 d 3 h`.
+#[derive(Debug, Clone, Copy)]
+struct Span(u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = self.0.div_ceil(60);
+        match self.0 {
+            0..=99 => write!(f, "{} s", self.0),
+            100..=7199 => write!(f, "{minutes} min"),
+            7200..=172_799 => write!(f, "{} h {} min", minutes / 60, minutes % 60),
+            _ => write!(f, "{} d {} h", minutes / 1440, minutes % 1440 / 60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use config::TestGroup;
+    use model::Env;
+
+    use super::*;
+    use crate::plan::{Branch, History};
+
+    fn commit(n: u32) -> CommitId {
+        format!("{n:040x}").parse().unwrap()
+    }
+
+    /// Two branches that share their tip's parent, one test file of `subtests` subtests that take 10 s each.
+    fn input(subtests: usize) -> Input {
+        let group = Arc::new(TestGroup {
+            name: "g".into(),
+            tests: vec!["a".parse().unwrap()],
+            nice: 0,
+            max_commits: 50,
+            test_duration_nice: 0,
+            test_always_passes_nice: 0,
+            kernels: Vec::new(),
+            env: Env::default(),
+        });
+        let branch = |name: &str, commits: &[u32]| Branch {
+            user: name.into(),
+            name: "b".into(),
+            repo: "linux".into(),
+            commits: commits.iter().map(|n| commit(*n)).collect(),
+            groups: vec![group.clone()],
+        };
+        let names: Vec<model::SubtestName> =
+            (0..subtests).map(|n| format!("s{n}").parse().unwrap()).collect();
+        let history = names.iter().map(|name| {
+            let known = History { mean: Duration::from_secs(10), passed: 1, failed: 0 };
+            (format!("a.{name}").parse().unwrap(), known)
+        });
+        Input {
+            branches: vec![branch("anna", &[3, 1]), branch("bob", &[2, 1])],
+            history: history.collect(),
+            listings: HashMap::from([(("a".parse().unwrap(), Env::default()), names.into())]),
+            default_cost: Duration::from_secs(30),
+        }
+    }
+
+    fn farm(slots: usize, all: bool) -> Farm {
+        let s = Duration::from_secs;
+        Farm { slots, window: 2000, budget: s(60), boot: s(5), build: s(100), all }
+    }
+
+    fn none(_: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)) -> Result<(), String> {
+        Ok(())
+    }
+
+    #[test]
+    fn a_farm_that_can_be_reckoned_by_hand() {
+        let one = simulate(&input(12), &mut none, &|_| 1.0, farm(1, true)).unwrap();
+        // Three commits are built once each and have two batches of 6 x 10 s each.
+        assert_eq!((one.jobs, one.all_s), (36, Some(3 * 100 + 6 * (5 + 60))));
+        let two = simulate(&input(12), &mut none, &|_| 1.0, farm(2, false)).unwrap();
+        // Fair share: a slot for each of the two tips.
+        let tips: Vec<_> =
+            two.branches.iter().map(|branch| (branch.left, branch.first_s, branch.tip_s)).collect();
+        assert_eq!(tips, [(12, Some(115), Some(230)); 2]);
+        insta::assert_snapshot!(Table(&[one, two]), @r"
+        branch       tip           left  first verdict, 1 slot  tip tested, 1 slot  first verdict, 2 slots  tip tested, 2 slots
+        anna/b       000000000000  12    in 2 min               in 7 min            in 2 min                in 4 min
+        bob/b        000000000000  12    in 5 min               in 8 min            in 2 min                in 4 min
+        all commits  -             36    -                      in 12 min
+        ");
+    }
+
+    #[test]
+    fn what_has_a_verdict_takes_no_time() {
+        let mut done = |of: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)| {
+            let tip = *of == commit(3);
+            (0..).zip(keys).filter(|(at, _)| tip || *at < 2).for_each(|(at, _)| each(at));
+            Ok(())
+        };
+        let forecast = simulate(&input(3), &mut done, &|_| 1.0, farm(4, false)).unwrap();
+        assert_eq!((forecast.branches[0].left, forecast.branches[0].tip_s), (0, Some(0)));
+        assert_eq!((forecast.branches[1].left, forecast.branches[1].tip_s), (1, Some(115)));
+    }
+
+    #[test]
+    fn slots_and_spans() {
+        assert_eq!("+4".parse::<Slots>().unwrap().of(3), 7);
+        assert_eq!("4".parse::<Slots>().unwrap().of(3), 4);
+        assert!(["0", "+", "x", "-1", "+0"].iter().all(|text| text.parse::<Slots>().is_err()));
+        let shown = [5, 100, 7200, 200_000].map(|s| Span(s).to_string());
+        assert_eq!(shown, ["5 s", "2 min", "2 h 0 min", "2 d 7 h"]);
+    }
+}

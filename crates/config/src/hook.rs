@@ -1,0 +1,90 @@
+//! `[hook]`: where the daemon listens for "something was pushed". Off unless it is there; this machine only.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use crate::error::{Fault, What};
+use crate::node::{Node, Section};
+use crate::paths::Paths;
+
+/// The shortest token that is taken.
+const TOKEN_MIN: usize = 16;
+
+/// Where the daemon listens, and what callers must show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// A loopback address and a port.
+    pub listen: SocketAddr,
+    /// What a caller shows as `Authorization: Bearer TOKEN`.
+    pub token: String,
+}
+
+impl std::fmt::Debug for Hook {
+    /// Without the token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hook").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with the hook.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HookError {
+    /// Not an address with a port.
+    #[error("listen: {0:?} is not an address; write \"127.0.0.1:8081\"")]
+    Listen(String),
+    /// Everybody could reach it.
+    #[error(
+        "listen: {0} can be reached from other machines; use 127.0.0.1 and have the web server pass it on"
+    )]
+    NotLoopback(IpAddr),
+    /// Too short, or not something that a header can hold.
+    #[error(
+        "the token has {TOKEN_MIN} to 200 letters, digits or signs and no white space; make one: openssl rand -hex 24"
+    )]
+    Token,
+    /// Its file cannot be read.
+    #[error("token_file: {path}: {why}")]
+    TokenFile {
+        /// The file.
+        path: String,
+        /// Why not.
+        why: String,
+    },
+    /// There is none.
+    #[error("[hook] needs a token; add token_file = \"FILE\" (or token = \"...\")")]
+    NoToken,
+}
+
+pub(crate) fn read(node: &Node, paths: &Paths) -> Result<Hook, Fault> {
+    let section = Section::new(node, "[hook]", &["listen", "token", "token_file"])?;
+    let fault = |node: &Node, error: HookError| node.fault(What::from(error));
+    let at = section.need("listen")?;
+    let text = at.str("listen")?;
+    let listen: SocketAddr = text.parse().map_err(|_| fault(at, HookError::Listen(text.into())))?;
+    if !listen.ip().is_loopback() {
+        return Err(fault(at, HookError::NotLoopback(listen.ip())));
+    }
+    let (at, token) = match section.get_any(&["token", "token_file"])? {
+        Some(("token", node)) => (node, node.str("token")?.to_owned()),
+        Some((_, node)) => {
+            let path = paths.resolve("token_file", node)?;
+            (node, token_of(&path).map_err(|error| fault(node, error))?)
+        }
+        None => return Err(fault(node, HookError::NoToken)),
+    };
+    let good = (TOKEN_MIN..=200).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
+    if !good {
+        return Err(fault(at, HookError::Token));
+    }
+    Ok(Hook { listen, token })
+}
+
+fn token_of(path: &Path) -> Result<String, HookError> {
+    let error = |why: String| HookError::TokenFile { path: path.display().to_string(), why };
+    let small = std::fs::metadata(path).map_err(|e| error(e.to_string()))?.len() <= 4096;
+    if !small {
+        return Err(error("it is larger than a token can be".into()));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| error(e.to_string()))?;
+    Ok(text.trim().to_owned())
+}

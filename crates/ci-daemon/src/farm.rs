@@ -401,7 +401,7 @@ impl Farm {
     }
 
     /// Publishes the status snapshot.
-    pub fn snapshot_once(&self) {
+    pub fn snapshot_once(&mut self) {
         let branches: Vec<_> = self.view.branches.iter().map(|(name, seen)| seen.status(name)).collect();
         let parts = Parts {
             output_dir: self.store.writer.output_dir(),

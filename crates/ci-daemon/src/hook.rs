@@ -79,7 +79,7 @@ fn app(token: String, hurry: watch::Sender<()>) -> Router {
 async fn pushed(State(door): State<Arc<Door>>, headers: HeaderMap) -> Response {
     let shown = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     // GitLab has a header of its own.
-    let shown = shown.or_else(|| headers.get("x-gitlab-token").map(|value| value.as_bytes()));
+    let shown = shown.or_else(|| headers.get("x-gitlab-token").map(axum::http::HeaderValue::as_bytes));
     if !shown.is_some_and(|shown| same(shown, door.token.as_bytes())) {
         let how = [(WWW_AUTHENTICATE, "Bearer")];
         return (StatusCode::UNAUTHORIZED, how, "the token is not right\n").into_response();

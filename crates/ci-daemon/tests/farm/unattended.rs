@@ -1,7 +1,5 @@
 //! What an operator who is not there relies on: runs beside the plan, requests, the hook, and trouble that is survived.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -9,15 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::support::{Farm, until};
 use rustix::process::Signal;
 use spawn::Exit;
-use support::{Farm, until};
-
-#[test]
-#[ignore = "not a test: the process that the tests start"]
-fn the_daemon_itself() {
-    support::be_the_daemon();
-}
 
 #[test]
 fn failures_are_confirmed_and_requests_run_once_more_beside_the_first_verdict() {
@@ -199,7 +191,8 @@ fn a_full_disk_is_said_and_survived() {
         std::thread::spawn(move || {
             let mut file = std::fs::File::create(&path).unwrap();
             while full.load(Ordering::Relaxed) {
-                let block = [64 << 10, 4 << 10].into_iter().find(|size| file.write_all(&vec![1; *size]).is_ok());
+                let block =
+                    [64 << 10, 4 << 10].into_iter().find(|size| file.write_all(&vec![1; *size]).is_ok());
                 if block.is_none() {
                     std::thread::sleep(Duration::from_millis(2));
                 }
@@ -222,7 +215,9 @@ fn a_full_disk_is_said_and_survived() {
     until("nothing is wrong any more", || farm.snapshot().problems.is_empty());
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Exit::Code(0));
-    assert!(farm.starts().iter().filter(|(job, _)| job.starts_with(third.as_str())).all(|(_, times)| *times == 1));
+    assert!(
+        farm.starts().iter().filter(|(job, _)| job.starts_with(third.as_str())).all(|(_, times)| *times == 1)
+    );
 }
 
 #[test]
@@ -259,8 +254,8 @@ struct Tmpfs(std::path::PathBuf);
 
 impl Tmpfs {
     fn mount(dir: &Path, size: &str) -> Option<Self> {
-        std::fs::create_dir_all(dir).unwrap();
-        let options = std::ffi::CString::new(format!("size={size}")).unwrap();
+        std::fs::create_dir_all(dir).ok()?;
+        let options = std::ffi::CString::new(format!("size={size}")).ok()?;
         let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV;
         rustix::mount::mount("tmpfs", dir, "tmpfs", flags, options.as_c_str()).ok()?;
         Some(Self(dir.into()))

@@ -121,8 +121,13 @@ impl Farm {
 
     /// Starts the daemon.
     pub fn start(&self, args: &[&str]) -> Daemon {
+        self.start_with(&self.path("fake/ktest"), args)
+    }
+
+    /// Starts the daemon with this `ktest`.
+    pub fn start_with(&self, ktest: &Path, args: &[&str]) -> Daemon {
         let mut all = vec!["--config".to_owned(), self.path("ci.toml").display().to_string()];
-        all.extend(["--ktest".to_owned(), self.path("fake/ktest").display().to_string()]);
+        all.extend(["--ktest".to_owned(), ktest.display().to_string()]);
         all.extend(args.iter().map(ToString::to_string));
         // CI_DAEMON_TEST_LOUD=1 shows what the daemon says.
         let loud = std::env::var_os("CI_DAEMON_TEST_LOUD").is_some();
@@ -143,6 +148,20 @@ impl Farm {
     /// Runs the daemon until nothing is left to do.
     pub fn once(&self) {
         assert_eq!(self.start(&["--once"]).wait(), Exit::Code(0));
+    }
+
+    /// Makes `linux.git` a repository that has the objects of another.
+    pub fn borrow_objects(&self, of: &str) {
+        let dir = self.path("linux.git");
+        self.repo.git(["init", "-q", "--bare", &dir.display().to_string()]);
+        self.write("linux.git/objects/info/alternates", &format!("{of}/objects\n"), 0o644);
+    }
+
+    /// The newest commits of a branch of some repository.
+    pub fn commits_of(&self, repo: &str, branch: &str, n: usize) -> Vec<CommitId> {
+        let (dir, n) = (format!("--git-dir={repo}"), format!("-{n}"));
+        let list = self.repo.git([&dir, "rev-list", &n, branch]);
+        list.lines().map(|line| line.parse().unwrap()).collect()
     }
 
     /// The repository that the daemon fetches into.
@@ -206,17 +225,27 @@ impl Daemon {
     }
 
     /// Waits for its end.
-    pub fn wait(mut self) -> Exit {
-        let wait = async { tokio::time::timeout(Duration::from_secs(90), self.child.wait()).await };
+    pub fn wait(self) -> Exit {
+        self.wait_for(Duration::from_secs(90))
+    }
+
+    /// Waits for its end, which takes no longer than this.
+    pub fn wait_for(mut self, time: Duration) -> Exit {
+        let wait = async { tokio::time::timeout(time, self.child.wait()).await };
         self.runtime.block_on(wait).expect("the daemon ends in time").unwrap()
     }
 }
 
 /// Waits until something is so.
-pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub fn until(what: &str, so: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(60), what, so);
+}
+
+/// Waits until something is so, for this long.
+pub fn until_within(time: Duration, what: &str, mut so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+        assert!(began.elapsed() < time, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,0 +1,12 @@
+//! The daemon as a process, with a real repository and a stand-in for `ktest`.
+
+mod chaos;
+mod daemon;
+mod support;
+mod unattended;
+
+#[test]
+#[ignore = "not a test: the process that the tests start"]
+fn the_daemon_itself() {
+    support::be_the_daemon();
+}

@@ -32,7 +32,7 @@ _ktest_where() {
     local at file
     for ((at = 1; at < ${#BASH_SOURCE[@]} - 1; at++)); do
         file=${BASH_SOURCE[at]}
-        [[ $file != "$_ktest_libs/prelude.sh" && $file != "$_ktest_libs/../lib/common.sh" ]] && break
+        [[ $file != "$_ktest_libs/prelude.sh" && $file != "$_ktest_libs/../lib/"* ]] && break
     done
     file=${BASH_SOURCE[at]}
     _ktest_file=$file

@@ -10,7 +10,7 @@ _ktest_scalars=(ktest_arch ktest_compiler ktest_cpus ktest_mem ktest_timeout kte
     ktest_tests_unknown ktest_kconfig_base ktest_no_kbuild ktest_no_vm ktest_kbuild_target)
 _ktest_arrays=(ktest_kernel_append ktest_kernel_make_append ktest_kernel_config_require
     ktest_kernel_config_require_soft ktest_images ktest_rw_images ktest_scratch_dev_sizes ktest_scratch_slowdevs
-    ktest_pmem_devs ktest_make_install ktest_build_debs ktest_qemu_append ktest_qemu_prepend)
+    ktest_pmem_devs ktest_make_install ktest_build_debs ktest_kselftests ktest_qemu_append ktest_qemu_prepend)
 
 # In the guest the environment holds what was declared on the host. The arrays begin empty on both sides; of the
 # scalars only what the file's calls give matters, and ktest_arch, which the user may have chosen.
@@ -143,6 +143,11 @@ require-kernel-make-append() {
 require-gcov() {
     require-kernel-config GCOV_KERNEL,DEBUG_FS
     _ktest_gcov_dirs+=("${1%/}")
+}
+# Collections of the kernel's selftests (folders of tools/testing/selftests), built from the tree under test; the
+# guest finds them in $ktest_kselftest_dir.
+require-kselftest() {
+    ktest_kselftests+=("$@")
 }
 allow_taint() {
     ktest_allow_taint=true

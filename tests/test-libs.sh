@@ -6,3 +6,5 @@ _ktest_libs=${BASH_SOURCE[0]%/*}
 . "$_ktest_libs/prelude.sh"
 # shellcheck source=../lib/common.sh
 . "$_ktest_libs/../lib/common.sh"
+# shellcheck source=../lib/ktap.sh
+. "$_ktest_libs/../lib/ktap.sh"

@@ -37,6 +37,7 @@ pub const NAMES: &[&str] = &[
     "ktest_scratch_slowdevs",
     "ktest_pmem_devs",
     "ktest_make_install",
+    "ktest_kselftests",
     "ktest_qemu_append",
     "ktest_qemu_prepend",
 ];
@@ -98,6 +99,8 @@ pub struct Declarations {
     pub pmem: Vec<u64>,
     /// Folders built in the guest.
     pub make_install: Vec<PathBuf>,
+    /// Collections of the kernel's selftests, built from the tree under test.
+    pub kselftests: Vec<String>,
     /// QEMU arguments after ours.
     pub qemu_append: Vec<String>,
     /// QEMU arguments before ours.
@@ -154,6 +157,7 @@ impl Declarations {
             slow: numbers(&get, "ktest_scratch_slowdevs")?,
             pmem: sizes(&get, "ktest_pmem_devs")?,
             make_install: get.list("ktest_make_install").into_iter().map(PathBuf::from).collect(),
+            kselftests: get.list("ktest_kselftests"),
             qemu_append: get.list("ktest_qemu_append"),
             qemu_prepend: get.list("ktest_qemu_prepend"),
         })

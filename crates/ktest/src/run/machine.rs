@@ -170,6 +170,9 @@ fn shares(prepared: &Prepared<'_>, workplace: &Path, out: &Path) -> (Vec<Share>,
     if deps.is_dir() {
         add("ktest_deps", deps, Some(guest_path(deps)), false);
     }
+    if let Some(selftests) = &prepared.kselftests {
+        add("ktest_kselftests", &selftests.dir, Some(guest_path(&selftests.dir)), false);
+    }
     if let Some(modules) = modules(prepared.kernel) {
         add("ktest_modules", &modules, Some(format!("/lib/modules/{}", prepared.kernel.release)), false);
     }
@@ -238,6 +241,9 @@ fn environment(
     .map(|(name, value)| (name.to_string(), value))
     .collect();
     env.push(("ktest_storage_bus".into(), bus_name(declared.bus).into()));
+    if let Some(selftests) = &prepared.kselftests {
+        env.push(("ktest_kselftest_dir".into(), guest_path(&selftests.dir)));
+    }
     env.extend(options.env.iter().cloned());
     Ok(env)
 }

@@ -5,6 +5,7 @@
 mod host;
 mod kernel;
 mod machine;
+mod selftests;
 mod vms;
 
 use std::path::PathBuf;
@@ -131,6 +132,8 @@ struct Prepared<'a> {
     kernel: &'a Kernel,
     root: PathBuf,
     host_env: HostEnv,
+    /// Where the kernel's selftests are installed, for a file that asks for some.
+    kselftests: Option<selftests::Selftests>,
 }
 
 /// Runs a test file.
@@ -194,7 +197,12 @@ pub async fn run(options: &RunOptions, reporter: &mut Reporter) -> Result<Summar
         }
     };
     let root = root_image(options, &declared, &mut run).await?;
-    let prepared = Prepared { options, file: &file, declared: &declared, kernel: &kernel, root, host_env };
+    let kselftests = match &declared.kselftests[..] {
+        [] => None,
+        names => Some(selftests::build(options, declared.kernel.arch, names, &mut run).await?),
+    };
+    let prepared =
+        Prepared { options, file: &file, declared: &declared, kernel: &kernel, root, host_env, kselftests };
     vms::run(&prepared, subtests, &mut run).await?;
     Ok(run.finish())
 }

@@ -1,0 +1,239 @@
+//! The kernel's selftests (tools/testing/selftests), built on the host from the tree under test, for the guest to run.
+//!
+//! Sandboxed as kernels are: a branch's Makefiles are somebody's code. What was built for the same sources is kept in
+//! the cache; a folder there is whole, since it comes by rename.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kernel::Source;
+use kernel::sandbox::{self, Mount, RootEntry};
+use model::Arch;
+use spawn::{Cmd, Limits};
+
+use super::{Run, RunError, RunOptions};
+
+/// What of the tree the collections are built from.
+const PATHS: [&str; 11] = [
+    "Makefile",
+    "Kbuild",
+    "Kconfig",
+    "scripts",
+    "include",
+    "usr",
+    "tools/testing/selftests",
+    "tools/include",
+    "tools/build",
+    "tools/scripts",
+    "tools/lib",
+];
+/// The list of programs that the tree's own installation leaves.
+const LIST: &str = "kselftest-list.txt";
+const LIMIT: Duration = Duration::from_secs(1800);
+/// Where the sandbox has the source and the outcome.
+const SRC_SEEN: &str = "/ktest/src";
+const OUT_SEEN: &str = "/ktest/out";
+
+/// Where collections are installed.
+#[derive(Debug)]
+pub(super) struct Selftests {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Of a working tree's: gone with the run.
+    _place: Option<tempfile::TempDir>,
+}
+
+/// The folder with these collections installed. Those that cannot be built on this host are left out; the build's
+/// words are in `selftests-build.log` of the run's output.
+pub(super) async fn build(
+    options: &RunOptions,
+    arch: Arch,
+    collections: &[String],
+    run: &mut Run<'_>,
+) -> Result<Selftests, RunError> {
+    check(arch, collections)?;
+    let cache = options.cache.join("selftests");
+    std::fs::create_dir_all(&cache).map_err(|error| broken(&cache, &error))?;
+    let name = match &options.source {
+        Source::Commit { repo, commit } => {
+            let trees =
+                git(repo, &["rev-parse", &format!("{commit}:tools"), &format!("{commit}:include")]).await?;
+            Some(format!("{arch}-{:016x}", fingerprint(&trees, collections)))
+        }
+        // A working tree changes without its name changing: built anew each time.
+        Source::WorkingTree(_) => None,
+    };
+    if let Some(name) = &name
+        && cache.join(name).join(LIST).is_file()
+    {
+        return Ok(Selftests { dir: cache.join(name), _place: None });
+    }
+    run.reporter.event(model::Event::Phase { what: "kernel selftests: building".into() });
+    let place =
+        tempfile::Builder::new().prefix("new-").tempdir_in(&cache).map_err(|error| broken(&cache, &error))?;
+    let (src, out) = (place.path().join("src"), place.path().join("out"));
+    for dir in [&src, &out] {
+        std::fs::create_dir(dir).map_err(|error| broken(dir, &error))?;
+    }
+    unpack(&options.source, arch, place.path(), &src).await?;
+    let log = make(options, arch, collections, &src, &out).await?;
+    run.out.file("selftests-build.log", &log)?;
+    if !out.join(LIST).is_file() {
+        let complaint = last_line(&log);
+        return Err(RunError::Source(format!("the kernel's selftests do not build: {complaint}")));
+    }
+    let Some(name) = name else { return Ok(Selftests { dir: out, _place: Some(place) }) };
+    let kept = cache.join(name);
+    match std::fs::rename(&out, &kept) {
+        // Another slot was faster; what it built is as good.
+        Err(error) if !kept.join(LIST).is_file() => Err(broken(&kept, &error)),
+        _ => Ok(Selftests { dir: kept, _place: None }),
+    }
+}
+
+fn check(arch: Arch, collections: &[String]) -> Result<(), RunError> {
+    if Arch::native() != Some(arch) {
+        return Err(RunError::Usage(format!(
+            "require-kselftest: selftests are only built for the host's own architecture, not for {arch}"
+        )));
+    }
+    let sound = |name: &&String| {
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-/".contains(&byte);
+        name.starts_with(|first: char| first.is_ascii_alphanumeric()) && name.bytes().all(word)
+    };
+    match collections.iter().find(|name| !sound(name)) {
+        Some(name) => Err(RunError::Usage(format!(
+            "require-kselftest: {name:?} is no folder of tools/testing/selftests"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn fingerprint(trees: &str, collections: &[String]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (trees, collections).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn paths(arch: Arch) -> Vec<String> {
+    let folder = match arch {
+        Arch::X86_64 => "x86",
+        Arch::Aarch64 => "arm64",
+    };
+    PATHS.iter().map(|path| (*path).to_owned()).chain([format!("arch/{folder}")]).collect()
+}
+
+async fn unpack(source: &Source, arch: Arch, place: &Path, src: &Path) -> Result<(), RunError> {
+    let packed = place.join("src.tar");
+    let pack = match source {
+        Source::Commit { repo, commit } => {
+            let cmd = Cmd::new("git").arg("-C").arg(repo).args(["-c", "safe.directory=*", "archive", "-o"]);
+            cmd.arg(&packed).arg(commit.to_string()).args(paths(arch))
+        }
+        Source::WorkingTree(dir) => {
+            Cmd::new("tar").arg("-C").arg(dir).arg("-cf").arg(&packed).args(paths(arch))
+        }
+    };
+    finish(pack).await?;
+    finish(Cmd::new("tar").arg("-C").arg(src).arg("-xf").arg(&packed)).await?;
+    std::fs::remove_file(&packed).map_err(|error| broken(&packed, &error))
+}
+
+/// Everything that make says.
+async fn make(
+    options: &RunOptions,
+    arch: Arch,
+    collections: &[String],
+    src: &Path,
+    out: &Path,
+) -> Result<Vec<u8>, RunError> {
+    let arch = match arch {
+        Arch::X86_64 => "ARCH=x86_64",
+        Arch::Aarch64 => "ARCH=arm64",
+    };
+    let sandbox = options.sandbox.then(sandbox::root_entries);
+    let seen = |host: &Path, seen: &str| if sandbox.is_some() { PathBuf::from(seen) } else { host.into() };
+    let install = format!("INSTALL_PATH={}", seen(out, OUT_SEEN).display());
+    let targets = format!("TARGETS={}", collections.join(" "));
+    let jobs = format!("-j{}", options.jobs.max(1));
+    let mut log = Vec::new();
+    let headers = [jobs.as_str(), arch, "headers"].map(str::to_owned);
+    // One that lacks a library must not keep the others from being built: their absence is told by their list.
+    let programs = ["-k", &jobs, arch, "-C", "tools/testing/selftests", "install", &install, &targets];
+    for args in [&headers[..], &programs.map(str::to_owned)[..]] {
+        let cmd = in_sandbox(sandbox.as_deref(), src, out, &seen(src, SRC_SEEN)).args(args);
+        let limits = Limits { time: LIMIT, bytes: 16 << 20 };
+        let output = cmd.output(limits).await.map_err(|error| RunError::Infrastructure(error.to_string()))?;
+        log.extend(output.stdout);
+        log.extend(output.stderr);
+    }
+    Ok(log)
+}
+
+fn in_sandbox(sandbox: Option<&[RootEntry]>, src: &Path, out: &Path, dir: &Path) -> Cmd {
+    let env = [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
+        ("LC_ALL", "C".into()),
+        ("HOME", "/nonexistent".into()),
+    ];
+    let Some(root) = sandbox else {
+        let cmd = Cmd::new("make").env_clear().dir(dir).arg("-s");
+        return env
+            .into_iter()
+            .fold(cmd, |cmd, (key, value): (&str, std::ffi::OsString)| cmd.env(key, value));
+    };
+    let mount = |host: &Path, seen: &str| Mount { host: host.into(), seen: seen.into(), writable: true };
+    let argv = sandbox::argv(root, &[mount(src, SRC_SEEN), mount(out, OUT_SEEN)], &env, dir);
+    Cmd::new(&argv[0]).args(&argv[1..]).args(["make", "-s"])
+}
+
+async fn git(repo: &Path, args: &[&str]) -> Result<String, RunError> {
+    let cmd = Cmd::new("git").arg("-C").arg(repo).args(["-c", "safe.directory=*"]).args(args);
+    finish(cmd).await
+}
+
+async fn finish(cmd: Cmd) -> Result<String, RunError> {
+    let output = cmd
+        .output(Limits::seconds(300))
+        .await
+        .map_err(|error| RunError::Infrastructure(error.to_string()))?;
+    if output.exit.success() {
+        return Ok(output.text());
+    }
+    Err(RunError::Source(format!("the source of the kernel's selftests: {}", output.complaint())))
+}
+
+fn broken(path: &Path, error: &std::io::Error) -> RunError {
+    RunError::Infrastructure(format!("{}: {error}", path.display()))
+}
+
+fn last_line(log: &[u8]) -> String {
+    let text = String::from_utf8_lossy(log);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("make said nothing");
+    line.trim().chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_folders_reach_make() {
+        let native = Arch::native().unwrap();
+        let checked = |name: &str| check(native, &[name.to_owned()]).is_ok();
+        assert!(checked("timers") && checked("net/af_unix") && checked("cpu-hotplug"));
+        for bad in ["", "a b", "$(id)", "../x", "-f", "a;b", "/etc"] {
+            assert!(!checked(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn other_collections_are_another_build() {
+        let one = fingerprint("t", &["timers".into(), "futex".into()]);
+        assert_eq!(one, fingerprint("t", &["timers".into(), "futex".into()]));
+        assert_ne!(one, fingerprint("t", &["timers".into()]));
+        assert_ne!(one, fingerprint("u", &["timers".into(), "futex".into()]));
+    }
+}

@@ -13,7 +13,7 @@ _bcachefs_images=0
 bcachefs-image() {
     local name from=${ktest_bcachefs_images:-$_ktest_libs/../../shared/data/bcachefs} to
     for name; do
-        to=${ktest_deps_dir:-${ktest_dir:-.}/deps}/bcachefs/$name.img
+        to=${ktest_deps_dir:-${TMPDIR:-/tmp}/ktest-deps}/bcachefs/$name.img
         if [[ ! -e $to && -e $from/$name.img.zst ]]; then
             mkdir -p "${to%/*}"
             zstd -qdf --sparse -o "$to.$$" "$from/$name.img.zst" ||

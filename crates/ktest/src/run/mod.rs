@@ -199,7 +199,7 @@ pub async fn run(options: &RunOptions, reporter: &mut Reporter) -> Result<Summar
     let root = root_image(options, &declared, &mut run).await?;
     let kselftests = match &declared.kselftests[..] {
         [] => None,
-        names => Some(selftests::build(options, declared.kernel.arch, names, &mut run).await?),
+        names => selftests::build(options, declared.kernel.arch, names, &mut run).await?,
     };
     let prepared =
         Prepared { options, file: &file, declared: &declared, kernel: &kernel, root, host_env, kselftests };

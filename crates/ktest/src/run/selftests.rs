@@ -13,7 +13,7 @@ use kernel::sandbox::{self, Mount, RootEntry};
 use model::Arch;
 use spawn::{Cmd, Limits};
 
-use super::{Run, RunError, RunOptions};
+use super::{KernelFrom, Run, RunError, RunOptions};
 
 /// What of the tree the collections are built from.
 const PATHS: [&str; 11] = [
@@ -46,17 +46,18 @@ pub(super) struct Selftests {
 }
 
 /// The folder with these collections installed. Those that cannot be built on this host are left out; the build's
-/// words are in `selftests-build.log` of the run's output.
+/// words are in `selftests-build.log` of the run's output. None for a kernel that comes without its source.
 pub(super) async fn build(
     options: &RunOptions,
     arch: Arch,
     collections: &[String],
     run: &mut Run<'_>,
-) -> Result<Selftests, RunError> {
+) -> Result<Option<Selftests>, RunError> {
+    let KernelFrom::Source(source) = &options.kernel else { return Ok(None) };
     check(arch, collections)?;
     let cache = options.cache.join("selftests");
     std::fs::create_dir_all(&cache).map_err(|error| broken(&cache, &error))?;
-    let name = match &options.source {
+    let name = match source {
         Source::Commit { repo, commit } => {
             let trees =
                 git(repo, &["rev-parse", &format!("{commit}:tools"), &format!("{commit}:include")]).await?;
@@ -68,7 +69,7 @@ pub(super) async fn build(
     if let Some(name) = &name
         && cache.join(name).join(LIST).is_file()
     {
-        return Ok(Selftests { dir: cache.join(name), _place: None });
+        return Ok(Some(Selftests { dir: cache.join(name), _place: None }));
     }
     run.reporter.event(model::Event::Phase { what: "kernel selftests: building".into() });
     let place =
@@ -77,19 +78,19 @@ pub(super) async fn build(
     for dir in [&src, &out] {
         std::fs::create_dir(dir).map_err(|error| broken(dir, &error))?;
     }
-    unpack(&options.source, arch, place.path(), &src).await?;
+    unpack(source, arch, place.path(), &src).await?;
     let log = make(options, arch, collections, &src, &out).await?;
     run.out.file("selftests-build.log", &log)?;
     if !out.join(LIST).is_file() {
         let complaint = last_line(&log);
         return Err(RunError::Source(format!("the kernel's selftests do not build: {complaint}")));
     }
-    let Some(name) = name else { return Ok(Selftests { dir: out, _place: Some(place) }) };
+    let Some(name) = name else { return Ok(Some(Selftests { dir: out, _place: Some(place) })) };
     let kept = cache.join(name);
     match std::fs::rename(&out, &kept) {
         // Another slot was faster; what it built is as good.
         Err(error) if !kept.join(LIST).is_file() => Err(broken(&kept, &error)),
-        _ => Ok(Selftests { dir: kept, _place: None }),
+        _ => Ok(Some(Selftests { dir: kept, _place: None })),
     }
 }
 

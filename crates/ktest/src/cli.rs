@@ -1,9 +1,12 @@
 //! The `ktest` command: parse, wire, present. Exit codes: 0 all passed or not run; 1 a test failed; 2 usage;
 //! 125 nothing could be judged; 128 + N after signal N.
 
+mod build;
 mod doctor;
+mod image;
 mod kernel;
 mod list;
+mod plan;
 mod run;
 
 use std::path::PathBuf;
@@ -34,10 +37,16 @@ Examples:
 enum Command {
     /// Build a kernel, boot it, run the subtests of a test file, and say how each went.
     Run(Box<run::RunArgs>),
+    /// Say which kernels a set of test files needs, and why not fewer.
+    Plan(plan::PlanArgs),
+    /// Build the kernels that test files need.
+    Build(build::BuildArgs),
     /// List the subtests of test files and what the files declare.
     List(list::ListArgs),
     /// The kernel store: list it, bring a distribution's kernel, remove what is not used.
     Kernel(kernel::KernelArgs),
+    /// The guests' root images: make one, make it anew, list them.
+    Image(image::ImageArgs),
     /// Say what a run needs of this host, whether it works, and how to get it.
     Doctor(doctor::DoctorArgs),
 }
@@ -77,6 +86,9 @@ pub fn main() -> ExitCode {
             match cli.command {
                 Command::Run(args) => run::run(*args, cache).await,
                 Command::List(args) => list::run(args, &cache).await,
+                Command::Plan(args) => plan::run(args, &cache).await,
+                Command::Build(args) => build::run(args, &cache).await,
+                Command::Image(args) => image::run(args, &cache).await,
                 Command::Kernel(args) => kernel::run(args, &cache).await,
                 Command::Doctor(args) => doctor::run(args, &cache).await,
             }

@@ -1,10 +1,14 @@
 //! What the user sees of a run. Everything a run does reaches the outside through [`Reporter::event`]; what differs
 //! is only who reads it: a terminal, a pipe, or a program that wants JSON lines.
 
+pub mod record;
+
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use record::Record;
+
 use model::{EVENT_VERSION, Event, Stamped, Status, SubtestName, Verdict};
 
 /// How a run is told.
@@ -29,6 +33,7 @@ pub struct Reporter {
     width: usize,
     /// The consumer of the events is gone.
     broken: bool,
+    record: Record,
 }
 
 impl Reporter {
@@ -38,7 +43,15 @@ impl Reporter {
         let visible = style == Style::Text && std::io::stderr().is_terminal();
         let bar = if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self { began: Instant::now(), style, bar, counting: false, width: 12, broken: false }
+        Self {
+            began: Instant::now(),
+            style,
+            bar,
+            counting: false,
+            width: 12,
+            broken: false,
+            record: Record::default(),
+        }
     }
 
     /// When the run began.
@@ -53,8 +66,16 @@ impl Reporter {
         self.broken
     }
 
+    /// What was told so far, put together; its output folder is for whoever knows it to fill in.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        let duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Record { duration_ms, ..self.record.clone() }
+    }
+
     /// Tells an event.
     pub fn event(&mut self, event: Event) {
+        self.record.event(&event);
         match self.style {
             Style::Events => {
                 let at_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);

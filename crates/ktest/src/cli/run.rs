@@ -3,23 +3,25 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use model::{Arch, Env, Event, Status, SubtestName};
+use model::{Arch, Env, Event, Status};
 use vm::accel::AccelChoice;
 
 use super::Failure;
-use crate::report::{Reporter, Seconds, Style};
+use crate::report::{Reporter, Seconds, Style, record};
 use crate::run::{RunError, RunOptions, Summary, parse_kernel};
+use crate::testfile::TestFile;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes: 0 all passed or not run; 1 a test failed; 2 usage; 125 nothing could be judged (no build, no VM),
-so that `git bisect run ktest run ...` works as it stands.")]
+so that `git bisect run ktest run ...` works as it stands.
+
+Several files share one kernel as far as their requirements do not contradict each other (see ktest plan).")]
 pub(super) struct RunArgs {
-    /// The test file.
-    #[arg(value_name = "FILE.ktest")]
-    file: PathBuf,
-    /// The subtests to run [default: all that the file lists].
-    subtests: Vec<SubtestName>,
+    /// A test file, then those of its subtests that are to run [default: all]; further files the same way, each named
+    /// with its ending.
+    #[arg(value_name = "FILE.ktest [SUBTEST]", required = true)]
+    what: Vec<String>,
     /// The kernel: a source tree, or with --commit any git repository that has the commit; or one of the store, by
     /// name (debian/trixie: brought there when it is missing) or by id.
     #[arg(
@@ -72,6 +74,12 @@ pub(super) struct RunArgs {
     /// Tell what happens as JSON lines on standard output (docs/events.md).
     #[arg(long)]
     events: bool,
+    /// Tell the result as one JSON document on standard output when all is over (docs/reports.md).
+    #[arg(long, conflicts_with = "events")]
+    json: bool,
+    /// Write a JUnit XML report to this file.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
     /// Print the QEMU command instead of running it; the kernel is built all the same.
     #[arg(long)]
     dry_run: bool,
@@ -85,31 +93,83 @@ fn parse_env(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) async fn run(args: RunArgs, cache: PathBuf) -> Result<u8, Failure> {
-    let style = if args.events { Style::Events } else { Style::Text };
-    let options = options(&args, cache)?;
-    let mut reporter = Reporter::new(style);
-    let result = crate::run::run(&options, &mut reporter).await;
-    let code = match &result {
-        Ok(summary) => summary.exit_code(),
-        Err(error) => failure_code(error),
+    let style = match (args.events, args.json) {
+        (true, _) => Style::Events,
+        (false, true) => Style::Silent,
+        (false, false) => Style::Text,
     };
-    if let Err(RunError::Infrastructure(what)) = &result {
-        reporter.event(Event::Infrastructure { what: what.clone() });
-    }
-    reporter.event(Event::RunFinished { exit_code: code });
-    match result {
-        Ok(summary) => {
-            if let Some(command) = &summary.command {
-                println!("{command}");
-            } else if style == Style::Text {
-                summarize(&summary, &reporter, &options.out);
-            }
-            Ok(code)
+    let base = options(&args, cache)?;
+    let runs = runs(&args.what, &base)?;
+    let mut records = Vec::new();
+    let mut codes = Vec::new();
+    for options in &runs {
+        let mut reporter = Reporter::new(style);
+        let result = crate::run::run(options, &mut reporter).await;
+        let code = result.as_ref().map_or_else(failure_code, Summary::exit_code);
+        if let Err(RunError::Infrastructure(what)) = &result {
+            reporter.event(Event::Infrastructure { what: what.clone() });
         }
-        // Already told, in the style that was asked for.
-        Err(RunError::Infrastructure(_)) => Ok(code),
-        Err(error) => Err(Failure { code, message: error.to_string() }),
+        reporter.event(Event::RunFinished { exit_code: code });
+        codes.push(code);
+        let mut record = reporter.record();
+        match result {
+            Ok(summary) => {
+                record.out.clone_from(&summary.out);
+                if let Some(command) = &summary.command {
+                    println!("{command}");
+                } else {
+                    summarize(&summary, &reporter, &options.out);
+                }
+            }
+            // Already told, in the style that was asked for.
+            Err(RunError::Infrastructure(_)) => {}
+            Err(error) if runs.len() == 1 => return Err(Failure { code, message: error.to_string() }),
+            Err(error) => {
+                super::report(&Failure { code, message: error.to_string() });
+                record.infrastructure = Some(error.to_string());
+            }
+        }
+        records.push(record);
+        if options.failfast && code != 0 || reporter.broken() {
+            break;
+        }
     }
+    let code = overall(&codes);
+    if args.json {
+        println!("{}", record::json(&records, code));
+    }
+    if let Some(path) = &args.junit {
+        std::fs::write(path, record::junit(&records))
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    }
+    Ok(code)
+}
+
+/// The exit code of several runs: a failed test counts most, then what could not be judged.
+fn overall(codes: &[u8]) -> u8 {
+    let first = [1, 125, 2].into_iter().find(|code| codes.contains(code));
+    first.or_else(|| codes.iter().copied().find(|code| *code != 0)).unwrap_or(0)
+}
+
+/// One run for each file; every file is there, and shares its kernel with the others where it can.
+fn runs(what: &[String], base: &RunOptions) -> Result<Vec<RunOptions>, Failure> {
+    let mut runs: Vec<RunOptions> = Vec::new();
+    for word in what {
+        match runs.last_mut() {
+            Some(run) if !word.ends_with(".ktest") => {
+                run.subtests.push(word.parse().map_err(Failure::usage)?);
+            }
+            _ => runs.push(RunOptions { file: word.into(), ..base.clone() }),
+        }
+    }
+    if runs.len() > 1 {
+        let files: Vec<PathBuf> = runs.iter().map(|run| run.file.clone()).collect();
+        for run in &mut runs {
+            TestFile::find(&run.file, run.tests_dir.as_deref()).map_err(Failure::usage)?;
+            run.merge.extend(files.iter().filter(|file| **file != run.file).cloned());
+        }
+    }
+    Ok(runs)
 }
 
 fn failure_code(error: &RunError) -> u8 {
@@ -121,8 +181,8 @@ fn failure_code(error: &RunError) -> u8 {
 
 fn options(args: &RunArgs, cache: PathBuf) -> Result<RunOptions, Failure> {
     Ok(RunOptions {
-        file: args.file.clone(),
-        subtests: args.subtests.clone(),
+        file: PathBuf::new(),
+        subtests: Vec::new(),
         tests_dir: args.tests_dir.clone(),
         deps_dir: args.deps_dir.clone(),
         merge: args.merge.clone(),
@@ -153,4 +213,46 @@ fn summarize(summary: &Summary, reporter: &Reporter, out: &Path) {
     }
     let took = Seconds(u64::try_from(reporter.began().elapsed().as_millis()).unwrap_or(u64::MAX));
     reporter.note(&format!("{} in {took}; logs: {}", parts.join(", "), out.join("out").display()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_counts() {
+        assert_eq!(overall(&[]), 0);
+        assert_eq!(overall(&[0, 125, 1, 2]), 1);
+        assert_eq!(overall(&[0, 2, 125]), 125);
+        assert_eq!(overall(&[0, 2]), 2);
+    }
+
+    #[test]
+    fn files_and_their_subtests() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: RunArgs,
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let line = |words: &[&str]| {
+            let args = Line::try_parse_from(["run", "-k", "/"].iter().chain(words)).unwrap().args;
+            let runs = runs(&args.what, &options(&args, dir.path().into()).unwrap());
+            runs.map(|runs| {
+                let list = |run: &RunOptions| {
+                    let subtests: Vec<_> = run.subtests.iter().map(ToString::to_string).collect();
+                    format!("{} {} +{}", run.file.display(), subtests.join(" "), run.merge.len())
+                };
+                runs.iter().map(list).collect::<Vec<_>>()
+            })
+            .map_err(|failure| failure.message)
+        };
+        assert_eq!(line(&["a", "x", "generic/001"]).unwrap(), ["a x generic/001 +0"]);
+        assert_eq!(
+            line(&["a.ktest", "../x"]).unwrap_err().split(':').next(),
+            Some("\"../x\" is not a subtest")
+        );
+        assert_eq!(line(&["a.ktest", "x", "b.ktest"]).unwrap_err(), "a.ktest: no such test file");
+    }
 }

@@ -94,6 +94,11 @@ pub async fn mirror(wanted: &DistroKernel) -> Mirror {
     Mirror { lines, settings: host.apt_options }
 }
 
+/// What `make kernelversion` would say of a source; empty for a kernel of the store.
+pub async fn kernel_version(from: &KernelFrom) -> Result<String, RunError> {
+    version(from, None).await
+}
+
 /// What `make kernelversion` would say, from the source's Makefile; of a kernel of the store, its release.
 pub(super) async fn version(from: &KernelFrom, kernel: Option<&Kernel>) -> Result<String, RunError> {
     let source = match (from, kernel) {

@@ -23,7 +23,7 @@ use crate::testfile::{HostEnv, TestFile, TestFileError};
 
 use kernel::NoKernel;
 pub(crate) use kernel::progress_event;
-pub use kernel::{KernelFrom, mirror, parse_kernel};
+pub use kernel::{KernelFrom, kernel_version, mirror, parse_kernel};
 
 /// What to run and how.
 #[derive(Debug, Clone)]

@@ -1,0 +1,97 @@
+//! `ktest build`: the kernels that test files need, built and put into the store.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use kernel::{BuildError, BuildRequest, Cache};
+use model::Event;
+
+use super::Failure;
+use super::plan::{Plan, PlanArgs};
+use crate::report::{Reporter, Seconds, Style};
+use crate::run::{KernelFrom, parse_kernel, progress_event};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ktest build -k ~/linux tests/fs/ext4/basic.ktest
+  ktest build -k ~/linux --commit v6.1 tests/boot.ktest tests/fs/*/*.ktest
+  git bisect run ktest build tests/boot.ktest                the commit that broke the build
+
+Exit codes: 0 all built; 1 one does not build; 2 usage; 125 this host cannot build.")]
+pub(super) struct BuildArgs {
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// Compiler processes [default: one per processor].
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Build without bubblewrap: the source's Makefile then sees the network and your files.
+    #[arg(long)]
+    no_sandbox: bool,
+    /// Go on although this kernel option cannot have its required value (repeatable).
+    #[arg(long, value_name = "OPTION")]
+    tolerate: Vec<String>,
+    /// Where make's output goes, one file a flavor.
+    #[arg(short, long, value_name = "DIR", default_value = "ktest-out")]
+    out: PathBuf,
+}
+
+pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
+    let plan = Plan::of(&args.plan, cache).await?;
+    if let Some(broken) = plan.broken.first() {
+        return Err(Failure::usage(&broken.why));
+    }
+    let from = parse_kernel(&args.plan.kernel, args.plan.commit.as_deref(), cache).map_err(Failure::usage)?;
+    let KernelFrom::Source(source) = from else {
+        return Err(Failure::usage(format!(
+            "-k {}: a kernel of the store is built already",
+            args.plan.kernel
+        )));
+    };
+    let style = if args.plan.json { Style::Silent } else { Style::Text };
+    let mut reporter = Reporter::new(style);
+    let out = std::path::absolute(&args.out).map_err(Failure::usage)?;
+    let mut told = Vec::new();
+    let mut code = 0;
+    for flavor in plan.built {
+        let (name, files) = (flavor.name(), flavor.files.clone());
+        reporter.note(&format!("{name} for {}", files.join(" ")));
+        let began = std::time::Instant::now();
+        let request = BuildRequest {
+            source: source.clone(),
+            flavor,
+            jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            sandbox: !args.no_sandbox,
+            tolerate: args.tolerate.clone(),
+            out_log: out.join("out").join(format!("build.{name}.log")),
+        };
+        let mut on = |progress| reporter.event(progress_event(progress));
+        let result = kernel::build(&request, &Cache { dir: cache.into() }, &mut on).await;
+        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match result {
+            Ok(kernel) => {
+                reporter.event(Event::RunFinished { exit_code: 0 });
+                let how = if kernel.cached { "from the store" } else { "built" };
+                reporter.note(&format!("  {how} in {}: {}", Seconds(ms), kernel.image.display()));
+                told.push(serde_json::json!({
+                    "flavor": name, "files": files, "kernel": kernel.id, "image": kernel.image,
+                    "release": kernel.release, "cached": kernel.cached, "objects": kernel.objects,
+                    "duration_ms": ms, "tolerated": kernel.tolerated, "unknown_options": kernel.unknown_options,
+                }));
+            }
+            Err(error @ (BuildError::DoesNotBuild { .. } | BuildError::Requirements { .. })) => {
+                code = 1;
+                reporter.event(Event::BuildFailed { reason: error.to_string() });
+                told.push(serde_json::json!({
+                    "flavor": name, "files": files, "reason": error.to_string(), "log": request.out_log,
+                }));
+            }
+            Err(error @ BuildError::Source(_)) => return Err(Failure::usage(error)),
+            Err(error @ BuildError::Infrastructure(_)) => return Err(Failure::unjudged(error)),
+        }
+    }
+    if args.plan.json {
+        println!("{}", serde_json::to_string_pretty(&told).map_err(Failure::usage)?);
+    }
+    Ok(code)
+}

@@ -1,0 +1,148 @@
+//! `ktest image create|update|list`: the root images of the guests.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use model::{Arch, Event};
+use vm::image::{self, Image, ImageSpec};
+
+use super::Failure;
+use super::kernel::Bytes;
+use crate::declare::parse_size;
+use crate::report::{Reporter, Style};
+
+#[derive(Debug, Args)]
+pub(super) struct ImageArgs {
+    #[command(subcommand)]
+    command: ImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ImageCommand {
+    /// Make a root image, unless the one that is asked for is there.
+    #[command(after_help = "\
+Examples:
+  ktest image create                                the standard image, which ktest run makes by itself
+  ktest image create --suite trixie --package fio   another suite, one package more
+  ktest run --image \"$(ktest image create --suite trixie --json | jq -r .path)\" FILE.ktest")]
+    Create(CreateArgs),
+    /// Make a root image anew, with today's packages; guests that run keep the old one.
+    Update(CreateArgs),
+    /// List the root images.
+    List(ListArgs),
+}
+
+#[derive(Debug, Args)]
+struct CreateArgs {
+    /// The guest's architecture [default: the host's].
+    #[arg(short, long)]
+    arch: Option<Arch>,
+    /// The suite of the distribution [default: the host's own].
+    #[arg(long, value_name = "SUITE")]
+    suite: Option<String>,
+    /// A package beside the standard ones (repeatable).
+    #[arg(short, long = "package", value_name = "NAME")]
+    packages: Vec<String>,
+    /// The size of the file system; the file takes only what is in it.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = mebibytes)]
+    size: u64,
+    /// The repository to install from [default: the host's own].
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+    /// Where to put it [default: among the images of the cache].
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// As JSON: {"path", "arch", "suite", "bytes", "new"}.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// As JSON: [{"path", "arch", "suite", "bytes", "new"}].
+    #[arg(long)]
+    json: bool,
+}
+
+fn mebibytes(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text).ok_or("it is a size like 4G")?;
+    if bytes >= 512 << 20 { Ok(bytes >> 20) } else { Err("less than 512M holds no system".into()) }
+}
+
+impl CreateArgs {
+    fn spec(&self) -> ImageSpec {
+        let arch = self.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
+        let mut spec = ImageSpec::standard(arch);
+        let more: Vec<String> =
+            self.packages.iter().filter(|name| !spec.packages.contains(name)).cloned().collect();
+        spec.packages.extend(more);
+        spec.suite = self.suite.clone();
+        spec.mirror = self.mirror.clone();
+        spec.size_mib = self.size;
+        spec
+    }
+}
+
+pub(super) async fn run(args: ImageArgs, cache: &Path) -> Result<u8, Failure> {
+    match args.command {
+        ImageCommand::Create(args) => make(args, cache, false).await,
+        ImageCommand::Update(args) => make(args, cache, true).await,
+        ImageCommand::List(args) => list(&args, cache),
+    }
+}
+
+async fn make(args: CreateArgs, cache: &Path, anew: bool) -> Result<u8, Failure> {
+    let spec = args.spec();
+    let mut reporter = Reporter::new(if args.json { Style::Silent } else { Style::Text });
+    let mut on = |what: &str| reporter.event(Event::Phase { what: what.into() });
+    let made = match &args.out {
+        Some(path) => replace(&spec, path, &mut on).await,
+        None => match image::find_or_create(&spec, cache, &mut on).await {
+            Ok(there) if anew && !there.new => replace(&spec, &there.path, &mut on).await,
+            other => other.map_err(Failure::unjudged),
+        },
+    }?;
+    reporter.event(Event::RunFinished { exit_code: 0 });
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&json(&made)).map_err(Failure::usage)?);
+    } else {
+        let how = if made.new { "made" } else { "was there already" };
+        reporter.note(&format!("{} {how}, {}", made.path.display(), Bytes(made.bytes)));
+    }
+    Ok(0)
+}
+
+/// Makes the image beside the old one, which stays until the new one is whole.
+async fn replace(spec: &ImageSpec, path: &Path, on: &mut dyn FnMut(&str)) -> Result<Image, Failure> {
+    let io = |error: std::io::Error| Failure::unjudged(format!("{}: {error}", path.display()));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir).map_err(io)?;
+    let work = tempfile::Builder::new().prefix(".update-").tempdir_in(dir).map_err(io)?;
+    let new = image::create(spec, &work.path().join("root.ext4"), on).await.map_err(Failure::unjudged)?;
+    let lists = (new.path.with_extension("packages"), path.with_extension("packages"));
+    std::fs::rename(&lists.0, &lists.1).and_then(|()| std::fs::rename(&new.path, path)).map_err(io)?;
+    Ok(Image { path: path.into(), ..new })
+}
+
+fn list(args: &ListArgs, cache: &Path) -> Result<u8, Failure> {
+    let images = image::list(cache);
+    if args.json {
+        let all: Vec<_> = images.iter().map(json).collect();
+        println!("{}", serde_json::to_string_pretty(&all).map_err(Failure::usage)?);
+        return Ok(0);
+    }
+    for image in &images {
+        let size = Bytes(image.bytes).to_string();
+        anstream::println!("{:<8} {:<12} {size:>8}  {}", image.arch, image.suite, image.path.display());
+    }
+    if images.is_empty() {
+        anstream::println!("no images yet; ktest run makes the standard one, or: ktest image create");
+    }
+    Ok(0)
+}
+
+fn json(image: &Image) -> serde_json::Value {
+    serde_json::json!({
+        "path": image.path, "arch": image.arch, "suite": image.suite, "bytes": image.bytes, "new": image.new,
+    })
+}

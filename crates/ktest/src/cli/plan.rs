@@ -1,0 +1,256 @@
+//! `ktest plan`: which kernels a set of test files needs, and why not fewer.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use kernel::{Flavor, KOption, KconfigBase, Requirements};
+use model::{Arch, TestPath};
+use serde::Serialize;
+
+use super::Failure;
+use crate::run::{kernel_version, parse_kernel};
+use crate::testfile::{HostEnv, TestFile};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ktest plan tests/boot.ktest tests/fs/*/*.ktest
+  ktest plan --json tests/fs/*/*.ktest | jq '.flavors | length'
+
+Exit codes: 0; 1 what a file declares cannot be read; 2 usage.")]
+pub(super) struct PlanArgs {
+    /// The test files.
+    #[arg(value_name = "FILE.ktest", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// The kernel source, for files that ask which version it is.
+    #[arg(short = 'k', long, value_name = "DIR", default_value = ".")]
+    pub(super) kernel: String,
+    /// This commit of it.
+    #[arg(long, value_name = "COMMIT")]
+    pub(super) commit: Option<String>,
+    /// The tree that the test files belong to, where their own paths do not say.
+    #[arg(long, value_name = "DIR")]
+    pub(super) tests_dir: Option<PathBuf>,
+    /// The guests' architecture, where a test file does not say [default: the host's].
+    #[arg(short, long)]
+    pub(super) arch: Option<Arch>,
+    /// As JSON: {"flavors": [{"name", "arch", "compiler", "base", "files", "require", "require_soft", "overruled",
+    /// "apart"}], "host": [...], "prebuilt": [...], "broken": [{"file", "why"}]}.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What the files need.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Plan {
+    flavors: Vec<Planned>,
+    /// Files whose tests run on the host.
+    host: Vec<TestPath>,
+    /// Files whose kernel is not built.
+    prebuilt: Vec<TestPath>,
+    /// Files whose declarations cannot be read.
+    pub(super) broken: Vec<Broken>,
+    #[serde(skip)]
+    pub(super) built: Vec<Flavor>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Broken {
+    pub(super) file: PathBuf,
+    pub(super) why: String,
+}
+
+/// A flavor, as it is told.
+#[derive(Debug, Serialize)]
+struct Planned {
+    name: String,
+    arch: Arch,
+    compiler: String,
+    base: String,
+    files: Vec<String>,
+    require: Vec<String>,
+    require_soft: Vec<String>,
+    /// Soft requirements that another file's overrule.
+    overruled: Vec<Overruled>,
+    /// Why it is not one with an earlier flavor.
+    apart: Vec<Apart>,
+}
+
+#[derive(Debug, Serialize)]
+struct Overruled {
+    file: String,
+    option: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Apart {
+    from: String,
+    why: String,
+}
+
+impl Plan {
+    /// Asks every file; what is asked for the first time of a content runs the file.
+    pub(super) async fn of(args: &PlanArgs, cache: &Path) -> Result<Self, Failure> {
+        let kernel = parse_kernel(&args.kernel, args.commit.as_deref(), cache).map_err(Failure::usage)?;
+        // Where there is no kernel source the files learn no version: they are told apart all the same.
+        let kernel_version = kernel_version(&kernel).await.unwrap_or_default();
+        let env = HostEnv {
+            arch: args.arch,
+            out: "ktest-out".into(),
+            deps_dir: cache.join("deps"),
+            kernel_version,
+            env: Vec::new(),
+        };
+        let mut plan = Self::default();
+        let mut wishes: Vec<(String, Requirements)> = Vec::new();
+        for path in &args.files {
+            let file = TestFile::find(path, args.tests_dir.as_deref()).map_err(Failure::usage)?;
+            match file.deps_cached(&env, cache).await {
+                Ok(declared) if declared.no_vm => plan.host.push(file.test),
+                Ok(declared) if declared.no_kbuild => plan.prebuilt.push(file.test),
+                Ok(declared) => wishes.push((file.test.to_string(), declared.kernel)),
+                Err(error) => plan.broken.push(Broken { file: path.clone(), why: error.to_string() }),
+            }
+        }
+        wishes.dedup_by(|a, b| a.0 == b.0);
+        plan.built = kernel::merge(&wishes);
+        plan.flavors = plan.built.iter().enumerate().map(|(at, _)| planned(&plan.built, at)).collect();
+        Ok(plan)
+    }
+}
+
+fn planned(flavors: &[Flavor], at: usize) -> Planned {
+    let flavor = &flavors[at];
+    let asked = &flavor.requirements;
+    let texts = |list: &[KOption]| list.iter().map(ToString::to_string).collect();
+    let overruled = flavor
+        .overruled
+        .iter()
+        .map(|(file, option)| Overruled { file: file.clone(), option: option.to_string() });
+    let apart = flavors[..at]
+        .iter()
+        .map(|other| Apart { from: other.name(), why: difference(&other.requirements, asked) });
+    Planned {
+        name: flavor.name(),
+        arch: asked.arch,
+        compiler: asked.compiler_name().into(),
+        base: base(asked.kconfig_base.as_ref()),
+        files: flavor.files.clone(),
+        require: texts(&asked.require),
+        require_soft: texts(&asked.require_soft),
+        overruled: overruled.collect(),
+        apart: apart.collect(),
+    }
+}
+
+fn base(base: Option<&KconfigBase>) -> String {
+    match base {
+        None => "allnoconfig".into(),
+        Some(KconfigBase::Target(target)) => target.clone(),
+        Some(KconfigBase::File(path)) => path.display().to_string(),
+    }
+}
+
+/// Why two flavors are not one: the first thing that tells them apart, this one's side last.
+fn difference(there: &Requirements, here: &Requirements) -> String {
+    if there.arch != here.arch {
+        return format!("architecture {}, not {}", here.arch, there.arch);
+    }
+    if there.compiler_name() != here.compiler_name() {
+        return format!("compiler {}, not {}", here.compiler_name(), there.compiler_name());
+    }
+    if there.kconfig_base != here.kconfig_base {
+        let [there, here] = [there, here].map(|asked| base(asked.kconfig_base.as_ref()));
+        return format!("begins with {here}, not {there}");
+    }
+    if there.make_append != here.make_append {
+        return "other arguments of make".into();
+    }
+    let (theirs, ours) = (there.hard(), here.hard());
+    let clash = ours.iter().find(|(name, value)| theirs.get(*name).is_some_and(|other| !other.agrees(value)));
+    match clash {
+        Some((name, value)) => format!("{name}={value}, not {name}={}", theirs[name]),
+        None => "each of its files contradicts one there".into(),
+    }
+}
+
+pub(super) async fn run(args: PlanArgs, cache: &Path) -> Result<u8, Failure> {
+    let plan = Plan::of(&args, cache).await?;
+    let code = u8::from(!plan.broken.is_empty());
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&plan).map_err(Failure::usage)?);
+        return Ok(code);
+    }
+    anstream::print!("{}", text(&plan));
+    Ok(code)
+}
+
+fn text(plan: &Plan) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for flavor in &plan.flavors {
+        let count =
+            |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let (files, options) = (count(flavor.files.len(), "file"), count(flavor.require.len(), "option"));
+        let Planned { name, compiler, base, .. } = flavor;
+        let _ = writeln!(text, "{name}: {files}, {compiler} on {base}, {options} required");
+        for file in &flavor.files {
+            let _ = writeln!(text, "  {file}");
+        }
+        for Overruled { file, option } in &flavor.overruled {
+            let _ = writeln!(text, "    without {option}, which {file} would like");
+        }
+        for Apart { from, why } in &flavor.apart {
+            let _ = writeln!(text, "    apart from {from}: {why}");
+        }
+    }
+    for (what, files) in [("on the host", &plan.host), ("kernel not built", &plan.prebuilt)] {
+        for file in files {
+            let _ = writeln!(text, "{what}: {file}");
+        }
+    }
+    for Broken { why, .. } in &plan.broken {
+        let _ = writeln!(text, "broken: {why}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks(options: &str, compiler: Option<&str>) -> Requirements {
+        let require = options.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        Requirements { require, compiler: compiler.map(Into::into), ..Requirements::new(Arch::X86_64) }
+    }
+
+    #[test]
+    fn what_is_told() {
+        let soft = Requirements { require_soft: vec!["QUOTA=n".parse().unwrap()], ..asks("XFS_FS", None) };
+        let built = kernel::merge(&[
+            ("fs/ext4".into(), asks("EXT4_FS QUOTA", None)),
+            ("fs/xfs".into(), soft),
+            ("noquota".into(), asks("QUOTA=n", None)),
+            ("clang".into(), asks("EXT4_FS", Some("clang"))),
+        ]);
+        let flavors = built.iter().enumerate().map(|(at, _)| planned(&built, at)).collect();
+        let broken = vec![Broken { file: "x.ktest".into(), why: "x.ktest declares no ktest_mem".into() }];
+        let host = vec!["tool".parse().unwrap()];
+        let plan = Plan { flavors, host, prebuilt: Vec::new(), broken, built };
+        insta::assert_snapshot!(text(&plan), @r"
+        x86_64-3cedfb23a384: 1 file, clang on allnoconfig, 1 option required
+          clang
+        x86_64-37e31bffe264: 2 files, gcc on allnoconfig, 3 options required
+          fs/ext4
+          fs/xfs
+            without QUOTA=n, which fs/xfs would like
+            apart from x86_64-3cedfb23a384: compiler gcc, not clang
+        x86_64-0b3df2a2e337: 1 file, gcc on allnoconfig, 1 option required
+          noquota
+            apart from x86_64-3cedfb23a384: compiler gcc, not clang
+            apart from x86_64-37e31bffe264: QUOTA=n, not QUOTA=y
+        on the host: tool
+        broken: x.ktest declares no ktest_mem
+        ");
+    }
+}

@@ -1,0 +1,222 @@
+//! What became of a run, gathered from its events: as a JSON document and as JUnit XML.
+//!
+//! Pure but for the logs that a JUnit report quotes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::{CommitId, Event, KernelId, SubtestName, TestPath, Verdict};
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use serde::Serialize;
+
+/// The version of the JSON document.
+pub const RECORD_VERSION: u32 = 1;
+/// How much of the end of a subtest's log a JUnit report quotes, bytes.
+const QUOTED: u64 = 64 << 10;
+
+/// One run of one test file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Record {
+    /// The test file; `None` if the run ended before it was looked into.
+    pub test: Option<TestPath>,
+    /// The commit, where one was tested.
+    pub commit: Option<CommitId>,
+    /// The kernel, where there was one.
+    pub kernel: Option<KernelId>,
+    /// SHA-256 of its boot image.
+    pub image_hash: Option<String>,
+    /// `kvm` or `tcg`; `None` if no VM was started.
+    pub accel: Option<String>,
+    /// How many VMs were started.
+    pub vms: u32,
+    /// Why there is no kernel.
+    pub build_failed: Option<String>,
+    /// What broke that is not the tested code.
+    pub infrastructure: Option<String>,
+    /// The output folder, absolute; [`Told::dir`] is below it.
+    pub out: PathBuf,
+    /// How long the run took, in ms.
+    pub duration_ms: u64,
+    /// Its exit code.
+    pub exit_code: u8,
+    /// The subtests that have a verdict, in the order they got it.
+    pub subtests: Vec<Told>,
+}
+
+/// One subtest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// Which.
+    pub subtest: SubtestName,
+    /// What became of it, with the reason.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// How long it ran, in ms.
+    pub duration_ms: u64,
+    /// The crash's title, where the kernel crashed.
+    pub crash: Option<String>,
+    /// Its files, below the output folder.
+    pub dir: PathBuf,
+}
+
+impl Record {
+    /// Takes an event.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::RunStarted { test, commit, .. } => {
+                (self.test, self.commit) = (Some(test.clone()), commit.clone());
+            }
+            Event::KernelReady { kernel, image_hash, .. } => {
+                (self.kernel, self.image_hash) = (Some(kernel.clone()), Some(image_hash.clone()));
+            }
+            Event::BuildFailed { reason } => self.build_failed = Some(reason.clone()),
+            Event::BootStarted { vm, accel } => (self.vms, self.accel) = (*vm, Some(accel.clone())),
+            Event::Verdict { subtest, verdict, duration_ms, crash, dir } => self.subtests.push(Told {
+                subtest: subtest.clone(),
+                verdict: verdict.clone(),
+                duration_ms: *duration_ms,
+                crash: crash.clone(),
+                dir: dir.clone(),
+            }),
+            Event::Infrastructure { what } => self.infrastructure = Some(what.clone()),
+            Event::RunFinished { exit_code } => self.exit_code = *exit_code,
+            Event::BuildStarted
+            | Event::Phase { .. }
+            | Event::BuildProgress { .. }
+            | Event::Booted { .. }
+            | Event::SubtestStarted { .. } => {}
+        }
+    }
+}
+
+/// The JSON document of `ktest run --json`.
+#[must_use]
+pub fn json(records: &[Record], exit_code: u8) -> String {
+    let document = serde_json::json!({ "version": RECORD_VERSION, "exit_code": exit_code, "runs": records });
+    serde_json::to_string_pretty(&document).expect("records are plain data")
+}
+
+/// The JUnit report of `ktest run --junit`: a suite for each run, a case for each subtest; Failed to run is an error.
+#[must_use]
+pub fn junit(records: &[Record]) -> String {
+    let mut report = Report::new("ktest");
+    for record in records {
+        let test = record.test.as_ref().map_or_else(|| "ktest".into(), TestPath::dotted);
+        let mut suite = TestSuite::new(&test);
+        suite.set_time(Duration::from_millis(record.duration_ms));
+        let kernel = record.kernel.as_ref().map(KernelId::as_str);
+        let commit = record.commit.as_ref().map(CommitId::as_str);
+        for (name, value) in [("commit", commit), ("kernel", kernel), ("accel", record.accel.as_deref())] {
+            if let Some(value) = value {
+                suite.add_property((name, value));
+            }
+        }
+        for told in &record.subtests {
+            let mut case = TestCase::new(told.subtest.as_str(), status(&told.verdict));
+            case.set_classname(&test).set_time(Duration::from_millis(told.duration_ms));
+            if let Some(log) = end_of(&record.out.join(&told.dir).join("log")) {
+                case.set_system_out(log);
+            }
+            suite.add_test_case(case);
+        }
+        if let Some(what) = &record.infrastructure {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+            status.set_message(what).set_type("infrastructure");
+            suite.add_test_case(TestCase::new("ktest", status));
+        }
+        report.add_test_suite(suite);
+    }
+    report.to_string().expect("a report of plain text can be written")
+}
+
+fn status(verdict: &Verdict) -> TestCaseStatus {
+    let failed = |kind, reason: &str| {
+        let mut status = TestCaseStatus::non_success(kind);
+        status.set_message(reason);
+        status
+    };
+    match verdict {
+        Verdict::Passed => TestCaseStatus::success(),
+        Verdict::Failed { reason } => failed(NonSuccessKind::Failure, reason),
+        Verdict::FailedToRun { reason } => failed(NonSuccessKind::Error, reason),
+        Verdict::NotRun { reason } => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(reason);
+            status
+        }
+    }
+}
+
+/// The last part of a log, from the beginning of a line.
+fn end_of(log: &Path) -> Option<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(log).ok()?;
+    let skip = file.metadata().ok()?.len().saturating_sub(QUOTED);
+    file.seek(SeekFrom::Start(skip)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(QUOTED).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Some(if skip == 0 { text } else { text.split_once('\n').map_or(text.clone(), |(_, rest)| rest.into()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(out: &Path) -> Record {
+        let mut record = Record { out: out.into(), duration_ms: 4321, ..Record::default() };
+        let verdict = |subtest: &str, verdict, duration_ms| Event::Verdict {
+            subtest: subtest.parse().unwrap(),
+            verdict,
+            duration_ms,
+            crash: None,
+            dir: format!("out/fs.x.{}", subtest.replace('/', ".")).into(),
+        };
+        for event in [
+            Event::RunStarted { test: "fs/x".parse().unwrap(), subtests: Vec::new(), commit: None },
+            Event::BuildStarted,
+            Event::KernelReady {
+                kernel: "a".repeat(64).parse().unwrap(),
+                image_hash: "bb".into(),
+                cached: true,
+                duration_ms: 1,
+            },
+            Event::BootStarted { vm: 1, accel: "tcg".into() },
+            verdict("generic/001", Verdict::Passed, 1500),
+            verdict("punch", Verdict::Failed { reason: "kernel BUG at <fs/x.c> & \"more\"".into() }, 20),
+            verdict("dax", Verdict::NotRun { reason: "no pmem".into() }, 0),
+            verdict("lost", Verdict::FailedToRun { reason: "never ran".into() }, 0),
+            Event::RunFinished { exit_code: 1 },
+        ] {
+            record.event(&event);
+        }
+        record
+    }
+
+    #[test]
+    fn as_json() {
+        insta::assert_snapshot!("json", json(&[record("/o".as_ref())], 1));
+    }
+
+    #[test]
+    fn as_junit() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("out/fs.x.punch/log");
+        std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+        // What XML cannot hold is left out; what it could take for markup is not.
+        std::fs::write(&log, b"00001 \x1b[31mred\x1b[0m \x07\xff ]]> <end/>\n").unwrap();
+        let mut records = vec![record(dir.path()), Record::default()];
+        records[1].infrastructure = Some("disk full".into());
+        insta::assert_snapshot!("junit", junit(&records));
+    }
+
+    #[test]
+    fn a_long_log_is_quoted_from_the_beginning_of_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        std::fs::write(&log, "0123456789\n".repeat(10_000)).unwrap();
+        let text = end_of(&log).unwrap();
+        assert!(text.starts_with("0123456789\n") && text.len() > 60_000 && text.len() <= 64 << 10);
+        assert_eq!(end_of(&dir.path().join("none")), None);
+    }
+}

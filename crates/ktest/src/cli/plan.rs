@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Failure;
 use crate::run::{kernel_version, parse_kernel};
-use crate::testfile::{HostEnv, TestFile};
+use crate::testfile::{HostEnv, TestFile, TestFileError};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -104,7 +104,14 @@ impl Plan {
         let mut plan = Self::default();
         let mut wishes: Vec<(String, Requirements)> = Vec::new();
         for path in &args.files {
-            let file = TestFile::find(path, args.tests_dir.as_deref()).map_err(Failure::usage)?;
+            let file = match TestFile::find(path, args.tests_dir.as_deref()) {
+                Ok(file) => file,
+                Err(error @ TestFileError::Missing(_)) => return Err(Failure::usage(error)),
+                Err(error) => {
+                    plan.broken.push(Broken { file: path.clone(), why: error.to_string() });
+                    continue;
+                }
+            };
             match file.deps_cached(&env, cache).await {
                 Ok(declared) if declared.no_vm => plan.host.push(file.test),
                 Ok(declared) if declared.no_kbuild => plan.prebuilt.push(file.test),

@@ -196,6 +196,27 @@ async fn logs_live_finished_and_of_other_attempts() {
     assert!(writer.publish_log(&a, &x, 1, LogKind::Subtest, Path::new("/nowhere")).await.is_err());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_beside_the_logs_are_one_with_many_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Writer::open(dir.path()).unwrap();
+    let plain = dir.path().join("plain");
+    let keys = [key("f.x"), key("f.y")];
+    for words in ["CONFIG_A=y\n", "CONFIG_A=n\n"] {
+        std::fs::write(&plain, words).unwrap();
+        writer.publish_beside(&commit('a'), &keys, "kernel.config", &plain).await.unwrap();
+        for key in &keys {
+            let path = dir.path().join(commit('a').as_str()).join(key.as_str()).join("kernel.config.br");
+            let mut read = Vec::new();
+            brotli::BrotliDecompress(&mut std::fs::read(&path).unwrap().as_slice(), &mut read).unwrap();
+            assert_eq!(read, words.as_bytes());
+            assert_eq!(std::os::unix::fs::MetadataExt::nlink(&path.metadata().unwrap()), 2);
+        }
+    }
+    let missing = writer.publish_beside(&commit('a'), &keys, "build.log", &dir.path().join("none")).await;
+    assert!(missing.unwrap_err().to_string().contains("none"));
+}
+
 #[tokio::test]
 async fn a_link_out_of_the_results_is_not_followed() {
     let dir = tempfile::tempdir().unwrap();

@@ -166,7 +166,7 @@ impl<'a> Run<'a> {
         if !left.is_empty() {
             let _ = self.slot.writer.not_in_progress(&self.first.commit, left);
         }
-        self.publish_full_log().await;
+        self.publish_shared().await;
         for dir in [self.slot.work.clone(), self.slot.deps()] {
             if let Err(error) = empty(&dir, false).await {
                 tracing::warn!("{}: cannot be removed: {error}", dir.display());
@@ -334,15 +334,26 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn publish_full_log(&self) {
-        let log = self.slot.work.join("out").join(self.first.unit.test.dotted());
-        if self.recorded.is_empty() || !tokio::fs::try_exists(&log).await.unwrap_or(false) {
+    /// What all subtests of the run share. The verdicts are durable already; see [`Self::publish_log`].
+    async fn publish_shared(&self) {
+        if self.recorded.is_empty() {
             return;
         }
-        let writer = &self.slot.writer;
-        let published = writer.publish_logs(&self.first.commit, &self.recorded, LogKind::Full, &log).await;
-        if let Err(error) = published {
+        let (writer, commit) = (&self.slot.writer, &self.first.commit);
+        let log = self.slot.work.join("out").join(self.first.unit.test.dotted());
+        if tokio::fs::try_exists(&log).await.unwrap_or(false)
+            && let Err(error) = writer.publish_logs(commit, &self.recorded, LogKind::Full, &log).await
+        {
             tracing::error!("the log of a run of {} is lost: {error}", self.first.unit.test);
+        }
+        let keys: Vec<ResultKey> = self.recorded.iter().map(|(key, _)| key.clone()).collect();
+        for (name, file) in [("kernel.config", "kernel.config"), ("build.log", "out/build.log")] {
+            let file = self.slot.work.join(file);
+            if tokio::fs::try_exists(&file).await.unwrap_or(false)
+                && let Err(error) = writer.publish_beside(commit, &keys, name, &file).await
+            {
+                tracing::error!("the {name} of a run of {} is lost: {error}", self.first.unit.test);
+            }
         }
     }
 

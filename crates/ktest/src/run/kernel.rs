@@ -179,10 +179,23 @@ pub(super) async fn get(
         other => other,
     };
     match &kernel {
-        Ok(kernel) => tell(kernel, declared, began, run),
+        Ok(kernel) => {
+            tell(kernel, declared, began, run);
+            keep_config(kernel, run);
+        }
         Err(NoKernel { reason, .. }) => run.reporter.event(Event::BuildFailed { reason: reason.clone() }),
     }
     Ok(kernel.map_err(|no| NoKernel { reason: prefixed(&no), log: no.log }))
+}
+
+/// The kernel's configuration, beside what else says how to repeat this run. A kernel that came without one has none.
+fn keep_config(kernel: &Kernel, run: &mut Run<'_>) {
+    let copied = std::fs::copy(&kernel.config, run.out.dir().join("kernel.config"));
+    if let Err(error) = copied
+        && kernel.config.exists()
+    {
+        run.reporter.note(&format!("{}: cannot be kept with the results: {error}", kernel.config.display()));
+    }
 }
 
 /// A compiler's error stands for itself in the event; in a verdict it wants the words before it.

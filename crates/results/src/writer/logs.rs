@@ -150,7 +150,7 @@ impl LogTarget {
 }
 
 /// The brotli stream of a plain file, and the file's size.
-fn compress(plain: &Path) -> Result<(Vec<u8>, u64)> {
+pub(super) fn compress(plain: &Path) -> Result<(Vec<u8>, u64)> {
     let read = Error::io("read", plain);
     let file = files::open(plain)?.ok_or_else(|| Error::damaged(plain, "there is no such log"))?;
     let mut out = Vec::new();

@@ -2,6 +2,7 @@
 //!
 //! What [`Writer::record`] acknowledged survives a power cut. It is in the published blob within a second.
 
+mod beside;
 mod branches;
 mod command;
 mod commits;

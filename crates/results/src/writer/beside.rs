@@ -1,0 +1,45 @@
+//! What else a run leaves for people, beside its logs: the build log, the kernel's configuration. Nothing is counted by
+//! it, so nothing of it stands in the journal; a later attempt's takes its place.
+
+use std::path::{Path, PathBuf};
+
+use model::{CommitId, ResultKey};
+
+use super::Writer;
+use super::logs::compress;
+use crate::disk::Durable;
+use crate::error::{Error, Result};
+
+impl Writer {
+    /// Publishes a plain file as `NAME.br` beside the results of tests that were recorded, as links to one file.
+    /// `name` is a plain file name, and none of the logs'.
+    pub async fn publish_beside(
+        &self,
+        commit: &CommitId,
+        keys: &[ResultKey],
+        name: &'static str,
+        plain: &Path,
+    ) -> Result<()> {
+        let (this, commit, keys, plain) = (self.clone(), commit.clone(), keys.to_vec(), plain.to_owned());
+        let write = move || this.write_beside(&commit, &keys, name, &plain);
+        tokio::task::spawn_blocking(write).await.map_err(|_| Error::Closed)?
+    }
+
+    fn write_beside(&self, commit: &CommitId, keys: &[ResultKey], name: &str, plain: &Path) -> Result<()> {
+        let (layout, disk) = (&self.inner.reader.layout, &self.inner.disk);
+        let (compressed, _) = compress(plain)?;
+        let mut first: Option<PathBuf> = None;
+        for key in keys {
+            let folder = layout.test(commit, key);
+            disk.make_dir(&folder, Durable::No).map_err(Error::io("create", &folder))?;
+            let path = folder.join(format!("{name}.br"));
+            match &first {
+                None => disk.publish(&path, &compressed, Durable::No),
+                Some(first) => disk.link(first, &path, Durable::No),
+            }
+            .map_err(Error::io("write", &path))?;
+            first.get_or_insert(path);
+        }
+        Ok(())
+    }
+}

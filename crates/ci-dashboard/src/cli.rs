@@ -12,16 +12,21 @@ use results::Reader;
 use tracing_subscriber::EnvFilter;
 
 use crate::cgi;
+use crate::hook::Hook;
 use crate::serve;
 use crate::site::{Site, handle};
 use crate::testfiles::TestFiles;
+
+const EXAMPLES: &str = "Examples:
+  ci-dashboard --config ci.toml serve
+  ci-dashboard serve --output-dir ci-data --listen 127.0.0.1:8081";
 
 /// Web pages and JSON views over the results of ktest-ci.
 ///
 /// Started by a web server as a CGI program (GATEWAY_INTERFACE is set), it answers one request and exits; where the
 /// results are then comes from $KTEST_CI_OUTPUT_DIR or the configuration.
 #[derive(Parser, Debug)]
-#[command(name = "ci-dashboard", version)]
+#[command(name = "ci-dashboard", version, after_help = EXAMPLES)]
 struct Arguments {
     #[command(flatten)]
     results: ResultsArguments,
@@ -40,6 +45,10 @@ struct ServeArguments {
     /// Address and port to listen on.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Lets whoever knows the token in this file ask ci-daemon to look at its remotes now: POST /hook with
+    /// "Authorization: Bearer TOKEN". Without it nothing but reading is possible.
+    #[arg(long, value_name = "FILE")]
+    hook_token_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug, Default)]
@@ -95,6 +104,7 @@ fn site(arguments: &ResultsArguments) -> anyhow::Result<Site> {
 
 fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow::Result<()> {
     let site = site(results)?;
+    let hook = arguments.hook_token_file.as_deref().map(Hook::from_file).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(64)
@@ -104,7 +114,7 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
         let listener = tokio::net::TcpListener::bind(arguments.listen).await.with_context(|| {
             format!("cannot listen on {}; choose another address with --listen", arguments.listen)
         })?;
-        serve::serve(site, listener, stop_signal()?).await.context("the server stopped")
+        serve::serve(site, hook, listener, stop_signal()?).await.context("the server stopped")
     })
 }
 

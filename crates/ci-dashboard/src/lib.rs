@@ -12,6 +12,7 @@ pub mod conditional;
 pub mod files;
 pub mod filter;
 pub mod follow;
+pub mod hook;
 pub mod logtext;
 pub mod page;
 pub mod problem;

@@ -12,14 +12,19 @@ use axum::Router;
 use axum::body::{Body as AxumBody, Bytes, HttpBody};
 use axum::extract::{Request as AxumRequest, State};
 use axum::response::Response as AxumResponse;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower::ServiceBuilder;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::follow::{Follow, PREAMBLE, Step};
+use crate::hook::Hook;
 use crate::request::Request;
 use crate::response::{Body, Response};
 use crate::site::{Site, handle};
@@ -28,6 +33,14 @@ use crate::site::{Site, handle};
 const AT_ONCE: usize = 64;
 /// The longest a request may take until its response begins.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How many connections are open at a time; others wait to be taken.
+const CONNECTIONS: usize = 1000;
+/// How long a connection may take for a request's head, or rest between two requests.
+const IDLE: Duration = Duration::from_secs(30);
+/// The longest head of a request, in bytes.
+const HEAD_MAX: usize = 32 << 10;
+/// How long running requests may take to end when the server stops.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// How many growing logs are followed at a time; whoever comes after is told what is there and comes back.
 const FOLLOWERS: usize = 200;
 /// How often a followed log is looked at.
@@ -39,14 +52,16 @@ const PIECE: usize = 64 << 10;
 
 struct Server {
     site: Site,
+    hook: Option<Hook>,
     permits: Semaphore,
     followers: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
-/// Serves until `stop` is ready, then lets running requests finish.
+/// Serves until `stop` is ready, then lets running requests finish. With a hook, a `POST` to `/hook` is heard.
 pub async fn serve(
     site: Site,
+    hook: Option<Hook>,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
@@ -56,23 +71,76 @@ pub async fn serve(
     let (stopping, stopped) = watch::channel(false);
     let server = Arc::new(Server {
         site,
+        hook,
         permits: Semaphore::new(AT_ONCE),
         followers: Arc::new(Semaphore::new(FOLLOWERS)),
         stopping: stopped,
     });
-    let stop = async move {
-        stop.await;
-        stopping.send_replace(true);
-    };
     let router = Router::new().fallback(answer).with_state(server).layer(
         ServiceBuilder::new()
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, PATIENCE)),
     );
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
+    let graceful = GracefulShutdown::new();
+    accept(&listener, &router, &graceful, stop).await;
+    drop(listener);
+    stopping.send_replace(true);
+    if tokio::time::timeout(FAREWELL, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not end in time and were cut off");
+    }
+    Ok(())
+}
+
+/// Takes connections, so many at a time, each with a limit to how long it may think about its next request.
+async fn accept(
+    listener: &TcpListener,
+    router: &Router,
+    graceful: &GracefulShutdown,
+    stop: impl Future<Output = ()> + Send,
+) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD_MAX);
+    tokio::pin!(stop);
+    loop {
+        let next = async {
+            let permit = Arc::clone(&connections).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (Ok(permit), accepted) = (tokio::select! {
+            next = next => next,
+            () = &mut stop => return,
+        }) else {
+            return;
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // A client that went already, or no descriptors left: neither is the end.
+                tracing::warn!("a connection was not taken: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        stream.set_nodelay(true).ok();
+        let service = TowerToHyperService::new(router.clone());
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection ended: {error}");
+            }
+            drop(permit);
+        });
+    }
 }
 
 async fn answer(State(server): State<Arc<Server>>, request: AxumRequest) -> AxumResponse {
     let (parts, _) = request.into_parts();
+    if let Some(hook) = &server.hook
+        && parts.method == Method::POST
+        && parts.uri.path() == "/hook"
+    {
+        return into_axum(hook.answer(&parts.headers, server.site.reader(), now()), &server);
+    }
     let request = Request {
         method: parts.method,
         path: parts.uri.path().into(),

@@ -25,6 +25,12 @@ impl Site {
     pub fn new(reader: Reader, tests: TestFiles) -> Self {
         Self { store: Store::new(reader), tests }
     }
+
+    /// The results.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        self.store.reader()
+    }
 }
 
 /// Answers a request at the time `now`, in Unix seconds.

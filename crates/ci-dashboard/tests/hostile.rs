@@ -108,6 +108,10 @@ fn hostile_names_messages_and_logs_are_text() {
         format!("/ci?{at}"),
         format!("/ci?{at}&test={}", encoded("a<b>\"'&")),
         format!("/ci?user={}", encoded(SCRIPT)),
+        format!("/ci?{at}&crashes"),
+        format!("/ci?user={}&compare={}..{}", encoded(user), messages[1].0, messages[0].0),
+        format!("/ci?user={}&compare={}&with={}", encoded(user), encoded(branch), encoded(SCRIPT)),
+        format!("/ci?user={}&compare={}", encoded(SCRIPT), encoded(ATTRIBUTE)),
         format!("/{}", encoded(SCRIPT)),
         format!("/ci?user={}&branch={0}", encoded(ATTRIBUTE)),
         format!("/ci?{at}&test={}", encoded("([<script>")),
@@ -117,6 +121,7 @@ fn hostile_names_messages_and_logs_are_text() {
         targets.push(format!("/c/{commit}/?test={}", encoded(SCRIPT)));
         for key in keys {
             targets.push(format!("/c/{commit}/{}/", encoded(key)));
+            targets.push(format!("/c/{commit}/{}/?find={}", encoded(key), encoded(SCRIPT)));
             targets.push(format!("/ci?{at}&history={}", encoded(key)));
         }
     }
@@ -206,10 +211,41 @@ fn a_commit_of_5000_tests_stays_small() {
     }
 }
 
+#[test]
+fn a_commit_of_100000_tests_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let commits = [commit_id("huge 1"), commit_id("huge 0")];
+    for (row, commit) in commits.iter().enumerate() {
+        let entry = |test: usize| {
+            let status = if (test + row).is_multiple_of(3) { Status::Failed } else { Status::Passed };
+            TestEntry::new(format!("a.b.{test:06}").parse().unwrap(), status)
+        };
+        let entries = (0..100_000).map(entry).collect();
+        write_blob(dir.path(), &CommitResults { commit: commit.clone(), message: "huge\n".into(), entries });
+    }
+    let fixture = ResultsFixture::new(dir.path());
+    fixture.branch("u", "b", &commits.clone().map(|commit| (commit, "huge\n".into())));
+    fixture.finish();
+    let site = ci_dashboard::Site::new(results::Reader::open(dir.path()).unwrap(), Default::default());
+    for target in [
+        "/ci?user=u&branch=b".to_owned(),
+        "/ci?user=u&branch=b&crashes".into(),
+        "/ci?user=u&branch=b&test=99$".into(),
+        "/ci?user=u&branch=b&history=a.b.000007".into(),
+        format!("/c/{}/", commits[0]),
+        format!("/c/{}/a.b.000009/", commits[0]),
+        format!("/ci?compare={}..{}", commits[1], commits[0]),
+    ] {
+        let answer = ci_dashboard::handle(&site, &Request::get(&target), common::NOW);
+        assert_eq!(answer.status, 200, "{target}");
+        assert_tame(&target, &body_text(answer));
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
     #[test]
-    fn no_address_makes_an_error_of_ours(path in "(/|c|ci|u|%2e|\\.\\.|[0-9a-f]{40}|\\PC){0,12}", query in "(user|branch|commit|test|history|status|from|page|line|log|format|=|&|json|%|\\PC){0,12}") {
+    fn no_address_makes_an_error_of_ours(path in "(/|c|ci|u|follow|status|metrics|%2e|\\.\\.|[0-9a-f]{40}|\\PC){0,12}", query in "(user|branch|commit|test|history|compare|with|crashes|find|\\.\\.|status|from|page|line|log|format|=|&|json|%|\\PC){0,12}") {
         use std::sync::OnceLock;
         static FARM: OnceLock<Farm> = OnceLock::new();
         let farm = FARM.get_or_init(common::small);

@@ -72,7 +72,8 @@ fn the_server_serves() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let site = small_site(farm.path());
-    let server = runtime.spawn(ci_dashboard::serve::serve(site, listener, async {
+    let hook = ci_dashboard::hook::Hook::new("0123456789abcdef");
+    let server = runtime.spawn(ci_dashboard::serve::serve(site, Some(hook), listener, async {
         stopped.await.ok();
     }));
     check_site(address, &farm);
@@ -89,9 +90,47 @@ fn the_server_serves() {
     stream.write_all(b"\x16\x03\x01 hello\r\n\r\n").unwrap();
     drop(stream);
     assert!(ask(address, "/healthz", "").head.starts_with("HTTP/1.1 200"));
+    hook_answers(address);
+    // A growing log comes line by line, and does not keep the server from stopping.
+    let follow = format!("/c/{}/fs.ext4.basic.rename/follow", commits()[1].0);
+    let mut events = TcpStream::connect(address).unwrap();
+    events.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(events, "GET {follow} HTTP/1.1\r\nHost: ci\r\n\r\n").unwrap();
+    let live = farm.path().join(&follow[3..]).with_file_name("log");
+    read_until(&mut events, "half");
+    let mut log = std::fs::OpenOptions::new().append(true).open(live).unwrap();
+    log.write_all(b"00002 more\n").unwrap();
+    read_until(&mut events, "more");
     stop.send(()).unwrap();
     let ended = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), server).await });
     ended.expect("the server stops").unwrap().unwrap();
+}
+
+fn read_until(stream: &mut TcpStream, word: &str) {
+    let mut seen = Vec::new();
+    let mut piece = [0; 4096];
+    while !String::from_utf8_lossy(&seen).contains(word) {
+        let got = stream.read(&mut piece).unwrap();
+        assert!(got > 0, "no {word} in {}", String::from_utf8_lossy(&seen));
+        seen.extend(&piece[..got]);
+    }
+}
+
+/// Only for who has the token; there is no daemon here to be asked.
+fn hook_answers(address: SocketAddr) {
+    let post = |target: &str, token: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let head =
+            format!("POST {target} HTTP/1.1\r\nHost: ci\r\nConnection: close\r\nContent-Length: 0\r\n");
+        write!(stream, "{head}Authorization: Bearer {token}\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(post("/hook", "wrong"), "401");
+    assert_eq!(post("/hook", "0123456789abcdef"), "503");
+    assert_eq!(post("/ci", "0123456789abcdef"), "405");
 }
 
 fn small_site(dir: &Path) -> ci_dashboard::Site {

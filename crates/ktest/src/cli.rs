@@ -1,11 +1,13 @@
 //! The `ktest` command: parse, wire, present. Exit codes: 0 all passed or not run; 1 a test failed; 2 usage;
 //! 125 nothing could be judged; 128 + N after signal N.
 
+mod boot;
 mod build;
 mod doctor;
 mod image;
 mod kernel;
 mod list;
+mod live;
 mod plan;
 mod run;
 
@@ -41,12 +43,24 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Build the kernels that test files need.
     Build(build::BuildArgs),
+    /// Boot a kernel and give you a shell in the guest, or run one command there.
+    Boot(Box<boot::BootArgs>),
     /// List the subtests of test files and what the files declare.
     List(list::ListArgs),
     /// The kernel store: list it, bring a distribution's kernel, remove what is not used.
     Kernel(kernel::KernelArgs),
     /// The guests' root images: make one, make it anew, list them.
     Image(image::ImageArgs),
+    /// Log in to the VM that runs, or run a command in it.
+    Ssh(live::SshArgs),
+    /// Attach gdb to the VM that runs, from outside: no help from its kernel is needed.
+    Gdb(live::GdbArgs),
+    /// Enter the kernel's own debugger in the VM that runs, and attach gdb to it.
+    Kgdb(live::KgdbArgs),
+    /// Talk to QEMU's monitor of the VM that runs.
+    Mon(live::MonArgs),
+    /// Send a magic sysrq key to the VM that runs.
+    Sysrq(live::SysrqArgs),
     /// Say what a run needs of this host, whether it works, and how to get it.
     Doctor(doctor::DoctorArgs),
 }
@@ -85,11 +99,17 @@ pub fn main() -> ExitCode {
         let work = async {
             match cli.command {
                 Command::Run(args) => run::run(*args, cache).await,
+                Command::Boot(args) => boot::run(*args, cache).await,
                 Command::List(args) => list::run(args, &cache).await,
                 Command::Plan(args) => plan::run(args, &cache).await,
                 Command::Build(args) => build::run(args, &cache).await,
                 Command::Image(args) => image::run(args, &cache).await,
                 Command::Kernel(args) => kernel::run(args, &cache).await,
+                Command::Ssh(args) => live::ssh(args).await,
+                Command::Gdb(args) => live::gdb(args).await,
+                Command::Kgdb(args) => live::kgdb(args).await,
+                Command::Mon(args) => live::mon(args).await,
+                Command::Sysrq(args) => live::sysrq(args).await,
                 Command::Doctor(args) => doctor::run(args, &cache).await,
             }
         };

@@ -25,6 +25,7 @@ pub const NAMES: &[&str] = &[
     "ktest_tests_unknown",
     "ktest_kconfig_base",
     "ktest_no_kbuild",
+    "ktest_network",
     "ktest_no_vm",
     "ktest_kbuild_target",
     "ktest_kernel_append",
@@ -83,6 +84,8 @@ pub struct Declarations {
     pub tests_unknown: bool,
     /// The kernel is not built from a source tree.
     pub no_kbuild: bool,
+    /// The guest reaches the host's network.
+    pub network: bool,
     /// The tests run on the host.
     pub no_vm: bool,
     /// Kernel arguments.
@@ -149,6 +152,7 @@ impl Declarations {
             allow_taint: flag(&get, "ktest_allow_taint")?,
             tests_unknown: flag(&get, "ktest_tests_unknown")?,
             no_kbuild: flag(&get, "ktest_no_kbuild")?,
+            network: flag(&get, "ktest_network")?,
             no_vm: flag(&get, "ktest_no_vm")?,
             kernel_append: get.list("ktest_kernel_append"),
             images: get.list("ktest_images").into_iter().map(PathBuf::from).collect(),

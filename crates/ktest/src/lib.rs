@@ -2,10 +2,13 @@
 //!
 //! The farm runs the same `ktest run` as a laptop; whatever it finds out it tells as events (`model::event`).
 
+pub mod access;
 pub mod cli;
 pub mod declare;
 pub mod doctor;
+pub mod live;
 pub mod out;
+pub mod pack;
 pub mod report;
 pub mod run;
 pub mod testfile;

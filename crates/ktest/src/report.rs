@@ -16,6 +16,8 @@ use model::{EVENT_VERSION, Event, Stamped, Status, SubtestName, Verdict};
 pub enum Style {
     /// For people.
     Text,
+    /// For people, on standard error: standard output is the guest's.
+    Aside,
     /// JSON lines on standard output.
     Events,
     /// Not at all: somebody reads the result when it is over.
@@ -40,7 +42,7 @@ impl Reporter {
     /// A reporter for a run that begins now.
     #[must_use]
     pub fn new(style: Style) -> Self {
-        let visible = style == Style::Text && std::io::stderr().is_terminal();
+        let visible = matches!(style, Style::Text | Style::Aside) && std::io::stderr().is_terminal();
         let bar = if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         bar.enable_steady_tick(Duration::from_millis(120));
         Self {
@@ -84,14 +86,14 @@ impl Reporter {
                 let line = serde_json::to_string(&stamped).expect("events are plain data");
                 self.broken |= writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
             }
-            Style::Text => self.text(&event),
+            Style::Text | Style::Aside => self.text(&event),
             Style::Silent => {}
         }
     }
 
     /// Tells something that is not an event, to people only.
     pub fn note(&self, text: &str) {
-        if self.style == Style::Text {
+        if matches!(self.style, Style::Text | Style::Aside) {
             self.line(text);
         }
     }
@@ -99,7 +101,10 @@ impl Reporter {
     fn line(&self, text: &str) {
         self.bar.suspend(|| {
             // A closed pipe ends the output, not the run.
-            let _ = writeln!(anstream::stdout().lock(), "{text}");
+            let _ = match self.style {
+                Style::Aside => writeln!(anstream::stderr().lock(), "{text}"),
+                Style::Text | Style::Events | Style::Silent => writeln!(anstream::stdout().lock(), "{text}"),
+            };
         });
     }
 

@@ -26,6 +26,19 @@ pub struct Errand {
     pub subtests: Vec<SubtestName>,
     /// 9p shares to mount: tag, mount point in the guest, writable.
     pub mounts: Vec<(String, String, bool)>,
+    /// Without a test file: the command that is run instead of an interactive shell.
+    pub command: Vec<String>,
+    /// Who may log in by ssh, and the guest's own key; None: nobody may.
+    pub ssh: Option<SshKeys>,
+}
+
+/// The keys of one VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshKeys {
+    /// Public keys of those that may log in, one a line.
+    pub authorized: String,
+    /// The guest's private key.
+    pub host: String,
 }
 
 /// Writes the folder that is shared as [`TAG`].
@@ -35,7 +48,28 @@ pub fn write(dir: &Path, errand: &Errand) -> io::Result<()> {
     std::fs::set_permissions(dir.join("init"), std::fs::Permissions::from_mode(0o755))?;
     std::fs::write(dir.join("env"), env_text(&errand.env))?;
     std::fs::write(dir.join("plan"), plan_text(errand))?;
-    std::fs::write(dir.join("shares"), shares_text(&errand.mounts))
+    std::fs::write(dir.join("shares"), shares_text(&errand.mounts))?;
+    if !errand.command.is_empty() {
+        std::fs::write(dir.join("command"), command_text(&errand.command))?;
+    }
+    if let Some(keys) = &errand.ssh {
+        std::fs::write(dir.join("authorized_keys"), &keys.authorized)?;
+        let path = dir.join("host_key");
+        std::fs::write(&path, &keys.host)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+/// A script of bash's that becomes the command; one word is a line of bash, as with ssh.
+fn command_text(command: &[String]) -> String {
+    match command {
+        [line] => format!("{line}\n"),
+        words => {
+            let words: Vec<_> = words.iter().map(|word| spawn::quote(word)).collect();
+            format!("exec {}\n", words.join(" "))
+        }
+    }
 }
 
 fn env_text(env: &[(String, String)]) -> String {
@@ -70,9 +104,13 @@ mod tests {
             file: Some("/host/t/tests/a.ktest".into()),
             subtests: vec!["one".parse().unwrap(), "generic/001".parse().unwrap()],
             mounts: vec![("ktest_tests".into(), "/host/t".into(), false)],
+            command: vec![],
+            ssh: None,
         };
         assert_eq!(env_text(&errand.env), "export ktest_mem=1024\nexport A='it'\\''s $HOME'\n");
         assert_eq!(plan_text(&errand), "/host/t/tests/a.ktest\none\ngeneric/001\n");
+        assert_eq!(command_text(&["ls /; true".into()]), "ls /; true\n");
+        assert_eq!(command_text(&["printf".into(), "a b".into()]), "exec printf 'a b'\n");
         assert_eq!(shares_text(&errand.mounts), "ktest_tests /host/t ro\n");
     }
 }

@@ -1,13 +1,15 @@
 //! One VM from start to end: QEMU as a child process, its console fed to a [`Supervisor`], what that asks for done.
 //!
-//! When [`run`] returns, or its future is dropped, QEMU and all it started are gone.
+//! When [`Session::run`] returns, or its future is dropped, QEMU and all it started are gone.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use model::verdict::Verdict;
 use rustix::process::Signal;
 use spawn::{Cmd, Exit, SpawnError, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 
 use crate::console::Lines;
 use crate::machine::{Machine, MachineError, argv};
@@ -17,6 +19,8 @@ use crate::supervise::{Act, Ending, Supervisor, VmEnd};
 /// What a VM does, as it happens.
 #[derive(Debug)]
 pub enum Seen<'a> {
+    /// What came from the console, as it came.
+    Bytes(&'a [u8]),
     /// A console line.
     Line(&'a str),
     /// What the supervisor concluded; [`Act::Kill`], [`Act::Sysrq`] and [`Act::Monitor`] are already done.
@@ -44,71 +48,151 @@ pub fn command(machine: &Machine) -> Result<Cmd, MachineError> {
     Ok(Cmd::new(&argv[0]).args(&argv[1..]))
 }
 
-/// Runs the VM to its end. `clock` is the beginning of the run, from which the supervisor counts.
-pub async fn run(
-    machine: &Machine,
-    temp_dir: &Path,
-    supervisor: &mut Supervisor,
-    clock: Instant,
-    mut on: impl FnMut(Seen<'_>),
-) -> Result<Ending, SessionError> {
-    // QEMU keeps what the guest writes to its root in an unlinked file in TMPDIR.
-    let cmd = command(machine)?.env("TMPDIR", temp_dir).streams(Stream::Pipe, Stream::Pipe, Stream::Pipe);
-    let mut child = cmd.start()?;
-    let mut stdin = child.take_stdin();
-    let mut stdout = child.take_stdout();
-    let stderr = tokio::spawn(last_bytes(child.take_stderr()));
-    let mut lines = Lines::default();
-    let mut buffer = vec![0; 64 << 10];
-    let mut killed = false;
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+/// What comes from outside while a VM runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// For the guest's console.
+    Bytes(Vec<u8>),
+    /// A magic sysrq key.
+    Sysrq(char),
+    /// End the VM.
+    End,
+}
 
-    loop {
-        let mut acts = Vec::new();
-        tokio::select! {
-            biased;
-            _ = tick.tick() => on(Seen::Tick(supervisor)),
-            read = read(&mut stdout, &mut buffer) => match read {
-                0 => break,
-                got => lines.feed(&buffer[..got], |line| {
-                    on(Seen::Line(line));
-                    acts.extend(supervisor.line(line, clock.elapsed()));
-                }),
-            },
-        }
-        acts.extend(supervisor.tick(clock.elapsed()));
-        for act in acts {
-            match &act {
-                Act::Kill => {
-                    killed = true;
-                    child.signal(Signal::KILL);
-                }
-                Act::Sysrq(key) => sysrq(&mut stdin, *key).await,
-                Act::Monitor(command) => on(Seen::Answer(monitor::request(machine, command).await)),
-                _ => {}
+/// How a VM is run.
+#[derive(Debug)]
+pub struct Session<'a> {
+    /// The machine.
+    pub machine: &'a Machine,
+    /// Where QEMU keeps what the guest writes to its root.
+    pub temp_dir: &'a Path,
+    /// The beginning of the run, from which the supervisor counts.
+    pub clock: Instant,
+    /// What comes from outside.
+    pub input: mpsc::UnboundedReceiver<Input>,
+    /// Let the guest stand still while it is told that a subtest failed: its disks can be read then.
+    pub pause_at_failure: bool,
+}
+
+impl Session<'_> {
+    /// Runs the VM to its end.
+    pub async fn run(
+        mut self,
+        supervisor: &mut Supervisor,
+        mut on: impl FnMut(Seen<'_>),
+    ) -> Result<Ending, SessionError> {
+        let cmd = command(self.machine)?.env("TMPDIR", self.temp_dir);
+        let mut child = cmd.streams(Stream::Pipe, Stream::Pipe, Stream::Pipe).start()?;
+        let console = console_writer(child.take_stdin());
+        let mut stdout = child.take_stdout();
+        let stderr = tokio::spawn(last_bytes(child.take_stderr()));
+        let mut lines = Lines::default();
+        let mut buffer = vec![0; 64 << 10];
+        let mut killed = false;
+        let (requests, mut answers) = requests(self.machine.clone());
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+
+        loop {
+            let mut acts = Vec::new();
+            tokio::select! {
+                biased;
+                _ = tick.tick() => on(Seen::Tick(supervisor)),
+                Some(input) = self.input.recv() => match input {
+                    // A guest too dead to read its console is about to be ended anyway.
+                    Input::Bytes(bytes) => drop(console.send(bytes)),
+                    Input::Sysrq(key) => drop(console.send(sysrq(key))),
+                    Input::End => acts.push(Act::Kill),
+                },
+                Some(answer) = answers.recv() => on(Seen::Answer(answer)),
+                read = read(&mut stdout, &mut buffer) => match read {
+                    0 => break,
+                    got => {
+                        on(Seen::Bytes(&buffer[..got]));
+                        lines.feed(&buffer[..got], |line| {
+                            on(Seen::Line(line));
+                            acts.extend(supervisor.line(line, self.clock.elapsed()));
+                        });
+                    }
+                },
             }
+            acts.extend(supervisor.tick(self.clock.elapsed()));
+            for act in acts {
+                match &act {
+                    Act::Kill => {
+                        killed = true;
+                        child.signal(Signal::KILL);
+                    }
+                    Act::Sysrq(key) => drop(console.send(sysrq(*key))),
+                    Act::Monitor(command) => drop(requests.send(command.clone())),
+                    _ => {}
+                }
+                let paused = self.pause(&act).await;
+                on(Seen::Act(act));
+                if let Some(sockets) = paused
+                    && let Err(error) = monitor::command(sockets, "cont").await
+                {
+                    tracing::warn!("the guest stands still: {error}");
+                }
+            }
+        }
+        lines.finish(|line| {
+            on(Seen::Line(line));
+            for act in supervisor.line(line, self.clock.elapsed()) {
+                on(Seen::Act(act));
+            }
+        });
+        drop(console);
+        // Its console is closed: it is gone, or about to be.
+        let exit = match tokio::time::timeout(Duration::from_secs(5), child.wait()).await {
+            Ok(exit) => exit?,
+            Err(_) => child.stop(Duration::from_secs(1)).await?,
+        };
+        let complaint = stderr.await.unwrap_or_default();
+        let (acts, ending) = supervisor.ended(vm_end(exit, killed, &complaint), self.clock.elapsed());
+        for act in acts {
             on(Seen::Act(act));
         }
+        Ok(ending)
     }
-    lines.finish(|line| {
-        on(Seen::Line(line));
-        for act in supervisor.line(line, clock.elapsed()) {
-            on(Seen::Act(act));
+
+    /// Lets the guest stand still if this is the end of a failed subtest; the sockets by which it goes on.
+    async fn pause(&self, act: &Act) -> Option<&Path> {
+        let Act::Finished(finished) = act else { return None };
+        if !self.pause_at_failure || !matches!(finished.verdict, Verdict::Failed { .. }) {
+            return None;
+        }
+        let sockets = self.machine.sockets.as_deref()?;
+        monitor::command(sockets, "stop").await.ok().map(|_| sockets)
+    }
+}
+
+/// Carries out the guest's requests to the monitor one after another, while its console is read on; the answers.
+fn requests(machine: Machine) -> (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>) {
+    let (sender, mut commands) = mpsc::unbounded_channel::<String>();
+    let (told, answers) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(command) = commands.recv().await {
+            if told.send(monitor::request(&machine, &command).await).is_err() {
+                return;
+            }
         }
     });
-    drop(stdin);
-    // Its console is closed: it is gone, or about to be.
-    let exit = match tokio::time::timeout(Duration::from_secs(5), child.wait()).await {
-        Ok(exit) => exit?,
-        Err(_) => child.stop(Duration::from_secs(1)).await?,
-    };
-    let complaint = stderr.await.unwrap_or_default();
-    let (acts, ending) = supervisor.ended(vm_end(exit, killed, &complaint), clock.elapsed());
-    for act in acts {
-        on(Seen::Act(act));
-    }
-    Ok(ending)
+    (sender, answers)
+}
+
+/// Writes to the guest's console, whose reader may be slow or gone.
+fn console_writer(stdin: Option<tokio::process::ChildStdin>) -> mpsc::UnboundedSender<Vec<u8>> {
+    let (sender, mut bytes) = mpsc::unbounded_channel::<Vec<u8>>();
+    tokio::spawn(async move {
+        let Some(mut stdin) = stdin else { return };
+        while let Some(bytes) = bytes.recv().await {
+            if stdin.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    sender
 }
 
 fn vm_end(exit: Exit, killed: bool, complaint: &str) -> VmEnd {
@@ -120,12 +204,10 @@ fn vm_end(exit: Exit, killed: bool, complaint: &str) -> VmEnd {
 }
 
 /// Magic sysrq over the virtio console: Ctrl-O, then the key.
-async fn sysrq(stdin: &mut Option<tokio::process::ChildStdin>, key: char) {
-    if let (Some(stdin), Ok(key)) = (stdin, u8::try_from(key)) {
-        // A guest too dead to read is about to be killed anyway.
-        let keys = [0x0f, key];
-        let _ = tokio::time::timeout(Duration::from_millis(500), stdin.write_all(&keys)).await;
-    }
+fn sysrq(key: char) -> Vec<u8> {
+    let mut keys = vec![0x0f];
+    keys.extend(u8::try_from(key).ok());
+    keys
 }
 
 /// Bytes read; 0 at the end of the stream, and for a stream that failed, which means the same.

@@ -29,6 +29,17 @@ pub struct Limits {
     pub shutdown: Duration,
     /// What WATCHDOG limits are multiplied with.
     pub watchdog_scale: u32,
+    /// Somebody looks at the VM: there are no limits, and it is not ended after a panic.
+    pub stay: bool,
+}
+
+impl Limits {
+    /// For somebody who looks at the VM.
+    #[must_use]
+    pub fn none() -> Self {
+        let forever = Duration::MAX;
+        Self { boot: forever, subtest: forever, shutdown: forever, watchdog_scale: 1, stay: true }
+    }
 }
 
 /// From a panic, or from asking a hung kernel for its blocked tasks, to the kill.
@@ -161,6 +172,7 @@ pub struct Supervisor {
     init_failure: Option<String>,
     started: u32,
     cut_short: bool,
+    exit_status: Option<u8>,
     killed_for: Option<&'static str>,
 }
 
@@ -171,12 +183,13 @@ impl Supervisor {
         Self {
             pending: subtests.into_iter().collect(),
             state: State::Booting,
-            deadline: Some(now + limits.boot),
+            deadline: Some(now.saturating_add(limits.boot)),
             limits,
             other_trouble: None,
             init_failure: None,
             started: 0,
             cut_short: false,
+            exit_status: None,
             killed_for: None,
         }
     }
@@ -210,6 +223,18 @@ impl Supervisor {
         self.cut_short
     }
 
+    /// How `run-tests`, or the one command that the VM was started for, ended; None: it has not, or not by itself.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<u8> {
+        self.exit_status
+    }
+
+    /// Whether the guest is up and has not said that it comes to its end.
+    #[must_use]
+    pub fn at_work(&self) -> bool {
+        matches!(self.state, State::Between | State::Running(_))
+    }
+
     /// Takes a console line.
     pub fn line(&mut self, line: &str, now: Duration) -> Vec<Act> {
         self.keep(line, now);
@@ -217,7 +242,7 @@ impl Supervisor {
         if line == UP && matches!(self.state, State::Booting) {
             self.state = State::Between;
             self.other_trouble = None;
-            self.deadline = Some(now + self.limits.subtest);
+            self.deadline = Some(now.saturating_add(self.limits.subtest));
             return vec![Act::Up];
         }
         if let Some(status) = line.strip_prefix(EXIT) {
@@ -283,7 +308,7 @@ impl Supervisor {
             }
             Marker::NotRun(name, reason) => self.said(&name, Verdict::NotRun { reason }, now),
             Marker::Watchdog(limit) => {
-                if let State::Running(running) = &mut self.state {
+                if let (State::Running(running), false) = (&mut self.state, self.limits.stay) {
                     running.limit = limit.saturating_mul(self.limits.watchdog_scale);
                     self.deadline = Some(now.saturating_add(running.limit));
                 }
@@ -318,9 +343,8 @@ impl Supervisor {
     fn said(&mut self, name: &SubtestName, verdict: Verdict, now: Duration) -> Vec<Act> {
         match std::mem::replace(&mut self.state, State::Between) {
             State::Running(running) if running.subtest == *name => {
-                self.deadline = Some(
-                    now + if self.pending.is_empty() { self.limits.shutdown } else { self.limits.subtest },
-                );
+                let limit = if self.pending.is_empty() { self.limits.shutdown } else { self.limits.subtest };
+                self.deadline = Some(now.saturating_add(limit));
                 vec![finish(running, verdict, now)]
             }
             other => {
@@ -339,15 +363,16 @@ impl Supervisor {
     }
 
     fn exit(&mut self, status: &str, now: Duration) -> Vec<Act> {
+        self.exit_status = status.parse().ok();
         match std::mem::replace(&mut self.state, State::Over) {
             State::Running(running) => {
                 self.cut_short = true;
-                self.deadline = Some(now + self.limits.shutdown);
+                self.deadline = Some(now.saturating_add(self.limits.shutdown));
                 let reason = format!("ended without a verdict: run-tests exited with status {status}");
                 vec![finish(running, Verdict::Failed { reason }, now)]
             }
             State::Between => {
-                self.deadline = Some(now + self.limits.shutdown);
+                self.deadline = Some(now.saturating_add(self.limits.shutdown));
                 vec![]
             }
             other => {
@@ -363,6 +388,16 @@ impl Supervisor {
             return vec![];
         }
         match std::mem::replace(&mut self.state, State::Over) {
+            State::Dying { running, .. } if self.limits.stay => {
+                self.deadline = None;
+                let reason = "kernel panic".to_string();
+                running.map(|running| finish(running, Verdict::Failed { reason }, now)).into_iter().collect()
+            }
+            State::Booting if self.limits.stay => {
+                self.state = State::Booting;
+                self.deadline = None;
+                vec![]
+            }
             State::Running(running) => {
                 let limit = running.limit;
                 self.state = State::Dying { running: Some(running), why: Dying::TimedOut { limit } };

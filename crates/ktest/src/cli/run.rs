@@ -13,6 +13,15 @@ use crate::testfile::TestFile;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Examples:
+  ktest run -k ~/linux tests/fs/ext4/basic.ktest punch_hole      one subtest
+  ktest run -I tests/fs/ext4/basic.ktest punch_hole              and a shell in the guest when it is over
+  ktest run -IS tests/fs/ext4/basic.ktest                        the shell only if something failed
+  ktest run -L tests/fs/ext4/basic.ktest punch_hole              again and again until it fails
+  ktest run -L=25 tests/fs/ext4/basic.ktest punch_hole           25 times at most
+  ktest run --dry-run tests/boot.ktest                           the QEMU command
+While it runs, from another terminal: ktest ssh, gdb, kgdb, mon, sysrq.
+
 Exit codes: 0 all passed or not run; 1 a test failed; 2 usage; 125 nothing could be judged (no build, no VM),
 so that `git bisect run ktest run ...` works as it stands.
 
@@ -62,6 +71,20 @@ pub(super) struct RunArgs {
     /// Stop after the first failure.
     #[arg(short = 'F', long)]
     failfast: bool,
+    /// Work by hand: no time limits, the guest's console on this terminal, a shell in the guest when the subtests are
+    /// over. The VM stays after a panic, too; `ktest gdb` shows where it is.
+    #[arg(short = 'I', long, conflicts_with_all = ["events", "rounds"])]
+    interactive: bool,
+    /// With -I: when everything passed the VM ends by itself.
+    #[arg(short = 'S', long, requires = "interactive")]
+    exit_on_success: bool,
+    /// Run the subtests again and again until one fails, N times at most; each round in a fresh VM.
+    #[arg(short = 'L', long = "loop", value_name = "N", id = "rounds", num_args = 0..=1, require_equals = true,
+        default_missing_value = "0", conflicts_with = "events")]
+    rounds: Option<u32>,
+    /// Keep the devices of a failed subtest if they hold at most this much (512M, 2G; 0 keeps none).
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_size)]
+    keep_devices: u64,
     /// Build without bubblewrap: the source's Makefile then sees the network and your files.
     #[arg(long)]
     no_sandbox: bool,
@@ -83,6 +106,10 @@ pub(super) struct RunArgs {
     /// Print the QEMU command instead of running it; the kernel is built all the same.
     #[arg(long)]
     dry_run: bool,
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    crate::declare::parse_size(text).ok_or_else(|| "it is a size like 512M or 4G".to_string())
 }
 
 fn parse_env(text: &str) -> Result<(String, String), String> {
@@ -172,7 +199,7 @@ fn runs(what: &[String], base: &RunOptions) -> Result<Vec<RunOptions>, Failure> 
     Ok(runs)
 }
 
-fn failure_code(error: &RunError) -> u8 {
+pub(super) fn failure_code(error: &RunError) -> u8 {
     match error {
         RunError::Infrastructure(_) => 125,
         RunError::TestFile(_) | RunError::Source(_) | RunError::Usage(_) | RunError::Out(_) => 2,
@@ -199,7 +226,21 @@ fn options(args: &RunArgs, cache: PathBuf) -> Result<RunOptions, Failure> {
         accept_unknown: args.events,
         failfast: args.failfast,
         dry_run: args.dry_run,
+        interactive: args.interactive,
+        exit_on_success: args.exit_on_success,
+        rounds: args.rounds.unwrap_or(1),
+        keep_devices: args.keep_devices,
+        command: Vec::new(),
+        kernel_args: kernel_args(&args.kernel, args.commit.as_deref()),
     })
+}
+
+/// What says the same from any folder.
+fn kernel_args(kernel: &str, commit: Option<&str>) -> Vec<String> {
+    let absolute = std::fs::canonicalize(kernel).map(|dir| dir.display().to_string());
+    let mut args = vec!["-k".to_string(), absolute.unwrap_or_else(|_| kernel.into())];
+    args.extend(commit.iter().flat_map(|commit| ["--commit".to_string(), (*commit).to_string()]));
+    args
 }
 
 fn summarize(summary: &Summary, reporter: &Reporter, out: &Path) {
@@ -210,6 +251,10 @@ fn summarize(summary: &Summary, reporter: &Reporter, out: &Path) {
             let style = crate::report::verdict_style(status);
             parts.push(format!("{style}{count} {}{style:#}", status.label().to_lowercase()));
         }
+    }
+    if summary.rounds > 1 {
+        let word = if summary.exit_code() == 0 { "passed" } else { "was the last" };
+        parts.insert(0, format!("round {} {word}", summary.rounds));
     }
     let took = Seconds(u64::try_from(reporter.began().elapsed().as_millis()).unwrap_or(u64::MAX));
     reporter.note(&format!("{} in {took}; logs: {}", parts.join(", "), out.join("out").display()));

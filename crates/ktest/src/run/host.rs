@@ -137,7 +137,8 @@ async fn once(
     run: &mut Run<'_>,
 ) -> Result<(Ending, bool), RunError> {
     let clock = run.reporter.began();
-    let limits = Limits { boot: BOOT_LIMIT, subtest: limit, shutdown: SHUTDOWN_LIMIT, watchdog_scale: 1 };
+    let limits =
+        Limits { boot: BOOT_LIMIT, subtest: limit, shutdown: SHUTDOWN_LIMIT, watchdog_scale: 1, stay: false };
     let mut supervisor = Supervisor::new(subtests.iter().cloned(), limits, clock.elapsed());
     let cmd = cmd.clone().streams(Stream::Null, Stream::Pipe, Stream::Null);
     let mut child = match cmd.start() {

@@ -133,7 +133,7 @@ fn no_kernel_tree(dir: &Path) -> RunError {
 /// Gets the kernel that these declarations ask for.
 pub(super) async fn get(
     options: &RunOptions,
-    file: &TestFile,
+    file: Option<&TestFile>,
     declared: &Declarations,
     host_env: &HostEnv,
     stored: Option<Kernel>,
@@ -221,14 +221,15 @@ fn judge(error: BuildError) -> Result<NoKernel, RunError> {
 /// The flavor of this file, when it shares a kernel with those that it is to be merged with.
 async fn flavor(
     options: &RunOptions,
-    file: &TestFile,
+    file: Option<&TestFile>,
     declared: &Declarations,
     host_env: &HostEnv,
 ) -> Result<Flavor, RunError> {
-    let mut wishes: Vec<(String, Requirements)> = vec![(file.test.to_string(), declared.kernel.clone())];
+    let name = file.map_or("boot".into(), |file| file.test.to_string());
+    let mut wishes: Vec<(String, Requirements)> = vec![(name.clone(), declared.kernel.clone())];
     for other in &options.merge {
         let other = TestFile::find(other, options.tests_dir.as_deref())?;
-        if other.test == file.test {
+        if other.test.as_str() == name {
             continue;
         }
         match other.deps_cached(host_env, &options.cache).await {
@@ -239,7 +240,6 @@ async fn flavor(
             Err(error) => tracing::warn!("left out of the shared kernel: {error}"),
         }
     }
-    let name = file.test.to_string();
     let flavors = kernel::merge(&wishes).into_iter();
     Ok({ flavors }.find(|flavor| flavor.files.contains(&name)).expect("every file is in a flavor"))
 }

@@ -8,9 +8,11 @@ use kernel::Kernel;
 use model::{Arch, SubtestName};
 use rustix::fs::{FlockOperation, XattrFlags, flock, setxattr};
 use vm::guest::{Errand, HOST, TAG};
-use vm::machine::{Accel, Disk, Machine, Share, StorageBus, device, drive};
+use vm::machine::{Accel, Disk, Hotplug, Machine, Network, Share, StorageBus, device, drive};
 
-use super::{Prepared, RunError};
+use super::{Prepared, RunError, terminal};
+use crate::access::Access;
+use crate::declare::Declarations;
 use crate::report::Reporter;
 
 /// Slow scratch devices, as the contract's `ktest_scratch_slowdevs` marks them: a hard disk of old.
@@ -22,7 +24,7 @@ const SLOW_BPS: u64 = 10 << 20;
 #[derive(Debug)]
 pub(super) struct Workplace {
     dir: tempfile::TempDir,
-    /// The monitor's socket has a folder of its own: the path of a socket must be short.
+    /// The sockets have a folder of their own: the path of a socket must be short.
     socket_dir: tempfile::TempDir,
     _lock: File,
 }
@@ -42,6 +44,10 @@ impl Workplace {
     pub(super) fn path(&self) -> &Path {
         self.dir.path()
     }
+
+    pub(super) fn sockets(&self) -> &Path {
+        self.socket_dir.path()
+    }
 }
 
 /// Folders whose lock nobody holds belong to runs that were killed. Failing to remove one harms nobody.
@@ -55,17 +61,31 @@ fn remove_leftovers(parent: &Path) {
     }
 }
 
-/// The machine for a VM that is to run `subtests`, its files made in `workplace`.
+/// What one VM is for.
+#[derive(Debug)]
+pub(super) struct Purpose<'a> {
+    /// How it is run.
+    pub accel: Accel,
+    /// The subtests it is to run.
+    pub subtests: &'a [SubtestName],
+    /// The run's output folder.
+    pub out: &'a Path,
+    /// Show what the kernel says before its console is up.
+    pub early_console: bool,
+    /// The way in by ssh.
+    pub ssh: Option<&'a Access>,
+}
+
+/// The machine for a VM, its files made in `place`.
 pub(super) fn prepare(
     prepared: &Prepared<'_>,
-    accel: Accel,
-    subtests: &[SubtestName],
+    purpose: &Purpose<'_>,
     place: &Workplace,
-    out: &Path,
 ) -> Result<Machine, RunError> {
+    let &Purpose { accel, subtests, out, .. } = purpose;
     let workplace = place.path();
     let io = |error: io::Error| RunError::Infrastructure(format!("{}: {error}", workplace.display()));
-    let Prepared { declared, kernel, .. } = prepared;
+    let Prepared { declared, kernel, options, .. } = prepared;
     let mut disks = Vec::new();
     for (files, readonly) in [(&declared.images, true), (&declared.rw_images, false)] {
         for file in files {
@@ -78,18 +98,27 @@ pub(super) fn prepare(
     let base = disks.len() + usize::from(declared.bus == StorageBus::VirtioBlk);
     for (at, size) in declared.scratch.iter().enumerate() {
         let file = sparse(workplace, &format!("scratch{at}"), *size).map_err(io)?;
+        prepared.restore(&file)?;
         let slow = declared.slow.contains(&at);
         let (iops, bps) = (slow.then_some(SLOW_IOPS), slow.then_some(SLOW_BPS));
         disks.push(Disk { file, readonly: false, snapshot: false, iops, bps });
     }
     let mut pmem = Vec::new();
     for (at, size) in declared.pmem.iter().enumerate() {
-        pmem.push((sparse(workplace, &format!("pmem{at}"), *size).map_err(io)?, *size));
+        let file = sparse(workplace, &format!("pmem{at}"), *size).map_err(io)?;
+        prepared.restore(&file)?;
+        pmem.push((file, *size));
     }
 
     let (shares, mounts) = shares(prepared, workplace, out);
-    // Ports that disks can be unplugged from make every boot slower: only for files that ask for a kernel with them.
-    let hotplug = declared.kernel.require.iter().any(|option| option.name.starts_with("HOTPLUG_PCI"));
+    let mut append = declared.kernel_append.clone();
+    if options.interactive {
+        // Somebody wants to look at a crash, with a debugger that knows where things are.
+        append.extend(["panic=0", "nokaslr"].map(String::from));
+        if has_kgdb(kernel) {
+            append.push("kgdboc=ttyS1,115200".into());
+        }
+    }
     let machine = Machine {
         arch: declared.kernel.arch,
         accel,
@@ -97,34 +126,57 @@ pub(super) fn prepare(
         mem_mib: declared.mem_mib,
         kernel: kernel.image.clone(),
         initrd: kernel.initrd.clone(),
-        append: declared.kernel_append.clone(),
+        append,
         root: prepared.root.clone(),
         bus: declared.bus,
         disks,
-        hotplug,
+        hotplug: hotplug(declared),
         pmem,
         shares,
-        qmp: hotplug.then(|| place.socket_dir.path().join("qmp")),
+        sockets: Some(place.sockets().into()),
+        kgdb: options.interactive,
         serial_log: Some(workplace.join("serial")),
-        ssh_port: None,
+        early_console: purpose.early_console,
+        network: Some(Network { ssh_port: purpose.ssh.map(|access| access.port), open: declared.network }),
         qemu_prepend: declared.qemu_prepend.clone(),
         qemu_append: declared.qemu_append.clone(),
     };
     let errand = Errand {
         env: environment(prepared, subtests, &machine, base, out)?,
-        file: Some(guest_path(&prepared.file.path)),
+        file: prepared.file.map(|file| guest_path(&file.path)),
         subtests: subtests.to_vec(),
         mounts,
+        command: options.command.clone(),
+        ssh: purpose.ssh.map(|access| access.keys.clone()),
     };
     vm::guest::write(&workplace.join("guest"), &errand).map_err(io)?;
     Ok(machine)
+}
+
+/// Ports that disks can be unplugged from make every boot slower: only for files that ask for a kernel with them.
+fn hotplug(declared: &Declarations) -> Option<Hotplug> {
+    let asks = |name: &str| {
+        let mut wanted = declared.kernel.require.iter().chain(&declared.kernel.require_soft);
+        wanted.any(|option| option.name == name && option.value != kernel::KValue::No)
+    };
+    match (asks("HOTPLUG_PCI_PCIE"), asks("HOTPLUG_PCI_ACPI") || asks("HOTPLUG_PCI")) {
+        (true, _) => Some(Hotplug::Native),
+        (false, true) => Some(Hotplug::Acpi),
+        (false, false) => None,
+    }
+}
+
+/// Whether the kernel can be debugged over a serial line.
+pub(super) fn has_kgdb(kernel: &Kernel) -> bool {
+    let config = std::fs::read_to_string(&kernel.config).unwrap_or_default();
+    kernel.arch == Arch::X86_64 && config.lines().any(|line| line == "CONFIG_KGDB_SERIAL_CONSOLE=y")
 }
 
 /// The disks as QEMU is told of them, by disk number: the root disk, where it counts, is not the guest's to unplug.
 fn plug_lines(machine: &Machine) -> Result<(String, String), RunError> {
     let root = if machine.bus == StorageBus::VirtioBlk { "root\n" } else { "" };
     let (mut drives, mut devices) = (root.to_string(), root.to_string());
-    if machine.hotplug {
+    if machine.unpluggable() {
         for at in 0..machine.disks.len() {
             let drive = drive(machine, at).map_err(|error| RunError::Usage(error.to_string()))?;
             drives.push_str(&format!("{drive}\n"));
@@ -163,8 +215,9 @@ fn shares(prepared: &Prepared<'_>, workplace: &Path, out: &Path) -> (Vec<Share>,
         }
     };
     add(TAG, &workplace.join("guest"), None, false);
-    let tests = &prepared.file.ktest_dir;
-    add("ktest_tests", tests, Some(guest_path(tests)), false);
+    if let Some(file) = prepared.file {
+        add("ktest_tests", &file.ktest_dir, Some(guest_path(&file.ktest_dir)), false);
+    }
     add("ktest_out", out, Some(guest_path(out)), true);
     let deps = &prepared.host_env.deps_dir;
     if deps.is_dir() {
@@ -220,16 +273,17 @@ fn environment(
         ("ktest_rw_images", lines(&declared.rw_images)),
         ("ktest_scratch_dev_sizes", sizes(&declared.scratch)),
         ("ktest_pmem_devs", sizes(&declared.pmem)),
-        ("ktest_dir", guest_path(&file.ktest_dir)),
+        ("ktest_dir", file.map(|file| guest_path(&file.ktest_dir)).unwrap_or_default()),
         ("ktest_out", guest_path(out)),
         ("ktest_tmp", "/tmp".into()),
         ("ktest_deps_dir", guest_path(&host_env.deps_dir)),
-        ("ktest_test", guest_path(&file.path)),
+        ("ktest_test", file.map(|file| guest_path(&file.path)).unwrap_or_default()),
         ("ktest_tests", tests),
         ("ktest_kernel_binary", kernel.image.display().to_string()),
         ("ktest_kernel_version", host_env.kernel_version.clone()),
         ("ktest_verbose", "false".into()),
-        ("ktest_interactive", "false".into()),
+        ("ktest_interactive", options.interactive.to_string()),
+        ("ktest_exit_on_success", options.exit_on_success.to_string()),
         ("ktest_failfast", options.failfast.to_string()),
         ("ktest_priority", "0".into()),
         ("ktest_crashdump", "false".into()),
@@ -244,11 +298,15 @@ fn environment(
     if let Some(selftests) = &prepared.kselftests {
         env.push(("ktest_kselftest_dir".into(), guest_path(&selftests.dir)));
     }
+    if let Some((rows, columns)) = terminal::size().filter(|_| options.interactive) {
+        env.push(("ktest_terminal".into(), format!("{rows} {columns}")));
+        env.extend(std::env::var("TERM").map(|term| ("TERM".to_string(), term)));
+    }
     env.extend(options.env.iter().cloned());
     Ok(env)
 }
 
-fn bus_name(bus: StorageBus) -> &'static str {
+pub(super) fn bus_name(bus: StorageBus) -> &'static str {
     match bus {
         StorageBus::VirtioBlk => "virtio-blk",
         StorageBus::VirtioScsi => "virtio-scsi-pci",

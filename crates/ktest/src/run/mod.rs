@@ -2,13 +2,16 @@
 //!
 //! Whatever happens, each subtest asked for ends with one verdict, or the run says that the infrastructure failed.
 
+mod boot;
 mod host;
 mod kernel;
+mod leftovers;
 mod machine;
 mod selftests;
+mod terminal;
 mod vms;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::kernel::Kernel;
@@ -21,6 +24,7 @@ use crate::out::{Out, OutError};
 use crate::report::Reporter;
 use crate::testfile::{HostEnv, TestFile, TestFileError};
 
+pub use boot::{Boot, boot};
 use kernel::NoKernel;
 pub(crate) use kernel::progress_event;
 pub use kernel::{KernelFrom, kernel_version, mirror, parse_kernel};
@@ -64,6 +68,18 @@ pub struct RunOptions {
     pub failfast: bool,
     /// Print the QEMU command instead of running it.
     pub dry_run: bool,
+    /// Somebody sits before it: no time limits, the guest's console on the terminal, and the VM stays.
+    pub interactive: bool,
+    /// With `interactive`: the VM stays only if something failed.
+    pub exit_on_success: bool,
+    /// How often the subtests are run, unless one fails before; 0: until one does.
+    pub rounds: u32,
+    /// How much the devices of a failed subtest may hold to be kept, bytes; 0: they are not kept.
+    pub keep_devices: u64,
+    /// What is run in the guest instead of a test file; none: a shell.
+    pub command: Vec<String>,
+    /// The arguments of `ktest run` that say which kernel, for whoever wants to do the same again.
+    pub kernel_args: Vec<String>,
 }
 
 /// Why a run came to nothing.
@@ -95,6 +111,10 @@ pub struct Summary {
     pub infrastructure: Option<String>,
     /// With `dry_run`: the QEMU command.
     pub command: Option<String>,
+    /// How `run-tests`, or the command that was run instead, ended in the last VM.
+    pub command_status: Option<u8>,
+    /// How many rounds were begun.
+    pub rounds: u32,
     /// The output folder, absolute.
     pub out: PathBuf,
 }
@@ -127,13 +147,23 @@ impl Summary {
 /// What is known once the kernel is there.
 struct Prepared<'a> {
     options: &'a RunOptions,
-    file: &'a TestFile,
+    /// None: an interactive boot, or a command.
+    file: Option<&'a TestFile>,
     declared: &'a Declarations,
     kernel: &'a Kernel,
     root: PathBuf,
     host_env: HostEnv,
     /// Where the kernel's selftests are installed, for a file that asks for some.
     kselftests: Option<selftests::Selftests>,
+    /// What a failed subtest left on its devices.
+    kept: Option<leftovers::Kept>,
+}
+
+impl Prepared<'_> {
+    /// Puts what was kept of a device into its file.
+    fn restore(&self, file: &Path) -> Result<(), RunError> {
+        self.kept.as_ref().map_or(Ok(()), |kept| kept.restore(file))
+    }
 }
 
 /// Runs a test file.
@@ -187,7 +217,7 @@ pub async fn run(options: &RunOptions, reporter: &mut Reporter) -> Result<Summar
         .await?;
         return Ok(run.finish());
     }
-    let kernel = match kernel::get(options, &file, &declared, &host_env, stored, &mut run).await? {
+    let kernel = match kernel::get(options, Some(&file), &declared, &host_env, stored, &mut run).await? {
         Ok(kernel) => kernel,
         Err(NoKernel { reason, log }) => {
             for subtest in subtests {
@@ -201,10 +231,35 @@ pub async fn run(options: &RunOptions, reporter: &mut Reporter) -> Result<Summar
         [] => None,
         names => selftests::build(options, declared.kernel.arch, names, &mut run).await?,
     };
-    let prepared =
-        Prepared { options, file: &file, declared: &declared, kernel: &kernel, root, host_env, kselftests };
-    vms::run(&prepared, subtests, &mut run).await?;
+    run.out.file("kernel", format!("{}\n", kernel.id).as_bytes())?;
+    let (file, declared, kernel) = (Some(&file), &declared, &kernel);
+    let prepared = Prepared { options, file, declared, kernel, root, host_env, kselftests, kept: None };
+    rounds(&prepared, &subtests, &mut run).await?;
     Ok(run.finish())
+}
+
+/// Runs the subtests as often as was asked for, or until one fails.
+async fn rounds(
+    prepared: &Prepared<'_>,
+    subtests: &[SubtestName],
+    run: &mut Run<'_>,
+) -> Result<(), RunError> {
+    let most = prepared.options.rounds;
+    loop {
+        run.summary.rounds += 1;
+        let round = run.summary.rounds;
+        if most != 1 {
+            let of = if most == 0 { String::new() } else { format!(" of {most}") };
+            run.reporter.note(&format!("round {round}{of}"));
+        }
+        vms::run(prepared, subtests.to_vec(), run).await?;
+        let summary = &run.summary;
+        let bad = summary.count(Status::Failed) + summary.count(Status::FailedToRun) > 0;
+        let over = bad || summary.infrastructure.is_some() || summary.command.is_some();
+        if over || round == most || run.reporter.broken() {
+            return Ok(());
+        }
+    }
 }
 
 /// A run under way: where its results go and what they are so far.
@@ -279,7 +334,7 @@ async fn host_env(
         Ok(version) => (version, None),
         Err(error) => (String::new(), Some(error)),
     };
-    let deps_dir = options.cache.join("deps");
+    let deps_dir = options.deps_dir.clone().unwrap_or_else(|| options.cache.join("deps"));
     let env = options.env.clone();
     Ok((HostEnv { arch: options.arch, out, deps_dir, kernel_version, env }, no_source))
 }

@@ -2,17 +2,21 @@
 //!
 //! A VM that crashes or hangs takes only its running subtest with it; the others go on in a fresh one.
 
-use std::path::Path;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
-use model::{Event, Status, SubtestName};
+use model::{Event, Status, SubtestName, Verdict};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 use vm::accel::{AccelChoice, kvm};
 use vm::machine::{Accel, Machine};
-use vm::session::{self, Seen};
-use vm::supervise::{Act, Ending, Limits, Supervisor};
+use vm::session::{self, Input, Seen, Session};
+use vm::supervise::{Act, EXIT, Ending, Limits, Supervisor, UP};
 
-use super::machine::{Workplace, prepare};
-use super::{Prepared, Run, RunError};
+use super::machine::{Purpose, Workplace, has_kgdb, prepare};
+use super::{Prepared, Run, RunError, leftovers, terminal};
+use crate::access::Access;
+use crate::live::{self, Live, Published, Ssh};
 
 /// From starting QEMU to the guest being up, under KVM.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -33,6 +37,7 @@ fn limits(accel: Accel, subtest: Duration) -> Limits {
         subtest: subtest.saturating_mul(scale),
         shutdown: SHUTDOWN_LIMIT * scale,
         watchdog_scale: scale,
+        stay: false,
     }
 }
 
@@ -42,35 +47,44 @@ pub(super) async fn run(
     mut remaining: Vec<SubtestName>,
     run: &mut Run<'_>,
 ) -> Result<(), RunError> {
-    let accel = match prepared.options.accel {
-        AccelChoice::Fixed(accel) => accel,
-        AccelChoice::Auto => {
-            let found = kvm(prepared.declared.kernel.arch, &prepared.options.cache).await;
-            if found.accel() == Accel::Tcg {
-                run.reporter.note(&format!("{found}; using TCG, time limits x{TCG_SCALE}"));
-            }
-            found.accel()
-        }
-    };
-    let limits = limits(accel, prepared.declared.timeout);
+    let options = prepared.options;
+    let accel = accel(prepared, run).await;
+    let limits = if options.interactive { Limits::none() } else { limits(accel, prepared.declared.timeout) };
+    let begin = run.summary.verdicts.len();
+    let mut early_console = false;
     let mut fruitless = 0;
     for vm in 1.. {
-        let workplace = Workplace::create(&prepared.options.cache).map_err(|error| {
-            RunError::Infrastructure(format!("{}: {error}", prepared.options.cache.display()))
-        })?;
+        let workplace = Workplace::create(&options.cache)
+            .map_err(|error| RunError::Infrastructure(format!("{}: {error}", options.cache.display())))?;
         let out_dir = run.out.dir().to_path_buf();
-        let machine = prepare(prepared, accel, &remaining, &workplace, &out_dir)?;
+        let access = match Access::new(&options.cache).await {
+            Ok(access) => Some(access),
+            Err(error) => {
+                tracing::warn!("no way into the guest by ssh: {error}");
+                None
+            }
+        };
+        let ssh = access.as_ref();
+        let purpose = Purpose { accel, subtests: &remaining, out: &out_dir, early_console, ssh };
+        let machine = prepare(prepared, &purpose, &workplace)?;
         let command = session::command(&machine).map_err(|error| RunError::Usage(error.to_string()))?;
-        if prepared.options.dry_run {
+        if options.dry_run {
             run.summary.command = Some(command.to_string());
             return Ok(());
         }
         run.out.file("qemu-command", format!("{command}\n").as_bytes())?;
         let before = run.summary.verdicts.len();
-        let outcome = one(&machine, vm, accel, &remaining, limits, workplace.path(), run).await?;
-        remaining.retain(|subtest| !run.summary.verdicts.iter().any(|(done, _)| done == subtest));
+        let vm =
+            Vm { number: vm, prepared, machine: &machine, accel, limits, access: ssh, place: &workplace };
+        let outcome = vm.run(&remaining, run).await?;
+        let done = &run.summary.verdicts[begin..];
+        remaining.retain(|subtest| !done.iter().any(|(done, _)| done == subtest));
         let failed = run.summary.count(Status::Failed) > 0;
-        if remaining.is_empty() || run.reporter.broken() || (prepared.options.failfast && failed) {
+        if remaining.is_empty()
+            || run.reporter.broken()
+            || (options.failfast && failed)
+            || options.interactive
+        {
             return Ok(());
         }
         let progress = run.summary.verdicts.len() > before;
@@ -87,9 +101,15 @@ pub(super) async fn run(
             }
             Outcome::Not { reason, final_word } => {
                 if final_word || fruitless >= ATTEMPTS {
+                    if prepared.file.is_none() {
+                        run.summary.infrastructure = Some(reason);
+                        return Ok(());
+                    }
                     let log = std::fs::read(workplace.path().join("serial")).unwrap_or_default();
                     return give_up(run, remaining, &reason, &log);
                 }
+                // What it says before its console is up may tell why.
+                early_console = true;
                 run.reporter.note(&format!("{reason}; trying again"));
             }
             Outcome::Infrastructure(what) => {
@@ -103,6 +123,11 @@ pub(super) async fn run(
         }
     }
     Ok(())
+}
+
+/// Boots a guest that is to run no test.
+pub(super) async fn boot(prepared: &Prepared<'_>, run: &mut Run<'_>) -> Result<(), RunError> {
+    self::run(prepared, Vec::new(), run).await
 }
 
 fn give_up(run: &mut Run<'_>, remaining: Vec<SubtestName>, reason: &str, log: &[u8]) -> Result<(), RunError> {
@@ -121,60 +146,173 @@ enum Outcome {
     Infrastructure(String),
 }
 
-async fn one(
-    machine: &Machine,
-    vm: u32,
+/// One VM of a run.
+struct Vm<'a> {
+    number: u32,
+    prepared: &'a Prepared<'a>,
+    machine: &'a Machine,
     accel: Accel,
-    subtests: &[SubtestName],
     limits: Limits,
-    workplace: &Path,
-    run: &mut Run<'_>,
-) -> Result<Outcome, RunError> {
-    run.reporter.event(Event::BootStarted { vm, accel: accel.to_string() });
-    let clock = run.reporter.began();
-    let boot = Instant::now();
-    let mut supervisor = Supervisor::new(subtests.iter().cloned(), limits, clock.elapsed());
-    let mut trouble = None;
-    let ending = session::run(machine, workplace, &mut supervisor, clock, |seen| {
-        if let Err(error) = see(seen, run, clock, boot, vm) {
-            trouble.get_or_insert(error);
-        }
-    })
-    .await;
-    if let Some(error) = trouble {
-        return Err(error);
-    }
-    let ending = match ending {
-        Ok(ending) => ending,
-        Err(error) => Ending::Infrastructure(error.to_string()),
-    };
-    Ok(match ending {
-        Ending::Complete if supervisor.cut_short() => Outcome::Again,
-        Ending::Complete => Outcome::NeverRan,
-        Ending::Lost => Outcome::Again,
-        Ending::NoBoot { reason, .. } => Outcome::Not { reason, final_word: false },
-        Ending::InitFailed(reason) => Outcome::Not { reason, final_word: true },
-        Ending::Infrastructure(what) => Outcome::Infrastructure(what),
-    })
+    access: Option<&'a Access>,
+    place: &'a Workplace,
 }
 
-fn see(seen: Seen<'_>, run: &mut Run<'_>, clock: Instant, boot: Instant, vm: u32) -> Result<(), RunError> {
-    let full = |error: std::io::Error| RunError::Infrastructure(format!("writing the log: {error}"));
-    match seen {
-        Seen::Line(line) => run.out.line(line, clock.elapsed()).map_err(full),
-        Seen::Tick(_) => run.out.flush().map_err(full),
-        Seen::Act(Act::Up) => {
-            let duration_ms = u64::try_from(boot.elapsed().as_millis()).unwrap_or(u64::MAX);
-            run.reporter.event(Event::Booted { vm, duration_ms });
-            Ok(())
+impl Vm<'_> {
+    async fn run(&self, subtests: &[SubtestName], run: &mut Run<'_>) -> Result<Outcome, RunError> {
+        run.reporter.event(Event::BootStarted { vm: self.number, accel: self.accel.to_string() });
+        let clock = run.reporter.began();
+        let boot = Instant::now();
+        let mut supervisor = Supervisor::new(subtests.iter().cloned(), self.limits, clock.elapsed());
+        let (sender, input) = unbounded_channel();
+        let (_known, listener) = self.publish(run, sender.clone())?;
+        let interactive = self.prepared.options.interactive;
+        let raw = interactive.then(|| {
+            run.reporter.note(terminal::HELP);
+            terminal::forward(sender);
+            terminal::Raw::begin()
+        });
+        let session = Session {
+            machine: self.machine,
+            temp_dir: self.place.path(),
+            clock,
+            input,
+            pause_at_failure: self.prepared.options.keep_devices > 0 && self.has_devices(),
+        };
+        let mut trouble = None;
+        let mut answer = Answer::default();
+        let ending = session
+            .run(&mut supervisor, |seen| {
+                if let (Seen::Line(line), false) = (&seen, self.prepared.options.command.is_empty()) {
+                    answer.line(line);
+                }
+                if let Err(error) = self.see(seen, run, boot) {
+                    trouble.get_or_insert(error);
+                }
+            })
+            .await;
+        drop(raw);
+        listener.abort();
+        if let Some(error) = trouble {
+            return Err(error);
         }
-        Seen::Act(Act::Started(subtest)) => {
-            run.out.started(&subtest)?;
-            run.reporter.event(Event::SubtestStarted { subtest });
-            Ok(())
+        run.summary.command_status = supervisor.exit_status();
+        let ending = match ending {
+            Ok(ending) => ending,
+            Err(error) => Ending::Infrastructure(error.to_string()),
+        };
+        Ok(match ending {
+            Ending::Complete if supervisor.cut_short() => Outcome::Again,
+            Ending::Complete => Outcome::NeverRan,
+            Ending::Lost => Outcome::Again,
+            Ending::NoBoot { reason, .. } => Outcome::Not { reason, final_word: false },
+            Ending::InitFailed(reason) => Outcome::Not { reason, final_word: true },
+            Ending::Infrastructure(what) => Outcome::Infrastructure(what),
+        })
+    }
+
+    fn has_devices(&self) -> bool {
+        !self.prepared.declared.scratch.is_empty() || !self.machine.pmem.is_empty()
+    }
+
+    /// Makes the VM known to `ktest ssh` and its like.
+    fn publish(
+        &self,
+        run: &Run<'_>,
+        sender: UnboundedSender<Input>,
+    ) -> Result<(Published, JoinHandle<()>), RunError> {
+        let kernel = self.prepared.kernel;
+        let live = Live {
+            pid: std::process::id(),
+            what: self.prepared.file.map_or("boot", |file| file.test.as_str()).into(),
+            arch: self.machine.arch,
+            sockets: self.place.sockets().into(),
+            vmlinux: kernel.vmlinux.clone(),
+            modules: kernel.modules.clone(),
+            kgdb: self.machine.kgdb && has_kgdb(kernel),
+            ssh: self.access.map(|access| Ssh {
+                port: access.port,
+                identity: access.identity.clone(),
+                known_hosts: access.known_hosts.clone(),
+            }),
+        };
+        let known = live.publish(run.out.dir()).map_err(|error| full(&error))?;
+        let listener = live::listen(self.place.sockets(), sender).map_err(|error| full(&error))?;
+        Ok((known, listener))
+    }
+
+    fn see(&self, seen: Seen<'_>, run: &mut Run<'_>, boot: Instant) -> Result<(), RunError> {
+        let clock = run.reporter.began();
+        match seen {
+            Seen::Bytes(bytes) if self.prepared.options.interactive => {
+                let mut screen = std::io::stdout().lock();
+                // Nobody looks: no reason to end the VM.
+                let _ = screen.write_all(bytes).and_then(|()| screen.flush());
+                Ok(())
+            }
+            Seen::Line(line) => run.out.line(line, clock.elapsed()).map_err(|error| full(&error)),
+            Seen::Tick(_) => run.out.flush().map_err(|error| full(&error)),
+            Seen::Act(Act::Up) => {
+                let duration_ms = u64::try_from(boot.elapsed().as_millis()).unwrap_or(u64::MAX);
+                run.reporter.event(Event::Booted { vm: self.number, duration_ms });
+                Ok(())
+            }
+            Seen::Act(Act::Started(subtest)) => {
+                run.out.started(&subtest)?;
+                run.reporter.event(Event::SubtestStarted { subtest });
+                Ok(())
+            }
+            Seen::Act(Act::Finished(mut finished)) => {
+                if let Verdict::Failed { .. } = finished.verdict {
+                    leftovers::keep(self.prepared, self.machine, &mut finished, &run.out);
+                }
+                run.finished(finished)
+            }
+            Seen::Answer(line) => run.out.line(&line, clock.elapsed()).map_err(|error| full(&error)),
+            Seen::Bytes(_) | Seen::Act(Act::Kill | Act::Sysrq(_) | Act::Monitor(_)) => Ok(()),
         }
-        Seen::Act(Act::Finished(finished)) => run.finished(finished),
-        Seen::Answer(line) => run.out.line(&line, clock.elapsed()).map_err(full),
-        Seen::Act(Act::Kill | Act::Sysrq(_) | Act::Monitor(_)) => Ok(()),
+    }
+}
+
+/// What a command prints, out of the console's lines, to standard output.
+#[derive(Default)]
+struct Answer {
+    begun: bool,
+    over: bool,
+    empty: bool,
+}
+
+impl Answer {
+    fn line(&mut self, line: &str) {
+        if !self.begun {
+            self.begun = line == UP;
+            return;
+        }
+        self.over |= line.starts_with(EXIT);
+        if self.over {
+            return;
+        }
+        let mut screen = std::io::stdout().lock();
+        // Whoever reads it may have gone; the command is to come to its end all the same. The guest ends an
+        // unfinished last line, so an empty line counts only if another follows.
+        let _ = if std::mem::replace(&mut self.empty, line.is_empty()) { writeln!(screen) } else { Ok(()) }
+            .and_then(|()| if line.is_empty() { Ok(()) } else { writeln!(screen, "{line}") });
+    }
+}
+
+fn full(error: &std::io::Error) -> RunError {
+    RunError::Infrastructure(format!("writing the log: {error}"))
+}
+
+/// How the VMs are run, found out where the user leaves it open.
+async fn accel(prepared: &Prepared<'_>, run: &Run<'_>) -> Accel {
+    match prepared.options.accel {
+        AccelChoice::Fixed(accel) => accel,
+        AccelChoice::Auto => {
+            let found = kvm(prepared.declared.kernel.arch, &prepared.options.cache).await;
+            if found.accel() == Accel::Tcg {
+                run.reporter.note(&format!("{found}; using TCG, time limits x{TCG_SCALE}"));
+            }
+            found.accel()
+        }
     }
 }

@@ -5,6 +5,7 @@ const LIMITS: Limits = Limits {
     subtest: Duration::from_secs(100),
     shutdown: Duration::from_secs(10),
     watchdog_scale: 4,
+    stay: false,
 };
 
 fn at(seconds: u64) -> Duration {
@@ -262,4 +263,18 @@ proptest::proptest! {
         let missing = started.len() - finished.len();
         proptest::prop_assert!(missing == 0 || (missing == 1 && matches!(ending, Ending::Infrastructure(_) | Ending::InitFailed(_))));
     }
+}
+
+#[test]
+fn somebody_who_looks_at_the_vm_is_not_hurried() {
+    let mut vm = Supervisor::new([name("a"), name("b")], Limits::none(), at(0));
+    vm.line(UP, at(1));
+    vm.line("========= TEST   a", at(2));
+    vm.line("WATCHDOG 1", at(3));
+    assert!(vm.tick(at(1_000_000)).is_empty());
+    vm.line("Kernel panic - not syncing: Fatal exception", at(1_000_001));
+    // The verdict stands after the last words, and the VM stays.
+    let told = show(&vm.tick(at(1_000_010)));
+    assert!(told.starts_with("a Failed") && !told.contains("Kill"), "{told}");
+    assert!(vm.tick(at(2_000_000)).is_empty());
 }

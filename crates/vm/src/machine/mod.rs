@@ -115,6 +115,24 @@ pub struct Share {
     pub xattr: bool,
 }
 
+/// How a PCI disk is unplugged. The guest's kernel has to have the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hotplug {
+    /// By the port it hangs on, as real hardware does it (`HOTPLUG_PCI_PCIE`); takes five seconds.
+    Native,
+    /// By the firmware's tables (`HOTPLUG_PCI_ACPI`).
+    Acpi,
+}
+
+/// A network of the guest's own, behind QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// A port of 127.0.0.1 that leads to the guest's ssh.
+    pub ssh_port: Option<u16>,
+    /// Whether the guest reaches the host and what lies behind it; else only the port leads in.
+    pub open: bool,
+}
+
 /// A guest, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
@@ -138,22 +156,34 @@ pub struct Machine {
     pub bus: StorageBus,
     /// The disks, in order.
     pub disks: Vec<Disk>,
-    /// Whether the guest may unplug its disks and plug them in again.
-    pub hotplug: bool,
+    /// How the guest may unplug its disks and plug them in again; None: it may not.
+    pub hotplug: Option<Hotplug>,
     /// Persistent memory devices: file and size in bytes.
     pub pmem: Vec<(PathBuf, u64)>,
     /// The shares.
     pub shares: Vec<Share>,
-    /// The QMP socket, at most 107 bytes long.
-    pub qmp: Option<PathBuf>,
-    /// Where the serial line (messages before the console comes up) is written.
+    /// The folder of the sockets by which others reach into the running machine ([`socket`]); its path is short.
+    pub sockets: Option<PathBuf>,
+    /// Whether a serial line leads to the kernel's own debugger, beside those sockets.
+    pub kgdb: bool,
+    /// Where the serial line is written.
     pub serial_log: Option<PathBuf>,
-    /// A port of 127.0.0.1 that leads to the guest's ssh; None: no network device.
-    pub ssh_port: Option<u16>,
+    /// Whether the kernel writes to the serial line until the console is up. That takes time, much of it without KVM.
+    pub early_console: bool,
+    /// The network device; None: there is none.
+    pub network: Option<Network>,
     /// QEMU arguments before ours.
     pub qemu_prepend: Vec<String>,
     /// QEMU arguments after ours.
     pub qemu_append: Vec<String>,
+}
+
+impl Machine {
+    /// Whether the guest may unplug its disks and plug them in again: SCSI disks need nothing of the machine for it.
+    #[must_use]
+    pub fn unpluggable(&self) -> bool {
+        self.hotplug.is_some() || self.bus == StorageBus::VirtioScsi
+    }
 }
 
 /// Why a guest cannot be described to QEMU.
@@ -175,6 +205,18 @@ pub enum MachineError {
 /// The name of the guest's console: the virtio console, on every architecture.
 pub const CONSOLE: &str = "hvc0";
 
+/// The sockets in [`Machine::sockets`].
+pub mod socket {
+    /// QEMU's machine protocol: unplugging, pausing.
+    pub const QMP: &str = "qmp";
+    /// QEMU's monitor, for people.
+    pub const MONITOR: &str = "mon";
+    /// QEMU's gdb stub.
+    pub const GDB: &str = "gdb";
+    /// The serial line to the kernel's own debugger.
+    pub const KGDB: &str = "kgdb";
+}
+
 /// The command line, the program first.
 pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
     if machine.disks.len() > machine.bus.capacity() {
@@ -185,6 +227,10 @@ pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
     args.add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     let nvdimm = !machine.pmem.is_empty();
     args.pair("-machine", &board(machine.arch, nvdimm));
+    if (machine.arch, machine.hotplug) == (Arch::X86_64, Some(Hotplug::Native)) {
+        // Else the firmware keeps hot-plug to itself and the kernel's port driver does nothing.
+        args.pair("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off");
+    }
     match machine.accel {
         Accel::Kvm => args.add(&["-accel", "kvm", "-cpu", "host"]),
         Accel::Tcg => args.add(&["-accel", "tcg,thread=multi", "-cpu", tcg_cpu(machine.arch)]),
@@ -208,9 +254,7 @@ pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
     if let Some(serial) = &machine.serial_log {
         args.pair("-serial", &format!("file:{}", text(serial)?));
     }
-    if let Some(qmp) = &machine.qmp {
-        args.pair("-qmp", &format!("unix:{},server=on,wait=off", comma(text(qmp)?)));
-    }
+    sockets(&mut args, machine)?;
     args.add(&["-device", "virtio-rng-pci"]);
 
     let root = comma(text(&machine.root)?);
@@ -236,9 +280,12 @@ pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
         args.pair("-fsdev", &format!("local,id={tag},{model},multidevs=remap,path={dir}"));
         args.pair("-device", &format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
     }
-    if let Some(port) = machine.ssh_port {
-        let forward = format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22");
-        args.pair("-netdev", &forward);
+    if let Some(Network { ssh_port, open }) = machine.network {
+        let mut net = format!("user,id=net,restrict={}", if open { "off" } else { "on" });
+        if let Some(port) = ssh_port {
+            net.push_str(&format!(",hostfwd=tcp:127.0.0.1:{port}-:22"));
+        }
+        args.pair("-netdev", &net);
         args.add(&["-device", "virtio-net-pci,netdev=net,romfile="]);
     }
     args.extend(&machine.qemu_append);
@@ -273,7 +320,7 @@ fn tcg_cpu(arch: Arch) -> &'static str {
 
 /// What every guest is told, then what the test file asks for.
 fn kernel_arguments(machine: &Machine) -> String {
-    let early = match (machine.arch, machine.serial_log.is_some()) {
+    let early = match (machine.arch, machine.early_console && machine.serial_log.is_some()) {
         (_, false) => None,
         (Arch::X86_64, true) => Some("earlycon=uart8250,io,0x3f8,115200"),
         (Arch::Aarch64, true) => Some("earlycon"),
@@ -289,8 +336,23 @@ fn kernel_arguments(machine: &Machine) -> String {
         "mitigations=off",
         "random.trust_cpu=on",
     ];
-    let all = ours.into_iter().chain(early).chain(machine.append.iter().map(String::as_str));
+    // The firmware lets a kernel have the ports only if it has all of PCI Express; this one may not.
+    let ports = (machine.hotplug == Some(Hotplug::Native)).then_some("pcie_ports=native");
+    let all = ours.into_iter().chain(early).chain(ports).chain(machine.append.iter().map(String::as_str));
     all.collect::<Vec<_>>().join(" ")
+}
+
+/// Where others reach in. The serial line of the kernel's debugger is the second one, so it comes after the first.
+fn sockets(args: &mut Args, machine: &Machine) -> Result<(), MachineError> {
+    let Some(dir) = &machine.sockets else { return Ok(()) };
+    let path = |name: &str| Ok(format!("unix:{},server=on,wait=off", comma(text(&dir.join(name))?)));
+    args.pair("-qmp", &path(socket::QMP)?);
+    args.pair("-monitor", &path(socket::MONITOR)?);
+    args.pair("-gdb", &path(socket::GDB)?);
+    if machine.kgdb && machine.arch == Arch::X86_64 {
+        args.pair("-serial", &path(socket::KGDB)?);
+    }
+    Ok(())
 }
 
 fn disks(args: &mut Args, machine: &Machine) -> Result<(), MachineError> {
@@ -303,7 +365,7 @@ fn disks(args: &mut Args, machine: &Machine) -> Result<(), MachineError> {
         StorageBus::VirtioBlk | StorageBus::Nvme => {}
     }
     for at in 0..machine.disks.len() {
-        if machine.hotplug && machine.bus.is_pci() {
+        if machine.hotplug.is_some() && machine.bus.is_pci() {
             let port = format!("pcie-root-port,id=port{at},chassis={},{}", at + 1, pci_address(machine, at));
             args.pair("-device", &port);
         }
@@ -349,7 +411,7 @@ pub fn device(machine: &Machine, at: usize) -> String {
 
 /// Behind a port of its own where the disk can be unplugged: nothing can be unplugged from the root complex itself.
 fn pci_place(machine: &Machine, at: usize) -> String {
-    if machine.hotplug { format!("bus=port{at}") } else { pci_address(machine, at) }
+    if machine.hotplug.is_some() { format!("bus=port{at}") } else { pci_address(machine, at) }
 }
 
 /// A slot of its own for each disk while there are enough; eight functions a slot beyond that.
@@ -385,116 +447,4 @@ fn comma(value: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn machine() -> Machine {
-        Machine {
-            arch: Arch::X86_64,
-            accel: Accel::Tcg,
-            cpus: 2,
-            mem_mib: 1024,
-            kernel: "/k/bzImage".into(),
-            initrd: None,
-            append: vec!["quiet".into()],
-            root: "/i/root,1.ext4".into(),
-            bus: StorageBus::VirtioBlk,
-            disks: vec![],
-            hotplug: false,
-            pmem: vec![],
-            shares: vec![Share {
-                tag: "ktest_guest".into(),
-                dir: "/r/guest".into(),
-                writable: false,
-                xattr: false,
-            }],
-            qmp: Some("/r/qmp".into()),
-            serial_log: Some("/r/serial".into()),
-            ssh_port: None,
-            qemu_prepend: vec![],
-            qemu_append: vec![],
-        }
-    }
-
-    fn disk(at: usize) -> Disk {
-        Disk { file: format!("/r/dev{at}").into(), readonly: false, snapshot: false, iops: None, bps: None }
-    }
-
-    fn show(machine: &Machine) -> String {
-        let argv = argv(machine).unwrap();
-        let words: Vec<_> = argv.iter().map(|word| word.to_str().unwrap()).collect();
-        words.join("\n").replace("\n-", " \n-").replace('\n', "\n  ").replace(" \n", "\n")
-    }
-
-    /// The options of the disks alone.
-    fn show_disks(machine: &Machine) -> String {
-        let argv = argv(machine).unwrap();
-        let words: Vec<_> = argv.iter().map(|word| word.to_str().unwrap()).collect();
-        let skip = ["virtio-serial-pci,id=vser", "virtio-rng-pci", "virtio-blk-pci,drive=root,serial=root"];
-        words
-            .windows(2)
-            .filter(|w| ["-drive", "-device", "-object", "-m", "-netdev"].contains(&w[0]))
-            .filter(|w| !skip.contains(&w[1]) && !w[1].contains("9p") && !w[1].contains("id=root"))
-            .map(|w| format!("{} {}\n", w[0], w[1]))
-            .collect()
-    }
-
-    #[test]
-    fn plain_machine() {
-        insta::assert_snapshot!(show(&machine()));
-    }
-
-    #[test]
-    fn aarch64_and_kvm() {
-        let mut m = machine();
-        m.arch = Arch::Aarch64;
-        insta::assert_snapshot!("aarch64", show(&m));
-        m.accel = Accel::Kvm;
-        assert!(show(&m).contains("-accel\n  kvm"));
-    }
-
-    #[test]
-    fn each_bus() {
-        let mut all = String::new();
-        for bus in [
-            StorageBus::VirtioBlk,
-            StorageBus::VirtioScsi,
-            StorageBus::Ahci,
-            StorageBus::Nvme,
-            StorageBus::Piix4Ide,
-            StorageBus::Lsi,
-        ] {
-            let m = Machine { bus, disks: vec![disk(0), disk(1)], ..machine() };
-            all.push_str(&format!("# {bus:?}\n{}", show_disks(&m)));
-        }
-        insta::assert_snapshot!("each_bus", all);
-    }
-
-    #[test]
-    fn more_than_26_disks_share_slots_and_too_many_are_refused() {
-        let m = Machine { disks: (0..30).map(disk).collect(), ..machine() };
-        assert!(show_disks(&m).contains("multifunction=on,addr=0x13.5"));
-        let m = Machine { bus: StorageBus::Ahci, disks: (0..7).map(disk).collect(), ..machine() };
-        assert_eq!(argv(&m), Err(MachineError::TooManyDisks { disks: 7, bus: StorageBus::Ahci }));
-    }
-
-    #[test]
-    fn disks_that_can_be_unplugged_hang_on_ports() {
-        let m = Machine { hotplug: true, disks: vec![disk(0), disk(1)], ..machine() };
-        insta::assert_snapshot!("hotplug", show_disks(&m));
-    }
-
-    #[test]
-    fn slow_and_read_only_disks_pmem_and_network() {
-        let slow = Disk { iops: Some(100), bps: Some(1 << 20), ..disk(0) };
-        let image = Disk { readonly: true, ..disk(1) };
-        let rw = Disk { snapshot: true, ..disk(2) };
-        let m = Machine {
-            disks: vec![slow, image, rw],
-            pmem: vec![("/r/pmem0".into(), 1 << 30)],
-            ssh_port: Some(2222),
-            ..machine()
-        };
-        insta::assert_snapshot!("special_disks", show_disks(&m));
-    }
-}
+mod tests;

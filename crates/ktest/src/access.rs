@@ -1,0 +1,113 @@
+//! The way into a guest by ssh: a port of this host, and keys made once and kept in the cache folder.
+//!
+//! The keys are good for test guests only: a guest is reached from this host alone, by whoever can read the cache.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use spawn::{Cmd, Limits};
+use vm::guest::SshKeys;
+
+/// The name under which ssh knows every test guest.
+const HOST_ALIAS: &str = "ktest-guest";
+
+/// How one guest is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The port of 127.0.0.1.
+    pub port: u16,
+    /// What the guest is given.
+    pub keys: SshKeys,
+    /// The private key of those that log in.
+    pub identity: PathBuf,
+    /// What ssh is to know of the guest.
+    pub known_hosts: PathBuf,
+}
+
+impl Access {
+    /// A free port, and the keys in `cache`, made if they are not there.
+    pub async fn new(cache: &Path) -> std::io::Result<Self> {
+        let dir = cache.join("ssh");
+        std::fs::create_dir_all(&dir)?;
+        let lock = std::fs::File::create(dir.join("lock"))?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        let identity = key(&dir, "id").await?;
+        let host = key(&dir, "host").await?;
+        let public = |name: &str| std::fs::read_to_string(dir.join(format!("{name}.pub")));
+        let known_hosts = dir.join("known_hosts");
+        let known = format!("{HOST_ALIAS} {}", public("host")?);
+        if std::fs::read_to_string(&known_hosts).unwrap_or_default() != known {
+            std::fs::write(&known_hosts, known)?;
+        }
+        let keys = SshKeys { authorized: public("id")?, host: std::fs::read_to_string(host)? };
+        Ok(Self { port: free_port()?, keys, identity, known_hosts })
+    }
+}
+
+/// The private key of that name; its public half lies beside it.
+async fn key(dir: &Path, name: &str) -> std::io::Result<PathBuf> {
+    let path = dir.join(name);
+    if path.is_file() && path.with_extension("pub").is_file() {
+        return Ok(path);
+    }
+    let _ = std::fs::remove_file(&path);
+    let cmd = Cmd::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", HOST_ALIAS, "-f"]);
+    let output = cmd.arg(&path).output(Limits::seconds(60)).await.map_err(std::io::Error::other)?;
+    if output.exit.success() {
+        return Ok(path);
+    }
+    Err(std::io::Error::other(format!("ssh-keygen: {}", output.complaint())))
+}
+
+/// A port that is free now. If it is taken before QEMU has it, QEMU says so and the VM is tried again with another.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// ssh's arguments, up to the command.
+#[must_use]
+pub fn ssh_args(port: u16, identity: &Path, known_hosts: &Path) -> Vec<String> {
+    let options = [
+        format!("UserKnownHostsFile={}", quoted(known_hosts)),
+        format!("IdentityFile={}", quoted(identity)),
+        format!("HostKeyAlias={HOST_ALIAS}"),
+        "IdentitiesOnly=yes".into(),
+        "StrictHostKeyChecking=yes".into(),
+        "ConnectTimeout=60".into(),
+        "LogLevel=ERROR".into(),
+    ];
+    let mut args: Vec<String> = vec!["-F".into(), "/dev/null".into(), "-p".into(), port.to_string()];
+    args.extend(options.into_iter().flat_map(|option| ["-o".into(), option]));
+    args.push("root@127.0.0.1".into());
+    args
+}
+
+/// ssh splits these values at white space and expands per cent signs.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display().to_string().replace('%', "%%"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn keys_are_made_once() {
+        let cache = tempfile::tempdir().unwrap();
+        let Ok(first) = Access::new(cache.path()).await else {
+            println!("skipped: no ssh-keygen here");
+            return;
+        };
+        assert!(first.keys.authorized.starts_with("ssh-ed25519 "), "{first:?}");
+        assert!(first.keys.host.contains("PRIVATE KEY"));
+        let again = Access::new(cache.path()).await.unwrap();
+        assert_eq!((again.keys, again.identity), (first.keys, first.identity));
+    }
+
+    #[test]
+    fn ssh_trusts_this_guest_only() {
+        let args = ssh_args(2222, Path::new("/c/ssh/id"), Path::new("/c d/known"));
+        insta::assert_snapshot!(args.join(" "), @r#"-F /dev/null -p 2222 -o UserKnownHostsFile="/c d/known" -o IdentityFile="/c/ssh/id" -o HostKeyAlias=ktest-guest -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=60 -o LogLevel=ERROR root@127.0.0.1"#);
+    }
+}

@@ -32,11 +32,15 @@ _ktest_where() {
     local at file
     for ((at = 1; at < ${#BASH_SOURCE[@]} - 1; at++)); do
         file=${BASH_SOURCE[at]}
-        [[ $file != "$_ktest_libs/prelude.sh" && $file != "$_ktest_libs/../lib/"* ]] && break
+        # Checks that several files share (lib/fs.sh) are places of their own.
+        case ${file##*/} in prelude.sh | common.sh | ktap.sh | bcachefs.sh) ;; *) break ;; esac
     done
     file=${BASH_SOURCE[at]}
     _ktest_file=$file
-    [[ $file == */tests/* ]] && file=tests/${file##*/tests/}
+    case $file in
+    */../lib/*) file=lib/${file##*/} ;;
+    */tests/*) file=tests/${file##*/tests/} ;;
+    esac
     _ktest_place=$file:${BASH_LINENO[at - 1]}
 }
 

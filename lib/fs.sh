@@ -83,6 +83,7 @@ fs_check_fallocate() {
     assert_eq $((4 << 20)) "$(stat -c %s "$mnt/file")" size
     assert_same <(head -c 4M /dev/zero) "$mnt/file"
     fs_text 1 1000 >/tmp/part
+    : >/tmp/wanted
     truncate -s 4M /tmp/wanted
     dd if=/tmp/part of="$mnt/file" bs=4k seek=300 conv=notrunc status=none
     dd if=/tmp/part of=/tmp/wanted bs=4k seek=300 conv=notrunc status=none

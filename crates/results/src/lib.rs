@@ -24,6 +24,7 @@ pub mod retention;
 mod segment;
 mod state;
 mod types;
+pub mod vacuity;
 mod verdicts;
 mod writer;
 

@@ -60,6 +60,7 @@ impl Compile<'_> {
         if config.has_modules() {
             targets.push("modules");
         }
+        targets.extend(self.plan.target.as_deref());
         let total = self.total(&targets, before == config_text, &mut log).await?;
         let objects = self.compile(&targets, total, &mut log, on).await?;
         let complete = obj.join(tree::COMPLETE);

@@ -22,6 +22,8 @@ pub struct Plan {
     /// Where the configuration starts.
     pub base: Base,
     make_append: Vec<String>,
+    /// What to make beside the usual.
+    pub target: Option<String>,
 }
 
 /// Where a configuration starts.
@@ -39,6 +41,7 @@ impl Plan {
     /// Reads the base file, where there is one.
     pub fn new(flavor: &Flavor) -> Result<Self, BuildError> {
         let requirements = &flavor.requirements;
+        crate::toolchain::check_name(requirements.compiler_name())?;
         let base = match &requirements.kconfig_base {
             None => Base::Nothing,
             Some(KconfigBase::Target(target)) => Base::Target(target.clone()),
@@ -53,7 +56,13 @@ impl Plan {
         if let Some(bad) = make_append.iter().find(|arg| arg.starts_with('-') || !arg.contains('=')) {
             return Err(BuildError::Source(format!("make argument {bad:?} is not of the form NAME=VALUE")));
         }
-        Ok(Self { flavor: flavor.name(), fragment: fragment(requirements), base, make_append })
+        let target = requirements.kbuild_target.clone();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
+        if let Some(bad) = target.iter().find(|target| target.starts_with('-') || !target.chars().all(plain))
+        {
+            return Err(BuildError::Source(format!("{bad:?} is no make target")));
+        }
+        Ok(Self { flavor: flavor.name(), fragment: fragment(requirements), base, make_append, target })
     }
 
     /// The kernel's name: a hash of all that goes into it.
@@ -67,7 +76,9 @@ impl Plan {
         let fragment = self.fragment.text();
         let arch = toolchain.arch.as_str();
         let fixed = ["kernel", RECIPE, source_tree, &fragment, kind, base, arch, &toolchain.version];
-        hash_fields(fixed.into_iter().chain(self.make_append.iter().map(String::as_str)))
+        let append = self.make_append.iter().map(String::as_str);
+        // What is appended holds a `=`, a target does not.
+        hash_fields(fixed.into_iter().chain(append).chain(self.target.as_deref()))
     }
 }
 
@@ -96,8 +107,9 @@ mod tests {
             Requirements { kconfig_base: Some(KconfigBase::Target("defconfig".into())), ..plain.clone() };
         let base = Requirements { kconfig_base: Some(KconfigBase::File(file.clone())), ..plain.clone() };
         let append = Requirements { make_append: vec!["KCFLAGS=-g".into()], ..plain.clone() };
+        let more = Requirements { kbuild_target: Some("dtbs".into()), ..plain.clone() };
         let plan = |asked: &Requirements| Plan::new(&Flavor::of("f", asked)).unwrap();
-        let mut ids: Vec<_> = [&plain, &option, &target, &base, &append]
+        let mut ids: Vec<_> = [&plain, &option, &target, &base, &append, &more]
             .iter()
             .map(|asked| plan(asked).id("t", &toolchain))
             .collect();
@@ -126,6 +138,9 @@ mod tests {
         asked.make_append = vec!["--eval=$(shell id)".into()];
         assert!(Plan::new(&Flavor::of("f", &asked)).is_err());
         asked.make_append.clear();
+        asked.kbuild_target = Some("--eval=x".into());
+        assert!(Plan::new(&Flavor::of("f", &asked)).is_err());
+        asked.kbuild_target = None;
         asked.kconfig_base = Some(KconfigBase::File("/nowhere/x.config".into()));
         let error = Plan::new(&Flavor::of("f", &asked)).unwrap_err().to_string();
         assert_eq!(error, "/nowhere/x.config: No such file or directory (os error 2)");

@@ -45,6 +45,9 @@ pub struct Requirements {
     pub kconfig_base: Option<KconfigBase>,
     /// Further arguments of make, such as `KCFLAGS=-g`.
     pub make_append: Vec<String>,
+    /// What to make beside the boot image and the modules, such as `dtbs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kbuild_target: Option<String>,
 }
 
 impl Requirements {
@@ -58,6 +61,7 @@ impl Requirements {
             require_soft: Vec::new(),
             kconfig_base: None,
             make_append: Vec::new(),
+            kbuild_target: None,
         }
     }
 
@@ -96,6 +100,7 @@ impl Requirements {
             require_soft: list(self.soft()),
             kconfig_base: self.kconfig_base.clone(),
             make_append: self.make_append.clone(),
+            kbuild_target: self.kbuild_target.clone(),
         }
     }
 }

@@ -50,6 +50,11 @@ pub fn srcarch(arch: Arch) -> &'static str {
     }
 }
 
+/// Whether a kernel could be built with a compiler of this name, be it there or not.
+pub fn check_name(compiler: &str) -> Result<(), BuildError> {
+    names(Arch::X86_64, compiler, None).map(|_| ())
+}
+
 /// What to call for a compiler of this name.
 fn names(arch: Arch, compiler: &str, native: Option<Arch>) -> Result<Names, BuildError> {
     let bad = || {

@@ -313,3 +313,31 @@ async fn the_sandbox_gives_the_same_and_shows_nothing() {
     let error = build(&request, &toy.cache(), &mut |_| {}).await.unwrap_err();
     assert_eq!(error.to_string(), "does not build: fs/a.c:1:5: error: broken");
 }
+
+#[tokio::test]
+async fn the_same_source_in_another_place_is_the_same_image() {
+    let (toy, first) = Toy::new();
+    let places: &[bool] = if kernel::sandbox::probe().await.is_ok() { &[false, true] } else { &[false] };
+    for sandbox in places {
+        let mut images = Vec::new();
+        for place in ["one", "two"] {
+            let cache = Cache { dir: toy.dir.path().join(place).join(sandbox.to_string()) };
+            let request = BuildRequest { sandbox: *sandbox, ..toy.commit(&first) };
+            let kernel = build(&request, &cache, &mut |_| {}).await.unwrap();
+            assert!(!kernel.cached);
+            images.push((kernel.id, kernel.image_hash));
+        }
+        assert_eq!(images[0], images[1], "sandbox: {sandbox}");
+    }
+}
+
+#[tokio::test]
+async fn a_target_more_is_made_too() {
+    let (mut toy, first) = Toy::new();
+    let plain = toy.build(&first).await.unwrap();
+    toy.requirements.kbuild_target = Some("nosuchtarget".into());
+    let error = toy.build(&first).await.unwrap_err().to_string();
+    assert!(error.contains("No rule to make target") && error.contains("nosuchtarget"), "{error}");
+    toy.requirements.kbuild_target = Some("prepare".into());
+    assert_ne!(toy.build(&first).await.unwrap().id, plain.id);
+}

@@ -49,6 +49,9 @@ pub enum DeclareError {
     /// A required one is missing.
     #[error("declares no {0}; say it with {1}")]
     Missing(&'static str, &'static str),
+    /// A kernel that nobody can build.
+    #[error("asks for a kernel that cannot be built: {0}")]
+    Kernel(String),
     /// A value that cannot be read.
     #[error("declares {name}={value:?}: {why}")]
     Bad {
@@ -131,6 +134,8 @@ impl Declarations {
         kernel.require = options(&get, "ktest_kernel_config_require")?;
         kernel.require_soft = options(&get, "ktest_kernel_config_require_soft")?;
         kernel.make_append = get.list("ktest_kernel_make_append");
+        kernel.kbuild_target =
+            Some(get.scalar("ktest_kbuild_target").to_string()).filter(|text| !text.is_empty());
         let base = get.scalar("ktest_kconfig_base");
         kernel.kconfig_base = (!base.is_empty()).then(|| KconfigBase::parse(base, dir));
 

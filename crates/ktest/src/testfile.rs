@@ -150,8 +150,15 @@ impl TestFile {
 
     fn declared(&self, variables: &Variables, env: &HostEnv) -> Result<Declarations, TestFileError> {
         let arch = env.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
-        Declarations::from_variables(variables, arch, &self.ktest_dir)
-            .map_err(|source| TestFileError::Declare { file: self.path.clone(), source })
+        let wrong = |source| TestFileError::Declare { file: self.path.clone(), source };
+        let declared = Declarations::from_variables(variables, arch, &self.ktest_dir).map_err(wrong)?;
+        if !declared.no_vm && !declared.no_kbuild {
+            // What is wrong whatever the source is the file's own doing, and said before anything is built.
+            let flavor = kernel::Flavor::of(self.test.as_str(), &declared.kernel);
+            let plan = kernel::plan::Plan::new(&flavor);
+            plan.map_err(|error| wrong(DeclareError::Kernel(error.to_string())))?;
+        }
+        Ok(declared)
     }
 
     async fn variables(&self, subtests: &[SubtestName], env: &HostEnv) -> Result<Variables, TestFileError> {
@@ -163,7 +170,12 @@ impl TestFile {
             let complaint = output.complaint();
             let rubbish = complaint.contains("command not found") || complaint.contains("eval: line");
             let hint = if rubbish { "; deps prints bash assignments and nothing else" } else { "" };
-            return Err(self.failed("deps", &format!("{}: {complaint}{hint}", output.exit)));
+            let exit = match output.exit {
+                // The script says of a call that a signal ended what a shell says.
+                spawn::Exit::Code(code @ 129..=192) => spawn::Exit::Signal(code - 128),
+                other => other,
+            };
+            return Err(self.failed("deps", &format!("{exit}: {complaint}{hint}")));
         }
         Ok(parse_variables(&output.text()))
     }
@@ -210,7 +222,13 @@ impl TestFile {
     }
 
     fn call(&self, call: &'static str, error: &SpawnError) -> TestFileError {
-        self.failed(call, &error.to_string())
+        match error {
+            // The file was found: it is what its first line names that is missing.
+            SpawnError::NotFound { .. } if self.path.exists() => {
+                self.failed(call, "the interpreter that its first line names is not there")
+            }
+            other => self.failed(call, &other.to_string()),
+        }
     }
 
     fn failed(&self, call: &'static str, what: &str) -> TestFileError {

@@ -82,6 +82,33 @@ pub struct RunOptions {
     pub kernel_args: Vec<String>,
 }
 
+impl RunOptions {
+    /// Everything as it is where nothing is said: all subtests, a sandbox, the output in `./ktest-out`.
+    #[must_use]
+    pub fn new(file: impl Into<PathBuf>, kernel: KernelFrom) -> Self {
+        Self {
+            file: file.into(),
+            subtests: Vec::new(),
+            tests_dir: None,
+            deps_dir: None,
+            merge: Vec::new(),
+            kernel,
+            out: "ktest-out".into(),
+            accel: AccelChoice::Auto,
+            arch: None,
+            sandbox: true,
+            tolerate: Vec::new(),
+            image: None,
+            cache: PathBuf::new(),
+            env: Vec::new(),
+            jobs: 1,
+            accept_unknown: false,
+            failfast: false,
+            dry_run: false,
+        }
+    }
+}
+
 /// Why a run came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -171,12 +198,14 @@ pub async fn run(options: &RunOptions, reporter: &mut Reporter) -> Result<Summar
     let file = TestFile::find(&options.file, options.tests_dir.as_deref())?;
     let stored = kernel::from_store(options, reporter).await?;
     let (host_env, no_source) = host_env(options, stored.as_ref()).await?;
-    let listed = file.list_tests(&host_env).await?;
-    let declared = match file.deps(&options.subtests, &host_env).await {
-        Ok(declared) => Ok(declared),
-        // Whoever reads events wants a verdict: what the file declares is its own doing.
-        Err(error) if options.accept_unknown => Err(error),
-        Err(error) => return Err(error.into()),
+    // Whoever reads events wants a verdict: what the file lists and declares is its own doing.
+    let (listed, declared) = match file.list_tests(&host_env).await {
+        Ok(listed) => (listed, file.deps(&options.subtests, &host_env).await),
+        Err(error) => (options.subtests.clone(), Err(error)),
+    };
+    let declared = match declared {
+        Err(error) if !options.accept_unknown || listed.is_empty() => return Err(error.into()),
+        other => other,
     };
     match (&declared, no_source) {
         (Ok(declared), Some(error)) if !declared.no_vm => return Err(error),

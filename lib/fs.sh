@@ -6,6 +6,7 @@
 #   fs_make VARIANT  makes a file system on $dev
 #   fs_mount         mounts it at $mnt, with the options of the variant made last ($fs_variant)
 #   fs_check         unmounted, it is checked; fails if anything is wrong
+#   fs_skip SUBTEST  calls ktest_skip for what a variant cannot do (may be left out)
 # and sets dev, mnt, and fs_checks if not all of them apply.
 
 fs_checks=(write remount truncate fallocate punch rename large_directory xattr links mapped enospc stress)
@@ -17,7 +18,12 @@ list_tests() {
     done
 }
 
+fs_skip() {
+    :
+}
+
 run_test() {
+    fs_skip "$1"
     fs_variant=${1%%/*}
     fs_make "$fs_variant"
     fs_mount

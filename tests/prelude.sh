@@ -153,6 +153,22 @@ allow_taint() {
     ktest_allow_taint=true
 }
 
+# The file's tests on a kernel of another flavor, one of lib/flavors: set by $ktest_flavor (`--env ktest_flavor=kasan`, a
+# test group's env, or a file of three lines like tests/fs/ext4/kasan-basic.ktest).
+_ktest_apply_flavor() {
+    # shellcheck disable=SC2154 # test-libs.sh sets it
+    local file=$_ktest_libs/../lib/flavors/$ktest_flavor.sh
+    [[ $ktest_flavor =~ ^[a-z]+$ && -e $file ]] ||
+        _ktest_die "ktest_flavor=$ktest_flavor: there are $(cd "$_ktest_libs/../lib/flavors" && echo *.sh)"
+    # shellcheck source=/dev/null
+    . "$file"
+}
+
+# What a flavor looks at after each subtest.
+ktest_flavor_after() {
+    :
+}
+
 # Other repositories.
 
 # require-git URL [DIR]: cloned when the file is first read, so on the host; the guest sees it read-only.
@@ -349,6 +365,7 @@ _ktest_run_tests() {
         status=$?
         ((${#ktest_scratch_dev[@]} + ${#ktest_pmem_dev[@]} == 0)) || _ktest_unmount_scratch
         _ktest_save_trace "$name"
+        ktest_flavor_after
         set -o errexit
         took=$((SECONDS - start))
         if [[ -s $_ktest_state.skip ]] && ((status == _ktest_skip_status)); then
@@ -373,6 +390,7 @@ _ktest_run_tests() {
 main() {
     local call=${1:-}
     (($# == 0)) || shift
+    [[ -z ${ktest_flavor:-} ]] || _ktest_apply_flavor
     _ktest_find_devices
     case $call in
     deps) _ktest_deps ;;

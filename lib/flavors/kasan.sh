@@ -1,0 +1,6 @@
+# shellcheck shell=bash
+# Reads and writes of memory that is not theirs.
+require-kernel-config KASAN,KASAN_GENERIC
+require-kernel-config-soft KASAN_VMALLOC,KASAN_INLINE
+config-mem-multiplier 2
+config-timeout-multiplier 3

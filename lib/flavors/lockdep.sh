@@ -1,0 +1,5 @@
+# shellcheck shell=bash
+# The order of locks, sleeping in atomic context, RCU.
+require-kernel-config PROVE_LOCKING,DEBUG_ATOMIC_SLEEP,DEBUG_LOCK_ALLOC
+require-kernel-config-soft PROVE_RCU,DEBUG_LIST,DEBUG_PREEMPT
+config-timeout-multiplier 2

@@ -8,7 +8,7 @@ DEMO_EXIT ?=
 LOGS ?= ../shared/data/crash-logs
 export DEMO_EXIT
 
-.PHONY: help setup demo test lint bench titles install clean
+.PHONY: help setup demo test lint bench titles install chaos clean
 
 help: ## show this list
 	@echo 'make VERB'
@@ -37,6 +37,9 @@ titles: ## name the crashes of a folder of logs that say what the name should be
 install: ## install the four commands with cargo (PREFIX=/usr/local puts them into /usr/local/bin)
 	@scripts/setup build
 	@. scripts/lib.sh && find_cargo && cargo install --locked --path . $(if $(PREFIX),--root '$(PREFIX)')
+
+chaos: ## kill the daemon 100 times under load, 5 times with real virtual machines, and count what was lost
+	@scripts/chaos
 
 clean: ## remove what was built here (the cache in ~/.cache/ktest stays)
 	rm -rf target ktest-out

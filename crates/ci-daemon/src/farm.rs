@@ -137,6 +137,7 @@ impl Farm {
         self.set_tools();
         self.set_executors();
         self.list_branches().await;
+        self.drop_stale_runs();
         self.replan();
     }
 
@@ -232,6 +233,19 @@ impl Farm {
             (of.test, History { mean: of.mean, passed: of.passed, failed: of.failed })
         };
         known.into_iter().map(entry).collect()
+    }
+
+    /// Takes back the pending runs beside the plan of commits that no branch has any more.
+    fn drop_stale_runs(&mut self) {
+        let branches = self.view.branches.values();
+        let wanted: HashSet<&CommitId> =
+            branches.flat_map(|seen| seen.commits.iter().map(|commit| &commit.id)).collect();
+        self.again.keep_commits(|commit| wanted.contains(commit));
+        if !self.again.is_empty() {
+            self.choir.remove_where(|job| {
+                job.payload.purpose != Purpose::First && !wanted.contains(&job.payload.commit)
+            });
+        }
     }
 
     /// Makes the plan anew: what is pending and not among the first any more is taken back.

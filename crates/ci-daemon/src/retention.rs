@@ -212,6 +212,50 @@ mod tests {
         assert_eq!(due(plan(&wanted), &since, WAIT_S, 500).1, Since::from([(commit(1), 500)]));
     }
 
+    /// Results of commits 0 to 9 that have not changed for a month, and listings.
+    fn farm(dir: &Path, listings: &[Vec<u8>]) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let writer = Writer::open(dir).unwrap();
+            for (at, commits) in listings.iter().enumerate() {
+                let commits = commits.iter().map(|n| (commit(*n), String::new())).collect();
+                writer.set_branch("u", &format!("b{at}"), commits).await.unwrap();
+            }
+            writer.close().await.unwrap();
+        });
+        let old = SystemTime::now() - std::time::Duration::from_secs(30 * 86_400);
+        for n in 0..10 {
+            let path = dir.join(format!("{}.capnp", commit(n)));
+            std::fs::write(&path, "").unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        #[test]
+        fn what_a_listing_names_stays_and_a_broken_listing_keeps_everything(
+            listings in proptest::collection::vec(proptest::collection::vec(0u8..10, 0..6), 0..4),
+            keep in 1usize..5,
+            broken in proptest::bool::ANY,
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            farm(dir.path(), &listings);
+            let reader = Reader::open(dir.path()).unwrap();
+            if broken && !listings.is_empty() {
+                std::fs::write(dir.path().join("branch.u.b0.capnp"), "rubbish").unwrap();
+                prop_assert!(results::retention::plan(&reader, policy(keep), SystemTime::now()).is_err());
+                return Ok(());
+            }
+            let plan = results::retention::plan(&reader, policy(keep), SystemTime::now()).unwrap();
+            let kept: BTreeSet<CommitId> =
+                listings.iter().flat_map(|list| list.iter().take(keep)).map(|n| commit(*n)).collect();
+            let gone: BTreeSet<CommitId> = plan.remove.iter().map(|removal| removal.commit.clone()).collect();
+            let all = if listings.is_empty() { BTreeSet::new() } else { (0..10).map(commit).collect() };
+            prop_assert_eq!(gone, all.difference(&kept).cloned().collect::<BTreeSet<_>>());
+        }
+    }
+
     #[tokio::test]
     async fn what_waits_is_remembered() {
         let dir = tempfile::tempdir().unwrap();

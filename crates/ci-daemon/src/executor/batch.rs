@@ -27,6 +27,9 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Building, Self::Booting, Self::Testing];
+
     /// The word of the status snapshot.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -65,10 +65,10 @@ fn random_kills_under_load_with_simulated_executors() {
     let names = |prefix: &str| (0..40).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>().join(" ");
     farm.test_file("t/one", &names("a"));
     farm.test_file("t/two", &names("b"));
-    farm.delay("0.02");
-    let mut commits: Vec<CommitId> = (0..20).map(|n| farm.commit(&format!("c{n}"), "")).collect();
+    farm.delay("0.05");
+    let mut commits: Vec<CommitId> = (0..30).map(|n| farm.commit(&format!("c{n}"), "")).collect();
     let data = farm.path("data");
-    let (mut seen, mut rerun, mut most) = (Verdicts::new(), 0, Duration::ZERO);
+    let (mut seen, mut at_work, mut most) = (Verdicts::new(), 0, Duration::ZERO);
     let began = Instant::now();
     for kill in 0..kills {
         // Work must not run out, and pushes are part of the load.
@@ -78,6 +78,7 @@ fn random_kills_under_load_with_simulated_executors() {
         let daemon = farm.start(&[]);
         std::thread::sleep(Duration::from_millis(50 + rng.below(1500)));
         let before = verdicts(&data, &commits);
+        at_work += u64::from(runs(&farm.path("fake/ktest")));
         daemon.signal(Signal::KILL);
         assert_eq!(daemon.wait(), Exit::Signal(9), "kill {kill}: it was running until then");
         let killed = Instant::now();
@@ -97,12 +98,13 @@ fn random_kills_under_load_with_simulated_executors() {
     );
     assert!(last.values().all(|(status, ..)| status == "Passed" || status == "Failed"));
     assert!(last.values().all(|(.., attempts)| *attempts == 1), "none was judged twice");
+    assert!(at_work * 2 > kills, "most kills hit a daemon at work: {at_work} of {kills}");
     let starts = farm.starts();
-    rerun += starts.values().map(|times| u64::from(*times) - 1).sum::<u64>();
+    let rerun: u64 = starts.values().map(|times| u64::from(*times) - 1).sum();
     farm.once();
     assert_eq!(farm.starts(), starts, "nothing was left to do");
     println!(
-        "chaos_kills {kills} kills\nchaos_verdicts {} verdicts\nchaos_lost 0 verdicts\nchaos_twice 0 verdicts\n\
+        "chaos_kills {kills} kills\nchaos_kills_at_work {at_work} kills\nchaos_verdicts {} verdicts\nchaos_lost 0 verdicts\nchaos_twice 0 verdicts\n\
          chaos_repeated_runs {rerun} runs\nchaos_children_gone_max_ms {} ms\nchaos_seconds {} s",
         last.len(),
         most.as_millis(),
@@ -125,10 +127,10 @@ fn kills_with_real_virtual_machines() {
     farm.borrow_objects(&linux);
     farm.configure(&format!(
         "linux_repo = \"linux.git\"\noutput_dir = \"data\"\nktest_dir = {root:?}\nuser = \"u\"\npoll = 3600\n\
-         confirm_failures = 0\n[test_group.g]\ntests = [\"boot.ktest\", \"fs/ext4/basic.ktest\"]\nmax_commits = 2\n\
-         [branch.demo]\nremote = {linux:?}\nref = \"base\"\ntest_groups = [\"g\"]\n[host.local]\nslots = 1\n"
+         confirm_failures = 0\n[test_group.g]\ntests = [\"boot.ktest\", \"fs/ext4/basic.ktest\"]\nmax_commits = 1\n\
+         [branch.demo]\nremote = {linux:?}\nref = \"demo\"\ntest_groups = [\"g\"]\n[host.local]\nslots = 1\n"
     ));
-    let commits = farm.commits_of(&linux, "base", 1);
+    let commits = farm.commits_of(&linux, "demo", 1);
     let data = farm.path("data");
     let (mut seen, mut most) = (Verdicts::new(), Duration::ZERO);
     let mine = data.join("ci-daemon-work");

@@ -209,7 +209,8 @@ impl Farm {
     }
 
     pub fn snapshot(&self) -> StatusSnapshot {
-        self.reader().snapshot().unwrap().unwrap_or_default()
+        let reader = Reader::open(self.path("data")).ok();
+        reader.and_then(|reader| reader.snapshot().unwrap()).unwrap_or_default()
     }
 }
 

@@ -83,7 +83,7 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
-    /// Everything as it is where nothing is said: all subtests, a sandbox, the output in `./ktest-out`.
+    /// Everything as it is where nothing is said: all subtests once, a sandbox, the output in `./ktest-out`, no devices kept.
     #[must_use]
     pub fn new(file: impl Into<PathBuf>, kernel: KernelFrom) -> Self {
         Self {
@@ -105,6 +105,12 @@ impl RunOptions {
             accept_unknown: false,
             failfast: false,
             dry_run: false,
+            interactive: false,
+            exit_on_success: false,
+            rounds: 1,
+            keep_devices: 0,
+            command: Vec::new(),
+            kernel_args: Vec::new(),
         }
     }
 }

@@ -416,11 +416,21 @@ impl Farm {
 
     /// Publishes the status snapshot.
     pub fn snapshot_once(&mut self) {
+        let mut pending = BTreeMap::new();
+        self.choir.remove_where(|job| {
+            if job.payload.purpose == Purpose::First {
+                *pending.entry(job.payload.commit.to_string()).or_default() += 1;
+            }
+            false
+        });
+        let more_to_plan = !self.window.is_exhausted(&mut self.store);
         let branches: Vec<_> = self.view.branches.iter().map(|(name, seen)| seen.status(name)).collect();
         let parts = Parts {
             output_dir: self.store.writer.output_dir(),
             choir: &self.choir.status(),
             batches: &self.batches,
+            pending: &pending,
+            more_to_plan,
             ended: &self.ended,
             branches: &branches,
             problems: &self.problems(),

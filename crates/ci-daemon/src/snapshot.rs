@@ -59,6 +59,10 @@ pub struct Parts<'a> {
     pub choir: &'a ChoirStatus,
     /// What the executors say about their batches, by executor.
     pub batches: &'a BTreeMap<String, Doing>,
+    /// How many jobs wait, by commit.
+    pub pending: &'a BTreeMap<String, u64>,
+    /// Whether there is more than the window holds.
+    pub more_to_plan: bool,
     /// Jobs that ended.
     pub ended: &'a Ended,
     /// The branches.
@@ -100,6 +104,8 @@ pub fn snapshot(identity: Identity, parts: &Parts<'_>, now: i64) -> StatusSnapsh
             .iter()
             .map(|(group, status)| (group.clone(), status.pending as u64))
             .collect(),
+        pending_by_commit: Some(parts.pending.clone()),
+        more_to_plan: parts.more_to_plan,
         fairshare: choir
             .groups
             .iter()
@@ -192,6 +198,8 @@ mod tests {
         let parts = Parts {
             output_dir: "/srv/out".as_ref(),
             choir: &choir,
+            pending: &[("1".repeat(40), 3)].into(),
+            more_to_plan: true,
             batches: &[("local/0".to_owned(), Doing { status: told, built: None })].into(),
             ended: &Ended::default(),
             branches: &[],

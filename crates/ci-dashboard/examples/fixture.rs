@@ -371,6 +371,7 @@ impl Writer<'_> {
                 branch("anton", "xfs/for-next", Some("git fetch: could not resolve host git.example.org"), 7_300),
             ],
             problems: vec!["users/anton.toml:14: unknown key \"test_group\"; did you mean \"test_groups\"? The last good configuration stays in force.".into()],
+            ..StatusSnapshot::default()
         });
     }
 }

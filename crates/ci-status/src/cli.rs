@@ -4,159 +4,148 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anstyle::{AnsiColor, Style};
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser as _};
+use clap_complete::Shell;
 
-use crate::commands::{Answer, branches, compare, history, log, logs, show, workers};
+use crate::args::{Cli, Command};
+use crate::commands::logs::Extent;
+use crate::commands::wait::{Clock, Until};
+use crate::commands::{
+    Answer, artifacts, branches, compare, follow, history, log, logs, rerun, show, wait, watch, workers,
+};
 use crate::problem::Problem;
-use crate::source::Source;
+use crate::screen::{self, Live, Meanwhile};
+use crate::source::{Asked, Source};
 use crate::text::Tame;
 
-const EXAMPLES: &str = "\
-Examples:
-  ci-status branches                      what is tested, and how the newest commits stand
-  ci-status log bcachefs-testing -n 20    a branch's commits; in a checkout without a name: HEAD's branch
-  ci-status show 3f2a9c --failed          what failed at a commit; without a name: HEAD
-  ci-status logs 3f2a9c punch_hole        a test's log (--full: of the whole VM run)
-  ci-status history next punch_hole       since which commit a test fails
-  ci-status compare v6.1 next             newly failing, newly passing, still failing
-  ci-status log next --json | jq          everything as JSON
-
-Exit codes: 0 answered, 1 no answer (stderr says why), 2 wrong usage.";
-
-/// Shows what the farm has found out: branches, commits, tests, logs.
-#[derive(Debug, Parser)]
-#[command(name = "ci-status", version, propagate_version = true, after_help = EXAMPLES)]
-struct Cli {
-    #[command(flatten)]
-    place: Place,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "For all commands")]
-struct Place {
-    /// The folder of results, instead of the configuration's output_dir.
-    #[arg(long, global = true, value_name = "DIR", env = "KTEST_CI_OUTPUT_DIR", hide_env_values = true)]
-    output_dir: Option<PathBuf>,
-    /// The configuration [default: $KTEST_CI_CONFIG, ~/.ktest/ktest-ci.json5, /etc/ktest-ci.toml].
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Whose branches are meant [default: the configuration's user].
-    #[arg(long, global = true, value_name = "USER")]
-    user: Option<String>,
-    /// Print JSON, of the shapes of the dashboard's &format=json.
-    #[arg(long, global = true)]
-    json: bool,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// List users and their branches, and how the newest commits stand.
-    Branches,
-    /// List a branch's commits with how their tests stand, newest first.
-    Log {
-        /// A branch, user/branch, or the beginning of either [default: the checkout's branch].
-        branch: Option<String>,
-        /// Show at most so many commits.
-        #[arg(short = 'n', long, value_name = "NUMBER")]
-        limit: Option<usize>,
-        /// Count only tests whose name matches this regular expression.
-        #[arg(long, value_name = "REGEX")]
-        test: Option<String>,
-    },
-    /// Show a commit test by test, failures first.
-    Show {
-        /// The first digits of a commit, a branch, or a revision of the checkout [default: HEAD].
-        #[arg(value_name = "SHA")]
-        commit: Option<String>,
-        /// Only tests that failed or could not be run.
-        #[arg(long)]
-        failed: bool,
-        /// Only tests whose name matches this regular expression.
-        #[arg(long, value_name = "REGEX")]
-        test: Option<String>,
-    },
-    /// Print the log of a test.
-    Logs {
-        /// The first digits of a commit, a branch, or a revision of the checkout.
-        #[arg(value_name = "SHA")]
-        commit: String,
-        /// A test, its beginning, or a part of it: fs.ext4.basic.punch, fs/ext4, punch.
-        test: String,
-        /// The log of the whole VM run that the test was in.
-        #[arg(long)]
-        full: bool,
-    },
-    /// Show what each executor of the farm does now.
-    Workers,
-    /// Show one test along a branch, and since which commit it fails.
-    History {
-        /// A branch, user/branch, or the beginning of either.
-        branch: String,
-        /// A test, its beginning, or a part of it.
-        test: String,
-    },
-    /// Show what changed from one commit to another.
-    Compare {
-        /// The first digits of a commit, a branch, or a revision of the checkout.
-        a: String,
-        /// The same.
-        b: String,
-    },
-}
+/// How often a live view and a waiting command look, with results on this machine and elsewhere.
+const LOOK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 
 /// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    match print(&cli, i64::try_from(now).unwrap_or(i64::MAX)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match print(&cli) {
+        Ok(code) => ExitCode::from(code),
         // Whoever read the output has had enough.
         Err(Problem::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             let style = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
             let _ = writeln!(anstream::stderr(), "{style}ci-status:{style:#} {error}");
-            ExitCode::FAILURE
+            // A test that failed is told from a question that has no answer.
+            ExitCode::from(if matches!(cli.command, Command::Wait { .. }) { 125 } else { 1 })
         }
     }
 }
 
-fn print(cli: &Cli, now: i64) -> Result<(), Problem> {
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(now).unwrap_or(i64::MAX)
+}
+
+fn print(cli: &Cli) -> Result<u8, Problem> {
     let folder = std::env::current_dir()?;
-    match (&cli.command, cli.place.json, io::stdout().is_terminal()) {
+    let terminal = io::stdout().is_terminal();
+    if let (Command::Watch { branch, once: false }, false) = (&cli.command, cli.place.json) {
+        if !terminal {
+            return Err(Problem::NoTerminal);
+        }
+        return live(&source(cli, folder, now())?, branch.as_deref());
+    }
+    match (&cli.command, cli.place.json, terminal) {
         // A log is other people's bytes: as they are into a file or a pipe, harmless on a terminal.
-        (Command::Logs { .. }, false, false) => respond(cli, folder, now, &mut io::stdout().lock()),
-        (Command::Logs { .. }, false, true) => respond(cli, folder, now, &mut Tame::new(io::stdout().lock())),
-        _ => respond(cli, folder, now, &mut io::BufWriter::new(anstream::stdout().lock())),
+        (Command::Logs { .. }, false, false) => respond(cli, folder, now(), &mut io::stdout().lock()),
+        (Command::Logs { follow: true, .. }, false, true) => {
+            respond(cli, folder, now(), &mut Tame::new(io::stdout().lock()))
+        }
+        (_, false, true) if is_paged(cli) => paged(cli, folder),
+        _ => respond(cli, folder, now(), &mut io::BufWriter::new(anstream::stdout().lock())),
     }
 }
 
-/// Answers to a command line (the program's name first) in `folder` at `now` (Unix seconds), colours and all.
+fn is_paged(cli: &Cli) -> bool {
+    use Command::{Compare, History, Log, Logs, Show};
+    let long =
+        matches!(cli.command, Log { .. } | Show { .. } | Logs { .. } | History { .. } | Compare { .. });
+    long && !cli.place.no_pager
+}
+
+/// Answers in a pager, if the answer is longer than the terminal.
+fn paged(cli: &Cli, folder: PathBuf) -> Result<u8, Problem> {
+    let mut text = Vec::new();
+    let code = if matches!(cli.command, Command::Logs { .. }) {
+        respond(cli, folder, now(), &mut Tame::new(&mut text))?
+    } else {
+        respond(cli, folder, now(), &mut text)?
+    };
+    let plain = anstream::stdout().current_choice() == anstream::ColorChoice::Never;
+    if plain {
+        text = anstream::adapter::strip_bytes(&text).into_vec();
+    }
+    let pager = std::env::var("PAGER").unwrap_or_else(|_| "less".into());
+    if screen::is_long(&text) && screen::page(&pager, &text)? {
+        return Ok(code);
+    }
+    io::stdout().write_all(&text)?;
+    Ok(code)
+}
+
+/// Answers to a command line (the program's name first) in `folder` at `now` (Unix seconds), colours and all; gives the
+/// exit code.
 pub fn answer(
     arguments: impl IntoIterator<Item: Into<OsString> + Clone>,
     folder: PathBuf,
     now: i64,
     out: &mut dyn Write,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<u8> {
     Ok(respond(&Cli::try_parse_from(arguments)?, folder, now, out)?)
 }
 
-fn respond(cli: &Cli, folder: PathBuf, now: i64, out: &mut dyn Write) -> Result<(), Problem> {
+fn source(cli: &Cli, folder: PathBuf, now: i64) -> Result<Source, Problem> {
     let place = &cli.place;
-    let source =
-        Source::open(place.output_dir.as_deref(), place.config.as_deref(), place.user.clone(), folder, now)?;
+    let fallback = std::env::var("KTEST_CI_URL").ok().filter(|url| !url.is_empty());
+    let asked = Asked {
+        output_dir: place.output_dir.as_deref().filter(|_| place.remote.is_none()),
+        config: place.config.as_deref(),
+        remote: place.remote.as_deref(),
+        fallback: fallback.as_deref(),
+        local: place.local,
+        user: place.user.as_deref(),
+    };
+    Source::open(&asked, folder, now)
+}
+
+fn respond(cli: &Cli, folder: PathBuf, now: i64, out: &mut dyn Write) -> Result<u8, Problem> {
+    if let Command::Completions { shell } = cli.command {
+        let script = Completions(shell);
+        if cli.place.json {
+            writeln!(out, "{}", script.json().map_err(io::Error::other)?)?;
+        } else {
+            script.text(out)?;
+        }
+        return Ok(out.flush().map(|()| 0)?);
+    }
+    let source = source(cli, folder, now)?;
+    match &cli.command {
+        Command::Logs { commit, test, full, machine, follow: true } if !cli.place.json => {
+            let extent = Extent { machine: *machine, full: *full };
+            follow::run(&source, commit, test, extent, out)?;
+            return Ok(0);
+        }
+        Command::Watch { branch, once: false } => return changes(&source, branch.as_deref(), out),
+        _ => {}
+    }
     let answer = run(cli, &source)?;
-    if place.json {
+    if cli.place.json {
         writeln!(out, "{}", answer.json().map_err(io::Error::other)?)?;
     } else {
         answer.text(out)?;
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    Ok(answer.exit_code())
 }
 
 fn run(cli: &Cli, source: &Source) -> Result<Box<dyn Answer>, Problem> {
@@ -168,14 +157,108 @@ fn run(cli: &Cli, source: &Source) -> Result<Box<dyn Answer>, Problem> {
         Command::Show { commit, failed, test } => {
             Box::new(show::run(source, commit.as_deref(), *failed, test.as_deref())?)
         }
-        Command::Logs { commit, test, full } => Box::new(logs::run(source, commit, test, *full)?),
+        Command::Logs { commit, test, full, machine, .. } => {
+            Box::new(logs::run(source, commit, test, Extent { machine: *machine, full: *full })?)
+        }
+        Command::Artifacts { commit, test, names, to } => {
+            Box::new(artifacts::run(source, commit, test, names, to.as_deref())?)
+        }
         Command::Workers => Box::new(workers::run(source)?),
         Command::History { branch, test } => Box::new(history::run(source, branch, test)?),
         Command::Compare { a, b } => Box::new(compare::run(source, a, b)?),
+        Command::Wait { commit, all, limit } => {
+            let until = Until { all: *all, limit: *limit };
+            let mut progress = |stands: &str| {
+                let _ = writeln!(anstream::stderr(), "{}", crate::text::clean(stands));
+            };
+            let mut clock = Watchmaker { since: Instant::now(), pause: pause(source) };
+            Box::new(wait::run(source, commit.as_deref(), until, &mut clock, &mut progress)?)
+        }
+        Command::Watch { branch, .. } => {
+            let at = watch::branch(source, branch.as_deref())?;
+            Box::new(watch::run(source, &at, source.now)?)
+        }
+        Command::Rerun { commit, test } => Box::new(rerun::run(source, commit, test)?),
+        Command::Completions { shell } => Box::new(Completions(*shell)),
     })
 }
 
-/// The command line, for help texts, completions and tests.
+/// The completions of a shell: the one answer that needs no results.
+struct Completions(Shell);
+
+impl Answer for Completions {
+    fn json(&self) -> serde_json::Result<String> {
+        let mut script = Vec::new();
+        self.text(&mut script).map_err(serde_json::Error::io)?;
+        serde_json::to_string(&String::from_utf8_lossy(&script))
+    }
+
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.0, &mut command(), "ci-status", &mut script);
+        out.write_all(&script)
+    }
+}
+
+fn pause(source: &Source) -> Duration {
+    if source.results.folder().is_some() { LOOK.0 } else { LOOK.1 }
+}
+
+/// The time of this machine.
+struct Watchmaker {
+    since: Instant,
+    pause: Duration,
+}
+
+impl Clock for Watchmaker {
+    fn elapsed(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    fn pause(&mut self) {
+        std::thread::sleep(self.pause);
+    }
+}
+
+/// A branch on the terminal, until the user leaves.
+fn live(source: &Source, branch: Option<&str>) -> Result<u8, Problem> {
+    let at = watch::branch(source, branch)?;
+    let mut text = Vec::new();
+    watch::run(source, &at, now())?.text(&mut text)?;
+    let mut screen = Live::open()?;
+    loop {
+        screen.draw(&String::from_utf8_lossy(&text))?;
+        if screen.pause(pause(source))? == Meanwhile::Leave {
+            return Ok(0);
+        }
+        source.results.refresh();
+        // What cannot be read now may be in a moment: the screen stays, and says so.
+        let shown = watch::run(source, &at, now());
+        text.clear();
+        match shown {
+            Ok(view) => view.text(&mut text)?,
+            Err(error) => writeln!(text, "{error}")?,
+        }
+    }
+}
+
+/// A branch as JSON, a line for each change, until nobody reads it any more.
+fn changes(source: &Source, branch: Option<&str>, out: &mut dyn Write) -> Result<u8, Problem> {
+    let at = watch::branch(source, branch)?;
+    let mut last = String::new();
+    loop {
+        let line = watch::run(source, &at, now())?.json().map_err(io::Error::other)?;
+        if line != last {
+            writeln!(out, "{line}")?;
+            out.flush()?;
+            last = line;
+        }
+        std::thread::sleep(pause(source));
+        source.results.refresh();
+    }
+}
+
+/// The command line, for help texts, completions, man pages and tests.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()

@@ -14,8 +14,27 @@ pub enum Problem {
     #[error(transparent)]
     Results(#[from] results::Error),
     /// The configuration cannot be read.
-    #[error("{0}; or say where the results are with --output-dir")]
+    #[error("{0}; or say where the results are with --output-dir or --remote")]
     Config(#[from] config::ConfigError),
+    /// What a dashboard does not answer.
+    #[error("{url}: {why}; is --remote right, and does the dashboard run?")]
+    Remote {
+        /// The address.
+        url: String,
+        /// What it says.
+        why: String,
+    },
+    /// A bad `--remote`.
+    #[error("--remote {address:?}: {why}; give a dashboard's address: https://ci.example.org")]
+    Address {
+        /// As it was given.
+        address: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `--remote` alone, and nothing says where that is.
+    #[error("--remote: the configuration has no ci_url; give the address: --remote=https://ci.example.org")]
+    NoAddress,
     /// No branch is followed at all.
     #[error("no branch has results yet; ci-daemon lists a branch once it has fetched it")]
     NoBranches,
@@ -118,8 +137,50 @@ pub enum Problem {
         /// Where else to look.
         hint: &'static str,
     },
+    /// Nothing writes here, so that waiting has no end.
+    #[error("{} is not tested, and ci-daemon does not run there; start it with ci-daemon", commit.short())]
+    Hopeless {
+        /// The commit.
+        commit: CommitId,
+    },
+    /// It took longer than it may.
+    #[error("{} is not done after {after}: {stands}", commit.short())]
+    Timeout {
+        /// The commit.
+        commit: CommitId,
+        /// How long was waited.
+        after: String,
+        /// How it stands.
+        stands: String,
+    },
+    /// A live view that nobody would see.
+    #[error("watch needs a terminal; --once prints it once, --json each change, and wait is for scripts")]
+    NoTerminal,
+    /// What the daemon alone can do, from afar.
+    #[error("rerun asks the ci-daemon of this machine; run it where the results are written")]
+    NotHere,
+    /// A request that cannot be left for the daemon.
+    #[error("{}: cannot ask ci-daemon: {why}", path.display())]
+    Request {
+        /// Where it would be.
+        path: std::path::PathBuf,
+        /// Why not.
+        why: std::io::Error,
+    },
+    /// No such file of a test.
+    #[error("{key} at {} left no file {name:?}; there are {choices}", commit.short())]
+    NoArtifact {
+        /// The test.
+        key: ResultKey,
+        /// The commit.
+        commit: CommitId,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        choices: Choices,
+    },
     /// No daemon ever wrote here.
-    #[error("no ci-daemon has run here yet; start it with ci-daemon")]
+    #[error("no ci-daemon has run there yet; start it with ci-daemon")]
     NoSnapshot,
     /// The output cannot be written.
     #[error("cannot write: {0}")]

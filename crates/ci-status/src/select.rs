@@ -4,6 +4,7 @@ use gitio::Repo;
 use model::{CommitId, ResultKey};
 use results::Resolved;
 
+use crate::origin::all_branches;
 use crate::problem::{Choices, Problem};
 use crate::source::Source;
 
@@ -24,14 +25,7 @@ impl std::fmt::Display for BranchName {
 
 /// The branch that `name` means: `branch`, `user/branch`, or the beginning of either; without a name HEAD's.
 pub fn branch(source: &Source, name: Option<&str>) -> Result<BranchName, Problem> {
-    let all: Vec<BranchName> = source
-        .reader
-        .users()?
-        .into_iter()
-        .flat_map(|(user, branches)| {
-            branches.into_iter().map(move |branch| BranchName { user: user.clone(), branch })
-        })
-        .collect();
+    let all = all_branches(&*source.results)?;
     if all.is_empty() {
         return Err(Problem::NoBranches);
     }
@@ -83,7 +77,7 @@ pub fn commit(source: &Source, name: Option<&str>) -> Result<CommitId, Problem> 
         let head = head.map_err(|error| Problem::NoCheckout { what: "commit", why: error.to_string() })?;
         return with_results(source, "HEAD", head.commit);
     };
-    match source.reader.resolve_prefix(name)? {
+    match source.results.resolve_prefix(name)? {
         Resolved::One(commit) => return Ok(commit),
         Resolved::Many(commits) => {
             let choices = Choices::new(commits);
@@ -93,7 +87,7 @@ pub fn commit(source: &Source, name: Option<&str>) -> Result<CommitId, Problem> 
     }
     match branch(source, Some(name)) {
         Ok(at) => {
-            let entries = source.reader.branch(&at.user, &at.branch)?.unwrap_or_default();
+            let entries = source.results.branch(&at)?.unwrap_or_default();
             let tested = entries.iter().find(|entry| entry.counts.total() > 0);
             return match tested.or_else(|| entries.first()) {
                 Some(entry) => Ok(entry.commit.clone()),
@@ -110,10 +104,30 @@ pub fn commit(source: &Source, name: Option<&str>) -> Result<CommitId, Problem> 
 }
 
 fn with_results(source: &Source, revision: &str, commit: CommitId) -> Result<CommitId, Problem> {
-    match source.reader.resolve_prefix(commit.as_str())? {
+    match source.results.resolve_prefix(commit.as_str())? {
         Resolved::One(commit) => Ok(commit),
         _ => Err(Problem::NoResults { revision: revision.into(), commit }),
     }
+}
+
+/// The commit that somebody waits for: like [`commit`], but a branch means its tip, and a revision of the checkout need
+/// not be known to the farm yet.
+pub fn awaited(source: &Source, name: Option<&str>) -> Result<CommitId, Problem> {
+    let listed = match commit(source, name) {
+        Ok(commit) => Ok(commit),
+        Err(Problem::NoResults { commit, .. }) => return Ok(commit),
+        Err(error) => Err(error),
+    };
+    let Some(name) = name else { return listed };
+    if let Ok(Resolved::One(commit)) = source.results.resolve_prefix(name) {
+        return Ok(commit);
+    }
+    if let Ok(at) = branch(source, Some(name)) {
+        let tip = source.results.branch(&at)?.unwrap_or_default().into_iter().next();
+        return tip.map(|entry| entry.commit).ok_or_else(|| Problem::NoCommit { name: name.into() });
+    }
+    // A full id may be one that was pushed a moment ago.
+    listed.or_else(|error| name.parse().map_err(|_| error))
 }
 
 /// The test of `keys` (sorted) that `name` means: the key, its beginning, or the beginning of a part of it after a dot

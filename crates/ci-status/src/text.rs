@@ -67,6 +67,19 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A number of bytes for people: `812 B`, `14.2 KiB`, `3.1 MiB`.
+pub fn bytes(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let unit = (1..=units.len()).rev().find(|unit| bytes >> (10 * unit) > 0);
+    match unit {
+        None => format!("{bytes} B"),
+        Some(unit) => {
+            let tenths = (u128::from(bytes) * 10) >> (10 * unit);
+            format!("{}.{} {}", tenths / 10, tenths % 10, units[unit - 1])
+        }
+    }
+}
+
 /// How long ago a moment was, in Unix seconds.
 pub fn ago(then: i64, now: i64) -> String {
     let seconds = u64::try_from(now.saturating_sub(then)).unwrap_or(0);

@@ -2,102 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
+use common::{NOW, commits, failed, results};
 use insta::assert_snapshot;
-use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus};
-use model::{CommitId, StatusSnapshot, Verdict};
+use model::{StatusSnapshot, Verdict};
 use tempfile::TempDir;
 use testkit::ScratchRepo;
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
-
-const NOW: i64 = 1_700_000_100;
-
-fn commits() -> [CommitId; 4] {
-    ["four", "three", "two", "one"].map(commit_id)
-}
-
-fn failed(reason: &str) -> Verdict {
-    Verdict::Failed { reason: reason.into() }
-}
-
-/// Four commits: fine, one test broken, no build, one mended and one still running; a fifth has no results.
-fn results() -> TempDir {
-    // The store syncs each step; what is tested here needs no disk.
-    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    let fixture = ResultsFixture::new(dir.path());
-    let [four, three, two, one] = &commits();
-    let listing = [
-        (commit_id("five"), "ext4: not tested yet".into()),
-        (four.clone(), "ext4: fix hole punching\n\nFixes: 123".into()),
-        (three.clone(), "ext4: break the build".into()),
-        (two.clone(), "ext4: be clever\u{1b}[2J".into()),
-        (one.clone(), "ext4: tidy up".into()),
-    ];
-    fixture.branch("kmo", "next", &listing);
-    fixture.branch("kmo", "ext4/testing", &listing[4..]);
-    fixture.branch("amy", "next", &listing[3..]);
-    let punch = "fs.ext4.basic.punch";
-    let mount = "fs.ext4.basic.mount";
-    let xattr = "fs.ext4.basic.xattr";
-    fixture
-        .test(TestResult::new(one, punch, Verdict::Passed, 12_345).log("00001 fine\n"))
-        .test(TestResult::new(one, mount, Verdict::Passed, 900))
-        .test(TestResult::new(one, xattr, Verdict::NotRun { reason: "no attr tools".into() }, 0))
-        .test(
-            TestResult::new(two, punch, failed("kernel BUG at fs/ext4/inode.c:123!"), 3_200)
-                .on("farm1", 2, 1_700_000_000)
-                .crash("BUG in ext4_punch_hole")
-                .log("00001 start\n00002 kernel BUG at fs/ext4/inode.c:123!\n"),
-        )
-        .test(TestResult::new(two, punch, Verdict::Passed, 3_100))
-        .test(TestResult::new(two, mount, Verdict::Passed, 950));
-    fixture.full_log(two, &[punch, mount], "00000 booting\n00001 start\n");
-    let reason = || Verdict::FailedToRun { reason: "fs/ext4/inode.c:9: error: expected ';'".into() };
-    for key in [punch, mount, xattr] {
-        fixture.test(TestResult::new(three, key, reason(), 0));
-    }
-    fixture.test(TestResult::new(four, punch, Verdict::Passed, 192_000));
-    fixture.running(four, mount, 1_700_000_090, "00001 \u{1b}[31mmounting\n");
-    fixture.snapshot(&StatusSnapshot {
-        written: NOW - 2,
-        pending_by_group: [("kmo".to_owned(), 12), ("amy".to_owned(), 0)].into(),
-        executors: vec![
-            ExecutorStatus {
-                name: "local/0".into(),
-                host: "local".into(),
-                state: "busy".into(),
-                batch: Some(BatchStatus {
-                    commit: four.to_string(),
-                    test: "fs/ext4/basic".into(),
-                    subtests: 3,
-                    done: 1,
-                    current: Some("mount".into()),
-                    phase: "testing".into(),
-                    started: NOW - 61,
-                }),
-                problem: None,
-            },
-            ExecutorStatus { name: "local/1".into(), state: "idle".into(), ..ExecutorStatus::default() },
-            ExecutorStatus {
-                name: "farm1/0".into(),
-                state: "quarantined".into(),
-                problem: Some("no answer since 10:00".into()),
-                ..ExecutorStatus::default()
-            },
-        ],
-        branches: vec![BranchStatus {
-            user: "amy".into(),
-            branch: "next".into(),
-            error: Some("no route to host".into()),
-            ..BranchStatus::default()
-        }],
-        problems: vec!["disk is full".into()],
-        ..StatusSnapshot::default()
-    });
-    fixture.finish();
-    dir
-}
 
 /// What a command prints, without colours, or how it fails.
 fn output(folder: &Path, dir: &Path, arguments: &str) -> String {
@@ -105,7 +19,7 @@ fn output(folder: &Path, dir: &Path, arguments: &str) -> String {
         ["ci-status", "--output-dir", dir.to_str().unwrap()].into_iter().chain(arguments.split(' '));
     let mut out = Vec::new();
     match ci_status::cli::answer(arguments, folder.to_owned(), NOW, &mut out) {
-        Ok(()) => anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string(),
+        Ok(_) => anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string(),
         Err(error) => format!("error: {error:#}").replace(folder.to_str().unwrap(), "[FOLDER]"),
     }
 }
@@ -144,7 +58,7 @@ fn log() {
     b5e2a390b3a4       1       0  3m 12s  ext4: fix hole punching
     and 3 older commits (-n 5)
     ");
-    assert_snapshot!(run(&dir, "log ext4 --json"), @r#"[{"commit":"61254269674c99fed74c8a9374bda7d8bac7b943","message":"ext4: tidy up","passed":2,"failed":0,"notrun":1,"failed_to_run":0,"inprogress":0,"unknown":0,"duration":13}]"#);
+    assert_snapshot!(run(&dir, "log ext4 --json"), @r#"[{"commit":"61254269674c99fed74c8a9374bda7d8bac7b943","message":"ext4: tidy up","passed":2,"failed":0,"notrun":1,"failed_to_run":0,"inprogress":0,"unknown":0,"duration":13,"duration_ms":13245}]"#);
 }
 
 #[test]
@@ -192,13 +106,133 @@ fn logs() {
     00001 start
     00002 kernel BUG at fs/ext4/inode.c:123!
     ");
-    assert_snapshot!(run(&dir, &format!("logs {two} mount --full")), @r"
+    assert_snapshot!(run(&dir, &format!("logs {two} mount --machine")), @r"
     00000 booting
     00001 start
     ");
     assert_snapshot!(run(&dir, &format!("logs {four} mount --json")), @r#"{"commit":"b5e2a390b3a477edbed154be484d99fe0b8924c9","test":"fs.ext4.basic.mount","status":"In progress","live":true,"complete":true,"log":"00001 \u001b[31mmounting\n"}"#);
-    assert_snapshot!(run(&dir, &format!("logs {three} mount")), @"error: fs.ext4.basic.mount at 17120b1d55f6 has no log (Failed to run: fs/ext4/inode.c:9: error: expected ';'); --full prints that of its VM run, if there was one");
+    assert_snapshot!(run(&dir, &format!("logs {three} mount")), @"error: fs.ext4.basic.mount at 17120b1d55f6 has no log (Failed to run: fs/ext4/inode.c:9: error: expected ';'); --machine prints that of its VM run, if there was one");
     assert_snapshot!(run(&dir, &format!("logs {two} fs.ext4")), @r#"error: "fs.ext4" is several tests; say which: fs.ext4.basic.mount, fs.ext4.basic.punch"#);
+}
+
+#[test]
+fn a_failed_test_s_log_opens_at_the_failure() {
+    let (dir, commit) = (tempfile::tempdir().unwrap(), commit_id("one"));
+    let fixture = ResultsFixture::new(dir.path());
+    fixture.branch("kmo", "next", &[(commit.clone(), "one".into())]);
+    let words =
+        |from: usize, to: usize| (from..to).map(|line| format!("{line:05} word\n")).collect::<String>();
+    let log = format!(
+        "{}00400 [   12.000000] kernel BUG at fs/ext4/inode.c:123!\n{}",
+        words(0, 400),
+        words(401, 900)
+    );
+    let result = |key| TestResult::new(&commit, key, failed("kernel BUG"), 3);
+    fixture.test(result("a.punch").log(log));
+    fixture.test(TestResult::new(&commit, "a.mount", Verdict::Passed, 3).log(words(0, 500)));
+    fixture.finish();
+    let text = run(&dir, "logs kmo/next punch");
+    assert!(text.starts_with("[... 385 lines above; --full prints all ...]\n00385 word\n"), "{text}");
+    assert!(text.contains("kernel BUG at") && text.ends_with("below; --full prints all ...]\n"), "{text}");
+    assert_eq!(run(&dir, "logs kmo/next punch --full").lines().count(), 900);
+    assert_eq!(run(&dir, "logs kmo/next mount").lines().count(), 500);
+    assert!(run(&dir, "logs kmo/next punch --json").contains(r#""failure_line":401,"#));
+}
+
+#[test]
+fn a_log_is_followed_to_its_end() {
+    let (dir, commit) = (tempfile::tempdir().unwrap(), commit_id("one"));
+    let fixture = ResultsFixture::new(dir.path());
+    fixture.branch("kmo", "next", &[(commit.clone(), "one".into())]);
+    fixture.running(&commit, "a.punch", NOW, "00001 one\n");
+    fixture.publish();
+    let path = dir.path().to_owned();
+    let follower =
+        std::thread::spawn(move || output(Path::new("/proc/1"), &path, "logs kmo/next punch --follow"));
+    let live = dir.path().join(format!("{commit}/a.punch/log"));
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    std::fs::write(&live, "00001 one\n00002 two\n").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    let whole = "00001 one\n00002 two\n00003 three\n========= PASSED punch in 3s\n";
+    fixture.test(TestResult::new(&commit, "a.punch", Verdict::Passed, 3).log(whole));
+    assert_eq!(follower.join().unwrap(), whole);
+    fixture.finish();
+}
+
+#[test]
+fn artifacts() {
+    let dir = results();
+    let [.., two, _] = commits().map(|commit| commit.short().to_owned());
+    assert_snapshot!("artifacts", run(&dir, &format!("artifacts {two} punch")));
+    assert_snapshot!("artifacts_json", run(&dir, &format!("artifacts {two} punch log.br --json")));
+    assert_snapshot!("artifacts_missing", run(&dir, &format!("artifacts {two} punch vmcore")));
+    let to = tempfile::tempdir().unwrap();
+    let place = to.path().display();
+    run(&dir, &format!("artifacts {two} punch status --to {place}"));
+    let copied = std::fs::read_to_string(to.path().join("fs.ext4.basic.punch/status")).unwrap();
+    assert_eq!(copied, "========= FAILED fs.ext4.basic.punch in 3s\n");
+}
+
+#[test]
+fn wait() {
+    let dir = results();
+    let [four, three, two, one] = commits().map(|commit| commit.short().to_owned());
+    assert_snapshot!("wait_passed", run(&dir, &format!("wait {one}")));
+    assert_snapshot!("wait_failed", run(&dir, &format!("wait {two}")));
+    assert_snapshot!("wait_unbuilt_json", run(&dir, &format!("wait {three} --json")));
+    assert_snapshot!("wait_limit", run(&dir, &format!("wait {four} --limit 1ms")));
+    assert_snapshot!("wait_hopeless", run(&dir, "wait kmo/next --limit 1ms"));
+}
+
+#[test]
+fn watch() {
+    let dir = results();
+    assert_snapshot!("watch", run(&dir, "watch kmo/next --once"));
+    assert_snapshot!("watch_json", run(&dir, "watch amy/next --once --json"));
+}
+
+#[test]
+fn rerun_leaves_a_request_that_the_daemon_takes() {
+    let dir = results();
+    let [.., two, _] = commits().map(|commit| commit.to_string());
+    let folder = dir.path().join("requests");
+    let requests = || -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let taker = {
+        let folder = folder.clone();
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                let entries = std::fs::read_dir(&folder).into_iter().flatten();
+                let mut paths = entries.map(|entry| entry.unwrap().path());
+                let json = paths.find(|path| path.extension().is_some_and(|end| end == "json"));
+                if let Some(path) = json {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    std::fs::remove_file(path).unwrap();
+                    return text;
+                }
+            }
+        })
+    };
+    assert_snapshot!("rerun", run(&dir, &format!("rerun {two} punch")));
+    let request = format!(r#"{{"version":1,"rerun":{{"commit":"{two}","key":"fs.ext4.basic.punch"}}}}"#);
+    assert_eq!(taker.join().unwrap(), request);
+    // Nobody takes it: no daemon has run here for a while.
+    let fixture = ResultsFixture::new(dir.path());
+    fixture.snapshot(&StatusSnapshot { written: 1, ..StatusSnapshot::default() });
+    fixture.finish();
+    let text = run(&dir, &format!("rerun {two} punch --json"));
+    let [file] = requests().try_into().unwrap();
+    assert!(text.contains(r#""taken":false,"request":""#) && text.contains(file.to_str().unwrap()), "{text}");
+}
+
+#[test]
+fn completions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(run(&results(), &format!("completions {shell}")).contains("history"), "{shell}");
+    }
 }
 
 #[test]
@@ -278,7 +312,7 @@ fn errors() {
     assert_snapshot!(run(&dir, "history amy/next nothing"), @r#"error: no test "nothing" at amy/next; there are fs.ext4.basic.mount, fs.ext4.basic.punch"#);
     let empty = tempfile::tempdir().unwrap();
     assert_snapshot!(run(&empty, "branches"), @"error: no branch has results yet; ci-daemon lists a branch once it has fetched it");
-    assert_snapshot!(run(&empty, "workers"), @"error: no ci-daemon has run here yet; start it with ci-daemon");
+    assert_snapshot!(run(&empty, "workers"), @"error: no ci-daemon has run there yet; start it with ci-daemon");
     assert_snapshot!(output(Path::new("/proc/1"), Path::new("/nonexistent"), "branches"), @"error: /nonexistent: no results here; set output_dir (or --output-dir) to the folder ci-daemon writes to");
 }
 
@@ -309,7 +343,20 @@ fn help() {
     let mut command = ci_status::cli::command().term_width(110);
     assert_snapshot!(command.render_help());
     let mut text = String::new();
-    for sub in ["branches", "log", "show", "logs", "workers", "history", "compare"] {
+    for sub in [
+        "branches",
+        "log",
+        "show",
+        "logs",
+        "artifacts",
+        "workers",
+        "history",
+        "compare",
+        "wait",
+        "watch",
+        "rerun",
+        "completions",
+    ] {
         let help = command.find_subcommand_mut(sub).unwrap().clone().term_width(110).render_help();
         text.push_str(&format!("$ ci-status {sub} --help\n{help}\n"));
     }

@@ -241,7 +241,8 @@ fn limits() -> Limits {
 }
 
 /// `NAME NUL count NUL value NUL ...`, as `deps.bash` prints them. What does not fit ends the list.
-fn parse_variables(text: &str) -> Variables {
+#[must_use]
+pub fn parse_variables(text: &str) -> Variables {
     let mut fields = text.split('\0');
     let mut variables = Variables::new();
     while let (Some(name), Some(count)) = (fields.next(), fields.next()) {

@@ -23,6 +23,12 @@ pub struct StatusSnapshot {
     pub jobs: Vec<JobStatus>,
     /// How many jobs wait, by fair-share group (user).
     pub pending_by_group: BTreeMap<String, u64>,
+    /// How many of them wait, by commit; commits without any are left out. Absent from older daemons.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_by_commit: Option<BTreeMap<String, u64>>,
+    /// Whether there is more to be done than what is counted here.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more_to_plan: bool,
     /// Decayed usage by fair-share group.
     pub fairshare: BTreeMap<String, FairShare>,
     /// The executors.

@@ -1,11 +1,14 @@
 //! The JSON views of formats.md as types; the dashboard's `&format=json` and `ci-status --json` both print these.
 //!
 //! The fields that formats.md names come first, in its order; those after them are ours and absent when not known.
+//! Each view reads back into the plain types, so that who has only JSON shows the same as who has the files.
+
+use std::time::Duration;
 
 use model::{Counts, Status, StatusSnapshot};
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Attempt, BranchEntry, CommitResults, HistoryEntry, TestEntry, millis_of};
+use crate::types::{Attempt, BranchEntry, CommitResults, HistoryEntry, TestEntry, duration, millis_of};
 
 /// A user and the branches: one object of the list of users, and the whole view of one user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +31,22 @@ pub struct CommitRow {
     pub counts: Counts,
     /// The durations of all tests together, in s.
     pub duration: u64,
+    /// The same in ms; 0 where only seconds are known.
+    #[serde(default)]
+    pub duration_ms: u64,
+}
+
+impl CommitRow {
+    /// What the row says; `None` if its commit id is none.
+    #[must_use]
+    pub fn entry(self) -> Option<BranchEntry> {
+        Some(BranchEntry {
+            commit: self.commit.parse().ok()?,
+            message: self.message,
+            counts: self.counts,
+            duration: duration(self.duration_ms, self.duration),
+        })
+    }
 }
 
 impl From<&BranchEntry> for CommitRow {
@@ -37,6 +56,7 @@ impl From<&BranchEntry> for CommitRow {
             message: entry.message.clone(),
             counts: entry.counts,
             duration: entry.duration.as_secs(),
+            duration_ms: millis_of(entry.duration),
         }
     }
 }
@@ -60,6 +80,15 @@ impl CommitView {
             message: results.message.clone(),
             tests: results.entries.iter().filter(|entry| keep(entry)).map(TestRow::from).collect(),
         }
+    }
+
+    /// What the view says, without tests whose names are no result keys; `None` if its commit id is none.
+    #[must_use]
+    pub fn results(self) -> Option<CommitResults> {
+        let mut entries: Vec<TestEntry> = self.tests.into_iter().filter_map(TestRow::entry).collect();
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        entries.dedup_by(|a, b| a.key == b.key);
+        Some(CommitResults { commit: self.commit.parse().ok()?, message: self.message, entries })
     }
 }
 
@@ -128,6 +157,31 @@ impl From<&TestEntry> for TestRow {
     }
 }
 
+impl TestRow {
+    /// What the row says; `None` if its name is no result key. Names of hosts and kernels that are none are left out.
+    #[must_use]
+    pub fn entry(self) -> Option<TestEntry> {
+        let others: Vec<Attempt> = self.other_attempts.into_iter().map(AttemptRow::attempt).collect();
+        let attempt = (1..).find(|number| others.iter().all(|other| other.number != *number));
+        Some(TestEntry {
+            duration: duration(self.duration_ms, self.duration),
+            started: self.started,
+            reason: self.reason,
+            crash: self.crash,
+            host: self.host.and_then(|host| host.parse().ok()),
+            slot: self.slot,
+            kernel: self.kernel.and_then(|kernel| kernel.parse().ok()),
+            image_hash: self.image_hash,
+            attempt: attempt.unwrap_or(1),
+            attempts: u32::try_from(others.len()).unwrap_or(u32::MAX - 1) + 1,
+            log_bytes: self.log_bytes.unwrap_or(0),
+            full_log_bytes: self.full_log_bytes.unwrap_or(0),
+            others,
+            ..TestEntry::new(self.name.parse().ok()?, self.status)
+        })
+    }
+}
+
 /// An attempt that does not stand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRow {
@@ -165,6 +219,25 @@ impl From<&Attempt> for AttemptRow {
     }
 }
 
+impl AttemptRow {
+    fn attempt(self) -> Attempt {
+        Attempt {
+            number: self.attempt,
+            status: self.status,
+            duration: Duration::from_millis(self.duration_ms),
+            started: self.started,
+            reason: self.reason,
+            crash: self.crash,
+            host: self.host.and_then(|host| host.parse().ok()),
+            slot: None,
+            kernel: None,
+            image_hash: None,
+            log_bytes: 0,
+            full_log_bytes: 0,
+        }
+    }
+}
+
 /// One commit in the history of a test; the view is a list of these, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryRow {
@@ -185,6 +258,38 @@ impl From<&HistoryEntry> for HistoryRow {
             test: entry.entry.as_ref().map(TestRow::from),
         }
     }
+}
+
+impl HistoryRow {
+    /// What the row says; `None` if its commit id is none.
+    #[must_use]
+    pub fn entry(self) -> Option<HistoryEntry> {
+        Some(HistoryEntry {
+            commit: self.commit.parse().ok()?,
+            message: self.message,
+            entry: self.test.and_then(TestRow::entry),
+        })
+    }
+}
+
+/// A file that a test left behind; the view of a test's artifacts is a list of these, sorted by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRow {
+    /// Its path below the test's folder.
+    pub name: String,
+    /// Its size as it is stored.
+    pub bytes: u64,
+}
+
+/// The view of one test at one commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestView {
+    /// As in the view of the commit.
+    #[serde(flatten)]
+    pub test: TestRow,
+    /// What it left behind.
+    #[serde(default)]
+    pub artifacts: Vec<ArtifactRow>,
 }
 
 /// The workers: what the status snapshot says of them.

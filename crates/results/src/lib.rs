@@ -30,10 +30,11 @@ mod writer;
 
 pub use error::{Error, Result};
 pub use history::{Statuses, Summary};
+pub use journal::checked_line;
 pub use layout::LogKind;
 pub use logs::Log;
 pub use reader::{PREFIX_MIN, Reader, Resolved};
-pub use segment::Recovery;
+pub use segment::{Recovery, inspect_segment};
 pub use types::{
     Attempt, BranchEntry, CommitResults, HistoryEntry, Recorded, TEXT_MAX, TestDuration, TestEntry,
     VerdictRecord,

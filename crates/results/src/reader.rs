@@ -12,12 +12,16 @@ use crate::codec;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::folder;
+use crate::json::ArtifactRow;
 use crate::layout::{self, Layout, LogKind};
 use crate::logs::Log;
 use crate::types::{BranchEntry, CommitResults, TestDuration, TestEntry};
 
 /// The shortest prefix of a commit id that is looked up.
 pub const PREFIX_MIN: usize = 4;
+
+/// How many files of one test are listed.
+const ARTIFACTS_MAX: usize = 10_000;
 
 /// The results below one `output_dir`.
 #[derive(Debug, Clone)]
@@ -154,6 +158,47 @@ impl Reader {
             return self.log(commit, &entry.key, kind);
         }
         Ok(own)
+    }
+
+    /// The files that a test left behind at a commit, other attempts' in their folders, sorted by name; links count if
+    /// they lead to a file of the results.
+    pub fn artifacts(&self, commit: &CommitId, key: &ResultKey) -> Result<Vec<ArtifactRow>> {
+        let top = self.layout.test(commit, key);
+        let mut rows = Vec::new();
+        let mut folders = vec![String::new()];
+        while let Some(folder) = folders.pop() {
+            for name in files::names(&top.join(&folder))? {
+                let name = format!("{folder}{name}");
+                // It may be gone by now: a growing log becomes a finished one.
+                let Ok(data) = std::fs::symlink_metadata(top.join(&name)) else { continue };
+                if data.is_dir() && rows.len() + folders.len() < ARTIFACTS_MAX {
+                    folders.push(format!("{name}/"));
+                } else if data.is_file() {
+                    rows.push(ArtifactRow { name, bytes: data.len() });
+                } else if data.is_symlink() {
+                    rows.extend(self.linked(&top.join(&name)).map(|bytes| ArtifactRow { name, bytes }));
+                }
+            }
+        }
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        rows.truncate(ARTIFACTS_MAX);
+        Ok(rows)
+    }
+
+    /// The bytes of one of [those](Self::artifacts), as they are stored.
+    pub fn artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Vec<u8>> {
+        let path = self.layout.test(commit, key).join(name);
+        if !self.artifacts(commit, key)?.iter().any(|row| row.name == name) {
+            return Err(Error::damaged(&path, "there is no such file"));
+        }
+        std::fs::read(&path).map_err(Error::io("read", &path))
+    }
+
+    /// The size of the file that a link leads to, if that is one of the results.
+    fn linked(&self, link: &Path) -> Option<u64> {
+        let (real, root) = (link.canonicalize().ok()?, self.layout.dir().canonicalize().ok()?);
+        let data = std::fs::metadata(&real).ok()?;
+        (real.starts_with(&root) && data.is_file()).then_some(data.len())
     }
 
     /// How long each test took in the past, sorted by test; empty if nothing is known yet.

@@ -49,6 +49,13 @@ pub struct Recovery {
     pub torn: bool,
 }
 
+/// What the bytes of a segment hold, for who repairs or fuzzes.
+#[must_use]
+pub fn inspect_segment(bytes: &[u8]) -> Recovery {
+    let journal::Scan { records, damaged, torn } = journal::scan(bytes);
+    Recovery { records: records.len(), damaged, torn }
+}
+
 /// The records of the last writers, and what they belong to.
 #[derive(Debug)]
 pub struct Replay {

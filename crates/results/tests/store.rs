@@ -111,14 +111,17 @@ async fn stale_in_progress_is_cleared_by_the_next_writer() {
         writer.set_branch("u", "b", vec![(a.clone(), "one".into())]).await.unwrap();
         writer.record(record(&a, "f.x", Verdict::Passed)).await.unwrap();
         writer.in_progress(&a, vec![key("f.y")], 5, None, None).unwrap();
+        writer.live_log(&a, &key("f.y"), LogKind::Subtest).unwrap();
     }
     let writer = Writer::open(dir.path()).unwrap();
+    assert!(writer.reader().log(&a, &key("f.y"), LogKind::Subtest).unwrap().is_some());
     assert_eq!(writer.reader().commit(&a).unwrap().unwrap().counts().inprogress, 1);
     assert_eq!(writer.clear_stale_in_progress().await.unwrap(), 1);
     writer.flush().await.unwrap();
     assert_eq!(writer.reader().commit(&a).unwrap().unwrap().counts().total(), 1);
     assert_eq!(writer.reader().branch("u", "b").unwrap().unwrap()[0].counts.inprogress, 0);
     assert!(!dir.path().join(a.as_str()).join("f.y/status").exists());
+    assert!(writer.reader().log(&a, &key("f.y"), LogKind::Subtest).unwrap().is_none());
     assert_eq!(writer.clear_stale_in_progress().await.unwrap(), 0);
 }
 

@@ -3,4 +3,5 @@
 pub mod batch;
 pub mod command;
 pub mod lines;
+mod live;
 pub mod run;

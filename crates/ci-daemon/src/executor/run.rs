@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use super::batch::{Action, BatchEnd, BatchState, Judged};
 use super::command::{Tools, ktest_run};
 use super::lines;
+use super::live::LiveLog;
 use crate::clock::now;
 use crate::plan::Job;
 use crate::wants;
@@ -127,6 +128,8 @@ struct Run<'a> {
     /// The attempts that were recorded, for the log of the whole run.
     recorded: Vec<(ResultKey, u32)>,
     complaints: VecDeque<String>,
+    /// The log of the subtest that runs.
+    live: Option<LiveLog>,
     shown: Option<Doing>,
 }
 
@@ -146,6 +149,7 @@ impl<'a> Run<'a> {
             begun: vec![None; batch.jobs.len()],
             recorded: Vec::new(),
             complaints: VecDeque::new(),
+            live: None,
             shown: None,
         }
     }
@@ -163,6 +167,7 @@ impl<'a> Run<'a> {
         };
         let left = self.state.unfinished().filter(|(at, ..)| self.begun[*at].is_some());
         let left: Vec<ResultKey> = left.map(|(_, _, key)| key.clone()).collect();
+        self.live = None;
         if !left.is_empty() {
             let _ = self.slot.writer.not_in_progress(&self.first.commit, left);
         }
@@ -290,8 +295,17 @@ impl<'a> Run<'a> {
         self.begun[at] = Some(started);
         let Some(key) = self.state.key(at).cloned() else { return };
         let (host, slot) = (Some(self.slot.host.clone()), Some(self.slot.slot));
-        if let Err(error) = self.slot.writer.in_progress(&self.first.commit, vec![key], started, host, slot) {
+        let commit = &self.first.commit;
+        if let Err(error) = self.slot.writer.in_progress(commit, vec![key.clone()], started, host, slot) {
             self.log.line(error.to_string());
+        }
+        let subtest = self.batch.jobs[at].payload.subtest.dotted();
+        let name = format!("{}.{subtest}", self.first.unit.test.dotted());
+        let from = self.slot.work.join("out").join(name).join("log");
+        self.live = None;
+        match LiveLog::start(&self.slot.writer, commit, &key, from) {
+            Ok(live) => self.live = Some(live),
+            Err(error) => self.log.line(format!("the log does not show while it grows: {error}")),
         }
     }
 
@@ -312,6 +326,7 @@ impl<'a> Run<'a> {
             ..VerdictRecord::new(self.first.commit.clone(), key.clone(), judged.verdict.clone(), duration)
         };
         let recorded = self.slot.writer.record(record).await?;
+        self.live = None;
         self.recorded.push((key.clone(), recorded.attempt));
         let log = self.slot.work.join(&judged.dir).join("log");
         if tokio::fs::try_exists(&log).await.unwrap_or(false) {

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use model::{CommitId, ResultKey, Status};
-use results::json::TestRow;
+use results::json::{TestRow, TestView};
 use results::{CommitResults, TestEntry};
 
 use super::Context;
@@ -99,7 +99,8 @@ pub fn view(context: Context<'_>, test: TestRef<'_>, form: Form) -> Result<Respo
     let results = context.store.reader().commit(test.sha)?.ok_or_else(missing)?;
     let entry = results.get(test.key).ok_or_else(missing)?;
     if form == Form::Json {
-        return context.json(&TestRow::from(entry));
+        let artifacts = context.store.reader().artifacts(test.sha, test.key)?;
+        return context.json(&TestView { test: TestRow::from(entry), artifacts });
     }
     let links = context.links();
     let at = branch_of(context, test.sha)?;

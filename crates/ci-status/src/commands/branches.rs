@@ -7,6 +7,7 @@ use results::json::UserView;
 
 use super::{Answer, to_json};
 use crate::problem::{Choices, Problem};
+use crate::select::BranchName;
 use crate::source::Source;
 use crate::text::{self, Cell, Table};
 
@@ -27,7 +28,7 @@ struct Line {
 /// Finds out; `source.user` narrows it to one user only where the user was asked for.
 pub fn run(source: &Source, only: Option<&str>) -> Result<Branches, Problem> {
     let mut users = Vec::new();
-    let all = source.reader.users()?;
+    let all = source.results.users()?;
     if let Some(user) = only
         && !all.is_empty()
         && !all.contains_key(user)
@@ -38,10 +39,11 @@ pub fn run(source: &Source, only: Option<&str>) -> Result<Branches, Problem> {
         if only.is_some_and(|only| only != user) {
             continue;
         }
+        let names: Vec<BranchName> =
+            branches.into_iter().map(|branch| BranchName { user: user.clone(), branch }).collect();
         let mut lines = Vec::new();
-        for branch in branches {
-            // One damaged listing must not hide the others.
-            let entries = source.reader.branch(&user, &branch).ok().flatten().unwrap_or_default();
+        for (BranchName { branch, .. }, entries) in names.iter().zip(source.results.listings(&names)) {
+            let branch = branch.clone();
             let tested = entries.iter().find(|entry| entry.counts.total() > 0);
             let newest = tested.or_else(|| entries.first()).cloned();
             lines.push(Line { branch, newest, commits: entries.len() });

@@ -46,7 +46,7 @@ struct Change {
 pub fn run(source: &Source, a: &str, b: &str) -> Result<Compare, Problem> {
     let read = |name: &str| {
         let commit = select::commit(source, Some(name))?;
-        let results = source.reader.commit(&commit)?;
+        let results = source.results.commit(&commit)?;
         let nothing = || CommitResults { commit, message: String::new(), entries: Vec::new() };
         Ok::<_, Problem>(results.unwrap_or_else(nothing))
     };

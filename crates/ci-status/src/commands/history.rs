@@ -37,9 +37,9 @@ enum Verdict {
 /// Finds out. The test may be meant by any commit's results of the branch.
 pub fn run(source: &Source, branch: &str, test: &str) -> Result<History, Problem> {
     let branch = select::branch(source, Some(branch))?;
-    let commits = source.reader.branch(&branch.user, &branch.branch)?.unwrap_or_default();
+    let commits = source.results.branch(&branch)?.unwrap_or_default();
     let key = find(source, &commits, test, &branch)?;
-    let entries = source.reader.history(&branch.user, &branch.branch, &key)?.unwrap_or_default();
+    let entries = source.results.history(&branch, &key)?.unwrap_or_default();
     Ok(History { branch, key, entries })
 }
 
@@ -52,7 +52,7 @@ fn find(
 ) -> Result<ResultKey, Problem> {
     let mut last = None;
     for entry in commits.iter().filter(|entry| entry.counts.total() > 0) {
-        let Ok(Some(results)) = source.reader.commit(&entry.commit) else { continue };
+        let Ok(Some(results)) = source.results.commit(&entry.commit) else { continue };
         let keys: Vec<ResultKey> = results.entries.into_iter().map(|entry| entry.key).collect();
         match select::test(&keys, test, &branch.to_string()) {
             Ok(key) => return Ok(key),

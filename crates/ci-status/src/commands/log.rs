@@ -29,10 +29,8 @@ pub fn run(
 ) -> Result<Log, Problem> {
     let branch = select::branch(source, branch)?;
     let mut entries = match select::pattern(test)? {
-        None => source.reader.branch(&branch.user, &branch.branch)?,
-        Some(regex) => {
-            source.reader.branch_filtered(&branch.user, &branch.branch, |key| regex.is_match(key.as_str()))?
-        }
+        None => source.results.branch(&branch)?,
+        Some(regex) => source.results.branch_filtered(&branch, &regex)?,
     }
     .unwrap_or_default();
     let all = entries.len();

@@ -1,11 +1,16 @@
 //! The commands, one module each: arguments in, an [`Answer`] out.
 
+pub mod artifacts;
 pub mod branches;
 pub mod compare;
+pub mod follow;
 pub mod history;
 pub mod log;
 pub mod logs;
+pub mod rerun;
 pub mod show;
+pub mod wait;
+pub mod watch;
 pub mod workers;
 
 use std::io::{self, Write};
@@ -20,6 +25,11 @@ pub trait Answer {
 
     /// Prints it for people, in colours.
     fn text(&self, out: &mut dyn Write) -> io::Result<()>;
+
+    /// The exit code that says it to scripts.
+    fn exit_code(&self) -> u8 {
+        0
+    }
 }
 
 fn to_json(view: &impl Serialize) -> serde_json::Result<String> {

@@ -7,6 +7,7 @@ use results::json::CommitView;
 use results::{CommitResults, TestEntry};
 
 use super::{Answer, is_failure, to_json};
+use crate::origin::all_branches;
 use crate::problem::Problem;
 use crate::select;
 use crate::source::Source;
@@ -24,7 +25,7 @@ pub struct Show {
 pub fn run(source: &Source, commit: Option<&str>, failed: bool, test: Option<&str>) -> Result<Show, Problem> {
     let regex = select::pattern(test)?;
     let commit = select::commit(source, commit)?;
-    let results = source.reader.commit(&commit)?;
+    let results = source.results.commit(&commit)?;
     let mut results =
         results.unwrap_or_else(|| CommitResults { commit, message: String::new(), entries: Vec::new() });
     if results.message.is_empty() {
@@ -39,16 +40,10 @@ pub fn run(source: &Source, commit: Option<&str>, failed: bool, test: Option<&st
 }
 
 /// The message of a commit whose results do not have it, from a listing.
-fn message(source: &Source, results: &CommitResults) -> Result<String, Problem> {
-    for (user, branches) in source.reader.users()? {
-        for branch in branches {
-            let entries = source.reader.branch(&user, &branch).ok().flatten().unwrap_or_default();
-            if let Some(entry) = entries.into_iter().find(|entry| entry.commit == results.commit) {
-                return Ok(entry.message);
-            }
-        }
-    }
-    Ok(String::new())
+pub(super) fn message(source: &Source, results: &CommitResults) -> Result<String, Problem> {
+    let listings = source.results.listings(&all_branches(&*source.results)?);
+    let entry = listings.into_iter().flatten().find(|entry| entry.commit == results.commit);
+    Ok(entry.map(|entry| entry.message).unwrap_or_default())
 }
 
 /// What is to be said of a test beside its status.

@@ -10,7 +10,7 @@ use crate::source::Source;
 use crate::text::{self, Cell, Table};
 
 /// A snapshot older than this comes from a daemon that has stopped, in s; it is written every 2 s.
-const STALE: i64 = 15;
+pub(super) const STALE: i64 = 15;
 
 /// The snapshot and the time.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Workers {
 
 /// Finds out.
 pub fn run(source: &Source) -> Result<Workers, Problem> {
-    let snapshot = source.reader.snapshot()?.ok_or(Problem::NoSnapshot)?;
+    let snapshot = source.results.snapshot()?.ok_or(Problem::NoSnapshot)?;
     Ok(Workers { snapshot, now: source.now })
 }
 

@@ -22,6 +22,7 @@ use super::publish;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::journal::{Numbered, Record};
+use crate::layout::LogKind;
 use crate::reader::Reader;
 use crate::segment::{Journal, Replay};
 use crate::types::Recorded;
@@ -263,9 +264,12 @@ impl Engine {
                 });
             }
             Command::NotInProgress { commit, keys } => {
+                let mut gone = BTreeSet::new();
                 self.change(&commit, |state| {
-                    keys.iter().filter(|key| state.not_in_progress(key)).cloned().collect()
+                    gone = keys.into_iter().filter(|key| state.not_in_progress(key)).collect();
+                    gone.clone()
                 });
+                self.drop_live_logs(&commit, &gone);
             }
             Command::ClearStale(reply) => drop(reply.send(self.clear_stale())),
             Command::SetBranch { user, branch, commits, reply } => {
@@ -327,15 +331,32 @@ impl Engine {
     fn clear_stale(&mut self) -> Result<usize> {
         let mut cleared = 0;
         for commit in self.commits.stale()? {
+            let mut running = BTreeSet::new();
             self.change(&commit, |state| {
-                let running = state.running();
-                cleared += running.len();
-                running.into_iter().filter(|key| state.not_in_progress(key)).collect()
+                running = state.running().into_iter().collect();
+                running.iter().filter(|key| state.not_in_progress(key)).cloned().collect()
             });
+            cleared += running.len();
+            self.drop_live_logs(&commit, &running);
         }
         self.running_changed = true;
         self.touch();
         Ok(cleared)
+    }
+
+    /// Nobody writes these logs any more, and no finished one takes their place.
+    fn drop_live_logs(&self, commit: &CommitId, keys: &BTreeSet<ResultKey>) {
+        for key in keys {
+            let folder = self.reader.layout.test(commit, key);
+            for kind in [LogKind::Subtest, LogKind::Full] {
+                let live = folder.join(kind.live_file());
+                if live.exists()
+                    && let Err(error) = self.disk.remove_file(&live)
+                {
+                    tracing::warn!("{}: cannot be removed: {error}", live.display());
+                }
+            }
+        }
     }
 
     fn start_pass(&mut self) {

@@ -1,0 +1,103 @@
+//! The log of a running subtest, where readers of the results see it grow.
+//!
+//! It is copied from the run's own folder a piece at a time; the finished log replaces it when the verdict is there.
+
+use std::io::SeekFrom;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::{CommitId, ResultKey};
+use results::{LogKind, Writer};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+use tokio::task::JoinHandle;
+
+/// How often there is a look at what is new.
+const EVERY: Duration = Duration::from_millis(500);
+/// How much is copied at a time, in bytes.
+const PIECE: u64 = 1 << 20;
+/// A log that grows beyond this is only shown whole when it is finished, in bytes.
+const MOST: u64 = 64 << 20;
+
+/// A log that is being copied, until this is dropped.
+#[derive(Debug)]
+pub struct LiveLog {
+    task: JoinHandle<()>,
+}
+
+impl LiveLog {
+    /// Copies the log at `from`, which need not be there yet.
+    pub fn start(
+        writer: &Writer,
+        commit: &CommitId,
+        key: &ResultKey,
+        from: PathBuf,
+    ) -> results::Result<Self> {
+        let to = File::from_std(writer.live_log(commit, key, LogKind::Subtest)?);
+        Ok(Self { task: tokio::spawn(copy(from, to)) })
+    }
+}
+
+impl Drop for LiveLog {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn copy(from: PathBuf, mut to: File) {
+    let mut offset = 0;
+    while offset < MOST {
+        tokio::time::sleep(EVERY).await;
+        // A log that cannot be read now may be in a moment; at the end it is published whole in any case.
+        let Ok(piece) = piece(&from, offset).await else { continue };
+        if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
+            return;
+        }
+        offset += piece.len() as u64;
+    }
+}
+
+async fn piece(from: &PathBuf, offset: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(from).await?;
+    file.seek(SeekFrom::Start(offset)).await?;
+    let mut piece = Vec::new();
+    file.take(PIECE).read_to_end(&mut piece).await?;
+    Ok(piece)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_sees_it_grow_until_the_verdict() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = Writer::open(dir.path().join("results")).unwrap();
+        let commit: CommitId = "1".repeat(40).parse().unwrap();
+        let key: ResultKey = "a.punch".parse().unwrap();
+        let from = dir.path().join("log");
+        let live = LiveLog::start(&writer, &commit, &key, from.clone()).unwrap();
+        let reader = writer.reader();
+        for text in ["00001 one\n", "00001 one\n00002 two\n"] {
+            std::fs::write(&from, text).unwrap();
+            let since = Instant::now();
+            loop {
+                let log = reader.log(&commit, &key, LogKind::Subtest).unwrap().unwrap();
+                assert!(log.is_live());
+                if log.read(1000).unwrap().0 == text.as_bytes() {
+                    break;
+                }
+                assert!(since.elapsed() < Duration::from_secs(10));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        drop(live);
+        // Nobody judged it: it is to run again, and nothing is left.
+        writer.in_progress(&commit, vec![key.clone()], 1, None, None).unwrap();
+        writer.not_in_progress(&commit, vec![key.clone()]).unwrap();
+        writer.flush().await.unwrap();
+        assert_eq!(reader.log(&commit, &key, LogKind::Subtest).unwrap(), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! Results in a folder of this machine: `results::Reader`, as it is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use model::{CommitId, ResultKey, StatusSnapshot};
+use regex::Regex;
+use results::json::ArtifactRow;
+use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, Resolved};
+
+use super::{Held, Origin};
+use crate::problem::Problem;
+use crate::select::BranchName;
+
+/// How much of a growing log is taken at a time, in bytes.
+const PIECE: u64 = 1 << 20;
+
+/// A folder of results.
+#[derive(Debug, Clone)]
+pub struct Local {
+    reader: Reader,
+}
+
+impl Local {
+    /// The results below `dir`.
+    pub fn open(dir: &Path) -> Result<Self, Problem> {
+        Ok(Self { reader: Reader::open(dir)? })
+    }
+}
+
+impl Origin for Local {
+    fn users(&self) -> Result<BTreeMap<String, Vec<String>>, Problem> {
+        Ok(self.reader.users()?)
+    }
+
+    fn branch(&self, at: &BranchName) -> Result<Option<Vec<BranchEntry>>, Problem> {
+        Ok(self.reader.branch(&at.user, &at.branch)?)
+    }
+
+    fn branch_filtered(&self, at: &BranchName, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem> {
+        Ok(self.reader.branch_filtered(&at.user, &at.branch, |key| test.is_match(key.as_str()))?)
+    }
+
+    fn history(&self, at: &BranchName, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>, Problem> {
+        Ok(self.reader.history(&at.user, &at.branch, key)?)
+    }
+
+    fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem> {
+        Ok(self.reader.commit(commit)?)
+    }
+
+    fn resolve_prefix(&self, prefix: &str) -> Result<Resolved, Problem> {
+        Ok(self.reader.resolve_prefix(prefix)?)
+    }
+
+    fn log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<Option<Held>, Problem> {
+        Ok(self.reader.log(commit, key, kind)?.map(Held::from))
+    }
+
+    fn growth(
+        &self,
+        commit: &CommitId,
+        key: &ResultKey,
+        kind: LogKind,
+        offset: u64,
+    ) -> Result<Option<Vec<u8>>, Problem> {
+        match self.reader.log(commit, key, kind)? {
+            Some(log) if log.is_live() => match log.read_live(offset, PIECE) {
+                // It became a finished one just now.
+                Err(_) if self.reader.log(commit, key, kind)?.is_none_or(|log| !log.is_live()) => Ok(None),
+                read => Ok(Some(read?)),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    fn artifacts(&self, commit: &CommitId, key: &ResultKey) -> Result<Vec<ArtifactRow>, Problem> {
+        Ok(self.reader.artifacts(commit, key)?)
+    }
+
+    fn artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Vec<u8>, Problem> {
+        Ok(self.reader.artifact(commit, key, name)?)
+    }
+
+    fn snapshot(&self) -> Result<Option<StatusSnapshot>, Problem> {
+        Ok(self.reader.snapshot()?)
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        Some(self.reader.output_dir())
+    }
+}

@@ -1,0 +1,266 @@
+//! One dashboard over HTTP: conditional requests, several at a time, bounded answers.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::blocking::{Client, Response};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{StatusCode, Url};
+use results::json::ErrorView;
+
+use super::cache::{Cache, Header};
+use crate::problem::Problem;
+
+/// How many requests run at a time.
+const AT_ONCE: usize = 8;
+/// The largest answer, in bytes; a commit with 20,000 tests has about 5 MB.
+const ANSWER_MAX: u64 = 256 << 20;
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a whole answer may take.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// What came from an address.
+#[derive(Debug, Clone)]
+pub struct Body {
+    /// The bytes, as they are published.
+    pub bytes: Arc<[u8]>,
+    /// Whether the server said that they are brotli.
+    pub brotli: bool,
+    /// The address.
+    pub url: String,
+}
+
+/// A dashboard.
+#[derive(Debug)]
+pub struct Http {
+    client: Client,
+    base: Url,
+    cache: Cache,
+    /// What was answered since the last [`Http::forget`]; `None`: there is no such thing.
+    memory: Mutex<HashMap<Url, Option<Body>>>,
+}
+
+impl Http {
+    /// The dashboard at `address`: with or without the `/ci` that its pages begin with.
+    pub fn open(address: &str, cache: Cache) -> Result<Self, Problem> {
+        let base = base(address)?;
+        let agent = concat!("ci-status/", env!("CARGO_PKG_VERSION"));
+        let client = Client::builder().user_agent(agent).connect_timeout(CONNECT).timeout(ANSWER).build();
+        let client = client.map_err(|error| failed(&base, &error))?;
+        Ok(Self { client, base, cache, memory: Mutex::default() })
+    }
+
+    /// The address of a view: `ci?...&format=json`.
+    pub fn view(&self, parameters: &[(&str, &str)]) -> Url {
+        let mut url = self.file(&["ci"]);
+        url.query_pairs_mut().extend_pairs(parameters).append_pair("format", "json");
+        url
+    }
+
+    /// The address of a file: segments below the base.
+    pub fn file(&self, segments: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
+    /// Forgets what was answered, so that the server is asked again.
+    pub fn forget(&self) {
+        self.memory().clear();
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<Url, Option<Body>>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is at an address; `None` if nothing is.
+    pub fn get(&self, url: &Url) -> Result<Option<Body>, Problem> {
+        if let Some(known) = self.memory().get(url) {
+            return Ok(known.clone());
+        }
+        let body = self.ask(url)?;
+        self.memory().insert(url.clone(), body.clone());
+        Ok(body)
+    }
+
+    fn ask(&self, url: &Url) -> Result<Option<Body>, Problem> {
+        let kept = self.cache.get(url.as_str());
+        let mut headers = HeaderMap::new();
+        if let Some((header, _)) = &kept {
+            condition(&mut headers, header::IF_NONE_MATCH, header.etag.as_deref());
+            condition(&mut headers, header::IF_MODIFIED_SINCE, header.last_modified.as_deref());
+        }
+        let response = self.client.get(url.clone()).headers(headers).send();
+        let response = response.map_err(|error| failed(url, &error))?;
+        if let (StatusCode::NOT_MODIFIED, Some((header, body))) = (response.status(), kept) {
+            return Ok(Some(Body { bytes: body.into(), brotli: header.brotli, url: url.to_string() }));
+        }
+        if !present(url, &response)? {
+            return Ok(None);
+        }
+        let text = |name| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+        let mut header = Header {
+            url: url.to_string(),
+            etag: text(header::ETAG),
+            last_modified: text(header::LAST_MODIFIED),
+            brotli: text(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "br"),
+            length: 0,
+        };
+        let bytes = read(url, response)?;
+        header.length = bytes.len() as u64;
+        self.cache.put(&header, &bytes);
+        Ok(Some(Body { bytes: bytes.into(), brotli: header.brotli, url: url.to_string() }))
+    }
+
+    /// The bytes of a growing file from `offset` on, never from memory; `None` if it is not there.
+    pub fn rest(&self, url: &Url, offset: u64) -> Result<Option<Vec<u8>>, Problem> {
+        let request = self.client.get(url.clone()).header(header::RANGE, format!("bytes={offset}-"));
+        let response = request.send().map_err(|error| failed(url, &error))?;
+        let status = response.status();
+        if status == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Ok(Some(Vec::new()));
+        }
+        if !present(url, &response)? {
+            return Ok(None);
+        }
+        let mut bytes = read(url, response)?;
+        if status != StatusCode::PARTIAL_CONTENT {
+            let known = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+            bytes.drain(..known);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// The size of a file; `None` if it is not there or its size is not told.
+    pub fn size(&self, url: &Url) -> Result<Option<u64>, Problem> {
+        let response = self.client.head(url.clone()).send().map_err(|error| failed(url, &error))?;
+        if !present(url, &response)? {
+            return Ok(None);
+        }
+        let length = response.headers().get(header::CONTENT_LENGTH);
+        Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
+    }
+}
+
+/// Does the same for each item, several at a time, and gives the answers in the items' order.
+pub fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(at) else { return done };
+            done.push((at, work(item)));
+        }
+    };
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..items.len().min(AT_ONCE)).map(|_| scope.spawn(worker)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a worker does not panic")).collect()
+    });
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, answer)| answer).collect()
+}
+
+fn base(address: &str) -> Result<Url, Problem> {
+    let bad = |why: &str| Problem::Address { address: address.into(), why: why.into() };
+    let mut url = Url::parse(address).map_err(|error| bad(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(bad("it begins with http:// or https:// and a host"));
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    let path = url.path().trim_end_matches('/');
+    let path = path.strip_suffix("/ci").unwrap_or(path).to_owned();
+    url.set_path(&format!("{path}/"));
+    Ok(url)
+}
+
+fn condition(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
+    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+        headers.insert(name, value);
+    }
+}
+
+/// Whether there is something; what is neither there nor missing is an error.
+fn present(url: &Url, response: &Response) -> Result<bool, Problem> {
+    match response.status() {
+        status if status.is_success() => Ok(true),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Ok(false),
+        status => Err(Problem::Remote { url: url.to_string(), why: format!("the server says {status}") }),
+    }
+}
+
+fn read(url: &Url, response: Response) -> Result<Vec<u8>, Problem> {
+    let remote = |why: String| Problem::Remote { url: url.to_string(), why };
+    let mut bytes = Vec::new();
+    let read = response.take(ANSWER_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| remote(format!("it broke off: {error}")))?;
+    if bytes.len() as u64 > ANSWER_MAX {
+        return Err(remote(format!("larger than {} MiB", ANSWER_MAX >> 20)));
+    }
+    Ok(bytes)
+}
+
+/// The innermost cause says most: "connection refused", "invalid peer certificate".
+fn failed(url: &Url, error: &reqwest::Error) -> Problem {
+    let mut why = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        why = inner.to_string();
+        cause = inner.source();
+    }
+    let why = if error.is_timeout() { "no answer in time".into() } else { why };
+    Problem::Remote { url: url.to_string(), why }
+}
+
+/// What a view's body says that is an error.
+pub fn complaint(body: &Body) -> Option<String> {
+    serde_json::from_slice::<ErrorView>(&body.bytes).ok().map(|view| view.error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_as_people_have_them() {
+        for (address, home) in [
+            ("https://ci.example.org", "https://ci.example.org/"),
+            ("https://ci.example.org/", "https://ci.example.org/"),
+            ("https://ci.example.org/ci?user=kmo&branch=next", "https://ci.example.org/"),
+            ("http://127.0.0.1:8080/~dash/ci/#x", "http://127.0.0.1:8080/~dash/"),
+            ("https://ci.example.org/dash", "https://ci.example.org/dash/"),
+        ] {
+            assert_eq!(base(address).unwrap().as_str(), home, "{address}");
+        }
+        for bad in ["", "ci.example.org", "file:///etc/passwd", "ftp://x/", "http://"] {
+            assert!(base(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_cannot_leave_their_segment() {
+        let http = Http::open("https://ci.example.org/dash/ci", Cache::new(None)).unwrap();
+        assert_eq!(
+            http.file(&["c", "a/../b?x#y", "log"]).as_str(),
+            "https://ci.example.org/dash/c/a%2F..%2Fb%3Fx%23y/log"
+        );
+        assert_eq!(
+            http.view(&[("user", "a&b"), ("branch", "x/y z")]).as_str(),
+            "https://ci.example.org/dash/ci?user=a%26b&branch=x%2Fy+z&format=json"
+        );
+    }
+
+    #[test]
+    fn many_at_a_time_in_order() {
+        let items: Vec<usize> = (0..100).collect();
+        assert_eq!(each(&items, |item| item * 2), items.iter().map(|item| item * 2).collect::<Vec<_>>());
+        assert!(each(&[] as &[u8], |_| ()).is_empty());
+    }
+}

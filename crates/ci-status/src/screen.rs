@@ -1,0 +1,157 @@
+//! The terminal: a live view redrawn in place, and the pager for what is longer than a screen.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use crossterm::event::{self, Event, KeyCode, KeyModifiers};
+use crossterm::{cursor, execute, queue, terminal};
+use spawn::{Cmd, Stream};
+use tokio::io::AsyncWriteExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The screen while something is shown live; the shell's lines come back when it is dropped.
+#[derive(Debug)]
+pub struct Live {
+    out: io::Stdout,
+}
+
+/// What the user did meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// Nothing.
+    Nothing,
+    /// The window has another size.
+    Resized,
+    /// Wants to leave.
+    Leave,
+}
+
+impl Live {
+    /// Takes the screen.
+    pub fn open() -> io::Result<Self> {
+        let mut this = Self { out: io::stdout() };
+        terminal::enable_raw_mode()?;
+        execute!(this.out, terminal::EnterAlternateScreen, cursor::Hide)?;
+        Ok(this)
+    }
+
+    /// Draws the lines, as many and as much of each as there is room for.
+    pub fn draw(&mut self, text: &str) -> io::Result<()> {
+        let (columns, rows) = terminal::size()?;
+        queue!(self.out, terminal::BeginSynchronizedUpdate, cursor::MoveTo(0, 0))?;
+        for (row, line) in text.lines().take(rows.into()).enumerate() {
+            if row > 0 {
+                self.out.write_all(b"\r\n")?;
+            }
+            write!(self.out, "{}", fit(line, columns.into()))?;
+            queue!(self.out, terminal::Clear(terminal::ClearType::UntilNewLine))?;
+        }
+        queue!(
+            self.out,
+            terminal::Clear(terminal::ClearType::FromCursorDown),
+            terminal::EndSynchronizedUpdate
+        )?;
+        self.out.flush()
+    }
+
+    /// Lets some time pass, or less if the user does something.
+    pub fn pause(&mut self, time: Duration) -> io::Result<Meanwhile> {
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if !event::poll(left)? {
+                return Ok(Meanwhile::Nothing);
+            }
+            match event::read()? {
+                Event::Resize(..) => return Ok(Meanwhile::Resized),
+                Event::Key(key) => match key.code {
+                    KeyCode::Char('q') | KeyCode::Esc => return Ok(Meanwhile::Leave),
+                    KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => {
+                        return Ok(Meanwhile::Leave);
+                    }
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = execute!(self.out, cursor::Show, terminal::LeaveAlternateScreen);
+        let _ = terminal::disable_raw_mode();
+    }
+}
+
+/// The first `columns` characters of a line, its colours not counted, and its colours ended.
+fn fit(line: &str, columns: usize) -> String {
+    let (mut out, mut used, mut cut) = (String::new(), 0, false);
+    let mut rest = line.chars();
+    while let Some(c) = rest.next() {
+        if c == '\u{1b}' {
+            out.push(c);
+            for c in rest.by_ref() {
+                out.push(c);
+                if c.is_ascii_alphabetic() {
+                    break;
+                }
+            }
+        } else if used < columns {
+            out.push(c);
+            used += 1;
+        } else {
+            cut = true;
+            break;
+        }
+    }
+    if cut {
+        out.push_str("\u{1b}[0m");
+    }
+    out
+}
+
+/// Whether a text does not fit on the terminal.
+pub fn is_long(text: &[u8]) -> bool {
+    let lines = text.split(|byte| *byte == b'\n').count();
+    terminal::size().is_ok_and(|(_, rows)| lines > usize::from(rows))
+}
+
+/// Shows a text in the user's pager (`command`: a program and its arguments); false if it does not start.
+pub fn page(command: &str, text: &[u8]) -> io::Result<bool> {
+    let mut words = command.split_whitespace();
+    let Some(program) = words.next() else { return Ok(false) };
+    let less = if std::env::var_os("LESS").is_some() { None } else { Some("-RX") };
+    let mut cmd = Cmd::new(program).args(words).foreground();
+    if let Some(less) = less {
+        // Colours as they are, the text left on the screen.
+        cmd = cmd.env("LESS", less);
+    }
+    let cmd = cmd.streams(Stream::Pipe, Stream::Inherit, Stream::Inherit);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // Ctrl-C is the pager's.
+        let _interrupts = signal(SignalKind::interrupt())?;
+        let Ok(mut child) = cmd.start() else { return Ok(false) };
+        if let Some(mut stdin) = child.take_stdin() {
+            // Who leaves the pager early has seen enough.
+            let _ = stdin.write_all(text).await;
+        }
+        child.wait().await.map_err(io::Error::other)?;
+        Ok(true)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_by_what_is_seen() {
+        assert_eq!(fit("abc", 3), "abc");
+        assert_eq!(fit("abcd", 3), "abc\u{1b}[0m");
+        assert_eq!(fit("\u{1b}[31mab\u{1b}[0m", 2), "\u{1b}[31mab\u{1b}[0m");
+        assert_eq!(fit("\u{1b}[31mab\u{1b}[0m", 1), "\u{1b}[31ma\u{1b}[0m");
+        assert_eq!(fit("", 0), "");
+    }
+}

@@ -1,0 +1,98 @@
+//! The results that the tests of commands ask about.
+
+use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus};
+use model::{CommitId, StatusSnapshot, Verdict};
+use tempfile::TempDir;
+use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
+
+/// The time at which commands are run, Unix seconds.
+pub const NOW: i64 = 1_700_000_100;
+
+/// The commits with results, newest first.
+pub fn commits() -> [CommitId; 4] {
+    ["four", "three", "two", "one"].map(commit_id)
+}
+
+/// A failure.
+pub fn failed(reason: &str) -> Verdict {
+    Verdict::Failed { reason: reason.into() }
+}
+
+/// Four commits: fine, one test broken, no build, one mended and one still running; a fifth has no results.
+pub fn results() -> TempDir {
+    // The store syncs each step; what is tested here needs no disk.
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let fixture = ResultsFixture::new(dir.path());
+    let [four, three, two, one] = &commits();
+    let listing = [
+        (commit_id("five"), "ext4: not tested yet".into()),
+        (four.clone(), "ext4: fix hole punching\n\nFixes: 123".into()),
+        (three.clone(), "ext4: break the build".into()),
+        (two.clone(), "ext4: be clever\u{1b}[2J".into()),
+        (one.clone(), "ext4: tidy up".into()),
+    ];
+    fixture.branch("kmo", "next", &listing);
+    fixture.branch("kmo", "ext4/testing", &listing[4..]);
+    fixture.branch("amy", "next", &listing[3..]);
+    let punch = "fs.ext4.basic.punch";
+    let mount = "fs.ext4.basic.mount";
+    let xattr = "fs.ext4.basic.xattr";
+    fixture
+        .test(TestResult::new(one, punch, Verdict::Passed, 12_345).log("00001 fine\n"))
+        .test(TestResult::new(one, mount, Verdict::Passed, 900))
+        .test(TestResult::new(one, xattr, Verdict::NotRun { reason: "no attr tools".into() }, 0))
+        .test(
+            TestResult::new(two, punch, failed("kernel BUG at fs/ext4/inode.c:123!"), 3_200)
+                .on("farm1", 2, 1_700_000_000)
+                .crash("BUG in ext4_punch_hole")
+                .log("00001 start\n00002 kernel BUG at fs/ext4/inode.c:123!\n"),
+        )
+        .test(TestResult::new(two, punch, Verdict::Passed, 3_100))
+        .test(TestResult::new(two, mount, Verdict::Passed, 950));
+    fixture.full_log(two, &[punch, mount], "00000 booting\n00001 start\n");
+    let reason = || Verdict::FailedToRun { reason: "fs/ext4/inode.c:9: error: expected ';'".into() };
+    for key in [punch, mount, xattr] {
+        fixture.test(TestResult::new(three, key, reason(), 0));
+    }
+    fixture.test(TestResult::new(four, punch, Verdict::Passed, 192_000));
+    fixture.running(four, mount, 1_700_000_090, "00001 \u{1b}[31mmounting\n");
+    fixture.snapshot(&StatusSnapshot {
+        written: NOW - 2,
+        pending_by_commit: Some([(four.to_string(), 12)].into()),
+        pending_by_group: [("kmo".to_owned(), 12), ("amy".to_owned(), 0)].into(),
+        executors: vec![
+            ExecutorStatus {
+                name: "local/0".into(),
+                host: "local".into(),
+                state: "busy".into(),
+                batch: Some(BatchStatus {
+                    commit: four.to_string(),
+                    test: "fs/ext4/basic".into(),
+                    subtests: 3,
+                    done: 1,
+                    current: Some("mount".into()),
+                    phase: "testing".into(),
+                    started: NOW - 61,
+                }),
+                problem: None,
+            },
+            ExecutorStatus { name: "local/1".into(), state: "idle".into(), ..ExecutorStatus::default() },
+            ExecutorStatus {
+                name: "farm1/0".into(),
+                state: "quarantined".into(),
+                problem: Some("no answer since 10:00".into()),
+                ..ExecutorStatus::default()
+            },
+        ],
+        branches: vec![BranchStatus {
+            user: "amy".into(),
+            branch: "next".into(),
+            error: Some("no route to host".into()),
+            ..BranchStatus::default()
+        }],
+        problems: vec!["disk is full".into()],
+        ..StatusSnapshot::default()
+    });
+    fixture.finish();
+    dir
+}

@@ -1,0 +1,161 @@
+//! `ci-status` over a dashboard says what it says over the folder, byte for byte, for every command.
+
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
+#[path = "../crates/ci-status/tests/common/mod.rs"]
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use assert_cmd::cargo::cargo_bin;
+use common::{commits, results};
+
+/// A dashboard on loopback, ended when it is dropped.
+struct Dashboard {
+    child: Child,
+    address: String,
+}
+
+impl Dashboard {
+    fn start(dir: &Path) -> Self {
+        let mut command = Command::new(cargo_bin("ci-dashboard"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--output-dir"]).arg(dir);
+        command
+            .env_clear()
+            .env("HOME", dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.find(|line| line.as_ref().unwrap().contains("listening on")).unwrap().unwrap();
+        let address = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().into();
+        // Whatever it says later must not stop it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+}
+
+impl Drop for Dashboard {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where a command runs: no checkout, no configuration, a cache of its own.
+struct Scene {
+    home: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap() }
+    }
+
+    fn run(&self, place: &[&str], words: &str) -> Output {
+        let mut command = Command::new(cargo_bin("ci-status"));
+        command.args(place).args(words.split(' ')).current_dir("/proc/1").stdin(Stdio::null());
+        command
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("XDG_CACHE_HOME", self.home.path().join("cache"));
+        command.output().unwrap()
+    }
+
+    /// Standard output and the exit code; what went wrong, where something did.
+    fn said(&self, place: &[&str], words: &str) -> (String, Option<i32>) {
+        let output = self.run(place, words);
+        let mut text = String::from_utf8(output.stdout).unwrap();
+        if !output.status.success() {
+            text.push_str(&String::from_utf8(output.stderr).unwrap());
+        }
+        (text, output.status.code())
+    }
+}
+
+#[test]
+fn a_dashboard_is_as_good_as_the_folder() {
+    let dir = results();
+    let folder = format!("--output-dir={}", dir.path().display());
+    let [four, three, two, one] = commits().map(|commit| commit.short().to_owned());
+    let untested = testkit::results_fixture::commit_id("five");
+    let commands = [
+        "branches".into(),
+        "log kmo/next".into(),
+        "log kmo/next -n 2 --test punch$".into(),
+        "log nowhere".into(),
+        "log next".into(),
+        "show kmo/next".into(),
+        format!("show {one}"),
+        format!("show {two}"),
+        format!("show {three} --failed --test mount"),
+        format!("show {four}"),
+        format!("show {untested}"),
+        "show ffffffff".into(),
+        format!("logs {two} punch"),
+        format!("logs {two} punch --follow"),
+        format!("logs {two} mount --machine"),
+        format!("logs {four} mount"),
+        format!("logs {three} mount"),
+        format!("logs {two} fs.ext4"),
+        format!("artifacts {two} punch"),
+        format!("artifacts {four} mount"),
+        "history kmo/next punch".into(),
+        "history amy/next mount".into(),
+        "history amy/next nothing".into(),
+        format!("compare {one} {two}"),
+        format!("compare {two} {four}"),
+        format!("wait {one}"),
+        format!("wait {two}"),
+        format!("wait {three}"),
+    ];
+    let dashboard = Dashboard::start(dir.path());
+    let remote = format!("--remote={}", dashboard.address);
+    let scene = Scene::new();
+    let places: [(&str, &[&str]); 2] =
+        [("blobs", &[remote.as_str()]), ("the JSON views alone", &[remote.as_str(), "--user=kmo"])];
+    for words in commands {
+        for json in ["", " --json"] {
+            let words = format!("{words}{json}");
+            for (name, place) in places {
+                let mut local = vec![folder.as_str()];
+                // It also says whose branches are meant.
+                local.extend(place.iter().skip(1));
+                // Twice: the second time from the cache.
+                for time in ["", " again"] {
+                    let (here, there) = (scene.said(&local, &words), scene.said(place, &words));
+                    assert_eq!(here, there, "ci-status {words} over {name}{time}");
+                    assert!(!here.0.is_empty(), "{words}");
+                }
+            }
+        }
+    }
+    assert!(scene.home.path().join("cache/ktest/remote").read_dir().unwrap().count() > 10);
+    // What tells the time is the same but for the time.
+    let digits = |(text, code): (String, Option<i32>)| {
+        (text.replace(|c: char| c.is_ascii_digit(), "").replace(" h m", " m s"), code)
+    };
+    for words in ["workers", "watch kmo/next --once"] {
+        assert_eq!(digits(scene.said(&[&folder], words)), digits(scene.said(&[&remote], words)), "{words}");
+    }
+    assert_eq!(scene.said(&[&folder], "workers --json"), scene.said(&[&remote], "workers --json"));
+    let (said, code) = scene.said(&[&remote], &format!("rerun {two} punch"));
+    assert!(code == Some(1) && said.contains("run it where the results are written"), "{said}");
+}
+
+#[test]
+fn a_dashboard_that_is_not_there_is_one_line() {
+    let scene = Scene::new();
+    for (place, words) in [
+        ("--remote=http://127.0.0.1:1/ci", "http://127.0.0.1:1/ci?format=json: Connection refused"),
+        ("--remote=ftp://x", "--remote \"ftp://x\": it begins with http:// or https://"),
+        ("--remote", "no configuration found"),
+    ] {
+        let (said, code) = scene.said(&[place], "branches");
+        assert!(said.starts_with("ci-status: ") && said.contains(words), "{said}");
+        assert_eq!((said.lines().count(), code), (1, Some(1)), "{said}");
+    }
+}

@@ -1,0 +1,18 @@
+//! A segment of the journal: whatever it holds, records are counted and nothing is believed whose checksum is wrong.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use results::inspect_segment;
+
+fuzz_target!(|bytes: &[u8]| {
+    let found = inspect_segment(bytes);
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(found.records + found.damaged, lines);
+    assert_eq!(found.torn, bytes.last().is_some_and(|last| *last != b'\n'));
+    // Fuzzers do not guess checksums: the same bytes as the content of lines that are whole.
+    let mut whole = Vec::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        whole.extend_from_slice(&results::checked_line(line));
+    }
+    let _ = inspect_segment(&whole);
+});

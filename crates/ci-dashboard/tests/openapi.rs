@@ -145,7 +145,7 @@ fn every_view_has_the_shape_that_the_document_names() {
         (&format!("{branch}&commit={bad}&format=json"), "CommitView"),
         (&format!("/c/{bad}/?format=json"), "CommitView"),
         (&format!("/c/{bad}/?status=failed&format=json"), "CommitView"),
-        (&format!("/c/{bad}/fs.ext4.basic.punch/?format=json"), "Test"),
+        (&format!("/c/{bad}/fs.ext4.basic.punch/?format=json"), "TestView"),
         (&format!("/ci?compare={good}..{bad}&format=json"), "Comparison"),
         (&format!("/ci?user=mira&compare=ext4-testing..{short}&format=json"), "Comparison"),
         ("/ci?user=nobody&format=json", "Error"),

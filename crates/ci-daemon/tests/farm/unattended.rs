@@ -127,6 +127,25 @@ fn a_push_that_the_hook_tells_of_is_tested_at_once() {
 }
 
 #[test]
+fn the_service_manager_hears_ready_alive_and_stopping() {
+    let farm = Farm::new();
+    let socket = std::os::unix::net::UnixDatagram::bind(farm.path("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let heard = || {
+        let mut buffer = [0; 256];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+    };
+    farm.commit("one", "");
+    let daemon = farm.start(&[]);
+    assert_eq!([heard(), heard(), heard()], ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]);
+    daemon.signal(Signal::TERM);
+    let last = (0..5).map(|_| heard()).find(|word| word != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
+    assert_eq!(daemon.wait(), Exit::Code(0));
+}
+
+#[test]
 fn unreadable_results_and_a_vanished_repository_are_said_and_survived() {
     let farm = Farm::new();
     let old = farm.commit("old", "");

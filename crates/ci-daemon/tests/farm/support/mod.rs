@@ -134,14 +134,16 @@ impl Farm {
         let output = if loud { Stream::Inherit } else { Stream::Null };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let child = runtime.block_on(async {
-            Cmd::new(std::env::current_exe().unwrap())
-                .args(["--exact", DAEMON, "--ignored", "--nocapture", "--test-threads=1"])
-                .env(ARGS, all.join("\n"))
-                .streams(Stream::Null, output, output)
-                .start()
-                .unwrap()
-        });
+        let mut cmd = Cmd::new(std::env::current_exe().unwrap())
+            .args(["--exact", DAEMON, "--ignored", "--nocapture", "--test-threads=1"])
+            .env(ARGS, all.join("\n"))
+            .streams(Stream::Null, output, output);
+        // A test that wants to hear what the service manager hears listens here.
+        let notify = self.path("notify");
+        if notify.exists() {
+            cmd = cmd.env("NOTIFY_SOCKET", notify);
+        }
+        let child = runtime.block_on(async { cmd.start().unwrap() });
         Daemon { runtime, child }
     }
 

@@ -214,8 +214,11 @@ _ktest_unmount_scratch() {
     local device point rest wanted left=()
     while read -r device point rest; do
         for wanted in "${ktest_scratch_dev[@]}" "${ktest_pmem_dev[@]}"; do
-            # The youngest first: mounts may be stacked. Blanks are written as octal numbers.
-            [[ $device == "$wanted" ]] && left=("$(printf '%b' "$point")" "${left[@]}")
+            # The youngest first: mounts may be stacked. Blanks are written as octal numbers. bcachefs tells its devices
+            # with colons between them.
+            [[ :$device: == *":$wanted:"* ]] || continue
+            left=("$(printf '%b' "$point")" "${left[@]}")
+            break
         done
     done </proc/self/mounts
     for point in "${left[@]}"; do

@@ -18,6 +18,7 @@ const DISPATCHERS: &[&str] = &[
     r"rtnetlink_rcv_msg|genl_rcv_msg|genl_family_rcv_msg\w*|nfnetlink_rcv_msg|netlink_dump|xfrm_user_rcv_msg|sock_diag_rcv_msg",
     // Files.
     r"vfs_ioctl|do_vfs_ioctl|file_ioctl|__vfs_(read|write)|new_sync_(read|write)|do_iter_(read|write|readv_writev)|do_iter_readv_writev|do_loop_readv_writev|vfs_(read|write|iter_read|iter_write|fsync_range|fallocate|llseek|poll|getxattr|statfs)|call_(read|write)_iter|do_dentry_open|__fput|call_mmap|mmap_region|__mmap_region|__do_fault|do_splice_(from|to)|splice_direct_to_actor|iterate_dir|(__ia32_)?compat_(sys|SyS)_ioctl|(__\w+_|__)?(sys|SyS|ksys|se_sys|do_sys)_ioctl|blkdev_ioctl",
+    r"full_proxy_\w+|direct_entry|lkdtm_do_action",
     // Sockets.
     r"sock_(ioctl|do_ioctl|close|release|common_setsockopt|common_getsockopt)|__sock_release|sk_backlog_rcv|__release_sock",
     // Devices.

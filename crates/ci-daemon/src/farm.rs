@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::HostKind;
 use jobkit::{Choir, ChoirConfig, End, ExecutorSpec, JobSpec, LogConfig, Outcome, Shutdown};
 use model::{Arch, CommitId, HostName, ResultKey, Verdict};
 use results::{KeyId, VerdictRecord, Writer};
@@ -165,7 +166,9 @@ impl Farm {
                 continue;
             }
             let arch = config.hosts.get(&host).map(|host| host.arch).or_else(Arch::native);
-            let tags = arch.map(|arch| ("arch".to_owned(), arch.to_string())).into_iter().collect();
+            let kind = config.hosts.get(&host).map_or(HostKind::Local, |host| host.kind);
+            let tags = arch.map(|arch| ("arch".to_owned(), arch.to_string())).into_iter();
+            let tags = tags.chain([("kind".to_owned(), kind.to_string())]).collect();
             let budget = config.subtest_duration_max;
             let work = self.store.writer.output_dir().join(crate::WORK).join(format!("{host}-{slot}"));
             let spec = ExecutorSpec { host: host.to_string(), tags, budget, ..ExecutorSpec::new(&name) };
@@ -289,6 +292,7 @@ impl Farm {
             group: job.user.to_string(),
             weight: self.view.config.weight(&job.user),
             order: job.value,
+            needs: wants::needs(&self.view.config, &job.repo, &job.unit.env),
             ..JobSpec::new(job.title(), Arc::new(job))
         }));
     }

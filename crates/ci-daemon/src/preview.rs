@@ -291,9 +291,8 @@ arch = "aarch64"
         let report = Report::new(&config::load(&path).unwrap());
         insta::assert_snapshot!(hide(report.to_string()), @r#"
         DIR/ci.toml: the configuration is valid
-        results go to DIR/out, 3 batches at a time
+        results go to DIR/out, 4 batches at a time
         branch kmo/next: 3 test files on the newest 50 commits of REMOTE master
-        but: host farm1: kind = "ssh" is not driven yet, it gets no work
         but: DIR/kt/tests/gone.ktest: no such test file
         "#);
         let (view, jobs) = plan(&path, 10).await.unwrap();

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use config::{Config, HostKind, TestGroup};
-use model::{HostName, ResultKey, TestPath};
+use model::{Arch, Env, HostName, ResultKey, TestPath};
 
 use crate::executor::command::Tools;
+use crate::executor::place;
 use crate::plan::{Branch, History, Input};
 use crate::scout::View;
 
@@ -70,27 +71,60 @@ pub fn tools(view: &View, ktest: &Path) -> Tools {
         tolerate: config.tolerate.clone(),
         repos: config.repos.clone(),
         merge: merge.into_iter().cloned().collect(),
+        ways: place::ways(config, &node_name()),
     }
 }
 
-/// The slots of this machine: the local hosts' of the configuration, one if it names no hosts at all.
+/// This machine's own name.
+fn node_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().into()
+}
+
+/// The architecture of jobs whose group requires none: this machine's if a host has it, else the first host's.
+#[must_use]
+pub fn usual_arch(config: &Config) -> Option<Arch> {
+    let native = Arch::native();
+    let mut archs = config.hosts.values().map(|host| host.arch);
+    if config.hosts.is_empty() || archs.clone().any(|arch| Some(arch) == native) {
+        native
+    } else {
+        archs.next()
+    }
+}
+
+/// What a job of that repository and environment needs of its host. The checkout of a repository that is no kernel is
+/// made here and goes to no other machine.
+#[must_use]
+pub fn needs(config: &Config, repo: &str, env: &Env) -> jobkit::Needs {
+    let arch = config::arch_of(env).or_else(|| usual_arch(config));
+    let needs = match arch {
+        Some(arch) => jobkit::Needs::none().is("arch", arch.as_str()),
+        None => jobkit::Needs::none(),
+    };
+    if repo == LINUX { needs } else { needs.is("kind", HostKind::Local.to_string()) }
+}
+
+/// The slots of all hosts; one of this machine if the configuration names no hosts at all.
 #[must_use]
 pub fn slots(config: &Config) -> Vec<(HostName, u32)> {
     if config.hosts.is_empty() {
         let local = "local".parse().expect("a host name");
         return vec![(local, 0)];
     }
-    let local = config.hosts.values().filter(|host| host.kind == HostKind::Local);
-    local.flat_map(|host| (0..host.slots).map(|slot| (host.name.clone(), slot))).collect()
+    config.hosts.values().flat_map(|host| (0..host.slots).map(|slot| (host.name.clone(), slot))).collect()
 }
 
 /// What the configuration asks for and this daemon does not do.
 #[must_use]
 pub fn left_out(config: &Config) -> Vec<String> {
-    let hosts = config.hosts.values().filter(|host| host.kind != HostKind::Local);
-    let hosts = hosts.map(|host| {
-        format!("host {}: kind = \"{}\" is not driven yet, it gets no work", host.name, host.kind)
-    });
+    let asked = config.all_branches().flat_map(|branch| config.groups_of(branch));
+    let asked = asked.filter_map(|group| Some((group, config::arch_of(&group.env)?)));
+    let asked: BTreeSet<String> = asked
+        .filter(|(_, arch)| !config.hosts.values().any(|host| host.arch == *arch))
+        .map(|(group, arch)| {
+            format!("test group {}: no host has arch = \"{arch}\", its jobs wait", group.name)
+        })
+        .collect();
     let groups = config.all_branches().flat_map(|branch| {
         let groups = config.groups_of(branch).filter(|group| !has_kernel(branch, group));
         groups.map(|group| {
@@ -101,7 +135,7 @@ pub fn left_out(config: &Config) -> Vec<String> {
             )
         })
     });
-    hosts.chain(groups).collect()
+    asked.into_iter().chain(groups).collect()
 }
 
 #[cfg(test)]
@@ -142,7 +176,10 @@ repo = "tools"
 test_groups = ["a", "store"]
 [host.here]
 kind = "local"
+arch = "aarch64"
 slots = 2
+[host.there]
+arch = "x86_64"
 "#;
         std::fs::write(&path, text).unwrap();
         let config = Arc::new(config::load(&path).unwrap());
@@ -169,8 +206,12 @@ slots = 2
         assert_eq!((groups(0), groups(1)), (vec!["b", "a", "store"], vec!["store"]));
         assert_eq!(
             slots(&config).iter().map(|(host, slot)| format!("{host}/{slot}")).collect::<Vec<_>>(),
-            ["here/0", "here/1"]
+            ["here/0", "here/1", "there/0"]
         );
+        let arm = Env::try_from(BTreeMap::from([("ktest_arch".to_owned(), "aarch64".to_owned())])).unwrap();
+        assert_eq!(needs(&config, LINUX, &arm).to_string(), "arch=aarch64");
+        let usual = Arch::native().unwrap();
+        assert_eq!(needs(&config, "tools", &none).to_string(), format!("arch={usual} kind=local"));
         assert_eq!(left_out(&config).len(), 1, "{:?}", left_out(&config));
     }
 }

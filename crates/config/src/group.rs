@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Env, StoreKernel, TestPath};
+use model::{Arch, Env, StoreKernel, TestPath};
 
 use crate::error::{Fault, What};
 use crate::nearest::{Hint, nearest};
@@ -30,8 +30,14 @@ pub struct TestGroup {
     pub test_always_passes_nice: u64,
     /// Kernels of the kernel store to run on; empty: the kernel is built from the commit.
     pub kernels: Vec<StoreKernel>,
-    /// Set for its runs.
+    /// Set for its runs. `arch` in the file is [`ARCH_VARIABLE`] here.
     pub env: Env,
+}
+
+/// The architecture that an environment asks for.
+#[must_use]
+pub fn arch_of(env: &Env) -> Option<Arch> {
+    env.iter().find(|(name, _)| *name == ARCH_VARIABLE).and_then(|(_, value)| value.parse().ok())
 }
 
 impl TestGroup {
@@ -88,8 +94,13 @@ pub(crate) struct RawGroup {
     test_duration_nice: Option<u64>,
     test_always_passes_nice: Option<u64>,
     kernels: Option<Vec<StoreKernel>>,
+    arch: Option<Arch>,
     env: BTreeMap<String, String>,
 }
+
+/// The variable of the environment that says which architecture a run is for; part of a result's name like all of
+/// the environment.
+pub const ARCH_VARIABLE: &str = "ktest_arch";
 
 const KEYS: &[&str] = &[
     "tests",
@@ -98,6 +109,7 @@ const KEYS: &[&str] = &[
     "max_commits",
     "extends",
     "kernels",
+    "arch",
     "env",
     "test_duration_nice",
     "test_always_passes_nice",
@@ -130,6 +142,7 @@ fn raw(section: &Section<'_>) -> Result<RawGroup, Fault> {
         test_duration_nice: count("test_duration_nice")?,
         test_always_passes_nice: count("test_always_passes_nice")?,
         kernels: names(section, "kernels")?,
+        arch: section.get("arch").map(|node| node.parse("arch")).transpose()?,
         env: section.get("env").map(env).transpose()?.unwrap_or_default(),
     })
 }
@@ -224,6 +237,9 @@ fn fault(group: &RawGroup, error: GroupError) -> Fault {
 fn merge(name: &str, raw: &RawGroup, parent: Option<&TestGroup>) -> Result<TestGroup, Fault> {
     let mut env: BTreeMap<String, String> = parent.map(|p| p.env.clone().into()).unwrap_or_default();
     env.extend(raw.env.clone());
+    if let Some(arch) = raw.arch {
+        env.insert(ARCH_VARIABLE.into(), arch.to_string());
+    }
     Ok(TestGroup {
         name: name.into(),
         tests: raw.tests.clone().or_else(|| parent.map(|p| p.tests.clone())).unwrap_or_default(),

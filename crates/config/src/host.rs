@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use model::{Arch, HostName};
 
 use crate::error::{Fault, What};
 use crate::nearest::{Hint, nearest};
 use crate::node::{Node, Section};
+use crate::paths::Paths;
 
 /// How batches get to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +47,18 @@ pub struct Host {
     pub user: Option<String>,
     /// ssh: where to connect to; the name where the file does not say.
     pub address: HostName,
+    /// ssh: its configuration file; ssh's own where the file does not say.
+    pub ssh_config: Option<PathBuf>,
+    /// ssh, slurm: the `ktest` command over there, `ktest` where the file does not say.
+    pub ktest: String,
+    /// ssh, slurm: the cache folder over there; its own default where the file does not say.
+    pub cache_dir: Option<PathBuf>,
+    /// slurm: the partition; the cluster's default where the file does not say.
+    pub partition: Option<String>,
+    /// slurm: the account.
+    pub account: Option<String>,
+    /// slurm: what a node must have, as `sbatch --constraint` takes it; the architecture where the file does not say.
+    pub constraint: Option<String>,
 }
 
 /// What is wrong with a host.
@@ -64,44 +78,80 @@ pub enum HostError {
     /// A login name that ssh might take for something else.
     #[error("user: {0:?} is not a login name")]
     User(String),
-    /// A setting of ssh hosts.
-    #[error("{key} has no meaning for a {kind} host; remove it or set kind = \"ssh\"")]
-    NotSsh {
+    /// A setting of hosts of other kinds.
+    #[error("{key} has no meaning for a {kind} host; remove it or set kind = \"{other}\"")]
+    NotFor {
         /// The key.
         key: &'static str,
         /// The host's kind.
         kind: HostKind,
+        /// The kind that has it.
+        other: HostKind,
+    },
+    /// A word that a command might take for an option, or several.
+    #[error("{key}: {text:?} is not one plain word")]
+    Word {
+        /// The key.
+        key: &'static str,
+        /// The text.
+        text: String,
     },
 }
 
-const KEYS: &[&str] = &["kind", "arch", "slots", "user", "address"];
+const KEYS: &[&str] = &[
+    "kind",
+    "arch",
+    "slots",
+    "user",
+    "address",
+    "ssh_config",
+    "ktest",
+    "cache_dir",
+    "partition",
+    "account",
+    "constraint",
+];
 
-pub(crate) fn read(node: &Node) -> Result<BTreeMap<HostName, Host>, Fault> {
+/// Which kinds of host have a key, where not all do.
+const ONLY: [(&str, &[HostKind]); 8] = [
+    ("user", &[HostKind::Ssh]),
+    ("address", &[HostKind::Ssh]),
+    ("ssh_config", &[HostKind::Ssh]),
+    ("ktest", &[HostKind::Ssh, HostKind::Slurm]),
+    ("cache_dir", &[HostKind::Ssh, HostKind::Slurm]),
+    ("partition", &[HostKind::Slurm]),
+    ("account", &[HostKind::Slurm]),
+    ("constraint", &[HostKind::Slurm]),
+];
+
+pub(crate) fn read(node: &Node, paths: &Paths) -> Result<BTreeMap<HostName, Host>, Fault> {
     let entries = node.table("host")?.iter();
     entries
         .map(|(key, node)| {
             let name: HostName =
                 key.parse().map_err(|error| node.fault(What::from(HostError::Name(error))))?;
             let section = Section::new(node, format!("[host.{key}]"), KEYS)?;
-            Ok((name.clone(), one(&section, name)?))
+            Ok((name.clone(), one(&section, name, paths)?))
         })
         .collect()
 }
 
-fn one(section: &Section<'_>, name: HostName) -> Result<Host, Fault> {
+fn one(section: &Section<'_>, name: HostName, paths: &Paths) -> Result<Host, Fault> {
     let local = matches!(name.as_str(), "local" | "localhost");
     let kind = match section.get("kind") {
         Some(node) => kind(node)?,
         None if local => HostKind::Local,
         None => HostKind::Ssh,
     };
-    for key in ["user", "address"] {
+    for (key, kinds) in ONLY {
         if let Some(node) = section.get(key)
-            && kind != HostKind::Ssh
+            && !kinds.contains(&kind)
         {
-            return Err(node.fault(HostError::NotSsh { key, kind }));
+            return Err(node.fault(HostError::NotFor { key, kind, other: kinds[0] }));
         }
     }
+    let word = |key: &'static str| section.get(key).map(|node| word(node, key)).transpose();
+    let path = |key: &'static str| section.get(key).map(|node| paths.resolve(key, node)).transpose();
     let slots = section.get("slots").map_or(Ok(1), |node| node.int("slots", 1, 4096))?;
     Ok(Host {
         kind,
@@ -111,6 +161,13 @@ fn one(section: &Section<'_>, name: HostName) -> Result<Host, Fault> {
         slots: u32::try_from(slots).unwrap_or(1),
         user: section.get("user").map(login).transpose()?,
         address: section.get("address").map_or(Ok(name.clone()), |node| node.parse("address"))?,
+        ssh_config: path("ssh_config")?,
+        ktest: word("ktest")?.unwrap_or_else(|| "ktest".into()),
+        // A path over there: relative to the home folder.
+        cache_dir: word("cache_dir")?.map(PathBuf::from),
+        partition: word("partition")?,
+        account: word("account")?,
+        constraint: word("constraint")?,
         name,
     })
 }
@@ -121,6 +178,14 @@ fn kind(node: &Node) -> Result<HostKind, Fault> {
         let hint = nearest(text, KINDS.map(|(_, name)| name));
         node.fault(HostError::Kind { text: text.into(), hint })
     })
+}
+
+fn word(node: &Node, key: &'static str) -> Result<String, Fault> {
+    let text = node.str(key)?;
+    let ok = !text.is_empty()
+        && !text.starts_with('-')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-+/~@&|=".contains(c));
+    if ok { Ok(text.into()) } else { Err(node.fault(HostError::Word { key, text: text.into() })) }
 }
 
 fn login(node: &Node) -> Result<String, Fault> {

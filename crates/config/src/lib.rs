@@ -27,7 +27,7 @@ use model::{HostName, TestPath};
 pub use branch::{Branch, BranchError};
 pub use error::{ConfigError, What};
 pub use find::find;
-pub use group::{GroupError, TestGroup};
+pub use group::{ARCH_VARIABLE, GroupError, TestGroup, arch_of};
 pub use hook::{Hook, HookError};
 pub use host::{Host, HostError, HostKind};
 pub use load::{load, load_lenient};

@@ -136,7 +136,8 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
     let part = |keys: &[&'static str]| section.get_any(keys).map(|found| found.map(|(_, node)| node));
     let repos =
         part(&["repo", "repos"])?.map(|node| repo::read(node, &paths)).transpose()?.unwrap_or_default();
-    let hosts = part(&["host", "hosts", "executors"])?.map(host::read).transpose()?.unwrap_or_default();
+    let hosts = part(&["host", "hosts", "executors"])?.map(|node| host::read(node, &paths)).transpose()?;
+    let hosts = hosts.unwrap_or_default();
     let hook = section.get("hook").map(|node| hook::read(node, &paths)).transpose()?;
     let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
     let test_groups = group::resolve(&raw, &BTreeMap::new())?;

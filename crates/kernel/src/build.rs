@@ -85,6 +85,19 @@ pub async fn build(
     }
 }
 
+/// The name of the kernel that a request for a commit is about, if the store has no answer for it yet. For a working
+/// tree nobody knows the name before it is built: `None`.
+pub async fn missing(request: &BuildRequest, cache: &Cache) -> Result<Option<KernelId>, BuildError> {
+    let Source::Commit { repo, commit } = &request.source else { return Ok(None) };
+    let requirements = &request.flavor.requirements;
+    let toolchain = Toolchain::probe(requirements.arch, requirements.compiler_name()).await?;
+    let source_tree = Repo::open(repo)?.tree_id(commit)?;
+    let id = Plan::new(&request.flavor)?.id(&source_tree, &toolchain);
+    let store = Store::of(cache);
+    let there = store.find(&id).and_then(|stored| from_store(request, &store, &id, stored)).is_some();
+    Ok((!there).then_some(id))
+}
+
 async fn from_commit(
     request: &BuildRequest,
     cache: &Cache,

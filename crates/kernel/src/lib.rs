@@ -25,9 +25,10 @@ pub mod requirements;
 pub mod sandbox;
 pub mod store;
 pub mod toolchain;
+mod transfer;
 pub mod tree;
 
-pub use build::{BuildRequest, Source, build};
+pub use build::{BuildRequest, Source, build, missing};
 pub use cache::Cache;
 pub use check::Unmet;
 pub use error::BuildError;

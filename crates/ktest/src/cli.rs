@@ -4,6 +4,7 @@
 mod boot;
 mod build;
 mod doctor;
+mod host;
 mod image;
 mod kernel;
 mod list;
@@ -63,6 +64,8 @@ enum Command {
     Sysrq(live::SysrqArgs),
     /// Say what a run needs of this host, whether it works, and how to get it.
     Doctor(doctor::DoctorArgs),
+    /// Run on other machines; check them and set them up.
+    Host(Box<host::HostArgs>),
 }
 
 /// How a command failed: what to say, and the exit code.
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
                 Command::Mon(args) => live::mon(args).await,
                 Command::Sysrq(args) => live::sysrq(args).await,
                 Command::Doctor(args) => doctor::run(args, &cache).await,
+                Command::Host(args) => host::run(*args, cache).await,
             }
         };
         tokio::select! {

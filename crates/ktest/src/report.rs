@@ -36,6 +36,21 @@ pub struct Reporter {
     /// The consumer of the events is gone.
     broken: bool,
     record: Record,
+    console: Option<Console>,
+}
+
+/// So many bytes of a subtest's console are told.
+const CONSOLE: usize = 8 << 20;
+/// So many bytes are told at once.
+const CHUNK: usize = 64 << 10;
+
+/// Console lines that are to be told as events.
+#[derive(Debug, Default)]
+struct Console {
+    subtest: Option<SubtestName>,
+    lines: Vec<String>,
+    waiting: usize,
+    told: usize,
 }
 
 impl Reporter {
@@ -53,6 +68,40 @@ impl Reporter {
             width: 12,
             broken: false,
             record: Record::default(),
+            console: None,
+        }
+    }
+
+    /// Tells console lines as events, too.
+    #[must_use]
+    pub fn with_console(mut self) -> Self {
+        self.console = Some(Console::default());
+        self
+    }
+
+    /// A console line, `since` the run began.
+    pub fn console_line(&mut self, line: &str, since: Duration) {
+        let Some(console) = &mut self.console else { return };
+        if console.told >= CONSOLE {
+            return;
+        }
+        let text = format!("{:05} {line}", since.as_secs());
+        console.told += text.len() + 1;
+        console.waiting += text.len() + 1;
+        console.lines.push(text);
+        if console.waiting >= CHUNK {
+            self.flush_console();
+        }
+    }
+
+    /// Tells the console lines that wait to be told.
+    pub fn flush_console(&mut self) {
+        let Some(console) = &mut self.console else { return };
+        if !console.lines.is_empty() {
+            console.waiting = 0;
+            let event =
+                Event::Log { subtest: console.subtest.clone(), lines: std::mem::take(&mut console.lines) };
+            self.tell(event);
         }
     }
 
@@ -78,6 +127,21 @@ impl Reporter {
     /// Tells an event.
     pub fn event(&mut self, event: Event) {
         self.record.event(&event);
+        self.flush_console();
+        if let Some(console) = &mut self.console {
+            let now = match &event {
+                Event::SubtestStarted { subtest } => Some(Some(subtest.clone())),
+                Event::Verdict { .. } | Event::BootStarted { .. } => Some(None),
+                _ => None,
+            };
+            if let Some(subtest) = now {
+                (console.subtest, console.told) = (subtest, 0);
+            }
+        }
+        self.tell(event);
+    }
+
+    fn tell(&mut self, event: Event) {
         match self.style {
             Style::Events => {
                 let at_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -116,6 +180,7 @@ impl Reporter {
                 let s = if subtests.len() == 1 { "" } else { "s" };
                 self.line(&format!("{test}{at}: {} subtest{s}", subtests.len()));
             }
+            Event::KernelWanted { .. } | Event::Log { .. } => {}
             Event::BuildStarted => self.spinner("kernel: looking for it"),
             Event::Phase { what } => {
                 if self.bar.is_hidden() {

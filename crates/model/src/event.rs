@@ -54,6 +54,12 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         total: Option<u32>,
     },
+    /// The store lacks the kernel, and it is about to be built. Only of a run that was told to ask (`--ask-kernel`): it
+    /// waits for a line on its standard input, so that the kernel can be put into the store meanwhile.
+    KernelWanted {
+        /// Its name.
+        kernel: KernelId,
+    },
     /// The kernel is there.
     KernelReady {
         /// Its name in the store.
@@ -88,6 +94,15 @@ pub enum Event {
     SubtestStarted {
         /// Which.
         subtest: SubtestName,
+    },
+    /// Console lines since the last such event, as they stand in the logs. Only of a run that was told to tell them
+    /// (`--log-events`); up to 8 MiB a subtest.
+    Log {
+        /// The subtest that runs; none between subtests.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subtest: Option<SubtestName>,
+        /// The lines, each with its time stamp (`00012 ...`), without line ends.
+        lines: Vec<String>,
     },
     /// A subtest has its verdict, and its `status`, `log` and `duration` files are written.
     Verdict {
@@ -135,16 +150,18 @@ impl Stamped {
     }
 }
 
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 14] = [
     "run_started",
     "build_started",
     "phase",
     "build_progress",
+    "kernel_wanted",
     "kernel_ready",
     "build_failed",
     "boot_started",
     "booted",
     "subtest_started",
+    "log",
     "verdict",
     "infrastructure",
     "run_finished",

@@ -3,6 +3,8 @@
 //! A child is an argv list in a process group of its own. Whoever drops its handle kills the whole group; it also
 //! dies when the process that started it dies. Captured runs are bounded in time and in bytes.
 
+pub mod lines;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;

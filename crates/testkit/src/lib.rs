@@ -5,5 +5,7 @@
 
 mod repo;
 pub mod results_fixture;
+mod sshd;
 
 pub use repo::ScratchRepo;
+pub use sshd::{Sshd, processes};

@@ -151,6 +151,10 @@ impl BatchState {
                 self.built = Some((done, total));
                 Vec::new()
             }
+            Event::KernelWanted { kernel } => {
+                vec![Action::Say(format!("kernel {} is not in the store", kernel.short()))]
+            }
+            Event::Log { .. } => Vec::new(),
             Event::KernelReady { kernel, image_hash, cached, duration_ms } => {
                 let how = if cached { "from the store" } else { "built" };
                 let say = format!("kernel {} {how} in {} s", kernel.short(), duration_ms / 1000);

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{CommitId, SubtestName, TestPath};
+use model::{CommitId, HostName, SubtestName, TestPath};
 use spawn::{Cmd, Stream};
 
+use super::place::Ways;
 use crate::plan::Unit;
 
 /// What is the same for all batches of a host.
@@ -23,6 +24,20 @@ pub struct Tools {
     pub repos: BTreeMap<String, PathBuf>,
     /// All test files whose kernels are built from commits, so that one flavor serves all of them.
     pub merge: Vec<TestPath>,
+    /// How command lines begin for hosts that are not this machine.
+    pub ways: Ways,
+}
+
+impl Tools {
+    /// The beginning of a command line for a slot of a host.
+    fn begin(&self, host: &HostName, slot: u32) -> Cmd {
+        let cmd = Cmd::new(&self.ktest);
+        match self.ways.get(host).and_then(|way| way.split_last()) {
+            // Each slot of each daemon has a name of its own over there.
+            Some((farm, args)) => cmd.args(args).arg(format!("{farm}-{slot}")),
+            None => cmd.args(["run", "--events"]),
+        }
+    }
 }
 
 /// `ktest run` of these subtests at a commit, with its events on a pipe. `deps` holds the checkout of a repository that is
@@ -30,6 +45,7 @@ pub struct Tools {
 #[must_use]
 pub fn ktest_run(
     tools: &Tools,
+    (host, slot): (&HostName, u32),
     commit: &CommitId,
     unit: &Unit,
     subtests: &[SubtestName],
@@ -37,7 +53,7 @@ pub fn ktest_run(
     deps: Option<&Path>,
 ) -> Cmd {
     let file = |test: &TestPath| tools.ktest_dir.join("tests").join(test.file());
-    let mut cmd = Cmd::new(&tools.ktest).args(["run", "--events"]);
+    let mut cmd = tools.begin(host, slot);
     cmd = match &unit.kernel {
         None => cmd.arg("-k").arg(&tools.linux_repo).arg("--commit").arg(commit.as_str()),
         Some(kernel) => cmd.arg("-k").arg(kernel.as_str()),
@@ -53,6 +69,9 @@ pub fn ktest_run(
         for test in &tools.merge {
             cmd = cmd.arg("--merge").arg(file(test));
         }
+    }
+    if let Some(arch) = config::arch_of(&unit.env) {
+        cmd = cmd.arg("--arch").arg(arch.as_str());
     }
     for (key, value) in unit.env.iter() {
         cmd = cmd.arg("--env").arg(format!("{key}={value}"));
@@ -74,16 +93,25 @@ mod tests {
             tolerate: vec!["RUST".into()],
             repos: BTreeMap::new(),
             merge: vec!["boot".parse().unwrap(), "fs/a".parse().unwrap()],
+            ways: Ways::from([(
+                "farm1".parse().unwrap(),
+                ["host", "run", "farm1", "--slot", "ab"].map(Into::into).into(),
+            )]),
         };
         let mut unit = Unit { test: "fs/a".parse().unwrap(), kernel: None, env: model::Env::default() };
         let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
         let subtests = ["x", "generic/001"].map(|name| name.parse().unwrap());
-        let shown = |unit: &Unit, deps: Option<&Path>| {
-            ktest_run(&tools, &commit, unit, &subtests, "/w/0".as_ref(), deps).to_string()
+        let on = |host: &str, unit: &Unit, deps: Option<&Path>| {
+            let at = (&host.parse().unwrap(), 3);
+            ktest_run(&tools, at, &commit, unit, &subtests, "/w/0".as_ref(), deps).to_string()
         };
+        let shown = |unit: &Unit, deps: Option<&Path>| on("local", unit, deps);
         insta::assert_snapshot!(shown(&unit, None), @"/usr/bin/ktest run --events -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.kernel = Some("debian/trixie".parse().unwrap());
         unit.env = BTreeMap::from([("K".into(), "v".into())]).try_into().unwrap();
         insta::assert_snapshot!(shown(&unit, Some("/w/0.deps".as_ref())), @"/usr/bin/ktest run --events -k debian/trixie --tests-dir /srv/ktest --out /w/0 --deps-dir /w/0.deps --tolerate RUST --env K=v /srv/ktest/tests/fs/a.ktest x generic/001");
+        unit.kernel = None;
+        unit.env = BTreeMap::from([("ktest_arch".into(), "aarch64".into())]).try_into().unwrap();
+        insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest --arch aarch64 --env ktest_arch=aarch64 /srv/ktest/tests/fs/a.ktest x generic/001");
     }
 }

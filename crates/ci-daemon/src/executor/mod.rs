@@ -2,6 +2,6 @@
 
 pub mod batch;
 pub mod command;
-pub mod lines;
 mod live;
+pub mod place;
 pub mod run;

@@ -12,13 +12,12 @@ use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
 use model::{HostName, ResultKey, SubtestName, Verdict};
 use results::{LogKind, VerdictRecord, Writer};
-use spawn::{Child, Exit};
+use spawn::{Child, Exit, lines};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::batch::{Action, BatchEnd, BatchState, Judged};
 use super::command::{Tools, ktest_run};
-use super::lines;
 use super::live::LiveLog;
 use crate::clock::now;
 use crate::plan::Job;
@@ -187,7 +186,8 @@ impl<'a> Run<'a> {
             self.batch.jobs.iter().map(|job| job.payload.subtest.clone()).collect();
         let deps = self.checkout(&tools).await?;
         let (commit, unit) = (&self.first.commit, &self.first.unit);
-        let cmd = ktest_run(&tools, commit, unit, &subtests, &self.slot.work, deps.as_deref());
+        let at = (&self.slot.host, self.slot.slot);
+        let cmd = ktest_run(&tools, at, commit, unit, &subtests, &self.slot.work, deps.as_deref());
         self.log.line(format!("$ {cmd}"));
         let mut child = cmd.start().map_err(|error| error.to_string())?;
         let mut streams = Streams::of(&mut child);

@@ -104,6 +104,7 @@ pub(super) async fn run(args: BootArgs, cache: PathBuf) -> Result<u8, Failure> {
         keep_devices: 0,
         command: args.command,
         kernel_args: Vec::new(),
+        ask_kernel: false,
     };
     let wish = Boot {
         their_kernel: args.devices.is_some() && args.kernel.is_none(),

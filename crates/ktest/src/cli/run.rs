@@ -103,6 +103,12 @@ pub(super) struct RunArgs {
     /// Write a JUnit XML report to this file.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// With --events: tell the console's lines, too.
+    #[arg(long, requires = "events")]
+    log_events: bool,
+    /// With --events: before a kernel is built, tell its name and wait for a line on standard input.
+    #[arg(long, requires = "events")]
+    ask_kernel: bool,
     /// Print the QEMU command instead of running it; the kernel is built all the same.
     #[arg(long)]
     dry_run: bool,
@@ -112,7 +118,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
     crate::declare::parse_size(text).ok_or_else(|| "it is a size like 512M or 4G".to_string())
 }
 
-fn parse_env(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_env(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("it is NAME=VALUE")?;
     let map = std::collections::BTreeMap::from([(name.to_string(), value.to_string())]);
     Env::try_from(map).map_err(|error| error.to_string())?;
@@ -131,6 +137,9 @@ pub(super) async fn run(args: RunArgs, cache: PathBuf) -> Result<u8, Failure> {
     let mut codes = Vec::new();
     for options in &runs {
         let mut reporter = Reporter::new(style);
+        if args.log_events {
+            reporter = reporter.with_console();
+        }
         let result = crate::run::run(options, &mut reporter).await;
         let code = result.as_ref().map_or_else(failure_code, Summary::exit_code);
         if let Err(RunError::Infrastructure(what)) = &result {
@@ -232,6 +241,7 @@ fn options(args: &RunArgs, cache: PathBuf) -> Result<RunOptions, Failure> {
         keep_devices: args.keep_devices,
         command: Vec::new(),
         kernel_args: kernel_args(&args.kernel, args.commit.as_deref()),
+        ask_kernel: args.ask_kernel,
     })
 }
 

@@ -81,6 +81,8 @@ impl Record {
             Event::Infrastructure { what } => self.infrastructure = Some(what.clone()),
             Event::RunFinished { exit_code } => self.exit_code = *exit_code,
             Event::BuildStarted
+            | Event::KernelWanted { .. }
+            | Event::Log { .. }
             | Event::Phase { .. }
             | Event::BuildProgress { .. }
             | Event::Booted { .. }

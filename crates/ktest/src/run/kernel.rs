@@ -10,6 +10,7 @@ use kernel::{
 };
 use model::{Arch, CommitId, Event, KernelId, StoreKernel};
 use spawn::{Cmd, Limits};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{Run, RunError, RunOptions};
 use crate::declare::Declarations;
@@ -159,6 +160,14 @@ pub(super) async fn get(
             };
             let reporter = &mut *run.reporter;
             let cache = Cache { dir: options.cache.clone() };
+            if options.ask_kernel
+                && let Ok(Some(kernel)) = kernel::missing(&request, &cache).await
+            {
+                reporter.event(Event::KernelWanted { kernel });
+                // The end of the input is an answer as well: nobody can help, it is built here.
+                let mut answer = String::new();
+                let _ = BufReader::new(tokio::io::stdin()).read_line(&mut answer).await;
+            }
             let result =
                 kernel::build(&request, &cache, &mut |progress| reporter.event(progress_event(progress)))
                     .await;

@@ -80,6 +80,8 @@ pub struct RunOptions {
     pub command: Vec<String>,
     /// The arguments of `ktest run` that say which kernel, for whoever wants to do the same again.
     pub kernel_args: Vec<String>,
+    /// Before a kernel is built, tell its name and wait for a line on standard input.
+    pub ask_kernel: bool,
 }
 
 impl RunOptions {
@@ -111,6 +113,7 @@ impl RunOptions {
             keep_devices: 0,
             command: Vec::new(),
             kernel_args: Vec::new(),
+            ask_kernel: false,
         }
     }
 }

@@ -249,8 +249,14 @@ impl Vm<'_> {
                 let _ = screen.write_all(bytes).and_then(|()| screen.flush());
                 Ok(())
             }
-            Seen::Line(line) => run.out.line(line, clock.elapsed()).map_err(|error| full(&error)),
-            Seen::Tick(_) => run.out.flush().map_err(|error| full(&error)),
+            Seen::Line(line) => {
+                run.reporter.console_line(line, clock.elapsed());
+                run.out.line(line, clock.elapsed()).map_err(|error| full(&error))
+            }
+            Seen::Tick(_) => {
+                run.reporter.flush_console();
+                run.out.flush().map_err(|error| full(&error))
+            }
             Seen::Act(Act::Up) => {
                 let duration_ms = u64::try_from(boot.elapsed().as_millis()).unwrap_or(u64::MAX);
                 run.reporter.event(Event::Booted { vm: self.number, duration_ms });

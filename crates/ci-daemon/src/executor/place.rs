@@ -1,0 +1,89 @@
+//! Where batches run: how the command line of a batch begins on each kind of host. Pure.
+
+use std::collections::BTreeMap;
+
+use config::{Config, Host, HostKind};
+use model::HostName;
+use sha2::{Digest, Sha256};
+
+/// The arguments of `ktest` up to what is to be run, by host; a host that is not here is this machine.
+pub type Ways = BTreeMap<HostName, Vec<String>>;
+
+/// The ways to all hosts of a configuration. `node` is this machine's own name.
+#[must_use]
+pub fn ways(config: &Config, node: &str) -> Ways {
+    let farm = farm_name(config, node);
+    let away = config.hosts.values().filter(|host| host.kind != HostKind::Local);
+    away.map(|host| (host.name.clone(), way(host, &farm))).collect()
+}
+
+/// What tells this daemon's slots on a worker from another daemon's.
+fn farm_name(config: &Config, node: &str) -> String {
+    let text = format!("{node} {}", config.output_dir.display());
+    Sha256::digest(text).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn way(host: &Host, farm: &str) -> Vec<String> {
+    let mut args = vec!["host".to_owned()];
+    match host.kind {
+        HostKind::Slurm => args.push("slurm".into()),
+        _ => {
+            args.push("run".into());
+            args.push(match &host.user {
+                Some(user) => format!("{user}@{}", host.address),
+                None => host.address.to_string(),
+            });
+        }
+    }
+    let mut option = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            args.extend([name.to_owned(), value]);
+        }
+    };
+    option("--name", Some(host.name.to_string()));
+    option("--host-arch", Some(host.arch.to_string()));
+    option("--ssh-config", host.ssh_config.as_ref().map(|path| path.display().to_string()));
+    option("--remote-ktest", Some(host.ktest.clone()).filter(|ktest| ktest != "ktest"));
+    option("--remote-cache-dir", host.cache_dir.as_ref().map(|path| path.display().to_string()));
+    option("--partition", host.partition.clone());
+    option("--account", host.account.clone());
+    option("--constraint", host.constraint.clone());
+    option("--slot", Some(farm.into()));
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_command_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ci.toml");
+        let text = r#"
+linux_repo = "/srv/linux.git"
+output_dir = "/srv/out"
+ktest_dir = "/srv/kt"
+[host.here]
+kind = "local"
+[host.farm1]
+arch = "aarch64"
+user = "ktest"
+address = "10.0.0.7"
+ssh_config = "/etc/farm/ssh"
+cache_dir = "/srv/ktest"
+[host.big]
+kind = "slurm"
+partition = "kernel"
+arch = "x86_64"
+"#;
+        std::fs::write(&path, text).unwrap();
+        let ways = ways(&config::load(&path).unwrap(), "ci");
+        let shown: Vec<String> =
+            ways.iter().map(|(host, args)| format!("{host}: {}", args.join(" "))).collect();
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        big: host slurm --name big --host-arch x86_64 --partition kernel --slot bb19bd5b
+        farm1: host run ktest@10.0.0.7 --name farm1 --host-arch aarch64 --ssh-config /etc/farm/ssh --remote-cache-dir /srv/ktest --slot bb19bd5b
+        ");
+    }
+}

@@ -1,0 +1,185 @@
+//! One connection to a host that everything goes through: kept warm, made anew when it broke, left alone for a while
+//! when it cannot be made.
+//!
+//! All processes of this machine share it: the connection is a background process of ssh, what is known of the host lies
+//! in files.
+
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest, Sha256};
+use spawn::{Cmd, Limits, Stream};
+
+use crate::HostError;
+use crate::backoff::Health;
+use crate::lock::Lock;
+use crate::target::Target;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(30);
+
+/// The connection to a host.
+#[derive(Debug, Clone)]
+pub struct Link {
+    target: Target,
+    socket: PathBuf,
+    /// What is known of the host.
+    notes: PathBuf,
+}
+
+impl Link {
+    /// The connection to `target`; nothing is done yet. `cache` is this machine's cache folder.
+    pub fn new(target: Target, cache: &Path) -> Result<Self, HostError> {
+        let dir = socket_dir()?;
+        let key = serde_json::to_string(&(&target.address, &target.user, &target.ssh_config, cache))
+            .expect("names and paths are plain data");
+        let name: String = Sha256::digest(key).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let notes = cache.join("farm/hosts").join(target.name.as_str());
+        Ok(Self { socket: dir.join(name), notes, target })
+    }
+
+    /// Which host.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    fn note(&self, ending: &str) -> PathBuf {
+        self.notes.with_extension(ending)
+    }
+
+    /// Sees to it that the connection is there.
+    pub async fn up(&self) -> Result<(), HostError> {
+        let _one_at_a_time = Lock::acquire(&self.note("lock")).await?;
+        let health = Health::load(&self.note("json"));
+        if let Some(left_s) = health.wait(unix_now()) {
+            return Err(HostError::BackedOff { host: self.target.name.to_string(), left_s, why: health.why });
+        }
+        if self.is_up().await {
+            return Ok(());
+        }
+        // A connection that is dead or hangs; the lock is ours, so nobody makes a new one.
+        let _ = self.target.control(&self.socket, "exit").output(Limits::seconds(5)).await;
+        let _ = std::fs::remove_file(&self.socket);
+        match self.connect().await {
+            Ok(()) => {
+                let _ = std::fs::remove_file(self.note("json"));
+                Ok(())
+            }
+            Err(why) => {
+                let health = health.failed(&why, unix_now());
+                let text = serde_json::to_string(&health).expect("plain data");
+                let path = self.note("json");
+                std::fs::write(&path, text).map_err(|error| HostError::io(&path, &error))?;
+                Err(HostError::Unreachable { host: self.target.name.to_string(), why })
+            }
+        }
+    }
+
+    /// Whether the connection is there.
+    pub async fn is_up(&self) -> bool {
+        let check = self.target.control(&self.socket, "check").output(Limits::seconds(10)).await;
+        check.is_ok_and(|output| output.exit.success())
+    }
+
+    async fn connect(&self) -> Result<(), String> {
+        let log = self.note("ssh-log");
+        let _ = std::fs::remove_file(&log);
+        let master = self.target.master(&self.socket, &log).streams(Stream::Null, Stream::Null, Stream::Null);
+        // Not in a group of its own: what goes to the background may still be in that when its end is cleaned up.
+        let mut child = master.foreground().start().map_err(|error| error.to_string())?;
+        let exit = match tokio::time::timeout(CONNECT, child.wait()).await {
+            Ok(exit) => exit.map_err(|error| error.to_string())?,
+            Err(_) => return Err(format!("no connection within {} s", CONNECT.as_secs())),
+        };
+        if exit.success() {
+            return Ok(());
+        }
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let why = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+        let why = why.map_or_else(|| format!("ssh ended ({exit})"), |line| line.chars().take(300).collect());
+        let hint = if why.contains("ost key verification failed") {
+            "; put its key into known_hosts: ssh-keyscan, then compare"
+        } else {
+            ""
+        };
+        Err(format!("{why}{hint}"))
+    }
+
+    /// `ktest` over there. The connection must be [up](Self::up).
+    #[must_use]
+    pub fn ktest(&self, args: &[&str]) -> Cmd {
+        self.target.ktest(&self.socket, args)
+    }
+
+    /// A command line for the login shell over there.
+    #[must_use]
+    pub fn remote(&self, command: &str) -> Cmd {
+        self.target.remote(&self.socket, command)
+    }
+
+    /// Pushes a commit into a repository over there, under a name of its own.
+    pub async fn push(&self, repo: &Path, commit: &model::CommitId, mirror: &Path) -> Result<(), HostError> {
+        let _one_at_a_time = Lock::acquire(&self.note("push-lock")).await?;
+        let output = Cmd::new("git")
+            .env("GIT_SSH_COMMAND", self.target.git_ssh(&self.socket))
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .args(["-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null"])
+            .arg("--git-dir")
+            .arg(gitio::Repo::open(repo).map_err(|error| HostError::Here(error.to_string()))?.git_dir())
+            .args(["push", "--quiet", "--no-verify", "--"])
+            .arg(self.target.git_url(mirror))
+            .arg(format!("{commit}:{}", mirror_ref(commit)))
+            .output(Limits { time: PUSH, bytes: 1 << 20 })
+            .await?;
+        if output.exit.success() {
+            return Ok(());
+        }
+        let what = format!("commit {} cannot be pushed: {}", commit.short(), complaint(&output));
+        Err(HostError::Unfit { host: self.target.name.to_string(), what })
+    }
+}
+
+/// The first push to a new host sends the whole history.
+const PUSH: Duration = Duration::from_secs(4 * 3600);
+
+/// Where a host's mirror keeps a commit.
+#[must_use]
+pub fn mirror_ref(commit: &model::CommitId) -> String {
+    format!("refs/ktest/{commit}")
+}
+
+fn complaint(output: &spawn::Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
+    line.unwrap_or("git said nothing").chars().take(300).collect()
+}
+
+/// Unix seconds.
+#[must_use]
+pub fn unix_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A folder of ours alone with a short path: a socket's may have about a hundred bytes.
+fn socket_dir() -> Result<PathBuf, HostError> {
+    let uid = rustix::process::getuid().as_raw();
+    let dir = match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        Some(dir) if dir.is_absolute() && dir.is_dir() && dir.as_os_str().len() < 40 => dir.join("ktest-ssh"),
+        _ => PathBuf::from(format!("/tmp/ktest-ssh-{uid}")),
+    };
+    let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
+    match made {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(HostError::io(&dir, &error));
+        }
+        _ => {}
+    }
+    let meta = std::fs::symlink_metadata(&dir).map_err(|error| HostError::io(&dir, &error))?;
+    if !meta.is_dir() || meta.uid() != uid || meta.mode() & 0o077 != 0 {
+        return Err(HostError::Here(format!("{}: is somebody else's; remove it", dir.display())));
+    }
+    Ok(dir)
+}

@@ -7,7 +7,7 @@ set -o nounset -o errexit -o errtrace -o pipefail
 shopt -s inherit_errexit
 
 _ktest_scalars=(ktest_arch ktest_compiler ktest_cpus ktest_mem ktest_timeout ktest_storage_bus ktest_allow_taint
-    ktest_tests_unknown ktest_kconfig_base ktest_no_kbuild ktest_no_vm ktest_kbuild_target)
+    ktest_tests_unknown ktest_kconfig_base ktest_no_kbuild ktest_no_vm ktest_network ktest_kbuild_target)
 _ktest_arrays=(ktest_kernel_append ktest_kernel_make_append ktest_kernel_config_require
     ktest_kernel_config_require_soft ktest_images ktest_rw_images ktest_scratch_dev_sizes ktest_scratch_slowdevs
     ktest_pmem_devs ktest_make_install ktest_build_debs ktest_kselftests ktest_qemu_append ktest_qemu_prepend)
@@ -103,6 +103,10 @@ config-rw-image() {
 }
 config-no-vm() {
     ktest_no_vm=true
+}
+# The guest reaches the host's network; else nothing but itself.
+config-network() {
+    ktest_network=true
 }
 require-qemu-append() {
     ktest_qemu_append+=("$@")
@@ -280,7 +284,7 @@ _ktest_init() {
 
 # The first failure recorded is the cause: an inner shell records it before the shells around it end for it.
 _ktest_record() {
-    [[ -s $_ktest_state.skip || -s $_ktest_state.failed ]] || printf '%s\n' "$1" >"$_ktest_state.failed"
+    [[ -s $_ktest_state.skip || -s $_ktest_state.failed ]] || printf '%s\n' "$*" >"$_ktest_state.failed"
 }
 
 _ktest_on_error() {
@@ -341,8 +345,18 @@ _ktest_ended_by() {
     (($1 <= 128)) || line="tests/${0##*/tests/}: failed: the subtest's shell was killed by signal $(($1 - 128))"
 }
 
+# Sets _ktest_tainted to the kernel's taint flags that mean trouble: a machine check, a bad page, an oops, a warning, a
+# soft lockup. Those of foreign modules and of test code do not.
+_ktest_look_at_taint() {
+    _ktest_tainted=0
+    ! _ktest_on "${ktest_no_vm:-}" && ! _ktest_on "${ktest_allow_taint:-}" && [[ -r /proc/sys/kernel/tainted ]] ||
+        return 0
+    read -r _ktest_tainted </proc/sys/kernel/tainted
+    ((_ktest_tainted &= 1 << 4 | 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14)) || true
+}
+
 _ktest_run_tests() {
-    local name status failed=0 start took line
+    local name status failed=0 start took line tainted
     # Messages through the kernel's log are otherwise limited to ten in five seconds.
     _ktest_on "${ktest_no_vm:-}" || [[ ! -w /proc/sys/kernel/printk_devkmsg ]] ||
         { printf 'on\n' >/proc/sys/kernel/printk_devkmsg; } 2>/dev/null || true
@@ -360,9 +374,17 @@ _ktest_run_tests() {
         # Emptied rather than removed: that takes no process.
         : >"$_ktest_state.skip"
         : >"$_ktest_state.failed"
+        _ktest_look_at_taint
+        tainted=$_ktest_tainted
         set +o errexit
         _ktest_run_one "$name" </dev/null
         status=$?
+        _ktest_look_at_taint
+        if ((status == 0 && (_ktest_tainted & ~tainted))); then
+            status=1
+            _ktest_record "tests/${0##*/tests/}: failed: the kernel is tainted since it ran" \
+                "(flags $((_ktest_tainted & ~tainted))); allow_taint in the file allows that"
+        fi
         ((${#ktest_scratch_dev[@]} + ${#ktest_pmem_dev[@]} == 0)) || _ktest_unmount_scratch
         _ktest_save_trace "$name"
         ktest_flavor_after

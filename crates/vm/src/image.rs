@@ -14,6 +14,7 @@ use model::Arch;
 
 pub mod apt;
 mod build;
+mod foreign;
 pub mod host;
 
 use host::Host;
@@ -113,12 +114,6 @@ pub enum ImageError {
     /// The host lets this user make none.
     #[error("an image cannot be made as this user: {0}")]
     Rights(String),
-    /// Installing packages runs their programs.
-    #[error(
-        "programs for {0} do not run on this host, which installing packages needs; \
-         apt-get install qemu-user-static binfmt-support"
-    )]
-    Foreign(Arch),
     /// Nothing says which distribution to install.
     #[error("this host's apt does not tell what to install the image from; give a suite and a mirror")]
     NoMirror,

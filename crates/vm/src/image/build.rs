@@ -10,6 +10,7 @@ use std::time::Duration;
 use spawn::{Cmd, Limits, Stream};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use super::foreign;
 use super::host::{Host, Mode, find_program, search_path};
 use super::{ImageError, ImageSpec};
 use model::Arch;
@@ -56,11 +57,16 @@ fn mmdebstrap_args(
     (suite, lines): (&str, &[String]),
     tar: &str,
 ) -> Vec<String> {
+    let foreign = !host.can_run(spec.arch);
+    let mut packages: Vec<&str> = spec.packages.iter().map(String::as_str).collect();
+    if foreign {
+        packages.extend(foreign::ESSENTIAL);
+    }
     let mut args = vec![
         format!("--mode={}", mode.name()),
-        "--variant=essential".into(),
+        format!("--variant={}", if foreign { "extract" } else { "essential" }),
         format!("--architectures={}", debian_arch(spec.arch)),
-        format!("--include={}", spec.packages.join(",")),
+        format!("--include={}", packages.join(",")),
         "--format=tar".into(),
         "--dpkgopt=force-unsafe-io".into(),
     ];
@@ -102,7 +108,6 @@ pub(super) async fn make(
     work: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Made, ImageError> {
-    host.can_run(spec.arch)?;
     let mode = host.mode()?;
     let text = |name: &str| -> Result<String, ImageError> {
         let path = work.join(name);
@@ -121,6 +126,9 @@ pub(super) async fn make(
         .map_err(|source| ImageError::io("create", &root, source))?;
     run(program("fakeroot").args(tar_args(&state, &tar, &root))).await?;
     let _ = std::fs::remove_file(&tar);
+    if !host.can_run(spec.arch) {
+        foreign::configure(Path::new(&root)).map_err(|source| ImageError::io("configure", &root, source))?;
+    }
     add_ours(Path::new(&root))?;
 
     progress("making the file system");
@@ -247,6 +255,7 @@ mod tests {
             ImageSpec { packages: vec!["kmod".into(), "acl".into()], ..ImageSpec::standard(Arch::X86_64) };
         let lines = ["deb http://m.example/debian bookworm main".to_string()];
         let host = Host {
+            arch: Some(Arch::X86_64),
             apt_options: vec!["Acquire::Check-Date \"false\"".into()],
             merged_usr_hook: true,
             ..Host::default()
@@ -259,6 +268,18 @@ mod tests {
             lines("fakeroot", mke2fs_args("/w/state", "/w/root", "/w/image", 2048)),
         ];
         insta::assert_snapshot!(all.concat());
+    }
+
+    #[test]
+    fn packages_that_cannot_run_here_are_unpacked() {
+        let spec = ImageSpec { packages: vec!["kmod".into()], ..ImageSpec::standard(Arch::Aarch64) };
+        let host = Host { arch: Some(Arch::X86_64), ..Host::default() };
+        let args = mmdebstrap_args(&spec, &host, Mode::Root, ("bookworm", &[]), "/w/root.tar");
+        assert!(args.contains(&"--variant=extract".to_string()), "{args:?}");
+        assert!(args.iter().any(|arg| arg.starts_with("--include=kmod,base-files,")), "{args:?}");
+        let host = Host { foreign: vec![Arch::Aarch64], ..host };
+        let args = mmdebstrap_args(&spec, &host, Mode::Root, ("bookworm", &[]), "/w/root.tar");
+        assert!(args.contains(&"--variant=essential".to_string()), "{args:?}");
     }
 
     #[test]

@@ -118,13 +118,10 @@ impl Host {
         Err(ImageError::Rights(what))
     }
 
-    /// Whether programs of `arch` run here, which installing packages needs.
-    pub fn can_run(&self, arch: Arch) -> Result<(), ImageError> {
-        if self.arch == Some(arch) || self.foreign.contains(&arch) {
-            Ok(())
-        } else {
-            Err(ImageError::Foreign(arch))
-        }
+    /// Whether programs of `arch` run here, which an ordinary installation of packages needs.
+    #[must_use]
+    pub fn can_run(&self, arch: Arch) -> bool {
+        self.arch == Some(arch) || self.foreign.contains(&arch)
     }
 
     /// The host's own suite.
@@ -211,9 +208,9 @@ mod tests {
 
     #[test]
     fn foreign_programs_need_an_emulator() {
-        assert!(host().can_run(Arch::X86_64).is_ok());
-        assert!(Host { foreign: vec![Arch::Aarch64], ..host() }.can_run(Arch::Aarch64).is_ok());
-        insta::assert_snapshot!(host().can_run(Arch::Aarch64).unwrap_err(), @"programs for aarch64 do not run on this host, which installing packages needs; apt-get install qemu-user-static binfmt-support");
+        assert!(host().can_run(Arch::X86_64));
+        assert!(Host { foreign: vec![Arch::Aarch64], ..host() }.can_run(Arch::Aarch64));
+        assert!(!host().can_run(Arch::Aarch64));
     }
 
     #[test]

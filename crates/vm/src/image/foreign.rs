@@ -1,0 +1,92 @@
+//! Root images of an architecture whose programs do not run here: the packages are unpacked, and what of their
+//! installation scripts a test guest needs is done in their place. No emulator, no binfmt handler, no root needed.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+/// What a package manager takes for granted; where packages are only unpacked it has to be named.
+pub(super) const ESSENTIAL: [&str; 20] = [
+    "base-files",
+    "base-passwd",
+    "bash",
+    "coreutils",
+    "dash",
+    "debianutils",
+    "diffutils",
+    "findutils",
+    "grep",
+    "gzip",
+    "hostname",
+    "libc-bin",
+    "login",
+    "ncurses-base",
+    "ncurses-bin",
+    "perl-base",
+    "sed",
+    "sysvinit-utils",
+    "tar",
+    "util-linux",
+];
+
+/// The account that sshd gives up its rights for; its package's script would make it.
+const SSHD: &str = "sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n";
+
+/// Alternatives that are chosen by scripts: the name, what it is.
+const LINKS: [(&str, &str); 4] =
+    [("awk", "mawk"), ("nawk", "mawk"), ("which", "which.debianutils"), ("pager", "more")];
+
+/// Does in the unpacked `root` what the packages' own scripts would do on their machine.
+pub(super) fn configure(root: &Path) -> io::Result<()> {
+    let etc = root.join("etc");
+    let master = |name: &str| fs::read_to_string(root.join("usr/share/base-passwd").join(name));
+    let mut passwd = master("passwd.master")?.replacen("root:*:", "root:x:", 1);
+    passwd.push_str(SSHD);
+    fs::write(etc.join("passwd"), &passwd)?;
+    fs::write(etc.join("group"), master("group.master")?)?;
+    let shadow: String = passwd
+        .lines()
+        .filter_map(|line| line.split(':').next())
+        .map(|user| format!("{user}:*:19000:0:99999:7:::\n"))
+        .collect();
+    fs::write(etc.join("shadow"), shadow)?;
+    let names = root.join("usr/share/libc-bin/nsswitch.conf");
+    if names.is_file() {
+        fs::copy(names, etc.join("nsswitch.conf"))?;
+    }
+    for (name, target) in LINKS {
+        let link = root.join("usr/bin").join(name);
+        if fs::symlink_metadata(&link).is_err() && root.join("usr/bin").join(target).exists() {
+            symlink(target, link)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_and_names() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for dir in ["etc", "usr/bin", "usr/share/base-passwd"] {
+            fs::create_dir_all(path(dir)).unwrap();
+        }
+        fs::write(path("usr/share/base-passwd/passwd.master"), "root:*:0:0:root:/root:/bin/bash\n").unwrap();
+        fs::write(path("usr/share/base-passwd/group.master"), "root:*:0:\n").unwrap();
+        fs::write(path("usr/bin/mawk"), "").unwrap();
+        configure(root.path()).unwrap();
+        assert_eq!(
+            fs::read_to_string(path("etc/passwd")).unwrap(),
+            format!("root:x:0:0:root:/root:/bin/bash\n{SSHD}")
+        );
+        assert!(fs::read_to_string(path("etc/shadow")).unwrap().starts_with("root:*:"));
+        assert_eq!(fs::read_link(path("usr/bin/awk")).unwrap(), Path::new("mawk"));
+        assert!(fs::symlink_metadata(path("usr/bin/pager")).is_err());
+        // A root that has no such packages is an error, not half an image.
+        assert!(configure(&path("etc")).is_err());
+    }
+}

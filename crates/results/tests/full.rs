@@ -1,0 +1,101 @@
+//! A file system that is really full: what was acknowledged stays, what is not is refused, and when there is room again
+//! the same writer goes on. A small tmpfs, so it needs root; without, the test says so and passes.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use model::{CommitId, ResultKey, Status, Verdict};
+use results::{LogKind, Reader, VerdictRecord, Writer};
+use spawn::{Cmd, Limits};
+
+/// A tmpfs that is unmounted when it is dropped.
+struct Small {
+    dir: tempfile::TempDir,
+}
+
+async fn mount(options: &str, dir: &Path) -> Result<(), String> {
+    let command = Cmd::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(dir);
+    match command.output(Limits::seconds(30)).await {
+        Ok(output) if output.exit.success() => Ok(()),
+        Ok(output) => Err(output.complaint()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let unmount = Cmd::new("umount").arg("--lazy").arg(self.dir.path());
+        let run = || {
+            // Of its own, on a thread of its own: the test's is in use.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(unmount.output(Limits::seconds(30)))
+        };
+        let output = std::thread::scope(|scope| scope.spawn(run).join().unwrap());
+        assert!(output.unwrap().exit.success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_file_system_loses_nothing_and_is_survived() {
+    let dir = tempfile::tempdir().unwrap();
+    if let Err(why) = mount("size=768k", dir.path()).await {
+        eprintln!("SKIPPED: no tmpfs can be mounted here: {why}");
+        return;
+    }
+    let small = Small { dir };
+    let path = small.dir.path();
+    let commit: CommitId = "1".repeat(40).parse().unwrap();
+    let key = |number: usize| format!("fs.a.t{number:05}").parse::<ResultKey>().unwrap();
+    let record = |number| {
+        let verdict = Verdict::Failed { reason: "r".repeat(900) };
+        VerdictRecord::new(commit.clone(), key(number), verdict, Duration::from_millis(number as u64 + 1))
+    };
+    let writer = Writer::open(path).unwrap();
+    writer.set_branch("u", "b", vec![(commit.clone(), "one".into())]).await.unwrap();
+    let (mut acknowledged, mut refused) = (Vec::new(), 0);
+    for number in 0..4000 {
+        match writer.record(record(number)).await {
+            Ok(_) => acknowledged.push(number),
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().contains("No space left"), "{error}");
+                if refused > 20 {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(refused > 20 && acknowledged.len() > 50, "{} fit, {refused} did not", acknowledged.len());
+    let log = path.parent().unwrap().join(format!("full.{}.log", std::process::id()));
+    std::fs::write(&log, "x\n".repeat(4000)).unwrap();
+    // Either it fitted or it was refused; half a log is not there.
+    let _ = writer.publish_log(&commit, &key(0), 1, LogKind::Subtest, &log).await;
+    if let Some(log) = writer.reader().log(&commit, &key(0), LogKind::Subtest).unwrap() {
+        assert_eq!(log.read(100_000).unwrap().0.len(), 8000);
+    }
+    assert!(!writer.problems().is_empty(), "the operator is told");
+
+    // Somebody makes room.
+    mount("remount,size=64m", path).await.unwrap();
+    for number in 5000..5010 {
+        writer.record(record(number)).await.unwrap();
+        acknowledged.push(number);
+    }
+    writer.publish_log(&commit, &key(0), 1, LogKind::Subtest, &log).await.unwrap();
+    std::fs::remove_file(&log).unwrap();
+    writer.flush().await.unwrap();
+    assert!(writer.problems().is_empty(), "{:?}", writer.problems());
+    let reader = Reader::open(path).unwrap();
+    let results = reader.commit(&commit).unwrap().unwrap();
+    let there: Vec<ResultKey> = results.entries.iter().map(|entry| entry.key.clone()).collect();
+    assert_eq!(there, acknowledged.iter().map(|number| key(*number)).collect::<Vec<_>>());
+    assert!(results.entries.iter().all(|entry| entry.status == Status::Failed));
+    writer.close().await.unwrap();
+    // And the next writer finds the same.
+    let writer = Writer::open(path).unwrap();
+    let again = writer.reader().commit(&commit).unwrap().unwrap();
+    assert_eq!(again.entries.len(), acknowledged.len());
+    writer.close().await.unwrap();
+}

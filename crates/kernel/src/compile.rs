@@ -12,6 +12,7 @@ use crate::dotconfig::DotConfig;
 use crate::error::BuildError;
 use crate::kconfig::Tree;
 use crate::make::{Log, Make};
+use crate::option::KValue;
 use crate::plan::{Base, Plan};
 use crate::progress::{Counter, Progress, count_dry_run, outdated};
 use crate::tree;
@@ -59,6 +60,9 @@ impl Compile<'_> {
         let mut targets = vec![target];
         if config.has_modules() {
             targets.push("modules");
+        }
+        if *config.get("GDB_SCRIPTS") == KValue::Yes {
+            targets.push("scripts_gdb");
         }
         targets.extend(self.plan.target.as_deref());
         let total = self.total(&targets, before == config_text, &mut log).await?;

@@ -38,6 +38,7 @@ pub(crate) async fn fill(stage: &Path, make: &Make, compiled: &Compiled) -> Resu
     if vmlinux.is_some() && image != "vmlinux" {
         copy(&obj.join("vmlinux"), "vmlinux")?;
     }
+    gdb_scripts(stage, make)?;
     let config = stage.join("config");
     std::fs::write(&config, &compiled.config_text).map_err(|error| BuildError::io(&config, &error))?;
     let path = obj.join("include/config/kernel.release");
@@ -56,6 +57,32 @@ pub(crate) async fn fill(stage: &Path, make: &Make, compiled: &Compiled) -> Resu
     };
     let image_hash = hash_file(&stage.join(image))?;
     Ok(Files { release, image: image.into(), image_hash, vmlinux, modules })
+}
+
+/// What `vmlinux-gdb.py` beside `vmlinux` loads: the scripts of the source, and what was made of its constants.
+fn gdb_scripts(stage: &Path, make: &Make) -> Result<(), BuildError> {
+    let below = Path::new("scripts/gdb");
+    let (src, obj) = (make.layout.src.join(below), make.layout.obj.join(below));
+    let main = src.join("vmlinux-gdb.py");
+    if !obj.join("linux/constants.py").is_file() || !main.is_file() {
+        return Ok(());
+    }
+    let copy = |from: &Path, to: &Path| {
+        make_dir(to.parent().unwrap_or(stage))?;
+        std::fs::copy(from, to).map(|_| ()).map_err(|error| BuildError::io(from, &error))
+    };
+    copy(&main, &stage.join("vmlinux-gdb.py"))?;
+    for from in [&src, &obj] {
+        for entry in WalkDir::new(from).into_iter().filter_map(Result::ok) {
+            let script = entry.path().extension().is_some_and(|ending| ending == "py");
+            // Links of the object folder lead to the source as make saw it.
+            if script && entry.file_type().is_file() {
+                let name = entry.path().strip_prefix(from).unwrap_or(entry.path());
+                copy(entry.path(), &stage.join(below).join(name))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The kernel's own `modules_install`.

@@ -341,3 +341,16 @@ async fn a_target_more_is_made_too() {
     toy.requirements.kbuild_target = Some("prepare".into());
     assert_ne!(toy.build(&first).await.unwrap().id, plain.id);
 }
+
+#[tokio::test]
+async fn scripts_of_gdb_lie_beside_the_symbols() {
+    let (mut toy, _) = Toy::new();
+    let files = [("scripts/gdb/vmlinux-gdb.py", "main\n"), ("scripts/gdb/linux/cpus.py", "cpus\n")];
+    let commit = toy.repo.commit("gdb", &files);
+    toy.require(&["GDB_SCRIPTS"]);
+    let kernel = toy.build(&commit).await.unwrap();
+    let dir = kernel.vmlinux.unwrap().parent().unwrap().to_owned();
+    assert_eq!(read(dir.join("vmlinux-gdb.py")), "main\n");
+    assert_eq!(read(dir.join("scripts/gdb/linux/cpus.py")), "cpus\n");
+    assert_eq!(read(dir.join("scripts/gdb/linux/constants.py")), "LX=1\n");
+}

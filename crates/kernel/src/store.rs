@@ -247,7 +247,13 @@ impl Store {
         self.put(id, stage, "failed.json", &text)
     }
 
-    pub(crate) fn put(&self, id: &KernelId, stage: tempfile::TempDir, name: &str, text: &str) -> Result<(), BuildError> {
+    pub(crate) fn put(
+        &self,
+        id: &KernelId,
+        stage: tempfile::TempDir,
+        name: &str,
+        text: &str,
+    ) -> Result<(), BuildError> {
         let path = stage.path().join(name);
         std::fs::write(&path, text).map_err(|error| BuildError::io(&path, &error))?;
         for entry in std::fs::read_dir(stage.path()).into_iter().flatten().filter_map(Result::ok) {

@@ -92,6 +92,7 @@ fn configuration(dir: &std::path::Path) -> String {
          ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nMpiDefault=none\n\
          JobAcctGatherType=jobacct_gather/none\nAccountingStorageType=accounting_storage/none\n\
          SelectType=select/cons_tres\nSelectTypeParameters=CR_CPU_Memory\n\
+         SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=2,bf_interval=2\n\
          SlurmdParameters=config_overrides\nReturnToService=2\nKillWait=2\n\
          NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=6000 Features=x86_64,aarch64\n\
          PartitionName=p Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n"

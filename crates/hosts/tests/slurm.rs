@@ -1,6 +1,6 @@
 //! Batches as jobs of a real one-node Slurm cluster on this machine: requeued, cancelled, the controller gone and back.
 
-#![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what cannot be set up fails the test")]
 
 #[expect(dead_code, reason = "shared with the tests over ssh")]
 mod support;

@@ -13,7 +13,9 @@ use crate::route::BranchRef;
 
 /// What a test is taken to last where nothing is known of it: the configuration's default.
 const UNKNOWN: Duration = Duration::from_secs(30);
-/// How many commits are looked through for one that says which tests there are.
+/// How many tested commits are asked which tests there are.
+const LAST_TESTED: usize = 4;
+/// How many commits are looked through for those.
 const LOOK_BACK: usize = 50;
 
 /// What stands between now and a tip whose tests all have their verdict.
@@ -65,8 +67,9 @@ impl<'a> Estimator<'a> {
             let entry = entries.get(row).filter(|entry| entry.counts.total() > 0)?;
             self.context.store.verdicts(&entry.commit)
         };
-        // A commit that is being tested may lack those that nobody has claimed; an older one has them.
-        let expected = (1..LOOK_BACK.min(entries.len())).filter_map(verdicts).next();
+        // A commit that is being tested lacks those that nobody has claimed; one of the last few has them all.
+        let tested = (1..LOOK_BACK.min(entries.len())).filter_map(verdicts).take(LAST_TESTED);
+        let expected = tested.max_by_key(|verdicts| verdicts.names.len());
         let slots = self.slots.get(at.user.as_str()).copied().unwrap_or(0.0);
         arrival(verdicts(0).as_ref(), expected.as_ref(), &self.means, slots)
     }

@@ -78,30 +78,12 @@ async fn bare(kernel: &Path, image: &Path) -> f64 {
 async fn command(kernel: &Kernel, image: &Path, cache: &Cache) -> f64 {
     let out = tempfile::tempdir().expect("a temporary folder");
     let options = RunOptions {
-        file: PathBuf::new(),
-        subtests: vec![],
-        tests_dir: None,
-        deps_dir: None,
-        merge: vec![],
-        kernel: KernelFrom::Stored(kernel.id.clone()),
         out: out.path().into(),
         accel: AccelChoice::Fixed(Accel::Tcg),
-        arch: None,
-        sandbox: true,
-        tolerate: vec![],
         image: Some(image.into()),
         cache: cache.dir.clone(),
-        env: vec![],
-        jobs: 1,
-        accept_unknown: false,
-        failfast: false,
-        dry_run: false,
-        interactive: false,
-        exit_on_success: false,
-        rounds: 1,
-        keep_devices: 0,
         command: vec!["true".into()],
-        kernel_args: vec![],
+        ..RunOptions::new(PathBuf::new(), KernelFrom::Stored(kernel.id.clone()))
     };
     let mut reporter = Reporter::new(Style::Silent);
     let began = Instant::now();

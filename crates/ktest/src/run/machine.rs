@@ -143,7 +143,8 @@ pub(super) fn prepare(
     };
     let errand = Errand {
         env: environment(prepared, subtests, &machine, base, out)?,
-        file: prepared.file.map(|file| guest_path(&file.path)),
+        // Without subtests the file only says what the machine is.
+        file: prepared.file.filter(|_| !subtests.is_empty()).map(|file| guest_path(&file.path)),
         subtests: subtests.to_vec(),
         mounts,
         command: options.command.clone(),

@@ -49,7 +49,13 @@ pub(super) async fn run(
 ) -> Result<(), RunError> {
     let options = prepared.options;
     let accel = accel(prepared, run).await;
-    let limits = if options.interactive { Limits::none() } else { limits(accel, prepared.declared.timeout) };
+    let no_tests = remaining.is_empty();
+    let limits = match options.interactive {
+        true => Limits::none(),
+        // A command may take its time.
+        false if no_tests => limits(accel, Duration::MAX),
+        false => limits(accel, prepared.declared.timeout),
+    };
     let begin = run.summary.verdicts.len();
     let mut early_console = false;
     let mut fruitless = 0;
@@ -80,11 +86,9 @@ pub(super) async fn run(
         let done = &run.summary.verdicts[begin..];
         remaining.retain(|subtest| !done.iter().any(|(done, _)| done == subtest));
         let failed = run.summary.count(Status::Failed) > 0;
-        if remaining.is_empty()
-            || run.reporter.broken()
-            || (options.failfast && failed)
-            || options.interactive
-        {
+        let was_up = !matches!(outcome, Outcome::Not { .. } | Outcome::Infrastructure(_));
+        let over = remaining.is_empty() && (was_up || !no_tests);
+        if over || run.reporter.broken() || (options.failfast && failed) || options.interactive {
             return Ok(());
         }
         let progress = run.summary.verdicts.len() > before;
@@ -101,7 +105,7 @@ pub(super) async fn run(
             }
             Outcome::Not { reason, final_word } => {
                 if final_word || fruitless >= ATTEMPTS {
-                    if prepared.file.is_none() {
+                    if no_tests {
                         run.summary.infrastructure = Some(reason);
                         return Ok(());
                     }

@@ -162,9 +162,10 @@ fs_check_large_directory() {
 fs_check_xattr() {
     local n large
     : >"$mnt/file"
-    printf -v large '%01000d' 7
+    # All of them fit into a block of 1 KiB.
+    printf -v large '%0500d' 7
     setfattr -n user.large -v "$large" "$mnt/file"
-    for ((n = 0; n < 12; n++)); do
+    for ((n = 0; n < 8; n++)); do
         setfattr -n user.attribute$n -v "value $n" "$mnt/file"
     done
     setfattr -n user.attribute3 -v changed "$mnt/file"
@@ -173,7 +174,7 @@ fs_check_xattr() {
     assert_eq "$large" "$(getfattr --only-values -n user.large "$mnt/file")" user.large
     assert_eq changed "$(getfattr --only-values -n user.attribute3 "$mnt/file")" user.attribute3
     assert_fails getfattr --only-values -n user.attribute4 "$mnt/file"
-    assert_eq 12 "$(getfattr "$mnt/file" 2>/dev/null | grep -c '^user\.')" attributes
+    assert_eq 8 "$(getfattr "$mnt/file" 2>/dev/null | grep -c '^user\.')" attributes
 }
 
 # Hard links, and a file that is removed while it is open.

@@ -3,7 +3,7 @@
 //! `vm_bare_boot_s`: QEMU and the same kernel straight to a first process that powers off.
 //! `vm_command_tcg_s`: `ktest boot -- true`, from the kernel store to the exit code.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use kernel::{Cache, Kernel, Store};
@@ -83,7 +83,7 @@ async fn command(kernel: &Kernel, image: &Path, cache: &Cache) -> f64 {
         image: Some(image.into()),
         cache: cache.dir.clone(),
         command: vec!["true".into()],
-        ..RunOptions::new(PathBuf::new(), KernelFrom::Stored(kernel.id.clone()))
+        ..RunOptions::new("", KernelFrom::Stored(kernel.id.clone()))
     };
     let mut reporter = Reporter::new(Style::Silent);
     let began = Instant::now();

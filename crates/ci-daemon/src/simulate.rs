@@ -130,7 +130,8 @@ struct Simulation<'a> {
     jobs: HashMap<JobId, Job>,
     running: HashMap<BatchId, (ExecutorId, Vec<JobId>)>,
     events: BinaryHeap<Reverse<(u64, BatchId)>>,
-    built: BTreeSet<CommitId>,
+    /// When the kernel of each commit is there.
+    built: HashMap<CommitId, u64>,
     tips: Tips,
     now: u64,
     ran: usize,
@@ -155,7 +156,7 @@ pub fn simulate(
         jobs: HashMap::new(),
         running: HashMap::new(),
         events: BinaryHeap::new(),
-        built: BTreeSet::new(),
+        built: HashMap::new(),
         tips,
         now: 0,
         ran: 0,
@@ -216,11 +217,14 @@ impl Simulation<'_> {
     }
 
     fn granted(&mut self, grant: Grant) {
-        let mut at = self.now + millis(self.farm.boot);
+        let first = grant.jobs.first().and_then(|id| self.jobs.get(id));
+        // Who comes while the commit's kernel is being built waits for it.
+        let ready = first.filter(|job| job.unit.kernel.is_none()).map_or(self.now, |job| {
+            let built = self.now + millis(self.farm.build);
+            *self.built.entry(job.commit.clone()).or_insert(built)
+        });
+        let mut at = self.now.max(ready) + millis(self.farm.boot);
         for job in grant.jobs.iter().filter_map(|id| self.jobs.get(id)) {
-            if job.unit.kernel.is_none() && self.built.insert(job.commit.clone()) {
-                at += millis(self.farm.build);
-            }
             at += millis(job.cost);
             self.tips.judged(&job.name(), at);
             self.ran += 1;
@@ -404,6 +408,9 @@ mod tests {
         let tips: Vec<_> =
             two.branches.iter().map(|branch| (branch.left, branch.first_s, branch.tip_s)).collect();
         assert_eq!(tips, [(12, Some(115), Some(230)); 2]);
+        // Who comes while a kernel is being built waits for it.
+        let four = simulate(&input(12), &mut none, &|_| 1.0, farm(4, false)).unwrap();
+        assert_eq!(four.branches[0].tip_s, Some(165));
         insta::assert_snapshot!(Table(&[one, two]), @r"
         branch       tip           left  first verdict, 1 slot  tip tested, 1 slot  first verdict, 2 slots  tip tested, 2 slots
         anna/b       000000000000  12    in 2 min               in 7 min            in 2 min                in 4 min

@@ -61,13 +61,37 @@ fn every_test_that_is_named_exists() {
 fn the_library_has_every_function() {
     let library = read("tests/prelude.sh") + &read("lib/common.sh") + &read("tests/test-libs.sh");
     for function in [
-        "config-mem", "config-cpus", "config-timeout", "config-timeout-multiplier", "config-mem-multiplier",
-        "config-scratch-devs", "config-pmem-devs", "config-image", "config-rw-image", "config-arch",
-        "config-compiler", "config-no-kbuild", "config-no-vm", "config-kconfig-base", "config-kbuild-target",
-        "require-kernel-config", "require-kernel-config-soft", "require-kernel-append",
-        "require-kernel-make-append", "require-qemu-append", "require-git", "require-make", "require-build-deb",
-        "require-gcov", "allow_taint", "set_watchdog", "ktest_skip", "scratch_dev_unplug", "scratch_dev_plug",
-        "setup_tracing", "run_quiet",
+        "config-mem",
+        "config-cpus",
+        "config-timeout",
+        "config-timeout-multiplier",
+        "config-mem-multiplier",
+        "config-scratch-devs",
+        "config-pmem-devs",
+        "config-image",
+        "config-rw-image",
+        "config-arch",
+        "config-compiler",
+        "config-no-kbuild",
+        "config-no-vm",
+        "config-kconfig-base",
+        "config-kbuild-target",
+        "require-kernel-config",
+        "require-kernel-config-soft",
+        "require-kernel-append",
+        "require-kernel-make-append",
+        "require-qemu-append",
+        "require-git",
+        "require-make",
+        "require-build-deb",
+        "require-gcov",
+        "allow_taint",
+        "set_watchdog",
+        "ktest_skip",
+        "scratch_dev_unplug",
+        "scratch_dev_plug",
+        "setup_tracing",
+        "run_quiet",
     ] {
         assert!(library.contains(&format!("\n{function}() {{\n")), "the library has no {function}");
     }
@@ -83,7 +107,10 @@ async fn every_declaration_is_read() {
     let declared = file.deps(&[], &HostEnv::default()).await.unwrap();
     assert!(declared.allow_taint && declared.tests_unknown && declared.no_vm && !declared.no_kbuild);
     assert_eq!(declared.make_install, [Path::new("/a"), Path::new("/b c")]);
-    assert_eq!((declared.qemu_append.join(" "), declared.qemu_prepend.join(" ")), ("-device x".into(), "-y".into()));
+    assert_eq!(
+        (declared.qemu_append.join(" "), declared.qemu_prepend.join(" ")),
+        ("-device x".into(), "-y".into())
+    );
     assert_eq!((declared.slow, declared.kernel.kbuild_target.as_deref()), (vec![1], Some("dtbs")));
     assert_eq!((declared.images, declared.rw_images), (vec!["/i".into()], vec![PathBuf::from("/r")]));
 }

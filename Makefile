@@ -34,9 +34,15 @@ titles: ## name the crashes of a folder of logs that say what the name should be
 	@scripts/setup build
 	@. scripts/lib.sh && find_cargo && cargo run --quiet -p crash --example titles -- '$(LOGS)'
 
-install: ## install the four commands with cargo (PREFIX=/usr/local puts them into /usr/local/bin)
+install: ## install the four commands with cargo, man pages, completions (PREFIX=/usr/local puts them below it)
 	@scripts/setup build
 	@. scripts/lib.sh && find_cargo && cargo install --locked --path . $(if $(PREFIX),--root '$(PREFIX)')
+	@. scripts/lib.sh && find_cargo && cargo run --locked --release --quiet --example manual -- target/manual
+	@share='$(or $(PREFIX),$(HOME)/.local)/share' && \
+		install -D -m 644 -t "$$share/man/man1" target/manual/man/* && \
+		install -D -m 644 -t "$$share/bash-completion/completions" target/manual/bash/* && \
+		install -D -m 644 -t "$$share/zsh/site-functions" target/manual/zsh/* && \
+		install -D -m 644 -t "$$share/fish/vendor_completions.d" target/manual/fish/*
 
 chaos: ## kill the daemon 100 times under load, 5 times with real virtual machines, and count what was lost
 	@scripts/chaos

@@ -127,6 +127,12 @@ struct RetentionArgs {
     json: bool,
 }
 
+/// The command line, for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {

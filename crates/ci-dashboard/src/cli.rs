@@ -61,6 +61,12 @@ struct ResultsArguments {
     output_dir: Option<PathBuf>,
 }
 
+/// The command line, for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command; 0 after a clean stop, 1 if something is wrong, 2 for wrong usage.
 #[must_use]
 pub fn main() -> ExitCode {

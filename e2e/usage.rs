@@ -58,7 +58,7 @@ const GOOD: &str = r#"case $1 in deps) echo ktest_mem=256 ;; list-tests) echo on
 fn no_kernel_tree() {
     let scene = Scene::new(GOOD);
     let said = scene.complaint(&["run", "-k", "nowhere", "tests/x.ktest"]);
-    assert_eq!(said, (2, "ktest: nowhere: no such directory; say -k DIR".into()));
+    assert_eq!(said, (2, "ktest: nowhere: no such directory; say -k DIR, or -k debian/SUITE".into()));
     let said = scene.complaint(&["run", "-k", "tests", "tests/x.ktest"]);
     assert_eq!(said, (2, "ktest: DIR/tests: no kernel source tree; say -k DIR".into()));
 }

@@ -306,7 +306,12 @@ async fn pack(
 pub(crate) fn image_of(arch: model::Arch, config: &DotConfig) -> (&'static str, &'static str) {
     match arch {
         // QEMU starts such an ELF file directly: nothing to pack when it is built, nothing to unpack at boot.
-        model::Arch::X86_64 if *config.get("PVH") == crate::KValue::Yes => ("vmlinux", "vmlinux"),
+        // Where KASAN watches the first steps of a PVH start, the kernel ends before its first word (seen with 6.1).
+        model::Arch::X86_64
+            if *config.get("PVH") == crate::KValue::Yes && *config.get("KASAN") != crate::KValue::Yes =>
+        {
+            ("vmlinux", "vmlinux")
+        }
         model::Arch::X86_64 => ("bzImage", "arch/x86/boot/bzImage"),
         model::Arch::Aarch64 => ("Image", "arch/arm64/boot/Image"),
     }

@@ -15,8 +15,10 @@ use crate::declare::{Declarations, DeclareError, NAMES, Variables};
 
 /// Runs `FILE deps`, evaluates what it prints, and prints the variables NUL-separated.
 const DEPS_SCRIPT: &str = include_str!("deps.bash");
-/// How long `deps` and `list-tests` may take; `require-git` may clone meanwhile.
+/// How long `list-tests` may take; `require-git` may clone meanwhile.
 const LIMIT: Duration = Duration::from_secs(120);
+/// How long `deps` may take: software of others may be built meanwhile (lib/suite.sh).
+const DEPS_LIMIT: Duration = Duration::from_secs(1200);
 
 /// Why a test file cannot be used. Each is one line that names the file.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +168,7 @@ impl TestFile {
         let cmd = self.environment(Cmd::new("bash").args(["--norc", "-c", DEPS_SCRIPT, "deps"]), env);
         let names = NAMES.join(" ");
         let cmd = cmd.arg(names).arg(&self.path).args(subtests.iter().map(SubtestName::as_str));
-        let output = cmd.output(limits()).await.map_err(|error| self.call("deps", &error))?;
+        let output = cmd.output(limits(DEPS_LIMIT)).await.map_err(|error| self.call("deps", &error))?;
         if !output.exit.success() {
             let complaint = output.complaint();
             let rubbish = complaint.contains("command not found") || complaint.contains("eval: line");
@@ -196,7 +198,7 @@ impl TestFile {
 
     async fn listed(&self, cmd: Cmd, env: &HostEnv) -> Result<Vec<SubtestName>, TestFileError> {
         let cmd = self.environment(cmd.arg("list-tests"), env);
-        let output = cmd.output(limits()).await.map_err(|error| self.call("list-tests", &error))?;
+        let output = cmd.output(limits(LIMIT)).await.map_err(|error| self.call("list-tests", &error))?;
         if !output.exit.success() {
             let what = format!("{}: {}", output.exit, output.complaint());
             return Err(self.failed("list-tests", &what));
@@ -249,8 +251,8 @@ impl TestFile {
     }
 }
 
-fn limits() -> Limits {
-    Limits { time: LIMIT, bytes: 4 << 20 }
+fn limits(time: Duration) -> Limits {
+    Limits { time, bytes: 4 << 20 }
 }
 
 /// `NAME NUL count NUL value NUL ...`, as `deps.bash` prints them. What does not fit ends the list.

@@ -1,0 +1,158 @@
+//! lib/suite.sh and lib/fstests.sh on the host: without source, with a stand-in for xfstests' source, with one that does
+//! not build. What they make of results in the guest: tests/selftest/fstests.ktest and blktests.ktest.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use ktest::testfile::{HostEnv, TestFile};
+
+fn test_file(name: &str) -> TestFile {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    TestFile::find(&root.join("tests").join(name), None).unwrap()
+}
+
+fn env(deps: &Path, more: &[(&str, &str)]) -> HostEnv {
+    let env = more.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    HostEnv { deps_dir: deps.into(), env, ..HostEnv::default() }
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A source laid out as xfstests' is: new cases name their groups themselves, old ones in a file.
+fn stand_in(root: &Path) {
+    write(&root.join("check"), "#!/bin/bash\n");
+    for (name, groups) in [("generic/001", "auto quick"), ("generic/475", "soak auto"), ("ext4/003", "auto")]
+    {
+        let text = format!("#!/bin/bash\n. ./common/preamble\n_begin_fstest {groups}\n");
+        write(&root.join("tests").join(name), &text);
+    }
+    write(&root.join("tests/generic/1226"), "#!/bin/bash\n_begin_fstest log \\\n    quick\n");
+    write(&root.join("tests/xfs/001"), "_begin_fstest auto\n");
+    write(&root.join("tests/generic/001.out"), "QA output created by 001\n");
+    write(&root.join("tests/shared/002"), "#!/bin/bash\n");
+    write(&root.join("tests/shared/group"), "# groups\n002 auto metadata # both\n");
+    write(
+        &root.join("Makefile"),
+        "default:\n\tmkdir -p ltp src\n\tprintf built >ltp/fsstress\n\tcp ltp/fsstress src/feature\n\
+         \tchmod +x ltp/fsstress src/feature\n\t! test -e /home/somebody\n",
+    );
+}
+
+async fn listed(env: &HostEnv) -> Vec<String> {
+    let names = test_file("fs/ext4/fstests.ktest").list_tests(env).await.unwrap();
+    names.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn without_source_nothing_is_built_and_nothing_passes() {
+    let deps = tempfile::tempdir().unwrap();
+    let env = env(deps.path(), &[]);
+    for name in
+        ["fs/ext4/fstests", "fs/xfs/fstests", "fs/btrfs/fstests", "fs/bcachefs/fstests", "block/blktests"]
+    {
+        let file = test_file(&format!("{name}.ktest"));
+        let names = file.list_tests(&env).await.unwrap();
+        assert_eq!(names.iter().map(ToString::to_string).collect::<Vec<_>>(), ["source"], "{name}");
+        assert!(file.deps(&[], &env).await.unwrap().no_vm, "{name}");
+        let output = Command::new(&file.path)
+            .args(["run-tests", "source"])
+            .env("ktest_no_vm", "true")
+            .env("ktest_deps_dir", deps.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("NOTRUN source in 0s: there is no source of "), "{name}: {said}");
+    }
+    let wrong = env_of(deps.path(), "/nowhere");
+    let error = test_file("fs/ext4/fstests.ktest").list_tests(&wrong).await.unwrap_err().to_string();
+    assert!(error.contains("ktest_xfstests=/nowhere: no xfstests there"), "{error}");
+}
+
+fn env_of(deps: &Path, source: &str) -> HostEnv {
+    env(deps, &[("ktest_xfstests", source)])
+}
+
+#[tokio::test]
+async fn cases_are_listed_by_their_groups() {
+    let deps = tempfile::tempdir().unwrap();
+    stand_in(&deps.path().join("xfstests"));
+    let list = |more: &[(&str, &str)]| env(deps.path(), more);
+    assert_eq!(listed(&list(&[])).await, ["ext4/003", "generic/001", "generic/475", "shared/002"]);
+    let some =
+        list(&[("ktest_xfstests_groups", "quick+metadata"), ("ktest_xfstests_exclude", "generic.001")]);
+    assert_eq!(listed(&some).await, ["generic/1226", "shared/002"]);
+    let all = list(&[("ktest_xfstests_groups", "all"), ("ktest_xfstests_exclude", "soak+metadata")]);
+    assert_eq!(listed(&all).await, ["ext4/003", "generic/001", "generic/1226"]);
+}
+
+/// The programs that making a suite's disk takes.
+fn can_build() -> bool {
+    let runs =
+        |argv: &[&str]| Command::new(argv[0]).args(&argv[1..]).output().is_ok_and(|o| o.status.success());
+    let can = runs(&["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "true"])
+        && runs(&["make", "--version"])
+        && runs(&["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin mke2fs -V"]);
+    if !can {
+        println!("skipped: a suite is built with bubblewrap, make and e2fsprogs");
+    }
+    can
+}
+
+#[tokio::test]
+async fn it_is_built_once_and_given_as_a_disk() {
+    if !can_build() {
+        return;
+    }
+    let deps = tempfile::tempdir().unwrap();
+    let source = tempfile::tempdir().unwrap();
+    stand_in(source.path());
+    let env = env_of(deps.path(), &source.path().display().to_string());
+    let file = test_file("fs/ext4/fstests.ktest");
+    let first = file.deps(&[], &env).await.unwrap();
+    let [disk] = first.rw_images.as_slice() else { panic!("{:?}", first.rw_images) };
+    let made = std::fs::metadata(disk).unwrap().len();
+    assert!(made > 1 << 20, "{made}");
+    let debugfs = Command::new("sh")
+        .args(["-c", "PATH=$PATH:/usr/sbin:/sbin debugfs -R 'cat ltp/fsstress' \"$1\"", "sh"])
+        .arg(disk)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&debugfs.stdout), "built");
+    assert!(!source.path().join("ltp").exists(), "the source itself was built in");
+    // Unchanged it is not built again; changed it is, and the other stays for those who use it.
+    write(&deps.path().join("sentinel"), "");
+    assert_eq!(file.deps(&[], &env).await.unwrap().rw_images, first.rw_images);
+    write(&source.path().join("tests/generic/002"), "_begin_fstest auto\n");
+    let second = file.deps(&[], &env).await.unwrap();
+    assert_ne!(second.rw_images, first.rw_images);
+    assert!(disk.exists());
+    let left: Vec<_> = std::fs::read_dir(deps.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(
+        !left.iter().any(|name| name.to_string_lossy().starts_with(".xfstests.") && name != ".xfstests.lock")
+    );
+}
+
+#[tokio::test]
+async fn one_that_does_not_build_says_why() {
+    if !can_build() {
+        return;
+    }
+    let deps = tempfile::tempdir().unwrap();
+    let source = deps.path().join("xfstests");
+    stand_in(&source);
+    write(
+        &source.join("Makefile"),
+        "default:\n\t@echo 'global.h:5: fatal error: uuid/uuid.h: No such file'; false\n",
+    );
+    let error =
+        test_file("fs/ext4/fstests.ktest").deps(&[], &env(deps.path(), &[])).await.unwrap_err().to_string();
+    assert!(error.contains("xfstests does not build: global.h:5: fatal error: uuid/uuid.h"), "{error}");
+    assert!(deps.path().join("xfstests-build.log").exists());
+}

@@ -1,0 +1,163 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # variables of the test file
+# xfstests on a file system: a subtest is one of its cases (generic/001), its verdict what ./check and its results say.
+# Which cases: those of generic, shared and the file system's own folder that are in a group of $ktest_xfstests_groups
+# (auto; several with + between them; `all` takes every case), without what $ktest_xfstests_exclude names (soak+generic.475).
+# $ktest_xfstests_variant is one of the ways to make and mount it that the file knows. lib/suite.sh finds and builds it.
+#
+#   fstests FSTYP "$@"     declares everything; the file adds the kernel options of its file system
+#   fstests_mkfs DEVICE [OPTION...]   which the file defines
+#   fstests_variants       a line for each: NAME | options of mkfs | options of mount (may be left out)
+
+_fstests_at=/opt/xfstests
+_fstests_results=/tmp/xfstests-results
+
+fstests() {
+    _fstests_type=$1
+    suite xfstests "${@:2}"
+    [[ -z $_ktest_skip_all ]] || return 0
+    config-mem 2G
+    config-cpus 2
+    config-timeout 1200
+    # The test device, the scratch device, one for logs of writes; with more of them file systems of several devices.
+    config-scratch-devs 6G 6G 6G
+    case $1 in btrfs | bcachefs) config-scratch-devs 3G 3G 3G ;; esac
+    require-kernel-config EXT4_FS,BLK_DEV_LOOP,TMPFS,SHMEM
+    require-kernel-config-soft BLK_DEV_DM,DM_FLAKEY,DM_SNAPSHOT,DM_LOG_WRITES,DM_THIN_PROVISIONING,DM_ZERO,DM_DELAY
+    require-kernel-config-soft FAULT_INJECTION,FAULT_INJECTION_DEBUG_FS,FAIL_MAKE_REQUEST,AIO,IO_URING,USER_NS,QUOTA
+    require-kernel-config-soft QUOTACTL,QFMT_V2,FUSE_FS,OVERLAY_FS,FS_ENCRYPTION,FS_VERITY,FANOTIFY,SWAP,HUGETLBFS
+    require-kernel-config-soft FILE_LOCKING,KEYS,CRYPTO_CRC32C,SCSI_DEBUG=m,CGROUPS,BLK_CGROUP,NAMESPACES,UNICODE,BLK_DEV_INTEGRITY
+}
+
+# Built, its own programs are there.
+suite_is_built() {
+    [[ -x $1/ltp/fsstress && -x $1/src/feature ]]
+}
+
+list_tests() {
+    local groups=${ktest_xfstests_groups:-auto}
+    (
+        cd "$suite_source/tests" || exit
+        shopt -s nullglob
+        # Folder and name of each case, and its groups: newer sources say them in the case, older ones in a file.
+        for dir in generic shared "$_fstests_type"; do
+            [[ -d $dir ]] || continue
+            [[ ! -e $dir/group ]] || awk -v dir="$dir" '/^[0-9]/ { sub(/#.*/, ""); $1 = dir "/" $1; print }' "$dir/group"
+            awk -v dir="$dir" '
+                FNR == 1 { wanted = 0; name = FILENAME; sub(/.*\//, "", name) }
+                /^_begin_fstest[ \t]/ { $1 = ""; wanted = 1; line = dir "/" name }
+                wanted { more = sub(/\\$/, ""); line = line " " $0; if (!more) { print line; wanted = 0 } }' \
+                "$dir"/[0-9][0-9][0-9] "$dir"/[0-9][0-9][0-9][0-9] </dev/null
+        done | sort -u
+    ) | awk -v groups="$groups" -v without="${ktest_xfstests_exclude:-}" '
+        BEGIN {
+            n = split(groups, words, /[ +]+/)
+            for (i = 1; i <= n; i++) take[words[i]] = 1
+            n = split(without, words, /[ +]+/)
+            for (i = 1; i <= n; i++) leave[words[i]] = 1
+        }
+        {
+            wanted = "all" in take
+            for (i = 2; i <= NF; i++) if ($i in take) wanted = 1
+            for (i = 2; i <= NF; i++) if ($i in leave) wanted = 0
+            name = $1
+            sub("/", ".", name)
+            if (name in leave) wanted = 0
+            if (wanted && !seen[$1]++) print $1
+        }'
+}
+
+ktest_init() {
+    local name
+    suite_mount $_fstests_at
+    mkdir -p /mnt/test /mnt/scratch
+    # The users that its cases become.
+    for name in fsgqa fsgqa2 123456-fsgqa; do
+        id "$name" >/dev/null 2>&1 || useradd --badname -m "$name" || useradd -m "$name" || true
+    done
+}
+
+# Its settings, as bash reads them.
+_fstests_settings() {
+    local pool=("${ktest_scratch_dev[1]}" "${ktest_scratch_dev[@]:3}")
+    printf '%s=%q\n' FSTYP "$_fstests_type" TEST_DEV "${ktest_scratch_dev[0]}" TEST_DIR /mnt/test \
+        SCRATCH_MNT /mnt/scratch LOGWRITES_DEV "${ktest_scratch_dev[2]}" RESULT_BASE $_fstests_results LOGGER_PROG true \
+        DIFF_LENGTH 40
+    if ((${#pool[@]} > 1)); then
+        printf '%s=%q\n' SCRATCH_DEV_POOL "${pool[*]}"
+    else
+        printf '%s=%q\n' SCRATCH_DEV "${pool[0]}"
+    fi
+    [[ -z $_fstests_mkfs ]] || printf '%s=%q\n' MKFS_OPTIONS "$_fstests_mkfs"
+    [[ -z $_fstests_mount ]] || printf '%s=%q\n' MOUNT_OPTIONS "$_fstests_mount" TEST_FS_MOUNT_OPTS "$_fstests_mount"
+}
+
+fstests_variants() {
+    :
+}
+
+# Sets _fstests_mkfs and _fstests_mount to the options of the variant that is asked for.
+_fstests_variant() {
+    local name wanted=${ktest_xfstests_variant:-}
+    _fstests_mkfs='' _fstests_mount=''
+    [[ -n $wanted ]] || return 0
+    while IFS='|' read -r name _fstests_mkfs _fstests_mount; do
+        [[ ${name// /} == "$wanted" ]] || continue
+        read -r _fstests_mkfs <<<"$_fstests_mkfs"
+        read -r _fstests_mount <<<"$_fstests_mount"
+        return 0
+    done < <(fstests_variants)
+    # shellcheck disable=SC2046 # names
+    ktest_fail "ktest_xfstests_variant=$wanted: there are" $(fstests_variants | cut -d '|' -f 1)
+}
+
+run_test() {
+    local log=/tmp/xfstests.log at=$_fstests_results/$1 status
+    suite_wants perl=perl bc=bc gawk=gawk xfsprogs=xfs_io attr=attr acl=getfacl util-linux=column
+    _fstests_variant
+    rm -rf $_fstests_results
+    _fstests_settings >/tmp/xfstests.config
+    # Each case finds a test device that no other has written to.
+    wipefs -aq "${ktest_scratch_dev[@]}"
+    # shellcheck disable=SC2086 # options
+    run_quiet "mkfs of the test device" fstests_mkfs "${ktest_scratch_dev[0]}" $_fstests_mkfs
+    : >/tmp/xfstests.status
+    (cd $_fstests_at && HOST_OPTIONS=/tmp/xfstests.config ./check "$1" 2>&1 || printf '%s\n' $? >/tmp/xfstests.status) | tee $log
+    status=$(</tmp/xfstests.status)
+    if [[ -s $at.notrun ]]; then
+        ktest_skip "$(head -n 1 "$at.notrun")"
+    elif grep -qE '\[expunged\]' $log; then
+        ktest_skip "xfstests says that it is expunged"
+    elif [[ -n $status ]] || grep -q '^Failures:' $log; then
+        suite_keep "$1" "$at.full" "$at.out.bad" "$at.dmesg" "$at.hints" $_fstests_results/check.full
+        ktest_fail "$(_fstests_why "$1" "$at" $log "${status:-0}")"
+    fi
+    # It must have run, and said so.
+    grep -qE "^Ran:.* $1( |\$)" $log || ktest_fail "xfstests did not run it: $(grep -m1 -F "$1" $log || tail -n 1 $log)"
+    grep -qE '^Passed all [0-9]+ test' $log || ktest_fail "xfstests did not come to its end: $(tail -n 1 $log)"
+}
+
+# Why case $1 failed, with results $2, output $3 and exit status $4, in one line.
+_fstests_why() {
+    local line
+    if [[ -s $2.dmesg ]] && line=$(grep -m1 -E 'BUG|WARNING|Oops|possible|INFO:' "$2.dmesg"); then
+        printf 'the kernel said: %s\n' "${line#*\] }"
+    elif line=$(grep -m1 -E '^_check_.*(inconsistent|found in dmesg)' "$3"); then
+        printf '%s\n' "${line%% (see*}"
+    elif line=$(grep -m1 -E '^(check: |our local|mkfs|mount:|.*: failed to )' "$3") && [[ ! -s $2.out.bad ]]; then
+        printf '%s\n' "$line"
+    elif [[ -s $2.out.bad && -e $_fstests_at/tests/$1.out ]]; then
+        # What it printed and should not have, or else what it did not.
+        line=$(diff "$_fstests_at/tests/$1.out" "$2.out.bad" | grep -m1 '^>') ||
+            line=$(diff "$_fstests_at/tests/$1.out" "$2.out.bad" | grep -m1 '^<') || line=
+        case $line in
+        '>'*) printf 'it printed: %s\n' "${line#> }" ;;
+        '<'*) printf 'it did not print: %s\n' "${line#< }" ;;
+        *) printf 'its output is not what it should be\n' ;;
+        esac
+    elif line=$(grep -m1 -oE '\[failed, exit status [^]]*\].*' "$3"); then
+        printf '%s\n' "$line"
+    else
+        printf 'check ended with exit code %s: %s\n' "$4" "$(grep . "$3" | tail -n 1)"
+    fi
+}

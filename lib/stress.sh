@@ -1,0 +1,97 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # variables of the test file
+# Load from programs made for it, fio and stress-ng, on a file system; afterwards it is mounted anew, read again and
+# checked. For files that define fs_make, fs_mount and fs_check as for lib/fs.sh, which is to be read first. A subtest is
+# PROGRAM/LOAD. Each load lasts about $ktest_stress_seconds (20), and is ended at the latest after six times as long.
+
+# What the loads are made of.
+require-kernel-config-soft AIO,IO_URING,FILE_LOCKING,INOTIFY_USER,FANOTIFY,EPOLL,EVENTFD,TIMERFD,SIGNALFD,POSIX_TIMERS
+require-kernel-config-soft ADVISE_SYSCALLS,SHMEM,FUTEX,HIGH_RES_TIMERS
+
+_stress_seconds=${ktest_stress_seconds:-20}
+[[ $_stress_seconds =~ ^[1-9][0-9]*$ ]] || _ktest_die "ktest_stress_seconds=$_stress_seconds is not a number of seconds"
+config-timeout $((_stress_seconds * 10 + 60))
+
+# What fio does; its content is verified by checksums as it is written, and after the next mount once more.
+_stress_fio_jobs() {
+    printf '%s\n' random-writes random-direct-aio random-io-uring mapped sequential-fsync many-files mixed-sizes
+}
+
+# The loads of stress-ng that work on files, one process each for two processors.
+_stress_ng_loads() {
+    printf '%s\n' access chdir chmod chown copy-file dentry dir fallocate fiemap file-ioctl filename flock fpunch getdent \
+        hdd iomix lease link locka lockofd open rename revio seal seek sendfile splice symlink sync-file utime xattr
+}
+
+list_tests() {
+    _stress_fio_jobs | sed 's,^,fio/,'
+    _stress_ng_loads | sed 's,^,stress-ng/,'
+}
+
+run_test() {
+    local program=${1%%/*}
+    command -v "$program" >/dev/null || ktest_skip "$program is not in this root image; make one that has it:" \
+        "ktest image create --package fio --package stress-ng, and give its path to ktest run --image"
+    # shellcheck disable=SC2034 # fs_mount may look at it
+    fs_variant=default
+    fs_make default
+    fs_mount
+    case $program in
+    fio) _stress_fio "${1#*/}" ;;
+    *) _stress_ng "${1#*/}" ;;
+    esac
+    fs_finish
+}
+
+# Runs a program that should end by itself, and says so if it does not: _stress_bounded PROGRAM ARGUMENT...; sets
+# _stress_status.
+_stress_bounded() {
+    _stress_status=0
+    timeout --kill-after=10 $((_stress_seconds * 6)) "$@" || _stress_status=$?
+    ((_stress_status != 124 && _stress_status != 137)) ||
+        ktest_fail "$1 was still running after $((_stress_seconds * 6)) s, though told to stop after $_stress_seconds s"
+}
+
+_stress_fio() {
+    # The same numbers each time, so that what was written can be verified later.
+    local job=(--name=job --directory="$mnt" --randrepeat=1 --verify=crc32c --verify_fatal=1 --fallocate=none
+        --numjobs=4 --group_reporting --eta=never --exitall_on_error=1)
+    case $1 in
+    random-writes) job+=(--rw=randwrite --bs=4k --size=8M --ioengine=psync) ;;
+    random-direct-aio) job+=(--rw=randwrite --bs=4k --size=6M --ioengine=libaio --iodepth=16 --direct=1) ;;
+    random-io-uring) job+=(--rw=randwrite --bs=8k --size=6M --ioengine=io_uring --iodepth=16) ;;
+    mapped) job+=(--rw=randwrite --bs=4k --size=4M --ioengine=mmap) ;;
+    sequential-fsync) job+=(--rw=write --bs=64k --size=8M --ioengine=psync --fsync=16) ;;
+    many-files) job+=(--rw=randwrite --bs=4k --size=4M --nrfiles=128 --openfiles=16 --ioengine=psync) ;;
+    mixed-sizes) job+=(--rw=randwrite --bsrange=512-96k --bs_unaligned=1 --size=8M --ioengine=psync) ;;
+    *) ktest_fail "there is no load fio/$1" ;;
+    esac
+    _stress_bounded fio "${job[@]}"
+    _stress_fio_went
+    fs_remount
+    _stress_bounded fio "${job[@]}" --verify_only=1
+    _stress_fio_went
+}
+
+_stress_fio_went() {
+    local log
+    ((_stress_status != 0)) || return 0
+    log=$(kernel_log)
+    ktest_fail "fio ended with exit code $_stress_status${log:+; the lines above say why}"
+}
+
+_stress_ng() {
+    local log=/tmp/stress-ng.log
+    mkdir "$mnt/stress"
+    _stress_bounded stress-ng --temp-path "$mnt/stress" --timeout "${_stress_seconds}s" --verify --metrics-brief \
+        --oomable "--$1" 2 >"$log" 2>&1
+    cat "$log"
+    case $_stress_status in
+    0) ;;
+    3 | 4) ktest_skip "stress-ng: $(grep -m1 -iE 'not (available|implemented|supported)|skipp' "$log" || tail -n 1 "$log")" ;;
+    *) ktest_fail "stress-ng --$1 ended with exit code $_stress_status: $(grep -m1 -E 'fail' "$log" || tail -n 1 "$log")" ;;
+    esac
+    # It says so, and ends well, when nothing of it could be done.
+    ! grep -qE 'skipp(ed|ing) stressor|no stressors were run' "$log" || ktest_skip "stress-ng: $(grep -m1 -E 'skipp' "$log")"
+    fs_remount
+}

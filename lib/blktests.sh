@@ -83,15 +83,10 @@ run_test() {
 
 # Why case $1 failed, of which file $2 tells, in one line.
 _blktests_why() {
-    local line
     case $(_blktests_value "$2" reason) in
     output)
-        line=$(diff "$_blktests_at/tests/$1.out" "$2.out.bad" | grep -m1 '^>') ||
-            line=$(diff "$_blktests_at/tests/$1.out" "$2.out.bad" | grep -m1 '^<') || line=
-        case $line in
-        '>'*) printf 'it printed: %s\n' "${line#> }" ;;
-        *) printf 'it did not print: %s\n' "${line#< }" ;;
-        esac
+        suite_differs "$_blktests_at/tests/$1.out" "$2.out.bad"
+        printf '%s\n' "$suite_difference"
         ;;
     exit) printf 'it ended with exit code %s\n' "$(_blktests_value "$2" exit_status)" ;;
     dmesg) printf 'the kernel said: %s\n' "$(grep -m1 -E 'BUG|WARNING|Oops|possible|INFO:|Internal error|general protection' "$2.dmesg" | sed 's/^.*\] //')" ;;

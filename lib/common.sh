@@ -33,7 +33,7 @@ _ktest_where() {
     for ((at = 1; at < ${#BASH_SOURCE[@]} - 1; at++)); do
         file=${BASH_SOURCE[at]}
         # Checks that several files share (lib/fs.sh) are places of their own.
-        case ${file##*/} in prelude.sh | common.sh | ktap.sh | bcachefs.sh) ;; *) break ;; esac
+        case ${file##*/} in prelude.sh | common.sh | ktap.sh | bcachefs.sh | suite.sh | fstests.sh | blktests.sh | stress.sh) ;; *) break ;; esac
     done
     file=${BASH_SOURCE[at]}
     _ktest_file=$file

@@ -80,16 +80,16 @@ ktest_init() {
 # Its settings, as bash reads them.
 _fstests_settings() {
     local pool=("${ktest_scratch_dev[1]}" "${ktest_scratch_dev[@]:3}")
-    printf '%s=%q\n' FSTYP "$_fstests_type" TEST_DEV "${ktest_scratch_dev[0]}" TEST_DIR /mnt/test \
+    printf 'export %s=%q\n' FSTYP "$_fstests_type" TEST_DEV "${ktest_scratch_dev[0]}" TEST_DIR /mnt/test \
         SCRATCH_MNT /mnt/scratch LOGWRITES_DEV "${ktest_scratch_dev[2]}" RESULT_BASE $_fstests_results LOGGER_PROG true \
         DIFF_LENGTH 40
     if ((${#pool[@]} > 1)); then
-        printf '%s=%q\n' SCRATCH_DEV_POOL "${pool[*]}"
+        printf 'export %s=%q\n' SCRATCH_DEV_POOL "${pool[*]}"
     else
-        printf '%s=%q\n' SCRATCH_DEV "${pool[0]}"
+        printf 'export %s=%q\n' SCRATCH_DEV "${pool[0]}"
     fi
-    [[ -z $_fstests_mkfs ]] || printf '%s=%q\n' MKFS_OPTIONS "$_fstests_mkfs"
-    [[ -z $_fstests_mount ]] || printf '%s=%q\n' MOUNT_OPTIONS "$_fstests_mount" TEST_FS_MOUNT_OPTS "$_fstests_mount"
+    [[ -z $_fstests_mkfs ]] || printf 'export %s=%q\n' MKFS_OPTIONS "$_fstests_mkfs"
+    [[ -z $_fstests_mount ]] || printf 'export %s=%q\n' MOUNT_OPTIONS "$_fstests_mount" TEST_FS_MOUNT_OPTS "$_fstests_mount"
 }
 
 fstests_variants() {
@@ -147,14 +147,8 @@ _fstests_why() {
     elif line=$(grep -m1 -E '^(check: |our local|mkfs|mount:|.*: failed to )' "$3") && [[ ! -s $2.out.bad ]]; then
         printf '%s\n' "$line"
     elif [[ -s $2.out.bad && -e $_fstests_at/tests/$1.out ]]; then
-        # What it printed and should not have, or else what it did not.
-        line=$(diff "$_fstests_at/tests/$1.out" "$2.out.bad" | grep -m1 '^>') ||
-            line=$(diff "$_fstests_at/tests/$1.out" "$2.out.bad" | grep -m1 '^<') || line=
-        case $line in
-        '>'*) printf 'it printed: %s\n' "${line#> }" ;;
-        '<'*) printf 'it did not print: %s\n' "${line#< }" ;;
-        *) printf 'its output is not what it should be\n' ;;
-        esac
+        suite_differs "$_fstests_at/tests/$1.out" "$2.out.bad"
+        printf '%s\n' "$suite_difference"
     elif line=$(grep -m1 -oE '\[failed, exit status [^]]*\].*' "$3"); then
         printf '%s\n' "$line"
     else

@@ -113,11 +113,12 @@ _suite_make() {
 
 # Keeps FILE... with the run's result, as NAME.SUBTEST.ENDING: suite_keep SUBTEST FILE...
 suite_keep() {
-    local file to=${ktest_out:-.}/$suite_name
+    local file name to=${ktest_out:-.}/$suite_name
     mkdir -p "$to"
     for file in "${@:2}"; do
+        name=${file##*/}
         # The end of it tells most.
-        [[ ! -s $file ]] || tail -c 1000000 "$file" >"$to/${1//\//.}.${file##*/*([!.]).}" || true
+        [[ ! -s $file ]] || tail -c 1000000 "$file" >"$to/${1//\//.}.${name#*.}" || true
     done
 }
 
@@ -129,4 +130,18 @@ suite_wants() {
     done
     ((${#missing[@]} == 0)) || ktest_skip "this root image lacks ${missing[*]}, which $suite_name needs; make one that has it" \
         "(ktest image create ${options[*]}) and give its path to ktest run --image"
+}
+
+# Sets suite_difference to the first line that is in what was printed ($2) and not in what should be ($1), or the other
+# way round.
+# shellcheck disable=SC2034 # for who calls
+suite_differs() {
+    local difference line
+    difference=$(diff -- "$1" "$2" || true)
+    suite_difference="its output is not what it should be"
+    if line=$(grep -m1 '^> *[^ ]' <<<"$difference"); then
+        suite_difference="it printed: ${line#> }"
+    elif line=$(grep -m1 '^< *[^ ]' <<<"$difference"); then
+        suite_difference="it did not print: ${line#< }"
+    fi
 }

@@ -1,75 +1,13 @@
 // The dashboard as people use it: a real browser, real pages, nothing but loopback. Started by
 // crates/ci-dashboard/tests/browser.rs, which makes the results and plays the daemon.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { appendFile, mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
+import { appendFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
+import { test } from "node:test";
+import { fitsPhone, go, on, open, origin, results, running, scratch, shot, text } from "./harness.mjs";
 
-const { KTEST_DASHBOARD, KTEST_CHROMIUM, KTEST_RESULTS, KTEST_SCRATCH, KTEST_RUNNING, KTEST_SHOTS } = process.env;
-const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const BRANCH = "/ci?user=mira&branch=ext4-testing";
 const PUNCH = "ext4: punch holes extent by extent";
-
-let server, browser, origin;
-
-before(async () => {
-  server = spawn(KTEST_DASHBOARD, ["serve", "--listen", "127.0.0.1:0", "--output-dir", KTEST_RESULTS], {
-    stdio: ["ignore", "ignore", "pipe"],
-  });
-  origin = await new Promise((resolve, reject) => {
-    let said = "";
-    server.stderr.on("data", (bytes) => {
-      said += bytes;
-      const found = said.match(/http:\/\/127\.0\.0\.1:\d+/);
-      if (found) resolve(found[0]);
-    });
-    server.on("exit", () => reject(new Error(`the dashboard ended: ${said}`)));
-  });
-  const profile = await mkdtemp(join(KTEST_SCRATCH, "chromium-"));
-  browser = await chromium.launch({
-    executablePath: KTEST_CHROMIUM,
-    args: [
-      "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-      "--disable-component-update", "--disable-sync", `--disk-cache-dir=${profile}`,
-    ],
-  });
-  await mkdir(KTEST_SHOTS, { recursive: true });
-});
-
-after(async () => {
-  await browser?.close();
-  server?.kill();
-});
-
-/** Runs `body` on a new page; whatever the page complains about, or asks of strangers, fails the test. */
-async function on(options, body) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-  const page = await context.newPage();
-  const wrong = [];
-  page.on("console", (message) => {
-    // A page that is not there is an error on the console, too; those we ask for on purpose say so.
-    if (message.type() === "error" && !/status of 4\d\d/.test(message.text())) wrong.push(message.text());
-  });
-  page.on("pageerror", (error) => wrong.push(String(error)));
-  page.on("dialog", (dialog) => { wrong.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
-  page.on("request", (request) => {
-    if (!request.url().startsWith(origin) && !request.url().startsWith("data:")) wrong.push(`asks ${request.url()}`);
-  });
-  page.setDefaultTimeout(8000);
-  try {
-    await body(page, context);
-    assert.deepEqual(wrong, []);
-  } finally {
-    await context.close();
-  }
-}
-
-const go = (page, target) => page.goto(origin + target, { waitUntil: "load" });
-const shot = (page, name, options = {}) => page.screenshot({ path: join(KTEST_SHOTS, `${name}.png`), ...options });
-const text = (page) => page.locator("main").innerText();
 
 /** The address of the commit with this subject, and of its punch_hole log. */
 async function punch() {
@@ -156,11 +94,11 @@ test("the farm, live", () => on({}, async (page) => {
 
 test("a log grows and the verdict shows while one looks", () => on({}, async (page, context) => {
   const commit = await context.newPage();
-  await go(commit, `/c/${KTEST_RUNNING}/?test=live`);
+  await go(commit, `/c/${running}/?test=live`);
   assert.match(await text(commit), /In progress/);
-  await go(page, `/c/${KTEST_RUNNING}/fs.ext4.basic.live/`);
+  await go(page, `/c/${running}/fs.ext4.basic.live/`);
   await page.locator("#L2").waitFor();
-  const live = join(KTEST_RESULTS, KTEST_RUNNING, "fs.ext4.basic.live", "log");
+  const live = join(results, running, "fs.ext4.basic.live", "log");
   const began = Date.now();
   await appendFile(live, "00002 <script>window.hit=1</script>\n00003 BUG: a third li");
   await page.locator("#L3").waitFor();
@@ -170,7 +108,7 @@ test("a log grows and the verdict shows while one looks", () => on({}, async (pa
   await page.locator("#L4.k").waitFor();
   assert.equal(await page.evaluate(() => window.hit), undefined);
   // The verdict: this page tells it, and the commit's page in the other window does by itself.
-  await writeFile(join(KTEST_SCRATCH, "finish"), "");
+  await writeFile(join(scratch, "finish"), "");
   await page.locator(".lede .s-passed").waitFor();
   assert.match(await text(page), /the end/);
   await commit.bringToFront();
@@ -214,40 +152,18 @@ const views = async () => {
   return {
     home: "/ci", user: "/ci?user=mira", branch: BRANCH, commit, log, status: "/ci?status",
     history: `${BRANCH}&history=fs.ext4.basic.punch_hole`, crashes: `${BRANCH}&crashes`,
-    compare: "/ci?user=mira&compare=stable-6.1..ext4-testing", running: `/c/${KTEST_RUNNING}/`, error: "/ci?user=nobody",
+    compare: "/ci?user=mira&compare=stable-6.1..ext4-testing", running: `/c/${running}/`, error: "/ci?user=nobody",
   };
 };
 
-test("at a phone's width nothing is cut off", () => on({ viewport: { width: 390, height: 844 }, isMobile: true, deviceScaleFactor: 2 }, async (page) => {
-  for (const [name, target] of Object.entries(await views())) {
-    await go(page, target);
-    const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-    assert.ok(wide <= seen, `${name} is ${wide} wide on a screen of ${seen}`);
-    if (["branch", "commit", "log", "status", "compare", "history"].includes(name)) await shot(page, `phone-${name}`);
-  }
-}));
-
-for (const colorScheme of ["light", "dark"]) {
-  test(`axe finds nothing serious, ${colorScheme}`, () => on({ colorScheme }, async (page) => {
-    for (const [name, target] of Object.entries(await views())) {
-      await go(page, target);
-      const light = await page.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).map(Number)[0] > 128);
-      assert.equal(light, colorScheme === "light", name);
-      if (colorScheme === "dark") await shot(page, `dark-${name}`);
-      await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-      const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-      const told = serious.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => `${node.html} ${node.failureSummary}`).join("; ")}`);
-      assert.deepEqual(told, [], name);
-    }
-  }));
-}
+fitsPhone(views, ["branch", "commit", "log", "status", "compare", "history"]);
+open(views);
 
 test("hostile names are text and run nothing", () => on({}, async (page) => {
   const seen = new Set();
-  const open = ["/ci?user=evil"];
-  while (open.length) {
-    const target = open.pop();
+  const todo = ["/ci?user=evil"];
+  while (todo.length) {
+    const target = todo.pop();
     if (seen.has(target) || seen.size > 20) continue;
     seen.add(target);
     await go(page, target);
@@ -256,7 +172,7 @@ test("hostile names are text and run nothing", () => on({}, async (page) => {
     assert.equal(await page.locator("main img, main script").count(), 0, target);
     const links = await page.locator("main a[href]").evaluateAll((all) => all.map((a) => a.getAttribute("href")));
     for (const link of links) {
-      if (link.startsWith("/c") && !/\.br$|format=|#L/.test(link)) open.push(link);
+      if (link.startsWith("/c") && !/\.br$|format=|#L/.test(link)) todo.push(link);
     }
   }
   assert.ok(seen.size >= 5, [...seen].join("\n"));

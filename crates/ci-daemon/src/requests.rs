@@ -8,34 +8,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use model::{CommitId, ResultKey};
-use serde::Deserialize;
+use results::requests::{FOLDER, Request, SIZE_MAX, TAKEN, VERSION};
 
 use crate::plan::JobRef;
 
-/// The folder, below the output directory.
-const FOLDER: &str = "requests";
-const TAKEN: &str = "taken";
-/// The version of the format.
-const VERSION: u32 = 1;
-/// A request is no longer than this, in bytes.
-const SIZE: u64 = 64 << 10;
 /// At most so many are taken at a time.
 const AT_ONCE: usize = 1000;
 /// After this time a file that makes no sense is no request that is still being written.
 const SETTLED: Duration = Duration::from_secs(10);
-
-#[derive(Debug, Deserialize)]
-struct Request {
-    version: u32,
-    rerun: Rerun,
-}
-
-#[derive(Debug, Deserialize)]
-struct Rerun {
-    commit: CommitId,
-    key: ResultKey,
-}
 
 /// A request that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,8 +102,8 @@ fn read(file: &Path, to: Option<(&Path, PathBuf)>, found: &mut Found) {
 }
 
 fn parse(file: &Path) -> Result<JobRef, String> {
-    if std::fs::metadata(file).map_err(|error| error.to_string())?.len() > SIZE {
-        return Err(format!("it is longer than {SIZE} bytes"));
+    if std::fs::metadata(file).map_err(|error| error.to_string())?.len() > SIZE_MAX {
+        return Err(format!("it is longer than {SIZE_MAX} bytes"));
     }
     let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
     let request: Request = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;

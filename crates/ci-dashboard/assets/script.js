@@ -25,48 +25,10 @@
   tick();
   setInterval(tick, 1000);
 
-  // Live pages: fetch the same address; an unchanged page is a 304 and costs nothing.
-  const live = () => Number(document.body.dataset.live || 0);
-  let busy = false;
-  const refresh = async () => {
-    if (busy || document.hidden) return;
-    busy = true;
-    try {
-      const reply = await fetch(location.href, { cache: "no-cache", headers: { accept: "text/html" } });
-      if (!reply.ok) return;
-      const text = await reply.text();
-      if (text === refresh.last) return;
-      refresh.last = text;
-      const page = new DOMParser().parseFromString(text, "text/html");
-      const fresh = $("main", page);
-      if (!fresh) return;
-      const here = $("main");
-      const open = new Set(all("details[open][id]", here).map((d) => d.id));
-      const row = $(".at", here);
-      const at = row && row.id;
-      const typing = here.contains(document.activeElement) && document.activeElement.matches("input");
-      if (typing) return;
-      here.replaceChildren(...fresh.childNodes);
-      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-      if (at) document.getElementById(at)?.classList.add("at");
-      document.title = page.title;
-      document.body.dataset.live = page.body.dataset.live || "0";
-      tick();
-    } catch {
-      // The server is away for a moment; the next round asks again.
-    } finally {
-      busy = false;
-    }
-  };
-  const round = () => {
-    const seconds = live();
-    if (seconds > 0) setTimeout(() => refresh().finally(round), seconds * 1000);
-  };
-  round();
-
   // A growing log: the server says each new line.
-  const con = $(".con[data-follow]");
-  if (con) {
+  const follow = () => {
+    const con = $(".con[data-follow]");
+    if (!con) return;
     const last = () => Number(con.lastElementChild?.id.slice(1) || 0);
     const append = (lines) => {
       const bottom = innerHeight + scrollY > document.body.scrollHeight - 80;
@@ -99,9 +61,50 @@
       source.close();
       location.reload();
     });
-  }
+  };
+  follow();
 
-  // Keys: j and k walk the rows, Enter opens, / searches, u goes up, ? explains.
+  // Live pages: fetch the same address; an unchanged page is a 304 and costs nothing.
+  const live = () => Number(document.body.dataset.live || 0);
+  let busy = false;
+  const refresh = async () => {
+    if (busy || document.hidden) return;
+    busy = true;
+    try {
+      const reply = await fetch(location.href, { cache: "no-cache", headers: { accept: "text/html" } });
+      if (!reply.ok) return;
+      const text = await reply.text();
+      if (text === refresh.last) return;
+      const page = new DOMParser().parseFromString(text, "text/html");
+      const fresh = $("main", page);
+      if (!fresh) return;
+      const here = $("main");
+      const open = new Set(all("details[open][id]", here).map((d) => d.id));
+      const row = $(".at", here);
+      const at = row && row.id;
+      const typing = here.contains(document.activeElement) && document.activeElement.matches("input");
+      if (typing) return;
+      refresh.last = text;
+      here.replaceChildren(...fresh.childNodes);
+      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+      if (at) document.getElementById(at)?.classList.add("at");
+      document.title = page.title;
+      document.body.dataset.live = page.body.dataset.live || "0";
+      tick();
+      follow();
+    } catch {
+      // The server is away for a moment; the next round asks again.
+    } finally {
+      busy = false;
+    }
+  };
+  const round = () => {
+    const seconds = live();
+    if (seconds > 0) setTimeout(() => refresh().finally(round), seconds * 1000);
+  };
+  round();
+
+  // Keys: j and k walk the rows, Enter opens, / searches, u goes up; each page's foot says so.
   const rows = () => all("[data-row]").filter((row) => row.checkVisibility?.() ?? true);
   const select = (row) => {
     for (const old of all(".at")) old.classList.remove("at");

@@ -2,12 +2,16 @@
 //! `cargo run --release -p ci-dashboard --example bench [FOLDER]`, FOLDER being where the scratch results lie.
 //!
 //! The CGI figures are those of a process of its own, from its start to the last byte; this program is that process
-//! too, as `ci-dashboard` is, where the environment says CGI. The p99 is wrk's, at about 200 requests/s.
+//! too, as `ci-dashboard` is, where the environment says CGI. The p99 are wrk's at about 200 requests/s: over results at
+//! rest, and while a commit's results are published ten times a second. wrk cannot hold a rate: its connections wait
+//! 100 ms after each answer, all of them in step, so the requests come in bursts of 21, and fewer where answers are late
+//! (the rate is printed beside the p99).
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -66,7 +70,7 @@ fn run() -> Result<()> {
     let address = listener.local_addr()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let site = Site::new(Reader::open(dir.path())?, Default::default());
-    let server = runtime.spawn(serve::serve(site, None, listener, async {
+    let server = runtime.spawn(serve::serve(site, serve::Writes::default(), listener, async {
         stopped.await.ok();
     }));
     let crashes = format!("{BRANCH}&crashes");
@@ -80,15 +84,37 @@ fn run() -> Result<()> {
     ] {
         report(name, server_page(address, target)?, "ms");
     }
-    match runtime.block_on(wrk(dir.path(), address))? {
-        Some((p99, rate)) => {
-            report("server_branch_page_p99_ms", p99, "ms");
-            report("server_branch_page_rate", rate, "requests/s");
-        }
-        None => eprintln!("SKIPPED: server_branch_page_p99_ms; apt-get install wrk"),
+    if let Some((p99, rate)) = runtime.block_on(wrk(dir.path(), address))? {
+        report("server_branch_page_p99_ms", p99, "ms");
+        report("server_branch_page_rate", rate, "requests/s");
+        let over = AtomicBool::new(false);
+        let (p99, rate) = std::thread::scope(|scope| {
+            let publisher = scope.spawn(|| publish(dir.path(), &over));
+            let measured = runtime.block_on(wrk(dir.path(), address));
+            over.store(true, Ordering::Relaxed);
+            publisher.join().map_err(|_| anyhow::anyhow!("the publisher stopped"))??;
+            measured
+        })?
+        .context("wrk is gone")?;
+        report("server_branch_page_changing_p99_ms", p99, "ms");
+        report("server_branch_page_changing_rate", rate, "requests/s");
+    } else {
+        eprintln!("SKIPPED: server_branch_page_p99_ms; apt-get install wrk");
     }
     stop.send(()).ok();
     runtime.block_on(server)??;
+    Ok(())
+}
+
+/// Replaces a commit's blob again and again, as the store does.
+fn publish(dir: &Path, over: &AtomicBool) -> Result<()> {
+    let blob = dir.join(format!("{}.capnp", commit_id("large 7")));
+    let new = dir.join("new.capnp");
+    while !over.load(Ordering::Relaxed) {
+        std::fs::copy(&blob, &new)?;
+        std::fs::rename(&new, &blob)?;
+        std::thread::sleep(Duration::from_millis(100));
+    }
     Ok(())
 }
 

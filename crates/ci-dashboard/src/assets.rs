@@ -2,13 +2,12 @@
 //!
 //! A hashed address never changes its meaning, so clients may keep it for ever.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use http::StatusCode;
 use http::header::{self, HeaderValue};
 
 use crate::conditional::Validators;
-use crate::request::Request;
+use crate::rendered::Rendered;
 use crate::response::{Response, kind};
 
 struct Asset {
@@ -35,6 +34,10 @@ const ASSETS: [Asset; 3] = [
 /// The description of the JSON views.
 pub const OPENAPI: &str = include_str!("../assets/openapi.json");
 
+/// Compressed once, when the first client takes them so.
+static RENDERED: LazyLock<[Arc<Rendered>; 3]> =
+    LazyLock::new(|| ASSETS.map(|asset| Arc::new(Rendered::new(asset.bytes))));
+
 /// `style.css` as `style.0123456789ab.css`.
 static HASHED: LazyLock<[String; 3]> = LazyLock::new(|| {
     ASSETS.map(|asset| {
@@ -55,19 +58,18 @@ pub fn hashed(name: &str) -> &'static str {
 
 /// The asset under a hashed name; one of another build is not found.
 #[must_use]
-pub fn serve(name: &str, request: &Request) -> Option<Response> {
+pub fn serve(name: &str) -> Option<Response> {
     let at = HASHED.iter().position(|hashed| hashed == name)?;
-    let asset = &ASSETS[at];
-    let mut response = Response::new(StatusCode::OK, asset.content_type, asset.bytes.to_vec());
+    let mut response = Response::rendered(ASSETS[at].content_type, Arc::clone(&RENDERED[at]));
     response
         .headers
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
-    Some(response.validated(request, &Validators::of_bytes(asset.bytes)).compressed(request))
+    Some(response)
 }
 
 /// The description of the JSON views, as it is.
 #[must_use]
-pub fn openapi(request: &Request) -> Response {
-    let response = Response::new(StatusCode::OK, kind::JSON, OPENAPI.into());
-    response.validated(request, &Validators::of_bytes(OPENAPI.as_bytes())).compressed(request)
+pub fn openapi() -> Response {
+    static RENDERED: LazyLock<Arc<Rendered>> = LazyLock::new(|| Arc::new(Rendered::new(OPENAPI.as_bytes())));
+    Response::rendered(kind::JSON, Arc::clone(&RENDERED))
 }

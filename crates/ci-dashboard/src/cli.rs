@@ -13,13 +13,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cgi;
 use crate::hook::Hook;
-use crate::serve;
+use crate::rerun::Rerun;
+use crate::serve::{self, Writes};
 use crate::site::{Site, handle};
 use crate::testfiles::TestFiles;
+use crate::token::Token;
 
 const EXAMPLES: &str = "Examples:
   ci-dashboard --config ci.toml serve
-  ci-dashboard serve --output-dir ci-data --listen 127.0.0.1:8081";
+  ci-dashboard serve --output-dir ci-data --listen 127.0.0.1:8081
+  ci-dashboard serve --rerun-token-file ~/.ktest/rerun-token    # openssl rand -hex 32 > FILE; chmod 600 FILE";
 
 /// Web pages and JSON views over the results of ktest-ci.
 ///
@@ -46,9 +49,13 @@ struct ServeArguments {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// Lets whoever knows the token in this file ask ci-daemon to look at its remotes now: POST /hook with
-    /// "Authorization: Bearer TOKEN". Without it nothing but reading is possible.
+    /// "Authorization: Bearer TOKEN".
     #[arg(long, value_name = "FILE")]
     hook_token_file: Option<PathBuf>,
+    /// Lets whoever knows the token in this file have a test run again: a form on the test's page, and
+    /// POST /c/COMMIT/TEST/rerun with "Authorization: Bearer TOKEN".
+    #[arg(long, value_name = "FILE")]
+    rerun_token_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug, Default)]
@@ -110,7 +117,11 @@ fn site(arguments: &ResultsArguments) -> anyhow::Result<Site> {
 
 fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow::Result<()> {
     let site = site(results)?;
-    let hook = arguments.hook_token_file.as_deref().map(Hook::from_file).transpose()?;
+    let token = |file: &Option<PathBuf>| file.as_deref().map(Token::from_file).transpose();
+    let writes = Writes {
+        hook: token(&arguments.hook_token_file)?.map(Hook::new),
+        rerun: token(&arguments.rerun_token_file)?.map(Rerun::new),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(64)
@@ -120,7 +131,7 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
         let listener = tokio::net::TcpListener::bind(arguments.listen).await.with_context(|| {
             format!("cannot listen on {}; choose another address with --listen", arguments.listen)
         })?;
-        serve::serve(site, hook, listener, stop_signal()?).await.context("the server stopped")
+        serve::serve(site, writes, listener, stop_signal()?).await.context("the server stopped")
     })
 }
 

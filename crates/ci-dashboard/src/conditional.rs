@@ -74,17 +74,10 @@ pub enum Outcome {
 /// Weighs the conditions of a `GET` or `HEAD` against a representation of `length` bytes.
 #[must_use]
 pub fn evaluate(request: &HeaderMap, validators: &Validators, length: u64) -> Outcome {
-    let text = |name| request.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    if let Some(tags) = text(header::IF_NONE_MATCH) {
-        if validators.etag.as_deref().is_some_and(|etag| matches_weakly(tags, etag)) {
-            return Outcome::NotModified;
-        }
-    } else if let (Some(since), Some(modified)) =
-        (text(header::IF_MODIFIED_SINCE).and_then(parse_date), validators.modified)
-        && modified.as_second() <= since.as_second()
-    {
+    if not_modified(request, validators) {
         return Outcome::NotModified;
     }
+    let text = |name| text(request, name);
     let Some(range) = text(header::RANGE) else { return Outcome::Full };
     if let Some(condition) = text(header::IF_RANGE)
         && !if_range_holds(condition, validators)
@@ -96,6 +89,20 @@ pub fn evaluate(request: &HeaderMap, validators: &Validators, length: u64) -> Ou
         Some(None) => Outcome::Unsatisfiable,
         Some(Some(range)) => Outcome::Partial(range),
     }
+}
+
+fn text(request: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    request.get(name).and_then(|value: &HeaderValue| value.to_str().ok())
+}
+
+/// Whether the client has it already.
+#[must_use]
+pub fn not_modified(request: &HeaderMap, validators: &Validators) -> bool {
+    if let Some(tags) = text(request, header::IF_NONE_MATCH) {
+        return validators.etag.as_deref().is_some_and(|etag| matches_weakly(tags, etag));
+    }
+    let since = text(request, header::IF_MODIFIED_SINCE).and_then(parse_date);
+    since.zip(validators.modified).is_some_and(|(since, modified)| modified.as_second() <= since.as_second())
 }
 
 fn matches_weakly(tags: &str, etag: &str) -> bool {

@@ -20,6 +20,15 @@ pub enum Problem {
     /// Only reading is possible.
     #[error("this site can only be read: use GET or HEAD")]
     Method,
+    /// Not for those who do not know the token.
+    #[error("{0}")]
+    Refused(String),
+    /// It is so already.
+    #[error("{0}")]
+    Conflict(String),
+    /// It cannot be done just now.
+    #[error("{0}")]
+    Unavailable(String),
     /// It would take too long.
     #[error("{0}")]
     TooExpensive(String),
@@ -37,8 +46,10 @@ impl Problem {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Refused(_) => StatusCode::FORBIDDEN,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooExpensive(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Store => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::Store => StatusCode::SERVICE_UNAVAILABLE,
             Self::Render => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -48,6 +59,8 @@ impl Problem {
             Self::NotFound(_) => "Not found",
             Self::BadRequest(_) => "Cannot read this address",
             Self::Method => "Read only",
+            Self::Refused(_) => "Refused",
+            Self::Conflict(_) | Self::Unavailable(_) => "Not now",
             Self::TooExpensive(_) => "Too much at once",
             Self::Store | Self::Render => "Something is broken here",
         }

@@ -1,23 +1,23 @@
-//! A response as data, and the rules of HTTP that depend on the request: conditional requests, ranges, compression.
+//! A response as data, and the rules of HTTP that depend on the request: conditional requests, ranges, which coding.
 //!
 //! Every response carries the same security headers; nothing a handler does can leave them out.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use crate::conditional::{self, Outcome, Validators};
 use crate::follow::{Follow, PREAMBLE, Step};
+use crate::rendered::Rendered;
 use crate::request::Request;
 
 /// No inline script or style, nothing from elsewhere, no framing.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-
-/// Bodies below this size are not worth compressing, in bytes.
-const COMPRESS_MIN: usize = 1400;
 
 /// What is sent.
 #[derive(Debug)]
@@ -37,9 +37,9 @@ pub enum Body {
     #[default]
     Empty,
     /// Bytes in memory.
-    Bytes(Vec<u8>),
-    /// Bytes in the program.
-    Static(&'static [u8]),
+    Bytes(Bytes),
+    /// A page or view in all its codings, of which [`Response::negotiated`] takes the one that the client reads.
+    Rendered(Arc<Rendered>),
     /// A part of an open file: `length` bytes from `start`.
     File {
         /// The file.
@@ -60,7 +60,7 @@ impl Body {
         match self {
             Self::Empty | Self::Follow(_) => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Static(bytes) => bytes.len() as u64,
+            Self::Rendered(rendered) => rendered.plain().len() as u64,
             Self::File { length, .. } => *length,
         }
     }
@@ -70,7 +70,7 @@ impl Body {
         match self {
             Self::Empty => Ok(()),
             Self::Bytes(bytes) => out.write_all(&bytes),
-            Self::Static(bytes) => out.write_all(bytes),
+            Self::Rendered(rendered) => out.write_all(rendered.plain()),
             Self::File { mut file, start, length } => {
                 file.seek(SeekFrom::Start(start))?;
                 let copied = io::copy(&mut file.take(length), out)?;
@@ -108,18 +108,24 @@ pub mod kind {
 impl Response {
     /// A complete body of a type; pages and JSON views revalidate on every use.
     #[must_use]
-    pub fn new(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Self {
+    pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut headers = HeaderMap::with_capacity(12);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-        Self { status, headers, body: Body::Bytes(body) }
+        Self { status, headers, body: Body::Bytes(body.into()) }
+    }
+
+    /// A page or view, to be [`negotiated`](Self::negotiated).
+    #[must_use]
+    pub fn rendered(content_type: &'static str, rendered: Arc<Rendered>) -> Self {
+        Self { body: Body::Rendered(rendered), ..Self::new(StatusCode::OK, content_type, Bytes::new()) }
     }
 
     /// Sends the client elsewhere on this site.
     #[must_use]
     pub fn redirect(location: &str) -> Self {
-        let mut response = Self::new(StatusCode::FOUND, kind::TEXT, Vec::new());
+        let mut response = Self::new(StatusCode::FOUND, kind::TEXT, Bytes::new());
         if let Ok(location) = HeaderValue::from_str(location) {
             response.headers.insert(header::LOCATION, location);
         }
@@ -143,12 +149,7 @@ impl Response {
         let total = self.body.length();
         match conditional::evaluate(&request.headers, validators, total) {
             Outcome::Full => {}
-            Outcome::NotModified => {
-                self.status = StatusCode::NOT_MODIFIED;
-                self.body = Body::Empty;
-                self.headers.remove(header::CONTENT_TYPE);
-                self.headers.remove(header::CONTENT_ENCODING);
-            }
+            Outcome::NotModified => return self.not_modified(),
             Outcome::Partial(range) => {
                 self.status = StatusCode::PARTIAL_CONTENT;
                 let (first, last) = (*range.start(), *range.end());
@@ -169,23 +170,26 @@ impl Response {
         self
     }
 
-    /// Compresses a page or JSON view for a client that takes it; stored bytes and ranges stay as they are.
+    fn not_modified(mut self) -> Self {
+        self.status = StatusCode::NOT_MODIFIED;
+        self.body = Body::Empty;
+        self.headers.remove(header::CONTENT_TYPE);
+        self.headers.remove(header::CONTENT_ENCODING);
+        self
+    }
+
+    /// Of a page or view: nothing if the client has it, else the coding it reads best. Pages are not served in ranges.
     #[must_use]
-    pub fn compressed(mut self, request: &Request) -> Self {
-        let Body::Bytes(bytes) = &self.body else { return self };
-        if bytes.len() < COMPRESS_MIN || self.headers.contains_key(header::CONTENT_ENCODING) {
-            return self;
+    pub fn negotiated(mut self, request: &Request) -> Self {
+        let Body::Rendered(rendered) = &self.body else { return self };
+        let rendered = Arc::clone(rendered);
+        rendered.validators().write(&mut self.headers);
+        if conditional::not_modified(&request.headers, rendered.validators()) {
+            return self.not_modified();
         }
-        let accepted = request.header(header::ACCEPT_ENCODING).unwrap_or("");
-        let packed = if conditional::accepts(accepted, "br") {
-            brotli(bytes).map(|packed| (packed, "br"))
-        } else if conditional::accepts(accepted, "gzip") {
-            gzip(bytes).map(|packed| (packed, "gzip"))
-        } else {
-            return self;
-        };
-        if let Ok((packed, coding)) = packed {
-            self.body = Body::Bytes(packed);
+        let (bytes, coding) = rendered.coded(request.header(header::ACCEPT_ENCODING).unwrap_or(""));
+        self.body = Body::Bytes(bytes);
+        if let Some(coding) = coding {
             self.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         self
@@ -217,33 +221,12 @@ impl Response {
     }
 }
 
-/// Fast enough for a page a request, and four fifths of what the best level saves.
-const GZIP_LEVEL: u32 = 2;
-/// Likewise.
-const BROTLI_LEVEL: i32 = 3;
-
-fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let out = Vec::with_capacity(bytes.len() / 5);
-    let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::new(GZIP_LEVEL));
-    encoder.write_all(bytes)?;
-    encoder.finish()
-}
-
-fn brotli(mut bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(bytes.len() / 6);
-    // A window of 256 KiB: a page is hardly larger, and a large window costs memory first.
-    let settings =
-        brotli::enc::BrotliEncoderParams { quality: BROTLI_LEVEL, lgwin: 18, ..Default::default() };
-    brotli::BrotliCompress(&mut bytes, &mut out, &settings)?;
-    Ok(out)
-}
-
-fn slice(body: &Body, first: u64, last: u64) -> Vec<u8> {
-    let bytes: &[u8] = match body {
+fn slice(body: &Body, first: u64, last: u64) -> Bytes {
+    let bytes = match body {
         Body::Bytes(bytes) => bytes,
-        Body::Static(bytes) => bytes,
-        Body::Empty | Body::File { .. } | Body::Follow(_) => &[],
+        Body::Rendered(rendered) => rendered.plain(),
+        Body::Empty | Body::File { .. } | Body::Follow(_) => return Bytes::new(),
     };
     let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-    bytes[at(first)..at(last.saturating_add(1))].to_vec()
+    bytes.slice(at(first)..at(last.saturating_add(1)))
 }

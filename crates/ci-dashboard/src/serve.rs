@@ -1,4 +1,4 @@
-//! As an HTTP server: accepts, limits, and hands each request to [`crate::handle`] on a blocking thread.
+//! As an HTTP server: limits requests and hands each request to [`crate::handle`] on a blocking thread.
 
 use std::convert::Infallible;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -13,19 +13,17 @@ use axum::body::{Body as AxumBody, Bytes, HttpBody};
 use axum::extract::{Request as AxumRequest, State};
 use axum::response::Response as AxumResponse;
 use http::{HeaderValue, Method, StatusCode};
-use http_body_util::BodyExt as _;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use http_body_util::{BodyExt as _, Limited};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower::ServiceBuilder;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::connections;
 use crate::follow::{Follow, PREAMBLE, Step};
 use crate::hook::Hook;
 use crate::request::Request;
+use crate::rerun::{BODY_MAX, Rerun};
 use crate::response::{Body, Response};
 use crate::site::{Site, handle};
 
@@ -33,14 +31,6 @@ use crate::site::{Site, handle};
 const AT_ONCE: usize = 64;
 /// The longest a request may take until its response begins.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many connections are open at a time; others wait to be taken.
-const CONNECTIONS: usize = 1000;
-/// How long a connection may take for a request's head, or rest between two requests.
-const IDLE: Duration = Duration::from_secs(30);
-/// The longest head of a request, in bytes.
-const HEAD_MAX: usize = 32 << 10;
-/// How long running requests may take to end when the server stops.
-const FAREWELL: Duration = Duration::from_secs(10);
 /// How many growing logs are followed at a time; whoever comes after is told what is there and comes back.
 const FOLLOWERS: usize = 200;
 /// How often a followed log is looked at.
@@ -50,18 +40,27 @@ const QUIET_LOOKS: u32 = 50;
 /// The size of the pieces in which a file is sent, in bytes.
 const PIECE: usize = 64 << 10;
 
+/// What may be asked for beyond reading; nothing unless it is given here.
+#[derive(Default)]
+pub struct Writes {
+    /// `POST /hook`
+    pub hook: Option<Hook>,
+    /// `POST /c/<sha>/<key>/rerun`
+    pub rerun: Option<Rerun>,
+}
+
 struct Server {
     site: Site,
-    hook: Option<Hook>,
+    writes: Writes,
     permits: Semaphore,
     followers: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
-/// Serves until `stop` is ready, then lets running requests finish. With a hook, a `POST` to `/hook` is heard.
+/// Serves until `stop` is ready, then lets running requests finish.
 pub async fn serve(
     site: Site,
-    hook: Option<Hook>,
+    writes: Writes,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
@@ -69,9 +68,10 @@ pub async fn serve(
     tracing::info!("listening on http://{address}/ci");
     // Followers would keep a stopping server alive for as long as their tests run.
     let (stopping, stopped) = watch::channel(false);
+    let site = if writes.rerun.is_some() { site.offering_reruns() } else { site };
     let server = Arc::new(Server {
         site,
-        hook,
+        writes,
         permits: Semaphore::new(AT_ONCE),
         followers: Arc::new(Semaphore::new(FOLLOWERS)),
         stopping: stopped,
@@ -80,62 +80,23 @@ pub async fn serve(
         ServiceBuilder::new()
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, PATIENCE)),
     );
-    let graceful = GracefulShutdown::new();
-    accept(&listener, &router, &graceful, stop).await;
-    drop(listener);
-    stopping.send_replace(true);
-    if tokio::time::timeout(FAREWELL, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some requests did not end in time and were cut off");
-    }
+    connections::serve(listener, router, stopping, stop).await;
     Ok(())
 }
 
-/// Takes connections, so many at a time, each with a limit to how long it may think about its next request.
-async fn accept(
-    listener: &TcpListener,
-    router: &Router,
-    graceful: &GracefulShutdown,
-    stop: impl Future<Output = ()> + Send,
-) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD_MAX);
-    tokio::pin!(stop);
-    loop {
-        let next = async {
-            let permit = Arc::clone(&connections).acquire_owned().await;
-            (permit, listener.accept().await)
+impl Server {
+    fn answer(&self, request: &Request, form: &[u8]) -> Response {
+        let asked = match &self.writes.rerun {
+            Some(rerun) if request.method == Method::POST => rerun.answer(self.site.reader(), request, form),
+            _ => None,
         };
-        let (Ok(permit), accepted) = (tokio::select! {
-            next = next => next,
-            () = &mut stop => return,
-        }) else {
-            return;
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // A client that went already, or no descriptors left: neither is the end.
-                tracing::warn!("a connection was not taken: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        stream.set_nodelay(true).ok();
-        let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!("a connection ended: {error}");
-            }
-            drop(permit);
-        });
+        asked.unwrap_or_else(|| handle(&self.site, request, now()))
     }
 }
 
 async fn answer(State(server): State<Arc<Server>>, request: AxumRequest) -> AxumResponse {
-    let (parts, _) = request.into_parts();
-    if let Some(hook) = &server.hook
+    let (parts, body) = request.into_parts();
+    if let Some(hook) = &server.writes.hook
         && parts.method == Method::POST
         && parts.uri.path() == "/hook"
     {
@@ -148,9 +109,16 @@ async fn answer(State(server): State<Arc<Server>>, request: AxumRequest) -> Axum
         headers: parts.headers,
         mount: String::new(),
     };
+    let mut form = Bytes::new();
+    if server.writes.rerun.is_some() && request.method == Method::POST {
+        match Limited::new(body, BODY_MAX).collect().await {
+            Ok(whole) => form = whole.to_bytes(),
+            Err(_) => return refused(StatusCode::PAYLOAD_TOO_LARGE, "this is too much to read\n"),
+        }
+    }
     let Ok(_permit) = server.permits.acquire().await else { return unavailable() };
     let site = Arc::clone(&server);
-    let answered = tokio::task::spawn_blocking(move || handle(&site.site, &request, now())).await;
+    let answered = tokio::task::spawn_blocking(move || site.answer(&request, &form)).await;
     match answered {
         Ok(response) => into_axum(response, &server),
         Err(error) => {
@@ -166,8 +134,12 @@ fn now() -> i64 {
 }
 
 fn unavailable() -> AxumResponse {
-    let mut response = AxumResponse::new(AxumBody::from("the server could not answer; try again\n"));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    refused(StatusCode::INTERNAL_SERVER_ERROR, "the server could not answer; try again\n")
+}
+
+fn refused(status: StatusCode, why: &'static str) -> AxumResponse {
+    let mut response = AxumResponse::new(AxumBody::from(why));
+    *response.status_mut() = status;
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     response
 }
@@ -176,7 +148,7 @@ fn into_axum(response: Response, server: &Server) -> AxumResponse {
     let body = match response.body {
         Body::Empty => AxumBody::empty(),
         Body::Bytes(bytes) => AxumBody::from(bytes),
-        Body::Static(bytes) => AxumBody::from(bytes),
+        Body::Rendered(rendered) => AxumBody::from(rendered.plain().clone()),
         Body::File { file, start, length } => {
             let (sender, receiver) = mpsc::channel(2);
             tokio::task::spawn_blocking(move || send_file(file, start, length, &sender));

@@ -1,10 +1,13 @@
 //! One request, one response: a synchronous function over the results, the same for the server and for CGI.
 
+use std::time::Instant;
+
 use http::Method;
 use results::{Reader, Resolved};
 
 use crate::assets;
 use crate::files;
+use crate::kept::{Kept, Stamp};
 use crate::problem::Problem;
 use crate::request::Request;
 use crate::response::{Response, kind};
@@ -17,13 +20,21 @@ use crate::views::{self, Context};
 pub struct Site {
     store: Store,
     tests: TestFiles,
+    kept: Kept,
+    reruns: bool,
 }
 
 impl Site {
     /// Over results; `tests` are the test files that the configuration names, if there is one.
     #[must_use]
     pub fn new(reader: Reader, tests: TestFiles) -> Self {
-        Self { store: Store::new(reader), tests }
+        Self { store: Store::new(reader), tests, kept: Kept::default(), reruns: false }
+    }
+
+    /// The same, whose pages offer to run a test again: for a server that hears it.
+    #[must_use]
+    pub fn offering_reruns(self) -> Self {
+        Self { reruns: true, ..self }
     }
 
     /// The results.
@@ -36,17 +47,50 @@ impl Site {
 /// Answers a request at the time `now`, in Unix seconds.
 #[must_use]
 pub fn handle(site: &Site, request: &Request, now: i64) -> Response {
+    let came = Instant::now();
     let (form, route) = route::parse(request);
     let answer = if matches!(request.method, Method::GET | Method::HEAD) {
-        route.map_err(Problem::from).and_then(|route| answer(site, request, form, route, now))
+        route.map_err(Problem::from).and_then(|route| {
+            if is_kept(&route) {
+                let address = format!("{}\0{}?{}", request.mount, request.path, request.query);
+                let stamp = || Stamp::of(site.reader().output_dir());
+                site.kept.get(&address, came, stamp, || answer(site, request, form, route, now))
+            } else {
+                answer(site, request, form, route, now)
+            }
+        })
     } else {
         Err(Problem::Method)
     };
-    answer.unwrap_or_else(|problem| problem.response(request, form)).finished(&request.method)
+    let answer = answer.unwrap_or_else(|problem| problem.response(request, form));
+    answer.negotiated(request).finished(&request.method)
+}
+
+/// Whether all that a view shows is published by rename in the folder of the results itself.
+fn is_kept(route: &Route) -> bool {
+    match route {
+        Route::Home
+        | Route::User(_)
+        | Route::Branch { .. }
+        | Route::Crashes(_)
+        | Route::Compare(_)
+        | Route::History { .. }
+        | Route::Commit(_) => true,
+        // Logs grow in folders below, the status is of this very moment, the others are cheap.
+        Route::Test { .. }
+        | Route::Status
+        | Route::Follow { .. }
+        | Route::Abbreviated(_)
+        | Route::File(_)
+        | Route::Asset(_)
+        | Route::Health
+        | Route::Metrics
+        | Route::OpenApi => false,
+    }
 }
 
 fn answer(site: &Site, request: &Request, form: Form, route: Route, now: i64) -> Result<Response, Problem> {
-    let context = Context { store: &site.store, request, tests: &site.tests, now };
+    let context = Context { store: &site.store, request, tests: &site.tests, reruns: site.reruns, now };
     match (&route, form) {
         (Route::Branch { at, .. }, Form::Atom) => return views::feed::atom(context, at),
         (Route::Branch { at, .. }, Form::Badge) => return views::feed::badge(context, at),
@@ -75,11 +119,12 @@ fn answer(site: &Site, request: &Request, form: Form, route: Route, now: i64) ->
         Route::Abbreviated(prefix) => abbreviated(context, &prefix, form),
         Route::Status => views::status::view(context, form),
         Route::File(file) => files::serve(site.store.reader().output_dir(), &file, request),
-        Route::Asset(name) => assets::serve(&name, request)
-            .ok_or_else(|| Problem::NotFound("there is no page at this address".into())),
+        Route::Asset(name) => {
+            assets::serve(&name).ok_or_else(|| Problem::NotFound("there is no page at this address".into()))
+        }
         Route::Health => health(site),
         Route::Metrics => views::metrics::view(context),
-        Route::OpenApi => Ok(assets::openapi(request)),
+        Route::OpenApi => Ok(assets::openapi()),
     }
 }
 

@@ -195,13 +195,18 @@ fn paths_and_parameters_are_those_of_the_routes() {
     let document = document();
     let farm = small();
     let commit = commits()[3].0.to_string();
-    for path in document["paths"].as_object().unwrap().keys() {
+    for (path, methods) in document["paths"].as_object().unwrap() {
         let target = path
             .replace("{user}", "mira")
             .replace("{branch}", "ext4-testing")
             .replace("{sha}", &commit)
             .replace("{key}", "fs.ext4.basic.punch")
             .replace("{file}", "log.br");
+        if methods.get("get").is_none() {
+            // Heard by a server with a token; tests/shells.rs asks it.
+            assert_eq!((path.as_str(), farm.status(&target)), ("/c/{sha}/{key}/rerun", 404));
+            continue;
+        }
         let status = farm.status(&target);
         let expected = if target.ends_with("ci-daemon-status.json") { 404 } else { 200 };
         assert_eq!(status, expected, "{target}");

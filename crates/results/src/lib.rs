@@ -20,6 +20,7 @@ pub mod layout;
 mod logs;
 mod peek;
 mod reader;
+pub mod requests;
 pub mod retention;
 mod segment;
 mod state;

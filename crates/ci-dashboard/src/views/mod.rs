@@ -16,16 +16,17 @@ pub mod status;
 pub mod test;
 mod testlist;
 
+use std::sync::Arc;
+
 use askama::Template;
-use http::StatusCode;
 use model::CommitId;
 use serde::Serialize;
 
-use crate::conditional::Validators;
 use crate::page::subject;
 use crate::problem::Problem;
+use crate::rendered::Rendered;
 use crate::request::{Encoded, Request};
-use crate::response::{Body, Response, kind};
+use crate::response::{Response, kind};
 use crate::route::{BranchRef, Links};
 use crate::store::Store;
 use crate::testfiles::TestFiles;
@@ -39,6 +40,8 @@ pub struct Context<'a> {
     pub request: &'a Request,
     /// The test files that are known.
     pub tests: &'a TestFiles,
+    /// Whether a test can be run again from here.
+    pub reruns: bool,
     /// The time, Unix seconds.
     pub now: i64,
 }
@@ -52,7 +55,7 @@ impl<'a> Context<'a> {
 
     /// A page of a template, revalidated by its content.
     pub fn html(&self, template: &impl Template) -> Result<Response, Problem> {
-        Ok(self.finish(kind::HTML, template.render()?.into_bytes()))
+        self.text(kind::HTML, template.render()?)
     }
 
     /// A JSON view, revalidated by its content.
@@ -61,23 +64,12 @@ impl<'a> Context<'a> {
             tracing::error!("a view cannot be written as JSON: {error}");
             Problem::Render
         })?;
-        Ok(self.finish(kind::JSON, body))
+        Ok(Response::rendered(kind::JSON, Arc::new(Rendered::new(body))))
     }
 
     /// Text of another type, revalidated by its content.
     pub fn text(&self, content_type: &'static str, text: String) -> Result<Response, Problem> {
-        Ok(self.finish(content_type, text.into_bytes()))
-    }
-
-    fn finish(&self, content_type: &'static str, body: Vec<u8>) -> Response {
-        let response = Response::new(StatusCode::OK, content_type, Vec::new());
-        let validators = Validators::of_bytes(&body);
-        let mut response = Response { body: Body::Bytes(body), ..response };
-        // Pages are not served in ranges: they may be compressed after this.
-        let mut conditions = self.request.clone();
-        conditions.headers.remove(http::header::RANGE);
-        response = response.validated(&conditions, &validators);
-        response.compressed(self.request)
+        Ok(Response::rendered(content_type, Arc::new(Rendered::new(text))))
     }
 
     /// The address of this view as JSON.

@@ -3,7 +3,7 @@
 use askama::Template;
 use model::{CommitId, ResultKey, Status};
 use results::json::{TestRow, TestView};
-use results::{CommitResults, TestEntry};
+use results::{CommitResults, TestEntry, requests};
 
 use super::Context;
 use super::log::{LogView, load};
@@ -48,6 +48,14 @@ struct TestPage<'a> {
     beside: Vec<BesideLine>,
     beside_more: usize,
     artifacts: Vec<ArtifactLine>,
+    rerun: Option<RerunForm>,
+}
+
+/// The test may be run again from here.
+struct RerunForm {
+    action: String,
+    /// Somebody asked, and it is not over.
+    asked: bool,
 }
 
 /// Another test of the commit that needs somebody, or this one among them.
@@ -115,9 +123,15 @@ pub fn view(context: Context<'_>, test: TestRef<'_>, form: Form) -> Result<Respo
     crumbs.push(Crumb::here(subtest));
     let mut page = Page::new(format!("{} {subtest} {}", entry.status, test.sha.short()), links, crumbs);
     page.json = Some(context.json_address());
-    let log = load(context, test)?;
+    // A damaged log must not hide the verdict. What is wrong with the request is still told.
+    let (log, damaged) = match load(context, test) {
+        Err(Problem::Store) => (None, true),
+        loaded => (loaded?, false),
+    };
+    let rerun = (context.reruns && entry.status != Status::InProgress).then(|| rerun_form(context, test));
     // Until its log begins; from then on the log says when it ends.
-    page.live = if entry.status == Status::InProgress && log.is_none() { 2 } else { 0 };
+    let soon = entry.status == Status::InProgress && log.is_none();
+    page.live = if soon || rerun.as_ref().is_some_and(|rerun| rerun.asked) { 2 } else { 0 };
     let template = TestPage {
         page,
         file,
@@ -139,7 +153,9 @@ pub fn view(context: Context<'_>, test: TestRef<'_>, form: Form) -> Result<Respo
         attempts: attempts(entry),
         tabs: tabs(context, test),
         log,
-        no_log: if entry.status == Status::FailedToRun {
+        no_log: if damaged {
+            "The log cannot be read: it is damaged. Raw gives it as it is stored."
+        } else if entry.status == Status::FailedToRun {
             "It never started, so there is no log of it."
         } else {
             "There is no log of this test here."
@@ -148,6 +164,7 @@ pub fn view(context: Context<'_>, test: TestRef<'_>, form: Form) -> Result<Respo
         beside_more: urgent(&results).count().saturating_sub(BESIDE_MAX),
         beside: beside(context, test, &results),
         artifacts: artifacts(context, test),
+        rerun,
     };
     context.html(&template)
 }
@@ -192,6 +209,14 @@ fn artifacts(context: Context<'_>, test: TestRef<'_>) -> Vec<ArtifactLine> {
         name,
     };
     files::others(context.store.reader().output_dir(), test.sha, test.key).into_iter().map(line).collect()
+}
+
+fn rerun_form(context: Context<'_>, test: TestRef<'_>) -> RerunForm {
+    let open = requests::open(context.store.reader().output_dir());
+    RerunForm {
+        action: format!("{}rerun", context.links().test(test.sha.as_str(), test.key.as_str())),
+        asked: open.iter().any(|open| open.commit == *test.sha && open.key == *test.key),
+    }
 }
 
 fn reason(entry: &TestEntry) -> String {

@@ -1,0 +1,106 @@
+//! What people ask of the running daemon, as files in `requests/` of the output directory.
+//!
+//! `ci-status rerun` and the dashboard leave them, ci-daemon moves them to `requests/taken/` when it takes them and
+//! removes them when they are over. Results are not touched: they stay with their one writer.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use model::{CommitId, ResultKey};
+use serde::{Deserialize, Serialize};
+
+/// The folder, below the output directory.
+pub const FOLDER: &str = "requests";
+/// The folder of those that were taken, below [`FOLDER`].
+pub const TAKEN: &str = "taken";
+/// The version of the format.
+pub const VERSION: u32 = 1;
+/// A request is no longer than this, in bytes.
+pub const SIZE_MAX: u64 = 64 << 10;
+/// How many files are looked at to say what was asked for.
+const LOOKED_AT: usize = 1000;
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// [`VERSION`]
+    pub version: u32,
+    /// What is to run again.
+    pub rerun: Rerun,
+}
+
+/// A test at a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rerun {
+    /// The commit.
+    pub commit: CommitId,
+    /// The test.
+    pub key: ResultKey,
+}
+
+/// Leaves a request, whole or not at all, and says which file it is.
+pub fn leave(output_dir: &Path, rerun: Rerun) -> io::Result<PathBuf> {
+    let folder = output_dir.join(FOLDER);
+    fs::create_dir_all(&folder)?;
+    // The daemon may be another user's.
+    let mode = Permissions::from_mode(0o644);
+    let mut file =
+        tempfile::Builder::new().prefix(".").suffix(".tmp").permissions(mode).tempfile_in(&folder)?;
+    serde_json::to_writer(&mut file, &Request { version: VERSION, rerun })?;
+    file.as_file().sync_all()?;
+    // The random name of the temporary file is the request's, too.
+    let name = file.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = name.trim_start_matches('.').trim_end_matches(".tmp").to_owned();
+    let path = folder.join(format!("{name}.json"));
+    file.persist_noclobber(&path)?;
+    Ok(path)
+}
+
+/// The requests that are not over, as far as they can be read; in no order, and of many only some.
+#[must_use]
+pub fn open(output_dir: &Path) -> Vec<Rerun> {
+    let folder = output_dir.join(FOLDER);
+    let files = [folder.join(TAKEN), folder].into_iter().filter_map(|folder| fs::read_dir(folder).ok());
+    let wanted = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "json");
+    let paths = files.flatten().filter_map(|entry| Some(entry.ok()?.path())).filter(wanted);
+    paths.take(LOOKED_AT).filter_map(|path| read(&path)).collect()
+}
+
+fn read(path: &Path) -> Option<Rerun> {
+    let data = fs::symlink_metadata(path).ok()?;
+    if !data.is_file() || data.len() > SIZE_MAX {
+        return None;
+    }
+    let request: Request = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    (request.version == VERSION).then_some(request.rerun)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_open_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(open(dir.path()).is_empty());
+        let rerun = |key: &str| Rerun { commit: "a".repeat(40).parse().unwrap(), key: key.parse().unwrap() };
+        let first = leave(dir.path(), rerun("fs.a.x")).unwrap();
+        leave(dir.path(), rerun("fs.a.y")).unwrap();
+        let text = fs::read_to_string(&first).unwrap();
+        assert_eq!(
+            text,
+            format!(r#"{{"version":1,"rerun":{{"commit":"{}","key":"fs.a.x"}}}}"#, "a".repeat(40))
+        );
+        let taken = dir.path().join(FOLDER).join(TAKEN);
+        fs::create_dir(&taken).unwrap();
+        fs::rename(&first, taken.join("x.json")).unwrap();
+        fs::write(dir.path().join(FOLDER).join("bad.json"), "{").unwrap();
+        let mut keys: Vec<_> = open(dir.path()).iter().map(|rerun| rerun.key.to_string()).collect();
+        keys.sort();
+        assert_eq!(keys, ["fs.a.x", "fs.a.y"]);
+        fs::remove_file(taken.join("x.json")).unwrap();
+        assert_eq!(open(dir.path()).len(), 1);
+    }
+}

@@ -3,6 +3,7 @@
 //!
 //! A kept answer is never wrong for want of looking: whatever of the tree's scripts changed, the key is another.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,19 @@ pub(super) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
         add(name.as_bytes());
         add(value.as_bytes());
     }
+    // What the caller's own environment tells a test file: a flavor, where a suite's source is.
+    let mut told: Vec<_> = std::env::vars_os()
+        .filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ktest_"))
+        .map(|(name, value)| [name.into_encoded_bytes(), value.into_encoded_bytes()].join(&b'='))
+        .collect();
+    told.sort();
+    // What lies in the folder of `require-git`: with a suite's source there, a file asks for more.
+    let mut cloned: Vec<_> =
+        fs::read_dir(&env.deps_dir).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+    cloned.sort();
+    for text in told.into_iter().chain(cloned.into_iter().map(OsString::into_encoded_bytes)) {
+        add(&text);
+    }
     let mut stamps = Vec::new();
     for place in ["tests", "lib", "cross.conf"] {
         scripts(&file.ktest_dir.join(place), &mut stamps);
@@ -148,11 +162,16 @@ mod tests {
         // Who runs the file has it evaluated.
         file.deps(&[], &env).await.unwrap();
         assert_eq!(calls(), 4);
+        env.deps_dir = dir.path().join("deps");
+        file.deps_cached(&env, &cache).await.unwrap();
+        fs::create_dir_all(env.deps_dir.join("tool")).unwrap();
+        file.deps_cached(&env, &cache).await.unwrap();
+        assert_eq!(calls(), 6);
         // Rubbish where an answer lies is no answer.
         for entry in fs::read_dir(cache.join("answers")).unwrap() {
             fs::write(entry.unwrap().path(), "{").unwrap();
         }
         assert_eq!(file.deps_cached(&env, &cache).await.unwrap().mem_mib, 128);
-        assert_eq!(calls(), 5);
+        assert_eq!(calls(), 7);
     }
 }

@@ -71,6 +71,13 @@ pub(super) async fn build(
     {
         return Ok(Some(Selftests { dir: cache.join(name), _place: None }));
     }
+    // Without it the tree's `make install` leaves a list of programs and none of them.
+    if finish(Cmd::new("rsync").arg("--version")).await.is_err() {
+        return Err(RunError::Infrastructure(
+            "the kernel's selftests are installed with rsync, which this host lacks; apt-get install rsync"
+                .into(),
+        ));
+    }
     run.reporter.event(model::Event::Phase { what: "kernel selftests: building".into() });
     let place =
         tempfile::Builder::new().prefix("new-").tempdir_in(&cache).map_err(|error| broken(&cache, &error))?;

@@ -57,7 +57,7 @@ _blktests_value() {
 
 run_test() {
     local log=/tmp/blktests.log file where=$_blktests_results passed=0
-    suite_wants gawk=gawk fio=fio util-linux=column
+    suite_wants gawk=gawk fio=fio bsdextrautils=column
     rm -rf $_blktests_results $_blktests_at/results
     # Not told by its exit code, which is 0 also where nothing ran.
     (cd $_blktests_at && { ./check "$1" 2>&1 || true; }) | tee $log

@@ -113,7 +113,7 @@ _fstests_variant() {
 
 run_test() {
     local log=/tmp/xfstests.log at=$_fstests_results/$1 status
-    suite_wants perl=perl bc=bc gawk=gawk xfsprogs=xfs_io attr=attr acl=getfacl util-linux=column
+    suite_wants perl=perl bc=bc gawk=gawk xfsprogs=xfs_io attr=attr acl=getfacl
     _fstests_variant
     rm -rf $_fstests_results
     _fstests_settings >/tmp/xfstests.config

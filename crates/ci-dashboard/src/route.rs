@@ -75,6 +75,15 @@ pub enum Route {
         /// `find=REGEX`: show the lines that match.
         find: Option<String>,
     },
+    /// Which lines of the kernel's source ran at a commit.
+    Coverage {
+        /// The commit.
+        sha: CommitId,
+        /// `path=`: a folder or file of the source; empty: all.
+        path: String,
+        /// `file=`: only what this test file covered.
+        test: String,
+    },
     /// The lines of a growing log as they come.
     Follow {
         /// The commit.
@@ -235,6 +244,8 @@ struct Query {
     compare: Option<String>,
     with: Option<String>,
     crashes: Option<String>,
+    path: Option<String>,
+    file: Option<String>,
     form: Form,
 }
 
@@ -257,6 +268,8 @@ impl Query {
                 "compare" => &mut query.compare,
                 "with" => &mut query.with,
                 "crashes" => &mut query.crashes,
+                "path" => &mut query.path,
+                "file" => &mut query.file,
                 "format" => {
                     query.form = match value.as_str() {
                         "json" => Form::Json,
@@ -398,6 +411,11 @@ fn parse_path(segments: &[&str], query: Query) -> Result<Route, RouteError> {
             None => commit_by_path(name, query),
         },
         ["c", sha, ""] => commit_by_path(sha, query),
+        ["c", sha, "coverage"] | ["c", sha, "coverage", ""] => Ok(Route::Coverage {
+            sha: sha.parse()?,
+            path: query.path.unwrap_or_default(),
+            test: query.file.unwrap_or_default(),
+        }),
         ["c", sha, key] | ["c", sha, key, ""] => Ok(Route::Test {
             sha: sha.parse()?,
             key: key.parse()?,
@@ -477,6 +495,17 @@ impl Links<'_> {
     #[must_use]
     pub fn test(&self, sha: &str, key: &str) -> String {
         format!("{}/c/{}/{}/", self.mount, Encoded(sha), Encoded(key))
+    }
+
+    /// Which lines ran at a commit: all of the source, or a folder or file of it.
+    #[must_use]
+    pub fn coverage(&self, sha: &str, path: &str, test: &str) -> String {
+        let mut address = format!("{}/c/{}/coverage", self.mount, Encoded(sha));
+        let given = [("path", path), ("file", test)].into_iter().filter(|(_, value)| !value.is_empty());
+        for (at, (name, value)) in given.enumerate() {
+            address.push_str(&format!("{}{name}={}", if at == 0 { '?' } else { '&' }, Encoded(value)));
+        }
+        address
     }
 
     /// The crashes on a branch.

@@ -78,6 +78,7 @@ fn is_kept(route: &Route) -> bool {
         | Route::Commit(_) => true,
         // Logs grow in folders below, the status is of this very moment, the others are cheap.
         Route::Test { .. }
+        | Route::Coverage { .. }
         | Route::Status
         | Route::Follow { .. }
         | Route::Abbreviated(_)
@@ -113,6 +114,7 @@ fn answer(site: &Site, request: &Request, form: Form, route: Route, now: i64) ->
             let test = views::test::TestRef { sha: &sha, key: &key, line, full, find: find.as_deref() };
             views::test::view(context, test, form)
         }
+        Route::Coverage { sha, path, test } => views::coverage::view(context, &sha, &path, &test, form),
         Route::Follow { sha, key, full, from } => {
             crate::follow::follow(site.store.reader(), &sha, &key, full, from.as_deref(), request)
         }

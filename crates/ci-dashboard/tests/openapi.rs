@@ -208,7 +208,8 @@ fn paths_and_parameters_are_those_of_the_routes() {
             continue;
         }
         let status = farm.status(&target);
-        let expected = if target.ends_with("ci-daemon-status.json") { 404 } else { 200 };
+        let absent = ["ci-daemon-status.json", "/coverage"].iter().any(|end| target.ends_with(end));
+        let expected = if absent { 404 } else { 200 };
         assert_eq!(status, expected, "{target}");
     }
     let named: std::collections::BTreeSet<&str> = document["paths"]
@@ -220,8 +221,42 @@ fn paths_and_parameters_are_those_of_the_routes() {
         .map(|parameter| parameter["name"].as_str().unwrap())
         .collect();
     let read = [
-        "branch", "commit", "compare", "crashes", "find", "format", "from", "history", "line", "log", "page",
-        "status", "test", "user", "with",
+        "branch", "commit", "compare", "crashes", "file", "find", "format", "from", "history", "line", "log",
+        "page", "path", "status", "test", "user", "with",
     ];
     assert_eq!(named.into_iter().collect::<Vec<_>>(), read);
+}
+
+#[test]
+fn coverage_has_its_shape_and_its_pages() {
+    let (farm, sha) = common::covered();
+    let document = document();
+    for target in [
+        "coverage?format=json",
+        "coverage?path=fs/ext4/inode.c&format=json",
+        "coverage?path=fs/none&format=json",
+    ] {
+        let name = if target.contains("none") { "Error" } else { "Coverage" };
+        check(&document, &farm, &format!("/c/{sha}/{target}"), name);
+    }
+    let json: Value = serde_json::from_str(&farm.get(&format!("/c/{sha}/coverage?format=json"))).unwrap();
+    // A run's file lies beside two tests and counts once; two test files add up.
+    let totals = json!({"lines": 5, "lines_hit": 3, "functions": 2, "functions_hit": 2});
+    assert_eq!(json["totals"], totals);
+    let tests: Vec<_> =
+        json["tests"].as_array().unwrap().iter().map(|row| (&row["name"], &row["lines_hit"])).collect();
+    assert_eq!(tests, [(&json!("boot"), &json!(1)), (&json!("fs.ext4.basic"), &json!(2))]);
+    let file: Value =
+        serde_json::from_str(&farm.get(&format!("/c/{sha}/coverage?path=fs/ext4/inode.c&format=json")))
+            .unwrap();
+    assert_eq!(file["missed"], json!([[11, 12]]));
+    assert_eq!(file["functions"][0], json!({"name": "ext4_map", "line": 9, "calls": 3}));
+    let page = farm.get(&format!("/c/{sha}/coverage"));
+    for words in ["60.0 %", "By folder", "fs/ext4", "boot"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    let page = farm.get(&format!("/c/{sha}/coverage?path=fs/ext4/inode.c&file=fs.ext4.basic"));
+    assert!(page.contains("11\u{2013}12") && page.contains("ext4_map"), "{page}");
+    assert!(farm.get(&format!("/c/{sha}/")).contains("/coverage\">coverage</a>"));
+    assert!(!small().get(&format!("/c/{}/", commits()[3].0)).contains("/coverage"));
 }

@@ -3,8 +3,10 @@
 mod common;
 
 use ci_dashboard::Request;
-use common::{Farm, commits, said, small};
+use common::{Farm, NOW, commits, said, small};
 use http::header;
+use model::Verdict;
+use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
 
 fn id(row: usize) -> String {
     commits()[row].0.to_string()
@@ -334,4 +336,62 @@ fn metrics_tell_of_farm_and_branches() {
         let (name, value) = line.rsplit_once(' ').unwrap();
         assert!(value.parse::<f64>().is_ok() && name.starts_with("ktest_"), "{line}");
     }
+}
+
+#[test]
+fn tests_that_seem_to_test_nothing_any_more_are_marked() {
+    let commits: Vec<_> =
+        ["now", "does not build", "before"].map(|subject| (commit_id(subject), subject.to_owned())).into();
+    let fill = |fixture: &ResultsFixture, busy: bool| {
+        fixture.branch("mira", "next", &commits);
+        let at = |row: usize, key: &str, verdict, millis| {
+            fixture.test(TestResult::new(&commits[row].0, key, verdict, millis).on("farm1", 2, NOW));
+        };
+        at(2, "fs.ext4.basic.quota", Verdict::Passed, 900);
+        at(2, "fs.ext4.basic.fsx", Verdict::Passed, 60_000);
+        at(2, "fs.ext4.basic.short", Verdict::Passed, 1_000);
+        at(2, "fs.ext4.basic.gone", Verdict::Passed, 1_000);
+        for key in ["fs.ext4.basic.quota", "fs.ext4.basic.fsx"] {
+            at(1, key, Verdict::FailedToRun { reason: "no".into() }, 0);
+        }
+        at(0, "fs.ext4.basic.quota", Verdict::NotRun { reason: "no <quota> tools".into() }, 10);
+        at(0, "fs.ext4.basic.fsx", Verdict::Passed, 1_000);
+        at(0, "fs.ext4.basic.short", Verdict::Passed, 10);
+        if busy {
+            fixture.running(&commits[0].0, "fs.ext4.basic.other", NOW, "");
+        }
+    };
+    let farm = Farm::with(|fixture| fill(fixture, false));
+    let sha = commits[0].0.as_str();
+    let page = farm.get(&format!("/c/{sha}/"));
+    assert!(page.contains("3 tests to look at"), "{page}");
+    for what in [
+        "passed in 1.0 s, took 60.0 s before",
+        "passed before, not run now: no &#60;quota&#62; tools",
+        "had a verdict before, is listed no more",
+    ] {
+        assert!(page.contains(what), "{what}: {page}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&farm.get(&format!("/c/{sha}/?format=json"))).unwrap();
+    let told: Vec<_> = json["suspicious"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["name"].as_str().unwrap(), row["suspicion"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("fs.ext4.basic.fsx", "collapsed"),
+            ("fs.ext4.basic.gone", "vanished"),
+            ("fs.ext4.basic.quota", "stopped applying"),
+        ]
+    );
+    let branch = farm.get("/ci?user=mira&branch=next");
+    assert_eq!(branch.matches("tests to look at").count(), 1, "{branch}");
+    assert!(farm.get("/ci?user=mira&branch=next&test=fsx").contains("1 test to look at"));
+    assert!(!farm.get(&format!("/c/{}/", commits[2].0)).contains("to look at"));
+    // While the commit is being tested nothing has vanished yet.
+    let busy = Farm::with(|fixture| fill(fixture, true));
+    assert!(busy.get(&format!("/c/{sha}/")).contains("2 tests to look at"));
 }

@@ -362,3 +362,37 @@ fn help() {
     }
     assert_snapshot!("help_of_commands", text);
 }
+
+#[test]
+fn tests_that_seem_to_test_nothing_any_more_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = ResultsFixture::new(dir.path());
+    let [new, old] = ["new", "old"].map(commit_id);
+    fixture.branch("kmo", "next", &[(new.clone(), "new".into()), (old.clone(), "old".into())]);
+    for key in ["fs.x.long", "fs.x.gone", "fs.x.quota"] {
+        fixture.test(TestResult::new(&old, key, Verdict::Passed, 40_000));
+    }
+    fixture.test(TestResult::new(&new, "fs.x.long", Verdict::Passed, 900));
+    fixture.test(TestResult::new(&new, "fs.x.quota", Verdict::NotRun { reason: "no tools".into() }, 0));
+    fixture.finish();
+    let list = "to look at, they may test nothing any more: 3
+  fs.x.gone   had a verdict before, is listed no more
+  fs.x.long   passed in 0.9 s, took 40.0 s before
+  fs.x.quota  passed before, not run now: no tools
+";
+    let show = run(&dir, &format!("show {new}"));
+    assert!(show.ends_with(list), "{show}");
+    assert!(!run(&dir, &format!("show {old}")).contains("to look at"));
+    let compare = run(&dir, &format!("compare {old} {new}"));
+    assert!(compare.contains(list), "{compare}");
+    for line in [format!("show {new} --json"), format!("compare {old} {new} --json")] {
+        let json: serde_json::Value = serde_json::from_str(&run(&dir, &line)).unwrap();
+        let words: Vec<_> = json["suspicious"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["suspicion"].as_str().unwrap())
+            .collect();
+        assert_eq!(words, ["vanished", "collapsed", "stopped applying"], "{line}");
+    }
+}

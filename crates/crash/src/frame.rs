@@ -20,6 +20,8 @@ pub struct Frame {
     pub function: String,
     /// The module, if it is not the kernel itself.
     pub module: Option<String>,
+    /// How far into the function, in bytes, and how long the function is, where the log has them.
+    pub offset: Option<(u64, Option<u64>)>,
     /// Source file and line, where the log has them.
     pub source: Option<(String, u32)>,
     /// Where it stands.
@@ -28,13 +30,13 @@ pub struct Frame {
     pub sure: bool,
 }
 
-/// One pattern: named groups `f` (function), `m` (module), `file`, `line`, `q` (the question mark).
+/// One pattern: named groups `f` (function), `m` (module), `offset`, `size`, `file`, `line`, `q` (the question mark).
 struct Shape {
     regex: Regex,
     place: Place,
 }
 
-const OFFSET: &str = r"\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?";
+const OFFSET: &str = r"\+0x(?P<offset>[0-9a-f]{1,16})(?:/0x(?P<size>[0-9a-f]{1,16}))?";
 const SOURCE: &str =
     r"(?: \[(?P<m>\w+)(?: [0-9a-f]+)?\])?(?: (?P<file>[\w./+-]+\.(?:[chS]|rs)):(?P<line>\d+))?";
 const ADDR: &str = r"\[<[0-9a-f ]+>\]";
@@ -81,6 +83,13 @@ static SHAPES_READY: LazyLock<Vec<Shape>> = LazyLock::new(|| {
     SHAPES.iter().map(|(place, shape)| Shape { regex: fill(shape), place: *place }).collect()
 });
 
+impl Frame {
+    /// A function of which no more than its name is told.
+    pub(crate) fn named(function: String) -> Self {
+        Self { function, module: None, offset: None, source: None, place: Place::Call, sure: true }
+    }
+}
+
 /// The frame that a line (without its prefix) shows.
 pub(crate) fn parse(text: &str) -> Option<Frame> {
     // Nearly all lines that are no frames are dismissed here.
@@ -91,9 +100,11 @@ pub(crate) fn parse(text: &str) -> Option<Frame> {
         let found = shape.regex.captures(text)?;
         let get = |name| found.name(name).map(|part| part.as_str());
         let source = get("file").zip(get("line").and_then(|line| line.parse().ok()));
+        let hex = |name| get(name).and_then(|digits| u64::from_str_radix(digits, 16).ok());
         Some(Frame {
             function: get("f")?.to_owned(),
             module: get("m").map(str::to_owned),
+            offset: hex("offset").map(|offset| (offset, hex("size"))),
             source: source.map(|(file, line)| (file.to_owned(), line)),
             place: shape.place,
             sure: get("q").is_none(),
@@ -171,6 +182,7 @@ mod tests {
         }
         let frame = parse(" ext4_x+0x1/0x2 [ext4] fs/ext4/x.c:77").unwrap();
         assert_eq!((frame.module.as_deref(), frame.source), (Some("ext4"), Some(("fs/ext4/x.c".into(), 77))));
+        assert_eq!(frame.offset, Some((1, Some(2))));
     }
 
     #[test]

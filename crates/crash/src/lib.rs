@@ -3,6 +3,7 @@
 //! Sans-IO: text in, data out; nothing here reads a file or knows of a VM. [`trouble`] looks at one line at a time
 //! while a log grows; [`reports`] names what is in a whole log.
 
+mod decode;
 mod frame;
 mod log;
 mod noise;
@@ -13,6 +14,7 @@ mod stall;
 mod title;
 mod trouble;
 
+pub use decode::Source;
 pub use frame::{Frame, Place};
 pub use prefix::{Caller, Stripped, strip};
 pub use report::{Report, reports};

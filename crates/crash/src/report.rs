@@ -7,6 +7,7 @@ use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::ops::Deref;
 
+use crate::decode;
 use crate::frame::{self, Frame, Place};
 use crate::log::{self, Line, lines};
 use crate::noise::{Noise, is_noise};
@@ -35,8 +36,10 @@ pub struct Report {
     pub corrupted: bool,
     /// The function that is to blame, as the title has it.
     pub guilty: Option<String>,
-    /// Where that function is defined, if the log says.
-    pub guilty_file: Option<String>,
+    /// The frame of that function, in [`Self::frames`].
+    pub guilty_frame: Option<usize>,
+    /// Source file and line where it happened in that function, if the log says.
+    pub source: Option<(String, u32)>,
     /// The stack, the innermost first; all stacks of the report in their order.
     pub frames: Vec<Frame>,
 }
@@ -207,8 +210,9 @@ fn build(rule: &Rule, caught: &Caught, lines: &[Line<'_>], own: &[usize]) -> Rep
     }
     let corrupted = guilty.is_none() && row.title.contains("{fn}");
     let name = guilty.map_or("corrupted".to_owned(), |function| frame::demangled(canonical(&function)));
-    let file = frames.iter().find(|frame| canonical(&frame.frame.function) == name);
-    let guilty_file = file.and_then(|frame| frame.frame.source.as_ref()).map(|(file, _)| file.clone());
+    let guilty_frame = frames.iter().position(|frame| canonical(&frame.frame.function) == name);
+    let framed = guilty_frame.and_then(|at| frames[at].frame.source.clone());
+    let source = framed.or_else(|| decode::first_line(texts[0], row.kind, &name));
     let start = own.first().copied().unwrap_or(0);
     Report {
         title: title(row.title, caught, &name),
@@ -220,7 +224,8 @@ fn build(rule: &Rule, caught: &Caught, lines: &[Line<'_>], own: &[usize]) -> Rep
             || texts.iter().any(|text| text.contains("Kernel panic - not syncing")),
         corrupted,
         guilty: (!corrupted && row.title.contains("{fn}")).then_some(name),
-        guilty_file,
+        guilty_frame,
+        source,
         frames: frames.into_iter().map(|frame| frame.frame).collect(),
     }
 }
@@ -271,17 +276,14 @@ fn stack(texts: &[&str], kind: Kind) -> Vec<Stacked> {
             let counts = counts && (begun || frame.place == Place::Pc);
             // 32-bit Arm tells the caller in the callee's line; the outermost caller has no line of its own.
             if let Some(caller) = caller.take().filter(|caller| *caller != frame.function) {
-                let frame =
-                    Frame { function: caller, module: None, source: None, place: Place::Call, sure: true };
-                frames.push(Stacked { frame, counts });
+                frames.push(Stacked { frame: Frame::named(caller), counts });
             }
             caller = frame::caller(text);
             frames.push(Stacked { frame, counts });
             continue;
         }
         if let Some(function) = caller.take() {
-            let frame = Frame { function, module: None, source: None, place: Place::Call, sure: true };
-            frames.push(Stacked { frame, counts: counts && begun });
+            frames.push(Stacked { frame: Frame::named(function), counts: counts && begun });
         }
         if is_earlier(trimmed) {
             counts = false;

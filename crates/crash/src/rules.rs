@@ -94,7 +94,7 @@ pub(crate) const TABLE: &[Row] = &[
 
     // Lockups and stalls (kernel/watchdog.c, kernel/rcu/tree_stall.h).
     with(row(Kind::Lockup, r"(?:NMI )?(?:watchdog: )?BUG: soft lockup", "BUG: soft lockup in {fn}"), Search::Stall),
-    with(row(Kind::Lockup, r"(?:NMI )?(?:watchdog: )?Watchdog detected hard LOCKUP", "BUG: hard lockup in {fn}"), Search::Stall),
+    with(row(Kind::Lockup, r"(?:NMI )?(?:watchdog: )?(?:CPU\d+: )?Watchdog detected hard LOCKUP", "BUG: hard lockup in {fn}"), Search::Stall),
     row(Kind::Lockup, r"BUG: workqueue lockup", "BUG: workqueue lockup"),
     with(row(Kind::Lockup, r"(?:rcu: )?INFO: (?:\w+ )?(?:self-)?detected (?:expedited )?stalls? on", "INFO: rcu detected stall in {fn}"), Search::Stall),
     with(row(Kind::Lockup, r"(?:rcu: )?INFO: \w+ detected (?:expedited )?stalls", "INFO: rcu detected stall in {fn}"), Search::Stall),
@@ -178,6 +178,9 @@ pub(crate) const TABLE: &[Row] = &[
     row(Kind::Bug, r"VFS: Close: file count is (?:0|zero)", "VFS: Close: file count is zero (use-after-free)"),
     row(Kind::Bug, r"unregister_netdevice: waiting for ", "unregister_netdevice: waiting for DEV to become free"),
 
+    // Control flow integrity (kernel/cfi.c).
+    row(Kind::Bug, r"CFI failure at (?P<f>[\w.]+)\+0x", "CFI failure in {fn}"),
+
     // Faults of the processor.
     row(Kind::Gpf, r"(?:Oops: )?general protection fault", "general protection fault in {fn}"),
     row(Kind::Oops, r"(?:Oops: )?(divide error|stack segment|int3|invalid opcode|alignment check|segment not present)(?: fault)?: [0-9a-f]{4} \[#", "{trap} in {fn}"),
@@ -220,7 +223,7 @@ pub(crate) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
 /// One word of each rule's line, so that a log's ordinary lines are dismissed quickly.
 pub(crate) static HINT: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
-        r"Linux version |BUG|WARNING|INFO: |INFO\(|UBSAN|panic|PANIC|LOCKUP|stall|fault|Oops|Unable to handle|Internal error|unreferenced object|Insufficient stack|stack overflow|divide error|stack segment|int3|invalid opcode|alignment check|segment not present|VFS: Close|unregister_netdevice",
+        r"Linux version |BUG|WARNING|INFO: |INFO\(|UBSAN|panic|PANIC|LOCKUP|stall|fault|Oops|Unable to handle|Internal error|unreferenced object|Insufficient stack|stack overflow|divide error|stack segment|int3|invalid opcode|alignment check|segment not present|VFS: Close|unregister_netdevice|CFI failure",
     )
     .expect("a regular expression")
 });

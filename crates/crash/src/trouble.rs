@@ -144,6 +144,8 @@ const RULES: &[(At, &str, Kind)] = &[
     (At::Start, "invalid opcode: ", Kind::Oops),
     (At::Start, "BUG: unable to handle ", Kind::Oops),
     (At::Start, "BUG: ", Kind::Bug),
+    (At::Start, "BUG ", Kind::Bug),
+    (At::Start, "CFI failure at ", Kind::Bug),
     (At::Start, "WARNING: ", Kind::Warning),
 ];
 
@@ -157,6 +159,11 @@ pub fn trouble(line: &str) -> Option<Trouble> {
     })?;
     let believed = match kind {
         Kind::HungTask => text.contains(" blocked "),
+        // mm/slub.c puts the cache's name between: `BUG kmalloc-64 (Not tainted): Poison overwritten`.
+        Kind::Bug if text.starts_with("BUG ") => {
+            let words = [" overwritten", "Object already free", "Freepointer corrupt", "Freechain corrupt"];
+            text.contains("ainted") && words.iter().any(|words| text.contains(words))
+        }
         // Programs warn too (lvm, mkfs), and drivers of what is merely old; WARN() and lockdep have their own form.
         Kind::Warning => {
             let words = ["CPU: ", ", CPU#", "kernel stack"];
@@ -198,6 +205,21 @@ mod tests {
             ("watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [x:1]", Kind::Lockup),
             ("watchdog: Watchdog detected hard LOCKUP on cpu 0", Kind::Lockup),
             ("rcu: INFO: rcu_preempt self-detected stall on CPU", Kind::Lockup),
+            ("watchdog: CPU3: Watchdog detected hard LOCKUP on cpu 4", Kind::Lockup),
+            ("rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... }", Kind::Lockup),
+            ("INFO: rcu_tasks detected stalls on tasks:", Kind::Lockup),
+            ("[   12.3456] BUG kmalloc-64 (Not tainted): Right Redzone overwritten", Kind::Bug),
+            ("BUG: sleeping function called from invalid context at mm/a.c:1", Kind::Bug),
+            ("BUG: scheduling while atomic: cat/12/0x00000002", Kind::Bug),
+            ("CFI failure at f+0x1/0x2 (target: g+0x0/0x2; expected type: 0x1234)", Kind::Bug),
+            ("WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected", Kind::Lockdep),
+            ("WARNING: possible irq lock inversion dependency detected", Kind::Lockdep),
+            ("WARNING: inconsistent lock state", Kind::Lockdep),
+            ("WARNING: held lock freed!", Kind::Lockdep),
+            ("WARNING: lock held when returning to user space!", Kind::Lockdep),
+            ("WARNING: cat/12 still has locks held!", Kind::Lockdep),
+            ("[ BUG: Invalid wait context ]", Kind::Lockdep),
+            ("INFO: trying to register non-static key.", Kind::Lockdep),
             ("Kernel panic - not syncing: Fatal exception", Kind::Panic),
         ] {
             let found = trouble(line).map(|trouble| (trouble.kind, trouble.fatal));
@@ -210,6 +232,7 @@ mod tests {
         for line in [
             "",
             "debug: BUG_ON is on",
+            "BUG reports go to the list",
             "echo 'BUG: x'",
             "INFO: task done",
             "========= FAILED a in 3s",

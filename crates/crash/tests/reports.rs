@@ -73,6 +73,96 @@ fn what_lkdtm_does() {
 }
 
 #[test]
+fn a_report_with_its_source_lines() {
+    let log = "\
+00003 [    5.100000][  T100] BUG: kernel NULL pointer dereference, address: 0000000000000008
+00003 [    5.100001][  T200] somebody else
+00003 [    5.100002][  T100] RIP: 0010:ext4_punch_hole+0x1f/0x3b0
+00003 [    5.100003][  T100] Call Trace:
+00003 [    5.100004][  T100]  <TASK>
+00003 [    5.100005][  T100]  ? ext4_fallocate+0x9/0x10
+00003 [    5.100006][  T100]  vfs_fallocate+0x10/0x20
+00003 [    5.100007][  T100] ---[ end trace 0000000000000000 ]---
+";
+    let source = |function: &str, file: &str, line| crash::Source {
+        function: function.into(),
+        file: file.into(),
+        line,
+    };
+    let locate = |frame: &crash::Frame| match (frame.function.as_str(), frame.offset) {
+        ("ext4_punch_hole", Some((0x1f, Some(0x3b0)))) => {
+            vec![source("ext4_sb", "fs/ext4/ext4.h", 7), source("ext4_punch_hole", "fs/ext4/inode.c", 4012)]
+        }
+        ("vfs_fallocate", Some((0x10, Some(0x20)))) => vec![source("vfs_fallocate", "fs/open.c", 320)],
+        _ => vec![],
+    };
+    let reports = crash::reports(log);
+    let decoded = reports[0].decoded(log, locate);
+    assert_eq!(
+        decoded,
+        "\
+BUG: kernel NULL pointer dereference, address: 0000000000000008
+ext4_sb fs/ext4/ext4.h:7 [inline]
+RIP: 0010:ext4_punch_hole+0x1f/0x3b0 fs/ext4/inode.c:4012
+Call Trace:
+ <TASK>
+ ? ext4_fallocate+0x9/0x10
+ vfs_fallocate+0x10/0x20 fs/open.c:320
+---[ end trace 0000000000000000 ]---
+"
+    );
+    assert_eq!(reports[0].guilty_frame, Some(0));
+    // It reads back as the same crash, now with its place.
+    let again = crash::reports(&decoded);
+    assert_eq!(again[0].title, reports[0].title);
+    let guilty = again[0].guilty_frame.map(|at| again[0].frames[at].source.clone());
+    assert_eq!(guilty, Some(again[0].source.clone()));
+    assert_eq!(again[0].source, Some(("fs/ext4/inode.c".into(), 4012)));
+}
+
+/// The forms of kernels from 6.1 on, as their sources print them.
+#[test]
+fn what_kernels_of_today_print() {
+    let stack =
+        "[    3.222] RIP: 0010:ext4_x+0x1/0x2\n[    3.333] Call Trace:\n[    3.444]  vfs_write+0x1/0x2\n";
+    for (line, title) in [
+        ("WARNING: CPU: 0 PID: 1 at fs/ext4/x.c:1 ext4_x+0x1/0x2", "WARNING in ext4_x"),
+        ("WARNING: fs/ext4/x.c:1 at ext4_x+0x1/0x2, CPU#0: cat/1", "WARNING in ext4_x"),
+        ("WARNING: [ret < 0] fs/ext4/x.c:1 at ext4_x+0x1/0x2, CPU#0: cat/1", "WARNING in ext4_x"),
+        ("UBSAN: array-index-out-of-bounds in fs/ext4/x.c:1:2", "UBSAN: array-index-out-of-bounds in ext4_x"),
+        ("UBSAN: shift-out-of-bounds in fs/ext4/x.c:1:2", "UBSAN: shift-out-of-bounds in ext4_x"),
+        ("BUG: KCSAN: data-race in ext4_x / ext4_y", "KCSAN: data-race in ext4_x / ext4_y"),
+        ("BUG: KCSAN: assert: race in ext4_x+0x1/0x2", "KCSAN: race in ext4_x"),
+        ("BUG: KFENCE: use-after-free read in ext4_x+0x1/0x2", "KFENCE: use-after-free read in ext4_x"),
+        ("watchdog: CPU3: Watchdog detected hard LOCKUP on cpu 4", "BUG: hard lockup in ext4_x"),
+        ("watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [cat:1]", "BUG: soft lockup in ext4_x"),
+        ("rcu: INFO: rcu_preempt self-detected stall on CPU", "INFO: rcu detected stall in ext4_x"),
+        (
+            "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... }",
+            "INFO: rcu detected stall in ext4_x",
+        ),
+        ("INFO: task cat:1 blocked for more than 122 seconds.", "INFO: task hung in ext4_x"),
+        ("INFO: task cat:1 blocked in I/O wait for more than 122 seconds.", "INFO: task hung in ext4_x"),
+        (
+            "Oops: general protection fault, probably for non-canonical address 0xdffffc0000000000: 0000 [#1]",
+            "general protection fault in ext4_x",
+        ),
+        ("Oops: divide error: 0000 [#1] SMP", "divide error in ext4_x"),
+        (
+            "BUG kmalloc-64 (Not tainted): Right Redzone overwritten",
+            "BUG: Right Redzone overwritten in ext4_x",
+        ),
+        ("CFI failure at ext4_x+0x1/0x2 (target: g+0x0/0x2; expected type: 0x1234)", "CFI failure in ext4_x"),
+        ("[ BUG: Invalid wait context ]", "WARNING: locking bug in ext4_x"),
+        ("WARNING: suspicious RCU usage", "WARNING: suspicious RCU usage in ext4_x"),
+    ] {
+        let log = format!("[    3.111] {line}\n{stack}");
+        assert_eq!(titles(&log).first().map(|(title, ..)| title.as_str()), Some(title), "{line}");
+        assert!(crash::trouble(line).is_some(), "{line}");
+    }
+}
+
+#[test]
 fn torn_and_short_logs_are_said_to_be_so() {
     let reports = crash::reports("[   3.111] BUG: KASAN: slab-out-of-bo");
     assert_eq!(reports[0].title, "KASAN: slab-out-of-bo in corrupted");

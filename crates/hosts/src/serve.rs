@@ -254,7 +254,7 @@ impl Server<'_> {
         if line.contains("\"verdict\"")
             && let Ok(Some(Stamped { event: Event::Verdict { dir, .. }, .. })) = Stamped::parse(&line)
         {
-            for name in ["log", "status", "duration"] {
+            for name in ["log", "status", "duration", "crash"] {
                 if let Some((path, from)) = sent.take(&dir.join(name)) {
                     self.send_file(path, from).await?;
                 }

@@ -39,6 +39,9 @@ pub(crate) async fn fill(stage: &Path, make: &Make, compiled: &Compiled) -> Resu
         copy(&obj.join("vmlinux"), "vmlinux")?;
     }
     gdb_scripts(stage, make)?;
+    if *compiled.config.get("GCOV_KERNEL") == KValue::Yes {
+        coverage_notes(stage, obj)?;
+    }
     let config = stage.join("config");
     std::fs::write(&config, &compiled.config_text).map_err(|error| BuildError::io(&config, &error))?;
     let path = obj.join("include/config/kernel.release");
@@ -80,6 +83,19 @@ fn gdb_scripts(stage: &Path, make: &Make) -> Result<(), BuildError> {
                 let name = entry.path().strip_prefix(from).unwrap_or(entry.path());
                 copy(entry.path(), &stage.join(below).join(name))?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// The notes that gcov needs to read a kernel's coverage data, in the folder `gcno`.
+fn coverage_notes(stage: &Path, obj: &Path) -> Result<(), BuildError> {
+    for entry in WalkDir::new(obj).into_iter().filter_map(Result::ok) {
+        let path = entry.path();
+        if entry.file_type().is_file() && path.extension().is_some_and(|ending| ending == "gcno") {
+            let to = stage.join("gcno").join(path.strip_prefix(obj).unwrap_or(path));
+            make_dir(to.parent().unwrap_or(stage))?;
+            std::fs::copy(path, &to).map_err(|error| BuildError::io(path, &error))?;
         }
     }
     Ok(())

@@ -116,6 +116,9 @@ pub enum Event {
         /// The crash's title, where there was one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         crash: Option<String>,
+        /// Where in the kernel's source it crashed, as `FILE:LINE`, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
         /// Its folder, below the output directory.
         dir: PathBuf,
     },
@@ -194,6 +197,7 @@ mod tests {
                 verdict: Verdict::Failed { reason: "kernel BUG".into() },
                 duration_ms: 5,
                 crash: None,
+                source: None,
                 dir: "out/a.punch".into(),
             },
         };

@@ -39,6 +39,21 @@ pub struct StatusSnapshot {
     pub problems: Vec<String>,
 }
 
+impl StatusSnapshot {
+    /// Whether results of this commit may be to come: some of its jobs wait or run, or not all work is planned yet.
+    #[must_use]
+    pub fn has_work_for(&self, commit: &str) -> bool {
+        let waits = match &self.pending_by_commit {
+            Some(pending) => pending.get(commit).is_some_and(|count| *count > 0),
+            // An older daemon counts by user only.
+            None => self.pending_by_group.values().any(|count| *count > 0),
+        };
+        let runs =
+            |executor: &ExecutorStatus| executor.batch.as_ref().is_some_and(|batch| batch.commit == commit);
+        waits || self.more_to_plan || self.executors.iter().any(runs)
+    }
+}
+
 /// A job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -61,6 +61,16 @@ impl Reader {
         Ok(Some(Statuses { keys_hash, statuses: results.entries.iter().map(|entry| entry.status).collect() }))
     }
 
+    /// The durations of a commit's tests, in the order of their names; `None` if there are no results.
+    pub fn durations_at(&self, commit: &CommitId) -> Result<Option<Vec<Duration>>> {
+        match Peek::open(&self.layout.blob(commit)).and_then(|peek| peek.durations()) {
+            Some(durations) => Ok(Some(durations)),
+            None => Ok(self
+                .commit(commit)?
+                .map(|results| results.entries.iter().map(|entry| entry.duration).collect())),
+        }
+    }
+
     /// The sums over all tests of a commit; `None` if there are no results.
     pub fn summary(&self, commit: &CommitId) -> Result<Option<Summary>> {
         match Peek::open(&self.layout.blob(commit)).and_then(|peek| peek.summary()) {

@@ -9,6 +9,7 @@ use model::{Counts, Status, StatusSnapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Attempt, BranchEntry, CommitResults, HistoryEntry, TestEntry, duration, millis_of};
+use crate::vacuity::{Alarm, Suspicion};
 
 /// A user and the branches: one object of the list of users, and the whole view of one user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +71,32 @@ pub struct CommitView {
     pub message: String,
     /// The tests, sorted by name.
     pub tests: Vec<TestRow>,
+    /// Tests that seem to test nothing any more, compared with the commit before; absent: none, or not looked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspicious: Vec<SuspicionRow>,
+}
+
+/// A test that still counts as good and seems to test nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspicionRow {
+    /// The result key.
+    pub name: String,
+    /// `collapsed`, `stopped applying`, `vanished`.
+    pub suspicion: String,
+    /// In words.
+    pub what: String,
+}
+
+impl From<&Alarm> for SuspicionRow {
+    fn from(alarm: &Alarm) -> Self {
+        let word = match alarm.suspicion {
+            Suspicion::Collapsed { .. } => "collapsed",
+            Suspicion::StoppedApplying { .. } => "stopped applying",
+            Suspicion::Vanished => "vanished",
+        };
+        let (name, what) = (alarm.key.to_string(), alarm.suspicion.to_string());
+        Self { name, suspicion: word.into(), what }
+    }
 }
 
 impl CommitView {
@@ -79,6 +106,7 @@ impl CommitView {
             commit: results.commit.to_string(),
             message: results.message.clone(),
             tests: results.entries.iter().filter(|entry| keep(entry)).map(TestRow::from).collect(),
+            suspicious: Vec::new(),
         }
     }
 

@@ -38,6 +38,19 @@ impl Log {
         Ok(None)
     }
 
+    /// What else lies beside a result, `<name>.br` in its folder.
+    pub(crate) fn beside(layout: &Layout, folder: &Path, name: &str) -> Result<Option<Self>> {
+        let path = folder.join(format!("{name}.br"));
+        match path.canonicalize() {
+            Ok(real) => {
+                let root = layout.dir().canonicalize().map_err(Error::io("read", layout.dir()))?;
+                Ok((real.starts_with(&root) && real.is_file()).then_some(Self { path: real, live: false }))
+            }
+            Err(error) if files::is_absent(&error) => Ok(None),
+            Err(error) => Err(Error::io("read", &path)(error)),
+        }
+    }
+
     /// The file: brotli, or plain where the log [is growing](Self::is_live).
     #[must_use]
     pub fn path(&self) -> &Path {

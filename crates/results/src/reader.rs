@@ -145,6 +145,11 @@ impl Reader {
         Log::find(&self.layout, &self.layout.test(commit, key), kind)
     }
 
+    /// What else a run left beside a test's result under this name (`crash`, `coverage.info`); `None` if it did not.
+    pub fn beside(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Option<Log>> {
+        Log::beside(&self.layout, &self.layout.test(commit, key), name)
+    }
+
     /// The log of the attempt `number` of `entry`.
     pub fn attempt_log(
         &self,

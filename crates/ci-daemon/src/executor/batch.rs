@@ -174,7 +174,7 @@ impl BatchState {
                 vec![Action::Say(format!("VM {vm} is up after {duration_ms} ms"))]
             }
             Event::SubtestStarted { subtest } => self.begin(&subtest),
-            Event::Verdict { subtest, verdict, duration_ms, crash, dir } => {
+            Event::Verdict { subtest, verdict, duration_ms, crash, dir, .. } => {
                 self.judge(&subtest, verdict, duration_ms, crash, dir)
             }
             Event::Infrastructure { what } => {

@@ -332,6 +332,12 @@ impl<'a> Run<'a> {
         if tokio::fs::try_exists(&log).await.unwrap_or(false) {
             self.publish_log(&key, recorded.attempt, &log).await;
         }
+        self.publish_beside(
+            std::slice::from_ref(&key),
+            "crash",
+            &self.slot.work.join(&judged.dir).join("crash"),
+        )
+        .await;
         // Told before the job ends, so that whoever hears of the end has heard of the verdict.
         let told = Told::Verdict { job: job.payload.clone(), verdict: judged.verdict, duration };
         let _ = self.slot.told.send(told);
@@ -362,13 +368,21 @@ impl<'a> Run<'a> {
             tracing::error!("the log of a run of {} is lost: {error}", self.first.unit.test);
         }
         let keys: Vec<ResultKey> = self.recorded.iter().map(|(key, _)| key.clone()).collect();
-        for (name, file) in [("kernel.config", "kernel.config"), ("build.log", "out/build.log")] {
-            let file = self.slot.work.join(file);
-            if tokio::fs::try_exists(&file).await.unwrap_or(false)
-                && let Err(error) = writer.publish_beside(commit, &keys, name, &file).await
-            {
-                tracing::error!("the {name} of a run of {} is lost: {error}", self.first.unit.test);
-            }
+        for (name, file) in [
+            ("kernel.config", "kernel.config"),
+            ("build.log", "out/build.log"),
+            ("coverage.info", "out/coverage.info"),
+        ] {
+            self.publish_beside(&keys, name, &self.slot.work.join(file)).await;
+        }
+    }
+
+    /// What else there is for people to read, if it is there; see [`Self::publish_log`].
+    async fn publish_beside(&self, keys: &[ResultKey], name: &'static str, file: &Path) {
+        if tokio::fs::try_exists(file).await.unwrap_or(false)
+            && let Err(error) = self.slot.writer.publish_beside(&self.first.commit, keys, name, file).await
+        {
+            tracing::error!("the {name} of a run of {} is lost: {error}", self.first.unit.test);
         }
     }
 

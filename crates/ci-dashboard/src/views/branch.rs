@@ -1,6 +1,7 @@
 //! A branch as `git log` reads, with what each commit changed: the tests that broke and were mended, the failing tests
 //! as lanes, commits without results folded.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use askama::Template;
@@ -8,6 +9,7 @@ use model::{Counts, Status};
 use results::BranchEntry;
 use results::json::CommitRow;
 
+use super::alarms::{self, Watch};
 use super::lanes::{self, LANE_WIDTH, LANES_MAX, LanePath};
 use super::{CommitLink, Context};
 use crate::changes::{Delta, Failure, History, Names, TestId, Verdicts};
@@ -82,6 +84,7 @@ struct CommitLine {
     fixed_more: usize,
     stopped: String,
     stopped_class: &'static str,
+    look: usize,
 }
 
 /// The view.
@@ -121,7 +124,7 @@ pub fn view(
         let verdicts = (entry.counts.total() > 0).then(|| context.store.verdicts(&entry.commit))??;
         Some(sieve.wanted(verdicts))
     }));
-    render(context, at, test.unwrap_or(""), start, &entries, &history)
+    render(context, at, test.unwrap_or(""), &filter, start, &entries, &history)
 }
 
 /// Keeps what a filter wants of one commit after the other, and asks it once for each set of tests.
@@ -158,6 +161,7 @@ fn render(
     context: Context<'_>,
     at: &BranchRef,
     test: &str,
+    filter: &Filter,
     start: usize,
     entries: &[BranchEntry],
     history: &History,
@@ -189,7 +193,13 @@ fn render(
         .map(|(lane, failure)| failure_line(context, at, history, entries, lane, failure, &commit))
         .partition(|line: &FailureLine| line.lasting);
     let end = entries.len().min(start + COMMITS_MAX);
-    let rows = lines(entries, start..end, history, &tests, &commit);
+    let mut watch = Watch::new(context, filter);
+    let mut look = HashMap::new();
+    let tested = (start..end).filter(|row| entries[*row].counts.total() > 0);
+    for row in tested.take(alarms::COMMITS_MAX) {
+        look.insert(row, watch.at(entries, row).len());
+    }
+    let rows = lines(entries, start..end, history, &tests, &look, &commit);
     let page_link = |row: usize| {
         let base = links.branch(at);
         format!("{base}&test={}&from={}", crate::request::Encoded(test), entries[row].commit)
@@ -277,6 +287,7 @@ fn lines(
     range: std::ops::Range<usize>,
     history: &History,
     tests: &[TestId],
+    look: &HashMap<usize, usize>,
     commit: &impl Fn(usize) -> CommitLink,
 ) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
@@ -306,6 +317,7 @@ fn lines(
             fixed_more,
             stopped_class: if delta.stopped > 0 { "s-failed_to_run" } else { "good" },
             stopped: stopped_words(delta, &entry.counts),
+            look: look.get(&row).copied().unwrap_or(0),
         })));
     }
     lines

@@ -3,15 +3,17 @@
 
 use askama::Template;
 use model::{Counts, Status};
-use results::json::CommitView;
+use results::json::{CommitView, SuspicionRow};
+use results::vacuity::Alarm;
 use results::{BranchEntry, CommitResults, TestEntry};
 
+use super::alarms::Watch;
 use super::testlist::{
     Addresses, Group, Place, Section, groups, groups_heading, origins, sections, test_line,
 };
-use super::{CommitLink, Context};
+use super::{CommitLink, Context, coverage};
 use crate::filter::Filter;
-use crate::page::{Crumb, Page, Symbol as _, Took, URGENCY, When, cut, subject, urgency};
+use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, URGENCY, When, cut, subject, urgency};
 use crate::problem::Problem;
 use crate::response::Response;
 use crate::route::{BranchRef, CommitRoute, Form};
@@ -20,6 +22,8 @@ use crate::route::{BranchRef, CommitRoute, Form};
 const ROWS_MAX: usize = 250;
 /// How many test files one page lists.
 const GROUPS_MAX: usize = 200;
+/// How many alarms are listed.
+const ALARMS_MAX: usize = 20;
 /// How much of a message is shown, in bytes.
 const MESSAGE_MAX: usize = 16 << 10;
 
@@ -36,12 +40,15 @@ struct CommitPage<'a> {
     parent: Option<CommitLink>,
     child: Option<CommitLink>,
     compare_href: String,
+    coverage_href: String,
     body: String,
     headline: Option<Headline>,
     tabs: Vec<Tab>,
     form_action: String,
     form_hidden: Vec<(&'static str, String)>,
     test: &'a str,
+    alarms: Vec<AlarmLine>,
+    alarms_more: usize,
     note: Option<String>,
     sections: Vec<Section>,
     groups_heading: String,
@@ -50,6 +57,14 @@ struct CommitPage<'a> {
     older_page: Option<String>,
     page_words: String,
     command: String,
+}
+
+/// A test that seems to test nothing any more.
+struct AlarmLine {
+    file: String,
+    subtest: String,
+    href: String,
+    what: String,
 }
 
 struct Headline {
@@ -75,11 +90,16 @@ pub fn view(context: Context<'_>, route: &CommitRoute, form: Form) -> Result<Res
     let wanted = |entry: &TestEntry| {
         route.status.is_none_or(|status| entry.status == status) && filter.wants(entry.key.as_str())
     };
-    if form == Form::Json {
-        return context.json(&CommitView::new(&results, wanted));
-    }
     context.store.learn(&results);
-    render(context, route, place.as_ref(), &results, &filter)
+    let alarms = place
+        .as_ref()
+        .filter(|_| route.status.is_none() && route.page == 0)
+        .map_or_else(Vec::new, |place| Watch::new(context, &filter).at(&place.entries, place.row));
+    if form == Form::Json {
+        let suspicious = alarms.iter().map(SuspicionRow::from).collect();
+        return context.json(&CommitView { suspicious, ..CommitView::new(&results, wanted) });
+    }
+    render(context, route, place.as_ref(), &results, &filter, &alarms)
 }
 
 /// A commit that is on a branch and has no results yet.
@@ -119,6 +139,7 @@ fn render(
     place: Option<&Place>,
     results: &CommitResults,
     filter: &Filter,
+    alarms: &[Alarm],
 ) -> Result<Response, Problem> {
     let links = context.links();
     let at = place.map(|place| &place.at);
@@ -176,12 +197,19 @@ fn render(
                 links.compare(at.map(|at| at.user.as_str()), parent.commit.as_str(), route.sha.as_str())
             })
             .unwrap_or_default(),
+        coverage_href: if coverage::is_there(context, &results.entries, &route.sha) {
+            links.coverage(route.sha.as_str(), "", "")
+        } else {
+            String::new()
+        },
         body: body(&results.message),
         headline: headline(&results.entries),
         tabs: tabs(&counts, &addresses),
         form_action: if at.is_some() { links.home() } else { addresses.base.clone() },
         form_hidden: form_hidden(route, at),
         test,
+        alarms: alarms.iter().take(ALARMS_MAX).map(|alarm| alarm_line(context, at, alarm)).collect(),
+        alarms_more: alarms.len().saturating_sub(ALARMS_MAX),
         note: note(results, &matching, test, more_groups),
         sections,
         groups_heading: groups_heading(&folded_rows),
@@ -196,6 +224,17 @@ fn render(
             .unwrap_or_default(),
     };
     context.html(&template)
+}
+
+fn alarm_line(context: Context<'_>, at: Option<&BranchRef>, alarm: &Alarm) -> AlarmLine {
+    let key = alarm.key.as_str();
+    let (file, subtest) = context.tests.split(key);
+    AlarmLine {
+        file: file.into(),
+        subtest: subtest.into(),
+        href: at.map(|at| context.links().history(at, key)).unwrap_or_default(),
+        what: cut(&alarm.suspicion.to_string(), 300),
+    }
 }
 
 fn crumbs(context: Context<'_>, place: Option<&Place>, route: &CommitRoute) -> Vec<Crumb> {

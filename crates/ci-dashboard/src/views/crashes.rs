@@ -1,23 +1,26 @@
 //! The crashes on a branch by their titles: one crash under ten tests is one line, two crashes under one test are two.
 //!
-//! A stretch of failures is looked at where it begins and where it ends, so that 500 commits are asked with a few reads
-//! a failing test; a title that came and went inside one stretch is not told.
+//! Every failed verdict of the branch is looked at, up to a limit; beyond it a stretch of failures is looked at where it
+//! begins and where it ends, and the page says that it is so.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
+use model::Status;
 use results::BranchEntry;
 use serde::Serialize;
 
 use super::{CommitLink, Context};
 use crate::changes::{Failure, History};
-use crate::page::{Crumb, Page, Plural as _, cut};
+use crate::page::{Crumb, Page, Plural as _, When, cut};
 use crate::problem::Problem;
 use crate::response::Response;
 use crate::route::{BranchRef, Form};
 
 /// How many stretches of failures are looked at.
 const FAILURES_MAX: usize = 2000;
+/// How many verdicts are looked at beyond the ends of stretches; each is a few small reads.
+const LOOKS_MAX: usize = 3000;
 /// How many crashes a page lists.
 const CRASHES_MAX: usize = 200;
 /// How many tests one line names.
@@ -30,7 +33,12 @@ struct Group {
     first: usize,
     /// The newest.
     last: usize,
+    /// In how many verdicts.
+    count: usize,
     tests: BTreeSet<String>,
+    hosts: BTreeSet<String>,
+    /// When it was first and last seen, Unix seconds.
+    times: Option<(i64, i64)>,
     /// Whether a test that it befell still fails.
     lasting: bool,
 }
@@ -43,6 +51,7 @@ struct CrashesPage<'a> {
     branch_href: String,
     rows: Vec<CrashLine>,
     more: usize,
+    all_seen: bool,
 }
 
 struct CrashLine {
@@ -50,7 +59,11 @@ struct CrashLine {
     lasting: bool,
     first: CommitLink,
     last: CommitLink,
+    first_at: Option<When>,
+    last_at: Option<When>,
     span: String,
+    count: String,
+    hosts: String,
     tests: Vec<TestLink>,
     tests_more: usize,
 }
@@ -64,15 +77,19 @@ struct TestLink {
 struct CrashView<'a> {
     crash: &'a str,
     lasting: bool,
+    count: usize,
     first: SeenView<'a>,
     last: SeenView<'a>,
     tests: Vec<&'a str>,
+    hosts: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
 struct SeenView<'a> {
     commit: &'a str,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<i64>,
 }
 
 /// The view.
@@ -80,19 +97,24 @@ pub fn view(context: Context<'_>, at: &BranchRef, form: Form) -> Result<Response
     let entries = context.store.branch(at)?;
     let history = context.store.walk(&entries);
     let failures = history.failures();
-    let title = |row: usize, test: &str| title(context, &entries, row, test);
-    let groups = groups(&history, &failures, title);
+    let look = |row: usize, test: &str| look(context, &entries, row, test);
+    let (groups, all_seen) = groups(&history, &failures, look);
     if form == Form::Json {
-        let seen =
-            |row: usize| SeenView { commit: entries[row].commit.as_str(), message: &entries[row].message };
+        let seen = |row: usize, started: Option<i64>| SeenView {
+            commit: entries[row].commit.as_str(),
+            message: &entries[row].message,
+            started,
+        };
         let views: Vec<_> = groups
             .iter()
             .map(|(title, group)| CrashView {
                 crash: title,
                 lasting: group.lasting,
-                first: seen(group.first),
-                last: seen(group.last),
+                count: group.count,
+                first: seen(group.first, group.times.map(|(first, _)| first)),
+                last: seen(group.last, group.times.map(|(_, last)| last)),
                 tests: group.tests.iter().map(String::as_str).collect(),
+                hosts: group.hosts.iter().map(String::as_str).collect(),
             })
             .collect();
         return context.json(&views);
@@ -112,7 +134,11 @@ pub fn view(context: Context<'_>, at: &BranchRef, form: Form) -> Result<Response
         lasting: group.lasting,
         first: commit(group.first),
         last: commit(group.last),
+        first_at: group.times.and_then(|(first, _)| When::unix(first)),
+        last_at: group.times.and_then(|(_, last)| When::unix(last)),
         span: (group.first - group.last + 1).plural("commit").to_string(),
+        count: group.count.plural("time").to_string(),
+        hosts: cut(&group.hosts.iter().map(String::as_str).collect::<Vec<_>>().join(" "), 200),
         tests: group
             .tests
             .iter()
@@ -127,45 +153,67 @@ pub fn view(context: Context<'_>, at: &BranchRef, form: Form) -> Result<Response
         branch_href: links.branch(at),
         rows: groups.iter().take(CRASHES_MAX).map(line).collect(),
         more: groups.len().saturating_sub(CRASHES_MAX),
+        all_seen,
     })
 }
 
-fn title(context: Context<'_>, entries: &[BranchEntry], row: usize, test: &str) -> Option<String> {
-    let key = test.parse().ok()?;
-    context.store.reader().entry(&entries.get(row)?.commit, &key).ok()??.crash
+/// A crash of one test at one commit.
+#[derive(Debug, Clone, Default)]
+struct Crashed {
+    title: String,
+    host: Option<String>,
+    started: Option<i64>,
 }
 
-/// The crashes, those that last first, the latest seen first; `title` says how a test crashed in a row.
+fn look(context: Context<'_>, entries: &[BranchEntry], row: usize, test: &str) -> Option<Crashed> {
+    let key = test.parse().ok()?;
+    let entry = context.store.reader().entry(&entries.get(row)?.commit, &key).ok()??;
+    Some(Crashed {
+        title: entry.crash?,
+        host: entry.host.map(|host| host.to_string()),
+        started: entry.started,
+    })
+}
+
+/// The crashes, those that last first, the latest seen first, and whether every failed verdict was looked at; `look` says
+/// how a test crashed in a row.
 fn groups(
     history: &History,
     failures: &[&Failure],
-    title: impl Fn(usize, &str) -> Option<String>,
-) -> Vec<(String, Group)> {
+    look: impl Fn(usize, &str) -> Option<Crashed>,
+) -> (Vec<(String, Group)>, bool) {
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-    let mut asked: HashMap<(usize, u32), Option<String>> = HashMap::new();
+    let (mut looks, mut all_seen) = (0, failures.len() <= FAILURES_MAX);
     for failure in failures.iter().take(FAILURES_MAX) {
         let name = history.name(failure.test);
-        let mut rows = vec![failure.first_bad, failure.last_bad];
-        rows.dedup();
-        let titles: Vec<(usize, String)> = rows
-            .into_iter()
-            .filter_map(|row| {
-                let title = asked.entry((row, failure.test)).or_insert_with(|| title(row, name)).clone();
-                Some((row, title?))
-            })
-            .collect();
-        for (row, title) in titles {
+        let stretch = failure.last_bad..=failure.first_bad;
+        let rows: BTreeSet<usize> = if looks + stretch.clone().count() <= LOOKS_MAX {
+            let failed = |row: &usize| history.statuses(*row, &[failure.test]) == [Some(Status::Failed)];
+            stretch.filter(failed).collect()
+        } else {
+            all_seen &= stretch.count() <= 2;
+            [failure.first_bad, failure.last_bad].into()
+        };
+        looks += rows.len();
+        for row in rows {
+            let Some(Crashed { title, host, started }) = look(row, name) else { continue };
             let group =
                 groups.entry(title).or_insert_with(|| Group { first: row, last: row, ..Group::default() });
             group.first = group.first.max(row);
             group.last = group.last.min(row);
+            group.count += 1;
             group.tests.insert(name.to_owned());
+            group.hosts.extend(host);
+            if let Some(at) = started {
+                let (first, last) = group.times.unwrap_or((at, at));
+                group.times = Some((first.min(at), last.max(at)));
+            }
             group.lasting |= failure.first_good.is_none() && row == failure.last_bad;
         }
     }
     let mut sorted: Vec<_> = groups.into_iter().collect();
     sorted.sort_by_key(|(_, group)| (!group.lasting, group.last, group.first));
-    sorted
+    (sorted, all_seen)
 }
 
 #[cfg(test)]
@@ -187,14 +235,26 @@ mod tests {
                 .map(|row| Some(Verdicts { names: Arc::clone(&names), statuses: row.as_slice().into() })),
         );
         let failures = history.failures();
-        let title = |row: usize, test: &str| match (row, test) {
-            (2, "a") | (1, "b") => Some("X".to_owned()),
-            (0, "a") => Some("Y".to_owned()),
-            _ => None,
+        // Test `a` crashes one way, then, within the same stretch of failures, another, then the third.
+        let look = |row: usize, test: &str| {
+            let title = match (row, test) {
+                (2, "a") | (1, "b") => "X",
+                (1, "a") => "Z",
+                (0, "a") => "Y",
+                _ => return None,
+            };
+            let started = Some(100 - i64::try_from(row).unwrap());
+            Some(Crashed { title: title.into(), host: Some(format!("farm{row}")), started })
         };
-        let groups = groups(&history, &failures, title);
-        let words =
-            groups.iter().map(|(title, g)| (title.as_str(), g.first, g.last, g.tests.len(), g.lasting));
-        assert_eq!(words.collect::<Vec<_>>(), [("Y", 0, 0, 1, true), ("X", 2, 1, 2, false)]);
+        let (groups, all_seen) = groups(&history, &failures, look);
+        assert!(all_seen);
+        let words = groups.iter().map(|(title, g)| {
+            (title.as_str(), g.first, g.last, g.count, g.tests.len(), g.hosts.len(), g.lasting)
+        });
+        assert_eq!(
+            words.collect::<Vec<_>>(),
+            [("Y", 0, 0, 1, 1, 1, true), ("Z", 1, 1, 1, 1, 1, false), ("X", 2, 1, 2, 2, 2, false)]
+        );
+        assert_eq!(groups[2].1.times, Some((98, 99)));
     }
 }

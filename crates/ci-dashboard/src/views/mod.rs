@@ -1,9 +1,11 @@
 //! The views: each reads what it shows, builds plain data, and renders it as a page or as the JSON of formats.md.
 
+mod alarms;
 pub mod arrival;
 pub mod branch;
 pub mod commit;
 pub mod compare;
+pub mod coverage;
 pub mod crashes;
 pub mod error;
 pub mod feed;

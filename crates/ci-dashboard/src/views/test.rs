@@ -9,6 +9,7 @@ use super::Context;
 use super::log::{LogView, load};
 use super::testlist::{host, rate};
 use crate::files;
+use crate::logtext::readable;
 use crate::page::{
     Bytes, Crumb, Page, Plural as _, Symbol as _, Took, When, beyond_crash, cut, subject, urgency,
 };
@@ -19,6 +20,8 @@ use crate::route::{BranchRef, Form};
 
 /// How many other tests are listed beside the log.
 const BESIDE_MAX: usize = 60;
+/// How much of a crash report is shown, in bytes.
+const REPORT_MAX: u64 = 128 << 10;
 
 #[derive(Template)]
 #[template(path = "test.html")]
@@ -39,6 +42,7 @@ struct TestPage<'a> {
     branch_name: String,
     crash: String,
     reason: String,
+    report: String,
     tone: &'static str,
     attempts: Vec<AttemptLine>,
     tabs: Vec<LogTab>,
@@ -149,6 +153,7 @@ pub fn view(context: Context<'_>, test: TestRef<'_>, form: Form) -> Result<Respo
         branch_name: at.as_ref().map(|at| at.branch.clone()).unwrap_or_default(),
         crash: entry.crash.as_deref().map(|crash| cut(crash, 1000)).unwrap_or_default(),
         reason: reason(entry),
+        report: report(context, test)?,
         tone: if entry.status == Status::Failed { "bad" } else { "warn" },
         attempts: attempts(entry),
         tabs: tabs(context, test),
@@ -221,6 +226,18 @@ fn rerun_form(context: Context<'_>, test: TestRef<'_>) -> RerunForm {
 
 fn reason(entry: &TestEntry) -> String {
     cut(beyond_crash(entry.reason.as_deref(), entry.crash.as_deref()), 2000)
+}
+
+/// The crash report, cut out of the log, with source lines where they are known.
+fn report(context: Context<'_>, test: TestRef<'_>) -> Result<String, Problem> {
+    let Some(report) = context.store.reader().beside(test.sha, test.key, "crash")? else {
+        return Ok(String::new());
+    };
+    let (bytes, _) = report.read(REPORT_MAX)?;
+    let text = String::from_utf8_lossy(&bytes);
+    // Its first line is the title, which stands above it.
+    let text = text.split_once("\n\n").map_or(&*text, |(_, report)| report);
+    Ok(text.lines().map(|line| readable(line) + "\n").collect())
 }
 
 fn attempts(entry: &TestEntry) -> Vec<AttemptLine> {

@@ -168,3 +168,29 @@ pub fn said(html: &str) -> String {
     let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
     lines.filter(|line| !line.is_empty() && line != "|").collect::<Vec<_>>().join("\n")
 }
+
+/// Results with coverage: one run of two tests, one of another test file.
+pub fn covered() -> (Farm, String) {
+    let commits = [(commit_id("covered"), "covered".to_owned())];
+    let keys = ["boot.boots", "fs.ext4.basic.punch", "fs.ext4.basic.quota"];
+    let farm = Farm::with(|fixture| {
+        fixture.branch("mira", "next", &commits);
+        for key in keys {
+            fixture.test(TestResult::new(&commits[0].0, key, Verdict::Passed, 1_000).on("farm1", 2, NOW));
+        }
+    });
+    let sha = commits[0].0.to_string();
+    let place = |key: &str| farm.path().join(&sha).join(key).join("coverage.info.br");
+    let write = |key: &str, text: &str| {
+        std::fs::create_dir_all(place(key).parent().unwrap()).unwrap();
+        let mut packed =
+            brotli::CompressorWriter::new(std::fs::File::create(place(key)).unwrap(), 4096, 4, 20);
+        packed.write_all(text.as_bytes()).unwrap();
+    };
+    write(keys[0], "TN:\nSF:fs/namei.c\nFN:1,open\nFNDA:1,open\nDA:2,1\nend_of_record\n");
+    let ext4 = "FN:9,ext4_map\nFNDA:3,ext4_map\nDA:9,3\nDA:10,3\nDA:11,0\nDA:12,0\n";
+    write(keys[1], &format!("TN:\nSF:fs/ext4/inode.c\n{ext4}end_of_record\n"));
+    std::fs::create_dir_all(place(keys[2]).parent().unwrap()).unwrap();
+    std::fs::hard_link(place(keys[1]), place(keys[2])).unwrap();
+    (farm, sha)
+}

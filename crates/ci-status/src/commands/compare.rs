@@ -6,9 +6,12 @@
 use std::io::{self, Write};
 
 use model::{CommitId, ResultKey, Status};
+use results::json::SuspicionRow;
+use results::vacuity::{self, Alarm};
 use results::{CommitResults, TestEntry};
 use serde::Serialize;
 
+use super::show::{is_complete, suspicious_lines};
 use super::{Answer, to_json};
 use crate::problem::Problem;
 use crate::select;
@@ -24,6 +27,9 @@ pub struct Compare {
     newly_passing: Vec<Change>,
     still_failing: Vec<Change>,
     not_comparable: Vec<Change>,
+    /// Tests that still count as good at `b` and seem to test nothing any more.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_rows")]
+    suspicious: Vec<Alarm>,
     /// How many tests passed at both, or are without a verdict for the same reason at both.
     same: usize,
 }
@@ -50,10 +56,17 @@ pub fn run(source: &Source, a: &str, b: &str) -> Result<Compare, Problem> {
         let nothing = || CommitResults { commit, message: String::new(), entries: Vec::new() };
         Ok::<_, Problem>(results.unwrap_or_else(nothing))
     };
-    Ok(compare(read(a)?, &read(b)?))
+    let (a, b) = (read(a)?, read(b)?);
+    let complete = is_complete(source, &b)?;
+    Ok(compare(a, &b, complete))
 }
 
-fn compare(a: CommitResults, b: &CommitResults) -> Compare {
+fn as_rows<S: serde::Serializer>(alarms: &[Alarm], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(alarms.iter().map(SuspicionRow::from))
+}
+
+fn compare(a: CommitResults, b: &CommitResults, complete: bool) -> Compare {
+    let suspicious = vacuity::alarms(&a, b, complete);
     let mut keys: Vec<&ResultKey> = a.entries.iter().chain(&b.entries).map(|entry| &entry.key).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -88,6 +101,7 @@ fn compare(a: CommitResults, b: &CommitResults) -> Compare {
         newly_passing,
         still_failing,
         not_comparable,
+        suspicious,
         same,
     }
 }
@@ -123,6 +137,7 @@ impl Answer for Compare {
             }
             write!(out, "{table}")?;
         }
+        suspicious_lines(&self.suspicious, out)?;
         writeln!(out, "\n{} the same", self.same)
     }
 }

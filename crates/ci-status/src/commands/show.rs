@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use model::{Counts, Status};
-use results::json::CommitView;
+use results::json::{CommitView, SuspicionRow};
+use results::vacuity::{self, Alarm};
 use results::{CommitResults, TestEntry};
 
 use super::{Answer, is_failure, to_json};
@@ -19,6 +20,8 @@ pub struct Show {
     results: CommitResults,
     /// How many there were before any were left out.
     all: Counts,
+    /// Those that seem to test nothing any more.
+    suspicious: Vec<Alarm>,
 }
 
 /// Finds out: only tests that failed or could not run if `failed`, only those whose name matches `test`.
@@ -32,11 +35,13 @@ pub fn run(source: &Source, commit: Option<&str>, failed: bool, test: Option<&st
         results.message = message(source, &results)?;
     }
     let all = results.counts();
+    let mut suspicious = if failed { Vec::new() } else { suspicious(source, &results)? };
+    suspicious.retain(|alarm| regex.as_ref().is_none_or(|regex| regex.is_match(alarm.key.as_str())));
     results.entries.retain(|entry| {
         (!failed || is_failure(entry.status))
             && regex.as_ref().is_none_or(|regex| regex.is_match(entry.key.as_str()))
     });
-    Ok(Show { results, all })
+    Ok(Show { results, all, suspicious })
 }
 
 /// The message of a commit whose results do not have it, from a listing.
@@ -44,6 +49,40 @@ pub(super) fn message(source: &Source, results: &CommitResults) -> Result<String
     let listings = source.results.listings(&all_branches(&*source.results)?);
     let entry = listings.into_iter().flatten().find(|entry| entry.commit == results.commit);
     Ok(entry.map(|entry| entry.message).unwrap_or_default())
+}
+
+/// The tests that seem to test nothing any more, compared with the last commit before it on a branch at which something
+/// passed.
+fn suspicious(source: &Source, results: &CommitResults) -> Result<Vec<Alarm>, Problem> {
+    let listings = source.results.listings(&all_branches(&*source.results)?);
+    let before = listings.into_iter().find_map(|entries| {
+        let row = entries.iter().position(|entry| entry.commit == results.commit)?;
+        Some(entries.into_iter().skip(row + 1).find(|older| older.counts.passed > 0))
+    });
+    let Some(before) = before.flatten() else { return Ok(Vec::new()) };
+    let Some(before) = source.results.commit(&before.commit)? else { return Ok(Vec::new()) };
+    Ok(vacuity::alarms(&before, results, is_complete(source, results)?))
+}
+
+/// Whether a commit gets no more results, as far as is known.
+pub(super) fn is_complete(source: &Source, results: &CommitResults) -> Result<bool, Problem> {
+    let snapshot = source.results.snapshot()?;
+    let busy = snapshot.is_some_and(|snapshot| snapshot.has_work_for(results.commit.as_str()));
+    Ok(!busy && results.counts().inprogress == 0)
+}
+
+/// A line for each of them.
+pub(super) fn suspicious_lines(alarms: &[Alarm], out: &mut dyn Write) -> io::Result<()> {
+    if alarms.is_empty() {
+        return Ok(());
+    }
+    let title = format!("to look at, they may test nothing any more: {}", alarms.len());
+    writeln!(out, "\n{}", text::paint(text::style(Status::NotRun), title))?;
+    let mut table = Table::default();
+    for alarm in alarms {
+        table.row([Cell::left(""), Cell::left(&alarm.key), Cell::left(&alarm.suspicion)]);
+    }
+    write!(out, "{table}")
 }
 
 /// What is to be said of a test beside its status.
@@ -66,7 +105,8 @@ pub(super) fn remark(entry: &TestEntry) -> String {
 
 impl Answer for Show {
     fn json(&self) -> serde_json::Result<String> {
-        to_json(&CommitView::new(&self.results, |_| true))
+        let suspicious = self.suspicious.iter().map(SuspicionRow::from).collect();
+        to_json(&CommitView { suspicious, ..CommitView::new(&self.results, |_| true) })
     }
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -98,6 +138,7 @@ impl Answer for Show {
                 ]);
             }
         }
-        write!(out, "\n{table}")
+        write!(out, "\n{table}")?;
+        suspicious_lines(&self.suspicious, out)
     }
 }

@@ -55,6 +55,9 @@ pub struct Told {
     pub duration_ms: u64,
     /// The crash's title, where the kernel crashed.
     pub crash: Option<String>,
+    /// Where in the kernel's source it crashed, as `FILE:LINE`, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Its files, below the output folder.
     pub dir: PathBuf,
 }
@@ -71,13 +74,16 @@ impl Record {
             }
             Event::BuildFailed { reason } => self.build_failed = Some(reason.clone()),
             Event::BootStarted { vm, accel } => (self.vms, self.accel) = (*vm, Some(accel.clone())),
-            Event::Verdict { subtest, verdict, duration_ms, crash, dir } => self.subtests.push(Told {
-                subtest: subtest.clone(),
-                verdict: verdict.clone(),
-                duration_ms: *duration_ms,
-                crash: crash.clone(),
-                dir: dir.clone(),
-            }),
+            Event::Verdict { subtest, verdict, duration_ms, crash, source, dir } => {
+                self.subtests.push(Told {
+                    subtest: subtest.clone(),
+                    verdict: verdict.clone(),
+                    duration_ms: *duration_ms,
+                    crash: crash.clone(),
+                    source: source.clone(),
+                    dir: dir.clone(),
+                });
+            }
             Event::Infrastructure { what } => self.infrastructure = Some(what.clone()),
             Event::RunFinished { exit_code } => self.exit_code = *exit_code,
             Event::BuildStarted
@@ -172,6 +178,7 @@ mod tests {
             verdict,
             duration_ms,
             crash: None,
+            source: None,
             dir: format!("out/fs.x.{}", subtest.replace('/', ".")).into(),
         };
         for event in [

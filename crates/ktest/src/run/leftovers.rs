@@ -199,7 +199,7 @@ fn quoted(path: &Path) -> String {
 }
 
 /// The last line of a log is the status line; what is said comes before it, with its time stamp.
-fn before_last_line(log: &mut Vec<u8>, said: &[String]) {
+pub(super) fn before_last_line(log: &mut Vec<u8>, said: &[String]) {
     let end = log.len() - usize::from(log.last() == Some(&b'\n'));
     let begin = log[..end].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let stamp: String =

@@ -3,6 +3,8 @@
 //! Whatever happens, each subtest asked for ends with one verdict, or the run says that the infrastructure failed.
 
 mod boot;
+mod coverage;
+mod crashes;
 mod host;
 mod kernel;
 mod leftovers;
@@ -272,7 +274,9 @@ pub async fn run(options: &RunOptions, reporter: &mut Reporter) -> Result<Summar
     run.out.file("kernel", format!("{}\n", kernel.id).as_bytes())?;
     let (file, declared, kernel) = (Some(&file), &declared, &kernel);
     let prepared = Prepared { options, file, declared, kernel, root, host_env, kselftests, kept: None };
+    let covered_before = coverage::begin(run.out.dir());
     rounds(&prepared, &subtests, &mut run).await?;
+    coverage::gather(kernel, &covered_before, &mut run).await;
     Ok(run.finish())
 }
 
@@ -309,12 +313,17 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn finished(&mut self, finished: Finished) -> Result<(), RunError> {
+        self.crashed(finished, None)
+    }
+
+    /// A verdict, with the place in the kernel's source where it crashed.
+    fn crashed(&mut self, finished: Finished, source: Option<String>) -> Result<(), RunError> {
         self.out.finished(&finished)?;
         let Finished { subtest, verdict, duration, crash, .. } = finished;
         let dir = self.out.relative(&subtest);
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         self.summary.verdicts.push((subtest.clone(), verdict.clone()));
-        self.reporter.event(Event::Verdict { subtest, verdict, duration_ms, crash, dir });
+        self.reporter.event(Event::Verdict { subtest, verdict, duration_ms, crash, source, dir });
         Ok(())
     }
 

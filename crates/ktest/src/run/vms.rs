@@ -14,7 +14,7 @@ use vm::session::{self, Input, Seen, Session};
 use vm::supervise::{Act, EXIT, Ending, Limits, Supervisor, UP};
 
 use super::machine::{Purpose, Workplace, has_kgdb, prepare};
-use super::{Prepared, Run, RunError, leftovers, terminal};
+use super::{Prepared, Run, RunError, crashes, leftovers, terminal};
 use crate::access::Access;
 use crate::live::{self, Live, Published, Ssh};
 
@@ -273,7 +273,9 @@ impl Vm<'_> {
             }
             Seen::Act(Act::Finished(mut finished)) => {
                 if let Verdict::Failed { .. } = finished.verdict {
+                    let source = crashes::look(self.prepared.kernel, &mut finished, &run.out);
                     leftovers::keep(self.prepared, self.machine, &mut finished, &run.out);
+                    return run.crashed(finished, source);
                 }
                 run.finished(finished)
             }

@@ -1,0 +1,281 @@
+//! Which lines of the kernel's source ran at a commit: by test file, by folder, by file. What the runs left
+//! (`coverage.info.br` beside results) is merged when it is asked for; the files are few and each is read once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
+
+use ::coverage::{Coverage, Function, Totals};
+use askama::Template;
+use model::CommitId;
+use results::{Log, TestEntry};
+use serde::Serialize;
+
+use super::Context;
+use crate::page::{Crumb, Page};
+use crate::problem::Problem;
+use crate::response::Response;
+use crate::route::Form;
+
+/// What a run leaves beside the results of its tests.
+const NAME: &str = "coverage.info";
+/// How much of one is read, in bytes.
+const READ_MAX: u64 = 256 << 20;
+/// How many of them a page reads.
+const RUNS_MAX: usize = 500;
+/// How many lines a table has.
+const ROWS_MAX: usize = 1000;
+
+#[derive(Template)]
+#[template(path = "coverage.html")]
+struct CoveragePage<'a> {
+    page: Page<'a>,
+    short: &'a str,
+    commit_href: String,
+    path: &'a str,
+    test: &'a str,
+    all_href: String,
+    any_test_href: String,
+    total: Share,
+    tests: Vec<Row>,
+    parts_heading: &'static str,
+    parts: Vec<Row>,
+    parts_more: usize,
+    functions: Vec<FunctionLine>,
+    missed: Vec<String>,
+}
+
+/// Sums, in words.
+struct Share {
+    percent: String,
+    /// For a bar, 0 to 100.
+    width: u64,
+    lines: String,
+    functions: String,
+}
+
+struct Row {
+    name: String,
+    href: String,
+    share: Share,
+}
+
+struct FunctionLine {
+    name: String,
+    line: u32,
+    calls: u64,
+}
+
+#[derive(Serialize)]
+struct TotalsView {
+    lines: u64,
+    lines_hit: u64,
+    functions: u64,
+    functions_hit: u64,
+}
+
+impl From<Totals> for TotalsView {
+    fn from(totals: Totals) -> Self {
+        let Totals { lines, lines_hit, functions, functions_hit } = totals;
+        Self { lines, lines_hit, functions, functions_hit }
+    }
+}
+
+#[derive(Serialize)]
+struct CoverageView<'a> {
+    commit: &'a str,
+    totals: TotalsView,
+    /// What each test file covered.
+    tests: Vec<PartView<'a>>,
+    /// The source files.
+    files: Vec<PartView<'a>>,
+    /// Of one file: its functions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    functions: Vec<FunctionView<'a>>,
+    /// Of one file: the first and last line of each stretch that did not run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missed: Vec<(u32, u32)>,
+}
+
+#[derive(Serialize)]
+struct PartView<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    totals: TotalsView,
+}
+
+#[derive(Serialize)]
+struct FunctionView<'a> {
+    name: &'a str,
+    line: u32,
+    calls: u64,
+}
+
+/// Whether there is anything of a commit: looked for beside one test of each test file.
+pub(super) fn is_there(context: Context<'_>, entries: &[TestEntry], sha: &CommitId) -> bool {
+    let mut last = None;
+    entries.iter().any(|entry| {
+        let (file, _) = context.tests.split(entry.key.as_str());
+        let first = last.replace(file) != Some(file);
+        first && matches!(context.store.reader().beside(sha, &entry.key, NAME), Ok(Some(_)))
+    })
+}
+
+/// The view of a folder or file of the source (empty: all of it), as one test file (empty: all of them) covered it.
+pub fn view(
+    context: Context<'_>,
+    sha: &CommitId,
+    path: &str,
+    test: &str,
+    form: Form,
+) -> Result<Response, Problem> {
+    let by_test = gather(context, sha)?;
+    let mut all = Coverage::default();
+    for (name, coverage) in &by_test {
+        if test.is_empty() || test == name {
+            all.merge(coverage.clone());
+        }
+    }
+    let inside = |name: &str| {
+        path.is_empty() || name == path || name.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
+    };
+    all.files.retain(|name, _| inside(name));
+    if all.files.is_empty() {
+        return Err(Problem::NotFound("no coverage was kept of this at this commit".into()));
+    }
+    let tests: Vec<(&str, Totals)> = by_test
+        .iter()
+        .map(|(name, coverage)| {
+            let mut totals = Totals::default();
+            coverage
+                .files
+                .iter()
+                .filter(|(file, _)| inside(file))
+                .for_each(|(_, file)| totals += file.totals());
+            (name.as_str(), totals)
+        })
+        .collect();
+    let file = all.files.get(path);
+    let missed = file.map(::coverage::FileCoverage::missed).unwrap_or_default();
+    if form == Form::Json {
+        let part = |name, totals: Totals| PartView { name, totals: totals.into() };
+        return context.json(&CoverageView {
+            commit: sha.as_str(),
+            totals: all.totals().into(),
+            tests: tests.iter().map(|(name, totals)| part(name, *totals)).collect(),
+            files: all.files.iter().map(|(name, file)| part(name, file.totals())).collect(),
+            functions: file.into_iter().flat_map(|file| &file.functions).map(function_view).collect(),
+            missed: missed.iter().map(|stretch| (*stretch.start(), *stretch.end())).collect(),
+        });
+    }
+    let links = context.links();
+    let commit_href = links.commit(None, sha.as_str());
+    let all_href = links.coverage(sha.as_str(), "", test);
+    let mut crumbs = vec![Crumb::link(sha.short(), commit_href.clone())];
+    if path.is_empty() {
+        crumbs.push(Crumb::here("coverage"));
+    } else {
+        crumbs.push(Crumb::link("coverage", all_href.clone()));
+        crumbs.push(Crumb::here(path));
+    }
+    let mut page = Page::new(format!("Coverage {}", sha.short()), links, crumbs);
+    page.json = Some(context.json_address());
+    let row = |name: &str, path: &str, test: &str, totals: Totals| Row {
+        name: name.into(),
+        href: links.coverage(sha.as_str(), path, test),
+        share: share(totals),
+    };
+    let folders = folders(&all);
+    let by_folder = path.is_empty() && folders.len() > 1;
+    let parts: Vec<Row> = match (file.is_some(), by_folder) {
+        (true, _) => Vec::new(),
+        (_, true) => folders.iter().map(|(name, totals)| row(name, name, test, *totals)).collect(),
+        (_, false) => all.files.iter().map(|(name, file)| row(name, name, test, file.totals())).collect(),
+    };
+    context.html(&CoveragePage {
+        page,
+        short: sha.short(),
+        commit_href,
+        path,
+        test,
+        all_href,
+        any_test_href: links.coverage(sha.as_str(), path, ""),
+        total: share(all.totals()),
+        tests: tests.iter().map(|(name, totals)| row(name, path, name, *totals)).collect(),
+        parts_heading: if by_folder { "By folder" } else { "By file" },
+        parts_more: parts.len().saturating_sub(ROWS_MAX),
+        parts: parts.into_iter().take(ROWS_MAX).collect(),
+        functions: functions(file.map(|file| &file.functions)),
+        missed: missed.iter().map(stretch).collect(),
+    })
+}
+
+/// What each test file covered. A run's file lies beside each of its tests, as links to one; each is read once.
+fn gather(context: Context<'_>, sha: &CommitId) -> Result<BTreeMap<String, Coverage>, Problem> {
+    let reader = context.store.reader();
+    let missing = || Problem::NotFound("there are no results of this commit".into());
+    let results = reader.commit(sha)?.ok_or_else(missing)?;
+    let mut seen = HashSet::new();
+    let mut by_test: BTreeMap<String, Coverage> = BTreeMap::new();
+    for entry in &results.entries {
+        let Some(found) = reader.beside(sha, &entry.key, NAME)? else { continue };
+        let Ok(data) = std::fs::metadata(found.path()) else { continue };
+        if !seen.insert((data.dev(), data.ino())) || seen.len() > RUNS_MAX {
+            continue;
+        }
+        let (file, _) = context.tests.split(entry.key.as_str());
+        let coverage = by_test.entry(file.trim_end_matches('.').to_owned()).or_default();
+        match read(&found) {
+            Ok(found) => coverage.merge(found),
+            Err(why) => tracing::warn!("{}: {why}", found.path().display()),
+        }
+    }
+    Ok(by_test)
+}
+
+fn read(found: &Log) -> Result<Coverage, String> {
+    let (bytes, _) = found.read(READ_MAX).map_err(|error| error.to_string())?;
+    String::from_utf8_lossy(&bytes).parse().map_err(|error: ::coverage::InfoError| error.to_string())
+}
+
+/// The sums of each folder's own files.
+fn folders(all: &Coverage) -> BTreeMap<&str, Totals> {
+    let mut folders: BTreeMap<&str, Totals> = BTreeMap::new();
+    for (name, file) in &all.files {
+        let folder = name.rsplit_once('/').map_or(name.as_str(), |(folder, _)| folder);
+        *folders.entry(folder).or_default() += file.totals();
+    }
+    folders
+}
+
+fn functions(functions: Option<&BTreeMap<String, Function>>) -> Vec<FunctionLine> {
+    let line = |(name, function): (&String, &Function)| FunctionLine {
+        name: name.clone(),
+        line: function.line,
+        calls: function.calls,
+    };
+    let mut lines: Vec<FunctionLine> = functions.into_iter().flatten().map(line).collect();
+    // What was never called first, each part in the order of the source.
+    lines.sort_by_key(|line| (line.calls > 0, line.line));
+    lines
+}
+
+fn function_view<'a>((name, function): (&'a String, &'a Function)) -> FunctionView<'a> {
+    FunctionView { name, line: function.line, calls: function.calls }
+}
+
+fn stretch(lines: &std::ops::RangeInclusive<u32>) -> String {
+    match (lines.start(), lines.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}\u{2013}{last}"),
+    }
+}
+
+fn share(totals: Totals) -> Share {
+    let tenths = (totals.lines_hit * 1000).checked_div(totals.lines).unwrap_or(0);
+    Share {
+        percent: format!("{}.{} %", tenths / 10, tenths % 10),
+        width: tenths / 10,
+        lines: format!("{} of {}", totals.lines_hit, totals.lines),
+        functions: format!("{} of {}", totals.functions_hit, totals.functions),
+    }
+}

@@ -1,0 +1,81 @@
+//! lcov's tracefile (geninfo(1)), which genhtml and others read: `SF:`, `FN:`, `FNDA:`, `DA:`, `end_of_record`. Other
+//! records are skipped; sums are not believed but counted.
+
+use std::fmt;
+
+use crate::{Coverage, FileCoverage, Function};
+
+/// Why a tracefile cannot be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} of the tracefile: {what}")]
+pub struct InfoError {
+    line: usize,
+    what: &'static str,
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "TN:")?;
+        for (name, file) in &self.files {
+            writeln!(f, "SF:{name}")?;
+            for (name, Function { line, .. }) in &file.functions {
+                writeln!(f, "FN:{line},{name}")?;
+            }
+            for (name, Function { calls, .. }) in &file.functions {
+                writeln!(f, "FNDA:{calls},{name}")?;
+            }
+            let totals = file.totals();
+            writeln!(f, "FNF:{}\nFNH:{}", totals.functions, totals.functions_hit)?;
+            for (line, count) in &file.lines {
+                writeln!(f, "DA:{line},{count}")?;
+            }
+            writeln!(f, "LF:{}\nLH:{}\nend_of_record", totals.lines, totals.lines_hit)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::str::FromStr for Coverage {
+    type Err = InfoError;
+
+    fn from_str(text: &str) -> Result<Self, InfoError> {
+        let mut coverage = Self::default();
+        let mut open: Option<(String, FileCoverage)> = None;
+        for (at, line) in text.lines().enumerate() {
+            let bad = |what| InfoError { line: at + 1, what };
+            if line == "end_of_record" {
+                let (name, file) = open.take().ok_or(bad("end_of_record without SF"))?;
+                coverage.files.entry(name).or_default().merge(file);
+                continue;
+            }
+            let Some((kind, value)) = line.split_once(':') else { continue };
+            if kind == "SF" {
+                open = Some((value.to_owned(), FileCoverage::default()));
+                continue;
+            }
+            if !matches!(kind, "DA" | "FN" | "FNDA") {
+                continue;
+            }
+            let (_, file) = open.as_mut().ok_or(bad("a record without SF before it"))?;
+            let (first, rest) = value.split_once(',').ok_or(bad("a comma is missing"))?;
+            let number: u64 = first.parse().map_err(|_| bad("this is no number"))?;
+            let small = |number: u64| u32::try_from(number).map_err(|_| bad("no file has so many lines"));
+            match kind {
+                "DA" => {
+                    // A checksum may follow.
+                    let count = rest.split(',').next().unwrap_or(rest);
+                    file.ran(small(number)?, count.parse().map_err(|_| bad("this is no count"))?);
+                }
+                "FN" => file.called(rest.into(), Function { line: small(number)?, calls: 0 }),
+                _ => {
+                    let named = file.functions.get(rest).map_or(0, |function| function.line);
+                    file.called(rest.into(), Function { line: named, calls: number });
+                }
+            }
+        }
+        match open {
+            Some(_) => Err(InfoError { line: text.lines().count(), what: "it ends within a file's records" }),
+            None => Ok(coverage),
+        }
+    }
+}

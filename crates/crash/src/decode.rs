@@ -1,0 +1,98 @@
+//! A report with source lines: what somebody who has the kernel's ELF file found for each frame is written beside it, in
+//! the form that [`crate::reports`] reads as well: `f+0x1/0x2 fs/a.c:12`, and `g fs/a.h:3 [inline]` before it.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::frame::{self, Frame};
+use crate::log;
+use crate::report::Report;
+use crate::title::canonical;
+use crate::trouble::Kind;
+
+/// A function in whose source a frame's place lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The function.
+    pub function: String,
+    /// Its source file.
+    pub file: String,
+    /// The line.
+    pub line: u32,
+}
+
+impl Report {
+    /// The report, cut out of the `log` it was found in, without what printk puts before lines. `locate` tells where a
+    /// frame stands, functions that were inlined there first, each of which gets a line of its own.
+    #[must_use]
+    pub fn decoded(&self, log: &str, mut locate: impl FnMut(&Frame) -> Vec<Source>) -> String {
+        let mut text = String::new();
+        for raw in self.excerpt(log).lines() {
+            let line = log::line(raw).text.trim_end();
+            let frame = frame::parse(line).filter(|frame| frame.source.is_none() && frame.offset.is_some());
+            let mut places = frame.map_or_else(Vec::new, |frame| locate(&frame));
+            let own = places.pop();
+            let indent = &line[..line.len() - line.trim_start().len()];
+            // `RIP: 0010:` and the like stands before the innermost of them only.
+            for Source { function, file, line } in places {
+                text.push_str(&format!("{indent}{function} {file}:{line} [inline]\n"));
+            }
+            match own {
+                Some(Source { file, line: number, .. }) => {
+                    text.push_str(&format!("{line} {file}:{number}\n"));
+                }
+                None => {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
+        text
+    }
+}
+
+static PLACE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"([\w./+-]+\.(?:[chS]|rs)):(\d+)(?:.* (?:at )?([\w.]+)\+0x)?").expect("a regular expression")
+});
+
+/// Source file and line of the function `guilty`, where the line that opens a report tells: of BUG(), WARN() and UBSAN,
+/// unless they stand in what others call.
+pub(crate) fn first_line(text: &str, kind: Kind, guilty: &str) -> Option<(String, u32)> {
+    if !matches!(kind, Kind::KernelBug | Kind::Warning | Kind::Ubsan) {
+        return None;
+    }
+    let found = PLACE.captures(text)?;
+    let own = match found.get(3) {
+        Some(function) => canonical(function.as_str()) == guilty,
+        None => !["lib/", "include/", "rust/"].iter().any(|folder| found[1].contains(folder)),
+    };
+    own.then_some(())?;
+    Some((found[1].trim_start_matches("./").to_owned(), found[2].parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_opening_line_tells_the_place() {
+        for (text, kind, source) in [
+            ("kernel BUG at fs/ext4/inode.c:4001!", Kind::KernelBug, Some(("fs/ext4/inode.c", 4001))),
+            ("kernel BUG at lib/list_debug.c:53!", Kind::KernelBug, None),
+            ("WARNING: CPU: 0 PID: 1 at fs/a.c:30 f+0x25/0x30", Kind::Warning, Some(("fs/a.c", 30))),
+            (
+                "WARNING: CPU: 0 PID: 1 at lib/refcount.c:30 refcount_warn_saturate+0x25/0x30",
+                Kind::Warning,
+                None,
+            ),
+            ("WARNING: fs/a.c:30 at f+0x25/0x30, CPU#0: rm/1", Kind::Warning, Some(("fs/a.c", 30))),
+            ("UBSAN: shift-out-of-bounds in ./fs/a.c:30:12", Kind::Ubsan, Some(("fs/a.c", 30))),
+            ("BUG: KASAN: use-after-free in f+0x25/0x30 fs/a.c:1", Kind::Kasan, None),
+            ("WARNING: possible", Kind::Warning, None),
+        ] {
+            let source = source.map(|(file, line)| (file.to_owned(), line));
+            assert_eq!(first_line(text, kind, "f"), source, "{text}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What the run covered: the data that guests left in `OUT/gcov.N`, made into one `OUT/out/coverage.info`.
+//!
+//! gcov reads it, with the notes that the compiler wrote when the kernel was built: the kernel store keeps them beside the
+//! kernel. A service: what cannot be read is told in a note and changes no verdict.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use coverage::Coverage;
+use kernel::Kernel;
+use spawn::{Cmd, Limits};
+
+use super::Run;
+
+/// The file, below `OUT/out`.
+const FILE: &str = "coverage.info";
+/// The folder of the compiler's notes, beside a kernel of the store.
+const NOTES: &str = "gcno";
+/// How many objects one call of gcov looks at.
+const OBJECTS: usize = 100;
+/// What one call may print and take.
+const OUTPUT_BYTES: usize = 512 << 20;
+const LIMIT_S: u64 = 600;
+
+/// Before the VMs: what an earlier run covered is not this one's. The folders of data that are there already.
+pub(super) fn begin(out: &Path) -> BTreeSet<PathBuf> {
+    let _ = std::fs::remove_file(out.join("out").join(FILE));
+    folders(out)
+}
+
+fn folders(out: &Path) -> BTreeSet<PathBuf> {
+    let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
+    let is_data = |path: &PathBuf| {
+        let number = path.file_name().and_then(|name| name.to_str()?.strip_prefix("gcov."));
+        number.is_some_and(|number| number.parse::<u32>().is_ok()) && path.is_dir()
+    };
+    entries.map(|entry| entry.path()).filter(is_data).collect()
+}
+
+/// Reads the folders that are there now and were not `before`.
+pub(super) async fn gather(kernel: &Kernel, before: &BTreeSet<PathBuf>, run: &mut Run<'_>) {
+    let new: Vec<PathBuf> = folders(run.out.dir()).difference(before).cloned().collect();
+    if new.is_empty() {
+        return;
+    }
+    match read(kernel, &new).await {
+        Ok(coverage) => {
+            let totals = coverage.totals();
+            if let Err(error) = run.out.file(FILE, coverage.to_string().as_bytes()) {
+                run.reporter.note(&format!("the coverage is lost: {error}"));
+                return;
+            }
+            let share = totals.lines_hit.saturating_mul(100).checked_div(totals.lines).unwrap_or(0);
+            run.reporter.note(&format!(
+                "coverage: {} of {} lines ({share} %) in {} files; {}",
+                totals.lines_hit,
+                totals.lines,
+                coverage.files.len(),
+                run.out.dir().join("out").join(FILE).display()
+            ));
+        }
+        Err(why) => run.reporter.note(&format!("the coverage cannot be read: {why}")),
+    }
+}
+
+async fn read(kernel: &Kernel, folders: &[PathBuf]) -> Result<Coverage, String> {
+    let home = kernel.config.parent().unwrap_or(Path::new("/"));
+    let notes = [home.join(NOTES), home.to_path_buf()].into_iter().find(|dir| has_notes(dir));
+    let notes = notes.ok_or_else(|| {
+        format!("{}: the compiler's notes (*.gcno) were not kept with this kernel", home.display())
+    })?;
+    let mut all = Coverage::default();
+    for folder in folders {
+        all.merge(read_one(folder, &notes, kernel).await?);
+    }
+    Ok(all)
+}
+
+fn has_notes(dir: &Path) -> bool {
+    walkdir::WalkDir::new(dir).into_iter().flatten().any(|entry| is(entry.path(), "gcno"))
+}
+
+fn is(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found == extension)
+}
+
+/// One guest's data.
+async fn read_one(folder: &Path, notes: &Path, kernel: &Kernel) -> Result<Coverage, String> {
+    let work = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut units = Vec::new();
+    for entry in walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().flatten() {
+        if !entry.file_type().is_file() || !is(entry.path(), "gcda") {
+            continue;
+        }
+        // The guest names data after the place of the object when it was compiled; the notes lie below their folder.
+        let below = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+        let mut rest = below.components();
+        let unit = loop {
+            let unit = rest.as_path().with_extension("");
+            if unit.as_os_str().is_empty() || notes.join(&unit).with_extension("gcno").is_file() {
+                break unit;
+            }
+            rest.next();
+        };
+        if unit.as_os_str().is_empty() {
+            continue;
+        }
+        let to = work.path().join(&unit);
+        let linked = std::fs::create_dir_all(to.parent().unwrap_or(work.path()))
+            .and_then(|()| std::os::unix::fs::symlink(entry.path(), to.with_extension("gcda")))
+            .and_then(|()| {
+                std::os::unix::fs::symlink(
+                    notes.join(&unit).with_extension("gcno"),
+                    to.with_extension("gcno"),
+                )
+            });
+        linked.map_err(|error| format!("{}: {error}", to.display()))?;
+        units.push(unit);
+    }
+    if units.is_empty() {
+        return Err(format!("{}: nothing there belongs to this kernel", folder.display()));
+    }
+    let mut coverage = Coverage::default();
+    let mut root = None;
+    for units in units.chunks(OBJECTS) {
+        let data = units.iter().map(|unit| OsString::from(unit.with_extension("gcda")));
+        let cmd = Cmd::new(gcov(kernel)).args(["--json-format", "--stdout"]).args(data).dir(work.path());
+        let output = cmd
+            .output(Limits { bytes: OUTPUT_BYTES, ..Limits::seconds(LIMIT_S) })
+            .await
+            .map_err(|error| format!("{error}; gcov comes with gcc"))?;
+        if !output.exit.success() {
+            return Err(format!("gcov: {}", output.complaint()));
+        }
+        let text = output.text();
+        for document in text.lines().filter(|line| !line.trim().is_empty()) {
+            if root.is_none() {
+                let unit = coverage::data_file(document).unwrap_or_default().with_extension("");
+                root = coverage::source_root(document, &unit);
+            }
+            let source = |path: &Path| {
+                let below = path.strip_prefix(root.as_ref()?).ok()?;
+                below.to_str().map(str::to_owned)
+            };
+            coverage.add_gcov(document, source).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(coverage)
+}
+
+/// The gcov of the compiler that makes kernels for this architecture.
+fn gcov(kernel: &Kernel) -> String {
+    if model::Arch::native() == Some(kernel.arch) {
+        return "gcov".into();
+    }
+    format!("{}-linux-gnu-gcov", kernel.arch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// A program that was compiled somewhere else and left its data below the name of that place, as a guest does.
+    #[tokio::test]
+    async fn data_of_a_guest_and_the_notes_of_its_kernel() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("build");
+        let kernel_dir = dir.path().join("kernel");
+        for folder in [place.join("fs"), kernel_dir.join("gcno/fs")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(
+            place.join("fs/a.c"),
+            "int main(int c, char **v)\n{\n\tif (c > 9)\n\t\treturn v[0][0];\n\treturn 0;\n}\n",
+        )
+        .unwrap();
+        let run = |program: &str, args: &[&str]| {
+            Command::new(program)
+                .args(args)
+                .current_dir(&place)
+                .status()
+                .ok()
+                .filter(std::process::ExitStatus::success)
+        };
+        let source = place.join("fs/a.c").display().to_string();
+        if run("gcc", &["--coverage", "-O0", "-c", &source, "-o", "fs/a.o"]).is_none() {
+            eprintln!("skipped: gcc is not installed");
+            return;
+        }
+        run("gcc", &["--coverage", "fs/a.o", "-o", "a"]).unwrap();
+        run("./a", &[]).unwrap();
+        let guest = dir.path().join("out/gcov.0");
+        let named = guest.join(place.strip_prefix("/").unwrap()).join("fs");
+        std::fs::create_dir_all(&named).unwrap();
+        std::fs::copy(place.join("fs/a.gcda"), named.join("a.gcda")).unwrap();
+        std::fs::copy(place.join("fs/a.gcno"), kernel_dir.join("gcno/fs/a.gcno")).unwrap();
+        let kernel = Kernel {
+            id: "a".repeat(64).parse().unwrap(),
+            arch: model::Arch::native().unwrap(),
+            image: kernel_dir.join("vmlinux"),
+            image_hash: String::new(),
+            modules: None,
+            release: "6.1.0".into(),
+            config: kernel_dir.join("config"),
+            initrd: None,
+            vmlinux: None,
+            objects: 0,
+            cached: true,
+            tolerated: Vec::new(),
+            unknown_options: Vec::new(),
+        };
+        let found: Vec<_> = folders(&dir.path().join("out")).into_iter().collect();
+        assert_eq!(found, [guest]);
+        let coverage = read(&kernel, &found).await.unwrap();
+        assert_eq!(coverage.files.keys().collect::<Vec<_>>(), ["fs/a.c"]);
+        assert_eq!(coverage.files["fs/a.c"].missed(), [4..=4]);
+        std::fs::remove_dir_all(kernel_dir.join("gcno")).unwrap();
+        let why = read(&kernel, &found).await.unwrap_err();
+        assert!(why.ends_with("(*.gcno) were not kept with this kernel"), "{why}");
+    }
+}

@@ -1,0 +1,144 @@
+//! A subtest's crash, looked at with the kernel's ELF file beside it: the report is cut out of the log and gets source
+//! lines, and the verdict says where in the source it was.
+//!
+//! A service to the reader: what cannot be read or written is said in the log and changes no verdict.
+
+use crash::{Frame, Place, Report, Source};
+use kernel::Kernel;
+use model::Verdict;
+use symbols::Symbols;
+use vm::supervise::Finished;
+
+use super::leftovers::before_last_line;
+use crate::out::Out;
+
+/// The report's file, in the subtest's folder.
+const FILE: &str = "crash";
+
+/// Writes the report of the crash and tells where in the kernel's source it was, as `FILE:LINE`.
+pub(super) fn look(kernel: &Kernel, finished: &mut Finished, out: &Out) -> Option<String> {
+    let title = finished.crash.clone()?;
+    let log = String::from_utf8_lossy(&finished.log).into_owned();
+    let reports = crash::reports(&log);
+    let report = reports.iter().find(|report| report.title == title).or(reports.first())?;
+    let symbols = match kernel.vmlinux.as_deref().map_or(Ok(None), Symbols::open) {
+        Ok(symbols) => symbols,
+        Err(error) => {
+            before_last_line(&mut finished.log, &[error.to_string()]);
+            None
+        }
+    };
+    let locate = |frame: &Frame| symbols.as_ref().map_or_else(Vec::new, |symbols| places(symbols, frame));
+    let dir = out.subtest_dir(&finished.subtest);
+    let text = format!("{title}\n\n{}", report.decoded(&log, locate));
+    let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(dir.join(FILE), text));
+    if let Err(error) = written {
+        before_last_line(&mut finished.log, &[format!("the crash report cannot be written: {error}")]);
+    }
+    let source = source(report, locate)?;
+    tell(finished, &source, report.guilty.as_deref());
+    Some(source)
+}
+
+fn places(symbols: &Symbols, frame: &Frame) -> Vec<Source> {
+    // The names of a module's functions may be other functions' in the kernel itself.
+    let Some((offset, size)) = frame.offset.filter(|_| frame.module.is_none()) else { return Vec::new() };
+    let places = symbols.places(&frame.function, offset, size, frame.place == Place::Call);
+    let source =
+        |place: symbols::Place| Source { function: place.function, file: place.file, line: place.line };
+    places.into_iter().map(source).collect()
+}
+
+/// Where the guilty function was, by the kernel's debug information, else by what the report says itself.
+fn source(report: &Report, locate: impl Fn(&Frame) -> Vec<Source>) -> Option<String> {
+    let frame = report.guilty_frame.map(|at| &report.frames[at]);
+    let found = frame.and_then(|frame| locate(frame).pop()).map(|place| (place.file, place.line));
+    let (file, line) = found.or_else(|| report.source.clone())?;
+    Some(format!("{file}:{line}"))
+}
+
+/// Says it in the verdict and in the log.
+fn tell(finished: &mut Finished, source: &str, guilty: Option<&str>) {
+    let function = guilty.map(|function| format!(" in {function}")).unwrap_or_default();
+    before_last_line(&mut finished.log, &[format!("it crashed at {source}{function}")]);
+    if let Verdict::Failed { reason } = &mut finished.verdict
+        && !reason.contains(source)
+    {
+        reason.push_str(&format!(", at {source}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::time::Duration;
+
+    /// A program with a function of the name that the log has, and its size.
+    fn elf(dir: &Path) -> Option<u64> {
+        let source = "volatile int sink;\nvoid start_kernel(void)\n{\n\tsink = 1;\n}\nint main(void) { start_kernel(); return 0; }\n";
+        std::fs::create_dir_all(dir.join("init")).unwrap();
+        std::fs::write(dir.join("init/main.c"), source).unwrap();
+        let run = |program: &str, args: &[&str]| {
+            std::process::Command::new(program).args(args).current_dir(dir).output().ok()
+        };
+        let built = run("gcc", &["-g", "-O2", "-o", "vmlinux", "init/main.c"])?;
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let listed = String::from_utf8(run("nm", &["-S", "vmlinux"])?.stdout).unwrap();
+        let line = listed.lines().find(|line| line.ends_with(" start_kernel")).unwrap();
+        u64::from_str_radix(line.split(' ').nth(1).unwrap(), 16).ok()
+    }
+
+    #[test]
+    fn the_verdict_says_where_and_the_report_has_source_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(size) = elf(dir.path()) else {
+            eprintln!("skipped: gcc and nm are not installed");
+            return;
+        };
+        let path = |name: &str| dir.path().join(name);
+        let kernel = Kernel {
+            id: "a".repeat(64).parse().unwrap(),
+            arch: model::Arch::X86_64,
+            image: path("vmlinux"),
+            image_hash: String::new(),
+            modules: None,
+            release: "6.1.0".into(),
+            config: path("config"),
+            initrd: None,
+            vmlinux: Some(path("vmlinux")),
+            objects: 0,
+            cached: true,
+            tolerated: Vec::new(),
+            unknown_options: Vec::new(),
+        };
+        let subtest: model::SubtestName = "oops".parse().unwrap();
+        let out =
+            Out::create(&path("out"), &"boot".parse().unwrap(), std::slice::from_ref(&subtest)).unwrap();
+        let title = "BUG: unable to handle kernel NULL pointer dereference in start_kernel";
+        let log = format!(
+            "00001 [    1.000000] BUG: kernel NULL pointer dereference, address: 0000000000000000\n\
+             00001 [    1.000001] RIP: 0010:start_kernel+0x0/{size:#x}\n\
+             00001 [    1.000002] Call Trace:\n00001 [    1.000003] ---[ end trace 0 ]---\n\
+             00002 ========= FAILED oops in 1s\n"
+        );
+        let mut finished = Finished {
+            subtest,
+            verdict: Verdict::Failed { reason: title.into() },
+            duration: Duration::from_secs(1),
+            crash: Some(title.into()),
+            log: log.into_bytes(),
+        };
+        let source = look(&kernel, &mut finished, &out).expect("it is known");
+        assert!(source.starts_with("init/main.c:"), "{source}");
+        assert_eq!(finished.verdict.reason(), Some(format!("{title}, at {source}").as_str()));
+        let told = String::from_utf8(finished.log).unwrap();
+        let end = format!(
+            "00002 ktest: it crashed at {source} in start_kernel\n00002 ========= FAILED oops in 1s\n"
+        );
+        assert!(told.ends_with(&end), "{told}");
+        let report = std::fs::read_to_string(path("out/out/boot.oops/crash")).unwrap();
+        assert!(report.starts_with(&format!("{title}\n\nBUG: kernel NULL")), "{report}");
+        assert!(report.contains(&format!("RIP: 0010:start_kernel+0x0/{size:#x} {source}\n")), "{report}");
+    }
+}

@@ -1,0 +1,124 @@
+//! A program compiled with optimization, so that its functions are inlined; its places are known from its source.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use symbols::{Place, Symbols};
+
+const MAIN: &str = "\
+#include \"list.h\"
+volatile int sink;
+static __attribute__((noinline)) int deep(int *p)
+{
+	return *p;
+}
+static __attribute__((noinline)) int outer(int *p)
+{
+	sink = 1;
+	sink = take(p) + deep(p + sink);
+	return sink;
+}
+int start_kernel(int argc)
+{
+	return outer(&argc) + 1;
+}
+int main(int argc, char **argv)
+{
+	(void)argv;
+	return start_kernel(argc);
+}
+";
+
+const HEADER: &str = "\
+extern volatile int sink;
+static inline __attribute__((always_inline)) int first(int *p)
+{
+	sink = 7;
+	return *p + sink;
+}
+static inline __attribute__((always_inline)) int take(int *p)
+{
+	return first(p) * 2;
+}
+";
+
+/// Compiles the source in a folder that looks like a kernel's; `None` where there is no compiler.
+fn compiled(dir: &Path, flags: &[&str]) -> Option<PathBuf> {
+    std::fs::create_dir_all(dir.join("init")).unwrap();
+    std::fs::create_dir_all(dir.join("obj")).unwrap();
+    std::fs::write(dir.join("init/main.c"), MAIN).unwrap();
+    std::fs::write(dir.join("init/list.h"), HEADER).unwrap();
+    let built = Command::new("gcc")
+        .args(flags)
+        .args(["-O2", "-o", "vmlinux", "../init/main.c"])
+        .current_dir(dir.join("obj"))
+        .status();
+    match built {
+        Ok(status) => {
+            assert!(status.success(), "gcc: {status}");
+            Some(dir.join("obj/vmlinux"))
+        }
+        Err(error) => {
+            eprintln!("skipped: gcc: {error}");
+            None
+        }
+    }
+}
+
+/// Every place of a function, byte by byte.
+fn all(symbols: &Symbols, function: &str) -> Vec<Vec<Place>> {
+    let mut places: Vec<_> = (0..200).map(|at| symbols.places(function, at, None, false)).collect();
+    places.dedup();
+    places
+}
+
+#[test]
+fn functions_that_were_inlined_are_told_with_the_lines_of_their_calls() {
+    let dir = tempfile::tempdir().unwrap();
+    for flags in [&["-g"][..], &["-gdwarf-4"], &["-g", "-gz=zlib"]] {
+        let Some(elf) = compiled(dir.path(), flags) else { return };
+        let symbols = Symbols::open(&elf).unwrap().expect("it has debug information");
+        let place =
+            |function: &str, file: &str, line| Place { function: function.into(), file: file.into(), line };
+        let inlined = vec![
+            place("first", "init/list.h", 4),
+            place("take", "init/list.h", 9),
+            place("outer", "init/main.c", 10),
+        ];
+        let outer = all(&symbols, "outer");
+        assert!(outer.contains(&inlined), "{flags:?}: {outer:?}");
+        assert!(
+            all(&symbols, "start_kernel").contains(&vec![place("start_kernel", "init/main.c", 15)]),
+            "{flags:?}"
+        );
+        // A size that is not its own is another function's; names that are not there have no place.
+        assert_eq!(symbols.places("outer", 0, Some(7777), false), []);
+        assert_eq!(symbols.places("no_such", 0, None, false), []);
+        assert_eq!(symbols.places("outer", u64::MAX, None, true), []);
+    }
+}
+
+#[test]
+fn a_return_address_is_taken_for_its_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(elf) = compiled(dir.path(), &["-g"]) else { return };
+    let symbols = Symbols::open(&elf).unwrap().unwrap();
+    let line = |at, returns| symbols.places("start_kernel", at, None, returns).pop().map(|place| place.line);
+    assert!((1..100).all(|at| line(at, true) == line(at - 1, false)));
+    assert_eq!(line(0, true), line(0, false));
+}
+
+#[test]
+fn without_debug_information_there_is_nothing_and_rubbish_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    if let Some(elf) = compiled(dir.path(), &[]) {
+        assert!(Symbols::open(&elf).unwrap().is_none());
+    }
+    let rubbish = dir.path().join("rubbish");
+    std::fs::write(&rubbish, b"\x7fELF and no more").unwrap();
+    let said = Symbols::open(&rubbish).unwrap_err().to_string();
+    assert!(said.starts_with(&rubbish.display().to_string()) && !said.contains('\n'), "{said}");
+    assert!(Symbols::open(&dir.path().join("none")).is_err());
+}

@@ -10,9 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use indicatif::MultiProgress;
+use results::requests::Branch;
 use serde::Serialize;
 
 use crate::daemon::{self, Options};
+use crate::forget::{self, Done};
 use crate::plan::{Job, Why};
 use crate::progress::Progress;
 use crate::scout::View;
@@ -41,6 +43,7 @@ Examples:
   ci-daemon plan -n 20                 the next 20 jobs, and why in this order
   ci-daemon simulate --slots +4        when the tips will be tested, and when with four slots more
   ci-daemon retention --dry-run        which results would be removed
+  ci-daemon forget kmo/old-branch      let go of a branch that the configuration has no more
 
 SIGUSR1 asks for a fetch cycle at once. SIGTERM and Ctrl-C stop what runs and end; a second one ends at once.
 KTEST_LOG sets what is logged to standard error: KTEST_LOG=debug, KTEST_LOG=ci_daemon=trace,warn.";
@@ -57,6 +60,8 @@ enum Command {
     Simulate(SimulateArgs),
     /// Remove results that are past keeping, as the running daemon does every hour.
     Retention(RetentionArgs),
+    /// Remove the listing of a branch that the configuration has no more; its results go with the next retention.
+    Forget(ForgetArgs),
 }
 
 #[derive(Debug, Args)]
@@ -122,9 +127,19 @@ struct RetentionArgs {
     /// Do not wait until results have been planned to go for a day.
     #[arg(long)]
     now: bool,
-    /// As JSON: {"keep", "remove": [{"commit", "bytes", "in_s"}]}.
+    /// As JSON: {"keep", "remove": [{"commit", "bytes", "in_s"}], "unconfigured": [{"user", "branch", "commits"}]}.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ForgetArgs {
+    /// Which, as USER/BRANCH.
+    #[arg(value_name = "USER/BRANCH", value_parser = forget::parse)]
+    branch: Branch,
+    /// Say what would happen, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// The command line, for man pages and completions.
@@ -153,9 +168,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
     let path = cli.config.as_deref();
     let stray = cli.run.once || cli.run.ktest.is_some();
     let result = match cli.command {
-        Some(Command::Check(_) | Command::Plan(_) | Command::Simulate(_) | Command::Retention(_))
-            if stray =>
-        {
+        Some(command) if stray && !matches!(command, Command::Run(_)) => {
             eprintln!("ci-daemon: --once and --ktest are for running; leave them out");
             return 2;
         }
@@ -170,6 +183,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Plan(args)) => plan(path, &args),
         Some(Command::Simulate(args)) => simulate(path, &args),
         Some(Command::Retention(args)) => retention(path, &args),
+        Some(Command::Forget(args)) => forget(path, args),
     };
     match result {
         Ok(()) => 0,
@@ -245,9 +259,9 @@ fn simulate(config: Option<&Path>, args: &SimulateArgs) -> Result<()> {
 
 fn retention(config: Option<&Path>, args: &RetentionArgs) -> Result<()> {
     log_to_stderr("warn", None, LogFormat::Text);
-    let config = config::load_lenient(&config::find(config)?)?.0;
+    let (config, broken) = config::load_lenient(&config::find(config)?)?;
     let wait = if args.now { 0 } else { retention::WAIT_S };
-    let report = if args.dry_run {
+    let mut report = if args.dry_run {
         retention::preview(&config.output_dir, config.keep_results_commits, wait)?
     } else {
         let run = async {
@@ -260,7 +274,27 @@ fn retention(config: Option<&Path>, args: &RetentionArgs) -> Result<()> {
             runtime()?.block_on(run).context("nothing was removed; a running daemon does this itself")?;
         retention::Report::done(&plan)
     };
+    if broken.is_empty() {
+        report.unconfigured = forget::unconfigured(&config, &results::Reader::open(&config.output_dir)?)?;
+    }
     if args.json { print_json(&report) } else { print(&report.to_string()) }
+}
+
+fn forget(config: Option<&Path>, args: ForgetArgs) -> Result<()> {
+    log_to_stderr("warn", None, LogFormat::Text);
+    let path = config::find(config)?;
+    // A file that cannot be read may be the one that has the branch.
+    let config = config::load(&path).context("nothing is forgotten while the configuration is broken")?;
+    let going = forget::check(&config, &args.branch)?;
+    let said = if args.dry_run {
+        format!("would forget {going}\n")
+    } else {
+        match runtime()?.block_on(forget::forget(&config.output_dir, args.branch))? {
+            Done::Now => format!("forgot {going}\n"),
+            Done::Asked => format!("the running ci-daemon is asked to forget {going}\n"),
+        }
+    };
+    print(&said)
 }
 
 fn problems(view: &View) -> Vec<String> {
@@ -361,6 +395,3 @@ impl Write for Stderr {
         io::stderr().flush()
     }
 }
-
-/// For how long `plan` waits for slow remotes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,13 +3,14 @@
 //! All of it belongs to one task; the scout, the executors and the scheduler tell it what happens by messages.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::HostKind;
 use jobkit::{Choir, ChoirConfig, End, ExecutorSpec, JobSpec, LogConfig, Outcome, Shutdown};
 use model::{Arch, CommitId, HostName, ResultKey, Verdict};
+use results::requests::Branch;
 use results::{KeyId, VerdictRecord, Writer};
 use tokio::sync::{mpsc, watch};
 
@@ -19,7 +20,7 @@ use crate::clock::now;
 use crate::executor::command::Tools;
 use crate::executor::run::{Doing, Slot, Told, body};
 use crate::plan::{self, History, Job, Purpose, Verdicts};
-use crate::requests::{self, Asked};
+use crate::requests::{self, Asked, What};
 use crate::scout::View;
 use crate::snapshot::{Ended, Identity, Parts, snapshot};
 use crate::wants;
@@ -370,15 +371,37 @@ impl Farm {
         for problem in found.problems {
             tracing::warn!("{problem}");
         }
-        for asked in found.asked {
-            if let Err(why) = self.rerun(&asked) {
-                tracing::warn!(job = %asked.job, "does not run again: {why}");
-                requests::over(&asked.file);
+        for Asked { what, file } in found.asked {
+            match what {
+                What::Rerun(job) => {
+                    if let Err(why) = self.rerun(&job, &file) {
+                        tracing::warn!(%job, "does not run again: {why}");
+                        requests::over(&file);
+                    }
+                }
+                What::Forget(branch) => self.forget(branch, file),
             }
         }
     }
 
-    fn rerun(&mut self, Asked { job, file }: &Asked) -> Result<(), String> {
+    /// Lets go of a branch's listing, if the configuration that is in use has no such branch.
+    fn forget(&self, Branch { user, branch }: Branch, file: PathBuf) {
+        if self.view.config.branch(&user, &branch).is_some() {
+            tracing::warn!("{user}/{branch} is not forgotten: the configuration has it");
+            return requests::over(&file);
+        }
+        let writer = self.store.writer.clone();
+        tokio::spawn(async move {
+            match writer.forget_branch(&user, &branch).await {
+                Ok(true) => tracing::info!("{user}/{branch} is forgotten"),
+                Ok(false) => tracing::warn!("{user}/{branch}: there are no results of such a branch"),
+                Err(error) => tracing::error!("{user}/{branch} is not forgotten: {error}"),
+            }
+            requests::over(&file);
+        });
+    }
+
+    fn rerun(&mut self, job: &plan::JobRef, file: &Path) -> Result<(), String> {
         let input = wants::input(&self.view, HashMap::new());
         let found =
             plan::find(&input, job).ok_or("no branch of the configuration has this test at this commit")?;
@@ -395,7 +418,7 @@ impl Farm {
             self.window.still_there(job);
         }
         tracing::info!(%job, "asked for, runs next");
-        let run = self.again.ask(&found, Some(file.clone()));
+        let run = self.again.ask(&found, Some(file.to_path_buf()));
         self.submit(run.into_iter().collect());
         Ok(())
     }

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod daemon;
 pub mod executor;
 pub mod farm;
+pub mod forget;
 pub mod hook;
 pub mod listing;
 pub mod plan;

@@ -51,7 +51,7 @@ async fn list_tests(ktest_dir: &Path, (test, env): &Listed) -> Result<Vec<Subtes
     let file = TestFile::find(Path::new(&test.file()), Some(ktest_dir)).map_err(failed)?;
     let env = env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let subtests =
-        file.list_tests_confined(&HostEnv { env, ..HostEnv::of_this_host() }).await.map_err(failed)?;
+        file.list_tests(&HostEnv { env, confined: true, ..HostEnv::of_this_host() }).await.map_err(failed)?;
     if subtests.is_empty() { Err(ListError::Empty(file.path.display().to_string())) } else { Ok(subtests) }
 }
 

@@ -103,6 +103,9 @@ impl fmt::Display for Report {
     }
 }
 
+/// For how long slow remotes are waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What is known without running anything.
 struct Known {
     view: View,
@@ -113,7 +116,7 @@ struct Known {
 /// Fetches and lists like the daemon, writes no results.
 async fn look(config: &Path) -> Result<Known, ConfigError> {
     let mut scout = Scout::new(config, &listing_store())?;
-    let view = scout.cycle_once(crate::cli::PATIENCE).await;
+    let view = scout.cycle_once(PATIENCE).await;
     let reader = Reader::open(&view.config.output_dir).ok();
     let durations = reader.as_ref().and_then(|reader| reader.durations().ok()).unwrap_or_default();
     let history = durations

@@ -1,4 +1,5 @@
-//! What people ask of the running daemon, as files in `requests/` of the output directory: `ci-status rerun` leaves them.
+//! What people ask of the running daemon, as files in `requests/` of the output directory: `ci-status rerun` and
+//! `ci-daemon forget` leave them.
 //!
 //! A request is moved to `requests/taken/` when it is taken and removed when it is over, so that a daemon that is killed
 //! meanwhile finds it again. What cannot be read is removed and said, once it is old enough not to be half written.
@@ -8,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use results::requests::{FOLDER, Request, SIZE_MAX, TAKEN, VERSION};
+use results::requests::{self, Branch, FOLDER, Request, Rerun, SIZE_MAX, TAKEN, VERSION};
 
 use crate::plan::JobRef;
 
@@ -17,11 +18,20 @@ const AT_ONCE: usize = 1000;
 /// After this time a file that makes no sense is no request that is still being written.
 const SETTLED: Duration = Duration::from_secs(10);
 
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// A test is to run again.
+    Rerun(JobRef),
+    /// The listing of a branch that the configuration has no more is to go.
+    Forget(Branch),
+}
+
 /// A request that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// What is to run again.
-    pub job: JobRef,
+    /// For what.
+    pub what: What,
     /// The file; to be removed when the request is over.
     pub file: PathBuf,
 }
@@ -71,8 +81,8 @@ fn entries(folder: &Path, found: &mut Found) -> Vec<DirEntry> {
 }
 
 fn read(file: &Path, to: Option<(&Path, PathBuf)>, found: &mut Found) {
-    let job = match parse(file) {
-        Ok(job) => job,
+    let what = match parse(file) {
+        Ok(what) => what,
         Err(why) => {
             let age = std::fs::metadata(file).and_then(|data| data.modified()).ok();
             let settled = age.and_then(|at| SystemTime::now().duration_since(at).ok());
@@ -98,10 +108,10 @@ fn read(file: &Path, to: Option<(&Path, PathBuf)>, found: &mut Found) {
             }
         }
     };
-    found.asked.push(Asked { job, file });
+    found.asked.push(Asked { what, file });
 }
 
-fn parse(file: &Path) -> Result<JobRef, String> {
+fn parse(file: &Path) -> Result<What, String> {
     if std::fs::metadata(file).map_err(|error| error.to_string())?.len() > SIZE_MAX {
         return Err(format!("it is longer than {SIZE_MAX} bytes"));
     }
@@ -110,7 +120,10 @@ fn parse(file: &Path) -> Result<JobRef, String> {
     if request.version != VERSION {
         return Err(format!("version {}, this daemon reads {VERSION}", request.version));
     }
-    Ok(JobRef { commit: request.rerun.commit, key: request.rerun.key })
+    Ok(match request.what {
+        requests::What::Rerun(Rerun { commit, key }) => What::Rerun(JobRef { commit, key }),
+        requests::What::Forget(branch) => What::Forget(branch),
+    })
 }
 
 /// The request is over.
@@ -146,7 +159,8 @@ mod tests {
         }
         let found = take(dir.path(), false);
         assert_eq!(found.asked.len(), 1);
-        assert_eq!(found.asked[0].job.to_string(), "0123456789ab fs.a.x");
+        let What::Rerun(job) = &found.asked[0].what else { panic!("{:?}", found.asked) };
+        assert_eq!(job.to_string(), "0123456789ab fs.a.x");
         assert_eq!(found.problems.len(), strange.len(), "{:?}", found.problems);
         assert!(take(dir.path(), false).asked.is_empty());
         // A daemon that starts anew takes it up.
@@ -155,5 +169,9 @@ mod tests {
         over(&found.asked[0].file);
         assert!(take(dir.path(), true).asked.is_empty());
         assert!(folder.join("half").exists() && folder.join(".a2.json").exists());
+        let branch = Branch { user: "kmo".into(), branch: "old".into() };
+        requests::leave(dir.path(), requests::What::Forget(branch.clone())).unwrap();
+        let asked = take(dir.path(), false).asked;
+        assert_eq!(asked.iter().map(|asked| &asked.what).collect::<Vec<_>>(), [&What::Forget(branch)]);
     }
 }

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use model::CommitId;
+use results::requests::Branch;
 use results::retention::{Plan, Policy};
 use results::{Reader, Writer};
 use serde::Serialize;
 
 use crate::clock::now;
+use crate::forget::Unconfigured;
 
 /// How long a commit must have been planned to go before it goes, in seconds.
 pub const WAIT_S: i64 = 24 * 3600;
@@ -100,6 +102,8 @@ pub struct Report {
     pub keep: usize,
     /// What goes, or went.
     pub remove: Vec<Going>,
+    /// The branches with results that the configuration does not have; theirs stay until somebody forgets the branch.
+    pub unconfigured: Vec<Unconfigured>,
     #[serde(skip)]
     done: bool,
 }
@@ -120,7 +124,7 @@ impl Report {
     #[must_use]
     pub fn done(plan: &Plan) -> Self {
         let gone = plan.remove.iter().map(|of| Going { commit: of.commit.clone(), bytes: of.bytes, in_s: 0 });
-        Self { keep: plan.keep, remove: gone.collect(), done: true }
+        Self { keep: plan.keep, remove: gone.collect(), unconfigured: Vec::new(), done: true }
     }
 }
 
@@ -137,7 +141,15 @@ impl fmt::Display for Report {
         let bytes: u64 = self.remove.iter().map(|going| going.bytes).sum();
         let word = if self.done { "removed" } else { "to be removed" };
         let (count, keep) = (self.remove.len(), self.keep);
-        writeln!(f, "{word}: the results of {count} commits, {:.1} MB; {keep} stay", bytes as f64 / 1e6)
+        writeln!(f, "{word}: the results of {count} commits, {:.1} MB; {keep} stay", bytes as f64 / 1e6)?;
+        for Unconfigured { branch: Branch { user, branch }, commits } in &self.unconfigured {
+            writeln!(
+                f,
+                "kept, though the configuration has no such branch: {user}/{branch}, {commits} commits; \
+                 'ci-daemon forget {user}/{branch}' lets go of them"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -150,7 +162,7 @@ pub fn preview(output_dir: &Path, keep: usize, wait_s: i64) -> results::Result<R
         let first = since.get(&of.commit).copied().filter(|first| *first <= now).unwrap_or(now);
         Going { commit: of.commit, bytes: of.bytes, in_s: (first + wait_s - now).max(0) }
     });
-    Ok(Report { keep: plan.keep, remove: going.collect(), done: false })
+    Ok(Report { keep: plan.keep, remove: going.collect(), unconfigured: Vec::new(), done: false })
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ impl Rerun {
             return Err(Problem::Unavailable(text));
         }
         let rerun = requests::Rerun { commit: sha.clone(), key: key.clone() };
-        requests::leave(reader.output_dir(), rerun).map_err(|error| {
+        requests::leave(reader.output_dir(), requests::What::Rerun(rerun)).map_err(|error| {
             let folder = reader.output_dir().join(requests::FOLDER);
             tracing::error!("{}: no request can be left: {error}", folder.display());
             Problem::Unavailable("the request cannot be left here; the server's log says why".into())

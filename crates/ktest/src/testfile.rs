@@ -5,6 +5,7 @@
 mod answers;
 mod confine;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -82,6 +83,8 @@ pub struct HostEnv {
     pub kernel_version: String,
     /// What the user or the test group sets.
     pub env: Vec<(String, String)>,
+    /// Asked in a sandbox, where there is one: for who asks files that others can change.
+    pub confined: bool,
 }
 
 impl HostEnv {
@@ -165,8 +168,8 @@ impl TestFile {
     }
 
     async fn variables(&self, subtests: &[SubtestName], env: &HostEnv) -> Result<Variables, TestFileError> {
-        let cmd = self.environment(Cmd::new("bash").args(["--norc", "-c", DEPS_SCRIPT, "deps"]), env);
         let names = NAMES.join(" ");
+        let cmd = self.asking("bash", env).await.args(["--norc", "-c", DEPS_SCRIPT, "deps"]);
         let cmd = cmd.arg(names).arg(&self.path).args(subtests.iter().map(SubtestName::as_str));
         let output = cmd.output(limits(DEPS_LIMIT)).await.map_err(|error| self.call("deps", &error))?;
         if !output.exit.success() {
@@ -185,19 +188,7 @@ impl TestFile {
 
     /// The subtests that the file lists, in its order, each once.
     pub async fn list_tests(&self, env: &HostEnv) -> Result<Vec<SubtestName>, TestFileError> {
-        self.listed(Cmd::new(&self.path), env).await
-    }
-
-    /// Like [`Self::list_tests`], asked in a sandbox where there is one: for who lists files that others can change.
-    pub async fn list_tests_confined(&self, env: &HostEnv) -> Result<Vec<SubtestName>, TestFileError> {
-        if !confine::works().await {
-            return self.list_tests(env).await;
-        }
-        self.listed(confine::command(&self.ktest_dir, &env.deps_dir).arg(&self.path), env).await
-    }
-
-    async fn listed(&self, cmd: Cmd, env: &HostEnv) -> Result<Vec<SubtestName>, TestFileError> {
-        let cmd = self.environment(cmd.arg("list-tests"), env);
+        let cmd = self.asking(&self.path, env).await.arg("list-tests");
         let output = cmd.output(limits(LIMIT)).await.map_err(|error| self.call("list-tests", &error))?;
         if !output.exit.success() {
             let what = format!("{}: {}", output.exit, output.complaint());
@@ -213,6 +204,16 @@ impl TestFile {
             }
         }
         Ok(subtests)
+    }
+
+    /// The beginning of a command line that asks the file something by way of `program`.
+    async fn asking(&self, program: impl AsRef<OsStr>, env: &HostEnv) -> Cmd {
+        let cmd = if env.confined && confine::works().await {
+            confine::command(&self.ktest_dir, &env.deps_dir).arg(program)
+        } else {
+            Cmd::new(program)
+        };
+        self.environment(cmd, env)
     }
 
     /// Every call runs with `nounset` inside, so all of these are set or none.
@@ -307,6 +308,31 @@ pub(super) mod tests {
         assert!(error.contains("unexpected EOF"), "{error}");
         let error = deps("echo oops >&2; exit 3").await.unwrap_err();
         assert_eq!(error, "DIR/tests/fs/x.ktest deps: exit code 3: oops");
+    }
+
+    #[tokio::test]
+    async fn what_a_file_declares_in_the_sandbox_it_knows_from_its_tree_alone() {
+        if kernel::sandbox::probe().await.is_err() {
+            eprintln!("skipped: what_a_file_declares_in_the_sandbox: bubblewrap does not work here");
+            return;
+        }
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "x").unwrap();
+        let (_dir, path) = tree(&format!(
+            r#"mem=64; [[ -e {0}/secret || -n ${{CARGO_MANIFEST_DIR-}} ]] && mem=666
+               (: >"$ktest_dir/x") 2>/dev/null && mem=667
+               : >"$ktest_deps_dir/cloned" && . "$ktest_dir/tests/lib.sh" && echo "ktest_mem=$mem"; exit 0"#,
+            outside.path().display()
+        ));
+        let file = TestFile::find(&path, None).unwrap();
+        std::fs::write(file.ktest_dir.join("tests/lib.sh"), "").unwrap();
+        let deps_dir = outside.path().join("deps");
+        let env = HostEnv { confined: true, deps_dir: deps_dir.clone(), ..HostEnv::default() };
+        assert_eq!(
+            file.deps(&[], &env).await.map(|declared| declared.mem_mib).map_err(|e| e.to_string()),
+            Ok(64)
+        );
+        assert!(deps_dir.join("cloned").exists());
     }
 
     #[tokio::test]

@@ -27,8 +27,28 @@ const LOOKED_AT: usize = 1000;
 pub struct Request {
     /// [`VERSION`]
     pub version: u32,
-    /// What is to run again.
-    pub rerun: Rerun,
+    /// What is asked for.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// A test is to run again.
+    Rerun(Rerun),
+    /// The listing of a branch that the configuration has no more is to go.
+    Forget(Branch),
+}
+
+/// A branch, of a user.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Branch {
+    /// Whose.
+    pub user: String,
+    /// Its name.
+    pub branch: String,
 }
 
 /// A test at a commit.
@@ -41,14 +61,14 @@ pub struct Rerun {
 }
 
 /// Leaves a request, whole or not at all, and says which file it is.
-pub fn leave(output_dir: &Path, rerun: Rerun) -> io::Result<PathBuf> {
+pub fn leave(output_dir: &Path, what: What) -> io::Result<PathBuf> {
     let folder = output_dir.join(FOLDER);
     fs::create_dir_all(&folder)?;
     // The daemon may be another user's.
     let mode = Permissions::from_mode(0o644);
     let mut file =
         tempfile::Builder::new().prefix(".").suffix(".tmp").permissions(mode).tempfile_in(&folder)?;
-    serde_json::to_writer(&mut file, &Request { version: VERSION, rerun })?;
+    serde_json::to_writer(&mut file, &Request { version: VERSION, what })?;
     file.as_file().sync_all()?;
     // The random name of the temporary file is the request's, too.
     let name = file.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -58,7 +78,7 @@ pub fn leave(output_dir: &Path, rerun: Rerun) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// The requests that are not over, as far as they can be read; in no order, and of many only some.
+/// What is to run again and has not, as far as they can be read; in no order, and of many only some.
 #[must_use]
 pub fn open(output_dir: &Path) -> Vec<Rerun> {
     let folder = output_dir.join(FOLDER);
@@ -74,7 +94,10 @@ fn read(path: &Path) -> Option<Rerun> {
         return None;
     }
     let request: Request = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    (request.version == VERSION).then_some(request.rerun)
+    match request.what {
+        What::Rerun(rerun) if request.version == VERSION => Some(rerun),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -86,8 +109,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(open(dir.path()).is_empty());
         let rerun = |key: &str| Rerun { commit: "a".repeat(40).parse().unwrap(), key: key.parse().unwrap() };
-        let first = leave(dir.path(), rerun("fs.a.x")).unwrap();
-        leave(dir.path(), rerun("fs.a.y")).unwrap();
+        let first = leave(dir.path(), What::Rerun(rerun("fs.a.x"))).unwrap();
+        leave(dir.path(), What::Rerun(rerun("fs.a.y"))).unwrap();
+        leave(dir.path(), What::Forget(Branch { user: "kmo".into(), branch: "old".into() })).unwrap();
         let text = fs::read_to_string(&first).unwrap();
         assert_eq!(
             text,

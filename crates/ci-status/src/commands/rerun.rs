@@ -37,7 +37,7 @@ pub fn run(source: &Source, commit: &str, test: &str) -> Result<Rerun, Problem> 
     let Some(output_dir) = source.results.folder() else { return Err(Problem::NotHere) };
     let Place { commit, key, .. } = Place::find(source, commit, test)?;
     let wanted = requests::Rerun { commit: commit.clone(), key: key.clone() };
-    let path = requests::leave(output_dir, wanted)
+    let path = requests::leave(output_dir, requests::What::Rerun(wanted))
         .map_err(|why| Problem::Request { path: output_dir.join(requests::FOLDER), why })?;
     let runs = source
         .results

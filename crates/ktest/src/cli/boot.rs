@@ -79,32 +79,18 @@ pub(super) async fn run(args: BootArgs, cache: PathBuf) -> Result<u8, Failure> {
         Some(kernel) => kernel.clone(),
         None => kernel_here(&args.out),
     };
+    let kernel = parse_kernel(&kernel, args.commit.as_deref(), &cache).map_err(Failure::usage)?;
     let options = RunOptions {
-        file: args.file.unwrap_or_default(),
-        subtests: Vec::new(),
-        tests_dir: None,
-        deps_dir: None,
-        merge: Vec::new(),
-        kernel: parse_kernel(&kernel, args.commit.as_deref(), &cache).map_err(Failure::usage)?,
         out: args.out,
         accel: args.accel,
-        arch: args.arch,
         sandbox: !args.no_sandbox,
-        tolerate: Vec::new(),
         image: args.image,
         cache,
-        env: Vec::new(),
         jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        accept_unknown: false,
-        failfast: false,
         dry_run: args.dry_run,
         interactive: args.command.is_empty(),
-        exit_on_success: false,
-        rounds: 1,
-        keep_devices: 0,
         command: args.command,
-        kernel_args: Vec::new(),
-        ask_kernel: false,
+        ..RunOptions::new(args.file.unwrap_or_default(), kernel)
     };
     let wish = Boot {
         their_kernel: args.devices.is_some() && args.kernel.is_none(),

@@ -99,7 +99,7 @@ impl Plan {
             out: "ktest-out".into(),
             deps_dir: cache.join("deps"),
             kernel_version,
-            env: Vec::new(),
+            ..HostEnv::default()
         };
         let mut plan = Self::default();
         let mut wishes: Vec<(String, Requirements)> = Vec::new();

@@ -232,6 +232,7 @@ fn options(args: &RunArgs, cache: PathBuf) -> Result<RunOptions, Failure> {
         cache,
         env: args.env.clone(),
         jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        confined: args.events && !args.no_sandbox,
         accept_unknown: args.events,
         failfast: args.failfast,
         dry_run: args.dry_run,

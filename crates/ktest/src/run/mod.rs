@@ -64,6 +64,8 @@ pub struct RunOptions {
     pub env: Vec<(String, String)>,
     /// Compiler processes.
     pub jobs: usize,
+    /// The test file is asked what it lists and declares in a sandbox, where there is one.
+    pub confined: bool,
     /// A subtest that the file does not list gets a verdict (else it is a usage error).
     pub accept_unknown: bool,
     /// Stop after the first failure.
@@ -106,6 +108,7 @@ impl RunOptions {
             cache: PathBuf::new(),
             env: Vec::new(),
             jobs: 1,
+            confined: false,
             accept_unknown: false,
             failfast: false,
             dry_run: false,
@@ -383,7 +386,8 @@ async fn host_env(
     };
     let deps_dir = options.deps_dir.clone().unwrap_or_else(|| options.cache.join("deps"));
     let env = options.env.clone();
-    Ok((HostEnv { arch: options.arch, out, deps_dir, kernel_version, env }, no_source))
+    let confined = options.confined;
+    Ok((HostEnv { arch: options.arch, out, deps_dir, kernel_version, env, confined }, no_source))
 }
 
 async fn root_image(

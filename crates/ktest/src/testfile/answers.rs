@@ -78,6 +78,7 @@ pub(super) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
         add(text.as_os_str().as_encoded_bytes());
     }
     add(env.arch.map_or("", model::Arch::as_str).as_bytes());
+    add(&[u8::from(env.confined)]);
     add(env.kernel_version.as_bytes());
     for (name, value) in &env.env {
         add(name.as_bytes());

@@ -1,4 +1,4 @@
-//! A test file that is only asked what it lists, seen from a sandbox: the host read-only and without its home folders and
+//! A test file that is asked what it lists and declares, in a sandbox: the host read-only and without its home folders and
 //! processes; only the folder of `require-git` is writable, and there is a network for it.
 
 use std::path::Path;
@@ -16,7 +16,7 @@ pub(super) async fn works() -> bool {
     let probe = || async {
         let result = sandbox::probe().await;
         if let Err(error) = &result {
-            tracing::warn!("test files are asked for their subtests without a sandbox: {error}");
+            tracing::warn!("test files are asked what they list and declare without a sandbox: {error}");
         }
         result.is_ok()
     };

@@ -102,6 +102,15 @@ impl Branches {
         }
     }
 
+    /// Lets go of the listing of a branch; gives whether there was one.
+    pub fn forget(&mut self, user: String, branch: String) -> bool {
+        let had = self.listings.remove(&(user, branch)).is_some();
+        if had {
+            self.index();
+        }
+        had
+    }
+
     /// A commit's results changed.
     pub fn touch(&mut self, commit: &CommitId) {
         self.summaries.remove(commit);

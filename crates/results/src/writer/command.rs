@@ -46,6 +46,11 @@ pub enum Command {
         commits: Vec<CommitId>,
         reply: Reply<()>,
     },
+    ForgetBranch {
+        user: String,
+        branch: String,
+        reply: Reply<bool>,
+    },
     Flush(Reply<()>),
     Published(Outcome),
     FilesWritten(Written),

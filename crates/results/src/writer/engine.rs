@@ -296,6 +296,9 @@ impl Engine {
                 self.touch();
                 let _ = reply.send(Ok(()));
             }
+            Command::ForgetBranch { user, branch, reply } => {
+                let _ = reply.send(Ok(self.branches.forget(user, branch)));
+            }
             Command::Flush(reply) => {
                 self.waiters.push(reply);
             }

@@ -199,6 +199,23 @@ impl Writer {
         self.ask(|reply| Command::SetBranch { user, branch, commits, reply }).await
     }
 
+    /// Removes a branch's listing: what no other branch lists goes with the next [retention](crate::retention), after its
+    /// rest. Gives whether there was one, readable or not.
+    pub async fn forget_branch(&self, user: &str, branch: &str) -> Result<bool> {
+        let path = self.output_dir().join(branch_file::file_name(user, branch)?);
+        let (user, branch) = (user.to_owned(), branch.to_owned());
+        let known = self.ask(|reply| Command::ForgetBranch { user, branch, reply }).await?;
+        // A pass that had the listing in hand is over now.
+        self.flush().await?;
+        let this = self.clone();
+        let remove = move || {
+            let there = path.exists();
+            this.inner.disk.remove_file(&path).map_err(Error::io("remove", &path))?;
+            Ok(known || there)
+        };
+        tokio::task::spawn_blocking(remove).await.map_err(|_| Error::Closed)?
+    }
+
     /// Sets the message of a commit that has, or is about to have, results; durable.
     pub async fn set_commit_message(&self, commit: &CommitId, message: &str) -> Result<()> {
         let record = Record::Message { commit: commit.clone(), message: cut(message).into() };

@@ -1,4 +1,4 @@
-//! Measures claims and throughput: `cargo run --release -p jobkit --example bench [-- --json FILE]`.
+//! Measures claims and throughput: `cargo run --release -p jobkit --example bench-jobkit [-- --json FILE]`.
 //!
 //! Prints `name value unit` lines.
 

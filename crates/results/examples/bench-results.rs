@@ -1,4 +1,4 @@
-//! The store's figures, one `name value unit` a line: `cargo run --release -p results --example bench [FOLDER]`.
+//! The store's figures, one `name value unit` a line: `cargo run --release -p results --example bench-results [FOLDER]`.
 //!
 //! FOLDER is where the scratch results lie while it runs (the default: below the target folder); what an fsync costs
 //! depends on it.

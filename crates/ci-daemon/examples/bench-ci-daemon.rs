@@ -1,5 +1,5 @@
 //! The planner's figures on a matrix of 4,000,000 jobs, one `name value unit` a line:
-//! `cargo run --release -p ci-daemon --example bench`.
+//! `cargo run --release -p ci-daemon --example bench-ci-daemon`.
 //!
 //! 4 branches x 50 commits x 200 test files x 100 subtests; the newest 10 commits of each branch have all their
 //! verdicts, in real result files. A refill picks the 2,000 next jobs. Cold is a new process: it opens the results, reads

@@ -1,5 +1,5 @@
 //! The dashboard's figures, one `name value unit` a line, on a branch of 500 commits x 5,000 tests:
-//! `cargo run --release -p ci-dashboard --example bench [FOLDER]`, FOLDER being where the scratch results lie.
+//! `cargo run --release -p ci-dashboard --example bench-ci-dashboard [FOLDER]`, FOLDER being where the scratch results lie.
 //!
 //! The CGI figures are those of a process of its own, from its start to the last byte; this program is that process
 //! too, as `ci-dashboard` is, where the environment says CGI. The p99 are wrk's at about 200 requests/s: over results at

@@ -29,6 +29,9 @@ pub struct SymbolsError {
     what: String,
 }
 
+/// No function is padded with so many bytes: they are aligned to 64 at most.
+const PADDING: u64 = 64;
+
 /// A function as the symbol table has it.
 #[derive(Debug, Clone, Copy)]
 struct Symbol {
@@ -83,10 +86,13 @@ impl Symbols {
         place.file.strip_suffix("init/main.c").map(str::to_owned)
     }
 
-    /// The function of this name, where there is but one (of this size).
+    /// The function of this name, where there is but one (of this size). In a kernel's stack trace a function reaches to
+    /// the next one: what pads it counts.
     fn function(&self, name: &str, size: Option<u64>) -> Option<Symbol> {
-        let mut like =
-            self.functions.get(name)?.iter().filter(|symbol| size.is_none_or(|size| size == symbol.size));
+        let fits = |symbol: &&Symbol| {
+            size.is_none_or(|size| (symbol.size..symbol.size.saturating_add(PADDING)).contains(&size))
+        };
+        let mut like = self.functions.get(name)?.iter().filter(fits);
         let first = *like.next()?;
         like.all(|other| other.address == first.address).then_some(first)
     }

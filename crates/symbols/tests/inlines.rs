@@ -93,6 +93,10 @@ fn functions_that_were_inlined_are_told_with_the_lines_of_their_calls() {
             all(&symbols, "start_kernel").contains(&vec![place("start_kernel", "init/main.c", 15)]),
             "{flags:?}"
         );
+        // A kernel's stack trace counts the padding behind a function; which sizes fit is known from asking.
+        let fits: Vec<u64> =
+            (1..400).filter(|size| !symbols.places("outer", 0, Some(*size), false).is_empty()).collect();
+        assert_eq!(fits.len(), 64, "{fits:?}");
         // A size that is not its own is another function's; names that are not there have no place.
         assert_eq!(symbols.places("outer", 0, Some(7777), false), []);
         assert_eq!(symbols.places("no_such", 0, None, false), []);

@@ -165,7 +165,8 @@ fn answer_cgi() -> anyhow::Result<()> {
         Err(error) => {
             tracing::error!("{error:#}");
             let (form, _) = crate::route::parse(&request);
-            crate::problem::Problem::Store.response(&request, form).finished(&request.method)
+            crate::views::error::view(&crate::problem::Problem::Store, &request, form)
+                .finished(&request.method)
         }
     };
     cgi::write(response, io::stdout().lock()).context("cannot write the response")

@@ -4,14 +4,10 @@
 //! [`Follow::step`] is one look at the file. The server looks again and again; a CGI process looks once, and the client
 //! comes back by itself.
 
-use http::{HeaderName, StatusCode};
 use model::{CommitId, ResultKey, Status};
 use results::{LogKind, Reader};
 
 use crate::logtext::LogText;
-use crate::problem::Problem;
-use crate::request::Request;
-use crate::response::{Body, Response, kind};
 
 /// How much one event carries, in bytes of the log.
 const PIECE: u64 = 256 << 10;
@@ -42,45 +38,21 @@ pub enum Step {
     End(String),
 }
 
-/// Answers a request for the lines from `from` (`BYTES:LINES`) on; what the client last received counts more.
-pub fn follow(
-    reader: &Reader,
-    sha: &CommitId,
-    key: &ResultKey,
-    full: bool,
-    from: Option<&str>,
-    request: &Request,
-) -> Result<Response, Problem> {
-    let missing = || Problem::NotFound("there is no result of this test at this commit".into());
-    reader.entry(sha, key)?.ok_or_else(missing)?;
-    let from = request.header(HeaderName::from_static("last-event-id")).or(from);
-    let (bytes, lines) = match from {
-        None => (0, 0),
-        Some(from) => from
-            .split_once(':')
-            .and_then(|(bytes, lines)| Some((bytes.parse().ok()?, lines.parse().ok()?)))
-            .ok_or_else(|| Problem::BadRequest("from takes BYTES:LINES, as the events' ids are".into()))?,
-    };
-    let kind = if full { LogKind::Full } else { LogKind::Subtest };
-    let follow = Follow {
-        reader: reader.clone(),
-        sha: sha.clone(),
-        key: key.clone(),
-        kind,
-        bytes,
-        lines,
-        seen: false,
-    };
-    let mut response = Response::new(StatusCode::OK, kind::EVENTS, Vec::new());
-    response.headers.remove(http::header::VARY);
-    response.body = Body::Follow(Box::new(follow));
-    // A proxy that collects the events would make them late.
-    Ok(response.with(HeaderName::from_static("x-accel-buffering"), "no"))
-}
-
 impl Follow {
+    /// Of a log, from a place in it: so many bytes and lines are known.
+    #[must_use]
+    pub fn new(
+        reader: Reader,
+        sha: CommitId,
+        key: ResultKey,
+        kind: LogKind,
+        (bytes, lines): (u64, usize),
+    ) -> Self {
+        Self { reader, sha, key, kind, bytes, lines, seen: false }
+    }
+
     /// One look.
-    pub fn step(&mut self) -> Result<Step, Problem> {
+    pub fn step(&mut self) -> results::Result<Step> {
         let log = self.reader.log(&self.sha, &self.key, self.kind)?;
         let Some(log) = log.filter(results::Log::is_live) else {
             let running = self

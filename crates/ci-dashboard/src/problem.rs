@@ -1,12 +1,8 @@
 //! What can go wrong with a request, and what the client is told: a status, one line, no internals.
 
 use http::StatusCode;
-use http::header;
 
-use crate::request::Request;
-use crate::response::{Response, kind};
-use crate::route::{Form, RouteError};
-use crate::views;
+use crate::route::RouteError;
 
 /// Why a request gets no view.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +37,9 @@ pub enum Problem {
 }
 
 impl Problem {
-    fn status(&self) -> StatusCode {
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
         match self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
@@ -54,7 +52,9 @@ impl Problem {
         }
     }
 
-    fn heading(&self) -> &'static str {
+    /// What the page is headed with.
+    #[must_use]
+    pub fn heading(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "Not found",
             Self::BadRequest(_) => "Cannot read this address",
@@ -64,22 +64,6 @@ impl Problem {
             Self::TooExpensive(_) => "Too much at once",
             Self::Store | Self::Render => "Something is broken here",
         }
-    }
-
-    /// The answer in the form that was asked for.
-    #[must_use]
-    pub fn response(&self, request: &Request, form: Form) -> Response {
-        let (content_type, body) = match form {
-            Form::Json => {
-                let view = results::json::ErrorView { error: self.to_string() };
-                (kind::JSON, serde_json::to_vec(&view).unwrap_or_default())
-            }
-            Form::Html | Form::Atom | Form::Badge => {
-                (kind::HTML, views::error::render(request, self.heading(), &self.to_string()).into_bytes())
-            }
-        };
-        let response = Response::new(self.status(), content_type, body);
-        if *self == Self::Method { response.with(header::ALLOW, "GET, HEAD") } else { response }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::request::{self, Request};
 use crate::response::{Response, kind};
 use crate::route::{Form, Links};
 use crate::token::{Token, bearer};
+use crate::views;
 
 /// The longest body that is read, in bytes.
 pub const BODY_MAX: usize = 4 << 10;
@@ -66,7 +67,7 @@ impl Rerun {
             }
         });
         let answer = answer.unwrap_or_else(|problem| {
-            let mut response = problem.response(request, form);
+            let mut response = views::error::view(&problem, request, form);
             if form == Form::Json && response.status == StatusCode::FORBIDDEN {
                 response.status = StatusCode::UNAUTHORIZED;
                 response.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -62,7 +62,7 @@ pub fn handle(site: &Site, request: &Request, now: i64) -> Response {
     } else {
         Err(Problem::Method)
     };
-    let answer = answer.unwrap_or_else(|problem| problem.response(request, form));
+    let answer = answer.unwrap_or_else(|problem| views::error::view(&problem, request, form));
     answer.negotiated(request).finished(&request.method)
 }
 
@@ -111,12 +111,12 @@ fn answer(site: &Site, request: &Request, form: Form, route: Route, now: i64) ->
         Route::History { at, key } => views::history::view(context, &at, &key, form),
         Route::Commit(route) => views::commit::view(context, &route, form),
         Route::Test { sha, key, line, full, find } => {
-            let test = views::test::TestRef { sha: &sha, key: &key, line, full, find: find.as_deref() };
+            let test = views::TestRef { sha: &sha, key: &key, line, full, find: find.as_deref() };
             views::test::view(context, test, form)
         }
         Route::Coverage { sha, path, test } => views::coverage::view(context, &sha, &path, &test, form),
         Route::Follow { sha, key, full, from } => {
-            crate::follow::follow(site.store.reader(), &sha, &key, full, from.as_deref(), request)
+            views::follow::view(site.store.reader(), &sha, &key, full, from.as_deref(), request)
         }
         Route::Abbreviated(prefix) => abbreviated(context, &prefix, form),
         Route::Status => views::status::view(context, form),

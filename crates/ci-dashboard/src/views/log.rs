@@ -2,8 +2,7 @@
 
 use results::LogKind;
 
-use super::Context;
-use super::test::TestRef;
+use super::{Context, TestRef};
 use crate::filter::Filter;
 use crate::logtext::{LogText, Window};
 use crate::page::Plural as _;

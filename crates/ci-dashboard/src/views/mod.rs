@@ -9,6 +9,7 @@ pub mod coverage;
 pub mod crashes;
 pub mod error;
 pub mod feed;
+pub mod follow;
 pub mod history;
 pub mod home;
 pub mod lanes;
@@ -21,7 +22,7 @@ mod testlist;
 use std::sync::Arc;
 
 use askama::Template;
-use model::CommitId;
+use model::{CommitId, ResultKey};
 use serde::Serialize;
 
 use crate::page::subject;
@@ -82,6 +83,21 @@ impl<'a> Context<'a> {
         let separator = if query.is_empty() { "" } else { "&" };
         format!("{mount}{path}?{query}{separator}format=json")
     }
+}
+
+/// A test at a commit, and which part of its log.
+#[derive(Debug, Clone, Copy)]
+pub struct TestRef<'a> {
+    /// The commit.
+    pub sha: &'a CommitId,
+    /// The test.
+    pub key: &'a ResultKey,
+    /// The line that the page of the log must hold.
+    pub line: Option<usize>,
+    /// The whole machine's log instead of the test's.
+    pub full: bool,
+    /// Only the lines that match.
+    pub find: Option<&'a str>,
 }
 
 /// A commit as pages name it.

@@ -1,13 +1,13 @@
 //! One test at one commit: its verdict, and its log opened at the failure.
 
 use askama::Template;
-use model::{CommitId, ResultKey, Status};
+use model::{CommitId, Status};
 use results::json::{TestRow, TestView};
 use results::{CommitResults, TestEntry, requests};
 
-use super::Context;
 use super::log::{LogView, load};
 use super::testlist::{host, rate};
+use super::{Context, TestRef};
 use crate::files;
 use crate::logtext::readable;
 use crate::page::{
@@ -88,21 +88,6 @@ struct LogTab {
     label: &'static str,
     href: String,
     current: bool,
-}
-
-/// What is looked at.
-#[derive(Debug, Clone, Copy)]
-pub struct TestRef<'a> {
-    /// The commit.
-    pub sha: &'a CommitId,
-    /// The test.
-    pub key: &'a ResultKey,
-    /// The line that the page of the log must hold.
-    pub line: Option<usize>,
-    /// The whole machine's log instead of the test's.
-    pub full: bool,
-    /// Only the lines that match.
-    pub find: Option<&'a str>,
 }
 
 /// The view.

@@ -131,7 +131,6 @@ impl Declarations {
         };
         let mut kernel = Requirements::new(arch);
         kernel.compiler = Some(get.scalar("ktest_compiler").to_string()).filter(|text| !text.is_empty());
-        kernel.require = options(&get, "ktest_kernel_config_require")?;
         kernel.require_soft = options(&get, "ktest_kernel_config_require_soft")?;
         kernel.make_append = get.list("ktest_kernel_make_append");
         kernel.kbuild_target =
@@ -144,6 +143,12 @@ impl Declarations {
             return Err(DeclareError::Missing("ktest_mem", "config-mem 1G"));
         }
         let bus = get.scalar("ktest_storage_bus");
+        let bus: StorageBus =
+            bus.parse().map_err(|error| bad("ktest_storage_bus", bus, format!("{error}")))?;
+        let pmem = sizes(&get, "ktest_pmem_devs")?;
+        // The file's own word on an option is the last one.
+        kernel.require = drivers(bus, !pmem.is_empty(), arch);
+        kernel.require.extend(options(&get, "ktest_kernel_config_require")?);
         Ok(Self {
             kernel,
             cpus: number(&get, "ktest_cpus")?,
@@ -153,7 +158,7 @@ impl Declarations {
                 .filter(|mib| (16..=1 << 24).contains(mib))
                 .ok_or_else(|| bad("ktest_mem", mem, "it is a number of MiB, at least 16"))?,
             timeout: Duration::from_secs(number(&get, "ktest_timeout")?.unwrap_or(DEFAULT_TIMEOUT)),
-            bus: bus.parse().map_err(|error| bad("ktest_storage_bus", bus, format!("{error}")))?,
+            bus,
             allow_taint: flag(&get, "ktest_allow_taint")?,
             tests_unknown: flag(&get, "ktest_tests_unknown")?,
             no_kbuild: flag(&get, "ktest_no_kbuild")?,
@@ -164,13 +169,33 @@ impl Declarations {
             rw_images: get.list("ktest_rw_images").into_iter().map(PathBuf::from).collect(),
             scratch: sizes(&get, "ktest_scratch_dev_sizes")?,
             slow: numbers(&get, "ktest_scratch_slowdevs")?,
-            pmem: sizes(&get, "ktest_pmem_devs")?,
+            pmem,
             make_install: get.list("ktest_make_install").into_iter().map(PathBuf::from).collect(),
             kselftests: get.list("ktest_kselftests"),
             qemu_append: get.list("ktest_qemu_append"),
             qemu_prepend: get.list("ktest_qemu_prepend"),
         })
     }
+}
+
+/// What a kernel needs to see the machine's devices beyond what every guest has: who declares a device need not know its
+/// driver.
+fn drivers(bus: StorageBus, pmem: bool, arch: Arch) -> Vec<KOption> {
+    let bus: &[&str] = match bus {
+        StorageBus::VirtioBlk => &[],
+        StorageBus::VirtioScsi => &["SCSI", "BLK_DEV_SD", "SCSI_LOWLEVEL", "SCSI_VIRTIO"],
+        StorageBus::Ahci => &["SCSI", "BLK_DEV_SD", "ATA", "SATA_AHCI"],
+        StorageBus::Nvme => &["BLK_DEV_NVME"],
+        StorageBus::Piix4Ide => &["SCSI", "BLK_DEV_SD", "ATA", "ATA_SFF", "ATA_BMDMA", "ATA_PIIX"],
+        StorageBus::Lsi => &["SCSI", "BLK_DEV_SD", "SCSI_LOWLEVEL", "SCSI_SYM53C8XX_2"],
+    };
+    let pmem: &[&str] = match (pmem, arch) {
+        (false, _) => &[],
+        (true, Arch::X86_64) => &["ACPI_NFIT", "LIBNVDIMM", "BLK_DEV_PMEM"],
+        (true, Arch::Aarch64) => &["ACPI", "ACPI_NFIT", "LIBNVDIMM", "BLK_DEV_PMEM"],
+    };
+    let yes = |name: &&str| KOption { name: (*name).into(), value: kernel::KValue::Yes };
+    bus.iter().chain(pmem).map(yes).collect()
 }
 
 struct Get<'a>(&'a Variables);
@@ -249,6 +274,28 @@ mod tests {
     fn read(pairs: &[(&str, &[&str])]) -> Result<Declarations, String> {
         Declarations::from_variables(&variables(pairs), Arch::X86_64, std::path::Path::new("/t"))
             .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_device_brings_its_driver_unless_the_file_says_otherwise() {
+        let options = |pairs: &[(&str, &[&str])]| {
+            let hard = read(pairs).unwrap().kernel;
+            hard.hard().iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        assert!(options(&[("ktest_mem", &["64"])]).is_empty());
+        assert_eq!(
+            options(&[
+                ("ktest_mem", &["64"]),
+                ("ktest_storage_bus", &["nvme"]),
+                ("ktest_pmem_devs", &["1G"])
+            ]),
+            ["ACPI_NFIT=y", "BLK_DEV_NVME=y", "BLK_DEV_PMEM=y", "LIBNVDIMM=y"]
+        );
+        let own: (&str, &[&str]) = ("ktest_kernel_config_require", &["BLK_DEV_NVME=m"]);
+        assert_eq!(
+            options(&[("ktest_mem", &["64"]), ("ktest_storage_bus", &["nvme"]), own]),
+            ["BLK_DEV_NVME=m"]
+        );
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! A claim on a kernel is a lock: whoever holds it builds (or fetches), others wait; it ends with its holder, however
 //! that ends, and then the next one's turn it is.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::KernelId;
-use spawn::Stream;
+use spawn::{Cmd, Stream};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::HostError;
@@ -22,6 +23,8 @@ const STALL: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Kernels {
     cache: PathBuf,
+    /// The `ktest` command of this machine, as an argv list: what its own store holds is handed on too.
+    ktest: Vec<OsString>,
 }
 
 /// The right to build a kernel.
@@ -32,10 +35,16 @@ pub struct Claim {
 }
 
 impl Kernels {
-    /// Of a cache folder.
+    /// Of a cache folder; kernels of its own store are not handed on.
     #[must_use]
     pub fn of(cache: &Path) -> Self {
-        Self { cache: cache.into() }
+        Self { cache: cache.into(), ktest: Vec::new() }
+    }
+
+    /// Hands on the kernels of this machine's own store too, by this command.
+    #[must_use]
+    pub fn with_own(self, ktest: Vec<OsString>) -> Self {
+        Self { ktest, ..self }
     }
 
     fn path(&self, id: &KernelId, ending: &str) -> PathBuf {
@@ -55,67 +64,81 @@ impl Kernels {
         }
     }
 
-    /// Puts the kernel into the store of `to` if another host has it. True if it did; a host that cannot give it is
-    /// no reason to fail, the kernel is built then.
+    /// Puts the kernel into the store of `to` if another host, or this machine, has it. True if it did; a host that
+    /// cannot give it is no reason to fail, the kernel is built then.
     pub async fn provide(&self, id: &KernelId, claim: &Claim, to: &Link) -> bool {
-        let Some(from) = claim.holder() else { return false };
-        if from == *to.target() {
-            return false;
+        // A host that has been asked for it has lost it.
+        let host = claim.holder().filter(|holder| holder != to.target());
+        if let Some(from) = host {
+            let name = from.name.clone();
+            match self.of_host(id, from, to).await {
+                Ok(()) => return true,
+                Err(error) => tracing::warn!("kernel {} of {name} cannot be used: {error}", id.short()),
+            }
         }
-        let name = from.name.clone();
-        match self.transfer(id, from, to).await {
+        let Some(own) = self.own(id) else { return false };
+        match transfer("this machine", own, id, to).await {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!("kernel {} of {name} cannot be used, it is built anew: {error}", id.short());
+                tracing::warn!("kernel {} of this machine cannot be used: {error}", id.short());
                 false
             }
         }
     }
 
-    async fn transfer(&self, id: &KernelId, from: Target, to: &Link) -> Result<(), HostError> {
+    async fn of_host(&self, id: &KernelId, from: Target, to: &Link) -> Result<(), HostError> {
         let from = Link::new(from, &self.cache)?;
         from.up().await?;
-        let mut sender = from
-            .ktest(&["host", "kernel-send", id.as_str()])
-            .streams(Stream::Null, Stream::Pipe, Stream::Null)
-            .start()?;
-        let mut receiver = to
-            .ktest(&["host", "kernel-receive", id.as_str()])
-            .streams(Stream::Pipe, Stream::Null, Stream::Null)
-            .start()?;
-        let (Some(source), Some(mut sink)) = (sender.take_stdout(), receiver.take_stdin()) else {
-            return Err(HostError::Here("no pipes to ssh".into()));
+        let name = from.target().name.to_string();
+        transfer(&name, from.ktest(&["host", "kernel-send", id.as_str()]), id, to).await
+    }
+
+    /// What sends the kernel of this machine's own store, if it is there.
+    fn own(&self, id: &KernelId) -> Option<Cmd> {
+        let (program, args) = self.ktest.split_first()?;
+        kernel::Store::of(&kernel::Cache { dir: self.cache.clone() }).whole(id)?;
+        let cmd = Cmd::new(program).args(args).arg("--cache-dir").arg(&self.cache);
+        Some(cmd.args(["host", "kernel-send", id.as_str()]))
+    }
+}
+
+/// Sends a kernel from the standard output of `from` into the store of `to`.
+async fn transfer(name: &str, from: Cmd, id: &KernelId, to: &Link) -> Result<(), HostError> {
+    let mut sender = from.streams(Stream::Null, Stream::Pipe, Stream::Null).start()?;
+    let mut receiver = to
+        .ktest(&["host", "kernel-receive", id.as_str()])
+        .streams(Stream::Pipe, Stream::Null, Stream::Null)
+        .start()?;
+    let (Some(source), Some(mut sink)) = (sender.take_stdout(), receiver.take_stdin()) else {
+        return Err(HostError::Here("no pipes to ssh".into()));
+    };
+    let lost = |host: &str, what: &str| HostError::Lost { host: host.into(), what: what.into() };
+    let there = to.target().name.to_string();
+    let mut source = BufReader::with_capacity(256 << 10, source);
+    skip_to_archive(&mut source).await.map_err(|error| lost(name, &error.to_string()))?;
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let count = match tokio::time::timeout(STALL, source.read(&mut buffer)).await {
+            Ok(Ok(count)) => count,
+            _ => return Err(lost(name, "the kernel stopped on its way")),
         };
-        let lost = |host: &Link, what: &str| HostError::Lost {
-            host: host.target().name.to_string(),
-            what: what.into(),
-        };
-        let mut source = BufReader::with_capacity(256 << 10, source);
-        skip_to_archive(&mut source).await.map_err(|error| lost(&from, &error.to_string()))?;
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            let count = match tokio::time::timeout(STALL, source.read(&mut buffer)).await {
-                Ok(Ok(count)) => count,
-                _ => return Err(lost(&from, "the kernel stopped on its way")),
-            };
-            if count == 0 {
-                break;
-            }
-            match tokio::time::timeout(STALL, sink.write_all(&buffer[..count])).await {
-                Ok(Ok(())) => {}
-                _ => return Err(lost(to, "it does not take the kernel")),
-            }
+        if count == 0 {
+            break;
         }
-        let sent = sender.wait().await?.success();
-        if !sent {
-            return Err(lost(&from, "it has not the kernel any more"));
+        match tokio::time::timeout(STALL, sink.write_all(&buffer[..count])).await {
+            Ok(Ok(())) => {}
+            _ => return Err(lost(&there, "it does not take the kernel")),
         }
-        sink.shutdown().await.map_err(|_| lost(to, "it does not take the kernel"))?;
-        drop(sink);
-        match tokio::time::timeout(STALL, receiver.wait()).await {
-            Ok(Ok(exit)) if exit.success() => Ok(()),
-            _ => Err(lost(to, "it does not take the kernel")),
-        }
+    }
+    let sent = sender.wait().await?.success();
+    if !sent {
+        return Err(lost(name, "it has not the kernel any more"));
+    }
+    sink.shutdown().await.map_err(|_| lost(&there, "it does not take the kernel"))?;
+    drop(sink);
+    match tokio::time::timeout(STALL, receiver.wait()).await {
+        Ok(Ok(exit)) if exit.success() => Ok(()),
+        _ => Err(lost(&there, "it does not take the kernel")),
     }
 }
 

@@ -363,6 +363,7 @@ async fn host_run(args: HostRunArgs, cache: &Path) -> Result<u8, Failure> {
     order.arch = order.arch.or(args.host_arch);
     let out = std::path::absolute(&args.what.out).map_err(Failure::usage)?;
     std::fs::create_dir_all(&out).map_err(|error| Failure::usage(format!("{}: {error}", out.display())))?;
+    let ktest = std::env::current_exe().map_err(Failure::unjudged)?;
     let job = Job {
         link: args.way.link(cache)?,
         slot: args.slot,
@@ -370,7 +371,7 @@ async fn host_run(args: HostRunArgs, cache: &Path) -> Result<u8, Failure> {
         tests_dir: file.ktest_dir,
         out,
         order,
-        kernels: Kernels::of(cache),
+        kernels: Kernels::of(cache).with_own(vec![ktest.into()]),
         arch: args.host_arch,
     };
     Ok(ended(hosts::run::run(&job, &mut tell).await))

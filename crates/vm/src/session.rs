@@ -57,6 +57,10 @@ pub enum Input {
     Sysrq(char),
     /// End the VM.
     End,
+    /// End the VM: the guest did what it must not, and the subtest that runs has failed, for this reason.
+    GiveUp(String),
+    /// End the VM: something is wrong here, and the subtest that runs gets no verdict.
+    Break(String),
 }
 
 /// How a VM is run.
@@ -89,6 +93,7 @@ impl Session<'_> {
         let mut lines = Lines::default();
         let mut buffer = vec![0; 64 << 10];
         let mut killed = false;
+        let mut broken = None;
         let (requests, mut answers) = requests(self.machine.clone());
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -103,6 +108,11 @@ impl Session<'_> {
                     Input::Bytes(bytes) => drop(console.send(bytes)),
                     Input::Sysrq(key) => drop(console.send(sysrq(key))),
                     Input::End => acts.push(Act::Kill),
+                    Input::GiveUp(reason) => acts.extend(supervisor.give_up(reason)),
+                    Input::Break(what) => {
+                        broken.get_or_insert(what);
+                        acts.push(Act::Kill);
+                    }
                 },
                 Some(answer) = answers.recv() => on(Seen::Answer(answer)),
                 read = read(&mut stdout, &mut buffer) => match read {
@@ -148,6 +158,9 @@ impl Session<'_> {
             Ok(exit) => exit?,
             Err(_) => child.stop(Duration::from_secs(1)).await?,
         };
+        if let Some(what) = broken {
+            return Ok(Ending::Infrastructure(what));
+        }
         let complaint = stderr.await.unwrap_or_default();
         let (acts, ending) = supervisor.ended(vm_end(exit, killed, &complaint), self.clock.elapsed());
         for act in acts {

@@ -125,10 +125,16 @@ enum State {
     },
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Dying {
     Panicked,
-    TimedOut { limit: Duration },
+    TimedOut {
+        limit: Duration,
+    },
+    /// It did what it must not.
+    GivenUp {
+        reason: String,
+    },
 }
 
 #[derive(Debug)]
@@ -417,6 +423,23 @@ impl Supervisor {
         }
     }
 
+    /// Ends the VM; the subtest that runs has failed, for this reason.
+    pub fn give_up(&mut self, reason: String) -> Vec<Act> {
+        let running = match std::mem::replace(&mut self.state, State::Over) {
+            State::Running(running) => Some(running),
+            State::Dying { running, .. } => running,
+            State::Booting | State::Between if self.started == 0 => {
+                self.init_failure = Some(reason);
+                return vec![Act::Kill];
+            }
+            State::Booting | State::Between => None,
+            // What it had to say is said.
+            State::Over => return vec![Act::Kill],
+        };
+        self.state = State::Dying { running, why: Dying::GivenUp { reason } };
+        vec![Act::Kill]
+    }
+
     /// The VM is gone: the last verdict, if a subtest ran, and what that means for the rest.
     pub fn ended(&mut self, end: VmEnd, now: Duration) -> (Vec<Act>, Ending) {
         self.deadline = None;
@@ -438,11 +461,12 @@ impl Supervisor {
                 }
             },
             State::Dying { running: Some(running), why } => {
-                let reason = match why {
+                let reason = match &why {
                     Dying::Panicked => "kernel panic".into(),
+                    Dying::GivenUp { reason } => reason.clone(),
                     Dying::TimedOut { limit } => format!("timed out after {} s", limit.as_secs()),
                 };
-                (vec![finish_dying(running, why, reason, now)], Ending::Lost)
+                (vec![finish_dying(running, &why, reason, now)], Ending::Lost)
             }
             State::Dying { running: None, .. } => (vec![], Ending::Lost),
         }
@@ -492,11 +516,11 @@ pub const UP: &str = "========= KTEST UP";
 /// The line, with the exit status, by which the guest says that `run-tests` ended.
 pub const EXIT: &str = "========= KTEST EXIT ";
 
-fn finish_dying(running: Running, why: Dying, reason: String, now: Duration) -> Act {
+fn finish_dying(running: Running, why: &Dying, reason: String, now: Duration) -> Act {
     match why {
         Dying::Panicked => finish(running, Verdict::Failed { reason }, now),
         // What a hung kernel prints when it is asked for its blocked tasks is no crash of its own.
-        Dying::TimedOut { .. } => {
+        Dying::TimedOut { .. } | Dying::GivenUp { .. } => {
             let crash = running.trouble.as_ref().map(Evidence::title);
             let reason = crash.as_ref().map_or_else(|| reason.clone(), |title| format!("{title}; {reason}"));
             close(running, Verdict::Failed { reason }, crash, now)

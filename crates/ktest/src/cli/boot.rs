@@ -83,6 +83,7 @@ pub(super) async fn run(args: BootArgs, cache: PathBuf) -> Result<u8, Failure> {
     let options = RunOptions {
         out: args.out,
         accel: args.accel,
+        arch: args.arch,
         sandbox: !args.no_sandbox,
         image: args.image,
         cache,

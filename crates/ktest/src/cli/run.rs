@@ -85,6 +85,9 @@ pub(super) struct RunArgs {
     /// Keep the devices of a failed subtest if they hold at most this much (512M, 2G; 0 keeps none).
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_size)]
     keep_devices: u64,
+    /// End a guest that writes more than this into the output folder (512M, 2G).
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
+    max_output: u64,
     /// Build without bubblewrap: the source's Makefile then sees the network and your files.
     #[arg(long)]
     no_sandbox: bool,
@@ -240,6 +243,7 @@ fn options(args: &RunArgs, cache: PathBuf) -> Result<RunOptions, Failure> {
         exit_on_success: args.exit_on_success,
         rounds: args.rounds.unwrap_or(1),
         keep_devices: args.keep_devices,
+        max_output: args.max_output,
         command: Vec::new(),
         kernel_args: kernel_args(&args.kernel, args.commit.as_deref()),
         ask_kernel: args.ask_kernel,

@@ -5,6 +5,7 @@
 mod boot;
 mod coverage;
 mod crashes;
+mod fill;
 mod host;
 mod kernel;
 mod leftovers;
@@ -80,6 +81,8 @@ pub struct RunOptions {
     pub rounds: u32,
     /// How much the devices of a failed subtest may hold to be kept, bytes; 0: they are not kept.
     pub keep_devices: u64,
+    /// How much the guests may add to the output folder, bytes.
+    pub max_output: u64,
     /// What is run in the guest instead of a test file; none: a shell.
     pub command: Vec<String>,
     /// The arguments of `ktest run` that say which kernel, for whoever wants to do the same again.
@@ -87,6 +90,9 @@ pub struct RunOptions {
     /// Before a kernel is built, tell its name and wait for a line on standard input.
     pub ask_kernel: bool,
 }
+
+/// So much a guest may write into its output folder where nothing else is said, bytes.
+pub const MAX_OUTPUT: u64 = 4 << 30;
 
 impl RunOptions {
     /// Everything as it is where nothing is said: all subtests once, a sandbox, the output in `./ktest-out`, no devices kept.
@@ -116,6 +122,7 @@ impl RunOptions {
             exit_on_success: false,
             rounds: 1,
             keep_devices: 0,
+            max_output: MAX_OUTPUT,
             command: Vec::new(),
             kernel_args: Vec::new(),
             ask_kernel: false,

@@ -13,6 +13,7 @@ use vm::machine::{Accel, Machine};
 use vm::session::{self, Input, Seen, Session};
 use vm::supervise::{Act, EXIT, Ending, Limits, Supervisor, UP};
 
+use super::fill::{self, Cap};
 use super::machine::{Purpose, Workplace, has_kgdb, prepare};
 use super::{Prepared, Run, RunError, crashes, leftovers, terminal};
 use crate::access::Access;
@@ -57,6 +58,8 @@ pub(super) async fn run(
         false => limits(accel, prepared.declared.timeout),
     };
     let begin = run.summary.verdicts.len();
+    let test = prepared.file.map_or_else(String::new, |file| file.test.dotted());
+    let cap = Cap::new(run.out.dir(), options.max_output, test);
     let mut early_console = false;
     let mut fruitless = 0;
     for vm in 1.. {
@@ -80,8 +83,16 @@ pub(super) async fn run(
         }
         run.out.file("qemu-command", format!("{command}\n").as_bytes())?;
         let before = run.summary.verdicts.len();
-        let vm =
-            Vm { number: vm, prepared, machine: &machine, accel, limits, access: ssh, place: &workplace };
+        let vm = Vm {
+            number: vm,
+            prepared,
+            machine: &machine,
+            accel,
+            limits,
+            access: ssh,
+            place: &workplace,
+            cap: &cap,
+        };
         let outcome = vm.run(&remaining, run).await?;
         let done = &run.summary.verdicts[begin..];
         remaining.retain(|subtest| !done.iter().any(|(done, _)| done == subtest));
@@ -159,6 +170,7 @@ struct Vm<'a> {
     limits: Limits,
     access: Option<&'a Access>,
     place: &'a Workplace,
+    cap: &'a Cap,
 }
 
 impl Vm<'_> {
@@ -169,6 +181,7 @@ impl Vm<'_> {
         let mut supervisor = Supervisor::new(subtests.iter().cloned(), self.limits, clock.elapsed());
         let (sender, input) = unbounded_channel();
         let (_known, listener) = self.publish(run, sender.clone())?;
+        let watch = self.cap.watch(self.place.path(), sender.clone());
         let interactive = self.prepared.options.interactive;
         let raw = interactive.then(|| {
             run.reporter.note(terminal::HELP);
@@ -196,6 +209,10 @@ impl Vm<'_> {
             .await;
         drop(raw);
         listener.abort();
+        watch.abort();
+        if self.cap.exceeded(&self.place.path().join("serial")).is_some() {
+            self.cap.clear();
+        }
         if let Some(error) = trouble {
             return Err(error);
         }
@@ -273,6 +290,11 @@ impl Vm<'_> {
             }
             Seen::Act(Act::Finished(mut finished)) => {
                 if let Verdict::Failed { .. } = finished.verdict {
+                    // It may have failed for want of room.
+                    let dirs = [run.out.dir(), self.place.path()];
+                    if let Some(what) = dirs.into_iter().find_map(fill::no_room) {
+                        return Err(RunError::Infrastructure(what));
+                    }
                     let source = crashes::look(self.prepared.kernel, &mut finished, &run.out);
                     leftovers::keep(self.prepared, self.machine, &mut finished, &run.out);
                     return run.crashed(finished, source);

@@ -101,6 +101,9 @@ pub struct Disk {
     pub bps: Option<u64>,
 }
 
+/// So much a second a guest can write into its shares, in bytes: whoever looks at them twice a second sees in time that it is too much.
+pub const SHARE_BPS: u64 = 256 << 20;
+
 /// A folder that the guest sees over 9p.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
@@ -277,7 +280,8 @@ pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
             (true, false) => "security_model=mapped-file",
         };
         let dir = comma(text(dir)?);
-        args.pair("-fsdev", &format!("local,id={tag},{model},multidevs=remap,path={dir}"));
+        let slow = if *writable { format!(",throttling.bps-write={SHARE_BPS}") } else { String::new() };
+        args.pair("-fsdev", &format!("local,id={tag},{model},multidevs=remap,path={dir}{slow}"));
         args.pair("-device", &format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
     }
     if let Some(Network { ssh_port, open }) = machine.network {

@@ -8,7 +8,7 @@ DEMO_EXIT ?=
 LOGS ?= ../shared/data/crash-logs
 export DEMO_EXIT
 
-.PHONY: help setup demo test lint bench titles install chaos clean
+.PHONY: help setup demo test lint bench titles install chaos farm clean
 
 help: ## show this list
 	@echo 'make VERB'
@@ -46,6 +46,9 @@ install: ## install the four commands with cargo, man pages, completions (PREFIX
 
 chaos: ## kill the daemon 100 times under load, 5 times with real virtual machines, and count what was lost
 	@scripts/chaos
+
+farm: ## as root: hosts in network namespaces over ssh, their faults, a Slurm cluster; compared with what is known (FARM=run|faults|slurm)
+	@scripts/farm $(FARM)
 
 clean: ## remove what was built here (the cache in ~/.cache/ktest stays)
 	rm -rf target ktest-out

@@ -1,6 +1,7 @@
 //! The test files of tests/selftest, each run for real, against what its head says is to be expected of it:
 //!
 //!     # expect: SUBTEST STATUS [WORDS OF THE REASON]
+//!     # args: WORDS                     (added to the command line)
 //!     # expect-file: Failed to run [WORDS OF THE COMPLAINT]      (the file as a whole cannot be used)
 //!
 //! The kernel comes from the repository that KTEST_TEST_REPO names (`make test` sees to it): its branch `base`.
@@ -50,6 +51,10 @@ fn command(repo: &Path, out: &Path, file: &Path) -> Command {
     command.args(["run", "--events", "--commit", "base", "-k"]).arg(repo).arg("--out").arg(out);
     for other in company() {
         command.arg("--merge").arg(other);
+    }
+    let head = std::fs::read_to_string(file).unwrap();
+    for words in head.lines().filter_map(|line| line.strip_prefix("# args: ")) {
+        command.args(words.split_whitespace());
     }
     command.arg(file).current_dir(out).stdin(Stdio::null());
     command

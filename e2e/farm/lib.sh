@@ -32,7 +32,8 @@ farm_begin() {
 	# Where others may look, whoever's checkout this is.
 	work=$(mktemp -d /var/tmp/ktest-farm.XXXXXX)
 	chmod 755 "$work"
-	net=$((($$ % 60) * 4)) # four addresses of 10.213.NET.0 a host
+	net=$(($$ % 250)) # four addresses of 10.213.NET.0 a host
+	while ip -br addr | grep -q " 10\\.213\\.$net\\."; do net=$(((net + 1) % 250)); done
 	prefix=kf$$
 	groups=()
 	trap farm_end EXIT
@@ -76,7 +77,7 @@ farm_end() {
 	[[ -n ${farm_extra_end-} ]] && "$farm_extra_end"
 	masters_end
 	if [[ ${FARM_KEEP:-0} == 1 ]]; then say "kept: $work"; else rm -rf "$work"; fi
-	[[ ${made_user-} ]] && userdel "$FARM_USER" 2>/dev/null && rm -rf "/var/lib/$FARM_USER"
+	[[ ${made_user-} ]] && ! pgrep -u "$FARM_USER" >/dev/null && userdel "$FARM_USER" 2>/dev/null && rm -rf "/var/lib/$FARM_USER"
 	return 0
 }
 
@@ -133,7 +134,8 @@ machine_on() {
 # machine_off NUMBER: pulls the plug.
 machine_off() {
 	local pid
-	pid=$(<"$work/farm$1/pid") 2>/dev/null || return 0
+	[[ -e $work/farm$1/pid ]] || return 0
+	pid=$(<"$work/farm$1/pid")
 	kill -KILL "$pid" 2>/dev/null || true
 	wait "$pid" 2>/dev/null || true
 }

@@ -3,13 +3,13 @@
 //! To whoever started it, this process is `ktest run --events`: a verdict is told only when its log is in the output
 //! folder.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
-use model::{Event, KernelId, Stamped, SubtestName};
+use model::{Event, KernelId, Stamped, SubtestName, TestPath};
 use spawn::{Stream, lines};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
@@ -75,7 +75,7 @@ pub async fn run(job: &Job, say: &mut dyn FnMut(Said<'_>)) -> Result<Option<i32>
     tokio::spawn(lines::send(stderr, complaints_to));
     let (orders, orders_from) = mpsc::channel(16);
     tokio::spawn(send_orders(stdin, orders_from));
-    let mut there = There { job, host, orders, complaints, last: String::new(), logs: Logs::default() };
+    let mut there = There { job, host, orders, complaints, last: String::new() };
     let code = match there.follow(stdout, &tests, archive, say).await {
         Ok(code) => code,
         Err(error) => return Err(there.explain(error).await),
@@ -121,7 +121,6 @@ struct There<'a> {
     orders: mpsc::Sender<Out>,
     complaints: mpsc::Receiver<String>,
     last: String,
-    logs: Logs,
 }
 
 impl There<'_> {
@@ -165,9 +164,9 @@ impl There<'_> {
         let hello = frame::read_hello(&mut from).await.map_err(|error| self.lost(&error))?;
         self.check(&hello, say)?;
         let (frames_to, mut frames) = mpsc::channel(64);
-        let out = self.job.out.clone();
+        let mut folder = Folder::new(&self.job.out, &self.job.order.test);
         tokio::spawn(async move {
-            let end = receive(&mut from, &out, &frames_to).await;
+            let end = receive(&mut from, &mut folder, &frames_to).await;
             let _ = frames_to.send(Err(end)).await;
         });
         self.prepare(&mut frames, tests, archive).await?;
@@ -288,9 +287,6 @@ impl There<'_> {
                         building = None;
                         claiming = Some(Box::pin(claim(job, kernel)));
                     }
-                    Ok(Some(Stamped { event: Event::Log { subtest, lines }, .. })) => {
-                        self.logs.write(job, subtest.as_ref(), &lines);
-                    }
                     Ok(Some(stamped)) => {
                         match &stamped.event {
                             Event::KernelReady { kernel, .. } => match building.take() {
@@ -337,18 +333,25 @@ impl From<ReadError> for FrameError {
     }
 }
 
-/// Receives frames; files go into the output folder on the way, before what is said of them.
+/// Receives frames; files and the lines of growing logs go into the output folder on the way, in the order in which they
+/// come and before what is said of them.
 async fn receive(
     from: &mut BufReader<ChildStdout>,
-    out: &Path,
+    folder: &mut Folder,
     to: &mpsc::Sender<Result<Frame, FrameError>>,
 ) -> FrameError {
-    let mut room = FILES;
     loop {
         let frame = match frame::read(from).await {
-            Ok(Frame::File { path, size }) => match keep(from, out, &path, size, &mut room).await {
+            Ok(Frame::File { path, size }) => match folder.keep(from, &path, size).await {
                 Ok(()) => continue,
                 Err(error) => return error,
+            },
+            Ok(Frame::Line(line)) if line.contains("\"log\"") => match Stamped::parse(&line) {
+                Ok(Some(Stamped { event: Event::Log { subtest, lines }, .. })) => {
+                    folder.log(subtest.as_ref(), &lines);
+                    continue;
+                }
+                _ => Frame::Line(line),
             },
             Ok(frame) => frame,
             Err(error) => return error.into(),
@@ -360,60 +363,78 @@ async fn receive(
     }
 }
 
-async fn keep(
-    from: &mut BufReader<ChildStdout>,
-    out: &Path,
-    path: &Path,
-    size: u64,
-    room: &mut u64,
-) -> Result<(), FrameError> {
-    let Some(place) = pack::place(out, path).filter(|_| size <= *room) else {
-        return Err(ReadError::Rubbish(format!("a file {} of {size} bytes", path.display())).into());
-    };
-    *room -= size;
-    let here = |error: std::io::Error| FrameError::Here(HostError::io(&place, &error));
-    if let Some(parent) = place.parent() {
-        std::fs::create_dir_all(parent).map_err(here)?;
+/// The output folder here while it fills.
+struct Folder {
+    out: PathBuf,
+    test: TestPath,
+    /// How many bytes may still come.
+    room: u64,
+    /// The logs that grow while the run goes on there.
+    logs: HashMap<PathBuf, std::fs::File>,
+    /// What is there as a whole and grows no more.
+    whole: HashSet<PathBuf>,
+}
+
+impl Folder {
+    fn new(out: &Path, test: &TestPath) -> Self {
+        let (logs, whole) = (HashMap::new(), HashSet::new());
+        Self { out: out.into(), test: test.clone(), room: FILES, logs, whole }
     }
-    // By rename: what was received line by line stays until the whole is there.
-    let mut name = place.file_name().unwrap_or_default().to_os_string();
-    name.push(".part");
-    let part = place.with_file_name(name);
-    let mut file = std::fs::File::create(&part).map_err(here)?;
-    let mut trouble = None;
-    let copied = frame::copy(from, size, |bytes| {
-        if trouble.is_none() {
-            trouble = file.write_all(bytes).err();
+
+    /// Takes a file as a whole.
+    async fn keep(
+        &mut self,
+        from: &mut BufReader<ChildStdout>,
+        path: &Path,
+        size: u64,
+    ) -> Result<(), FrameError> {
+        let Some(place) = pack::place(&self.out, path).filter(|_| size <= self.room) else {
+            return Err(ReadError::Rubbish(format!("a file {} of {size} bytes", path.display())).into());
+        };
+        self.room -= size;
+        let here = |error: std::io::Error| FrameError::Here(HostError::io(&place, &error));
+        if let Some(parent) = place.parent() {
+            std::fs::create_dir_all(parent).map_err(here)?;
         }
+        // By rename: what was received line by line stays until the whole is there.
+        let mut name = place.file_name().unwrap_or_default().to_os_string();
+        name.push(".part");
+        let part = place.with_file_name(name);
+        let mut file = std::fs::File::create(&part).map_err(here)?;
+        let mut trouble = None;
+        let copied = frame::copy(from, size, |bytes| {
+            if trouble.is_none() {
+                trouble = file.write_all(bytes).err();
+            }
+            Ok(())
+        });
+        copied.await?;
+        if let Some(error) = trouble {
+            return Err(here(error));
+        }
+        std::fs::rename(&part, &place).map_err(here)?;
+        self.logs.remove(path);
+        self.whole.insert(path.into());
         Ok(())
-    });
-    copied.await?;
-    if let Some(error) = trouble {
-        return Err(here(error));
     }
-    std::fs::rename(&part, &place).map_err(here)
-}
 
-/// The logs that grow here while the run goes on there.
-#[derive(Debug, Default)]
-struct Logs {
-    files: HashMap<PathBuf, std::fs::File>,
-}
-
-impl Logs {
     /// What cannot be written now comes with the whole log later.
-    fn write(&mut self, job: &Job, subtest: Option<&SubtestName>, lines: &[String]) {
-        let file = job.order.test.dotted();
+    fn log(&mut self, subtest: Option<&SubtestName>, lines: &[String]) {
+        let file = self.test.dotted();
         let full = Path::new("out").join(&file);
         let own =
             subtest.map(|subtest| Path::new("out").join(format!("{file}.{}", subtest.dotted())).join("log"));
         let text = lines.iter().fold(String::new(), |text, line| text + line + "\n");
-        if self.files.len() > 16 {
-            self.files.clear();
+        if self.logs.len() > 16 {
+            self.logs.clear();
         }
         for path in own.into_iter().chain([full]) {
-            let place = job.out.join(&path);
-            let file = match self.files.entry(path) {
+            if self.whole.contains(&path) || text.len() as u64 > self.room {
+                continue;
+            }
+            self.room -= text.len() as u64;
+            let place = self.out.join(&path);
+            let file = match self.logs.entry(path) {
                 std::collections::hash_map::Entry::Occupied(file) => file.into_mut(),
                 std::collections::hash_map::Entry::Vacant(vacant) => {
                     let made = place.parent().map_or(Ok(()), std::fs::create_dir_all);

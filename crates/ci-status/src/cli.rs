@@ -225,8 +225,12 @@ fn live(source: &Source, branch: Option<&str>) -> Result<u8, Problem> {
     let at = watch::branch(source, branch)?;
     let mut text = Vec::new();
     watch::run(source, &at, now())?.text(&mut text)?;
+    let plain = anstream::stdout().current_choice() == anstream::ColorChoice::Never;
     let mut screen = Live::open()?;
     loop {
+        if plain {
+            text = anstream::adapter::strip_bytes(&text).into_vec();
+        }
         screen.draw(&String::from_utf8_lossy(&text))?;
         if screen.pause(pause(source))? == Meanwhile::Leave {
             return Ok(0);

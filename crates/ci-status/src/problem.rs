@@ -24,6 +24,14 @@ pub enum Problem {
         /// What it says.
         why: String,
     },
+    /// A certificate that does not prove whose dashboard it is.
+    #[error("{url}: {why}")]
+    Certificate {
+        /// The address.
+        url: String,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
     /// A bad `--remote`.
     #[error("--remote {address:?}: {why}; give a dashboard's address: https://ci.example.org")]
     Address {
@@ -196,6 +204,24 @@ impl Choices {
     pub fn new<T: ToString>(choices: impl IntoIterator<Item = T>) -> Self {
         Self(choices.into_iter().map(|choice| choice.to_string()).collect())
     }
+
+    /// The choices for who wrote `name`, in their order; of more than a message lists those first that are most like it.
+    pub fn near<T: ToString>(name: &str, choices: impl IntoIterator<Item = T>) -> Self {
+        let mut choices = Self::new(choices);
+        if choices.0.len() > CHOICES_MAX {
+            choices.0.sort_by_cached_key(|choice| distance(name, choice));
+        }
+        choices
+    }
+}
+
+/// How far what was written is from a choice, or from the last part of it.
+fn distance(name: &str, choice: &str) -> usize {
+    // The comparison is quadratic, and names may be anybody's.
+    let cut = |text: &str| text.chars().take(100).flat_map(char::to_lowercase).collect::<String>();
+    let (name, choice) = (cut(name), cut(choice));
+    let last = choice.rsplit(['/', '.']).next().unwrap_or(&choice);
+    strsim::damerau_levenshtein(&name, &choice).min(strsim::damerau_levenshtein(&name, last))
 }
 
 impl fmt::Display for Choices {
@@ -206,5 +232,26 @@ impl fmt::Display for Choices {
             write!(f, " and {} more", self.0.len() - shown)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_choices_the_nearest_are_shown() {
+        let few = ["b", "a"];
+        assert_eq!(Choices::near("a", few).to_string(), "b, a");
+        let names = (0..100).map(|at| format!("kmo/branch-{at:02}")).chain(["amy/ext4-testing".into()]);
+        let shown = Choices::near("ext4-tesing", names).to_string();
+        assert!(
+            shown.starts_with("amy/ext4-testing, kmo/branch-00") && shown.ends_with(" and 91 more"),
+            "{shown}"
+        );
+        let tests = (0..100)
+            .map(|at| format!("fs.xfs.fstests.generic.{at:03}"))
+            .chain(["fs.ext4.basic.punch".into()]);
+        assert!(Choices::near("Pumch", tests).to_string().starts_with("fs.ext4.basic.punch, "));
     }
 }

@@ -27,9 +27,24 @@ pub enum Meanwhile {
 }
 
 impl Live {
-    /// Takes the screen.
+    /// Takes the screen. Who ends the program from elsewhere gets it back too.
     pub fn open() -> io::Result<Self> {
         let mut this = Self { out: io::stdout() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (mut end, mut interrupt) = {
+            let _context = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
+        std::thread::spawn(move || {
+            let code = runtime.block_on(async {
+                tokio::select! {
+                    _ = end.recv() => 128 + SignalKind::terminate().as_raw_value(),
+                    _ = interrupt.recv() => 128 + SignalKind::interrupt().as_raw_value(),
+                }
+            });
+            release(&mut io::stdout());
+            std::process::exit(code);
+        });
         terminal::enable_raw_mode()?;
         execute!(this.out, terminal::EnterAlternateScreen, cursor::Hide)?;
         Ok(this)
@@ -79,9 +94,14 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let _ = execute!(self.out, cursor::Show, terminal::LeaveAlternateScreen);
-        let _ = terminal::disable_raw_mode();
+        release(&mut self.out);
     }
+}
+
+/// Gives the screen back.
+fn release(out: &mut io::Stdout) {
+    let _ = execute!(out, cursor::Show, terminal::LeaveAlternateScreen);
+    let _ = terminal::disable_raw_mode();
 }
 
 /// The first `columns` characters of a line, its colours not counted, and its colours ended.

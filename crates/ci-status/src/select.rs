@@ -4,24 +4,9 @@ use gitio::Repo;
 use model::{CommitId, ResultKey};
 use results::Resolved;
 
-use crate::origin::all_branches;
+use crate::origin::{BranchName, all_branches};
 use crate::problem::{Choices, Problem};
 use crate::source::Source;
-
-/// A branch of a user.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BranchName {
-    /// Whose.
-    pub user: String,
-    /// Its name.
-    pub branch: String,
-}
-
-impl std::fmt::Display for BranchName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.user, self.branch)
-    }
-}
 
 /// The branch that `name` means: `branch`, `user/branch`, or the beginning of either; without a name HEAD's.
 pub fn branch(source: &Source, name: Option<&str>) -> Result<BranchName, Problem> {
@@ -66,7 +51,7 @@ fn pick_branch(all: &[BranchName], user: Option<&str>, name: &str) -> Result<Bra
             }
         }
     }
-    Err(Problem::NoBranch { name: name.into(), choices: Choices::new(all.iter().map(full)) })
+    Err(Problem::NoBranch { name: name.into(), choices: Choices::near(name, all.iter().map(full)) })
 }
 
 /// The commit that `name` means: the beginning of the id of one that has results, a branch (its newest commit that has
@@ -152,7 +137,7 @@ pub fn test(keys: &[ResultKey], name: &str, place: &str) -> Result<ResultKey, Pr
     let hint = if keys.is_empty() {
         "nothing has been tested there yet".into()
     } else {
-        format!("there are {}", Choices::new(keys))
+        format!("there are {}", Choices::near(name, keys))
     };
     Err(Problem::NoTest { name: name.into(), place: place.into(), hint })
 }

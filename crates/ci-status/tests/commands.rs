@@ -140,6 +140,19 @@ fn a_failed_test_s_log_opens_at_the_failure() {
 }
 
 #[test]
+fn an_empty_log_is_none() {
+    let (dir, commit) = (tempfile::tempdir().unwrap(), commit_id("one"));
+    let fixture = ResultsFixture::new(dir.path());
+    fixture.branch("kmo", "next", &[(commit.clone(), "one".into())]);
+    let unbuilt = Verdict::FailedToRun { reason: "no build".into() };
+    fixture.test(TestResult::new(&commit, "a.punch", unbuilt, 0).log("cc: error\n"));
+    fixture.full_log(&commit, &["a.punch"], "");
+    fixture.finish();
+    assert_eq!(run(&dir, "logs kmo/next punch"), "cc: error\n");
+    assert_snapshot!(run(&dir, "logs kmo/next punch --machine"), @"error: a.punch at 61254269674c has no log of a VM run (Failed to run: no build)");
+}
+
+#[test]
 fn a_log_is_followed_to_its_end() {
     let (dir, commit) = (tempfile::tempdir().unwrap(), commit_id("one"));
     let fixture = ResultsFixture::new(dir.path());

@@ -6,8 +6,8 @@ use results::BranchEntry;
 use results::json::UserView;
 
 use super::{Answer, to_json};
+use crate::origin::BranchName;
 use crate::problem::{Choices, Problem};
-use crate::select::BranchName;
 use crate::source::Source;
 use crate::text::{self, Cell, Table};
 

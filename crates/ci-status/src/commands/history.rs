@@ -8,8 +8,9 @@ use results::json::HistoryRow;
 
 use super::show::remark;
 use super::{Answer, to_json};
+use crate::origin::BranchName;
 use crate::problem::Problem;
-use crate::select::{self, BranchName};
+use crate::select;
 use crate::source::Source;
 use crate::text::{self, Cell, Table};
 

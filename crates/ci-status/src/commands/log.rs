@@ -7,8 +7,9 @@ use results::BranchEntry;
 use results::json::CommitRow;
 
 use super::{Answer, to_json};
+use crate::origin::BranchName;
 use crate::problem::Problem;
-use crate::select::{self, BranchName};
+use crate::select;
 use crate::source::Source;
 use crate::text::{self, Cell, Table};
 

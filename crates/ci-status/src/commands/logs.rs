@@ -101,8 +101,9 @@ struct LogView {
 pub fn run(source: &Source, commit: &str, test: &str, extent: Extent) -> Result<Logs, Problem> {
     let place = Place::find(source, commit, test)?;
     match source.results.log(&place.commit, &place.key, extent.kind())? {
-        Some(log) => Ok(Logs { place, log, extent }),
-        None => Err(place.no_log(extent.kind())),
+        // One that is empty for good is none: no machine was started.
+        Some(log) if log.is_live() || !log.read(1)?.0.is_empty() => Ok(Logs { place, log, extent }),
+        _ => Err(place.no_log(extent.kind())),
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Done is a commit of which something has a result, nothing runs and nothing is planned, as far as the daemon says.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use model::{CommitId, Counts, StatusSnapshot};
+use model::{CommitId, Counts, Status, StatusSnapshot};
 use results::json::TestRow;
 use results::{CommitResults, TestEntry};
 use serde::Serialize;
@@ -19,6 +21,8 @@ use crate::text::{self, Cell, Table};
 
 /// A snapshot older than this comes from a daemon that has stopped, in s; clocks of two machines may differ.
 const STALE: i64 = 120;
+/// More tests than this that failed for the same reason are one line.
+const ONE_BY_ONE: usize = 4;
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -169,6 +173,23 @@ fn end(
     Ok(Wait { commit, subject, counts, done, failed: results.entries })
 }
 
+impl Wait {
+    /// The tests that failed, those together of which the same is to be said: a commit that does not build fails all.
+    fn alike(&self) -> Vec<(Status, String, Vec<&TestEntry>)> {
+        let mut groups: Vec<(Status, String, Vec<&TestEntry>)> = Vec::new();
+        let mut places: HashMap<(Status, String), usize> = HashMap::new();
+        for entry in &self.failed {
+            let (status, remark) = (entry.status, remark(entry));
+            let at = *places.entry((status, remark.clone())).or_insert(groups.len());
+            if at == groups.len() {
+                groups.push((status, remark, Vec::new()));
+            }
+            groups[at].2.push(entry);
+        }
+        groups
+    }
+}
+
 impl Answer for Wait {
     fn json(&self) -> serde_json::Result<String> {
         to_json(&WaitView {
@@ -184,12 +205,19 @@ impl Answer for Wait {
         let state = if self.done { "done" } else { "a test failed, others are to come" };
         writeln!(out, "{short} {}: {state}; {}", text::clean(&self.subject), text::counts(&self.counts))?;
         let mut table = Table::default();
-        for entry in &self.failed {
-            table.row([
-                Cell::left(entry.status.label()).styled(text::style(entry.status)),
-                Cell::left(&entry.key),
-                Cell::left(remark(entry)),
-            ]);
+        for (status, remark, entries) in self.alike() {
+            let mut row = |what: &dyn fmt::Display| {
+                table.row([
+                    Cell::left(status.label()).styled(text::style(status)),
+                    Cell::left(what),
+                    Cell::left(&remark),
+                ]);
+            };
+            if entries.len() > ONE_BY_ONE && !remark.is_empty() {
+                row(&format_args!("{} tests", entries.len()));
+            } else {
+                entries.iter().for_each(|entry| row(&entry.key));
+            }
         }
         write!(out, "{table}")
     }
@@ -209,7 +237,6 @@ impl Answer for Wait {
 mod tests {
     use std::collections::BTreeMap;
 
-    use model::Status;
     use model::snapshot::{BatchStatus, ExecutorStatus};
 
     use super::*;
@@ -267,6 +294,23 @@ mod tests {
             ..daemon(0, false, false)
         };
         assert_eq!(of(&[Passed], Some(older)), coming("1 passed, 7 wait (of all commits)"));
+    }
+
+    #[test]
+    fn many_that_failed_alike_are_one_line() {
+        use Status::{Failed, FailedToRun};
+        let mut results = results(&[Failed, FailedToRun, FailedToRun, FailedToRun, FailedToRun, FailedToRun]);
+        for entry in &mut results.entries[1..] {
+            entry.reason = Some("does not build".into());
+        }
+        let counts = results.counts();
+        let subject = "ext4: x".into();
+        let wait = Wait { commit: commit(), subject, counts, done: true, failed: results.entries };
+        let mut text = Vec::new();
+        wait.text(&mut text).unwrap();
+        let text = anstream::adapter::strip_str(&String::from_utf8(text).unwrap()).to_string();
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        assert_eq!(lines, ["Failed         a.t0", "Failed to run  5 tests  does not build"]);
     }
 
     #[test]

@@ -14,8 +14,9 @@ use serde::Serialize;
 use super::show::remark;
 use super::workers::STALE;
 use super::{Answer, is_failure, to_json};
+use crate::origin::BranchName;
 use crate::problem::Problem;
-use crate::select::{self, BranchName};
+use crate::select;
 use crate::source::Source;
 use crate::text::{self, Cell, Table};
 

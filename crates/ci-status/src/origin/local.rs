@@ -8,9 +8,8 @@ use regex::Regex;
 use results::json::ArtifactRow;
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, Resolved};
 
-use super::{Held, Origin};
+use super::{BranchName, Held, Origin};
 use crate::problem::Problem;
-use crate::select::BranchName;
 
 /// How much of a growing log is taken at a time, in bytes.
 const PIECE: u64 = 1 << 20;

@@ -7,7 +7,7 @@ mod local;
 mod remote;
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::path::Path;
 
 use model::{CommitId, ResultKey, StatusSnapshot};
@@ -20,7 +20,21 @@ pub use local::Local;
 pub use remote::{Remote, Wire};
 
 use crate::problem::Problem;
-use crate::select::BranchName;
+
+/// A branch of a user.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BranchName {
+    /// Whose.
+    pub user: String,
+    /// Its name.
+    pub branch: String,
+}
+
+impl fmt::Display for BranchName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.user, self.branch)
+    }
+}
 
 /// The results, as commands ask for them.
 pub trait Origin: Debug + Send + Sync {

@@ -10,6 +10,7 @@ use reqwest::blocking::{Client, Response};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
 use results::json::ErrorView;
+use rustls::CertificateError;
 
 use super::cache::{Cache, Header};
 use crate::problem::Problem;
@@ -18,6 +19,8 @@ use crate::problem::Problem;
 const AT_ONCE: usize = 8;
 /// The largest answer, in bytes; a commit with 20,000 tests has about 5 MB.
 const ANSWER_MAX: u64 = 256 << 20;
+/// How much of an answer that is an error is read, in bytes.
+const COMPLAINT_MAX: u64 = 64 << 10;
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a whole answer may take.
@@ -101,9 +104,7 @@ impl Http {
         if let (StatusCode::NOT_MODIFIED, Some((header, body))) = (response.status(), kept) {
             return Ok(Some(Body { bytes: body.into(), brotli: header.brotli, url: url.to_string() }));
         }
-        if !present(url, &response)? {
-            return Ok(None);
-        }
+        let Some(response) = present(url, response)? else { return Ok(None) };
         let text = |name| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let mut header = Header {
             url: url.to_string(),
@@ -126,9 +127,7 @@ impl Http {
         if status == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(Some(Vec::new()));
         }
-        if !present(url, &response)? {
-            return Ok(None);
-        }
+        let Some(response) = present(url, response)? else { return Ok(None) };
         let mut bytes = read(url, response)?;
         if status != StatusCode::PARTIAL_CONTENT {
             let known = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
@@ -140,9 +139,7 @@ impl Http {
     /// The size of a file; `None` if it is not there or its size is not told.
     pub fn size(&self, url: &Url) -> Result<Option<u64>, Problem> {
         let response = self.client.head(url.clone()).send().map_err(|error| failed(url, &error))?;
-        if !present(url, &response)? {
-            return Ok(None);
-        }
+        let Some(response) = present(url, response)? else { return Ok(None) };
         let length = response.headers().get(header::CONTENT_LENGTH);
         Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
     }
@@ -187,12 +184,17 @@ fn condition(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
     }
 }
 
-/// Whether there is something; what is neither there nor missing is an error.
-fn present(url: &Url, response: &Response) -> Result<bool, Problem> {
+/// The answer, if there is something; what is neither there nor missing is an error.
+fn present(url: &Url, response: Response) -> Result<Option<Response>, Problem> {
     match response.status() {
-        status if status.is_success() => Ok(true),
-        StatusCode::NOT_FOUND | StatusCode::GONE => Ok(false),
-        status => Err(Problem::Remote { url: url.to_string(), why: format!("the server says {status}") }),
+        status if status.is_success() => Ok(Some(response)),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
+        status => {
+            let mut bytes = Vec::new();
+            let _ = response.take(COMPLAINT_MAX).read_to_end(&mut bytes);
+            let why = complaint(&bytes).map(|why| format!(": {why}")).unwrap_or_default();
+            Err(Problem::Remote { url: url.to_string(), why: format!("the server says {status}{why}") })
+        }
     }
 }
 
@@ -212,6 +214,9 @@ fn failed(url: &Url, error: &reqwest::Error) -> Problem {
     let mut why = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
+        if let Some(rustls::Error::InvalidCertificate(error)) = carried(inner).downcast_ref() {
+            return Problem::Certificate { url: url.to_string(), why: certificate(error) };
+        }
         why = inner.to_string();
         cause = inner.source();
     }
@@ -219,9 +224,46 @@ fn failed(url: &Url, error: &reqwest::Error) -> Problem {
     Problem::Remote { url: url.to_string(), why }
 }
 
+/// What an I/O error was made from, which it does not count as its source.
+fn carried<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    match error.downcast_ref().and_then(std::io::Error::get_ref) {
+        Some(inner) => carried(inner),
+        None => error,
+    }
+}
+
+/// What is wrong with a certificate, and what to do.
+fn certificate(error: &CertificateError) -> String {
+    use CertificateError as E;
+    match error {
+        E::UnknownIssuer => {
+            "its certificate is not by an authority that this machine trusts; if that is your own, name the file with the \
+             authority's certificate (PEM) in $SSL_CERT_FILE"
+                .into()
+        }
+        E::Expired | E::ExpiredContext { .. } => {
+            "the certificate has expired; it is to be renewed there, or this machine's clock is wrong".into()
+        }
+        E::NotValidYet | E::NotValidYetContext { .. } => {
+            "the certificate is not valid yet; is this machine's clock right?".into()
+        }
+        E::NotValidForNameContext { presented, .. } => {
+            // `DnsName("ci.example.org")`, `IpAddress(127.0.0.1)`
+            let name = |text: &String| {
+                let inner = text.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+                inner.unwrap_or(text).trim_matches('"').to_owned()
+            };
+            let names: Vec<String> = presented.iter().map(name).collect();
+            format!("the certificate is for {}; give the address with that name", names.join(", "))
+        }
+        E::NotValidForName => "the certificate is for other names; give the address with one of them".into(),
+        other => format!("its certificate cannot be trusted: {other}"),
+    }
+}
+
 /// What a view's body says that is an error.
-pub fn complaint(body: &Body) -> Option<String> {
-    serde_json::from_slice::<ErrorView>(&body.bytes).ok().map(|view| view.error)
+pub fn complaint(body: &[u8]) -> Option<String> {
+    serde_json::from_slice::<ErrorView>(body).ok().map(|view| view.error)
 }
 
 #[cfg(test)]

@@ -17,9 +17,8 @@ use results::json::{ArtifactRow, CommitRow, CommitView, HistoryRow, TestView, Us
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};
 use serde::de::DeserializeOwned;
 
-use super::{Held, Origin, all_branches};
+use super::{BranchName, Held, Origin, all_branches};
 use crate::problem::Problem;
-use crate::select::BranchName;
 use cache::Cache;
 use http::{Body, Http, each};
 
@@ -57,7 +56,7 @@ impl Remote {
         match serde_json::from_slice(&body.bytes) {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
-                let why = http::complaint(&body);
+                let why = http::complaint(&body.bytes);
                 let why = why.unwrap_or_else(|| format!("not what a dashboard answers: {error}"));
                 Err(Problem::Remote { url: body.url, why })
             }

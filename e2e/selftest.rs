@@ -42,7 +42,7 @@ fn selftests() -> Vec<PathBuf> {
 
 /// Every test file that the kernel is shared with, so that one kernel serves all tests here.
 fn company() -> Vec<PathBuf> {
-    let named = ["boot", "fs/ext4/basic", "selftest/kernel_trouble", "selftest/panic", "selftest/devices"];
+    let named = ["boot", "fs/ext4/basic", "selftest/kernel_trouble", "selftest/panic"];
     named.iter().map(|name| root().join(format!("tests/{name}.ktest"))).collect()
 }
 

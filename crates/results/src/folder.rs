@@ -1,15 +1,13 @@
 //! The folder layout `<sha>/<key>/{status,duration}` as a commit's results: what stands in for a blob that is missing
 //! or torn. It knows statuses and whole seconds; reasons, hosts and kernels only blobs know.
 
-use std::time::Duration;
-
 use model::marker::status_of_file;
 use model::{CommitId, ResultKey, Status};
 
 use crate::error::Result;
 use crate::files;
 use crate::layout::Layout;
-use crate::types::{CommitResults, TestEntry, one_line};
+use crate::types::{CommitResults, TestEntry, duration, one_line};
 
 /// A status file holds one line; what is longer is none.
 const STATUS_MAX: u64 = 8192;
@@ -39,7 +37,6 @@ pub fn read_test(layout: &Layout, commit: &CommitId, key: ResultKey) -> Result<O
         entry.reason = text.split_once(": ").and_then(|(_, reason)| one_line(reason));
     }
     let seconds = files::read_text(&dir.join("duration"), 64)?;
-    entry.duration =
-        seconds.and_then(|text| text.trim().parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
+    entry.duration = duration(0, seconds.and_then(|text| text.trim().parse().ok()).unwrap_or(0));
     Ok(Some(entry))
 }

@@ -252,7 +252,7 @@ impl AttemptRow {
         Attempt {
             number: self.attempt,
             status: self.status,
-            duration: Duration::from_millis(self.duration_ms),
+            duration: duration(self.duration_ms, 0),
             started: self.started,
             reason: self.reason,
             crash: self.crash,

@@ -11,7 +11,7 @@ use model::{Counts, HostName, ResultKey, Status};
 
 use crate::codec::Mark;
 use crate::journal::Record;
-use crate::types::{Attempt, CommitResults, Recorded, TestEntry, VerdictRecord, one_line};
+use crate::types::{Attempt, CommitResults, DURATION_MAX, Recorded, TestEntry, VerdictRecord, one_line};
 
 /// The results of a commit while they are being written.
 #[derive(Debug, Clone)]
@@ -102,7 +102,7 @@ impl CommitState {
         let mut new = TestEntry {
             key: record.key.clone(),
             status,
-            duration: record.duration,
+            duration: record.duration.min(DURATION_MAX),
             started: record.started,
             reason: record.verdict.reason().and_then(one_line),
             crash: record.crash.as_deref().and_then(one_line),

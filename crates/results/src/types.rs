@@ -307,11 +307,15 @@ pub(crate) fn one_line(text: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// What is said beyond this (136 years) is cut, so that no blob, file or host can make a sum of durations overflow.
+pub(crate) const DURATION_MAX: Duration = Duration::from_secs(1 << 32);
+
 /// Milliseconds where they agree with the seconds that every writer fills, else the seconds.
 pub(crate) fn duration(millis: u64, seconds: u64) -> Duration {
-    if millis != 0 && (seconds == 0 || millis / 1000 == seconds) {
+    let said = if millis != 0 && (seconds == 0 || millis / 1000 == seconds) {
         Duration::from_millis(millis)
     } else {
         Duration::from_secs(seconds)
-    }
+    };
+    said.min(DURATION_MAX)
 }

@@ -411,3 +411,43 @@ proptest! {
         let _ = codec::decode_durations(aligned.bytes());
     }
 }
+
+/// Found by `fuzz/run`: sums of such durations overflowed.
+#[test]
+fn durations_beyond_all_time_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let millis: u64 = 0x0a0b_0c0d_0000;
+    let entry = |key: &str| {
+        let entry = TestEntry::new(key.parse().unwrap(), Status::Passed);
+        TestEntry { duration: Duration::from_millis(millis), ..entry }
+    };
+    let entries = ["a.b", "a.c", "a.d"].map(entry).into();
+    let results = CommitResults { commit: commit(), message: "m".into(), entries };
+    let mut blob = codec::encode_commit(&results, Mark::default());
+    let places = [millis / 1000, millis, millis * 3].map(u64::to_le_bytes);
+    let mut changed = 0;
+    for at in (0..blob.len()).step_by(8) {
+        if places.iter().any(|place| blob[at..].starts_with(place)) {
+            blob[at..at + 8].fill(0xff);
+            changed += 1;
+        }
+    }
+    assert_eq!(changed, 7);
+    let (path, folder) = (dir.path().join(format!("{}.capnp", commit())), dir.path().join(commit().as_str()));
+    std::fs::write(&path, &blob).unwrap();
+    let reader = Reader::open(dir.path()).unwrap();
+    let century = Duration::from_secs(100 * 365 * 86_400);
+    let read = reader.commit(&commit()).unwrap().unwrap();
+    assert!(read.duration() > century);
+    let again = Aligned::from(&*codec::encode_commit(&read, Mark::default()));
+    assert_eq!(codec::decode_commit(&commit(), again.bytes()).unwrap().results, read);
+    assert!(reader.summary(&commit()).unwrap().unwrap().duration > century);
+    // The same of a commit's folder.
+    std::fs::remove_file(path).unwrap();
+    for key in ["a.b", "a.c"] {
+        std::fs::create_dir_all(folder.join(key)).unwrap();
+        std::fs::write(folder.join(key).join("status"), "========= PASSED x in 1s\n").unwrap();
+        std::fs::write(folder.join(key).join("duration"), format!("{}\n", u64::MAX)).unwrap();
+    }
+    assert!(reader.summary(&commit()).unwrap().unwrap().duration > century);
+}

@@ -10,7 +10,7 @@ use super::pass::{Publication, Subject};
 use crate::codec::{self, Mark};
 use crate::journal::Record;
 use crate::reader::Reader;
-use crate::types::TestDuration;
+use crate::types::{DURATION_MAX, TestDuration};
 
 pub struct Durations {
     shared: Arc<Shared>,
@@ -53,7 +53,7 @@ impl Durations {
         entry.nr = entry.nr.saturating_add(1);
         entry.passed = entry.passed.saturating_add(passed);
         entry.failed = entry.failed.saturating_add(failed);
-        entry.mean = mean(entry.mean, record.duration, entry.nr);
+        entry.mean = mean(entry.mean, record.duration.min(DURATION_MAX), entry.nr);
         self.dirty_since.get_or_insert_with(Instant::now);
     }
 

@@ -3,8 +3,6 @@
 //! The fields that formats.md names come first, in its order; those after them are ours and absent when not known.
 //! Each view reads back into the plain types, so that who has only JSON shows the same as who has the files.
 
-use std::time::Duration;
-
 use model::{Counts, Status, StatusSnapshot};
 use serde::{Deserialize, Serialize};
 

@@ -127,7 +127,7 @@ impl Peek {
             inprogress: count(root::INPROGRESS)?,
             unknown: count(root::UNKNOWN)?,
         };
-        Some(Summary { counts, duration: duration(self.data::<8>(self.root, root::TOTAL_MS), 0) })
+        Some(Summary { counts, duration: Duration::from_millis(self.data::<8>(self.root, root::TOTAL_MS)) })
     }
 
     /// Equal for commits with the same tests; never 0.

@@ -6,6 +6,7 @@ mod plain;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
 use model::{StatusSnapshot, Verdict};
@@ -155,6 +156,8 @@ fn over_https_with_a_certificate_that_is_checked() {
     let expired = authority.server(dir.path(), "expired", names, 0);
     let good = authority.server(dir.path(), "good", names, 1);
     let other = authority.server(dir.path(), "other", "DNS:ci.example.org", 1);
+    // Certificates know whole seconds: the last one of `expired` is over after this.
+    std::thread::sleep(Duration::from_millis(1100));
     let ask = |server: &PlainDashboard, authorities: &str, words: &str| {
         let remote = format!("--remote=https://127.0.0.1:{}", server.port);
         said(home.path(), Some(&authority.file(authorities)), &[&remote], words)

@@ -95,7 +95,7 @@ impl Cap {
             }
             [out, dir, file] if out == "out" => {
                 dir.starts_with(&self.test)
-                    && matches!(&**file, "status" | "log" | "duration" | "qemu-command")
+                    && matches!(&**file, "status" | "log" | "duration" | "qemu-command" | "crash")
             }
             _ => false,
         }
@@ -162,6 +162,7 @@ mod tests {
         assert_eq!(cap.exceeded(&serial), None);
         write(&out.join("out/t.a"), 1000);
         write(&out.join("out/t.a.x/log"), 1000);
+        write(&out.join("out/t.a.x/crash"), 1000);
         write(&out.join("out/t.a.x/core"), 1000);
         std::fs::File::create(out.join("sparse")).unwrap().set_len(1 << 40).unwrap();
         assert_eq!(cap.exceeded(&serial), None);
@@ -172,7 +173,7 @@ mod tests {
         let mut left: Vec<_> =
             entries(out).map(|(path, _)| path.strip_prefix(out).unwrap().to_path_buf()).collect();
         left.sort();
-        let expected = ["old", "old/core", "out", "out/t.a", "out/t.a.x", "out/t.a.x/log"];
+        let expected = ["old", "old/core", "out", "out/t.a", "out/t.a.x", "out/t.a.x/crash", "out/t.a.x/log"];
         assert_eq!(left, expected.map(PathBuf::from));
         // The serial line counts too.
         write(&dir.path().join("old/serial"), 2 << 20);

@@ -3,12 +3,13 @@
 //! Whatever the other end sends, reading it needs bounded memory and bounded time.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::{CommitId, Env, StoreKernel, SubtestName, TestPath};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use spawn::Cmd;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
 /// What stands before the first frame of a host: what a login shell printed before it is skipped.
@@ -120,6 +121,35 @@ pub struct RunOrder {
     pub env: Env,
     /// The guest's architecture, where it is asked for.
     pub arch: Option<model::Arch>,
+}
+
+impl RunOrder {
+    /// What of the order follows the kernel on the command line of `ktest run`, on a machine that has the tree `tree`; of the
+    /// order's subtests only these.
+    #[must_use]
+    pub fn arguments<'a>(
+        &self,
+        mut cmd: Cmd,
+        tree: &Path,
+        out: &Path,
+        subtests: impl IntoIterator<Item = &'a SubtestName>,
+    ) -> Cmd {
+        let file = |test: &TestPath| tree.join("tests").join(test.file());
+        cmd = cmd.arg("--tests-dir").arg(tree).arg("--out").arg(out);
+        if let Some(arch) = self.arch {
+            cmd = cmd.arg("--arch").arg(arch.as_str());
+        }
+        for option in &self.tolerate {
+            cmd = cmd.arg("--tolerate").arg(option);
+        }
+        for test in &self.merge {
+            cmd = cmd.arg("--merge").arg(file(test));
+        }
+        for (key, value) in self.env.iter() {
+            cmd = cmd.arg("--env").arg(format!("{key}={value}"));
+        }
+        cmd.arg(file(&self.test)).args(subtests.into_iter().map(SubtestName::as_str))
+    }
 }
 
 /// Why a message could not be read.

@@ -269,7 +269,6 @@ impl Server<'_> {
     }
 
     fn command(&self, run: &RunOrder, slot: &Slot, tests: &Path, mirror: &Path) -> Cmd {
-        let file = |test: &model::TestPath| tests.join("tests").join(test.file());
         let mut cmd = Cmd::new(&self.options.ktest[0])
             .args(&self.options.ktest[1..])
             .arg("--cache-dir")
@@ -280,24 +279,7 @@ impl Server<'_> {
             (None, Some(kernel)) => cmd.arg("-k").arg(kernel.as_str()),
             (None, None) => cmd,
         };
-        cmd = cmd.arg("--tests-dir").arg(tests).arg("--out").arg(&slot.work);
-        if let Some(arch) = run.arch {
-            cmd = cmd.arg("--arch").arg(arch.as_str());
-        }
-        for option in &run.tolerate {
-            cmd = cmd.arg("--tolerate").arg(option);
-        }
-        for test in &run.merge {
-            cmd = cmd.arg("--merge").arg(file(test));
-        }
-        for (key, value) in run.env.iter() {
-            cmd = cmd.arg("--env").arg(format!("{key}={value}"));
-        }
-        cmd.arg(file(&run.test)).args(run.subtests.iter().map(model::SubtestName::as_str)).streams(
-            Stream::Pipe,
-            Stream::Pipe,
-            Stream::Pipe,
-        )
+        run.arguments(cmd, tests, &slot.work, &run.subtests).streams(Stream::Pipe, Stream::Pipe, Stream::Pipe)
     }
 }
 

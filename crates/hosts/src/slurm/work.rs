@@ -125,7 +125,6 @@ fn judged(spool: &Path, count: u32) -> BTreeSet<SubtestName> {
 }
 
 fn command(task: &Task, subtests: &[&SubtestName], cache: &Path, ktest: &[std::ffi::OsString]) -> Cmd {
-    let file = |test: &model::TestPath| task.tests_dir.join("tests").join(test.file());
     let order = &task.order;
     let mut cmd =
         Cmd::new(&ktest[0]).args(&ktest[1..]).arg("--cache-dir").arg(cache).args(["run", "--events", "-k"]);
@@ -134,20 +133,7 @@ fn command(task: &Task, subtests: &[&SubtestName], cache: &Path, ktest: &[std::f
         (None, None) => cmd.arg(&task.linux_repo),
         (Some(commit), _) => cmd.arg(&task.linux_repo).arg("--commit").arg(commit.as_str()),
     };
-    cmd = cmd.arg("--tests-dir").arg(&task.tests_dir).arg("--out").arg(&task.out);
-    if let Some(arch) = order.arch {
-        cmd = cmd.arg("--arch").arg(arch.as_str());
-    }
-    for option in &order.tolerate {
-        cmd = cmd.arg("--tolerate").arg(option);
-    }
-    for test in &order.merge {
-        cmd = cmd.arg("--merge").arg(file(test));
-    }
-    for (key, value) in order.env.iter() {
-        cmd = cmd.arg("--env").arg(format!("{key}={value}"));
-    }
-    cmd.arg(file(&order.test)).args(subtests.iter().map(|name| name.as_str())).streams(
+    order.arguments(cmd, &task.tests_dir, &task.out, subtests.iter().copied()).streams(
         Stream::Null,
         Stream::Pipe,
         Stream::Pipe,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use config::HostKind;
 use jobkit::{Choir, ChoirConfig, End, ExecutorSpec, JobSpec, LogConfig, Outcome, Shutdown};
 use model::{Arch, CommitId, HostName, ResultKey, Verdict};
-use results::requests::Branch;
+use results::requests::{Branch, Rerun, What};
 use results::{KeyId, VerdictRecord, Writer};
 use tokio::sync::{mpsc, watch};
 
@@ -20,7 +20,7 @@ use crate::clock::now;
 use crate::executor::command::Tools;
 use crate::executor::run::{Doing, Slot, Told, body};
 use crate::plan::{self, History, Job, Purpose, Verdicts};
-use crate::requests::{self, Asked, What};
+use crate::requests::{self, Asked};
 use crate::scout::View;
 use crate::snapshot::{Ended, Identity, Parts, snapshot};
 use crate::wants;
@@ -373,7 +373,8 @@ impl Farm {
         }
         for Asked { what, file } in found.asked {
             match what {
-                What::Rerun(job) => {
+                What::Rerun(Rerun { commit, key }) => {
+                    let job = plan::JobRef { commit, key };
                     if let Err(why) = self.rerun(&job, &file) {
                         tracing::warn!(%job, "does not run again: {why}");
                         requests::over(&file);
@@ -385,17 +386,17 @@ impl Farm {
     }
 
     /// Lets go of a branch's listing, if the configuration that is in use has no such branch.
-    fn forget(&self, Branch { user, branch }: Branch, file: PathBuf) {
-        if self.view.config.branch(&user, &branch).is_some() {
-            tracing::warn!("{user}/{branch} is not forgotten: the configuration has it");
+    fn forget(&self, branch: Branch, file: PathBuf) {
+        if self.view.config.branch(&branch.user, &branch.branch).is_some() {
+            tracing::warn!("{branch} is not forgotten: the configuration has it");
             return requests::over(&file);
         }
         let writer = self.store.writer.clone();
         tokio::spawn(async move {
-            match writer.forget_branch(&user, &branch).await {
-                Ok(true) => tracing::info!("{user}/{branch} is forgotten"),
-                Ok(false) => tracing::warn!("{user}/{branch}: there are no results of such a branch"),
-                Err(error) => tracing::error!("{user}/{branch} is not forgotten: {error}"),
+            match writer.forget_branch(&branch.user, &branch.branch).await {
+                Ok(true) => tracing::info!("{branch} is forgotten"),
+                Ok(false) => tracing::warn!("{branch}: there are no results of such a branch"),
+                Err(error) => tracing::error!("{branch} is not forgotten: {error}"),
             }
             requests::over(&file);
         });

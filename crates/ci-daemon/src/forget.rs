@@ -14,20 +14,13 @@ use serde::Serialize;
 #[derive(Debug, thiserror::Error)]
 pub enum ForgetError {
     /// It is still wanted.
-    #[error("{user}/{branch} is in the configuration; remove its [branch.{branch}] first")]
-    Configured {
-        /// Whose.
-        user: String,
-        /// Its name.
-        branch: String,
-    },
+    #[error("{0} is in the configuration; remove its [branch.{name}] first", name = .0.branch)]
+    Configured(Branch),
     /// It has no results.
-    #[error("there are no results of {user}/{branch}{}", others(.unconfigured))]
+    #[error("there are no results of {branch}{}", others(.unconfigured))]
     Unknown {
-        /// Whose.
-        user: String,
-        /// Its name.
-        branch: String,
+        /// Which.
+        branch: Branch,
         /// What could be meant.
         unconfigured: Vec<Unconfigured>,
     },
@@ -40,8 +33,7 @@ pub enum ForgetError {
 }
 
 fn others(unconfigured: &[Unconfigured]) -> String {
-    let names: Vec<String> =
-        unconfigured.iter().map(|of| format!("{}/{}", of.branch.user, of.branch.branch)).collect();
+    let names: Vec<String> = unconfigured.iter().map(|of| of.branch.to_string()).collect();
     match names.as_slice() {
         [] => "; the configuration has every branch that has some".into(),
         names => format!("; those that the configuration does not have: {}", names.join(", ")),
@@ -60,12 +52,8 @@ pub struct Unconfigured {
 
 impl fmt::Display for Unconfigured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Branch { user, branch } = &self.branch;
-        let commits = self.commits;
-        write!(
-            f,
-            "{user}/{branch} with {commits} commits; what no other branch lists goes with the retention"
-        )
+        let Self { branch, commits } = self;
+        write!(f, "{branch} with {commits} commits; what no other branch lists goes with the retention")
     }
 }
 
@@ -106,14 +94,13 @@ pub fn unconfigured(config: &Config, reader: &Reader) -> results::Result<Vec<Unc
 
 /// What would be forgotten, if it may be.
 pub fn check(config: &Config, wanted: &Branch) -> Result<Unconfigured, ForgetError> {
-    let Branch { user, branch } = wanted.clone();
-    if config.branch(&user, &branch).is_some() {
-        return Err(ForgetError::Configured { user, branch });
+    if config.branch(&wanted.user, &wanted.branch).is_some() {
+        return Err(ForgetError::Configured(wanted.clone()));
     }
     let unconfigured = unconfigured(config, &Reader::open(&config.output_dir)?)?;
     match unconfigured.iter().find(|of| of.branch == *wanted) {
         Some(found) => Ok(found.clone()),
-        None => Err(ForgetError::Unknown { user, branch, unconfigured }),
+        None => Err(ForgetError::Unknown { branch: wanted.clone(), unconfigured }),
     }
 }
 

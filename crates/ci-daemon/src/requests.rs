@@ -9,23 +9,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use results::requests::{self, Branch, FOLDER, Request, Rerun, SIZE_MAX, TAKEN, VERSION};
-
-use crate::plan::JobRef;
+use results::requests::{FOLDER, Request, SIZE_MAX, TAKEN, VERSION, What};
 
 /// At most so many are taken at a time.
 const AT_ONCE: usize = 1000;
 /// After this time a file that makes no sense is no request that is still being written.
 const SETTLED: Duration = Duration::from_secs(10);
-
-/// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
-    /// A test is to run again.
-    Rerun(JobRef),
-    /// The listing of a branch that the configuration has no more is to go.
-    Forget(Branch),
-}
 
 /// A request that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,10 +109,7 @@ fn parse(file: &Path) -> Result<What, String> {
     if request.version != VERSION {
         return Err(format!("version {}, this daemon reads {VERSION}", request.version));
     }
-    Ok(match request.what {
-        requests::What::Rerun(Rerun { commit, key }) => What::Rerun(JobRef { commit, key }),
-        requests::What::Forget(branch) => What::Forget(branch),
-    })
+    Ok(request.what)
 }
 
 /// The request is over.
@@ -159,8 +145,8 @@ mod tests {
         }
         let found = take(dir.path(), false);
         assert_eq!(found.asked.len(), 1);
-        let What::Rerun(job) = &found.asked[0].what else { panic!("{:?}", found.asked) };
-        assert_eq!(job.to_string(), "0123456789ab fs.a.x");
+        let What::Rerun(rerun) = &found.asked[0].what else { panic!("{:?}", found.asked) };
+        assert_eq!((rerun.commit.as_str(), rerun.key.as_str()), (commit, "fs.a.x"));
         assert_eq!(found.problems.len(), strange.len(), "{:?}", found.problems);
         assert!(take(dir.path(), false).asked.is_empty());
         // A daemon that starts anew takes it up.
@@ -169,8 +155,8 @@ mod tests {
         over(&found.asked[0].file);
         assert!(take(dir.path(), true).asked.is_empty());
         assert!(folder.join("half").exists() && folder.join(".a2.json").exists());
-        let branch = Branch { user: "kmo".into(), branch: "old".into() };
-        requests::leave(dir.path(), requests::What::Forget(branch.clone())).unwrap();
+        let branch = results::requests::Branch { user: "kmo".into(), branch: "old".into() };
+        results::requests::leave(dir.path(), What::Forget(branch.clone())).unwrap();
         let asked = take(dir.path(), false).asked;
         assert_eq!(asked.iter().map(|asked| &asked.what).collect::<Vec<_>>(), [&What::Forget(branch)]);
     }

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use model::CommitId;
-use results::requests::Branch;
 use results::retention::{Plan, Policy};
 use results::{Reader, Writer};
 use serde::Serialize;
@@ -142,11 +141,11 @@ impl fmt::Display for Report {
         let word = if self.done { "removed" } else { "to be removed" };
         let (count, keep) = (self.remove.len(), self.keep);
         writeln!(f, "{word}: the results of {count} commits, {:.1} MB; {keep} stay", bytes as f64 / 1e6)?;
-        for Unconfigured { branch: Branch { user, branch }, commits } in &self.unconfigured {
+        for Unconfigured { branch, commits } in &self.unconfigured {
             writeln!(
                 f,
-                "kept, though the configuration has no such branch: {user}/{branch}, {commits} commits; \
-                 'ci-daemon forget {user}/{branch}' lets go of them"
+                "kept, though the configuration has no such branch: {branch}, {commits} commits; \
+                 'ci-daemon forget {branch}' lets go of them"
             )?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! `ci-status rerun` and the dashboard leave them, ci-daemon moves them to `requests/taken/` when it takes them and
 //! removes them when they are over. Results are not touched: they stay with their one writer.
 
+use std::fmt;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -58,6 +59,12 @@ pub struct Rerun {
     pub commit: CommitId,
     /// The test.
     pub key: ResultKey,
+}
+
+impl fmt::Display for Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.user, self.branch)
+    }
 }
 
 /// Leaves a request, whole or not at all, and says which file it is.

@@ -196,21 +196,7 @@ mod tests {
         std::fs::create_dir_all(&named).unwrap();
         std::fs::copy(place.join("fs/a.gcda"), named.join("a.gcda")).unwrap();
         std::fs::copy(place.join("fs/a.gcno"), kernel_dir.join("gcno/fs/a.gcno")).unwrap();
-        let kernel = Kernel {
-            id: "a".repeat(64).parse().unwrap(),
-            arch: model::Arch::native().unwrap(),
-            image: kernel_dir.join("vmlinux"),
-            image_hash: String::new(),
-            modules: None,
-            release: "6.1.0".into(),
-            config: kernel_dir.join("config"),
-            initrd: None,
-            vmlinux: None,
-            objects: 0,
-            cached: true,
-            tolerated: Vec::new(),
-            unknown_options: Vec::new(),
-        };
+        let kernel = crate::run::tests::kernel_in(&kernel_dir);
         let found: Vec<_> = folders(&dir.path().join("out")).into_iter().collect();
         assert_eq!(found, [guest]);
         let coverage = read(&kernel, &found).await.unwrap();

@@ -97,21 +97,8 @@ mod tests {
             return;
         };
         let path = |name: &str| dir.path().join(name);
-        let kernel = Kernel {
-            id: "a".repeat(64).parse().unwrap(),
-            arch: model::Arch::X86_64,
-            image: path("vmlinux"),
-            image_hash: String::new(),
-            modules: None,
-            release: "6.1.0".into(),
-            config: path("config"),
-            initrd: None,
-            vmlinux: Some(path("vmlinux")),
-            objects: 0,
-            cached: true,
-            tolerated: Vec::new(),
-            unknown_options: Vec::new(),
-        };
+        let mut kernel = crate::run::tests::kernel_in(dir.path());
+        kernel.vmlinux = Some(path("vmlinux"));
         let subtest: model::SubtestName = "oops".parse().unwrap();
         let out =
             Out::create(&path("out"), &"boot".parse().unwrap(), std::slice::from_ref(&subtest)).unwrap();

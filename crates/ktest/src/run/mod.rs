@@ -415,6 +415,25 @@ async fn root_image(
 mod tests {
     use super::*;
 
+    /// A kernel whose files lie in this folder, for tests that look at what is beside it.
+    pub(super) fn kernel_in(dir: &Path) -> Kernel {
+        Kernel {
+            id: "a".repeat(64).parse().unwrap(),
+            arch: Arch::native().unwrap(),
+            image: dir.join("vmlinux"),
+            image_hash: String::new(),
+            modules: None,
+            release: "6.1.0".into(),
+            config: dir.join("config"),
+            initrd: None,
+            vmlinux: None,
+            objects: 0,
+            cached: true,
+            tolerated: Vec::new(),
+            unknown_options: Vec::new(),
+        }
+    }
+
     #[test]
     fn exit_codes() {
         let summary = |statuses: &[Status], infrastructure: bool| {

@@ -42,7 +42,16 @@ fn selftests() -> Vec<PathBuf> {
 
 /// Every test file that the kernel is shared with, so that one kernel serves all tests here.
 fn company() -> Vec<PathBuf> {
-    let named = ["boot", "fs/ext4/basic", "selftest/kernel_trouble", "selftest/panic"];
+    let named = [
+        "boot",
+        "fs/ext4/basic",
+        "selftest/kernel_trouble",
+        "selftest/panic",
+        "selftest/devices_scsi",
+        "selftest/devices_ahci",
+        "selftest/devices_nvme",
+        "selftest/pmem",
+    ];
     named.iter().map(|name| root().join(format!("tests/{name}.ktest"))).collect()
 }
 

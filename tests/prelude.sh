@@ -7,7 +7,8 @@ set -o nounset -o errexit -o errtrace -o pipefail
 shopt -s inherit_errexit
 
 _ktest_scalars=(ktest_arch ktest_compiler ktest_cpus ktest_mem ktest_timeout ktest_storage_bus ktest_allow_taint
-    ktest_tests_unknown ktest_kconfig_base ktest_no_kbuild ktest_no_vm ktest_network ktest_kbuild_target)
+    ktest_tests_unknown ktest_kconfig_base ktest_no_kbuild ktest_no_vm ktest_network ktest_kbuild_target
+    ktest_kernel_headers)
 _ktest_arrays=(ktest_kernel_append ktest_kernel_make_append ktest_kernel_config_require
     ktest_kernel_config_require_soft ktest_images ktest_rw_images ktest_scratch_dev_sizes ktest_scratch_slowdevs
     ktest_pmem_devs ktest_make_install ktest_build_debs ktest_kselftests ktest_qemu_append ktest_qemu_prepend)
@@ -152,6 +153,10 @@ require-gcov() {
 # guest finds them in $ktest_kselftest_dir.
 require-kselftest() {
     ktest_kselftests+=("$@")
+}
+# The guest finds in /lib/modules/$(uname -r)/build what modules outside the tree are built against.
+require-kernel-headers() {
+    ktest_kernel_headers=true
 }
 allow_taint() {
     ktest_allow_taint=true

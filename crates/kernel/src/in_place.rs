@@ -38,6 +38,7 @@ pub fn find(dir: &Path, arch: Arch) -> Result<Kernel, BuildError> {
         config: dir.join(".config"),
         initrd: None,
         vmlinux: there(dir.join("vmlinux")),
+        headers: None,
         objects: 0,
         cached: true,
         tolerated: Vec::new(),

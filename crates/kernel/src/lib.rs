@@ -14,6 +14,7 @@ mod error;
 pub mod fetch;
 pub mod flavor;
 pub mod gc;
+pub mod headers;
 pub mod in_place;
 pub mod kconfig;
 pub mod make;

@@ -9,6 +9,7 @@ use crate::build::image_of;
 use crate::cache::make_dir;
 use crate::compile::Compiled;
 use crate::error::BuildError;
+use crate::headers;
 use crate::make::Make;
 use crate::option::KValue;
 use crate::store::{hash_fields, hash_file};
@@ -58,6 +59,9 @@ pub(crate) async fn fill(stage: &Path, make: &Make, compiled: &Compiled) -> Resu
         KValue::Yes => list_builtin(stage, make, &release).await?,
         _ => false,
     };
+    if modules {
+        keep_headers(stage, make, &release).await?;
+    }
     let image_hash = hash_file(&stage.join(image))?;
     Ok(Files { release, image: image.into(), image_hash, vmlinux, modules })
 }
@@ -99,6 +103,15 @@ fn coverage_notes(stage: &Path, obj: &Path) -> Result<(), BuildError> {
         }
     }
     Ok(())
+}
+
+/// The headers, and the empty folder where a guest finds them.
+async fn keep_headers(stage: &Path, make: &Make, release: &str) -> Result<(), BuildError> {
+    make_dir(&stage.join("lib/modules").join(release).join("build"))?;
+    let (stage, layout, arch) = (stage.to_path_buf(), make.layout.clone(), make.toolchain.arch);
+    let work = move || headers::pack(&stage, &layout, arch);
+    let packed = tokio::task::spawn_blocking(work).await;
+    packed.map_err(|error| BuildError::Infrastructure(error.to_string()))?
 }
 
 /// The kernel's own `modules_install`.

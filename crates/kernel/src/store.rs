@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::cache::{Cache, make_dir};
 use crate::check::Unmet;
 use crate::error::BuildError;
+use crate::headers;
 
 /// A kernel that can be booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Kernel {
     pub initrd: Option<PathBuf>,
     /// The ELF file with symbols, for gdb and addr2line.
     pub vmlinux: Option<PathBuf>,
+    /// The packed headers for modules built outside the tree ([`crate::headers`]).
+    pub headers: Option<PathBuf>,
     /// How many objects were made when it was built: all of them, or few in an incremental build.
     pub objects: u32,
     /// Whether it was in the store already.
@@ -194,6 +197,7 @@ impl Store {
             config: dir.join("config"),
             initrd: meta.initrd.as_ref().map(|name| dir.join(name)),
             vmlinux: meta.vmlinux.as_ref().map(|name| dir.join(name)),
+            headers: Some(dir.join(headers::ARCHIVE)).filter(|path| path.is_file()),
             objects: meta.objects,
             cached,
             tolerated: meta.unmet.iter().map(|unmet| unmet.option.to_string()).collect(),

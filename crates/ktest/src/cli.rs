@@ -46,7 +46,7 @@ enum Command {
     Build(build::BuildArgs),
     /// Boot a kernel and give you a shell in the guest, or run one command there.
     Boot(Box<boot::BootArgs>),
-    /// List the subtests of test files and what the files declare.
+    /// List the subtests of test files.
     List(list::ListArgs),
     /// The kernel store: list it, bring a distribution's kernel, remove what is not used.
     Kernel(kernel::KernelArgs),

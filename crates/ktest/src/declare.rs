@@ -38,6 +38,7 @@ pub const NAMES: &[&str] = &[
     "ktest_scratch_slowdevs",
     "ktest_pmem_devs",
     "ktest_make_install",
+    "ktest_kernel_headers",
     "ktest_kselftests",
     "ktest_qemu_append",
     "ktest_qemu_prepend",
@@ -105,6 +106,8 @@ pub struct Declarations {
     pub pmem: Vec<u64>,
     /// Folders built in the guest.
     pub make_install: Vec<PathBuf>,
+    /// The guest finds the kernel's headers, to build modules against.
+    pub kernel_headers: bool,
     /// Collections of the kernel's selftests, built from the tree under test.
     pub kselftests: Vec<String>,
     /// QEMU arguments after ours.
@@ -164,6 +167,7 @@ impl Declarations {
             no_kbuild: flag(&get, "ktest_no_kbuild")?,
             network: flag(&get, "ktest_network")?,
             no_vm: flag(&get, "ktest_no_vm")?,
+            kernel_headers: flag(&get, "ktest_kernel_headers")?,
             kernel_append: get.list("ktest_kernel_append"),
             images: get.list("ktest_images").into_iter().map(PathBuf::from).collect(),
             rw_images: get.list("ktest_rw_images").into_iter().map(PathBuf::from).collect(),

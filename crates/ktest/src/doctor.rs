@@ -33,30 +33,70 @@ pub struct Finding {
     pub remedy: String,
 }
 
-/// A program that a run starts.
-struct Program {
+/// A program that a run starts, or a file that one reads.
+struct Need {
+    /// The command that says its version, or the path of a file that must be there.
     argv: &'static [&'static str],
+    /// Who has it.
     package: &'static str,
     /// What is lost without it; None: everything.
     optional: Option<&'static str>,
 }
 
-const PROGRAMS: &[Program] = &[
-    Program { argv: &["git", "--version"], package: "git", optional: None },
-    Program { argv: &["make", "--version"], package: "make", optional: None },
-    Program { argv: &["gcc", "--version"], package: "gcc", optional: None },
-    Program { argv: &["ld", "--version"], package: "binutils", optional: None },
-    Program { argv: &["flex", "--version"], package: "flex", optional: None },
-    Program { argv: &["bison", "--version"], package: "bison", optional: None },
-    Program { argv: &["bc", "--version"], package: "bc", optional: None },
-    Program { argv: &["mmdebstrap", "--version"], package: "mmdebstrap", optional: None },
-    Program { argv: &["fakeroot", "--version"], package: "fakeroot", optional: None },
-    Program { argv: &["mke2fs", "-V"], package: "e2fsprogs", optional: None },
-    Program {
-        argv: &["ccache", "--version"],
-        package: "ccache",
-        optional: Some("kernels that were built before are compiled again"),
-    },
+impl Need {
+    const fn of(argv: &'static [&'static str], package: &'static str) -> Self {
+        Self { argv, package, optional: None }
+    }
+    const fn or(argv: &'static [&'static str], package: &'static str, lost: &'static str) -> Self {
+        Self { argv, package, optional: Some(lost) }
+    }
+}
+
+/// What compiles for an architecture.
+fn compilers(arch: Arch) -> &'static [Need] {
+    const OWN: &[Need] = &[Need::of(&["ld", "--version"], "binutils")];
+    const AARCH64: &[Need] = &[
+        Need::of(&["aarch64-linux-gnu-gcc", "--version"], "gcc-aarch64-linux-gnu"),
+        Need::of(&["aarch64-linux-gnu-ld", "--version"], "binutils-aarch64-linux-gnu"),
+    ];
+    const X86_64: &[Need] = &[
+        Need::of(&["x86_64-linux-gnu-gcc", "--version"], "gcc-x86-64-linux-gnu"),
+        Need::of(&["x86_64-linux-gnu-ld", "--version"], "binutils-x86-64-linux-gnu"),
+    ];
+    match arch {
+        _ if Arch::native() == Some(arch) => OWN,
+        Arch::Aarch64 => AARCH64,
+        Arch::X86_64 => X86_64,
+    }
+}
+
+const NEEDS: &[Need] = &[
+    Need::of(&["git", "--version"], "git"),
+    Need::of(&["make", "--version"], "make"),
+    Need::of(&["gcc", "--version"], "gcc"),
+    Need::of(&["flex", "--version"], "flex"),
+    Need::of(&["bison", "--version"], "bison"),
+    Need::of(&["bc", "--version"], "bc"),
+    Need::of(&["perl", "-e", "print \"perl $^V\""], "perl"),
+    Need::of(&["/usr/include/libelf.h"], "libelf-dev"),
+    Need::or(
+        &["/usr/include/openssl/ssl.h"],
+        "libssl-dev",
+        "kernels with signed modules or certificates do not build",
+    ),
+    Need::or(&["depmod", "--version"], "kmod", "kernels with modules do not build"),
+    Need::of(&["mmdebstrap", "--version"], "mmdebstrap"),
+    Need::of(&["fakeroot", "--version"], "fakeroot"),
+    Need::of(&["mke2fs", "-V"], "e2fsprogs"),
+    Need::or(&["ccache", "--version"], "ccache", "kernels that were built before are compiled again"),
+    Need::or(
+        &["clang", "--version"],
+        "clang lld llvm",
+        "test files with config-compiler clang have no kernel",
+    ),
+    Need::or(&["rsync", "--version"], "rsync", "the kernel's own selftests are not installed"),
+    Need::or(&["gdb", "--version"], "gdb", "ktest gdb and kgdb do not work"),
+    Need::or(&["ssh", "-V"], "openssh-client", "ktest ssh does not work"),
 ];
 
 const SANDBOX: &[&str] =
@@ -72,12 +112,40 @@ pub async fn examine(arch: Arch, cache: &Path) -> Vec<Finding> {
     };
     findings.push(program(&[qemu, "--version"], package, None).await);
     findings.push(kvm(&vm::accel::kvm_now(arch).await));
-    for Program { argv, package, optional } in PROGRAMS {
-        findings.push(program(argv, package, *optional).await);
+    for Need { argv, package, optional } in compilers(arch).iter().chain(NEEDS) {
+        findings.push(match argv {
+            [path] => file(Path::new(path), package, *optional),
+            _ => program(argv, package, *optional).await,
+        });
     }
     findings.push(sandbox().await);
+    findings.push(root_image(arch, cache).await);
     findings.push(space(cache));
     findings
+}
+
+/// One that is not there, and what to do.
+fn absent(what: String, package: &str, optional: Option<&str>) -> Finding {
+    let health = if optional.is_some() { Health::Weak } else { Health::Missing };
+    let found = optional.map_or("not installed".into(), |lost| format!("not installed: {lost}"));
+    Finding { what, health, found, remedy: format!("apt-get install {package}") }
+}
+
+fn file(path: &Path, package: &str, optional: Option<&str>) -> Finding {
+    let what = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if path.is_file() {
+        let found = path.display().to_string();
+        return Finding { what, health: Health::Ok, found, remedy: String::new() };
+    }
+    absent(what, package, optional)
+}
+
+/// The image that guests start from where a run names none.
+async fn root_image(arch: Arch, cache: &Path) -> Finding {
+    let spec = vm::image::ImageSpec::standard(arch);
+    let there = vm::image::find(&spec, cache).await;
+    let found = there.map_or("made by the first run".into(), |image| image.path.display().to_string());
+    Finding { what: "root image".into(), health: Health::Ok, found, remedy: String::new() }
 }
 
 async fn program(argv: &[&str], package: &str, optional: Option<&str>) -> Finding {
@@ -90,10 +158,7 @@ async fn program(argv: &[&str], package: &str, optional: Option<&str>) -> Findin
             let version = text.lines().next().unwrap_or_default().trim().to_string();
             Finding { what, health: Health::Ok, found: version, remedy: String::new() }
         }
-        Err(SpawnError::NotFound { .. }) => {
-            let why = optional.map_or("not installed".into(), |lost| format!("not installed: {lost}"));
-            Finding { what, health: lost, found: why, remedy: format!("apt-get install {package}") }
-        }
+        Err(SpawnError::NotFound { .. }) => absent(what, package, optional),
         Err(error) => Finding { what, health: lost, found: error.to_string(), remedy: String::new() },
     }
 }
@@ -182,6 +247,19 @@ mod tests {
         assert_eq!((finding.health, finding.remedy.as_str()), (Health::Missing, "apt-get install flex"));
         let finding = program(&["/nowhere/ccache"], "ccache", Some("slower")).await;
         assert_eq!((finding.health, finding.found.as_str()), (Health::Weak, "not installed: slower"));
+    }
+
+    #[test]
+    fn a_missing_file_says_whose_it_is() {
+        let finding = file(Path::new("/nowhere/libelf.h"), "libelf-dev", None);
+        assert_eq!((finding.what.as_str(), finding.health), ("libelf.h", Health::Missing));
+        assert_eq!(finding.remedy, "apt-get install libelf-dev");
+    }
+
+    #[test]
+    fn a_foreign_architecture_wants_its_own_compiler() {
+        let foreign = Arch::ALL.into_iter().find(|arch| Arch::native() != Some(*arch)).unwrap();
+        assert!(compilers(foreign)[0].argv[0].ends_with("-linux-gnu-gcc"));
     }
 
     #[test]

@@ -74,6 +74,9 @@ const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// What the x86 guest's exit makes of QEMU's exit code: `(0x10 << 1) | 1`.
 const GUEST_SAID_SO: i32 = 0x21;
 
+/// Characters of QEMU's words that are repeated.
+const LONGEST_WHY: usize = 120;
+
 /// Whether guests of `arch` run under KVM here; remembered in `cache_dir` until the next boot of the host.
 pub async fn kvm(arch: Arch, cache_dir: &Path) -> Kvm {
     if let Some(unusable) = hopeless(arch) {
@@ -124,14 +127,26 @@ pub async fn probe(arch: Arch) -> Kvm {
     let limits = Limits { time: PROBE_LIMIT, bytes: 1 << 20 };
     match probe_command(arch, &file).output(limits).await {
         Ok(output) if output.exit == expected_exit(arch) => Kvm::Works,
-        Ok(output) => {
-            Kvm::Unusable(format!("a test guest ended with {}: {}", output.exit, output.complaint()))
-        }
+        Ok(output) => Kvm::Unusable(format!(
+            "a test guest does not run: {}, {}",
+            output.exit,
+            brief(&output.complaint())
+        )),
         Err(SpawnError::Time { limit, .. }) => Kvm::Unusable(format!(
             "/dev/kvm opens, but a test guest did not run within {} s",
             limit.as_secs()
         )),
         Err(error) => Kvm::Unusable(error.to_string()),
+    }
+}
+
+/// QEMU's words; of a failed assertion only the function it is in.
+fn brief(complaint: &str) -> String {
+    let line = complaint.lines().next().unwrap_or_default();
+    match line.split_once(": Assertion `") {
+        Some((place, _)) => format!("QEMU gave up in {}", place.rsplit(' ').next().unwrap_or(place)),
+        None if line.chars().count() > LONGEST_WHY => line.chars().take(LONGEST_WHY).chain(['…']).collect(),
+        None => line.into(),
     }
 }
 
@@ -229,6 +244,14 @@ mod tests {
         assert_eq!(memory.recall(), Some(Kvm::Unusable("it hangs".into())));
         memory.boot = "two".into();
         assert_eq!(memory.recall(), None);
+    }
+
+    #[test]
+    fn what_qemu_says_is_brief() {
+        let assertion = "qemu-system-x86_64: ../../target/i386/kvm/kvm.c:3155: kvm_buf_set_msrs: Assertion `ret == n' failed.";
+        assert_eq!(brief(assertion), "QEMU gave up in kvm_buf_set_msrs");
+        assert_eq!(brief("KVM is not there\nmore"), "KVM is not there");
+        assert_eq!(brief(&"x".repeat(500)).chars().count(), LONGEST_WHY + 1);
     }
 
     #[test]

@@ -171,6 +171,12 @@ pub async fn find_or_create(
     image_at(&path, false).ok_or(ImageError::Path(path))
 }
 
+/// The image of `spec` in the cache folder, where it is there.
+pub async fn find(spec: &ImageSpec, cache: &Path) -> Option<Image> {
+    let suite = spec.suite.clone().or(Host::look().await.suite())?;
+    image_at(&cache.join("images").join(spec.file_name(&suite)), false)
+}
+
 /// Makes the image of `spec` at `path`, replacing the one that is there.
 pub async fn create(
     spec: &ImageSpec,

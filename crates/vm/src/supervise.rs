@@ -46,6 +46,8 @@ impl Limits {
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// What is kept of a subtest's log: half from its beginning, half from its end.
 const LOG_CAP: usize = 16 << 20;
+/// Characters of what a test file says that become a reason.
+const LONGEST_REASON: usize = 400;
 /// How many console lines from the first sign of trouble on are looked at for the crash's title.
 const EVIDENCE_LINES: usize = 600;
 
@@ -176,6 +178,8 @@ pub struct Supervisor {
     /// Trouble before or between subtests.
     other_trouble: Option<Evidence>,
     init_failure: Option<String>,
+    /// The last line before the first subtest in which the test file speaks of itself.
+    file_said: Option<String>,
     started: u32,
     cut_short: bool,
     exit_status: Option<u8>,
@@ -193,6 +197,7 @@ impl Supervisor {
             limits,
             other_trouble: None,
             init_failure: None,
+            file_said: None,
             started: 0,
             cut_short: false,
             exit_status: None,
@@ -256,11 +261,25 @@ impl Supervisor {
         }
         if let Some(words) = line.strip_prefix("ktest: ").filter(|words| words.contains(" init failed")) {
             if matches!(self.state, State::Between) && self.started == 0 {
-                self.init_failure = Some(words.into());
+                self.init_failure = Some(self.why_init_failed(words));
             }
             return vec![];
         }
+        if matches!(self.state, State::Between) && self.started == 0 && line.contains(".ktest:") {
+            self.file_said = Some(line.into());
+        }
         Marker::parse(line).map_or_else(Vec::new, |marker| self.marker(marker, now))
+    }
+
+    /// The last thing that the test file said of itself, if it did; `words` name the file and its exit code.
+    fn why_init_failed(&self, words: &str) -> String {
+        let path = words.split(" init failed").next().unwrap_or_default();
+        let file = path.rsplit('/').next().unwrap_or(path);
+        let own = |said: &&String| !file.is_empty() && said.contains(&format!("{file}:"));
+        match self.file_said.as_ref().filter(own) {
+            Some(said) => format!("init failed: {}", said.chars().take(LONGEST_REASON).collect::<String>()),
+            None => words.into(),
+        }
     }
 
     fn keep(&mut self, line: &str, now: Duration) {

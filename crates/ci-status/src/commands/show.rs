@@ -14,6 +14,9 @@ use crate::select;
 use crate::source::Source;
 use crate::text::{self, Cell, Table};
 
+/// What stands for a remark that is the one above.
+const THE_SAME: &str = "the same";
+
 /// A commit's tests.
 #[derive(Debug)]
 pub struct Show {
@@ -129,13 +132,18 @@ impl Answer for Show {
         }
         let mut table = Table::default();
         for status in text::BY_CONCERN {
+            let mut said = String::new();
             for entry in results.entries.iter().filter(|entry| entry.status == status) {
+                // A commit that does not build has one reason for all its tests: once is enough.
+                let remark = remark(entry);
+                let again = remark == said && remark.chars().count() > THE_SAME.len();
                 table.row([
                     Cell::left(status.label()).styled(text::style(status)),
                     Cell::left(&entry.key),
                     Cell::right(text::duration(entry.duration)),
-                    Cell::left(remark(entry)),
+                    Cell::left(if again { THE_SAME } else { &remark }),
                 ]);
+                said = remark;
             }
         }
         write!(out, "\n{table}")?;

@@ -7,7 +7,7 @@ use kernel::{BuildError, BuildRequest, Cache};
 use model::Event;
 
 use super::Failure;
-use super::plan::{Plan, PlanArgs};
+use super::plan::{FilesArgs, Plan};
 use crate::report::{Reporter, Seconds, Style};
 use crate::run::{KernelFrom, parse_kernel, progress_event};
 
@@ -21,7 +21,11 @@ Examples:
 Exit codes: 0 all built; 1 one does not build; 2 usage; 125 this host cannot build.")]
 pub(super) struct BuildArgs {
     #[command(flatten)]
-    plan: PlanArgs,
+    files: FilesArgs,
+    /// As JSON: [{"flavor", "files", "kernel", "image", "release", "cached", "objects", "duration_ms", "tolerated",
+    /// "unknown_options"} or {"flavor", "files", "reason", "log"}].
+    #[arg(long)]
+    json: bool,
     /// Compiler processes [default: one per processor].
     #[arg(short, long, value_name = "N")]
     jobs: Option<usize>,
@@ -37,18 +41,19 @@ pub(super) struct BuildArgs {
 }
 
 pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
-    let plan = Plan::of(&args.plan, cache).await?;
+    let plan = Plan::of(&args.files, cache).await?;
     if let Some(broken) = plan.broken.first() {
         return Err(Failure::usage(&broken.why));
     }
-    let from = parse_kernel(&args.plan.kernel, args.plan.commit.as_deref(), cache).map_err(Failure::usage)?;
+    let from =
+        parse_kernel(&args.files.kernel, args.files.commit.as_deref(), cache).map_err(Failure::usage)?;
     let KernelFrom::Source(source) = from else {
         return Err(Failure::usage(format!(
             "-k {}: a kernel of the store is built already",
-            args.plan.kernel
+            args.files.kernel
         )));
     };
-    let style = if args.plan.json { Style::Silent } else { Style::Text };
+    let style = if args.json { Style::Silent } else { Style::Text };
     let mut reporter = Reporter::new(style);
     let out = std::path::absolute(&args.out).map_err(Failure::usage)?;
     let mut told = Vec::new();
@@ -90,7 +95,7 @@ pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
             Err(error @ BuildError::Infrastructure(_)) => return Err(Failure::unjudged(error)),
         }
     }
-    if args.plan.json {
+    if args.json {
         println!("{}", serde_json::to_string_pretty(&told).map_err(Failure::usage)?);
     }
     Ok(code)

@@ -9,6 +9,13 @@ use super::Failure;
 use crate::doctor::{Health, examine};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ktest doctor                         before the first run
+  ktest doctor -a aarch64              what guests of another architecture need
+  ktest doctor --json | jq -r '.[] | select(.health == \"missing\") | .remedy'
+
+Exit codes: 0 runs are possible; 1 something is missing.")]
 pub(super) struct DoctorArgs {
     /// The guests' architecture [default: the host's].
     #[arg(short, long)]

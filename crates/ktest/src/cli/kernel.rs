@@ -1,4 +1,4 @@
-//! `ktest kernel list|fetch|gc`: the kernel store of this host.
+//! `ktest kernel list|fetch|headers|gc`: the kernel store of this host.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Failure;
 use crate::declare::parse_size;
 use crate::report::{Reporter, Style};
-use crate::run::progress_event;
+use crate::run::{KernelFrom, parse_kernel, progress_event};
 
 #[derive(Debug, Args)]
 pub(super) struct KernelArgs {
@@ -35,6 +35,14 @@ Examples:
   ktest kernel fetch debian/trixie/arm64   the same for another architecture
   ktest run -k debian/trixie FILE.ktest    boots it")]
     Fetch(FetchArgs),
+    /// Lay a kernel's headers out, to build modules outside the tree against.
+    #[command(after_help = "\
+Examples:
+  ktest kernel headers 873adce8 /tmp/headers
+  make -C /tmp/headers M=$PWD modules      builds the module of this folder for that kernel
+
+In a guest they are in /lib/modules/$(uname -r)/build if the test file says require-kernel-headers.")]
+    Headers(HeadersArgs),
     /// Remove kernels that were not used lately, until the store is small enough.
     #[command(after_help = "\
 Examples:
@@ -65,6 +73,16 @@ struct FetchArgs {
 }
 
 #[derive(Debug, Args)]
+struct HeadersArgs {
+    /// The kernel: its id or the beginning of it, see ktest kernel list.
+    #[arg(value_name = "KERNEL")]
+    kernel: String,
+    /// Where to; a folder that is not there yet.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct GcArgs {
     /// How large the store may be.
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = size)]
@@ -89,6 +107,7 @@ pub(super) async fn run(args: KernelArgs, cache: &Path) -> Result<u8, Failure> {
     match args.command {
         KernelCommand::List(args) => list(&args, &cache),
         KernelCommand::Fetch(args) => fetch(args, &cache).await,
+        KernelCommand::Headers(args) => headers(&args, &cache),
         KernelCommand::Gc(args) => gc(&args, &cache),
     }
 }
@@ -201,6 +220,29 @@ async fn fetch(args: FetchArgs, cache: &Cache) -> Result<u8, Failure> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&fetched).map_err(Failure::usage)?);
     }
+    Ok(0)
+}
+
+fn headers(args: &HeadersArgs, cache: &Cache) -> Result<u8, Failure> {
+    let kernel = match parse_kernel(&args.kernel, None, &cache.dir).map_err(Failure::usage)? {
+        KernelFrom::Stored(id) => Store::of(cache).get(&id),
+        _ => None,
+    };
+    let Some(kernel) = kernel else {
+        return Err(Failure::usage(format!(
+            "{}: no kernel of the store; see ktest kernel list",
+            args.kernel
+        )));
+    };
+    let dir = std::path::absolute(&args.dir).map_err(Failure::usage)?;
+    if dir.exists() {
+        return Err(Failure::usage(format!("{}: is there already; name a new folder", dir.display())));
+    }
+    kernel::headers::unpack(&kernel, &dir).map_err(|error| match error {
+        kernel::BuildError::Source(what) => Failure::usage(what),
+        other => Failure::unjudged(other),
+    })?;
+    anstream::println!("headers of {}: make -C {} M=MODULE", kernel.release, dir.display());
     Ok(0)
 }
 

@@ -9,6 +9,12 @@ use super::Failure;
 use crate::testfile::{HostEnv, TestFile};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ktest list tests/fs/ext4/basic.ktest
+  ktest list --json tests/fs/*/*.ktest | jq 'map(.subtests | length) | add'
+
+Exit codes: 0; 2 a file cannot be used.")]
 pub(super) struct ListArgs {
     /// The test files.
     #[arg(value_name = "FILE.ktest", required = true)]

@@ -19,6 +19,17 @@ Examples:
 
 Exit codes: 0; 1 what a file declares cannot be read; 2 usage.")]
 pub(super) struct PlanArgs {
+    #[command(flatten)]
+    files: FilesArgs,
+    /// As JSON: {"flavors": [{"name", "arch", "compiler", "base", "files", "require", "require_soft", "overruled",
+    /// "apart"}], "host": [...], "prebuilt": [...], "broken": [{"file", "why"}]}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Test files, and what their kernels are built from.
+#[derive(Debug, Args)]
+pub(super) struct FilesArgs {
     /// The test files.
     #[arg(value_name = "FILE.ktest", required = true)]
     pub(super) files: Vec<PathBuf>,
@@ -34,10 +45,6 @@ pub(super) struct PlanArgs {
     /// The guests' architecture, where a test file does not say [default: the host's].
     #[arg(short, long)]
     pub(super) arch: Option<Arch>,
-    /// As JSON: {"flavors": [{"name", "arch", "compiler", "base", "files", "require", "require_soft", "overruled",
-    /// "apart"}], "host": [...], "prebuilt": [...], "broken": [{"file", "why"}]}.
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 /// What the files need.
@@ -90,7 +97,7 @@ struct Apart {
 
 impl Plan {
     /// Asks every file; what is asked for the first time of a content runs the file.
-    pub(super) async fn of(args: &PlanArgs, cache: &Path) -> Result<Self, Failure> {
+    pub(super) async fn of(args: &FilesArgs, cache: &Path) -> Result<Self, Failure> {
         let kernel = parse_kernel(&args.kernel, args.commit.as_deref(), cache).map_err(Failure::usage)?;
         // Where there is no kernel source the files learn no version: they are told apart all the same.
         let kernel_version = kernel_version(&kernel).await.unwrap_or_default();
@@ -182,7 +189,7 @@ fn difference(there: &Requirements, here: &Requirements) -> String {
 }
 
 pub(super) async fn run(args: PlanArgs, cache: &Path) -> Result<u8, Failure> {
-    let plan = Plan::of(&args, cache).await?;
+    let plan = Plan::of(&args.files, cache).await?;
     let code = u8::from(!plan.broken.is_empty());
     if args.json {
         println!("{}", serde_json::to_string_pretty(&plan).map_err(Failure::usage)?);

@@ -110,7 +110,8 @@ pub(super) fn prepare(
         pmem.push((file, *size));
     }
 
-    let (shares, mounts) = shares(prepared, workplace, out);
+    let headers = headers(prepared, workplace)?;
+    let (shares, mounts) = shares(prepared, workplace, out, headers.as_deref());
     let mut append = declared.kernel_append.clone();
     if options.interactive {
         // Somebody wants to look at a crash, with a debugger that knows where things are.
@@ -205,7 +206,12 @@ fn guest_path(path: &Path) -> String {
 type Mount = (String, String, bool);
 
 /// What the guest sees of the host, and where: its errand, the tests, the modules, its output folder.
-fn shares(prepared: &Prepared<'_>, workplace: &Path, out: &Path) -> (Vec<Share>, Vec<Mount>) {
+fn shares(
+    prepared: &Prepared<'_>,
+    workplace: &Path,
+    out: &Path,
+    headers: Option<&Path>,
+) -> (Vec<Share>, Vec<Mount>) {
     let mut shares = Vec::new();
     let mut mounts = Vec::new();
     let mut add = |tag: &str, dir: &Path, at: Option<String>, writable: bool| {
@@ -230,7 +236,23 @@ fn shares(prepared: &Prepared<'_>, workplace: &Path, out: &Path) -> (Vec<Share>,
     if let Some(modules) = modules(prepared.kernel) {
         add("ktest_modules", &modules, Some(format!("/lib/modules/{}", prepared.kernel.release)), false);
     }
+    if let Some(headers) = headers {
+        add("ktest_headers", headers, Some(format!("/lib/modules/{}/build", prepared.kernel.release)), false);
+    }
     (shares, mounts)
+}
+
+/// The kernel's headers laid out for the guest, where the test file asks for them.
+fn headers(prepared: &Prepared<'_>, workplace: &Path) -> Result<Option<PathBuf>, RunError> {
+    if !prepared.declared.kernel_headers {
+        return Ok(None);
+    }
+    let dir = workplace.join("headers");
+    kernel::headers::unpack(prepared.kernel, &dir).map_err(|error| match error {
+        kernel::BuildError::Source(what) => RunError::Source(what),
+        other => RunError::Infrastructure(other.to_string()),
+    })?;
+    Ok(Some(dir))
 }
 
 fn modules(kernel: &Kernel) -> Option<PathBuf> {

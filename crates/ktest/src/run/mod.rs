@@ -426,6 +426,7 @@ mod tests {
             release: "6.1.0".into(),
             config: dir.join("config"),
             initrd: None,
+            headers: None,
             vmlinux: None,
             objects: 0,
             cached: true,

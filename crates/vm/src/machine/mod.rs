@@ -35,7 +35,7 @@ pub enum StorageBus {
     VirtioBlk,
     /// One virtio SCSI controller: `/dev/sdX`.
     VirtioScsi,
-    /// One AHCI controller, at most 6 disks: `/dev/sdX`.
+    /// An AHCI controller for each 6 disks: `/dev/sdX`.
     Ahci,
     /// One NVMe controller a disk: `/dev/nvmeXn1`.
     Nvme,
@@ -79,7 +79,7 @@ impl StorageBus {
         match self {
             Self::VirtioBlk | Self::Nvme => 120,
             Self::VirtioScsi => 250,
-            Self::Ahci => 6,
+            Self::Ahci => 60,
             Self::Piix4Ide => 4,
             Self::Lsi => 7,
         }
@@ -363,7 +363,11 @@ fn disks(args: &mut Args, machine: &Machine) -> Result<(), MachineError> {
     match machine.bus {
         _ if machine.disks.is_empty() => {}
         StorageBus::VirtioScsi => args.add(&["-device", "virtio-scsi-pci,id=bus"]),
-        StorageBus::Ahci => args.add(&["-device", "ahci,id=bus"]),
+        StorageBus::Ahci => {
+            for controller in 0..machine.disks.len().div_ceil(AHCI_PORTS) {
+                args.pair("-device", &format!("ahci,id={}", ahci(controller)));
+            }
+        }
         StorageBus::Piix4Ide => args.add(&["-device", "piix4-ide,id=bus"]),
         StorageBus::Lsi => args.add(&["-device", "lsi53c895a,id=bus"]),
         StorageBus::VirtioBlk | StorageBus::Nvme => {}
@@ -407,10 +411,20 @@ pub fn device(machine: &Machine, at: usize) -> String {
         StorageBus::VirtioBlk => format!("virtio-blk-pci,{common},{}", pci_place(machine, at)),
         StorageBus::Nvme => format!("nvme,{common},{}", pci_place(machine, at)),
         StorageBus::VirtioScsi => format!("scsi-hd,bus=bus.0,scsi-id={at},{common}"),
-        StorageBus::Ahci => format!("ide-hd,bus=bus.{at},{common}"),
+        StorageBus::Ahci => {
+            format!("ide-hd,bus={}.{},{common}", ahci(at / AHCI_PORTS), at % AHCI_PORTS)
+        }
         StorageBus::Piix4Ide => format!("ide-hd,bus=bus.{},unit={},{common}", at / 2, at % 2),
         StorageBus::Lsi => format!("scsi-hd,bus=bus.0,scsi-id={at},{common}"),
     }
+}
+
+/// The ports of QEMU's AHCI controller.
+const AHCI_PORTS: usize = 6;
+
+/// The name of the nth AHCI controller.
+fn ahci(controller: usize) -> String {
+    if controller == 0 { "bus".into() } else { format!("bus{controller}") }
 }
 
 /// Behind a port of its own where the disk can be unplugged: nothing can be unplugged from the root complex itself.

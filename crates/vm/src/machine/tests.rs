@@ -88,8 +88,19 @@ fn each_bus() {
 fn more_than_26_disks_share_slots_and_too_many_are_refused() {
     let m = Machine { disks: (0..30).map(disk).collect(), ..machine() };
     assert!(show_disks(&m).contains("multifunction=on,addr=0x13.5"));
-    let m = Machine { bus: StorageBus::Ahci, disks: (0..7).map(disk).collect(), ..machine() };
-    assert_eq!(argv(&m), Err(MachineError::TooManyDisks { disks: 7, bus: StorageBus::Ahci }));
+    let m = Machine { bus: StorageBus::Lsi, disks: (0..8).map(disk).collect(), ..machine() };
+    assert_eq!(argv(&m), Err(MachineError::TooManyDisks { disks: 8, bus: StorageBus::Lsi }));
+}
+
+#[test]
+fn each_six_ahci_disks_have_a_controller() {
+    let m = Machine { bus: StorageBus::Ahci, disks: (0..8).map(disk).collect(), ..machine() };
+    let shown = show_disks(&m);
+    assert!(shown.contains("-device ahci,id=bus\n-device ahci,id=bus1\n"), "{shown}");
+    assert!(
+        shown.contains("ide-hd,bus=bus.5,id=dev5,") && shown.contains("ide-hd,bus=bus1.1,id=dev7,"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -222,6 +222,23 @@ fn init_that_fails() {
 }
 
 #[test]
+fn init_that_says_why() {
+    let mut of_its_own = vm(&["a"]);
+    of_its_own.line("x.ktest: persistent memory /dev/pmem0 is missing", at(2));
+    of_its_own.line("[    1.0] random: crng init done", at(2));
+    of_its_own.line("ktest: /host/t/fs/x.ktest init failed (exit 2)", at(2));
+    let why = "init failed: x.ktest: persistent memory /dev/pmem0 is missing";
+    assert_eq!(of_its_own.ended(VmEnd::Guest, at(3)).1, Ending::InitFailed(why.into()));
+    let mut of_another = vm(&["a"]);
+    of_another.line("other.ktest: no", at(2));
+    of_another.line("ktest: fs/x.ktest init failed (exit 2)", at(2));
+    assert_eq!(
+        of_another.ended(VmEnd::Guest, at(3)).1,
+        Ending::InitFailed("fs/x.ktest init failed (exit 2)".into())
+    );
+}
+
+#[test]
 fn a_silent_shutdown_is_cut_off() {
     let mut vm = vm(&["a"]);
     vm.line("========= TEST   a", at(2));

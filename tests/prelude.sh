@@ -281,7 +281,7 @@ _ktest_init() {
     local device
     for device in "${ktest_pmem_dev[@]}"; do
         [[ -b $device ]] || _ktest_die "persistent memory $device is missing; these have to be in the kernel or loaded:" \
-            "LIBNVDIMM, BLK_DEV_PMEM and, on x86_64, ACPI_NFIT"
+            "LIBNVDIMM, BLK_DEV_PMEM, BTT, ACPI_NFIT"
     done
     for device in "${ktest_scratch_dev[@]}"; do
         [[ -b $device ]] || _ktest_die "scratch device $device is missing; the kernel needs the driver of the" \

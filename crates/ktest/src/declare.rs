@@ -195,8 +195,9 @@ fn drivers(bus: StorageBus, pmem: bool, arch: Arch) -> Vec<KOption> {
     };
     let pmem: &[&str] = match (pmem, arch) {
         (false, _) => &[],
-        (true, Arch::X86_64) => &["ACPI_NFIT", "LIBNVDIMM", "BLK_DEV_PMEM"],
-        (true, Arch::Aarch64) => &["ACPI", "ACPI_NFIT", "LIBNVDIMM", "BLK_DEV_PMEM"],
+        // BTT for what it brings: without ND_CLAIM no driver binds to a namespace.
+        (true, Arch::X86_64) => &["ACPI_NFIT", "LIBNVDIMM", "BLK_DEV_PMEM", "BTT"],
+        (true, Arch::Aarch64) => &["ACPI", "ACPI_NFIT", "LIBNVDIMM", "BLK_DEV_PMEM", "BTT"],
     };
     let yes = |name: &&str| KOption { name: (*name).into(), value: kernel::KValue::Yes };
     bus.iter().chain(pmem).map(yes).collect()
@@ -293,7 +294,7 @@ mod tests {
                 ("ktest_storage_bus", &["nvme"]),
                 ("ktest_pmem_devs", &["1G"])
             ]),
-            ["ACPI_NFIT=y", "BLK_DEV_NVME=y", "BLK_DEV_PMEM=y", "LIBNVDIMM=y"]
+            ["ACPI_NFIT=y", "BLK_DEV_NVME=y", "BLK_DEV_PMEM=y", "BTT=y", "LIBNVDIMM=y"]
         );
         let own: (&str, &[&str]) = ("ktest_kernel_config_require", &["BLK_DEV_NVME=m"]);
         assert_eq!(

@@ -6,7 +6,7 @@ pub mod record;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use record::Record;
 
 use model::{EVENT_VERSION, Event, Stamped, Status, SubtestName, Verdict};
@@ -30,6 +30,8 @@ pub struct Reporter {
     began: Instant,
     style: Style,
     bar: ProgressBar,
+    /// Whether there is a terminal for the bar.
+    visible: bool,
     /// Whether the bar is one of objects, not a spinner.
     counting: bool,
     width: usize,
@@ -64,11 +66,21 @@ impl Reporter {
             began: Instant::now(),
             style,
             bar,
+            visible,
             counting: false,
             width: 12,
             broken: false,
             record: Record::default(),
             console: None,
+        }
+    }
+
+    /// The terminal is the guest's from now on, or no longer: two cannot write to it at any time they like.
+    pub fn lend_terminal(&mut self, lent: bool) {
+        if lent {
+            self.bar.set_draw_target(ProgressDrawTarget::hidden());
+        } else if !self.bar.is_finished() && self.visible {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
     }
 

@@ -27,8 +27,16 @@ Examples:
   ktest run --image \"$(ktest image create --suite trixie --json | jq -r .path)\" FILE.ktest")]
     Create(CreateArgs),
     /// Make a root image anew, with today's packages; guests that run keep the old one.
+    #[command(after_help = "\
+Examples:
+  ktest image update                    the standard image
+  ktest image update --package fio      the one that was made with this package")]
     Update(CreateArgs),
     /// List the root images.
+    #[command(after_help = "\
+Examples:
+  ktest image list
+  ktest image list --json | jq -r '.[].path'")]
     List(ListArgs),
 }
 

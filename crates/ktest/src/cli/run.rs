@@ -267,9 +267,14 @@ fn summarize(summary: &Summary, reporter: &Reporter, out: &Path) {
             parts.push(format!("{style}{count} {}{style:#}", status.label().to_lowercase()));
         }
     }
+    let all = summary.asked.saturating_mul(usize::try_from(summary.rounds).unwrap_or(usize::MAX));
+    let left = all.saturating_sub(summary.verdicts.len());
+    if left > 0 {
+        parts.push(format!("{left} not started"));
+    }
     if summary.rounds > 1 {
-        let word = if summary.exit_code() == 0 { "passed" } else { "was the last" };
-        parts.insert(0, format!("round {} {word}", summary.rounds));
+        let word = if summary.exit_code() == 0 { "rounds" } else { "rounds, the last one failed" };
+        parts.insert(0, format!("{} {word}", summary.rounds));
     }
     let took = Seconds(u64::try_from(reporter.began().elapsed().as_millis()).unwrap_or(u64::MAX));
     reporter.note(&format!("{} in {took}; logs: {}", parts.join(", "), out.join("out").display()));

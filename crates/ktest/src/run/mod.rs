@@ -163,6 +163,8 @@ pub struct Summary {
     pub command_status: Option<u8>,
     /// How many rounds were begun.
     pub rounds: u32,
+    /// How many subtests a round has.
+    pub asked: usize,
     /// The output folder, absolute.
     pub out: PathBuf,
 }
@@ -284,6 +286,7 @@ pub async fn run(options: &RunOptions, reporter: &mut Reporter) -> Result<Summar
     run.out.file("kernel", format!("{}\n", kernel.id).as_bytes())?;
     let (file, declared, kernel) = (Some(&file), &declared, &kernel);
     let prepared = Prepared { options, file, declared, kernel, root, host_env, kselftests, kept: None };
+    run.summary.asked = subtests.len();
     let covered_before = coverage::begin(run.out.dir());
     rounds(&prepared, &subtests, &mut run).await?;
     coverage::gather(kernel, &covered_before, &mut run).await;

@@ -185,6 +185,7 @@ impl Vm<'_> {
         let interactive = self.prepared.options.interactive;
         let raw = interactive.then(|| {
             run.reporter.note(terminal::HELP);
+            run.reporter.lend_terminal(true);
             terminal::forward(sender);
             terminal::Raw::begin()
         });
@@ -207,6 +208,9 @@ impl Vm<'_> {
                 }
             })
             .await;
+        if raw.is_some() {
+            run.reporter.lend_terminal(false);
+        }
         drop(raw);
         listener.abort();
         watch.abort();

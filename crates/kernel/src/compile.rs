@@ -61,6 +61,10 @@ impl Compile<'_> {
         if config.has_modules() {
             targets.push("modules");
         }
+        if *config.get("MODULES") == KValue::Yes {
+            // For modules outside the tree.
+            targets.push("modules_prepare");
+        }
         if *config.get("GDB_SCRIPTS") == KValue::Yes {
             targets.push("scripts_gdb");
         }

@@ -15,6 +15,7 @@ use crate::dotconfig::DotConfig;
 use crate::error::BuildError;
 use crate::flavor::Flavor;
 use crate::make::{Layout, Make};
+use crate::option::KValue;
 use crate::pack;
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -132,7 +133,7 @@ async fn from_commit(
         let text = format!("commit {}: no kernel source, it has no Kconfig; see -k", commit.short());
         return Err(BuildError::Source(text));
     }
-    let (src, obj) = (tree.src(), tree.obj(&name).await?);
+    let (src, obj) = (tree.src(), tree.obj(&name, &configuration(request, plan)).await?);
     let layout = Layout::new(&src, &obj, request.sandbox);
     let make = make(request, cache, toolchain, layout).await?;
     let compiled = match (Compile { request, plan, make: &make }).run(on).await {
@@ -149,6 +150,15 @@ async fn from_commit(
     let Packed { stage, meta } = pack(&store, &make, plan, &compiled, source_tree, begun).await?;
     store.publish(&id, stage, &meta)?;
     Ok(store.kernel(&id, &meta, false))
+}
+
+/// What is asked of a configuration before it is made: the fragment, and who compiles.
+fn configuration(request: &BuildRequest, plan: &Plan) -> DotConfig {
+    let mut wanted = plan.fragment.clone();
+    if request.flavor.requirements.compiler_name().contains("clang") {
+        wanted.set("CC_IS_CLANG", KValue::Yes);
+    }
+    wanted
 }
 
 /// What the store has is the answer, be it a failure; `None` if what it has is not good enough for this request.
@@ -186,7 +196,11 @@ async fn from_working_tree(
     let store = Store::of(cache);
     let begun = Instant::now();
     let tree = Tree::of_working_tree(cache, &source, on).await?;
-    let layout = Layout::new(&source, &tree.obj(&request.flavor.name()).await?, request.sandbox);
+    let layout = Layout::new(
+        &source,
+        &tree.obj(&request.flavor.name(), &configuration(request, plan)).await?,
+        request.sandbox,
+    );
     let make = make(request, cache, toolchain, layout).await?;
     let compiled = match (Compile { request, plan, make: &make }).run(on).await {
         Err(CompileError::Failed { reason, .. }) => {

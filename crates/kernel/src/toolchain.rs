@@ -139,8 +139,12 @@ impl Toolchain {
             find(program, &path).is_none().then_some(BuildError::Infrastructure(text))
         };
         // What builds the kernel's own tools: with LLVM= it is clang.
-        let llvm = self.make_args.iter().any(|arg| arg.starts_with("LLVM="));
-        let host = if llvm { self.compiler.as_str() } else { "gcc" };
+        let llvm = self.make_args.iter().find_map(|arg| arg.strip_prefix("LLVM="));
+        let host = if llvm.is_some() { self.compiler.as_str() } else { "gcc" };
+        let tools = llvm.map_or_else(Vec::new, llvm_tools);
+        if let Some(error) = tools.iter().find_map(|tool| missing(&(tool, "llvm"))) {
+            return Err(error);
+        }
         let programs = [
             ("make", "make"),
             (host, "gcc"),
@@ -162,6 +166,17 @@ impl Toolchain {
         }
         Ok(())
     }
+}
+
+/// What make calls beside clang and the linker, for a value of its LLVM: 1, a suffix or a folder.
+fn llvm_tools(llvm: &str) -> Vec<String> {
+    let names = ["llvm-ar", "llvm-nm", "llvm-objcopy", "llvm-objdump", "llvm-readelf", "llvm-strip"];
+    let spelt = |name: &str| match llvm {
+        "1" => name.to_owned(),
+        suffix if suffix.starts_with('-') => format!("{name}{suffix}"),
+        folder => format!("{folder}{name}"),
+    };
+    names.map(spelt).into()
 }
 
 /// The first line of `PROGRAM --version`.
@@ -218,6 +233,13 @@ mod tests {
         for bad in ["tcc", "gcc; rm -rf /", "-gcc", "", "clang-", "clang-x", "gcc $(x)"] {
             assert!(names(Arch::X86_64, bad, None).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_tools_beside_clang_are_those_of_its_version() {
+        assert_eq!(llvm_tools("1")[0], "llvm-ar");
+        assert_eq!(llvm_tools("-17")[1], "llvm-nm-17");
+        assert_eq!(llvm_tools("/opt/llvm/bin/")[2], "/opt/llvm/bin/llvm-objcopy");
     }
 
     #[tokio::test]

@@ -9,7 +9,9 @@ use model::CommitId;
 use spawn::{Cmd, Limits};
 
 use crate::cache::{Cache, Lock, holder, make_dir};
+use crate::dotconfig::DotConfig;
 use crate::error::BuildError;
+use crate::option::KValue;
 use crate::progress::Progress;
 
 /// A build tree, held by this process while the value lives.
@@ -103,14 +105,14 @@ impl Tree {
         self.dir.join("src")
     }
 
-    /// The object folder of a flavor. A new one begins as a copy of another flavor's: kbuild remembers for each
-    /// object which options it read, so only what the difference touches is made again.
-    pub async fn obj(&self, flavor: &str) -> Result<PathBuf, BuildError> {
+    /// The object folder of a flavor with this configuration. A new one begins as a copy of another flavor's: kbuild
+    /// remembers for each object which options it read, so only what the difference touches is made again.
+    pub async fn obj(&self, flavor: &str, wanted: &DotConfig) -> Result<PathBuf, BuildError> {
         let objs = self.dir.join("obj");
         let dir = objs.join(flavor);
         if !dir.is_dir() {
             make_dir(&objs)?;
-            if let Some(other) = seed(&objs, flavor) {
+            if let Some(other) = seed(&objs, flavor, wanted) {
                 copy_objects(&other, &dir).await?;
             }
             make_dir(&dir)?;
@@ -140,17 +142,43 @@ impl Tree {
     }
 }
 
-/// The whole and lately used object folder of another flavor of the same architecture.
-fn seed(objs: &Path, flavor: &str) -> Option<PathBuf> {
+/// Options that change how every object is compiled: between flavors that differ in one nothing can be used again.
+const EVERYWHERE: [&str; 14] = [
+    "CC_IS_CLANG",
+    "CC_OPTIMIZE_FOR_SIZE",
+    "DEBUG_INFO_DWARF5",
+    "FUNCTION_TRACER",
+    "GCOV_KERNEL",
+    "KASAN",
+    "KCOV",
+    "KCSAN",
+    "KMSAN",
+    "LTO_CLANG",
+    "PREEMPT",
+    "PROVE_LOCKING",
+    "SMP",
+    "UBSAN",
+];
+
+/// In how many of them a configuration differs.
+fn differences(a: &DotConfig, b: &DotConfig) -> usize {
+    let on = |config: &DotConfig, name: &str| *config.get(name) == KValue::Yes;
+    EVERYWHERE.iter().filter(|name| on(a, name) != on(b, name)).count()
+}
+
+/// The whole object folder of another flavor of the same architecture: the one most like it, of those the last used.
+fn seed(objs: &Path, flavor: &str, wanted: &DotConfig) -> Option<PathBuf> {
     let arch = flavor.split('-').next()?;
     let whole = |entry: std::fs::DirEntry| {
         let (path, name) = (entry.path(), entry.file_name());
         let same = name.to_str().is_some_and(|name| name.split('-').next() == Some(arch));
         let used = std::fs::metadata(path.join(COMPLETE)).and_then(|meta| meta.modified()).ok()?;
-        (same && !path.join(RUNNING).exists()).then_some((used, path))
+        let config = std::fs::read_to_string(path.join(".config")).unwrap_or_default();
+        let unlike = differences(&DotConfig::parse(&config), wanted);
+        (same && !path.join(RUNNING).exists()).then_some((std::cmp::Reverse(unlike), used, path))
     };
     let entries = std::fs::read_dir(objs).ok()?;
-    entries.filter_map(Result::ok).filter_map(whole).max().map(|(_, path)| path)
+    entries.filter_map(Result::ok).filter_map(whole).max().map(|(.., path)| path)
 }
 
 /// Copies an object folder with its dates; what is there under the name is whole.
@@ -167,6 +195,8 @@ async fn copy_objects(from: &Path, to: &Path) -> Result<(), BuildError> {
     if !output.exit.success() {
         return Err(BuildError::Infrastructure(output.complaint()));
     }
+    // Of the other flavor it is whole; of this one it is only when it was built.
+    let _ = std::fs::remove_file(half.join(COMPLETE));
     std::fs::rename(&half, to).map_err(io)
 }
 
@@ -248,12 +278,24 @@ mod tests {
         std::fs::create_dir_all(objs.join("x86_64-new.half")).unwrap();
         let lock = Lock::try_acquire(&dir.path().join("lock"), "test").unwrap().unwrap();
         let tree = Tree { dir: dir.path().into(), _lock: lock };
-        let new = tree.obj("x86_64-new").await.unwrap();
+        let plain = DotConfig::parse("CONFIG_EXT4_FS=y\n");
+        let new = tree.obj("x86_64-new", &plain).await.unwrap();
         assert_eq!(std::fs::read_to_string(new.join("x.o")).unwrap(), "x86_64-a");
+        assert!(!new.join(COMPLETE).exists());
         let date = |path: PathBuf| std::fs::metadata(path).unwrap().modified().unwrap();
         assert_eq!(date(new.join("x.o")), date(objs.join("x86_64-a/x.o")));
         assert!(!objs.join("x86_64-new.half").exists());
-        assert_eq!(tree.obj("x86_64-b").await.unwrap(), objs.join("x86_64-b"));
+        assert_eq!(tree.obj("x86_64-b", &plain).await.unwrap(), objs.join("x86_64-b"));
+        // What compiles every object in another way is no start for it, however lately it was used.
+        let gcov = objs.join("x86_64-gcov");
+        std::fs::create_dir_all(&gcov).unwrap();
+        std::fs::write(gcov.join(".config"), "CONFIG_GCOV_KERNEL=y\n").unwrap();
+        std::fs::write(gcov.join(COMPLETE), "").unwrap();
+        assert_eq!(
+            seed(&objs, "x86_64-more", &DotConfig::parse("CONFIG_GCOV_KERNEL=y\n")),
+            Some(gcov.clone())
+        );
+        assert_ne!(seed(&objs, "x86_64-more", &plain), Some(gcov));
     }
 
     #[test]

@@ -414,7 +414,9 @@ fn package_of(program: &str) -> Option<&'static str> {
         "mke2fs" | "mkfs.ext4" => Some("e2fsprogs"),
         "bwrap" => Some("bubblewrap"),
         "aarch64-linux-gnu-gcc" => Some("gcc-aarch64-linux-gnu"),
+        "x86_64-linux-gnu-gcc" => Some("gcc-x86-64-linux-gnu"),
         "ld" => Some("binutils"),
+        "ld.lld" => Some("lld"),
         "ssh" => Some("openssh-client"),
         _ => SAME_NAME.into_iter().find(|known| *known == name),
     }

@@ -52,6 +52,7 @@ const PROGRAMS: &[Program] = &[
     Program { argv: &["mmdebstrap", "--version"], package: "mmdebstrap", optional: None },
     Program { argv: &["fakeroot", "--version"], package: "fakeroot", optional: None },
     Program { argv: &["mke2fs", "-V"], package: "e2fsprogs", optional: None },
+    Program { argv: &["depmod", "--version"], package: "kmod", optional: None },
     Program {
         argv: &["ccache", "--version"],
         package: "ccache",

@@ -8,7 +8,7 @@ DEMO_EXIT ?=
 LOGS ?= ../shared/data/crash-logs
 export DEMO_EXIT
 
-.PHONY: help setup demo test lint bench titles install chaos farm clean
+.PHONY: help setup demo test lint bench titles install deb chaos farm clean
 
 help: ## show this list
 	@echo 'make VERB'
@@ -43,6 +43,9 @@ install: ## install the four commands with cargo, man pages, completions (PREFIX
 		install -D -m 644 -t "$$share/bash-completion/completions" target/manual/bash/* && \
 		install -D -m 644 -t "$$share/zsh/site-functions" target/manual/zsh/* && \
 		install -D -m 644 -t "$$share/fish/vendor_completions.d" target/manual/fish/*
+
+deb: ## make the Debian package (with cargo-deb), in target/debian/
+	@scripts/deb
 
 chaos: ## kill the daemon 100 times under load, 5 times with real virtual machines, and count what was lost
 	@scripts/chaos

@@ -12,7 +12,7 @@
         {
           default = pkgs.rustPlatform.buildRustPackage {
             pname = "ktest-ci";
-            version = "0.1.0";
+            version = (builtins.fromTOML (builtins.readFile ../Cargo.toml)).workspace.package.version;
             src = ./..;
             cargoLock.lockFile = ../Cargo.lock;
             # The tests want virtual machines, sshd and Slurm.

@@ -38,6 +38,7 @@ in
         group = "ktest";
         extraGroups = [ "kvm" ];
         home = "/var/lib/ktest-ci";
+        homeMode = "755"; # the dashboard, another user, reads the results there
         createHome = true;
         useDefaultShell = true;
         autoSubUidGidRange = true;
@@ -46,6 +47,9 @@ in
     (lib.mkIf cfg.worker.enable {
       environment.systemPackages = [ cfg.package ] ++ tools;
       users.users.ktest.openssh.authorizedKeys.keys = map (key: "restrict ${key}") cfg.worker.keys;
+      security.pam.loginLimits = [
+        { domain = "ktest"; type = "-"; item = "nofile"; value = "65536"; }
+      ];
       services.openssh.enable = true;
       services.openssh.extraConfig = ''
         Match User ktest
@@ -63,19 +67,25 @@ in
         wantedBy = [ "multi-user.target" ];
         wants = [ "network-online.target" ];
         after = [ "network-online.target" ];
-        path = tools;
+        path = tools ++ [ "/run/wrappers" ]; # newuidmap: root images are made in a user namespace
         environment = {
           KTEST_CACHE_DIR = "/var/cache/ktest-ci";
           HOME = "/var/lib/ktest-ci";
         };
+        # As packaging/systemd/ci-daemon.service, which says why. Not ProtectKernelLogs, ProtectKernelTunables or ProtectHostname.
         serviceConfig = {
+          Type = "notify";
           ExecStart = "${cfg.package}/bin/ci-daemon --config /etc/ktest-ci.toml";
           User = "ktest";
           Group = "ktest";
           StateDirectory = "ktest-ci";
           CacheDirectory = "ktest-ci";
+          WorkingDirectory = "/var/lib/ktest-ci";
           Restart = "on-failure";
+          RestartSec = 5;
+          WatchdogSec = 300;
           TimeoutStopSec = 60;
+          LimitNOFILE = 65536;
           ProtectSystem = "strict";
           ProtectHome = true;
           PrivateTmp = true;

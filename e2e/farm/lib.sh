@@ -100,6 +100,8 @@ machine_make() {
 	sed 's/^/restrict /' "$work/key.pub" >"$dir/home/.ssh/authorized_keys"
 	printf '[safe]\n\tdirectory = *\n' >"$dir/home/.gitconfig"
 	cp -r --reflink=auto "$CACHE/images" "$dir/home/.cache/ktest/images"
+	# What the compiler made once it need not make again; the kernels are built nonetheless.
+	[[ ${FARM_BUILD:-0} != 1 || ! -d $CACHE/ccache ]] || cp -r --reflink=auto "$CACHE/ccache" "$dir/home/.cache/ktest/ccache"
 	mkdir -p "$dir/home/bin"
 	cp --reflink=auto "$work/bin/ktest" "$dir/home/bin/ktest"
 	chown -R "$FARM_USER:" "$dir/home"

@@ -34,14 +34,23 @@ fn finding(what: &str, health: &str, found: String, remedy: &str) -> Finding {
 
 /// Looks at a host: connection, version, space, clock, and what `ktest doctor` says over there.
 pub async fn check(link: &Link) -> Vec<Finding> {
-    if let Err(error) = link.up().await {
-        return vec![finding("connection", "missing", error.to_string(), "ssh there by hand")];
+    let target = link.target();
+    if let Err(error) = link.up_now().await {
+        let error = error.to_string();
+        let remedy = match error.contains("Permission denied") {
+            true => {
+                format!("let this account's key in: ktest host setup root@{} --key FILE.pub", target.address)
+            }
+            false => format!("try it by hand: {}", target.by_hand()),
+        };
+        return vec![finding("connection", "missing", error, &remedy)];
     }
-    let mut findings = vec![finding("connection", "ok", link.target().destination(), "")];
+    let mut findings = vec![finding("connection", "ok", target.destination(), "")];
     match hello(link).await {
         Ok(hello) => findings.extend(of_hello(&hello, unix_now())),
         Err(error) => {
-            findings.push(finding("ktest", "missing", error.to_string(), "`ktest host setup` installs it"));
+            let remedy = format!("`ktest host setup root@{}` installs it", target.address);
+            findings.push(finding("ktest", "missing", error.to_string(), &remedy));
             return findings;
         }
     }
@@ -59,10 +68,29 @@ pub async fn check(link: &Link) -> Vec<Finding> {
 async fn hello(link: &Link) -> Result<Hello, HostError> {
     let host = link.target().name.to_string();
     let mut child =
-        link.ktest(&["host", "serve"]).streams(Stream::Pipe, Stream::Pipe, Stream::Null).start()?;
-    let stdout = child.take_stdout().ok_or_else(|| HostError::Here("no pipe to ssh".into()))?;
-    let hello = frame::read_hello(&mut BufReader::new(stdout)).await;
-    hello.map_err(|error| HostError::Unfit { host, what: error.to_string() })
+        link.ktest(&["host", "serve"]).streams(Stream::Pipe, Stream::Pipe, Stream::Pipe).start()?;
+    let (Some(stdout), Some(stderr)) = (child.take_stdout(), child.take_stderr()) else {
+        return Err(HostError::Here("no pipes to ssh".into()));
+    };
+    let (to, mut complaints) = tokio::sync::mpsc::channel(64);
+    tokio::spawn(spawn::lines::send(stderr, to));
+    let error = match frame::read_hello(&mut BufReader::new(stdout)).await {
+        Ok(hello) => return Ok(hello),
+        Err(error) => error,
+    };
+    // Such as that there is no such command.
+    let mut last = String::new();
+    let rest = async {
+        while let Some(line) = complaints.recv().await {
+            last = line;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(500), rest).await;
+    let what = match last.trim() {
+        "" => error.to_string(),
+        last => format!("{error} ({last})"),
+    };
+    Err(HostError::Unfit { host, what })
 }
 
 /// What a host says of itself, judged. `now` is Unix seconds here.
@@ -100,7 +128,7 @@ pub async fn setup(
     args: &[(&str, &str)],
     say: &mut dyn FnMut(&str),
 ) -> Result<(), HostError> {
-    link.up().await?;
+    link.up_now().await?;
     let mut script = spawn::Cmd::new("sh").args(["-s", "--"]);
     if let Some(binary) = binary {
         let bytes = std::fs::read(binary).map_err(|error| HostError::io(binary, &error))?;
@@ -124,14 +152,12 @@ pub async fn setup(
         tokio::spawn(spawn::lines::send(stdout, to.clone()));
         tokio::spawn(spawn::lines::send(stderr, to));
     }
-    let mut last = String::new();
     while let Some(line) = lines.recv().await {
         say(&line);
-        last = line;
     }
     match child.wait().await? {
         exit if exit.success() => Ok(()),
-        exit => Err(unfit(link, &format!("the set-up failed ({exit}): {last}"))),
+        exit => Err(unfit(link, &format!("the set-up failed ({exit}); it says why above"))),
     }
 }
 

@@ -49,24 +49,15 @@ impl Link {
         self.notes.with_extension(ending)
     }
 
-    /// Sees to it that the connection is there.
+    /// Sees to it that the connection is there; a host that could not be reached lately is left alone.
     pub async fn up(&self) -> Result<(), HostError> {
         let _one_at_a_time = Lock::acquire(&self.note("lock")).await?;
         let health = Health::load(&self.note("json"));
         if let Some(left_s) = health.wait(unix_now()) {
             return Err(HostError::BackedOff { host: self.target.name.to_string(), left_s, why: health.why });
         }
-        if self.is_up().await {
-            return Ok(());
-        }
-        // A connection that is dead or hangs; the lock is ours, so nobody makes a new one.
-        let _ = self.target.control(&self.socket, "exit").output(Limits::seconds(5)).await;
-        let _ = std::fs::remove_file(&self.socket);
-        match self.connect().await {
-            Ok(()) => {
-                let _ = std::fs::remove_file(self.note("json"));
-                Ok(())
-            }
+        match self.connected().await {
+            Ok(()) => Ok(()),
             Err(why) => {
                 let health = health.failed(&why, unix_now());
                 let text = serde_json::to_string(&health).expect("plain data");
@@ -75,6 +66,26 @@ impl Link {
                 Err(HostError::Unreachable { host: self.target.name.to_string(), why })
             }
         }
+    }
+
+    /// The same for a person at a terminal: it is tried now, and a failure is not remembered.
+    pub async fn up_now(&self) -> Result<(), HostError> {
+        let _one_at_a_time = Lock::acquire(&self.note("lock")).await?;
+        let host = self.target.name.to_string();
+        self.connected().await.map_err(|why| HostError::Unreachable { host, why })
+    }
+
+    /// The lock is held.
+    async fn connected(&self) -> Result<(), String> {
+        if self.is_up().await {
+            return Ok(());
+        }
+        // A connection that is dead or hangs; the lock is ours, so nobody makes a new one.
+        let _ = self.target.control(&self.socket, "exit").output(Limits::seconds(5)).await;
+        let _ = std::fs::remove_file(&self.socket);
+        self.connect().await?;
+        let _ = std::fs::remove_file(self.note("json"));
+        Ok(())
     }
 
     /// Whether the connection is there.
@@ -97,14 +108,7 @@ impl Link {
             return Ok(());
         }
         let text = std::fs::read_to_string(&log).unwrap_or_default();
-        let why = text.lines().map(str::trim).rfind(|line| !line.is_empty());
-        let why = why.map_or_else(|| format!("ssh ended ({exit})"), |line| line.chars().take(300).collect());
-        let hint = if why.contains("ost key verification failed") {
-            "; put its key into known_hosts: ssh-keyscan, then compare"
-        } else {
-            ""
-        };
-        Err(format!("{why}{hint}"))
+        Err(complained(&text).unwrap_or_else(|| format!("ssh ended ({exit})")))
     }
 
     /// `ktest` over there. The connection must be [up](Self::up).
@@ -150,6 +154,20 @@ pub fn mirror_ref(commit: &model::CommitId) -> String {
     format!("refs/ktest/{commit}")
 }
 
+/// The last line of what ssh complained about, and what to do where it is the host's key.
+fn complained(text: &str) -> Option<String> {
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    let line: String = line.trim_end_matches('.').chars().take(300).collect();
+    let hint = if !line.contains("ost key verification failed") {
+        ""
+    } else if text.contains("IDENTIFICATION HAS CHANGED") {
+        ": it has another key than the one in known_hosts; find out why before you take it"
+    } else {
+        "; put its key into known_hosts (ssh-keyscan) and compare it with the machine's own word"
+    };
+    Some(format!("{line}{hint}"))
+}
+
 fn complaint(output: &spawn::Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
@@ -182,4 +200,20 @@ fn socket_dir() -> Result<PathBuf, HostError> {
         return Err(HostError::Here(format!("{}: is somebody else's; remove it", dir.display())));
     }
     Ok(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::complained;
+
+    #[test]
+    fn what_ssh_complains_about() {
+        assert_eq!(complained("\n"), None);
+        let denied = "Warning: whatever\nci@h: Permission denied (publickey).\n\n";
+        assert_eq!(complained(denied).unwrap(), "ci@h: Permission denied (publickey)");
+        let unknown = complained("Host key verification failed.\r\n").unwrap();
+        assert!(unknown.starts_with("Host key verification failed; put its key"), "{unknown}");
+        let changed = "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.\n";
+        assert!(complained(changed).unwrap().contains("find out why"), "{changed}");
+    }
 }

@@ -71,6 +71,17 @@ impl Target {
         cmd.arg("-o").arg(format!("ControlPath={}", socket.display()))
     }
 
+    /// What a person types to see what is wrong.
+    #[must_use]
+    pub fn by_hand(&self) -> String {
+        let ssh = Cmd::new("ssh");
+        let ssh = match &self.ssh_config {
+            Some(config) => ssh.arg("-F").arg(config),
+            None => ssh,
+        };
+        ssh.arg(self.destination()).to_string()
+    }
+
     /// Starts the connection that all others go through; it goes to the background when it is up. What ssh complains
     /// about is in `log`.
     #[must_use]
@@ -134,6 +145,7 @@ mod tests {
         insta::assert_snapshot!(target.ktest(socket, &["host", "serve"]), @r"ssh -T -F '/etc/my ssh' -o BatchMode=yes -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o ForwardAgent=no -o ForwardX11=no -o ClearAllForwardings=yes -o PermitLocalCommand=no -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3 -o LogLevel=ERROR -o ControlPath=/run/s -o ControlMaster=no -- ci@farm1 'ktest --cache-dir '\''/srv/it'\''\'\'''\''s'\'' host serve'");
         insta::assert_snapshot!(target.master(socket, "/l".as_ref()), @r"ssh -T -F '/etc/my ssh' -o BatchMode=yes -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o ForwardAgent=no -o ForwardX11=no -o ClearAllForwardings=yes -o PermitLocalCommand=no -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3 -o LogLevel=ERROR -o ControlPath=/run/s -o ControlMaster=yes -o ControlPersist=900 -E /l -f -N -- ci@farm1");
         insta::assert_snapshot!(target.git_ssh(socket), @r"ssh -T -F '/etc/my ssh' -o BatchMode=yes -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o ForwardAgent=no -o ForwardX11=no -o ClearAllForwardings=yes -o PermitLocalCommand=no -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3 -o LogLevel=ERROR -o ControlPath=/run/s -o ControlMaster=no");
+        assert_eq!(target.by_hand(), "ssh -F '/etc/my ssh' ci@farm1");
         assert_eq!(target.git_url("/srv/linux.git".as_ref()), "ci@farm1:/srv/linux.git");
     }
 }

@@ -84,7 +84,7 @@ const NEEDS: &[Need] = &[
         "libssl-dev",
         "kernels with signed modules or certificates do not build",
     ),
-    Need::or(&["depmod", "--version"], "kmod", "kernels with modules do not build"),
+    Need::of(&["depmod", "--version"], "kmod"),
     Need::of(&["mmdebstrap", "--version"], "mmdebstrap"),
     Need::of(&["fakeroot", "--version"], "fakeroot"),
     Need::of(&["mke2fs", "-V"], "e2fsprogs"),

@@ -239,14 +239,12 @@ async fn setup(args: SetupArgs, cache: &Path) -> Result<u8, Failure> {
     }
     let key = match &args.key {
         Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?,
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+            .and_then(|text| public_key(&text).map_err(Failure::usage))?,
         None => String::new(),
     };
-    if key.contains("PRIVATE KEY") {
-        return Err(Failure::usage("--key: this is a private key; give the .pub file"));
-    }
     let link = args.way.link(cache)?;
-    link.up().await.map_err(Failure::unjudged)?;
+    link.up_now().await.map_err(Failure::unjudged)?;
     let binary = match args.binary {
         Some(binary) => Some(binary),
         None => {
@@ -265,12 +263,30 @@ async fn setup(args: SetupArgs, cache: &Path) -> Result<u8, Failure> {
         }
     };
     let mut more = vec![("--user", args.user.as_str())];
-    if !key.trim().is_empty() {
-        more.push(("--key", key.trim()));
+    if !key.is_empty() {
+        more.push(("--key", key.as_str()));
     }
     let mut say = |line: &str| println!("{line}");
     hosts::check::setup(&link, binary.as_deref(), &more, &mut say).await.map_err(Failure::unjudged)?;
+    println!("Is it fit for work? ktest host check {}@{}", args.user, link.target().address);
     Ok(0)
+}
+
+/// The one key of a `.pub` file. More than one line would go past the restrictions that it is let in with.
+fn public_key(text: &str) -> Result<String, &'static str> {
+    if text.contains("PRIVATE KEY") {
+        return Err("--key: this is a private key; give the .pub file");
+    }
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let (Some(key), None) = (lines.next(), lines.next()) else {
+        return Err("--key: a file with one public key is wanted");
+    };
+    let kind = key.split(' ').next().unwrap_or_default();
+    let known = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"].iter().any(|prefix| kind.starts_with(prefix));
+    if !known || kind.contains(',') || key.chars().any(char::is_control) {
+        return Err("--key: this is no public key as ssh-keygen writes it");
+    }
+    Ok(key.to_owned())
 }
 
 async fn check(args: CheckArgs, cache: &Path) -> Result<u8, Failure> {
@@ -406,4 +422,24 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
         task: Task { linux_repo: absolute(&linux_repo)?, tests_dir: file.ktest_dir, out, order },
     };
     Ok(ended(hosts::slurm::run(&job, &mut tell).await))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::public_key;
+
+    #[test]
+    fn one_public_key_and_nothing_else_is_let_in() {
+        assert_eq!(public_key("ssh-ed25519 AAAA ci@farm\n").unwrap(), "ssh-ed25519 AAAA ci@farm");
+        assert_eq!(public_key("# ours\n\nsk-ssh-ed25519@openssh.com AAAA\n").unwrap().split(' ').count(), 2);
+        for wrong in [
+            "",
+            "ssh-ed25519 AAAA a\nssh-ed25519 BBBB b\n",
+            "-----BEGIN OPENSSH PRIVATE KEY-----\n",
+            "command=\"x\" ssh-ed25519 AAAA",
+            "ssh-ed25519 AAAA a\rssh-rsa BBBB",
+        ] {
+            assert!(public_key(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

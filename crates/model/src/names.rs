@@ -236,6 +236,25 @@ impl FromStr for StoreKernel {
     }
 }
 
+name! {
+    /// A package of the distribution, for a root image: `fio`, `g++-12`.
+    PackageName
+}
+
+impl FromStr for PackageName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let ok = text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.len() <= 100
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.:".contains(c));
+        if ok {
+            Ok(Self(text.into()))
+        } else {
+            Err(bad("a package", text, "it is letters, digits and + - . : and begins with a letter or digit"))
+        }
+    }
+}
+
 /// The environment that a test group sets for its runs, sorted by key. A value may hold `/` between its parts, never
 /// an absolute path nor a way up: who writes a group must not reach the files of the hosts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -31,8 +31,8 @@ list_tests() {
 
 run_test() {
     local program=${1%%/*}
-    command -v "$program" >/dev/null || ktest_skip "$program is not in this root image; make one that has it:" \
-        "ktest image create --package fio --package stress-ng, and give its path to ktest run --image"
+    command -v "$program" >/dev/null || ktest_skip "$program is not in this root image;" \
+        "say ktest run --package fio --package stress-ng, or give the test group an image that has them"
     # shellcheck disable=SC2034 # fs_mount may look at it
     fs_variant=default
     fs_make default

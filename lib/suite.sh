@@ -128,8 +128,8 @@ suite_wants() {
     for want; do
         command -v "${want#*=}" >/dev/null || { missing+=("${want#*=}") && options+=("--package ${want%%=*}"); }
     done
-    ((${#missing[@]} == 0)) || ktest_skip "this root image lacks ${missing[*]}, which $suite_name needs; make one that has it" \
-        "(ktest image create ${options[*]}) and give its path to ktest run --image"
+    ((${#missing[@]} == 0)) || ktest_skip "this root image lacks ${missing[*]}, which $suite_name needs;" \
+        "say ktest run ${options[*]}, or give the test group an image that has them"
 }
 
 # Sets suite_difference to the first line that is in what was printed ($2) and not in what should be ($1), or the other

@@ -146,6 +146,8 @@ require-kernel-make-append() {
 }
 # Coverage of the kernel code below DIR of the source tree; what the run covered is left in gcov.N.
 require-gcov() {
+    # Make expands it.
+    [[ ${1:-} =~ ^[A-Za-z0-9_][A-Za-z0-9_./-]*$ ]] || _ktest_die "require-gcov: '${1:-}' is no folder of the kernel's source"
     require-kernel-config GCOV_KERNEL,DEBUG_FS
     _ktest_gcov_dirs+=("${1%/}")
 }

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
-# Coverage of the folders in $ktest_gcov_dirs (fs, if nothing is said), left in gcov.N.
-for _ktest_name in ${ktest_gcov_dirs:-fs}; do require-gcov "$_ktest_name"; done
+# Coverage of the folders in $ktest_gcov_dirs (fs/ext4+mm; fs, if nothing is said), left in gcov.N.
+IFS=+ read -ra _ktest_names <<<"${ktest_gcov_dirs:-fs}"
+for _ktest_name in "${_ktest_names[@]}"; do require-gcov "$_ktest_name"; done
 config-timeout-multiplier 2

@@ -70,6 +70,7 @@ pub fn tools(view: &View, ktest: &Path) -> Tools {
         ktest_dir: config.ktest_dir.clone(),
         tolerate: config.tolerate.clone(),
         repos: config.repos.clone(),
+        images: config.images.clone(),
         merge: merge.into_iter().cloned().collect(),
         ways: place::ways(config, &node_name()),
     }

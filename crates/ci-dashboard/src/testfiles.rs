@@ -36,7 +36,9 @@ impl TestFiles {
         let extra = &key[test.dotted().len()..end];
         let subtest = &key[end + 1..];
         let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "._-+:=/".contains(c));
-        let env = match extra.strip_prefix('@') {
+        // As keys have it (formats.md).
+        let env = extra.strip_prefix('@').map(|env| env.replace("%2F", "/").replace("%25", "%"));
+        let env = match env {
             None => String::new(),
             Some(env) if env.split(',').all(|pair| pair.contains('=') && plain(pair)) => {
                 format!("{} ", env.replace(',', " "))
@@ -79,6 +81,11 @@ mod tests {
             files.command(&commit, "fs.xfs.fstests@A=x,B=2.quick").unwrap(),
             format!("A=x B=2 ktest run -k ~/linux --commit {commit} fs/xfs/fstests.ktest quick")
         );
+        assert_eq!(
+            files.command(&commit, "boot@A=fs%2Fext4.boots").unwrap(),
+            format!("A=fs/ext4 ktest run -k ~/linux --commit {commit} boot.ktest boots")
+        );
+        assert_eq!(files.command(&commit, "boot@A=fs%252Fext4.boots"), None);
         assert_eq!(files.command(&commit, "boot@debian_trixie.boots"), None);
         assert_eq!(files.command(&commit, "boot.$(reboot)"), None);
     }

@@ -6,6 +6,7 @@ use crate::branch::BranchError;
 use crate::group::GroupError;
 use crate::hook::HookError;
 use crate::host::HostError;
+use crate::image::ImageError;
 use crate::nearest::Hint;
 use crate::repo::RepoError;
 use crate::top::TopError;
@@ -147,6 +148,9 @@ pub enum What {
     /// In a repository.
     #[error(transparent)]
     Repo(#[from] RepoError),
+    /// In a root image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// In a host.
     #[error(transparent)]
     Host(#[from] HostError),

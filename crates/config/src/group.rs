@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use model::{Arch, Env, StoreKernel, TestPath};
 
 use crate::error::{Fault, What};
+use crate::image::Images;
 use crate::nearest::{Hint, nearest};
 use crate::node::{Node, Section, Value};
 
@@ -30,8 +31,14 @@ pub struct TestGroup {
     pub test_always_passes_nice: u64,
     /// Kernels of the kernel store to run on; empty: the kernel is built from the commit.
     pub kernels: Vec<StoreKernel>,
-    /// Set for its runs. `arch` in the file is [`ARCH_VARIABLE`] here.
+    /// Set for its runs. `arch` in the file is [`ARCH_VARIABLE`] here, `image` is [`IMAGE_VARIABLE`].
     pub env: Env,
+}
+
+/// The root image that an environment asks for, by its name in the configuration.
+#[must_use]
+pub fn image_of(env: &Env) -> Option<&str> {
+    env.iter().find(|(name, _)| *name == IMAGE_VARIABLE).map(|(_, value)| value)
 }
 
 /// The architecture that an environment asks for.
@@ -78,6 +85,16 @@ pub enum GroupError {
     /// It has no tests, nor has what it extends.
     #[error("test group {0:?} has no tests; list them or extend a group that does")]
     NoTests(String),
+    /// Its image is not there.
+    #[error("test group {group:?} asks for image {image:?}, but there is no [image.{image}]{hint}")]
+    UnknownImage {
+        /// The group.
+        group: String,
+        /// The image.
+        image: String,
+        /// What it may have been meant to be.
+        hint: Hint,
+    },
     /// An environment that cannot be part of a result's name.
     #[error("env: {0}")]
     Env(model::NameError),
@@ -95,12 +112,16 @@ pub(crate) struct RawGroup {
     test_always_passes_nice: Option<u64>,
     kernels: Option<Vec<StoreKernel>>,
     arch: Option<Arch>,
+    image: Option<String>,
     env: BTreeMap<String, String>,
 }
 
 /// The variable of the environment that says which architecture a run is for; part of a result's name like all of
 /// the environment.
 pub const ARCH_VARIABLE: &str = "ktest_arch";
+
+/// The variable of the environment that names the root image of a run, for the same reason part of a result's name.
+pub const IMAGE_VARIABLE: &str = "ktest_image";
 
 const KEYS: &[&str] = &[
     "tests",
@@ -110,6 +131,7 @@ const KEYS: &[&str] = &[
     "extends",
     "kernels",
     "arch",
+    "image",
     "env",
     "test_duration_nice",
     "test_always_passes_nice",
@@ -143,12 +165,13 @@ fn raw(section: &Section<'_>) -> Result<RawGroup, Fault> {
         test_always_passes_nice: count("test_always_passes_nice")?,
         kernels: names(section, "kernels")?,
         arch: section.get("arch").map(|node| node.parse("arch")).transpose()?,
+        image: section.get("image").map(|node| node.str("image").map(str::to_owned)).transpose()?,
         env: section.get("env").map(env).transpose()?.unwrap_or_default(),
     })
 }
 
 /// A list of names, each kept once.
-fn names<T>(section: &Section<'_>, key: &'static str) -> Result<Option<Vec<T>>, Fault>
+pub(crate) fn names<T>(section: &Section<'_>, key: &'static str) -> Result<Option<Vec<T>>, Fault>
 where
     T: std::str::FromStr<Err = model::NameError> + PartialEq,
 {
@@ -179,10 +202,11 @@ fn env(node: &Node) -> Result<BTreeMap<String, String>, Fault> {
     Ok(env)
 }
 
-/// Fills in what groups extend. `shared` are the groups that every file may refer to, resolved.
+/// Fills in what groups extend. `shared` are the groups that every file may refer to, resolved; `images` those that there are.
 pub(crate) fn resolve(
     raw: &BTreeMap<String, RawGroup>,
     shared: &BTreeMap<String, TestGroup>,
+    images: &Images,
 ) -> Result<BTreeMap<String, TestGroup>, Fault> {
     let mut done = BTreeMap::new();
     for name in raw.keys() {
@@ -221,6 +245,13 @@ pub(crate) fn resolve(
         }
     }
     for (name, group) in &done {
+        if let Some(image) = image_of(&group.env)
+            && !images.contains_key(image)
+        {
+            let hint = nearest(image, images.keys().map(String::as_str));
+            let what = GroupError::UnknownImage { group: name.clone(), image: image.into(), hint };
+            return Err(Fault { line: raw[name].line, what: what.into() });
+        }
         if group.tests.is_empty()
             && !raw.values().any(|raw| raw.extends.as_ref().is_some_and(|(_, p)| p == name))
         {
@@ -239,6 +270,9 @@ fn merge(name: &str, raw: &RawGroup, parent: Option<&TestGroup>) -> Result<TestG
     env.extend(raw.env.clone());
     if let Some(arch) = raw.arch {
         env.insert(ARCH_VARIABLE.into(), arch.to_string());
+    }
+    if let Some(image) = &raw.image {
+        env.insert(IMAGE_VARIABLE.into(), image.clone());
     }
     Ok(TestGroup {
         name: name.into(),

@@ -9,6 +9,7 @@ mod find;
 mod group;
 mod hook;
 mod host;
+mod image;
 mod json5;
 mod load;
 mod nearest;
@@ -27,9 +28,10 @@ use model::{HostName, TestPath};
 pub use branch::{Branch, BranchError};
 pub use error::{ConfigError, What};
 pub use find::find;
-pub use group::{ARCH_VARIABLE, GroupError, TestGroup, arch_of};
+pub use group::{ARCH_VARIABLE, GroupError, IMAGE_VARIABLE, TestGroup, arch_of, image_of};
 pub use hook::{Hook, HookError};
 pub use host::{Host, HostError, HostKind};
+pub use image::{ImageError, Images};
 pub use load::{load, load_lenient};
 pub use nearest::Hint;
 pub use repo::RepoError;
@@ -74,6 +76,8 @@ pub struct Config {
     pub tolerate: Vec<String>,
     /// Repositories other than `linux` (which may be here too, to override `linux_repo`).
     pub repos: BTreeMap<String, PathBuf>,
+    /// Root images that test groups name.
+    pub images: Images,
     /// How nice each user is, -100 to 100; see [`Config::weight`].
     pub user_nice: BTreeMap<String, i64>,
     /// The test groups of the main file, which every user's branches may name.

@@ -9,6 +9,7 @@ use crate::error::{ConfigError, Fault};
 use crate::group::{self, TestGroup};
 use crate::hook;
 use crate::host;
+use crate::image;
 use crate::node::{Node, Section};
 use crate::paths::Paths;
 use crate::read::{self, Format};
@@ -37,6 +38,7 @@ const KEYS: &[&str] = &[
     "user_nice",
     "repo",
     "repos",
+    "image",
     "test_group",
     "test_groups",
     "branch",
@@ -140,7 +142,8 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
     let hosts = hosts.unwrap_or_default();
     let hook = section.get("hook").map(|node| hook::read(node, &paths)).transpose()?;
     let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
-    let test_groups = group::resolve(&raw, &BTreeMap::new())?;
+    let images = section.get("image").map(image::read).transpose()?.unwrap_or_default();
+    let test_groups = group::resolve(&raw, &BTreeMap::new(), &images)?;
     let mut branches = BTreeMap::new();
     if let Some(node) = part(&["branch", "branches"])? {
         let user = top.user.as_deref().ok_or_else(|| node.fault(TopError::NoUser))?;
@@ -170,6 +173,7 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
         hook,
         tolerate: top.tolerate,
         repos,
+        images,
         user_nice: top.user_nice,
         test_groups,
         user_groups: BTreeMap::new(),
@@ -189,7 +193,7 @@ fn user_tree(path: &Path, tree: &Node, user: &str, config: &Config) -> Result<Us
     let section = Section::new(tree, "", USER_KEYS)?;
     let part = |keys: &[&'static str]| section.get_any(keys).map(|found| found.map(|(_, node)| node));
     let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
-    let groups = group::resolve(&raw, &config.test_groups)?;
+    let groups = group::resolve(&raw, &config.test_groups, &config.images)?;
     let known = Known {
         groups: groups.keys().chain(config.test_groups.keys()).map(String::as_str).collect(),
         repos: config.repos.keys().map(String::as_str).collect(),

@@ -84,6 +84,11 @@ static SHAPES_READY: LazyLock<Vec<Shape>> = LazyLock::new(|| {
 });
 
 impl Frame {
+    /// Whether it is a function inlined into the next one, as decoded traces have them.
+    pub(crate) fn inlined(&self) -> bool {
+        self.place == Place::Call && self.offset.is_none() && self.source.is_some()
+    }
+
     /// A function of which no more than its name is told.
     pub(crate) fn named(function: String) -> Self {
         Self { function, module: None, offset: None, source: None, place: Place::Call, sure: true }

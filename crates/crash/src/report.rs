@@ -197,9 +197,11 @@ fn build(rule: &Rule, caught: &Caught, lines: &[Line<'_>], own: &[usize]) -> Rep
         let found = match row.search {
             Search::First(_) => {
                 let useful = |frame: &&Frame| !is_noise(plain(&frame.function), noise);
+                // What was inlined is told only where somebody decoded the trace: the title must not depend on that.
+                let own = candidates.iter().copied().filter(|frame| !frame.inlined()).find(useful);
+                let found = own.or_else(|| candidates.iter().copied().find(useful));
                 // Earlier stacks rather than none: who waits for a worker, where the worker itself says nothing. The
                 // outermost function where all of them are common ones.
-                let found = candidates.iter().copied().find(useful);
                 let earlier = || sure().map(|frame| &frame.frame).find(useful);
                 found.or_else(earlier).or(candidates.last().copied()).cloned()
             }

@@ -205,3 +205,31 @@ fn where_all_functions_are_common_ones_the_outermost_is_named() {
     let log = "WARNING: CPU: 1 PID: 4090 at arch/riscv/mm/physaddr.c:16 __warn+0x44/0x5c\nCall Trace:\n [<ffffffe002141ec4>] show_stack+0x32/0x3e\n [<ffffffe000201bae>] ret_from_exception+0x0/0x10\n";
     assert_eq!(crash::reports(log)[0].title, "WARNING in ret_from_exception");
 }
+
+#[test]
+fn a_decoded_trace_has_the_title_of_a_plain_one() {
+    let plain = "\
+WARNING: CPU: 0 PID: 6668 at arch/arm64/mm/fault.c:374 __do_kernel_fault+0x158/0x1c0
+Call trace:
+ __do_kernel_fault+0x158/0x1c0
+ el1h_64_sync+0x64/0x68
+ nfc_llcp_unregister_device+0x34/0x10c
+---[ end trace 0000000000000000 ]---
+";
+    let inlined = " el1h_64_sync+0x64/0x68\n nfc_llcp_find_local net/nfc/llcp_core.c:286 [inline]\n";
+    let decoded = plain.replace(" el1h_64_sync+0x64/0x68\n", inlined);
+    for log in [plain, &decoded] {
+        assert_eq!(titles(log)[0].0, "WARNING in nfc_llcp_unregister_device");
+    }
+}
+
+#[test]
+fn who_sets_a_key_on_behalf_of_another_is_not_to_blame() {
+    let log = "\
+BUG: KMSAN: uninit-value in crypto_rng_reset+0x193/0x250
+ crypto_rng_reset+0x193/0x250
+ rng_setkey+0x52/0x70
+ alg_setkey+0x265/0x3b0
+";
+    assert_eq!(titles(log)[0].0, "KMSAN: uninit-value in alg_setkey");
+}

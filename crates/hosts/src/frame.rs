@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{CommitId, Env, StoreKernel, SubtestName, TestPath};
+use model::{CommitId, Env, PackageName, StoreKernel, SubtestName, TestPath};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use spawn::Cmd;
@@ -117,6 +117,8 @@ pub struct RunOrder {
     pub merge: Vec<TestPath>,
     /// Options that may be required in vain.
     pub tolerate: Vec<String>,
+    /// Packages of the root image beside the standard ones.
+    pub packages: Vec<PackageName>,
     /// What the test group sets.
     pub env: Env,
     /// The guest's architecture, where it is asked for.
@@ -144,6 +146,9 @@ impl RunOrder {
         }
         for test in &self.merge {
             cmd = cmd.arg("--merge").arg(file(test));
+        }
+        for package in &self.packages {
+            cmd = cmd.arg("--package").arg(package.as_str());
         }
         for (key, value) in self.env.iter() {
             cmd = cmd.arg("--env").arg(format!("{key}={value}"));
@@ -260,6 +265,30 @@ mod tests {
         assert_eq!(read::<Frame>(&mut reader).await.unwrap(), Frame::Alive);
         assert!(matches!(read::<Frame>(&mut reader).await, Err(ReadError::Rubbish(_))));
         assert!(matches!(read::<Frame>(&mut reader).await, Err(ReadError::End)));
+    }
+
+    #[test]
+    fn an_order_is_words_of_a_command_line_and_leads_nowhere_else() {
+        let order = serde_json::json!({
+            "commit": null, "kernel": "debian/trixie", "test": "fs/a", "subtests": [], "merge": [], "tolerate": [],
+            "packages": ["fio"], "env": {"K": "fs/ext4;$(id)"}, "arch": null,
+        });
+        let read: RunOrder = serde_json::from_value(order.clone()).unwrap();
+        let cmd = read.arguments(Cmd::new("ktest"), "/t".as_ref(), "/o".as_ref(), &read.subtests);
+        assert_eq!(
+            cmd.to_string(),
+            "ktest --tests-dir /t --out /o --package fio --env 'K=fs/ext4;$(id)' /t/tests/fs/a.ktest"
+        );
+        for (field, bad) in [
+            ("packages", serde_json::json!(["--hook=x"])),
+            ("env", serde_json::json!({"K": "/etc/shadow"})),
+            ("env", serde_json::json!({"K": "a/../../b"})),
+            ("env", serde_json::json!({"K/..": "v"})),
+        ] {
+            let mut order = order.clone();
+            order[field] = bad;
+            assert!(serde_json::from_value::<RunOrder>(order.clone()).is_err(), "{order}");
+        }
     }
 
     #[tokio::test]

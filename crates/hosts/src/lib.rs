@@ -16,7 +16,7 @@ pub mod slurm;
 pub mod target;
 
 /// The version of the language between `ktest host run` and `ktest host serve`.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// The version of this build; both ends must have the same, so that a verdict does not depend on where it was made.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

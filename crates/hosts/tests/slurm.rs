@@ -144,6 +144,7 @@ fn job(here: &Here, dir: &std::path::Path, subtests: &str) -> Job {
                 subtests: subtests.split(' ').map(|name| name.parse().unwrap()).collect(),
                 merge: Vec::new(),
                 tolerate: Vec::new(),
+                packages: Vec::new(),
                 env: model::Env::default(),
                 arch: None,
             },

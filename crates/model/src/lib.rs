@@ -15,7 +15,7 @@ pub use arch::Arch;
 pub use event::{EVENT_VERSION, Event, Stamped};
 pub use git::{RefName, Remote};
 pub use names::{
-    CommitId, Env, HostName, KernelId, NameError, ResultKey, StoreKernel, SubtestName, TestPath,
+    CommitId, Env, HostName, KernelId, NameError, PackageName, ResultKey, StoreKernel, SubtestName, TestPath,
 };
 pub use snapshot::StatusSnapshot;
 pub use verdict::{Counts, Status, Verdict};

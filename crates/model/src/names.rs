@@ -236,7 +236,27 @@ impl FromStr for StoreKernel {
     }
 }
 
-/// The environment that a test group sets for its runs, sorted by key.
+name! {
+    /// A package of the distribution, for a root image: `fio`, `g++-12`.
+    PackageName
+}
+
+impl FromStr for PackageName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let ok = text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.len() <= 100
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.:".contains(c));
+        if ok {
+            Ok(Self(text.into()))
+        } else {
+            Err(bad("a package", text, "it is letters, digits and + - . : and begins with a letter or digit"))
+        }
+    }
+}
+
+/// The environment that a test group sets for its runs, sorted by key. A value may hold `/` between its parts, never
+/// an absolute path nor a way up: who writes a group must not reach the files of the hosts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct Env(BTreeMap<String, String>);
@@ -246,13 +266,16 @@ impl TryFrom<BTreeMap<String, String>> for Env {
     fn try_from(map: BTreeMap<String, String>) -> Result<Self, NameError> {
         for (key, value) in &map {
             for text in [key, value] {
-                if text.chars().any(|c| c.is_whitespace() || c.is_control() || "=,/@".contains(c)) {
+                if text.chars().any(|c| c.is_whitespace() || c.is_control() || "=,@".contains(c)) {
                     return Err(bad(
                         "an env key or value",
                         text,
-                        "it has no white space, control characters, = , / or @",
+                        "it has no white space, control characters, = , or @",
                     ));
                 }
+            }
+            if value.contains('/') && value.split('/').any(|part| ["", ".", ".."].contains(&part)) {
+                return Err(bad("an env value", value, "a path in it is relative and has no part . or .."));
             }
             let shell_name = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
                 && key.bytes().next().is_some_and(|b| !b.is_ascii_digit());
@@ -336,7 +359,8 @@ impl ResultKey {
             key.push(separator);
             key.push_str(name);
             key.push('=');
-            key.push_str(value);
+            // Two values never make one key.
+            key.push_str(&value.replace('%', "%25").replace('/', "%2F"));
             separator = ',';
         }
         key
@@ -378,9 +402,29 @@ mod tests {
         for text in ["", "abc", "ABCDEF0123456789ABCDEF0123456789ABCDEF01"] {
             assert!(text.parse::<CommitId>().is_err(), "{text:?}");
         }
-        for (key, value) in [("a b", "x"), ("A", "x=y"), ("A", "x,y"), ("A", "x/y"), ("1A", "x"), ("", "x")] {
+        for (key, value) in [("a b", "x"), ("A", "x=y"), ("A", "x,y"), ("1A", "x"), ("", "x"), ("A/B", "x")] {
             assert!(Env::try_from(BTreeMap::from([(key.into(), value.into())])).is_err(), "{key} {value}");
         }
+    }
+
+    fn env(value: &str) -> Result<Env, NameError> {
+        BTreeMap::from([("A".to_owned(), value.to_owned())]).try_into()
+    }
+
+    #[test]
+    fn an_env_value_may_be_a_path_inside() {
+        for value in ["/etc", "..", "../x", "a/../b", "a/..", "./a", "a//b", "a/", "/"] {
+            assert_eq!(env(value).is_err(), value.contains('/'), "{value}");
+        }
+        let key = |value: &str| {
+            let env = env(value).unwrap();
+            ResultKey::new(&"boot".parse().unwrap(), None, &env, &"x".parse().unwrap()).unwrap().to_string()
+        };
+        assert_eq!(key("fs/ext4"), "boot@A=fs%2Fext4.x");
+        assert_eq!(key("fs%2Fext4"), "boot@A=fs%252Fext4.x");
+        assert_eq!(key("x"), "boot@A=x.x");
+        // A list is words with a blank between; + is one in the lists of the test files.
+        assert_eq!(key("fs/ext4+mm"), "boot@A=fs%2Fext4+mm.x");
     }
 
     proptest::proptest! {

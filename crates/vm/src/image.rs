@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
-use model::Arch;
+use model::{Arch, PackageName};
 
 pub mod apt;
 mod build;
@@ -64,6 +64,17 @@ impl ImageSpec {
     pub fn standard(arch: Arch) -> Self {
         let packages = STANDARD_PACKAGES.map(String::from).to_vec();
         Self { arch, suite: None, packages, size_mib: 4096, mirror: None }
+    }
+
+    /// With these packages, too.
+    #[must_use]
+    pub fn with(mut self, packages: &[PackageName]) -> Self {
+        for name in packages.iter().map(PackageName::as_str) {
+            if !self.packages.iter().any(|there| there == name) {
+                self.packages.push(name.into());
+            }
+        }
+        self
     }
 
     /// The name of its file, of all that decides what is in it but the mirror and the day.

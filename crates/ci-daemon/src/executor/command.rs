@@ -22,6 +22,8 @@ pub struct Tools {
     pub tolerate: Vec<String>,
     /// The repositories under test other than `linux`.
     pub repos: BTreeMap<String, PathBuf>,
+    /// The packages of the root images that groups name.
+    pub images: config::Images,
     /// All test files whose kernels are built from commits, so that one flavor serves all of them.
     pub merge: Vec<TestPath>,
     /// How command lines begin for hosts that are not this machine.
@@ -73,6 +75,10 @@ pub fn ktest_run(
     if let Some(arch) = config::arch_of(&unit.env) {
         cmd = cmd.arg("--arch").arg(arch.as_str());
     }
+    for package in config::image_of(&unit.env).and_then(|image| tools.images.get(image)).into_iter().flatten()
+    {
+        cmd = cmd.arg("--package").arg(package.as_str());
+    }
     for (key, value) in unit.env.iter() {
         cmd = cmd.arg("--env").arg(format!("{key}={value}"));
     }
@@ -92,6 +98,10 @@ mod tests {
             ktest_dir: "/srv/ktest".into(),
             tolerate: vec!["RUST".into()],
             repos: BTreeMap::new(),
+            images: BTreeMap::from([(
+                "stress".into(),
+                ["fio", "stress-ng"].map(|name| name.parse().unwrap()).into(),
+            )]),
             merge: vec!["boot".parse().unwrap(), "fs/a".parse().unwrap()],
             ways: Ways::from([(
                 "farm1".parse().unwrap(),
@@ -110,6 +120,8 @@ mod tests {
         unit.kernel = Some("debian/trixie".parse().unwrap());
         unit.env = BTreeMap::from([("K".into(), "v".into())]).try_into().unwrap();
         insta::assert_snapshot!(shown(&unit, Some("/w/0.deps".as_ref())), @"/usr/bin/ktest run --events -k debian/trixie --tests-dir /srv/ktest --out /w/0 --deps-dir /w/0.deps --tolerate RUST --env K=v /srv/ktest/tests/fs/a.ktest x generic/001");
+        unit.env = BTreeMap::from([("ktest_image".into(), "stress".into())]).try_into().unwrap();
+        insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --package fio --package stress-ng --env ktest_image=stress /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.kernel = None;
         unit.env = BTreeMap::from([("ktest_arch".into(), "aarch64".into())]).try_into().unwrap();
         insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest --arch aarch64 --env ktest_arch=aarch64 /srv/ktest/tests/fs/a.ktest x generic/001");

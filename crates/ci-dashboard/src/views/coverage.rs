@@ -201,7 +201,7 @@ pub fn view(
         any_test_href: links.coverage(sha.as_str(), path, ""),
         total: share(all.totals()),
         tests: tests.iter().map(|(name, totals)| row(name, path, name, *totals)).collect(),
-        parts_heading: if by_folder { "By folder" } else { "By file" },
+        parts_heading: if by_folder { "By folder, with what lies below" } else { "By file" },
         parts_more: parts.len().saturating_sub(ROWS_MAX),
         parts: parts.into_iter().take(ROWS_MAX).collect(),
         functions: functions(file.map(|file| &file.functions)),
@@ -237,12 +237,19 @@ fn read(found: &Log) -> Result<Coverage, String> {
     String::from_utf8_lossy(&bytes).parse().map_err(|error: ::coverage::InfoError| error.to_string())
 }
 
-/// The sums of each folder's own files.
+/// The sums of each folder that has files of its own, with what lies below it: as its own page has them.
 fn folders(all: &Coverage) -> BTreeMap<&str, Totals> {
-    let mut folders: BTreeMap<&str, Totals> = BTreeMap::new();
+    let folder = |name: &'_ str| name.rfind('/').unwrap_or(name.len());
+    let mut folders: BTreeMap<&str, Totals> =
+        all.files.keys().map(|name| (&name[..folder(name)], Totals::default())).collect();
     for (name, file) in &all.files {
-        let folder = name.rsplit_once('/').map_or(name.as_str(), |(folder, _)| folder);
-        *folders.entry(folder).or_default() += file.totals();
+        let totals = file.totals();
+        let ends = name.match_indices('/').map(|(at, _)| at);
+        for end in ends.chain((!name.contains('/')).then_some(name.len())) {
+            if let Some(sum) = folders.get_mut(&name[..end]) {
+                *sum += totals;
+            }
+        }
     }
     folders
 }
@@ -277,5 +284,23 @@ fn share(totals: Totals) -> Share {
         width: tenths / 10,
         lines: format!("{} of {}", totals.lines_hit, totals.lines),
         functions: format!("{} of {}", totals.functions_hit, totals.functions),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_counts_what_its_page_shows() {
+        let file = |name: &str, hit: u32| format!("SF:{name}\nDA:1,{hit}\nDA:2,0\nend_of_record\n");
+        let all: Coverage =
+            [file("fs/a.c", 1), file("fs/ext4/b.c", 1), file("include/linux/c.h", 0), file("d.c", 1)]
+                .concat()
+                .parse()
+                .unwrap();
+        let sums: Vec<_> =
+            folders(&all).into_iter().map(|(name, sum)| (name, sum.lines_hit, sum.lines)).collect();
+        assert_eq!(sums, [("d.c", 1, 2), ("fs", 2, 4), ("fs/ext4", 1, 2), ("include/linux", 0, 2)]);
     }
 }

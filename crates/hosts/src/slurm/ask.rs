@@ -159,6 +159,7 @@ mod tests {
                     subtests: vec!["x".parse().unwrap(), "y".parse().unwrap()],
                     merge: Vec::new(),
                     tolerate: Vec::new(),
+                    packages: Vec::new(),
                     env: model::Env::default(),
                     arch: None,
                 },

@@ -185,6 +185,7 @@ impl Here {
                 subtests: subtests.split(' ').map(|name| name.parse().unwrap()).collect(),
                 merge: vec!["t/one".parse().unwrap()],
                 tolerate: vec!["RUST".into()],
+                packages: Vec::new(),
                 env: model::Env::default(),
                 arch: None,
             },

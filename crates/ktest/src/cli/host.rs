@@ -10,7 +10,9 @@ use hosts::link::Link;
 use hosts::run::{Job, Said};
 use hosts::serve::Serve;
 use hosts::target::Target;
-use model::{Arch, EVENT_VERSION, Env, Event, HostName, KernelId, Stamped, StoreKernel, SubtestName};
+use model::{
+    Arch, EVENT_VERSION, Env, Event, HostName, KernelId, PackageName, Stamped, StoreKernel, SubtestName,
+};
 
 use super::Failure;
 use crate::testfile::{HostEnv, TestFile};
@@ -202,6 +204,9 @@ pub(super) struct What {
     /// Go on although this kernel option cannot have its required value (repeatable).
     #[arg(long, value_name = "OPTION")]
     tolerate: Vec<String>,
+    /// The root image has this package beside the standard ones (repeatable).
+    #[arg(long = "package", value_name = "NAME")]
+    packages: Vec<PackageName>,
     /// Set a variable in the test file's environment (repeatable).
     #[arg(long, value_name = "NAME=VALUE", value_parser = super::run::parse_env)]
     env: Vec<(String, String)>,
@@ -339,6 +344,7 @@ pub(super) fn order(what: &What) -> Result<(TestFile, PathBuf, RunOrder), Failur
         subtests: what.subtests.clone(),
         merge: merge.map_err(Failure::usage)?,
         tolerate: what.tolerate.clone(),
+        packages: what.packages.clone(),
         env: Env::try_from(env).map_err(Failure::usage)?,
         arch: what.arch,
     };

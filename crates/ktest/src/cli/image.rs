@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use model::{Arch, Event};
+use model::{Arch, Event, PackageName};
 use vm::image::{self, Image, ImageSpec};
 
 use super::Failure;
@@ -50,7 +50,7 @@ struct CreateArgs {
     suite: Option<String>,
     /// A package beside the standard ones (repeatable).
     #[arg(short, long = "package", value_name = "NAME")]
-    packages: Vec<String>,
+    packages: Vec<PackageName>,
     /// The size of the file system; the file takes only what is in it.
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = mebibytes)]
     size: u64,
@@ -80,10 +80,7 @@ fn mebibytes(text: &str) -> Result<u64, String> {
 impl CreateArgs {
     fn spec(&self) -> ImageSpec {
         let arch = self.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
-        let mut spec = ImageSpec::standard(arch);
-        let more: Vec<String> =
-            self.packages.iter().filter(|name| !spec.packages.contains(name)).cloned().collect();
-        spec.packages.extend(more);
+        let mut spec = ImageSpec::standard(arch).with(&self.packages);
         spec.suite = self.suite.clone();
         spec.mirror = self.mirror.clone();
         spec.size_mib = self.size;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use model::{Arch, Env, Event, Status};
+use model::{Arch, Env, Event, PackageName, Status};
 use vm::accel::AccelChoice;
 
 use super::Failure;
@@ -65,6 +65,9 @@ pub(super) struct RunArgs {
     /// The root image [default: a standard one, made when it is missing].
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
+    /// The root image has this package beside the standard ones; made when it is missing (repeatable).
+    #[arg(long = "package", value_name = "NAME", conflicts_with = "image")]
+    packages: Vec<PackageName>,
     /// Compiler processes [default: one per processor].
     #[arg(short, long, value_name = "N")]
     jobs: Option<usize>,
@@ -232,6 +235,7 @@ fn options(args: &RunArgs, cache: PathBuf) -> Result<RunOptions, Failure> {
         sandbox: !args.no_sandbox,
         tolerate: args.tolerate.clone(),
         image: args.image.clone(),
+        packages: args.packages.clone(),
         cache,
         env: args.env.clone(),
         jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),

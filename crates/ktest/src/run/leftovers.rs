@@ -187,6 +187,9 @@ fn again(prepared: &Prepared<'_>, subtest: &str) -> Option<String> {
     if prepared.options.arch.is_some() {
         words.extend(["--arch".into(), prepared.declared.kernel.arch.to_string()]);
     }
+    for package in &prepared.options.packages {
+        words.extend(["--package".into(), package.to_string()]);
+    }
     for (name, value) in &prepared.options.env {
         words.extend(["--env".into(), format!("{name}={value}")]);
     }

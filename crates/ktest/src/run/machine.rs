@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, XattrFlags, flock, setxattr};
 use vm::guest::{Errand, HOST, TAG};
 use vm::machine::{Accel, Disk, Hotplug, Machine, Network, Share, StorageBus, device, drive};
 
-use super::{Prepared, RunError, terminal};
+use super::{Prepared, RunError, RunOptions, terminal};
 use crate::access::Access;
 use crate::declare::Declarations;
 use crate::report::Reporter;
@@ -340,14 +340,14 @@ pub(super) fn bus_name(bus: StorageBus) -> &'static str {
     }
 }
 
-/// The standard root image of an architecture, made when it is missing.
+/// The standard root image of an architecture with the packages that are wanted, made when it is missing.
 pub(super) async fn standard_image(
-    cache: &Path,
+    options: &RunOptions,
     arch: Arch,
     reporter: &mut Reporter,
 ) -> Result<PathBuf, RunError> {
-    let spec = vm::image::ImageSpec::standard(arch);
-    let image = vm::image::find_or_create(&spec, cache, &mut |what: &str| {
+    let spec = vm::image::ImageSpec::standard(arch).with(&options.packages);
+    let image = vm::image::find_or_create(&spec, &options.cache, &mut |what: &str| {
         reporter.event(model::Event::Phase { what: what.into() });
     })
     .await

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::kernel::Kernel;
-use model::{Arch, Event, Status, SubtestName, Verdict};
+use model::{Arch, Event, PackageName, Status, SubtestName, Verdict};
 use vm::accel::AccelChoice;
 use vm::supervise::Finished;
 
@@ -59,6 +59,8 @@ pub struct RunOptions {
     pub tolerate: Vec<String>,
     /// The root image; None: the standard one, made when it is missing.
     pub image: Option<PathBuf>,
+    /// What the standard image has beside the usual.
+    pub packages: Vec<PackageName>,
     /// The cache folder.
     pub cache: PathBuf,
     /// What the test group (or the user) adds to the environment of the test file.
@@ -111,6 +113,7 @@ impl RunOptions {
             sandbox: true,
             tolerate: Vec::new(),
             image: None,
+            packages: Vec::new(),
             cache: PathBuf::new(),
             env: Vec::new(),
             jobs: 1,
@@ -411,7 +414,7 @@ async fn root_image(
         }
         return Ok(image.clone());
     }
-    machine::standard_image(&options.cache, declared.kernel.arch, run.reporter).await
+    machine::standard_image(options, declared.kernel.arch, run.reporter).await
 }
 
 #[cfg(test)]

@@ -1,0 +1,40 @@
+//! `[image.NAME]`: root images with more packages than the standard one. Each host makes them when they are first needed.
+
+use std::collections::BTreeMap;
+
+use model::PackageName;
+
+use crate::error::{Fault, What};
+use crate::group::names;
+use crate::node::{Node, Section};
+use crate::top::name;
+
+/// The packages of each image beside the standard ones, by its name.
+pub type Images = BTreeMap<String, Vec<PackageName>>;
+
+/// What is wrong with an image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// Its name cannot be part of a result's name.
+    #[error("{0:?} is not an image name; it is letters, digits and . _ + - and does not begin with . or -")]
+    Name(String),
+    /// It is the standard one.
+    #[error("image {0:?} has no packages; list some, or leave the image out of the test group")]
+    NoPackages(String),
+}
+
+pub(crate) fn read(node: &Node) -> Result<Images, Fault> {
+    let mut images = Images::new();
+    for (key, node) in node.table("image")? {
+        if name("image", key).is_err() {
+            return Err(node.fault(What::from(ImageError::Name(key.clone()))));
+        }
+        let section = Section::new(node, format!("[image.{key}]"), &["packages"])?;
+        let packages = names(&section, "packages")?.unwrap_or_default();
+        if packages.is_empty() {
+            return Err(node.fault(What::from(ImageError::NoPackages(key.clone()))));
+        }
+        images.insert(key.clone(), packages);
+    }
+    Ok(images)
+}

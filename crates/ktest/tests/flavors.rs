@@ -1,0 +1,47 @@
+//! What the overlays of `lib/flavors` make of a test file.
+
+use std::path::Path;
+
+use ktest::declare::Declarations;
+use ktest::testfile::{HostEnv, TestFile};
+
+async fn boot_with(env: &[(&str, &str)]) -> Result<Declarations, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let file = TestFile::find(&root.join("tests/boot.ktest"), None).unwrap();
+    let env = env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    file.deps(&[], &HostEnv { env, ..HostEnv::default() }).await.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn each_asks_something_of_the_kernel() {
+    let plain = boot_with(&[]).await.unwrap();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lib/flavors");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let flavor = name.strip_suffix(".sh").unwrap();
+        let declared = boot_with(&[("ktest_flavor", flavor)]).await.unwrap();
+        // What is only wished for may come to nothing without a word.
+        assert!(declared.kernel.require.len() > plain.kernel.require.len(), "{flavor} requires nothing");
+        seen += 1;
+    }
+    assert!(seen >= 9, "{seen}");
+    let error = boot_with(&[("ktest_flavor", "../../x")]).await.unwrap_err();
+    assert!(error.contains("ktest_flavor=../../x: there are") && error.contains("kasan.sh"), "{error}");
+}
+
+#[tokio::test]
+async fn gcov_is_of_the_folders_that_are_named() {
+    async fn gcov(dirs: &str) -> Result<Declarations, String> {
+        boot_with(&[("ktest_flavor", "gcov"), ("ktest_gcov_dirs", dirs)]).await
+    }
+    let declared = gcov("fs/ext4+mm").await.unwrap();
+    assert_eq!(
+        declared.kernel.make_append,
+        ["GCOV_PROFILE=$(if $(filter fs/ext4 fs/ext4/% mm mm/%,$(obj)),y)"]
+    );
+    for bad in ["fs/$(shell\u{a0}id)", "fs,x", "-fs", "*", "/etc"] {
+        let error = gcov(bad).await.unwrap_err();
+        assert!(error.contains("is no folder of the kernel's source"), "{bad}: {error}");
+    }
+}

@@ -72,7 +72,7 @@ in
           KTEST_CACHE_DIR = "/var/cache/ktest-ci";
           HOME = "/var/lib/ktest-ci";
         };
-        # As packaging/systemd/ci-daemon.service, which says why. Not ProtectKernelLogs, ProtectKernelTunables or ProtectHostname.
+        # As packaging/systemd/ci-daemon.service, which says why. Neither ProtectKernelLogs nor ProtectKernelTunables.
         serviceConfig = {
           Type = "notify";
           ExecStart = "${cfg.package}/bin/ci-daemon --config /etc/ktest-ci.toml";

@@ -1,5 +1,7 @@
 //! What the overlays of `lib/flavors` make of a test file.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::path::Path;
 
 use ktest::declare::Declarations;

@@ -405,9 +405,18 @@ const SAME_NAME: [&str; 13] = [
 ];
 
 /// The Debian package of a program that ktest-ci needs.
-fn package_of(program: &str) -> Option<&'static str> {
+fn package_of(program: &str) -> Option<String> {
     let name = program.rsplit('/').next().unwrap_or(program);
-    match name {
+    // Compilers of a version: gcc-13, clang-19.
+    let versioned = name
+        .rsplit_once('-')
+        .filter(|(_, version)| !version.is_empty() && version.bytes().all(|digit| digit.is_ascii_digit()));
+    match versioned {
+        Some(("gcc" | "clang", _)) => return Some(name.into()),
+        Some(("ld.lld", version)) => return Some(format!("lld-{version}")),
+        _ => {}
+    }
+    let package = match name {
         "qemu-system-x86_64" => Some("qemu-system-x86"),
         "qemu-system-aarch64" => Some("qemu-system-arm"),
         "qemu-img" => Some("qemu-utils"),
@@ -419,7 +428,8 @@ fn package_of(program: &str) -> Option<&'static str> {
         "ld.lld" => Some("lld"),
         "ssh" => Some("openssh-client"),
         _ => SAME_NAME.into_iter().find(|known| *known == name),
-    }
+    };
+    package.map(Into::into)
 }
 
 /// A running child. Dropping it kills its process group.
@@ -501,6 +511,15 @@ impl Drop for Child {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_has_its_package() {
+        let package = |program: &str| package_of(program).unwrap_or_default();
+        assert_eq!(package("/usr/bin/clang-19"), "clang-19");
+        assert_eq!(package("ld.lld-19"), "lld-19");
+        assert_eq!(package("ld.lld"), "lld");
+        assert_eq!(package("gcc-x"), "");
+    }
 
     #[tokio::test]
     async fn captures_and_tells_code_from_signal() {

@@ -81,17 +81,23 @@ fn names(arch: Arch, compiler: &str, native: Option<Arch>) -> Result<Names, Buil
     if !file.contains("gcc") {
         return Err(bad());
     }
-    let cross = match arch {
-        _ if native == Some(arch) => "",
-        Arch::X86_64 => "x86_64-linux-gnu-",
-        Arch::Aarch64 => "aarch64-linux-gnu-",
-    };
+    let cross = cross(arch, native);
     if !cross.is_empty() {
         make_args.push(format!("CROSS_COMPILE={cross}"));
     }
     let prefixed = !cross.is_empty() && !compiler.contains('/') && !file.starts_with(cross);
     let compiler = if prefixed { format!("{cross}{compiler}") } else { compiler.into() };
     Ok(Names { compiler, linker: format!("{cross}ld"), make_args })
+}
+
+/// How the names of gcc and binutils begin on a host of architecture `native`; empty for its own.
+#[must_use]
+pub fn cross(arch: Arch, native: Option<Arch>) -> &'static str {
+    match arch {
+        _ if native == Some(arch) => "",
+        Arch::X86_64 => "x86_64-linux-gnu-",
+        Arch::Aarch64 => "aarch64-linux-gnu-",
+    }
 }
 
 /// Where a program is, by this PATH.

@@ -52,21 +52,15 @@ impl Need {
     }
 }
 
-/// What compiles for an architecture.
-fn compilers(arch: Arch) -> &'static [Need] {
-    const OWN: &[Need] = &[Need::of(&["ld", "--version"], "binutils")];
-    const AARCH64: &[Need] = &[
-        Need::of(&["aarch64-linux-gnu-gcc", "--version"], "gcc-aarch64-linux-gnu"),
-        Need::of(&["aarch64-linux-gnu-ld", "--version"], "binutils-aarch64-linux-gnu"),
-    ];
-    const X86_64: &[Need] = &[
-        Need::of(&["x86_64-linux-gnu-gcc", "--version"], "gcc-x86-64-linux-gnu"),
-        Need::of(&["x86_64-linux-gnu-ld", "--version"], "binutils-x86-64-linux-gnu"),
-    ];
-    match arch {
-        _ if Arch::native() == Some(arch) => OWN,
-        Arch::Aarch64 => AARCH64,
-        Arch::X86_64 => X86_64,
+/// What compiles for an architecture beside the host's own gcc: programs and their packages.
+fn compilers(arch: Arch) -> Vec<(String, String)> {
+    match kernel::toolchain::cross(arch, Arch::native()) {
+        "" => vec![("ld".into(), "binutils".into())],
+        cross => {
+            let place = cross.trim_end_matches('-').replace('_', "-");
+            let named = |(program, package)| (format!("{cross}{program}"), format!("{package}-{place}"));
+            [("gcc", "gcc"), ("ld", "binutils")].map(named).into()
+        }
     }
 }
 
@@ -112,7 +106,10 @@ pub async fn examine(arch: Arch, cache: &Path) -> Vec<Finding> {
     };
     findings.push(program(&[qemu, "--version"], package, None).await);
     findings.push(kvm(&vm::accel::kvm_now(arch).await));
-    for Need { argv, package, optional } in compilers(arch).iter().chain(NEEDS) {
+    for (name, package) in compilers(arch) {
+        findings.push(program(&[&name, "--version"], &package, None).await);
+    }
+    for Need { argv, package, optional } in NEEDS {
         findings.push(match argv {
             [path] => file(Path::new(path), package, *optional),
             _ => program(argv, package, *optional).await,
@@ -261,7 +258,12 @@ mod tests {
     #[test]
     fn a_foreign_architecture_wants_its_own_compiler() {
         let foreign = Arch::ALL.into_iter().find(|arch| Arch::native() != Some(*arch)).unwrap();
-        assert!(compilers(foreign)[0].argv[0].ends_with("-linux-gnu-gcc"));
+        assert!(compilers(foreign)[0].0.ends_with("-linux-gnu-gcc"));
+        assert!(
+            compilers(foreign)
+                .iter()
+                .all(|(_, package)| package.ends_with("-linux-gnu") && !package.contains('_'))
+        );
     }
 
     #[test]

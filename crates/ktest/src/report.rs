@@ -30,8 +30,6 @@ pub struct Reporter {
     began: Instant,
     style: Style,
     bar: ProgressBar,
-    /// Whether there is a terminal for the bar.
-    visible: bool,
     /// Whether the bar is one of objects, not a spinner.
     counting: bool,
     width: usize,
@@ -55,18 +53,21 @@ struct Console {
     told: usize,
 }
 
+/// Whether there is a terminal for the bar.
+fn shows_bar(style: Style) -> bool {
+    matches!(style, Style::Text | Style::Aside) && std::io::stderr().is_terminal()
+}
+
 impl Reporter {
     /// A reporter for a run that begins now.
     #[must_use]
     pub fn new(style: Style) -> Self {
-        let visible = matches!(style, Style::Text | Style::Aside) && std::io::stderr().is_terminal();
-        let bar = if visible { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let bar = if shows_bar(style) { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         bar.enable_steady_tick(Duration::from_millis(120));
         Self {
             began: Instant::now(),
             style,
             bar,
-            visible,
             counting: false,
             width: 12,
             broken: false,
@@ -79,7 +80,7 @@ impl Reporter {
     pub fn lend_terminal(&mut self, lent: bool) {
         if lent {
             self.bar.set_draw_target(ProgressDrawTarget::hidden());
-        } else if !self.bar.is_finished() && self.visible {
+        } else if shows_bar(self.style) {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
     }

@@ -91,6 +91,11 @@ impl ImageSpec {
         format!("{}-{suite}-{digest}.ext4", self.arch)
     }
 
+    /// Where it is in a cache.
+    fn path(&self, cache: &Path, suite: &str) -> PathBuf {
+        cache.join("images").join(self.file_name(suite))
+    }
+
     fn check(&self) -> Result<(), ImageError> {
         let plain = |text: &str| {
             text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -174,7 +179,7 @@ pub async fn find_or_create(
     spec.check()?;
     let host = Host::look().await;
     let suite = spec.suite.clone().or_else(|| host.suite()).ok_or(ImageError::NoMirror)?;
-    let path = cache.join("images").join(spec.file_name(&suite));
+    let path = spec.path(cache, &suite);
     if !path.exists() {
         create_on(spec, &host, &suite, &path, progress).await?;
         return image_at(&path, true).ok_or(ImageError::Path(path));
@@ -185,7 +190,7 @@ pub async fn find_or_create(
 /// The image of `spec` in the cache folder, where it is there.
 pub async fn find(spec: &ImageSpec, cache: &Path) -> Option<Image> {
     let suite = spec.suite.clone().or(Host::look().await.suite())?;
-    image_at(&cache.join("images").join(spec.file_name(&suite)), false)
+    image_at(&spec.path(cache, &suite), false)
 }
 
 /// Makes the image of `spec` at `path`, replacing the one that is there.

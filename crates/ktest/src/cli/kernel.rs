@@ -38,7 +38,7 @@ Examples:
     /// Lay a kernel's headers out, to build modules outside the tree against.
     #[command(after_help = "\
 Examples:
-  ktest kernel headers 873adce8 /tmp/headers
+  ktest kernel headers 1908ba79fe9f /tmp/headers
   make -C /tmp/headers M=$PWD modules      builds the module of this folder for that kernel
 
 In a guest they are in /lib/modules/$(uname -r)/build if the test file says require-kernel-headers.")]

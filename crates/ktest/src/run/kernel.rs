@@ -80,7 +80,8 @@ pub(super) async fn from_store(
     }
 }
 
-fn failure(error: BuildError) -> RunError {
+/// What keeps a kernel from being had, as the end of a run.
+pub(super) fn failure(error: BuildError) -> RunError {
     match error {
         BuildError::Source(what) => RunError::Source(what),
         other => RunError::Infrastructure(other.to_string()),

@@ -248,10 +248,7 @@ fn headers(prepared: &Prepared<'_>, workplace: &Path) -> Result<Option<PathBuf>,
         return Ok(None);
     }
     let dir = workplace.join("headers");
-    kernel::headers::unpack(prepared.kernel, &dir).map_err(|error| match error {
-        kernel::BuildError::Source(what) => RunError::Source(what),
-        other => RunError::Infrastructure(other.to_string()),
-    })?;
+    kernel::headers::unpack(prepared.kernel, &dir).map_err(super::kernel::failure)?;
     Ok(Some(dir))
 }
 

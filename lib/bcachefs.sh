@@ -70,3 +70,64 @@ bcachefs_check() {
     [[ $log != *"fsck errors"* && $log != *", not fixing"* && $log != *"inconsistency detected"* ]] ||
         ktest_fail "fsck: $(grep -m1 -E 'not fixing|inconsistency|fsck errors' <<<"$log")"
 }
+
+# Subvolumes and quotas without the tools: what they ask the kernel is asked with perl, which every Debian has.
+bcachefs_can_ask() { command -v bcachefs >/dev/null || command -v perl >/dev/null; }
+bcachefs_can_quota() { command -v perl >/dev/null; }
+
+# _bcachefs_ioctl NUMBER FLAGS TO [FROM]: a struct bch_ioctl_subvolume of fs/bcachefs/bcachefs_ioctl.h.
+_bcachefs_ioctl() {
+    # shellcheck disable=SC2016 # perl's variables
+    perl -e '
+        my ($number, $flags, $to, $from) = @ARGV;
+        my $dir = defined $from ? $from : $to =~ s{/[^/]*$}{}r;
+        open my $at, "<", $dir or die "$dir: $!\n";
+        my $where = pack "p", $to;
+        my $of = defined $from ? pack("p", $from) : pack("Q", 0);
+        my $asked = pack("L l S x6", $flags, -100, 0777) . $where . $of;
+        defined ioctl $at, 0x4020bc00 + $number, $asked or die "$to: $!\n"
+    ' -- "$@"
+}
+
+# bcachefs_subvolume DIR
+bcachefs_subvolume() {
+    if command -v bcachefs >/dev/null; then
+        run_quiet subvolume bcachefs subvolume create "$1"
+    else
+        _bcachefs_ioctl 16 0 "$1"
+    fi
+}
+
+# bcachefs_snapshot [--read-only] SUBVOLUME DIR
+bcachefs_snapshot() {
+    local flags=1
+    [[ $1 != --read-only ]] || { flags=3 && shift; }
+    if command -v bcachefs >/dev/null; then
+        local only=()
+        ((flags == 1)) || only=(--read-only)
+        run_quiet snapshot bcachefs subvolume snapshot "${only[@]}" "$1" "$2"
+    else
+        _bcachefs_ioctl 16 $flags "$2" "$1"
+    fi
+}
+
+# bcachefs_subvolume_delete DIR
+bcachefs_subvolume_delete() {
+    if command -v bcachefs >/dev/null; then
+        run_quiet delete bcachefs subvolume delete "$1"
+    else
+        _bcachefs_ioctl 17 0 "$1"
+    fi
+}
+
+# bcachefs_quota USER-ID SIZE: so much may a user have at $mnt, not a byte more. (setquota of Debian 12 knows no bcachefs.)
+bcachefs_quota() {
+    # quotactl_fd(2) has one number on all architectures but alpha; Q_SETQUOTA of users; a struct if_dqblk, its limits valid.
+    # shellcheck disable=SC2016 # perl's variables
+    perl -e '
+        my ($dir, $user, $bytes) = @ARGV;
+        open my $at, "<", $dir or die "$dir: $!\n";
+        my $limits = pack "Q8 L L", $bytes / 1024, $bytes / 1024, 0, 0, 0, 0, 0, 0, 1, 0;
+        syscall(443, fileno $at, 0x800008 << 8, $user + 0, $limits) == 0 or die "quota of $user at $dir: $!\n"
+    ' -- "$mnt" "$1" "$(numfmt --from=iec "$2")"
+}

@@ -1,7 +1,8 @@
 //! Whether guests really run under KVM on this host.
 //!
-//! That `/dev/kvm` opens says little: on some hosts a guest started on it never executes an instruction. So a guest
-//! of 512 bytes is booted once, and the answer is remembered until the host reboots.
+//! That `/dev/kvm` opens says little: on some hosts a guest started on it never executes an instruction, on others (PVM)
+//! a guest's kernel is emulated, and stands still at the first instruction that the emulation lacks. So a guest of 512
+//! bytes, which executes what kernels execute early, is booted once, and the answer is remembered until the host reboots.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use model::Arch;
 use spawn::{Cmd, Exit, Limits, SpawnError};
 
 use crate::machine::{Accel, program};
+
+mod probe;
 
 /// What the user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,6 +72,8 @@ impl fmt::Display for Kvm {
     }
 }
 
+/// Which guest is booted: an answer that another one gave is none.
+const PROBE_NUMBER: u32 = 2;
 /// How long the smallest guest may take; it needs a tenth of a second.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// What the x86 guest's exit makes of QEMU's exit code: `(0x10 << 1) | 1`.
@@ -125,7 +130,7 @@ pub async fn probe(arch: Arch) -> Kvm {
         return Kvm::Unusable(format!("{}: {error}", file.display()));
     }
     let limits = Limits { time: PROBE_LIMIT, bytes: 1 << 20 };
-    match probe_command(arch, &file).output(limits).await {
+    match probe_command(arch, Accel::Kvm, &file).output(limits).await {
         Ok(output) if output.exit == expected_exit(arch) => Kvm::Works,
         Ok(output) => Kvm::Unusable(format!(
             "a test guest does not run: {}, {}",
@@ -157,10 +162,14 @@ fn expected_exit(arch: Arch) -> Exit {
     }
 }
 
-fn probe_command(arch: Arch, guest: &Path) -> Cmd {
+fn probe_command(arch: Arch, accel: Accel, guest: &Path) -> Cmd {
     let cmd =
         Cmd::new(program(arch)).args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-    let cmd = cmd.args(["-accel", "kvm", "-cpu", "host", "-m", "32M"]);
+    let cpu = match accel {
+        Accel::Kvm => "host",
+        Accel::Tcg => "max",
+    };
+    let cmd = cmd.args(["-accel", &accel.to_string(), "-cpu", cpu, "-m", "32M"]);
     match arch {
         Arch::X86_64 => cmd
             .args(["-machine", "pc", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive"])
@@ -173,8 +182,7 @@ fn probe_command(arch: Arch, guest: &Path) -> Cmd {
 fn guest(arch: Arch) -> Vec<u8> {
     match arch {
         Arch::X86_64 => {
-            // A boot sector: mov dx, 0xf4; mov al, 0x10; out dx, al; cli; hlt
-            let mut sector = vec![0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xfa, 0xf4];
+            let mut sector = probe::PROBE.to_vec();
             sector.resize(510, 0);
             sector.extend([0x55, 0xaa]);
             sector
@@ -187,7 +195,7 @@ fn guest(arch: Arch) -> Vec<u8> {
     }
 }
 
-/// The remembered answer: a file whose first line names the boot it was found in.
+/// The remembered answer: a file whose first line names the boot it was found in and the guest that was asked.
 struct Memory {
     file: PathBuf,
     boot: String,
@@ -196,7 +204,10 @@ struct Memory {
 impl Memory {
     fn of_this_boot(arch: Arch, cache_dir: &Path) -> Option<Self> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        Some(Self { file: cache_dir.join(format!("kvm-{arch}")), boot: boot.trim().into() })
+        Some(Self {
+            file: cache_dir.join(format!("kvm-{arch}")),
+            boot: format!("{} {PROBE_NUMBER}", boot.trim()),
+        })
     }
 
     fn recall(&self) -> Option<Kvm> {
@@ -233,6 +244,45 @@ mod tests {
         let sector = guest(Arch::X86_64);
         assert_eq!((sector.len(), &sector[510..]), (512, &[0x55, 0xaa][..]));
         assert_eq!(guest(Arch::Aarch64).len(), 16);
+    }
+
+    /// What only an emulator runs is no guest for KVM, so this is run without it.
+    #[tokio::test]
+    async fn the_guest_runs_where_all_its_instructions_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("guest");
+        std::fs::write(&file, guest(Arch::X86_64)).unwrap();
+        let limits = Limits { time: Duration::from_secs(60), bytes: 1 << 20 };
+        let command = |file: &Path| probe_command(Arch::X86_64, Accel::Tcg, file);
+        match command(&file).output(limits).await {
+            Err(SpawnError::NotFound { .. }) => return eprintln!("SKIPPED: no qemu-system-x86_64"),
+            output => assert_eq!(output.unwrap().exit, expected_exit(Arch::X86_64)),
+        }
+        // One without cmpxchg16b in its place: the guest stands still, as it does where the instruction is not emulated.
+        let mut broken = guest(Arch::X86_64);
+        let at = broken.windows(4).position(|code| code == [0xf0, 0x48, 0x0f, 0xc7]).expect("cmpxchg16b");
+        broken[at..at + 2].copy_from_slice(&[0xeb, 0xfe]);
+        std::fs::write(&file, broken).unwrap();
+        let limits = Limits { time: Duration::from_secs(2), bytes: 1 << 20 };
+        assert!(matches!(command(&file).output(limits).await, Err(SpawnError::Time { .. })));
+    }
+
+    #[test]
+    fn the_guest_is_its_source_assembled() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/accel/probe.s");
+        let script = "as --64 -o probe.o \"$1\" && ld -m elf_x86_64 -Ttext 0x7c00 --oformat binary -o probe.bin probe.o";
+        let done = std::process::Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(source)
+            .current_dir(dir.path())
+            .status();
+        match done {
+            Ok(status) if status.success() => {
+                assert_eq!(std::fs::read(dir.path().join("probe.bin")).unwrap(), probe::PROBE);
+            }
+            _ => eprintln!("SKIPPED: no assembler for x86_64"),
+        }
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub enum SessionError {
     /// The machine cannot be described.
     #[error(transparent)]
     Machine(#[from] MachineError),
+    /// KVM ran the guest up to here and cannot go on; under TCG it may well run.
+    #[error("KVM gave the guest up: {0}")]
+    Kvm(String),
 }
 
 /// The command that runs `machine`.
@@ -89,11 +92,13 @@ impl Session<'_> {
         let mut child = cmd.streams(Stream::Pipe, Stream::Pipe, Stream::Pipe).start()?;
         let console = console_writer(child.take_stdin());
         let mut stdout = child.take_stdout();
-        let stderr = tokio::spawn(last_bytes(child.take_stderr()));
+        let (gave_up, mut kvm) = mpsc::unbounded_channel();
+        let stderr = tokio::spawn(last_bytes(child.take_stderr(), gave_up));
         let mut lines = Lines::default();
         let mut buffer = vec![0; 64 << 10];
         let mut killed = false;
         let mut broken = None;
+        let mut without_kvm = None;
         let (requests, mut answers) = requests(self.machine.clone());
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -115,6 +120,11 @@ impl Session<'_> {
                     }
                 },
                 Some(answer) = answers.recv() => on(Seen::Answer(answer)),
+                // QEMU itself would wait, with a guest that stands still.
+                Some(why) = kvm.recv() => {
+                    without_kvm = Some(why);
+                    acts.push(Act::Kill);
+                }
                 read = read(&mut stdout, &mut buffer) => match read {
                     0 => break,
                     got => {
@@ -160,6 +170,9 @@ impl Session<'_> {
         };
         if let Some(what) = broken {
             return Ok(Ending::Infrastructure(what));
+        }
+        if let Some(why) = without_kvm {
+            return Err(SessionError::Kvm(why));
         }
         let complaint = stderr.await.unwrap_or_default();
         let (acts, ending) = supervisor.ended(vm_end(exit, killed, &complaint), self.clock.elapsed());
@@ -231,12 +244,22 @@ async fn read(stream: &mut Option<tokio::process::ChildStdout>, buffer: &mut [u8
     }
 }
 
-/// The last line QEMU said on its standard error, of the last 64 KiB.
-async fn last_bytes(stream: Option<impl AsyncRead + Unpin>) -> String {
+/// The last line QEMU said on its standard error, of the last 64 KiB. The first by which it says that KVM cannot go on is
+/// told at once: it says what the processor's registers held, stops the guest, and stays.
+async fn last_bytes(
+    stream: Option<impl AsyncRead + Unpin>,
+    gave_up: mpsc::UnboundedSender<String>,
+) -> String {
     let Some(mut stream) = stream else { return String::new() };
     let (mut kept, mut buffer) = (Vec::new(), vec![0; 8 << 10]);
+    let mut gave_up = Some(gave_up);
     while let Ok(got @ 1..) = stream.read(&mut buffer).await {
         kept.extend_from_slice(&buffer[..got]);
+        if let Some(line) = kvm_complaint(&String::from_utf8_lossy(&kept))
+            && let Some(gave_up) = gave_up.take()
+        {
+            let _ = gave_up.send(line);
+        }
         if kept.len() > 128 << 10 {
             kept.drain(..64 << 10);
         }
@@ -244,4 +267,40 @@ async fn last_bytes(stream: Option<impl AsyncRead + Unpin>) -> String {
     let text = String::from_utf8_lossy(&kept);
     let last = text.lines().rev().find(|line| !line.trim().is_empty());
     last.unwrap_or("it said nothing").trim().chars().take(500).collect()
+}
+
+/// The line, whole, by which QEMU says that it stopped the guest because KVM cannot go on.
+fn kvm_complaint(text: &str) -> Option<String> {
+    let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::trim);
+    let mut found = lines
+        .filter(|line| line.starts_with("KVM internal error") || line.starts_with("error: kvm run failed"));
+    found.next().map(|line| line.chars().take(200).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn kvm_that_cannot_go_on_is_told_at_once() {
+        let (mut qemu, ours) = tokio::io::duplex(1 << 10);
+        let (gave_up, mut kvm) = mpsc::unbounded_channel();
+        let last = tokio::spawn(last_bytes(Some(ours), gave_up));
+        qemu.write_all(b"a warning\nKVM internal error. Sub").await.unwrap();
+        qemu.write_all(b"error: 1\nextra data[0]: 0x1\n").await.unwrap();
+        assert_eq!(kvm.recv().await.as_deref(), Some("KVM internal error. Suberror: 1"));
+        qemu.write_all(b"KVM internal error. Suberror: 3\n\n").await.unwrap();
+        drop(qemu);
+        assert_eq!(last.await.unwrap(), "KVM internal error. Suberror: 3");
+        assert_eq!(kvm.recv().await, None);
+    }
+
+    #[test]
+    fn words_of_kvm() {
+        assert_eq!(
+            kvm_complaint("error: kvm run failed Bad address\n").as_deref(),
+            Some("error: kvm run failed Bad address")
+        );
+        assert_eq!(kvm_complaint("no KVM internal error\nKVM internal error"), None);
+    }
 }

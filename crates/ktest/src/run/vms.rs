@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use vm::accel::{AccelChoice, kvm};
 use vm::machine::{Accel, Machine};
-use vm::session::{self, Input, Seen, Session};
+use vm::session::{self, Input, Seen, Session, SessionError};
 use vm::supervise::{Act, EXIT, Ending, Limits, Supervisor, UP};
 
 use super::fill::{self, Cap};
@@ -49,9 +49,9 @@ pub(super) async fn run(
     run: &mut Run<'_>,
 ) -> Result<(), RunError> {
     let options = prepared.options;
-    let accel = accel(prepared, run).await;
+    let mut accel = accel(prepared, run).await;
     let no_tests = remaining.is_empty();
-    let limits = match options.interactive {
+    let limits = |accel| match options.interactive {
         true => Limits::none(),
         // A command may take its time.
         false if no_tests => limits(accel, Duration::MAX),
@@ -88,7 +88,7 @@ pub(super) async fn run(
             prepared,
             machine: &machine,
             accel,
-            limits,
+            limits: limits(accel),
             access: ssh,
             place: &workplace,
             cap: &cap,
@@ -97,7 +97,12 @@ pub(super) async fn run(
         let done = &run.summary.verdicts[begin..];
         remaining.retain(|subtest| !done.iter().any(|(done, _)| done == subtest));
         let failed = run.summary.count(Status::Failed) > 0;
-        let was_up = !matches!(outcome, Outcome::Not { .. } | Outcome::Infrastructure(_));
+        if let (Outcome::NoKvm(why), AccelChoice::Auto) = (&outcome, options.accel) {
+            accel = Accel::Tcg;
+            run.reporter.note(&format!("{why}; trying again under TCG, time limits x{TCG_SCALE}"));
+            continue;
+        }
+        let was_up = !matches!(outcome, Outcome::Not { .. } | Outcome::NoKvm(_) | Outcome::Infrastructure(_));
         let over = remaining.is_empty() && (was_up || !no_tests);
         if over || run.reporter.broken() || (options.failfast && failed) || options.interactive {
             return Ok(());
@@ -127,7 +132,7 @@ pub(super) async fn run(
                 early_console = true;
                 run.reporter.note(&format!("{reason}; trying again"));
             }
-            Outcome::Infrastructure(what) => {
+            Outcome::Infrastructure(what) | Outcome::NoKvm(what) => {
                 if fruitless >= ATTEMPTS {
                     run.reporter.event(Event::Infrastructure { what: what.clone() });
                     run.summary.infrastructure = Some(what);
@@ -157,6 +162,8 @@ enum Outcome {
     NeverRan,
     /// They could not be started; `final_word`: trying again would not change that.
     Not { reason: String, final_word: bool },
+    /// KVM does not run this guest to its end.
+    NoKvm(String),
     /// Something broke that is not the tested code.
     Infrastructure(String),
 }
@@ -223,6 +230,7 @@ impl Vm<'_> {
         run.summary.command_status = supervisor.exit_status();
         let ending = match ending {
             Ok(ending) => ending,
+            Err(error @ SessionError::Kvm(_)) => return Ok(Outcome::NoKvm(error.to_string())),
             Err(error) => Ending::Infrastructure(error.to_string()),
         };
         Ok(match ending {

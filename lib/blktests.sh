@@ -48,6 +48,8 @@ list_tests() {
 ktest_init() {
     suite_mount $_blktests_at
     printf '%s\n' "TEST_DEVS=(${ktest_scratch_dev[0]})" "OUTPUT=$_blktests_results" "TIMEOUT=${ktest_blktests_seconds:-20}" >$_blktests_at/config
+    # What its _have_kernel_option reads, where the kernel does not tell it itself.
+    [[ -e /proc/config.gz || ! -e $ktest_out/kernel.config ]] || { mkdir -p /boot && cp "$ktest_out/kernel.config" "/boot/config-$(uname -r)"; }
 }
 
 # The first line of FILE's KEY: what is behind the tab.
@@ -57,7 +59,7 @@ _blktests_value() {
 
 run_test() {
     local log=/tmp/blktests.log file where=$_blktests_results passed=0
-    suite_wants gawk=gawk fio=fio bsdextrautils=column
+    suite_wants gawk=gawk fio=fio bsdextrautils=column udev=udevadm fdisk=sfdisk
     rm -rf $_blktests_results $_blktests_at/results
     # Not told by its exit code, which is 0 also where nothing ran.
     (cd $_blktests_at && { ./check "$1" 2>&1 || true; }) | tee $log
@@ -69,14 +71,15 @@ run_test() {
         pass) ((passed += 1)) ;;
         "not run") ;;
         *)
-            suite_keep "$1" "$file.full" "$file.out.bad" "$file.dmesg"
+            suite_keep "$1" "$file.full" "$file.out.bad" "$file.dmesg" "$file.kmemleak"
             ktest_fail "$(_blktests_why "$1" "$file")"
             ;;
         esac
     done
     ((passed == 0)) || return 0
     if grep -q '\[not run\]' $log; then
-        ktest_skip "$(awk '/\[not run\]/ { getline; sub(/^ +/, ""); print; exit }' $log)"
+        # What it measured stands between that and the reason: "    runtime    ...  0.010s".
+        ktest_skip "$(awk 'found && !/ \.\.\.  / { sub(/^ +/, ""); print; exit } /\[not run\]$/ { found = 1 }' $log)"
     fi
     ktest_fail "blktests left no result: $(grep . $log | tail -n 1)"
 }
@@ -88,8 +91,9 @@ _blktests_why() {
         suite_differs "$_blktests_at/tests/$1.out" "$2.out.bad"
         printf '%s\n' "$suite_difference"
         ;;
+    kmemleak) printf 'memory is leaked: %s\n' "$(grep -m1 '^unreferenced object' "$2.kmemleak")" ;;
     exit) printf 'it ended with exit code %s\n' "$(_blktests_value "$2" exit_status)" ;;
-    dmesg) printf 'the kernel said: %s\n' "$(grep -m1 -E 'BUG|WARNING|Oops|possible|INFO:|Internal error|general protection' "$2.dmesg" | sed 's/^.*\] //')" ;;
+    dmesg) printf 'the kernel said: %s\n' "$(grep -m1 -E 'BUG|WARNING|Oops|possible|INFO:|Internal error|general protection|blktests failure' "$2.dmesg" | sed 's/^\(\[[^]]*\] *\)*//')" ;;
     *) printf 'it failed: %s\n' "$(_blktests_value "$2" reason)" ;;
     esac
 }

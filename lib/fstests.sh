@@ -137,12 +137,17 @@ run_test() {
     grep -qE '^Passed all [0-9]+ test' $log || ktest_fail "xfstests did not come to its end: $(tail -n 1 $log)"
 }
 
+# What check looks for in the kernel's log.
+_fstests_kernel='kernel BUG at|WARNING:|\bBUG:|Oops:|possible (recursive|circular) locking|suspicious RCU usage'
+_fstests_kernel+='|general protection fault:|BUG .* remaining|oom-kill|UBSAN:'
+
 # Why case $1 failed, with results $2, output $3 and exit status $4, in one line.
 _fstests_why() {
     local line
-    if [[ -s $2.dmesg ]] && line=$(grep -m1 -E 'BUG|WARNING|Oops|possible|INFO:' "$2.dmesg"); then
+    if [[ -s $2.dmesg ]] && line=$(grep -m1 -E "$_fstests_kernel" "$2.dmesg"); then
         printf 'the kernel said: %s\n' "${line#*\] }"
-    elif line=$(grep -m1 -E '^_check_.*(inconsistent|found in dmesg)' "$3"); then
+    # Newer sources say it behind the case's name, older ones on a line of its own.
+    elif line=$(grep -m1 -oE '_check_[a-z0-9_]+: .*' "$3"); then
         printf '%s\n' "${line%% (see*}"
     elif line=$(grep -m1 -E '^(check: |our local|mkfs|mount:|.*: failed to )' "$3") && [[ ! -s $2.out.bad ]]; then
         printf '%s\n' "$line"
@@ -151,6 +156,8 @@ _fstests_why() {
         printf '%s\n' "$suite_difference"
     elif line=$(grep -m1 -oE '\[failed, exit status [^]]*\].*' "$3"); then
         printf '%s\n' "$line"
+    elif grep -q 'no qualified output$' "$3"; then
+        printf 'the source has no tests/%s.out to compare its output with\n' "$1"
     else
         printf 'check ended with exit code %s: %s\n' "$4" "$(grep . "$3" | tail -n 1)"
     fi

@@ -137,14 +137,14 @@ run_test() {
     grep -qE '^Passed all [0-9]+ test' $log || ktest_fail "xfstests did not come to its end: $(tail -n 1 $log)"
 }
 
-# What check looks for in the kernel's log.
+# What check looks for in the kernel's log; lines that are like it tell less, but better than nothing.
 _fstests_kernel='kernel BUG at|WARNING:|\bBUG:|Oops:|possible (recursive|circular) locking|suspicious RCU usage'
 _fstests_kernel+='|general protection fault:|BUG .* remaining|oom-kill|UBSAN:'
 
 # Why case $1 failed, with results $2, output $3 and exit status $4, in one line.
 _fstests_why() {
     local line
-    if [[ -s $2.dmesg ]] && line=$(grep -m1 -E "$_fstests_kernel" "$2.dmesg"); then
+    if [[ -s $2.dmesg ]] && line=$(grep -m1 -E "$_fstests_kernel" "$2.dmesg" || grep -m1 -E 'BUG|WARNING|Oops|possible|INFO:' "$2.dmesg"); then
         printf 'the kernel said: %s\n' "${line#*\] }"
     # Newer sources say it behind the case's name, older ones on a line of its own.
     elif line=$(grep -m1 -oE '_check_[a-z0-9_]+: .*' "$3"); then

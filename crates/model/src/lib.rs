@@ -4,6 +4,7 @@
 //! once, here, into a type that cannot hold a bad one. No other crate splits or joins these strings by hand.
 
 pub mod arch;
+pub mod branch;
 pub mod event;
 pub mod git;
 pub mod marker;
@@ -12,6 +13,7 @@ pub mod snapshot;
 pub mod verdict;
 
 pub use arch::Arch;
+pub use branch::{BranchName, BranchRef, GroupName, RepoName, UserName};
 pub use event::{EVENT_VERSION, Event, Stamped};
 pub use git::{RefName, Remote};
 pub use names::{

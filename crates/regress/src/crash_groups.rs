@@ -1,0 +1,176 @@
+//! The crashes on a branch by title: one crash under ten tests is one group, two crashes under one test are two.
+//!
+//! Every failed verdict of the branch is read up to a limit. Beyond it only the first and the last commit of a stretch
+//! of failures are read, and the result is marked as sampled.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::Status;
+
+use crate::branch_history::BranchHistory;
+
+/// The number of stretches of failures that are read.
+const STRETCHES_MAX: usize = 2000;
+/// The number of verdicts that are read in full stretches; each is a few small reads.
+const VERDICTS_MAX: usize = 3000;
+
+/// The crash of one test at one commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Crash {
+    /// The crash title.
+    pub title: String,
+    /// The host that the test ran on.
+    pub host: Option<String>,
+    /// When the test started, Unix seconds.
+    pub started: Option<i64>,
+}
+
+/// All occurrences of one crash title. Rows count from the newest commit, row 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CrashGroup {
+    /// The crash title.
+    pub title: String,
+    /// The oldest commit with the crash.
+    pub first_row: usize,
+    /// The newest commit with the crash.
+    pub last_row: usize,
+    /// The number of verdicts with the crash.
+    pub hits: usize,
+    /// The tests that it hit.
+    pub tests: BTreeSet<String>,
+    /// The hosts that it occurred on.
+    pub hosts: BTreeSet<String>,
+    /// When it occurred first and last, Unix seconds.
+    pub times: Option<(i64, i64)>,
+    /// Whether it is the latest verdict of a test that still fails.
+    pub still_occurs: bool,
+}
+
+impl CrashGroup {
+    fn new(title: String, row: usize) -> Self {
+        Self { title, first_row: row, last_row: row, ..Self::default() }
+    }
+
+    /// The number of commits from the first to the last occurrence.
+    #[must_use]
+    pub fn commits(&self) -> usize {
+        self.first_row - self.last_row + 1
+    }
+
+    fn add(&mut self, row: usize, test: &str, crash: Crash, is_latest: bool) {
+        self.first_row = self.first_row.max(row);
+        self.last_row = self.last_row.min(row);
+        self.hits += 1;
+        self.tests.insert(test.to_owned());
+        self.hosts.extend(crash.host);
+        if let Some(at) = crash.started {
+            let (first, last) = self.times.unwrap_or((at, at));
+            self.times = Some((first.min(at), last.max(at)));
+        }
+        self.still_occurs |= is_latest;
+    }
+}
+
+/// The crashes of a branch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CrashGroups {
+    /// Those that still occur first, then the most recent ones.
+    pub groups: Vec<CrashGroup>,
+    /// Whether some stretches of failures were not read in full.
+    pub is_sampled: bool,
+}
+
+/// Groups the crashes of a branch. `crash` reads how a test crashed at a row, if it did.
+pub fn crash_groups(
+    history: &BranchHistory,
+    mut crash: impl FnMut(usize, &str) -> Option<Crash>,
+) -> CrashGroups {
+    let mut groups: BTreeMap<String, CrashGroup> = BTreeMap::new();
+    let failures = history.failures();
+    let (mut read, mut is_sampled) = (0, failures.len() > STRETCHES_MAX);
+    for failure in failures.iter().take(STRETCHES_MAX) {
+        let (name, stretch) = (history.name(failure.test), failure.stretch);
+        let rows = stretch.last_bad..=stretch.first_bad;
+        let rows: BTreeSet<usize> = if read + rows.clone().count() <= VERDICTS_MAX {
+            let failed = |row: &usize| history.statuses(*row, &[failure.test]) == [Some(Status::Failed)];
+            rows.filter(failed).collect()
+        } else {
+            is_sampled |= rows.count() > 2;
+            [stretch.first_bad, stretch.last_bad].into()
+        };
+        read += rows.len();
+        for row in rows {
+            let Some(crash) = crash(row, name) else { continue };
+            let title = crash.title.clone();
+            let group = groups.entry(title.clone()).or_insert_with(|| CrashGroup::new(title, row));
+            group.add(row, name, crash, stretch.still_fails() && row == stretch.last_bad);
+        }
+    }
+    let mut groups: Vec<CrashGroup> = groups.into_values().collect();
+    groups.sort_by_key(|group| (!group.still_occurs, group.last_row, group.first_row));
+    CrashGroups { groups, is_sampled }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::Status::{Failed, Passed};
+
+    use super::*;
+    use crate::{CommitStatuses, Names};
+
+    fn history(rows: &[&[Status]]) -> BranchHistory {
+        let tests = rows.first().map_or(0, |row| row.len());
+        let names: Names = ('a'..).take(tests).map(|name| Box::from(name.to_string())).collect();
+        BranchHistory::new(
+            rows.iter()
+                .map(|row| Some(CommitStatuses { names: Arc::clone(&names), statuses: (*row).into() })),
+        )
+    }
+
+    #[test]
+    fn crashes_are_grouped_by_title() {
+        let history = history(&[
+            &[Failed, Passed, Failed],
+            &[Failed, Failed, Passed],
+            &[Failed, Passed, Passed],
+            &[Passed; 3],
+        ]);
+        // Within one stretch of failures test `a` crashes in three ways.
+        let crash = |row: usize, test: &str| {
+            let title = match (row, test) {
+                (2, "a") | (1, "b") => "X",
+                (1, "a") => "Z",
+                (0, "a") => "Y",
+                _ => return None,
+            };
+            let started = Some(100 - i64::try_from(row).unwrap());
+            Some(Crash { title: title.into(), host: Some(format!("farm{row}")), started })
+        };
+        let CrashGroups { groups, is_sampled } = crash_groups(&history, crash);
+        assert!(!is_sampled);
+        let found = groups.iter().map(|group| {
+            let sizes = (group.hits, group.tests.len(), group.hosts.len());
+            (group.title.as_str(), group.first_row, group.last_row, sizes, group.still_occurs)
+        });
+        assert_eq!(
+            found.collect::<Vec<_>>(),
+            [("Y", 0, 0, (1, 1, 1), true), ("Z", 1, 1, (1, 1, 1), false), ("X", 2, 1, (2, 2, 2), false)]
+        );
+        assert_eq!((groups[2].times, groups[2].commits()), (Some((98, 99)), 2));
+    }
+
+    #[test]
+    fn long_stretches_are_sampled() {
+        let rows = vec![[Failed; 2].as_slice(); VERDICTS_MAX];
+        let history = history(&rows);
+        let mut read = 0;
+        let found = crash_groups(&history, |_, _| {
+            read += 1;
+            Some(Crash { title: "X".into(), ..Crash::default() })
+        });
+        assert!(found.is_sampled);
+        assert_eq!((read, found.groups[0].commits()), (VERDICTS_MAX + 2, VERDICTS_MAX));
+    }
+}

@@ -1,0 +1,165 @@
+//! The JSON views of comparisons and crashes: the dashboard's `&format=json` and `ci-status --json` both print these.
+//!
+//! Like `results::json`, whose views are of the store alone. Absent fields are unknown.
+
+use model::{Counts, Status};
+use results::json::SuspicionRow;
+use results::{BranchEntry, CommitResults};
+use serde::{Deserialize, Serialize};
+
+use crate::compare::{Change, ChangeKind, Comparison};
+use crate::crash_groups::CrashGroup;
+use crate::suspicious::SuspiciousPass;
+
+/// The view of a comparison.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompareView {
+    /// The older side.
+    pub base: SideView,
+    /// The newer side.
+    pub head: SideView,
+    /// The number of tests that are alike and not in `changes`.
+    pub alike: usize,
+    /// The tests that differ or fail on both sides, by kind, by name within each kind.
+    pub changes: Vec<ChangeRow>,
+    /// Tests of the head whose verdict is good but may no longer mean anything, compared with the base.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspicious: Vec<SuspicionRow>,
+}
+
+impl CompareView {
+    /// The view of a comparison of two sides.
+    #[must_use]
+    pub fn new(
+        base: SideView,
+        head: SideView,
+        found: &Comparison<'_>,
+        suspicious: &[SuspiciousPass],
+    ) -> Self {
+        Self {
+            base,
+            head,
+            alike: found.alike,
+            changes: found.changes.iter().map(ChangeRow::from).collect(),
+            suspicious: suspicious.iter().map(SuspicionRow::from).collect(),
+        }
+    }
+}
+
+/// One side of a comparison.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideView {
+    /// The full commit id.
+    pub commit: String,
+    /// The commit message.
+    pub message: String,
+    /// The owner of the branch, if the side was given as a branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The branch, if the side was given as a branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The number of tests by status.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+impl SideView {
+    /// A side; `at` is the user and the branch that it was given as.
+    #[must_use]
+    pub fn new(results: &CommitResults, at: Option<(&str, &str)>) -> Self {
+        Self {
+            commit: results.commit.to_string(),
+            message: results.message.clone(),
+            user: at.map(|(user, _)| user.to_owned()),
+            branch: at.map(|(_, branch)| branch.to_owned()),
+            counts: results.counts(),
+        }
+    }
+}
+
+/// A test that differs, or fails on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeRow {
+    /// The result key.
+    pub name: String,
+    /// The kind of change.
+    pub change: ChangeKind,
+    /// The status in the base; absent: no result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Status>,
+    /// The status in the head; absent: no result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<Status>,
+    /// The reason on the side that explains the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The crash title on that side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<String>,
+}
+
+impl From<&Change<'_>> for ChangeRow {
+    fn from(change: &Change<'_>) -> Self {
+        let explanation = change.explanation();
+        Self {
+            name: change.name().to_owned(),
+            change: change.kind,
+            base: change.base.map(|entry| entry.status),
+            head: change.head.map(|entry| entry.status),
+            reason: explanation.and_then(|entry| entry.reason.clone()),
+            crash: explanation.and_then(|entry| entry.crash.clone()),
+        }
+    }
+}
+
+/// One crash of a branch; the view of the crashes is a list of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashRow {
+    /// The crash title.
+    pub crash: String,
+    /// Whether it is the latest verdict of a test that still fails.
+    pub lasting: bool,
+    /// The number of verdicts with it.
+    pub count: usize,
+    /// The oldest commit with it.
+    pub first: CrashCommit,
+    /// The newest commit with it.
+    pub last: CrashCommit,
+    /// The tests that it hit.
+    pub tests: Vec<String>,
+    /// The hosts that it occurred on.
+    pub hosts: Vec<String>,
+}
+
+/// A commit at which a crash occurred.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashCommit {
+    /// The full commit id.
+    pub commit: String,
+    /// The commit message.
+    pub message: String,
+    /// When the first or last test that crashed started, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<i64>,
+}
+
+impl CrashRow {
+    /// The row of a group of crashes on the branch whose commits are `newest_first`.
+    #[must_use]
+    pub fn new(group: &CrashGroup, newest_first: &[BranchEntry]) -> Self {
+        let commit = |row: usize, started: Option<i64>| {
+            let BranchEntry { commit, message, .. } = &newest_first[row];
+            CrashCommit { commit: commit.to_string(), message: message.clone(), started }
+        };
+        Self {
+            crash: group.title.clone(),
+            lasting: group.still_occurs,
+            count: group.hits,
+            first: commit(group.first_row, group.times.map(|(first, _)| first)),
+            last: commit(group.last_row, group.times.map(|(_, last)| last)),
+            tests: group.tests.iter().cloned().collect(),
+            hosts: group.hosts.iter().cloned().collect(),
+        }
+    }
+}

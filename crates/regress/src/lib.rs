@@ -1,0 +1,15 @@
+//! Regressions: what changed between two commits, since which commit a test fails, which passes are suspicious.
+//!
+//! Pure functions over results that the caller has read: no clock, no I/O. The dashboard and `ci-status` present these
+//! values, so a page, a table and its JSON always agree.
+
+pub mod branch_history;
+pub mod compare;
+pub mod crash_groups;
+pub mod eta;
+pub mod first_bad;
+pub mod json;
+mod statuses;
+pub mod suspicious;
+
+pub use statuses::{CommitStatuses, Names};

@@ -1,0 +1,27 @@
+//! The statuses of one commit's tests as columns, shared between commits that have the same tests.
+
+use std::sync::Arc;
+
+use model::Status;
+
+/// The names of the tests of a commit. Commits with the same tests share one list.
+pub type Names = Arc<[Box<str>]>;
+
+/// The tests of one commit with their statuses.
+#[derive(Debug, Clone)]
+pub struct CommitStatuses {
+    /// The names of the tests.
+    pub names: Names,
+    /// One status per name, in the same order.
+    pub statuses: Arc<[Status]>,
+}
+
+impl CommitStatuses {
+    /// The status of a test. Fast if the names are sorted; they are not in results of other writers.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Status> {
+        let sorted = self.names.binary_search_by(|other| (**other).cmp(name)).ok();
+        let at = sorted.or_else(|| self.names.iter().position(|other| **other == *name))?;
+        self.statuses.get(at).copied()
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use debian::DebianError;
 use gitio::GitError;
 use spawn::SpawnError;
 
@@ -47,6 +48,12 @@ impl BuildError {
 
 impl From<SpawnError> for BuildError {
     fn from(error: SpawnError) -> Self {
+        Self::Infrastructure(error.to_string())
+    }
+}
+
+impl From<DebianError> for BuildError {
+    fn from(error: DebianError) -> Self {
         Self::Infrastructure(error.to_string())
     }
 }

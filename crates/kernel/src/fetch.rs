@@ -3,12 +3,12 @@
 //! What is booted is what the distribution signed: apt checks every package, and the kernel's name in the store is
 //! made of the packages' hashes.
 
-mod apt;
 mod initramfs;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use debian::{AptRoot, Mirror, Package, arch_name};
 use model::{Arch, KernelId, StoreKernel};
 use spawn::{Cmd, Limits};
 
@@ -18,9 +18,6 @@ use crate::error::BuildError;
 use crate::option::KValue;
 use crate::progress::Progress;
 use crate::store::{Kernel, META_VERSION, Meta, Store, Stored, hash_fields, hash_file};
-
-pub use apt::Mirror;
-use apt::{Apt, Package, debian_arch};
 
 /// Raised whenever what is made of the packages changes.
 const RECIPE: &str = "1";
@@ -39,10 +36,7 @@ impl DistroKernel {
         let parts: Vec<&str> = name.as_str().split('/').collect();
         let (suite, arch) = match parts.as_slice() {
             ["debian", suite] => (*suite, default),
-            ["debian", suite, arch] => match [Arch::X86_64, Arch::Aarch64]
-                .into_iter()
-                .find(|known| *arch == known.as_str() || *arch == debian_arch(*known))
-            {
+            ["debian", suite, arch] => match debian::parse_arch(arch) {
                 Some(arch) => (*suite, arch),
                 None => return bad("architectures are amd64 and arm64"),
             },
@@ -72,13 +66,13 @@ impl DistroKernel {
     /// The whole name.
     #[must_use]
     pub fn name(&self) -> StoreKernel {
-        format!("debian/{}/{}", self.suite, debian_arch(self.arch)).parse().expect("its parts were checked")
+        format!("debian/{}/{}", self.suite, arch_name(self.arch)).parse().expect("its parts were checked")
     }
 
     /// The package that always depends on the newest kernel. Not the one for clouds: it has no 9p, by which the guest
     /// sees its tests.
     fn package(&self) -> String {
-        format!("linux-image-{}", debian_arch(self.arch))
+        format!("linux-image-{}", arch_name(self.arch))
     }
 }
 
@@ -91,12 +85,12 @@ pub async fn fetch(
 ) -> Result<Kernel, BuildError> {
     let begun = Instant::now();
     let store = Store::of(cache);
-    let root = cache.dir.join("apt").join(format!("{}-{}", wanted.suite, debian_arch(wanted.arch)));
+    let root = cache.dir.join("apt").join(format!("{}-{}", wanted.suite, arch_name(wanted.arch)));
     let _fetching = Lock::acquire(&root.join("lock"), &format!("fetches {}", wanted.name()), on).await?;
     on(Progress::Fetching { what: format!("reading the index of {}", wanted.suite) });
-    let apt = Apt::update(&root, wanted.arch, mirror).await?;
+    let apt = AptRoot::update(&root, wanted.arch, mirror).await?;
     let newest = apt.show(&wanted.package()).await?;
-    let name = newest.needs("linux-image-").ok_or_else(|| {
+    let name = newest.dependency("linux-image-").ok_or_else(|| {
         BuildError::Infrastructure(format!("package {} names no kernel: {}", newest.name, newest.depends))
     })?;
     let (image, busybox) = (apt.show(name).await?, apt.show("busybox-static").await?);
@@ -126,10 +120,7 @@ pub async fn fetch(
 }
 
 async fn unpack(package: &Path, to: &Path) -> Result<PathBuf, BuildError> {
-    let output = Cmd::new("dpkg-deb").arg("-x").args([package, to]).output(Limits::seconds(600)).await?;
-    if !output.exit.success() {
-        return Err(BuildError::Infrastructure(format!("dpkg-deb: {}", output.complaint())));
-    }
+    debian::unpack(package, to).await?;
     Ok(to.into())
 }
 
@@ -162,7 +153,7 @@ impl Unpacked {
             let _ = std::fs::remove_file(modules.join(link));
         }
         crate::pack::need_depmod()?;
-        let depmod = Cmd::new("depmod").env("PATH", crate::toolchain::search_path());
+        let depmod = Cmd::new("depmod").env("PATH", debian::programs::search_path());
         let output = depmod.arg("-b").arg(stage).arg(&release).output(Limits::seconds(300)).await?;
         if !output.exit.success() {
             return Err(BuildError::Infrastructure(format!("depmod: {}", output.complaint())));

@@ -33,7 +33,7 @@ pub use build::{BuildRequest, Source, build, missing};
 pub use cache::Cache;
 pub use check::Unmet;
 pub use error::BuildError;
-pub use fetch::{DistroKernel, Mirror};
+pub use fetch::DistroKernel;
 pub use flavor::{Flavor, merge};
 pub use model::{Arch, KernelId};
 pub use option::{KOption, KOptionError, KValue};

@@ -8,13 +8,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use debian::programs::{SYSTEM_PATH, search_path};
 use spawn::{Cmd, Exit, Limits, Output, Stream};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::mpsc;
 
 use crate::error::BuildError;
 use crate::sandbox::{self, Mount, RootEntry};
-use crate::toolchain::{SYSTEM_PATH, Toolchain, search_path};
+use crate::toolchain::Toolchain;
 
 /// Where a sandboxed make sees the source: what debug information names.
 pub const SRC_SEEN: &str = "/ktest/src";
@@ -311,7 +312,7 @@ mod tests {
         --bind /c/obj /ktest/obj
         --bind /c/ccache /ktest/ccache
         --bind /c/out /ktest/out
-        --setenv PATH /opt/cross/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
+        --setenv PATH /opt/cross/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin
         --setenv LC_ALL C
         --setenv HOME /nonexistent
         --setenv KBUILD_BUILD_TIMESTAMP 'Thu Jan  1 00:00:00 UTC 1970'

@@ -159,7 +159,7 @@ async fn list_builtin(stage: &Path, make: &Make, release: &str) -> Result<bool, 
 }
 
 pub(crate) fn need_depmod() -> Result<(), BuildError> {
-    match crate::toolchain::find("depmod", &crate::toolchain::search_path()) {
+    match debian::programs::find_program("depmod") {
         Some(_) => Ok(()),
         None => Err(BuildError::Infrastructure("depmod: not installed; apt-get install kmod".into())),
     }

@@ -1,8 +1,8 @@
 //! The compiler and the other programs a build needs: found, named by version, or missed in one line.
 
-use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use debian::programs::find_program;
 use model::Arch;
 use spawn::{Cmd, Limits};
 
@@ -100,49 +100,24 @@ pub fn cross(arch: Arch, native: Option<Arch>) -> &'static str {
     }
 }
 
-/// Where a program is, by this PATH.
-pub(crate) fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
-    let usable = |file: &PathBuf| {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(usable);
-    }
-    std::env::split_paths(path).map(|dir| dir.join(program)).find(usable)
-}
-
-/// Where a system's programs are.
-pub(crate) const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
-
-/// The PATH of this process, with the folders where system programs are.
-pub(crate) fn search_path() -> OsString {
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
-    path.push(if path.is_empty() { "" } else { ":" });
-    path.push(SYSTEM_PATH);
-    path
-}
-
 impl Toolchain {
     /// Finds the compiler and asks it for its version.
     pub async fn probe(arch: Arch, compiler: &str) -> Result<Self, BuildError> {
         let Names { compiler, linker, mut make_args } = names(arch, compiler, Arch::native())?;
         let (cc, ld) = tokio::join!(version(&compiler), version(&linker));
         let version = format!("{}; {}", cc?, ld?);
-        let path = search_path();
-        let ccache = find("ccache", &path).is_some();
+        let ccache = find_program("ccache").is_some();
         make_args.push(if ccache { format!("CC=ccache {compiler}") } else { format!("CC={compiler}") });
         let home = std::env::var_os("HOME").map(PathBuf::from);
-        let dirs = find(&compiler, &path).map_or_else(Vec::new, |file| outside_usr(&file, home.as_deref()));
+        let dirs = find_program(&compiler).map_or_else(Vec::new, |file| outside_usr(&file, home.as_deref()));
         Ok(Self { arch, make_args, compiler, version, ccache, dirs })
     }
 
     /// Whether everything else that a build calls is there; the first thing missing is the error.
     pub async fn check_programs(&self) -> Result<(), BuildError> {
-        let path = search_path();
         let missing = |(program, package): &(&str, &str)| {
             let text = format!("{program}: not installed; apt-get install {package}");
-            find(program, &path).is_none().then_some(BuildError::Infrastructure(text))
+            find_program(program).is_none().then_some(BuildError::Infrastructure(text))
         };
         // What builds the kernel's own tools: with LLVM= it is clang.
         let llvm = self.make_args.iter().find_map(|arg| arg.strip_prefix("LLVM="));

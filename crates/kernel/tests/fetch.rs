@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kernel::{Arch, Cache, DistroKernel, Mirror, Progress, Store, fetch};
+use debian::Mirror;
+use kernel::{Arch, Cache, DistroKernel, Progress, Store, fetch};
 use sha2::{Digest, Sha256};
 
 const RELEASE: &str = "6.1.0-7-amd64";

@@ -148,7 +148,7 @@ async fn root_image(arch: Arch, cache: &Path) -> Finding {
 async fn program(argv: &[&str], package: &str, optional: Option<&str>) -> Finding {
     let what = argv[0].to_string();
     // As those who start them look for them: an ordinary user's path leaves out sbin, where mke2fs is.
-    let path = vm::image::host::search_path();
+    let path = debian::programs::search_path();
     let output = Cmd::new(argv[0]).args(&argv[1..]).env("PATH", path).output(limits()).await;
     let lost = if optional.is_some() { Health::Weak } else { Health::Missing };
     match output {

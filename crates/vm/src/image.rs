@@ -12,7 +12,6 @@ use sha2::{Digest, Sha256};
 
 use model::{Arch, PackageName};
 
-pub mod apt;
 mod build;
 mod foreign;
 pub mod host;
@@ -178,7 +177,7 @@ pub async fn find_or_create(
 ) -> Result<Image, ImageError> {
     spec.check()?;
     let host = Host::look().await;
-    let suite = spec.suite.clone().or_else(|| host.suite()).ok_or(ImageError::NoMirror)?;
+    let suite = spec.suite.clone().or_else(|| host.apt.suite()).ok_or(ImageError::NoMirror)?;
     let path = spec.path(cache, &suite);
     if !path.exists() {
         create_on(spec, &host, &suite, &path, progress).await?;
@@ -189,7 +188,7 @@ pub async fn find_or_create(
 
 /// The image of `spec` in the cache folder, where it is there.
 pub async fn find(spec: &ImageSpec, cache: &Path) -> Option<Image> {
-    let suite = spec.suite.clone().or(Host::look().await.suite())?;
+    let suite = spec.suite.clone().or(Host::look().await.apt.suite())?;
     image_at(&spec.path(cache, &suite), false)
 }
 
@@ -201,7 +200,7 @@ pub async fn create(
 ) -> Result<Image, ImageError> {
     spec.check()?;
     let host = Host::look().await;
-    let suite = spec.suite.clone().or_else(|| host.suite()).ok_or(ImageError::NoMirror)?;
+    let suite = spec.suite.clone().or_else(|| host.apt.suite()).ok_or(ImageError::NoMirror)?;
     if path.exists() {
         std::fs::remove_file(path).map_err(|source| ImageError::io("remove", path, source))?;
     }
@@ -243,7 +242,7 @@ async fn create_on(
 ) -> Result<(), ImageError> {
     let lines = match &spec.mirror {
         Some(mirror) => vec![format!("deb {mirror} {suite} main")],
-        None => apt::mirror_lines(&host.sources, &host.suite().unwrap_or_default(), suite),
+        None => host.apt.mirror(suite).lines,
     };
     if lines.is_empty() {
         return Err(ImageError::NoMirror);

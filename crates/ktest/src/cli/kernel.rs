@@ -205,7 +205,7 @@ async fn fetch(args: FetchArgs, cache: &Cache) -> Result<u8, Failure> {
     let mut reporter = Reporter::new(if args.json { Style::Silent } else { Style::Text });
     let mut fetched = Vec::new();
     for wanted in wanted {
-        let mirror = crate::run::mirror(&wanted).await;
+        let mirror = debian::HostApt::read().await.mirror(wanted.suite());
         let mut on = |progress| reporter.event(progress_event(progress));
         let kernel = kernel::fetch::fetch(&wanted, &mirror, cache, &mut on).await;
         let kernel = kernel.map_err(|error| Failure::unjudged(format!("{}: {error}", wanted.name())))?;

@@ -5,9 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kernel::{
-    BuildError, BuildRequest, Cache, DistroKernel, Flavor, Kernel, Mirror, Requirements, Source, Store,
-};
+use kernel::{BuildError, BuildRequest, Cache, DistroKernel, Flavor, Kernel, Requirements, Source, Store};
 use model::{Arch, CommitId, Event, KernelId, StoreKernel};
 use spawn::{Cmd, Limits};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -74,7 +72,8 @@ pub(super) async fn from_store(
                     tracing::info!("{what}");
                 }
             };
-            let kernel = kernel::fetch::fetch(&wanted, &mirror(&wanted).await, &cache, &mut on).await;
+            let mirror = debian::HostApt::read().await.mirror(wanted.suite());
+            let kernel = kernel::fetch::fetch(&wanted, &mirror, &cache, &mut on).await;
             kernel.map(Some).map_err(failure)
         }
     }
@@ -86,14 +85,6 @@ pub(super) fn failure(error: BuildError) -> RunError {
         BuildError::Source(what) => RunError::Source(what),
         other => RunError::Infrastructure(other.to_string()),
     }
-}
-
-/// Where this host's apt gets packages of a suite from.
-pub async fn mirror(wanted: &DistroKernel) -> Mirror {
-    let host = vm::image::host::Host::look().await;
-    let own = host.suite().unwrap_or_default();
-    let lines = vm::image::apt::mirror_lines(&host.sources, &own, wanted.suite());
-    Mirror { lines, settings: host.apt_options }
 }
 
 /// What `make kernelversion` would say of a source; empty for a kernel of the store.

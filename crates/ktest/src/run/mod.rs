@@ -30,7 +30,7 @@ use crate::testfile::{HostEnv, TestFile, TestFileError};
 pub use boot::{Boot, boot};
 use kernel::NoKernel;
 pub(crate) use kernel::progress_event;
-pub use kernel::{KernelFrom, kernel_version, mirror, parse_kernel};
+pub use kernel::{KernelFrom, kernel_version, parse_kernel};
 
 /// What to run and how.
 #[derive(Debug, Clone)]

@@ -7,13 +7,14 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
+use debian::programs::{find_program, search_path};
+use debian::{arch_name, installed_packages};
 use spawn::{Cmd, Limits, Stream};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::foreign;
-use super::host::{Host, Mode, find_program, search_path};
+use super::host::{Host, Mode};
 use super::{ImageError, ImageSpec};
-use model::Arch;
 
 const STAGE_1: &str = include_str!("../../guest/ktest-init");
 const FSTAB: &str = include_str!("../../guest/fstab");
@@ -37,13 +38,6 @@ pub(super) const MERGED_USR_HOOK: &str = "/usr/share/mmdebstrap/hooks/maybe-merg
 const FEATURES: &str =
     "none,dir_index,ext_attr,extent,extra_isize,filetype,flex_bg,huge_file,large_file,sparse_super";
 
-fn debian_arch(arch: Arch) -> &'static str {
-    match arch {
-        Arch::X86_64 => "amd64",
-        Arch::Aarch64 => "arm64",
-    }
-}
-
 fn program(name: &str) -> Cmd {
     let path = find_program(name).unwrap_or_else(|| name.into());
     Cmd::new(path).env("PATH", search_path()).env("LC_ALL", "C.UTF-8")
@@ -65,12 +59,12 @@ fn mmdebstrap_args(
     let mut args = vec![
         format!("--mode={}", mode.name()),
         format!("--variant={}", if foreign { "extract" } else { "essential" }),
-        format!("--architectures={}", debian_arch(spec.arch)),
+        format!("--architectures={}", arch_name(spec.arch)),
         format!("--include={}", packages.join(",")),
         "--format=tar".into(),
         "--dpkgopt=force-unsafe-io".into(),
     ];
-    args.extend(host.apt_options.iter().map(|option| format!("--aptopt={option}")));
+    args.extend(host.apt.settings.iter().map(|option| format!("--aptopt={option}")));
     args.extend(host.merged_usr_hook.then(|| format!("--hook-dir={MERGED_USR_HOOK}")));
     args.extend(EXCLUDED.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}")));
     args.extend([suite.into(), tar.into()]);
@@ -137,7 +131,7 @@ pub(super) async fn make(
         .env("MKE2FS_CONFIG", "/dev/null"))
     .await?;
     let status = std::fs::read_to_string(work.join("root/var/lib/dpkg/status")).unwrap_or_default();
-    Ok(Made { packages: package_list(&status) })
+    Ok(Made { packages: installed_packages(&status) })
 }
 
 /// Our own files and mount points, into the unpacked root.
@@ -235,19 +229,11 @@ impl Complaints {
     }
 }
 
-/// `name version`, one a line, of what dpkg's status file lists.
-fn package_list(status: &str) -> String {
-    let field = |stanza: &str, name: &str| {
-        stanza.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_string())
-    };
-    let line =
-        |stanza: &str| Some(format!("{} {}\n", field(stanza, "Package:")?, field(stanza, "Version:")?));
-    status.split("\n\n").filter_map(line).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use debian::HostApt;
+    use model::Arch;
 
     #[test]
     fn command_lines() {
@@ -256,7 +242,7 @@ mod tests {
         let lines = ["deb http://m.example/debian bookworm main".to_string()];
         let host = Host {
             arch: Some(Arch::X86_64),
-            apt_options: vec!["Acquire::Check-Date \"false\"".into()],
+            apt: HostApt { settings: vec!["Acquire::Check-Date \"false\"".into()], ..HostApt::default() },
             merged_usr_hook: true,
             ..Host::default()
         };
@@ -295,11 +281,5 @@ mod tests {
         }
         assert_eq!(complaints.best(), "E: Unable to locate package nowhere");
         assert_eq!(Complaints::default().best(), "it said nothing");
-    }
-
-    #[test]
-    fn packages() {
-        let status = "Package: acl\nStatus: install ok\nVersion: 2.3.1-3\n\nPackage: broken\n\nPackage: bash\nVersion: 5.2";
-        assert_eq!(package_list(status), "acl 2.3.1-3\nbash 5.2\n");
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! [`Host::look`] reads; [`Host::mode`] decides and is pure.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use debian::HostApt;
+use debian::programs::find_program;
 use spawn::{Cmd, Limits};
 
-use super::{ImageError, apt, build};
+use super::{ImageError, build};
 use model::Arch;
 
 /// How mmdebstrap gets to write files of many owners.
@@ -51,12 +53,8 @@ pub struct Host {
     pub arch: Option<Arch>,
     /// Whether programs of these other architectures run here.
     pub foreign: Vec<Arch>,
-    /// apt's sources.
-    pub sources: Vec<apt::Source>,
-    /// The release's code name, as `/etc/os-release` has it.
-    pub codename: Option<String>,
-    /// Settings of the host's apt for reaching its mirror.
-    pub apt_options: Vec<String>,
+    /// Its apt: the mirror that images are made from.
+    pub apt: HostApt,
     /// Whether mmdebstrap has its hook for merged `/usr`.
     pub merged_usr_hook: bool,
 }
@@ -84,9 +82,7 @@ impl Host {
             fakechroot: find_program("fakechroot").is_some(),
             arch: Arch::native(),
             foreign: [Arch::X86_64, Arch::Aarch64].into_iter().filter(foreign).collect(),
-            sources: read_sources(Path::new("/etc/apt")),
-            codename: std::fs::read_to_string("/etc/os-release").ok().and_then(|text| codename(&text)),
-            apt_options: apt::access_options(&says(&["apt-config", "dump"]).await.unwrap_or_default()),
+            apt: HostApt::read().await,
             merged_usr_hook: Path::new(build::MERGED_USR_HOOK).is_dir(),
             user,
         }
@@ -123,60 +119,12 @@ impl Host {
     pub fn can_run(&self, arch: Arch) -> bool {
         self.arch == Some(arch) || self.foreign.contains(&arch)
     }
-
-    /// The host's own suite.
-    #[must_use]
-    pub fn suite(&self) -> Option<String> {
-        self.codename.clone().or_else(|| apt::own_suite(&self.sources).map(String::from))
-    }
-}
-
-fn read_sources(dir: &Path) -> Vec<apt::Source> {
-    let mut files: Vec<PathBuf> = vec![dir.join("sources.list")];
-    if let Ok(parts) = std::fs::read_dir(dir.join("sources.list.d")) {
-        files.extend(parts.flatten().map(|part| part.path()));
-    }
-    files.sort();
-    let read = |file: &PathBuf| {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        match file.extension().and_then(|ending| ending.to_str()) {
-            Some("list") => apt::parse_list(&text),
-            Some("sources") => apt::parse_stanzas(&text),
-            _ => vec![],
-        }
-    };
-    files.iter().flat_map(read).collect()
-}
-
-fn codename(os_release: &str) -> Option<String> {
-    let value = os_release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
-    let value = value.trim().trim_matches(['"', '\'']);
-    let apt_based = os_release.lines().any(|line| {
-        let words = line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")).unwrap_or("");
-        words.trim_matches('"').split(' ').any(|word| word == "debian" || word == "ubuntu")
-    });
-    (apt_based && !value.is_empty()).then(|| value.into())
 }
 
 /// The output of a quick command, if it succeeds.
 async fn says(argv: &[&str]) -> Option<String> {
     let output = Cmd::new(find_program(argv[0])?).args(&argv[1..]).output(Limits::seconds(10)).await.ok()?;
     output.exit.success().then(|| output.text())
-}
-
-/// The program's path; where an ordinary user's search path leaves out the administrator's folders, there too.
-#[must_use]
-pub fn find_program(name: &str) -> Option<PathBuf> {
-    let path = search_path();
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
-}
-
-/// The search path for the programs that make an image.
-#[must_use]
-pub fn search_path() -> std::ffi::OsString {
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
-    path.push(":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin");
-    path
 }
 
 #[cfg(test)]
@@ -211,13 +159,5 @@ mod tests {
         assert!(host().can_run(Arch::X86_64));
         assert!(Host { foreign: vec![Arch::Aarch64], ..host() }.can_run(Arch::Aarch64));
         assert!(!host().can_run(Arch::Aarch64));
-    }
-
-    #[test]
-    fn releases() {
-        assert_eq!(codename("ID=debian\nVERSION_CODENAME=bookworm\n"), Some("bookworm".into()));
-        assert_eq!(codename("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\nVERSION_CODENAME=x"), Some("x".into()));
-        assert_eq!(codename("ID=fedora\nVERSION_CODENAME=\"\"\n"), None);
-        assert_eq!(codename(""), None);
     }
 }

@@ -1,0 +1,30 @@
+//! Debian's names of the architectures.
+
+use model::Arch;
+
+/// Debian's name of an architecture: `amd64`, `arm64`.
+#[must_use]
+pub fn arch_name(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "amd64",
+        Arch::Aarch64 => "arm64",
+    }
+}
+
+/// Parses an architecture by Debian's name or by the kernel's `uname -m`.
+#[must_use]
+pub fn parse_arch(text: &str) -> Option<Arch> {
+    Arch::ALL.into_iter().find(|arch| text == arch.as_str() || text == arch_name(*arch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_names_are_accepted() {
+        assert_eq!(parse_arch("amd64"), Some(Arch::X86_64));
+        assert_eq!(parse_arch("aarch64"), Some(Arch::Aarch64));
+        assert_eq!(parse_arch("sparc"), None);
+    }
+}

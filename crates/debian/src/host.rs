@@ -1,0 +1,126 @@
+//! The host's own apt: its sources, its release, and how it reaches its mirror.
+
+use std::path::{Path, PathBuf};
+
+use spawn::{Cmd, Limits};
+
+use crate::programs::find_program;
+use crate::sources::{AptSource, DEFAULT_COMPONENTS, Mirror, mirror_lines, parse_list, parse_stanzas};
+
+/// What the host's apt is configured with. Empty on a host without apt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostApt {
+    /// The entries of `sources.list` and `sources.list.d`.
+    pub sources: Vec<AptSource>,
+    /// The code name of the release, from `/etc/os-release`.
+    pub codename: Option<String>,
+    /// The settings that decide how a mirror is reached (proxies, retries, age checks), as `apt-config dump` prints
+    /// them, without the semicolon.
+    pub settings: Vec<String>,
+}
+
+impl HostApt {
+    /// Reads the configuration of this host.
+    pub async fn read() -> Self {
+        let os_release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+        Self {
+            sources: read_sources(Path::new("/etc/apt")),
+            codename: codename(&os_release),
+            settings: access_settings(&apt_config().await.unwrap_or_default()),
+        }
+    }
+
+    /// The suite of the host: its code name, else the first suite of its distribution's archive.
+    #[must_use]
+    pub fn suite(&self) -> Option<String> {
+        self.codename.clone().or_else(|| archive_suite(&self.sources).map(String::from))
+    }
+
+    /// Where packages of `suite` come from: the host's sources for that suite, else the host's repositories with
+    /// `suite` in place of its own. Without lines if the host's sources do not name an archive.
+    #[must_use]
+    pub fn mirror(&self, suite: &str) -> Mirror {
+        let own = self.suite().unwrap_or_default();
+        let lines = mirror_lines(&self.sources, &own, suite, &DEFAULT_COMPONENTS);
+        Mirror { lines, settings: self.settings.clone() }
+    }
+}
+
+fn read_sources(dir: &Path) -> Vec<AptSource> {
+    let mut files: Vec<PathBuf> = vec![dir.join("sources.list")];
+    if let Ok(parts) = std::fs::read_dir(dir.join("sources.list.d")) {
+        files.extend(parts.flatten().map(|part| part.path()));
+    }
+    files.sort();
+    let read = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some("list") => parse_list(&text),
+            Some("sources") => parse_stanzas(&text),
+            _ => vec![],
+        }
+    };
+    files.iter().flat_map(read).collect()
+}
+
+/// The first suite of the distribution's archive: the suite that the host runs.
+fn archive_suite(sources: &[AptSource]) -> Option<&str> {
+    let suites = sources.iter().filter(|source| source.is_archive()).flat_map(|source| &source.suites);
+    suites.map(String::as_str).find(|suite| !suite.contains(['-', '/']))
+}
+
+fn codename(os_release: &str) -> Option<String> {
+    let value = os_release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
+    let value = value.trim().trim_matches(['"', '\'']);
+    let apt_based = os_release.lines().any(|line| {
+        let words = line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")).unwrap_or("");
+        words.trim_matches('"').split(' ').any(|word| word == "debian" || word == "ubuntu")
+    });
+    (apt_based && !value.is_empty()).then(|| value.into())
+}
+
+async fn apt_config() -> Option<String> {
+    let output = Cmd::new(find_program("apt-config")?).arg("dump").output(Limits::seconds(10)).await.ok()?;
+    output.exit.success().then(|| output.text())
+}
+
+/// The settings of `apt-config dump` that decide how a mirror is reached and how old its indices may be.
+fn access_settings(dump: &str) -> Vec<String> {
+    let prefixes = ["Acquire::http::", "Acquire::https::", "Acquire::Check-", "Acquire::Retries"];
+    let lines = dump.lines().filter(|line| prefixes.iter().any(|prefix| line.starts_with(prefix)));
+    lines.filter(|line| !line.ends_with(" \"\";")).map(|line| line.trim_end_matches(';').into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases() {
+        assert_eq!(codename("ID=debian\nVERSION_CODENAME=bookworm\n"), Some("bookworm".into()));
+        assert_eq!(codename("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\nVERSION_CODENAME=x"), Some("x".into()));
+        assert_eq!(codename("ID=fedora\nVERSION_CODENAME=\"\"\n"), None);
+        assert_eq!(codename(""), None);
+    }
+
+    #[test]
+    fn settings() {
+        let dump = "Acquire::http::Proxy \"http://p:3128\";\nAcquire::https::Proxy \"\";\nAPT::X \"y\";\nAcquire::Check-Date \"false\";\n";
+        assert_eq!(
+            access_settings(dump),
+            ["Acquire::http::Proxy \"http://p:3128\"", "Acquire::Check-Date \"false\""]
+        );
+    }
+
+    #[test]
+    fn the_suite_is_the_code_name_or_the_archives() {
+        let sources = parse_list(
+            "deb http://m.example/debian bookworm-updates main\ndeb http://m.example/debian bookworm main\n",
+        );
+        let apt = HostApt { sources, ..HostApt::default() };
+        assert_eq!(apt.suite(), Some("bookworm".into()));
+        assert_eq!(apt.mirror("trixie").lines[1], "deb http://m.example/debian trixie main");
+        let apt = HostApt { codename: Some("trixie".into()), ..apt };
+        assert_eq!(apt.suite(), Some("trixie".into()));
+    }
+}

@@ -1,0 +1,213 @@
+//! The documentation against the tree: the crate table of docs/architecture.md, the links between pages, and the command
+//! lines that pages show.
+
+#![expect(clippy::unwrap_used, reason = "a test reports a problem by failing")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap()
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The pages: every Markdown file that git tracks.
+fn pages() -> Vec<PathBuf> {
+    let output = Command::new("git").args(["ls-files", "-z", "--", "*.md"]).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
+    let names = String::from_utf8(output.stdout).unwrap();
+    let pages: Vec<PathBuf> =
+        names.split_terminator('\0').map(|name| root().join(name)).filter(|page| page.is_file()).collect();
+    assert!(pages.len() > 15, "{pages:?}");
+    pages
+}
+
+/// The crates below `crates/` with the workspace crates that each uses, dev-dependencies left out.
+fn crates() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline", "--locked"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut crates = BTreeMap::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        if !Path::new(package["manifest_path"].as_str().unwrap()).starts_with(root().join("crates")) {
+            continue;
+        }
+        let uses = package["dependencies"].as_array().unwrap().iter();
+        let uses = uses.filter(|dependency| dependency["path"].is_string() && dependency["kind"].is_null());
+        let uses = uses.map(|dependency| dependency["name"].as_str().unwrap().to_owned()).collect();
+        crates.insert(package["name"].as_str().unwrap().to_owned(), uses);
+    }
+    crates
+}
+
+/// The rows of the crate table, in its order: a crate and the crates it may use.
+fn table() -> Vec<(String, BTreeSet<String>)> {
+    let text = read(&root().join("docs/architecture.md"));
+    let (_, section) = text.split_once("\n## Crates\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")).map(|line| {
+        let cells: Vec<&str> = line.trim_end_matches(" |").split(" | ").collect();
+        let [name, _, uses] = cells[..] else { panic!("not a row of three cells: {line}") };
+        let uses = uses.split(", ").filter(|name| *name != "-").map(str::to_owned).collect();
+        (name.trim_end_matches('`').to_owned(), uses)
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_crate_table_is_what_cargo_builds() {
+    let (table, crates) = (table(), crates());
+    let rows: BTreeMap<_, _> = table.iter().cloned().collect();
+    assert_eq!(rows.len(), table.len(), "a crate has two rows");
+    assert_eq!(rows, crates, "docs/architecture.md (left) and cargo metadata (right) differ");
+    let mut above = BTreeSet::new();
+    for (name, uses) in &table {
+        for used in uses {
+            assert!(above.contains(used), "{name} uses {used}, which is not above it in the table");
+        }
+        above.insert(name.clone());
+    }
+}
+
+#[test]
+fn nothing_but_tests_uses_testkit() {
+    for (name, uses) in crates() {
+        assert!(!uses.contains("testkit"), "{name} uses testkit outside of its tests");
+    }
+}
+
+/// The anchor that GitHub gives a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+/// A page without its fenced blocks.
+fn without_code(text: &str) -> String {
+    let prose = text.split("\n```").step_by(2);
+    prose.map(|part| part.split_once('\n').map_or("", |(_, rest)| rest)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn links_between_pages_work() {
+    let mut broken = Vec::new();
+    let mut checked = 0;
+    for page in pages() {
+        let text = read(&page);
+        let prose = without_code(&format!("\n{text}"));
+        let markdown = prose.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        let html = prose.split("src=\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(link, _)| link);
+        for link in markdown.chain(html) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            checked += 1;
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let found = target.exists()
+                && (heading.is_empty()
+                    || read(&target).lines().any(|line| {
+                        line.starts_with('#') && anchor(line.trim_start_matches('#').trim()) == heading
+                    }));
+            if !found {
+                broken.push(format!("{}: {link}", page.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(checked > 50, "{checked}");
+}
+
+#[test]
+fn every_page_can_be_reached_from_the_readme() {
+    let mut reached = BTreeSet::new();
+    let mut open = vec![root().join("README.md")];
+    while let Some(page) = open.pop() {
+        if !page.is_file() || !reached.insert(page.clone()) {
+            continue;
+        }
+        let text = read(&page);
+        for (link, _) in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
+            let file = link.split('#').next().unwrap();
+            if file.ends_with(".md") && !file.contains("://") {
+                open.extend(page.parent().unwrap().join(file).canonicalize());
+            }
+        }
+    }
+    let lost: Vec<_> = pages().into_iter().filter(|page| page.starts_with(root().join("docs")) && !reached.contains(page)).collect();
+    assert!(lost.is_empty(), "no link leads to {lost:?}");
+}
+
+/// The words of the first simple command of a shell line, without its redirections and comment; `None` if quotes do not match.
+fn words(line: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let (mut word, mut quote) = (None::<String>, None);
+    for c in line.chars() {
+        match (c, quote) {
+            (_, Some(end)) if c == end => quote = None,
+            (_, Some(_)) => word.get_or_insert_default().push(c),
+            ('\'' | '"', None) => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (' ', None) => words.extend(word.take()),
+            ('|' | '&' | ';' | '>' | '<', None) => break,
+            ('#', None) if word.is_none() => break,
+            (_, None) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+/// The command lines of our commands in the code blocks of a page.
+fn command_lines(text: &str) -> Vec<String> {
+    let names = ["ktest ", "ci-daemon ", "ci-dashboard ", "ci-status "];
+    let mut lines = Vec::new();
+    let mut fenced = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+        } else if fenced || line.starts_with("    ") {
+            let line = line.trim_start().trim_start_matches("$ ");
+            for part in line.split(" && ") {
+                let part = part.strip_prefix("git bisect run ").unwrap_or(part);
+                if names.iter().any(|name| part.starts_with(name)) {
+                    lines.push(part.to_owned());
+                }
+            }
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_command_lines_of_the_pages_are_understood() {
+    let commands = BTreeMap::from([
+        ("ktest", ktest::cli::command()),
+        ("ci-daemon", ci_daemon::cli::command()),
+        ("ci-dashboard", ci_dashboard::cli::command()),
+        ("ci-status", ci_status::cli::command()),
+    ]);
+    let mut refused = Vec::new();
+    let mut checked = 0;
+    for page in pages() {
+        for line in command_lines(&read(&page)) {
+            let words = words(&line).unwrap_or_else(|| panic!("{}: quotes: {line}", page.display()));
+            checked += 1;
+            if let Err(error) = commands[words[0].as_str()].clone().try_get_matches_from(&words) {
+                refused.push(format!("{}: {line}\n{error}", page.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+    assert!(checked > 50, "{checked}");
+}

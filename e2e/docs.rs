@@ -17,7 +17,8 @@ fn read(path: &Path) -> String {
 
 /// The pages: every Markdown file that git tracks.
 fn pages() -> Vec<PathBuf> {
-    let output = Command::new("git").args(["ls-files", "-z", "--", "*.md"]).current_dir(root()).output().unwrap();
+    let output =
+        Command::new("git").args(["ls-files", "-z", "--", "*.md"]).current_dir(root()).output().unwrap();
     assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     let names = String::from_utf8(output.stdout).unwrap();
     let pages: Vec<PathBuf> =
@@ -103,8 +104,10 @@ fn links_between_pages_work() {
     for page in pages() {
         let text = read(&page);
         let prose = without_code(&format!("\n{text}"));
-        let markdown = prose.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
-        let html = prose.split("src=\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(link, _)| link);
+        let markdown =
+            prose.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        let html =
+            prose.split("src=\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(link, _)| link);
         for link in markdown.chain(html) {
             if link.contains("://") || link.starts_with("mailto:") {
                 continue;
@@ -142,7 +145,10 @@ fn every_page_can_be_reached_from_the_readme() {
             }
         }
     }
-    let lost: Vec<_> = pages().into_iter().filter(|page| page.starts_with(root().join("docs")) && !reached.contains(page)).collect();
+    let lost: Vec<_> = pages()
+        .into_iter()
+        .filter(|page| page.starts_with(root().join("docs")) && !reached.contains(page))
+        .collect();
     assert!(lost.is_empty(), "no link leads to {lost:?}");
 }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 use vm::machine::socket;
-use vm::session::Input;
+use vm::session::SessionInput;
 
 /// The file's name in the output folder.
 const FILE: &str = "vm.json";
@@ -146,14 +146,17 @@ impl Live {
 }
 
 /// A line of the control socket.
-fn request(line: &str) -> Option<Input> {
+fn request(line: &str) -> Option<SessionInput> {
     let mut key = line.trim_end().strip_prefix("sysrq ")?.chars();
     let (Some(key), None) = (key.next(), key.next()) else { return None };
-    key.is_ascii_alphanumeric().then_some(Input::Sysrq(key))
+    key.is_ascii_alphanumeric().then_some(SessionInput::Sysrq(key))
 }
 
 /// Hands on what others ask for at the control socket in `sockets`, until the task is aborted.
-pub fn listen(sockets: &Path, input: UnboundedSender<Input>) -> std::io::Result<tokio::task::JoinHandle<()>> {
+pub fn listen(
+    sockets: &Path,
+    input: UnboundedSender<SessionInput>,
+) -> std::io::Result<tokio::task::JoinHandle<()>> {
     let listener = UnixListener::bind(sockets.join(CONTROL))?;
     Ok(tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -199,7 +202,7 @@ mod tests {
         let task = listen(sockets.path(), sender).unwrap();
         assert_eq!(Live::find(out.path()).await.unwrap(), live);
         live.sysrq(out.path(), 't').await.unwrap();
-        assert_eq!(inputs.recv().await, Some(Input::Sysrq('t')));
+        assert_eq!(inputs.recv().await, Some(SessionInput::Sysrq('t')));
         let error = live.monitor(out.path(), "info status").await.unwrap_err();
         assert!(error.to_string().contains("does not answer"), "{error}");
         drop(published);
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn requests() {
-        assert_eq!(request("sysrq w\n"), Some(Input::Sysrq('w')));
+        assert_eq!(request("sysrq w\n"), Some(SessionInput::Sysrq('w')));
         for bad in ["", "sysrq", "sysrq ", "sysrq ww", "sysrq \u{e4}", "quit", "sysrq \n"] {
             assert_eq!(request(bad), None, "{bad:?}");
         }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use model::marker::StatusLine;
 use model::{SubtestName, TestPath};
 use rustix::fs::{FlockOperation, flock};
-use vm::console::Capped;
-use vm::supervise::Finished;
+use vm::console::CappedLog;
+use vm::supervise::FinishedSubtest;
 
 /// What is written of the whole run's log as it comes; of what follows, the last part is kept.
 const FULL_LOG_HEAD: u64 = 48 << 20;
@@ -46,7 +46,7 @@ pub struct Out {
     test: TestPath,
     full: BufWriter<File>,
     full_written: u64,
-    full_rest: Capped,
+    full_rest: CappedLog,
     live: Option<(BufWriter<File>, u64)>,
     _lock: File,
 }
@@ -64,7 +64,7 @@ impl Out {
         }
         let path = dir.join("out").join(test.dotted());
         let full = BufWriter::new(File::create(&path).map_err(at(&path))?);
-        let full_rest = Capped::tail(FULL_LOG_TAIL);
+        let full_rest = CappedLog::tail(FULL_LOG_TAIL);
         let out = Self { dir, test: test.clone(), full, full_written: 0, full_rest, live: None, _lock: lock };
         for subtest in subtests {
             let path = out.subtest_dir(subtest);
@@ -128,13 +128,13 @@ impl Out {
     }
 
     /// A subtest has its verdict.
-    pub fn finished(&mut self, finished: &Finished) -> Result<(), OutError> {
+    pub fn finished(&mut self, finished: &FinishedSubtest) -> Result<(), OutError> {
         self.live = None;
         let dir = self.subtest_dir(&finished.subtest);
         std::fs::create_dir_all(&dir).map_err(at(&dir))?;
         write(&dir.join("log"), &finished.log)?;
         write(&dir.join("duration"), format!("{}\n", finished.duration.as_secs()).as_bytes())?;
-        let Finished { subtest, verdict, duration, .. } = finished;
+        let FinishedSubtest { subtest, verdict, duration, .. } = finished;
         let status = StatusLine { subtest, verdict, duration: *duration };
         write(&dir.join("status"), format!("{status}\n").as_bytes())
     }
@@ -180,7 +180,7 @@ mod tests {
         let read = |name: &str| std::fs::read_to_string(at.join(name)).unwrap();
         assert_eq!((read("log"), read("status")), ("00007 hello\n".into(), "IN PROGRESS\n".into()));
         let status = "========= PASSED generic/001 in 2s";
-        out.finished(&Finished {
+        out.finished(&FinishedSubtest {
             subtest,
             verdict: Verdict::Passed,
             duration: Duration::from_millis(2900),

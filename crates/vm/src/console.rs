@@ -1,19 +1,19 @@
-//! Console bytes to lines, without I/O.
+//! Splits console bytes into lines, without I/O.
 //!
-//! Whatever the guest sends, lines come out as clean text of bounded length: partial lines wait, `\r`, NUL, ANSI
-//! sequences and invalid UTF-8 are taken out or replaced, and memory stays bounded however much arrives.
+//! For any input, a line is plain text of bounded length: `\r`, NUL and ANSI sequences are removed, invalid UTF-8 is
+//! replaced, and memory use is bounded.
 
-/// A line longer than this many bytes is cut into several.
-pub const LINE_MAX: usize = 8192;
+/// The longest line, in bytes; a longer one is split.
+const LINE_MAX: usize = 8192;
 
-/// Cuts a byte stream into lines.
+/// Splits a byte stream into lines.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub struct LineSplitter {
     partial: Vec<u8>,
 }
 
-impl Lines {
-    /// Takes more bytes and hands each line that they complete to `each`, without its ending.
+impl LineSplitter {
+    /// Adds bytes and calls `each` for every line that is now complete, without its line ending.
     pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(&str)) {
         while let Some(at) = bytes.iter().position(|b| *b == b'\n') {
             let (line, rest) = bytes.split_at(at);
@@ -24,7 +24,7 @@ impl Lines {
         self.push(bytes, &mut each);
     }
 
-    /// Hands out the unfinished last line, if there is one: at the end of the stream.
+    /// Ends the stream: calls `each` for an incomplete last line.
     pub fn finish(&mut self, mut each: impl FnMut(&str)) {
         if !self.partial.is_empty() {
             self.flush(&mut each);
@@ -33,10 +33,10 @@ impl Lines {
 
     fn push(&mut self, mut bytes: &[u8], each: &mut impl FnMut(&str)) {
         while self.partial.len() + bytes.len() > LINE_MAX {
-            let (now, later) = bytes.split_at(LINE_MAX - self.partial.len());
-            self.partial.extend_from_slice(now);
+            let (head, rest) = bytes.split_at(LINE_MAX - self.partial.len());
+            self.partial.extend_from_slice(head);
             self.flush(each);
-            bytes = later;
+            bytes = rest;
         }
         self.partial.extend_from_slice(bytes);
     }
@@ -48,9 +48,9 @@ impl Lines {
     }
 }
 
-/// One line as text: no ANSI sequences, no control characters but tab; what a `\r` in the middle overwrote is kept.
-#[must_use]
-pub fn clean(bytes: &[u8]) -> String {
+/// A line as text, without ANSI sequences and control characters except tab. A `\r` inside the line becomes a space:
+/// the overwritten text stays.
+fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
@@ -91,9 +91,9 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     }
 }
 
-/// A log that keeps its first and its last part when it grows too large.
+/// A log of limited size: of a longer one the first and the last lines are kept.
 #[derive(Debug)]
-pub struct Capped {
+pub struct CappedLog {
     head: Vec<u8>,
     tail: std::collections::VecDeque<Box<[u8]>>,
     tail_bytes: usize,
@@ -102,8 +102,8 @@ pub struct Capped {
     tail_max: usize,
 }
 
-impl Capped {
-    /// Keeps about `bytes`, half of it from the beginning.
+impl CappedLog {
+    /// Keeps about `bytes`: half from the start, half from the end.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         Self { head_max: bytes / 2, ..Self::tail(bytes / 2) }
@@ -116,7 +116,7 @@ impl Capped {
         Self { head: Vec::new(), tail, tail_bytes: 0, dropped: 0, head_max: 0, tail_max: bytes }
     }
 
-    /// Adds a line; its ending is added here.
+    /// Adds a line without its line ending.
     pub fn line(&mut self, line: &str) {
         if self.tail.is_empty() && self.head.len() + line.len() < self.head_max {
             self.head.extend_from_slice(line.as_bytes());
@@ -126,19 +126,19 @@ impl Capped {
         self.tail_bytes += line.len() + 1;
         self.tail.push_back(line.as_bytes().into());
         while self.tail_bytes > self.tail_max {
-            let Some(gone) = self.tail.pop_front() else { break };
-            self.tail_bytes -= gone.len() + 1;
+            let Some(oldest) = self.tail.pop_front() else { break };
+            self.tail_bytes -= oldest.len() + 1;
             self.dropped += 1;
         }
     }
 
-    /// The log as it stands; a line tells how many lines are missing where they are.
+    /// The log so far. A line in the gap gives the number of dropped lines.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.head.len() + self.tail_bytes + 80);
         bytes.extend_from_slice(&self.head);
         if self.dropped > 0 {
-            bytes.extend_from_slice(format!("ktest: [{} lines left out here]\n", self.dropped).as_bytes());
+            bytes.extend_from_slice(format!("ktest: [{} lines omitted]\n", self.dropped).as_bytes());
         }
         for line in &self.tail {
             bytes.extend_from_slice(line);
@@ -147,8 +147,8 @@ impl Capped {
         bytes
     }
 
-    /// The lines, the last first, without their seconds.
-    pub fn backwards(&self) -> impl Iterator<Item = String> {
+    /// The lines from the last to the first, without the time at their start.
+    pub(crate) fn lines_reversed(&self) -> impl Iterator<Item = String> {
         let tail = self.tail.iter().rev().map(|line| &**line);
         let head = self.head.rsplit(|b| *b == b'\n').filter(|line| !line.is_empty());
         tail.chain(head).map(|line| {
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     fn lines(chunks: &[&[u8]]) -> Vec<String> {
-        let (mut lines, mut out) = (Lines::default(), Vec::new());
+        let (mut lines, mut out) = (LineSplitter::default(), Vec::new());
         for chunk in chunks {
             lines.feed(chunk, |line| out.push(line.to_string()));
         }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_are_cut() {
+    fn long_lines_are_split() {
         let long = vec![b'x'; 3 * LINE_MAX + 1];
         let out = lines(&[&long]);
         assert_eq!(out.iter().map(String::len).collect::<Vec<_>>(), [LINE_MAX, LINE_MAX, LINE_MAX, 1]);
@@ -192,14 +192,14 @@ mod tests {
 
     #[test]
     fn head_and_tail_are_kept() {
-        let mut log = Capped::new(100);
+        let mut log = CappedLog::new(100);
         for at in 0..1000 {
             log.line(&format!("line {at}"));
         }
         let text = String::from_utf8(log.bytes()).unwrap();
         assert!(text.starts_with("line 0\nline 1\n"), "{text}");
         assert!(text.ends_with("line 998\nline 999\n"), "{text}");
-        assert!(text.contains("lines left out here]"), "{text}");
+        assert!(text.contains("lines omitted]"), "{text}");
         assert!(text.len() < 200);
     }
 

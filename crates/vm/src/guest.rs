@@ -1,6 +1,6 @@
-//! What the guest is handed at boot: a small folder with its init, its environment, what to run, what to mount.
+//! The folder that the guest gets at boot: its init, its environment, its subtests and its mounts.
 //!
-//! The formats are read by `guest/init`; the three text files are the whole interface to it.
+//! `guest/init` reads these files; they are its whole interface to the host.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -8,51 +8,62 @@ use std::path::Path;
 
 use model::SubtestName;
 
-/// The tag of the folder's own share.
+/// The 9p tag of this folder.
 pub const TAG: &str = "ktest_guest";
-/// Where the host's paths begin in the guest.
+/// The mount point of the host's folders in the guest.
 pub const HOST: &str = "/host";
 /// The guest's init, second stage.
 const INIT: &str = include_str!("../guest/init");
 
-/// What is to happen in the guest.
+/// What the guest runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Errand {
-    /// The environment, sorted as it is to be set; later wins.
+pub struct GuestSpec {
+    /// The environment, in the order of assignment: a later value replaces an earlier one.
     pub env: Vec<(String, String)>,
-    /// The test file, as a path of the guest; None: an interactive boot.
+    /// The path of the test file in the guest; `None` for an interactive boot.
     pub file: Option<String>,
     /// The subtests, in order.
     pub subtests: Vec<SubtestName>,
-    /// 9p shares to mount: tag, mount point in the guest, writable.
-    pub mounts: Vec<(String, String, bool)>,
-    /// Without a test file: the command that is run instead of an interactive shell.
+    /// The 9p shares to mount.
+    pub mounts: Vec<GuestMount>,
+    /// Without a test file: the command to run instead of an interactive shell.
     pub command: Vec<String>,
-    /// Who may log in by ssh, and the guest's own key; None: nobody may.
+    /// The ssh keys; `None` if nobody may log in.
     pub ssh: Option<SshKeys>,
 }
 
-/// The keys of one VM.
+/// A 9p share as the guest mounts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestMount {
+    /// Its tag.
+    pub tag: String,
+    /// The mount point in the guest.
+    pub path: String,
+    /// Whether it is mounted read-write.
+    pub writable: bool,
+}
+
+/// The ssh keys of one VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshKeys {
-    /// Public keys of those that may log in, one a line.
+    /// The public keys that may log in, one a line.
     pub authorized: String,
     /// The guest's private key.
     pub host: String,
 }
 
-/// Writes the folder that is shared as [`TAG`].
-pub fn write(dir: &Path, errand: &Errand) -> io::Result<()> {
+/// Writes the folder that is shared under [`TAG`].
+pub fn write(dir: &Path, spec: &GuestSpec) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
     std::fs::write(dir.join("init"), INIT)?;
     std::fs::set_permissions(dir.join("init"), std::fs::Permissions::from_mode(0o755))?;
-    std::fs::write(dir.join("env"), env_text(&errand.env))?;
-    std::fs::write(dir.join("plan"), plan_text(errand))?;
-    std::fs::write(dir.join("shares"), shares_text(&errand.mounts))?;
-    if !errand.command.is_empty() {
-        std::fs::write(dir.join("command"), command_text(&errand.command))?;
+    std::fs::write(dir.join("env"), env_text(&spec.env))?;
+    std::fs::write(dir.join("plan"), plan_text(spec))?;
+    std::fs::write(dir.join("shares"), shares_text(&spec.mounts))?;
+    if !spec.command.is_empty() {
+        std::fs::write(dir.join("command"), command_text(&spec.command))?;
     }
-    if let Some(keys) = &errand.ssh {
+    if let Some(keys) = &spec.ssh {
         std::fs::write(dir.join("authorized_keys"), &keys.authorized)?;
         let path = dir.join("host_key");
         std::fs::write(&path, &keys.host)?;
@@ -61,7 +72,7 @@ pub fn write(dir: &Path, errand: &Errand) -> io::Result<()> {
     Ok(())
 }
 
-/// A script of bash's that becomes the command; one word is a line of bash, as with ssh.
+/// The command as a bash script. A single word is a shell line, as with ssh.
 fn command_text(command: &[String]) -> String {
     match command {
         [line] => format!("{line}\n"),
@@ -76,19 +87,19 @@ fn env_text(env: &[(String, String)]) -> String {
     env.iter().map(|(name, value)| format!("export {name}={}\n", spawn::quote(value))).collect()
 }
 
-fn plan_text(errand: &Errand) -> String {
-    let mut text = errand.file.clone().unwrap_or_default();
+fn plan_text(spec: &GuestSpec) -> String {
+    let mut text = spec.file.clone().unwrap_or_default();
     text.push('\n');
-    for subtest in &errand.subtests {
+    for subtest in &spec.subtests {
         text.push_str(subtest.as_str());
         text.push('\n');
     }
     text
 }
 
-fn shares_text(mounts: &[(String, String, bool)]) -> String {
-    let line = |(tag, at, writable): &(String, String, bool)| {
-        format!("{tag} {at} {}\n", if *writable { "rw" } else { "ro" })
+fn shares_text(mounts: &[GuestMount]) -> String {
+    let line = |GuestMount { tag, path, writable }: &GuestMount| {
+        format!("{tag} {path} {}\n", if *writable { "rw" } else { "ro" })
     };
     mounts.iter().map(line).collect()
 }
@@ -99,18 +110,18 @@ mod tests {
 
     #[test]
     fn texts() {
-        let errand = Errand {
+        let spec = GuestSpec {
             env: vec![("ktest_mem".into(), "1024".into()), ("A".into(), "it's $HOME".into())],
             file: Some("/host/t/tests/a.ktest".into()),
             subtests: vec!["one".parse().unwrap(), "generic/001".parse().unwrap()],
-            mounts: vec![("ktest_tests".into(), "/host/t".into(), false)],
+            mounts: vec![GuestMount { tag: "ktest_tests".into(), path: "/host/t".into(), writable: false }],
             command: vec![],
             ssh: None,
         };
-        assert_eq!(env_text(&errand.env), "export ktest_mem=1024\nexport A='it'\\''s $HOME'\n");
-        assert_eq!(plan_text(&errand), "/host/t/tests/a.ktest\none\ngeneric/001\n");
+        assert_eq!(env_text(&spec.env), "export ktest_mem=1024\nexport A='it'\\''s $HOME'\n");
+        assert_eq!(plan_text(&spec), "/host/t/tests/a.ktest\none\ngeneric/001\n");
         assert_eq!(command_text(&["ls /; true".into()]), "ls /; true\n");
         assert_eq!(command_text(&["printf".into(), "a b".into()]), "exec printf 'a b'\n");
-        assert_eq!(shares_text(&errand.mounts), "ktest_tests /host/t ro\n");
+        assert_eq!(shares_text(&spec.mounts), "ktest_tests /host/t ro\n");
     }
 }

@@ -1,6 +1,6 @@
-//! What a guest may ask of the QEMU monitor: to unplug its own disks, and to plug them in again. Nothing else.
+//! Requests of a guest to the QEMU monitor: it may unplug its own disks and plug them in again, nothing else.
 //!
-//! A request is compared whole with what this machine would be told; it is never passed on in part.
+//! A request is compared as a whole with the commands that this machine accepts; no part of it is interpreted.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,77 +10,79 @@ use tokio::net::UnixStream;
 
 use crate::machine::{Machine, device, drive, socket};
 
-/// How long QEMU may take to answer.
+/// The time limit of a monitor command.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Whether `command` is one of those that this machine's guest may ask for.
+/// Whether the guest of this machine may send `command`.
 #[must_use]
-pub fn allowed(machine: &Machine, command: &str) -> bool {
+fn allowed(machine: &Machine, command: &str) -> bool {
     let words = command.split_whitespace().collect::<Vec<_>>();
-    let disk = |is: &dyn Fn(usize) -> bool| machine.unpluggable() && (0..machine.disks.len()).any(is);
+    let disk =
+        |matches: &dyn Fn(usize) -> bool| machine.unpluggable() && (0..machine.disks.len()).any(matches);
     match words[..] {
-        ["device_del", id] => disk(&|at| id == format!("dev{at}")),
-        ["device_add", what] => disk(&|at| what == device(machine, at)),
-        ["drive_add", number, what] => {
+        ["device_del", id] => disk(&|index| id == format!("dev{index}")),
+        ["device_add", options] => disk(&|index| options == device(machine, index)),
+        ["drive_add", number, options] => {
             let number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-            number && disk(&|at| drive(machine, at).is_ok_and(|drive| what == drive))
+            number && disk(&|index| drive(machine, index).is_ok_and(|drive| options == drive))
         }
         _ => false,
     }
 }
 
-/// Carries out a request if it is allowed; what became of it, for the log.
+/// Carries out a request if it is allowed. Returns the result as a log line.
 pub async fn request(machine: &Machine, command: &str) -> String {
     let shown: String = command.chars().take(300).collect();
     if !allowed(machine, command) {
         return format!("ktest: monitor request refused: {shown}");
     }
     let Some(sockets) = &machine.sockets else {
-        return format!("ktest: this machine has no monitor: {shown}");
+        return format!("ktest: monitor request failed, this machine has no monitor: {shown}");
     };
     let began = Instant::now();
-    let mut answer = self::command(sockets, command).await;
-    // The guest sees a disk go before the machine has let go of it.
-    while answer.as_ref().is_ok_and(|said| said.contains("Duplicate")) && began.elapsed() < LIMIT {
+    let mut reply = self::command(sockets, command).await;
+    // The guest sees that a disk is gone before QEMU has released its id.
+    while reply.as_ref().is_ok_and(|text| text.contains("Duplicate")) && began.elapsed() < LIMIT {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        answer = self::command(sockets, command).await;
+        reply = self::command(sockets, command).await;
     }
-    match answer {
-        Ok(answer) if answer.is_empty() => format!("ktest: monitor: {shown}: done"),
-        Ok(answer) => format!("ktest: monitor: {shown}: {answer}"),
+    match reply {
+        Ok(reply) if reply.is_empty() => format!("ktest: monitor: {shown}: done"),
+        Ok(reply) => format!("ktest: monitor: {shown}: {reply}"),
         Err(error) => format!("ktest: monitor: {shown}: {error}"),
     }
 }
 
-/// Carries out a command of QEMU's human monitor in the machine whose sockets are in `sockets`; the answer, which is
-/// empty for most.
+/// Runs a command of QEMU's human monitor through the sockets in this folder. Returns its output, which is empty for
+/// most commands.
 pub async fn command(sockets: &Path, command: &str) -> std::io::Result<String> {
-    let late = |_| std::io::Error::other(format!("no answer within {} s", LIMIT.as_secs()));
-    tokio::time::timeout(LIMIT, ask(&sockets.join(socket::QMP), command)).await.map_err(late)?
+    let late =
+        |_| std::io::Error::other(format!("QEMU's monitor did not answer within {} s", LIMIT.as_secs()));
+    tokio::time::timeout(LIMIT, execute(&sockets.join(socket::QMP), command)).await.map_err(late)?
 }
 
-/// One connection, one command: greeting, capabilities, the command in the human monitor's language.
-async fn ask(socket: &Path, command: &str) -> std::io::Result<String> {
+/// Runs one command over one QMP connection: greeting, capabilities, command.
+async fn execute(socket: &Path, command: &str) -> std::io::Result<String> {
     let stream = UnixStream::connect(socket).await?;
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
     lines.next_line().await?;
     write.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").await?;
-    answer(&mut lines).await?;
+    read_reply(&mut lines).await?;
     let arguments = serde_json::json!({ "command-line": command });
     let request = serde_json::json!({ "execute": "human-monitor-command", "arguments": arguments });
     write.write_all(format!("{request}\n").as_bytes()).await?;
-    answer(&mut lines).await
+    read_reply(&mut lines).await
 }
 
-/// The next answer, events skipped.
-async fn answer<R: tokio::io::AsyncBufRead + Unpin>(
+/// Reads the next reply and skips events.
+async fn read_reply<R: tokio::io::AsyncBufRead + Unpin>(
     lines: &mut tokio::io::Lines<R>,
 ) -> std::io::Result<String> {
     while let Some(line) = lines.next_line().await? {
         let value: serde_json::Value = serde_json::from_str(&line).map_err(std::io::Error::other)?;
-        if let Some(answer) = value.get("return") {
-            return Ok(answer.as_str().unwrap_or_default().replace('\r', "").trim().to_string());
+        if let Some(reply) = value.get("return") {
+            return Ok(reply.as_str().unwrap_or_default().replace('\r', "").trim().to_string());
         }
         if let Some(error) = value.get("error") {
             return Err(std::io::Error::other(error.to_string()));
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_list() {
+    fn only_the_machines_own_disks_are_allowed() {
         let m = machine(true);
         let (drive, device) = (drive(&m, 0).unwrap(), device(&m, 0));
         for command in
@@ -147,8 +149,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refusals_are_told() {
-        let told = request(&machine(true), "quit").await;
-        assert_eq!(told, "ktest: monitor request refused: quit");
+    async fn a_refused_request_is_logged() {
+        let line = request(&machine(true), "quit").await;
+        assert_eq!(line, "ktest: monitor request refused: quit");
     }
 }

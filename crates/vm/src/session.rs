@@ -1,47 +1,57 @@
-//! One VM from start to end: QEMU as a child process, its console fed to a [`Supervisor`], what that asks for done.
+//! One VM from start to end: runs QEMU, feeds its console to a [`Supervisor`], and carries out the actions.
 //!
-//! When [`Session::run`] returns, or its future is dropped, QEMU and all it started are gone.
+//! When [`Session::run`] returns, or its future is dropped, QEMU and all its child processes are dead.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use model::verdict::Verdict;
 use rustix::process::Signal;
-use spawn::{Cmd, Exit, SpawnError, Stream};
+use spawn::{Child, Cmd, Exit, SpawnError, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use crate::console::Lines;
+use crate::console::LineSplitter;
 use crate::machine::{Machine, MachineError, argv};
 use crate::monitor;
-use crate::supervise::{Act, Ending, Supervisor, VmEnd};
+use crate::supervise::{Action, Supervisor, VmEnd, VmOutcome};
 
-/// What a VM does, as it happens.
+/// The interval of [`SessionEvent::Tick`].
+const TICK: Duration = Duration::from_millis(100);
+/// How long QEMU may take to exit after its console is closed.
+const EXIT_TIME: Duration = Duration::from_secs(5);
+/// How much of QEMU's standard error is kept, in bytes.
+const STDERR_BYTES: usize = 64 << 10;
+
+/// An event of a running VM.
 #[derive(Debug)]
-pub enum Seen<'a> {
-    /// What came from the console, as it came.
-    Bytes(&'a [u8]),
+pub enum SessionEvent<'a> {
+    /// Raw bytes of the console.
+    ConsoleBytes(&'a [u8]),
     /// A console line.
-    Line(&'a str),
-    /// What the supervisor concluded; [`Act::Kill`], [`Act::Sysrq`] and [`Act::Monitor`] are already done.
-    Act(Act),
-    /// What became of a request to the QEMU monitor.
-    Answer(String),
-    /// Nothing new; the time passes. Called about ten times a second.
+    ConsoleLine(&'a str),
+    /// An action of the supervisor. [`Action::Kill`], [`Action::Sysrq`] and [`Action::Monitor`] are already carried
+    /// out.
+    Action(Action),
+    /// The result of a request to the QEMU monitor, as a log line.
+    MonitorReply(String),
+    /// Time passes: sent about ten times a second.
     Tick(&'a Supervisor),
 }
 
-/// Why a VM could not be run at all.
+/// Why a VM could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// QEMU did not start.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    /// The machine cannot be described.
+    /// The machine cannot be described to QEMU.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// KVM ran the guest up to here and cannot go on; under TCG it may well run.
-    #[error("KVM gave the guest up: {0}")]
+    /// KVM stopped in the middle of the run. The guest may run under TCG.
+    #[error("KVM cannot run the guest any further: {0}")]
     Kvm(String),
 }
 
@@ -51,19 +61,19 @@ pub fn command(machine: &Machine) -> Result<Cmd, MachineError> {
     Ok(Cmd::new(&argv[0]).args(&argv[1..]))
 }
 
-/// What comes from outside while a VM runs.
+/// A request from outside to a running VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// For the guest's console.
-    Bytes(Vec<u8>),
-    /// A magic sysrq key.
+pub enum SessionInput {
+    /// Type this on the guest's console.
+    Console(Vec<u8>),
+    /// Send a magic sysrq key.
     Sysrq(char),
-    /// End the VM.
-    End,
-    /// End the VM: the guest did what it must not, and the subtest that runs has failed, for this reason.
+    /// Kill the VM.
+    Kill,
+    /// Kill the VM because the guest did something that is not allowed: the running subtest fails for this reason.
     GiveUp(String),
-    /// End the VM: something is wrong here, and the subtest that runs gets no verdict.
-    Break(String),
+    /// Kill the VM because of a failure on this host: the running subtest gets no verdict.
+    InfrastructureError(String),
 }
 
 /// How a VM is run.
@@ -71,13 +81,13 @@ pub enum Input {
 pub struct Session<'a> {
     /// The machine.
     pub machine: &'a Machine,
-    /// Where QEMU keeps what the guest writes to its root.
+    /// The folder for what the guest writes to its root disk.
     pub temp_dir: &'a Path,
-    /// The beginning of the run, from which the supervisor counts.
+    /// The start of the run: time zero of the supervisor.
     pub clock: Instant,
-    /// What comes from outside.
-    pub input: mpsc::UnboundedReceiver<Input>,
-    /// Let the guest stand still while it is told that a subtest failed: its disks can be read then.
+    /// Requests from outside.
+    pub input: mpsc::UnboundedReceiver<SessionInput>,
+    /// Pause the guest while the failure of a subtest is reported, so that its disks can be read.
     pub pause_at_failure: bool,
 }
 
@@ -86,105 +96,64 @@ impl Session<'_> {
     pub async fn run(
         mut self,
         supervisor: &mut Supervisor,
-        mut on: impl FnMut(Seen<'_>),
-    ) -> Result<Ending, SessionError> {
-        let cmd = command(self.machine)?.env("TMPDIR", self.temp_dir);
-        let mut child = cmd.streams(Stream::Pipe, Stream::Pipe, Stream::Pipe).start()?;
-        let console = console_writer(child.take_stdin());
-        let mut stdout = child.take_stdout();
-        let (gave_up, mut kvm) = mpsc::unbounded_channel();
-        let stderr = tokio::spawn(last_bytes(child.take_stderr(), gave_up));
-        let mut lines = Lines::default();
+        mut on: impl FnMut(SessionEvent<'_>),
+    ) -> Result<VmOutcome, SessionError> {
+        let mut qemu = Qemu::start(self.machine, self.temp_dir)?;
+        let mut lines = LineSplitter::default();
         let mut buffer = vec![0; 64 << 10];
-        let mut killed = false;
-        let mut broken = None;
-        let mut without_kvm = None;
-        let (requests, mut answers) = requests(self.machine.clone());
-        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-
         loop {
-            let mut acts = Vec::new();
+            let mut actions = Vec::new();
             tokio::select! {
                 biased;
-                _ = tick.tick() => on(Seen::Tick(supervisor)),
-                Some(input) = self.input.recv() => match input {
-                    // A guest too dead to read its console is about to be ended anyway.
-                    Input::Bytes(bytes) => drop(console.send(bytes)),
-                    Input::Sysrq(key) => drop(console.send(sysrq(key))),
-                    Input::End => acts.push(Act::Kill),
-                    Input::GiveUp(reason) => acts.extend(supervisor.give_up(reason)),
-                    Input::Break(what) => {
-                        broken.get_or_insert(what);
-                        acts.push(Act::Kill);
-                    }
-                },
-                Some(answer) = answers.recv() => on(Seen::Answer(answer)),
-                // QEMU itself would wait, with a guest that stands still.
-                Some(why) = kvm.recv() => {
-                    without_kvm = Some(why);
-                    acts.push(Act::Kill);
+                _ = tick.tick() => on(SessionEvent::Tick(supervisor)),
+                Some(input) = self.input.recv() => actions = qemu.input(input, supervisor),
+                Some(reply) = qemu.replies.recv() => on(SessionEvent::MonitorReply(reply)),
+                // QEMU itself stays alive with a stopped guest.
+                Some(error) = qemu.kvm_errors.recv() => {
+                    qemu.kvm_error = Some(error);
+                    actions.push(Action::Kill);
                 }
-                read = read(&mut stdout, &mut buffer) => match read {
+                count = read(&mut qemu.stdout, &mut buffer) => match count {
                     0 => break,
-                    got => {
-                        on(Seen::Bytes(&buffer[..got]));
-                        lines.feed(&buffer[..got], |line| {
-                            on(Seen::Line(line));
-                            acts.extend(supervisor.line(line, self.clock.elapsed()));
+                    count => {
+                        on(SessionEvent::ConsoleBytes(&buffer[..count]));
+                        lines.feed(&buffer[..count], |line| {
+                            on(SessionEvent::ConsoleLine(line));
+                            actions.extend(supervisor.line(line, self.clock.elapsed()));
                         });
                     }
                 },
             }
-            acts.extend(supervisor.tick(self.clock.elapsed()));
-            for act in acts {
-                match &act {
-                    Act::Kill => {
-                        killed = true;
-                        child.signal(Signal::KILL);
-                    }
-                    Act::Sysrq(key) => drop(console.send(sysrq(*key))),
-                    Act::Monitor(command) => drop(requests.send(command.clone())),
-                    _ => {}
-                }
-                let paused = self.pause(&act).await;
-                on(Seen::Act(act));
+            actions.extend(supervisor.tick(self.clock.elapsed()));
+            for action in actions {
+                qemu.carry_out(&action);
+                let paused = self.pause(&action).await;
+                on(SessionEvent::Action(action));
                 if let Some(sockets) = paused
                     && let Err(error) = monitor::command(sockets, "cont").await
                 {
-                    tracing::warn!("the guest stands still: {error}");
+                    tracing::warn!("cannot resume the paused guest: {error}");
                 }
             }
         }
         lines.finish(|line| {
-            on(Seen::Line(line));
-            for act in supervisor.line(line, self.clock.elapsed()) {
-                on(Seen::Act(act));
+            on(SessionEvent::ConsoleLine(line));
+            for action in supervisor.line(line, self.clock.elapsed()) {
+                on(SessionEvent::Action(action));
             }
         });
-        drop(console);
-        // Its console is closed: it is gone, or about to be.
-        let exit = match tokio::time::timeout(Duration::from_secs(5), child.wait()).await {
-            Ok(exit) => exit?,
-            Err(_) => child.stop(Duration::from_secs(1)).await?,
-        };
-        if let Some(what) = broken {
-            return Ok(Ending::Infrastructure(what));
+        let (actions, outcome) = qemu.end(supervisor, self.clock).await?;
+        for action in actions {
+            on(SessionEvent::Action(action));
         }
-        if let Some(why) = without_kvm {
-            return Err(SessionError::Kvm(why));
-        }
-        let complaint = stderr.await.unwrap_or_default();
-        let (acts, ending) = supervisor.ended(vm_end(exit, killed, &complaint), self.clock.elapsed());
-        for act in acts {
-            on(Seen::Act(act));
-        }
-        Ok(ending)
+        Ok(outcome)
     }
 
-    /// Lets the guest stand still if this is the end of a failed subtest; the sockets by which it goes on.
-    async fn pause(&self, act: &Act) -> Option<&Path> {
-        let Act::Finished(finished) = act else { return None };
+    /// Pauses the guest if this action reports a failed subtest. Returns the sockets by which it is resumed.
+    async fn pause(&self, action: &Action) -> Option<&Path> {
+        let Action::Finished(finished) = action else { return None };
         if !self.pause_at_failure || !matches!(finished.verdict, Verdict::Failed { .. }) {
             return None;
         }
@@ -193,22 +162,112 @@ impl Session<'_> {
     }
 }
 
-/// Carries out the guest's requests to the monitor one after another, while its console is read on; the answers.
-fn requests(machine: Machine) -> (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>) {
-    let (sender, mut commands) = mpsc::unbounded_channel::<String>();
-    let (told, answers) = mpsc::unbounded_channel();
+/// The QEMU process and the tasks that serve its pipes.
+struct Qemu {
+    child: Child,
+    stdout: Option<ChildStdout>,
+    /// Bytes for the guest's console.
+    console: mpsc::UnboundedSender<Vec<u8>>,
+    /// Requests of the guest to the monitor, and their results.
+    requests: mpsc::UnboundedSender<String>,
+    replies: mpsc::UnboundedReceiver<String>,
+    /// The last line of standard error, when it ends.
+    stderr: JoinHandle<String>,
+    kvm_errors: mpsc::UnboundedReceiver<String>,
+    killed: bool,
+    kvm_error: Option<String>,
+    infrastructure_error: Option<String>,
+}
+
+impl Qemu {
+    fn start(machine: &Machine, temp_dir: &Path) -> Result<Self, SessionError> {
+        let cmd = command(machine)?.env("TMPDIR", temp_dir);
+        let mut child = cmd.streams(Stream::Pipe, Stream::Pipe, Stream::Pipe).start()?;
+        let (kvm_error_sender, kvm_errors) = mpsc::unbounded_channel();
+        let (requests, replies) = monitor_requests(machine.clone());
+        Ok(Self {
+            stdout: child.take_stdout(),
+            console: console_writer(child.take_stdin()),
+            requests,
+            replies,
+            stderr: tokio::spawn(last_line(child.take_stderr(), kvm_error_sender)),
+            kvm_errors,
+            killed: false,
+            kvm_error: None,
+            infrastructure_error: None,
+            child,
+        })
+    }
+
+    fn input(&mut self, input: SessionInput, supervisor: &mut Supervisor) -> Vec<Action> {
+        match input {
+            SessionInput::Console(bytes) => self.type_on_console(bytes),
+            SessionInput::Sysrq(key) => self.type_on_console(sysrq(key)),
+            SessionInput::Kill => return vec![Action::Kill],
+            SessionInput::GiveUp(reason) => return supervisor.give_up(reason),
+            SessionInput::InfrastructureError(error) => {
+                self.infrastructure_error.get_or_insert(error);
+                return vec![Action::Kill];
+            }
+        }
+        Vec::new()
+    }
+
+    /// A guest that no longer reads its console is about to end: a failure to write is ignored.
+    fn type_on_console(&self, bytes: Vec<u8>) {
+        let _ = self.console.send(bytes);
+    }
+
+    fn carry_out(&mut self, action: &Action) {
+        match action {
+            Action::Kill => {
+                self.killed = true;
+                self.child.signal(Signal::KILL);
+            }
+            Action::Sysrq(key) => self.type_on_console(sysrq(*key)),
+            Action::Monitor(command) => drop(self.requests.send(command.clone())),
+            Action::GuestUp | Action::Started(_) | Action::Finished(_) => {}
+        }
+    }
+
+    /// Waits for the process after the end of its console, and concludes.
+    async fn end(
+        mut self,
+        supervisor: &mut Supervisor,
+        clock: Instant,
+    ) -> Result<(Vec<Action>, VmOutcome), SessionError> {
+        drop(self.console);
+        let exit = match tokio::time::timeout(EXIT_TIME, self.child.wait()).await {
+            Ok(exit) => exit?,
+            Err(_) => self.child.stop(Duration::from_secs(1)).await?,
+        };
+        if let Some(error) = self.infrastructure_error {
+            return Ok((Vec::new(), VmOutcome::Infrastructure(error)));
+        }
+        if let Some(error) = self.kvm_error {
+            return Err(SessionError::Kvm(error));
+        }
+        let complaint = self.stderr.await.unwrap_or_default();
+        Ok(supervisor.ended(vm_end(exit, self.killed, &complaint), clock.elapsed()))
+    }
+}
+
+/// Carries out the guest's requests to the monitor one after another, so that its console is read meanwhile.
+fn monitor_requests(machine: Machine) -> (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>) {
+    let (sender, mut requests) = mpsc::unbounded_channel::<String>();
+    let (replies, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        while let Some(command) = commands.recv().await {
-            if told.send(monitor::request(&machine, &command).await).is_err() {
+        while let Some(command) = requests.recv().await {
+            if replies.send(monitor::request(&machine, &command).await).is_err() {
                 return;
             }
         }
     });
-    (sender, answers)
+    (sender, receiver)
 }
 
-/// Writes to the guest's console, whose reader may be slow or gone.
-fn console_writer(stdin: Option<tokio::process::ChildStdin>) -> mpsc::UnboundedSender<Vec<u8>> {
+/// Writes to the guest's console in a task of its own: the guest may be slow to read.
+fn console_writer(stdin: Option<ChildStdin>) -> mpsc::UnboundedSender<Vec<u8>> {
     let (sender, mut bytes) = mpsc::unbounded_channel::<Vec<u8>>();
     tokio::spawn(async move {
         let Some(mut stdin) = stdin else { return };
@@ -236,45 +295,45 @@ fn sysrq(key: char) -> Vec<u8> {
     keys
 }
 
-/// Bytes read; 0 at the end of the stream, and for a stream that failed, which means the same.
-async fn read(stream: &mut Option<tokio::process::ChildStdout>, buffer: &mut [u8]) -> usize {
+/// The number of bytes read; 0 at the end of the stream and after an error, which means the same here.
+async fn read(stream: &mut Option<ChildStdout>, buffer: &mut [u8]) -> usize {
     match stream {
         Some(stream) => stream.read(buffer).await.unwrap_or(0),
         None => 0,
     }
 }
 
-/// The last line QEMU said on its standard error, of the last 64 KiB. The first by which it says that KVM cannot go on is
-/// told at once: it says what the processor's registers held, stops the guest, and stays.
-async fn last_bytes(
+/// Reads QEMU's standard error and returns its last line. The first line that reports that KVM cannot continue is sent
+/// at once: QEMU then dumps the registers, stops the guest, and does not exit.
+async fn last_line(
     stream: Option<impl AsyncRead + Unpin>,
-    gave_up: mpsc::UnboundedSender<String>,
+    kvm_errors: mpsc::UnboundedSender<String>,
 ) -> String {
     let Some(mut stream) = stream else { return String::new() };
-    let (mut kept, mut buffer) = (Vec::new(), vec![0; 8 << 10]);
-    let mut gave_up = Some(gave_up);
-    while let Ok(got @ 1..) = stream.read(&mut buffer).await {
-        kept.extend_from_slice(&buffer[..got]);
-        if let Some(line) = kvm_complaint(&String::from_utf8_lossy(&kept))
-            && let Some(gave_up) = gave_up.take()
+    let (mut text, mut buffer) = (Vec::new(), vec![0; 8 << 10]);
+    let mut kvm_errors = Some(kvm_errors);
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        text.extend_from_slice(&buffer[..count]);
+        if let Some(line) = kvm_error(&String::from_utf8_lossy(&text))
+            && let Some(sender) = kvm_errors.take()
         {
-            let _ = gave_up.send(line);
+            let _ = sender.send(line);
         }
-        if kept.len() > 128 << 10 {
-            kept.drain(..64 << 10);
+        if text.len() > 2 * STDERR_BYTES {
+            text.drain(..STDERR_BYTES);
         }
     }
-    let text = String::from_utf8_lossy(&kept);
+    let text = String::from_utf8_lossy(&text);
     let last = text.lines().rev().find(|line| !line.trim().is_empty());
-    last.unwrap_or("it said nothing").trim().chars().take(500).collect()
+    last.unwrap_or("no error message").trim().chars().take(500).collect()
 }
 
-/// The line, whole, by which QEMU says that it stopped the guest because KVM cannot go on.
-fn kvm_complaint(text: &str) -> Option<String> {
+/// The complete line by which QEMU reports that KVM cannot run the guest any further.
+fn kvm_error(text: &str) -> Option<String> {
     let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::trim);
-    let mut found = lines
+    let mut errors = lines
         .filter(|line| line.starts_with("KVM internal error") || line.starts_with("error: kvm run failed"));
-    found.next().map(|line| line.chars().take(200).collect())
+    errors.next().map(|line| line.chars().take(200).collect())
 }
 
 #[cfg(test)]
@@ -282,25 +341,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn kvm_that_cannot_go_on_is_told_at_once() {
-        let (mut qemu, ours) = tokio::io::duplex(1 << 10);
-        let (gave_up, mut kvm) = mpsc::unbounded_channel();
-        let last = tokio::spawn(last_bytes(Some(ours), gave_up));
+    async fn a_kvm_error_is_reported_at_once() {
+        let (mut qemu, stderr) = tokio::io::duplex(1 << 10);
+        let (sender, mut kvm_errors) = mpsc::unbounded_channel();
+        let last = tokio::spawn(last_line(Some(stderr), sender));
         qemu.write_all(b"a warning\nKVM internal error. Sub").await.unwrap();
         qemu.write_all(b"error: 1\nextra data[0]: 0x1\n").await.unwrap();
-        assert_eq!(kvm.recv().await.as_deref(), Some("KVM internal error. Suberror: 1"));
+        assert_eq!(kvm_errors.recv().await.as_deref(), Some("KVM internal error. Suberror: 1"));
         qemu.write_all(b"KVM internal error. Suberror: 3\n\n").await.unwrap();
         drop(qemu);
         assert_eq!(last.await.unwrap(), "KVM internal error. Suberror: 3");
-        assert_eq!(kvm.recv().await, None);
+        assert_eq!(kvm_errors.recv().await, None);
     }
 
     #[test]
-    fn words_of_kvm() {
+    fn kvm_error_lines() {
         assert_eq!(
-            kvm_complaint("error: kvm run failed Bad address\n").as_deref(),
+            kvm_error("error: kvm run failed Bad address\n").as_deref(),
             Some("error: kvm run failed Bad address")
         );
-        assert_eq!(kvm_complaint("no KVM internal error\nKVM internal error"), None);
+        assert_eq!(kvm_error("no KVM internal error\nKVM internal error"), None);
     }
 }

@@ -7,7 +7,7 @@ use crash::{Frame, Place, Report, Source};
 use kernel::Kernel;
 use model::Verdict;
 use symbols::Symbols;
-use vm::supervise::Finished;
+use vm::supervise::FinishedSubtest;
 
 use super::leftovers::before_last_line;
 use crate::out::Out;
@@ -16,7 +16,7 @@ use crate::out::Out;
 const FILE: &str = "crash";
 
 /// Writes the report of the crash and tells where in the kernel's source it was, as `FILE:LINE`.
-pub(super) fn look(kernel: &Kernel, finished: &mut Finished, out: &Out) -> Option<String> {
+pub(super) fn look(kernel: &Kernel, finished: &mut FinishedSubtest, out: &Out) -> Option<String> {
     let title = finished.crash.clone()?;
     let log = String::from_utf8_lossy(&finished.log).into_owned();
     let reports = crash::reports(&log);
@@ -58,7 +58,7 @@ fn source(report: &Report, locate: impl Fn(&Frame) -> Vec<Source>) -> Option<Str
 }
 
 /// Says it in the verdict and in the log.
-fn tell(finished: &mut Finished, source: &str, guilty: Option<&str>) {
+fn tell(finished: &mut FinishedSubtest, source: &str, guilty: Option<&str>) {
     let function = guilty.map(|function| format!(" in {function}")).unwrap_or_default();
     before_last_line(&mut finished.log, &[format!("it crashed at {source}{function}")]);
     if let Verdict::Failed { reason } = &mut finished.verdict
@@ -109,7 +109,7 @@ mod tests {
              00001 [    1.000002] Call Trace:\n00001 [    1.000003] ---[ end trace 0 ]---\n\
              00002 ========= FAILED oops in 1s\n"
         );
-        let mut finished = Finished {
+        let mut finished = FinishedSubtest {
             subtest,
             verdict: Verdict::Failed { reason: title.into() },
             duration: Duration::from_secs(1),

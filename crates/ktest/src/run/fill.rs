@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::statvfs;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
-use vm::session::Input;
+use vm::session::SessionInput;
 use walkdir::WalkDir;
 
 /// How often a guest is looked at.
@@ -102,7 +102,7 @@ impl Cap {
     }
 
     /// Looks at the guest until it is aborted; says by `to` when it is to be ended.
-    pub(super) fn watch(&self, workplace: &Path, to: UnboundedSender<Input>) -> JoinHandle<()> {
+    pub(super) fn watch(&self, workplace: &Path, to: UnboundedSender<SessionInput>) -> JoinHandle<()> {
         let (cap, serial, workplace) = (self.clone(), workplace.join("serial"), workplace.to_path_buf());
         tokio::spawn(async move {
             loop {
@@ -110,8 +110,8 @@ impl Cap {
                 let (again, serial, workplace) = (cap.clone(), serial.clone(), workplace.clone());
                 let look = move || {
                     let room = [&again.out, &workplace].into_iter().find_map(|dir| no_room(dir));
-                    let full = || again.exceeded(&serial).map(Input::GiveUp);
-                    room.map(Input::Break).or_else(full)
+                    let full = || again.exceeded(&serial).map(SessionInput::GiveUp);
+                    room.map(SessionInput::InfrastructureError).or_else(full)
                 };
                 match tokio::task::spawn_blocking(look).await {
                     Ok(None) => {}

@@ -10,8 +10,8 @@ use model::{Event, Status, SubtestName};
 use rustix::process::Signal;
 use spawn::{Cmd, Exit, Stream};
 use tokio::io::AsyncReadExt;
-use vm::console::Lines;
-use vm::supervise::{Act, Ending, Limits, Supervisor, VmEnd};
+use vm::console::LineSplitter;
+use vm::supervise::{Action, Supervisor, TimeLimits, VmEnd, VmOutcome};
 
 use super::{Run, RunError, RunOptions};
 use crate::declare::Declarations;
@@ -59,9 +59,9 @@ pub(super) async fn run(
         }
         fruitless = if run.summary.verdicts.len() > before { 0 } else { fruitless + 1 };
         let reason = match ending {
-            Ending::Complete if !cut_short => "the file lists it, but run-tests never ran it".into(),
-            Ending::InitFailed(reason) | Ending::NoBoot { reason, .. } => reason,
-            Ending::Infrastructure(what) => {
+            VmOutcome::Complete if !cut_short => "the file lists it, but run-tests never ran it".into(),
+            VmOutcome::InitFailed(reason) | VmOutcome::NoBoot { reason, .. } => reason,
+            VmOutcome::Infrastructure(what) => {
                 run.reporter.event(Event::Infrastructure { what: what.clone() });
                 run.summary.infrastructure = Some(what);
                 return Ok(());
@@ -135,17 +135,22 @@ async fn once(
     limit: Duration,
     subtests: &[SubtestName],
     run: &mut Run<'_>,
-) -> Result<(Ending, bool), RunError> {
+) -> Result<(VmOutcome, bool), RunError> {
     let clock = run.reporter.began();
-    let limits =
-        Limits { boot: BOOT_LIMIT, subtest: limit, shutdown: SHUTDOWN_LIMIT, watchdog_scale: 1, stay: false };
+    let limits = TimeLimits {
+        boot: BOOT_LIMIT,
+        subtest: limit,
+        shutdown: SHUTDOWN_LIMIT,
+        watchdog_scale: 1,
+        interactive: false,
+    };
     let mut supervisor = Supervisor::new(subtests.iter().cloned(), limits, clock.elapsed());
     let cmd = cmd.clone().streams(Stream::Null, Stream::Pipe, Stream::Null);
     let mut child = match cmd.start() {
         Ok(child) => child,
-        Err(error) => return Ok((Ending::Infrastructure(error.to_string()), false)),
+        Err(error) => return Ok((VmOutcome::Infrastructure(error.to_string()), false)),
     };
-    let (mut stdout, mut lines) = (child.take_stdout(), Lines::default());
+    let (mut stdout, mut lines) = (child.take_stdout(), LineSplitter::default());
     let mut buffer = vec![0; 64 << 10];
     let mut killed = false;
     let mut tick = tokio::time::interval(Duration::from_millis(100));
@@ -161,7 +166,7 @@ async fn once(
         }
         take(&seen, &mut supervisor, clock, run)?;
         for act in supervisor.tick(clock.elapsed()) {
-            if act == Act::Kill {
+            if act == Action::Kill {
                 killed = true;
                 child.signal(Signal::KILL);
             }
@@ -172,7 +177,7 @@ async fn once(
     take(&seen, &mut supervisor, clock, run)?;
     let exit = match child.stop(Duration::from_secs(5)).await {
         Ok(exit) => exit,
-        Err(error) => return Ok((Ending::Infrastructure(error.to_string()), false)),
+        Err(error) => return Ok((VmOutcome::Infrastructure(error.to_string()), false)),
     };
     let end = match exit {
         _ if killed => VmEnd::Killed,
@@ -197,16 +202,16 @@ fn take(
     Ok(())
 }
 
-fn done(act: Act, run: &mut Run<'_>) -> Result<(), RunError> {
+fn done(act: Action, run: &mut Run<'_>) -> Result<(), RunError> {
     match act {
-        Act::Started(subtest) => {
+        Action::Started(subtest) => {
             run.out.started(&subtest)?;
             run.reporter.event(Event::SubtestStarted { subtest });
             Ok(())
         }
-        Act::Finished(finished) => run.finished(finished),
+        Action::Finished(finished) => run.finished(finished),
         // There is no machine: nothing to ask a monitor for.
-        Act::Up | Act::Kill | Act::Sysrq(_) | Act::Monitor(_) => Ok(()),
+        Action::GuestUp | Action::Kill | Action::Sysrq(_) | Action::Monitor(_) => Ok(()),
     }
 }
 

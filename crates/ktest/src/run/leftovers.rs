@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use model::KernelId;
 use serde::{Deserialize, Serialize};
 use vm::machine::Machine;
-use vm::supervise::Finished;
+use vm::supervise::FinishedSubtest;
 
 use super::machine::bus_name;
 use super::{Prepared, RunError};
@@ -37,7 +37,7 @@ pub(super) struct Record {
 }
 
 /// Keeps what there is of the subtest; what was kept is said in its log.
-pub(super) fn keep(prepared: &Prepared<'_>, machine: &Machine, finished: &mut Finished, out: &Out) {
+pub(super) fn keep(prepared: &Prepared<'_>, machine: &Machine, finished: &mut FinishedSubtest, out: &Out) {
     let mut said = Vec::new();
     let dir = out.subtest_dir(&finished.subtest);
     if prepared.options.keep_devices > 0 {
@@ -56,7 +56,12 @@ pub(super) fn keep(prepared: &Prepared<'_>, machine: &Machine, finished: &mut Fi
 }
 
 /// The devices, unless they hold more than is to be kept.
-fn devices(prepared: &Prepared<'_>, machine: &Machine, finished: &Finished, dir: &Path) -> Option<String> {
+fn devices(
+    prepared: &Prepared<'_>,
+    machine: &Machine,
+    finished: &FinishedSubtest,
+    dir: &Path,
+) -> Option<String> {
     let base = machine.disks.len() - prepared.declared.scratch.len();
     let scratch = machine.disks[base..].iter().map(|disk| &disk.file);
     let files: Vec<&PathBuf> = scratch.chain(machine.pmem.iter().map(|(file, _)| file)).collect();
@@ -88,7 +93,7 @@ fn devices(prepared: &Prepared<'_>, machine: &Machine, finished: &Finished, dir:
     })
 }
 
-fn record(prepared: &Prepared<'_>, finished: &Finished) -> Record {
+fn record(prepared: &Prepared<'_>, finished: &FinishedSubtest) -> Record {
     let declared = prepared.declared;
     let texts = |items: &[u64]| items.iter().map(u64::to_string).collect::<Vec<_>>();
     let paths = |items: &[PathBuf]| items.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use kernel::Kernel;
 use model::{Arch, SubtestName};
 use rustix::fs::{FlockOperation, XattrFlags, flock, setxattr};
-use vm::guest::{Errand, HOST, TAG};
+use vm::guest::{GuestMount, GuestSpec, HOST, TAG};
 use vm::machine::{Accel, Disk, Hotplug, Machine, Network, Share, StorageBus, device, drive};
 
 use super::{Prepared, RunError, RunOptions, terminal};
@@ -19,7 +19,7 @@ use crate::report::Reporter;
 const SLOW_IOPS: u32 = 100;
 const SLOW_BPS: u64 = 10 << 20;
 
-/// The folder of one VM's own files (scratch devices, the guest's errand), gone when this is dropped. What a killed
+/// The folder of one VM's own files (scratch devices, the guest's spec), gone when this is dropped. What a killed
 /// run left behind is removed when the next one begins.
 #[derive(Debug)]
 pub(super) struct Workplace {
@@ -142,7 +142,7 @@ pub(super) fn prepare(
         qemu_prepend: declared.qemu_prepend.clone(),
         qemu_append: declared.qemu_append.clone(),
     };
-    let errand = Errand {
+    let spec = GuestSpec {
         env: environment(prepared, subtests, &machine, base, out)?,
         // Without subtests the file only says what the machine is.
         file: prepared.file.filter(|_| !subtests.is_empty()).map(|file| guest_path(&file.path)),
@@ -151,7 +151,7 @@ pub(super) fn prepare(
         command: options.command.clone(),
         ssh: purpose.ssh.map(|access| access.keys.clone()),
     };
-    vm::guest::write(&workplace.join("guest"), &errand).map_err(io)?;
+    vm::guest::write(&workplace.join("guest"), &spec).map_err(io)?;
     Ok(machine)
 }
 
@@ -203,22 +203,20 @@ fn guest_path(path: &Path) -> String {
     format!("{HOST}{}", path.display())
 }
 
-type Mount = (String, String, bool);
-
-/// What the guest sees of the host, and where: its errand, the tests, the modules, its output folder.
+/// What the guest sees of the host, and where: its spec, the tests, the modules, its output folder.
 fn shares(
     prepared: &Prepared<'_>,
     workplace: &Path,
     out: &Path,
     headers: Option<&Path>,
-) -> (Vec<Share>, Vec<Mount>) {
+) -> (Vec<Share>, Vec<GuestMount>) {
     let mut shares = Vec::new();
     let mut mounts = Vec::new();
     let mut add = |tag: &str, dir: &Path, at: Option<String>, writable: bool| {
         let xattr = writable && keeps_xattrs(dir);
         shares.push(Share { tag: tag.into(), dir: dir.into(), writable, xattr });
-        if let Some(at) = at {
-            mounts.push((tag.to_string(), at, writable));
+        if let Some(path) = at {
+            mounts.push(GuestMount { tag: tag.into(), path, writable });
         }
     };
     add(TAG, &workplace.join("guest"), None, false);

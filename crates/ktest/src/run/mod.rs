@@ -20,7 +20,7 @@ use std::time::Duration;
 use ::kernel::Kernel;
 use model::{Arch, Event, PackageName, Status, SubtestName, Verdict};
 use vm::accel::AccelChoice;
-use vm::supervise::Finished;
+use vm::supervise::FinishedSubtest;
 
 use crate::declare::Declarations;
 use crate::out::{Out, OutError};
@@ -328,14 +328,14 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn finished(&mut self, finished: Finished) -> Result<(), RunError> {
+    fn finished(&mut self, finished: FinishedSubtest) -> Result<(), RunError> {
         self.crashed(finished, None)
     }
 
     /// A verdict, with the place in the kernel's source where it crashed.
-    fn crashed(&mut self, finished: Finished, source: Option<String>) -> Result<(), RunError> {
+    fn crashed(&mut self, finished: FinishedSubtest, source: Option<String>) -> Result<(), RunError> {
         self.out.finished(&finished)?;
-        let Finished { subtest, verdict, duration, crash, .. } = finished;
+        let FinishedSubtest { subtest, verdict, duration, crash, .. } = finished;
         let dir = self.out.relative(&subtest);
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         self.summary.verdicts.push((subtest.clone(), verdict.clone()));
@@ -348,7 +348,7 @@ impl Run<'_> {
         let mut text = log.to_vec();
         text.extend_from_slice(format!("ktest: {reason}\nFAILED TO RUN\n").as_bytes());
         let verdict = Verdict::FailedToRun { reason: reason.into() };
-        self.finished(Finished { subtest, verdict, duration: Duration::ZERO, crash: None, log: text })
+        self.finished(FinishedSubtest { subtest, verdict, duration: Duration::ZERO, crash: None, log: text })
     }
 
     fn finish(self) -> Summary {

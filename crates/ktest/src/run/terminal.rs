@@ -8,7 +8,7 @@ use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
 };
 use tokio::sync::mpsc::UnboundedSender;
-use vm::session::Input;
+use vm::session::SessionInput;
 
 /// What is told before the guest has the keyboard.
 pub(super) const HELP: &str =
@@ -51,14 +51,14 @@ impl Drop for Raw {
 }
 
 /// Reads standard input in a thread of its own until it ends or the VM does.
-pub(super) fn forward(input: UnboundedSender<Input>) {
+pub(super) fn forward(input: UnboundedSender<SessionInput>) {
     let mut keys = stdin().is_terminal().then(Keys::default);
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(got @ 1..) = stdin().lock().read(&mut buffer) {
             let inputs = match &mut keys {
                 Some(keys) => keys.feed(&buffer[..got]),
-                None => vec![Input::Bytes(buffer[..got].to_vec())],
+                None => vec![SessionInput::Console(buffer[..got].to_vec())],
             };
             if inputs.into_iter().any(|part| input.send(part).is_err()) {
                 return;
@@ -84,7 +84,7 @@ enum State {
 const CTRL_A: u8 = 1;
 
 impl Keys {
-    fn feed(&mut self, bytes: &[u8]) -> Vec<Input> {
+    fn feed(&mut self, bytes: &[u8]) -> Vec<SessionInput> {
         let mut inputs = Vec::new();
         let mut plain = Vec::new();
         for &byte in bytes {
@@ -101,25 +101,25 @@ impl Keys {
                     plain.push(CTRL_A);
                     None
                 }
-                (State::Word, b'x') => Some(Input::End),
+                (State::Word, b'x') => Some(SessionInput::Kill),
                 (State::Word, b's') => {
                     self.state = State::Sysrq;
                     continue;
                 }
                 (State::Word, _) => None,
-                (State::Sysrq, key) if key.is_ascii_alphanumeric() => Some(Input::Sysrq(key.into())),
+                (State::Sysrq, key) if key.is_ascii_alphanumeric() => Some(SessionInput::Sysrq(key.into())),
                 (State::Sysrq, _) => None,
             };
             self.state = State::Plain;
             if let Some(word) = word {
                 if !plain.is_empty() {
-                    inputs.push(Input::Bytes(std::mem::take(&mut plain)));
+                    inputs.push(SessionInput::Console(std::mem::take(&mut plain)));
                 }
                 inputs.push(word);
             }
         }
         if !plain.is_empty() {
-            inputs.push(Input::Bytes(plain));
+            inputs.push(SessionInput::Console(plain));
         }
         inputs
     }
@@ -131,12 +131,15 @@ mod tests {
 
     #[test]
     fn keys() {
-        let bytes = |text: &str| Input::Bytes(text.into());
+        let bytes = |text: &str| SessionInput::Console(text.into());
         let mut keys = Keys::default();
         assert_eq!(keys.feed(b"ls\r"), [bytes("ls\r")]);
         assert_eq!(keys.feed(b"a\x01"), [bytes("a")]);
         assert_eq!(keys.feed(b"\x01b"), [bytes("\x01b")]);
-        assert_eq!(keys.feed(b"q\x01sw\x01xr"), [bytes("q"), Input::Sysrq('w'), Input::End, bytes("r")]);
+        assert_eq!(
+            keys.feed(b"q\x01sw\x01xr"),
+            [bytes("q"), SessionInput::Sysrq('w'), SessionInput::Kill, bytes("r")]
+        );
         assert_eq!(keys.feed(b"\x01s\x1b\x01?"), []);
         assert_eq!(keys.feed(b"\x03"), [bytes("\x03")]);
     }

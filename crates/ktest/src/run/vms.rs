@@ -10,8 +10,8 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use vm::accel::{AccelChoice, kvm};
 use vm::machine::{Accel, Machine};
-use vm::session::{self, Input, Seen, Session, SessionError};
-use vm::supervise::{Act, EXIT, Ending, Limits, Supervisor, UP};
+use vm::session::{self, Session, SessionError, SessionEvent, SessionInput};
+use vm::supervise::{Action, EXIT, Supervisor, TimeLimits, UP, VmOutcome};
 
 use super::fill::{self, Cap};
 use super::machine::{Purpose, Workplace, has_kgdb, prepare};
@@ -28,17 +28,17 @@ const TCG_SCALE: u32 = 4;
 /// How often a VM is tried that makes no progress at all.
 const ATTEMPTS: u32 = 3;
 
-fn limits(accel: Accel, subtest: Duration) -> Limits {
+fn limits(accel: Accel, subtest: Duration) -> TimeLimits {
     let scale = match accel {
         Accel::Kvm => 1,
         Accel::Tcg => TCG_SCALE,
     };
-    Limits {
+    TimeLimits {
         boot: BOOT_LIMIT * scale,
         subtest: subtest.saturating_mul(scale),
         shutdown: SHUTDOWN_LIMIT * scale,
         watchdog_scale: scale,
-        stay: false,
+        interactive: false,
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn run(
     let mut accel = accel(prepared, run).await;
     let no_tests = remaining.is_empty();
     let limits = |accel| match options.interactive {
-        true => Limits::none(),
+        true => TimeLimits::interactive(),
         // A command may take its time.
         false if no_tests => limits(accel, Duration::MAX),
         false => limits(accel, prepared.declared.timeout),
@@ -174,7 +174,7 @@ struct Vm<'a> {
     prepared: &'a Prepared<'a>,
     machine: &'a Machine,
     accel: Accel,
-    limits: Limits,
+    limits: TimeLimits,
     access: Option<&'a Access>,
     place: &'a Workplace,
     cap: &'a Cap,
@@ -207,7 +207,9 @@ impl Vm<'_> {
         let mut answer = Answer::default();
         let ending = session
             .run(&mut supervisor, |seen| {
-                if let (Seen::Line(line), false) = (&seen, self.prepared.options.command.is_empty()) {
+                if let (SessionEvent::ConsoleLine(line), false) =
+                    (&seen, self.prepared.options.command.is_empty())
+                {
                     answer.line(line);
                 }
                 if let Err(error) = self.see(seen, run, boot) {
@@ -231,15 +233,15 @@ impl Vm<'_> {
         let ending = match ending {
             Ok(ending) => ending,
             Err(error @ SessionError::Kvm(_)) => return Ok(Outcome::NoKvm(error.to_string())),
-            Err(error) => Ending::Infrastructure(error.to_string()),
+            Err(error) => VmOutcome::Infrastructure(error.to_string()),
         };
         Ok(match ending {
-            Ending::Complete if supervisor.cut_short() => Outcome::Again,
-            Ending::Complete => Outcome::NeverRan,
-            Ending::Lost => Outcome::Again,
-            Ending::NoBoot { reason, .. } => Outcome::Not { reason, final_word: false },
-            Ending::InitFailed(reason) => Outcome::Not { reason, final_word: true },
-            Ending::Infrastructure(what) => Outcome::Infrastructure(what),
+            VmOutcome::Complete if supervisor.cut_short() => Outcome::Again,
+            VmOutcome::Complete => Outcome::NeverRan,
+            VmOutcome::Lost => Outcome::Again,
+            VmOutcome::NoBoot { reason, .. } => Outcome::Not { reason, final_word: false },
+            VmOutcome::InitFailed(reason) => Outcome::Not { reason, final_word: true },
+            VmOutcome::Infrastructure(what) => Outcome::Infrastructure(what),
         })
     }
 
@@ -251,7 +253,7 @@ impl Vm<'_> {
     fn publish(
         &self,
         run: &Run<'_>,
-        sender: UnboundedSender<Input>,
+        sender: UnboundedSender<SessionInput>,
     ) -> Result<(Published, JoinHandle<()>), RunError> {
         let kernel = self.prepared.kernel;
         let live = Live {
@@ -273,34 +275,34 @@ impl Vm<'_> {
         Ok((known, listener))
     }
 
-    fn see(&self, seen: Seen<'_>, run: &mut Run<'_>, boot: Instant) -> Result<(), RunError> {
+    fn see(&self, seen: SessionEvent<'_>, run: &mut Run<'_>, boot: Instant) -> Result<(), RunError> {
         let clock = run.reporter.began();
         match seen {
-            Seen::Bytes(bytes) if self.prepared.options.interactive => {
+            SessionEvent::ConsoleBytes(bytes) if self.prepared.options.interactive => {
                 let mut screen = std::io::stdout().lock();
                 // Nobody looks: no reason to end the VM.
                 let _ = screen.write_all(bytes).and_then(|()| screen.flush());
                 Ok(())
             }
-            Seen::Line(line) => {
+            SessionEvent::ConsoleLine(line) => {
                 run.reporter.console_line(line, clock.elapsed());
                 run.out.line(line, clock.elapsed()).map_err(|error| full(&error))
             }
-            Seen::Tick(_) => {
+            SessionEvent::Tick(_) => {
                 run.reporter.flush_console();
                 run.out.flush().map_err(|error| full(&error))
             }
-            Seen::Act(Act::Up) => {
+            SessionEvent::Action(Action::GuestUp) => {
                 let duration_ms = u64::try_from(boot.elapsed().as_millis()).unwrap_or(u64::MAX);
                 run.reporter.event(Event::Booted { vm: self.number, duration_ms });
                 Ok(())
             }
-            Seen::Act(Act::Started(subtest)) => {
+            SessionEvent::Action(Action::Started(subtest)) => {
                 run.out.started(&subtest)?;
                 run.reporter.event(Event::SubtestStarted { subtest });
                 Ok(())
             }
-            Seen::Act(Act::Finished(mut finished)) => {
+            SessionEvent::Action(Action::Finished(mut finished)) => {
                 if let Verdict::Failed { .. } = finished.verdict {
                     // It may have failed for want of room.
                     let dirs = [run.out.dir(), self.place.path()];
@@ -313,8 +315,11 @@ impl Vm<'_> {
                 }
                 run.finished(finished)
             }
-            Seen::Answer(line) => run.out.line(&line, clock.elapsed()).map_err(|error| full(&error)),
-            Seen::Bytes(_) | Seen::Act(Act::Kill | Act::Sysrq(_) | Act::Monitor(_)) => Ok(()),
+            SessionEvent::MonitorReply(line) => {
+                run.out.line(&line, clock.elapsed()).map_err(|error| full(&error))
+            }
+            SessionEvent::ConsoleBytes(_)
+            | SessionEvent::Action(Action::Kill | Action::Sysrq(_) | Action::Monitor(_)) => Ok(()),
         }
     }
 }

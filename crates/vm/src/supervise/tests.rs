@@ -1,11 +1,11 @@
 use super::*;
 
-const LIMITS: Limits = Limits {
+const LIMITS: TimeLimits = TimeLimits {
     boot: Duration::from_secs(60),
     subtest: Duration::from_secs(100),
     shutdown: Duration::from_secs(10),
     watchdog_scale: 4,
-    stay: false,
+    interactive: false,
 };
 
 fn at(seconds: u64) -> Duration {
@@ -18,14 +18,14 @@ fn name(text: &str) -> SubtestName {
 
 fn vm(subtests: &[&str]) -> Supervisor {
     let mut vm = Supervisor::new(subtests.iter().map(|text| name(text)), LIMITS, at(0));
-    assert_eq!(vm.line(UP, at(1)), [Act::Up]);
+    assert_eq!(vm.line(UP, at(1)), [Action::GuestUp]);
     vm
 }
 
-/// Acts as short text; logs as their last line.
-fn show(acts: &[Act]) -> String {
-    let one = |act: &Act| match act {
-        Act::Finished(f) => {
+/// The actions as short text; of a log the last line.
+fn show(actions: &[Action]) -> String {
+    let one = |action: &Action| match action {
+        Action::Finished(f) => {
             let log = String::from_utf8(f.log.clone()).unwrap();
             let status = log.lines().next_back().unwrap().to_string();
             let crash = f.crash.as_ref().map(|c| format!(" crash={c}")).unwrap_or_default();
@@ -33,11 +33,11 @@ fn show(acts: &[Act]) -> String {
         }
         other => format!("{other:?}"),
     };
-    acts.iter().map(one).collect::<Vec<_>>().join("\n")
+    actions.iter().map(one).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
-fn a_run_that_goes_well() {
+fn a_successful_run() {
     let mut vm = vm(&["a", "b", "c"]);
     assert_eq!(show(&vm.line("========= TEST   a", at(2))), "Started(\"a\")");
     assert!(vm.line("hello", at(3)).is_empty());
@@ -58,7 +58,7 @@ fn a_run_that_goes_well() {
         "c NotRun { reason: \"no mkfs.xfs\" } | 00007 ========= NOTRUN c in 0s: no mkfs.xfs"
     );
     assert!(vm.line("========= KTEST EXIT 1", at(8)).is_empty());
-    assert_eq!(vm.ended(VmEnd::Guest, at(9)), (vec![], Ending::Complete));
+    assert_eq!(vm.ended(VmEnd::Guest, at(9)), (vec![], VmOutcome::Complete));
 }
 
 #[test]
@@ -72,15 +72,15 @@ fn the_reason_of_a_failure() {
             "tests/a.ktest:22: failed (exit 32): mount x y",
         ),
         (&["first", "last", "[    6.000000] EXT4-fs (vdb): unmounting"], "last"),
-        (&["[    6.000000] EXT4-fs (vdb): unmounting"], "it said FAILED"),
+        (&["[    6.000000] EXT4-fs (vdb): unmounting"], "the subtest printed FAILED without a reason"),
     ] {
         let mut vm = vm(&["a"]);
         vm.line("========= TEST   a", at(2));
         for line in lines {
             vm.line(line, at(3));
         }
-        let acts = vm.line("========= FAILED a in 1s", at(4));
-        let Act::Finished(finished) = &acts[0] else { unreachable!() };
+        let actions = vm.line("========= FAILED a in 1s", at(4));
+        let Action::Finished(finished) = &actions[0] else { unreachable!() };
         assert_eq!(finished.verdict.reason(), Some(reason));
     }
 }
@@ -107,14 +107,14 @@ fn a_panic_is_fatal_at_once() {
     assert_eq!(vm.deadline(), Some(at(6)));
     assert_eq!(vm.line("========= PASSED a in 0s", at(3)), []);
     assert_eq!(vm.tick(at(5)), []);
-    assert_eq!(vm.tick(at(6)), [Act::Kill]);
-    let (acts, ending) = vm.ended(VmEnd::Killed, at(6));
+    assert_eq!(vm.tick(at(6)), [Action::Kill]);
+    let (actions, ending) = vm.ended(VmEnd::Killed, at(6));
     assert!(
-        show(&acts).starts_with("a Failed { reason: \"kernel panic: sysrq triggered crash\" }"),
+        show(&actions).starts_with("a Failed { reason: \"kernel panic: sysrq triggered crash\" }"),
         "{}",
-        show(&acts)
+        show(&actions)
     );
-    assert_eq!(ending, Ending::Lost);
+    assert_eq!(ending, VmOutcome::Lost);
 }
 
 #[test]
@@ -124,15 +124,15 @@ fn time_limits_and_watchdog() {
     assert_eq!(vm.deadline(), Some(at(110)));
     vm.line("WATCHDOG 5", at(11));
     assert_eq!(vm.deadline(), Some(at(31)));
-    assert_eq!(vm.tick(at(31)), [Act::Sysrq('w')]);
+    assert_eq!(vm.tick(at(31)), [Action::Sysrq('w')]);
     vm.line("[   31.000000] task:sh state:D", at(31));
-    assert_eq!(vm.tick(at(34)), [Act::Kill]);
-    let (acts, ending) = vm.ended(VmEnd::Killed, at(34));
+    assert_eq!(vm.tick(at(34)), [Action::Kill]);
+    let (actions, ending) = vm.ended(VmEnd::Killed, at(34));
     assert_eq!(
-        show(&acts),
+        show(&actions),
         "a Failed { reason: \"timed out after 20 s\" } | 00034 ========= FAILED a in 24s"
     );
-    assert_eq!(ending, Ending::Lost);
+    assert_eq!(ending, VmOutcome::Lost);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn ending_without_a_verdict() {
         "a Failed { reason: \"ended without a verdict: run-tests exited with status 7\" } | 00003 ========= FAILED a in 1s"
     );
     assert!(vm1.cut_short());
-    assert_eq!(vm1.ended(VmEnd::Guest, at(4)).1, Ending::Complete);
+    assert_eq!(vm1.ended(VmEnd::Guest, at(4)).1, VmOutcome::Complete);
 
     let mut vm2 = vm(&["a", "b"]);
     vm2.line("========= TEST   a", at(2));
@@ -164,7 +164,7 @@ fn ending_without_a_verdict() {
 }
 
 #[test]
-fn what_was_not_asked_for_gets_no_verdict() {
+fn an_unrequested_subtest_gets_no_verdict() {
     let mut vm = vm(&["a"]);
     assert_eq!(vm.line("========= TEST   other", at(2)), []);
     assert_eq!(vm.line("========= PASSED other in 0s", at(2)), []);
@@ -180,61 +180,67 @@ fn a_vm_that_dies_by_itself_is_no_test_failure() {
     vm.line("========= TEST   a", at(2));
     assert_eq!(
         vm.ended(VmEnd::Died("killed by signal 9".into()), at(3)),
-        (vec![], Ending::Infrastructure("killed by signal 9".into()))
+        (vec![], VmOutcome::Infrastructure("killed by signal 9".into()))
     );
 }
 
 #[test]
-fn a_guest_that_resets_is_one() {
+fn a_guest_that_resets_is_a_test_failure() {
     let mut vm = vm(&["a"]);
     vm.line("========= TEST   a", at(2));
-    let (acts, ending) = vm.ended(VmEnd::Guest, at(3));
-    assert!(show(&acts).contains("powered off or reset while it ran"));
-    assert_eq!(ending, Ending::Lost);
+    let (actions, ending) = vm.ended(VmEnd::Guest, at(3));
+    assert!(show(&actions).contains("powered off or reset while it ran"));
+    assert_eq!(ending, VmOutcome::Lost);
 }
 
 #[test]
 fn boots_that_fail() {
     let mut silent = Supervisor::new([name("a")], LIMITS, at(0));
     assert_eq!(silent.tick(at(59)), []);
-    assert_eq!(silent.tick(at(60)), [Act::Kill]);
+    assert_eq!(silent.tick(at(60)), [Action::Kill]);
     let ending = silent.ended(VmEnd::Killed, at(60)).1;
-    assert_eq!(ending, Ending::NoBoot { reason: "the guest was not up after 60 s".into(), crashed: false });
+    assert_eq!(
+        ending,
+        VmOutcome::NoBoot { reason: "the guest was not up after 60 s".into(), crashed: false }
+    );
 
     let mut panics = Supervisor::new([name("a")], LIMITS, at(0));
     panics.line("[    0.500000] Kernel panic - not syncing: VFS: Unable to mount root fs", at(1));
-    assert_eq!(panics.tick(at(4)), [Act::Kill]);
-    let Ending::NoBoot { reason, crashed: true } = panics.ended(VmEnd::Killed, at(4)).1 else {
+    assert_eq!(panics.tick(at(4)), [Action::Kill]);
+    let VmOutcome::NoBoot { reason, crashed: true } = panics.ended(VmEnd::Killed, at(4)).1 else {
         unreachable!()
     };
     assert!(reason.starts_with("the kernel crashed while booting: "), "{reason}");
 
     let mut dead = Supervisor::new([name("a")], LIMITS, at(0));
     let ending = dead.ended(VmEnd::Died("QEMU ended with exit code 1: no such file".into()), at(1)).1;
-    assert_eq!(ending, Ending::Infrastructure("QEMU ended with exit code 1: no such file".into()));
+    assert_eq!(ending, VmOutcome::Infrastructure("QEMU ended with exit code 1: no such file".into()));
 }
 
 #[test]
 fn init_that_fails() {
     let mut vm = vm(&["a"]);
     vm.line("ktest: fs/x.ktest init failed (exit 3)", at(2));
-    assert_eq!(vm.ended(VmEnd::Guest, at(3)).1, Ending::InitFailed("fs/x.ktest init failed (exit 3)".into()));
+    assert_eq!(
+        vm.ended(VmEnd::Guest, at(3)).1,
+        VmOutcome::InitFailed("fs/x.ktest init failed (exit 3)".into())
+    );
 }
 
 #[test]
-fn init_that_says_why() {
-    let mut of_its_own = vm(&["a"]);
-    of_its_own.line("x.ktest: persistent memory /dev/pmem0 is missing", at(2));
-    of_its_own.line("[    1.0] random: crng init done", at(2));
-    of_its_own.line("ktest: /host/t/fs/x.ktest init failed (exit 2)", at(2));
+fn init_that_prints_a_reason() {
+    let mut own_file = vm(&["a"]);
+    own_file.line("x.ktest: persistent memory /dev/pmem0 is missing", at(2));
+    own_file.line("[    1.0] random: crng init done", at(2));
+    own_file.line("ktest: /host/t/fs/x.ktest init failed (exit 2)", at(2));
     let why = "init failed: x.ktest: persistent memory /dev/pmem0 is missing";
-    assert_eq!(of_its_own.ended(VmEnd::Guest, at(3)).1, Ending::InitFailed(why.into()));
-    let mut of_another = vm(&["a"]);
-    of_another.line("other.ktest: no", at(2));
-    of_another.line("ktest: fs/x.ktest init failed (exit 2)", at(2));
+    assert_eq!(own_file.ended(VmEnd::Guest, at(3)).1, VmOutcome::InitFailed(why.into()));
+    let mut other_file = vm(&["a"]);
+    other_file.line("other.ktest: no", at(2));
+    other_file.line("ktest: fs/x.ktest init failed (exit 2)", at(2));
     assert_eq!(
-        of_another.ended(VmEnd::Guest, at(3)).1,
-        Ending::InitFailed("fs/x.ktest init failed (exit 2)".into())
+        other_file.ended(VmEnd::Guest, at(3)).1,
+        VmOutcome::InitFailed("fs/x.ktest init failed (exit 2)".into())
     );
 }
 
@@ -244,12 +250,12 @@ fn a_silent_shutdown_is_cut_off() {
     vm.line("========= TEST   a", at(2));
     vm.line("========= PASSED a in 0s", at(3));
     vm.line("========= KTEST EXIT 0", at(3));
-    assert_eq!(vm.tick(at(13)), [Act::Kill]);
-    assert_eq!(vm.ended(VmEnd::Killed, at(13)).1, Ending::Complete);
+    assert_eq!(vm.tick(at(13)), [Action::Kill]);
+    assert_eq!(vm.ended(VmEnd::Killed, at(13)).1, VmOutcome::Complete);
 }
 
 proptest::proptest! {
-    /// Whatever the console says, each subtest that starts gets exactly one verdict.
+    /// For any console output, each subtest that starts gets exactly one verdict.
     #[test]
     fn one_verdict_each(script in proptest::collection::vec(0usize..14, 0..40), end in 0usize..3) {
         let lines = [
@@ -259,39 +265,39 @@ proptest::proptest! {
             "ktest: f init failed (exit 1)", "rubbish", UP,
         ];
         let mut vm = Supervisor::new(["a", "b", "c"].map(name), LIMITS, at(0));
-        let mut acts = vm.line(UP, at(1));
+        let mut actions = vm.line(UP, at(1));
         for (step, line) in script.iter().enumerate() {
-            acts.extend(vm.line(lines[*line], at(2 + step as u64)));
-            acts.extend(vm.tick(at(2 + step as u64)));
+            actions.extend(vm.line(lines[*line], at(2 + step as u64)));
+            actions.extend(vm.tick(at(2 + step as u64)));
         }
         let end = [VmEnd::Guest, VmEnd::Killed, VmEnd::Died("gone".into())][end].clone();
         let (last, ending) = vm.ended(end, at(1000));
-        acts.extend(last);
+        actions.extend(last);
         let mut started = BTreeSet::new();
         let mut finished = BTreeSet::new();
-        for act in &acts {
-            match act {
-                Act::Started(name) => proptest::prop_assert!(started.insert(name.clone())),
-                Act::Finished(f) => proptest::prop_assert!(finished.insert(f.subtest.clone())),
+        for action in &actions {
+            match action {
+                Action::Started(name) => proptest::prop_assert!(started.insert(name.clone())),
+                Action::Finished(f) => proptest::prop_assert!(finished.insert(f.subtest.clone())),
                 _ => {}
             }
         }
         proptest::prop_assert!(finished.is_subset(&started));
         let missing = started.len() - finished.len();
-        proptest::prop_assert!(missing == 0 || (missing == 1 && matches!(ending, Ending::Infrastructure(_) | Ending::InitFailed(_))));
+        proptest::prop_assert!(missing == 0 || (missing == 1 && matches!(ending, VmOutcome::Infrastructure(_) | VmOutcome::InitFailed(_))));
     }
 }
 
 #[test]
-fn somebody_who_looks_at_the_vm_is_not_hurried() {
-    let mut vm = Supervisor::new([name("a"), name("b")], Limits::none(), at(0));
+fn an_interactive_vm_has_no_limits() {
+    let mut vm = Supervisor::new([name("a"), name("b")], TimeLimits::interactive(), at(0));
     vm.line(UP, at(1));
     vm.line("========= TEST   a", at(2));
     vm.line("WATCHDOG 1", at(3));
     assert!(vm.tick(at(1_000_000)).is_empty());
     vm.line("Kernel panic - not syncing: Fatal exception", at(1_000_001));
-    // The verdict stands after the last words, and the VM stays.
-    let told = show(&vm.tick(at(1_000_010)));
-    assert!(told.starts_with("a Failed") && !told.contains("Kill"), "{told}");
+    // The verdict follows after the panic's report, and the VM stays.
+    let shown = show(&vm.tick(at(1_000_010)));
+    assert!(shown.starts_with("a Failed") && !shown.contains("Kill"), "{shown}");
     assert!(vm.tick(at(2_000_000)).is_empty());
 }

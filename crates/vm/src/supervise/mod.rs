@@ -1,0 +1,368 @@
+//! Turns the console of one VM into verdicts for the subtests that run in it: a state machine without I/O.
+//!
+//! The caller passes console lines and the time; the answer is a list of actions. Each subtest that starts gets
+//! exactly one verdict, unless the VM dies for a reason outside the tested code: then it gets none, and the outcome
+//! gives the reason.
+//!
+//! ```text
+//! Booting --KTEST UP--> BetweenSubtests --TEST--> Running --verdict--> BetweenSubtests --KTEST EXIT--> Exited
+//!    |                        |                      |
+//!    +---- panic, limit ------+----------------------+-----------------------------------------> Dying
+//! ```
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use model::SubtestName;
+use model::marker::Marker;
+use model::verdict::Verdict;
+
+mod action;
+mod reason;
+mod running;
+
+pub use action::{Action, FinishedSubtest, TimeLimits, VmEnd, VmOutcome};
+use running::{DeathCause, KernelTrouble, RunningSubtest};
+
+/// The line that the guest prints when it is up.
+pub const UP: &str = "========= KTEST UP";
+/// The line that the guest prints when `run-tests` ends, followed by the exit status.
+pub const EXIT: &str = "========= KTEST EXIT ";
+
+/// The time from a panic, or from the sysrq that lists the blocked tasks of a hung kernel, to the kill: the console
+/// output of that time belongs to the report.
+const REPORT_TIME: Duration = Duration::from_secs(3);
+
+#[derive(Debug)]
+enum VmState {
+    Booting,
+    BetweenSubtests,
+    Running(RunningSubtest),
+    /// `run-tests` has ended.
+    Exited,
+    /// The VM is killed, or ends by itself, within [`REPORT_TIME`].
+    Dying {
+        running: Option<RunningSubtest>,
+        cause: DeathCause,
+    },
+}
+
+/// Supervises one VM.
+#[derive(Debug)]
+pub struct Supervisor {
+    pending: BTreeSet<SubtestName>,
+    state: VmState,
+    deadline: Option<Duration>,
+    limits: TimeLimits,
+    /// Kernel trouble before or between subtests.
+    other_trouble: Option<KernelTrouble>,
+    init_failure: Option<String>,
+    /// The last line before the first subtest that has the form of the test file's own messages.
+    file_message: Option<String>,
+    started: u32,
+    cut_short: bool,
+    exit_status: Option<u8>,
+}
+
+impl Supervisor {
+    /// Supervises a VM that starts `now` and runs these subtests. All times count from the start of the run.
+    #[must_use]
+    pub fn new(subtests: impl IntoIterator<Item = SubtestName>, limits: TimeLimits, now: Duration) -> Self {
+        Self {
+            pending: subtests.into_iter().collect(),
+            state: VmState::Booting,
+            deadline: Some(now.saturating_add(limits.boot)),
+            limits,
+            other_trouble: None,
+            init_failure: None,
+            file_message: None,
+            started: 0,
+            cut_short: false,
+            exit_status: None,
+        }
+    }
+
+    /// When to call [`Supervisor::tick`] at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    /// The running subtest and the time of its start.
+    #[must_use]
+    pub fn running(&self) -> Option<(&SubtestName, Duration)> {
+        match &self.state {
+            VmState::Running(running) | VmState::Dying { running: Some(running), .. } => {
+                Some((&running.subtest, running.started))
+            }
+            _ => None,
+        }
+    }
+
+    /// The number of subtests that started in this VM.
+    #[must_use]
+    pub fn started(&self) -> u32 {
+        self.started
+    }
+
+    /// Whether a subtest ended the whole `run-tests` call, so that the subtests after it did not start.
+    #[must_use]
+    pub fn cut_short(&self) -> bool {
+        self.cut_short
+    }
+
+    /// The exit status of `run-tests`, or of the one command that the VM was started for; `None` until it exits.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<u8> {
+        self.exit_status
+    }
+
+    /// Whether the guest is up and `run-tests` has not ended.
+    #[must_use]
+    pub fn runs_tests(&self) -> bool {
+        matches!(self.state, VmState::BetweenSubtests | VmState::Running(_))
+    }
+
+    /// Handles a console line.
+    pub fn line(&mut self, line: &str, now: Duration) -> Vec<Action> {
+        self.log(line, now);
+        self.check_for_trouble(line, now);
+        if line == UP && matches!(self.state, VmState::Booting) {
+            self.state = VmState::BetweenSubtests;
+            self.other_trouble = None;
+            self.deadline = Some(now.saturating_add(self.limits.subtest));
+            return vec![Action::GuestUp];
+        }
+        if let Some(status) = line.strip_prefix(EXIT) {
+            return self.exit(status.trim(), now);
+        }
+        let before_tests = matches!(self.state, VmState::BetweenSubtests) && self.started == 0;
+        if let Some(message) = line.strip_prefix("ktest: ").filter(|text| text.contains(" init failed")) {
+            if before_tests {
+                self.init_failure = Some(reason::init_failure(message, self.file_message.as_deref()));
+            }
+            return vec![];
+        }
+        if before_tests && line.contains(".ktest:") {
+            self.file_message = Some(line.into());
+        }
+        Marker::parse(line).map_or_else(Vec::new, |marker| self.marker(marker, now))
+    }
+
+    fn log(&mut self, line: &str, now: Duration) {
+        if let VmState::Running(running) | VmState::Dying { running: Some(running), .. } = &mut self.state {
+            running.log_line(line, now);
+        }
+    }
+
+    fn check_for_trouble(&mut self, line: &str, now: Duration) {
+        let slot = match &mut self.state {
+            VmState::Running(running) | VmState::Dying { running: Some(running), .. } => &mut running.trouble,
+            _ => &mut self.other_trouble,
+        };
+        let trouble = crash::trouble(line);
+        match (slot.as_mut(), &trouble) {
+            (Some(report), _) => report.add(line),
+            (None, Some(trouble)) => *slot = Some(KernelTrouble::new(&trouble.text, line)),
+            (None, None) => {}
+        }
+        if !trouble.is_some_and(|trouble| trouble.fatal) {
+            return;
+        }
+        let running = match std::mem::replace(&mut self.state, VmState::Exited) {
+            VmState::Running(running) => Some(running),
+            VmState::BetweenSubtests => None,
+            // A kernel that panics while it boots never started a subtest: `ended` finds the trouble.
+            VmState::Booting => {
+                self.state = VmState::Booting;
+                self.deadline = Some(now + REPORT_TIME);
+                return;
+            }
+            other @ (VmState::Dying { .. } | VmState::Exited) => {
+                self.state = other;
+                return;
+            }
+        };
+        self.state = VmState::Dying { running, cause: DeathCause::Panic };
+        self.deadline = Some(now + REPORT_TIME);
+    }
+
+    fn marker(&mut self, marker: Marker, now: Duration) -> Vec<Action> {
+        if matches!(self.state, VmState::Dying { .. }) {
+            return vec![];
+        }
+        match marker {
+            Marker::Start(name) => self.start(name, now),
+            Marker::Passed(name) => self.finish(&name, Verdict::Passed, now),
+            Marker::Failed(name) => {
+                let reason = self.failure_reason(&name);
+                self.finish(&name, Verdict::Failed { reason }, now)
+            }
+            Marker::NotRun(name, reason) => self.finish(&name, Verdict::NotRun { reason }, now),
+            Marker::Watchdog(limit) => {
+                if let (VmState::Running(running), false) = (&mut self.state, self.limits.interactive) {
+                    running.limit = limit.saturating_mul(self.limits.watchdog_scale);
+                    self.deadline = Some(now.saturating_add(running.limit));
+                }
+                vec![]
+            }
+            Marker::Monitor(command) => vec![Action::Monitor(command)],
+            Marker::Success | Marker::Failure => vec![],
+        }
+    }
+
+    fn start(&mut self, name: SubtestName, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if matches!(self.state, VmState::Booting | VmState::Exited) || !self.pending.contains(&name) {
+            return actions;
+        }
+        if let VmState::Running(running) = std::mem::replace(&mut self.state, VmState::BetweenSubtests) {
+            let reason = format!("ended without a verdict: {name} began");
+            actions.push(running.finish(Verdict::Failed { reason }, now));
+        }
+        self.pending.remove(&name);
+        self.started += 1;
+        self.other_trouble = None;
+        self.deadline = Some(now.saturating_add(self.limits.subtest));
+        actions.push(Action::Started(name.clone()));
+        self.state = VmState::Running(RunningSubtest::new(name, self.limits.subtest, now));
+        actions
+    }
+
+    /// Finishes the running subtest if it is `name`.
+    fn finish(&mut self, name: &SubtestName, verdict: Verdict, now: Duration) -> Vec<Action> {
+        match std::mem::replace(&mut self.state, VmState::BetweenSubtests) {
+            VmState::Running(running) if running.subtest == *name => {
+                let limit = if self.pending.is_empty() { self.limits.shutdown } else { self.limits.subtest };
+                self.deadline = Some(now.saturating_add(limit));
+                vec![running.finish(verdict, now)]
+            }
+            other => {
+                self.state = other;
+                vec![]
+            }
+        }
+    }
+
+    fn failure_reason(&self, name: &SubtestName) -> String {
+        match &self.state {
+            VmState::Running(running) if running.subtest == *name => reason::failure(&running.log),
+            _ => String::new(),
+        }
+    }
+
+    fn exit(&mut self, status: &str, now: Duration) -> Vec<Action> {
+        self.exit_status = status.parse().ok();
+        match std::mem::replace(&mut self.state, VmState::Exited) {
+            VmState::Running(running) => {
+                self.cut_short = true;
+                self.deadline = Some(now.saturating_add(self.limits.shutdown));
+                let reason = format!("ended without a verdict: run-tests exited with status {status}");
+                vec![running.finish(Verdict::Failed { reason }, now)]
+            }
+            VmState::BetweenSubtests => {
+                self.deadline = Some(now.saturating_add(self.limits.shutdown));
+                vec![]
+            }
+            other => {
+                self.state = other;
+                vec![]
+            }
+        }
+    }
+
+    /// Checks the time limits.
+    pub fn tick(&mut self, now: Duration) -> Vec<Action> {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return vec![];
+        }
+        match std::mem::replace(&mut self.state, VmState::Exited) {
+            VmState::Dying { running, .. } if self.limits.interactive => {
+                self.deadline = None;
+                let verdict = Verdict::Failed { reason: "kernel panic".into() };
+                running.map(|running| running.finish(verdict, now)).into_iter().collect()
+            }
+            VmState::Booting if self.limits.interactive => {
+                self.state = VmState::Booting;
+                self.deadline = None;
+                vec![]
+            }
+            VmState::Running(running) => {
+                let limit = running.limit;
+                self.state = VmState::Dying { running: Some(running), cause: DeathCause::TimeOut { limit } };
+                self.deadline = Some(now + REPORT_TIME);
+                vec![Action::Sysrq('w')]
+            }
+            state => {
+                self.state = state;
+                self.deadline = None;
+                vec![Action::Kill]
+            }
+        }
+    }
+
+    /// Ends the VM. The running subtest fails for this reason; before the first subtest, `init` fails.
+    pub fn give_up(&mut self, reason: String) -> Vec<Action> {
+        let running = match std::mem::replace(&mut self.state, VmState::Exited) {
+            VmState::Running(running) => Some(running),
+            VmState::Dying { running, .. } => running,
+            VmState::Booting | VmState::BetweenSubtests if self.started == 0 => {
+                self.init_failure = Some(reason);
+                return vec![Action::Kill];
+            }
+            VmState::Booting | VmState::BetweenSubtests => None,
+            // All verdicts are given.
+            VmState::Exited => return vec![Action::Kill],
+        };
+        self.state = VmState::Dying { running, cause: DeathCause::GivenUp { reason } };
+        vec![Action::Kill]
+    }
+
+    /// Handles the end of the VM: the verdict of the running subtest, and what the end means for the others.
+    pub fn ended(&mut self, end: VmEnd, now: Duration) -> (Vec<Action>, VmOutcome) {
+        self.deadline = None;
+        if let Some(reason) = self.init_failure.take() {
+            return (vec![], VmOutcome::InitFailed(reason));
+        }
+        match std::mem::replace(&mut self.state, VmState::Exited) {
+            VmState::Booting => (vec![], self.boot_failure(end)),
+            VmState::Exited => (vec![], VmOutcome::Complete),
+            VmState::BetweenSubtests => match end {
+                VmEnd::Died(cause) if !self.pending.is_empty() => (vec![], VmOutcome::Infrastructure(cause)),
+                _ => (vec![], VmOutcome::Lost),
+            },
+            VmState::Running(running) => match end {
+                VmEnd::Died(cause) => (vec![], VmOutcome::Infrastructure(cause)),
+                VmEnd::Guest | VmEnd::Killed => {
+                    let reason = "the guest powered off or reset while it ran".into();
+                    (vec![running.finish(Verdict::Failed { reason }, now)], VmOutcome::Lost)
+                }
+            },
+            VmState::Dying { running: Some(running), cause } => {
+                (vec![running.finish_dying(cause, now)], VmOutcome::Lost)
+            }
+            VmState::Dying { running: None, .. } => (vec![], VmOutcome::Lost),
+        }
+    }
+
+    fn boot_failure(&mut self, end: VmEnd) -> VmOutcome {
+        if let Some(trouble) = &self.other_trouble {
+            let reason = format!("the kernel crashed while booting: {}", trouble.title());
+            return VmOutcome::NoBoot { reason, crashed: true };
+        }
+        match end {
+            VmEnd::Died(cause) => VmOutcome::Infrastructure(cause),
+            VmEnd::Guest => VmOutcome::NoBoot {
+                reason: "the guest powered off or reset before it was up".into(),
+                crashed: false,
+            },
+            VmEnd::Killed => VmOutcome::NoBoot {
+                reason: format!("the guest was not up after {} s", self.limits.boot.as_secs()),
+                crashed: false,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

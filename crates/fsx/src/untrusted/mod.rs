@@ -1,0 +1,353 @@
+//! The only way to access directories that untrusted code writes: a branch's build, a guest, a test file, a worker
+//! host, a user of the farm.
+//!
+//! A [`Dir`] is opened once by a path that is trusted. Everything below is named by a relative path and resolved from
+//! that handle (`openat2` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`), so no symbolic link is followed and nothing
+//! outside the directory is read, written or removed. Only regular files with one link are opened, never a FIFO, a
+//! socket or a device. Sizes are limited by counting what is read, not by what the file system reports. Each call
+//! returns at once or after an amount of work that its limits bound.
+//!
+//! What it does not do: untrusted code that runs at the same time can still change the content of the directory
+//! between two calls, and of an open file between two reads. A caller that decides on a file's content reads it once.
+//! Files on a file system that untrusted code serves (FUSE) can block a read.
+
+mod error;
+mod new_file;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::ffi::{CStr, OsStr, OsString};
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, renameat, statat, unlinkat,
+};
+use rustix::io::Errno;
+
+use error::links;
+pub use error::{Problem, Reason, UntrustedError};
+pub use new_file::NewFile;
+use resolve::{Resolver, names};
+pub use tree::{Copied, Special, TreeLimits};
+
+/// A directory that untrusted code writes.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+    resolver: Resolver,
+}
+
+/// What an entry of an untrusted directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntryType {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// A FIFO, a socket or a device.
+    Special,
+}
+
+/// An entry of an untrusted directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Its name.
+    pub name: OsString,
+    /// What it is.
+    pub entry_type: EntryType,
+}
+
+/// What the file system records of an entry. A symbolic link is not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metadata {
+    /// What it is.
+    pub entry_type: EntryType,
+    /// Its size in bytes as the file system reports it. A sparse file may occupy less.
+    pub len: u64,
+    /// The permission bits.
+    pub mode: u32,
+    /// The number of its names.
+    pub links: u64,
+    /// The time of the last modification, which the owner of the file can set at will.
+    pub modified: SystemTime,
+}
+
+impl EntryType {
+    fn of(file_type: FileType) -> Self {
+        match file_type {
+            FileType::RegularFile => Self::File,
+            FileType::Directory => Self::Directory,
+            FileType::Symlink => Self::Link,
+            _ => Self::Special,
+        }
+    }
+}
+
+impl Dir {
+    /// Opens the directory at `trusted`: a path whose every component only this program and its user control. Links
+    /// in this path are followed.
+    pub fn open(trusted: &Path) -> Result<Self, UntrustedError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(CWD, trusted, flags, Mode::empty())
+            .map_err(|error| UntrustedError::new("open", trusted, Path::new(""), error))?;
+        Ok(Self { fd, path: trusted.into(), resolver: Resolver::of_this_kernel() })
+    }
+
+    /// The path by which the directory was opened. For messages only: what has that name can change.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a directory below this one.
+    pub fn dir(&self, relative: impl AsRef<Path>) -> Result<Self, UntrustedError> {
+        let relative = relative.as_ref();
+        let fd = self.open_dir_fd(relative).map_err(|reason| self.error("open", relative, reason))?;
+        Ok(Self { fd, path: self.path.join(relative), resolver: self.resolver })
+    }
+
+    /// Creates a directory below this one, and those above it that do not exist, and opens it. Existing directories
+    /// stay with their contents.
+    pub fn create_dir_all(&self, relative: impl AsRef<Path>) -> Result<Self, UntrustedError> {
+        let relative = relative.as_ref();
+        let error = |reason| self.error("create", relative, reason);
+        let mut dir = self.dir(".").map_err(|inner| error(inner.reason))?;
+        for name in self.names(relative).map_err(error)? {
+            match mkdirat(&dir.fd, name, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(error(errno.into())),
+            }
+            dir = dir.dir(name).map_err(|inner| error(inner.reason))?;
+        }
+        dir.path = self.path.join(relative);
+        Ok(dir)
+    }
+
+    /// Opens a regular file with one link for reading. Its content has no bound: limit what you read with
+    /// [`Read::take`].
+    pub fn open_file(&self, relative: impl AsRef<Path>) -> Result<File, UntrustedError> {
+        let relative = relative.as_ref();
+        self.regular(relative).map_err(|reason| self.error("read", relative, reason))
+    }
+
+    /// The content of a regular file of at most `max` bytes; a larger one is an error.
+    pub fn read(&self, relative: impl AsRef<Path>, max: u64) -> Result<Vec<u8>, UntrustedError> {
+        let relative = relative.as_ref();
+        let (bytes, more) = self.read_start(relative, max)?;
+        if more {
+            return Err(self.error("read", relative, Problem::LargerThan(max)));
+        }
+        Ok(bytes)
+    }
+
+    /// Like [`Dir::read`] for text; bytes that are no UTF-8 are replaced.
+    pub fn read_to_string(&self, relative: impl AsRef<Path>, max: u64) -> Result<String, UntrustedError> {
+        Ok(String::from_utf8_lossy(&self.read(relative, max)?).into_owned())
+    }
+
+    /// The first `max` bytes of a regular file, and whether there are more.
+    pub fn read_start(
+        &self,
+        relative: impl AsRef<Path>,
+        max: u64,
+    ) -> Result<(Vec<u8>, bool), UntrustedError> {
+        let relative = relative.as_ref();
+        let mut bytes = Vec::new();
+        let read = self.open_file(relative)?.take(max.saturating_add(1)).read_to_end(&mut bytes);
+        read.map_err(|error| self.error("read", relative, error))?;
+        let more = bytes.len() as u64 > max;
+        bytes.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+        Ok((bytes, more))
+    }
+
+    /// What the file system records of an entry; none if it does not exist.
+    pub fn metadata(&self, relative: impl AsRef<Path>) -> Result<Option<Metadata>, UntrustedError> {
+        let relative = relative.as_ref();
+        match self.stat(relative) {
+            Ok(stat) => Ok(Some(metadata(&stat))),
+            Err(Reason::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(reason) => Err(self.error("examine", relative, reason)),
+        }
+    }
+
+    /// The entries of a directory, sorted by name. More than `max` of them are an error.
+    pub fn list(&self, relative: impl AsRef<Path>, max: u64) -> Result<Vec<Entry>, UntrustedError> {
+        let relative = relative.as_ref();
+        let list = || {
+            let dir = self.open_dir_fd(relative)?;
+            list_fd(&dir, max)
+        };
+        list().map_err(|reason| self.error("list", relative, reason))
+    }
+
+    /// Replaces a file by one with these bytes, in one step. What had the name is replaced, not written to: a link's
+    /// target keeps its content. A directory with the name is an error. The directory of the file must exist.
+    pub fn write(&self, relative: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(), UntrustedError> {
+        use std::io::Write;
+        let relative = relative.as_ref();
+        let mut file = self.new_file(relative)?;
+        file.write_all(bytes.as_ref()).map_err(|error| self.error("write", relative, error))?;
+        file.publish()
+    }
+
+    /// Begins a file that replaces `relative` when [`NewFile::publish`] is called. It is created exclusively, under a
+    /// temporary name in the same directory, which must exist.
+    pub fn new_file(&self, relative: impl AsRef<Path>) -> Result<NewFile, UntrustedError> {
+        let relative = relative.as_ref();
+        let create = || {
+            let (parent, name) = self.parent(relative)?;
+            NewFile::create(parent, name, self.path.join(relative))
+        };
+        create().map_err(|reason| self.error("create", relative, reason))
+    }
+
+    /// Creates a file for writing; anything that has the name is an error. The directory of the file must exist.
+    pub fn create_new(&self, relative: impl AsRef<Path>) -> Result<File, UntrustedError> {
+        let relative = relative.as_ref();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let created = self.open_raw(relative, flags, Mode::from_raw_mode(0o666));
+        created.map(File::from).map_err(|error| self.error("create", relative, error))
+    }
+
+    /// Renames an entry. An existing file with the new name is replaced. Both directories must exist.
+    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<(), UntrustedError> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        let (from_parent, from_name) =
+            self.parent(from).map_err(|reason| self.error("rename", from, reason))?;
+        let (to_parent, to_name) = self.parent(to).map_err(|reason| self.error("rename", to, reason))?;
+        renameat(&from_parent, from_name, &to_parent, to_name)
+            .map_err(|error| self.error("rename", from, error))
+    }
+
+    /// Removes a file, a link or a special file; false if it does not exist. A directory is an error.
+    pub fn remove_file(&self, relative: impl AsRef<Path>) -> Result<bool, UntrustedError> {
+        let relative = relative.as_ref();
+        let remove = || {
+            let (parent, name) = self.parent(relative)?;
+            Ok::<(), Reason>(unlinkat(&parent, name, AtFlags::empty())?)
+        };
+        match remove() {
+            Ok(()) => Ok(true),
+            Err(Reason::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(reason) => Err(self.error("remove", relative, reason)),
+        }
+    }
+
+    /// The directory handle and the name of the last component.
+    fn parent<'a>(&self, relative: &'a Path) -> Result<(OwnedFd, &'a OsStr), Reason> {
+        let names = self.names(relative)?;
+        let (last, above) = names.split_last().ok_or(Problem::Outside)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        Ok((self.resolver.open(self.fd.as_fd(), above, flags, Mode::empty())?, last))
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as a method like its callers")]
+    fn names<'a>(&self, relative: &'a Path) -> Result<Vec<&'a OsStr>, Reason> {
+        Ok(names(relative).ok_or(Problem::Outside)?)
+    }
+
+    fn regular(&self, relative: &Path) -> Result<File, Reason> {
+        // Before it is opened: opening a device can have an effect.
+        if let Some(problem) = Problem::of_file(&self.stat(relative)?) {
+            return Err(problem.into());
+        }
+        let file = File::from(self.open_raw(relative, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?);
+        match Problem::of_file(&fstat(&file)?) {
+            Some(problem) => Err(problem.into()),
+            None => Ok(file),
+        }
+    }
+
+    fn stat(&self, relative: &Path) -> Result<Stat, Reason> {
+        Ok(self.stat_raw(relative)?)
+    }
+
+    fn open_dir_fd(&self, relative: &Path) -> Result<OwnedFd, Reason> {
+        let fd = self.open_raw(relative, OFlags::PATH, Mode::empty())?;
+        match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
+            FileType::Directory => Ok(fd),
+            FileType::Symlink => Err(Problem::SymbolicLink.into()),
+            _ => Err(Problem::NotADirectory.into()),
+        }
+    }
+
+    /// Opens a path below this directory through no link, with no check of what it is.
+    pub(crate) fn open_raw(&self, relative: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+        let names = names(relative).ok_or(Errno::XDEV)?;
+        self.resolver.open(self.fd.as_fd(), &names, flags, mode)
+    }
+
+    /// The status of an entry; of a link the link's own.
+    pub(crate) fn stat_raw(&self, relative: &Path) -> Result<Stat, Errno> {
+        fstat(self.open_raw(relative, OFlags::PATH, Mode::empty())?)
+    }
+
+    fn error(&self, action: &'static str, relative: &Path, reason: impl Into<Reason>) -> UntrustedError {
+        UntrustedError::new(action, &self.path, relative, reason)
+    }
+}
+
+fn list_fd(dir: &OwnedFd, max: u64) -> Result<Vec<Entry>, Reason> {
+    let mut entries = Vec::new();
+    for entry in read_dir(dir)? {
+        let entry = entry?;
+        let name = os_name(entry.file_name());
+        if name == "." || name == ".." {
+            continue;
+        }
+        if entries.len() as u64 >= max {
+            return Err(Problem::MoreEntriesThan(max).into());
+        }
+        let entry_type = match entry.file_type() {
+            FileType::Unknown => match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            },
+            known => known,
+        };
+        entries.push(Entry { name: name.into(), entry_type: EntryType::of(entry_type) });
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+/// Reads the entries of a directory whose handle may have been opened with `O_PATH`.
+fn read_dir(dir: &OwnedFd) -> Result<rustix::fs::Dir, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::Dir::new(openat(dir, ".", flags, Mode::empty())?)
+}
+
+/// The name in a directory entry.
+fn os_name(name: &CStr) -> &OsStr {
+    OsStr::from_bytes(name.to_bytes())
+}
+
+/// A name that untrusted code cannot foresee.
+fn random_name() -> OsString {
+    format!(".{:016x}.tmp", RandomState::new().hash_one(())).into()
+}
+
+fn metadata(stat: &Stat) -> Metadata {
+    let seconds = Duration::from_secs(stat.st_mtime.unsigned_abs());
+    let modified =
+        if stat.st_mtime < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
+    Metadata {
+        entry_type: EntryType::of(FileType::from_raw_mode(stat.st_mode)),
+        len: u64::try_from(stat.st_size).unwrap_or(0),
+        mode: stat.st_mode & 0o7777,
+        links: links(stat),
+        modified: modified.unwrap_or(UNIX_EPOCH),
+    }
+}

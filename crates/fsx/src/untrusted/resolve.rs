@@ -1,0 +1,90 @@
+//! Opening a path below a directory handle through no symbolic link: with `openat2`, or component by component where
+//! the kernel has no `openat2`.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::io::Errno;
+
+/// `openat2` fails with this while other processes rename directories; the next attempt may succeed.
+const ATTEMPTS: u32 = 8;
+
+/// How paths are resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resolver {
+    /// By `openat2`.
+    Kernel,
+    /// By component.
+    Components,
+}
+
+/// The names of a relative path without "..", none for a path that leads elsewhere. "." has no names.
+pub(super) fn names(relative: &Path) -> Option<Vec<&OsStr>> {
+    relative
+        .components()
+        .filter(|component| !matches!(component, Component::CurDir))
+        .map(|component| match component {
+            Component::Normal(name) => Some(name),
+            _ => None,
+        })
+        .collect()
+}
+
+impl Resolver {
+    /// Asks the kernel once. A container's system call filter may answer `EPERM` for a call that it does not list.
+    pub(super) fn of_this_kernel() -> Self {
+        static RESOLVER: OnceLock<Resolver> = OnceLock::new();
+        *RESOLVER.get_or_init(|| match by_kernel(CWD, &[], OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOSYS | Errno::PERM) => Self::Components,
+            _ => Self::Kernel,
+        })
+    }
+
+    /// Opens `names` below `dir`. A final symbolic link gives `ELOOP`; with `O_PATH` it is opened itself.
+    pub(super) fn open(
+        self,
+        dir: BorrowedFd<'_>,
+        names: &[&OsStr],
+        flags: OFlags,
+        mode: Mode,
+    ) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match self {
+            Self::Kernel => by_kernel(dir, names, flags, mode),
+            Self::Components => by_components(dir, names, flags, mode),
+        }
+    }
+}
+
+fn by_kernel(dir: BorrowedFd<'_>, names: &[&OsStr], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    let path: PathBuf = if names.is_empty() { ".".into() } else { names.iter().collect() };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match openat2(dir, &path, flags, mode, resolve) {
+            Err(Errno::AGAIN | Errno::INTR) if attempts < ATTEMPTS => {}
+            result => return result,
+        }
+    }
+}
+
+fn by_components(dir: BorrowedFd<'_>, names: &[&OsStr], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    let Some((last, above)) = names.split_last() else {
+        return openat(dir, ".", flags, mode);
+    };
+    let mut current: Option<OwnedFd> = None;
+    for name in above {
+        let from = current.as_ref().map_or(dir, AsFd::as_fd);
+        let next = openat(from, *name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        match FileType::from_raw_mode(fstat(&next)?.st_mode) {
+            FileType::Directory => current = Some(next),
+            FileType::Symlink => return Err(Errno::LOOP),
+            _ => return Err(Errno::NOTDIR),
+        }
+    }
+    openat(current.as_ref().map_or(dir, AsFd::as_fd), *last, flags, mode)
+}

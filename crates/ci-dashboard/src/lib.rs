@@ -5,9 +5,7 @@
 
 pub mod assets;
 pub mod cgi;
-pub mod changes;
 pub mod cli;
-pub mod compare;
 pub mod conditional;
 mod connections;
 pub mod files;
@@ -24,7 +22,6 @@ pub mod rerun;
 pub mod response;
 pub mod route;
 pub mod serve;
-pub mod since;
 pub mod site;
 pub mod store;
 pub mod testfiles;

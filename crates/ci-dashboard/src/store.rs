@@ -8,10 +8,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::CommitId;
+use regress::branch_history::BranchHistory;
+use regress::{CommitStatuses, Names};
 use results::layout::Layout;
 use results::{BranchEntry, CommitResults, Reader, Statuses};
 
-use crate::changes::{History, Names, Verdicts};
 use crate::problem::Problem;
 use crate::route::BranchRef;
 
@@ -24,7 +25,7 @@ type Stamp = (u64, i64, i64, u64);
 
 #[derive(Default)]
 struct Memory {
-    verdicts: HashMap<CommitId, (Stamp, Verdicts)>,
+    statuses: HashMap<CommitId, (Stamp, CommitStatuses)>,
     /// Sets of names by their hash: most commits have the same tests as the next.
     names: HashMap<u64, Names>,
 }
@@ -56,46 +57,46 @@ impl Store {
 
     /// The verdicts of a commit; `None` if it has no results or they cannot be read (which is logged, not shown: one
     /// damaged blob must not hide a branch).
-    pub fn verdicts(&self, commit: &CommitId) -> Option<Verdicts> {
+    pub fn statuses(&self, commit: &CommitId) -> Option<CommitStatuses> {
         let stamp = self.stamp(commit);
         if let Some(stamp) = stamp
-            && let Some((remembered, verdicts)) = self.memory().verdicts.get(commit)
+            && let Some((remembered, statuses)) = self.memory().statuses.get(commit)
             && *remembered == stamp
         {
-            return Some(verdicts.clone());
+            return Some(statuses.clone());
         }
-        let verdicts = self.read_verdicts(commit).unwrap_or_else(|error| {
+        let statuses = self.read_statuses(commit).unwrap_or_else(|error| {
             tracing::warn!("{error}");
             None
         })?;
         if let Some(stamp) = stamp {
             let mut memory = self.memory();
-            if memory.verdicts.len() >= REMEMBERED {
-                memory.verdicts.clear();
+            if memory.statuses.len() >= REMEMBERED {
+                memory.statuses.clear();
             }
-            memory.verdicts.insert(commit.clone(), (stamp, verdicts.clone()));
+            memory.statuses.insert(commit.clone(), (stamp, statuses.clone()));
         }
-        Some(verdicts)
+        Some(statuses)
     }
 
     /// What changed from commit to commit of a branch's listing, newest first.
-    pub fn walk(&self, listed: &[BranchEntry]) -> History {
-        History::of(listed.iter().map(|entry| {
+    pub fn history(&self, listed: &[BranchEntry]) -> BranchHistory {
+        BranchHistory::new(listed.iter().map(|entry| {
             // A commit without counts has no results to be read.
-            (entry.counts.total() > 0).then(|| self.verdicts(&entry.commit)).flatten()
+            (entry.counts.total() > 0).then(|| self.statuses(&entry.commit)).flatten()
         }))
     }
 
-    fn read_verdicts(&self, commit: &CommitId) -> results::Result<Option<Verdicts>> {
+    fn read_statuses(&self, commit: &CommitId) -> results::Result<Option<CommitStatuses>> {
         let Some(Statuses { keys_hash, statuses }) = self.reader.statuses(commit)? else { return Ok(None) };
         let known = self.memory().names.get(&keys_hash).cloned();
         if let Some(names) = known.filter(|names| names.len() == statuses.len()) {
-            return Ok(Some(Verdicts { names, statuses: statuses.into() }));
+            return Ok(Some(CommitStatuses { names, statuses: statuses.into() }));
         }
         // A set of tests that was not met so far: names and statuses of one and the same blob.
         let Some(results) = self.reader.commit(commit)? else { return Ok(None) };
         let statuses = results.entries.iter().map(|entry| entry.status).collect();
-        Ok(Some(Verdicts { names: self.learn(&results), statuses }))
+        Ok(Some(CommitStatuses { names: self.learn(&results), statuses }))
     }
 
     /// Remembers the names of a commit that was read whole, for its neighbours that most likely have the same.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use model::{ResultKey, Status, StatusSnapshot};
 use results::json::SuspicionRow;
-use results::{CommitResults, TestEntry};
+use results::{BranchEntry, CommitResults, TestEntry};
 
 /// A duration below this is not compared: the start and the end of the test dominate it.
 pub const LEAST: Duration = Duration::from_secs(3);
@@ -100,6 +100,13 @@ impl<'a> From<&'a TestEntry> for ResultSummary<'a> {
     fn from(entry: &'a TestEntry) -> Self {
         Self { key: entry.key.as_str(), status: entry.status, duration: entry.duration }
     }
+}
+
+/// The commit that the commit at `row` is compared with: the newest older one at which a test passed. A commit that does
+/// not build shows nothing about the commits before it.
+#[must_use]
+pub fn reference(newest_first: &[BranchEntry], row: usize) -> Option<&BranchEntry> {
+    newest_first.get(row + 1..)?.iter().find(|older| older.counts.passed > 0)
 }
 
 /// Whether a commit gets no more results, as far as the daemon's snapshot shows.

@@ -1,27 +1,32 @@
-//! A branch as `git log` reads, with what each commit changed: the tests that broke and were mended, the failing tests
-//! as lanes, commits without results folded.
+//! A branch as `git log` reads, with the tests that each commit broke and fixed. Failing tests are columns; untested
+//! commits are collapsed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use askama::Template;
-use model::{Counts, Status};
+use regress::branch_history::{BranchHistory, Delta, Failure, TestId};
+use regress::first_bad::untested_before;
+use regress::{CommitStatuses, Names};
 use results::BranchEntry;
 use results::json::CommitRow;
 
-use super::alarms::{self, Watch};
-use super::lanes::{self, LANE_WIDTH, LANES_MAX, LanePath};
+use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
+use super::suspicious::Counter;
 use super::{CommitLink, Context};
-use crate::changes::{Delta, Failure, History, Names, TestId, Verdicts};
 use crate::filter::Filter;
 use crate::page::{CountItem, Crumb, Page, Plural as _, Took, count_items, cut};
 use crate::problem::Problem;
 use crate::response::Response;
 use crate::route::{BranchRef, Form};
 
-/// How many commits a page shows.
+/// The number of commits on a page.
 const COMMITS_MAX: usize = 500;
-/// How many tests a commit's change names.
+/// The number of commits of a page whose suspicious passes are counted.
+const COUNTED_MAX: usize = 100;
+/// The length of a reason in bytes.
+const REASON_MAX: usize = 200;
+/// The number of broken or fixed tests that a commit names.
 const NAMED_MAX: usize = 4;
 
 #[derive(Template)]
@@ -39,16 +44,16 @@ struct BranchPage<'a> {
     failing_heading: String,
     failing_note: String,
     failures: Vec<FailureLine>,
-    mended: Vec<FailureLine>,
-    lanes: usize,
-    lanes_width: usize,
-    letters: Vec<LaneLetter>,
+    fixed: Vec<FailureLine>,
+    columns: usize,
+    columns_width: usize,
+    letters: Vec<ColumnLetter>,
     rows: Vec<Line>,
     newer: Option<String>,
     older: Option<String>,
 }
 
-struct LaneLetter {
+struct ColumnLetter {
     x: usize,
     letter: char,
 }
@@ -59,7 +64,7 @@ struct FailureLine {
     file: String,
     subtest: String,
     reason: Option<String>,
-    lasting: bool,
+    still_fails: bool,
     first_bad: CommitLink,
     between: String,
     last_good: Option<CommitLink>,
@@ -76,15 +81,15 @@ struct CommitLine {
     red: bool,
     counts: Vec<CountItem>,
     took: String,
-    lanes: Vec<LanePath>,
+    columns: Vec<ColumnPath>,
     broke: Vec<String>,
     broke_more: usize,
-    unsure: usize,
+    broke_where: String,
     fixed: Vec<String>,
     fixed_more: usize,
     stopped: String,
     stopped_class: &'static str,
-    look: usize,
+    suspicious: String,
 }
 
 /// The view.
@@ -106,12 +111,12 @@ pub fn view(
         Some(from) => entries
             .iter()
             .position(|entry| entry.commit == *from)
-            .ok_or_else(|| Problem::NotFound("this commit is not (or no longer) on the branch".into()))?,
+            .ok_or_else(|| Problem::NotFound("this commit is not on the branch".into()))?,
     };
     if !filter.is_all() {
-        // The counts and durations of what is wanted, from the store's own columns.
+        // Counts and durations of the matching tests, from the columns of the store.
         let wanted = |key: &model::ResultKey| filter.wants(key.as_str());
-        let missing = || Problem::NotFound("there is no such branch".into());
+        let missing = || Problem::NotFound("no such branch".into());
         entries =
             context.store.reader().branch_filtered(&at.user, &at.branch, wanted)?.ok_or_else(missing)?;
     }
@@ -119,38 +124,39 @@ pub fn view(
         let rows: Vec<_> = entries.iter().map(CommitRow::from).collect();
         return context.json(&rows);
     }
-    let mut sieve = Sieve::new(&filter);
-    let history = History::of(entries.iter().map(|entry| {
-        let verdicts = (entry.counts.total() > 0).then(|| context.store.verdicts(&entry.commit))??;
-        Some(sieve.wanted(verdicts))
+    let mut matching = MatchingTests::new(&filter);
+    let history = BranchHistory::new(entries.iter().map(|entry| {
+        let statuses = (entry.counts.total() > 0).then(|| context.store.statuses(&entry.commit))??;
+        Some(matching.of(statuses))
     }));
     render(context, at, test.unwrap_or(""), &filter, start, &entries, &history)
 }
 
-/// Keeps what a filter wants of one commit after the other, and asks it once for each set of tests.
-struct Sieve<'a> {
+/// The tests that match a filter, commit by commit. The filter runs once per set of tests.
+struct MatchingTests<'a> {
     filter: &'a Filter,
+    /// The latest set of tests, the indices of those that match, and their names.
     last: Option<(Names, Vec<usize>, Names)>,
 }
 
-impl<'a> Sieve<'a> {
+impl<'a> MatchingTests<'a> {
     fn new(filter: &'a Filter) -> Self {
         Self { filter, last: None }
     }
 
-    fn wanted(&mut self, verdicts: Verdicts) -> Verdicts {
+    fn of(&mut self, commit: CommitStatuses) -> CommitStatuses {
         if self.filter.is_all() {
-            return verdicts;
+            return commit;
         }
-        let Verdicts { names, statuses } = verdicts;
-        let same = self.last.as_ref().is_some_and(|(of, ..)| Arc::ptr_eq(of, &names));
+        let CommitStatuses { names, statuses } = commit;
+        let same = self.last.as_ref().is_some_and(|(all, ..)| Arc::ptr_eq(all, &names));
         if !same {
             let keep: Vec<usize> = (0..names.len()).filter(|at| self.filter.wants(&names[*at])).collect();
             let kept = keep.iter().map(|at| names[*at].clone()).collect();
             self.last = Some((names, keep, kept));
         }
         let (_, keep, kept) = self.last.as_ref().expect("set above");
-        Verdicts {
+        CommitStatuses {
             names: Arc::clone(kept),
             statuses: keep.iter().filter_map(|at| statuses.get(*at).copied()).collect(),
         }
@@ -164,7 +170,7 @@ fn render(
     filter: &Filter,
     start: usize,
     entries: &[BranchEntry],
-    history: &History,
+    history: &BranchHistory,
 ) -> Result<Response, Problem> {
     let links = context.links();
     let mut page = Page::new(
@@ -179,27 +185,24 @@ fn render(
     page.live = if running > 0 { 3 } else { 15 };
 
     let all_failures = history.failures();
-    let shown: Vec<&Failure> = distinct(&all_failures).into_iter().take(LANES_MAX).collect();
+    let distinct = distinct(all_failures);
+    let shown = &distinct[..distinct.len().min(COLUMNS_MAX)];
     let tests: Vec<TestId> = shown.iter().map(|failure| failure.test).collect();
     let commit = |row: usize| {
         let entry = &entries[row];
         CommitLink::new(links, Some(at), &entry.commit, &entry.message)
     };
-    let lasting = all_failures.iter().filter(|failure| failure.first_good.is_none()).count();
-    let all = distinct(&all_failures).len();
-    let (failures, mended) = shown
+    let failing = all_failures.iter().filter(|failure| failure.stretch.still_fails()).count();
+    let (failures, fixed) = shown
         .iter()
         .enumerate()
-        .map(|(lane, failure)| failure_line(context, at, history, entries, lane, failure, &commit))
-        .partition(|line: &FailureLine| line.lasting);
+        .map(|(column, failure)| failure_line(context, at, history, entries, column, failure, &commit))
+        .partition(|line: &FailureLine| line.still_fails);
     let end = entries.len().min(start + COMMITS_MAX);
-    let mut watch = Watch::new(context, filter);
-    let mut look = HashMap::new();
-    let tested = (start..end).filter(|row| entries[*row].counts.total() > 0);
-    for row in tested.take(alarms::COMMITS_MAX) {
-        look.insert(row, watch.at(entries, row).len());
-    }
-    let rows = lines(entries, start..end, history, &tests, &look, &commit);
+    let mut counter = Counter::new(context, filter);
+    let tested = (start..end).filter(|row| entries[*row].counts.total() > 0).take(COUNTED_MAX);
+    let suspicious: HashMap<usize, usize> = tested.map(|row| (row, counter.count(entries, row))).collect();
+    let rows = lines(context, entries, start..end, history, &tests, &suspicious, &commit);
     let page_link = |row: usize| {
         let base = links.branch(at);
         format!("{base}&test={}&from={}", crate::request::Encoded(test), entries[row].commit)
@@ -218,21 +221,24 @@ fn render(
         all_href: links.branch(at),
         crashes_href: if all_failures.is_empty() { String::new() } else { links.crashes(at) },
         compare_href: links.compare(Some(&at.user), &at.branch, ""),
-        failing_heading: match lasting {
-            0 => "Nothing fails now".into(),
-            _ => format!("{} failing now", lasting.plural("test")),
+        failing_heading: match failing {
+            0 => "No test fails at the tip".into(),
+            _ => format!("{} failing now", failing.plural("test")),
         },
-        failing_note: if all > shown.len() {
-            format!("{} of the {all} tests that failed on this branch are listed", shown.len())
+        failing_note: if distinct.len() > shown.len() {
+            format!("{} of {} tests that failed on this branch", shown.len(), distinct.len())
         } else {
             String::new()
         },
         failures,
-        mended,
-        lanes: tests.len(),
-        lanes_width: tests.len() * LANE_WIDTH,
+        fixed,
+        columns: tests.len(),
+        columns_width: tests.len() * COLUMN_WIDTH,
         letters: (0..tests.len())
-            .map(|lane| LaneLetter { x: lane * LANE_WIDTH + LANE_WIDTH / 2, letter: lanes::letter(lane) })
+            .map(|column| ColumnLetter {
+                x: column * COLUMN_WIDTH + COLUMN_WIDTH / 2,
+                letter: failure_columns::letter(column),
+            })
             .collect(),
         rows,
         newer: (start > 0).then(|| links.branch(at)),
@@ -242,52 +248,52 @@ fn render(
 }
 
 /// The latest failure of each test, in order.
-fn distinct<'a>(failures: &[&'a Failure]) -> Vec<&'a Failure> {
+fn distinct(failures: &[Failure]) -> Vec<&Failure> {
     let mut seen = std::collections::HashSet::new();
-    failures.iter().copied().filter(|failure| seen.insert(failure.test)).collect()
+    failures.iter().filter(|failure| seen.insert(failure.test)).collect()
 }
 
 fn failure_line(
     context: Context<'_>,
     at: &BranchRef,
-    history: &History,
+    history: &BranchHistory,
     entries: &[BranchEntry],
-    lane: usize,
+    column: usize,
     failure: &Failure,
     commit: &impl Fn(usize) -> CommitLink,
 ) -> FailureLine {
-    let name = history.name(failure.test);
+    let (name, stretch) = (history.name(failure.test), failure.stretch);
     let (file, subtest) = context.tests.split(name);
     let reason = name
         .parse()
         .ok()
-        .and_then(|key| context.store.reader().entry(&entries[failure.last_bad].commit, &key).ok()?)
+        .and_then(|key| context.store.reader().entry(&entries[stretch.last_bad].commit, &key).ok()?)
         .and_then(|entry| entry.crash.or(entry.reason));
-    let between = failure.last_good.map_or(0, |good| good.saturating_sub(failure.first_bad + 1));
     FailureLine {
-        letter: lanes::letter(lane).to_string(),
+        letter: failure_columns::letter(column).to_string(),
         href: context.links().history(at, name),
         file: file.into(),
         subtest: subtest.into(),
-        reason: reason.map(|reason| cut(&reason, 200)),
-        lasting: failure.first_good.is_none(),
-        first_bad: commit(failure.first_bad),
-        between: match (failure.last_good, between) {
+        reason: reason.map(|reason| cut(&reason, REASON_MAX)),
+        still_fails: stretch.still_fails(),
+        first_bad: commit(stretch.first_bad),
+        between: match (stretch.last_good, stretch.untested_between()) {
             (None, _) => "or earlier".into(),
             (_, 0) => String::new(),
             (_, between) => format!("or {between} before"),
         },
-        last_good: failure.last_good.map(commit),
-        first_good: failure.first_good.map(commit),
+        last_good: stretch.last_good.map(commit),
+        first_good: stretch.first_good.map(commit),
     }
 }
 
 fn lines(
+    context: Context<'_>,
     entries: &[BranchEntry],
     range: std::ops::Range<usize>,
-    history: &History,
+    history: &BranchHistory,
     tests: &[TestId],
-    look: &HashMap<usize, usize>,
+    suspicious: &HashMap<usize, usize>,
     commit: &impl Fn(usize) -> CommitLink,
 ) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
@@ -309,44 +315,59 @@ fn lines(
             red: !delta.broke.is_empty(),
             counts: count_items(&entry.counts),
             took: Took(entry.duration).to_string(),
-            lanes: lanes::paths(&history.statuses(row, tests)),
-            unsure: unjudged_before(entries, row, &delta.broke),
+            columns: failure_columns::paths(&history.statuses(row, tests)),
+            broke_where: broke_where(untested_before(entries, row)),
             broke,
             broke_more,
             fixed,
             fixed_more,
             stopped_class: if delta.stopped > 0 { "s-failed_to_run" } else { "good" },
-            stopped: stopped_words(delta, &entry.counts),
-            look: look.get(&row).copied().unwrap_or(0),
+            stopped: stopped_words(context, entry, delta),
+            suspicious: suspicious_words(suspicious.get(&row).copied().unwrap_or(0)),
         })));
     }
     lines
 }
 
-/// How many commits right before this one have no verdict that could say it was they.
-fn unjudged_before(entries: &[BranchEntry], row: usize, broke: &[TestId]) -> usize {
-    if broke.is_empty() {
-        return 0;
+/// Where tests broke that first fail at a commit with untested commits before it.
+fn broke_where(untested: usize) -> String {
+    match untested {
+        0 => String::new(),
+        1 => " here or in the untested commit before it".into(),
+        untested => format!(" here or in one of the {untested} untested commits before it"),
     }
-    let judged = |counts: &Counts| counts.get(Status::Passed) + counts.get(Status::Failed) > 0;
-    entries[row + 1..].iter().take_while(|entry| !judged(&entry.counts)).count()
 }
 
-fn named(history: &History, tests: &[TestId]) -> (Vec<String>, usize) {
+fn named(history: &BranchHistory, tests: &[TestId]) -> (Vec<String>, usize) {
     let named = tests.iter().take(NAMED_MAX).map(|test| cut(history.name(*test), 120)).collect();
     (named, tests.len().saturating_sub(NAMED_MAX))
 }
 
-fn stopped_words(delta: &Delta, counts: &Counts) -> String {
+/// The tests that failed to run here and not before, or the other way round.
+fn stopped_words(context: Context<'_>, entry: &BranchEntry, delta: &Delta) -> String {
+    let all = |count: usize| u32::try_from(count).is_ok_and(|count| count >= entry.counts.total());
     match (delta.stopped, delta.resumed) {
         (0, 0) => String::new(),
-        (0, resumed) => format!(
-            "▲ {} again",
-            if resumed == 1 { "1 test runs".into() } else { format!("{resumed} tests run") }
-        ),
-        (stopped, _) if u32::try_from(stopped).is_ok_and(|stopped| stopped >= counts.total()) => {
-            "! nothing could run".into()
-        }
-        (stopped, _) => format!("! {} could not run", stopped.plural("test")),
+        (0, resumed) => format!("▲ {} back", resumed.plural("test")),
+        (stopped, _) if all(stopped) => match reason(context, entry) {
+            Some(reason) => format!("! no test could run: {}", cut(&reason, REASON_MAX)),
+            None => "! no test could run".into(),
+        },
+        (stopped, _) => format!("! {} failed to run", stopped.plural("test")),
+    }
+}
+
+/// Why the first test of a commit failed to run; all others mostly have the same reason.
+fn reason(context: Context<'_>, entry: &BranchEntry) -> Option<String> {
+    let statuses = context.store.statuses(&entry.commit)?;
+    let key = statuses.names.first()?.parse().ok()?;
+    context.store.reader().entry(&entry.commit, &key).ok()??.reason
+}
+
+fn suspicious_words(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => "1 suspicious pass".into(),
+        count => format!("{count} suspicious passes"),
     }
 }

@@ -3,17 +3,16 @@
 
 use askama::Template;
 use model::{Counts, Status};
+use regress::suspicious::SuspiciousPass;
 use results::json::{CommitView, SuspicionRow};
-use results::vacuity::Alarm;
 use results::{BranchEntry, CommitResults, TestEntry};
 
-use super::alarms::Watch;
 use super::testlist::{
-    Addresses, Group, Place, Section, groups, groups_heading, origins, sections, test_line,
+    Addresses, Group, Place, Section, first_bads, groups, groups_heading, sections, test_line,
 };
-use super::{CommitLink, Context, coverage};
+use super::{CommitLink, Context, coverage, suspicious};
 use crate::filter::Filter;
-use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, URGENCY, When, cut, subject, urgency};
+use crate::page::{Crumb, Page, Symbol as _, Took, URGENCY, When, cut, subject, urgency};
 use crate::problem::Problem;
 use crate::response::Response;
 use crate::route::{BranchRef, CommitRoute, Form};
@@ -22,8 +21,8 @@ use crate::route::{BranchRef, CommitRoute, Form};
 const ROWS_MAX: usize = 250;
 /// How many test files one page lists.
 const GROUPS_MAX: usize = 200;
-/// How many alarms are listed.
-const ALARMS_MAX: usize = 20;
+/// The number of suspicious passes on a page.
+const SUSPICIOUS_MAX: usize = 20;
 /// How much of a message is shown, in bytes.
 const MESSAGE_MAX: usize = 16 << 10;
 
@@ -47,8 +46,8 @@ struct CommitPage<'a> {
     form_action: String,
     form_hidden: Vec<(&'static str, String)>,
     test: &'a str,
-    alarms: Vec<AlarmLine>,
-    alarms_more: usize,
+    suspicious: Vec<SuspiciousLine>,
+    suspicious_more: usize,
     note: Option<String>,
     sections: Vec<Section>,
     groups_heading: String,
@@ -59,8 +58,8 @@ struct CommitPage<'a> {
     command: String,
 }
 
-/// A test that seems to test nothing any more.
-struct AlarmLine {
+/// A suspicious pass.
+struct SuspiciousLine {
     file: String,
     subtest: String,
     href: String,
@@ -91,15 +90,15 @@ pub fn view(context: Context<'_>, route: &CommitRoute, form: Form) -> Result<Res
         route.status.is_none_or(|status| entry.status == status) && filter.wants(entry.key.as_str())
     };
     context.store.learn(&results);
-    let alarms = place
-        .as_ref()
-        .filter(|_| route.status.is_none() && route.page == 0)
-        .map_or_else(Vec::new, |place| Watch::new(context, &filter).at(&place.entries, place.row));
+    let suspicious =
+        place.as_ref().filter(|_| route.status.is_none() && route.page == 0).map_or_else(Vec::new, |place| {
+            suspicious::of_commit(context, &filter, &place.entries, place.row, &results)
+        });
     if form == Form::Json {
-        let suspicious = alarms.iter().map(SuspicionRow::from).collect();
+        let suspicious = suspicious.iter().map(SuspicionRow::from).collect();
         return context.json(&CommitView { suspicious, ..CommitView::new(&results, wanted) });
     }
-    render(context, route, place.as_ref(), &results, &filter, &alarms)
+    render(context, route, place.as_ref(), &results, &filter, &suspicious)
 }
 
 /// A commit that is on a branch and has no results yet.
@@ -139,7 +138,7 @@ fn render(
     place: Option<&Place>,
     results: &CommitResults,
     filter: &Filter,
-    alarms: &[Alarm],
+    suspicious: &[SuspiciousPass],
 ) -> Result<Response, Problem> {
     let links = context.links();
     let at = place.map(|place| &place.at);
@@ -166,8 +165,8 @@ fn render(
     let pages = listed.len().div_ceil(ROWS_MAX).max(1);
     let number = route.page.min(pages - 1);
     let shown = &listed[number * ROWS_MAX..listed.len().min((number + 1) * ROWS_MAX)];
-    let origins = origins(context, place, shown);
-    let line = |entry: &TestEntry| test_line(context, route, place, &origins, entry);
+    let first_bads = first_bads(context, place, shown);
+    let line = |entry: &TestEntry| test_line(context, route, place, &first_bads, entry);
     let sections = sections(shown, listed.len(), line);
     let groups = if number == 0 { groups(context, &folded_rows, &addresses) } else { Vec::new() };
     let more_groups = groups.len() > GROUPS_MAX;
@@ -208,8 +207,12 @@ fn render(
         form_action: if at.is_some() { links.home() } else { addresses.base.clone() },
         form_hidden: form_hidden(route, at),
         test,
-        alarms: alarms.iter().take(ALARMS_MAX).map(|alarm| alarm_line(context, at, alarm)).collect(),
-        alarms_more: alarms.len().saturating_sub(ALARMS_MAX),
+        suspicious: suspicious
+            .iter()
+            .take(SUSPICIOUS_MAX)
+            .map(|pass| suspicious_line(context, at, pass))
+            .collect(),
+        suspicious_more: suspicious.len().saturating_sub(SUSPICIOUS_MAX),
         note: note(results, &matching, test, more_groups),
         sections,
         groups_heading: groups_heading(&folded_rows),
@@ -226,14 +229,14 @@ fn render(
     context.html(&template)
 }
 
-fn alarm_line(context: Context<'_>, at: Option<&BranchRef>, alarm: &Alarm) -> AlarmLine {
-    let key = alarm.key.as_str();
+fn suspicious_line(context: Context<'_>, at: Option<&BranchRef>, pass: &SuspiciousPass) -> SuspiciousLine {
+    let key = pass.key.as_str();
     let (file, subtest) = context.tests.split(key);
-    AlarmLine {
+    SuspiciousLine {
         file: file.into(),
         subtest: subtest.into(),
         href: at.map(|at| context.links().history(at, key)).unwrap_or_default(),
-        what: cut(&alarm.suspicion.to_string(), 300),
+        what: cut(&pass.suspicion.to_string(), 300),
     }
 }
 

@@ -1,23 +1,24 @@
-//! Two commits, or the tips of two branches, side by side: what broke first, and what fails on both sides apart.
+//! Two commits, or the newest tested commits of two branches, side by side. Regressions come first.
 
 use askama::Template;
 use model::{CommitId, Counts, Status};
-use results::{CommitResults, Resolved, TestEntry};
-use serde::Serialize;
+use regress::compare::{Change, ChangeKind, Comparison, Direction, KindRow, compare};
+use regress::json::{CompareView, SideView};
+use regress::suspicious::{is_complete, suspicious_passes};
+use results::{CommitResults, Resolved};
 
 use super::{CommitLink, Context};
-use crate::compare::{Change, Kind, compare};
 use crate::filter::Filter;
 use crate::page::{CountItem, Crumb, Page, Plural as _, Symbol as _, Took, count_items, cut, split_key};
 use crate::problem::Problem;
 use crate::response::Response;
 use crate::route::{BranchRef, CompareRoute, Form};
 
-/// How many tests of a kind a page lists; the JSON has all.
+/// The number of tests per kind on a page; the JSON has all.
 const ROWS_MAX: usize = 200;
-/// How many branches are offered to choose from.
+/// The number of branches that the form offers.
 const CHOICES_MAX: usize = 500;
-/// How much of a reason is shown, in bytes.
+/// The length of a reason in bytes.
 const REASON_MAX: usize = 240;
 
 #[derive(Template)]
@@ -63,43 +64,7 @@ struct Row {
     took: String,
 }
 
-/// A side as JSON.
-#[derive(Serialize)]
-struct SideView<'a> {
-    commit: &'a str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    branch: Option<&'a str>,
-    #[serde(flatten)]
-    counts: Counts,
-}
-
-/// A test that differs, as JSON.
-#[derive(Serialize)]
-struct ChangeView<'a> {
-    name: &'a str,
-    change: Kind,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base: Option<Status>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    head: Option<Status>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    crash: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct CompareView<'a> {
-    base: SideView<'a>,
-    head: SideView<'a>,
-    alike: usize,
-    changes: Vec<ChangeView<'a>>,
-}
-
-/// A side that was found.
+/// One side with its results.
 struct Side {
     at: Option<BranchRef>,
     results: CommitResults,
@@ -108,6 +73,10 @@ struct Side {
 impl Side {
     fn counts(&self) -> Counts {
         self.results.counts()
+    }
+
+    fn view(&self) -> SideView {
+        SideView::new(&self.results, self.at.as_ref().map(|at| (at.user.as_str(), at.branch.as_str())))
     }
 
     fn keep(&mut self, filter: &Filter) {
@@ -122,7 +91,7 @@ pub fn view(context: Context<'_>, route: &CompareRoute, form: Form) -> Result<Re
     let filter = Filter::new(route.test.as_deref())?;
     if route.base.is_empty() || route.head.is_empty() {
         if form == Form::Json {
-            return Err(Problem::BadRequest("name two commits or branches: compare=BASE..HEAD".into()));
+            return Err(Problem::BadRequest("give two commits or branches: compare=BASE..HEAD".into()));
         }
         return render(context, route, None);
     }
@@ -131,19 +100,17 @@ pub fn view(context: Context<'_>, route: &CompareRoute, form: Form) -> Result<Re
     base.keep(&filter);
     head.keep(&filter);
     if form == Form::Json {
-        let (changes, alike) = compare(&base.results.entries, &head.results.entries);
-        return context.json(&CompareView {
-            base: side_view(&base),
-            head: side_view(&head),
-            alike,
-            changes: changes.iter().map(change_view).collect(),
-        });
+        let found = compare(&base.results.entries, &head.results.entries);
+        let snapshot = context.store.reader().snapshot()?;
+        let complete = is_complete(&head.results, snapshot.as_ref());
+        let suspicious = suspicious_passes(&base.results, &head.results, complete);
+        return context.json(&CompareView::new(base.view(), head.view(), &found, &suspicious));
     }
     render(context, route, Some((&base, &head)))
 }
 
-/// What a name stands for: a branch (of the user, or `user/branch`) whose newest tested commit is meant, a commit, the
-/// first digits of one.
+/// The side that a name stands for: the newest tested commit of a branch (of the user, or `user/branch`), or a commit by
+/// its id or the first digits of it.
 fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<Side, Problem> {
     let of_user = route.user.as_ref().map(|user| BranchRef { user: user.clone(), branch: name.into() });
     let named =
@@ -153,9 +120,8 @@ fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<Side, 
             continue;
         };
         let tested = entries.iter().find(|entry| entry.counts.total() > 0);
-        let tested = tested.ok_or_else(|| {
-            Problem::NotFound(format!("no commit of {} has been tested yet", cut(name, 100)))
-        })?;
+        let tested = tested
+            .ok_or_else(|| Problem::NotFound(format!("no commit of {} is tested yet", cut(name, 100))))?;
         return Ok(Side { results: results_of(context, &tested.commit, name)?, at: Some(at) });
     }
     let commit = match name.parse::<CommitId>() {
@@ -164,13 +130,13 @@ fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<Side, 
             Resolved::One(commit) => commit,
             Resolved::None => {
                 return Err(Problem::NotFound(format!(
-                    "{} is no branch and no commit with results",
+                    "{} is neither a branch nor a commit with results",
                     cut(name, 100)
                 )));
             }
             Resolved::Many(commits) => {
                 return Err(Problem::NotFound(format!(
-                    "{} commits have an id that begins with {}; give more digits",
+                    "{} commit ids begin with {}; give more digits",
                     commits.len(),
                     cut(name, 100)
                 )));
@@ -181,38 +147,8 @@ fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<Side, 
 }
 
 fn results_of(context: Context<'_>, commit: &CommitId, name: &str) -> Result<CommitResults, Problem> {
-    let missing = || Problem::NotFound(format!("there are no results of {}", cut(name, 100)));
+    let missing = || Problem::NotFound(format!("no results for {}", cut(name, 100)));
     context.store.reader().commit(commit)?.ok_or_else(missing)
-}
-
-fn side_view(side: &Side) -> SideView<'_> {
-    SideView {
-        commit: side.results.commit.as_str(),
-        message: &side.results.message,
-        user: side.at.as_ref().map(|at| at.user.as_str()),
-        branch: side.at.as_ref().map(|at| at.branch.as_str()),
-        counts: side.counts(),
-    }
-}
-
-fn change_view<'a>(change: &'a Change<'a>) -> ChangeView<'a> {
-    let told = told(change);
-    ChangeView {
-        name: change.name(),
-        change: change.kind,
-        base: change.base.map(|entry| entry.status),
-        head: change.head.map(|entry| entry.status),
-        reason: told.and_then(|entry| entry.reason.as_deref()),
-        crash: told.and_then(|entry| entry.crash.as_deref()),
-    }
-}
-
-/// The side whose reason is worth telling: the head's, and the base's where the head has none left.
-fn told<'a>(change: &Change<'a>) -> Option<&'a TestEntry> {
-    match change.kind {
-        Kind::Fixed | Kind::Gone | Kind::Resumed => change.base,
-        _ => change.head,
-    }
 }
 
 fn render(
@@ -230,13 +166,13 @@ fn render(
     if let Some((base, head)) = sides {
         page.title = format!("{}..{} · ktest-ci", cut(&route.base, 40), cut(&route.head, 40));
         page.json = Some(context.json_address());
-        let (changes, alike) = compare(&base.results.entries, &head.results.entries);
-        template_sections = sections(context, &changes, base, head);
+        let found = compare(&base.results.entries, &head.results.entries);
+        template_sections = sections(context, &found, base, head);
         pair = Some(Pair { base: line(context, base), head: line(context, head) });
-        note = match (changes.is_empty(), alike) {
+        note = match (found.changes.is_empty(), found.alike) {
             (true, 0) => "Neither side has a test to compare.".into(),
-            (true, alike) => format!("No difference: {} alike.", alike.plural("test")),
-            (false, alike) => format!("{} alike.", alike.plural("test")),
+            (true, alike) => format!("No differences ({}).", alike.plural("test")),
+            (false, alike) => format!("{} without a difference.", alike.plural("test")),
         };
     }
     let swap = links.compare(user, &route.head, &route.base);
@@ -251,7 +187,7 @@ fn render(
     })
 }
 
-/// The branches that can be named: those of the user by their names, the others with theirs before.
+/// The branches that the form offers: those of the user by name, the others as `user/branch`.
 fn choices(context: Context<'_>, route: &CompareRoute) -> Result<Vec<String>, Problem> {
     let users = context.store.reader().users()?;
     let own = |user: &String| route.user.as_ref() == Some(user);
@@ -276,37 +212,27 @@ fn line(context: Context<'_>, side: &Side) -> SideLine {
     }
 }
 
-fn sections(context: Context<'_>, changes: &[Change<'_>], base: &Side, head: &Side) -> Vec<Section> {
-    Kind::ALL
-        .into_iter()
-        .filter_map(|kind| {
-            let of_kind: Vec<&Change<'_>> = changes.iter().filter(|change| change.kind == kind).collect();
-            if of_kind.is_empty() {
-                return None;
-            }
-            let (words, class, open) = words(kind);
-            Some(Section {
-                heading: format!("{} {words}", of_kind.len()),
-                class,
-                open,
-                more: of_kind.len().saturating_sub(ROWS_MAX),
-                rows: of_kind.iter().take(ROWS_MAX).map(|change| row(context, change, base, head)).collect(),
-            })
-        })
-        .collect()
+fn sections(context: Context<'_>, found: &Comparison<'_>, base: &Side, head: &Side) -> Vec<Section> {
+    let section = |(kind, changes): (KindRow, &[Change<'_>])| {
+        let (class, open) = look(kind);
+        Section {
+            heading: format!("{} {}", changes.len(), kind.label),
+            class,
+            open,
+            more: changes.len().saturating_sub(ROWS_MAX),
+            rows: changes.iter().take(ROWS_MAX).map(|change| row(context, change, base, head)).collect(),
+        }
+    };
+    found.by_kind().map(section).collect()
 }
 
-fn words(kind: Kind) -> (&'static str, &'static str, bool) {
-    match kind {
-        Kind::Broke => ("broke", "bad", true),
-        Kind::Failing => ("failing, without a verdict to compare with", "bad", true),
-        Kind::Fixed => ("fixed", "good", true),
-        Kind::StillFailing => ("failing on both sides", "bad", true),
-        Kind::Stopped => ("ran in the base and not in the head", "s-failed_to_run", true),
-        Kind::Resumed => ("did not run in the base and passed in the head", "good", false),
-        Kind::Slower => ("take much longer", "s-failed_to_run", true),
-        Kind::Gone => ("only in the base", "mute", false),
-        Kind::New => ("only in the head", "mute", false),
+/// The style class of a kind, and whether its section is open: what needs a reader is.
+fn look(kind: KindRow) -> (&'static str, bool) {
+    match kind.direction {
+        Direction::Worse => ("bad", true),
+        Direction::Doubtful => ("s-failed_to_run", true),
+        Direction::Better => ("good", kind.kind == ChangeKind::Fixed),
+        Direction::Neutral => ("mute", false),
     }
 }
 
@@ -316,10 +242,10 @@ fn row(context: Context<'_>, change: &Change<'_>, base: &Side, head: &Side) -> R
         ("", whole) => split_key(whole),
         parts => parts,
     };
-    let told = told(change);
+    let explanation = change.explanation();
     let commit = if change.head.is_some() { &head.results.commit } else { &base.results.commit };
-    let crash = told.and_then(|entry| entry.crash.as_deref());
-    let reason = told.and_then(|entry| entry.reason.as_deref());
+    let crash = explanation.and_then(|entry| entry.crash.as_deref());
+    let reason = explanation.and_then(|entry| entry.reason.as_deref());
     let mut href = context.links().test(commit.as_str(), name);
     if change.head.is_some_and(|entry| entry.status == Status::Failed) {
         href.push_str("#failure");

@@ -3,11 +3,11 @@
 use askama::Template;
 use http::header::{self, HeaderValue};
 use model::Status;
+use regress::branch_history::BranchHistory;
 use results::BranchEntry;
 
 use super::Context;
 use super::home::state;
-use crate::changes::History;
 use crate::page::{Plural as _, When, cut, subject};
 use crate::problem::Problem;
 use crate::response::Response;
@@ -51,7 +51,7 @@ struct Badge<'a> {
 /// The commits that broke something, newest first.
 pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
     let listed = context.store.branch(at)?;
-    let history = context.store.walk(&listed);
+    let history = context.store.history(&listed);
     let entries: Vec<Entry> = listed
         .iter()
         .enumerate()
@@ -72,7 +72,7 @@ pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
 fn broken(
     context: Context<'_>,
     at: &BranchRef,
-    history: &History,
+    history: &BranchHistory,
     row: usize,
     listed: &BranchEntry,
 ) -> Entry {

@@ -1,12 +1,13 @@
-//! One test on the commits of a branch: where it broke and was mended, how long it took, how often it passed.
+//! One test along a branch: where it broke and was fixed, how long it took, how often it passed on each host.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use askama::Template;
 use model::{ResultKey, Status};
-use results::HistoryEntry;
+use regress::first_bad::{Stretch, stretches};
 use results::json::HistoryRow;
+use results::{HistoryEntry, TestEntry};
 
 use super::testlist::host;
 use super::{CommitLink, Context};
@@ -15,9 +16,9 @@ use crate::problem::Problem;
 use crate::response::Response;
 use crate::route::{BranchRef, Form};
 
-/// How many hosts are listed.
+/// The number of hosts on a page.
 const HOSTS_MAX: usize = 100;
-/// How high the plot is.
+/// The height of the plot.
 const PLOT_HEIGHT: u64 = 72;
 
 #[derive(Template)]
@@ -34,7 +35,7 @@ struct HistoryPage<'a> {
     rows: Vec<Line>,
 }
 
-/// Where the test ran, and how it fared there.
+/// The runs on one host.
 struct HostLine {
     name: String,
     runs: usize,
@@ -79,10 +80,10 @@ struct HistoryLine {
 
 /// The view.
 pub fn view(context: Context<'_>, at: &BranchRef, key: &ResultKey, form: Form) -> Result<Response, Problem> {
-    let missing = || Problem::NotFound("there is no such branch".into());
+    let missing = || Problem::NotFound("no such branch".into());
     let history = context.store.reader().history(&at.user, &at.branch, key)?.ok_or_else(missing)?;
     if history.iter().all(|commit| commit.entry.is_none()) {
-        return Err(Problem::NotFound("this test has no result on this branch".into()));
+        return Err(Problem::NotFound("no result for this test on this branch".into()));
     }
     if form == Form::Json {
         let rows: Vec<_> = history.iter().map(HistoryRow::from).collect();
@@ -120,20 +121,20 @@ fn summary(history: &[HistoryEntry]) -> String {
     };
     let (passed, failed) = (count(Status::Passed), count(Status::Failed));
     match passed + failed {
-        0 => format!("no pass and no failure on {}", history.len().plural("commit")),
+        0 => format!("neither passed nor failed on {}", history.len().plural("commit")),
         judged => format!("passed on {passed} of {} ({} %)", judged.plural("commit"), passed * 100 / judged),
     }
 }
 
-/// By host, those with most runs first; nothing where no host is known.
+/// The runs by host, those with most runs first. Runs without a known host are left out.
 fn hosts(history: &[HistoryEntry]) -> Vec<HostLine> {
-    let mut hosts: BTreeMap<&str, Vec<&results::TestEntry>> = BTreeMap::new();
+    let mut hosts: BTreeMap<&str, Vec<&TestEntry>> = BTreeMap::new();
     for entry in history.iter().filter_map(|commit| commit.entry.as_ref()) {
         if let Some(host) = entry.host.as_ref().filter(|_| entry.status.is_final()) {
             hosts.entry(host.as_str()).or_default().push(entry);
         }
     }
-    let line = |(name, entries): (&str, Vec<&results::TestEntry>)| {
+    let line = |(name, entries): (&str, Vec<&TestEntry>)| {
         let count = |wanted| entries.iter().filter(|entry| entry.status == wanted).count();
         let (passed, failed) = (count(Status::Passed), count(Status::Failed));
         let took: Duration =
@@ -205,6 +206,8 @@ fn plot(history: &[HistoryEntry]) -> Option<Plot> {
 
 fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[HistoryEntry]) -> Vec<Line> {
     let links = context.links();
+    let statuses = history.iter().map(|commit| commit.entry.as_ref().map(|entry| entry.status));
+    let stretches = stretches(statuses);
     let mut lines = Vec::new();
     for (row, commit) in history.iter().enumerate() {
         let Some(entry) = &commit.entry else {
@@ -214,18 +217,10 @@ fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[Histo
             }
             continue;
         };
-        // A streak says its reason once, and again where it began.
+        // A stretch of failures shows its reason once at each end.
         let newer = row.checked_sub(1).and_then(|newer| history[newer].entry.as_ref());
         let same_reason = newer.is_some_and(|newer| why(newer) == why(entry));
-        let before = history[row + 1..]
-            .iter()
-            .filter_map(|commit| commit.entry.as_ref().map(|entry| entry.status))
-            .find(|status| matches!(status, Status::Passed | Status::Failed));
-        let (change, change_class) = match (entry.status, before) {
-            (Status::Failed, Some(Status::Passed)) => ("▼ broke", "bad"),
-            (Status::Passed, Some(Status::Failed)) => ("▲ fixed", "good"),
-            _ => ("", ""),
-        };
+        let (change, change_class) = change(&stretches, row);
         lines.push(Line::Commit(Box::new(HistoryLine {
             commit: CommitLink::new(links, Some(at), &commit.commit, &commit.message),
             log_href: links.test(commit.commit.as_str(), key.as_str()),
@@ -241,6 +236,19 @@ fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[Histo
     lines
 }
 
-fn why(entry: &results::TestEntry) -> &str {
+/// What happened to the test at a row, and its style class.
+fn change(stretches: &[Stretch], row: usize) -> (&'static str, &'static str) {
+    let broke = |stretch: &Stretch| stretch.first_bad == row && stretch.last_good.is_some();
+    let fixed = |stretch: &Stretch| stretch.first_good == Some(row);
+    if stretches.iter().any(broke) {
+        ("▼ broke", "bad")
+    } else if stretches.iter().any(fixed) {
+        ("▲ fixed", "good")
+    } else {
+        ("", "")
+    }
+}
+
+fn why(entry: &TestEntry) -> &str {
     entry.crash.as_deref().or(entry.reason.as_deref()).unwrap_or("")
 }

@@ -1,21 +1,21 @@
 //! The views: each reads what it shows, builds plain data, and renders it as a page or as the JSON of formats.md.
 
-mod alarms;
-pub mod arrival;
 pub mod branch;
 pub mod commit;
 pub mod compare;
 pub mod coverage;
 pub mod crashes;
 pub mod error;
+pub mod eta;
+pub mod failure_columns;
 pub mod feed;
 pub mod follow;
 pub mod history;
 pub mod home;
-pub mod lanes;
 pub mod log;
 pub mod metrics;
 pub mod status;
+mod suspicious;
 pub mod test;
 mod testlist;
 

@@ -8,7 +8,7 @@ use model::StatusSnapshot;
 use model::snapshot::{BatchStatus, ExecutorStatus};
 
 use super::Context;
-use super::arrival::Estimator;
+use super::eta::Estimator;
 use crate::page::{Crumb, Page, Took, When, cut};
 use crate::problem::Problem;
 use crate::response::Response;
@@ -86,7 +86,7 @@ struct BranchLine {
     tip_href: Option<String>,
     error: Option<String>,
     fetched: Option<When>,
-    arrival: String,
+    eta: String,
 }
 
 struct JobLine {
@@ -272,7 +272,7 @@ fn branches(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<BranchLine> 
             tip_href: tip.map(|tip| links.commit(Some(&at), tip.as_str())),
             error: branch.error.as_deref().map(|error| cut(error, 300)),
             fetched: branch.fetched.and_then(When::unix),
-            arrival: estimator.tip(&at).to_string(),
+            eta: estimator.tip(&at).to_string(),
         }
     };
     snapshot.branches.iter().map(line).collect()

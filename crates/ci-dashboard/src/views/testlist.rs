@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use model::{Counts, Status};
+use regress::first_bad::{Stretch, first_bad};
 use results::{BranchEntry, TestEntry};
 
 use super::{CommitLink, Context, prefix_pattern};
 use crate::page::{CountItem, Took, beyond_crash, count_items, cut, urgency};
 use crate::request::Encoded;
 use crate::route::{BranchRef, CommitRoute};
-use crate::since::{Since, since};
 
 /// How much of a reason a list shows, in bytes.
 const REASON_MAX: usize = 180;
@@ -85,18 +85,18 @@ impl Addresses<'_> {
     }
 }
 /// Since which commit the failing tests of the page fail.
-pub(super) fn origins<'a>(
+pub(super) fn first_bads<'a>(
     context: Context<'_>,
     place: Option<&Place>,
     shown: &[&'a TestEntry],
-) -> HashMap<&'a str, Since> {
+) -> HashMap<&'a str, Stretch> {
     let Some(place) = place else { return HashMap::new() };
     let failing: Vec<&str> =
         shown.iter().filter(|entry| entry.status == Status::Failed).map(|entry| entry.key.as_str()).collect();
     let older = place.entries[place.row + 1..]
         .iter()
-        .map(|entry| if entry.counts.total() == 0 { None } else { context.store.verdicts(&entry.commit) });
-    since(&failing, older)
+        .map(|entry| if entry.counts.total() == 0 { None } else { context.store.statuses(&entry.commit) });
+    first_bad(&failing, older)
 }
 
 pub(super) fn sections(
@@ -148,20 +148,24 @@ pub(super) fn test_line(
     context: Context<'_>,
     route: &CommitRoute,
     place: Option<&Place>,
-    origins: &HashMap<&str, Since>,
+    first_bads: &HashMap<&str, Stretch>,
     entry: &TestEntry,
 ) -> TestLine {
     let links = context.links();
     let key = entry.key.as_str();
     let (file, subtest) = context.tests.split(key);
-    let origin = origins.get(key);
+    let stretch = first_bads.get(key);
     let older = |place: &Place, rows: usize| {
-        let at = place.entries.get(place.row + 1 + rows)?;
+        let at = place.entries.get(place.row + rows)?;
         Some(CommitLink::new(links, Some(&place.at), &at.commit, &at.message))
     };
-    let (new, first_bad, last_good) = match (origin, place) {
-        (Some(Since::Here { good }), Some(place)) => (true, None, older(place, *good)),
-        (Some(Since::Older { bad, good }), Some(place)) => (false, older(place, *bad), older(place, *good)),
+    let (new, first_bad, last_good) = match (stretch, place) {
+        (Some(Stretch { first_bad: 0, last_good: Some(good), .. }), Some(place)) => {
+            (true, None, older(place, *good))
+        }
+        (Some(Stretch { first_bad, last_good: Some(good), .. }), Some(place)) => {
+            (false, older(place, *first_bad), older(place, *good))
+        }
         _ => (false, None, None),
     };
     let mut href = links.test(route.sha.as_str(), key);
@@ -179,9 +183,9 @@ pub(super) fn test_line(
         reason: cut(beyond_crash(entry.reason.as_deref(), entry.crash.as_deref()), REASON_MAX),
         since: first_bad,
         last_good,
-        since_words: match origin {
-            Some(Since::Here { .. }) => "this commit",
-            Some(Since::Always) => "before what is kept",
+        since_words: match stretch {
+            Some(Stretch { last_good: None, .. }) => "before what is kept",
+            Some(Stretch { first_bad: 0, .. }) => "this commit",
             _ => "",
         },
         took: Took(entry.duration).to_string(),

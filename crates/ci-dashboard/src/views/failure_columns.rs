@@ -1,36 +1,37 @@
-//! The lanes of a branch: one column a failing test, so that the eye sees at which commit a line turns red.
+//! The failure columns of a branch page: one column per failing test, so that a reader sees at which commit it turns
+//! red.
 //!
-//! A lane is thick where the test fails, thin where it passes, dashed where it could not run, absent where nothing is
-//! known: the shape says it, the colour only repeats it. One `path` a status and row keeps a row's bytes few.
+//! A column is thick where the test fails, thin where it passes, dashed where it failed to run, and empty where nothing
+//! is known: the shape carries the status, the color repeats it. One `path` per status and row keeps a row small.
 
 use model::Status;
 
-/// How many tests get a lane.
-pub const LANES_MAX: usize = 20;
-/// The width of a lane.
-pub const LANE_WIDTH: usize = 11;
+/// The number of tests that get a column.
+pub const COLUMNS_MAX: usize = 20;
+/// The width of a column.
+pub const COLUMN_WIDTH: usize = 11;
 
-/// The lanes of one status in one row.
+/// All columns of one status in one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LanePath {
-    /// The style class's last letter.
+pub struct ColumnPath {
+    /// The last letter of the style class.
     pub class: char,
     /// The shapes, as SVG path data in a row of height 10.
     pub path: String,
 }
 
-/// The letter of a lane: a to z.
+/// The letter of a column: a to z.
 #[must_use]
-pub fn letter(lane: usize) -> char {
-    char::from(b'a' + u8::try_from(lane % 26).unwrap_or(0))
+pub fn letter(column: usize) -> char {
+    char::from(b'a' + u8::try_from(column % 26).unwrap_or(0))
 }
 
-/// The shapes of one row, from the status of each lane's test.
+/// The shapes of one row, from the status of the test of each column.
 #[must_use]
-pub fn paths(statuses: &[Option<Status>]) -> Vec<LanePath> {
-    let mut paths: Vec<LanePath> = Vec::new();
-    for (lane, status) in statuses.iter().enumerate() {
-        let left = lane * LANE_WIDTH;
+pub fn paths(statuses: &[Option<Status>]) -> Vec<ColumnPath> {
+    let mut paths: Vec<ColumnPath> = Vec::new();
+    for (column, status) in statuses.iter().enumerate() {
+        let left = column * COLUMN_WIDTH;
         let (class, shape) = match status {
             Some(Status::Failed) => ('f', format!("M{} 0h7v10h-7z", left + 2)),
             Some(Status::Passed) => ('p', format!("M{} 0h1v10h-1z", left + 5)),
@@ -43,7 +44,7 @@ pub fn paths(statuses: &[Option<Status>]) -> Vec<LanePath> {
         };
         match paths.iter_mut().find(|path| path.class == class) {
             Some(path) => path.path.push_str(&shape),
-            None => paths.push(LanePath { class, path: shape }),
+            None => paths.push(ColumnPath { class, path: shape }),
         }
     }
     paths
@@ -56,7 +57,7 @@ mod tests {
     #[test]
     fn equal_statuses_share_a_path() {
         let row = paths(&[Some(Status::Failed), None, Some(Status::Failed), Some(Status::Passed)]);
-        assert_eq!(row[0], LanePath { class: 'f', path: "M2 0h7v10h-7zM24 0h7v10h-7z".into() });
+        assert_eq!(row[0], ColumnPath { class: 'f', path: "M2 0h7v10h-7zM24 0h7v10h-7z".into() });
         assert_eq!(row[1].class, 'p');
         assert_eq!(row.len(), 2);
         assert_eq!((letter(0), letter(25)), ('a', 'z'));

@@ -1,4 +1,4 @@
-# The verbs of this repository. `make` alone lists them. The work is done by the scripts that stand here.
+# The verbs of this repository. `make` lists them. The scripts in scripts/ and demo/ do the work.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,31 +10,31 @@ export DEMO_EXIT
 
 .PHONY: help setup demo test lint bench titles install deb chaos farm clean
 
-help: ## show this list
+help: ## list the verbs
 	@echo 'make VERB'
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS="|" read -r verb text; do \
 		printf '  %-9s %s\n' "$$verb" "$$text"; done
 
-setup: ## install what is missing on this machine (Debian, Ubuntu) for all verbs
-	@scripts/setup demo test lint bench && echo 'Everything is there.'
+setup: ## install missing packages for all verbs (Debian, Ubuntu)
+	@scripts/setup demo test lint bench && echo 'Nothing is missing.'
 
-demo: ## the main job on a kernel branch of its own, then the dashboard (DEMO_EXIT=1: end after the report)
+demo: ## test a sample kernel branch, leave the dashboard running (DEMO_EXIT=1: exit after the report)
 	@demo/run
 
 test: ## run all tests
 	@scripts/test
 
-lint: ## formatting, clippy, shellcheck, licences
+lint: ## check formatting, clippy, shellcheck, dependencies, licenses
 	@scripts/lint
 
-bench: ## print "name value unit" lines and write target/bench.json
+bench: ## run the benchmarks, write target/bench.json
 	@scripts/bench
 
-titles: ## name the crashes of a folder of logs that say what the name should be (LOGS=DIR)
+titles: ## compare crash titles with those expected by a directory of logs (LOGS=DIR)
 	@scripts/setup build
 	@. scripts/lib.sh && find_cargo && cargo run --quiet -p crash --example titles -- '$(LOGS)'
 
-install: ## install the four commands with cargo, man pages, completions (PREFIX=/usr/local puts them below it)
+install: ## install the commands, man pages and completions (PREFIX=/usr/local [cargo's directory])
 	@scripts/setup build
 	@. scripts/lib.sh && find_cargo && cargo install --locked --path . $(if $(PREFIX),--root '$(PREFIX)')
 	@. scripts/lib.sh && find_cargo && cargo run --locked --release --quiet --example manual -- target/manual
@@ -44,14 +44,14 @@ install: ## install the four commands with cargo, man pages, completions (PREFIX
 		install -D -m 644 -t "$$share/zsh/site-functions" target/manual/zsh/* && \
 		install -D -m 644 -t "$$share/fish/vendor_completions.d" target/manual/fish/*
 
-deb: ## make the Debian package (with cargo-deb), in target/debian/
+deb: ## build the Debian package in target/debian/ (needs cargo-deb)
 	@scripts/deb
 
-chaos: ## kill the daemon 100 times under load, 5 times with real virtual machines, and count what was lost
+chaos: ## kill the daemon 100 times under load and 5 times with real VMs, count lost verdicts
 	@scripts/chaos
 
-farm: ## as root: hosts in network namespaces over ssh, their faults, a Slurm cluster; compared with what is known (FARM=run|faults|slurm)
+farm: ## test a farm over ssh, its faults, and a Slurm cluster; needs root (FARM=run|faults|slurm)
 	@scripts/farm $(FARM)
 
-clean: ## remove what was built here (the cache in ~/.cache/ktest stays)
+clean: ## remove target/ and ktest-out/ (~/.cache/ktest stays)
 	rm -rf target ktest-out

@@ -1,8 +1,8 @@
 # The demo's report as text. Input: an array of commits, oldest first:
-#   {"commit", "subject", "tests": [{"name", "status", "reason"}], "dashboard": the same from there,
+#   {"commit", "subject", "tests": [{"name", "status", "reason"}], "dashboard": the tests as JSON of the dashboard,
 #    "expected": {"verdict", "test", "reason"}, "wanted": [NAME...]}
 # Variables: $bold $dim $red $green $yellow $plain (terminal codes or ""), $width (columns).
-# Ends with a line "OK" or "WRONG", which the caller takes off.
+# The last line is "OK" or "WRONG"; the caller removes it.
 
 def count($status): map(select(.status == $status)) | length;
 def pad($n): . + (" " * ([0, $n - length] | max));
@@ -20,54 +20,54 @@ def table:
       + (.tests | cell(count("Passed"); $green) + cell(count("Failed"); $red)
         + cell(count("Not run"); $yellow) + cell(count("Failed to run"); $red)));
 
-# A test's story: at which commit it stopped passing and at which it passed again. A commit without a build says nothing of it.
+# The history of a test: the commits at which it broke and at which it was fixed. A commit that does not build has no verdict.
 def judged: select(.status == "Passed" or .status == "Failed");
-# Of what already fails at the first commit nobody can say which commit broke it.
+# If a test fails at the first tested commit, the commit that broke it is unknown.
 def story($name):
   .[0].commit[0:12] as $first
   | reduce (.[] | {commit: short, subject, test: (.tests[] | select(.name == $name) | judged)}) as $at ([];
-    if $at.test.status == "Failed" and (length == 0 or last.mended != null) then
-      . + [{name: $name, broken: $at, mended: null, always: ($at.commit == $first)}]
-    elif $at.test.status == "Passed" and length > 0 and last.mended == null then
-      .[-1].mended = $at
+    if $at.test.status == "Failed" and (length == 0 or last.fixed != null) then
+      . + [{name: $name, broken: $at, fixed: null, always: ($at.commit == $first)}]
+    elif $at.test.status == "Passed" and length > 0 and last.fixed == null then
+      .[-1].fixed = $at
     else . end);
 
-# The same for the build: it is broken where no test could be started.
+# The same for the build. It is broken if no test could start.
 def unbuilt: (.tests | length > 0 and all(.status == "Failed to run"));
 def build_story:
   reduce (.[] | {commit: short, subject, bad: unbuilt, test: (.tests[0] // {})}) as $at ([];
-    if $at.bad and (length == 0 or last.mended != null) then . + [{name: "the kernel's build", broken: $at, mended: null}]
-    elif ($at.bad | not) and length > 0 and last.mended == null then .[-1].mended = $at
+    if $at.bad and (length == 0 or last.fixed != null) then . + [{name: "kernel build", broken: $at, fixed: null}]
+    elif ($at.bad | not) and length > 0 and last.fixed == null then .[-1].fixed = $at
     else . end);
 
-def tell:
+def paragraph:
   $bold + .name + $plain,
-  (if .always then "    fails since the first commit that was tested"
+  (if .always then "    fails since the first tested commit"
    else "    broken by  " + $red + .broken.commit + $plain + "  " + .broken.subject end),
   (.broken.test.reason // "" | select(. != "") | "               " + $dim + cut(240) + $plain),
-  (if .mended then "    mended by  " + $green + .mended.commit + $plain + "  " + .mended.subject
+  (if .fixed then "    fixed by   " + $green + .fixed.commit + $plain + "  " + .fixed.subject
    else "    " + $red + "still broken" + $plain end);
 
 def stories: ([.[].tests[].name] | unique) as $names | [$names[] as $name | story($name)[]] + build_story;
 
-# What differs from what is known, one line each.
+# The differences from the expected results, one line each.
 def good: .status == "Passed" or .status == "Not run";
 def facts: map({name, status}) | sort_by(.name);
 def differences:
   . as $c | .expected as $e
-  | (select((.dashboard | facts) != (.tests | facts)) | "the dashboard's JSON tells something else than ci-status"),
+  | (select((.dashboard | facts) != (.tests | facts)) | "the dashboard and ci-status differ"),
     (.wanted - [.tests[].name] | select(length > 0) | "no verdict for " + join(", ")),
     (.tests[] | select(.status as $s | ["Passed", "Failed", "Not run", "Failed to run"] | index($s) | not)
       | "\(.name) is still \(.status)"),
     if $e.verdict == "no-build" then
       (.tests[] | select(.status != "Failed to run") | "\(.name) is \(.status), though this commit does not compile"),
-      ((.tests[0].reason // "") as $r | select($r | test($e.reason) | not) | "the build's reason is \"\($r)\"; it should hold \($e.reason)")
+      ((.tests[0].reason // "") as $r | select($r | test($e.reason) | not) | "the reason of the failed build is \"\($r)\"; it should match \($e.reason)")
     else
       (.tests[] | select(.name != ($e.test // "")) | select(good | not) | "\(.name) is \(.status), it should pass: \(.reason // "no reason given")"),
       (if $e.verdict == "fails" then
          (.tests[] | select(.name == $e.test)
           | if .status != "Failed" then "\(.name) is \(.status), it should fail"
-            elif ((.reason // "") | test($e.reason) | not) then "\(.name) failed for another reason: \"\(.reason // "")\"; it should hold \($e.reason)"
+            elif ((.reason // "") | test($e.reason) | not) then "\(.name) failed for another reason: \"\(.reason // "")\"; it should match \($e.reason)"
             else empty end)
        else empty end)
     end
@@ -75,10 +75,10 @@ def differences:
 
 table,
 "",
-(stories | if length == 0 then "Nothing was broken." else .[] | tell end),
+(stories | if length == 0 then "No commit broke anything." else .[] | paragraph end),
 "",
 ([.[] | differences] | if length == 0 then
-    $green + "Found what is known of all \($n) commits." + $plain, "OK"
+    $green + "All \($n) commits have the expected verdicts." + $plain, "OK"
   else
-    $red + "NOT what is known of these commits:" + $plain, (.[] | "  " + .), "WRONG"
+    $red + "Verdicts that differ from what is expected:" + $plain, (.[] | "  " + .), "WRONG"
   end)

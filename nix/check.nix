@@ -1,6 +1,6 @@
-# Evaluates module.nix and the outputs of flake.nix without nixpkgs: `nix-instantiate --store dummy:// --eval --strict nix/check.nix`
-# says true, or stops at a name that is nowhere. `lib` and `pkgs` are stand-ins that know the names used and no more: what NixOS
-# makes of the options is not seen.
+# Evaluate module.nix and the outputs of flake.nix without nixpkgs: `nix-instantiate --store dummy:// --eval --strict nix/check.nix`
+# prints true, or fails at an undefined name. `lib` and `pkgs` are stand-ins with only the names used here. How NixOS evaluates the
+# options is not checked.
 let
   settings = { user = "ci"; };
   lib = {

@@ -15,7 +15,7 @@
             version = (builtins.fromTOML (builtins.readFile ../Cargo.toml)).workspace.package.version;
             src = ./..;
             cargoLock.lockFile = ../Cargo.lock;
-            # The tests want virtual machines, sshd and Slurm.
+            # The tests need virtual machines, sshd and Slurm.
             doCheck = false;
             postInstall = ''
               mkdir -p $out/share/ktest-ci

@@ -18,10 +18,10 @@ in
     settings = lib.mkOption {
       type = toml.type;
       default = { };
-      description = "The farm's configuration, as docs/running-a-farm.md has it.";
+      description = "The farm's configuration; see docs/running-a-farm.md.";
     };
     worker = {
-      enable = lib.mkEnableOption "a host that a farm's daemon reaches over ssh";
+      enable = lib.mkEnableOption "a worker host that the daemon of a farm uses over ssh";
       keys = lib.mkOption {
         type = lib.types.listOf lib.types.str;
         default = [ ];
@@ -72,7 +72,7 @@ in
           KTEST_CACHE_DIR = "/var/cache/ktest-ci";
           HOME = "/var/lib/ktest-ci";
         };
-        # As packaging/systemd/ci-daemon.service, which says why. Neither ProtectKernelLogs nor ProtectKernelTunables.
+        # The same as in packaging/systemd/ci-daemon.service, which has the reasons. Neither ProtectKernelLogs nor ProtectKernelTunables.
         serviceConfig = {
           Type = "notify";
           ExecStart = "${cfg.package}/bin/ci-daemon --config /etc/ktest-ci.toml";

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# Shared by the scripts of this repository: messages, the cache, numbered steps. Sourced, never run.
-# What stands here is used by those that source it.
+# Functions shared by the scripts of this repository: messages, durations, the cache. Sourced, never run.
+# The variables are used by the scripts that source this file.
 # shellcheck disable=SC2034
 
-# What other programs print is read here: not in the user's language.
+# The scripts parse the output of other programs: always in English.
 export LC_ALL=C.UTF-8
 
 CACHE=${KTEST_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/ktest}
 
-# Colours only where a person looks.
+# Colors only on a terminal.
 if [[ -t 1 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
 	bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' yellow=$'\e[33m' plain=$'\e[0m'
 else
@@ -17,7 +17,7 @@ fi
 
 say() { printf '%s\n' "$*"; }
 
-# die MESSAGE...: one line on stderr, and out.
+# die MESSAGE...: print one line on stderr and exit.
 die() {
 	printf '%serror:%s %s\n' "$red" "$plain" "$*" >&2
 	exit 1
@@ -39,7 +39,7 @@ seconds_since() {
 	fi
 }
 
-# Rust from rustup is often there without being in the PATH of a script.
+# Rust from rustup is often installed but not in the PATH of a script.
 find_cargo() {
 	command -v cargo >/dev/null && return 0
 	if [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then

@@ -1,4 +1,4 @@
-//! The `ci-daemon` command: everything it does is in the library of the same name.
+//! The `ci-daemon` command. The library of the same name implements it.
 
 fn main() -> std::process::ExitCode {
     ci_daemon::cli::main()

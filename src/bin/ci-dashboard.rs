@@ -1,4 +1,4 @@
-//! The `ci-dashboard` command: everything it does is in the library of the same name.
+//! The `ci-dashboard` command. The library of the same name implements it.
 
 fn main() -> std::process::ExitCode {
     ci_dashboard::cli::main()

@@ -1,4 +1,4 @@
-//! The `ci-status` command: everything it does is in the library of the same name.
+//! The `ci-status` command. The library of the same name implements it.
 
 fn main() -> std::process::ExitCode {
     ci_status::cli::main()

@@ -1,4 +1,4 @@
-//! The `ktest` command: everything it does is in the library of the same name.
+//! The `ktest` command. The library of the same name implements it.
 
 fn main() -> std::process::ExitCode {
     ktest::cli::main()

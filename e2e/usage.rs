@@ -100,10 +100,10 @@ fn rubbish_for_deps_and_lists() {
             r#"case $1 in deps) echo 'what is this' ;; *) echo one ;; esac"#,
             "what: command not found; deps prints bash assignments and nothing else",
         ),
-        (r#"case $1 in deps) : ;; *) echo one ;; esac"#, "declares no ktest_mem; say it with config-mem 1G"),
+        (r#"case $1 in deps) : ;; *) echo one ;; esac"#, "declares no ktest_mem; add config-mem 1G"),
         (
             r#"case $1 in deps) echo ktest_mem=256 ktest_arch=s390x ;; *) echo one ;; esac"#,
-            "declares ktest_arch=\"s390x\": they are x86_64 and aarch64",
+            "declares ktest_arch=\"s390x\": use x86_64 or aarch64",
         ),
         (r#"case $1 in deps) echo ktest_mem=256 ;; esac"#, "lists no subtests"),
         (r#"echo gone wrong >&2; exit 9"#, "list-tests: exit code 9: gone wrong"),

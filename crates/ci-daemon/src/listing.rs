@@ -8,10 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ktest::testfile::{HostEnv, TestFile, TestFileError};
 use model::{Env, SubtestName, TestPath};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use testfile::{HostEnv, TestFile, TestFileError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -50,8 +50,10 @@ async fn list_tests(ktest_dir: &Path, (test, env): &Listed) -> Result<Vec<Subtes
     let failed = |error: TestFileError| ListError::Failed(error.to_string());
     let file = TestFile::find(Path::new(&test.file()), Some(ktest_dir)).map_err(failed)?;
     let env = env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let subtests =
-        file.list_tests(&HostEnv { env, confined: true, ..HostEnv::of_this_host() }).await.map_err(failed)?;
+    let subtests = file
+        .list_tests(&HostEnv { env, sandboxed: true, ..HostEnv::of_this_host() })
+        .await
+        .map_err(failed)?;
     if subtests.is_empty() { Err(ListError::Empty(file.path.display().to_string())) } else { Ok(subtests) }
 }
 

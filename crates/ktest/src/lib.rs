@@ -4,11 +4,9 @@
 
 pub mod access;
 pub mod cli;
-pub mod declare;
 pub mod doctor;
 pub mod live;
 pub mod out;
 pub mod pack;
 pub mod report;
 pub mod run;
-pub mod testfile;

@@ -6,11 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use kernel::Source;
-use ktest::declare::NAMES;
 use ktest::report::{Reporter, Style};
 use ktest::run::{KernelFrom, RunOptions, run};
-use ktest::testfile::{HostEnv, TestFile};
 use model::Verdict;
+use testfile::declare::NAMES;
+use testfile::{HostEnv, TestFile};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -132,7 +132,7 @@ async fn what_deps_finds() {
         deps_dir: deps_dir.clone(),
         kernel_version: "6.1.0".into(),
         env: vec![("K".into(), "v".into())],
-        confined: false,
+        sandboxed: false,
     };
     let subtests = ["one".parse().unwrap(), "generic/001".parse().unwrap()];
     let found = file.deps(&subtests, &env).await.unwrap().kernel_append.join("\n");

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use ktest::declare::Declarations;
-use ktest::testfile::{HostEnv, TestFile};
+use testfile::declare::Declarations;
+use testfile::{HostEnv, TestFile};
 
 async fn boot_with(env: &[(&str, &str)]) -> Result<Declarations, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

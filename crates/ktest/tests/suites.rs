@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use ktest::testfile::{HostEnv, TestFile};
+use testfile::{HostEnv, TestFile};
 
 fn test_file(name: &str) -> TestFile {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();

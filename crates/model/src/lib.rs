@@ -5,19 +5,23 @@
 
 pub mod arch;
 pub mod branch;
+pub mod bus;
 pub mod event;
 pub mod git;
 pub mod marker;
 pub mod names;
+pub mod size;
 pub mod snapshot;
 pub mod verdict;
 
 pub use arch::Arch;
 pub use branch::{BranchName, BranchRef, GroupName, RepoName, UserName};
+pub use bus::StorageBus;
 pub use event::{EVENT_VERSION, Event, Stamped};
 pub use git::{RefName, Remote};
 pub use names::{
     CommitId, Env, HostName, KernelId, NameError, PackageName, ResultKey, StoreKernel, SubtestName, TestPath,
 };
+pub use size::ByteSize;
 pub use snapshot::StatusSnapshot;
 pub use verdict::{Counts, Status, Verdict};

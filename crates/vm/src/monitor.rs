@@ -94,7 +94,8 @@ async fn read_reply<R: tokio::io::AsyncBufRead + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{Accel, Disk, Hotplug, StorageBus};
+    use crate::machine::{Accel, Disk, Hotplug};
+    use model::StorageBus;
 
     fn machine(hotplug: bool) -> Machine {
         let disk = Disk { file: "/r/d0".into(), readonly: false, snapshot: false, iops: None, bps: None };

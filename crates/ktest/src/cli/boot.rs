@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use model::{Arch, Event};
+use model::{Arch, ByteSize, Event};
 use vm::accel::AccelChoice;
 
 use super::Failure;
@@ -69,8 +69,8 @@ pub(super) struct BootArgs {
 }
 
 fn parse_mib(text: &str) -> Result<u64, String> {
-    let bytes = crate::declare::parse_size(text).filter(|bytes| *bytes >= 16 << 20);
-    bytes.map(|bytes| bytes >> 20).ok_or_else(|| "it is a size like 512M or 4G, at least 16M".into())
+    let size: ByteSize = text.parse().map_err(|error: model::size::SizeError| error.to_string())?;
+    if size.mib() >= 16 { Ok(size.mib()) } else { Err("a guest needs at least 16M".into()) }
 }
 
 pub(super) async fn run(args: BootArgs, cache: PathBuf) -> Result<u8, Failure> {

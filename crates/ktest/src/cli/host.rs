@@ -15,7 +15,7 @@ use model::{
 };
 
 use super::Failure;
-use crate::testfile::{HostEnv, TestFile};
+use testfile::{HostEnv, TestFile};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -413,7 +413,7 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
         deps_dir: cache.join("deps"),
         kernel_version: String::new(),
         env: args.what.env.clone(),
-        confined: true,
+        sandboxed: true,
     };
     let declared = file.deps(&order.subtests, &host_env).await.map_err(Failure::usage)?;
     let constraint = args.constraint.unwrap_or_else(|| arch.to_string());

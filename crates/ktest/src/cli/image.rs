@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use model::{Arch, Event, PackageName};
+use model::{Arch, ByteSize, Event, PackageName};
 use vm::image::{self, Image, ImageSpec};
 
 use super::Failure;
 use super::kernel::Bytes;
-use crate::declare::parse_size;
 use crate::report::{Reporter, Style};
 
 #[derive(Debug, Args)]
@@ -73,8 +72,8 @@ struct ListArgs {
 }
 
 fn mebibytes(text: &str) -> Result<u64, String> {
-    let bytes = parse_size(text).ok_or("it is a size like 4G")?;
-    if bytes >= 512 << 20 { Ok(bytes >> 20) } else { Err("less than 512M holds no system".into()) }
+    let size: ByteSize = text.parse().map_err(|error: model::size::SizeError| error.to_string())?;
+    if size.mib() >= 512 { Ok(size.mib()) } else { Err("a root file system needs at least 512M".into()) }
 }
 
 impl CreateArgs {

@@ -6,7 +6,7 @@ use clap::Args;
 use model::SubtestName;
 
 use super::Failure;
-use crate::testfile::{HostEnv, TestFile};
+use testfile::{HostEnv, TestFile};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

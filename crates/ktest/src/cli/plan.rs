@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Failure;
 use crate::run::{kernel_version, parse_kernel};
-use crate::testfile::{HostEnv, TestFile, TestFileError};
+use testfile::{HostEnv, TestFile, TestFileError};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use model::{Arch, Env, Event, PackageName, Status};
+use model::{Arch, ByteSize, Env, Event, PackageName, Status};
 use vm::accel::AccelChoice;
 
 use super::Failure;
 use crate::report::{Reporter, Seconds, Style, record};
 use crate::run::{RunError, RunOptions, Summary, parse_kernel};
-use crate::testfile::TestFile;
+use testfile::TestFile;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -86,11 +86,11 @@ pub(super) struct RunArgs {
         default_missing_value = "0", conflicts_with = "events")]
     rounds: Option<u32>,
     /// Keep the devices of a failed subtest if they hold at most this much (512M, 2G; 0 keeps none).
-    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_size)]
-    keep_devices: u64,
+    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    keep_devices: ByteSize,
     /// End a guest that writes more than this into the output folder (512M, 2G).
-    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
-    max_output: u64,
+    #[arg(long, value_name = "SIZE", default_value = "4G")]
+    max_output: ByteSize,
     /// Build without bubblewrap: the source's Makefile then sees the network and your files.
     #[arg(long)]
     no_sandbox: bool,
@@ -118,10 +118,6 @@ pub(super) struct RunArgs {
     /// Print the QEMU command instead of running it; the kernel is built all the same.
     #[arg(long)]
     dry_run: bool,
-}
-
-fn parse_size(text: &str) -> Result<u64, String> {
-    crate::declare::parse_size(text).ok_or_else(|| "it is a size like 512M or 4G".to_string())
 }
 
 pub(super) fn parse_env(text: &str) -> Result<(String, String), String> {
@@ -239,15 +235,15 @@ fn options(args: &RunArgs, cache: PathBuf) -> Result<RunOptions, Failure> {
         cache,
         env: args.env.clone(),
         jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        confined: args.events && !args.no_sandbox,
+        sandboxed: args.events && !args.no_sandbox,
         accept_unknown: args.events,
         failfast: args.failfast,
         dry_run: args.dry_run,
         interactive: args.interactive,
         exit_on_success: args.exit_on_success,
         rounds: args.rounds.unwrap_or(1),
-        keep_devices: args.keep_devices,
-        max_output: args.max_output,
+        keep_devices: args.keep_devices.0,
+        max_output: args.max_output.0,
         command: Vec::new(),
         kernel_args: kernel_args(&args.kernel, args.commit.as_deref()),
         ask_kernel: args.ask_kernel,

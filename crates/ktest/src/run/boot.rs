@@ -7,10 +7,10 @@ use model::Arch;
 use super::kernel::NoKernel;
 use super::leftovers::Kept;
 use super::{KernelFrom, Prepared, Run, RunError, RunOptions, Summary, host_env, kernel, root_image, vms};
-use crate::declare::{Declarations, Variables};
 use crate::out::Out;
 use crate::report::Reporter;
-use crate::testfile::TestFile;
+use testfile::TestFile;
+use testfile::declare::{Declarations, Variables};
 
 /// The name of its log in the output folder.
 const NAME: &str = "ktest-boot";

@@ -14,8 +14,8 @@ use vm::console::LineSplitter;
 use vm::supervise::{Action, Supervisor, TimeLimits, VmEnd, VmOutcome};
 
 use super::{Run, RunError, RunOptions};
-use crate::declare::Declarations;
-use crate::testfile::{HostEnv, TestFile};
+use testfile::declare::Declarations;
+use testfile::{HostEnv, TestFile};
 
 /// What is said by a guest's init, for a file that has none.
 const SCRIPT: &str = include_str!("host.bash");

@@ -11,9 +11,9 @@ use spawn::{Cmd, Limits};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{Run, RunError, RunOptions};
-use crate::declare::Declarations;
 use crate::report::Reporter;
-use crate::testfile::{HostEnv, TestFile};
+use testfile::declare::Declarations;
+use testfile::{HostEnv, TestFile};
 
 /// Where the kernel comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 use vm::machine::Machine;
 use vm::supervise::FinishedSubtest;
 
-use super::machine::bus_name;
 use super::{Prepared, RunError};
-use crate::declare::{Declarations, Variables};
 use crate::out::Out;
 use crate::pack;
+use testfile::declare::{Declarations, Variables};
 
 /// The folder of a subtest's devices, below the subtest's own.
 const DEVICES: &str = "devices";
@@ -106,7 +105,7 @@ fn record(prepared: &Prepared<'_>, finished: &FinishedSubtest) -> Record {
         ("ktest_arch", vec![declared.kernel.arch.to_string()]),
         ("ktest_cpus", declared.cpus.map(|cpus| cpus.to_string()).into_iter().collect()),
         ("ktest_mem", vec![declared.mem_mib.to_string()]),
-        ("ktest_storage_bus", vec![bus_name(declared.bus).into()]),
+        ("ktest_storage_bus", vec![declared.bus.to_string()]),
         ("ktest_network", vec![declared.network.to_string()]),
         ("ktest_scratch_dev_sizes", texts(&declared.scratch)),
         ("ktest_scratch_slowdevs", declared.slow.iter().map(usize::to_string).collect()),

@@ -5,15 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use kernel::Kernel;
-use model::{Arch, SubtestName};
+use model::{Arch, StorageBus, SubtestName};
 use rustix::fs::{FlockOperation, XattrFlags, flock, setxattr};
 use vm::guest::{GuestMount, GuestSpec, HOST, TAG};
-use vm::machine::{Accel, Disk, Hotplug, Machine, Network, Share, StorageBus, device, drive};
+use vm::machine::{Accel, Disk, Hotplug, Machine, Network, Share, device, drive};
 
 use super::{Prepared, RunError, RunOptions, terminal};
 use crate::access::Access;
-use crate::declare::Declarations;
 use crate::report::Reporter;
+use testfile::declare::Declarations;
 
 /// Slow scratch devices, as the contract's `ktest_scratch_slowdevs` marks them: a hard disk of old.
 const SLOW_IOPS: u32 = 100;
@@ -312,7 +312,7 @@ fn environment(
     .into_iter()
     .map(|(name, value)| (name.to_string(), value))
     .collect();
-    env.push(("ktest_storage_bus".into(), bus_name(declared.bus).into()));
+    env.push(("ktest_storage_bus".into(), declared.bus.to_string()));
     if let Some(selftests) = &prepared.kselftests {
         env.push(("ktest_kselftest_dir".into(), guest_path(&selftests.dir)));
     }
@@ -322,17 +322,6 @@ fn environment(
     }
     env.extend(options.env.iter().cloned());
     Ok(env)
-}
-
-pub(super) fn bus_name(bus: StorageBus) -> &'static str {
-    match bus {
-        StorageBus::VirtioBlk => "virtio-blk",
-        StorageBus::VirtioScsi => "virtio-scsi-pci",
-        StorageBus::Ahci => "ahci",
-        StorageBus::Nvme => "nvme",
-        StorageBus::Piix4Ide => "piix4-ide",
-        StorageBus::Lsi => "lsi",
-    }
 }
 
 /// The standard root image of an architecture with the packages that are wanted, made when it is missing.

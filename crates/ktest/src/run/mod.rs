@@ -22,10 +22,10 @@ use model::{Arch, Event, PackageName, Status, SubtestName, Verdict};
 use vm::accel::AccelChoice;
 use vm::supervise::FinishedSubtest;
 
-use crate::declare::Declarations;
 use crate::out::{Out, OutError};
 use crate::report::Reporter;
-use crate::testfile::{HostEnv, TestFile, TestFileError};
+use testfile::declare::Declarations;
+use testfile::{HostEnv, TestFile, TestFileError};
 
 pub use boot::{Boot, boot};
 use kernel::NoKernel;
@@ -68,7 +68,7 @@ pub struct RunOptions {
     /// Compiler processes.
     pub jobs: usize,
     /// The test file is asked what it lists and declares in a sandbox, where there is one.
-    pub confined: bool,
+    pub sandboxed: bool,
     /// A subtest that the file does not list gets a verdict (else it is a usage error).
     pub accept_unknown: bool,
     /// Stop after the first failure.
@@ -117,7 +117,7 @@ impl RunOptions {
             cache: PathBuf::new(),
             env: Vec::new(),
             jobs: 1,
-            confined: false,
+            sandboxed: false,
             accept_unknown: false,
             failfast: false,
             dry_run: false,
@@ -399,8 +399,8 @@ async fn host_env(
     };
     let deps_dir = options.deps_dir.clone().unwrap_or_else(|| options.cache.join("deps"));
     let env = options.env.clone();
-    let confined = options.confined;
-    Ok((HostEnv { arch: options.arch, out, deps_dir, kernel_version, env, confined }, no_source))
+    let sandboxed = options.sandboxed;
+    Ok((HostEnv { arch: options.arch, out, deps_dir, kernel_version, env, sandboxed }, no_source))
 }
 
 async fn root_image(

@@ -5,9 +5,8 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use model::Arch;
+use model::{Arch, StorageBus};
 
 /// How the guest is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,65 +23,6 @@ impl fmt::Display for Accel {
             Self::Kvm => "kvm",
             Self::Tcg => "tcg",
         })
-    }
-}
-
-/// What the scratch devices and images hang on. The root disk is always virtio-blk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum StorageBus {
-    /// One PCI device a disk: `/dev/vdX`.
-    #[default]
-    VirtioBlk,
-    /// One virtio SCSI controller: `/dev/sdX`.
-    VirtioScsi,
-    /// An AHCI controller for each 6 disks: `/dev/sdX`.
-    Ahci,
-    /// One NVMe controller a disk: `/dev/nvmeXn1`.
-    Nvme,
-    /// The IDE controller of the PIIX4, at most 4 disks.
-    Piix4Ide,
-    /// An LSI SCSI controller, at most 7 disks.
-    Lsi,
-}
-
-/// A bus that is not known.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "storage bus {0:?} is not known; there are virtio-blk, virtio-scsi-pci, ahci, nvme, piix4-ide and lsi"
-)]
-pub struct BusError(String);
-
-impl FromStr for StorageBus {
-    type Err = BusError;
-    fn from_str(text: &str) -> Result<Self, BusError> {
-        Ok(match text {
-            "" | "virtio-blk" | "virtio-blk-pci" => Self::VirtioBlk,
-            "virtio-scsi" | "virtio-scsi-pci" => Self::VirtioScsi,
-            "ahci" => Self::Ahci,
-            "nvme" => Self::Nvme,
-            "piix4-ide" => Self::Piix4Ide,
-            "lsi" => Self::Lsi,
-            _ => return Err(BusError(text.chars().take(60).collect())),
-        })
-    }
-}
-
-impl StorageBus {
-    /// Whether each disk is a PCI device of its own.
-    fn is_pci(self) -> bool {
-        matches!(self, Self::VirtioBlk | Self::Nvme)
-    }
-
-    /// How many disks it takes.
-    #[must_use]
-    pub fn capacity(self) -> usize {
-        match self {
-            Self::VirtioBlk | Self::Nvme => 120,
-            Self::VirtioScsi => 250,
-            Self::Ahci => 60,
-            Self::Piix4Ide => 4,
-            Self::Lsi => 7,
-        }
     }
 }
 
@@ -193,7 +133,7 @@ impl Machine {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MachineError {
     /// More disks than the bus takes.
-    #[error("{disks} disks asked for, storage bus {bus:?} takes {}", bus.capacity())]
+    #[error("{disks} disks asked for, storage bus {bus} takes {}", bus.capacity())]
     TooManyDisks {
         /// How many.
         disks: usize,
@@ -373,7 +313,7 @@ fn disks(args: &mut Args, machine: &Machine) -> Result<(), MachineError> {
         StorageBus::VirtioBlk | StorageBus::Nvme => {}
     }
     for at in 0..machine.disks.len() {
-        if machine.hotplug.is_some() && machine.bus.is_pci() {
+        if machine.hotplug.is_some() && matches!(machine.bus, StorageBus::VirtioBlk | StorageBus::Nvme) {
             let port = format!("pcie-root-port,id=port{at},chassis={},{}", at + 1, pci_address(machine, at));
             args.pair("-device", &port);
         }

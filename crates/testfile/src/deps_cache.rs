@@ -1,7 +1,7 @@
-//! What `deps` answered, kept on disk by what the answer depends on: the file, the shell libraries of its tree, the
-//! environment it was asked in.
+//! An on-disk cache of `deps` results, keyed by everything a result depends on: the file, the shell libraries of its
+//! tree, and the environment of the call.
 //!
-//! A kept answer is never wrong for want of looking: whatever of the tree's scripts changed, the key is another.
+//! An entry is never stale: a change of any script in the tree changes the key.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,37 +11,37 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::{HostEnv, TestFile};
 use crate::declare::Variables;
+use crate::{HostEnv, TestFile};
 
-/// Raised when the answers are evaluated in another way.
+/// Part of every key; increase it when the evaluation changes.
 const VERSION: &str = "1";
-/// Answers that nobody asked for so long are removed.
-const KEEP: Duration = Duration::from_secs(30 * 86_400);
+/// Entries unused for longer are removed.
+const MAX_AGE: Duration = Duration::from_secs(30 * 86_400);
 
-/// The folder of the answers.
-pub(super) struct Answers {
+/// The cache directory.
+pub(crate) struct DepsCache {
     dir: PathBuf,
 }
 
-impl Answers {
-    pub(super) fn of(cache: &Path) -> Self {
+impl DepsCache {
+    pub(crate) fn of(cache: &Path) -> Self {
         Self { dir: cache.join("answers") }
     }
 
-    pub(super) fn find(&self, key: &str) -> Option<Variables> {
+    pub(crate) fn get(&self, key: &str) -> Option<Variables> {
         let path = self.dir.join(key);
         let variables = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-        let used = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-        if let Err(error) = used {
+        let touched = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        if let Err(error) = touched {
             tracing::debug!("{}: {error}", path.display());
         }
         Some(variables)
     }
 
-    /// Keeps an answer, if that is possible: without it the next one is slower, no more.
-    pub(super) fn keep(&self, key: &str, variables: &Variables) {
-        let kept = || -> std::io::Result<()> {
+    /// Stores an entry. A failure only costs time: the next call evaluates the file again.
+    pub(crate) fn put(&self, key: &str, variables: &Variables) {
+        let store = || -> std::io::Result<()> {
             fs::create_dir_all(&self.dir)?;
             self.sweep();
             let new = tempfile::NamedTempFile::new_in(&self.dir)?;
@@ -49,7 +49,7 @@ impl Answers {
             new.persist(self.dir.join(key)).map_err(|error| error.error)?;
             Ok(())
         };
-        if let Err(error) = kept() {
+        if let Err(error) = store() {
             tracing::debug!("{}: {error}", self.dir.display());
         }
     }
@@ -57,15 +57,15 @@ impl Answers {
     fn sweep(&self) {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let modified = entry.metadata().and_then(|meta| meta.modified());
-            if modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > KEEP)) {
+            if modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > MAX_AGE)) {
                 let _ = fs::remove_file(entry.path());
             }
         }
     }
 }
 
-/// What an answer depends on, as a hash; `None` if the file cannot be read.
-pub(super) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
+/// The hash of everything a result depends on; `None` if the file cannot be read.
+pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
     let mut hash = Sha256::new();
     let mut add = |text: &[u8]| {
         hash.update((text.len() as u64).to_le_bytes());
@@ -73,33 +73,33 @@ pub(super) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
     };
     add(VERSION.as_bytes());
     add(&fs::read(&file.path).ok()?);
-    // Not the output folder: each slot of a host has its own.
+    // Not the output directory: each slot of a host has its own.
     for text in [&file.path, &file.ktest_dir, &env.deps_dir] {
         add(text.as_os_str().as_encoded_bytes());
     }
     add(env.arch.map_or("", model::Arch::as_str).as_bytes());
-    add(&[u8::from(env.confined)]);
+    add(&[u8::from(env.sandboxed)]);
     add(env.kernel_version.as_bytes());
     for (name, value) in &env.env {
         add(name.as_bytes());
         add(value.as_bytes());
     }
-    // What the caller's own environment tells a test file: a flavor, where a suite's source is.
-    let mut told: Vec<_> = std::env::vars_os()
+    // The caller's own variables configure test files too: a flavor, the location of a suite's source.
+    let mut inherited: Vec<_> = std::env::vars_os()
         .filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ktest_"))
         .map(|(name, value)| [name.into_encoded_bytes(), value.into_encoded_bytes()].join(&b'='))
         .collect();
-    told.sort();
-    // What lies in the folder of `require-git`: with a suite's source there, a file asks for more.
+    inherited.sort();
+    // The clones of `require-git`: a file declares more if a suite's source is present.
     let mut cloned: Vec<_> =
         fs::read_dir(&env.deps_dir).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
     cloned.sort();
-    for text in told.into_iter().chain(cloned.into_iter().map(OsString::into_encoded_bytes)) {
+    for text in inherited.into_iter().chain(cloned.into_iter().map(OsString::into_encoded_bytes)) {
         add(&text);
     }
     let mut stamps = Vec::new();
     for place in ["tests", "lib", "cross.conf"] {
-        scripts(&file.ktest_dir.join(place), &mut stamps);
+        script_stamps(&file.ktest_dir.join(place), &mut stamps);
     }
     stamps.sort();
     for stamp in &stamps {
@@ -108,39 +108,40 @@ pub(super) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
     Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// How deep scripts are looked for, and how many: a tree that is larger is somebody's data.
-const DEPTH: usize = 8;
-const MOST: usize = 20_000;
+/// The depth and the number of files up to which a tree is searched for scripts; a larger tree holds data.
+const MAX_DEPTH: usize = 8;
+const MAX_FILES: usize = 20_000;
 
-/// Every file that is no test file, by what changes when it is written. Test files do not source each other.
-fn scripts(place: &Path, stamps: &mut Vec<String>) {
-    let mut stack = vec![(place.to_path_buf(), 0)];
+/// Collects a stamp of every file that is not a test file: path, inode, size and times. Test files do not source each
+/// other.
+fn script_stamps(root: &Path, stamps: &mut Vec<String>) {
+    let mut stack = vec![(root.to_path_buf(), 0)];
     while let Some((path, depth)) = stack.pop() {
-        // A link counts as what it leads to.
+        // Follows links: a changed target changes the stamp.
         let Ok(meta) = fs::metadata(&path) else { continue };
-        if meta.is_dir() && depth < DEPTH {
+        if meta.is_dir() && depth < MAX_DEPTH {
             let entries = fs::read_dir(&path).into_iter().flatten().flatten();
             stack.extend(
                 entries.filter(|entry| entry.file_name() != ".git").map(|entry| (entry.path(), depth + 1)),
             );
         } else if meta.is_file()
-            && path.extension().is_none_or(|ending| ending != "ktest")
-            && stamps.len() < MOST
+            && path.extension().is_none_or(|extension| extension != "ktest")
+            && stamps.len() < MAX_FILES
         {
-            let time = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
-            stamps.push(format!("{} {} {} {time:?}", path.display(), meta.ino(), meta.len()));
+            let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+            stamps.push(format!("{} {} {} {times:?}", path.display(), meta.ino(), meta.len()));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::tree;
     use super::*;
+    use crate::tests::tree;
 
     #[tokio::test]
-    async fn an_answer_is_asked_for_once_until_something_changes() {
-        // The file counts its calls in a folder beside its tree's scripts.
+    async fn a_file_is_evaluated_once_until_something_changes() {
+        // The file counts its calls in a file next to its tree's scripts.
         let (dir, path) = tree(
             r#"echo x >>"${BASH_SOURCE%/tests/*}/calls"; . "${BASH_SOURCE%/*}/../lib.sh"; echo "ktest_mem=$mem""#,
         );
@@ -160,7 +161,7 @@ mod tests {
         env.kernel_version = "6.1".into();
         file.deps_cached(&env, &cache).await.unwrap();
         assert_eq!(calls(), 3);
-        // Who runs the file has it evaluated.
+        // A run always evaluates the file.
         file.deps(&[], &env).await.unwrap();
         assert_eq!(calls(), 4);
         env.deps_dir = dir.path().join("deps");
@@ -168,7 +169,7 @@ mod tests {
         fs::create_dir_all(env.deps_dir.join("tool")).unwrap();
         file.deps_cached(&env, &cache).await.unwrap();
         assert_eq!(calls(), 6);
-        // Rubbish where an answer lies is no answer.
+        // A damaged entry is ignored.
         for entry in fs::read_dir(cache.join("answers")).unwrap() {
             fs::write(entry.unwrap().path(), "{").unwrap();
         }

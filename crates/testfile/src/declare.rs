@@ -1,19 +1,18 @@
-//! What a test file declares: the variables that its `deps` call leaves, as typed data (ktest-contract.md).
+//! The declarations of a test file: the variables that its `deps` call sets, as typed data (docs/contract.md).
 //!
-//! Pure: from variables to [`Declarations`]; running the file is `testfile`'s business.
+//! Pure: from variables to [`Declarations`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use kernel::{KOption, KconfigBase, Requirements};
-use model::Arch;
-use vm::machine::StorageBus;
+use model::{Arch, ByteSize, StorageBus};
 
 /// Bash variables by name; a scalar is an array of one.
 pub type Variables = BTreeMap<String, Vec<String>>;
 
-/// Every variable that is asked for after `deps`.
+/// Every variable that is read after `deps`.
 pub const NAMES: &[&str] = &[
     "ktest_arch",
     "ktest_compiler",
@@ -44,23 +43,23 @@ pub const NAMES: &[&str] = &[
     "ktest_qemu_prepend",
 ];
 
-/// What is wrong with a declaration.
+/// Why a declaration is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeclareError {
-    /// A required one is missing.
-    #[error("declares no {0}; say it with {1}")]
+    /// A required variable is not set.
+    #[error("declares no {0}; add {1}")]
     Missing(&'static str, &'static str),
-    /// A kernel that nobody can build.
-    #[error("asks for a kernel that cannot be built: {0}")]
+    /// The requirements contradict each other or the architecture.
+    #[error("requires a kernel that cannot be built: {0}")]
     Kernel(String),
-    /// A value that cannot be read.
+    /// A value cannot be parsed.
     #[error("declares {name}={value:?}: {why}")]
     Bad {
         /// The variable.
         name: &'static str,
         /// Its value, cut to 100 characters.
         value: String,
-        /// What it should be.
+        /// The expected format.
         why: String,
     },
 }
@@ -74,23 +73,23 @@ fn bad(name: &'static str, value: &str, why: impl Into<String>) -> DeclareError 
 pub struct Declarations {
     /// Architecture and kernel configuration.
     pub kernel: Requirements,
-    /// Processors; None: as many as the host has, at most 4.
+    /// Processors; `None`: the number of the host, at most 4.
     pub cpus: Option<u32>,
     /// Memory, MiB.
     pub mem_mib: u64,
-    /// The time limit of a subtest that sets none itself, under KVM.
+    /// The default time limit of a subtest, under KVM.
     pub timeout: Duration,
-    /// What the disks hang on.
+    /// The bus of the disks.
     pub bus: StorageBus,
-    /// A tainted kernel is no failure.
+    /// A tainted kernel does not fail a subtest.
     pub allow_taint: bool,
-    /// `list-tests` need not know the subtests.
+    /// Subtests that `list-tests` does not print are allowed.
     pub tests_unknown: bool,
     /// The kernel is not built from a source tree.
     pub no_kbuild: bool,
-    /// The guest reaches the host's network.
+    /// The guest can reach the host's network.
     pub network: bool,
-    /// The tests run on the host.
+    /// The tests run on the host, without a VM.
     pub no_vm: bool,
     /// Kernel arguments.
     pub kernel_append: Vec<String>,
@@ -100,19 +99,19 @@ pub struct Declarations {
     pub rw_images: Vec<PathBuf>,
     /// Sizes of the scratch devices, in bytes.
     pub scratch: Vec<u64>,
-    /// Which scratch devices are slow (by index).
+    /// The indices of slow scratch devices.
     pub slow: Vec<usize>,
     /// Sizes of the pmem devices, in bytes.
     pub pmem: Vec<u64>,
-    /// Folders built in the guest.
+    /// Directories to build in the guest.
     pub make_install: Vec<PathBuf>,
-    /// The guest finds the kernel's headers, to build modules against.
+    /// The guest gets the kernel's headers, for building modules.
     pub kernel_headers: bool,
-    /// Collections of the kernel's selftests, built from the tree under test.
+    /// Kernel selftest collections, built from the tree under test.
     pub kselftests: Vec<String>,
-    /// QEMU arguments after ours.
+    /// QEMU arguments after the runner's own.
     pub qemu_append: Vec<String>,
-    /// QEMU arguments before ours.
+    /// QEMU arguments before the runner's own.
     pub qemu_prepend: Vec<String>,
 }
 
@@ -120,8 +119,8 @@ pub struct Declarations {
 const DEFAULT_TIMEOUT: u64 = 6000;
 
 impl Declarations {
-    /// From the variables that `deps` left. `arch` is what the user asks for, or the host's; `dir` is where relative
-    /// kconfig files are looked for.
+    /// Parses the variables that `deps` set. `arch` is the default architecture; relative kconfig files are searched
+    /// in `dir`.
     pub fn from_variables(
         variables: &Variables,
         arch: Arch,
@@ -147,9 +146,9 @@ impl Declarations {
         }
         let bus = get.scalar("ktest_storage_bus");
         let bus: StorageBus =
-            bus.parse().map_err(|error| bad("ktest_storage_bus", bus, format!("{error}")))?;
+            bus.parse().map_err(|error: model::NameError| bad("ktest_storage_bus", bus, error.why))?;
         let pmem = sizes(&get, "ktest_pmem_devs")?;
-        // The file's own word on an option is the last one.
+        // The file's own requirements come last and win.
         kernel.require = drivers(bus, !pmem.is_empty(), arch);
         kernel.require.extend(options(&get, "ktest_kernel_config_require")?);
         Ok(Self {
@@ -159,7 +158,7 @@ impl Declarations {
                 .parse()
                 .ok()
                 .filter(|mib| (16..=1 << 24).contains(mib))
-                .ok_or_else(|| bad("ktest_mem", mem, "it is a number of MiB, at least 16"))?,
+                .ok_or_else(|| bad("ktest_mem", mem, "expected a number of MiB, at least 16"))?,
             timeout: Duration::from_secs(number(&get, "ktest_timeout")?.unwrap_or(DEFAULT_TIMEOUT)),
             bus,
             allow_taint: flag(&get, "ktest_allow_taint")?,
@@ -182,8 +181,7 @@ impl Declarations {
     }
 }
 
-/// What a kernel needs to see the machine's devices beyond what every guest has: who declares a device need not know its
-/// driver.
+/// The drivers of the declared devices, so that a test file that declares a device need not require its driver.
 fn drivers(bus: StorageBus, pmem: bool, arch: Arch) -> Vec<KOption> {
     let bus: &[&str] = match bus {
         StorageBus::VirtioBlk => &[],
@@ -195,7 +193,7 @@ fn drivers(bus: StorageBus, pmem: bool, arch: Arch) -> Vec<KOption> {
     };
     let pmem: &[&str] = match (pmem, arch) {
         (false, _) => &[],
-        // BTT for what it brings: without ND_CLAIM no driver binds to a namespace.
+        // BTT selects ND_CLAIM, without which no driver binds to a namespace.
         (true, Arch::X86_64) => &["ACPI_NFIT", "LIBNVDIMM", "BLK_DEV_PMEM", "BTT"],
         (true, Arch::Aarch64) => &["ACPI", "ACPI_NFIT", "LIBNVDIMM", "BLK_DEV_PMEM", "BTT"],
     };
@@ -219,13 +217,13 @@ impl Get<'_> {
 fn number<N: std::str::FromStr>(get: &Get<'_>, name: &'static str) -> Result<Option<N>, DeclareError> {
     match get.scalar(name) {
         "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| bad(name, text, "it is a whole number")),
+        text => text.parse().map(Some).map_err(|_| bad(name, text, "expected a whole number")),
     }
 }
 
 fn numbers(get: &Get<'_>, name: &'static str) -> Result<Vec<usize>, DeclareError> {
     let one =
-        |text: &String| text.trim().parse().map_err(|_| bad(name, text, "it is a list of whole numbers"));
+        |text: &String| text.trim().parse().map_err(|_| bad(name, text, "expected a list of whole numbers"));
     get.list(name).iter().map(one).collect()
 }
 
@@ -233,7 +231,7 @@ fn flag(get: &Get<'_>, name: &'static str) -> Result<bool, DeclareError> {
     match get.scalar(name) {
         "" | "false" | "0" | "n" => Ok(false),
         "true" | "1" | "y" => Ok(true),
-        text => Err(bad(name, text, "it is true or false")),
+        text => Err(bad(name, text, "expected true or false")),
     }
 }
 
@@ -246,26 +244,12 @@ fn options(get: &Get<'_>, name: &'static str) -> Result<Vec<KOption>, DeclareErr
 }
 
 fn sizes(get: &Get<'_>, name: &'static str) -> Result<Vec<u64>, DeclareError> {
-    let one = |text: &String| parse_size(text).ok_or_else(|| bad(name, text, "it is a size like 512M or 4G"));
-    get.list(name).iter().map(one).collect()
-}
-
-/// Bytes of `512M`, `4G`, `4GiB`, `1T`, or a plain number of bytes.
-#[must_use]
-pub fn parse_size(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim_end_matches("iB").trim_end_matches(['b', 'B']) {
-        "" => 0,
-        "k" | "K" => 10,
-        "m" | "M" => 20,
-        "g" | "G" => 30,
-        "t" | "T" => 40,
-        _ => return None,
+    let one = |text: &String| match text.parse() {
+        Ok(ByteSize(bytes @ 1..)) => Ok(bytes),
+        Ok(_) => Err(bad(name, text, "expected a size above 0")),
+        Err(error) => Err(bad(name, text, format!("{error}"))),
     };
-    let number: u64 = number.parse().ok()?;
-    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0)
+    get.list(name).iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -282,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_brings_its_driver_unless_the_file_says_otherwise() {
+    fn a_device_requires_its_driver_unless_the_file_overrides_it() {
         let options = |pairs: &[(&str, &[&str])]| {
             let hard = read(pairs).unwrap().kernel;
             hard.hard().iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
@@ -304,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_file() {
+    fn a_typical_file() {
         let d = read(&[
             ("ktest_mem", &["2048"]),
             ("ktest_cpus", &["4"]),
@@ -324,35 +308,25 @@ mod tests {
     fn defaults_and_errors() {
         assert_eq!(read(&[("ktest_mem", &["64"])]).unwrap().timeout.as_secs(), 6000);
         for (pairs, message) in [
-            (&[][..], "declares no ktest_mem; say it with config-mem 1G"),
+            (&[][..], "declares no ktest_mem; add config-mem 1G"),
             (
                 &[("ktest_mem", &["lots"][..])][..],
-                "declares ktest_mem=\"lots\": it is a number of MiB, at least 16",
+                "declares ktest_mem=\"lots\": expected a number of MiB, at least 16",
             ),
             (
                 &[("ktest_mem", &["64"]), ("ktest_arch", &["riscv64"])],
-                "declares ktest_arch=\"riscv64\": they are x86_64 and aarch64",
+                "declares ktest_arch=\"riscv64\": use x86_64 or aarch64",
             ),
             (
                 &[("ktest_mem", &["64"]), ("ktest_scratch_dev_sizes", &["big"])],
-                "declares ktest_scratch_dev_sizes=\"big\": it is a size like 512M or 4G",
+                "declares ktest_scratch_dev_sizes=\"big\": expected a size like 512M or 4G",
             ),
             (
                 &[("ktest_mem", &["64"]), ("ktest_no_vm", &["maybe"])],
-                "declares ktest_no_vm=\"maybe\": it is true or false",
+                "declares ktest_no_vm=\"maybe\": expected true or false",
             ),
         ] {
             assert_eq!(read(pairs).unwrap_err(), message);
-        }
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(parse_size("4G"), Some(4 << 30));
-        assert_eq!(parse_size("10MiB"), Some(10 << 20));
-        assert_eq!(parse_size("1000"), Some(1000));
-        for bad in ["", "G", "0", "-1", "4X", "99999999999T"] {
-            assert_eq!(parse_size(bad), None, "{bad}");
         }
     }
 }

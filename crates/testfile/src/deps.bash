@@ -1,5 +1,5 @@
-# Evaluates what `FILE deps SUBTEST...` prints and prints the variables named in $1, NUL-separated:
-# NAME, the number of values, the values. Run as: bash -c THIS deps NAMES FILE [SUBTEST...]
+# Evaluates the output of FILE deps and prints the variables named in $1, NUL-separated:
+# NAME, the number of values, the values. Called as: bash -c THIS deps NAMES FILE [SUBTEST...]
 set -e
 names=$1
 shift

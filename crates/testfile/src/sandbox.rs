@@ -1,5 +1,5 @@
-//! A test file that is asked what it lists and declares, in a sandbox: the host read-only and without its home folders and
-//! processes; only the folder of `require-git` is writable, and there is a network for it.
+//! The sandbox for `list-tests` and `deps`: the host is read-only, without its home directories and processes. Only the
+//! directory of `require-git` is writable, and the network is available for cloning.
 
 use std::path::Path;
 
@@ -7,24 +7,24 @@ use kernel::sandbox;
 use spawn::Cmd;
 use tokio::sync::OnceCell;
 
-/// What is hidden behind an empty folder.
+/// Directories hidden behind an empty one.
 const HIDDEN: [&str; 4] = ["/tmp", "/var/tmp", "/root", "/home"];
 
-/// Whether bubblewrap works here; asked once, and said once if not.
-pub(super) async fn works() -> bool {
+/// Whether bubblewrap works on this host. Probed once per process; a failure is logged once.
+pub(crate) async fn works() -> bool {
     static WORKS: OnceCell<bool> = OnceCell::const_new();
     let probe = || async {
         let result = sandbox::probe().await;
         if let Err(error) = &result {
-            tracing::warn!("test files are asked what they list and declare without a sandbox: {error}");
+            tracing::warn!("running list-tests and deps without a sandbox: {error}");
         }
         result.is_ok()
     };
     *WORKS.get_or_init(probe).await
 }
 
-/// The beginning of a command line that runs what follows in the sandbox, with an environment of its own.
-pub(super) fn command(ktest_dir: &Path, deps_dir: &Path) -> Cmd {
+/// The beginning of a command line in the sandbox, with a cleared environment; the program's argv follows.
+pub(crate) fn command(ktest_dir: &Path, deps_dir: &Path) -> Cmd {
     let mut cmd =
         Cmd::new("bwrap").args(["--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc"]);
     cmd = cmd.args(["--unshare-uts", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]);

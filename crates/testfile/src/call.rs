@@ -1,0 +1,154 @@
+//! The two calls of a test file on the host: `list-tests` and `deps`.
+//!
+//! A call has a time limit and an output limit; every name and value in its output is validated.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::Duration;
+
+use model::{Arch, SubtestName};
+use spawn::{Cmd, Limits, SpawnError};
+
+use crate::declare::{Declarations, DeclareError, NAMES, Variables};
+use crate::{HostEnv, TestFile, TestFileError, deps_cache, sandbox};
+
+/// Runs `FILE deps`, evaluates its output, and prints the variables NUL-separated.
+const DEPS_SCRIPT: &str = include_str!("deps.bash");
+/// The time limit of `list-tests`, which may clone with `require-git`.
+const LIST_LIMIT: Duration = Duration::from_secs(120);
+/// The time limit of `deps`, which may build a test suite (lib/suite.sh).
+const DEPS_LIMIT: Duration = Duration::from_secs(1200);
+
+impl TestFile {
+    /// Evaluates the declarations for these subtests; for all subtests if the slice is empty.
+    pub async fn deps(&self, subtests: &[SubtestName], env: &HostEnv) -> Result<Declarations, TestFileError> {
+        self.declarations(&self.variables(subtests, env).await?, env)
+    }
+
+    /// Evaluates the declarations for all subtests, or takes them from the cache in `cache` if neither the file nor
+    /// its tree's shell libraries have changed. A run never uses this: evaluation can clone what the run needs.
+    pub async fn deps_cached(&self, env: &HostEnv, cache: &Path) -> Result<Declarations, TestFileError> {
+        let cache = deps_cache::DepsCache::of(cache);
+        let key = deps_cache::key(self, env);
+        if let Some(variables) = key.as_ref().and_then(|key| cache.get(key)) {
+            return self.declarations(&variables, env);
+        }
+        let variables = self.variables(&[], env).await?;
+        if let Some(key) = &key {
+            cache.put(key, &variables);
+        }
+        self.declarations(&variables, env)
+    }
+
+    fn declarations(&self, variables: &Variables, env: &HostEnv) -> Result<Declarations, TestFileError> {
+        let arch = env.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
+        let invalid = |source| TestFileError::Declare { file: self.path.clone(), source };
+        let declared = Declarations::from_variables(variables, arch, &self.ktest_dir).map_err(invalid)?;
+        if !declared.no_vm && !declared.no_kbuild {
+            // Requirements that contradict each other are the file's fault, whatever the kernel source:
+            // report them before anything is built.
+            let flavor = kernel::Flavor::of(self.test.as_str(), &declared.kernel);
+            let plan = kernel::plan::Plan::new(&flavor);
+            plan.map_err(|error| invalid(DeclareError::Kernel(error.to_string())))?;
+        }
+        Ok(declared)
+    }
+
+    async fn variables(&self, subtests: &[SubtestName], env: &HostEnv) -> Result<Variables, TestFileError> {
+        let names = NAMES.join(" ");
+        let cmd = self.command("bash", env).await.args(["--norc", "-c", DEPS_SCRIPT, "deps"]);
+        let cmd = cmd.arg(names).arg(&self.path).args(subtests.iter().map(SubtestName::as_str));
+        let output =
+            cmd.output(limits(DEPS_LIMIT)).await.map_err(|error| self.spawn_error("deps", &error))?;
+        if !output.exit.success() {
+            let complaint = output.complaint();
+            let is_text = complaint.contains("command not found") || complaint.contains("eval: line");
+            let hint = if is_text { "; deps must print bash assignments and nothing else" } else { "" };
+            let exit = match output.exit {
+                // bash reports a child that was killed by signal N as exit code 128 + N.
+                spawn::Exit::Code(code @ 129..=192) => spawn::Exit::Signal(code - 128),
+                other => other,
+            };
+            return Err(self.call_error("deps", &format!("{exit}: {complaint}{hint}")));
+        }
+        Ok(parse_variables(&output.text()))
+    }
+
+    /// Lists the subtests in the file's order, without duplicates.
+    pub async fn list_tests(&self, env: &HostEnv) -> Result<Vec<SubtestName>, TestFileError> {
+        let cmd = self.command(&self.path, env).await.arg("list-tests");
+        let output =
+            cmd.output(limits(LIST_LIMIT)).await.map_err(|error| self.spawn_error("list-tests", &error))?;
+        if !output.exit.success() {
+            let what = format!("{}: {}", output.exit, output.complaint());
+            return Err(self.call_error("list-tests", &what));
+        }
+        let mut subtests: Vec<SubtestName> = Vec::new();
+        for word in output.text().split_whitespace() {
+            let subtest = word
+                .parse()
+                .map_err(|error: model::NameError| self.call_error("list-tests", &error.to_string()))?;
+            if !subtests.contains(&subtest) {
+                subtests.push(subtest);
+            }
+        }
+        Ok(subtests)
+    }
+
+    /// A command with the file's environment, in the sandbox if `env` asks for one.
+    async fn command(&self, program: impl AsRef<OsStr>, env: &HostEnv) -> Cmd {
+        let cmd = if env.sandboxed && sandbox::works().await {
+            sandbox::command(&self.ktest_dir, &env.deps_dir).arg(program)
+        } else {
+            Cmd::new(program)
+        };
+        self.environment(cmd, env)
+    }
+
+    /// Sets every variable of the contract: test files run with `nounset`.
+    fn environment(&self, cmd: Cmd, env: &HostEnv) -> Cmd {
+        let cmd = cmd
+            .env("ktest_interactive", "false")
+            .env("ktest_verbose", "false")
+            .env("ktest_failfast", "false")
+            .env("ktest_priority", "0")
+            .env("ktest_crashdump", "false")
+            .env("ktest_dir", &self.ktest_dir)
+            .env("ktest_test", &self.path)
+            .env("ktest_out", &env.out)
+            .env("ktest_deps_dir", &env.deps_dir)
+            .env("ktest_kernel_version", &env.kernel_version)
+            .env("ktest_arch", env.arch.or_else(Arch::native).map_or("", Arch::as_str))
+            .dir(&self.ktest_dir);
+        env.env.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value))
+    }
+
+    fn spawn_error(&self, call: &'static str, error: &SpawnError) -> TestFileError {
+        match error {
+            // The file itself exists, so execve() did not find its interpreter.
+            SpawnError::NotFound { .. } if self.path.exists() => {
+                self.call_error(call, "the interpreter in its first line does not exist")
+            }
+            other => self.call_error(call, &other.to_string()),
+        }
+    }
+
+    fn call_error(&self, call: &'static str, what: &str) -> TestFileError {
+        TestFileError::Call { file: self.path.clone(), call, what: what.chars().take(400).collect() }
+    }
+}
+
+fn limits(time: Duration) -> Limits {
+    Limits { time, bytes: 4 << 20 }
+}
+
+/// Parses `NAME NUL count NUL value NUL ...` as printed by `deps.bash`. Stops at the first malformed field.
+fn parse_variables(text: &str) -> Variables {
+    let mut fields = text.split('\0');
+    let mut variables = Variables::new();
+    while let (Some(name), Some(count)) = (fields.next(), fields.next()) {
+        let Ok(count) = count.parse::<usize>() else { break };
+        variables.insert(name.into(), fields.by_ref().take(count).map(Into::into).collect());
+    }
+    variables
+}

@@ -1,0 +1,42 @@
+//! From the path that a user types to a [`TestFile`]: the file, the root of its tree and its name below `tests/`.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::{TestFile, TestFileError};
+
+impl TestFile {
+    /// Finds a test file, with or without its extension. With `tests_dir` the path can also be relative to
+    /// `tests_dir/tests`, or to `tests_dir` itself if that contains no `tests`.
+    pub fn find(file: &Path, tests_dir: Option<&Path>) -> Result<Self, TestFileError> {
+        let root =
+            tests_dir.map(|dir| if dir.join("tests").is_dir() { dir.join("tests") } else { dir.into() });
+        let found = existing(file, root.as_deref()).ok_or_else(|| TestFileError::Missing(file.into()))?;
+        if found.extension().is_none_or(|extension| extension != "ktest") {
+            return Err(TestFileError::NotKtest(found));
+        }
+        let path = found.canonicalize().map_err(|_| TestFileError::Missing(found.clone()))?;
+        if !path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0) {
+            return Err(TestFileError::NotExecutable(found));
+        }
+        let root = match root.map(|root| root.canonicalize()) {
+            Some(Ok(root)) if path.starts_with(&root) => root,
+            _ => path
+                .ancestors()
+                .find(|dir| dir.file_name().is_some_and(|name| name == "tests"))
+                .ok_or_else(|| TestFileError::Outside(found.clone()))?
+                .to_path_buf(),
+        };
+        let below = path.strip_prefix(&root).unwrap_or(&path).to_string_lossy().into_owned();
+        let ktest_dir = root.parent().unwrap_or(&root).to_path_buf();
+        Ok(Self { test: below.parse()?, ktest_dir, path })
+    }
+}
+
+/// The first existing file: below `root`, then as given; each also with the extension appended.
+fn existing(file: &Path, root: Option<&Path>) -> Option<PathBuf> {
+    let bases = root.map(|root| root.join(file)).into_iter().chain([file.to_path_buf()]);
+    bases
+        .flat_map(|base| [PathBuf::from(format!("{}.ktest", base.display())), base].into_iter().rev())
+        .find(|path| path.is_file())
+}

@@ -1,0 +1,94 @@
+//! Test files on the host: find a file, list its subtests, evaluate its declarations.
+//!
+//! A test file is untrusted bash: each call has a time limit, can run in a sandbox, and its output is validated.
+
+mod call;
+pub mod declare;
+mod deps_cache;
+mod find;
+mod sandbox;
+
+use std::path::PathBuf;
+
+use model::{Arch, TestPath};
+
+pub use declare::{Declarations, DeclareError};
+
+/// Why a test file cannot be used. Each message is one line that names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum TestFileError {
+    /// It does not exist.
+    #[error("{0}: no such test file")]
+    Missing(PathBuf),
+    /// Its name has another extension.
+    #[error("{0}: not a test file; its name must end in .ktest")]
+    NotKtest(PathBuf),
+    /// It is not executable.
+    #[error("{0}: not executable; run chmod +x on it")]
+    NotExecutable(PathBuf),
+    /// It is not below a directory `tests`.
+    #[error("{0}: not below a directory named tests; pass --tests-dir DIR")]
+    Outside(PathBuf),
+    /// Its path cannot be used as the name of a result.
+    #[error(transparent)]
+    Name(#[from] model::NameError),
+    /// A call of the file failed.
+    #[error("{file} {call}: {what}")]
+    Call {
+        /// The file.
+        file: PathBuf,
+        /// `deps` or `list-tests`.
+        call: &'static str,
+        /// The error, at most 400 characters.
+        what: String,
+    },
+    /// A declaration is invalid.
+    #[error("{file} {source}")]
+    Declare {
+        /// The file.
+        file: PathBuf,
+        /// The invalid declaration.
+        source: DeclareError,
+    },
+}
+
+/// A test file and the tree it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestFile {
+    /// The absolute path of the file.
+    pub path: PathBuf,
+    /// The root of its tree: the directory above `tests/`.
+    pub ktest_dir: PathBuf,
+    /// Its name below `tests/`.
+    pub test: TestPath,
+}
+
+/// The environment of a test file's call on the host.
+#[derive(Debug, Clone, Default)]
+pub struct HostEnv {
+    /// The guest's architecture; the host's if `None`.
+    pub arch: Option<Arch>,
+    /// The output directory.
+    pub out: PathBuf,
+    /// The directory that `require-git` clones to.
+    pub deps_dir: PathBuf,
+    /// The output of `make kernelversion`.
+    pub kernel_version: String,
+    /// The variables that the user or the test group sets.
+    pub env: Vec<(String, String)>,
+    /// Run the call in a sandbox if bubblewrap works on this host. Required for files that other users can change.
+    pub sandboxed: bool,
+}
+
+impl HostEnv {
+    /// The environment of a plain `ktest run`: `require-git` clones below the cache directory.
+    #[must_use]
+    pub fn of_this_host() -> Self {
+        let cache = kernel::Cache::from_env(|name| std::env::var_os(name));
+        let deps_dir = cache.map(|cache| cache.dir.join("deps")).unwrap_or_default();
+        Self { deps_dir, out: "ktest-out".into(), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,33 +1,32 @@
-//! A log for people: which lines matter, where the failure is, and the page of lines around a place.
+//! A log as the log page shows it: the class of each line, the line of the failure, and the lines of one page.
 //!
-//! One pass over text that is bounded before it comes here; a line's class is decided from that line and whether a
-//! crash report runs at it.
+//! One pass over text whose size the caller has limited. [`crash::line`] decides what kind of line it is, the same as
+//! for verdicts and titles; this module adds the marker lines.
 
+use crash::line::{Classifier, ConsoleLine, LineClass, split};
 use model::marker::Marker;
 
-/// How many lines one page shows.
+/// The number of lines of one page.
 pub const PAGE_LINES: usize = 2000;
-/// A log up to this many lines is one page.
+/// A log of up to this many lines is one page.
 const WHOLE_LINES: usize = 3000;
-/// How much of a line is shown, in bytes.
+/// The bytes of a line that are shown.
 const LINE_MAX: usize = 2000;
 /// How many landmarks are listed.
 const MARKS_MAX: usize = 30;
-/// How many lines a crash report may have.
-const REPORT_MAX: usize = 120;
 
-/// What kind of line it is.
+/// How a line is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineKind {
     /// Nothing special.
     Plain,
-    /// The kernel is in trouble: the first line of a report.
+    /// The first line of a kernel report.
     Crash,
-    /// A line of a crash report.
+    /// A further line of a kernel report.
     Report,
-    /// A kernel or test warning, an error message.
+    /// A warning or an error message, of the kernel or of a program.
     Warning,
-    /// Of a level below what a console usually shows.
+    /// A kernel message of level debug.
     Debug,
     /// A subtest starts.
     Start,
@@ -54,29 +53,29 @@ impl LineKind {
     }
 }
 
-/// A line that is worth a jump.
+/// A line that the page links to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Landmark {
     /// Its number, from 1.
     pub line: usize,
-    /// What it is.
+    /// How it is marked.
     pub kind: LineKind,
-    /// What it says, without its time stamps.
+    /// Its text without stamps.
     pub text: String,
 }
 
-/// A log, looked through.
+/// A log with the kinds of its lines.
 #[derive(Debug)]
 pub struct LogText<'a> {
     lines: Vec<&'a str>,
     kinds: Vec<LineKind>,
-    /// The lines worth a jump, in order.
+    /// The lines that the page links to, in order.
     pub marks: Vec<Landmark>,
-    /// The line at which the failure shows, from 1.
+    /// The line of the failure, from 1.
     pub failure: Option<usize>,
 }
 
-/// The lines of one page: from `first` to `last`, numbered from 1, both included.
+/// The lines of one page, from `first` to `last` inclusive, numbered from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// The first line.
@@ -92,45 +91,34 @@ pub struct ShownLine<'a> {
     pub number: usize,
     /// Its style class; empty for a plain one.
     pub class: &'static str,
-    /// The time stamps at its start.
+    /// The stamps at its start.
     pub stamp: &'a str,
     /// The rest, cut to a readable length, without control characters.
     pub text: String,
 }
 
 impl<'a> LogText<'a> {
-    /// Looks through a log.
+    /// Classifies the lines of a log.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
         let lines: Vec<&str> = text.lines().collect();
         let mut kinds = Vec::with_capacity(lines.len());
-        let mut report = 0usize;
+        let mut classifier = Classifier::default();
         for line in &lines {
-            let (stamps, rest) = split_stamps(line);
-            let kind = match (kind_of(rest, report > 0), level(stamps)) {
-                (LineKind::Plain, Some(0..=4)) => LineKind::Warning,
-                (LineKind::Plain, Some(7)) => LineKind::Debug,
-                (kind, _) => kind,
-            };
-            report = match kind {
-                LineKind::Crash => REPORT_MAX,
-                LineKind::Report if !ends_report(rest) => report - 1,
-                _ => 0,
-            };
-            kinds.push(kind);
+            kinds.push(kind_of(&split(line), &mut classifier));
         }
         let marks = marks(&lines, &kinds);
         let failure = failure(&kinds);
         Self { lines, kinds, marks, failure }
     }
 
-    /// How many lines there are.
+    /// The number of lines.
     #[must_use]
     pub fn total(&self) -> usize {
         self.lines.len()
     }
 
-    /// The page that holds `line`; without one, that of the failure, else the last.
+    /// The page that contains `line`; without a line, the page of the failure, else the last page.
     #[must_use]
     pub fn window(&self, line: Option<usize>) -> Window {
         let total = self.lines.len();
@@ -148,11 +136,12 @@ impl<'a> LogText<'a> {
         self.shown(Window { first: 1, last: self.lines.len() })
     }
 
-    /// The numbers of the lines that `wants` them, without their time stamps, at most `limit`, and how many there are.
-    pub fn matching(&self, mut wants: impl FnMut(&str) -> bool, limit: usize) -> (Vec<usize>, usize) {
+    /// The numbers of the first `limit` lines that match, and the number of all lines that match. The stamps of a
+    /// line are not part of the text that is matched.
+    pub fn matching(&self, mut matches: impl FnMut(&str) -> bool, limit: usize) -> (Vec<usize>, usize) {
         let (mut numbers, mut count) = (Vec::new(), 0);
         for (at, line) in self.lines.iter().enumerate() {
-            if wants(split_stamps(line).1) {
+            if matches(split(line).leading_stamps(line).1) {
                 count += 1;
                 if numbers.len() < limit {
                     numbers.push(at + 1);
@@ -168,14 +157,14 @@ impl<'a> LogText<'a> {
         self.lines_at(&(window.first..=window.last).collect::<Vec<_>>())
     }
 
-    /// The lines of these numbers, as far as they are there.
+    /// The lines with these numbers; numbers outside of the log are left out.
     #[must_use]
     pub fn lines_at(&self, numbers: &[usize]) -> Vec<ShownLine<'a>> {
         numbers
             .iter()
             .filter_map(|&number| {
                 let line: &'a str = self.lines.get(number.checked_sub(1)?)?;
-                let (stamp, rest) = split_stamps(line);
+                let (stamp, rest) = split(line).leading_stamps(line);
                 let class = self.kinds[number - 1].class();
                 Some(ShownLine { number, class, stamp, text: readable(rest) })
             })
@@ -183,7 +172,7 @@ impl<'a> LogText<'a> {
     }
 }
 
-/// Without terminal sequences and control characters, cut where it is longer than anyone reads.
+/// A line without terminal sequences and control characters, cut at a readable length.
 #[must_use]
 pub fn readable(line: &str) -> String {
     let mut text = String::with_capacity(line.len().min(LINE_MAX));
@@ -211,125 +200,36 @@ pub fn readable(line: &str) -> String {
     text
 }
 
-/// The level of a kernel message (0 emergency to 7 debug), where its stamps begin with it as `<6>`: the facility is
-/// above the lowest three bits (syslog(2)).
-fn level(stamps: &str) -> Option<u8> {
-    let (number, _) = stamps[stamps.find('<')? + 1..].split_once('>')?;
-    number.parse::<u16>().ok().map(|number| (number % 8) as u8)
-}
-
-/// The stamps at the start of a line: `00012 `, `<6>`, `[   12.345678] `, `[  T77] `, each or none.
-#[must_use]
-pub fn split_stamps(line: &str) -> (&str, &str) {
-    let mut at = 0;
-    let run_seconds =
-        line.len() > 6 && line.as_bytes()[..5].iter().all(u8::is_ascii_digit) && line.as_bytes()[5] == b' ';
-    if run_seconds {
-        at = 6;
-    }
-    if let Some((number, _)) = line[at..].strip_prefix('<').and_then(|rest| rest.split_once('>'))
-        && (1..=3).contains(&number.len())
-        && number.bytes().all(|b| b.is_ascii_digit())
-    {
-        at += number.len() + 2;
-    }
-    loop {
-        let rest = &line[at..];
-        let blank = rest.len() - rest.trim_start_matches(' ').len();
-        let Some(inner) = rest[blank..].strip_prefix('[') else { break };
-        let Some(end) = inner.find(']') else { break };
-        let stamp = inner[..end].trim();
-        let known = !stamp.is_empty()
-            && stamp.len() < 24
-            && stamp.trim_start_matches(['T', 'C']).bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        if !known {
-            break;
+/// The kind of the next line of a log: of a marker line, else the class that the line has for the kernel.
+fn kind_of(line: &ConsoleLine<'_>, classifier: &mut Classifier) -> LineKind {
+    let kind = match Marker::parse_text(line.text) {
+        Some(Marker::Start(_)) => LineKind::Start,
+        Some(Marker::Passed(_) | Marker::NotRun(..) | Marker::Success) => LineKind::Passed,
+        Some(Marker::Failed(_) | Marker::Failure) => LineKind::Failed,
+        Some(Marker::Watchdog(_) | Marker::Monitor(_)) => LineKind::Plain,
+        None if line.text.starts_with("ktest: failed:") => LineKind::Failed,
+        None => {
+            return match classifier.line(line) {
+                LineClass::Plain => LineKind::Plain,
+                LineClass::Trouble => LineKind::Crash,
+                LineClass::Report => LineKind::Report,
+                LineClass::Error => LineKind::Warning,
+                LineClass::Debug => LineKind::Debug,
+            };
         }
-        at += blank + end + 2;
-        if line[at..].starts_with(' ') {
-            at += 1;
-        }
-    }
-    line.split_at(at)
-}
-
-/// How a report of the kernel begins, as ktest-contract.md lists them.
-const TROUBLE: [&str; 24] = [
-    "kernel BUG at",
-    "BUG: ",
-    "WARNING: ",
-    "Oops: ",
-    "Oops[",
-    "general protection fault",
-    "Internal error:",
-    "Kernel panic - not syncing",
-    "Unable to handle kernel",
-    "UBSAN: ",
-    "KASAN: ",
-    "KCSAN: ",
-    "KMSAN: ",
-    "possible circular locking dependency",
-    "possible recursive locking",
-    "suspicious RCU usage",
-    "INFO: task ",
-    "INFO: rcu",
-    "rcu: INFO:",
-    "watchdog: BUG: soft lockup",
-    "soft lockup - CPU",
-    "hard LOCKUP",
-    "divide error:",
-    "invalid opcode:",
-];
-
-/// Those of [`TROUBLE`] that follow another line of the same report.
-const CPU_TROUBLE: [&str; 5] =
-    ["Oops: ", "Oops[", "general protection fault", "divide error:", "invalid opcode:"];
-
-fn kind_of(rest: &str, in_report: bool) -> LineKind {
-    match Marker::parse(rest) {
-        Some(Marker::Start(_)) => return LineKind::Start,
-        Some(Marker::Passed(_) | Marker::NotRun(..) | Marker::Success) => return LineKind::Passed,
-        Some(Marker::Failed(_) | Marker::Failure) => return LineKind::Failed,
-        Some(Marker::Watchdog(_) | Marker::Monitor(_)) => return LineKind::Plain,
-        None => {}
-    }
-    let begins = TROUBLE.iter().any(|trouble| rest.starts_with(trouble));
-    if rest.starts_with("ktest: failed:") {
-        return LineKind::Failed;
-    }
-    // The processor's own line stands inside the report that the kernel's word began.
-    let inner = CPU_TROUBLE.iter().any(|trouble| rest.starts_with(trouble));
-    if begins && !(in_report && inner) {
-        return LineKind::Crash;
-    }
-    if in_report {
-        return LineKind::Report;
-    }
-    let lower = |word: &str| {
-        rest.len() >= word.len() && rest.as_bytes()[..word.len()].eq_ignore_ascii_case(word.as_bytes())
     };
-    let warns = lower("error")
-        || lower("warning")
-        || lower("fatal")
-        || rest.contains(": error: ")
-        || rest.contains("EXT4-fs error")
-        || rest.contains(" error (device")
-        || rest.contains("Assertion ");
-    if warns { LineKind::Warning } else { LineKind::Plain }
+    classifier.end_report();
+    kind
 }
 
-fn ends_report(rest: &str) -> bool {
-    rest.starts_with("---[ end") || rest.is_empty()
-}
-
-/// Where a reader wants to be: the first crash, else the last failed marker, else the last warning.
+/// The line to open the page at: the first kernel report, else the last warning before the last failed marker.
 fn failure(kinds: &[LineKind]) -> Option<usize> {
     let first = |wanted| kinds.iter().position(|kind| *kind == wanted);
     let last = |wanted| kinds.iter().rposition(|kind| *kind == wanted);
     first(LineKind::Crash)
         .or_else(|| {
             let failed = last(LineKind::Failed)?;
-            // What went wrong stands above the verdict.
+            // The cause is above the verdict.
             Some(kinds[..failed].iter().rposition(|kind| *kind == LineKind::Warning).unwrap_or(failed))
         })
         .map(|at| at + 1)
@@ -344,7 +244,7 @@ fn marks(lines: &[&str], kinds: &[LineKind]) -> Vec<Landmark> {
         })
         .map(|(at, _)| at)
         .collect();
-    // Where there are too many, crashes and failures stay.
+    // If there are too many, only crashes and failures are listed.
     let some: Vec<usize> = if all.len() > MARKS_MAX {
         all.into_iter()
             .filter(|at| matches!(kinds[*at], LineKind::Crash | LineKind::Failed))
@@ -355,7 +255,7 @@ fn marks(lines: &[&str], kinds: &[LineKind]) -> Vec<Landmark> {
     };
     some.into_iter()
         .map(|at| {
-            let text = readable(split_stamps(lines[at]).1.trim_start_matches(['=', ' ']));
+            let text = readable(split(lines[at]).text.trim_start_matches(['=', ' ']));
             Landmark { line: at + 1, kind: kinds[at], text: crate::page::cut(&text, 140) }
         })
         .collect()
@@ -388,9 +288,28 @@ mod tests {
         );
         let kinds: Vec<_> = log.kinds.iter().map(|kind| kind.class()).collect();
         assert_eq!(kinds, ["w", "", "d", "", ""]);
-        assert_eq!(split_stamps("00001 <3>[    1.000000] disk").1, "disk");
-        assert_eq!(split_stamps("<script>[1.0] x").1, "<script>[1.0] x");
+        let shown: Vec<_> = log.all().into_iter().map(|line| line.text).collect();
+        assert_eq!(shown[0], "disk on fire");
+        assert_eq!(shown[3], "<x>[1.0] no");
         assert_eq!(log.matching(|text| text.contains("no"), 1), (vec![4], 2));
+    }
+
+    #[test]
+    fn the_page_marks_the_lines_that_verdicts_count() {
+        for line in [
+            "CFI failure at f+0x1/0x2 (target: g+0x0/0x2; expected type: 0x1234)",
+            "[    1.000000] [ BUG: Invalid wait context ]",
+            "[    1.000000] BUG kmalloc-64 (Not tainted): Poison overwritten",
+            "40%[    1.000000] INFO: task w:1 blocked for more than 120 seconds.",
+        ] {
+            assert_eq!(LogText::new(line).kinds, [LineKind::Crash], "{line}");
+            assert!(crash::trouble(line).is_some(), "{line}");
+        }
+        let program = LogText::new("WARNING: ext4 signature detected on /dev/vdb");
+        assert_eq!(program.kinds, [LineKind::Warning]);
+        let unfinished = LogText::new("40%[    1.000000] kernel BUG at a.c:1!");
+        assert_eq!(unfinished.marks[0].text, "kernel BUG at a.c:1!");
+        assert_eq!(unfinished.all()[0].text, "40%[    1.000000] kernel BUG at a.c:1!");
     }
 
     #[test]

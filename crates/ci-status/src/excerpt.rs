@@ -1,16 +1,16 @@
-//! The part of a log that a reader wants first: the crash report if there is one, else what stands above the failure.
+//! The part of a log to show first: the crash report if there is one, else the lines before the failed marker.
 
 use std::io::{self, Write};
 
 use model::marker::Marker;
 
-/// A log up to so many lines is shown whole.
+/// A log of up to this many lines is shown whole.
 const WHOLE: usize = 120;
 /// Lines shown above and below a crash report.
 const AROUND_CRASH: usize = 15;
-/// Lines shown above a failed marker, and below it.
+/// Lines shown above a failed marker and below it.
 const AROUND_MARKER: (usize, usize) = (60, 5);
-/// The longest report that is shown whole.
+/// The longest report that is shown whole, in lines.
 const REPORT_MAX: usize = 200;
 
 /// Some lines of a log, numbered from 1, both ends included.
@@ -35,11 +35,7 @@ pub fn excerpt(log: &str) -> Option<Excerpt> {
         let end = report.end_line.min(report.start_line + REPORT_MAX);
         (report.start_line, report.start_line.saturating_sub(AROUND_CRASH), end + AROUND_CRASH)
     } else {
-        let failed = |line: &str| {
-            // Seconds and time stamps stand before it.
-            let marker = line.find("========= ").and_then(|at| Marker::parse(&line[at..]));
-            matches!(marker, Some(Marker::Failed(_)))
-        };
+        let failed = |line: &str| matches!(Marker::parse(line), Some(Marker::Failed(_)));
         let marked = log.lines().enumerate().filter(|(_, line)| failed(line)).last();
         let at = marked.map_or(total, |(at, _)| at + 1);
         (at, at.saturating_sub(AROUND_MARKER.0), at + AROUND_MARKER.1)
@@ -48,7 +44,7 @@ pub fn excerpt(log: &str) -> Option<Excerpt> {
 }
 
 impl Excerpt {
-    /// Writes the lines, and what was left out.
+    /// Writes the lines, with a note about the lines left out.
     pub fn write(&self, log: &str, out: &mut dyn Write) -> io::Result<()> {
         let lines = |count: usize| if count == 1 { "line".into() } else { format!("{count} lines") };
         if self.first > 1 {

@@ -6,14 +6,14 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::frame::{self, Frame};
-use crate::log;
+use crate::line::split;
 use crate::report::Report;
 use crate::title::canonical;
-use crate::trouble::Kind;
+use crate::trouble::TroubleKind;
 
 /// A function in whose source a frame's place lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct SourceLine {
     /// The function.
     pub function: String,
     /// Its source file.
@@ -26,20 +26,20 @@ impl Report {
     /// The report, cut out of the `log` it was found in, without what printk puts before lines. `locate` tells where a
     /// frame stands, functions that were inlined there first, each of which gets a line of its own.
     #[must_use]
-    pub fn decoded(&self, log: &str, mut locate: impl FnMut(&Frame) -> Vec<Source>) -> String {
+    pub fn decoded(&self, log: &str, mut locate: impl FnMut(&Frame) -> Vec<SourceLine>) -> String {
         let mut text = String::new();
         for raw in self.excerpt(log).lines() {
-            let line = log::line(raw).text.trim_end();
+            let line = split(raw).text.trim_end();
             let frame = frame::parse(line).filter(|frame| frame.source.is_none() && frame.offset.is_some());
             let mut places = frame.map_or_else(Vec::new, |frame| locate(&frame));
             let own = places.pop();
             let indent = &line[..line.len() - line.trim_start().len()];
             // `RIP: 0010:` and the like stands before the innermost of them only.
-            for Source { function, file, line } in places {
+            for SourceLine { function, file, line } in places {
                 text.push_str(&format!("{indent}{function} {file}:{line} [inline]\n"));
             }
             match own {
-                Some(Source { file, line: number, .. }) => {
+                Some(SourceLine { file, line: number, .. }) => {
                     text.push_str(&format!("{line} {file}:{number}\n"));
                 }
                 None => {
@@ -56,10 +56,10 @@ static PLACE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"([\w./+-]+\.(?:[chS]|rs)):(\d+)(?:.* (?:at )?([\w.]+)\+0x)?").expect("a regular expression")
 });
 
-/// Source file and line of the function `guilty`, where the line that opens a report tells: of BUG(), WARN() and UBSAN,
+/// SourceLine file and line of the function `guilty`, where the line that opens a report tells: of BUG(), WARN() and UBSAN,
 /// unless they stand in what others call.
-pub(crate) fn first_line(text: &str, kind: Kind, guilty: &str) -> Option<(String, u32)> {
-    if !matches!(kind, Kind::KernelBug | Kind::Warning | Kind::Ubsan) {
+pub(crate) fn first_line(text: &str, kind: TroubleKind, guilty: &str) -> Option<(String, u32)> {
+    if !matches!(kind, TroubleKind::KernelBug | TroubleKind::Warning | TroubleKind::Ubsan) {
         return None;
     }
     let found = PLACE.captures(text)?;
@@ -78,18 +78,18 @@ mod tests {
     #[test]
     fn where_the_opening_line_tells_the_place() {
         for (text, kind, source) in [
-            ("kernel BUG at fs/ext4/inode.c:4001!", Kind::KernelBug, Some(("fs/ext4/inode.c", 4001))),
-            ("kernel BUG at lib/list_debug.c:53!", Kind::KernelBug, None),
-            ("WARNING: CPU: 0 PID: 1 at fs/a.c:30 f+0x25/0x30", Kind::Warning, Some(("fs/a.c", 30))),
+            ("kernel BUG at fs/ext4/inode.c:4001!", TroubleKind::KernelBug, Some(("fs/ext4/inode.c", 4001))),
+            ("kernel BUG at lib/list_debug.c:53!", TroubleKind::KernelBug, None),
+            ("WARNING: CPU: 0 PID: 1 at fs/a.c:30 f+0x25/0x30", TroubleKind::Warning, Some(("fs/a.c", 30))),
             (
                 "WARNING: CPU: 0 PID: 1 at lib/refcount.c:30 refcount_warn_saturate+0x25/0x30",
-                Kind::Warning,
+                TroubleKind::Warning,
                 None,
             ),
-            ("WARNING: fs/a.c:30 at f+0x25/0x30, CPU#0: rm/1", Kind::Warning, Some(("fs/a.c", 30))),
-            ("UBSAN: shift-out-of-bounds in ./fs/a.c:30:12", Kind::Ubsan, Some(("fs/a.c", 30))),
-            ("BUG: KASAN: use-after-free in f+0x25/0x30 fs/a.c:1", Kind::Kasan, None),
-            ("WARNING: possible", Kind::Warning, None),
+            ("WARNING: fs/a.c:30 at f+0x25/0x30, CPU#0: rm/1", TroubleKind::Warning, Some(("fs/a.c", 30))),
+            ("UBSAN: shift-out-of-bounds in ./fs/a.c:30:12", TroubleKind::Ubsan, Some(("fs/a.c", 30))),
+            ("BUG: KASAN: use-after-free in f+0x25/0x30 fs/a.c:1", TroubleKind::Kasan, None),
+            ("WARNING: possible", TroubleKind::Warning, None),
         ] {
             let source = source.map(|(file, line)| (file.to_owned(), line));
             assert_eq!(first_line(text, kind, "f"), source, "{text}");

@@ -4,36 +4,36 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Where a frame stands.
+/// How a frame's address was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// The instruction pointer when it happened.
-    Pc,
-    /// A return address.
-    Call,
+pub enum FrameKind {
+    /// The instruction pointer at the time of the report.
+    InstructionPointer,
+    /// A return address on the stack.
+    ReturnAddress,
 }
 
 /// A frame of a stack trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// The function, as compilers and linkers leave it (`f.part.0`).
+    /// The function, with the suffixes of compiler passes (`f.part.0`).
     pub function: String,
     /// The module, if it is not the kernel itself.
     pub module: Option<String>,
-    /// How far into the function, in bytes, and how long the function is, where the log has them.
+    /// The offset into the function and the function's size, in bytes, if the log has them.
     pub offset: Option<(u64, Option<u64>)>,
-    /// Source file and line, where the log has them.
+    /// Source file and line, if the log has them.
     pub source: Option<(String, u32)>,
-    /// Where it stands.
-    pub place: Place,
-    /// `false` for what the unwinder marks with `?`.
+    /// How its address was found.
+    pub kind: FrameKind,
+    /// `false` if the unwinder marks the frame as a guess, with `?`.
     pub sure: bool,
 }
 
 /// One pattern: named groups `f` (function), `m` (module), `offset`, `size`, `file`, `line`, `q` (the question mark).
 struct Shape {
     regex: Regex,
-    place: Place,
+    kind: FrameKind,
 }
 
 const OFFSET: &str = r"\+0x(?P<offset>[0-9a-f]{1,16})(?:/0x(?P<size>[0-9a-f]{1,16}))?";
@@ -44,29 +44,38 @@ const ADDR: &str = r"\[<[0-9a-f ]+>\]";
 const NAME: &str = r"(?P<f><[^+]{1,300}>[\w:]*|[A-Za-z_$][\w.$:]*)";
 
 /// The shapes, the likelier first. `{NAME}` and so on are filled in.
-const SHAPES: &[(Place, &str)] = &[
+const SHAPES: &[(FrameKind, &str)] = &[
     // x86: `RIP: 0010:f+0x1/0x2`, with an address before it in older kernels; symbolized and inline ones.
-    (Place::Pc, r"^\s*(?:RIP|EIP): (?:[0-9a-f]{4}:)?(?:{ADDR}\s*)?(?:{ADDR}\s*)?{NAME}{OFFSET}{SOURCE}"),
-    (Place::Pc, r"^\s*RIP: [0-9a-f]{4}:{NAME} (?P<file>[\w./+-]+):(?P<line>\d+)(?: \[inline\])?"),
-    (Place::Pc, r"^\s*EIP is at {NAME}{OFFSET}{SOURCE}"),
+    (
+        FrameKind::InstructionPointer,
+        r"^\s*(?:RIP|EIP): (?:[0-9a-f]{4}:)?(?:{ADDR}\s*)?(?:{ADDR}\s*)?{NAME}{OFFSET}{SOURCE}",
+    ),
+    (
+        FrameKind::InstructionPointer,
+        r"^\s*RIP: [0-9a-f]{4}:{NAME} (?P<file>[\w./+-]+):(?P<line>\d+)(?: \[inline\])?",
+    ),
+    (FrameKind::InstructionPointer, r"^\s*EIP is at {NAME}{OFFSET}{SOURCE}"),
     // Arm, RISC-V, MIPS, PowerPC, s390.
     (
-        Place::Pc,
+        FrameKind::InstructionPointer,
         r"^\s*(?:pc|PC|epc|nip|NIP)(?: is at| :|:)\s*(?:\[?<?[0-9a-f]{8,16}>?\]?\s*)?{NAME}{OFFSET}{SOURCE}",
     ),
-    (Place::Pc, r"^\s*pc : {NAME} (?P<file>[\w./+-]+):(?P<line>\d+)(?: \[inline\])?"),
-    (Place::Pc, r"^\s*NIP \[[0-9a-f]+\] {NAME}{OFFSET}{SOURCE}"),
-    (Place::Pc, r"^\s*epc : [0-9a-f]+ ra : .*{NAME}{OFFSET}{SOURCE}"),
-    (Place::Pc, r"^\s*Krnl PSW : [0-9a-f]+ [0-9a-f]+ \({NAME}{OFFSET}\)"),
+    (FrameKind::InstructionPointer, r"^\s*pc : {NAME} (?P<file>[\w./+-]+):(?P<line>\d+)(?: \[inline\])?"),
+    (FrameKind::InstructionPointer, r"^\s*NIP \[[0-9a-f]+\] {NAME}{OFFSET}{SOURCE}"),
+    (FrameKind::InstructionPointer, r"^\s*epc : [0-9a-f]+ ra : .*{NAME}{OFFSET}{SOURCE}"),
+    (FrameKind::InstructionPointer, r"^\s*Krnl PSW : [0-9a-f]+ [0-9a-f]+ \({NAME}{OFFSET}\)"),
     // 32-bit Arm tells callee and caller in one line.
-    (Place::Call, r"^\s*(?:{ADDR} )?\({NAME}(?:{OFFSET})?\) from "),
-    (Place::Call, r"^\s*{NAME}(?:{OFFSET})?(?: \[\w+\])? from "),
-    (Place::Call, r"^\s*(?:{ADDR})?\s*(?P<q>\? )?{NAME}{OFFSET}{SOURCE}"),
-    (Place::Call, r"^\s*\[[0-9a-f]{16}\] \[[0-9a-f]{16}\] {NAME}{OFFSET}"),
-    (Place::Call, r"^\s*\[\s*inline\s*\] (?P<q>\? )?{NAME} (?P<file>[\w./+-]+):(?P<line>\d+)"),
-    (Place::Call, r"^\s*(?:\[<\s*inline\s*>\])\s*(?P<q>\? )?{NAME} (?P<file>[\w./+-]+):(?P<line>\d+)"),
+    (FrameKind::ReturnAddress, r"^\s*(?:{ADDR} )?\({NAME}(?:{OFFSET})?\) from "),
+    (FrameKind::ReturnAddress, r"^\s*{NAME}(?:{OFFSET})?(?: \[\w+\])? from "),
+    (FrameKind::ReturnAddress, r"^\s*(?:{ADDR})?\s*(?P<q>\? )?{NAME}{OFFSET}{SOURCE}"),
+    (FrameKind::ReturnAddress, r"^\s*\[[0-9a-f]{16}\] \[[0-9a-f]{16}\] {NAME}{OFFSET}"),
+    (FrameKind::ReturnAddress, r"^\s*\[\s*inline\s*\] (?P<q>\? )?{NAME} (?P<file>[\w./+-]+):(?P<line>\d+)"),
     (
-        Place::Call,
+        FrameKind::ReturnAddress,
+        r"^\s*(?:\[<\s*inline\s*>\])\s*(?P<q>\? )?{NAME} (?P<file>[\w./+-]+):(?P<line>\d+)",
+    ),
+    (
+        FrameKind::ReturnAddress,
         r"^\s*(?:{ADDR})?\s*(?P<q>\? )?{NAME} (?P<file>[\w./+-]+\.(?:[chS]|rs)):(?P<line>\d+)(?: \[inline\])?$",
     ),
 ];
@@ -80,18 +89,25 @@ static SHAPES_READY: LazyLock<Vec<Shape>> = LazyLock::new(|| {
             .replace("{NAME}", NAME);
         Regex::new(&filled).expect("the table's patterns are regular expressions")
     };
-    SHAPES.iter().map(|(place, shape)| Shape { regex: fill(shape), place: *place }).collect()
+    SHAPES.iter().map(|(kind, shape)| Shape { regex: fill(shape), kind: *kind }).collect()
 });
 
 impl Frame {
     /// Whether it is a function inlined into the next one, as decoded traces have them.
     pub(crate) fn inlined(&self) -> bool {
-        self.place == Place::Call && self.offset.is_none() && self.source.is_some()
+        self.kind == FrameKind::ReturnAddress && self.offset.is_none() && self.source.is_some()
     }
 
     /// A function of which no more than its name is told.
     pub(crate) fn named(function: String) -> Self {
-        Self { function, module: None, offset: None, source: None, place: Place::Call, sure: true }
+        Self {
+            function,
+            module: None,
+            offset: None,
+            source: None,
+            kind: FrameKind::ReturnAddress,
+            sure: true,
+        }
     }
 }
 
@@ -111,7 +127,7 @@ pub(crate) fn parse(text: &str) -> Option<Frame> {
             module: get("m").map(str::to_owned),
             offset: hex("offset").map(|offset| (offset, hex("size"))),
             source: source.map(|(file, line)| (file.to_owned(), line)),
-            place: shape.place,
+            kind: shape.kind,
             sure: get("q").is_none(),
         })
     })
@@ -155,35 +171,40 @@ mod tests {
 
     #[test]
     fn every_shape() {
-        for (line, function, place, sure) in [
-            (" dump_stack+0x12e/0x185", "dump_stack", Place::Call, true),
-            (" ? f.part.2+0x1/0x2 [ext4]", "f.part.2", Place::Call, false),
+        for (line, function, kind, sure) in [
+            (" dump_stack+0x12e/0x185", "dump_stack", FrameKind::ReturnAddress, true),
+            (" ? f.part.2+0x1/0x2 [ext4]", "f.part.2", FrameKind::ReturnAddress, false),
             (
                 " [<ffffffff82d1b1d9>] dump_stack+0x12e/0x185 lib/dump_stack.c:50",
                 "dump_stack",
-                Place::Call,
+                FrameKind::ReturnAddress,
                 true,
             ),
-            ("RIP: 0010:f+0x1/0x2 fs/a.c:12", "f", Place::Pc, true),
-            ("RIP: 0010:[<ffffffff81234567>]  [<ffffffff81234567>] f+0x1/0x2", "f", Place::Pc, true),
-            ("RIP: 0010:f fs/a.c:12 [inline]", "f", Place::Pc, true),
-            ("EIP: f+0x1/0x2", "f", Place::Pc, true),
-            ("PC is at memset+0x30/0xa8", "memset", Place::Pc, true),
-            ("pc : clear_page+0x14/0x28", "clear_page", Place::Pc, true),
-            ("epc : f+0x1/0x2", "f", Place::Pc, true),
-            ("NIP [c000000000001234] f+0x1/0x2", "f", Place::Pc, true),
+            ("RIP: 0010:f+0x1/0x2 fs/a.c:12", "f", FrameKind::InstructionPointer, true),
+            (
+                "RIP: 0010:[<ffffffff81234567>]  [<ffffffff81234567>] f+0x1/0x2",
+                "f",
+                FrameKind::InstructionPointer,
+                true,
+            ),
+            ("RIP: 0010:f fs/a.c:12 [inline]", "f", FrameKind::InstructionPointer, true),
+            ("EIP: f+0x1/0x2", "f", FrameKind::InstructionPointer, true),
+            ("PC is at memset+0x30/0xa8", "memset", FrameKind::InstructionPointer, true),
+            ("pc : clear_page+0x14/0x28", "clear_page", FrameKind::InstructionPointer, true),
+            ("epc : f+0x1/0x2", "f", FrameKind::InstructionPointer, true),
+            ("NIP [c000000000001234] f+0x1/0x2", "f", FrameKind::InstructionPointer, true),
             (
                 "[<8011218c>] (unwind_backtrace) from [<8010e300>] (show_stack+0x18/0x1c)",
                 "unwind_backtrace",
-                Place::Call,
+                FrameKind::ReturnAddress,
                 true,
             ),
-            (" vfs_write from ksys_write+0x68/0xec", "vfs_write", Place::Call, true),
-            (" __list_del include/linux/list.h:101 [inline]", "__list_del", Place::Call, true),
-            ("[<     inline     >] f fs/a.c:1", "f", Place::Call, true),
+            (" vfs_write from ksys_write+0x68/0xec", "vfs_write", FrameKind::ReturnAddress, true),
+            (" __list_del include/linux/list.h:101 [inline]", "__list_del", FrameKind::ReturnAddress, true),
+            ("[<     inline     >] f fs/a.c:1", "f", FrameKind::ReturnAddress, true),
         ] {
             let frame = parse(line).expect(line);
-            assert_eq!((frame.function.as_str(), frame.place, frame.sure), (function, place, sure), "{line}");
+            assert_eq!((frame.function.as_str(), frame.kind, frame.sure), (function, kind, sure), "{line}");
         }
         let frame = parse(" ext4_x+0x1/0x2 [ext4] fs/ext4/x.c:77").unwrap();
         assert_eq!((frame.module.as_deref(), frame.source), (Some("ext4"), Some(("fs/ext4/x.c".into(), 77))));

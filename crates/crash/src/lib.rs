@@ -1,21 +1,21 @@
-//! Kernel crashes by name: from console lines to the crash's title, cause and report.
+//! Kernel crashes by name: from console lines to the title, the cause and the report of a crash.
 //!
-//! Sans-IO: text in, data out; nothing here reads a file or knows of a VM. [`trouble`] looks at one line at a time
-//! while a log grows; [`reports`] names what is in a whole log.
+//! Text in, data out: nothing here reads a file or knows about VMs. [`line`] splits and classifies one console line,
+//! [`trouble()`] recognises the lines that begin a report while a log grows, and [`reports`] names the crashes of a
+//! whole log.
 
 mod decode;
 mod frame;
+pub mod line;
 mod log;
 mod noise;
-mod prefix;
 mod report;
 mod rules;
 mod stall;
 mod title;
 mod trouble;
 
-pub use decode::Source;
-pub use frame::{Frame, Place};
-pub use prefix::{Caller, Stripped, strip};
+pub use decode::SourceLine;
+pub use frame::{Frame, FrameKind};
 pub use report::{Report, reports};
-pub use trouble::{Kind, Trouble, trouble};
+pub use trouble::{Trouble, TroubleKind, trouble};

@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::ops::Deref;
 
 use crate::decode;
-use crate::frame::{self, Frame, Place};
-use crate::log::{self, Line, lines};
+use crate::frame::{self, Frame, FrameKind};
+use crate::line::{Caller, ConsoleLine, split};
+use crate::log::{has_run, lines};
 use crate::noise::{Noise, is_noise};
-use crate::prefix::Caller;
-use crate::rules::{HINT, REBOOT, RULES, Rule, Search};
+use crate::rules::{REBOOT, RULES, Rule, Search};
 use crate::stall::{is_dispatcher, is_interrupt};
 use crate::title::{canonical, general, plain};
-use crate::trouble::Kind;
+use crate::trouble::{TroubleKind, trouble_in};
 
 /// A crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Report {
     /// Its name, as people search for it: `KASAN: slab-use-after-free Read in ext4_find_extent`.
     pub title: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: TroubleKind,
     /// The line it begins at, from 1.
     pub start_line: usize,
     /// Its last line.
@@ -52,7 +52,7 @@ impl Report {
         let mut text = String::new();
         let lines = log.split('\n').enumerate().skip(self.start_line - 1);
         for (_, raw) in lines.take_while(|(index, _)| *index < self.end_line) {
-            if log::line(raw).caller == self.caller {
+            if split(raw).caller == self.caller {
                 text.push_str(raw.trim_end());
                 text.push('\n');
             }
@@ -77,16 +77,20 @@ pub fn reports(log: &str) -> Vec<Report> {
     let mut reports: Vec<Report> = Vec::new();
     let mut busy: HashMap<Option<Caller>, usize> = HashMap::new();
     for (at, line) in lines.iter().enumerate() {
-        if busy.get(&line.caller).is_some_and(|end| at <= *end) || !HINT.is_match(line.text) {
+        if busy.get(&line.caller).is_some_and(|end| at <= *end) {
             continue;
         }
-        let text = message(line.text);
+        let text = line.text.trim_start();
+        let boots = text.starts_with("Linux version ");
+        if trouble_in(text).is_none() && !boots {
+            continue;
+        }
         let around = LazyCell::new(|| surroundings(&lines, at));
         let Some((rule, caught)) = RULES.iter().find_map(|rule| fits(rule, text, &around)) else { continue };
-        if rule.row.line == REBOOT && !(log::has_run(log, at) && reports.is_empty()) {
+        if rule.row.line == REBOOT && !(has_run(log, at) && reports.is_empty()) {
             continue;
         }
-        if rule.row.kind == Kind::Panic
+        if rule.row.kind == TroubleKind::Panic
             && let Some(last) = reports.last_mut()
         {
             last.fatal = true;
@@ -101,15 +105,6 @@ pub fn reports(log: &str) -> Vec<Report> {
         }
     }
     reports
-}
-
-/// A line's text without indent and without the login prompt that a kernel's message may follow.
-fn message(text: &str) -> &str {
-    let text = text.trim_start();
-    match text.split_once(" login: ") {
-        Some((host, rest)) if !host.contains(' ') => rest,
-        _ => text,
-    }
 }
 
 /// What a rule caught: numbered groups of `line`, named ones of both.
@@ -139,9 +134,9 @@ fn fits<'r>(rule: &'r Rule, text: &str, around: &impl Deref<Target = String>) ->
 }
 
 /// The lines of the same caller around `at`, joined.
-fn surroundings(lines: &[Line<'_>], at: usize) -> String {
+fn surroundings(lines: &[ConsoleLine<'_>], at: usize) -> String {
     let caller = lines[at].caller;
-    let ours = |line: &&Line<'_>| line.caller == caller;
+    let ours = |line: &&ConsoleLine<'_>| line.caller == caller;
     let before: Vec<&str> = lines[at.saturating_sub(60)..at]
         .iter()
         .rev()
@@ -154,7 +149,7 @@ fn surroundings(lines: &[Line<'_>], at: usize) -> String {
 }
 
 /// The indices of the lines that belong to the report which begins at `at`.
-fn own_lines(lines: &[Line<'_>], at: usize) -> Vec<usize> {
+fn own_lines(lines: &[ConsoleLine<'_>], at: usize) -> Vec<usize> {
     let caller = lines[at].caller;
     let mut own = vec![at];
     let mut framed = false;
@@ -177,7 +172,7 @@ fn own_lines(lines: &[Line<'_>], at: usize) -> Vec<usize> {
     own
 }
 
-fn build(rule: &Rule, caught: &Caught, lines: &[Line<'_>], own: &[usize]) -> Report {
+fn build(rule: &Rule, caught: &Caught, lines: &[ConsoleLine<'_>], own: &[usize]) -> Report {
     let row = rule.row;
     let texts: Vec<&str> = own.iter().map(|index| lines[*index].text).collect();
     let frames = stack(&texts, row.kind);
@@ -222,7 +217,7 @@ fn build(rule: &Rule, caught: &Caught, lines: &[Line<'_>], own: &[usize]) -> Rep
         start_line: start + 1,
         end_line: own.last().copied().unwrap_or(start) + 1,
         caller: lines[start].caller,
-        fatal: row.kind == Kind::Panic
+        fatal: row.kind == TroubleKind::Panic
             || texts.iter().any(|text| text.contains("Kernel panic - not syncing")),
         corrupted,
         guilty: (!corrupted && row.title.contains("{fn}")).then_some(name),
@@ -265,7 +260,7 @@ struct Stacked {
 
 /// The frames of a report. Stacks of earlier events (who allocated, who freed, where a lock was first taken) are
 /// there but do not count.
-fn stack(texts: &[&str], kind: Kind) -> Vec<Stacked> {
+fn stack(texts: &[&str], kind: TroubleKind) -> Vec<Stacked> {
     let mut frames = Vec::new();
     let mut counts = true;
     let mut caller: Option<String> = None;
@@ -275,7 +270,7 @@ fn stack(texts: &[&str], kind: Kind) -> Vec<Stacked> {
     for text in texts {
         let trimmed = text.trim();
         if let Some(frame) = frame::parse(text) {
-            let counts = counts && (begun || frame.place == Place::Pc);
+            let counts = counts && (begun || frame.kind == FrameKind::InstructionPointer);
             // 32-bit Arm tells the caller in the callee's line; the outermost caller has no line of its own.
             if let Some(caller) = caller.take().filter(|caller| *caller != frame.function) {
                 frames.push(Stacked { frame: Frame::named(caller), counts });
@@ -355,7 +350,8 @@ fn stalled(frames: &[&Frame]) -> Option<Frame> {
 /// Where the stack that was interrupted begins: after the entry of the interrupt that noticed, or where the
 /// instruction pointer was, if that comes first.
 fn interrupted(frames: &[&Frame]) -> usize {
-    let pc = frames.iter().position(|frame| frame.place == Place::Pc).unwrap_or(usize::MAX);
+    let pc =
+        frames.iter().position(|frame| frame.kind == FrameKind::InstructionPointer).unwrap_or(usize::MAX);
     let entry = |frame: &&&Frame| is_interrupt(plain(&frame.function));
     let Some(first) = frames.iter().position(|frame| entry(&frame)) else {
         return if pc < frames.len() { pc } else { 0 };
@@ -366,7 +362,7 @@ fn interrupted(frames: &[&Frame]) -> usize {
     // Entries of one interrupt follow each other closely: the handler, the controller, the vector.
     let mut last = first;
     for (at, frame) in
-        frames.iter().enumerate().skip(first).take_while(|(_, frame)| frame.place == Place::Call)
+        frames.iter().enumerate().skip(first).take_while(|(_, frame)| frame.kind == FrameKind::ReturnAddress)
     {
         if at > last + 4 {
             break;

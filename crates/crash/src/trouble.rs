@@ -1,15 +1,16 @@
-//! Is this console line the beginning of kernel trouble? One line at a time, for supervision while the log grows.
+//! Recognises the console lines that begin kernel trouble.
 //!
-//! What counts is the list of the test contract. The order of the rules matters: the first that fits names the kind.
+//! Supervision calls it for each line while the log grows; a report with a title begins at no other line. The rules
+//! follow the list in docs/contract.md; the first that fits names the kind.
 
 use std::fmt;
 
-use crate::prefix::strip;
+use crate::line::split;
 
-/// What the kernel complains about.
+/// What kind of bug the kernel reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// `Kernel panic`: the machine is gone.
+pub enum TroubleKind {
+    /// `Kernel panic`: the kernel has stopped.
     Panic,
     /// `kernel BUG at`.
     KernelBug,
@@ -41,33 +42,33 @@ pub enum Kind {
     Warning,
 }
 
-/// (kind, what people call it).
-const KINDS: [(Kind, &str); 15] = [
-    (Kind::Panic, "kernel panic"),
-    (Kind::KernelBug, "kernel BUG"),
-    (Kind::Kasan, "KASAN report"),
-    (Kind::Kcsan, "KCSAN report"),
-    (Kind::Kmsan, "KMSAN report"),
-    (Kind::Ubsan, "UBSAN report"),
-    (Kind::Leak, "memory leak"),
-    (Kind::Lockdep, "lockdep report"),
-    (Kind::Rcu, "suspicious RCU usage"),
-    (Kind::HungTask, "hung task"),
-    (Kind::Lockup, "lockup"),
-    (Kind::Gpf, "general protection fault"),
-    (Kind::Oops, "oops"),
-    (Kind::Bug, "BUG"),
-    (Kind::Warning, "WARNING"),
+/// Each kind with its name, in the order of the enum.
+const KINDS: [(TroubleKind, &str); 15] = [
+    (TroubleKind::Panic, "kernel panic"),
+    (TroubleKind::KernelBug, "kernel BUG"),
+    (TroubleKind::Kasan, "KASAN report"),
+    (TroubleKind::Kcsan, "KCSAN report"),
+    (TroubleKind::Kmsan, "KMSAN report"),
+    (TroubleKind::Ubsan, "UBSAN report"),
+    (TroubleKind::Leak, "memory leak"),
+    (TroubleKind::Lockdep, "lockdep report"),
+    (TroubleKind::Rcu, "suspicious RCU usage"),
+    (TroubleKind::HungTask, "hung task"),
+    (TroubleKind::Lockup, "lockup"),
+    (TroubleKind::Gpf, "general protection fault"),
+    (TroubleKind::Oops, "oops"),
+    (TroubleKind::Bug, "BUG"),
+    (TroubleKind::Warning, "WARNING"),
 ];
 
-impl fmt::Display for Kind {
+impl fmt::Display for TroubleKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(KINDS[*self as usize].1)
     }
 }
 
-impl Kind {
-    /// Whether its report shows stacks without a head line (`Call Trace:`) before them.
+impl TroubleKind {
+    /// Whether the stacks of its report have no head line (`Call Trace:`).
     pub(crate) fn headless(self) -> bool {
         matches!(self, Self::Kasan | Self::Kcsan | Self::Kmsan | Self::Leak)
     }
@@ -76,105 +77,155 @@ impl Kind {
 /// The beginning of kernel trouble.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    /// What it is.
-    pub kind: Kind,
-    /// A panic: nothing more will come from this kernel.
+    /// What it reports.
+    pub kind: TroubleKind,
+    /// The kernel has stopped and prints nothing further.
     pub fatal: bool,
-    /// The line without its printk prefix.
+    /// The kernel's message, without its stamps.
     pub text: String,
 }
 
-/// Where in the line the words of a rule must stand.
-enum At {
+/// Where in the message the words of a rule are.
+enum Position {
     Start,
     Anywhere,
 }
 
+use Position::{Anywhere, Start};
+
 /// The rules: the first that fits decides.
-const RULES: &[(At, &str, Kind)] = &[
-    (At::Start, "Kernel panic - not syncing", Kind::Panic),
-    (At::Start, "kernel BUG at ", Kind::KernelBug),
-    (At::Start, "BUG: KASAN: ", Kind::Kasan),
-    (At::Start, "KASAN: ", Kind::Kasan),
-    (At::Start, "BUG: KFENCE: ", Kind::Kasan),
-    (At::Start, "BUG: KCSAN: ", Kind::Kcsan),
-    (At::Start, "BUG: KMSAN: ", Kind::Kmsan),
-    (At::Start, "UBSAN: ", Kind::Ubsan),
-    (At::Start, "BUG: memory leak", Kind::Leak),
-    (At::Start, "BUG: soft lockup", Kind::Lockup),
-    (At::Start, "watchdog: BUG: soft lockup", Kind::Lockup),
-    (At::Start, "NMI watchdog: BUG: soft lockup", Kind::Lockup),
-    (At::Anywhere, "Watchdog detected hard LOCKUP", Kind::Lockup),
-    (At::Start, "BUG: workqueue lockup", Kind::Lockup),
-    (At::Anywhere, " detected stall", Kind::Lockup),
-    (At::Anywhere, " detected expedited stall", Kind::Lockup),
-    (At::Anywhere, "self-detected stall on CPU", Kind::Lockup),
-    (At::Start, "INFO: task ", Kind::HungTask),
-    (At::Start, "INFO: trying to register non-static key", Kind::Lockdep),
-    (At::Start, "WARNING: possible circular locking dependency", Kind::Lockdep),
-    (At::Start, "WARNING: possible recursive locking", Kind::Lockdep),
-    (At::Start, "WARNING: possible irq lock inversion", Kind::Lockdep),
-    (At::Start, "WARNING: inconsistent lock state", Kind::Lockdep),
-    (At::Start, "WARNING: bad unlock balance", Kind::Lockdep),
-    (At::Start, "WARNING: held lock freed", Kind::Lockdep),
-    (At::Start, "WARNING: Nested lock was not taken", Kind::Lockdep),
-    (At::Start, "WARNING: lock held when returning to user space", Kind::Lockdep),
-    (At::Anywhere, "still has locks held!", Kind::Lockdep),
-    (At::Anywhere, "-unsafe lock order detected", Kind::Lockdep),
-    (At::Start, "WARNING: suspicious RCU usage", Kind::Rcu),
-    (At::Anywhere, "possible circular locking dependency detected", Kind::Lockdep),
-    (At::Anywhere, "possible recursive locking detected", Kind::Lockdep),
-    (At::Anywhere, "inconsistent lock state ]", Kind::Lockdep),
-    (At::Anywhere, "suspicious RCU usage", Kind::Rcu),
-    (At::Start, "general protection fault", Kind::Gpf),
-    (At::Start, "Oops: general protection fault", Kind::Gpf),
-    (At::Start, "traps: PANIC: double fault", Kind::Oops),
-    (At::Start, "PANIC: double fault", Kind::Oops),
-    (At::Start, "Oops: ", Kind::Oops),
-    (At::Start, "Oops - ", Kind::Oops),
-    (At::Start, "Oops[", Kind::Oops),
-    (At::Start, "Internal error: ", Kind::Oops),
-    (At::Start, "Unable to handle kernel ", Kind::Oops),
-    (At::Start, "Unhandled fault: ", Kind::Oops),
-    (At::Start, "Insufficient stack space to handle exception", Kind::Oops),
-    (At::Start, "kernel stack overflow", Kind::Oops),
-    (At::Start, "stack segment: ", Kind::Oops),
-    (At::Start, "[ BUG: ", Kind::Lockdep),
-    (At::Start, "divide error: ", Kind::Oops),
-    (At::Start, "invalid opcode: ", Kind::Oops),
-    (At::Start, "BUG: unable to handle ", Kind::Oops),
-    (At::Start, "BUG: ", Kind::Bug),
-    (At::Start, "BUG ", Kind::Bug),
-    (At::Start, "CFI failure at ", Kind::Bug),
-    (At::Start, "WARNING: ", Kind::Warning),
+const RULES: &[(Position, &str, TroubleKind)] = &[
+    (Start, "Kernel panic - not syncing", TroubleKind::Panic),
+    (Start, "kernel BUG at ", TroubleKind::KernelBug),
+    (Start, "BUG: KASAN: ", TroubleKind::Kasan),
+    (Start, "KASAN: ", TroubleKind::Kasan),
+    (Start, "BUG: KFENCE: ", TroubleKind::Kasan),
+    (Start, "BUG: KCSAN: ", TroubleKind::Kcsan),
+    (Start, "BUG: KMSAN: ", TroubleKind::Kmsan),
+    (Start, "UBSAN: ", TroubleKind::Ubsan),
+    (Start, "BUG: memory leak", TroubleKind::Leak),
+    (Start, "unreferenced object 0x", TroubleKind::Leak),
+    (Start, "BUG: soft lockup", TroubleKind::Lockup),
+    (Start, "watchdog: BUG: soft lockup", TroubleKind::Lockup),
+    (Start, "NMI watchdog: BUG: soft lockup", TroubleKind::Lockup),
+    (Anywhere, "Watchdog detected hard LOCKUP", TroubleKind::Lockup),
+    (Start, "BUG: workqueue lockup", TroubleKind::Lockup),
+    (Anywhere, " detected stall", TroubleKind::Lockup),
+    (Anywhere, " detected expedited stall", TroubleKind::Lockup),
+    (Anywhere, "self-detected stall on CPU", TroubleKind::Lockup),
+    (Start, "INFO: task ", TroubleKind::HungTask),
+    (Anywhere, " blocked for more than ", TroubleKind::HungTask),
+    (Anywhere, " blocked in I/O wait for more than ", TroubleKind::HungTask),
+    (Start, "INFO: trying to register non-static key", TroubleKind::Lockdep),
+    (Start, "WARNING: possible circular locking dependency", TroubleKind::Lockdep),
+    (Start, "WARNING: possible recursive locking", TroubleKind::Lockdep),
+    (Start, "WARNING: possible irq lock inversion", TroubleKind::Lockdep),
+    (Start, "WARNING: inconsistent lock state", TroubleKind::Lockdep),
+    (Start, "WARNING: bad unlock balance", TroubleKind::Lockdep),
+    (Start, "WARNING: held lock freed", TroubleKind::Lockdep),
+    (Start, "WARNING: Nested lock was not taken", TroubleKind::Lockdep),
+    (Start, "WARNING: lock held when returning to user space", TroubleKind::Lockdep),
+    (Anywhere, "still has locks held!", TroubleKind::Lockdep),
+    (Anywhere, " lock order detected", TroubleKind::Lockdep),
+    (Start, "WARNING: suspicious RCU usage", TroubleKind::Rcu),
+    (Anywhere, "possible circular locking dependency detected", TroubleKind::Lockdep),
+    (Anywhere, "possible recursive locking detected", TroubleKind::Lockdep),
+    (Anywhere, "possible irq lock inversion dependency detected", TroubleKind::Lockdep),
+    (Anywhere, "inconsistent lock state ]", TroubleKind::Lockdep),
+    (Anywhere, "suspicious RCU usage", TroubleKind::Rcu),
+    (Start, "general protection fault", TroubleKind::Gpf),
+    (Start, "Oops: general protection fault", TroubleKind::Gpf),
+    (Start, "traps: PANIC: double fault", TroubleKind::Oops),
+    (Start, "PANIC: double fault", TroubleKind::Oops),
+    (Start, "Oops: ", TroubleKind::Oops),
+    (Start, "Oops - ", TroubleKind::Oops),
+    (Start, "Oops[", TroubleKind::Oops),
+    (Start, "Internal error: ", TroubleKind::Oops),
+    (Start, "Unable to handle kernel ", TroubleKind::Oops),
+    (Start, "Unhandled fault: ", TroubleKind::Oops),
+    (Start, "Unhandled prefetch abort: ", TroubleKind::Oops),
+    (Start, "Insufficient stack space to handle exception", TroubleKind::Oops),
+    (Start, "kernel stack overflow", TroubleKind::Oops),
+    (Start, "[ BUG: ", TroubleKind::Lockdep),
+    (Start, "BUG: unable to handle ", TroubleKind::Oops),
+    (Start, "BUG: ", TroubleKind::Bug),
+    (Start, "BUG ", TroubleKind::Bug),
+    (Start, "CFI failure at ", TroubleKind::Bug),
+    (Start, "VFS: Busy inodes after unmount", TroubleKind::Bug),
+    (Start, "VFS: Close: file count is ", TroubleKind::Bug),
+    (Start, "unregister_netdevice: waiting for ", TroubleKind::Bug),
+    (Start, "WARNING: ", TroubleKind::Warning),
+    (Start, "trusty: ", TroubleKind::Bug),
 ];
 
-/// Whether `line` begins kernel trouble; its printk prefix may be there or not.
+/// Whether a console line begins kernel trouble.
 #[must_use]
 pub fn trouble(line: &str) -> Option<Trouble> {
-    let text = strip(line).text.trim_start();
-    let (.., kind) = RULES.iter().find(|(at, words, _)| match at {
-        At::Start => text.starts_with(words),
-        At::Anywhere => text.contains(words),
-    })?;
-    let believed = match kind {
-        Kind::HungTask => text.contains(" blocked "),
-        // mm/slub.c puts the cache's name between: `BUG kmalloc-64 (Not tainted): Poison overwritten`.
-        Kind::Bug if text.starts_with("BUG ") => {
+    trouble_in(split(line).text)
+}
+
+/// Whether a message, which [`split`] has found in its line, begins kernel trouble.
+pub(crate) fn trouble_in(message: &str) -> Option<Trouble> {
+    let text = message.trim_start();
+    let fits = |position: &Position, words: &str| match position {
+        Start => text.starts_with(words),
+        Anywhere => text.contains(words),
+    };
+    let rule = RULES.iter().find(|(position, words, kind)| fits(position, words) && holds(*kind, text));
+    let kind = rule.map(|(.., kind)| *kind).or_else(|| die_header(text)).or_else(|| device_warning(text))?;
+    Some(Trouble { kind, fatal: kind == TroubleKind::Panic, text: text.into() })
+}
+
+/// The header of a fault on x86 (arch/x86/kernel/dumpstack.c): the fault, its error code and the number of the oops,
+/// as in `divide error: 0000 [#1] PREEMPT SMP`.
+fn die_header(text: &str) -> Option<TroubleKind> {
+    let (words, number) = text.split_once(" [#")?;
+    let (fault, code) = words.rsplit_once(": ")?;
+    let numbered = number.split_once(']').is_some_and(|(digits, _)| digits.parse::<u32>().is_ok());
+    let coded = code.len() >= 4 && code.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let worded = fault.starts_with(|c: char| c.is_ascii_alphabetic())
+        && fault.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" -_,:/".contains(&byte));
+    let gpf = fault.contains("general protection fault");
+    (numbered && coded && worded).then_some(if gpf { TroubleKind::Gpf } else { TroubleKind::Oops })
+}
+
+/// A warning that a driver prints for a device on a bus: `usb 5-1: WARNING: firmware is too old`.
+fn device_warning(text: &str) -> Option<TroubleKind> {
+    let (device, _) = text.split_once(": WARNING: ")?;
+    let (driver, address) = device.split_once(' ')?;
+    let on_bus = address.starts_with(|c: char| c.is_ascii_digit())
+        && address.contains(['-', ':'])
+        && address.bytes().all(|byte| byte.is_ascii_hexdigit() || b"-:.".contains(&byte));
+    let named = driver.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    (on_bus && named && !driver.is_empty()).then_some(TroubleKind::Warning)
+}
+
+/// Whether the rest of a message has the form of its kind. The words of some rules are also printed by programs and
+/// by messages that report no bug.
+fn holds(kind: TroubleKind, text: &str) -> bool {
+    match kind {
+        // The name of a task may contain the end of a line: the words are on two lines then.
+        TroubleKind::HungTask => {
+            let times = [" for more than ", " seconds"];
+            let state = text.contains(" blocked ") || text.contains(" can't die ");
+            state && times.iter().all(|words| text.contains(words))
+        }
+        // mm/slub.c prints the name of the cache first: `BUG kmalloc-64 (Not tainted): Poison overwritten`.
+        TroubleKind::Bug if text.starts_with("BUG ") => {
             let words = [" overwritten", "Object already free", "Freepointer corrupt", "Freechain corrupt"];
             text.contains("ainted") && words.iter().any(|words| text.contains(words))
         }
-        // Programs warn too (lvm, mkfs), and drivers of what is merely old; WARN() and lockdep have their own form.
-        Kind::Warning => {
+        // The secure world of Android devices reports through its driver; most of its messages are no bugs.
+        TroubleKind::Bug if text.starts_with("trusty: ") => {
+            ["trusty: panic ", "ASSERT FAILED at "].iter().any(|words| text.contains(words))
+        }
+        // Programs warn too (lvm, mkfs), and so do drivers; WARN() and lockdep have forms of their own.
+        TroubleKind::Warning => {
             let words = ["CPU: ", ", CPU#", "kernel stack"];
             text.starts_with("WARNING: at ") || words.iter().any(|words| text.contains(words))
         }
         _ => true,
-    };
-    if !believed {
-        return None;
     }
-    Some(Trouble { kind: *kind, fatal: *kind == Kind::Panic, text: text.into() })
 }
 
 #[cfg(test)]
@@ -184,46 +235,78 @@ mod tests {
     #[test]
     fn the_list_of_the_contract() {
         for (line, kind) in [
-            ("[   12.3456] kernel BUG at fs/ext4/inode.c:123!", Kind::KernelBug),
-            ("[ 1.2345][ T1] BUG: kernel NULL pointer dereference, address: 0000000000000008", Kind::Bug),
-            ("BUG: unable to handle page fault for address: ffff888000000000", Kind::Oops),
-            ("WARNING: CPU: 0 PID: 1 at fs/inode.c:300 drop_nlink+0x25/0x30", Kind::Warning),
-            ("WARNING: fs/inode.c:300 at drop_nlink+0x25/0x30, CPU#0: rm/1", Kind::Warning),
-            ("[    1.234567] WARNING: at fs/inode.c:300 drop_nlink+0x25/0x30()", Kind::Warning),
-            ("[    1.234567] WARNING: bad unlock balance detected!", Kind::Lockdep),
-            ("Oops: 0002 [#1] PREEMPT SMP", Kind::Oops),
-            ("general protection fault, probably for non-canonical address 0xdffffc0000000000", Kind::Gpf),
-            ("Internal error: Oops: 0000000096000004 [#1] SMP", Kind::Oops),
-            ("BUG: KASAN: slab-use-after-free in f+0x1/0x2", Kind::Kasan),
-            ("BUG: KCSAN: data-race in f / g", Kind::Kcsan),
-            ("BUG: KMSAN: uninit-value in f+0x1/0x2", Kind::Kmsan),
-            ("UBSAN: array-index-out-of-bounds in fs/a.c:1:2", Kind::Ubsan),
-            ("WARNING: possible circular locking dependency detected", Kind::Lockdep),
-            ("[ INFO: possible recursive locking detected ]", Kind::Lockdep),
-            ("WARNING: suspicious RCU usage", Kind::Rcu),
-            ("INFO: task kworker/0:1:12 blocked for more than 143 seconds.", Kind::HungTask),
-            ("watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [x:1]", Kind::Lockup),
-            ("watchdog: Watchdog detected hard LOCKUP on cpu 0", Kind::Lockup),
-            ("rcu: INFO: rcu_preempt self-detected stall on CPU", Kind::Lockup),
-            ("watchdog: CPU3: Watchdog detected hard LOCKUP on cpu 4", Kind::Lockup),
-            ("rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... }", Kind::Lockup),
-            ("INFO: rcu_tasks detected stalls on tasks:", Kind::Lockup),
-            ("[   12.3456] BUG kmalloc-64 (Not tainted): Right Redzone overwritten", Kind::Bug),
-            ("BUG: sleeping function called from invalid context at mm/a.c:1", Kind::Bug),
-            ("BUG: scheduling while atomic: cat/12/0x00000002", Kind::Bug),
-            ("CFI failure at f+0x1/0x2 (target: g+0x0/0x2; expected type: 0x1234)", Kind::Bug),
-            ("WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected", Kind::Lockdep),
-            ("WARNING: possible irq lock inversion dependency detected", Kind::Lockdep),
-            ("WARNING: inconsistent lock state", Kind::Lockdep),
-            ("WARNING: held lock freed!", Kind::Lockdep),
-            ("WARNING: lock held when returning to user space!", Kind::Lockdep),
-            ("WARNING: cat/12 still has locks held!", Kind::Lockdep),
-            ("[ BUG: Invalid wait context ]", Kind::Lockdep),
-            ("INFO: trying to register non-static key.", Kind::Lockdep),
-            ("Kernel panic - not syncing: Fatal exception", Kind::Panic),
+            ("[   12.3456] kernel BUG at fs/ext4/inode.c:123!", TroubleKind::KernelBug),
+            (
+                "[ 1.2345][ T1] BUG: kernel NULL pointer dereference, address: 0000000000000008",
+                TroubleKind::Bug,
+            ),
+            ("BUG: unable to handle page fault for address: ffff888000000000", TroubleKind::Oops),
+            ("WARNING: CPU: 0 PID: 1 at fs/inode.c:300 drop_nlink+0x25/0x30", TroubleKind::Warning),
+            ("WARNING: fs/inode.c:300 at drop_nlink+0x25/0x30, CPU#0: rm/1", TroubleKind::Warning),
+            ("[    1.234567] WARNING: at fs/inode.c:300 drop_nlink+0x25/0x30()", TroubleKind::Warning),
+            ("[    1.234567] WARNING: bad unlock balance detected!", TroubleKind::Lockdep),
+            ("Oops: 0002 [#1] PREEMPT SMP", TroubleKind::Oops),
+            (
+                "general protection fault, probably for non-canonical address 0xdffffc0000000000",
+                TroubleKind::Gpf,
+            ),
+            ("Internal error: Oops: 0000000096000004 [#1] SMP", TroubleKind::Oops),
+            ("BUG: KASAN: slab-use-after-free in f+0x1/0x2", TroubleKind::Kasan),
+            ("BUG: KCSAN: data-race in f / g", TroubleKind::Kcsan),
+            ("BUG: KMSAN: uninit-value in f+0x1/0x2", TroubleKind::Kmsan),
+            ("UBSAN: array-index-out-of-bounds in fs/a.c:1:2", TroubleKind::Ubsan),
+            ("WARNING: possible circular locking dependency detected", TroubleKind::Lockdep),
+            ("[ INFO: possible recursive locking detected ]", TroubleKind::Lockdep),
+            ("WARNING: suspicious RCU usage", TroubleKind::Rcu),
+            ("INFO: task kworker/0:1:12 blocked for more than 143 seconds.", TroubleKind::HungTask),
+            ("watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [x:1]", TroubleKind::Lockup),
+            ("watchdog: Watchdog detected hard LOCKUP on cpu 0", TroubleKind::Lockup),
+            ("rcu: INFO: rcu_preempt self-detected stall on CPU", TroubleKind::Lockup),
+            ("watchdog: CPU3: Watchdog detected hard LOCKUP on cpu 4", TroubleKind::Lockup),
+            (
+                "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... }",
+                TroubleKind::Lockup,
+            ),
+            ("INFO: rcu_tasks detected stalls on tasks:", TroubleKind::Lockup),
+            ("[   12.3456] BUG kmalloc-64 (Not tainted): Right Redzone overwritten", TroubleKind::Bug),
+            ("BUG: sleeping function called from invalid context at mm/a.c:1", TroubleKind::Bug),
+            ("BUG: scheduling while atomic: cat/12/0x00000002", TroubleKind::Bug),
+            ("CFI failure at f+0x1/0x2 (target: g+0x0/0x2; expected type: 0x1234)", TroubleKind::Bug),
+            ("WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected", TroubleKind::Lockdep),
+            ("WARNING: possible irq lock inversion dependency detected", TroubleKind::Lockdep),
+            ("WARNING: inconsistent lock state", TroubleKind::Lockdep),
+            ("WARNING: held lock freed!", TroubleKind::Lockdep),
+            ("WARNING: lock held when returning to user space!", TroubleKind::Lockdep),
+            ("WARNING: cat/12 still has locks held!", TroubleKind::Lockdep),
+            ("[ BUG: Invalid wait context ]", TroubleKind::Lockdep),
+            ("[ INFO: possible irq lock inversion dependency detected ]", TroubleKind::Lockdep),
+            ("divide error: 0000 [#1] PREEMPT SMP KASAN PTI", TroubleKind::Oops),
+            ("segment-related general protection fault: beec [#2] PREEMPT SMP KASAN PTI", TroubleKind::Gpf),
+            ("alignment check: 0000 [#1] SMP", TroubleKind::Oops),
+            ("coprocessor segment overrun: 0000 [#3]", TroubleKind::Oops),
+            ("b:12 blocked for more than 143 seconds.", TroubleKind::HungTask),
+            ("unregister_netdevice: waiting for lo to become free. Usage count = 2", TroubleKind::Bug),
+            ("usb 5-1: WARNING: ath10k USB support is incomplete", TroubleKind::Warning),
+            ("VFS: Busy inodes after unmount of vdb. Self-destruct in 5 seconds.", TroubleKind::Bug),
+            (
+                "at work: 40%[   81.050000] INFO: task worker:123 blocked for more than 120 seconds.",
+                TroubleKind::HungTask,
+            ),
+            (
+                "40%[   81.050000] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [w:1]",
+                TroubleKind::Lockup,
+            ),
+            ("40%[   81.050000] BUG: workqueue lockup - pool cpus=0 stuck for 30s!", TroubleKind::Lockup),
+            ("guest login: [   81.050000] Kernel panic - not syncing: x", TroubleKind::Panic),
+            (
+                "guest login: BUG: using smp_processor_id() in preemptible [00000000] code: x/1",
+                TroubleKind::Bug,
+            ),
+            ("INFO: trying to register non-static key.", TroubleKind::Lockdep),
+            ("Kernel panic - not syncing: Fatal exception", TroubleKind::Panic),
         ] {
             let found = trouble(line).map(|trouble| (trouble.kind, trouble.fatal));
-            assert_eq!(found, Some((kind, kind == Kind::Panic)), "{line}");
+            assert_eq!(found, Some((kind, kind == TroubleKind::Panic)), "{line}");
         }
     }
 
@@ -235,6 +318,10 @@ mod tests {
             "BUG reports go to the list",
             "echo 'BUG: x'",
             "INFO: task done",
+            "the queue is blocked for more than it can bear",
+            "commit 0000 [#12]",
+            "see: beef [#issue]",
+            "mke2fs 1.47.0: WARNING: the device is in use",
             "========= FAILED a in 3s",
             "sysrq: Show Blocked State",
             "random: crng init done",

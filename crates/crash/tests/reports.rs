@@ -84,7 +84,7 @@ fn a_report_with_its_source_lines() {
 00003 [    5.100006][  T100]  vfs_fallocate+0x10/0x20
 00003 [    5.100007][  T100] ---[ end trace 0000000000000000 ]---
 ";
-    let source = |function: &str, file: &str, line| crash::Source {
+    let source = |function: &str, file: &str, line| crash::SourceLine {
         function: function.into(),
         file: file.into(),
         line,

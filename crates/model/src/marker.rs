@@ -33,15 +33,17 @@ pub enum Marker {
 }
 
 impl Marker {
-    /// The marker that `line` carries, if it carries one.
+    /// The marker in a console line, if it has one. The line may carry printk's stamps, and before them the text of
+    /// a program that did not end its line.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
-        let line = line.trim_end();
-        Self::parse_text(strip_prefix(line))
-            .or_else(|| Self::parse_text(strip_prefix(after_last_stamp(line)?)))
+        Self::parse_text(crash::line::split(line).text)
     }
 
-    fn parse_text(text: &str) -> Option<Self> {
+    /// The marker in a message whose stamps are split off.
+    #[must_use]
+    pub fn parse_text(text: &str) -> Option<Self> {
+        let text = text.trim();
         if let Some(text) = text.strip_prefix(RULE) {
             return Self::parse_ruled(text);
         }
@@ -73,39 +75,6 @@ impl Marker {
             }
             _ => None,
         }
-    }
-}
-
-/// What follows the last printk time stamp: a test that printed no newline leaves its text before the kernel's line.
-fn after_last_stamp(line: &str) -> Option<&str> {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    line.rmatch_indices('[').find_map(|(at, _)| {
-        let (stamp, rest) = line[at + 1..].split_once(']')?;
-        let (seconds, fraction) = stamp.trim_start().split_once('.')?;
-        (digits(seconds) && digits(fraction) && fraction.len() == 6).then_some(rest)
-    })
-}
-
-/// Without what printk puts before a line: `<6>`, `[   12.345678]`, `[  T123]`.
-fn strip_prefix(mut text: &str) -> &str {
-    loop {
-        text = text.trim_start();
-        let close = match text.as_bytes().first() {
-            Some(b'<') => '>',
-            Some(b'[') => ']',
-            _ => return text,
-        };
-        let Some(end) = text.find(close) else { return text };
-        let inner = text[1..end].trim();
-        let stamp = !inner.is_empty()
-            && inner
-                .trim_start_matches(['T', 'C'])
-                .bytes()
-                .all(|b| b.is_ascii_digit() || b == b'.' || b == b' ' || b == b'@' || b == b'T' || b == b'C');
-        if !stamp {
-            return text;
-        }
-        text = &text[end + 1..];
     }
 }
 
@@ -142,7 +111,7 @@ pub fn status_of_file(text: &str) -> Status {
         Some(Marker::NotRun(..)) => return Status::NotRun,
         _ => {}
     }
-    let text = strip_prefix(line);
+    let text = crash::line::split(line).text;
     match text.strip_prefix(RULE).unwrap_or(text).trim() {
         "IN PROGRESS" => Status::InProgress,
         "FAILED TO RUN" | "NOT STARTED" => Status::FailedToRun,

@@ -3,7 +3,7 @@
 //!
 //! A service to the reader: what cannot be read or written is said in the log and changes no verdict.
 
-use crash::{Frame, Place, Report, Source};
+use crash::{Frame, FrameKind, Report, SourceLine};
 use kernel::Kernel;
 use model::Verdict;
 use symbols::Symbols;
@@ -40,17 +40,17 @@ pub(super) fn look(kernel: &Kernel, finished: &mut FinishedSubtest, out: &Out) -
     Some(source)
 }
 
-fn places(symbols: &Symbols, frame: &Frame) -> Vec<Source> {
+fn places(symbols: &Symbols, frame: &Frame) -> Vec<SourceLine> {
     // The names of a module's functions may be other functions' in the kernel itself.
     let Some((offset, size)) = frame.offset.filter(|_| frame.module.is_none()) else { return Vec::new() };
-    let places = symbols.places(&frame.function, offset, size, frame.place == Place::Call);
+    let places = symbols.places(&frame.function, offset, size, frame.kind == FrameKind::ReturnAddress);
     let source =
-        |place: symbols::Place| Source { function: place.function, file: place.file, line: place.line };
+        |place: symbols::Place| SourceLine { function: place.function, file: place.file, line: place.line };
     places.into_iter().map(source).collect()
 }
 
 /// Where the guilty function was, by the kernel's debug information, else by what the report says itself.
-fn source(report: &Report, locate: impl Fn(&Frame) -> Vec<Source>) -> Option<String> {
+fn source(report: &Report, locate: impl Fn(&Frame) -> Vec<SourceLine>) -> Option<String> {
     let frame = report.guilty_frame.map(|at| &report.frames[at]);
     let found = frame.and_then(|frame| locate(frame).pop()).map(|place| (place.file, place.line));
     let (file, line) = found.or_else(|| report.source.clone())?;

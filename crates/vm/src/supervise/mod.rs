@@ -13,6 +13,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crash::line::split;
 use model::SubtestName;
 use model::marker::Marker;
 use model::verdict::Verdict;
@@ -127,17 +128,18 @@ impl Supervisor {
     pub fn line(&mut self, line: &str, now: Duration) -> Vec<Action> {
         self.log(line, now);
         self.check_for_trouble(line, now);
-        if line == UP && matches!(self.state, VmState::Booting) {
+        let message = split(line).text;
+        if message == UP && matches!(self.state, VmState::Booting) {
             self.state = VmState::BetweenSubtests;
             self.other_trouble = None;
             self.deadline = Some(now.saturating_add(self.limits.subtest));
             return vec![Action::GuestUp];
         }
-        if let Some(status) = line.strip_prefix(EXIT) {
+        if let Some(status) = message.strip_prefix(EXIT) {
             return self.exit(status.trim(), now);
         }
         let before_tests = matches!(self.state, VmState::BetweenSubtests) && self.started == 0;
-        if let Some(message) = line.strip_prefix("ktest: ").filter(|text| text.contains(" init failed")) {
+        if let Some(message) = message.strip_prefix("ktest: ").filter(|text| text.contains(" init failed")) {
             if before_tests {
                 self.init_failure = Some(reason::init_failure(message, self.file_message.as_deref()));
             }

@@ -1,5 +1,7 @@
 //! Finds the line of the console that explains a failure.
 
+use crash::line::split;
+
 use crate::console::CappedLog;
 
 /// How many of the last lines are searched for the reason of a failure.
@@ -13,17 +15,22 @@ const INIT_CHARS: usize = 400;
 /// line that did not come from the kernel.
 pub(super) fn failure(log: &CappedLog) -> String {
     let lines: Vec<String> = log.lines_reversed().take(SEARCHED_LINES).collect();
-    let library = lines.iter().map(|line| crash::strip(line).text.trim()).find(|text| {
+    let library = lines.iter().map(|line| split(line).text.trim()).find(|text| {
         text.split_once(": failed")
             .is_some_and(|(position, _)| position.contains(".ktest:") && !position.contains(' '))
     });
     let program = || {
-        let text = lines.iter().map(|line| line.trim());
-        text.filter(|text| !text.is_empty() && !text.starts_with("========="))
-            .find(|text| !crash::strip(text).printk)
+        let mut texts = lines.iter().map(|line| program_text(line).trim());
+        texts.find(|text| !text.is_empty() && !text.starts_with("========="))
     };
     let reason = library.or_else(program).unwrap_or("the subtest printed FAILED without a reason");
     reason.chars().take(FAILURE_CHARS).collect()
+}
+
+/// The part of a console line that the kernel did not print.
+fn program_text(line: &str) -> &str {
+    let line = split(line);
+    if line.is_kernel() { line.before } else { line.text }
 }
 
 /// The reason of a failed `init`: the last message of the test file if there is one, else the `message` of the guest,

@@ -176,32 +176,20 @@ fn build(rule: &Rule, caught: &Caught, lines: &[ConsoleLine<'_>], own: &[usize])
     let row = rule.row;
     let texts: Vec<&str> = own.iter().map(|index| lines[*index].text).collect();
     let frames = stack(&texts, row.kind);
-    let sure = || frames.iter().filter(|frame| frame.frame.sure);
     let noise = match row.search {
         Search::First(noise) => noise,
-        Search::Stall | Search::After(_) => Noise::Usual,
+        Search::Stall | Search::After(_) | Search::Chain => Noise::Usual,
     };
     let useful = |name: &&str| !is_noise(name, noise);
     let named = caught.functions.iter().map(|name| plain(name)).find(useful);
     let mut guilty = named.map(str::to_owned);
     if guilty.is_none() && row.title.contains("{fn}") {
-        let candidates: Vec<&Frame> = sure()
-            .filter(|frame| frame.counts || row.search == Search::Stall)
-            .map(|frame| &frame.frame)
-            .collect();
+        let first = || first_useful(&frames, noise);
         let found = match row.search {
-            Search::First(_) => {
-                let useful = |frame: &&Frame| !is_noise(plain(&frame.function), noise);
-                // What was inlined is told only where somebody decoded the trace: the title must not depend on that.
-                let own = candidates.iter().copied().filter(|frame| !frame.inlined()).find(useful);
-                let found = own.or_else(|| candidates.iter().copied().find(useful));
-                // Earlier stacks rather than none: who waits for a worker, where the worker itself says nothing. The
-                // outermost function where all of them are common ones.
-                let earlier = || sure().map(|frame| &frame.frame).find(useful);
-                found.or_else(earlier).or(candidates.last().copied()).cloned()
-            }
-            Search::Stall => stalled(&candidates),
+            Search::First(_) => first(),
+            Search::Stall => stalled(&frames),
             Search::After(words) => after(&texts, words),
+            Search::Chain => after(&texts, "-> #").or_else(first),
         };
         guilty = found.map(|frame| frame.function);
     }
@@ -320,6 +308,20 @@ fn is_earlier(text: &str) -> bool {
         || text.contains(" allocated by task ")
 }
 
+/// The first frame that is no noise.
+fn first_useful(frames: &[Stacked], noise: Noise) -> Option<Frame> {
+    let sure = || frames.iter().filter(|frame| frame.frame.sure);
+    let candidates: Vec<&Frame> = sure().filter(|frame| frame.counts).map(|frame| &frame.frame).collect();
+    let useful = |frame: &&Frame| !is_noise(plain(&frame.function), noise);
+    // Inlined functions are only in decoded traces: the title must not depend on that.
+    let own = candidates.iter().copied().filter(|frame| !frame.inlined()).find(useful);
+    let found = own.or_else(|| candidates.iter().copied().find(useful));
+    // If there is none, earlier stacks (such as that of the waiter, if the worker's own is no help), then the outermost
+    // function.
+    let earlier = || sure().map(|frame| &frame.frame).find(useful);
+    found.or_else(earlier).or(candidates.last().copied()).cloned()
+}
+
 /// The first useful frame after a line that holds `words`.
 fn after(texts: &[&str], words: &str) -> Option<Frame> {
     let start = texts.iter().position(|text| text.contains(words))?;
@@ -328,7 +330,9 @@ fn after(texts: &[&str], words: &str) -> Option<Frame> {
 }
 
 /// The function that a processor is stuck in.
-fn stalled(frames: &[&Frame]) -> Option<Frame> {
+fn stalled(frames: &[Stacked]) -> Option<Frame> {
+    let frames: Vec<&Frame> = frames.iter().map(|frame| &frame.frame).filter(|frame| frame.sure).collect();
+    let frames = frames.as_slice();
     let stack = &frames[interrupted(frames)..];
     let useful = |frame: &&&Frame| !is_noise(plain(&frame.function), Noise::Usual);
     let first = stack.iter().find(useful).copied();

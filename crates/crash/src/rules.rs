@@ -19,8 +19,10 @@ pub(crate) enum Search {
     First(Noise),
     /// [`crate::stall`].
     Stall,
-    /// Like `First(Usual)`, after the line that holds these words.
+    /// Like `First(Usual)`, after the line with these words.
     After(&'static str),
+    /// Like `First(Usual)`, in the first block of the chain of locks, else in the whole report.
+    Chain,
 }
 
 /// A rule as the table has it.
@@ -83,8 +85,8 @@ pub(crate) const TABLE: &[Row] = &[
     // KFENCE (mm/kfence/report.c), KMSAN (mm/kmsan/report.c), KCSAN (kernel/kcsan/report.c).
     row(TroubleKind::Kasan, r"BUG: KFENCE: (out-of-bounds (?:read|write)|use-after-free (?:read|write)|invalid (?:read|write|free)|memory corruption)(?: in (?P<f>[\w.]+))?", "KFENCE: {1} in {fn}"),
     row(TroubleKind::Kmsan, r"BUG: KMSAN: ([a-z-]+) in (?P<f>[\w.]+)", "KMSAN: {1} in {fn}"),
-    row(TroubleKind::Kcsan, r"BUG: KCSAN: (?:assert: )?([a-z-]+) in ([\w.]+) / ([\w.]+)", "KCSAN: {1} in {f2} / {f3}"),
-    row(TroubleKind::Kcsan, r"BUG: KCSAN: (?:assert: )?([a-z-]+) in (?P<f>[\w.]+)", "KCSAN: {1} in {fn}"),
+    row(TroubleKind::Kcsan, r"BUG: KCSAN: ((?:assert: )?[a-z-]+) in ([\w.]+) / ([\w.]+)", "KCSAN: {1} in {f2} / {f3}"),
+    row(TroubleKind::Kcsan, r"BUG: KCSAN: ((?:assert: )?[a-z-]+) in (?P<f>[\w.]+)", "KCSAN: {1} in {fn}"),
     // UBSAN (lib/ubsan.c).
     row(TroubleKind::Ubsan, r"UBSAN: Undefined behaviour in ", "UBSAN: undefined-behaviour in {fn}"),
     row(TroubleKind::Ubsan, r"UBSAN: ([a-z-]+) in ", "UBSAN: {1} in {fn}"),
@@ -105,10 +107,10 @@ pub(crate) const TABLE: &[Row] = &[
     with(row(TroubleKind::HungTask, r"INFO: task .+ can't die for more than \d+ seconds", "INFO: task can't die in {fn}"), WAITING),
 
     // lockdep (kernel/locking/lockdep.c).
-    near(TroubleKind::Lockdep, r"(?:WARNING|\[ INFO): possible (?:circular locking dependency|recursive locking) detected", at!("is trying to acquire lock:"), "possible deadlock in {fn}"),
+    with(near(TroubleKind::Lockdep, r"(?:WARNING|\[ INFO): possible (?:circular locking dependency|recursive locking) detected", at!("is trying to acquire lock:"), "possible deadlock in {fn}"), Search::Chain),
     with(row(TroubleKind::Lockdep, r"(?:WARNING|\[ INFO): \S+-safe -> \S+-unsafe lock order detected", "possible deadlock in {fn}"), Search::After("-irq-safe at:")),
     near(TroubleKind::Lockdep, r"(?:WARNING|\[ INFO): (?:possible )?(?:irq lock inversion dependency|\w+-safe -> \w+-unsafe lock order|.* lock order) detected", at!("(?:is trying to acquire|just changed the state of lock):?"), "possible deadlock in {fn}"),
-    row(TroubleKind::Lockdep, r"(?:WARNING|\[ INFO): possible (?:circular locking dependency|recursive locking|irq lock inversion dependency) detected", "possible deadlock in {fn}"),
+    with(row(TroubleKind::Lockdep, r"(?:WARNING|\[ INFO): possible (?:circular locking dependency|recursive locking|irq lock inversion dependency) detected", "possible deadlock in {fn}"), Search::Chain),
     near(TroubleKind::Lockdep, r"(?:WARNING: |\[ INFO: )inconsistent lock state", at!(r"takes:"), "inconsistent lock state in {fn}"),
     row(TroubleKind::Lockdep, r"(?:WARNING: |\[ INFO: )inconsistent lock state", "inconsistent lock state in {fn}"),
     near(TroubleKind::Lockdep, r"(\[ BUG|WARNING): bad unlock balance detected", r"is trying to release lock[^\n]*at:\s*\n?[^\n]*?(?:\[<[0-9a-f]+>\] )?(?P<f>[\w.]+)\+0x", "{1}: bad unlock balance in {fn}"),
@@ -182,7 +184,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Bug, r"CFI failure at (?P<f>[\w.]+)\+0x", "CFI failure in {fn}"),
 
     // Faults of the processor.
-    row(TroubleKind::Gpf, r"(?:Oops: )?general protection fault", "general protection fault in {fn}"),
+    row(TroubleKind::Gpf, r"(?:Oops: )?(?:segment-related )?general protection fault", "general protection fault in {fn}"),
     row(TroubleKind::Oops, r"(?:Oops: )?(divide error|stack segment|int3|invalid opcode|alignment check|segment not present)(?: fault)?: [0-9a-f]{4} \[#", "{trap} in {fn}"),
     row(TroubleKind::Oops, r"Internal error: ", "Internal error in {fn}"),
     row(TroubleKind::Oops, r"Oops(?:: | - |\[#| \[#)", "Oops in {fn}"),
@@ -195,11 +197,17 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Oops, REBOOT, "unexpected kernel reboot"),
 
     // Panics (the last, since most follow something that says more).
-    row(TroubleKind::Panic, r"Kernel panic - not syncing: (?:stack-protector: )?Kernel stack is corrupted in: (?P<f>[\w.]+)", "kernel panic: stack is corrupted in {fn}"),
+    row(TroubleKind::Panic, r"Kernel panic - not syncing: (?:stack-protector: )?Kernel stack is corrupted in: (?:(?P<f>[A-Za-z_][\w.]*)\+0x)?", "kernel panic: stack is corrupted in {fn}"),
     with(row(TroubleKind::Panic, r"Kernel panic - not syncing: corrupted stack end", "kernel panic: corrupted stack end in {fn}"), Search::Stall),
     row(TroubleKind::Panic, r"Kernel panic - not syncing: (Attempted to kill init!)", "kernel panic: {1}"),
     row(TroubleKind::Panic, r"Kernel panic - not syncing: (.+)", "kernel panic: {text1}"),
+    row(TroubleKind::Lockdep, r"(?:WARNING: |\[ BUG: )lock held at task exit time", "BUG: lock held at task exit time in {fn}"),
+    row(TroubleKind::Bug, r"BUG: assuming (atomic|non migratable) context", "BUG: assuming {1} context in {fn}"),
     row(TroubleKind::Bug, r"BUG: ([A-Z][\w -]+)", "BUG: {text1}"),
+    row(TroubleKind::Bug, r"BUG: (.+)", "BUG: {text1}"),
+    row(TroubleKind::Bug, r"VFS: (Busy inodes after unmount) of", "VFS: {1}"),
+    // Any other fault of x86.
+    row(TroubleKind::Oops, r"([A-Za-z][\w ,/-]*): [0-9a-f]{4,16} \[#\d+\]", "{1} in {fn}"),
 ];
 
 /// A row, ready to match.

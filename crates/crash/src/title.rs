@@ -21,6 +21,14 @@ pub(crate) fn plain(function: &str) -> &str {
 /// architecture's wrapper, the ways to wait for RCU and to call another processor as one each.
 pub(crate) fn canonical(function: &str) -> &str {
     let name = plain(function);
+    // The wrappers of a system call (include/linux/syscalls.h), outermost first: __x64_sys_f, __se_sys_f, __do_sys_f.
+    for prefix in ["__se_", "__do_"] {
+        if let Some(rest) = name.strip_prefix(prefix)
+            && (rest.starts_with("sys_") || rest.starts_with("compat_sys_"))
+        {
+            return rest;
+        }
+    }
     for prefix in ["__x64_", "__ia32_", "__arm64_", "__arm_", "__s390x_", "__s390_", "__riscv_", "__powerpc_"]
     {
         if let Some(rest) = name.strip_prefix(prefix)
@@ -29,7 +37,7 @@ pub(crate) fn canonical(function: &str) -> &str {
             return rest;
         }
     }
-    for prefix in ["SyS_", "SYSC_", "compat_SyS_", "ksys_", "sys_"] {
+    for prefix in ["SyS_", "SYSC_", "compat_SyS_", "C_SYSC_", "ksys_", "sys_"] {
         if let Some(rest) = name.strip_prefix(prefix)
             && !rest.is_empty()
         {
@@ -95,6 +103,9 @@ mod tests {
         for (from, to) in [
             ("f.part.0.cold.5", "f"),
             ("__x64_sys_mount", "sys_mount"),
+            ("__se_sys_mount", "sys_mount"),
+            ("__do_sys_mount", "sys_mount"),
+            ("__se_compat_sys_ioctl", "compat_sys_ioctl"),
             ("SyS_rmdir", "rmdir"),
             ("ksys_mount.isra.1", "mount"),
             ("synchronize_sched", "synchronize_rcu"),

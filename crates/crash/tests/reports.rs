@@ -132,7 +132,7 @@ fn what_kernels_of_today_print() {
         ("UBSAN: array-index-out-of-bounds in fs/ext4/x.c:1:2", "UBSAN: array-index-out-of-bounds in ext4_x"),
         ("UBSAN: shift-out-of-bounds in fs/ext4/x.c:1:2", "UBSAN: shift-out-of-bounds in ext4_x"),
         ("BUG: KCSAN: data-race in ext4_x / ext4_y", "KCSAN: data-race in ext4_x / ext4_y"),
-        ("BUG: KCSAN: assert: race in ext4_x+0x1/0x2", "KCSAN: race in ext4_x"),
+        ("BUG: KCSAN: assert: race in ext4_x+0x1/0x2", "KCSAN: assert: race in ext4_x"),
         ("BUG: KFENCE: use-after-free read in ext4_x+0x1/0x2", "KFENCE: use-after-free read in ext4_x"),
         ("watchdog: CPU3: Watchdog detected hard LOCKUP on cpu 4", "BUG: hard lockup in ext4_x"),
         ("watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [cat:1]", "BUG: soft lockup in ext4_x"),

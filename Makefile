@@ -8,7 +8,7 @@ DEMO_EXIT ?=
 LOGS ?= ../shared/data/crash-logs
 export DEMO_EXIT
 
-.PHONY: help setup demo test lint bench titles install deb chaos farm clean
+.PHONY: help setup demo test lint bench titles install deb chaos farm pictures clean
 
 help: ## list the verbs
 	@echo 'make VERB'
@@ -36,6 +36,7 @@ titles: ## compare crash titles with those expected by a directory of logs (LOGS
 
 install: ## install the commands, man pages and completions (PREFIX=/usr/local [cargo's directory])
 	@scripts/setup build
+	@scripts/setup run || echo '"ktest run" needs more packages; "ktest doctor" lists them' >&2
 	@. scripts/lib.sh && find_cargo && cargo install --locked --path . $(if $(PREFIX),--root '$(PREFIX)')
 	@. scripts/lib.sh && find_cargo && cargo run --locked --release --quiet --example manual -- target/manual
 	@share='$(or $(PREFIX),$(HOME)/.local)/share' && \
@@ -52,6 +53,9 @@ chaos: ## kill the daemon 100 times under load and 5 times with real VMs, count 
 
 farm: ## test a farm over ssh, its faults, and a Slurm cluster; needs root (FARM=run|faults|slurm)
 	@scripts/farm $(FARM)
+
+pictures: ## make the pictures of the documentation from the results of the last 'make demo'
+	@scripts/pictures
 
 clean: ## remove target/ and ktest-out/ (~/.cache/ktest stays)
 	rm -rf target ktest-out

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use ci_dashboard::{Site, cgi, cli, serve};
+use ci_dashboard::{Actions, Site, cli, is_cgi, serve};
 use results::Reader;
 use spawn::{Cmd, Limits};
 use testkit::results_fixture::commit_id;
@@ -33,7 +33,7 @@ const CONNECTIONS: &str = "21";
 const WAIT: &str = "function delay() return 100 end\n";
 
 fn main() -> ExitCode {
-    if cgi::is_cgi() {
+    if is_cgi() {
         let code = cli::main();
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("");
@@ -70,7 +70,7 @@ fn run() -> Result<()> {
     let address = listener.local_addr()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let site = Site::new(Reader::open(dir.path())?, Default::default());
-    let server = runtime.spawn(serve::serve(site, serve::Writes::default(), listener, async {
+    let server = runtime.spawn(serve(site, Actions::default(), listener, async {
         stopped.await.ok();
     }));
     let crashes = format!("{BRANCH}&crashes");

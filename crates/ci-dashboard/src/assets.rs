@@ -1,14 +1,14 @@
-//! The style sheet, script and icon, inside the program, under addresses that name their content.
+//! The style sheet, script and icon, inside the program, under addresses that contain a hash of their content.
 //!
-//! A hashed address never changes its meaning, so clients may keep it for ever.
+//! The content at a hashed address never changes, so clients cache it without revalidation.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-use http::header::{self, HeaderValue};
+use headers::{CacheControl, HeaderMapExt as _};
 
-use crate::conditional::Validators;
-use crate::rendered::Rendered;
-use crate::response::{Response, kind};
+use crate::http::conditional::short_digest;
+use crate::http::{Rendered, Response, content_type};
 
 struct Asset {
     /// `style.css`
@@ -32,21 +32,16 @@ const ASSETS: [Asset; 3] = [
 ];
 
 /// The description of the JSON views.
-pub const OPENAPI: &str = include_str!("../assets/openapi.json");
+const OPENAPI: &str = include_str!("../assets/openapi.json");
 
-/// Compressed once, when the first client takes them so.
 static RENDERED: LazyLock<[Arc<Rendered>; 3]> =
     LazyLock::new(|| ASSETS.map(|asset| Arc::new(Rendered::new(asset.bytes))));
 
-/// `style.css` as `style.0123456789ab.css`.
+/// `style.css` as `style.0123456789abcdef01234567.css`.
 static HASHED: LazyLock<[String; 3]> = LazyLock::new(|| {
-    ASSETS.map(|asset| {
-        let tag = Validators::of_bytes(asset.bytes).etag.unwrap_or_default();
-        let hash: String = tag.chars().filter(char::is_ascii_hexdigit).take(12).collect();
-        match asset.name.split_once('.') {
-            Some((stem, ending)) => format!("{stem}.{hash}.{ending}"),
-            None => asset.name.into(),
-        }
+    ASSETS.map(|asset| match asset.name.split_once('.') {
+        Some((stem, ending)) => format!("{stem}.{}.{ending}", short_digest(asset.bytes)),
+        None => asset.name.into(),
     })
 });
 
@@ -56,20 +51,19 @@ pub fn hashed(name: &str) -> &'static str {
     ASSETS.iter().position(|asset| asset.name == name).map_or("", |at| HASHED[at].as_str())
 }
 
-/// The asset under a hashed name; one of another build is not found.
+/// The asset with a hashed name; `None` for one of another build.
 #[must_use]
 pub fn serve(name: &str) -> Option<Response> {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     let at = HASHED.iter().position(|hashed| hashed == name)?;
     let mut response = Response::rendered(ASSETS[at].content_type, Arc::clone(&RENDERED[at]));
-    response
-        .headers
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
+    response.headers.typed_insert(CacheControl::new().with_public().with_max_age(YEAR).with_immutable());
     Some(response)
 }
 
-/// The description of the JSON views, as it is.
+/// The description of the JSON views.
 #[must_use]
 pub fn openapi() -> Response {
     static RENDERED: LazyLock<Arc<Rendered>> = LazyLock::new(|| Arc::new(Rendered::new(OPENAPI.as_bytes())));
-    Response::rendered(kind::JSON, Arc::clone(&RENDERED))
+    Response::rendered(content_type::JSON, Arc::clone(&RENDERED))
 }

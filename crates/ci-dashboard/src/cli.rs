@@ -1,33 +1,33 @@
-//! The `ci-dashboard` command: a server, or a CGI program where the environment says so.
+//! The `ci-dashboard` command: a server, or a CGI program if a web server starts it as one.
 
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use results::Reader;
 use tracing_subscriber::EnvFilter;
 
-use crate::cgi;
-use crate::hook::Hook;
-use crate::rerun::Rerun;
-use crate::serve::{self, Writes};
+use crate::actions::{Actions, Hook, Rerun, Token};
+use crate::http::cgi;
+use crate::problem::Problem;
+use crate::route::{self, ROOTS};
+use crate::serve;
 use crate::site::{Site, handle};
 use crate::testfiles::TestFiles;
-use crate::token::Token;
+use crate::views;
 
 const EXAMPLES: &str = "Examples:
   ci-dashboard --config ci.toml serve
   ci-dashboard serve --output-dir ci-data --listen 127.0.0.1:8081
   ci-dashboard serve --rerun-token-file ~/.ktest/rerun-token    # openssl rand -hex 32 > FILE; chmod 600 FILE";
 
-/// Web pages and JSON views over the results of ktest-ci.
+/// Serve the results of ktest-ci as web pages and JSON.
 ///
-/// Started by a web server as a CGI program (GATEWAY_INTERFACE is set), it answers one request and exits; where the
-/// results are then comes from $KTEST_CI_OUTPUT_DIR or the configuration.
+/// If a web server starts this command as a CGI program (GATEWAY_INTERFACE is set), it answers one request and exits. The
+/// results are then taken from $KTEST_CI_OUTPUT_DIR or the configuration.
 #[derive(Parser, Debug)]
 #[command(name = "ci-dashboard", version, after_help = EXAMPLES)]
 struct Arguments {
@@ -45,14 +45,14 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct ServeArguments {
-    /// Address and port to listen on.
+    /// Listen on this address and port.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Lets whoever knows the token in this file ask ci-daemon to look at its remotes now: POST /hook with
-    /// "Authorization: Bearer TOKEN".
+    /// Enable the webhook, which makes ci-daemon fetch now: POST /hook with "Authorization: Bearer TOKEN", where TOKEN is
+    /// the content of this file.
     #[arg(long, value_name = "FILE")]
     hook_token_file: Option<PathBuf>,
-    /// Lets whoever knows the token in this file have a test run again: a form on the test's page, and
+    /// Enable reruns for users with the token in this file: a form on the page of each test, and
     /// POST /c/COMMIT/TEST/rerun with "Authorization: Bearer TOKEN".
     #[arg(long, value_name = "FILE")]
     rerun_token_file: Option<PathBuf>,
@@ -60,10 +60,10 @@ struct ServeArguments {
 
 #[derive(Args, Debug, Default)]
 struct ResultsArguments {
-    /// The configuration; without it $KTEST_CI_CONFIG, ~/.ktest/ktest-ci.json5, /etc/ktest-ci.toml.
+    /// Read this configuration [default: the first of $KTEST_CI_CONFIG, ~/.ktest/ktest-ci.json5, /etc/ktest-ci.toml].
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// The folder of results, instead of the configuration's output_dir.
+    /// Read the results in this directory instead of the configuration's output_dir.
     #[arg(long, value_name = "DIR", global = true)]
     output_dir: Option<PathBuf>,
 }
@@ -74,17 +74,17 @@ pub fn command() -> clap::Command {
     <Arguments as clap::CommandFactory>::command()
 }
 
-/// Runs the command; 0 after a clean stop, 1 if something is wrong, 2 for wrong usage.
+/// Runs the command. The exit code is 0 after a clean stop, 1 after an error, 2 after a usage error.
 #[must_use]
 pub fn main() -> ExitCode {
     start_log();
-    let done = if cgi::is_cgi() {
+    let result = if cgi::is_cgi() {
         answer_cgi()
     } else {
         let Arguments { results, command: Command::Serve(arguments) } = Arguments::parse();
         run_server(&results, &arguments)
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ci-dashboard: {error:#}");
@@ -101,7 +101,7 @@ fn start_log() {
 }
 
 fn site(arguments: &ResultsArguments) -> anyhow::Result<Site> {
-    // A folder alone is enough; a configuration also says which test files there are.
+    // An output directory is enough; a configuration adds the names of the test files.
     if let (Some(dir), None) = (&arguments.output_dir, &arguments.config) {
         return Ok(Site::new(Reader::open(dir)?, TestFiles::default()));
     }
@@ -118,7 +118,7 @@ fn site(arguments: &ResultsArguments) -> anyhow::Result<Site> {
 fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow::Result<()> {
     let site = site(results)?;
     let token = |file: &Option<PathBuf>| file.as_deref().map(Token::from_file).transpose();
-    let writes = Writes {
+    let actions = Actions {
         hook: token(&arguments.hook_token_file)?.map(Hook::new),
         rerun: token(&arguments.rerun_token_file)?.map(Rerun::new),
     };
@@ -129,9 +129,9 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
         .context("cannot start the server's threads")?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(arguments.listen).await.with_context(|| {
-            format!("cannot listen on {}; choose another address with --listen", arguments.listen)
+            format!("cannot listen on {}; give another address with --listen", arguments.listen)
         })?;
-        serve::serve(site, writes, listener, stop_signal()?).await.context("the server stopped")
+        serve::serve(site, actions, listener, stop_signal()?).await.context("the server failed")
     })
 }
 
@@ -152,21 +152,17 @@ fn answer_cgi() -> anyhow::Result<()> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let request = cgi::request(&environment);
+    let request = cgi::request(&environment, ROOTS);
     let arguments = ResultsArguments {
         config: None,
         output_dir: std::env::var_os("KTEST_CI_OUTPUT_DIR").map(PathBuf::from),
     };
     let response = match site(&arguments) {
-        Ok(site) => {
-            let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            handle(&site, &request, i64::try_from(seconds).unwrap_or(i64::MAX))
-        }
+        Ok(site) => handle(&site, &request, serve::now()),
         Err(error) => {
             tracing::error!("{error:#}");
-            let (form, _) = crate::route::parse(&request);
-            crate::views::error::view(&crate::problem::Problem::Store, &request, form)
-                .finished(&request.method)
+            let (format, _) = route::parse(&request);
+            views::error::view(&Problem::Store, &request, format).finished(&request.method)
         }
     };
     cgi::write(response, io::stdout().lock()).context("cannot write the response")
@@ -177,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_stand_before_or_after_the_verb() {
+    fn options_are_accepted_before_and_after_the_subcommand() {
         for words in [
             ["ci-dashboard", "--config", "ci.toml", "serve"].as_slice(),
             &["ci-dashboard", "serve", "--config", "ci.toml", "--listen", "127.0.0.1:8080"],

@@ -149,41 +149,6 @@ pub fn count_items(counts: &Counts) -> Vec<CountItem> {
         .collect()
 }
 
-/// A piece of a bar of 1000 units.
-#[derive(Debug, Clone, Copy)]
-pub struct BarCell {
-    /// Its status.
-    pub status: Status,
-    /// Where it starts.
-    pub x: u32,
-    /// How wide it is.
-    pub width: u32,
-}
-
-/// Counts as a bar; whatever is there at all stays visible.
-#[must_use]
-pub fn bar(counts: &Counts) -> Vec<BarCell> {
-    const WHOLE: u32 = 1000;
-    const LEAST: u32 = 14;
-    let total = u64::from(counts.total().max(1));
-    let mut x = 0;
-    let mut cells = Vec::new();
-    for status in URGENCY {
-        let count = u64::from(counts.get(status));
-        if count == 0 || x >= WHOLE {
-            continue;
-        }
-        let share = u32::try_from(count * u64::from(WHOLE) / total).unwrap_or(WHOLE);
-        let width = share.max(LEAST).min(WHOLE - x);
-        cells.push(BarCell { status, x, width });
-        x += width;
-    }
-    if let Some(last) = cells.last_mut() {
-        last.width = WHOLE - last.x;
-    }
-    cells
-}
-
 /// How long something took.
 #[derive(Debug, Clone, Copy)]
 pub struct Took(pub Duration);
@@ -322,16 +287,6 @@ mod tests {
         assert_eq!(took(12_000), "12 s");
         assert_eq!(took(3_599_000), "59 min");
         assert_eq!(took(8_000_000), "2 h 13 min");
-    }
-
-    #[test]
-    fn a_bar_is_whole_and_shows_the_rare() {
-        let counts = Counts { passed: 4999, failed: 1, ..Counts::default() };
-        let cells = bar(&counts);
-        assert_eq!(cells[0].status, Status::Failed);
-        assert!(cells[0].width >= 14);
-        assert_eq!(cells.iter().map(|cell| cell.width).sum::<u32>(), 1000);
-        assert!(bar(&Counts::default()).is_empty());
     }
 
     #[test]

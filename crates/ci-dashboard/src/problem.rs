@@ -1,4 +1,4 @@
-//! What can go wrong with a request, and what the client is told: a status, one line, no internals.
+//! The errors of requests: a status and one line for the client, without internals.
 
 use http::StatusCode;
 
@@ -7,42 +7,45 @@ use crate::route::RouteError;
 /// Why a request gets no view.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// Nothing of that name.
+    /// No such thing.
     #[error("{0}")]
     NotFound(String),
-    /// The request makes no sense.
+    /// The request is invalid.
     #[error("{0}")]
     BadRequest(String),
-    /// Only reading is possible.
-    #[error("this site can only be read: use GET or HEAD")]
+    /// The pattern of a filter is invalid.
+    #[error("{0}")]
+    Filter(String),
+    /// The method is not supported.
+    #[error("this site is read-only; use GET or HEAD")]
     Method,
-    /// Not for those who do not know the token.
+    /// The token is missing or wrong.
     #[error("{0}")]
     Refused(String),
-    /// It is so already.
+    /// The request conflicts with the current state.
     #[error("{0}")]
     Conflict(String),
-    /// It cannot be done just now.
+    /// The request cannot be handled right now.
     #[error("{0}")]
     Unavailable(String),
-    /// It would take too long.
+    /// The request would take too long.
     #[error("{0}")]
     TooExpensive(String),
-    /// The results cannot be read; the log says why.
-    #[error("the results cannot be read just now; the server's log says why")]
+    /// The results cannot be read.
+    #[error("the results cannot be read; see the server's log")]
     Store,
-    /// A view could not be written.
-    #[error("this page could not be made; the server's log says why")]
+    /// The view cannot be rendered.
+    #[error("the page cannot be rendered; see the server's log")]
     Render,
 }
 
 impl Problem {
-    /// The status of the answer.
+    /// The status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::Filter(_) => StatusCode::BAD_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Refused(_) => StatusCode::FORBIDDEN,
             Self::Conflict(_) => StatusCode::CONFLICT,
@@ -52,17 +55,19 @@ impl Problem {
         }
     }
 
-    /// What the page is headed with.
+    /// The heading of the error page.
     #[must_use]
     pub fn heading(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "Not found",
-            Self::BadRequest(_) => "Cannot read this address",
-            Self::Method => "Read only",
-            Self::Refused(_) => "Refused",
-            Self::Conflict(_) | Self::Unavailable(_) => "Not now",
-            Self::TooExpensive(_) => "Too much at once",
-            Self::Store | Self::Render => "Something is broken here",
+            Self::BadRequest(_) => "Invalid request",
+            Self::Filter(_) => "Invalid filter",
+            Self::Method => "Read-only",
+            Self::Refused(_) => "Forbidden",
+            Self::Conflict(_) => "Conflict",
+            Self::Unavailable(_) => "Unavailable",
+            Self::TooExpensive(_) => "Filter too complex",
+            Self::Store | Self::Render => "Internal error",
         }
     }
 }
@@ -70,7 +75,7 @@ impl Problem {
 impl From<results::Error> for Problem {
     fn from(error: results::Error) -> Self {
         if let results::Error::BranchName { .. } = error {
-            return Self::NotFound("there is no such branch".into());
+            return Self::NotFound("no such branch".into());
         }
         tracing::error!("{error}");
         Self::Store

@@ -2,36 +2,34 @@
 
 use std::time::Instant;
 
-use http::Method;
+use http::{Method, StatusCode};
 use results::{Reader, Resolved};
 
 use crate::assets;
-use crate::files;
-use crate::kept::{Kept, Stamp};
+use crate::http::page_cache::{PageCache, Stamp};
+use crate::http::{Request, Response, content_type};
 use crate::problem::Problem;
-use crate::request::Request;
-use crate::response::{Response, kind};
-use crate::route::{self, Form, Route};
+use crate::route::{self, Format, Route};
 use crate::store::Store;
 use crate::testfiles::TestFiles;
 use crate::views::{self, Context};
 
-/// What is served: the results, and what the configuration says about them.
+/// The results with what the configuration adds to them.
 pub struct Site {
     store: Store,
     tests: TestFiles,
-    kept: Kept,
+    pages: PageCache<Problem>,
     reruns: bool,
 }
 
 impl Site {
-    /// Over results; `tests` are the test files that the configuration names, if there is one.
+    /// A site over results; `tests` are the test files that the configuration names, if there is one.
     #[must_use]
     pub fn new(reader: Reader, tests: TestFiles) -> Self {
-        Self { store: Store::new(reader), tests, kept: Kept::default(), reruns: false }
+        Self { store: Store::new(reader), tests, pages: PageCache::default(), reruns: false }
     }
 
-    /// The same, whose pages offer to run a test again: for a server that hears it.
+    /// The same with a form for reruns on the pages of tests, for a server that accepts it.
     #[must_use]
     pub fn offering_reruns(self) -> Self {
         Self { reruns: true, ..self }
@@ -47,27 +45,27 @@ impl Site {
 /// Answers a request at the time `now`, in Unix seconds.
 #[must_use]
 pub fn handle(site: &Site, request: &Request, now: i64) -> Response {
-    let came = Instant::now();
-    let (form, route) = route::parse(request);
+    let arrived = Instant::now();
+    let (format, route) = route::parse(request);
     let answer = if matches!(request.method, Method::GET | Method::HEAD) {
         route.map_err(Problem::from).and_then(|route| {
-            if is_kept(&route) {
+            if is_cacheable(&route) {
                 let address = format!("{}\0{}?{}", request.mount, request.path, request.query);
                 let stamp = || Stamp::of(site.reader().output_dir());
-                site.kept.get(&address, came, stamp, || answer(site, request, form, route, now))
+                site.pages.get(&address, arrived, stamp, || answer(site, request, format, &route, now))
             } else {
-                answer(site, request, form, route, now)
+                answer(site, request, format, &route, now)
             }
         })
     } else {
         Err(Problem::Method)
     };
-    let answer = answer.unwrap_or_else(|problem| views::error::view(&problem, request, form));
+    let answer = answer.unwrap_or_else(|problem| views::error::view(&problem, request, format));
     answer.negotiated(request).finished(&request.method)
 }
 
-/// Whether all that a view shows is published by rename in the folder of the results itself.
-fn is_kept(route: &Route) -> bool {
+/// Whether everything that a view shows is published by rename in the output directory itself.
+fn is_cacheable(route: &Route) -> bool {
     match route {
         Route::Home
         | Route::User(_)
@@ -76,8 +74,8 @@ fn is_kept(route: &Route) -> bool {
         | Route::Compare(_)
         | Route::History { .. }
         | Route::Commit(_) => true,
-        // Logs grow in folders below, the status is of this very moment, the others are cheap.
-        Route::Test { .. }
+        // Logs grow in directories below, the status changes every second, the others are cheap.
+        Route::Test(_)
         | Route::Coverage { .. }
         | Route::Status
         | Route::Follow { .. }
@@ -86,70 +84,79 @@ fn is_kept(route: &Route) -> bool {
         | Route::Asset(_)
         | Route::Health
         | Route::Metrics
-        | Route::OpenApi => false,
+        | Route::OpenApi
+        | Route::Hook
+        | Route::Rerun { .. } => false,
     }
 }
 
-fn answer(site: &Site, request: &Request, form: Form, route: Route, now: i64) -> Result<Response, Problem> {
+fn answer(
+    site: &Site,
+    request: &Request,
+    format: Format,
+    route: &Route,
+    now: i64,
+) -> Result<Response, Problem> {
     let context = Context { store: &site.store, request, tests: &site.tests, reruns: site.reruns, now };
-    match (&route, form) {
-        (Route::Branch { at, .. }, Form::Atom) => return views::feed::atom(context, at),
-        (Route::Branch { at, .. }, Form::Badge) => return views::feed::badge(context, at),
-        (_, Form::Atom | Form::Badge) => {
+    let reader = site.store.reader();
+    match (route, format) {
+        (Route::Branch { at, .. }, Format::Atom) => return views::feed::atom(context, at),
+        (Route::Branch { at, .. }, Format::Badge) => return views::feed::badge(context, at),
+        (_, Format::Atom | Format::Badge) => {
             return Err(Problem::BadRequest("only a branch has a feed and a badge".into()));
         }
-        (_, Form::Html | Form::Json) => {}
+        (_, Format::Html | Format::Json) => {}
     }
     match route {
-        Route::Home => views::home::home(context, form),
-        Route::User(user) => views::home::user(context, &user, form),
+        Route::Home => views::home::home(context, format),
+        Route::User(user) => views::home::user(context, user, format),
         Route::Branch { at, test, from } => {
-            views::branch::view(context, &at, test.as_deref(), from.as_ref(), form)
+            views::branch::view(context, at, test.as_deref(), from.as_ref(), format)
         }
-        Route::Crashes(at) => views::crashes::view(context, &at, form),
-        Route::Compare(route) => views::compare::view(context, &route, form),
-        Route::History { at, key } => views::history::view(context, &at, &key, form),
-        Route::Commit(route) => views::commit::view(context, &route, form),
-        Route::Test { sha, key, line, full, find } => {
-            let test = views::TestRef { sha: &sha, key: &key, line, full, find: find.as_deref() };
-            views::test::view(context, test, form)
-        }
-        Route::Coverage { sha, path, test } => views::coverage::view(context, &sha, &path, &test, form),
+        Route::Crashes(at) => views::crashes::view(context, at, format),
+        Route::Compare(route) => views::compare::view(context, route, format),
+        Route::History { at, key } => views::history::view(context, at, key, format),
+        Route::Commit(route) => views::commit::view(context, route, format),
+        Route::Test(route) => views::test::view(context, route, format),
+        Route::Coverage { sha, path, test } => views::coverage::view(context, sha, path, test, format),
         Route::Follow { sha, key, full, from } => {
-            views::follow::view(site.store.reader(), &sha, &key, full, from.as_deref(), request)
+            views::log_events::view(reader, sha, key, *full, from.as_deref(), request)
         }
-        Route::Abbreviated(prefix) => abbreviated(context, &prefix, form),
-        Route::Status => views::status::view(context, form),
-        Route::File(file) => files::serve(site.store.reader().output_dir(), &file, request),
-        Route::Asset(name) => {
-            assets::serve(&name).ok_or_else(|| Problem::NotFound("there is no page at this address".into()))
-        }
+        Route::Abbreviated(prefix) => abbreviated(context, prefix, format),
+        Route::Status => views::status::view(context, format),
+        Route::File(file) => views::file::view(reader.output_dir(), file, request),
+        Route::Asset(name) => assets::serve(name).ok_or_else(no_page),
         Route::Health => health(site),
         Route::Metrics => views::metrics::view(context),
         Route::OpenApi => Ok(assets::openapi()),
+        Route::Hook | Route::Rerun { .. } => Err(no_page()),
     }
 }
 
-/// Sends the client to the one commit whose id begins so.
-fn abbreviated(context: Context<'_>, prefix: &str, form: Form) -> Result<Response, Problem> {
+fn no_page() -> Problem {
+    Problem::from(route::RouteError::Unknown)
+}
+
+/// Redirects to the one commit whose id begins with `prefix`.
+fn abbreviated(context: Context<'_>, prefix: &str, format: Format) -> Result<Response, Problem> {
     match context.store.reader().resolve_prefix(prefix)? {
         Resolved::One(commit) => {
             let mut address = context.links().commit(None, commit.as_str());
-            if form == Form::Json {
+            if format == Format::Json {
                 address.push_str("?format=json");
             }
-            Ok(Response::redirect(&address))
+            Ok(Response::redirect(StatusCode::FOUND, &address))
         }
-        Resolved::None => Err(Problem::NotFound("no commit with results has an id that begins so".into())),
+        Resolved::None => Err(Problem::NotFound("no results for a commit with this id".into())),
         Resolved::Many(commits) => Err(Problem::NotFound(format!(
-            "{} commits have an id that begins so; give more digits",
+            "the id is ambiguous: {} commits begin with it; give more digits",
             commits.len()
         ))),
     }
 }
 
-/// Well is who can list the results.
+/// Healthy means that the results can be listed.
 fn health(site: &Site) -> Result<Response, Problem> {
     site.store.reader().users()?;
-    Ok(Response::new(http::StatusCode::OK, kind::TEXT, b"ok\n".to_vec()))
+    Ok(Response::new(StatusCode::OK, content_type::TEXT, b"ok\n".to_vec()))
 }

@@ -78,7 +78,7 @@ fn assert_tame(target: &str, html: &str) {
 }
 
 fn encoded(text: &str) -> String {
-    ci_dashboard::request::Encoded(text).to_string()
+    ci_dashboard::Encoded(text).to_string()
 }
 
 #[test]

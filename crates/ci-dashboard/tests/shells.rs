@@ -10,10 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ci_dashboard::Request;
-use ci_dashboard::hook::Hook;
-use ci_dashboard::rerun::Rerun;
-use ci_dashboard::serve::Writes;
-use ci_dashboard::token::Token;
+use ci_dashboard::{Actions, Hook, Rerun, Token};
 use common::{FAILED_LOG, Farm, body, commits, example, skipped, small};
 use spawn::{Cmd, Limits, Output};
 
@@ -77,8 +74,8 @@ fn the_server_serves() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let site = small_site(farm.path());
     let token = Token::new(TOKEN);
-    let writes = Writes { hook: Some(Hook::new(token.clone())), rerun: Some(Rerun::new(token)) };
-    let server = runtime.spawn(ci_dashboard::serve::serve(site, writes, listener, async {
+    let actions = Actions { hook: Some(Hook::new(token.clone())), rerun: Some(Rerun::new(token)) };
+    let server = runtime.spawn(ci_dashboard::serve(site, actions, listener, async {
         stopped.await.ok();
     }));
     check_site(address, &farm);

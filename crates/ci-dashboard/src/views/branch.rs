@@ -15,10 +15,10 @@ use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
 use super::suspicious::Counter;
 use super::{CommitLink, Context};
 use crate::filter::Filter;
+use crate::http::Response;
 use crate::page::{CountItem, Crumb, Page, Plural as _, Took, count_items, cut};
 use crate::problem::Problem;
-use crate::response::Response;
-use crate::route::{BranchRef, Form};
+use crate::route::{BranchRef, Format};
 
 /// The number of commits on a page.
 const COMMITS_MAX: usize = 500;
@@ -98,11 +98,11 @@ pub fn view(
     at: &BranchRef,
     test: Option<&str>,
     from: Option<&model::CommitId>,
-    form: Form,
+    format: Format,
 ) -> Result<Response, Problem> {
     let filter = Filter::new(test)?;
     let mut entries = context.store.branch(at)?;
-    if form == Form::Json && filter.is_all() {
+    if format == Format::Json && filter.is_all() {
         let rows: Vec<_> = entries.iter().map(CommitRow::from).collect();
         return context.json(&rows);
     }
@@ -115,12 +115,12 @@ pub fn view(
     };
     if !filter.is_all() {
         // Counts and durations of the matching tests, from the columns of the store.
-        let wanted = |key: &model::ResultKey| filter.wants(key.as_str());
+        let wanted = |key: &model::ResultKey| filter.matches(key.as_str());
         let missing = || Problem::NotFound("no such branch".into());
         entries =
             context.store.reader().branch_filtered(&at.user, &at.branch, wanted)?.ok_or_else(missing)?;
     }
-    if form == Form::Json {
+    if format == Format::Json {
         let rows: Vec<_> = entries.iter().map(CommitRow::from).collect();
         return context.json(&rows);
     }
@@ -151,7 +151,7 @@ impl<'a> MatchingTests<'a> {
         let CommitStatuses { names, statuses } = commit;
         let same = self.last.as_ref().is_some_and(|(all, ..)| Arc::ptr_eq(all, &names));
         if !same {
-            let keep: Vec<usize> = (0..names.len()).filter(|at| self.filter.wants(&names[*at])).collect();
+            let keep: Vec<usize> = (0..names.len()).filter(|at| self.filter.matches(&names[*at])).collect();
             let kept = keep.iter().map(|at| names[*at].clone()).collect();
             self.last = Some((names, keep, kept));
         }
@@ -205,7 +205,7 @@ fn render(
     let rows = lines(context, entries, start..end, history, &tests, &suspicious, &commit);
     let page_link = |row: usize| {
         let base = links.branch(at);
-        format!("{base}&test={}&from={}", crate::request::Encoded(test), entries[row].commit)
+        format!("{base}&test={}&from={}", crate::http::Encoded(test), entries[row].commit)
     };
     let template = BranchPage {
         page,

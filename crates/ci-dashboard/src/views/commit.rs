@@ -12,10 +12,10 @@ use super::testlist::{
 };
 use super::{CommitLink, Context, coverage, suspicious};
 use crate::filter::Filter;
+use crate::http::Response;
 use crate::page::{Crumb, Page, Symbol as _, Took, URGENCY, When, cut, subject, urgency};
 use crate::problem::Problem;
-use crate::response::Response;
-use crate::route::{BranchRef, CommitRoute, Form};
+use crate::route::{BranchRef, CommitRoute, Format};
 
 /// How many tests one page lists.
 const ROWS_MAX: usize = 250;
@@ -79,7 +79,7 @@ struct Tab {
     current: bool,
 }
 /// The view.
-pub fn view(context: Context<'_>, route: &CommitRoute, form: Form) -> Result<Response, Problem> {
+pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result<Response, Problem> {
     let filter = Filter::new(route.test.as_deref())?;
     let place = place(context, route)?;
     let results = match context.store.reader().commit(&route.sha)? {
@@ -87,14 +87,14 @@ pub fn view(context: Context<'_>, route: &CommitRoute, form: Form) -> Result<Res
         None => untested(route, place.as_ref())?,
     };
     let wanted = |entry: &TestEntry| {
-        route.status.is_none_or(|status| entry.status == status) && filter.wants(entry.key.as_str())
+        route.status.is_none_or(|status| entry.status == status) && filter.matches(entry.key.as_str())
     };
     context.store.learn(&results);
     let suspicious =
         place.as_ref().filter(|_| route.status.is_none() && route.page == 0).map_or_else(Vec::new, |place| {
             suspicious::of_commit(context, &filter, &place.entries, place.row, &results)
         });
-    if form == Form::Json {
+    if format == Format::Json {
         let suspicious = suspicious.iter().map(SuspicionRow::from).collect();
         return context.json(&CommitView { suspicious, ..CommitView::new(&results, wanted) });
     }
@@ -152,7 +152,7 @@ fn render(
 
     // What the pattern wants; the tabs count it, the status chooses among it.
     let matching: Vec<&TestEntry> =
-        results.entries.iter().filter(|entry| filter.wants(entry.key.as_str())).collect();
+        results.entries.iter().filter(|entry| filter.matches(entry.key.as_str())).collect();
     let counts: Counts = matching.iter().map(|entry| entry.status).collect();
     let mut chosen: Vec<&TestEntry> =
         matching.iter().copied().filter(|entry| route.status.is_none_or(|s| entry.status == s)).collect();

@@ -9,10 +9,10 @@ use results::{CommitResults, Resolved};
 
 use super::{CommitLink, Context};
 use crate::filter::Filter;
+use crate::http::Response;
 use crate::page::{CountItem, Crumb, Page, Plural as _, Symbol as _, Took, count_items, cut, split_key};
 use crate::problem::Problem;
-use crate::response::Response;
-use crate::route::{BranchRef, CompareRoute, Form};
+use crate::route::{BranchRef, CompareRoute, Format};
 
 /// The number of tests per kind on a page; the JSON has all.
 const ROWS_MAX: usize = 200;
@@ -81,16 +81,16 @@ impl Side {
 
     fn keep(&mut self, filter: &Filter) {
         if !filter.is_all() {
-            self.results.entries.retain(|entry| filter.wants(entry.key.as_str()));
+            self.results.entries.retain(|entry| filter.matches(entry.key.as_str()));
         }
     }
 }
 
 /// The view.
-pub fn view(context: Context<'_>, route: &CompareRoute, form: Form) -> Result<Response, Problem> {
+pub fn view(context: Context<'_>, route: &CompareRoute, format: Format) -> Result<Response, Problem> {
     let filter = Filter::new(route.test.as_deref())?;
     if route.base.is_empty() || route.head.is_empty() {
-        if form == Form::Json {
+        if format == Format::Json {
             return Err(Problem::BadRequest("give two commits or branches: compare=BASE..HEAD".into()));
         }
         return render(context, route, None);
@@ -99,7 +99,7 @@ pub fn view(context: Context<'_>, route: &CompareRoute, form: Form) -> Result<Re
     let mut head = side(context, route, &route.head)?;
     base.keep(&filter);
     head.keep(&filter);
-    if form == Form::Json {
+    if format == Format::Json {
         let found = compare(&base.results.entries, &head.results.entries);
         let snapshot = context.store.reader().snapshot()?;
         let complete = is_complete(&head.results, snapshot.as_ref());

@@ -11,10 +11,10 @@ use results::{Log, TestEntry};
 use serde::Serialize;
 
 use super::Context;
+use crate::http::Response;
 use crate::page::{Crumb, Page};
 use crate::problem::Problem;
-use crate::response::Response;
-use crate::route::Form;
+use crate::route::Format;
 
 /// What a run leaves beside the results of its tests.
 const NAME: &str = "coverage.info";
@@ -126,7 +126,7 @@ pub fn view(
     sha: &CommitId,
     path: &str,
     test: &str,
-    form: Form,
+    format: Format,
 ) -> Result<Response, Problem> {
     let by_test = gather(context, sha)?;
     let mut all = Coverage::default();
@@ -156,7 +156,7 @@ pub fn view(
         .collect();
     let file = all.files.get(path);
     let missed = file.map(::coverage::FileCoverage::missed).unwrap_or_default();
-    if form == Form::Json {
+    if format == Format::Json {
         let part = |name, totals: Totals| PartView { name, totals: totals.into() };
         return context.json(&CoverageView {
             commit: sha.as_str(),

@@ -6,10 +6,10 @@ use regress::json::CrashRow;
 use results::BranchEntry;
 
 use super::{CommitLink, Context};
+use crate::http::Response;
 use crate::page::{Crumb, Page, Plural as _, When, cut};
 use crate::problem::Problem;
-use crate::response::Response;
-use crate::route::{BranchRef, Form};
+use crate::route::{BranchRef, Format};
 
 /// The number of crashes on a page.
 const CRASHES_MAX: usize = 200;
@@ -47,11 +47,11 @@ struct TestLink {
 }
 
 /// The view.
-pub fn view(context: Context<'_>, at: &BranchRef, form: Form) -> Result<Response, Problem> {
+pub fn view(context: Context<'_>, at: &BranchRef, format: Format) -> Result<Response, Problem> {
     let entries = context.store.branch(at)?;
     let history = context.store.history(&entries);
     let found = crash_groups(&history, |row, test| crash(context, entries.get(row)?, test));
-    if form == Form::Json {
+    if format == Format::Json {
         let rows: Vec<_> = found.groups.iter().map(|group| CrashRow::new(group, &entries)).collect();
         return context.json(&rows);
     }

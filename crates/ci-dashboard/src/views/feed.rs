@@ -8,9 +8,9 @@ use results::BranchEntry;
 
 use super::Context;
 use super::home::state;
+use crate::http::Response;
 use crate::page::{Plural as _, When, cut, subject};
 use crate::problem::Problem;
-use crate::response::Response;
 use crate::route::BranchRef;
 
 /// How many commits the feed tells of.
@@ -98,7 +98,7 @@ fn broken(
 
 /// The same for the same branch and commit wherever the site is.
 fn id(at: &BranchRef, entry: Option<&BranchEntry>) -> String {
-    use crate::request::Encoded;
+    use crate::http::Encoded;
     let commit = entry.map(|entry| format!(":{}", entry.commit)).unwrap_or_default();
     format!("urn:ktest-ci:{}:{}{commit}", Encoded(&at.user), Encoded(&at.branch))
 }

@@ -11,10 +11,10 @@ use results::{HistoryEntry, TestEntry};
 
 use super::testlist::host;
 use super::{CommitLink, Context};
+use crate::http::Response;
 use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, cut};
 use crate::problem::Problem;
-use crate::response::Response;
-use crate::route::{BranchRef, Form};
+use crate::route::{BranchRef, Format};
 
 /// The number of hosts on a page.
 const HOSTS_MAX: usize = 100;
@@ -79,13 +79,18 @@ struct HistoryLine {
 }
 
 /// The view.
-pub fn view(context: Context<'_>, at: &BranchRef, key: &ResultKey, form: Form) -> Result<Response, Problem> {
+pub fn view(
+    context: Context<'_>,
+    at: &BranchRef,
+    key: &ResultKey,
+    format: Format,
+) -> Result<Response, Problem> {
     let missing = || Problem::NotFound("no such branch".into());
     let history = context.store.reader().history(&at.user, &at.branch, key)?.ok_or_else(missing)?;
     if history.iter().all(|commit| commit.entry.is_none()) {
         return Err(Problem::NotFound("no result for this test on this branch".into()));
     }
-    if form == Form::Json {
+    if format == Format::Json {
         let rows: Vec<_> = history.iter().map(HistoryRow::from).collect();
         return context.json(&rows);
     }

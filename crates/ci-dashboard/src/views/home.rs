@@ -8,10 +8,10 @@ use results::BranchEntry;
 use results::json::UserView;
 
 use super::Context;
+use crate::http::Response;
 use crate::page::{CountItem, Crumb, Page, Symbol as _, When, count_items, subject};
 use crate::problem::Problem;
-use crate::response::Response;
-use crate::route::{BranchRef, Form};
+use crate::route::{BranchRef, Format};
 
 #[derive(Template)]
 #[template(path = "home.html")]
@@ -46,9 +46,9 @@ struct Tip {
 }
 
 /// All users.
-pub fn home(context: Context<'_>, form: Form) -> Result<Response, Problem> {
+pub fn home(context: Context<'_>, format: Format) -> Result<Response, Problem> {
     let users = context.store.reader().users()?;
-    if form == Form::Json {
+    if format == Format::Json {
         let views: Vec<_> = users.into_iter().map(|(user, branches)| UserView { user, branches }).collect();
         return context.json(&views);
     }
@@ -60,11 +60,11 @@ pub fn home(context: Context<'_>, form: Form) -> Result<Response, Problem> {
 }
 
 /// One user.
-pub fn user(context: Context<'_>, user: &str, form: Form) -> Result<Response, Problem> {
+pub fn user(context: Context<'_>, user: &str, format: Format) -> Result<Response, Problem> {
     let branches = context.store.reader().branches(user)?.ok_or_else(|| {
         Problem::NotFound("there is no such user, or none of their branches was tested yet".into())
     })?;
-    if form == Form::Json {
+    if format == Format::Json {
         return context.json(&UserView { user: user.into(), branches });
     }
     let mut page = Page::new(user, context.links(), vec![Crumb::here(user)]);

@@ -2,11 +2,12 @@
 
 use results::LogKind;
 
-use super::{Context, TestRef};
+use super::Context;
 use crate::filter::Filter;
 use crate::logtext::{LogText, Window};
 use crate::page::Plural as _;
 use crate::problem::Problem;
+use crate::route::TestRoute;
 
 /// How much of a log is looked through, in bytes; the raw log has all.
 const READ_MAX: u64 = 16 << 20;
@@ -71,16 +72,16 @@ pub struct LogLine {
 }
 
 /// The page of the log that is asked for; `None` if there is no log.
-pub fn load(context: Context<'_>, test: TestRef<'_>) -> Result<Option<LogView>, Problem> {
+pub fn load(context: Context<'_>, test: &TestRoute) -> Result<Option<LogView>, Problem> {
     let kind = if test.full { LogKind::Full } else { LogKind::Subtest };
-    let Some(log) = context.store.reader().log(test.sha, test.key, kind)? else { return Ok(None) };
+    let Some(log) = context.store.reader().log(&test.sha, &test.key, kind)? else { return Ok(None) };
     let (bytes, all) = log.read(READ_MAX)?;
     let text = String::from_utf8_lossy(&bytes);
     let looked = LogText::new(&text);
     let window = looked.window(test.line);
-    let find = test.find.map(Filter::ignoring_case).transpose()?;
+    let find = test.find.as_deref().map(Filter::ignoring_case).transpose()?;
     let (numbers, found) = match &find {
-        Some(find) => looked.matching(|line| find.wants(line), FOUND_MAX),
+        Some(find) => looked.matching(|line| find.matches(line), FOUND_MAX),
         None => ((window.first..=window.last).collect(), 0),
     };
     let base = context.links().test(test.sha.as_str(), test.key.as_str());
@@ -143,7 +144,7 @@ pub fn load(context: Context<'_>, test: TestRef<'_>) -> Result<Option<LogView>, 
             found if found > FOUND_MAX => format!("the first {FOUND_MAX} of {found} lines that match"),
             found => format!("{} of {total} match", found.plural("line")),
         },
-        find: test.find.unwrap_or("").into(),
+        find: test.find.as_deref().unwrap_or("").into(),
         whole: if test.full { format!("{base}?log=full") } else { base },
     }))
 }

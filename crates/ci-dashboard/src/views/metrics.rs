@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use model::{Status, StatusSnapshot};
 
 use super::Context;
+use crate::http::Response;
 use crate::problem::Problem;
-use crate::response::Response;
 
 /// The media type of the text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -9,10 +9,11 @@ pub mod error;
 pub mod eta;
 pub mod failure_columns;
 pub mod feed;
-pub mod follow;
+pub mod file;
 pub mod history;
 pub mod home;
 pub mod log;
+pub mod log_events;
 pub mod metrics;
 pub mod status;
 mod suspicious;
@@ -22,14 +23,12 @@ mod testlist;
 use std::sync::Arc;
 
 use askama::Template;
-use model::{CommitId, ResultKey};
+use model::CommitId;
 use serde::Serialize;
 
+use crate::http::{Encoded, Rendered, Request, Response, content_type};
 use crate::page::subject;
 use crate::problem::Problem;
-use crate::rendered::Rendered;
-use crate::request::{Encoded, Request};
-use crate::response::{Response, kind};
 use crate::route::{BranchRef, Links};
 use crate::store::Store;
 use crate::testfiles::TestFiles;
@@ -58,7 +57,7 @@ impl<'a> Context<'a> {
 
     /// A page of a template, revalidated by its content.
     pub fn html(&self, template: &impl Template) -> Result<Response, Problem> {
-        self.text(kind::HTML, template.render()?)
+        self.text(content_type::HTML, template.render()?)
     }
 
     /// A JSON view, revalidated by its content.
@@ -67,7 +66,7 @@ impl<'a> Context<'a> {
             tracing::error!("a view cannot be written as JSON: {error}");
             Problem::Render
         })?;
-        Ok(Response::rendered(kind::JSON, Arc::new(Rendered::new(body))))
+        Ok(Response::rendered(content_type::JSON, Arc::new(Rendered::new(body))))
     }
 
     /// Text of another type, revalidated by its content.
@@ -83,21 +82,6 @@ impl<'a> Context<'a> {
         let separator = if query.is_empty() { "" } else { "&" };
         format!("{mount}{path}?{query}{separator}format=json")
     }
-}
-
-/// A test at a commit, and which part of its log.
-#[derive(Debug, Clone, Copy)]
-pub struct TestRef<'a> {
-    /// The commit.
-    pub sha: &'a CommitId,
-    /// The test.
-    pub key: &'a ResultKey,
-    /// The line that the page of the log must hold.
-    pub line: Option<usize>,
-    /// The whole machine's log instead of the test's.
-    pub full: bool,
-    /// Only the lines that match.
-    pub find: Option<&'a str>,
 }
 
 /// A commit as pages name it.

@@ -9,10 +9,10 @@ use model::snapshot::{BatchStatus, ExecutorStatus};
 
 use super::Context;
 use super::eta::Estimator;
+use crate::http::Response;
 use crate::page::{Crumb, Page, Took, When, cut};
 use crate::problem::Problem;
-use crate::response::Response;
-use crate::route::{BranchRef, Form};
+use crate::route::{BranchRef, Format};
 
 /// How old a snapshot may be before the page says that the daemon seems gone, in seconds.
 const STALE: i64 = 30;
@@ -98,9 +98,9 @@ struct JobLine {
 }
 
 /// The view.
-pub fn view(context: Context<'_>, form: Form) -> Result<Response, Problem> {
+pub fn view(context: Context<'_>, format: Format) -> Result<Response, Problem> {
     let snapshot = context.store.reader().snapshot()?;
-    if form == Form::Json {
+    if format == Format::Json {
         let snapshot =
             snapshot.ok_or_else(|| Problem::NotFound("no ci-daemon has written its status here".into()))?;
         return context.json(&snapshot);

@@ -32,7 +32,7 @@ pub(super) fn of_commit(
     let Some(before) = reference(entries, row).and_then(read) else { return Vec::new() };
     let snapshot = reader.snapshot().ok().flatten();
     let mut found = suspicious_passes(&before, results, is_complete(results, snapshot.as_ref()));
-    found.retain(|pass| filter.wants(pass.key.as_str()));
+    found.retain(|pass| filter.matches(pass.key.as_str()));
     found
 }
 
@@ -71,7 +71,7 @@ impl<'a> Counter<'a> {
         let (Some((before, old)), Some(new)) = (before, self.columns(&entry.commit)) else { return 0 };
         let complete = entry.counts.inprogress == 0 && !self.has_work_for(&entry.commit);
         let keys = candidates(old.summaries(), new.summaries(), complete);
-        let matching: Vec<&str> = keys.into_iter().filter(|key| self.filter.wants(key)).collect();
+        let matching: Vec<&str> = keys.into_iter().filter(|key| self.filter.matches(key)).collect();
         let read = &matching[..matching.len().min(self.candidates_left)];
         self.candidates_left -= read.len();
         read.iter().filter(|key| self.is_suspicious(&before.commit, &entry.commit, key)).count()

@@ -5,18 +5,18 @@ use model::{CommitId, Status};
 use results::json::{TestRow, TestView};
 use results::{CommitResults, TestEntry, requests};
 
+use super::Context;
 use super::log::{LogView, load};
 use super::testlist::{host, rate};
-use super::{Context, TestRef};
-use crate::files;
+use crate::http::Encoded;
+use crate::http::Response;
 use crate::logtext::readable;
 use crate::page::{
     Bytes, Crumb, Page, Plural as _, Symbol as _, Took, When, beyond_crash, cut, subject, urgency,
 };
 use crate::problem::Problem;
-use crate::request::Encoded;
-use crate::response::Response;
-use crate::route::{BranchRef, Form};
+use crate::route::TestRoute;
+use crate::route::{BranchRef, Format};
 
 /// How many other tests are listed beside the log.
 const BESIDE_MAX: usize = 60;
@@ -91,16 +91,16 @@ struct LogTab {
 }
 
 /// The view.
-pub fn view(context: Context<'_>, test: TestRef<'_>, form: Form) -> Result<Response, Problem> {
+pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Response, Problem> {
     let missing = || Problem::NotFound("there is no result of this test at this commit".into());
-    let results = context.store.reader().commit(test.sha)?.ok_or_else(missing)?;
-    let entry = results.get(test.key).ok_or_else(missing)?;
-    if form == Form::Json {
-        let artifacts = context.store.reader().artifacts(test.sha, test.key)?;
+    let results = context.store.reader().commit(&test.sha)?.ok_or_else(missing)?;
+    let entry = results.get(&test.key).ok_or_else(missing)?;
+    if format == Format::Json {
+        let artifacts = context.store.reader().artifacts(&test.sha, &test.key)?;
         return context.json(&TestView { test: TestRow::from(entry), artifacts });
     }
     let links = context.links();
-    let at = branch_of(context, test.sha)?;
+    let at = branch_of(context, &test.sha)?;
     let (file, subtest) = context.tests.split(test.key.as_str());
     let commit_href = links.commit(at.as_ref(), test.sha.as_str());
     let mut crumbs = Vec::new();
@@ -150,7 +150,7 @@ pub fn view(context: Context<'_>, test: TestRef<'_>, form: Form) -> Result<Respo
         } else {
             "There is no log of this test here."
         },
-        command: context.tests.command(test.sha, test.key.as_str()).unwrap_or_default(),
+        command: context.tests.command(&test.sha, test.key.as_str()).unwrap_or_default(),
         beside_more: urgent(&results).count().saturating_sub(BESIDE_MAX),
         beside: beside(context, test, &results),
         artifacts: artifacts(context, test),
@@ -166,15 +166,15 @@ fn urgent(results: &CommitResults) -> impl Iterator<Item = &TestEntry> {
 }
 
 /// The list beside the log: those tests, this one marked; nothing where it would be alone.
-fn beside(context: Context<'_>, test: TestRef<'_>, results: &CommitResults) -> Vec<BesideLine> {
+fn beside(context: Context<'_>, test: &TestRoute, results: &CommitResults) -> Vec<BesideLine> {
     let mut entries: Vec<&TestEntry> = urgent(results).collect();
     entries.sort_by_key(|entry| urgency(entry.status));
     // A window of the list around this test.
-    let here = entries.iter().position(|entry| entry.key == *test.key);
+    let here = entries.iter().position(|entry| entry.key == test.key);
     let start =
         here.unwrap_or(0).saturating_sub(BESIDE_MAX / 2).min(entries.len().saturating_sub(BESIDE_MAX));
     let shown = &entries[start..entries.len().min(start + BESIDE_MAX)];
-    if shown.iter().all(|entry| entry.key == *test.key) {
+    if shown.iter().all(|entry| entry.key == test.key) {
         return Vec::new();
     }
     let line = |entry: &&TestEntry| {
@@ -184,28 +184,31 @@ fn beside(context: Context<'_>, test: TestRef<'_>, results: &CommitResults) -> V
             status: entry.status,
             name: cut(context.tests.split(key).1, 120),
             href: format!("{}{failure}", context.links().test(test.sha.as_str(), key)),
-            current: entry.key == *test.key,
+            current: entry.key == test.key,
         }
     };
     shown.iter().map(line).collect()
 }
 
 /// What else the run left behind.
-fn artifacts(context: Context<'_>, test: TestRef<'_>) -> Vec<ArtifactLine> {
+fn artifacts(context: Context<'_>, test: &TestRoute) -> Vec<ArtifactLine> {
     let base = context.links().test(test.sha.as_str(), test.key.as_str());
     let line = |(name, bytes): (String, u64)| ArtifactLine {
         href: format!("{base}{}", Encoded(&name)),
         size: Bytes(bytes).to_string(),
         name,
     };
-    files::others(context.store.reader().output_dir(), test.sha, test.key).into_iter().map(line).collect()
+    super::file::artifacts(context.store.reader().output_dir(), &test.sha, &test.key)
+        .into_iter()
+        .map(line)
+        .collect()
 }
 
-fn rerun_form(context: Context<'_>, test: TestRef<'_>) -> RerunForm {
+fn rerun_form(context: Context<'_>, test: &TestRoute) -> RerunForm {
     let open = requests::open(context.store.reader().output_dir());
     RerunForm {
         action: format!("{}rerun", context.links().test(test.sha.as_str(), test.key.as_str())),
-        asked: open.iter().any(|open| open.commit == *test.sha && open.key == *test.key),
+        asked: open.iter().any(|open| open.commit == test.sha && open.key == test.key),
     }
 }
 
@@ -214,8 +217,8 @@ fn reason(entry: &TestEntry) -> String {
 }
 
 /// The crash report, cut out of the log, with source lines where they are known.
-fn report(context: Context<'_>, test: TestRef<'_>) -> Result<String, Problem> {
-    let Some(report) = context.store.reader().beside(test.sha, test.key, "crash")? else {
+fn report(context: Context<'_>, test: &TestRoute) -> Result<String, Problem> {
+    let Some(report) = context.store.reader().beside(&test.sha, &test.key, "crash")? else {
         return Ok(String::new());
     };
     let (bytes, _) = report.read(REPORT_MAX)?;
@@ -239,10 +242,10 @@ fn attempts(entry: &TestEntry) -> Vec<AttemptLine> {
         .collect()
 }
 
-fn tabs(context: Context<'_>, test: TestRef<'_>) -> Vec<LogTab> {
+fn tabs(context: Context<'_>, test: &TestRoute) -> Vec<LogTab> {
     let base = context.links().test(test.sha.as_str(), test.key.as_str());
     let mut tabs = Vec::new();
-    let has = |kind| context.store.reader().log(test.sha, test.key, kind).ok().flatten();
+    let has = |kind| context.store.reader().log(&test.sha, &test.key, kind).ok().flatten();
     let own = has(results::LogKind::Subtest);
     let full = has(results::LogKind::Full);
     if own.is_some() {

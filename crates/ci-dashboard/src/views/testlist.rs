@@ -8,8 +8,8 @@ use regress::first_bad::{Stretch, first_bad};
 use results::{BranchEntry, TestEntry};
 
 use super::{CommitLink, Context, prefix_pattern};
+use crate::http::Encoded;
 use crate::page::{CountItem, Took, beyond_crash, count_items, cut, urgency};
-use crate::request::Encoded;
 use crate::route::{BranchRef, CommitRoute};
 
 /// How much of a reason a list shows, in bytes.

@@ -1,31 +1,31 @@
-//! A page or view as bytes, and the same compressed once for all who take it so.
+//! A rendered page or view, compressed at most once per content coding for all clients.
 
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use crate::conditional::{self, Validators};
+use super::conditional::{self, Validators};
 
-/// Bodies below this size are not worth compressing, in bytes.
+/// Shorter bodies are not compressed, in bytes.
 const COMPRESS_MIN: usize = 1400;
-/// Fast enough for a page that few ask for, and four fifths of what the best level saves.
+/// A low level: most pages are sent to few clients, and it saves four fifths of what the highest level saves.
 const GZIP_LEVEL: u32 = 2;
 /// Likewise.
 const BROTLI_LEVEL: i32 = 3;
 
-/// Bytes with the tag they are compared by.
+/// A body with its validators and its compressed forms.
 #[derive(Debug)]
 pub struct Rendered {
     plain: Bytes,
     validators: Validators,
-    /// Each made when the first client takes it; none where it failed.
+    /// Filled for the first client that accepts the coding; `None` inside if compression failed.
     brotli: OnceLock<Option<Bytes>>,
     gzip: OnceLock<Option<Bytes>>,
 }
 
 impl Rendered {
-    /// Of a whole body.
+    /// From a whole body.
     #[must_use]
     pub fn new(body: impl Into<Bytes>) -> Self {
         let plain = body.into();
@@ -33,34 +33,34 @@ impl Rendered {
         Self { plain, validators, brotli: OnceLock::new(), gzip: OnceLock::new() }
     }
 
-    /// As it is.
+    /// The uncompressed body.
     #[must_use]
     pub fn plain(&self) -> &Bytes {
         &self.plain
     }
 
-    /// What it is compared by.
+    /// The validators that all codings share.
     #[must_use]
     pub fn validators(&self) -> &Validators {
         &self.validators
     }
 
-    /// The most it takes, in bytes, with its codings.
+    /// An upper bound of the memory it uses with all codings, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.plain.len().saturating_mul(if self.plain.len() < COMPRESS_MIN { 1 } else { 3 })
     }
 
-    /// The bytes for a client that sends this `Accept-Encoding`, and how they are coded.
+    /// The bytes for a client that sends this `Accept-Encoding`, and their content coding.
     #[must_use]
-    pub fn coded(&self, accepted: &str) -> (Bytes, Option<&'static str>) {
+    pub fn encoded(&self, accept_encoding: &str) -> (Bytes, Option<&'static str>) {
         let plain = || (self.plain.clone(), None);
         if self.plain.len() < COMPRESS_MIN {
             return plain();
         }
-        let (packed, coding) = if conditional::accepts(accepted, "br") {
+        let (packed, coding) = if conditional::accepts(accept_encoding, "br") {
             (self.brotli.get_or_init(|| brotli(&self.plain).ok().map(Bytes::from)), "br")
-        } else if conditional::accepts(accepted, "gzip") {
+        } else if conditional::accepts(accept_encoding, "gzip") {
             (self.gzip.get_or_init(|| gzip(&self.plain).ok().map(Bytes::from)), "gzip")
         } else {
             return plain();
@@ -78,7 +78,7 @@ fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
 
 fn brotli(mut bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len() / 6);
-    // A window of 256 KiB: a page is hardly larger, and a large window costs memory first.
+    // A window of 256 KiB: few pages are larger, and the window's size is the main cost in memory.
     let settings =
         brotli::enc::BrotliEncoderParams { quality: BROTLI_LEVEL, lgwin: 18, ..Default::default() };
     brotli::BrotliCompress(&mut bytes, &mut out, &settings)?;

@@ -1,5 +1,7 @@
-//! The server's connections: so many at a time, HTTP/1.1 or HTTP/2 by their first bytes (a proxy that knows it speaks to
-//! HTTP/2 begins with its preface), each with a limit to how long it may think, and let go when the server stops.
+//! The connections of the server: a bounded number, each with time limits, closed when the server stops.
+//!
+//! The first bytes of a connection decide between HTTP/1.1 and HTTP/2: a proxy with prior knowledge of HTTP/2 sends its
+//! preface (RFC 9113, section 3.4). `hyper_util`'s automatic choice has no time limit for these bytes.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -14,34 +16,34 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-/// How many connections are open at a time; others wait to be taken.
-const CONNECTIONS: u32 = 1000;
-/// How many requests an HTTP/2 connection may have open at a time.
-const STREAMS: u32 = 100;
-/// How long a connection may take for a request's head, or rest between two requests.
+/// Connections open at the same time; others wait to be accepted.
+const CONNECTIONS_MAX: u32 = 1000;
+/// Open requests of one HTTP/2 connection.
+const STREAMS_MAX: u32 = 100;
+/// The longest time for the head of a request, and between two requests.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long an HTTP/2 connection takes new requests; then its client opens another.
-const LIFE: Duration = Duration::from_secs(600);
-/// The longest head of a request, in bytes.
+/// The longest time that an HTTP/2 connection accepts requests; then its client opens another.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// The longest request head, in bytes.
 const HEAD_MAX: u32 = 32 << 10;
-/// How long running requests may take to end when the server stops.
-const FAREWELL: Duration = Duration::from_secs(10);
-/// How HTTP/2 begins, as far as it must be seen: no HTTP/1.1 request does.
+/// The time that running requests have to finish when the server stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The part of the HTTP/2 preface that no HTTP/1.1 request begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2";
 
-/// Takes connections until `stop` is ready, tells all who watch `stopping` so, and waits for what still runs.
+/// Accepts connections until `stop` is ready, sets `stopping`, and waits for running requests.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     stopping: watch::Sender<bool>,
     stop: impl Future<Output = ()> + Send,
 ) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS as usize));
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
     accept(&listener, &router, &connections, &stopping, stop).await;
     drop(listener);
     stopping.send_replace(true);
-    if tokio::time::timeout(FAREWELL, connections.acquire_many(CONNECTIONS)).await.is_err() {
-        tracing::warn!("some requests did not end in time and were cut off");
+    if tokio::time::timeout(STOP_TIMEOUT, connections.acquire_many(CONNECTIONS_MAX)).await.is_err() {
+        tracing::warn!("some requests did not finish in time and were aborted");
     }
 }
 
@@ -67,8 +69,8 @@ async fn accept(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // A client that went already, or no descriptors left: neither is the end.
-                tracing::warn!("a connection was not taken: {error}");
+                // The client closed it already, or no descriptors are left: both pass.
+                tracing::warn!("a connection was not accepted: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -81,9 +83,9 @@ async fn accept(
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             };
             let ended = match version {
-                Ok(Ok(Version::One)) => one(stream, router, stopping).await,
-                Ok(Ok(Version::Two)) => two(stream, router, stopping).await,
-                // It said nothing, or is gone.
+                Ok(Ok(Version::Http1)) => serve_http1(stream, router, stopping).await,
+                Ok(Ok(Version::Http2)) => serve_http2(stream, router, stopping).await,
+                // No bytes in time, or closed.
                 Ok(Err(_)) | Err(_) => return,
             };
             if let Err(error) = ended {
@@ -96,67 +98,75 @@ async fn accept(
 
 #[derive(Debug, PartialEq, Eq)]
 enum Version {
-    One,
-    Two,
+    Http1,
+    Http2,
 }
 
-/// What the first bytes say; they stay where they are.
+/// Reads the version from the first bytes, which stay in the socket's buffer.
 async fn version(stream: &TcpStream) -> io::Result<Version> {
     let mut head = [0; PREFACE.len()];
     loop {
-        let seen = stream.peek(&mut head).await?;
-        if seen == 0 || head[..seen] != PREFACE[..seen] {
-            return Ok(Version::One);
+        let length = stream.peek(&mut head).await?;
+        if length == 0 || head[..length] != PREFACE[..length] {
+            return Ok(Version::Http1);
         }
-        if seen == PREFACE.len() {
-            return Ok(Version::Two);
+        if length == PREFACE.len() {
+            return Ok(Version::Http2);
         }
-        // A part of the preface, which a peek gives again and again until more is there.
+        // A part of the preface: peek returns it until more arrives.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-async fn one(stream: TcpStream, router: Router, stopping: watch::Receiver<bool>) -> hyper::Result<()> {
+async fn serve_http1(
+    stream: TcpStream,
+    router: Router,
+    stopping: watch::Receiver<bool>,
+) -> hyper::Result<()> {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD_MAX as usize);
     let service = TowerToHyperService::new(router);
-    guide(builder.serve_connection(TokioIo::new(stream), service), None, stopping).await
+    drive(builder.serve_connection(TokioIo::new(stream), service), None, stopping).await
 }
 
-async fn two(stream: TcpStream, router: Router, stopping: watch::Receiver<bool>) -> hyper::Result<()> {
+async fn serve_http2(
+    stream: TcpStream,
+    router: Router,
+    stopping: watch::Receiver<bool>,
+) -> hyper::Result<()> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(IDLE)
         .keep_alive_timeout(IDLE)
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_MAX);
     let service = TowerToHyperService::new(router);
-    guide(builder.serve_connection(TokioIo::new(stream), service), Some(LIFE), stopping).await
+    drive(builder.serve_connection(TokioIo::new(stream), service), Some(LIFETIME), stopping).await
 }
 
-/// Drives a connection to its end, which it is asked for when the server stops or its life is over.
-async fn guide<C: GracefulConnection>(
+/// Drives a connection to its end; shuts it down when the server stops or its lifetime is over.
+async fn drive<C: GracefulConnection>(
     connection: C,
-    life: Option<Duration>,
+    lifetime: Option<Duration>,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), C::Error> {
     let mut connection = pin!(connection);
-    let enough = async {
-        let over = async {
-            match life {
-                Some(life) => tokio::time::sleep(life).await,
+    let shutdown = async {
+        let expired = async {
+            match lifetime {
+                Some(lifetime) => tokio::time::sleep(lifetime).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = over => {}
+            () = expired => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
     };
     tokio::select! {
         ended = connection.as_mut() => return ended,
-        () = enough => {}
+        () = shutdown => {}
     }
     Pin::as_mut(&mut connection).graceful_shutdown();
     connection.await

@@ -1,27 +1,28 @@
-//! As a CGI program (RFC 3875): the request from the environment, the response on standard output.
+//! CGI (RFC 3875): the request from the environment, the response on standard output.
 //!
-//! A web server may map `/ci` and `/c` to this program, or any other path; links follow from `SCRIPT_NAME`.
+//! A web server may map top-level directories such as `/ci` to the program, or any other path; the mount point of links
+//! follows from `SCRIPT_NAME`.
 
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::request::Request;
-use crate::response::Response;
+use super::{Encoded, Request, Response};
 
-/// Whether the environment is that of a CGI program.
+/// Whether a web server started this process as a CGI program.
 #[must_use]
 pub fn is_cgi() -> bool {
     std::env::var_os("GATEWAY_INTERFACE").is_some_and(|version| !version.is_empty())
 }
 
-/// The request that the environment describes.
+/// The request that the environment describes; `roots` are the top-level directories of the site, such as `/ci`.
 #[must_use]
-pub fn request(environment: &HashMap<String, String>) -> Request {
+pub fn request(environment: &HashMap<String, String>, roots: &[&str]) -> Request {
     let variable = |name: &str| environment.get(name).map_or("", String::as_str);
     let method = Method::from_bytes(variable("REQUEST_METHOD").as_bytes()).unwrap_or(Method::POST);
-    let (mount, path) = place(variable("SCRIPT_NAME"), variable("PATH_INFO"), variable("REQUEST_URI"));
+    let (mount, path) =
+        split_path(variable("SCRIPT_NAME"), variable("PATH_INFO"), variable("REQUEST_URI"), roots);
     let mut headers = HeaderMap::new();
     for (name, value) in environment {
         let Some(name) = name.strip_prefix("HTTP_") else { continue };
@@ -36,36 +37,32 @@ pub fn request(environment: &HashMap<String, String>) -> Request {
 
 /// The mount point and the still encoded path below it.
 ///
-/// `PATH_INFO` is decoded by the server, which loses the difference between `/` and `%2F`; where `REQUEST_URI` is there
-/// and begins with the script's name, the path is taken from it.
-fn place(script: &str, path_info: &str, request_uri: &str) -> (String, String) {
+/// Web servers decode `PATH_INFO`, which loses the difference between `/` and `%2F`. If `REQUEST_URI` is set and begins
+/// with the name of the script, the path is taken from there.
+fn split_path(script: &str, path_info: &str, request_uri: &str, roots: &[&str]) -> (String, String) {
     let script = script.trim_end_matches('/');
     let uri_path = request_uri.split(['?', '#']).next().unwrap_or("");
     let below = match uri_path.strip_prefix(script) {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest.to_owned(),
-        _ => encode_path(path_info),
+        _ => Encoded(path_info).to_string(),
     };
-    // Mapped as /ci and /c: that part belongs to the path.
-    for part in ["/ci", "/c", "/u"] {
-        if let Some(mount) = script.strip_suffix(part) {
-            return (mount_point(mount), format!("{part}{below}"));
+    // A mapped root belongs to the path.
+    for root in roots {
+        if let Some(mount) = script.strip_suffix(root) {
+            return (mount_point(mount), format!("{root}{below}"));
         }
     }
     (mount_point(script), if below.is_empty() { "/".into() } else { below })
 }
 
-fn encode_path(path: &str) -> String {
-    crate::request::Encoded(path).to_string()
-}
-
-/// A mount point is a plain path; anything else would make links lead elsewhere.
+/// The text if it is a plain path, else nothing: links below any other mount point would leave the site.
 fn mount_point(text: &str) -> String {
     let plain = text.is_empty() || (text.starts_with('/') && !text.starts_with("//"));
     let known = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
     if plain && known { text.into() } else { String::new() }
 }
 
-/// Writes a response as CGI wants it.
+/// Writes a response in the CGI format.
 pub fn write(response: Response, out: impl Write) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(64 << 10, out);
     let status = response.status;
@@ -85,12 +82,14 @@ mod tests {
     use super::*;
 
     fn from(pairs: &[(&str, &str)]) -> Request {
-        request(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        let environment =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        request(&environment, &["/ci", "/c", "/u"])
     }
 
     #[test]
-    fn where_the_program_is_mapped() {
-        let place = |script: &str, info: &str, uri: &str| {
+    fn the_mount_point_follows_from_the_mapping() {
+        let split = |script: &str, info: &str, uri: &str| {
             let request = from(&[
                 ("REQUEST_METHOD", "GET"),
                 ("SCRIPT_NAME", script),
@@ -99,13 +98,13 @@ mod tests {
             ]);
             format!("{} {}", request.mount, request.path)
         };
-        assert_eq!(place("/ci", "", "/ci?user=x"), " /ci");
-        assert_eq!(place("/c", "/abc/a b/", "/c/abc/a%20b/"), " /c/abc/a%20b/");
-        assert_eq!(place("/x/ci", "", ""), "/x /ci");
-        assert_eq!(place("/cgi-bin/ci-dashboard", "/c/abc/", ""), "/cgi-bin/ci-dashboard /c/abc/");
-        assert_eq!(place("/cgi-bin/ci-dashboard", "", ""), "/cgi-bin/ci-dashboard /");
-        assert_eq!(place("//evil.example/ci", "", ""), " /ci");
-        assert_eq!(place("/c", "/a/../b", ""), " /c/a/../b");
+        assert_eq!(split("/ci", "", "/ci?user=x"), " /ci");
+        assert_eq!(split("/c", "/abc/a b/", "/c/abc/a%20b/"), " /c/abc/a%20b/");
+        assert_eq!(split("/x/ci", "", ""), "/x /ci");
+        assert_eq!(split("/cgi-bin/ci-dashboard", "/c/abc/", ""), "/cgi-bin/ci-dashboard /c/abc/");
+        assert_eq!(split("/cgi-bin/ci-dashboard", "", ""), "/cgi-bin/ci-dashboard /");
+        assert_eq!(split("//evil.example/ci", "", ""), " /ci");
+        assert_eq!(split("/c", "/a/../b", ""), " /c/a/../b");
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! The secret of those who may ask for more than pages. It comes from a file that nobody else may read, and is compared
-//! in constant time.
+//! The token of an action. It is read from a file that only its owner can read, and compared in constant time.
 
 use std::path::{Path, PathBuf};
 
-use http::header::{self, HeaderMap};
+use headers::authorization::{Authorization, Bearer};
+use headers::{HeaderMap, HeaderMapExt as _};
 use sha2::{Digest as _, Sha256};
 
 /// The shortest token, in bytes.
@@ -12,23 +12,23 @@ const TOKEN_MIN: usize = 16;
 /// Why a token cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{path}: the token cannot be read")]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// Others than its owner may read it.
-    #[error("{0}: others may read the token; chmod 600 it")]
+    /// Users other than its owner can read it.
+    #[error("{0}: other users can read the token; run: chmod 600 {0}")]
     Open(PathBuf),
-    /// It can be guessed.
-    #[error("{0}: the token has fewer than {TOKEN_MIN} characters; make one: openssl rand -hex 32")]
+    /// It is too easy to guess.
+    #[error("{0}: the token has fewer than {TOKEN_MIN} characters; create one with: openssl rand -hex 32")]
     Short(PathBuf),
 }
 
-/// A token, of which only the digest is kept.
+/// A token; only its digest is stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token([u8; 32]);
 
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// The token in a file that only its owner may read.
+    /// Reads the token from a file that only its owner can read.
     pub fn from_file(path: &Path) -> Result<Self, TokenError> {
         use std::os::unix::fs::PermissionsExt as _;
         let read = |source| TokenError::Read { path: path.into(), source };
@@ -55,23 +55,23 @@ impl Token {
         Ok(Self::new(token))
     }
 
-    /// This token.
+    /// A token.
     #[must_use]
     pub fn new(token: &str) -> Self {
         Self(Sha256::digest(token).into())
     }
 
-    /// Whether it is what somebody gave. Digests are compared: how long that takes says nothing of the token.
+    /// Whether a client sent this token. The time to compare digests depends on no byte of the token.
     #[must_use]
-    pub fn is(&self, given: &str) -> bool {
-        Self::new(given.trim()) == *self
+    pub fn is(&self, sent: &str) -> bool {
+        Self::new(sent.trim()) == *self
     }
 }
 
-/// What `Authorization: Bearer` gives.
+/// The token of `Authorization: Bearer TOKEN`.
 #[must_use]
-pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+pub fn bearer(headers: &HeaderMap) -> Option<String> {
+    headers.typed_get::<Authorization<Bearer>>().map(|authorization| authorization.token().to_owned())
 }
 
 #[cfg(test)]
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_kept_well() {
+    fn only_a_private_file_with_a_long_token_is_accepted() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");

@@ -1,25 +1,25 @@
-//! A response as data, and the rules of HTTP that depend on the request: conditional requests, ranges, which coding.
+//! A response as data, and the parts of HTTP that depend on the request: conditions, ranges, content codings.
 //!
-//! Every response carries the same security headers; nothing a handler does can leave them out.
+//! [`Response::finished`] gives every response the same security headers; no handler can leave them out.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use headers::{ContentLength, ContentRange, HeaderMapExt as _};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
-use crate::conditional::{self, Outcome, Validators};
-use crate::follow::{Follow, PREAMBLE, Step};
-use crate::rendered::Rendered;
-use crate::request::Request;
+use super::conditional::{self, Selection, Validators};
+use super::events::{EventSource, PREAMBLE, Step};
+use super::{Rendered, Request};
 
-/// No inline script or style, nothing from elsewhere, no framing.
+/// No inline script or style, nothing from other sites, no framing.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What is sent.
+/// What is sent to a client.
 #[derive(Debug)]
 pub struct Response {
     /// The status.
@@ -30,15 +30,15 @@ pub struct Response {
     pub body: Body,
 }
 
-/// What a body is made of.
+/// Where the bytes of a body come from.
 #[derive(Debug, Default)]
 pub enum Body {
-    /// Nothing.
+    /// No bytes.
     #[default]
     Empty,
     /// Bytes in memory.
     Bytes(Bytes),
-    /// A page or view in all its codings, of which [`Response::negotiated`] takes the one that the client reads.
+    /// A page or view; [`Response::negotiated`] selects its content coding.
     Rendered(Arc<Rendered>),
     /// A part of an open file: `length` bytes from `start`.
     File {
@@ -46,26 +46,27 @@ pub enum Body {
         file: File,
         /// The first byte.
         start: u64,
-        /// How many.
+        /// The number of bytes.
         length: u64,
     },
-    /// The lines of a growing log; without an end that is known.
-    Follow(Box<Follow>),
+    /// Server-sent events; the length is unknown.
+    Events(Box<dyn EventSource>),
 }
 
 impl Body {
-    /// How long it is, in bytes.
+    /// The length in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         match self {
-            Self::Empty | Self::Follow(_) => 0,
+            Self::Empty | Self::Events(_) => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Rendered(rendered) => rendered.plain().len() as u64,
             Self::File { length, .. } => *length,
         }
     }
 
-    /// Writes it out; a file that has shrunk since is an error, so that no reader takes half for the whole.
+    /// Writes it; a file that has shrunk is an error, so that a truncated file is not taken for the whole. Of events,
+    /// those that exist now.
     pub fn write_to(self, out: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Empty => Ok(()),
@@ -76,14 +77,13 @@ impl Body {
                 let copied = io::copy(&mut file.take(length), out)?;
                 if copied == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
             }
-            // What is there now; the client comes back for more.
-            Self::Follow(mut follow) => {
+            Self::Events(mut source) => {
                 out.write_all(PREAMBLE.as_bytes())?;
                 loop {
-                    match follow.step() {
-                        Ok(Step::Event(event)) => out.write_all(event.as_bytes())?,
-                        Ok(Step::End(event)) => return out.write_all(event.as_bytes()),
-                        Ok(Step::Wait) | Err(_) => return Ok(()),
+                    match source.poll() {
+                        Step::Event(event) => out.write_all(event.as_bytes())?,
+                        Step::End(event) => return out.write_all(event.as_bytes()),
+                        Step::Wait | Step::Broken => return Ok(()),
                     }
                 }
             }
@@ -91,8 +91,8 @@ impl Body {
     }
 }
 
-/// The content types that are sent.
-pub mod kind {
+/// The content types of responses.
+pub mod content_type {
     /// A page.
     pub const HTML: &str = "text/html; charset=utf-8";
     /// A JSON view.
@@ -101,12 +101,12 @@ pub mod kind {
     pub const TEXT: &str = "text/plain; charset=utf-8";
     /// Server-sent events.
     pub const EVENTS: &str = "text/event-stream";
-    /// A results blob.
+    /// Any other file.
     pub const BINARY: &str = "application/octet-stream";
 }
 
 impl Response {
-    /// A complete body of a type; pages and JSON views revalidate on every use.
+    /// A complete body; clients revalidate it on every use.
     #[must_use]
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut headers = HeaderMap::with_capacity(12);
@@ -122,21 +122,33 @@ impl Response {
         Self { body: Body::Rendered(rendered), ..Self::new(StatusCode::OK, content_type, Bytes::new()) }
     }
 
-    /// Sends the client elsewhere on this site.
+    /// A redirection to another address of this site.
     #[must_use]
-    pub fn redirect(location: &str) -> Self {
-        let mut response = Self::new(StatusCode::FOUND, kind::TEXT, Bytes::new());
+    pub fn redirect(status: StatusCode, location: &str) -> Self {
+        let mut response = Self::new(status, content_type::TEXT, Bytes::new());
         if let Ok(location) = HeaderValue::from_str(location) {
             response.headers.insert(header::LOCATION, location);
         }
         response
     }
 
-    /// The same with a header more.
+    /// The same with one more header.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.insert(name, HeaderValue::from_static(value));
         self
+    }
+
+    /// A copy of a response whose body is in memory.
+    #[must_use]
+    pub fn copied(&self) -> Option<Self> {
+        let body = match &self.body {
+            Body::Empty => Body::Empty,
+            Body::Bytes(bytes) => Body::Bytes(bytes.clone()),
+            Body::Rendered(rendered) => Body::Rendered(Arc::clone(rendered)),
+            Body::File { .. } | Body::Events(_) => return None,
+        };
+        Some(Self { status: self.status, headers: self.headers.clone(), body })
     }
 
     /// Answers a conditional or range request from a complete body with these validators.
@@ -148,12 +160,14 @@ impl Response {
         }
         let total = self.body.length();
         match conditional::evaluate(&request.headers, validators, total) {
-            Outcome::Full => {}
-            Outcome::NotModified => return self.not_modified(),
-            Outcome::Partial(range) => {
+            Selection::Full => {}
+            Selection::NotModified => return self.not_modified(),
+            Selection::Partial(range) => {
                 self.status = StatusCode::PARTIAL_CONTENT;
                 let (first, last) = (*range.start(), *range.end());
-                self.set_number(header::CONTENT_RANGE, &format!("bytes {first}-{last}/{total}"));
+                if let Ok(range) = ContentRange::bytes(range, total) {
+                    self.headers.typed_insert(range);
+                }
                 self.body = match self.body {
                     Body::File { file, start, .. } => {
                         Body::File { file, start: start + first, length: last - first + 1 }
@@ -161,9 +175,9 @@ impl Response {
                     other => Body::Bytes(slice(&other, first, last)),
                 };
             }
-            Outcome::Unsatisfiable => {
+            Selection::Unsatisfiable => {
                 self.status = StatusCode::RANGE_NOT_SATISFIABLE;
-                self.set_number(header::CONTENT_RANGE, &format!("bytes */{total}"));
+                self.headers.typed_insert(ContentRange::unsatisfied_bytes(total));
                 self.body = Body::Empty;
             }
         }
@@ -178,7 +192,8 @@ impl Response {
         self
     }
 
-    /// Of a page or view: nothing if the client has it, else the coding it reads best. Pages are not served in ranges.
+    /// Of a page or view: no body if the client has it, else in the best coding that the client accepts. Pages are not
+    /// served in ranges.
     #[must_use]
     pub fn negotiated(mut self, request: &Request) -> Self {
         let Body::Rendered(rendered) = &self.body else { return self };
@@ -187,7 +202,7 @@ impl Response {
         if conditional::not_modified(&request.headers, rendered.validators()) {
             return self.not_modified();
         }
-        let (bytes, coding) = rendered.coded(request.header(header::ACCEPT_ENCODING).unwrap_or(""));
+        let (bytes, coding) = rendered.encoded(request.header(header::ACCEPT_ENCODING).unwrap_or(""));
         self.body = Body::Bytes(bytes);
         if let Some(coding) = coding {
             self.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
@@ -195,7 +210,7 @@ impl Response {
         self
     }
 
-    /// The last step for every response: the headers all of them carry, and no body for `HEAD`.
+    /// The last step for every response: the headers that all responses have, and no body for `HEAD`.
     #[must_use]
     pub fn finished(mut self, method: &Method) -> Self {
         for (name, value) in [
@@ -207,17 +222,13 @@ impl Response {
         ] {
             self.headers.insert(name, HeaderValue::from_static(value));
         }
-        if self.status != StatusCode::NOT_MODIFIED && !matches!(self.body, Body::Follow(_)) {
-            self.set_number(header::CONTENT_LENGTH, &self.body.length().to_string());
+        if self.status != StatusCode::NOT_MODIFIED && !matches!(self.body, Body::Events(_)) {
+            self.headers.typed_insert(ContentLength(self.body.length()));
         }
         if method == Method::HEAD {
             self.body = Body::Empty;
         }
         self
-    }
-
-    fn set_number(&mut self, name: HeaderName, value: &str) {
-        self.headers.insert(name, HeaderValue::from_str(value).expect("digits are a header value"));
     }
 }
 
@@ -225,7 +236,7 @@ fn slice(body: &Body, first: u64, last: u64) -> Bytes {
     let bytes = match body {
         Body::Bytes(bytes) => bytes,
         Body::Rendered(rendered) => rendered.plain(),
-        Body::Empty | Body::File { .. } | Body::Follow(_) => return Bytes::new(),
+        Body::Empty | Body::File { .. } | Body::Events(_) => return Bytes::new(),
     };
     let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
     bytes.slice(at(first)..at(last.saturating_add(1)))

@@ -1,0 +1,38 @@
+//! A stored file as a response: its bytes unchanged, with validators and ranges.
+
+use std::fs::File;
+use std::io;
+
+use headers::{AcceptRanges, HeaderMapExt as _};
+use http::StatusCode;
+use http::header::{self, HeaderValue};
+
+use super::conditional::Validators;
+use super::{Body, Request, Response};
+
+/// How a stored file is presented to the client.
+#[derive(Debug, Clone, Copy)]
+pub struct Presentation {
+    /// Its type.
+    pub content_type: &'static str,
+    /// Whether its bytes are brotli, which the client unpacks.
+    pub brotli: bool,
+    /// Whether a browser saves it rather than shows it.
+    pub attachment: bool,
+}
+
+/// The open file `file`, which must be a regular file, or the part of it that the request selects.
+pub fn serve(file: File, presentation: Presentation, request: &Request) -> io::Result<Response> {
+    let metadata = file.metadata()?;
+    let mut response = Response::new(StatusCode::OK, presentation.content_type, Vec::new());
+    response.body = Body::File { file, start: 0, length: metadata.len() };
+    response.headers.remove(header::VARY);
+    response.headers.typed_insert(AcceptRanges::bytes());
+    if presentation.attachment {
+        response.headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+    }
+    if presentation.brotli {
+        response.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("br"));
+    }
+    Ok(response.validated(request, &Validators::of_file(&metadata)))
+}

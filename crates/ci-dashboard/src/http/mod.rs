@@ -1,0 +1,19 @@
+//! The mechanics of HTTP: requests and responses as data, conditions, ranges, encodings, a cache of rendered pages, and
+//! the two ways in, a server and CGI.
+//!
+//! Nothing in this folder knows about results or pages: it uses no other module of this crate.
+
+pub mod cgi;
+pub mod conditional;
+mod connections;
+pub mod events;
+pub mod files;
+pub mod page_cache;
+pub mod rendered;
+pub mod request;
+pub mod response;
+pub mod server;
+
+pub use rendered::Rendered;
+pub use request::{Encoded, Request};
+pub use response::{Body, Response, content_type};

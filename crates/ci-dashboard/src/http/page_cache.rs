@@ -1,0 +1,213 @@
+//! Rendered pages, shared between requests and never older than the results.
+//!
+//! A cached page answers a request in two cases. Its rendering began after the request arrived, so a page rendered for
+//! this request alone could not be newer. Or nothing has been published since (each file of the results is replaced by
+//! rename, which changes the mtime of their directory) and the page is young: a change that another program makes in
+//! place is visible after [`AGE_MAX`].
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use super::{Body, Response};
+
+/// The longest time a page is cached.
+pub const AGE_MAX: Duration = Duration::from_millis(500);
+/// The memory of all cached pages with their codings, in bytes.
+const BYTES_MAX: u64 = 48 << 20;
+/// The memory of a page's headers and bookkeeping, in bytes.
+const PAGE_OVERHEAD: usize = 4 << 10;
+/// After a change, file systems may not show another one for a tick of the kernel's clock.
+const TICK: Duration = Duration::from_millis(20);
+
+/// The state of a directory: its inode and mtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Of a directory; `None` if it changed so recently that another change may not be visible.
+    #[must_use]
+    pub fn of(directory: &Path) -> Option<Self> {
+        let data = std::fs::metadata(directory).ok()?;
+        let age = SystemTime::now().duration_since(data.modified().ok()?).ok()?;
+        (age > TICK).then(|| Self { inode: data.ino(), changed: (data.mtime(), data.mtime_nsec()) })
+    }
+}
+
+/// The result of rendering, with what decides how long it is valid.
+struct Page<E> {
+    began: Instant,
+    stamp: Option<Stamp>,
+    result: Result<Response, E>,
+}
+
+impl<E> Page<E> {
+    fn weight(&self) -> usize {
+        match &self.result {
+            Ok(Response { body: Body::Rendered(rendered), .. }) => rendered.weight(),
+            Ok(response) => usize::try_from(response.body.length()).unwrap_or(usize::MAX),
+            Err(_) => 0,
+        }
+    }
+}
+
+/// The cached pages, by address.
+pub struct PageCache<E> {
+    pages: Cache<String, Arc<Page<E>>>,
+}
+
+impl<E: Clone + Send + Sync + 'static> Default for PageCache<E> {
+    fn default() -> Self {
+        let pages = Cache::builder()
+            .max_capacity(BYTES_MAX)
+            .weigher(|address: &String, page: &Arc<Page<E>>| {
+                let weight = PAGE_OVERHEAD.saturating_add(address.len()).saturating_add(page.weight());
+                u32::try_from(weight).unwrap_or(u32::MAX)
+            })
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_live(AGE_MAX)
+            .build();
+        Self { pages }
+    }
+}
+
+impl<E: Clone + Send + Sync + 'static> PageCache<E> {
+    /// The page of an address for a request that arrived at `arrived`: a valid cached page, else a new one. Requests for
+    /// the same page at the same time wait for one rendering.
+    pub fn get(
+        &self,
+        address: &str,
+        arrived: Instant,
+        stamp: impl Fn() -> Option<Stamp>,
+        render: impl Fn() -> Result<Response, E>,
+    ) -> Result<Response, E> {
+        let valid = |page: &Arc<Page<E>>| {
+            let young = page.result.is_ok() && page.stamp.is_some() && page.began.elapsed() < AGE_MAX;
+            page.began >= arrived || (young && page.stamp == stamp())
+        };
+        let new = || Arc::new(Page { began: Instant::now(), stamp: stamp(), result: render() });
+        // A request that waited for a rendering begun before it arrived may need the next one, which begins after.
+        for _ in 0..2 {
+            let page =
+                self.pages.entry_by_ref(address).or_insert_with_if(new, |page| !valid(page)).into_value();
+            if valid(&page) {
+                match &page.result {
+                    Ok(response) => {
+                        let Some(response) = response.copied() else { break };
+                        return Ok(response);
+                    }
+                    Err(error) => return Err(error.clone()),
+                }
+            }
+        }
+        render()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::{Rendered, content_type};
+    use super::*;
+
+    fn page(text: String) -> Result<Response, &'static str> {
+        Ok(Response::rendered(content_type::HTML, Arc::new(Rendered::new(text))))
+    }
+
+    fn text(response: Response) -> String {
+        let mut bytes = Vec::new();
+        response.body.write_to(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn stamp(nanos: i64) -> Option<Stamp> {
+        Some(Stamp { inode: 1, changed: (0, nanos) })
+    }
+
+    #[test]
+    fn a_page_is_cached_until_something_is_published() {
+        let cache = PageCache::default();
+        let get = |stamp: Option<Stamp>, text_now: &str| {
+            text(cache.get("/ci", Instant::now(), || stamp, || page(text_now.into())).unwrap())
+        };
+        assert_eq!(get(stamp(1), "a"), "a");
+        assert_eq!(get(stamp(1), "b"), "a");
+        assert_eq!(get(stamp(2), "c"), "c");
+        // An unreliable mtime.
+        assert_eq!(get(None, "d"), "d");
+        assert_eq!(get(None, "e"), "e");
+        std::thread::sleep(AGE_MAX);
+        assert_eq!(get(stamp(2), "f"), "f", "the old page has expired");
+        // An error is not cached, nor is the page before it.
+        let error = cache.get("/ci", Instant::now(), || stamp(3), || Err("broken"));
+        assert_eq!(error.unwrap_err(), "broken");
+        assert_eq!(get(stamp(3), "g"), "g");
+    }
+
+    #[test]
+    fn requests_at_the_same_time_share_two_renderings_even_while_results_change() {
+        let cache = PageCache::default();
+        let renderings = AtomicUsize::new(0);
+        let start = std::sync::Barrier::new(16);
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    start.wait();
+                    let rendered = cache.get(
+                        "/ci",
+                        Instant::now(),
+                        || None,
+                        || {
+                            renderings.fetch_add(1, Ordering::SeqCst);
+                            std::thread::sleep(Duration::from_millis(300));
+                            page("x".into())
+                        },
+                    );
+                    assert_eq!(text(rendered.unwrap()), "x");
+                });
+            }
+        });
+        let renderings = renderings.load(Ordering::SeqCst);
+        assert!((1..=3).contains(&renderings), "{renderings}");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let cache = PageCache::default();
+        let large = "x".repeat(1 << 20);
+        for number in 0..3000 {
+            let address = format!("/ci?user={number}");
+            let body = if number % 10 == 0 { large.clone() } else { String::new() };
+            cache.get(&address, Instant::now(), || stamp(1), || page(body.clone())).unwrap();
+            if number % 100 == 0 {
+                cache.pages.run_pending_tasks();
+                assert!(cache.pages.weighted_size() <= BYTES_MAX);
+            }
+        }
+        let huge = "x".repeat(usize::try_from(BYTES_MAX).unwrap() / 2);
+        cache.get("/huge", Instant::now(), || stamp(1), || page(huge.clone())).unwrap();
+        cache.pages.run_pending_tasks();
+        assert!(!cache.pages.contains_key("/huge"));
+    }
+
+    #[test]
+    fn a_directory_that_just_changed_has_no_stamp() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), "").unwrap();
+        assert_eq!(Stamp::of(dir.path()), None);
+        std::thread::sleep(2 * TICK);
+        let before = Stamp::of(dir.path());
+        assert!(before.is_some());
+        std::fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
+        std::thread::sleep(2 * TICK);
+        assert_ne!(Stamp::of(dir.path()), before);
+    }
+}

@@ -1,0 +1,92 @@
+//! Links to the views: the inverse of the table of routes.
+
+use std::fmt;
+
+use super::BranchRef;
+use crate::http::Encoded;
+
+/// Builds links below a mount point. Every part is percent-encoded here; templates escape the result for HTML.
+#[derive(Debug, Clone, Copy)]
+pub struct Links<'a> {
+    /// The prefix of every path.
+    pub mount: &'a str,
+}
+
+impl Links<'_> {
+    /// The list of users.
+    #[must_use]
+    pub fn home(&self) -> String {
+        format!("{}/ci", self.mount)
+    }
+
+    /// The branches of a user.
+    #[must_use]
+    pub fn user(&self, user: &str) -> String {
+        format!("{}/ci?user={}", self.mount, Encoded(user))
+    }
+
+    /// The commits of a branch.
+    #[must_use]
+    pub fn branch(&self, at: &BranchRef) -> String {
+        format!("{}/ci?{}", self.mount, BranchQuery(at))
+    }
+
+    /// The history of a test on a branch.
+    #[must_use]
+    pub fn history(&self, at: &BranchRef, key: &str) -> String {
+        format!("{}/ci?{}&history={}", self.mount, BranchQuery(at), Encoded(key))
+    }
+
+    /// A commit, on a branch if that is known.
+    #[must_use]
+    pub fn commit(&self, at: Option<&BranchRef>, sha: &str) -> String {
+        match at {
+            Some(at) => format!("{}/ci?{}&commit={}", self.mount, BranchQuery(at), Encoded(sha)),
+            None => format!("{}/c/{}/", self.mount, Encoded(sha)),
+        }
+    }
+
+    /// One test at a commit.
+    #[must_use]
+    pub fn test(&self, sha: &str, key: &str) -> String {
+        format!("{}/c/{}/{}/", self.mount, Encoded(sha), Encoded(key))
+    }
+
+    /// The coverage of a commit: of all sources, or of a directory or file.
+    #[must_use]
+    pub fn coverage(&self, sha: &str, path: &str, test: &str) -> String {
+        let mut address = format!("{}/c/{}/coverage", self.mount, Encoded(sha));
+        let given = [("path", path), ("file", test)].into_iter().filter(|(_, value)| !value.is_empty());
+        for (at, (name, value)) in given.enumerate() {
+            address.push_str(&format!("{}{name}={}", if at == 0 { '?' } else { '&' }, Encoded(value)));
+        }
+        address
+    }
+
+    /// The crashes on a branch.
+    #[must_use]
+    pub fn crashes(&self, at: &BranchRef) -> String {
+        format!("{}/ci?{}&crashes", self.mount, BranchQuery(at))
+    }
+
+    /// The comparison of two commits or branches.
+    #[must_use]
+    pub fn compare(&self, user: Option<&str>, base: &str, head: &str) -> String {
+        let user = user.map(|user| format!("user={}&", Encoded(user))).unwrap_or_default();
+        format!("{}/ci?{user}compare={}..{}", self.mount, Encoded(base), Encoded(head))
+    }
+
+    /// The live status.
+    #[must_use]
+    pub fn status(&self) -> String {
+        format!("{}/ci?status", self.mount)
+    }
+}
+
+struct BranchQuery<'a>(&'a BranchRef);
+
+impl fmt::Display for BranchQuery<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "user={}&branch={}", Encoded(&self.0.user), Encoded(&self.0.branch))
+    }
+}

@@ -1,0 +1,244 @@
+//! Addresses: from the path and query of a request to the view they name, and back to links.
+//!
+//! Pages link to the addresses of docs/formats.md; the shorter ones (`/u/...`) are equivalent. Commits and result keys
+//! are parsed here; names of users and branches are only compared with those that the store lists.
+
+mod links;
+mod query;
+mod table;
+
+use model::{CommitId, ResultKey, Status};
+
+pub use self::links::Links;
+pub use self::table::{ROOTS, parse};
+use crate::http::request::DecodeError;
+
+/// The format of a view: the parameter `format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// A page.
+    #[default]
+    Html,
+    /// `format=json`.
+    Json,
+    /// `format=atom`: a feed of the commits of a branch that broke tests.
+    Atom,
+    /// `format=badge`: an image with the state of a branch.
+    Badge,
+}
+
+/// A branch as a client names it: not validated.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BranchRef {
+    /// The owner.
+    pub user: String,
+    /// The name; may contain `/`.
+    pub branch: String,
+}
+
+/// The view that a request names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// All users with their branches.
+    Home,
+    /// The branches of a user.
+    User(String),
+    /// The commits of a branch.
+    Branch {
+        /// The branch.
+        at: BranchRef,
+        /// `test=REGEX`: count only these tests.
+        test: Option<String>,
+        /// `from=COMMIT`: the first commit of the page.
+        from: Option<CommitId>,
+    },
+    /// The crashes on a branch, by title.
+    Crashes(BranchRef),
+    /// The comparison of two commits, or of the tips of two branches.
+    Compare(CompareRoute),
+    /// The results of one test on the commits of a branch.
+    History {
+        /// The branch.
+        at: BranchRef,
+        /// The test.
+        key: ResultKey,
+    },
+    /// A commit with its tests.
+    Commit(CommitRoute),
+    /// A test at a commit: its verdict and its log.
+    Test(TestRoute),
+    /// The coverage of the kernel's source at a commit.
+    Coverage {
+        /// The commit.
+        sha: CommitId,
+        /// `path=`: a directory or file of the source; empty: all.
+        path: String,
+        /// `file=`: only the coverage of this test file; empty: all.
+        test: String,
+    },
+    /// The lines of a growing log as events.
+    Follow {
+        /// The commit.
+        sha: CommitId,
+        /// The test.
+        key: ResultKey,
+        /// `log=full`: the full console log.
+        full: bool,
+        /// `from=BYTES:LINES`: the part that the client has.
+        from: Option<String>,
+    },
+    /// A commit by the first digits of its id.
+    Abbreviated(String),
+    /// The live status.
+    Status,
+    /// A published file, unchanged.
+    File(FileRoute),
+    /// A style sheet, script or image of the pages.
+    Asset(String),
+    /// The health check.
+    Health,
+    /// Metrics for Prometheus.
+    Metrics,
+    /// The description of the JSON views.
+    OpenApi,
+    /// `POST` only: makes ci-daemon fetch now.
+    Hook,
+    /// `POST` only: requests a rerun. The names are parsed after the token is checked.
+    Rerun {
+        /// The commit.
+        sha: String,
+        /// The test.
+        key: String,
+    },
+}
+
+/// The two sides of a comparison as the client names them: commits, their first digits, or branches.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CompareRoute {
+    /// The owner of branches that are given without a user.
+    pub user: Option<String>,
+    /// The older side; empty: not chosen yet.
+    pub base: String,
+    /// The newer side; empty: not chosen yet.
+    pub head: String,
+    /// `test=REGEX`.
+    pub test: Option<String>,
+}
+
+/// A commit and a selection of its tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitRoute {
+    /// The commit.
+    pub sha: CommitId,
+    /// The branch on which it is shown, if the address names one.
+    pub at: Option<BranchRef>,
+    /// `test=REGEX`.
+    pub test: Option<String>,
+    /// `status=FIELD`.
+    pub status: Option<Status>,
+    /// `page=N`, from 0.
+    pub page: usize,
+}
+
+/// A test at a commit and a part of its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestRoute {
+    /// The commit.
+    pub sha: CommitId,
+    /// The test.
+    pub key: ResultKey,
+    /// `line=N`: the page of the log that contains this line.
+    pub line: Option<usize>,
+    /// `log=full`: the full console log.
+    pub full: bool,
+    /// `find=REGEX`: only the lines that match.
+    pub find: Option<String>,
+}
+
+/// A published file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileRoute {
+    /// `/c/<sha>.capnp`
+    Commit(CommitId),
+    /// `/c/ci-daemon-status.json`
+    Snapshot,
+    /// `/c/<sha>/<key>/NAME`: a file that every result has.
+    Result(CommitId, ResultKey, ResultFile),
+    /// `/c/<sha>/<key>/NAME`: an artifact of the run.
+    Artifact(CommitId, ResultKey, String),
+}
+
+/// The files that every result has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultFile {
+    /// The status line.
+    Status,
+    /// The duration in whole seconds.
+    Duration,
+    /// The log of a running subtest.
+    Log,
+    /// The full console log of a running subtest.
+    FullLog,
+    /// The log of a subtest, brotli.
+    LogBr,
+    /// The full console log, brotli.
+    FullLogBr,
+}
+
+impl ResultFile {
+    const TABLE: [(Self, &'static str); 6] = [
+        (Self::Status, "status"),
+        (Self::Duration, "duration"),
+        (Self::Log, "log"),
+        (Self::FullLog, "full_log"),
+        (Self::LogBr, "log.br"),
+        (Self::FullLogBr, "full_log.br"),
+    ];
+
+    /// The name of the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::TABLE[self as usize].1
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        Self::TABLE.iter().find(|(_, known)| *known == name).map(|(file, _)| *file)
+    }
+
+    /// Whether the stored bytes are brotli.
+    #[must_use]
+    pub fn is_brotli(self) -> bool {
+        matches!(self, Self::LogBr | Self::FullLogBr)
+    }
+}
+
+/// Whether an artifact of this name is published: a plain file name, and none of [`ResultFile`].
+#[must_use]
+pub fn is_artifact_name(name: &str) -> bool {
+    name.len() <= 100
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
+        && ResultFile::parse(name).is_none()
+}
+
+/// Why an address names no view.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// No route matches.
+    #[error("there is no page at this address")]
+    Unknown,
+    /// It cannot be decoded.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// It contains an invalid name.
+    #[error(transparent)]
+    Name(#[from] model::NameError),
+    /// A parameter has an invalid value.
+    #[error("invalid value of the parameter \"{name}\"; expected {expected}")]
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// The values it can have.
+        expected: &'static str,
+    },
+}

@@ -1,0 +1,152 @@
+//! The query of an address, with typed parameters. Unknown parameters are ignored; the last of a name counts.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use model::{CommitId, Status};
+
+use super::{BranchRef, CommitRoute, CompareRoute, Format, Route, RouteError};
+use crate::http::request;
+
+/// A parameter with a value that is not free text.
+struct Parameter<T> {
+    name: &'static str,
+    /// The values it can have, for the error message.
+    expected: &'static str,
+    parse: fn(&str) -> Option<T>,
+}
+
+const FORMAT: Parameter<Format> = Parameter {
+    name: "format",
+    expected: "json, html or, for a branch, atom or badge",
+    parse: |text| match text {
+        "json" => Some(Format::Json),
+        "atom" => Some(Format::Atom),
+        "badge" => Some(Format::Badge),
+        "html" => Some(Format::Html),
+        _ => None,
+    },
+};
+const STATUS: Parameter<Status> = Parameter {
+    name: "status",
+    expected: "passed, failed, notrun, failed_to_run, inprogress or unknown",
+    parse: |text| text.parse().ok(),
+};
+const LINE: Parameter<usize> =
+    Parameter { name: "line", expected: "a number", parse: |text| text.parse().ok() };
+const PAGE: Parameter<usize> =
+    Parameter { name: "page", expected: "a number", parse: |text| text.parse().ok() };
+
+/// A decoded query.
+#[derive(Debug, Default)]
+pub(super) struct Query(HashMap<String, String>);
+
+impl Query {
+    pub(super) fn parse(text: &str) -> Result<Self, RouteError> {
+        Ok(Self(request::pairs(text)?.into_iter().collect()))
+    }
+
+    pub(super) fn format(&self) -> Result<Format, RouteError> {
+        Ok(self.value(&FORMAT)?.unwrap_or_default())
+    }
+
+    pub(super) fn line(&self) -> Result<Option<usize>, RouteError> {
+        self.value(&LINE)
+    }
+
+    /// Whether the parameter is given, if only with an empty value.
+    fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The value of a parameter; empty if it is absent.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    /// The value of a parameter; an empty value counts as absent.
+    pub(super) fn given(&self, name: &str) -> Option<String> {
+        Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    /// A name, as `model` parses it.
+    fn name<T: FromStr<Err: Into<RouteError>>>(&self, name: &str) -> Result<Option<T>, RouteError> {
+        self.0.get(name).map(|text| text.parse()).transpose().map_err(Into::into)
+    }
+
+    fn value<T>(&self, parameter: &Parameter<T>) -> Result<Option<T>, RouteError> {
+        let Parameter { name, expected, parse } = *parameter;
+        let given = Some(self.text(name)).filter(|text| !text.is_empty());
+        given.map(|text| parse(text).ok_or(RouteError::Parameter { name, expected })).transpose()
+    }
+
+    fn branch(&self) -> Option<BranchRef> {
+        let (user, branch) = (self.0.get("user")?, self.0.get("branch")?);
+        Some(BranchRef { user: user.clone(), branch: branch.clone() })
+    }
+
+    /// The view that `/ci?...` names.
+    pub(super) fn route(&self) -> Result<Route, RouteError> {
+        if self.has("compare") {
+            return Ok(Route::Compare(self.compare_route()));
+        }
+        if self.has("commit") {
+            return self.commit_route(self.text("commit"));
+        }
+        if let Some(at) = self.branch() {
+            return self.branch_route(at);
+        }
+        if self.has("branch") {
+            return Err(RouteError::Parameter { name: "branch", expected: "the parameter \"user\" with it" });
+        }
+        if let Some(user) = self.0.get("user") {
+            return Ok(Route::User(user.clone()));
+        }
+        Ok(if self.has("status") { Route::Status } else { Route::Home })
+    }
+
+    pub(super) fn branch_route(&self, at: BranchRef) -> Result<Route, RouteError> {
+        if let Some(key) = self.name("history")? {
+            return Ok(Route::History { at, key });
+        }
+        if self.has("crashes") {
+            return Ok(Route::Crashes(at));
+        }
+        Ok(Route::Branch { at, test: self.given("test"), from: self.name("from")? })
+    }
+
+    /// `compare=A..B`, or `compare=A&with=B` as a form sends it. A branch name cannot contain two dots.
+    fn compare_route(&self) -> CompareRoute {
+        let compare = self.text("compare");
+        let (base, head) = match self.0.get("with") {
+            Some(with) => (compare, with.as_str()),
+            None => compare.split_once("..").unwrap_or((compare, "")),
+        };
+        CompareRoute {
+            user: self.given("user"),
+            base: base.trim().into(),
+            head: head.trim().into(),
+            test: self.given("test"),
+        }
+    }
+
+    /// A commit by its id or the first digits of it.
+    pub(super) fn commit_route(&self, sha: &str) -> Result<Route, RouteError> {
+        let sha: CommitId = match sha.parse() {
+            Ok(sha) => sha,
+            Err(_) if is_abbreviated(sha) => return Ok(Route::Abbreviated(sha.into())),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Route::Commit(CommitRoute {
+            sha,
+            at: self.branch(),
+            test: self.given("test"),
+            status: self.value(&STATUS)?,
+            page: self.value(&PAGE)?.unwrap_or(0),
+        }))
+    }
+}
+
+fn is_abbreviated(text: &str) -> bool {
+    (7..64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}

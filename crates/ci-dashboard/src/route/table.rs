@@ -1,0 +1,179 @@
+//! The table of routes.
+
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use matchit::Router;
+
+use super::query::Query;
+use super::{BranchRef, FileRoute, Format, ResultFile, Route, RouteError, TestRoute, is_artifact_name};
+use crate::http::Request;
+use crate::http::request::{self, DecodeError, TARGET_MAX};
+
+/// The top-level directories of all addresses that pages link to.
+pub const ROOTS: &[&str] = &["/ci", "/c", "/u"];
+
+type Build = fn(Path<'_>, &Query) -> Result<Route, RouteError>;
+
+/// Paths are matched while they are still encoded, so that `%2F` never separates segments.
+const TABLE: &[(&str, Build)] = &[
+    ("/", |_, query| query.route()),
+    ("/ci", |_, query| query.route()),
+    ("/ci/", |_, query| query.route()),
+    ("/status", |_, _| Ok(Route::Status)),
+    ("/healthz", |_, _| Ok(Route::Health)),
+    ("/ci/healthz", |_, _| Ok(Route::Health)),
+    ("/metrics", |_, _| Ok(Route::Metrics)),
+    ("/ci/metrics", |_, _| Ok(Route::Metrics)),
+    ("/openapi.json", |_, _| Ok(Route::OpenApi)),
+    ("/ci/openapi.json", |_, _| Ok(Route::OpenApi)),
+    ("/ci/{asset}", |path, _| Ok(Route::Asset(path.text("asset")?))),
+    ("/hook", |_, _| Ok(Route::Hook)),
+    ("/u/{user}", |path, _| Ok(Route::User(path.text("user")?))),
+    ("/u/{user}/", |path, _| Ok(Route::User(path.text("user")?))),
+    ("/u/{user}/{*branch}", |path, query| {
+        let branch = path.text("branch")?;
+        let branch = branch.strip_suffix('/').unwrap_or(&branch).to_owned();
+        query.branch_route(BranchRef { user: path.text("user")?, branch })
+    }),
+    ("/c/ci-daemon-status.json", |_, _| Ok(Route::File(FileRoute::Snapshot))),
+    ("/c/{commit}", |path, query| {
+        let name = path.text("commit")?;
+        match name.strip_suffix(".capnp") {
+            Some(sha) => Ok(Route::File(FileRoute::Commit(sha.parse()?))),
+            None => query.commit_route(&name),
+        }
+    }),
+    ("/c/{commit}/", |path, query| query.commit_route(&path.text("commit")?)),
+    ("/c/{commit}/coverage", coverage),
+    ("/c/{commit}/coverage/", coverage),
+    ("/c/{commit}/{key}", test),
+    ("/c/{commit}/{key}/", test),
+    ("/c/{commit}/{key}/follow", |path, query| {
+        Ok(Route::Follow {
+            sha: path.name("commit")?,
+            key: path.name("key")?,
+            full: query.text("log") == "full",
+            from: query.given("from"),
+        })
+    }),
+    ("/c/{commit}/{key}/rerun", |path, _| {
+        Ok(Route::Rerun { sha: path.text("commit")?, key: path.text("key")? })
+    }),
+    ("/c/{commit}/{key}/{file}", |path, _| {
+        let (sha, key, file) = (path.name("commit")?, path.name("key")?, path.text("file")?);
+        match ResultFile::parse(&file) {
+            Some(file) => Ok(Route::File(FileRoute::Result(sha, key, file))),
+            None if is_artifact_name(&file) => Ok(Route::File(FileRoute::Artifact(sha, key, file))),
+            None => Err(RouteError::Unknown),
+        }
+    }),
+];
+
+fn coverage(path: Path<'_>, query: &Query) -> Result<Route, RouteError> {
+    let (path_below, test) = (query.text("path").into(), query.text("file").into());
+    Ok(Route::Coverage { sha: path.name("commit")?, path: path_below, test })
+}
+
+fn test(path: Path<'_>, query: &Query) -> Result<Route, RouteError> {
+    Ok(Route::Test(TestRoute {
+        sha: path.name("commit")?,
+        key: path.name("key")?,
+        line: query.line()?,
+        full: query.text("log") == "full",
+        find: query.given("find"),
+    }))
+}
+
+static ROUTER: LazyLock<Router<Build>> = LazyLock::new(|| {
+    let mut router = Router::new();
+    for (pattern, build) in TABLE {
+        router.insert(*pattern, *build).expect("no two patterns of the table conflict");
+    }
+    router
+});
+
+/// The variable segments of a path.
+struct Path<'a>(matchit::Params<'a, 'a>);
+
+impl Path<'_> {
+    fn text(&self, name: &str) -> Result<String, RouteError> {
+        Ok(request::decode(self.0.get(name).unwrap_or(""))?)
+    }
+
+    fn name<T: FromStr<Err: Into<RouteError>>>(&self, name: &str) -> Result<T, RouteError> {
+        self.text(name)?.parse().map_err(Into::into)
+    }
+}
+
+/// The view that a request names, and its format. The format is known even if the view is not.
+pub fn parse(request: &Request) -> (Format, Result<Route, RouteError>) {
+    let (query, format) = match Query::parse(&request.query).and_then(|query| {
+        let format = query.format()?;
+        Ok((query, format))
+    }) {
+        Ok(parsed) => parsed,
+        Err(error) => return (Format::Html, Err(error)),
+    };
+    (format, route(&request.path, &query))
+}
+
+fn route(path: &str, query: &Query) -> Result<Route, RouteError> {
+    if path.len() > TARGET_MAX {
+        return Err(DecodeError::Long.into());
+    }
+    let path = if path.is_empty() { "/" } else { path };
+    let found = ROUTER.at(path).map_err(|_| RouteError::Unknown)?;
+    (found.value)(Path(found.params), query)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(target: &str) -> Result<Route, RouteError> {
+        parse(&Request::get(target)).1
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_reachable() {
+        let id = "a".repeat(40);
+        for (pattern, _) in TABLE {
+            let target = pattern.replace("{commit}", &id).replace("{key}", "boot.boots");
+            let target = target.replace("{user}", "mira").replace("{*branch}", "xfs/for-next");
+            let target = target.replace("{asset}", "style.css").replace("{file}", "vmcore");
+            assert!(of(&target).is_ok(), "{target}");
+            assert_eq!(ROUTER.at(&target).unwrap().params.iter().count(), pattern.matches('{').count());
+        }
+    }
+
+    #[test]
+    fn segments_are_decoded_one_by_one() {
+        let at = BranchRef { user: "a/b".into(), branch: "x/y z".into() };
+        let expected = Route::Branch { at, test: None, from: None };
+        assert_eq!(of("/u/a%2Fb/x/y%20z/"), Ok(expected));
+        assert_eq!(of("/c/x%2Fy/a.b/log"), Err("x/y".parse::<model::CommitId>().unwrap_err().into()));
+        assert_eq!(of("/u/%zz"), Err(DecodeError::Escape.into()));
+        assert_eq!(of("/nothing"), Err(RouteError::Unknown));
+        assert_eq!(of(&format!("/{}", "a".repeat(TARGET_MAX))), Err(DecodeError::Long.into()));
+    }
+
+    #[test]
+    fn the_query_selects_the_view() {
+        for (query, expected) in [
+            ("", Route::Home),
+            ("status", Route::Status),
+            ("user=mira", Route::User("mira".into())),
+            ("user=mira&user=anton", Route::User("anton".into())),
+            ("commit=0123456", Route::Abbreviated("0123456".into())),
+            ("user=a&branch=b&crashes", Route::Crashes(BranchRef { user: "a".into(), branch: "b".into() })),
+        ] {
+            assert_eq!(of(&format!("/ci?{query}")), Ok(expected), "{query}");
+        }
+        let error = of("/ci?format=xml").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "invalid value of the parameter \"format\"; expected json, html or, for a branch, atom or badge"
+        );
+    }
+}

@@ -10,15 +10,15 @@ def left($n): (" " * ([0, $n - length] | max)) + .;
 def cut($n): if length > $n then .[0:$n - 1] + "…" else . end;
 def short: .commit[0:12];
 
-def cell($n; $colour): (if $n == 0 then "·" else ($n | tostring) end) | left(12) | if $n == 0 then $dim + . + $plain else $colour + . + $plain end;
+def cell($n; $color; $columns): (if $n == 0 then "·" else ($n | tostring) end) | left($columns) | if $n == 0 then $dim + . + $plain else $color + . + $plain end;
 
 def table:
-  ($width - 64 | if . < 30 then 30 else . end) as $subject
+  ($width - 67 | if . < 30 then 30 else . end) as $subject
   | $bold + ("commit" | pad(14)) + ("subject" | pad($subject)) + ("passed" | left(12)) + ("failed" | left(12))
-    + ("not run" | left(12)) + ("not started" | left(12)) + $plain,
+    + ("not run" | left(12)) + ("failed to run" | left(15)) + $plain,
     (reverse[] | (short | pad(14)) + (.subject | cut($subject - 1) | pad($subject))
-      + (.tests | cell(count("Passed"); $green) + cell(count("Failed"); $red)
-        + cell(count("Not run"); $yellow) + cell(count("Failed to run"); $red)));
+      + (.tests | cell(count("Passed"); $green; 12) + cell(count("Failed"); $red; 12)
+        + cell(count("Not run"); $yellow; 12) + cell(count("Failed to run"); $red; 15)));
 
 # The history of a test: the commits at which it broke and at which it was fixed. A commit that does not build has no verdict.
 def judged: select(.status == "Passed" or .status == "Failed");

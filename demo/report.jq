@@ -21,11 +21,11 @@ def table:
         + cell(count("Not run"); $yellow; 12) + cell(count("Failed to run"); $red; 15)));
 
 # The history of a test: the commits at which it broke and at which it was fixed. A commit that does not build has no verdict.
-def judged: select(.status == "Passed" or .status == "Failed");
+def conclusive: select(.status == "Passed" or .status == "Failed");
 # If a test fails at the first tested commit, the commit that broke it is unknown.
 def story($name):
   .[0].commit[0:12] as $first
-  | reduce (.[] | {commit: short, subject, test: (.tests[] | select(.name == $name) | judged)}) as $at ([];
+  | reduce (.[] | {commit: short, subject, test: (.tests[] | select(.name == $name) | conclusive)}) as $at ([];
     if $at.test.status == "Failed" and (length == 0 or last.fixed != null) then
       . + [{name: $name, broken: $at, fixed: null, always: ($at.commit == $first)}]
     elif $at.test.status == "Passed" and length > 0 and last.fixed == null then

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# A farm on this machine: hosts that have nothing in common with it but the disk and the processor. Sourced, never run.
+# A farm on this machine. Sourced, never run. Needs root.
 #
-# Each host is a network namespace with a veth of its own, and within it a mount, process and name namespace whose first
-# process is an sshd on port 22: its own home, cache, /tmp and process list, an ordinary user. Needs root.
-# What stands here is used by those that source it.
+# Each host is a network namespace with a veth pair. In it, a mount, PID and UTS namespace runs sshd on port 22 as its first process, with a
+# home directory, a cache, /tmp and a process list of its own, for an unprivileged user.
+# The functions are used by the scripts that source this file.
 # shellcheck disable=SC2034,SC2154
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -14,25 +14,25 @@ FARM_USER=ktest-farm
 FARM_HOSTS=${FARM_HOSTS:-4}
 kernel_repo=$CACHE/demo/linux.git
 
-# figure NAME VALUE UNIT: what a script measured.
+# figure NAME VALUE UNIT: print a measured value.
 figure() { say "$1 $2 $3"; }
 note() { say "${dim}$(seconds_since "$farm_begun")${plain}  $*"; }
 
 farm_begin() {
 	farm_begun=$(now_ms)
 	if ((EUID != 0)); then
-		say "${yellow}SKIPPED${plain}: a farm in network namespaces wants root: sudo make farm"
+		say "${yellow}SKIPPED${plain}: a farm in network namespaces needs root; run: sudo make farm"
 		exit 0
 	fi
 	"$root/scripts/setup" demo farm
-	find_cargo || die "cargo is not there"
+	find_cargo || die "cargo is not installed"
 	cargo build --locked --quiet --bins
 	bin=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")/debug
 	"$root/demo/kernel-repo" "$kernel_repo" >/dev/null
-	# Where others may look, whoever's checkout this is.
+	# The hosts' user must be able to read it, which may not be true for the checkout.
 	work=$(mktemp -d /var/tmp/ktest-farm.XXXXXX)
 	chmod 755 "$work"
-	net=$(($$ % 250)) # four addresses of 10.213.NET.0 a host
+	net=$(($$ % 250)) # each host uses four addresses of 10.213.NET.0
 	while ip -br addr | grep -q " 10\\.213\\.$net\\."; do net=$(((net + 1) % 250)); done
 	prefix=kf$$
 	groups=()
@@ -43,7 +43,7 @@ farm_begin() {
 	mkdir "$work/bin"
 	cp "$bin"/ktest "$bin"/ci-daemon "$bin"/ci-status "$work/bin"
 	PATH=$work/bin:$PATH
-	# This machine's own cache: the kernels and the image that are there already are not made again.
+	# Start from this machine's cache, so that existing kernels and images are not made again.
 	export KTEST_CACHE_DIR=$work/cache
 	mkdir "$work/cache"
 	farm_seed
@@ -57,7 +57,7 @@ farm_user() {
 	home=$(getent passwd "$FARM_USER" | cut -d: -f6)
 }
 
-# The kernels that this machine has go with it; FARM_BUILD=1: the farm builds all of them.
+# Copy the kernels of this machine; with FARM_BUILD=1 the farm builds all kernels.
 farm_seed() {
 	mkdir -p "$CACHE/kernels"
 	[[ ${FARM_BUILD:-0} == 1 ]] || cp -rl "$CACHE/kernels" "$work/cache/kernels"
@@ -76,12 +76,12 @@ farm_end() {
 	done
 	[[ -n ${farm_extra_end-} ]] && "$farm_extra_end"
 	masters_end
-	if [[ ${FARM_KEEP:-0} == 1 ]]; then say "kept: $work"; else rm -rf "$work"; fi
+	if [[ ${FARM_KEEP:-0} == 1 ]]; then say "files kept in $work"; else rm -rf "$work"; fi
 	[[ ${made_user-} ]] && ! pgrep -u "$FARM_USER" >/dev/null && userdel "$FARM_USER" 2>/dev/null && rm -rf "/var/lib/$FARM_USER"
 	return 0
 }
 
-# The connections that are kept warm for a quarter of an hour are of no use any more.
+# End the ssh connections, which would stay open for 15 minutes.
 masters_end() {
 	local pid
 	for pid in $(pgrep -f "ssh .*-F $work/ssh_config" 2>/dev/null); do kill "$pid" 2>/dev/null; done
@@ -90,7 +90,7 @@ masters_end() {
 address() { printf '10.213.%d.%d' "$net" $(($1 * 4 + 2)); }
 gateway() { printf '10.213.%d.%d' "$net" $(($1 * 4 + 1)); }
 
-# machine_make NUMBER: a host that is switched off.
+# machine_make NUMBER: create a host, powered off.
 machine_make() {
 	local n=$1 dir=$work/farm$1 ns=$prefix-$1
 	mkdir -p "$dir/home/.ssh" "$dir/home/.cache/ktest" "$dir/tmp"
@@ -100,7 +100,7 @@ machine_make() {
 	sed 's/^/restrict /' "$work/key.pub" >"$dir/home/.ssh/authorized_keys"
 	printf '[safe]\n\tdirectory = *\n' >"$dir/home/.gitconfig"
 	cp -r --reflink=auto "$CACHE/images" "$dir/home/.cache/ktest/images"
-	# What the compiler made once it need not make again; the kernels are built nonetheless.
+	# Copy the compiler cache; the kernels are still built.
 	[[ ${FARM_BUILD:-0} != 1 || ! -d $CACHE/ccache ]] || cp -r --reflink=auto "$CACHE/ccache" "$dir/home/.cache/ktest/ccache"
 	mkdir -p "$dir/home/bin"
 	cp --reflink=auto "$work/bin/ktest" "$dir/home/bin/ktest"
@@ -119,7 +119,7 @@ machine_make() {
 	ip -n "$ns" link set eth0 up
 }
 
-# machine_on NUMBER: switches it on and waits until its sshd answers.
+# machine_on NUMBER: power a host on and wait for its sshd.
 machine_on() {
 	local n=$1 dir=$work/farm$1 ns=$prefix-$1 tries
 	ip netns exec "$ns" unshare --mount --pid --uts --fork --kill-child --mount-proc \
@@ -130,10 +130,10 @@ machine_on() {
 		sleep 0.1
 	done
 	tail -n 5 "$dir/console" >&2
-	die "farm$n does not come up; its words are above"
+	die "farm$n does not start; the end of its console is above"
 }
 
-# machine_off NUMBER: pulls the plug.
+# machine_off NUMBER: power a host off without a shutdown.
 machine_off() {
 	local pid
 	[[ -e $work/farm$1/pid ]] || return 0
@@ -142,14 +142,14 @@ machine_off() {
 	wait "$pid" 2>/dev/null || true
 }
 
-# in_machine NUMBER COMMAND...: as root on that host.
+# in_machine NUMBER COMMAND...: run a command as root on a host.
 in_machine() {
 	local pid
 	pid=$(pgrep -P "$(<"$work/farm$1/pid")" | head -n 1)
 	nsenter --target "$pid" --mount --pid --uts --net -- "${@:2}"
 }
 
-# farm_config FILE COMMITS [LINES]: a farm of all hosts that tests so many of the demo's newest commits.
+# farm_config FILE COMMITS [LINES]: write the configuration of a farm of all hosts that tests the newest COMMITS commits of the demo.
 farm_config() {
 	local file=$1 commits=$2 n
 	local data=${file%.toml}
@@ -184,14 +184,14 @@ farm_repo() {
 	git --git-dir="$work/linux.git" update-ref refs/tags/base "$(git --git-dir="$kernel_repo" rev-parse base)"
 }
 
-# start_daemon CONFIG: in the background; sets `daemon`.
+# start_daemon CONFIG: start the daemon in the background; sets `daemon`.
 start_daemon() {
 	ci-daemon --config "$1" --once >>"${1%.toml}.log" 2>&1 </dev/null &
 	daemon=$!
 	groups+=("$daemon")
 }
 
-# compare CONFIG COMMITS: what was found at the newest so many commits is what demo/expected says; fails if not.
+# compare CONFIG COMMITS: fail unless the newest COMMITS commits have the verdicts of demo/expected.
 compare() {
 	local config=$1 commits=$2 sha mail verdict test reason known='{}' report
 	local tests=("$root/tests/boot.ktest" "$root/tests/fs/ext4/basic.ktest")
@@ -218,18 +218,18 @@ compare() {
 	return 1
 }
 
-# builds CONFIG: how many kernels were built, and how many were taken from elsewhere in the farm.
+# builds CONFIG, copied CONFIG: print how many kernels were built, and how many were copied from another host.
 builds() { cat "${1%.toml}"/ci-daemon-logs/* | grep -c 'kernel [0-9a-f]* built in' || true; }
-handed_on() { cat "${1%.toml}"/ci-daemon-logs/* | grep -c 'the kernel came from' || true; }
+copied() { cat "${1%.toml}"/ci-daemon-logs/* | grep -c 'the kernel came from' || true; }
 
-# most_builds CONFIG: the most often that one kernel was built.
+# most_builds CONFIG: print how often the most frequently built kernel was built.
 most_builds() {
 	cat "${1%.toml}"/ci-daemon-logs/* | sed -n 's/.*kernel \([0-9a-f]*\) built in .*/\1/p' |
 		sort | uniq -c | sort -rn | awk 'NR == 1 {n = $1} END {print n + 0}'
 }
 
-# doing CONFIG: what the daemon does right now, in one line.
-doing() {
+# current_work CONFIG: print what the daemon is doing right now, in one line.
+current_work() {
 	jq -r '[.executors[]? | "\(.name): \(if .batch then "\(.batch.commit[0:8]) \(.batch.test) \(.batch.phase) \(.batch.done)/\(.batch.subtests)" else .state end)"] | join(" | ")' \
 		"${1%.toml}/ci-daemon-status.json" 2>/dev/null || true
 }

@@ -96,7 +96,7 @@ impl Kernels {
     /// What sends the kernel of this machine's own store, if it is there.
     fn own(&self, id: &KernelId) -> Option<Cmd> {
         let (program, args) = self.ktest.split_first()?;
-        kernel::Store::of(&kernel::Cache { dir: self.cache.clone() }).whole(id)?;
+        kernel::Store::of(&kernel::Cache { dir: self.cache.clone() }).entry_dir(id)?;
         let cmd = Cmd::new(program).args(args).arg("--cache-dir").arg(&self.cache);
         Some(cmd.args(["host", "kernel-send", id.as_str()]))
     }

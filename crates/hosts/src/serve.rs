@@ -464,7 +464,7 @@ async fn has_commit(mirror: &Path, commit: &CommitId) -> Result<bool, HostError>
 /// `ktest host kernel-send`: a kernel of this store as an archive on standard output.
 pub fn send_kernel(cache: &Path, id: &KernelId) -> Result<(), HostError> {
     let store = kernel::Store::of(&kernel::Cache { dir: cache.into() });
-    let dir = store.whole(id).ok_or_else(|| HostError::Here(format!("no kernel {} here", id.short())))?;
+    let dir = store.entry_dir(id).ok_or_else(|| HostError::Here(format!("no kernel {} here", id.short())))?;
     let mut out = std::io::stdout().lock();
     let packed = out.write_all(b"\n").and_then(|()| out.write_all(ARCHIVE));
     packed.and_then(|()| pack::pack_whole(&dir, out, KERNEL)).map_err(|error| HostError::io(&dir, &error))

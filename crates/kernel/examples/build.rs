@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kernel::{Arch, BuildRequest, Cache, Flavor, KOption, Progress, Requirements, Source};
+use kernel::{Arch, BuildRequest, Cache, Flavor, KOption, KernelSource, Progress, Requirements};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -16,10 +16,10 @@ async fn main() -> ExitCode {
     };
     let source = match source.split_once('@') {
         Some((repo, commit)) => match commit.parse() {
-            Ok(commit) => Source::Commit { repo: repo.into(), commit },
+            Ok(commit) => KernelSource::Commit { repo: repo.into(), commit },
             Err(error) => return refuse(&error),
         },
-        None => Source::WorkingTree(source.into()),
+        None => KernelSource::WorkingTree(source.into()),
     };
     let (mut sandbox, mut tolerate, mut requirements) = (true, Vec::new(), Requirements::new(Arch::X86_64));
     for arg in args {

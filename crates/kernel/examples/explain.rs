@@ -8,7 +8,7 @@ use std::time::Instant;
 use kernel::KOption;
 use kernel::check::check;
 use kernel::dotconfig::DotConfig;
-use kernel::kconfig::Tree;
+use kernel::kconfig::KconfigTree;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         }
     };
     let begun = Instant::now();
-    let tree = Tree::read(Path::new(&source), "x86");
+    let tree = KconfigTree::read(Path::new(&source), "x86");
     println!("{} options known, read in {} ms", tree.len(), begun.elapsed().as_millis());
     let checked = check(&options, &[], &DotConfig::parse(&text), &tree);
     for unmet in &checked.unmet {

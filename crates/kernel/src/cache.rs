@@ -1,24 +1,19 @@
-//! The cache folder (`~/.cache/ktest`) and the locks in it.
+//! The cache folder (`~/.cache/ktest`) and its locks.
 //!
-//! Everything below may be deleted at any time while nothing runs. A lock is held by an open file, so it ends with
-//! its process however that ends.
+//! While nothing runs, everything below it may be deleted.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use fsx::lock::Lock;
 
-use crate::error::BuildError;
+use crate::error::{BuildError, InfrastructureError};
 use crate::progress::Progress;
 
-/// Where kernels, build trees and the compiler cache lie.
+/// The folder of kernels, build trees and the compiler cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
-    /// The folder; created when it is first needed.
+    /// The folder; created when it is first used.
     pub dir: PathBuf,
 }
 
@@ -29,10 +24,8 @@ impl Cache {
         let dir = set("KTEST_CACHE_DIR")
             .or_else(|| set("XDG_CACHE_HOME").filter(|dir| dir.is_absolute()).map(|dir| dir.join("ktest")))
             .or_else(|| set("HOME").map(|home| home.join(".cache/ktest")))
-            .ok_or_else(|| {
-                BuildError::Infrastructure("neither KTEST_CACHE_DIR nor HOME is set; set one".into())
-            })?;
-        let dir = std::path::absolute(&dir).map_err(|error| BuildError::io(&dir, &error))?;
+            .ok_or(InfrastructureError::NoCacheDir)?;
+        let dir = std::path::absolute(&dir).map_err(InfrastructureError::io(&dir))?;
         Ok(Self { dir })
     }
 
@@ -55,90 +48,22 @@ impl Cache {
     }
 }
 
-/// Creates a folder with all above it.
-pub(crate) fn make_dir(dir: &Path) -> Result<(), BuildError> {
-    std::fs::create_dir_all(dir).map_err(|error| BuildError::io(dir, &error))
-}
-
-/// How often a lock that is taken is looked at again.
-const RETRY: Duration = Duration::from_millis(50);
-
-/// An exclusive lock; dropping it gives it back.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Takes the lock if nobody has it; `what` tells others what it is held for.
-    pub fn try_acquire(path: &Path, what: &str) -> Result<Option<Self>, BuildError> {
-        let io = |error: std::io::Error| BuildError::io(path, &error);
-        if let Some(dir) = path.parent() {
-            make_dir(dir)?;
-        }
-        loop {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)
-                .map_err(io)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => return Ok(None),
-                Err(error) => return Err(io(error.into())),
-            }
-            // Who deletes lock files holds them; the name may stand for another file by now.
-            let ours = file.metadata().map_err(io)?;
-            let there = std::fs::metadata(path).ok();
-            if there.is_some_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-                let text = format!("process {}: {what}\n", std::process::id());
-                let written = file
-                    .set_len(0)
-                    .and_then(|()| file.rewind())
-                    .and_then(|()| file.write_all(text.as_bytes()));
-                written.map_err(io)?;
-                return Ok(Some(Self { _file: file }));
-            }
-        }
-    }
-
-    /// Takes the lock, waiting for whoever has it; says so once. Safe to cancel.
-    pub async fn acquire(
-        path: &Path,
-        what: &str,
-        on: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Self, BuildError> {
-        let mut told = false;
-        loop {
-            if let Some(lock) = Self::try_acquire(path, what)? {
-                return Ok(lock);
-            }
-            if !told {
-                told = true;
-                on(Progress::WaitingForLock { holder: holder(path) });
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-}
-
-/// Who says to hold a lock.
-pub(crate) fn holder(path: &Path) -> String {
-    let mut text = String::new();
-    if let Ok(file) = File::open(path) {
-        let _ = file.take(300).read_to_string(&mut text);
-    }
-    text.lines().next().unwrap_or("another process").into()
+/// Takes a lock. While another process holds it, waits and reports the holder once.
+pub(crate) async fn lock(
+    path: &Path,
+    purpose: &str,
+    on: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Lock, BuildError> {
+    Ok(Lock::acquire(path, purpose, |holder| on(Progress::WaitingForLock { holder: holder.into() })).await?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
-    fn where_it_lies() {
+    fn the_folder_comes_from_the_environment() {
         let from = |pairs: &[(&str, &str)]| {
             let pairs: Vec<(String, OsString)> =
                 pairs.iter().map(|(key, value)| ((*key).into(), OsString::from(value))).collect();
@@ -154,31 +79,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_at_a_time_and_the_other_is_told() {
+    async fn the_holder_of_a_lock_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sub/lock");
         let first = Lock::try_acquire(&path, "first").unwrap().unwrap();
-        assert!(Lock::try_acquire(&path, "second").unwrap().is_none());
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let release = async {
             tokio::time::sleep(Duration::from_millis(120)).await;
             drop(first);
         };
-        let mut on = |progress| told.push(progress);
-        let (second, ()) = tokio::join!(Lock::acquire(&path, "second", &mut on), release);
+        let mut on = |progress| reported.push(progress);
+        let (second, ()) = tokio::join!(lock(&path, "second", &mut on), release);
         second.unwrap();
-        assert_eq!(
-            told,
-            [Progress::WaitingForLock { holder: format!("process {}: first", std::process::id()) }]
-        );
-    }
-
-    #[test]
-    fn a_deleted_lock_file_is_no_lock() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lock");
-        let _first = Lock::try_acquire(&path, "a").unwrap().unwrap();
-        std::fs::remove_file(&path).unwrap();
-        assert!(Lock::try_acquire(&path, "b").unwrap().is_some());
+        let holder = format!("process {}: first", std::process::id());
+        assert_eq!(reported, [Progress::WaitingForLock { holder }]);
     }
 }

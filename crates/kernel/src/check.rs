@@ -1,62 +1,62 @@
-//! Did the requirements take? Compares them with the finished `.config` and explains what did not.
+//! Compares the requirements with the final `.config` and explains differences.
 //!
-//! An option that the source tree does not know is ignored but listed; a known one that has another value is
-//! unmet, and its explanation names the dependency that is missing.
+//! An option that the source does not define is listed and otherwise ignored. A defined one with another value is
+//! unmet, and the explanation names the missing dependency.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::dotconfig::DotConfig;
-use crate::kconfig::{Definition, Expr, Kind, Tree, Tri};
+use crate::kconfig::{Definition, Expr, KconfigTree, OptionType, Tri};
 use crate::option::{KOption, KValue};
 
-/// A hard requirement that did not take its value.
+/// A hard requirement that did not get its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unmet {
-    /// What was asked for.
+pub struct UnmetOption {
+    /// The required value.
     pub option: KOption,
-    /// What it is in the finished configuration.
+    /// The value in the final configuration.
     pub got: String,
-    /// Why, in one line: the dependency that is not met.
+    /// The reason in one line: the dependency that is not met.
     pub why: String,
 }
 
-impl fmt::Display for Unmet {
+impl fmt::Display for UnmetOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is {}: {}", self.option, self.got, self.why)
     }
 }
 
-/// How the requirements fared.
+/// The result of [`check`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// Hard requirements that did not take.
-    pub unmet: Vec<Unmet>,
-    /// Required options, hard or soft, that this source tree does not know; sorted.
+    /// Hard requirements without their value.
+    pub unmet: Vec<UnmetOption>,
+    /// Required options, hard or soft, that the source does not define; sorted.
     pub unknown: Vec<String>,
 }
 
-/// Whether every requirement took its value, so that no [`Tree`] need be read.
+/// Whether every requirement has its value, so that no [`KconfigTree`] is needed.
 #[must_use]
 pub fn all_met<'a>(options: impl IntoIterator<Item = &'a KOption>, config: &DotConfig) -> bool {
     options.into_iter().all(|option| config.get(&option.name).agrees(&option.value))
 }
 
-/// The required options that a kernel built by somebody else does not have; a module serves as well as what is built in.
+/// The required options that a kernel from elsewhere does not have. A module is accepted in place of a built-in option.
 #[must_use]
-pub fn lacks(hard: &[KOption], config: &DotConfig) -> Vec<String> {
-    let there = |value: &KValue| matches!(value, KValue::Yes | KValue::Module);
+pub fn missing_options(hard: &[KOption], config: &DotConfig) -> Vec<String> {
+    let enabled = |value: &KValue| matches!(value, KValue::Yes | KValue::Module);
     let met = |option: &&KOption| {
         let got = config.get(&option.name);
-        got.agrees(&option.value) || there(got) && there(&option.value)
+        got.agrees(&option.value) || enabled(got) && enabled(&option.value)
     };
     hard.iter().filter(|option| !met(option)).map(ToString::to_string).collect()
 }
 
-/// Checks the hard and soft requirements against a finished configuration.
+/// Checks the hard and soft requirements against a final configuration.
 #[must_use]
-pub fn check(hard: &[KOption], soft: &[KOption], config: &DotConfig, tree: &Tree) -> Checked {
+pub fn check(hard: &[KOption], soft: &[KOption], config: &DotConfig, tree: &KconfigTree) -> Checked {
     let mut checked = Checked::default();
     for (option, must) in hard.iter().map(|o| (o, true)).chain(soft.iter().map(|o| (o, false))) {
         let got = config.get(&option.name);
@@ -67,7 +67,7 @@ pub fn check(hard: &[KOption], soft: &[KOption], config: &DotConfig, tree: &Tree
             checked.unknown.push(option.name.clone());
         } else if must {
             let why = explain(option, config, tree);
-            checked.unmet.push(Unmet { option: option.clone(), got: got.to_string(), why });
+            checked.unmet.push(UnmetOption { option: option.clone(), got: got.to_string(), why });
         }
     }
     checked.unknown.sort();
@@ -75,8 +75,8 @@ pub fn check(hard: &[KOption], soft: &[KOption], config: &DotConfig, tree: &Tree
     checked
 }
 
-/// Why a known option has not the value that was asked for.
-fn explain(option: &KOption, config: &DotConfig, tree: &Tree) -> String {
+/// Why a defined option does not have its required value.
+fn explain(option: &KOption, config: &DotConfig, tree: &KconfigTree) -> String {
     let definitions = tree.definitions(&option.name);
     let got = Tri::of(config.get(&option.name));
     let wanted = match &option.value {
@@ -87,14 +87,14 @@ fn explain(option: &KOption, config: &DotConfig, tree: &Tree) -> String {
     if wanted < got {
         return why_set(option, definitions, config, tree);
     }
-    let is_bool = definitions.iter().all(|d| d.kind == Kind::Bool);
+    let is_bool = definitions.iter().all(|d| d.option_type == OptionType::Bool);
     if option.value == KValue::Module && is_bool {
         return "it cannot be a module, it is y or n".into();
     }
     if option.value == KValue::Module && *config.get("MODULES") == KValue::No {
         return "it cannot be a module without MODULES".into();
     }
-    // A bool is y as soon as its dependencies are m.
+    // A bool can be y if its dependencies are m.
     let needed = if is_bool { Tri::Module } else { wanted };
     let mut blocked = Vec::new();
     for definition in definitions {
@@ -106,54 +106,54 @@ fn explain(option: &KOption, config: &DotConfig, tree: &Tree) -> String {
                 why_prompt_failed(definition, config, tree, needed)
             };
         }
-        blocked.push((parts, &definition.place));
+        blocked.push((parts, &definition.position));
     }
-    // Of several definitions the one that lacks least.
+    // Of several definitions, the one with the fewest missing dependencies.
     match blocked.iter().min_by_key(|(parts, _)| parts.len()) {
-        Some((parts, place)) => {
-            let parts: Vec<String> = parts.iter().map(|part| with_question(part, tree)).collect();
-            format!("unmet dependency: {} ({place})", parts.join(" and "))
+        Some((parts, position)) => {
+            let parts: Vec<String> = parts.iter().map(|part| with_check(part, tree)).collect();
+            format!("unmet dependency: {} ({position})", parts.join(" and "))
         }
-        None => "Kconfig does not say why".into(),
+        None => "Kconfig gives no reason".into(),
     }
 }
 
-/// An option that only the tool chain's answer sets comes with the question.
-fn with_question(part: &str, tree: &Tree) -> String {
-    match tree.definitions(part).iter().find_map(|definition| definition.question.as_ref()) {
-        Some(question) => format!("{part}, asked of the tool chain: $({question})"),
+/// The option, with the tool chain check that decides its default.
+fn with_check(part: &str, tree: &KconfigTree) -> String {
+    match tree.definitions(part).iter().find_map(|definition| definition.toolchain_check.as_ref()) {
+        Some(check) => format!("{part}, which depends on the tool chain: $({check})"),
         None => part.into(),
     }
 }
 
-fn why_prompt_failed(definition: &Definition, config: &DotConfig, tree: &Tree, needed: Tri) -> String {
+fn why_prompt_failed(definition: &Definition, config: &DotConfig, tree: &KconfigTree, needed: Tri) -> String {
     let hidden = definition.prompt.as_ref().map_or(Vec::new(), |prompt| unmet(prompt, config, needed));
     if !hidden.is_empty() {
-        return format!("it can only be set with {} ({})", hidden.join(" and "), definition.place);
+        return format!("it can only be set with {} ({})", hidden.join(" and "), definition.position);
     }
     if let Some(choice) = definition.choice {
         let chosen = tree.choice(choice).iter().find(|name| Tri::of(config.get(name)) == Tri::Yes);
         if let Some(chosen) = chosen {
-            return format!("it is one of a choice, and {chosen} is chosen ({})", definition.place);
+            return format!("it is one of a choice, and {chosen} is chosen ({})", definition.position);
         }
     }
-    if !matches!(definition.kind, Kind::Bool | Kind::Tristate) {
-        return format!("the value is not of its type or out of its range ({})", definition.place);
+    if !matches!(definition.option_type, OptionType::Bool | OptionType::Tristate) {
+        return format!("the value is not of its type or out of its range ({})", definition.position);
     }
     let macros = definition.depends.iter().filter(|expr| expr.eval(config).is_none());
-    let questions: Vec<_> = macros.map(ToString::to_string).collect();
-    if questions.is_empty() {
-        format!("its dependencies are met, Kconfig does not say why ({})", definition.place)
+    let checks: Vec<_> = macros.map(ToString::to_string).collect();
+    if checks.is_empty() {
+        format!("its dependencies are met, Kconfig gives no reason ({})", definition.position)
     } else {
         format!(
             "it depends on {}, which this tool chain may not have ({})",
-            questions.join(" and "),
-            definition.place
+            checks.join(" and "),
+            definition.position
         )
     }
 }
 
-fn only_selected(option: &KOption, tree: &Tree) -> String {
+fn only_selected(option: &KOption, tree: &KconfigTree) -> String {
     let mut by: Vec<&str> = tree.selects(&option.name).iter().map(|(name, _)| name.as_str()).collect();
     by.sort_unstable();
     by.dedup();
@@ -168,8 +168,8 @@ fn only_selected(option: &KOption, tree: &Tree) -> String {
     }
 }
 
-/// Why an option is set (or built in) that should not be.
-fn why_set(option: &KOption, definitions: &[Definition], config: &DotConfig, tree: &Tree) -> String {
+/// Why an option is set, or built in, against the requirement.
+fn why_set(option: &KOption, definitions: &[Definition], config: &DotConfig, tree: &KconfigTree) -> String {
     let by: Vec<&str> = tree
         .selects(&option.name)
         .iter()
@@ -182,15 +182,15 @@ fn why_set(option: &KOption, definitions: &[Definition], config: &DotConfig, tre
     if !by.is_empty() {
         return format!("selected by {}", by.join(" and "));
     }
-    let Some(definition) = definitions.first() else { return "Kconfig does not say why".into() };
+    let Some(definition) = definitions.first() else { return "Kconfig gives no reason".into() };
     match &definition.prompt {
-        None => format!("it has no prompt, its default decides ({})", definition.place),
+        None => format!("it has no prompt, its default decides ({})", definition.position),
         Some(prompt) => {
             let hidden = unmet(prompt, config, Tri::Yes);
             if hidden.is_empty() {
-                format!("its dependencies are met, Kconfig does not say why ({})", definition.place)
+                format!("its dependencies are met, Kconfig gives no reason ({})", definition.position)
             } else {
-                format!("it can only be unset with {} ({})", hidden.join(" and "), definition.place)
+                format!("it can only be unset with {} ({})", hidden.join(" and "), definition.position)
             }
         }
     }
@@ -257,7 +257,7 @@ config RAM
 "#;
 
     fn lines(hard: &str, config: &str) -> String {
-        let tree = Tree::parse("x86", &mut |path| (path == "Kconfig").then(|| KCONFIG.into()));
+        let tree = KconfigTree::parse("x86", &mut |path| (path == "Kconfig").then(|| KCONFIG.into()));
         let hard: Vec<KOption> = hard.split_whitespace().map(|word| word.parse().unwrap()).collect();
         let config: String = config.split_whitespace().map(|word| format!("CONFIG_{word}\n")).collect();
         let checked = check(&hard, &["NOSUCH_SOFT".parse().unwrap()], &DotConfig::parse(&config), &tree);
@@ -268,7 +268,7 @@ config RAM
     #[test]
     fn every_reason() {
         insta::assert_snapshot!(lines("RUST MODULES=n NOSUCH NOTHERE=n", "GCC_PLUGINS=y HAVE_RUST=y"), @r"
-        RUST=y is n: unmet dependency: RUST_IS_AVAILABLE, asked of the tool chain: $(success,rustc) and GCC_PLUGINS=n (it is y) (Kconfig:6)
+        RUST=y is n: unmet dependency: RUST_IS_AVAILABLE, which depends on the tool chain: $(success,rustc) and GCC_PLUGINS=n (it is y) (Kconfig:6)
         unknown: NOSUCH NOSUCH_SOFT
         ");
         insta::assert_snapshot!(lines("JBD2 P_FULL SHIFT=99 RAM", "P_NONE=y SHIFT=20"), @r"
@@ -281,7 +281,7 @@ config RAM
         insta::assert_snapshot!(lines("VT=n JBD2=n EXT4_FS=m RUST=m", "VT=y JBD2=y EXT4_FS=y OCFS2=m"), @r"
         VT=n is y: it can only be unset with EXPERT (Kconfig:24)
         JBD2=n is y: selected by EXT4_FS and OCFS2
-        EXT4_FS=m is y: its dependencies are met, Kconfig does not say why (Kconfig:18)
+        EXT4_FS=m is y: its dependencies are met, Kconfig gives no reason (Kconfig:18)
         RUST=m is n: it cannot be a module, it is y or n
         unknown: NOSUCH_SOFT
         ");
@@ -296,7 +296,7 @@ config RAM
     }
 
     #[test]
-    fn nothing_to_say_when_all_took() {
+    fn all_requirements_met() {
         let options: Vec<KOption> = vec!["A".parse().unwrap(), "B=n".parse().unwrap()];
         assert!(all_met(&options, &DotConfig::parse("CONFIG_A=y\n")));
         assert!(!all_met(&options, &DotConfig::parse("CONFIG_A=y\nCONFIG_B=m\n")));

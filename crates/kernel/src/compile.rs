@@ -1,62 +1,126 @@
-//! Configures and compiles in a prepared layout, under the build tree's lock.
+//! Configures and compiles in prepared folders, under the lock of the build tree.
 //!
-//! All that make prints goes into the log; the first error of the source is its verdict.
+//! The log gets the complete output of make; the first error in it becomes the reason of a failed build.
 
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::build::{BuildRequest, CompileError, image_of};
-use crate::check::{Unmet, all_met, check};
+use fsx::own;
+use fsx::untrusted::{Dir, EntryType};
+
+use crate::build::{BuildRequest, image_of};
+use crate::check::{UnmetOption, all_met, check};
 use crate::configured;
 use crate::diagnose::{Diagnosis, Failure};
 use crate::dotconfig::DotConfig;
-use crate::error::BuildError;
-use crate::kconfig::Tree;
+use crate::error::{BuildError, CompileError, InfrastructureError, SourceError};
+use crate::kconfig::KconfigTree;
 use crate::make::{Log, Make};
 use crate::option::KValue;
-use crate::plan::{Base, Plan};
-use crate::progress::{Counter, Progress, count_dry_run, outdated};
-use crate::tree;
+use crate::plan::{BuildPlan, ConfigBase};
+use crate::progress::{ObjectCounter, Progress, count_dry_run, outdated};
+use crate::state::{BeginError, CONFIG_BYTES};
 
 /// The time limits of configuring and of compiling.
 const CONFIG_LIMIT: Duration = Duration::from_secs(600);
 const COMPILE_LIMIT: Duration = Duration::from_secs(4 * 3600);
+/// The interval of progress reports.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// One compile to be done.
-pub(crate) struct Compile<'a> {
+/// The file in the object folder that a configuration target of make writes.
+const BASE_FILE: &str = ".ktest-base";
+
+/// A build that is ready to run.
+pub(crate) struct Compilation<'a> {
     pub request: &'a BuildRequest,
-    pub plan: &'a Plan,
+    pub plan: &'a BuildPlan,
     pub make: &'a Make,
 }
 
-/// What it gave; the files are in the object folder.
-#[derive(Debug)]
-pub struct Compiled {
-    /// The finished configuration.
+/// The result; the files are in the object folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Compiled {
+    /// The final configuration.
     pub config: DotConfig,
     /// Its text.
     pub config_text: String,
-    /// Required options that did not take, all tolerated.
-    pub unmet: Vec<Unmet>,
-    /// Required options that the source does not know.
+    /// Required options without their value, all of them tolerated.
+    pub unmet: Vec<UnmetOption>,
+    /// Required options that the source does not define.
     pub unknown: Vec<String>,
-    /// How many objects were made.
+    /// The number of compiled objects.
     pub objects: u32,
 }
 
-impl Compile<'_> {
+/// The files that Kconfig and make read before anything of the source runs.
+const KCONFIG_FILES: [&str; 5] = [
+    ".config",
+    "include/config/auto.conf",
+    "include/config/auto.conf.cmd",
+    "include/config/kernel.release",
+    "include/generated/autoconf.h",
+];
+
+/// Removes links, FIFOs and devices that an earlier build left in the place of [`KCONFIG_FILES`]: make would wait for
+/// a FIFO until its time limit.
+fn remove_special_files(objects: &Dir) -> Result<(), CompileError> {
+    for name in KCONFIG_FILES {
+        let found = objects.metadata(name).map(|found| found.map(|meta| meta.entry_type));
+        match found {
+            Ok(None | Some(EntryType::File)) => {}
+            Ok(Some(_)) => drop(objects.remove_tree(name)?),
+            // A folder above it is a link or a file.
+            Err(error) if error.problem().is_some() => {
+                let top = Path::new(name).components().next().map_or(name.as_ref(), |part| part.as_os_str());
+                objects.remove_tree(top)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+impl Compilation<'_> {
     pub(crate) async fn run(&self, on: &mut (dyn FnMut(Progress) + Send)) -> Result<Compiled, CompileError> {
-        let obj = &self.make.layout.obj;
+        let state = &self.make.layout.state;
         let mut log = Log::create(&self.request.out_log)?;
-        tree::begin(obj)?;
+        self.begin().await?;
         on(Progress::Configuring);
-        let before = std::fs::read_to_string(obj.join(".config")).unwrap_or_default();
+        let before = self.dot_config().unwrap_or_default();
         let (config, config_text) = self.configure(&mut log).await?;
         let (unmet, unknown) = self.check(&config).await?;
         if !unmet.is_empty() {
-            // What is missing on this host may be there next time.
-            configured::forget(obj);
+            // A program that is missing on this host may be installed before the next build.
+            configured::invalidate(state)?;
         }
-        let (target, _) = image_of(self.make.toolchain.arch, &config);
+        let targets = self.targets(&config);
+        let total = self.total(&targets, before == config_text, &mut log).await?;
+        let objects = self.compile(&targets, total, &mut log, on).await?;
+        state.set_complete()?;
+        state.end();
+        Ok(Compiled { config, config_text, unmet, unknown, objects })
+    }
+
+    fn objects(&self) -> Result<Dir, CompileError> {
+        Ok(Dir::open(&self.make.layout.obj)?)
+    }
+
+    async fn begin(&self) -> Result<(), CompileError> {
+        let (state, objects) = (self.make.layout.state.clone(), self.objects()?);
+        remove_special_files(&objects)?;
+        match tokio::task::spawn_blocking(move || state.begin(&objects)).await? {
+            Ok(()) => Ok(()),
+            Err(BeginError::State(error)) => Err(error.into()),
+            Err(BeginError::Objects(error)) => Err(error.into()),
+        }
+    }
+
+    fn dot_config(&self) -> Result<String, CompileError> {
+        Ok(self.objects()?.read_to_string(".config", CONFIG_BYTES)?)
+    }
+
+    fn targets(&self, config: &DotConfig) -> Vec<&str> {
+        let (target, _) = image_of(self.make.toolchain.arch, config);
         let mut targets = vec![target];
         if config.has_modules() {
             targets.push("modules");
@@ -69,31 +133,26 @@ impl Compile<'_> {
             targets.push("scripts_gdb");
         }
         targets.extend(self.plan.target.as_deref());
-        let total = self.total(&targets, before == config_text, &mut log).await?;
-        let objects = self.compile(&targets, total, &mut log, on).await?;
-        let complete = obj.join(tree::COMPLETE);
-        std::fs::write(&complete, "").map_err(|error| BuildError::io(&complete, &error))?;
-        tree::end(obj);
-        Ok(Compiled { config, config_text, unmet, unknown, objects })
+        targets
     }
 
-    /// Runs make; what is not success is a failure with its reason.
+    /// Runs make. Anything but success is an error with its reason.
     async fn step(
         &self,
         args: &[&str],
         limit: Duration,
         log: &mut Log,
-        seen: &mut (dyn FnMut(&str) + Send),
+        on_line: &mut (dyn FnMut(&str) + Send),
     ) -> Result<(), CompileError> {
         let layout = &self.make.layout;
-        let mut diagnosis = Diagnosis::new(&[&layout.src_seen, &layout.obj_seen]);
+        let mut diagnosis = Diagnosis::new(&[&layout.make_src, &layout.make_obj]);
         let begun = Instant::now();
         let exit = self
             .make
             .run(args, limit, &mut |line| {
                 log.line(line);
                 diagnosis.feed(line);
-                seen(line);
+                on_line(line);
             })
             .await?;
         log.flush();
@@ -101,89 +160,94 @@ impl Compile<'_> {
         if exit.success() {
             return Ok(());
         }
-        let failure = diagnosis.conclude(exit);
         if matches!(exit, spawn::Exit::Code(_)) {
-            tree::end(&layout.obj);
+            layout.state.end();
         }
-        Err(match failure {
+        Err(match diagnosis.conclude(exit) {
             Failure::Source { reason, certain } => CompileError::Failed { reason, certain },
             Failure::Host { reason } => {
-                BuildError::Infrastructure(format!("{reason}; see {}", self.request.out_log.display())).into()
+                let log = self.request.out_log.clone();
+                BuildError::from(InfrastructureError::Make { reason, log }).into()
             }
         })
     }
 
-    /// Makes the `.config`, unless it is still right; its date stays as it is if nothing changes.
+    /// Produces the `.config`, unless it is up to date. An unchanged one keeps its date.
     async fn configure(&self, log: &mut Log) -> Result<(DotConfig, String), CompileError> {
         let layout = &self.make.layout;
         let fragment = self.plan.fragment.text();
         let (command, text) = match &self.plan.base {
-            Base::Nothing => ("allnoconfig", fragment),
-            Base::Text(base) => ("alldefconfig", format!("{base}\n{fragment}")),
-            Base::Target(target) => {
-                let into = format!("KCONFIG_CONFIG={}", layout.obj_seen.join(".ktest-base").display());
-                match self.step(&[target, &into], CONFIG_LIMIT, log, &mut |_| {}).await {
-                    Err(CompileError::Failed { reason, .. }) if reason.contains("No rule to make target") => {
-                        return Err(BuildError::Source(format!(
-                            "make {target}: this kernel has no such target"
-                        ))
-                        .into());
-                    }
-                    other => other?,
-                }
-                let path = layout.obj.join(".ktest-base");
-                let base = std::fs::read_to_string(&path).map_err(|error| BuildError::io(&path, &error))?;
-                ("alldefconfig", format!("{base}\n{fragment}"))
+            ConfigBase::AllNo => ("allnoconfig", fragment),
+            ConfigBase::Text(base) => ("alldefconfig", format!("{base}\n{fragment}")),
+            ConfigBase::Target(target) => {
+                ("alldefconfig", format!("{}\n{fragment}", self.base_of_target(target, log).await?))
             }
         };
         let version = &self.make.toolchain.version;
-        let skippable = !matches!(self.plan.base, Base::Target(_));
-        if let Some(config) = configured::still_right(layout, &text, version).filter(|_| skippable) {
+        let skippable = !matches!(self.plan.base, ConfigBase::Target(_));
+        if let Some(config) = configured::up_to_date(layout, &text, version).filter(|_| skippable) {
             return Ok((DotConfig::parse(&config), config));
         }
-        let begun = SystemTime::now();
-        let path = layout.obj.join(".ktest-wanted");
-        std::fs::write(&path, &text).map_err(|error| BuildError::io(&path, &error))?;
-        let wanted = format!("KCONFIG_ALLCONFIG={}", layout.obj_seen.join(".ktest-wanted").display());
-        self.step(&[command, &wanted], CONFIG_LIMIT, log, &mut |_| {}).await?;
-        let path = layout.obj.join(".config");
-        let config = std::fs::read_to_string(&path).map_err(|error| BuildError::io(&path, &error))?;
-        configured::note(&layout.obj, &text, version, &config, begun)?;
+        let started = SystemTime::now();
+        own::write(&layout.state.fragment(), &text)?;
+        let allconfig = format!("KCONFIG_ALLCONFIG={}", layout.make_fragment.display());
+        self.step(&[command, &allconfig], CONFIG_LIMIT, log, &mut |_| {}).await?;
+        let config = self.dot_config()?;
+        configured::record(&layout.state, &text, version, &config, started)?;
         Ok((DotConfig::parse(&config), config))
     }
 
-    /// Whether the requirements took.
-    async fn check(&self, config: &DotConfig) -> Result<(Vec<Unmet>, Vec<String>), CompileError> {
-        let asked = &self.request.flavor.requirements;
-        if all_met(asked.require.iter().chain(&asked.require_soft), config) {
+    /// The configuration that a make target produces.
+    async fn base_of_target(&self, target: &str, log: &mut Log) -> Result<String, CompileError> {
+        // An earlier build may have left anything under this name.
+        self.objects()?.remove_tree(BASE_FILE)?;
+        let output = format!("KCONFIG_CONFIG={}", self.make.layout.make_obj.join(BASE_FILE).display());
+        match self.step(&[target, &output], CONFIG_LIMIT, log, &mut |_| {}).await {
+            Err(CompileError::Failed { reason, .. }) if reason.contains("No rule to make target") => {
+                return Err(BuildError::from(SourceError::NoTarget(target.into())).into());
+            }
+            result => result?,
+        }
+        Ok(self.objects()?.read_to_string(BASE_FILE, CONFIG_BYTES)?)
+    }
+
+    /// Checks that the requirements took effect.
+    async fn check(&self, config: &DotConfig) -> Result<(Vec<UnmetOption>, Vec<String>), CompileError> {
+        let required = &self.request.flavor.requirements;
+        if all_met(required.require.iter().chain(&required.require_soft), config) {
             return Ok((Vec::new(), Vec::new()));
         }
-        let (hard, soft) = (asked.require.clone(), asked.require_soft.clone());
+        let (hard, soft) = (required.require.clone(), required.require_soft.clone());
         let (source, config) = (self.make.layout.src.clone(), config.clone());
-        let srcarch = crate::toolchain::srcarch(asked.arch);
-        let work = move || check(&hard, &soft, &config, &Tree::read(&source, srcarch));
-        let checked = tokio::task::spawn_blocking(work).await;
-        let checked = checked.map_err(|error| BuildError::Infrastructure(error.to_string()))?;
+        let srcarch = crate::toolchain::srcarch(required.arch);
+        let work = move || check(&hard, &soft, &config, &KconfigTree::read(&source, srcarch));
+        let checked = tokio::task::spawn_blocking(work).await?;
         if let Err(error) = self.request.refuse(&checked.unmet) {
-            configured::forget(&self.make.layout.obj);
-            tree::end(&self.make.layout.obj);
+            configured::invalidate(&self.make.layout.state)?;
+            self.make.layout.state.end();
             return Err(error.into());
         }
         Ok((checked.unmet, checked.unknown))
     }
 
-    /// How many objects there are to make, where that can be told cheaply: by the dates of what they were made from if
-    /// they are all there and the configuration is the same, else by make's dry run.
-    async fn total(&self, targets: &[&str], same: bool, log: &mut Log) -> Result<Option<u32>, CompileError> {
+    /// The number of objects that will be compiled, if it is cheap to find out. With an unchanged configuration and
+    /// complete objects the dates decide; otherwise make's dry run.
+    async fn total(
+        &self,
+        targets: &[&str],
+        same_config: bool,
+        log: &mut Log,
+    ) -> Result<Option<u32>, CompileError> {
         let layout = self.make.layout.clone();
-        if same && layout.obj.join(tree::COMPLETE).exists() {
-            let work = move || outdated(&layout.obj, &|seen| layout.on_host(seen));
+        if same_config && layout.state.completed().is_some() {
+            let objects = self.objects()?;
+            let work = move || outdated(&objects, &|path| layout.on_host(path));
             return Ok(tokio::task::spawn_blocking(work).await.unwrap_or(None));
         }
         self.step(&["prepare"], CONFIG_LIMIT, log, &mut |_| {}).await?;
         let mut args = vec!["-n"];
         args.extend(targets);
-        // It ends with an error where it would need what it did not make; what it printed until then counts.
+        // The dry run fails where a recipe needs a file that only a real run creates; its output until then counts.
         let output = self.make.capture(&args, CONFIG_LIMIT).await;
         Ok(output.ok().map(|output| count_dry_run(&output.text())).filter(|count| *count > 0))
     }
@@ -195,13 +259,13 @@ impl Compile<'_> {
         log: &mut Log,
         on: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<u32, CompileError> {
-        let mut counter = Counter::new(total);
+        let mut counter = ObjectCounter::new(total);
         on(counter.progress());
-        let mut told = Instant::now();
+        let mut reported = Instant::now();
         let result = self
             .step(targets, COMPILE_LIMIT, log, &mut |line| {
-                if counter.feed(line) && told.elapsed() >= Duration::from_millis(100) {
-                    told = Instant::now();
+                if counter.feed(line) && reported.elapsed() >= REPORT_INTERVAL {
+                    reported = Instant::now();
                     on(counter.progress());
                 }
             })

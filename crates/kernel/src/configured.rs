@@ -1,17 +1,18 @@
-//! Whether a `.config` made before is still what Kconfig would make now, so that it need not be made again.
+//! Whether the `.config` of an object folder is still what Kconfig would produce, so that Kconfig need not run.
 //!
-//! It is if the same was wanted of the same tool chain and no Kconfig file changed since: what make itself asks
-//! before it trusts a configuration.
+//! It is if fragment, tool chain and `.config` are those of the last run and no Kconfig file is newer: the condition
+//! by which make itself trusts a configuration.
 
 use std::path::Path;
 use std::time::SystemTime;
 
+use fsx::own;
+use fsx::untrusted::Dir;
+
 use crate::error::BuildError;
 use crate::make::Layout;
+use crate::state::{CONFIG_BYTES, ObjectState};
 use crate::store::hash_fields;
-
-/// The file that remembers what was wanted, and by its date, when.
-const STAMP: &str = ".ktest-configured";
 
 /// The Kconfig files that kbuild's `auto.conf.cmd` lists, relative to the source.
 fn kconfig_files(text: &str) -> impl Iterator<Item = &str> {
@@ -20,64 +21,69 @@ fn kconfig_files(text: &str) -> impl Iterator<Item = &str> {
     list.split_whitespace().filter(|word| *word != "\\")
 }
 
-fn stamp(wanted: &str, version: &str, config: &str) -> String {
-    hash_fields([wanted, version, config]).to_string()
+fn stamp(fragment: &str, toolchain: &str, config: &str) -> String {
+    hash_fields([fragment, toolchain, config]).to_string()
 }
 
-/// The `.config` of an object folder, if it is still right. Blocks on the disk.
-#[must_use]
-pub fn still_right(layout: &Layout, wanted: &str, version: &str) -> Option<String> {
-    let path = layout.obj.join(STAMP);
-    let config = std::fs::read_to_string(layout.obj.join(".config")).ok()?;
-    if std::fs::read_to_string(&path).ok()? != stamp(wanted, version, &config) {
+/// The `.config` of an object folder if it is up to date. Blocks on the disk.
+pub(crate) fn up_to_date(layout: &Layout, fragment: &str, toolchain: &str) -> Option<String> {
+    let objects = Dir::open(&layout.obj).ok()?;
+    let config = objects.read_to_string(".config", CONFIG_BYTES).ok()?;
+    let path = layout.state.config_stamp();
+    if own::read_to_string(&path, 1000).ok()? != stamp(fragment, toolchain, &config) {
         return None;
     }
-    let since = std::fs::metadata(&path).and_then(|meta| meta.modified()).ok()?;
-    let list = std::fs::read_to_string(layout.obj.join("include/config/auto.conf.cmd")).ok()?;
+    let configured = own::metadata(&path).ok()?.modified().ok()?;
+    let list = objects.read_to_string("include/config/auto.conf.cmd", CONFIG_BYTES).ok()?;
     let mut files = kconfig_files(&list).peekable();
     files.peek()?;
+    // Of these files only the dates are read.
     let unchanged = |file: &str| {
         let path = if Path::new(file).is_absolute() { layout.on_host(file) } else { layout.src.join(file) };
-        std::fs::metadata(path).and_then(|meta| meta.modified()).is_ok_and(|time| time < since)
+        own::metadata(&path).ok().and_then(|meta| meta.modified().ok()).is_some_and(|time| time < configured)
     };
     files.all(unchanged).then_some(config)
 }
 
-/// Notes that the `.config` was made for this, begun at `begun`.
-pub fn note(
-    obj: &Path,
-    wanted: &str,
-    version: &str,
+/// Records that Kconfig, started at `started`, produced this `.config`.
+pub(crate) fn record(
+    state: &ObjectState,
+    fragment: &str,
+    toolchain: &str,
     config: &str,
-    begun: SystemTime,
+    started: SystemTime,
 ) -> Result<(), BuildError> {
-    let path = obj.join(STAMP);
-    let written = std::fs::write(&path, stamp(wanted, version, config))
-        .and_then(|()| std::fs::File::options().write(true).open(&path)?.set_modified(begun));
-    written.map_err(|error| BuildError::io(&path, &error))
+    let path = state.config_stamp();
+    own::write(&path, stamp(fragment, toolchain, config))?;
+    let file = own::open_with(&path, std::fs::File::options().write(true))?;
+    Ok(file.set_modified(started).map_err(fsx::Error::of("set the date of", &path))?)
 }
 
-/// Makes Kconfig run again next time.
-pub fn forget(obj: &Path) {
-    let _ = std::fs::remove_file(obj.join(STAMP));
+/// Makes Kconfig run in the next build.
+pub(crate) fn invalidate(state: &ObjectState) -> Result<(), BuildError> {
+    own::remove_file(&state.config_stamp())?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::ObjectFolder;
     use std::time::Duration;
 
     #[test]
-    fn what_kbuild_lists() {
+    fn kconfig_files_of_kbuilds_list() {
         let text = "deps_config := \\\n\tnet/Kconfig \\\n\tKconfig \\\n\n/c/auto.conf: \\\n\t$(deps_config)\n\nifneq \"$(CC)\" \"gcc\"\n";
         assert_eq!(kconfig_files(text).collect::<Vec<_>>(), ["net/Kconfig", "Kconfig"]);
-        assert_eq!(kconfig_files("rubbish").count(), 0);
+        assert_eq!(kconfig_files("no list").count(), 0);
     }
 
     #[test]
-    fn any_change_makes_it_wrong() {
+    fn any_change_makes_it_out_of_date() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(&dir.path().join("src"), &dir.path().join("obj"), false);
+        let [src, obj, state] = ["src", "obj", "state"].map(|name| dir.path().join(name));
+        std::fs::create_dir_all(&state).unwrap();
+        let layout = Layout::new(&src, &ObjectFolder { dir: obj, state: ObjectState::new(state) }, false);
         let put = |path: &str, text: &str, ago: u64| {
             let path = dir.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -88,9 +94,10 @@ mod tests {
         put("src/Kconfig", "", 100);
         put("obj/.config", "CONFIG_A=y\n", 90);
         put("obj/include/config/auto.conf.cmd", "deps_config := \\\n\tKconfig \\\n\n", 90);
-        let right = |wanted, version| still_right(&layout, wanted, version).is_some();
+        let right = |fragment, toolchain| up_to_date(&layout, fragment, toolchain).is_some();
         assert!(!right("w", "v"));
-        note(&layout.obj, "w", "v", "CONFIG_A=y\n", SystemTime::now() - Duration::from_secs(80)).unwrap();
+        let started = SystemTime::now() - Duration::from_secs(80);
+        record(&layout.state, "w", "v", "CONFIG_A=y\n", started).unwrap();
         assert!(right("w", "v") && !right("x", "v") && !right("w", "x"));
         put("obj/.config", "CONFIG_A=n\n", 90);
         assert!(!right("w", "v"));

@@ -1,60 +1,219 @@
-//! Why there is no kernel. The first variant is a verdict about the source; the others are not.
+//! Why there is no kernel. [`BuildError::DoesNotBuild`] is a verdict about the source; no failure of this host is ever
+//! reported as one. Every message is one line.
 
 use std::path::{Path, PathBuf};
 
 use debian::DebianError;
+use fsx::untrusted::{Reason, UntrustedError};
 use gitio::GitError;
 use spawn::SpawnError;
 
-use crate::check::Unmet;
+use crate::check::UnmetOption;
 
-/// Why a build did not give a kernel. Every message is one line.
+/// Why a build did not produce a kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The source does not compile or link: a verdict about the commit.
     #[error("does not build: {reason}")]
     DoesNotBuild {
-        /// The first error, paths relative to the source: `fs/ext4/super.c:12:5: error: ...`.
+        /// The first error, with paths relative to the source: `fs/ext4/super.c:12:5: error: ...`.
         reason: String,
-        /// make's whole output.
+        /// The complete output of make.
         log: PathBuf,
     },
-    /// Required options did not take their value.
+    /// Required options did not get their value.
     #[error("{}", unmet_line(unmet))]
     Requirements {
         /// Each with the dependency that is not met.
-        unmet: Vec<Unmet>,
+        unmet: Vec<UnmetOption>,
     },
-    /// There is no such source.
-    #[error("{0}")]
-    Source(String),
-    /// This host cannot build: a program, memory or space is missing, or something was killed.
-    #[error("{0}")]
-    Infrastructure(String),
+    /// The request names something that cannot be built.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// This host cannot build.
+    #[error(transparent)]
+    Infrastructure(#[from] InfrastructureError),
 }
 
-fn unmet_line(unmet: &[Unmet]) -> String {
+/// Something in a request that cannot be built: wrong names, or a source without a kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The repository or the commit does not exist.
+    #[error(transparent)]
+    Git(GitError),
+    /// The commit contains no kernel.
+    #[error("commit {0}: no kernel source, it has no Kconfig; see -k")]
+    NoKconfig(String),
+    /// The folder contains no kernel source.
+    #[error("{}: no kernel source tree here; give one with -k", .0.display())]
+    NoSourceTree(PathBuf),
+    /// The working tree contains files of a build, which hide those of the object folder.
+    #[error(
+        "{}: was built in place; run `make mrproper` in it first (it deletes .config, keep a copy)",
+        .0.display()
+    )]
+    BuiltInPlace(PathBuf),
+    /// make cannot work at this path.
+    #[error(
+        "{}: kernels cannot be built at a path with blanks or colons; move it (KTEST_CACHE_DIR sets the cache)",
+        .0.display()
+    )]
+    UnusablePath(PathBuf),
+    /// The folder contains no finished build.
+    #[error("{}: no built kernel for {arch} in this folder; build one there, or use -k debian/trixie", dir.display())]
+    NotBuilt {
+        /// The folder.
+        dir: PathBuf,
+        /// The architecture of the run.
+        arch: model::Arch,
+    },
+    /// The release in the source's Makefile cannot be a folder name.
+    #[error("{0:?} is not a kernel release; see the source's Makefile")]
+    Release(String),
+    /// The kernel has no such make target for its configuration.
+    #[error("make {0}: this kernel has no such target")]
+    NoTarget(String),
+    /// The name of a compiler is not accepted.
+    #[error("{0:?} is not a compiler; write gcc, gcc-13, clang, clang-17 or a path")]
+    Compiler(String),
+    /// An argument of `config-make` is not an assignment.
+    #[error("make argument {0:?} is not of the form NAME=VALUE")]
+    MakeArgument(String),
+    /// A make target contains characters that no target has.
+    #[error("{0:?} is not a make target")]
+    MakeTarget(String),
+    /// The base configuration cannot be read.
+    #[error("cannot read {}: {cause}", path.display())]
+    BaseConfig {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The name of a distribution's kernel is not accepted.
+    #[error("kernel {name}: {problem}")]
+    DistroName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The kernel was stored without headers.
+    #[error(
+        "kernel {id} ({release}): the store has no headers of it; kernels built here with MODULES=y have them"
+    )]
+    NoHeaders {
+        /// The short id.
+        id: String,
+        /// Its release.
+        release: String,
+    },
+}
+
+/// A failure of this host: a program, memory or disk space is missing, or a process was killed.
+#[derive(Debug, thiserror::Error)]
+pub enum InfrastructureError {
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] fsx::Error),
+    /// A lock cannot be taken.
+    #[error(transparent)]
+    Lock(#[from] fsx::lock::LockError),
+    /// The operating system reported an error for a file in a folder that a build writes.
+    #[error(transparent)]
+    Untrusted(UntrustedError),
+    /// A file operation of a library failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
+    /// A program could not be run.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// git failed.
+    #[error(transparent)]
+    Git(GitError),
+    /// A distribution's package cannot be had.
+    #[error(transparent)]
+    Debian(#[from] DebianError),
+    /// A program is missing.
+    #[error("{program}: not installed; apt-get install {package}")]
+    Missing {
+        /// The program.
+        program: String,
+        /// The package that contains it.
+        package: &'static str,
+    },
+    /// A C header is missing.
+    #[error("gelf.h is missing; apt-get install libelf-dev")]
+    MissingLibelf,
+    /// A program failed.
+    #[error("{program}: {complaint}")]
+    Program {
+        /// The program and what it did.
+        program: String,
+        /// Its last error line.
+        complaint: String,
+    },
+    /// make failed because of this host: a full disk, no memory.
+    #[error("{reason}; see {}", log.display())]
+    Make {
+        /// The first line that shows it.
+        reason: String,
+        /// The complete output of make.
+        log: PathBuf,
+    },
+    /// make exceeded its time limit.
+    #[error("make: killed, it ran longer than {0} s")]
+    MakeTimeOut(u64),
+    /// The build sandbox does not start.
+    #[error(
+        "the build sandbox does not start: {0}; allow user namespaces on this host, or build with --no-sandbox \
+         (then a branch's Makefile runs with your rights and the network)"
+    )]
+    Sandbox(String),
+    /// The package does not contain what a kernel needs.
+    #[error("package {package}: it contains {missing}")]
+    Package {
+        /// Its name and version.
+        package: String,
+        /// What is missing, as "no modules".
+        missing: &'static str,
+    },
+    /// The cache folder is not known.
+    #[error("neither KTEST_CACHE_DIR nor HOME is set; set one")]
+    NoCacheDir,
+    /// A kernel received from another host is not accepted.
+    #[error("kernel {id}: {problem}")]
+    Received {
+        /// The short id.
+        id: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A task of this process panicked.
+    #[error("a task of the build failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+fn unmet_line(unmet: &[UnmetOption]) -> String {
     let list: Vec<String> = unmet.iter().map(ToString::to_string).collect();
     let names: Vec<String> = unmet.iter().map(|unmet| format!("--tolerate {}", unmet.option.name)).collect();
     format!("required options did not take: {} (or {})", list.join("; "), names.join(" "))
 }
 
-impl BuildError {
-    /// An input or output error on `path`.
-    pub(crate) fn io(path: &Path, error: &std::io::Error) -> Self {
-        Self::Infrastructure(format!("{}: {error}", path.display()))
+impl InfrastructureError {
+    /// For `map_err`: adds the path to an [`std::io::Error`].
+    pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> Self {
+        move |source| Self::Io { path: path.into(), source }
     }
-}
 
-impl From<SpawnError> for BuildError {
-    fn from(error: SpawnError) -> Self {
-        Self::Infrastructure(error.to_string())
-    }
-}
-
-impl From<DebianError> for BuildError {
-    fn from(error: DebianError) -> Self {
-        Self::Infrastructure(error.to_string())
+    pub(crate) fn program(program: impl Into<String>, complaint: String) -> Self {
+        Self::Program { program: program.into(), complaint }
     }
 }
 
@@ -62,9 +221,58 @@ impl From<GitError> for BuildError {
     fn from(error: GitError) -> Self {
         match error {
             GitError::Open { .. } | GitError::NoSuchCommit { .. } | GitError::Unborn { .. } => {
-                Self::Source(error.to_string())
+                SourceError::Git(error).into()
             }
-            other => Self::Infrastructure(other.to_string()),
+            other => InfrastructureError::Git(other).into(),
+        }
+    }
+}
+
+/// Errors of this host that reach [`BuildError`] through `?`.
+macro_rules! host_errors {
+    ($($error:ty),*) => {
+        $(impl From<$error> for BuildError {
+            fn from(error: $error) -> Self {
+                Self::Infrastructure(error.into())
+            }
+        })*
+    };
+}
+
+host_errors!(fsx::Error, fsx::lock::LockError, SpawnError, DebianError, tokio::task::JoinError);
+
+/// Why compiling or packing did not produce a kernel, before the log is known.
+#[derive(Debug)]
+pub(crate) enum CompileError {
+    /// The source is at fault.
+    Failed {
+        /// The reason.
+        reason: String,
+        /// Whether another attempt would fail the same way, so that the failure can be stored.
+        certain: bool,
+    },
+    /// Anything else.
+    Other(BuildError),
+}
+
+impl<E: Into<BuildError>> From<E> for CompileError {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<UntrustedError> for CompileError {
+    /// A link, a FIFO or a missing file in the build's output is the work of the branch's Makefile.
+    fn from(error: UntrustedError) -> Self {
+        let name = error.relative.display().to_string();
+        match &error.reason {
+            Reason::Refused(problem) => {
+                Self::Failed { reason: format!("the build left {name:?}: it {problem}"), certain: false }
+            }
+            Reason::Io(_) if error.is_not_found() => {
+                Self::Failed { reason: format!("the build did not create {name:?}"), certain: false }
+            }
+            Reason::Io(_) => Self::Other(InfrastructureError::Untrusted(error).into()),
         }
     }
 }

@@ -1,7 +1,6 @@
-//! Kernels that a distribution built, brought into the store by name: `debian/trixie`, `debian/trixie/arm64`.
+//! Kernels of a distribution, downloaded into the store by name: `debian/trixie`, `debian/trixie/arm64`.
 //!
-//! What is booted is what the distribution signed: apt checks every package, and the kernel's name in the store is
-//! made of the packages' hashes.
+//! apt checks the signature of every package, and the kernel id is a hash of the hashes of the packages.
 
 mod initramfs;
 
@@ -9,17 +8,20 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use debian::{AptRoot, Mirror, Package, arch_name};
+use fsx::own;
+use fsx::publish::{self, Durability};
 use model::{Arch, KernelId, StoreKernel};
 use spawn::{Cmd, Limits};
 
-use crate::cache::{Cache, Lock, make_dir};
+use crate::cache::{Cache, lock};
 use crate::dotconfig::DotConfig;
-use crate::error::BuildError;
+use crate::error::{BuildError, InfrastructureError, SourceError};
 use crate::option::KValue;
 use crate::progress::Progress;
-use crate::store::{Kernel, META_VERSION, Meta, Store, Stored, hash_fields, hash_file};
+use crate::state::CONFIG_BYTES;
+use crate::store::{Kernel, META_VERSION, Meta, Store, Stored, hash_fields};
 
-/// Raised whenever what is made of the packages changes.
+/// The version of the steps from packages to kernel. Increase it when a change to them changes the kernels.
 const RECIPE: &str = "1";
 
 /// A kernel of Debian, by suite and architecture.
@@ -30,15 +32,15 @@ pub struct DistroKernel {
 }
 
 impl DistroKernel {
-    /// Reads `debian/SUITE` or `debian/SUITE/ARCH`, the architecture in Debian's words or ours.
+    /// Parses `debian/SUITE` or `debian/SUITE/ARCH`, with the architecture by Debian's name or by the kernel's.
     pub fn parse(name: &StoreKernel, default: Arch) -> Result<Self, BuildError> {
-        let bad = |why: &str| Err(BuildError::Source(format!("kernel {name}: {why}")));
+        let bad = |problem| Err(SourceError::DistroName { name: name.to_string(), problem }.into());
         let parts: Vec<&str> = name.as_str().split('/').collect();
         let (suite, arch) = match parts.as_slice() {
             ["debian", suite] => (*suite, default),
             ["debian", suite, arch] => match debian::parse_arch(arch) {
                 Some(arch) => (*suite, arch),
-                None => return bad("architectures are amd64 and arm64"),
+                None => return bad("the architectures are amd64 and arm64"),
             },
             _ => {
                 return bad("store kernels are named debian/SUITE or debian/SUITE/ARCH, as in debian/trixie");
@@ -46,7 +48,7 @@ impl DistroKernel {
         };
         let plain = suite.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if !plain || suite.starts_with('-') {
-            return bad("a suite is named like trixie or trixie-backports");
+            return bad("a suite has a name like trixie or trixie-backports");
         }
         Ok(Self { suite: suite.into(), arch })
     }
@@ -57,26 +59,25 @@ impl DistroKernel {
         &self.suite
     }
 
-    /// What it runs on.
+    /// The architecture.
     #[must_use]
     pub fn arch(&self) -> Arch {
         self.arch
     }
 
-    /// The whole name.
+    /// The complete name.
     #[must_use]
     pub fn name(&self) -> StoreKernel {
         format!("debian/{}/{}", self.suite, arch_name(self.arch)).parse().expect("its parts were checked")
     }
 
-    /// The package that always depends on the newest kernel. Not the one for clouds: it has no 9p, by which the guest
-    /// sees its tests.
+    /// The package that always depends on the newest kernel. The cloud variant has no 9p, which the guest needs.
     fn package(&self) -> String {
         format!("linux-image-{}", arch_name(self.arch))
     }
 }
 
-/// Brings the newest kernel of a suite into the store, unless it is there. The host needs apt, dpkg and kmod.
+/// Downloads the newest kernel of a suite into the store, unless the store has it. The host needs apt, dpkg and kmod.
 pub async fn fetch(
     wanted: &DistroKernel,
     mirror: &Mirror,
@@ -86,13 +87,13 @@ pub async fn fetch(
     let begun = Instant::now();
     let store = Store::of(cache);
     let root = cache.dir.join("apt").join(format!("{}-{}", wanted.suite, arch_name(wanted.arch)));
-    let _fetching = Lock::acquire(&root.join("lock"), &format!("fetches {}", wanted.name()), on).await?;
+    let _fetching = lock(&root.join("lock"), &format!("downloads {}", wanted.name()), on).await?;
     on(Progress::Fetching { what: format!("reading the index of {}", wanted.suite) });
     let apt = AptRoot::update(&root, wanted.arch, mirror).await?;
     let newest = apt.show(&wanted.package()).await?;
-    let name = newest.dependency("linux-image-").ok_or_else(|| {
-        BuildError::Infrastructure(format!("package {} names no kernel: {}", newest.name, newest.depends))
-    })?;
+    let name = newest
+        .dependency("linux-image-")
+        .ok_or_else(|| incomplete(&newest, "no dependency on a kernel package"))?;
     let (image, busybox) = (apt.show(name).await?, apt.show("busybox-static").await?);
     let arch = wanted.arch.as_str();
     let id =
@@ -102,7 +103,7 @@ pub async fn fetch(
         return Ok(store.kernel(&id, &meta, true));
     }
     on(Progress::Fetching { what: format!("downloading {} {}", image.name, image.version) });
-    let work = tempfile::tempdir_in(&root).map_err(|error| BuildError::io(&root, &error))?;
+    let work = tempfile::tempdir_in(&root).map_err(InfrastructureError::io(&root))?;
     let image_file = apt.download(&image, work.path()).await?;
     let busybox_file = apt.download(&busybox, work.path()).await?;
     on(Progress::Publishing);
@@ -113,7 +114,7 @@ pub async fn fetch(
     let stage = store.stage()?;
     let mut meta = unpacked.fill(stage.path(), wanted, &image).await?;
     meta.build_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let _publishing = Lock::acquire(&store.lock_path(&id), "publishes", on).await?;
+    let _publishing = lock(&store.lock_path(&id), "publishes it", on).await?;
     store.publish(&id, stage, &meta)?;
     store.set_name(&wanted.name(), &id)?;
     Ok(store.kernel(&id, &meta, false))
@@ -124,43 +125,40 @@ async fn unpack(package: &Path, to: &Path) -> Result<PathBuf, BuildError> {
     Ok(to.into())
 }
 
-/// The two packages, unpacked.
+/// The two unpacked packages.
 struct Unpacked {
     kernel: PathBuf,
     busybox: PathBuf,
 }
 
 impl Unpacked {
-    /// Fills a stage; the modules are moved.
+    /// Fills a stage. The modules are moved, not copied.
     async fn fill(&self, stage: &Path, wanted: &DistroKernel, package: &Package) -> Result<Meta, BuildError> {
         let (boot, release) = self.boot(package)?;
         let image = match wanted.arch {
             Arch::X86_64 => "bzImage",
             Arch::Aarch64 => "Image",
         };
-        let copy = |from: PathBuf, to: &str| {
-            std::fs::copy(&from, stage.join(to)).map_err(|error| BuildError::io(&from, &error))
-        };
+        let copy = |from: PathBuf, to: &str| own::copy(&from, &stage.join(to));
         copy(boot.join(format!("vmlinuz-{release}")), image)?;
         copy(boot.join(format!("config-{release}")), "config")?;
-        let _ = std::fs::copy(boot.join(format!("System.map-{release}")), stage.join("System.map"));
+        let _ = copy(boot.join(format!("System.map-{release}")), "System.map");
         let below = ["lib/modules", "usr/lib/modules"].map(|dir| self.kernel.join(dir).join(&release));
         let modules = stage.join("lib/modules").join(&release);
-        let from = below.iter().find(|dir| dir.is_dir()).ok_or_else(|| no_kernel(package, "no modules"))?;
-        make_dir(&stage.join("lib/modules"))?;
-        std::fs::rename(from, &modules).map_err(|error| BuildError::io(from, &error))?;
+        let from = below.iter().find(|dir| dir.is_dir()).ok_or_else(|| incomplete(package, "no modules"))?;
+        own::create_dir_all(&stage.join("lib/modules"))?;
+        own::rename(from, &modules)?;
         for link in ["build", "source"] {
-            let _ = std::fs::remove_file(modules.join(link));
+            own::remove_file(&modules.join(link))?;
         }
         crate::pack::need_depmod()?;
         let depmod = Cmd::new("depmod").env("PATH", debian::programs::search_path());
         let output = depmod.arg("-b").arg(stage).arg(&release).output(Limits::seconds(300)).await?;
         if !output.exit.success() {
-            return Err(BuildError::Infrastructure(format!("depmod: {}", output.complaint())));
+            return Err(InfrastructureError::program("depmod", output.complaint()).into());
         }
         self.initramfs(stage, &modules).await?;
-        let path = stage.join("config");
-        let config = std::fs::read_to_string(&path).map_err(|error| BuildError::io(&path, &error))?;
+        let config = own::read_to_string(&stage.join("config"), CONFIG_BYTES)?;
         let compiler = match DotConfig::parse(&config).get("CC_VERSION_TEXT") {
             KValue::Text(text) => text.clone(),
             _ => String::new(),
@@ -170,7 +168,7 @@ impl Unpacked {
             arch: wanted.arch,
             release,
             image: image.into(),
-            image_hash: hash_file(&stage.join(image))?,
+            image_hash: fsx::digest::file(&stage.join(image))?,
             vmlinux: None,
             modules: true,
             initrd: Some("initrd".into()),
@@ -186,55 +184,54 @@ impl Unpacked {
         })
     }
 
-    /// The folder with the boot image, and the kernel's release.
+    /// The folder of the boot image, and the release of the kernel.
     fn boot(&self, package: &Package) -> Result<(PathBuf, String), BuildError> {
         let boot = self.kernel.join("boot");
-        let entries = std::fs::read_dir(&boot).into_iter().flatten().filter_map(Result::ok);
-        let release = entries.into_iter().find_map(|entry| {
-            let name = entry.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned();
+        let release = own::list(&boot).unwrap_or_default().into_iter().find_map(|entry| {
+            let name = entry.name.to_str()?.strip_prefix("vmlinuz-")?.to_owned();
             let plain = |c: char| c.is_ascii_alphanumeric() || "._+-~".contains(c);
             (name.chars().all(plain) && !name.starts_with('.') && !name.is_empty()).then_some(name)
         });
-        release.map(|release| (boot, release)).ok_or_else(|| no_kernel(package, "no boot image"))
+        Ok((boot, release.ok_or_else(|| incomplete(package, "no boot image"))?))
     }
 
     async fn initramfs(&self, stage: &Path, modules: &Path) -> Result<(), BuildError> {
-        let read = |path: PathBuf| std::fs::read(&path).map_err(|error| BuildError::io(&path, &error));
         let busybox = ["bin/busybox", "usr/bin/busybox"].map(|path| self.busybox.join(path));
         let busybox = busybox.into_iter().find(|path| path.is_file());
-        let busybox =
-            read(busybox.ok_or_else(|| {
-                BuildError::Infrastructure("package busybox-static holds no busybox".into())
-            })?)?;
-        let list = String::from_utf8_lossy(&read(modules.join("modules.dep"))?).into_owned();
+        let package = || "busybox-static".to_owned();
+        let no_busybox = || InfrastructureError::Package { package: package(), missing: "no busybox" };
+        let busybox = own::read(&busybox.ok_or_else(no_busybox)?, FILE_BYTES)?;
+        let list = own::read(&modules.join("modules.dep"), FILE_BYTES)?;
+        let list = String::from_utf8_lossy(&list);
         let mut loaded = Vec::new();
         for path in initramfs::load_order(&list, &initramfs::WANTED) {
             let content = decompressed(&modules.join(&path)).await?;
             loaded.push((format!("{}.ko", initramfs::module_name(&path)), content));
         }
-        let path = stage.join("initrd");
-        std::fs::write(&path, initramfs::archive(&busybox, &loaded))
-            .map_err(|error| BuildError::io(&path, &error))
+        Ok(own::write(&stage.join("initrd"), initramfs::archive(&busybox, &loaded))?)
     }
 }
 
-fn no_kernel(package: &Package, what: &str) -> BuildError {
-    BuildError::Infrastructure(format!("package {} {}: {what} in it", package.name, package.version))
+/// The largest module or program that is read into memory, in bytes.
+const FILE_BYTES: u64 = 1 << 30;
+
+fn incomplete(package: &Package, missing: &'static str) -> InfrastructureError {
+    InfrastructureError::Package { package: format!("{} {}", package.name, package.version), missing }
 }
 
-/// A module as the kernel takes it.
+/// A module in the form that the kernel loads.
 async fn decompressed(file: &Path) -> Result<Vec<u8>, BuildError> {
     let program = match file.extension().and_then(|ending| ending.to_str()) {
         Some("xz") => "xz",
         Some("zst") => "zstd",
         Some("gz") => "gzip",
-        _ => return std::fs::read(file).map_err(|error| BuildError::io(file, &error)),
+        _ => return Ok(own::read(file, FILE_BYTES)?),
     };
     let output = Cmd::new(program).arg("-dc").arg(file).output(Limits::seconds(60)).await?;
     if output.exit.success() {
         return Ok(output.stdout);
     }
-    Err(BuildError::Infrastructure(format!("{program} {}: {}", file.display(), output.complaint())))
+    Err(InfrastructureError::program(format!("{program} {}", file.display()), output.complaint()).into())
 }
 
 impl Store {
@@ -242,33 +239,30 @@ impl Store {
         self.dir().join(".names").join(name.as_str())
     }
 
-    /// Lets a name stand for a kernel of the store.
+    /// Points a name to a kernel of the store.
     fn set_name(&self, name: &StoreKernel, id: &KernelId) -> Result<(), BuildError> {
         let path = self.name_path(name);
         let dir = path.parent().unwrap_or(self.dir());
-        make_dir(dir)?;
-        let io = |error: std::io::Error| BuildError::io(&path, &error);
-        let new = tempfile::NamedTempFile::new_in(dir).map_err(io)?;
-        std::fs::write(new.path(), format!("{id}\n")).map_err(io)?;
-        new.persist(&path).map(|_| ()).map_err(|error| io(error.error))
+        own::create_dir_all(dir)?;
+        Ok(publish::file(&path, format!("{id}\n"), Durability::Cached)?)
     }
 
-    /// The kernel that a name stands for, if it was fetched and is still there. Counts as use.
+    /// The kernel with this name, if the store has it. Counts as use.
     #[must_use]
     pub fn named(&self, wanted: &DistroKernel) -> Option<Kernel> {
         let id: KernelId =
-            std::fs::read_to_string(self.name_path(&wanted.name())).ok()?.trim().parse().ok()?;
+            own::read_to_string(&self.name_path(&wanted.name()), 1000).ok()?.trim().parse().ok()?;
         self.get(&id)
     }
 
-    /// All names, each with the kernel it stands for.
+    /// All names, each with its kernel.
     #[must_use]
     pub fn names(&self) -> Vec<(StoreKernel, KernelId)> {
         let root = self.dir().join(".names");
         let files = walkdir::WalkDir::new(&root).sort_by_file_name().into_iter().filter_map(Result::ok);
         let read = |entry: walkdir::DirEntry| {
             let name = entry.path().strip_prefix(&root).ok()?.to_str()?.parse().ok()?;
-            let id = std::fs::read_to_string(entry.path()).ok()?.trim().parse().ok()?;
+            let id = own::read_to_string(entry.path(), 1000).ok()?.trim().parse().ok()?;
             Some((name, id))
         };
         files.filter_map(read).collect()
@@ -288,8 +282,8 @@ mod tests {
         };
         assert_eq!(parse("debian/trixie").unwrap(), "debian/trixie/amd64");
         assert_eq!(parse("debian/trixie-backports/aarch64").unwrap(), "debian/trixie-backports/arm64");
-        insta::assert_snapshot!(parse("debian/trixie/sparc").unwrap_err(), @"kernel debian/trixie/sparc: architectures are amd64 and arm64");
+        insta::assert_snapshot!(parse("debian/trixie/sparc").unwrap_err(), @"kernel debian/trixie/sparc: the architectures are amd64 and arm64");
         insta::assert_snapshot!(parse("trixie").unwrap_err(), @"kernel trixie: store kernels are named debian/SUITE or debian/SUITE/ARCH, as in debian/trixie");
-        insta::assert_snapshot!(parse("debian/-x").unwrap_err(), @"kernel debian/-x: a suite is named like trixie or trixie-backports");
+        insta::assert_snapshot!(parse("debian/-x").unwrap_err(), @"kernel debian/-x: a suite has a name like trixie or trixie-backports");
     }
 }

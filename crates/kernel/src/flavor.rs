@@ -1,11 +1,9 @@
-//! Flavors: the requirements of test files merged into as few kernels as do not contradict themselves.
+//! Flavors: the requirements of test files, merged into as few kernels as their contradictions allow.
 //!
-//! Every file is in exactly one flavor, no flavor asks for two values of one option, and the result does not
-//! depend on the order of the input.
+//! Every file is in exactly one flavor, no flavor requires two values of one option, and the result does not depend on
+//! the order of the input.
 
 use std::collections::BTreeMap;
-
-use sha2::{Digest, Sha256};
 
 use crate::option::{KOption, KValue};
 use crate::requirements::Requirements;
@@ -13,11 +11,11 @@ use crate::requirements::Requirements;
 /// One kernel configuration and the test files that share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flavor {
-    /// All that its files ask for, in canonical form.
+    /// The requirements of its files, in canonical form.
     pub requirements: Requirements,
     /// The test files, sorted.
     pub files: Vec<String>,
-    /// Soft requirements that lost against another file's, with the file that asked.
+    /// Soft requirements overruled by another file, with the file that has them.
     pub overruled: Vec<(String, KOption)>,
 }
 
@@ -28,17 +26,15 @@ impl Flavor {
         Self { requirements: requirements.canonical(), files: vec![file.into()], overruled: Vec::new() }
     }
 
-    /// Its name: the architecture and 12 digits that stand for the requirements. The files are not part of it.
+    /// Its name: the architecture and 12 digits of the hash of the requirements. The files are not part of it.
     #[must_use]
     pub fn name(&self) -> String {
         let text = serde_json::to_string(&self.requirements).expect("requirements are plain text");
-        let digest = Sha256::digest(text.as_bytes());
-        let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}-{hex}", self.requirements.arch)
+        format!("{}-{}", self.requirements.arch, &fsx::digest::sha256_hex(text)[..12])
     }
 }
 
-/// A flavor in the making.
+/// A flavor to which files are still added.
 struct Draft {
     hard: BTreeMap<String, KValue>,
     soft: BTreeMap<String, (KValue, String)>,
@@ -47,7 +43,7 @@ struct Draft {
 }
 
 impl Draft {
-    /// How many soft requirements would lose if the file came in; `None` if hard ones contradict.
+    /// The number of soft requirements that adding the file would overrule; `None` if hard ones contradict.
     fn cost(&self, file: &Requirements) -> Option<usize> {
         let mut cost = 0;
         for option in &file.require {
@@ -59,15 +55,15 @@ impl Draft {
             );
         }
         for option in &file.require_soft {
-            let there =
+            let present =
                 self.hard.get(&option.name).or_else(|| self.soft.get(&option.name).map(|(value, _)| value));
-            cost += usize::from(there.is_some_and(|value| !value.agrees(&option.value)));
+            cost += usize::from(present.is_some_and(|value| !value.agrees(&option.value)));
         }
         Some(cost)
     }
 
-    fn take(&mut self, file: &str, asked: &Requirements) {
-        for option in &asked.require {
+    fn add(&mut self, file: &str, required: &Requirements) {
+        for option in &required.require {
             if let Some((value, by)) = self.soft.remove(&option.name)
                 && !value.agrees(&option.value)
             {
@@ -75,10 +71,10 @@ impl Draft {
             }
             self.hard.entry(option.name.clone()).or_insert_with(|| option.value.clone());
         }
-        for option in &asked.require_soft {
-            let there =
+        for option in &required.require_soft {
+            let present =
                 self.hard.get(&option.name).or_else(|| self.soft.get(&option.name).map(|(value, _)| value));
-            match there {
+            match present {
                 None => {
                     self.soft.insert(option.name.clone(), (option.value.clone(), file.into()));
                 }
@@ -92,29 +88,29 @@ impl Draft {
     }
 }
 
-/// The flavors of these test files: first fit, the files that ask for most first, into the kernel where the fewest
-/// soft requirements lose.
+/// The flavors of these test files. Files with the most requirements come first; each is added to the flavor where it
+/// overrules the fewest soft requirements.
 #[must_use]
 pub fn merge(files: &[(String, Requirements)]) -> Vec<Flavor> {
     let mut sorted: Vec<(String, Requirements)> =
-        files.iter().map(|(file, asked)| (file.clone(), asked.canonical())).collect();
-    sorted.sort_by_cached_key(|(file, asked)| {
-        let text = serde_json::to_string(asked).expect("requirements are plain text");
-        (std::cmp::Reverse(asked.require.len()), file.clone(), text)
+        files.iter().map(|(file, required)| (file.clone(), required.canonical())).collect();
+    sorted.sort_by_cached_key(|(file, required)| {
+        let text = serde_json::to_string(required).expect("requirements are plain text");
+        (std::cmp::Reverse(required.require.len()), file.clone(), text)
     });
     let mut groups: BTreeMap<String, (Requirements, Vec<Draft>)> = BTreeMap::new();
-    for (file, asked) in sorted {
-        let mut rest = asked.clone();
+    for (file, required) in sorted {
+        let mut rest = required.clone();
         (rest.require, rest.require_soft) = (Vec::new(), Vec::new());
         let key = serde_json::to_string(&rest).expect("requirements are plain text");
         let drafts = &mut groups.entry(key).or_insert((rest, Vec::new())).1;
         let best = drafts
             .iter()
             .enumerate()
-            .filter_map(|(at, draft)| Some((draft.cost(&asked)?, at)))
+            .filter_map(|(index, draft)| Some((draft.cost(&required)?, index)))
             .min()
-            .map(|(_, at)| at);
-        let at = best.unwrap_or_else(|| {
+            .map(|(_, index)| index);
+        let best = best.unwrap_or_else(|| {
             drafts.push(Draft {
                 hard: BTreeMap::new(),
                 soft: BTreeMap::new(),
@@ -123,7 +119,7 @@ pub fn merge(files: &[(String, Requirements)]) -> Vec<Flavor> {
             });
             drafts.len() - 1
         });
-        drafts[at].take(&file, &asked);
+        drafts[best].add(&file, &required);
     }
     let mut flavors: Vec<Flavor> = groups
         .into_values()

@@ -1,135 +1,168 @@
-//! What modules outside the tree are built against, kept beside each kernel that can load modules: one compressed archive, as
-//! hardly any test wants it and it is thousands of files.
+//! The headers of a kernel, for modules that are built outside its tree: stored with each kernel that can load modules,
+//! as one compressed archive, because few tests need its thousands of files.
 //!
-//! What belongs in it is what the kernel's own packaging (scripts/package) takes: makefiles, headers and scripts of the source, and
-//! what was generated for this configuration.
+//! The archive contains what the kernel's own packaging (scripts/package) takes: makefiles, headers and scripts of the
+//! source, and the files generated for this configuration.
 
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use fsx::own;
+use fsx::untrusted::{Dir, EntryType};
 use model::Arch;
-use tar::{Archive, Builder, EntryType, Header};
-use walkdir::WalkDir;
+use tar::{Archive, Builder, EntryType as TarType, Header};
 
-use crate::error::BuildError;
+use crate::error::{BuildError, CompileError, InfrastructureError, SourceError};
 use crate::make::Layout;
+use crate::state::OBJECT_LIMITS;
 use crate::store::Kernel;
 use crate::toolchain::srcarch;
 
 /// The archive's name in the store.
 pub(crate) const ARCHIVE: &str = "headers.tar.zst";
 const LEVEL: i32 = 3;
-/// The headers of a kernel are 60 MB in 10,000 files; what is far beyond is not theirs.
+/// The limits of an archive: the headers of a kernel are 60 MB in 10,000 files.
 const BYTES: u64 = 1 << 30;
 const FILES: usize = 200_000;
 
 /// Packs the headers of a finished build into a stage.
-pub(crate) fn pack(stage: &Path, layout: &Layout, arch: Arch) -> Result<(), BuildError> {
+pub(crate) fn pack(stage: &Path, layout: &Layout, arch: Arch) -> Result<(), CompileError> {
     let path = stage.join(ARCHIVE);
-    let write = || -> io::Result<()> {
-        let encoder = zstd::stream::write::Encoder::new(File::create(&path)?, LEVEL)?;
-        let mut tar = Builder::new(encoder);
-        for (name, file) in list(layout, arch) {
-            add(&mut tar, &name, &file)?;
-        }
-        tar.into_inner()?.finish()?;
-        Ok(())
-    };
-    write().map_err(|error| BuildError::io(&path, &error))
+    let [source, objects] = [Dir::open(&layout.src)?, Dir::open(&layout.obj)?];
+    let files = list(&source, &objects, arch)?;
+    let archive_error = InfrastructureError::io(&path);
+    let encoder = zstd::stream::write::Encoder::new(own::create(&path)?, LEVEL);
+    let mut tar = Builder::new(encoder.map_err(&archive_error).map_err(BuildError::from)?);
+    for (name, PackedFile { origin, path: file }) in &files {
+        let dir = if *origin == Origin::Source { &source } else { &objects };
+        // A file with several links is left out: in a build's output it may be anybody's.
+        let Ok(opened) = dir.open_file(file) else { continue };
+        add(&mut tar, name, opened).map_err(&archive_error).map_err(BuildError::from)?;
+    }
+    let finished = tar.into_inner().and_then(|encoder| encoder.finish().map(|_| ()));
+    Ok(finished.map_err(&archive_error).map_err(BuildError::from)?)
 }
 
-/// The files by their names in the archive, in order. What was built replaces what the source has of the same name.
-fn list(layout: &Layout, arch: Arch) -> std::collections::BTreeMap<PathBuf, PathBuf> {
-    let (src, obj) = (&layout.src, &layout.obj);
+/// Where a file of the archive comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Source,
+    Objects,
+}
+
+/// A file to pack.
+#[derive(Debug)]
+struct PackedFile {
+    origin: Origin,
+    path: PathBuf,
+}
+
+/// The files by their names in the archive, in order. A generated file replaces that of the source with the same name.
+fn list(source: &Dir, objects: &Dir, arch: Arch) -> Result<BTreeMap<PathBuf, PackedFile>, CompileError> {
     let own = format!("arch/{}", srcarch(arch));
-    let mut files = std::collections::BTreeMap::new();
-    let mut take = |root: &Path, below: &str, wanted: &dyn Fn(&Path) -> bool| {
-        for entry in WalkDir::new(root.join(below)).into_iter().filter_map(Result::ok) {
-            let path = entry.path();
-            let Ok(name) = path.strip_prefix(root) else { continue };
-            if entry.file_type().is_file() && wanted(name) {
-                files.insert(name.to_path_buf(), path.to_path_buf());
+    let mut files = BTreeMap::new();
+    let mut add = |origin: Origin, top: &str, wanted: &dyn Fn(&Path) -> bool| -> Result<(), CompileError> {
+        let dir = if origin == Origin::Source { source } else { objects };
+        for path in regular_files(dir, top)? {
+            if wanted(&path) {
+                files.insert(path.clone(), PackedFile { origin, path });
             }
         }
+        Ok(())
     };
-    let any = |_: &Path| true;
-    for below in ["Makefile", "include", "scripts"] {
-        take(src, below, &any);
+    for top in ["Makefile", "include", "scripts"] {
+        add(Origin::Source, top, &|_| true)?;
     }
-    take(src, &own, &|name| {
+    add(Origin::Source, &own, &|name| {
         let part = |wanted: &str| name.iter().any(|part| part == wanted);
         let file = name.file_name().unwrap_or_default().to_string_lossy();
         part("include") || part("scripts") || (file.starts_with("Makefile") && name.iter().count() == 3)
-    });
-    // Neither the objects that programs were linked from, nor make's notes on how.
+    })?;
+    // Neither objects nor make's dependency files.
     let lasting = |name: &Path| {
         let file = name.file_name().unwrap_or_default().to_string_lossy();
         !(file.ends_with(".o") || file.ends_with(".cmd") || file.ends_with(".d"))
     };
-    for below in ["include", "scripts", &format!("{own}/include"), "Module.symvers", ".config"] {
-        take(obj, below, &lasting);
+    let arch_include = format!("{own}/include");
+    let generated = ["include", "scripts", &arch_include, "Module.symvers", ".config"];
+    for top in
+        generated.into_iter().chain(["tools/objtool/objtool", "tools/bpf/resolve_btfids/resolve_btfids"])
+    {
+        add(Origin::Objects, top, &lasting)?;
     }
-    for below in ["tools/objtool/objtool", "tools/bpf/resolve_btfids/resolve_btfids"] {
-        take(obj, below, &lasting);
-    }
-    // Without modules of its own a kernel has only its own symbols.
-    let symbols = obj.join("vmlinux.symvers");
-    if symbols.is_file() {
+    // A kernel without modules exports only its own symbols.
+    if !regular_files(objects, "vmlinux.symvers")?.is_empty() {
+        let symbols = PackedFile { origin: Origin::Objects, path: "vmlinux.symvers".into() };
         files.entry("Module.symvers".into()).or_insert(symbols);
     }
-    files
+    Ok(files)
 }
 
-fn add(tar: &mut Builder<impl io::Write>, name: &Path, file: &Path) -> io::Result<()> {
+/// The regular files at or below `top`, with their paths below `dir`; none if it does not exist.
+fn regular_files(dir: &Dir, top: &str) -> Result<Vec<PathBuf>, CompileError> {
+    match dir.metadata(top)?.map(|meta| meta.entry_type) {
+        Some(EntryType::File) => Ok(vec![top.into()]),
+        Some(EntryType::Directory) => {
+            let entries = dir.walk(top, OBJECT_LIMITS)?.into_iter();
+            let files = entries.filter(|(_, entry_type)| *entry_type == EntryType::File);
+            Ok(files.map(|(path, _)| Path::new(top).join(path)).collect())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn add(tar: &mut Builder<impl io::Write>, name: &Path, mut file: std::fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let mut opened = File::open(file)?;
-    let meta = opened.metadata()?;
+    let meta = file.metadata()?;
     let mut header = Header::new_gnu();
-    header.set_entry_type(EntryType::Regular);
+    header.set_entry_type(TarType::Regular);
     header.set_size(meta.len());
     header.set_mode(if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 });
-    // All of one date: nothing in there is older than what it was made from.
+    // With equal dates no file looks older than what it was generated from.
     header.set_mtime(0);
-    tar.append_data(&mut header, name, Read::by_ref(&mut opened).take(meta.len()))
+    tar.append_data(&mut header, name, Read::by_ref(&mut file).take(meta.len()))
 }
 
-/// Lays the headers of a kernel out in `dir`, which is made: `make -C DIR M=MODULE` builds against them. The archive may have
-/// come from another host: only files and folders below `dir` come of it.
+/// Unpacks the headers of a kernel into `dir`, which is created: `make -C DIR M=MODULE` builds against them. The archive
+/// may come from another host: only files and folders below `dir` are created.
 pub fn unpack(kernel: &Kernel, dir: &Path) -> Result<(), BuildError> {
     let Some(archive) = &kernel.headers else {
-        let (id, release) = (kernel.id.short(), &kernel.release);
-        return Err(BuildError::Source(format!(
-            "kernel {id} ({release}): the store has no headers of it; those built here with MODULES=y have them"
-        )));
+        let (id, release) = (kernel.id.short().to_string(), kernel.release.clone());
+        return Err(SourceError::NoHeaders { id, release }.into());
     };
-    std::fs::create_dir_all(dir).map_err(|error| BuildError::io(dir, &error))?;
+    own::create_dir_all(dir)?;
     let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
+    let file = own::open(archive)?;
     let read = || -> io::Result<()> {
-        let mut tar = Archive::new(zstd::stream::read::Decoder::new(File::open(archive)?)?);
+        let mut tar = Archive::new(zstd::stream::read::Decoder::new(file)?);
         tar.set_preserve_mtime(true);
         let mut bytes = 0_u64;
-        for (at, entry) in tar.entries()?.enumerate() {
+        for (count, entry) in tar.entries()?.enumerate() {
             let mut entry = entry?;
             bytes = bytes.saturating_add(entry.size());
-            if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Directory) {
-                return Err(refuse("holds what is neither file nor folder"));
+            if !matches!(entry.header().entry_type(), TarType::Regular | TarType::Directory) {
+                return Err(refuse("it contains an entry that is neither file nor folder"));
             }
-            if bytes > BYTES || at >= FILES {
-                return Err(refuse("holds more than headers"));
+            if bytes > BYTES || count >= FILES {
+                return Err(refuse("it contains more than headers"));
             }
             if !entry.unpack_in(dir)? {
-                return Err(refuse("holds a path that leads out of it"));
+                return Err(refuse("it contains a path that leads outside"));
             }
         }
         Ok(())
     };
-    read().map_err(|error| BuildError::io(archive, &error))
+    read().map_err(|source| InfrastructureError::Io { path: archive.clone(), source }.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::ObjectState;
+    use crate::tree::ObjectFolder;
+    use std::fs::File;
+    use walkdir::WalkDir;
 
     fn write(path: &Path, text: &str) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -156,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn source_and_what_was_made_lie_in_one_tree() {
+    fn source_and_generated_files_are_in_one_tree() {
         let dir = tempfile::tempdir().unwrap();
         let (src, obj) = (dir.path().join("src"), dir.path().join("obj"));
         for name in
@@ -172,9 +205,10 @@ mod tests {
         for name in
             ["include/config/auto.conf", "scripts/mod/modpost", "scripts/mod/modpost.o", "vmlinux.symvers"]
         {
-            write(&obj.join(name), "made");
+            write(&obj.join(name), "generated");
         }
-        let layout = Layout::new(&src, &obj, false);
+        let state = ObjectState::new(dir.path().join("state"));
+        let layout = Layout::new(&src, &ObjectFolder { dir: obj, state }, false);
         pack(dir.path(), &layout, Arch::X86_64).unwrap();
         let once = std::fs::read(dir.path().join(ARCHIVE)).unwrap();
         pack(dir.path(), &layout, Arch::X86_64).unwrap();
@@ -194,29 +228,29 @@ mod tests {
             files,
             [
                 "Makefile source",
-                "Module.symvers made",
+                "Module.symvers generated",
                 "arch/x86/Makefile.um source",
                 "arch/x86/include/c.h source",
                 "include/a.h source",
-                "include/config/auto.conf made",
+                "include/config/auto.conf generated",
                 "scripts/b.sh source",
-                "scripts/mod/modpost made",
+                "scripts/mod/modpost generated",
             ]
         );
     }
 
     #[test]
-    fn what_is_no_headers_is_refused() {
+    fn other_archives_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(ARCHIVE);
         let to = dir.path().join("to");
-        let link = |header: &mut Header| header.set_entry_type(EntryType::Symlink);
-        let away = |header: &mut Header| header.as_gnu_mut().unwrap().name[..4].copy_from_slice(b"../x");
-        for bend in [&link as &dyn Fn(&mut Header), &away] {
+        let link = |header: &mut Header| header.set_entry_type(TarType::Symlink);
+        let outside = |header: &mut Header| header.as_gnu_mut().unwrap().name[..4].copy_from_slice(b"../x");
+        for modify in [&link as &dyn Fn(&mut Header), &outside] {
             let mut header = Header::new_gnu();
             header.set_size(0);
             header.set_path("name").unwrap();
-            bend(&mut header);
+            modify(&mut header);
             header.set_cksum();
             let encoder = zstd::stream::write::Encoder::new(File::create(&path).unwrap(), LEVEL).unwrap();
             let mut tar = Builder::new(encoder);
@@ -225,7 +259,7 @@ mod tests {
             unpack(&kernel(Some(path.clone())), &to).unwrap_err();
             assert!(!dir.path().join("x").exists());
         }
-        std::fs::write(&path, "rubbish").unwrap();
+        std::fs::write(&path, "no archive").unwrap();
         unpack(&kernel(Some(path)), &to).unwrap_err();
         let error = unpack(&kernel(None), &to).unwrap_err().to_string();
         assert!(error.contains("the store has no headers of it"), "{error}");

@@ -1,43 +1,38 @@
-//! A kernel that somebody built in its own source tree: found, not made.
-//!
-//! What is there is taken as it is; it has no place in the store.
+//! A kernel that the user built in its own source tree: it is used in place and never stored.
 
 use std::path::{Path, PathBuf};
 
+use fsx::own;
 use model::Arch;
 
-use crate::error::BuildError;
-use crate::store::{Kernel, hash_fields, hash_file};
+use crate::error::{BuildError, SourceError};
+use crate::store::{Kernel, hash_fields};
 
-/// The kernel in a source tree or object folder, as `make` leaves it. Modules are those of `make modules_install`
-/// below `DIR/modules` (`INSTALL_MOD_PATH=modules`), where they are there.
+/// The kernel in a source tree or object folder, as `make` leaves it. Its modules are those of `make modules_install`
+/// below `DIR/modules` (`INSTALL_MOD_PATH=modules`), if they exist.
 pub fn find(dir: &Path, arch: Arch) -> Result<Kernel, BuildError> {
     let image = match arch {
         Arch::X86_64 => "arch/x86/boot/bzImage",
         Arch::Aarch64 => "arch/arm64/boot/Image",
     };
     let image = dir.join(image);
-    let release_file = dir.join("include/config/kernel.release");
-    let release = std::fs::read_to_string(&release_file).unwrap_or_default().trim().to_owned();
+    let release = own::read_to_string(&dir.join("include/config/kernel.release"), 1000).unwrap_or_default();
+    let release = release.trim().to_owned();
     if !image.is_file() || release.is_empty() {
-        let text = format!(
-            "{}: holds no built kernel for {arch}; build one there, or say -k debian/trixie",
-            dir.display()
-        );
-        return Err(BuildError::Source(text));
+        return Err(SourceError::NotBuilt { dir: dir.into(), arch }.into());
     }
-    let image_hash = hash_file(&image)?;
-    let there = |path: PathBuf| Some(path).filter(|path| path.exists());
+    let image_hash = fsx::digest::file(&image)?;
+    let existing = |path: PathBuf| Some(path).filter(|path| path.exists());
     Ok(Kernel {
         id: hash_fields(["in place", &image_hash, &release]),
         arch,
         image,
         image_hash,
-        modules: there(dir.join("modules")).filter(|dir| dir.join("lib/modules").join(&release).is_dir()),
+        modules: existing(dir.join("modules")).filter(|dir| dir.join("lib/modules").join(&release).is_dir()),
         release,
         config: dir.join(".config"),
         initrd: None,
-        vmlinux: there(dir.join("vmlinux")),
+        vmlinux: existing(dir.join("vmlinux")),
         headers: None,
         objects: 0,
         cached: true,
@@ -51,11 +46,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_make_leaves() {
+    fn a_finished_build_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let error = find(dir.path(), Arch::X86_64).unwrap_err().to_string();
         assert!(
-            error.ends_with("holds no built kernel for x86_64; build one there, or say -k debian/trixie"),
+            error.ends_with(
+                "no built kernel for x86_64 in this folder; build one there, or use -k debian/trixie"
+            ),
             "{error}"
         );
         for (name, text) in [("arch/x86/boot/bzImage", "image"), ("include/config/kernel.release", "6.1.0\n")]

@@ -1,13 +1,14 @@
 //! Kernels: configuration from requirements, flavors, incremental sandboxed builds, the kernel store.
 //!
-//! A kernel is named by what went into it; the store holds each one once. A kernel that does not build is a verdict
-//! about its source ([`BuildError::DoesNotBuild`]); what is broken on this host is never reported as one.
+//! The id of a kernel is a hash of its inputs; the store contains each kernel once. A kernel that does not build is a
+//! verdict about its source ([`BuildError::DoesNotBuild`]); a failure of this host is never reported as one.
 
 pub mod build;
 pub mod cache;
 pub mod check;
 mod compile;
 mod configured;
+mod copy;
 pub mod diagnose;
 pub mod dotconfig;
 mod error;
@@ -24,15 +25,16 @@ pub mod plan;
 pub mod progress;
 pub mod requirements;
 pub mod sandbox;
+mod state;
 pub mod store;
 pub mod toolchain;
 mod transfer;
 pub mod tree;
 
-pub use build::{BuildRequest, Source, build, missing};
+pub use build::{BuildRequest, KernelSource, build, missing_kernel};
 pub use cache::Cache;
-pub use check::Unmet;
-pub use error::BuildError;
+pub use check::UnmetOption;
+pub use error::{BuildError, InfrastructureError, SourceError};
 pub use fetch::DistroKernel;
 pub use flavor::{Flavor, merge};
 pub use model::{Arch, KernelId};

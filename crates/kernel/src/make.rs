@@ -1,4 +1,4 @@
-//! Calls make: where source and objects lie, as the host and as make see them, and how its output is read.
+//! Runs make: the folders of a build as the host and as make see them, the command line, and make's output.
 //!
 //! The environment is cleared and the build settings are fixed, so that the same source gives the same image.
 
@@ -9,83 +9,95 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use debian::programs::{SYSTEM_PATH, search_path};
+use fsx::own;
 use spawn::{Cmd, Exit, Limits, Output, Stream};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::mpsc;
 
-use crate::error::BuildError;
+use crate::error::{BuildError, InfrastructureError};
 use crate::sandbox::{self, Mount, RootEntry};
+use crate::state::{FRAGMENT, ObjectState};
 use crate::toolchain::Toolchain;
+use crate::tree::ObjectFolder;
 
-/// Where a sandboxed make sees the source: what debug information names.
-pub const SRC_SEEN: &str = "/ktest/src";
-/// Where the sandbox has the object folder, the compiler cache and the output folder.
-const OBJ_SEEN: &str = "/ktest/obj";
-const CCACHE_SEEN: &str = "/ktest/ccache";
-const OUT_SEEN: &str = "/ktest/out";
+/// The source in the sandbox: the path in debug information.
+pub const SANDBOX_SRC: &str = "/ktest/src";
+/// The object folder, its state, the compiler cache and the output folder in the sandbox.
+const SANDBOX_OBJ: &str = "/ktest/obj";
+const SANDBOX_STATE: &str = "/ktest/state";
+const SANDBOX_CCACHE: &str = "/ktest/ccache";
+const SANDBOX_OUT: &str = "/ktest/out";
 
-/// Where things lie for one build.
+/// The folders of one build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// The source on the host.
     pub src: PathBuf,
     /// The object folder on the host.
     pub obj: PathBuf,
+    /// The state of the object folder, on the host.
+    pub state: ObjectState,
     /// The source as make sees it.
-    pub src_seen: PathBuf,
+    pub make_src: PathBuf,
     /// The object folder as make sees it.
-    pub obj_seen: PathBuf,
+    pub make_obj: PathBuf,
+    /// The options that Kconfig reads, as make sees the file.
+    pub make_fragment: PathBuf,
 }
 
 impl Layout {
-    /// In the sandbox make sees the same paths whatever tree it works in ([`SRC_SEEN`]), so that compiles of one tree
-    /// serve another; outside it sees those of the host.
+    /// In the sandbox make sees the same paths in every build tree ([`SANDBOX_SRC`]), so that the trees share the
+    /// compiler cache; outside it sees those of the host.
     #[must_use]
-    pub fn new(src: &Path, obj: &Path, sandboxed: bool) -> Self {
-        let (src_seen, obj_seen) =
-            if sandboxed { (SRC_SEEN.into(), OBJ_SEEN.into()) } else { (src.into(), obj.into()) };
-        Self { src: src.into(), obj: obj.into(), src_seen, obj_seen }
+    pub fn new(src: &Path, objects: &ObjectFolder, sandboxed: bool) -> Self {
+        let (make_src, make_obj, make_fragment) = match sandboxed {
+            true => (SANDBOX_SRC.into(), SANDBOX_OBJ.into(), Path::new(SANDBOX_STATE).join(FRAGMENT)),
+            false => (src.into(), objects.dir.clone(), objects.state.fragment()),
+        };
+        let ObjectFolder { dir: obj, state } = objects.clone();
+        Self { src: src.into(), obj, state, make_src, make_obj, make_fragment }
     }
 
-    /// Where the host has a path that make names, be it absolute or relative to the object folder.
+    /// The host path of a path in make's files: absolute, or relative to the object folder. The result may be
+    /// anywhere on the host: do not open it.
     #[must_use]
-    pub fn on_host(&self, seen: &str) -> PathBuf {
-        let seen = Path::new(seen);
-        if let Ok(rest) = seen.strip_prefix(&self.obj_seen) {
+    pub fn on_host(&self, path: &str) -> PathBuf {
+        let path = Path::new(path);
+        if let Ok(rest) = path.strip_prefix(&self.make_obj) {
             self.obj.join(rest)
-        } else if let Ok(rest) = seen.strip_prefix(&self.src_seen) {
+        } else if let Ok(rest) = path.strip_prefix(&self.make_src) {
             self.src.join(rest)
         } else {
-            self.obj.join(seen)
+            self.obj.join(path)
         }
     }
 }
 
-/// How make is called for one build.
+/// How make is run for one build.
 #[derive(Debug, Clone)]
 pub struct Make {
-    /// Where things lie.
+    /// The folders.
     pub layout: Layout,
-    /// With what.
+    /// The tool chain.
     pub toolchain: Toolchain,
-    /// How many compiles at once.
+    /// The number of parallel compiles.
     pub jobs: usize,
-    /// The test files' own arguments.
+    /// The arguments of the test files.
     pub append: Vec<String>,
-    /// The host's root folder, where the build is sandboxed.
+    /// The entries of the host's root folder that the sandbox shows; `None` without sandbox.
     pub sandbox: Option<Vec<RootEntry>>,
     /// The compiler cache on the host.
     pub ccache: PathBuf,
-    /// The one further folder that make may write, on the host: where modules are installed.
+    /// A further folder on the host that make may write: modules are installed there.
     pub out: Option<PathBuf>,
 }
 
 impl Make {
     /// The output folder as make sees it.
     #[must_use]
-    pub fn out_seen(&self) -> Option<PathBuf> {
+    pub fn make_out(&self) -> Option<PathBuf> {
         let out = self.out.clone()?;
-        Some(if self.sandbox.is_some() { OUT_SEEN.into() } else { out })
+        Some(if self.sandbox.is_some() { SANDBOX_OUT.into() } else { out })
     }
 
     fn env(&self) -> Vec<(&'static str, OsString)> {
@@ -96,7 +108,7 @@ impl Make {
         }
         let host = search_path();
         path.push(if self.sandbox.is_some() { OsStr::new(SYSTEM_PATH) } else { &host });
-        let ccache = if self.sandbox.is_some() { CCACHE_SEEN.into() } else { self.ccache.clone() };
+        let ccache = if self.sandbox.is_some() { SANDBOX_CCACHE.into() } else { self.ccache.clone() };
         let mut env = vec![
             ("PATH", path),
             ("LC_ALL", "C".into()),
@@ -115,13 +127,13 @@ impl Make {
         env
     }
 
-    /// Any program, in the surroundings that make has.
+    /// The command of any program in make's environment and sandbox.
     #[must_use]
     pub fn program(&self, program: &str, args: &[String]) -> Cmd {
         let env = self.env();
         let cmd = match &self.sandbox {
             Some(root) => {
-                let argv = sandbox::argv(root, &self.mounts(), &env, &self.layout.obj_seen);
+                let argv = sandbox::argv(root, &self.mounts(), &env, &self.layout.make_obj);
                 Cmd::new(&argv[0]).args(&argv[1..]).arg(program)
             }
             None => {
@@ -132,14 +144,14 @@ impl Make {
         cmd.args(args)
     }
 
-    /// The whole command for these targets and variables.
+    /// The command of make for these targets and variables.
     #[must_use]
     pub fn cmd(&self, args: &[&str]) -> Cmd {
-        let Layout { src_seen, obj_seen, .. } = &self.layout;
+        let Layout { make_src, make_obj, .. } = &self.layout;
         let mut output = OsString::from("O=");
-        output.push(obj_seen);
+        output.push(make_obj);
         self.program("make", &["--no-print-directory".into(), format!("-j{}", self.jobs.max(1)), "-C".into()])
-            .arg(src_seen)
+            .arg(make_src)
             .arg(output)
             .args(&self.toolchain.make_args)
             .arg("LOCALVERSION=")
@@ -149,27 +161,31 @@ impl Make {
 
     fn mounts(&self) -> Vec<Mount> {
         let layout = &self.layout;
-        let mount =
-            |host: &Path, seen: &Path, writable| Mount { host: host.into(), seen: seen.into(), writable };
+        let mount = |host: &Path, inside: &Path, writable| Mount {
+            host: host.into(),
+            inside: inside.into(),
+            writable,
+        };
         let mut mounts: Vec<Mount> = self.toolchain.dirs.iter().map(|dir| mount(dir, dir, false)).collect();
-        mounts.push(mount(&layout.src, &layout.src_seen, false));
-        mounts.push(mount(&layout.obj, &layout.obj_seen, true));
+        mounts.push(mount(&layout.src, &layout.make_src, false));
+        mounts.push(mount(&layout.obj, &layout.make_obj, true));
+        mounts.push(mount(layout.state.dir(), Path::new(SANDBOX_STATE), false));
         if self.toolchain.ccache {
-            mounts.push(mount(&self.ccache, Path::new(CCACHE_SEEN), true));
+            mounts.push(mount(&self.ccache, Path::new(SANDBOX_CCACHE), true));
         }
         if let Some(out) = &self.out {
-            mounts.push(mount(out, Path::new(OUT_SEEN), true));
+            mounts.push(mount(out, Path::new(SANDBOX_OUT), true));
         }
         mounts
     }
 
-    /// Runs make to its end with its output captured.
+    /// Runs make and captures its output.
     pub async fn capture(&self, args: &[&str], limit: Duration) -> Result<Output, BuildError> {
         Ok(self.cmd(args).output(Limits { time: limit, bytes: 256 << 20 }).await?)
     }
 
-    /// Runs make to its end, each line of its output passed on as it comes. Safe to cancel: make dies with all it
-    /// started.
+    /// Runs make and passes on each line of its output at once. Drop the future to cancel: make and its child processes
+    /// are killed.
     pub async fn run(
         &self,
         args: &[&str],
@@ -193,16 +209,13 @@ impl Make {
         };
         match tokio::time::timeout(limit, work).await {
             Ok(exit) => Ok(exit?),
-            Err(_) => {
-                let text = format!("make: killed, it ran longer than {} s", limit.as_secs());
-                Err(BuildError::Infrastructure(text))
-            }
+            Err(_) => Err(InfrastructureError::MakeTimeOut(limit.as_secs()).into()),
         }
     }
 }
 
-/// Longest line that is passed on, in bytes; what is beyond is dropped.
-const LONGEST: usize = 16 << 10;
+/// The longest line that is passed on, in bytes; the rest of a longer one is dropped.
+const LINE_BYTES: usize = 16 << 10;
 
 async fn read_lines(stream: Option<impl AsyncRead + Unpin>, to: mpsc::Sender<String>) {
     let Some(stream) = stream else { return };
@@ -214,7 +227,7 @@ async fn read_lines(stream: Option<impl AsyncRead + Unpin>, to: mpsc::Sender<Str
             Ok(bytes) => {
                 let end = bytes.iter().position(|byte| *byte == b'\n');
                 let part = &bytes[..end.unwrap_or(bytes.len())];
-                line.extend_from_slice(&part[..part.len().min(LONGEST.saturating_sub(line.len()))]);
+                line.extend_from_slice(&part[..part.len().min(LINE_BYTES.saturating_sub(line.len()))]);
                 (end.map_or(bytes.len(), |end| end + 1), end.is_some())
             }
         };
@@ -232,7 +245,10 @@ async fn read_lines(stream: Option<impl AsyncRead + Unpin>, to: mpsc::Sender<Str
     }
 }
 
-/// The log of a build: everything make prints, up to a size.
+/// The largest build log, in bytes.
+const LOG_BYTES: usize = 64 << 20;
+
+/// The log of a build: the output of make, up to a limit.
 #[derive(Debug)]
 pub struct Log {
     file: std::io::BufWriter<File>,
@@ -241,16 +257,16 @@ pub struct Log {
 }
 
 impl Log {
-    /// Starts it anew.
+    /// Creates the log, or empties an existing one.
     pub fn create(path: &Path) -> Result<Self, BuildError> {
         if let Some(dir) = path.parent() {
-            crate::cache::make_dir(dir)?;
+            own::create_dir_all(dir)?;
         }
-        let file = File::create(path).map_err(|error| BuildError::io(path, &error))?;
-        Ok(Self { file: std::io::BufWriter::new(file), path: path.into(), left: 64 << 20 })
+        let file = std::io::BufWriter::new(own::create(path)?);
+        Ok(Self { file, path: path.into(), left: LOG_BYTES })
     }
 
-    /// One line.
+    /// Adds a line.
     pub fn line(&mut self, text: &str) {
         if self.left == 0 {
             return;
@@ -260,18 +276,18 @@ impl Log {
             writeln!(self.file, "{text}")
         } else {
             self.left = 0;
-            writeln!(self.file, "[the rest is not kept: the log is too long]")
+            writeln!(self.file, "[the log is too long: the rest is omitted]")
         };
         if let Err(error) = written {
-            tracing::warn!(path = %self.path.display(), %error, "build log");
+            tracing::warn!(path = %self.path.display(), %error, "cannot write the build log");
             self.left = 0;
         }
     }
 
-    /// All so far is on its way to the disk.
+    /// Writes buffered lines to the file.
     pub fn flush(&mut self) {
         if let Err(error) = self.file.flush() {
-            tracing::warn!(path = %self.path.display(), %error, "build log");
+            tracing::warn!(path = %self.path.display(), %error, "cannot write the build log");
         }
     }
 }
@@ -281,9 +297,14 @@ mod tests {
     use super::*;
     use model::Arch;
 
+    fn layout(sandbox: bool) -> Layout {
+        let objects = ObjectFolder { dir: "/c/obj".into(), state: ObjectState::new("/c/state".into()) };
+        Layout::new(Path::new("/c/src"), &objects, sandbox)
+    }
+
     fn make(sandbox: bool) -> Make {
         Make {
-            layout: Layout::new(Path::new("/c/src"), Path::new("/c/obj"), sandbox),
+            layout: layout(sandbox),
             toolchain: Toolchain {
                 arch: Arch::X86_64,
                 make_args: vec!["ARCH=x86_64".into(), "CC=ccache gcc".into()],
@@ -310,6 +331,7 @@ mod tests {
         --ro-bind /opt/cross /opt/cross
         --ro-bind /c/src /ktest/src
         --bind /c/obj /ktest/obj
+        --ro-bind /c/state /ktest/state
         --bind /c/ccache /ktest/ccache
         --bind /c/out /ktest/out
         --setenv PATH /opt/cross/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin
@@ -329,8 +351,8 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_make_sees() {
-        let layout = Layout::new(Path::new("/c/src"), Path::new("/c/obj"), true);
+    fn host_paths_of_makes_paths() {
+        let layout = layout(true);
         assert_eq!(layout.on_host("/ktest/src/fs/x.c"), Path::new("/c/src/fs/x.c"));
         assert_eq!(layout.on_host("/ktest/obj/y.h"), Path::new("/c/obj/y.h"));
         assert_eq!(layout.on_host("include/y.h"), Path::new("/c/obj/include/y.h"));
@@ -338,9 +360,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_of_any_kind() {
+    async fn lines_are_bounded() {
         let (sender, mut receiver) = mpsc::channel(100);
-        let long = "x".repeat(LONGEST + 5000);
+        let long = "x".repeat(LINE_BYTES + 5000);
         let input = format!("a\n\nb\u{e9}\n{long}\nlast");
         let mut bytes = input.into_bytes();
         bytes.insert(1, 0xff);
@@ -351,11 +373,11 @@ mod tests {
         }
         assert_eq!(lines.len(), 5);
         assert_eq!((lines[0].as_str(), lines[1].as_str(), lines[4].as_str()), ("a\u{fffd}", "", "last"));
-        assert_eq!(lines[3].len(), LONGEST);
+        assert_eq!(lines[3].len(), LINE_BYTES);
     }
 
     #[test]
-    fn a_log_ends_somewhere() {
+    fn the_size_of_a_log_is_limited() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/log");
         let mut log = Log::create(&path).unwrap();
@@ -366,7 +388,7 @@ mod tests {
         log.flush();
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
-            "12345\n[the rest is not kept: the log is too long]\n"
+            "12345\n[the log is too long: the rest is omitted]\n"
         );
     }
 }

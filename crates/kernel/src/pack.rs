@@ -1,24 +1,34 @@
-//! What of a build goes into the store: image, configuration, modules, the ELF file with symbols.
+//! Copies the results of a build into a stage of the kernel store: image, configuration, modules, symbols.
+//!
+//! Object folder and module folder are written by the branch's Makefile: they are read through [`fsx::untrusted`],
+//! and only regular files are copied. make never writes to the stage.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fsx::own;
+use fsx::untrusted::{Dir, EntryType, Special, TreeLimits, UntrustedError};
 use walkdir::WalkDir;
 
 use crate::build::image_of;
-use crate::cache::make_dir;
 use crate::compile::Compiled;
-use crate::error::BuildError;
+use crate::copy::copy_file;
+use crate::error::{BuildError, CompileError, InfrastructureError, SourceError};
 use crate::headers;
-use crate::make::Make;
+use crate::make::{Layout, Make};
 use crate::option::KValue;
-use crate::store::{hash_fields, hash_file};
+use crate::state::OBJECT_LIMITS;
+use crate::store::hash_fields;
 
 /// The time limit of installing modules.
-const LIMIT: Duration = Duration::from_secs(1800);
+const INSTALL_LIMIT: Duration = Duration::from_secs(1800);
+/// The largest file that is copied from an object folder: `vmlinux` with debug information is 1 GB.
+const FILE_BYTES: u64 = 8 << 30;
+/// The limits of the installed modules: an allmodconfig kernel has 10,000 with 5 GB of debug information.
+const MODULE_LIMITS: TreeLimits = TreeLimits { entries: 100_000, bytes: 16 << 30, depth: 32 };
 
-/// What is in a filled stage.
-pub(crate) struct Files {
+/// What a filled stage contains.
+pub(crate) struct StageContents {
     pub release: String,
     pub image: String,
     pub image_hash: String,
@@ -26,142 +36,164 @@ pub(crate) struct Files {
     pub modules: bool,
 }
 
-/// Fills a stage from the object folder.
-pub(crate) async fn fill(stage: &Path, make: &Make, compiled: &Compiled) -> Result<Files, BuildError> {
-    let obj = &make.layout.obj;
-    let copy = |from: &Path, name: &str| {
-        let to = stage.join(name);
-        std::fs::copy(from, &to).map(|_| ()).map_err(|error| BuildError::io(from, &error))
+/// Fills a stage. `module_folder` is an empty folder for the installation of modules.
+pub(crate) async fn fill(
+    stage: &Path,
+    module_folder: &Path,
+    make: &Make,
+    compiled: &Compiled,
+) -> Result<StageContents, CompileError> {
+    let (image, image_path) = image_of(make.toolchain.arch, &compiled.config);
+    let files = {
+        let (stage, layout, compiled) = (stage.to_path_buf(), make.layout.clone(), compiled.clone());
+        move || copy_files(&stage, &layout, &compiled, (image, image_path))
     };
-    let (image, place) = image_of(make.toolchain.arch, &compiled.config);
-    copy(&obj.join(place), image)?;
-    let vmlinux = obj.join("vmlinux").is_file().then(|| "vmlinux".to_owned());
-    if vmlinux.is_some() && image != "vmlinux" {
-        copy(&obj.join("vmlinux"), "vmlinux")?;
-    }
-    gdb_scripts(stage, make)?;
-    if *compiled.config.get("GCOV_KERNEL") == KValue::Yes {
-        coverage_notes(stage, obj)?;
-    }
-    let config = stage.join("config");
-    std::fs::write(&config, &compiled.config_text).map_err(|error| BuildError::io(&config, &error))?;
-    let path = obj.join("include/config/kernel.release");
-    let release =
-        std::fs::read_to_string(&path).map_err(|error| BuildError::io(&path, &error))?.trim().to_owned();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-~".contains(c);
-    if release.is_empty() || release.starts_with('.') || !release.chars().all(plain) {
-        return Err(BuildError::Source(format!(
-            "{release:?} is no kernel release; see the source's Makefile"
-        )));
-    }
+    let (release, vmlinux) = tokio::task::spawn_blocking(files).await??;
     let modules = match compiled.config.get("MODULES") {
-        KValue::Yes if compiled.config.has_modules() => install(stage, make, &release, compiled).await?,
-        KValue::Yes => list_builtin(stage, make, &release).await?,
+        KValue::Yes if compiled.config.has_modules() => {
+            install_modules(module_folder, make, &release, compiled).await?;
+            true
+        }
+        KValue::Yes => {
+            list_builtin(module_folder, make, &release).await?;
+            true
+        }
         _ => false,
     };
     if modules {
-        keep_headers(stage, make, &release).await?;
+        let (stage, from, layout) = (stage.to_path_buf(), module_folder.to_path_buf(), make.layout.clone());
+        let (arch, release) = (make.toolchain.arch, release.clone());
+        let work = move || {
+            copy_modules(&stage, &from, &release)?;
+            headers::pack(&stage, &layout, arch)
+        };
+        tokio::task::spawn_blocking(work).await??;
     }
-    let image_hash = hash_file(&stage.join(image))?;
-    Ok(Files { release, image: image.into(), image_hash, vmlinux, modules })
+    let image_hash = fsx::digest::file(&stage.join(image))?;
+    Ok(StageContents { release, image: image.into(), image_hash, vmlinux, modules })
 }
 
-/// What `vmlinux-gdb.py` beside `vmlinux` loads: the scripts of the source, and what was made of its constants.
-fn gdb_scripts(stage: &Path, make: &Make) -> Result<(), BuildError> {
-    let below = Path::new("scripts/gdb");
-    let (src, obj) = (make.layout.src.join(below), make.layout.obj.join(below));
-    let main = src.join("vmlinux-gdb.py");
-    if !obj.join("linux/constants.py").is_file() || !main.is_file() {
+/// Copies all files but the modules. Returns the release and the name of the ELF file.
+fn copy_files(
+    stage: &Path,
+    layout: &Layout,
+    compiled: &Compiled,
+    (image, image_path): (&str, &str),
+) -> Result<(String, Option<String>), CompileError> {
+    let objects = Dir::open(&layout.obj)?;
+    copy_file(&objects, Path::new(image_path), &stage.join(image), FILE_BYTES)?;
+    let vmlinux = objects.metadata("vmlinux")?.is_some().then(|| "vmlinux".to_owned());
+    if vmlinux.is_some() && image != "vmlinux" {
+        copy_file(&objects, Path::new("vmlinux"), &stage.join("vmlinux"), FILE_BYTES)?;
+    }
+    gdb_scripts(stage, layout, &objects)?;
+    if *compiled.config.get("GCOV_KERNEL") == KValue::Yes {
+        copy_matching(&objects, ".", "gcno", &stage.join("gcno"))?;
+    }
+    own::write(&stage.join("config"), &compiled.config_text)?;
+    let release = objects.read_to_string("include/config/kernel.release", 1000)?.trim().to_owned();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-~".contains(c);
+    if release.is_empty() || release.starts_with('.') || !release.chars().all(plain) {
+        return Err(BuildError::from(SourceError::Release(release)).into());
+    }
+    Ok((release, vmlinux))
+}
+
+/// Copies the scripts that `vmlinux-gdb.py` loads: those of the source, and the constants generated from them.
+fn gdb_scripts(stage: &Path, layout: &Layout, objects: &Dir) -> Result<(), CompileError> {
+    const SCRIPTS: &str = "scripts/gdb";
+    let source = Dir::open(&layout.src)?;
+    let main = Path::new(SCRIPTS).join("vmlinux-gdb.py");
+    let generated = objects.metadata(Path::new(SCRIPTS).join("linux/constants.py"));
+    // A link above it is the work of the Makefile: such a kernel gets no scripts.
+    let exists = |found: Result<Option<_>, UntrustedError>| found.is_ok_and(|found| found.is_some());
+    if !exists(generated) || !exists(source.metadata(&main)) {
         return Ok(());
     }
-    let copy = |from: &Path, to: &Path| {
-        make_dir(to.parent().unwrap_or(stage))?;
-        std::fs::copy(from, to).map(|_| ()).map_err(|error| BuildError::io(from, &error))
-    };
-    copy(&main, &stage.join("vmlinux-gdb.py"))?;
-    for from in [&src, &obj] {
-        for entry in WalkDir::new(from).into_iter().filter_map(Result::ok) {
-            let script = entry.path().extension().is_some_and(|ending| ending == "py");
-            // Links of the object folder lead to the source as make saw it.
-            if script && entry.file_type().is_file() {
-                let name = entry.path().strip_prefix(from).unwrap_or(entry.path());
-                copy(entry.path(), &stage.join(below).join(name))?;
-            }
+    copy_file(&source, &main, &stage.join("vmlinux-gdb.py"), FILE_BYTES)?;
+    for from in [&source, objects] {
+        copy_matching(from, SCRIPTS, "py", &stage.join(SCRIPTS))?;
+    }
+    Ok(())
+}
+
+/// Copies the regular files below `relative` with this extension. Links are skipped: in the object folder they lead
+/// to the source, as make sees it.
+fn copy_matching(from: &Dir, relative: &str, extension: &str, to: &Path) -> Result<(), CompileError> {
+    for (path, entry_type) in from.walk(relative, OBJECT_LIMITS)? {
+        if entry_type == EntryType::File && path.extension().is_some_and(|found| found == extension) {
+            let to = to.join(&path);
+            own::create_dir_all(to.parent().unwrap_or(&to))?;
+            copy_file(from, &Path::new(relative).join(&path), &to, FILE_BYTES)?;
         }
     }
     Ok(())
 }
 
-/// The notes that gcov needs to read a kernel's coverage data, in the folder `gcno`.
-fn coverage_notes(stage: &Path, obj: &Path) -> Result<(), BuildError> {
-    for entry in WalkDir::new(obj).into_iter().filter_map(Result::ok) {
-        let path = entry.path();
-        if entry.file_type().is_file() && path.extension().is_some_and(|ending| ending == "gcno") {
-            let to = stage.join("gcno").join(path.strip_prefix(obj).unwrap_or(path));
-            make_dir(to.parent().unwrap_or(stage))?;
-            std::fs::copy(path, &to).map_err(|error| BuildError::io(path, &error))?;
-        }
-    }
+/// Copies the folder of one release from the module folder into the stage. Links and special files are skipped.
+fn copy_modules(stage: &Path, module_folder: &Path, release: &str) -> Result<(), CompileError> {
+    let below = Path::new("lib/modules").join(release);
+    let to = stage.join(&below);
+    // A guest mounts the headers on the folder `build`.
+    own::create_dir_all(&to.join("build"))?;
+    let to = Dir::open(&to)?;
+    Dir::open(module_folder)?.copy_tree(&below, &to, MODULE_LIMITS, Special::Skip)?;
     Ok(())
 }
 
-/// The headers, and the empty folder where a guest finds them.
-async fn keep_headers(stage: &Path, make: &Make, release: &str) -> Result<(), BuildError> {
-    make_dir(&stage.join("lib/modules").join(release).join("build"))?;
-    let (stage, layout, arch) = (stage.to_path_buf(), make.layout.clone(), make.toolchain.arch);
-    let work = move || headers::pack(&stage, &layout, arch);
-    let packed = tokio::task::spawn_blocking(work).await;
-    packed.map_err(|error| BuildError::Infrastructure(error.to_string()))?
-}
-
-/// The kernel's own `modules_install`.
-async fn install(stage: &Path, make: &Make, release: &str, compiled: &Compiled) -> Result<bool, BuildError> {
+/// Runs the kernel's own `modules_install`.
+async fn install_modules(
+    module_folder: &Path,
+    make: &Make,
+    release: &str,
+    compiled: &Compiled,
+) -> Result<(), BuildError> {
     need_depmod()?;
-    let make = Make { out: Some(stage.into()), ..make.clone() };
-    let into = format!("INSTALL_MOD_PATH={}", make.out_seen().unwrap_or_default().display());
-    let mut args = vec!["modules_install", into.as_str()];
+    let make = Make { out: Some(module_folder.into()), ..make.clone() };
+    let path = format!("INSTALL_MOD_PATH={}", make.make_out().unwrap_or_default().display());
+    let mut args = vec!["modules_install", path.as_str()];
     if *compiled.config.get("DEBUG_INFO") != KValue::Yes {
         args.push("INSTALL_MOD_STRIP=1");
     }
-    let output = make.capture(&args, LIMIT).await?;
+    let output = make.capture(&args, INSTALL_LIMIT).await?;
     if !output.exit.success() {
-        return Err(BuildError::Infrastructure(format!("make modules_install: {}", output.complaint())));
+        return Err(InfrastructureError::program("make modules_install", output.complaint()).into());
     }
-    // They point into folders that are not there for whoever boots it.
+    // Links to the build, which the guest does not have.
+    let installed = Dir::open(module_folder).map_err(InfrastructureError::Untrusted)?;
     for link in ["build", "source"] {
-        let _ = std::fs::remove_file(stage.join("lib/modules").join(release).join(link));
+        let _ = installed.remove_file(Path::new("lib/modules").join(release).join(link));
     }
-    Ok(true)
+    Ok(())
 }
 
-/// Without modules: the list of what is built in, so that `modprobe ext4` succeeds in the guest.
-async fn list_builtin(stage: &Path, make: &Make, release: &str) -> Result<bool, BuildError> {
-    let dir = stage.join("lib/modules").join(release);
-    make_dir(&dir)?;
+/// Without modules: the list of built-in ones, so that `modprobe ext4` succeeds in the guest.
+async fn list_builtin(module_folder: &Path, make: &Make, release: &str) -> Result<(), CompileError> {
+    let dir = module_folder.join("lib/modules").join(release);
+    own::create_dir_all(&dir)?;
+    let objects = Dir::open(&make.layout.obj)?;
     for name in ["modules.builtin", "modules.builtin.modinfo"] {
-        let from = make.layout.obj.join(name);
-        if from.is_file() {
-            std::fs::copy(&from, dir.join(name)).map_err(|error| BuildError::io(&from, &error))?;
+        if objects.metadata(name)?.is_some() {
+            copy_file(&objects, Path::new(name), &dir.join(name), FILE_BYTES)?;
         }
     }
-    let order = dir.join("modules.order");
-    std::fs::write(&order, "").map_err(|error| BuildError::io(&order, &error))?;
+    own::write(&dir.join("modules.order"), "")?;
     if need_depmod().is_ok() {
-        let make = Make { out: Some(stage.into()), ..make.clone() };
-        let base = make.out_seen().unwrap_or_default();
+        let make = Make { out: Some(module_folder.into()), ..make.clone() };
+        let base = make.make_out().unwrap_or_default();
         let args = ["-b", &base.to_string_lossy(), release].map(str::to_owned);
         let output = make.program("depmod", &args).output(spawn::Limits::seconds(60)).await?;
         if !output.exit.success() {
-            return Err(BuildError::Infrastructure(format!("depmod: {}", output.complaint())));
+            return Err(BuildError::from(InfrastructureError::program("depmod", output.complaint())).into());
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 pub(crate) fn need_depmod() -> Result<(), BuildError> {
     match debian::programs::find_program("depmod") {
         Some(_) => Ok(()),
-        None => Err(BuildError::Infrastructure("depmod: not installed; apt-get install kmod".into())),
+        None => Err(InfrastructureError::Missing { program: "depmod".into(), package: "kmod" }.into()),
     }
 }
 
@@ -170,10 +202,9 @@ pub(crate) fn modules_hash(stage: &Path) -> Result<String, BuildError> {
     let mut fields = Vec::new();
     for entry in WalkDir::new(stage.join("lib")).sort_by_file_name().into_iter().filter_map(Result::ok) {
         if entry.file_type().is_file() {
-            fields.push(
-                entry.path().strip_prefix(stage).unwrap_or(entry.path()).to_string_lossy().into_owned(),
-            );
-            fields.push(hash_file(entry.path())?);
+            let name: PathBuf = entry.path().strip_prefix(stage).unwrap_or(entry.path()).into();
+            fields.push(name.to_string_lossy().into_owned());
+            fields.push(fsx::digest::file(entry.path())?);
         }
     }
     Ok(hash_fields(fields.iter().map(String::as_str)).to_string())

@@ -1,36 +1,44 @@
-//! Where a build stands: make's own lines counted against the objects that are to be made.
+//! The progress of a build: the objects that make announces, out of those it has to build.
 //!
-//! An object is one compiled or assembled `.o` of the kernel; tools for the host and links do not count.
+//! An object is one compiled or assembled `.o` of the kernel; host programs and links do not count.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// What a build does right now.
+use fsx::own;
+use fsx::untrusted::Dir;
+
+use crate::state::OBJECT_LIMITS;
+
+/// The largest `.cmd` file of an object, in bytes.
+const CMD_BYTES: u64 = 4 << 20;
+
+/// The present step of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// Somebody else builds this kernel or uses the build tree.
+    /// Another process builds this kernel or uses the build tree.
     WaitingForLock {
-        /// Who and what, where it is known.
+        /// The process and what it does, if known.
         holder: String,
     },
-    /// A kernel of a distribution is being brought.
+    /// A kernel of a distribution is being downloaded.
     Fetching {
-        /// A few words, in the present participle.
+        /// The step, as "downloading ...".
         what: String,
     },
     /// The commit is being checked out into a build tree.
     CheckingOut,
-    /// The configuration is being made.
+    /// Kconfig runs.
     Configuring,
     /// make runs.
     Compiling {
-        /// Objects made so far.
+        /// The number of objects built so far.
         done: u32,
-        /// Objects to be made, where it is known; never less than `done`.
+        /// The number of objects to build, if known; never less than `done`.
         total: Option<u32>,
     },
-    /// The kernel goes into the store.
+    /// The kernel is copied into the store.
     Publishing,
 }
 
@@ -50,7 +58,7 @@ pub fn object(line: &str) -> Option<&str> {
     (counts && !path.contains(char::is_whitespace)).then_some(path)
 }
 
-/// How many objects `make -n` would make, from its output.
+/// The number of objects in the output of `make -n`.
 #[must_use]
 pub fn count_dry_run(output: &str) -> u32 {
     let mut count = 0;
@@ -63,14 +71,14 @@ pub fn count_dry_run(output: &str) -> u32 {
     count
 }
 
-/// A file that an object was made from.
+/// A file that an object depends on.
 struct Dependency<'a> {
     path: &'a str,
-    /// An option's stamp, `$(wildcard include/config/X)`: it need not be there.
+    /// The stamp of an option, `$(wildcard include/config/X)`, may not exist.
     may_be_missing: bool,
 }
 
-/// The files that an object's `.cmd` file says it was made from, as make sees them; `None` for what is no object.
+/// The dependencies in an object's `.cmd` file, as make sees them; `None` if it is not that of an object.
 fn dependencies(cmd: &str) -> Option<impl Iterator<Item = Dependency<'_>>> {
     let at = cmd.find("\ndeps_")?;
     let source = cmd[..at].lines().rev().find_map(|line| line.strip_prefix("source_"));
@@ -84,68 +92,67 @@ fn dependencies(cmd: &str) -> Option<impl Iterator<Item = Dependency<'_>>> {
     }))
 }
 
-/// How many objects of an object folder are older than what they were made from: what an incremental build will make
-/// at least. `None` if the folder holds no objects. `at` tells where the host has the path that make saw. Blocks.
+/// The number of objects that are older than one of their dependencies: an incremental build compiles at least these.
+/// `None` if the folder contains no objects. `on_host` maps a path of make to the host; only dates are read there. Blocks.
 #[must_use]
-pub fn outdated(obj: &Path, at: &dyn Fn(&str) -> PathBuf) -> Option<u32> {
+pub fn outdated(objects: &Dir, on_host: &dyn Fn(&str) -> PathBuf) -> Option<u32> {
     let mut times: HashMap<String, Option<SystemTime>> = HashMap::new();
-    let modified = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
-    let (mut objects, mut outdated) = (0u32, 0u32);
-    for entry in walkdir::WalkDir::new(obj).into_iter().filter_map(Result::ok) {
-        let name = entry.file_name().to_string_lossy();
+    let modified = |path: &Path| own::metadata(path).ok().and_then(|meta| meta.modified().ok());
+    let (mut count, mut outdated) = (0u32, 0u32);
+    for (path, _) in objects.walk(".", OBJECT_LIMITS).ok()? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         let Some(object) = name.strip_prefix('.').and_then(|name| name.strip_suffix(".o.cmd")) else {
             continue;
         };
-        if object.starts_with(".tmp_") || entry.path().components().any(|part| part.as_os_str() == "tools") {
+        if object.starts_with(".tmp_") || path.components().any(|part| part.as_os_str() == "tools") {
             continue;
         }
-        let Ok(bytes) = std::fs::read(entry.path()) else { continue };
-        let text = String::from_utf8_lossy(&bytes);
+        let Ok(text) = objects.read_to_string(&path, CMD_BYTES) else { continue };
         let Some(files) = dependencies(&text) else { continue };
-        objects += 1;
-        let made = modified(&entry.path().with_file_name(format!("{object}.o")));
-        let stale = made.is_none_or(|made| {
+        count += 1;
+        let built = objects.metadata(path.with_file_name(format!("{object}.o"))).ok().flatten();
+        let stale = built.is_none_or(|built| {
             files.into_iter().any(|file| {
                 let time = match times.get(file.path) {
                     Some(time) => *time,
-                    None => *times.entry(file.path.into()).or_insert_with(|| modified(&at(file.path))),
+                    None => *times.entry(file.path.into()).or_insert_with(|| modified(&on_host(file.path))),
                 };
-                time.map_or(!file.may_be_missing, |time| time > made)
+                time.map_or(!file.may_be_missing, |time| time > built.modified)
             })
         });
         outdated += u32::from(stale);
     }
-    (objects > 0).then_some(outdated)
+    (count > 0).then_some(outdated)
 }
 
-/// Counts objects as make announces them.
+/// Counts the objects that make announces.
 #[derive(Debug, Clone, Copy)]
-pub struct Counter {
+pub struct ObjectCounter {
     done: u32,
     total: Option<u32>,
 }
 
-impl Counter {
-    /// Nothing done yet of so many.
+impl ObjectCounter {
+    /// Starts at 0 of `total` objects.
     #[must_use]
     pub fn new(total: Option<u32>) -> Self {
         Self { done: 0, total }
     }
 
-    /// Reads one line; whether it was one more object.
+    /// Handles a line of make; true if it announces an object.
     pub fn feed(&mut self, line: &str) -> bool {
         let one = object(line).is_some();
         self.done += u32::from(one);
         one
     }
 
-    /// Objects made.
+    /// The number of objects so far.
     #[must_use]
     pub fn done(&self) -> u32 {
         self.done
     }
 
-    /// As progress.
+    /// The count as progress.
     #[must_use]
     pub fn progress(&self) -> Progress {
         Progress::Compiling { done: self.done, total: self.total.map(|total| total.max(self.done)) }
@@ -177,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_counts_what_would_be_echoed() {
+    fn a_dry_run_is_counted_by_its_echo_lines() {
         let output = "set -e; echo '  CC      init/main.o'; gcc -c\n\
             set -e;  echo '  AS [M]  a/b.o';  as\n\
             echo '  AR      x.a'; ar\nmake -f x\necho '  CC      \n";
@@ -185,21 +192,22 @@ mod tests {
     }
 
     #[test]
-    fn never_more_done_than_total() {
-        let mut counter = Counter::new(Some(1));
+    fn done_never_exceeds_total() {
+        let mut counter = ObjectCounter::new(Some(1));
         assert_eq!(counter.progress(), Progress::Compiling { done: 0, total: Some(1) });
         for line in ["  CC      a.o", "  LD      vmlinux", "  CC      b.o"] {
             counter.feed(line);
         }
         assert_eq!(counter.progress(), Progress::Compiling { done: 2, total: Some(2) });
-        assert_eq!(Counter::new(None).progress(), Progress::Compiling { done: 0, total: None });
+        assert_eq!(ObjectCounter::new(None).progress(), Progress::Compiling { done: 0, total: None });
     }
 
     #[test]
     fn outdated_objects_by_their_cmd_files() {
         let dir = tempfile::tempdir().unwrap();
         let obj = dir.path();
-        assert_eq!(outdated(obj, &|path| path.into()), None);
+        let objects = Dir::open(obj).unwrap();
+        assert_eq!(outdated(&objects, &|path| path.into()), None);
         let old = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000);
         let touch = |name: &str, seconds: u64| {
             let file = std::fs::File::create(obj.join(name)).unwrap();
@@ -207,7 +215,7 @@ mod tests {
         };
         let cmd = |name: &str, header: &str| {
             let text = format!(
-                "savedcmd_{name}.o := gcc -c {name}.c\n\nsource_{name}.o := /seen/{name}.c\n\ndeps_{name}.o := \\\n    $(wildcard include/config/X) \\\n  /seen/{header} \\\n\n{name}.o: $(deps_{name}.o)\n\n$(deps_{name}.o):\n"
+                "savedcmd_{name}.o := gcc -c {name}.c\n\nsource_{name}.o := /make/{name}.c\n\ndeps_{name}.o := \\\n    $(wildcard include/config/X) \\\n  /make/{header} \\\n\n{name}.o: $(deps_{name}.o)\n\n$(deps_{name}.o):\n"
             );
             std::fs::write(obj.join(format!(".{name}.o.cmd")), text).unwrap();
         };
@@ -221,9 +229,9 @@ mod tests {
             touch(name, seconds);
         }
         std::fs::write(obj.join(".built-in.a.cmd"), "savedcmd_built-in.a := ar\n").unwrap();
-        let at = |path: &str| obj.join(path.strip_prefix("/seen/").unwrap_or(path));
-        // b: its header is newer; c: its source is newer; d: there is no object.
-        assert_eq!(outdated(obj, &at), Some(3));
+        let on_host = |path: &str| obj.join(path.strip_prefix("/make/").unwrap_or(path));
+        // b: its header is newer; c: its source is newer; d: it has no object.
+        assert_eq!(outdated(&objects, &on_host), Some(3));
     }
 
     proptest::proptest! {

@@ -1,40 +1,40 @@
-//! The sandbox of a build: bubblewrap with no network and no view of the host but the tool chain and the source.
+//! The sandbox of a build: bubblewrap without network; of the host only the tool chain and the source are visible.
 //!
-//! A branch's Makefile is somebody's code. Only the object folder, the compiler cache and the output are writable.
+//! A branch's Makefile is untrusted code. It can write to the object folder, the compiler cache and the output folder.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use spawn::{Cmd, Limits};
 
-use crate::error::BuildError;
+use crate::error::{BuildError, InfrastructureError};
 
-/// A host folder and where the sandbox sees it.
+/// A host folder that is visible in the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// On the host.
+    /// Its path on the host.
     pub host: PathBuf,
-    /// In the sandbox.
-    pub seen: PathBuf,
-    /// Whether it may be written.
+    /// Its path in the sandbox.
+    pub inside: PathBuf,
+    /// Whether the sandboxed program can write to it.
     pub writable: bool,
 }
 
-/// What the root folder of the host looks like: `/bin` may be a link to `usr/bin` or a folder.
+/// An entry of the host's root folder: `/bin` is a folder or a link to `usr/bin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootEntry {
-    /// A folder, shown read-only.
+    /// A folder, visible read-only.
     Dir(PathBuf),
     /// A symbolic link: its path and its target.
     Link(PathBuf, PathBuf),
 }
 
-/// The system's program folders as this host has them. Looks at the disk.
+/// The program folders of this host. Reads the disk.
 #[must_use]
 pub fn root_entries() -> Vec<RootEntry> {
     let entry = |name: &&str| {
         let path = Path::new("/").join(name);
-        match std::fs::read_link(&path) {
+        match fsx::own::read_link(&path) {
             Ok(target) => Some(RootEntry::Link(path, target)),
             Err(_) if path.is_dir() => Some(RootEntry::Dir(path)),
             Err(_) => None,
@@ -43,11 +43,11 @@ pub fn root_entries() -> Vec<RootEntry> {
     ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"].iter().filter_map(entry).collect()
 }
 
-/// What of `/etc` programs need to start; nothing of it is a secret.
+/// The files of `/etc` that programs need to start. None of them is a secret.
 const ETC: [&str; 5] =
     ["/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ssl/openssl.cnf"];
 
-/// The argv list before the sandboxed program's own, `bwrap` first.
+/// The command line of bubblewrap, to be followed by that of the sandboxed program.
 #[must_use]
 pub fn argv(root: &[RootEntry], mounts: &[Mount], env: &[(&str, OsString)], dir: &Path) -> Vec<OsString> {
     let mut argv: Vec<OsString> = Vec::new();
@@ -65,7 +65,7 @@ pub fn argv(root: &[RootEntry], mounts: &[Mount], env: &[(&str, OsString)], dir:
     }
     add(&[&"--proc", &"/proc", &"--dev", &"/dev", &"--tmpfs", &"/tmp"]);
     for mount in mounts {
-        add(&[if mount.writable { &"--bind" } else { &"--ro-bind" }, &mount.host, &mount.seen]);
+        add(&[if mount.writable { &"--bind" } else { &"--ro-bind" }, &mount.host, &mount.inside]);
     }
     for (key, value) in env {
         add(&[&"--setenv", key, value]);
@@ -74,18 +74,14 @@ pub fn argv(root: &[RootEntry], mounts: &[Mount], env: &[(&str, OsString)], dir:
     argv
 }
 
-/// Whether bubblewrap works here.
+/// Checks that bubblewrap works on this host.
 pub async fn probe() -> Result<(), BuildError> {
-    let lost = "or build with --no-sandbox (then a branch's Makefile runs with your rights and the network)";
     let argv = argv(&root_entries(), &[], &[], Path::new("/"));
     let cmd = Cmd::new(&argv[0]).args(&argv[1..]).arg("true");
     match cmd.output(Limits::seconds(20)).await {
         Ok(output) if output.exit.success() => Ok(()),
-        Ok(output) => Err(BuildError::Infrastructure(format!(
-            "the build sandbox does not start: {}; let user namespaces be made on this host, {lost}",
-            output.complaint()
-        ))),
-        Err(error) => Err(BuildError::Infrastructure(format!("{error}; {lost}"))),
+        Ok(output) => Err(InfrastructureError::Sandbox(output.complaint()).into()),
+        Err(error) => Err(InfrastructureError::Sandbox(error.to_string()).into()),
     }
 }
 
@@ -94,11 +90,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_seen() {
+    fn the_command_line() {
         let root = [RootEntry::Dir("/usr".into()), RootEntry::Link("/bin".into(), "usr/bin".into())];
         let mounts = [
-            Mount { host: "/cache/trees/0/src".into(), seen: "/ktest/src".into(), writable: false },
-            Mount { host: "/cache/trees/0/obj/f".into(), seen: "/ktest/obj".into(), writable: true },
+            Mount { host: "/cache/trees/0/src".into(), inside: "/ktest/src".into(), writable: false },
+            Mount { host: "/cache/trees/0/obj/f".into(), inside: "/ktest/obj".into(), writable: true },
         ];
         let argv = argv(&root, &mounts, &[("LC_ALL", "C".into())], Path::new("/ktest/obj"));
         let words: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
@@ -129,12 +125,12 @@ mod tests {
     #[tokio::test]
     async fn no_network_and_no_secrets() {
         if let Err(error) = probe().await {
-            eprintln!("not tested here: {error}");
+            eprintln!("SKIPPED: {error}");
             return;
         }
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("secret"), "x").unwrap();
-        let mounts = [Mount { host: dir.path().into(), seen: "/ktest/src".into(), writable: false }];
+        let mounts = [Mount { host: dir.path().into(), inside: "/ktest/src".into(), writable: false }];
         let argv =
             argv(&root_entries(), &mounts, &[("PATH", "/usr/bin:/bin".into())], Path::new("/ktest/src"));
         let script = "cat secret; (echo y > secret) 2>/dev/null || echo read-only; grep -c : /proc/net/dev; \

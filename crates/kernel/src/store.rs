@@ -1,97 +1,100 @@
-//! The kernel store: one folder per kernel id, published by rename, so that what is there is whole.
+//! The kernel store: one folder per kernel id, published by rename, so that every entry is complete.
 //!
-//! A source that certainly does not build is remembered the same way, with its reason and log.
+//! A source that is certain not to build has an entry too, with the reason and the log.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use fsx::digest::Hasher;
+use fsx::own;
+use fsx::publish::{self, Durability};
 use model::{Arch, KernelId};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::cache::{Cache, make_dir};
-use crate::check::Unmet;
-use crate::error::BuildError;
+use crate::cache::Cache;
+use crate::check::UnmetOption;
+use crate::error::{BuildError, InfrastructureError};
 use crate::headers;
 
 /// A kernel that can be booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
-    /// Its name in the store.
+    /// Its id in the store.
     pub id: KernelId,
-    /// What it runs on.
+    /// The architecture.
     pub arch: Arch,
-    /// What QEMU's `-kernel` takes: `vmlinux` (x86_64 with PVH: nothing to unpack at boot), `bzImage` or `Image`.
+    /// The file for QEMU's `-kernel`: `vmlinux` (x86_64 with PVH: nothing to unpack at boot), `bzImage` or `Image`.
     pub image: PathBuf,
     /// SHA-256 (hex) of the image.
     pub image_hash: String,
-    /// The folder that holds `lib/modules/<release>/`; `None` without CONFIG_MODULES.
+    /// The folder with `lib/modules/<release>/`; `None` without CONFIG_MODULES.
     pub modules: Option<PathBuf>,
-    /// What `uname -r` says.
+    /// The release, as `uname -r` prints it.
     pub release: String,
-    /// The finished `.config`.
+    /// The final `.config`.
     pub config: PathBuf,
-    /// The initramfs that it needs to find its root disk; `None` where the drivers are built in.
+    /// The initramfs that loads the drivers of the root disk; `None` if they are built in.
     pub initrd: Option<PathBuf>,
     /// The ELF file with symbols, for gdb and addr2line.
     pub vmlinux: Option<PathBuf>,
     /// The packed headers for modules built outside the tree ([`crate::headers`]).
     pub headers: Option<PathBuf>,
-    /// How many objects were made when it was built: all of them, or few in an incremental build.
+    /// The number of objects compiled for it: few in an incremental build.
     pub objects: u32,
-    /// Whether it was in the store already.
+    /// Whether it was in the store before.
     pub cached: bool,
-    /// Required options that did not take and were tolerated, as `OPT=y`.
+    /// Tolerated options without their required value, as `OPT=y`.
     pub tolerated: Vec<String>,
-    /// Required options that this source does not know.
+    /// Required options that the source does not define.
     pub unknown_options: Vec<String>,
 }
 
-/// What is stored about a kernel, beside its files: `meta.json`.
+/// The description of a stored kernel: `meta.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
-    /// [`META_VERSION`] of the writer.
+    /// The [`META_VERSION`] of the writer.
     pub version: u32,
-    /// What it runs on.
+    /// The architecture.
     pub arch: Arch,
-    /// What `uname -r` says.
+    /// The release, as `uname -r` prints it.
     pub release: String,
-    /// The image's file name.
+    /// The file name of the image.
     pub image: String,
     /// SHA-256 (hex) of the image.
     pub image_hash: String,
     /// The file name of the ELF file with symbols.
     pub vmlinux: Option<String>,
-    /// Whether there is `lib/modules/`.
+    /// Whether it has `lib/modules/`.
     pub modules: bool,
-    /// The file name of the initramfs that it needs.
+    /// The file name of its initramfs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initrd: Option<String>,
-    /// The distribution's package and its version, where it was not built here.
+    /// The distribution's package and its version; `None` for a kernel built here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
-    /// SHA-256 (hex) of the finished `.config`.
+    /// SHA-256 (hex) of the final `.config`.
     pub config_hash: String,
-    /// Required options that did not take.
-    pub unmet: Vec<Unmet>,
-    /// Required options that the source does not know.
+    /// Required options without their value.
+    pub unmet: Vec<UnmetOption>,
+    /// Required options that the source does not define.
     pub unknown_options: Vec<String>,
-    /// The flavor's name.
+    /// The name of the flavor.
     pub flavor: String,
-    /// Compiler and linker.
+    /// The versions of compiler and linker.
     pub compiler: String,
     /// The git tree it was built from; empty for a working tree.
     pub source_tree: String,
-    /// How many objects were made.
+    /// The number of objects compiled for it.
     pub objects: u32,
-    /// How long it took from claiming a build tree to filling the stage, in ms.
+    /// The time from claiming a build tree to filling the stage, in ms.
     pub build_ms: u64,
 }
 
-/// The version of [`Meta`] that this build writes; others are built again.
+/// The version of [`Meta`] that this program writes. Kernels with another version are rebuilt.
 pub const META_VERSION: u32 = 1;
+
+/// The largest description that is read, in bytes.
+pub(crate) const META_BYTES: u64 = 1 << 20;
 
 /// `failed.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,21 +103,21 @@ struct FailedMeta {
     reason: String,
 }
 
-/// What the store knows of an id.
+/// An entry of the store.
 #[derive(Debug)]
 pub enum Stored {
     /// A kernel.
     Kernel(Box<Meta>),
-    /// It does not build.
+    /// The source does not build.
     Failed {
         /// The first error.
         reason: String,
-        /// make's output.
+        /// The output of make.
         log: PathBuf,
     },
 }
 
-/// The store of a host.
+/// The kernel store of a host.
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
@@ -138,12 +141,12 @@ impl Store {
         self.dir.join(".locks").join(id.as_str())
     }
 
-    /// The folder of them all.
+    /// The folder of the store.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The kernel of an id, where there is one. Counts as use.
+    /// The kernel with this id. Counts as use.
     #[must_use]
     pub fn get(&self, id: &KernelId) -> Option<Kernel> {
         match self.find(id)? {
@@ -155,36 +158,37 @@ impl Store {
     /// The ids of all entries.
     #[must_use]
     pub fn ids(&self) -> Vec<KernelId> {
-        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().filter_map(Result::ok);
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+        let entries = own::list(&self.dir).unwrap_or_default().into_iter();
+        entries.filter_map(|entry| entry.name.to_str()?.parse().ok()).collect()
     }
 
-    /// Looks an id up and notes that it was of use.
+    /// Looks up an id and records the use.
     #[must_use]
     pub fn find(&self, id: &KernelId) -> Option<Stored> {
         let found = self.read(id)?;
         let name = if matches!(found, Stored::Kernel(_)) { "meta.json" } else { "failed.json" };
-        // Who may not write here need not say so.
-        let file = File::open(self.path(id).join(name));
-        let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+        // On a read-only store the use is not recorded.
+        if let Ok(file) = own::open(&self.path(id).join(name)) {
+            let _ = file.set_modified(SystemTime::now());
+        }
         Some(found)
     }
 
-    /// Looks an id up.
+    /// Looks up an id without recording the use.
     pub(crate) fn read(&self, id: &KernelId) -> Option<Stored> {
         let dir = self.path(id);
-        if let Ok(text) = std::fs::read_to_string(dir.join("meta.json")) {
+        if let Ok(text) = own::read_to_string(&dir.join("meta.json"), META_BYTES) {
             let meta: Meta = serde_json::from_str(&text).ok()?;
-            let whole = meta.version == META_VERSION && dir.join(&meta.image).is_file();
-            return whole.then(|| Stored::Kernel(Box::new(meta)));
+            let usable = meta.version == META_VERSION && dir.join(&meta.image).is_file();
+            return usable.then(|| Stored::Kernel(Box::new(meta)));
         }
-        let text = std::fs::read_to_string(dir.join("failed.json")).ok()?;
+        let text = own::read_to_string(&dir.join("failed.json"), META_BYTES).ok()?;
         let failed: FailedMeta = serde_json::from_str(&text).ok()?;
         let log = dir.join("build.log");
         (failed.version == META_VERSION).then_some(Stored::Failed { reason: failed.reason, log })
     }
 
-    /// The kernel of an id, from its metadata.
+    /// The kernel with this id and description.
     pub(crate) fn kernel(&self, id: &KernelId, meta: &Meta, cached: bool) -> Kernel {
         let dir = self.path(id);
         Kernel {
@@ -205,32 +209,31 @@ impl Store {
         }
     }
 
-    /// A new folder beside the kernels, to be filled and published; it is deleted if it is not.
+    /// A new folder in the store, to be filled and published. It is deleted if it is not published.
     pub(crate) fn stage(&self) -> Result<tempfile::TempDir, BuildError> {
-        make_dir(&self.dir)?;
-        self.sweep();
+        own::create_dir_all(&self.dir)?;
+        self.remove_old_stages();
         let stage = tempfile::Builder::new().prefix(".stage-").tempdir_in(&self.dir);
-        let stage = stage.map_err(|error| BuildError::io(&self.dir, &error))?;
-        // Guests read it over 9p as whatever user QEMU runs as.
+        let stage = stage.map_err(InfrastructureError::io(&self.dir))?;
+        // Guests read it over 9p with the rights of QEMU's user.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(stage.path(), mode).map_err(|error| BuildError::io(stage.path(), &error))?;
+        std::fs::set_permissions(stage.path(), mode).map_err(InfrastructureError::io(stage.path()))?;
         Ok(stage)
     }
 
-    /// Removes what dead processes left half done, a day later.
-    fn sweep(&self) {
-        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
-        for entry in entries.filter_map(Result::ok) {
-            let left = entry.file_name().to_str().is_some_and(|name| name.starts_with(".stage-"));
-            let age =
-                entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
-            if left && age.is_some_and(|age| age > Duration::from_secs(86_400)) {
-                let _ = std::fs::remove_dir_all(entry.path());
+    /// Removes the stages of dead processes after a day.
+    fn remove_old_stages(&self) {
+        for entry in own::list(&self.dir).unwrap_or_default() {
+            let stage = entry.name.to_str().is_some_and(|name| name.starts_with(".stage-"));
+            let modified = own::metadata(&entry.path).ok().and_then(|meta| meta.modified().ok());
+            let age = modified.and_then(|time| time.elapsed().ok());
+            if stage && age.is_some_and(|age| age > Duration::from_secs(86_400)) {
+                let _ = own::remove_tree(&entry.path);
             }
         }
     }
 
-    /// Publishes a filled stage as a kernel. The caller holds the id's lock.
+    /// Publishes a filled stage as a kernel. The caller holds the lock of the id.
     pub(crate) fn publish(
         &self,
         id: &KernelId,
@@ -241,16 +244,16 @@ impl Store {
         self.put(id, stage, "meta.json", &text)
     }
 
-    /// Remembers that a source does not build. The caller holds the id's lock.
+    /// Stores that a source does not build. The caller holds the lock of the id.
     pub(crate) fn publish_failure(&self, id: &KernelId, reason: &str, log: &Path) -> Result<(), BuildError> {
         let stage = self.stage()?;
-        let kept = stage.path().join("build.log");
-        std::fs::copy(log, &kept).map_err(|error| BuildError::io(log, &error))?;
+        own::copy(log, &stage.path().join("build.log"))?;
         let failed = FailedMeta { version: META_VERSION, reason: reason.into() };
         let text = serde_json::to_string_pretty(&failed).expect("metadata is plain data");
         self.put(id, stage, "failed.json", &text)
     }
 
+    /// Publishes a stage with its description `text` in the file `name`.
     pub(crate) fn put(
         &self,
         id: &KernelId,
@@ -258,55 +261,30 @@ impl Store {
         name: &str,
         text: &str,
     ) -> Result<(), BuildError> {
-        let path = stage.path().join(name);
-        std::fs::write(&path, text).map_err(|error| BuildError::io(&path, &error))?;
-        for entry in std::fs::read_dir(stage.path()).into_iter().flatten().filter_map(Result::ok) {
-            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
-                let synced = File::open(entry.path()).and_then(|file| file.sync_all());
-                synced.map_err(|error| BuildError::io(&entry.path(), &error))?;
-            }
+        own::write(&stage.path().join(name), text)?;
+        for entry in own::list(stage.path())?.into_iter().filter(|entry| entry.is_file) {
+            own::open(&entry.path)?.sync_all().map_err(fsx::Error::of("sync", &entry.path))?;
         }
         let target = self.path(id);
         if target.exists() {
-            // Of another version, or damaged: nobody could use it.
+            // Of another version or damaged: it cannot be in use.
             let old = self.stage()?;
-            let moved = std::fs::rename(&target, old.path().join("old"));
-            moved.map_err(|error| BuildError::io(&target, &error))?;
+            own::rename(&target, &old.path().join("old"))?;
         }
-        std::fs::rename(stage.path(), &target).map_err(|error| BuildError::io(&target, &error))?;
-        // The folder is no longer where the guard thinks.
+        publish::dir(stage.path(), &target, Durability::Synced)?;
+        // The guard would delete the old path, which no longer exists.
         let _ = stage.keep();
         Ok(())
     }
 }
 
-/// SHA-256 (hex) of a file.
-pub(crate) fn hash_file(path: &Path) -> Result<String, BuildError> {
-    let io = |error: std::io::Error| BuildError::io(path, &error);
-    let mut file = File::open(path).map_err(io)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let count = file.read(&mut buffer).map_err(io)?;
-        if count == 0 {
-            return Ok(hex(&hasher.finalize()));
-        }
-        hasher.update(&buffer[..count]);
-    }
-}
-
-/// SHA-256 (hex) of fields, each with its length, so that no two lists look alike.
+/// SHA-256 (hex) of fields, each with its length, so that different lists have different hashes.
 pub(crate) fn hash_fields<'a>(fields: impl IntoIterator<Item = &'a str>) -> KernelId {
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::new();
     for field in fields {
-        hasher.update((field.len() as u64).to_le_bytes());
-        hasher.update(field.as_bytes());
+        hasher.field(field);
     }
-    hex(&hasher.finalize()).parse().expect("a SHA-256 has 64 digits")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hasher.finish_hex().parse().expect("a SHA-256 has 64 digits")
 }
 
 #[cfg(test)]
@@ -342,16 +320,16 @@ mod tests {
     }
 
     #[test]
-    fn published_kernels_are_found_whole() {
+    fn published_kernels_are_found() {
         let (_dir, store, id) = store();
         assert!(store.find(&id).is_none());
         let stage = store.stage().unwrap();
         std::fs::write(stage.path().join("vmlinux"), "elf").unwrap();
         store.publish(&id, stage, &meta()).unwrap();
-        let Some(Stored::Kernel(found)) = store.find(&id) else { panic!("it is there") };
+        let Some(Stored::Kernel(found)) = store.find(&id) else { panic!("not found") };
         assert_eq!(*found, meta());
         assert_eq!(store.kernel(&id, &found, true).image, store.path(&id).join("vmlinux"));
-        // Without its image it is no kernel; publishing again mends it.
+        // Without its image it is not usable; publishing it again repairs it.
         std::fs::remove_file(store.path(&id).join("vmlinux")).unwrap();
         assert!(store.find(&id).is_none());
         let stage = store.stage().unwrap();
@@ -368,7 +346,7 @@ mod tests {
         let log = dir.path().join("log");
         std::fs::write(&log, "output").unwrap();
         store.publish_failure(&id, "a.c:1: error: x", &log).unwrap();
-        let Some(Stored::Failed { reason, log }) = store.find(&id) else { panic!("it is there") };
+        let Some(Stored::Failed { reason, log }) = store.find(&id) else { panic!("not found") };
         assert_eq!(
             (reason.as_str(), std::fs::read_to_string(log).unwrap().as_str()),
             ("a.c:1: error: x", "output")
@@ -376,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_is_no_kernel() {
+    fn a_bad_description_is_no_kernel() {
         let (_dir, store, id) = store();
         for text in ["", "{}", "null", "{\"version\":99}"] {
             std::fs::create_dir_all(store.path(&id)).unwrap();
@@ -386,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_do_not_run_together() {
+    fn fields_are_separated() {
         assert_ne!(hash_fields(["ab", "c"]), hash_fields(["a", "bc"]));
         assert_eq!(hash_fields(["a"]), hash_fields(["a"]));
     }

@@ -1,4 +1,4 @@
-//! The compiler and the other programs a build needs: found, named by version, or missed in one line.
+//! The compiler and the other programs of a build: their names, their versions, and which of them is missing.
 
 use std::path::{Path, PathBuf};
 
@@ -6,34 +6,34 @@ use debian::programs::find_program;
 use model::Arch;
 use spawn::{Cmd, Limits};
 
-use crate::error::BuildError;
+use crate::error::{BuildError, InfrastructureError, SourceError};
 
 /// The programs of this host that build a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Toolchain {
-    /// What it builds for.
+    /// The target architecture.
     pub arch: Arch,
-    /// What make is told: `ARCH=x86_64`, `CC=ccache gcc`...
+    /// The arguments of make: `ARCH=x86_64`, `CC=ccache gcc`...
     pub make_args: Vec<String>,
     /// The compiler as a command: `gcc`, `aarch64-linux-gnu-gcc`.
     pub compiler: String,
-    /// Version of compiler and linker: part of the kernel's name.
+    /// The versions of compiler and linker: part of the kernel id.
     pub version: String,
     /// Whether compiles go through ccache.
     pub ccache: bool,
-    /// Folders outside `/usr` that the compiler needs.
+    /// The folders outside `/usr` that the compiler needs.
     pub dirs: Vec<PathBuf>,
 }
 
-/// The names of the programs of a tool chain, before any is looked for.
+/// The names of a tool chain's programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Names {
+struct ProgramNames {
     compiler: String,
     linker: String,
     make_args: Vec<String>,
 }
 
-/// The kernel's name of an architecture, as in `make ARCH=`.
+/// The name of an architecture in `make ARCH=`.
 fn kernel_arch(arch: Arch) -> &'static str {
     match arch {
         Arch::X86_64 => "x86_64",
@@ -41,7 +41,7 @@ fn kernel_arch(arch: Arch) -> &'static str {
     }
 }
 
-/// The kernel's folder of an architecture, below `arch/`.
+/// The folder of an architecture below `arch/`.
 #[must_use]
 pub fn srcarch(arch: Arch) -> &'static str {
     match arch {
@@ -50,18 +50,14 @@ pub fn srcarch(arch: Arch) -> &'static str {
     }
 }
 
-/// Whether a kernel could be built with a compiler of this name, be it there or not.
+/// Checks the name of a compiler, installed or not.
 pub fn check_name(compiler: &str) -> Result<(), BuildError> {
     names(Arch::X86_64, compiler, None).map(|_| ())
 }
 
-/// What to call for a compiler of this name.
-fn names(arch: Arch, compiler: &str, native: Option<Arch>) -> Result<Names, BuildError> {
-    let bad = || {
-        BuildError::Source(format!(
-            "{compiler:?} is no compiler: write gcc, gcc-13, clang, clang-17 or a path"
-        ))
-    };
+/// The programs that belong to a compiler of this name.
+fn names(arch: Arch, compiler: &str, native: Option<Arch>) -> Result<ProgramNames, BuildError> {
+    let bad = || BuildError::from(SourceError::Compiler(compiler.into()));
     let file = compiler.rsplit('/').next().unwrap_or(compiler);
     let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+._-/".contains(&b));
     if !plain(compiler) || compiler.starts_with('-') || file.is_empty() {
@@ -73,10 +69,14 @@ fn names(arch: Arch, compiler: &str, native: Option<Arch>) -> Result<Names, Buil
         if digits.len() < suffix.len() && digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(bad());
         }
-        let place = &compiler[..compiler.len() - file.len()];
-        let llvm = if place.is_empty() { suffix.to_owned() } else { place.to_owned() };
+        let folder = &compiler[..compiler.len() - file.len()];
+        let llvm = if folder.is_empty() { suffix.to_owned() } else { folder.to_owned() };
         make_args.push(format!("LLVM={}", if llvm.is_empty() { "1" } else { &llvm }));
-        return Ok(Names { compiler: compiler.into(), linker: format!("{place}ld.lld{suffix}"), make_args });
+        return Ok(ProgramNames {
+            compiler: compiler.into(),
+            linker: format!("{folder}ld.lld{suffix}"),
+            make_args,
+        });
     }
     if !file.contains("gcc") {
         return Err(bad());
@@ -87,10 +87,10 @@ fn names(arch: Arch, compiler: &str, native: Option<Arch>) -> Result<Names, Buil
     }
     let prefixed = !cross.is_empty() && !compiler.contains('/') && !file.starts_with(cross);
     let compiler = if prefixed { format!("{cross}{compiler}") } else { compiler.into() };
-    Ok(Names { compiler, linker: format!("{cross}ld"), make_args })
+    Ok(ProgramNames { compiler, linker: format!("{cross}ld"), make_args })
 }
 
-/// How the names of gcc and binutils begin on a host of architecture `native`; empty for its own.
+/// The prefix of gcc and binutils on a host of architecture `native`; empty for the host's own.
 #[must_use]
 pub fn cross(arch: Arch, native: Option<Arch>) -> &'static str {
     match arch {
@@ -101,9 +101,9 @@ pub fn cross(arch: Arch, native: Option<Arch>) -> &'static str {
 }
 
 impl Toolchain {
-    /// Finds the compiler and asks it for its version.
+    /// Finds the compiler and its version.
     pub async fn probe(arch: Arch, compiler: &str) -> Result<Self, BuildError> {
-        let Names { compiler, linker, mut make_args } = names(arch, compiler, Arch::native())?;
+        let ProgramNames { compiler, linker, mut make_args } = names(arch, compiler, Arch::native())?;
         let (cc, ld) = tokio::join!(version(&compiler), version(&linker));
         let version = format!("{}; {}", cc?, ld?);
         let ccache = find_program("ccache").is_some();
@@ -113,13 +113,13 @@ impl Toolchain {
         Ok(Self { arch, make_args, compiler, version, ccache, dirs })
     }
 
-    /// Whether everything else that a build calls is there; the first thing missing is the error.
+    /// Checks the other programs of a build. The error is the first missing one.
     pub async fn check_programs(&self) -> Result<(), BuildError> {
-        let missing = |(program, package): &(&str, &str)| {
-            let text = format!("{program}: not installed; apt-get install {package}");
-            find_program(program).is_none().then_some(BuildError::Infrastructure(text))
+        let missing = |(program, package): &(&str, &'static str)| {
+            let program = find_program(program).is_none().then(|| (*program).to_owned())?;
+            Some(BuildError::from(InfrastructureError::Missing { program, package }))
         };
-        // What builds the kernel's own tools: with LLVM= it is clang.
+        // The compiler of the kernel's own tools: with LLVM= it is clang.
         let llvm = self.make_args.iter().find_map(|arg| arg.strip_prefix("LLVM="));
         let host = if llvm.is_some() { self.compiler.as_str() } else { "gcc" };
         let tools = llvm.map_or_else(Vec::new, llvm_tools);
@@ -140,24 +140,23 @@ impl Toolchain {
         if self.arch == Arch::X86_64 {
             let args = ["-E", "-x", "c", "-include", "gelf.h", "/dev/null"];
             if !Cmd::new(host).args(args).output(Limits::seconds(20)).await?.exit.success() {
-                return Err(BuildError::Infrastructure(
-                    "gelf.h is missing; apt-get install libelf-dev".into(),
-                ));
+                return Err(InfrastructureError::MissingLibelf.into());
             }
         }
         Ok(())
     }
 }
 
-/// What make calls beside clang and the linker, for a value of its LLVM: 1, a suffix or a folder.
+/// The programs of LLVM that make calls in addition to clang and the linker. `llvm` is the value of make's LLVM: 1, a
+/// suffix or a folder.
 fn llvm_tools(llvm: &str) -> Vec<String> {
     let names = ["llvm-ar", "llvm-nm", "llvm-objcopy", "llvm-objdump", "llvm-readelf", "llvm-strip"];
-    let spelt = |name: &str| match llvm {
+    let full_name = |name: &str| match llvm {
         "1" => name.to_owned(),
         suffix if suffix.starts_with('-') => format!("{name}{suffix}"),
         folder => format!("{folder}{name}"),
     };
-    names.map(spelt).into()
+    names.map(full_name).into()
 }
 
 /// The first line of `PROGRAM --version`.
@@ -166,15 +165,14 @@ async fn version(program: &str) -> Result<String, BuildError> {
     let text = output.text();
     match text.lines().next() {
         Some(line) if output.exit.success() => Ok(line.trim().into()),
-        _ => Err(BuildError::Infrastructure(format!(
-            "{program} --version: {}: {}",
-            output.exit,
-            output.complaint()
-        ))),
+        _ => {
+            let complaint = format!("{}: {}", output.exit, output.complaint());
+            Err(InfrastructureError::program(format!("{program} --version"), complaint).into())
+        }
     }
 }
 
-/// The folder above the `bin/` of a compiler that lives outside the system's own folders.
+/// The folder above the `bin/` of a compiler outside the system's folders.
 fn outside_usr(file: &Path, home: Option<&Path>) -> Vec<PathBuf> {
     let real = file.canonicalize().unwrap_or_else(|_| file.into());
     let mut dirs = Vec::new();
@@ -183,7 +181,7 @@ fn outside_usr(file: &Path, home: Option<&Path>) -> Vec<PathBuf> {
         let (Some(bin), Some(above)) = (file.parent(), file.parent().and_then(Path::parent)) else {
             continue;
         };
-        // The home folder of somebody is not a tool chain.
+        // A home folder is not a tool chain.
         let dir = if home.is_some_and(|home| home.starts_with(above)) { bin } else { above };
         if !own && !dirs.iter().any(|known: &PathBuf| known == dir) {
             dirs.push(dir.to_owned());
@@ -217,20 +215,20 @@ mod tests {
     }
 
     #[test]
-    fn the_tools_beside_clang_are_those_of_its_version() {
+    fn llvm_tools_match_the_version_of_clang() {
         assert_eq!(llvm_tools("1")[0], "llvm-ar");
         assert_eq!(llvm_tools("-17")[1], "llvm-nm-17");
         assert_eq!(llvm_tools("/opt/llvm/bin/")[2], "/opt/llvm/bin/llvm-objcopy");
     }
 
     #[tokio::test]
-    async fn a_missing_compiler_says_what_to_install() {
+    async fn a_missing_compiler_is_reported() {
         let error = Toolchain::probe(Arch::X86_64, "/nowhere/gcc-99").await.unwrap_err();
         assert!(error.to_string().starts_with("/nowhere/gcc-99: not installed"), "{error}");
     }
 
     #[test]
-    fn compilers_outside_usr_bring_their_folder() {
+    fn folders_of_compilers_outside_usr() {
         let dirs = |file: &str| outside_usr(Path::new(file), Some(Path::new("/home/kent")));
         assert_eq!(dirs("/opt/cross/bin/gcc"), [Path::new("/opt/cross")]);
         assert_eq!(dirs("/home/kent/bin/gcc"), [Path::new("/home/kent/bin")]);

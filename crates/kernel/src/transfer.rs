@@ -1,65 +1,72 @@
-//! Kernels that come from another host's store: checked against what they say of themselves, then published like one's
-//! own.
+//! Receives a kernel from the store of another host: it is checked against its description and then published.
 //!
-//! What was only half received is never seen: it lies in a stage until it is whole.
+//! A worker host is untrusted: the received folder is read through [`fsx::untrusted`], and an incomplete kernel is
+//! never published.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fsx::lock::Lock;
+use fsx::untrusted::Dir;
 use model::KernelId;
 
-use crate::cache::Lock;
-use crate::error::BuildError;
-use crate::store::{Meta, Store, Stored, hash_file};
+use crate::error::{BuildError, InfrastructureError};
+use crate::store::{META_BYTES, Meta, Store, Stored};
 
-/// How long a publication waits for whoever builds the same kernel.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a publication waits for a process that builds the same kernel.
+const LOCK_TIME: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// The folder of a kernel (or of a remembered failure) that is there and whole, to be copied to another host.
+    /// The folder of a complete entry, a kernel or a failed build, for a copy to another host.
     #[must_use]
-    pub fn whole(&self, id: &KernelId) -> Option<PathBuf> {
+    pub fn entry_dir(&self, id: &KernelId) -> Option<PathBuf> {
         self.find(id).map(|_| self.path(id))
     }
 
-    /// A folder to receive a kernel's files in; deleted unless it is [adopted](Self::adopt).
+    /// A folder for the files of a received kernel; deleted unless it is [adopted](Self::adopt).
     pub fn receive(&self) -> Result<tempfile::TempDir, BuildError> {
         self.stage()
     }
 
-    /// Publishes what was received as the kernel `id`, if it is what it says it is.
+    /// Publishes a received kernel under `id` if its files match its description.
     pub async fn adopt(&self, id: &KernelId, stage: tempfile::TempDir) -> Result<(), BuildError> {
-        let wrong = |why: &str| BuildError::Infrastructure(format!("kernel {}: {why}", id.short()));
-        let dir = stage.path().to_path_buf();
-        let kernel = dir.join("meta.json").is_file();
-        let name = if kernel { "meta.json" } else { "failed.json" };
-        let text = std::fs::read_to_string(dir.join(name)).map_err(|error| BuildError::io(&dir, &error))?;
-        if kernel {
-            let meta: Meta =
-                serde_json::from_str(&text).map_err(|_| wrong("its meta.json cannot be read"))?;
-            let plain = !meta.image.is_empty() && !meta.image.contains('/') && !meta.image.starts_with('.');
-            if !plain || hash_file(&dir.join(&meta.image))? != meta.image_hash {
-                return Err(wrong("its image is not the one that was built; it is built here instead"));
-            }
-        }
-        let until = std::time::Instant::now() + PATIENCE;
-        let _lock = loop {
-            if let Some(lock) = Lock::try_acquire(&self.lock_path(id), "receives it")? {
-                break lock;
-            }
-            if std::time::Instant::now() > until {
-                return Err(wrong("it is being built here meanwhile"));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let refused = |problem| InfrastructureError::Received { id: id.short().to_string(), problem };
+        let (name, text) = check(stage.path(), &refused)?;
+        let path = self.lock_path(id);
+        let lock = Lock::acquire(&path, "receives it", |_| {});
+        let Ok(lock) = tokio::time::timeout(LOCK_TIME, lock).await else {
+            return Err(refused("it is being built on this host").into());
         };
+        let _lock = lock?;
         if self.find(id).is_some() {
             return Ok(());
         }
         self.put(id, stage, name, &text)?;
         match self.find(id) {
             Some(Stored::Kernel(_) | Stored::Failed { .. }) => Ok(()),
-            None => Err(wrong("what was received cannot be used; is it another version's?")),
+            None => Err(refused("this version of ktest cannot use it").into()),
         }
+    }
+}
+
+/// Checks a received folder. Returns the name and the text of its description.
+fn check(
+    stage: &Path,
+    refused: &dyn Fn(&'static str) -> InfrastructureError,
+) -> Result<(&'static str, String), BuildError> {
+    let dir = Dir::open(stage).map_err(InfrastructureError::Untrusted)?;
+    let failed = dir.metadata("meta.json").map_err(InfrastructureError::Untrusted)?.is_none();
+    let name = if failed { "failed.json" } else { "meta.json" };
+    let text = dir.read_to_string(name, META_BYTES).map_err(InfrastructureError::Untrusted)?;
+    if failed {
+        return Ok((name, text));
+    }
+    let meta: Meta = serde_json::from_str(&text).map_err(|_| refused("its meta.json is not valid"))?;
+    let plain = !meta.image.is_empty() && !meta.image.contains('/') && !meta.image.starts_with('.');
+    let hash = if plain { dir.open_file(&meta.image).ok() } else { None };
+    match hash.and_then(|file| fsx::digest::reader(file).ok()) {
+        Some(hash) if hash == meta.image_hash => Ok((name, text)),
+        _ => Err(refused("its image is damaged; it is built on this host instead").into()),
     }
 }
 
@@ -70,7 +77,7 @@ mod tests {
     use crate::store::hash_fields;
 
     #[tokio::test]
-    async fn only_what_is_whole_and_right_is_adopted() {
+    async fn only_complete_kernels_are_adopted() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::of(&Cache { dir: dir.path().into() });
         let id = hash_fields(["a"]);
@@ -89,14 +96,14 @@ mod tests {
         };
         for bad in [meta("00"), "{}".into(), String::new()] {
             assert!(store.adopt(&id, stage(&bad)).await.is_err(), "{bad}");
-            assert!(store.whole(&id).is_none());
+            assert!(store.entry_dir(&id).is_none());
         }
         assert!(store.adopt(&id, store.receive().unwrap()).await.is_err());
-        let there = stage("");
-        let hash = hash_file(&there.path().join("vmlinux")).unwrap();
+        let received = stage("");
+        let hash = fsx::digest::file(&received.path().join("vmlinux")).unwrap();
         store.adopt(&id, stage(&meta(&hash))).await.unwrap();
-        assert!(store.whole(&id).is_some_and(|dir| dir.join("vmlinux").is_file()));
-        // A second one is as good as the first.
+        assert!(store.entry_dir(&id).is_some_and(|dir| dir.join("vmlinux").is_file()));
+        // A second copy changes nothing.
         store.adopt(&id, stage(&meta(&hash))).await.unwrap();
     }
 }

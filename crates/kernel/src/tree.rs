@@ -1,66 +1,82 @@
 //! Build trees: a checkout and one object folder per flavor, reused from commit to commit under a lock.
 //!
-//! Whatever way a build ended before, what make finds is consistent: objects of an interrupted make are removed.
+//! `NUMBER/src` is the checkout and `NUMBER/obj/FLAVOR` an object folder. The build writes to its object folder, so
+//! everything that this program has to rely on is in `NUMBER/state/FLAVOR` ([`crate::state`]).
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use fsx::lock::{Lock, holder};
+use fsx::untrusted::Dir;
+use fsx::{own, publish};
 use model::CommitId;
 use spawn::{Cmd, Limits};
 
-use crate::cache::{Cache, Lock, holder, make_dir};
+use crate::cache::{Cache, lock};
 use crate::dotconfig::DotConfig;
-use crate::error::BuildError;
+use crate::error::{BuildError, InfrastructureError};
 use crate::option::KValue;
 use crate::progress::Progress;
+use crate::state::{CONFIG_BYTES, ObjectState};
 
-/// A build tree, held by this process while the value lives.
+/// A build tree, locked by this process while the value exists.
 #[derive(Debug)]
-pub struct Tree {
+pub struct BuildTree {
     dir: PathBuf,
     _lock: Lock,
 }
 
-/// What is known of a tree before it is locked.
+/// The object folder of a flavor, and what is known about it.
+#[derive(Debug, Clone)]
+pub struct ObjectFolder {
+    /// The folder that the build writes.
+    pub dir: PathBuf,
+    /// This program's state about it, out of reach of the build.
+    pub state: ObjectState,
+}
+
+/// A build tree before it is locked, in the order of preference.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    /// Lower is better: has the flavor's objects, then has any source, then is new.
+    /// 0: it has objects of the flavor; 1: it has a checkout; 2: it is new.
     rank: u8,
-    /// Seconds since it was last used: near in time is near in history.
+    /// The time since its last use: a recently used checkout is close in history.
     age: Duration,
     number: usize,
 }
 
-/// How many trees a host with so many processors keeps: each build uses all of them, so one for every 16.
+/// The number of build trees of a host with this many processors: each build uses all of them, so one tree for every
+/// 16.
 #[must_use]
 pub fn default_limit(cpus: usize) -> usize {
     (cpus / 16).max(1)
 }
 
-/// Claims a free tree, preferring one that has built this flavor; waits, saying so, while all are in use.
+/// Claims a free build tree, if possible one that has built this flavor. Waits while all are in use, and reports that
+/// once.
 pub async fn claim(
     cache: &Cache,
     limit: usize,
     flavor: &str,
     commit: &CommitId,
     on: &mut (dyn FnMut(Progress) + Send),
-) -> Result<Tree, BuildError> {
-    let what = format!("builds {} as {flavor}", commit.short());
-    let mut told = false;
+) -> Result<BuildTree, BuildError> {
+    let purpose = format!("builds {} as {flavor}", commit.short());
+    let mut reported = false;
     loop {
         let candidates = candidates(&cache.trees(), limit.max(1), flavor);
         for candidate in &candidates {
             let dir = cache.trees().join(candidate.number.to_string());
-            if let Some(lock) = Lock::try_acquire(&dir.join("lock"), &what)? {
-                return Ok(Tree { dir, _lock: lock });
+            if let Some(lock) = Lock::try_acquire(&dir.join("lock"), &purpose)? {
+                return Ok(BuildTree { dir, _lock: lock });
             }
         }
-        if !told {
-            told = true;
+        if !reported {
+            reported = true;
             let first = candidates.first().map_or(0, |candidate| candidate.number);
-            on(Progress::WaitingForLock {
-                holder: holder(&cache.trees().join(first.to_string()).join("lock")),
-            });
+            let holder = holder(&cache.trees().join(first.to_string()).join("lock"));
+            on(Progress::WaitingForLock { holder: holder.unwrap_or_else(|| "another process".into()) });
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -76,7 +92,7 @@ fn candidates(trees: &Path, limit: usize, flavor: &str) -> Vec<Candidate> {
                 () if dir.join("src").is_dir() => 1,
                 () => 2,
             };
-            let used = std::fs::metadata(dir.join("head")).and_then(|meta| meta.modified()).ok();
+            let used = own::metadata(&dir.join("head")).ok().and_then(|meta| meta.modified().ok());
             let age = used.and_then(|used| now.duration_since(used).ok()).unwrap_or(Duration::MAX);
             Candidate { rank, age, number }
         })
@@ -85,8 +101,8 @@ fn candidates(trees: &Path, limit: usize, flavor: &str) -> Vec<Candidate> {
     candidates
 }
 
-impl Tree {
-    /// The objects of a working tree that is not ours: one folder for each source path.
+impl BuildTree {
+    /// The objects of a user's working tree: one folder for each source path.
     pub async fn of_working_tree(
         cache: &Cache,
         source: &Path,
@@ -94,8 +110,7 @@ impl Tree {
     ) -> Result<Self, BuildError> {
         let name = crate::store::hash_fields([source.to_string_lossy().as_ref()]);
         let dir = cache.trees().join(format!("work-{}", name.short()));
-        let what = format!("builds {}", source.display());
-        let lock = Lock::acquire(&dir.join("lock"), &what, on).await?;
+        let lock = lock(&dir.join("lock"), &format!("builds {}", source.display()), on).await?;
         Ok(Self { dir, _lock: lock })
     }
 
@@ -105,22 +120,27 @@ impl Tree {
         self.dir.join("src")
     }
 
-    /// The object folder of a flavor with this configuration. A new one begins as a copy of another flavor's: kbuild
-    /// remembers for each object which options it read, so only what the difference touches is made again.
-    pub async fn obj(&self, flavor: &str, wanted: &DotConfig) -> Result<PathBuf, BuildError> {
-        let objs = self.dir.join("obj");
-        let dir = objs.join(flavor);
-        if !dir.is_dir() {
-            make_dir(&objs)?;
-            if let Some(other) = seed(&objs, flavor, wanted) {
-                copy_objects(&other, &dir).await?;
-            }
-            make_dir(&dir)?;
-        }
-        Ok(dir)
+    fn object_folder(&self, flavor: &str) -> ObjectFolder {
+        let dir = self.dir.join("obj").join(flavor);
+        ObjectFolder { dir, state: ObjectState::new(self.dir.join("state").join(flavor)) }
     }
 
-    /// Makes the checkout hold a commit; only files that differ are written.
+    /// The object folder of a flavor. A new one starts as a copy of another flavor's: kbuild records for each object
+    /// which options it depends on, so that make only rebuilds what the difference affects.
+    pub async fn objects(&self, flavor: &str, config: &DotConfig) -> Result<ObjectFolder, BuildError> {
+        let objects = self.object_folder(flavor);
+        own::create_dir_all(objects.state.dir())?;
+        if !objects.dir.is_dir() {
+            objects.state.clear()?;
+            if let Some(other) = self.most_similar(flavor, config) {
+                copy_objects(&other.dir, &objects.dir).await?;
+            }
+            own::create_dir_all(&objects.dir)?;
+        }
+        Ok(objects)
+    }
+
+    /// Checks out a commit. Only files that differ are written.
     pub async fn checkout(
         &self,
         repo: &gitio::Repo,
@@ -128,22 +148,39 @@ impl Tree {
         sandboxed: bool,
     ) -> Result<(), BuildError> {
         let head = self.dir.join("head");
-        let before = std::fs::read_to_string(&head).unwrap_or_default();
-        // What it says: the commit, and whether what built it could write into the checkout.
+        let before = own::read_to_string(&head, 1000).unwrap_or_default();
+        // The commit, and whether its build was able to write to the checkout.
         let now = format!("{commit} {}\n", if sandboxed { "sandboxed" } else { "open" });
         let clean = !before.ends_with(" sandboxed\n");
         if before == now && sandboxed {
-            return std::fs::write(&head, now).map_err(|error| BuildError::io(&head, &error));
+            return Ok(own::write(&head, now)?);
         }
-        let _ = std::fs::remove_file(&head);
-        let how = gitio::Checkout { clean, ..gitio::Checkout::default() };
-        repo.checkout_into(commit, &self.src(), &self.dir.join("index"), how).await?;
-        std::fs::write(&head, now).map_err(|error| BuildError::io(&head, &error))
+        own::remove_file(&head)?;
+        let options = gitio::Checkout { clean, ..gitio::Checkout::default() };
+        repo.checkout_into(commit, &self.src(), &self.dir.join("index"), options).await?;
+        Ok(own::write(&head, now)?)
+    }
+
+    /// The complete object folder of another flavor of the same architecture that is most like this configuration; of
+    /// equally similar ones the last used.
+    fn most_similar(&self, flavor: &str, config: &DotConfig) -> Option<ObjectFolder> {
+        let arch = flavor.split('-').next()?;
+        let candidate = |entry: own::OwnEntry| {
+            let name = entry.name.to_str().filter(|name| name.split('-').next() == Some(arch))?;
+            let objects = self.object_folder(name);
+            let used = objects.state.completed()?;
+            let text = Dir::open(&objects.dir).and_then(|dir| dir.read_to_string(".config", CONFIG_BYTES));
+            let unlike = differences(&DotConfig::parse(&text.unwrap_or_default()), config);
+            (!objects.state.is_running()).then_some((std::cmp::Reverse(unlike), used, name.to_owned()))
+        };
+        let entries = own::list(&self.dir.join("obj")).ok()?;
+        let (.., name) = entries.into_iter().filter_map(candidate).max()?;
+        Some(self.object_folder(&name))
     }
 }
 
-/// Options that change how every object is compiled: between flavors that differ in one nothing can be used again.
-const EVERYWHERE: [&str; 14] = [
+/// Options that change how every object is compiled: flavors that differ in one share no objects.
+const GLOBAL_OPTIONS: [&str; 14] = [
     "CC_IS_CLANG",
     "CC_OPTIMIZE_FOR_SIZE",
     "DEBUG_INFO_DWARF5",
@@ -160,83 +197,25 @@ const EVERYWHERE: [&str; 14] = [
     "UBSAN",
 ];
 
-/// In how many of them a configuration differs.
+/// The number of [`GLOBAL_OPTIONS`] in which two configurations differ.
 fn differences(a: &DotConfig, b: &DotConfig) -> usize {
     let on = |config: &DotConfig, name: &str| *config.get(name) == KValue::Yes;
-    EVERYWHERE.iter().filter(|name| on(a, name) != on(b, name)).count()
+    GLOBAL_OPTIONS.iter().filter(|name| on(a, name) != on(b, name)).count()
 }
 
-/// The whole object folder of another flavor of the same architecture: the one most like it, of those the last used.
-fn seed(objs: &Path, flavor: &str, wanted: &DotConfig) -> Option<PathBuf> {
-    let arch = flavor.split('-').next()?;
-    let whole = |entry: std::fs::DirEntry| {
-        let (path, name) = (entry.path(), entry.file_name());
-        let same = name.to_str().is_some_and(|name| name.split('-').next() == Some(arch));
-        let used = std::fs::metadata(path.join(COMPLETE)).and_then(|meta| meta.modified()).ok()?;
-        let config = std::fs::read_to_string(path.join(".config")).unwrap_or_default();
-        let unlike = differences(&DotConfig::parse(&config), wanted);
-        (same && !path.join(RUNNING).exists()).then_some((std::cmp::Reverse(unlike), used, path))
-    };
-    let entries = std::fs::read_dir(objs).ok()?;
-    entries.filter_map(Result::ok).filter_map(whole).max().map(|(.., path)| path)
-}
-
-/// Copies an object folder with its dates; what is there under the name is whole.
+/// Copies an object folder with its dates. Links and special files are copied as such; nothing is followed. The copy
+/// appears under its name when it is complete.
 async fn copy_objects(from: &Path, to: &Path) -> Result<(), BuildError> {
-    let mut half = to.as_os_str().to_owned();
-    half.push(".half");
-    let half = PathBuf::from(half);
-    let io = |error: std::io::Error| BuildError::io(&half, &error);
-    if half.exists() {
-        std::fs::remove_dir_all(&half).map_err(io)?;
-    }
-    let cmd = Cmd::new("cp").args(["-a", "--reflink=auto", "--"]).args([from, &half]);
+    let mut partial = OsString::from(to);
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    own::remove_tree(&partial)?;
+    let cmd = Cmd::new("cp").args(["-a", "--reflink=auto", "--"]).args([from, &partial]);
     let output = cmd.output(Limits::seconds(1800)).await?;
     if !output.exit.success() {
-        return Err(BuildError::Infrastructure(output.complaint()));
+        return Err(InfrastructureError::program("cp", output.complaint()).into());
     }
-    // Of the other flavor it is whole; of this one it is only when it was built.
-    let _ = std::fs::remove_file(half.join(COMPLETE));
-    std::fs::rename(&half, to).map_err(io)
-}
-
-/// The file in an object folder that says that all objects were made once; its date says when the last time was.
-pub(crate) const COMPLETE: &str = ".ktest-complete";
-
-/// The file that stands in an object folder while make runs there.
-const RUNNING: &str = ".ktest-running";
-
-/// Marks an object folder as being built, after repairing what an interrupted build left. Blocks on the disk.
-pub fn begin(obj: &Path) -> Result<(), BuildError> {
-    let marker = obj.join(RUNNING);
-    if let Ok(started) = std::fs::metadata(&marker).and_then(|meta| meta.modified()) {
-        let removed = remove_since(obj, started);
-        tracing::info!(obj = %obj.display(), removed, "an interrupted build is repaired");
-    }
-    std::fs::write(&marker, "").map_err(|error| BuildError::io(&marker, &error))
-}
-
-/// make ended by itself, so every object is whole or was deleted by it.
-pub fn end(obj: &Path) {
-    let _ = std::fs::remove_file(obj.join(RUNNING));
-}
-
-/// Removes what was written since then: a compiler that was killed leaves half an object that looks new. What
-/// Kconfig wrote stays: it is written by rename, and its dates tell make which options changed.
-fn remove_since(obj: &Path, since: SystemTime) -> usize {
-    let mut removed = 0;
-    let config = obj.join("include/config");
-    let walk = walkdir::WalkDir::new(obj).into_iter().filter_entry(|entry| entry.path() != config);
-    for entry in walk.filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
-        let name = entry.file_name().to_string_lossy();
-        let ours = entry.depth() == 1 && (name.starts_with(".config") || name.starts_with(".ktest"));
-        let new =
-            entry.metadata().ok().and_then(|meta| meta.modified().ok()).is_none_or(|time| time >= since);
-        if new && !ours && std::fs::remove_file(entry.path()).is_ok() {
-            removed += 1;
-        }
-    }
-    removed
+    Ok(publish::dir(&partial, to, publish::Durability::Cached)?)
 }
 
 #[cfg(test)]
@@ -244,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trees_that_know_the_flavor_come_first() {
+    fn trees_with_objects_of_the_flavor_come_first() {
         let dir = tempfile::tempdir().unwrap();
         let make = |path: &str| std::fs::create_dir_all(dir.path().join(path)).unwrap();
         make("0/src");
@@ -256,72 +235,57 @@ mod tests {
         assert_eq!((default_limit(2), default_limit(64)), (1, 4));
     }
 
-    #[tokio::test]
-    async fn a_new_flavor_begins_with_the_objects_of_another() {
-        let dir = tempfile::tempdir().unwrap();
-        let objs = dir.path().join("obj");
-        for (name, complete, running) in [
-            ("x86_64-a", true, false),
-            ("x86_64-b", false, false),
-            ("x86_64-c", true, true),
-            ("aarch64-d", true, false),
-        ] {
-            std::fs::create_dir_all(objs.join(name)).unwrap();
-            std::fs::write(objs.join(name).join("x.o"), name).unwrap();
-            if complete {
-                std::fs::write(objs.join(name).join(COMPLETE), "").unwrap();
-            }
-            if running {
-                std::fs::write(objs.join(name).join(RUNNING), "").unwrap();
-            }
+    fn tree(dir: &Path) -> BuildTree {
+        let lock = Lock::try_acquire(&dir.join("lock"), "test").unwrap().unwrap();
+        BuildTree { dir: dir.into(), _lock: lock }
+    }
+
+    fn add(tree: &BuildTree, name: &str, complete: bool, running: bool) {
+        let objects = tree.object_folder(name);
+        std::fs::create_dir_all(&objects.dir).unwrap();
+        std::fs::create_dir_all(objects.state.dir()).unwrap();
+        std::fs::write(objects.dir.join("x.o"), name).unwrap();
+        if complete {
+            objects.state.set_complete().unwrap();
         }
-        std::fs::create_dir_all(objs.join("x86_64-new.half")).unwrap();
-        let lock = Lock::try_acquire(&dir.path().join("lock"), "test").unwrap().unwrap();
-        let tree = Tree { dir: dir.path().into(), _lock: lock };
+        if running {
+            objects.state.begin(&Dir::open(&objects.dir).unwrap()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_flavor_starts_with_the_objects_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = tree(dir.path());
+        add(&tree, "x86_64-a", true, false);
+        add(&tree, "x86_64-b", false, false);
+        add(&tree, "x86_64-c", true, true);
+        add(&tree, "aarch64-d", true, false);
+        let objs = dir.path().join("obj");
+        std::fs::create_dir_all(objs.join("x86_64-new.partial")).unwrap();
         let plain = DotConfig::parse("CONFIG_EXT4_FS=y\n");
-        let new = tree.obj("x86_64-new", &plain).await.unwrap();
-        assert_eq!(std::fs::read_to_string(new.join("x.o")).unwrap(), "x86_64-a");
-        assert!(!new.join(COMPLETE).exists());
+        let new = tree.objects("x86_64-new", &plain).await.unwrap();
+        assert_eq!(std::fs::read_to_string(new.dir.join("x.o")).unwrap(), "x86_64-a");
+        assert_eq!(new.state.completed(), None);
         let date = |path: PathBuf| std::fs::metadata(path).unwrap().modified().unwrap();
-        assert_eq!(date(new.join("x.o")), date(objs.join("x86_64-a/x.o")));
-        assert!(!objs.join("x86_64-new.half").exists());
-        assert_eq!(tree.obj("x86_64-b", &plain).await.unwrap(), objs.join("x86_64-b"));
-        // What compiles every object in another way is no start for it, however lately it was used.
-        let gcov = objs.join("x86_64-gcov");
-        std::fs::create_dir_all(&gcov).unwrap();
-        std::fs::write(gcov.join(".config"), "CONFIG_GCOV_KERNEL=y\n").unwrap();
-        std::fs::write(gcov.join(COMPLETE), "").unwrap();
-        assert_eq!(
-            seed(&objs, "x86_64-more", &DotConfig::parse("CONFIG_GCOV_KERNEL=y\n")),
-            Some(gcov.clone())
-        );
-        assert_ne!(seed(&objs, "x86_64-more", &plain), Some(gcov));
+        assert_eq!(date(new.dir.join("x.o")), date(objs.join("x86_64-a/x.o")));
+        assert!(!objs.join("x86_64-new.partial").exists());
+        assert_eq!(tree.objects("x86_64-b", &plain).await.unwrap().dir, objs.join("x86_64-b"));
     }
 
     #[test]
-    fn an_interrupted_build_leaves_no_half_objects() {
+    fn a_flavor_that_compiles_every_object_differently_is_no_start() {
         let dir = tempfile::tempdir().unwrap();
-        let obj = dir.path();
-        let put = |name: &str, ago: u64| {
-            let path = obj.join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, "x").unwrap();
-            let time = SystemTime::now() - Duration::from_secs(ago);
-            std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        let tree = tree(dir.path());
+        add(&tree, "x86_64-a", true, false);
+        add(&tree, "x86_64-gcov", true, false);
+        std::fs::write(tree.object_folder("x86_64-gcov").dir.join(".config"), "CONFIG_GCOV_KERNEL=y\n")
+            .unwrap();
+        let similar = |config: &str| {
+            let found = tree.most_similar("x86_64-more", &DotConfig::parse(config)).unwrap();
+            found.dir.file_name().unwrap().to_str().unwrap().to_owned()
         };
-        put("fs/old.o", 100);
-        put(RUNNING, 50);
-        put("fs/half.o", 10);
-        put("include/config/NEW", 10);
-        put(".config", 10);
-        begin(obj).unwrap();
-        let there = |name: &str| obj.join(name).exists();
-        assert!(there("fs/old.o") && !there("fs/half.o"));
-        assert!(there("include/config/NEW") && there(".config") && there(RUNNING));
-        end(obj);
-        assert!(!there(RUNNING));
-        put("fs/whole.o", 0);
-        begin(obj).unwrap();
-        assert!(there("fs/whole.o"));
+        assert_eq!(similar("CONFIG_GCOV_KERNEL=y\n"), "x86_64-gcov");
+        assert_eq!(similar("CONFIG_EXT4_FS=y\n"), "x86_64-a");
     }
 }

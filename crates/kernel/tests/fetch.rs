@@ -1,17 +1,16 @@
-//! A distribution's kernel from a mirror on this machine: real apt, real packages, no network.
+//! A distribution's kernel from a local mirror: real apt, real packages, no network.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use debian::Mirror;
 use kernel::{Arch, Cache, DistroKernel, Progress, Store, fetch};
-use sha2::{Digest, Sha256};
 
 const RELEASE: &str = "6.1.0-7-amd64";
 
-/// A repository without signatures, which only a test may trust.
+/// A repository without signatures, marked as trusted for the test.
 struct Repository {
     dir: tempfile::TempDir,
     index: String,
@@ -47,7 +46,7 @@ impl Repository {
         assert!(made.unwrap().status.success());
         std::fs::remove_dir_all(&tree).unwrap();
         let bytes = std::fs::read(self.path(&file)).unwrap();
-        let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = fsx::digest::sha256_hex(&bytes);
         self.index += &format!("{control}Filename: ./{file}\nSize: {}\nSHA256: {hash}\n\n", bytes.len());
         std::fs::write(self.path("Packages"), &self.index).unwrap();
     }
@@ -78,13 +77,13 @@ fn missing() -> bool {
     };
     let missing = ["apt-get", "dpkg-deb", "depmod"].into_iter().find(|program| !there(program));
     if let Some(program) = missing {
-        eprintln!("not tested here: {program} is not installed");
+        eprintln!("SKIPPED: {program} is not installed");
     }
     missing.is_some()
 }
 
 #[tokio::test]
-async fn a_kernel_comes_from_the_mirror_once() {
+async fn a_kernel_is_downloaded_once() {
     if missing() {
         return;
     }
@@ -94,23 +93,24 @@ async fn a_kernel_comes_from_the_mirror_once() {
     let cache = Cache { dir: repository.path("cache") };
     let wanted = DistroKernel::parse(&"debian/bookworm".parse().unwrap(), Arch::X86_64).unwrap();
     assert_eq!(Store::of(&cache).named(&wanted), None);
-    let mut told = Vec::new();
-    let get = fetch::fetch(&wanted, &repository.mirror(), &cache, &mut |progress| told.push(progress)).await;
+    let mut reported = Vec::new();
+    let get =
+        fetch::fetch(&wanted, &repository.mirror(), &cache, &mut |progress| reported.push(progress)).await;
     let first = get.unwrap();
-    assert!(matches!(told.last(), Some(Progress::Publishing)), "{told:?}");
+    assert!(matches!(reported.last(), Some(Progress::Publishing)), "{reported:?}");
     assert_eq!((std::fs::read(&first.image).unwrap(), first.cached), (b"image 1".to_vec(), false));
     assert_eq!(first.release, RELEASE);
     let initrd = std::fs::read(first.initrd.as_ref().unwrap()).unwrap();
     assert!(initrd.starts_with(b"070701") && initrd.windows(4).any(|window| window == b"busy"));
     assert!(first.modules.as_ref().unwrap().join("lib/modules").join(RELEASE).join("modules.dep").is_file());
 
-    // Again: nothing new. By its name: the same. The name that says the architecture: the same.
+    // The same kernel again, by both forms of its name.
     let again = fetch::fetch(&wanted, &repository.mirror(), &cache, &mut |_| {}).await.unwrap();
     assert_eq!((&again.id, again.cached), (&first.id, true));
-    let whole = DistroKernel::parse(&"debian/bookworm/amd64".parse().unwrap(), Arch::Aarch64).unwrap();
-    assert_eq!(Store::of(&cache).named(&whole).unwrap().id, first.id);
+    let full_name = DistroKernel::parse(&"debian/bookworm/amd64".parse().unwrap(), Arch::Aarch64).unwrap();
+    assert_eq!(Store::of(&cache).named(&full_name).unwrap().id, first.id);
 
-    // A newer one takes the name; the older stays until it is in the way.
+    // A newer one takes over the name; the older one stays in the store.
     repository.index.clear();
     repository.add("busybox-static", "1", "", &[("bin/busybox", b"busy")]);
     repository.add_kernel("2", b"image 2");
@@ -121,7 +121,7 @@ async fn a_kernel_comes_from_the_mirror_once() {
 }
 
 #[tokio::test]
-async fn what_the_mirror_does_not_have_is_one_line() {
+async fn a_missing_package_is_reported_in_one_line() {
     if missing() {
         return;
     }

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kernel::Source;
+use kernel::KernelSource;
 use ktest::report::{Reporter, Style};
 use ktest::run::{KernelFrom, RunOptions, run};
 use vm::accel::AccelChoice;
@@ -21,7 +21,7 @@ fn options(file: &Path, place: &Path) -> RunOptions {
         arch: Some(model::Arch::X86_64),
         sandbox: false,
         jobs: 1,
-        ..RunOptions::new(file, KernelFrom::Source(Source::WorkingTree(place.join("kernel"))))
+        ..RunOptions::new(file, KernelFrom::Source(KernelSource::WorkingTree(place.join("kernel"))))
     }
 }
 

@@ -5,7 +5,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use kernel::Source;
+use kernel::KernelSource;
 use ktest::report::{Reporter, Style};
 use ktest::run::{KernelFrom, RunOptions, run};
 use model::Verdict;
@@ -165,13 +165,13 @@ async fn a_kernel_that_is_not_built() {
         out: dir.path().join("out"),
         cache: dir.path().join("cache"),
         arch: Some(model::Arch::X86_64),
-        ..RunOptions::new(&file.path, KernelFrom::Source(Source::WorkingTree(kernel)))
+        ..RunOptions::new(&file.path, KernelFrom::Source(KernelSource::WorkingTree(kernel)))
     };
     let summary = run(&options, &mut Reporter::new(Style::Silent)).await.unwrap();
     let Some((_, Verdict::FailedToRun { reason })) = summary.verdicts.first() else {
         panic!("it cannot run: {:?}", summary.verdicts)
     };
-    let end = "/kernel: holds no built kernel for x86_64; build one there, or say -k debian/trixie";
+    let end = "/kernel: no built kernel for x86_64 in this folder; build one there, or use -k debian/trixie";
     assert!(reason.ends_with(end), "{reason}");
     assert_eq!(summary.exit_code(), 125);
 }

@@ -48,7 +48,7 @@ impl TestFile {
             // Requirements that contradict each other are the file's fault, whatever the kernel source:
             // report them before anything is built.
             let flavor = kernel::Flavor::of(self.test.as_str(), &declared.kernel);
-            let plan = kernel::plan::Plan::new(&flavor);
+            let plan = kernel::plan::BuildPlan::new(&flavor);
             plan.map_err(|error| invalid(DeclareError::Kernel(error.to_string())))?;
         }
         Ok(declared)

@@ -1,6 +1,6 @@
-//! Expressions of the Kconfig language over a finished configuration, in its three-valued logic.
+//! Expressions of the Kconfig language, evaluated over a final configuration in its three-valued logic.
 //!
-//! What only the compiler could answer (`$(cc-option,...)`) is unknown, and unknown never counts as a reason.
+//! The value of a compiler check (`$(cc-option,...)`) is unknown, and an unknown value is never given as a reason.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -39,7 +39,7 @@ pub enum Expr {
     Symbol(String),
     /// A quoted constant.
     Text(String),
-    /// A question to the tool chain: `$(...)`.
+    /// A check of the tool chain: `$(...)`.
     Macro(String),
     /// `!a`
     Not(Box<Expr>),
@@ -51,20 +51,20 @@ pub enum Expr {
     Compare(Box<Expr>, &'static str, Box<Expr>),
 }
 
-/// How deep brackets may nest.
+/// The nesting limit of brackets.
 const DEPTH: usize = 100;
 
 impl Expr {
-    /// Reads an expression; `None` if it is not one.
+    /// Parses an expression; `None` if it is not valid.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let tokens = tokens(text)?;
-        let mut parser = Parser { tokens: &tokens, at: 0, depth: 0 };
+        let mut parser = Parser { tokens: &tokens, position: 0, depth: 0 };
         let expr = parser.or()?;
-        (parser.at == tokens.len()).then_some(expr)
+        (parser.position == tokens.len()).then_some(expr)
     }
 
-    /// Its value; `None` where only the tool chain knows.
+    /// Its value; `None` if it depends on the tool chain.
     #[must_use]
     pub fn eval(&self, config: &DotConfig) -> Option<Tri> {
         Some(match self {
@@ -112,9 +112,9 @@ impl Expr {
     fn text(&self, config: &DotConfig) -> Option<String> {
         match self {
             Self::Symbol(name) if !config.mentions(name) => {
-                // Numbers, y, m, n and what is nowhere set stand for themselves; an unset option is n.
-                let itself = number(name).is_some() || matches!(name.as_str(), "y" | "m" | "n");
-                Some(if itself { name.clone() } else { "n".into() })
+                // Numbers, y, m and n are constants; an option that is not set is n.
+                let constant = number(name).is_some() || matches!(name.as_str(), "y" | "m" | "n");
+                Some(if constant { name.clone() } else { "n".into() })
             }
             Self::Symbol(name) => Some(match config.get(name) {
                 KValue::Text(text) => text.clone(),
@@ -125,7 +125,7 @@ impl Expr {
         }
     }
 
-    /// Why the value is below `wanted`: the parts that are not met, each in a few words. Empty if it is not below.
+    /// The parts that keep the value below `wanted`, each in a few words. Empty if it is not below.
     #[must_use]
     pub fn unmet(&self, config: &DotConfig, wanted: Tri) -> Vec<String> {
         if self.eval(config).is_none_or(|value| value >= wanted) {
@@ -167,7 +167,7 @@ impl Expr {
         }
     }
 
-    /// Collects the options of `a || b || c`; false if something else is among them.
+    /// Collects the options of `a || b || c`; false if it contains anything but options.
     fn alternatives(&self, into: &mut BTreeSet<String>) -> bool {
         match self {
             Self::Symbol(name) => {
@@ -258,15 +258,15 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
 
 struct Parser<'a> {
     tokens: &'a [Token],
-    at: usize,
+    position: usize,
     depth: usize,
 }
 
 impl Parser<'_> {
     fn eat(&mut self, op: &'static str) -> bool {
-        let there = self.tokens.get(self.at) == Some(&Token::Op(op));
-        self.at += usize::from(there);
-        there
+        let found = self.tokens.get(self.position) == Some(&Token::Op(op));
+        self.position += usize::from(found);
+        found
     }
 
     fn or(&mut self) -> Option<Expr> {
@@ -313,8 +313,8 @@ impl Parser<'_> {
             let inner = self.or()?;
             return self.eat(")").then_some(inner);
         }
-        let token = self.tokens.get(self.at)?;
-        self.at += 1;
+        let token = self.tokens.get(self.position)?;
+        self.position += 1;
         Some(match token {
             Token::Word(word) => Expr::Symbol(word.clone()),
             Token::Quoted(text) => Expr::Text(text.clone()),

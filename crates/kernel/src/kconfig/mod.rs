@@ -1,9 +1,9 @@
-//! The kernel's Kconfig language, as far as it takes to say why an option did not take its value.
+//! A reader of the Kconfig language that explains why an option does not have its required value.
 //!
-//! Kconfig itself makes every configuration; this reader only explains the result and never decides it.
+//! Kconfig itself produces every configuration. This reader explains the result and never decides it.
 
 mod expr;
 mod parse;
 
 pub use expr::{Expr, Tri};
-pub use parse::{Definition, Kind, Tree};
+pub use parse::{Definition, KconfigTree, OptionType};

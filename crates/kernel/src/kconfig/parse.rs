@@ -1,59 +1,67 @@
-//! Reads Kconfig files, from the root down through every `source`, into definitions with all they depend on.
+//! Reads Kconfig files, from the root through every `source`, into definitions with their dependencies.
 //!
-//! Bad or unknown lines are skipped: Kconfig itself has accepted (or refused) the files before anybody asks here.
+//! Unknown lines are skipped, because Kconfig itself has accepted the files before. The files are those of a branch and
+//! untrusted: depth, number and size of the files are limited, and links are not followed.
 
 use std::collections::HashMap;
-use std::path::{Component, Path};
+use std::path::Path;
+
+use fsx::untrusted::Dir;
 
 use super::expr::Expr;
 
-/// What values an option has.
+/// The type of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum OptionType {
     /// n, y
     Bool,
     /// n, m, y
     Tristate,
-    /// A string, a number, or not said.
+    /// A string or a number, or no type is given.
     Other,
 }
 
 /// One `config` block.
 #[derive(Debug, Clone)]
 pub struct Definition {
-    /// The option.
+    /// The name of the option.
     pub name: String,
-    /// `fs/ext4/Kconfig:28`
-    pub place: String,
-    /// What values it has.
-    pub kind: Kind,
-    /// All must hold: its own `depends on` and those of the menus, ifs and choices around it.
+    /// Its position: `fs/ext4/Kconfig:28`.
+    pub position: String,
+    /// Its type.
+    pub option_type: OptionType,
+    /// Its own `depends on` and those of the surrounding menus, ifs and choices. All of them must be met.
     pub depends: Vec<Expr>,
-    /// Whether a user may set it, and if so under which conditions.
+    /// The conditions under which a user may set it; `None` if no user may.
     pub prompt: Option<Vec<Expr>>,
-    /// Which choice it belongs to.
+    /// The choice it belongs to.
     pub choice: Option<usize>,
-    /// The question to the tool chain that decides its default: `success,$(srctree)/scripts/rust_is_available.sh`.
-    pub question: Option<String>,
+    /// The check of the tool chain that decides its default: `success,$(srctree)/scripts/rust_is_available.sh`.
+    pub toolchain_check: Option<String>,
 }
 
 /// All definitions of a source tree.
 #[derive(Debug, Default)]
-pub struct Tree {
+pub struct KconfigTree {
     definitions: HashMap<String, Vec<Definition>>,
-    /// Selected option -> (who selects it, on what condition).
+    /// Selected option -> (selecting option, condition).
     selects: HashMap<String, Vec<(String, Option<Expr>)>>,
     choices: Vec<Vec<String>>,
 }
 
 /// How deep `source` may nest.
 const DEPTH: usize = 50;
+/// How many files are read; a kernel has 1,700. A file that is sourced twice counts twice.
+const FILES: usize = 20_000;
+/// The largest file that is read, in bytes.
+const FILE_BYTES: u64 = 4 << 20;
 
-impl Tree {
-    /// Reads the tree whose root file is `Kconfig`; `read` returns a file's text by its path below the root.
+impl KconfigTree {
+    /// Reads the tree with the root file `Kconfig`; `read` returns the text of a file by its path below the root.
     /// `srcarch` is the folder below `arch/`: `x86`, `arm64`.
     pub fn parse(srcarch: &str, read: &mut dyn FnMut(&str) -> Option<String>) -> Self {
-        let mut reader = Reader { tree: Self::default(), srcarch, read, blocks: Vec::new(), current: None };
+        let mut reader =
+            Reader { tree: Self::default(), srcarch, read, files: 0, blocks: Vec::new(), current: None };
         reader.file("Kconfig", 0);
         reader.tree
     }
@@ -61,20 +69,17 @@ impl Tree {
     /// Reads the source tree at `source`. Blocks on the disk.
     #[must_use]
     pub fn read(source: &Path, srcarch: &str) -> Self {
-        Self::parse(srcarch, &mut |path| {
-            let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
-            let text = if inside { std::fs::read(source.join(path)).ok() } else { None };
-            text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        })
+        let source = Dir::open(source);
+        Self::parse(srcarch, &mut |path| source.as_ref().ok()?.read_to_string(path, FILE_BYTES).ok())
     }
 
-    /// The blocks that define an option; none if the tree does not know it.
+    /// The definitions of an option; empty if it is not defined.
     #[must_use]
     pub fn definitions(&self, name: &str) -> &[Definition] {
         self.definitions.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// Who selects an option, each with its condition.
+    /// The options that select an option, each with its condition.
     #[must_use]
     pub fn selects(&self, name: &str) -> &[(String, Option<Expr>)] {
         self.selects.get(name).map_or(&[], Vec::as_slice)
@@ -86,13 +91,13 @@ impl Tree {
         self.choices.get(choice).map_or(&[], Vec::as_slice)
     }
 
-    /// How many options the tree knows.
+    /// The number of defined options.
     #[must_use]
     pub fn len(&self) -> usize {
         self.definitions.len()
     }
 
-    /// Whether it knows none, so that nothing can be said about options.
+    /// Whether no option is defined.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.definitions.is_empty()
@@ -112,7 +117,7 @@ struct Block {
     visible: Vec<Expr>,
 }
 
-/// What property lines belong to.
+/// What a property line belongs to.
 enum Current {
     Config(Definition),
     Block,
@@ -120,16 +125,18 @@ enum Current {
 }
 
 struct Reader<'a> {
-    tree: Tree,
+    tree: KconfigTree,
     srcarch: &'a str,
     read: &'a mut dyn FnMut(&str) -> Option<String>,
+    files: usize,
     blocks: Vec<Block>,
     current: Option<Current>,
 }
 
 impl Reader<'_> {
     fn file(&mut self, path: &str, depth: usize) {
-        if depth > DEPTH {
+        self.files += 1;
+        if depth > DEPTH || self.files > FILES {
             return;
         }
         let Some(text) = (self.read)(path) else { return };
@@ -142,12 +149,12 @@ impl Reader<'_> {
             }
             let trimmed = line.trim();
             if matches!(trimmed, "help" | "---help---") {
-                // The text ends where a line stands further left than its first.
+                // The help text ends at a line with less indentation than its first.
                 let mut column = None;
                 while let Some((_, next)) = lines.peek() {
-                    let here = indent(next);
-                    let ends = |column: usize| here < column || here == 0;
-                    if !next.trim().is_empty() && ends(*column.get_or_insert(here)) {
+                    let indent = indent(next);
+                    let ends = |column: usize| indent < column || indent == 0;
+                    if !next.trim().is_empty() && ends(*column.get_or_insert(indent)) {
                         break;
                     }
                     lines.next();
@@ -156,7 +163,7 @@ impl Reader<'_> {
             }
             let (word, rest) = trimmed.split_once(char::is_whitespace).unwrap_or((trimmed, ""));
             let (word, rest) = match word.split_once('"') {
-                // source"x" and the like, without the blank
+                // `source"x"` without a blank.
                 Some((before, _)) if !before.is_empty() => (before, &trimmed[before.len()..]),
                 _ => (word, rest.trim()),
             };
@@ -181,9 +188,9 @@ impl Reader<'_> {
         self.finish();
     }
 
-    fn line(&mut self, word: &str, rest: &str, place: &str) {
+    fn line(&mut self, word: &str, rest: &str, position: &str) {
         match word {
-            "config" | "menuconfig" => self.open_config(rest, place),
+            "config" | "menuconfig" => self.open_config(rest, position),
             "choice" => {
                 self.finish();
                 self.tree.choices.push(Vec::new());
@@ -222,14 +229,14 @@ impl Reader<'_> {
     fn property(&mut self, word: &str, rest: &str) {
         let visible: Vec<Expr> = self.blocks.iter().flat_map(|block| block.visible.clone()).collect();
         let Some(Current::Config(definition)) = &mut self.current else { return };
-        let kind = match word {
-            "bool" | "boolean" | "def_bool" => Some(Kind::Bool),
-            "tristate" | "def_tristate" => Some(Kind::Tristate),
-            "string" | "int" | "hex" => Some(Kind::Other),
+        let option_type = match word {
+            "bool" | "boolean" | "def_bool" => Some(OptionType::Bool),
+            "tristate" | "def_tristate" => Some(OptionType::Tristate),
+            "string" | "int" | "hex" => Some(OptionType::Other),
             _ => None,
         };
-        if let Some(kind) = kind {
-            definition.kind = kind;
+        if let Some(option_type) = option_type {
+            definition.option_type = option_type;
         }
         if matches!(word, "prompt" | "bool" | "boolean" | "tristate" | "string" | "int" | "hex")
             && !rest.is_empty()
@@ -238,10 +245,9 @@ impl Reader<'_> {
             conditions.extend(condition(after_quoted(rest)));
             definition.prompt = Some(conditions);
         }
-        if let ("def_bool" | "def_tristate" | "default", Some(Expr::Macro(question))) =
-            (word, Expr::parse(rest))
+        if let ("def_bool" | "def_tristate" | "default", Some(Expr::Macro(check))) = (word, Expr::parse(rest))
         {
-            definition.question = Some(question);
+            definition.toolchain_check = Some(check);
         }
         if word == "select" {
             let (target, tail) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
@@ -250,7 +256,7 @@ impl Reader<'_> {
         }
     }
 
-    fn open_config(&mut self, name: &str, place: &str) {
+    fn open_config(&mut self, name: &str, position: &str) {
         self.finish();
         let choice = self.blocks.iter().rev().find_map(|block| match block.opener {
             Opener::Choice(at) => Some(at),
@@ -258,12 +264,12 @@ impl Reader<'_> {
         });
         self.current = Some(Current::Config(Definition {
             name: name.split_whitespace().next().unwrap_or("").into(),
-            place: place.into(),
-            kind: Kind::Other,
+            position: position.into(),
+            option_type: OptionType::Other,
             depends: self.blocks.iter().flat_map(|block| block.depends.clone()).collect(),
             prompt: None,
             choice,
-            question: None,
+            toolchain_check: None,
         }));
     }
 
@@ -302,7 +308,7 @@ impl Reader<'_> {
     }
 }
 
-/// The column a line starts at, tabs to multiples of eight.
+/// The indentation of a line in columns, with tabs of eight.
 fn indent(line: &str) -> usize {
     let mut column = 0;
     for c in line.chars() {
@@ -315,7 +321,7 @@ fn indent(line: &str) -> usize {
     column
 }
 
-/// What stands behind a leading quoted text.
+/// The text after a leading quoted string.
 fn after_quoted(text: &str) -> &str {
     let Some(quote) = text.chars().next().filter(|c| matches!(c, '"' | '\'')) else { return text };
     let mut escaped = false;
@@ -337,13 +343,13 @@ fn condition(text: &str) -> Option<Expr> {
 mod tests {
     use super::*;
 
-    fn toy(files: &[(&str, &str)]) -> Tree {
-        Tree::parse("x86", &mut |path| {
+    fn toy(files: &[(&str, &str)]) -> KconfigTree {
+        KconfigTree::parse("x86", &mut |path| {
             files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).into())
         })
     }
 
-    fn show(tree: &Tree, name: &str) -> String {
+    fn show(tree: &KconfigTree, name: &str) -> String {
         let list = |exprs: &[Expr]| exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" & ");
         tree.definitions(name)
             .iter()
@@ -351,8 +357,8 @@ mod tests {
                 let prompt = d.prompt.as_ref().map_or("no".into(), |p| format!("[{}]", list(p)));
                 format!(
                     "{} {:?} depends [{}] prompt {prompt} choice {:?}",
-                    d.place,
-                    d.kind,
+                    d.position,
+                    d.option_type,
                     list(&d.depends),
                     d.choice
                 )
@@ -398,7 +404,7 @@ config OUTSIDE
 "#;
 
     #[test]
-    fn dependencies_of_all_blocks_around() {
+    fn dependencies_of_all_surrounding_blocks() {
         let tree = toy(&[("Kconfig", ROOT), ("arch/x86/Kconfig", "config X86\n\tdef_bool y\n")]);
         insta::assert_snapshot!(show(&tree, "EXT4"), @r#"Kconfig:10 Tristate depends [BLOCK & FSES || ALL & A && $(cc-option,-fx)] prompt [!EXPERT & NICE] choice None"#);
         insta::assert_snapshot!(show(&tree, "LAST"), @"Kconfig:20 Bool depends [BLOCK & FSES || ALL] prompt no choice None");
@@ -411,10 +417,23 @@ config OUTSIDE
     }
 
     #[test]
-    fn a_file_that_includes_itself_ends() {
+    fn a_file_that_sources_itself_twice_ends() {
+        let tree = toy(&[("Kconfig", "source \"Kconfig\"\nsource \"Kconfig\"\nconfig A\n\tbool\n")]);
+        assert!(!tree.is_empty());
+    }
+
+    #[test]
+    fn a_link_to_an_endless_device_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("Kconfig")).unwrap();
+        assert!(KconfigTree::read(dir.path(), "x86").is_empty());
+    }
+
+    #[test]
+    fn a_file_that_sources_itself_ends() {
         let tree = toy(&[("Kconfig", "source \"Kconfig\"\nconfig A\n\tbool\n")]);
         assert!(!tree.is_empty());
-        assert!(Tree::read(Path::new("/nowhere"), "x86").is_empty());
+        assert!(KconfigTree::read(Path::new("/nowhere"), "x86").is_empty());
     }
 
     proptest::proptest! {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
-use kernel::gc::{Entry, Keep, Kind};
+use kernel::gc::{GcKind, Retention, StoreEntry};
 use kernel::{Cache, DistroKernel, Store};
 use model::{Arch, ByteSize, Event, KernelId, StoreKernel};
 use serde::Serialize;
@@ -132,7 +132,7 @@ struct Listed {
 }
 
 impl Listed {
-    fn of(entry: Entry, names: &[(StoreKernel, KernelId)], store: &Store, now: SystemTime) -> Self {
+    fn of(entry: StoreEntry, names: &[(StoreKernel, KernelId)], store: &Store, now: SystemTime) -> Self {
         let mut listed = Self {
             names: names.iter().filter(|(_, id)| *id == entry.id).map(|(name, _)| name.clone()).collect(),
             path: store.path(&entry.id),
@@ -147,12 +147,12 @@ impl Listed {
             flavor: None,
         };
         match entry.kind {
-            Kind::Kernel(meta) => {
+            GcKind::Kernel(meta) => {
                 (listed.arch, listed.release) = (Some(meta.arch), Some(meta.release));
                 (listed.package, listed.flavor) = (meta.package, Some(meta.flavor));
             }
-            Kind::Failed(reason) => (listed.failed, listed.reason) = (true, Some(reason)),
-            Kind::Unreadable => listed.reason = Some("unreadable".into()),
+            GcKind::Failed(reason) => (listed.failed, listed.reason) = (true, Some(reason)),
+            GcKind::Unreadable => listed.reason = Some("unreadable".into()),
         }
         listed
     }
@@ -245,7 +245,8 @@ fn gc(args: &GcArgs, cache: &Cache) -> Result<u8, Failure> {
     let store = Store::of(cache);
     let entries = store.list().map_err(Failure::unjudged)?;
     let younger = Duration::from_secs(args.unused.saturating_mul(86_400));
-    let plan = kernel::gc::plan(&entries, Keep { bytes: args.size.0, younger }, SystemTime::now());
+    let plan =
+        kernel::gc::plan(&entries, Retention { bytes: args.size.0, unused_for: younger }, SystemTime::now());
     let mut gone = Vec::new();
     for id in plan {
         if args.dry_run || store.remove(&id).map_err(Failure::unjudged)? {

@@ -79,7 +79,7 @@ fn command(prepared: &Prepared<'_>, subtests: &[SubtestName], out: &Path) -> Cmd
     let Prepared { options, file, host_env, .. } = prepared;
     let script = ["bash", "--norc", "-c", SCRIPT, "ktest"];
     let cmd = if options.sandbox {
-        let mount = |path: &Path, writable| Mount { host: path.into(), seen: path.into(), writable };
+        let mount = |path: &Path, writable| Mount { host: path.into(), inside: path.into(), writable };
         let mut mounts = vec![mount(&file.ktest_dir, false)];
         if host_env.deps_dir.is_dir() {
             mounts.push(mount(&host_env.deps_dir, false));

@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use kernel::{BuildError, BuildRequest, Cache, DistroKernel, Flavor, Kernel, Requirements, Source, Store};
+use kernel::{
+    BuildError, BuildRequest, Cache, DistroKernel, Flavor, Kernel, KernelSource, Requirements, Store,
+};
 use model::{Arch, CommitId, Event, KernelId, StoreKernel};
 use spawn::{Cmd, Limits};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -19,7 +21,7 @@ use testfile::{HostEnv, TestFile};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelFrom {
     /// It is built.
-    Source(Source),
+    Source(KernelSource),
     /// A distribution's, by name: from the store, brought there when it is missing.
     Named(StoreKernel),
     /// One that was built here before, by its id in the store.
@@ -30,7 +32,7 @@ impl KernelFrom {
     /// The commit that is tested, where one is.
     pub(super) fn commit(&self) -> Option<CommitId> {
         match self {
-            Self::Source(Source::Commit { commit, .. }) => Some(commit.clone()),
+            Self::Source(KernelSource::Commit { commit, .. }) => Some(commit.clone()),
             _ => None,
         }
     }
@@ -82,7 +84,7 @@ pub(super) async fn from_store(
 /// What keeps a kernel from being had, as the end of a run.
 pub(super) fn failure(error: BuildError) -> RunError {
     match error {
-        BuildError::Source(what) => RunError::Source(what),
+        BuildError::Source(error) => RunError::Source(error.to_string()),
         other => RunError::Infrastructure(other.to_string()),
     }
 }
@@ -100,11 +102,11 @@ pub(super) async fn version(from: &KernelFrom, kernel: Option<&Kernel>) -> Resul
         (_, None) => return Ok(String::new()),
     };
     let (dir, text) = match source {
-        Source::WorkingTree(dir) => {
+        KernelSource::WorkingTree(dir) => {
             let path = dir.join("Makefile");
             (dir, std::fs::read_to_string(&path).map_err(|_| no_kernel_tree(dir))?)
         }
-        Source::Commit { repo, commit } => {
+        KernelSource::Commit { repo, commit } => {
             let cmd = Cmd::new("git").arg("-C").arg(repo).args(["-c", "safe.directory=*", "show"]);
             let cmd = cmd.arg(format!("{commit}:Makefile"));
             let output =
@@ -135,7 +137,7 @@ pub(super) async fn get(
     let began = std::time::Instant::now();
     let kernel = match (stored, &options.kernel) {
         (Some(kernel), _) => Ok(kernel),
-        (None, KernelFrom::Source(Source::WorkingTree(dir))) if declared.no_kbuild => {
+        (None, KernelFrom::Source(KernelSource::WorkingTree(dir))) if declared.no_kbuild => {
             kernel::in_place::find(dir, declared.kernel.arch)
                 .map_err(|error| NoKernel::because(error.to_string()))
         }
@@ -153,7 +155,7 @@ pub(super) async fn get(
             let reporter = &mut *run.reporter;
             let cache = Cache { dir: options.cache.clone() };
             if options.ask_kernel
-                && let Ok(Some(kernel)) = kernel::missing(&request, &cache).await
+                && let Ok(Some(kernel)) = kernel::missing_kernel(&request, &cache).await
             {
                 reporter.event(Event::KernelWanted { kernel });
                 // The end of the input is an answer as well: nobody can help, it is built here.
@@ -214,8 +216,8 @@ fn judge(error: BuildError) -> Result<NoKernel, RunError> {
             Ok(NoKernel { reason, log })
         }
         error @ BuildError::Requirements { .. } => Ok(NoKernel::because(error.to_string())),
-        BuildError::Source(what) => Err(RunError::Source(what)),
-        BuildError::Infrastructure(what) => Err(RunError::Infrastructure(what)),
+        BuildError::Source(error) => Err(RunError::Source(error.to_string())),
+        BuildError::Infrastructure(error) => Err(RunError::Infrastructure(error.to_string())),
     }
 }
 
@@ -270,7 +272,7 @@ fn tell(kernel: &Kernel, declared: &Declarations, began: std::time::Instant, run
 fn lacking(kernel: &Kernel, declared: &Declarations) -> Vec<String> {
     let text = std::fs::read_to_string(&kernel.config).unwrap_or_default();
     let config = kernel::dotconfig::DotConfig::parse(&text);
-    let mut lacks = kernel::check::lacks(&declared.kernel.canonical().require, &config);
+    let mut lacks = kernel::check::missing_options(&declared.kernel.canonical().require, &config);
     let known = |option: &String| {
         let name = option.split('=').next().unwrap_or(option);
         kernel.tolerated.contains(option) || kernel.unknown_options.iter().any(|unknown| unknown == name)
@@ -305,10 +307,10 @@ pub fn parse_kernel(text: &str, commit: Option<&str>, cache: &Path) -> Result<Ke
         let dir = folder(path)?;
         let commit =
             gitio::Repo::open(&dir).and_then(|repo| repo.resolve(commit)).map_err(|e| e.to_string())?;
-        return Ok(KernelFrom::Source(Source::Commit { repo: dir, commit }));
+        return Ok(KernelFrom::Source(KernelSource::Commit { repo: dir, commit }));
     }
     if path.is_dir() {
-        return Ok(KernelFrom::Source(Source::WorkingTree(folder(path)?)));
+        return Ok(KernelFrom::Source(KernelSource::WorkingTree(folder(path)?)));
     }
     if text.len() >= 8 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
         let ids = Store::of(&Cache { dir: cache.into() }).ids();
@@ -323,7 +325,7 @@ pub fn parse_kernel(text: &str, commit: Option<&str>, cache: &Path) -> Result<Ke
     }
     match text.parse::<StoreKernel>() {
         Ok(name) if name.as_str().starts_with("debian/") => Ok(KernelFrom::Named(name)),
-        _ => folder(path).map(|dir| KernelFrom::Source(Source::WorkingTree(dir))),
+        _ => folder(path).map(|dir| KernelFrom::Source(KernelSource::WorkingTree(dir))),
     }
 }
 
@@ -350,6 +352,9 @@ mod tests {
             "no/such: no such directory; say -k DIR, or -k debian/SUITE"
         );
         let here = dir.path().canonicalize().unwrap();
-        assert_eq!(parse(dir.path().to_str().unwrap()), Ok(KernelFrom::Source(Source::WorkingTree(here))));
+        assert_eq!(
+            parse(dir.path().to_str().unwrap()),
+            Ok(KernelFrom::Source(KernelSource::WorkingTree(here)))
+        );
     }
 }

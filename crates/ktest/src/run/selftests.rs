@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kernel::Source;
+use kernel::KernelSource;
 use kernel::sandbox::{self, Mount, RootEntry};
 use model::Arch;
 use spawn::{Cmd, Limits};
@@ -58,13 +58,13 @@ pub(super) async fn build(
     let cache = options.cache.join("selftests");
     std::fs::create_dir_all(&cache).map_err(|error| broken(&cache, &error))?;
     let name = match source {
-        Source::Commit { repo, commit } => {
+        KernelSource::Commit { repo, commit } => {
             let trees =
                 git(repo, &["rev-parse", &format!("{commit}:tools"), &format!("{commit}:include")]).await?;
             Some(format!("{arch}-{:016x}", fingerprint(&trees, collections)))
         }
         // A working tree changes without its name changing: built anew each time.
-        Source::WorkingTree(_) => None,
+        KernelSource::WorkingTree(_) => None,
     };
     if let Some(name) = &name
         && cache.join(name).join(LIST).is_file()
@@ -133,14 +133,14 @@ fn paths(arch: Arch) -> Vec<String> {
     PATHS.iter().map(|path| (*path).to_owned()).chain([format!("arch/{folder}")]).collect()
 }
 
-async fn unpack(source: &Source, arch: Arch, place: &Path, src: &Path) -> Result<(), RunError> {
+async fn unpack(source: &KernelSource, arch: Arch, place: &Path, src: &Path) -> Result<(), RunError> {
     let packed = place.join("src.tar");
     let pack = match source {
-        Source::Commit { repo, commit } => {
+        KernelSource::Commit { repo, commit } => {
             let cmd = Cmd::new("git").arg("-C").arg(repo).args(["-c", "safe.directory=*", "archive", "-o"]);
             cmd.arg(&packed).arg(commit.to_string()).args(paths(arch))
         }
-        Source::WorkingTree(dir) => {
+        KernelSource::WorkingTree(dir) => {
             Cmd::new("tar").arg("-C").arg(dir).arg("-cf").arg(&packed).args(paths(arch))
         }
     };
@@ -192,7 +192,7 @@ fn in_sandbox(sandbox: Option<&[RootEntry]>, src: &Path, out: &Path, dir: &Path)
             .into_iter()
             .fold(cmd, |cmd, (key, value): (&str, std::ffi::OsString)| cmd.env(key, value));
     };
-    let mount = |host: &Path, seen: &str| Mount { host: host.into(), seen: seen.into(), writable: true };
+    let mount = |host: &Path, seen: &str| Mount { host: host.into(), inside: seen.into(), writable: true };
     let argv = sandbox::argv(root, &[mount(src, SRC_SEEN), mount(out, OUT_SEEN)], &env, dir);
     Cmd::new(&argv[0]).args(&argv[1..]).args(["make", "-s"])
 }

@@ -1,0 +1,221 @@
+//! Builds of hostile branches: a recipe line in the Makefile attacks files outside its object folder. Nothing outside
+//! changes or is read, and the build ends within seconds with a kernel or a clear reason.
+
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kernel::{
+    Arch, BuildError, BuildRequest, Cache, Flavor, KconfigBase, Kernel, KernelSource, Requirements, build,
+};
+use model::CommitId;
+use testkit::ScratchRepo;
+
+const MAKEFILE: &str = include_str!("toy/Makefile");
+const KCONFIG: &str = include_str!("toy/Kconfig");
+
+/// The time within which a hostile build has to end.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Files of the account that runs the build: none of them may change or be read.
+const FILES: [&str; 5] = ["precious", ".ssh/authorized_keys", ".ssh/id_ed25519", ".profile", ".bashrc"];
+
+struct Scene {
+    repo: ScratchRepo,
+    dir: tempfile::TempDir,
+    requirements: Requirements,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self {
+            repo: ScratchRepo::new(),
+            dir: tempfile::tempdir().unwrap(),
+            requirements: Requirements::new(Arch::X86_64),
+        };
+        for name in FILES {
+            let path = scene.home().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, secret(name)).unwrap();
+        }
+        scene
+    }
+
+    fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    /// A commit whose Makefile has this additional recipe line for `target`. `@HOME@` stands for the home folder.
+    fn commit(&self, target: &str, line: &str) -> CommitId {
+        let line = line.replace("@HOME@", self.home().to_str().unwrap());
+        let rule = MAKEFILE.lines().find(|rule| rule.starts_with(&format!("{target}:"))).unwrap();
+        let rest = &MAKEFILE[MAKEFILE.find(rule).unwrap() + rule.len()..];
+        let recipe: usize =
+            rest[1..].lines().take_while(|line| line.starts_with('\t')).map(|line| line.len() + 1).sum();
+        let end = MAKEFILE.len() - rest.len() + 1 + recipe;
+        let makefile = format!("{}\t@{line}\n{}", &MAKEFILE[..end], &MAKEFILE[end..]);
+        let files =
+            [("Makefile", makefile.as_str()), ("Kconfig", KCONFIG), ("fs/a.c", "a\n"), ("fs/b.c", "b\n")];
+        self.repo.commit(line.as_str(), &files)
+    }
+
+    async fn build(&self, commit: &CommitId) -> Result<Kernel, BuildError> {
+        let request = BuildRequest {
+            source: KernelSource::Commit { repo: self.repo.path().into(), commit: commit.clone() },
+            flavor: Flavor::of("toy", &self.requirements),
+            jobs: 2,
+            sandbox: false,
+            tolerate: Vec::new(),
+            out_log: self.dir.path().join("out/build.log"),
+        };
+        let cache = Cache { dir: self.dir.path().join("cache") };
+        let built = tokio::time::timeout(LIMIT, build(&request, &cache, &mut |_| {})).await;
+        let built = built.expect("the build does not end");
+        self.assert_untouched();
+        built
+    }
+
+    /// Builds twice, because an attack may hit the next build of the tree, and expects the same result.
+    async fn build_twice(&self, commit: &CommitId) -> Result<Kernel, BuildError> {
+        let first = self.build(commit).await;
+        let next = self.repo.commit("next", &[("fs/b.c", "B\n")]);
+        let second = self.build(&next).await;
+        assert_eq!(first.is_ok(), second.is_ok(), "{first:?} {second:?}");
+        first
+    }
+
+    fn assert_untouched(&self) {
+        for name in FILES {
+            let text = std::fs::read_to_string(self.home().join(name)).unwrap();
+            assert_eq!(text, secret(name), "{name} was changed");
+        }
+        assert!(!self.home().join("other").exists());
+    }
+}
+
+fn secret(name: &str) -> String {
+    format!("the content of {name}\n")
+}
+
+/// No file below `dir` contains the content of an outside file.
+fn assert_not_copied(dir: &Path) {
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let file_type = entry.file_type().unwrap();
+            assert!(
+                file_type.is_dir() || file_type.is_file(),
+                "{:?} is neither file nor folder",
+                entry.path()
+            );
+            if file_type.is_dir() {
+                folders.push(entry.path());
+            } else {
+                let bytes = std::fs::read(entry.path()).unwrap();
+                let text = String::from_utf8_lossy(&bytes);
+                assert!(!FILES.iter().any(|name| text.contains(secret(name).trim())), "{:?}", entry.path());
+            }
+        }
+    }
+}
+
+fn reason(built: Result<Kernel, BuildError>) -> String {
+    match built {
+        Err(BuildError::DoesNotBuild { reason, .. }) => reason,
+        other => panic!("not a verdict about the source: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn b1_a_link_under_the_name_of_old_state() {
+    let scene = Scene::new();
+    let commit = scene.commit("vmlinux", "ln -sfn @HOME@/precious $O/.ktest-complete");
+    scene.build_twice(&commit).await.unwrap();
+}
+
+#[tokio::test]
+async fn b2_a_link_in_the_place_of_kconfigs_input() {
+    let mut scene = Scene::new();
+    scene.requirements.kconfig_base = Some(KconfigBase::Target("toyconfig".into()));
+    let attack = "printf 'ssh-ed25519 AAAA attacker\\n' >$O/.ktest-base; rm -f $O/.ktest-wanted; \
+                  ln -sfn @HOME@/.ssh/authorized_keys $O/.ktest-wanted; \
+                  ln -sfn @HOME@/.ssh/authorized_keys $O/.ktest-configured";
+    let commit = scene.commit("prepare", attack);
+    let kernel = scene.build_twice(&commit).await.unwrap();
+    assert!(!std::fs::read_to_string(kernel.config).unwrap().contains("attacker"));
+}
+
+#[tokio::test]
+async fn b2_a_link_in_the_place_of_the_base_configuration() {
+    let mut scene = Scene::new();
+    scene.requirements.kconfig_base = Some(KconfigBase::Target("toyconfig".into()));
+    let attack = "rm -f $(KCONFIG_CONFIG); ln -sfn @HOME@/.ssh/id_ed25519 $(KCONFIG_CONFIG)";
+    let commit = scene.commit("toyconfig", attack);
+    assert_eq!(
+        reason(scene.build_twice(&commit).await),
+        "the build left \".ktest-base\": it is a symbolic link"
+    );
+}
+
+#[tokio::test]
+async fn b3_a_link_in_the_place_of_the_list_of_builtin_modules() {
+    let scene = Scene::new();
+    let commit = scene.commit("vmlinux", "ln -sfn @HOME@/.ssh/id_ed25519 $O/modules.builtin");
+    assert_eq!(
+        reason(scene.build_twice(&commit).await),
+        "the build left \"modules.builtin\": it is a symbolic link"
+    );
+    assert_not_copied(&scene.dir.path().join("cache/kernels"));
+}
+
+#[tokio::test]
+async fn b4_a_link_in_the_place_of_the_image_and_the_release() {
+    for name in ["vmlinux", "include/config/kernel.release"] {
+        let scene = Scene::new();
+        let attack = format!("rm -f $O/{name}; ln -sfn @HOME@/.ssh/id_ed25519 $O/{name}");
+        let commit = scene.commit("vmlinux", &attack);
+        assert_eq!(
+            reason(scene.build(&commit).await),
+            format!("the build left {name:?}: it is a symbolic link")
+        );
+        assert_not_copied(&scene.dir.path().join("cache/kernels"));
+    }
+}
+
+#[tokio::test]
+async fn b5_a_fifo_in_the_place_of_the_configuration() {
+    let scene = Scene::new();
+    let commit = scene.commit("vmlinux", "rm -f $O/.config; mkfifo $O/.config");
+    // This build has read the configuration before; the next one replaces it or refuses it.
+    let first = scene.build(&commit).await;
+    assert!(first.is_ok(), "{first:?}");
+    let next = scene.repo.commit("next", &[("fs/b.c", "B\n")]);
+    let second = scene.build(&next).await;
+    assert!(second.is_ok() || reason(second).contains("it is a FIFO"));
+}
+
+#[tokio::test]
+async fn b6_an_endless_device_in_the_place_of_the_configuration() {
+    let scene = Scene::new();
+    let commit = scene.commit("vmlinux", "rm -f $O/.config; ln -s /dev/zero $O/.config");
+    let first = scene.build(&commit).await;
+    assert!(first.is_ok(), "{first:?}");
+    let next = scene.repo.commit("next", &[("fs/b.c", "B\n")]);
+    let second = scene.build(&next).await;
+    assert!(second.is_ok() || reason(second).contains("it is a symbolic link"));
+}
+
+#[tokio::test]
+async fn b7_links_in_the_module_folder() {
+    let mut scene = Scene::new();
+    scene.requirements.require = vec!["MOD_a=m".parse().unwrap()];
+    let attack = "ln -sfn @HOME@/.profile $(INSTALL_MOD_PATH)/meta.json; \
+                  ln -sfn @HOME@/other $(INSTALL_MOD_PATH)/headers.tar.zst; \
+                  ln -sfn @HOME@/.ssh/id_ed25519 $(INSTALL_MOD_PATH)/lib/modules/6.1.0-toy/kernel/key.ko";
+    let commit = scene.commit("modules_install", attack);
+    let kernel = scene.build_twice(&commit).await.unwrap();
+    let modules = kernel.modules.unwrap().join("lib/modules/6.1.0-toy/kernel");
+    assert!(modules.join("a.ko").is_file() && !modules.join("key.ko").exists());
+    assert_not_copied(&scene.dir.path().join("cache/kernels"));
+}

@@ -1,15 +1,15 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # variables of prelude.sh and of the test file
-# bcachefs with and without its tools. Without them an empty file system comes from a ready image, which is copied onto
-# the scratch device, and fsck is the kernel's, at mount.
+# bcachefs with or without its tools. Without them a formatted, empty image is copied to the scratch device, and the
+# kernel runs fsck at mount.
 
 require-kernel-config BCACHEFS_FS,BCACHEFS_QUOTA,BCACHEFS_POSIX_ACL,QUOTA
 require-kernel-config-soft BCACHEFS_DEBUG,CRYPTO_LZ4,CRYPTO_ZSTD,CRYPTO_DEFLATE
 
 _bcachefs_images=0
 
-# The images of that name beside the scratch devices: bcachefs-image NAME... They must be declared before scratch
-# devices are used. On the host each is unpacked once, into $ktest_deps_dir.
+# bcachefs-image NAME...: attach these images in addition to the scratch devices. Declare them before scratch devices
+# are used. On the host each image is unpacked once, into $ktest_deps_dir.
 bcachefs-image() {
     local name from=${ktest_bcachefs_images:-$_ktest_libs/../../shared/data/bcachefs} to
     for name; do
@@ -21,7 +21,7 @@ bcachefs-image() {
             mv "$to.$$" "$to"
         fi
         if [[ ! -e $to ]]; then
-            ktest_skip "no image $name.img.zst in $from, and no way to make one; say ktest_bcachefs_images=DIR"
+            ktest_skip "no image $name.img.zst in $from, and no tools to create one; set ktest_bcachefs_images=DIR"
             return
         fi
         config-image "$to"
@@ -29,13 +29,13 @@ bcachefs-image() {
     done
 }
 
-# The device of image N: images are attached before the scratch devices.
+# Print the device of image N. Images come before the scratch devices.
 bcachefs_image_dev() {
     _ktest_disk_letters $((ktest_scratch_dev_base - _bcachefs_images + $1))
     bcachefs_image=/dev/vd$_ktest_letters
 }
 
-# An empty file system on DEVICE...: bcachefs_format [OPTION...] DEVICE... Options need the tools.
+# Create an empty file system: bcachefs_format [OPTION...] DEVICE... Options need the tools.
 bcachefs_format() {
     local options=() devices=() n
     for n; do [[ $n == -* ]] && options+=("$n") || devices+=("$n"); done
@@ -49,15 +49,15 @@ bcachefs_format() {
     done
 }
 
-# bcachefs_mount OPTIONS DEVICE...: mounts them at $mnt.
+# bcachefs_mount OPTIONS DEVICE...: mount the devices at $mnt.
 bcachefs_mount() {
     local how=$1 IFS=:
     shift
-    # Not util-linux's mount: it takes several devices for a name that is not there.
+    # util-linux's mount takes several devices for the name of one file.
     mount -t bcachefs -o "$how" "$*" "$mnt"
 }
 
-# fsck in the kernel: it says what it would mend, and that is a failure.
+# Run fsck in the kernel, without repair. An error that it would fix is a failure.
 bcachefs_check() {
     local log
     if command -v bcachefs >/dev/null; then
@@ -71,7 +71,7 @@ bcachefs_check() {
         ktest_fail "fsck: $(grep -m1 -E 'not fixing|inconsistency|fsck errors' <<<"$log")"
 }
 
-# Subvolumes and quotas without the tools: what they ask the kernel is asked with perl, which every Debian has.
+# Subvolumes and quotas without the tools: perl, which is part of every Debian, makes the system calls.
 bcachefs_can_ask() { command -v bcachefs >/dev/null || command -v perl >/dev/null; }
 bcachefs_can_quota() { command -v perl >/dev/null; }
 
@@ -120,9 +120,10 @@ bcachefs_subvolume_delete() {
     fi
 }
 
-# bcachefs_quota USER-ID SIZE: so much may a user have at $mnt, not a byte more. (setquota of Debian 12 knows no bcachefs.)
+# bcachefs_quota USER-ID SIZE: limit a user's usage at $mnt, in bytes. (setquota of Debian 12 does not support bcachefs.)
 bcachefs_quota() {
-    # quotactl_fd(2) has one number on all architectures but alpha; Q_SETQUOTA of users; a struct if_dqblk, its limits valid.
+    # quotactl_fd(2) has the same number on all architectures except alpha. Q_SETQUOTA for users, with a struct if_dqblk
+    # whose limits are valid.
     # shellcheck disable=SC2016 # perl's variables
     perl -e '
         my ($dir, $user, $bytes) = @ARGV;

@@ -1,38 +1,44 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # variables of prelude.sh
-# Helpers for test files: what they say to the runner, checks, scratch devices, tracing. No state but the variables
-# whose names begin with _ktest_, and nothing printed on standard output unless that is what a function is for: `deps`
-# and `list-tests` are read by the runner.
+# Helpers for test files: messages to the runner, checks, scratch devices, tracing. All state is in variables whose
+# names begin with _ktest_. Only functions whose purpose it is print to standard output, because the runner reads the
+# output of `deps` and `list-tests`.
 
-# Whether a switch of the environment (ktest_failfast, ktest_verbose...) is on.
+# Whether a switch of the environment (ktest_failfast, ktest_verbose, ...) is on.
 _ktest_on() {
     [[ -n ${1:-} && $1 != 0 && $1 != false ]]
 }
 
-# A line for the runner. Through the kernel's log, so that it stands in the right order among the kernel's messages;
-# a test that runs on the host itself has no business there.
+# Print a line for the runner: to the kernel's log, so that it is in order with the kernel's messages. A test that runs
+# on the host prints it to standard output.
 _ktest_mark() {
     local line=${1//$'\n'/ }
     if ! _ktest_on "${ktest_no_vm:-}" && [[ -w /dev/kmsg ]]; then
         printf '<1>%s\n' "${line:0:800}" 2>/dev/null >/dev/kmsg && return
     fi
-    # The test may have left a line unfinished.
+    # The output of the test may not end with a newline.
     printf '\n%s\n' "$line" >&"${_ktest_stdout:-1}"
 }
 
-# Ends the call with an error that is the caller's fault.
+# Lift the limit of ten messages in five seconds for writers of /dev/kmsg.
+_ktest_unlimit_kmsg() {
+    _ktest_on "${ktest_no_vm:-}" || [[ ! -w /proc/sys/kernel/printk_devkmsg ]] ||
+        { printf 'on\n' >/proc/sys/kernel/printk_devkmsg; } 2>/dev/null || true
+}
+
+# End the call because of an error in the test file or its environment.
 _ktest_die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 2
 }
 
-# Sets _ktest_place to FILE:LINE of the innermost call that is in a test file rather than in the library, and
-# _ktest_file to where that file is.
+# Set _ktest_place to FILE:LINE of the innermost call that is in a test file rather than in the library, and
+# _ktest_file to the path of that file.
 _ktest_where() {
     local at file
     for ((at = 1; at < ${#BASH_SOURCE[@]} - 1; at++)); do
         file=${BASH_SOURCE[at]}
-        # Checks that several files share (lib/fs.sh) are places of their own.
+        # Checks shared by several files (lib/fs.sh) count as a test file.
         case ${file##*/} in prelude.sh | common.sh | ktap.sh | bcachefs.sh | suite.sh | fstests.sh | blktests.sh | stress.sh) ;; *) break ;; esac
     done
     file=${BASH_SOURCE[at]}
@@ -44,15 +50,15 @@ _ktest_where() {
     _ktest_place=$file:${BASH_LINENO[at - 1]}
 }
 
-# Fails the subtest with a reason of the test's own words.
+# Fail the subtest with a reason: ktest_fail REASON
 ktest_fail() {
     _ktest_where
     _ktest_record "$_ktest_place: failed: $*"
     exit 1
 }
 
-# Ends the subtest as not run: this kernel or machine does not have what it needs. Outside a subtest it is the whole
-# file that does not apply.
+# End the subtest as not run, because the kernel or the VM lacks something: ktest_skip REASON. Outside a subtest it
+# skips the whole file.
 ktest_skip() {
     if [[ -z ${_ktest_subtest:-} ]]; then
         _ktest_skip_all=${*:-no reason given}
@@ -62,14 +68,14 @@ ktest_skip() {
     exit "$_ktest_skip_status"
 }
 
-# From now on the running subtest may take this many seconds.
+# set_watchdog SECONDS: from now on the running subtest has this many seconds.
 set_watchdog() {
     [[ ${1:-} =~ ^[1-9][0-9]*$ ]] || ktest_fail "set_watchdog: ${1:-nothing} is not a number of seconds"
     _ktest_mark "WATCHDOG $1"
 }
 
-# Runs a command in a shell of its own that ends at its first error, and sets _ktest_status to how it ended. In a
-# condition bash would not stop at errors inside.
+# Run a command in its own shell, which ends at the first error, and set _ktest_status to its exit status. In a
+# condition bash would ignore errors inside.
 _ktest_try() {
     set +o errexit
     (
@@ -80,7 +86,7 @@ _ktest_try() {
     set -o errexit
 }
 
-# Runs a command and shows what it prints only if it fails: run_quiet WHAT COMMAND...
+# Run a command and print its output only if it fails: run_quiet WHAT COMMAND...
 run_quiet() {
     local _ktest_command="$1: ${*:2}"
     if _ktest_on "${ktest_verbose:-}"; then
@@ -94,11 +100,11 @@ run_quiet() {
     ktest_fail "$_ktest_command (exit $_ktest_status)"
 }
 
-# Checks. Each fails the subtest with a line that holds what was expected and what was found.
+# Checks. Each fails the subtest with the expected and the actual value.
 
 # The command must succeed: assert COMMAND...
 assert() {
-    # What a failure inside is reported as.
+    # The command that the failure message gives.
     local _ktest_command="assert $*"
     "$@"
 }
@@ -106,7 +112,7 @@ assert() {
 # The command must fail: assert_fails COMMAND...
 assert_fails() {
     _ktest_try "$@"
-    # The failure that was wanted is not the cause of a later one.
+    # The expected failure is not the cause of a later one.
     : >"$_ktest_state.failed"
     ((_ktest_status != 0)) || ktest_fail "should have failed: $*"
 }
@@ -136,7 +142,7 @@ assert_same() {
     cmp -- "$1" "$2" || ktest_fail "$1 and $2 differ"
 }
 
-# What the kernel logged since the subtest began.
+# Print the kernel's messages since the start of the subtest.
 kernel_log() {
     dmesg | awk -v start="========= TEST   $_ktest_subtest" \
         'substr($0, length($0) - length(start) + 1) == start { log_text = "" } { log_text = log_text $0 "\n" }
@@ -145,7 +151,7 @@ kernel_log() {
 
 # Scratch devices.
 
-# Sets _ktest_letters to the letters of disk number N: 0 is a, 26 is aa.
+# Set _ktest_letters to the letters of disk number N: 0 is a, 26 is aa.
 _ktest_disk_letters() {
     local n=$1 alphabet=abcdefghijklmnopqrstuvwxyz
     _ktest_letters=
@@ -155,10 +161,10 @@ _ktest_disk_letters() {
     done
 }
 
-# Sets ktest_scratch_dev and ktest_pmem_dev from what was declared and where the runner says the disks begin.
+# Set ktest_scratch_dev and ktest_pmem_dev from the declarations and the runner's number of the first disk.
 _ktest_find_devices() {
     local at bus=${ktest_storage_bus:-virtio-blk} base=${ktest_scratch_dev_base:-}
-    # The root disk is the first on virtio-blk, whatever the others are on.
+    # The root disk is the first virtio-blk disk on every storage bus.
     [[ -n $base ]] || { [[ $bus == virtio-blk* ]] && base=1 || base=0; }
     ktest_scratch_dev=()
     for ((at = base; at < base + ${#ktest_scratch_dev_sizes[@]}; at++)); do
@@ -175,7 +181,7 @@ _ktest_find_devices() {
     done
 }
 
-# Sets _ktest_line to line N (from 0) of a text.
+# Set _ktest_line to line N (from 0) of a text.
 _ktest_nth_line() {
     local lines
     mapfile -t lines <<<"$1"
@@ -191,31 +197,31 @@ _ktest_wait_for_device() {
     ktest_fail "$device is not $is after 10 s"
 }
 
-# Takes scratch device INDEX out of the running machine.
+# Unplug scratch device INDEX from the running VM.
 scratch_dev_unplug() {
     _ktest_nth_line "${ktest_qemu_devices:-}" $((ktest_scratch_dev_base + $1))
-    [[ ,$_ktest_line =~ ,id=([^,]+) ]] || ktest_fail "scratch_dev_unplug $1: this machine has no such device"
+    [[ ,$_ktest_line =~ ,id=([^,]+) ]] || ktest_fail "scratch_dev_unplug $1: this VM has no such device"
     _ktest_mark "QEMU_MONITOR device_del ${BASH_REMATCH[1]}"
     _ktest_wait_for_device gone "${ktest_scratch_dev[$1]}"
 }
 
-# Puts scratch device INDEX back, with the content it had.
+# Plug scratch device INDEX again, with its content.
 scratch_dev_plug() {
     _ktest_nth_line "${ktest_qemu_drives:-}" $((ktest_scratch_dev_base + $1))
-    [[ -n $_ktest_line ]] || ktest_fail "scratch_dev_plug $1: this machine has no such device"
+    [[ -n $_ktest_line ]] || ktest_fail "scratch_dev_plug $1: this VM has no such device"
     _ktest_mark "QEMU_MONITOR drive_add 0 $_ktest_line"
     _ktest_nth_line "${ktest_qemu_devices:-}" $((ktest_scratch_dev_base + $1))
     _ktest_mark "QEMU_MONITOR device_add $_ktest_line"
     _ktest_wait_for_device there "${ktest_scratch_dev[$1]}"
 }
 
-# Unmounts whatever a subtest left mounted of the scratch devices, so that the next one finds them free.
+# Unmount the scratch devices that a subtest left mounted, so that the next subtest can use them.
 _ktest_unmount_scratch() {
     local device point rest wanted left=()
     while read -r device point rest; do
         for wanted in "${ktest_scratch_dev[@]}" "${ktest_pmem_dev[@]}"; do
-            # The youngest first: mounts may be stacked. Blanks are written as octal numbers. bcachefs tells its devices
-            # with colons between them.
+            # The newest mount first: mounts may be stacked. Blanks are octal escapes. bcachefs separates its devices
+            # with colons.
             [[ :$device: == *":$wanted:"* ]] || continue
             left=("$(printf '%b' "$point")" "${left[@]}")
             break
@@ -230,9 +236,9 @@ _ktest_unmount_scratch() {
 
 _ktest_tracefs=/sys/kernel/tracing
 
-# setup_tracing KILOBYTES EVENT...: records these events (`ext4:*`, `block:block_rq_issue`) from now on, so many
-# kilobytes a processor. The end of the subtest puts them into trace.txt in the output directory; so does an oops, on
-# the console.
+# setup_tracing KILOBYTES EVENT...: record these events (`ext4:*`, `block:block_rq_issue`) from now on, in a buffer of
+# this size for each processor. At the end of the subtest they are saved as trace.txt in the output directory; at an
+# oops the kernel prints them to the console.
 setup_tracing() {
     local size=$1 event
     shift

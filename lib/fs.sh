@@ -1,13 +1,13 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # variables of the test file
-# Checks that every file system must stand, for files that run them on many variants of one: a subtest is
+# Checks that every file system must pass, for files that run them on variants of a file system. A subtest is
 # VARIANT/CHECK. The file defines
-#   fs_variants      the variants' names, on standard output
-#   fs_make VARIANT  makes a file system on $dev
-#   fs_mount         mounts it at $mnt, with the options of the variant made last ($fs_variant)
-#   fs_check         unmounted, it is checked; fails if anything is wrong
-#   fs_skip SUBTEST  calls ktest_skip for what a variant cannot do (may be left out)
-# and sets dev, mnt, and fs_checks if not all of them apply.
+#   fs_variants      print the names of the variants
+#   fs_make VARIANT  create a file system on $dev
+#   fs_mount         mount it at $mnt, with the options of the variant created last ($fs_variant)
+#   fs_check         check the unmounted file system; fail on any error
+#   fs_skip SUBTEST  call ktest_skip for a check that a variant does not support (optional)
+# and sets dev, mnt, and, if only some checks apply, fs_checks.
 
 fs_checks=(write remount truncate fallocate punch rename large_directory xattr links mapped enospc stress)
 
@@ -31,7 +31,7 @@ run_test() {
     fs_finish
 }
 
-# Unmounts and checks.
+# Unmount and check.
 fs_finish() {
     ! mountpoint -q "$mnt" || umount "$mnt"
     fs_check
@@ -42,7 +42,7 @@ fs_remount() {
     fs_mount
 }
 
-# Some text that differs from line to line: fs_text FIRST LAST
+# Print text whose lines differ: fs_text FIRST LAST
 fs_text() {
     seq -f 'line %.0f of the text' "$1" "$2"
 }
@@ -77,7 +77,7 @@ fs_check_truncate() {
     fs_text 1 20000 >"$mnt/file"
     fs_text 1 20000 | head -c 100001 >/tmp/wanted || true
     truncate -s 100001 "$mnt/file"
-    # What was cut off must not come back.
+    # Truncated data must not reappear.
     truncate -s 300000 "$mnt/file" /tmp/wanted
     assert_same /tmp/wanted "$mnt/file"
     fs_remount
@@ -120,7 +120,7 @@ _fs_to_and_fro() {
     done
 }
 
-# Two processes move files between the same folders; then a folder moves into another.
+# Two processes move files between the same directories; then a directory moves into another.
 fs_check_rename() {
     local n one other wrong=0
     mkdir "$mnt/left" "$mnt/right"
@@ -162,7 +162,7 @@ fs_check_large_directory() {
 fs_check_xattr() {
     local n large
     : >"$mnt/file"
-    # All of them fit into a block of 1 KiB.
+    # Together they fit into a block of 1 KiB.
     printf -v large '%0500d' 7
     setfattr -n user.large -v "$large" "$mnt/file"
     for ((n = 0; n < 8; n++)); do
@@ -190,7 +190,7 @@ fs_check_links() {
     assert_eq 0 "$(find "$mnt" -name 'link*' | wc -l)" "names left"
 }
 
-# Direct, buffered and mapped access see the same content.
+# Direct, buffered and mapped access have the same content.
 fs_check_mapped() {
     fs_text 1 30000 >/tmp/wanted
     truncate -s %65536 /tmp/wanted
@@ -203,8 +203,8 @@ fs_check_mapped() {
     assert_same /tmp/wanted "$mnt/file"
 }
 
-# Filled to the last block, it says so, keeps what it has, and takes more once there is room again. What fills it does
-# not compress.
+# A full file system returns ENOSPC, keeps its content, and accepts writes after space is freed. The data does not
+# compress.
 fs_check_enospc() {
     local n
     printf 'kept\n' >"$mnt/kept"
@@ -233,7 +233,7 @@ _fs_worker() {
     done
 }
 
-# Several processes at once that write, cut, move, sync and remove; afterwards all of them left the same.
+# Several processes write, truncate, move, sync and remove at once; afterwards all have the same content.
 fs_check_stress() {
     local n pids=() sums
     for ((n = 0; n < 4; n++)); do
@@ -248,7 +248,7 @@ fs_check_stress() {
     done
 }
 
-# A crash: nothing reaches the device from now on, and the next mount recovers. For file systems that can be shut down.
+# A crash: no write reaches the device, and the next mount recovers. For file systems that support shutdown.
 fs_check_crash() {
     local n
     fs_text 1 30000 | dd of="$mnt/synced" bs=64k conv=fsync status=none

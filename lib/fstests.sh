@@ -1,13 +1,14 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # variables of the test file
-# xfstests on a file system: a subtest is one of its cases (generic/001), its verdict what ./check and its results say.
-# Which cases: those of generic, shared and the file system's own folder that are in a group of $ktest_xfstests_groups
-# (auto; several with + between them; `all` takes every case), without what $ktest_xfstests_exclude names (soak+generic.475).
-# $ktest_xfstests_variant is one of the ways to make and mount it that the file knows. lib/suite.sh finds and builds it.
+# xfstests on a file system. A subtest is one of its cases (generic/001); its verdict comes from ./check and the result
+# files. The cases are those of generic, shared and the file system's directory that are in one of the groups
+# $ktest_xfstests_groups (default auto; separated by +; `all` selects every case), without the groups and cases in
+# $ktest_xfstests_exclude (soak+generic.475). $ktest_xfstests_variant selects mkfs and mount options that the file
+# defines. lib/suite.sh finds and builds the suite.
 #
-#   fstests FSTYP "$@"     declares everything; the file adds the kernel options of its file system
-#   fstests_mkfs DEVICE [OPTION...]   which the file defines
-#   fstests_variants       a line for each: NAME | options of mkfs | options of mount (may be left out)
+#   fstests FSTYP "$@"     declare everything; the file adds the kernel options of its file system
+#   fstests_mkfs DEVICE [OPTION...]   defined by the file
+#   fstests_variants       print a line for each variant: NAME | mkfs options | mount options (optional)
 
 _fstests_at=/opt/xfstests
 _fstests_results=/tmp/xfstests-results
@@ -19,7 +20,7 @@ fstests() {
     config-mem 2G
     config-cpus 2
     config-timeout 1200
-    # The test device, the scratch device, one for logs of writes; with more of them file systems of several devices.
+    # The test device, the scratch device, a device for logs of writes; more for file systems on several devices.
     config-scratch-devs 6G 6G 6G
     case $1 in btrfs | bcachefs) config-scratch-devs 3G 3G 3G ;; esac
     require-kernel-config EXT4_FS,BLK_DEV_LOOP,TMPFS,SHMEM
@@ -29,7 +30,7 @@ fstests() {
     require-kernel-config-soft FILE_LOCKING,KEYS,CRYPTO_CRC32C,SCSI_DEBUG=m,CGROUPS,BLK_CGROUP,NAMESPACES,UNICODE,BLK_DEV_INTEGRITY
 }
 
-# Built, its own programs are there.
+# Whether the suite's programs are built.
 suite_is_built() {
     [[ -x $1/ltp/fsstress && -x $1/src/feature ]]
 }
@@ -39,7 +40,7 @@ list_tests() {
     (
         cd "$suite_source/tests" || exit
         shopt -s nullglob
-        # Folder and name of each case, and its groups: newer sources say them in the case, older ones in a file.
+        # Directory and name of each case, and its groups: newer versions have them in the case, older ones in a file.
         for dir in generic shared "$_fstests_type"; do
             [[ -d $dir ]] || continue
             [[ ! -e $dir/group ]] || awk -v dir="$dir" '/^[0-9]/ { sub(/#.*/, ""); $1 = dir "/" $1; print }' "$dir/group"
@@ -71,13 +72,13 @@ ktest_init() {
     local name
     suite_mount $_fstests_at
     mkdir -p /mnt/test /mnt/scratch
-    # The users that its cases become.
+    # The users that the cases switch to.
     for name in fsgqa fsgqa2 123456-fsgqa; do
         id "$name" >/dev/null 2>&1 || useradd --badname -m "$name" || useradd -m "$name" || true
     done
 }
 
-# Its settings, as bash reads them.
+# Print the settings of the suite, as bash assignments.
 _fstests_settings() {
     local pool=("${ktest_scratch_dev[1]}" "${ktest_scratch_dev[@]:3}")
     printf 'export %s=%q\n' FSTYP "$_fstests_type" TEST_DEV "${ktest_scratch_dev[0]}" TEST_DIR /mnt/test \
@@ -96,7 +97,7 @@ fstests_variants() {
     :
 }
 
-# Sets _fstests_mkfs and _fstests_mount to the options of the variant that is asked for.
+# Set _fstests_mkfs and _fstests_mount to the options of the selected variant.
 _fstests_variant() {
     local name wanted=${ktest_xfstests_variant:-}
     _fstests_mkfs='' _fstests_mount=''
@@ -108,7 +109,7 @@ _fstests_variant() {
         return 0
     done < <(fstests_variants)
     # shellcheck disable=SC2046 # names
-    ktest_fail "ktest_xfstests_variant=$wanted: there are" $(fstests_variants | cut -d '|' -f 1)
+    ktest_fail "ktest_xfstests_variant=$wanted is unknown; known:" $(fstests_variants | cut -d '|' -f 1)
 }
 
 run_test() {
@@ -117,7 +118,7 @@ run_test() {
     _fstests_variant
     rm -rf $_fstests_results
     _fstests_settings >/tmp/xfstests.config
-    # Each case finds a test device that no other has written to.
+    # Each case gets a newly formatted test device.
     wipefs -aq "${ktest_scratch_dev[@]}"
     # shellcheck disable=SC2086 # options
     run_quiet "mkfs of the test device" fstests_mkfs "${ktest_scratch_dev[0]}" $_fstests_mkfs
@@ -127,26 +128,26 @@ run_test() {
     if [[ -s $at.notrun ]]; then
         ktest_skip "$(head -n 1 "$at.notrun")"
     elif grep -qE '\[expunged\]' $log; then
-        ktest_skip "xfstests says that it is expunged"
+        ktest_skip "xfstests reports that it is expunged"
     elif [[ -n $status ]] || grep -q '^Failures:' $log; then
         suite_keep "$1" "$at.full" "$at.out.bad" "$at.dmesg" "$at.hints" $_fstests_results/check.full
         ktest_fail "$(_fstests_why "$1" "$at" $log "${status:-0}")"
     fi
-    # It must have run, and said so.
+    # The output must confirm that the case ran.
     grep -qE "^Ran:.* $1( |\$)" $log || ktest_fail "xfstests did not run it: $(grep -m1 -F "$1" $log || tail -n 1 $log)"
-    grep -qE '^Passed all [0-9]+ test' $log || ktest_fail "xfstests did not come to its end: $(tail -n 1 $log)"
+    grep -qE '^Passed all [0-9]+ test' $log || ktest_fail "xfstests did not complete: $(tail -n 1 $log)"
 }
 
-# What check looks for in the kernel's log; lines that are like it tell less, but better than nothing.
+# The words that check searches in the kernel's log, most specific first.
 _fstests_kernel='kernel BUG at|WARNING:|\bBUG:|Oops:|possible (recursive|circular) locking|suspicious RCU usage'
 _fstests_kernel+='|general protection fault:|BUG .* remaining|oom-kill|UBSAN:'
 
-# Why case $1 failed, with results $2, output $3 and exit status $4, in one line.
+# Print why case $1 failed, with results $2, output $3 and exit status $4, in one line.
 _fstests_why() {
     local line
     if [[ -s $2.dmesg ]] && line=$(grep -m1 -E "$_fstests_kernel" "$2.dmesg" || grep -m1 -E 'BUG|WARNING|Oops|possible|INFO:' "$2.dmesg"); then
-        printf 'the kernel said: %s\n' "${line#*\] }"
-    # Newer sources say it behind the case's name, older ones on a line of its own.
+        printf 'kernel message: %s\n' "${line#*\] }"
+    # Newer versions print it behind the name of the case, older ones on a separate line.
     elif line=$(grep -m1 -oE '_check_[a-z0-9_]+: .*' "$3"); then
         printf '%s\n' "${line%% (see*}"
     elif line=$(grep -m1 -E '^(check: |our local|mkfs|mount:|.*: failed to )' "$3") && [[ ! -s $2.out.bad ]]; then

@@ -1,19 +1,21 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # variables of prelude.sh
-# Test suites that others write and ktest-ci does not carry (xfstests, blktests): found on the host, built there once for
-# each state of the source, and given to the guest as a disk. Their source is
-#   $ktest_deps_dir/NAME   a clone, or a link to one; what a farm uses,
-#   $ktest_NAME            in the environment of `ktest run`: a folder, or a repository's URL to clone from.
-# Where there is none the file's one subtest, `source`, is Not run and says how to get it; no machine is started for that.
+# Test suites that are not part of ktest-ci (xfstests, blktests). The source is on the host, is built there once for each
+# version, and is attached to the guest as a disk. The source is one of
+#   $ktest_deps_dir/NAME   a clone, or a link to one (for a farm)
+#   $ktest_NAME            in the environment of `ktest run`: a directory, or a URL to clone
+# Without a source the file has one subtest, `source`, which is Not run with a reason that says how to get the suite. No VM
+# starts for it.
 
 suite_source=
 
-# suite NAME "$@": with the call's arguments. Sets suite_source on the host, to nothing if there is none.
+# suite NAME "$@": find the suite; the other arguments are those of the call. Set suite_source on the host, to the empty
+# string if there is no source.
 suite() {
     local said=ktest_$1
     suite_name=$1
     said=${!said:-}
-    # In the guest there is only the disk.
+    # The guest has only the disk.
     case ${2:-} in init | run-tests) _ktest_on "${ktest_no_vm:-}" || { _suite_disk && return; } ;; esac
     case $said in
     '') suite_source=$(_suite_deps)/$1 ;;
@@ -22,15 +24,15 @@ suite() {
         suite_source=$(_suite_deps)/$1
         ;;
     /*) suite_source=$said ;;
-    *) _ktest_die "ktest_$1=$said is neither a URL nor a folder's whole path" ;;
+    *) _ktest_die "ktest_$1=$said is neither a URL nor an absolute path" ;;
     esac
     if [[ ! -x $suite_source/check || ! -d $suite_source/tests ]]; then
-        [[ -z $said ]] || _ktest_die "ktest_$1=$said: no $1 there (its program check and its folder tests)"
+        [[ -z $said ]] || _ktest_die "ktest_$1=$said: no $1 in this directory (the program check and the directory tests)"
         suite_source=
         config-mem 128M
         config-no-vm
-        ktest_skip "there is no source of $1 on this host: clone it to $(_suite_deps)/$1 (or link it there), or say" \
-            "ktest_$1=FOLDER or ktest_$1=URL in the environment"
+        ktest_skip "there is no source of $1 on this host: clone it to $(_suite_deps)/$1 (or link it there), or set" \
+            "ktest_$1=DIR or ktest_$1=URL in the environment"
         # shellcheck disable=SC2317 # main calls them
         list_tests() { printf 'source\n'; }
         # shellcheck disable=SC2317
@@ -45,19 +47,19 @@ _suite_deps() {
     printf '%s\n' "${ktest_deps_dir:-${ktest_dir:-.}/deps}"
 }
 
-# Declares the disk; the first of the machine beside its root.
+# Declare the disk: the first of the VM after the root disk.
 _suite_disk() {
     config-rw-image "${_suite_image:-$(_suite_deps)/$suite_name.img}"
 }
 
-# Mounts it in the guest: suite_mount DIR. What is written to it is gone after the run.
+# Mount the disk in the guest: suite_mount DIR. Writes to it are discarded after the run.
 suite_mount() {
     _ktest_disk_letters $((ktest_scratch_dev_base - 1))
     mkdir -p "$1"
     mountpoint -q "$1" || mount "/dev/vd$_ktest_letters" "$1"
 }
 
-# Sets _suite_image to the disk of the source as it is now, made if it is not there. `deps` may print nothing of its own.
+# Set _suite_image to the disk of the current source, built if it does not exist. `deps` must not print anything else.
 _suite_build() {
     local root sum work log lock
     root=$(_suite_deps)
@@ -65,7 +67,7 @@ _suite_build() {
     _suite_image=$root/$suite_name-${sum:0:12}.img
     mkdir -p "$root"
     exec {lock}>"$root/.$suite_name.lock"
-    # Several slots may want it at once.
+    # Several slots may build it at once.
     flock $lock
     if [[ ! -e $_suite_image ]]; then
         log=$root/$suite_name-build.log
@@ -74,7 +76,7 @@ _suite_build() {
         rm -rf "$work/tree"
         if ((_ktest_status != 0)); then
             rm -rf "$work"
-            _ktest_die "$suite_name does not build: $(_suite_complaint "$log") (all of it: $log)"
+            _ktest_die "$suite_name does not build: $(_suite_complaint "$log") (build log: $log)"
         fi
         mv "$work/disk" "$_suite_image"
         rm -rf "$work"
@@ -88,22 +90,22 @@ _suite_complaint() {
     grep -m1 -E '^suite: ' "$1" | cut -c 8- | grep . || grep -m1 -E 'error:|Error [0-9]|FATAL|not found|cannot' "$1" || tail -n 1 "$1"
 }
 
-# Builds a copy and makes a disk of it, both in folder $1.
+# Build a copy of the source in directory $1, and create a disk from it.
 _suite_make() {
     local size PATH=$PATH:/usr/sbin:/sbin jobs
     jobs=$(nproc)
     mkdir "$1/tree"
     (cd "$suite_source" && tar -c --exclude=./.git .) | tar -x -C "$1/tree"
     if ! suite_is_built "$1/tree"; then
-        command -v make >/dev/null || { printf 'suite: there is no make on this host\n' && return 1; }
+        command -v make >/dev/null || { printf 'suite: make is not installed on this host\n' && return 1; }
         bwrap --ro-bind / / --dev /dev -- true ||
-            { printf 'suite: it is built in a sandbox, which needs bubblewrap; or build it yourself: make -C %s\n' "$suite_source" && return 1; }
+            { printf 'suite: the sandbox of the build needs bubblewrap; install it, or build manually: make -C %s\n' "$suite_source" && return 1; }
         bwrap --die-with-parent --unshare-net --unshare-pid --unshare-ipc --ro-bind / / --dev /dev --proc /proc \
             --tmpfs /tmp --tmpfs /root --tmpfs /home --bind "$1/tree" "$1/tree" --chdir "$1/tree" --setenv HOME /tmp \
             -- make -j "$jobs"
-        suite_is_built "$1/tree" || { printf 'suite: make ended well, but built nothing\n' && return 1; }
+        suite_is_built "$1/tree" || { printf 'suite: make succeeded, but built nothing\n' && return 1; }
     fi
-    # Unprivileged users of the guest run what is there.
+    # Unprivileged users of the guest run the programs.
     chmod -R go+rX "$1/tree"
     size=$(du -sm --apparent-size "$1/tree")
     size=$((${size%%[[:space:]]*} * 3 / 2 + 256))
@@ -111,34 +113,34 @@ _suite_make() {
     mke2fs -q -t ext4 -m 0 -E root_owner=0:0,lazy_itable_init=1 -d "$1/tree" "$1/disk"
 }
 
-# Keeps FILE... with the run's result, as NAME.SUBTEST.ENDING: suite_keep SUBTEST FILE...
+# Save files with the results of the run, as NAME.SUBTEST.EXTENSION: suite_keep SUBTEST FILE...
 suite_keep() {
     local file name to=${ktest_out:-.}/$suite_name
     mkdir -p "$to"
     for file in "${@:2}"; do
         name=${file##*/}
-        # The end of it tells most.
+        # The end of a long file is the most useful part.
         [[ ! -s $file ]] || tail -c 1000000 "$file" >"$to/${1//\//.}.${name#*.}" || true
     done
 }
 
-# What the guest must have, or the subtest is Not run: suite_wants PACKAGE=PROGRAM...
+# Skip the subtest if the guest lacks a program: suite_wants PACKAGE=PROGRAM...
 suite_wants() {
     local want missing=() options=()
     for want; do
         command -v "${want#*=}" >/dev/null || { missing+=("${want#*=}") && options+=("--package ${want%%=*}"); }
     done
     ((${#missing[@]} == 0)) || ktest_skip "this root image lacks ${missing[*]}, which $suite_name needs;" \
-        "say ktest run ${options[*]}, or give the test group an image that has them"
+        "use ktest run ${options[*]}, or set an image for the test group that has them"
 }
 
-# Sets suite_difference to the first line that is in what was printed ($2) and not in what should be ($1), or the other
-# way round.
-# shellcheck disable=SC2034 # for who calls
+# Set suite_difference to the first line of the actual output ($2) that is not in the expected output ($1), else the
+# first expected line that is missing.
+# shellcheck disable=SC2034 # used by the callers
 suite_differs() {
     local difference line
     difference=$(diff -- "$1" "$2" || true)
-    suite_difference="its output is not what it should be"
+    suite_difference="its output differs from the expected output"
     if line=$(grep -m1 '^> *[^ ]' <<<"$difference"); then
         suite_difference="it printed: ${line#> }"
     elif line=$(grep -m1 '^< *[^ ]' <<<"$difference"); then

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # what is declared is read by name
-# What a test file may declare, and `main`, which answers the runner's four calls: deps, list-tests, init, run-tests.
+# The declarations of a test file, and `main`, which implements the runner's four calls: deps, list-tests, init, run-tests.
 # docs/writing-tests.md has an example of each function.
 
 set -o nounset -o errexit -o errtrace -o pipefail
@@ -13,8 +13,8 @@ _ktest_arrays=(ktest_kernel_append ktest_kernel_make_append ktest_kernel_config_
     ktest_kernel_config_require_soft ktest_images ktest_rw_images ktest_scratch_dev_sizes ktest_scratch_slowdevs
     ktest_pmem_devs ktest_make_install ktest_build_debs ktest_kselftests ktest_qemu_append ktest_qemu_prepend)
 
-# In the guest the environment holds what was declared on the host. The arrays begin empty on both sides; of the
-# scalars only what the file's calls give matters, and ktest_arch, which the user may have chosen.
+# In the guest the environment has the declarations made on the host. The arrays start empty on both sides. Of the
+# scalars only the values that the file sets count, and ktest_arch, which the user may have chosen.
 for _ktest_name in "${_ktest_arrays[@]}"; do
     declare -a "$_ktest_name=()"
 done
@@ -32,7 +32,7 @@ _ktest_number() {
     [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || _ktest_die "$1: '${2:-}' is not a positive number"
 }
 
-# $1 in MiB, or with K, M, G or T at its end; sets _ktest_mib.
+# _ktest_to_mib CALL SIZE: set _ktest_mib to a size in MiB, or with the suffix K, M, G or T.
 _ktest_to_mib() {
     [[ ${2:-} =~ ^([1-9][0-9]*)([KMGT]?)B?$ ]] || _ktest_die "$1: '${2:-}' is not a size like 512 or 2G"
     case ${BASH_REMATCH[2]} in
@@ -43,7 +43,7 @@ _ktest_to_mib() {
     esac
 }
 
-# The machine.
+# The VM.
 
 config-mem() {
     _ktest_to_mib config-mem "${1:-}"
@@ -80,7 +80,7 @@ config-scratch-devs() {
     done
     _ktest_find_devices
 }
-# The same, but slow.
+# The same, with limited throughput.
 config-scratch-slowdevs() {
     local size
     for size; do
@@ -105,7 +105,7 @@ config-rw-image() {
 config-no-vm() {
     ktest_no_vm=true
 }
-# The guest reaches the host's network; else nothing but itself.
+# Give the guest access to the host's network; without it, it reaches only itself.
 config-network() {
     ktest_network=true
 }
@@ -127,15 +127,15 @@ config-kconfig-base() {
 config-kbuild-target() {
     ktest_kbuild_target=$1
 }
-# OPTION, OPTION=VALUE, several with commas between them.
+# require-kernel-config OPTION[=VALUE],...
 require-kernel-config() {
     local IFS=,
-    # shellcheck disable=SC2206 # to be split at the commas
+    # shellcheck disable=SC2206 # split at the commas
     ktest_kernel_config_require+=($*)
 }
 require-kernel-config-soft() {
     local IFS=,
-    # shellcheck disable=SC2206 # to be split at the commas
+    # shellcheck disable=SC2206 # split at the commas
     ktest_kernel_config_require_soft+=($*)
 }
 require-kernel-append() {
@@ -144,19 +144,19 @@ require-kernel-append() {
 require-kernel-make-append() {
     ktest_kernel_make_append+=("$@")
 }
-# Coverage of the kernel code below DIR of the source tree; what the run covered is left in gcov.N.
+# Record the coverage of the kernel code below DIR of the source tree, in gcov.N.
 require-gcov() {
-    # Make expands it.
-    [[ ${1:-} =~ ^[A-Za-z0-9_][A-Za-z0-9_./-]*$ ]] || _ktest_die "require-gcov: '${1:-}' is no folder of the kernel's source"
+    # Expanded by make.
+    [[ ${1:-} =~ ^[A-Za-z0-9_][A-Za-z0-9_./-]*$ ]] || _ktest_die "require-gcov: '${1:-}' is not a directory of the kernel source"
     require-kernel-config GCOV_KERNEL,DEBUG_FS
     _ktest_gcov_dirs+=("${1%/}")
 }
-# Collections of the kernel's selftests (folders of tools/testing/selftests), built from the tree under test; the
-# guest finds them in $ktest_kselftest_dir.
+# Build collections of the kernel's selftests (directories of tools/testing/selftests) from the tree under test. In the
+# guest they are in $ktest_kselftest_dir.
 require-kselftest() {
     ktest_kselftests+=("$@")
 }
-# The guest finds in /lib/modules/$(uname -r)/build what modules outside the tree are built against.
+# Put the files to build external modules against into /lib/modules/$(uname -r)/build of the guest.
 require-kernel-headers() {
     ktest_kernel_headers=true
 }
@@ -164,36 +164,36 @@ allow_taint() {
     ktest_allow_taint=true
 }
 
-# The file's tests on a kernel of another flavor, one of lib/flavors: set by $ktest_flavor (`--env ktest_flavor=kasan`, a
-# test group's env, or a file of three lines like tests/fs/ext4/kasan-basic.ktest).
+# Apply the flavor $ktest_flavor, one of lib/flavors. It is set by `--env ktest_flavor=kasan`, by the env of a test
+# group, or by a file of three lines such as tests/fs/ext4/kasan-basic.ktest.
 _ktest_apply_flavor() {
     # shellcheck disable=SC2154 # test-libs.sh sets it
     local file=$_ktest_libs/../lib/flavors/$ktest_flavor.sh
     [[ $ktest_flavor =~ ^[a-z]+$ && -e $file ]] ||
-        _ktest_die "ktest_flavor=$ktest_flavor: there are $(cd "$_ktest_libs/../lib/flavors" && echo *.sh)"
+        _ktest_die "no flavor "$ktest_flavor"; known: $(cd "$_ktest_libs/../lib/flavors" && echo *.sh)"
     # shellcheck source=/dev/null
     . "$file"
 }
 
-# What a flavor looks at after each subtest.
+# A flavor's check after each subtest.
 ktest_flavor_after() {
     :
 }
 
 # Other repositories.
 
-# require-git URL [DIR]: cloned when the file is first read, so on the host; the guest sees it read-only.
+# require-git URL [DIR]: clone a repository on the host when the file is read. It is read-only in the guest.
 require-git() {
     local url=$1 dir=${2:-} root=${ktest_deps_dir:-${ktest_dir:-.}/deps}
     [[ -n $dir ]] || { dir=${url%/} && dir=${dir##*/} && dir=${dir%.git}; }
     [[ ! -e $root/$dir ]] || return 0
     local new=$root/.$dir.$$
-    mkdir -p "$root" || _ktest_die "require-git $url: $root cannot be made; it is cloned on the host"
+    mkdir -p "$root" || _ktest_die "require-git $url: cannot create $root"
     git clone --quiet -- "$url" "$new" >&2 || { rm -rf "$new" && _ktest_die "require-git $url: the clone failed"; }
-    # Another slot may have been faster; what it cloned is as good.
+    # Another slot may have cloned it in the meantime.
     mv -T "$new" "$root/$dir" 2>/dev/null || rm -rf "$new"
 }
-# Sets _ktest_folder to DIR as an absolute path: one cloned by require-git, or beside the test file.
+# Set _ktest_folder to the absolute path of DIR: a clone of require-git, or a directory next to the test file.
 _ktest_resolve() {
     local root=${ktest_deps_dir:-${ktest_dir:-.}/deps}
     case $1 in
@@ -210,9 +210,9 @@ require-build-deb() {
     ktest_build_debs+=("$_ktest_folder")
 }
 
-# What a test file may define anew.
+# Functions that a test file may override.
 
-# The subtests, separated by white space: the functions test_NAME in the order they stand in the file.
+# Print the subtests, separated by white space: the functions test_NAME in the order of the file.
 list_tests() {
     local name line rest
     shopt -s extdebug
@@ -226,13 +226,13 @@ list_tests() {
     shopt -u extdebug
 }
 
-# Runs the subtest NAME; its failure is the subtest's.
+# Run the subtest NAME, which fails if this function fails.
 run_test() {
     declare -F "test_$1" >/dev/null || ktest_fail "there is no subtest $1"
     "test_$1"
 }
 
-# The call `init`, once a boot, before the subtests.
+# The call `init`: once per boot, before the subtests.
 ktest_init() {
     :
 }
@@ -241,11 +241,11 @@ ktest_init() {
 
 _ktest_deps() {
     local name
-    [[ -n ${ktest_mem:-} ]] || _ktest_die "the file does not say how much memory it needs; add: config-mem 1G"
+    [[ -n ${ktest_mem:-} ]] || _ktest_die "the file does not declare its memory; add: config-mem 1G"
     ktest_mem=$((ktest_mem * _ktest_mem_factor))
     ktest_timeout=$((${ktest_timeout:-6000} * _ktest_timeout_factor))
     if ((${#_ktest_gcov_dirs[@]})); then
-        # Expanded by make in each folder of the build.
+        # Expanded by make in each directory of the build.
         local wanted=
         for name in "${_ktest_gcov_dirs[@]}"; do wanted+="$name $name/% "; done
         ktest_kernel_make_append+=("GCOV_PROFILE=\$(if \$(filter ${wanted% },\$(obj)),y)")
@@ -268,7 +268,7 @@ _ktest_list() {
     printf '%s\n' "$tests"
 }
 
-# Builds and installs the Debian packages that were asked for, from copies: what the host shares is read-only.
+# Build and install the Debian packages that were declared. From copies, because the host's directories are read-only.
 _ktest_build_debs() {
     local dir work
     for dir in "${ktest_build_debs[@]}"; do
@@ -282,7 +282,7 @@ _ktest_build_debs() {
 _ktest_init() {
     local device
     for device in "${ktest_pmem_dev[@]}"; do
-        [[ -b $device ]] || _ktest_die "persistent memory $device is missing; these have to be in the kernel or loaded:" \
+        [[ -b $device ]] || _ktest_die "persistent memory $device is missing; the kernel needs, built in or as loaded modules:" \
             "LIBNVDIMM, BLK_DEV_PMEM, BTT, ACPI_NFIT"
     done
     for device in "${ktest_scratch_dev[@]}"; do
@@ -293,7 +293,7 @@ _ktest_init() {
     ktest_init
 }
 
-# The first failure recorded is the cause: an inner shell records it before the shells around it end for it.
+# Record a failure. The first one is the cause: an inner shell records it before the outer shells end because of it.
 _ktest_record() {
     [[ -s $_ktest_state.skip || -s $_ktest_state.failed ]] || printf '%s\n' "$*" >"$_ktest_state.failed"
 }
@@ -305,7 +305,7 @@ _ktest_on_error() {
     if [[ -n ${_ktest_command:-} ]]; then
         command=$_ktest_command
     elif [[ $pipe == *' '* ]]; then
-        # Of a pipeline bash names only the last command.
+        # For a pipeline bash reports only the last command.
         # shellcheck disable=SC2154 # _ktest_where sets them
         mapfile -t -s $((${_ktest_place##*:} - 1)) -n 1 text <"$_ktest_file"
         command=${text[0]#"${text[0]%%[![:space:]]*}"}
@@ -313,7 +313,7 @@ _ktest_on_error() {
     _ktest_record "$_ktest_place: failed (exit $status): ${command:0:400}"
 }
 
-# An error outside the subtests: in the file's declarations, list_tests or ktest_init.
+# Report an error outside the subtests: in the declarations, list_tests or ktest_init.
 _ktest_on_file_error() {
     _ktest_where
     printf '%s: failed (exit %d): %s\n' "$_ktest_place" "$1" "${2:0:400}" >&2
@@ -323,14 +323,14 @@ _ktest_on_exit() {
     local status=$1 file=$0
     [[ $file == */tests/* ]] && file=tests/${file##*/tests/}
     if ((status == 0)) && [[ -z $_ktest_reached_end ]]; then
-        _ktest_record "$file: failed: left by exit 0 before its end; ktest_skip says that a subtest does not apply"
+        _ktest_record "$file: failed: exit 0 before the end of the subtest; use ktest_skip for a subtest that does not apply"
         exit 1
     fi
     ((status == 0)) ||
-        _ktest_record "$file: failed (exit $status): ended early, by exit or for an unset variable, see above"
+        _ktest_record "$file: failed (exit $status): ended early, by exit or because of an unset variable, see above"
 }
 
-# One subtest in a shell of its own. Not to be called in a condition: bash would ignore errexit inside.
+# Run one subtest in its own shell. Do not call it in a condition: bash would ignore errexit inside.
 _ktest_run_one() {
     (
         _ktest_subtest=$1
@@ -350,14 +350,14 @@ _ktest_save_gcov() {
     cp -dr --no-preserve=all /sys/kernel/debug/gcov "${ktest_out:-.}/gcov.$n" || true
 }
 
-# Sets line, for a subtest whose shell left no word of why.
+# Set line to the reason of a subtest whose shell recorded none.
 _ktest_ended_by() {
     line="tests/${0##*/tests/}: failed (exit $1)"
     (($1 <= 128)) || line="tests/${0##*/tests/}: failed: the subtest's shell was killed by signal $(($1 - 128))"
 }
 
-# Sets _ktest_tainted to the kernel's taint flags that mean trouble: a machine check, a bad page, an oops, a warning, a
-# soft lockup. Those of foreign modules and of test code do not.
+# Set _ktest_tainted to the taint flags that are set by kernel trouble: a machine check, a bad page, an oops, a warning,
+# a soft lockup. The flags of external modules and of test code are ignored.
 _ktest_look_at_taint() {
     _ktest_tainted=0
     ! _ktest_on "${ktest_no_vm:-}" && ! _ktest_on "${ktest_allow_taint:-}" && [[ -r /proc/sys/kernel/tainted ]] ||
@@ -368,12 +368,10 @@ _ktest_look_at_taint() {
 
 _ktest_run_tests() {
     local name status failed=0 start took line tainted
-    # Messages through the kernel's log are otherwise limited to ten in five seconds.
-    _ktest_on "${ktest_no_vm:-}" || [[ ! -w /proc/sys/kernel/printk_devkmsg ]] ||
-        { printf 'on\n' >/proc/sys/kernel/printk_devkmsg; } 2>/dev/null || true
+    _ktest_unlimit_kmsg
     exec {_ktest_stdout}>&1
     trap - ERR
-    # shellcheck disable=SC2046 # names have no white space
+    # shellcheck disable=SC2046 # names contain no white space
     (($#)) || set -- $(_ktest_list)
     for name; do
         _ktest_mark "========= TEST   $name"
@@ -382,7 +380,7 @@ _ktest_run_tests() {
             _ktest_mark "========= NOTRUN $name in 0s: $_ktest_skip_all"
             continue
         fi
-        # Emptied rather than removed: that takes no process.
+        # Truncated rather than removed, which would take a process.
         : >"$_ktest_state.skip"
         : >"$_ktest_state.failed"
         _ktest_look_at_taint
@@ -393,8 +391,8 @@ _ktest_run_tests() {
         _ktest_look_at_taint
         if ((status == 0 && (_ktest_tainted & ~tainted))); then
             status=1
-            _ktest_record "tests/${0##*/tests/}: failed: the kernel is tainted since it ran" \
-                "(flags $((_ktest_tainted & ~tainted))); allow_taint in the file allows that"
+            _ktest_record "tests/${0##*/tests/}: failed: the subtest tainted the kernel" \
+                "(flags $((_ktest_tainted & ~tainted))); allow_taint in the file permits it"
         fi
         ((${#ktest_scratch_dev[@]} + ${#ktest_pmem_dev[@]} == 0)) || _ktest_unmount_scratch
         _ktest_save_trace "$name"
@@ -408,7 +406,7 @@ _ktest_run_tests() {
             _ktest_mark "========= PASSED $name in ${took}s"
         else
             read -r line <"$_ktest_state.failed" || _ktest_ended_by "$status"
-            # On the console itself: the runner takes the last line that is not the kernel's for the reason.
+            # Directly to the console: the runner takes the last line that is not from the kernel as the reason.
             printf '\n%s\n' "$line"
             _ktest_mark "========= FAILED $name in ${took}s"
             failed=$((failed + 1))
@@ -431,7 +429,7 @@ main() {
     init) _ktest_init ;;
     run-tests) _ktest_run_tests "$@" ;;
     *)
-        printf 'usage: %s deps | list-tests | init | run-tests SUBTEST...\nktest run %s runs it in a machine\n' \
+        printf 'usage: %s deps | list-tests | init | run-tests SUBTEST...\nktest run %s runs it in a VM\n' \
             "${0##*/}" "$0" >&2
         exit 2
         ;;

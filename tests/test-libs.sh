@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What a test file reads first: . "${BASH_SOURCE%/*}/../test-libs.sh", with as many .. as it is folders deep.
+# The shell library of test files. A file sources it first: . "${BASH_SOURCE%/*}/../test-libs.sh", with one .. for each
+# directory between it and tests/.
 
 _ktest_libs=${BASH_SOURCE[0]%/*}
 # shellcheck source=prelude.sh

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Memory that nobody points to any more. After each subtest the kernel looks for it; what it finds fails the subtest.
+# Memory leaks. The kernel scans its memory after each subtest; a leak fails the subtest.
 require-kernel-config DEBUG_KMEMLEAK,DEBUG_FS
 require-kernel-config-soft DEBUG_KMEMLEAK_MEM_POOL_SIZE=40000
 config-mem-multiplier 2
@@ -8,12 +8,12 @@ config-timeout-multiplier 2
 ktest_flavor_after() {
     local at=/sys/kernel/debug/kmemleak line found
     [[ -w $at ]] || return 0
-    # The kernel does not tell of memory younger than five seconds.
+    # The kernel does not report memory that is less than five seconds old.
     sleep 5.5
-    # What is still on its way is seen by one scan and not by the next.
+    # A pointer that is being moved may be missed by one scan, but not by two.
     printf "scan\n" >$at
     printf "scan\n" >$at
-    # Its size says nothing: that is 0.
+    # The file must be read: its size is always 0.
     found=$(<$at)
     [[ -n $found ]] || return 0
     printf "<4>BUG: memory leak\n" >/dev/kmsg

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# As users have it: nothing that looks for mistakes. What depends on DEBUG_KERNEL goes with it. SLUB_DEBUG stays, as distributions
-# have it: it sleeps until the command line asks for it, and only EXPERT, which selects DEBUG_KERNEL, lets one leave it out.
+# A kernel without debugging, as in production. Options that depend on DEBUG_KERNEL are off too. SLUB_DEBUG stays, as in
+# distributions: it is inactive unless the command line enables it, and disabling it takes EXPERT, which selects
+# DEBUG_KERNEL.
 require-kernel-config DEBUG_KERNEL=n
 require-kernel-config-soft DETECT_HUNG_TASK=n,SOFTLOCKUP_DETECTOR=n

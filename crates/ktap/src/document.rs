@@ -1,58 +1,70 @@
-//! What a run of tests said: a tree of cases. Each case has exactly one outcome.
+//! The results of a run of tests as a tree of cases. Each case has exactly one result.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// How a case ended.
+/// The result of a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome", content = "reason")]
-pub enum Outcome {
+pub enum CaseResult {
     /// `ok`.
     Passed,
-    /// `not ok`, or `ok` above a case that failed; with the directive's or the diagnostics' words, if any.
+    /// `not ok`, or `ok` above a case that failed; with the text of the directive, if it has one.
     Failed(Option<String>),
-    /// `# SKIP`: it does not apply here, and why.
+    /// `# SKIP`: the case does not apply, for this reason.
     Skipped(String),
-    /// `not ok` with `# TODO` or `# XFAIL`: known to fail, and why.
+    /// `not ok` with `# TODO` or `# XFAIL`: the case is known to fail, for this reason.
     ExpectedFailure(String),
-    /// It began and its end was never seen.
+    /// The case began and printed no result.
     NoResult,
 }
 
-impl Outcome {
-    /// Whether it is to be mended by somebody.
+impl CaseResult {
+    /// Whether the case failed, or has no result.
     #[must_use]
     pub fn is_bad(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::NoResult)
     }
 }
 
+impl fmt::Display for CaseResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passed => "passed",
+            Self::Failed(_) => "failed",
+            Self::Skipped(_) => "skipped",
+            Self::ExpectedFailure(_) => "known to fail",
+            Self::NoResult => "without result",
+        })
+    }
+}
+
 /// A case, or a group of cases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Case {
-    /// Its name as printed, without the dash before it; `test N` where it has none.
+    /// Its name as printed, without the dash before it; `test N` if it has none.
     pub name: String,
-    /// Its number, where it has one.
+    /// Its number, if it has one.
     pub number: Option<u64>,
-    /// How it ended.
+    /// Its result.
     #[serde(flatten)]
-    pub outcome: Outcome,
-    /// What was printed while it ran that is not of a case below it: diagnostics without `# `, and other lines.
+    pub result: CaseResult,
+    /// The lines printed while it ran, without those of the cases below it; diagnostics without their `# `.
     pub diagnostics: Vec<String>,
     /// The cases below it.
     pub cases: Vec<Case>,
 }
 
-/// Something about the text that a sound producer does not print.
+/// A violation of the format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "problem")]
 pub enum Problem {
-    /// Results without a version line before them, or no results at all.
+    /// Results without a version line before them, or no results.
     NoHeader,
-    /// The plan told another number of cases than came: below which case ("" for the outermost).
+    /// The plan announced a different number of cases than were printed.
     Plan {
-        /// The case.
+        /// The case whose plan it is; empty for the outermost.
         below: String,
         /// Cases planned.
         planned: u64,
@@ -70,7 +82,7 @@ pub enum Problem {
     },
     /// `Bail out!`, with its reason.
     BailedOut(String),
-    /// Nested deeper, or more of something, than is kept.
+    /// More of something than is kept.
     TooMuch(&'static str),
 }
 
@@ -83,26 +95,26 @@ impl fmt::Display for Problem {
             }
             Self::Plan { below, planned, seen } => write!(f, "{below}: {planned} cases planned, {seen} seen"),
             Self::Number { case, expected, found } => {
-                write!(f, "{case}: numbered {found}, {expected} was to come")
+                write!(f, "{case}: number {found} instead of {expected}")
             }
             Self::BailedOut(why) => write!(f, "bailed out: {why}"),
-            Self::TooMuch(what) => write!(f, "too many {what}; the rest is left out"),
+            Self::TooMuch(what) => write!(f, "too many {what}; the rest is ignored"),
         }
     }
 }
 
-/// All that was read.
+/// The content of a KTAP text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Document {
     /// The outermost cases, in their order.
     pub cases: Vec<Case>,
-    /// What was unsound.
+    /// Violations of the format.
     pub problems: Vec<Problem>,
-    /// Why nothing was run, if the plan is `1..0 # SKIP reason`.
+    /// The reason why no case was run, if the plan is `1..0 # SKIP reason`.
     pub skipped: Option<String>,
 }
 
-/// A case without cases below it, and where it is.
+/// A case without cases below it, with its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flat<'a> {
     /// The names from the outermost to its own.
@@ -112,8 +124,7 @@ pub struct Flat<'a> {
 }
 
 impl Document {
-    /// The innermost cases, in their order. A group that failed although none of the cases below it did is among
-    /// them: its own words are the only ones that tell.
+    /// The innermost cases, in their order, and the groups that failed although no case below them did.
     #[must_use]
     pub fn flat(&self) -> Vec<Flat<'_>> {
         let mut flat = Vec::new();
@@ -122,8 +133,8 @@ impl Document {
         while let Some((above, case)) = stack.pop() {
             let mut path = above;
             path.push(&case.name);
-            let told_below = case.cases.iter().any(|case| case.outcome.is_bad());
-            if case.cases.is_empty() || (case.outcome.is_bad() && !told_below) {
+            let explained = case.cases.iter().any(|case| case.result.is_bad());
+            if case.cases.is_empty() || (case.result.is_bad() && !explained) {
                 flat.push(Flat { path: path.clone(), case });
             }
             stack.extend(case.cases.iter().rev().map(|case| (path.clone(), case)));
@@ -131,31 +142,32 @@ impl Document {
         flat
     }
 
-    /// Whether something failed, or was begun and never ended.
+    /// Whether a case failed, has no result, or the producer gave up.
     #[must_use]
     pub fn failed(&self) -> bool {
         let bailed = self.problems.iter().any(|problem| matches!(problem, Problem::BailedOut(_)));
-        bailed || self.cases.iter().any(|case| case.outcome.is_bad())
+        bailed || self.cases.iter().any(|case| case.result.is_bad())
     }
 }
 
 impl Case {
-    /// The one line that says why it failed: the directive's words, else the diagnostic that says so, else the first.
+    /// The line that explains the result: the text of the directive, else the diagnostic that reports an error, else
+    /// the last one.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
-        match &self.outcome {
-            Outcome::Passed => None,
-            Outcome::Skipped(reason) | Outcome::ExpectedFailure(reason) => Some(reason.clone()),
-            Outcome::NoResult => Some("it began, and its result never came".into()),
-            Outcome::Failed(Some(reason)) => Some(reason.clone()),
-            Outcome::Failed(None) => {
-                let telling = |line: &&String| {
+        match &self.result {
+            CaseResult::Passed => None,
+            CaseResult::Skipped(reason) | CaseResult::ExpectedFailure(reason) => Some(reason.clone()),
+            CaseResult::NoResult => Some("it began and printed no result".into()),
+            CaseResult::Failed(Some(reason)) => Some(reason.clone()),
+            CaseResult::Failed(None) => {
+                let reports_error = |line: &&String| {
                     ["EXPECTATION FAILED", "ASSERTION FAILED", "Expected ", "rror", "ailed"]
                         .iter()
                         .any(|word| line.contains(word))
                 };
-                let below = || self.cases.iter().find(|case| case.outcome.is_bad());
-                let own = self.diagnostics.iter().find(telling).or(self.diagnostics.last()).cloned();
+                let below = || self.cases.iter().find(|case| case.result.is_bad());
+                let own = self.diagnostics.iter().find(reports_error).or(self.diagnostics.last()).cloned();
                 own.or_else(|| below().map(|case| format!("{} failed", case.name)))
             }
         }

@@ -1,11 +1,13 @@
-//! KTAP, the format of the kernel's own tests: from lines to a tree of cases, each with one outcome.
+//! KTAP, the format of the kernel's own tests: from lines to a tree of cases, and from several trees to results by name.
 //!
-//! Sans-IO: text in, data out. Reads what KUnit and kselftest print, versions old and new, nested in any of their
-//! ways, with a console's other lines between. Whatever the text is, parsing ends with a document, never a panic.
+//! Text in, data out. Reads the output of KUnit and kselftest in all versions and ways of nesting, with a console's
+//! other lines between. Any text gives a document; parsing never panics.
 
 mod document;
 mod line;
 mod parser;
+mod results;
 
-pub use document::{Case, Document, Flat, Outcome, Problem};
+pub use document::{Case, CaseResult, Document, Flat, Problem};
 pub use parser::{Parser, parse};
+pub use results::{Answer, Results};

@@ -1,4 +1,4 @@
-//! One line of KTAP: what it is and how deep it stands.
+//! One line of KTAP: its element and its indent.
 
 /// A directive behind `#` of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -6,13 +6,13 @@ pub(crate) enum Directive {
     Skip,
     Todo,
     Xfail,
-    /// `TIMEOUT`, `ERROR` and the kselftest runner's `exit=N`: words about a failure.
+    /// `TIMEOUT`, `ERROR` and the kselftest runner's `exit=N`: the cause of a failure.
     Fault,
 }
 
-/// What a line says.
+/// What a line is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind<'a> {
+pub(crate) enum Element<'a> {
     /// `KTAP version 1`, `TAP version 13`.
     Version,
     /// `1..N`, and the reason of `# SKIP`.
@@ -33,32 +33,32 @@ pub(crate) enum Kind<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line<'a> {
     pub indent: usize,
-    pub kind: Kind<'a>,
+    pub element: Element<'a>,
 }
 
-/// Columns of a tabulator; only compared with those of other lines.
+/// Columns of a tab; only compared with those of other lines.
 const TAB: usize = 4;
-/// What kselftest's runner puts before each line of a nested test stands for this many columns.
+/// Columns of the `# ` that the kselftest runner prints before each line of a nested test.
 const HASH: usize = 2;
 
-/// Reads a line without its printk prefix. Lines of a nested kselftest begin with `# ` where other producers indent;
-/// it counts as indent only before something that is KTAP, so that diagnostics stay what they are.
+/// Reads a line without stamps. Lines of a nested kselftest begin with `# ` where other producers indent. It counts as
+/// indent only before an element of KTAP, because diagnostics begin with it too.
 pub(crate) fn read(raw: &str) -> Line<'_> {
     let raw = raw.trim_end_matches(['\r', '\n']);
     let (mut indent, mut rest) = blanks(raw, 0);
     let (own_indent, own) = (indent, rest);
     loop {
-        if let Some(kind) = ktap(rest) {
-            return Line { indent, kind };
+        if let Some(element) = ktap(rest) {
+            return Line { indent, element };
         }
         let Some(inner) = rest.strip_prefix("# ") else { break };
         (indent, rest) = blanks(inner, indent + HASH);
     }
-    let kind = match own.strip_prefix('#') {
-        Some(text) => Kind::Diagnostic(text.strip_prefix(' ').unwrap_or(text)),
-        None => Kind::Other(own),
+    let element = match own.strip_prefix('#') {
+        Some(text) => Element::Diagnostic(text.strip_prefix(' ').unwrap_or(text)),
+        None => Element::Other(own),
     };
-    Line { indent: own_indent, kind }
+    Line { indent: own_indent, element }
 }
 
 fn blanks(text: &str, mut column: usize) -> (usize, &str) {
@@ -69,32 +69,32 @@ fn blanks(text: &str, mut column: usize) -> (usize, &str) {
     (column, rest)
 }
 
-/// The line, if it is of the format's own kinds (a plain diagnostic is not among them).
-fn ktap(text: &str) -> Option<Kind<'_>> {
+/// The element of KTAP in a line; a plain diagnostic is none.
+fn ktap(text: &str) -> Option<Element<'_>> {
     if let Some(version) = text.strip_prefix("KTAP version ").or_else(|| text.strip_prefix("TAP version ")) {
-        return version.trim().parse::<u32>().ok().map(|_| Kind::Version);
+        return version.trim().parse::<u32>().ok().map(|_| Element::Version);
     }
     if let Some(name) = text.strip_prefix("# Subtest:") {
-        return Some(Kind::Subtest(name.trim()));
+        return Some(Element::Subtest(name.trim()));
     }
     if let Some(why) = text.strip_prefix("Bail out!") {
-        return Some(Kind::Bail(why.trim()));
+        return Some(Element::Bail(why.trim()));
     }
     plan(text).or_else(|| result(text))
 }
 
-fn plan(text: &str) -> Option<Kind<'_>> {
+fn plan(text: &str) -> Option<Element<'_>> {
     let (count, rest) = number(text.strip_prefix("1..")?)?;
     let rest = rest.trim();
     if rest.is_empty() {
-        return Some(Kind::Plan { count, skip: None });
+        return Some(Element::Plan { count, skip: None });
     }
     let words = rest.strip_prefix('#')?.trim();
     let skip = skip_word(words, "skip").map(str::trim);
-    Some(Kind::Plan { count, skip })
+    Some(Element::Plan { count, skip })
 }
 
-fn result(text: &str) -> Option<Kind<'_>> {
+fn result(text: &str) -> Option<Element<'_>> {
     let (ok, rest) = match text.strip_prefix("not ok") {
         Some(rest) => (false, rest),
         None => (true, text.strip_prefix("ok")?),
@@ -105,7 +105,7 @@ fn result(text: &str) -> Option<Kind<'_>> {
     let rest = rest.trim_start();
     let (number, rest) = match number(rest) {
         Some((number, after)) if after.is_empty() || after.starts_with(' ') => (Some(number), after),
-        // Plain words may begin with `ok` too: without a number it takes the dash of TAP, or nothing at all.
+        // Ordinary text begins with `ok` too: without a number, only a dash or a directive may follow.
         _ if rest.is_empty() || rest.starts_with("- ") || rest.starts_with("# ") => (None, rest),
         _ => return None,
     };
@@ -115,10 +115,10 @@ fn result(text: &str) -> Option<Kind<'_>> {
         None => (rest, None),
     };
     let name = name.strip_prefix("- ").unwrap_or(if name == "-" { "" } else { name });
-    Some(Kind::Result { ok, number, name: name.trim(), directive: words.and_then(directive) })
+    Some(Element::Result { ok, number, name: name.trim(), directive: words.and_then(directive) })
 }
 
-/// The text before and behind the last `#` that begins a word and is not escaped, where a directive follows.
+/// The text before the last `#` that begins a word and a directive, and the directive.
 fn split_directive(text: &str) -> Option<(&str, &str)> {
     let mut found = None;
     for (at, _) in text.match_indices('#') {
@@ -143,7 +143,7 @@ fn directive(words: &str) -> Option<(Directive, &str)> {
     fault.then_some((Directive::Fault, words))
 }
 
-/// What stands behind `word` in any case (`SKIPPED` and `skip:` are seen too).
+/// The text behind `word` in upper or lower case; `SKIPPED` and `skip:` are accepted too.
 fn skip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     let head = text.get(..word.len())?;
     if !head.eq_ignore_ascii_case(word) {
@@ -166,8 +166,8 @@ mod tests {
     use super::*;
 
     fn result_of(text: &str) -> (bool, Option<u64>, &str, Option<(Directive, &str)>) {
-        match read(text).kind {
-            Kind::Result { ok, number, name, directive } => (ok, number, name, directive),
+        match read(text).element {
+            Element::Result { ok, number, name, directive } => (ok, number, name, directive),
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn what_is_no_result() {
         for line in ["okay", "ok then, go on", "not okay", "ok1", "# all ok", "notok 1 x", "ok 12x"] {
-            assert!(!matches!(read(line).kind, Kind::Result { .. }), "{line}");
+            assert!(!matches!(read(line).element, Element::Result { .. }), "{line}");
         }
     }
 
@@ -218,12 +218,15 @@ mod tests {
             ("    # ok 1 - a", 6),
         ] {
             assert_eq!(read(line).indent, indent, "{line}");
-            assert!(matches!(read(line).kind, Kind::Result { .. }), "{line}");
+            assert!(matches!(read(line).element, Element::Result { .. }), "{line}");
         }
-        assert_eq!(read("  # Subtest: x"), Line { indent: 2, kind: Kind::Subtest("x") });
-        assert_eq!(read("# # plain"), Line { indent: 0, kind: Kind::Diagnostic("# plain") });
-        assert_eq!(read("1..0 # SKIP none here").kind, Kind::Plan { count: 0, skip: Some("none here") });
-        assert_eq!(read("1..3").kind, Kind::Plan { count: 3, skip: None });
-        assert_eq!(read("1..99999999999999999999999").kind, Kind::Other("1..99999999999999999999999"));
+        assert_eq!(read("  # Subtest: x"), Line { indent: 2, element: Element::Subtest("x") });
+        assert_eq!(read("# # plain"), Line { indent: 0, element: Element::Diagnostic("# plain") });
+        assert_eq!(
+            read("1..0 # SKIP none here").element,
+            Element::Plan { count: 0, skip: Some("none here") }
+        );
+        assert_eq!(read("1..3").element, Element::Plan { count: 3, skip: None });
+        assert_eq!(read("1..99999999999999999999999").element, Element::Other("1..99999999999999999999999"));
     }
 }

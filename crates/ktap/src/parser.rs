@@ -1,20 +1,20 @@
-//! From lines to the tree: a stack of open levels, told apart by their indent.
+//! From lines to the tree: a stack of open levels, distinguished by their indent.
 //!
-//! A result closes the deeper levels: what they hold is what is below it. A level that nothing closes was cut off,
-//! and becomes a case without result.
+//! A result closes the deeper levels, whose cases become the cases below it. A level that no result closes was cut
+//! off and becomes a case without result.
 
-use crate::document::{Case, Document, Outcome, Problem};
-use crate::line::{Directive, Kind, Line, read};
+use crate::document::{Case, CaseResult, Document, Problem};
+use crate::line::{Directive, Element, Line, read};
 
-/// Deeper levels are read as this one.
+/// The deepest level; deeper ones are read as this one.
 const DEEPEST: usize = 32;
-/// Diagnostics kept for a case, in lines.
+/// The diagnostics kept for a case, in lines.
 const MOST_DIAGNOSTICS: usize = 1000;
-/// Bytes kept of a line.
+/// The bytes kept of a line.
 const LONGEST: usize = 2048;
-/// Cases kept.
+/// The number of cases kept.
 const MOST_CASES: usize = 100_000;
-/// Problems kept.
+/// The number of problems kept.
 const MOST_PROBLEMS: usize = 100;
 
 /// Reads a whole text.
@@ -27,7 +27,7 @@ pub fn parse(text: &str) -> Document {
     parser.finish()
 }
 
-/// Reads line by line, as they come.
+/// Reads a text line by line.
 #[derive(Debug)]
 pub struct Parser {
     /// Open levels, the outermost first; never empty.
@@ -36,7 +36,7 @@ pub struct Parser {
     skipped: Option<String>,
     cases: usize,
     header: bool,
-    /// Bytes before the first version line that later lines have too.
+    /// The length of the prefix of the first version line, which later lines have too.
     prefix: usize,
 }
 
@@ -61,25 +61,25 @@ struct Level {
     /// Results since the last version line.
     seen: u64,
     cases: Vec<Case>,
-    /// What the next result of this level will be told with.
+    /// The diagnostics of the next result at this level.
     pending: Vec<String>,
 }
 
 impl Parser {
-    /// Takes a line, with or without its ending and what printk puts before it.
+    /// Reads a line, with or without its ending and its stamps.
     pub fn line(&mut self, raw: &str) {
         let text = self.without_prefix(cut(raw.trim_end_matches(['\r', '\n'])));
-        let Line { indent, kind } = read(text);
-        match kind {
-            Kind::Version => self.version(indent),
-            Kind::Plan { count, skip } => self.plan(indent, count, skip),
-            Kind::Subtest(name) => self.subtest(indent, name),
-            Kind::Result { ok, number, name, directive } => {
-                self.result(indent, number, name, outcome(ok, directive));
+        let Line { indent, element } = read(text);
+        match element {
+            Element::Version => self.version(indent),
+            Element::Plan { count, skip } => self.plan(indent, count, skip),
+            Element::Subtest(name) => self.subtest(indent, name),
+            Element::Result { ok, number, name, directive } => {
+                self.result(indent, number, name, result(ok, directive));
             }
-            Kind::Bail(why) => self.problem(Problem::BailedOut(why.to_owned())),
-            Kind::Diagnostic(text) => self.diagnostic(text),
-            Kind::Other(text) => {
+            Element::Bail(why) => self.problem(Problem::BailedOut(why.to_owned())),
+            Element::Diagnostic(text) => self.diagnostic(text),
+            Element::Other(text) => {
                 if !text.trim().is_empty() {
                     self.diagnostic(text);
                 }
@@ -87,7 +87,7 @@ impl Parser {
         }
     }
 
-    /// What has been read, once there is no more.
+    /// The document, after the last line.
     #[must_use]
     pub fn finish(mut self) -> Document {
         while self.levels.len() > 1 {
@@ -101,11 +101,11 @@ impl Parser {
         Document { cases: root.cases, problems: self.problems, skipped: self.skipped }
     }
 
-    /// A console's stamps are taken off wherever they are; any other prefix as far as the first version line tells.
+    /// Removes the stamps of a console, or the prefix that the first version line has.
     fn without_prefix<'a>(&mut self, raw: &'a str) -> &'a str {
-        let text = without_stamps(raw);
-        if text.len() < raw.len() {
-            return text;
+        let line = crash::line::split(raw);
+        if line.is_kernel() && line.before.is_empty() {
+            return line.text;
         }
         if !self.header
             && let Some(at) = version_at(raw)
@@ -117,10 +117,10 @@ impl Parser {
     }
 
     fn top(&mut self) -> &mut Level {
-        self.levels.last_mut().expect("the outermost level is never taken off")
+        self.levels.last_mut().expect("the outermost level is never removed")
     }
 
-    /// The level of lines at this indent, opened if there is none so deep.
+    /// The level of this indent, opened if it is deeper than the open ones.
     fn open(&mut self, indent: usize) -> &mut Level {
         if self.top().indent < indent && (self.levels.len() > 1 || self.begun() || indent > 0) {
             if self.levels.len() < DEEPEST {
@@ -147,7 +147,7 @@ impl Parser {
         self.close_deeper(indent, true);
         let level = self.open(indent);
         if level.seen > 0 || level.plan.is_some() {
-            // Another producer's document begins.
+            // The document of another producer begins.
             let (name, plan) = (level.name.clone().unwrap_or_default(), level.plan.take());
             let seen = std::mem::take(&mut level.seen);
             self.check_plan(&name, plan, seen);
@@ -169,14 +169,14 @@ impl Parser {
         let level = self.open(indent);
         let used = level.name.is_some() || level.seen > 0;
         if used && self.levels.len() > 1 && self.top().indent == indent {
-            // The one before it never came to its result.
+            // The suite before it printed no result.
             self.cut_off();
             self.open(indent);
         }
         self.top().name = Some(name.to_owned());
     }
 
-    fn result(&mut self, indent: usize, number: Option<u64>, name: &str, outcome: Outcome) {
+    fn result(&mut self, indent: usize, number: Option<u64>, name: &str, result: CaseResult) {
         let below = self.close_to(indent);
         let level = self.open(indent);
         let expected = level.seen + 1;
@@ -188,18 +188,18 @@ impl Parser {
             ("", _, None) => format!("test {expected}"),
             (name, ..) => name.to_owned(),
         };
-        let mut outcome = outcome;
+        let mut result = result;
         let mut cases = Vec::new();
         if let Some(below) = below {
-            if below.name.is_some() && below.cases.is_empty() && outcome == Outcome::Passed {
-                outcome = Outcome::Skipped("no case below it was run".into());
+            if below.name.is_some() && below.cases.is_empty() && result == CaseResult::Passed {
+                result = CaseResult::Skipped("no case below it was run".into());
             }
             self.check_plan(&name, below.plan, below.seen);
             diagnostics.extend(below.pending);
             cases = below.cases;
         }
-        if outcome == Outcome::Passed && cases.iter().any(|case| case.outcome.is_bad()) {
-            outcome = Outcome::Failed(None);
+        if result == CaseResult::Passed && cases.iter().any(|case| case.result.is_bad()) {
+            result = CaseResult::Failed(None);
         }
         if let Some(found) = number.filter(|number| *number != expected) {
             self.problem(Problem::Number { case: name.clone(), expected, found });
@@ -210,7 +210,7 @@ impl Parser {
             self.problem(Problem::TooMuch("cases"));
             return;
         }
-        self.top().cases.push(Case { name, number, outcome, diagnostics, cases });
+        self.top().cases.push(Case { name, number, result, diagnostics, cases });
     }
 
     fn diagnostic(&mut self, text: &str) {
@@ -220,13 +220,13 @@ impl Parser {
         }
     }
 
-    /// Takes the levels deeper than `indent` off; the one right below is what a result at `indent` closes.
+    /// Removes the levels deeper than `indent`; the outermost of them is the one that a result at `indent` closes.
     fn close_to(&mut self, indent: usize) -> Option<Level> {
         self.close_deeper(indent, false);
         (self.levels.len() > 1 && self.top().indent > indent).then(|| self.levels.pop()).flatten()
     }
 
-    /// Cuts off the levels deeper than `indent`: all of them, or all but the outermost of these.
+    /// Cuts off the levels deeper than `indent`: all of them, or all but the outermost.
     fn close_deeper(&mut self, indent: usize, all: bool) {
         while self.levels.len() > 1 && self.top().indent > indent {
             let above = &self.levels[self.levels.len() - 2];
@@ -254,7 +254,7 @@ impl Parser {
         above.cases.push(Case {
             name,
             number: None,
-            outcome: Outcome::NoResult,
+            result: CaseResult::NoResult,
             diagnostics,
             cases: level.cases,
         });
@@ -273,19 +273,19 @@ impl Parser {
     }
 }
 
-fn outcome(ok: bool, directive: Option<(Directive, &str)>) -> Outcome {
+fn result(ok: bool, directive: Option<(Directive, &str)>) -> CaseResult {
     match (ok, directive) {
-        (_, Some((Directive::Skip, reason))) => Outcome::Skipped(reason.to_owned()),
+        (_, Some((Directive::Skip, reason))) => CaseResult::Skipped(reason.to_owned()),
         (false, Some((Directive::Todo | Directive::Xfail, reason))) => {
-            Outcome::ExpectedFailure(reason.to_owned())
+            CaseResult::ExpectedFailure(reason.to_owned())
         }
-        (true, _) => Outcome::Passed,
-        (false, Some((_, words))) => Outcome::Failed(Some(words.to_owned())),
-        (false, None) => Outcome::Failed(None),
+        (true, _) => CaseResult::Passed,
+        (false, Some((_, words))) => CaseResult::Failed(Some(words.to_owned())),
+        (false, None) => CaseResult::Failed(None),
     }
 }
 
-/// Where a version line begins in a line that has something before it.
+/// The position of a version line behind a prefix.
 fn version_at(text: &str) -> Option<usize> {
     let at = text.find("TAP version ")?;
     Some(if text[..at].ends_with('K') { at - 1 } else { at })
@@ -297,31 +297,4 @@ fn cut(text: &str) -> &str {
         end -= 1;
     }
     &text[..end]
-}
-
-/// Takes printk's `<6>`, `[   12.345678]` and `[  T12]` off, and the one blank behind them.
-fn without_stamps(text: &str) -> &str {
-    let mut rest = text;
-    loop {
-        let (close, inner_end) = match rest.as_bytes().first() {
-            Some(b'<') => ('>', rest.find('>')),
-            Some(b'[') => (']', rest.find(']')),
-            _ => break,
-        };
-        let Some(end) = inner_end.filter(|end| *end < 32) else { break };
-        let inner = rest[1..end].trim();
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let stamp = match close {
-            '>' => digits(inner),
-            _ => {
-                inner.split_once('.').is_some_and(|(seconds, rest)| digits(seconds) && digits(rest))
-                    || inner.strip_prefix(['T', 'C']).is_some_and(digits)
-            }
-        };
-        if !stamp {
-            break;
-        }
-        rest = &rest[end + 1..];
-    }
-    if rest.len() < text.len() { rest.strip_prefix(' ').unwrap_or(rest) } else { text }
 }

@@ -1,6 +1,6 @@
 //! The forms of KTAP, old and new, whole and broken.
 
-use ktap::{Outcome, Problem, parse};
+use ktap::{CaseResult, Problem, parse};
 
 fn names(text: &str) -> Vec<String> {
     parse(text).flat().iter().map(|flat| flat.path.join("/")).collect()
@@ -44,7 +44,7 @@ fn kunit_with_a_console_around_it() {
         Some("century: EXPECTATION FAILED at kernel/time/time_test.c:30")
     );
     assert!(flat[1].case.diagnostics.contains(&"usb 1-1: new device".to_owned()));
-    assert_eq!(flat[2].case.outcome, Outcome::Skipped("no zones here".into()));
+    assert_eq!(flat[2].case.result, CaseResult::Skipped("no zones here".into()));
     assert!(document.failed());
 }
 
@@ -68,25 +68,25 @@ ok 2 selftests: timers: nanosleep # SKIP
     assert_eq!(document.problems, []);
     let first = &document.cases[0];
     assert_eq!(first.name, "selftests: timers: posix_timers");
-    assert_eq!(first.outcome, Outcome::Failed(Some("exit=1".into())));
-    assert_eq!(first.cases[1].outcome, Outcome::Failed(None));
-    assert_eq!(document.cases[1].outcome, Outcome::Skipped(String::new()));
+    assert_eq!(first.result, CaseResult::Failed(Some("exit=1".into())));
+    assert_eq!(first.cases[1].result, CaseResult::Failed(None));
+    assert_eq!(document.cases[1].result, CaseResult::Skipped(String::new()));
 }
 
 #[test]
 fn known_failures_do_not_count() {
     let document = parse("KTAP version 1\n1..2\nnot ok 1 a # TODO soon\nnot ok 2 b # XFAIL known\n");
     assert!(!document.failed());
-    assert_eq!(document.cases[0].outcome, Outcome::ExpectedFailure("soon".into()));
+    assert_eq!(document.cases[0].result, CaseResult::ExpectedFailure("soon".into()));
 }
 
 #[test]
 fn a_crash_in_the_middle() {
     let text = "TAP version 14\n1..2\n    # Subtest: a\n    1..3\n    ok 1 - x\n    # Subtest: b\n    1..1\n    ok 1 - y\nok 2 - b\n";
     let document = parse(text);
-    assert_eq!(document.cases[0].outcome, Outcome::NoResult);
+    assert_eq!(document.cases[0].result, CaseResult::NoResult);
     assert_eq!(document.cases[0].name, "a");
-    assert_eq!(document.cases[1].outcome, Outcome::Passed);
+    assert_eq!(document.cases[1].result, CaseResult::Passed);
     assert_eq!(document.problems, [Problem::Plan { below: "a".into(), planned: 3, seen: 1 }]);
     assert_eq!(names(text), ["a", "a/x", "b/y"]);
 }
@@ -107,13 +107,13 @@ fn unsound_text_says_so() {
 #[test]
 fn a_group_that_ran_nothing_did_not_pass() {
     let document = parse("TAP version 14\n1..1\n    # Subtest: a\n    1..0\nok 1 - a\n");
-    assert_eq!(document.cases[0].outcome, Outcome::Skipped("no case below it was run".into()));
+    assert_eq!(document.cases[0].result, CaseResult::Skipped("no case below it was run".into()));
 }
 
 #[test]
 fn a_good_group_over_a_bad_case_is_bad() {
     let document = parse("KTAP version 1\n1..1\n  KTAP version 1\n  1..1\n  not ok 1 x\nok 1 g\n");
-    assert_eq!(document.cases[0].outcome, Outcome::Failed(None));
+    assert_eq!(document.cases[0].result, CaseResult::Failed(None));
     assert_eq!(document.cases[0].reason().unwrap(), "x failed");
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use ktap::{Document, Outcome, Problem};
+use ktap::{CaseResult, Document, Problem};
 
 fn samples() -> Option<PathBuf> {
     let sources = ["/usr/src/linux", "/usr/src/linux-source-6.1", "/usr/src/linux-source-6.12"];
@@ -27,11 +27,11 @@ struct Counts {
 fn counts(document: &Document) -> Counts {
     let mut counts = Counts::default();
     for flat in document.flat() {
-        match flat.case.outcome {
-            Outcome::Passed | Outcome::ExpectedFailure(_) => counts.passed += 1,
-            Outcome::Failed(_) => counts.failed += 1,
-            Outcome::Skipped(_) => counts.skipped += 1,
-            Outcome::NoResult => counts.without += 1,
+        match flat.case.result {
+            CaseResult::Passed | CaseResult::ExpectedFailure(_) => counts.passed += 1,
+            CaseResult::Failed(_) => counts.failed += 1,
+            CaseResult::Skipped(_) => counts.skipped += 1,
+            CaseResult::NoResult => counts.without += 1,
         }
     }
     counts

@@ -1,27 +1,27 @@
 //! Random trees, printed in each of the producers' ways, are read as they were; and no text is too bad to be read.
 
-use ktap::{Case, Outcome, parse};
+use ktap::{Case, CaseResult, parse};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
 struct Tree {
     name: String,
-    outcome: Outcome,
+    result: CaseResult,
     notes: Vec<String>,
     below: Vec<Tree>,
 }
 
 fn leaf() -> impl Strategy<Value = Tree> {
-    let outcome = prop_oneof![
-        4 => Just(Outcome::Passed),
-        1 => Just(Outcome::Failed(None)),
-        1 => "[a-z][a-z ]{0,10}[a-z]".prop_map(Outcome::Skipped),
-        1 => "[a-z][a-z ]{0,10}[a-z]".prop_map(Outcome::ExpectedFailure),
+    let result = prop_oneof![
+        4 => Just(CaseResult::Passed),
+        1 => Just(CaseResult::Failed(None)),
+        1 => "[a-z][a-z ]{0,10}[a-z]".prop_map(CaseResult::Skipped),
+        1 => "[a-z][a-z ]{0,10}[a-z]".prop_map(CaseResult::ExpectedFailure),
     ];
     let notes = proptest::collection::vec("[a-z]{3,9}: [a-z =!]{0,20}[a-z]", 0..3);
-    ("[a-z][a-z_.:]{0,12}", outcome, notes).prop_map(|(name, outcome, notes)| Tree {
+    ("[a-z][a-z_.:]{0,12}", result, notes).prop_map(|(name, result, notes)| Tree {
         name,
-        outcome,
+        result,
         notes,
         below: Vec::new(),
     })
@@ -30,8 +30,8 @@ fn leaf() -> impl Strategy<Value = Tree> {
 fn trees() -> impl Strategy<Value = Vec<Tree>> {
     let tree = leaf().prop_recursive(3, 24, 4, |inner| {
         (leaf(), proptest::collection::vec(inner, 1..4)).prop_map(|(mut tree, below)| {
-            let bad = below.iter().any(|tree| matches!(tree.outcome, Outcome::Failed(_)));
-            tree.outcome = if bad { Outcome::Failed(None) } else { Outcome::Passed };
+            let bad = below.iter().any(|tree| matches!(tree.result, CaseResult::Failed(_)));
+            tree.result = if bad { CaseResult::Failed(None) } else { CaseResult::Passed };
             tree.below = below;
             tree.notes.clear();
             tree
@@ -75,11 +75,11 @@ fn print(trees: &[Tree], style: Style, before: &str, out: &mut String) {
         for note in &tree.notes {
             out.push_str(&format!("{before}# {note}\n"));
         }
-        let (word, tail) = match &tree.outcome {
-            Outcome::Passed => ("ok", String::new()),
-            Outcome::Skipped(why) => ("ok", format!(" # SKIP {why}")),
-            Outcome::ExpectedFailure(why) => ("not ok", format!(" # XFAIL {why}")),
-            Outcome::Failed(_) | Outcome::NoResult => ("not ok", String::new()),
+        let (word, tail) = match &tree.result {
+            CaseResult::Passed => ("ok", String::new()),
+            CaseResult::Skipped(why) => ("ok", format!(" # SKIP {why}")),
+            CaseResult::ExpectedFailure(why) => ("not ok", format!(" # XFAIL {why}")),
+            CaseResult::Failed(_) | CaseResult::NoResult => ("not ok", String::new()),
         };
         let dash = if matches!(style, Style::KunitOld) { "- " } else { "" };
         out.push_str(&format!("{before}{word} {} {dash}{}{tail}\n", at + 1, tree.name));
@@ -90,7 +90,7 @@ fn same(trees: &[Tree], cases: &[Case], notes: bool) -> Result<(), TestCaseError
     prop_assert_eq!(trees.len(), cases.len());
     for (tree, case) in trees.iter().zip(cases) {
         prop_assert_eq!(&tree.name, &case.name);
-        prop_assert_eq!(&tree.outcome, &case.outcome);
+        prop_assert_eq!(&tree.result, &case.result);
         if notes {
             prop_assert_eq!(&tree.notes, &case.diagnostics);
         }
@@ -130,7 +130,7 @@ proptest! {
         let text = parts.concat();
         let document = parse(&text);
         // A failure is always told, if only by the name of its case: a bare `not ok` says no more.
-        let told = document.flat().iter().any(|flat| flat.case.outcome.is_bad());
+        let told = document.flat().iter().any(|flat| flat.case.result.is_bad());
         prop_assert!(!document.failed() || told || !document.problems.is_empty());
     }
 

@@ -19,9 +19,11 @@ use model::marker::Marker;
 use model::verdict::Verdict;
 
 mod action;
+mod ktap;
 mod reason;
 mod running;
 
+use self::ktap::{KtapConsole, KtapLine};
 pub use action::{Action, FinishedSubtest, TimeLimits, VmEnd, VmOutcome};
 use running::{DeathCause, KernelTrouble, RunningSubtest};
 
@@ -57,6 +59,7 @@ pub struct Supervisor {
     limits: TimeLimits,
     /// Kernel trouble before or between subtests.
     other_trouble: Option<KernelTrouble>,
+    ktap: KtapConsole,
     init_failure: Option<String>,
     /// The last line before the first subtest that has the form of the test file's own messages.
     file_message: Option<String>,
@@ -75,6 +78,7 @@ impl Supervisor {
             deadline: Some(now.saturating_add(limits.boot)),
             limits,
             other_trouble: None,
+            ktap: KtapConsole::default(),
             init_failure: None,
             file_message: None,
             started: 0,
@@ -127,8 +131,14 @@ impl Supervisor {
     /// Handles a console line.
     pub fn line(&mut self, line: &str, now: Duration) -> Vec<Action> {
         self.log(line, now);
-        self.check_for_trouble(line, now);
         let message = split(line).text;
+        if let Some(ktap) = self.ktap.line(message) {
+            if let (KtapLine::Request(request), VmState::Running(running)) = (ktap, &mut self.state) {
+                running.ktap = Some(request);
+            }
+            return vec![];
+        }
+        self.check_for_trouble(line, now);
         if message == UP && matches!(self.state, VmState::Booting) {
             self.state = VmState::BetweenSubtests;
             self.other_trouble = None;
@@ -195,7 +205,10 @@ impl Supervisor {
         }
         match marker {
             Marker::Start(name) => self.start(name, now),
-            Marker::Passed(name) => self.finish(&name, Verdict::Passed, now),
+            Marker::Passed(name) => {
+                let verdict = self.ktap_verdict(&name, now).unwrap_or(Verdict::Passed);
+                self.finish(&name, verdict, now)
+            }
             Marker::Failed(name) => {
                 let reason = self.failure_reason(&name);
                 self.finish(&name, Verdict::Failed { reason }, now)
@@ -244,6 +257,17 @@ impl Supervisor {
                 vec![]
             }
         }
+    }
+
+    /// The verdict of the KTAP case that the running subtest requested, if it did.
+    fn ktap_verdict(&mut self, name: &SubtestName, now: Duration) -> Option<Verdict> {
+        let VmState::Running(running) = &mut self.state else { return None };
+        let request = running.ktap.take().filter(|_| running.subtest == *name)?;
+        let (verdict, log) = self.ktap.verdict(&request);
+        for line in log {
+            running.log_line(&line, now);
+        }
+        Some(verdict)
     }
 
     fn failure_reason(&self, name: &SubtestName) -> String {

@@ -7,6 +7,7 @@ use model::marker::StatusLine;
 use model::verdict::Verdict;
 
 use super::action::{Action, FinishedSubtest};
+use super::ktap::KtapRequest;
 use crate::console::CappedLog;
 
 /// The size limit of a subtest's log, in bytes: half from its start, half from its end.
@@ -67,12 +68,14 @@ pub(super) struct RunningSubtest {
     pub(super) limit: Duration,
     pub(super) log: CappedLog,
     pub(super) trouble: Option<KernelTrouble>,
+    /// The KTAP case whose verdict becomes that of this subtest.
+    pub(super) ktap: Option<KtapRequest>,
 }
 
 impl RunningSubtest {
     pub(super) fn new(subtest: SubtestName, limit: Duration, now: Duration) -> Self {
         let mut running =
-            Self { subtest, started: now, limit, log: CappedLog::new(LOG_BYTES), trouble: None };
+            Self { subtest, started: now, limit, log: CappedLog::new(LOG_BYTES), trouble: None, ktap: None };
         running.log_line(&format!("========= TEST   {}", running.subtest), now);
         running
     }

@@ -86,6 +86,51 @@ fn the_reason_of_a_failure() {
 }
 
 #[test]
+fn a_requested_ktap_case_gives_the_verdict() {
+    let mut vm = vm(&["a", "b", "c"]);
+    vm.line("[    1.000000] ========= KTAP BEGIN grp", at(2));
+    for line in ["TAP version 13", "1..3", "not ok 1 send", "ok 2 send", "# BUG: of the test", "ok 3 recv"] {
+        assert!(vm.line(&format!("[    1.000000] KTAP| {line}"), at(2)).is_empty());
+    }
+    vm.line("[    1.000000] ========= KTAP END", at(2));
+    for (subtest, request, shown) in [
+        ("a", "CASE grp/send skip x", "a Failed { reason: \"not ok\" } | 00004 ========= FAILED a in 1s"),
+        ("b", "CASE grp/recv skip x", "b Passed | 00004 ========= PASSED b in 1s"),
+        (
+            "c",
+            "CASE grp/none skip not built",
+            "c NotRun { reason: \"not built\" } | 00004 ========= NOTRUN c in 1s: not built",
+        ),
+    ] {
+        vm.line(&format!("========= TEST   {subtest}"), at(3));
+        vm.line(&format!("========= KTAP {request}"), at(3));
+        assert_eq!(show(&vm.line(&format!("========= PASSED {subtest} in 0s"), at(4))), shown);
+    }
+}
+
+#[test]
+fn trouble_behind_an_unfinished_line_counts() {
+    for (line, crash) in [
+        ("at work: 40%[   81.050000] INFO: task w:123 blocked for more than 120 seconds.", "INFO: task"),
+        ("40%[   81.050000] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [w:123]", "soft lockup"),
+        (
+            "guest login: [   81.050000] BUG: workqueue lockup - pool cpus=0 stuck for 30s!",
+            "workqueue lockup",
+        ),
+    ] {
+        let mut vm = vm(&["a"]);
+        vm.line("========= TEST   a", at(2));
+        vm.line(line, at(3));
+        let shown = show(&vm.line("========= PASSED a in 1s", at(4)));
+        assert!(shown.starts_with("a Failed") && shown.contains(crash), "{line}: {shown}");
+    }
+    let mut panics = vm(&["a"]);
+    panics.line("========= TEST   a", at(2));
+    panics.line("........[   81.050000] Kernel panic - not syncing: x", at(3));
+    assert_eq!(panics.deadline(), Some(at(6)));
+}
+
+#[test]
 fn kernel_trouble_overrules_passed() {
     let mut vm = vm(&["a"]);
     vm.line("========= TEST   a", at(2));

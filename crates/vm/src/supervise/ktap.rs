@@ -1,0 +1,178 @@
+//! KTAP on the console: the guest passes on what test programs print, and the verdicts of the cases are given here.
+//!
+//! A guest prints the text between `KTAP BEGIN GROUP` and `KTAP END`, each line behind `KTAP| `. Later it requests the
+//! verdict of a case, of a group or of everything that no subtest is named after; the verdict is that of the subtest
+//! that runs. docs/contract.md has the lines.
+
+use std::collections::BTreeSet;
+
+use ktap::{Answer, CaseResult, Parser, Results};
+use model::verdict::Verdict;
+
+const RULE: &str = "========= KTAP ";
+const TEXT: &str = "KTAP| ";
+/// The prefix of a line without text, whose trailing blank the console may have removed.
+const EMPTY: &str = "KTAP|";
+
+/// The verdict that a subtest requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum KtapRequest {
+    /// Of a case, with the verdict if the case was not printed.
+    Case { name: String, missing: Verdict },
+    /// Of all cases of a group.
+    Group(String),
+    /// Of all cases that were not listed.
+    Unlisted,
+}
+
+/// What a line of the protocol asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum KtapLine {
+    /// Nothing further: it is read.
+    Read,
+    /// The verdict of the running subtest.
+    Request(KtapRequest),
+}
+
+/// The KTAP of one VM.
+#[derive(Debug, Default)]
+pub(super) struct KtapConsole {
+    results: Results,
+    /// The group whose text is being read.
+    reading: Option<(String, Parser)>,
+    listed: BTreeSet<String>,
+}
+
+impl KtapConsole {
+    /// Handles a message of the console; `None` if it is no line of this protocol.
+    pub(super) fn line(&mut self, message: &str) -> Option<KtapLine> {
+        if let Some(text) = message.strip_prefix(TEXT).or_else(|| (message == EMPTY).then_some("")) {
+            if let Some((_, parser)) = &mut self.reading {
+                parser.line(text);
+            }
+            return Some(KtapLine::Read);
+        }
+        let (word, rest) =
+            message.strip_prefix(RULE)?.split_once(' ').unwrap_or((&message[RULE.len()..], ""));
+        let request = match word {
+            "BEGIN" => {
+                self.end();
+                self.reading = Some((rest.to_owned(), Parser::default()));
+                return Some(KtapLine::Read);
+            }
+            "END" => {
+                self.end();
+                return Some(KtapLine::Read);
+            }
+            "LISTED" => {
+                self.listed.extend(rest.split_whitespace().map(str::to_owned));
+                return Some(KtapLine::Read);
+            }
+            "CASE" => case_request(rest)?,
+            "GROUP" => KtapRequest::Group(rest.to_owned()),
+            "UNLISTED" => KtapRequest::Unlisted,
+            _ => return None,
+        };
+        Some(KtapLine::Request(request))
+    }
+
+    fn end(&mut self) {
+        if let Some((group, parser)) = self.reading.take() {
+            self.results.add(&group, &parser.finish());
+        }
+    }
+
+    /// The verdict that was requested, and the lines that explain it.
+    pub(super) fn verdict(&self, request: &KtapRequest) -> (Verdict, Vec<String>) {
+        let answer = match request {
+            KtapRequest::Case { name, missing } => match self.results.case(name) {
+                Some(answer) => answer,
+                None => return (missing.clone(), Vec::new()),
+            },
+            KtapRequest::Group(group) => self.results.group(group),
+            KtapRequest::Unlisted => self.results.unlisted(&self.listed),
+        };
+        let Answer { result, log } = answer;
+        let verdict = match result {
+            CaseResult::Passed => Verdict::Passed,
+            CaseResult::Skipped(reason) | CaseResult::ExpectedFailure(reason) => Verdict::NotRun { reason },
+            CaseResult::Failed(reason) => {
+                Verdict::Failed { reason: reason.unwrap_or_else(|| "not ok".into()) }
+            }
+            CaseResult::NoResult => Verdict::Failed { reason: "it began and printed no result".into() },
+        };
+        (verdict, log)
+    }
+}
+
+/// `GROUP/CASE skip|fail REASON`: the word is the verdict of a case that was not printed.
+fn case_request(rest: &str) -> Option<KtapRequest> {
+    let mut parts = rest.splitn(3, ' ');
+    let (name, word) = (parts.next()?.to_owned(), parts.next()?);
+    let reason = parts.next().unwrap_or("no producer printed this case").to_owned();
+    let missing = match word {
+        "skip" => Verdict::NotRun { reason },
+        "fail" => Verdict::Failed { reason },
+        _ => return None,
+    };
+    Some(KtapRequest::Case { name, missing })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console(group: &str, text: &str) -> KtapConsole {
+        let mut console = KtapConsole::default();
+        assert_eq!(console.line(&format!("========= KTAP BEGIN {group}")), Some(KtapLine::Read));
+        for line in text.lines() {
+            assert_eq!(console.line(&format!("KTAP| {line}")), Some(KtapLine::Read), "{line}");
+        }
+        assert_eq!(console.line("========= KTAP END"), Some(KtapLine::Read));
+        console
+    }
+
+    fn verdict(console: &mut KtapConsole, request: &str) -> Verdict {
+        let Some(KtapLine::Request(request)) = console.line(request) else { panic!("{request}: no request") };
+        console.verdict(&request).0
+    }
+
+    #[test]
+    fn the_verdict_of_a_case_a_group_and_the_rest() {
+        let mut console =
+            console("net/tls", "TAP version 13\n1..4\nok 1 a\nnot ok 2 b\nok 3 c # SKIP no tls\n");
+        let failed = |reason: &str| Verdict::Failed { reason: reason.into() };
+        let missing = "case 4 of 4 has no result (3 reported)";
+        for (request, wanted) in [
+            ("========= KTAP CASE net/tls/a skip not built", Verdict::Passed),
+            ("========= KTAP CASE net/tls/b skip not built", failed("not ok")),
+            ("========= KTAP CASE net/tls/c skip x", Verdict::NotRun { reason: "no tls".into() }),
+            ("========= KTAP CASE net/tls/d skip not built", failed(missing)),
+            ("========= KTAP CASE other/d skip not built", Verdict::NotRun { reason: "not built".into() }),
+            ("========= KTAP CASE other/d fail it ended early", failed("it ended early")),
+            ("========= KTAP GROUP net/tls", failed("b: not ok")),
+            ("========= KTAP GROUP other", Verdict::Passed),
+            ("========= KTAP UNLISTED", failed("1 cases that are not listed failed")),
+        ] {
+            assert_eq!(verdict(&mut console, request), wanted, "{request}");
+        }
+        assert_eq!(console.line("========= KTAP LISTED net/tls/a net/tls/b net/tls/c"), Some(KtapLine::Read));
+        assert_eq!(verdict(&mut console, "========= KTAP UNLISTED"), failed(missing));
+    }
+
+    #[test]
+    fn other_lines_are_not_of_the_protocol() {
+        let mut console = KtapConsole::default();
+        for line in [
+            "ok 1 a",
+            "========= TEST   a",
+            "========= KTAP",
+            "========= KTAP CASE a",
+            "========= KTAP WHAT x",
+        ] {
+            assert_eq!(console.line(line), None, "{line}");
+        }
+        assert_eq!(console.line("KTAP| outside of a text"), Some(KtapLine::Read));
+        assert_eq!(console.line("KTAP|"), Some(KtapLine::Read));
+    }
+}

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What the files devices*.ktest have in common: many disks of one bus, disk N of N+1 MiB, each under its name and no other's.
+# Shared by the files devices*.ktest: many disks on one bus. Disk N has N+1 MiB, so that its name can be checked.
 
-# COUNT disks, of which the first and the last are called so.
+# many_disks COUNT FIRST LAST: declare COUNT disks; FIRST and LAST are the names of the first and the last disk.
 many_disks() {
     local size
     _disks=$1 _first=$2 _last=$3

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What the files of the flavors share: a module that does wrong, and a subtest before it.
+# Shared by the files of the flavors: a module with a bug, and a subtest before it.
 
 config-mem 512M
 config-timeout 60
 
-# Its end is of no interest: some of these tests never stay.
+# The exit status is ignored: some of these modules never stay loaded.
 load() {
     modprobe -n "$1" || ktest_skip "this kernel has no $1"
     modprobe "$@" || true

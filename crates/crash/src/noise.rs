@@ -16,6 +16,8 @@ pub(crate) enum Noise {
     Waiting,
     /// Reports of memory leaks, in addition to [`Noise::Usual`].
     Allocating,
+    /// Reports of the object debugger, in addition to [`Noise::Usual`].
+    Object,
 }
 
 /// Functions with a reason in common.
@@ -170,7 +172,7 @@ const FAMILIES: &[Family] = &[
             r"_*schedule\w*|context_switch|io_schedule\w*|wait_(for|on)_\w*|_*wait_for_\w+|do_wait_(for_common|intr\w*)|__wait_(on|event|rcu)\w*|out_of_line_wait\w*|bit_wait\w*|prepare_to_wait\w*|do_wait_common|wait_event\w*|do_nanosleep|hrtimer_nanosleep\w*|msleep\w*|usleep\w*|freezer\w*|try_to_freeze|__refrigerator|sleep_on\w*|swait_\w+|prepare_to_swait\w*|__switch_to|ldsem_\w+|__ldsem_\w+|console_lock|tty_ldisc_lock\w*|usb_start_wait_urb",
             r"__io_wait\w*|lock_page\w*|__lock_page\w*|folio_(lock|wait)\w*|__folio_lock\w*|folio_wait_\w*|wait_on_page\w*|lock_buffer|__lock_buffer|lock_sock\w*|__lock_sock|lock_mount|do_lock_mount|rpc_wait_\w+|__rpc_execute|p9_client_rpc|p9_virtio_request|jbd2_log_wait_\w+|blk_(execute_rq|mq_freeze_queue_wait)\w*|submit_bio_wait|__synchronize_hardirq|request_wait_answer|(__)?fuse_(simple_)?request\w*|(__)?fuse_request_send\w*|coredump_wait|inode_wait_for_writeback|__inode_wait_for_writeback|wb_wait_for_completion|preempt_schedule\w*",
             r"\w*(schedule|sched_wait)_\w*(timeout|wait\w*)|_?rcu_barrier\w*|srcu_barrier\w*|__?wait_rcu_gp|synchronize_(irq|net|hardirq|shrinkers)|__synchronize_hardirq|\w*_?(rwsem|mutex|rwbase|completion)_?\w*|(__)?(down|up)_\w+|\w+_wait_(event|bit|queue|for)\w*|(__)?\w*wait_(on|for)_\w+|wait_\w+|\w+_wait|\w+_waitq?|\w+_wait_\w*timeout|percpu_(down|up)_\w+|cancel_\w*work\w*|(__)?flush_\w*work\w*|drain_\w*work\w*|kthread_\w+|(__)?mutex_\w+",
-            r"(__)?filemap_fdatawa(it|rite)\w*|(__)?filemap_(write_and_wait|flush)\w*|file_write_and_wait\w*|(__)?writeback_\w+|wb_(wait|writeback|do)_\w*|do_writepages|write_cache_pages|(__)?sync_(inodes|filesystem)_\w+|bdi_\w+|balance_dirty_\w+|io_schedule\w*|(blocking_|srcu_|raw_|atomic_)?notifier_(call_chain|chain_\w+)\w*|(blocking|srcu|raw)_notifier_\w+|__?mmu_notifier_(synchronize|invalidate)\w*|call_usermodehelper\w*|find_inode\w*|inode_(wait|sleep)_\w+|__wait_on_freeing_inode|iget(5)?_locked\w*|ilookup\w*|inode_dio_wait|dax_\w*wait\w*|folio_(wait|lock|end)_\w+|__folio_lock\w*|migration_entry_wait\w*|bio_wait|blk_io_schedule|submit_bio_wait|bio_await\w*|blk_mq_(freeze|quiesce)\w*|blk_mq_get_tag_wait|swait_\w+|rtlock_\w+|rt_mutex_\w+|__?rt_(spin|mutex)\w*|lock_(two_)?\w*directories?_wait|do_exit_wait|ptrace_stop_wait|task_work_wait|kernfs_drain\w*|debugfs_(remove|file_put)_\w*",
+            r"(__)?filemap_fdatawait\w*|(__)?filemap_(write_and_wait|flush)\w*|file_write_and_wait\w*|wb_wait_\w*|io_schedule\w*|(blocking_|srcu_|raw_|atomic_)?notifier_(call_chain|chain_\w+)\w*|(blocking|srcu|raw)_notifier_\w+|__?mmu_notifier_(synchronize|invalidate)\w*|inode_(wait|sleep)_\w+|__wait_on_freeing_inode|inode_dio_wait|dax_\w*wait\w*|folio_(wait|lock|end)_\w+|__folio_lock\w*|migration_entry_wait\w*|bio_wait|blk_io_schedule|submit_bio_wait|bio_await\w*|swait_\w+|rtlock_\w+|rt_mutex_\w+|__?rt_(spin|mutex)\w*|lock_(two_)?\w*directories?_wait|do_exit_wait|ptrace_stop_wait|task_work_wait|kernfs_drain\w*",
         ],
     },
     Family {
@@ -178,8 +180,13 @@ const FAMILIES: &[Family] = &[
         reports: Noise::Allocating,
         names: &[
             r"\w*alloc\w*_skb\w*|_*alloc_skb\w*|skb_(clone|copy|expand\w*)|pskb_\w+|__build_skb\w*|build_skb\w*|sk_(prot_)?alloc|(__)?alloc_percpu\w*|pcpu_\w+|\w*mempool_\w+|bio_alloc\w*|alloc_(inode|file\w*|empty_file\w*|bprm|pid|vfsmnt|netdev\w*|etherdev\w*|workqueue\w*)|__alloc_file|idr_\w+|radix_tree_\w+|xas_\w+|ida_\w+|sock_(alloc\w*|wmalloc|rmalloc|omalloc)|__sock_create|prepare_(creds|kernel_cred)|security_\w+|lsm_\w+|getname\w*|d_alloc\w*|__d_alloc|dup_task_struct|devm_\w+|kobject_\w+|kstrdup\w*|kasprintf|kvasprintf\w*|bpf_map_area_alloc|usb_alloc_\w+|posix_acl_\w*|seq_(open\w*|buf_alloc)|single_open\w*|__seq_open\w*|sget_userns|alloc_super|percpu_ref_init|__percpu_\w+|call_usermodehelper_setup|(__)?fput\w*",
-            r"\w*alloc(ate)?(_\w+)?|_*alloc_\w+|\w+_alloc_(skb|inode|sk|percpu|page|pages|buf|buffer|mem)\w*|\w*skb_(clone|copy|alloc|segment)\w*|sk_(clone|alloc|prot_alloc)\w*|\w*(dup|strdup|memdup|asprintf)(_\w+)?|mm_(alloc|init|dup)|dup_(mm|task)\w*|copy_(process|mm|fs|creds|namespaces)|kernel_clone|_do_fork|kobject_\w+|register_(net_sysctl|sysctl)\w*|vmemdup\w*|__?get_(vm_area|free_pages)\w*|xas_\w+|radix_tree_\w+|idr_\w+|mas_\w+|list_lru_\w+|prealloc_shrinker|register_shrinker\w*|shrinker_\w+|(k|kv)?malloc_array\w*|kstrdup\w*|keyctl_\w*dup\w*|__bio_\w+|bio_\w*alloc\w*|bvec_\w+|mempool_\w+|nf_ct_ext_\w+|__build_skb\w*|netdev_alloc\w*|napi_\w*skb\w*|audit_(log|buffer)_(start|alloc)|fsnotify_add_\w+|sock_(kmalloc|omalloc|wmalloc)\w*|proc_alloc\w*|__proc_create|debugfs_(get|create)\w*|inode_(init|doinit)\w*_security|security_\w+|selinux_\w*alloc\w*|smack_\w*alloc\w*|tomoyo_\w*alloc\w*|apparmor_\w*alloc\w*|lsm_\w+",
+            r"\w*alloc(ate)?(_\w+)?|_*alloc_\w+|\w+_alloc_(skb|inode|sk|percpu|page|pages|buf|buffer|mem)\w*|\w*skb_(clone|copy|alloc|segment)\w*|sk_(clone|alloc|prot_alloc)\w*|\w*(dup|strdup|memdup|asprintf)(_\w+)?|mm_(alloc|init|dup)|dup_(mm|task)\w*|kobject_\w+|register_(net_sysctl|sysctl)\w*|vmemdup\w*|__?get_(vm_area|free_pages)\w*|xas_\w+|radix_tree_\w+|idr_\w+|mas_\w+|list_lru_\w+|prealloc_shrinker|register_shrinker\w*|shrinker_\w+|(k|kv)?malloc_array\w*|kstrdup\w*|keyctl_\w*dup\w*|__bio_\w+|bio_\w*alloc\w*|bvec_\w+|mempool_\w+|nf_ct_ext_\w+|__build_skb\w*|netdev_alloc\w*|napi_\w*skb\w*|audit_(log|buffer)_(start|alloc)|fsnotify_add_\w+|sock_(kmalloc|omalloc|wmalloc)\w*|proc_alloc\w*|__proc_create|debugfs_(get|create)\w*|inode_(init|doinit)\w*_security|security_\w+|selinux_\w*alloc\w*|smack_\w*alloc\w*|tomoyo_\w*alloc\w*|apparmor_\w*alloc\w*|lsm_\w+",
         ],
+    },
+    Family {
+        why: "is the timer that the object debugger reports, or runs it; the owner calls it",
+        reports: Noise::Object,
+        names: &[r"\w*timers?_?\w*"],
     },
 ];
 

@@ -178,7 +178,7 @@ fn build(rule: &Rule, caught: &Caught, lines: &[ConsoleLine<'_>], own: &[usize])
     let frames = stack(&texts, row.kind);
     let noise = match row.search {
         Search::First(noise) => noise,
-        Search::Stall | Search::After(_) | Search::Chain => Noise::Usual,
+        Search::Stall | Search::Lockup | Search::After(_) | Search::Chain => Noise::Usual,
     };
     let useful = |name: &&str| !is_noise(name, noise);
     let named = caught.functions.iter().map(|name| plain(name)).find(useful);
@@ -187,7 +187,8 @@ fn build(rule: &Rule, caught: &Caught, lines: &[ConsoleLine<'_>], own: &[usize])
         let first = || first_useful(&frames, noise);
         let found = match row.search {
             Search::First(_) => first(),
-            Search::Stall => stalled(&frames),
+            Search::Stall => stalled(&frames, interrupted),
+            Search::Lockup => stalled(&frames, stuck),
             Search::After(words) => after(&texts, words),
             Search::Chain => after(&texts, "-> #").or_else(first),
         };
@@ -330,10 +331,10 @@ fn after(texts: &[&str], words: &str) -> Option<Frame> {
 }
 
 /// The function that a processor is stuck in.
-fn stalled(frames: &[Stacked]) -> Option<Frame> {
+fn stalled(frames: &[Stacked], begin: impl Fn(&[&Frame]) -> usize) -> Option<Frame> {
     let frames: Vec<&Frame> = frames.iter().map(|frame| &frame.frame).filter(|frame| frame.sure).collect();
     let frames = frames.as_slice();
-    let stack = &frames[interrupted(frames)..];
+    let stack = &frames[begin(frames)..];
     let useful = |frame: &&&Frame| !is_noise(plain(&frame.function), Noise::Usual);
     let first = stack.iter().find(useful).copied();
     // Waiting for another processor is a loop of its own: that one is stuck, and who asked is of no matter.
@@ -351,8 +352,19 @@ fn stalled(frames: &[Stacked]) -> Option<Frame> {
     Some(guilty)
 }
 
-/// Where the stack that was interrupted begins: after the entry of the interrupt that noticed, or where the
-/// instruction pointer was, if that comes first.
+/// Where the stack of a stuck processor begins: at its instruction pointer, unless the trace begins with the interrupt
+/// that reported it.
+fn stuck(frames: &[&Frame]) -> usize {
+    let pointer = frames.iter().position(|frame| frame.kind == FrameKind::InstructionPointer);
+    let entry = frames.iter().position(|frame| is_interrupt(plain(&frame.function)));
+    match (pointer, entry) {
+        (Some(pointer), Some(entry)) if pointer < entry => pointer,
+        _ => interrupted(frames),
+    }
+}
+
+/// Where the stack of a stalled task begins: after the entry of the first interrupt. An interrupt handler or a softirq
+/// in it ran only because the task did not let the grace period end.
 fn interrupted(frames: &[&Frame]) -> usize {
     let pc =
         frames.iter().position(|frame| frame.kind == FrameKind::InstructionPointer).unwrap_or(usize::MAX);
@@ -360,9 +372,6 @@ fn interrupted(frames: &[&Frame]) -> usize {
     let Some(first) = frames.iter().position(|frame| entry(&frame)) else {
         return if pc < frames.len() { pc } else { 0 };
     };
-    if pc < first {
-        return pc;
-    }
     // Entries of one interrupt follow each other closely: the handler, the controller, the vector.
     let mut last = first;
     for (at, frame) in

@@ -17,8 +17,10 @@ use crate::trouble::TroubleKind;
 pub(crate) enum Search {
     /// The first frame that is no noise.
     First(Noise),
-    /// [`crate::stall`].
+    /// The function that keeps a task from ending a grace period ([`crate::stall`]).
     Stall,
+    /// The function that keeps a processor busy ([`crate::stall`]).
+    Lockup,
     /// Like `First(Usual)`, after the line with these words.
     After(&'static str),
     /// Like `First(Usual)`, in the first block of the chain of locks, else in the whole report.
@@ -37,6 +39,7 @@ pub(crate) struct Row {
 
 const USUAL: Search = Search::First(Noise::Usual);
 const WAITING: Search = Search::First(Noise::Waiting);
+const OBJECT: Search = Search::First(Noise::Object);
 const ALLOCATING: Search = Search::First(Noise::Allocating);
 
 const fn row(kind: TroubleKind, line: &'static str, title: &'static str) -> Row {
@@ -95,8 +98,8 @@ pub(crate) const TABLE: &[Row] = &[
     with(row(TroubleKind::Leak, r"unreferenced object 0x[0-9a-f]+ \(size \d+\)", "memory leak in {fn}"), ALLOCATING),
 
     // Lockups and stalls (kernel/watchdog.c, kernel/rcu/tree_stall.h).
-    with(row(TroubleKind::Lockup, r"(?:NMI )?(?:watchdog: )?BUG: soft lockup", "BUG: soft lockup in {fn}"), Search::Stall),
-    with(row(TroubleKind::Lockup, r"(?:NMI )?(?:watchdog: )?(?:CPU\d+: )?Watchdog detected hard LOCKUP", "BUG: hard lockup in {fn}"), Search::Stall),
+    with(row(TroubleKind::Lockup, r"(?:NMI )?(?:watchdog: )?BUG: soft lockup", "BUG: soft lockup in {fn}"), Search::Lockup),
+    with(row(TroubleKind::Lockup, r"(?:NMI )?(?:watchdog: )?(?:CPU\d+: )?Watchdog detected hard LOCKUP", "BUG: hard lockup in {fn}"), Search::Lockup),
     row(TroubleKind::Lockup, r"BUG: workqueue lockup", "BUG: workqueue lockup"),
     with(row(TroubleKind::Lockup, r"(?:rcu: )?INFO: (?:\w+ )?(?:self-)?detected (?:expedited )?stalls? on", "INFO: rcu detected stall in {fn}"), Search::Stall),
     with(row(TroubleKind::Lockup, r"(?:rcu: )?INFO: \w+ detected (?:expedited )?stalls", "INFO: rcu detected stall in {fn}"), Search::Stall),
@@ -156,7 +159,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Warning, warn_at!(r"lib/list_debug\.c"), "BUG: corrupted list in {fn}"),
     row(TroubleKind::Warning, warn_at!(r"lib/refcount\.c"), "WARNING: refcount bug in {fn}"),
     row(TroubleKind::Warning, warn_at!(r"include/linux/refcount\.h"), "WARNING: refcount bug in {fn}"),
-    row(TroubleKind::Warning, warn_at!(r"lib/debugobjects\.c"), "WARNING: ODEBUG bug in {fn}"),
+    with(row(TroubleKind::Warning, warn_at!(r"lib/debugobjects\.c"), "WARNING: ODEBUG bug in {fn}"), OBJECT),
     row(TroubleKind::Warning, warn_at!(r"lib/kobject\.c"), "WARNING: kobject bug in {fn}"),
     row(TroubleKind::Warning, warn_at!(r"fs/proc/generic\.c"), "WARNING: proc registration bug in {fn}"),
     row(TroubleKind::Warning, warn_at!(r"mm/usercopy\.c"), "WARNING: bad usercopy in {fn}"),

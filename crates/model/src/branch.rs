@@ -1,5 +1,8 @@
 //! Names that users give: users, branches, test groups and repositories. They become parts of git refs, file names and
-//! URLs, so their characters are few; what is valid is decided here and nowhere else.
+//! URLs.
+//!
+//! A configuration may give only names of a few harmless characters: `configured` of each type. Result stores of other
+//! systems hold more; `parse` accepts these for users and branches.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,47 +11,50 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{NameError, bad, name};
 
-const RULE: &str =
-    "it has 1 to 100 letters, digits and . _ + -, does not begin with . or -, and does not end in . or .lock";
-
-/// Whether `text` can be one component of a git ref, of a file name and of a URL.
-fn is_word(text: &str, extra: &str) -> bool {
+/// Whether `text` can be one component of a git ref, of a file name and of a URL without any escapes.
+fn is_plain(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(['.', '-'])
         && !text.ends_with('.')
         && !text.ends_with(".lock")
         && !text.contains("..")
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c) || extra.contains(c))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c))
 }
 
-macro_rules! word {
+fn plain(kind: &'static str, text: &str) -> Result<(), NameError> {
+    if text.len() > 100 {
+        return Err(bad(kind, text, "it has at most 100 characters"));
+    }
+    if !is_plain(text) {
+        return Err(bad(
+            kind,
+            text,
+            "it is letters, digits and . _ + -, does not begin with . or -, and does not end in . or .lock",
+        ));
+    }
+    Ok(())
+}
+
+macro_rules! plain_name {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         name! { $(#[$doc])* $name }
 
         impl FromStr for $name {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
-                if text.len() <= 100 && is_word(text, "") {
-                    Ok(Self(text.into()))
-                } else {
-                    Err(bad($kind, text, RULE))
-                }
+                plain($kind, text)?;
+                Ok(Self(text.into()))
             }
         }
     };
 }
 
-word! {
-    /// The owner of branches.
-    UserName, "a user name"
-}
-
-word! {
+plain_name! {
     /// A test group of the configuration.
     GroupName, "a test group name"
 }
 
-word! {
+plain_name! {
     /// A repository of the configuration.
     RepoName, "a repository name"
 }
@@ -58,6 +64,35 @@ impl RepoName {
     #[must_use]
     pub fn linux() -> Self {
         Self("linux".into())
+    }
+
+    /// Whether its commits are kernels.
+    #[must_use]
+    pub fn is_linux(&self) -> bool {
+        &*self.0 == "linux"
+    }
+}
+
+name! {
+    /// The owner of branches. Never holds a `/`.
+    UserName
+}
+
+impl FromStr for UserName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() || text.len() > 255 || text.chars().any(|c| c == '/' || c.is_control()) {
+            return Err(bad("a user name", text, "it has 1 to 255 bytes, no / and no control characters"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl UserName {
+    /// A name that a configuration gives: 1 to 100 letters, digits and `. _ + -`.
+    pub fn configured(text: &str) -> Result<Self, NameError> {
+        plain("a user name", text)?;
+        Ok(Self(text.into()))
     }
 }
 
@@ -69,15 +104,31 @@ name! {
 impl FromStr for BranchName {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text.len() <= 200 && text.split('/').all(|part| is_word(part, "@%#=,")) {
-            Ok(Self(text.into()))
-        } else {
-            Err(bad(
-                "a branch name",
-                text,
-                "it has 1 to 200 letters, digits and . _ + - / @ % # = , and no part of it begins with . or - or ends in . or .lock",
-            ))
+        if text.is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
+            return Err(bad("a branch name", text, "it has 1 to 255 bytes and no control characters"));
         }
+        Ok(Self(text.into()))
+    }
+}
+
+impl BranchName {
+    /// A name that a configuration gives: 1 to 200 letters, digits and `. _ + -` in parts joined by `/`.
+    pub fn configured(text: &str) -> Result<Self, NameError> {
+        if text.len() <= 200 && text.split('/').all(is_plain) {
+            return Ok(Self(text.into()));
+        }
+        Err(bad(
+            "a branch name",
+            text,
+            "it is letters, digits and . _ + - /, no part of it is empty, begins with . or - or ends in . or .lock",
+        ))
+    }
+
+    /// The name as one component of a git ref, with `/` as `%2F`: git cannot hold the refs `next` and `next/ext4` at the
+    /// same time, users can have both branches.
+    #[must_use]
+    pub fn ref_component(&self) -> String {
+        self.0.replace('%', "%25").replace('/', "%2F")
     }
 }
 
@@ -119,29 +170,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words() {
+    fn configured_names_are_harmless() {
         for good in ["kmo", "j.doe", "a", "for-next", "v6.1", "x+y_z"] {
-            assert!(good.parse::<UserName>().is_ok(), "{good}");
-            assert!(good.parse::<BranchName>().is_ok(), "{good}");
+            assert!(UserName::configured(good).is_ok(), "{good}");
+            assert!(BranchName::configured(good).is_ok(), "{good}");
+            assert!(good.parse::<GroupName>().is_ok(), "{good}");
         }
         for hostile in
             ["", "-x", ".x", "a b", "a/b", "a..b", "a.", "a.lock", "a\n", "$(x)", "a`b", "\u{e9}", "../x"]
         {
-            assert!(hostile.parse::<UserName>().is_err(), "{hostile:?}");
+            assert!(UserName::configured(hostile).is_err(), "{hostile:?}");
             assert!(hostile.parse::<GroupName>().is_err(), "{hostile:?}");
         }
-        assert!("x".repeat(101).parse::<UserName>().is_err());
-    }
-
-    #[test]
-    fn a_branch_may_hold_slashes() {
-        for good in ["next/ext4", "a/b/c", "50%", "a%2Fb", "x@y"] {
-            assert!(good.parse::<BranchName>().is_ok(), "{good}");
+        assert!(UserName::configured(&"x".repeat(101)).is_err());
+        for good in ["next/ext4", "a/b/c"] {
+            assert!(BranchName::configured(good).is_ok(), "{good}");
         }
         for hostile in ["/a", "a/", "a//b", "a/../b", "a/.b", "a/-b", "a.lock/b", "a b", "a;b", "a~1", "a\\b"]
         {
-            assert!(hostile.parse::<BranchName>().is_err(), "{hostile:?}");
+            assert!(BranchName::configured(hostile).is_err(), "{hostile:?}");
         }
+    }
+
+    #[test]
+    fn names_of_other_systems_are_read() {
+        for text in ["50%", "a b", "<b>", "x\"y"] {
+            assert!(text.parse::<UserName>().is_ok() && text.parse::<BranchName>().is_ok(), "{text}");
+        }
+        for text in ["", "a\n", "\0"] {
+            assert!(text.parse::<UserName>().is_err() && text.parse::<BranchName>().is_err(), "{text:?}");
+        }
+        assert!("a/b".parse::<UserName>().is_err());
     }
 
     #[test]
@@ -159,11 +218,12 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_branch_is_a_git_ref(text in "[a-c./@%#=,+_-]{1,12}(\\.lock)?") {
-            if let Ok(branch) = text.parse::<BranchName>()
-                && branch.as_str() != "@"
-            {
-                assert!(text.parse::<crate::RefName>().is_ok(), "{text}");
+        fn every_configured_branch_has_a_git_ref_of_its_own(text in "[a-c./+_-]{1,12}(\\.lock)?") {
+            if let Ok(branch) = BranchName::configured(&text) {
+                let component = branch.ref_component();
+                assert!(!component.contains('/'));
+                assert!(format!("refs/ktest/u/{component}").parse::<crate::RefName>().is_ok(), "{text}");
+                assert_eq!(component.replace("%2F", "/").replace("%25", "%"), text);
             }
         }
     }

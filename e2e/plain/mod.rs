@@ -129,13 +129,15 @@ fn view(reader: &Reader, query: &HashMap<String, String>) -> Result<Value, &'sta
         return Ok(users.map(|(user, branches)| json!({ "user": user, "branches": branches })).collect());
     };
     let Some(branch) = get("branch") else {
-        let branches = reader.branches(user).unwrap().ok_or("no such user")?;
+        let branches =
+            reader.branches(&user.parse().map_err(|_| "no such user")?).unwrap().ok_or("no such user")?;
         return Ok(json!({ "user": user, "branches": branches }));
     };
     let test = regex::Regex::new(get("test").unwrap_or("")).map_err(|_| "no regular expression")?;
+    let at = format!("{user}/{branch}").parse().map_err(|_| "no such branch")?;
     let listing = match get("test") {
-        Some(_) => reader.branch_filtered(user, branch, |key| test.is_match(key.as_str())),
-        None => reader.branch(user, branch),
+        Some(_) => reader.branch_filtered(&at, |key| test.is_match(key.as_str())),
+        None => reader.branch(&at),
     };
     let listing = listing.unwrap().ok_or("no such branch")?;
     match get("commit") {

@@ -43,8 +43,8 @@ fuzz_target!(|bytes: &[u8]| {
     keys.extend(whole.iter().flatten().flat_map(|results| &results.entries).take(3).map(|entry| entry.key.clone()));
     for key in &keys {
         let _ = reader.entry(commit, key);
-        let _ = reader.history("u", "b", key);
+        let _ = reader.history(&"u/b".parse().unwrap(), key);
     }
-    let rows = reader.branch_filtered("u", "b", |key| key.as_str().len() % 2 == 0);
+    let rows = reader.branch_filtered(&"u/b".parse().unwrap(), |key| key.as_str().len() % 2 == 0);
     assert_eq!(rows.expect("the listing is whole").map(|rows| rows.len()), Some(2));
 });

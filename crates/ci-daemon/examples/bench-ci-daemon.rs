@@ -114,7 +114,7 @@ fn file(number: usize) -> Result<TestPath> {
 fn input(listings: &Listings, durations: Vec<TestDuration>) -> Input {
     let files = (0..FILES).map(|number| file(number).expect("a test file"));
     let group = Arc::new(TestGroup {
-        name: "all".into(),
+        name: "all".parse().expect("a group name"),
         tests: files.collect(),
         nice: 0,
         max_commits: 50,
@@ -124,9 +124,8 @@ fn input(listings: &Listings, durations: Vec<TestDuration>) -> Input {
         env: Env::default(),
     });
     let branch = |number: usize| Branch {
-        user: format!("user{number}").into(),
-        name: "next".into(),
-        repo: "linux".into(),
+        name: Arc::new(format!("user{number}/next").parse().expect("a branch")),
+        repo: Arc::new(model::RepoName::linux()),
         commits: (0..COMMITS).map(|age| commit(number, age).expect("a commit id")).collect(),
         groups: vec![group.clone()],
     };

@@ -119,10 +119,9 @@ mod tests {
 
     fn job(subtest: &str) -> Arc<Job> {
         Arc::new(Job {
-            user: "u".into(),
-            branch: "b".into(),
-            group: "g".into(),
-            repo: "linux".into(),
+            branch: Arc::new("u/b".parse().unwrap()),
+            group: Arc::new("g".parse().unwrap()),
+            repo: Arc::new(model::RepoName::linux()),
             commit: "0".repeat(40).parse().unwrap(),
             age: 3,
             unit: Arc::new(Unit { test: "a".parse().unwrap(), kernel: None, env: model::Env::default() }),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use indicatif::MultiProgress;
-use results::requests::Branch;
+use model::BranchRef;
 use serde::Serialize;
 
 use crate::daemon::{self, Options};
@@ -135,8 +135,8 @@ struct RetentionArgs {
 #[derive(Debug, Args)]
 struct ForgetArgs {
     /// Which, as USER/BRANCH.
-    #[arg(value_name = "USER/BRANCH", value_parser = forget::parse)]
-    branch: Branch,
+    #[arg(value_name = "USER/BRANCH")]
+    branch: BranchRef,
     /// Say what would happen, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -299,9 +299,7 @@ fn forget(config: Option<&Path>, args: ForgetArgs) -> Result<()> {
 
 fn problems(view: &View) -> Vec<String> {
     let broken = view.branches.iter();
-    let broken = broken.filter_map(|((user, branch), seen)| {
-        Some(format!("branch {user}/{branch}: {}", seen.error.as_ref()?))
-    });
+    let broken = broken.filter_map(|(name, seen)| Some(format!("branch {name}: {}", seen.error.as_ref()?)));
     view.problems.iter().cloned().chain(wants::left_out(&view.config)).chain(broken).collect()
 }
 
@@ -333,9 +331,9 @@ impl<'a> From<&'a (Job, Why)> for PlanRow<'a> {
             age: job.age,
             nice: job.nice(),
             commit: job.commit.as_str(),
-            user: &job.user,
-            branch: &job.branch,
-            group: &job.group,
+            user: job.branch.user.as_str(),
+            branch: job.branch.branch.as_str(),
+            group: job.group.as_str(),
             test: job.unit.test.as_str(),
             kernel: job.unit.kernel.as_ref().map(model::StoreKernel::as_str),
             subtest: job.subtest.as_str(),

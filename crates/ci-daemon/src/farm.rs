@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use config::HostKind;
 use jobkit::{Choir, ChoirConfig, End, ExecutorSpec, JobSpec, LogConfig, Outcome, Shutdown};
-use model::{Arch, CommitId, HostName, ResultKey, Verdict};
-use results::requests::{Branch, Rerun, What};
+use model::{Arch, BranchRef, CommitId, HostName, ResultKey, Verdict};
+use results::requests::{Rerun, What};
 use results::{KeyId, VerdictRecord, Writer};
 use tokio::sync::{mpsc, watch};
 
@@ -24,7 +24,6 @@ use crate::requests::{self, Asked};
 use crate::scout::View;
 use crate::snapshot::{Ended, Identity, Parts, snapshot};
 use crate::wants;
-use crate::watch::BranchName;
 use crate::window::Window;
 
 /// How long executors get to stop what they run.
@@ -52,7 +51,7 @@ pub struct Farm {
     ballast: Ballast,
     ended: Ended,
     again: Again,
-    listed: BTreeMap<BranchName, Vec<CommitId>>,
+    listed: BTreeMap<BranchRef, Vec<CommitId>>,
     problems: BTreeSet<String>,
     hook_problem: Option<String>,
 }
@@ -207,8 +206,7 @@ impl Farm {
             tokio::spawn(async move {
                 let commits =
                     commits.iter().map(|commit| (commit.id.clone(), commit.message.clone())).collect();
-                let listed =
-                    tokio::time::timeout(LISTING, writer.set_branch(&name.0, &name.1, commits)).await;
+                let listed = tokio::time::timeout(LISTING, writer.set_branch(&name, commits)).await;
                 let error = match listed {
                     Ok(Ok(())) => None,
                     Ok(Err(error)) => Some(error.to_string()),
@@ -222,7 +220,7 @@ impl Farm {
             match error {
                 None => drop(self.listed.insert(name, ids)),
                 Some(error) => {
-                    self.problems.insert(format!("branch {}/{} is not listed: {error}", name.0, name.1));
+                    self.problems.insert(format!("branch {name} is not listed: {error}"));
                 }
             }
         }
@@ -290,8 +288,8 @@ impl Farm {
         self.choir.submit_all(jobs.into_iter().map(|job| JobSpec {
             batch_key: batch_key(&job),
             cost: job.cost.max(least),
-            group: job.user.to_string(),
-            weight: self.view.config.weight(&job.user),
+            group: job.branch.user.to_string(),
+            weight: self.view.config.weight(&job.branch.user),
             order: job.value,
             needs: wants::needs(&self.view.config, &job.repo, &job.unit.env),
             ..JobSpec::new(job.title(), Arc::new(job))
@@ -386,14 +384,14 @@ impl Farm {
     }
 
     /// Lets go of a branch's listing, if the configuration that is in use has no such branch.
-    fn forget(&self, branch: Branch, file: PathBuf) {
-        if self.view.config.branch(&branch.user, &branch.branch).is_some() {
+    fn forget(&self, branch: BranchRef, file: PathBuf) {
+        if self.view.config.branch(&branch).is_some() {
             tracing::warn!("{branch} is not forgotten: the configuration has it");
             return requests::over(&file);
         }
         let writer = self.store.writer.clone();
         tokio::spawn(async move {
-            match writer.forget_branch(&branch.user, &branch.branch).await {
+            match writer.forget_branch(&branch).await {
                 Ok(true) => tracing::info!("{branch} is forgotten"),
                 Ok(false) => tracing::warn!("{branch}: there are no results of such a branch"),
                 Err(error) => tracing::error!("{branch} is not forgotten: {error}"),
@@ -483,9 +481,11 @@ impl Farm {
         if self.executors.is_empty() {
             problems.push("no host can run anything; add [host.local] with slots = N".into());
         }
-        let broken = self.view.branches.iter().filter_map(|((user, branch), seen)| {
-            Some(format!("branch {user}/{branch}: {}", seen.error.as_ref()?))
-        });
+        let broken = self
+            .view
+            .branches
+            .iter()
+            .filter_map(|(name, seen)| Some(format!("branch {name}: {}", seen.error.as_ref()?)));
         problems.extend(broken);
         problems.extend(self.window.problems());
         problems.extend(self.store.writer.problems());

@@ -6,7 +6,8 @@ use std::fmt;
 use std::path::Path;
 
 use config::Config;
-use results::requests::{self, Branch, What};
+use model::BranchRef;
+use results::requests::{self, What};
 use results::{Reader, Writer};
 use serde::Serialize;
 
@@ -15,12 +16,12 @@ use serde::Serialize;
 pub enum ForgetError {
     /// It is still wanted.
     #[error("{0} is in the configuration; remove its [branch.{name}] first", name = .0.branch)]
-    Configured(Branch),
+    Configured(BranchRef),
     /// It has no results.
     #[error("there are no results of {branch}{}", others(.unconfigured))]
     Unknown {
         /// Which.
-        branch: Branch,
+        branch: BranchRef,
         /// What could be meant.
         unconfigured: Vec<Unconfigured>,
     },
@@ -45,7 +46,7 @@ fn others(unconfigured: &[Unconfigured]) -> String {
 pub struct Unconfigured {
     /// Which.
     #[serde(flatten)]
-    pub branch: Branch,
+    pub branch: BranchRef,
     /// How many commits its listing has.
     pub commits: usize,
 }
@@ -66,25 +67,16 @@ pub enum Done {
     Asked,
 }
 
-/// Parses `USER/BRANCH`; the branch may hold a `/`.
-pub fn parse(text: &str) -> Result<Branch, String> {
-    match text.split_once('/') {
-        Some((user, branch)) if !user.is_empty() && !branch.is_empty() => {
-            Ok(Branch { user: user.into(), branch: branch.into() })
-        }
-        _ => Err("say whose it is: USER/BRANCH".into()),
-    }
-}
-
 /// The branches that have results and are not in the configuration, sorted.
 pub fn unconfigured(config: &Config, reader: &Reader) -> results::Result<Vec<Unconfigured>> {
     let mut found = Vec::new();
     for (user, branches) in reader.users()? {
         for branch in branches {
-            if config.branch(&user, &branch).is_none() {
+            let branch = BranchRef { user: user.clone(), branch };
+            if config.branch(&branch).is_none() {
                 // A listing that cannot be read can be forgotten, too.
-                let commits = reader.branch(&user, &branch).ok().flatten().map_or(0, |commits| commits.len());
-                found.push(Unconfigured { branch: Branch { user: user.clone(), branch }, commits });
+                let commits = reader.branch(&branch).ok().flatten().map_or(0, |commits| commits.len());
+                found.push(Unconfigured { branch, commits });
             }
         }
     }
@@ -93,8 +85,8 @@ pub fn unconfigured(config: &Config, reader: &Reader) -> results::Result<Vec<Unc
 }
 
 /// What would be forgotten, if it may be.
-pub fn check(config: &Config, wanted: &Branch) -> Result<Unconfigured, ForgetError> {
-    if config.branch(&wanted.user, &wanted.branch).is_some() {
+pub fn check(config: &Config, wanted: &BranchRef) -> Result<Unconfigured, ForgetError> {
+    if config.branch(wanted).is_some() {
         return Err(ForgetError::Configured(wanted.clone()));
     }
     let unconfigured = unconfigured(config, &Reader::open(&config.output_dir)?)?;
@@ -105,10 +97,10 @@ pub fn check(config: &Config, wanted: &Branch) -> Result<Unconfigured, ForgetErr
 }
 
 /// Forgets the branch, or asks the daemon that has the results to.
-pub async fn forget(output_dir: &Path, branch: Branch) -> Result<Done, ForgetError> {
+pub async fn forget(output_dir: &Path, branch: BranchRef) -> Result<Done, ForgetError> {
     match Writer::open(output_dir) {
         Ok(writer) => {
-            writer.forget_branch(&branch.user, &branch.branch).await?;
+            writer.forget_branch(&branch).await?;
             writer.close().await?;
             Ok(Done::Now)
         }
@@ -142,16 +134,19 @@ mod tests {
         let commit: model::CommitId = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
         let writer = Writer::open(dir).unwrap();
         for branch in ["kept", "old", "fs/older"] {
-            writer.set_branch("kmo", branch, vec![(commit.clone(), "m".into())]).await.unwrap();
+            writer
+                .set_branch(&format!("kmo/{branch}").parse().unwrap(), vec![(commit.clone(), "m".into())])
+                .await
+                .unwrap();
         }
-        let error = check(&config, &parse("kmo/kept").unwrap()).unwrap_err();
+        let error = check(&config, &"kmo/kept".parse().unwrap()).unwrap_err();
         assert_eq!(error.to_string(), "kmo/kept is in the configuration; remove its [branch.kept] first");
-        let error = check(&config, &parse("kmo/odl").unwrap()).unwrap_err().to_string();
+        let error = check(&config, &"kmo/odl".parse().unwrap()).unwrap_err().to_string();
         assert_eq!(
             error,
             "there are no results of kmo/odl; those that the configuration does not have: kmo/fs/older, kmo/old"
         );
-        let old = parse("kmo/old").unwrap();
+        let old: BranchRef = "kmo/old".parse().unwrap();
         assert_eq!(check(&config, &old).unwrap().commits, 1);
         // Somebody has the results: they are asked.
         assert_eq!(forget(dir, old.clone()).await.unwrap(), Done::Asked);
@@ -163,12 +158,6 @@ mod tests {
         assert!(check(&config, &old).is_err());
         // It does not come back with the next writer.
         Writer::open(dir).unwrap().close().await.unwrap();
-        assert!(!Reader::open(dir).unwrap().users().unwrap()["kmo"].contains(&"old".to_owned()));
-    }
-
-    #[test]
-    fn names() {
-        assert_eq!(parse("a/b/c").unwrap(), Branch { user: "a".into(), branch: "b/c".into() });
-        assert!(["a", "a/", "/b", ""].iter().all(|text| parse(text).is_err()));
+        assert!(!Reader::open(dir).unwrap().users().unwrap()["kmo"].contains(&"old".parse().unwrap()));
     }
 }

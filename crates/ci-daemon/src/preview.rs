@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use config::{Config, ConfigError};
-use model::{CommitId, ResultKey};
+use model::{BranchRef, CommitId, ResultKey, UserName};
 use results::Reader;
 use serde::Serialize;
 
@@ -32,10 +32,9 @@ pub struct Report {
 /// What is asked for about a branch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BranchReport {
-    /// Whose.
-    pub user: String,
-    /// Its name.
-    pub branch: String,
+    /// Its owner and its name.
+    #[serde(flatten)]
+    pub name: BranchRef,
     /// Where it is fetched from.
     pub from: String,
     /// The test files.
@@ -51,8 +50,7 @@ impl Report {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let branch = |branch: &config::Branch| BranchReport {
-            user: branch.user.clone(),
-            branch: branch.name.clone(),
+            name: branch.name.clone(),
             from: format!("{} {}", branch.remote, branch.git_ref),
             tests: config.tests_of(branch).len(),
             max_commits: config.groups_of(branch).map(|group| group.max_commits).max().unwrap_or(0),
@@ -92,8 +90,8 @@ impl fmt::Display for Report {
             let base = branch.base.as_ref().map_or(String::new(), |base| format!(" down to {base}"));
             writeln!(
                 f,
-                "branch {}/{}: {} test files on the newest {} commits{base} of {}",
-                branch.user, branch.branch, branch.tests, branch.max_commits, branch.from
+                "branch {}: {} test files on the newest {} commits{base} of {}",
+                branch.name, branch.tests, branch.max_commits, branch.from
             )?;
         }
         for problem in &self.problems {
@@ -146,7 +144,7 @@ pub async fn plan(config: &Path, n: usize) -> Result<(View, Vec<(Job, Why)>), Co
     planner.update(&input);
     let jobs = planner.peek(n, &mut Published(reader.as_ref()));
     let why = |job: &Job| {
-        let group = view.config.test_group(&job.user, &job.group);
+        let group = view.config.test_group(&job.branch.user, &job.group);
         group.map(|group| Why::of(input.history.get(&job.key), group)).unwrap_or_default()
     };
     let jobs = jobs.into_iter().map(|job| (why(&job), job)).map(|(why, job)| (job, why)).collect();
@@ -183,7 +181,7 @@ pub async fn simulate(config: &Path, ask: &Ask) -> anyhow::Result<(View, Vec<For
             all: ask.all,
         };
         let mut published = Published(reader.as_ref());
-        let weight = |user: &str| config.weight(user);
+        let weight = |user: &UserName| config.weight(user);
         let forecast =
             simulate::simulate(&input, &mut published, &weight, farm).map_err(anyhow::Error::msg)?;
         forecasts.push(forecast);
@@ -204,7 +202,7 @@ pub fn table(jobs: &[(Job, Why)]) -> String {
                 job.value.to_string(),
                 job.age.to_string(),
                 job.nice().to_string(),
-                format!("{}/{}", job.user, job.branch),
+                job.branch.to_string(),
                 job.commit.short().into(),
                 job.key.to_string(),
                 format!("{:.0} s", job.cost.as_secs_f64()),

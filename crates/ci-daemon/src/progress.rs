@@ -182,10 +182,9 @@ mod tests {
     fn lines() {
         let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
         let job = Job {
-            user: "u".into(),
-            branch: "b".into(),
-            group: "g".into(),
-            repo: "linux".into(),
+            branch: Arc::new("u/b".parse().unwrap()),
+            group: Arc::new("g".parse().unwrap()),
+            repo: Arc::new(model::RepoName::linux()),
             commit,
             age: 0,
             unit: Arc::new(Unit {

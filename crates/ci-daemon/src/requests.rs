@@ -155,7 +155,7 @@ mod tests {
         over(&found.asked[0].file);
         assert!(take(dir.path(), true).asked.is_empty());
         assert!(folder.join("half").exists() && folder.join(".a2.json").exists());
-        let branch = results::requests::Branch { user: "kmo".into(), branch: "old".into() };
+        let branch: model::BranchRef = "kmo/old".parse().unwrap();
         results::requests::leave(dir.path(), What::Forget(branch.clone())).unwrap();
         let asked = take(dir.path(), false).asked;
         assert_eq!(asked.iter().map(|asked| &asked.what).collect::<Vec<_>>(), [&What::Forget(branch)]);

@@ -230,7 +230,7 @@ mod tests {
             let writer = Writer::open(dir).unwrap();
             for (at, commits) in listings.iter().enumerate() {
                 let commits = commits.iter().map(|n| (commit(*n), String::new())).collect();
-                writer.set_branch("u", &format!("b{at}"), commits).await.unwrap();
+                writer.set_branch(&format!("u/b{at}").parse().unwrap(), commits).await.unwrap();
             }
             writer.close().await.unwrap();
         });

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Config, ConfigError};
-use model::SubtestName;
+use model::{BranchRef, SubtestName};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::clock::now;
 use crate::listing::{Listed, Listings};
 use crate::settings::Settings;
-use crate::watch::{BranchName, Seen, Watcher};
+use crate::watch::{Seen, Watcher};
 
 /// A cycle waits so long for slow remotes; what comes later is told when it comes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ pub struct View {
     /// The configuration in force.
     pub config: Arc<Config>,
     /// The branches.
-    pub branches: BTreeMap<BranchName, Seen>,
+    pub branches: BTreeMap<BranchRef, Seen>,
     /// The subtests of the test files.
     pub listings: HashMap<Listed, Arc<[SubtestName]>>,
     /// What is wrong with configuration and test files, and which branches were left out.

@@ -64,8 +64,9 @@ impl Settings {
 
 fn keep_broken_users(mut new: Config, old: &Config) -> Config {
     for user in &new.broken_users {
-        if let Some(branches) = old.branches.get(user) {
-            new.branches.insert(user.clone(), branches.clone());
+        {
+            let branches = old.branches.iter().filter(|(name, _)| name.user == *user);
+            new.branches.extend(branches.map(|(name, branch)| (name.clone(), branch.clone())));
         }
         if let Some(groups) = old.user_groups.get(user) {
             new.user_groups.insert(user.clone(), groups.clone());
@@ -102,8 +103,7 @@ test_groups = ["g"]
         std::fs::write(&anna, ANNA).unwrap();
         let mut settings = Settings::load(&path).unwrap();
         let branches = |settings: &Settings| {
-            let names =
-                settings.config().all_branches().map(|branch| format!("{}/{}", branch.user, branch.name));
+            let names = settings.config().all_branches().map(|branch| branch.name.to_string());
             names.collect::<Vec<_>>().join(" ")
         };
         assert_eq!(branches(&settings), "anna/fix kmo/next");

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jobkit::core::{BatchEnd, BatchId, Claim, Effect, ExecutorId, Grant, JobId, Scheduler};
 use jobkit::{ChoirConfig, ExecutorSpec, JobSpec};
-use model::{CommitId, ResultKey};
+use model::{BranchRef, CommitId, ResultKey, UserName};
 use serde::Serialize;
 
 use crate::plan::{Input, Job, JobRef, Verdicts, units_of};
@@ -50,10 +50,9 @@ pub struct Forecast {
 /// When the tip of a branch is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BranchForecast {
-    /// Whose.
-    pub user: String,
-    /// Its name.
-    pub branch: String,
+    /// Its owner and its name.
+    #[serde(flatten)]
+    pub name: BranchRef,
     /// Its tip; none: it has no commits to test.
     pub commit: Option<CommitId>,
     /// How many subtests the tip has left.
@@ -106,8 +105,8 @@ impl Tips {
                 }
             }
             let done = (left == 0 && commit.is_some()).then_some(0);
-            let (user, branch) = (branch.user.to_string(), branch.name.to_string());
-            tips.branches.push(BranchForecast { user, branch, commit, left, first_s: None, tip_s: done });
+            let name = BranchRef::clone(&branch.name);
+            tips.branches.push(BranchForecast { name, commit, left, first_s: None, tip_s: done });
         }
         Ok(tips)
     }
@@ -126,7 +125,7 @@ struct Simulation<'a> {
     farm: Farm,
     window: Window,
     scheduler: Scheduler,
-    weight: &'a dyn Fn(&str) -> f64,
+    weight: &'a dyn Fn(&UserName) -> f64,
     jobs: HashMap<JobId, Job>,
     running: HashMap<BatchId, (ExecutorId, Vec<JobId>)>,
     events: BinaryHeap<Reverse<(u64, BatchId)>>,
@@ -141,7 +140,7 @@ struct Simulation<'a> {
 pub fn simulate(
     input: &Input,
     verdicts: &mut dyn Verdicts,
-    weight: &dyn Fn(&str) -> f64,
+    weight: &dyn Fn(&UserName) -> f64,
     farm: Farm,
 ) -> Result<Forecast, String> {
     let tips = Tips::new(input, verdicts)?;
@@ -200,8 +199,8 @@ impl Simulation<'_> {
             let spec = JobSpec {
                 batch_key: crate::farm::batch_key(&job),
                 cost: job.cost,
-                group: job.user.to_string(),
-                weight: (self.weight)(&job.user),
+                group: job.branch.user.to_string(),
+                weight: (self.weight)(&job.branch.user),
                 order: job.value,
                 ..JobSpec::new("", ())
             };
@@ -293,7 +292,7 @@ impl fmt::Display for Table<'_> {
             for (at, branch) in forecast.branches.iter().enumerate() {
                 let row = rows.entry(at).or_insert_with(|| {
                     let tip = branch.commit.as_ref().map_or("-".into(), |commit| commit.short().to_owned());
-                    vec![format!("{}/{}", branch.user, branch.branch), tip, branch.left.to_string()]
+                    vec![branch.name.to_string(), tip, branch.left.to_string()]
                 });
                 let first = branch.first_s.map_or("-".into(), |s| format!("in {}", Span(s)));
                 let tip = match branch.tip_s {
@@ -359,7 +358,7 @@ mod tests {
     /// Two branches that share their tip's parent, one test file of `subtests` subtests that take 10 s each.
     fn input(subtests: usize) -> Input {
         let group = Arc::new(TestGroup {
-            name: "g".into(),
+            name: "g".parse().unwrap(),
             tests: vec!["a".parse().unwrap()],
             nice: 0,
             max_commits: 50,
@@ -369,9 +368,8 @@ mod tests {
             env: Env::default(),
         });
         let branch = |name: &str, commits: &[u32]| Branch {
-            user: name.into(),
-            name: "b".into(),
-            repo: "linux".into(),
+            name: Arc::new(format!("{name}/b").parse().unwrap()),
+            repo: Arc::new(model::RepoName::linux()),
             commits: commits.iter().map(|n| commit(*n)).collect(),
             groups: vec![group.clone()],
         };

@@ -102,14 +102,17 @@ pub fn snapshot(identity: Identity, parts: &Parts<'_>, now: i64) -> StatusSnapsh
         pending_by_group: choir
             .groups
             .iter()
-            .map(|(group, status)| (group.clone(), status.pending as u64))
+            .filter_map(|(group, status)| Some((group.parse().ok()?, status.pending as u64)))
             .collect(),
         pending_by_commit: Some(parts.pending.clone()),
         more_to_plan: parts.more_to_plan,
         fairshare: choir
             .groups
             .iter()
-            .map(|(group, status)| (group.clone(), FairShare { weight: status.weight, usage: status.usage }))
+            .filter_map(|(group, status)| {
+                let share = FairShare { weight: status.weight, usage: status.usage };
+                Some((group.parse().ok()?, share))
+            })
             .collect(),
         executors: choir.executors.iter().map(|executor| shown(executor, parts.batches)).collect(),
         branches: parts.branches.to_vec(),

@@ -5,32 +5,29 @@ use std::path::Path;
 use std::sync::Arc;
 
 use config::{Config, HostKind, TestGroup};
-use model::{Arch, Env, HostName, ResultKey, TestPath};
+use model::{Arch, Env, GroupName, HostName, RepoName, ResultKey, TestPath, UserName};
 
 use crate::executor::command::Tools;
 use crate::executor::place;
 use crate::plan::{Branch, History, Input};
 use crate::scout::View;
 
-/// The repository whose commits are kernels.
-pub const LINUX: &str = "linux";
-
 /// The planner's input. `history` is what is known of a key from earlier runs.
 #[must_use]
 pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
-    let mut groups: HashMap<(String, String), Arc<TestGroup>> = HashMap::new();
+    let mut groups: HashMap<(UserName, GroupName), Arc<TestGroup>> = HashMap::new();
     let mut branches = Vec::new();
     for branch in view.config.all_branches() {
-        let Some(seen) = view.branches.get(&(branch.user.clone(), branch.name.clone())) else { continue };
-        let group = |name: &String| {
-            let group = view.config.test_group(&branch.user, name)?;
-            let shared = groups.entry((branch.user.clone(), name.clone()));
+        let Some(seen) = view.branches.get(&branch.name) else { continue };
+        let group = |name: &GroupName| {
+            let user = &branch.name.user;
+            let group = view.config.test_group(user, name)?;
+            let shared = groups.entry((user.clone(), name.clone()));
             Some(shared.or_insert_with(|| Arc::new(group.clone())).clone())
         };
         branches.push(Branch {
-            user: branch.user.as_str().into(),
-            name: branch.name.as_str().into(),
-            repo: branch.repo.as_str().into(),
+            name: Arc::new(branch.name.clone()),
+            repo: Arc::new(branch.repo.clone()),
             commits: seen.commits.iter().map(|commit| commit.id.clone()).collect(),
             groups: branch
                 .test_groups
@@ -50,14 +47,14 @@ pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
 
 /// A commit that is no kernel needs one from the store.
 fn has_kernel(branch: &config::Branch, group: &TestGroup) -> bool {
-    branch.repo == LINUX || !group.kernels.is_empty()
+    branch.repo.is_linux() || !group.kernels.is_empty()
 }
 
 /// What the executors run. A test file that cannot even be listed takes no part in the others' kernel.
 #[must_use]
 pub fn tools(view: &View, ktest: &Path) -> Tools {
     let config = &view.config;
-    let kernels = config.all_branches().filter(|branch| branch.repo == LINUX);
+    let kernels = config.all_branches().filter(|branch| branch.repo.is_linux());
     let groups = kernels.flat_map(|branch| config.groups_of(branch));
     let built = groups.filter(|group| group.kernels.is_empty());
     let listed =
@@ -96,13 +93,13 @@ pub fn usual_arch(config: &Config) -> Option<Arch> {
 /// What a job of that repository and environment needs of its host. The checkout of a repository that is no kernel is
 /// made here and goes to no other machine.
 #[must_use]
-pub fn needs(config: &Config, repo: &str, env: &Env) -> jobkit::Needs {
+pub fn needs(config: &Config, repo: &RepoName, env: &Env) -> jobkit::Needs {
     let arch = config::arch_of(env).or_else(|| usual_arch(config));
     let needs = match arch {
         Some(arch) => jobkit::Needs::none().is("arch", arch.as_str()),
         None => jobkit::Needs::none(),
     };
-    if repo == LINUX { needs } else { needs.is("kind", HostKind::Local.to_string()) }
+    if repo.is_linux() { needs } else { needs.is("kind", HostKind::Local.to_string()) }
 }
 
 /// The slots of all hosts; one of this machine if the configuration names no hosts at all.
@@ -130,9 +127,9 @@ pub fn left_out(config: &Config) -> Vec<String> {
         let groups = config.groups_of(branch).filter(|group| !has_kernel(branch, group));
         groups.map(|group| {
             format!(
-                "branch {}/{}: a commit of repo {:?} is no kernel, so test group {} gets no jobs there; \
+                "branch {}: a commit of repo {:?} is no kernel, so test group {} gets no jobs there; \
                  give it kernels = [...] of the store",
-                branch.user, branch.name, branch.repo, group.name
+                branch.name, branch.repo, group.name
             )
         })
     });
@@ -188,7 +185,7 @@ arch = "x86_64"
         let listing =
             |name: &str, env: &Env| ((name.parse().unwrap(), env.clone()), Arc::from(["s".parse().unwrap()]));
         let none = Env::default();
-        let seen = |name: &str| (("kmo".to_owned(), name.to_owned()), Seen::default());
+        let seen = |name: &str| (format!("kmo/{name}").parse().unwrap(), Seen::default());
         let view = View {
             config: config.clone(),
             branches: [seen("next"), seen("tools")].into(),
@@ -210,9 +207,12 @@ arch = "x86_64"
             ["here/0", "here/1", "there/0"]
         );
         let arm = Env::try_from(BTreeMap::from([("ktest_arch".to_owned(), "aarch64".to_owned())])).unwrap();
-        assert_eq!(needs(&config, LINUX, &arm).to_string(), "arch=aarch64");
+        assert_eq!(needs(&config, &RepoName::linux(), &arm).to_string(), "arch=aarch64");
         let usual = Arch::native().unwrap();
-        assert_eq!(needs(&config, "tools", &none).to_string(), format!("arch={usual} kind=local"));
+        assert_eq!(
+            needs(&config, &"tools".parse().unwrap(), &none).to_string(),
+            format!("arch={usual} kind=local")
+        );
         assert_eq!(left_out(&config).len(), 1, "{:?}", left_out(&config));
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use config::{Branch, Config};
 use gitio::{CommitInfo, GitError, Repo};
 use model::snapshot::BranchStatus;
-use model::{CommitId, NameError, RefName};
+use model::{BranchRef, CommitId, NameError, RefName, RepoName};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -21,9 +21,6 @@ const LOOK: Duration = Duration::from_secs(60);
 const FETCH: Duration = Duration::from_secs(3600);
 /// How many remotes are talked to at a time.
 const AT_ONCE: usize = 8;
-
-/// A branch's user and name.
-pub type BranchName = (String, String);
 
 /// What is known of a branch.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +44,7 @@ pub enum WatchError {
     Name(#[from] NameError),
     /// Its repository is not configured.
     #[error("repo {0:?} is not configured; add [repo.{0}]")]
-    NoRepo(String),
+    NoRepo(RepoName),
     /// Its base is nowhere.
     #[error("base {base} is neither in {repo} nor at the remote; correct base = ...")]
     NoBase {
@@ -72,9 +69,9 @@ struct Looked {
 /// Watches the branches.
 #[derive(Debug, Default)]
 pub struct Watcher {
-    seen: BTreeMap<BranchName, Seen>,
-    looking: BTreeSet<BranchName>,
-    looks: JoinSet<(BranchName, Result<Looked, WatchError>)>,
+    seen: BTreeMap<BranchRef, Seen>,
+    looking: BTreeSet<BranchRef>,
+    looks: JoinSet<(BranchRef, Result<Looked, WatchError>)>,
 }
 
 impl Watcher {
@@ -83,7 +80,7 @@ impl Watcher {
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         let mut wanted = BTreeSet::new();
         for branch in config.all_branches() {
-            let name = (branch.user.clone(), branch.name.clone());
+            let name = branch.name.clone();
             wanted.insert(name.clone());
             if !self.looking.insert(name.clone()) {
                 continue;
@@ -117,7 +114,7 @@ impl Watcher {
             }
         };
         self.looking.remove(&name);
-        if config.branch(&name.0, &name.1).is_none() {
+        if config.branch(&name).is_none() {
             return true;
         }
         let seen = self.seen.entry(name.clone()).or_default();
@@ -127,7 +124,7 @@ impl Watcher {
                     let tip = commits.first();
                     let tip = tip
                         .map_or("at its base".into(), |tip| format!("{} {}", tip.id.short(), tip.subject()));
-                    tracing::info!(user = name.0, branch = name.1, "now {tip}");
+                    tracing::info!(branch = %name, "now {tip}");
                 }
                 seen.commits = commits.into();
                 failed
@@ -138,7 +135,7 @@ impl Watcher {
         match &error {
             None => seen.fetched = Some(now()),
             Some(error) if seen.error.as_ref() == Some(error) => {}
-            Some(error) => tracing::warn!(user = name.0, branch = name.1, "{error}"),
+            Some(error) => tracing::warn!(branch = %name, "{error}"),
         }
         seen.error = error;
         true
@@ -152,7 +149,7 @@ impl Watcher {
 
     /// What is known of the branches.
     #[must_use]
-    pub fn seen(&self) -> &BTreeMap<BranchName, Seen> {
+    pub fn seen(&self) -> &BTreeMap<BranchRef, Seen> {
         &self.seen
     }
 }
@@ -166,10 +163,10 @@ impl Seen {
 
     /// As the status snapshot has it.
     #[must_use]
-    pub fn status(&self, (user, branch): &BranchName) -> BranchStatus {
+    pub fn status(&self, name: &BranchRef) -> BranchStatus {
         BranchStatus {
-            user: user.clone(),
-            branch: branch.clone(),
+            user: name.user.clone(),
+            branch: name.branch.clone(),
             tip: self.tip().map(ToString::to_string),
             fetched: self.fetched,
             error: self.error.clone(),
@@ -214,7 +211,7 @@ async fn find_base(repo: &Repo, branch: &Branch, base: &RefName) -> Result<Commi
     if let Ok(commit) = repo.resolve(base.as_str()) {
         return Ok(commit);
     }
-    let into: RefName = format!("refs/ktest-ci/base/{}/{}", branch.user, branch.name).parse()?;
+    let into: RefName = branch.base_ref().parse()?;
     match repo.fetch(&branch.remote, base, &into, FETCH).await {
         Ok(fetched) => Ok(fetched.new),
         Err(GitError::NoSuchRef { .. }) => {
@@ -249,10 +246,10 @@ mod tests {
     async fn cycle(watcher: &mut Watcher, config: &Config, now: i64) -> Vec<String> {
         watcher.start(config);
         while watcher.next(config, || now).await {}
-        let shown = watcher.seen().iter().map(|((_, name), seen)| {
+        let shown = watcher.seen().iter().map(|(name, seen)| {
             let subjects: Vec<_> = seen.commits.iter().map(CommitInfo::subject).collect();
             let error = seen.error.as_ref().map_or("", |_| " error");
-            format!("{name}: {} {:?}{error}", subjects.join(" "), seen.fetched)
+            format!("{}: {} {:?}{error}", name.branch, subjects.join(" "), seen.fetched)
         });
         shown.collect()
     }

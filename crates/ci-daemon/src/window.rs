@@ -125,7 +125,7 @@ mod tests {
 
     fn input(commits: &[u8], subtests: usize) -> Input {
         let group = TestGroup {
-            name: "g".into(),
+            name: "g".parse().unwrap(),
             tests: vec!["a".parse().unwrap()],
             nice: 0,
             max_commits: 50,
@@ -136,9 +136,8 @@ mod tests {
         };
         let commits = commits.iter().map(|n| format!("{n:040x}").parse().unwrap()).collect();
         let branch = Branch {
-            user: "u".into(),
-            name: "b".into(),
-            repo: "linux".into(),
+            name: Arc::new("u/b".parse().unwrap()),
+            repo: Arc::new(model::RepoName::linux()),
             commits,
             groups: vec![Arc::new(group)],
         };

@@ -327,8 +327,8 @@ impl Writer<'_> {
             problem: problem.map(Into::into),
         };
         let branch = |user: &str, name: &str, error: Option<&str>, ago| BranchStatus {
-            user: user.into(),
-            branch: name.into(),
+            user: user.parse().expect("a user name"),
+            branch: name.parse().expect("a branch name"),
             tip: Some(commit_id(name).to_string()),
             fetched: Some(self.now - ago),
             error: error.map(Into::into),
@@ -352,10 +352,10 @@ impl Writer<'_> {
                 job(8122, "fs.ext4.basic.xattr_acl", "running", "farm1/0", 4),
                 job(8123, "fs.ext4.basic.remount_ro", "running", "farm1/0", 4),
             ],
-            pending_by_group: BTreeMap::from([("mira".into(), 1_240), ("anton".into(), 318)]),
+            pending_by_group: BTreeMap::from([("mira".parse().expect("a user name"), 1_240), ("anton".parse().expect("a user name"), 318)]),
             fairshare: BTreeMap::from([
-                ("mira".into(), FairShare { weight: 1.0, usage: 25_300.0 }),
-                ("anton".into(), FairShare { weight: 0.5, usage: 9_850.0 }),
+                ("mira".parse().expect("a user name"), FairShare { weight: 1.0, usage: 25_300.0 }),
+                ("anton".parse().expect("a user name"), FairShare { weight: 0.5, usage: 9_850.0 }),
             ]),
             executors: vec![
                 busy(0, batch("fs/ext4/basic", "testing", Some("xattr_acl"), 5, 14, 63)),

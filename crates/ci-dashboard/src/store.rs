@@ -52,7 +52,7 @@ impl Store {
     /// The commits of a branch, newest first.
     pub fn branch(&self, at: &BranchRef) -> Result<Vec<BranchEntry>, Problem> {
         let missing = || Problem::NotFound("there is no such branch".into());
-        self.reader.branch(&at.user, &at.branch)?.ok_or_else(missing)
+        self.reader.branch(at)?.ok_or_else(missing)
     }
 
     /// The verdicts of a commit; `None` if it has no results or they cannot be read (which is logged, not shown: one

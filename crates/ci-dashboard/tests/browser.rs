@@ -145,7 +145,8 @@ fn over_a_demo_run() {
     let data = std::env::var_os("DEMO_DATA").expect("DEMO_DATA says where the demo left its results");
     let copied = browser.run(&Cmd::new("cp").arg("-a").arg(data).arg(browser.results()), 60);
     assert!(copied.exit.success(), "{}", copied.complaint());
-    let listed = results::Reader::open(browser.results()).unwrap().branch("demo", "demo").unwrap();
+    let listed =
+        results::Reader::open(browser.results()).unwrap().branch(&"demo/demo".parse().unwrap()).unwrap();
     let tip = listed.expect("the demo's branch").remove(0).commit;
     let running = tip.clone();
     browser.drive("demo.test.mjs", &tip, move |stage| {

@@ -86,7 +86,7 @@ fn hostile_names_messages_and_logs_are_text() {
     let messages = messages();
     let keys =
         ["a<b>\"'&.c", "x.${y}`z`", "…\u{202e}gnp.exe.t", "a@K=\"><script>.s", "javascript:alert(1).x"];
-    let (user, branch) = ("<b>mira</b>", "\"><script>alert(2)</script>/../..%2e?&#");
+    let (user, branch) = ("<b>mira<b>", "\"><script>alert(2)</script>/../..%2e?&#");
     let farm = Farm::with(|fixture| {
         fixture.branch(user, branch, &messages);
         for (row, (commit, _)) in messages.iter().enumerate() {

@@ -180,9 +180,12 @@ fn the_snapshot_has_its_shape_with_much_and_with_nothing() {
                 ExecutorStatus::default(),
                 ExecutorStatus { batch: Some(BatchStatus::default()), ..ExecutorStatus::default() },
             ],
-            branches: vec![BranchStatus { tip: Some("0".repeat(40)), ..BranchStatus::default() }],
-            fairshare: [("a".to_owned(), FairShare { weight: 0.5, usage: 1.0 })].into(),
-            pending_by_group: [("a".to_owned(), 1)].into(),
+            branches: vec![BranchStatus {
+                tip: Some("0".repeat(40)),
+                ..BranchStatus::new(&"a/b".parse().unwrap())
+            }],
+            fairshare: [("a".parse().unwrap(), FairShare { weight: 0.5, usage: 1.0 })].into(),
+            pending_by_group: [("a".parse().unwrap(), 1)].into(),
             ..model::StatusSnapshot::default()
         });
     });

@@ -172,10 +172,10 @@ fn the_snapshot_is_shown_and_never_trusted() {
                 }),
                 problem: None,
             }],
-            pending_by_group: [("mira".to_owned(), 7)].into(),
+            pending_by_group: [("mira".parse().unwrap(), 7)].into(),
             fairshare: [
-                ("mira".to_owned(), FairShare { weight: 1.0, usage: 30.0 }),
-                ("anton".to_owned(), FairShare { weight: f64::MAX, usage: -1e300 }),
+                ("mira".parse().unwrap(), FairShare { weight: 1.0, usage: 30.0 }),
+                ("anton".parse().unwrap(), FairShare { weight: f64::MAX, usage: -1e300 }),
             ]
             .into(),
             problems: vec!["<script>alert(1)</script>".into()],

@@ -56,7 +56,7 @@ pub struct Place {
     pub config: Option<PathBuf>,
     /// Whose branches are meant [default: the configuration's user]; of a dashboard the JSON views alone are used.
     #[arg(long, global = true, value_name = "USER")]
-    pub user: Option<String>,
+    pub user: Option<model::UserName>,
     /// Print JSON, of the shapes of the dashboard's &format=json.
     #[arg(long, global = true)]
     pub json: bool,

@@ -113,7 +113,7 @@ fn source(cli: &Cli, folder: PathBuf, now: i64) -> Result<Source, Problem> {
         remote: place.remote.as_deref(),
         fallback: fallback.as_deref(),
         local: place.local,
-        user: place.user.as_deref(),
+        user: place.user.as_ref(),
     };
     Source::open(&asked, folder, now)
 }
@@ -150,7 +150,7 @@ fn respond(cli: &Cli, folder: PathBuf, now: i64, out: &mut dyn Write) -> Result<
 
 fn run(cli: &Cli, source: &Source) -> Result<Box<dyn Answer>, Problem> {
     Ok(match &cli.command {
-        Command::Branches => Box::new(branches::run(source, cli.place.user.as_deref())?),
+        Command::Branches => Box::new(branches::run(source, cli.place.user.as_ref())?),
         Command::Log { branch, limit, test } => {
             Box::new(log::run(source, branch.as_deref(), *limit, test.as_deref())?)
         }

@@ -50,7 +50,7 @@ pub enum Problem {
     #[error("user {user:?} has no branches; there are the users {choices}")]
     NoUser {
         /// Who was asked for.
-        user: String,
+        user: model::UserName,
         /// Who there is.
         choices: Choices,
     },

@@ -1,15 +1,15 @@
 //! What people type, and which branch, commit or test they mean by it. Ambiguity is never guessed away.
 
 use gitio::Repo;
-use model::{CommitId, ResultKey};
+use model::{BranchRef, CommitId, ResultKey, UserName};
 use results::Resolved;
 
-use crate::origin::{BranchName, all_branches};
+use crate::origin::all_branches;
 use crate::problem::{Choices, Problem};
 use crate::source::Source;
 
 /// The branch that `name` means: `branch`, `user/branch`, or the beginning of either; without a name HEAD's.
-pub fn branch(source: &Source, name: Option<&str>) -> Result<BranchName, Problem> {
+pub fn branch(source: &Source, name: Option<&str>) -> Result<BranchRef, Problem> {
     let all = all_branches(&*source.results)?;
     if all.is_empty() {
         return Err(Problem::NoBranches);
@@ -25,21 +25,21 @@ pub fn branch(source: &Source, name: Option<&str>) -> Result<BranchName, Problem
             &head
         }
     };
-    pick_branch(&all, source.user.as_deref(), name)
+    pick_branch(&all, source.user.as_ref(), name)
 }
 
-fn pick_branch(all: &[BranchName], user: Option<&str>, name: &str) -> Result<BranchName, Problem> {
-    let full = |branch: &BranchName| branch.to_string();
-    let rules: [&dyn Fn(&BranchName) -> bool; 4] = [
+fn pick_branch(all: &[BranchRef], user: Option<&UserName>, name: &str) -> Result<BranchRef, Problem> {
+    let full = |branch: &BranchRef| branch.to_string();
+    let rules: [&dyn Fn(&BranchRef) -> bool; 4] = [
         &|branch| full(branch) == name,
-        &|branch| branch.branch == name,
-        &|branch| branch.branch.starts_with(name),
+        &|branch| branch.branch.as_str() == name,
+        &|branch| branch.branch.as_str().starts_with(name),
         &|branch| full(branch).starts_with(name),
     ];
     for rule in rules {
-        let found: Vec<&BranchName> = all.iter().filter(|branch| rule(branch)).collect();
-        let own: Vec<&BranchName> =
-            found.iter().copied().filter(|branch| Some(branch.user.as_str()) == user).collect();
+        let found: Vec<&BranchRef> = all.iter().filter(|branch| rule(branch)).collect();
+        let own: Vec<&BranchRef> =
+            found.iter().copied().filter(|branch| Some(&branch.user) == user).collect();
         match (found.as_slice(), own.as_slice()) {
             ([], _) => {}
             ([one], _) | (_, [one]) => return Ok((*one).clone()),
@@ -158,15 +158,18 @@ pub fn pattern(text: Option<&str>) -> Result<Option<regex::Regex>, Problem> {
 mod tests {
     use super::*;
 
-    fn branches() -> Vec<BranchName> {
-        [("amy", "next"), ("kmo", "bcachefs"), ("kmo", "bcachefs-testing"), ("kmo", "next")]
-            .map(|(user, branch)| BranchName { user: user.into(), branch: branch.into() })
+    fn branches() -> Vec<BranchRef> {
+        ["amy/next", "kmo/bcachefs", "kmo/bcachefs-testing", "kmo/next"]
+            .map(|name| name.parse().unwrap())
             .into()
     }
 
     #[test]
     fn branches_by_name_and_beginning() {
-        let pick = |user, name| pick_branch(&branches(), user, name).map(|branch| branch.to_string());
+        let pick = |user: Option<&str>, name| {
+            let user = user.map(|user| user.parse().unwrap());
+            pick_branch(&branches(), user.as_ref(), name).map(|branch| branch.to_string())
+        };
         assert_eq!(pick(None, "amy/next").unwrap(), "amy/next");
         assert_eq!(pick(None, "bcachefs").unwrap(), "kmo/bcachefs");
         assert_eq!(pick(None, "bcachefs-t").unwrap(), "kmo/bcachefs-testing");

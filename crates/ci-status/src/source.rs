@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use model::UserName;
+
 use crate::origin::{Local, Origin, Remote, Wire};
 use crate::problem::Problem;
 
@@ -12,7 +14,7 @@ pub struct Source {
     /// The results.
     pub results: Arc<dyn Origin>,
     /// Whose branches are meant where several users have one of that name.
-    pub user: Option<String>,
+    pub user: Option<UserName>,
     /// The folder whose checkout says what HEAD is.
     pub folder: PathBuf,
     /// Unix seconds.
@@ -33,14 +35,14 @@ pub struct Asked<'a> {
     /// Results on this machine only.
     pub local: bool,
     /// A user.
-    pub user: Option<&'a str>,
+    pub user: Option<&'a UserName>,
 }
 
 impl Source {
     /// The results that were asked for: those behind `remote`, those in `output_dir`, those where the configuration
     /// (else the usual places) has them, or, where there are none here, those behind the configuration's `ci_url`.
     pub fn open(asked: &Asked<'_>, folder: PathBuf, now: i64) -> Result<Self, Problem> {
-        let said = asked.user.map(str::to_owned);
+        let said = asked.user.cloned();
         let source = |results, user| Self { results, user, folder, now };
         if let Some(dir) = asked.output_dir {
             return Ok(source(Arc::new(Local::open(dir)?), said));
@@ -69,7 +71,7 @@ impl Source {
 }
 
 /// Who names a user has the JSON views alone; that is what a dashboard gives that publishes no files.
-fn remote(url: &str, user: Option<&str>) -> Result<Arc<dyn Origin>, Problem> {
+fn remote(url: &str, user: Option<&UserName>) -> Result<Arc<dyn Origin>, Problem> {
     let wire = if user.is_some() { Wire::Json } else { Wire::Blobs };
     Ok(Arc::new(Remote::open(url, wire)?))
 }

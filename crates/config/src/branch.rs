@@ -2,50 +2,58 @@
 
 use std::collections::BTreeMap;
 
-use model::{RefName, Remote};
+use model::{BranchName, BranchRef, GroupName, RefName, Remote, RepoName, UserName};
 
 use crate::error::Fault;
 use crate::nearest::{Hint, nearest};
 use crate::node::{Node, Section};
 use crate::paths::Paths;
-use crate::top::owner;
 
 /// A watched branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Branch {
-    /// Whose.
-    pub user: String,
-    /// Its name, unique for its user.
-    pub name: String,
+    /// Its owner and its name.
+    pub name: BranchRef,
     /// Where it is fetched from: a URL, a path, or a remote that the repository knows.
     pub remote: Remote,
     /// Which ref is fetched there; the branch's name where the file does not say.
     pub git_ref: RefName,
     /// The repository it is fetched into: `linux`, or the key of a `[repo.NAME]`.
-    pub repo: String,
+    pub repo: RepoName,
     /// The names of its test groups, in the order written; each exists.
-    pub test_groups: Vec<String>,
+    pub test_groups: Vec<GroupName>,
     /// The walk over its commits stops at what is reachable from here.
     pub base: Option<RefName>,
 }
 
 impl Branch {
-    /// The ref of the repository that it is fetched into: `refs/ktest/<user>/<name>`, a namespace of our own, because
-    /// under `refs/heads` a branch called `<user>` would be in the way.
+    /// The ref of the repository that it is fetched into: `refs/ktest/<user>/<branch>`, with a `/` of the branch as
+    /// `%2F`. The namespace is our own, because under `refs/heads` a branch called `<user>` would be in the way.
     #[must_use]
     pub fn local_ref(&self) -> String {
-        format!("refs/ktest/{}/{}", self.user, self.name)
+        format!("refs/ktest/{}/{}", self.name.user, self.name.branch.ref_component())
+    }
+}
+
+impl Branch {
+    /// The ref that the base is fetched into if the repository does not have it.
+    #[must_use]
+    pub fn base_ref(&self) -> String {
+        format!("refs/ktest-ci/base/{}/{}", self.name.user, self.name.branch.ref_component())
     }
 }
 
 /// What is wrong with a branch.
 #[derive(Debug, thiserror::Error)]
 pub enum BranchError {
+    /// Its name.
+    #[error(transparent)]
+    Name(model::NameError),
     /// It wants a group that is not there.
     #[error("branch {branch:?} wants test group {group:?}, which is not there{hint}")]
     UnknownGroup {
         /// The branch.
-        branch: String,
+        branch: BranchName,
         /// The group.
         group: String,
         /// What it may have been meant to be.
@@ -55,7 +63,7 @@ pub enum BranchError {
     #[error("branch {branch:?} is of repo {repo:?}, which is not there{hint}")]
     UnknownRepo {
         /// The branch.
-        branch: String,
+        branch: BranchName,
         /// The repository.
         repo: String,
         /// What it may have been meant to be.
@@ -66,39 +74,45 @@ pub enum BranchError {
     Fetch(String),
     /// Nowhere to fetch from.
     #[error("branch {0:?} has no remote; add remote = \"URL\"")]
-    NoRemote(String),
+    NoRemote(BranchName),
     /// Nothing to test.
     #[error("branch {0:?} has no test_groups; name at least one")]
-    NoGroups(String),
+    NoGroups(BranchName),
 }
 
 /// What a branch may refer to, and how its paths are read.
 pub(crate) struct Known<'a> {
-    pub groups: Vec<&'a str>,
-    pub repos: Vec<&'a str>,
+    pub groups: Vec<&'a GroupName>,
+    pub repos: Vec<&'a RepoName>,
     pub paths: &'a Paths,
 }
 
 const KEYS: &[&str] = &["remote", "ref", "fetch", "repo", "test_groups", "base"];
 
-pub(crate) fn read(node: &Node, user: &str, known: &Known<'_>) -> Result<BTreeMap<String, Branch>, Fault> {
+pub(crate) fn read(
+    node: &Node,
+    user: &UserName,
+    known: &Known<'_>,
+) -> Result<BTreeMap<BranchRef, Branch>, Fault> {
     let entries = node.table("branch")?.iter();
     entries
         .map(|(key, node)| {
-            let name = owner(node, "branch", key)?;
+            let branch = BranchName::configured(key).map_err(|error| node.fault(BranchError::Name(error)))?;
+            let name = BranchRef { user: user.clone(), branch };
             let section = Section::new(node, format!("[branch.{key}]"), KEYS)?;
-            let branch = one(&section, user, &name, known)?;
+            let branch = one(&section, &name, known)?;
             Ok((name, branch))
         })
         .collect()
 }
 
-fn one(section: &Section<'_>, user: &str, name: &str, known: &Known<'_>) -> Result<Branch, Fault> {
+fn one(section: &Section<'_>, at: &BranchRef, known: &Known<'_>) -> Result<Branch, Fault> {
+    let name = &at.branch;
     let node = section.node();
     let (remote, git_ref) = match section.get_any(&["fetch", "remote"])? {
         Some(("fetch", node)) => fetch(node, known.paths)?,
         Some((_, node)) => (remote(node, node.str("remote")?, known.paths)?, None),
-        None => return Err(node.fault(BranchError::NoRemote(name.into()))),
+        None => return Err(node.fault(BranchError::NoRemote(name.clone()))),
     };
     let git_ref = match (section.get("ref"), git_ref) {
         (Some(node), Some(_)) => {
@@ -106,41 +120,46 @@ fn one(section: &Section<'_>, user: &str, name: &str, known: &Known<'_>) -> Resu
         }
         (Some(node), None) => node.parse("ref")?,
         (None, Some(git_ref)) => git_ref,
-        (None, None) => parse(node, "ref", name)?,
+        (None, None) => parse(node, "ref", name.as_str())?,
     };
-    let repo = section.get("repo").map_or(Ok("linux"), |node| node.str("repo"))?;
-    if repo != "linux" && !known.repos.contains(&repo) {
-        let hint = nearest(repo, known.repos.iter().copied().chain(["linux"]));
-        let at = section.get("repo").unwrap_or(node);
-        return Err(at.fault(BranchError::UnknownRepo { branch: name.into(), repo: repo.into(), hint }));
-    }
+    let repo = match section.get("repo") {
+        Some(node) => repo(node, name, known)?,
+        None => RepoName::linux(),
+    };
     let mut test_groups = Vec::new();
     for item in section.get("test_groups").map_or(Ok(&[][..]), |node| node.list("test_groups"))? {
         let group = item.str("test_groups")?;
-        if !known.groups.contains(&group) {
-            let hint = nearest(group, known.groups.iter().copied());
-            return Err(item.fault(BranchError::UnknownGroup {
-                branch: name.into(),
-                group: group.into(),
-                hint,
-            }));
-        }
-        if !test_groups.iter().any(|seen| seen == group) {
-            test_groups.push(group.to_owned());
+        let Some(found) = known.groups.iter().find(|known| known.as_str() == group) else {
+            let hint = nearest(group, known.groups.iter().map(|known| known.as_str()));
+            let (branch, group) = (name.clone(), group.into());
+            return Err(item.fault(BranchError::UnknownGroup { branch, group, hint }));
+        };
+        if !test_groups.contains(*found) {
+            test_groups.push(GroupName::clone(found));
         }
     }
     if test_groups.is_empty() {
-        return Err(node.fault(BranchError::NoGroups(name.into())));
+        return Err(node.fault(BranchError::NoGroups(name.clone())));
     }
     Ok(Branch {
-        user: user.into(),
-        name: name.into(),
+        name: at.clone(),
         remote,
         git_ref,
-        repo: repo.into(),
+        repo,
         test_groups,
         base: section.get("base").map(|node| node.parse("base")).transpose()?,
     })
+}
+
+fn repo(node: &Node, branch: &BranchName, known: &Known<'_>) -> Result<RepoName, Fault> {
+    let text = node.str("repo")?;
+    let linux = RepoName::linux();
+    let mut repos = known.repos.iter().copied().chain([&linux]);
+    if let Some(repo) = repos.clone().find(|repo| repo.as_str() == text) {
+        return Ok(repo.clone());
+    }
+    let hint = nearest(text, repos.by_ref().map(RepoName::as_str));
+    Err(node.fault(BranchError::UnknownRepo { branch: branch.clone(), repo: text.into(), hint }))
 }
 
 /// The existing system's `fetch = "REMOTE REF"`; REMOTE alone means its HEAD.

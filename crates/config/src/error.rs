@@ -42,7 +42,7 @@ pub enum ConfigError {
         /// The second.
         path: PathBuf,
         /// The user.
-        user: String,
+        user: model::UserName,
         /// The first.
         other: PathBuf,
     },
@@ -52,7 +52,7 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// Why not.
-        error: TopError,
+        error: model::NameError,
     },
     /// Something in a file is wrong.
     #[error("{}:{line}: {what}", path.display())]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Arch, Env, StoreKernel, TestPath};
+use model::{Arch, Env, GroupName, ImageName, StoreKernel, TestPath};
 
 use crate::error::{Fault, What};
 use crate::image::Images;
@@ -17,7 +17,7 @@ use crate::node::{Node, Section, Value};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestGroup {
     /// Its name.
-    pub name: String,
+    pub name: GroupName,
     /// The test files, in the order written, each once.
     pub tests: Vec<TestPath>,
     /// Added to the age of a commit; 0 where the file does not say. `priority` is another spelling.
@@ -66,30 +66,33 @@ impl TestGroup {
 /// What is wrong with a test group.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
+    /// Its name.
+    #[error(transparent)]
+    Name(model::NameError),
     /// It extends what is not there.
     #[error("test group {group:?} extends {parent:?}, which is not there{hint}")]
     UnknownParent {
         /// The group.
-        group: String,
+        group: GroupName,
         /// What it extends.
-        parent: String,
+        parent: GroupName,
         /// What it may have been meant to be.
         hint: Hint,
     },
     /// It extends itself.
-    #[error("test groups extend each other in a circle: {}", chain.join(" -> "))]
+    #[error("test groups extend each other in a circle: {}", chain.iter().map(GroupName::as_str).collect::<Vec<_>>().join(" -> "))]
     Cycle {
         /// From the group back to itself.
-        chain: Vec<String>,
+        chain: Vec<GroupName>,
     },
     /// It has no tests, nor has what it extends.
     #[error("test group {0:?} has no tests; list them or extend a group that does")]
-    NoTests(String),
+    NoTests(GroupName),
     /// Its image is not there.
     #[error("test group {group:?} asks for image {image:?}, but there is no [image.{image}]{hint}")]
     UnknownImage {
         /// The group.
-        group: String,
+        group: GroupName,
         /// The image.
         image: String,
         /// What it may have been meant to be.
@@ -104,7 +107,7 @@ pub enum GroupError {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RawGroup {
     line: usize,
-    extends: Option<(usize, String)>,
+    extends: Option<(usize, GroupName)>,
     tests: Option<Vec<TestPath>>,
     nice: Option<i64>,
     max_commits: Option<u32>,
@@ -137,12 +140,13 @@ const KEYS: &[&str] = &[
     "test_always_passes_nice",
 ];
 
-pub(crate) fn read(node: &Node) -> Result<BTreeMap<String, RawGroup>, Fault> {
+pub(crate) fn read(node: &Node) -> Result<BTreeMap<GroupName, RawGroup>, Fault> {
     let entries = node.table("test_group")?.iter();
     entries
         .map(|(key, node)| {
+            let name = key.parse().map_err(|error| node.fault(What::from(GroupError::Name(error))))?;
             let section = Section::new(node, format!("[test_group.{key}]"), KEYS)?;
-            Ok((key.clone(), raw(&section)?))
+            Ok((name, raw(&section)?))
         })
         .collect()
 }
@@ -156,7 +160,7 @@ fn raw(section: &Section<'_>) -> Result<RawGroup, Fault> {
         line: section.node().line,
         extends: section
             .get("extends")
-            .map(|node| Ok::<_, Fault>((node.line, node.str("extends")?.to_owned())))
+            .map(|node| Ok::<_, Fault>((node.line, node.parse("extends")?)))
             .transpose()?,
         tests: names(section, "tests")?,
         nice: nice.map(|(key, node)| node.int(key, -1_000_000, 1_000_000)).transpose()?,
@@ -204,15 +208,15 @@ fn env(node: &Node) -> Result<BTreeMap<String, String>, Fault> {
 
 /// Fills in what groups extend. `shared` are the groups that every file may refer to, resolved; `images` those that there are.
 pub(crate) fn resolve(
-    raw: &BTreeMap<String, RawGroup>,
-    shared: &BTreeMap<String, TestGroup>,
+    raw: &BTreeMap<GroupName, RawGroup>,
+    shared: &BTreeMap<GroupName, TestGroup>,
     images: &Images,
-) -> Result<BTreeMap<String, TestGroup>, Fault> {
+) -> Result<BTreeMap<GroupName, TestGroup>, Fault> {
     let mut done = BTreeMap::new();
     for name in raw.keys() {
         // From the group up to the first that is resolved or extends nothing.
-        let mut chain: Vec<&str> = Vec::new();
-        let mut at = Some(name.as_str());
+        let mut chain: Vec<&GroupName> = Vec::new();
+        let mut at = Some(name);
         let mut parent: Option<TestGroup> = None;
         while let Some(name) = at {
             if let Some(group) = done.get(name) {
@@ -224,23 +228,23 @@ pub(crate) fn resolve(
                 break;
             };
             if let Some(first) = chain.iter().position(|seen| *seen == name) {
-                let chain = chain[first..].iter().chain([&name]).map(|name| (*name).to_owned()).collect();
+                let chain = chain[first..].iter().chain([&name]).map(|name| (*name).clone()).collect();
                 return Err(fault(group, GroupError::Cycle { chain }));
             }
             chain.push(name);
-            at = group.extends.as_ref().map(|(_, parent)| parent.as_str());
+            at = group.extends.as_ref().map(|(_, parent)| parent);
             if let Some((line, parent)) = &group.extends
                 && !raw.contains_key(parent)
                 && !shared.contains_key(parent)
             {
-                let hint = nearest(parent, raw.keys().chain(shared.keys()).map(String::as_str));
-                let what = GroupError::UnknownParent { group: name.into(), parent: parent.clone(), hint };
+                let hint = nearest(parent.as_str(), raw.keys().chain(shared.keys()).map(GroupName::as_str));
+                let what = GroupError::UnknownParent { group: name.clone(), parent: parent.clone(), hint };
                 return Err(Fault { line: *line, what: what.into() });
             }
         }
         for name in chain.into_iter().rev() {
             let group = merge(name, &raw[name], parent.as_ref())?;
-            done.insert(name.to_owned(), group.clone());
+            done.insert(name.clone(), group.clone());
             parent = Some(group);
         }
     }
@@ -248,7 +252,7 @@ pub(crate) fn resolve(
         if let Some(image) = image_of(&group.env)
             && !images.contains_key(image)
         {
-            let hint = nearest(image, images.keys().map(String::as_str));
+            let hint = nearest(image, images.keys().map(ImageName::as_str));
             let what = GroupError::UnknownImage { group: name.clone(), image: image.into(), hint };
             return Err(Fault { line: raw[name].line, what: what.into() });
         }
@@ -265,7 +269,7 @@ fn fault(group: &RawGroup, error: GroupError) -> Fault {
     Fault { line: group.extends.as_ref().map_or(group.line, |(line, _)| *line), what: error.into() }
 }
 
-fn merge(name: &str, raw: &RawGroup, parent: Option<&TestGroup>) -> Result<TestGroup, Fault> {
+fn merge(name: &GroupName, raw: &RawGroup, parent: Option<&TestGroup>) -> Result<TestGroup, Fault> {
     let mut env: BTreeMap<String, String> = parent.map(|p| p.env.clone().into()).unwrap_or_default();
     env.extend(raw.env.clone());
     if let Some(arch) = raw.arch {
@@ -275,7 +279,7 @@ fn merge(name: &str, raw: &RawGroup, parent: Option<&TestGroup>) -> Result<TestG
         env.insert(IMAGE_VARIABLE.into(), image.clone());
     }
     Ok(TestGroup {
-        name: name.into(),
+        name: name.clone(),
         tests: raw.tests.clone().or_else(|| parent.map(|p| p.tests.clone())).unwrap_or_default(),
         nice: raw.nice.or(parent.map(|p| p.nice)).unwrap_or(0),
         max_commits: raw.max_commits.or(parent.map(|p| p.max_commits)).unwrap_or(50),

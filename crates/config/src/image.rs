@@ -2,39 +2,36 @@
 
 use std::collections::BTreeMap;
 
-use model::PackageName;
+use model::{ImageName, NameError, PackageName};
 
 use crate::error::{Fault, What};
 use crate::group::names;
 use crate::node::{Node, Section};
-use crate::top::name;
 
 /// The packages of each image beside the standard ones, by its name.
-pub type Images = BTreeMap<String, Vec<PackageName>>;
+pub type Images = BTreeMap<ImageName, Vec<PackageName>>;
 
 /// What is wrong with an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// Its name cannot be part of a result's name.
-    #[error("{0:?} is not an image name; it is letters, digits and . _ + - and does not begin with . or -")]
-    Name(String),
+    #[error(transparent)]
+    Name(NameError),
     /// It is the standard one.
     #[error("image {0:?} has no packages; list some, or leave the image out of the test group")]
-    NoPackages(String),
+    NoPackages(ImageName),
 }
 
 pub(crate) fn read(node: &Node) -> Result<Images, Fault> {
     let mut images = Images::new();
     for (key, node) in node.table("image")? {
-        if name("image", key).is_err() {
-            return Err(node.fault(What::from(ImageError::Name(key.clone()))));
-        }
+        let name: ImageName = key.parse().map_err(|error| node.fault(What::from(ImageError::Name(error))))?;
         let section = Section::new(node, format!("[image.{key}]"), &["packages"])?;
         let packages = names(&section, "packages")?.unwrap_or_default();
         if packages.is_empty() {
-            return Err(node.fault(What::from(ImageError::NoPackages(key.clone()))));
+            return Err(node.fault(What::from(ImageError::NoPackages(name))));
         }
-        images.insert(key.clone(), packages);
+        images.insert(name, packages);
     }
     Ok(images)
 }

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{HostName, TestPath};
+use model::{BranchRef, GroupName, HostName, RepoName, TestPath, UserName};
 
 pub use branch::{Branch, BranchError};
 pub use error::{ConfigError, What};
@@ -55,7 +55,7 @@ pub struct Config {
     /// The existing system's clients: the remote of a checkout that holds the farm's branches.
     pub ci_remote: Option<String>,
     /// Whose branches the main file's are.
-    pub user: Option<String>,
+    pub user: Option<UserName>,
     /// The folder of the users' own files.
     pub users_dir: Option<PathBuf>,
     /// How long to wait between looks at the remotes.
@@ -75,19 +75,19 @@ pub struct Config {
     /// Kernel options that a test file may require in vain, without `CONFIG_`.
     pub tolerate: Vec<String>,
     /// Repositories other than `linux` (which may be here too, to override `linux_repo`).
-    pub repos: BTreeMap<String, PathBuf>,
+    pub repos: BTreeMap<RepoName, PathBuf>,
     /// Root images that test groups name.
     pub images: Images,
     /// How nice each user is, -100 to 100; see [`Config::weight`].
-    pub user_nice: BTreeMap<String, i64>,
+    pub user_nice: BTreeMap<UserName, i64>,
     /// The test groups of the main file, which every user's branches may name.
-    pub test_groups: BTreeMap<String, TestGroup>,
+    pub test_groups: BTreeMap<GroupName, TestGroup>,
     /// The test groups of the users' own files, by user.
-    pub user_groups: BTreeMap<String, BTreeMap<String, TestGroup>>,
-    /// The watched branches, by user and name.
-    pub branches: BTreeMap<String, BTreeMap<String, Branch>>,
+    pub user_groups: BTreeMap<UserName, BTreeMap<GroupName, TestGroup>>,
+    /// The watched branches.
+    pub branches: BTreeMap<BranchRef, Branch>,
     /// Users whose file cannot be used now ([`load_lenient`]): their results are nobody's to delete.
-    pub broken_users: BTreeSet<String>,
+    pub broken_users: BTreeSet<UserName>,
     /// The machines of the farm.
     pub hosts: BTreeMap<HostName, Host>,
 }
@@ -95,13 +95,13 @@ pub struct Config {
 impl Config {
     /// The test group that `user` means by `name`: of the user's own file, else of the main one.
     #[must_use]
-    pub fn test_group(&self, user: &str, name: &str) -> Option<&TestGroup> {
+    pub fn test_group(&self, user: &UserName, name: &GroupName) -> Option<&TestGroup> {
         self.user_groups.get(user).and_then(|groups| groups.get(name)).or_else(|| self.test_groups.get(name))
     }
 
     /// The test groups of a branch, in the order written.
     pub fn groups_of<'a>(&'a self, branch: &'a Branch) -> impl Iterator<Item = &'a TestGroup> {
-        branch.test_groups.iter().filter_map(|name| self.test_group(&branch.user, name))
+        branch.test_groups.iter().filter_map(|name| self.test_group(&branch.name.user, name))
     }
 
     /// The test files that a branch wants, each once.
@@ -112,25 +112,25 @@ impl Config {
 
     /// All watched branches, by user and name.
     pub fn all_branches(&self) -> impl Iterator<Item = &Branch> {
-        self.branches.values().flat_map(BTreeMap::values)
+        self.branches.values()
     }
 
-    /// The branch `name` of `user`.
+    /// The watched branch of that name.
     #[must_use]
-    pub fn branch(&self, user: &str, name: &str) -> Option<&Branch> {
-        self.branches.get(user)?.get(name)
+    pub fn branch(&self, name: &BranchRef) -> Option<&Branch> {
+        self.branches.get(name)
     }
 
     /// Where a repository lies; `linux` is `linux_repo` unless `[repo.linux]` says otherwise.
     #[must_use]
-    pub fn repo(&self, name: &str) -> Option<&Path> {
+    pub fn repo(&self, name: &RepoName) -> Option<&Path> {
         let own = self.repos.get(name).map(PathBuf::as_path);
-        own.or_else(|| (name == "linux").then_some(self.linux_repo.as_path()))
+        own.or_else(|| name.is_linux().then_some(self.linux_repo.as_path()))
     }
 
     /// The fair-share weight of a user: 1, divided by 1.25 for each step of `user_nice` (as nice(2) has it).
     #[must_use]
-    pub fn weight(&self, user: &str) -> f64 {
+    pub fn weight(&self, user: &UserName) -> f64 {
         let nice = self.user_nice.get(user).copied().unwrap_or(0);
         1.25_f64.powi(i32::try_from(-nice).unwrap_or(0))
     }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use model::{BranchRef, GroupName, UserName};
+
 use crate::Config;
 use crate::branch::{self, Branch, Known};
 use crate::error::{ConfigError, Fault};
@@ -14,7 +16,7 @@ use crate::node::{Node, Section};
 use crate::paths::Paths;
 use crate::read::{self, Format};
 use crate::repo;
-use crate::top::{self, Top, TopError};
+use crate::top::{Top, TopError};
 
 /// The top level of the main file; plurals and `executors` are the existing system's.
 const KEYS: &[&str] = &[
@@ -63,7 +65,7 @@ pub fn load_lenient(path: &Path) -> Result<(Config, Vec<ConfigError>), ConfigErr
     let mut config = main_file(path)?;
     let mut problems = Vec::new();
     let Some(dir) = config.users_dir.clone() else { return Ok((config, problems)) };
-    let mut files: BTreeMap<String, PathBuf> =
+    let mut files: BTreeMap<UserName, PathBuf> =
         config.user.iter().map(|user| (user.clone(), path.into())).collect();
     let listing = user_files(&dir).map_err(|source| ConfigError::Read { path: dir, source });
     let listing = match listing {
@@ -75,7 +77,7 @@ pub fn load_lenient(path: &Path) -> Result<(Config, Vec<ConfigError>), ConfigErr
     };
     for path in listing {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let user = match top::name("user", &stem) {
+        let user = match UserName::configured(&stem) {
             Ok(user) => user,
             Err(error) => {
                 problems.push(ConfigError::UserName { path, error });
@@ -93,7 +95,7 @@ pub fn load_lenient(path: &Path) -> Result<(Config, Vec<ConfigError>), ConfigErr
         match result {
             Ok((groups, branches)) => {
                 config.user_groups.insert(user.clone(), groups);
-                config.branches.insert(user, branches);
+                config.branches.extend(branches);
             }
             Err(error) => {
                 problems.push(error);
@@ -146,13 +148,10 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
     let test_groups = group::resolve(&raw, &BTreeMap::new(), &images)?;
     let mut branches = BTreeMap::new();
     if let Some(node) = part(&["branch", "branches"])? {
-        let user = top.user.as_deref().ok_or_else(|| node.fault(TopError::NoUser))?;
-        let known = Known {
-            groups: test_groups.keys().map(String::as_str).collect(),
-            repos: repos.keys().map(String::as_str).collect(),
-            paths: &paths,
-        };
-        branches.insert(user.to_owned(), branch::read(node, user, &known)?);
+        let user = top.user.as_ref().ok_or_else(|| node.fault(TopError::NoUser))?;
+        let known =
+            Known { groups: test_groups.keys().collect(), repos: repos.keys().collect(), paths: &paths };
+        branches = branch::read(node, user, &known)?;
     }
     Ok(Config {
         files: vec![path.into()],
@@ -183,20 +182,20 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
     })
 }
 
-type UserParts = (BTreeMap<String, TestGroup>, BTreeMap<String, Branch>);
+type UserParts = (BTreeMap<GroupName, TestGroup>, BTreeMap<BranchRef, Branch>);
 
-fn user_file(path: &Path, user: &str, config: &Config) -> Result<UserParts, ConfigError> {
+fn user_file(path: &Path, user: &UserName, config: &Config) -> Result<UserParts, ConfigError> {
     user_tree(path, &tree(path)?, user, config).map_err(|fault| at(path, fault))
 }
 
-fn user_tree(path: &Path, tree: &Node, user: &str, config: &Config) -> Result<UserParts, Fault> {
+fn user_tree(path: &Path, tree: &Node, user: &UserName, config: &Config) -> Result<UserParts, Fault> {
     let section = Section::new(tree, "", USER_KEYS)?;
     let part = |keys: &[&'static str]| section.get_any(keys).map(|found| found.map(|(_, node)| node));
     let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
     let groups = group::resolve(&raw, &config.test_groups, &config.images)?;
     let known = Known {
-        groups: groups.keys().chain(config.test_groups.keys()).map(String::as_str).collect(),
-        repos: config.repos.keys().map(String::as_str).collect(),
+        groups: groups.keys().chain(config.test_groups.keys()).collect(),
+        repos: config.repos.keys().collect(),
         paths: &Paths::of(path),
     };
     let branches = part(&["branch", "branches"])?.map(|node| branch::read(node, user, &known)).transpose()?;

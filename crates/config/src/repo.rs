@@ -3,28 +3,25 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use model::{NameError, RepoName};
+
 use crate::error::{Fault, What};
 use crate::node::{Node, Section, Value};
 use crate::paths::Paths;
-use crate::top::name;
 
 /// What is wrong with a repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RepoError {
     /// Its name cannot be used.
-    #[error(
-        "{0:?} is not a repository name; it is letters, digits and . _ + - and does not begin with . or -"
-    )]
-    Name(String),
+    #[error(transparent)]
+    Name(NameError),
 }
 
 /// The repositories by name; a value is a path, or a table that holds `path`.
-pub(crate) fn read(node: &Node, paths: &Paths) -> Result<BTreeMap<String, PathBuf>, Fault> {
+pub(crate) fn read(node: &Node, paths: &Paths) -> Result<BTreeMap<RepoName, PathBuf>, Fault> {
     let mut repos = BTreeMap::new();
     for (key, node) in node.table("repo")? {
-        if name("repo", key).is_err() {
-            return Err(node.fault(What::from(RepoError::Name(key.clone()))));
-        }
+        let name = key.parse().map_err(|error| node.fault(What::from(RepoError::Name(error))))?;
         let path = match node.value {
             Value::Str(_) => paths.resolve(key, node)?,
             _ => {
@@ -32,7 +29,7 @@ pub(crate) fn read(node: &Node, paths: &Paths) -> Result<BTreeMap<String, PathBu
                 paths.resolve("path", section.need("path")?)?
             }
         };
-        repos.insert(key.clone(), path);
+        repos.insert(name, path);
     }
     Ok(repos)
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::{NameError, UserName};
+
 use crate::error::{Fault, What};
 use crate::node::{Node, Section, Value};
 use crate::paths::Paths;
@@ -11,16 +13,9 @@ use crate::paths::Paths;
 /// What is wrong with a setting of the whole farm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopError {
-    /// Neither a user's nor a branch's name: both become parts of file names and refs.
-    #[error(
-        "{text:?} is not a {kind} name; it is letters, digits and . _ + - and does not begin with . or -"
-    )]
-    Name {
-        /// `user` or `branch`.
-        kind: &'static str,
-        /// The text.
-        text: String,
-    },
+    /// Not the name of a user: it becomes a part of file names and refs.
+    #[error(transparent)]
+    User(NameError),
     /// Not a URL.
     #[error("ci_url: {0:?} is not a URL; it begins with http:// or https://")]
     Url(String),
@@ -50,7 +45,7 @@ pub(crate) struct Top {
     pub ci_url: Option<String>,
     pub ci_host: Option<String>,
     pub ci_remote: Option<String>,
-    pub user: Option<String>,
+    pub user: Option<UserName>,
     pub poll: Duration,
     pub window: usize,
     pub subtest_duration_max: Duration,
@@ -58,7 +53,7 @@ pub(crate) struct Top {
     pub keep_results_commits: usize,
     pub confirm_failures: u32,
     pub tolerate: Vec<String>,
-    pub user_nice: BTreeMap<String, i64>,
+    pub user_nice: BTreeMap<UserName, i64>,
 }
 
 impl Top {
@@ -85,7 +80,7 @@ impl Top {
             ci_url: section.get("ci_url").map(url).transpose()?,
             ci_host: text("ci_host")?,
             ci_remote: text("ci_remote")?,
-            user: section.get("user").map(|node| owner(node, "user", node.str("user")?)).transpose()?,
+            user: section.get("user").map(|node| user(node, node.str("user")?)).transpose()?,
             poll: time("poll", 60)?,
             window: count("window", 2000, 1_000_000)?,
             subtest_duration_max: time("subtest_duration_max", 600)?,
@@ -129,9 +124,9 @@ fn options(node: &Node) -> Result<Vec<String>, Fault> {
     items.map(option).collect()
 }
 
-fn niceness(node: &Node) -> Result<BTreeMap<String, i64>, Fault> {
+fn niceness(node: &Node) -> Result<BTreeMap<UserName, i64>, Fault> {
     let entries = node.table("user_nice")?.iter();
-    entries.map(|(user, node)| Ok((owner(node, "user", user)?, node.int(user, -100, 100)?))).collect()
+    entries.map(|(name, node)| Ok((user(node, name)?, node.int(name, -100, 100)?))).collect()
 }
 
 /// A span of time: a number of seconds, or text as `humantime` reads it.
@@ -157,17 +152,6 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The name of a user or a branch.
-pub(crate) fn owner(node: &Node, kind: &'static str, text: &str) -> Result<String, Fault> {
-    name(kind, text).map_err(|error| node.fault(error))
-}
-
-pub(crate) fn name(kind: &'static str, text: &str) -> Result<String, TopError> {
-    let ok = !text.is_empty()
-        && text.len() <= 100
-        && !text.starts_with(['.', '-'])
-        && !text.ends_with('.')
-        && !text.contains("..")
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
-    if ok { Ok(text.into()) } else { Err(TopError::Name { kind, text: text.chars().take(100).collect() }) }
+fn user(node: &Node, text: &str) -> Result<UserName, Fault> {
+    UserName::configured(text).map_err(|error| node.fault(TopError::User(error)))
 }

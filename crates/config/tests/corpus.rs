@@ -42,15 +42,15 @@ fn a_good_one_means_this() {
 #[test]
 fn what_groups_and_branches_resolve_to() {
     let (config, _) = config::load_lenient(&dir("good/ci.toml")).unwrap();
-    let branch = config.branch("tytso", "dev").unwrap();
+    let branch = config.branch(&"tytso/dev".parse().unwrap()).unwrap();
     let groups: Vec<_> = config.groups_of(branch).map(|group| (group.name.as_str(), group.nice)).collect();
     assert_eq!(groups, [("ext4", 2), ("ext4-debian", 2), ("bcachefs", 0)]);
     assert_eq!(config.tests_of(branch).len(), 3);
     assert_eq!(branch.local_ref(), "refs/ktest/tytso/dev");
-    assert_eq!(config.repo("linux"), Some(Path::new("/srv/ci/linux.git")));
+    assert_eq!(config.repo(&model::RepoName::linux()), Some(Path::new("/srv/ci/linux.git")));
     assert_eq!(config.slots(), 82);
-    assert!(config.weight("kmo") < config.weight("tytso"));
-    let group = config.test_group("tytso", "ext4").unwrap();
+    assert!(config.weight(&"kmo".parse().unwrap()) < config.weight(&"tytso".parse().unwrap()));
+    let group = config.test_group(&"tytso".parse().unwrap(), &"ext4".parse().unwrap()).unwrap();
     assert_eq!(
         (group.nice_of(11, 0, 130), group.nice_of(11, 1, 0), group.nice_of(0, 0, 0)),
         (2 + 10 + 2, 2, 2)
@@ -62,7 +62,7 @@ fn the_existing_systems_file() {
     let (config, problems) = config::load_lenient(&dir("good/existing.json5")).unwrap();
     assert_eq!(config.hosts.len(), 2);
     assert_eq!(config.hosts["farm2"].kind, config::HostKind::Ssh);
-    assert_eq!(config.repo("bcachefs-tools"), Some(Path::new("/home/ci/bcachefs-tools")));
+    assert_eq!(config.repo(&"bcachefs-tools".parse().unwrap()), Some(Path::new("/home/ci/bcachefs-tools")));
     assert_eq!(problems.len(), 1, "users_dir is not there: {problems:?}");
 }
 

@@ -49,9 +49,24 @@ macro_rules! plain_name {
     };
 }
 
-plain_name! {
+name! {
     /// A test group of the configuration.
-    GroupName, "a test group name"
+    GroupName
+}
+
+impl FromStr for GroupName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() || text.len() > 200 || text.chars().any(char::is_control) {
+            return Err(bad("a test group name", text, "it has 1 to 200 bytes and no control characters"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+plain_name! {
+    /// A root image of the configuration; part of result keys.
+    ImageName, "an image name"
 }
 
 plain_name! {
@@ -174,13 +189,13 @@ mod tests {
         for good in ["kmo", "j.doe", "a", "for-next", "v6.1", "x+y_z"] {
             assert!(UserName::configured(good).is_ok(), "{good}");
             assert!(BranchName::configured(good).is_ok(), "{good}");
-            assert!(good.parse::<GroupName>().is_ok(), "{good}");
+            assert!(good.parse::<RepoName>().is_ok(), "{good}");
         }
         for hostile in
             ["", "-x", ".x", "a b", "a/b", "a..b", "a.", "a.lock", "a\n", "$(x)", "a`b", "\u{e9}", "../x"]
         {
             assert!(UserName::configured(hostile).is_err(), "{hostile:?}");
-            assert!(hostile.parse::<GroupName>().is_err(), "{hostile:?}");
+            assert!(hostile.parse::<RepoName>().is_err(), "{hostile:?}");
         }
         assert!(UserName::configured(&"x".repeat(101)).is_err());
         for good in ["next/ext4", "a/b/c"] {

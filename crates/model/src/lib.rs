@@ -15,7 +15,7 @@ pub mod snapshot;
 pub mod verdict;
 
 pub use arch::Arch;
-pub use branch::{BranchName, BranchRef, GroupName, RepoName, UserName};
+pub use branch::{BranchName, BranchRef, GroupName, ImageName, RepoName, UserName};
 pub use bus::StorageBus;
 pub use event::{EVENT_VERSION, Event, Stamped};
 pub use git::{RefName, Remote};

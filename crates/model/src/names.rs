@@ -67,6 +67,11 @@ macro_rules! name {
                 name.0.into()
             }
         }
+        impl From<&$name> for String {
+            fn from(name: &$name) -> String {
+                name.as_str().into()
+            }
+        }
     };
 }
 pub(crate) use name;

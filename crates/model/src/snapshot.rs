@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::branch::{BranchName, BranchRef, UserName};
+
 /// The snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,7 +24,7 @@ pub struct StatusSnapshot {
     /// Jobs that are claimed or ended lately; pending ones are only counted.
     pub jobs: Vec<JobStatus>,
     /// How many jobs wait, by fair-share group (user).
-    pub pending_by_group: BTreeMap<String, u64>,
+    pub pending_by_group: BTreeMap<UserName, u64>,
     /// How many of them wait, by commit; commits without any are left out. Absent from older daemons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_by_commit: Option<BTreeMap<String, u64>>,
@@ -30,7 +32,7 @@ pub struct StatusSnapshot {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub more_to_plan: bool,
     /// Decayed usage by fair-share group.
-    pub fairshare: BTreeMap<String, FairShare>,
+    pub fairshare: BTreeMap<UserName, FairShare>,
     /// The executors.
     pub executors: Vec<ExecutorStatus>,
     /// The branches and how the last fetch went.
@@ -119,17 +121,28 @@ pub struct BatchStatus {
 }
 
 /// A watched branch.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BranchStatus {
-    /// Whose.
-    pub user: String,
-    /// Its name.
-    pub branch: String,
+    /// The owner.
+    pub user: UserName,
+    /// The branch of that user.
+    pub branch: BranchName,
     /// Its tip when it was last fetched.
+    #[serde(default)]
     pub tip: Option<String>,
     /// When it was last fetched with success, Unix seconds.
+    #[serde(default)]
     pub fetched: Option<i64>,
     /// Why the last fetch failed.
+    #[serde(default)]
     pub error: Option<String>,
+}
+
+impl BranchStatus {
+    /// A branch that was not fetched yet.
+    #[must_use]
+    pub fn new(name: &BranchRef) -> Self {
+        let BranchRef { user, branch } = name.clone();
+        Self { user, branch, tip: None, fetched: None, error: None }
+    }
 }

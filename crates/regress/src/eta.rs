@@ -155,13 +155,13 @@ mod tests {
     #[test]
     fn slots_by_weight_among_users_with_queued_tests() {
         let executor = |state: &str| ExecutorStatus { state: state.into(), ..Default::default() };
-        let branch = |user: &str| BranchStatus { user: user.into(), ..Default::default() };
+        let branch = |user: &str| BranchStatus::new(&format!("{user}/b").parse().unwrap());
         let share = |weight| FairShare { weight, usage: 0.0 };
         let snapshot = StatusSnapshot {
             executors: vec![executor("busy"), executor("idle"), executor("busy"), executor("quarantined")],
             branches: vec![branch("a"), branch("b"), branch("c")],
-            pending_by_group: [("a".to_owned(), 5), ("b".to_owned(), 5)].into(),
-            fairshare: [("a".to_owned(), share(2.0)), ("b".to_owned(), share(f64::NAN))].into(),
+            pending_by_group: [("a".parse().unwrap(), 5), ("b".parse().unwrap(), 5)].into(),
+            fairshare: [("a".parse().unwrap(), share(2.0)), ("b".parse().unwrap(), share(f64::NAN))].into(),
             ..Default::default()
         };
         let slots = expected_slots(&snapshot);

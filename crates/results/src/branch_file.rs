@@ -4,17 +4,16 @@
 //! `%`, `/` and control characters of either name, the dots of a user, and a first dot of a branch as `%XX`
 //! (hexadecimal). A `%` that is not followed by two hexadecimal digits stands for itself: older listings have such.
 
+use model::BranchRef;
+
 use crate::error::{Error, Result};
 
 const PREFIX: &str = "branch.";
 const SUFFIX: &str = ".capnp";
 
 /// The file's name.
-pub fn file_name(user: &str, branch: &str) -> Result<String> {
-    let bad = |why| Error::BranchName { user: user.into(), branch: branch.into(), why };
-    if user.is_empty() || branch.is_empty() {
-        return Err(bad("a name is empty"));
-    }
+pub fn file_name(at: &BranchRef) -> Result<String> {
+    let (user, branch) = (at.user.as_str(), at.branch.as_str());
     let mut name = String::from(PREFIX);
     encode(&mut name, user, |c, _| c == '.');
     name.push('.');
@@ -22,17 +21,16 @@ pub fn file_name(user: &str, branch: &str) -> Result<String> {
     name.push_str(SUFFIX);
     // A temporary file's name is a little longer.
     if name.len() > 240 {
-        return Err(bad("the names are too long for a file's name (240 bytes)"));
+        return Err(Error::BranchName { branch: at.clone() });
     }
     Ok(name)
 }
 
 /// The user and the branch whose listing the file is; `None` for other files.
 #[must_use]
-pub fn parse(file_name: &str) -> Option<(String, String)> {
+pub fn parse(file_name: &str) -> Option<BranchRef> {
     let (user, branch) = file_name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('.')?;
-    let (user, branch) = (decode(user)?, decode(branch)?);
-    (!user.is_empty() && !branch.is_empty()).then_some((user, branch))
+    Some(BranchRef { user: decode(user)?.parse().ok()?, branch: decode(branch)?.parse().ok()? })
 }
 
 fn encode(out: &mut String, name: &str, special: impl Fn(char, usize) -> bool) {
@@ -81,24 +79,25 @@ mod tests {
             ("j.doe", "a%2Fb", "branch.j%2Edoe.a%252Fb.capnp"),
             ("kmo", ".x", "branch.kmo.%2Ex.capnp"),
         ] {
-            assert_eq!(file_name(user, branch).unwrap(), name);
-            assert_eq!(parse(name), Some((user.into(), branch.into())));
+            let at = BranchRef { user: user.parse().unwrap(), branch: branch.parse().unwrap() };
+            assert_eq!(file_name(&at).unwrap(), name);
+            assert_eq!(parse(name), Some(at));
         }
-        assert_eq!(parse("branch.a.50%.capnp"), Some(("a".into(), "50%".into())));
+        assert_eq!(parse("branch.a.50%.capnp"), Some("a/50%".parse().unwrap()));
         for other in ["branch.a.capnp", "branch..b.capnp", "branch.a..capnp", "x.capnp", "branch.a.%ff.capnp"]
         {
             assert_eq!(parse(other), None, "{other}");
         }
-        assert!(file_name("", "x").is_err());
-        assert!(file_name("x", &"y".repeat(300)).is_err());
+        assert!(file_name(&format!("x/{}", "y".repeat(250)).parse().unwrap()).is_err());
     }
 
     proptest::proptest! {
         #[test]
-        fn every_pair_reads_back_and_is_one_file(user in "[.%/a-f\u{0}-\u{ff}]{1,20}", branch in "[.%/a-f2]{1,20}") {
-            let name = file_name(&user, &branch).unwrap();
+        fn every_pair_reads_back_and_is_one_file(user in "[.%a-f\u{20}-\u{2e}\u{30}-\u{7e}\u{a0}-\u{ff}]{1,20}", branch in "[.%/a-f2]{1,20}") {
+            let at = BranchRef { user: user.parse().unwrap(), branch: branch.parse().unwrap() };
+            let name = file_name(&at).unwrap();
             assert!(!name.contains('/') && !name.contains('\0'));
-            assert_eq!(parse(&name), Some((user, branch)));
+            assert_eq!(parse(&name), Some(at));
         }
     }
 }

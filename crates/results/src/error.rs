@@ -35,15 +35,13 @@ pub enum Error {
         /// Its process id, where it can be read.
         pid: Option<u32>,
     },
-    /// A user's or a branch's name that cannot be a file's.
-    #[error("branch {branch:?} of user {user:?} cannot be stored: {why}")]
+    /// A branch whose user and name are too long for the name of its file.
+    #[error(
+        "branch {branch} cannot be stored: user and branch together are longer than a file name can be (240 bytes)"
+    )]
     BranchName {
-        /// The user.
-        user: String,
         /// The branch.
-        branch: String,
-        /// The rule it breaks.
-        why: &'static str,
+        branch: model::BranchRef,
     },
     /// A write failed; it was tried on behalf of several callers, each is told.
     #[error("{0}")]

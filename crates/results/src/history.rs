@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use model::{CommitId, Counts, ResultKey, Status};
+use model::{BranchRef, CommitId, Counts, ResultKey, Status};
 
 use crate::codec::keys_hash;
 use crate::error::{Error, Result};
@@ -93,8 +93,8 @@ impl Reader {
 
     /// One test at the commits of a branch, newest first; `None` if there is no such branch. A commit whose results
     /// cannot be read counts as one without.
-    pub fn history(&self, user: &str, branch: &str, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>> {
-        let Some(commits) = self.branch(user, branch)? else { return Ok(None) };
+    pub fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>> {
+        let Some(commits) = self.branch(at)? else { return Ok(None) };
         let mut hint = 0;
         let history = commits.into_iter().map(|BranchEntry { commit, message, .. }| {
             let entry = self.entry_near(&commit, key, &mut hint).unwrap_or_else(|error| unreadable(&error));
@@ -107,11 +107,10 @@ impl Reader {
     /// branch. `keep` is asked once a test, not once a test and commit.
     pub fn branch_filtered(
         &self,
-        user: &str,
-        branch: &str,
+        at: &BranchRef,
         mut keep: impl FnMut(&ResultKey) -> bool,
     ) -> Result<Option<Vec<BranchEntry>>> {
-        let Some(mut commits) = self.branch(user, branch)? else { return Ok(None) };
+        let Some(mut commits) = self.branch(at)? else { return Ok(None) };
         let mut by_key = HashMap::new();
         let mut by_hash: HashMap<u64, Vec<bool>> = HashMap::new();
         for entry in &mut commits {

@@ -3,7 +3,7 @@
 //! The fields that formats.md names come first, in its order; those after them are ours and absent when not known.
 //! Each view reads back into the plain types, so that who has only JSON shows the same as who has the files.
 
-use model::{Counts, Status, StatusSnapshot};
+use model::{BranchName, Counts, Status, StatusSnapshot, UserName};
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Attempt, BranchEntry, CommitResults, HistoryEntry, TestEntry, duration, millis_of};
@@ -13,9 +13,9 @@ use crate::vacuity::{Alarm, Suspicion};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserView {
     /// The user.
-    pub user: String,
+    pub user: UserName,
     /// The branches, sorted.
-    pub branches: Vec<String>,
+    pub branches: Vec<BranchName>,
 }
 
 /// One commit of a branch's view, which is a list of these, newest first.

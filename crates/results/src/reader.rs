@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{CommitId, ResultKey, StatusSnapshot};
+use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 
 use crate::branch_file;
 use crate::codec;
@@ -57,10 +57,10 @@ impl Reader {
     }
 
     /// The users and their branches, both sorted.
-    pub fn users(&self) -> Result<BTreeMap<String, Vec<String>>> {
-        let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    pub fn users(&self) -> Result<BTreeMap<UserName, Vec<BranchName>>> {
+        let mut users: BTreeMap<UserName, Vec<BranchName>> = BTreeMap::new();
         for name in files::names(self.layout.dir())? {
-            if let Some((user, branch)) = branch_file::parse(&name) {
+            if let Some(BranchRef { user, branch }) = branch_file::parse(&name) {
                 users.entry(user).or_default().push(branch);
             }
         }
@@ -71,13 +71,13 @@ impl Reader {
     }
 
     /// The branches of a user, sorted; `None` if the user has none.
-    pub fn branches(&self, user: &str) -> Result<Option<Vec<String>>> {
+    pub fn branches(&self, user: &UserName) -> Result<Option<Vec<BranchName>>> {
         Ok(self.users()?.remove(user))
     }
 
     /// The commits of a branch, newest first; `None` if there is no such branch.
-    pub fn branch(&self, user: &str, branch: &str) -> Result<Option<Vec<BranchEntry>>> {
-        let path = self.layout.dir().join(branch_file::file_name(user, branch)?);
+    pub fn branch(&self, at: &BranchRef) -> Result<Option<Vec<BranchEntry>>> {
+        let path = self.layout.dir().join(branch_file::file_name(at)?);
         let Some(bytes) = files::read_aligned(&path)? else { return Ok(None) };
         codec::decode_branch(bytes.bytes()).map(Some).map_err(|why| Error::damaged(&path, why))
     }
@@ -125,7 +125,9 @@ impl Reader {
             for (user, branches) in self.users()? {
                 for branch in branches {
                     // One damaged listing must not hide the others.
-                    let Ok(Some(entries)) = self.branch(&user, &branch) else { continue };
+                    let Ok(Some(entries)) = self.branch(&BranchRef { user: user.clone(), branch }) else {
+                        continue;
+                    };
                     let commits = entries.into_iter().map(|entry| entry.commit);
                     found.extend(commits.filter(|commit| commit.as_str().starts_with(&prefix)));
                 }

@@ -3,13 +3,12 @@
 //! `ci-status rerun` and the dashboard leave them, ci-daemon moves them to `requests/taken/` when it takes them and
 //! removes them when they are over. Results are not touched: they stay with their one writer.
 
-use std::fmt;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use model::{CommitId, ResultKey};
+use model::{BranchRef, CommitId, ResultKey};
 use serde::{Deserialize, Serialize};
 
 /// The folder, below the output directory.
@@ -40,16 +39,7 @@ pub enum What {
     /// A test is to run again.
     Rerun(Rerun),
     /// The listing of a branch that the configuration has no more is to go.
-    Forget(Branch),
-}
-
-/// A branch, of a user.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Branch {
-    /// Whose.
-    pub user: String,
-    /// Its name.
-    pub branch: String,
+    Forget(BranchRef),
 }
 
 /// A test at a commit.
@@ -59,12 +49,6 @@ pub struct Rerun {
     pub commit: CommitId,
     /// The test.
     pub key: ResultKey,
-}
-
-impl fmt::Display for Branch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.user, self.branch)
-    }
 }
 
 /// Leaves a request, whole or not at all, and says which file it is.
@@ -118,7 +102,7 @@ mod tests {
         let rerun = |key: &str| Rerun { commit: "a".repeat(40).parse().unwrap(), key: key.parse().unwrap() };
         let first = leave(dir.path(), What::Rerun(rerun("fs.a.x"))).unwrap();
         leave(dir.path(), What::Rerun(rerun("fs.a.y"))).unwrap();
-        leave(dir.path(), What::Forget(Branch { user: "kmo".into(), branch: "old".into() })).unwrap();
+        leave(dir.path(), What::Forget("kmo/old".parse().unwrap())).unwrap();
         let text = fs::read_to_string(&first).unwrap();
         assert_eq!(
             text,

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use model::CommitId;
+use model::{BranchRef, CommitId};
 
 use crate::error::{Error, Result};
 use crate::files::is_absent;
@@ -61,7 +61,7 @@ pub fn plan(reader: &Reader, policy: Policy, now: SystemTime) -> Result<Plan> {
     let users = reader.users()?;
     for (user, branches) in &users {
         for branch in branches {
-            let commits = reader.branch(user, branch)?.unwrap_or_default();
+            let commits = reader.branch(&BranchRef::new(user, branch))?.unwrap_or_default();
             wanted.extend(commits.into_iter().take(policy.commits).map(|entry| entry.commit));
         }
     }

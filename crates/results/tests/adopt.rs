@@ -82,7 +82,7 @@ async fn a_directory_is_adopted_in_place() {
         assert!(writer.record(record).await.unwrap().stands);
     }
     let listing = vec![(commit.clone(), "two\n".into()), (old.clone(), "one\n".into())];
-    writer.set_branch("kmo", "bcachefs-testing", listing).await.unwrap();
+    writer.set_branch(&"kmo/bcachefs-testing".parse().unwrap(), listing).await.unwrap();
     writer.flush().await.unwrap();
     let reader = writer.reader();
     writer.close().await.unwrap();
@@ -107,7 +107,7 @@ async fn a_directory_is_adopted_in_place() {
     assert!(dir.path().join(format!("{old}.capnp")).is_file());
     assert_eq!(results.get(&key("fs.ext4.basic.punch")).unwrap().duration, Duration::from_secs(4));
     assert_eq!(results.get(&key("fs.ext4.basic.xattr")).unwrap().status, Status::Passed);
-    let listing = reader.branch("kmo", "bcachefs-testing").unwrap().unwrap();
+    let listing = reader.branch(&"kmo/bcachefs-testing".parse().unwrap()).unwrap().unwrap();
     assert_eq!((listing[0].counts.passed, listing[0].counts.failed, listing[0].counts.inprogress), (2, 1, 0));
     assert_eq!((listing[1].counts.passed, listing[1].counts.failed), (1, 1));
     let durations = reader.durations().unwrap();

@@ -163,7 +163,7 @@ impl Oracle {
                 .map(|commit| ((*commit).clone(), format!("subject of {commit}")))
                 .collect::<Vec<_>>()
         };
-        if writer.set_branch("u", "one", listing(&[&a])).await.is_ok() {
+        if writer.set_branch(&"u/one".parse().unwrap(), listing(&[&a])).await.is_ok() {
             self.branches.insert("one".into(), vec![a.clone()]);
         }
         let mut number = 0;
@@ -185,7 +185,7 @@ impl Oracle {
                 }
             }
             let _ = writer.flush().await;
-            if writer.set_branch("u", "two", listing(&[&b, &a])).await.is_ok() {
+            if writer.set_branch(&"u/two".parse().unwrap(), listing(&[&b, &a])).await.is_ok() {
                 self.branches.insert("two".into(), vec![b.clone(), a.clone()]);
             }
             let _ = writer.write_snapshot(&StatusSnapshot::default());
@@ -242,7 +242,7 @@ impl Oracle {
         ran.retain(|_, runs| *runs > 0);
         assert_eq!(durations, ran, "{context}");
         for (branch, commits) in &self.branches {
-            let entries = reader.branch("u", branch).unwrap().unwrap();
+            let entries = reader.branch(&format!("u/{branch}").parse().unwrap()).unwrap().unwrap();
             let listed: Vec<_> = entries.iter().map(|entry| entry.commit.clone()).collect();
             assert_eq!(&listed, commits, "{context}");
             for entry in entries {

@@ -64,17 +64,18 @@ fn a_folder_of_the_existing_system_is_read_in_place() {
     std::fs::write(folder.join("duration"), "4\n").unwrap();
 
     let reader = Reader::open(dir.path()).unwrap();
-    let branch = reader.branch("kmo", "bcachefs-testing").unwrap().unwrap();
+    let branch = reader.branch(&"kmo/bcachefs-testing".parse().unwrap()).unwrap().unwrap();
     let counts = Counts { passed: 1, failed: 2, notrun: 3, failed_to_run: 4, inprogress: 5, unknown: 6 };
     assert_eq!(branch.len(), 2, "what is no commit is left out");
     assert_eq!((branch[0].counts, branch[0].duration), (counts, Duration::from_secs(777)));
     let durations = reader.durations().unwrap();
     assert_eq!((durations[0].mean, durations[0].nr), (Duration::from_secs(2), 10));
     let key: ResultKey = "fs.ext4.basic.punch".parse().unwrap();
-    let history = reader.history("kmo", "bcachefs-testing", &key).unwrap().unwrap();
+    let history = reader.history(&"kmo/bcachefs-testing".parse().unwrap(), &key).unwrap().unwrap();
     assert_eq!(history[1].entry.as_ref().unwrap().status, Status::Failed);
     assert_eq!(reader.entry(&old, &key).unwrap().unwrap().duration, Duration::from_secs(4));
-    let crashed = reader.branch_filtered("kmo", "bcachefs-testing", |key| key.as_str().contains("crash"));
+    let crashed = reader
+        .branch_filtered(&"kmo/bcachefs-testing".parse().unwrap(), |key| key.as_str().contains("crash"));
     assert_eq!(crashed.unwrap().unwrap()[0].counts, Counts { failed: 1, ..Counts::default() });
 }
 

@@ -53,7 +53,7 @@ async fn a_full_file_system_loses_nothing_and_is_survived() {
         VerdictRecord::new(commit.clone(), key(number), verdict, Duration::from_millis(number as u64 + 1))
     };
     let writer = Writer::open(path).unwrap();
-    writer.set_branch("u", "b", vec![(commit.clone(), "one".into())]).await.unwrap();
+    writer.set_branch(&"u/b".parse().unwrap(), vec![(commit.clone(), "one".into())]).await.unwrap();
     let (mut acknowledged, mut refused) = (Vec::new(), 0);
     for number in 0..4000 {
         match writer.record(record(number)).await {

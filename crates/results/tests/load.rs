@@ -81,7 +81,7 @@ async fn readers_see_whole_results_that_only_grow() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Writer::open(dir.path()).unwrap();
     let listing = (0..3).map(|number| (commit(number), format!("commit {number}"))).collect();
-    writer.set_branch("u", "b", listing).await.unwrap();
+    writer.set_branch(&"u/b".parse().unwrap(), listing).await.unwrap();
     let done = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..3)
         .map(|_| {
@@ -89,7 +89,7 @@ async fn readers_see_whole_results_that_only_grow() {
             std::thread::spawn(move || {
                 let (mut seen, mut rounds) = ([0; 3], 0);
                 while !done.load(Ordering::Relaxed) {
-                    let branch = reader.branch("u", "b").unwrap().unwrap();
+                    let branch = reader.branch(&"u/b".parse().unwrap()).unwrap().unwrap();
                     assert_eq!(branch.len(), 3);
                     for (number, seen) in seen.iter_mut().enumerate() {
                         let results = reader.commit(&commit(number)).unwrap();
@@ -98,9 +98,9 @@ async fn readers_see_whole_results_that_only_grow() {
                         *seen = count;
                     }
                     reader.durations().unwrap();
-                    let history = reader.history("u", "b", &key(7)).unwrap().unwrap();
+                    let history = reader.history(&"u/b".parse().unwrap(), &key(7)).unwrap().unwrap();
                     assert!(history.iter().flat_map(|row| &row.entry).all(|entry| entry.key == key(7)));
-                    let all = reader.branch_filtered("u", "b", |_| true).unwrap().unwrap();
+                    let all = reader.branch_filtered(&"u/b".parse().unwrap(), |_| true).unwrap().unwrap();
                     assert_eq!(all.len(), 3);
                     rounds += 1;
                 }
@@ -114,7 +114,7 @@ async fn readers_see_whole_results_that_only_grow() {
     for reader in readers {
         assert!(reader.join().unwrap() > 0);
     }
-    for entry in writer.reader().branch("u", "b").unwrap().unwrap() {
+    for entry in writer.reader().branch(&"u/b".parse().unwrap()).unwrap().unwrap() {
         assert_eq!(entry.counts.total(), 400);
     }
 }

@@ -40,7 +40,10 @@ async fn what_is_recorded_is_published_and_read() {
     let writer = Writer::open(dir.path()).unwrap();
     let (a, b) = (commit('a'), commit('b'));
     writer
-        .set_branch("kmo", "next/ext4", vec![(b.clone(), "two\n\nbody".into()), (a.clone(), "one".into())])
+        .set_branch(
+            &"kmo/next/ext4".parse().unwrap(),
+            vec![(b.clone(), "two\n\nbody".into()), (a.clone(), "one".into())],
+        )
         .await
         .unwrap();
     writer.in_progress(&a, vec![key("f.x"), key("f.y")], 1_700_000_000, None, None).unwrap();
@@ -62,12 +65,12 @@ async fn what_is_recorded_is_published_and_read() {
     assert_eq!(x.host.as_ref().unwrap().as_str(), "farm1");
     assert_eq!(results.get(&key("f.z")).unwrap().reason.as_deref(), Some("no xfs"));
 
-    let branch = reader.branch("kmo", "next/ext4").unwrap().unwrap();
+    let branch = reader.branch(&"kmo/next/ext4".parse().unwrap()).unwrap().unwrap();
     assert_eq!((branch[0].commit.clone(), branch[0].subject()), (b, "two"));
     assert_eq!(branch[1].counts, Counts { passed: 1, notrun: 1, inprogress: 1, ..Counts::default() });
     assert_eq!(branch[1].duration, Duration::from_millis(3000));
-    assert_eq!(reader.users().unwrap().get("kmo").unwrap(), &["next/ext4"]);
-    assert_eq!(reader.branch("kmo", "other").unwrap(), None);
+    assert_eq!(reader.users().unwrap().get("kmo").unwrap()[0].as_str(), "next/ext4");
+    assert_eq!(reader.branch(&"kmo/other".parse().unwrap()).unwrap(), None);
 
     let folder = dir.path().join(a.as_str());
     assert_eq!(text(&folder.join("f.x/status")), "========= PASSED f.x in 1s\n");
@@ -108,7 +111,7 @@ async fn stale_in_progress_is_cleared_by_the_next_writer() {
     let a = commit('a');
     {
         let writer = Writer::open(dir.path()).unwrap();
-        writer.set_branch("u", "b", vec![(a.clone(), "one".into())]).await.unwrap();
+        writer.set_branch(&"u/b".parse().unwrap(), vec![(a.clone(), "one".into())]).await.unwrap();
         writer.record(record(&a, "f.x", Verdict::Passed)).await.unwrap();
         writer.in_progress(&a, vec![key("f.y")], 5, None, None).unwrap();
         writer.live_log(&a, &key("f.y"), LogKind::Subtest).unwrap();
@@ -119,7 +122,7 @@ async fn stale_in_progress_is_cleared_by_the_next_writer() {
     assert_eq!(writer.clear_stale_in_progress().await.unwrap(), 1);
     writer.flush().await.unwrap();
     assert_eq!(writer.reader().commit(&a).unwrap().unwrap().counts().total(), 1);
-    assert_eq!(writer.reader().branch("u", "b").unwrap().unwrap()[0].counts.inprogress, 0);
+    assert_eq!(writer.reader().branch(&"u/b".parse().unwrap()).unwrap().unwrap()[0].counts.inprogress, 0);
     assert!(!dir.path().join(a.as_str()).join("f.y/status").exists());
     assert!(writer.reader().log(&a, &key("f.y"), LogKind::Subtest).unwrap().is_none());
     assert_eq!(writer.clear_stale_in_progress().await.unwrap(), 0);
@@ -261,7 +264,7 @@ async fn history_and_filter() {
     let commits: Vec<CommitId> = "dcba".chars().map(commit).collect();
     let listing =
         commits.iter().map(|commit| (commit.clone(), format!("subject {}", commit.short()))).collect();
-    writer.set_branch("u", "b", listing).await.unwrap();
+    writer.set_branch(&"u/b".parse().unwrap(), listing).await.unwrap();
     writer.record(record(&commits[0], "f.x", failed("broken"))).await.unwrap();
     writer.record(record(&commits[2], "f.x", Verdict::Passed)).await.unwrap();
     writer.record(record(&commits[2], "f.w", Verdict::Passed)).await.unwrap();
@@ -269,7 +272,7 @@ async fn history_and_filter() {
     writer.record(record(&commits[3], "f.x", failed("flaky"))).await.unwrap();
     writer.flush().await.unwrap();
     let reader = writer.reader();
-    let history = reader.history("u", "b", &key("f.x")).unwrap().unwrap();
+    let history = reader.history(&"u/b".parse().unwrap(), &key("f.x")).unwrap().unwrap();
     let statuses: Vec<_> = history.iter().map(|row| row.entry.as_ref().map(|entry| entry.status)).collect();
     assert_eq!(statuses, [Some(Status::Failed), None, Some(Status::Passed), Some(Status::Passed)]);
     // Read by peeking or whole, an entry is the same.
@@ -281,11 +284,11 @@ async fn history_and_filter() {
     assert_eq!(statuses.statuses, [Status::Passed, Status::Passed]);
     assert_ne!(statuses.keys_hash, reader.statuses(&commits[3]).unwrap().unwrap().keys_hash);
     assert_eq!(reader.statuses(&commits[1]).unwrap(), None);
-    let only = reader.branch_filtered("u", "b", |key| key.as_str() == "f.w").unwrap().unwrap();
+    let only = reader.branch_filtered(&"u/b".parse().unwrap(), |key| key.as_str() == "f.w").unwrap().unwrap();
     let passed: Vec<u32> = only.iter().map(|entry| entry.counts.total()).collect();
     assert_eq!(passed, [0, 0, 1, 0]);
-    let all = reader.branch_filtered("u", "b", |_| true).unwrap().unwrap();
-    assert_eq!(all, reader.branch("u", "b").unwrap().unwrap());
+    let all = reader.branch_filtered(&"u/b".parse().unwrap(), |_| true).unwrap().unwrap();
+    assert_eq!(all, reader.branch(&"u/b".parse().unwrap()).unwrap().unwrap());
 
     assert_eq!(reader.resolve_prefix("AAAA").unwrap(), Resolved::One(commit('a')));
     assert_eq!(reader.resolve_prefix("cccc").unwrap(), Resolved::One(commit('c')), "listed, without results");
@@ -316,7 +319,10 @@ async fn retention_removes_what_the_listings_left_behind() {
     writer.flush().await.unwrap();
     let policy = Policy { commits: 1, rest: Duration::ZERO };
     assert!(writer.plan_retention(policy).unwrap().remove.is_empty(), "without a listing nothing goes");
-    writer.set_branch("u", "b", vec![(commit('c'), "c".into()), (commit('b'), "b".into())]).await.unwrap();
+    writer
+        .set_branch(&"u/b".parse().unwrap(), vec![(commit('c'), "c".into()), (commit('b'), "b".into())])
+        .await
+        .unwrap();
     assert!(writer.plan_retention(Policy { commits: 1, ..Policy::default() }).unwrap().remove.is_empty());
     let plan = writer.plan_retention(policy).unwrap();
     let gone: Vec<_> = plan.remove.iter().map(|removal| removal.commit.clone()).collect();

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{CommitId, HostName, KernelId, ResultKey, StatusSnapshot, Verdict};
+use model::{BranchRef, CommitId, HostName, KernelId, ResultKey, StatusSnapshot, Verdict};
 use results::codec::{Mark, encode_commit};
 use results::layout::Layout;
 use results::{CommitResults, LogKind, VerdictRecord, Writer};
@@ -78,8 +78,12 @@ impl ResultsFixture {
 
     /// The listing of a branch, newest commit first, with messages.
     pub fn branch(&self, user: &str, branch: &str, commits: &[(CommitId, String)]) -> &Self {
+        let branch = BranchRef {
+            user: user.parse().expect("a user name"),
+            branch: branch.parse().expect("a branch name"),
+        };
         self.runtime
-            .block_on(self.writer.set_branch(user, branch, commits.to_vec()))
+            .block_on(self.writer.set_branch(&branch, commits.to_vec()))
             .expect("a branch listing is written");
         self
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{CommitId, HostName, SubtestName, TestPath};
+use model::{CommitId, HostName, RepoName, SubtestName, TestPath};
 use spawn::{Cmd, Stream};
 
 use super::place::Ways;
@@ -21,7 +21,7 @@ pub struct Tools {
     /// Kernel options that may be required in vain.
     pub tolerate: Vec<String>,
     /// The repositories under test other than `linux`.
-    pub repos: BTreeMap<String, PathBuf>,
+    pub repos: BTreeMap<RepoName, PathBuf>,
     /// The packages of the root images that groups name.
     pub images: config::Images,
     /// All test files whose kernels are built from commits, so that one flavor serves all of them.
@@ -99,7 +99,7 @@ mod tests {
             tolerate: vec!["RUST".into()],
             repos: BTreeMap::new(),
             images: BTreeMap::from([(
-                "stress".into(),
+                "stress".parse().unwrap(),
                 ["fio", "stress-ng"].map(|name| name.parse().unwrap()).into(),
             )]),
             merge: vec!["boot".parse().unwrap(), "fs/a".parse().unwrap()],

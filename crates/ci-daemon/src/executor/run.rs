@@ -21,7 +21,6 @@ use super::command::{Tools, ktest_run};
 use super::live::LiveLog;
 use crate::clock::now;
 use crate::plan::Job;
-use crate::wants;
 
 /// How long a child gets to end by itself when it is asked to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -225,7 +224,7 @@ impl<'a> Run<'a> {
     /// A commit that is no kernel, checked out where the test file's `require-git` finds it; gives the folder that holds it.
     async fn checkout(&self, tools: &Tools) -> Result<Option<PathBuf>, String> {
         let name = &*self.first.repo;
-        if name == wants::LINUX {
+        if name.is_linux() {
             return Ok(None);
         }
         let path = tools.repos.get(name).cloned();
@@ -235,7 +234,7 @@ impl<'a> Run<'a> {
         let deps = self.slot.deps();
         empty(&deps, true).await.map_err(|error| format!("{}: {error}", deps.display()))?;
         self.log.line(format!("checking out {} of {name}", self.first.commit.short()));
-        let (dir, index) = (deps.join(name), deps.join(format!(".{name}.index")));
+        let (dir, index) = (deps.join(name.as_str()), deps.join(format!(".{name}.index")));
         let checkout = repo.checkout_into(&self.first.commit, &dir, &index, gitio::Checkout::default());
         tokio::select! {
             done = checkout => done.map_err(|error| error.to_string())?,

@@ -1,5 +1,7 @@
 //! One job by its name, wherever a branch lists its commit: also where it has its verdict, or lies too far back to be planned.
 
+use std::sync::Arc;
+
 use model::{CommitId, ResultKey};
 
 use super::{Branch, History, Input, Job, JobRef, Purpose, units_of};
@@ -29,9 +31,8 @@ fn on(branch: &Branch, age: usize, commit: &CommitId, key: &ResultKey, input: &I
             let subtest = listing.iter().find(is_it)?.clone();
             let history = input.history.get(key);
             Some(Job {
-                user: branch.user.clone(),
                 branch: branch.name.clone(),
-                group: group.name.as_str().into(),
+                group: Arc::new(group.name.clone()),
                 repo: branch.repo.clone(),
                 commit: commit.clone(),
                 age,

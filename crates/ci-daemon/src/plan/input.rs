@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::TestGroup;
-use model::{CommitId, Env, ResultKey, SubtestName, TestPath};
+use model::{BranchRef, CommitId, Env, RepoName, ResultKey, SubtestName, TestPath};
 use serde::Serialize;
 
 /// Everything that is wanted, before what has a verdict is taken off.
@@ -25,12 +25,10 @@ pub struct Input {
 /// A branch and its commits.
 #[derive(Debug, Clone)]
 pub struct Branch {
-    /// Whose; the fair-share group.
-    pub user: Arc<str>,
-    /// Its name in the configuration.
-    pub name: Arc<str>,
+    /// Its name in the configuration; the user is the fair-share group.
+    pub name: Arc<BranchRef>,
     /// The repository under test: `linux` or a `[repo.NAME]`.
-    pub repo: Arc<str>,
+    pub repo: Arc<RepoName>,
     /// Its commits, the tip first; the position is the age.
     pub commits: Arc<[CommitId]>,
     /// The test groups that it wants.

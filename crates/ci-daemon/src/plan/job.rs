@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{CommitId, Env, ResultKey, StoreKernel, SubtestName, TestPath};
+use model::{BranchRef, CommitId, Env, GroupName, RepoName, ResultKey, StoreKernel, SubtestName, TestPath};
 
 /// What the jobs of one batch have in common besides the commit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,14 +20,12 @@ pub struct Unit {
 /// A job: one subtest at one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Whose branch asked for it first in the order; the fair-share group.
-    pub user: Arc<str>,
-    /// That branch.
-    pub branch: Arc<str>,
+    /// The branch that comes first in the order of those that ask for it; its user is the fair-share group.
+    pub branch: Arc<BranchRef>,
     /// That branch's test group.
-    pub group: Arc<str>,
+    pub group: Arc<GroupName>,
     /// The repository that the commit is in.
-    pub repo: Arc<str>,
+    pub repo: Arc<RepoName>,
     /// The commit.
     pub commit: CommitId,
     /// How many commits are newer on that branch.

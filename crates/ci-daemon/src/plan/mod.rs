@@ -21,7 +21,7 @@ use config::TestGroup;
 pub use find::find;
 pub use input::{Branch, History, Input, Why};
 pub use job::{Job, JobRef, Purpose, Unit};
-use model::{CommitId, NameError, ResultKey, StoreKernel, SubtestName};
+use model::{BranchRef, CommitId, GroupName, NameError, RepoName, ResultKey, StoreKernel, SubtestName};
 
 /// Where the planner learns which keys of a commit have a verdict. Asked once per commit, when its turn comes.
 pub trait Verdicts {
@@ -81,9 +81,8 @@ struct Subtest {
 
 #[derive(Debug)]
 struct BranchData {
-    user: Arc<str>,
-    name: Arc<str>,
-    repo: Arc<str>,
+    name: Arc<BranchRef>,
+    repo: Arc<RepoName>,
     /// Numbers of the commits, by age.
     commits: Vec<u32>,
 }
@@ -91,7 +90,7 @@ struct BranchData {
 #[derive(Debug)]
 struct Lane {
     branch: u32,
-    group: Arc<str>,
+    group: Arc<GroupName>,
     unit: u32,
     /// Indices into the unit's subtests, in listing order.
     subtests: Arc<[u32]>,
@@ -136,12 +135,7 @@ impl Planner {
         for branch in &input.branches {
             let most = branch.groups.iter().map(|group| group.max_commits).max().unwrap_or(0) as usize;
             let commits = branch.commits.iter().take(most).map(|id| self.commit(id)).collect();
-            branches.push(BranchData {
-                user: branch.user.clone(),
-                name: branch.name.clone(),
-                repo: branch.repo.clone(),
-                commits,
-            });
+            branches.push(BranchData { name: branch.name.clone(), repo: branch.repo.clone(), commits });
         }
         self.branches = branches;
     }
@@ -185,7 +179,7 @@ impl Planner {
             let commits = u32::try_from(self.branches[branch_at as usize].commits.len()).unwrap_or(u32::MAX);
             let mut rank = 0;
             for group in &branch.groups {
-                let name: Arc<str> = group.name.as_str().into();
+                let name = Arc::new(group.name.clone());
                 for unit in units_of(group) {
                     let unit_at = match units.get(&unit) {
                         Some(at) => *at,
@@ -284,7 +278,6 @@ impl Planner {
                     }
                     given.push((number, subtest.key_id));
                     jobs.push(Job {
-                        user: branch.user.clone(),
                         branch: branch.name.clone(),
                         group: lane.group.clone(),
                         repo: branch.repo.clone(),

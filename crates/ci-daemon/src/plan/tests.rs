@@ -70,7 +70,7 @@ fn groups() -> impl Strategy<Value = Vec<Arc<TestGroup>>> {
         let group =
             |(at, (files, nice, max_commits, adjust, kernel, env)): (usize, (Vec<u8>, _, _, _, _, _))| {
                 Arc::new(TestGroup {
-                    name: at.to_string(),
+                    name: at.to_string().parse().unwrap(),
                     tests: files.iter().map(|n| format!("t/{n}").parse().unwrap()).collect(),
                     nice,
                     test_duration_nice: adjust * 10,
@@ -95,9 +95,8 @@ prop_compose! {
         history in proptest::collection::vec((0u8..5, 0u8..6, 0u64..40, 0u64..4, 0u64..2), 0..20),
     ) -> Input {
         let branch = |(at, (commits, wants)): (usize, (HashSet<u8>, Vec<usize>))| Branch {
-            user: "u".into(),
-            name: at.to_string().into(),
-            repo: "linux".into(),
+            name: Arc::new(format!("u/{at}").parse().unwrap()),
+            repo: Arc::new(model::RepoName::linux()),
             commits: commits.into_iter().map(commit).collect(),
             groups: wants.iter().map(|want| groups[want % groups.len()].clone()).collect(),
         };
@@ -199,7 +198,7 @@ proptest! {
 
 fn one_branch(commits: &[u8]) -> Input {
     let group = TestGroup {
-        name: "g".into(),
+        name: "g".parse().unwrap(),
         tests: vec!["a".parse().unwrap()],
         nice: 0,
         max_commits: 50,
@@ -210,9 +209,8 @@ fn one_branch(commits: &[u8]) -> Input {
     };
     Input {
         branches: vec![Branch {
-            user: "u".into(),
-            name: "b".into(),
-            repo: "linux".into(),
+            name: Arc::new("u/b".parse().unwrap()),
+            repo: Arc::new(model::RepoName::linux()),
             commits: commits.iter().map(|n| commit(*n)).collect(),
             groups: vec![Arc::new(group)],
         }],

@@ -44,7 +44,7 @@ fn verdicts_land_a_second_run_has_nothing_to_do_and_a_push_is_picked_up() {
     // The run that was last came to its end as well.
     let last = reader.log(&old, &"t.two.x".parse().unwrap(), LogKind::Full).unwrap().unwrap();
     assert!(String::from_utf8(last.read(1 << 20).unwrap().0).unwrap().ends_with("the last line\n"));
-    let branch = reader.branch("u", "next").unwrap().unwrap();
+    let branch = reader.branch(&"u/next".parse().unwrap()).unwrap().unwrap();
     assert_eq!(branch.iter().map(results::BranchEntry::subject).collect::<Vec<_>>(), ["new", "old"]);
     assert_eq!(branch[0].counts.failed, 5);
     assert!(reader.durations().unwrap().iter().any(|of| of.test.as_str() == "t.one.a" && of.nr == 2));

@@ -72,7 +72,8 @@ fn a_job_that_two_branches_want_runs_once() {
     assert_eq!(farm.ran().len(), 10);
     assert!(farm.starts().values().all(|times| *times == 1), "{:?}", farm.starts());
     let reader = farm.reader();
-    let lengths = ["next", "side"].map(|branch| reader.branch("u", branch).unwrap().unwrap().len());
+    let lengths = ["next", "side"]
+        .map(|branch| reader.branch(&format!("u/{branch}").parse().unwrap()).unwrap().unwrap().len());
     assert_eq!(lengths, [1, 2]);
 }
 

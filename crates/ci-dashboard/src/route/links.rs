@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use model::UserName;
+
 use super::BranchRef;
 use crate::http::Encoded;
 
@@ -21,8 +23,8 @@ impl Links<'_> {
 
     /// The branches of a user.
     #[must_use]
-    pub fn user(&self, user: &str) -> String {
-        format!("{}/ci?user={}", self.mount, Encoded(user))
+    pub fn user(&self, user: &UserName) -> String {
+        format!("{}/ci?user={}", self.mount, Encoded(user.as_str()))
     }
 
     /// The commits of a branch.
@@ -71,8 +73,8 @@ impl Links<'_> {
 
     /// The comparison of two commits or branches.
     #[must_use]
-    pub fn compare(&self, user: Option<&str>, base: &str, head: &str) -> String {
-        let user = user.map(|user| format!("user={}&", Encoded(user))).unwrap_or_default();
+    pub fn compare(&self, user: Option<&UserName>, base: &str, head: &str) -> String {
+        let user = user.map(|user| format!("user={}&", Encoded(user.as_str()))).unwrap_or_default();
         format!("{}/ci?{user}compare={}..{}", self.mount, Encoded(base), Encoded(head))
     }
 
@@ -87,6 +89,6 @@ struct BranchQuery<'a>(&'a BranchRef);
 
 impl fmt::Display for BranchQuery<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "user={}&branch={}", Encoded(&self.0.user), Encoded(&self.0.branch))
+        write!(f, "user={}&branch={}", Encoded(self.0.user.as_str()), Encoded(self.0.branch.as_str()))
     }
 }

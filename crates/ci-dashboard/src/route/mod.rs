@@ -1,13 +1,14 @@
 //! Addresses: from the path and query of a request to the view they name, and back to links.
 //!
-//! Pages link to the addresses of docs/formats.md; the shorter ones (`/u/...`) are equivalent. Commits and result keys
-//! are parsed here; names of users and branches are only compared with those that the store lists.
+//! Pages link to the addresses of docs/formats.md; the shorter ones (`/u/...`) are equivalent. Commits, result keys
+//! and the names of users and branches are parsed here.
 
 mod links;
 mod query;
 mod table;
 
-use model::{CommitId, ResultKey, Status};
+pub use model::BranchRef;
+use model::{CommitId, ResultKey, Status, UserName};
 
 pub use self::links::Links;
 pub use self::table::{ROOTS, parse};
@@ -27,22 +28,13 @@ pub enum Format {
     Badge,
 }
 
-/// A branch as a client names it: not validated.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct BranchRef {
-    /// The owner.
-    pub user: String,
-    /// The name; may contain `/`.
-    pub branch: String,
-}
-
 /// The view that a request names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// All users with their branches.
     Home,
     /// The branches of a user.
-    User(String),
+    User(UserName),
     /// The commits of a branch.
     Branch {
         /// The branch.
@@ -116,7 +108,7 @@ pub enum Route {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CompareRoute {
     /// The owner of branches that are given without a user.
-    pub user: Option<String>,
+    pub user: Option<UserName>,
     /// The older side; empty: not chosen yet.
     pub base: String,
     /// The newer side; empty: not chosen yet.

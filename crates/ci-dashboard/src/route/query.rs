@@ -80,27 +80,30 @@ impl Query {
         given.map(|text| parse(text).ok_or(RouteError::Parameter { name, expected })).transpose()
     }
 
-    fn branch(&self) -> Option<BranchRef> {
-        let (user, branch) = (self.0.get("user")?, self.0.get("branch")?);
-        Some(BranchRef { user: user.clone(), branch: branch.clone() })
+    fn branch(&self) -> Result<Option<BranchRef>, RouteError> {
+        if !self.has("user") || !self.has("branch") {
+            return Ok(None);
+        }
+        let names = self.name("user")?.zip(self.name("branch")?);
+        Ok(names.map(|(user, branch)| BranchRef { user, branch }))
     }
 
     /// The view that `/ci?...` names.
     pub(super) fn route(&self) -> Result<Route, RouteError> {
         if self.has("compare") {
-            return Ok(Route::Compare(self.compare_route()));
+            return Ok(Route::Compare(self.compare_route()?));
         }
         if self.has("commit") {
             return self.commit_route(self.text("commit"));
         }
-        if let Some(at) = self.branch() {
+        if let Some(at) = self.branch()? {
             return self.branch_route(at);
         }
         if self.has("branch") {
             return Err(RouteError::Parameter { name: "branch", expected: "the parameter \"user\" with it" });
         }
-        if let Some(user) = self.0.get("user") {
-            return Ok(Route::User(user.clone()));
+        if let Some(user) = self.name("user")? {
+            return Ok(Route::User(user));
         }
         Ok(if self.has("status") { Route::Status } else { Route::Home })
     }
@@ -116,18 +119,18 @@ impl Query {
     }
 
     /// `compare=A..B`, or `compare=A&with=B` as a form sends it. A branch name cannot contain two dots.
-    fn compare_route(&self) -> CompareRoute {
+    fn compare_route(&self) -> Result<CompareRoute, RouteError> {
         let compare = self.text("compare");
         let (base, head) = match self.0.get("with") {
             Some(with) => (compare, with.as_str()),
             None => compare.split_once("..").unwrap_or((compare, "")),
         };
-        CompareRoute {
-            user: self.given("user"),
+        Ok(CompareRoute {
+            user: self.given("user").map(|user| user.parse()).transpose()?,
             base: base.trim().into(),
             head: head.trim().into(),
             test: self.given("test"),
-        }
+        })
     }
 
     /// A commit by its id or the first digits of it.
@@ -139,7 +142,7 @@ impl Query {
         };
         Ok(Route::Commit(CommitRoute {
             sha,
-            at: self.branch(),
+            at: self.branch()?,
             test: self.given("test"),
             status: self.value(&STATUS)?,
             page: self.value(&PAGE)?.unwrap_or(0),

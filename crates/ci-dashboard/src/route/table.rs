@@ -29,12 +29,12 @@ const TABLE: &[(&str, Build)] = &[
     ("/ci/openapi.json", |_, _| Ok(Route::OpenApi)),
     ("/ci/{asset}", |path, _| Ok(Route::Asset(path.text("asset")?))),
     ("/hook", |_, _| Ok(Route::Hook)),
-    ("/u/{user}", |path, _| Ok(Route::User(path.text("user")?))),
-    ("/u/{user}/", |path, _| Ok(Route::User(path.text("user")?))),
+    ("/u/{user}", |path, _| Ok(Route::User(path.text("user")?.parse()?))),
+    ("/u/{user}/", |path, _| Ok(Route::User(path.text("user")?.parse()?))),
     ("/u/{user}/{*branch}", |path, query| {
         let branch = path.text("branch")?;
-        let branch = branch.strip_suffix('/').unwrap_or(&branch).to_owned();
-        query.branch_route(BranchRef { user: path.text("user")?, branch })
+        let branch = branch.strip_suffix('/').unwrap_or(&branch).parse()?;
+        query.branch_route(BranchRef { user: path.text("user")?.parse()?, branch })
     }),
     ("/c/ci-daemon-status.json", |_, _| Ok(Route::File(FileRoute::Snapshot))),
     ("/c/{commit}", |path, query| {
@@ -149,9 +149,9 @@ mod tests {
 
     #[test]
     fn segments_are_decoded_one_by_one() {
-        let at = BranchRef { user: "a/b".into(), branch: "x/y z".into() };
+        let at = BranchRef { user: "a b".parse().unwrap(), branch: "x/y z".parse().unwrap() };
         let expected = Route::Branch { at, test: None, from: None };
-        assert_eq!(of("/u/a%2Fb/x/y%20z/"), Ok(expected));
+        assert_eq!(of("/u/a%20b/x/y%20z/"), Ok(expected));
         assert_eq!(of("/c/x%2Fy/a.b/log"), Err("x/y".parse::<model::CommitId>().unwrap_err().into()));
         assert_eq!(of("/u/%zz"), Err(DecodeError::Escape.into()));
         assert_eq!(of("/nothing"), Err(RouteError::Unknown));
@@ -163,10 +163,10 @@ mod tests {
         for (query, expected) in [
             ("", Route::Home),
             ("status", Route::Status),
-            ("user=mira", Route::User("mira".into())),
-            ("user=mira&user=anton", Route::User("anton".into())),
+            ("user=mira", Route::User("mira".parse().unwrap())),
+            ("user=mira&user=anton", Route::User("anton".parse().unwrap())),
             ("commit=0123456", Route::Abbreviated("0123456".into())),
-            ("user=a&branch=b&crashes", Route::Crashes(BranchRef { user: "a".into(), branch: "b".into() })),
+            ("user=a&branch=b&crashes", Route::Crashes("a/b".parse().unwrap())),
         ] {
             assert_eq!(of(&format!("/ci?{query}")), Ok(expected), "{query}");
         }

@@ -117,8 +117,7 @@ pub fn view(
         // Counts and durations of the matching tests, from the columns of the store.
         let wanted = |key: &model::ResultKey| filter.matches(key.as_str());
         let missing = || Problem::NotFound("no such branch".into());
-        entries =
-            context.store.reader().branch_filtered(&at.user, &at.branch, wanted)?.ok_or_else(missing)?;
+        entries = context.store.reader().branch_filtered(at, wanted)?.ok_or_else(missing)?;
     }
     if format == Format::Json {
         let rows: Vec<_> = entries.iter().map(CommitRow::from).collect();
@@ -220,7 +219,7 @@ fn render(
         test,
         all_href: links.branch(at),
         crashes_href: if all_failures.is_empty() { String::new() } else { links.crashes(at) },
-        compare_href: links.compare(Some(&at.user), &at.branch, ""),
+        compare_href: links.compare(Some(&at.user), at.branch.as_str(), ""),
         failing_heading: match failing {
             0 => "No test fails at the tip".into(),
             _ => format!("{} failing now", failing.plural("test")),

@@ -192,9 +192,7 @@ fn render(
             .filter(|_| !results.entries.is_empty())
             .and_then(|place| place.entries.get(place.row + 1))
             .filter(|parent| parent.counts.total() > 0)
-            .map(|parent| {
-                links.compare(at.map(|at| at.user.as_str()), parent.commit.as_str(), route.sha.as_str())
-            })
+            .map(|parent| links.compare(at.map(|at| &at.user), parent.commit.as_str(), route.sha.as_str()))
             .unwrap_or_default(),
         coverage_href: if coverage::is_there(context, &results.entries, &route.sha) {
             links.coverage(route.sha.as_str(), "", "")
@@ -254,8 +252,8 @@ fn crumbs(context: Context<'_>, place: Option<&Place>, route: &CommitRoute) -> V
 fn form_hidden(route: &CommitRoute, at: Option<&BranchRef>) -> Vec<(&'static str, String)> {
     let mut hidden = Vec::new();
     if let Some(at) = at {
-        hidden.push(("user", at.user.clone()));
-        hidden.push(("branch", at.branch.clone()));
+        hidden.push(("user", at.user.to_string()));
+        hidden.push(("branch", at.branch.to_string()));
         hidden.push(("commit", route.sha.to_string()));
     }
     if let Some(status) = route.status {

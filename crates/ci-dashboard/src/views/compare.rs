@@ -1,7 +1,7 @@
 //! Two commits, or the newest tested commits of two branches, side by side. Regressions come first.
 
 use askama::Template;
-use model::{CommitId, Counts, Status};
+use model::{CommitId, Counts, Status, UserName};
 use regress::compare::{Change, ChangeKind, Comparison, Direction, KindRow, compare};
 use regress::json::{CompareView, SideView};
 use regress::suspicious::{is_complete, suspicious_passes};
@@ -112,11 +112,11 @@ pub fn view(context: Context<'_>, route: &CompareRoute, format: Format) -> Resul
 /// The side that a name stands for: the newest tested commit of a branch (of the user, or `user/branch`), or a commit by
 /// its id or the first digits of it.
 fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<Side, Problem> {
-    let of_user = route.user.as_ref().map(|user| BranchRef { user: user.clone(), branch: name.into() });
-    let named =
-        name.split_once('/').map(|(user, branch)| BranchRef { user: user.into(), branch: branch.into() });
+    let of_user = route.user.as_ref().zip(name.parse().ok());
+    let of_user = of_user.map(|(user, branch)| BranchRef { user: user.clone(), branch });
+    let named = name.parse::<BranchRef>().ok();
     for at in of_user.into_iter().chain(named) {
-        let Some(entries) = context.store.reader().branch(&at.user, &at.branch).ok().flatten() else {
+        let Some(entries) = context.store.reader().branch(&at).ok().flatten() else {
             continue;
         };
         let tested = entries.iter().find(|entry| entry.counts.total() > 0);
@@ -157,7 +157,7 @@ fn render(
     sides: Option<(&Side, &Side)>,
 ) -> Result<Response, Problem> {
     let links = context.links();
-    let user = route.user.as_deref();
+    let user = route.user.as_ref();
     let mut crumbs: Vec<Crumb> = user.map(|user| Crumb::link(user, links.user(user))).into_iter().collect();
     crumbs.push(Crumb::here("compare"));
     let mut page = Page::new("Compare", links, crumbs);
@@ -190,12 +190,12 @@ fn render(
 /// The branches that the form offers: those of the user by name, the others as `user/branch`.
 fn choices(context: Context<'_>, route: &CompareRoute) -> Result<Vec<String>, Problem> {
     let users = context.store.reader().users()?;
-    let own = |user: &String| route.user.as_ref() == Some(user);
+    let own = |user: &UserName| route.user.as_ref() == Some(user);
     let mut names: Vec<(bool, String)> = users
         .iter()
         .flat_map(|(user, branches)| {
             branches.iter().map(move |branch| {
-                if own(user) { (false, branch.clone()) } else { (true, format!("{user}/{branch}")) }
+                if own(user) { (false, branch.to_string()) } else { (true, format!("{user}/{branch}")) }
             })
         })
         .collect();
@@ -207,7 +207,7 @@ fn line(context: Context<'_>, side: &Side) -> SideLine {
     let links = context.links();
     SideLine {
         commit: CommitLink::new(links, side.at.as_ref(), &side.results.commit, &side.results.message),
-        branch: side.at.as_ref().map(|at| (format!("{}/{}", at.user, at.branch), links.branch(at))),
+        branch: side.at.as_ref().map(|at| (at.to_string(), links.branch(at))),
         counts: count_items(&side.counts()),
     }
 }

@@ -60,7 +60,11 @@ pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
         .map(|(row, entry)| broken(context, at, &history, row, entry))
         .collect();
     let feed = Feed {
-        title: format!("{}/{}: newly failing tests", cut(&at.user, 100), cut(&at.branch, 200)),
+        title: format!(
+            "{}/{}: newly failing tests",
+            cut(at.user.as_str(), 100),
+            cut(at.branch.as_str(), 200)
+        ),
         id: id(at, None),
         href: absolute(context, &context.links().branch(at)),
         updated: entries.first().map_or_else(|| iso(0), |entry| entry.updated.clone()),
@@ -100,7 +104,7 @@ fn broken(
 fn id(at: &BranchRef, entry: Option<&BranchEntry>) -> String {
     use crate::http::Encoded;
     let commit = entry.map(|entry| format!(":{}", entry.commit)).unwrap_or_default();
-    format!("urn:ktest-ci:{}:{}{commit}", Encoded(&at.user), Encoded(&at.branch))
+    format!("urn:ktest-ci:{}:{}{commit}", Encoded(at.user.as_str()), Encoded(at.branch.as_str()))
 }
 
 /// On the host that the request names, where it names one that can stand in an address.

@@ -86,7 +86,7 @@ pub fn view(
     format: Format,
 ) -> Result<Response, Problem> {
     let missing = || Problem::NotFound("no such branch".into());
-    let history = context.store.reader().history(&at.user, &at.branch, key)?.ok_or_else(missing)?;
+    let history = context.store.reader().history(at, key)?.ok_or_else(missing)?;
     if history.iter().all(|commit| commit.entry.is_none()) {
         return Err(Problem::NotFound("no result for this test on this branch".into()));
     }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use askama::Template;
-use model::{Counts, Status};
+use model::{BranchName, Counts, Status, UserName};
 use results::BranchEntry;
 use results::json::UserView;
 
@@ -60,30 +60,30 @@ pub fn home(context: Context<'_>, format: Format) -> Result<Response, Problem> {
 }
 
 /// One user.
-pub fn user(context: Context<'_>, user: &str, format: Format) -> Result<Response, Problem> {
+pub fn user(context: Context<'_>, user: &UserName, format: Format) -> Result<Response, Problem> {
     let branches = context.store.reader().branches(user)?.ok_or_else(|| {
         Problem::NotFound("there is no such user, or none of their branches was tested yet".into())
     })?;
     if format == Format::Json {
-        return context.json(&UserView { user: user.into(), branches });
+        return context.json(&UserView { user: user.clone(), branches });
     }
-    let mut page = Page::new(user, context.links(), vec![Crumb::here(user)]);
+    let mut page = Page::new(user.as_str(), context.links(), vec![Crumb::here(user.as_str())]);
     page.live = 10;
     page.json = Some(context.json_address());
     let users = vec![block(context, user, &branches)];
     context.html(&HomePage { page, heading: format!("Branches of {user}"), users })
 }
 
-fn block(context: Context<'_>, user: &str, branches: &[String]) -> UserBlock {
-    let line = |branch: &String| {
-        let at = BranchRef { user: user.into(), branch: branch.clone() };
+fn block(context: Context<'_>, user: &UserName, branches: &[BranchName]) -> UserBlock {
+    let line = |branch: &BranchName| {
+        let at = BranchRef::new(user, branch);
         // A damaged listing shows as not tested; the log says more.
         let entries = context.store.branch(&at).unwrap_or_default();
         let href = context.links().branch(&at);
-        BranchLine { name: branch.clone(), href, tip: tip(context, &at, &entries) }
+        BranchLine { name: branch.to_string(), href, tip: tip(context, &at, &entries) }
     };
     UserBlock {
-        name: user.into(),
+        name: user.to_string(),
         href: context.links().user(user),
         branches_words: match branches.len() {
             1 => "1 branch".into(),

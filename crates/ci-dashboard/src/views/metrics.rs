@@ -71,11 +71,11 @@ fn farm(out: &mut Metrics, snapshot: &StatusSnapshot, now: i64) {
     out.sample("ktest_jobs_running", &[], running);
     out.family("ktest_jobs_pending", "Subtests that wait in the window, by user.");
     for (user, pending) in &snapshot.pending_by_group {
-        out.sample("ktest_jobs_pending", &[("user", user)], pending);
+        out.sample("ktest_jobs_pending", &[("user", user.as_str())], pending);
     }
     out.family("ktest_fairshare_usage_seconds", "Executor time used, decayed, by user.");
     for (user, share) in &snapshot.fairshare {
-        out.sample("ktest_fairshare_usage_seconds", &[("user", user)], share.usage);
+        out.sample("ktest_fairshare_usage_seconds", &[("user", user.as_str())], share.usage);
     }
     out.family("ktest_fetch_age_seconds", "Seconds since a branch was last fetched with success.");
     for branch in &snapshot.branches {
@@ -92,7 +92,9 @@ fn branches(out: &mut Metrics, context: Context<'_>) -> Result<(), Problem> {
     let mut behind = Metrics::default();
     let all = users.iter().flat_map(|(user, branches)| branches.iter().map(move |branch| (user, branch)));
     for (user, branch) in all.take(BRANCHES_MAX) {
-        let Ok(Some(entries)) = context.store.reader().branch(user, branch) else { continue };
+        let Ok(Some(entries)) = context.store.reader().branch(&model::BranchRef::new(user, branch)) else {
+            continue;
+        };
         let tested = entries.iter().position(|entry| entry.counts.total() > 0);
         let labels = [("user", user.as_str()), ("branch", branch.as_str())];
         behind.sample("ktest_branch_untested_commits", &labels, tested.unwrap_or(entries.len()));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
 use model::StatusSnapshot;
+use model::UserName;
 use model::snapshot::{BatchStatus, ExecutorStatus};
 
 use super::Context;
@@ -235,15 +236,15 @@ fn share(part: f64, whole: f64) -> u32 {
 }
 
 fn queues(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<Queue> {
-    let users: BTreeSet<&String> =
+    let users: BTreeSet<&UserName> =
         snapshot.pending_by_group.keys().chain(snapshot.fairshare.keys()).collect();
     let total: f64 = snapshot.fairshare.values().map(|share| share.usage).sum();
-    let queue = |user: &String| {
+    let queue = |user: &UserName| {
         let fair = snapshot.fairshare.get(user).cloned().unwrap_or_default();
         let part = share(fair.usage, total);
         let seconds = if fair.usage.is_finite() { fair.usage.clamp(0.0, 1e9) } else { 0.0 };
         Queue {
-            user: cut(user, 100),
+            user: cut(user.as_str(), 100),
             href: context.links().user(user),
             pending: snapshot.pending_by_group.get(user).copied().unwrap_or(0),
             weight: if (0.0..1e6).contains(&fair.weight) {
@@ -263,7 +264,7 @@ fn branches(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<BranchLine> 
     let links = context.links();
     let estimator = Estimator::new(context, snapshot);
     let line = |branch: &model::snapshot::BranchStatus| {
-        let at = BranchRef { user: branch.user.clone(), branch: branch.branch.clone() };
+        let at = BranchRef::new(&branch.user, &branch.branch);
         let tip: Option<model::CommitId> = branch.tip.as_deref().and_then(|tip| tip.parse().ok());
         BranchLine {
             name: cut(&format!("{}/{}", at.user, at.branch), 200),

@@ -135,7 +135,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         short: test.sha.short(),
         subject: subject(&results.message, 200),
         history_href: at.as_ref().map(|at| links.history(at, test.key.as_str())),
-        branch_name: at.as_ref().map(|at| at.branch.clone()).unwrap_or_default(),
+        branch_name: at.as_ref().map(|at| at.branch.to_string()).unwrap_or_default(),
         crash: entry.crash.as_deref().map(|crash| cut(crash, 1000)).unwrap_or_default(),
         reason: reason(entry),
         report: report(context, test)?,

@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
+use model::{BranchName, BranchRef, UserName};
 use results::BranchEntry;
 use results::json::UserView;
 
 use super::{Answer, to_json};
-use crate::origin::BranchName;
 use crate::problem::{Choices, Problem};
 use crate::source::Source;
 use crate::text::{self, Cell, Table};
@@ -14,35 +14,35 @@ use crate::text::{self, Cell, Table};
 /// The branches of a user.
 #[derive(Debug)]
 pub struct Branches {
-    users: Vec<(String, Vec<Line>)>,
+    users: Vec<(UserName, Vec<Line>)>,
 }
 
 #[derive(Debug)]
 struct Line {
-    branch: String,
+    branch: BranchName,
     /// The newest commit that has results, else the newest.
     newest: Option<BranchEntry>,
     commits: usize,
 }
 
 /// Finds out; `source.user` narrows it to one user only where the user was asked for.
-pub fn run(source: &Source, only: Option<&str>) -> Result<Branches, Problem> {
+pub fn run(source: &Source, only: Option<&UserName>) -> Result<Branches, Problem> {
     let mut users = Vec::new();
     let all = source.results.users()?;
     if let Some(user) = only
         && !all.is_empty()
         && !all.contains_key(user)
     {
-        return Err(Problem::NoUser { user: user.into(), choices: Choices::new(all.keys()) });
+        return Err(Problem::NoUser { user: user.clone(), choices: Choices::new(all.keys()) });
     }
     for (user, branches) in all {
-        if only.is_some_and(|only| only != user) {
+        if only.is_some_and(|only| *only != user) {
             continue;
         }
-        let names: Vec<BranchName> =
-            branches.into_iter().map(|branch| BranchName { user: user.clone(), branch }).collect();
+        let names: Vec<BranchRef> =
+            branches.into_iter().map(|branch| BranchRef { user: user.clone(), branch }).collect();
         let mut lines = Vec::new();
-        for (BranchName { branch, .. }, entries) in names.iter().zip(source.results.listings(&names)) {
+        for (BranchRef { branch, .. }, entries) in names.iter().zip(source.results.listings(&names)) {
             let branch = branch.clone();
             let tested = entries.iter().find(|entry| entry.counts.total() > 0);
             let newest = tested.or_else(|| entries.first()).cloned();
@@ -58,7 +58,7 @@ pub fn run(source: &Source, only: Option<&str>) -> Result<Branches, Problem> {
 
 impl Answer for Branches {
     fn json(&self) -> serde_json::Result<String> {
-        let view = |(user, lines): &(String, Vec<Line>)| UserView {
+        let view = |(user, lines): &(UserName, Vec<Line>)| UserView {
             user: user.clone(),
             branches: lines.iter().map(|line| line.branch.clone()).collect(),
         };

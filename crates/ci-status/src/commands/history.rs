@@ -2,13 +2,12 @@
 
 use std::io::{self, Write};
 
-use model::{ResultKey, Status};
+use model::{BranchRef, ResultKey, Status};
 use results::HistoryEntry;
 use results::json::HistoryRow;
 
 use super::show::remark;
 use super::{Answer, to_json};
-use crate::origin::BranchName;
 use crate::problem::Problem;
 use crate::select;
 use crate::source::Source;
@@ -17,7 +16,7 @@ use crate::text::{self, Cell, Table};
 /// A test along a branch.
 #[derive(Debug)]
 pub struct History {
-    branch: BranchName,
+    branch: BranchRef,
     key: ResultKey,
     entries: Vec<HistoryEntry>,
 }
@@ -49,7 +48,7 @@ fn find(
     source: &Source,
     commits: &[results::BranchEntry],
     test: &str,
-    branch: &BranchName,
+    branch: &BranchRef,
 ) -> Result<ResultKey, Problem> {
     let mut last = None;
     for entry in commits.iter().filter(|entry| entry.counts.total() > 0) {

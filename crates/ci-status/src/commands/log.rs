@@ -2,12 +2,11 @@
 
 use std::io::{self, Write};
 
-use model::Status;
+use model::{BranchRef, Status};
 use results::BranchEntry;
 use results::json::CommitRow;
 
 use super::{Answer, to_json};
-use crate::origin::BranchName;
 use crate::problem::Problem;
 use crate::select;
 use crate::source::Source;
@@ -16,7 +15,7 @@ use crate::text::{self, Cell, Table};
 /// The commits of a branch.
 #[derive(Debug)]
 pub struct Log {
-    branch: BranchName,
+    branch: BranchRef,
     entries: Vec<BranchEntry>,
     all: usize,
 }

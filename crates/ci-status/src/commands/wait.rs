@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(of(&[InProgress], Some(old)), Stand::Hopeless);
         let older = StatusSnapshot {
             pending_by_commit: None,
-            pending_by_group: BTreeMap::from([("kmo".to_owned(), 7)]),
+            pending_by_group: BTreeMap::from([("kmo".parse().unwrap(), 7)]),
             ..daemon(0, false, false)
         };
         assert_eq!(of(&[Passed], Some(older)), coming("1 passed, 7 wait (of all commits)"));

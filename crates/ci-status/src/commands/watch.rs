@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 
 use model::snapshot::ExecutorStatus;
-use model::{Status, StatusSnapshot};
+use model::{BranchName, BranchRef, Status, StatusSnapshot, UserName};
 use results::BranchEntry;
 use results::json::CommitRow;
 use serde::Serialize;
@@ -14,7 +14,6 @@ use serde::Serialize;
 use super::show::remark;
 use super::workers::STALE;
 use super::{Answer, is_failure, to_json};
-use crate::origin::BranchName;
 use crate::problem::Problem;
 use crate::select;
 use crate::source::Source;
@@ -28,8 +27,8 @@ const FAILURES: usize = 8;
 /// What is shown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Watch {
-    user: String,
-    branch: String,
+    user: UserName,
+    branch: BranchName,
     commits: Vec<CommitRow>,
     /// The executors that work on the branch.
     executors: Vec<ExecutorStatus>,
@@ -51,12 +50,12 @@ struct Failing {
 }
 
 /// Which branch.
-pub fn branch(source: &Source, name: Option<&str>) -> Result<BranchName, Problem> {
+pub fn branch(source: &Source, name: Option<&str>) -> Result<BranchRef, Problem> {
     select::branch(source, name)
 }
 
 /// How it stands at `now` (Unix seconds).
-pub fn run(source: &Source, at: &BranchName, now: i64) -> Result<Watch, Problem> {
+pub fn run(source: &Source, at: &BranchRef, now: i64) -> Result<Watch, Problem> {
     let entries = source.results.branch(at)?.unwrap_or_default();
     let snapshot = source.results.snapshot()?;
     let running = snapshot.as_ref().is_some_and(|snapshot| now.saturating_sub(snapshot.written) <= STALE);

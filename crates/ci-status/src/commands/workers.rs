@@ -73,7 +73,7 @@ impl Answer for Workers {
             .pending_by_group
             .iter()
             .filter(|(_, count)| **count > 0)
-            .map(|(group, count)| format!("{} {count}", text::clean(group)))
+            .map(|(group, count)| format!("{} {count}", text::clean(group.as_str())))
             .collect();
         match groups.as_slice() {
             [] => writeln!(out, "nothing waits")?,

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use model::{CommitId, ResultKey, StatusSnapshot};
+use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
 use results::json::ArtifactRow;
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, Resolved};
 
-use super::{BranchName, Held, Origin};
+use super::{Held, Origin};
 use crate::problem::Problem;
 
 /// How much of a growing log is taken at a time, in bytes.
@@ -28,20 +28,20 @@ impl Local {
 }
 
 impl Origin for Local {
-    fn users(&self) -> Result<BTreeMap<String, Vec<String>>, Problem> {
+    fn users(&self) -> Result<BTreeMap<UserName, Vec<BranchName>>, Problem> {
         Ok(self.reader.users()?)
     }
 
-    fn branch(&self, at: &BranchName) -> Result<Option<Vec<BranchEntry>>, Problem> {
-        Ok(self.reader.branch(&at.user, &at.branch)?)
+    fn branch(&self, at: &BranchRef) -> Result<Option<Vec<BranchEntry>>, Problem> {
+        Ok(self.reader.branch(at)?)
     }
 
-    fn branch_filtered(&self, at: &BranchName, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem> {
-        Ok(self.reader.branch_filtered(&at.user, &at.branch, |key| test.is_match(key.as_str()))?)
+    fn branch_filtered(&self, at: &BranchRef, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem> {
+        Ok(self.reader.branch_filtered(at, |key| test.is_match(key.as_str()))?)
     }
 
-    fn history(&self, at: &BranchName, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>, Problem> {
-        Ok(self.reader.history(&at.user, &at.branch, key)?)
+    fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>, Problem> {
+        Ok(self.reader.history(at, key)?)
     }
 
     fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem> {

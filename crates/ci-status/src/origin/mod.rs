@@ -7,10 +7,10 @@ mod local;
 mod remote;
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 use std::path::Path;
 
-use model::{CommitId, ResultKey, StatusSnapshot};
+use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
 use results::json::ArtifactRow;
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Resolved};
@@ -21,40 +21,25 @@ pub use remote::{Remote, Wire};
 
 use crate::problem::Problem;
 
-/// A branch of a user.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BranchName {
-    /// Whose.
-    pub user: String,
-    /// Its name.
-    pub branch: String,
-}
-
-impl fmt::Display for BranchName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.user, self.branch)
-    }
-}
-
 /// The results, as commands ask for them.
 pub trait Origin: Debug + Send + Sync {
     /// The users and their branches, both sorted.
-    fn users(&self) -> Result<BTreeMap<String, Vec<String>>, Problem>;
+    fn users(&self) -> Result<BTreeMap<UserName, Vec<BranchName>>, Problem>;
 
     /// The commits of a branch, newest first; `None` if there is no such branch.
-    fn branch(&self, at: &BranchName) -> Result<Option<Vec<BranchEntry>>, Problem>;
+    fn branch(&self, at: &BranchRef) -> Result<Option<Vec<BranchEntry>>, Problem>;
 
     /// The commits of several branches, in their order. A listing that cannot be read is empty: one damaged listing
     /// must not hide the others.
-    fn listings(&self, names: &[BranchName]) -> Vec<Vec<BranchEntry>> {
+    fn listings(&self, names: &[BranchRef]) -> Vec<Vec<BranchEntry>> {
         names.iter().map(|at| self.branch(at).ok().flatten().unwrap_or_default()).collect()
     }
 
     /// Like [`Self::branch`], counting only tests whose name matches.
-    fn branch_filtered(&self, at: &BranchName, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem>;
+    fn branch_filtered(&self, at: &BranchRef, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem>;
 
     /// One test along a branch.
-    fn history(&self, at: &BranchName, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>, Problem>;
+    fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>, Problem>;
 
     /// The results of a commit; `None` if there are none.
     fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem>;
@@ -93,10 +78,10 @@ pub trait Origin: Debug + Send + Sync {
 }
 
 /// All branches, sorted.
-pub fn all_branches(origin: &dyn Origin) -> Result<Vec<BranchName>, Problem> {
+pub fn all_branches(origin: &dyn Origin) -> Result<Vec<BranchRef>, Problem> {
     let users = origin.users()?.into_iter();
-    let named = |(user, branches): (String, Vec<String>)| {
-        branches.into_iter().map(move |branch| BranchName { user: user.clone(), branch })
+    let named = |(user, branches): (UserName, Vec<BranchName>)| {
+        branches.into_iter().map(move |branch| BranchRef { user: user.clone(), branch })
     };
     Ok(users.flat_map(named).collect())
 }

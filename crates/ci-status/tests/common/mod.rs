@@ -59,7 +59,7 @@ pub fn results() -> TempDir {
     fixture.snapshot(&StatusSnapshot {
         written: NOW - 2,
         pending_by_commit: Some([(four.to_string(), 12)].into()),
-        pending_by_group: [("kmo".to_owned(), 12), ("amy".to_owned(), 0)].into(),
+        pending_by_group: [("kmo".parse().unwrap(), 12), ("amy".parse().unwrap(), 0)].into(),
         executors: vec![
             ExecutorStatus {
                 name: "local/0".into(),
@@ -85,10 +85,8 @@ pub fn results() -> TempDir {
             },
         ],
         branches: vec![BranchStatus {
-            user: "amy".into(),
-            branch: "next".into(),
             error: Some("no route to host".into()),
-            ..BranchStatus::default()
+            ..BranchStatus::new(&"amy/next".parse().unwrap())
         }],
         problems: vec!["disk is full".into()],
         ..StatusSnapshot::default()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use model::CommitId;
+use model::{BranchRef, CommitId};
 
 use super::commits::Commits;
 use super::pass::{Publication, Subject};
@@ -12,8 +12,6 @@ use crate::error::Result;
 use crate::history::Summary;
 use crate::reader::Reader;
 use crate::types::BranchEntry;
-
-type Name = (String, String);
 
 #[derive(Default)]
 struct Listing {
@@ -25,8 +23,8 @@ struct Listing {
 
 pub struct Branches {
     reader: Reader,
-    listings: BTreeMap<Name, Listing>,
-    of: HashMap<CommitId, Vec<Name>>,
+    listings: BTreeMap<BranchRef, Listing>,
+    of: HashMap<CommitId, Vec<BranchRef>>,
     summaries: HashMap<CommitId, Summary>,
 }
 
@@ -41,14 +39,15 @@ impl Branches {
         };
         for (user, names) in reader.users()? {
             for branch in names {
-                match reader.branch(&user, &branch) {
+                let name = BranchRef { user: user.clone(), branch };
+                match reader.branch(&name) {
                     Ok(Some(entries)) => {
                         let commits = entries
                             .iter()
                             .map(|entry| (entry.commit.clone(), entry.message.clone()))
                             .collect();
                         let listing = Listing { commits, dirty: false, found: Some(entries) };
-                        branches.listings.insert((user.clone(), branch), listing);
+                        branches.listings.insert(name, listing);
                     }
                     Ok(None) => {}
                     Err(error) => tracing::warn!("{error}; the daemon writes it again when it next fetches"),
@@ -75,7 +74,7 @@ impl Branches {
 
     /// Marks the listings that do not say what the commits' results do: the last writer did not get to it.
     pub fn refresh_all(&mut self, commits: &mut Commits) {
-        let names: Vec<Name> = self.listings.keys().cloned().collect();
+        let names: Vec<BranchRef> = self.listings.keys().cloned().collect();
         for name in names {
             let entries = self.entries(&name, commits);
             if let Some(listing) = self.listings.get_mut(&name)
@@ -90,11 +89,9 @@ impl Branches {
     }
 
     /// Replaces the listing of a branch, newest commit first.
-    pub fn set(&mut self, user: String, branch: String, commits: Vec<(CommitId, String)>) {
-        let listing = self
-            .listings
-            .entry((user, branch))
-            .or_insert_with(|| Listing { dirty: true, ..Listing::default() });
+    pub fn set(&mut self, name: BranchRef, commits: Vec<(CommitId, String)>) {
+        let listing =
+            self.listings.entry(name).or_insert_with(|| Listing { dirty: true, ..Listing::default() });
         if listing.commits != commits {
             listing.commits = commits;
             listing.dirty = true;
@@ -103,8 +100,8 @@ impl Branches {
     }
 
     /// Lets go of the listing of a branch; gives whether there was one.
-    pub fn forget(&mut self, user: String, branch: String) -> bool {
-        let had = self.listings.remove(&(user, branch)).is_some();
+    pub fn forget(&mut self, name: &BranchRef) -> bool {
+        let had = self.listings.remove(name).is_some();
         if had {
             self.index();
         }
@@ -125,15 +122,15 @@ impl Branches {
         self.listings.values().any(|listing| listing.dirty)
     }
 
-    pub fn failed(&mut self, user: &str, branch: &str) {
-        if let Some(listing) = self.listings.get_mut(&(user.to_owned(), branch.to_owned())) {
+    pub fn failed(&mut self, name: &BranchRef) {
+        if let Some(listing) = self.listings.get_mut(name) {
             listing.dirty = true;
         }
     }
 
     /// The listings that are behind; they count as up to date from now on.
     pub fn take_dirty(&mut self, commits: &Commits) -> Vec<Publication> {
-        let names: Vec<Name> =
+        let names: Vec<BranchRef> =
             self.listings.iter().filter(|(_, listing)| listing.dirty).map(|(name, _)| name.clone()).collect();
         let mut publications = Vec::new();
         for name in names {
@@ -142,14 +139,14 @@ impl Branches {
                 listing.dirty = false;
             }
             // A name that cannot be a file's was refused when the branch was set.
-            let Ok(file) = branch_file::file_name(&name.0, &name.1) else { continue };
+            let Ok(file) = branch_file::file_name(&name) else { continue };
             let path = self.reader.output_dir().join(file);
-            publications.push(Publication { subject: Subject::Branch(name.0, name.1), path, bytes });
+            publications.push(Publication { subject: Subject::Branch(name), path, bytes });
         }
         publications
     }
 
-    fn entries(&mut self, name: &Name, commits: &Commits) -> Vec<BranchEntry> {
+    fn entries(&mut self, name: &BranchRef, commits: &Commits) -> Vec<BranchEntry> {
         let Some(listing) = self.listings.get(name) else { return Vec::new() };
         let (reader, summaries) = (&self.reader, &mut self.summaries);
         let entries = listing.commits.iter().map(|(commit, message)| {

@@ -1,6 +1,6 @@
 //! What the writer's threads say to each other.
 
-use model::{CommitId, HostName, ResultKey};
+use model::{BranchRef, CommitId, HostName, ResultKey};
 use tokio::sync::oneshot;
 
 use super::logs::LogTarget;
@@ -30,8 +30,7 @@ pub enum Command {
     },
     ClearStale(Reply<usize>),
     SetBranch {
-        user: String,
-        branch: String,
+        branch: BranchRef,
         commits: Vec<(CommitId, String)>,
         reply: Reply<()>,
     },
@@ -47,8 +46,7 @@ pub enum Command {
         reply: Reply<()>,
     },
     ForgetBranch {
-        user: String,
-        branch: String,
+        branch: BranchRef,
         reply: Reply<bool>,
     },
     Flush(Reply<()>),

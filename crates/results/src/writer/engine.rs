@@ -272,11 +272,11 @@ impl Engine {
                 self.drop_live_logs(&commit, &gone);
             }
             Command::ClearStale(reply) => drop(reply.send(self.clear_stale())),
-            Command::SetBranch { user, branch, commits, reply } => {
+            Command::SetBranch { branch, commits, reply } => {
                 for (commit, message) in &commits {
                     self.commits.learn_message(commit, message);
                 }
-                self.branches.set(user, branch, commits);
+                self.branches.set(branch, commits);
                 self.waiters.push(reply);
                 self.touch();
             }
@@ -296,8 +296,8 @@ impl Engine {
                 self.touch();
                 let _ = reply.send(Ok(()));
             }
-            Command::ForgetBranch { user, branch, reply } => {
-                let _ = reply.send(Ok(self.branches.forget(user, branch)));
+            Command::ForgetBranch { branch, reply } => {
+                let _ = reply.send(Ok(self.branches.forget(&branch)));
             }
             Command::Flush(reply) => {
                 self.waiters.push(reply);
@@ -407,7 +407,7 @@ impl Engine {
             match subject {
                 Subject::Running => self.running_changed = true,
                 Subject::Commit(commit) => self.commits.failed(&commit),
-                Subject::Branch(user, branch) => self.branches.failed(&user, &branch),
+                Subject::Branch(branch) => self.branches.failed(&branch),
                 Subject::Durations => self.durations.failed(),
             }
             self.touch();

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use model::{CommitId, HostName, ResultKey, StatusSnapshot};
+use model::{BranchRef, CommitId, HostName, ResultKey, StatusSnapshot};
 use tokio::sync::oneshot;
 
 use crate::branch_file;
@@ -191,20 +191,20 @@ impl Writer {
     }
 
     /// Sets a branch's listing, newest commit first, with the commits' messages. Returns when it is published.
-    pub async fn set_branch(&self, user: &str, branch: &str, commits: Vec<(CommitId, String)>) -> Result<()> {
-        branch_file::file_name(user, branch)?;
-        let (user, branch) = (user.to_owned(), branch.to_owned());
+    pub async fn set_branch(&self, branch: &BranchRef, commits: Vec<(CommitId, String)>) -> Result<()> {
+        branch_file::file_name(branch)?;
+        let branch = branch.clone();
         let commits =
             commits.into_iter().map(|(commit, message)| (commit, cut(&message).to_owned())).collect();
-        self.ask(|reply| Command::SetBranch { user, branch, commits, reply }).await
+        self.ask(|reply| Command::SetBranch { branch, commits, reply }).await
     }
 
     /// Removes a branch's listing: what no other branch lists goes with the next [retention](crate::retention), after its
     /// rest. Gives whether there was one, readable or not.
-    pub async fn forget_branch(&self, user: &str, branch: &str) -> Result<bool> {
-        let path = self.output_dir().join(branch_file::file_name(user, branch)?);
-        let (user, branch) = (user.to_owned(), branch.to_owned());
-        let known = self.ask(|reply| Command::ForgetBranch { user, branch, reply }).await?;
+    pub async fn forget_branch(&self, branch: &BranchRef) -> Result<bool> {
+        let path = self.output_dir().join(branch_file::file_name(branch)?);
+        let branch = branch.clone();
+        let known = self.ask(|reply| Command::ForgetBranch { branch, reply }).await?;
         // A pass that had the listing in hand is over now.
         self.flush().await?;
         let this = self.clone();

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use model::{CommitId, ResultKey, Status};
+use model::{BranchRef, CommitId, ResultKey, Status};
 
 use crate::disk::{Disk, Durable};
 use crate::layout::Layout;
@@ -18,7 +18,7 @@ pub enum Subject {
     /// A commit's results.
     Commit(CommitId),
     /// A branch's listing.
-    Branch(String, String),
+    Branch(BranchRef),
     /// The durations.
     Durations,
 }

@@ -9,7 +9,7 @@ mod http;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use model::{CommitId, ResultKey, StatusSnapshot};
+use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
 use reqwest::Url;
 use results::codec::{Aligned, decode_commit};
@@ -17,7 +17,7 @@ use results::json::{ArtifactRow, CommitRow, CommitView, HistoryRow, TestView, Us
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};
 use serde::de::DeserializeOwned;
 
-use super::{BranchName, Held, Origin, all_branches};
+use super::{Held, Origin, all_branches};
 use crate::problem::Problem;
 use cache::Cache;
 use http::{Body, Http, each};
@@ -37,7 +37,7 @@ pub struct Remote {
     http: Http,
     wire: Wire,
     /// A branch that a commit was seen on: existing dashboards show a commit of a branch only.
-    seen: Mutex<BTreeMap<CommitId, BranchName>>,
+    seen: Mutex<BTreeMap<CommitId, BranchRef>>,
 }
 
 /// The files of a test that every dashboard serves.
@@ -63,7 +63,7 @@ impl Remote {
         }
     }
 
-    fn rows(&self, url: &Url, at: &BranchName) -> Result<Option<Vec<BranchEntry>>, Problem> {
+    fn rows(&self, url: &Url, at: &BranchRef) -> Result<Option<Vec<BranchEntry>>, Problem> {
         let Some(rows) = self.json::<Vec<CommitRow>>(url)? else { return Ok(None) };
         let entries: Vec<BranchEntry> = rows.into_iter().filter_map(CommitRow::entry).collect();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,8 +93,9 @@ impl Remote {
     }
 
     /// The history view of a dashboard that has one.
-    fn history_view(&self, at: &BranchName, key: &ResultKey) -> Option<Vec<HistoryEntry>> {
-        let parameters = [("user", &*at.user), ("branch", &*at.branch), ("history", key.as_str())];
+    fn history_view(&self, at: &BranchRef, key: &ResultKey) -> Option<Vec<HistoryEntry>> {
+        let parameters =
+            [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("history", key.as_str())];
         let rows: Vec<serde_json::Value> = self.json(&self.http.view(&parameters)).ok()??;
         // Others answer with the branch's listing.
         if rows.iter().any(|row| row.get("passed").is_some()) {
@@ -111,7 +112,7 @@ impl Remote {
 }
 
 impl Origin for Remote {
-    fn users(&self) -> Result<BTreeMap<String, Vec<String>>, Problem> {
+    fn users(&self) -> Result<BTreeMap<UserName, Vec<BranchName>>, Problem> {
         let url = self.http.view(&[]);
         let views: Option<Vec<UserView>> = self.json(&url)?;
         let Some(views) = views else {
@@ -125,20 +126,21 @@ impl Origin for Remote {
         Ok(views.into_iter().map(sorted).collect())
     }
 
-    fn branch(&self, at: &BranchName) -> Result<Option<Vec<BranchEntry>>, Problem> {
-        self.rows(&self.http.view(&[("user", &at.user), ("branch", &at.branch)]), at)
+    fn branch(&self, at: &BranchRef) -> Result<Option<Vec<BranchEntry>>, Problem> {
+        self.rows(&self.http.view(&[("user", at.user.as_str()), ("branch", at.branch.as_str())]), at)
     }
 
-    fn listings(&self, names: &[BranchName]) -> Vec<Vec<BranchEntry>> {
+    fn listings(&self, names: &[BranchRef]) -> Vec<Vec<BranchEntry>> {
         each(names, |at| self.branch(at).ok().flatten().unwrap_or_default())
     }
 
-    fn branch_filtered(&self, at: &BranchName, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem> {
-        let parameters = [("user", &*at.user), ("branch", &*at.branch), ("test", test.as_str())];
+    fn branch_filtered(&self, at: &BranchRef, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem> {
+        let parameters =
+            [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("test", test.as_str())];
         self.rows(&self.http.view(&parameters), at)
     }
 
-    fn history(&self, at: &BranchName, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>, Problem> {
+    fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>, Problem> {
         if let Some(history) = self.history_view(at, key) {
             return Ok(Some(history));
         }

@@ -1,15 +1,15 @@
-//! Compares the titles of a folder of console logs with those that their heads ask for: `titles DIR`.
+//! Compare the titles of a directory of console logs with the titles in their headers: `titles DIR`.
 //!
-//! Each file begins with head lines (`TITLE: ...`, `CORRUPTED: Y`...), an empty line, then the log. A file without
-//! TITLE holds no crash. Each log is also read cut at random places. The last line printed is `N of M exact`, over the
-//! files that are not marked CORRUPTED or SUPPRESSED; the exit code is 1 if that is less than nine of ten, if a log
-//! without a crash was reported, or if a cut one made the reader panic.
+//! Each file has header lines (`TITLE: ...`, `CORRUPTED: Y`, ...), an empty line, then the log. A file without TITLE
+//! contains no crash. Each log is also read in pieces, cut at random positions. The last line printed is `N of M exact`,
+//! over the files that are not marked CORRUPTED or SUPPRESSED. The exit code is 1 if fewer than nine of ten are exact, if
+//! a log without a crash has a title, or if a piece causes a panic.
 
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// How often each log is cut.
+/// The number of pieces of each log.
 const CUTS: usize = 20;
 
 struct Case {
@@ -38,8 +38,7 @@ fn read(path: &Path) -> std::io::Result<Case> {
     })
 }
 
-/// How many of the log's random pieces make the reader panic. The sequence is the same each time, so that a failure
-/// repeats.
+/// The number of random pieces of a log that cause a panic. The sequence is fixed, so that a failure can be repeated.
 fn panics(log: &str, random: &mut impl FnMut(usize) -> usize) -> usize {
     let panicked = |_: &usize| {
         let (a, b) = (random(log.len()), random(log.len()));
@@ -88,7 +87,7 @@ fn main() -> ExitCode {
             None if found.is_none() => quiet += 1,
             None => {
                 loud += 1;
-                println!("{}: no crash, but found: {}", case.name, found.unwrap_or_default());
+                println!("{}: no crash in it, found: {}", case.name, found.unwrap_or_default());
             }
             Some(_) if case.doubtful => {}
             Some(title) => {
@@ -107,8 +106,8 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("{panicked} panics on {pieces} pieces of the logs, cut at random places");
-    println!("{quiet} of {} logs without a crash are quiet", quiet + loud);
+    println!("{panicked} panics in {pieces} random pieces of the logs");
+    println!("{quiet} of {} logs without a crash have no title", quiet + loud);
     println!("{exact} of {all} exact");
     let good = all > 0 && exact * 10 >= all * 9 && loud == 0 && panicked == 0;
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

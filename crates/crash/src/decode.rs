@@ -1,5 +1,5 @@
-//! A report with source lines: what somebody who has the kernel's ELF file found for each frame is written beside it, in
-//! the form that [`crate::reports`] reads as well: `f+0x1/0x2 fs/a.c:12`, and `g fs/a.h:3 [inline]` before it.
+//! Adds source lines to a report, in a format that [`crate::reports`] reads: `f+0x1/0x2 fs/a.c:12`, and
+//! `g fs/a.h:3 [inline]` before it for an inlined function. The caller looks the lines up.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use crate::report::Report;
 use crate::title::canonical;
 use crate::trouble::TroubleKind;
 
-/// A function in whose source a frame's place lies.
+/// A position in the source of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceLine {
     /// The function.
@@ -23,8 +23,8 @@ pub struct SourceLine {
 }
 
 impl Report {
-    /// The report, cut out of the `log` it was found in, without what printk puts before lines. `locate` tells where a
-    /// frame stands, functions that were inlined there first, each of which gets a line of its own.
+    /// The report with source lines and without stamps, cut out of its `log`. `locate` returns the source lines of a
+    /// frame, the inlined functions first; each of them gets a line of its own.
     #[must_use]
     pub fn decoded(&self, log: &str, mut locate: impl FnMut(&Frame) -> Vec<SourceLine>) -> String {
         let mut text = String::new();
@@ -34,7 +34,6 @@ impl Report {
             let mut places = frame.map_or_else(Vec::new, |frame| locate(&frame));
             let own = places.pop();
             let indent = &line[..line.len() - line.trim_start().len()];
-            // `RIP: 0010:` and the like stands before the innermost of them only.
             for SourceLine { function, file, line } in places {
                 text.push_str(&format!("{indent}{function} {file}:{line} [inline]\n"));
             }
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_the_opening_line_tells_the_place() {
+    fn source_lines_in_the_first_line() {
         for (text, kind, source) in [
             ("kernel BUG at fs/ext4/inode.c:4001!", TroubleKind::KernelBug, Some(("fs/ext4/inode.c", 4001))),
             ("kernel BUG at lib/list_debug.c:53!", TroubleKind::KernelBug, None),

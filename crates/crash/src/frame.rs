@@ -1,4 +1,4 @@
-//! Stack frames as the kernel's architectures print them, and as symbolizers rewrite them.
+//! Stack frames in the formats of the kernel's architectures and of symbolizers.
 
 use std::sync::LazyLock;
 
@@ -40,12 +40,12 @@ const OFFSET: &str = r"\+0x(?P<offset>[0-9a-f]{1,16})(?:/0x(?P<size>[0-9a-f]{1,1
 const SOURCE: &str =
     r"(?: \[(?P<m>\w+)(?: [0-9a-f]+)?\])?(?: (?P<file>[\w./+-]+\.(?:[chS]|rs)):(?P<line>\d+))?";
 const ADDR: &str = r"\[<[0-9a-f ]+>\]";
-/// A function's name; Rust's demangled ones hold spaces and brackets.
+/// The name of a function; demangled Rust names contain spaces and brackets.
 const NAME: &str = r"(?P<f><[^+]{1,300}>[\w:]*|[A-Za-z_$][\w.$:]*)";
 
-/// The shapes, the likelier first. `{NAME}` and so on are filled in.
+/// The formats, the most frequent first. `{NAME}` and the other placeholders are filled in.
 const SHAPES: &[(FrameKind, &str)] = &[
-    // x86: `RIP: 0010:f+0x1/0x2`, with an address before it in older kernels; symbolized and inline ones.
+    // x86: `RIP: 0010:f+0x1/0x2`, with an address before it in older kernels; also symbolized and inlined.
     (
         FrameKind::InstructionPointer,
         r"^\s*(?:RIP|EIP): (?:[0-9a-f]{4}:)?(?:{ADDR}\s*)?(?:{ADDR}\s*)?{NAME}{OFFSET}{SOURCE}",
@@ -64,7 +64,7 @@ const SHAPES: &[(FrameKind, &str)] = &[
     (FrameKind::InstructionPointer, r"^\s*NIP \[[0-9a-f]+\] {NAME}{OFFSET}{SOURCE}"),
     (FrameKind::InstructionPointer, r"^\s*epc : [0-9a-f]+ ra : .*{NAME}{OFFSET}{SOURCE}"),
     (FrameKind::InstructionPointer, r"^\s*Krnl PSW : [0-9a-f]+ [0-9a-f]+ \({NAME}{OFFSET}\)"),
-    // 32-bit Arm tells callee and caller in one line.
+    // 32-bit Arm prints callee and caller in one line.
     (FrameKind::ReturnAddress, r"^\s*(?:{ADDR} )?\({NAME}(?:{OFFSET})?\) from "),
     (FrameKind::ReturnAddress, r"^\s*{NAME}(?:{OFFSET})?(?: \[\w+\])? from "),
     (FrameKind::ReturnAddress, r"^\s*(?:{ADDR})?\s*(?P<q>\? )?{NAME}{OFFSET}{SOURCE}"),
@@ -93,12 +93,12 @@ static SHAPES_READY: LazyLock<Vec<Shape>> = LazyLock::new(|| {
 });
 
 impl Frame {
-    /// Whether it is a function inlined into the next one, as decoded traces have them.
+    /// Whether the function is inlined into the next one. Only decoded traces have such frames.
     pub(crate) fn inlined(&self) -> bool {
         self.kind == FrameKind::ReturnAddress && self.offset.is_none() && self.source.is_some()
     }
 
-    /// A function of which no more than its name is told.
+    /// A frame of which only the function's name is known.
     pub(crate) fn named(function: String) -> Self {
         Self {
             function,
@@ -111,9 +111,9 @@ impl Frame {
     }
 }
 
-/// The frame that a line (without its prefix) shows.
+/// The frame in a message.
 pub(crate) fn parse(text: &str) -> Option<Frame> {
-    // Nearly all lines that are no frames are dismissed here.
+    // Most other lines are dismissed here.
     if text.len() > 600 || !(text.contains("+0x") || text.contains(':') || text.contains(" from ")) {
         return None;
     }
@@ -138,7 +138,7 @@ static CALLER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(pattern).expect("a regular expression")
 });
 
-/// The caller that a line of 32-bit Arm names behind its callee.
+/// The caller in a line of 32-bit Arm, behind the callee.
 pub(crate) fn caller(text: &str) -> Option<String> {
     if !text.contains(" from ") {
         return None;
@@ -146,7 +146,7 @@ pub(crate) fn caller(text: &str) -> Option<String> {
     Some(CALLER.captures(text)?[1].to_owned())
 }
 
-/// A function's name as its author wrote it: Rust's mangled names demangled, and plain C++ functions'.
+/// The name of a function in its source: demangled if it is a Rust name or that of a plain C++ function.
 pub(crate) fn demangled(function: &str) -> String {
     if let Some(name) = cpp_function(function) {
         return name.to_owned();
@@ -157,7 +157,7 @@ pub(crate) fn demangled(function: &str) -> String {
     }
 }
 
-/// The name in `_Z8fakeNameiii`: a function outside of namespaces and classes, its length before it.
+/// The name in `_Z8fakeNameiii`, the mangled name of a function outside of namespaces and classes.
 fn cpp_function(function: &str) -> Option<&str> {
     let rest = function.strip_prefix("_Z")?;
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();

@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use regex::{RegexSet, RegexSetBuilder};
 
+use crate::title::canonical;
+
 /// The reports for which a family is passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Noise {
@@ -44,7 +46,7 @@ const FAMILIES: &[Family] = &[
             r"(arch_|save_|stack_trace_|stack_depot_)?stack_?walk\w*|stack_trace_save\w*|save_stack\w*|__save_stack_trace|save_trace|stack_depot_save\w*",
             r"unwind_next_frame|__read_once_word_nocheck|walk_stackframe|unwind_frame|notify_die|notifier_call_chain|kmsg_dump\w*|v?printk\w*|__printk_safe\w*|va_format|dev_v?printk\w*|__dev_printk|_dev_(emerg|alert|crit|err|warn|notice|info)|__dynamic_\w+|__netdev_printk|netdev_(emerg|alert|crit|err|warn|notice|info)|_printk|_printk_deferred",
             r"__bug_\w+|bug_at|handle_BUG|do_undef\w*|undef_\w+|__asan_report\w*|report_(fault|illegal)\w*|early_fixup_exception|aarch64_\w+_brk|reserved_fault_brk_handler|cfi_\w+|__cfi_\w+|__ubsan_handle_cfi\w*|hw_break\w*|show_(fault|opcodes|code)\w*",
-            r"__warn_printk|warn_printk|__report_bug|machine_kexec|crash_kexec|__crash_kexec|do_coredump_print|vpanic|panic_\w+|_?trace_panic\w*|vprintk_\w+|console_(unlock|trylock|flush\w*|emit\w*)|devkmsg_\w+|_?dev_printk\w*|dev_vprintk_emit|netif_(emerg|alert|crit|err|warn|notice|info)",
+            r"__warn_printk|warn_printk|__report_bug|machine_kexec|crash_kexec|__crash_kexec|do_coredump_print|vpanic|panic_\w+|_?trace_panic\w*|vprintk_\w+|devkmsg_\w+|_?dev_printk\w*|dev_vprintk_emit|netif_(emerg|alert|crit|err|warn|notice|info)",
         ],
     },
     Family {
@@ -67,8 +69,8 @@ const FAMILIES: &[Family] = &[
             r"print_(address_description|error_description|report|memory_metadata)|end_report|start_report|report_(access|suppressed)|object_err|slab_err",
             r"kfence_\w+|__kfence_\w+|kmsan_\w+|__kmsan_\w+|_*msan_\w+|kcsan_\w+|__kcsan_\w+|__tsan_\w+|check_access|print_report",
             r"ubsan_\w+|__ubsan_\w+|handle_overflow|val_to_string|kmemleak_\w+|create_object|__sanitizer_\w+|write_comp_data|__gcov_\w+",
-            r"\w*kasan\w*|\w*kmemleak\w*|\w*kcov\w*|__no_sanitize\w*|__msan\w*|\w*kcsan\w*|__sancov\w*|__sanitizer\w*|poison_shadow\w*|unpoison_\w+|kmsan\w*|check_canary\w*",
-            r"bpf_prog_[0-9a-f]{16}\w*|bpf_(dispatcher|trampoline)_\w+|___bpf_prog_run|__bpf_prog_run\w*|bpf_prog_run\w*|0x[0-9a-f]+|[0-9a-f]{8,16}",
+            r"\w*kasan\w*|\w*kmemleak\w*|__no_sanitize\w*|__msan\w*|\w*kcsan\w*|__sancov\w*|__sanitizer\w*|poison_shadow\w*|unpoison_\w+|kmsan\w*|check_canary\w*",
+            r"bpf_prog_[0-9a-f]{16}\w*|bpf_(dispatcher|trampoline)_\w+|0x[0-9a-f]+|[0-9a-f]{8,16}",
         ],
     },
     Family {
@@ -89,7 +91,7 @@ const FAMILIES: &[Family] = &[
             r"\w*copy_(to|from|in)_(user|iter)\w*|_copy_\w+|raw_copy_\w+|__arch_copy\w*|__copy_\w+|instrument_\w+|put_user\w*|get_user\w*|__(get|put)_user\w*|clear_user\w*|__clear_user",
             r"_?_?usercopy_\w+|__check_(heap_object|object_size)|check_(stack|kernel_text|page_span|heap)_\w+|report_usercopy|skip_memcpy|skcipher_\w*memcpy\w*",
             r"READ_ONCE\w*|WRITE_ONCE\w*|__read_once_size\w*|__write_once_size\w*|read_word_at_a_time|load_unaligned_zeropad",
-            r"_*(sized_)?strscpy\w*|strnstr|strreplace|strspn|strcspn|match_(string|token|strdup|int)\w*|sysfs_streq|kstrto\w+|_?parse_integer\w*|simple_strto\w+|memparse|copy_(page|mc|highpage|user|folio|struct)\w*|copy_(to|from)_kernel_nofault|__?probe_kernel_\w+|csum_\w+|ip_(fast_csum|compute_csum)|_*skb_checksum\w*|chksum_\w+|adler32\w*|zlib_adler\w*|libcrc32c|crc_?(t10dif|ccitt|itu|7|8|16|32|64)\w*|md5_\w+|sha(1|2|3|224|256|384|512)\w*_(update|final|finup|base|init|transform|block)\w*|hash_(long|64|32|ptr)|full_name_hash|hashlen_string|memweight|memcat_p|memdup_\w+|iov_iter_(advance_)?copy\w*|copyin|copyout\w*|copy_(from|to)_iter\w*|fault_in_\w+|iov_iter_fault_in_\w+|strncpy_from_user\w*|do_strncpy_from_user|strnlen_user\w*|do_strnlen_user|user_access_\w+|__?put_user_\w+|__?get_user_\w+",
+            r"_*(sized_)?strscpy\w*|strnstr|strreplace|strspn|strcspn|match_(string|token|strdup|int)\w*|sysfs_streq|kstrto\w+|_?parse_integer\w*|simple_strto\w+|memparse|copy_(page|mc|highpage|user|folio|struct)\w*|copy_(to|from)_kernel_nofault|__?probe_kernel_\w+|csum_\w+|ip_(fast_csum|compute_csum)|chksum_\w+|adler32\w*|zlib_adler\w*|libcrc32c|crc_?(t10dif|ccitt|itu|7|8|16|32|64)\w*|md5_\w+|sha(1|2|3|224|256|384|512)\w*_(update|final|finup|base|init|transform|block)\w*|hash_(long|64|32|ptr)|full_name_hash|hashlen_string|memweight|memcat_p|memdup_\w+|iov_iter_(advance_)?copy\w*|copyin|copyout\w*|copy_(from|to)_iter\w*|fault_in_\w+|iov_iter_fault_in_\w+|strncpy_from_user\w*|do_strncpy_from_user|strnlen_user\w*|do_strnlen_user|user_access_\w+|__?put_user_\w+|__?get_user_\w+",
         ],
     },
     Family {
@@ -122,7 +124,7 @@ const FAMILIES: &[Family] = &[
             r"\w*k[mz]alloc\w*|___?kmalloc\w*|\w*kmem_cache\w*|_*kv?free\w*|k[vz]?(zalloc|calloc|realloc|memdup|strdup|asprintf|vasprintf)\w*|_*v[mz]alloc\w*|vfree\w*|__vunmap|_*vmalloc\w*|kv[mz]?alloc\w*|kvmalloc\w*|memdup_user\w*|strndup_user|vmemdup_user",
             r"_*slab_\w+|_*slob_\w+|___?slab_\w+|__slab_(alloc|free)\w*|cache_(alloc|free|grow)\w*|____?cache_(alloc|free)\w*|allocate_slab|new_slab\w*|___cache_free|do_slab_free|check_object|check_slab|free_debug_processing|alloc_debug_processing|free_to_partial\w*|qlink_free|qlist_\w+|quarantine_\w+|fixup_\w*free\w*|free_block|cache_flusharray|setup_object\w*|init_object|check_bytes_and_report|alloc_single_from_\w*",
             r"_*alloc_pages\w*|_*get_free_pages?\w*|get_zeroed_page|get_page_from_freelist|prep_(new|compound)_page|_*free_(pages?|unref_page|pcppages|one_page|hot_cold_page)\w*|rmqueue\w*|post_alloc_hook|kernel_init_(free_)?pages|__page_frag_\w+|page_frag_\w+|free_(large|nonslab)_\w+|__free_slab|__folio_put\w*|folio_put\w*|put_page\w*|free_pages_and\w*|should_fail\w*|__should_fail\w*|fail_\w+|kernel_map_pages|poison_\w+|debug_pagealloc\w*|arch_free_page|bad_page\w*|free_page_is_bad|free_pages_(check|prepare)\w*|check_new_page\w*|check_free_page\w*|free_tail_page\w*|kfree_\w*skbmem|__alloc_frozen\w*|get_page\w*|try_get_\w*|page_ref_\w*",
-            r"\w*(k|v|kv)(m|z|c|re|mem)?alloc\w*(_noprof)?|_*alloc_(frozen_)?pages\w*|___kmalloc_large\w*|__?alloc_(contig|bulk)\w*|alloc_(pages|page|slab_obj|fair)\w*|warn_alloc\w*|__vmalloc_area\w*|vmap\w*|vunmap\w*|\w*kmem_cache\w*|dma_pool_\w+|dma_(alloc|free)\w*|gen_pool_\w+|_*(mempool|page_frag)_\w+|free_(unref|frozen|large)\w*|__free_frozen\w*|__free_contig\w*|slab_\w+|__slab_\w+|memcg_slab\w*|kfree_(sensitive|const|bulk|skb_\w*mem)\w*|kzfree|kvfree\w*|__put_page|put_(page|devmap)\w*|release_pages|__page_cache_release|folios_put\w*|free_page_and_swap\w*|check_heap_object|mod_(memcg|lruvec|node|zone)\w*_state\w*|__mod_\w+_state\w*|obj_cgroup_\w+|mem_cgroup_(charge|uncharge)\w*|page_counter_\w+|try_charge\w*",
+            r"\w*(k|v|kv)(m|z|c|re|mem)?alloc\w*(_noprof)?|_*alloc_(frozen_)?pages\w*|___kmalloc_large\w*|__?alloc_(contig|bulk)\w*|alloc_(pages|page|slab_obj|fair)\w*|warn_alloc\w*|__vmalloc_area\w*|\w*kmem_cache\w*|_*(mempool|page_frag)_\w+|free_(unref|frozen|large)\w*|__free_frozen\w*|__free_contig\w*|slab_\w+|__slab_\w+|memcg_slab\w*|kfree_(sensitive|const|bulk|skb_\w*mem)\w*|kzfree|kvfree\w*|__put_page|put_(page|devmap)\w*|free_page_and_swap\w*|check_heap_object",
         ],
     },
     Family {
@@ -133,10 +135,10 @@ const FAMILIES: &[Family] = &[
             r"v?s(n|cn)?printf|string(_nocheck|_valid)?|string_escape\w*|hex_string|hex2bin|bin2hex|hex_to_bin|seq_(v|b)?printf|seq_(putc|puts|put_\w+|write|path|file_path|dentry|escape\w*|hex_dump)|__stack_chk_fail|k(strndup|size)|v?calloc|strim|skip_spaces|st[rp]n?cpy\w*|bcmp|hex_dump_to_buffer|print_hex_dump\w*|pointer|format_decode|number|bitmap_\w+|__bitmap_\w+|find_(next|first|last)_\w*bit\w*|_*sort\w*|crc\d+\w*|__crc\w+|fortify_panic|__fortify_panic|skb_(panic|over_panic|under_panic|pull|push|put|trim)\w*|__skb_(pull|push|put|trim)\w*|__seqprop_\w+|seqprop_\w+|_?atomic_dec_and_\w+|iput(_final)?|d?put|fast_dput|dget\w*|__dget\w*|dput_to_list|lockref_\w+|__x86_indirect_thunk_\w+|__x86_return_thunk|__switch_to\w*|rust_helper_\w+|_RNv\w*(panicking|begin_unwind)\w*|core::panicking::\w+|rust_begin_unwind",
             r"_?compound_head|page_folio|(folio_)?unlock_page|folio_unlock|folio_(test|set|clear|trylock|alloc|get|put)\w*|filemap_alloc_folio\w*|__filemap_get_folio\w*|pagecache_get_page|__page_cache_alloc|__?(set|reset)_page_owner|page_pool_alloc\w*|__page_pool_alloc\w*|alloc_page(s|_)\w*|page_to_\w+|virt_to_\w+|__phys_addr\w*|__virt_to_phys\w*|phys_to_\w+|do_tag_check_fault|_new_vmalloc_restore\w*",
             r"(xts|ecb|cbc|ctr|gcm|ccm|lrw|cmac|hmac|ghash|drbg|essiv|adiantum)_\w+|aes_\w+|aesni_\w+|aesti_\w+|crypto_\w+|cipher_crypt_\w+|skcipher_\w+|(rng|hash|aead)_set(key|authsize|entropy)|shash_\w+|ahash_\w+|sha(1|256|512)_\w+|blake2\w+|chacha\w*|poly1305\w*|siphash\w*|__siphash\w*|jhash\w*|xxh\d+\w*",
-            r"mt?ree_\w+|mas_\w+|maple_\w+|assoc_array_\w+|rhash\w+|bucket_table_\w+|__rht\w*|xas?_\w+|find_(next|first|last|nth)_\w+|__find_nth\w*|btree_(insert|remove|lookup)\w*|prio_tree_\w+|avl_\w+|lru_cache_\w+|(lru|dlm)?_?ida?_(alloc|free|remove|destroy|get|simple)\w*|bit(map|s)_\w+|find_bit\w*|_*percpu_(ref|counter|rwsem)_\w+|sbq?_\w*wake\w*|scatterwalk_\w+|sg_\w*copy\w*|seq_buf_\w+|trace_seq_\w+|nla_(put|reserve|memcpy|strscpy|strlcpy|get|find|parse|validate|append|nest)\w*|__nla_\w+|nlmsg_(put|parse|notify)\w*|__nlmsg_put|skb_(append_data|tailroom|copy_\w+|header_\w+|cow\w*|linearize)\w*|pskb_(may_pull|expand_head|pull|trim)\w*|__pskb_(pull_tail|trim|copy)\w*|___pskb_trim|skb_(gso|mac|network|transport)_\w+|page_ext_\w+|lookup_page_ext|dev_(hold|put)\w*|netdev_(hold|put|tracker)\w*|fget\w*|__fget\w*|fdget\w*|__fdget\w*",
+            r"mt?ree_\w+|mas_\w+|maple_\w+|rhash\w+|bucket_table_\w+|__rht\w*|xas?_\w+|find_(next|first|last|nth)_\w+|__find_nth\w*|(lru|dlm)?_?ida?_(alloc|free|remove|destroy|get|simple)\w*|bit(map|s)_\w+|find_bit\w*|_*percpu_(ref|counter|rwsem)_\w+|seq_buf_\w+|trace_seq_\w+|page_ext_\w+|lookup_page_ext",
             r"(x|zs|z)?assfail|asswarn|assertfail|btrfs_assertfail|xfs_(asserts?_\w+|assert_\w+|error_report|corruption_error|hex_dump|force_shutdown|do_force_shutdown)|(gfs2|lm)_(assert\w*|consist\w*|withdraw|io_error\w*)\w*|reiserfs_(panic|error|warning|abort)|__reiserfs_\w+|_*ext4_(error|warning|abort|msg|std_error|grp_locked_error)\w*|__?btrfs_(panic|abort_transaction|handle_fs_error)|btrfs_print_\w+|_*jfs_error|_*ocfs2_(error|abort)|nilfs_error|__nilfs_(error|msg)|hpfs_error|_*udf_err|fat_fs_error\w*|__fat_fs_error|f2fs_(bug_on|handle_error\w*|stop_checkpoint)|__?jbd2_(journal_abort|assertion)\w*|j_assert\w*|__bch2_\w*(bug|error|inconsistent)\w*|bch2_(inconsistent_error|fatal_error|trans_inconsistent)|exofs_err|__fortify_\w+|fortify_\w+|hwrng_unregister",
-            r"(try_to_)?(mark|set|clear|test_clear|test_set)_buffer_\w+|mark_buffer_\w+|_*(getblk|bread|breadahead|find_get_block|brelse|bforget|bh_read\w*)\w*|bdev_getblk|sb_(getblk|bread|find_get_block|issue_\w+)\w*|submit_bh\w*|ll_rw_block|write_dirty_buffer|_*sync_dirty_buffer|(alloc|free)_buffer_head|(create|alloc)_\w*_?buffers\w*|(folio|grow)_\w*buffers\w*|touch_buffer|unlock_buffer|_*end_buffer_\w+|buffer_(uptodate|dirty|locked|mapped)\w*|(inc|drop|set|clear|__?inode_inc)_nlink\w*|(inode|igrab|ihold)_?(inc|dec|add|sub|set|init)\w*(bytes|link_count|iversion|ref)\w*|ihold|igrab|iget_failed|mark_inode_\w+|__mark_inode_dirty|inode_(add|sub|set)_bytes|__inode_(add|sub)_bytes",
-            r"(__)?filemap_(get|add|remove|alloc|read)_(folio|page|entry|pages|folios)\w*|filemap_get_\w+|(find|grab)_(get|lock|or_create|cache|subpage)_?(page|entry|entries|folio|cache)\w*|grab_cache_page\w*|(__)?add_to_page_cache\w*|(do_)?read_(cache|mapping)_(page|folio)\w*|mapping_(get|read)_\w+|pagecache_\w+|delete_from_page_cache\w*|__delete_from_page_cache|__?page_cache_(alloc|delete|release|get|ra|readahead|sync_ra|async_ra|next|prev)\w*|(force|ondemand|do)_page_cache_(ra|readahead)|ondemand_readahead|force_page_cache_\w+|(__)?set_page_dirty\w*|folio_(mark|account|clear|start|end|redirty|add|attach|detach|zero|set|invalidate)\w*|account_page_\w+|(zero|flush|kmap|kunmap)_(user_)?(highpage|page|segments?)\w*|clear_(user_)?highpages?\w*|memcpy_(to|from)_(page|folio)|memzero_page|__?kmap_\w+|kmap|kunmap\w*|page_(ref|zone|mapping|address|count|mapcount)\w*|lru_(add|cache_add|note)\w*|__?lru_\w*add\w*",
+            r"mark_buffer_\w+|(inc|drop|set|clear|__?inode_inc)_nlink\w*",
+            r"(__)?filemap_get_\w+|mark_buffer_\w+|__brelse|__bforget|(find|grab)_(get|lock|or_create|cache|subpage)_?(page|entry|entries|folio|cache)\w*|grab_cache_page\w*|pagecache_\w+|(zero|flush|kmap|kunmap)_(user_)?(highpage|page|segments?)\w*|clear_(user_)?highpages?\w*|memcpy_(to|from)_(page|folio)|memzero_page|__?kmap_\w+|kmap|kunmap\w*",
         ],
     },
     Family {
@@ -144,7 +146,7 @@ const FAMILIES: &[Family] = &[
         reports: Noise::Usual,
         names: &[
             r"_*kobject_\w+|_*kset_\w+|sysfs_\w+|__sysfs_\w+|kernfs_(remove|get|put|new|find|create|add|next|drain|activate|link|unlink)\w*|__kernfs_\w+|device_(del|add|register|unregister|initialize|create|destroy|remove_file|release|remove_groups|add_groups|remove_attrs)\w*|(put|get)_device|dpm_sysfs_\w+|i2c_del_adapter|proc_register|proc_(create|mkdir|symlink)\w*|_?remove_proc_\w+|unregister_netdev\w*|rollback_registered\w*|get_device_parent|cleanup_glue_dir",
-            r"kobj_\w+|kset_\w+|_*kobject\w*|add_uevent_var|dev_uevent|(__)?kernfs_(remove|add|new|get|put|create|link|drain|unlink|deactivate|activate|find|next|rename|xattr)\w*|sysfs_\w+|internal_create_group\w*|(create|remove)_(dir|files)|populate_dir|__?device_(attach|release|driver|links?|pm|add|del|remove|register|unregister|destroy|create|initial|block|unblock)\w*|devres_\w+|release_nodes|remove_nodes|__?devm_\w+|bus_(add|remove|probe|for_each|notify|rescan)\w*|driver_(probe|attach|detach|add|remove|register|unregister|deferred)\w*|__?driver_(probe|attach)\w*|really_probe|call_driver_probe|platform_(probe|remove|device_\w+)|klist_\w+|class_(create|destroy|dir|dev|compat|interface)\w*|__class_\w+|cdev_(add|del|put|device_add|device_del|init|alloc)|component_\w+|subsys_\w+|pm_runtime_\w+|__pm_runtime_\w+|rpm_\w+|dpm_\w+|devtmpfs_\w+|debugfs_(create|remove|lookup|rename)\w*|__?debugfs_\w+|simple_recursive_removal_\w+|software_node_\w+|device_private_init|proc_\w*(register|create|remove|mkdir)\w*|proc_net_\w+|__?register_sysctl\w*|unregister_sysctl\w*",
+            r"kobj_\w+|kset_\w+|_*kobject\w*|add_uevent_var|dev_uevent|(__)?kernfs_(remove|add|new|get|put|create|link|drain|unlink|deactivate|activate|find|next)\w*|sysfs_\w+|internal_create_group\w*|(create|remove)_(dir|files)|populate_dir|__?device_(attach|release|driver|links?|pm|add|del|remove|register|unregister|destroy|create|initial|block|unblock)\w*|devres_\w+|release_nodes|remove_nodes|__?devm_\w+|bus_(add|remove|probe|for_each|notify|rescan)\w*|driver_(probe|attach|detach|add|remove|register|unregister|deferred)\w*|__?driver_(probe|attach)\w*|really_probe|call_driver_probe|platform_(probe|remove|device_\w+)|klist_\w+|class_(create|destroy|dir|dev|compat|interface)\w*|__class_\w+|dpm_\w+|devtmpfs_\w+|software_node_\w+|device_private_init|proc_\w*(register|create|remove|mkdir)\w*",
         ],
     },
     Family {
@@ -154,7 +156,7 @@ const FAMILIES: &[Family] = &[
             r"_*queue_(work|delayed_work)\w*|insert_work|mod_delayed_work\w*|schedule_(work|delayed_work)\w*|(__)?flush_(work|workqueue|delayed_work)\w*|(__)?drain_workqueue|destroy_workqueue|work_is_static_object|cancel_(work|delayed_work)\w*|__cancel_\w+|get_work_\w+|set_work_\w+|process_one_work|process_scheduled_works|worker_thread|kthread|kthread_(stop|park|unpark|should|create|queue|flush|cancel)\w*|__kthread_\w+|ret_from_(fork|kernel_thread)\w*",
             r"init_timer_key|(add|mod|del)_timer\w*|timer_(delete|shutdown|reduce|pending|fixup|is_static)\w*|__timer_delete\w*|__mod_timer|__del_timer\w*|_*try_to_del_timer\w*|sk_(stop|reset)_timer\w*|lock_timer_base|detach_(if_pending|timer)|do_init_timer|hrtimer_(start|cancel|try_to_cancel|init|active|forward)\w*",
             r"__wake_up\w*|wake_up(_\w+)?|complete(_all|_done|_on_\w+)?|swake_\w+|(autoremove|default|woken)_wake_function|__init_waitqueue_head|cleanup_srcu_struct|(__)?srcu_\w+|reacquire_held_locks|(__)?(lock|release)_sock\w*|task_blocks_on_rt_mutex|wait_for_completion\w*",
-            r"_*queue_(work|delayed_work|rcu_work)\w*|(__)?(insert|grab|try_to_grab|start_flush|mark_work|enable|disable|cancel|flush|drain|destroy|queue|schedule)_(work|pending|workqueue|delayed_work|rcu_work)\w*|(__)?flush_work\w*|__?flush_workqueue\w*|touch_work_lockdep\w*|touch_wq_\w+|try_to_grab_pending|__?work_(grab|busy|pending|is)\w*|alloc_workqueue\w*|wq_\w+|pwq_\w+|(try_)?to_wake_up|ttwu_\w+|wake_(up|q)_\w+|wakeup_\w+|__wake_\w+|finish_wait|finish_swait|prepare_to_(swait|wait)\w*|add_wait_queue\w*|autoremove_\w+|ep_poll_callback|kthread_(stop|park|unpark|create|run|flush|cancel|queue|should|bind|use_mm|init)\w*|__kthread_\w+|smpboot_\w+|irq_work_(queue|sync|run|single)\w*|tasklet_(kill|unlock|disable|init|setup|schedule)\w*|__tasklet_\w+|timer_(delete|shutdown|reduce|pending|setup|destroy)\w*|(del|add|mod|reduce|init)_(singleshot_)?timer\w*|__?(mod|del|init)_timers?(_on_stack|_sync|_key)?\w*|enqueue_(hr)?timer_\w+|hrtimer_(start|cancel|try|init|setup|active|forward|reprogram|interrupt)\w*|__hrtimer_(start|init|get|setup)\w*|remove_hrtimer|kick_\w+_timer",
+            r"_*queue_(work|delayed_work|rcu_work)\w*|(__)?(insert|grab|try_to_grab|start_flush|mark_work|enable|disable|cancel|flush|drain|destroy|queue|schedule)_(work|pending|workqueue|delayed_work|rcu_work)\w*|(__)?flush_work\w*|__?flush_workqueue\w*|touch_work_lockdep\w*|touch_wq_\w+|try_to_grab_pending|__?work_(grab|busy|pending|is)\w*|wake_(up|q)_\w+|wakeup_\w+|__wake_\w+|finish_wait|finish_swait|autoremove_\w+|kthread_(stop|park|unpark|create|run|flush|cancel|queue|should|bind|use_mm|init)\w*|__kthread_\w+|smpboot_\w+|timer_(delete|shutdown|reduce|pending|setup|destroy)\w*|(del|add|mod|reduce|init)_(singleshot_)?timer\w*|__?(mod|del|init)_timers?(_on_stack|_sync|_key)?\w*|enqueue_(hr)?timer_\w+|hrtimer_(start|cancel|try|init|setup|active|forward|reprogram)\w*|__hrtimer_(start|init|get|setup)\w*|remove_hrtimer|kick_\w+_timer",
         ],
     },
     Family {
@@ -162,7 +164,14 @@ const FAMILIES: &[Family] = &[
         reports: Noise::Usual,
         names: &[
             r"usb_(submit_urb|kill_urb|unlink_urb|poison_urb|free_urb|kill_anchored_urbs|start_wait_urb|bulk_msg|control_msg|interrupt_msg|internal_control_msg|hcd_submit_urb|hcd_map_urb\w*)\w*",
-            r"usb_(hcd_(unlink|flush|alloc|submit|map|link|unmap)\w*|get_(from_anchor|urb)|anchor_urb|unanchor_urb|alloc_(urb|coherent)|buffer_alloc|set_interface|set_configuration|reset_device|autopm_\w+|disable_\w+|unbind_interface|deregister_dev|put_(dev|intf|hcd)|control_msg_\w+)\w*|unlink1|hub_(port_connect|event|port_init)_\w+",
+            r"usb_(hcd_(unlink|flush|alloc|submit|map|link|unmap)\w*|get_(from_anchor|urb)|alloc_(urb|coherent)|buffer_alloc|control_msg_\w+)\w*",
+        ],
+    },
+    Family {
+        why: "waits, or takes a lock, by its name",
+        reports: Noise::Waiting,
+        names: &[
+            r"\w*(sched|wait|_lock|_slowlock|mutex|rwsem|rwbase|completion|kthread|synchronize|rcu_barrier)\w*|(\w+_)?down(_\w+)?|context_switch|__switch_to\w*|cancel_\w*work\w*|flush_\w*work\w*|__flush_\w*work\w*",
         ],
     },
     Family {
@@ -197,8 +206,14 @@ static NAMES: LazyLock<RegexSet> = LazyLock::new(|| {
     RegexSetBuilder::new(names).unicode(false).build().expect("the table contains regular expressions")
 });
 
+/// Functions that name a hung task although they wait: what they wait for is known, and is the same for all callers.
+const NAMED_WAITS: [&str; 2] = ["rtnl_lock", "synchronize_rcu"];
+
 /// The reason why a function (without the suffixes of compiler passes) is passed over in reports of this sort.
 pub(crate) fn passed_over(function: &str, noise: Noise) -> Option<&'static str> {
+    if noise == Noise::Waiting && NAMED_WAITS.contains(&canonical(function)) {
+        return None;
+    }
     let families = NAMES.matches(function).into_iter().map(|index| &FAMILIES[index]);
     families
         .filter(|family| family.reports == Noise::Usual || family.reports == noise)
@@ -260,7 +275,6 @@ mod tests {
             "synchronize_rcu",
             "console_device",
             "clear_page",
-            "super_lock",
             "jbd2_journal_commit_transaction",
             "filemap_fault",
             "input_unregister_device",

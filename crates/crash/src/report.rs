@@ -1,7 +1,7 @@
-//! From a whole log to the crashes in it, in the order they began.
+//! From a whole log to the crashes in it, in the order of their first lines.
 //!
-//! One pass: a line that fits a rule opens a report; its lines are those that follow from the same caller, where
-//! printk tells callers, so that what other processors print between them does no harm.
+//! One pass: a line that begins kernel trouble opens a report. The report consists of the lines that follow from the same
+//! caller, if printk prints callers, so that messages of other processors are not part of it.
 
 use std::cell::LazyCell;
 use std::collections::HashMap;
@@ -20,33 +20,32 @@ use crate::trouble::{TroubleKind, trouble_in};
 /// A crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Its name, as people search for it: `KASAN: slab-use-after-free Read in ext4_find_extent`.
+    /// Its name: `KASAN: slab-use-after-free Read in ext4_find_extent`.
     pub title: String,
-    /// What it is.
+    /// What the kernel reports.
     pub kind: TroubleKind,
-    /// The line it begins at, from 1.
+    /// Its first line, from 1.
     pub start_line: usize,
     /// Its last line.
     pub end_line: usize,
-    /// Who printed it, where the log tells: other callers' lines between are not part of it.
+    /// The context that printed it, if the log has it. Lines of other callers are not part of the report.
     pub caller: Option<Caller>,
-    /// The kernel panicked over it.
+    /// Whether the kernel panicked because of it.
     pub fatal: bool,
-    /// The log does not hold what the title needs: torn lines, a report cut short.
+    /// Whether the log lacks what the title needs: torn lines, a report that is cut off.
     pub corrupted: bool,
-    /// The function that is to blame, as the title has it.
+    /// The function in the title.
     pub guilty: Option<String>,
     /// The frame of that function, in [`Self::frames`].
     pub guilty_frame: Option<usize>,
-    /// Source file and line where it happened in that function, if the log says.
+    /// The source file and line in that function, if the log has them.
     pub source: Option<(String, u32)>,
-    /// The stack, the innermost first; all stacks of the report in their order.
+    /// The frames of all stacks of the report in their order, the innermost first.
     pub frames: Vec<Frame>,
 }
 
 impl Report {
-    /// The report, cut out of the `log` it was found in: its lines as they stand there, without those that other
-    /// callers printed between.
+    /// The lines of the report in its `log`, without those of other callers.
     #[must_use]
     pub fn excerpt(&self, log: &str) -> String {
         let mut text = String::new();
@@ -61,13 +60,13 @@ impl Report {
     }
 }
 
-/// A report is no longer than this, in lines of its caller.
+/// The longest report, in lines of its caller.
 const LONGEST: usize = 1200;
-/// Nobody reads more reports than this; a log that floods does not cost more.
+/// The largest number of reports, which limits the cost of a log that repeats one.
 const MOST: usize = 1000;
-/// How many lines before the opening one may belong to it.
+/// The number of lines before the first one that a rule's `near` is matched against.
 const BEFORE: usize = 6;
-/// How many lines after the opening one a rule's `near` sees.
+/// The number of lines after the first one that a rule's `near` is matched against.
 const AFTER: usize = 40;
 
 /// The crashes in a log.
@@ -107,7 +106,7 @@ pub fn reports(log: &str) -> Vec<Report> {
     reports
 }
 
-/// What a rule caught: numbered groups of `line`, named ones of both.
+/// The groups that a rule matched: numbered ones of `line`, named ones of `line` and `near`.
 #[derive(Default)]
 struct Caught {
     groups: Vec<String>,
@@ -148,7 +147,7 @@ fn surroundings(lines: &[ConsoleLine<'_>], at: usize) -> String {
     before.into_iter().rev().chain(after).collect::<Vec<_>>().join("\n")
 }
 
-/// The indices of the lines that belong to the report which begins at `at`.
+/// The indices of the lines of the report that begins at line `at`.
 fn own_lines(lines: &[ConsoleLine<'_>], at: usize) -> Vec<usize> {
     let caller = lines[at].caller;
     let mut own = vec![at];
@@ -243,24 +242,23 @@ fn title(template: &str, caught: &Caught, function: &str) -> String {
 
 struct Stacked {
     frame: Frame,
-    /// Whether it is part of the stack of what happened, not of what happened before.
+    /// Whether the frame is in the stack of the report itself, not in that of an earlier event.
     counts: bool,
 }
 
-/// The frames of a report. Stacks of earlier events (who allocated, who freed, where a lock was first taken) are
-/// there but do not count.
+/// The frames of a report. Frames in stacks of earlier events (an allocation, a free, an earlier lock) do not count.
 fn stack(texts: &[&str], kind: TroubleKind) -> Vec<Stacked> {
     let mut frames = Vec::new();
     let mut counts = true;
     let mut caller: Option<String> = None;
-    // Where the trace has a head line, return addresses before it are of something else: a list of locks, another
-    // processor's lines in a log that does not tell callers.
+    // If the trace has a head line, return addresses before it belong to something else: a list of locks, or lines of
+    // another processor in a log without callers.
     let mut begun = kind.headless() || !texts.iter().any(|text| is_head(text.trim()));
     for text in texts {
         let trimmed = text.trim();
         if let Some(frame) = frame::parse(text) {
             let counts = counts && (begun || frame.kind == FrameKind::InstructionPointer);
-            // 32-bit Arm tells the caller in the callee's line; the outermost caller has no line of its own.
+            // 32-bit Arm prints the caller in the callee's line; the outermost caller has no line of its own.
             if let Some(caller) = caller.take().filter(|caller| *caller != frame.function) {
                 frames.push(Stacked { frame: Frame::named(caller), counts });
             }
@@ -282,7 +280,7 @@ fn stack(texts: &[&str], kind: TroubleKind) -> Vec<Stacked> {
     frames
 }
 
-/// What stands above a stack trace.
+/// Whether a line is the head of a stack trace.
 fn is_head(text: &str) -> bool {
     ["Call Trace:", "Call trace:", "stack backtrace:", "Backtrace:"].iter().any(|head| text.starts_with(head))
 }
@@ -330,14 +328,14 @@ fn after(texts: &[&str], words: &str) -> Option<Frame> {
     frames.filter(|frame| frame.sure).find(|frame| !is_noise(plain(&frame.function), Noise::Usual))
 }
 
-/// The function that a processor is stuck in.
+/// The function that names a stall or a lockup: the innermost one that a dispatcher called.
 fn stalled(frames: &[Stacked], begin: impl Fn(&[&Frame]) -> usize) -> Option<Frame> {
     let frames: Vec<&Frame> = frames.iter().map(|frame| &frame.frame).filter(|frame| frame.sure).collect();
     let frames = frames.as_slice();
     let stack = &frames[begin(frames)..];
     let useful = |frame: &&&Frame| !is_noise(plain(&frame.function), Noise::Usual);
     let first = stack.iter().find(useful).copied();
-    // Waiting for another processor is a loop of its own: that one is stuck, and who asked is of no matter.
+    // A processor that waits for another one is a loop of its own: the function that called it does not matter.
     if first.is_some_and(|frame| canonical(&frame.function) == "smp_call_function") {
         return first.cloned();
     }
@@ -347,7 +345,7 @@ fn stalled(frames: &[Stacked], begin: impl Fn(&[&Frame]) -> usize) -> Option<Fra
             && !is_dispatcher(plain(&pair[0].function))
     });
     let mut guilty = called.map(|pair| pair[0]).or(first).cloned()?;
-    // The same entry of a driver, for 32-bit callers.
+    // The entry of a driver for 32-bit callers has the name of its 64-bit counterpart.
     guilty.function = guilty.function.replace("_compat_ioctl", "_ioctl");
     Some(guilty)
 }

@@ -1,9 +1,9 @@
-//! The one table of crashes: how each begins, and how its title is spelt.
+//! The table of crashes: the first line of each, and its title.
 //!
-//! A rule fits a line (`line`, a regular expression from the beginning of the line without its printk prefix) and,
-//! where it has `near`, the text around it. The first rule that fits decides, so special ones stand before general
-//! ones. In titles, `{1}` is a group of `line`, `{access}` what `near` or the report says was tried, and `{fn}` the
-//! guilty function: group `f` of `line`, else group `f` of `near`, else the first frame that is no noise.
+//! A rule matches a message (`line`, a regular expression from its start) and, if it has `near`, the text around it. The
+//! first rule that matches decides, so special rules come before general ones. In titles `{1}` is a group of `line`,
+//! `{access}` is a group of `near`, and `{fn}` is the guilty function: group `f` of `line`, else group `f` of `near`, else a
+//! frame of the stack.
 
 use std::sync::LazyLock;
 
@@ -12,10 +12,10 @@ use regex::Regex;
 use crate::noise::Noise;
 use crate::trouble::TroubleKind;
 
-/// How the guilty function is looked for in the stack.
+/// How the guilty function is searched in the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Search {
-    /// The first frame that is no noise.
+    /// The first frame that is not passed over.
     First(Noise),
     /// The function that keeps a task from ending a grace period ([`crate::stall`]).
     Stall,
@@ -27,7 +27,7 @@ pub(crate) enum Search {
     Chain,
 }
 
-/// A rule as the table has it.
+/// A row of the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row {
     pub kind: TroubleKind,
@@ -57,7 +57,7 @@ const fn with(row: Row, search: Search) -> Row {
 /// The first line of a boot.
 pub(crate) const REBOOT: &str = r"Linux version \d+\.\d+";
 
-/// `WARNING:` of WARN(), old and new spelling; group 1 is the source file.
+/// `WARNING:` of WARN() in a source file, in the old and the new format.
 macro_rules! warn_at {
     ($file:literal) => {
         concat!(
@@ -70,7 +70,7 @@ macro_rules! warn_at {
     };
 }
 
-/// `at: f+0x1/0x2`, as lockdep tells where a lock was taken.
+/// `at: f+0x1/0x2`: where a lock was taken, in reports of lockdep.
 macro_rules! at {
     ($before:literal) => {
         concat!($before, r"[^\n]*\n[^\n]*,? at: (?:\[<[0-9a-f]+>\] )?(?P<f>[\w.]+)\+0x")
@@ -151,7 +151,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Oops, r"BUG: Unable to handle kernel (?:data access|instruction fetch)", "BUG: unable to handle kernel paging request in {fn}"),
     row(TroubleKind::Oops, r"Unhandled fault: ", "Unhandled fault in {fn}"),
 
-    // BUG() and WARN() whose place says little: told by the message around them.
+    // BUG() and WARN() in shared code: named by the file or by the messages around them.
     near(TroubleKind::KernelBug, r"kernel BUG at \S*rust/helpers/bug\.c", r"rust_kernel: panicked at [^\n]*\n(?P<message>[^\n]+)", "{message} in {fn}"),
     row(TroubleKind::KernelBug, r"kernel BUG at (?:\S*/)?lib/list_debug\.c", "BUG: corrupted list in {fn}"),
     row(TroubleKind::KernelBug, r"kernel BUG at (?:\S*/)?mm/usercopy\.c", "BUG: bad usercopy in {fn}"),
@@ -174,7 +174,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Warning, r"WARNING: kernel stack (regs|frame pointer) (?:at\s+\S+ )?(?:in \S+ )?has bad", "WARNING: kernel stack {1} has bad value"),
     row(TroubleKind::Warning, r"[\w-]+ [\w.:-]+: (WARNING: [^\n]{8,})", "{1}"),
 
-    // Memory management's own complaints.
+    // Memory management (mm).
     with(near(TroubleKind::Bug, r"BUG: Bad page state in process", "page last allocated via", "BUG: Bad page state in {fn}"), Search::After("page last allocated via")),
     row(TroubleKind::Bug, r"BUG: Bad page state in process", "BUG: Bad page state in {fn}"),
     row(TroubleKind::Bug, r"BUG: (Bad (?:page map|rss-counter state|page cache|swap file entry))", "BUG: {1}"),
@@ -192,14 +192,14 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Oops, r"Internal error: ", "Internal error in {fn}"),
     row(TroubleKind::Oops, r"Oops(?:: | - |\[#| \[#)", "Oops in {fn}"),
 
-    // A secure world beside the kernel (drivers/trusty of Android).
+    // The secure world of Android devices (drivers/trusty).
     row(TroubleKind::Bug, r"trusty: .*ASSERT FAILED at \([^)]*\): (.+)", "trusty: ASSERT FAILED: {text1}"),
     row(TroubleKind::Bug, r"trusty: panic \(caller [^)]*\): (.+)", "trusty: panic: {text1}"),
 
-    // The machine started again by itself; only if the log holds an earlier boot ([`crate::report`] looks).
+    // A reboot, only if the log contains an earlier boot ([`crate::report`] checks).
     row(TroubleKind::Oops, REBOOT, "unexpected kernel reboot"),
 
-    // Panics (the last, since most follow something that says more).
+    // Panics come last, because most follow a report that says more.
     row(TroubleKind::Panic, r"Kernel panic - not syncing: (?:stack-protector: )?Kernel stack is corrupted in: (?:(?P<f>[A-Za-z_][\w.]*)\+0x)?", "kernel panic: stack is corrupted in {fn}"),
     with(row(TroubleKind::Panic, r"Kernel panic - not syncing: corrupted stack end", "kernel panic: corrupted stack end in {fn}"), Search::Stall),
     row(TroubleKind::Panic, r"Kernel panic - not syncing: (Attempted to kill init!)", "kernel panic: {1}"),

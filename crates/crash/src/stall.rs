@@ -1,8 +1,8 @@
-//! Who is to blame when a processor is stuck.
+//! The functions around a stalled task or a stuck processor.
 //!
-//! The innermost function is where the timer happened to interrupt a loop, so it differs from time to time. What is
-//! the same each time is the function that the kernel's generic code had called through a pointer: an ioctl, a
-//! protocol's receive function, a work item. So: the innermost function whose caller is a dispatcher.
+//! The innermost function depends on when the timer interrupted the loop. The function that generic code called through a
+//! pointer is always the same: an ioctl, a protocol's receive function, a work item. The title therefore has the
+//! innermost function whose caller is a dispatcher.
 
 use std::sync::LazyLock;
 
@@ -27,7 +27,7 @@ const DISPATCHERS: &[&str] = &[
     r"do_syscall_(64|x64)|do_syscall_32_irqs_on|do_int80_syscall_32|do_fast_syscall_32|__do_fast_syscall_32|entry_SYSCALL_\w+|entry_SYSENTER_\w+|entry_INT80_\w+|system_call_fastpath|tracesys\w*|ret_fast_syscall|__sys_trace_return|invoke_syscall|__invoke_syscall|el0_svc_(common|naked|handler)|do_el0_svc|el0_svc|system_call|system_call_exception|do_trap_ecall_u|ret_from_syscall\w*",
 ];
 
-/// The interrupt by which the stall was noticed: what is above it is the notice itself.
+/// The interrupt that reported the stall; the frames before it belong to the report.
 const INTERRUPTS: &[&str] = &[
     r"(asm_|trace_|smp_|sysvec_|asm_sysvec_|smp_trace_)*(apic_timer_interrupt\w*|call_function_single\w*|call_function_interrupt|reschedule_interrupt|irq_work_interrupt)",
     r"gic_handle_irq|__irq_svc|el1h?_(64_)?irq\w*|arch_timer_handler_\w+|handle_arch_irq|do_IRQ|ret_from_intr|asm_exc_nmi|end_repeat_nmi|nmi_restore|riscv_intc_irq|decrementer_common\w*|timer_interrupt|handle_irq|do_irq_async|ret_from_exception|ret_from_irq",
@@ -51,7 +51,7 @@ pub(crate) fn is_dispatcher(function: &str) -> bool {
     SETS.dispatchers.is_match(function)
 }
 
-/// Whether `function` is the entry of the interrupt that noticed.
+/// Whether `function` is the entry of an interrupt that reports stalls.
 pub(crate) fn is_interrupt(function: &str) -> bool {
     SETS.interrupts.is_match(function)
 }

@@ -1,5 +1,5 @@
-//! How titles are spelt: function names without what compilers and architectures add, numbers and addresses
-//! replaced by their kind, so that the same crash has the same title every time.
+//! The spelling of titles: function names without the additions of compilers and architectures, placeholders for numbers
+//! and addresses, so that equal crashes have equal titles.
 
 use std::sync::LazyLock;
 
@@ -17,8 +17,8 @@ pub(crate) fn plain(function: &str) -> &str {
     name
 }
 
-/// A plain function by the name that is common to all architectures and versions: system calls without the
-/// architecture's wrapper, the ways to wait for RCU and to call another processor as one each.
+/// The name of a function that is common to all architectures and versions: a system call without its wrappers, one name
+/// for all ways to wait for RCU, and one for all ways to call another processor.
 pub(crate) fn canonical(function: &str) -> &str {
     let name = plain(function);
     // The wrappers of a system call (include/linux/syscalls.h), outermost first: __x64_sys_f, __se_sys_f, __do_sys_f.

@@ -1,4 +1,4 @@
-//! Small logs of every sort, and what is made of them.
+//! Reports of small logs.
 
 /// The titles, with the lines of each report.
 fn titles(log: &str) -> Vec<(String, usize, usize)> {
@@ -6,7 +6,7 @@ fn titles(log: &str) -> Vec<(String, usize, usize)> {
 }
 
 #[test]
-fn reports_of_two_processors_are_told_apart() {
+fn interleaved_reports_of_two_processors_are_separated() {
     let log = "\
 [    5.000000][    T1] systemd[1]: hello
 [    5.100000][  T100] ------------[ cut here ]------------
@@ -40,7 +40,7 @@ fn reports_of_two_processors_are_told_apart() {
 }
 
 #[test]
-fn what_lkdtm_does() {
+fn reports_of_lkdtm() {
     for (log, title) in [
         (
             "[   3.1] lkdtm: Performing direct entry BUG\n[   3.2] ------------[ cut here ]------------\n[   3.222] kernel BUG at drivers/misc/lkdtm/bugs.c:76!\n[   3.333] invalid opcode: 0000 [#1] PREEMPT SMP\n[   3.444] RIP: 0010:lkdtm_BUG+0x5/0x10\n[   3.555] Call Trace:\n[   3.666]  <TASK>\n[   3.777]  direct_entry+0x1/0x2\n",
@@ -76,7 +76,7 @@ fn what_lkdtm_does() {
 fn a_report_with_its_source_lines() {
     let log = "\
 00003 [    5.100000][  T100] BUG: kernel NULL pointer dereference, address: 0000000000000008
-00003 [    5.100001][  T200] somebody else
+00003 [    5.100001][  T200] another caller
 00003 [    5.100002][  T100] RIP: 0010:ext4_punch_hole+0x1f/0x3b0
 00003 [    5.100003][  T100] Call Trace:
 00003 [    5.100004][  T100]  <TASK>
@@ -112,7 +112,7 @@ Call Trace:
 "
     );
     assert_eq!(reports[0].guilty_frame, Some(0));
-    // It reads back as the same crash, now with its place.
+    // The decoded report has the same title, now with the source line.
     let again = crash::reports(&decoded);
     assert_eq!(again[0].title, reports[0].title);
     let guilty = again[0].guilty_frame.map(|at| again[0].frames[at].source.clone());
@@ -120,9 +120,9 @@ Call Trace:
     assert_eq!(again[0].source, Some(("fs/ext4/inode.c".into(), 4012)));
 }
 
-/// The forms of kernels from 6.1 on, as their sources print them.
+/// The formats of kernels from 6.1 on.
 #[test]
-fn what_kernels_of_today_print() {
+fn formats_of_current_kernels() {
     let stack =
         "[    3.222] RIP: 0010:ext4_x+0x1/0x2\n[    3.333] Call Trace:\n[    3.444]  vfs_write+0x1/0x2\n";
     for (line, title) in [
@@ -163,7 +163,7 @@ fn what_kernels_of_today_print() {
 }
 
 #[test]
-fn torn_and_short_logs_are_said_to_be_so() {
+fn torn_and_short_logs_are_marked_corrupted() {
     let reports = crash::reports("[   3.111] BUG: KASAN: slab-out-of-bo");
     assert_eq!(reports[0].title, "KASAN: slab-out-of-bo in corrupted");
     assert!(reports[0].corrupted);
@@ -189,7 +189,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_boot_after_a_boot_is_a_reboot_that_nobody_asked_for() {
+fn a_second_boot_is_an_unexpected_reboot() {
     let boot = "[    0.000000] Linux version 6.1.0 (x@y)\n[    2.000000] Run /init as init process\n";
     assert_eq!(crash::reports(boot), []);
     let again = crash::reports(&format!("{boot}{boot}"));
@@ -201,7 +201,7 @@ fn a_boot_after_a_boot_is_a_reboot_that_nobody_asked_for() {
 }
 
 #[test]
-fn where_all_functions_are_common_ones_the_outermost_is_named() {
+fn a_stack_of_shared_functions_is_named_by_the_outermost() {
     let log = "WARNING: CPU: 1 PID: 4090 at arch/riscv/mm/physaddr.c:16 __warn+0x44/0x5c\nCall Trace:\n [<ffffffe002141ec4>] show_stack+0x32/0x3e\n [<ffffffe000201bae>] ret_from_exception+0x0/0x10\n";
     assert_eq!(crash::reports(log)[0].title, "WARNING in ret_from_exception");
 }
@@ -224,7 +224,7 @@ Call trace:
 }
 
 #[test]
-fn who_sets_a_key_on_behalf_of_another_is_not_to_blame() {
+fn a_wrapper_that_sets_a_key_does_not_name_the_crash() {
     let log = "\
 BUG: KMSAN: uninit-value in crypto_rng_reset+0x193/0x250
  crypto_rng_reset+0x193/0x250

@@ -1,0 +1,307 @@
+//! One constructed report of each kind whose first frames do not name the crash.
+
+/// The title of a log made of a first line and frames, with stamps and without.
+fn title(lines: &[&str]) -> String {
+    let plain = lines.join("\n");
+    let stamped: String = lines.iter().map(|line| format!("[   12.345678][  T123] {line}\n")).collect();
+    let title = |log: &str| crash::reports(log).into_iter().next().map(|report| report.title);
+    assert_eq!(title(&plain), title(&stamped), "{plain}");
+    assert!(lines.iter().any(|line| crash::trouble(line).is_some()), "no trouble: {plain}");
+    title(&stamped).unwrap_or_default()
+}
+
+/// A report with a stack, the innermost function first.
+fn with_stack(first: &str, functions: &str) -> String {
+    let frames: Vec<String> =
+        functions.split_whitespace().map(|name| format!(" {name}+0x12/0x340")).collect();
+    let mut lines = vec![first, "CPU: 0 PID: 123 Comm: syz Not tainted 6.1.0 #1", "Call Trace:", " <TASK>"];
+    lines.extend(frames.iter().map(String::as_str));
+    lines.push("---[ end trace 0000000000000000 ]---");
+    title(&lines)
+}
+
+#[test]
+fn helpers_that_many_share() {
+    let hung = "INFO: task syz:123 blocked for more than 143 seconds.";
+    let leak = "BUG: memory leak";
+    let warn = |at: &str| format!("WARNING: CPU: 0 PID: 123 at {at}+0x12/0x340");
+    for (first, functions, wanted) in [
+        (
+            hung,
+            "context_switch __schedule schedule wb_wait_for_completion sync_inodes_sb",
+            "INFO: task hung in sync_inodes_sb",
+        ),
+        (
+            hung,
+            "__schedule schedule rwsem_down_write_slowpath down_write super_cache",
+            "INFO: task hung in super_cache",
+        ),
+        (
+            hung,
+            "__schedule schedule_timeout __wait_for_common wait_for_completion rcu_barrier ext4_put_super",
+            "INFO: task hung in ext4_put_super",
+        ),
+        (
+            hung,
+            "__schedule io_schedule folio_wait_bit_common folio_wait_writeback ext4_writepages",
+            "INFO: task hung in ext4_writepages",
+        ),
+        (hung, "__schedule schedule inode_wait_for_writeback evict", "INFO: task hung in evict"),
+        (
+            hung,
+            "__schedule schedule down_read blocking_notifier_call_chain netdev_run_todo",
+            "INFO: task hung in netdev_run_todo",
+        ),
+        (
+            hung,
+            "__schedule schedule_timeout wait_for_completion __flush_workqueue drain_workqueue nci_close_device",
+            "INFO: task hung in nci_close_device",
+        ),
+        (
+            hung,
+            "__schedule schedule __mutex_lock mutex_lock_nested rtnl_lock tun_chr_close",
+            "INFO: task hung in rtnl_lock",
+        ),
+        (
+            hung,
+            "__schedule schedule_timeout __wait_rcu_gp synchronize_srcu_expedited kvm_swap",
+            "INFO: task hung in synchronize_rcu",
+        ),
+        (
+            "BUG: spinlock recursion on CPU#0, syz/123",
+            "dump_stack_lvl spin_dump do_raw_spin_lock _raw_spin_lock task_rq_lock sched_setattr",
+            "BUG: spinlock recursion in sched_setattr",
+        ),
+        (
+            "BUG: rwlock recursion on CPU#1, syz/123",
+            "dump_stack rwlock_bug do_raw_write_lock _raw_write_lock_bh neigh_update_x",
+            "BUG: rwlock recursion in neigh_update_x",
+        ),
+        (
+            &warn("lib/list_debug.c:59 __list_del_entry_valid_or_report"),
+            "__list_del_entry_valid_or_report list_del_init nilfs_free",
+            "BUG: corrupted list in nilfs_free",
+        ),
+        (
+            &warn("lib/refcount.c:28 refcount_warn_saturate"),
+            "refcount_warn_saturate refcount_sub_and_test sock_put_x",
+            "WARNING: refcount bug in sock_put_x",
+        ),
+        (
+            &warn("fs/buffer.c:1177 mark_buffer_dirty"),
+            "mark_buffer_dirty minix_free_block",
+            "WARNING in minix_free_block",
+        ),
+        (&warn("fs/inode.c:407 drop_nlink"), "drop_nlink minix_unlink", "WARNING in minix_unlink"),
+        (
+            &warn("mm/page_alloc.c:4700 __alloc_pages_noprof"),
+            "__alloc_pages_noprof alloc_pages_mpol ___kmalloc_large_node __kvmalloc_node_noprof bpf_test_init",
+            "WARNING in bpf_test_init",
+        ),
+        (
+            &warn("lib/string_helpers.c:1032 __fortify_report"),
+            "__fortify_report __fortify_panic hci_sock_x",
+            "WARNING in hci_sock_x",
+        ),
+        (
+            &warn("lib/kobject.c:734 kobject_put"),
+            "kobject_put device_del device_unregister usb_driver_x",
+            "WARNING: kobject bug in usb_driver_x",
+        ),
+        (
+            "BUG: KASAN: slab-use-after-free in sysfs_remove_file_ns+0x12/0x340",
+            "dump_stack_lvl print_report kasan_report sysfs_remove_file_ns device_del input_x_disconnect",
+            "KASAN: slab-use-after-free in input_x_disconnect",
+        ),
+        (
+            "BUG: KASAN: slab-out-of-bounds in crc32c_le_base+0x12/0x340",
+            "dump_stack_lvl kasan_report crc32c_le_base chksum_update ext4_x_csum_verify",
+            "KASAN: slab-out-of-bounds in ext4_x_csum_verify",
+        ),
+        (
+            "BUG: KASAN: use-after-free in filemap_get_folio+0x12/0x340",
+            "kasan_report filemap_get_entry __filemap_get_folio pagecache_get_page hfs_bnode_x",
+            "KASAN: use-after-free in hfs_bnode_x",
+        ),
+        (
+            "general protection fault, probably for non-canonical address 0xdffffc0000000000: 0000 [#1]",
+            "bpf_prog_6deef7357e7b4530 bpf_dispatcher_nop_func xdp_run",
+            "general protection fault in xdp_run",
+        ),
+        (
+            leak,
+            "kmem_cache_alloc_noprof sk_prot_alloc sk_alloc_x pppox_create",
+            "memory leak in pppox_create",
+        ),
+        (leak, "__kmalloc_noprof kmemdup_noprof kstrdup hsr_create_self", "memory leak in hsr_create_self"),
+    ] {
+        assert_eq!(with_stack(first, functions), wanted, "{first}: {functions}");
+    }
+}
+
+#[test]
+fn entries_are_named_by_the_call_that_they_wrap() {
+    let rcu = "WARNING: suspicious RCU usage";
+    for (functions, wanted) in [
+        ("lockdep_rcu_suspicious __se_sys_bpf do_syscall_64", "sys_bpf"),
+        ("lockdep_rcu_suspicious __do_sys_bpf do_syscall_64", "sys_bpf"),
+        ("lockdep_rcu_suspicious __ia32_compat_sys_ioctl do_fast_syscall_32", "compat_sys_ioctl"),
+        ("lockdep_rcu_suspicious __arm64_sys_bpf invoke_syscall el0_svc", "sys_bpf"),
+        ("el1h_64_sync_handler el1h_64_sync el1_abort do_mem_abort hfs_x", "hfs_x"),
+        ("__dabt_svc vector_swi hfs_x", "hfs_x"),
+        ("asm_sysvec_apic_timer_interrupt sysvec_apic_timer_interrupt irqentry_exit hfs_x", "hfs_x"),
+    ] {
+        let wanted = format!("WARNING: suspicious RCU usage in {wanted}");
+        assert_eq!(with_stack(rcu, functions), wanted, "{functions}");
+    }
+    let by_address = "BUG: KASAN: use-after-free in 0xffffffffa0001234";
+    assert_eq!(with_stack(by_address, "kasan_report hfs_x"), "KASAN: use-after-free in hfs_x");
+}
+
+#[test]
+fn a_deadlock_is_named_by_the_lock_that_is_taken_else_by_the_chain() {
+    let report = |function: &str| {
+        title(&[
+            "WARNING: possible circular locking dependency detected",
+            "syz/123 is trying to acquire lock:",
+            &format!("ffff88801 (&tree->lock){{+.+.}}-{{3:3}}, at: {function}+0x12/0x340"),
+            "",
+            "but task is already holding lock:",
+            "ffff88802 (&sb->lock){+.+.}-{3:3}, at: hfs_get_block+0x1/0x2",
+            "which lock already depends on the new lock.",
+            "the existing dependency chain (in reverse order) is:",
+            "-> #1 (&sb->lock){+.+.}-{3:3}:",
+            "       lock_acquire+0x1/0x2",
+            "       __mutex_lock+0x1/0x2",
+            "       hfs_extend_file+0x1/0x2",
+            "-> #0 (&tree->lock){+.+.}-{3:3}:",
+            "       hfs_find_init+0x1/0x2",
+            "stack backtrace:",
+            "Call Trace:",
+            " dump_stack_lvl+0x1/0x2",
+            " hfs_other+0x1/0x2",
+        ])
+    };
+    assert_eq!(report("hfs_find_init"), "possible deadlock in hfs_find_init");
+    assert_eq!(report("process_one_work"), "possible deadlock in hfs_extend_file");
+    assert_eq!(report("__flush_work"), "possible deadlock in hfs_extend_file");
+}
+
+#[test]
+fn stalls_and_lockups() {
+    let stall = "rcu: INFO: rcu_preempt self-detected stall on CPU";
+    let report = [
+        "dump_stack",
+        "rcu_dump_cpu_stacks",
+        "tick_sched_timer",
+        "__hrtimer_run_queues",
+        "hrtimer_interrupt",
+    ];
+    let reported = |stack: &str| {
+        format!("{} sysvec_apic_timer_interrupt asm_sysvec_apic_timer_interrupt {stack}", report.join(" "))
+    };
+    for (stack, wanted) in [
+        ("hlist_x sk_lookup_x netlink_x_dump netlink_dump netlink_recvmsg do_syscall_64", "netlink_x_dump"),
+        ("find_x ext4_x_write vfs_write ksys_write do_syscall_64", "ext4_x_write"),
+        ("spin_x loop_x process_one_work worker_thread kthread", "loop_x"),
+        ("spin_x x_timer call_timer_fn __do_softirq", "x_timer"),
+        ("spin_x do_exit __x64_sys_exit_group do_syscall_64", "sys_exit_group"),
+    ] {
+        assert_eq!(
+            with_stack(stall, &reported(stack)),
+            format!("INFO: rcu detected stall in {wanted}"),
+            "{stack}"
+        );
+    }
+    let lockup = title(&[
+        "watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [syz:123]",
+        "RIP: 0010:csd_lock_wait+0x1/0x2",
+        "Call Trace:",
+        " smp_call_function_many_cond+0x1/0x2",
+        " on_each_cpu_cond_mask+0x1/0x2",
+    ]);
+    assert!(lockup.starts_with("BUG: soft lockup in "), "{lockup}");
+}
+
+#[test]
+fn faults_and_detectors() {
+    for (first, functions, wanted) in [
+        ("divide error: 0000 [#1] PREEMPT SMP KASAN PTI", "snd_x", "divide error in snd_x"),
+        ("Oops: divide error: 0000 [#1] SMP", "snd_x", "divide error in snd_x"),
+        ("alignment check: 0000 [#1] SMP", "snd_x", "alignment check in snd_x"),
+        (
+            "segment-related general protection fault: beec [#2] PREEMPT",
+            "snd_x",
+            "general protection fault in snd_x",
+        ),
+        (
+            "Unhandled fault: synchronous external abort (0x210) at 0xb6f00000",
+            "snd_x",
+            "Unhandled fault in snd_x",
+        ),
+        (
+            "Internal error: synchronous external abort: 0000000096000210 [#1] SMP",
+            "snd_x",
+            "Internal error in snd_x",
+        ),
+        (
+            "BUG: KASAN: double-free in kfree+0x1/0x2",
+            "kasan_report_invalid_free kfree snd_x",
+            "KASAN: double-free in snd_x",
+        ),
+        (
+            "BUG: KASAN: invalid-free in kfree+0x1/0x2",
+            "kasan_report_invalid_free kfree snd_x",
+            "KASAN: invalid-free in snd_x",
+        ),
+        (
+            "BUG: KASAN: double-free or invalid-free in kfree+0x1/0x2",
+            "kfree snd_x",
+            "KASAN: invalid-free in snd_x",
+        ),
+        ("BUG: KCSAN: assert: race in f1 / f2", "f1", "KCSAN: assert: race in f1 / f2"),
+        ("BUG: KCSAN: data-race in f1 / f2", "f1", "KCSAN: data-race in f1 / f2"),
+        (
+            "BUG: KMSAN: uninit-value in irqentry_exit+0x1/0x2",
+            "irqentry_exit sysvec_apic_timer_interrupt snd_x",
+            "KMSAN: uninit-value in snd_x",
+        ),
+        (
+            "BUG: TASK stack guard page was hit at ffffc90000 (stack is ffffc9000)",
+            "snd_x",
+            "BUG: stack guard page was hit in snd_x",
+        ),
+        (
+            "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: snd_x+0x1/0x2",
+            "panic",
+            "kernel panic: stack is corrupted in snd_x",
+        ),
+        (
+            "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: ffffffff81234567",
+            "dump_stack panic __stack_chk_fail snd_x",
+            "kernel panic: stack is corrupted in snd_x",
+        ),
+        (
+            "WARNING: CPU: 0 PID: 1 at lib/debugobjects.c:505 debug_print_object+0x1/0x2",
+            "debug_print_object debug_check_no_obj_freed kfree snd_x_free",
+            "WARNING: ODEBUG bug in snd_x_free",
+        ),
+        (
+            "BUG: non-zero pgtables_bytes on freeing mm: 4096",
+            "f",
+            "BUG: non-zero pgtables_bytes on freeing mm: NUM",
+        ),
+        (
+            "unregister_netdevice: waiting for lo to become free. Usage count = 2",
+            "f",
+            "unregister_netdevice: waiting for DEV to become free",
+        ),
+        (
+            "VFS: Busy inodes after unmount of vdb. Self-destruct in 5 seconds.",
+            "f",
+            "VFS: Busy inodes after unmount",
+        ),
+    ] {
+        assert_eq!(with_stack(first, functions), wanted, "{first}");
+    }
+}

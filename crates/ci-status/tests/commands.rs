@@ -315,13 +315,13 @@ fn compare() {
 #[test]
 fn errors() {
     let dir = results();
-    assert_snapshot!(run(&dir, "log"), @"error: say which branch: this is no checkout to take it from ([FOLDER]: cannot be opened as a git repository: no folder above it is one)");
+    assert_snapshot!(run(&dir, "log"), @"error: say which branch: this is no checkout to take it from ([FOLDER]: cannot open it as a git repository: neither it nor a directory above it is one)");
     assert_snapshot!(run(&dir, "log next"), @r#"error: "next" is several branches; say which: amy/next, kmo/next"#);
     assert_snapshot!(run(&dir, "log nxt"), @r#"error: no branch "nxt"; there are amy/next, kmo/ext4/testing, kmo/next"#);
     assert_snapshot!(run(&dir, "log kmo/next --test ("), @r#"error: --test "(" is no regular expression: unclosed group"#);
     assert_snapshot!(run(&dir, "show ffffffff"), @r#"error: no results for "ffffffff"; give a commit's first digits (at least 4) or a branch (ci-status branches lists them)"#);
     assert_snapshot!(run(&dir, "branches --user bob"), @r#"error: user "bob" has no branches; there are the users amy, kmo"#);
-    assert_snapshot!(run(&dir, "show"), @"error: say which commit: this is no checkout to take it from ([FOLDER]: cannot be opened as a git repository: no folder above it is one)");
+    assert_snapshot!(run(&dir, "show"), @"error: say which commit: this is no checkout to take it from ([FOLDER]: cannot open it as a git repository: neither it nor a directory above it is one)");
     assert_snapshot!(run(&dir, "history amy/next nothing"), @r#"error: no test "nothing" at amy/next; there are fs.ext4.basic.mount, fs.ext4.basic.punch"#);
     let empty = tempfile::tempdir().unwrap();
     assert_snapshot!(run(&empty, "branches"), @"error: no branch has results yet; ci-daemon lists a branch once it has fetched it");

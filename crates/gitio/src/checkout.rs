@@ -1,20 +1,19 @@
-//! A commit's files in a folder of their own, from a repository that may be bare and shared by many folders.
+//! The files of a commit in a directory, from a repository that may be bare and shared by many directories.
 //!
-//! The folder's index belongs to it alone. Only files that differ are written, so that make rebuilds only what a
-//! commit changes; whatever an interrupted checkout left is put right by the next one.
+//! Each directory has an index of its own. Only files that differ are written, so that make rebuilds only what a
+//! commit changes. A checkout also repairs what an interrupted one left.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use model::CommitId;
-use spawn::{Cmd, Limits};
+use spawn::Limits;
 
-use crate::command::{complaint, git};
+use crate::command::{error_message, git};
 use crate::error::GitError;
 use crate::repo::Repo;
 
-/// How a checkout is to be done.
+/// Options of a checkout.
 #[derive(Debug, Clone, Copy)]
 pub struct Checkout {
     /// Remove files that the commit does not have, ignored ones too.
@@ -30,38 +29,45 @@ impl Default for Checkout {
 }
 
 impl Repo {
-    /// Makes `dir` (created if need be) hold the files of `commit`; `index` is the file that remembers what it holds.
+    /// Makes `dir`, which is created if necessary, hold the files of `commit`. The file `index` records what it holds.
     ///
-    /// The caller sees to it that one checkout of `dir` runs at a time: a lock on the index that is there can only
-    /// be a dead process's, and is removed.
+    /// The caller runs one checkout of `dir` at a time. An existing lock on the index is therefore that of a dead
+    /// process, and is removed.
     pub async fn checkout_into(
         &self,
         commit: &CommitId,
         dir: &Path,
         index: &Path,
-        how: Checkout,
+        options: Checkout,
     ) -> Result<(), GitError> {
-        std::fs::create_dir_all(dir).map_err(|source| GitError::Io { path: dir.into(), source })?;
+        fsx::own::create_dir_all(dir)?;
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
         let (dir, index) = (absolute(dir), absolute(index));
         let mut lock = index.clone().into_os_string();
         lock.push(".lock");
         let lock = Path::new(&lock);
-        remove(lock)?;
-        let tree = Tree { git_dir: &absolute(self.git_dir()), dir: &dir, index: &index, how };
+        fsx::own::remove_file(lock)?;
+        let git_dir = absolute(self.git_dir());
+        let tree = WorkTree {
+            git_dir: &git_dir,
+            dir: &dir,
+            index: &index,
+            time: options.time,
+            settings: self.without_filters().await?,
+        };
         if index.exists() {
-            // A tree that was moved or restored has the right files with the wrong stamps.
+            // A tree that was moved or restored has the right contents and the wrong time stamps.
             tree.run(&["update-index", "-q", "--refresh"]).await?;
         }
         let read = ["read-tree", "-u", "--reset", commit.as_str()];
         let mut output = tree.run(&read).await?;
         if !output.exit.success() && index.exists() && self.has_commit(commit) {
-            tracing::warn!(dir = %dir.display(), complaint = complaint(&output), "checkout starts over");
-            remove(&index)?;
-            remove(lock)?;
+            tracing::warn!(dir = %dir.display(), message = error_message(&output), "repeating the checkout without its index");
+            fsx::own::remove_file(&index)?;
+            fsx::own::remove_file(lock)?;
             output = tree.run(&read).await?;
         }
-        if output.exit.success() && how.clean {
+        if output.exit.success() && options.clean {
             output = tree.run(&["clean", "-ffdxq"]).await?;
         }
         if output.exit.success() {
@@ -70,20 +76,21 @@ impl Repo {
         if !self.has_commit(commit) {
             return Err(GitError::NoSuchCommit { repo: self.path().into(), spec: commit.as_str().into() });
         }
-        Err(GitError::Checkout { commit: commit.short().into(), dir, complaint: complaint(&output) })
+        Err(GitError::Checkout { commit: commit.short().into(), dir, message: error_message(&output) })
     }
 }
 
-struct Tree<'a> {
+struct WorkTree<'a> {
     git_dir: &'a Path,
     dir: &'a Path,
     index: &'a Path,
-    how: Checkout,
+    time: Duration,
+    settings: Vec<String>,
 }
 
-impl Tree<'_> {
+impl WorkTree<'_> {
     async fn run(&self, args: &[&str]) -> Result<spawn::Output, GitError> {
-        let cmd: Cmd = git(self.git_dir)
+        let cmd = git(self.git_dir)
             .arg("--work-tree")
             .arg(self.dir)
             .args([
@@ -94,18 +101,10 @@ impl Tree<'_> {
                 "-c",
                 "core.trustctime=false",
             ])
+            .args(&self.settings)
             .args(args)
             .dir(self.dir)
             .env("GIT_INDEX_FILE", self.index);
-        Ok(cmd.output(Limits { time: self.how.time, bytes: 64 << 20 }).await?)
-    }
-}
-
-fn remove(path: &Path) -> Result<(), GitError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(GitError::Io { path: path.into(), source: error })
-        }
-        _ => Ok(()),
+        Ok(cmd.output(Limits { time: self.time, bytes: 64 << 20 }).await?)
     }
 }

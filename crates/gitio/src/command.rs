@@ -1,61 +1,117 @@
-//! The git command, made harmless: it asks nothing, reads nobody's configuration but the repository's, runs no hooks,
-//! starts nothing that outlives it.
+//! The `git` command line. Nothing else in the workspace starts git.
+//!
+//! A repository's configuration, attributes and hooks may have been written by another user. No call runs a program
+//! that they name, reads the configuration of this user or host, asks a question, or leaves a process behind.
 
 use std::path::Path;
+use std::time::Duration;
 
-use spawn::Cmd;
+use spawn::{Cmd, Limits, Output};
 
-/// Variables that would make git look at another repository than the one it is told.
-const FOREIGN: [&str; 9] = [
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_NAMESPACE",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_CONFIG_COUNT",
+use crate::error::GitError;
+use crate::repo::Repo;
+
+/// The variables of git's environment that are passed on: how to reach a remote. All others could select another
+/// repository, another configuration or a program to run.
+const INHERITED: [&str; 6] =
+    ["GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSL_CERT", "GIT_SSL_KEY"];
+
+/// Settings that override those of the repository.
+const SETTINGS: [&str; 9] = [
+    "safe.directory=*",
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.attributesFile=/dev/null",
+    "core.alternateRefsCommand=true",
+    "credential.helper=",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "submodule.recurse=false",
 ];
 
-/// `git` in the repository `git_dir`, which may belong to another user: whoever configured it here trusts it.
-pub(crate) fn git(git_dir: &Path) -> Cmd {
-    let mut cmd = Cmd::new("git")
+/// A short local operation.
+pub(crate) const QUICK: Limits = Limits { time: Duration::from_secs(60), bytes: 16 << 20 };
+
+/// `git` with no repository.
+pub(crate) fn git_alone() -> Cmd {
+    let mut cmd = Cmd::new("git");
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("GIT_") && !INHERITED.contains(&text.as_ref()) {
+            cmd = cmd.env_remove(name);
+        }
+    }
+    let settings = SETTINGS.iter().flat_map(|setting| ["-c", setting]);
+    let cmd = cmd
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_ASKPASS", "true")
         .env("SSH_ASKPASS", "true")
         .env("GIT_OPTIONAL_LOCKS", "0")
-        .env("LC_ALL", "C");
-    for name in FOREIGN {
-        cmd = cmd.env_remove(name);
-    }
+        // Overrides protocol.*.allow and shuts out remote helpers.
+        .env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
+        // Overrides core.gitProxy, a program.
+        .env("GIT_PROXY_COMMAND", "")
+        .env("LC_ALL", "C")
+        .args(settings);
     if std::env::var_os("GIT_SSH_COMMAND").is_none() {
-        cmd = cmd.env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oConnectTimeout=15");
+        return cmd.env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oConnectTimeout=15");
     }
-    for setting in [
-        "safe.directory=*",
-        "core.hooksPath=/dev/null",
-        "core.fsmonitor=false",
-        "core.attributesFile=/dev/null",
-        "credential.helper=",
-        "gc.auto=0",
-        "maintenance.auto=false",
-        "submodule.recurse=false",
-    ] {
-        cmd = cmd.arg("-c").arg(setting);
-    }
-    cmd.arg("--git-dir").arg(git_dir)
+    cmd
 }
 
-/// What git complains about: its first `fatal:` or `error:` line, without that word; the lines after it are advice
-/// about other situations than a daemon's.
-pub(crate) fn complaint(output: &spawn::Output) -> String {
+/// `git` in the repository `git_dir`, which may belong to another user.
+pub(crate) fn git(git_dir: &Path) -> Cmd {
+    git_alone().arg("--git-dir").arg(git_dir)
+}
+
+impl Repo {
+    /// Arguments that disable the filters that the repository configures. Without them a checkout or an archive runs
+    /// the programs that the configuration names for the attributes of the commit.
+    pub(crate) async fn without_filters(&self) -> Result<Vec<String>, GitError> {
+        let list =
+            git(self.git_dir()).args(["config", "--null", "--name-only", "--get-regexp", r"^filter\."]);
+        let output = list.output(QUICK).await?;
+        // Exit code 1: none.
+        Ok(output.text().split('\0').filter_map(disabled).flatten().collect())
+    }
+
+    /// Runs `git ARGS` in the repository. Another exit code than 0 is an error.
+    pub(crate) async fn run(
+        &self,
+        action: &'static str,
+        cmd: Cmd,
+        limits: Limits,
+    ) -> Result<Output, GitError> {
+        succeeded(action, self.path(), cmd.output(limits).await?)
+    }
+}
+
+/// The arguments that override one setting of a filter; none for a name that is not one.
+fn disabled(name: &str) -> Option<[String; 2]> {
+    let value = match name.rsplit_once('.')?.1 {
+        "required" => "false",
+        "clean" | "smudge" | "process" => "",
+        _ => return None,
+    };
+    Some(["-c".into(), format!("{name}={value}")])
+}
+
+/// An exit code other than 0 as an error.
+pub(crate) fn succeeded(action: &'static str, repo: &Path, output: Output) -> Result<Output, GitError> {
+    if output.exit.success() {
+        return Ok(output);
+    }
+    Err(GitError::Command { action, repo: repo.into(), message: error_message(&output) })
+}
+
+/// The message of git's first `fatal:` or `error:` line. The lines after it are advice for a person at a terminal.
+pub(crate) fn error_message(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
-    let worst = |word| text.lines().find_map(|line| line.trim().strip_prefix(word));
-    match worst("fatal: ").or_else(|| worst("error: ")) {
-        // "Could not read from remote repository." is what git says when ssh said why before.
+    let find = |prefix| text.lines().find_map(|line| line.trim().strip_prefix(prefix));
+    match find("fatal: ").or_else(|| find("error: ")) {
+        // ssh printed the cause before.
         Some(line)
             if line.starts_with("Could not read from remote") || line.contains("the remote end hung up") =>
         {
@@ -65,5 +121,19 @@ pub(crate) fn complaint(output: &spawn::Output) -> String {
         }
         Some(line) => line.to_owned(),
         None => format!("{} ({})", output.complaint(), output.exit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_of_a_filter_is_disabled() {
+        let arguments = |name| disabled(name).map(|[_, setting]| setting);
+        assert_eq!(arguments("filter.a.b.smudge").as_deref(), Some("filter.a.b.smudge="));
+        assert_eq!(arguments("filter.lfs.process").as_deref(), Some("filter.lfs.process="));
+        assert_eq!(arguments("filter.lfs.required").as_deref(), Some("filter.lfs.required=false"));
+        assert_eq!(arguments("filter.lfs.other"), None);
     }
 }

@@ -1,21 +1,21 @@
-//! What can go wrong with a repository.
+//! Errors of git operations.
 
 use std::path::PathBuf;
 
 use spawn::SpawnError;
 
-/// Why git did not do it. Each message says where, what and what to do.
+/// Why a git operation failed. Each message says what failed, where, and what to do if that is known.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
-    /// Not a repository, or not readable.
-    #[error("{}: cannot be opened as a git repository: {why}", path.display())]
+    /// It is not a repository, or not readable.
+    #[error("{}: cannot open it as a git repository: {why}", path.display())]
     Open {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// What gix says.
+        /// The message of gix.
         why: String,
     },
-    /// A revision that means no commit.
+    /// The repository has no commit of this name.
     #[error("{}: no such commit: {spec}; check the name, or fetch it", repo.display())]
     NoSuchCommit {
         /// The repository.
@@ -23,24 +23,34 @@ pub enum GitError {
         /// The revision as it was given, cut to 100 characters.
         spec: String,
     },
-    /// A branch without commits.
+    /// The commit has no file or directory at this path.
+    #[error("{}: commit {commit} has no {path}", repo.display())]
+    NoSuchPath {
+        /// The repository.
+        repo: PathBuf,
+        /// The commit, shortened.
+        commit: String,
+        /// The path in its tree.
+        path: String,
+    },
+    /// The branch has no commits.
     #[error("{}: HEAD has no commit yet", repo.display())]
     Unborn {
         /// The repository.
         repo: PathBuf,
     },
-    /// Something in it cannot be read.
-    #[error("{}: {what} cannot be read: {why}; try git fsck", repo.display())]
+    /// An object cannot be read.
+    #[error("{}: cannot read {what}: {why}; try git fsck", repo.display())]
     Object {
         /// The repository.
         repo: PathBuf,
-        /// What.
+        /// The object, or what is made of it.
         what: String,
-        /// What gix says.
+        /// The message of gix.
         why: String,
     },
     /// The remote has no such ref.
-    #[error("{remote} has no ref {git_ref}; check the branch's name")]
+    #[error("{remote} has no ref {git_ref}; check the branch name")]
     NoSuchRef {
         /// The remote.
         remote: String,
@@ -48,31 +58,46 @@ pub enum GitError {
         git_ref: String,
     },
     /// A remote cannot be reached, or refuses.
-    #[error("cannot fetch from {remote}: {complaint}")]
+    #[error("cannot fetch from {remote}: {message}")]
     Fetch {
         /// The remote.
         remote: String,
-        /// What git says.
-        complaint: String,
+        /// The message of git.
+        message: String,
+    },
+    /// A remote does not accept a commit.
+    #[error("cannot push commit {commit} to {remote}: {message}")]
+    Push {
+        /// The commit, shortened.
+        commit: String,
+        /// The remote.
+        remote: String,
+        /// The message of git.
+        message: String,
     },
     /// A tree cannot be written.
-    #[error("cannot check out {commit} into {}: {complaint}", dir.display())]
+    #[error("cannot check out {commit} into {}: {message}", dir.display())]
     Checkout {
         /// The commit, shortened.
         commit: String,
-        /// The folder.
+        /// The directory.
         dir: PathBuf,
-        /// What git says.
-        complaint: String,
+        /// The message of git.
+        message: String,
     },
-    /// A file or folder of ours.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+    /// Another operation of git failed.
+    #[error("{}: cannot {action}: {message}", repo.display())]
+    Command {
+        /// A verb with its object: "create the repository".
+        action: &'static str,
+        /// The repository.
+        repo: PathBuf,
+        /// The message of git.
+        message: String,
     },
+    /// A file or directory of ours cannot be accessed.
+    #[error(transparent)]
+    File(#[from] fsx::Error),
     /// The git command did not run to its end.
     #[error(transparent)]
     Spawn(#[from] SpawnError),

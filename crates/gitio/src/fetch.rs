@@ -1,4 +1,4 @@
-//! From a remote into a local ref, and what a remote has, by the git command.
+//! Fetching a ref of a remote into a local ref, and looking up a ref of a remote.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,24 +8,27 @@ use model::{CommitId, RefName, Remote};
 use spawn::{Cmd, Limits};
 use tempfile::NamedTempFile;
 
-use crate::command::{complaint, git};
+use crate::command::{error_message, git};
 use crate::error::GitError;
 use crate::repo::Repo;
 
-/// The most that git may print, in bytes: a remote with a million refs.
+/// The limit of git's output in bytes: enough for a remote with a million refs.
 const OUTPUT: usize = 256 << 20;
 
-/// What a fetch did.
+/// Overrides `remote.NAME.uploadpack`, a program that the repository's configuration can name.
+const UPLOAD_PACK: &str = "--upload-pack=git-upload-pack";
+
+/// The result of a fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// Where the local ref stood before, if it was there.
+    /// The commit of the local ref before; none if the ref did not exist.
     pub old: Option<CommitId>,
-    /// Where it stands now.
+    /// The commit of the local ref now.
     pub new: CommitId,
 }
 
 impl Fetched {
-    /// Whether the ref moved.
+    /// True if the ref changed.
     #[must_use]
     pub fn moved(&self) -> bool {
         self.old.as_ref() != Some(&self.new)
@@ -33,8 +36,8 @@ impl Fetched {
 }
 
 impl Repo {
-    /// The commit that `git_ref` stands at in the remote; `None` if the remote has no such ref. A short name means
-    /// what it means to git: itself, then a tag, then a branch.
+    /// The commit of `git_ref` in the remote; `None` if the remote has no such ref. A short name is resolved as git
+    /// does: the name itself, then a tag, then a branch.
     pub async fn ls_remote(
         &self,
         remote: &Remote,
@@ -43,7 +46,7 @@ impl Repo {
     ) -> Result<Option<CommitId>, GitError> {
         let trust = Trust::of(remote)?;
         let peeled = format!("{git_ref}^{{}}");
-        let cmd = git(self.git_dir()).args(["ls-remote", "--quiet", "--"]).args([
+        let cmd = git(self.git_dir()).args(["ls-remote", "--quiet", UPLOAD_PACK, "--"]).args([
             remote.as_str(),
             git_ref.as_str(),
             &peeled,
@@ -55,8 +58,8 @@ impl Repo {
         Ok(choose(&output.text(), git_ref.as_str()))
     }
 
-    /// Makes the local ref `into` what `git_ref` is in the remote, also when that was force-pushed. No tags, no
-    /// other refs. `into` is a full name below `refs/` and not the branch of a checkout.
+    /// Sets the local ref `into` to the commit of `git_ref` in the remote, also after a force-push. Fetches no tags and
+    /// no other refs. `into` is a full name below `refs/` and not the branch of a checkout.
     pub async fn fetch(
         &self,
         remote: &Remote,
@@ -68,7 +71,14 @@ impl Repo {
         let trust = Trust::of(remote)?;
         let cmd = git(self.git_dir())
             .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"])
-            .args(["--no-auto-maintenance", "--no-write-commit-graph", "--force", "--refmap=", "--"])
+            .args([
+                "--no-auto-maintenance",
+                "--no-write-commit-graph",
+                "--force",
+                "--refmap=",
+                UPLOAD_PACK,
+                "--",
+            ])
             .arg(remote.as_str())
             .arg(format!("+{git_ref}:{into}"));
         tracing::debug!(%cmd, "fetch");
@@ -81,15 +91,15 @@ impl Repo {
 }
 
 fn failed(remote: &Remote, git_ref: &RefName, output: &spawn::Output) -> GitError {
-    let complaint = complaint(output);
+    let message = error_message(output);
     let remote = remote.as_str().to_owned();
-    if complaint.contains("couldn't find remote ref") {
+    if message.contains("couldn't find remote ref") {
         return GitError::NoSuchRef { remote, git_ref: git_ref.as_str().into() };
     }
-    GitError::Fetch { remote, complaint }
+    GitError::Fetch { remote, message }
 }
 
-/// The line of `git ls-remote` that a ref means.
+/// The commit of a ref in the output of `git ls-remote`.
 fn choose(listing: &str, git_ref: &str) -> Option<CommitId> {
     let find = |name: &str| {
         let line = listing.lines().find(|line| line.split_once('\t').is_some_and(|(_, other)| other == name));
@@ -99,8 +109,8 @@ fn choose(listing: &str, git_ref: &str) -> Option<CommitId> {
     names.iter().find_map(|name| find(&format!("{name}^{{}}")).or_else(|| find(name)))
 }
 
-/// A remote that is a folder of this machine is served by another git process, which trusts only what a
-/// configuration file says; so there is one for the time of the fetch.
+/// A remote that is a directory of this host is served by another git process, which takes `safe.directory` from a
+/// configuration file only. This is that file; it exists as long as the fetch.
 struct Trust(Option<NamedTempFile>);
 
 impl Trust {
@@ -109,7 +119,7 @@ impl Trust {
         if !Path::new(path).is_dir() {
             return Ok(Self(None));
         }
-        let io = |source| GitError::Io { path: std::env::temp_dir(), source };
+        let io = |error: std::io::Error| fsx::Error::of("create a file in", &std::env::temp_dir())(error);
         let mut file = NamedTempFile::new().map_err(io)?;
         file.write_all(b"[safe]\n\tdirectory = *\n").map_err(io)?;
         Ok(Self(Some(file)))
@@ -128,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ref_that_is_meant() {
+    fn a_short_name_is_the_ref_that_git_would_use() {
         let id = |digit: &str| digit.repeat(40);
         let listing = format!(
             "{}\trefs/heads/x/next\n{}\trefs/heads/next\n{}\trefs/tags/v1\n{}\trefs/tags/v1^{{}}\n",

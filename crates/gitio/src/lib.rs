@@ -1,15 +1,19 @@
-//! Git repositories: read with gix, fetched and checked out with the git command.
+//! Git repositories: read with gix, fetched, pushed and checked out with the git command.
 //!
-//! Reading starts no process. What goes into a git command line are the types of `model`, which hold no options.
+//! This is the only crate that starts git. Reading starts no process. Command lines are built from the types of
+//! `model`, which cannot hold options.
 
 mod checkout;
 mod command;
 mod error;
 mod fetch;
+mod push;
 mod repo;
+mod tree;
 mod walk;
 
 pub use checkout::Checkout;
 pub use error::GitError;
 pub use fetch::Fetched;
+pub use push::SshRemote;
 pub use repo::{CommitInfo, Head, Repo};

@@ -1,4 +1,4 @@
-//! Reading a repository, without a git process: revisions, commits, HEAD.
+//! Reading a repository without a git process: revisions, commits, HEAD.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ pub struct Repo {
     path: PathBuf,
 }
 
-/// What a checkout is at.
+/// What is checked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// The branch, without `refs/heads/`; `None` if HEAD is detached.
@@ -28,11 +28,11 @@ pub struct Head {
 pub struct CommitInfo {
     /// Its id.
     pub id: CommitId,
-    /// Its whole message, bad UTF-8 replaced.
+    /// Its complete message; invalid UTF-8 is replaced.
     pub message: String,
     /// Its parents.
     pub parents: Vec<CommitId>,
-    /// The committer's date, Unix seconds.
+    /// The committer date in Unix seconds.
     pub time: i64,
 }
 
@@ -44,12 +44,12 @@ impl CommitInfo {
     }
 }
 
-/// Memory for objects that are looked up more than once, in bytes.
+/// The size of the object cache in bytes.
 const CACHE: usize = 16 << 20;
 
 impl Repo {
-    /// Opens the repository at `path`: a bare one, a `.git` folder, or the root of a checkout. The configuration and
-    /// environment of whoever runs this play no part.
+    /// Opens the repository at `path`: a bare one, a `.git` directory, or the root of a checkout. The configuration
+    /// and the environment of the user are ignored.
     pub fn open(path: &Path) -> Result<Self, GitError> {
         let options = gix::open::Options::isolated();
         let result = ThreadSafeRepository::open_opts(path, options);
@@ -57,12 +57,12 @@ impl Repo {
         Ok(Self { inner, path: path.into() })
     }
 
-    /// Opens the repository whose checkout `path` is in, at any depth.
+    /// Opens the repository of the checkout that contains `path`.
     pub fn discover(path: &Path) -> Result<Self, GitError> {
         let open = |why: String| GitError::Open { path: path.into(), why };
         let absolute = path.canonicalize().map_err(|error| open(error.to_string()))?;
         let root = absolute.ancestors().find(|dir| dir.join(".git").exists() || is_bare(dir));
-        Self::open(root.ok_or_else(|| open("no folder above it is one".into()))?)
+        Self::open(root.ok_or_else(|| open("neither it nor a directory above it is one".into()))?)
     }
 
     /// The path it was opened by.
@@ -71,7 +71,7 @@ impl Repo {
         &self.path
     }
 
-    /// The folder that holds its refs: `.git`, or the repository itself if it is bare.
+    /// The directory with its refs: `.git`, or the repository itself if it is bare.
     #[must_use]
     pub fn git_dir(&self) -> &Path {
         self.inner.refs.git_dir()
@@ -83,7 +83,7 @@ impl Repo {
         repo
     }
 
-    /// The commit that a revision means: a ref, an id or its beginning, `HEAD~3`, a tag.
+    /// The commit of a revision: a ref, an id or its beginning, `HEAD~3`, a tag.
     pub fn resolve(&self, spec: &str) -> Result<CommitId, GitError> {
         let missing =
             || GitError::NoSuchCommit { repo: self.path.clone(), spec: spec.chars().take(100).collect() };
@@ -94,23 +94,23 @@ impl Repo {
         Ok(commit_id(&commit.id))
     }
 
-    /// Whether the commit's object is here.
+    /// True if the repository has the object of the commit.
     #[must_use]
     pub fn has_commit(&self, id: &CommitId) -> bool {
         object_id(id).is_some_and(|id| self.local().find_commit(id).is_ok())
     }
 
-    /// What a commit says of itself.
+    /// A commit's message, parents and date.
     pub fn commit(&self, id: &CommitId) -> Result<CommitInfo, GitError> {
         self.info(&self.local(), self.object_id(id)?)
     }
 
-    /// The whole message of a commit, bad UTF-8 replaced.
+    /// The complete message of a commit; invalid UTF-8 is replaced.
     pub fn commit_message(&self, id: &CommitId) -> Result<String, GitError> {
         Ok(self.commit(id)?.message)
     }
 
-    /// The id of a commit's tree, in hexadecimal: equal for commits of equal content.
+    /// The id of a commit's tree in hexadecimal: equal for commits of equal content.
     pub fn tree_id(&self, id: &CommitId) -> Result<String, GitError> {
         let repo = self.local();
         let commit =
@@ -119,7 +119,7 @@ impl Repo {
         Ok(tree.to_string())
     }
 
-    /// Whether `old` is `new` or can be reached from it.
+    /// True if `old` is `new` or an ancestor of it.
     pub fn is_ancestor(&self, old: &CommitId, new: &CommitId) -> Result<bool, GitError> {
         let (old, new) = (self.object_id(old)?, self.object_id(new)?);
         let repo = self.local();
@@ -131,7 +131,7 @@ impl Repo {
         Ok(bases.iter().any(|base| base.detach() == old))
     }
 
-    /// What the checkout is at.
+    /// What is checked out.
     pub fn head(&self) -> Result<Head, GitError> {
         let repo = self.local();
         let head = repo.head().map_err(|error| self.unreadable("HEAD", &error))?;
@@ -152,7 +152,7 @@ impl Repo {
         })
     }
 
-    /// The id as gix has it. A repository of another hash function cannot have the commit.
+    /// The id in gix's type. A repository with another hash function cannot have the commit.
     pub(crate) fn object_id(&self, id: &CommitId) -> Result<gix::ObjectId, GitError> {
         let missing = || GitError::NoSuchCommit { repo: self.path.clone(), spec: id.as_str().into() };
         object_id(id).ok_or_else(missing)
@@ -171,12 +171,12 @@ fn object_id(id: &CommitId) -> Option<gix::ObjectId> {
     gix::ObjectId::from_hex(id.as_str().as_bytes()).ok()
 }
 
-/// gix's ids are the digits that [`CommitId`] asks for.
+/// The id in the type of `model`.
 pub(crate) fn commit_id(id: &gix::oid) -> CommitId {
     id.to_string().parse().expect("an object id prints as 40 or 64 hexadecimal digits")
 }
 
-/// An error and its causes, in one line.
+/// An error and its causes on one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = one_line(&error.to_string());
     let mut source = error.source();

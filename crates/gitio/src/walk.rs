@@ -1,4 +1,4 @@
-//! The commits of a branch, as `git log BASE..TIP` lists them: newest first, never a parent before its child.
+//! The commits of a branch in the order of `git log BASE..TIP`: newest first, never a parent before its child.
 
 use std::collections::{BinaryHeap, HashMap};
 
@@ -7,23 +7,23 @@ use model::CommitId;
 use crate::error::GitError;
 use crate::repo::{CommitInfo, Repo};
 
-/// What is known of a commit that was met.
-struct Seen {
+/// A commit that the walk has reached.
+struct Visited {
     parents: Vec<gix::ObjectId>,
     time: i64,
     /// Reachable from the base.
     hidden: bool,
-    /// Taken off the queue.
+    /// No longer in the queue.
     done: bool,
 }
 
-/// After the walk could stop, it looks at so many commits more: a child may carry an older date than its parent,
-/// and then what is hidden is learnt late. git's own walk does the same.
+/// How many commits the walk visits after it could stop. A child may have an older date than its parent; then the
+/// walk reaches the hidden commits late. git does the same (`SLOP` in revision.c).
 const SLOP: usize = 64;
 
 impl Repo {
-    /// What can be reached from `tip` and not from `base`, newest first, a child always before its parents; at most
-    /// `max` commits. A `base` that is not below the tip simply hides nothing.
+    /// The commits that can be reached from `tip` and not from `base`, newest first, a child before its parents; at most
+    /// `max` of them. A `base` that is not an ancestor of the tip hides only what both have in common.
     pub fn walk(
         &self,
         tip: &CommitId,
@@ -31,8 +31,7 @@ impl Repo {
         max: usize,
     ) -> Result<Vec<CommitInfo>, GitError> {
         let repo = self.local();
-        // Generation after generation of kernel history is read here: the commit-graph file, if git wrote one, tells
-        // parents and dates without unpacking.
+        // The commit-graph file, if git wrote one, has parents and dates without unpacking objects.
         let graph = repo.commit_graph().ok();
         let (seen, queue) = (HashMap::new(), BinaryHeap::new());
         let mut walk = Walk { this: self, repo, graph, seen, queue, waiting: 0, any_hidden: false };
@@ -50,10 +49,10 @@ struct Walk<'a> {
     this: &'a Repo,
     repo: gix::Repository,
     graph: Option<gix::commitgraph::Graph>,
-    seen: HashMap<gix::ObjectId, Seen>,
-    /// By date, then by id so that equal dates give the same order everywhere.
+    seen: HashMap<gix::ObjectId, Visited>,
+    /// By date, then by id: the order of equal dates is the same on every host.
     queue: BinaryHeap<(i64, gix::ObjectId)>,
-    /// How many in the queue are not hidden.
+    /// The number of commits in the queue that are not hidden.
     waiting: usize,
     any_hidden: bool,
 }
@@ -70,7 +69,7 @@ impl Walk<'_> {
         self.waiting += usize::from(!hidden);
         let (parents, time) = self.read(id)?;
         self.queue.push((time, id));
-        self.seen.insert(id, Seen { parents, time, hidden, done: false });
+        self.seen.insert(id, Visited { parents, time, hidden, done: false });
         Ok(())
     }
 
@@ -93,7 +92,7 @@ impl Walk<'_> {
         Ok((parents, time.seconds))
     }
 
-    /// Hides a commit and all that is known below it.
+    /// Hides a commit and its ancestors as far as they were visited.
     fn hide(&mut self, id: gix::ObjectId) {
         let mut todo = vec![id];
         while let Some(id) = todo.pop() {
@@ -110,7 +109,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Walks down by date until `max` commits are listed or only hidden ones are left, and a little further.
+    /// Walks by date until `max` commits are listed or only hidden ones are left, and [`SLOP`] commits further.
     fn limited(&mut self, max: usize) -> Result<Vec<gix::ObjectId>, GitError> {
         let mut listed = Vec::new();
         let mut oldest = i64::MAX;
@@ -130,7 +129,7 @@ impl Walk<'_> {
             if listed.len() < max && self.waiting > 0 {
                 continue;
             }
-            // Done, but for what may turn out to be hidden: nothing, where nothing is.
+            // A listed commit may still turn out to be hidden.
             if !self.any_hidden {
                 break;
             }
@@ -144,7 +143,7 @@ impl Walk<'_> {
         Ok(listed)
     }
 
-    /// The listed commits, children first, else by date.
+    /// The listed commits: children before parents, otherwise by date.
     fn order(&self, listed: &[gix::ObjectId]) -> Vec<gix::ObjectId> {
         let mut children: HashMap<gix::ObjectId, usize> = listed.iter().map(|id| (*id, 0)).collect();
         for id in listed {

@@ -58,7 +58,7 @@ fn errors_say_what_to_do() {
     }
     let empty = tempfile::tempdir().unwrap();
     let error = Repo::open(empty.path()).unwrap_err().to_string();
-    assert!(error.contains("cannot be opened as a git repository"), "{error}");
+    assert!(error.contains("cannot open it as a git repository"), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
     assert!(Repo::discover(std::path::Path::new("/proc")).is_err());
 }

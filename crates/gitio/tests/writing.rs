@@ -1,4 +1,4 @@
-//! Fetching and checking out, with the real git.
+//! Fetching, pushing, checking out and archiving, with the real git.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use gitio::{Checkout, GitError, Repo};
-use model::{RefName, Remote};
+use gitio::{Checkout, GitError, Repo, SshRemote};
+use model::{CommitId, RefName, Remote};
 use testkit::ScratchRepo;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -55,7 +55,7 @@ async fn fetch_errors_are_one_line() {
     let repo = Repo::open(ours.path()).unwrap();
     let into = name("refs/heads/kmo/next");
     let error = repo.fetch(&remote(&theirs), &name("nope"), &into, LIMIT).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("{} has no ref nope; check the branch's name", theirs.url()));
+    assert_eq!(error.to_string(), format!("{} has no ref nope; check the branch name", theirs.url()));
     let missing: Remote = "/nowhere/at/all.git".parse().unwrap();
     let error = repo.fetch(&missing, &name("master"), &into, LIMIT).await.unwrap_err().to_string();
     assert_eq!(
@@ -191,6 +191,105 @@ async fn hooks_of_the_repository_do_not_run() {
         .await
         .unwrap();
     assert!(!scratch.path().join("ran").exists());
+}
+
+/// A repository whose configuration and attributes name a program for everything that git lets them name.
+fn hostile_repository() -> (ScratchRepo, CommitId) {
+    let scratch = ScratchRepo::new();
+    let one =
+        scratch.commit("one", &[("a", "1"), (".gitattributes", "* filter=evil diff=evil export-subst\n")]);
+    let touch = format!("touch {}/ran; cat", scratch.path().display());
+    for (key, value) in [
+        ("filter.evil.smudge", touch.as_str()),
+        ("filter.evil.clean", &touch),
+        ("filter.evil.required", "true"),
+        ("filter.in.valid.process", &touch),
+        ("diff.evil.textconv", &touch),
+        ("core.fsmonitor", &touch),
+        ("core.sshCommand", &touch),
+        ("core.gitProxy", &touch),
+        ("core.askPass", &touch),
+        ("core.pager", &touch),
+        ("tar.tar.command", &touch),
+        ("protocol.ext.allow", "always"),
+        ("remote.evil.url", scratch.url()),
+        ("remote.evil.uploadpack", &format!("{touch}; git-upload-pack")),
+        ("remote.helper.url", scratch.url()),
+        ("remote.helper.vcs", "ext"),
+    ] {
+        scratch.git(["config", key, value]);
+    }
+    scratch.git(["config", "url.ext::sh.insteadOf", "other:"]);
+    let info = scratch.path().join(".git/info");
+    std::fs::create_dir_all(&info).unwrap();
+    std::fs::write(info.join("attributes"), "a filter=in.valid\n").unwrap();
+    (scratch, one)
+}
+
+#[tokio::test]
+async fn programs_that_the_configuration_names_do_not_run() {
+    let (scratch, one) = hostile_repository();
+    let repo = Repo::open(scratch.path()).unwrap();
+    let work = tempfile::tempdir().unwrap();
+    let (dir, index) = (work.path().join("t"), work.path().join("i"));
+    for _ in 0..2 {
+        repo.checkout_into(&one, &dir, &index, Checkout::default()).await.unwrap();
+        std::fs::write(dir.join("a"), "changed").unwrap();
+    }
+    assert_eq!(repo.file(&one, "a", 10).await.unwrap(), b"1");
+    repo.archive(&one, &["a".into()], &work.path().join("a.tar")).await.unwrap();
+    let into = name("refs/x/y");
+    for remote in ["evil", "helper", "other:/x"] {
+        // Whether it succeeds does not matter.
+        let _ = repo.fetch(&remote.parse().unwrap(), &name("master"), &into, LIMIT).await;
+        let _ = repo.ls_remote(&remote.parse().unwrap(), &name("master"), LIMIT).await;
+    }
+    assert!(!scratch.path().join("ran").exists());
+}
+
+#[tokio::test]
+async fn files_and_trees_of_a_commit() {
+    let scratch = ScratchRepo::new();
+    let one = scratch.commit("one", &[("dir/a", "1"), ("dir/b", "2"), ("c", "3")]);
+    let two = scratch.commit("two", &[("c", "4")]);
+    let repo = Repo::open(scratch.path()).unwrap();
+    assert_eq!(repo.file(&one, "dir/a", 100).await.unwrap(), b"1");
+    assert!(repo.file(&two, "c", 0).await.is_err(), "larger than the limit");
+    assert_eq!(repo.path_id(&one, "dir").unwrap(), repo.path_id(&two, "dir").unwrap());
+    assert_ne!(repo.path_id(&one, "c").unwrap(), repo.path_id(&two, "c").unwrap());
+    let missing = repo.file(&one, "dir/none", 100).await.unwrap_err();
+    assert!(matches!(missing, GitError::NoSuchPath { .. }), "{missing}");
+    let work = tempfile::tempdir().unwrap();
+    let archive = work.path().join("dir.tar");
+    repo.archive(&one, &["dir".into()], &archive).await.unwrap();
+    let list =
+        spawn::Cmd::new("tar").arg("-tf").arg(&archive).output(spawn::Limits::seconds(30)).await.unwrap();
+    assert_eq!(list.text(), "dir/\ndir/a\ndir/b\n");
+    let error = repo.archive(&one, &["--remote=x".into()], &archive).await.unwrap_err();
+    assert!(matches!(error, GitError::Command { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_commit_is_pushed_to_a_mirror() {
+    let scratch = ScratchRepo::new();
+    let one = scratch.commit("one", &[("a", "1")]);
+    let work = tempfile::tempdir().unwrap();
+    let path = work.path().join("mirror.git");
+    let mirror = Repo::create_mirror(&path).await.unwrap();
+    assert!(!path.join("hooks").exists());
+    assert!(mirror.resolve("refs/ktest/x").is_err());
+    // As ssh does: the last argument is a command line for a shell.
+    let command = "f() { for last; do :; done; eval \"$last\"; }; f".to_owned();
+    let to = SshRemote { url: format!("host:{}", path.display()).parse().unwrap(), command };
+    let repo = Repo::open(scratch.path()).unwrap();
+    repo.push(&one, &to, &name("refs/ktest/x"), LIMIT).await.unwrap();
+    assert_eq!(Repo::create_mirror(&path).await.unwrap().resolve("refs/ktest/x").unwrap(), one);
+    let missing = SshRemote { url: "host:/nowhere.git".parse().unwrap(), ..to };
+    let error = repo.push(&one, &missing, &name("refs/ktest/x"), LIMIT).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!("cannot push commit {} to host:/nowhere.git: ", one.short())),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -126,32 +126,24 @@ impl Link {
     /// Pushes a commit into a repository over there, under a name of its own.
     pub async fn push(&self, repo: &Path, commit: &model::CommitId, mirror: &Path) -> Result<(), HostError> {
         let _one_at_a_time = Lock::acquire(&self.note("push-lock")).await?;
-        let output = Cmd::new("git")
-            .env("GIT_SSH_COMMAND", self.target.git_ssh(&self.socket))
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .args(["-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null"])
-            .arg("--git-dir")
-            .arg(gitio::Repo::open(repo).map_err(|error| HostError::Here(error.to_string()))?.git_dir())
-            .args(["push", "--quiet", "--no-verify", "--"])
-            .arg(self.target.git_url(mirror))
-            .arg(format!("{commit}:{}", mirror_ref(commit)))
-            .output(Limits { time: PUSH, bytes: 1 << 20 })
-            .await?;
-        if output.exit.success() {
-            return Ok(());
-        }
-        let what = format!("commit {} cannot be pushed: {}", commit.short(), complaint(&output));
-        Err(HostError::Unfit { host: self.target.name.to_string(), what })
+        let unfit = |what: String| HostError::Unfit { host: self.target.name.to_string(), what };
+        let url = self.target.git_url(mirror).parse();
+        let to = gitio::SshRemote {
+            url: url.map_err(|error: model::NameError| unfit(error.to_string()))?,
+            command: self.target.git_ssh(&self.socket),
+        };
+        let repo = gitio::Repo::open(repo).map_err(|error| HostError::Here(error.to_string()))?;
+        repo.push(commit, &to, &mirror_ref(commit), PUSH).await.map_err(|error| unfit(error.to_string()))
     }
 }
 
 /// The first push to a new host sends the whole history.
 const PUSH: Duration = Duration::from_secs(4 * 3600);
 
-/// Where a host's mirror keeps a commit.
+/// The ref of a commit in the mirror of a host.
 #[must_use]
-pub fn mirror_ref(commit: &model::CommitId) -> String {
-    format!("refs/ktest/{commit}")
+pub(crate) fn mirror_ref(commit: &model::CommitId) -> model::RefName {
+    format!("refs/ktest/{commit}").parse().expect("hexadecimal digits make a valid ref")
 }
 
 /// The last line of what ssh complained about, and what to do where it is the host's key.
@@ -166,12 +158,6 @@ fn complained(text: &str) -> Option<String> {
         "; put its key into known_hosts (ssh-keyscan) and compare it with the machine's own word"
     };
     Some(format!("{line}{hint}"))
-}
-
-fn complaint(output: &spawn::Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr);
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-    line.unwrap_or("git said nothing").chars().take(300).collect()
 }
 
 /// Unix seconds.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::{CommitId, Event, KernelId, Stamped};
-use spawn::{Child, Cmd, Exit, Limits, Stream, lines};
+use spawn::{Child, Cmd, Exit, Stream, lines};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use walkdir::WalkDir;
@@ -430,35 +430,13 @@ async fn receive_tests(orders: &mut Orders, size: u64, dir: &Path) -> Result<(),
     }
 }
 
-/// Whether the mirror, made if it is missing, has the commit and all it needs.
+/// Whether the mirror, created if it does not exist, has the commit and all that it needs.
 async fn has_commit(mirror: &Path, commit: &CommitId) -> Result<bool, HostError> {
-    let git = |args: &[&str]| {
-        Cmd::new("git")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .arg("--git-dir")
-            .arg(mirror)
-            .args(args)
-    };
     let _one_at_a_time = Lock::acquire(&mirror.with_extension("lock")).await?;
-    if !mirror.join("HEAD").is_file() {
-        for args in [
-            &["init", "--quiet", "--bare"][..],
-            &["config", "receive.shallowUpdate", "true"],
-            &["config", "receive.autogc", "false"],
-            &["config", "gc.auto", "0"],
-        ] {
-            let output = git(args).output(Limits::seconds(30)).await?;
-            if !output.exit.success() {
-                let what = output.complaint();
-                return Err(HostError::Here(format!("{}: {what}", mirror.display())));
-            }
-        }
-    }
-    // The name is made last, when everything that it needs was received.
-    let known =
-        git(&["rev-parse", "--quiet", "--verify", &mirror_ref(commit)]).output(Limits::seconds(30)).await?;
-    Ok(known.exit.success())
+    let repo =
+        gitio::Repo::create_mirror(mirror).await.map_err(|error| HostError::Here(error.to_string()))?;
+    // The ref is created last, when everything that the commit needs was received.
+    Ok(repo.resolve(mirror_ref(commit).as_str()).is_ok())
 }
 
 /// `ktest host kernel-send`: a kernel of this store as an archive on standard output.

@@ -220,9 +220,10 @@ impl InfrastructureError {
 impl From<GitError> for BuildError {
     fn from(error: GitError) -> Self {
         match error {
-            GitError::Open { .. } | GitError::NoSuchCommit { .. } | GitError::Unborn { .. } => {
-                SourceError::Git(error).into()
-            }
+            GitError::Open { .. }
+            | GitError::NoSuchCommit { .. }
+            | GitError::NoSuchPath { .. }
+            | GitError::Unborn { .. } => SourceError::Git(error).into(),
             other => InfrastructureError::Git(other).into(),
         }
     }

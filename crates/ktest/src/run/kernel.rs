@@ -9,7 +9,6 @@ use kernel::{
     BuildError, BuildRequest, Cache, DistroKernel, Flavor, Kernel, KernelSource, Requirements, Store,
 };
 use model::{Arch, CommitId, Event, KernelId, StoreKernel};
-use spawn::{Cmd, Limits};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{Run, RunError, RunOptions};
@@ -94,6 +93,9 @@ pub async fn kernel_version(from: &KernelFrom) -> Result<String, RunError> {
     version(from, None).await
 }
 
+/// The largest Makefile that is read, in bytes.
+const MAKEFILE: usize = 4 << 20;
+
 /// What `make kernelversion` would say, from the source's Makefile; of a kernel of the store, its release.
 pub(super) async fn version(from: &KernelFrom, kernel: Option<&Kernel>) -> Result<String, RunError> {
     let source = match (from, kernel) {
@@ -107,15 +109,12 @@ pub(super) async fn version(from: &KernelFrom, kernel: Option<&Kernel>) -> Resul
             (dir, std::fs::read_to_string(&path).map_err(|_| no_kernel_tree(dir))?)
         }
         KernelSource::Commit { repo, commit } => {
-            let cmd = Cmd::new("git").arg("-C").arg(repo).args(["-c", "safe.directory=*", "show"]);
-            let cmd = cmd.arg(format!("{commit}:Makefile"));
-            let output =
-                cmd.output(Limits::seconds(60)).await.map_err(|e| RunError::Source(e.to_string()))?;
-            if !output.exit.success() {
-                let (repo, what) = (repo.display(), output.complaint());
-                return Err(RunError::Source(format!("{repo}: no kernel at commit {commit}: {what}")));
-            }
-            (repo, output.text())
+            let no_kernel = |error: gitio::GitError| {
+                RunError::Source(format!("{}: no kernel at commit {commit}: {error}", repo.display()))
+            };
+            let opened = gitio::Repo::open(repo).map_err(no_kernel)?;
+            let makefile = opened.file(commit, "Makefile", MAKEFILE).await.map_err(no_kernel)?;
+            (repo, String::from_utf8_lossy(&makefile).into_owned())
         }
     };
     kernel::kernel_version(&text).ok_or_else(|| no_kernel_tree(dir))

@@ -59,8 +59,9 @@ pub(super) async fn build(
     std::fs::create_dir_all(&cache).map_err(|error| broken(&cache, &error))?;
     let name = match source {
         KernelSource::Commit { repo, commit } => {
-            let trees =
-                git(repo, &["rev-parse", &format!("{commit}:tools"), &format!("{commit}:include")]).await?;
+            let opened = gitio::Repo::open(repo).map_err(no_source)?;
+            let id = |path| opened.path_id(commit, path).map_err(no_source);
+            let trees = format!("{}\n{}\n", id("tools")?, id("include")?);
             Some(format!("{arch}-{:016x}", fingerprint(&trees, collections)))
         }
         // A working tree changes without its name changing: built anew each time.
@@ -135,16 +136,16 @@ fn paths(arch: Arch) -> Vec<String> {
 
 async fn unpack(source: &KernelSource, arch: Arch, place: &Path, src: &Path) -> Result<(), RunError> {
     let packed = place.join("src.tar");
-    let pack = match source {
+    match source {
         KernelSource::Commit { repo, commit } => {
-            let cmd = Cmd::new("git").arg("-C").arg(repo).args(["-c", "safe.directory=*", "archive", "-o"]);
-            cmd.arg(&packed).arg(commit.to_string()).args(paths(arch))
+            let opened = gitio::Repo::open(repo).map_err(no_source)?;
+            opened.archive(commit, &paths(arch), &packed).await.map_err(no_source)?;
         }
         KernelSource::WorkingTree(dir) => {
-            Cmd::new("tar").arg("-C").arg(dir).arg("-cf").arg(&packed).args(paths(arch))
+            let pack = Cmd::new("tar").arg("-C").arg(dir).arg("-cf").arg(&packed).args(paths(arch));
+            finish(pack).await?;
         }
-    };
-    finish(pack).await?;
+    }
     finish(Cmd::new("tar").arg("-C").arg(src).arg("-xf").arg(&packed)).await?;
     std::fs::remove_file(&packed).map_err(|error| broken(&packed, &error))
 }
@@ -197,9 +198,11 @@ fn in_sandbox(sandbox: Option<&[RootEntry]>, src: &Path, out: &Path, dir: &Path)
     Cmd::new(&argv[0]).args(&argv[1..]).args(["make", "-s"])
 }
 
-async fn git(repo: &Path, args: &[&str]) -> Result<String, RunError> {
-    let cmd = Cmd::new("git").arg("-C").arg(repo).args(["-c", "safe.directory=*"]).args(args);
-    finish(cmd).await
+fn no_source(error: gitio::GitError) -> RunError {
+    match error {
+        gitio::GitError::Spawn(error) => RunError::Infrastructure(error.to_string()),
+        error => RunError::Source(format!("the source of the kernel's selftests: {error}")),
+    }
 }
 
 async fn finish(cmd: Cmd) -> Result<String, RunError> {

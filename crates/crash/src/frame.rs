@@ -55,6 +55,8 @@ const SHAPES: &[(FrameKind, &str)] = &[
         r"^\s*RIP: [0-9a-f]{4}:{NAME} (?P<file>[\w./+-]+):(?P<line>\d+)(?: \[inline\])?",
     ),
     (FrameKind::InstructionPointer, r"^\s*EIP is at {NAME}{OFFSET}{SOURCE}"),
+    // x86 before 4.10: `IP: [<ffffffff81234567>] f+0x1/0x2`.
+    (FrameKind::InstructionPointer, r"^\s*IP: (?:{ADDR}\s*)?{NAME}{OFFSET}{SOURCE}"),
     // Arm, RISC-V, MIPS, PowerPC, s390.
     (
         FrameKind::InstructionPointer,
@@ -188,6 +190,8 @@ mod tests {
                 true,
             ),
             ("RIP: 0010:f fs/a.c:12 [inline]", "f", FrameKind::InstructionPointer, true),
+            ("IP: [<ffffffff81234567>] f+0x1/0x2", "f", FrameKind::InstructionPointer, true),
+            ("IP: f+0x1/0x2", "f", FrameKind::InstructionPointer, true),
             ("EIP: f+0x1/0x2", "f", FrameKind::InstructionPointer, true),
             ("PC is at memset+0x30/0xa8", "memset", FrameKind::InstructionPointer, true),
             ("pc : clear_page+0x14/0x28", "clear_page", FrameKind::InstructionPointer, true),

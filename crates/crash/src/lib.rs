@@ -11,7 +11,9 @@ mod log;
 mod noise;
 mod report;
 mod rules;
+mod source;
 mod stall;
+mod stamp;
 mod title;
 mod trouble;
 

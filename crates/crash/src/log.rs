@@ -1,6 +1,6 @@
 //! A console log as lines. Positions are line numbers from 1.
 
-use crate::line::{ConsoleLine, split};
+use crate::stamp::{ConsoleLine, split};
 
 /// The lines of a log.
 pub(crate) fn lines(log: &str) -> Vec<ConsoleLine<'_>> {

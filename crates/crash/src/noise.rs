@@ -70,7 +70,7 @@ const FAMILIES: &[Family] = &[
             r"kfence_\w+|__kfence_\w+|kmsan_\w+|__kmsan_\w+|_*msan_\w+|kcsan_\w+|__kcsan_\w+|__tsan_\w+|check_access|print_report",
             r"ubsan_\w+|__ubsan_\w+|handle_overflow|val_to_string|kmemleak_\w+|create_object|__sanitizer_\w+|write_comp_data|__gcov_\w+",
             r"\w*kasan\w*|\w*kmemleak\w*|__no_sanitize\w*|__msan\w*|\w*kcsan\w*|__sancov\w*|__sanitizer\w*|poison_shadow\w*|unpoison_\w+|kmsan\w*|check_canary\w*",
-            r"bpf_prog_[0-9a-f]{16}\w*|bpf_(dispatcher|trampoline)_\w+|0x[0-9a-f]+|[0-9a-f]{8,16}",
+            r"bpf_prog_[0-9a-f]{16}\w*|bpf_(dispatcher|trampoline)_\w+|address|0x[0-9a-f]+|[0-9a-f]{8,16}",
         ],
     },
     Family {

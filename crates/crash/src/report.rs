@@ -7,13 +7,13 @@ use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::ops::Deref;
 
-use crate::decode;
 use crate::frame::{self, Frame, FrameKind};
-use crate::line::{Caller, ConsoleLine, split};
 use crate::log::{has_run, lines};
 use crate::noise::{Noise, is_noise};
 use crate::rules::{REBOOT, RULES, Rule, Search};
+use crate::source;
 use crate::stall::{is_dispatcher, is_interrupt};
+use crate::stamp::{Caller, ConsoleLine, split};
 use crate::title::{canonical, general, plain};
 use crate::trouble::{TroubleKind, trouble_in};
 
@@ -193,11 +193,15 @@ fn build(rule: &Rule, caught: &Caught, lines: &[ConsoleLine<'_>], own: &[usize])
         };
         guilty = found.map(|frame| frame.function);
     }
+    // The name of a helper says more than none.
+    let guilty = guilty.or_else(|| {
+        caught.functions.iter().map(|name| plain(name)).find(|name| is_name(name)).map(str::to_owned)
+    });
     let corrupted = guilty.is_none() && row.title.contains("{fn}");
     let name = guilty.map_or("corrupted".to_owned(), |function| frame::demangled(canonical(&function)));
     let guilty_frame = frames.iter().position(|frame| canonical(&frame.frame.function) == name);
     let framed = guilty_frame.and_then(|at| frames[at].frame.source.clone());
-    let source = framed.or_else(|| decode::first_line(texts[0], row.kind, &name));
+    let source = framed.or_else(|| source::first_line(texts[0], row.kind, &name));
     let start = own.first().copied().unwrap_or(0);
     Report {
         title: title(row.title, caught, &name),
@@ -307,6 +311,12 @@ fn is_earlier(text: &str) -> bool {
         || text.contains(" allocated by task ")
 }
 
+/// Whether a function has a name, not only an address.
+fn is_name(function: &str) -> bool {
+    let hex = function.len() >= 8 && function.bytes().all(|byte| byte.is_ascii_hexdigit());
+    function != "address" && !hex && !function.starts_with(|c: char| c.is_ascii_digit())
+}
+
 /// The first frame that is no noise.
 fn first_useful(frames: &[Stacked], noise: Noise) -> Option<Frame> {
     let sure = || frames.iter().filter(|frame| frame.frame.sure);
@@ -331,7 +341,7 @@ fn after(texts: &[&str], words: &str) -> Option<Frame> {
 /// The function that names a stall or a lockup: the innermost one that a dispatcher called.
 fn stalled(frames: &[Stacked], begin: impl Fn(&[&Frame]) -> usize) -> Option<Frame> {
     let frames: Vec<&Frame> = frames.iter().map(|frame| &frame.frame).filter(|frame| frame.sure).collect();
-    let frames = frames.as_slice();
+    let frames = without_rcu_thread(&frames);
     let stack = &frames[begin(frames)..];
     let useful = |frame: &&&Frame| !is_noise(plain(&frame.function), Noise::Usual);
     let first = stack.iter().find(useful).copied();
@@ -348,6 +358,17 @@ fn stalled(frames: &[Stacked], begin: impl Fn(&[&Frame]) -> usize) -> Option<Fra
     // The entry of a driver for 32-bit callers has the name of its 64-bit counterpart.
     guilty.function = guilty.function.replace("_compat_ioctl", "_ioctl");
     Some(guilty)
+}
+
+/// The frames after the stack of the thread that waits for the end of the grace period, which the report prints first.
+fn without_rcu_thread<'a>(frames: &'a [&'a Frame]) -> &'a [&'a Frame] {
+    let waits = |frame: &&Frame| plain(&frame.function) == "rcu_gp_kthread";
+    let Some(at) = frames.iter().position(waits) else { return frames };
+    let rest = &frames[at + 1..];
+    let outer =
+        |frame: &&&Frame| matches!(plain(&frame.function), "kthread" | "ret_from_fork" | "ret_from_fork_asm");
+    let rest = &rest[rest.iter().take_while(outer).count()..];
+    if rest.is_empty() { frames } else { rest }
 }
 
 /// Where the stack of a stuck processor begins: at its instruction pointer, unless the trace begins with the interrupt

@@ -73,7 +73,7 @@ macro_rules! warn_at {
 /// `at: f+0x1/0x2`: where a lock was taken, in reports of lockdep.
 macro_rules! at {
     ($before:literal) => {
-        concat!($before, r"[^\n]*\n[^\n]*,? at: (?:\[<[0-9a-f]+>\] )?(?P<f>[\w.]+)\+0x")
+        concat!($before, r"[^\n]*\n[^\n]*,? at: (?:\[<[0-9a-f]+>\] )*(?P<f>[\w.]+)(?:\+0x| [\w./-]+:\d+)")
     };
 }
 

@@ -82,7 +82,7 @@ static REPLACE: LazyLock<Vec<Replace>> = LazyLock::new(|| {
 
 /// Free text of a message as part of a title.
 pub(crate) fn general(text: &str) -> String {
-    let mut text = text.trim().trim_end_matches(['.', ' ']).to_owned();
+    let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for replace in REPLACE.iter() {
         text = replace.what.replace_all(&text, replace.with).into_owned();
     }
@@ -113,7 +113,7 @@ mod tests {
         ] {
             assert_eq!(canonical(from), to);
         }
-        assert_eq!(general("unknown-block(8,1) at 0xffff8880 ..."), "unknown-block(NUM,NUM) at ADDR");
+        assert_eq!(general("unknown-block(8,1) at 0xffff8880 ..."), "unknown-block(NUM,NUM) at ADDR ...");
         assert_eq!(general("waiting for eth0 to become free"), "waiting for DEV to become free");
     }
 }

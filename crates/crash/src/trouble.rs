@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::line::split;
+use crate::stamp::split;
 
 /// What kind of bug the kernel reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -232,81 +232,69 @@ fn holds(kind: TroubleKind, text: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// Lines that begin trouble, with its kind.
+    const TROUBLE: &[(&str, TroubleKind)] = &[
+        ("[   12.3456] kernel BUG at fs/ext4/inode.c:123!", TroubleKind::KernelBug),
+        ("[ 1.2345][ T1] BUG: kernel NULL pointer dereference, address: 0000000000000008", TroubleKind::Bug),
+        ("BUG: unable to handle page fault for address: ffff888000000000", TroubleKind::Oops),
+        ("WARNING: CPU: 0 PID: 1 at fs/inode.c:300 drop_nlink+0x25/0x30", TroubleKind::Warning),
+        ("WARNING: fs/inode.c:300 at drop_nlink+0x25/0x30, CPU#0: rm/1", TroubleKind::Warning),
+        ("[    1.234567] WARNING: at fs/inode.c:300 drop_nlink+0x25/0x30()", TroubleKind::Warning),
+        ("[    1.234567] WARNING: bad unlock balance detected!", TroubleKind::Lockdep),
+        ("Oops: 0002 [#1] PREEMPT SMP", TroubleKind::Oops),
+        ("general protection fault, probably for non-canonical address 0xdffffc0000000000", TroubleKind::Gpf),
+        ("Internal error: Oops: 0000000096000004 [#1] SMP", TroubleKind::Oops),
+        ("BUG: KASAN: slab-use-after-free in f+0x1/0x2", TroubleKind::Kasan),
+        ("BUG: KCSAN: data-race in f / g", TroubleKind::Kcsan),
+        ("BUG: KMSAN: uninit-value in f+0x1/0x2", TroubleKind::Kmsan),
+        ("UBSAN: array-index-out-of-bounds in fs/a.c:1:2", TroubleKind::Ubsan),
+        ("WARNING: possible circular locking dependency detected", TroubleKind::Lockdep),
+        ("[ INFO: possible recursive locking detected ]", TroubleKind::Lockdep),
+        ("WARNING: suspicious RCU usage", TroubleKind::Rcu),
+        ("INFO: task kworker/0:1:12 blocked for more than 143 seconds.", TroubleKind::HungTask),
+        ("watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [x:1]", TroubleKind::Lockup),
+        ("watchdog: Watchdog detected hard LOCKUP on cpu 0", TroubleKind::Lockup),
+        ("rcu: INFO: rcu_preempt self-detected stall on CPU", TroubleKind::Lockup),
+        ("watchdog: CPU3: Watchdog detected hard LOCKUP on cpu 4", TroubleKind::Lockup),
+        ("rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... }", TroubleKind::Lockup),
+        ("INFO: rcu_tasks detected stalls on tasks:", TroubleKind::Lockup),
+        ("[   12.3456] BUG kmalloc-64 (Not tainted): Right Redzone overwritten", TroubleKind::Bug),
+        ("BUG: sleeping function called from invalid context at mm/a.c:1", TroubleKind::Bug),
+        ("BUG: scheduling while atomic: cat/12/0x00000002", TroubleKind::Bug),
+        ("CFI failure at f+0x1/0x2 (target: g+0x0/0x2; expected type: 0x1234)", TroubleKind::Bug),
+        ("WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected", TroubleKind::Lockdep),
+        ("WARNING: possible irq lock inversion dependency detected", TroubleKind::Lockdep),
+        ("WARNING: inconsistent lock state", TroubleKind::Lockdep),
+        ("WARNING: held lock freed!", TroubleKind::Lockdep),
+        ("WARNING: lock held when returning to user space!", TroubleKind::Lockdep),
+        ("WARNING: cat/12 still has locks held!", TroubleKind::Lockdep),
+        ("[ BUG: Invalid wait context ]", TroubleKind::Lockdep),
+        ("[ INFO: possible irq lock inversion dependency detected ]", TroubleKind::Lockdep),
+        ("divide error: 0000 [#1] PREEMPT SMP KASAN PTI", TroubleKind::Oops),
+        ("segment-related general protection fault: beec [#2] PREEMPT SMP KASAN PTI", TroubleKind::Gpf),
+        ("alignment check: 0000 [#1] SMP", TroubleKind::Oops),
+        ("coprocessor segment overrun: 0000 [#3]", TroubleKind::Oops),
+        ("b:12 blocked for more than 143 seconds.", TroubleKind::HungTask),
+        ("unregister_netdevice: waiting for lo to become free. Usage count = 2", TroubleKind::Bug),
+        ("usb 5-1: WARNING: ath10k USB support is incomplete", TroubleKind::Warning),
+        ("VFS: Busy inodes after unmount of vdb. Self-destruct in 5 seconds.", TroubleKind::Bug),
+        (
+            "at work: 40%[   81.050000] INFO: task worker:123 blocked for more than 120 seconds.",
+            TroubleKind::HungTask,
+        ),
+        ("40%[   81.050000] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [w:1]", TroubleKind::Lockup),
+        ("40%[   81.050000] BUG: workqueue lockup - pool cpus=0 stuck for 30s!", TroubleKind::Lockup),
+        ("guest login: [   81.050000] Kernel panic - not syncing: x", TroubleKind::Panic),
+        ("guest login: BUG: using smp_processor_id() in preemptible [00000000] code: x/1", TroubleKind::Bug),
+        ("INFO: trying to register non-static key.", TroubleKind::Lockdep),
+        ("Kernel panic - not syncing: Fatal exception", TroubleKind::Panic),
+    ];
+
     #[test]
     fn the_list_of_the_contract() {
-        for (line, kind) in [
-            ("[   12.3456] kernel BUG at fs/ext4/inode.c:123!", TroubleKind::KernelBug),
-            (
-                "[ 1.2345][ T1] BUG: kernel NULL pointer dereference, address: 0000000000000008",
-                TroubleKind::Bug,
-            ),
-            ("BUG: unable to handle page fault for address: ffff888000000000", TroubleKind::Oops),
-            ("WARNING: CPU: 0 PID: 1 at fs/inode.c:300 drop_nlink+0x25/0x30", TroubleKind::Warning),
-            ("WARNING: fs/inode.c:300 at drop_nlink+0x25/0x30, CPU#0: rm/1", TroubleKind::Warning),
-            ("[    1.234567] WARNING: at fs/inode.c:300 drop_nlink+0x25/0x30()", TroubleKind::Warning),
-            ("[    1.234567] WARNING: bad unlock balance detected!", TroubleKind::Lockdep),
-            ("Oops: 0002 [#1] PREEMPT SMP", TroubleKind::Oops),
-            (
-                "general protection fault, probably for non-canonical address 0xdffffc0000000000",
-                TroubleKind::Gpf,
-            ),
-            ("Internal error: Oops: 0000000096000004 [#1] SMP", TroubleKind::Oops),
-            ("BUG: KASAN: slab-use-after-free in f+0x1/0x2", TroubleKind::Kasan),
-            ("BUG: KCSAN: data-race in f / g", TroubleKind::Kcsan),
-            ("BUG: KMSAN: uninit-value in f+0x1/0x2", TroubleKind::Kmsan),
-            ("UBSAN: array-index-out-of-bounds in fs/a.c:1:2", TroubleKind::Ubsan),
-            ("WARNING: possible circular locking dependency detected", TroubleKind::Lockdep),
-            ("[ INFO: possible recursive locking detected ]", TroubleKind::Lockdep),
-            ("WARNING: suspicious RCU usage", TroubleKind::Rcu),
-            ("INFO: task kworker/0:1:12 blocked for more than 143 seconds.", TroubleKind::HungTask),
-            ("watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [x:1]", TroubleKind::Lockup),
-            ("watchdog: Watchdog detected hard LOCKUP on cpu 0", TroubleKind::Lockup),
-            ("rcu: INFO: rcu_preempt self-detected stall on CPU", TroubleKind::Lockup),
-            ("watchdog: CPU3: Watchdog detected hard LOCKUP on cpu 4", TroubleKind::Lockup),
-            (
-                "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... }",
-                TroubleKind::Lockup,
-            ),
-            ("INFO: rcu_tasks detected stalls on tasks:", TroubleKind::Lockup),
-            ("[   12.3456] BUG kmalloc-64 (Not tainted): Right Redzone overwritten", TroubleKind::Bug),
-            ("BUG: sleeping function called from invalid context at mm/a.c:1", TroubleKind::Bug),
-            ("BUG: scheduling while atomic: cat/12/0x00000002", TroubleKind::Bug),
-            ("CFI failure at f+0x1/0x2 (target: g+0x0/0x2; expected type: 0x1234)", TroubleKind::Bug),
-            ("WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected", TroubleKind::Lockdep),
-            ("WARNING: possible irq lock inversion dependency detected", TroubleKind::Lockdep),
-            ("WARNING: inconsistent lock state", TroubleKind::Lockdep),
-            ("WARNING: held lock freed!", TroubleKind::Lockdep),
-            ("WARNING: lock held when returning to user space!", TroubleKind::Lockdep),
-            ("WARNING: cat/12 still has locks held!", TroubleKind::Lockdep),
-            ("[ BUG: Invalid wait context ]", TroubleKind::Lockdep),
-            ("[ INFO: possible irq lock inversion dependency detected ]", TroubleKind::Lockdep),
-            ("divide error: 0000 [#1] PREEMPT SMP KASAN PTI", TroubleKind::Oops),
-            ("segment-related general protection fault: beec [#2] PREEMPT SMP KASAN PTI", TroubleKind::Gpf),
-            ("alignment check: 0000 [#1] SMP", TroubleKind::Oops),
-            ("coprocessor segment overrun: 0000 [#3]", TroubleKind::Oops),
-            ("b:12 blocked for more than 143 seconds.", TroubleKind::HungTask),
-            ("unregister_netdevice: waiting for lo to become free. Usage count = 2", TroubleKind::Bug),
-            ("usb 5-1: WARNING: ath10k USB support is incomplete", TroubleKind::Warning),
-            ("VFS: Busy inodes after unmount of vdb. Self-destruct in 5 seconds.", TroubleKind::Bug),
-            (
-                "at work: 40%[   81.050000] INFO: task worker:123 blocked for more than 120 seconds.",
-                TroubleKind::HungTask,
-            ),
-            (
-                "40%[   81.050000] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [w:1]",
-                TroubleKind::Lockup,
-            ),
-            ("40%[   81.050000] BUG: workqueue lockup - pool cpus=0 stuck for 30s!", TroubleKind::Lockup),
-            ("guest login: [   81.050000] Kernel panic - not syncing: x", TroubleKind::Panic),
-            (
-                "guest login: BUG: using smp_processor_id() in preemptible [00000000] code: x/1",
-                TroubleKind::Bug,
-            ),
-            ("INFO: trying to register non-static key.", TroubleKind::Lockdep),
-            ("Kernel panic - not syncing: Fatal exception", TroubleKind::Panic),
-        ] {
+        for (line, kind) in TROUBLE {
             let found = trouble(line).map(|trouble| (trouble.kind, trouble.fatal));
-            assert_eq!(found, Some((kind, kind == TroubleKind::Panic)), "{line}");
+            assert_eq!(found, Some((*kind, *kind == TroubleKind::Panic)), "{line}");
         }
     }
 

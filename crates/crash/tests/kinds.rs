@@ -20,122 +20,136 @@ fn with_stack(first: &str, functions: &str) -> String {
     title(&lines)
 }
 
+/// (stack, title) of hung tasks: functions that wait.
+const HUNG: &[(&str, &str)] = &[
+    (
+        "context_switch __schedule schedule wb_wait_for_completion sync_inodes_sb",
+        "INFO: task hung in sync_inodes_sb",
+    ),
+    (
+        "__schedule schedule rwsem_down_write_slowpath down_write super_cache",
+        "INFO: task hung in super_cache",
+    ),
+    (
+        "__schedule schedule_timeout __wait_for_common wait_for_completion rcu_barrier ext4_put_super",
+        "INFO: task hung in ext4_put_super",
+    ),
+    (
+        "__schedule io_schedule folio_wait_bit_common folio_wait_writeback ext4_writepages",
+        "INFO: task hung in ext4_writepages",
+    ),
+    ("__schedule schedule inode_wait_for_writeback evict", "INFO: task hung in evict"),
+    (
+        "__schedule schedule down_read blocking_notifier_call_chain netdev_run_todo",
+        "INFO: task hung in netdev_run_todo",
+    ),
+    (
+        "__schedule schedule_timeout wait_for_completion __flush_workqueue drain_workqueue nci_close_device",
+        "INFO: task hung in nci_close_device",
+    ),
+    (
+        "__schedule schedule __mutex_lock mutex_lock_nested rtnl_lock tun_chr_close",
+        "INFO: task hung in rtnl_lock",
+    ),
+    (
+        "__schedule schedule_timeout __wait_rcu_gp synchronize_srcu_expedited kvm_swap",
+        "INFO: task hung in synchronize_rcu",
+    ),
+];
+
+/// (stack, title) of memory leaks: functions that allocate.
+const LEAKS: &[(&str, &str)] = &[
+    ("kmem_cache_alloc_noprof sk_prot_alloc sk_alloc_x pppox_create", "memory leak in pppox_create"),
+    ("__kmalloc_noprof kmemdup_noprof kstrdup hsr_create_self", "memory leak in hsr_create_self"),
+];
+
+/// (source line and function, stack, title) of warnings in shared code.
+const WARNINGS: &[(&str, &str, &str)] = &[
+    (
+        "lib/list_debug.c:59 __list_del_entry_valid_or_report",
+        "__list_del_entry_valid_or_report list_del_init nilfs_free",
+        "BUG: corrupted list in nilfs_free",
+    ),
+    (
+        "lib/refcount.c:28 refcount_warn_saturate",
+        "refcount_warn_saturate refcount_sub_and_test sock_put_x",
+        "WARNING: refcount bug in sock_put_x",
+    ),
+    (
+        "fs/buffer.c:1177 mark_buffer_dirty",
+        "mark_buffer_dirty minix_free_block",
+        "WARNING in minix_free_block",
+    ),
+    ("fs/inode.c:407 drop_nlink", "drop_nlink minix_unlink", "WARNING in minix_unlink"),
+    (
+        "mm/page_alloc.c:4700 __alloc_pages_noprof",
+        "__alloc_pages_noprof alloc_pages_mpol ___kmalloc_large_node __kvmalloc_node_noprof bpf_test_init",
+        "WARNING in bpf_test_init",
+    ),
+    (
+        "lib/string_helpers.c:1032 __fortify_report",
+        "__fortify_report __fortify_panic hci_sock_x",
+        "WARNING in hci_sock_x",
+    ),
+    (
+        "lib/kobject.c:734 kobject_put",
+        "kobject_put device_del device_unregister usb_driver_x",
+        "WARNING: kobject bug in usb_driver_x",
+    ),
+];
+
+/// (first line, stack, title) of other reports.
+const OTHERS: &[(&str, &str, &str)] = &[
+    (
+        "BUG: spinlock recursion on CPU#0, syz/123",
+        "dump_stack_lvl spin_dump do_raw_spin_lock _raw_spin_lock task_rq_lock sched_setattr",
+        "BUG: spinlock recursion in sched_setattr",
+    ),
+    (
+        "BUG: rwlock recursion on CPU#1, syz/123",
+        "dump_stack rwlock_bug do_raw_write_lock _raw_write_lock_bh neigh_update_x",
+        "BUG: rwlock recursion in neigh_update_x",
+    ),
+    (
+        "BUG: KASAN: slab-use-after-free in sysfs_remove_file_ns+0x12/0x340",
+        "dump_stack_lvl print_report kasan_report sysfs_remove_file_ns device_del input_x_disconnect",
+        "KASAN: slab-use-after-free in input_x_disconnect",
+    ),
+    (
+        "BUG: KASAN: slab-out-of-bounds in crc32c_le_base+0x12/0x340",
+        "dump_stack_lvl kasan_report crc32c_le_base chksum_update ext4_x_csum_verify",
+        "KASAN: slab-out-of-bounds in ext4_x_csum_verify",
+    ),
+    (
+        "BUG: KASAN: use-after-free in filemap_get_folio+0x12/0x340",
+        "kasan_report filemap_get_entry __filemap_get_folio pagecache_get_page hfs_bnode_x",
+        "KASAN: use-after-free in hfs_bnode_x",
+    ),
+    (
+        "general protection fault, probably for non-canonical address 0xdffffc0000000000: 0000 [#1]",
+        "bpf_prog_6deef7357e7b4530 bpf_dispatcher_nop_func xdp_run",
+        "general protection fault in xdp_run",
+    ),
+];
+
 #[test]
 fn helpers_that_many_share() {
-    let hung = "INFO: task syz:123 blocked for more than 143 seconds.";
-    let leak = "BUG: memory leak";
-    let warn = |at: &str| format!("WARNING: CPU: 0 PID: 123 at {at}+0x12/0x340");
-    for (first, functions, wanted) in [
-        (
-            hung,
-            "context_switch __schedule schedule wb_wait_for_completion sync_inodes_sb",
-            "INFO: task hung in sync_inodes_sb",
-        ),
-        (
-            hung,
-            "__schedule schedule rwsem_down_write_slowpath down_write super_cache",
-            "INFO: task hung in super_cache",
-        ),
-        (
-            hung,
-            "__schedule schedule_timeout __wait_for_common wait_for_completion rcu_barrier ext4_put_super",
-            "INFO: task hung in ext4_put_super",
-        ),
-        (
-            hung,
-            "__schedule io_schedule folio_wait_bit_common folio_wait_writeback ext4_writepages",
-            "INFO: task hung in ext4_writepages",
-        ),
-        (hung, "__schedule schedule inode_wait_for_writeback evict", "INFO: task hung in evict"),
-        (
-            hung,
-            "__schedule schedule down_read blocking_notifier_call_chain netdev_run_todo",
-            "INFO: task hung in netdev_run_todo",
-        ),
-        (
-            hung,
-            "__schedule schedule_timeout wait_for_completion __flush_workqueue drain_workqueue nci_close_device",
-            "INFO: task hung in nci_close_device",
-        ),
-        (
-            hung,
-            "__schedule schedule __mutex_lock mutex_lock_nested rtnl_lock tun_chr_close",
-            "INFO: task hung in rtnl_lock",
-        ),
-        (
-            hung,
-            "__schedule schedule_timeout __wait_rcu_gp synchronize_srcu_expedited kvm_swap",
-            "INFO: task hung in synchronize_rcu",
-        ),
-        (
-            "BUG: spinlock recursion on CPU#0, syz/123",
-            "dump_stack_lvl spin_dump do_raw_spin_lock _raw_spin_lock task_rq_lock sched_setattr",
-            "BUG: spinlock recursion in sched_setattr",
-        ),
-        (
-            "BUG: rwlock recursion on CPU#1, syz/123",
-            "dump_stack rwlock_bug do_raw_write_lock _raw_write_lock_bh neigh_update_x",
-            "BUG: rwlock recursion in neigh_update_x",
-        ),
-        (
-            &warn("lib/list_debug.c:59 __list_del_entry_valid_or_report"),
-            "__list_del_entry_valid_or_report list_del_init nilfs_free",
-            "BUG: corrupted list in nilfs_free",
-        ),
-        (
-            &warn("lib/refcount.c:28 refcount_warn_saturate"),
-            "refcount_warn_saturate refcount_sub_and_test sock_put_x",
-            "WARNING: refcount bug in sock_put_x",
-        ),
-        (
-            &warn("fs/buffer.c:1177 mark_buffer_dirty"),
-            "mark_buffer_dirty minix_free_block",
-            "WARNING in minix_free_block",
-        ),
-        (&warn("fs/inode.c:407 drop_nlink"), "drop_nlink minix_unlink", "WARNING in minix_unlink"),
-        (
-            &warn("mm/page_alloc.c:4700 __alloc_pages_noprof"),
-            "__alloc_pages_noprof alloc_pages_mpol ___kmalloc_large_node __kvmalloc_node_noprof bpf_test_init",
-            "WARNING in bpf_test_init",
-        ),
-        (
-            &warn("lib/string_helpers.c:1032 __fortify_report"),
-            "__fortify_report __fortify_panic hci_sock_x",
-            "WARNING in hci_sock_x",
-        ),
-        (
-            &warn("lib/kobject.c:734 kobject_put"),
-            "kobject_put device_del device_unregister usb_driver_x",
-            "WARNING: kobject bug in usb_driver_x",
-        ),
-        (
-            "BUG: KASAN: slab-use-after-free in sysfs_remove_file_ns+0x12/0x340",
-            "dump_stack_lvl print_report kasan_report sysfs_remove_file_ns device_del input_x_disconnect",
-            "KASAN: slab-use-after-free in input_x_disconnect",
-        ),
-        (
-            "BUG: KASAN: slab-out-of-bounds in crc32c_le_base+0x12/0x340",
-            "dump_stack_lvl kasan_report crc32c_le_base chksum_update ext4_x_csum_verify",
-            "KASAN: slab-out-of-bounds in ext4_x_csum_verify",
-        ),
-        (
-            "BUG: KASAN: use-after-free in filemap_get_folio+0x12/0x340",
-            "kasan_report filemap_get_entry __filemap_get_folio pagecache_get_page hfs_bnode_x",
-            "KASAN: use-after-free in hfs_bnode_x",
-        ),
-        (
-            "general protection fault, probably for non-canonical address 0xdffffc0000000000: 0000 [#1]",
-            "bpf_prog_6deef7357e7b4530 bpf_dispatcher_nop_func xdp_run",
-            "general protection fault in xdp_run",
-        ),
-        (
-            leak,
-            "kmem_cache_alloc_noprof sk_prot_alloc sk_alloc_x pppox_create",
-            "memory leak in pppox_create",
-        ),
-        (leak, "__kmalloc_noprof kmemdup_noprof kstrdup hsr_create_self", "memory leak in hsr_create_self"),
-    ] {
-        assert_eq!(with_stack(first, functions), wanted, "{first}: {functions}");
+    for (stack, title) in HUNG {
+        assert_eq!(
+            with_stack("INFO: task syz:123 blocked for more than 143 seconds.", stack),
+            *title,
+            "{stack}"
+        );
+    }
+    for (stack, title) in LEAKS {
+        assert_eq!(with_stack("BUG: memory leak", stack), *title, "{stack}");
+    }
+    for (position, stack, title) in WARNINGS {
+        let first = format!("WARNING: CPU: 0 PID: 123 at {position}+0x12/0x340");
+        assert_eq!(with_stack(&first, stack), *title, "{stack}");
+    }
+    for (first, stack, title) in OTHERS {
+        assert_eq!(with_stack(first, stack), *title, "{first}: {stack}");
     }
 }
 
@@ -185,6 +199,12 @@ fn a_deadlock_is_named_by_the_lock_that_is_taken_else_by_the_chain() {
     assert_eq!(report("hfs_find_init"), "possible deadlock in hfs_find_init");
     assert_eq!(report("process_one_work"), "possible deadlock in hfs_extend_file");
     assert_eq!(report("__flush_work"), "possible deadlock in hfs_extend_file");
+    let alone = title(&[
+        "WARNING: possible recursive locking detected",
+        "syz/123 is trying to acquire lock:",
+        "ffff88801 (&tree->lock){+.+.}-{3:3}, at: flush_workqueue+0x12/0x340",
+    ]);
+    assert_eq!(alone, "possible deadlock in flush_workqueue");
 }
 
 #[test]
@@ -213,6 +233,24 @@ fn stalls_and_lockups() {
             "{stack}"
         );
     }
+    let by_another = title(&[
+        "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+        "rcu: RCU grace-period kthread stack dump:",
+        "Call Trace:",
+        " __schedule+0x1/0x2",
+        " schedule_timeout+0x1/0x2",
+        " rcu_gp_fqs_loop+0x1/0x2",
+        " rcu_gp_kthread+0x1/0x2",
+        " kthread+0x1/0x2",
+        " ret_from_fork+0x1/0x2",
+        "Task dump for CPU 1:",
+        "Call Trace:",
+        " find_x+0x1/0x2",
+        " ext4_x_ioctl+0x1/0x2",
+        " vfs_ioctl+0x1/0x2",
+        " do_syscall_64+0x1/0x2",
+    ]);
+    assert_eq!(by_another, "INFO: rcu detected stall in ext4_x_ioctl");
     let lockup = title(&[
         "watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [syz:123]",
         "RIP: 0010:csd_lock_wait+0x1/0x2",
@@ -223,85 +261,88 @@ fn stalls_and_lockups() {
     assert!(lockup.starts_with("BUG: soft lockup in "), "{lockup}");
 }
 
+/// (first line, stack, title) of faults and of reports of the detectors.
+const FAULTS: &[(&str, &str, &str)] = &[
+    ("divide error: 0000 [#1] PREEMPT SMP KASAN PTI", "snd_x", "divide error in snd_x"),
+    ("Oops: divide error: 0000 [#1] SMP", "snd_x", "divide error in snd_x"),
+    ("alignment check: 0000 [#1] SMP", "snd_x", "alignment check in snd_x"),
+    (
+        "segment-related general protection fault: beec [#2] PREEMPT",
+        "snd_x",
+        "general protection fault in snd_x",
+    ),
+    (
+        "Unhandled fault: synchronous external abort (0x210) at 0xb6f00000",
+        "snd_x",
+        "Unhandled fault in snd_x",
+    ),
+    (
+        "Internal error: synchronous external abort: 0000000096000210 [#1] SMP",
+        "snd_x",
+        "Internal error in snd_x",
+    ),
+    (
+        "BUG: KASAN: double-free in kfree+0x1/0x2",
+        "kasan_report_invalid_free kfree snd_x",
+        "KASAN: double-free in snd_x",
+    ),
+    (
+        "BUG: KASAN: invalid-free in kfree+0x1/0x2",
+        "kasan_report_invalid_free kfree snd_x",
+        "KASAN: invalid-free in snd_x",
+    ),
+    (
+        "BUG: KASAN: double-free or invalid-free in kfree+0x1/0x2",
+        "kfree snd_x",
+        "KASAN: invalid-free in snd_x",
+    ),
+    ("BUG: KCSAN: assert: race in f1 / f2", "f1", "KCSAN: assert: race in f1 / f2"),
+    ("BUG: KCSAN: data-race in f1 / f2", "f1", "KCSAN: data-race in f1 / f2"),
+    (
+        "BUG: KMSAN: uninit-value in irqentry_exit+0x1/0x2",
+        "irqentry_exit sysvec_apic_timer_interrupt snd_x",
+        "KMSAN: uninit-value in snd_x",
+    ),
+    (
+        "BUG: TASK stack guard page was hit at ffffc90000 (stack is ffffc9000)",
+        "snd_x",
+        "BUG: stack guard page was hit in snd_x",
+    ),
+    (
+        "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: snd_x+0x1/0x2",
+        "panic",
+        "kernel panic: stack is corrupted in snd_x",
+    ),
+    (
+        "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: ffffffff81234567",
+        "dump_stack panic __stack_chk_fail snd_x",
+        "kernel panic: stack is corrupted in snd_x",
+    ),
+    (
+        "WARNING: CPU: 0 PID: 1 at lib/debugobjects.c:505 debug_print_object+0x1/0x2",
+        "debug_print_object debug_check_no_obj_freed kfree snd_x_free",
+        "WARNING: ODEBUG bug in snd_x_free",
+    ),
+    (
+        "BUG: non-zero pgtables_bytes on freeing mm: 4096",
+        "f",
+        "BUG: non-zero pgtables_bytes on freeing mm: NUM",
+    ),
+    (
+        "unregister_netdevice: waiting for lo to become free. Usage count = 2",
+        "f",
+        "unregister_netdevice: waiting for DEV to become free",
+    ),
+    (
+        "VFS: Busy inodes after unmount of vdb. Self-destruct in 5 seconds.",
+        "f",
+        "VFS: Busy inodes after unmount",
+    ),
+];
+
 #[test]
 fn faults_and_detectors() {
-    for (first, functions, wanted) in [
-        ("divide error: 0000 [#1] PREEMPT SMP KASAN PTI", "snd_x", "divide error in snd_x"),
-        ("Oops: divide error: 0000 [#1] SMP", "snd_x", "divide error in snd_x"),
-        ("alignment check: 0000 [#1] SMP", "snd_x", "alignment check in snd_x"),
-        (
-            "segment-related general protection fault: beec [#2] PREEMPT",
-            "snd_x",
-            "general protection fault in snd_x",
-        ),
-        (
-            "Unhandled fault: synchronous external abort (0x210) at 0xb6f00000",
-            "snd_x",
-            "Unhandled fault in snd_x",
-        ),
-        (
-            "Internal error: synchronous external abort: 0000000096000210 [#1] SMP",
-            "snd_x",
-            "Internal error in snd_x",
-        ),
-        (
-            "BUG: KASAN: double-free in kfree+0x1/0x2",
-            "kasan_report_invalid_free kfree snd_x",
-            "KASAN: double-free in snd_x",
-        ),
-        (
-            "BUG: KASAN: invalid-free in kfree+0x1/0x2",
-            "kasan_report_invalid_free kfree snd_x",
-            "KASAN: invalid-free in snd_x",
-        ),
-        (
-            "BUG: KASAN: double-free or invalid-free in kfree+0x1/0x2",
-            "kfree snd_x",
-            "KASAN: invalid-free in snd_x",
-        ),
-        ("BUG: KCSAN: assert: race in f1 / f2", "f1", "KCSAN: assert: race in f1 / f2"),
-        ("BUG: KCSAN: data-race in f1 / f2", "f1", "KCSAN: data-race in f1 / f2"),
-        (
-            "BUG: KMSAN: uninit-value in irqentry_exit+0x1/0x2",
-            "irqentry_exit sysvec_apic_timer_interrupt snd_x",
-            "KMSAN: uninit-value in snd_x",
-        ),
-        (
-            "BUG: TASK stack guard page was hit at ffffc90000 (stack is ffffc9000)",
-            "snd_x",
-            "BUG: stack guard page was hit in snd_x",
-        ),
-        (
-            "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: snd_x+0x1/0x2",
-            "panic",
-            "kernel panic: stack is corrupted in snd_x",
-        ),
-        (
-            "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: ffffffff81234567",
-            "dump_stack panic __stack_chk_fail snd_x",
-            "kernel panic: stack is corrupted in snd_x",
-        ),
-        (
-            "WARNING: CPU: 0 PID: 1 at lib/debugobjects.c:505 debug_print_object+0x1/0x2",
-            "debug_print_object debug_check_no_obj_freed kfree snd_x_free",
-            "WARNING: ODEBUG bug in snd_x_free",
-        ),
-        (
-            "BUG: non-zero pgtables_bytes on freeing mm: 4096",
-            "f",
-            "BUG: non-zero pgtables_bytes on freeing mm: NUM",
-        ),
-        (
-            "unregister_netdevice: waiting for lo to become free. Usage count = 2",
-            "f",
-            "unregister_netdevice: waiting for DEV to become free",
-        ),
-        (
-            "VFS: Busy inodes after unmount of vdb. Self-destruct in 5 seconds.",
-            "f",
-            "VFS: Busy inodes after unmount",
-        ),
-    ] {
-        assert_eq!(with_stack(first, functions), wanted, "{first}");
+    for (first, stack, title) in FAULTS {
+        assert_eq!(with_stack(first, stack), *title, "{first}");
     }
 }

@@ -99,7 +99,7 @@ pub(crate) const TABLE: &[Row] = &[
 
     // Lockups and stalls (kernel/watchdog.c, kernel/rcu/tree_stall.h).
     with(row(TroubleKind::Lockup, r"(?:NMI )?(?:watchdog: )?BUG: soft lockup", "BUG: soft lockup in {fn}"), Search::Lockup),
-    with(row(TroubleKind::Lockup, r"(?:NMI )?(?:watchdog: )?(?:CPU\d+: )?Watchdog detected hard LOCKUP", "BUG: hard lockup in {fn}"), Search::Lockup),
+    with(row(TroubleKind::Lockup, r"(?:NMI )?(?:watchdog: )?(?:CPU ?\d+:? )?(?:Watchdog detected |self-detected )?[hH]ard LOCKUP", "BUG: hard lockup in {fn}"), Search::Lockup),
     row(TroubleKind::Lockup, r"BUG: workqueue lockup", "BUG: workqueue lockup"),
     with(row(TroubleKind::Lockup, r"(?:rcu: )?INFO: (?:\w+ )?(?:self-)?detected (?:expedited )?stalls? on", "INFO: rcu detected stall in {fn}"), Search::Stall),
     with(row(TroubleKind::Lockup, r"(?:rcu: )?INFO: \w+ detected (?:expedited )?stalls", "INFO: rcu detected stall in {fn}"), Search::Stall),
@@ -131,7 +131,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Bug, r"BUG: sleeping function called from invalid context", "BUG: sleeping function called from invalid context in {fn}"),
     near(TroubleKind::Bug, r"BUG: using ([\w()]+) in preemptible", r"caller is (?:\[<[0-9a-f]+>\] )?(?P<f>[\w.]+)\+0x", "BUG: using {1} in preemptible code in {fn}"),
     row(TroubleKind::Bug, r"BUG: using ([\w()]+) in preemptible", "BUG: using {1} in preemptible code in {fn}"),
-    near(TroubleKind::Bug, r"BUG: workqueue leaked (?:lock or atomic|atomic, lock or RCU)", r"last function: (?P<f>[\w.]+)", "BUG: workqueue leaked lock or atomic in {fn}"),
+    near(TroubleKind::Bug, r"BUG: workqueue leaked (?:lock or atomic|atomic, lock or RCU)", r"(?:last function: |workfn=)(?P<f>[\w.]+)", "BUG: workqueue leaked lock or atomic in {fn}"),
     // Spin locks (kernel/locking/spinlock_debug.c).
     row(TroubleKind::Lockdep, r"BUG: ((?:spin|rw)lock [a-z -]+?)(?: on CPU|,|$)", "BUG: {1} in {fn}"),
 
@@ -208,7 +208,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Bug, r"BUG: assuming (atomic|non migratable) context", "BUG: assuming {1} context in {fn}"),
     row(TroubleKind::Bug, r"BUG: ([A-Z][\w -]+)", "BUG: {text1}"),
     row(TroubleKind::Bug, r"BUG: (.+)", "BUG: {text1}"),
-    row(TroubleKind::Bug, r"VFS: (Busy inodes after unmount) of", "VFS: {1}"),
+    row(TroubleKind::Bug, r"VFS: Busy inodes after unmount", "VFS: Busy inodes after unmount (use-after-free)"),
     // Any other fault of x86.
     row(TroubleKind::Oops, r"([A-Za-z][\w ,/-]*): [0-9a-f]{4,16} \[#\d+\]", "{1} in {fn}"),
 ];

@@ -109,6 +109,9 @@ const RULES: &[(Position, &str, TroubleKind)] = &[
     (Start, "watchdog: BUG: soft lockup", TroubleKind::Lockup),
     (Start, "NMI watchdog: BUG: soft lockup", TroubleKind::Lockup),
     (Anywhere, "Watchdog detected hard LOCKUP", TroubleKind::Lockup),
+    // PowerPC (arch/powerpc/kernel/watchdog.c).
+    (Anywhere, " self-detected hard LOCKUP", TroubleKind::Lockup),
+    (Anywhere, " Hard LOCKUP", TroubleKind::Lockup),
     (Start, "BUG: workqueue lockup", TroubleKind::Lockup),
     (Anywhere, " detected stall", TroubleKind::Lockup),
     (Anywhere, " detected expedited stall", TroubleKind::Lockup),
@@ -255,6 +258,8 @@ mod tests {
         ("watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [x:1]", TroubleKind::Lockup),
         ("watchdog: Watchdog detected hard LOCKUP on cpu 0", TroubleKind::Lockup),
         ("rcu: INFO: rcu_preempt self-detected stall on CPU", TroubleKind::Lockup),
+        ("watchdog: CPU 1 self-detected hard LOCKUP @ f+0x1/0x2", TroubleKind::Lockup),
+        ("watchdog: CPU 1 Hard LOCKUP", TroubleKind::Lockup),
         ("watchdog: CPU3: Watchdog detected hard LOCKUP on cpu 4", TroubleKind::Lockup),
         ("rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... }", TroubleKind::Lockup),
         ("INFO: rcu_tasks detected stalls on tasks:", TroubleKind::Lockup),

@@ -263,6 +263,12 @@ fn stalls_and_lockups() {
 
 /// (first line, stack, title) of faults and of reports of the detectors.
 const FAULTS: &[(&str, &str, &str)] = &[
+    ("watchdog: CPU 1 Hard LOCKUP", "snd_x", "BUG: hard lockup in snd_x"),
+    (
+        "BUG: workqueue leaked atomic, lock or RCU: kworker/0:1[9] preempt=0x1 lock=0->1 RCU=0->0 workfn=snd_x",
+        "process_one_work",
+        "BUG: workqueue leaked lock or atomic in snd_x",
+    ),
     ("divide error: 0000 [#1] PREEMPT SMP KASAN PTI", "snd_x", "divide error in snd_x"),
     ("Oops: divide error: 0000 [#1] SMP", "snd_x", "divide error in snd_x"),
     ("alignment check: 0000 [#1] SMP", "snd_x", "alignment check in snd_x"),
@@ -336,7 +342,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "VFS: Busy inodes after unmount of vdb. Self-destruct in 5 seconds.",
         "f",
-        "VFS: Busy inodes after unmount",
+        "VFS: Busy inodes after unmount (use-after-free)",
     ),
 ];
 

@@ -1,6 +1,6 @@
-//! `ci-status` over a dashboard that has nothing but what formats.md says, by HTTP and by HTTPS.
+//! `ci-status` with a dashboard that implements only docs/formats.md, over HTTP and HTTPS.
 
-#![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+#![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
 mod plain;
 
@@ -13,7 +13,7 @@ use model::{StatusSnapshot, Verdict};
 use plain::{Certificate, PlainDashboard};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
 
-/// Results of which no more is known than the existing system writes down: statuses, whole seconds, logs.
+/// Results with only what the existing system records: statuses, whole seconds, logs.
 fn results() -> tempfile::TempDir {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let fixture = ResultsFixture::new(dir.path());
@@ -39,8 +39,8 @@ fn results() -> tempfile::TempDir {
     dir
 }
 
-/// What is printed, on both streams, and the exit code.
-fn said(home: &Path, authorities: Option<&Path>, place: &[&str], words: &str) -> (String, Option<i32>) {
+/// The output of both streams, and the exit code.
+fn run(home: &Path, authorities: Option<&Path>, place: &[&str], words: &str) -> (String, Option<i32>) {
     let mut command = Command::new(cargo_bin("ci-status"));
     command.args(place).args(words.split(' ')).current_dir("/proc/1").stdin(Stdio::null());
     command.env_clear().env("HOME", home);
@@ -53,7 +53,7 @@ fn said(home: &Path, authorities: Option<&Path>, place: &[&str], words: &str) ->
 }
 
 #[test]
-fn every_command_over_what_formats_md_says() {
+fn every_command_works_with_the_documented_formats() {
     let dir = results();
     let dashboard = PlainDashboard::start(dir.path(), None);
     let home = tempfile::tempdir().unwrap();
@@ -86,22 +86,22 @@ fn every_command_over_what_formats_md_says() {
         "watch amy/next --once".into(),
     ];
     for words in commands {
-        // JSON alone, which is what --user means, makes no difference here: there are no blobs.
+        // --user restricts ci-status to JSON views; without blobs the output is the same.
         for (words, user) in [(words.clone(), None), (format!("{words} --json"), Some("--user=kmo"))] {
             let at = |place| [Some(place), user].into_iter().flatten().collect::<Vec<&str>>();
-            let here = said(home.path(), None, &at(&folder), &words);
-            let there = said(home.path(), None, &at(&remote), &words);
-            assert_eq!(here, there, "ci-status {words}");
-            assert!(!here.0.is_empty(), "{words}");
+            let local = run(home.path(), None, &at(&folder), &words);
+            let over_http = run(home.path(), None, &at(&remote), &words);
+            assert_eq!(local, over_http, "ci-status {words}");
+            assert!(!local.0.is_empty(), "{words}");
         }
     }
-    assert!(said(home.path(), None, &[&remote], "workers").0.starts_with("ci-daemon does not run"));
-    // It was asked as a branch's commit, as such dashboards have it.
+    assert!(run(home.path(), None, &[&remote], "workers").0.starts_with("ci-daemon does not run"));
+    // ci-status requests the commit as one of a branch.
     let commit = format!("/ci?user=kmo&branch=next%2Fext4&commit={}&format=json", commit_id("two"));
-    assert!(dashboard.asked().contains(&commit), "{:?}", dashboard.asked());
+    assert!(dashboard.requests().contains(&commit), "{:?}", dashboard.requests());
 }
 
-/// Certificates by an authority of the test's own.
+/// A certificate authority for the test.
 struct Authority {
     dir: tempfile::TempDir,
 }
@@ -129,7 +129,7 @@ impl Authority {
         self.dir.path().join(name)
     }
 
-    /// A server with a certificate for these names that holds for so many days.
+    /// A server with a certificate for these names, valid for `days`.
     fn server(&self, results: &Path, name: &str, names: &str, days: u32) -> PlainDashboard {
         self.openssl(&format!(
             "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name} \
@@ -145,28 +145,28 @@ impl Authority {
 }
 
 #[test]
-fn over_https_with_a_certificate_that_is_checked() {
+fn https_certificates_are_verified() {
     if Command::new("openssl").arg("version").output().is_err() {
         eprintln!("SKIPPED: openssl is not installed");
         return;
     }
     let (dir, home, authority) = (results(), tempfile::tempdir().unwrap(), Authority::new());
     let names = "DNS:localhost,IP:127.0.0.1";
-    // This one ends as it begins.
+    // Expires immediately.
     let expired = authority.server(dir.path(), "expired", names, 0);
     let good = authority.server(dir.path(), "good", names, 1);
     let other = authority.server(dir.path(), "other", "DNS:ci.example.org", 1);
-    // Certificates know whole seconds: the last one of `expired` is over after this.
+    // Certificates have a resolution of one second.
     std::thread::sleep(Duration::from_millis(1100));
     let ask = |server: &PlainDashboard, authorities: &str, words: &str| {
         let remote = format!("--remote=https://127.0.0.1:{}", server.port);
-        said(home.path(), Some(&authority.file(authorities)), &[&remote], words)
+        run(home.path(), Some(&authority.file(authorities)), &[&remote], words)
     };
     let folder = format!("--output-dir={}", dir.path().display());
     for words in ["branches", "log amy/next --json", "show amy/next", "logs amy/next punch"] {
-        let here = said(home.path(), None, &[&folder], words);
-        assert_eq!(ask(&good, "ca.pem", words), here, "{words}");
-        assert_eq!(here.1, Some(0), "{words}");
+        let local = run(home.path(), None, &[&folder], words);
+        assert_eq!(ask(&good, "ca.pem", words), local, "{words}");
+        assert_eq!(local.1, Some(0), "{words}");
     }
     for (server, authorities, why) in [
         (&good, "stranger.pem", "SSL_CERT_FILE"),
@@ -177,8 +177,8 @@ fn over_https_with_a_certificate_that_is_checked() {
         assert!(text.starts_with("ci-status: https://127.0.0.1:") && text.contains(why), "{text}");
         assert_eq!((text.lines().count(), code), (1, Some(1)), "{text}");
     }
-    // Plain HTTP where TLS is spoken.
+    // Plain HTTP to a TLS port.
     let (text, code) =
-        said(home.path(), None, &[&format!("--remote=http://127.0.0.1:{}", good.port)], "branches");
+        run(home.path(), None, &[&format!("--remote=http://127.0.0.1:{}", good.port)], "branches");
     assert!(text.starts_with("ci-status: http://") && code == Some(1), "{text}");
 }

@@ -1,12 +1,12 @@
-//! The test files of tests/selftest, each run for real, against what its head says is to be expected of it:
+//! Runs the test files of tests/selftest and compares the verdicts with the expectations in each file's head:
 //!
 //!     # expect: SUBTEST STATUS [WORDS OF THE REASON]
 //!     # args: WORDS                     (added to the command line)
-//!     # expect-file: Failed to run [WORDS OF THE COMPLAINT]      (the file as a whole cannot be used)
+//!     # expect-file: Failed to run [WORDS OF THE COMPLAINT]      (the whole file cannot be used)
 //!
-//! The kernel comes from the repository that KTEST_TEST_REPO names (`make test` sees to it): its branch `base`.
+//! The kernel is the branch `base` of the repository in KTEST_TEST_REPO, which `make test` sets.
 
-#![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+#![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,18 +16,18 @@ use std::time::Duration;
 
 use model::{Event, Stamped, Status};
 
-/// One virtual machine at a time: the machines these tests run on are small, and the time limits are real.
+/// One VM at a time: CI machines are small, and the time limits are real.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The kernel repository, or a line that says why there is no test.
+/// The kernel repository; without one, prints why the test is skipped.
 fn kernel_repo() -> Option<PathBuf> {
     let repo = std::env::var_os("KTEST_TEST_REPO").map(PathBuf::from);
     if repo.is_none() {
-        println!("skipped: KTEST_TEST_REPO names no kernel repository; `make test` makes one");
+        println!("skipped: KTEST_TEST_REPO is not set; `make test` sets it");
     }
     repo
 }
@@ -40,8 +40,8 @@ fn selftests() -> Vec<PathBuf> {
     files
 }
 
-/// Every test file that the kernel is shared with, so that one kernel serves all tests here.
-fn company() -> Vec<PathBuf> {
+/// The test files merged into the kernel, so that one kernel serves all tests here.
+fn merged_files() -> Vec<PathBuf> {
     let named = [
         "boot",
         "fs/ext4/basic",
@@ -58,7 +58,7 @@ fn company() -> Vec<PathBuf> {
 fn command(repo: &Path, out: &Path, file: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ktest"));
     command.args(["run", "--events", "--commit", "base", "-k"]).arg(repo).arg("--out").arg(out);
-    for other in company() {
+    for other in merged_files() {
         command.arg("--merge").arg(other);
     }
     let head = std::fs::read_to_string(file).unwrap();
@@ -74,7 +74,7 @@ fn events(output: &Output) -> Vec<Event> {
     text.lines().map(|line| Stamped::parse(line).unwrap().unwrap().event).collect()
 }
 
-/// Processes whose command line names the folder.
+/// Processes whose command line contains the directory.
 fn processes_of(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -93,7 +93,7 @@ struct Expected {
     words: String,
 }
 
-/// What the head of a test file says of its subtests, and of the file.
+/// The expectations for the subtests and for the whole file, from its head.
 fn expectations(file: &Path) -> (BTreeMap<String, Expected>, Option<String>) {
     let text = std::fs::read_to_string(file).unwrap();
     let mut subtests = BTreeMap::new();
@@ -116,7 +116,7 @@ fn expectations(file: &Path) -> (BTreeMap<String, Expected>, Option<String>) {
     (subtests, whole)
 }
 
-/// The variable that asks for a file whose kernel is another one, of five minutes on two processors.
+/// The variable that enables a file with a kernel of its own, which takes five minutes to build on two processors.
 fn wants_kernel_of_its_own(file: &Path) -> Option<&'static str> {
     match file.file_name()?.to_str()? {
         "crash_titles_kasan.ktest" => Some("KTEST_TEST_KASAN"),
@@ -143,16 +143,16 @@ fn every_selftest_ends_as_its_head_says() {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         println!("{name}: {:.1} s", began.elapsed().as_secs_f64());
         let (expected, whole) = expectations(&file);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         if let Some(words) = whole {
-            if output.status.code() != Some(2) || !said.contains(&words) {
-                wrong.push(format!("{name}: {} {said}", output.status));
+            if output.status.code() != Some(2) || !stderr.contains(&words) {
+                wrong.push(format!("{name}: {} {stderr}", output.status));
             }
             continue;
         }
-        // A file that fails as soon as it is read lists nothing: then there is nothing to give a verdict on.
+        // A file whose list-tests fails has no subtests, so there is no verdict.
         let none_starts = expected.values().all(|expected| expected.status == Status::FailedToRun);
-        if none_starts && output.status.code() == Some(2) && said.lines().count() == 1 {
+        if none_starts && output.status.code() == Some(2) && stderr.lines().count() == 1 {
             continue;
         }
         let mut found = BTreeMap::new();
@@ -162,7 +162,9 @@ fn every_selftest_ends_as_its_head_says() {
                 let status =
                     std::fs::read_to_string(out.path().join(&dir).join("status")).unwrap_or_default();
                 if log.is_empty() || !log.trim_end().ends_with(status.trim_end()) {
-                    wrong.push(format!("{name} {subtest}: the log does not end as status does: {status}"));
+                    wrong.push(format!(
+                        "{name} {subtest}: the log does not end with the status line: {status}"
+                    ));
                 }
                 if found.insert(subtest.to_string(), verdict).is_some() {
                     wrong.push(format!("{name} {subtest}: two verdicts"));
@@ -176,7 +178,7 @@ fn every_selftest_ends_as_its_head_says() {
                     && verdict.reason().unwrap_or("").contains(&expected.words)
             });
             if !right {
-                wrong.push(format!("{name} {subtest}: expected {expected:?}, found {verdict:?} {said}"));
+                wrong.push(format!("{name} {subtest}: expected {expected:?}, found {verdict:?} {stderr}"));
             }
         }
         if found.len() != expected.len() {
@@ -184,7 +186,7 @@ fn every_selftest_ends_as_its_head_says() {
         }
         let left = processes_of(out.path());
         if !left.is_empty() {
-            wrong.push(format!("{name}: left running: {left:?}"));
+            wrong.push(format!("{name}: still running: {left:?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -205,7 +207,7 @@ fn boot_and_ext4_pass_on_a_good_kernel() {
     }
 }
 
-/// Starts a run that hangs, waits until its subtest runs, sends the signal, and looks for what is left.
+/// Starts a run that hangs, sends it the signal while its subtest runs, and waits until no process is left.
 fn stop_in_the_middle(signal: &str) -> Option<std::process::ExitStatus> {
     let repo = kernel_repo()?;
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -217,7 +219,7 @@ fn stop_in_the_middle(signal: &str) -> Option<std::process::ExitStatus> {
     while !status.exists() {
         assert!(
             std::time::Instant::now() < deadline && child.try_wait().unwrap().is_none(),
-            "it never started"
+            "the subtest never started"
         );
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -226,7 +228,7 @@ fn stop_in_the_middle(signal: &str) -> Option<std::process::ExitStatus> {
     let ended = child.wait().unwrap();
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while !processes_of(out.path()).is_empty() {
-        assert!(std::time::Instant::now() < deadline, "left running: {:?}", processes_of(out.path()));
+        assert!(std::time::Instant::now() < deadline, "still running: {:?}", processes_of(out.path()));
         std::thread::sleep(Duration::from_millis(50));
     }
     Some(ended)

@@ -1,6 +1,6 @@
-//! `ci-status` over a dashboard says what it says over the folder, byte for byte, for every command.
+//! Every `ci-status` command prints the same bytes from a dashboard as from the result directory.
 
-#![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+#![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
 #[path = "../crates/ci-status/tests/common/mod.rs"]
 mod common;
@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use assert_cmd::cargo::cargo_bin;
 use common::{commits, results};
 
-/// A dashboard on loopback, ended when it is dropped.
+/// A dashboard on loopback, ended when dropped.
 struct Dashboard {
     child: Child,
     address: String,
@@ -32,7 +32,7 @@ impl Dashboard {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = lines.find(|line| line.as_ref().unwrap().contains("listening on")).unwrap().unwrap();
         let address = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().into();
-        // Whatever it says later must not stop it.
+        // Drain the pipe, so that later output does not block it.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
     }
@@ -45,12 +45,12 @@ impl Drop for Dashboard {
     }
 }
 
-/// Where a command runs: no checkout, no configuration, a cache of its own.
-struct Scene {
+/// The environment of a command: no checkout, no configuration, an empty cache.
+struct Environment {
     home: tempfile::TempDir,
 }
 
-impl Scene {
+impl Environment {
     fn new() -> Self {
         Self { home: tempfile::tempdir().unwrap() }
     }
@@ -65,8 +65,8 @@ impl Scene {
         command.output().unwrap()
     }
 
-    /// Standard output and the exit code; what went wrong, where something did.
-    fn said(&self, place: &[&str], words: &str) -> (String, Option<i32>) {
+    /// The exit code and standard output; after a failure standard error, too.
+    fn output(&self, place: &[&str], words: &str) -> (String, Option<i32>) {
         let output = self.run(place, words);
         let mut text = String::from_utf8(output.stdout).unwrap();
         if !output.status.success() {
@@ -77,7 +77,7 @@ impl Scene {
 }
 
 #[test]
-fn a_dashboard_is_as_good_as_the_folder() {
+fn a_dashboard_gives_the_same_output_as_the_directory() {
     let dir = results();
     let folder = format!("--output-dir={}", dir.path().display());
     let [four, three, two, one] = commits().map(|commit| commit.short().to_owned());
@@ -114,7 +114,7 @@ fn a_dashboard_is_as_good_as_the_folder() {
     ];
     let dashboard = Dashboard::start(dir.path());
     let remote = format!("--remote={}", dashboard.address);
-    let scene = Scene::new();
+    let environment = Environment::new();
     let places: [(&str, &[&str]); 2] =
         [("blobs", &[remote.as_str()]), ("the JSON views alone", &[remote.as_str(), "--user=kmo"])];
     for words in commands {
@@ -122,40 +122,48 @@ fn a_dashboard_is_as_good_as_the_folder() {
             let words = format!("{words}{json}");
             for (name, place) in places {
                 let mut local = vec![folder.as_str()];
-                // It also says whose branches are meant.
+                // --user also selects the owner of a branch.
                 local.extend(place.iter().skip(1));
-                // Twice: the second time from the cache.
+                // The second time from the cache.
                 for time in ["", " again"] {
-                    let (here, there) = (scene.said(&local, &words), scene.said(place, &words));
-                    assert_eq!(here, there, "ci-status {words} over {name}{time}");
-                    assert!(!here.0.is_empty(), "{words}");
+                    let (local_output, remote_output) =
+                        (environment.output(&local, &words), environment.output(place, &words));
+                    assert_eq!(local_output, remote_output, "ci-status {words} over {name}{time}");
+                    assert!(!local_output.0.is_empty(), "{words}");
                 }
             }
         }
     }
-    assert!(scene.home.path().join("cache/ktest/remote").read_dir().unwrap().count() > 10);
-    // What tells the time is the same but for the time.
+    assert!(environment.home.path().join("cache/ktest/remote").read_dir().unwrap().count() > 10);
+    // These print the time, which differs.
     let digits = |(text, code): (String, Option<i32>)| {
         (text.replace(|c: char| c.is_ascii_digit(), "").replace(" h m", " m s"), code)
     };
     for words in ["workers", "watch kmo/next --once"] {
-        assert_eq!(digits(scene.said(&[&folder], words)), digits(scene.said(&[&remote], words)), "{words}");
+        assert_eq!(
+            digits(environment.output(&[&folder], words)),
+            digits(environment.output(&[&remote], words)),
+            "{words}"
+        );
     }
-    assert_eq!(scene.said(&[&folder], "workers --json"), scene.said(&[&remote], "workers --json"));
-    let (said, code) = scene.said(&[&remote], &format!("rerun {two} punch"));
-    assert!(code == Some(1) && said.contains("run it where the results are written"), "{said}");
+    assert_eq!(
+        environment.output(&[&folder], "workers --json"),
+        environment.output(&[&remote], "workers --json")
+    );
+    let (text, code) = environment.output(&[&remote], &format!("rerun {two} punch"));
+    assert!(code == Some(1) && text.contains("run it where the results are written"), "{text}");
 }
 
 #[test]
-fn a_dashboard_that_is_not_there_is_one_line() {
-    let scene = Scene::new();
+fn an_unreachable_dashboard_is_a_one_line_error() {
+    let environment = Environment::new();
     for (place, words) in [
         ("--remote=http://127.0.0.1:1/ci", "http://127.0.0.1:1/ci?format=json: Connection refused"),
         ("--remote=ftp://x", "--remote \"ftp://x\": it begins with http:// or https://"),
         ("--remote", "no configuration found"),
     ] {
-        let (said, code) = scene.said(&[place], "branches");
-        assert!(said.starts_with("ci-status: ") && said.contains(words), "{said}");
-        assert_eq!((said.lines().count(), code), (1, Some(1)), "{said}");
+        let (text, code) = environment.output(&[place], "branches");
+        assert!(text.starts_with("ci-status: ") && text.contains(words), "{text}");
+        assert_eq!((text.lines().count(), code), (1, Some(1)), "{text}");
     }
 }

@@ -1,6 +1,6 @@
-//! `ci-status` on a terminal, one made by util-linux's script: colours, pager, live view.
+//! `ci-status` on a pseudo-terminal of util-linux's script: colors, pager, live view.
 
-#![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+#![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
 #[path = "../crates/ci-status/tests/common/mod.rs"]
 mod common;
@@ -13,20 +13,19 @@ use std::process::{Command, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 
-/// What is typed once something has appeared.
-struct Typed<'a> {
+/// Keys to type when a text has appeared.
+struct Keystrokes<'a> {
     after: &'a str,
     keys: &'a str,
 }
 
-/// What appears on a terminal of 70 columns and so many rows when a command line of `ci-status` runs there, and its exit
-/// code.
+/// The output of a `ci-status` command on a terminal of 70 columns and `rows` rows, and its exit code.
 fn on_terminal(
     results: &Path,
     rows: u16,
     variables: &[(&str, &str)],
     words: &str,
-    typed: Option<Typed<'_>>,
+    typed: Option<Keystrokes<'_>>,
 ) -> (String, Option<i32>) {
     let line = format!("stty cols 70 rows {rows} && exec {} {words}", cargo_bin("ci-status").display());
     let mut command = Command::new("script");
@@ -34,7 +33,7 @@ fn on_terminal(
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", results).env("TERM", "xterm");
     command.env("KTEST_CI_OUTPUT_DIR", results).envs(variables.iter().copied());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    // The terminal must not close while the command still shows something.
+    // The terminal must stay open while the command runs.
     let mut stdin = child.stdin.take().unwrap();
     let mut stdout = child.stdout.take().unwrap();
     let (mut seen, mut buffer, mut typed) = (Vec::new(), [0; 4096], typed);
@@ -43,7 +42,7 @@ fn on_terminal(
             0 => break,
             count => seen.extend_from_slice(&buffer[..count]),
         }
-        let appeared = |typed: &mut Typed<'_>| String::from_utf8_lossy(&seen).contains(typed.after);
+        let appeared = |typed: &mut Keystrokes<'_>| String::from_utf8_lossy(&seen).contains(typed.after);
         if let Some(typed) = typed.take_if(appeared) {
             stdin.write_all(typed.keys.as_bytes()).unwrap();
         }
@@ -53,7 +52,7 @@ fn on_terminal(
     (String::from_utf8_lossy(&seen).into_owned(), code)
 }
 
-/// Whether there is a terminal to be had.
+/// Whether script is installed.
 fn terminals() -> bool {
     let there = Command::new("script").arg("--version").output().is_ok();
     if !there {
@@ -63,7 +62,7 @@ fn terminals() -> bool {
 }
 
 #[test]
-fn colours_and_pager_are_for_terminals() {
+fn colors_and_pager_require_a_terminal() {
     if !terminals() {
         return;
     }
@@ -72,7 +71,7 @@ fn colours_and_pager_are_for_terminals() {
     let (text, code) = on(20, &[], "log kmo/next");
     assert!(text.contains("\u{1b}[33mb5e2a390b3a4") && code == Some(0), "{text:?}");
     assert!(!on(20, &[("NO_COLOR", "1")], "log kmo/next").0.contains('\u{1b}'));
-    // What fits is printed, what does not is paged.
+    // Output that does not fit is paged.
     let pager = dir.path().join("pager");
     std::fs::write(&pager, "#!/bin/sh\necho \"paged $1: $(wc -l) lines, LESS=$LESS\"\n").unwrap();
     std::fs::set_permissions(&pager, Permissions::from_mode(0o755)).unwrap();
@@ -82,27 +81,27 @@ fn colours_and_pager_are_for_terminals() {
     assert_eq!(paged(5, "log kmo/next"), ("paged -x: 6 lines, LESS=-RX\r\n".into(), Some(0)));
     assert!(!paged(5, "log kmo/next --no-pager").0.contains("paged"));
     assert!(!paged(5, "log kmo/next --json").0.contains("paged"));
-    // One that is not there is done without.
+    // Without the pager the output is printed.
     let (text, code) = on(5, &[("PAGER", "/nonexistent/less")], "log kmo/next");
     assert_eq!((text.lines().count(), code), (6, Some(0)), "{text:?}");
 }
 
 #[test]
-fn a_live_view_gives_the_terminal_back() {
+fn a_live_view_restores_the_terminal() {
     if !terminals() {
         return;
     }
     let dir = common::results();
     for (keys, variables) in [("q", &[][..]), ("\u{3}", &[("NO_COLOR", "1")][..])] {
-        let typed = Typed { after: "\u{1b}[?2026l", keys };
+        let typed = Keystrokes { after: "\u{1b}[?2026l", keys };
         let (text, code) = on_terminal(dir.path(), 6, variables, "watch kmo/next", Some(typed));
         let shown = text.split_once("\u{1b}[?1049h").and_then(|(_, rest)| rest.split_once("\u{1b}[?1049l"));
         let (shown, _) = shown.unwrap_or_else(|| panic!("{text:?}"));
-        // One picture, no more than there is room for, and colours only where they are wanted.
-        let picture = shown.split("\u{1b}[?2026l").next().unwrap();
-        assert!(picture.contains("kmo/next") && picture.contains("b5e2a390b3a4"), "{picture:?}");
-        assert_eq!(picture.matches("\r\n").count(), 5, "{picture:?}");
-        assert_eq!(picture.contains("\u{1b}[33m"), variables.is_empty(), "{picture:?}");
+        // One frame that fits the terminal, with colors only if enabled.
+        let frame = shown.split("\u{1b}[?2026l").next().unwrap();
+        assert!(frame.contains("kmo/next") && frame.contains("b5e2a390b3a4"), "{frame:?}");
+        assert_eq!(frame.matches("\r\n").count(), 5, "{frame:?}");
+        assert_eq!(frame.contains("\u{1b}[33m"), variables.is_empty(), "{frame:?}");
         assert!(text.contains("\u{1b}[?25h") && code == Some(0), "{code:?} {text:?}");
     }
 }

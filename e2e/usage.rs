@@ -1,6 +1,6 @@
-//! Bad input to the `ktest` command: one line that says what to do, and the right exit code.
+//! Invalid input to the `ktest` command: a one-line error with a hint, and the documented exit code.
 
-#![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+#![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,21 +8,21 @@ use std::process::Output;
 
 use assert_cmd::Command;
 
-struct Scene {
+struct TestTree {
     dir: tempfile::TempDir,
 }
 
-impl Scene {
-    /// A tests tree with one test file, and something that looks enough like a kernel tree to get past the door.
+impl TestTree {
+    /// A test tree with one test file, and a directory that passes for a kernel tree.
     fn new(script: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("tests")).unwrap();
         std::fs::create_dir_all(dir.path().join("linux")).unwrap();
         let makefile = "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 0\nEXTRAVERSION =\n";
         std::fs::write(dir.path().join("linux/Makefile"), makefile).unwrap();
-        let scene = Self { dir };
-        scene.script(script);
-        scene
+        let tree = Self { dir };
+        tree.script(script);
+        tree
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -42,8 +42,8 @@ impl Scene {
         command.current_dir(self.dir.path()).args(args).output().unwrap()
     }
 
-    /// The one line of complaint, the scene's folder as DIR, and the exit code.
-    fn complaint(&self, args: &[&str]) -> (i32, String) {
+    /// The exit code and the one line of the error, with DIR for the directory.
+    fn error(&self, args: &[&str]) -> (i32, String) {
         let output = self.run(args);
         let text = String::from_utf8(output.stderr).unwrap();
         let text = text.replace(&*self.path("").to_string_lossy(), "DIR/");
@@ -56,78 +56,78 @@ const GOOD: &str = r#"case $1 in deps) echo ktest_mem=256 ;; list-tests) echo on
 
 #[test]
 fn no_kernel_tree() {
-    let scene = Scene::new(GOOD);
-    let said = scene.complaint(&["run", "-k", "nowhere", "tests/x.ktest"]);
-    assert_eq!(said, (2, "ktest: nowhere: no such directory; say -k DIR, or -k debian/SUITE".into()));
-    let said = scene.complaint(&["run", "-k", "tests", "tests/x.ktest"]);
-    assert_eq!(said, (2, "ktest: DIR/tests: no kernel source tree; say -k DIR".into()));
+    let tree = TestTree::new(GOOD);
+    let error = tree.error(&["run", "-k", "nowhere", "tests/x.ktest"]);
+    assert_eq!(error, (2, "ktest: nowhere: no such directory; pass -k DIR or -k debian/SUITE".into()));
+    let error = tree.error(&["run", "-k", "tests", "tests/x.ktest"]);
+    assert_eq!(error, (2, "ktest: DIR/tests: not a kernel source tree; pass -k DIR".into()));
 }
 
 #[test]
 fn no_such_commit() {
-    let scene = Scene::new(GOOD);
+    let tree = TestTree::new(GOOD);
     let git = |args: &[&str]| {
         let mut git = std::process::Command::new("git");
         git.args(["-c", "user.name=x", "-c", "user.email=x@example.org"])
             .args(args)
-            .current_dir(scene.path("linux"));
+            .current_dir(tree.path("linux"));
         assert!(git.output().unwrap().status.success());
     };
     git(&["init", "-q"]);
     git(&["add", "-A"]);
     git(&["commit", "-qm", "one"]);
-    let (code, said) = scene.complaint(&["run", "-k", "linux", "--commit", "nonesuch", "tests/x.ktest"]);
+    let (code, error) = tree.error(&["run", "-k", "linux", "--commit", "nonesuch", "tests/x.ktest"]);
     assert_eq!(code, 2);
-    assert!(said.contains("nonesuch") && said.starts_with("ktest: "), "{said}");
+    assert!(error.contains("nonesuch") && error.starts_with("ktest: "), "{error}");
 }
 
 #[test]
-fn a_test_file_that_is_missing_or_not_one() {
-    let scene = Scene::new(GOOD);
-    let said = scene.complaint(&["run", "-k", "linux", "tests/y.ktest"]);
-    assert_eq!(said, (2, "ktest: tests/y.ktest: no such test file".into()));
-    let said = scene.complaint(&["run", "-k", "linux", "linux/Makefile"]);
-    assert_eq!(said, (2, "ktest: linux/Makefile: a test file's name ends in .ktest".into()));
-    std::fs::set_permissions(scene.path("tests/x.ktest"), std::fs::Permissions::from_mode(0o644)).unwrap();
-    let said = scene.complaint(&["run", "-k", "linux", "tests/x.ktest"]);
-    assert_eq!(said, (2, "ktest: tests/x.ktest: not executable; chmod +x it".into()));
+fn missing_and_invalid_test_files() {
+    let tree = TestTree::new(GOOD);
+    let error = tree.error(&["run", "-k", "linux", "tests/y.ktest"]);
+    assert_eq!(error, (2, "ktest: tests/y.ktest: no such test file".into()));
+    let error = tree.error(&["run", "-k", "linux", "linux/Makefile"]);
+    assert_eq!(error, (2, "ktest: linux/Makefile: not a test file; its name must end in .ktest".into()));
+    std::fs::set_permissions(tree.path("tests/x.ktest"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = tree.error(&["run", "-k", "linux", "tests/x.ktest"]);
+    assert_eq!(error, (2, "ktest: tests/x.ktest: not executable; run chmod +x on it".into()));
 }
 
 #[test]
-fn rubbish_for_deps_and_lists() {
-    for (script, complaint) in [
+fn invalid_output_of_deps_and_list_tests() {
+    for (script, expected) in [
         (
             r#"case $1 in deps) echo 'what is this' ;; *) echo one ;; esac"#,
-            "what: command not found; deps prints bash assignments and nothing else",
+            "what: command not found; deps must print bash assignments and nothing else",
         ),
         (r#"case $1 in deps) : ;; *) echo one ;; esac"#, "declares no ktest_mem; add config-mem 1G"),
         (
             r#"case $1 in deps) echo ktest_mem=256 ktest_arch=s390x ;; *) echo one ;; esac"#,
             "declares ktest_arch=\"s390x\": use x86_64 or aarch64",
         ),
-        (r#"case $1 in deps) echo ktest_mem=256 ;; esac"#, "lists no subtests"),
+        (r#"case $1 in deps) echo ktest_mem=256 ;; esac"#, "list-tests prints no subtests"),
         (r#"echo gone wrong >&2; exit 9"#, "list-tests: exit code 9: gone wrong"),
         (r#"echo ktest_mem=256 ../x"#, "list-tests: \"../x\" is not a subtest"),
     ] {
-        let scene = Scene::new(script);
-        let (code, said) = scene.complaint(&["run", "-k", "linux", "tests/x.ktest"]);
-        assert_eq!(code, 2, "{said}");
-        assert!(said.starts_with("ktest: DIR/tests/x.ktest"), "{said}");
-        assert!(said.contains(complaint), "{said}");
+        let tree = TestTree::new(script);
+        let (code, error) = tree.error(&["run", "-k", "linux", "tests/x.ktest"]);
+        assert_eq!(code, 2, "{error}");
+        assert!(error.starts_with("ktest: DIR/tests/x.ktest"), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
 }
 
 #[test]
 fn a_subtest_that_does_not_exist() {
-    let scene = Scene::new(GOOD);
-    let said = scene.complaint(&["run", "-k", "linux", "tests/x.ktest", "three"]);
-    assert_eq!(said, (2, "ktest: DIR/tests/x.ktest: no subtest three; there are: one two".into()));
+    let tree = TestTree::new(GOOD);
+    let error = tree.error(&["run", "-k", "linux", "tests/x.ktest", "three"]);
+    assert_eq!(error, (2, "ktest: DIR/tests/x.ktest: no subtest three; the file lists: one two".into()));
 }
 
 #[test]
 fn missing_programs_are_named_with_their_package() {
-    let scene = Scene::new(GOOD);
-    let bin = scene.path("bin");
+    let tree = TestTree::new(GOOD);
+    let bin = tree.path("bin");
     std::fs::create_dir(&bin).unwrap();
     for program in ["bash", "git", "sh", "env"] {
         let from =
@@ -138,19 +138,19 @@ fn missing_programs_are_named_with_their_package() {
     command
         .env_clear()
         .env("PATH", &bin)
-        .env("HOME", scene.dir.path())
-        .env("KTEST_CACHE_DIR", scene.path("cache"));
+        .env("HOME", tree.dir.path())
+        .env("KTEST_CACHE_DIR", tree.path("cache"));
     let output =
-        command.current_dir(scene.dir.path()).args(["run", "-k", "linux", "tests/x.ktest"]).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(125), "{said}");
-    assert!(said.contains("apt-get install"), "{said}");
+        command.current_dir(tree.dir.path()).args(["run", "-k", "linux", "tests/x.ktest"]).output().unwrap();
+    let error = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125), "{error}");
+    assert!(error.contains("apt-get install"), "{error}");
 }
 
 #[test]
 fn listing() {
-    let scene = Scene::new(GOOD);
-    let output = scene.run(&["list", "--json", "tests/x.ktest"]);
+    let tree = TestTree::new(GOOD);
+    let output = tree.run(&["list", "--json", "tests/x.ktest"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json, serde_json::json!([{"test": "x", "subtests": ["one", "two"]}]));
 }

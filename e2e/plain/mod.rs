@@ -1,6 +1,6 @@
-//! A dashboard that is not ours: what formats.md says of the existing system's, and nothing beside it. Only the documented
-//! fields, a commit only as one of a branch, no entity tags, no view of a test or of its history, and one answer a
-//! connection. With a certificate, over TLS.
+//! A dashboard of the existing system, as documented in docs/formats.md and nothing else: only the documented fields, a commit
+//! only as one of a branch, no entity tags, no views of a test or its history, one response per connection. With a
+//! certificate it uses TLS.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -15,10 +15,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-/// It runs until the test process ends.
+/// Serves until the test process ends.
 pub struct PlainDashboard {
     pub port: u16,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 /// A certificate and its key, PEM files.
@@ -27,7 +27,7 @@ pub struct Certificate<'a> {
     pub key: &'a Path,
 }
 
-struct Answer {
+struct Response {
     status: &'static str,
     headers: &'static str,
     body: Vec<u8>,
@@ -36,7 +36,7 @@ struct Answer {
 const JSON: &str = "Content-Type: application/json\r\n";
 
 impl PlainDashboard {
-    /// Over the results below `dir`.
+    /// Serves the results in `dir`.
     pub fn start(dir: &Path, certificate: Option<Certificate<'_>>) -> Self {
         let tls = certificate.map(|Certificate { chain, key }| {
             let chain = CertificateDer::pem_file_iter(chain).unwrap().map(Result::unwrap).collect();
@@ -46,14 +46,14 @@ impl PlainDashboard {
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (dir, log): (PathBuf, _) = (dir.into(), Arc::clone(&asked));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (dir, log): (PathBuf, _) = (dir.into(), Arc::clone(&requests));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (dir, tls, log) = (dir.clone(), tls.clone(), Arc::clone(&log));
                 std::thread::spawn(move || {
                     let stream = stream.unwrap();
-                    // A client that does not like the certificate hangs up.
+                    // A client that rejects the certificate closes the connection.
                     match tls {
                         Some(tls) => {
                             serve(StreamOwned::new(ServerConnection::new(tls).unwrap(), stream), &dir, &log)
@@ -63,12 +63,12 @@ impl PlainDashboard {
                 });
             }
         });
-        Self { port, asked }
+        Self { port, requests }
     }
 
-    /// What was asked of it, in no order.
-    pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    /// The targets of the requests, in no particular order.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
@@ -86,7 +86,7 @@ fn serve<S: Read + Write>(stream: S, dir: &Path, log: &Mutex<Vec<String>>) -> Op
     let mut words = request.split_whitespace();
     let (method, target) = (words.next()?, words.next()?);
     log.lock().unwrap().push(target.to_owned());
-    let Answer { status, headers, body } = answer(dir, target);
+    let Response { status, headers, body } = respond(dir, target);
     let mut stream = reader.into_inner();
     let head =
         format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
@@ -97,7 +97,7 @@ fn serve<S: Read + Write>(stream: S, dir: &Path, log: &Mutex<Vec<String>>) -> Op
     stream.flush().ok()
 }
 
-fn answer(dir: &Path, target: &str) -> Answer {
+fn respond(dir: &Path, target: &str) -> Response {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if let Some(file) = path.strip_prefix("/c/") {
         return file_of(dir, &decode(file)).unwrap_or_else(|| refused("404 Not Found", "no such file"));
@@ -105,23 +105,23 @@ fn answer(dir: &Path, target: &str) -> Answer {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let query: HashMap<String, String> = pairs.map(|(name, value)| (decode(name), decode(value))).collect();
     if path != "/ci" || query.get("format").map(String::as_str) != Some("json") {
-        return Answer {
+        return Response {
             status: "200 OK",
             headers: "Content-Type: text/html\r\n",
             body: b"<p>a page".into(),
         };
     }
     match view(&Reader::open(dir).unwrap(), &query) {
-        Ok(view) => Answer { status: "200 OK", headers: JSON, body: view.to_string().into_bytes() },
+        Ok(view) => Response { status: "200 OK", headers: JSON, body: view.to_string().into_bytes() },
         Err(why) => refused("404 Not Found", why),
     }
 }
 
-fn refused(status: &'static str, why: &str) -> Answer {
-    Answer { status, headers: JSON, body: json!({ "error": why }).to_string().into_bytes() }
+fn refused(status: &'static str, why: &str) -> Response {
+    Response { status, headers: JSON, body: json!({ "error": why }).to_string().into_bytes() }
 }
 
-/// The table of formats.md.
+/// The views of docs/formats.md.
 fn view(reader: &Reader, query: &HashMap<String, String>) -> Result<Value, &'static str> {
     let get = |name: &str| query.get(name).map(String::as_str);
     let Some(user) = get("user") else {
@@ -174,8 +174,8 @@ fn commit_view(reader: &Reader, commit: &CommitId, message: &str) -> Value {
     json!({ "commit": commit.as_str(), "message": message, "tests": entries.iter().map(test).collect::<Value>() })
 }
 
-/// What formats.md has below `/c/`.
-fn file_of(dir: &Path, file: &str) -> Option<Answer> {
+/// The files below `/c/` in docs/formats.md.
+fn file_of(dir: &Path, file: &str) -> Option<Response> {
     let name = file.rsplit('/').next()?;
     let published =
         matches!(name, "status" | "duration" | "log.br" | "full_log.br" | "ci-daemon-status.json");
@@ -187,10 +187,10 @@ fn file_of(dir: &Path, file: &str) -> Option<Answer> {
         true => "Content-Type: text/plain; charset=utf-8\r\nContent-Encoding: br\r\n",
         false => "",
     };
-    Some(Answer { status: "200 OK", headers, body })
+    Some(Response { status: "200 OK", headers, body })
 }
 
-/// `+` and `%XX`.
+/// Decodes `+` and `%XX`.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();

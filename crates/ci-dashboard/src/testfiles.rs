@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{CommitId, TestPath};
+use model::{CommitId, EnvVar, SubtestName, TestOrder, TestPath};
 
 use crate::page::split_key;
 
@@ -36,17 +36,21 @@ impl TestFiles {
         let extra = &key[test.dotted().len()..end];
         let subtest = &key[end + 1..];
         let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "._-+:=/".contains(c));
-        // As keys have it (formats.md).
+        // The encoding of keys is in docs/formats.md.
         let env = extra.strip_prefix('@').map(|env| env.replace("%2F", "/").replace("%25", "%"));
-        let env = match env {
-            None => String::new(),
-            Some(env) if env.split(',').all(|pair| pair.contains('=') && plain(pair)) => {
-                format!("{} ", env.replace(',', " "))
-            }
-            Some(_) => return None,
+        let pairs = env.iter().flat_map(|env| env.split(','));
+        let env =
+            pairs.map(|pair| pair.parse().ok().filter(|_| plain(pair))).collect::<Option<Vec<EnvVar>>>()?;
+        let subtest: SubtestName = subtest.parse().ok().filter(|_| plain(subtest))?;
+        let order = TestOrder {
+            kernel: "~/linux".into(),
+            commit: Some(commit.to_string()),
+            env,
+            ..TestOrder::of(test.file().as_ref(), [&subtest])
         };
-        plain(subtest)
-            .then(|| format!("{env}ktest run -k ~/linux --commit {commit} {} {subtest}", test.file()))
+        let words: Vec<_> =
+            order.to_argv().into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        Some(format!("ktest run {}", words.join(" ")))
     }
 
     /// The longest known test file that the key begins with, and where the dot before the subtest is.
@@ -79,11 +83,11 @@ mod tests {
         let commit: CommitId = "a".repeat(40).parse().unwrap();
         assert_eq!(
             files.command(&commit, "fs.xfs.fstests@A=x,B=2.quick").unwrap(),
-            format!("A=x B=2 ktest run -k ~/linux --commit {commit} fs/xfs/fstests.ktest quick")
+            format!("ktest run -k ~/linux --commit {commit} --env A=x --env B=2 fs/xfs/fstests.ktest quick")
         );
         assert_eq!(
             files.command(&commit, "boot@A=fs%2Fext4.boots").unwrap(),
-            format!("A=fs/ext4 ktest run -k ~/linux --commit {commit} boot.ktest boots")
+            format!("ktest run -k ~/linux --commit {commit} --env A=fs/ext4 boot.ktest boots")
         );
         assert_eq!(files.command(&commit, "boot@A=fs%252Fext4.boots"), None);
         assert_eq!(files.command(&commit, "boot@debian_trixie.boots"), None);

@@ -6,10 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{CommitId, Env, PackageName, StoreKernel, SubtestName, TestPath};
+use model::{CommitId, Env, PackageName, RunOrder, StoreKernel, SubtestName, TestOrder, TestPath};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use spawn::Cmd;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
 /// What stands before the first frame of a host: what a login shell printed before it is skipped.
@@ -93,7 +92,7 @@ pub enum Order {
         size: u64,
     },
     /// Run this.
-    Run(Box<RunOrder>),
+    Run(Box<RemoteOrder>),
     /// The wanted kernel is in the store now, or is to be built there.
     Kernel,
     /// Nothing else to say.
@@ -102,58 +101,58 @@ pub enum Order {
     Stop,
 }
 
-/// A run.
+/// A run on another host, as data that is validated when it is received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunOrder {
-    /// The commit whose kernel is built; none: `kernel` says which.
+pub struct RemoteOrder {
+    /// The commit whose kernel is built; with `None` the run uses `kernel`.
     pub commit: Option<CommitId>,
     /// A kernel of the store.
     pub kernel: Option<StoreKernel>,
     /// The test file.
     pub test: TestPath,
-    /// The subtests; none: all.
+    /// The subtests; all if empty.
     pub subtests: Vec<SubtestName>,
-    /// The test files to share the kernel with.
+    /// The test files that share the kernel.
     pub merge: Vec<TestPath>,
-    /// Options that may be required in vain.
+    /// Kernel options whose requirement may stay unmet.
     pub tolerate: Vec<String>,
-    /// Packages of the root image beside the standard ones.
+    /// Packages of the root image in addition to the standard ones.
     pub packages: Vec<PackageName>,
-    /// What the test group sets.
+    /// The variables that the test group sets.
     pub env: Env,
-    /// The guest's architecture, where it is asked for.
+    /// The guest's architecture if the test file does not declare one.
     pub arch: Option<model::Arch>,
 }
 
-impl RunOrder {
-    /// What of the order follows the kernel on the command line of `ktest run`, on a machine that has the tree `tree`; of the
-    /// order's subtests only these.
+impl RemoteOrder {
+    /// The order for `ktest run` on a host with the test tree `tree` and the kernel repository `repo`, for these of the
+    /// subtests.
     #[must_use]
-    pub fn arguments<'a>(
+    pub fn run_order<'a>(
         &self,
-        mut cmd: Cmd,
+        repo: &Path,
         tree: &Path,
         out: &Path,
         subtests: impl IntoIterator<Item = &'a SubtestName>,
-    ) -> Cmd {
+    ) -> RunOrder {
         let file = |test: &TestPath| tree.join("tests").join(test.file());
-        cmd = cmd.arg("--tests-dir").arg(tree).arg("--out").arg(out);
-        if let Some(arch) = self.arch {
-            cmd = cmd.arg("--arch").arg(arch.as_str());
-        }
-        for option in &self.tolerate {
-            cmd = cmd.arg("--tolerate").arg(option);
-        }
-        for test in &self.merge {
-            cmd = cmd.arg("--merge").arg(file(test));
-        }
-        for package in &self.packages {
-            cmd = cmd.arg("--package").arg(package.as_str());
-        }
-        for (key, value) in self.env.iter() {
-            cmd = cmd.arg("--env").arg(format!("{key}={value}"));
-        }
-        cmd.arg(file(&self.test)).args(subtests.into_iter().map(SubtestName::as_str))
+        let kernel = match (&self.commit, &self.kernel) {
+            (None, Some(kernel)) => kernel.to_string(),
+            _ => repo.to_string_lossy().into_owned(),
+        };
+        let test = TestOrder {
+            kernel,
+            commit: self.commit.as_ref().map(ToString::to_string),
+            tests_dir: Some(tree.into()),
+            out: out.into(),
+            tolerate: self.tolerate.clone(),
+            merge: self.merge.iter().map(file).collect(),
+            arch: self.arch,
+            packages: self.packages.clone(),
+            env: self.env.vars(),
+            ..TestOrder::of(&file(&self.test), subtests)
+        };
+        RunOrder { events: true, ..test.into() }
     }
 }
 
@@ -273,11 +272,11 @@ mod tests {
             "commit": null, "kernel": "debian/trixie", "test": "fs/a", "subtests": [], "merge": [], "tolerate": [],
             "packages": ["fio"], "env": {"K": "fs/ext4;$(id)"}, "arch": null,
         });
-        let read: RunOrder = serde_json::from_value(order.clone()).unwrap();
-        let cmd = read.arguments(Cmd::new("ktest"), "/t".as_ref(), "/o".as_ref(), &read.subtests);
+        let read: RemoteOrder = serde_json::from_value(order.clone()).unwrap();
+        let run = read.run_order("/r".as_ref(), "/t".as_ref(), "/o".as_ref(), &read.subtests);
         assert_eq!(
-            cmd.to_string(),
-            "ktest --tests-dir /t --out /o --package fio --env 'K=fs/ext4;$(id)' /t/tests/fs/a.ktest"
+            spawn::Cmd::new("ktest").args(run.to_argv()).to_string(),
+            "ktest --events -k debian/trixie --tests-dir /t --out /o --package fio --env 'K=fs/ext4;$(id)' /t/tests/fs/a.ktest"
         );
         for (field, bad) in [
             ("packages", serde_json::json!(["--hook=x"])),
@@ -287,7 +286,7 @@ mod tests {
         ] {
             let mut order = order.clone();
             order[field] = bad;
-            assert!(serde_json::from_value::<RunOrder>(order.clone()).is_err(), "{order}");
+            assert!(serde_json::from_value::<RemoteOrder>(order.clone()).is_err(), "{order}");
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 
-use crate::frame::{self, BEAT, Frame, Hello, Order, ReadError, RunOrder};
+use crate::frame::{self, BEAT, Frame, Hello, Order, ReadError, RemoteOrder};
 use crate::kernels::{Claim, Kernels};
 use crate::link::{Link, unix_now};
 use crate::{HostError, PROTOCOL, VERSION, pack};
@@ -43,7 +43,7 @@ pub struct Job {
     /// The output folder, here.
     pub out: PathBuf,
     /// What to run.
-    pub order: RunOrder,
+    pub order: RemoteOrder,
     /// The farm's kernels.
     pub kernels: Kernels,
     /// What the host is said to be.

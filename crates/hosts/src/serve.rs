@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use walkdir::WalkDir;
 
-use crate::frame::{self, BEAT, Frame, GREETING, Hello, Order, RunOrder};
+use crate::frame::{self, BEAT, Frame, GREETING, Hello, Order, RemoteOrder};
 use crate::kernels::ARCHIVE;
 use crate::link::{mirror_ref, unix_now};
 use crate::lock::Lock;
@@ -172,7 +172,7 @@ impl Server<'_> {
     async fn run(
         &self,
         orders: &mut BufReader<tokio::io::Stdin>,
-        run: &RunOrder,
+        run: &RemoteOrder,
         slot: &Slot,
         tests: &Path,
         mirror: &Path,
@@ -268,18 +268,16 @@ impl Server<'_> {
         self.out.send(out).await.map_err(|_| HostError::Here("nobody listens any more".into()))
     }
 
-    fn command(&self, run: &RunOrder, slot: &Slot, tests: &Path, mirror: &Path) -> Cmd {
-        let mut cmd = Cmd::new(&self.options.ktest[0])
+    fn command(&self, run: &RemoteOrder, slot: &Slot, tests: &Path, mirror: &Path) -> Cmd {
+        let order = run.run_order(mirror, tests, &slot.work, &run.subtests);
+        let order = model::RunOrder { log_events: true, ask_kernel: true, ..order };
+        Cmd::new(&self.options.ktest[0])
             .args(&self.options.ktest[1..])
             .arg("--cache-dir")
             .arg(&self.options.cache)
-            .args(["run", "--events", "--log-events", "--ask-kernel"]);
-        cmd = match (&run.commit, &run.kernel) {
-            (Some(commit), _) => cmd.arg("-k").arg(mirror).arg("--commit").arg(commit.as_str()),
-            (None, Some(kernel)) => cmd.arg("-k").arg(kernel.as_str()),
-            (None, None) => cmd,
-        };
-        run.arguments(cmd, tests, &slot.work, &run.subtests).streams(Stream::Pipe, Stream::Pipe, Stream::Pipe)
+            .arg("run")
+            .args(order.to_argv())
+            .streams(Stream::Pipe, Stream::Pipe, Stream::Pipe)
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hosts::HostError;
-use hosts::frame::RunOrder;
+use hosts::frame::RemoteOrder;
 use hosts::run::Said;
 use hosts::slurm::{Job, Needs, Task};
 use spawn::{Child, Cmd, Exit, Limits, Stream};
@@ -137,7 +137,7 @@ fn job(here: &Here, dir: &std::path::Path, subtests: &str) -> Job {
             linux_repo: here.repo.path().into(),
             tests_dir: here.dir.path().join("kt"),
             out,
-            order: RunOrder {
+            order: RemoteOrder {
                 commit: Some(here.commit.clone()),
                 kernel: None,
                 test: "t/one".parse().unwrap(),

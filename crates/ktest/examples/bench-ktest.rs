@@ -8,11 +8,10 @@ use std::time::Instant;
 
 use kernel::{Cache, Kernel, Store};
 use ktest::report::{Reporter, Style};
-use ktest::run::{Boot, KernelFrom, RunOptions, boot};
+use ktest::run::{Boot, KernelFrom, RunRequest, boot};
+use model::AccelChoice;
 use model::Arch;
 use spawn::{Cmd, Limits};
-use vm::accel::AccelChoice;
-use vm::machine::Accel;
 
 /// How often each is done.
 const ROUNDS: usize = 5;
@@ -77,18 +76,16 @@ async fn bare(kernel: &Path, image: &Path) -> f64 {
 
 async fn command(kernel: &Kernel, image: &Path, cache: &Cache) -> f64 {
     let out = tempfile::tempdir().expect("a temporary folder");
-    let options = RunOptions {
-        out: out.path().into(),
-        accel: AccelChoice::Fixed(Accel::Tcg),
-        image: Some(image.into()),
-        cache: cache.dir.clone(),
-        command: vec!["true".into()],
-        ..RunOptions::new("", KernelFrom::Stored(kernel.id.clone()))
-    };
+    let kernel = KernelFrom::Stored(kernel.id.clone());
+    let mut request = RunRequest::new("", kernel, cache.dir.clone());
+    request.order.test.out = out.path().into();
+    request.order.accel = AccelChoice::Tcg;
+    request.order.image = Some(image.into());
+    request.command = vec!["true".into()];
     let mut reporter = Reporter::new(Style::Silent);
     let began = Instant::now();
     let wish = Boot { cpus: Some(2), ..Boot::default() };
-    let summary = boot(&options, &wish, &mut reporter).await.expect("a guest");
+    let summary = boot(&request, &wish, &mut reporter).await.expect("a guest");
     assert_eq!(summary.command_status, Some(0), "{:?}", summary.infrastructure);
     began.elapsed().as_secs_f64()
 }

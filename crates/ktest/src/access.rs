@@ -1,6 +1,6 @@
-//! The way into a guest by ssh: a port of this host, and keys made once and kept in the cache folder.
+//! Access to a guest by ssh: a port of this host, and keys that are created once in the cache directory.
 //!
-//! The keys are good for test guests only: a guest is reached from this host alone, by whoever can read the cache.
+//! The keys open test guests only. A guest is reachable from this host only, by users who can read the cache.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -12,21 +12,21 @@ use vm::guest::SshKeys;
 /// The name under which ssh knows every test guest.
 const HOST_ALIAS: &str = "ktest-guest";
 
-/// How one guest is reached.
+/// How a guest is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     /// The port of 127.0.0.1.
     pub port: u16,
-    /// What the guest is given.
+    /// The keys for the guest.
     pub keys: SshKeys,
-    /// The private key of those that log in.
+    /// The private key for the login.
     pub identity: PathBuf,
-    /// What ssh is to know of the guest.
+    /// The known_hosts file with the guest's key.
     pub known_hosts: PathBuf,
 }
 
 impl Access {
-    /// A free port, and the keys in `cache`, made if they are not there.
+    /// Picks a free port, and creates the keys in `cache` if they do not exist.
     pub async fn new(cache: &Path) -> std::io::Result<Self> {
         let dir = cache.join("ssh");
         std::fs::create_dir_all(&dir)?;
@@ -45,7 +45,7 @@ impl Access {
     }
 }
 
-/// The private key of that name; its public half lies beside it.
+/// The private key with this name; the public key is next to it.
 async fn key(dir: &Path, name: &str) -> std::io::Result<PathBuf> {
     let path = dir.join(name);
     if path.is_file() && path.with_extension("pub").is_file() {
@@ -60,7 +60,7 @@ async fn key(dir: &Path, name: &str) -> std::io::Result<PathBuf> {
     Err(std::io::Error::other(format!("ssh-keygen: {}", output.complaint())))
 }
 
-/// A port that is free now. If it is taken before QEMU has it, QEMU says so and the VM is tried again with another.
+/// A port that is free now. If another process takes it first, QEMU fails and the next attempt uses another port.
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
@@ -83,7 +83,7 @@ pub fn ssh_args(port: u16, identity: &Path, known_hosts: &Path) -> Vec<String> {
     args
 }
 
-/// ssh splits these values at white space and expands per cent signs.
+/// Quotes a value: ssh splits it at white space and expands percent signs.
 fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display().to_string().replace('%', "%%"))
 }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn keys_are_made_once() {
+    async fn keys_are_created_once() {
         let cache = tempfile::tempdir().unwrap();
         let Ok(first) = Access::new(cache.path()).await else {
             println!("skipped: no ssh-keygen here");

@@ -1,9 +1,10 @@
-//! The `ktest` command: parse, wire, present. Exit codes: 0 all passed or not run; 1 a test failed; 2 usage;
-//! 125 nothing could be judged; 128 + N after signal N.
+//! The `ktest` command line: parse, wire, present. Exit codes: 0 all passed or not run; 1 a test failed; 2 usage error;
+//! 125 no verdict; 128 + N after signal N.
 
 mod boot;
 mod build;
 mod doctor;
+mod failure;
 mod host;
 mod image;
 mod kernel;
@@ -16,12 +17,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use failure::Failure;
 
-/// Runs kernel tests in virtual machines.
+/// Run kernel tests in virtual machines.
 #[derive(Debug, Parser)]
 #[command(name = "ktest", version, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
-    /// Where kernels, build trees and root images are kept [default: ~/.cache/ktest].
+    /// Directory for kernels, build trees and root images [default: ~/.cache/ktest].
     #[arg(long, global = true, env = "KTEST_CACHE_DIR", value_name = "DIR")]
     cache_dir: Option<PathBuf>,
     #[command(subcommand)]
@@ -30,59 +32,42 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  ktest run -k ~/linux tests/fs/ext4/basic.ktest             all subtests of a file, on a kernel tree
-  ktest run -k ~/linux tests/fs/ext4/basic.ktest punch_hole  one of them
-  ktest run -k ~/linux --commit v6.1 tests/boot.ktest        on a commit, the work tree left alone
-  git bisect run ktest run tests/fs/ext4/basic.ktest         from inside the kernel tree
-  ktest list tests/fs/ext4/basic.ktest                       the subtests of a file";
+  ktest run -k ~/linux tests/fs/ext4/basic.ktest             run all subtests of a file on a kernel tree
+  ktest run -k ~/linux tests/fs/ext4/basic.ktest punch_hole  run one subtest
+  ktest run -k ~/linux --commit v6.1 tests/boot.ktest        test a commit without touching your work tree
+  git bisect run ktest run tests/fs/ext4/basic.ktest         bisect, from inside the kernel tree
+  ktest list tests/fs/ext4/basic.ktest                       list the subtests of a file";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build a kernel, boot it, run the subtests of a test file, and say how each went.
+    /// Build a kernel, boot it, run the subtests of a test file, and report the results.
     Run(Box<run::RunArgs>),
-    /// Say which kernels a set of test files needs, and why not fewer.
+    /// Print the kernels that a set of test files needs, and why they cannot be merged.
     Plan(plan::PlanArgs),
     /// Build the kernels that test files need.
     Build(build::BuildArgs),
-    /// Boot a kernel and give you a shell in the guest, or run one command there.
+    /// Boot a kernel and open a shell in the guest, or run one command there.
     Boot(Box<boot::BootArgs>),
     /// List the subtests of test files.
     List(list::ListArgs),
-    /// The kernel store: list it, bring a distribution's kernel, remove what is not used.
+    /// Manage the kernel store: list kernels, fetch a distro kernel, prune unused ones.
     Kernel(kernel::KernelArgs),
-    /// The guests' root images: make one, make it anew, list them.
+    /// Manage root images: create, rebuild, list.
     Image(image::ImageArgs),
-    /// Log in to the VM that runs, or run a command in it.
+    /// Log in to the running VM, or run a command in it.
     Ssh(live::SshArgs),
-    /// Attach gdb to the VM that runs, from outside: no help from its kernel is needed.
+    /// Attach gdb to the running VM through QEMU (no kernel support needed).
     Gdb(live::GdbArgs),
-    /// Enter the kernel's own debugger in the VM that runs, and attach gdb to it.
+    /// Enter kgdb in the running VM, and attach gdb to it.
     Kgdb(live::KgdbArgs),
-    /// Talk to QEMU's monitor of the VM that runs.
+    /// Talk to the running VM's QEMU monitor.
     Mon(live::MonArgs),
-    /// Send a magic sysrq key to the VM that runs.
+    /// Send a magic sysrq key to the running VM.
     Sysrq(live::SysrqArgs),
-    /// Say what a run needs of this host, whether it works, and how to get it.
+    /// Check this host for everything a run needs, and print how to fix what is missing.
     Doctor(doctor::DoctorArgs),
-    /// Run on other machines; check them and set them up.
+    /// Run tests on other machines; check them and set them up.
     Host(Box<host::HostArgs>),
-}
-
-/// How a command failed: what to say, and the exit code.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    code: u8,
-    message: String,
-}
-
-impl Failure {
-    fn usage(message: impl std::fmt::Display) -> Self {
-        Self { code: 2, message: message.to_string() }
-    }
-
-    fn unjudged(message: impl std::fmt::Display) -> Self {
-        Self { code: 125, message: message.to_string() }
-    }
 }
 
 /// The command line, for man pages and completions.
@@ -98,10 +83,10 @@ pub fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("KTEST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
-    // One thread: children die with the thread that started them, so that thread must be the main one.
+    // One thread: a child is killed when the thread that started it exits, so the main thread must start it.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return report(&Failure::unjudged(error)),
+        Err(error) => return Failure::unjudged(error).print(),
     };
     let result = runtime.block_on(async {
         let cache = cache_dir(cli.cache_dir)?;
@@ -128,22 +113,15 @@ pub fn main() -> ExitCode {
             code = stop_signal() => Ok(code),
         }
     });
-    // A thread that still reads a file must not keep us here.
+    // Do not wait for a thread that is still reading a file.
     runtime.shutdown_background();
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => report(&failure),
+        Err(failure) => failure.print(),
     }
 }
 
-fn report(failure: &Failure) -> ExitCode {
-    use std::io::Write;
-    let style = anstyle::Style::new().fg_color(Some(anstyle::AnsiColor::Red.into())).bold();
-    let _ = writeln!(anstream::stderr(), "{style}ktest:{style:#} {}", failure.message);
-    ExitCode::from(failure.code)
-}
-
-/// Waits for Ctrl-C, SIGTERM or SIGHUP; dropping what runs meanwhile ends its processes.
+/// Waits for Ctrl-C, SIGTERM or SIGHUP. Dropping the running future ends its processes.
 async fn stop_signal() -> u8 {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
@@ -158,7 +136,7 @@ async fn stop_signal() -> u8 {
     128 + signal
 }
 
-/// `~/.cache/ktest`, by the rules of the XDG base directories, unless the user says otherwise.
+/// The directory of `--cache-dir`, or `~/.cache/ktest` by the XDG base directory rules.
 fn cache_dir(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     match chosen {
         Some(dir) => {
@@ -174,7 +152,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_valid() {
         Cli::command().debug_assert();
     }
 

@@ -1,4 +1,4 @@
-//! What a run needs of this host: whether it is there, whether it works, and how to get it.
+//! The requirements of a run on this host: whether each is present and works, and how to fix it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use spawn::{Cmd, Limits, SpawnError};
 use vm::accel::Kvm;
 
-/// How one need stands.
+/// The state of a requirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
@@ -20,26 +20,26 @@ pub enum Health {
     Missing,
 }
 
-/// One need and how it stands.
+/// A requirement and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What it is: a program, a feature.
+    /// The requirement: a program, a feature.
     pub what: String,
-    /// How it stands.
+    /// Its state.
     pub health: Health,
-    /// What was found, in one line.
+    /// What was found, one line.
     pub found: String,
-    /// What to do about it; empty where it works.
+    /// How to fix it; empty if it works.
     pub remedy: String,
 }
 
-/// A program that a run starts, or a file that one reads.
+/// A required program or file.
 struct Need {
-    /// The command that says its version, or the path of a file that must be there.
+    /// The command that prints its version, or the path of the file.
     argv: &'static [&'static str],
-    /// Who has it.
+    /// The package.
     package: &'static str,
-    /// What is lost without it; None: everything.
+    /// What does not work without it; `None`: no run is possible.
     optional: Option<&'static str>,
 }
 
@@ -52,7 +52,7 @@ impl Need {
     }
 }
 
-/// What compiles for an architecture beside the host's own gcc: programs and their packages.
+/// The compilers for an architecture, in addition to the host's gcc: programs and packages.
 fn compilers(arch: Arch) -> Vec<(String, String)> {
     match kernel::toolchain::cross(arch, Arch::native()) {
         "" => vec![("ld".into(), "binutils".into())],
@@ -82,13 +82,9 @@ const NEEDS: &[Need] = &[
     Need::of(&["mmdebstrap", "--version"], "mmdebstrap"),
     Need::of(&["fakeroot", "--version"], "fakeroot"),
     Need::of(&["mke2fs", "-V"], "e2fsprogs"),
-    Need::or(&["ccache", "--version"], "ccache", "kernels that were built before are compiled again"),
-    Need::or(
-        &["clang", "--version"],
-        "clang lld llvm",
-        "test files with config-compiler clang have no kernel",
-    ),
-    Need::or(&["rsync", "--version"], "rsync", "the kernel's own selftests are not installed"),
+    Need::or(&["ccache", "--version"], "ccache", "rebuilding a kernel takes longer"),
+    Need::or(&["clang", "--version"], "clang lld llvm", "test files with config-compiler clang cannot run"),
+    Need::or(&["rsync", "--version"], "rsync", "kernel selftests cannot be installed"),
     Need::or(&["gdb", "--version"], "gdb", "ktest gdb and kgdb do not work"),
     Need::or(&["ssh", "-V"], "openssh-client", "ktest ssh does not work"),
 ];
@@ -96,7 +92,7 @@ const NEEDS: &[Need] = &[
 const SANDBOX: &[&str] =
     &["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all", "true"];
 
-/// Looks at everything. KVM is tested by booting a guest, always anew.
+/// Checks everything. KVM is checked by booting a guest, without a cache.
 pub async fn examine(arch: Arch, cache: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     let qemu = vm::machine::program(arch);
@@ -121,7 +117,7 @@ pub async fn examine(arch: Arch, cache: &Path) -> Vec<Finding> {
     findings
 }
 
-/// One that is not there, and what to do.
+/// The finding for something that is not installed.
 fn absent(what: String, package: &str, optional: Option<&str>) -> Finding {
     let health = if optional.is_some() { Health::Weak } else { Health::Missing };
     let found = optional.map_or("not installed".into(), |lost| format!("not installed: {lost}"));
@@ -137,17 +133,17 @@ fn file(path: &Path, package: &str, optional: Option<&str>) -> Finding {
     absent(what, package, optional)
 }
 
-/// The image that guests start from where a run names none.
+/// The standard root image.
 async fn root_image(arch: Arch, cache: &Path) -> Finding {
     let spec = vm::image::ImageSpec::standard(arch);
     let there = vm::image::find(&spec, cache).await;
-    let found = there.map_or("made by the first run".into(), |image| image.path.display().to_string());
+    let found = there.map_or("the first run creates it".into(), |image| image.path.display().to_string());
     Finding { what: "root image".into(), health: Health::Ok, found, remedy: String::new() }
 }
 
 async fn program(argv: &[&str], package: &str, optional: Option<&str>) -> Finding {
     let what = argv[0].to_string();
-    // As those who start them look for them: an ordinary user's path leaves out sbin, where mke2fs is.
+    // The search path of a run. It includes sbin, where mke2fs is; a user's PATH often does not.
     let path = debian::programs::search_path();
     let output = Cmd::new(argv[0]).args(&argv[1..]).env("PATH", path).output(limits()).await;
     let lost = if optional.is_some() { Health::Weak } else { Health::Missing };
@@ -170,13 +166,13 @@ fn kvm(kvm: &Kvm) -> Finding {
     let what = "KVM".to_string();
     match kvm {
         Kvm::Works => {
-            Finding { what, health: Health::Ok, found: "a test guest ran".into(), remedy: String::new() }
+            Finding { what, health: Health::Ok, found: "a test guest runs".into(), remedy: String::new() }
         }
         Kvm::Unusable(why) => Finding {
             what,
             health: Health::Weak,
-            found: format!("does not run guests: {why}"),
-            remedy: "runs use TCG, several times slower; KVM needs a host that passes virtualisation on"
+            found: format!("cannot run guests: {why}"),
+            remedy: "runs use TCG, which is several times slower; enable (nested) virtualization for KVM"
                 .into(),
         },
     }
@@ -184,8 +180,8 @@ fn kvm(kvm: &Kvm) -> Finding {
 
 async fn sandbox() -> Finding {
     let what = "sandbox".to_string();
-    let remedy = "apt-get install bubblewrap, allow user namespaces, or say --no-sandbox: \
-                  a kernel's Makefile then sees the network and your files";
+    let remedy = "apt-get install bubblewrap and allow user namespaces, or use --no-sandbox \
+                  (then a kernel's Makefile can use the network and read your files)";
     match Cmd::new(SANDBOX[0]).args(&SANDBOX[1..]).output(limits()).await {
         Ok(output) if output.exit.success() => {
             Finding { what, health: Health::Ok, found: "bubblewrap works".into(), remedy: String::new() }
@@ -200,7 +196,7 @@ async fn sandbox() -> Finding {
     }
 }
 
-/// A checkout, its objects, a kernel and a root image.
+/// A checkout, its objects, a kernel and a root image, in bytes.
 const SPACE_NEEDED: u64 = 8 << 30;
 
 fn space(cache: &Path) -> Finding {
@@ -217,13 +213,16 @@ fn space(cache: &Path) -> Finding {
                     what,
                     health: Health::Missing,
                     found: format!("{}: not writable", cache.display()),
-                    remedy: "say --cache-dir DIR".into(),
+                    remedy: "pass --cache-dir DIR".into(),
                 },
                 (true, false) => Finding {
                     what,
                     health: Health::Weak,
                     found,
-                    remedy: format!("a kernel tree and its objects take {} GiB", SPACE_NEEDED >> 30),
+                    remedy: format!(
+                        "free some space; a kernel tree and its objects take {} GiB",
+                        SPACE_NEEDED >> 30
+                    ),
                 },
             }
         }
@@ -231,7 +230,7 @@ fn space(cache: &Path) -> Finding {
             what,
             health: Health::Missing,
             found: format!("{}: {error}", there.display()),
-            remedy: "say --cache-dir DIR".into(),
+            remedy: "pass --cache-dir DIR".into(),
         },
     }
 }
@@ -241,7 +240,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_missing_program_says_how_to_get_it() {
+    async fn a_missing_program_names_its_package() {
         let finding = program(&["/nowhere/flex", "--version"], "flex", None).await;
         assert_eq!((finding.health, finding.remedy.as_str()), (Health::Missing, "apt-get install flex"));
         let finding = program(&["/nowhere/ccache"], "ccache", Some("slower")).await;
@@ -249,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_says_whose_it_is() {
+    fn a_missing_file_names_its_package() {
         let finding = file(Path::new("/nowhere/libelf.h"), "libelf-dev", None);
         assert_eq!((finding.what.as_str(), finding.health), ("libelf.h", Health::Missing));
         assert_eq!(finding.remedy, "apt-get install libelf-dev");
     }
 
     #[test]
-    fn a_foreign_architecture_wants_its_own_compiler() {
+    fn a_foreign_architecture_needs_a_cross_compiler() {
         let foreign = Arch::ALL.into_iter().find(|arch| Arch::native() != Some(*arch)).unwrap();
         assert!(compilers(foreign)[0].0.ends_with("-linux-gnu-gcc"));
         assert!(
@@ -267,9 +266,9 @@ mod tests {
     }
 
     #[test]
-    fn kvm_that_does_not_run_guests_is_said() {
+    fn kvm_that_cannot_run_guests_is_reported() {
         let finding = kvm(&Kvm::Unusable("/dev/kvm opens, but a test guest did not run within 5 s".into()));
         assert_eq!(finding.health, Health::Weak);
-        assert!(finding.found.starts_with("does not run guests: /dev/kvm opens"));
+        assert!(finding.found.starts_with("cannot run guests: /dev/kvm opens"));
     }
 }

@@ -1,6 +1,6 @@
-//! The test runner: reads a `.ktest` file, gets its kernel, boots it, and gives each subtest a verdict.
+//! The test runner: evaluates a `.ktest` file, gets its kernel, boots it, and gives each subtest a verdict.
 //!
-//! The farm runs the same `ktest run` as a laptop; whatever it finds out it tells as events (`model::event`).
+//! A farm and a laptop run the same `ktest run`. Everything it finds is reported as events (`model::event`).
 
 pub mod access;
 pub mod cli;

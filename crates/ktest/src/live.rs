@@ -1,6 +1,6 @@
-//! The VM that runs for an output folder: where others reach it (`ktest ssh`, `gdb`, `mon`, ...).
+//! The running VM of an output directory, and how `ktest ssh`, `gdb`, `mon` and the others reach it.
 //!
-//! `OUT/vm.json` is there while the VM runs. What a killed run left of it is recognised by nobody answering.
+//! `OUT/vm.json` exists while the VM runs. A file left by a killed run is recognized: its control socket is dead.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use vm::session::SessionInput;
 
 /// The file's name in the output folder.
 const FILE: &str = "vm.json";
-/// The runner's own socket, beside QEMU's.
+/// The runner's own socket, next to QEMU's.
 const CONTROL: &str = "control";
 
 /// A running VM.
@@ -22,23 +22,23 @@ const CONTROL: &str = "control";
 pub struct Live {
     /// The process id of the `ktest` that runs it.
     pub pid: u32,
-    /// What it runs: the test file's name, or `boot`.
+    /// The test file's name, or `boot`.
     pub what: String,
     /// The guest's architecture.
     pub arch: Arch,
-    /// The folder of its sockets.
+    /// The directory of its sockets.
     pub sockets: PathBuf,
     /// The ELF file of its kernel, with symbols.
     pub vmlinux: Option<PathBuf>,
-    /// The folder that holds its kernel's modules.
+    /// The directory of its kernel's modules.
     pub modules: Option<PathBuf>,
-    /// Whether its kernel can be debugged over the serial line.
+    /// Its kernel supports kgdb over the serial line.
     pub kgdb: bool,
-    /// The way in by ssh.
+    /// How ssh reaches it.
     pub ssh: Option<Ssh>,
 }
 
-/// What ssh needs to know.
+/// The parameters for ssh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ssh {
     /// The port of 127.0.0.1.
@@ -49,16 +49,16 @@ pub struct Ssh {
     pub known_hosts: PathBuf,
 }
 
-/// Why there is no VM to talk to.
+/// Why the VM cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
     /// None runs.
     #[error(
-        "no VM runs in {0}; start one with ktest boot or ktest run -I, or name its output folder with -o DIR"
+        "no VM runs in {0}; start one with ktest boot or ktest run -I, or give its output directory with -o DIR"
     )]
     None(PathBuf),
     /// Its file cannot be read.
-    #[error("{path}: {what}; is it of another version of ktest?")]
+    #[error("{path}: {what}; was it written by another version of ktest?")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -70,14 +70,14 @@ pub enum LiveError {
     Silent {
         /// The output folder.
         out: PathBuf,
-        /// Who runs it.
+        /// The process that runs it.
         pid: u32,
         /// What happened.
         what: String,
     },
 }
 
-/// Removes the file when the VM is gone.
+/// Removes the file when dropped.
 #[derive(Debug)]
 pub struct Published(PathBuf);
 
@@ -88,7 +88,7 @@ impl Drop for Published {
 }
 
 impl Live {
-    /// Makes the VM known in `out` for as long as the result lives.
+    /// Publishes the VM in `out` while the result lives.
     pub fn publish(&self, out: &Path) -> std::io::Result<Published> {
         let text = serde_json::to_string_pretty(self).expect("plain data");
         let new = out.join(".vm.json.new");
@@ -97,7 +97,7 @@ impl Live {
         Ok(Published(out.join(FILE)))
     }
 
-    /// The VM that runs for `out`.
+    /// Finds the running VM of `out`.
     pub async fn find(out: &Path) -> Result<Self, LiveError> {
         let path = out.join(FILE);
         let text = match std::fs::read_to_string(&path) {
@@ -111,7 +111,7 @@ impl Live {
             .map_err(|error| LiveError::Unreadable { path: path.clone(), what: error.to_string() })?;
         match UnixStream::connect(live.sockets.join(CONTROL)).await {
             Ok(_) => Ok(live),
-            // The run was killed and could not remove the file.
+            // The run was killed before it could remove the file.
             Err(_) => Err(LiveError::None(out.into())),
         }
     }
@@ -122,7 +122,7 @@ impl Live {
         self.sockets.join(name)
     }
 
-    /// Carries out a command of QEMU's monitor.
+    /// Runs a command of QEMU's monitor.
     pub async fn monitor(&self, out: &Path, command: &str) -> Result<String, LiveError> {
         let silent = |error: std::io::Error| self.silent(out, &error);
         vm::monitor::command(&self.sockets, command).await.map_err(silent)
@@ -135,7 +135,11 @@ impl Live {
             stream.write_all(format!("sysrq {key}\n").as_bytes()).await?;
             let mut answer = String::new();
             BufReader::new(stream).read_line(&mut answer).await?;
-            if answer.trim() == "ok" { Ok(()) } else { Err(std::io::Error::other("it did not take the key")) }
+            if answer.trim() == "ok" {
+                Ok(())
+            } else {
+                Err(std::io::Error::other("the runner refused the key"))
+            }
         };
         send.await.map_err(|error| self.silent(out, &error))
     }
@@ -152,7 +156,7 @@ fn request(line: &str) -> Option<SessionInput> {
     key.is_ascii_alphanumeric().then_some(SessionInput::Sysrq(key))
 }
 
-/// Hands on what others ask for at the control socket in `sockets`, until the task is aborted.
+/// Serves the control socket in `sockets` until the task is aborted.
 pub fn listen(
     sockets: &Path,
     input: UnboundedSender<SessionInput>,
@@ -176,7 +180,7 @@ pub fn listen(
     }))
 }
 
-/// What the sockets are called, for `ktest mon` and `ktest gdb`.
+/// The names of the sockets of `ktest mon` and `ktest gdb`.
 pub use socket::{GDB, KGDB, MONITOR};
 
 #[cfg(test)]
@@ -190,13 +194,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn found_while_it_runs_and_only_then() {
+    async fn a_vm_is_found_only_while_it_runs() {
         let out = tempfile::tempdir().unwrap();
         let sockets = tempfile::tempdir().unwrap();
         assert!(matches!(Live::find(out.path()).await, Err(LiveError::None(_))));
         let live = live(sockets.path());
         let published = live.publish(out.path()).unwrap();
-        // Nobody listens: what a killed run left.
+        // Nothing listens, as after a killed run.
         assert!(matches!(Live::find(out.path()).await, Err(LiveError::None(_))));
         let (sender, mut inputs) = tokio::sync::mpsc::unbounded_channel();
         let task = listen(sockets.path(), sender).unwrap();

@@ -1,6 +1,6 @@
-//! What a run leaves behind (ktest-contract.md): `OUT/out/<file>.<subtest>/{status,log,duration}`, `OUT/out/<file>`.
+//! The output directory of a run (docs/contract.md): `OUT/out/<file>.<subtest>/{status,log,duration}`, `OUT/out/<file>`.
 //!
-//! A subtest's `status` is written last: whoever sees a verdict there finds the log complete.
+//! A subtest's `status` is written last: when it has a verdict, the log is complete.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -13,24 +13,24 @@ use rustix::fs::{FlockOperation, flock};
 use vm::console::CappedLog;
 use vm::supervise::FinishedSubtest;
 
-/// What is written of the whole run's log as it comes; of what follows, the last part is kept.
+/// The full log is written up to the first limit; of the rest only the end is kept, up to the second. Bytes.
 const FULL_LOG_HEAD: u64 = 48 << 20;
 const FULL_LOG_TAIL: usize = 16 << 20;
-/// What is shown of a running subtest's log.
+/// The limit of a running subtest's log, in bytes.
 const LIVE_LOG: u64 = 8 << 20;
 
-/// Why the output folder cannot be used.
+/// Why the output directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OutError {
-    /// Somebody else writes there.
-    #[error("{0}: another ktest run writes there; wait for it or say --out DIR")]
+    /// Another run uses it.
+    #[error("{0}: used by another ktest run; wait for it or pass --out DIR")]
     Locked(PathBuf),
-    /// The file system said no.
+    /// A file operation failed.
     #[error("{path}: {source}")]
     Io {
-        /// What.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
 }
@@ -39,7 +39,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> OutError + '_ {
     move |source| OutError::Io { path: path.into(), source }
 }
 
-/// The output folder of one run, locked while this lives.
+/// The output directory of one run, locked while this value lives.
 #[derive(Debug)]
 pub struct Out {
     dir: PathBuf,
@@ -52,7 +52,7 @@ pub struct Out {
 }
 
 impl Out {
-    /// Prepares `dir` for a run of `test`; what an earlier run of the same subtests left is removed.
+    /// Prepares `dir` for a run of `test`. Removes the results of earlier runs of the same subtests.
     pub fn create(dir: &Path, test: &TestPath, subtests: &[SubtestName]) -> Result<Self, OutError> {
         let results = dir.join("out");
         std::fs::create_dir_all(&results).map_err(at(&results))?;
@@ -76,25 +76,25 @@ impl Out {
         Ok(out)
     }
 
-    /// The folder, absolute.
+    /// The absolute path of the directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Where a subtest's files are, absolute.
+    /// The directory of a subtest, absolute.
     #[must_use]
     pub fn subtest_dir(&self, subtest: &SubtestName) -> PathBuf {
         self.dir.join(self.relative(subtest))
     }
 
-    /// Where a subtest's files are, below the folder.
+    /// The directory of a subtest, relative to the output directory.
     #[must_use]
     pub fn relative(&self, subtest: &SubtestName) -> PathBuf {
         Path::new("out").join(format!("{}.{}", self.test.dotted(), subtest.dotted()))
     }
 
-    /// A console line of the VM: into the whole run's log and the running subtest's.
+    /// Appends a console line to the log of the run and to that of the running subtest.
     pub fn line(&mut self, line: &str, since: Duration) -> io::Result<()> {
         let text = format!("{:05} {line}", since.as_secs());
         if self.full_written < FULL_LOG_HEAD {
@@ -112,13 +112,13 @@ impl Out {
         Ok(())
     }
 
-    /// Makes what was written visible to readers.
+    /// Flushes the logs.
     pub fn flush(&mut self) -> io::Result<()> {
         self.full.flush()?;
         self.live.as_mut().map_or(Ok(()), |(live, _)| live.flush())
     }
 
-    /// A subtest starts: its log grows from now on.
+    /// Starts a subtest's log.
     pub fn started(&mut self, subtest: &SubtestName) -> Result<(), OutError> {
         let dir = self.subtest_dir(subtest);
         std::fs::create_dir_all(&dir).map_err(at(&dir))?;
@@ -127,7 +127,7 @@ impl Out {
         write(&dir.join("status"), b"IN PROGRESS\n")
     }
 
-    /// A subtest has its verdict.
+    /// Writes a subtest's log and verdict.
     pub fn finished(&mut self, finished: &FinishedSubtest) -> Result<(), OutError> {
         self.live = None;
         let dir = self.subtest_dir(&finished.subtest);
@@ -139,12 +139,12 @@ impl Out {
         write(&dir.join("status"), format!("{status}\n").as_bytes())
     }
 
-    /// A file of the run itself, such as the QEMU command.
+    /// Writes a file of the run, such as the QEMU command.
     pub fn file(&self, name: &str, content: &[u8]) -> Result<(), OutError> {
         write(&self.dir.join("out").join(name), content)
     }
 
-    /// The run is over: the last part of an overlong log follows its first.
+    /// Ends the run: appends the kept end of an overlong log.
     pub fn close(mut self) -> Result<(), OutError> {
         let rest = self.full_rest.bytes();
         let result = self.full.write_all(&rest).and_then(|()| self.full.flush());
@@ -152,7 +152,7 @@ impl Out {
     }
 }
 
-/// Replaced by rename, so that nobody reads half of it.
+/// Replaces a file by rename, so that a reader never gets a part of it.
 fn write(path: &Path, content: &[u8]) -> Result<(), OutError> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".new");

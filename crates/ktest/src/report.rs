@@ -1,5 +1,6 @@
-//! What the user sees of a run. Everything a run does reaches the outside through [`Reporter::event`]; what differs
-//! is only who reads it: a terminal, a pipe, or a program that wants JSON lines.
+//! The output of a run, for a terminal, a pipe or a program.
+//!
+//! Everything a run reports passes through [`Reporter::event`].
 
 pub mod record;
 
@@ -11,55 +12,55 @@ use record::Record;
 
 use model::{EVENT_VERSION, Event, Stamped, Status, SubtestName, Verdict};
 
-/// How a run is told.
+/// The form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// For people.
+    /// Text on standard output and standard error.
     Text,
-    /// For people, on standard error: standard output is the guest's.
+    /// Text on standard error only: standard output belongs to the guest.
     Aside,
     /// JSON lines on standard output.
     Events,
-    /// Not at all: somebody reads the result when it is over.
+    /// No output: the result is read at the end.
     Silent,
 }
 
-/// Tells what happens.
+/// Reports events.
 #[derive(Debug)]
 pub struct Reporter {
     began: Instant,
     style: Style,
     bar: ProgressBar,
-    /// Whether the bar is one of objects, not a spinner.
+    /// The bar counts objects, it is not a spinner.
     counting: bool,
     width: usize,
-    /// The consumer of the events is gone.
+    /// The reader of the events has gone.
     broken: bool,
     record: Record,
     console: Option<Console>,
 }
 
-/// So many bytes of a subtest's console are told.
+/// The limit of a subtest's console output in events, in bytes.
 const CONSOLE: usize = 8 << 20;
-/// So many bytes are told at once.
+/// The size of one event with console lines, in bytes.
 const CHUNK: usize = 64 << 10;
 
-/// Console lines that are to be told as events.
+/// Console lines for the next event.
 #[derive(Debug, Default)]
 struct Console {
     subtest: Option<SubtestName>,
     lines: Vec<String>,
     waiting: usize,
-    told: usize,
+    sent: usize,
 }
 
-/// Whether there is a terminal for the bar.
+/// Whether a progress bar can be shown.
 fn shows_bar(style: Style) -> bool {
     matches!(style, Style::Text | Style::Aside) && std::io::stderr().is_terminal()
 }
 
 impl Reporter {
-    /// A reporter for a run that begins now.
+    /// A reporter for a run that starts now.
     #[must_use]
     pub fn new(style: Style) -> Self {
         let bar = if shows_bar(style) { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
@@ -76,7 +77,7 @@ impl Reporter {
         }
     }
 
-    /// The terminal is the guest's from now on, or no longer: two cannot write to it at any time they like.
+    /// Hides the progress bar while the guest owns the terminal.
     pub fn lend_terminal(&mut self, lent: bool) {
         if lent {
             self.bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -85,21 +86,21 @@ impl Reporter {
         }
     }
 
-    /// Tells console lines as events, too.
+    /// Includes console lines in the events.
     #[must_use]
     pub fn with_console(mut self) -> Self {
         self.console = Some(Console::default());
         self
     }
 
-    /// A console line, `since` the run began.
+    /// Adds a console line; `since` is the time since the start of the run.
     pub fn console_line(&mut self, line: &str, since: Duration) {
         let Some(console) = &mut self.console else { return };
-        if console.told >= CONSOLE {
+        if console.sent >= CONSOLE {
             return;
         }
         let text = format!("{:05} {line}", since.as_secs());
-        console.told += text.len() + 1;
+        console.sent += text.len() + 1;
         console.waiting += text.len() + 1;
         console.lines.push(text);
         if console.waiting >= CHUNK {
@@ -107,37 +108,37 @@ impl Reporter {
         }
     }
 
-    /// Tells the console lines that wait to be told.
+    /// Reports the pending console lines.
     pub fn flush_console(&mut self) {
         let Some(console) = &mut self.console else { return };
         if !console.lines.is_empty() {
             console.waiting = 0;
             let event =
                 Event::Log { subtest: console.subtest.clone(), lines: std::mem::take(&mut console.lines) };
-            self.tell(event);
+            self.emit(event);
         }
     }
 
-    /// When the run began.
+    /// The start of the run.
     #[must_use]
     pub fn began(&self) -> Instant {
         self.began
     }
 
-    /// Whether whoever read the events has gone away: the run has nobody to tell and should end.
+    /// Whether the reader of the events has gone. The run should end then.
     #[must_use]
     pub fn broken(&self) -> bool {
         self.broken
     }
 
-    /// What was told so far, put together; its output folder is for whoever knows it to fill in.
+    /// The record of the events so far. The caller sets its output directory.
     #[must_use]
     pub fn record(&self) -> Record {
         let duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Record { duration_ms, ..self.record.clone() }
     }
 
-    /// Tells an event.
+    /// Reports an event.
     pub fn event(&mut self, event: Event) {
         self.record.event(&event);
         self.flush_console();
@@ -148,13 +149,13 @@ impl Reporter {
                 _ => None,
             };
             if let Some(subtest) = now {
-                (console.subtest, console.told) = (subtest, 0);
+                (console.subtest, console.sent) = (subtest, 0);
             }
         }
-        self.tell(event);
+        self.emit(event);
     }
 
-    fn tell(&mut self, event: Event) {
+    fn emit(&mut self, event: Event) {
         match self.style {
             Style::Events => {
                 let at_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -168,7 +169,7 @@ impl Reporter {
         }
     }
 
-    /// Tells something that is not an event, to people only.
+    /// Prints a note. Notes are not events.
     pub fn note(&self, text: &str) {
         if matches!(self.style, Style::Text | Style::Aside) {
             self.line(text);
@@ -269,7 +270,7 @@ impl Reporter {
     }
 }
 
-/// How a status looks on a terminal.
+/// The style of a status on a terminal.
 #[must_use]
 pub fn verdict_style(status: Status) -> anstyle::Style {
     use anstyle::AnsiColor;
@@ -282,7 +283,7 @@ pub fn verdict_style(status: Status) -> anstyle::Style {
     anstyle::Style::new().fg_color(Some(color.into())).bold()
 }
 
-/// Milliseconds as people read them: `0.84 s`, `12.3 s`, `4 min 05 s`.
+/// Displays milliseconds: `0.84 s`, `12.3 s`, `4 min 05 s`.
 #[derive(Debug, Clone, Copy)]
 pub struct Seconds(pub u64);
 

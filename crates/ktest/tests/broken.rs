@@ -1,6 +1,6 @@
 //! The test files of `broken/`, each broken in one way on purpose, against the report that its author should get.
 //!
-//! A report is one line, says what is wrong and where, and comes before a kernel is built.
+//! A report is one line that names the error and its place. It precedes the build of a kernel.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -8,33 +8,32 @@ use std::path::{Path, PathBuf};
 
 use kernel::KernelSource;
 use ktest::report::{Reporter, Style};
-use ktest::run::{KernelFrom, RunOptions, run};
-use vm::accel::AccelChoice;
+use ktest::run::{KernelFrom, RunRequest, run};
+use model::{AccelChoice, RunOrder, TestOrder};
 
 const KERNEL: &str = "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 0\nEXTRAVERSION =\n";
 
-fn options(file: &Path, place: &Path) -> RunOptions {
-    RunOptions {
+fn request(file: &Path, place: &Path) -> RunRequest {
+    let test = TestOrder {
         out: place.join("out"),
-        cache: place.join("cache"),
-        accel: AccelChoice::Fixed(vm::machine::Accel::Tcg),
         arch: Some(model::Arch::X86_64),
-        sandbox: false,
-        jobs: 1,
-        ..RunOptions::new(file, KernelFrom::Source(KernelSource::WorkingTree(place.join("kernel"))))
-    }
+        ..TestOrder::new(file.to_string_lossy())
+    };
+    let order = RunOrder { accel: AccelChoice::Tcg, no_sandbox: true, jobs: Some(1), ..test.into() };
+    let kernel = KernelFrom::Source(KernelSource::WorkingTree(place.join("kernel")));
+    RunRequest { order, ..RunRequest::new(file, kernel, place.join("cache")) }
 }
 
-/// What `ktest run` says of the file, and what the farm records of its subtest.
+/// The report of `ktest run`, and the verdict that the farm records for the file's subtest.
 async fn report(name: &str, place: &Path) -> String {
     let file = place.join("tests").join(name);
-    let plain = run(&options(&file, place), &mut Reporter::new(Style::Silent)).await;
+    let plain = run(&request(&file, place), &mut Reporter::new(Style::Silent)).await;
     let said = match plain {
         Ok(summary) => format!("{:?}", summary.verdicts),
         Err(error) => error.to_string(),
     };
-    let mut farm = options(&file, place);
-    farm.accept_unknown = true;
+    let mut farm = request(&file, place);
+    farm.order.events = true;
     farm.subtests = vec!["one".parse().unwrap()];
     let recorded = match run(&farm, &mut Reporter::new(Style::Silent)).await {
         Ok(summary) => summary

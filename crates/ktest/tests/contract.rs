@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kernel::KernelSource;
 use ktest::report::{Reporter, Style};
-use ktest::run::{KernelFrom, RunOptions, run};
+use ktest::run::{KernelFrom, RunRequest, run};
 use model::Verdict;
 use testfile::declare::NAMES;
 use testfile::{HostEnv, TestFile};
@@ -161,13 +161,11 @@ async fn a_kernel_that_is_not_built() {
     let kernel = dir.path().join("kernel");
     std::fs::create_dir_all(&kernel).unwrap();
     std::fs::write(kernel.join("Makefile"), "VERSION = 6\nPATCHLEVEL = 1\n").unwrap();
-    let options = RunOptions {
-        out: dir.path().join("out"),
-        cache: dir.path().join("cache"),
-        arch: Some(model::Arch::X86_64),
-        ..RunOptions::new(&file.path, KernelFrom::Source(KernelSource::WorkingTree(kernel)))
-    };
-    let summary = run(&options, &mut Reporter::new(Style::Silent)).await.unwrap();
+    let from = KernelFrom::Source(KernelSource::WorkingTree(kernel));
+    let mut request = RunRequest::new(&file.path, from, dir.path().join("cache"));
+    request.order.test.out = dir.path().join("out");
+    request.order.test.arch = Some(model::Arch::X86_64);
+    let summary = run(&request, &mut Reporter::new(Style::Silent)).await.unwrap();
     let Some((_, Verdict::FailedToRun { reason })) = summary.verdicts.first() else {
         panic!("it cannot run: {:?}", summary.verdicts)
     };

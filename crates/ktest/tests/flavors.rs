@@ -29,7 +29,7 @@ async fn each_asks_something_of_the_kernel() {
     }
     assert!(seen >= 9, "{seen}");
     let error = boot_with(&[("ktest_flavor", "../../x")]).await.unwrap_err();
-    assert!(error.contains("no flavor \"../../x\"; known: ") && error.contains("kasan.sh"), "{error}");
+    assert!(error.contains("no flavor ../../x; known: ") && error.contains("kasan.sh"), "{error}");
 }
 
 #[tokio::test]
@@ -44,6 +44,6 @@ async fn gcov_is_of_the_folders_that_are_named() {
     );
     for bad in ["fs/$(shell\u{a0}id)", "fs,x", "-fs", "*", "/etc"] {
         let error = gcov(bad).await.unwrap_err();
-        assert!(error.contains("is no folder of the kernel's source"), "{bad}: {error}");
+        assert!(error.contains("is not a directory of the kernel source"), "{bad}: {error}");
     }
 }

@@ -72,7 +72,7 @@ async fn without_source_nothing_is_built_and_nothing_passes() {
     }
     let wrong = env_of(deps.path(), "/nowhere");
     let error = test_file("fs/ext4/fstests.ktest").list_tests(&wrong).await.unwrap_err().to_string();
-    assert!(error.contains("ktest_xfstests=/nowhere: no xfstests there"), "{error}");
+    assert!(error.contains("ktest_xfstests=/nowhere: no xfstests in this directory"), "{error}");
 }
 
 fn env_of(deps: &Path, source: &str) -> HostEnv {

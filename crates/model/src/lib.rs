@@ -10,6 +10,7 @@ pub mod event;
 pub mod git;
 pub mod marker;
 pub mod names;
+pub mod run_order;
 pub mod size;
 pub mod snapshot;
 pub mod verdict;
@@ -22,6 +23,7 @@ pub use git::{RefName, Remote};
 pub use names::{
     CommitId, Env, HostName, KernelId, NameError, PackageName, ResultKey, StoreKernel, SubtestName, TestPath,
 };
+pub use run_order::{AccelChoice, EnvVar, RunOrder, TestOrder};
 pub use size::ByteSize;
 pub use snapshot::StatusSnapshot;
 pub use verdict::{Counts, Status, Verdict};

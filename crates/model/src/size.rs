@@ -7,16 +7,28 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-/// A text that is not a size.
+/// Why a text is not a valid size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a size like 512M or 4G")]
-pub struct SizeError;
+pub enum SizeError {
+    /// It is not a size.
+    #[error("expected a size like 512M or 4G")]
+    Format,
+    /// It is smaller than allowed.
+    #[error("expected at least {0}")]
+    TooSmall(ByteSize),
+}
 
 impl ByteSize {
     /// Whole mebibytes, rounded down.
     #[must_use]
     pub fn mib(self) -> u64 {
         self.0 >> 20
+    }
+
+    /// Parses a size of at least `least`.
+    pub fn at_least(text: &str, least: Self) -> Result<Self, SizeError> {
+        let size: Self = text.parse()?;
+        if size >= least { Ok(size) } else { Err(SizeError::TooSmall(least)) }
     }
 }
 
@@ -36,10 +48,10 @@ impl FromStr for ByteSize {
                 .iter()
                 .find(|(unit, _)| letter.eq_ignore_ascii_case(unit.encode_utf8(&mut [0; 4])))
                 .map(|(_, shift)| *shift)
-                .ok_or(SizeError)?,
+                .ok_or(SizeError::Format)?,
         };
-        let number: u64 = number.parse().map_err(|_| SizeError)?;
-        number.checked_mul(1 << shift).map(Self).ok_or(SizeError)
+        let number: u64 = number.parse().map_err(|_| SizeError::Format)?;
+        number.checked_mul(1 << shift).map(Self).ok_or(SizeError::Format)
     }
 }
 
@@ -65,8 +77,11 @@ mod tests {
         assert_eq!(parse("1000"), Ok(1000));
         assert_eq!(parse("0"), Ok(0));
         for bad in ["", "G", "-1", "4X", "1.5G", "99999999999T"] {
-            assert_eq!(parse(bad), Err(SizeError), "{bad}");
+            assert_eq!(parse(bad), Err(SizeError::Format), "{bad}");
         }
+        let least = ByteSize(512 << 20);
+        assert_eq!(ByteSize::at_least("1G", least), Ok(ByteSize(1 << 30)));
+        assert_eq!(ByteSize::at_least("1M", least).unwrap_err().to_string(), "expected at least 512M");
         for text in ["512M", "4G", "3T", "1000", "0", "1536K"] {
             assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use model::Arch;
@@ -15,33 +14,6 @@ use spawn::{Cmd, Exit, Limits, SpawnError};
 use crate::machine::{Accel, program};
 
 mod probe;
-
-/// What the user asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum AccelChoice {
-    /// KVM where guests run under it, else TCG.
-    #[default]
-    Auto,
-    /// This one.
-    Fixed(Accel),
-}
-
-/// A text that is no accelerator.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("accelerator {0:?} is not known; there are auto, kvm and tcg")]
-pub struct AccelError(String);
-
-impl FromStr for AccelChoice {
-    type Err = AccelError;
-    fn from_str(text: &str) -> Result<Self, AccelError> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "kvm" => Ok(Self::Fixed(Accel::Kvm)),
-            "tcg" => Ok(Self::Fixed(Accel::Tcg)),
-            _ => Err(AccelError(text.chars().take(60).collect())),
-        }
-    }
-}
 
 /// What was found out about KVM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -302,15 +274,5 @@ mod tests {
         assert_eq!(brief(assertion), "QEMU gave up in kvm_buf_set_msrs");
         assert_eq!(brief("KVM is not there\nmore"), "KVM is not there");
         assert_eq!(brief(&"x".repeat(500)).chars().count(), LONGEST_WHY + 1);
-    }
-
-    #[test]
-    fn choices() {
-        assert_eq!("auto".parse(), Ok(AccelChoice::Auto));
-        assert_eq!("tcg".parse(), Ok(AccelChoice::Fixed(Accel::Tcg)));
-        assert_eq!(
-            "hvf".parse::<AccelChoice>().unwrap_err().to_string(),
-            "accelerator \"hvf\" is not known; there are auto, kvm and tcg"
-        );
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{CommitId, HostName, RepoName, SubtestName, TestPath};
+use model::{CommitId, HostName, RepoName, RunOrder, SubtestName, TestOrder, TestPath};
 use spawn::{Cmd, Stream};
 
 use super::place::Ways;
@@ -31,13 +31,21 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// The beginning of a command line for a slot of a host.
-    fn begin(&self, host: &HostName, slot: u32) -> Cmd {
+    /// The command line of an order for a slot of a host. Only this machine can take a checkout in `deps`.
+    fn command(&self, host: &HostName, slot: u32, order: TestOrder, deps: Option<&Path>) -> Cmd {
         let cmd = Cmd::new(&self.ktest);
         match self.ways.get(host).and_then(|way| way.split_last()) {
-            // Each slot of each daemon has a name of its own over there.
-            Some((farm, args)) => cmd.args(args).arg(format!("{farm}-{slot}")),
-            None => cmd.args(["run", "--events"]),
+            // Each slot of each daemon has a name of its own on the host.
+            Some((farm, args)) => {
+                let cmd = cmd.args(args).arg(format!("{farm}-{slot}"));
+                // `ktest host run` refuses the option, so that a test never runs without its checkout.
+                let cmd = deps.iter().fold(cmd, |cmd, deps| cmd.arg("--deps-dir").arg(deps));
+                cmd.args(order.to_argv())
+            }
+            None => {
+                let deps_dir = deps.map(Into::into);
+                cmd.arg("run").args(RunOrder { events: true, deps_dir, ..order.into() }.to_argv())
+            }
         }
     }
 }
@@ -55,35 +63,25 @@ pub fn ktest_run(
     deps: Option<&Path>,
 ) -> Cmd {
     let file = |test: &TestPath| tools.ktest_dir.join("tests").join(test.file());
-    let mut cmd = tools.begin(host, slot);
-    cmd = match &unit.kernel {
-        None => cmd.arg("-k").arg(&tools.linux_repo).arg("--commit").arg(commit.as_str()),
-        Some(kernel) => cmd.arg("-k").arg(kernel.as_str()),
+    let kernel = match &unit.kernel {
+        None => tools.linux_repo.to_string_lossy().into_owned(),
+        Some(kernel) => kernel.to_string(),
     };
-    cmd = cmd.arg("--tests-dir").arg(&tools.ktest_dir).arg("--out").arg(out);
-    if let Some(deps) = deps {
-        cmd = cmd.arg("--deps-dir").arg(deps);
-    }
-    for option in &tools.tolerate {
-        cmd = cmd.arg("--tolerate").arg(option);
-    }
-    if unit.kernel.is_none() {
-        for test in &tools.merge {
-            cmd = cmd.arg("--merge").arg(file(test));
-        }
-    }
-    if let Some(arch) = config::arch_of(&unit.env) {
-        cmd = cmd.arg("--arch").arg(arch.as_str());
-    }
-    for package in config::image_of(&unit.env).and_then(|image| tools.images.get(image)).into_iter().flatten()
-    {
-        cmd = cmd.arg("--package").arg(package.as_str());
-    }
-    for (key, value) in unit.env.iter() {
-        cmd = cmd.arg("--env").arg(format!("{key}={value}"));
-    }
-    let subtests = subtests.iter().map(SubtestName::as_str);
-    cmd.arg(file(&unit.test)).args(subtests).streams(Stream::Null, Stream::Pipe, Stream::Pipe)
+    let image = config::image_of(&unit.env).and_then(|image| tools.images.get(image));
+    let merge = if unit.kernel.is_none() { &tools.merge[..] } else { &[] };
+    let order = TestOrder {
+        kernel,
+        commit: unit.kernel.is_none().then(|| commit.to_string()),
+        tests_dir: Some(tools.ktest_dir.clone()),
+        out: out.into(),
+        tolerate: tools.tolerate.clone(),
+        merge: merge.iter().map(file).collect(),
+        arch: config::arch_of(&unit.env),
+        packages: image.cloned().unwrap_or_default(),
+        env: unit.env.vars(),
+        ..TestOrder::of(&file(&unit.test), subtests)
+    };
+    tools.command(host, slot, order, deps).streams(Stream::Null, Stream::Pipe, Stream::Pipe)
 }
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ fn script(job: &Job) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::RunOrder;
+    use crate::frame::RemoteOrder;
     use crate::slurm::Task;
 
     fn job() -> Job {
@@ -152,7 +152,7 @@ mod tests {
                 linux_repo: "/srv/linux.git".into(),
                 tests_dir: "/srv/kt".into(),
                 out: "/srv/out/0".into(),
-                order: RunOrder {
+                order: RemoteOrder {
                     commit: Some("0123456789abcdef0123456789abcdef01234567".parse().unwrap()),
                     kernel: None,
                     test: "t/a".parse().unwrap(),

@@ -16,7 +16,7 @@ pub use ask::{Needs, State, job_id, state, submit};
 pub use follow::run;
 pub use work::work;
 
-use crate::frame::RunOrder;
+use crate::frame::RemoteOrder;
 
 /// A batch for the cluster.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ pub struct Task {
     /// The output folder; likewise.
     pub out: PathBuf,
     /// What to run.
-    pub order: RunOrder,
+    pub order: RemoteOrder,
 }
 
 /// The folder that job and follower share.

@@ -125,19 +125,14 @@ fn judged(spool: &Path, count: u32) -> BTreeSet<SubtestName> {
 }
 
 fn command(task: &Task, subtests: &[&SubtestName], cache: &Path, ktest: &[std::ffi::OsString]) -> Cmd {
-    let order = &task.order;
-    let mut cmd =
-        Cmd::new(&ktest[0]).args(&ktest[1..]).arg("--cache-dir").arg(cache).args(["run", "--events", "-k"]);
-    cmd = match (&order.commit, &order.kernel) {
-        (None, Some(kernel)) => cmd.arg(kernel.as_str()),
-        (None, None) => cmd.arg(&task.linux_repo),
-        (Some(commit), _) => cmd.arg(&task.linux_repo).arg("--commit").arg(commit.as_str()),
-    };
-    order.arguments(cmd, &task.tests_dir, &task.out, subtests.iter().copied()).streams(
-        Stream::Null,
-        Stream::Pipe,
-        Stream::Pipe,
-    )
+    let order = task.order.run_order(&task.linux_repo, &task.tests_dir, &task.out, subtests.iter().copied());
+    Cmd::new(&ktest[0])
+        .args(&ktest[1..])
+        .arg("--cache-dir")
+        .arg(cache)
+        .arg("run")
+        .args(order.to_argv())
+        .streams(Stream::Null, Stream::Pipe, Stream::Pipe)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hosts::HostError;
-use hosts::frame::RunOrder;
+use hosts::frame::RemoteOrder;
 use hosts::kernels::Kernels;
 use hosts::link::Link;
 use hosts::run::{Job, Said};
@@ -178,7 +178,7 @@ impl Here {
             linux_repo: self.repo.path().into(),
             tests_dir: self.dir.path().join("kt"),
             out,
-            order: RunOrder {
+            order: RemoteOrder {
                 commit: Some(self.commit.clone()),
                 kernel: None,
                 test: "t/one".parse().unwrap(),

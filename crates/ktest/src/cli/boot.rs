@@ -3,107 +3,108 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use model::{Arch, ByteSize, Event};
-use vm::accel::AccelChoice;
+use model::size::SizeError;
+use model::{AccelChoice, Arch, ByteSize, Event, RunOrder, TestOrder};
 
-use super::Failure;
-use super::run::failure_code;
+use super::failure::Failure;
+use super::failure::exit_code as error_code;
 use crate::report::{Reporter, Style};
-use crate::run::{Boot, RunOptions, Summary, boot, parse_kernel};
+use crate::run::{Boot, RunRequest, Summary, boot, parse_kernel};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  ktest boot -k ~/linux                                     a shell in a guest with that kernel
-  ktest boot -k ~/linux -- uname -a                         one command, and its exit code
-  ktest boot tests/fs/ext4/basic.ktest                      the machine, the devices and the kernel of a test file
-  ktest boot --devices ktest-out/out/fs.ext4.basic.punch    the kernel and the devices of a failed subtest
-  ktest boot -k debian/trixie                               a distribution's kernel
-While it runs, from another terminal: ktest ssh, gdb, kgdb, mon, sysrq.
+  ktest boot -k ~/linux                                     boot a kernel and open a shell
+  ktest boot -k ~/linux -- uname -a                         run one command; the exit code is its own
+  ktest boot tests/fs/ext4/basic.ktest                      use the machine, devices and kernel of a test file
+  ktest boot --devices ktest-out/out/fs.ext4.basic.punch    use the kernel and the devices of a failed subtest
+  ktest boot -k debian/trixie                               boot a distribution's kernel
+From another terminal, while it runs: ktest ssh, gdb, kgdb, mon, sysrq.
 
-Exit codes: the command's; 0 without one; 2 usage; 125 no kernel, or the guest did not come up.")]
+Exit codes: the command's; 0 without one; 2 usage error; 125 no kernel, or the guest did not come up.")]
 pub(super) struct BootArgs {
-    /// The test file that says which machine and kernel [default: a plain one].
+    /// Test file that declares the machine and the kernel [default: a plain machine].
     #[arg(value_name = "FILE.ktest", conflicts_with = "devices")]
     file: Option<PathBuf>,
-    /// What to run in the guest, with its arguments [default: a shell on this terminal].
+    /// Command to run in the guest, with its arguments [default: a shell on this terminal].
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
-    /// The kernel: a source tree, a kernel of the store by name (debian/trixie) or id [default: that of --devices;
-    /// else the tree here; else the kernel of the last run in the output folder].
+    /// The kernel: a source tree, or a kernel of the store by name (debian/trixie) or id [default: the kernel of
+    /// --devices, or the source tree in this directory, or the kernel of the last run in the output directory].
     #[arg(short = 'k', long, value_name = "DIR|NAME|ID")]
     kernel: Option<String>,
-    /// Build this commit of the repository, not the tree as it lies there.
+    /// Build this commit instead of the work tree.
     #[arg(long, value_name = "COMMIT", requires = "kernel")]
     commit: Option<String>,
-    /// Attach the devices that a failed subtest left; what is written to them is lost at the end.
+    /// Attach the saved devices of a failed subtest. Writes to them are discarded at the end.
     #[arg(long, value_name = "OUT/out/FILE.SUBTEST")]
     devices: Option<PathBuf>,
-    /// Where the logs go.
+    /// Directory for logs.
     #[arg(short, long, value_name = "DIR", default_value = "ktest-out")]
     out: PathBuf,
-    /// How the guest is run: auto (KVM if a guest really runs under it here), kvm or tcg.
+    /// Execute the guest with: auto (KVM if it works on this host), kvm or tcg.
     #[arg(long, default_value = "auto")]
     accel: AccelChoice,
     /// The guest's architecture [default: the host's].
     #[arg(short, long)]
     arch: Option<Arch>,
-    /// Memory, as in 512M or 4G [default: 1G, or what the test file says].
-    #[arg(short, long, value_name = "SIZE", value_parser = parse_mib)]
-    mem: Option<u64>,
+    /// Memory, for example 512M or 4G [default: as declared by the test file, or 1G].
+    #[arg(short, long, value_name = "SIZE", value_parser = guest_memory)]
+    mem: Option<ByteSize>,
     /// Processors.
     #[arg(long, value_name = "N")]
     cpus: Option<u32>,
-    /// The root image [default: a standard one, made when it is missing].
+    /// Root image [default: a standard one, built if it is missing].
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Compiler processes [default: one per processor].
+    /// Compile with N jobs [default: one per processor].
     #[arg(short, long, value_name = "N")]
     jobs: Option<usize>,
-    /// Build without bubblewrap: the source's Makefile then sees the network and your files.
+    /// Build without bubblewrap. The source's Makefile can then use the network and read your files.
     #[arg(long)]
     no_sandbox: bool,
-    /// Print the QEMU command instead of running it; the kernel is built all the same.
+    /// Print the QEMU command instead of running it. The kernel is built nevertheless.
     #[arg(long)]
     dry_run: bool,
 }
 
-fn parse_mib(text: &str) -> Result<u64, String> {
-    let size: ByteSize = text.parse().map_err(|error: model::size::SizeError| error.to_string())?;
-    if size.mib() >= 16 { Ok(size.mib()) } else { Err("a guest needs at least 16M".into()) }
+fn guest_memory(text: &str) -> Result<ByteSize, SizeError> {
+    ByteSize::at_least(text, ByteSize(16 << 20))
 }
 
 pub(super) async fn run(args: BootArgs, cache: PathBuf) -> Result<u8, Failure> {
     let style = if args.command.is_empty() { Style::Text } else { Style::Aside };
-    let kernel = match &args.kernel {
-        Some(kernel) => kernel.clone(),
-        None => kernel_here(&args.out),
-    };
-    let kernel = parse_kernel(&kernel, args.commit.as_deref(), &cache).map_err(Failure::usage)?;
-    let options = RunOptions {
+    let kernel = args.kernel.clone().unwrap_or_else(|| default_kernel(&args.out));
+    let from = parse_kernel(&kernel, args.commit.as_deref(), &cache).map_err(Failure::usage)?;
+    let file = args.file.unwrap_or_default();
+    let test = TestOrder {
+        kernel,
+        commit: args.commit,
         out: args.out,
-        accel: args.accel,
         arch: args.arch,
-        sandbox: !args.no_sandbox,
+        ..TestOrder::new(file.to_string_lossy())
+    };
+    let order = RunOrder {
+        accel: args.accel,
         image: args.image,
-        cache,
-        jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        jobs: args.jobs,
+        no_sandbox: args.no_sandbox,
         dry_run: args.dry_run,
         interactive: args.command.is_empty(),
-        command: args.command,
-        ..RunOptions::new(args.file.unwrap_or_default(), kernel)
+        ..test.into()
     };
+    let request = RunRequest { order, command: args.command, ..RunRequest::new(file, from, cache) };
     let wish = Boot {
-        their_kernel: args.devices.is_some() && args.kernel.is_none(),
+        saved_kernel: args.devices.is_some() && args.kernel.is_none(),
         devices: args.devices,
-        mem_mib: args.mem,
+        mem_mib: args.mem.map(ByteSize::mib),
         cpus: args.cpus,
     };
     let mut reporter = Reporter::new(style);
-    let result = boot(&options, &wish, &mut reporter).await;
+    let result = boot(&request, &wish, &mut reporter).await;
     let code = match &result {
-        Ok(summary) => exit_code(summary, options.command.is_empty()),
-        Err(error) => failure_code(error),
+        Ok(summary) => exit_code(summary, request.command.is_empty()),
+        Err(error) => error_code(error),
     };
     reporter.event(Event::RunFinished { exit_code: code });
     match result {
@@ -111,7 +112,7 @@ pub(super) async fn run(args: BootArgs, cache: PathBuf) -> Result<u8, Failure> {
         Ok(Summary { infrastructure: Some(what), .. }) => return Err(Failure::unjudged(what)),
         Ok(_) if code == 125 => return Err(Failure::unjudged("the guest ended before the command did")),
         Ok(_) => {}
-        Err(error) => return Err(Failure { code, message: error.to_string() }),
+        Err(error) => return Err(error.into()),
     }
     Ok(code)
 }
@@ -126,8 +127,8 @@ fn exit_code(summary: &Summary, interactive: bool) -> u8 {
     }
 }
 
-/// The tree here, or where there is none the kernel of the last run.
-fn kernel_here(out: &Path) -> String {
+/// The source tree in the current directory, or else the kernel of the last run.
+fn default_kernel(out: &Path) -> String {
     let last = std::fs::read_to_string(out.join("out/kernel")).unwrap_or_default();
     let tree = Path::new("Kbuild").is_file() && Path::new("Makefile").is_file();
     if tree || last.trim().is_empty() { ".".into() } else { last.trim().into() }

@@ -6,7 +6,7 @@ use clap::Args;
 use kernel::{BuildError, BuildRequest, Cache};
 use model::Event;
 
-use super::Failure;
+use super::failure::Failure;
 use super::plan::{FilesArgs, Plan};
 use crate::report::{Reporter, Seconds, Style};
 use crate::run::{KernelFrom, parse_kernel, progress_event};
@@ -16,26 +16,26 @@ use crate::run::{KernelFrom, parse_kernel, progress_event};
 Examples:
   ktest build -k ~/linux tests/fs/ext4/basic.ktest
   ktest build -k ~/linux --commit v6.1 tests/boot.ktest tests/fs/*/*.ktest
-  git bisect run ktest build tests/boot.ktest                the commit that broke the build
+  git bisect run ktest build tests/boot.ktest                find the commit that broke the build
 
-Exit codes: 0 all built; 1 one does not build; 2 usage; 125 this host cannot build.")]
+Exit codes: 0 all built; 1 a kernel does not build; 2 usage error; 125 this host cannot build.")]
 pub(super) struct BuildArgs {
     #[command(flatten)]
     files: FilesArgs,
-    /// As JSON: [{"flavor", "files", "kernel", "image", "release", "cached", "objects", "duration_ms", "tolerated",
+    /// Print JSON: [{"flavor", "files", "kernel", "image", "release", "cached", "objects", "duration_ms", "tolerated",
     /// "unknown_options"} or {"flavor", "files", "reason", "log"}].
     #[arg(long)]
     json: bool,
-    /// Compiler processes [default: one per processor].
+    /// Compile with N jobs [default: one per processor].
     #[arg(short, long, value_name = "N")]
     jobs: Option<usize>,
-    /// Build without bubblewrap: the source's Makefile then sees the network and your files.
+    /// Build without bubblewrap. The source's Makefile can then use the network and read your files.
     #[arg(long)]
     no_sandbox: bool,
-    /// Go on although this kernel option cannot have its required value (repeatable).
+    /// Continue even if this kernel option cannot get its required value (repeatable).
     #[arg(long, value_name = "OPTION")]
     tolerate: Vec<String>,
-    /// Where make's output goes, one file a flavor.
+    /// Directory for the output of make, one file per flavor.
     #[arg(short, long, value_name = "DIR", default_value = "ktest-out")]
     out: PathBuf,
 }
@@ -49,14 +49,14 @@ pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
         parse_kernel(&args.files.kernel, args.files.commit.as_deref(), cache).map_err(Failure::usage)?;
     let KernelFrom::Source(source) = from else {
         return Err(Failure::usage(format!(
-            "-k {}: a kernel of the store is built already",
+            "-k {}: this is a kernel of the store; pass a source tree",
             args.files.kernel
         )));
     };
     let style = if args.json { Style::Silent } else { Style::Text };
     let mut reporter = Reporter::new(style);
     let out = std::path::absolute(&args.out).map_err(Failure::usage)?;
-    let mut told = Vec::new();
+    let mut built = Vec::new();
     let mut code = 0;
     for flavor in plan.built {
         let (name, files) = (flavor.name(), flavor.files.clone());
@@ -78,7 +78,7 @@ pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
                 reporter.event(Event::RunFinished { exit_code: 0 });
                 let how = if kernel.cached { "from the store" } else { "built" };
                 reporter.note(&format!("  {how} in {}: {}", Seconds(ms), kernel.image.display()));
-                told.push(serde_json::json!({
+                built.push(serde_json::json!({
                     "flavor": name, "files": files, "kernel": kernel.id, "image": kernel.image,
                     "release": kernel.release, "cached": kernel.cached, "objects": kernel.objects,
                     "duration_ms": ms, "tolerated": kernel.tolerated, "unknown_options": kernel.unknown_options,
@@ -87,7 +87,7 @@ pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
             Err(error @ (BuildError::DoesNotBuild { .. } | BuildError::Requirements { .. })) => {
                 code = 1;
                 reporter.event(Event::BuildFailed { reason: error.to_string() });
-                told.push(serde_json::json!({
+                built.push(serde_json::json!({
                     "flavor": name, "files": files, "reason": error.to_string(), "log": request.out_log,
                 }));
             }
@@ -96,7 +96,7 @@ pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
         }
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&told).map_err(Failure::usage)?);
+        println!("{}", serde_json::to_string_pretty(&built).map_err(Failure::usage)?);
     }
     Ok(code)
 }

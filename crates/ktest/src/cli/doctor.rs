@@ -5,27 +5,26 @@ use std::path::Path;
 use clap::Args;
 use model::Arch;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::doctor::{Health, examine};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  ktest doctor                         before the first run
-  ktest doctor -a aarch64              what guests of another architecture need
+  ktest doctor                         check before the first run
+  ktest doctor -a aarch64              check for guests of another architecture
   ktest doctor --json | jq -r '.[] | select(.health == \"missing\") | .remedy'
 
-Exit codes: 0 runs are possible; 1 something is missing.")]
+Exit codes: 0 this host can run tests; 1 something is missing.")]
 pub(super) struct DoctorArgs {
-    /// The guests' architecture [default: the host's].
+    /// Architecture of the guests [default: the host's].
     #[arg(short, long)]
     arch: Option<Arch>,
-    /// As JSON: [{"what", "health": "ok"|"weak"|"missing", "found", "remedy"}].
+    /// Print JSON: [{"what", "health": "ok"|"weak"|"missing", "found", "remedy"}].
     #[arg(long)]
     json: bool,
 }
 
-/// Exit code 0: runs are possible; 1: something is missing.
 pub(super) async fn run(args: DoctorArgs, cache: &Path) -> Result<u8, Failure> {
     let arch = args.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
     let findings = examine(arch, cache).await;

@@ -1,27 +1,25 @@
-//! `ktest host`: runs on other machines, and what makes a machine fit for them.
+//! `ktest host`: run tests on other machines, check them and set them up.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use hosts::frame::RunOrder;
+use hosts::frame::RemoteOrder;
 use hosts::kernels::Kernels;
 use hosts::link::Link;
 use hosts::run::{Job, Said};
 use hosts::serve::Serve;
 use hosts::target::Target;
-use model::{
-    Arch, EVENT_VERSION, Env, Event, HostName, KernelId, PackageName, Stamped, StoreKernel, SubtestName,
-};
+use model::{Arch, EVENT_VERSION, Env, EnvVar, Event, HostName, KernelId, Stamped, StoreKernel, TestOrder};
 
-use super::Failure;
+use super::failure::Failure;
 use testfile::{HostEnv, TestFile};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  ktest host setup root@farm1 --key ~/.ssh/id_ed25519.pub   make a Debian or Ubuntu machine a worker
-  ktest host check ktest@farm1                              is it fit for work?
+  ktest host setup root@farm1 --key ~/.ssh/id_ed25519.pub   set up a Debian or Ubuntu machine as a worker
+  ktest host check ktest@farm1                              check that it can run tests
   ktest host run ktest@farm1 -k ~/linux --commit HEAD tests/boot.ktest   run a test file there")]
 pub(super) struct HostArgs {
     #[command(subcommand)]
@@ -30,58 +28,58 @@ pub(super) struct HostArgs {
 
 #[derive(Debug, Subcommand)]
 enum HostCommand {
-    /// Make a Debian or Ubuntu machine a worker: packages, a user, KVM, limits, this ktest.
+    /// Set up a Debian or Ubuntu machine as a worker: packages, a user, KVM, limits, this ktest.
     Setup(SetupArgs),
-    /// Say whether a machine is fit for work: connection, version, disk, clock, KVM, programs.
+    /// Check that a machine can run tests: connection, version, disk, clock, KVM, programs.
     Check(CheckArgs),
-    /// Run a test file on another machine, as `ktest run --events` does here.
+    /// Run a test file on another machine; print events like `ktest run --events`.
     Run(Box<HostRunArgs>),
-    /// Run a test file as a job of a Slurm cluster; run this where sbatch works.
+    /// Run a test file as a job of a Slurm cluster, from a machine with sbatch.
     Slurm(Box<SlurmArgs>),
-    /// What such a job does (started by the cluster).
+    /// Run a job (started by the cluster).
     #[command(hide = true)]
     SlurmJob {
-        /// The folder it shares with whoever submitted it.
+        /// Directory shared with the submitting process.
         spool: PathBuf,
     },
-    /// The far end of `run` (started over ssh).
+    /// Serve `ktest host run` (started over ssh).
     #[command(hide = true)]
     Serve,
     /// Write a kernel of the store to standard output (started over ssh).
     #[command(hide = true)]
     KernelSend {
-        /// Which.
+        /// Kernel id.
         kernel: KernelId,
     },
     /// Read a kernel into the store from standard input (started over ssh).
     #[command(hide = true)]
     KernelReceive {
-        /// Which.
+        /// Kernel id.
         kernel: KernelId,
     },
 }
 
-/// How to get to a host.
+/// The connection to a host.
 #[derive(Debug, Args)]
-struct Way {
-    /// Where: [USER@]HOST, as ssh knows it.
+struct HostTarget {
+    /// The host: [USER@]HOST, as for ssh.
     #[arg(value_name = "[USER@]HOST")]
     host: String,
-    /// What the farm calls it [default: HOST].
+    /// Name of the host in messages [default: HOST].
     #[arg(long, value_name = "NAME")]
     name: Option<HostName>,
-    /// Use this configuration file of ssh.
+    /// ssh configuration file.
     #[arg(long, value_name = "FILE")]
     ssh_config: Option<PathBuf>,
-    /// The ktest command over there.
+    /// The ktest command on the host.
     #[arg(long, value_name = "PATH", default_value = "ktest")]
     remote_ktest: String,
-    /// The cache folder over there [default: its own].
+    /// Cache directory on the host [default: its own].
     #[arg(long, value_name = "DIR")]
     remote_cache_dir: Option<PathBuf>,
 }
 
-impl Way {
+impl HostTarget {
     fn link(&self, cache: &Path) -> Result<Link, Failure> {
         let (user, address) = match self.host.rsplit_once('@') {
             Some((user, address)) => (Some(user), address),
@@ -89,7 +87,7 @@ impl Way {
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
         if user.is_some_and(|user| user.is_empty() || user.starts_with('-') || !user.chars().all(plain)) {
-            return Err(Failure::usage(format!("{}: not [USER@]HOST", self.host)));
+            return Err(Failure::usage(format!("{}: expected [USER@]HOST", self.host)));
         }
         let address: HostName = address.parse().map_err(Failure::usage)?;
         let target = Target {
@@ -107,14 +105,14 @@ impl Way {
 #[derive(Debug, Args)]
 struct SetupArgs {
     #[command(flatten)]
-    way: Way,
-    /// The user that runs tests there; made if missing.
+    target: HostTarget,
+    /// User that runs the tests; created if missing.
     #[arg(long, value_name = "NAME", default_value = "ktest")]
     user: String,
-    /// Let this public key in as that user.
+    /// Authorize this public key for that user.
     #[arg(long, value_name = "FILE.pub")]
     key: Option<PathBuf>,
-    /// The ktest to install there [default: this one, if the architecture is the same; none: leave what is there].
+    /// The ktest binary to install [default: this one if the architecture is the same, else none].
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
     /// Print the script instead of running it.
@@ -125,7 +123,7 @@ struct SetupArgs {
 #[derive(Debug, Args)]
 struct CheckArgs {
     #[command(flatten)]
-    way: Way,
+    target: HostTarget,
     /// As JSON: [{"what", "health": "ok"|"weak"|"missing", "found", "remedy"}].
     #[arg(long)]
     json: bool,
@@ -134,82 +132,45 @@ struct CheckArgs {
 #[derive(Debug, Args)]
 struct HostRunArgs {
     #[command(flatten)]
-    way: Way,
-    /// A name that one run at a time has on the host; an older one of the same name is ended.
-    #[arg(long, value_name = "NAME", default_value = "by-hand")]
+    target: HostTarget,
+    /// Name of the run on the host. An older run with the same name is ended.
+    #[arg(long, value_name = "NAME", default_value = "manual")]
     slot: String,
-    /// What the host must be.
+    /// The expected architecture of the host.
     #[arg(long, value_name = "ARCH")]
     host_arch: Option<Arch>,
     #[command(flatten)]
-    what: What,
+    test: TestOrder,
 }
 
 #[derive(Debug, Args)]
 struct SlurmArgs {
-    /// What the farm calls the cluster.
+    /// Name of the cluster in messages.
     #[arg(long, value_name = "NAME", default_value = "slurm")]
     name: String,
-    /// A name that one job at a time has; an older one of the same name is cancelled.
-    #[arg(long, value_name = "NAME", default_value = "by-hand")]
+    /// Name of the job. An older job with the same name is cancelled.
+    #[arg(long, value_name = "NAME", default_value = "manual")]
     slot: String,
-    /// The nodes' architecture [default: this machine's].
+    /// Architecture of the nodes [default: this machine's].
     #[arg(long, value_name = "ARCH")]
     host_arch: Option<Arch>,
-    /// What a node must have, as sbatch takes it [default: a feature named like the architecture].
+    /// Required node features, as for sbatch --constraint [default: the name of the architecture].
     #[arg(long, value_name = "FEATURES")]
     constraint: Option<String>,
-    /// The partition [default: the cluster's].
+    /// Partition [default: the cluster's].
     #[arg(long, value_name = "NAME")]
     partition: Option<String>,
-    /// The account.
+    /// Account.
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// The ktest command on the nodes.
     #[arg(long, value_name = "PATH", default_value = "ktest")]
     remote_ktest: String,
-    /// The cache folder on the nodes [default: its own].
+    /// Cache directory on the nodes [default: its own].
     #[arg(long, value_name = "DIR")]
     remote_cache_dir: Option<PathBuf>,
     #[command(flatten)]
-    what: What,
-}
-
-/// What to run; the same words as of `ktest run`.
-#[derive(Debug, Args)]
-pub(super) struct What {
-    /// The test file.
-    #[arg(value_name = "FILE.ktest")]
-    file: PathBuf,
-    /// The subtests to run [default: all that the file lists].
-    subtests: Vec<SubtestName>,
-    /// The repository that has the commit; without --commit a kernel of the store, like debian/trixie.
-    #[arg(short = 'k', long, value_name = "DIR|KERNEL", default_value = ".")]
-    kernel_source: PathBuf,
-    /// The commit whose kernel is built.
-    #[arg(long, value_name = "COMMIT")]
-    commit: Option<String>,
-    /// The tree that the test file belongs to, where its own path does not say.
-    #[arg(long, value_name = "DIR")]
-    tests_dir: Option<PathBuf>,
-    /// Share one kernel with this test file (repeatable).
-    #[arg(long, value_name = "FILE.ktest")]
-    merge: Vec<PathBuf>,
-    /// Where logs and verdicts go, here.
-    #[arg(short, long, value_name = "DIR", default_value = "ktest-out")]
-    out: PathBuf,
-    /// The guest's architecture, where the test file does not say.
-    #[arg(short, long)]
-    arch: Option<Arch>,
-    /// Go on although this kernel option cannot have its required value (repeatable).
-    #[arg(long, value_name = "OPTION")]
-    tolerate: Vec<String>,
-    /// The root image has this package beside the standard ones (repeatable).
-    #[arg(long = "package", value_name = "NAME")]
-    packages: Vec<PackageName>,
-    /// Set a variable in the test file's environment (repeatable).
-    #[arg(long, value_name = "NAME=VALUE", value_parser = super::run::parse_env)]
-    env: Vec<(String, String)>,
+    test: TestOrder,
 }
 
 pub(super) async fn run(args: HostArgs, cache: PathBuf) -> Result<u8, Failure> {
@@ -225,7 +186,7 @@ pub(super) async fn run(args: HostArgs, cache: PathBuf) -> Result<u8, Failure> {
         HostCommand::Serve => {
             let ktest = std::env::current_exe().map_err(Failure::unjudged)?;
             let serve = Serve { cache, ktest: vec![ktest.into()] };
-            // What went wrong was told to the other end.
+            // The other end has received the error.
             Ok(hosts::serve::serve(&serve).await.map_or(125, |whole| if whole { 0 } else { 125 }))
         }
         HostCommand::KernelSend { kernel } => {
@@ -245,10 +206,10 @@ async fn setup(args: SetupArgs, cache: &Path) -> Result<u8, Failure> {
     let key = match &args.key {
         Some(path) => std::fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
-            .and_then(|text| public_key(&text).map_err(Failure::usage))?,
+            .and_then(|text| public_key(&text))?,
         None => String::new(),
     };
-    let link = args.way.link(cache)?;
+    let link = args.target.link(cache)?;
     link.up_now().await.map_err(Failure::unjudged)?;
     let binary = match args.binary {
         Some(binary) => Some(binary),
@@ -258,8 +219,8 @@ async fn setup(args: SetupArgs, cache: &Path) -> Result<u8, Failure> {
             let same = there.trim() == std::env::consts::ARCH;
             if !same {
                 println!(
-                    "{} is {}: install the ktest of that architecture there",
-                    args.way.host,
+                    "{} is {}: install a ktest of that architecture there",
+                    args.target.host,
                     there.trim()
                 );
             }
@@ -273,29 +234,29 @@ async fn setup(args: SetupArgs, cache: &Path) -> Result<u8, Failure> {
     }
     let mut say = |line: &str| println!("{line}");
     hosts::check::setup(&link, binary.as_deref(), &more, &mut say).await.map_err(Failure::unjudged)?;
-    println!("Is it fit for work? ktest host check {}@{}", args.user, link.target().address);
+    println!("To check it: ktest host check {}@{}", args.user, link.target().address);
     Ok(0)
 }
 
-/// The one key of a `.pub` file. More than one line would go past the restrictions that it is let in with.
-fn public_key(text: &str) -> Result<String, &'static str> {
+/// The key in a `.pub` file. A second line would escape the restrictions on the key in authorized_keys.
+fn public_key(text: &str) -> Result<String, Failure> {
     if text.contains("PRIVATE KEY") {
-        return Err("--key: this is a private key; give the .pub file");
+        return Err(Failure::usage("--key: this is a private key; pass the .pub file"));
     }
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let (Some(key), None) = (lines.next(), lines.next()) else {
-        return Err("--key: a file with one public key is wanted");
+        return Err(Failure::usage("--key: expected a file with one public key"));
     };
     let kind = key.split(' ').next().unwrap_or_default();
     let known = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"].iter().any(|prefix| kind.starts_with(prefix));
     if !known || kind.contains(',') || key.chars().any(char::is_control) {
-        return Err("--key: this is no public key as ssh-keygen writes it");
+        return Err(Failure::usage("--key: not a public key in the format of ssh-keygen"));
     }
     Ok(key.to_owned())
 }
 
 async fn check(args: CheckArgs, cache: &Path) -> Result<u8, Failure> {
-    let findings = hosts::check::check(&args.way.link(cache)?).await;
+    let findings = hosts::check::check(&args.target.link(cache)?).await;
     let missing = findings.iter().any(|finding| finding.health == "missing");
     if args.json {
         println!("{}", serde_json::to_string_pretty(&findings).map_err(Failure::usage)?);
@@ -321,51 +282,52 @@ async fn check(args: CheckArgs, cache: &Path) -> Result<u8, Failure> {
     Ok(u8::from(missing))
 }
 
-/// What the words mean, or why nothing.
-pub(super) fn order(what: &What) -> Result<(TestFile, PathBuf, RunOrder), Failure> {
-    let file = TestFile::find(&what.file, what.tests_dir.as_deref()).map_err(Failure::usage)?;
-    let merge = what.merge.iter().map(|other| TestFile::find(other, what.tests_dir.as_deref()));
-    let merge = merge.map(|found| found.map(|file| file.test)).collect::<Result<_, _>>();
-    let (commit, kernel) = match &what.commit {
+/// The test file, the kernel repository and the order for another host.
+pub(super) fn remote_order(test: &TestOrder) -> Result<(TestFile, PathBuf, RemoteOrder), Failure> {
+    let find = |path: &Path| TestFile::find(path, test.tests_dir.as_deref()).map_err(Failure::usage);
+    let (file, subtests) = test.tests.split_first().ok_or_else(|| Failure::usage("no test file given"))?;
+    let file = find(file.as_ref())?;
+    let subtests = subtests.iter().map(|name| name.parse().map_err(Failure::usage));
+    let merge = test.merge.iter().map(|other| Ok(find(other)?.test));
+    let (commit, kernel) = match &test.commit {
         Some(commit) => {
-            let repo = gitio::Repo::open(&what.kernel_source).map_err(Failure::usage)?;
+            let repo = gitio::Repo::open(Path::new(&test.kernel)).map_err(Failure::usage)?;
             (Some(repo.resolve(commit).map_err(Failure::usage)?), None)
         }
         None => {
-            let name = what.kernel_source.display().to_string().parse::<StoreKernel>();
-            (None, Some(name.map_err(|error| Failure::usage(format!("{error}; or say --commit COMMIT")))?))
+            let name = test.kernel.parse::<StoreKernel>();
+            (None, Some(name.map_err(|error| Failure::usage(format!("{error}; or pass --commit COMMIT")))?))
         }
     };
-    let env: std::collections::BTreeMap<String, String> = what.env.iter().cloned().collect();
-    let order = RunOrder {
+    let order = RemoteOrder {
         commit,
         kernel,
         test: file.test.clone(),
-        subtests: what.subtests.clone(),
-        merge: merge.map_err(Failure::usage)?,
-        tolerate: what.tolerate.clone(),
-        packages: what.packages.clone(),
-        env: Env::try_from(env).map_err(Failure::usage)?,
-        arch: what.arch,
+        subtests: subtests.collect::<Result<_, _>>()?,
+        merge: merge.collect::<Result<_, Failure>>()?,
+        tolerate: test.tolerate.clone(),
+        packages: test.packages.clone(),
+        env: Env::from_vars(&test.env),
+        arch: test.arch,
     };
-    Ok((file, what.kernel_source.clone(), order))
+    Ok((file, test.kernel.clone().into(), order))
 }
 
-/// Prints what a run on another host says; what went wrong on the way is an infrastructure failure.
+/// Prints the output of a run on another host.
 pub(super) fn tell(said: Said<'_>) {
-    // Whoever reads this may be gone; then this process is ended soon.
+    // If the reader has gone, this process is ended soon.
     let _ = match said {
         Said::Event(line) => writeln!(std::io::stdout(), "{line}"),
         Said::Complaint(line) => writeln!(std::io::stderr(), "{line}"),
     };
 }
 
-/// How a run on another host ended, as `ktest run` would.
+/// The exit code of a run on another host. An error becomes an infrastructure event.
 pub(super) fn ended(result: Result<Option<i32>, hosts::HostError>) -> u8 {
     match result {
         Ok(Some(code)) => u8::try_from(code).unwrap_or(125),
         Ok(None) => {
-            infrastructure("ktest over there was killed".into());
+            infrastructure("ktest on the host was killed by a signal".into());
             125
         }
         Err(error) => {
@@ -381,13 +343,13 @@ fn infrastructure(what: String) {
 }
 
 async fn host_run(args: HostRunArgs, cache: &Path) -> Result<u8, Failure> {
-    let (file, linux_repo, mut order) = order(&args.what)?;
+    let (file, linux_repo, mut order) = remote_order(&args.test)?;
     order.arch = order.arch.or(args.host_arch);
-    let out = std::path::absolute(&args.what.out).map_err(Failure::usage)?;
+    let out = std::path::absolute(&args.test.out).map_err(Failure::usage)?;
     std::fs::create_dir_all(&out).map_err(|error| Failure::usage(format!("{}: {error}", out.display())))?;
     let ktest = std::env::current_exe().map_err(Failure::unjudged)?;
     let job = Job {
-        link: args.way.link(cache)?,
+        link: args.target.link(cache)?,
         slot: args.slot,
         linux_repo,
         tests_dir: file.ktest_dir,
@@ -401,9 +363,9 @@ async fn host_run(args: HostRunArgs, cache: &Path) -> Result<u8, Failure> {
 
 async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
     use hosts::slurm::{Needs, Task};
-    let (file, linux_repo, mut order) = order(&args.what)?;
+    let (file, linux_repo, mut order) = remote_order(&args.test)?;
     let absolute = |path: &Path| std::path::absolute(path).map_err(Failure::usage);
-    let out = absolute(&args.what.out)?;
+    let out = absolute(&args.test.out)?;
     std::fs::create_dir_all(&out).map_err(|error| Failure::usage(format!("{}: {error}", out.display())))?;
     let arch = args.host_arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
     order.arch = order.arch.or(args.host_arch);
@@ -412,7 +374,7 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
         out: out.clone(),
         deps_dir: cache.join("deps"),
         kernel_version: String::new(),
-        env: args.what.env.clone(),
+        env: args.test.env.iter().cloned().map(EnvVar::into_pair).collect(),
         sandboxed: true,
     };
     let declared = file.deps(&order.subtests, &host_env).await.map_err(Failure::usage)?;
@@ -435,7 +397,7 @@ mod tests {
     use super::public_key;
 
     #[test]
-    fn one_public_key_and_nothing_else_is_let_in() {
+    fn exactly_one_public_key_is_accepted() {
         assert_eq!(public_key("ssh-ed25519 AAAA ci@farm\n").unwrap(), "ssh-ed25519 AAAA ci@farm");
         assert_eq!(public_key("# ours\n\nsk-ssh-ed25519@openssh.com AAAA\n").unwrap().split(' ').count(), 2);
         for wrong in [

@@ -1,12 +1,13 @@
-//! `ktest image create|update|list`: the root images of the guests.
+//! `ktest image create|update|list`: manage root images.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use model::size::SizeError;
 use model::{Arch, ByteSize, Event, PackageName};
 use vm::image::{self, Image, ImageSpec};
 
-use super::Failure;
+use super::failure::Failure;
 use super::kernel::Bytes;
 use crate::report::{Reporter, Style};
 
@@ -18,18 +19,18 @@ pub(super) struct ImageArgs {
 
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
-    /// Make a root image, unless the one that is asked for is there.
+    /// Create a root image, unless it exists.
     #[command(after_help = "\
 Examples:
-  ktest image create                                the standard image, which ktest run makes by itself
-  ktest image create --suite trixie --package fio   another suite, one package more
+  ktest image create                                create the standard image, as ktest run does when needed
+  ktest image create --suite trixie --package fio   use another suite, add a package
   ktest run --image \"$(ktest image create --suite trixie --json | jq -r .path)\" FILE.ktest")]
     Create(CreateArgs),
-    /// Make a root image anew, with today's packages; guests that run keep the old one.
+    /// Rebuild a root image with current packages. Running guests keep the old one.
     #[command(after_help = "\
 Examples:
-  ktest image update                    the standard image
-  ktest image update --package fio      the one that was made with this package")]
+  ktest image update                    rebuild the standard image
+  ktest image update --package fio      rebuild the one with this package")]
     Update(CreateArgs),
     /// List the root images.
     #[command(after_help = "\
@@ -41,39 +42,39 @@ Examples:
 
 #[derive(Debug, Args)]
 struct CreateArgs {
-    /// The guest's architecture [default: the host's].
+    /// Architecture of the guest [default: the host's].
     #[arg(short, long)]
     arch: Option<Arch>,
-    /// The suite of the distribution [default: the host's own].
+    /// Suite of the distribution [default: the host's].
     #[arg(long, value_name = "SUITE")]
     suite: Option<String>,
-    /// A package beside the standard ones (repeatable).
+    /// Additional package (repeatable).
     #[arg(short, long = "package", value_name = "NAME")]
     packages: Vec<PackageName>,
-    /// The size of the file system; the file takes only what is in it.
-    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = mebibytes)]
-    size: u64,
-    /// The repository to install from [default: the host's own].
+    /// Size of the file system. The file is sparse.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = image_size)]
+    size: ByteSize,
+    /// Package repository [default: the host's].
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
-    /// Where to put it [default: among the images of the cache].
+    /// Path of the image [default: in the cache directory].
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// As JSON: {"path", "arch", "suite", "bytes", "new"}.
+    /// Print JSON: {"path", "arch", "suite", "bytes", "new"}.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// As JSON: [{"path", "arch", "suite", "bytes", "new"}].
+    /// Print JSON: [{"path", "arch", "suite", "bytes", "new"}].
     #[arg(long)]
     json: bool,
 }
 
-fn mebibytes(text: &str) -> Result<u64, String> {
-    let size: ByteSize = text.parse().map_err(|error: model::size::SizeError| error.to_string())?;
-    if size.mib() >= 512 { Ok(size.mib()) } else { Err("a root file system needs at least 512M".into()) }
+/// A root file system needs at least 512 MiB.
+fn image_size(text: &str) -> Result<ByteSize, SizeError> {
+    ByteSize::at_least(text, ByteSize(512 << 20))
 }
 
 impl CreateArgs {
@@ -82,7 +83,7 @@ impl CreateArgs {
         let mut spec = ImageSpec::standard(arch).with(&self.packages);
         spec.suite = self.suite.clone();
         spec.mirror = self.mirror.clone();
-        spec.size_mib = self.size;
+        spec.size_mib = self.size.mib();
         spec
     }
 }
@@ -95,14 +96,14 @@ pub(super) async fn run(args: ImageArgs, cache: &Path) -> Result<u8, Failure> {
     }
 }
 
-async fn make(args: CreateArgs, cache: &Path, anew: bool) -> Result<u8, Failure> {
+async fn make(args: CreateArgs, cache: &Path, update: bool) -> Result<u8, Failure> {
     let spec = args.spec();
     let mut reporter = Reporter::new(if args.json { Style::Silent } else { Style::Text });
     let mut on = |what: &str| reporter.event(Event::Phase { what: what.into() });
     let made = match &args.out {
         Some(path) => replace(&spec, path, &mut on).await,
         None => match image::find_or_create(&spec, cache, &mut on).await {
-            Ok(there) if anew && !there.new => replace(&spec, &there.path, &mut on).await,
+            Ok(found) if update && !found.new => replace(&spec, &found.path, &mut on).await,
             other => other.map_err(Failure::unjudged),
         },
     }?;
@@ -110,13 +111,13 @@ async fn make(args: CreateArgs, cache: &Path, anew: bool) -> Result<u8, Failure>
     if args.json {
         println!("{}", serde_json::to_string_pretty(&json(&made)).map_err(Failure::usage)?);
     } else {
-        let how = if made.new { "made" } else { "was there already" };
+        let how = if made.new { "created" } else { "exists" };
         reporter.note(&format!("{} {how}, {}", made.path.display(), Bytes(made.bytes)));
     }
     Ok(0)
 }
 
-/// Makes the image beside the old one, which stays until the new one is whole.
+/// Builds the image next to the old one, which is replaced when the new one is complete.
 async fn replace(spec: &ImageSpec, path: &Path, on: &mut dyn FnMut(&str)) -> Result<Image, Failure> {
     let io = |error: std::io::Error| Failure::unjudged(format!("{}: {error}", path.display()));
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -140,7 +141,7 @@ fn list(args: &ListArgs, cache: &Path) -> Result<u8, Failure> {
         anstream::println!("{:<8} {:<12} {size:>8}  {}", image.arch, image.suite, image.path.display());
     }
     if images.is_empty() {
-        anstream::println!("no images yet; ktest run makes the standard one, or: ktest image create");
+        anstream::println!("no images; ktest run creates the standard one, or use ktest image create");
     }
     Ok(0)
 }

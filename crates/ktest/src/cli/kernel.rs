@@ -1,4 +1,4 @@
-//! `ktest kernel list|fetch|headers|gc`: the kernel store of this host.
+//! `ktest kernel list|fetch|headers|gc`: manage the kernel store of this host.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use kernel::{Cache, DistroKernel, Store};
 use model::{Arch, ByteSize, Event, KernelId, StoreKernel};
 use serde::Serialize;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::report::{Reporter, Style};
 use crate::run::{KernelFrom, parse_kernel, progress_event};
 
@@ -21,28 +21,28 @@ pub(super) struct KernelArgs {
 
 #[derive(Debug, Subcommand)]
 enum KernelCommand {
-    /// List the kernels of the store, the last used first.
+    /// List the kernels of the store, most recently used first.
     #[command(after_help = "\
 Examples:
   ktest kernel list
   ktest kernel list --json | jq -r '.[] | select(.failed) | .reason'")]
     List(ListArgs),
-    /// Bring a distribution's newest kernel into the store, from where this host's apt gets its packages.
+    /// Fetch a distribution's newest kernel into the store, from this host's apt sources.
     #[command(after_help = "\
 Examples:
-  ktest kernel fetch debian/trixie         the kernel of a suite
-  ktest kernel fetch debian/trixie/arm64   the same for another architecture
-  ktest run -k debian/trixie FILE.ktest    boots it")]
+  ktest kernel fetch debian/trixie         fetch the kernel of a suite
+  ktest kernel fetch debian/trixie/arm64   fetch it for another architecture
+  ktest run -k debian/trixie FILE.ktest    boot it")]
     Fetch(FetchArgs),
-    /// Lay a kernel's headers out, to build modules outside the tree against.
+    /// Unpack a kernel's headers, to build out-of-tree modules.
     #[command(after_help = "\
 Examples:
   ktest kernel headers 1908ba79fe9f /tmp/headers
-  make -C /tmp/headers M=$PWD modules      builds the module of this folder for that kernel
+  make -C /tmp/headers M=$PWD modules      build the module in this directory for that kernel
 
-In a guest they are in /lib/modules/$(uname -r)/build if the test file says require-kernel-headers.")]
+In a guest they are in /lib/modules/$(uname -r)/build if the test file has require-kernel-headers.")]
     Headers(HeadersArgs),
-    /// Remove kernels that were not used lately, until the store is small enough.
+    /// Remove the least recently used kernels until the store is small enough.
     #[command(after_help = "\
 Examples:
   ktest kernel gc --dry-run
@@ -52,7 +52,7 @@ Examples:
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// As JSON: [{"id", "arch", "release", "names", "package", "flavor", "bytes", "used_s", "path"} or {"id",
+    /// Print JSON: [{"id", "arch", "release", "names", "package", "flavor", "bytes", "used_s", "path"} or {"id",
     /// "failed": true, "reason", ...}].
     #[arg(long)]
     json: bool,
@@ -63,36 +63,36 @@ struct FetchArgs {
     /// debian/SUITE or debian/SUITE/ARCH.
     #[arg(value_name = "NAME", required = true)]
     names: Vec<StoreKernel>,
-    /// The architecture, where the name does not say [default: the host's].
+    /// Architecture if the name has none [default: the host's].
     #[arg(short, long)]
     arch: Option<Arch>,
-    /// As JSON: [{"name", "id", "release", "arch", "cached", "path"}].
+    /// Print JSON: [{"name", "id", "release", "arch", "cached", "path"}].
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
 struct HeadersArgs {
-    /// The kernel: its id or the beginning of it, see ktest kernel list.
+    /// Kernel id, or its first digits (see ktest kernel list).
     #[arg(value_name = "KERNEL")]
     kernel: String,
-    /// Where to; a folder that is not there yet.
+    /// Directory to create.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
 struct GcArgs {
-    /// How large the store may be.
+    /// Largest size of the store.
     #[arg(long, value_name = "SIZE", default_value = "20G")]
     size: ByteSize,
-    /// What was used within so many days stays in any case.
+    /// Keep kernels used within the last DAYS days.
     #[arg(long, value_name = "DAYS", default_value_t = 3)]
     unused: u64,
-    /// Only say what would go.
+    /// Print what would be removed; remove nothing.
     #[arg(long)]
     dry_run: bool,
-    /// As JSON: [{"id", "bytes"}], what went.
+    /// Print the removed kernels as JSON: [{"id", "bytes"}].
     #[arg(long)]
     json: bool,
 }
@@ -126,7 +126,7 @@ struct Listed {
     #[serde(skip_serializing_if = "Option::is_none")]
     flavor: Option<String>,
     bytes: u64,
-    /// Seconds since it was last of use.
+    /// Seconds since its last use.
     used_s: u64,
     path: PathBuf,
 }
@@ -205,7 +205,7 @@ async fn fetch(args: FetchArgs, cache: &Cache) -> Result<u8, Failure> {
         let kernel = kernel::fetch::fetch(&wanted, &mirror, cache, &mut on).await;
         let kernel = kernel.map_err(|error| Failure::unjudged(format!("{}: {error}", wanted.name())))?;
         reporter.event(Event::RunFinished { exit_code: 0 });
-        let (name, how) = (wanted.name(), if kernel.cached { "was there already" } else { "is there now" });
+        let (name, how) = (wanted.name(), if kernel.cached { "is in the store" } else { "fetched" });
         reporter.note(&format!("{name} {how}: {} ({})", kernel.release, kernel.id.short()));
         fetched.push(serde_json::json!({
             "name": name, "id": kernel.id, "release": kernel.release, "arch": kernel.arch, "cached": kernel.cached,
@@ -225,13 +225,13 @@ fn headers(args: &HeadersArgs, cache: &Cache) -> Result<u8, Failure> {
     };
     let Some(kernel) = kernel else {
         return Err(Failure::usage(format!(
-            "{}: no kernel of the store; see ktest kernel list",
+            "{}: no such kernel in the store; see ktest kernel list",
             args.kernel
         )));
     };
     let dir = std::path::absolute(&args.dir).map_err(Failure::usage)?;
     if dir.exists() {
-        return Err(Failure::usage(format!("{}: is there already; name a new folder", dir.display())));
+        return Err(Failure::usage(format!("{}: exists; name a new directory", dir.display())));
     }
     kernel::headers::unpack(&kernel, &dir).map_err(|error| match error {
         kernel::BuildError::Source(what) => Failure::usage(what),
@@ -260,7 +260,7 @@ fn gc(args: &GcArgs, cache: &Cache) -> Result<u8, Failure> {
         println!("{}", serde_json::to_string_pretty(&gone).map_err(Failure::usage)?);
         return Ok(0);
     }
-    let word = if args.dry_run { "would go" } else { "gone" };
+    let word = if args.dry_run { "would be removed" } else { "removed" };
     for (id, bytes) in &gone {
         anstream::println!("{}  {:>8}  {word}", id.short(), Bytes(*bytes).to_string());
     }
@@ -269,7 +269,7 @@ fn gc(args: &GcArgs, cache: &Cache) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Bytes as people read them: `812 MiB`.
+/// Displays bytes: `812 MiB`.
 pub(super) struct Bytes(pub(super) u64);
 
 impl std::fmt::Display for Bytes {
@@ -282,7 +282,7 @@ impl std::fmt::Display for Bytes {
     }
 }
 
-/// Seconds ago as people read them: `5 min`, `3 h`, `12 d`.
+/// Displays an age in seconds: `5 min`, `3 h`, `12 d`.
 pub(super) struct Age(pub(super) u64);
 
 impl std::fmt::Display for Age {

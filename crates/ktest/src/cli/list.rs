@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use model::SubtestName;
 
-use super::Failure;
+use super::failure::Failure;
 use testfile::{HostEnv, TestFile};
 
 #[derive(Debug, Args)]
@@ -14,15 +14,15 @@ Examples:
   ktest list tests/fs/ext4/basic.ktest
   ktest list --json tests/fs/*/*.ktest | jq 'map(.subtests | length) | add'
 
-Exit codes: 0; 2 a file cannot be used.")]
+Exit codes: 0 success; 2 a file cannot be used.")]
 pub(super) struct ListArgs {
-    /// The test files.
+    /// Test files.
     #[arg(value_name = "FILE.ktest", required = true)]
     files: Vec<PathBuf>,
-    /// The tree that the test files belong to, where their own paths do not say.
+    /// Root of the test tree [default: found from the file's path].
     #[arg(long, value_name = "DIR")]
     tests_dir: Option<PathBuf>,
-    /// As JSON: [{"test", "subtests": [...]}].
+    /// Print JSON: [{"test", "subtests": [...]}].
     #[arg(long)]
     json: bool,
 }

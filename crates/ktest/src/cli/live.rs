@@ -1,4 +1,4 @@
-//! `ktest ssh|gdb|kgdb|mon|sysrq`: a word with the VM that runs for an output folder.
+//! `ktest ssh|gdb|kgdb|mon|sysrq`: talk to the running VM of an output directory.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::access::ssh_args;
 use crate::live::{GDB, KGDB, Live, MONITOR};
 
-/// Which VM.
+/// Selects the VM.
 #[derive(Debug, Args)]
-struct Which {
-    /// The output folder of the run.
+struct VmArgs {
+    /// Output directory of the run.
     #[arg(short, long, value_name = "DIR", default_value = "ktest-out")]
     out: PathBuf,
 }
 
-impl Which {
+impl VmArgs {
     async fn find(&self) -> Result<Live, Failure> {
         Live::find(&self.out).await.map_err(Failure::usage)
     }
@@ -31,14 +31,14 @@ impl Which {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  ktest ssh                            a shell in the guest
-  ktest ssh dmesg -w                   a command in it
-  ktest ssh -o /tmp/out                in the VM of another output folder
-The exit code is ssh's, which is the command's.")]
+  ktest ssh                            open a shell in the guest
+  ktest ssh dmesg -w                   run a command in it
+  ktest ssh -o /tmp/out                use the VM of another output directory
+The exit code is ssh's: that of the command.")]
 pub(super) struct SshArgs {
     #[command(flatten)]
-    which: Which,
-    /// The command to run, with its arguments [default: a shell].
+    vm: VmArgs,
+    /// Command to run, with its arguments [default: a shell].
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
@@ -47,14 +47,14 @@ pub(super) struct SshArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  ktest gdb                            stop the guest and look where it is
-  ktest gdb -- -batch -ex bt           the same, without a conversation
-The guest goes on when gdb detaches. gdb knows the kernel's functions; its lines and types, if the test file has
+  ktest gdb                            stop the guest and inspect it
+  ktest gdb -- -batch -ex bt           print a backtrace and exit
+The guest continues when gdb detaches. Lines and types are available if the test file has
 require-kernel-config DEBUG_INFO_DWARF5.")]
 pub(super) struct GdbArgs {
     #[command(flatten)]
-    which: Which,
-    /// More arguments for gdb.
+    vm: VmArgs,
+    /// Additional arguments for gdb.
     #[arg(last = true)]
     args: Vec<String>,
 }
@@ -63,12 +63,12 @@ pub(super) struct GdbArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  ktest kgdb                           enter the kernel's own debugger and attach gdb to it
-The VM is one of ktest run -I or ktest boot, its kernel has KGDB_SERIAL_CONSOLE. ktest gdb needs neither.")]
+  ktest kgdb                           enter kgdb and attach gdb to it
+Requires a VM of ktest run -I or ktest boot, and a kernel with KGDB_SERIAL_CONSOLE. ktest gdb requires neither.")]
 pub(super) struct KgdbArgs {
     #[command(flatten)]
-    which: Which,
-    /// More arguments for gdb.
+    vm: VmArgs,
+    /// Additional arguments for gdb.
     #[arg(last = true)]
     args: Vec<String>,
 }
@@ -77,13 +77,13 @@ pub(super) struct KgdbArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  ktest mon                            QEMU's monitor, until Ctrl-D
-  ktest mon info block                 one command, and its answer
-  ktest mon stop; ktest mon cont       let the guest stand still, and go on")]
+  ktest mon                            open QEMU's monitor, until Ctrl-D
+  ktest mon info block                 run one command
+  ktest mon stop; ktest mon cont       pause the guest, and resume it")]
 pub(super) struct MonArgs {
     #[command(flatten)]
-    which: Which,
-    /// The command [default: what standard input says].
+    vm: VmArgs,
+    /// Command [default: read from standard input].
     #[arg(trailing_var_arg = true)]
     command: Vec<String>,
 }
@@ -92,62 +92,67 @@ pub(super) struct MonArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  ktest sysrq w                        blocked tasks, on the guest's console
-  ktest sysrq t                        all tasks
+  ktest sysrq w                        print blocked tasks on the guest's console
+  ktest sysrq t                        print all tasks
   ktest sysrq c                        crash the kernel")]
 pub(super) struct SysrqArgs {
     #[command(flatten)]
-    which: Which,
-    /// The key, one letter or digit.
+    vm: VmArgs,
+    /// Key: one letter or digit.
     #[arg(value_parser = parse_key)]
     key: char,
 }
 
-fn parse_key(text: &str) -> Result<char, String> {
+/// Not a sysrq key.
+#[derive(Debug, thiserror::Error)]
+#[error("expected one letter or digit")]
+struct KeyError;
+
+fn parse_key(text: &str) -> Result<char, KeyError> {
     let mut chars = text.chars();
     match (chars.next(), chars.next()) {
         (Some(key), None) if key.is_ascii_alphanumeric() => Ok(key),
-        _ => Err("it is one letter or digit".into()),
+        _ => Err(KeyError),
     }
 }
 
 pub(super) async fn ssh(args: SshArgs) -> Result<u8, Failure> {
-    let live = args.which.find().await?;
+    let live = args.vm.find().await?;
     let Some(ssh) = live.ssh else {
         return Err(Failure::usage(format!(
-            "the VM of {} has no way in by ssh; apt-get install openssh-client, then start it again",
-            args.which.out.display()
+            "the VM of {} is not reachable by ssh; run apt-get install openssh-client, then start it again",
+            args.vm.out.display()
         )));
     };
     let mut words = ssh_args(ssh.port, &ssh.identity, &ssh.known_hosts);
     words.extend(args.command);
-    Err(become_program("ssh", &words, "openssh-client"))
+    Err(exec("ssh", &words, "openssh-client"))
 }
 
 pub(super) async fn gdb(args: GdbArgs) -> Result<u8, Failure> {
-    let live = args.which.find().await?;
+    let live = args.vm.find().await?;
     let words = gdb_args(&live, GDB, &args.args);
-    Err(become_program(gdb_program(&live), &words, "gdb-multiarch"))
+    Err(exec(gdb_program(&live), &words, "gdb-multiarch"))
 }
 
 pub(super) async fn kgdb(args: KgdbArgs) -> Result<u8, Failure> {
-    let live = args.which.find().await?;
+    let live = args.vm.find().await?;
     if !live.kgdb {
         return Err(Failure::usage(format!(
-            "the VM of {} has no kgdb: that takes ktest run -I or ktest boot on x86_64, and a kernel with \
-             KGDB_SERIAL_CONSOLE; ktest gdb needs neither",
-            args.which.out.display()
+            "the VM of {} has no kgdb: it requires ktest run -I or ktest boot on x86_64, and a kernel with \
+             KGDB_SERIAL_CONSOLE; ktest gdb requires neither",
+            args.vm.out.display()
         )));
     }
-    live.sysrq(&args.which.out, 'g').await.map_err(Failure::unjudged)?;
+    live.sysrq(&args.vm.out, 'g').await.map_err(Failure::unjudged)?;
     let words = gdb_args(&live, KGDB, &args.args);
-    Err(become_program(gdb_program(&live), &words, "gdb"))
+    Err(exec(gdb_program(&live), &words, "gdb"))
 }
 
 pub(super) async fn mon(args: MonArgs) -> Result<u8, Failure> {
-    let live = args.which.find().await?;
+    let live = args.vm.find().await?;
     if !args.command.is_empty() {
-        let answer = live.monitor(&args.which.out, &args.command.join(" ")).await;
+        let answer = live.monitor(&args.vm.out, &args.command.join(" ")).await;
         let answer = answer.map_err(Failure::unjudged)?;
         if !answer.is_empty() {
             println!("{answer}");
@@ -161,15 +166,15 @@ pub(super) async fn mon(args: MonArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Standard input to the socket, what it answers to standard output, until both have come to their end.
+/// Copies standard input to the socket and its answers to standard output, until both end.
 fn converse(socket: &Path) -> std::io::Result<()> {
     let mut answers = UnixStream::connect(socket)?;
-    let mut questions = answers.try_clone()?;
+    let mut commands = answers.try_clone()?;
     std::thread::spawn(move || {
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut questions);
-        // What was asked last is still answered.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut commands);
+        // Wait for the answer to the last command.
         std::thread::sleep(Duration::from_millis(300));
-        let _ = questions.shutdown(Shutdown::Both);
+        let _ = commands.shutdown(Shutdown::Both);
     });
     let mut buffer = [0; 8192];
     while let Ok(got @ 1..) = answers.read(&mut buffer) {
@@ -182,8 +187,8 @@ fn converse(socket: &Path) -> std::io::Result<()> {
 }
 
 pub(super) async fn sysrq(args: SysrqArgs) -> Result<u8, Failure> {
-    let live = args.which.find().await?;
-    live.sysrq(&args.which.out, args.key).await.map_err(Failure::unjudged)?;
+    let live = args.vm.find().await?;
+    live.sysrq(&args.vm.out, args.key).await.map_err(Failure::unjudged)?;
     Ok(0)
 }
 
@@ -192,7 +197,7 @@ fn gdb_program(live: &Live) -> &'static str {
     if native { "gdb" } else { "gdb-multiarch" }
 }
 
-/// gdb's arguments: the kernel, its own scripts where it has them, the connection, the user's words.
+/// gdb's arguments: the kernel, the connection, the user's arguments.
 fn gdb_args(live: &Live, socket: &str, more: &[String]) -> Vec<String> {
     let mut args: Vec<String> = vec!["-q".into(), "-iex".into(), "set pagination off".into()];
     args.extend(live.vmlinux.iter().map(|vmlinux| vmlinux.display().to_string()));
@@ -201,11 +206,11 @@ fn gdb_args(live: &Live, socket: &str, more: &[String]) -> Vec<String> {
     args
 }
 
-/// Replaces this process, so that the program has the terminal and its signals; returns only if that fails.
-fn become_program(program: &str, args: &[String], package: &str) -> Failure {
+/// Replaces this process, so that the program owns the terminal and receives its signals. Returns only on failure.
+fn exec(program: &str, args: &[String], package: &str) -> Failure {
     let error = std::process::Command::new(program).args(args).exec();
     let hint = match error.kind() {
-        std::io::ErrorKind::NotFound => format!("; apt-get install {package}"),
+        std::io::ErrorKind::NotFound => format!("; run apt-get install {package}"),
         _ => String::new(),
     };
     Failure::unjudged(format!("{program}: {error}{hint}"))

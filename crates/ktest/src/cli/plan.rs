@@ -1,4 +1,4 @@
-//! `ktest plan`: which kernels a set of test files needs, and why not fewer.
+//! `ktest plan`: print the kernels that a set of test files needs, and why they cannot be merged.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use kernel::{Flavor, KOption, KconfigBase, Requirements};
 use model::{Arch, TestPath};
 use serde::Serialize;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::run::{kernel_version, parse_kernel};
 use testfile::{HostEnv, TestFile, TestFileError};
 
@@ -17,45 +17,45 @@ Examples:
   ktest plan tests/boot.ktest tests/fs/*/*.ktest
   ktest plan --json tests/fs/*/*.ktest | jq '.flavors | length'
 
-Exit codes: 0; 1 what a file declares cannot be read; 2 usage.")]
+Exit codes: 0 success; 1 a file has invalid declarations; 2 usage error.")]
 pub(super) struct PlanArgs {
     #[command(flatten)]
     files: FilesArgs,
-    /// As JSON: {"flavors": [{"name", "arch", "compiler", "base", "files", "require", "require_soft", "overruled",
+    /// Print JSON: {"flavors": [{"name", "arch", "compiler", "base", "files", "require", "require_soft", "overruled",
     /// "apart"}], "host": [...], "prebuilt": [...], "broken": [{"file", "why"}]}.
     #[arg(long)]
     json: bool,
 }
 
-/// Test files, and what their kernels are built from.
+/// Test files, and the source of their kernels.
 #[derive(Debug, Args)]
 pub(super) struct FilesArgs {
-    /// The test files.
+    /// Test files.
     #[arg(value_name = "FILE.ktest", required = true)]
     pub(super) files: Vec<PathBuf>,
-    /// The kernel source, for files that ask which version it is.
+    /// Kernel source, for files whose declarations depend on its version.
     #[arg(short = 'k', long, value_name = "DIR", default_value = ".")]
     pub(super) kernel: String,
-    /// This commit of it.
+    /// Commit of the kernel source [default: the work tree].
     #[arg(long, value_name = "COMMIT")]
     pub(super) commit: Option<String>,
-    /// The tree that the test files belong to, where their own paths do not say.
+    /// Root of the test tree [default: found from the file's path].
     #[arg(long, value_name = "DIR")]
     pub(super) tests_dir: Option<PathBuf>,
-    /// The guests' architecture, where a test file does not say [default: the host's].
+    /// Architecture of the guests if a test file does not declare one [default: the host's].
     #[arg(short, long)]
     pub(super) arch: Option<Arch>,
 }
 
-/// What the files need.
+/// The kernels that the files need.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Plan {
     flavors: Vec<Planned>,
     /// Files whose tests run on the host.
     host: Vec<TestPath>,
-    /// Files whose kernel is not built.
+    /// Files that use an existing kernel.
     prebuilt: Vec<TestPath>,
-    /// Files whose declarations cannot be read.
+    /// Files with invalid declarations.
     pub(super) broken: Vec<Broken>,
     #[serde(skip)]
     pub(super) built: Vec<Flavor>,
@@ -67,7 +67,7 @@ pub(super) struct Broken {
     pub(super) why: String,
 }
 
-/// A flavor, as it is told.
+/// A flavor, as printed.
 #[derive(Debug, Serialize)]
 struct Planned {
     name: String,
@@ -77,9 +77,9 @@ struct Planned {
     files: Vec<String>,
     require: Vec<String>,
     require_soft: Vec<String>,
-    /// Soft requirements that another file's overrule.
+    /// Soft requirements overruled by another file.
     overruled: Vec<Overruled>,
-    /// Why it is not one with an earlier flavor.
+    /// Why it cannot be merged with an earlier flavor.
     apart: Vec<Apart>,
 }
 
@@ -96,10 +96,10 @@ struct Apart {
 }
 
 impl Plan {
-    /// Asks every file; what is asked for the first time of a content runs the file.
+    /// Evaluates every file, through the cache.
     pub(super) async fn of(args: &FilesArgs, cache: &Path) -> Result<Self, Failure> {
         let kernel = parse_kernel(&args.kernel, args.commit.as_deref(), cache).map_err(Failure::usage)?;
-        // Where there is no kernel source the files learn no version: they are told apart all the same.
+        // Without a kernel source the files get no version; the flavors still differ.
         let kernel_version = kernel_version(&kernel).await.unwrap_or_default();
         let env = HostEnv {
             arch: args.arch,
@@ -109,7 +109,7 @@ impl Plan {
             ..HostEnv::default()
         };
         let mut plan = Self::default();
-        let mut wishes: Vec<(String, Requirements)> = Vec::new();
+        let mut requirements: Vec<(String, Requirements)> = Vec::new();
         for path in &args.files {
             let file = match TestFile::find(path, args.tests_dir.as_deref()) {
                 Ok(file) => file,
@@ -122,12 +122,12 @@ impl Plan {
             match file.deps_cached(&env, cache).await {
                 Ok(declared) if declared.no_vm => plan.host.push(file.test),
                 Ok(declared) if declared.no_kbuild => plan.prebuilt.push(file.test),
-                Ok(declared) => wishes.push((file.test.to_string(), declared.kernel)),
+                Ok(declared) => requirements.push((file.test.to_string(), declared.kernel)),
                 Err(error) => plan.broken.push(Broken { file: path.clone(), why: error.to_string() }),
             }
         }
-        wishes.dedup_by(|a, b| a.0 == b.0);
-        plan.built = kernel::merge(&wishes);
+        requirements.dedup_by(|a, b| a.0 == b.0);
+        plan.built = kernel::merge(&requirements);
         plan.flavors = plan.built.iter().enumerate().map(|(at, _)| planned(&plan.built, at)).collect();
         Ok(plan)
     }
@@ -165,26 +165,26 @@ fn base(base: Option<&KconfigBase>) -> String {
     }
 }
 
-/// Why two flavors are not one: the first thing that tells them apart, this one's side last.
-fn difference(there: &Requirements, here: &Requirements) -> String {
-    if there.arch != here.arch {
-        return format!("architecture {}, not {}", here.arch, there.arch);
+/// The first difference between two flavors.
+fn difference(other: &Requirements, this: &Requirements) -> String {
+    if other.arch != this.arch {
+        return format!("architecture {}, not {}", this.arch, other.arch);
     }
-    if there.compiler_name() != here.compiler_name() {
-        return format!("compiler {}, not {}", here.compiler_name(), there.compiler_name());
+    if other.compiler_name() != this.compiler_name() {
+        return format!("compiler {}, not {}", this.compiler_name(), other.compiler_name());
     }
-    if there.kconfig_base != here.kconfig_base {
-        let [there, here] = [there, here].map(|asked| base(asked.kconfig_base.as_ref()));
-        return format!("begins with {here}, not {there}");
+    if other.kconfig_base != this.kconfig_base {
+        let [other, this] = [other, this].map(|asked| base(asked.kconfig_base.as_ref()));
+        return format!("based on {this}, not {other}");
     }
-    if there.make_append != here.make_append {
-        return "other arguments of make".into();
+    if other.make_append != this.make_append {
+        return "different make arguments".into();
     }
-    let (theirs, ours) = (there.hard(), here.hard());
+    let (theirs, ours) = (other.hard(), this.hard());
     let clash = ours.iter().find(|(name, value)| theirs.get(*name).is_some_and(|other| !other.agrees(value)));
     match clash {
         Some((name, value)) => format!("{name}={value}, not {name}={}", theirs[name]),
-        None => "each of its files contradicts one there".into(),
+        None => "each of its files contradicts one of the other flavor".into(),
     }
 }
 
@@ -212,19 +212,19 @@ fn text(plan: &Plan) -> String {
             let _ = writeln!(text, "  {file}");
         }
         for Overruled { file, option } in &flavor.overruled {
-            let _ = writeln!(text, "    without {option}, which {file} would like");
+            let _ = writeln!(text, "    without {option}, a soft requirement of {file}");
         }
         for Apart { from, why } in &flavor.apart {
-            let _ = writeln!(text, "    apart from {from}: {why}");
+            let _ = writeln!(text, "    separate from {from}: {why}");
         }
     }
-    for (what, files) in [("on the host", &plan.host), ("kernel not built", &plan.prebuilt)] {
+    for (what, files) in [("on the host", &plan.host), ("existing kernel", &plan.prebuilt)] {
         for file in files {
             let _ = writeln!(text, "{what}: {file}");
         }
     }
     for Broken { why, .. } in &plan.broken {
-        let _ = writeln!(text, "broken: {why}");
+        let _ = writeln!(text, "invalid: {why}");
     }
     text
 }
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told() {
+    fn the_text() {
         let soft = Requirements { require_soft: vec!["QUOTA=n".parse().unwrap()], ..asks("XFS_FS", None) };
         let built = kernel::merge(&[
             ("fs/ext4".into(), asks("EXT4_FS QUOTA", None)),
@@ -257,14 +257,14 @@ mod tests {
         x86_64-37e31bffe264: 2 files, gcc on allnoconfig, 3 options required
           fs/ext4
           fs/xfs
-            without QUOTA=n, which fs/xfs would like
-            apart from x86_64-3cedfb23a384: compiler gcc, not clang
+            without QUOTA=n, a soft requirement of fs/xfs
+            separate from x86_64-3cedfb23a384: compiler gcc, not clang
         x86_64-0b3df2a2e337: 1 file, gcc on allnoconfig, 1 option required
           noquota
-            apart from x86_64-3cedfb23a384: compiler gcc, not clang
-            apart from x86_64-37e31bffe264: QUOTA=n, not QUOTA=y
+            separate from x86_64-3cedfb23a384: compiler gcc, not clang
+            separate from x86_64-37e31bffe264: QUOTA=n, not QUOTA=y
         on the host: tool
-        broken: x.ktest declares no ktest_mem
+        invalid: x.ktest declares no ktest_mem
         ");
     }
 }

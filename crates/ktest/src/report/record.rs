@@ -1,6 +1,6 @@
-//! What became of a run, gathered from its events: as a JSON document and as JUnit XML.
+//! The result of a run, collected from its events, as a JSON document and as JUnit XML.
 //!
-//! Pure but for the logs that a JUnit report quotes.
+//! Pure except for the logs that a JUnit report quotes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,59 +11,59 @@ use serde::Serialize;
 
 /// The version of the JSON document.
 pub const RECORD_VERSION: u32 = 1;
-/// How much of the end of a subtest's log a JUnit report quotes, bytes.
+/// How much of the end of a subtest's log a JUnit report quotes, in bytes.
 const QUOTED: u64 = 64 << 10;
 
 /// One run of one test file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Record {
-    /// The test file; `None` if the run ended before it was looked into.
+    /// The test file; `None` if the run ended before it was evaluated.
     pub test: Option<TestPath>,
-    /// The commit, where one was tested.
+    /// The tested commit, if there is one.
     pub commit: Option<CommitId>,
-    /// The kernel, where there was one.
+    /// The kernel, if there was one.
     pub kernel: Option<KernelId>,
-    /// SHA-256 of its boot image.
+    /// The SHA-256 of its boot image.
     pub image_hash: Option<String>,
     /// `kvm` or `tcg`; `None` if no VM was started.
     pub accel: Option<String>,
-    /// How many VMs were started.
+    /// The number of VMs started.
     pub vms: u32,
-    /// Why there is no kernel.
+    /// Why the kernel does not build.
     pub build_failed: Option<String>,
-    /// What broke that is not the tested code.
+    /// The infrastructure failure.
     pub infrastructure: Option<String>,
-    /// The output folder, absolute; [`Told::dir`] is below it.
+    /// The output directory, absolute; [`SubtestRecord::dir`] is relative to it.
     pub out: PathBuf,
-    /// How long the run took, in ms.
+    /// The duration of the run, in ms.
     pub duration_ms: u64,
     /// Its exit code.
     pub exit_code: u8,
-    /// The subtests that have a verdict, in the order they got it.
-    pub subtests: Vec<Told>,
+    /// The subtests with a verdict, in the order of the verdicts.
+    pub subtests: Vec<SubtestRecord>,
 }
 
 /// One subtest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Told {
-    /// Which.
+pub struct SubtestRecord {
+    /// The subtest.
     pub subtest: SubtestName,
-    /// What became of it, with the reason.
+    /// The verdict, with its reason.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// How long it ran, in ms.
+    /// The duration, in ms.
     pub duration_ms: u64,
-    /// The crash's title, where the kernel crashed.
+    /// The crash title, if the kernel crashed.
     pub crash: Option<String>,
-    /// Where in the kernel's source it crashed, as `FILE:LINE`, where that is known.
+    /// The place of the crash in the kernel's source, as `FILE:LINE`, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Its files, below the output folder.
+    /// Its directory, relative to the output directory.
     pub dir: PathBuf,
 }
 
 impl Record {
-    /// Takes an event.
+    /// Adds an event.
     pub fn event(&mut self, event: &Event) {
         match event {
             Event::RunStarted { test, commit, .. } => {
@@ -75,7 +75,7 @@ impl Record {
             Event::BuildFailed { reason } => self.build_failed = Some(reason.clone()),
             Event::BootStarted { vm, accel } => (self.vms, self.accel) = (*vm, Some(accel.clone())),
             Event::Verdict { subtest, verdict, duration_ms, crash, source, dir } => {
-                self.subtests.push(Told {
+                self.subtests.push(SubtestRecord {
                     subtest: subtest.clone(),
                     verdict: verdict.clone(),
                     duration_ms: *duration_ms,
@@ -119,10 +119,10 @@ pub fn junit(records: &[Record]) -> String {
                 suite.add_property((name, value));
             }
         }
-        for told in &record.subtests {
-            let mut case = TestCase::new(told.subtest.as_str(), status(&told.verdict));
-            case.set_classname(&test).set_time(Duration::from_millis(told.duration_ms));
-            if let Some(log) = end_of(&record.out.join(&told.dir).join("log")) {
+        for subtest in &record.subtests {
+            let mut case = TestCase::new(subtest.subtest.as_str(), status(&subtest.verdict));
+            case.set_classname(&test).set_time(Duration::from_millis(subtest.duration_ms));
+            if let Some(log) = end_of(&record.out.join(&subtest.dir).join("log")) {
                 case.set_system_out(log);
             }
             suite.add_test_case(case);
@@ -155,7 +155,7 @@ fn status(verdict: &Verdict) -> TestCaseStatus {
     }
 }
 
-/// The last part of a log, from the beginning of a line.
+/// The end of a log, from the start of a line.
 fn end_of(log: &Path) -> Option<String> {
     use std::io::{Read, Seek, SeekFrom};
     let mut file = std::fs::File::open(log).ok()?;

@@ -1,7 +1,7 @@
-//! What the run covered: the data that guests left in `OUT/gcov.N`, made into one `OUT/out/coverage.info`.
+//! The coverage of a run: the data that guests wrote to `OUT/gcov.N`, merged into `OUT/out/coverage.info`.
 //!
-//! gcov reads it, with the notes that the compiler wrote when the kernel was built: the kernel store keeps them beside the
-//! kernel. A service: what cannot be read is told in a note and changes no verdict.
+//! gcov reads the data with the notes that the compiler wrote during the build, which are in the kernel store. Coverage
+//! that cannot be read is reported in a note and changes no verdict.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -11,25 +11,25 @@ use coverage::Coverage;
 use kernel::Kernel;
 use spawn::{Cmd, Limits};
 
-use super::Run;
+use super::results::Results;
 
-/// The file, below `OUT/out`.
+/// The file in `OUT/out`.
 const FILE: &str = "coverage.info";
-/// The folder of the compiler's notes, beside a kernel of the store.
+/// The directory of the compiler's notes, next to a kernel of the store.
 const NOTES: &str = "gcno";
-/// How many objects one call of gcov looks at.
+/// The number of objects per call of gcov.
 const OBJECTS: usize = 100;
-/// What one call may print and take.
+/// The limits of one call of gcov.
 const OUTPUT_BYTES: usize = 512 << 20;
 const LIMIT_S: u64 = 600;
 
-/// Before the VMs: what an earlier run covered is not this one's. The folders of data that are there already.
+/// Called before the VMs: removes the coverage of an earlier run and returns the data directories that exist already.
 pub(super) fn begin(out: &Path) -> BTreeSet<PathBuf> {
     let _ = std::fs::remove_file(out.join("out").join(FILE));
-    folders(out)
+    data_dirs(out)
 }
 
-fn folders(out: &Path) -> BTreeSet<PathBuf> {
+fn data_dirs(out: &Path) -> BTreeSet<PathBuf> {
     let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
     let is_data = |path: &PathBuf| {
         let number = path.file_name().and_then(|name| name.to_str()?.strip_prefix("gcov."));
@@ -38,38 +38,53 @@ fn folders(out: &Path) -> BTreeSet<PathBuf> {
     entries.map(|entry| entry.path()).filter(is_data).collect()
 }
 
-/// Reads the folders that are there now and were not `before`.
-pub(super) async fn gather(kernel: &Kernel, before: &BTreeSet<PathBuf>, run: &mut Run<'_>) {
-    let new: Vec<PathBuf> = folders(run.out.dir()).difference(before).cloned().collect();
+/// Reads the data directories that are new since `before`.
+pub(super) async fn gather(kernel: &Kernel, before: &BTreeSet<PathBuf>, results: &mut Results<'_>) {
+    let new: Vec<PathBuf> = data_dirs(results.out.dir()).difference(before).cloned().collect();
     if new.is_empty() {
         return;
     }
     match read(kernel, &new).await {
         Ok(coverage) => {
             let totals = coverage.totals();
-            if let Err(error) = run.out.file(FILE, coverage.to_string().as_bytes()) {
-                run.reporter.note(&format!("the coverage is lost: {error}"));
+            if let Err(error) = results.out.file(FILE, coverage.to_string().as_bytes()) {
+                results.reporter.note(&format!("cannot write the coverage: {error}"));
                 return;
             }
             let share = totals.lines_hit.saturating_mul(100).checked_div(totals.lines).unwrap_or(0);
-            run.reporter.note(&format!(
+            results.reporter.note(&format!(
                 "coverage: {} of {} lines ({share} %) in {} files; {}",
                 totals.lines_hit,
                 totals.lines,
                 coverage.files.len(),
-                run.out.dir().join("out").join(FILE).display()
+                results.out.dir().join("out").join(FILE).display()
             ));
         }
-        Err(why) => run.reporter.note(&format!("the coverage cannot be read: {why}")),
+        Err(why) => results.reporter.note(&format!("cannot read the coverage: {why}")),
     }
 }
 
-async fn read(kernel: &Kernel, folders: &[PathBuf]) -> Result<Coverage, String> {
+/// Why coverage data cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum CoverageError {
+    #[error("{0}: the kernel has no compiler notes (*.gcno)")]
+    NoNotes(PathBuf),
+    #[error("{0}: no data for this kernel")]
+    OtherKernel(PathBuf),
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{0}; gcov is part of gcc")]
+    Spawn(#[from] spawn::SpawnError),
+    #[error("gcov: {0}")]
+    Gcov(String),
+    #[error(transparent)]
+    Document(#[from] coverage::GcovError),
+}
+
+async fn read(kernel: &Kernel, folders: &[PathBuf]) -> Result<Coverage, CoverageError> {
     let home = kernel.config.parent().unwrap_or(Path::new("/"));
     let notes = [home.join(NOTES), home.to_path_buf()].into_iter().find(|dir| has_notes(dir));
-    let notes = notes.ok_or_else(|| {
-        format!("{}: the compiler's notes (*.gcno) were not kept with this kernel", home.display())
-    })?;
+    let notes = notes.ok_or_else(|| CoverageError::NoNotes(home.into()))?;
     let mut all = Coverage::default();
     for folder in folders {
         all.merge(read_one(folder, &notes, kernel).await?);
@@ -85,15 +100,16 @@ fn is(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|found| found == extension)
 }
 
-/// One guest's data.
-async fn read_one(folder: &Path, notes: &Path, kernel: &Kernel) -> Result<Coverage, String> {
-    let work = tempfile::tempdir().map_err(|error| error.to_string())?;
+/// Reads the data of one guest.
+async fn read_one(folder: &Path, notes: &Path, kernel: &Kernel) -> Result<Coverage, CoverageError> {
+    let work =
+        tempfile::tempdir().map_err(|source| CoverageError::Io { path: std::env::temp_dir(), source })?;
     let mut units = Vec::new();
     for entry in walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().flatten() {
         if !entry.file_type().is_file() || !is(entry.path(), "gcda") {
             continue;
         }
-        // The guest names data after the place of the object when it was compiled; the notes lie below their folder.
+        // The guest names data after the object's absolute path at compile time; the notes are relative to their root.
         let below = entry.path().strip_prefix(folder).unwrap_or(entry.path());
         let mut rest = below.components();
         let unit = loop {
@@ -115,23 +131,20 @@ async fn read_one(folder: &Path, notes: &Path, kernel: &Kernel) -> Result<Covera
                     to.with_extension("gcno"),
                 )
             });
-        linked.map_err(|error| format!("{}: {error}", to.display()))?;
+        linked.map_err(|source| CoverageError::Io { path: to, source })?;
         units.push(unit);
     }
     if units.is_empty() {
-        return Err(format!("{}: nothing there belongs to this kernel", folder.display()));
+        return Err(CoverageError::OtherKernel(folder.into()));
     }
     let mut coverage = Coverage::default();
     let mut root = None;
     for units in units.chunks(OBJECTS) {
         let data = units.iter().map(|unit| OsString::from(unit.with_extension("gcda")));
         let cmd = Cmd::new(gcov(kernel)).args(["--json-format", "--stdout"]).args(data).dir(work.path());
-        let output = cmd
-            .output(Limits { bytes: OUTPUT_BYTES, ..Limits::seconds(LIMIT_S) })
-            .await
-            .map_err(|error| format!("{error}; gcov comes with gcc"))?;
+        let output = cmd.output(Limits { bytes: OUTPUT_BYTES, ..Limits::seconds(LIMIT_S) }).await?;
         if !output.exit.success() {
-            return Err(format!("gcov: {}", output.complaint()));
+            return Err(CoverageError::Gcov(output.complaint()));
         }
         let text = output.text();
         for document in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -143,13 +156,13 @@ async fn read_one(folder: &Path, notes: &Path, kernel: &Kernel) -> Result<Covera
                 let below = path.strip_prefix(root.as_ref()?).ok()?;
                 below.to_str().map(str::to_owned)
             };
-            coverage.add_gcov(document, source).map_err(|error| error.to_string())?;
+            coverage.add_gcov(document, source)?;
         }
     }
     Ok(coverage)
 }
 
-/// The gcov of the compiler that makes kernels for this architecture.
+/// The gcov of the compiler for this architecture.
 fn gcov(kernel: &Kernel) -> String {
     if model::Arch::native() == Some(kernel.arch) {
         return "gcov".into();
@@ -162,9 +175,9 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// A program that was compiled somewhere else and left its data below the name of that place, as a guest does.
+    /// A program compiled in another directory, whose data is below the name of that directory, as in a guest.
     #[tokio::test]
-    async fn data_of_a_guest_and_the_notes_of_its_kernel() {
+    async fn guest_data_is_read_with_the_notes_of_its_kernel() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("build");
         let kernel_dir = dir.path().join("kernel");
@@ -196,14 +209,14 @@ mod tests {
         std::fs::create_dir_all(&named).unwrap();
         std::fs::copy(place.join("fs/a.gcda"), named.join("a.gcda")).unwrap();
         std::fs::copy(place.join("fs/a.gcno"), kernel_dir.join("gcno/fs/a.gcno")).unwrap();
-        let kernel = crate::run::tests::kernel_in(&kernel_dir);
-        let found: Vec<_> = folders(&dir.path().join("out")).into_iter().collect();
+        let kernel = crate::run::kernel_in(&kernel_dir);
+        let found: Vec<_> = data_dirs(&dir.path().join("out")).into_iter().collect();
         assert_eq!(found, [guest]);
         let coverage = read(&kernel, &found).await.unwrap();
         assert_eq!(coverage.files.keys().collect::<Vec<_>>(), ["fs/a.c"]);
         assert_eq!(coverage.files["fs/a.c"].missed(), [4..=4]);
         std::fs::remove_dir_all(kernel_dir.join("gcno")).unwrap();
-        let why = read(&kernel, &found).await.unwrap_err();
-        assert!(why.ends_with("(*.gcno) were not kept with this kernel"), "{why}");
+        let error = read(&kernel, &found).await.unwrap_err().to_string();
+        assert!(error.ends_with("has no compiler notes (*.gcno)"), "{error}");
     }
 }

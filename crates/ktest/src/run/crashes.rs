@@ -1,7 +1,7 @@
-//! A subtest's crash, looked at with the kernel's ELF file beside it: the report is cut out of the log and gets source
-//! lines, and the verdict says where in the source it was.
+//! The crash of a subtest: extracts its report from the log, adds source lines from the kernel's ELF file, and adds the
+//! crash's place in the source to the verdict.
 //!
-//! A service to the reader: what cannot be read or written is said in the log and changes no verdict.
+//! A report that cannot be read or written is noted in the log and changes no verdict.
 
 use crash::{Frame, FrameKind, Report, SourceLine};
 use kernel::Kernel;
@@ -9,14 +9,14 @@ use model::Verdict;
 use symbols::Symbols;
 use vm::supervise::FinishedSubtest;
 
-use super::leftovers::before_last_line;
+use super::artifacts::before_last_line;
 use crate::out::Out;
 
-/// The report's file, in the subtest's folder.
+/// The file of the report, in the subtest's directory.
 const FILE: &str = "crash";
 
-/// Writes the report of the crash and tells where in the kernel's source it was, as `FILE:LINE`.
-pub(super) fn look(kernel: &Kernel, finished: &mut FinishedSubtest, out: &Out) -> Option<String> {
+/// Writes the report of the crash. Returns its place in the kernel's source, as `FILE:LINE`.
+pub(super) fn locate(kernel: &Kernel, finished: &mut FinishedSubtest, out: &Out) -> Option<String> {
     let title = finished.crash.clone()?;
     let log = String::from_utf8_lossy(&finished.log).into_owned();
     let reports = crash::reports(&log);
@@ -28,20 +28,20 @@ pub(super) fn look(kernel: &Kernel, finished: &mut FinishedSubtest, out: &Out) -
             None
         }
     };
-    let locate = |frame: &Frame| symbols.as_ref().map_or_else(Vec::new, |symbols| places(symbols, frame));
+    let places_of = |frame: &Frame| symbols.as_ref().map_or_else(Vec::new, |symbols| places(symbols, frame));
     let dir = out.subtest_dir(&finished.subtest);
-    let text = format!("{title}\n\n{}", report.decoded(&log, locate));
+    let text = format!("{title}\n\n{}", report.decoded(&log, places_of));
     let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(dir.join(FILE), text));
     if let Err(error) = written {
-        before_last_line(&mut finished.log, &[format!("the crash report cannot be written: {error}")]);
+        before_last_line(&mut finished.log, &[format!("cannot write the crash report: {error}")]);
     }
-    let source = source(report, locate)?;
-    tell(finished, &source, report.guilty.as_deref());
+    let source = source(report, places_of)?;
+    add_place(finished, &source, report.guilty.as_deref());
     Some(source)
 }
 
 fn places(symbols: &Symbols, frame: &Frame) -> Vec<SourceLine> {
-    // The names of a module's functions may be other functions' in the kernel itself.
+    // A function of a module can have the name of another function in the kernel image.
     let Some((offset, size)) = frame.offset.filter(|_| frame.module.is_none()) else { return Vec::new() };
     let places = symbols.places(&frame.function, offset, size, frame.kind == FrameKind::ReturnAddress);
     let source =
@@ -49,7 +49,7 @@ fn places(symbols: &Symbols, frame: &Frame) -> Vec<SourceLine> {
     places.into_iter().map(source).collect()
 }
 
-/// Where the guilty function was, by the kernel's debug information, else by what the report says itself.
+/// The place of the guilty function, from the kernel's debug information or else from the report.
 fn source(report: &Report, locate: impl Fn(&Frame) -> Vec<SourceLine>) -> Option<String> {
     let frame = report.guilty_frame.map(|at| &report.frames[at]);
     let found = frame.and_then(|frame| locate(frame).pop()).map(|place| (place.file, place.line));
@@ -57,10 +57,10 @@ fn source(report: &Report, locate: impl Fn(&Frame) -> Vec<SourceLine>) -> Option
     Some(format!("{file}:{line}"))
 }
 
-/// Says it in the verdict and in the log.
-fn tell(finished: &mut FinishedSubtest, source: &str, guilty: Option<&str>) {
+/// Adds the place to the verdict and to the log.
+fn add_place(finished: &mut FinishedSubtest, source: &str, guilty: Option<&str>) {
     let function = guilty.map(|function| format!(" in {function}")).unwrap_or_default();
-    before_last_line(&mut finished.log, &[format!("it crashed at {source}{function}")]);
+    before_last_line(&mut finished.log, &[format!("crashed at {source}{function}")]);
     if let Verdict::Failed { reason } = &mut finished.verdict
         && !reason.contains(source)
     {
@@ -97,7 +97,7 @@ mod tests {
             return;
         };
         let path = |name: &str| dir.path().join(name);
-        let mut kernel = crate::run::tests::kernel_in(dir.path());
+        let mut kernel = crate::run::kernel_in(dir.path());
         kernel.vmlinux = Some(path("vmlinux"));
         let subtest: model::SubtestName = "oops".parse().unwrap();
         let out =
@@ -116,13 +116,12 @@ mod tests {
             crash: Some(title.into()),
             log: log.into_bytes(),
         };
-        let source = look(&kernel, &mut finished, &out).expect("it is known");
+        let source = locate(&kernel, &mut finished, &out).expect("it is known");
         assert!(source.starts_with("init/main.c:"), "{source}");
         assert_eq!(finished.verdict.reason(), Some(format!("{title}, at {source}").as_str()));
         let told = String::from_utf8(finished.log).unwrap();
-        let end = format!(
-            "00002 ktest: it crashed at {source} in start_kernel\n00002 ========= FAILED oops in 1s\n"
-        );
+        let end =
+            format!("00002 ktest: crashed at {source} in start_kernel\n00002 ========= FAILED oops in 1s\n");
         assert!(told.ends_with(&end), "{told}");
         let report = std::fs::read_to_string(path("out/out/boot.oops/crash")).unwrap();
         assert!(report.starts_with(&format!("{title}\n\nBUG: kernel NULL")), "{report}");

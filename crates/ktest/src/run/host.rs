@@ -1,142 +1,156 @@
-//! Test files that declare `config-no-vm`: their subtests run on the host, in a sandbox without network that sees the
-//! tests and writes to the output folder only, under the same supervision as a guest's.
+//! Test files that declare `config-no-vm`: their subtests run on the host, under the same supervision as a guest's.
+//!
+//! The sandbox has no network and sees only the tests; only the output directory is writable.
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ::kernel::sandbox::{self, Mount};
-use model::{Event, Status, SubtestName};
+use model::{AccelChoice, SubtestName};
 use rustix::process::Signal;
 use spawn::{Cmd, Exit, Stream};
+use testfile::TestFile;
 use tokio::io::AsyncReadExt;
 use vm::console::LineSplitter;
 use vm::supervise::{Action, Supervisor, TimeLimits, VmEnd, VmOutcome};
 
-use super::{Run, RunError, RunOptions};
-use testfile::declare::Declarations;
-use testfile::{HostEnv, TestFile};
+use super::error::RunError;
+use super::phases::Declared;
+use super::results::Results;
+use super::retry::{Attempt, AttemptEnd, Change, RetryPolicy, supervise};
 
-/// What is said by a guest's init, for a file that has none.
+/// Prints the same lines as a guest's init.
 const SCRIPT: &str = include_str!("host.bash");
-/// Until the file's `init` begins.
+/// The time until the file's `init` starts.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
-/// From the last verdict to the end of all that was started.
+/// The time from the last verdict to the end of the command.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
-/// How often the rest of the subtests is begun again when none starts.
-const ATTEMPTS: u32 = 3;
 
-/// What is known of the run.
-pub(super) struct Prepared<'a> {
-    pub(super) options: &'a RunOptions,
-    pub(super) file: &'a TestFile,
-    pub(super) declared: &'a Declarations,
-    pub(super) host_env: &'a HostEnv,
-}
-
-/// Runs the subtests; each ends with a verdict in `run`, unless `run.summary.infrastructure` says why not.
+/// Runs the subtests on the host.
 pub(super) async fn run(
-    prepared: &Prepared<'_>,
-    mut remaining: Vec<SubtestName>,
-    run: &mut Run<'_>,
+    declared: &Declared<'_>,
+    subtests: Vec<SubtestName>,
+    results: &mut Results<'_>,
 ) -> Result<(), RunError> {
-    if prepared.options.sandbox {
-        sandbox::probe().await.map_err(|error| RunError::Infrastructure(error.to_string()))?;
+    if declared.request.sandbox() {
+        sandbox::probe().await.map_err(RunError::infrastructure)?;
     }
-    let mut fruitless = 0;
-    loop {
-        let cmd = command(prepared, &remaining, run.out.dir());
-        if prepared.options.dry_run {
-            run.summary.command = Some(cmd.to_string());
-            return Ok(());
-        }
-        let before = run.summary.verdicts.len();
-        let (ending, cut_short) = once(&cmd, prepared.declared.timeout, &remaining, run).await?;
-        remaining.retain(|subtest| !run.summary.verdicts.iter().any(|(done, _)| done == subtest));
-        let failed = run.summary.count(Status::Failed) > 0;
-        if remaining.is_empty() || run.reporter.broken() || (prepared.options.failfast && failed) {
-            return Ok(());
-        }
-        fruitless = if run.summary.verdicts.len() > before { 0 } else { fruitless + 1 };
-        let reason = match ending {
-            VmOutcome::Complete if !cut_short => "the file lists it, but run-tests never ran it".into(),
-            VmOutcome::InitFailed(reason) | VmOutcome::NoBoot { reason, .. } => reason,
-            VmOutcome::Infrastructure(what) => {
-                run.reporter.event(Event::Infrastructure { what: what.clone() });
-                run.summary.infrastructure = Some(what);
-                return Ok(());
-            }
-            _ if fruitless >= ATTEMPTS => format!("run-tests started no subtest in {ATTEMPTS} attempts"),
-            _ => continue,
-        };
-        return remaining.into_iter().try_for_each(|subtest| run.failed_to_run(subtest, &reason, &[]));
-    }
-}
-
-/// The whole command: bash with our script, in the sandbox.
-fn command(prepared: &Prepared<'_>, subtests: &[SubtestName], out: &Path) -> Cmd {
-    let env = environment(prepared, subtests, out);
-    let Prepared { options, file, host_env, .. } = prepared;
-    let script = ["bash", "--norc", "-c", SCRIPT, "ktest"];
-    let cmd = if options.sandbox {
-        let mount = |path: &Path, writable| Mount { host: path.into(), inside: path.into(), writable };
-        let mut mounts = vec![mount(&file.ktest_dir, false)];
-        if host_env.deps_dir.is_dir() {
-            mounts.push(mount(&host_env.deps_dir, false));
-        }
-        // Last, so that it is writable where it lies in one of the others.
-        mounts.push(mount(out, true));
-        let env: Vec<(&str, OsString)> =
-            env.iter().map(|(name, value)| (name.as_str(), value.into())).collect();
-        let argv = sandbox::argv(&sandbox::root_entries(), &mounts, &env, Path::new("/tmp"));
-        Cmd::new(&argv[0]).args(&argv[1..]).args(script)
-    } else {
-        let cmd = Cmd::new(script[0]).args(&script[1..]).env_clear();
-        env.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value))
+    let policy = RetryPolicy {
+        unit: "attempts",
+        retry_infrastructure: false,
+        accel: AccelChoice::Tcg,
+        failfast: declared.request.order.failfast,
+        interactive: false,
+        boot_only: false,
+        fruitless: 0,
     };
-    cmd.arg(&file.path).args(subtests.iter().map(SubtestName::as_str))
+    let file = declared.file.as_ref().expect("a run has a test file");
+    supervise(&mut Host { declared, file }, policy, subtests, results).await
 }
 
-/// What the subtests find in their environment: the contract's variables, with paths of the host.
-fn environment(prepared: &Prepared<'_>, subtests: &[SubtestName], out: &Path) -> Vec<(String, String)> {
-    let Prepared { options, file, declared, host_env } = prepared;
-    let tests = subtests.iter().map(SubtestName::as_str).collect::<Vec<_>>().join(" ");
-    let path = |path: &Path| path.display().to_string();
-    let own = [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
-        ("HOME", "/tmp".into()),
-        ("LANG", "C.UTF-8".into()),
-        ("ktest_arch", declared.kernel.arch.to_string()),
-        ("ktest_compiler", declared.kernel.compiler_name().into()),
-        ("ktest_timeout", declared.timeout.as_secs().to_string()),
-        ("ktest_tests_unknown", declared.tests_unknown.to_string()),
-        ("ktest_no_vm", "true".into()),
-        ("ktest_no_kbuild", declared.no_kbuild.to_string()),
-        ("ktest_dir", path(&file.ktest_dir)),
-        ("ktest_out", path(out)),
-        ("ktest_tmp", "/tmp".into()),
-        ("ktest_deps_dir", path(&host_env.deps_dir)),
-        ("ktest_test", path(&file.path)),
-        ("ktest_tests", tests),
-        ("ktest_kernel_version", host_env.kernel_version.clone()),
-        ("ktest_verbose", "false".into()),
-        ("ktest_interactive", "false".into()),
-        ("ktest_failfast", options.failfast.to_string()),
-        ("ktest_priority", "0".into()),
-        ("ktest_crashdump", "false".into()),
-    ];
-    let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
-    own.chain(options.env.iter().cloned()).collect()
+/// Executions on the host.
+struct Host<'a> {
+    declared: &'a Declared<'a>,
+    file: &'a TestFile,
 }
 
-/// Runs the command once, to its end or its time limit; how it ended, and whether a subtest cut it short.
+impl Attempt for Host<'_> {
+    async fn execute(
+        &mut self,
+        subtests: &[SubtestName],
+        results: &mut Results<'_>,
+    ) -> Result<AttemptEnd, RunError> {
+        let cmd = self.command(subtests, results.out.dir());
+        if self.declared.request.order.dry_run {
+            results.summary.command = Some(cmd.to_string());
+            return Ok(AttemptEnd::DryRun);
+        }
+        let (outcome, cut_short) = once(&cmd, self.declared.declared.timeout, subtests, results).await?;
+        Ok(match outcome {
+            VmOutcome::Complete if !cut_short => AttemptEnd::NeverRan,
+            VmOutcome::Complete | VmOutcome::Lost => AttemptEnd::Interrupted,
+            VmOutcome::InitFailed(reason) | VmOutcome::NoBoot { reason, .. } => {
+                AttemptEnd::NotStarted { reason, is_final: true }
+            }
+            VmOutcome::Infrastructure(what) => AttemptEnd::Infrastructure(what),
+        })
+    }
+
+    fn change(&mut self, _: Change) {}
+
+    fn console_log(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+impl Host<'_> {
+    /// The command: bash with the script, in the sandbox.
+    fn command(&self, subtests: &[SubtestName], out: &Path) -> Cmd {
+        let env = self.environment(subtests, out);
+        let (file, host_env) = (self.file, &self.declared.host_env);
+        let script = ["bash", "--norc", "-c", SCRIPT, "ktest"];
+        let cmd = if self.declared.request.sandbox() {
+            let mount = |path: &Path, writable| Mount { host: path.into(), inside: path.into(), writable };
+            let mut mounts = vec![mount(&file.ktest_dir, false)];
+            if host_env.deps_dir.is_dir() {
+                mounts.push(mount(&host_env.deps_dir, false));
+            }
+            // The last mount wins: the output directory can be inside one of the others.
+            mounts.push(mount(out, true));
+            let env: Vec<(&str, OsString)> =
+                env.iter().map(|(name, value)| (name.as_str(), value.into())).collect();
+            let argv = sandbox::argv(&sandbox::root_entries(), &mounts, &env, Path::new("/tmp"));
+            Cmd::new(&argv[0]).args(&argv[1..]).args(script)
+        } else {
+            let cmd = Cmd::new(script[0]).args(&script[1..]).env_clear();
+            env.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value))
+        };
+        cmd.arg(&file.path).args(subtests.iter().map(SubtestName::as_str))
+    }
+
+    /// The contract's variables, with paths of the host.
+    fn environment(&self, subtests: &[SubtestName], out: &Path) -> Vec<(String, String)> {
+        let Declared { request, declared, host_env, .. } = self.declared;
+        let file = self.file;
+        let tests = subtests.iter().map(SubtestName::as_str).collect::<Vec<_>>().join(" ");
+        let path = |path: &Path| path.display().to_string();
+        let own = [
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
+            ("HOME", "/tmp".into()),
+            ("LANG", "C.UTF-8".into()),
+            ("ktest_arch", declared.kernel.arch.to_string()),
+            ("ktest_compiler", declared.kernel.compiler_name().into()),
+            ("ktest_timeout", declared.timeout.as_secs().to_string()),
+            ("ktest_tests_unknown", declared.tests_unknown.to_string()),
+            ("ktest_no_vm", "true".into()),
+            ("ktest_no_kbuild", declared.no_kbuild.to_string()),
+            ("ktest_dir", path(&file.ktest_dir)),
+            ("ktest_out", path(out)),
+            ("ktest_tmp", "/tmp".into()),
+            ("ktest_deps_dir", path(&host_env.deps_dir)),
+            ("ktest_test", path(&file.path)),
+            ("ktest_tests", tests),
+            ("ktest_kernel_version", host_env.kernel_version.clone()),
+            ("ktest_verbose", "false".into()),
+            ("ktest_interactive", "false".into()),
+            ("ktest_failfast", request.order.failfast.to_string()),
+            ("ktest_priority", "0".into()),
+            ("ktest_crashdump", "false".into()),
+        ];
+        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        own.chain(request.env()).collect()
+    }
+}
+
+/// Runs the command until its end or its time limit. The flag is true if a subtest cut it short.
 async fn once(
     cmd: &Cmd,
     limit: Duration,
     subtests: &[SubtestName],
-    run: &mut Run<'_>,
+    results: &mut Results<'_>,
 ) -> Result<(VmOutcome, bool), RunError> {
-    let clock = run.reporter.began();
+    let clock = results.reporter.began();
     let limits = TimeLimits {
         boot: BOOT_LIMIT,
         subtest: limit,
@@ -155,26 +169,26 @@ async fn once(
     let mut killed = false;
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     loop {
-        let mut seen = Vec::new();
+        let mut text: Vec<String> = Vec::new();
         tokio::select! {
             biased;
-            _ = tick.tick() => run.out.flush().map_err(full)?,
+            _ = tick.tick() => results.out.flush().map_err(RunError::log)?,
             count = read(&mut stdout, &mut buffer) => match count {
                 0 => break,
-                count => lines.feed(&buffer[..count], |line| seen.push(line.to_owned())),
+                count => lines.feed(&buffer[..count], |line| text.push(line.to_owned())),
             },
         }
-        take(&seen, &mut supervisor, clock, run)?;
-        for act in supervisor.tick(clock.elapsed()) {
-            if act == Action::Kill {
+        feed(&text, &mut supervisor, clock, results)?;
+        for action in supervisor.tick(clock.elapsed()) {
+            if action == Action::Kill {
                 killed = true;
                 child.signal(Signal::KILL);
             }
         }
     }
-    let mut seen = Vec::new();
-    lines.finish(|line| seen.push(line.to_owned()));
-    take(&seen, &mut supervisor, clock, run)?;
+    let mut text: Vec<String> = Vec::new();
+    lines.finish(|line| text.push(line.to_owned()));
+    feed(&text, &mut supervisor, clock, results)?;
     let exit = match child.stop(Duration::from_secs(5)).await {
         Ok(exit) => exit,
         Err(error) => return Ok((VmOutcome::Infrastructure(error.to_string()), false)),
@@ -184,42 +198,34 @@ async fn once(
         Exit::Code(_) => VmEnd::Guest,
         Exit::Signal(signal) => VmEnd::Died(format!("bash was killed by signal {signal}")),
     };
-    let (acts, ending) = supervisor.ended(end, clock.elapsed());
-    acts.into_iter().try_for_each(|act| done(act, run))?;
-    Ok((ending, supervisor.cut_short()))
+    let (actions, outcome) = supervisor.ended(end, clock.elapsed());
+    actions.into_iter().try_for_each(|action| apply(action, results))?;
+    Ok((outcome, supervisor.cut_short()))
 }
 
-fn take(
+fn feed(
     lines: &[String],
     supervisor: &mut Supervisor,
     clock: Instant,
-    run: &mut Run<'_>,
+    results: &mut Results<'_>,
 ) -> Result<(), RunError> {
     for line in lines {
-        run.out.line(line, clock.elapsed()).map_err(full)?;
-        supervisor.line(line, clock.elapsed()).into_iter().try_for_each(|act| done(act, run))?;
+        results.out.line(line, clock.elapsed()).map_err(RunError::log)?;
+        supervisor.line(line, clock.elapsed()).into_iter().try_for_each(|action| apply(action, results))?;
     }
     Ok(())
 }
 
-fn done(act: Action, run: &mut Run<'_>) -> Result<(), RunError> {
-    match act {
-        Action::Started(subtest) => {
-            run.out.started(&subtest)?;
-            run.reporter.event(Event::SubtestStarted { subtest });
-            Ok(())
-        }
-        Action::Finished(finished) => run.finished(finished),
-        // There is no machine: nothing to ask a monitor for.
+fn apply(action: Action, results: &mut Results<'_>) -> Result<(), RunError> {
+    match action {
+        Action::Started(subtest) => results.started(subtest),
+        Action::Finished(finished) => results.verdict(finished, None),
+        // Without a VM there is no monitor.
         Action::GuestUp | Action::Kill | Action::Sysrq(_) | Action::Monitor(_) => Ok(()),
     }
 }
 
-fn full(error: impl std::fmt::Display) -> RunError {
-    RunError::Infrastructure(format!("writing the log: {error}"))
-}
-
-/// Bytes read; 0 at the end of the stream.
+/// Returns the number of bytes read, 0 at the end of the stream.
 async fn read(stream: &mut Option<tokio::process::ChildStdout>, buffer: &mut [u8]) -> usize {
     match stream {
         Some(stream) => stream.read(buffer).await.unwrap_or(0),

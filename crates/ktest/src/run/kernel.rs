@@ -1,73 +1,43 @@
 //! The kernel of a run: built from a source, or taken from the kernel store by name or id.
 //!
-//! A kernel that cannot be had through the fault of its source or of the test file is a verdict ([`NoKernel`]), not an
+//! If the source or the test file is the reason that there is no kernel, the result is a verdict ([`CannotRun`]), not an
 //! error.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kernel::{
     BuildError, BuildRequest, Cache, DistroKernel, Flavor, Kernel, KernelSource, Requirements, Store,
 };
-use model::{Arch, CommitId, Event, KernelId, StoreKernel};
+use model::{Arch, Event};
+use testfile::{Declarations, HostEnv, TestFile};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::{Run, RunError, RunOptions};
+use super::error::{CannotRun, RunError, Stop};
+use super::kernel_arg::KernelFrom;
+use super::phases::Declared;
+use super::request::RunRequest;
+use super::results::Results;
 use crate::report::Reporter;
-use testfile::declare::Declarations;
-use testfile::{HostEnv, TestFile};
 
-/// Where the kernel comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KernelFrom {
-    /// It is built.
-    Source(KernelSource),
-    /// A distribution's, by name: from the store, brought there when it is missing.
-    Named(StoreKernel),
-    /// One that was built here before, by its id in the store.
-    Stored(KernelId),
-}
-
-impl KernelFrom {
-    /// The commit that is tested, where one is.
-    pub(super) fn commit(&self) -> Option<CommitId> {
-        match self {
-            Self::Source(KernelSource::Commit { commit, .. }) => Some(commit.clone()),
-            _ => None,
-        }
-    }
-}
-
-/// There is no kernel, and that is the commit's (or the file's) own doing.
-pub(super) struct NoKernel {
-    pub(super) reason: String,
-    pub(super) log: Vec<u8>,
-}
-
-impl NoKernel {
-    fn because(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), log: Vec::new() }
-    }
-}
-
-/// The kernel itself where the store has it, be it only now; `None` where one is to be built.
+/// The kernel of the store, fetched if it is missing; `None` if one must be built.
 pub(super) async fn from_store(
-    options: &RunOptions,
+    request: &RunRequest,
     reporter: &mut Reporter,
 ) -> Result<Option<Kernel>, RunError> {
-    let cache = Cache { dir: options.cache.clone() };
-    match &options.kernel {
+    let cache = Cache { dir: request.cache.clone() };
+    match &request.kernel {
         KernelFrom::Source(_) => Ok(None),
         KernelFrom::Stored(id) => match Store::of(&cache).get(id) {
             Some(kernel) => Ok(Some(kernel)),
             None => Err(RunError::Usage(format!("the store has no kernel {id}; see ktest kernel list"))),
         },
         KernelFrom::Named(name) => {
-            let arch = options.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
+            let arch = request.order.test.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
             let wanted = DistroKernel::parse(name, arch).map_err(failure)?;
             if let Some(kernel) = Store::of(&cache).named(&wanted) {
                 return Ok(Some(kernel));
             }
-            reporter.note(&format!("kernel {name} is not in the store yet; bringing it"));
+            reporter.note(&format!("kernel {name} is not in the store; fetching it"));
             let mut on = |progress: kernel::Progress| {
                 if let Event::Phase { what } = progress_event(progress) {
                     tracing::info!("{what}");
@@ -80,7 +50,7 @@ pub(super) async fn from_store(
     }
 }
 
-/// What keeps a kernel from being had, as the end of a run.
+/// The error that ends a run.
 pub(super) fn failure(error: BuildError) -> RunError {
     match error {
         BuildError::Source(error) => RunError::Source(error.to_string()),
@@ -88,7 +58,7 @@ pub(super) fn failure(error: BuildError) -> RunError {
     }
 }
 
-/// What `make kernelversion` would say of a source; empty for a kernel of the store.
+/// The output of `make kernelversion` for a source; empty for a kernel of the store.
 pub async fn kernel_version(from: &KernelFrom) -> Result<String, RunError> {
     version(from, None).await
 }
@@ -96,7 +66,7 @@ pub async fn kernel_version(from: &KernelFrom) -> Result<String, RunError> {
 /// The largest Makefile that is read, in bytes.
 const MAKEFILE: usize = 4 << 20;
 
-/// What `make kernelversion` would say, from the source's Makefile; of a kernel of the store, its release.
+/// The output of `make kernelversion`, read from the source's Makefile; for a kernel of the store, its release.
 pub(super) async fn version(from: &KernelFrom, kernel: Option<&Kernel>) -> Result<String, RunError> {
     let source = match (from, kernel) {
         (_, Some(kernel)) => return Ok(kernel.release.clone()),
@@ -121,153 +91,161 @@ pub(super) async fn version(from: &KernelFrom, kernel: Option<&Kernel>) -> Resul
 }
 
 fn no_kernel_tree(dir: &Path) -> RunError {
-    RunError::Source(format!("{}: no kernel source tree; say -k DIR", dir.display()))
+    RunError::Source(format!("{}: not a kernel source tree; pass -k DIR", dir.display()))
 }
 
-/// Gets the kernel that these declarations ask for.
+/// Gets the kernel that the declarations require, and reports it.
 pub(super) async fn get(
-    options: &RunOptions,
-    file: Option<&TestFile>,
-    declared: &Declarations,
-    host_env: &HostEnv,
+    run: &Declared<'_>,
     stored: Option<Kernel>,
-    run: &mut Run<'_>,
-) -> Result<Result<Kernel, NoKernel>, RunError> {
+    results: &mut Results<'_>,
+) -> Result<Kernel, Stop> {
     let began = std::time::Instant::now();
-    let kernel = match (stored, &options.kernel) {
-        (Some(kernel), _) => Ok(kernel),
-        (None, KernelFrom::Source(KernelSource::WorkingTree(dir))) if declared.no_kbuild => {
-            kernel::in_place::find(dir, declared.kernel.arch)
-                .map_err(|error| NoKernel::because(error.to_string()))
+    let kernel = find_or_build(run, stored, results).await.and_then(|kernel| {
+        let (has, wants) = (kernel.arch, run.declared.kernel.arch);
+        if has == wants {
+            return Ok(kernel);
         }
-        (None, KernelFrom::Source(source)) if !declared.no_kbuild => {
-            run.reporter.event(Event::BuildStarted);
-            let flavor = flavor(options, file, declared, host_env).await?;
-            let request = BuildRequest {
-                source: source.clone(),
-                flavor,
-                jobs: options.jobs,
-                sandbox: options.sandbox,
-                tolerate: options.tolerate.clone(),
-                out_log: run.out.dir().join("out").join("build.log"),
-            };
-            let reporter = &mut *run.reporter;
-            let cache = Cache { dir: options.cache.clone() };
-            if options.ask_kernel
-                && let Ok(Some(kernel)) = kernel::missing_kernel(&request, &cache).await
-            {
-                reporter.event(Event::KernelWanted { kernel });
-                // The end of the input is an answer as well: nobody can help, it is built here.
-                let mut answer = String::new();
-                let _ = BufReader::new(tokio::io::stdin()).read_line(&mut answer).await;
-            }
-            let result =
-                kernel::build(&request, &cache, &mut |progress| reporter.event(progress_event(progress)))
-                    .await;
-            match result {
-                Ok(kernel) => Ok(kernel),
-                Err(error) => Err(judge(error)?),
-            }
-        }
-        (None, _) => Err(NoKernel::because(
-            "config-no-kbuild: its kernel is not built from a commit; name one of the store, as in -k debian/trixie",
-        )),
-    };
-    let kernel = match kernel {
-        Ok(kernel) if kernel.arch != declared.kernel.arch => {
-            let (has, wants) = (kernel.arch, declared.kernel.arch);
-            Err(NoKernel::because(format!("the kernel is one for {has}, the test file wants {wants}")))
-        }
-        other => other,
-    };
-    match &kernel {
+        let reason = format!("the kernel is for {has}, the test file requires {wants}");
+        Err(CannotRun::because(reason).into())
+    });
+    match kernel {
         Ok(kernel) => {
-            tell(kernel, declared, began, run);
-            keep_config(kernel, run);
+            report(&kernel, &run.declared, began, results);
+            copy_config(&kernel, results);
+            Ok(kernel)
         }
-        Err(NoKernel { reason, .. }) => run.reporter.event(Event::BuildFailed { reason: reason.clone() }),
+        Err(Stop::CannotRun(cannot)) => {
+            results.reporter.event(Event::BuildFailed { reason: cannot.reason.clone() });
+            Err(CannotRun { reason: prefixed(&cannot), ..cannot }.into())
+        }
+        Err(error) => Err(error),
     }
-    Ok(kernel.map_err(|no| NoKernel { reason: prefixed(&no), log: no.log }))
 }
 
-/// The kernel's configuration, beside what else says how to repeat this run. A kernel that came without one has none.
-fn keep_config(kernel: &Kernel, run: &mut Run<'_>) {
-    let copied = std::fs::copy(&kernel.config, run.out.dir().join("kernel.config"));
+async fn find_or_build(
+    run: &Declared<'_>,
+    stored: Option<Kernel>,
+    results: &mut Results<'_>,
+) -> Result<Kernel, Stop> {
+    match (stored, &run.request.kernel) {
+        (Some(kernel), _) => Ok(kernel),
+        (None, KernelFrom::Source(KernelSource::WorkingTree(dir))) if run.declared.no_kbuild => {
+            let found = kernel::in_place::find(dir, run.declared.kernel.arch);
+            found.map_err(|error| CannotRun::because(error).into())
+        }
+        (None, KernelFrom::Source(source)) if !run.declared.no_kbuild => build(run, source, results).await,
+        (None, _) => Err(CannotRun::because(
+            "config-no-kbuild: the kernel is not built from a commit; name one of the store, for example -k debian/trixie",
+        )
+        .into()),
+    }
+}
+
+async fn build(run: &Declared<'_>, source: &KernelSource, results: &mut Results<'_>) -> Result<Kernel, Stop> {
+    let Declared { request, file, declared, host_env } = run;
+    results.reporter.event(Event::BuildStarted);
+    let request_to_build = BuildRequest {
+        source: source.clone(),
+        flavor: flavor(request, file.as_ref(), declared, host_env).await?,
+        jobs: request.jobs(),
+        sandbox: request.sandbox(),
+        tolerate: request.order.test.tolerate.clone(),
+        out_log: results.out.dir().join("out").join("build.log"),
+    };
+    let cache = Cache { dir: request.cache.clone() };
+    if request.order.ask_kernel
+        && let Ok(Some(kernel)) = kernel::missing_kernel(&request_to_build, &cache).await
+    {
+        results.reporter.event(Event::KernelWanted { kernel });
+        // The end of input also means: build it here.
+        let mut answer = String::new();
+        let _ = BufReader::new(tokio::io::stdin()).read_line(&mut answer).await;
+    }
+    let reporter = &mut *results.reporter;
+    let mut on = |progress| reporter.event(progress_event(progress));
+    kernel::build(&request_to_build, &cache, &mut on).await.map_err(build_error)
+}
+
+/// Copies the kernel's configuration to the output directory. A kernel of the store can have none.
+fn copy_config(kernel: &Kernel, results: &mut Results<'_>) {
+    let copied = std::fs::copy(&kernel.config, results.out.dir().join("kernel.config"));
     if let Err(error) = copied
         && kernel.config.exists()
     {
-        run.reporter.note(&format!("{}: cannot be kept with the results: {error}", kernel.config.display()));
+        results
+            .reporter
+            .note(&format!("{}: cannot copy it to the output directory: {error}", kernel.config.display()));
     }
 }
 
-/// A compiler's error stands for itself in the event; in a verdict it wants the words before it.
-fn prefixed(no: &NoKernel) -> String {
-    if no.log.is_empty() { no.reason.clone() } else { format!("kernel does not build: {}", no.reason) }
+/// The event has the compiler's error alone; the verdict has a prefix.
+fn prefixed(cannot: &CannotRun) -> String {
+    let CannotRun { reason, log } = cannot;
+    if log.is_empty() { reason.clone() } else { format!("kernel does not build: {reason}") }
 }
 
-/// Whether an error is a verdict.
-fn judge(error: BuildError) -> Result<NoKernel, RunError> {
+/// Separates build errors that become a verdict from errors that end the run.
+fn build_error(error: BuildError) -> Stop {
     match error {
         BuildError::DoesNotBuild { reason, log } => {
             let log = std::fs::read(&log).map(|bytes| last(bytes, 1 << 20)).unwrap_or_default();
-            // Never empty: it is what tells a compiler's error from ours.
+            // Never empty: a log marks an error as the compiler's.
             let log = if log.is_empty() { b"\n".to_vec() } else { log };
-            Ok(NoKernel { reason, log })
+            CannotRun { reason, log }.into()
         }
-        error @ BuildError::Requirements { .. } => Ok(NoKernel::because(error.to_string())),
-        BuildError::Source(error) => Err(RunError::Source(error.to_string())),
-        BuildError::Infrastructure(error) => Err(RunError::Infrastructure(error.to_string())),
+        error @ BuildError::Requirements { .. } => CannotRun::because(error).into(),
+        other => failure(other).into(),
     }
 }
 
-/// The flavor of this file, when it shares a kernel with those that it is to be merged with.
+/// The flavor of this file, merged with the files that share its kernel.
 async fn flavor(
-    options: &RunOptions,
+    request: &RunRequest,
     file: Option<&TestFile>,
     declared: &Declarations,
     host_env: &HostEnv,
 ) -> Result<Flavor, RunError> {
     let name = file.map_or("boot".into(), |file| file.test.to_string());
     let mut wishes: Vec<(String, Requirements)> = vec![(name.clone(), declared.kernel.clone())];
-    for other in &options.merge {
-        let other = TestFile::find(other, options.tests_dir.as_deref())?;
+    for other in &request.order.test.merge {
+        let other = TestFile::find(other, request.order.test.tests_dir.as_deref())?;
         if other.test.as_str() == name {
             continue;
         }
-        match other.deps_cached(host_env, &options.cache).await {
-            // What needs no kernel of its own has no say.
+        match other.deps_cached(host_env, &request.cache).await {
+            // These files need no built kernel.
             Ok(declared) if declared.no_vm || declared.no_kbuild => {}
             Ok(declared) => wishes.push((other.test.to_string(), declared.kernel)),
-            // Another file's trouble is that file's; it gets its verdicts when it is run.
-            Err(error) => tracing::warn!("left out of the shared kernel: {error}"),
+            // Invalid declarations of another file are reported when that file runs.
+            Err(error) => tracing::warn!("not included in the shared kernel: {error}"),
         }
     }
     let flavors = kernel::merge(&wishes).into_iter();
     Ok({ flavors }.find(|flavor| flavor.files.contains(&name)).expect("every file is in a flavor"))
 }
 
-fn tell(kernel: &Kernel, declared: &Declarations, began: std::time::Instant, run: &mut Run<'_>) {
-    run.reporter.event(Event::KernelReady {
+fn report(kernel: &Kernel, declared: &Declarations, began: std::time::Instant, results: &mut Results<'_>) {
+    results.reporter.event(Event::KernelReady {
         kernel: kernel.id.clone(),
         image_hash: kernel.image_hash.clone(),
         cached: kernel.cached,
         duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     });
     for option in &kernel.tolerated {
-        run.reporter.note(&format!("tolerated: {option}"));
+        results.reporter.note(&format!("tolerated: {option}"));
     }
     if !kernel.unknown_options.is_empty() {
         let list = kernel.unknown_options.join(" ");
-        run.reporter.note(&format!("options that this kernel does not know, ignored: {list}"));
+        results.reporter.note(&format!("ignored options unknown to this kernel: {list}"));
     }
     let lacks = lacking(kernel, declared);
     if !lacks.is_empty() {
-        run.reporter
-            .note(&format!("options that the test file requires and this kernel lacks: {}", lacks.join(" ")));
+        results.reporter.note(&format!("required options missing in this kernel: {}", lacks.join(" ")));
     }
 }
 
-/// What a kernel that was not built for this file lacks of what it requires.
+/// The required options that a kernel not built for this file lacks.
 fn lacking(kernel: &Kernel, declared: &Declarations) -> Vec<String> {
     let text = std::fs::read_to_string(&kernel.config).unwrap_or_default();
     let config = kernel::dotconfig::DotConfig::parse(&text);
@@ -286,7 +264,7 @@ fn last(mut bytes: Vec<u8>, most: usize) -> Vec<u8> {
     bytes
 }
 
-/// What the build does, as an event.
+/// The progress of a build, as an event.
 pub(crate) fn progress_event(progress: kernel::Progress) -> Event {
     use kernel::Progress;
     match progress {
@@ -295,65 +273,6 @@ pub(crate) fn progress_event(progress: kernel::Progress) -> Event {
         Progress::Fetching { what } => Event::Phase { what: format!("kernel: {what}") },
         Progress::CheckingOut => Event::Phase { what: "kernel: checking out".into() },
         Progress::Configuring => Event::Phase { what: "kernel: configuring".into() },
-        Progress::Publishing => Event::Phase { what: "kernel: putting it into the store".into() },
-    }
-}
-
-/// Reads `-k`: a folder, a kernel's name, or its id (at least 8 digits of it).
-pub fn parse_kernel(text: &str, commit: Option<&str>, cache: &Path) -> Result<KernelFrom, String> {
-    let path = Path::new(text);
-    if let Some(commit) = commit {
-        let dir = folder(path)?;
-        let commit =
-            gitio::Repo::open(&dir).and_then(|repo| repo.resolve(commit)).map_err(|e| e.to_string())?;
-        return Ok(KernelFrom::Source(KernelSource::Commit { repo: dir, commit }));
-    }
-    if path.is_dir() {
-        return Ok(KernelFrom::Source(KernelSource::WorkingTree(folder(path)?)));
-    }
-    if text.len() >= 8 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        let ids = Store::of(&Cache { dir: cache.into() }).ids();
-        let mut like = ids.into_iter().filter(|id| id.as_str().starts_with(&text.to_ascii_lowercase()));
-        return match (like.next(), like.next()) {
-            (Some(id), None) => Ok(KernelFrom::Stored(id)),
-            (Some(_), Some(_)) => {
-                Err(format!("several kernels of the store begin with {text}; give more of the id"))
-            }
-            (None, _) => Err(format!("the store has no kernel {text}; see ktest kernel list")),
-        };
-    }
-    match text.parse::<StoreKernel>() {
-        Ok(name) if name.as_str().starts_with("debian/") => Ok(KernelFrom::Named(name)),
-        _ => folder(path).map(|dir| KernelFrom::Source(KernelSource::WorkingTree(dir))),
-    }
-}
-
-fn folder(path: &Path) -> Result<PathBuf, String> {
-    std::fs::canonicalize(path)
-        .map_err(|_| format!("{}: no such directory; say -k DIR, or -k debian/SUITE", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_k_names() {
-        let dir = tempfile::tempdir().unwrap();
-        let id = "a".repeat(64);
-        std::fs::create_dir_all(dir.path().join("kernels").join(&id)).unwrap();
-        let parse = |text: &str| parse_kernel(text, None, dir.path());
-        assert_eq!(parse("aaaaaaaa"), Ok(KernelFrom::Stored(id.parse().unwrap())));
-        assert_eq!(parse("bbbbbbbb").unwrap_err(), "the store has no kernel bbbbbbbb; see ktest kernel list");
-        assert_eq!(parse("debian/trixie"), Ok(KernelFrom::Named("debian/trixie".parse().unwrap())));
-        assert_eq!(
-            parse("no/such").unwrap_err(),
-            "no/such: no such directory; say -k DIR, or -k debian/SUITE"
-        );
-        let here = dir.path().canonicalize().unwrap();
-        assert_eq!(
-            parse(dir.path().to_str().unwrap()),
-            Ok(KernelFrom::Source(KernelSource::WorkingTree(here)))
-        );
+        Progress::Publishing => Event::Phase { what: "kernel: publishing to the store".into() },
     }
 }

@@ -1,4 +1,4 @@
-//! From declarations to a machine: its disks, its shares, and what the guest finds in its environment.
+//! From declarations to a machine: its disks, its shares and the guest's environment.
 
 use std::fs::File;
 use std::io;
@@ -6,86 +6,109 @@ use std::path::{Path, PathBuf};
 
 use kernel::Kernel;
 use model::{Arch, StorageBus, SubtestName};
-use rustix::fs::{FlockOperation, XattrFlags, flock, setxattr};
+use rustix::fs::{XattrFlags, setxattr};
 use vm::guest::{GuestMount, GuestSpec, HOST, TAG};
 use vm::machine::{Accel, Disk, Hotplug, Machine, Network, Share, device, drive};
 
-use super::{Prepared, RunError, RunOptions, terminal};
+use super::error::RunError;
+use super::phases::{Declared, Prepared};
+use super::request::RunRequest;
+use super::terminal;
+use super::vm_dir::VmDir;
 use crate::access::Access;
 use crate::report::Reporter;
-use testfile::declare::Declarations;
+use testfile::Declarations;
 
-/// Slow scratch devices, as the contract's `ktest_scratch_slowdevs` marks them: a hard disk of old.
+/// The limits of a slow scratch device (`ktest_scratch_slowdevs`): those of a rotating disk.
 const SLOW_IOPS: u32 = 100;
 const SLOW_BPS: u64 = 10 << 20;
 
-/// The folder of one VM's own files (scratch devices, the guest's spec), gone when this is dropped. What a killed
-/// run left behind is removed when the next one begins.
+/// The parameters of one VM.
 #[derive(Debug)]
-pub(super) struct Workplace {
-    dir: tempfile::TempDir,
-    /// The sockets have a folder of their own: the path of a socket must be short.
-    socket_dir: tempfile::TempDir,
-    _lock: File,
-}
-
-impl Workplace {
-    pub(super) fn create(cache: &Path) -> io::Result<Self> {
-        let parent = cache.join("vms");
-        std::fs::create_dir_all(&parent)?;
-        remove_leftovers(&parent);
-        let dir = tempfile::Builder::new().prefix("vm-").tempdir_in(&parent)?;
-        let lock = File::create(dir.path().join("lock"))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        let socket_dir = tempfile::Builder::new().prefix("ktest-").tempdir()?;
-        Ok(Self { dir, socket_dir, _lock: lock })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    pub(super) fn sockets(&self) -> &Path {
-        self.socket_dir.path()
-    }
-}
-
-/// Folders whose lock nobody holds belong to runs that were killed. Failing to remove one harms nobody.
-fn remove_leftovers(parent: &Path) {
-    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
-    for entry in entries {
-        let lock = File::open(entry.path().join("lock"));
-        if lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()) {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// What one VM is for.
-#[derive(Debug)]
-pub(super) struct Purpose<'a> {
-    /// How it is run.
+pub(super) struct VmSetup<'a> {
+    /// How the guest is executed.
     pub accel: Accel,
-    /// The subtests it is to run.
+    /// The subtests to run.
     pub subtests: &'a [SubtestName],
-    /// The run's output folder.
+    /// The output directory of the run.
     pub out: &'a Path,
-    /// Show what the kernel says before its console is up.
+    /// Show console output from before the console driver is up.
     pub early_console: bool,
-    /// The way in by ssh.
+    /// How the guest is reached by ssh.
     pub ssh: Option<&'a Access>,
 }
 
-/// The machine for a VM, its files made in `place`.
+/// Describes the machine for a VM and creates its files in `dir`.
 pub(super) fn prepare(
     prepared: &Prepared<'_>,
-    purpose: &Purpose<'_>,
-    place: &Workplace,
+    setup: &VmSetup<'_>,
+    dir: &VmDir,
 ) -> Result<Machine, RunError> {
-    let &Purpose { accel, subtests, out, .. } = purpose;
-    let workplace = place.path();
-    let io = |error: io::Error| RunError::Infrastructure(format!("{}: {error}", workplace.display()));
-    let Prepared { declared, kernel, options, .. } = prepared;
+    let files = dir.path();
+    let Declared { request, file, declared, .. } = &prepared.run;
+    let Devices { disks, pmem, base } = devices(prepared, files)?;
+    let headers = headers(prepared, files)?;
+    let (shares, mounts) = shares(prepared, files, setup.out, headers.as_deref());
+    let interactive = request.order.interactive;
+    let mut append = declared.kernel_append.clone();
+    if interactive {
+        // For a debugger: stop after a panic, and load the kernel at its link address.
+        append.extend(["panic=0", "nokaslr"].map(String::from));
+        if has_kgdb(&prepared.kernel) {
+            append.push("kgdboc=ttyS1,115200".into());
+        }
+    }
+    let machine = Machine {
+        arch: declared.kernel.arch,
+        accel: setup.accel,
+        cpus: declared.cpus.unwrap_or_else(default_cpus),
+        mem_mib: declared.mem_mib,
+        kernel: prepared.kernel.image.clone(),
+        initrd: prepared.kernel.initrd.clone(),
+        append,
+        root: prepared.root.clone(),
+        bus: declared.bus,
+        disks,
+        hotplug: hotplug(declared),
+        pmem,
+        shares,
+        sockets: Some(dir.sockets().into()),
+        kgdb: interactive,
+        serial_log: Some(files.join("serial")),
+        early_console: setup.early_console,
+        network: Some(Network { ssh_port: setup.ssh.map(|access| access.port), open: declared.network }),
+        qemu_prepend: declared.qemu_prepend.clone(),
+        qemu_append: declared.qemu_append.clone(),
+    };
+    let spec = GuestSpec {
+        env: environment(prepared, setup.subtests, &machine, base, setup.out)?,
+        // Without subtests the file only declares the machine.
+        file: file.as_ref().filter(|_| !setup.subtests.is_empty()).map(|file| guest_path(&file.path)),
+        subtests: setup.subtests.to_vec(),
+        mounts,
+        command: request.command.clone(),
+        ssh: setup.ssh.map(|access| access.keys.clone()),
+    };
+    vm::guest::write(&files.join("guest"), &spec).map_err(|error| io_error(files, &error))?;
+    Ok(machine)
+}
+
+fn io_error(path: &Path, error: &io::Error) -> RunError {
+    RunError::Infrastructure(format!("{}: {error}", path.display()))
+}
+
+/// The block and pmem devices of a machine.
+struct Devices {
+    /// Images first, then scratch devices.
+    disks: Vec<Disk>,
+    pmem: Vec<(PathBuf, u64)>,
+    /// The number of the first scratch device in the guest.
+    base: usize,
+}
+
+/// Creates the scratch and pmem devices in `dir`, with the content of saved devices if there are any.
+fn devices(prepared: &Prepared<'_>, dir: &Path) -> Result<Devices, RunError> {
+    let declared = &prepared.run.declared;
     let mut disks = Vec::new();
     for (files, readonly) in [(&declared.images, true), (&declared.rw_images, false)] {
         for file in files {
@@ -96,66 +119,23 @@ pub(super) fn prepare(
         }
     }
     let base = disks.len() + usize::from(declared.bus == StorageBus::VirtioBlk);
+    let device = |name: String, size: u64| {
+        let file = sparse(dir, &name, size).map_err(|error| io_error(dir, &error))?;
+        prepared.saved.as_ref().map_or(Ok(()), |saved| saved.restore(&file))?;
+        Ok::<_, RunError>(file)
+    };
     for (at, size) in declared.scratch.iter().enumerate() {
-        let file = sparse(workplace, &format!("scratch{at}"), *size).map_err(io)?;
-        prepared.restore(&file)?;
+        let file = device(format!("scratch{at}"), *size)?;
         let slow = declared.slow.contains(&at);
         let (iops, bps) = (slow.then_some(SLOW_IOPS), slow.then_some(SLOW_BPS));
         disks.push(Disk { file, readonly: false, snapshot: false, iops, bps });
     }
-    let mut pmem = Vec::new();
-    for (at, size) in declared.pmem.iter().enumerate() {
-        let file = sparse(workplace, &format!("pmem{at}"), *size).map_err(io)?;
-        prepared.restore(&file)?;
-        pmem.push((file, *size));
-    }
-
-    let headers = headers(prepared, workplace)?;
-    let (shares, mounts) = shares(prepared, workplace, out, headers.as_deref());
-    let mut append = declared.kernel_append.clone();
-    if options.interactive {
-        // Somebody wants to look at a crash, with a debugger that knows where things are.
-        append.extend(["panic=0", "nokaslr"].map(String::from));
-        if has_kgdb(kernel) {
-            append.push("kgdboc=ttyS1,115200".into());
-        }
-    }
-    let machine = Machine {
-        arch: declared.kernel.arch,
-        accel,
-        cpus: declared.cpus.unwrap_or_else(default_cpus),
-        mem_mib: declared.mem_mib,
-        kernel: kernel.image.clone(),
-        initrd: kernel.initrd.clone(),
-        append,
-        root: prepared.root.clone(),
-        bus: declared.bus,
-        disks,
-        hotplug: hotplug(declared),
-        pmem,
-        shares,
-        sockets: Some(place.sockets().into()),
-        kgdb: options.interactive,
-        serial_log: Some(workplace.join("serial")),
-        early_console: purpose.early_console,
-        network: Some(Network { ssh_port: purpose.ssh.map(|access| access.port), open: declared.network }),
-        qemu_prepend: declared.qemu_prepend.clone(),
-        qemu_append: declared.qemu_append.clone(),
-    };
-    let spec = GuestSpec {
-        env: environment(prepared, subtests, &machine, base, out)?,
-        // Without subtests the file only says what the machine is.
-        file: prepared.file.filter(|_| !subtests.is_empty()).map(|file| guest_path(&file.path)),
-        subtests: subtests.to_vec(),
-        mounts,
-        command: options.command.clone(),
-        ssh: purpose.ssh.map(|access| access.keys.clone()),
-    };
-    vm::guest::write(&workplace.join("guest"), &spec).map_err(io)?;
-    Ok(machine)
+    let pmem = declared.pmem.iter().enumerate();
+    let pmem = pmem.map(|(at, size)| Ok((device(format!("pmem{at}"), *size)?, *size)));
+    Ok(Devices { disks, pmem: pmem.collect::<Result<_, RunError>>()?, base })
 }
 
-/// Ports that disks can be unplugged from make every boot slower: only for files that ask for a kernel with them.
+/// Hotplug ports slow every boot down: only for files whose kernel requires hotplug support.
 fn hotplug(declared: &Declarations) -> Option<Hotplug> {
     let asks = |name: &str| {
         let mut wanted = declared.kernel.require.iter().chain(&declared.kernel.require_soft);
@@ -174,7 +154,7 @@ pub(super) fn has_kgdb(kernel: &Kernel) -> bool {
     kernel.arch == Arch::X86_64 && config.lines().any(|line| line == "CONFIG_KGDB_SERIAL_CONSOLE=y")
 }
 
-/// The disks as QEMU is told of them, by disk number: the root disk, where it counts, is not the guest's to unplug.
+/// The QEMU options of each disk, by disk number. The guest cannot unplug the root disk, which is number 0 on virtio-blk.
 fn plug_lines(machine: &Machine) -> Result<(String, String), RunError> {
     let root = if machine.bus == StorageBus::VirtioBlk { "root\n" } else { "" };
     let (mut drives, mut devices) = (root.to_string(), root.to_string());
@@ -198,7 +178,7 @@ fn sparse(dir: &Path, name: &str, size: u64) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// A host path as the guest sees it.
+/// The path of a host file in the guest.
 fn guest_path(path: &Path) -> String {
     format!("{HOST}{}", path.display())
 }
@@ -220,18 +200,18 @@ fn shares(
         }
     };
     add(TAG, &workplace.join("guest"), None, false);
-    if let Some(file) = prepared.file {
+    if let Some(file) = &prepared.run.file {
         add("ktest_tests", &file.ktest_dir, Some(guest_path(&file.ktest_dir)), false);
     }
     add("ktest_out", out, Some(guest_path(out)), true);
-    let deps = &prepared.host_env.deps_dir;
+    let deps = &prepared.run.host_env.deps_dir;
     if deps.is_dir() {
         add("ktest_deps", deps, Some(guest_path(deps)), false);
     }
     if let Some(selftests) = &prepared.kselftests {
         add("ktest_kselftests", &selftests.dir, Some(guest_path(&selftests.dir)), false);
     }
-    if let Some(modules) = modules(prepared.kernel) {
+    if let Some(modules) = modules(&prepared.kernel) {
         add("ktest_modules", &modules, Some(format!("/lib/modules/{}", prepared.kernel.release)), false);
     }
     if let Some(headers) = headers {
@@ -240,13 +220,13 @@ fn shares(
     (shares, mounts)
 }
 
-/// The kernel's headers laid out for the guest, where the test file asks for them.
+/// Unpacks the kernel's headers for the guest if the test file requires them.
 fn headers(prepared: &Prepared<'_>, workplace: &Path) -> Result<Option<PathBuf>, RunError> {
-    if !prepared.declared.kernel_headers {
+    if !prepared.run.declared.kernel_headers {
         return Ok(None);
     }
     let dir = workplace.join("headers");
-    kernel::headers::unpack(prepared.kernel, &dir).map_err(super::kernel::failure)?;
+    kernel::headers::unpack(&prepared.kernel, &dir).map_err(super::kernel::failure)?;
     Ok(Some(dir))
 }
 
@@ -261,7 +241,7 @@ fn keeps_xattrs(dir: &Path) -> bool {
         .is_ok_and(|file| setxattr(file.path(), "user.virtfs.test", b"1", XattrFlags::empty()).is_ok())
 }
 
-/// The environment of the contract, "What the guest must find".
+/// The guest's environment (docs/contract.md).
 fn environment(
     prepared: &Prepared<'_>,
     subtests: &[SubtestName],
@@ -270,7 +250,8 @@ fn environment(
     out: &Path,
 ) -> Result<Vec<(String, String)>, RunError> {
     let (drives, devices) = plug_lines(machine)?;
-    let Prepared { declared, file, kernel, host_env, options, .. } = prepared;
+    let Declared { declared, file, host_env, request } = &prepared.run;
+    let (kernel, order) = (&prepared.kernel, &request.order);
     let lines =
         |items: &[PathBuf]| items.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join("\n");
     let sizes = |items: &[u64]| items.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
@@ -291,18 +272,18 @@ fn environment(
         ("ktest_rw_images", lines(&declared.rw_images)),
         ("ktest_scratch_dev_sizes", sizes(&declared.scratch)),
         ("ktest_pmem_devs", sizes(&declared.pmem)),
-        ("ktest_dir", file.map(|file| guest_path(&file.ktest_dir)).unwrap_or_default()),
+        ("ktest_dir", file.as_ref().map(|file| guest_path(&file.ktest_dir)).unwrap_or_default()),
         ("ktest_out", guest_path(out)),
         ("ktest_tmp", "/tmp".into()),
         ("ktest_deps_dir", guest_path(&host_env.deps_dir)),
-        ("ktest_test", file.map(|file| guest_path(&file.path)).unwrap_or_default()),
+        ("ktest_test", file.as_ref().map(|file| guest_path(&file.path)).unwrap_or_default()),
         ("ktest_tests", tests),
         ("ktest_kernel_binary", kernel.image.display().to_string()),
         ("ktest_kernel_version", host_env.kernel_version.clone()),
         ("ktest_verbose", "false".into()),
-        ("ktest_interactive", options.interactive.to_string()),
-        ("ktest_exit_on_success", options.exit_on_success.to_string()),
-        ("ktest_failfast", options.failfast.to_string()),
+        ("ktest_interactive", order.interactive.to_string()),
+        ("ktest_exit_on_success", order.exit_on_success.to_string()),
+        ("ktest_failfast", order.failfast.to_string()),
         ("ktest_priority", "0".into()),
         ("ktest_crashdump", "false".into()),
         ("ktest_scratch_dev_base", base.to_string()),
@@ -316,22 +297,22 @@ fn environment(
     if let Some(selftests) = &prepared.kselftests {
         env.push(("ktest_kselftest_dir".into(), guest_path(&selftests.dir)));
     }
-    if let Some((rows, columns)) = terminal::size().filter(|_| options.interactive) {
+    if let Some((rows, columns)) = terminal::size().filter(|_| order.interactive) {
         env.push(("ktest_terminal".into(), format!("{rows} {columns}")));
         env.extend(std::env::var("TERM").map(|term| ("TERM".to_string(), term)));
     }
-    env.extend(options.env.iter().cloned());
+    env.extend(request.env());
     Ok(env)
 }
 
-/// The standard root image of an architecture with the packages that are wanted, made when it is missing.
+/// The standard root image with the ordered packages; built if it is missing.
 pub(super) async fn standard_image(
-    options: &RunOptions,
+    request: &RunRequest,
     arch: Arch,
     reporter: &mut Reporter,
 ) -> Result<PathBuf, RunError> {
-    let spec = vm::image::ImageSpec::standard(arch).with(&options.packages);
-    let image = vm::image::find_or_create(&spec, &options.cache, &mut |what: &str| {
+    let spec = vm::image::ImageSpec::standard(arch).with(&request.order.test.packages);
+    let image = vm::image::find_or_create(&spec, &request.cache, &mut |what: &str| {
         reporter.event(model::Event::Phase { what: what.into() });
     })
     .await

@@ -1,7 +1,7 @@
-//! The kernel's selftests (tools/testing/selftests), built on the host from the tree under test, for the guest to run.
+//! The kernel's selftests (tools/testing/selftests), built on the host from the tree under test.
 //!
-//! Sandboxed as kernels are: a branch's Makefiles are somebody's code. What was built for the same sources is kept in
-//! the cache; a folder there is whole, since it comes by rename.
+//! The build runs in the sandbox of kernel builds: a branch's Makefiles are untrusted. The result is cached by its
+//! sources and published by rename, so a directory in the cache is complete.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -13,9 +13,12 @@ use kernel::sandbox::{self, Mount, RootEntry};
 use model::Arch;
 use spawn::{Cmd, Limits};
 
-use super::{KernelFrom, Run, RunError, RunOptions};
+use super::error::RunError;
+use super::kernel_arg::KernelFrom;
+use super::request::RunRequest;
+use super::results::Results;
 
-/// What of the tree the collections are built from.
+/// The parts of the tree that the build needs.
 const PATHS: [&str; 11] = [
     "Makefile",
     "Kbuild",
@@ -29,33 +32,33 @@ const PATHS: [&str; 11] = [
     "tools/scripts",
     "tools/lib",
 ];
-/// The list of programs that the tree's own installation leaves.
+/// The list of programs that the installation writes.
 const LIST: &str = "kselftest-list.txt";
 const LIMIT: Duration = Duration::from_secs(1800);
-/// Where the sandbox has the source and the outcome.
+/// The paths of the source and the result in the sandbox.
 const SRC_SEEN: &str = "/ktest/src";
 const OUT_SEEN: &str = "/ktest/out";
 
-/// Where collections are installed.
+/// Installed collections.
 #[derive(Debug)]
 pub(super) struct Selftests {
-    /// The folder.
+    /// The directory.
     pub dir: PathBuf,
-    /// Of a working tree's: gone with the run.
+    /// For a work tree: removed with the run.
     _place: Option<tempfile::TempDir>,
 }
 
-/// The folder with these collections installed. Those that cannot be built on this host are left out; the build's
-/// words are in `selftests-build.log` of the run's output. None for a kernel that comes without its source.
+/// Builds and installs these collections. Those that do not build on this host are skipped; the output of the build is in
+/// `selftests-build.log`. Returns `None` for a kernel without source.
 pub(super) async fn build(
-    options: &RunOptions,
+    request: &RunRequest,
     arch: Arch,
     collections: &[String],
-    run: &mut Run<'_>,
+    results: &mut Results<'_>,
 ) -> Result<Option<Selftests>, RunError> {
-    let KernelFrom::Source(source) = &options.kernel else { return Ok(None) };
+    let KernelFrom::Source(source) = &request.kernel else { return Ok(None) };
     check(arch, collections)?;
-    let cache = options.cache.join("selftests");
+    let cache = request.cache.join("selftests");
     std::fs::create_dir_all(&cache).map_err(|error| broken(&cache, &error))?;
     let name = match source {
         KernelSource::Commit { repo, commit } => {
@@ -64,7 +67,7 @@ pub(super) async fn build(
             let trees = format!("{}\n{}\n", id("tools")?, id("include")?);
             Some(format!("{arch}-{:016x}", fingerprint(&trees, collections)))
         }
-        // A working tree changes without its name changing: built anew each time.
+        // A work tree has no id to cache by.
         KernelSource::WorkingTree(_) => None,
     };
     if let Some(name) = &name
@@ -72,14 +75,13 @@ pub(super) async fn build(
     {
         return Ok(Some(Selftests { dir: cache.join(name), _place: None }));
     }
-    // Without it the tree's `make install` leaves a list of programs and none of them.
+    // Without rsync `make install` writes the list of programs, but no program.
     if finish(Cmd::new("rsync").arg("--version")).await.is_err() {
         return Err(RunError::Infrastructure(
-            "the kernel's selftests are installed with rsync, which this host lacks; apt-get install rsync"
-                .into(),
+            "installing the kernel's selftests requires rsync; run apt-get install rsync".into(),
         ));
     }
-    run.reporter.event(model::Event::Phase { what: "kernel selftests: building".into() });
+    results.reporter.event(model::Event::Phase { what: "kernel selftests: building".into() });
     let place =
         tempfile::Builder::new().prefix("new-").tempdir_in(&cache).map_err(|error| broken(&cache, &error))?;
     let (src, out) = (place.path().join("src"), place.path().join("out"));
@@ -87,8 +89,8 @@ pub(super) async fn build(
         std::fs::create_dir(dir).map_err(|error| broken(dir, &error))?;
     }
     unpack(source, arch, place.path(), &src).await?;
-    let log = make(options, arch, collections, &src, &out).await?;
-    run.out.file("selftests-build.log", &log)?;
+    let log = make(request, arch, collections, &src, &out).await?;
+    results.out.file("selftests-build.log", &log)?;
     if !out.join(LIST).is_file() {
         let complaint = last_line(&log);
         return Err(RunError::Source(format!("the kernel's selftests do not build: {complaint}")));
@@ -96,7 +98,7 @@ pub(super) async fn build(
     let Some(name) = name else { return Ok(Some(Selftests { dir: out, _place: Some(place) })) };
     let kept = cache.join(name);
     match std::fs::rename(&out, &kept) {
-        // Another slot was faster; what it built is as good.
+        // Another slot has published the same build.
         Err(error) if !kept.join(LIST).is_file() => Err(broken(&kept, &error)),
         _ => Ok(Some(Selftests { dir: kept, _place: None })),
     }
@@ -105,7 +107,7 @@ pub(super) async fn build(
 fn check(arch: Arch, collections: &[String]) -> Result<(), RunError> {
     if Arch::native() != Some(arch) {
         return Err(RunError::Usage(format!(
-            "require-kselftest: selftests are only built for the host's own architecture, not for {arch}"
+            "require-kselftest: selftests can only be built for the host's architecture, not for {arch}"
         )));
     }
     let sound = |name: &&String| {
@@ -114,7 +116,7 @@ fn check(arch: Arch, collections: &[String]) -> Result<(), RunError> {
     };
     match collections.iter().find(|name| !sound(name)) {
         Some(name) => Err(RunError::Usage(format!(
-            "require-kselftest: {name:?} is no folder of tools/testing/selftests"
+            "require-kselftest: {name:?} is not a directory of tools/testing/selftests"
         ))),
         None => Ok(()),
     }
@@ -150,9 +152,9 @@ async fn unpack(source: &KernelSource, arch: Arch, place: &Path, src: &Path) -> 
     std::fs::remove_file(&packed).map_err(|error| broken(&packed, &error))
 }
 
-/// Everything that make says.
+/// Runs make and returns its output.
 async fn make(
-    options: &RunOptions,
+    request: &RunRequest,
     arch: Arch,
     collections: &[String],
     src: &Path,
@@ -162,14 +164,14 @@ async fn make(
         Arch::X86_64 => "ARCH=x86_64",
         Arch::Aarch64 => "ARCH=arm64",
     };
-    let sandbox = options.sandbox.then(sandbox::root_entries);
+    let sandbox = request.sandbox().then(sandbox::root_entries);
     let seen = |host: &Path, seen: &str| if sandbox.is_some() { PathBuf::from(seen) } else { host.into() };
     let install = format!("INSTALL_PATH={}", seen(out, OUT_SEEN).display());
     let targets = format!("TARGETS={}", collections.join(" "));
-    let jobs = format!("-j{}", options.jobs.max(1));
+    let jobs = format!("-j{}", request.jobs().max(1));
     let mut log = Vec::new();
     let headers = [jobs.as_str(), arch, "headers"].map(str::to_owned);
-    // One that lacks a library must not keep the others from being built: their absence is told by their list.
+    // -k: a collection that lacks a library must not stop the others. The list shows what is missing.
     let programs = ["-k", &jobs, arch, "-C", "tools/testing/selftests", "install", &install, &targets];
     for args in [&headers[..], &programs.map(str::to_owned)[..]] {
         let cmd = in_sandbox(sandbox.as_deref(), src, out, &seen(src, SRC_SEEN)).args(args);
@@ -222,7 +224,7 @@ fn broken(path: &Path, error: &std::io::Error) -> RunError {
 
 fn last_line(log: &[u8]) -> String {
     let text = String::from_utf8_lossy(log);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("make said nothing");
+    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("make printed nothing");
     line.trim().chars().take(300).collect()
 }
 
@@ -231,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_folders_reach_make() {
+    fn only_directory_names_reach_make() {
         let native = Arch::native().unwrap();
         let checked = |name: &str| check(native, &[name.to_owned()]).is_ok();
         assert!(checked("timers") && checked("net/af_unix") && checked("cpu-hotplug"));
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn other_collections_are_another_build() {
+    fn the_fingerprint_depends_on_the_collections() {
         let one = fingerprint("t", &["timers".into(), "futex".into()]);
         assert_eq!(one, fingerprint("t", &["timers".into(), "futex".into()]));
         assert_ne!(one, fingerprint("t", &["timers".into()]));

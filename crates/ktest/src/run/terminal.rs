@@ -1,6 +1,6 @@
-//! The user's terminal as the guest's console: keys go through raw, Ctrl-A begins a word to the runner.
+//! The user's terminal as the guest's console: keys are passed on raw, Ctrl-A starts a command to the runner.
 //!
-//! Whatever happens, the terminal is put back as it was.
+//! The terminal is restored when the run ends, however it ends.
 
 use std::io::{IsTerminal, Read, stdin, stdout};
 
@@ -10,7 +10,7 @@ use rustix::termios::{
 use tokio::sync::mpsc::UnboundedSender;
 use vm::session::SessionInput;
 
-/// What is told before the guest has the keyboard.
+/// Printed before the guest gets the keyboard.
 pub(super) const HELP: &str =
     "Ctrl-A x ends the VM, Ctrl-A s KEY sends a magic sysrq key, Ctrl-A Ctrl-A a Ctrl-A";
 
@@ -20,19 +20,19 @@ pub(super) fn size() -> Option<(u16, u16)> {
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
 
-/// The terminal in raw mode; as it was when this is dropped.
+/// The terminal in raw mode; restored when dropped.
 #[derive(Debug)]
 pub(super) struct Raw(Option<Termios>);
 
 impl Raw {
-    /// Begins raw mode, if standard input is a terminal.
+    /// Enters raw mode if standard input is a terminal.
     pub(super) fn begin() -> Self {
         if !stdin().is_terminal() {
             return Self(None);
         }
         let Ok(before) = tcgetattr(stdin()) else { return Self(None) };
         let mut raw = before.clone();
-        // Output stays as it is: what the runner itself says ends its lines in the ordinary way.
+        // Output processing stays on for the lines that the runner prints.
         raw.local_modes &= !(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN);
         raw.input_modes &= !(InputModes::IXON | InputModes::ICRNL | InputModes::INLCR | InputModes::ISTRIP);
         raw.special_codes[SpecialCodeIndex::VMIN] = 1;
@@ -50,7 +50,7 @@ impl Drop for Raw {
     }
 }
 
-/// Reads standard input in a thread of its own until it ends or the VM does.
+/// Forwards standard input from a thread, until the input or the VM ends.
 pub(super) fn forward(input: UnboundedSender<SessionInput>) {
     let mut keys = stdin().is_terminal().then(Keys::default);
     std::thread::spawn(move || {
@@ -67,17 +67,17 @@ pub(super) fn forward(input: UnboundedSender<SessionInput>) {
     });
 }
 
-/// Finds the words to the runner among the keys.
+/// Finds the commands to the runner among the keys.
 #[derive(Debug, Default)]
 struct Keys {
-    state: State,
+    state: KeyState,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum KeyState {
     #[default]
     Plain,
-    Word,
+    Command,
     Sysrq,
 }
 
@@ -88,34 +88,36 @@ impl Keys {
         let mut inputs = Vec::new();
         let mut plain = Vec::new();
         for &byte in bytes {
-            let word = match (self.state, byte) {
-                (State::Plain, CTRL_A) => {
-                    self.state = State::Word;
+            let command = match (self.state, byte) {
+                (KeyState::Plain, CTRL_A) => {
+                    self.state = KeyState::Command;
                     continue;
                 }
-                (State::Plain, byte) => {
+                (KeyState::Plain, byte) => {
                     plain.push(byte);
                     continue;
                 }
-                (State::Word, CTRL_A | b'a') => {
+                (KeyState::Command, CTRL_A | b'a') => {
                     plain.push(CTRL_A);
                     None
                 }
-                (State::Word, b'x') => Some(SessionInput::Kill),
-                (State::Word, b's') => {
-                    self.state = State::Sysrq;
+                (KeyState::Command, b'x') => Some(SessionInput::Kill),
+                (KeyState::Command, b's') => {
+                    self.state = KeyState::Sysrq;
                     continue;
                 }
-                (State::Word, _) => None,
-                (State::Sysrq, key) if key.is_ascii_alphanumeric() => Some(SessionInput::Sysrq(key.into())),
-                (State::Sysrq, _) => None,
+                (KeyState::Command, _) => None,
+                (KeyState::Sysrq, key) if key.is_ascii_alphanumeric() => {
+                    Some(SessionInput::Sysrq(key.into()))
+                }
+                (KeyState::Sysrq, _) => None,
             };
-            self.state = State::Plain;
-            if let Some(word) = word {
+            self.state = KeyState::Plain;
+            if let Some(command) = command {
                 if !plain.is_empty() {
                     inputs.push(SessionInput::Console(std::mem::take(&mut plain)));
                 }
-                inputs.push(word);
+                inputs.push(command);
             }
         }
         if !plain.is_empty() {

@@ -1,32 +1,36 @@
-//! The VMs of a run: one after another until every subtest has its verdict, or none can be had.
-//!
-//! A VM that crashes or hangs takes only its running subtest with it; the others go on in a fresh one.
+//! The VMs of a run: each attempt of [`super::retry`] is one VM, supervised from boot to its end.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use model::{Event, Status, SubtestName, Verdict};
+use model::{AccelChoice, Event, SubtestName, Verdict};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
-use vm::accel::{AccelChoice, kvm};
+use vm::accel::kvm;
 use vm::machine::{Accel, Machine};
 use vm::session::{self, Session, SessionError, SessionEvent, SessionInput};
 use vm::supervise::{Action, EXIT, Supervisor, TimeLimits, UP, VmOutcome};
 
-use super::fill::{self, Cap};
-use super::machine::{Purpose, Workplace, has_kgdb, prepare};
-use super::{Prepared, Run, RunError, crashes, leftovers, terminal};
+use super::error::RunError;
+use super::machine::{VmSetup, has_kgdb, prepare};
+use super::phases::Prepared;
+use super::quota::{self, Quota};
+use super::results::Results;
+use super::retry::{Attempt, AttemptEnd, Change, RetryPolicy, supervise};
+use super::vm_dir::VmDir;
+use super::{artifacts, crashes, terminal};
 use crate::access::Access;
 use crate::live::{self, Live, Published, Ssh};
 
-/// From starting QEMU to the guest being up, under KVM.
+/// The time from the start of QEMU until the guest is up, under KVM.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
-/// From the last verdict to the end of the VM, under KVM.
+/// The time from the last verdict to the end of the VM, under KVM.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
-/// How much slower everything may be under TCG.
+/// The factor for all time limits under TCG.
 const TCG_SCALE: u32 = 4;
-/// How often a VM is tried that makes no progress at all.
-const ATTEMPTS: u32 = 3;
+/// How much of the serial log becomes the log of subtests that never started, in bytes.
+const SERIAL_LOG: u64 = 16 << 20;
 
 fn limits(accel: Accel, subtest: Duration) -> TimeLimits {
     let scale = match accel {
@@ -42,130 +46,119 @@ fn limits(accel: Accel, subtest: Duration) -> TimeLimits {
     }
 }
 
-/// Runs the subtests; each ends with a verdict in `run`, unless `run.summary.infrastructure` says why not.
+/// Runs the subtests in VMs; without subtests, boots a guest for a shell or a command.
 pub(super) async fn run(
     prepared: &Prepared<'_>,
-    mut remaining: Vec<SubtestName>,
-    run: &mut Run<'_>,
+    subtests: Vec<SubtestName>,
+    results: &mut Results<'_>,
 ) -> Result<(), RunError> {
-    let options = prepared.options;
-    let mut accel = accel(prepared, run).await;
-    let no_tests = remaining.is_empty();
-    let limits = |accel| match options.interactive {
-        true => TimeLimits::interactive(),
-        // A command may take its time.
-        false if no_tests => limits(accel, Duration::MAX),
-        false => limits(accel, prepared.declared.timeout),
+    let order = &prepared.run.request.order;
+    let boot_only = subtests.is_empty();
+    let policy = RetryPolicy {
+        unit: "VMs",
+        retry_infrastructure: true,
+        accel: order.accel,
+        failfast: order.failfast,
+        interactive: order.interactive,
+        boot_only,
+        fruitless: 0,
     };
-    let begin = run.summary.verdicts.len();
-    let test = prepared.file.map_or_else(String::new, |file| file.test.dotted());
-    let cap = Cap::new(run.out.dir(), options.max_output, test);
-    let mut early_console = false;
-    let mut fruitless = 0;
-    for vm in 1.. {
-        let workplace = Workplace::create(&options.cache)
-            .map_err(|error| RunError::Infrastructure(format!("{}: {error}", options.cache.display())))?;
-        let out_dir = run.out.dir().to_path_buf();
-        let access = match Access::new(&options.cache).await {
+    let test = prepared.run.file.as_ref().map_or_else(String::new, |file| file.test.dotted());
+    let mut vms = Vms {
+        prepared,
+        accel: accel(prepared, results).await,
+        early_console: false,
+        boot_only,
+        quota: Quota::new(results.out.dir(), order.max_output.0, test),
+        number: 0,
+        serial_log: Vec::new(),
+    };
+    supervise(&mut vms, policy, subtests, results).await
+}
+
+/// The VMs of a run, one after another.
+struct Vms<'a> {
+    prepared: &'a Prepared<'a>,
+    accel: Accel,
+    early_console: bool,
+    boot_only: bool,
+    quota: Quota,
+    /// The number of the last VM, from 1.
+    number: u32,
+    /// The serial log of the last VM.
+    serial_log: Vec<u8>,
+}
+
+impl Vms<'_> {
+    fn limits(&self) -> TimeLimits {
+        let run = &self.prepared.run;
+        match run.request.order.interactive {
+            true => TimeLimits::interactive(),
+            // A command has no time limit.
+            false if self.boot_only => limits(self.accel, Duration::MAX),
+            false => limits(self.accel, run.declared.timeout),
+        }
+    }
+}
+
+impl Attempt for Vms<'_> {
+    async fn execute(
+        &mut self,
+        subtests: &[SubtestName],
+        results: &mut Results<'_>,
+    ) -> Result<AttemptEnd, RunError> {
+        self.number += 1;
+        let cache = &self.prepared.run.request.cache;
+        let vm_dir = VmDir::create(cache)
+            .map_err(|error| RunError::Infrastructure(format!("{}: {error}", cache.display())))?;
+        let access = match Access::new(cache).await {
             Ok(access) => Some(access),
             Err(error) => {
-                tracing::warn!("no way into the guest by ssh: {error}");
+                tracing::warn!("ktest ssh will not work with this guest: {error}");
                 None
             }
         };
-        let ssh = access.as_ref();
-        let purpose = Purpose { accel, subtests: &remaining, out: &out_dir, early_console, ssh };
-        let machine = prepare(prepared, &purpose, &workplace)?;
-        let command = session::command(&machine).map_err(|error| RunError::Usage(error.to_string()))?;
-        if options.dry_run {
-            run.summary.command = Some(command.to_string());
-            return Ok(());
-        }
-        run.out.file("qemu-command", format!("{command}\n").as_bytes())?;
-        let before = run.summary.verdicts.len();
-        let vm = Vm {
-            number: vm,
-            prepared,
-            machine: &machine,
-            accel,
-            limits: limits(accel),
-            access: ssh,
-            place: &workplace,
-            cap: &cap,
+        let setup = VmSetup {
+            accel: self.accel,
+            subtests,
+            out: results.out.dir(),
+            early_console: self.early_console,
+            ssh: access.as_ref(),
         };
-        let outcome = vm.run(&remaining, run).await?;
-        let done = &run.summary.verdicts[begin..];
-        remaining.retain(|subtest| !done.iter().any(|(done, _)| done == subtest));
-        let failed = run.summary.count(Status::Failed) > 0;
-        if let (Outcome::NoKvm(why), AccelChoice::Auto) = (&outcome, options.accel) {
-            accel = Accel::Tcg;
-            run.reporter.note(&format!("{why}; trying again under TCG, time limits x{TCG_SCALE}"));
-            continue;
+        let machine = prepare(self.prepared, &setup, &vm_dir)?;
+        let command = session::command(&machine).map_err(|error| RunError::Usage(error.to_string()))?;
+        if self.prepared.run.request.order.dry_run {
+            results.summary.command = Some(command.to_string());
+            return Ok(AttemptEnd::DryRun);
         }
-        let was_up = !matches!(outcome, Outcome::Not { .. } | Outcome::NoKvm(_) | Outcome::Infrastructure(_));
-        let over = remaining.is_empty() && (was_up || !no_tests);
-        if over || run.reporter.broken() || (options.failfast && failed) || options.interactive {
-            return Ok(());
+        results.out.file("qemu-command", format!("{command}\n").as_bytes())?;
+        let vm = Vm {
+            number: self.number,
+            prepared: self.prepared,
+            machine: &machine,
+            accel: self.accel,
+            limits: self.limits(),
+            access: access.as_ref(),
+            dir: &vm_dir,
+            quota: &self.quota,
+        };
+        let end = vm.run(subtests, results).await?;
+        if matches!(end, AttemptEnd::NotStarted { .. }) {
+            self.serial_log = serial_log(&vm_dir.path().join("serial"));
         }
-        let progress = run.summary.verdicts.len() > before;
-        fruitless = if progress { 0 } else { fruitless + 1 };
-        match outcome {
-            Outcome::Again => {
-                if fruitless >= ATTEMPTS {
-                    let reason = format!("run-tests started no subtest in {ATTEMPTS} VMs");
-                    return give_up(run, remaining, &reason, &[]);
-                }
-            }
-            Outcome::NeverRan => {
-                return give_up(run, remaining, "the file lists it, but run-tests never ran it", &[]);
-            }
-            Outcome::Not { reason, final_word } => {
-                if final_word || fruitless >= ATTEMPTS {
-                    if no_tests {
-                        run.summary.infrastructure = Some(reason);
-                        return Ok(());
-                    }
-                    let log = std::fs::read(workplace.path().join("serial")).unwrap_or_default();
-                    return give_up(run, remaining, &reason, &log);
-                }
-                // What it says before its console is up may tell why.
-                early_console = true;
-                run.reporter.note(&format!("{reason}; trying again"));
-            }
-            Outcome::Infrastructure(what) | Outcome::NoKvm(what) => {
-                if fruitless >= ATTEMPTS {
-                    run.reporter.event(Event::Infrastructure { what: what.clone() });
-                    run.summary.infrastructure = Some(what);
-                    return Ok(());
-                }
-                run.reporter.note(&format!("{what}; trying again"));
-            }
+        Ok(end)
+    }
+
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::Tcg => self.accel = Accel::Tcg,
+            Change::EarlyConsole => self.early_console = true,
         }
     }
-    Ok(())
-}
 
-/// Boots a guest that is to run no test.
-pub(super) async fn boot(prepared: &Prepared<'_>, run: &mut Run<'_>) -> Result<(), RunError> {
-    self::run(prepared, Vec::new(), run).await
-}
-
-fn give_up(run: &mut Run<'_>, remaining: Vec<SubtestName>, reason: &str, log: &[u8]) -> Result<(), RunError> {
-    remaining.into_iter().try_for_each(|subtest| run.failed_to_run(subtest, reason, log))
-}
-
-/// What the end of a VM means for the subtests that are left.
-enum Outcome {
-    /// They can run in a fresh VM.
-    Again,
-    /// They had their chance.
-    NeverRan,
-    /// They could not be started; `final_word`: trying again would not change that.
-    Not { reason: String, final_word: bool },
-    /// KVM does not run this guest to its end.
-    NoKvm(String),
-    /// Something broke that is not the tested code.
-    Infrastructure(String),
+    fn console_log(&self) -> Vec<u8> {
+        self.serial_log.clone()
+    }
 }
 
 /// One VM of a run.
@@ -176,91 +169,79 @@ struct Vm<'a> {
     accel: Accel,
     limits: TimeLimits,
     access: Option<&'a Access>,
-    place: &'a Workplace,
-    cap: &'a Cap,
+    dir: &'a VmDir,
+    quota: &'a Quota,
 }
 
 impl Vm<'_> {
-    async fn run(&self, subtests: &[SubtestName], run: &mut Run<'_>) -> Result<Outcome, RunError> {
-        run.reporter.event(Event::BootStarted { vm: self.number, accel: self.accel.to_string() });
-        let clock = run.reporter.began();
+    async fn run(&self, subtests: &[SubtestName], results: &mut Results<'_>) -> Result<AttemptEnd, RunError> {
+        results.reporter.event(Event::BootStarted { vm: self.number, accel: self.accel.to_string() });
+        let clock = results.reporter.began();
         let boot = Instant::now();
         let mut supervisor = Supervisor::new(subtests.iter().cloned(), self.limits, clock.elapsed());
         let (sender, input) = unbounded_channel();
-        let (_known, listener) = self.publish(run, sender.clone())?;
-        let watch = self.cap.watch(self.place.path(), sender.clone());
-        let interactive = self.prepared.options.interactive;
-        let raw = interactive.then(|| {
-            run.reporter.note(terminal::HELP);
-            run.reporter.lend_terminal(true);
+        let (_published, listener) = self.publish(results, sender.clone())?;
+        let watch = self.quota.watch(self.dir.path(), sender.clone());
+        let interactive = self.prepared.run.request.order.interactive;
+        let terminal = interactive.then(|| {
+            results.reporter.note(terminal::HELP);
+            results.reporter.lend_terminal(true);
             terminal::forward(sender);
             terminal::Raw::begin()
         });
         let session = Session {
             machine: self.machine,
-            temp_dir: self.place.path(),
+            temp_dir: self.dir.path(),
             clock,
             input,
-            pause_at_failure: self.prepared.options.keep_devices > 0 && self.has_devices(),
+            pause_at_failure: self.prepared.run.request.order.keep_devices.0 > 0 && self.has_devices(),
         };
         let mut trouble = None;
-        let mut answer = Answer::default();
+        let mut output = CommandOutput::default();
         let ending = session
-            .run(&mut supervisor, |seen| {
+            .run(&mut supervisor, |event| {
                 if let (SessionEvent::ConsoleLine(line), false) =
-                    (&seen, self.prepared.options.command.is_empty())
+                    (&event, self.prepared.run.request.command.is_empty())
                 {
-                    answer.line(line);
+                    output.line(line);
                 }
-                if let Err(error) = self.see(seen, run, boot) {
+                if let Err(error) = self.event(event, results, boot) {
                     trouble.get_or_insert(error);
                 }
             })
             .await;
-        if raw.is_some() {
-            run.reporter.lend_terminal(false);
+        if terminal.is_some() {
+            results.reporter.lend_terminal(false);
         }
-        drop(raw);
+        drop(terminal);
         listener.abort();
         watch.abort();
-        if self.cap.exceeded(&self.place.path().join("serial")).is_some() {
-            self.cap.clear();
+        if self.quota.exceeded(&self.dir.path().join("serial")).is_some() {
+            self.quota.clear();
         }
         if let Some(error) = trouble {
             return Err(error);
         }
-        run.summary.command_status = supervisor.exit_status();
-        let ending = match ending {
-            Ok(ending) => ending,
-            Err(error @ SessionError::Kvm(_)) => return Ok(Outcome::NoKvm(error.to_string())),
-            Err(error) => VmOutcome::Infrastructure(error.to_string()),
-        };
-        Ok(match ending {
-            VmOutcome::Complete if supervisor.cut_short() => Outcome::Again,
-            VmOutcome::Complete => Outcome::NeverRan,
-            VmOutcome::Lost => Outcome::Again,
-            VmOutcome::NoBoot { reason, .. } => Outcome::Not { reason, final_word: false },
-            VmOutcome::InitFailed(reason) => Outcome::Not { reason, final_word: true },
-            VmOutcome::Infrastructure(what) => Outcome::Infrastructure(what),
-        })
+        results.summary.command_status = supervisor.exit_status();
+        Ok(attempt_end(ending, supervisor.cut_short()))
     }
 
     fn has_devices(&self) -> bool {
-        !self.prepared.declared.scratch.is_empty() || !self.machine.pmem.is_empty()
+        !self.prepared.run.declared.scratch.is_empty() || !self.machine.pmem.is_empty()
     }
 
-    /// Makes the VM known to `ktest ssh` and its like.
+    /// Publishes how `ktest ssh`, `gdb` and the others reach the VM.
     fn publish(
         &self,
-        run: &Run<'_>,
+        results: &Results<'_>,
         sender: UnboundedSender<SessionInput>,
     ) -> Result<(Published, JoinHandle<()>), RunError> {
-        let kernel = self.prepared.kernel;
+        let kernel = &self.prepared.kernel;
         let live = Live {
             pid: std::process::id(),
-            what: self.prepared.file.map_or("boot", |file| file.test.as_str()).into(),
+            what: self.prepared.run.file.as_ref().map_or("boot", |file| file.test.as_str()).into(),
             arch: self.machine.arch,
-            sockets: self.place.sockets().into(),
+            sockets: self.dir.sockets().into(),
             vmlinux: kernel.vmlinux.clone(),
             modules: kernel.modules.clone(),
             kgdb: self.machine.kgdb && has_kgdb(kernel),
@@ -270,53 +251,54 @@ impl Vm<'_> {
                 known_hosts: access.known_hosts.clone(),
             }),
         };
-        let known = live.publish(run.out.dir()).map_err(|error| full(&error))?;
-        let listener = live::listen(self.place.sockets(), sender).map_err(|error| full(&error))?;
-        Ok((known, listener))
+        let published = live.publish(results.out.dir()).map_err(RunError::log)?;
+        let listener = live::listen(self.dir.sockets(), sender).map_err(RunError::log)?;
+        Ok((published, listener))
     }
 
-    fn see(&self, seen: SessionEvent<'_>, run: &mut Run<'_>, boot: Instant) -> Result<(), RunError> {
-        let clock = run.reporter.began();
-        match seen {
-            SessionEvent::ConsoleBytes(bytes) if self.prepared.options.interactive => {
+    fn event(
+        &self,
+        event: SessionEvent<'_>,
+        results: &mut Results<'_>,
+        boot: Instant,
+    ) -> Result<(), RunError> {
+        let clock = results.reporter.began();
+        match event {
+            SessionEvent::ConsoleBytes(bytes) if self.prepared.run.request.order.interactive => {
                 let mut screen = std::io::stdout().lock();
-                // Nobody looks: no reason to end the VM.
+                // A closed terminal does not end the VM.
                 let _ = screen.write_all(bytes).and_then(|()| screen.flush());
                 Ok(())
             }
             SessionEvent::ConsoleLine(line) => {
-                run.reporter.console_line(line, clock.elapsed());
-                run.out.line(line, clock.elapsed()).map_err(|error| full(&error))
+                results.reporter.console_line(line, clock.elapsed());
+                results.out.line(line, clock.elapsed()).map_err(RunError::log)
             }
             SessionEvent::Tick(_) => {
-                run.reporter.flush_console();
-                run.out.flush().map_err(|error| full(&error))
+                results.reporter.flush_console();
+                results.out.flush().map_err(RunError::log)
             }
             SessionEvent::Action(Action::GuestUp) => {
                 let duration_ms = u64::try_from(boot.elapsed().as_millis()).unwrap_or(u64::MAX);
-                run.reporter.event(Event::Booted { vm: self.number, duration_ms });
+                results.reporter.event(Event::Booted { vm: self.number, duration_ms });
                 Ok(())
             }
-            SessionEvent::Action(Action::Started(subtest)) => {
-                run.out.started(&subtest)?;
-                run.reporter.event(Event::SubtestStarted { subtest });
-                Ok(())
-            }
+            SessionEvent::Action(Action::Started(subtest)) => results.started(subtest),
             SessionEvent::Action(Action::Finished(mut finished)) => {
                 if let Verdict::Failed { .. } = finished.verdict {
-                    // It may have failed for want of room.
-                    let dirs = [run.out.dir(), self.place.path()];
-                    if let Some(what) = dirs.into_iter().find_map(fill::no_room) {
+                    // A full disk can be the cause: then the verdict is not reliable.
+                    let dirs = [results.out.dir(), self.dir.path()];
+                    if let Some(what) = dirs.into_iter().find_map(quota::disk_full) {
                         return Err(RunError::Infrastructure(what));
                     }
-                    let source = crashes::look(self.prepared.kernel, &mut finished, &run.out);
-                    leftovers::keep(self.prepared, self.machine, &mut finished, &run.out);
-                    return run.crashed(finished, source);
+                    let source = crashes::locate(&self.prepared.kernel, &mut finished, &results.out);
+                    artifacts::keep(self.prepared, self.machine, &mut finished, &results.out);
+                    return results.verdict(finished, source);
                 }
-                run.finished(finished)
+                results.verdict(finished, None)
             }
             SessionEvent::MonitorReply(line) => {
-                run.out.line(&line, clock.elapsed()).map_err(|error| full(&error))
+                results.out.line(&line, clock.elapsed()).map_err(RunError::log)
             }
             SessionEvent::ConsoleBytes(_)
             | SessionEvent::Action(Action::Kill | Action::Sysrq(_) | Action::Monitor(_)) => Ok(()),
@@ -324,15 +306,28 @@ impl Vm<'_> {
     }
 }
 
-/// What a command prints, out of the console's lines, to standard output.
+/// What the end of a VM means for the remaining subtests.
+fn attempt_end(outcome: Result<VmOutcome, SessionError>, cut_short: bool) -> AttemptEnd {
+    match outcome {
+        Ok(VmOutcome::Complete) if !cut_short => AttemptEnd::NeverRan,
+        Ok(VmOutcome::Complete | VmOutcome::Lost) => AttemptEnd::Interrupted,
+        Ok(VmOutcome::NoBoot { reason, .. }) => AttemptEnd::NotStarted { reason, is_final: false },
+        Ok(VmOutcome::InitFailed(reason)) => AttemptEnd::NotStarted { reason, is_final: true },
+        Ok(VmOutcome::Infrastructure(what)) => AttemptEnd::Infrastructure(what),
+        Err(error @ SessionError::Kvm(_)) => AttemptEnd::NoKvm(error.to_string()),
+        Err(error) => AttemptEnd::Infrastructure(error.to_string()),
+    }
+}
+
+/// Copies the output of the command from the console to standard output.
 #[derive(Default)]
-struct Answer {
+struct CommandOutput {
     begun: bool,
     over: bool,
     empty: bool,
 }
 
-impl Answer {
+impl CommandOutput {
     fn line(&mut self, line: &str) {
         if !self.begun {
             self.begun = line == UP;
@@ -343,25 +338,32 @@ impl Answer {
             return;
         }
         let mut screen = std::io::stdout().lock();
-        // Whoever reads it may have gone; the command is to come to its end all the same. The guest ends an
-        // unfinished last line, so an empty line counts only if another follows.
+        // A closed pipe does not end the command. The guest terminates an unfinished last line, so an empty line is
+        // printed only when another one follows.
         let _ = if std::mem::replace(&mut self.empty, line.is_empty()) { writeln!(screen) } else { Ok(()) }
             .and_then(|()| if line.is_empty() { Ok(()) } else { writeln!(screen, "{line}") });
     }
 }
 
-fn full(error: &std::io::Error) -> RunError {
-    RunError::Infrastructure(format!("writing the log: {error}"))
+/// The beginning of the serial log: the cause of a failed boot, in a file that the guest can fill.
+fn serial_log(path: &Path) -> Vec<u8> {
+    let mut log = Vec::new();
+    if let Ok(file) = std::fs::File::open(path) {
+        let _ = file.take(SERIAL_LOG).read_to_end(&mut log);
+    }
+    log
 }
 
-/// How the VMs are run, found out where the user leaves it open.
-async fn accel(prepared: &Prepared<'_>, run: &Run<'_>) -> Accel {
-    match prepared.options.accel {
-        AccelChoice::Fixed(accel) => accel,
+/// The accelerator: as ordered, or whichever works on this host.
+async fn accel(prepared: &Prepared<'_>, results: &Results<'_>) -> Accel {
+    let request = &prepared.run.request;
+    match request.order.accel {
+        AccelChoice::Kvm => Accel::Kvm,
+        AccelChoice::Tcg => Accel::Tcg,
         AccelChoice::Auto => {
-            let found = kvm(prepared.declared.kernel.arch, &prepared.options.cache).await;
+            let found = kvm(prepared.run.declared.kernel.arch, &request.cache).await;
             if found.accel() == Accel::Tcg {
-                run.reporter.note(&format!("{found}; using TCG, time limits x{TCG_SCALE}"));
+                results.reporter.note(&format!("{found}; using TCG, time limits x{TCG_SCALE}"));
             }
             found.accel()
         }

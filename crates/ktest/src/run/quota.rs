@@ -1,8 +1,7 @@
-//! What a guest writes on this machine, and the end of its VM when that is too much.
+//! The quota of a guest: how much it may add to the output directory. Its VM ends when it exceeds the quota.
 //!
-//! A guest has root and its output folder: how much is in there is looked at from outside, twice a second, and QEMU writes no
-//! more than [`vm::machine::SHARE_BPS`] a second there, so that what is written beyond the cap between two looks is bounded.
-//! Its disks cannot grow beyond the size they were made with.
+//! The directory is measured on the host twice a second. QEMU limits the guest to [`vm::machine::SHARE_BPS`] bytes a second,
+//! so the excess between two measurements is bounded. The guest's disks have a fixed size.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -15,33 +14,33 @@ use tokio::task::JoinHandle;
 use vm::session::SessionInput;
 use walkdir::WalkDir;
 
-/// How often a guest is looked at.
-const LOOK: Duration = Duration::from_millis(500);
-/// A guest may make so many files.
-const FILES: usize = 100_000;
-/// With less room than this a guest's writes may fail for want of it, in bytes: no verdict of such a run can be believed.
+/// The time between two measurements.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// The largest number of new files.
+const MAX_FILES: usize = 100_000;
+/// With less free space, in bytes, writes can fail with ENOSPC: no verdict of such a run is reliable.
 pub(super) const LEAST_FREE: u64 = 64 << 20;
-/// What the run itself writes is never longer, in bytes.
-const OWN: u64 = 64 << 20;
+/// The size limit of a file that the run itself writes, in bytes.
+const OWN_FILE: u64 = 64 << 20;
 
-/// What was there before the first VM, and how much may be added to it.
+/// The content of the output directory before the first VM, and how much may be added.
 #[derive(Debug, Clone)]
-pub(super) struct Cap {
+pub(super) struct Quota {
     out: PathBuf,
     before: BTreeMap<PathBuf, u64>,
     bytes: u64,
-    /// The name of the test file in the output folder.
+    /// The test file's name in the output directory.
     test: String,
 }
 
-impl Cap {
-    /// `out` may grow by so many bytes from now on.
+impl Quota {
+    /// Allows `out` to grow by `bytes` from now on.
     pub(super) fn new(out: &Path, bytes: u64, test: String) -> Self {
-        let before = entries(out).take(FILES).collect();
+        let before = entries(out).take(MAX_FILES).collect();
         Self { out: out.into(), before, bytes, test }
     }
 
-    /// Why the guest must end: what is in the folder, and in the log of its serial line, is more than it may be.
+    /// Why the guest must end: the output directory and the serial log together exceed the quota.
     pub(super) fn exceeded(&self, serial: &Path) -> Option<String> {
         let mut bytes = std::fs::metadata(serial).map_or(0, |meta| meta.blocks() * 512);
         let mut files = 0;
@@ -52,22 +51,24 @@ impl Cap {
             if bytes > self.bytes {
                 let most = self.bytes >> 20;
                 return Some(format!(
-                    "it wrote more than {most} MiB into its output folder or its serial line (--max-output)"
+                    "the guest wrote more than {most} MiB to its output directory or serial line (--max-output)"
                 ));
             }
-            if files > FILES {
-                return Some(format!("it made more than {FILES} files in its output folder"));
+            if files > MAX_FILES {
+                return Some(format!(
+                    "the guest created more than {MAX_FILES} files in its output directory"
+                ));
             }
         }
         None
     }
 
-    /// Removes what the guest wrote, after it wrote too much: all that was not there before and is not the run's own.
+    /// Removes the guest's files after it exceeded the quota: all new files except those of the run itself.
     pub(super) fn clear(&self) {
         for entry in WalkDir::new(&self.out).min_depth(1).contents_first(true).into_iter().flatten() {
             let path = entry.path();
             if entry.file_type().is_dir() {
-                // One that is not empty stays.
+                // A directory that is not empty stays.
                 if !self.before.contains_key(path) {
                     let _ = std::fs::remove_dir(path);
                 }
@@ -75,8 +76,8 @@ impl Cap {
             }
             let size = entry.metadata().map_or(0, |meta| meta.blocks() * 512);
             let kept = match self.before.get(path) {
-                Some(before) => size <= before + OWN,
-                None => size <= OWN && self.own(path),
+                Some(before) => size <= before + OWN_FILE,
+                None => size <= OWN_FILE && self.own(path),
             };
             if !kept && let Err(error) = std::fs::remove_file(path) {
                 tracing::warn!("{}: {error}", path.display());
@@ -84,7 +85,7 @@ impl Cap {
         }
     }
 
-    /// Whether the run itself writes a file of that name.
+    /// Whether the run itself writes a file of this name.
     fn own(&self, path: &Path) -> bool {
         let Ok(path) = path.strip_prefix(&self.out) else { return false };
         let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
@@ -101,19 +102,19 @@ impl Cap {
         }
     }
 
-    /// Looks at the guest until it is aborted; says by `to` when it is to be ended.
-    pub(super) fn watch(&self, workplace: &Path, to: UnboundedSender<SessionInput>) -> JoinHandle<()> {
-        let (cap, serial, workplace) = (self.clone(), workplace.join("serial"), workplace.to_path_buf());
+    /// Measures until the task is aborted, and ends the guest through `to`.
+    pub(super) fn watch(&self, vm_dir: &Path, to: UnboundedSender<SessionInput>) -> JoinHandle<()> {
+        let (quota, serial, vm_dir) = (self.clone(), vm_dir.join("serial"), vm_dir.to_path_buf());
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(LOOK).await;
-                let (again, serial, workplace) = (cap.clone(), serial.clone(), workplace.clone());
-                let look = move || {
-                    let room = [&again.out, &workplace].into_iter().find_map(|dir| no_room(dir));
-                    let full = || again.exceeded(&serial).map(SessionInput::GiveUp);
+                tokio::time::sleep(INTERVAL).await;
+                let (quota, serial, vm_dir) = (quota.clone(), serial.clone(), vm_dir.clone());
+                let measure = move || {
+                    let room = [&quota.out, &vm_dir].into_iter().find_map(|dir| disk_full(dir));
+                    let full = || quota.exceeded(&serial).map(SessionInput::GiveUp);
                     room.map(SessionInput::InfrastructureError).or_else(full)
                 };
-                match tokio::task::spawn_blocking(look).await {
+                match tokio::task::spawn_blocking(measure).await {
                     Ok(None) => {}
                     Ok(Some(input)) => {
                         let _ = to.send(input);
@@ -126,16 +127,16 @@ impl Cap {
     }
 }
 
-/// What is wrong with the file system of a folder: too little room.
-pub(super) fn no_room(dir: &Path) -> Option<String> {
+/// The error if the file system of `dir` is almost full.
+pub(super) fn disk_full(dir: &Path) -> Option<String> {
     let stat = statvfs(dir).ok()?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     (free < LEAST_FREE).then(|| {
-        format!("{}: No space left on device but {} MiB; make room there", dir.display(), free >> 20)
+        format!("{}: No space left on device but {} MiB; free some space", dir.display(), free >> 20)
     })
 }
 
-/// All below a folder, and how much room each takes, in bytes.
+/// Everything below a directory, with its allocated bytes.
 fn entries(dir: &Path) -> impl Iterator<Item = (PathBuf, u64)> {
     WalkDir::new(dir).min_depth(1).into_iter().flatten().map(|entry| {
         let bytes = entry.metadata().map_or(0, |meta| meta.blocks() * 512);
@@ -153,23 +154,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_counts_and_goes() {
+    fn new_files_count_and_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path();
         write(&out.join("old/core"), 3 << 20);
-        let cap = Cap::new(out, 1 << 20, "t.a".into());
+        let quota = Quota::new(out, 1 << 20, "t.a".into());
         let serial = out.join("no-serial");
-        assert_eq!(cap.exceeded(&serial), None);
+        assert_eq!(quota.exceeded(&serial), None);
         write(&out.join("out/t.a"), 1000);
         write(&out.join("out/t.a.x/log"), 1000);
         write(&out.join("out/t.a.x/crash"), 1000);
         write(&out.join("out/t.a.x/core"), 1000);
         std::fs::File::create(out.join("sparse")).unwrap().set_len(1 << 40).unwrap();
-        assert_eq!(cap.exceeded(&serial), None);
+        assert_eq!(quota.exceeded(&serial), None);
         write(&out.join("gcov.0/deep/big"), 2 << 20);
-        assert!(cap.exceeded(&serial).unwrap().contains("more than 1 MiB"));
-        cap.clear();
-        assert_eq!(cap.exceeded(&serial), None);
+        assert!(quota.exceeded(&serial).unwrap().contains("more than 1 MiB"));
+        quota.clear();
+        assert_eq!(quota.exceeded(&serial), None);
         let mut left: Vec<_> =
             entries(out).map(|(path, _)| path.strip_prefix(out).unwrap().to_path_buf()).collect();
         left.sort();
@@ -177,18 +178,18 @@ mod tests {
         assert_eq!(left, expected.map(PathBuf::from));
         // The serial line counts too.
         write(&dir.path().join("old/serial"), 2 << 20);
-        assert!(cap.exceeded(&dir.path().join("old/serial")).is_some());
+        assert!(quota.exceeded(&dir.path().join("old/serial")).is_some());
     }
 
     #[test]
-    fn a_file_that_was_there_cannot_grow_for_ever() {
+    fn an_old_file_cannot_grow_without_limit() {
         let dir = tempfile::tempdir().unwrap();
         let core = dir.path().join("core");
         write(&core, 1 << 10);
-        let cap = Cap::new(dir.path(), 1 << 20, "t".into());
-        write(&core, (OWN as usize) + (2 << 20));
-        assert!(cap.exceeded(Path::new("/nowhere")).is_some());
-        cap.clear();
+        let quota = Quota::new(dir.path(), 1 << 20, "t".into());
+        write(&core, (OWN_FILE as usize) + (2 << 20));
+        assert!(quota.exceeded(Path::new("/nowhere")).is_some());
+        quota.clear();
         assert!(!core.exists());
     }
 }

@@ -1,0 +1,163 @@
+//! The artifacts of a failed subtest: its devices at the time of the failure, the QEMU command, the command that runs it
+//! again.
+//!
+//! An artifact that cannot be saved is reported in the log and changes no verdict.
+
+use std::path::{Path, PathBuf};
+
+use model::SubtestName;
+use vm::machine::Machine;
+use vm::supervise::FinishedSubtest;
+
+use super::phases::Prepared;
+use super::saved_devices::{DEVICES, RECORD, Record, VERSION};
+use crate::out::Out;
+use crate::pack;
+
+/// Saves the artifacts of a subtest and reports them in its log.
+pub(super) fn keep(prepared: &Prepared<'_>, machine: &Machine, finished: &mut FinishedSubtest, out: &Out) {
+    let mut notes = Vec::new();
+    let dir = out.subtest_dir(&finished.subtest);
+    if prepared.run.request.order.keep_devices.0 > 0 {
+        notes.extend(devices(prepared, machine, finished, &dir));
+    }
+    if let Ok(command) = vm::session::command(machine) {
+        // The command is also in the output directory.
+        let _ = std::fs::create_dir_all(&dir)
+            .and_then(|()| std::fs::write(dir.join("qemu-command"), format!("{command}\n")));
+    }
+    notes.extend(new_files(out.dir(), finished.duration));
+    if let Some(command) = reproduction(prepared, &finished.subtest) {
+        notes.push(format!("to run it again: {command}"));
+    }
+    before_last_line(&mut finished.log, &notes);
+}
+
+/// Saves the devices, unless they hold more than `--keep-devices` allows.
+fn devices(
+    prepared: &Prepared<'_>,
+    machine: &Machine,
+    finished: &FinishedSubtest,
+    dir: &Path,
+) -> Option<String> {
+    let base = machine.disks.len() - prepared.run.declared.scratch.len();
+    let scratch = machine.disks[base..].iter().map(|disk| &disk.file);
+    let files: Vec<&PathBuf> = scratch.chain(machine.pmem.iter().map(|(file, _)| file)).collect();
+    if files.is_empty() {
+        return None;
+    }
+    let bytes: u64 = files.iter().filter_map(|file| pack::allocated(file).ok()).sum();
+    let most = prepared.run.request.order.keep_devices.0;
+    if bytes > most {
+        let (bytes, most) = (bytes >> 20, most >> 20);
+        return Some(format!("devices not saved: they hold {bytes} MiB, --keep-devices allows {most} MiB"));
+    }
+    let dir = dir.join(DEVICES);
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&dir)?;
+        for file in &files {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            pack::pack(file, &dir.join(format!("{name}.zst")))?;
+        }
+        let record = serde_json::to_string_pretty(&record(prepared, finished)).expect("plain data");
+        std::fs::write(dir.join(RECORD), record + "\n")
+    };
+    Some(match write() {
+        Ok(()) => format!("devices saved; to inspect them: ktest boot --devices {}", quoted(&dir)),
+        Err(error) => {
+            let _ = std::fs::remove_dir_all(&dir);
+            format!("devices not saved: {error}")
+        }
+    })
+}
+
+fn record(prepared: &Prepared<'_>, finished: &FinishedSubtest) -> Record {
+    let declared = &prepared.run.declared;
+    let texts = |items: &[u64]| items.iter().map(u64::to_string).collect::<Vec<_>>();
+    let paths = |items: &[PathBuf]| items.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    let requirements = declared.kernel.require.iter().chain(&declared.kernel.require_soft);
+    let hotplug: Vec<_> = requirements
+        .filter(|option| option.name.starts_with("HOTPLUG_PCI"))
+        .map(|option| format!("{}={}", option.name, option.value))
+        .collect();
+    let fields = [
+        ("ktest_arch", vec![declared.kernel.arch.to_string()]),
+        ("ktest_cpus", declared.cpus.map(|cpus| cpus.to_string()).into_iter().collect()),
+        ("ktest_mem", vec![declared.mem_mib.to_string()]),
+        ("ktest_storage_bus", vec![declared.bus.to_string()]),
+        ("ktest_network", vec![declared.network.to_string()]),
+        ("ktest_scratch_dev_sizes", texts(&declared.scratch)),
+        ("ktest_scratch_slowdevs", declared.slow.iter().map(usize::to_string).collect()),
+        ("ktest_pmem_devs", texts(&declared.pmem)),
+        ("ktest_images", paths(&declared.images)),
+        ("ktest_rw_images", paths(&declared.rw_images)),
+        ("ktest_kernel_append", declared.kernel_append.clone()),
+        ("ktest_kernel_config_require", hotplug),
+        ("ktest_qemu_append", declared.qemu_append.clone()),
+        ("ktest_qemu_prepend", declared.qemu_prepend.clone()),
+    ];
+    Record {
+        v: VERSION,
+        test: prepared.run.file.as_ref().map(|file| file.test.to_string()).unwrap_or_default(),
+        subtest: finished.subtest.to_string(),
+        kernel: prepared.kernel.id.clone(),
+        declared: fields.into_iter().map(|(name, values)| (name.to_string(), values)).collect(),
+    }
+}
+
+/// The files that the subtest wrote to the output directory: core dumps, traces, coverage.
+fn new_files(out: &Path, duration: std::time::Duration) -> Option<String> {
+    let began = std::time::SystemTime::now().checked_sub(duration + std::time::Duration::from_secs(2))?;
+    let is_left =
+        |name: &str| ["core.", "gcov.", "vmcore", "trace.txt"].iter().any(|head| name.starts_with(head));
+    let mut names: Vec<String> = std::fs::read_dir(out)
+        .ok()?
+        .flatten()
+        .filter(|entry| entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| at >= began))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| is_left(name))
+        .collect();
+    names.sort();
+    (!names.is_empty()).then(|| format!("new in {}: {}", out.display(), names.join(" ")))
+}
+
+/// The command that runs the subtest again, on the same kernel source.
+fn reproduction(prepared: &Prepared<'_>, subtest: &SubtestName) -> Option<String> {
+    let request = prepared.run.request;
+    let file = prepared.run.file.as_ref()?;
+    let kernel = &request.order.test.kernel;
+    let kernel = Path::new(kernel).canonicalize().map_or(kernel.clone(), |dir| dir.display().to_string());
+    let argv = request.order.reproduction(&file.path, subtest, kernel).to_argv();
+    let words = argv.iter().map(|word| spawn::quote(&word.to_string_lossy())).collect::<Vec<_>>();
+    Some(format!("ktest run {}", words.join(" ")))
+}
+
+fn quoted(path: &Path) -> String {
+    spawn::quote(&path.display().to_string())
+}
+
+/// Inserts lines before the last line of a log, which is the status line, with its time stamp.
+pub(super) fn before_last_line(log: &mut Vec<u8>, lines: &[String]) {
+    let end = log.len() - usize::from(log.last() == Some(&b'\n'));
+    let begin = log[..end].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let stamp: String =
+        String::from_utf8_lossy(&log[begin..end]).chars().take_while(char::is_ascii_digit).collect();
+    let text: String = lines.iter().map(|line| format!("{stamp} ktest: {line}\n")).collect();
+    log.splice(begin..begin, text.into_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_line_stays_the_last() {
+        let mut log = b"00001 a\n00009 ========= FAILED x in 8s\n".to_vec();
+        before_last_line(&mut log, &["kept".into(), "again".into()]);
+        let text = String::from_utf8(log).unwrap();
+        assert_eq!(text, "00001 a\n00009 ktest: kept\n00009 ktest: again\n00009 ========= FAILED x in 8s\n");
+        let mut log = Vec::new();
+        before_last_line(&mut log, &[]);
+        assert!(log.is_empty());
+    }
+}

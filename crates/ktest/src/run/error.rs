@@ -1,0 +1,80 @@
+//! Why a run ends early: an error of the user or the infrastructure, or a reason that becomes a verdict.
+
+use std::fmt;
+
+use testfile::TestFileError;
+
+use crate::out::OutError;
+
+/// Why a run has no verdicts.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The test file cannot be used.
+    #[error(transparent)]
+    TestFile(#[from] TestFileError),
+    /// The kernel source cannot be used.
+    #[error("{0}")]
+    Source(String),
+    /// The order is invalid.
+    #[error("{0}")]
+    Usage(String),
+    /// The output directory cannot be used.
+    #[error(transparent)]
+    Out(#[from] OutError),
+    /// The infrastructure failed.
+    #[error("{0}")]
+    Infrastructure(String),
+}
+
+impl RunError {
+    /// An infrastructure failure.
+    pub(crate) fn infrastructure(error: impl fmt::Display) -> Self {
+        Self::Infrastructure(error.to_string())
+    }
+
+    /// The log of the run cannot be written.
+    pub(crate) fn log(error: impl fmt::Display) -> Self {
+        Self::Infrastructure(format!("cannot write the log: {error}"))
+    }
+}
+
+/// The remaining subtests cannot run. The cause is the commit or the test file, so each gets the verdict Failed to run.
+#[derive(Debug)]
+pub(super) struct CannotRun {
+    pub(super) reason: String,
+    /// The log of each subtest; empty if there is none.
+    pub(super) log: Vec<u8>,
+}
+
+impl CannotRun {
+    pub(super) fn because(reason: impl fmt::Display) -> Self {
+        Self { reason: reason.to_string(), log: Vec::new() }
+    }
+}
+
+/// Why the rest of a run is skipped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The remaining subtests get a verdict.
+    CannotRun(CannotRun),
+    /// The run itself failed.
+    Error(RunError),
+}
+
+impl From<RunError> for Stop {
+    fn from(error: RunError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<OutError> for Stop {
+    fn from(error: OutError) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl From<CannotRun> for Stop {
+    fn from(cannot: CannotRun) -> Self {
+        Self::CannotRun(cannot)
+    }
+}

@@ -1,0 +1,99 @@
+//! The arguments `-k` and `--commit`: which kernel a run uses.
+
+use std::path::{Path, PathBuf};
+
+use kernel::{Cache, KernelSource, Store};
+use model::{CommitId, KernelId, StoreKernel};
+
+/// Where the kernel comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelFrom {
+    /// Build it.
+    Source(KernelSource),
+    /// A distribution's kernel, by name: from the store, fetched if it is missing.
+    Named(StoreKernel),
+    /// A kernel of the store, by id.
+    Stored(KernelId),
+}
+
+impl KernelFrom {
+    /// The tested commit, if there is one.
+    pub(super) fn commit(&self) -> Option<CommitId> {
+        match self {
+            Self::Source(KernelSource::Commit { commit, .. }) => Some(commit.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Why `-k` or `--commit` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelArgError {
+    /// `-k` is neither a directory nor the name of a kernel.
+    #[error("{0}: no such directory; pass -k DIR or -k debian/SUITE")]
+    NoDirectory(PathBuf),
+    /// The repository cannot be read, or it does not have the commit.
+    #[error(transparent)]
+    Git(#[from] gitio::GitError),
+    /// The store has no kernel with this id.
+    #[error("the store has no kernel {0}; see ktest kernel list")]
+    NotStored(String),
+    /// The store has several kernels whose id starts like this.
+    #[error("several kernels of the store start with {0}; give more digits of the id")]
+    Ambiguous(String),
+}
+
+/// Parses `-k` and `--commit`: a directory, a kernel's name, or at least 8 digits of its id.
+pub fn parse_kernel(text: &str, commit: Option<&str>, cache: &Path) -> Result<KernelFrom, KernelArgError> {
+    let path = Path::new(text);
+    if let Some(commit) = commit {
+        let repo = directory(path)?;
+        let commit = gitio::Repo::open(&repo)?.resolve(commit)?;
+        return Ok(KernelFrom::Source(KernelSource::Commit { repo, commit }));
+    }
+    if path.is_dir() {
+        return Ok(KernelFrom::Source(KernelSource::WorkingTree(directory(path)?)));
+    }
+    if text.len() >= 8 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let ids = Store::of(&Cache { dir: cache.into() }).ids();
+        let mut like = ids.into_iter().filter(|id| id.as_str().starts_with(&text.to_ascii_lowercase()));
+        return match (like.next(), like.next()) {
+            (Some(id), None) => Ok(KernelFrom::Stored(id)),
+            (Some(_), Some(_)) => Err(KernelArgError::Ambiguous(text.into())),
+            (None, _) => Err(KernelArgError::NotStored(text.into())),
+        };
+    }
+    match text.parse::<StoreKernel>() {
+        Ok(name) if name.as_str().starts_with("debian/") => Ok(KernelFrom::Named(name)),
+        _ => directory(path).map(|dir| KernelFrom::Source(KernelSource::WorkingTree(dir))),
+    }
+}
+
+fn directory(path: &Path) -> Result<PathBuf, KernelArgError> {
+    path.canonicalize().map_err(|_| KernelArgError::NoDirectory(path.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_k_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = "a".repeat(64);
+        std::fs::create_dir_all(dir.path().join("kernels").join(&id)).unwrap();
+        let parse = |text: &str| parse_kernel(text, None, dir.path()).map_err(|error| error.to_string());
+        assert_eq!(parse("aaaaaaaa"), Ok(KernelFrom::Stored(id.parse().unwrap())));
+        assert_eq!(parse("bbbbbbbb").unwrap_err(), "the store has no kernel bbbbbbbb; see ktest kernel list");
+        assert_eq!(parse("debian/trixie"), Ok(KernelFrom::Named("debian/trixie".parse().unwrap())));
+        assert_eq!(
+            parse("no/such").unwrap_err(),
+            "no/such: no such directory; pass -k DIR or -k debian/SUITE"
+        );
+        let here = dir.path().canonicalize().unwrap();
+        assert_eq!(
+            parse(dir.path().to_str().unwrap()),
+            Ok(KernelFrom::Source(KernelSource::WorkingTree(here)))
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! One run of one test file, as it was asked for.
+
+use std::path::PathBuf;
+
+use model::{RunOrder, SubtestName, TestOrder};
+
+use super::error::RunError;
+use super::kernel_arg::KernelFrom;
+
+/// One run of one test file. For a boot without a test file `file` is empty.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// The options of the command line.
+    pub order: RunOrder,
+    /// The test file, as the user names it.
+    pub file: PathBuf,
+    /// The subtests to run; all if empty.
+    pub subtests: Vec<SubtestName>,
+    /// The kernel: `-k` and `--commit`, resolved.
+    pub kernel: KernelFrom,
+    /// The cache directory.
+    pub cache: PathBuf,
+    /// The command to run in the guest instead of a test file; a shell if empty.
+    pub command: Vec<String>,
+}
+
+impl RunRequest {
+    /// A run of all subtests of `file`, with the defaults of `ktest run`.
+    #[must_use]
+    pub fn new(file: impl Into<PathBuf>, kernel: KernelFrom, cache: PathBuf) -> Self {
+        let file = file.into();
+        let order = TestOrder::new(file.to_string_lossy()).into();
+        Self { order, file, subtests: Vec::new(), kernel, cache, command: Vec::new() }
+    }
+
+    /// One request per test file of the order; each shares its kernel with the other files.
+    pub fn all(order: &RunOrder, kernel: &KernelFrom, cache: PathBuf) -> Result<Vec<Self>, RunError> {
+        let mut requests: Vec<Self> = Vec::new();
+        for word in &order.test.tests {
+            match requests.last_mut() {
+                Some(request) if !word.ends_with(".ktest") => {
+                    let subtest =
+                        word.parse().map_err(|error: model::NameError| RunError::Usage(error.to_string()))?;
+                    request.subtests.push(subtest);
+                }
+                _ => requests
+                    .push(Self { order: order.clone(), ..Self::new(word, kernel.clone(), cache.clone()) }),
+            }
+        }
+        let files: Vec<PathBuf> = requests.iter().map(|request| request.file.clone()).collect();
+        for request in &mut requests {
+            let others = files.iter().filter(|file| **file != request.file);
+            request.order.test.merge.extend(others.cloned());
+        }
+        Ok(requests)
+    }
+
+    /// The number of compiler processes.
+    pub(super) fn jobs(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.order.jobs.unwrap_or_else(processors)
+    }
+
+    /// Builds and tests on the host run in a sandbox.
+    pub(super) fn sandbox(&self) -> bool {
+        !self.order.no_sandbox
+    }
+
+    /// A farm reads the events: it needs a verdict for each subtest it asked for, and its test files are not trusted.
+    pub(super) fn for_farm(&self) -> bool {
+        self.order.events
+    }
+
+    /// The variables that the user or the test group sets.
+    pub(super) fn env(&self) -> impl Iterator<Item = (String, String)> {
+        self.order.test.env.iter().cloned().map(model::EnvVar::into_pair)
+    }
+}

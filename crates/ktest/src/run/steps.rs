@@ -1,0 +1,121 @@
+//! The steps from one phase of a run to the next.
+
+use std::path::PathBuf;
+
+use kernel::Kernel;
+use model::SubtestName;
+use testfile::{HostEnv, TestFile};
+
+use super::error::{RunError, Stop};
+use super::phases::{Declared, KernelReady, Listed, Prepared};
+use super::request::RunRequest;
+use super::results::Results;
+use super::{kernel as kernels, machine, selftests};
+use crate::report::Reporter;
+
+impl<'a> Listed<'a> {
+    /// Finds the test file, lists its subtests and evaluates its declarations.
+    pub(super) async fn new(request: &'a RunRequest, reporter: &mut Reporter) -> Result<Self, RunError> {
+        let tests_dir = request.order.test.tests_dir.as_deref();
+        let file = TestFile::find(&request.file, tests_dir)?;
+        let stored = kernels::from_store(request, reporter).await?;
+        let (host_env, no_source) = host_env(request, stored.as_ref()).await?;
+        let (listed, declared) = match file.list_tests(&host_env).await {
+            Ok(listed) => (listed, file.deps(&request.subtests, &host_env).await),
+            Err(error) => (request.subtests.clone(), Err(error)),
+        };
+        let declared = match declared {
+            Err(error) if !request.for_farm() || listed.is_empty() => return Err(error.into()),
+            other => other,
+        };
+        match (&declared, no_source) {
+            (Ok(declared), Some(error)) if !declared.no_vm => return Err(error),
+            _ => {}
+        }
+        let any_name = declared.as_ref().is_ok_and(|declared| declared.tests_unknown);
+        let (subtests, unlisted) = choose(&file, &listed, request, any_name)?;
+        Ok(Self { request, file, subtests, unlisted, declared, host_env, stored })
+    }
+}
+
+impl<'a> Declared<'a> {
+    /// Gets the kernel: `stored`, or one built from the source.
+    pub(super) async fn kernel(
+        self,
+        stored: Option<Kernel>,
+        results: &mut Results<'_>,
+    ) -> Result<KernelReady<'a>, Stop> {
+        let kernel = kernels::get(&self, stored, results).await?;
+        results.out.file("kernel", format!("{}\n", kernel.id).as_bytes())?;
+        Ok(KernelReady { run: self, kernel })
+    }
+}
+
+impl<'a> KernelReady<'a> {
+    /// Finds or builds the root image and the kernel's selftests.
+    pub(super) async fn prepare(self, results: &mut Results<'_>) -> Result<Prepared<'a>, RunError> {
+        let Self { run, kernel } = self;
+        let root = root_image(&run, results.reporter).await?;
+        let kselftests = match &run.declared.kselftests[..] {
+            [] => None,
+            names => selftests::build(run.request, run.declared.kernel.arch, names, results).await?,
+        };
+        Ok(Prepared { run, kernel, root, kselftests, saved: None })
+    }
+}
+
+async fn root_image(run: &Declared<'_>, reporter: &mut Reporter) -> Result<PathBuf, RunError> {
+    match &run.request.order.image {
+        Some(image) if image.is_file() => Ok(image.clone()),
+        Some(image) => Err(RunError::Usage(format!("{}: no such root image", image.display()))),
+        None => machine::standard_image(run.request, run.declared.kernel.arch, reporter).await,
+    }
+}
+
+/// Splits the subtests that were asked for into those to run, in the order asked for, and those that the file does not
+/// list. `any_name`: the file accepts names that it does not list.
+fn choose(
+    file: &TestFile,
+    listed: &[SubtestName],
+    request: &RunRequest,
+    any_name: bool,
+) -> Result<(Vec<SubtestName>, Vec<SubtestName>), RunError> {
+    let asked = &request.subtests;
+    if asked.is_empty() {
+        if listed.is_empty() {
+            return Err(RunError::Usage(format!("{}: list-tests prints no subtests", file.path.display())));
+        }
+        return Ok((listed.to_vec(), Vec::new()));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    let once = asked.iter().filter(|subtest| seen.insert((*subtest).clone())).cloned();
+    let (known, unlisted): (Vec<_>, Vec<_>) = once.partition(|subtest| any_name || listed.contains(subtest));
+    if let (Some(first), false) = (unlisted.first(), request.for_farm()) {
+        let list = listed.iter().map(SubtestName::as_str).collect::<Vec<_>>().join(" ");
+        let path = file.path.display();
+        return Err(RunError::Usage(format!("{path}: no subtest {first}; the file lists: {list}")));
+    }
+    Ok((known, unlisted))
+}
+
+/// The environment of the test file's calls, and the error if there is no kernel source to take the version from.
+pub(super) async fn host_env(
+    request: &RunRequest,
+    stored: Option<&Kernel>,
+) -> Result<(HostEnv, Option<RunError>), RunError> {
+    let order = &request.order;
+    let out = std::path::absolute(&order.test.out).map_err(|error| RunError::Usage(error.to_string()))?;
+    let (kernel_version, no_source) = match kernels::version(&request.kernel, stored).await {
+        Ok(version) => (version, None),
+        Err(error) => (String::new(), Some(error)),
+    };
+    let env = HostEnv {
+        arch: order.test.arch,
+        out,
+        deps_dir: order.deps_dir.clone().unwrap_or_else(|| request.cache.join("deps")),
+        kernel_version,
+        env: request.env().collect(),
+        sandboxed: request.for_farm() && request.sandbox(),
+    };
+    Ok((env, no_source))
+}

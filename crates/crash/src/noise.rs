@@ -47,6 +47,7 @@ const FAMILIES: &[Family] = &[
             r"unwind_next_frame|__read_once_word_nocheck|walk_stackframe|unwind_frame|notify_die|notifier_call_chain|kmsg_dump\w*|v?printk\w*|__printk_safe\w*|va_format|dev_v?printk\w*|__dev_printk|_dev_(emerg|alert|crit|err|warn|notice|info)|__dynamic_\w+|__netdev_printk|netdev_(emerg|alert|crit|err|warn|notice|info)|_printk|_printk_deferred",
             r"__bug_\w+|bug_at|handle_BUG|do_undef\w*|undef_\w+|__asan_report\w*|report_(fault|illegal)\w*|early_fixup_exception|aarch64_\w+_brk|reserved_fault_brk_handler|cfi_\w+|__cfi_\w+|__ubsan_handle_cfi\w*|hw_break\w*|show_(fault|opcodes|code)\w*",
             r"__warn_printk|warn_printk|__report_bug|machine_kexec|crash_kexec|__crash_kexec|do_coredump_print|vpanic|panic_\w+|_?trace_panic\w*|vprintk_\w+|devkmsg_\w+|_?dev_printk\w*|dev_vprintk_emit|netif_(emerg|alert|crit|err|warn|notice|info)",
+            r"_?prb_\w+|record_print_text|printk_sprint|info_print_\w+|nbcon_\w+|vscnprintf|(ip[46]|ip6_compressed|mac_address|uuid|hex|escaped|bitmap|bitmap_list|symbol|resource|device_node|fwnode|flags|gfp|error|widen|fourcc|time|rtc)_(addr_)?string\w*|(file_)?dentry_name|bdev_name|restricted_pointer|special_hex_number|address_val|netdev_bits|put_dec\w*",
         ],
     },
     Family {
@@ -115,6 +116,7 @@ const FAMILIES: &[Family] = &[
             r"seqcount_\w+|read_seq\w+|write_seq\w+|lock_sock_nested_fast|local_bh_\w+|__local_bh_\w+|preempt_\w+|__preempt_\w+|__might_(sleep|fault|resched)|___might_sleep|might_\w+|debug_smp_processor_id|check_preemption_disabled|__this_cpu_preempt_check|this_cpu_\w+|__schedule_bug",
             r"rcu_(read_(un)?lock\w*|lock_\w+|lockdep_\w+|note_\w+|dereference\w*|is_watching|assign_\w+)|rcu_dynticks_\w+|lockdep_rcu_suspicious|trace_(hardirqs|softirqs|lock|irq|contention|sched|kmem|mm|kfree|kmalloc)\w*|tracer_\w+|perf_trace_\w+|trace_event_\w+|__traceiter_\w+|ftrace_\w+|__fentry__|do_perf_trace_\w+",
             r"_*(task_rq|rq|double_rq|double|this_rq)_(un)?lock\w*|raw_spin_rq_\w+|(un)?lock_hrtimer_base\w*|lock_timer\w*|osq_\w+|owner_on_cpu|__ww_\w+|rtlock_\w+|rtmutex_\w+|__rtlock\w*|__rt_(read|write|spin)\w*|rwlock_\w+|(bit|bh)_spin_\w+|hlist_bl_(un)?lock|lockref_\w+|semaphore_\w+|_*down_common|write_seqlock\w*|read_seqlock\w*|class_\w+_(con|de)structor|__lockdep\w*|lock_is_held\w*|rcu_read_(lock|unlock)\w*|(un)?lock_page_memcg|bh_(un)?lock_sock\w*|lock_sock\w*|(un)?lock_task_sighand\w*|__lock_task_sighand|__cond_resched\w*|cond_resched\w*|_cond_resched|__cant_\w+|cant_\w+|lru_add_drain_lock|local_lock_\w+|trylock_\w+|mcs_spin_\w+",
+            r"add_(lock_to_list|chain_cache\w*)|lookup_chain_cache\w*|alloc_list_entry|graph_(un)?lock|debug_rt_mutex_\w+|(try_to_take|task_blocks_on)_rt_\w+|remove_waiter|(mark_)?wakeup_next_waiter",
         ],
     },
     Family {
@@ -125,6 +127,7 @@ const FAMILIES: &[Family] = &[
             r"_*slab_\w+|_*slob_\w+|___?slab_\w+|__slab_(alloc|free)\w*|cache_(alloc|free|grow)\w*|____?cache_(alloc|free)\w*|allocate_slab|new_slab\w*|___cache_free|do_slab_free|check_object|check_slab|free_debug_processing|alloc_debug_processing|free_to_partial\w*|qlink_free|qlist_\w+|quarantine_\w+|fixup_\w*free\w*|free_block|cache_flusharray|setup_object\w*|init_object|check_bytes_and_report|alloc_single_from_\w*",
             r"_*alloc_pages\w*|_*get_free_pages?\w*|get_zeroed_page|get_page_from_freelist|prep_(new|compound)_page|_*free_(pages?|unref_page|pcppages|one_page|hot_cold_page)\w*|rmqueue\w*|post_alloc_hook|kernel_init_(free_)?pages|__page_frag_\w+|page_frag_\w+|free_(large|nonslab)_\w+|__free_slab|__folio_put\w*|folio_put\w*|put_page\w*|free_pages_and\w*|should_fail\w*|__should_fail\w*|fail_\w+|kernel_map_pages|poison_\w+|debug_pagealloc\w*|arch_free_page|bad_page\w*|free_page_is_bad|free_pages_(check|prepare)\w*|check_new_page\w*|check_free_page\w*|free_tail_page\w*|kfree_\w*skbmem|__alloc_frozen\w*|get_page\w*|try_get_\w*|page_ref_\w*",
             r"\w*(k|v|kv)(m|z|c|re|mem)?alloc\w*(_noprof)?|_*alloc_(frozen_)?pages\w*|___kmalloc_large\w*|__?alloc_(contig|bulk)\w*|alloc_(pages|page|slab_obj|fair)\w*|warn_alloc\w*|__vmalloc_area\w*|\w*kmem_cache\w*|_*(mempool|page_frag)_\w+|free_(unref|frozen|large)\w*|__free_frozen\w*|__free_contig\w*|slab_\w+|__slab_\w+|memcg_slab\w*|kfree_(sensitive|const|bulk|skb_\w*mem)\w*|kzfree|kvfree\w*|__put_page|put_(page|devmap)\w*|free_page_and_swap\w*|check_heap_object",
+            r"__rmqueue\w*|page_owner_\w+|split_(page|free_page)\w*|want_init_\w+|kernel_init_\w*pages|set_page_refcounted|alloc_pages_bulk\w*",
         ],
     },
     Family {
@@ -139,6 +142,7 @@ const FAMILIES: &[Family] = &[
             r"(x|zs|z)?assfail|asswarn|assertfail|btrfs_assertfail|xfs_(asserts?_\w+|assert_\w+|error_report|corruption_error|hex_dump|force_shutdown|do_force_shutdown)|(gfs2|lm)_(assert\w*|consist\w*|withdraw|io_error\w*)\w*|reiserfs_(panic|error|warning|abort)|__reiserfs_\w+|_*ext4_(error|warning|abort|msg|std_error|grp_locked_error)\w*|__?btrfs_(panic|abort_transaction|handle_fs_error)|btrfs_print_\w+|_*jfs_error|_*ocfs2_(error|abort)|nilfs_error|__nilfs_(error|msg)|hpfs_error|_*udf_err|fat_fs_error\w*|__fat_fs_error|f2fs_(bug_on|handle_error\w*|stop_checkpoint)|__?jbd2_(journal_abort|assertion)\w*|j_assert\w*|__bch2_\w*(bug|error|inconsistent)\w*|bch2_(inconsistent_error|fatal_error|trans_inconsistent)|exofs_err|__fortify_\w+|fortify_\w+|hwrng_unregister",
             r"mark_buffer_\w+|(inc|drop|set|clear|__?inode_inc)_nlink\w*",
             r"(__)?filemap_get_\w+|mark_buffer_\w+|__brelse|__bforget|(find|grab)_(get|lock|or_create|cache|subpage)_?(page|entry|entries|folio|cache)\w*|grab_cache_page\w*|pagecache_\w+|(zero|flush|kmap|kunmap)_(user_)?(highpage|page|segments?)\w*|clear_(user_)?highpages?\w*|memcpy_(to|from)_(page|folio)|memzero_page|__?kmap_\w+|kmap|kunmap\w*",
+            r"(des|des3_ede|blowfish|bf|serpent|twofish|camellia|sm4|aria|cast[56]|anubis|khazad|x?tea|seed|fcrypt|arc4|salsa20|nhpoly1305|gf128mul|polyval|michael)_\w*(crypt|setkey|enc|dec|mul|update|block|mic)\w*",
         ],
     },
     Family {

@@ -11,7 +11,7 @@ use regex::{RegexSet, RegexSetBuilder};
 /// Functions that call subsystems through pointers, whole names.
 const DISPATCHERS: &[&str] = &[
     // Deferred work.
-    r"process_one_work|call_timer_fn|expire_timers|__hrtimer_run_queues|hrtimer_run_softirq|__run_timers|tasklet_action\w*|__tasklet_hrtimer_trampoline|rcu_do_batch|task_work_run|kthread|flush_smp_call_function_queue|irq_work_run_list|irq_work_single|__handle_irq_event_percpu",
+    r"process_one_work|call_timer_fn|expire_timers|__hrtimer_run_queues|hrtimer_run_softirq|__run_timers|tasklet_action\w*|__tasklet_hrtimer_trampoline|rcu_do_batch|task_work_run|kthread|flush_smp_call_function_queue|irq_work_run_list|irq_work_single|__handle_irq_event_percpu|irq_thread_fn|smpboot_thread_fn|do_one_initcall",
     // Packets.
     r"__netif_receive_skb(_core|_one_core|_list_core)?|__netif_receive_skb_list_ptype|deliver_(skb|ptype_list_skb)|napi_poll|__napi_poll|dev_gro_receive",
     // Netlink.

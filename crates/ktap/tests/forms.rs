@@ -49,7 +49,7 @@ fn kunit_with_a_console_around_it() {
 }
 
 #[test]
-fn kselftest_of_old_nests_behind_hashes() {
+fn old_kselftest_output_nests_behind_hashes() {
     let text = "\
 TAP version 13
 1..2
@@ -74,7 +74,7 @@ ok 2 selftests: timers: nanosleep # SKIP
 }
 
 #[test]
-fn known_failures_do_not_count() {
+fn expected_failures_do_not_count() {
     let document = parse("KTAP version 1\n1..2\nnot ok 1 a # TODO soon\nnot ok 2 b # XFAIL known\n");
     assert!(!document.failed());
     assert_eq!(document.cases[0].result, CaseResult::ExpectedFailure("soon".into()));
@@ -92,7 +92,7 @@ fn a_crash_in_the_middle() {
 }
 
 #[test]
-fn unsound_text_says_so() {
+fn violations_of_the_format_are_reported() {
     assert_eq!(parse("").problems, [Problem::NoHeader]);
     assert_eq!(parse("hello\nworld\n").problems, [Problem::NoHeader]);
     let document = parse("TAP version 13\n1..3\nok 1 a\nok 3 c\n");
@@ -118,7 +118,7 @@ fn a_good_group_over_a_bad_case_is_bad() {
 }
 
 #[test]
-fn any_other_prefix_is_the_one_before_the_version() {
+fn another_prefix_is_read_from_the_version_line() {
     let text = "guest> TAP version 14\nguest> 1..1\nguest>     # Subtest: a\nguest>     1..1\nguest>     ok 1 - x\nguest> ok 1 - a\n";
     assert_eq!(parse(text).problems, []);
     assert_eq!(names(text), ["a/x"]);

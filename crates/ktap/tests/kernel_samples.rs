@@ -1,5 +1,5 @@
-//! The kernel tree's own samples, where there is a tree: `$KTEST_KERNEL_SOURCE`, else a Debian source package's folder.
-//! What is to be read in them is what the tree's own tests of its parser say.
+//! The samples of a kernel tree: `$KTEST_KERNEL_SOURCE`, else the directory of a Debian source package.
+//! The expected results are those of the tree's own parser tests.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ fn counts(document: &Document) -> Counts {
     counts
 }
 
-/// Passed, failed, skipped, without result, and whether a problem is to be told.
+/// Passed, failed, skipped, without result, and whether a problem is reported.
 const WANTED: &[(&str, [usize; 4], bool)] = &[
     ("test_config_printk_time", [10, 0, 0, 0], false),
     ("test_interrupted_tap_output", [10, 0, 0, 0], false),
@@ -60,7 +60,7 @@ const WANTED: &[(&str, [usize; 4], bool)] = &[
 ];
 
 #[test]
-fn each_sample_is_read_as_its_tree_reads_it() {
+fn each_sample_has_the_results_of_the_kernel_parser() {
     let Some(dir) = samples() else { return };
     for (name, [passed, failed, skipped, without], problem) in WANTED {
         let path = dir.join(format!("{name}.log"));

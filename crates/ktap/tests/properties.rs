@@ -1,4 +1,4 @@
-//! Random trees, printed in each of the producers' ways, are read as they were; and no text is too bad to be read.
+//! Random trees, printed in the format of each producer, are read back; any other text is read without a panic.
 
 use ktap::{Case, CaseResult, parse};
 use proptest::prelude::*;
@@ -42,11 +42,11 @@ fn trees() -> impl Strategy<Value = Vec<Tree>> {
 
 #[derive(Debug, Clone, Copy)]
 enum Style {
-    /// As KTAP's specification has it.
+    /// The format of the KTAP specification.
     Plain,
-    /// As KUnit has printed it since it exists.
+    /// The format of old versions of KUnit.
     KunitOld,
-    /// As kselftest's runner passes on what its programs print.
+    /// The format in which the kselftest runner prints the output of its programs.
     Kselftest,
 }
 
@@ -101,7 +101,7 @@ fn same(trees: &[Tree], cases: &[Case], notes: bool) -> Result<(), TestCaseError
 
 proptest! {
     #[test]
-    fn what_was_printed_is_read(trees in trees(), stamped: bool) {
+    fn printed_trees_are_read_back(trees in trees(), stamped: bool) {
         for style in [Style::Plain, Style::KunitOld, Style::Kselftest] {
             let mut text = String::new();
             print(&trees, style, "", &mut text);
@@ -110,13 +110,13 @@ proptest! {
             }
             let document = parse(&text);
             prop_assert_eq!(&document.problems, &[], "{:?}\n{}", style, text);
-            // Behind hashes a note of an inner case cannot be told from one of an outer.
+            // Behind hashes, diagnostics of an inner and of an outer case look the same.
             same(&trees, &document.cases, !matches!(style, Style::Kselftest))?;
         }
     }
 
     #[test]
-    fn nothing_is_too_bad_to_be_read(
+    fn broken_text_is_read_without_panic(
         parts in proptest::collection::vec(
             prop_oneof![
                 Just("ok "), Just("not ok "), Just("1"), Just("- "), Just("# "), Just("#"), Just("SKIP"), Just("TODO "),
@@ -129,13 +129,13 @@ proptest! {
     ) {
         let text = parts.concat();
         let document = parse(&text);
-        // A failure is always told, if only by the name of its case: a bare `not ok` says no more.
+        // Each failure is reported, at least by the name of its case.
         let told = document.flat().iter().any(|flat| flat.case.result.is_bad());
         prop_assert!(!document.failed() || told || !document.problems.is_empty());
     }
 
     #[test]
-    fn nor_is_any_other(text in "\\PC{0,200}") {
+    fn any_text_is_read_without_panic(text in "\\PC{0,200}") {
         let _ = parse(&text);
     }
 }

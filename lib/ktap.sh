@@ -22,7 +22,7 @@ ktap_any() {
 ktap_read() {
     local line stamps='^(<[0-9]+>)?(\[ *[0-9]+\.[0-9]+\])?(\[ *[TC][0-9]+\])?' result='^[[:space:]]*(not )?ok [0-9]'
     mkdir -p "$_ktest_ktap"
-    # First of all of it: each line that is passed on becomes a line of the kernel's log, which may be what is read.
+    # Read everything first: each line passed on is added to the kernel's log, which may be the input.
     cat >"$_ktest_ktap/text"
     _ktest_unlimit_kmsg
     _ktest_mark "========= KTAP BEGIN ${1:-ktap}"

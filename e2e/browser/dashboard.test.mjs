@@ -1,10 +1,10 @@
-// The dashboard as people use it: a real browser, real pages, nothing but loopback. Started by
-// crates/ci-dashboard/tests/browser.rs, which makes the results and plays the daemon.
+// The dashboard in a real browser, on loopback only. Started by crates/ci-dashboard/tests/browser.rs, which writes the
+// results and acts as the daemon.
 import assert from "node:assert/strict";
 import { appendFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { fitsPhone, go, on, open, origin, results, running, scratch, shot, text } from "./harness.mjs";
+import { accessible, fitsPhone, go, on, origin, results, running, scratch, shot, text } from "./harness.mjs";
 
 const BRANCH = "/ci?user=mira&branch=ext4-testing";
 const PUNCH = "ext4: punch holes extent by extent";
@@ -16,15 +16,15 @@ async function punch() {
   return { commit: `${BRANCH}&commit=${commit}`, log: `/c/${commit}/fs.ext4.basic.punch_hole/`, sha: commit };
 }
 
-test("from the users to the line at which a test failed", () => on({}, async (page) => {
+test("from the list of branches to the line of the failure", () => on({}, async (page) => {
   await go(page, "/ci");
   await page.getByRole("link", { name: "ext4-testing" }).click();
   await page.waitForURL(/branch=ext4-testing/);
   await shot(page, "branch", { fullPage: true });
-  // The red commit: its row says what broke, and the lane is red from here on.
+  // The row of the first bad commit names the test, and its failure column is red from here on.
   const row = page.locator("tr.red", { hasText: PUNCH });
   assert.match(await row.innerText(), /▼ broke:\s*fs\.ext4\.basic\.punch_hole/);
-  assert.ok(await row.locator("path.l-f").count() > 0, "the lane is red");
+  assert.ok(await row.locator("path.l-f").count() > 0, "the failure column is red");
   await row.getByRole("link", { name: PUNCH }).click();
   await page.waitForURL(/commit=/);
   assert.match(await text(page), /kernel BUG in ext4_ext_remove_space/);
@@ -35,30 +35,30 @@ test("from the users to the line at which a test failed", () => on({}, async (pa
   const line = page.locator(".con .k").first();
   assert.match(await line.innerText(), /kernel BUG at fs\/ext4\/extents\.c:3211!/);
   const box = await line.boundingBox();
-  assert.ok(box.y >= 0 && box.y < 900, `the failure is in sight, at ${box.y}`);
+  assert.ok(box.y >= 0 && box.y < 900, `the failure is visible, at ${box.y}`);
   await shot(page, "log");
-  // A line is an address.
+  // Every line has an address.
   await page.locator("#L3 a").click();
   assert.match(page.url(), /#L3$/);
-  // What is looked for.
+  // Search.
   await page.getByPlaceholder("search in this log").fill("call trace");
   await page.keyboard.press("Enter");
   await page.waitForURL(/find=call/);
   assert.match(await text(page), /1 line of \d+ match/);
 }));
 
-test("the list of what fails stands beside the log", () => on({ viewport: { width: 1500, height: 900 } }, async (page) => {
+test("the failing tests are listed next to the log", () => on({ viewport: { width: 1500, height: 900 } }, async (page) => {
   const rows = await (await fetch(`${origin}${BRANCH}&format=json`)).json();
   const { commit } = rows.find((row) => row.failed > 1);
   await go(page, `${BRANCH}&commit=${commit}&status=failed`);
   await page.locator("table.tests tbody a").first().click();
-  const list = page.locator(".beside");
+  const list = page.locator(".failing");
   assert.equal(await list.locator("[aria-current=page]").count(), 1);
   const [left, right] = [await list.boundingBox(), await page.locator(".con").boundingBox()];
   assert.ok(left.x + left.width <= right.x, "side by side");
-  await shot(page, "beside");
+  await shot(page, "failing");
   await list.locator("a:not([aria-current])").first().click();
-  assert.equal(await page.locator(".beside [aria-current=page]").count(), 1);
+  assert.equal(await page.locator(".failing [aria-current=page]").count(), 1);
 }));
 
 test("two branches are compared", () => on({}, async (page) => {
@@ -84,15 +84,15 @@ test("the history of a test is a plot, a pass rate and hosts", () => on({}, asyn
   await shot(page, "history", { fullPage: true });
 }));
 
-test("the farm, live", () => on({}, async (page) => {
+test("the live status", () => on({}, async (page) => {
   await go(page, "/ci?status");
-  for (const word of ["farm1", "no space left", "xattr_acl", "waiting", "did you mean", "could not resolve host", "to go"]) {
+  for (const word of ["farm1", "no space left", "xattr_acl", "queued", "did you mean", "could not resolve host", "to go"]) {
     assert.ok((await text(page)).includes(word), word);
   }
   await shot(page, "status", { fullPage: true });
 }));
 
-test("a log grows and the verdict shows while one looks", () => on({}, async (page, context) => {
+test("the page of a running test shows new lines and the verdict", () => on({}, async (page, context) => {
   const commit = await context.newPage();
   await go(commit, `/c/${running}/?test=live`);
   assert.match(await text(commit), /In progress/);
@@ -103,11 +103,11 @@ test("a log grows and the verdict shows while one looks", () => on({}, async (pa
   await appendFile(live, "00002 <script>window.hit=1</script>\n00003 BUG: a third li");
   await page.locator("#L3").waitFor();
   assert.ok(Date.now() - began < 2000, `a line took ${Date.now() - began} ms`);
-  assert.equal(await page.locator("#L4").count(), 0, "half a line is not shown");
+  assert.equal(await page.locator("#L4").count(), 0, "an incomplete line is not shown");
   await appendFile(live, "ne\n");
   await page.locator("#L4.k").waitFor();
   assert.equal(await page.evaluate(() => window.hit), undefined);
-  // The verdict: this page tells it, and the commit's page in the other window does by itself.
+  // This page shows the verdict, and so does the page of the commit in the other window.
   await writeFile(join(scratch, "finish"), "");
   await page.locator(".lede .s-passed").waitFor();
   assert.match(await text(page), /the end/);
@@ -135,7 +135,7 @@ test("without JavaScript", () => on({ javaScriptEnabled: false }, async (page) =
   assert.match(await text(page), /fixed/);
 }));
 
-test("with keys only", () => on({}, async (page) => {
+test("with the keyboard only", () => on({}, async (page) => {
   await go(page, BRANCH);
   for (const key of ["j", "j", "k"]) await page.keyboard.press(key);
   assert.equal(await page.locator(".at").count(), 1);
@@ -157,7 +157,7 @@ const views = async () => {
 };
 
 fitsPhone(views, ["branch", "commit", "log", "status", "compare", "history"]);
-open(views);
+accessible(views);
 
 test("hostile names are text and run nothing", () => on({}, async (page) => {
   const seen = new Set();

@@ -1,10 +1,10 @@
-// The dashboard over what a run of `make demo` left: one broken commit after the other, found and mended. Started by
+// The dashboard over the results of `make demo`: commits that break tests and commits that fix them. Started by
 // crates/ci-dashboard/tests/browser.rs with DEMO_DATA, over a copy in which one test runs at the tip.
 import assert from "node:assert/strict";
 import { appendFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { fitsPhone, go, on, open, origin, results, running, scratch, shot, text } from "./harness.mjs";
+import { accessible, fitsPhone, go, on, origin, results, running, scratch, shot, text } from "./harness.mjs";
 
 const BRANCH = "/ci?user=demo&branch=demo";
 const PUNCH = "fs.ext4.basic.punch";
@@ -29,7 +29,7 @@ const views = async () => {
   };
 };
 
-test("from the branch to the line at which the kernel died", () => on({}, async (page) => {
+test("from the branch to the line of the crash", () => on({}, async (page) => {
   await go(page, "/ci");
   await page.getByRole("link", { name: "demo", exact: true }).last().click();
   await page.waitForURL(/branch=demo/);
@@ -51,10 +51,10 @@ test("from the branch to the line at which the kernel died", () => on({}, async 
   await shot(page, "demo-log");
 }));
 
-test("the build that failed is told by the compiler's first error", () => on({}, async (page) => {
+test("a build failure is reported by the first error of the compiler", () => on({}, async (page) => {
   const { unbuilt } = await views();
   await go(page, unbuilt);
-  assert.match(await text(page), /Nothing could run at this commit\./);
+  assert.match(await text(page), /No test could run at this commit\./);
   assert.match(await text(page), /ext4_acl_name_index/);
 }));
 
@@ -64,14 +64,14 @@ test("two commits are compared", () => on({}, async (page) => {
   assert.match(await text(page), /1 broke/);
   await shot(page, "demo-compare", { fullPage: true });
   await go(page, commit);
-  await page.getByRole("link", { name: "compare with the parent" }).click();
+  await page.getByRole("link", { name: "compare with parent" }).click();
   assert.match(await text(page), /fs\.ext4\.basic\.punch/);
   await go(page, `${BRANCH}&history=${PUNCH}`);
   assert.ok(await page.locator("svg.plot rect").count() > 5);
   await shot(page, "demo-history", { fullPage: true });
 }));
 
-test("a subtest's log grows while one looks, and its verdict shows", () => on({}, async (page, context) => {
+test("the page of a running subtest shows new lines and the verdict", () => on({}, async (page, context) => {
   const commit = await context.newPage();
   await go(commit, `/c/${running}/?test=live`);
   assert.match(await text(commit), /In progress/);
@@ -99,9 +99,9 @@ test("without JavaScript", () => on({ javaScriptEnabled: false }, async (page) =
 }));
 
 fitsPhone(views, ["home", "branch", "commit", "log", "unbuilt", "history", "compare", "status"], "demo-");
-open(views, "demo-");
+accessible(views, "demo-");
 
-test("each page as it is", () => on({}, async (page) => {
+test("a screenshot of each page", () => on({}, async (page) => {
   for (const [name, target] of Object.entries(await views())) {
     await go(page, target);
     await shot(page, `demo-all-${name}`, { fullPage: !["log", "machine", "buildlog", "passed"].includes(name) });

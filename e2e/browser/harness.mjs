@@ -1,4 +1,4 @@
-// What the browser tests share: the dashboard started over results, Debian's Chromium, a page that must not complain.
+// Shared by the browser tests: the dashboard over results, Debian's Chromium, and pages without errors.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdir, mkdtemp, readFile } from "node:fs/promises";
@@ -10,12 +10,12 @@ import { chromium } from "playwright-core";
 const { KTEST_DASHBOARD, KTEST_CHROMIUM, KTEST_RESULTS, KTEST_SCRATCH, KTEST_RUNNING, KTEST_SHOTS } = process.env;
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-/** A folder for what the tests leave to each other. */
+/** A directory for files that the tests exchange. */
 export const scratch = KTEST_SCRATCH;
-/** Where the results are, and the commit of which something still runs. */
+/** The directory of results, and the commit with a running test. */
 export const results = KTEST_RESULTS;
 export const running = KTEST_RUNNING;
-/** Where the dashboard listens. */
+/** The address of the dashboard. */
 export let origin;
 
 let server, browser;
@@ -25,13 +25,13 @@ before(async () => {
     stdio: ["ignore", "ignore", "pipe"],
   });
   origin = await new Promise((resolve, reject) => {
-    let said = "";
+    let output = "";
     server.stderr.on("data", (bytes) => {
-      said += bytes;
-      const found = said.match(/http:\/\/127\.0\.0\.1:\d+/);
+      output += bytes;
+      const found = output.match(/http:\/\/127\.0\.0\.1:\d+/);
       if (found) resolve(found[0]);
     });
-    server.on("exit", () => reject(new Error(`the dashboard ended: ${said}`)));
+    server.on("exit", () => reject(new Error(`the dashboard ended: ${output}`)));
   });
   const profile = await mkdtemp(join(KTEST_SCRATCH, "chromium-"));
   browser = await chromium.launch({
@@ -49,19 +49,19 @@ after(async () => {
   server?.kill();
 });
 
-/** Runs `body` on a new page; whatever the page complains about, or asks of strangers, fails the test. */
+/** Runs `body` on a new page; an error on the page, or a request to another site, fails the test. */
 export async function on(options, body) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();
   const wrong = [];
   page.on("console", (message) => {
-    // A page that is not there is an error on the console, too; those we ask for on purpose say so.
+    // A missing page is an error on the console, too; some tests request one on purpose.
     if (message.type() === "error" && !/status of 4\d\d/.test(message.text())) wrong.push(message.text());
   });
   page.on("pageerror", (error) => wrong.push(String(error)));
   page.on("dialog", (dialog) => { wrong.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
   page.on("request", (request) => {
-    if (!request.url().startsWith(origin) && !request.url().startsWith("data:")) wrong.push(`asks ${request.url()}`);
+    if (!request.url().startsWith(origin) && !request.url().startsWith("data:")) wrong.push(`request to ${request.url()}`);
   });
   page.setDefaultTimeout(8000);
   try {
@@ -76,10 +76,10 @@ export const go = (page, target) => page.goto(origin + target, { waitUntil: "loa
 export const shot = (page, name, options = {}) => page.screenshot({ path: join(KTEST_SHOTS, `${name}.png`), ...options });
 export const text = (page) => page.locator("main").innerText();
 
-/** At a phone's width each of these pages fits; some are kept as pictures. `views` gives addresses by name. */
+/** Each page fits the width of a phone; those in `kept` are saved as screenshots. `views` returns addresses by name. */
 export function fitsPhone(views, kept, prefix = "") {
   const phone = { viewport: { width: 390, height: 844 }, isMobile: true, deviceScaleFactor: 2 };
-  test("at a phone's width nothing is cut off", () => on(phone, async (page) => {
+  test("nothing is cut off at the width of a phone", () => on(phone, async (page) => {
     for (const [name, target] of Object.entries(await views())) {
       await go(page, target);
       const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
@@ -89,8 +89,8 @@ export function fitsPhone(views, kept, prefix = "") {
   }));
 }
 
-/** Nothing keeps people out of these pages, light and dark. */
-export function open(views, prefix = "") {
+/** The pages are accessible, in light and dark mode. */
+export function accessible(views, prefix = "") {
   for (const colorScheme of ["light", "dark"]) {
     test(`axe finds nothing serious, ${colorScheme}`, () => on({ colorScheme }, async (page) => {
       for (const [name, target] of Object.entries(await views())) {
@@ -101,8 +101,8 @@ export function open(views, prefix = "") {
         await page.evaluate(axe);
         const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
         const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-        const told = serious.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => `${node.html} ${node.failureSummary}`).join("; ")}`);
-        assert.deepEqual(told, [], name);
+        const found = serious.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => `${node.html} ${node.failureSummary}`).join("; ")}`);
+        assert.deepEqual(found, [], name);
       }
     }));
   }

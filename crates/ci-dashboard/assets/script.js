@@ -1,10 +1,10 @@
-// Live refresh, relative times and keys. Every page works without it.
+// Live refresh, relative times and keyboard shortcuts. Every page works without it.
 "use strict";
 (() => {
   const $ = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // Times: the server writes absolute ones, so that pages stay the same bytes; people read ages.
+  // Times: pages contain absolute times, so that their bytes do not change; they are shown as ages.
   const age = (seconds) => {
     const past = Math.max(0, seconds);
     if (past < 60) return `${Math.floor(past)} s`;
@@ -25,7 +25,7 @@
   tick();
   setInterval(tick, 1000);
 
-  // A growing log: the server says each new line.
+  // A growing log: the server sends each new line.
   const follow = () => {
     const con = $(".con[data-follow]");
     if (!con) return;
@@ -34,7 +34,7 @@
       const bottom = innerHeight + scrollY > document.body.scrollHeight - 80;
       const batch = document.createDocumentFragment();
       for (const [number, kind, stamp, text] of lines) {
-        // A half line that was there comes again, whole.
+        // An incomplete line is sent again, whole.
         document.getElementById(`L${number}`)?.remove();
         const span = document.createElement("span");
         const link = document.createElement("a");
@@ -64,7 +64,7 @@
   };
   follow();
 
-  // Live pages: fetch the same address; an unchanged page is a 304 and costs nothing.
+  // Live pages: fetch the same address; for an unchanged page the server sends only 304.
   const live = () => Number(document.body.dataset.live || 0);
   let busy = false;
   const refresh = async () => {
@@ -93,7 +93,7 @@
       tick();
       follow();
     } catch {
-      // The server is away for a moment; the next round asks again.
+      // The server is unreachable; the next round tries again.
     } finally {
       busy = false;
     }
@@ -104,7 +104,7 @@
   };
   round();
 
-  // Keys: j and k walk the rows, Enter opens, / searches, u goes up; each page's foot says so.
+  // Keys: j and k move through the rows, Enter opens, / searches, u goes up, as the footer of each page explains.
   const rows = () => all("[data-row]").filter((row) => row.checkVisibility?.() ?? true);
   const select = (row) => {
     for (const old of all(".at")) old.classList.remove("at");

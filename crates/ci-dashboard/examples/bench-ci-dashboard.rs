@@ -1,11 +1,10 @@
-//! The dashboard's figures, one `name value unit` a line, on a branch of 500 commits x 5,000 tests:
-//! `cargo run --release -p ci-dashboard --example bench-ci-dashboard [FOLDER]`, FOLDER being where the scratch results lie.
+//! The performance of the dashboard on a branch of 500 commits x 5,000 tests, one `name value unit` per line:
+//! `cargo run --release -p ci-dashboard --example bench-ci-dashboard [DIR]`, with the scratch results below DIR.
 //!
-//! The CGI figures are those of a process of its own, from its start to the last byte; this program is that process
-//! too, as `ci-dashboard` is, where the environment says CGI. The p99 are wrk's at about 200 requests/s: over results at
-//! rest, and while a commit's results are published ten times a second. wrk cannot hold a rate: its connections wait
-//! 100 ms after each answer, all of them in step, so the requests come in bursts of 21, and fewer where answers are late
-//! (the rate is printed beside the p99).
+//! The CGI figures are of a separate process, from its start to its last byte; with a CGI environment, this program acts
+//! as `ci-dashboard`. The p99 are measured by wrk at about 200 requests/s, with unchanged results and while the results of
+//! a commit are published ten times per second. wrk has no fixed rate: its connections wait 100 ms after each response,
+//! so requests arrive in bursts of 21, and less often if responses are slow (the rate is printed after the p99).
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -26,9 +25,9 @@ mod large;
 
 const COMMITS: usize = 500;
 const TESTS: usize = 5_000;
-/// Of the commit page's HTML, without compression.
+/// The branch page.
 const BRANCH: &str = "/ci?user=u&branch=big";
-/// Connections of wrk, and how long each waits between two requests: about 200 requests/s together.
+/// The connections of wrk, and the wait of each between two requests in ms: about 200 requests/s.
 const CONNECTIONS: &str = "21";
 const WAIT: &str = "function delay() return 100 end\n";
 
@@ -92,10 +91,10 @@ fn run() -> Result<()> {
             let publisher = scope.spawn(|| publish(dir.path(), &over));
             let measured = runtime.block_on(wrk(dir.path(), address));
             over.store(true, Ordering::Relaxed);
-            publisher.join().map_err(|_| anyhow::anyhow!("the publisher stopped"))??;
+            publisher.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
             measured
         })?
-        .context("wrk is gone")?;
+        .context("wrk disappeared")?;
         report("server_branch_page_changing_p99_ms", p99, "ms");
         report("server_branch_page_changing_rate", rate, "requests/s");
     } else {
@@ -106,7 +105,7 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// Replaces a commit's blob again and again, as the store does.
+/// Replaces the blob of a commit repeatedly, as the store does.
 fn publish(dir: &Path, over: &AtomicBool) -> Result<()> {
     let blob = dir.join(format!("{}.capnp", commit_id("large 7")));
     let new = dir.join("new.capnp");
@@ -146,14 +145,14 @@ async fn cgi_page(dir: &Path, target: &str) -> Result<(f64, f64, usize)> {
         times.push(millis(began.elapsed()));
         ensure!(output.stdout.starts_with(b"Status: 200 "), "{target}: {}", output.complaint());
         size = output.stdout.len();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let peak = said.lines().find_map(|line| line.strip_prefix("peak ")?.strip_suffix(" kB"));
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let peak = stderr.lines().find_map(|line| line.strip_prefix("peak ")?.strip_suffix(" kB"));
         peaks.push(peak.and_then(|peak| peak.trim().parse::<f64>().ok()).context("no peak")? / 1024.0);
     }
     Ok((median(times), median(peaks), size))
 }
 
-/// The median of some requests over one connection, the first of which fills the memory.
+/// The median of some requests over one connection; the first one fills the cache and does not count.
 fn server_page(address: SocketAddr, target: &str) -> Result<f64> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
@@ -201,8 +200,8 @@ async fn wrk(dir: &Path, address: SocketAddr) -> Result<Option<(f64, f64)>> {
     let text = output.text();
     ensure!(output.exit.success() && !text.contains("Non-2xx"), "wrk: {text} {}", output.complaint());
     let after = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
-    let p99 = after("99%").and_then(duration_ms).context("wrk says no 99%")?;
-    let rate = after("Requests/sec:").and_then(|rate| rate.parse().ok()).context("wrk says no rate")?;
+    let p99 = after("99%").and_then(duration_ms).context("wrk prints no 99%")?;
+    let rate = after("Requests/sec:").and_then(|rate| rate.parse().ok()).context("wrk prints no rate")?;
     Ok(Some((p99, rate)))
 }
 

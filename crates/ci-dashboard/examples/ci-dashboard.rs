@@ -1,4 +1,4 @@
-//! The `ci-dashboard` command as the installed one is; here, this package's tests can start it.
+//! The `ci-dashboard` command, where the tests of this package can start it.
 
 fn main() -> std::process::ExitCode {
     ci_dashboard::cli::main()

@@ -1,4 +1,4 @@
-//! Writes a directory of results that looks like real life, for looking at the dashboard without a farm:
+//! Writes a directory of realistic results, to look at the dashboard without a farm:
 //! `cargo run -p ci-dashboard --example fixture -- DIR`, then `ci-dashboard serve --output-dir DIR`.
 
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ const XFS: [(&str, u64); 6] = [
 const KUNIT: [(&str, u64); 5] =
     [("list_sort", 80), ("ext4_inode_test", 110), ("ext4_mballoc", 350), ("bitmap", 60), ("lib_sort", 70)];
 
-/// What is wrong with the tree after a commit: a test and how it fails.
+/// A fault of the tree after a commit: a test and how it fails.
 #[derive(Clone, Copy)]
 struct Fault {
     test: &'static str,
@@ -74,13 +74,13 @@ const LOCKDEP: Fault = Fault {
 enum Change {
     Nothing,
     Breaks(&'static [Fault]),
-    Mends(&'static str),
+    Fixes(&'static str),
     DoesNotCompile,
     Untested,
     Running,
 }
 
-use Change::{Breaks, DoesNotCompile, Mends, Nothing, Running, Untested};
+use Change::{Breaks, DoesNotCompile, Fixes, Nothing, Running, Untested};
 
 /// Newest first.
 const EXT4_COMMITS: [(&str, &str, Change); 18] = [
@@ -95,7 +95,7 @@ const EXT4_COMMITS: [(&str, &str, Change); 18] = [
     (
         "ext4: do not free the orphan inode before its list entry",
         "ext4_orphan_cleanup() dropped the last reference of the inode and then\ntook it off the in-memory list. Keep the reference until both lists are\nconsistent.\n\nFixes: 1f3c9a07d2be (\"ext4: process orphans in the order of the list\")\nReported-by: ktest-ci",
-        Mends("fs.ext4.basic.orphan_cleanup"),
+        Fixes("fs.ext4.basic.orphan_cleanup"),
     ),
     (
         "ext4: process orphans in the order of the list",
@@ -107,7 +107,7 @@ const EXT4_COMMITS: [(&str, &str, Change); 18] = [
     (
         "jbd2: write the commit block with the right checksum seed",
         "The seed was taken before the superblock was updated, so a replay after\na crash skipped the last transaction.",
-        Mends("fs.ext4.basic.journal_replay"),
+        Fixes("fs.ext4.basic.journal_replay"),
     ),
     ("ext4: fix the build without CONFIG_EXT4_FS_POSIX_ACL", "", Nothing),
     ("ext4: move the ACL helpers out of line", "", DoesNotCompile),
@@ -120,7 +120,7 @@ const EXT4_COMMITS: [(&str, &str, Change); 18] = [
     (
         "ext4: take the extent lock for the whole of a punch",
         "ext4_punch_hole() dropped i_data_sem between finding the extent and\nremoving it; a concurrent writeback split the extent in that window and\next4_ext_remove_space() met a tree it did not expect.\n\nHold the lock over both steps. The journal is started before, so the lock\norder stays as it is.\n\nFixes: 8a52e0f41c77 (\"ext4: punch holes extent by extent\")",
-        Mends("fs.ext4.basic.punch_hole"),
+        Fixes("fs.ext4.basic.punch_hole"),
     ),
     ("ext4: remove unused argument of ext4_ext_map_blocks()", "", Untested),
     ("ext4: make ext4_es_lookup_extent() return the status", "", Nothing),
@@ -151,7 +151,7 @@ fn main() -> ExitCode {
 }
 
 impl Writer<'_> {
-    /// `mira/ext4-testing`; gives the commit that is being tested.
+    /// `mira/ext4-testing`; returns the commit that is being tested.
     fn ext4(&self) -> CommitId {
         let ids: Vec<CommitId> = EXT4_COMMITS.iter().map(|(subject, ..)| commit_id(subject)).collect();
         let listing: Vec<_> = ids
@@ -166,7 +166,7 @@ impl Writer<'_> {
             let began = self.now - 1_500 * (i64::try_from(row).unwrap_or(0) + 1);
             match change {
                 Breaks(new) => faults.extend(*new),
-                Mends(test) => faults.retain(|fault| fault.test != *test),
+                Fixes(test) => faults.retain(|fault| fault.test != *test),
                 Nothing | DoesNotCompile | Untested | Running => {}
             }
             match change {
@@ -180,14 +180,14 @@ impl Writer<'_> {
                 }
             }
         }
-        // A confirmation run that passed: flaky.
+        // A retry that passed: flaky.
         let flaky =
             TestResult::new(&ids[3], LOCKDEP.test, Verdict::Passed, 11_900).on("farm2", 1, self.now - 4_000);
         self.fixture.test(flaky);
         ids[2].clone()
     }
 
-    /// `mira/stable-6.1`: all is well.
+    /// `mira/stable-6.1`: all tests pass.
     fn stable(&self) {
         let subjects = [
             "Linux 6.1.28",
@@ -243,7 +243,7 @@ impl Writer<'_> {
         let mut keys = Vec::new();
         for (number, (name, millis)) in tests.iter().enumerate() {
             let key = format!("{file}.{name}");
-            // A little spread, the same for every run of this program.
+            // A small variation, equal in every run of this program.
             let spread = u64::from(commit.as_str().as_bytes()[number % 40] % 16);
             let millis = millis + millis * spread / 100;
             let fault = faults.iter().find(|fault| fault.test == key);
@@ -290,7 +290,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A commit whose tests are under way.
+    /// A commit whose tests are running.
     fn half(&self, commit: &CommitId, began: i64, faults: &[Fault]) {
         self.suite(commit, "kunit", &KUNIT, began, faults);
         let (done, rest) = EXT4.split_at(5);

@@ -1,5 +1,5 @@
-//! Writes a large directory of results, to measure with: `--example large -- DIR COMMITS TESTS`. One branch, `big` of
-//! the user `u`; tests fail in streaks, about one in 300 at a time.
+//! Writes a large directory of results for measurements: `--example large -- DIR COMMITS TESTS`. It has one branch,
+//! `u/big`; tests fail in streaks, about one in 300 at a time.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes them.
+/// Writes the results.
 pub fn fill(dir: &Path, commits: usize, tests: usize) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
     let mut keys: Vec<ResultKey> = (0..tests)
@@ -53,7 +53,7 @@ pub fn fill(dir: &Path, commits: usize, tests: usize) -> std::io::Result<()> {
 }
 
 fn entry(row: usize, test: usize, key: &ResultKey, commit: &CommitId) -> TestEntry {
-    // Each test has its own period; most never come to their failing days.
+    // Each test has its own period; most never reach their failing commits.
     let noise = test.wrapping_mul(2_654_435_761) >> 7;
     let failing = noise.is_multiple_of(29) && (row + noise % 400) % 400 < 40;
     let status = if failing {

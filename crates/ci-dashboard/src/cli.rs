@@ -158,7 +158,7 @@ fn answer_cgi() -> anyhow::Result<()> {
         output_dir: std::env::var_os("KTEST_CI_OUTPUT_DIR").map(PathBuf::from),
     };
     let response = match site(&arguments) {
-        Ok(site) => handle(&site, &request, serve::now()),
+        Ok(site) => handle(&site, &request, fsx::clock::unix_seconds()),
         Err(error) => {
             tracing::error!("{error:#}");
             let (format, _) = route::parse(&request);

@@ -1,6 +1,6 @@
-//! What every page shares: its frame, and how statuses, counts, times and durations look to people.
+//! The frame of every page, and the format of statuses, counts, times and durations.
 //!
-//! A status is always a symbol and a word beside its colour.
+//! A status is never shown by colour alone: it has a symbol and a label.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,37 +14,37 @@ use crate::route::Links;
 /// The frame of a page.
 #[derive(Debug, Clone)]
 pub struct Page<'a> {
-    /// The window's title, without the site's name.
+    /// The title of the window.
     pub title: String,
-    /// Where links start.
+    /// The links of the site.
     pub links: Links<'a>,
-    /// The way here; the last one is this page.
+    /// The breadcrumbs; the last one is this page.
     pub crumbs: Vec<Crumb>,
-    /// Seconds until the page is worth looking at again; 0: it does not change by itself.
+    /// The interval at which the script refreshes the page, in seconds; 0: never.
     pub live: u32,
-    /// The same as JSON.
+    /// The address of the JSON view.
     pub json: Option<String>,
-    /// Its news as a feed.
+    /// The address of the feed.
     pub feed: Option<String>,
 }
 
-/// A step of the way to a page.
+/// A breadcrumb.
 #[derive(Debug, Clone)]
 pub struct Crumb {
-    /// What it is called.
+    /// Its text.
     pub label: String,
-    /// Where it is; absent for the page itself.
+    /// Its address; `None` for the page itself.
     pub href: Option<String>,
 }
 
 impl Crumb {
-    /// A step with a link.
+    /// A breadcrumb with a link.
     #[must_use]
     pub fn link(label: impl Into<String>, href: String) -> Self {
         Self { label: label.into(), href: Some(href) }
     }
 
-    /// The page itself.
+    /// The breadcrumb of the page itself.
     #[must_use]
     pub fn here(label: impl Into<String>) -> Self {
         Self { label: label.into(), href: None }
@@ -52,7 +52,7 @@ impl Crumb {
 }
 
 impl<'a> Page<'a> {
-    /// A page that does not change by itself.
+    /// A page that is not refreshed.
     #[must_use]
     pub fn new(title: impl Into<String>, links: Links<'a>, crumbs: Vec<Crumb>) -> Self {
         Self {
@@ -66,13 +66,13 @@ impl<'a> Page<'a> {
         format!("{}/ci/{}", self.links.mount, assets::hashed(name))
     }
 
-    /// The address of the users.
+    /// The address of the list of users.
     #[must_use]
     pub fn home(&self) -> String {
         self.links.home()
     }
 
-    /// The address of the live page.
+    /// The address of the live status.
     #[must_use]
     pub fn status(&self) -> String {
         self.links.status()
@@ -85,7 +85,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// The symbol of a status, for those who do not see its colour.
+/// The symbol of a status, for readers who do not see colours.
 pub trait Symbol {
     /// One character.
     fn symbol(&self) -> &'static str;
@@ -104,7 +104,7 @@ impl Symbol for Status {
     }
 }
 
-/// The order in which people want to see statuses: what needs them first.
+/// Statuses in the order of urgency.
 pub const URGENCY: [Status; 6] = [
     Status::Failed,
     Status::FailedToRun,
@@ -114,26 +114,26 @@ pub const URGENCY: [Status; 6] = [
     Status::NotRun,
 ];
 
-/// The place of a status in [`URGENCY`].
+/// The position of a status in [`URGENCY`].
 #[must_use]
 pub fn urgency(status: Status) -> usize {
     URGENCY.iter().position(|other| *other == status).unwrap_or(URGENCY.len())
 }
 
-/// The count of one status.
+/// The number of tests with one status.
 #[derive(Debug, Clone)]
 pub struct CountItem {
-    /// Which.
+    /// The status.
     pub status: Status,
     /// Its symbol.
     pub symbol: &'static str,
-    /// How many.
+    /// The number.
     pub count: u32,
-    /// In words: `failed`.
+    /// Its label: `failed`.
     pub label: String,
 }
 
-/// The counts that are not zero, the urgent ones first.
+/// The counts that are not zero, urgent ones first.
 #[must_use]
 pub fn count_items(counts: &Counts) -> Vec<CountItem> {
     URGENCY
@@ -149,7 +149,7 @@ pub fn count_items(counts: &Counts) -> Vec<CountItem> {
         .collect()
 }
 
-/// How long something took.
+/// A duration.
 #[derive(Debug, Clone, Copy)]
 pub struct Took(pub Duration);
 
@@ -181,12 +181,12 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A moment, printed absolutely; the script makes an age of it.
+/// A time, printed in full; the script replaces it by an age.
 #[derive(Debug, Clone, Copy)]
 pub struct When(Timestamp);
 
 impl When {
-    /// From Unix seconds; `None` for what is not a time.
+    /// From Unix seconds; `None` if that is no valid time.
     #[must_use]
     pub fn unix(seconds: i64) -> Option<Self> {
         if seconds <= 0 {
@@ -195,7 +195,7 @@ impl When {
         Timestamp::from_second(seconds).ok().map(Self)
     }
 
-    /// As the `datetime` attribute.
+    /// The value of the attribute `datetime`.
     #[must_use]
     pub fn iso(&self) -> impl fmt::Display {
         self.0.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -208,7 +208,7 @@ impl fmt::Display for When {
     }
 }
 
-/// The text, cut to about `limit` bytes at a character, with an ellipsis if something was cut.
+/// The text, truncated to about `limit` bytes, with an ellipsis if it was longer.
 #[must_use]
 pub fn cut(text: &str, limit: usize) -> String {
     if text.len() <= limit {
@@ -221,10 +221,10 @@ pub fn cut(text: &str, limit: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-/// A subject for a list: one line, not too long, never empty.
+/// A subject for a list: one line, truncated, never empty.
 #[must_use]
 pub fn subject(message: &str, limit: usize) -> String {
-    // Not past what can matter: a message may be a megabyte.
+    // A message can have a megabyte; only its beginning matters.
     let mut head_end = message.len().min(limit * 4 + 256);
     while !message.is_char_boundary(head_end) {
         head_end -= 1;
@@ -234,7 +234,7 @@ pub fn subject(message: &str, limit: usize) -> String {
     if line.is_empty() { "(no message)".into() } else { cut(&line, limit) }
 }
 
-/// What a reason says beside the crash's title, with which it may begin.
+/// The reason without the crash title it may begin with.
 #[must_use]
 pub fn beyond_crash<'a>(reason: Option<&'a str>, crash: Option<&str>) -> &'a str {
     let reason = reason.unwrap_or("");
@@ -242,7 +242,7 @@ pub fn beyond_crash<'a>(reason: Option<&'a str>, crash: Option<&str>) -> &'a str
     rest.map_or(reason, |rest| rest.trim_start_matches([':', ' ']))
 }
 
-/// A result key in two parts: what stands before the last dot with it, and the rest.
+/// A result key in two parts: up to the last dot, and the rest.
 #[must_use]
 pub fn split_key(key: &str) -> (&str, &str) {
     match key.rfind('.') {
@@ -251,7 +251,7 @@ pub fn split_key(key: &str) -> (&str, &str) {
     }
 }
 
-/// Numbers with their noun.
+/// A number with its noun.
 pub trait Plural {
     /// `1 commit`, `2 commits`.
     fn plural<'a>(&self, noun: &'a str) -> Number<'a>;
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_like_people_say_them() {
+    fn durations_are_rounded() {
         let took = |ms| Took(Duration::from_millis(ms)).to_string();
         assert_eq!(took(0), "");
         assert_eq!(took(62), "62 ms");
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn subjects_are_cut_at_characters() {
+    fn text_is_truncated_at_characters() {
         assert_eq!(subject("\n ext4: fix\u{1b}[31m it\nbody", 60), "ext4: fix [31m it");
         assert_eq!(subject("", 60), "(no message)");
         assert_eq!(subject(&"é".repeat(1_000_000), 5), "éé…");

@@ -1,8 +1,8 @@
 //! The server over a site: pages for `GET` and `HEAD`, and the actions that were enabled.
 
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use fsx::clock::unix_seconds;
 use http::Method;
 use tokio::net::TcpListener;
 
@@ -30,7 +30,7 @@ impl Handler for Service {
         if request.method == Method::POST {
             match (route::parse(request).1, &self.actions) {
                 (Ok(Route::Hook), Actions { hook: Some(hook), .. }) => {
-                    return hook.answer(&request.headers, reader, now());
+                    return hook.answer(&request.headers, reader, unix_seconds());
                 }
                 (Ok(Route::Rerun { sha, key }), Actions { rerun: Some(rerun), .. }) => {
                     return rerun.answer(reader, request, body, (&sha, &key));
@@ -38,7 +38,7 @@ impl Handler for Service {
                 _ => {}
             }
         }
-        handle(&self.site, request, now())
+        handle(&self.site, request, unix_seconds())
     }
 }
 
@@ -51,10 +51,4 @@ pub async fn serve(
 ) -> io::Result<()> {
     let site = if actions.rerun.is_some() { site.offering_reruns() } else { site };
     server::serve(Service { site, actions }, listener, stop).await
-}
-
-/// Unix seconds.
-pub fn now() -> i64 {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    i64::try_from(seconds).unwrap_or(i64::MAX)
 }

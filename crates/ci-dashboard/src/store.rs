@@ -1,7 +1,7 @@
-//! What the views read, with what a running server remembers between requests.
+//! The results as the views read them, with a cache of verdicts.
 //!
-//! A commit's verdicts are remembered by the stamp of its blob (length, time of change, inode): blobs are replaced by
-//! rename, so an equal stamp is an equal blob. Nothing else is remembered; a CGI process starts with an empty memory.
+//! The verdicts of a commit are valid while the stamp of its blob (length, mtime, inode) is unchanged: blobs are replaced
+//! by rename, so an equal stamp is an equal blob.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,31 +16,31 @@ use results::{BranchEntry, CommitResults, Reader, Statuses};
 use crate::problem::Problem;
 use crate::route::BranchRef;
 
-/// How many commits are remembered; at 5,000 tests 5 KB each.
-const REMEMBERED: usize = 8000;
-/// How many sets of names are remembered; at 5,000 tests 300 KB each.
-const NAME_SETS: usize = 100;
+/// The most cached commits; 5 KB each with 5,000 tests.
+const COMMITS_MAX: usize = 8000;
+/// The most cached sets of names; 300 KB each with 5,000 tests.
+const NAME_SETS_MAX: usize = 100;
 
 type Stamp = (u64, i64, i64, u64);
 
 #[derive(Default)]
-struct Memory {
+struct Cache {
     statuses: HashMap<CommitId, (Stamp, CommitStatuses)>,
-    /// Sets of names by their hash: most commits have the same tests as the next.
+    /// Sets of names by their hash: most commits have the same tests as their neighbours.
     names: HashMap<u64, Names>,
 }
 
-/// The results and the memory of them.
+/// The results with their cache.
 pub struct Store {
     reader: Reader,
-    memory: Mutex<Memory>,
+    cache: Mutex<Cache>,
 }
 
 impl Store {
-    /// Over a reader.
+    /// A store over a reader.
     #[must_use]
     pub fn new(reader: Reader) -> Self {
-        Self { reader, memory: Mutex::default() }
+        Self { reader, cache: Mutex::default() }
     }
 
     /// The reader.
@@ -51,17 +51,17 @@ impl Store {
 
     /// The commits of a branch, newest first.
     pub fn branch(&self, at: &BranchRef) -> Result<Vec<BranchEntry>, Problem> {
-        let missing = || Problem::NotFound("there is no such branch".into());
+        let missing = || Problem::NotFound("no such branch".into());
         self.reader.branch(at)?.ok_or_else(missing)
     }
 
-    /// The verdicts of a commit; `None` if it has no results or they cannot be read (which is logged, not shown: one
-    /// damaged blob must not hide a branch).
+    /// The verdicts of a commit; `None` if it has no results or they cannot be read. The error is only logged, so that a
+    /// damaged blob does not hide its branch.
     pub fn statuses(&self, commit: &CommitId) -> Option<CommitStatuses> {
         let stamp = self.stamp(commit);
         if let Some(stamp) = stamp
-            && let Some((remembered, statuses)) = self.memory().statuses.get(commit)
-            && *remembered == stamp
+            && let Some((cached, statuses)) = self.cache().statuses.get(commit)
+            && *cached == stamp
         {
             return Some(statuses.clone());
         }
@@ -70,11 +70,11 @@ impl Store {
             None
         })?;
         if let Some(stamp) = stamp {
-            let mut memory = self.memory();
-            if memory.statuses.len() >= REMEMBERED {
-                memory.statuses.clear();
+            let mut cache = self.cache();
+            if cache.statuses.len() >= COMMITS_MAX {
+                cache.statuses.clear();
             }
-            memory.statuses.insert(commit.clone(), (stamp, statuses.clone()));
+            cache.statuses.insert(commit.clone(), (stamp, statuses.clone()));
         }
         Some(statuses)
     }
@@ -89,29 +89,29 @@ impl Store {
 
     fn read_statuses(&self, commit: &CommitId) -> results::Result<Option<CommitStatuses>> {
         let Some(Statuses { keys_hash, statuses }) = self.reader.statuses(commit)? else { return Ok(None) };
-        let known = self.memory().names.get(&keys_hash).cloned();
+        let known = self.cache().names.get(&keys_hash).cloned();
         if let Some(names) = known.filter(|names| names.len() == statuses.len()) {
             return Ok(Some(CommitStatuses { names, statuses: statuses.into() }));
         }
-        // A set of tests that was not met so far: names and statuses of one and the same blob.
+        // A new set of tests: names and statuses are read from the same blob.
         let Some(results) = self.reader.commit(commit)? else { return Ok(None) };
         let statuses = results.entries.iter().map(|entry| entry.status).collect();
         Ok(Some(CommitStatuses { names: self.learn(&results), statuses }))
     }
 
-    /// Remembers the names of a commit that was read whole, for its neighbours that most likely have the same.
+    /// Caches the names of a commit that was read whole; its neighbours most likely have the same.
     pub fn learn(&self, results: &CommitResults) -> Names {
         let keys_hash = results::codec::keys_hash(results.entries.iter().map(|entry| &entry.key));
-        let mut memory = self.memory();
-        if let Some(names) = memory.names.get(&keys_hash).filter(|names| names.len() == results.entries.len())
+        let mut cache = self.cache();
+        if let Some(names) = cache.names.get(&keys_hash).filter(|names| names.len() == results.entries.len())
         {
             return Arc::clone(names);
         }
-        if memory.names.len() >= NAME_SETS {
-            memory.names.clear();
+        if cache.names.len() >= NAME_SETS_MAX {
+            cache.names.clear();
         }
         let names: Names = results.entries.iter().map(|entry| Box::from(entry.key.as_str())).collect();
-        memory.names.insert(keys_hash, Arc::clone(&names));
+        cache.names.insert(keys_hash, Arc::clone(&names));
         names
     }
 
@@ -121,7 +121,7 @@ impl Store {
         Some((data.len(), data.mtime(), data.mtime_nsec(), data.ino()))
     }
 
-    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

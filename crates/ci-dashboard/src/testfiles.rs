@@ -1,5 +1,7 @@
-//! Which part of a result key is the test file. A key alone does not say (`/` and `.` are both `.` in it), the
-//! configuration does; without it the part before the last dot is shown as one, and no command is offered.
+//! Splits a result key into test file and subtest.
+//!
+//! A key alone is ambiguous (`/` and `.` are both `.` in it), so the test files of the configuration decide. Without a
+//! configuration, the part before the last dot is shown as the test file, and no command is offered.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +9,7 @@ use model::{CommitId, EnvVar, SubtestName, TestOrder, TestPath};
 
 use crate::page::split_key;
 
-/// The test files that are known, by their dotted names.
+/// The test files of the configuration, by their dotted names.
 #[derive(Debug, Clone, Default)]
 pub struct TestFiles {
     by_dotted: BTreeMap<String, TestPath>,
@@ -20,7 +22,7 @@ impl FromIterator<TestPath> for TestFiles {
 }
 
 impl TestFiles {
-    /// The test file's part of a key, with the dot behind it, and the subtest's.
+    /// The part of the test file, with the dot after it, and the part of the subtest.
     #[must_use]
     pub fn split<'a>(&self, key: &'a str) -> (&'a str, &'a str) {
         match self.find(key) {
@@ -29,7 +31,7 @@ impl TestFiles {
         }
     }
 
-    /// The command that runs a test again; `None` where the test file is not known or ran on a store kernel.
+    /// The command that reproduces a result; `None` if the test file is unknown or ran on a kernel of the store.
     #[must_use]
     pub fn command(&self, commit: &CommitId, key: &str) -> Option<String> {
         let (test, end) = self.find(key)?;
@@ -53,7 +55,7 @@ impl TestFiles {
         Some(format!("ktest run {}", words.join(" ")))
     }
 
-    /// The longest known test file that the key begins with, and where the dot before the subtest is.
+    /// The longest test file that the key begins with, and the position of the dot before the subtest.
     fn find(&self, key: &str) -> Option<(&TestPath, usize)> {
         let mut best = None;
         for (at, _) in key.match_indices(['.', '@']) {
@@ -62,7 +64,8 @@ impl TestFiles {
             }
         }
         let (test, at) = best?;
-        // Behind the file stands `@kernel`, `@env` or both, then the dot; dots in an env value are the last doubt.
+        // After the file come `@kernel`, `@env` or both, then the dot. A value of the environment can contain dots, so
+        // the last dot counts.
         let dot = if key[at..].starts_with('@') { at + key[at..].rfind('.')? } else { at };
         (dot + 1 < key.len()).then_some((test, dot))
     }
@@ -73,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_known_file_wins() {
+    fn the_longest_test_file_is_chosen() {
         let files: TestFiles =
             ["fs/xfs/fstests", "fs/xfs", "boot"].iter().map(|test| test.parse().unwrap()).collect();
         assert_eq!(files.split("fs.xfs.fstests.generic.001"), ("fs.xfs.fstests.", "generic.001"));

@@ -1,5 +1,5 @@
-//! The pages in a real browser: `e2e/browser` is driven by node over results that look like real life, while this
-//! process plays the daemon: on request it gives the running test its verdict.
+//! The pages in a real browser: node runs `e2e/browser` over realistic results, while this process acts as the daemon:
+//! on request it writes the verdict of the running test.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -14,8 +14,8 @@ use model::{CommitId, Verdict};
 use spawn::{Cmd, Limits};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
 
-/// Longer than all of it takes on a slow machine.
-const PATIENCE: u64 = 240;
+/// Longer than all browser tests take on a slow machine, in seconds.
+const TIMEOUT_SECONDS: u64 = 240;
 
 fn on_path(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -24,7 +24,7 @@ fn on_path(names: &[&str]) -> Option<PathBuf> {
         .find_map(|name| std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file()))
 }
 
-/// What a browser test needs; `None`, and a visible word, where something is not installed.
+/// The programs and directories of a browser test.
 struct Browser {
     tests: PathBuf,
     node: PathBuf,
@@ -35,6 +35,7 @@ struct Browser {
 }
 
 impl Browser {
+    /// `None`, with a message, if a program is not installed.
     fn find() -> Option<Self> {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/browser").canonicalize().unwrap();
         let skipped = |why: &str| {
@@ -42,15 +43,17 @@ impl Browser {
             None
         };
         let Some(node) = on_path(&["node"]) else {
-            return skipped("node is not installed, so no page was opened in a browser");
+            return skipped("no page is tested in a browser: node is not installed");
         };
         let Some(chromium) = on_path(&["chromium", "chromium-browser", "google-chrome"]) else {
             return skipped(
-                "there is no Chromium, so no page was opened in a browser; apt-get install chromium",
+                "no page is tested in a browser: Chromium is not installed; run: apt-get install chromium",
             );
         };
         if !tests.join("node_modules/playwright-core").is_dir() {
-            return skipped("e2e/browser/node_modules is not there; run: scripts/setup test");
+            return skipped(
+                "no page is tested in a browser: e2e/browser/node_modules is missing; run: scripts/setup test",
+            );
         }
         let program = common::example("ci-dashboard")?;
         let dir = tempfile::tempdir().unwrap();
@@ -66,8 +69,7 @@ impl Browser {
         self.runtime.block_on(cmd.output(Limits::seconds(seconds))).unwrap()
     }
 
-    /// Drives the browser through a file of tests, while `daemon` is played: it says when it is ready, and goes on
-    /// until all is over.
+    /// Runs a file of browser tests while `daemon` runs, which signals when it is ready and continues until the end.
     fn drive(&self, file: &str, running: &CommitId, daemon: impl FnOnce(Stage) + Send + 'static) {
         let over = Arc::new(AtomicBool::new(false));
         let stage = Stage { dir: self.dir.path().into(), over: Arc::clone(&over) };
@@ -87,16 +89,16 @@ impl Browser {
             .env("KTEST_SCRATCH", self.dir.path())
             .env("KTEST_RUNNING", running.as_str())
             .env("KTEST_SHOTS", self.tests.join("../../target/browser"));
-        let output = self.run(&cmd, PATIENCE);
+        let output = self.run(&cmd, TIMEOUT_SECONDS);
         over.store(true, Ordering::Relaxed);
         daemon.join().unwrap();
-        let said = output.text();
-        assert!(output.exit.success(), "{said}\n{}", output.complaint());
-        eprintln!("all was seen in a browser in {:.1} s", began.elapsed().as_secs_f32());
+        let text = output.text();
+        assert!(output.exit.success(), "{text}\n{}", output.complaint());
+        eprintln!("the browser tests took {:.1} s", began.elapsed().as_secs_f32());
     }
 }
 
-/// Where the daemon is played.
+/// The part of the daemon.
 struct Stage {
     dir: PathBuf,
     over: Arc<AtomicBool>,
@@ -142,7 +144,7 @@ fn in_a_browser() {
 #[ignore = "needs the results of a demo run: DEMO_DATA=$PWD/target/demo/ci-data"]
 fn over_a_demo_run() {
     let Some(browser) = Browser::find() else { return };
-    let data = std::env::var_os("DEMO_DATA").expect("DEMO_DATA says where the demo left its results");
+    let data = std::env::var_os("DEMO_DATA").expect("DEMO_DATA is the directory of the demo's results");
     let copied = browser.run(&Cmd::new("cp").arg("-a").arg(data).arg(browser.results()), 60);
     assert!(copied.exit.success(), "{}", copied.complaint());
     let listed =
@@ -156,10 +158,10 @@ fn over_a_demo_run() {
     });
 }
 
-/// The subject of the commit that the fixture leaves half tested.
+/// The subject of the commit that the fixture leaves partly tested.
 const RUNNING: &str = "ext4: keep the journal credits of a truncate in one place";
 
-/// Hostile names beside the others.
+/// Adds hostile names to the results.
 fn hostile(fixture: &ResultsFixture) {
     let script = "<script>window.hit=1</script>\"><img src=x onerror=window.hit=1>";
     let evil = commit_id("evil");

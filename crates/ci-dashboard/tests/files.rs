@@ -1,4 +1,4 @@
-//! Published files: stored bytes, ranges, conditions, and nothing outside the results.
+//! Published files: stored bytes, ranges, conditions, and no file outside the results.
 
 mod common;
 
@@ -15,7 +15,7 @@ fn text(response: &Response, name: header::HeaderName) -> String {
 }
 
 #[test]
-fn a_log_is_sent_as_it_is_stored() {
+fn a_log_is_sent_as_stored() {
     let farm = small();
     let response = farm.ask(&Request::get(&log_address()));
     assert_eq!(text(&response, header::CONTENT_ENCODING), "br");
@@ -93,13 +93,13 @@ fn pages_and_views_revalidate_and_compress() {
     let (packed, mut unpacked) = (body(packed), Vec::new());
     brotli::BrotliDecompress(&mut packed.as_slice(), &mut unpacked).unwrap();
     assert_eq!(unpacked, plain);
-    // A range of a page would be a range of what may be compressed: it is not one.
+    // Pages have no ranges, because they may be compressed.
     let request = Request::get(address).with_header(header::RANGE, "bytes=0-9");
     assert_eq!(farm.ask(&request).status, 200);
 }
 
 #[test]
-fn assets_are_kept_for_ever() {
+fn assets_are_cached_without_revalidation() {
     let farm = small();
     let page = farm.get("/ci");
     for ending in [".css", ".js", ".svg"] {
@@ -152,11 +152,11 @@ fn nothing_outside_the_results_is_sent() {
         assert!(matches!(response.status.as_u16(), 400 | 404), "{target}: {}", response.status);
         assert!(!body_text(response).contains("secret"), "{target}");
     }
-    // The same file within the results is fine: a full log is shared by links.
+    // A link inside the results is followed: full logs are shared by links.
     std::fs::remove_file(test.join("full_log.br")).unwrap();
     std::os::unix::fs::symlink("log.br", test.join("full_log.br")).unwrap();
     assert_eq!(farm.status(&format!("/c/{sha}/fs.ext4.basic.punch/full_log.br")), 200);
-    // Nothing that blocks, and no folder.
+    // A FIFO is not opened for reading.
     std::fs::remove_file(test.join("status")).unwrap();
     rustix::fs::mknodat(
         rustix::fs::CWD,

@@ -1,9 +1,9 @@
-//! Names, messages and logs are strangers': whatever they hold, they are text on a page, and pages stay small.
+//! Names, messages and logs are untrusted: they are only text on a page, and pages stay small.
 
 mod common;
 
 use ci_dashboard::Request;
-use common::{Farm, body_text, said};
+use common::{Farm, body_text, page_text};
 use model::{CommitId, ResultKey, Status, Verdict};
 use results::{CommitResults, TestEntry};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, write_blob};
@@ -24,7 +24,7 @@ fn messages() -> Vec<(CommitId, String)> {
     .collect()
 }
 
-/// Each tag's name and attributes: what a browser would make of the page. Panics at what no template of ours writes.
+/// The name and attributes of each tag, as a browser would parse them. Panics on markup that no template contains.
 fn tags(html: &str) -> Vec<(String, Vec<String>)> {
     let mut tags = Vec::new();
     let mut rest = html;
@@ -52,7 +52,7 @@ fn tags(html: &str) -> Vec<(String, Vec<String>)> {
     tags
 }
 
-/// No element or attribute that runs anything, one script (ours), and as many tags closed as opened.
+/// No element or attribute that runs code, only one script (ours), and every opened tag closed.
 fn assert_tame(target: &str, html: &str) {
     let void = ["!doctype", "meta", "link", "input", "br", "path/", "rect", "path"];
     let mut open: Vec<String> = Vec::new();
@@ -132,7 +132,7 @@ fn hostile_names_messages_and_logs_are_text() {
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"));
         let html = body_text(response);
         assert_tame(&target, &html);
-        // Every link of a page leads to a page.
+        // Every link of a page stays on the site.
         for link in html.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
             let link =
                 link.replace("&amp;", "&").replace("&#38;", "&").replace("&#39;", "'").replace("&#x27;", "'");
@@ -141,7 +141,7 @@ fn hostile_names_messages_and_logs_are_text() {
         }
     }
     let page = farm.get(&format!("/ci?{at}"));
-    assert!(said(&page).contains("&#60;script&#62;alert(1)"), "it is there, as text");
+    assert!(page_text(&page).contains("&#60;script&#62;alert(1)"), "it is there, as text");
 }
 
 #[test]

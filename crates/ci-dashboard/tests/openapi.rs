@@ -1,5 +1,4 @@
-//! What `/openapi.json` says is true: every JSON view answers in the shape it names, and no parameter is read that it
-//! does not name.
+//! `/openapi.json` is correct: every JSON view has the described schema, and every parameter is described.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
@@ -13,8 +12,8 @@ fn document() -> Value {
     serde_json::from_str(&small().get("/openapi.json")).unwrap()
 }
 
-/// What is wrong with a value by a schema: the keywords that the document uses, and an error for any other, so that
-/// nothing is passed over.
+/// The errors of a value by a schema. Knows the keywords that the document uses; any other is an error, so that no rule
+/// is ignored.
 fn problems(document: &Value, schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
     let mut wrong = |what: String| found.push(format!("{place}: {what}"));
     for (keyword, rule) in schema.as_object().unwrap() {
@@ -95,7 +94,7 @@ fn problems(document: &Value, schema: &Value, value: &Value, place: &str, found:
     }
 }
 
-/// A list's schema has nothing behind its items that this test would pass over.
+/// The schema of a list has no keywords after its items, which this test would ignore.
 fn check_rest(schema: &Value, last: &str) {
     let known = ["description", "type", last];
     assert!(schema.as_object().unwrap().keys().all(|keyword| known.contains(&keyword.as_str())), "{schema}");
@@ -109,7 +108,7 @@ fn check(document: &Value, farm: &Farm, target: &str, name: &str) {
     assert!(found.is_empty(), "{target} is not a {name}: {found:#?}\n{value:#}");
 }
 
-/// The check itself: what does not fit is seen.
+/// The check itself finds wrong values.
 #[test]
 fn a_wrong_value_is_seen() {
     let document = document();
@@ -192,7 +191,7 @@ fn the_snapshot_has_its_shape_with_much_and_with_nothing() {
     check(&document, &much, "/ci?status&format=json", "Snapshot");
 }
 
-/// Every parameter that the routes read is in the document, every path of it is a route, and its examples of types hold.
+/// Every parameter of the routes is in the document, and every path of the document is a route.
 #[test]
 fn paths_and_parameters_are_those_of_the_routes() {
     let document = document();
@@ -206,7 +205,7 @@ fn paths_and_parameters_are_those_of_the_routes() {
             .replace("{key}", "fs.ext4.basic.punch")
             .replace("{file}", "log.br");
         if methods.get("get").is_none() {
-            // Heard by a server with a token; tests/shells.rs asks it.
+            // Only on a server with a token; tested in tests/shells.rs.
             assert_eq!((path.as_str(), farm.status(&target)), ("/c/{sha}/{key}/rerun", 404));
             continue;
         }
@@ -243,7 +242,7 @@ fn coverage_has_its_shape_and_its_pages() {
         check(&document, &farm, &format!("/c/{sha}/{target}"), name);
     }
     let json: Value = serde_json::from_str(&farm.get(&format!("/c/{sha}/coverage?format=json"))).unwrap();
-    // A run's file lies beside two tests and counts once; two test files add up.
+    // The artifact of a run is linked to two tests and counts once; two test files add up.
     let totals = json!({"lines": 5, "lines_hit": 3, "functions": 2, "functions_hit": 2});
     assert_eq!(json["totals"], totals);
     let tests: Vec<_> =
@@ -255,7 +254,7 @@ fn coverage_has_its_shape_and_its_pages() {
     assert_eq!(file["missed"], json!([[11, 12]]));
     assert_eq!(file["functions"][0], json!({"name": "ext4_map", "line": 9, "calls": 3}));
     let page = farm.get(&format!("/c/{sha}/coverage"));
-    for words in ["60.0 %", "By folder", "fs/ext4", "boot"] {
+    for words in ["60.0 %", "By directory", "fs/ext4", "boot"] {
         assert!(page.contains(words), "{words}: {page}");
     }
     let page = farm.get(&format!("/c/{sha}/coverage?path=fs/ext4/inode.c&file=fs.ext4.basic"));

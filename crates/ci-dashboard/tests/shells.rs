@@ -1,4 +1,4 @@
-//! The two shells around the handlers: the HTTP server, and CGI as a process and behind a real web server.
+//! The two ways in: the HTTP server, and CGI as a process and behind a real web server.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -14,7 +14,7 @@ use ci_dashboard::{Actions, Hook, Rerun, Token};
 use common::{FAILED_LOG, Farm, body, commits, example, skipped, small};
 use spawn::{Cmd, Limits, Output};
 
-/// A response as it came over the wire.
+/// A response as received.
 struct Reply {
     head: String,
     body: Vec<u8>,
@@ -35,7 +35,7 @@ fn log_address() -> String {
     format!("/c/{}/fs.ext4.basic.punch/log.br", commits()[3].0)
 }
 
-/// What both the server and a web server with CGI must say.
+/// The responses that the server and a web server with CGI have in common.
 fn check_site(address: SocketAddr, farm: &Farm) {
     let page = ask(address, "/ci?user=mira&branch=ext4-testing", "");
     assert!(page.head.starts_with("HTTP/1.1 200"), "{}", page.head);
@@ -79,11 +79,11 @@ fn the_server_serves() {
         stopped.await.ok();
     }));
     check_site(address, &farm);
-    // A large file comes whole.
+    // A large file is complete.
     let large = vec![b'x'; 3_000_000];
     std::fs::write(farm.path().join(&log_address()[3..]), &large).unwrap();
     assert_eq!(ask(address, &log_address(), "").body, large);
-    // What is not HTTP, or too long, is refused and the server lives on.
+    // An invalid or too long request is refused, and the server continues.
     for bad in [format!("/ci?test={}", "a".repeat(20_000)), format!("/ci?user={}", "a".repeat(9_000))] {
         let head = ask(address, &bad, "").head;
         assert!(head.starts_with("HTTP/1.1 4"), "{head}");
@@ -93,9 +93,9 @@ fn the_server_serves() {
     drop(stream);
     assert!(ask(address, "/healthz", "").head.starts_with("HTTP/1.1 200"));
     hook_answers(address);
-    a_test_runs_again(address, &farm);
+    a_rerun_is_requested(address, &farm);
     http2(&runtime, address, &farm);
-    // A growing log comes line by line, and does not keep the server from stopping.
+    // A growing log is sent line by line and does not prevent the server from stopping.
     let follow = format!("/c/{}/fs.ext4.basic.rename/follow", commits()[1].0);
     let mut events = TcpStream::connect(address).unwrap();
     events.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -141,7 +141,7 @@ fn post(address: SocketAddr, target: &str, headers: &str, body: &str) -> Reply {
     Reply { head: String::from_utf8(bytes[..end].to_vec()).unwrap(), body: bytes[end + 4..].to_vec() }
 }
 
-/// Only for who has the token; there is no daemon here to be asked.
+/// Only with the token; there is no daemon to signal.
 fn hook_answers(address: SocketAddr) {
     let post = |target: &str, token: &str| {
         let reply = post(address, target, &format!("Authorization: Bearer {token}\r\n"), "");
@@ -152,8 +152,8 @@ fn hook_answers(address: SocketAddr) {
     assert_eq!(post("/ci", TOKEN), "405");
 }
 
-/// As a person with the form, and as a program.
-fn a_test_runs_again(address: SocketAddr, farm: &Farm) {
+/// By the form and by a program.
+fn a_rerun_is_requested(address: SocketAddr, farm: &Farm) {
     let page = format!("/c/{}/fs.ext4.basic.punch/", commits()[3].0);
     let rerun = format!("{page}rerun");
     let html = |target: &str| String::from_utf8(ask(address, target, "").body).unwrap();
@@ -161,7 +161,7 @@ fn a_test_runs_again(address: SocketAddr, farm: &Farm) {
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let right = format!("token={TOKEN}");
     let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
-    let said = |reply: &Reply| reply.head.split(' ').nth(1).unwrap().parse::<u16>().unwrap();
+    let status_of = |reply: &Reply| reply.head.split(' ').nth(1).unwrap().parse::<u16>().unwrap();
     assert!(html(&page).contains(&format!("<form class=\"rerun\" method=\"post\" action=\"{rerun}\">")));
     let missing = format!("/c/{}/fs.ext4.basic.none/rerun", commits()[3].0);
     let running = format!("/c/{}/fs.ext4.basic.rename/rerun", commits()[1].0);
@@ -181,30 +181,30 @@ fn a_test_runs_again(address: SocketAddr, farm: &Farm) {
         (&page, form, &right, 405),
     ] {
         let reply = post(address, target, headers, body);
-        assert_eq!(said(&reply), status, "{target} {headers} {body}");
+        assert_eq!(status_of(&reply), status, "{target} {headers} {body}");
         let text = String::from_utf8(reply.body).unwrap();
         assert!(!text.contains(TOKEN), "{text}");
         assert_eq!(open(), 0, "{target} {headers} {body}");
     }
     let reply = post(address, &rerun, &format!("{form}Sec-Fetch-Site: same-origin\r\n"), &right);
-    assert_eq!(said(&reply), 303, "{}", reply.head);
+    assert_eq!(status_of(&reply), 303, "{}", reply.head);
     assert!(reply.head.contains(&format!("location: {page}")), "{}", reply.head);
     assert_eq!(open(), 1);
-    assert!(html(&page).contains("Somebody asked for it"));
-    // Asked for twice is asked for once.
+    assert!(html(&page).contains("Rerun requested"));
+    // A second request for the same test changes nothing.
     let reply = post(address, &rerun, &bearer, "");
-    assert_eq!((said(&reply), open()), (202, 1));
+    assert_eq!((status_of(&reply), open()), (202, 1));
     let view: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!(view["test"], "fs.ext4.basic.punch");
     let asked = results::requests::open(farm.path()).remove(0);
     assert_eq!((asked.commit, asked.key.to_string()), (commits()[3].0.clone(), "fs.ext4.basic.punch".into()));
-    // Only reading is possible on the site itself, which CGI uses.
+    // The site itself, which CGI uses, is read-only.
     let request = Request { method: http::Method::POST, ..Request::get(&rerun) };
     assert_eq!(farm.ask(&request).status, 405);
     assert!(!farm.get(&page).contains("<form class=\"rerun\""));
 }
 
-/// curl that follows a log over HTTP/2, once it has its first lines.
+/// A running curl that follows a log over HTTP/2 and has received the head.
 fn follow_over_http2(
     runtime: &tokio::runtime::Runtime,
     address: SocketAddr,
@@ -223,13 +223,13 @@ fn follow_over_http2(
     let running = runtime.spawn(async move { cmd.output(Limits::seconds(30)).await });
     let began = Instant::now();
     while !std::fs::read_to_string(&head).unwrap_or_default().contains("HTTP/2 200") {
-        assert!(began.elapsed() < Duration::from_secs(10), "nothing is followed over HTTP/2");
+        assert!(began.elapsed() < Duration::from_secs(10), "curl receives no head over HTTP/2");
         std::thread::sleep(Duration::from_millis(20));
     }
     Some(running)
 }
 
-/// A proxy that speaks HTTP/2 without TLS, which curl plays here.
+/// HTTP/2 without TLS, as a proxy speaks it; curl is the client.
 fn http2(runtime: &tokio::runtime::Runtime, address: SocketAddr, farm: &Farm) {
     let curl = Path::new("/usr/bin/curl");
     let run = |args: &[&str], target: &str| {
@@ -238,7 +238,7 @@ fn http2(runtime: &tokio::runtime::Runtime, address: SocketAddr, farm: &Farm) {
         runtime.block_on(cmd.output(Limits::seconds(30))).unwrap()
     };
     if !curl.exists() || !run(&["--version"], "").text().contains("HTTP2") {
-        return skipped("curl that speaks HTTP/2 is not installed, so HTTP/2 was not tried");
+        return skipped("HTTP/2 is not tested: curl with HTTP/2 is not installed");
     }
     let two = "--http2-prior-knowledge";
     let page = "/ci?user=mira&branch=ext4-testing";
@@ -255,7 +255,7 @@ fn http2(runtime: &tokio::runtime::Runtime, address: SocketAddr, farm: &Farm) {
     let output =
         run(&[two, "-o", "/dev/null", "-w", "%{http_code}"], &format!("/ci?user={}", "a".repeat(9000)));
     assert_eq!(output.text(), "400");
-    // An upgrade is not taken. (curl of Debian 12 cannot use a connection twice this way: curl's issue 10634.)
+    // An upgrade is not accepted. (curl of Debian 12 cannot use a connection twice this way: curl's issue 10634.)
     let output = run(&["--http2", "-o", "/dev/null", "-w", "%{http_version} %{http_code}"], page);
     assert_eq!(output.text(), "1.1 200");
 }
@@ -265,7 +265,7 @@ fn small_site(dir: &Path) -> ci_dashboard::Site {
     ci_dashboard::Site::new(results::Reader::open(dir).unwrap(), tests)
 }
 
-/// A configuration that names the results and the test files.
+/// A configuration with the results and the test files.
 fn config(dir: &Path) -> PathBuf {
     let text = format!(
         "linux_repo = {0:?}\noutput_dir = {0:?}\nktest_dir = {0:?}\nuser = \"mira\"\n\
@@ -319,7 +319,7 @@ fn cgi_as_a_process() {
     let (head, error) = cgi("/ci?user=nobody&format=json", &[]);
     assert!(head.starts_with("Status: 404 "), "{head}");
     assert!(String::from_utf8(error).unwrap().starts_with("{\"error\""));
-    // Broken surroundings are told to the log, not to the client.
+    // Errors of the configuration are only logged.
     let (head, page) = cgi("/ci", &[("KTEST_CI_CONFIG", "/nowhere/ktest-ci.toml")]);
     assert!(head.starts_with("Status: 503 "), "{head}");
     assert!(!String::from_utf8(page).unwrap().contains("nowhere"));
@@ -337,7 +337,7 @@ fn cgi_behind_lighttpd() {
     let farm = small();
     let work = tempfile::tempdir().unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    // A CGI program has no more arguments than its path, so the configuration goes through the environment.
+    // A CGI program has no arguments, so the configuration is given in the environment.
     let settings = format!(
         "server.document-root = \"{root}\"\nserver.port = {port}\nserver.bind = \"127.0.0.1\"\n\
          server.modules = (\"mod_alias\", \"mod_setenv\", \"mod_cgi\")\n\

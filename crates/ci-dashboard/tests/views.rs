@@ -1,9 +1,9 @@
-//! What the pages say, and the JSON views of formats.md, over a small branch.
+//! The texts of the pages, and the JSON views of docs/formats.md, over a small branch.
 
 mod common;
 
 use ci_dashboard::Request;
-use common::{Farm, NOW, commits, said, small};
+use common::{Farm, NOW, commits, page_text, small};
 use http::header;
 use model::Verdict;
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
@@ -13,7 +13,7 @@ fn id(row: usize) -> String {
 }
 
 #[test]
-fn json_views_have_the_shapes_of_the_format_document() {
+fn json_views_have_the_schema_of_the_format_document() {
     let farm = small();
     insta::assert_snapshot!("json_users", farm.get("/ci?format=json"));
     insta::assert_snapshot!("json_user", farm.get("/ci?user=mira&format=json"));
@@ -41,48 +41,48 @@ fn json_views_have_the_shapes_of_the_format_document() {
 #[test]
 fn home_and_user() {
     let farm = small();
-    // When a tip was tested is the time of its file.
+    // The time of a tip's test is the mtime of its file.
     let times = |text: String| {
         let parts = text
             .split(' ')
             .map(|word| if word.starts_with("20") || word.contains(':') { "TIME" } else { word });
         parts.collect::<Vec<_>>().join(" ")
     };
-    insta::assert_snapshot!("home", times(said(&farm.get("/ci"))));
-    insta::assert_snapshot!("user", times(said(&farm.get("/ci?user=anton"))));
-    assert_eq!(said(&farm.get("/")), said(&farm.get("/ci")));
-    assert_eq!(said(&farm.get("/u/anton")), said(&farm.get("/ci?user=anton")));
+    insta::assert_snapshot!("home", times(page_text(&farm.get("/ci"))));
+    insta::assert_snapshot!("user", times(page_text(&farm.get("/ci?user=anton"))));
+    assert_eq!(page_text(&farm.get("/")), page_text(&farm.get("/ci")));
+    assert_eq!(page_text(&farm.get("/u/anton")), page_text(&farm.get("/ci?user=anton")));
 }
 
 #[test]
 fn a_branch_says_what_each_commit_changed() {
     let farm = small();
     let page = farm.get("/ci?user=mira&branch=ext4-testing");
-    insta::assert_snapshot!("branch", said(&page));
-    assert_eq!(said(&page), said(&farm.get("/u/mira/ext4-testing")));
+    insta::assert_snapshot!("branch", page_text(&page));
+    assert_eq!(page_text(&page), page_text(&farm.get("/u/mira/ext4-testing")));
     // The failure column of the failing commit, as shapes.
     assert!(page.contains(r#"<path class="l-f" d="M2 0h7v10h-7z"/>"#), "{page}");
-    let other = said(&farm.get("/ci?user=anton&branch=xfs/for-next"));
+    let other = page_text(&farm.get("/ci?user=anton&branch=xfs/for-next"));
     assert!(other.starts_with("xfs/for-next"), "{other}");
-    let filtered = said(&farm.get("/ci?user=mira&branch=ext4-testing&test=boot"));
+    let filtered = page_text(&farm.get("/ci?user=mira&branch=ext4-testing&test=boot"));
     assert!(!filtered.contains("punch_hole") && !filtered.contains("broke"), "{filtered}");
 }
 
 #[test]
-fn a_commit_shows_what_needs_somebody_first() {
+fn a_commit_page_lists_failures_first() {
     let farm = small();
     let page = farm.get(&format!("/ci?user=mira&branch=ext4-testing&commit={}", id(3)));
-    insta::assert_snapshot!("commit", said(&page));
+    insta::assert_snapshot!("commit", page_text(&page));
     assert!(page.contains(&format!(r#"href="/c/{}/fs.ext4.basic.punch/#failure""#, id(3))), "{page}");
-    let unbuilt = said(&farm.get(&format!("/c/{}/", id(2))));
-    assert!(unbuilt.contains("Nothing could run at this commit. fs/ext4/acl.c:143:2: error:"), "{unbuilt}");
-    let untested = said(&farm.get(&format!("/c/{}/", id(0))));
-    assert!(untested.contains("This commit has not been tested yet."), "{untested}");
-    let passed = said(&farm.get(&format!("/c/{}/?status=passed&test=punch", id(4))));
+    let unbuilt = page_text(&farm.get(&format!("/c/{}/", id(2))));
+    assert!(unbuilt.contains("No test could run at this commit. fs/ext4/acl.c:143:2: error:"), "{unbuilt}");
+    let untested = page_text(&farm.get(&format!("/c/{}/", id(0))));
+    assert!(untested.contains("This commit is not tested yet."), "{untested}");
+    let passed = page_text(&farm.get(&format!("/c/{}/?status=passed&test=punch", id(4))));
     assert!(passed.contains("1 passed") && !passed.contains("boots"), "{passed}");
-    // The commit that mended it, and what runs there now.
+    // The commit that fixed it, with a running test.
     let running = farm.get(&format!("/c/{}/", id(1)));
-    assert!(said(&running).contains("In progress | fs.ext4.basic.rename"), "{running}");
+    assert!(page_text(&running).contains("In progress | fs.ext4.basic.rename"), "{running}");
     assert!(running.contains(r#"<body data-live="2">"#));
 }
 
@@ -90,7 +90,7 @@ fn a_commit_shows_what_needs_somebody_first() {
 fn a_log_opens_at_the_failure() {
     let farm = small();
     let page = farm.get(&format!("/c/{}/fs.ext4.basic.punch/", id(3)));
-    insta::assert_snapshot!("log", said(&page));
+    insta::assert_snapshot!("log", page_text(&page));
     assert!(
         page.contains(
             r##"<span id="L3" class="k"><b id="failure"></b><a href="#L3">3</a><i>00002 [   43.000000] </i>kernel BUG"##
@@ -106,7 +106,7 @@ fn a_log_opens_at_the_failure() {
 fn the_history_of_a_test() {
     let farm = small();
     let page = farm.get("/ci?user=mira&branch=ext4-testing&history=fs.ext4.basic.punch");
-    insta::assert_snapshot!("history", said(&page));
+    insta::assert_snapshot!("history", page_text(&page));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn the_snapshot_is_shown_and_never_trusted() {
         });
     });
     let page = farm.get("/ci?status");
-    insta::assert_snapshot!("status", said(&page));
+    insta::assert_snapshot!("status", page_text(&page));
     assert!(page.contains(&format!(r#"href="/c/{}/fs.ext4.basic.rename/""#, id(1))));
     let json: serde_json::Value = serde_json::from_str(&farm.get("/ci?status&format=json")).unwrap();
     assert_eq!(json["pending_by_group"]["mira"], 7);
@@ -210,9 +210,9 @@ fn a_branch_has_a_feed_and_a_badge() {
 fn two_sides_are_compared() {
     let farm = small();
     let target = format!("/ci?user=mira&compare={}..{}", id(4), &id(3)[..12]);
-    insta::assert_snapshot!("compare", said(&farm.get(&target)));
+    insta::assert_snapshot!("compare", page_text(&farm.get(&target)));
     let by_form = format!("/ci?user=mira&compare={}&with={}", id(4), &id(3)[..12]);
-    assert_eq!(said(&farm.get(&target)), said(&farm.get(&by_form)));
+    assert_eq!(page_text(&farm.get(&target)), page_text(&farm.get(&by_form)));
     // A branch is its newest tested commit; of another user with the user's name before.
     let branches: serde_json::Value =
         serde_json::from_str(&farm.get("/ci?user=mira&compare=anton/xfs/for-next..ext4-testing&format=json"))
@@ -221,25 +221,25 @@ fn two_sides_are_compared() {
         (&branches["base"]["branch"], &branches["head"]["commit"]),
         (&"xfs/for-next".into(), &id(1).into())
     );
-    assert!(said(&farm.get("/ci?compare=")).contains("Choose two"));
+    assert!(page_text(&farm.get("/ci?compare=")).contains("Choose two"));
     for target in
         ["/ci?compare=a..b", "/ci?compare=ext4-testing..ext4-testing", "/ci?compare=0000000..1111111"]
     {
         assert_eq!(farm.status(target), 404, "{target}");
     }
     let none = farm.get(&format!("/ci?compare={0}..{0}&test=nothing", id(4)));
-    assert!(said(&none).contains("Neither side has a test"), "{none}");
+    assert!(page_text(&none).contains("Neither side has a test"), "{none}");
 }
 
 #[test]
-fn crashes_are_told_by_title() {
+fn crashes_are_grouped_by_title() {
     let farm = small();
-    insta::assert_snapshot!("crashes", said(&farm.get("/ci?user=mira&branch=ext4-testing&crashes")));
+    insta::assert_snapshot!("crashes", page_text(&farm.get("/ci?user=mira&branch=ext4-testing&crashes")));
     let json: serde_json::Value =
         serde_json::from_str(&farm.get("/ci?user=mira&branch=ext4-testing&crashes&format=json")).unwrap();
     assert_eq!(json[0]["crash"], "kernel BUG in ext4_ext_remove_space");
     assert_eq!(json[0]["first"]["commit"], id(3));
-    assert!(said(&farm.get("/ci?user=anton&branch=xfs/for-next&crashes")).contains("No test crashed"));
+    assert!(page_text(&farm.get("/ci?user=anton&branch=xfs/for-next&crashes")).contains("No test crashed"));
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn a_log_is_searched() {
     let page = farm.get(&format!("{log}?find=BUG%20AT"));
     assert!(page.contains("1 line of 6 match"), "{page}");
     assert!(page.contains(&format!(r#"<a href="{log}?line=3#L3">3</a>"#)), "{page}");
-    assert!(said(&farm.get(&format!("{log}?find=nothing%20such"))).contains("no line of 6 matches"));
+    assert!(page_text(&farm.get(&format!("{log}?find=nothing%20such"))).contains("none of 6 lines match"));
     assert_eq!(farm.status(&format!("{log}?find=(")), 400);
     assert_eq!(farm.status(&format!("{log}?find=((a{{100}}){{100}}){{100}}")), 422);
 }
@@ -266,17 +266,17 @@ fn a_growing_log_is_followed_by_events() {
         whole,
         "retry: 1000\n\nid: 41:2\ndata: [[1,\"m\",\"00000 \",\"========= TEST   rename\"],[2,\"\",\"00001 \",\"half\"]]\n\n"
     );
-    // From where the client is, as the page or its last event says.
+    // After the position of the client, from the page or its last event.
     let live = farm.path().join(id(1)).join("fs.ext4.basic.rename/log");
     std::fs::write(&live, "00000 ========= TEST   rename\n00001 half\n00002 more\n000").unwrap();
     let more = farm.get(&format!("{follow}?from=41:2"));
     assert_eq!(more, "retry: 1000\n\nid: 52:3\ndata: [[3,\"\",\"00002 \",\"more\"]]\n\n");
     let again = Request::get(&follow).with_header(http::HeaderName::from_static("last-event-id"), "41:2");
     assert_eq!(common::body_text(farm.ask(&again)), more);
-    // A page that holds half a line follows from before it.
+    // A page with an incomplete line follows from before it.
     let page = farm.get(&format!("/c/{}/fs.ext4.basic.rename/", id(1)));
     assert!(page.contains("follow?from=52:3\""), "{page}");
-    // What has its verdict has ended.
+    // A test with a verdict has ended.
     let ended = farm.get(&format!("/c/{}/fs.ext4.basic.punch/follow", id(3)));
     assert!(ended.ends_with("event: end\ndata: {}\n\n"), "{ended}");
     for (target, status) in [
@@ -291,7 +291,7 @@ fn a_growing_log_is_followed_by_events() {
 }
 
 #[test]
-fn what_else_a_run_left_is_listed_and_served() {
+fn artifacts_are_listed_and_served() {
     let farm = small();
     let folder = farm.path().join(id(3)).join("fs.ext4.basic.punch");
     std::fs::write(folder.join("vmcore"), "core").unwrap();
@@ -313,7 +313,7 @@ fn what_else_a_run_left_is_listed_and_served() {
 }
 
 #[test]
-fn metrics_tell_of_farm_and_branches() {
+fn metrics_report_the_farm_and_the_branches() {
     let farm = small();
     let text = farm.get("/metrics");
     assert!(
@@ -373,14 +373,14 @@ fn suspicious_passes_are_marked() {
         assert!(page.contains(what), "{what}: {page}");
     }
     let json: serde_json::Value = serde_json::from_str(&farm.get(&format!("/c/{sha}/?format=json"))).unwrap();
-    let told: Vec<_> = json["suspicious"]
+    let found: Vec<_> = json["suspicious"]
         .as_array()
         .unwrap()
         .iter()
         .map(|row| (row["name"].as_str().unwrap(), row["suspicion"].as_str().unwrap()))
         .collect();
     assert_eq!(
-        told,
+        found,
         [
             ("fs.ext4.basic.fsx", "collapsed"),
             ("fs.ext4.basic.gone", "vanished"),

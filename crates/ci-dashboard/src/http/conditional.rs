@@ -7,7 +7,6 @@ use std::time::SystemTime;
 
 use headers::{ETag, Header as _, HeaderMapExt as _, IfModifiedSince, IfNoneMatch, IfRange, LastModified};
 use http::header::{self, HeaderMap};
-use sha2::Digest;
 
 /// The validators of a representation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,7 +52,7 @@ impl Validators {
 /// 96 bits of the SHA-256 of `bytes`, as hexadecimal digits.
 #[must_use]
 pub fn short_digest(bytes: &[u8]) -> String {
-    sha2::Sha256::digest(bytes)[..12].iter().map(|byte| format!("{byte:02x}")).collect()
+    fsx::digest::hex(&fsx::digest::sha256(bytes)[..12])
 }
 
 /// What a conditional or range request is answered with.

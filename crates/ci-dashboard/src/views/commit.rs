@@ -1,5 +1,5 @@
-//! A commit: its message and its tests, those that need somebody first; what passed is folded by test file where it
-//! is much. The JSON has all of it.
+//! The page of a commit: its message and its tests, failures first. If there are many tests, those that passed are
+//! grouped by test file. The JSON view has all tests.
 
 use askama::Template;
 use model::{Counts, Status};
@@ -8,7 +8,7 @@ use results::json::{CommitView, SuspicionRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
 use super::testlist::{
-    Addresses, Group, Place, Section, first_bads, groups, groups_heading, sections, test_line,
+    Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, sections, test_line,
 };
 use super::{CommitLink, Context, coverage, suspicious};
 use crate::filter::Filter;
@@ -17,13 +17,13 @@ use crate::page::{Crumb, Page, Symbol as _, Took, URGENCY, When, cut, subject, u
 use crate::problem::Problem;
 use crate::route::{BranchRef, CommitRoute, Format};
 
-/// How many tests one page lists.
+/// The most tests on one page.
 const ROWS_MAX: usize = 250;
-/// How many test files one page lists.
+/// The most test files on one page.
 const GROUPS_MAX: usize = 200;
 /// The number of suspicious passes on a page.
 const SUSPICIOUS_MAX: usize = 20;
-/// How much of a message is shown, in bytes.
+/// The longest part of a message that is shown, in bytes.
 const MESSAGE_MAX: usize = 16 << 10;
 
 #[derive(Template)]
@@ -101,9 +101,9 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
     render(context, route, place.as_ref(), &results, &filter, &suspicious)
 }
 
-/// A commit that is on a branch and has no results yet.
-fn untested(route: &CommitRoute, place: Option<&Place>) -> Result<CommitResults, Problem> {
-    let missing = || Problem::NotFound("there are no results of this commit".into());
+/// An empty result for a commit that is on a branch and not tested yet.
+fn untested(route: &CommitRoute, place: Option<&BranchPosition>) -> Result<CommitResults, Problem> {
+    let missing = || Problem::NotFound("no results for this commit".into());
     let place = place.ok_or_else(missing)?;
     Ok(CommitResults {
         commit: route.sha.clone(),
@@ -112,11 +112,11 @@ fn untested(route: &CommitRoute, place: Option<&Place>) -> Result<CommitResults,
     })
 }
 
-/// On the branch that the address names, else on the first branch that has the commit.
-fn place(context: Context<'_>, route: &CommitRoute) -> Result<Option<Place>, Problem> {
+/// The position on the branch of the address, or on the first branch that has the commit.
+fn place(context: Context<'_>, route: &CommitRoute) -> Result<Option<BranchPosition>, Problem> {
     let on = |at: BranchRef, entries: Vec<BranchEntry>| {
         let row = entries.iter().position(|entry| entry.commit == route.sha)?;
-        Some(Place { at, entries, row })
+        Some(BranchPosition { at, entries, row })
     };
     if let Some(at) = &route.at {
         return Ok(on(at.clone(), context.store.branch(at)?));
@@ -135,7 +135,7 @@ fn place(context: Context<'_>, route: &CommitRoute) -> Result<Option<Place>, Pro
 fn render(
     context: Context<'_>,
     route: &CommitRoute,
-    place: Option<&Place>,
+    place: Option<&BranchPosition>,
     results: &CommitResults,
     filter: &Filter,
     suspicious: &[SuspiciousPass],
@@ -150,7 +150,7 @@ fn render(
         Some(CommitLink::new(links, at, &entry.commit, &entry.message))
     };
 
-    // What the pattern wants; the tabs count it, the status chooses among it.
+    // The tests that match the filter: the tabs count them, the status selects among them.
     let matching: Vec<&TestEntry> =
         results.entries.iter().filter(|entry| filter.matches(entry.key.as_str())).collect();
     let counts: Counts = matching.iter().map(|entry| entry.status).collect();
@@ -194,7 +194,7 @@ fn render(
             .filter(|parent| parent.counts.total() > 0)
             .map(|parent| links.compare(at.map(|at| &at.user), parent.commit.as_str(), route.sha.as_str()))
             .unwrap_or_default(),
-        coverage_href: if coverage::is_there(context, &results.entries, &route.sha) {
+        coverage_href: if coverage::exists(context, &results.entries, &route.sha) {
             links.coverage(route.sha.as_str(), "", "")
         } else {
             String::new()
@@ -238,10 +238,10 @@ fn suspicious_line(context: Context<'_>, at: Option<&BranchRef>, pass: &Suspicio
     }
 }
 
-fn crumbs(context: Context<'_>, place: Option<&Place>, route: &CommitRoute) -> Vec<Crumb> {
+fn crumbs(context: Context<'_>, place: Option<&BranchPosition>, route: &CommitRoute) -> Vec<Crumb> {
     let links = context.links();
     let mut crumbs = Vec::new();
-    if let Some(Place { at, .. }) = place {
+    if let Some(BranchPosition { at, .. }) = place {
         crumbs.push(Crumb::link(&at.user, links.user(&at.user)));
         crumbs.push(Crumb::link(&at.branch, links.branch(at)));
     }
@@ -262,13 +262,13 @@ fn form_hidden(route: &CommitRoute, at: Option<&BranchRef>) -> Vec<(&'static str
     hidden
 }
 
-/// All of the message but its subject.
+/// The message without its subject.
 fn body(message: &str) -> String {
     let rest = message.trim_start().split_once('\n').map_or("", |(_, rest)| rest);
     cut(rest.trim_matches('\n'), MESSAGE_MAX)
 }
 
-/// What all tests have in common when none could run: most likely a kernel that does not build.
+/// The common reason if no test could run; usually a kernel that does not build.
 fn headline(entries: &[TestEntry]) -> Option<Headline> {
     let first = entries.first()?;
     if !entries.iter().all(|entry| entry.status == Status::FailedToRun) {
@@ -277,7 +277,7 @@ fn headline(entries: &[TestEntry]) -> Option<Headline> {
     let reason = first.reason.clone().unwrap_or_default();
     let common = entries.iter().all(|entry| entry.reason == first.reason);
     Some(Headline {
-        what: "Nothing could run at this commit.".into(),
+        what: "No test could run at this commit.".into(),
         reason: if common { cut(&reason, 1000) } else { String::new() },
     })
 }
@@ -307,10 +307,10 @@ fn tabs(counts: &Counts, addresses: &Addresses<'_>) -> Vec<Tab> {
 
 fn note(results: &CommitResults, matching: &[&TestEntry], test: &str, more_groups: bool) -> Option<String> {
     if results.entries.is_empty() {
-        return Some("This commit has not been tested yet.".into());
+        return Some("This commit is not tested yet.".into());
     }
     if matching.is_empty() {
-        return Some(format!("No test's name matches {test}"));
+        return Some(format!("No test name matches {test}"));
     }
-    more_groups.then(|| format!("More than {GROUPS_MAX} test files; filter by name to see the others."))
+    more_groups.then(|| format!("More than {GROUPS_MAX} test files; use the filter to see the others."))
 }

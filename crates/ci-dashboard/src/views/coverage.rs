@@ -1,5 +1,6 @@
-//! Which lines of the kernel's source ran at a commit: by test file, by folder, by file. What the runs left
-//! (`coverage.info.br` beside results) is merged when it is asked for; the files are few and each is read once.
+//! The coverage of the kernel's source at a commit: by test file, directory and source file.
+//!
+//! The coverage artifacts (`coverage.info.br`) are merged for each request; they are few, and each is read once.
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
@@ -16,13 +17,13 @@ use crate::page::{Crumb, Page};
 use crate::problem::Problem;
 use crate::route::Format;
 
-/// What a run leaves beside the results of its tests.
+/// The name of the artifact.
 const NAME: &str = "coverage.info";
-/// How much of one is read, in bytes.
+/// The longest part of an artifact that is read, in bytes.
 const READ_MAX: u64 = 256 << 20;
-/// How many of them a page reads.
+/// The most artifacts that a page reads.
 const RUNS_MAX: usize = 500;
-/// How many lines a table has.
+/// The most rows of a table.
 const ROWS_MAX: usize = 1000;
 
 #[derive(Template)]
@@ -44,7 +45,7 @@ struct CoveragePage<'a> {
     missed: Vec<String>,
 }
 
-/// Sums, in words.
+/// Totals as text.
 struct Share {
     percent: String,
     /// For a bar, 0 to 100.
@@ -84,14 +85,14 @@ impl From<Totals> for TotalsView {
 struct CoverageView<'a> {
     commit: &'a str,
     totals: TotalsView,
-    /// What each test file covered.
+    /// The coverage by each test file.
     tests: Vec<PartView<'a>>,
     /// The source files.
     files: Vec<PartView<'a>>,
-    /// Of one file: its functions.
+    /// The functions, of a single source file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     functions: Vec<FunctionView<'a>>,
-    /// Of one file: the first and last line of each stretch that did not run.
+    /// The first and last line of each range not executed, of a single source file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missed: Vec<(u32, u32)>,
 }
@@ -110,8 +111,8 @@ struct FunctionView<'a> {
     calls: u64,
 }
 
-/// Whether there is anything of a commit: looked for beside one test of each test file.
-pub(super) fn is_there(context: Context<'_>, entries: &[TestEntry], sha: &CommitId) -> bool {
+/// Whether a commit has coverage: one test of each test file is checked.
+pub(super) fn exists(context: Context<'_>, entries: &[TestEntry], sha: &CommitId) -> bool {
     let mut last = None;
     entries.iter().any(|entry| {
         let (file, _) = context.tests.split(entry.key.as_str());
@@ -120,7 +121,7 @@ pub(super) fn is_there(context: Context<'_>, entries: &[TestEntry], sha: &Commit
     })
 }
 
-/// The view of a folder or file of the source (empty: all of it), as one test file (empty: all of them) covered it.
+/// The coverage of a directory or file of the source (empty: all) by one test file (empty: all).
 pub fn view(
     context: Context<'_>,
     sha: &CommitId,
@@ -140,7 +141,7 @@ pub fn view(
     };
     all.files.retain(|name, _| inside(name));
     if all.files.is_empty() {
-        return Err(Problem::NotFound("no coverage was kept of this at this commit".into()));
+        return Err(Problem::NotFound("no coverage data for this commit or path".into()));
     }
     let tests: Vec<(&str, Totals)> = by_test
         .iter()
@@ -184,11 +185,11 @@ pub fn view(
         href: links.coverage(sha.as_str(), path, test),
         share: share(totals),
     };
-    let folders = folders(&all);
-    let by_folder = path.is_empty() && folders.len() > 1;
-    let parts: Vec<Row> = match (file.is_some(), by_folder) {
+    let directories = directories(&all);
+    let by_directory = path.is_empty() && directories.len() > 1;
+    let parts: Vec<Row> = match (file.is_some(), by_directory) {
         (true, _) => Vec::new(),
-        (_, true) => folders.iter().map(|(name, totals)| row(name, name, test, *totals)).collect(),
+        (_, true) => directories.iter().map(|(name, totals)| row(name, name, test, *totals)).collect(),
         (_, false) => all.files.iter().map(|(name, file)| row(name, name, test, file.totals())).collect(),
     };
     context.html(&CoveragePage {
@@ -201,7 +202,7 @@ pub fn view(
         any_test_href: links.coverage(sha.as_str(), path, ""),
         total: share(all.totals()),
         tests: tests.iter().map(|(name, totals)| row(name, path, name, *totals)).collect(),
-        parts_heading: if by_folder { "By folder, with what lies below" } else { "By file" },
+        parts_heading: if by_directory { "By directory" } else { "By file" },
         parts_more: parts.len().saturating_sub(ROWS_MAX),
         parts: parts.into_iter().take(ROWS_MAX).collect(),
         functions: functions(file.map(|file| &file.functions)),
@@ -209,10 +210,10 @@ pub fn view(
     })
 }
 
-/// What each test file covered. A run's file lies beside each of its tests, as links to one; each is read once.
+/// The coverage by test file. The artifact of a run is linked to each of its tests; each is read once.
 fn gather(context: Context<'_>, sha: &CommitId) -> Result<BTreeMap<String, Coverage>, Problem> {
     let reader = context.store.reader();
-    let missing = || Problem::NotFound("there are no results of this commit".into());
+    let missing = || Problem::NotFound("no results for this commit".into());
     let results = reader.commit(sha)?.ok_or_else(missing)?;
     let mut seen = HashSet::new();
     let mut by_test: BTreeMap<String, Coverage> = BTreeMap::new();
@@ -226,32 +227,40 @@ fn gather(context: Context<'_>, sha: &CommitId) -> Result<BTreeMap<String, Cover
         let coverage = by_test.entry(file.trim_end_matches('.').to_owned()).or_default();
         match read(&found) {
             Ok(found) => coverage.merge(found),
-            Err(why) => tracing::warn!("{}: {why}", found.path().display()),
+            Err(error) => tracing::warn!("{}: coverage not read: {error}", found.path().display()),
         }
     }
     Ok(by_test)
 }
 
-fn read(found: &Log) -> Result<Coverage, String> {
-    let (bytes, _) = found.read(READ_MAX).map_err(|error| error.to_string())?;
-    String::from_utf8_lossy(&bytes).parse().map_err(|error: ::coverage::InfoError| error.to_string())
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error(transparent)]
+    Log(#[from] results::Error),
+    #[error(transparent)]
+    Format(#[from] ::coverage::InfoError),
 }
 
-/// The sums of each folder that has files of its own, with what lies below it: as its own page has them.
-fn folders(all: &Coverage) -> BTreeMap<&str, Totals> {
-    let folder = |name: &'_ str| name.rfind('/').unwrap_or(name.len());
-    let mut folders: BTreeMap<&str, Totals> =
-        all.files.keys().map(|name| (&name[..folder(name)], Totals::default())).collect();
+fn read(found: &Log) -> Result<Coverage, ReadError> {
+    let (bytes, _) = found.read(READ_MAX)?;
+    Ok(String::from_utf8_lossy(&bytes).parse()?)
+}
+
+/// The totals of each directory with files of its own, including its subdirectories: as on its own page.
+fn directories(all: &Coverage) -> BTreeMap<&str, Totals> {
+    let directory = |name: &'_ str| name.rfind('/').unwrap_or(name.len());
+    let mut directories: BTreeMap<&str, Totals> =
+        all.files.keys().map(|name| (&name[..directory(name)], Totals::default())).collect();
     for (name, file) in &all.files {
         let totals = file.totals();
         let ends = name.match_indices('/').map(|(at, _)| at);
         for end in ends.chain((!name.contains('/')).then_some(name.len())) {
-            if let Some(sum) = folders.get_mut(&name[..end]) {
+            if let Some(sum) = directories.get_mut(&name[..end]) {
                 *sum += totals;
             }
         }
     }
-    folders
+    directories
 }
 
 fn functions(functions: Option<&BTreeMap<String, Function>>) -> Vec<FunctionLine> {
@@ -261,7 +270,7 @@ fn functions(functions: Option<&BTreeMap<String, Function>>) -> Vec<FunctionLine
         calls: function.calls,
     };
     let mut lines: Vec<FunctionLine> = functions.into_iter().flatten().map(line).collect();
-    // What was never called first, each part in the order of the source.
+    // Uncalled functions first, each part in the order of the source.
     lines.sort_by_key(|line| (line.calls > 0, line.line));
     lines
 }
@@ -292,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_counts_what_its_page_shows() {
+    fn the_totals_of_a_directory_include_its_subdirectories() {
         let file = |name: &str, hit: u32| format!("SF:{name}\nDA:1,{hit}\nDA:2,0\nend_of_record\n");
         let all: Coverage =
             [file("fs/a.c", 1), file("fs/ext4/b.c", 1), file("include/linux/c.h", 0), file("d.c", 1)]
@@ -300,7 +309,7 @@ mod tests {
                 .parse()
                 .unwrap();
         let sums: Vec<_> =
-            folders(&all).into_iter().map(|(name, sum)| (name, sum.lines_hit, sum.lines)).collect();
+            directories(&all).into_iter().map(|(name, sum)| (name, sum.lines_hit, sum.lines)).collect();
         assert_eq!(sums, [("d.c", 1, 2), ("fs", 2, 4), ("fs/ext4", 1, 2), ("include/linux", 0, 2)]);
     }
 }

@@ -1,4 +1,4 @@
-//! A branch for other programs: an Atom feed of the commits that broke tests, and a badge with the state of its tip.
+//! An Atom feed of the commits that broke tests of a branch, and a badge with the state of its tip.
 
 use askama::Template;
 use http::header::{self, HeaderValue};
@@ -13,11 +13,11 @@ use crate::page::{Plural as _, When, cut, subject};
 use crate::problem::Problem;
 use crate::route::BranchRef;
 
-/// How many commits the feed tells of.
+/// The most commits of the feed.
 const ENTRIES_MAX: usize = 50;
-/// How many tests one entry names.
+/// The most tests named in an entry.
 const NAMED_MAX: usize = 100;
-/// The width of a character of the badge.
+/// The width of a character of the badge, in pixels.
 const LETTER: usize = 7;
 
 #[derive(Template)]
@@ -48,7 +48,7 @@ struct Badge<'a> {
     width: usize,
 }
 
-/// The commits that broke something, newest first.
+/// The commits that broke tests, newest first.
 pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
     let listed = context.store.branch(at)?;
     let history = context.store.history(&listed);
@@ -60,11 +60,7 @@ pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
         .map(|(row, entry)| broken(context, at, &history, row, entry))
         .collect();
     let feed = Feed {
-        title: format!(
-            "{}/{}: newly failing tests",
-            cut(at.user.as_str(), 100),
-            cut(at.branch.as_str(), 200)
-        ),
+        title: format!("{}/{}: regressions", cut(at.user.as_str(), 100), cut(at.branch.as_str(), 200)),
         id: id(at, None),
         href: absolute(context, &context.links().branch(at)),
         updated: entries.first().map_or_else(|| iso(0), |entry| entry.updated.clone()),
@@ -100,14 +96,14 @@ fn broken(
     }
 }
 
-/// The same for the same branch and commit wherever the site is.
+/// A name for a branch and commit that does not depend on the address of the site.
 fn id(at: &BranchRef, entry: Option<&BranchEntry>) -> String {
     use crate::http::Encoded;
     let commit = entry.map(|entry| format!(":{}", entry.commit)).unwrap_or_default();
     format!("urn:ktest-ci:{}:{}{commit}", Encoded(at.user.as_str()), Encoded(at.branch.as_str()))
 }
 
-/// On the host that the request names, where it names one that can stand in an address.
+/// The absolute address, if the request names a valid host.
 fn absolute(context: Context<'_>, path: &str) -> String {
     let host = context.request.header(header::HOST).filter(|host| {
         !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
@@ -121,7 +117,7 @@ fn iso(seconds: i64) -> String {
     When::unix(seconds.max(1)).map(|when| when.iso().to_string()).unwrap_or_default()
 }
 
-/// The state of the newest commit that has results, as a picture.
+/// The state of the newest commit with results, as an image.
 pub fn badge(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
     let listed = context.store.branch(at)?;
     let tip = listed.iter().find(|entry| entry.counts.total() > 0);

@@ -1,4 +1,4 @@
-//! The users and their branches, with the state of each branch's tip.
+//! The list of users and branches, with the state of each branch tip.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -45,7 +45,7 @@ struct Tip {
     tested: Option<When>,
 }
 
-/// All users.
+/// The page of all users.
 pub fn home(context: Context<'_>, format: Format) -> Result<Response, Problem> {
     let users = context.store.reader().users()?;
     if format == Format::Json {
@@ -59,11 +59,13 @@ pub fn home(context: Context<'_>, format: Format) -> Result<Response, Problem> {
     context.html(&HomePage { page, heading: "Branches".into(), users })
 }
 
-/// One user.
+/// The page of one user.
 pub fn user(context: Context<'_>, user: &UserName, format: Format) -> Result<Response, Problem> {
-    let branches = context.store.reader().branches(user)?.ok_or_else(|| {
-        Problem::NotFound("there is no such user, or none of their branches was tested yet".into())
-    })?;
+    let branches = context
+        .store
+        .reader()
+        .branches(user)?
+        .ok_or_else(|| Problem::NotFound("no such user, or no results for their branches yet".into()))?;
     if format == Format::Json {
         return context.json(&UserView { user: user.clone(), branches });
     }
@@ -77,7 +79,7 @@ pub fn user(context: Context<'_>, user: &UserName, format: Format) -> Result<Res
 fn block(context: Context<'_>, user: &UserName, branches: &[BranchName]) -> UserBlock {
     let line = |branch: &BranchName| {
         let at = BranchRef::new(user, branch);
-        // A damaged listing shows as not tested; the log says more.
+        // A branch whose listing cannot be read is shown as not tested; the error is in the log.
         let entries = context.store.branch(&at).unwrap_or_default();
         let href = context.links().branch(&at);
         BranchLine { name: branch.to_string(), href, tip: tip(context, &at, &entries) }
@@ -93,7 +95,7 @@ fn block(context: Context<'_>, user: &UserName, branches: &[BranchName]) -> User
     }
 }
 
-/// The newest commit that has results.
+/// The newest commit with results.
 fn tip(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry]) -> Option<Tip> {
     let (behind, entry) = entries.iter().enumerate().find(|(_, entry)| entry.counts.total() > 0)?;
     let (state, words) = state(&entry.counts);
@@ -105,19 +107,19 @@ fn tip(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry]) -> Option<
         subject: subject(&entry.message, 120),
         state,
         words,
-        behind: if behind > 0 { format!("{behind} newer to test") } else { String::new() },
+        behind: if behind > 0 { format!("{behind} newer not tested") } else { String::new() },
         counts: count_items(&entry.counts),
         tested,
     })
 }
 
-/// The worst that stands in the counts, in words.
+/// The most urgent status of the counts, in words.
 #[must_use]
 pub fn state(counts: &Counts) -> (Status, String) {
     if counts.failed > 0 {
         (Status::Failed, format!("{} failing", counts.failed))
     } else if counts.failed_to_run > 0 {
-        (Status::FailedToRun, format!("{} could not run", counts.failed_to_run))
+        (Status::FailedToRun, format!("{} failed to run", counts.failed_to_run))
     } else if counts.inprogress > 0 {
         (Status::InProgress, format!("{} running", counts.inprogress))
     } else if counts.unknown > 0 {
@@ -125,6 +127,6 @@ pub fn state(counts: &Counts) -> (Status, String) {
     } else if counts.passed > 0 {
         (Status::Passed, "all passed".into())
     } else {
-        (Status::NotRun, "nothing applied".into())
+        (Status::NotRun, "all skipped".into())
     }
 }

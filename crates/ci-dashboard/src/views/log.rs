@@ -1,4 +1,4 @@
-//! A log as a part of a test's page: read with a limit, looked through, cut to a page.
+//! The log on the page of a test: read with a size limit, classified, cut to a page.
 
 use results::LogKind;
 
@@ -9,49 +9,49 @@ use crate::page::Plural as _;
 use crate::problem::Problem;
 use crate::route::TestRoute;
 
-/// How much of a log is looked through, in bytes; the raw log has all.
+/// The longest part of a log that is shown, in bytes; the raw log is complete.
 const READ_MAX: u64 = 16 << 20;
 
-/// How many lines a search shows.
+/// The most lines that a search shows.
 const FOUND_MAX: usize = 1000;
 
 /// A page of a log.
 pub struct LogView {
-    /// The lines worth a jump.
+    /// The important lines.
     pub marks: Vec<MarkLine>,
-    /// What the reader must know: that it is cut.
+    /// A note that the log is truncated.
     pub note: Option<String>,
     /// The lines.
     pub lines: Vec<LogLine>,
-    /// The first line's number.
+    /// The number of the first line.
     pub first: usize,
-    /// The last line's number.
+    /// The number of the last line.
     pub last: usize,
-    /// How many lines there are.
+    /// The number of lines of the log.
     pub total: usize,
-    /// The page before.
+    /// The address of the previous page.
     pub earlier: Option<String>,
-    /// The page after.
+    /// The address of the next page.
     pub later: Option<String>,
-    /// Where a growing log's lines come from.
+    /// The address of the events of a growing log.
     pub follow: Option<String>,
-    /// What was looked for; empty: nothing, and the lines are a page of the log.
+    /// The search pattern; empty: the lines are a page of the log.
     pub find: String,
-    /// How many lines match, in words.
+    /// The number of lines that match, in words.
     pub found: String,
     /// The address of the log without a search.
     pub whole: String,
 }
 
-/// A line worth a jump.
+/// An important line.
 pub struct MarkLine {
     /// Its number.
     pub line: usize,
-    /// Where it is.
+    /// Its address.
     pub href: String,
     /// Its style class.
     pub class: &'static str,
-    /// What it says.
+    /// Its text.
     pub text: String,
 }
 
@@ -59,29 +59,29 @@ pub struct MarkLine {
 pub struct LogLine {
     /// Its number.
     pub number: usize,
-    /// Where it is: on this page, or on the page that holds it.
+    /// Its address: on this page, or on the page that contains it.
     pub href: String,
     /// Its style class.
     pub class: &'static str,
     /// Its time stamps.
     pub stamp: String,
-    /// The rest.
+    /// The text after the time stamps.
     pub text: String,
-    /// Whether the failure shows here.
+    /// Whether this is the line of the failure.
     pub failure: bool,
 }
 
-/// The page of the log that is asked for; `None` if there is no log.
+/// The requested page of the log; `None` if there is no log.
 pub fn load(context: Context<'_>, test: &TestRoute) -> Result<Option<LogView>, Problem> {
     let kind = if test.full { LogKind::Full } else { LogKind::Subtest };
     let Some(log) = context.store.reader().log(&test.sha, &test.key, kind)? else { return Ok(None) };
     let (bytes, all) = log.read(READ_MAX)?;
     let text = String::from_utf8_lossy(&bytes);
-    let looked = LogText::new(&text);
-    let window = looked.window(test.line);
+    let log_text = LogText::new(&text);
+    let window = log_text.window(test.line);
     let find = test.find.as_deref().map(Filter::ignoring_case).transpose()?;
     let (numbers, found) = match &find {
-        Some(find) => looked.matching(|line| find.matches(line), FOUND_MAX),
+        Some(find) => log_text.matching(|line| find.matches(line), FOUND_MAX),
         None => ((window.first..=window.last).collect(), 0),
     };
     let base = context.links().test(test.sha.as_str(), test.key.as_str());
@@ -89,8 +89,8 @@ pub fn load(context: Context<'_>, test: &TestRoute) -> Result<Option<LogView>, P
         let full = if test.full { "log=full&" } else { "" };
         format!("{base}?{full}line={line}#L{line}")
     };
-    let total = looked.total();
-    let lines = looked
+    let total = log_text.total();
+    let lines = log_text
         .lines_at(&numbers)
         .into_iter()
         .map(|line| LogLine {
@@ -99,10 +99,10 @@ pub fn load(context: Context<'_>, test: &TestRoute) -> Result<Option<LogView>, P
             class: line.class,
             stamp: line.stamp.into(),
             text: line.text,
-            failure: looked.failure == Some(line.number),
+            failure: log_text.failure == Some(line.number),
         })
         .collect();
-    let marks = looked
+    let marks = log_text
         .marks
         .iter()
         .map(|mark| MarkLine {
@@ -119,7 +119,10 @@ pub fn load(context: Context<'_>, test: &TestRoute) -> Result<Option<LogView>, P
     Ok(Some(LogView {
         marks,
         note: (!all).then(|| {
-            format!("This is the first {} MiB of the log; the raw log has all of it.", READ_MAX >> 20)
+            format!(
+                "Too large to display: only the first {} MiB are shown. The raw log is complete.",
+                READ_MAX >> 20
+            )
         }),
         lines,
         first: window.first,
@@ -128,7 +131,7 @@ pub fn load(context: Context<'_>, test: &TestRoute) -> Result<Option<LogView>, P
         earlier: (find.is_none() && window.first > 1).then(|| address(window.first - 1)),
         later: (find.is_none() && window.last < total).then(|| address(window.last + 1)),
         follow: (log.is_live() && find.is_none() && window.last == total && all).then(|| {
-            // The last line may be half written: it comes again, whole.
+            // The last line may be incomplete: it is sent again, whole.
             let (bytes, lines) = match text.rfind('\n') {
                 Some(_) if text.ends_with('\n') => (bytes.len(), total),
                 newline => (
@@ -140,8 +143,8 @@ pub fn load(context: Context<'_>, test: &TestRoute) -> Result<Option<LogView>, P
         }),
         found: match found {
             _ if find.is_none() => String::new(),
-            0 => format!("no line of {total} matches"),
-            found if found > FOUND_MAX => format!("the first {FOUND_MAX} of {found} lines that match"),
+            0 => format!("none of {total} lines match"),
+            found if found > FOUND_MAX => format!("first {FOUND_MAX} of {found} matching lines"),
             found => format!("{} of {total} match", found.plural("line")),
         },
         find: test.find.as_deref().unwrap_or("").into(),
@@ -153,7 +156,7 @@ fn inside(window: Window, line: usize) -> bool {
     (window.first..=window.last).contains(&line)
 }
 
-/// A landmark's colour is that of the status it stands for.
+/// An important line has the colour of the status it stands for.
 fn mark_class(class: &'static str) -> &'static str {
     match class {
         "k" | "mf" => "s-failed",

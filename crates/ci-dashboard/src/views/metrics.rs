@@ -1,5 +1,5 @@
-//! Numbers for Prometheus, in its text format: the farm as its snapshot tells it, and the newest tested commit of each
-//! branch. Labels are strangers' names, escaped.
+//! Metrics in the text format of Prometheus: the state of the farm from the status snapshot, and the newest tested commit
+//! of each branch. Labels contain untrusted names, so they are escaped.
 
 use std::fmt::Write as _;
 
@@ -11,13 +11,13 @@ use crate::problem::Problem;
 
 /// The media type of the text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// How many branches are told of.
+/// The most branches reported.
 const BRANCHES_MAX: usize = 1000;
 
 /// The view.
 pub fn view(context: Context<'_>) -> Result<Response, Problem> {
     let mut out = Metrics::default();
-    // A snapshot that cannot be read must not hide the branches.
+    // The branches are reported even if the snapshot cannot be read.
     if let Ok(Some(snapshot)) = context.store.reader().snapshot() {
         farm(&mut out, &snapshot, context.now);
     }
@@ -54,30 +54,27 @@ impl Metrics {
 }
 
 fn farm(out: &mut Metrics, snapshot: &StatusSnapshot, now: i64) {
-    out.family(
-        "ktest_snapshot_age_seconds",
-        "Seconds since ci-daemon wrote its status; large where it stopped.",
-    );
+    out.family("ktest_snapshot_age_seconds", "Seconds since ci-daemon wrote its status.");
     out.sample("ktest_snapshot_age_seconds", &[], now.saturating_sub(snapshot.written).max(0));
-    out.family("ktest_problems", "Problems that need an operator.");
+    out.family("ktest_problems", "Problems that need the attention of an operator.");
     out.sample("ktest_problems", &[], snapshot.problems.len());
-    out.family("ktest_executors", "Executors by state.");
+    out.family("ktest_executors", "Workers by state.");
     for state in ["idle", "busy", "backing off", "quarantined"] {
         let count = snapshot.executors.iter().filter(|executor| executor.state == state).count();
         out.sample("ktest_executors", &[("state", state)], count);
     }
-    out.family("ktest_jobs_running", "Subtests that executors have claimed.");
+    out.family("ktest_jobs_running", "Subtests that workers have claimed.");
     let running = snapshot.jobs.iter().filter(|job| job.status == "running").count();
     out.sample("ktest_jobs_running", &[], running);
-    out.family("ktest_jobs_pending", "Subtests that wait in the window, by user.");
+    out.family("ktest_jobs_pending", "Subtests in the queue, by user.");
     for (user, pending) in &snapshot.pending_by_group {
         out.sample("ktest_jobs_pending", &[("user", user.as_str())], pending);
     }
-    out.family("ktest_fairshare_usage_seconds", "Executor time used, decayed, by user.");
+    out.family("ktest_fairshare_usage_seconds", "Recent worker time used (decayed), by user.");
     for (user, share) in &snapshot.fairshare {
         out.sample("ktest_fairshare_usage_seconds", &[("user", user.as_str())], share.usage);
     }
-    out.family("ktest_fetch_age_seconds", "Seconds since a branch was last fetched with success.");
+    out.family("ktest_fetch_age_seconds", "Seconds since the last successful fetch of a branch.");
     for branch in &snapshot.branches {
         let labels = [("user", branch.user.as_str()), ("branch", branch.branch.as_str())];
         if let Some(fetched) = branch.fetched {
@@ -104,9 +101,9 @@ fn branches(out: &mut Metrics, context: Context<'_>) -> Result<(), Problem> {
             tests.sample("ktest_branch_tests", &labels, entries[tested].counts.get(status));
         }
     }
-    out.family("ktest_branch_tests", "Tests of a branch's newest tested commit, by status.");
+    out.family("ktest_branch_tests", "Tests of the newest tested commit of a branch, by status.");
     out.text.push_str(&tests.text);
-    out.family("ktest_branch_untested_commits", "Commits at a branch's tip without any result.");
+    out.family("ktest_branch_untested_commits", "Commits at the tip of a branch without results.");
     out.text.push_str(&behind.text);
     Ok(())
 }

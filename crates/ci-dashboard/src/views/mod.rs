@@ -1,4 +1,4 @@
-//! The views: each reads what it shows, builds plain data, and renders it as a page or as the JSON of formats.md.
+//! The views: each reads results, builds plain data, and renders it as a page or as the JSON of docs/formats.md.
 
 pub mod branch;
 pub mod commit;
@@ -33,18 +33,18 @@ use crate::route::{BranchRef, Links};
 use crate::store::Store;
 use crate::testfiles::TestFiles;
 
-/// What every view is given.
+/// The input of every view.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The results.
     pub store: &'a Store,
     /// The request.
     pub request: &'a Request,
-    /// The test files that are known.
+    /// The test files of the configuration.
     pub tests: &'a TestFiles,
-    /// Whether a test can be run again from here.
+    /// Whether pages offer reruns.
     pub reruns: bool,
-    /// The time, Unix seconds.
+    /// The current time, Unix seconds.
     pub now: i64,
 }
 
@@ -55,12 +55,12 @@ impl<'a> Context<'a> {
         Links { mount: &self.request.mount }
     }
 
-    /// A page of a template, revalidated by its content.
+    /// A page from a template.
     pub fn html(&self, template: &impl Template) -> Result<Response, Problem> {
         self.text(content_type::HTML, template.render()?)
     }
 
-    /// A JSON view, revalidated by its content.
+    /// A JSON view.
     pub fn json(&self, view: &impl Serialize) -> Result<Response, Problem> {
         let body = serde_json::to_vec(view).map_err(|error| {
             tracing::error!("a view cannot be written as JSON: {error}");
@@ -69,34 +69,34 @@ impl<'a> Context<'a> {
         Ok(Response::rendered(content_type::JSON, Arc::new(Rendered::new(body))))
     }
 
-    /// Text of another type, revalidated by its content.
+    /// Text of another type.
     pub fn text(&self, content_type: &'static str, text: String) -> Result<Response, Problem> {
         Ok(Response::rendered(content_type, Arc::new(Rendered::new(text))))
     }
 
-    /// The address of this view as JSON.
+    /// The address of the JSON form of this view.
     #[must_use]
     pub fn json_address(&self) -> String {
         let Request { mount, path, query, .. } = self.request;
-        // The path and query were decoded before a view is made, so they hold nothing but what an address may.
+        // Path and query decoded without error, so they contain only characters that an address can.
         let separator = if query.is_empty() { "" } else { "&" };
         format!("{mount}{path}?{query}{separator}format=json")
     }
 }
 
-/// A commit as pages name it.
+/// A commit as pages show it.
 #[derive(Debug, Clone)]
 pub struct CommitLink {
-    /// The first twelve digits.
+    /// The first twelve digits of its id.
     pub short: String,
-    /// Its subject, cut.
+    /// Its subject, truncated.
     pub subject: String,
-    /// Its page.
+    /// The address of its page.
     pub href: String,
 }
 
 impl CommitLink {
-    /// On a branch, where that is known.
+    /// A link to the commit, on a branch if that is known.
     #[must_use]
     pub fn new(links: Links<'_>, at: Option<&BranchRef>, commit: &CommitId, message: &str) -> Self {
         Self {
@@ -107,7 +107,7 @@ impl CommitLink {
     }
 }
 
-/// The pattern that matches the tests of one test file, encoded for an address.
+/// The filter for the tests of one test file, encoded for an address.
 pub(crate) fn prefix_pattern(prefix: &str) -> String {
     Encoded(&format!("^{}", regex::escape(prefix))).to_string()
 }

@@ -1,5 +1,6 @@
-//! What the farm does now, from the daemon's status snapshot: executors by host, queues and fair share, branches,
-//! problems. The snapshot is a file of another process, so its numbers and names are shown, never trusted.
+//! The live status from the daemon's snapshot: workers by host, queue and fair share, branches, problems.
+//!
+//! The snapshot is the file of another process, so its numbers and names are not trusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +16,12 @@ use crate::page::{Crumb, Page, Took, When, cut};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
-/// How old a snapshot may be before the page says that the daemon seems gone, in seconds.
+/// The page warns about a snapshot that is older, in seconds.
 const STALE: i64 = 30;
-/// How many jobs are listed.
+/// The most jobs listed.
 const JOBS_MAX: usize = 100;
-/// How many of them have ended.
-const ENDED_MAX: usize = 20;
+/// The most finished jobs listed.
+const FINISHED_MAX: usize = 20;
 
 #[derive(Template)]
 #[template(path = "status.html")]
@@ -46,10 +47,10 @@ struct Card {
 struct HostBlock {
     name: String,
     words: String,
-    slots: Vec<Slot>,
+    workers: Vec<WorkerLine>,
 }
 
-struct Slot {
+struct WorkerLine {
     name: String,
     state: String,
     symbol: &'static str,
@@ -94,7 +95,7 @@ struct JobLine {
     id: u64,
     status: String,
     name: String,
-    executor: String,
+    worker: String,
     started: Option<When>,
 }
 
@@ -103,18 +104,18 @@ pub fn view(context: Context<'_>, format: Format) -> Result<Response, Problem> {
     let snapshot = context.store.reader().snapshot()?;
     if format == Format::Json {
         let snapshot =
-            snapshot.ok_or_else(|| Problem::NotFound("no ci-daemon has written its status here".into()))?;
+            snapshot.ok_or_else(|| Problem::NotFound("ci-daemon has not written its status yet".into()))?;
         return context.json(&snapshot);
     }
     let mut page = Page::new("Live status", context.links(), vec![Crumb::here("status")]);
     page.live = 2;
     page.json = Some(context.json_address());
     let note = match &snapshot {
-        None => Some(
-            "No ci-daemon has written its status here yet. Start it with: ci-daemon --config FILE".into(),
-        ),
+        None => {
+            Some("ci-daemon has not written its status yet. Start it with: ci-daemon --config FILE".into())
+        }
         Some(snapshot) if context.now - snapshot.written > STALE => {
-            Some("ci-daemon seems to have stopped: it has not written its status for a while.".into())
+            Some("ci-daemon seems to have stopped: the status is out of date.".into())
         }
         Some(_) => None,
     };
@@ -136,16 +137,17 @@ pub fn view(context: Context<'_>, format: Format) -> Result<Response, Problem> {
 
 fn cards(snapshot: &StatusSnapshot) -> Vec<Card> {
     let busy = snapshot.executors.iter().filter(|executor| executor.batch.is_some()).count();
-    let ill = snapshot.executors.iter().filter(|executor| Health::of(&executor.state) == Health::Ill).count();
+    let broken =
+        snapshot.executors.iter().filter(|executor| Health::of(&executor.state) == Health::Broken).count();
     let pending: u64 = snapshot.pending_by_group.values().sum();
     let running = snapshot.jobs.iter().filter(|job| job.status == "running").count();
     let mut cards = vec![
-        Card { number: format!("{busy}/{}", snapshot.executors.len()), label: "slots busy" },
-        Card { number: running.to_string(), label: "subtests claimed" },
-        Card { number: pending.to_string(), label: "subtests waiting" },
+        Card { number: format!("{busy}/{}", snapshot.executors.len()), label: "workers busy" },
+        Card { number: running.to_string(), label: "tests running" },
+        Card { number: pending.to_string(), label: "tests queued" },
     ];
-    if ill > 0 {
-        cards.push(Card { number: ill.to_string(), label: "slots not well" });
+    if broken > 0 {
+        cards.push(Card { number: broken.to_string(), label: "workers out of service" });
     }
     cards
 }
@@ -154,7 +156,7 @@ fn cards(snapshot: &StatusSnapshot) -> Vec<Card> {
 enum Health {
     Busy,
     Idle,
-    Ill,
+    Broken,
 }
 
 impl Health {
@@ -162,7 +164,7 @@ impl Health {
         match state {
             "busy" => Self::Busy,
             "idle" => Self::Idle,
-            _ => Self::Ill,
+            _ => Self::Broken,
         }
     }
 }
@@ -176,21 +178,21 @@ fn hosts(context: Context<'_>, executors: &[ExecutorStatus]) -> Vec<HostBlock> {
         let busy = executors.iter().filter(|executor| executor.batch.is_some()).count();
         HostBlock {
             name: cut(if name.is_empty() { "(no name)" } else { name }, 100),
-            words: format!("{busy} of {} slots busy", executors.len()),
-            slots: executors.into_iter().map(|executor| slot(context, executor)).collect(),
+            words: format!("{busy} of {} workers busy", executors.len()),
+            workers: executors.into_iter().map(|executor| worker(context, executor)).collect(),
         }
     };
     hosts.into_iter().map(block).collect()
 }
 
-fn slot(context: Context<'_>, executor: &ExecutorStatus) -> Slot {
+fn worker(context: Context<'_>, executor: &ExecutorStatus) -> WorkerLine {
     let (symbol, class) = match Health::of(&executor.state) {
         Health::Busy => ("▸", "s-inprogress"),
         Health::Idle => ("–", "s-notrun"),
-        Health::Ill => ("!", "s-failed_to_run"),
+        Health::Broken => ("!", "s-failed_to_run"),
     };
     let phase = executor.batch.as_ref().map(|batch| batch.phase.as_str()).filter(|phase| !phase.is_empty());
-    Slot {
+    WorkerLine {
         name: executor.name.rsplit('/').next().map(|slot| cut(slot, 40)).unwrap_or_default(),
         state: cut(phase.unwrap_or(&executor.state), 40),
         symbol,
@@ -284,10 +286,15 @@ fn jobs(snapshot: &StatusSnapshot) -> Vec<JobLine> {
         id: job.id,
         status: cut(&job.status, 40),
         name: cut(&job.name, 300),
-        executor: cut(job.executor.as_deref().unwrap_or(""), 100),
+        worker: cut(job.executor.as_deref().unwrap_or(""), 100),
         started: job.started.and_then(When::unix),
     };
-    // What runs comes first; of what ended, the latest.
-    let (running, ended): (Vec<_>, Vec<_>) = snapshot.jobs.iter().partition(|job| job.status == "running");
-    running.into_iter().chain(ended.into_iter().rev().take(ENDED_MAX)).take(JOBS_MAX).map(line).collect()
+    // Running jobs first, then the latest finished ones.
+    let (running, finished): (Vec<_>, Vec<_>) = snapshot.jobs.iter().partition(|job| job.status == "running");
+    running
+        .into_iter()
+        .chain(finished.into_iter().rev().take(FINISHED_MAX))
+        .take(JOBS_MAX)
+        .map(line)
+        .collect()
 }

@@ -1,26 +1,22 @@
-//! One test at one commit: its verdict, and its log opened at the failure.
+//! The page of a test at a commit: its verdict, and its log opened at the failure.
 
 use askama::Template;
 use model::{CommitId, Status};
 use results::json::{TestRow, TestView};
 use results::{CommitResults, TestEntry, requests};
 
-use super::Context;
 use super::log::{LogView, load};
 use super::testlist::{host, rate};
-use crate::http::Encoded;
-use crate::http::Response;
+use super::{Context, file};
+use crate::http::{Encoded, Response};
 use crate::logtext::readable;
-use crate::page::{
-    Bytes, Crumb, Page, Plural as _, Symbol as _, Took, When, beyond_crash, cut, subject, urgency,
-};
+use crate::page::{Bytes, Crumb, Page, Symbol as _, Took, When, beyond_crash, cut, subject, urgency};
 use crate::problem::Problem;
-use crate::route::TestRoute;
-use crate::route::{BranchRef, Format};
+use crate::route::{BranchRef, Format, TestRoute};
 
-/// How many other tests are listed beside the log.
-const BESIDE_MAX: usize = 60;
-/// How much of a crash report is shown, in bytes.
+/// The most failing tests listed next to the log.
+const FAILING_MAX: usize = 60;
+/// The longest part of a crash report that is shown, in bytes.
 const REPORT_MAX: u64 = 128 << 10;
 
 #[derive(Template)]
@@ -45,25 +41,26 @@ struct TestPage<'a> {
     report: String,
     tone: &'static str,
     attempts: Vec<AttemptLine>,
+    retries: String,
     tabs: Vec<LogTab>,
     log: Option<LogView>,
     no_log: &'static str,
     command: String,
-    beside: Vec<BesideLine>,
-    beside_more: usize,
+    failing: Vec<FailingLine>,
+    failing_more: usize,
     artifacts: Vec<ArtifactLine>,
     rerun: Option<RerunForm>,
 }
 
-/// The test may be run again from here.
+/// The form for a rerun.
 struct RerunForm {
     action: String,
-    /// Somebody asked, and it is not over.
-    asked: bool,
+    /// A rerun is requested and not finished.
+    requested: bool,
 }
 
-/// Another test of the commit that needs somebody, or this one among them.
-struct BesideLine {
+/// A failing test of the commit.
+struct FailingLine {
     status: Status,
     name: String,
     href: String,
@@ -92,7 +89,7 @@ struct LogTab {
 
 /// The view.
 pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Response, Problem> {
-    let missing = || Problem::NotFound("there is no result of this test at this commit".into());
+    let missing = || Problem::NotFound("no result of this test at this commit".into());
     let results = context.store.reader().commit(&test.sha)?.ok_or_else(missing)?;
     let entry = results.get(&test.key).ok_or_else(missing)?;
     if format == Format::Json {
@@ -101,7 +98,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
     }
     let links = context.links();
     let at = branch_of(context, &test.sha)?;
-    let (file, subtest) = context.tests.split(test.key.as_str());
+    let (test_file, subtest) = context.tests.split(test.key.as_str());
     let commit_href = links.commit(at.as_ref(), test.sha.as_str());
     let mut crumbs = Vec::new();
     if let Some(at) = &at {
@@ -112,18 +109,18 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
     crumbs.push(Crumb::here(subtest));
     let mut page = Page::new(format!("{} {subtest} {}", entry.status, test.sha.short()), links, crumbs);
     page.json = Some(context.json_address());
-    // A damaged log must not hide the verdict. What is wrong with the request is still told.
+    // The verdict is shown even if the log is damaged; errors of the request are reported.
     let (log, damaged) = match load(context, test) {
         Err(Problem::Store) => (None, true),
         loaded => (loaded?, false),
     };
     let rerun = (context.reruns && entry.status != Status::InProgress).then(|| rerun_form(context, test));
-    // Until its log begins; from then on the log says when it ends.
-    let soon = entry.status == Status::InProgress && log.is_none();
-    page.live = if soon || rerun.as_ref().is_some_and(|rerun| rerun.asked) { 2 } else { 0 };
+    // Until its log exists; from then on the events of the log report the end.
+    let starting = entry.status == Status::InProgress && log.is_none();
+    page.live = if starting || rerun.as_ref().is_some_and(|rerun| rerun.requested) { 2 } else { 0 };
     let template = TestPage {
         page,
-        file,
+        file: test_file,
         subtest,
         status: entry.status,
         took: Took(entry.duration).to_string(),
@@ -141,46 +138,50 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         report: report(context, test)?,
         tone: if entry.status == Status::Failed { "bad" } else { "warn" },
         attempts: attempts(entry),
+        retries: match entry.others.len() {
+            1 => "1 retry".into(),
+            count => format!("{count} retries"),
+        },
         tabs: tabs(context, test),
         log,
         no_log: if damaged {
-            "The log cannot be read: it is damaged. Raw gives it as it is stored."
+            "The log is damaged and cannot be shown. The link Raw downloads it as stored."
         } else if entry.status == Status::FailedToRun {
-            "It never started, so there is no log of it."
+            "It never started; there is no log."
         } else {
-            "There is no log of this test here."
+            "There is no log of this test."
         },
         command: context.tests.command(&test.sha, test.key.as_str()).unwrap_or_default(),
-        beside_more: urgent(&results).count().saturating_sub(BESIDE_MAX),
-        beside: beside(context, test, &results),
+        failing_more: failing_entries(&results).count().saturating_sub(FAILING_MAX),
+        failing: failing(context, test, &results),
         artifacts: artifacts(context, test),
         rerun,
     };
     context.html(&template)
 }
 
-/// The tests of the commit that need somebody.
-fn urgent(results: &CommitResults) -> impl Iterator<Item = &TestEntry> {
-    let urgent = |entry: &&TestEntry| !matches!(entry.status, Status::Passed | Status::NotRun);
-    results.entries.iter().filter(urgent)
+/// The tests of the commit that failed, run or have no readable status.
+fn failing_entries(results: &CommitResults) -> impl Iterator<Item = &TestEntry> {
+    let is_failing = |entry: &&TestEntry| !matches!(entry.status, Status::Passed | Status::NotRun);
+    results.entries.iter().filter(is_failing)
 }
 
-/// The list beside the log: those tests, this one marked; nothing where it would be alone.
-fn beside(context: Context<'_>, test: &TestRoute, results: &CommitResults) -> Vec<BesideLine> {
-    let mut entries: Vec<&TestEntry> = urgent(results).collect();
+/// The failing tests around this one, for the list next to the log; empty if there is no other.
+fn failing(context: Context<'_>, test: &TestRoute, results: &CommitResults) -> Vec<FailingLine> {
+    let mut entries: Vec<&TestEntry> = failing_entries(results).collect();
     entries.sort_by_key(|entry| urgency(entry.status));
     // A window of the list around this test.
     let here = entries.iter().position(|entry| entry.key == test.key);
     let start =
-        here.unwrap_or(0).saturating_sub(BESIDE_MAX / 2).min(entries.len().saturating_sub(BESIDE_MAX));
-    let shown = &entries[start..entries.len().min(start + BESIDE_MAX)];
+        here.unwrap_or(0).saturating_sub(FAILING_MAX / 2).min(entries.len().saturating_sub(FAILING_MAX));
+    let shown = &entries[start..entries.len().min(start + FAILING_MAX)];
     if shown.iter().all(|entry| entry.key == test.key) {
         return Vec::new();
     }
     let line = |entry: &&TestEntry| {
         let key = entry.key.as_str();
         let failure = if entry.status == Status::Failed { "#failure" } else { "" };
-        BesideLine {
+        FailingLine {
             status: entry.status,
             name: cut(context.tests.split(key).1, 120),
             href: format!("{}{failure}", context.links().test(test.sha.as_str(), key)),
@@ -190,7 +191,7 @@ fn beside(context: Context<'_>, test: &TestRoute, results: &CommitResults) -> Ve
     shown.iter().map(line).collect()
 }
 
-/// What else the run left behind.
+/// The artifacts of the run.
 fn artifacts(context: Context<'_>, test: &TestRoute) -> Vec<ArtifactLine> {
     let base = context.links().test(test.sha.as_str(), test.key.as_str());
     let line = |(name, bytes): (String, u64)| ArtifactLine {
@@ -198,17 +199,14 @@ fn artifacts(context: Context<'_>, test: &TestRoute) -> Vec<ArtifactLine> {
         size: Bytes(bytes).to_string(),
         name,
     };
-    super::file::artifacts(context.store.reader().output_dir(), &test.sha, &test.key)
-        .into_iter()
-        .map(line)
-        .collect()
+    file::artifacts(context.store.reader().output_dir(), &test.sha, &test.key).into_iter().map(line).collect()
 }
 
 fn rerun_form(context: Context<'_>, test: &TestRoute) -> RerunForm {
     let open = requests::open(context.store.reader().output_dir());
     RerunForm {
         action: format!("{}rerun", context.links().test(test.sha.as_str(), test.key.as_str())),
-        asked: open.iter().any(|open| open.commit == test.sha && open.key == test.key),
+        requested: open.iter().any(|open| open.commit == test.sha && open.key == test.key),
     }
 }
 
@@ -216,14 +214,14 @@ fn reason(entry: &TestEntry) -> String {
     cut(beyond_crash(entry.reason.as_deref(), entry.crash.as_deref()), 2000)
 }
 
-/// The crash report, cut out of the log, with source lines where they are known.
+/// The crash report, with source lines if they are known.
 fn report(context: Context<'_>, test: &TestRoute) -> Result<String, Problem> {
     let Some(report) = context.store.reader().beside(&test.sha, &test.key, "crash")? else {
         return Ok(String::new());
     };
     let (bytes, _) = report.read(REPORT_MAX)?;
     let text = String::from_utf8_lossy(&bytes);
-    // Its first line is the title, which stands above it.
+    // The first paragraph is the title, which the page shows above.
     let text = text.split_once("\n\n").map_or(&*text, |(_, report)| report);
     Ok(text.lines().map(|line| readable(line) + "\n").collect())
 }
@@ -252,7 +250,7 @@ fn tabs(context: Context<'_>, test: &TestRoute) -> Vec<LogTab> {
         tabs.push(LogTab { label: "This test's log", href: base.clone(), current: !test.full });
     }
     if full.is_some() {
-        tabs.push(LogTab { label: "Whole machine", href: format!("{base}?log=full"), current: test.full });
+        tabs.push(LogTab { label: "Full console log", href: format!("{base}?log=full"), current: test.full });
     }
     if let Some(log) = if test.full { full } else { own } {
         let name = match (test.full, log.is_live()) {

@@ -1,4 +1,4 @@
-//! The tests of a commit as tables: what needs somebody row by row, the rest by test file.
+//! The tests of a commit as tables: failures one per row, the rest grouped by test file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::http::Encoded;
 use crate::page::{CountItem, Took, beyond_crash, count_items, cut, urgency};
 use crate::route::{BranchRef, CommitRoute};
 
-/// How much of a reason a list shows, in bytes.
+/// The longest part of a reason in a list, in bytes.
 const REASON_MAX: usize = 180;
 
 pub(super) struct Section {
     pub(super) heading: String,
     pub(super) note: String,
-    pub(super) since: bool,
+    pub(super) is_failed: bool,
     pub(super) rows: Vec<TestLine>,
 }
 
@@ -31,9 +31,9 @@ pub(super) struct TestLine {
     pub(super) rate: String,
     pub(super) crash: String,
     pub(super) reason: String,
-    pub(super) since: Option<CommitLink>,
+    pub(super) first_bad: Option<CommitLink>,
     pub(super) last_good: Option<CommitLink>,
-    pub(super) since_words: &'static str,
+    pub(super) first_bad_note: &'static str,
     pub(super) took: String,
     pub(super) host: String,
 }
@@ -44,13 +44,15 @@ pub(super) struct Group {
     pub(super) counts: Vec<CountItem>,
     pub(super) took: String,
 }
-/// Where the commit stands on a branch.
-pub(super) struct Place {
+
+/// The position of the commit on a branch.
+pub(super) struct BranchPosition {
     pub(super) at: BranchRef,
     pub(super) entries: Vec<BranchEntry>,
     pub(super) row: usize,
 }
-/// The addresses of this commit with other choices.
+
+/// The addresses of this commit with another selection.
 pub(super) struct Addresses<'a> {
     pub(super) base: String,
     pub(super) test: &'a str,
@@ -87,7 +89,7 @@ impl Addresses<'_> {
 /// Since which commit the failing tests of the page fail.
 pub(super) fn first_bads<'a>(
     context: Context<'_>,
-    place: Option<&Place>,
+    place: Option<&BranchPosition>,
     shown: &[&'a TestEntry],
 ) -> HashMap<&'a str, Stretch> {
     let Some(place) = place else { return HashMap::new() };
@@ -114,32 +116,32 @@ pub(super) fn sections(
         let mut rows: Vec<TestLine> = entries.iter().map(|entry| line(entry)).collect();
         rows.sort_by_key(|row| !row.new);
         if status == Status::FailedToRun {
-            say_once(&mut rows);
+            remove_repeated_reasons(&mut rows);
         }
         let new = rows.iter().filter(|row| row.new).count();
         let note = match (status, new) {
-            (Status::Failed, 1..) => format!("{new} of them new here"),
+            (Status::Failed, 1..) => format!("{new} new at this commit"),
             _ if all > shown.len() => format!("{} of {all} tests on this page", shown.len()),
             _ => String::new(),
         };
         sections.push(Section {
             heading: format!("{} {}", entries.len(), status.label().to_lowercase()),
             note,
-            since: status == Status::Failed,
+            is_failed: status == Status::Failed,
             rows,
         });
     }
     sections
 }
 
-/// What keeps tests from running keeps many of them from it: the first says it for those that follow.
-pub(super) fn say_once(rows: &mut [TestLine]) {
-    let mut said = String::new();
+/// Removes a reason that is equal to the one above: one cause often prevents many tests from running.
+pub(super) fn remove_repeated_reasons(rows: &mut [TestLine]) {
+    let mut last = String::new();
     for row in rows {
-        if row.reason == said {
+        if row.reason == last {
             row.reason.clear();
         } else {
-            said.clone_from(&row.reason);
+            last.clone_from(&row.reason);
         }
     }
 }
@@ -147,7 +149,7 @@ pub(super) fn say_once(rows: &mut [TestLine]) {
 pub(super) fn test_line(
     context: Context<'_>,
     route: &CommitRoute,
-    place: Option<&Place>,
+    place: Option<&BranchPosition>,
     first_bads: &HashMap<&str, Stretch>,
     entry: &TestEntry,
 ) -> TestLine {
@@ -155,7 +157,7 @@ pub(super) fn test_line(
     let key = entry.key.as_str();
     let (file, subtest) = context.tests.split(key);
     let stretch = first_bads.get(key);
-    let older = |place: &Place, rows: usize| {
+    let older = |place: &BranchPosition, rows: usize| {
         let at = place.entries.get(place.row + rows)?;
         Some(CommitLink::new(links, Some(&place.at), &at.commit, &at.message))
     };
@@ -181,10 +183,10 @@ pub(super) fn test_line(
         rate: rate(entry),
         crash: cut(entry.crash.as_deref().unwrap_or(""), REASON_MAX),
         reason: cut(beyond_crash(entry.reason.as_deref(), entry.crash.as_deref()), REASON_MAX),
-        since: first_bad,
+        first_bad,
         last_good,
-        since_words: match stretch {
-            Some(Stretch { last_good: None, .. }) => "before what is kept",
+        first_bad_note: match stretch {
+            Some(Stretch { last_good: None, .. }) => "before this range",
             Some(Stretch { first_bad: 0, .. }) => "this commit",
             _ => "",
         },
@@ -203,13 +205,13 @@ pub(super) fn host(entry: &TestEntry) -> String {
     }
 }
 
-/// `3 of 25 failed`, where a test was tried more than once.
+/// `failed 3 of 25 runs`, if a test has more than one attempt.
 #[must_use]
 pub(super) fn rate(entry: &TestEntry) -> String {
     let failed = entry.attempts_in(Status::Failed);
     match (entry.attempts, failed) {
         (0 | 1, _) | (_, 0) => String::new(),
-        (attempts, failed) => format!("{failed} of {attempts} failed"),
+        (attempts, failed) => format!("failed {failed} of {attempts} runs"),
     }
 }
 

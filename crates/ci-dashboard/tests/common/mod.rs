@@ -1,6 +1,6 @@
-//! What the tests of this crate share: a small branch, requests without a server, pages as text.
+//! Shared by the tests of this crate: a small branch, requests without a server, pages as text.
 
-#![expect(dead_code, clippy::unwrap_used, reason = "for tests, each of which uses its part")]
+#![expect(dead_code, clippy::unwrap_used, reason = "each test binary uses a part")]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use results::Reader;
 use tempfile::TempDir;
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, kernel_id};
 
-/// When all tests take place, Unix seconds.
+/// The time of all tests, Unix seconds.
 pub const NOW: i64 = 1_790_000_000;
 
-/// Results and the site over them.
+/// Results with a site over them.
 pub struct Farm {
     pub dir: TempDir,
     pub site: Site,
 }
 
 impl Farm {
-    /// Over results that `fill` writes.
+    /// A farm with the results that `fill` writes.
     pub fn with(fill: impl FnOnce(&ResultsFixture)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let fixture = ResultsFixture::new(dir.path());
@@ -30,7 +30,7 @@ impl Farm {
         Self::over(dir)
     }
 
-    /// Over results that are there.
+    /// A farm over existing results.
     pub fn over(dir: TempDir) -> Self {
         let tests = ["fs/ext4/basic", "boot"].iter().map(|test| test.parse().unwrap()).collect();
         let site = Site::new(Reader::open(dir.path()).unwrap(), tests);
@@ -45,7 +45,7 @@ impl Farm {
         handle(&self.site, request, NOW)
     }
 
-    /// A view that must be there, as text.
+    /// A view as text; its status must be 200.
     pub fn get(&self, target: &str) -> String {
         let response = self.ask(&Request::get(target));
         let status = response.status;
@@ -128,7 +128,7 @@ pub fn has_no_body(response: &Response) -> bool {
     matches!(response.body, Body::Empty)
 }
 
-/// A program that cargo builds beside the tests; `None`, and a visible word, if only the test was built.
+/// An example program that cargo builds with the tests; `None`, with a message, if only the test was built.
 pub fn example(name: &str) -> Option<PathBuf> {
     let test = std::env::current_exe().ok()?;
     let program = test.parent()?.parent()?.join("examples").join(name);
@@ -139,14 +139,14 @@ pub fn example(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// Says on the terminal what was not tested, past the test harness, which shows only the output of failures.
+/// Prints on the terminal what was not tested; the test harness would show it only for failures.
 pub fn skipped(why: &str) {
     let line = format!("SKIPPED: {why}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
-/// What a page says inside `main`, one line a row or block, without its mark-up.
-pub fn said(html: &str) -> String {
+/// The text of a page inside `main` without markup, one line per row or block.
+pub fn page_text(html: &str) -> String {
     let start = html.find("<main").unwrap();
     let end = html.find("</main>").unwrap();
     let mut text = String::new();
@@ -169,7 +169,7 @@ pub fn said(html: &str) -> String {
     lines.filter(|line| !line.is_empty() && line != "|").collect::<Vec<_>>().join("\n")
 }
 
-/// Results with coverage: one run of two tests, one of another test file.
+/// Results with coverage: one run with two tests of a test file, one run of another.
 pub fn covered() -> (Farm, String) {
     let commits = [(commit_id("covered"), "covered".to_owned())];
     let keys = ["boot.boots", "fs.ext4.basic.punch", "fs.ext4.basic.quota"];

@@ -407,18 +407,18 @@ fn test_log(name: &str, verdict: &Verdict, fault: Option<&Fault>, millis: u64) -
     let seconds = millis / 1000;
     let mut log = format!("00000 ========= TEST   {name}\n");
     let mut stamp = 41.2;
-    let mut say = |at: u64, text: &str| {
+    let mut print = |at: u64, text: &str| {
         stamp += 0.031;
         log.push_str(&format!("{at:05} [{stamp:12.6}] {text}\n"));
     };
-    say(0, "EXT4-fs (vdb): mounted filesystem with ordered data mode. Quota mode: none.");
+    print(0, "EXT4-fs (vdb): mounted filesystem with ordered data mode. Quota mode: none.");
     for step in 0..12u64 {
-        say(step * seconds / 12, &format!("{name}: step {} of 12", step + 1));
+        print(step * seconds / 12, &format!("{name}: step {} of 12", step + 1));
     }
     match fault {
-        Some(fault) if fault.crash.is_empty() => say(seconds, &format!("error: {}", fault.reason)),
-        Some(fault) => crash_report(fault, seconds, &mut say),
-        None => say(seconds, "EXT4-fs (vdb): unmounting filesystem."),
+        Some(fault) if fault.crash.is_empty() => print(seconds, &format!("error: {}", fault.reason)),
+        Some(fault) => crash_report(fault, seconds, &mut print),
+        None => print(seconds, "EXT4-fs (vdb): unmounting filesystem."),
     }
     let word = match verdict {
         Verdict::Passed => "PASSED",
@@ -431,7 +431,7 @@ fn test_log(name: &str, verdict: &Verdict, fault: Option<&Fault>, millis: u64) -
     log
 }
 
-fn crash_report(fault: &Fault, at: u64, say: &mut impl FnMut(u64, &str)) {
+fn crash_report(fault: &Fault, at: u64, print: &mut impl FnMut(u64, &str)) {
     for line in [
         "------------[ cut here ]------------",
         fault.reason,
@@ -454,6 +454,6 @@ fn crash_report(fault: &Fault, at: u64, say: &mut impl FnMut(u64, &str)) {
         "Modules linked in:",
         "---[ end trace 0000000000000000 ]---",
     ] {
-        say(at, line);
+        print(at, line);
     }
 }

@@ -105,7 +105,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// A test runs; then, once somebody asks, it has its verdict.
+    /// Adds a running test, and writes its verdict on request.
     fn live(&self, fixture: &ResultsFixture, running: &CommitId) {
         fixture.running(running, LIVE, 1_790_000_000, "00000 ========= TEST   live\n00001 first line\n");
         fixture.publish();

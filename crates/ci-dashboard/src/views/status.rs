@@ -147,7 +147,7 @@ fn cards(snapshot: &StatusSnapshot) -> Vec<Card> {
         Card { number: pending.to_string(), label: "tests queued" },
     ];
     if broken > 0 {
-        cards.push(Card { number: broken.to_string(), label: "workers out of service" });
+        cards.push(Card { number: broken.to_string(), label: "workers down" });
     }
     cards
 }

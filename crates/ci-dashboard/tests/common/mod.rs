@@ -59,7 +59,7 @@ impl Farm {
     }
 }
 
-/// Newest first: not tested, mended, does not build, broken, well.
+/// Newest first: not tested, fixes a test, does not build, breaks a test, good.
 pub fn commits() -> Vec<(CommitId, String)> {
     ["ext4: say more", "ext4: mend the punch", "ext4: does not build", "ext4: punch faster", "Linux 6.1.27"]
         .iter()

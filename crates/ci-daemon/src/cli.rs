@@ -23,7 +23,7 @@ use crate::{preview, retention, wants};
 
 /// Watches kernel branches, has every commit built and tested, and publishes the results.
 #[derive(Debug, Parser)]
-#[command(name = "ci-daemon", version, propagate_version = true)]
+#[command(name = "ci-daemon", version = model::build::version(), propagate_version = true)]
 #[command(after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]

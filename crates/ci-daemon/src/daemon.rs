@@ -124,7 +124,7 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     let identity = Identity { started: now(), pid: std::process::id() };
     tracing::info!(config = %options.config.display(), output_dir = %output_dir.display(), "ci-daemon starts");
     // What the last daemon said is over.
-    let (version, written) = (env!("CARGO_PKG_VERSION").into(), identity.started);
+    let (version, written) = (model::build::version().into(), identity.started);
     let Identity { started, pid } = identity;
     writer.write_snapshot(&StatusSnapshot { written, started, pid, version, ..StatusSnapshot::default() })?;
     progress.say("looking at the branches");

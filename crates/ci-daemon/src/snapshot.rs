@@ -97,7 +97,7 @@ pub fn snapshot(identity: Identity, parts: &Parts<'_>, now: i64) -> StatusSnapsh
         written: now,
         started: identity.started,
         pid: identity.pid,
-        version: env!("CARGO_PKG_VERSION").into(),
+        version: model::build::version().into(),
         jobs: running.chain(parts.ended.0.iter().cloned()).collect(),
         pending_by_group: choir
             .groups

@@ -29,7 +29,7 @@ const EXAMPLES: &str = "Examples:
 /// If a web server starts this command as a CGI program (GATEWAY_INTERFACE is set), it answers one request and exits. The
 /// results are then taken from $KTEST_CI_OUTPUT_DIR or the configuration.
 #[derive(Parser, Debug)]
-#[command(name = "ci-dashboard", version, after_help = EXAMPLES)]
+#[command(name = "ci-dashboard", version = model::build::version(), after_help = EXAMPLES)]
 struct Arguments {
     #[command(flatten)]
     results: ResultsArguments,

@@ -81,7 +81,7 @@ impl<'a> Page<'a> {
     /// The version of this program.
     #[must_use]
     pub fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
+        model::build::version()
     }
 }
 

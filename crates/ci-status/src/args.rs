@@ -30,7 +30,7 @@ build, nobody tests it, or the time was up. So `git bisect run ci-status wait HE
 
 /// Shows what the farm has found out: branches, commits, tests, logs.
 #[derive(Debug, Parser)]
-#[command(name = "ci-status", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "ci-status", version = model::build::version(), propagate_version = true, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(flatten)]
     pub place: Place,

@@ -9,7 +9,7 @@ use tokio::io::{AsyncWriteExt, BufReader};
 
 use crate::frame::{self, Hello};
 use crate::link::{Link, unix_now};
-use crate::{HostError, PROTOCOL, VERSION};
+use crate::{HostError, PROTOCOL};
 
 /// The script that makes a Debian or Ubuntu machine a worker.
 pub const SETUP: &str = include_str!("../../../packaging/host-setup");
@@ -96,7 +96,7 @@ async fn hello(link: &Link) -> Result<Hello, HostError> {
 /// What a host says of itself, judged. `now` is Unix seconds here.
 #[must_use]
 pub fn of_hello(hello: &Hello, now: i64) -> Vec<Finding> {
-    let same = (hello.protocol, hello.version.as_str()) == (PROTOCOL, VERSION);
+    let same = (hello.protocol, hello.version.as_str()) == (PROTOCOL, model::build::version());
     let version = format!("{} ({})", hello.version, hello.arch);
     let free = format!("{}: {} GiB free", hello.cache.display(), hello.free >> 30);
     let off = hello.unix.abs_diff(now);
@@ -107,7 +107,7 @@ pub fn of_hello(hello: &Hello, now: i64) -> Vec<Finding> {
                 "ktest",
                 "missing",
                 version,
-                &format!("this is {VERSION}; `ktest host setup` installs it"),
+                &format!("this is {}; `ktest host setup` installs it", model::build::version()),
             ),
         },
         match hello.free >> 30 {
@@ -183,7 +183,7 @@ mod tests {
             let all = of_hello(hello, 1_000_000_000);
             all.iter().map(|finding| finding.health.clone()).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(health(&hello(VERSION, 1_000_000_003, 99 << 30)), "ok ok ok");
+        assert_eq!(health(&hello(model::build::version(), 1_000_000_003, 99 << 30)), "ok ok ok");
         assert_eq!(health(&hello("0.0.9", 3, 1 << 30)), "missing weak weak");
     }
 }

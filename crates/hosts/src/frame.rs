@@ -25,7 +25,7 @@ pub const SILENCE: Duration = Duration::from_secs(60);
 pub struct Hello {
     /// [`crate::PROTOCOL`].
     pub protocol: u32,
-    /// [`crate::VERSION`].
+    /// [`model::build::version`]: both ends have the same build, so that a verdict does not depend on the host.
     pub version: String,
     /// As `uname -m` has it.
     pub arch: String,

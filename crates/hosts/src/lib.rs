@@ -17,8 +17,6 @@ pub mod target;
 
 /// The version of the language between `ktest host run` and `ktest host serve`.
 pub const PROTOCOL: u32 = 2;
-/// The version of this build; both ends must have the same, so that a verdict does not depend on where it was made.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Why a host did not do what was asked. Each is one line that names the host or the place, and what to do.
 #[derive(Debug, thiserror::Error)]

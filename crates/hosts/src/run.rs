@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
+use model::build::version;
 use model::{Event, KernelId, Stamped, SubtestName, TestPath};
 use spawn::{Stream, lines};
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::frame::{self, BEAT, Frame, Hello, Order, ReadError, RemoteOrder};
 use crate::kernels::{Claim, Kernels};
 use crate::link::{Link, unix_now};
-use crate::{HostError, PROTOCOL, VERSION, pack};
+use crate::{HostError, PROTOCOL, pack};
 
 /// Less free space than this is a full disk, in bytes.
 const LEAST_FREE: u64 = 256 << 20;
@@ -175,10 +176,11 @@ impl There<'_> {
     }
 
     fn check(&self, hello: &Hello, say: &mut dyn FnMut(Said<'_>)) -> Result<(), HostError> {
-        if (hello.protocol, hello.version.as_str()) != (PROTOCOL, VERSION) {
+        if (hello.protocol, hello.version.as_str()) != (PROTOCOL, version()) {
             return Err(self.unfit(format!(
-                "it has ktest {}, this is {VERSION}; install the same with `ktest host setup`",
-                hello.version
+                "it has ktest {}, this is {}; install the same with `ktest host setup`",
+                hello.version,
+                version()
             )));
         }
         if let Some(arch) = self.job.arch

@@ -9,6 +9,7 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use model::build::version;
 use model::{CommitId, Event, KernelId, Stamped};
 use spawn::{Child, Cmd, Exit, Stream, lines};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -19,7 +20,7 @@ use crate::frame::{self, BEAT, Frame, GREETING, Hello, Order, RemoteOrder};
 use crate::kernels::ARCHIVE;
 use crate::link::{mirror_ref, unix_now};
 use crate::lock::Lock;
-use crate::{HostError, PROTOCOL, VERSION, pack};
+use crate::{HostError, PROTOCOL, pack};
 
 /// How long a run gets to end by itself when it is told to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -125,7 +126,7 @@ impl Server<'_> {
         let stat = rustix::fs::statvfs(cache).map_err(|error| HostError::io(cache, &error.into()))?;
         self.say(Frame::Hello(Hello {
             protocol: PROTOCOL,
-            version: VERSION.into(),
+            version: version().into(),
             arch: std::env::consts::ARCH.into(),
             unix: unix_now(),
             cache: cache.clone(),

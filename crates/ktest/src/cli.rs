@@ -21,7 +21,7 @@ use failure::Failure;
 
 /// Run kernel tests in virtual machines.
 #[derive(Debug, Parser)]
-#[command(name = "ktest", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "ktest", version = model::build::version(), propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
     /// Directory for kernels, build trees and root images [default: ~/.cache/ktest].
     #[arg(long, global = true, env = "KTEST_CACHE_DIR", value_name = "DIR")]

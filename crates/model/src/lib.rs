@@ -5,6 +5,7 @@
 
 pub mod arch;
 pub mod branch;
+pub mod build;
 pub mod bus;
 pub mod event;
 pub mod git;

@@ -51,7 +51,7 @@ impl Http {
     /// The dashboard at `address`: with or without the `/ci` that its pages begin with.
     pub fn open(address: &str, cache: Cache) -> Result<Self, Problem> {
         let base = base(address)?;
-        let agent = concat!("ci-status/", env!("CARGO_PKG_VERSION"));
+        let agent = format!("ci-status/{}", model::build::version());
         let client = Client::builder().user_agent(agent).connect_timeout(CONNECT).timeout(ANSWER).build();
         let client = client.map_err(|error| failed(&base, &error))?;
         Ok(Self { client, base, cache, memory: Mutex::default() })

@@ -1,29 +1,33 @@
-//! Is a host fit for work, and making it so: `ktest host check`, `ktest host setup`.
+//! Checks a host and sets it up: `ktest host check`, `ktest host setup`.
 
 use std::path::Path;
 use std::time::Duration;
 
+use model::build::version;
 use serde::{Deserialize, Serialize};
 use spawn::{Limits, Stream};
 use tokio::io::{AsyncWriteExt, BufReader};
 
-use crate::frame::{self, Hello};
-use crate::link::{Link, unix_now};
-use crate::{HostError, PROTOCOL};
+use crate::error::HostError;
+use crate::frame::{self, Hello, PROTOCOL};
+use crate::link::Link;
 
-/// The script that makes a Debian or Ubuntu machine a worker.
+/// The script that sets up a Debian or Ubuntu machine as a worker.
 pub const SETUP: &str = include_str!("../../../packaging/host-setup");
 
-/// One thing that was looked at, as `ktest doctor --json` has it.
+/// The largest `ktest` binary that is sent, in bytes.
+const BINARY_BYTES: u64 = 1 << 30;
+
+/// The result of one check, in the format of `ktest doctor --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What it is.
+    /// What was checked.
     pub what: String,
     /// `ok`, `weak` or `missing`.
     pub health: String,
-    /// What was found, in one line.
+    /// The result, in one line.
     pub found: String,
-    /// What to do about it; empty where it is well.
+    /// What to do about it; empty if the result is ok.
     #[serde(default)]
     pub remedy: String,
 }
@@ -32,29 +36,32 @@ fn finding(what: &str, health: &str, found: String, remedy: &str) -> Finding {
     Finding { what: what.into(), health: health.into(), found, remedy: remedy.into() }
 }
 
-/// Looks at a host: connection, version, space, clock, and what `ktest doctor` says over there.
+/// Checks a host: connection, version, disk space, clock, and the results of `ktest doctor` on it.
 pub async fn check(link: &Link) -> Vec<Finding> {
     let target = link.target();
     if let Err(error) = link.up_now().await {
         let error = error.to_string();
         let remedy = match error.contains("Permission denied") {
             true => {
-                format!("let this account's key in: ktest host setup root@{} --key FILE.pub", target.address)
+                format!(
+                    "authorize this account's key: ktest host setup root@{} --key FILE.pub",
+                    target.address
+                )
             }
-            false => format!("try it by hand: {}", target.by_hand()),
+            false => format!("try it manually: {}", target.manual_command()),
         };
         return vec![finding("connection", "missing", error, &remedy)];
     }
     let mut findings = vec![finding("connection", "ok", target.destination(), "")];
     match hello(link).await {
-        Ok(hello) => findings.extend(of_hello(&hello, unix_now())),
+        Ok(hello) => findings.extend(check_hello(&hello, fsx::clock::unix_seconds())),
         Err(error) => {
             let remedy = format!("`ktest host setup root@{}` installs it", target.address);
             findings.push(finding("ktest", "missing", error.to_string(), &remedy));
             return findings;
         }
     }
-    // Exit code 1 says that something is missing, which the findings say as well.
+    // Exit code 1 means that a finding is "missing".
     let limits = Limits { time: Duration::from_secs(120), bytes: 1 << 20 };
     let doctor = link.ktest(&["doctor", "--json"]).output(limits).await;
     match doctor.map(|output| (serde_json::from_slice::<Vec<Finding>>(&output.stdout), output)) {
@@ -69,50 +76,54 @@ async fn hello(link: &Link) -> Result<Hello, HostError> {
     let host = link.target().name.to_string();
     let mut child =
         link.ktest(&["host", "serve"]).streams(Stream::Pipe, Stream::Pipe, Stream::Pipe).start()?;
-    let (Some(stdout), Some(stderr)) = (child.take_stdout(), child.take_stderr()) else {
-        return Err(HostError::Here("no pipes to ssh".into()));
-    };
-    let (to, mut complaints) = tokio::sync::mpsc::channel(64);
-    tokio::spawn(spawn::lines::send(stderr, to));
+    let stdout = child.take_stdout().expect("the stream is a pipe");
+    let stderr = child.take_stderr().expect("the stream is a pipe");
+    let (sender, mut messages) = tokio::sync::mpsc::channel(64);
+    tokio::spawn(spawn::lines::send(stderr, sender));
     let error = match frame::read_hello(&mut BufReader::new(stdout)).await {
         Ok(hello) => return Ok(hello),
         Err(error) => error,
     };
-    // Such as that there is no such command.
+    // For example that the command does not exist.
     let mut last = String::new();
     let rest = async {
-        while let Some(line) = complaints.recv().await {
+        while let Some(line) = messages.recv().await {
             last = line;
         }
     };
     let _ = tokio::time::timeout(Duration::from_millis(500), rest).await;
-    let what = match last.trim() {
+    let problem = match last.trim() {
         "" => error.to_string(),
         last => format!("{error} ({last})"),
     };
-    Err(HostError::Unfit { host, what })
+    Err(HostError::Unfit { host, problem })
 }
 
-/// What a host says of itself, judged. `now` is Unix seconds here.
+/// Checks the description of a host. `now` is the time of this machine, in Unix seconds.
 #[must_use]
-pub fn of_hello(hello: &Hello, now: i64) -> Vec<Finding> {
-    let same = (hello.protocol, hello.version.as_str()) == (PROTOCOL, model::build::version());
-    let version = format!("{} ({})", hello.version, hello.arch);
+pub fn check_hello(hello: &Hello, now: i64) -> Vec<Finding> {
+    let same = (hello.protocol, hello.version.as_str()) == (PROTOCOL, version());
+    let found = format!("{} ({})", hello.version, hello.arch);
     let free = format!("{}: {} GiB free", hello.cache.display(), hello.free >> 30);
     let off = hello.unix.abs_diff(now);
     vec![
         match same {
-            true => finding("ktest", "ok", version, ""),
+            true => finding("ktest", "ok", found, ""),
             false => finding(
                 "ktest",
                 "missing",
-                version,
-                &format!("this is {}; `ktest host setup` installs it", model::build::version()),
+                found,
+                &format!("this is {}; `ktest host setup` installs it", version()),
             ),
         },
         match hello.free >> 30 {
             16.. => finding("disk", "ok", free, ""),
-            _ => finding("disk", "weak", free, "a kernel tree, its objects and an image take 8 GiB"),
+            _ => finding(
+                "disk",
+                "weak",
+                free,
+                "free some disk space: a kernel tree, its objects and an image need 8 GiB",
+            ),
         },
         match off {
             0..=60 => finding("clock", "ok", format!("off by {off} s"), ""),
@@ -121,17 +132,17 @@ pub fn of_hello(hello: &Hello, now: i64) -> Vec<Finding> {
     ]
 }
 
-/// Sends the set-up script and this `ktest`, and runs the script; its output goes to `say`.
+/// Sends the set-up script and this `ktest`, and runs the script. `on_line` gets its output.
 pub async fn setup(
     link: &Link,
     binary: Option<&Path>,
     args: &[(&str, &str)],
-    say: &mut dyn FnMut(&str),
+    on_line: &mut dyn FnMut(&str),
 ) -> Result<(), HostError> {
     link.up_now().await?;
     let mut script = spawn::Cmd::new("sh").args(["-s", "--"]);
     if let Some(binary) = binary {
-        let bytes = std::fs::read(binary).map_err(|error| HostError::io(binary, &error))?;
+        let bytes = fsx::own::read(binary, BINARY_BYTES)?;
         let upload = link.remote("umask 077 && cat > .ktest-upload").input(bytes);
         let output = upload.output(Limits { time: Duration::from_secs(1800), bytes: 1 << 20 }).await?;
         if !output.exit.success() {
@@ -147,22 +158,22 @@ pub async fn setup(
     if let Some(mut stdin) = child.take_stdin() {
         stdin.write_all(SETUP.as_bytes()).await.map_err(|error| unfit(link, &error.to_string()))?;
     }
-    let (to, mut lines) = tokio::sync::mpsc::channel(64);
+    let (sender, mut lines) = tokio::sync::mpsc::channel(64);
     if let (Some(stdout), Some(stderr)) = (child.take_stdout(), child.take_stderr()) {
-        tokio::spawn(spawn::lines::send(stdout, to.clone()));
-        tokio::spawn(spawn::lines::send(stderr, to));
+        tokio::spawn(spawn::lines::send(stdout, sender.clone()));
+        tokio::spawn(spawn::lines::send(stderr, sender));
     }
     while let Some(line) = lines.recv().await {
-        say(&line);
+        on_line(&line);
     }
     match child.wait().await? {
         exit if exit.success() => Ok(()),
-        exit => Err(unfit(link, &format!("the set-up failed ({exit}); it says why above"))),
+        exit => Err(unfit(link, &format!("the set-up script failed ({exit}); see its output above"))),
     }
 }
 
-fn unfit(link: &Link, what: &str) -> HostError {
-    HostError::Unfit { host: link.target().name.to_string(), what: what.into() }
+fn unfit(link: &Link, problem: &str) -> HostError {
+    HostError::Unfit { host: link.target().name.to_string(), problem: problem.into() }
 }
 
 #[cfg(test)]
@@ -170,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hello_is_judged() {
+    fn a_host_is_checked_by_its_hello() {
         let hello = |version: &str, unix: i64, free: u64| Hello {
             protocol: PROTOCOL,
             version: version.into(),
@@ -180,10 +191,10 @@ mod tests {
             free,
         };
         let health = |hello: &Hello| {
-            let all = of_hello(hello, 1_000_000_000);
+            let all = check_hello(hello, 1_000_000_000);
             all.iter().map(|finding| finding.health.clone()).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(health(&hello(model::build::version(), 1_000_000_003, 99 << 30)), "ok ok ok");
+        assert_eq!(health(&hello(version(), 1_000_000_003, 99 << 30)), "ok ok ok");
         assert_eq!(health(&hello("0.0.9", 3, 1 << 30)), "missing weak weak");
     }
 }

@@ -1,6 +1,6 @@
-//! The language between the two ends of a run on another host: JSON lines, some followed by a counted number of bytes.
+//! The protocol between the two ends of a run: JSON lines, some of them followed by a counted number of bytes.
 //!
-//! Whatever the other end sends, reading it needs bounded memory and bounded time.
+//! The other end is untrusted: reading a message needs bounded memory and bounded time.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,93 +11,97 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
-/// What stands before the first frame of a host: what a login shell printed before it is skipped.
+/// The version of the protocol between `ktest host run` and `ktest host serve`.
+pub const PROTOCOL: u32 = 3;
+
+/// The prefix of a host's first frame. Lines that a login shell printed before it are skipped.
 pub const GREETING: &str = "ktest-host ";
 /// The longest line, in bytes.
 const LINE: u64 = 8 << 20;
-/// Each end says something at least this often.
-pub const BEAT: Duration = Duration::from_secs(10);
-/// An end that heard nothing for so long takes the other for gone.
-pub const SILENCE: Duration = Duration::from_secs(60);
+/// Each end sends a message at least this often.
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
+/// After this time without a message the other end counts as lost.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a host says of itself.
+/// The description of a host, its first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// [`crate::PROTOCOL`].
+    /// The [`PROTOCOL`] of the host.
     pub protocol: u32,
-    /// [`model::build::version`]: both ends have the same build, so that a verdict does not depend on the host.
+    /// The [`model::build::version`] of the host. Both ends must have the same build, so that a verdict does not depend
+    /// on the host.
     pub version: String,
-    /// As `uname -m` has it.
+    /// The architecture, as in `uname -m`.
     pub arch: String,
-    /// Its clock, Unix seconds.
+    /// The host's clock, in Unix seconds.
     pub unix: i64,
-    /// Its cache folder.
+    /// The cache folder.
     pub cache: PathBuf,
-    /// Bytes free there.
+    /// The free space of the cache folder, in bytes.
     pub free: u64,
 }
 
-/// From the host.
+/// A message from the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Frame {
-    /// The first.
+    /// The first frame.
     Hello(Hello),
-    /// The answer to [`Order::Prepare`].
+    /// The reply to [`Order::Prepare`].
     Ready {
-        /// Whether the commit is there.
+        /// Whether the mirror has the commit.
         commit: bool,
-        /// Whether the tests are there.
+        /// Whether the host has the tests.
         tests: bool,
-        /// Where commits are to be pushed to.
+        /// The repository for pushed commits.
         mirror: PathBuf,
     },
     /// The tests were received.
-    TestsThere,
-    /// Nothing else to say.
+    TestsReceived,
+    /// A sign of life.
     Alive,
     /// A line of the run's standard output: an event.
     Line(String),
     /// A line of the run's standard error.
-    Complaint(String),
+    Message(String),
     /// A file of the run's output folder; `size` bytes follow.
     File {
-        /// Where, below the output folder.
+        /// The path below the output folder.
         path: PathBuf,
-        /// How many bytes follow.
+        /// The number of bytes.
         size: u64,
     },
-    /// The run ended: its exit code, none if a signal killed it. The last frame.
+    /// The exit code of the run; `None` if a signal killed it. The last frame.
     Exit(Option<i32>),
-    /// What was asked for cannot be done. The last frame.
+    /// The request failed, for this reason. The last frame.
     Refused(String),
 }
 
-/// To the host.
+/// A message to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// What will be needed.
+    /// Announces a run.
     Prepare {
-        /// Who asks: one run at a time has this name; an older one of the same name is ended.
+        /// The name of the run: an older run with the same name is ended.
         slot: String,
         /// The commit.
         commit: Option<CommitId>,
-        /// The name of the tests' tree, by content.
+        /// The hash of the test tree.
         tests: String,
     },
     /// The tests; a tar archive of `size` bytes follows.
     Tests {
-        /// How many bytes follow.
+        /// The number of bytes.
         size: u64,
     },
-    /// Run this.
+    /// Starts the run.
     Run(Box<RemoteOrder>),
-    /// The wanted kernel is in the store now, or is to be built there.
+    /// The reply to the event `kernel_wanted`: the kernel is in the store, or the host has to build it.
     Kernel,
-    /// Nothing else to say.
+    /// A sign of life.
     Alive,
-    /// End the run.
+    /// Ends the run.
     Stop,
 }
 
@@ -156,87 +160,87 @@ impl RemoteOrder {
     }
 }
 
-/// Why a message could not be read.
+/// Why a message cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The line is over.
+    /// The connection ended.
     #[error("the connection ended")]
     End,
-    /// Too long without a word.
-    #[error("nothing was heard for {} s", SILENCE.as_secs())]
-    Silence,
-    /// Not our language.
-    #[error("it answers rubbish: {0:?}")]
-    Rubbish(String),
-    /// The stream broke.
+    /// No message arrived in time.
+    #[error("no message for {} s", TIMEOUT.as_secs())]
+    TimeOut,
+    /// The message is not valid.
+    #[error("it sent an invalid message: {0:?}")]
+    Invalid(String),
+    /// Reading failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// The next message.
+/// Reads the next message.
 pub async fn read<T: DeserializeOwned>(from: &mut (impl AsyncBufRead + Unpin)) -> Result<T, ReadError> {
     let mut bytes = Vec::new();
     let line = async { from.take(LINE).read_until(b'\n', &mut bytes).await };
-    match tokio::time::timeout(SILENCE, line).await {
-        Err(_) => return Err(ReadError::Silence),
+    match tokio::time::timeout(TIMEOUT, line).await {
+        Err(_) => return Err(ReadError::TimeOut),
         Ok(Err(error)) => return Err(error.into()),
         Ok(Ok(_)) => {}
     }
     if bytes.last() != Some(&b'\n') {
-        return Err(if bytes.len() as u64 == LINE { rubbish(&bytes) } else { ReadError::End });
+        return Err(if bytes.len() as u64 == LINE { invalid(&bytes) } else { ReadError::End });
     }
-    serde_json::from_slice(&bytes).map_err(|_| rubbish(&bytes))
+    serde_json::from_slice(&bytes).map_err(|_| invalid(&bytes))
 }
 
-fn rubbish(bytes: &[u8]) -> ReadError {
+fn invalid(bytes: &[u8]) -> ReadError {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]);
-    ReadError::Rubbish(text.trim_end().into())
+    ReadError::Invalid(text.trim_end().into())
 }
 
-/// The host's first frame, whatever its login shell said before.
+/// Reads the host's first frame, and skips the output of its login shell.
 pub async fn read_hello(from: &mut (impl AsyncBufRead + Unpin)) -> Result<Hello, ReadError> {
     let mut skipped = 0;
     let mut last = String::new();
     loop {
         let mut bytes = Vec::new();
         let line = async { from.take(64 << 10).read_until(b'\n', &mut bytes).await };
-        match tokio::time::timeout(SILENCE, line).await {
-            Err(_) => return Err(ReadError::Silence),
+        match tokio::time::timeout(TIMEOUT, line).await {
+            Err(_) => return Err(ReadError::TimeOut),
             Ok(Err(error)) => return Err(error.into()),
             Ok(Ok(0)) if last.is_empty() => return Err(ReadError::End),
-            Ok(Ok(0)) => return Err(ReadError::Rubbish(last)),
+            Ok(Ok(0)) => return Err(ReadError::Invalid(last)),
             Ok(Ok(_)) => {}
         }
         if let Some(rest) = bytes.strip_prefix(GREETING.as_bytes()) {
             return match serde_json::from_slice(rest) {
                 Ok(Frame::Hello(hello)) => Ok(hello),
-                _ => Err(rubbish(rest)),
+                _ => Err(invalid(rest)),
             };
         }
         skipped += bytes.len();
         if skipped > 256 << 10 {
-            return Err(rubbish(&bytes));
+            return Err(invalid(&bytes));
         }
         last = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).trim_end().into();
     }
 }
 
-/// Copies the bytes that follow a message. An end that stalls is taken for gone.
+/// Copies the bytes that follow a message.
 pub async fn copy(
     from: &mut (impl AsyncBufRead + Unpin),
     mut size: u64,
     mut to: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), ReadError> {
     while size > 0 {
-        let there = match tokio::time::timeout(SILENCE, from.fill_buf()).await {
-            Err(_) => return Err(ReadError::Silence),
-            Ok(there) => there?,
+        let available = match tokio::time::timeout(TIMEOUT, from.fill_buf()).await {
+            Err(_) => return Err(ReadError::TimeOut),
+            Ok(available) => available?,
         };
-        if there.is_empty() {
+        if available.is_empty() {
             return Err(ReadError::End);
         }
-        let count = there.len().min(usize::try_from(size).unwrap_or(usize::MAX));
-        to(&there[..count])?;
+        let count = available.len().min(usize::try_from(size).unwrap_or(usize::MAX));
+        to(&available[..count])?;
         from.consume(count);
         size -= count as u64;
     }
@@ -248,9 +252,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn messages_read_back_with_their_bytes() {
+    async fn messages_and_their_bytes_are_read_back() {
         let mut stream = serde_json::to_vec(&Frame::File { path: "out/a".into(), size: 3 }).unwrap();
-        stream.extend_from_slice(b"\nabc\"alive\"\nrubbish\n");
+        stream.extend_from_slice(b"\nabc\"alive\"\nno json\n");
         let mut reader = &stream[..];
         let Frame::File { size, .. } = read(&mut reader).await.unwrap() else { panic!("a file") };
         let mut content = Vec::new();
@@ -262,12 +266,12 @@ mod tests {
         .unwrap();
         assert_eq!(content, b"abc");
         assert_eq!(read::<Frame>(&mut reader).await.unwrap(), Frame::Alive);
-        assert!(matches!(read::<Frame>(&mut reader).await, Err(ReadError::Rubbish(_))));
+        assert!(matches!(read::<Frame>(&mut reader).await, Err(ReadError::Invalid(_))));
         assert!(matches!(read::<Frame>(&mut reader).await, Err(ReadError::End)));
     }
 
     #[test]
-    fn an_order_is_words_of_a_command_line_and_leads_nowhere_else() {
+    fn an_order_is_a_command_line_without_paths_to_elsewhere() {
         let order = serde_json::json!({
             "commit": null, "kernel": "debian/trixie", "test": "fs/a", "subtests": [], "merge": [], "tolerate": [],
             "packages": ["fio"], "env": {"K": "fs/ext4;$(id)"}, "arch": null,
@@ -291,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_login_shell_says_is_skipped() {
+    async fn output_of_the_login_shell_is_skipped() {
         let hello = Hello {
             protocol: 1,
             version: "0".into(),
@@ -301,19 +305,19 @@ mod tests {
             free: 1,
         };
         let frame = serde_json::to_string(&Frame::Hello(hello.clone())).unwrap();
-        let text = format!("Welcome!\n\n{GREETING}{frame}\n");
-        assert_eq!(read_hello(&mut text.as_bytes()).await.unwrap(), hello);
-        let said = |error| format!("{error}");
-        assert_eq!(said(read_hello(&mut &b""[..]).await.unwrap_err()), "the connection ended");
+        let input = format!("Welcome!\n\n{GREETING}{frame}\n");
+        assert_eq!(read_hello(&mut input.as_bytes()).await.unwrap(), hello);
+        let text = |error| format!("{error}");
+        assert_eq!(text(read_hello(&mut &b""[..]).await.unwrap_err()), "the connection ended");
         let error = read_hello(&mut &b"bash: ktest: command not found\n"[..]).await.unwrap_err();
-        assert_eq!(said(error), r#"it answers rubbish: "bash: ktest: command not found""#);
+        assert_eq!(text(error), r#"it sent an invalid message: "bash: ktest: command not found""#);
         let flood = vec![b'x'; 1 << 20];
-        assert!(matches!(read_hello(&mut &flood[..]).await, Err(ReadError::Rubbish(_))));
+        assert!(matches!(read_hello(&mut &flood[..]).await, Err(ReadError::Invalid(_))));
     }
 
     proptest::proptest! {
         #[test]
-        fn rubbish_never_panics(bytes: Vec<u8>) {
+        fn no_input_panics(bytes: Vec<u8>) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             runtime.block_on(async {
                 let _ = read::<Frame>(&mut &bytes[..]).await;

@@ -1,173 +1,169 @@
-//! One connection to a host that everything goes through: kept warm, made anew when it broke, left alone for a while
-//! when it cannot be made.
+//! The connection to a host, shared by all processes of this machine: kept open, replaced when it breaks, and not retried
+//! for a while when it cannot be established.
 //!
-//! All processes of this machine share it: the connection is a background process of ssh, what is known of the host lies
-//! in files.
+//! The connection is a background process of ssh. The health of the host is stored in files.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use fsx::clock::unix_seconds;
+use fsx::lock::Lock;
+use fsx::own;
+use fsx::publish::{self, Durability};
 use spawn::{Cmd, Limits, Stream};
 
-use crate::HostError;
 use crate::backoff::Health;
-use crate::lock::Lock;
-use crate::target::Target;
+use crate::error::{ConnectError, HostError, LocalError};
+use crate::mirror::commit_ref;
+use crate::target::SshTarget;
 
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(30);
+/// The time limit of establishing a connection.
+const CONNECT_TIME: Duration = Duration::from_secs(30);
 
 /// The connection to a host.
 #[derive(Debug, Clone)]
 pub struct Link {
-    target: Target,
+    target: SshTarget,
     socket: PathBuf,
-    /// What is known of the host.
-    notes: PathBuf,
+    /// The files about the host, without their extension.
+    state: PathBuf,
 }
 
 impl Link {
-    /// The connection to `target`; nothing is done yet. `cache` is this machine's cache folder.
-    pub fn new(target: Target, cache: &Path) -> Result<Self, HostError> {
+    /// The connection to `target`, not yet established. `cache` is this machine's cache folder.
+    pub fn new(target: SshTarget, cache: &Path) -> Result<Self, HostError> {
         let dir = socket_dir()?;
         let key = serde_json::to_string(&(&target.address, &target.user, &target.ssh_config, cache))
             .expect("names and paths are plain data");
-        let name: String = Sha256::digest(key).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let notes = cache.join("farm/hosts").join(target.name.as_str());
-        Ok(Self { socket: dir.join(name), notes, target })
+        let name = &fsx::digest::sha256_hex(key)[..16];
+        let state = cache.join("farm/hosts").join(target.name.as_str());
+        Ok(Self { socket: dir.join(name), state, target })
     }
 
-    /// Which host.
+    /// The host.
     #[must_use]
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &SshTarget {
         &self.target
     }
 
-    fn note(&self, ending: &str) -> PathBuf {
-        self.notes.with_extension(ending)
+    fn state_file(&self, extension: &str) -> PathBuf {
+        self.state.with_extension(extension)
     }
 
-    /// Sees to it that the connection is there; a host that could not be reached lately is left alone.
+    async fn lock(&self, extension: &str, purpose: &str) -> Result<Lock, HostError> {
+        Ok(Lock::acquire(&self.state_file(extension), purpose, |_| {}).await?)
+    }
+
+    /// Establishes the connection if necessary. A host that could not be reached recently is not tried.
     pub async fn up(&self) -> Result<(), HostError> {
-        let _one_at_a_time = Lock::acquire(&self.note("lock")).await?;
-        let health = Health::load(&self.note("json"));
-        if let Some(left_s) = health.wait(unix_now()) {
-            return Err(HostError::BackedOff { host: self.target.name.to_string(), left_s, why: health.why });
+        let _lock = self.lock("lock", "connects").await?;
+        let health = Health::load(&self.state_file("json"));
+        if let Some(left_s) = health.wait(unix_seconds()) {
+            return Err(HostError::BackedOff {
+                host: self.target.name.to_string(),
+                left_s,
+                cause: health.cause,
+            });
         }
         match self.connected().await {
             Ok(()) => Ok(()),
-            Err(why) => {
-                let health = health.failed(&why, unix_now());
+            Err(cause) => {
+                let health = health.failed(&cause.to_string(), unix_seconds());
                 let text = serde_json::to_string(&health).expect("plain data");
-                let path = self.note("json");
-                std::fs::write(&path, text).map_err(|error| HostError::io(&path, &error))?;
-                Err(HostError::Unreachable { host: self.target.name.to_string(), why })
+                publish::file(&self.state_file("json"), text, Durability::Cached)?;
+                Err(HostError::Unreachable { host: self.target.name.to_string(), cause })
             }
         }
     }
 
-    /// The same for a person at a terminal: it is tried now, and a failure is not remembered.
+    /// Like [`Link::up`] for an interactive command: the host is tried at once, and a failure is not stored.
     pub async fn up_now(&self) -> Result<(), HostError> {
-        let _one_at_a_time = Lock::acquire(&self.note("lock")).await?;
+        let _lock = self.lock("lock", "connects").await?;
         let host = self.target.name.to_string();
-        self.connected().await.map_err(|why| HostError::Unreachable { host, why })
+        self.connected().await.map_err(|cause| HostError::Unreachable { host, cause })
     }
 
-    /// The lock is held.
-    async fn connected(&self) -> Result<(), String> {
+    /// Establishes the connection if necessary. The caller holds the lock.
+    async fn connected(&self) -> Result<(), ConnectError> {
         if self.is_up().await {
             return Ok(());
         }
-        // A connection that is dead or hangs; the lock is ours, so nobody makes a new one.
+        // The connection is dead or hangs. Under the lock no other process starts a new one.
         let _ = self.target.control(&self.socket, "exit").output(Limits::seconds(5)).await;
-        let _ = std::fs::remove_file(&self.socket);
+        let _ = own::remove_file(&self.socket);
         self.connect().await?;
-        let _ = std::fs::remove_file(self.note("json"));
+        let _ = own::remove_file(&self.state_file("json"));
         Ok(())
     }
 
-    /// Whether the connection is there.
+    /// Whether the connection is established.
     pub async fn is_up(&self) -> bool {
         let check = self.target.control(&self.socket, "check").output(Limits::seconds(10)).await;
         check.is_ok_and(|output| output.exit.success())
     }
 
-    async fn connect(&self) -> Result<(), String> {
-        let log = self.note("ssh-log");
-        let _ = std::fs::remove_file(&log);
+    async fn connect(&self) -> Result<(), ConnectError> {
+        let log = self.state_file("ssh-log");
+        let _ = own::remove_file(&log);
         let master = self.target.master(&self.socket, &log).streams(Stream::Null, Stream::Null, Stream::Null);
-        // Not in a group of its own: what goes to the background may still be in that when its end is cleaned up.
-        let mut child = master.foreground().start().map_err(|error| error.to_string())?;
-        let exit = match tokio::time::timeout(CONNECT, child.wait()).await {
-            Ok(exit) => exit.map_err(|error| error.to_string())?,
-            Err(_) => return Err(format!("no connection within {} s", CONNECT.as_secs())),
+        // In the group of this process: cleaning up a group of its own would kill the background process.
+        let mut child = master.foreground().start()?;
+        let exit = match tokio::time::timeout(CONNECT_TIME, child.wait()).await {
+            Ok(exit) => exit?,
+            Err(_) => return Err(ConnectError::TimeOut(CONNECT_TIME)),
         };
         if exit.success() {
             return Ok(());
         }
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
-        Err(complained(&text).unwrap_or_else(|| format!("ssh ended ({exit})")))
+        let text = own::read_to_string(&log, 1 << 20).unwrap_or_default();
+        Err(ConnectError::Ssh(ssh_error(&text).unwrap_or_else(|| format!("ssh ended with {exit}"))))
     }
 
-    /// `ktest` over there. The connection must be [up](Self::up).
+    /// `ktest` on the host. The connection must be [up](Self::up).
     #[must_use]
     pub fn ktest(&self, args: &[&str]) -> Cmd {
         self.target.ktest(&self.socket, args)
     }
 
-    /// A command line for the login shell over there.
+    /// A command line for the login shell of the host.
     #[must_use]
     pub fn remote(&self, command: &str) -> Cmd {
         self.target.remote(&self.socket, command)
     }
 
-    /// Pushes a commit into a repository over there, under a name of its own.
+    /// Pushes a commit into the mirror of the host, under a ref of its own.
     pub async fn push(&self, repo: &Path, commit: &model::CommitId, mirror: &Path) -> Result<(), HostError> {
-        let _one_at_a_time = Lock::acquire(&self.note("push-lock")).await?;
-        let unfit = |what: String| HostError::Unfit { host: self.target.name.to_string(), what };
+        let _lock = self.lock("push-lock", "pushes a commit").await?;
+        let unfit = |problem: String| HostError::Unfit { host: self.target.name.to_string(), problem };
         let url = self.target.git_url(mirror).parse();
         let to = gitio::SshRemote {
             url: url.map_err(|error: model::NameError| unfit(error.to_string()))?,
             command: self.target.git_ssh(&self.socket),
         };
-        let repo = gitio::Repo::open(repo).map_err(|error| HostError::Here(error.to_string()))?;
-        repo.push(commit, &to, &mirror_ref(commit), PUSH).await.map_err(|error| unfit(error.to_string()))
+        let pushed = gitio::Repo::open(repo)?.push(commit, &to, &commit_ref(commit), PUSH_TIME).await;
+        pushed.map_err(|error| unfit(error.to_string()))
     }
 }
 
-/// The first push to a new host sends the whole history.
-const PUSH: Duration = Duration::from_secs(4 * 3600);
+/// The time limit of a push. The first one to a host sends the whole history.
+const PUSH_TIME: Duration = Duration::from_secs(4 * 3600);
 
-/// The ref of a commit in the mirror of a host.
-#[must_use]
-pub(crate) fn mirror_ref(commit: &model::CommitId) -> model::RefName {
-    format!("refs/ktest/{commit}").parse().expect("hexadecimal digits make a valid ref")
-}
-
-/// The last line of what ssh complained about, and what to do where it is the host's key.
-fn complained(text: &str) -> Option<String> {
+/// The last line of ssh's log, and what to do about a host key that is not accepted.
+fn ssh_error(text: &str) -> Option<String> {
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
     let line: String = line.trim_end_matches('.').chars().take(300).collect();
     let hint = if !line.contains("ost key verification failed") {
         ""
     } else if text.contains("IDENTIFICATION HAS CHANGED") {
-        ": it has another key than the one in known_hosts; find out why before you take it"
+        ": its key is not the one in known_hosts; find out why before you accept it"
     } else {
-        "; put its key into known_hosts (ssh-keyscan) and compare it with the machine's own word"
+        "; add its key to known_hosts (ssh-keyscan) and compare it with the key on the host"
     };
     Some(format!("{line}{hint}"))
 }
 
-/// Unix seconds.
-#[must_use]
-pub fn unix_now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// A folder of ours alone with a short path: a socket's may have about a hundred bytes.
+/// A private folder with a short path: the path of a socket is limited to about a hundred bytes.
 fn socket_dir() -> Result<PathBuf, HostError> {
     let uid = rustix::process::getuid().as_raw();
     let dir = match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
@@ -177,29 +173,29 @@ fn socket_dir() -> Result<PathBuf, HostError> {
     let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
     match made {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(HostError::io(&dir, &error));
+            return Err(LocalError::io(&dir)(error).into());
         }
         _ => {}
     }
-    let meta = std::fs::symlink_metadata(&dir).map_err(|error| HostError::io(&dir, &error))?;
+    let meta = std::fs::symlink_metadata(&dir).map_err(LocalError::io(&dir))?;
     if !meta.is_dir() || meta.uid() != uid || meta.mode() & 0o077 != 0 {
-        return Err(HostError::Here(format!("{}: is somebody else's; remove it", dir.display())));
+        return Err(LocalError::SocketDir(dir).into());
     }
     Ok(dir)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::complained;
+    use super::ssh_error;
 
     #[test]
-    fn what_ssh_complains_about() {
-        assert_eq!(complained("\n"), None);
+    fn errors_of_ssh() {
+        assert_eq!(ssh_error("\n"), None);
         let denied = "Warning: whatever\nci@h: Permission denied (publickey).\n\n";
-        assert_eq!(complained(denied).unwrap(), "ci@h: Permission denied (publickey)");
-        let unknown = complained("Host key verification failed.\r\n").unwrap();
-        assert!(unknown.starts_with("Host key verification failed; put its key"), "{unknown}");
+        assert_eq!(ssh_error(denied).unwrap(), "ci@h: Permission denied (publickey)");
+        let unknown = ssh_error("Host key verification failed.\r\n").unwrap();
+        assert!(unknown.starts_with("Host key verification failed; add its key"), "{unknown}");
         let changed = "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.\n";
-        assert!(complained(changed).unwrap().contains("find out why"), "{changed}");
+        assert!(ssh_error(changed).unwrap().contains("find out why"), "{changed}");
     }
 }

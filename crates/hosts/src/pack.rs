@@ -1,46 +1,45 @@
-//! Folders as tar archives: the tests on their way to a host, by content; a kernel on its way to another.
+//! Packs folders as tar archives: tests for a host, kernels for another host.
 //!
-//! Packing the same files gives the same bytes anywhere. Unpacking makes plain files, folders and links that stay inside
-//! the target, whatever the archive says.
+//! Packing the same files gives the same bytes on every machine. Archives are untrusted: unpacking creates only regular
+//! files, folders, and links that stay inside the target.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
-use sha2::{Digest, Sha256};
+use fsx::own;
 use tar::{Archive, Builder, EntryType, Header};
 use walkdir::WalkDir;
 
-use crate::HostError;
+use crate::error::{HostError, LocalError};
 
-/// The tests of one tree may be so large, in bytes.
-const TESTS: u64 = 256 << 20;
-/// An archive that is unpacked may be so large, in bytes.
-const UNPACKED: u64 = 16 << 30;
+/// The size limit of a test tree, in bytes.
+const MAX_TESTS: u64 = 256 << 20;
+/// The size limit of an archive, in bytes.
+const MAX_ARCHIVE: u64 = 16 << 30;
 
-/// What of a tree with test files goes to a host.
+/// The parts of a test tree that are sent to a host.
 const PARTS: [&str; 3] = ["tests", "lib", "cross.conf"];
 
-/// The tests of a tree as an archive, and its name: the SHA-256 (hex) of the archive.
-pub fn tests(ktest_dir: &Path) -> Result<(String, Vec<u8>), HostError> {
+/// Packs the tests of a tree. Returns the SHA-256 (hex) of the archive, and the archive.
+pub(crate) fn tests(ktest_dir: &Path) -> Result<(String, Vec<u8>), HostError> {
     if !ktest_dir.join("tests").is_dir() {
-        return Err(HostError::Here(format!("{}: no folder tests in it", ktest_dir.display())));
+        return Err(LocalError::NoTests(ktest_dir.into()).into());
     }
     let mut bytes = Vec::new();
-    pack(ktest_dir, &PARTS, &mut bytes, TESTS).map_err(|error| HostError::io(ktest_dir, &error))?;
-    let name = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((name, bytes))
+    pack(ktest_dir, &PARTS, &mut bytes, MAX_TESTS).map_err(LocalError::io(ktest_dir))?;
+    Ok((fsx::digest::sha256_hex(&bytes), bytes))
 }
 
-/// Packs parts of a folder (`[""]`: all of it): files, folders and relative links, in order of name, without dates and
-/// owners.
-pub fn pack(dir: &Path, parts: &[&str], to: impl Write, most: u64) -> io::Result<()> {
-    pack_open(dir, parts, to, most, false)
-}
-
-fn pack_open(dir: &Path, parts: &[&str], to: impl Write, most: u64, mark: bool) -> io::Result<()> {
+/// Packs parts of a folder (`[""]` for all of it): files, folders and relative links, sorted by name, without dates and
+/// owners. More than `max` bytes are an error.
+fn pack(dir: &Path, parts: &[&str], to: impl Write, max: u64) -> io::Result<()> {
     let mut archive = Builder::new(to);
+    add_parts(&mut archive, dir, parts, max)?;
+    archive.into_inner()?.flush()
+}
+
+fn add_parts(archive: &mut Builder<impl Write>, dir: &Path, parts: &[&str], max: u64) -> io::Result<()> {
     let mut total = 0;
     for part in parts {
         let root = if part.is_empty() { dir.to_path_buf() } else { dir.join(part) };
@@ -56,85 +55,92 @@ fn pack_open(dir: &Path, parts: &[&str], to: impl Write, most: u64, mark: bool) 
             if name.as_os_str().is_empty() {
                 continue;
             }
-            let mut header = Header::new_gnu();
-            header.set_mtime(0);
-            header.set_uid(0);
-            header.set_gid(0);
-            let kind = entry.file_type();
-            if kind.is_dir() {
-                header.set_entry_type(EntryType::Directory);
-                header.set_mode(0o755);
-                header.set_size(0);
-                archive.append_data(&mut header, name, io::empty())?;
-            } else if kind.is_symlink() {
-                header.set_entry_type(EntryType::Symlink);
-                header.set_mode(0o777);
-                header.set_size(0);
-                let target = std::fs::read_link(entry.path())?;
-                if target.is_relative() {
-                    archive.append_link(&mut header, name, target)?;
-                }
-            } else if kind.is_file() {
-                let file = File::open(entry.path())?;
-                let meta = file.metadata()?;
-                total += meta.len();
-                if total > most {
-                    return Err(io::Error::other(format!("more than {} MiB", most >> 20)));
-                }
-                header.set_entry_type(EntryType::Regular);
-                let executable = meta.permissions().mode() & 0o111 != 0;
-                header.set_mode(if executable { 0o755 } else { 0o644 });
-                header.set_size(meta.len());
-                // A file that grows or shrinks meanwhile does not spoil the archive.
-                let content = file.chain(io::repeat(0)).take(meta.len());
-                archive.append_data(&mut header, name, content)?;
+            total += add_entry(archive, &entry, name)?;
+            if total > max {
+                return Err(io::Error::other(format!("more than {} MiB", max >> 20)));
             }
         }
     }
-    if mark {
-        let mut header = Header::new_gnu();
-        header.set_size(0);
-        header.set_mode(0o644);
-        archive.append_data(&mut header, WHOLE, io::empty())?;
+    Ok(())
+}
+
+/// Adds an entry. Returns the size of a file, in bytes.
+fn add_entry(archive: &mut Builder<impl Write>, entry: &walkdir::DirEntry, name: &Path) -> io::Result<u64> {
+    let mut header = Header::new_gnu();
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(0);
+    let file_type = entry.file_type();
+    if file_type.is_dir() {
+        header.set_entry_type(EntryType::Directory);
+        header.set_mode(0o755);
+        archive.append_data(&mut header, name, io::empty())?;
+    } else if file_type.is_symlink() {
+        header.set_entry_type(EntryType::Symlink);
+        header.set_mode(0o777);
+        let target = own::read_link(entry.path())?;
+        if target.is_relative() {
+            archive.append_link(&mut header, name, target)?;
+        }
+    } else if file_type.is_file() {
+        let file = own::open(entry.path())?;
+        let meta = file.metadata()?;
+        header.set_entry_type(EntryType::Regular);
+        let executable = meta.permissions().mode() & 0o111 != 0;
+        header.set_mode(if executable { 0o755 } else { 0o644 });
+        header.set_size(meta.len());
+        // A file that grows or shrinks meanwhile leaves the archive valid.
+        let content = file.chain(io::repeat(0)).take(meta.len());
+        archive.append_data(&mut header, name, content)?;
+        return Ok(meta.len());
     }
+    Ok(0)
+}
+
+/// The last entry of an archive that must be complete.
+const END_MARK: &str = ".whole";
+
+/// Packs a whole folder, with a mark at its end.
+pub(crate) fn pack_complete(dir: &Path, to: impl Write, max: u64) -> io::Result<()> {
+    let mut archive = Builder::new(to);
+    add_parts(&mut archive, dir, &[""], max)?;
+    let mut header = Header::new_gnu();
+    header.set_size(0);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, END_MARK, io::empty())?;
     archive.into_inner()?.flush()
 }
 
-/// The last entry of an archive that must not be taken for whole when it was cut off.
-const WHOLE: &str = ".whole";
-
-/// Packs all of a folder, with a mark at its end.
-pub fn pack_whole(dir: &Path, mut to: impl Write, most: u64) -> io::Result<()> {
-    pack_open(dir, &[""], &mut to, most, true)
-}
-
-/// Unpacks what [`pack_whole`] packed; an archive without its end is an error.
-pub fn unpack_whole(from: impl Read, dir: &Path) -> io::Result<()> {
+/// Unpacks an archive of [`pack_complete`]. An archive without its end is an error.
+pub(crate) fn unpack_complete(from: impl Read, dir: &Path) -> io::Result<()> {
     unpack(from, dir)?;
-    std::fs::remove_file(dir.join(WHOLE)).map_err(|_| io::Error::other("the archive was cut off"))
+    match own::remove_file(&dir.join(END_MARK)) {
+        Ok(true) => Ok(()),
+        _ => Err(io::Error::other("the archive is incomplete")),
+    }
 }
 
 fn is_git(name: &[u8]) -> bool {
     name == b".git"
 }
 
-/// Unpacks an archive into a folder that is there.
-pub fn unpack(from: impl Read, dir: &Path) -> io::Result<()> {
-    let mut archive = Archive::new(from.take(UNPACKED));
+/// Unpacks an archive into an existing folder.
+pub(crate) fn unpack(from: impl Read, dir: &Path) -> io::Result<()> {
+    let mut archive = Archive::new(from.take(MAX_ARCHIVE));
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        let bad =
-            || io::Error::other(format!("the archive holds {path:?}, which is outside or no plain file"));
+        let bad = || io::Error::other(format!("the archive contains {path:?}, which is not allowed"));
         if !inside(&path) {
             return Err(bad());
         }
         let target = dir.join(&path);
-        if !stays(dir, &path) {
+        if !below_no_link(dir, &path) {
             return Err(bad());
         }
         match entry.header().entry_type() {
-            EntryType::Directory => std::fs::create_dir_all(&target)?,
+            EntryType::Directory => own::create_dir_all(&target)?,
             EntryType::Symlink => {
                 let link = entry.link_name()?.ok_or_else(bad)?.into_owned();
                 let leaves = link.is_absolute() || !link_inside(&path, &link);
@@ -145,9 +151,9 @@ pub fn unpack(from: impl Read, dir: &Path) -> io::Result<()> {
             }
             EntryType::Regular => {
                 if let Some(parent) = target.parent() {
-                    std::fs::create_dir_all(parent)?;
+                    own::create_dir_all(parent)?;
                 }
-                let mut file = File::options().write(true).create_new(true).open(&target)?;
+                let mut file = own::create_new(&target)?;
                 io::copy(&mut entry, &mut file)?;
                 let mode = if entry.header().mode()? & 0o100 == 0 { 0o644 } else { 0o755 };
                 file.set_permissions(PermissionsExt::from_mode(mode))?;
@@ -158,20 +164,19 @@ pub fn unpack(from: impl Read, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a path names something below, and nothing else.
-#[must_use]
-pub fn inside(path: &Path) -> bool {
+/// Whether a relative path stays below its folder.
+fn inside(path: &Path) -> bool {
     let mut parts = path.components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Whether no folder on the way is a link.
-fn stays(dir: &Path, path: &Path) -> bool {
-    let mut at = dir.to_path_buf();
+/// Whether no folder above the path is a link.
+fn below_no_link(dir: &Path, path: &Path) -> bool {
+    let mut current = dir.to_path_buf();
     let parents: Vec<Component<'_>> = path.parent().map(|p| p.components().collect()).unwrap_or_default();
     parents.into_iter().all(|part| {
-        at.push(part);
-        !std::fs::symlink_metadata(&at).is_ok_and(|meta| meta.is_symlink())
+        current.push(part);
+        !std::fs::symlink_metadata(&current).is_ok_and(|meta| meta.is_symlink())
     })
 }
 
@@ -188,12 +193,6 @@ fn link_inside(path: &Path, link: &Path) -> bool {
     true
 }
 
-/// A file's place below a folder, if the path is one that may be written.
-#[must_use]
-pub fn place(dir: &Path, path: &Path) -> Option<PathBuf> {
-    (inside(path) && stays(dir, path)).then(|| dir.join(path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_files_have_the_same_name_and_come_out_again() {
+    fn equal_trees_have_equal_archives_that_unpack_to_the_same() {
         let make = || {
             let dir = tempfile::tempdir().unwrap();
             put(dir.path(), "tests/fs/a.ktest", "#!/bin/bash\n", 0o755);
@@ -269,7 +268,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn rubbish_never_panics(bytes: Vec<u8>) {
+        fn no_input_panics(bytes: Vec<u8>) {
             let dir = tempfile::tempdir().unwrap();
             let _ = unpack(&bytes[..], dir.path());
         }

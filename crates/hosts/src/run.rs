@@ -1,102 +1,102 @@
-//! The near end of a run on another host: sends what it needs, prints its events, keeps its files.
+//! The near end of a run on another host: sends commit and tests, prints the events, writes the files.
 //!
-//! To whoever started it, this process is `ktest run --events`: a verdict is told only when its log is in the output
-//! folder.
+//! It behaves like `ktest run --events`: a verdict is printed after its log is in the output folder.
 
-use std::collections::{HashMap, HashSet};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
 use model::build::version;
-use model::{Event, KernelId, Stamped, SubtestName, TestPath};
+use model::{Event, KernelId, Stamped};
 use spawn::{Stream, lines};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 
-use crate::frame::{self, BEAT, Frame, Hello, Order, ReadError, RemoteOrder};
-use crate::kernels::{Claim, Kernels};
-use crate::link::{Link, unix_now};
-use crate::{HostError, PROTOCOL, pack};
+use crate::error::HostError;
+use crate::folder::{OutputFolder, ReceiveError, receive};
+use crate::frame::{self, Frame, HEARTBEAT, Hello, Order, PROTOCOL, ReadError, RemoteOrder};
+use crate::kernels::{KernelClaim, Kernels};
+use crate::link::Link;
+use crate::pack;
 
-/// Less free space than this is a full disk, in bytes.
-const LEAST_FREE: u64 = 256 << 20;
-/// Of all files of a run together so much is taken, in bytes.
-const FILES: u64 = 4 << 30;
-/// A clock that is off by more is worth a word, in seconds.
-const CLOCK: u64 = 300;
-/// How long the other end gets to close the line.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// The free space below which a host is not used, in bytes.
+const MIN_FREE: u64 = 256 << 20;
+/// The clock difference above which a warning is printed, in seconds.
+const CLOCK_S: u64 = 300;
+/// How long the other end may take to close the connection.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
+/// How long the last error lines of ssh are awaited after the connection broke.
+const STDERR_TIME: Duration = Duration::from_millis(500);
 
 /// A run on another host.
 #[derive(Debug)]
-pub struct Job {
+pub struct RemoteJob {
     /// The host.
     pub link: Link,
-    /// A name that one run at a time has there.
+    /// The name of the run on the host. A new run ends an older one with the same name.
     pub slot: String,
-    /// The repository that has the commit.
+    /// The repository with the commit.
     pub linux_repo: PathBuf,
     /// The tree with the tests.
     pub tests_dir: PathBuf,
-    /// The output folder, here.
+    /// The output folder on this machine.
     pub out: PathBuf,
-    /// What to run.
+    /// The run.
     pub order: RemoteOrder,
     /// The farm's kernels.
     pub kernels: Kernels,
-    /// What the host is said to be.
+    /// The expected architecture of the host.
     pub arch: Option<model::Arch>,
 }
 
-/// What a run says.
+/// A line of a run's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said<'a> {
-    /// A line for standard output: an event.
+pub enum Output<'a> {
+    /// An event, for standard output.
     Event(&'a str),
-    /// A line for standard error.
-    Complaint(&'a str),
+    /// A message, for standard error.
+    Message(&'a str),
 }
 
-/// Runs it; the exit code of `ktest run` over there, none if a signal killed it.
-pub async fn run(job: &Job, say: &mut dyn FnMut(Said<'_>)) -> Result<Option<i32>, HostError> {
+/// Runs a job. Returns the exit code of `ktest run` on the host; `None` if a signal killed it.
+pub async fn run(job: &RemoteJob, on: &mut dyn FnMut(Output<'_>)) -> Result<Option<i32>, HostError> {
     let host = job.link.target().name.to_string();
     let (tests, archive) = pack::tests(&job.tests_dir)?;
     job.link.up().await?;
     let mut child =
         job.link.ktest(&["host", "serve"]).streams(Stream::Pipe, Stream::Pipe, Stream::Pipe).start()?;
-    let (Some(stdin), Some(stdout), Some(stderr)) =
-        (child.take_stdin(), child.take_stdout(), child.take_stderr())
-    else {
-        return Err(HostError::Here("no pipes to ssh".into()));
-    };
-    let (complaints_to, complaints) = mpsc::channel(64);
-    tokio::spawn(lines::send(stderr, complaints_to));
-    let (orders, orders_from) = mpsc::channel(16);
-    tokio::spawn(send_orders(stdin, orders_from));
-    let mut there = There { job, host, orders, complaints, last: String::new() };
-    let code = match there.follow(stdout, &tests, archive, say).await {
+    let (stdin, stdout, stderr) = (child.take_stdin(), child.take_stdout(), child.take_stderr());
+    let (stdin, stdout, stderr) = stdin
+        .zip(stdout)
+        .zip(stderr)
+        .map(|((stdin, stdout), stderr)| (stdin, stdout, stderr))
+        .expect("all three streams are pipes");
+    let (messages_sender, messages) = mpsc::channel(64);
+    tokio::spawn(lines::send(stderr, messages_sender));
+    let (orders, orders_receiver) = mpsc::channel(16);
+    tokio::spawn(send_orders(stdin, orders_receiver));
+    let mut remote = RemoteRun { job, host, orders, messages, last_message: String::new() };
+    let code = match remote.follow(stdout, &tests, archive, on).await {
         Ok(code) => code,
-        Err(error) => return Err(there.explain(error).await),
+        Err(error) => return Err(remote.add_ssh_error(error).await),
     };
-    let _ = tokio::time::timeout(FAREWELL, child.wait()).await;
+    let _ = tokio::time::timeout(CLOSE_TIME, child.wait()).await;
     Ok(code)
 }
 
-/// What goes to the host.
-enum Out {
+/// A message to the host.
+enum Outgoing {
     Order(Order),
     Tests(Vec<u8>),
 }
 
-/// Sends orders, and a word now and then when there are none.
-async fn send_orders(mut stdin: ChildStdin, mut orders: mpsc::Receiver<Out>) {
+/// Sends orders, and a sign of life when there are none.
+async fn send_orders(mut stdin: ChildStdin, mut orders: mpsc::Receiver<Outgoing>) {
     loop {
-        let (order, content) = match tokio::time::timeout(BEAT, orders.recv()).await {
-            Ok(Some(Out::Order(order))) => (order, Vec::new()),
-            Ok(Some(Out::Tests(bytes))) => (Order::Tests { size: bytes.len() as u64 }, bytes),
+        let (order, content) = match tokio::time::timeout(HEARTBEAT, orders.recv()).await {
+            Ok(Some(Outgoing::Order(order))) => (order, Vec::new()),
+            Ok(Some(Outgoing::Tests(bytes))) => (Order::Tests { size: bytes.len() as u64 }, bytes),
             Ok(None) => return,
             Err(_) => (Order::Alive, Vec::new()),
         };
@@ -113,45 +113,48 @@ async fn send_orders(mut stdin: ChildStdin, mut orders: mpsc::Receiver<Out>) {
     }
 }
 
-/// A claim under way: the kernel, and whether the host is to build it itself.
-type Claiming<'a> = Pin<Box<dyn Future<Output = Result<(Claim, bool), HostError>> + 'a>>;
+/// A claim in progress: the claim, and whether the kernel was copied to the host.
+type PendingClaim<'a> = Pin<Box<dyn Future<Output = Result<(KernelClaim, bool), HostError>> + 'a>>;
 
-struct There<'a> {
-    job: &'a Job,
+struct RemoteRun<'a> {
+    job: &'a RemoteJob,
     host: String,
-    orders: mpsc::Sender<Out>,
-    complaints: mpsc::Receiver<String>,
-    last: String,
+    orders: mpsc::Sender<Outgoing>,
+    /// The lines of ssh's standard error.
+    messages: mpsc::Receiver<String>,
+    last_message: String,
 }
 
-impl There<'_> {
-    fn unfit(&self, what: impl Into<String>) -> HostError {
-        HostError::Unfit { host: self.host.clone(), what: what.into() }
+impl RemoteRun<'_> {
+    fn unfit(&self, problem: impl Into<String>) -> HostError {
+        HostError::Unfit { host: self.host.clone(), problem: problem.into() }
     }
 
     fn lost(&self, error: &ReadError) -> HostError {
-        HostError::Lost { host: self.host.clone(), what: error.to_string() }
+        HostError::Lost { host: self.host.clone(), problem: error.to_string() }
     }
 
-    /// What ssh said of a line that broke.
-    async fn explain(&mut self, error: HostError) -> HostError {
-        let HostError::Lost { host, what } = error else { return error };
+    /// Adds ssh's last message to the error of a broken connection.
+    async fn add_ssh_error(&mut self, error: HostError) -> HostError {
+        let HostError::Lost { host, problem } = error else { return error };
         let rest = async {
-            while let Some(line) = self.complaints.recv().await {
-                self.last = line;
+            while let Some(line) = self.messages.recv().await {
+                self.last_message = line;
             }
         };
-        let _ = tokio::time::timeout(Duration::from_millis(500), rest).await;
-        let why = if self.last.trim().is_empty() { what } else { format!("{what} ({})", self.last.trim()) };
-        HostError::Lost { host, what: why }
+        let _ = tokio::time::timeout(STDERR_TIME, rest).await;
+        match self.last_message.trim() {
+            "" => HostError::Lost { host, problem },
+            message => HostError::Lost { host, problem: format!("{problem} ({message})") },
+        }
     }
 
     async fn order(&self, order: Order) -> Result<(), HostError> {
-        self.out(Out::Order(order)).await
+        self.send(Outgoing::Order(order)).await
     }
 
-    async fn out(&self, out: Out) -> Result<(), HostError> {
-        self.orders.send(out).await.map_err(|_| self.lost(&ReadError::End))
+    async fn send(&self, message: Outgoing) -> Result<(), HostError> {
+        self.orders.send(message).await.map_err(|_| self.lost(&ReadError::End))
     }
 
     async fn follow(
@@ -159,26 +162,26 @@ impl There<'_> {
         stdout: ChildStdout,
         tests: &str,
         archive: Vec<u8>,
-        say: &mut dyn FnMut(Said<'_>),
+        on: &mut dyn FnMut(Output<'_>),
     ) -> Result<Option<i32>, HostError> {
         let mut from = BufReader::with_capacity(256 << 10, stdout);
         let hello = frame::read_hello(&mut from).await.map_err(|error| self.lost(&error))?;
-        self.check(&hello, say)?;
-        let (frames_to, mut frames) = mpsc::channel(64);
-        let mut folder = Folder::new(&self.job.out, &self.job.order.test);
+        self.check(&hello, on)?;
+        let (frames_sender, mut frames) = mpsc::channel(64);
+        let mut folder = OutputFolder::new(&self.job.out, &self.job.order.test);
         tokio::spawn(async move {
-            let end = receive(&mut from, &mut folder, &frames_to).await;
-            let _ = frames_to.send(Err(end)).await;
+            let end = receive(&mut from, &mut folder, &frames_sender).await;
+            let _ = frames_sender.send(Err(end)).await;
         });
         self.prepare(&mut frames, tests, archive).await?;
         self.order(Order::Run(Box::new(self.job.order.clone()))).await?;
-        self.listen(&mut frames, say).await
+        self.handle_frames(&mut frames, on).await
     }
 
-    fn check(&self, hello: &Hello, say: &mut dyn FnMut(Said<'_>)) -> Result<(), HostError> {
+    fn check(&self, hello: &Hello, on: &mut dyn FnMut(Output<'_>)) -> Result<(), HostError> {
         if (hello.protocol, hello.version.as_str()) != (PROTOCOL, version()) {
             return Err(self.unfit(format!(
-                "it has ktest {}, this is {}; install the same with `ktest host setup`",
+                "it has ktest {}, this is {}; install the same version with `ktest host setup`",
                 hello.version,
                 version()
             )));
@@ -186,26 +189,25 @@ impl There<'_> {
         if let Some(arch) = self.job.arch
             && hello.arch != arch.as_str()
         {
-            let there = &hello.arch;
-            say(Said::Complaint(&format!(
-                "host {}: it is {there}, guests of {arch} are emulated",
-                self.host
+            on(Output::Message(&format!(
+                "host {}: its architecture is {}, {arch} guests are emulated",
+                self.host, hello.arch
             )));
         }
-        if hello.free < LEAST_FREE {
+        if hello.free < MIN_FREE {
             let (dir, free) = (hello.cache.display(), hello.free >> 20);
-            return Err(self.unfit(format!("{dir}: {free} MiB free; make room there")));
+            return Err(self.unfit(format!("{dir}: only {free} MiB are free; free some disk space")));
         }
-        let off = hello.unix.abs_diff(unix_now());
-        if off > CLOCK {
-            say(Said::Complaint(&format!("host {}: its clock is off by {off} s", self.host)));
+        let off = hello.unix.abs_diff(fsx::clock::unix_seconds());
+        if off > CLOCK_S {
+            on(Output::Message(&format!("host {}: its clock is off by {off} s", self.host)));
         }
         Ok(())
     }
 
     async fn prepare(
         &mut self,
-        frames: &mut mpsc::Receiver<Result<Frame, FrameError>>,
+        frames: &mut mpsc::Receiver<Result<Frame, ReceiveError>>,
         tests: &str,
         archive: Vec<u8>,
     ) -> Result<(), HostError> {
@@ -214,7 +216,7 @@ impl There<'_> {
         let prepare = Order::Prepare { slot: job.slot.clone(), commit: commit.clone(), tests: tests.into() };
         self.order(prepare).await?;
         let Frame::Ready { commit: has_commit, tests: has_tests, mirror } = self.next(frames).await? else {
-            return Err(self.unfit("it answers something else than it was asked"));
+            return Err(self.unfit("it sent an unexpected reply"));
         };
         if let Some(commit) = commit.filter(|_| !has_commit) {
             let push = job.link.push(&job.linux_repo, &commit, &mirror);
@@ -224,31 +226,34 @@ impl There<'_> {
                     pushed = &mut push => break pushed?,
                     frame = frames.recv() => match self.checked(frame)? {
                         Frame::Alive => {}
-                        _ => return Err(self.unfit("it speaks out of turn")),
+                        _ => return Err(self.unfit("it sent an unexpected message")),
                     },
                 }
             }
         }
         if !has_tests {
-            self.out(Out::Tests(archive)).await?;
-            if self.next(frames).await? != Frame::TestsThere {
-                return Err(self.unfit("it does not take the tests"));
+            self.send(Outgoing::Tests(archive)).await?;
+            if self.next(frames).await? != Frame::TestsReceived {
+                return Err(self.unfit("it did not accept the tests"));
             }
         }
         Ok(())
     }
 
-    fn checked(&self, frame: Option<Result<Frame, FrameError>>) -> Result<Frame, HostError> {
+    fn checked(&self, frame: Option<Result<Frame, ReceiveError>>) -> Result<Frame, HostError> {
         match frame {
-            Some(Ok(Frame::Refused(why))) => Err(self.unfit(why)),
+            Some(Ok(Frame::Refused(problem))) => Err(self.unfit(problem)),
             Some(Ok(frame)) => Ok(frame),
-            Some(Err(FrameError::Read(error))) => Err(self.lost(&error)),
-            Some(Err(FrameError::Here(error))) => Err(error),
+            Some(Err(ReceiveError::Read(error))) => Err(self.lost(&error)),
+            Some(Err(ReceiveError::Local(error))) => Err(error),
             None => Err(self.lost(&ReadError::End)),
         }
     }
 
-    async fn next(&self, frames: &mut mpsc::Receiver<Result<Frame, FrameError>>) -> Result<Frame, HostError> {
+    async fn next(
+        &self,
+        frames: &mut mpsc::Receiver<Result<Frame, ReceiveError>>,
+    ) -> Result<Frame, HostError> {
         loop {
             match self.checked(frames.recv().await)? {
                 Frame::Alive => {}
@@ -257,21 +262,21 @@ impl There<'_> {
         }
     }
 
-    async fn listen(
+    async fn handle_frames(
         &mut self,
-        frames: &mut mpsc::Receiver<Result<Frame, FrameError>>,
-        say: &mut dyn FnMut(Said<'_>),
+        frames: &mut mpsc::Receiver<Result<Frame, ReceiveError>>,
+        on: &mut dyn FnMut(Output<'_>),
     ) -> Result<Option<i32>, HostError> {
         let job = self.job;
-        let mut claiming: Option<Claiming<'_>> = None;
-        let mut building: Option<Claim> = None;
+        let mut pending: Option<PendingClaim<'_>> = None;
+        let mut building: Option<KernelClaim> = None;
         loop {
             let frame = tokio::select! {
-                claimed = async { claiming.as_mut().expect("guarded").await }, if claiming.is_some() => {
-                    claiming = None;
-                    let (claim, provided) = claimed?;
-                    if provided {
-                        say(Said::Complaint("the kernel came from another host"));
+                claimed = async { pending.as_mut().expect("guarded by the condition").await }, if pending.is_some() => {
+                    pending = None;
+                    let (claim, copied) = claimed?;
+                    if copied {
+                        on(Output::Message("the kernel was copied from another host"));
                     } else {
                         building = Some(claim);
                     }
@@ -282,171 +287,53 @@ impl There<'_> {
             };
             match frame {
                 Frame::Alive => {}
-                Frame::Complaint(line) => say(Said::Complaint(&line)),
+                Frame::Message(line) => on(Output::Message(&line)),
                 Frame::Exit(code) => return Ok(code),
-                Frame::Line(line) => match Stamped::parse(&line) {
-                    Ok(Some(Stamped { event: Event::KernelWanted { kernel }, .. })) => {
-                        building = None;
-                        claiming = Some(Box::pin(claim(job, kernel)));
-                    }
-                    Ok(Some(stamped)) => {
-                        match &stamped.event {
-                            Event::KernelReady { kernel, .. } => match building.take() {
-                                Some(claim) => claim.built(job.link.target()),
-                                None => job.kernels.is_there(kernel, job.link.target()),
-                            },
-                            // The host remembers the failure in its store, if it is a certain one.
-                            Event::BuildFailed { .. } => {
-                                if let Some(claim) = building.take() {
-                                    claim.built(job.link.target());
-                                }
-                            }
-                            _ => {}
+                Frame::Line(line) => {
+                    match Stamped::parse(&line).ok().flatten().map(|stamped| stamped.event) {
+                        Some(Event::KernelWanted { kernel }) => {
+                            building = None;
+                            pending = Some(Box::pin(claim(job, kernel)));
                         }
-                        say(Said::Event(&line));
+                        event => {
+                            if let Some(event) = event {
+                                note_kernel(job, &event, &mut building);
+                            }
+                            // A line that is no event is left to the reader to reject.
+                            on(Output::Event(&line));
+                        }
                     }
-                    // Whoever reads the events judges what is none.
-                    _ => say(Said::Event(&line)),
-                },
-                Frame::File { .. } | Frame::Hello(_) | Frame::Ready { .. } | Frame::TestsThere => {
-                    return Err(self.unfit("it speaks out of turn"));
                 }
-                Frame::Refused(why) => return Err(self.unfit(why)),
+                Frame::File { .. } | Frame::Hello(_) | Frame::Ready { .. } | Frame::TestsReceived => {
+                    return Err(self.unfit("it sent an unexpected message"));
+                }
+                Frame::Refused(problem) => return Err(self.unfit(problem)),
             }
         }
     }
 }
 
-/// Waits until nobody else builds the kernel, and takes it from whoever has it: true if it was put into the store.
-async fn claim(job: &Job, kernel: KernelId) -> Result<(Claim, bool), HostError> {
+/// Records that the host has a kernel.
+fn note_kernel(job: &RemoteJob, event: &Event, building: &mut Option<KernelClaim>) {
+    match event {
+        Event::KernelReady { kernel, .. } => match building.take() {
+            Some(claim) => claim.built(job.link.target()),
+            None => job.kernels.record(kernel, job.link.target()),
+        },
+        // The host's store has the failure, if it is certain.
+        Event::BuildFailed { .. } => {
+            if let Some(claim) = building.take() {
+                claim.built(job.link.target());
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Waits until no other process builds the kernel, and copies it to the host if another host has it. Returns true if it
+/// was copied.
+async fn claim(job: &RemoteJob, kernel: KernelId) -> Result<(KernelClaim, bool), HostError> {
     let claim = job.kernels.claim(&kernel).await?;
-    let provided = job.kernels.provide(&kernel, &claim, &job.link).await;
-    Ok((claim, provided))
-}
-
-enum FrameError {
-    Read(ReadError),
-    Here(HostError),
-}
-
-impl From<ReadError> for FrameError {
-    fn from(error: ReadError) -> Self {
-        Self::Read(error)
-    }
-}
-
-/// Receives frames; files and the lines of growing logs go into the output folder on the way, in the order in which they
-/// come and before what is said of them.
-async fn receive(
-    from: &mut BufReader<ChildStdout>,
-    folder: &mut Folder,
-    to: &mpsc::Sender<Result<Frame, FrameError>>,
-) -> FrameError {
-    loop {
-        let frame = match frame::read(from).await {
-            Ok(Frame::File { path, size }) => match folder.keep(from, &path, size).await {
-                Ok(()) => continue,
-                Err(error) => return error,
-            },
-            Ok(Frame::Line(line)) if line.contains("\"log\"") => match Stamped::parse(&line) {
-                Ok(Some(Stamped { event: Event::Log { subtest, lines }, .. })) => {
-                    folder.log(subtest.as_ref(), &lines);
-                    continue;
-                }
-                _ => Frame::Line(line),
-            },
-            Ok(frame) => frame,
-            Err(error) => return error.into(),
-        };
-        let last = matches!(frame, Frame::Exit(_) | Frame::Refused(_));
-        if to.send(Ok(frame)).await.is_err() || last {
-            return ReadError::End.into();
-        }
-    }
-}
-
-/// The output folder here while it fills.
-struct Folder {
-    out: PathBuf,
-    test: TestPath,
-    /// How many bytes may still come.
-    room: u64,
-    /// The logs that grow while the run goes on there.
-    logs: HashMap<PathBuf, std::fs::File>,
-    /// What is there as a whole and grows no more.
-    whole: HashSet<PathBuf>,
-}
-
-impl Folder {
-    fn new(out: &Path, test: &TestPath) -> Self {
-        let (logs, whole) = (HashMap::new(), HashSet::new());
-        Self { out: out.into(), test: test.clone(), room: FILES, logs, whole }
-    }
-
-    /// Takes a file as a whole.
-    async fn keep(
-        &mut self,
-        from: &mut BufReader<ChildStdout>,
-        path: &Path,
-        size: u64,
-    ) -> Result<(), FrameError> {
-        let Some(place) = pack::place(&self.out, path).filter(|_| size <= self.room) else {
-            return Err(ReadError::Rubbish(format!("a file {} of {size} bytes", path.display())).into());
-        };
-        self.room -= size;
-        let here = |error: std::io::Error| FrameError::Here(HostError::io(&place, &error));
-        if let Some(parent) = place.parent() {
-            std::fs::create_dir_all(parent).map_err(here)?;
-        }
-        // By rename: what was received line by line stays until the whole is there.
-        let mut name = place.file_name().unwrap_or_default().to_os_string();
-        name.push(".part");
-        let part = place.with_file_name(name);
-        let mut file = std::fs::File::create(&part).map_err(here)?;
-        let mut trouble = None;
-        let copied = frame::copy(from, size, |bytes| {
-            if trouble.is_none() {
-                trouble = file.write_all(bytes).err();
-            }
-            Ok(())
-        });
-        copied.await?;
-        if let Some(error) = trouble {
-            return Err(here(error));
-        }
-        std::fs::rename(&part, &place).map_err(here)?;
-        self.logs.remove(path);
-        self.whole.insert(path.into());
-        Ok(())
-    }
-
-    /// What cannot be written now comes with the whole log later.
-    fn log(&mut self, subtest: Option<&SubtestName>, lines: &[String]) {
-        let file = self.test.dotted();
-        let full = Path::new("out").join(&file);
-        let own =
-            subtest.map(|subtest| Path::new("out").join(format!("{file}.{}", subtest.dotted())).join("log"));
-        let text = lines.iter().fold(String::new(), |text, line| text + line + "\n");
-        if self.logs.len() > 16 {
-            self.logs.clear();
-        }
-        for path in own.into_iter().chain([full]) {
-            if self.whole.contains(&path) || text.len() as u64 > self.room {
-                continue;
-            }
-            self.room -= text.len() as u64;
-            let place = self.out.join(&path);
-            let file = match self.logs.entry(path) {
-                std::collections::hash_map::Entry::Occupied(file) => file.into_mut(),
-                std::collections::hash_map::Entry::Vacant(vacant) => {
-                    let made = place.parent().map_or(Ok(()), std::fs::create_dir_all);
-                    let open =
-                        made.and_then(|()| std::fs::File::options().append(true).create(true).open(&place));
-                    let Ok(file) = open else { continue };
-                    vacant.insert(file)
-                }
-            };
-            let _ = file.write_all(text.as_bytes());
-        }
-    }
+    let copied = job.kernels.copy_to(&kernel, &claim, &job.link).await;
+    Ok((claim, copied))
 }

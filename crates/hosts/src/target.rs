@@ -1,6 +1,6 @@
-//! Where a host is and how ssh is asked to go there. Pure.
+//! The address of a host, and the command lines of ssh. Pure.
 //!
-//! ssh never asks a question, never learns a new host key by itself, and forwards nothing.
+//! ssh never prompts, never accepts an unknown host key, and forwards nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -8,24 +8,24 @@ use model::HostName;
 use serde::{Deserialize, Serialize};
 use spawn::Cmd;
 
-/// A host.
+/// A host that is reached over ssh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Target {
-    /// What the farm calls it.
+pub struct SshTarget {
+    /// Its name in the farm.
     pub name: HostName,
-    /// Where ssh connects to.
+    /// The address for ssh.
     pub address: HostName,
-    /// Who to log in as; ssh's own configuration decides where it is absent.
+    /// The user to log in as; by default that of ssh's configuration.
     pub user: Option<String>,
-    /// The configuration file of ssh; its own where it is absent.
+    /// The configuration file of ssh; by default the user's.
     pub ssh_config: Option<PathBuf>,
-    /// The `ktest` command over there.
+    /// The `ktest` command on the host.
     pub ktest: String,
-    /// The cache folder over there; its own default where it is absent.
+    /// The cache folder on the host; by default that of `ktest`.
     pub cache_dir: Option<PathBuf>,
 }
 
-/// What holds for every connection.
+/// The options of every connection.
 const OPTIONS: [&str; 11] = [
     "BatchMode=yes",
     "StrictHostKeyChecking=yes",
@@ -40,11 +40,11 @@ const OPTIONS: [&str; 11] = [
     "LogLevel=ERROR",
 ];
 
-/// How long a connection that nobody uses is kept, in seconds.
-const WARM_S: u32 = 900;
+/// How long an unused connection is kept, in seconds.
+const PERSIST_S: u32 = 900;
 
-impl Target {
-    /// A host of that name and address, everything else as ssh and `ktest` have it.
+impl SshTarget {
+    /// A host with this name and address, and the defaults of ssh and `ktest`.
     #[must_use]
     pub fn new(name: HostName) -> Self {
         let address = name.clone();
@@ -71,9 +71,9 @@ impl Target {
         cmd.arg("-o").arg(format!("ControlPath={}", socket.display()))
     }
 
-    /// What a person types to see what is wrong.
+    /// The command to connect manually.
     #[must_use]
-    pub fn by_hand(&self) -> String {
+    pub fn manual_command(&self) -> String {
         let ssh = Cmd::new("ssh");
         let ssh = match &self.ssh_config {
             Some(config) => ssh.arg("-F").arg(config),
@@ -82,49 +82,49 @@ impl Target {
         ssh.arg(self.destination()).to_string()
     }
 
-    /// Starts the connection that all others go through; it goes to the background when it is up. What ssh complains
-    /// about is in `log`.
+    /// Starts the connection that all others share. It goes to the background when it is established; `log` gets its
+    /// errors.
     #[must_use]
     pub fn master(&self, socket: &Path, log: &Path) -> Cmd {
         self.ssh(socket)
             .args(["-o", "ControlMaster=yes", "-o"])
-            .arg(format!("ControlPersist={WARM_S}"))
+            .arg(format!("ControlPersist={PERSIST_S}"))
             .arg("-E")
             .arg(log)
             .args(["-f", "-N", "--"])
             .arg(self.destination())
     }
 
-    /// Asks the connection something: `check`, `exit`.
+    /// Sends a control command to the shared connection: `check`, `exit`.
     #[must_use]
-    pub fn control(&self, socket: &Path, what: &str) -> Cmd {
-        self.ssh(socket).arg("-O").arg(what).arg("--").arg(self.destination())
+    pub fn control(&self, socket: &Path, command: &str) -> Cmd {
+        self.ssh(socket).arg("-O").arg(command).arg("--").arg(self.destination())
     }
 
-    /// `ktest` over there, with these arguments.
+    /// `ktest` on the host, with these arguments.
     #[must_use]
     pub fn ktest(&self, socket: &Path, args: &[&str]) -> Cmd {
-        let mut there = Cmd::new(&self.ktest);
+        let mut command = Cmd::new(&self.ktest);
         if let Some(dir) = &self.cache_dir {
-            there = there.arg("--cache-dir").arg(dir);
+            command = command.arg("--cache-dir").arg(dir);
         }
-        // ssh hands one text to the login shell; every word of it is quoted.
-        self.remote(socket, &there.args(args).to_string())
+        // ssh passes one string to the login shell: every word is quoted.
+        self.remote(socket, &command.args(args).to_string())
     }
 
-    /// A command line for the login shell over there.
+    /// A command line for the login shell of the host.
     #[must_use]
     pub fn remote(&self, socket: &Path, command: &str) -> Cmd {
         self.ssh(socket).args(["-o", "ControlMaster=no", "--"]).arg(self.destination()).arg(command)
     }
 
-    /// What git is to use as its ssh.
+    /// The ssh command for git.
     #[must_use]
     pub fn git_ssh(&self, socket: &Path) -> String {
         self.ssh(socket).args(["-o", "ControlMaster=no"]).to_string()
     }
 
-    /// A repository over there, as git names it.
+    /// The URL of a repository on the host.
     #[must_use]
     pub fn git_url(&self, path: &Path) -> String {
         format!("{}:{}", self.destination(), path.display())
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        let mut target = Target::new("farm1".parse().unwrap());
+        let mut target = SshTarget::new("farm1".parse().unwrap());
         target.user = Some("ci".into());
         target.ssh_config = Some("/etc/my ssh".into());
         target.cache_dir = Some("/srv/it's".into());
@@ -145,7 +145,7 @@ mod tests {
         insta::assert_snapshot!(target.ktest(socket, &["host", "serve"]), @r"ssh -T -F '/etc/my ssh' -o BatchMode=yes -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o ForwardAgent=no -o ForwardX11=no -o ClearAllForwardings=yes -o PermitLocalCommand=no -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3 -o LogLevel=ERROR -o ControlPath=/run/s -o ControlMaster=no -- ci@farm1 'ktest --cache-dir '\''/srv/it'\''\'\'''\''s'\'' host serve'");
         insta::assert_snapshot!(target.master(socket, "/l".as_ref()), @r"ssh -T -F '/etc/my ssh' -o BatchMode=yes -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o ForwardAgent=no -o ForwardX11=no -o ClearAllForwardings=yes -o PermitLocalCommand=no -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3 -o LogLevel=ERROR -o ControlPath=/run/s -o ControlMaster=yes -o ControlPersist=900 -E /l -f -N -- ci@farm1");
         insta::assert_snapshot!(target.git_ssh(socket), @r"ssh -T -F '/etc/my ssh' -o BatchMode=yes -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o ForwardAgent=no -o ForwardX11=no -o ClearAllForwardings=yes -o PermitLocalCommand=no -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3 -o LogLevel=ERROR -o ControlPath=/run/s -o ControlMaster=no");
-        assert_eq!(target.by_hand(), "ssh -F '/etc/my ssh' ci@farm1");
+        assert_eq!(target.manual_command(), "ssh -F '/etc/my ssh' ci@farm1");
         assert_eq!(target.git_url("/srv/linux.git".as_ref()), "ci@farm1:/srv/linux.git");
     }
 }

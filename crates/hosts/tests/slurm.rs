@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use hosts::HostError;
 use hosts::frame::RemoteOrder;
-use hosts::run::Said;
-use hosts::slurm::{Job, Needs, Task};
+use hosts::run::Output;
+use hosts::slurm::{Resources, SlurmJob, Task};
 use spawn::{Child, Cmd, Exit, Limits, Stream};
 use support::{Heard, Here, until};
 use tempfile::TempDir;
@@ -124,13 +124,13 @@ async fn batches_are_jobs_of_a_real_cluster() {
     assert_eq!(end.expect("it ends in time").unwrap(), Exit::Code(0));
 }
 
-fn job(here: &Here, dir: &std::path::Path, subtests: &str) -> Job {
+fn job(here: &Here, dir: &std::path::Path, subtests: &str) -> SlurmJob {
     let out = here.dir.path().join("out");
     std::fs::create_dir_all(&out).unwrap();
-    Job {
+    SlurmJob {
         name: "big".into(),
         slot: "test-0".into(),
-        needs: Needs::declared(512, Some(1), Duration::from_secs(60), 2, "x86_64".into()),
+        resources: Resources::declared(512, Some(1), Duration::from_secs(60), 2, "x86_64".into()),
         ktest: dir.join("ktest").display().to_string(),
         cache_dir: Some(dir.join("cache")),
         task: Task {
@@ -152,9 +152,9 @@ fn job(here: &Here, dir: &std::path::Path, subtests: &str) -> Job {
     }
 }
 
-async fn run(job: &Job, heard: &Heard) -> Result<Option<i32>, HostError> {
-    hosts::slurm::run(job, &mut |said| {
-        let (Said::Event(line) | Said::Complaint(line)) = said;
+async fn run(job: &SlurmJob, heard: &Heard) -> Result<Option<i32>, HostError> {
+    hosts::slurm::run(job, &mut |output| {
+        let (Output::Event(line) | Output::Message(line)) = output;
         heard.push(line);
     })
     .await
@@ -217,24 +217,24 @@ async fn on_the_cluster() {
     };
     let (end, ()) = tokio::join!(run(&cancelled, &heard), cancel);
     let error = end.unwrap_err().to_string();
-    assert!(error.contains("cancelled") || error.contains("does not know it"), "{error}");
+    assert!(error.contains("cancelled") || error.contains("no longer exists"), "{error}");
     let fake = dir.join("fake-ktest").display().to_string();
-    until("what it ran is gone", || testkit::processes(&fake).is_empty()).await;
+    until("its processes are gone", || testkit::processes(&fake).is_empty()).await;
     eprintln!("a job was cancelled");
 
-    // The controller goes away and comes back; the job knows nothing of it.
+    // The controller goes away and comes back; the job is not affected.
     cluster.up().await;
     let (heard, followed) = (Heard::default(), job(&here, &dir, runs));
-    let away = async {
+    let outage = async {
         until("the second subtest runs", || heard.has("\"subtest_started\",\"subtest\":\"second\"")).await;
         cluster.down();
-        until("it is said", || heard.has("the cluster does not answer")).await;
+        until("the outage is reported", || heard.has("the cluster does not respond")).await;
         cluster.up_again().await;
         std::fs::remove_file(&hold).unwrap();
     };
-    let (end, ()) = tokio::join!(run(&followed, &heard), away);
+    let (end, ()) = tokio::join!(run(&followed, &heard), outage);
     assert_eq!(end.unwrap(), Some(0));
-    eprintln!("the controller was away");
+    eprintln!("the controller was unavailable");
 
     // Without a controller nothing can be submitted.
     cluster.down();

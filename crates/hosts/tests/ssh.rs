@@ -32,7 +32,7 @@ async fn a_run_over_there_is_a_run_here() {
         .collect();
     let expected = "run_started kernel_ready subtest_started verdict subtest_started verdict run_finished";
     assert_eq!(kinds.join(" "), expected);
-    assert!(heard.has("a word on the side"));
+    assert!(heard.has("a message on standard error"));
     let read = |name: &str| std::fs::read_to_string(here.out(&host).join(name)).unwrap();
     assert_eq!(read("out/t.one.second/log"), "00001 the log of second\n");
     assert_eq!(read("out/t.one.second/core"), "core\n");
@@ -41,7 +41,7 @@ async fn a_run_over_there_is_a_run_here() {
     assert!(job.link.is_up().await);
     assert_eq!(heard.run(&job).await.unwrap(), Some(0));
     assert_eq!(host.builds(), 1);
-    until("nothing is left over there", || host.processes().is_empty()).await;
+    until("no process is left on the host", || host.processes().is_empty()).await;
 }
 
 #[tokio::test]
@@ -61,13 +61,13 @@ async fn a_kernel_is_built_once_per_farm() {
         assert_eq!(code.unwrap(), Some(0));
     }
     assert_eq!(farm.iter().map(Host::builds).sum::<usize>(), 1);
-    let provided = heard.lines().iter().filter(|line| line.contains("came from another host")).count();
-    assert_eq!(provided, 3, "{:?}", heard.lines());
+    let copied = heard.lines().iter().filter(|line| line.contains("copied from another host")).count();
+    assert_eq!(copied, 3, "{:?}", heard.lines());
     eprintln!("kernel_builds_per_commit 1 (4 hosts)");
 }
 
 #[tokio::test]
-async fn what_was_judged_before_the_line_broke_is_kept() {
+async fn verdicts_from_before_the_connection_broke_are_kept() {
     let Some(host) = Host::start(21).await else { return };
     let (here, heard) = (Here::new(), Heard::default());
     host.write("hold", "");
@@ -94,29 +94,29 @@ async fn what_was_judged_before_the_line_broke_is_kept() {
     assert!(
         heard.has("\"verdict\",\"subtest\":\"first\"") && !heard.has("\"verdict\",\"subtest\":\"second\"")
     );
-    until("nothing is left over there", || host.processes().is_empty()).await;
+    until("no process is left on the host", || host.processes().is_empty()).await;
     // The next run makes a new connection.
     host.remove("hold");
     assert_eq!(heard.run(&job).await.unwrap(), Some(0));
 }
 
 #[tokio::test]
-async fn nobody_follows_a_run_and_it_ends() {
+async fn a_run_without_a_near_end_ends() {
     let Some(host) = Host::start(31).await else { return };
     let (here, heard) = (Here::new(), Heard::default());
     host.write("hold", "");
     let job = here.job(&host, "first second");
-    // Dropping the run is what the death of this process does: its ssh is killed, nothing is said.
+    // Dropping the run is like the death of this process: its ssh is killed without a message.
     tokio::select! {
         end = heard.run(&job) => panic!("it ended: {end:?}"),
         () = until("it runs", || heard.has("\"verdict\",\"subtest\":\"first\"")) => {}
     }
-    until("nothing is left over there", || host.processes().is_empty()).await;
-    assert!(job.link.is_up().await, "the connection is kept warm");
+    until("no process is left on the host", || host.processes().is_empty()).await;
+    assert!(job.link.is_up().await, "the connection stays open");
 }
 
 #[tokio::test]
-async fn a_far_end_that_hangs_is_ended_by_the_next_one() {
+async fn the_next_run_kills_a_far_end_that_hangs() {
     let Some(host) = Host::start(41).await else { return };
     let (here, heard) = (Here::new(), Heard::default());
     host.write("hold", "");
@@ -134,17 +134,17 @@ async fn a_far_end_that_hangs_is_ended_by_the_next_one() {
     assert!(stopped.len() >= 2, "{stopped:?}");
     host.remove("hold");
     assert_eq!(heard.run(&job).await.unwrap(), Some(0));
-    until("nothing is left over there", || host.processes().is_empty()).await;
+    until("no process is left on the host", || host.processes().is_empty()).await;
 }
 
 #[tokio::test]
-async fn hosts_that_cannot_be_used_say_why() {
+async fn unusable_hosts_are_reported() {
     let Some(mut host) = Host::start(51).await else { return };
     let (here, heard) = (Here::new(), Heard::default());
     let job = here.job(&host, "first");
     for (answer, said) in [
-        ("echo what?; exit 1", "host farm51: it answers rubbish: \"what?\""),
-        ("head -c 1000000 /dev/zero", "host farm51: it answers rubbish"),
+        ("echo what?; exit 1", "host farm51: it sent an invalid message: \"what?\""),
+        ("head -c 1000000 /dev/zero", "host farm51: it sent an invalid message"),
         (
             r#"echo 'ktest-host {"hello":{"protocol":1,"version":"0.0.1","arch":"x86_64","unix":5,"cache":"/c","free":99}}'; sleep 9"#,
             "host farm51: it has ktest 0.0.1, this is ",
@@ -155,7 +155,7 @@ async fn hosts_that_cannot_be_used_say_why() {
         let error = heard.run(&job).await.unwrap_err().to_string();
         assert!(error.starts_with(said), "{error}");
     }
-    // A host with another key than the known one is not spoken to, and then left alone for a while.
+    // A host with an unknown key is refused, and then not tried for a while.
     host.sshd.forget_host_key();
     for pid in testkit::processes(host.sshd.ssh_config().to_str().unwrap()) {
         kill(pid, Signal::KILL);

@@ -3,65 +3,64 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use fsx::own;
+use fsx::untrusted::Dir;
 use model::{Event, Stamped};
 use spawn::{Cmd, Limits, SpawnError};
 
-use super::ask::{State, job_id, job_name, state, submit};
+use super::cluster::{SlurmState, job_id, job_name, state, submit};
+use super::job::{SlurmJob, spool};
 use super::tail::Tail;
-use super::{Job, spool};
-use crate::HostError;
-use crate::run::Said;
+use crate::error::{ConnectError, HostError};
+use crate::run::Output;
 
-/// How often the job's events are looked at.
-const LOOK: Duration = Duration::from_millis(250);
-/// How often the cluster is asked how the job stands.
-const ASK: Duration = Duration::from_secs(3);
-/// How long a cluster may be away before the batch is given up.
-const AWAY: Duration = Duration::from_secs(3600);
-/// After its end a job's last words may take so long to be seen here.
-const LATE: Duration = Duration::from_secs(10);
+/// How often the files of the job are read.
+const READ_INTERVAL: Duration = Duration::from_millis(250);
+/// How often the cluster is asked for the state of the job.
+const STATE_INTERVAL: Duration = Duration::from_secs(3);
+/// How long a cluster may be unavailable before the batch fails.
+const UNAVAILABLE_TIME: Duration = Duration::from_secs(3600);
+/// How long the last events of an ended job may take to appear on this machine's file system.
+const LATE_TIME: Duration = Duration::from_secs(10);
 
-/// Tells the job to end when the follower ends before it.
-struct Follower(PathBuf);
+/// Ends the job when the submitter ends first.
+struct StopOnDrop(PathBuf);
 
-impl Drop for Follower {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        let _ = std::fs::write(self.0.join("stop"), "");
+        let _ = own::write(&self.0.join("stop"), "");
     }
 }
 
-/// Submits the batch and follows it to its end; the exit code of `ktest run`.
-pub async fn run(job: &Job, say: &mut dyn FnMut(Said<'_>)) -> Result<Option<i32>, HostError> {
+/// Submits a job and follows it to its end. Returns the exit code of `ktest run`.
+pub async fn run(job: &SlurmJob, on: &mut dyn FnMut(Output<'_>)) -> Result<Option<i32>, HostError> {
     let spool = spool(&job.task.out);
-    let io = |error: std::io::Error| HostError::io(&spool, &error);
-    // What an earlier batch left: a job that still lives there finds its folder gone, and ends.
-    match std::fs::remove_dir_all(&spool) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
-    }
-    std::fs::create_dir_all(&spool).map_err(io)?;
+    // The folder of an earlier batch. A job that still uses it finds it gone, and ends.
+    own::create_dir_all(&job.task.out)?;
+    Dir::open(&job.task.out)?.remove_tree(spool.file_name().unwrap_or_default())?;
+    own::create_dir_all(&spool)?;
     let text = serde_json::to_string(&job.task).expect("plain data");
-    std::fs::write(spool.join("task.json"), text).map_err(io)?;
-    let follower = Follower(spool.clone());
-    sign_of_life(&spool, 0).map_err(io)?;
-    // A job of this name is one that nobody follows any more.
+    own::write(&spool.join("task.json"), text)?;
+    let stop_on_drop = StopOnDrop(spool.clone());
+    sign_of_life(&spool, 0)?;
+    // The submitter of an older job with this name is dead.
     let _ = Cmd::new("scancel").arg(format!("--name={}", job_name(&job.slot))).output(limits()).await;
-    let output = submit(job).output(limits()).await.map_err(|error| unreachable(job, &missing(&error)))?;
+    let output = submit(job).output(limits()).await.map_err(|error| unreachable(job, slurm_error(&error)))?;
     let Some(id) = job_id(&output.text()).filter(|_| output.exit.success()) else {
-        return Err(unreachable(job, &output.complaint()));
+        return Err(unreachable(job, output.complaint()));
     };
-    say(Said::Complaint(&format!("Slurm job {id}: {}", submit(job))));
-    let mut follow = Follow {
+    on(Output::Message(&format!("Slurm job {id}: {}", submit(job))));
+    let mut follower = Follower {
         job,
         spool,
         id,
-        at: 0,
+        requeues: 0,
         events: Tail::default(),
-        errors: Tail::default(),
-        told: String::new(),
+        messages: Tail::default(),
+        phase: String::new(),
     };
-    let end = follow.follow(say).await;
-    drop(follower);
+    let end = follower.follow(on).await;
+    drop(stop_on_drop);
     if !matches!(end, Ok(Some(_))) {
         let _ = Cmd::new("scancel").arg(id.to_string()).output(limits()).await;
     }
@@ -72,7 +71,7 @@ fn limits() -> Limits {
     Limits { time: Duration::from_secs(60), bytes: 1 << 20 }
 }
 
-fn missing(error: &SpawnError) -> String {
+fn slurm_error(error: &SpawnError) -> String {
     match error {
         SpawnError::NotFound { program, .. } => {
             format!("{program} is not installed; apt-get install slurm-client")
@@ -81,73 +80,78 @@ fn missing(error: &SpawnError) -> String {
     }
 }
 
-fn unreachable(job: &Job, why: &str) -> HostError {
-    HostError::Unreachable { host: job.name.clone(), why: why.into() }
+fn unreachable(job: &SlurmJob, cause: String) -> HostError {
+    HostError::Unreachable { host: job.name.clone(), cause: ConnectError::Slurm(cause) }
 }
 
-fn sign_of_life(spool: &Path, count: u64) -> std::io::Result<()> {
-    std::fs::write(spool.join("alive"), count.to_string())
+fn sign_of_life(spool: &Path, count: u64) -> Result<(), fsx::Error> {
+    own::write(&spool.join("alive"), count.to_string())
 }
 
-struct Follow<'a> {
-    job: &'a Job,
+struct Follower<'a> {
+    job: &'a SlurmJob,
     spool: PathBuf,
     id: u64,
-    /// How often it was requeued, as far as was seen.
-    at: u32,
+    /// How often it was requeued, so far.
+    requeues: u32,
     events: Tail,
-    errors: Tail,
-    told: String,
+    messages: Tail,
+    /// The last reported phase.
+    phase: String,
 }
 
-impl Follow<'_> {
-    fn lost(&self, what: &str) -> HostError {
-        HostError::Lost { host: self.job.name.clone(), what: format!("Slurm job {} {what}", self.id) }
+impl Follower<'_> {
+    fn lost(&self, problem: &str) -> HostError {
+        HostError::Lost { host: self.job.name.clone(), problem: format!("Slurm job {} {problem}", self.id) }
     }
 
-    async fn follow(&mut self, say: &mut dyn FnMut(Said<'_>)) -> Result<Option<i32>, HostError> {
+    async fn follow(&mut self, on: &mut dyn FnMut(Output<'_>)) -> Result<Option<i32>, HostError> {
         let mut asked = Instant::now();
-        let mut over: Option<(Instant, String)> = None;
-        let mut away: Option<Instant> = None;
+        let mut ended: Option<(Instant, String)> = None;
+        let mut unavailable: Option<Instant> = None;
         for count in 1.. {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(READ_INTERVAL).await;
             if count % 20 == 0 {
-                sign_of_life(&self.spool, count).map_err(|error| HostError::io(&self.spool, &error))?;
+                sign_of_life(&self.spool, count)?;
             }
-            if self.read(say) {
-                away = None;
+            if self.read(on) {
+                unavailable = None;
             }
-            if let Some(code) = self.ended() {
-                self.read(say);
+            if let Some(code) = self.exit_code() {
+                self.read(on);
                 return Ok(code);
             }
-            if let Some((since, what)) = &over
-                && since.elapsed() > LATE
+            if let Some((since, problem)) = &ended
+                && since.elapsed() > LATE_TIME
             {
-                return Err(self.lost(what));
+                return Err(self.lost(problem));
             }
-            if asked.elapsed() < ASK {
+            if asked.elapsed() < STATE_INTERVAL {
                 continue;
             }
             asked = Instant::now();
-            let state = self.ask().await;
-            if !matches!(state, State::Over(_) | State::Unknown) {
-                over = None;
+            let state = self.state().await;
+            if !matches!(state, SlurmState::Ended(_) | SlurmState::Unknown) {
+                ended = None;
             }
             match state {
-                State::Pending => self.phase("waiting for a node of the cluster", say),
-                State::Active => {
-                    self.told.clear();
-                    away = None;
+                SlurmState::Pending => self.report_phase("waiting for a node of the cluster", on),
+                SlurmState::Active => {
+                    self.phase.clear();
+                    unavailable = None;
                 }
-                State::Over(word) => drop(over.get_or_insert((Instant::now(), format!("is {word}")))),
-                State::Unknown => {
-                    over.get_or_insert((Instant::now(), "is gone, the cluster does not know it".into()));
+                SlurmState::Ended(state) => {
+                    ended.get_or_insert((Instant::now(), format!("is {state}")));
                 }
-                State::Away(why) => {
-                    self.phase(&format!("the cluster does not answer: {why}"), say);
-                    if away.get_or_insert_with(Instant::now).elapsed() > AWAY {
-                        return Err(self.lost("cannot be followed, the cluster is away for an hour"));
+                SlurmState::Unknown => {
+                    ended.get_or_insert((Instant::now(), "no longer exists in the cluster".into()));
+                }
+                SlurmState::Unavailable(cause) => {
+                    self.report_phase(&format!("the cluster does not respond: {cause}"), on);
+                    if unavailable.get_or_insert_with(Instant::now).elapsed() > UNAVAILABLE_TIME {
+                        return Err(
+                            self.lost("cannot be followed: the cluster has not responded for an hour")
+                        );
                     }
                 }
             }
@@ -155,53 +159,57 @@ impl Follow<'_> {
         Ok(None)
     }
 
-    fn phase(&mut self, what: &str, say: &mut dyn FnMut(Said<'_>)) {
-        if self.told != what {
-            self.told = what.into();
+    fn report_phase(&mut self, what: &str, on: &mut dyn FnMut(Output<'_>)) {
+        if self.phase != what {
+            self.phase = what.into();
             let event =
                 Stamped { v: model::EVENT_VERSION, at_ms: 0, event: Event::Phase { what: what.into() } };
-            say(Said::Event(&serde_json::to_string(&event).expect("events are plain data")));
+            on(Output::Event(&serde_json::to_string(&event).expect("events are plain data")));
         }
     }
 
-    async fn ask(&self) -> State {
+    async fn state(&self) -> SlurmState {
         let squeue = Cmd::new("squeue").args(["--noheader", "--format=%T", "--states=all"]);
         match squeue.arg(format!("--jobs={}", self.id)).output(limits()).await {
             Ok(output) => state(output.exit, &output.text(), &String::from_utf8_lossy(&output.stderr)),
-            Err(error) => State::Away(error.to_string()),
+            Err(error) => SlurmState::Unavailable(error.to_string()),
         }
     }
 
-    fn file(&self, name: &str, at: u32) -> PathBuf {
-        self.spool.join(format!("{name}.{at}"))
+    /// A file of the job after so many requeues.
+    fn file(&self, name: &str, requeues: u32) -> PathBuf {
+        self.spool.join(format!("{name}.{requeues}"))
     }
 
-    /// Says what is new; true if something is.
-    fn read(&mut self, say: &mut dyn FnMut(Said<'_>)) -> bool {
+    /// Passes on new lines. Returns true if there were any.
+    fn read(&mut self, on: &mut dyn FnMut(Output<'_>)) -> bool {
         let mut any = false;
         loop {
-            let next = self.file("events", self.at + 1).exists();
-            for line in self.events.read(&self.file("events", self.at)) {
-                say(Said::Event(&line));
+            let next = self.file("events", self.requeues + 1).exists();
+            for line in self.events.read(&self.file("events", self.requeues)) {
+                on(Output::Event(&line));
                 any = true;
             }
-            for line in self.errors.read(&self.file("errors", self.at)) {
-                say(Said::Complaint(&line));
+            for line in self.messages.read(&self.file("errors", self.requeues)) {
+                on(Output::Message(&line));
                 any = true;
             }
             if !next {
                 return any;
             }
-            // Requeued: the node of before says nothing any more.
-            self.at += 1;
-            (self.events, self.errors) = (Tail::default(), Tail::default());
-            say(Said::Complaint(&format!("Slurm job {} was requeued, what is left runs again", self.id)));
+            // After a requeue the earlier node writes nothing more.
+            self.requeues += 1;
+            (self.events, self.messages) = (Tail::default(), Tail::default());
+            on(Output::Message(&format!(
+                "Slurm job {} was requeued; the remaining subtests run again",
+                self.id
+            )));
         }
     }
 
-    /// The exit code, once the job has written it.
-    fn ended(&self) -> Option<Option<i32>> {
-        let text = std::fs::read_to_string(self.file("end", self.at)).ok()?;
+    /// The exit code of `ktest run`, when the job has written it.
+    fn exit_code(&self) -> Option<Option<i32>> {
+        let text = own::read_to_string(&self.file("end", self.requeues), 1000).ok()?;
         Some(text.trim().parse().ok())
     }
 }

@@ -1,36 +1,36 @@
-//! A file that another process appends lines to, read as it grows.
+//! Reads a growing file line by line.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// What was read of a file that grows.
+/// The position in a growing file.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
-    at: u64,
+    position: u64,
     partial: Vec<u8>,
 }
 
-/// So much is read at a time, and no line is longer, in bytes.
-const READ: u64 = 8 << 20;
+/// The size limit of one read and of a line, in bytes.
+const READ_BYTES: u64 = 8 << 20;
 
 impl Tail {
-    /// The lines that are new and whole.
+    /// The new complete lines.
     pub(super) fn read(&mut self, path: &Path) -> Vec<String> {
         let mut bytes = Vec::new();
-        let read = std::fs::File::open(path).and_then(|mut file| {
-            file.seek(SeekFrom::Start(self.at))?;
-            file.take(READ).read_to_end(&mut bytes)
+        let read = fsx::own::open(path).map_err(std::io::Error::from).and_then(|mut file| {
+            file.seek(SeekFrom::Start(self.position))?;
+            file.take(READ_BYTES).read_to_end(&mut bytes)
         });
         if read.is_err() {
             return Vec::new();
         }
-        self.at += bytes.len() as u64;
+        self.position += bytes.len() as u64;
         let mut lines = Vec::new();
         for byte in bytes {
             if byte == b'\n' {
                 lines.push(String::from_utf8_lossy(&self.partial).into_owned());
                 self.partial.clear();
-            } else if (self.partial.len() as u64) < READ {
+            } else if (self.partial.len() as u64) < READ_BYTES {
                 self.partial.push(byte);
             }
         }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_growing_file_is_read_by_whole_lines() {
+    fn only_complete_lines_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         let mut tail = Tail::default();

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Stands in for `ktest run` on a host. Beside it, in its own folder:
-#   hold   no subtest ends while it is there
-#   slow   a build takes so many seconds
+# A fake `ktest run` for a host. Files in its own folder control it:
+#   hold   no subtest but `first` ends while this file exists
+#   slow   the duration of a build, in seconds
 #   builds (written) a line for each kernel that was built
 set -o nounset
 fake=$(dirname "$0")
@@ -57,5 +57,5 @@ for subtest in "${subtests[@]}"; do
 	event "\"verdict\",\"subtest\":\"$subtest\",\"status\":\"Passed\",\"duration_ms\":1500,\"dir\":\"$dir\""
 done
 echo core >"$out/$dir/core"
-echo "a word on the side" >&2
+echo "a message on standard error" >&2
 event '"run_finished","exit_code":0'

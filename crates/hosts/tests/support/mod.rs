@@ -1,6 +1,6 @@
-//! A farm of hosts on loopback addresses: a real sshd each, the real far end, a stand-in for `ktest run`.
+//! A farm of hosts on loopback addresses: each with a real sshd, the real far end, and a fake `ktest run`.
 
-#![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,20 @@ use hosts::HostError;
 use hosts::frame::RemoteOrder;
 use hosts::kernels::Kernels;
 use hosts::link::Link;
-use hosts::run::{Job, Said};
-use hosts::serve::Serve;
-use hosts::target::Target;
+use hosts::run::{Output, RemoteJob};
+use hosts::serve::ServeOptions;
+use hosts::target::SshTarget;
 use model::CommitId;
 use tempfile::TempDir;
 use testkit::{ScratchRepo, Sshd};
 
 const FAKE_KTEST: &str = include_str!("fake-ktest.bash");
-/// The name of the test that is a command.
+/// The name of the test that acts as the command.
 pub const COMMAND: &str = "the_command_itself";
 const ARGS: &str = "HOSTS_TEST_ARGS";
 
-/// Is `ktest host serve` and the like, if this process was started to be that. Words: cache folder, stand-in, command.
+/// Acts as `ktest host serve` and similar commands if this process was started for that. The arguments: cache folder,
+/// fake `ktest`, command.
 pub fn be_the_command() {
     let Ok(args) = std::env::var(ARGS) else { return };
     let args: Vec<&str> = args.split('\n').collect();
@@ -32,12 +33,12 @@ pub fn be_the_command() {
     let done = runtime.block_on(async {
         match args[2..] {
             ["serve"] => {
-                let serve = Serve { cache, ktest: vec![args[1].into()] };
+                let serve = ServeOptions { cache, ktest: vec![args[1].into()] };
                 hosts::serve::serve(&serve).await.unwrap_or(false)
             }
-            ["kernel-send", id] => hosts::serve::send_kernel(&cache, &id.parse().unwrap()).is_ok(),
+            ["kernel-send", id] => hosts::transfer::send_kernel(&cache, &id.parse().unwrap()).is_ok(),
             ["kernel-receive", id] => {
-                hosts::serve::receive_kernel(&cache, &id.parse().unwrap()).await.is_ok()
+                hosts::transfer::receive_kernel(&cache, &id.parse().unwrap()).await.is_ok()
             }
             ["slurm-job", spool] => {
                 hosts::slurm::work(spool.as_ref(), &cache, &[args[1].into()]).await.is_ok()
@@ -54,7 +55,7 @@ pub struct Host {
     pub name: String,
 }
 
-/// Makes `ktest` and what it runs in a folder.
+/// Creates `ktest` and the fake that it runs in a folder.
 pub fn install(dir: &Path) {
     let write = |name: &str, text: &str| {
         std::fs::write(dir.join(name), text).unwrap();
@@ -62,7 +63,7 @@ pub fn install(dir: &Path) {
     };
     write("fake-ktest", FAKE_KTEST);
     let test = std::env::current_exe().unwrap();
-    // The test harness's own words stand around what the command says.
+    // The output of the command is surrounded by that of the test harness.
     write(
         "ktest",
         &format!(
@@ -101,16 +102,16 @@ impl Host {
         std::fs::read_to_string(self.path("builds")).unwrap_or_default().lines().count()
     }
 
-    pub fn target(&self) -> Target {
-        Target {
+    pub fn target(&self) -> SshTarget {
+        SshTarget {
             ssh_config: Some(self.sshd.ssh_config()),
             ktest: self.path("ktest").display().to_string(),
             cache_dir: Some(self.path("cache")),
-            ..Target::new(self.name.parse().unwrap())
+            ..SshTarget::new(self.name.parse().unwrap())
         }
     }
 
-    /// The processes of the stand-in and of the far end.
+    /// The processes of the fake and of the far end.
     pub fn processes(&self) -> Vec<i32> {
         let mut all = testkit::processes(&self.path("fake-ktest").display().to_string());
         all.extend(environments(&self.path("fake-ktest").display().to_string()));
@@ -119,7 +120,7 @@ impl Host {
 }
 
 impl Drop for Host {
-    /// The connections that are kept warm are of no use any more.
+    /// Ends the connections that ssh keeps open.
     fn drop(&mut self) {
         let config = self.sshd.ssh_config().display().to_string();
         for pid in testkit::processes(&config) {
@@ -129,7 +130,7 @@ impl Drop for Host {
     }
 }
 
-/// The processes that have `text` in their command's words in the environment.
+/// The processes with `text` in their environment.
 fn environments(text: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let has = |dir: &Path| {
@@ -143,7 +144,7 @@ fn environments(text: &str) -> Vec<i32> {
         .collect()
 }
 
-/// What is here: the repository, the tests, the cache.
+/// The near end: the repository, the tests, the cache.
 pub struct Here {
     pub dir: TempDir,
     pub repo: ScratchRepo,
@@ -168,11 +169,11 @@ impl Here {
         self.dir.path().join("out").join(&host.name)
     }
 
-    pub fn job(&self, host: &Host, subtests: &str) -> Job {
+    pub fn job(&self, host: &Host, subtests: &str) -> RemoteJob {
         let cache = self.dir.path().join("cache");
         let out = self.out(host);
         std::fs::create_dir_all(&out).unwrap();
-        Job {
+        RemoteJob {
             link: Link::new(host.target(), &cache).unwrap(),
             slot: "test-0".into(),
             linux_repo: self.repo.path().into(),
@@ -195,7 +196,7 @@ impl Here {
     }
 }
 
-/// What a run said, as it says it.
+/// The output of a run, collected while it runs.
 #[derive(Debug, Clone, Default)]
 pub struct Heard(Arc<Mutex<Vec<String>>>);
 
@@ -212,21 +213,21 @@ impl Heard {
         self.lines().iter().any(|line| line.contains(text))
     }
 
-    pub async fn run(&self, job: &Job) -> Result<Option<i32>, HostError> {
+    pub async fn run(&self, job: &RemoteJob) -> Result<Option<i32>, HostError> {
         let heard = self.0.clone();
-        hosts::run::run(job, &mut |said| {
-            let (Said::Event(line) | Said::Complaint(line)) = said;
+        hosts::run::run(job, &mut |output| {
+            let (Output::Event(line) | Output::Message(line)) = output;
             heard.lock().unwrap().push(line.into());
         })
         .await
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !so() {
-        assert!(began.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        assert!(began.elapsed() < Duration::from_secs(30), "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use hosts::frame::RemoteOrder;
 use hosts::kernels::Kernels;
 use hosts::link::Link;
-use hosts::run::{Job, Said};
-use hosts::serve::Serve;
-use hosts::target::Target;
+use hosts::run::{Output, RemoteJob};
+use hosts::serve::ServeOptions;
+use hosts::target::SshTarget;
 use model::{Arch, EVENT_VERSION, Env, EnvVar, Event, HostName, KernelId, Stamped, StoreKernel, TestOrder};
 
 use super::failure::Failure;
@@ -90,7 +90,7 @@ impl HostTarget {
             return Err(Failure::usage(format!("{}: expected [USER@]HOST", self.host)));
         }
         let address: HostName = address.parse().map_err(Failure::usage)?;
-        let target = Target {
+        let target = SshTarget {
             name: self.name.clone().unwrap_or_else(|| address.clone()),
             address,
             user: user.map(Into::into),
@@ -185,15 +185,15 @@ pub(super) async fn run(args: HostArgs, cache: PathBuf) -> Result<u8, Failure> {
         }
         HostCommand::Serve => {
             let ktest = std::env::current_exe().map_err(Failure::unjudged)?;
-            let serve = Serve { cache, ktest: vec![ktest.into()] };
+            let serve = ServeOptions { cache, ktest: vec![ktest.into()] };
             // The other end has received the error.
             Ok(hosts::serve::serve(&serve).await.map_or(125, |whole| if whole { 0 } else { 125 }))
         }
         HostCommand::KernelSend { kernel } => {
-            hosts::serve::send_kernel(&cache, &kernel).map_err(Failure::unjudged).map(|()| 0)
+            hosts::transfer::send_kernel(&cache, &kernel).map_err(Failure::unjudged).map(|()| 0)
         }
         HostCommand::KernelReceive { kernel } => {
-            hosts::serve::receive_kernel(&cache, &kernel).await.map_err(Failure::unjudged).map(|()| 0)
+            hosts::transfer::receive_kernel(&cache, &kernel).await.map_err(Failure::unjudged).map(|()| 0)
         }
     }
 }
@@ -314,11 +314,11 @@ pub(super) fn remote_order(test: &TestOrder) -> Result<(TestFile, PathBuf, Remot
 }
 
 /// Prints the output of a run on another host.
-pub(super) fn tell(said: Said<'_>) {
+pub(super) fn tell(output: Output<'_>) {
     // If the reader has gone, this process is ended soon.
-    let _ = match said {
-        Said::Event(line) => writeln!(std::io::stdout(), "{line}"),
-        Said::Complaint(line) => writeln!(std::io::stderr(), "{line}"),
+    let _ = match output {
+        Output::Event(line) => writeln!(std::io::stdout(), "{line}"),
+        Output::Message(line) => writeln!(std::io::stderr(), "{line}"),
     };
 }
 
@@ -339,7 +339,7 @@ pub(super) fn ended(result: Result<Option<i32>, hosts::HostError>) -> u8 {
 
 fn infrastructure(what: String) {
     let event = Stamped { v: EVENT_VERSION, at_ms: 0, event: Event::Infrastructure { what } };
-    tell(Said::Event(&serde_json::to_string(&event).expect("events are plain data")));
+    tell(Output::Event(&serde_json::to_string(&event).expect("events are plain data")));
 }
 
 async fn host_run(args: HostRunArgs, cache: &Path) -> Result<u8, Failure> {
@@ -348,7 +348,7 @@ async fn host_run(args: HostRunArgs, cache: &Path) -> Result<u8, Failure> {
     let out = std::path::absolute(&args.test.out).map_err(Failure::usage)?;
     std::fs::create_dir_all(&out).map_err(|error| Failure::usage(format!("{}: {error}", out.display())))?;
     let ktest = std::env::current_exe().map_err(Failure::unjudged)?;
-    let job = Job {
+    let job = RemoteJob {
         link: args.target.link(cache)?,
         slot: args.slot,
         linux_repo,
@@ -362,7 +362,7 @@ async fn host_run(args: HostRunArgs, cache: &Path) -> Result<u8, Failure> {
 }
 
 async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
-    use hosts::slurm::{Needs, Task};
+    use hosts::slurm::{Resources, Task};
     let (file, linux_repo, mut order) = remote_order(&args.test)?;
     let absolute = |path: &Path| std::path::absolute(path).map_err(Failure::usage);
     let out = absolute(&args.test.out)?;
@@ -379,12 +379,17 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
     };
     let declared = file.deps(&order.subtests, &host_env).await.map_err(Failure::usage)?;
     let constraint = args.constraint.unwrap_or_else(|| arch.to_string());
-    let needs =
-        Needs::declared(declared.mem_mib, declared.cpus, declared.timeout, order.subtests.len(), constraint);
-    let job = hosts::slurm::Job {
+    let resources = Resources::declared(
+        declared.mem_mib,
+        declared.cpus,
+        declared.timeout,
+        order.subtests.len(),
+        constraint,
+    );
+    let job = hosts::slurm::SlurmJob {
         name: args.name,
         slot: args.slot,
-        needs: Needs { partition: args.partition, account: args.account, ..needs },
+        resources: Resources { partition: args.partition, account: args.account, ..resources },
         ktest: args.remote_ktest,
         cache_dir: args.remote_cache_dir,
         task: Task { linux_repo: absolute(&linux_repo)?, tests_dir: file.ktest_dir, out, order },

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ci_daemon::farm::Store;
-use ci_daemon::listing::Listings;
+use ci_daemon::farm::RecordedVerdicts;
+use ci_daemon::plan::window::Window;
 use ci_daemon::plan::{Branch, History, Input};
-use ci_daemon::window::Window;
+use ci_daemon::watch::listing::Listings;
 use config::TestGroup;
 use model::{CommitId, Env, ResultKey, Status, TestPath};
 use results::codec::{Mark, encode_commit, encode_durations};
@@ -61,7 +61,7 @@ fn measure(dir: &Path) -> Result<()> {
     let opened = start.elapsed();
     let listings = Listings::load(&dir.join("listings.json"));
     let history = writer.reader().durations()?;
-    let mut store = Store::new(writer);
+    let mut store = RecordedVerdicts::new(writer);
     let mut window = Window::new(WINDOW);
     let input = input(&listings, history);
     window.update(&input, WINDOW);
@@ -72,7 +72,7 @@ fn measure(dir: &Path) -> Result<()> {
     let mut warm = Vec::new();
     for _ in 0..WARM {
         for job in &jobs {
-            window.judged(&job.name());
+            window.set_done(&job.name());
         }
         let start = Instant::now();
         jobs = window.refill(0, &mut store);
@@ -82,7 +82,7 @@ fn measure(dir: &Path) -> Result<()> {
     // After a fetch cycle that found nothing: the plan is made anew.
     let start = Instant::now();
     window.update(&input, WINDOW);
-    let replan = window.replan(jobs.iter().map(ci_daemon::plan::Job::name), &mut store);
+    let replan = window.replan(jobs.iter().map(ci_daemon::plan::PlannedJob::name), &mut store);
     let replanned = start.elapsed();
     ensure!(replan.unwanted.is_empty() && replan.submit.is_empty(), "the plan changed");
     warm.sort();

@@ -1,4 +1,4 @@
-//! The `ci-daemon` command: parse, wire, present. Exit codes: 0 done or stopped; 1 it cannot run; 2 usage.
+//! The `ci-daemon` command: parse, wire, present. Exit codes: 0 done or stopped, 1 error, 2 usage error.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -14,21 +14,23 @@ use model::BranchRef;
 use serde::Serialize;
 
 use crate::daemon::{self, Options};
-use crate::forget::{self, Done};
-use crate::plan::{Job, Why};
-use crate::progress::Progress;
-use crate::scout::View;
-use crate::simulate::{Slots, Table};
-use crate::{preview, retention, wants};
+use crate::executor::placement;
+use crate::plan::{PlannedJob, Why};
+use crate::report::preview;
+use crate::report::progress::Progress;
+use crate::report::simulate::{SlotCount, Table};
+use crate::retention;
+use crate::unlist::{self, Unlisted};
+use crate::watch::fetch_loop::View;
 
-/// Watches kernel branches, has every commit built and tested, and publishes the results.
+/// Build and test every commit of kernel branches, and publish the results.
 #[derive(Debug, Parser)]
 #[command(name = "ci-daemon", version = model::build::version(), propagate_version = true)]
 #[command(after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The configuration [default: $KTEST_CI_CONFIG, ~/.ktest/ktest-ci.json5, /etc/ktest-ci.toml].
+    /// Configuration file [default: $KTEST_CI_CONFIG, ~/.ktest/ktest-ci.json5, /etc/ktest-ci.toml].
     #[arg(short, long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -39,29 +41,30 @@ const EXAMPLES: &str = "\
 Examples:
   ci-daemon --config ci.toml           run until stopped
   ci-daemon --config ci.toml --once    run until nothing is left to do
-  ci-daemon check                      is the configuration right, and what does it ask for
-  ci-daemon plan -n 20                 the next 20 jobs, and why in this order
-  ci-daemon simulate --slots +4        when the tips will be tested, and when with four slots more
-  ci-daemon retention --dry-run        which results would be removed
-  ci-daemon forget kmo/old-branch      let go of a branch that the configuration has no more
+  ci-daemon check                      validate the configuration and summarize it
+  ci-daemon plan -n 20                 print the next 20 jobs and explain their order
+  ci-daemon simulate --slots +4        estimate when the tips are tested, also with 4 additional slots
+  ci-daemon retention --dry-run        list the results that would be deleted
+  ci-daemon unlist kmo/old-branch      drop a branch that is no longer in the configuration
 
-SIGUSR1 asks for a fetch cycle at once. SIGTERM and Ctrl-C stop what runs and end; a second one ends at once.
-KTEST_LOG sets what is logged to standard error: KTEST_LOG=debug, KTEST_LOG=ci_daemon=trace,warn.";
+SIGUSR1 starts a fetch cycle. SIGTERM and Ctrl-C stop the running batches and end the daemon; a second one ends it at once.
+KTEST_LOG sets the log level of standard error: KTEST_LOG=debug, KTEST_LOG=ci_daemon=trace,warn.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch, test and publish, until stopped. This is what `ci-daemon` alone does.
+    /// Fetch, test and publish until stopped (the default command).
     Run(RunArgs),
-    /// Read the configuration and say what it asks for.
+    /// Validate the configuration and summarize it.
     Check(CheckArgs),
-    /// Print the next jobs in their order and why it is this one, without running anything.
+    /// Print the next jobs and explain their order, without running anything.
     Plan(PlanArgs),
-    /// Say when the tip of each branch will be fully tested, from how long subtests took in the past.
+    /// Estimate when the tip of each branch will be completely tested, from past durations.
     Simulate(SimulateArgs),
-    /// Remove results that are past keeping, as the running daemon does every hour.
+    /// Delete expired results, as the running daemon does every hour.
     Retention(RetentionArgs),
-    /// Remove the listing of a branch that the configuration has no more; its results go with the next retention.
-    Forget(ForgetArgs),
+    /// Drop a branch that is no longer in the configuration; retention deletes its results later.
+    #[command(alias = "forget")]
+    Unlist(UnlistArgs),
 }
 
 #[derive(Debug, Args)]
@@ -69,10 +72,10 @@ struct RunArgs {
     /// End when nothing is left to do.
     #[arg(long)]
     once: bool,
-    /// The ktest command [default: the one beside ci-daemon].
+    /// ktest command to run [default: the one next to ci-daemon].
     #[arg(long, value_name = "PATH")]
     ktest: Option<PathBuf>,
-    /// How the log on standard error is written: for people, or a JSON object a line.
+    /// Format of the log on standard error: text, or one JSON object per line.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 }
@@ -85,59 +88,59 @@ enum LogFormat {
 
 #[derive(Debug, Args)]
 struct CheckArgs {
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
 struct PlanArgs {
-    /// How many jobs.
+    /// Print N jobs.
     #[arg(short, long, value_name = "N", default_value_t = 20)]
     number: usize,
-    /// As JSON: [{"value", "age", "nice", "group_nice", "alike_nice", "duration_nice", "commit", "user", "branch", "group", "test", "kernel", "subtest", "key", "cost_s"}].
+    /// Print JSON: [{"value", "age", "nice", "group_nice", "alike_nice", "duration_nice", "commit", "user", "branch", "group", "test", "kernel", "subtest", "key", "cost_s"}].
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
 struct SimulateArgs {
-    /// Also with so many slots (8), or so many more than there are (+4).
+    /// Also simulate N slots, or +N additional slots.
     #[arg(long, value_name = "N|+N")]
-    slots: Option<Slots>,
-    /// What each batch takes besides its subtests: checkout, boot, shutdown.
+    slots: Option<SlotCount>,
+    /// Time of each batch in addition to its subtests: checkout, boot, shutdown.
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = config::parse_time)]
     boot: Duration,
-    /// What the first batch of a commit takes to build its kernel.
+    /// Time to build the kernel of a commit, once per commit.
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = config::parse_time)]
     build: Duration,
-    /// Go on until every commit is tested.
+    /// Continue until every commit is tested, not only the tips.
     #[arg(long)]
     all: bool,
-    /// As JSON: [{"slots", "branches": [{"user", "branch", "commit", "left", "first_s", "tip_s"}], "jobs", "all_s"}].
+    /// Print JSON: [{"slots", "branches": [{"user", "branch", "commit", "left", "first_s", "tip_s"}], "jobs", "all_s"}].
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
 struct RetentionArgs {
-    /// Remove nothing, say what would be removed and when.
+    /// Delete nothing; print what would be deleted and when.
     #[arg(long)]
     dry_run: bool,
-    /// Do not wait until results have been planned to go for a day.
+    /// Skip the one-day grace period.
     #[arg(long)]
     now: bool,
-    /// As JSON: {"keep", "remove": [{"commit", "bytes", "in_s"}], "unconfigured": [{"user", "branch", "commits"}]}.
+    /// Print JSON: {"keep", "remove": [{"commit", "bytes", "in_s"}], "unconfigured": [{"user", "branch", "commits"}]}.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
-struct ForgetArgs {
-    /// Which, as USER/BRANCH.
+struct UnlistArgs {
+    /// Branch to drop.
     #[arg(value_name = "USER/BRANCH")]
     branch: BranchRef,
-    /// Say what would happen, and change nothing.
+    /// Change nothing; print what would happen.
     #[arg(long)]
     dry_run: bool,
 }
@@ -169,7 +172,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
     let stray = cli.run.once || cli.run.ktest.is_some();
     let result = match cli.command {
         Some(command) if stray && !matches!(command, Command::Run(_)) => {
-            eprintln!("ci-daemon: --once and --ktest are for running; leave them out");
+            eprintln!("ci-daemon: --once and --ktest apply to `run` only; remove them");
             return 2;
         }
         None => run(path, &cli.run),
@@ -183,7 +186,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Plan(args)) => plan(path, &args),
         Some(Command::Simulate(args)) => simulate(path, &args),
         Some(Command::Retention(args)) => retention(path, &args),
-        Some(Command::Forget(args)) => forget(path, args),
+        Some(Command::Unlist(args)) => unlist(path, args),
     };
     match result {
         Ok(()) => 0,
@@ -198,7 +201,7 @@ fn run(config: Option<&Path>, args: &RunArgs) -> Result<()> {
     let config = config::find(config)?;
     let ktest = match &args.ktest {
         Some(ktest) => std::path::absolute(ktest).context("--ktest")?,
-        None => ktest_beside_us()?,
+        None => ktest_next_to_us()?,
     };
     let mut progress = if args.once { Progress::for_stdout() } else { Progress::Quiet };
     log_to_stderr(if args.once { "warn" } else { "info" }, progress.bars(), args.log_format);
@@ -241,7 +244,8 @@ fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<()> {
 fn simulate(config: Option<&Path>, args: &SimulateArgs) -> Result<()> {
     log_to_stderr("warn", None, LogFormat::Text);
     let path = config::find(config)?;
-    let ask = preview::Ask { slots: args.slots, boot: args.boot, build: args.build, all: args.all };
+    let ask =
+        preview::SimulationOptions { slots: args.slots, boot: args.boot, build: args.build, all: args.all };
     let (view, forecasts) = runtime()?.block_on(preview::simulate(&path, &ask))?;
     if args.json {
         return print_json(&forecasts);
@@ -250,7 +254,7 @@ fn simulate(config: Option<&Path>, args: &SimulateArgs) -> Result<()> {
         eprintln!("ci-daemon: {problem}");
     }
     let assumed = format!(
-        "assumed: {} s a batch and {} s a kernel besides the subtests; subtests take what they took on average\n",
+        "assumed: {} s per batch and {} s per kernel in addition to the subtests; subtests take their average time\n",
         args.boot.as_secs(),
         args.build.as_secs()
     );
@@ -270,37 +274,37 @@ fn retention(config: Option<&Path>, args: &RetentionArgs) -> Result<()> {
             writer.close().await?;
             Ok::<_, results::Error>(plan)
         };
-        let plan =
-            runtime()?.block_on(run).context("nothing was removed; a running daemon does this itself")?;
+        let plan = runtime()?
+            .block_on(run)
+            .context("nothing was deleted; a running ci-daemon deletes expired results itself")?;
         retention::Report::done(&plan)
     };
     if broken.is_empty() {
-        report.unconfigured = forget::unconfigured(&config, &results::Reader::open(&config.output_dir)?)?;
+        report.unconfigured = unlist::unconfigured(&config, &results::Reader::open(&config.output_dir)?)?;
     }
     if args.json { print_json(&report) } else { print(&report.to_string()) }
 }
 
-fn forget(config: Option<&Path>, args: ForgetArgs) -> Result<()> {
+fn unlist(config: Option<&Path>, args: UnlistArgs) -> Result<()> {
     log_to_stderr("warn", None, LogFormat::Text);
     let path = config::find(config)?;
-    // A file that cannot be read may be the one that has the branch.
-    let config = config::load(&path).context("nothing is forgotten while the configuration is broken")?;
-    let going = forget::check(&config, &args.branch)?;
-    let said = if args.dry_run {
-        format!("would forget {going}\n")
+    // An unreadable file may be the one that has the branch.
+    let config = config::load(&path).context("no branch is dropped while the configuration is broken")?;
+    let going = unlist::check(&config, &args.branch)?;
+    let message = if args.dry_run {
+        format!("would drop {going}\n")
     } else {
-        match runtime()?.block_on(forget::forget(&config.output_dir, args.branch))? {
-            Done::Now => format!("forgot {going}\n"),
-            Done::Asked => format!("the running ci-daemon is asked to forget {going}\n"),
+        match runtime()?.block_on(unlist::unlist(&config.output_dir, args.branch))? {
+            Unlisted::Now => format!("dropped {going}\n"),
+            Unlisted::Requested => format!("requested; the running ci-daemon drops {going}\n"),
         }
     };
-    print(&said)
+    print(&message)
 }
 
 fn problems(view: &View) -> Vec<String> {
-    let broken = view.branches.iter();
-    let broken = broken.filter_map(|(name, seen)| Some(format!("branch {name}: {}", seen.error.as_ref()?)));
-    view.problems.iter().cloned().chain(wants::left_out(&view.config)).chain(broken).collect()
+    let config = placement::unserved(&view.config).into_iter();
+    view.problems.iter().cloned().chain(config).chain(view.fetch_errors()).collect()
 }
 
 /// A job of the plan, as JSON.
@@ -323,8 +327,8 @@ struct PlanRow<'a> {
     cost_s: f64,
 }
 
-impl<'a> From<&'a (Job, Why)> for PlanRow<'a> {
-    fn from((job, why): &'a (Job, Why)) -> Self {
+impl<'a> From<&'a (PlannedJob, Why)> for PlanRow<'a> {
+    fn from((job, why): &'a (PlannedJob, Why)) -> Self {
         Self {
             why: *why,
             value: job.value,
@@ -343,8 +347,9 @@ impl<'a> From<&'a (Job, Why)> for PlanRow<'a> {
     }
 }
 
-fn ktest_beside_us() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot find out where ci-daemon lies; say --ktest PATH")?;
+fn ktest_next_to_us() -> Result<PathBuf> {
+    let own = std::env::current_exe()
+        .context("cannot determine where ci-daemon is installed; give --ktest PATH")?;
     Ok(own.parent().unwrap_or(Path::new("/")).join("ktest"))
 }
 
@@ -354,7 +359,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 fn print(text: &str) -> Result<()> {
-    // A reader who went away (head, less) is no error.
+    // A closed pipe (head, less) is not an error.
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
         _ => Ok(()),
@@ -378,7 +383,7 @@ fn log_to_stderr(default: &str, bars: Option<MultiProgress>, format: LogFormat) 
     }
 }
 
-/// Standard error, beside the bars where there are any.
+/// Standard error, above the progress bars if there are any.
 struct Stderr(Arc<Option<MultiProgress>>);
 
 impl Write for Stderr {

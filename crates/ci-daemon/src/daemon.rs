@@ -1,39 +1,48 @@
-//! The daemon: a loop of passes around the farm, until nothing is left to do or somebody stops it.
+//! The daemon: connects the fetch loop, the farm, the executors and the publisher, until nothing is left to do or a signal
+//! stops it.
 //!
-//! Stopped or killed at any moment, it loses no verdict that was reported: the next start clears what is said to run
-//! and repeats what has no verdict.
+//! No reported verdict is lost when the daemon is stopped or killed at any moment: the next start clears the marks of
+//! running tests and repeats every job without a verdict.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::ConfigError;
+use fsx::clock::unix_seconds as now;
+use jobkit::{Choir, ChoirConfig, End, LogConfig, Shutdown};
 use model::StatusSnapshot;
 use results::{Error, Writer};
+use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::clock::now;
-use crate::executor::run::Told;
-use crate::farm::{Ears, Farm, unconfirmed};
-use crate::hook::Hook;
-use crate::plan::JobRef;
-use crate::progress::Progress;
-use crate::scout::{Scout, View, listing_store};
-use crate::snapshot::Identity;
-use crate::{retention, service};
+use crate::executor::placement;
+use crate::executor::pool::ExecutorPool;
+use crate::executor::run::ExecutorEvent;
+use crate::farm::{Farm, FarmEvent, Identity, RecordedVerdicts, unconfirmed};
+use crate::plan::{JobRef, PlannedJob};
+use crate::publisher::Publisher;
+use crate::report::progress::Progress;
+use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
+use crate::watch::hook::HookListener;
+use crate::{requests, retention, service};
 
-/// How often what people ask for is looked at.
+/// How often requests are taken.
 const REQUESTS: Duration = Duration::from_secs(1);
 /// How often the status snapshot is written.
 const SNAPSHOT: Duration = Duration::from_secs(2);
-/// How often old results are removed.
+/// How often expired results are removed.
 const RETENTION: Duration = Duration::from_secs(3600);
-/// The first cycle of `--once` waits for slow remotes as long as they may take.
+/// The first cycle of `--once` waits for slow remotes until their own time limits.
 const FIRST: Duration = Duration::from_secs(3600);
-/// So many jobs left are counted exactly for the progress display.
+/// Up to this number, the jobs left are counted exactly for the progress display.
 const COUNTED: usize = 100_000;
+/// How long executors get to stop their batches.
+const ABORT_GRACE: Duration = Duration::from_secs(20);
+/// How long a run may take to end after its last verdict when nothing else is left to do.
+const LAST: Duration = Duration::from_secs(60);
 
 /// How the daemon is to run.
 #[derive(Debug, Clone)]
@@ -51,40 +60,36 @@ pub struct Options {
 pub enum Ending {
     /// Nothing was left to do.
     Done,
-    /// It was asked to stop.
+    /// A signal stopped it.
     Stopped,
 }
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// The configuration, the first time.
+    /// The configuration, at the start.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The results.
+    /// The result store.
     #[error(transparent)]
     Results(#[from] Error),
-    /// The `ktest` command is not there.
-    #[error("{}: no such command; install ktest beside ci-daemon, or say --ktest PATH", .0.display())]
+    /// The `ktest` command does not exist.
+    #[error("{}: no such command; install ktest next to ci-daemon, or give --ktest PATH", .0.display())]
     NoKtest(PathBuf),
-    /// There is nobody to do the work.
+    /// There are no slots.
     #[error("no host can run anything; add [host.local] with slots = N to the configuration")]
     NoHosts,
-    /// No branch could be looked at.
-    #[error("no branch could be fetched; the first says: {0}")]
+    /// No branch could be fetched.
+    #[error("no branch could be fetched; the first error: {0}")]
     NoBranches(String),
     /// The operating system refused.
-    #[error("{what}: {source}")]
+    #[error("{action}: {source}")]
     Io {
-        /// What was tried.
-        what: &'static str,
-        /// Why not.
+        /// The failed action.
+        action: &'static str,
+        /// The reason.
         source: std::io::Error,
     },
-}
-
-fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> DaemonError {
-    move |source| DaemonError::Io { what, source }
 }
 
 /// The signals that stop the daemon.
@@ -94,7 +99,7 @@ struct Signals {
 }
 
 fn listen(kind: SignalKind) -> Result<Signal, DaemonError> {
-    signal(kind).map_err(io("cannot listen to signals"))
+    signal(kind).map_err(|source| DaemonError::Io { action: "cannot listen to signals", source })
 }
 
 impl Signals {
@@ -102,7 +107,7 @@ impl Signals {
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    /// Resolves when the daemon is asked to stop.
+    /// Resolves when the daemon has to stop.
     async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -117,62 +122,61 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
         return Err(DaemonError::NoKtest(options.ktest.clone()));
     }
     let mut signals = Signals::listen()?;
-    let mut asked = listen(SignalKind::user_defined1())?;
-    let mut scout = Scout::new(&options.config, &listing_store())?;
-    let output_dir = scout.config().output_dir.clone();
-    let writer = open(&output_dir).await?;
+    let fetch_signal = listen(SignalKind::user_defined1())?;
+    let mut fetch_loop = FetchLoop::new(&options.config, &listing_store())?;
+    let writer = open(&fetch_loop.config().output_dir.clone()).await?;
     let identity = Identity { started: now(), pid: std::process::id() };
-    tracing::info!(config = %options.config.display(), output_dir = %output_dir.display(), "ci-daemon starts");
-    // What the last daemon said is over.
-    let (version, written) = (model::build::version().into(), identity.started);
-    let Identity { started, pid } = identity;
-    writer.write_snapshot(&StatusSnapshot { written, started, pid, version, ..StatusSnapshot::default() })?;
-    progress.say("looking at the branches");
+    let output_dir = writer.output_dir().display();
+    tracing::info!(config = %options.config.display(), %output_dir, "ci-daemon starts");
+    write_first_snapshot(&writer, identity)?;
+    progress.message("fetching the branches");
     let first = tokio::select! {
-        view = scout.cycle_once(if options.once { FIRST } else { Duration::ZERO }) => view,
+        view = fetch_loop.cycle_once(if options.once { FIRST } else { Duration::ZERO }) => view,
         () = signals.stop() => return Ok(Ending::Stopped),
     };
     if options.once {
         check_first(&first)?;
     }
-    let (mut farm, ears) = Farm::new(first.clone(), writer.clone(), options.ktest.clone(), identity);
-    farm.take_view(first).await;
     let (views_to, views) = mpsc::channel(1);
-    let (hurry_to, hurry) = watch::channel(());
-    let scout = tokio::spawn(scout.run(views_to, hurry));
-    let hook = Hook::new(hurry_to.clone());
-    let hurry = tokio::spawn(async move {
-        while asked.recv().await.is_some() && hurry_to.send(()).is_ok() {
-            tracing::info!("a signal asks for a fetch cycle");
-        }
-    });
-    let mut round = Round { once: options.once, farm: &mut farm, progress, hook };
+    let (fetch_now_to, fetch_now) = watch::channel(());
+    let hook = HookListener::new(fetch_now_to.clone());
+    let (mut parts, inbox) = Parts::new(options, first, writer, identity, progress, hook, views);
+    let fetching = tokio::spawn(fetch_loop.run(views_to, fetch_now));
+    let fetch_signals = tokio::spawn(forward(fetch_signal, fetch_now_to));
     service::ready();
     let ending = tokio::select! {
         () = signals.stop() => Ending::Stopped,
-        () = round.drive(ears, views) => Ending::Done,
+        () = parts.drive(inbox) => Ending::Done,
     };
     service::stopping();
-    hurry.abort();
-    let word = match ending {
-        Ending::Done => "nothing is left to do",
-        Ending::Stopped => "stopping; once more stops at once",
-    };
-    progress.say(word);
-    tracing::info!("{word}");
-    // Dropping what it waits for ends the fetches.
-    scout.abort();
-    let end = async {
-        match ending {
-            Ending::Done => farm.finish().await,
-            Ending::Stopped => farm.stop().await,
-        }
-    };
+    fetch_signals.abort();
+    // Ends the fetches as well.
+    fetching.abort();
     tokio::select! {
-        () = end => {}
+        () = parts.end(ending) => {}
         () = signals.stop() => tracing::warn!("stopped at once"),
     }
     Ok(ending)
+}
+
+/// Replaces the last daemon's snapshot: what it reports is over.
+fn write_first_snapshot(writer: &Writer, identity: Identity) -> Result<(), DaemonError> {
+    let Identity { started, pid } = identity;
+    let version = model::build::version().into();
+    writer.write_snapshot(&StatusSnapshot {
+        written: started,
+        started,
+        pid,
+        version,
+        ..Default::default()
+    })?;
+    Ok(())
+}
+
+async fn forward(mut signal: Signal, fetch_now: watch::Sender<()>) {
+    while signal.recv().await.is_some() && fetch_now.send(()).is_ok() {
+        tracing::info!("SIGUSR1: fetching now");
+    }
 }
 
 /// Opens the results for writing, as a daemon that has just started.
@@ -180,7 +184,7 @@ async fn open(output_dir: &Path) -> Result<Writer, DaemonError> {
     let writer = Writer::open(output_dir)?;
     let recovery = writer.recovery();
     tracing::info!(records = recovery.records, "the journal was read");
-    // What runs left behind was not published; the results are locked, so nobody is writing there.
+    // Files of interrupted runs were not published; the store is locked, so no run writes there.
     clear_work(&output_dir.join(crate::WORK));
     let stale = writer.clear_stale_in_progress().await?;
     if stale > 0 {
@@ -190,122 +194,218 @@ async fn open(output_dir: &Path) -> Result<Writer, DaemonError> {
 }
 
 fn clear_work(dir: &Path) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for path in entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()) {
-        if let Err(error) = std::fs::remove_dir_all(&path) {
-            tracing::warn!("{}: cannot be removed: {error}", path.display());
+    let Ok(entries) = fsx::own::list(dir) else { return };
+    for path in entries.into_iter().map(|entry| entry.path).filter(|path| path.is_dir()) {
+        if let Err(error) = fsx::own::remove_tree(&path) {
+            tracing::warn!("{error}");
         }
     }
 }
 
-/// Without a host or a branch, `--once` would have nothing to do, which is not what was meant.
+/// Without a host or a branch `--once` would have nothing to do, which is certainly a mistake.
 fn check_first(view: &View) -> Result<(), DaemonError> {
-    if crate::wants::slots(&view.config).is_empty() {
+    if placement::slots(&view.config).is_empty() {
         return Err(DaemonError::NoHosts);
     }
-    let nothing = view.branches.values().all(|seen| seen.commits.is_empty());
-    let error = view.branches.values().find_map(|seen| seen.error.clone());
+    let nothing = view.branches.values().all(|branch| branch.commits.is_empty());
+    let error = view.branches.values().find_map(|branch| branch.error.clone());
     match error {
         Some(error) if nothing => Err(DaemonError::NoBranches(error)),
         _ => Ok(()),
     }
 }
 
-/// The passes around the farm.
-struct Round<'a> {
-    once: bool,
-    farm: &'a mut Farm,
-    progress: &'a mut Progress,
-    hook: Hook,
+/// What arrives while the daemon runs.
+#[derive(Debug)]
+struct Inbox {
+    /// New views of the fetch loop.
+    views: mpsc::Receiver<View>,
+    /// Jobs that end.
+    ends: mpsc::UnboundedReceiver<End<Arc<PlannedJob>>>,
+    /// Reports of the executors.
+    events: mpsc::UnboundedReceiver<ExecutorEvent>,
 }
 
-impl Round<'_> {
-    /// Ends only with `once`, when nothing is left to do.
-    async fn drive(&mut self, mut ears: Ears, mut views: mpsc::Receiver<View>) {
+/// The parts of the running daemon.
+struct Parts<'a> {
+    once: bool,
+    /// The view that is not applied yet.
+    first: Option<View>,
+    choir: Choir<Arc<PlannedJob>>,
+    farm: Farm,
+    executors: ExecutorPool,
+    publisher: Publisher,
+    progress: &'a mut Progress,
+    hook: HookListener,
+    hook_problem: Option<String>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(
+        options: &Options,
+        first: View,
+        writer: Writer,
+        identity: Identity,
+        progress: &'a mut Progress,
+        hook: HookListener,
+        views: mpsc::Receiver<View>,
+    ) -> (Self, Inbox) {
+        let choir = Choir::new(ChoirConfig {
+            window: first.config.window,
+            abort_grace: ABORT_GRACE,
+            logs: Some(LogConfig::new(writer.output_dir().join(crate::LOGS))),
+            ..ChoirConfig::default()
+        });
+        let (executors, events) =
+            ExecutorPool::new(choir.clone(), writer.clone(), options.ktest.clone(), &first);
+        let verdicts = RecordedVerdicts::new(writer.clone());
+        let output_dir = writer.output_dir().to_path_buf();
+        let farm = Farm::new(first.clone(), choir.clone(), verdicts, output_dir, identity);
+        let inbox = Inbox { views, ends: choir.ends(), events };
+        let parts = Self {
+            once: options.once,
+            first: Some(first),
+            choir,
+            farm,
+            executors,
+            publisher: Publisher::new(writer),
+            progress,
+            hook,
+            hook_problem: None,
+        };
+        (parts, inbox)
+    }
+
+    /// Ends only with `--once`, when nothing is left to do.
+    async fn drive(&mut self, mut inbox: Inbox) {
         let mut snapshots = ticks(SNAPSHOT);
         let mut requests = ticks(REQUESTS);
         let mut retention = ticks(RETENTION);
         let mut remover: Option<JoinHandle<()>> = None;
-        let mut unconfirmed = Some(self.look_for_unconfirmed());
-        self.farm.requests_once(true);
-        self.set_hook().await;
-        self.count_left();
+        if let Some(first) = self.first.take() {
+            self.view_once(first).await;
+        }
+        let mut unconfirmed = Some(self.find_unconfirmed());
+        self.requests_once(true).await;
         loop {
             let mut changed = true;
             tokio::select! {
-                Some(view) = views.recv() => {
-                    self.farm.take_view(view).await;
-                    self.set_hook().await;
-                    self.count_left();
-                }
-                Some(end) = ears.ends.recv() => {
-                    self.farm.on_end(end).await;
-                    while let Ok(end) = ears.ends.try_recv() {
-                        self.farm.on_end(end).await;
+                Some(view) = inbox.views.recv() => self.view_once(view).await,
+                Some(end) = inbox.ends.recv() => {
+                    self.handle(FarmEvent::JobEnded(end)).await;
+                    while let Ok(end) = inbox.ends.try_recv() {
+                        self.handle(FarmEvent::JobEnded(end)).await;
                     }
                 }
-                Some(told) = ears.told.recv() => {
-                    self.hear(told);
+                Some(event) = inbox.events.recv() => {
+                    self.executor_event(event).await;
                     changed = false;
                 }
-                left = found(&mut unconfirmed) => self.farm.confirm_left(&left),
+                jobs = found(&mut unconfirmed) => self.handle(FarmEvent::Unconfirmed(jobs)).await,
                 _ = snapshots.tick() => {
-                    self.farm.snapshot_once();
+                    self.snapshot_once();
                     service::alive();
                     changed = false;
                 }
-                _ = requests.tick() => self.farm.requests_once(false),
+                _ = requests.tick() => self.requests_once(false).await,
                 _ = retention.tick() => if remover.as_ref().is_none_or(JoinHandle::is_finished) {
-                    let (writer, keep) = (self.farm.writer().clone(), self.farm.keep());
-                    remover = Some(tokio::spawn(retention::pass(writer, keep)));
+                    let keep = self.farm.view().config.keep_results_commits;
+                    remover = Some(tokio::spawn(retention::pass(self.publisher.writer().clone(), keep)));
                 },
             }
             if !changed {
                 continue;
             }
-            self.farm.refill_once();
-            if self.once && self.is_over(&mut ears) && unconfirmed.is_none() {
+            self.farm.refill();
+            if self.once && self.is_over(&mut inbox).await && unconfirmed.is_none() {
                 return;
             }
         }
     }
 
-    /// Whether nothing is left to do; what was told in the meantime is heard first, since it may lead to more.
-    fn is_over(&mut self, ears: &mut Ears) -> bool {
-        if !ears.ends.is_empty() || !self.farm.is_done() {
+    /// Whether nothing is left to do. Events that have arrived are handled first: they may lead to more.
+    async fn is_over(&mut self, inbox: &mut Inbox) -> bool {
+        if !inbox.ends.is_empty() || !self.farm.is_done() {
             return false;
         }
-        while let Ok(told) = ears.told.try_recv() {
-            self.hear(told);
+        while let Ok(event) = inbox.events.try_recv() {
+            self.executor_event(event).await;
         }
         self.farm.is_done()
     }
 
-    fn hear(&mut self, told: Told) {
-        if let Told::Verdict { job, verdict, duration } = &told {
+    async fn handle(&mut self, event: FarmEvent) {
+        for command in self.farm.handle(event) {
+            if let Some((job, verdict)) = self.publisher.carry_out(command).await {
+                if let Some(verdict) = &verdict {
+                    self.progress.verdict(&job, verdict, Duration::ZERO);
+                }
+                self.farm.handle(FarmEvent::Abandoned { job, verdict });
+            }
+        }
+    }
+
+    async fn executor_event(&mut self, event: ExecutorEvent) {
+        if let ExecutorEvent::Verdict { job, verdict, duration } = &event {
             self.progress.verdict(job, verdict, *duration);
         }
-        self.farm.on_told(told);
+        self.handle(FarmEvent::Executor(event)).await;
         self.progress.batches(self.farm.batches());
     }
 
-    fn count_left(&mut self) {
-        let farm = &mut *self.farm;
+    async fn view_once(&mut self, view: View) {
+        self.executors.take_view(&view);
+        self.publisher.list_branches(&view).await;
+        self.hook_problem = self.hook.set(view.config.hook.as_ref()).await;
+        self.farm.take_view(view, self.publisher.history());
+        let farm = &mut self.farm;
         self.progress.left(|| farm.left(COUNTED));
     }
 
-    async fn set_hook(&mut self) {
-        let problem = self.hook.set(self.farm.hook()).await;
-        self.farm.set_hook_problem(problem);
+    /// Handles new requests; with `taken`, also those that an earlier daemon took and did not finish.
+    async fn requests_once(&mut self, taken: bool) {
+        let found = requests::take(self.publisher.writer().output_dir(), taken);
+        for problem in found.problems {
+            tracing::warn!("{problem}");
+        }
+        for request in found.requests {
+            self.handle(FarmEvent::Request(request)).await;
+        }
     }
 
-    fn look_for_unconfirmed(&self) -> JoinHandle<Vec<JobRef>> {
-        let (reader, commits) = (self.farm.writer().reader(), self.farm.newest());
+    fn snapshot_once(&mut self) {
+        let mut problems = self.publisher.problems();
+        problems.extend(self.hook_problem.clone());
+        let snapshot = self.farm.snapshot(&problems, now());
+        self.publisher.write_snapshot(&snapshot);
+    }
+
+    fn find_unconfirmed(&self) -> JoinHandle<Vec<JobRef>> {
+        let (reader, commits) = (self.publisher.writer().reader(), self.farm.newest());
         tokio::task::spawn_blocking(move || unconfirmed(&reader, &commits))
+    }
+
+    async fn end(&mut self, ending: Ending) {
+        let message = match ending {
+            Ending::Done => "nothing is left to do",
+            Ending::Stopped => "stopping; a second signal stops at once",
+        };
+        self.progress.message(message);
+        tracing::info!("{message}");
+        if ending == Ending::Done
+            && tokio::time::timeout(LAST, self.choir.shutdown(Shutdown::Drain)).await.is_err()
+        {
+            tracing::warn!("a run does not end although it has reported all verdicts; it is stopped");
+        }
+        // Jobs without a verdict run again with the next daemon.
+        self.choir.shutdown(Shutdown::Abort).await;
+        self.farm.clear_batches();
+        self.snapshot_once();
+        self.publisher.flush().await;
     }
 }
 
-/// What the search found, once; never again after that.
+/// The result of the search, once; pending for ever after that.
 async fn found(search: &mut Option<JoinHandle<Vec<JobRef>>>) -> Vec<JobRef> {
     let Some(running) = search else { return std::future::pending().await };
     let found = running.await.unwrap_or_default();

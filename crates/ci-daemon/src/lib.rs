@@ -1,33 +1,23 @@
-//! The farm's daemon: watches branches, plans, drives the executors, writes results.
+//! The daemon of the farm: fetches branches, plans, runs executors, publishes results.
 //!
-//! `scout` finds out what is wanted, `plan` says what runs next, `window` keeps the scheduler filled with it,
-//! `executor` runs it, `daemon` ties them together. A verdict counts once it is durable, and only then.
+//! `watch` fetches, `plan` orders the jobs, `farm` decides what happens next, `executor` runs batches, `publisher` writes,
+//! `report` shows; `daemon` wires them together. A verdict counts when it is durable, not before.
 
-pub mod again;
-pub mod ballast;
 pub mod cli;
-pub mod clock;
 pub mod daemon;
 pub mod executor;
 pub mod farm;
-pub mod forget;
-pub mod hook;
-pub mod listing;
 pub mod plan;
-pub mod preview;
-pub mod progress;
+pub mod publisher;
+pub mod report;
 pub mod requests;
+pub mod reserve_file;
 pub mod retention;
-pub mod scout;
 pub mod service;
-pub mod settings;
-pub mod simulate;
-pub mod snapshot;
-pub mod wants;
+pub mod unlist;
 pub mod watch;
-pub mod window;
 
-/// The daemon's own folder below the output directory: listings, and what runs leave until it is published.
+/// The daemon's own folder below the output directory: listings, and the files of runs until they are published.
 const WORK: &str = "ci-daemon-work";
 /// The executors' logs, below the output directory.
 pub const LOGS: &str = "ci-daemon-logs";

@@ -1,5 +1,5 @@
 //! What people ask of the running daemon, as files in `requests/` of the output directory: `ci-status rerun` and
-//! `ci-daemon forget` leave them.
+//! `ci-daemon unlist` leave them.
 //!
 //! A request is moved to `requests/taken/` when it is taken and removed when it is over, so that a daemon that is killed
 //! meanwhile finds it again. What cannot be read is removed and said, once it is old enough not to be half written.
@@ -18,7 +18,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 
 /// A request that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct TakenRequest {
     /// For what.
     pub what: What,
     /// The file; to be removed when the request is over.
@@ -27,19 +27,19 @@ pub struct Asked {
 
 /// What was found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct TakenRequests {
     /// Requests.
-    pub asked: Vec<Asked>,
+    pub requests: Vec<TakenRequest>,
     /// What was wrong, one line each.
     pub problems: Vec<String>,
 }
 
 /// Takes what was asked for since the last time. With `again`, also what an earlier daemon took and did not end.
 #[must_use]
-pub fn take(output_dir: &Path, again: bool) -> Found {
+pub fn take(output_dir: &Path, again: bool) -> TakenRequests {
     let folder = output_dir.join(FOLDER);
     let taken = folder.join(TAKEN);
-    let mut found = Found::default();
+    let mut found = TakenRequests::default();
     if again {
         for entry in entries(&taken, &mut found) {
             read(&entry.path(), None, &mut found);
@@ -55,7 +55,7 @@ pub fn take(output_dir: &Path, again: bool) -> Found {
     found
 }
 
-fn entries(folder: &Path, found: &mut Found) -> Vec<DirEntry> {
+fn entries(folder: &Path, found: &mut TakenRequests) -> Vec<DirEntry> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
@@ -69,7 +69,7 @@ fn entries(folder: &Path, found: &mut Found) -> Vec<DirEntry> {
     files.take(AT_ONCE).collect()
 }
 
-fn read(file: &Path, to: Option<(&Path, PathBuf)>, found: &mut Found) {
+fn read(file: &Path, to: Option<(&Path, PathBuf)>, found: &mut TakenRequests) {
     let what = match parse(file) {
         Ok(what) => what,
         Err(why) => {
@@ -77,7 +77,7 @@ fn read(file: &Path, to: Option<(&Path, PathBuf)>, found: &mut Found) {
             let settled = age.and_then(|at| SystemTime::now().duration_since(at).ok());
             if to.is_none() || settled.is_none_or(|age| age >= SETTLED) {
                 found.problems.push(format!("{}: not a request, removed: {why}", file.display()));
-                over(file);
+                finish(file);
             }
             return;
         }
@@ -91,13 +91,13 @@ fn read(file: &Path, to: Option<(&Path, PathBuf)>, found: &mut Found) {
                 Err(error) => {
                     // Better run twice after a crash than never.
                     found.problems.push(format!("{}: cannot be taken: {error}", file.display()));
-                    over(file);
+                    finish(file);
                     file.to_owned()
                 }
             }
         }
     };
-    found.asked.push(Asked { what, file });
+    found.requests.push(TakenRequest { what, file });
 }
 
 fn parse(file: &Path) -> Result<What, String> {
@@ -113,7 +113,7 @@ fn parse(file: &Path) -> Result<What, String> {
 }
 
 /// The request is over.
-pub fn over(file: &Path) {
+pub fn finish(file: &Path) {
     if let Err(error) = std::fs::remove_file(file)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn requests_are_taken_once_and_found_again_after_a_crash() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(take(dir.path(), true).asked.is_empty());
+        assert!(take(dir.path(), true).requests.is_empty());
         let folder = dir.path().join("requests");
         std::fs::create_dir(&folder).unwrap();
         let commit = "0123456789abcdef0123456789abcdef01234567";
@@ -144,20 +144,20 @@ mod tests {
             std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         }
         let found = take(dir.path(), false);
-        assert_eq!(found.asked.len(), 1);
-        let What::Rerun(rerun) = &found.asked[0].what else { panic!("{:?}", found.asked) };
+        assert_eq!(found.requests.len(), 1);
+        let What::Rerun(rerun) = &found.requests[0].what else { panic!("{:?}", found.requests) };
         assert_eq!((rerun.commit.as_str(), rerun.key.as_str()), (commit, "fs.a.x"));
         assert_eq!(found.problems.len(), strange.len(), "{:?}", found.problems);
-        assert!(take(dir.path(), false).asked.is_empty());
+        assert!(take(dir.path(), false).requests.is_empty());
         // A daemon that starts anew takes it up.
         let found = take(dir.path(), true);
-        assert_eq!(found.asked.len(), 1);
-        over(&found.asked[0].file);
-        assert!(take(dir.path(), true).asked.is_empty());
+        assert_eq!(found.requests.len(), 1);
+        finish(&found.requests[0].file);
+        assert!(take(dir.path(), true).requests.is_empty());
         assert!(folder.join("half").exists() && folder.join(".a2.json").exists());
         let branch: model::BranchRef = "kmo/old".parse().unwrap();
-        results::requests::leave(dir.path(), What::Forget(branch.clone())).unwrap();
-        let asked = take(dir.path(), false).asked;
-        assert_eq!(asked.iter().map(|asked| &asked.what).collect::<Vec<_>>(), [&What::Forget(branch)]);
+        results::requests::leave(dir.path(), What::Unlist(branch.clone())).unwrap();
+        let asked = take(dir.path(), false).requests;
+        assert_eq!(asked.iter().map(|asked| &asked.what).collect::<Vec<_>>(), [&What::Unlist(branch)]);
     }
 }

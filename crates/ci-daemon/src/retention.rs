@@ -13,8 +13,8 @@ use results::retention::{Plan, Policy};
 use results::{Reader, Writer};
 use serde::Serialize;
 
-use crate::clock::now;
-use crate::forget::Unconfigured;
+use crate::unlist::Unconfigured;
+use fsx::clock::unix_seconds as now;
 
 /// How long a commit must have been planned to go before it goes, in seconds.
 pub const WAIT_S: i64 = 24 * 3600;
@@ -100,7 +100,7 @@ pub struct Report {
     /// How many commits' results stay.
     pub keep: usize,
     /// What goes, or went.
-    pub remove: Vec<Going>,
+    pub remove: Vec<ExpiredCommit>,
     /// The branches with results that the configuration does not have; theirs stay until somebody forgets the branch.
     pub unconfigured: Vec<Unconfigured>,
     #[serde(skip)]
@@ -109,7 +109,7 @@ pub struct Report {
 
 /// A commit whose results go.
 #[derive(Debug, Serialize)]
-pub struct Going {
+pub struct ExpiredCommit {
     /// Which.
     pub commit: CommitId,
     /// How much room they take.
@@ -122,7 +122,11 @@ impl Report {
     /// On what went.
     #[must_use]
     pub fn done(plan: &Plan) -> Self {
-        let gone = plan.remove.iter().map(|of| Going { commit: of.commit.clone(), bytes: of.bytes, in_s: 0 });
+        let gone = plan.remove.iter().map(|of| ExpiredCommit {
+            commit: of.commit.clone(),
+            bytes: of.bytes,
+            in_s: 0,
+        });
         Self { keep: plan.keep, remove: gone.collect(), unconfigured: Vec::new(), done: true }
     }
 }
@@ -145,7 +149,7 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "kept, though the configuration has no such branch: {branch}, {commits} commits; \
-                 'ci-daemon forget {branch}' lets go of them"
+                 'ci-daemon unlist {branch}' drops it"
             )?;
         }
         Ok(())
@@ -159,7 +163,7 @@ pub fn preview(output_dir: &Path, keep: usize, wait_s: i64) -> results::Result<R
     let (since, now) = (planned(output_dir), now());
     let going = plan.remove.into_iter().map(|of| {
         let first = since.get(&of.commit).copied().filter(|first| *first <= now).unwrap_or(now);
-        Going { commit: of.commit, bytes: of.bytes, in_s: (first + wait_s - now).max(0) }
+        ExpiredCommit { commit: of.commit, bytes: of.bytes, in_s: (first + wait_s - now).max(0) }
     });
     Ok(Report { keep: plan.keep, remove: going.collect(), unconfigured: Vec::new(), done: false })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{BranchName, BranchRef, GroupName, RefName, Remote, RepoName, UserName};
 
-use crate::error::Fault;
+use crate::fault::Fault;
 use crate::nearest::{Hint, nearest};
 use crate::node::{Node, Section};
 use crate::paths::Paths;
@@ -43,7 +43,7 @@ impl Branch {
     }
 }
 
-/// What is wrong with a branch.
+/// Problem is wrong with a branch.
 #[derive(Debug, thiserror::Error)]
 pub enum BranchError {
     /// Its name.
@@ -56,7 +56,7 @@ pub enum BranchError {
         branch: BranchName,
         /// The group.
         group: String,
-        /// What it may have been meant to be.
+        /// Problem it may have been meant to be.
         hint: Hint,
     },
     /// It wants a repository that is not there.
@@ -66,7 +66,7 @@ pub enum BranchError {
         branch: BranchName,
         /// The repository.
         repo: String,
-        /// What it may have been meant to be.
+        /// Problem it may have been meant to be.
         hint: Hint,
     },
     /// Not one or two words.
@@ -80,7 +80,9 @@ pub enum BranchError {
     NoGroups(BranchName),
 }
 
-/// What a branch may refer to, and how its paths are read.
+impl crate::fault::SectionError for BranchError {}
+
+/// Problem a branch may refer to, and how its paths are read.
 pub(crate) struct Known<'a> {
     pub groups: Vec<&'a GroupName>,
     pub repos: Vec<&'a RepoName>,
@@ -116,7 +118,7 @@ fn one(section: &Section<'_>, at: &BranchRef, known: &Known<'_>) -> Result<Branc
     };
     let git_ref = match (section.get("ref"), git_ref) {
         (Some(node), Some(_)) => {
-            return Err(node.fault(crate::error::What::Both { first: "fetch", second: "ref" }));
+            return Err(node.fault(crate::fault::Problem::Both { first: "fetch", second: "ref" }));
         }
         (Some(node), None) => node.parse("ref")?,
         (None, Some(git_ref)) => git_ref,
@@ -188,5 +190,5 @@ fn parse<T: std::str::FromStr<Err = model::NameError>>(
     key: &str,
     text: &str,
 ) -> Result<T, Fault> {
-    text.parse().map_err(|error| node.fault(crate::error::What::Name { key: key.into(), error }))
+    text.parse().map_err(|error| node.fault(crate::fault::Problem::Name { key: key.into(), error }))
 }

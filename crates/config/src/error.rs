@@ -2,14 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::branch::BranchError;
-use crate::group::GroupError;
-use crate::hook::HookError;
-use crate::host::HostError;
-use crate::image::ImageError;
-use crate::nearest::Hint;
-use crate::repo::RepoError;
-use crate::top::TopError;
+use crate::fault::Problem;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -55,117 +48,13 @@ pub enum ConfigError {
         error: model::NameError,
     },
     /// Something in a file is wrong.
-    #[error("{}:{line}: {what}", path.display())]
+    #[error("{}:{line}: {problem}", path.display())]
     At {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
         /// What is wrong there.
-        what: Box<What>,
+        problem: Box<Problem>,
     },
-}
-
-/// What is wrong at a place of a file.
-#[derive(Debug, thiserror::Error)]
-pub enum What {
-    /// Not TOML or JSON5 at all.
-    #[error("{0}")]
-    Syntax(String),
-    /// A key that means nothing there.
-    #[error("unknown key {key:?}{}{hint}", within(section))]
-    UnknownKey {
-        /// The key.
-        key: String,
-        /// The table it stands in.
-        section: String,
-        /// What it may have been meant to be.
-        hint: Hint,
-    },
-    /// A key that must be there.
-    #[error("{key:?} is missing{}", within(section))]
-    Missing {
-        /// The key.
-        key: &'static str,
-        /// The table it should stand in.
-        section: String,
-    },
-    /// Two spellings of one setting.
-    #[error("{first:?} and {second:?} mean the same; keep one")]
-    Both {
-        /// The one.
-        first: &'static str,
-        /// The other.
-        second: &'static str,
-    },
-    /// A value of the wrong type.
-    #[error("{key} must be {wanted}, not {found}")]
-    WrongType {
-        /// The key.
-        key: String,
-        /// What was expected, with its article.
-        wanted: &'static str,
-        /// What was found, with its article.
-        found: &'static str,
-    },
-    /// A number out of its range.
-    #[error("{key} must be {least} to {most}, not {n}")]
-    Range {
-        /// The key.
-        key: String,
-        /// The number.
-        n: i64,
-        /// The least it may be.
-        least: i64,
-        /// The most it may be.
-        most: i64,
-    },
-    /// A text that is not a name of its kind.
-    #[error("{key}: {error}")]
-    Name {
-        /// The key.
-        key: String,
-        /// Why not.
-        error: model::NameError,
-    },
-    /// A text that is not a span of time.
-    #[error("{key}: {text:?} is not a time; write \"60s\", \"10m\" or a number of seconds")]
-    Time {
-        /// The key.
-        key: String,
-        /// The text.
-        text: String,
-    },
-    /// In the settings of the whole farm.
-    #[error(transparent)]
-    Top(#[from] TopError),
-    /// In a test group.
-    #[error(transparent)]
-    Group(#[from] GroupError),
-    /// In a branch.
-    #[error(transparent)]
-    Branch(#[from] BranchError),
-    /// In a repository.
-    #[error(transparent)]
-    Repo(#[from] RepoError),
-    /// In a root image.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// In a host.
-    #[error(transparent)]
-    Host(#[from] HostError),
-    /// In the hook.
-    #[error(transparent)]
-    Hook(#[from] HookError),
-}
-
-fn within(section: &str) -> String {
-    if section.is_empty() { String::new() } else { format!(" in {section}") }
-}
-
-/// Something wrong at a line of the file being read.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    pub line: usize,
-    pub what: What,
 }

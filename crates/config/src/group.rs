@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{Arch, Env, GroupName, ImageName, StoreKernel, TestPath};
 
-use crate::error::{Fault, What};
+use crate::fault::{Fault, Problem};
 use crate::image::Images;
 use crate::nearest::{Hint, nearest};
 use crate::node::{Node, Section, Value};
@@ -63,7 +63,7 @@ impl TestGroup {
     }
 }
 
-/// What is wrong with a test group.
+/// Problem is wrong with a test group.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
     /// Its name.
@@ -74,9 +74,9 @@ pub enum GroupError {
     UnknownParent {
         /// The group.
         group: GroupName,
-        /// What it extends.
+        /// Problem it extends.
         parent: GroupName,
-        /// What it may have been meant to be.
+        /// Problem it may have been meant to be.
         hint: Hint,
     },
     /// It extends itself.
@@ -95,13 +95,15 @@ pub enum GroupError {
         group: GroupName,
         /// The image.
         image: String,
-        /// What it may have been meant to be.
+        /// Problem it may have been meant to be.
         hint: Hint,
     },
     /// An environment that cannot be part of a result's name.
     #[error("env: {0}")]
     Env(model::NameError),
 }
+
+impl crate::fault::SectionError for GroupError {}
 
 /// A group as the file has it.
 #[derive(Debug, Clone, Default)]
@@ -144,7 +146,7 @@ pub(crate) fn read(node: &Node) -> Result<BTreeMap<GroupName, RawGroup>, Fault> 
     let entries = node.table("test_group")?.iter();
     entries
         .map(|(key, node)| {
-            let name = key.parse().map_err(|error| node.fault(What::from(GroupError::Name(error))))?;
+            let name = key.parse().map_err(|error| node.fault(Problem::from(GroupError::Name(error))))?;
             let section = Section::new(node, format!("[test_group.{key}]"), KEYS)?;
             Ok((name, raw(&section)?))
         })
@@ -162,32 +164,16 @@ fn raw(section: &Section<'_>) -> Result<RawGroup, Fault> {
             .get("extends")
             .map(|node| Ok::<_, Fault>((node.line, node.parse("extends")?)))
             .transpose()?,
-        tests: names(section, "tests")?,
+        tests: section.names("tests")?,
         nice: nice.map(|(key, node)| node.int(key, -1_000_000, 1_000_000)).transpose()?,
         max_commits: int("max_commits", 1, 1_000_000)?.and_then(|n| u32::try_from(n).ok()),
         test_duration_nice: count("test_duration_nice")?,
         test_always_passes_nice: count("test_always_passes_nice")?,
-        kernels: names(section, "kernels")?,
+        kernels: section.names("kernels")?,
         arch: section.get("arch").map(|node| node.parse("arch")).transpose()?,
         image: section.get("image").map(|node| node.str("image").map(str::to_owned)).transpose()?,
         env: section.get("env").map(env).transpose()?.unwrap_or_default(),
     })
-}
-
-/// A list of names, each kept once.
-pub(crate) fn names<T>(section: &Section<'_>, key: &'static str) -> Result<Option<Vec<T>>, Fault>
-where
-    T: std::str::FromStr<Err = model::NameError> + PartialEq,
-{
-    let Some(node) = section.get(key) else { return Ok(None) };
-    let mut names: Vec<T> = Vec::new();
-    for item in node.list(key)? {
-        let name = item.parse(key)?;
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    Ok(Some(names))
 }
 
 fn env(node: &Node) -> Result<BTreeMap<String, String>, Fault> {
@@ -199,7 +185,7 @@ fn env(node: &Node) -> Result<BTreeMap<String, String>, Fault> {
         };
         let one = BTreeMap::from([(key.clone(), value)]);
         if let Err(error) = Env::try_from(one.clone()) {
-            return Err(node.fault(What::from(GroupError::Env(error))));
+            return Err(node.fault(Problem::from(GroupError::Env(error))));
         }
         env.extend(one);
     }
@@ -239,7 +225,7 @@ pub(crate) fn resolve(
             {
                 let hint = nearest(parent.as_str(), raw.keys().chain(shared.keys()).map(GroupName::as_str));
                 let what = GroupError::UnknownParent { group: name.clone(), parent: parent.clone(), hint };
-                return Err(Fault { line: *line, what: what.into() });
+                return Err(Fault { line: *line, problem: what.into() });
             }
         }
         for name in chain.into_iter().rev() {
@@ -254,7 +240,7 @@ pub(crate) fn resolve(
         {
             let hint = nearest(image, images.keys().map(ImageName::as_str));
             let what = GroupError::UnknownImage { group: name.clone(), image: image.into(), hint };
-            return Err(Fault { line: raw[name].line, what: what.into() });
+            return Err(Fault { line: raw[name].line, problem: what.into() });
         }
         if group.tests.is_empty()
             && !raw.values().any(|raw| raw.extends.as_ref().is_some_and(|(_, p)| p == name))
@@ -266,7 +252,7 @@ pub(crate) fn resolve(
 }
 
 fn fault(group: &RawGroup, error: GroupError) -> Fault {
-    Fault { line: group.extends.as_ref().map_or(group.line, |(line, _)| *line), what: error.into() }
+    Fault { line: group.extends.as_ref().map_or(group.line, |(line, _)| *line), problem: error.into() }
 }
 
 fn merge(name: &GroupName, raw: &RawGroup, parent: Option<&TestGroup>) -> Result<TestGroup, Fault> {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use crate::error::{Fault, What};
+use crate::fault::{Fault, Problem};
 use crate::node::{Node, Section};
 use crate::paths::Paths;
 
@@ -15,7 +15,7 @@ const TOKEN_MIN: usize = 16;
 pub struct Hook {
     /// A loopback address and a port.
     pub listen: SocketAddr,
-    /// What a caller shows as `Authorization: Bearer TOKEN`.
+    /// Problem a caller shows as `Authorization: Bearer TOKEN`.
     pub token: String,
 }
 
@@ -26,7 +26,7 @@ impl std::fmt::Debug for Hook {
     }
 }
 
-/// What is wrong with the hook.
+/// Problem is wrong with the hook.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HookError {
     /// Not an address with a port.
@@ -55,9 +55,11 @@ pub enum HookError {
     NoToken,
 }
 
+impl crate::fault::SectionError for HookError {}
+
 pub(crate) fn read(node: &Node, paths: &Paths) -> Result<Hook, Fault> {
     let section = Section::new(node, "[hook]", &["listen", "token", "token_file"])?;
-    let fault = |node: &Node, error: HookError| node.fault(What::from(error));
+    let fault = |node: &Node, error: HookError| node.fault(Problem::from(error));
     let at = section.need("listen")?;
     let text = at.str("listen")?;
     let listen: SocketAddr = text.parse().map_err(|_| fault(at, HookError::Listen(text.into())))?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use model::{Arch, HostName};
 
-use crate::error::{Fault, What};
+use crate::fault::{Fault, Problem};
 use crate::nearest::{Hint, nearest};
 use crate::node::{Node, Section};
 use crate::paths::Paths;
@@ -61,7 +61,7 @@ pub struct Host {
     pub constraint: Option<String>,
 }
 
-/// What is wrong with a host.
+/// Problem is wrong with a host.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// Its name.
@@ -72,7 +72,7 @@ pub enum HostError {
     Kind {
         /// The text.
         text: String,
-        /// What it may have been meant to be.
+        /// Problem it may have been meant to be.
         hint: Hint,
     },
     /// A login name that ssh might take for something else.
@@ -97,6 +97,8 @@ pub enum HostError {
         text: String,
     },
 }
+
+impl crate::fault::SectionError for HostError {}
 
 const KEYS: &[&str] = &[
     "kind",
@@ -129,7 +131,7 @@ pub(crate) fn read(node: &Node, paths: &Paths) -> Result<BTreeMap<HostName, Host
     entries
         .map(|(key, node)| {
             let name: HostName =
-                key.parse().map_err(|error| node.fault(What::from(HostError::Name(error))))?;
+                key.parse().map_err(|error| node.fault(Problem::from(HostError::Name(error))))?;
             let section = Section::new(node, format!("[host.{key}]"), KEYS)?;
             Ok((name.clone(), one(&section, name, paths)?))
         })

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use model::{ImageName, NameError, PackageName};
 
-use crate::error::{Fault, What};
-use crate::group::names;
+use crate::fault::{Fault, Problem};
 use crate::node::{Node, Section};
 
 /// The packages of each image beside the standard ones, by its name.
 pub type Images = BTreeMap<ImageName, Vec<PackageName>>;
 
-/// What is wrong with an image.
+/// Problem is wrong with an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// Its name cannot be part of a result's name.
@@ -22,14 +21,17 @@ pub enum ImageError {
     NoPackages(ImageName),
 }
 
+impl crate::fault::SectionError for ImageError {}
+
 pub(crate) fn read(node: &Node) -> Result<Images, Fault> {
     let mut images = Images::new();
     for (key, node) in node.table("image")? {
-        let name: ImageName = key.parse().map_err(|error| node.fault(What::from(ImageError::Name(error))))?;
+        let name: ImageName =
+            key.parse().map_err(|error| node.fault(Problem::from(ImageError::Name(error))))?;
         let section = Section::new(node, format!("[image.{key}]"), &["packages"])?;
-        let packages = names(&section, "packages")?.unwrap_or_default();
+        let packages = section.names("packages")?.unwrap_or_default();
         if packages.is_empty() {
-            return Err(node.fault(What::from(ImageError::NoPackages(name))));
+            return Err(node.fault(Problem::from(ImageError::NoPackages(name))));
         }
         images.insert(name, packages);
     }

@@ -1,7 +1,7 @@
 //! JSON5 (spec.json5.org) into [`Node`]s. Own, because a value must know its line; a key that stands twice in an
 //! object is refused.
 
-use crate::error::{Fault, What};
+use crate::fault::{Fault, Problem};
 use crate::node::{Node, Value};
 
 /// Deeper nesting than any configuration has.
@@ -25,7 +25,7 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn fault(&self, message: impl Into<String>) -> Fault {
-        Fault { line: self.line, what: What::Syntax(message.into()) }
+        Fault { line: self.line, problem: Problem::Syntax(message.into()) }
     }
 
     fn peek(&self) -> Option<char> {
@@ -173,7 +173,7 @@ impl<'a> Parser<'a> {
                 None | Some('\n' | '\r') => {
                     return Err(Fault {
                         line: opened,
-                        what: What::Syntax("this string does not end".into()),
+                        problem: Problem::Syntax("this string does not end".into()),
                     });
                 }
                 c if c == quote => return Ok(text),

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use model::{BranchRef, GroupName, UserName};
 
-use crate::Config;
 use crate::branch::{self, Branch, Known};
-use crate::error::{ConfigError, Fault};
+use crate::config::Config;
+use crate::error::ConfigError;
+use crate::fault::Fault;
 use crate::group::{self, TestGroup};
 use crate::hook;
 use crate::host;
@@ -126,7 +127,7 @@ fn tree(path: &Path) -> Result<Node, ConfigError> {
 }
 
 fn at(path: &Path, fault: Fault) -> ConfigError {
-    ConfigError::At { path: path.into(), line: fault.line, what: Box::new(fault.what) }
+    ConfigError::At { path: path.into(), line: fault.line, problem: Box::new(fault.problem) }
 }
 
 fn main_file(path: &Path) -> Result<Config, ConfigError> {

@@ -2,7 +2,7 @@
 //!
 //! [`Section`] hands out the keys of a table after it has refused the unknown ones.
 
-use crate::error::{Fault, What};
+use crate::fault::{Fault, Problem};
 use crate::nearest::nearest;
 
 /// A value and the line it begins on (from 1).
@@ -39,12 +39,12 @@ impl Value {
 
 impl Node {
     fn wrong(&self, key: &str, wanted: &'static str) -> Fault {
-        self.fault(What::WrongType { key: key.into(), wanted, found: self.value.kind() })
+        self.fault(Problem::WrongType { key: key.into(), wanted, found: self.value.kind() })
     }
 
     /// This place, as the place of a fault.
-    pub fn fault(&self, what: impl Into<What>) -> Fault {
-        Fault { line: self.line, what: what.into() }
+    pub fn fault(&self, problem: impl Into<Problem>) -> Fault {
+        Fault { line: self.line, problem: problem.into() }
     }
 
     pub fn str(&self, key: &str) -> Result<&str, Fault> {
@@ -60,17 +60,17 @@ impl Node {
         T: std::str::FromStr<Err = model::NameError>,
     {
         let name = self.str(key)?.parse::<T>();
-        name.map_err(|error| self.fault(What::Name { key: key.into(), error }))
+        name.map_err(|error| self.fault(Problem::Name { key: key.into(), error }))
     }
 
     pub fn int(&self, key: &str, least: i64, most: i64) -> Result<i64, Fault> {
         let huge = |n: f64| if n < 0.0 { i64::MIN } else { i64::MAX };
         match self.value {
             Value::Float(n) if n.abs() >= 9e18 => {
-                Err(self.fault(What::Range { key: key.into(), n: huge(n), least, most }))
+                Err(self.fault(Problem::Range { key: key.into(), n: huge(n), least, most }))
             }
             Value::Int(n) if (least..=most).contains(&n) => Ok(n),
-            Value::Int(n) => Err(self.fault(What::Range { key: key.into(), n, least, most })),
+            Value::Int(n) => Err(self.fault(Problem::Range { key: key.into(), n, least, most })),
             _ => Err(self.wrong(key, "a whole number")),
         }
     }
@@ -119,7 +119,7 @@ impl<'a> Section<'a> {
         let entries = node.table(if name.is_empty() { "the file" } else { &name })?;
         if let Some((key, node)) = entries.iter().find(|(key, _)| !known.contains(&key.as_str())) {
             let hint = nearest(key, known.iter().copied());
-            return Err(node.fault(What::UnknownKey { key: key.clone(), section: name, hint }));
+            return Err(node.fault(Problem::UnknownKey { key: key.clone(), section: name, hint }));
         }
         Ok(Self { node, entries, name, known })
     }
@@ -140,7 +140,7 @@ impl<'a> Section<'a> {
         for key in keys {
             if let Some(node) = self.get(key) {
                 if let Some((first, _)) = found {
-                    return Err(node.fault(What::Both { first, second: key }));
+                    return Err(node.fault(Problem::Both { first, second: key }));
                 }
                 found = Some((key, node));
             }
@@ -150,6 +150,22 @@ impl<'a> Section<'a> {
 
     /// The value of a key that must be there.
     pub fn need(&self, key: &'static str) -> Result<&'a Node, Fault> {
-        self.get(key).ok_or_else(|| self.node.fault(What::Missing { key, section: self.name.clone() }))
+        self.get(key).ok_or_else(|| self.node.fault(Problem::Missing { key, section: self.name.clone() }))
+    }
+
+    /// A list of names, each kept once.
+    pub fn names<T>(&self, key: &'static str) -> Result<Option<Vec<T>>, Fault>
+    where
+        T: std::str::FromStr<Err = model::NameError> + PartialEq,
+    {
+        let Some(node) = self.get(key) else { return Ok(None) };
+        let mut names: Vec<T> = Vec::new();
+        for item in node.list(key)? {
+            let name = item.parse(key)?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(Some(names))
     }
 }

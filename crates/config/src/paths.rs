@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Fault;
+use crate::fault::Fault;
 use crate::node::Node;
 
-/// What relative paths are resolved against.
+/// Problem relative paths are resolved against.
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
     dir: PathBuf,

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::error::{ConfigError, Fault, What};
+use crate::error::ConfigError;
+use crate::fault::{Fault, Problem};
 use crate::node::{Node, Value};
 
 /// The most bytes that a configuration file may have.
@@ -50,7 +51,7 @@ fn from_toml(text: &str) -> Result<Node, Fault> {
     let lines = Lines::new(text);
     let table = DeTable::parse(text).map_err(|error| Fault {
         line: error.span().map_or(1, |span| lines.of(span.start)),
-        what: What::Syntax(format!("not TOML: {}", one_line(error.message()))),
+        problem: Problem::Syntax(format!("not TOML: {}", one_line(error.message()))),
     })?;
     Ok(Node { line: 1, value: lines.table(table.get_ref()) })
 }
@@ -84,7 +85,7 @@ impl Lines {
         match value {
             DeValue::String(text) => Value::Str(text.to_string()),
             DeValue::Integer(n) => {
-                // What does not fit is out of every range, which is then said.
+                // Problem does not fit is out of every range, which is then said.
                 let huge = if n.as_str().starts_with('-') { f64::MIN } else { f64::MAX };
                 i64::from_str_radix(n.as_str(), n.radix()).map_or(Value::Float(huge), Value::Int)
             }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use model::{NameError, RepoName};
 
-use crate::error::{Fault, What};
+use crate::fault::{Fault, Problem};
 use crate::node::{Node, Section, Value};
 use crate::paths::Paths;
 
-/// What is wrong with a repository.
+/// Problem is wrong with a repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RepoError {
     /// Its name cannot be used.
@@ -17,11 +17,13 @@ pub enum RepoError {
     Name(NameError),
 }
 
+impl crate::fault::SectionError for RepoError {}
+
 /// The repositories by name; a value is a path, or a table that holds `path`.
 pub(crate) fn read(node: &Node, paths: &Paths) -> Result<BTreeMap<RepoName, PathBuf>, Fault> {
     let mut repos = BTreeMap::new();
     for (key, node) in node.table("repo")? {
-        let name = key.parse().map_err(|error| node.fault(What::from(RepoError::Name(error))))?;
+        let name = key.parse().map_err(|error| node.fault(Problem::from(RepoError::Name(error))))?;
         let path = match node.value {
             Value::Str(_) => paths.resolve(key, node)?,
             _ => {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use model::{NameError, UserName};
 
-use crate::error::{Fault, What};
+use crate::fault::{Fault, Problem};
 use crate::node::{Node, Section, Value};
 use crate::paths::Paths;
 
-/// What is wrong with a setting of the whole farm.
+/// Problem is wrong with a setting of the whole farm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopError {
     /// Not the name of a user: it becomes a part of file names and refs.
@@ -34,6 +34,8 @@ pub enum TopError {
         max: u64,
     },
 }
+
+impl crate::fault::SectionError for TopError {}
 
 /// The settings of the top level that stand alone.
 #[derive(Debug, Clone)]
@@ -131,7 +133,7 @@ fn niceness(node: &Node) -> Result<BTreeMap<UserName, i64>, Fault> {
 
 /// A span of time: a number of seconds, or text as `humantime` reads it.
 pub(crate) fn seconds(node: &Node, key: &str) -> Result<Duration, Fault> {
-    let bad = |text: String| node.fault(What::Time { key: key.into(), text });
+    let bad = |text: String| node.fault(Problem::Time { key: key.into(), text });
     match &node.value {
         Value::Str(text) => match humantime::parse_duration(text) {
             Ok(time) if time >= Duration::from_secs(1) && time.as_secs() < 1_000_000_000 => Ok(time),

@@ -38,8 +38,9 @@ pub struct Request {
 pub enum What {
     /// A test is to run again.
     Rerun(Rerun),
-    /// The listing of a branch that the configuration has no more is to go.
-    Forget(BranchRef),
+    /// The listing of a branch that is no longer in the configuration is to be removed.
+    #[serde(alias = "forget")]
+    Unlist(BranchRef),
 }
 
 /// A test at a commit.
@@ -102,7 +103,7 @@ mod tests {
         let rerun = |key: &str| Rerun { commit: "a".repeat(40).parse().unwrap(), key: key.parse().unwrap() };
         let first = leave(dir.path(), What::Rerun(rerun("fs.a.x"))).unwrap();
         leave(dir.path(), What::Rerun(rerun("fs.a.y"))).unwrap();
-        leave(dir.path(), What::Forget("kmo/old".parse().unwrap())).unwrap();
+        leave(dir.path(), What::Unlist("kmo/old".parse().unwrap())).unwrap();
         let text = fs::read_to_string(&first).unwrap();
         assert_eq!(
             text,

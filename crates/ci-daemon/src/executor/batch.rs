@@ -44,7 +44,7 @@ impl Phase {
 
 /// A verdict to be published and recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judged {
+pub struct ReportedVerdict {
     /// Which job of the batch, by position.
     pub job: usize,
     /// Its verdict.
@@ -65,7 +65,7 @@ pub enum Action {
     /// The job runs now: publish it as in progress.
     Begin(usize),
     /// Publish and record the verdict; then the job is done.
-    Record(Box<Judged>),
+    Record(Box<ReportedVerdict>),
     /// Say it in the executor's log.
     Say(String),
     /// Stop the child: what it says cannot be used.
@@ -192,7 +192,7 @@ impl BatchState {
     fn begin(&mut self, subtest: &SubtestName) -> Vec<Action> {
         self.phase = Phase::Testing;
         let Some(job) = self.find(subtest) else {
-            return vec![Action::Say(format!("{subtest} starts, which nobody asked for"))];
+            return vec![Action::Say(format!("{subtest} starts, which is not in the batch"))];
         };
         self.current = Some(job);
         if self.items[job].judged {
@@ -210,7 +210,9 @@ impl BatchState {
         dir: PathBuf,
     ) -> Vec<Action> {
         let Some(job) = self.find(subtest) else {
-            return vec![Action::Say(format!("a verdict of {subtest}, which nobody asked for, is dropped"))];
+            return vec![Action::Say(format!(
+                "a verdict of {subtest}, which is not in the batch, is dropped"
+            ))];
         };
         if self.current == Some(job) {
             self.current = None;
@@ -226,7 +228,7 @@ impl BatchState {
         let reason = verdict.reason().map_or(String::new(), |reason| format!(": {reason}"));
         let say = format!("{subtest}: {}{reason} ({duration_ms} ms)", verdict.status());
         let kernel = self.kernel.clone();
-        let judged = Judged { job, verdict, duration_ms, crash, dir, kernel };
+        let judged = ReportedVerdict { job, verdict, duration_ms, crash, dir, kernel };
         vec![Action::Say(say), Action::Record(Box::new(judged))]
     }
 

@@ -1,13 +1,15 @@
 //! The command line of a batch: what the daemon asks of `ktest`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use config::TestGroup;
 use model::{CommitId, HostName, RepoName, RunOrder, SubtestName, TestOrder, TestPath};
 use spawn::{Cmd, Stream};
 
-use super::place::Ways;
+use super::remote::{self, HostCommands};
 use crate::plan::Unit;
+use crate::watch::fetch_loop::View;
 
 /// What is the same for all batches of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,14 +29,14 @@ pub struct Tools {
     /// All test files whose kernels are built from commits, so that one flavor serves all of them.
     pub merge: Vec<TestPath>,
     /// How command lines begin for hosts that are not this machine.
-    pub ways: Ways,
+    pub host_commands: HostCommands,
 }
 
 impl Tools {
     /// The command line of an order for a slot of a host. Only this machine can take a checkout in `deps`.
     fn command(&self, host: &HostName, slot: u32, order: TestOrder, deps: Option<&Path>) -> Cmd {
         let cmd = Cmd::new(&self.ktest);
-        match self.ways.get(host).and_then(|way| way.split_last()) {
+        match self.host_commands.get(host).and_then(|command| command.split_last()) {
             // Each slot of each daemon has a name of its own on the host.
             Some((farm, args)) => {
                 let cmd = cmd.args(args).arg(format!("{farm}-{slot}"));
@@ -48,6 +50,34 @@ impl Tools {
             }
         }
     }
+}
+
+/// What the executors run. A test file that cannot even be listed takes no part in the others' kernel.
+#[must_use]
+pub fn tools(view: &View, ktest: &Path) -> Tools {
+    let config = &view.config;
+    let kernels = config.all_branches().filter(|branch| branch.repo.is_linux());
+    let groups = kernels.flat_map(|branch| config.groups_of(branch));
+    let built = groups.filter(|group| group.kernels.is_empty());
+    let listed =
+        |group: &TestGroup, test: &TestPath| view.listings.contains_key(&(test.clone(), group.env.clone()));
+    let merge: BTreeSet<&TestPath> =
+        built.flat_map(|group| group.tests.iter().filter(move |test| listed(group, test))).collect();
+    Tools {
+        ktest: ktest.into(),
+        linux_repo: config.linux_repo.clone(),
+        ktest_dir: config.ktest_dir.clone(),
+        tolerate: config.tolerate.clone(),
+        repos: config.repos.clone(),
+        images: config.images.clone(),
+        merge: merge.into_iter().cloned().collect(),
+        host_commands: remote::host_commands(config, &node_name()),
+    }
+}
+
+/// This machine's own name.
+fn node_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().into()
 }
 
 /// `ktest run` of these subtests at a commit, with its events on a pipe. `deps` holds the checkout of a repository that is
@@ -101,7 +131,7 @@ mod tests {
                 ["fio", "stress-ng"].map(|name| name.parse().unwrap()).into(),
             )]),
             merge: vec!["boot".parse().unwrap(), "fs/a".parse().unwrap()],
-            ways: Ways::from([(
+            host_commands: HostCommands::from([(
                 "farm1".parse().unwrap(),
                 ["host", "run", "farm1", "--slot", "ab"].map(Into::into).into(),
             )]),

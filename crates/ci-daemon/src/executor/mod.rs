@@ -1,7 +1,9 @@
-//! The executor bodies.
+//! The executors: one task per slot, from the claim of a batch to its verdicts.
 
 pub mod batch;
 pub mod command;
 mod live;
-pub mod place;
+pub mod placement;
+pub mod pool;
+pub mod remote;
 pub mod run;

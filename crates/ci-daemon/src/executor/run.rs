@@ -16,11 +16,11 @@ use spawn::{Child, Exit, lines};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::batch::{Action, BatchEnd, BatchState, Judged};
+use super::batch::{Action, BatchEnd, BatchState, ReportedVerdict};
 use super::command::{Tools, ktest_run};
 use super::live::LiveLog;
-use crate::clock::now;
-use crate::plan::Job;
+use crate::plan::PlannedJob;
+use fsx::clock::unix_seconds as now;
 
 /// How long a child gets to end by itself when it is asked to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -33,18 +33,18 @@ const TAIL: usize = 200;
 
 /// What an executor tells the daemon.
 #[derive(Debug, Clone)]
-pub enum Told {
+pub enum ExecutorEvent {
     /// What its batch does now; none: it has no batch any more.
     Batch {
         /// The executor.
         executor: String,
         /// The batch.
-        batch: Option<Doing>,
+        batch: Option<BatchProgress>,
     },
     /// A verdict was recorded.
     Verdict {
         /// Of which job.
-        job: Arc<Job>,
+        job: Arc<PlannedJob>,
         /// What.
         verdict: Verdict,
         /// How long it ran.
@@ -54,7 +54,7 @@ pub enum Told {
 
 /// What a batch does now.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Doing {
+pub struct BatchProgress {
     /// As the status snapshot has it.
     pub status: BatchStatus,
     /// Objects built and to be built, while the kernel is being built.
@@ -75,7 +75,7 @@ pub struct Slot {
     /// The results.
     pub writer: Writer,
     /// Who wants to hear about it.
-    pub told: mpsc::UnboundedSender<Told>,
+    pub events: mpsc::UnboundedSender<ExecutorEvent>,
 }
 
 impl Slot {
@@ -89,23 +89,23 @@ impl Slot {
 
 /// How a batch went, for the scheduler.
 #[derive(Debug)]
-enum Went {
+enum BatchOutcome {
     /// Every job has its verdict, or the batch was cancelled.
-    Well,
+    Complete,
     /// Something other than the tested code broke.
-    Badly(String),
+    InfrastructureError(String),
 }
 
 /// The body of an executor.
-pub async fn body(mut executor: Executor<Arc<Job>>, slot: Slot) {
+pub async fn body(mut executor: Executor<Arc<PlannedJob>>, slot: Slot) {
     let name = executor.name().to_owned();
     while let Some(batch) = executor.claim().await {
         let log = executor.log().clone();
-        let went = Run::new(&slot, &name, &batch, &log).run().await;
-        let _ = slot.told.send(Told::Batch { executor: name.clone(), batch: None });
-        match went {
-            Went::Well => drop(batch),
-            Went::Badly(why) => {
+        let outcome = Run::new(&slot, &name, &batch, &log).run().await;
+        let _ = slot.events.send(ExecutorEvent::Batch { executor: name.clone(), batch: None });
+        match outcome {
+            BatchOutcome::Complete => drop(batch),
+            BatchOutcome::InfrastructureError(why) => {
                 tracing::warn!(executor = name, batch = %batch.key, "infrastructure failure: {why}");
                 batch.infrastructure_failure(why);
             }
@@ -116,23 +116,28 @@ pub async fn body(mut executor: Executor<Arc<Job>>, slot: Slot) {
 struct Run<'a> {
     slot: &'a Slot,
     executor: &'a str,
-    batch: &'a Batch<Arc<Job>>,
+    batch: &'a Batch<Arc<PlannedJob>>,
     log: &'a ExecutorLog,
-    first: Arc<Job>,
+    first: Arc<PlannedJob>,
     state: BatchState,
     started: i64,
     /// When each job began, Unix seconds.
     begun: Vec<Option<i64>>,
     /// The attempts that were recorded, for the log of the whole run.
     recorded: Vec<(ResultKey, u32)>,
-    complaints: VecDeque<String>,
+    stderr_tail: VecDeque<String>,
     /// The log of the subtest that runs.
     live: Option<LiveLog>,
-    shown: Option<Doing>,
+    reported: Option<BatchProgress>,
 }
 
 impl<'a> Run<'a> {
-    fn new(slot: &'a Slot, executor: &'a str, batch: &'a Batch<Arc<Job>>, log: &'a ExecutorLog) -> Self {
+    fn new(
+        slot: &'a Slot,
+        executor: &'a str,
+        batch: &'a Batch<Arc<PlannedJob>>,
+        log: &'a ExecutorLog,
+    ) -> Self {
         let first = batch.jobs[0].payload.clone();
         let jobs = batch.jobs.iter().map(|job| (job.payload.subtest.clone(), job.payload.key.clone()));
         let state = BatchState::new(first.unit.test.clone(), jobs);
@@ -146,22 +151,22 @@ impl<'a> Run<'a> {
             started: now(),
             begun: vec![None; batch.jobs.len()],
             recorded: Vec::new(),
-            complaints: VecDeque::new(),
+            stderr_tail: VecDeque::new(),
             live: None,
-            shown: None,
+            reported: None,
         }
     }
 
-    async fn run(mut self) -> Went {
+    async fn run(mut self) -> BatchOutcome {
         if let Err(error) = empty(&self.slot.work, true).await {
-            return Went::Badly(format!(
+            return BatchOutcome::InfrastructureError(format!(
                 "{}: {error}; free space or correct its rights",
                 self.slot.work.display()
             ));
         }
-        let went = match self.child().await {
+        let outcome = match self.child().await {
             Ok(exit) => self.conclude(exit).await,
-            Err(why) => Went::Badly(why),
+            Err(why) => BatchOutcome::InfrastructureError(why),
         };
         let left = self.state.unfinished().filter(|(at, ..)| self.begun[*at].is_some());
         let left: Vec<ResultKey> = left.map(|(_, _, key)| key.clone()).collect();
@@ -175,7 +180,7 @@ impl<'a> Run<'a> {
                 tracing::warn!("{}: cannot be removed: {error}", dir.display());
             }
         }
-        went
+        outcome
     }
 
     /// Runs the child to its end; `None` if the batch was cancelled.
@@ -191,17 +196,17 @@ impl<'a> Run<'a> {
         let mut child = cmd.start().map_err(|error| error.to_string())?;
         let mut streams = Streams::of(&mut child);
         let cancellation = self.batch.cancellation();
-        self.tell();
-        let mut talking = true;
+        self.report_progress();
+        let mut reading = true;
         let exit = loop {
             tokio::select! {
-                line = streams.events.recv(), if talking => match line {
+                line = streams.events.recv(), if reading => match line {
                     Some(line) => if self.on_line(&line).await {
                         break child.stop(GRACE).await;
                     },
-                    None => talking = false,
+                    None => reading = false,
                 },
-                Some(line) = streams.complaints.recv() => self.complain(line),
+                Some(line) = streams.stderr_tail.recv() => self.on_stderr(line),
                 exit = child.wait() => break exit,
                 () = cancellation.cancelled() => {
                     self.log.line("stopping, the batch was cancelled");
@@ -245,8 +250,8 @@ impl<'a> Run<'a> {
 
     async fn drain(&mut self, mut streams: Streams) {
         let rest = async {
-            while let Some(line) = streams.complaints.recv().await {
-                self.complain(line);
+            while let Some(line) = streams.stderr_tail.recv().await {
+                self.on_stderr(line);
             }
             while let Some(line) = streams.events.recv().await {
                 if self.on_line(&line).await {
@@ -257,13 +262,13 @@ impl<'a> Run<'a> {
         let _ = tokio::time::timeout(DRAIN, rest).await;
     }
 
-    fn complain(&mut self, line: String) {
+    fn on_stderr(&mut self, line: String) {
         self.log.line(&line);
         if !line.trim().is_empty() {
-            if self.complaints.len() == TAIL {
-                self.complaints.pop_front();
+            if self.stderr_tail.len() == TAIL {
+                self.stderr_tail.pop_front();
             }
-            self.complaints.push_back(line);
+            self.stderr_tail.push_back(line);
         }
     }
 
@@ -285,7 +290,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        self.tell();
+        self.report_progress();
         false
     }
 
@@ -309,7 +314,7 @@ impl<'a> Run<'a> {
     }
 
     /// Makes the verdict durable; only then the job is done.
-    async fn record(&mut self, judged: Judged) -> results::Result<()> {
+    async fn record(&mut self, judged: ReportedVerdict) -> results::Result<()> {
         let job = &self.batch.jobs[judged.job];
         let key = job.payload.key.clone();
         let duration = Duration::from_millis(judged.duration_ms);
@@ -331,15 +336,15 @@ impl<'a> Run<'a> {
         if tokio::fs::try_exists(&log).await.unwrap_or(false) {
             self.publish_log(&key, recorded.attempt, &log).await;
         }
-        self.publish_beside(
+        self.publish_artifact(
             std::slice::from_ref(&key),
             "crash",
             &self.slot.work.join(&judged.dir).join("crash"),
         )
         .await;
         // Told before the job ends, so that whoever hears of the end has heard of the verdict.
-        let told = Told::Verdict { job: job.payload.clone(), verdict: judged.verdict, duration };
-        let _ = self.slot.told.send(told);
+        let event = ExecutorEvent::Verdict { job: job.payload.clone(), verdict: judged.verdict, duration };
+        let _ = self.slot.events.send(event);
         self.batch.done(job.id);
         Ok(())
     }
@@ -372,12 +377,12 @@ impl<'a> Run<'a> {
             ("build.log", "out/build.log"),
             ("coverage.info", "out/coverage.info"),
         ] {
-            self.publish_beside(&keys, name, &self.slot.work.join(file)).await;
+            self.publish_artifact(&keys, name, &self.slot.work.join(file)).await;
         }
     }
 
     /// What else there is for people to read, if it is there; see [`Self::publish_log`].
-    async fn publish_beside(&self, keys: &[ResultKey], name: &'static str, file: &Path) {
+    async fn publish_artifact(&self, keys: &[ResultKey], name: &'static str, file: &Path) {
         if tokio::fs::try_exists(file).await.unwrap_or(false)
             && let Err(error) = self.slot.writer.publish_beside(&self.first.commit, keys, name, file).await
         {
@@ -385,15 +390,17 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn conclude(&mut self, exit: Option<Exit>) -> Went {
-        let Some(exit) = exit else { return Went::Well };
-        let complaint = self.complaints.back().cloned().unwrap_or_default();
-        match self.state.end(exit, &complaint) {
-            BatchEnd::Complete => Went::Well,
-            BatchEnd::Infrastructure(why) => Went::Badly(why),
+    async fn conclude(&mut self, exit: Option<Exit>) -> BatchOutcome {
+        let Some(exit) = exit else { return BatchOutcome::Complete };
+        let last = self.stderr_tail.back().cloned().unwrap_or_default();
+        match self.state.end(exit, &last) {
+            BatchEnd::Complete => BatchOutcome::Complete,
+            BatchEnd::Infrastructure(why) => BatchOutcome::InfrastructureError(why),
             BatchEnd::Refused(why) => match self.refuse(&why).await {
-                Ok(()) => Went::Well,
-                Err(error) => Went::Badly(format!("a verdict could not be recorded: {error}")),
+                Ok(()) => BatchOutcome::Complete,
+                Err(error) => {
+                    BatchOutcome::InfrastructureError(format!("a verdict could not be recorded: {error}"))
+                }
             },
         }
     }
@@ -401,7 +408,7 @@ impl<'a> Run<'a> {
     /// The test file cannot be run as it is: that is a verdict about what is left.
     async fn refuse(&mut self, why: &str) -> results::Result<()> {
         let dir = PathBuf::from("refused");
-        let text = self.complaints.iter().fold(String::new(), |text, line| text + line + "\n");
+        let text = self.stderr_tail.iter().fold(String::new(), |text, line| text + line + "\n");
         let folder = self.slot.work.join(&dir);
         let written =
             std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join("log"), text));
@@ -411,14 +418,15 @@ impl<'a> Run<'a> {
         let left: Vec<usize> = self.state.unfinished().map(|(at, ..)| at).collect();
         for job in left {
             let verdict = Verdict::FailedToRun { reason: why.into() };
-            let judged = Judged { job, verdict, duration_ms: 0, crash: None, dir: dir.clone(), kernel: None };
+            let judged =
+                ReportedVerdict { job, verdict, duration_ms: 0, crash: None, dir: dir.clone(), kernel: None };
             self.record(judged).await?;
         }
         Ok(())
     }
 
     /// Tells what the batch does, if that is another thing than before.
-    fn tell(&mut self) {
+    fn report_progress(&mut self) {
         let (subtests, done) = self.state.progress();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let status = BatchStatus {
@@ -430,10 +438,13 @@ impl<'a> Run<'a> {
             phase: self.state.phase().word().into(),
             started: self.started,
         };
-        let doing = Doing { status, built: self.state.built() };
-        if self.shown.as_ref() != Some(&doing) {
-            self.shown = Some(doing.clone());
-            let _ = self.slot.told.send(Told::Batch { executor: self.executor.into(), batch: Some(doing) });
+        let progress = BatchProgress { status, built: self.state.built() };
+        if self.reported.as_ref() != Some(&progress) {
+            self.reported = Some(progress.clone());
+            let _ = self
+                .slot
+                .events
+                .send(ExecutorEvent::Batch { executor: self.executor.into(), batch: Some(progress) });
         }
     }
 }
@@ -441,22 +452,22 @@ impl<'a> Run<'a> {
 /// A child's output, line by line.
 struct Streams {
     events: mpsc::Receiver<String>,
-    complaints: mpsc::Receiver<String>,
+    stderr_tail: mpsc::Receiver<String>,
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Streams {
     fn of(child: &mut Child) -> Self {
         let (events_to, events) = mpsc::channel(256);
-        let (complaints_to, complaints) = mpsc::channel(256);
+        let (stderr_tail_to, stderr_tail) = mpsc::channel(256);
         let mut readers = Vec::new();
         if let Some(stdout) = child.take_stdout() {
             readers.push(tokio::spawn(lines::send(stdout, events_to)));
         }
         if let Some(stderr) = child.take_stderr() {
-            readers.push(tokio::spawn(lines::send(stderr, complaints_to)));
+            readers.push(tokio::spawn(lines::send(stderr, stderr_tail_to)));
         }
-        Self { events, complaints, readers }
+        Self { events, stderr_tail, readers }
     }
 }
 

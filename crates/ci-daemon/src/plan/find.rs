@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use model::{CommitId, ResultKey};
 
-use super::{Branch, History, Input, Job, JobRef, Purpose, units_of};
+use super::{Branch, History, Input, JobRef, PlannedJob, Purpose, units_of};
 
 /// The job of that name, as the first branch that wants it would run it.
 #[must_use]
-pub fn find(input: &Input, job: &JobRef) -> Option<Job> {
+pub fn find(input: &Input, job: &JobRef) -> Option<PlannedJob> {
     input.branches.iter().find_map(|branch| {
         let age = branch.commits.iter().position(|commit| *commit == job.commit)?;
         on(branch, age, &job.commit, &job.key, input)
     })
 }
 
-fn on(branch: &Branch, age: usize, commit: &CommitId, key: &ResultKey, input: &Input) -> Option<Job> {
+fn on(branch: &Branch, age: usize, commit: &CommitId, key: &ResultKey, input: &Input) -> Option<PlannedJob> {
     let age = u32::try_from(age).ok()?;
     branch.groups.iter().find_map(|group| {
         units_of(group).find_map(|unit| {
@@ -30,7 +30,7 @@ fn on(branch: &Branch, age: usize, commit: &CommitId, key: &ResultKey, input: &I
             };
             let subtest = listing.iter().find(is_it)?.clone();
             let history = input.history.get(key);
-            Some(Job {
+            Some(PlannedJob {
                 branch: branch.name.clone(),
                 group: Arc::new(group.name.clone()),
                 repo: branch.repo.clone(),

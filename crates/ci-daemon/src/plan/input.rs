@@ -83,6 +83,12 @@ impl fmt::Display for Why {
     }
 }
 
+impl From<&results::TestDuration> for History {
+    fn from(of: &results::TestDuration) -> Self {
+        Self { mean: of.mean, passed: of.passed, failed: of.failed }
+    }
+}
+
 impl History {
     /// The niceness of a subtest in `group`, by the group's rule.
     #[must_use]

@@ -19,7 +19,7 @@ pub struct Unit {
 
 /// A job: one subtest at one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub struct PlannedJob {
     /// The branch that comes first in the order of those that ask for it; its user is the fair-share group.
     pub branch: Arc<BranchRef>,
     /// That branch's test group.
@@ -83,7 +83,7 @@ impl fmt::Display for JobRef {
     }
 }
 
-impl Job {
+impl PlannedJob {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> JobRef {
@@ -94,6 +94,16 @@ impl Job {
     #[must_use]
     pub fn title(&self) -> String {
         format!("{} {}{}", self.commit.short(), self.key, self.purpose.suffix())
+    }
+
+    /// Equal for the jobs that may run in one VM: those of one commit, test file, kernel and environment. Reruns have
+    /// batches of their own.
+    #[must_use]
+    pub fn batch_key(&self) -> String {
+        let unit = &self.unit;
+        let file = ResultKey::file_prefix(&unit.test, unit.kernel.as_ref(), &unit.env);
+        let suffix = if self.purpose == Purpose::First { "" } else { " again" };
+        format!("{} {file}{suffix}", self.commit)
     }
 
     /// Its niceness: the group's, and what its history adds.

@@ -6,10 +6,13 @@
 
 mod bits;
 mod find;
+pub mod from_view;
 mod input;
 mod job;
+pub mod reruns;
 #[cfg(test)]
 mod tests;
+pub mod window;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -20,18 +23,24 @@ use bits::Bits;
 use config::TestGroup;
 pub use find::find;
 pub use input::{Branch, History, Input, Why};
-pub use job::{Job, JobRef, Purpose, Unit};
+pub use job::{JobRef, PlannedJob, Purpose, Unit};
 use model::{BranchRef, CommitId, GroupName, NameError, RepoName, ResultKey, StoreKernel, SubtestName};
 
 /// Where the planner learns which keys of a commit have a verdict. Asked once per commit, when its turn comes.
 pub trait Verdicts {
     /// Calls `each` with the position in `keys` of every key whose status at `commit` is final; an error says why
     /// that is not known. `keys` only grows from call to call, so what is known of a position stays true.
-    fn of(&mut self, commit: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)) -> Result<(), String>;
+    fn of(&mut self, commit: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32))
+    -> results::Result<()>;
 }
 
-impl<F: FnMut(&CommitId, &[ResultKey], &mut dyn FnMut(u32)) -> Result<(), String>> Verdicts for F {
-    fn of(&mut self, commit: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)) -> Result<(), String> {
+impl<F: FnMut(&CommitId, &[ResultKey], &mut dyn FnMut(u32)) -> results::Result<()>> Verdicts for F {
+    fn of(
+        &mut self,
+        commit: &CommitId,
+        keys: &[ResultKey],
+        each: &mut dyn FnMut(u32),
+    ) -> results::Result<()> {
         self(commit, keys, each)
     }
 }
@@ -45,7 +54,7 @@ pub struct Planner {
     commits: Vec<Commit>,
     units: Vec<UnitData>,
     branches: Vec<BranchData>,
-    lanes: Vec<Lane>,
+    lanes: Vec<PlanLane>,
     refused: Vec<NameError>,
 }
 
@@ -88,7 +97,7 @@ struct BranchData {
 }
 
 #[derive(Debug)]
-struct Lane {
+struct PlanLane {
     branch: u32,
     group: Arc<GroupName>,
     unit: u32,
@@ -193,7 +202,7 @@ impl Planner {
                         .entry((Arc::as_ptr(group), unit_at))
                         .or_insert_with(|| by_nice(group, &self.units[unit_at as usize], input));
                     for (nice, subtests) in parts.iter() {
-                        self.lanes.push(Lane {
+                        self.lanes.push(PlanLane {
                             branch: branch_at,
                             group: name.clone(),
                             unit: unit_at,
@@ -240,16 +249,16 @@ impl Planner {
     }
 
     /// The next `n` jobs; each is now handed out, until [`Planner::give_back`] or [`Planner::verdict`].
-    pub fn take(&mut self, n: usize, verdicts: &mut dyn Verdicts) -> Vec<Job> {
+    pub fn take(&mut self, n: usize, verdicts: &mut dyn Verdicts) -> Vec<PlannedJob> {
         self.merge(n, verdicts, true)
     }
 
     /// The next `n` jobs as [`Planner::take`] would give them, without handing them out.
-    pub fn peek(&mut self, n: usize, verdicts: &mut dyn Verdicts) -> Vec<Job> {
+    pub fn peek(&mut self, n: usize, verdicts: &mut dyn Verdicts) -> Vec<PlannedJob> {
         self.merge(n, verdicts, false)
     }
 
-    fn merge(&mut self, n: usize, verdicts: &mut dyn Verdicts, keep: bool) -> Vec<Job> {
+    fn merge(&mut self, n: usize, verdicts: &mut dyn Verdicts, keep: bool) -> Vec<PlannedJob> {
         let mut jobs = Vec::with_capacity(n.min(1 << 16));
         let mut given = Vec::new();
         let heads = (0u32..).zip(&self.lanes).filter_map(|(at, lane)| lane.head(at, 0).map(Reverse));
@@ -277,7 +286,7 @@ impl Planner {
                         continue;
                     }
                     given.push((number, subtest.key_id));
-                    jobs.push(Job {
+                    jobs.push(PlannedJob {
                         branch: branch.name.clone(),
                         group: lane.group.clone(),
                         repo: branch.repo.clone(),
@@ -385,7 +394,7 @@ impl Commit {
         });
         self.state = match result {
             Ok(()) => State::Read,
-            Err(why) => State::Unreadable(why),
+            Err(why) => State::Unreadable(why.to_string()),
         };
     }
 }
@@ -401,7 +410,7 @@ struct Head {
     lane: u32,
 }
 
-impl Lane {
+impl PlanLane {
     fn head(&self, lane: u32, from: u32) -> Option<Head> {
         let age = self.complete.next_absent(from, self.end)?;
         let value = self.nice.saturating_add(i64::from(age));

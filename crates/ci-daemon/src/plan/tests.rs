@@ -8,7 +8,7 @@ use config::TestGroup;
 use model::{CommitId, Env, ResultKey};
 use proptest::prelude::*;
 
-use super::{Branch, History, Input, Job, Planner};
+use super::{Branch, History, Input, PlannedJob, Planner};
 
 type Done = HashSet<(CommitId, ResultKey)>;
 
@@ -49,7 +49,7 @@ fn oracle(input: &Input, out: &Done) -> Vec<(i64, CommitId, ResultKey)> {
         .collect()
 }
 
-fn shown(jobs: &[Job]) -> Vec<(i64, CommitId, ResultKey)> {
+fn shown(jobs: &[PlannedJob]) -> Vec<(i64, CommitId, ResultKey)> {
     jobs.iter().map(|job| (job.value, job.commit.clone(), job.key.clone())).collect()
 }
 
@@ -153,7 +153,7 @@ proptest! {
                 done.insert((commit.clone(), key.clone()));
             }
         }
-        let mut running: Vec<Job> = Vec::new();
+        let mut running: Vec<PlannedJob> = Vec::new();
         let mut planner = Planner::new();
         planner.update(current);
         for op in ops {
@@ -246,7 +246,7 @@ fn nothing_is_planned_for_a_commit_whose_results_are_unreadable() {
     let mut planner = Planner::new();
     planner.update(&one_branch(&[1, 0]));
     let mut broken = |of: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)| {
-        if *of == commit(1) { Err("bad blob".to_string()) } else { Ok(()) }
+        if *of == commit(1) { Err(results::Error::Write("bad blob".into())) } else { Ok(()) }
     };
     let jobs = planner.take(9, &mut broken);
     assert!(jobs.iter().all(|job| job.commit == commit(0)) && jobs.len() == 2);

@@ -174,7 +174,7 @@ fn unreadable_results_and_a_vanished_repository_are_said_and_survived() {
     std::fs::rename(farm.repo.path().join("gone"), &remote).unwrap();
     let last = farm.commit("last", "");
     daemon.signal(Signal::USR1);
-    until("it goes on", || farm.tally(&last) == "5 Passed");
+    until("it continues", || farm.tally(&last) == "5 Passed");
     until("the problem is gone", || farm.snapshot().branches.iter().all(|branch| branch.error.is_none()));
     std::fs::rename(farm.linux().join(".git"), farm.linux().join("gone")).unwrap();
     let late = farm.commit("late", "");
@@ -184,7 +184,7 @@ fn unreadable_results_and_a_vanished_repository_are_said_and_survived() {
     });
     std::fs::rename(farm.linux().join("gone"), farm.linux().join(".git")).unwrap();
     daemon.signal(Signal::USR1);
-    until("it goes on", || farm.tally(&late) == "5 Passed");
+    until("it continues", || farm.tally(&late) == "5 Passed");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Exit::Code(0));
     std::fs::write(&blob, whole).unwrap();
@@ -228,11 +228,11 @@ fn a_full_disk_is_said_and_survived() {
     full.store(false, Ordering::Relaxed);
     filler.join().unwrap();
     let _ = std::fs::remove_file(data.join("more"));
-    until("it goes on", || farm.tally(&second) == "5 Passed");
+    until("it continues", || farm.tally(&second) == "5 Passed");
     let third = farm.commit("third", "");
     daemon.signal(Signal::USR1);
     until("the next push as well", || farm.tally(&third) == "5 Passed");
-    until("nothing is wrong any more", || farm.snapshot().problems.is_empty());
+    until("no problem is left", || farm.snapshot().problems.is_empty());
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Exit::Code(0));
     assert!(
@@ -251,20 +251,20 @@ fn a_full_disk_is_said_in_the_snapshot() {
     let first = farm.commit("first", "");
     let daemon = farm.start(&[]);
     until("the first commit is tested", || farm.tally(&first) == "5 Passed");
-    until("there is a ballast", || data.join("ci-daemon-work/ballast").exists());
+    until("the reserve file exists", || data.join("ci-daemon-work/reserve").exists());
     let mut file = std::fs::File::create(data.join("filler")).unwrap();
     while file.write_all(&[1; 4096]).is_ok() {}
     drop(file);
     let second = farm.commit("second", "");
     daemon.signal(Signal::USR1);
-    until("it is said", || {
+    until("the snapshot reports it", || {
         let snapshot = farm.snapshot();
         let executors = snapshot.executors.iter().filter_map(|executor| executor.problem.as_deref());
         let mut said = snapshot.problems.iter().map(String::as_str).chain(executors);
         said.any(|problem| problem.contains("No space left"))
     });
     std::fs::remove_file(data.join("filler")).unwrap();
-    until("it goes on", || farm.tally(&second) == "5 Passed");
+    until("it continues", || farm.tally(&second) == "5 Passed");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Exit::Code(0));
 }

@@ -93,7 +93,7 @@ fn the_first_verdict_stands_and_strangers_are_dropped() {
     record 0 Passed out/a.x false
     Say("a second verdict of x is dropped, the first stands")
     Say("x starts again, its first verdict stands")
-    Say("a verdict of z, which nobody asked for, is dropped")
+    Say("a verdict of z, which is not in the batch, is dropped")
     "#);
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use model::{Counts, Verdict};
 
-use crate::executor::run::Doing;
-use crate::plan::{Job, Purpose};
+use crate::executor::run::BatchProgress;
+use crate::plan::{PlannedJob, Purpose};
 
 /// The display.
 #[derive(Debug)]
@@ -60,8 +60,8 @@ impl Progress {
         }
     }
 
-    /// A word about the daemon itself.
-    pub fn say(&self, text: &str) {
+    /// Shows a message about the daemon itself.
+    pub fn message(&self, text: &str) {
         self.line(text);
     }
 
@@ -75,7 +75,7 @@ impl Progress {
     }
 
     /// A verdict fell.
-    pub fn verdict(&mut self, job: &Job, verdict: &Verdict, duration: Duration) {
+    pub fn verdict(&mut self, job: &PlannedJob, verdict: &Verdict, duration: Duration) {
         let line = verdict_line(job, verdict, duration);
         match self {
             Self::Quiet => tracing::info!("{line}"),
@@ -98,7 +98,7 @@ impl Progress {
     }
 
     /// What the executors do.
-    pub fn batches(&mut self, batches: &BTreeMap<String, Doing>) {
+    pub fn batches(&mut self, batches: &BTreeMap<String, BatchProgress>) {
         let Self::Terminal(_, bars) = self else { return };
         bars.executors.retain(|name, bar| {
             let there = batches.contains_key(name);
@@ -134,7 +134,7 @@ impl Progress {
     }
 }
 
-fn verdict_line(job: &Job, verdict: &Verdict, duration: Duration) -> String {
+fn verdict_line(job: &PlannedJob, verdict: &Verdict, duration: Duration) -> String {
     let why = job.purpose.suffix();
     let reason = verdict.reason().map_or(String::new(), |reason| format!(": {reason}"));
     format!(
@@ -146,7 +146,7 @@ fn verdict_line(job: &Job, verdict: &Verdict, duration: Duration) -> String {
     )
 }
 
-fn batch_line(name: &str, doing: &Doing) -> String {
+fn batch_line(name: &str, doing: &BatchProgress) -> String {
     let batch = &doing.status;
     let commit = batch.commit.get(..12).unwrap_or(&batch.commit);
     let objects = match doing.built {
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn lines() {
         let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
-        let job = Job {
+        let job = PlannedJob {
             branch: Arc::new("u/b".parse().unwrap()),
             group: Arc::new("g".parse().unwrap()),
             repo: Arc::new(model::RepoName::linux()),
@@ -198,7 +198,7 @@ mod tests {
             cost: Duration::ZERO,
             purpose: Purpose::First,
         };
-        let again = Job { purpose: Purpose::Confirm, ..job.clone() };
+        let again = PlannedJob { purpose: Purpose::Confirm, ..job.clone() };
         let failed = Verdict::Failed { reason: "kernel BUG at fs/ext4/inode.c:1".into() };
         let status = model::snapshot::BatchStatus {
             commit: job.commit.to_string(),
@@ -208,7 +208,7 @@ mod tests {
             ..Default::default()
         };
         let shown = [
-            batch_line("local/0", &Doing { status, built: Some((312, Some(2500))) }),
+            batch_line("local/0", &BatchProgress { status, built: Some((312, Some(2500))) }),
             verdict_line(&job, &Verdict::Passed, Duration::from_millis(1234)),
             verdict_line(&job, &failed, Duration::from_secs(61)),
             verdict_line(&again, &failed, Duration::from_secs(60)),

@@ -7,14 +7,14 @@ use model::HostName;
 use sha2::{Digest, Sha256};
 
 /// The arguments of `ktest` up to what is to be run, by host; a host that is not here is this machine.
-pub type Ways = BTreeMap<HostName, Vec<String>>;
+pub type HostCommands = BTreeMap<HostName, Vec<String>>;
 
-/// The ways to all hosts of a configuration. `node` is this machine's own name.
+/// The commands of all hosts of a configuration. `node` is this machine's own name.
 #[must_use]
-pub fn ways(config: &Config, node: &str) -> Ways {
+pub fn host_commands(config: &Config, node: &str) -> HostCommands {
     let farm = farm_name(config, node);
     let away = config.hosts.values().filter(|host| host.kind != HostKind::Local);
-    away.map(|host| (host.name.clone(), way(host, &farm))).collect()
+    away.map(|host| (host.name.clone(), host_command(host, &farm))).collect()
 }
 
 /// What tells this daemon's slots on a worker from another daemon's.
@@ -23,7 +23,7 @@ fn farm_name(config: &Config, node: &str) -> String {
     Sha256::digest(text).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn way(host: &Host, farm: &str) -> Vec<String> {
+fn host_command(host: &Host, farm: &str) -> Vec<String> {
     let mut args = vec!["host".to_owned()];
     match host.kind {
         HostKind::Slurm => args.push("slurm".into()),
@@ -78,7 +78,7 @@ partition = "kernel"
 arch = "x86_64"
 "#;
         std::fs::write(&path, text).unwrap();
-        let ways = ways(&config::load(&path).unwrap(), "ci");
+        let ways = host_commands(&config::load(&path).unwrap(), "ci");
         let shown: Vec<String> =
             ways.iter().map(|(host, args)| format!("{host}: {}", args.join(" "))).collect();
         insta::assert_snapshot!(shown.join("\n"), @r"

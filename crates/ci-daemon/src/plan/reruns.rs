@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use model::CommitId;
 
-use crate::plan::{Job, JobRef, Purpose};
+use super::{JobRef, PlannedJob, Purpose};
 
 /// The failures of one commit that are confirmed. A commit with more is broken, not flaky; its failures stand as they are.
 pub const CONFIRMED: usize = 20;
 
 /// What runs again.
 #[derive(Debug, Default)]
-pub struct Again {
+pub struct Reruns {
     runs: HashMap<JobRef, Runs>,
     confirmed: HashMap<CommitId, BTreeSet<String>>,
 }
@@ -24,7 +24,7 @@ pub struct Again {
 /// The runs of one job; the first of `purposes` is with the scheduler.
 #[derive(Debug)]
 struct Runs {
-    job: Arc<Job>,
+    job: Arc<PlannedJob>,
     purposes: Vec<Purpose>,
     /// Requests that are over when the job has run.
     requests: Vec<PathBuf>,
@@ -32,16 +32,16 @@ struct Runs {
 
 /// What an end leads to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Next {
+pub struct RerunStep {
     /// To be submitted.
-    pub submit: Option<Job>,
+    pub submit: Option<PlannedJob>,
     /// Requests that are over.
-    pub over: Vec<PathBuf>,
+    pub finished: Vec<PathBuf>,
 }
 
-impl Again {
+impl Reruns {
     /// The first verdict of `job` is that it failed: it runs `times` more. Gives what is to be submitted now.
-    pub fn confirm(&mut self, job: &Arc<Job>, times: u32) -> Option<Job> {
+    pub fn confirm(&mut self, job: &Arc<PlannedJob>, times: u32) -> Option<PlannedJob> {
         if times == 0 || job.purpose != Purpose::First {
             return None;
         }
@@ -54,11 +54,16 @@ impl Again {
     }
 
     /// Somebody asks for one more run. Gives what is to be submitted now.
-    pub fn ask(&mut self, job: &Arc<Job>, request: Option<PathBuf>) -> Option<Job> {
+    pub fn request(&mut self, job: &Arc<PlannedJob>, request: Option<PathBuf>) -> Option<PlannedJob> {
         self.add(job, vec![Purpose::Asked], request)
     }
 
-    fn add(&mut self, job: &Arc<Job>, purposes: Vec<Purpose>, request: Option<PathBuf>) -> Option<Job> {
+    fn add(
+        &mut self,
+        job: &Arc<PlannedJob>,
+        purposes: Vec<Purpose>,
+        request: Option<PathBuf>,
+    ) -> Option<PlannedJob> {
         let name = job.name();
         if let Some(runs) = self.runs.get_mut(&name) {
             runs.purposes.extend(purposes);
@@ -72,19 +77,19 @@ impl Again {
     }
 
     /// A run of `job` ended; it has its attempt if `done`, otherwise no more is tried.
-    pub fn ended(&mut self, job: &JobRef, done: bool) -> Next {
-        let Some(runs) = self.runs.get_mut(job) else { return Next::default() };
+    pub fn ended(&mut self, job: &JobRef, done: bool) -> RerunStep {
+        let Some(runs) = self.runs.get_mut(job) else { return RerunStep::default() };
         let was = runs.purposes.remove(0);
         if done && !runs.purposes.is_empty() {
-            let over = if was == Purpose::Asked && !runs.purposes.contains(&Purpose::Asked) {
+            let finished = if was == Purpose::Asked && !runs.purposes.contains(&Purpose::Asked) {
                 std::mem::take(&mut runs.requests)
             } else {
                 Vec::new()
             };
-            return Next { submit: runs.first(), over };
+            return RerunStep { submit: runs.first(), finished };
         }
-        let over = self.runs.remove(job).map(|runs| runs.requests).unwrap_or_default();
-        Next { submit: None, over }
+        let finished = self.runs.remove(job).map(|runs| runs.requests).unwrap_or_default();
+        RerunStep { submit: None, finished }
     }
 
     /// Whether nothing runs again.
@@ -100,10 +105,10 @@ impl Again {
 }
 
 impl Runs {
-    fn first(&self) -> Option<Job> {
+    fn first(&self) -> Option<PlannedJob> {
         let purpose = *self.purposes.first()?;
         let value = if purpose == Purpose::Asked { FIRST } else { self.job.value };
-        Some(Job { purpose, value, ..(*self.job).clone() })
+        Some(PlannedJob { purpose, value, ..(*self.job).clone() })
     }
 }
 
@@ -117,8 +122,8 @@ mod tests {
     use super::*;
     use crate::plan::Unit;
 
-    fn job(subtest: &str) -> Arc<Job> {
-        Arc::new(Job {
+    fn job(subtest: &str) -> Arc<PlannedJob> {
+        Arc::new(PlannedJob {
             branch: Arc::new("u/b".parse().unwrap()),
             group: Arc::new("g".parse().unwrap()),
             repo: Arc::new(model::RepoName::linux()),
@@ -135,12 +140,12 @@ mod tests {
 
     #[test]
     fn one_run_of_a_job_at_a_time() {
-        let mut again = Again::default();
+        let mut again = Reruns::default();
         let x = job("x");
         let first = again.confirm(&x, 2).unwrap();
         assert_eq!((first.purpose, first.value), (Purpose::Confirm, 3));
         assert_eq!(again.confirm(&x, 2), None, "a failure is confirmed once");
-        assert_eq!(again.ask(&x, Some("r1".into())), None, "its turn comes");
+        assert_eq!(again.request(&x, Some("r1".into())), None, "its turn comes");
         assert_eq!(again.confirm(&Arc::new(first), 2), None, "a confirmation is not confirmed");
         assert_eq!(again.ended(&x.name(), true).submit.unwrap().purpose, Purpose::Confirm);
         let asked = again.ended(&x.name(), true);
@@ -148,19 +153,22 @@ mod tests {
             (asked.submit.as_ref().unwrap().purpose, asked.submit.as_ref().unwrap().value),
             (Purpose::Asked, FIRST)
         );
-        assert!(asked.over.is_empty());
-        assert_eq!(again.ended(&x.name(), true), Next { submit: None, over: vec!["r1".into()] });
+        assert!(asked.finished.is_empty());
+        assert_eq!(again.ended(&x.name(), true), RerunStep { submit: None, finished: vec!["r1".into()] });
         assert!(again.is_empty());
-        assert_eq!(again.ended(&x.name(), true), Next::default());
+        assert_eq!(again.ended(&x.name(), true), RerunStep::default());
     }
 
     #[test]
     fn what_cannot_run_is_given_up_and_a_broken_commit_is_not_flaky() {
-        let mut again = Again::default();
+        let mut again = Reruns::default();
         let y = job("y");
-        assert!(again.ask(&y, Some("r".into())).is_some());
-        assert!(again.ask(&y, Some("s".into())).is_none());
-        assert_eq!(again.ended(&y.name(), false), Next { submit: None, over: vec!["r".into(), "s".into()] });
+        assert!(again.request(&y, Some("r".into())).is_some());
+        assert!(again.request(&y, Some("s".into())).is_none());
+        assert_eq!(
+            again.ended(&y.name(), false),
+            RerunStep { submit: None, finished: vec!["r".into(), "s".into()] }
+        );
         let confirmed = (0..50).filter(|n| again.confirm(&job(&format!("s{n}")), 1).is_some()).count();
         assert_eq!(confirmed, CONFIRMED);
         again.keep_commits(|_| false);

@@ -1,6 +1,6 @@
-//! Branches that the configuration has no more: which have results, and letting go of one by name.
+//! Branches that are no longer in the configuration: which have results, and removing the listing of one by name.
 //!
-//! Retention never looks at the configuration, so that a misspelt one deletes nothing. Here a person names the branch.
+//! Retention never reads the configuration, so that a mistake in it deletes nothing. Here a user names the branch.
 
 use std::fmt;
 use std::path::Path;
@@ -11,40 +11,40 @@ use results::requests::{self, What};
 use results::{Reader, Writer};
 use serde::Serialize;
 
-/// Why a branch is not forgotten.
+/// Why a listing is not removed.
 #[derive(Debug, thiserror::Error)]
-pub enum ForgetError {
-    /// It is still wanted.
+pub enum UnlistError {
+    /// The branch is configured.
     #[error("{0} is in the configuration; remove its [branch.{name}] first", name = .0.branch)]
     Configured(BranchRef),
-    /// It has no results.
-    #[error("there are no results of {branch}{}", others(.unconfigured))]
+    /// The branch has no results.
+    #[error("no results of {branch}{}", others(.unconfigured))]
     Unknown {
-        /// Which.
+        /// The branch.
         branch: BranchRef,
-        /// What could be meant.
+        /// The branches that can be dropped.
         unconfigured: Vec<Unconfigured>,
     },
     /// The results.
     #[error(transparent)]
     Results(#[from] results::Error),
-    /// The running daemon cannot be asked.
-    #[error("the running ci-daemon cannot be asked: {0}")]
+    /// The request to the running daemon cannot be written.
+    #[error("cannot leave a request for the running ci-daemon: {0}")]
     Request(#[from] std::io::Error),
 }
 
 fn others(unconfigured: &[Unconfigured]) -> String {
     let names: Vec<String> = unconfigured.iter().map(|of| of.branch.to_string()).collect();
     match names.as_slice() {
-        [] => "; the configuration has every branch that has some".into(),
-        names => format!("; those that the configuration does not have: {}", names.join(", ")),
+        [] => "; every branch with results is in the configuration".into(),
+        names => format!("; branches that are not in the configuration: {}", names.join(", ")),
     }
 }
 
-/// A branch with results that the configuration does not have.
+/// A branch with results that is not in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unconfigured {
-    /// Which.
+    /// The branch.
     #[serde(flatten)]
     pub branch: BranchRef,
     /// How many commits its listing has.
@@ -54,17 +54,17 @@ pub struct Unconfigured {
 impl fmt::Display for Unconfigured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { branch, commits } = self;
-        write!(f, "{branch} with {commits} commits; what no other branch lists goes with the retention")
+        write!(f, "{branch} with {commits} commits; retention deletes the results that no other branch lists")
     }
 }
 
-/// Whether the branch was forgotten, or will be.
+/// When the listing is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
-    /// It was.
+pub enum Unlisted {
+    /// It is removed.
     Now,
-    /// A daemon has the results; it was asked to.
-    Asked,
+    /// A daemon is running; it removes the listing.
+    Requested,
 }
 
 /// The branches that have results and are not in the configuration, sorted.
@@ -74,7 +74,7 @@ pub fn unconfigured(config: &Config, reader: &Reader) -> results::Result<Vec<Unc
         for branch in branches {
             let branch = BranchRef { user: user.clone(), branch };
             if config.branch(&branch).is_none() {
-                // A listing that cannot be read can be forgotten, too.
+                // An unreadable listing can be removed as well.
                 let commits = reader.branch(&branch).ok().flatten().map_or(0, |commits| commits.len());
                 found.push(Unconfigured { branch, commits });
             }
@@ -84,29 +84,29 @@ pub fn unconfigured(config: &Config, reader: &Reader) -> results::Result<Vec<Unc
     Ok(found)
 }
 
-/// What would be forgotten, if it may be.
-pub fn check(config: &Config, wanted: &BranchRef) -> Result<Unconfigured, ForgetError> {
+/// The branch whose listing would be removed; an error if it must not be.
+pub fn check(config: &Config, wanted: &BranchRef) -> Result<Unconfigured, UnlistError> {
     if config.branch(wanted).is_some() {
-        return Err(ForgetError::Configured(wanted.clone()));
+        return Err(UnlistError::Configured(wanted.clone()));
     }
     let unconfigured = unconfigured(config, &Reader::open(&config.output_dir)?)?;
     match unconfigured.iter().find(|of| of.branch == *wanted) {
         Some(found) => Ok(found.clone()),
-        None => Err(ForgetError::Unknown { branch: wanted.clone(), unconfigured }),
+        None => Err(UnlistError::Unknown { branch: wanted.clone(), unconfigured }),
     }
 }
 
-/// Forgets the branch, or asks the daemon that has the results to.
-pub async fn forget(output_dir: &Path, branch: BranchRef) -> Result<Done, ForgetError> {
+/// Removes the listing, or leaves a request for the daemon that holds the store.
+pub async fn unlist(output_dir: &Path, branch: BranchRef) -> Result<Unlisted, UnlistError> {
     match Writer::open(output_dir) {
         Ok(writer) => {
             writer.forget_branch(&branch).await?;
             writer.close().await?;
-            Ok(Done::Now)
+            Ok(Unlisted::Now)
         }
         Err(results::Error::Locked { .. }) => {
-            requests::leave(output_dir, What::Forget(branch))?;
-            Ok(Done::Asked)
+            requests::leave(output_dir, What::Unlist(branch))?;
+            Ok(Unlisted::Requested)
         }
         Err(error) => Err(error.into()),
     }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_branch_that_the_configuration_has_no_more_is_forgotten() {
+    async fn only_a_branch_that_is_no_longer_configured_is_dropped() {
         let temp = tempfile::tempdir().unwrap();
         let (dir, config) = (temp.path(), config(temp.path()));
         let commit: model::CommitId = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
@@ -144,15 +144,15 @@ mod tests {
         let error = check(&config, &"kmo/odl".parse().unwrap()).unwrap_err().to_string();
         assert_eq!(
             error,
-            "there are no results of kmo/odl; those that the configuration does not have: kmo/fs/older, kmo/old"
+            "no results of kmo/odl; branches that are not in the configuration: kmo/fs/older, kmo/old"
         );
         let old: BranchRef = "kmo/old".parse().unwrap();
         assert_eq!(check(&config, &old).unwrap().commits, 1);
-        // Somebody has the results: they are asked.
-        assert_eq!(forget(dir, old.clone()).await.unwrap(), Done::Asked);
-        assert_eq!(crate::requests::take(dir, false).asked.len(), 1);
+        // The store is held: the holder gets a request.
+        assert_eq!(unlist(dir, old.clone()).await.unwrap(), Unlisted::Requested);
+        assert_eq!(crate::requests::take(dir, false).requests.len(), 1);
         writer.close().await.unwrap();
-        assert_eq!(forget(dir, old.clone()).await.unwrap(), Done::Now);
+        assert_eq!(unlist(dir, old.clone()).await.unwrap(), Unlisted::Now);
         let left = unconfigured(&config, &Reader::open(dir).unwrap()).unwrap();
         assert_eq!(left.iter().map(|of| of.branch.branch.as_str()).collect::<Vec<_>>(), ["fs/older"]);
         assert!(check(&config, &old).is_err());

@@ -17,19 +17,19 @@ use tokio::task::JoinHandle;
 
 /// The listener, as the configuration has it now.
 #[derive(Debug)]
-pub struct Hook {
+pub struct HookListener {
     hurry: watch::Sender<()>,
     /// What is served, and by whom.
     served: Option<(config::Hook, JoinHandle<()>)>,
 }
 
 #[derive(Debug)]
-struct Door {
+struct HookState {
     token: String,
     hurry: watch::Sender<()>,
 }
 
-impl Hook {
+impl HookListener {
     /// A hook that does not listen yet; `hurry` is changed when somebody pushed.
     #[must_use]
     pub fn new(hurry: watch::Sender<()>) -> Self {
@@ -64,7 +64,7 @@ impl Hook {
     }
 }
 
-impl Drop for Hook {
+impl Drop for HookListener {
     fn drop(&mut self) {
         if let Some((_, task)) = self.served.take() {
             task.abort();
@@ -73,10 +73,10 @@ impl Drop for Hook {
 }
 
 fn app(token: String, hurry: watch::Sender<()>) -> Router {
-    Router::new().route("/hook", post(pushed)).with_state(Arc::new(Door { token, hurry }))
+    Router::new().route("/hook", post(pushed)).with_state(Arc::new(HookState { token, hurry }))
 }
 
-async fn pushed(State(door): State<Arc<Door>>, headers: HeaderMap) -> Response {
+async fn pushed(State(door): State<Arc<HookState>>, headers: HeaderMap) -> Response {
     let shown = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     // GitLab has a header of its own.
     let shown = shown.or_else(|| headers.get("x-gitlab-token").map(axum::http::HeaderValue::as_bytes));
@@ -116,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn only_who_shows_the_token_is_heard() {
         let (hurry, mut heard) = watch::channel(());
-        let mut hook = Hook::new(hurry);
+        let mut hook = HookListener::new(hurry);
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (first, second) = (free(), free());
         let wanted = |listen, token: &str| config::Hook { listen, token: token.into() };

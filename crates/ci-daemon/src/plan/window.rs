@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::plan::{Input, Job, JobRef, Planner, Verdicts};
+use super::{Input, JobRef, PlannedJob, Planner, Verdicts};
 
 /// The window.
 #[derive(Debug)]
@@ -17,12 +17,12 @@ pub struct Window {
 /// What is to be done about the pending jobs after the plan has changed.
 #[derive(Debug, Default)]
 pub struct Replan {
-    /// To be taken back. Those that are claimed before that happens are reported to [`Window::still_there`].
+    /// To be taken back. Those that are claimed before that happens are reported to [`Window::hold`].
     pub unwanted: HashSet<JobRef>,
     /// Stays, with this value from now on.
     pub stays: HashMap<JobRef, i64>,
     /// To be submitted.
-    pub submit: Vec<Job>,
+    pub submit: Vec<PlannedJob>,
 }
 
 impl Window {
@@ -40,7 +40,7 @@ impl Window {
 
     /// The jobs to be submitted while `pending` wait. Does nothing while the window is more than three quarters full,
     /// so that jobs come in numbers that make batches.
-    pub fn refill(&mut self, pending: usize, verdicts: &mut dyn Verdicts) -> Vec<Job> {
+    pub fn refill(&mut self, pending: usize, verdicts: &mut dyn Verdicts) -> Vec<PlannedJob> {
         if pending.saturating_mul(4) > self.size.saturating_mul(3) {
             return Vec::new();
         }
@@ -70,17 +70,17 @@ impl Window {
     }
 
     /// An unwanted job was claimed before it could be taken back: it runs.
-    pub fn still_there(&mut self, job: &JobRef) {
+    pub fn hold(&mut self, job: &JobRef) {
         self.planner.hold(job);
     }
 
     /// A job has its verdict.
-    pub fn judged(&mut self, job: &JobRef) {
+    pub fn set_done(&mut self, job: &JobRef) {
         self.planner.verdict(job);
     }
 
     /// A job left the window without a verdict; it may be planned again.
-    pub fn left(&mut self, job: &JobRef) {
+    pub fn give_back(&mut self, job: &JobRef) {
         self.planner.give_back(job);
     }
 
@@ -96,7 +96,7 @@ impl Window {
     }
 
     /// How many jobs are left to be handed out, counted up to `most`.
-    pub fn left_to_hand_out(&mut self, most: usize, verdicts: &mut dyn Verdicts) -> usize {
+    pub fn count_left(&mut self, most: usize, verdicts: &mut dyn Verdicts) -> usize {
         self.planner.peek(most, verdicts).len()
     }
 
@@ -185,7 +185,7 @@ mod tests {
                     },
                     3 | 4 => if let Some(job) = some(&world.running) {
                         world.running.remove(&job);
-                        window.judged(&job);
+                        window.set_done(&job);
                         *world.judged.entry(job).or_default() += 1;
                     },
                     // It failed and waits again.
@@ -204,7 +204,7 @@ mod tests {
                         }
                         for job in replan.unwanted {
                             if !world.pending.remove(&job) {
-                                window.still_there(&job);
+                                window.hold(&job);
                             }
                         }
                         for job in replan.submit {
@@ -237,6 +237,6 @@ mod tests {
         assert_eq!(window.refill(7, &mut none).len(), 0);
         assert_eq!(window.refill(6, &mut none).len(), 2);
         assert!(!window.is_exhausted(&mut none));
-        assert_eq!(window.left_to_hand_out(100, &mut none), 10);
+        assert_eq!(window.count_left(100, &mut none), 10);
     }
 }

@@ -1,82 +1,11 @@
-//! From what the scout saw to what the planner is to plan. Pure.
+//! Which hosts and slots there are, and which of them a job can use. Pure.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use config::{Config, HostKind, TestGroup};
-use model::{Arch, Env, GroupName, HostName, RepoName, ResultKey, TestPath, UserName};
+use config::{Config, HostKind};
+use model::{Arch, Env, HostName, RepoName};
 
-use crate::executor::command::Tools;
-use crate::executor::place;
-use crate::plan::{Branch, History, Input};
-use crate::scout::View;
-
-/// The planner's input. `history` is what is known of a key from earlier runs.
-#[must_use]
-pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
-    let mut groups: HashMap<(UserName, GroupName), Arc<TestGroup>> = HashMap::new();
-    let mut branches = Vec::new();
-    for branch in view.config.all_branches() {
-        let Some(seen) = view.branches.get(&branch.name) else { continue };
-        let group = |name: &GroupName| {
-            let user = &branch.name.user;
-            let group = view.config.test_group(user, name)?;
-            let shared = groups.entry((user.clone(), name.clone()));
-            Some(shared.or_insert_with(|| Arc::new(group.clone())).clone())
-        };
-        branches.push(Branch {
-            name: Arc::new(branch.name.clone()),
-            repo: Arc::new(branch.repo.clone()),
-            commits: seen.commits.iter().map(|commit| commit.id.clone()).collect(),
-            groups: branch
-                .test_groups
-                .iter()
-                .filter_map(group)
-                .filter(|group| has_kernel(branch, group))
-                .collect(),
-        });
-    }
-    Input {
-        branches,
-        listings: view.listings.clone(),
-        history,
-        default_cost: view.config.subtest_duration_def,
-    }
-}
-
-/// A commit that is no kernel needs one from the store.
-fn has_kernel(branch: &config::Branch, group: &TestGroup) -> bool {
-    branch.repo.is_linux() || !group.kernels.is_empty()
-}
-
-/// What the executors run. A test file that cannot even be listed takes no part in the others' kernel.
-#[must_use]
-pub fn tools(view: &View, ktest: &Path) -> Tools {
-    let config = &view.config;
-    let kernels = config.all_branches().filter(|branch| branch.repo.is_linux());
-    let groups = kernels.flat_map(|branch| config.groups_of(branch));
-    let built = groups.filter(|group| group.kernels.is_empty());
-    let listed =
-        |group: &TestGroup, test: &TestPath| view.listings.contains_key(&(test.clone(), group.env.clone()));
-    let merge: BTreeSet<&TestPath> =
-        built.flat_map(|group| group.tests.iter().filter(move |test| listed(group, test))).collect();
-    Tools {
-        ktest: ktest.into(),
-        linux_repo: config.linux_repo.clone(),
-        ktest_dir: config.ktest_dir.clone(),
-        tolerate: config.tolerate.clone(),
-        repos: config.repos.clone(),
-        images: config.images.clone(),
-        merge: merge.into_iter().cloned().collect(),
-        ways: place::ways(config, &node_name()),
-    }
-}
-
-/// This machine's own name.
-fn node_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().into()
-}
+use crate::plan::from_view::has_kernel;
 
 /// The architecture of jobs whose group requires none: this machine's if a host has it, else the first host's.
 #[must_use]
@@ -114,7 +43,7 @@ pub fn slots(config: &Config) -> Vec<(HostName, u32)> {
 
 /// What the configuration asks for and this daemon does not do.
 #[must_use]
-pub fn left_out(config: &Config) -> Vec<String> {
+pub fn unserved(config: &Config) -> Vec<String> {
     let asked = config.all_branches().flat_map(|branch| config.groups_of(branch));
     let asked = asked.filter_map(|group| Some((group, config::arch_of(&group.env)?)));
     let asked: BTreeSet<String> = asked
@@ -138,12 +67,16 @@ pub fn left_out(config: &Config) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, HashMap};
+    use std::sync::Arc;
 
-    use model::Env;
+    use model::{Env, TestPath};
 
     use super::*;
-    use crate::watch::Seen;
+    use crate::executor::command::tools;
+    use crate::plan::from_view::input;
+    use crate::watch::branches::FetchedBranch;
+    use crate::watch::fetch_loop::View;
 
     #[test]
     fn only_what_can_be_listed_shares_a_kernel_and_only_what_can_run_is_planned() {
@@ -185,7 +118,7 @@ arch = "x86_64"
         let listing =
             |name: &str, env: &Env| ((name.parse().unwrap(), env.clone()), Arc::from(["s".parse().unwrap()]));
         let none = Env::default();
-        let seen = |name: &str| (format!("kmo/{name}").parse().unwrap(), Seen::default());
+        let seen = |name: &str| (format!("kmo/{name}").parse().unwrap(), FetchedBranch::default());
         let view = View {
             config: config.clone(),
             branches: [seen("next"), seen("tools")].into(),
@@ -213,6 +146,6 @@ arch = "x86_64"
             needs(&config, &"tools".parse().unwrap(), &none).to_string(),
             format!("arch={usual} kind=local")
         );
-        assert_eq!(left_out(&config).len(), 1, "{:?}", left_out(&config));
+        assert_eq!(unserved(&config).len(), 1, "{:?}", unserved(&config));
     }
 }

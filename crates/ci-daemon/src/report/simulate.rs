@@ -13,12 +13,12 @@ use jobkit::{ChoirConfig, ExecutorSpec, JobSpec};
 use model::{BranchRef, CommitId, ResultKey, UserName};
 use serde::Serialize;
 
-use crate::plan::{Input, Job, JobRef, Verdicts, units_of};
-use crate::window::Window;
+use crate::plan::window::Window;
+use crate::plan::{Input, JobRef, PlannedJob, Verdicts, units_of};
 
 /// The farm that is simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Farm {
+pub struct SimulatedFarm {
     /// How many batches run at a time.
     pub slots: usize,
     /// How many jobs are submitted at a time.
@@ -71,7 +71,7 @@ struct Tips {
 }
 
 impl Tips {
-    fn new(input: &Input, verdicts: &mut dyn Verdicts) -> Result<Self, String> {
+    fn new(input: &Input, verdicts: &mut dyn Verdicts) -> results::Result<Self> {
         // `of` is to be asked with a list that only grows.
         let mut keys: Vec<ResultKey> = Vec::new();
         let mut numbers: HashMap<ResultKey, u32> = HashMap::new();
@@ -122,11 +122,11 @@ impl Tips {
 }
 
 struct Simulation<'a> {
-    farm: Farm,
+    farm: SimulatedFarm,
     window: Window,
     scheduler: Scheduler,
     weight: &'a dyn Fn(&UserName) -> f64,
-    jobs: HashMap<JobId, Job>,
+    jobs: HashMap<JobId, PlannedJob>,
     running: HashMap<BatchId, (ExecutorId, Vec<JobId>)>,
     events: BinaryHeap<Reverse<(u64, BatchId)>>,
     /// When the kernel of each commit is there.
@@ -141,8 +141,8 @@ pub fn simulate(
     input: &Input,
     verdicts: &mut dyn Verdicts,
     weight: &dyn Fn(&UserName) -> f64,
-    farm: Farm,
-) -> Result<Forecast, String> {
+    farm: SimulatedFarm,
+) -> results::Result<Forecast> {
     let tips = Tips::new(input, verdicts)?;
     let mut window = Window::new(farm.window);
     window.update(input, farm.window);
@@ -181,7 +181,7 @@ impl Simulation<'_> {
             for job in &jobs {
                 self.scheduler.done(batch, *job);
                 if let Some(job) = self.jobs.remove(job) {
-                    self.window.judged(&job.name());
+                    self.window.set_done(&job.name());
                 }
             }
             self.scheduler.end_batch(batch, BatchEnd::Finished, self.now);
@@ -197,7 +197,7 @@ impl Simulation<'_> {
     fn refill(&mut self, verdicts: &mut dyn Verdicts) {
         for job in self.window.refill(self.scheduler.pending(), verdicts) {
             let spec = JobSpec {
-                batch_key: crate::farm::batch_key(&job),
+                batch_key: job.batch_key(),
                 cost: job.cost,
                 group: job.branch.user.to_string(),
                 weight: (self.weight)(&job.branch.user),
@@ -248,33 +248,38 @@ fn millis(time: Duration) -> u64 {
 
 /// How many slots are asked for: `8`, or `+4` for four more than there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slots {
+pub enum SlotCount {
     /// So many.
-    Are(usize),
+    Exactly(usize),
     /// So many more.
-    More(usize),
+    Additional(usize),
 }
 
-impl Slots {
+impl SlotCount {
     /// What that comes to where there are `now`.
     #[must_use]
     pub fn of(self, now: usize) -> usize {
         match self {
-            Self::Are(slots) => slots,
-            Self::More(slots) => now.saturating_add(slots),
+            Self::Exactly(slots) => slots,
+            Self::Additional(slots) => now.saturating_add(slots),
         }
     }
 }
 
-impl std::str::FromStr for Slots {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+/// The text is not a number of slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("give a number of slots from 1 to 100000, or +N for N additional ones")]
+pub struct SlotCountError;
+
+impl std::str::FromStr for SlotCount {
+    type Err = SlotCountError;
+    fn from_str(text: &str) -> Result<Self, SlotCountError> {
         let number = |text: &str| match text.parse::<usize>() {
             Ok(number @ 1..=100_000) => Ok(number),
-            _ => Err("it is a number of slots from 1 to 100000, or +N for N more".to_owned()),
+            _ => Err(SlotCountError),
         };
         text.strip_prefix('+')
-            .map_or_else(|| number(text).map(Self::Are), |more| number(more).map(Self::More))
+            .map_or_else(|| number(text).map(Self::Exactly), |more| number(more).map(Self::Additional))
     }
 }
 
@@ -387,12 +392,12 @@ mod tests {
         }
     }
 
-    fn farm(slots: usize, all: bool) -> Farm {
+    fn farm(slots: usize, all: bool) -> SimulatedFarm {
         let s = Duration::from_secs;
-        Farm { slots, window: 2000, budget: s(60), boot: s(5), build: s(100), all }
+        SimulatedFarm { slots, window: 2000, budget: s(60), boot: s(5), build: s(100), all }
     }
 
-    fn none(_: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)) -> Result<(), String> {
+    fn none(_: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)) -> results::Result<()> {
         Ok(())
     }
 
@@ -431,9 +436,9 @@ mod tests {
 
     #[test]
     fn slots_and_spans() {
-        assert_eq!("+4".parse::<Slots>().unwrap().of(3), 7);
-        assert_eq!("4".parse::<Slots>().unwrap().of(3), 4);
-        assert!(["0", "+", "x", "-1", "+0"].iter().all(|text| text.parse::<Slots>().is_err()));
+        assert_eq!("+4".parse::<SlotCount>().unwrap().of(3), 7);
+        assert_eq!("4".parse::<SlotCount>().unwrap().of(3), 4);
+        assert!(["0", "+", "x", "-1", "+0"].iter().all(|text| text.parse::<SlotCount>().is_err()));
         let shown = [5, 100, 7200, 200_000].map(|s| Span(s).to_string());
         assert_eq!(shown, ["5 s", "2 min", "2 h 0 min", "2 d 7 h"]);
     }

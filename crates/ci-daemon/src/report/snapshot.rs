@@ -8,8 +8,8 @@ use jobkit::{ChoirStatus, End, ExecutorState, Outcome};
 use model::StatusSnapshot;
 use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, FairShare, JobStatus};
 
-use crate::executor::run::Doing;
-use crate::plan::Job;
+use crate::executor::run::BatchProgress;
+use crate::plan::PlannedJob;
 
 /// How many ended jobs are shown.
 const ENDED: usize = 100;
@@ -25,11 +25,11 @@ pub struct Identity {
 
 /// Jobs that ended lately, the newest last.
 #[derive(Debug, Clone, Default)]
-pub struct Ended(VecDeque<JobStatus>);
+pub struct EndedJobs(VecDeque<JobStatus>);
 
-impl Ended {
+impl EndedJobs {
     /// Another one. What was only taken back is not shown.
-    pub fn push(&mut self, end: &End<Arc<Job>>) {
+    pub fn push(&mut self, end: &End<Arc<PlannedJob>>) {
         let status = match end.outcome {
             Outcome::Done => "done",
             Outcome::Abandoned { .. } => "failed",
@@ -52,19 +52,19 @@ impl Ended {
 
 /// What the snapshot is made from.
 #[derive(Debug)]
-pub struct Parts<'a> {
+pub struct SnapshotParts<'a> {
     /// Where the results are; logs are named from here.
     pub output_dir: &'a Path,
     /// The scheduler's own.
     pub choir: &'a ChoirStatus,
     /// What the executors say about their batches, by executor.
-    pub batches: &'a BTreeMap<String, Doing>,
+    pub batches: &'a BTreeMap<String, BatchProgress>,
     /// How many jobs wait, by commit.
     pub pending: &'a BTreeMap<String, u64>,
     /// Whether there is more than the window holds.
     pub more_to_plan: bool,
     /// Jobs that ended.
-    pub ended: &'a Ended,
+    pub ended: &'a EndedJobs,
     /// The branches.
     pub branches: &'a [BranchStatus],
     /// What is wrong.
@@ -73,7 +73,7 @@ pub struct Parts<'a> {
 
 /// The snapshot at `now` (Unix seconds).
 #[must_use]
-pub fn snapshot(identity: Identity, parts: &Parts<'_>, now: i64) -> StatusSnapshot {
+pub fn snapshot(identity: Identity, parts: &SnapshotParts<'_>, now: i64) -> StatusSnapshot {
     let choir = parts.choir;
     let running = choir.executors.iter().flat_map(|executor| {
         executor.batch.iter().flat_map(|batch| &batch.jobs).map(|job| JobStatus {
@@ -125,7 +125,7 @@ fn below(dir: &Path, path: &str) -> String {
     below.unwrap_or(path).to_owned()
 }
 
-fn shown(executor: &jobkit::ExecutorStatus, batches: &BTreeMap<String, Doing>) -> ExecutorStatus {
+fn shown(executor: &jobkit::ExecutorStatus, batches: &BTreeMap<String, BatchProgress>) -> ExecutorStatus {
     let batch = executor.batch.as_ref().map(|batch| {
         let told = batches.get(&executor.name).map(|doing| doing.status.clone());
         BatchStatus { started: batch.since, ..told.unwrap_or_default() }
@@ -198,13 +198,13 @@ mod tests {
             phase: "testing".into(),
             ..Default::default()
         };
-        let parts = Parts {
+        let parts = SnapshotParts {
             output_dir: "/srv/out".as_ref(),
             choir: &choir,
             pending: &[("1".repeat(40), 3)].into(),
             more_to_plan: true,
-            batches: &[("local/0".to_owned(), Doing { status: told, built: None })].into(),
-            ended: &Ended::default(),
+            batches: &[("local/0".to_owned(), BatchProgress { status: told, built: None })].into(),
+            ended: &EndedJobs::default(),
             branches: &[],
             problems: &["the first".into()],
         };

@@ -24,7 +24,7 @@ const AT_ONCE: usize = 8;
 
 /// What is known of a branch.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub struct FetchedBranch {
     /// Its commits, the tip first, down to its base: all that are tested or whose results are kept.
     pub commits: Arc<[CommitInfo]>,
     /// When it was last fetched with success, Unix seconds.
@@ -60,7 +60,7 @@ pub enum WatchError {
 
 /// What a look at a branch showed.
 #[derive(Debug)]
-struct Looked {
+struct FetchResult {
     commits: Vec<CommitInfo>,
     /// Why they are only what an earlier daemon fetched.
     failed: Option<WatchError>,
@@ -69,9 +69,9 @@ struct Looked {
 /// Watches the branches.
 #[derive(Debug, Default)]
 pub struct Watcher {
-    seen: BTreeMap<BranchRef, Seen>,
+    seen: BTreeMap<BranchRef, FetchedBranch>,
     looking: BTreeSet<BranchRef>,
-    looks: JoinSet<(BranchRef, Result<Looked, WatchError>)>,
+    looks: JoinSet<(BranchRef, Result<FetchResult, WatchError>)>,
 }
 
 impl Watcher {
@@ -119,7 +119,7 @@ impl Watcher {
         }
         let seen = self.seen.entry(name.clone()).or_default();
         let failed = match result {
-            Ok(Looked { commits, failed }) => {
+            Ok(FetchResult { commits, failed }) => {
                 if seen.tip() != commits.first().map(|commit| &commit.id) {
                     let tip = commits.first();
                     let tip = tip
@@ -149,12 +149,12 @@ impl Watcher {
 
     /// What is known of the branches.
     #[must_use]
-    pub fn seen(&self) -> &BTreeMap<BranchRef, Seen> {
+    pub fn seen(&self) -> &BTreeMap<BranchRef, FetchedBranch> {
         &self.seen
     }
 }
 
-impl Seen {
+impl FetchedBranch {
     /// The newest commit.
     #[must_use]
     pub fn tip(&self) -> Option<&CommitId> {
@@ -176,7 +176,7 @@ impl Seen {
 
 /// Where the branch stands. If its remote does not answer and nothing is `known` of it yet, where it stood when an
 /// earlier daemon fetched it is better than nothing.
-async fn look(branch: &Branch, repo: PathBuf, most: usize, known: bool) -> Result<Looked, WatchError> {
+async fn look(branch: &Branch, repo: PathBuf, most: usize, known: bool) -> Result<FetchResult, WatchError> {
     let opened = tokio::task::spawn_blocking(move || Repo::open(&repo)).await;
     let repo = opened.map_err(|error| WatchError::Task(error.to_string()))??;
     let into: RefName = branch.local_ref().parse()?;
@@ -194,7 +194,7 @@ async fn look(branch: &Branch, repo: PathBuf, most: usize, known: bool) -> Resul
     };
     let walked = tokio::task::spawn_blocking(move || repo.walk(&tip, base.as_ref(), most)).await;
     let commits = walked.map_err(|error| WatchError::Task(error.to_string()))??;
-    Ok(Looked { commits, failed })
+    Ok(FetchResult { commits, failed })
 }
 
 async fn fetch(repo: &Repo, branch: &Branch, into: &RefName) -> Result<CommitId, WatchError> {

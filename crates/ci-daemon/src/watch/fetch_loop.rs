@@ -10,10 +10,10 @@ use model::{BranchRef, SubtestName};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::clock::now;
-use crate::listing::{Listed, Listings};
-use crate::settings::Settings;
-use crate::watch::{Seen, Watcher};
+use super::branches::{FetchedBranch, Watcher};
+use super::listing::{ListedFile, Listings};
+use super::settings::Settings;
+use fsx::clock::unix_seconds as now;
 
 /// A cycle waits so long for slow remotes; what comes later is told when it comes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,24 +24,33 @@ pub struct View {
     /// The configuration in force.
     pub config: Arc<Config>,
     /// The branches.
-    pub branches: BTreeMap<BranchRef, Seen>,
+    pub branches: BTreeMap<BranchRef, FetchedBranch>,
     /// The subtests of the test files.
-    pub listings: HashMap<Listed, Arc<[SubtestName]>>,
+    pub listings: HashMap<ListedFile, Arc<[SubtestName]>>,
     /// What is wrong with configuration and test files, and which branches were left out.
     pub problems: Vec<String>,
     /// Whether every branch has been looked at in this cycle.
     pub complete: bool,
 }
 
-/// The fetch cycle.
+impl View {
+    /// The branches that could not be fetched, with the reasons.
+    pub fn fetch_errors(&self) -> impl Iterator<Item = String> {
+        self.branches
+            .iter()
+            .filter_map(|(name, branch)| Some(format!("branch {name}: {}", branch.error.as_ref()?)))
+    }
+}
+
+/// The fetch loop.
 #[derive(Debug)]
-pub struct Scout {
+pub struct FetchLoop {
     settings: Settings,
     watcher: Watcher,
     listings: Listings,
 }
 
-impl Scout {
+impl FetchLoop {
     /// Reads the configuration; the listings of an earlier run are in `store`, below the output directory.
     pub fn new(config: &Path, store: &Path) -> Result<Self, ConfigError> {
         let settings = Settings::load(config)?;
@@ -110,7 +119,7 @@ impl Scout {
 }
 
 /// The test files to be listed: each with the environments of the groups that name it.
-fn wanted(config: &Config) -> BTreeSet<Listed> {
+fn wanted(config: &Config) -> BTreeSet<ListedFile> {
     let groups = config.all_branches().flat_map(|branch| config.groups_of(branch));
     groups.flat_map(|group| group.tests.iter().map(|test| (test.clone(), group.env.clone()))).collect()
 }

@@ -24,7 +24,7 @@ const LIBRARY_FILES: usize = 5000;
 const LIBRARY_BYTES: u64 = 1 << 20;
 
 /// What is listed: a test file in the environment of its group.
-pub type Listed = (TestPath, Env);
+pub type ListedFile = (TestPath, Env);
 
 /// Why a file has no listing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +46,7 @@ pub enum ListError {
 }
 
 /// Asks a file for its subtests.
-async fn list_tests(ktest_dir: &Path, (test, env): &Listed) -> Result<Vec<SubtestName>, ListError> {
+async fn list_tests(ktest_dir: &Path, (test, env): &ListedFile) -> Result<Vec<SubtestName>, ListError> {
     let failed = |error: TestFileError| ListError::Failed(error.to_string());
     let file = TestFile::find(Path::new(&test.file()), Some(ktest_dir)).map_err(failed)?;
     let env = env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
@@ -61,7 +61,7 @@ async fn list_tests(ktest_dir: &Path, (test, env): &Listed) -> Result<Vec<Subtes
 #[derive(Debug, Default)]
 pub struct Listings {
     store: Option<PathBuf>,
-    known: HashMap<Listed, Known>,
+    known: HashMap<ListedFile, Known>,
 }
 
 #[derive(Debug, Clone)]
@@ -107,7 +107,7 @@ impl Listings {
     }
 
     /// Lists what is new, changed, or due to be asked again, and forgets all but `wanted`. `now` is Unix seconds.
-    pub async fn refresh(&mut self, ktest_dir: &Path, wanted: &BTreeSet<Listed>, now: i64) {
+    pub async fn refresh(&mut self, ktest_dir: &Path, wanted: &BTreeSet<ListedFile>, now: i64) {
         let (dir, files) = (ktest_dir.to_path_buf(), wanted.clone());
         let digests = tokio::task::spawn_blocking(move || digests(&dir, &files)).await.unwrap_or_default();
         let had = self.known.len();
@@ -171,9 +171,10 @@ impl Listings {
 
     /// The listings, for the planner.
     #[must_use]
-    pub fn all(&self) -> HashMap<Listed, Arc<[SubtestName]>> {
-        let good =
-            |(listed, known): (&Listed, &Known)| Some((listed.clone(), known.state.as_ref().ok()?.clone()));
+    pub fn all(&self) -> HashMap<ListedFile, Arc<[SubtestName]>> {
+        let good = |(listed, known): (&ListedFile, &Known)| {
+            Some((listed.clone(), known.state.as_ref().ok()?.clone()))
+        };
         self.known.iter().filter_map(good).collect()
     }
 
@@ -194,7 +195,7 @@ impl Known {
 }
 
 /// By content of the file and of the libraries.
-fn digests(ktest_dir: &Path, wanted: &BTreeSet<Listed>) -> Vec<(Listed, Result<String, String>)> {
+fn digests(ktest_dir: &Path, wanted: &BTreeSet<ListedFile>) -> Vec<(ListedFile, Result<String, String>)> {
     let library = library(ktest_dir);
     let mut files: BTreeMap<&TestPath, Result<String, String>> = BTreeMap::new();
     for (test, _) in wanted {
@@ -245,7 +246,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    fn wanted(names: &[&str]) -> BTreeSet<Listed> {
+    fn wanted(names: &[&str]) -> BTreeSet<ListedFile> {
         names.iter().map(|name| (name.parse().unwrap(), Env::default())).collect()
     }
 

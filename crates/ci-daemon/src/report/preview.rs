@@ -9,10 +9,11 @@ use model::{BranchRef, CommitId, ResultKey, UserName};
 use results::Reader;
 use serde::Serialize;
 
-use crate::plan::{History, Input, Job, Planner, Verdicts, Why};
-use crate::scout::{Scout, View, listing_store};
-use crate::simulate::{self, Forecast, Slots};
-use crate::wants;
+use super::simulate::{self, Forecast, SlotCount};
+use crate::executor::placement;
+use crate::plan::from_view;
+use crate::plan::{History, Input, PlannedJob, Planner, Verdicts, Why};
+use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
 
 /// What a configuration asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -56,7 +57,7 @@ impl Report {
             max_commits: config.groups_of(branch).map(|group| group.max_commits).max().unwrap_or(0),
             base: branch.base.as_ref().map(ToString::to_string),
         };
-        let mut problems = wants::left_out(config);
+        let mut problems = placement::unserved(config);
         for (path, key) in [(&config.linux_repo, "linux_repo"), (&config.ktest_dir, "ktest_dir")] {
             if !path.is_dir() {
                 problems.push(format!("{key}: {}: no such folder", path.display()));
@@ -76,7 +77,7 @@ impl Report {
             files: config.files.iter().map(|file| file.display().to_string()).collect(),
             output_dir: config.output_dir.display().to_string(),
             branches: config.all_branches().map(branch).collect(),
-            slots: wants::slots(config).len(),
+            slots: placement::slots(config).len(),
             problems,
         }
     }
@@ -105,32 +106,35 @@ impl fmt::Display for Report {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is known without running anything.
-struct Known {
+struct Lookup {
     view: View,
     input: Input,
     reader: Option<Reader>,
 }
 
 /// Fetches and lists like the daemon, writes no results.
-async fn look(config: &Path) -> Result<Known, ConfigError> {
-    let mut scout = Scout::new(config, &listing_store())?;
-    let view = scout.cycle_once(PATIENCE).await;
+async fn look(config: &Path) -> Result<Lookup, ConfigError> {
+    let mut fetch_loop = FetchLoop::new(config, &listing_store())?;
+    let view = fetch_loop.cycle_once(PATIENCE).await;
     let reader = Reader::open(&view.config.output_dir).ok();
     let durations = reader.as_ref().and_then(|reader| reader.durations().ok()).unwrap_or_default();
-    let history = durations
-        .into_iter()
-        .map(|of| (of.test, History { mean: of.mean, passed: of.passed, failed: of.failed }));
-    let input = wants::input(&view, history.collect());
-    Ok(Known { view, input, reader })
+    let history = durations.into_iter().map(|of| (of.test.clone(), History::from(&of)));
+    let input = from_view::input(&view, history.collect());
+    Ok(Lookup { view, input, reader })
 }
 
 /// What has a verdict, read from the published results.
 struct Published<'a>(Option<&'a Reader>);
 
 impl Verdicts for Published<'_> {
-    fn of(&mut self, commit: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)) -> Result<(), String> {
+    fn of(
+        &mut self,
+        commit: &CommitId,
+        keys: &[ResultKey],
+        each: &mut dyn FnMut(u32),
+    ) -> results::Result<()> {
         let Some(reader) = self.0 else { return Ok(()) };
-        let Some(results) = reader.commit(commit).map_err(|error| error.to_string())? else { return Ok(()) };
+        let Some(results) = reader.commit(commit)? else { return Ok(()) };
         let done = |key| results.get(key).is_some_and(|entry| entry.status.is_final());
         (0u32..).zip(keys).filter(|(_, key)| done(key)).for_each(|(at, _)| each(at));
         Ok(())
@@ -138,12 +142,12 @@ impl Verdicts for Published<'_> {
 }
 
 /// The next `n` jobs, as a daemon that starts now would run them, and why each is where it is.
-pub async fn plan(config: &Path, n: usize) -> Result<(View, Vec<(Job, Why)>), ConfigError> {
-    let Known { view, input, reader } = look(config).await?;
+pub async fn plan(config: &Path, n: usize) -> Result<(View, Vec<(PlannedJob, Why)>), ConfigError> {
+    let Lookup { view, input, reader } = look(config).await?;
     let mut planner = Planner::new();
     planner.update(&input);
     let jobs = planner.peek(n, &mut Published(reader.as_ref()));
-    let why = |job: &Job| {
+    let why = |job: &PlannedJob| {
         let group = view.config.test_group(&job.branch.user, &job.group);
         group.map(|group| Why::of(input.history.get(&job.key), group)).unwrap_or_default()
     };
@@ -153,9 +157,9 @@ pub async fn plan(config: &Path, n: usize) -> Result<(View, Vec<(Job, Why)>), Co
 
 /// What is asked of a simulation.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
+pub struct SimulationOptions {
     /// Also with so many slots.
-    pub slots: Option<Slots>,
+    pub slots: Option<SlotCount>,
     /// What a batch takes besides its subtests.
     pub boot: Duration,
     /// What the first batch of a commit takes to build its kernel.
@@ -165,25 +169,24 @@ pub struct Ask {
 }
 
 /// When the tips will be tested, with the slots that there are and with those that are asked for.
-pub async fn simulate(config: &Path, ask: &Ask) -> anyhow::Result<(View, Vec<Forecast>)> {
-    let Known { view, input, reader } = look(config).await?;
+pub async fn simulate(config: &Path, options: &SimulationOptions) -> anyhow::Result<(View, Vec<Forecast>)> {
+    let Lookup { view, input, reader } = look(config).await?;
     let config = &view.config;
     let now = if config.hosts.is_empty() { 1 } else { config.slots() as usize };
-    let more = ask.slots.map(|slots| slots.of(now)).filter(|slots| *slots != now);
+    let more = options.slots.map(|slots| slots.of(now)).filter(|slots| *slots != now);
     let mut forecasts = Vec::new();
     for slots in std::iter::once(now).chain(more) {
-        let farm = simulate::Farm {
+        let farm = simulate::SimulatedFarm {
             slots,
             window: config.window,
             budget: config.subtest_duration_max,
-            boot: ask.boot,
-            build: ask.build,
-            all: ask.all,
+            boot: options.boot,
+            build: options.build,
+            all: options.all,
         };
         let mut published = Published(reader.as_ref());
         let weight = |user: &UserName| config.weight(user);
-        let forecast =
-            simulate::simulate(&input, &mut published, &weight, farm).map_err(anyhow::Error::msg)?;
+        let forecast = simulate::simulate(&input, &mut published, &weight, farm)?;
         forecasts.push(forecast);
     }
     Ok((view, forecasts))
@@ -191,7 +194,7 @@ pub async fn simulate(config: &Path, ask: &Ask) -> anyhow::Result<(View, Vec<For
 
 /// The jobs as a table; the first columns say why they are in this order.
 #[must_use]
-pub fn table(jobs: &[(Job, Why)]) -> String {
+pub fn table(jobs: &[(PlannedJob, Why)]) -> String {
     if jobs.is_empty() {
         return "nothing is left to do\n".into();
     }
@@ -312,13 +315,13 @@ arch = "aarch64"
         The lowest value runs first, of equals the newer commit; users take turns by what they used.
         ");
         assert_eq!(table(&[]), "nothing is left to do\n");
-        let ask = Ask {
-            slots: Some(Slots::More(1)),
+        let options = SimulationOptions {
+            slots: Some(SlotCount::Additional(1)),
             boot: Duration::from_secs(10),
             build: Duration::from_secs(60),
             all: false,
         };
-        let (_, forecasts) = simulate(&path, &ask).await.unwrap();
+        let (_, forecasts) = simulate(&path, &options).await.unwrap();
         // The store's kernels are not built.
         assert_eq!(forecasts.iter().map(|forecast| forecast.slots).collect::<Vec<_>>(), [4, 5]);
         assert!(forecasts.iter().all(|forecast| forecast.branches[0].left == 5));

@@ -1,0 +1,86 @@
+//! The executors of the farm: added and removed as the configuration names hosts and slots.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use config::HostKind;
+use jobkit::{Choir, ExecutorSpec};
+use model::{Arch, HostName};
+use results::Writer;
+use tokio::sync::{mpsc, watch};
+
+use super::command::{Tools, tools};
+use super::placement;
+use super::run::{ExecutorEvent, Slot, body};
+use crate::plan::PlannedJob;
+use crate::watch::fetch_loop::View;
+
+/// The executors. Their tasks end with the scheduler.
+#[derive(Debug)]
+pub struct ExecutorPool {
+    choir: Choir<Arc<PlannedJob>>,
+    writer: Writer,
+    ktest: PathBuf,
+    tools: watch::Sender<Arc<Tools>>,
+    events: mpsc::UnboundedSender<ExecutorEvent>,
+    names: BTreeSet<String>,
+}
+
+impl ExecutorPool {
+    /// A pool without executors, and where their events arrive. `ktest` is the command that they run.
+    #[must_use]
+    pub fn new(
+        choir: Choir<Arc<PlannedJob>>,
+        writer: Writer,
+        ktest: PathBuf,
+        view: &View,
+    ) -> (Self, mpsc::UnboundedReceiver<ExecutorEvent>) {
+        let (events, inbox) = mpsc::unbounded_channel();
+        let tools = watch::Sender::new(Arc::new(tools(view, &ktest)));
+        (Self { choir, writer, ktest, tools, events, names: BTreeSet::new() }, inbox)
+    }
+
+    /// Follows a new view: executors are added and removed, the next batches run with the new tools.
+    pub fn take_view(&mut self, view: &View) {
+        let tools = Arc::new(tools(view, &self.ktest));
+        self.tools.send_if_modified(|current| {
+            let changed = *current != tools;
+            *current = tools;
+            changed
+        });
+        let wanted: BTreeMap<String, (HostName, u32)> = placement::slots(&view.config)
+            .into_iter()
+            .map(|(host, slot)| (format!("{host}/{slot}"), (host, slot)))
+            .collect();
+        for name in self.names.iter().filter(|name| !wanted.contains_key(*name)) {
+            self.choir.remove_executor(name);
+        }
+        self.names.retain(|name| wanted.contains_key(name));
+        for (name, (host, slot)) in wanted {
+            if !self.names.contains(&name) {
+                self.add(name, view, host, slot);
+            }
+        }
+    }
+
+    fn add(&mut self, name: String, view: &View, host: HostName, slot: u32) {
+        let config = &view.config;
+        let arch = config.hosts.get(&host).map(|host| host.arch).or_else(Arch::native);
+        let kind = config.hosts.get(&host).map_or(HostKind::Local, |host| host.kind);
+        let tags = arch.map(|arch| ("arch".to_owned(), arch.to_string())).into_iter();
+        let tags = tags.chain([("kind".to_owned(), kind.to_string())]).collect();
+        let budget = config.subtest_duration_max;
+        let work = self.writer.output_dir().join(crate::WORK).join(format!("{host}-{slot}"));
+        let spec = ExecutorSpec { host: host.to_string(), tags, budget, ..ExecutorSpec::new(&name) };
+        let (tools, writer) = (self.tools.subscribe(), self.writer.clone());
+        let slot = Slot { work, host, slot, tools, writer, events: self.events.clone() };
+        match self.choir.add_executor(spec, |executor| body(executor, slot)) {
+            Ok(()) => {
+                self.names.insert(name);
+            }
+            // An executor of that name still ends its last batch; the next view tries again.
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+}

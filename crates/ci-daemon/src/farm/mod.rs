@@ -1,0 +1,352 @@
+//! What the farm does next: a state over plain data and one synchronous function, [`Farm::handle`], that tests call
+//! directly.
+//!
+//! The farm writes no results and starts no processes. It submits jobs to the scheduler and returns [`Command`]s for the
+//! rest; the [`Publisher`](crate::publisher::Publisher) carries them out.
+
+mod status;
+mod unconfirmed;
+mod verdicts;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jobkit::{Choir, End, JobSpec, Outcome};
+use model::{BranchRef, CommitId, Verdict};
+use results::requests::{Rerun, What};
+
+pub use self::status::Identity;
+pub use self::unconfirmed::unconfirmed;
+pub use self::verdicts::RecordedVerdicts;
+use crate::executor::placement;
+use crate::executor::run::{BatchProgress, ExecutorEvent};
+use crate::plan::reruns::Reruns;
+use crate::plan::window::Window;
+use crate::plan::{self, History, JobRef, PlannedJob, Purpose};
+use crate::report::snapshot::EndedJobs;
+use crate::requests::TakenRequest;
+use crate::watch::fetch_loop::View;
+
+/// After a start, the failures of this many of the newest commits of each branch are examined.
+const NEWEST: usize = 5;
+/// The least cost of a job: a batch of jobs without any history must still end.
+const LEAST_COST: Duration = Duration::from_millis(100);
+
+/// The farm.
+#[derive(Debug)]
+pub struct Farm {
+    identity: Identity,
+    output_dir: PathBuf,
+    view: View,
+    choir: Choir<Arc<PlannedJob>>,
+    window: Window,
+    verdicts: RecordedVerdicts,
+    batches: BTreeMap<String, BatchProgress>,
+    ended: EndedJobs,
+    reruns: Reruns,
+}
+
+/// An event that changes what the farm does.
+#[derive(Debug)]
+pub enum FarmEvent {
+    /// A job ended.
+    JobEnded(End<Arc<PlannedJob>>),
+    /// A report of an executor.
+    Executor(ExecutorEvent),
+    /// The verdict of a job that the scheduler gave up is recorded, or is not.
+    Abandoned {
+        /// The job.
+        job: Arc<PlannedJob>,
+        /// Its verdict, if that is durable now.
+        verdict: Option<Verdict>,
+    },
+    /// A request of a user.
+    Request(TakenRequest),
+    /// Failures that an earlier daemon recorded and did not confirm.
+    Unconfirmed(Vec<JobRef>),
+}
+
+/// A change of files that an event leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Record that the job failed to run; [`FarmEvent::Abandoned`] reports the result.
+    RecordAbandoned {
+        /// The job.
+        job: Arc<PlannedJob>,
+        /// The reason of the scheduler.
+        reason: String,
+    },
+    /// Remove the file of a request that is finished.
+    FinishRequest(PathBuf),
+    /// Remove the listing of a branch, then the file of the request.
+    Unlist {
+        /// The branch.
+        branch: BranchRef,
+        /// The file of the request.
+        request: PathBuf,
+    },
+}
+
+/// Why a test does not run again.
+#[derive(Debug, thiserror::Error)]
+enum RerunError {
+    #[error("no branch of the configuration has this test at this commit")]
+    NotConfigured,
+    #[error(transparent)]
+    Results(#[from] results::Error),
+}
+
+impl Farm {
+    /// A farm without work; [`Farm::take_view`] gives it some.
+    #[must_use]
+    pub fn new(
+        view: View,
+        choir: Choir<Arc<PlannedJob>>,
+        verdicts: RecordedVerdicts,
+        output_dir: PathBuf,
+        identity: Identity,
+    ) -> Self {
+        Self {
+            identity,
+            output_dir,
+            window: Window::new(view.config.window),
+            choir,
+            verdicts,
+            batches: BTreeMap::new(),
+            ended: EndedJobs::default(),
+            reruns: Reruns::default(),
+            view,
+        }
+    }
+
+    /// Takes a new view: the window follows the plan.
+    pub fn take_view(&mut self, view: View, history: HashMap<model::ResultKey, History>) {
+        self.view = view;
+        self.drop_stale_reruns();
+        self.replan(history);
+    }
+
+    /// Takes back the pending reruns of commits that are on no branch any longer.
+    fn drop_stale_reruns(&mut self) {
+        let branches = self.view.branches.values();
+        let wanted: HashSet<&CommitId> =
+            branches.flat_map(|branch| branch.commits.iter().map(|commit| &commit.id)).collect();
+        self.reruns.keep_commits(|commit| wanted.contains(commit));
+        if !self.reruns.is_empty() {
+            self.choir.remove_where(|job| {
+                job.payload.purpose != Purpose::First && !wanted.contains(&job.payload.commit)
+            });
+        }
+    }
+
+    /// Plans again. Pending jobs that are no longer among the first are taken back.
+    fn replan(&mut self, history: HashMap<model::ResultKey, History>) {
+        let input = plan::from_view::input(&self.view, history);
+        self.window.update(&input, self.view.config.window);
+        let mut pending = HashMap::new();
+        self.choir.remove_where(|job| {
+            if job.payload.purpose == Purpose::First {
+                pending.insert(job.payload.name(), job.id);
+            }
+            false
+        });
+        let replan = self.window.replan(pending.keys().cloned(), &mut self.verdicts);
+        let values = replan.stays.iter();
+        self.choir.reorder(values.filter_map(|(job, value)| Some((*pending.get(job)?, *value))));
+        let mut claimed: HashSet<_> = replan.unwanted;
+        self.choir
+            .remove_where(|job| job.payload.purpose == Purpose::First && claimed.remove(&job.payload.name()));
+        for job in &claimed {
+            self.window.hold(job);
+        }
+        self.submit(replan.submit);
+    }
+
+    /// Fills up the window.
+    pub fn refill(&mut self) {
+        let jobs = self.window.refill(self.choir.pending_len(), &mut self.verdicts);
+        self.submit(jobs);
+    }
+
+    fn submit(&self, jobs: impl IntoIterator<Item = PlannedJob>) {
+        let config = &self.view.config;
+        self.choir.submit_all(jobs.into_iter().map(|job| JobSpec {
+            batch_key: job.batch_key(),
+            cost: job.cost.max(LEAST_COST),
+            group: job.branch.user.to_string(),
+            weight: config.weight(&job.branch.user),
+            order: job.value,
+            needs: placement::needs(config, &job.repo, &job.unit.env),
+            ..JobSpec::new(job.title(), Arc::new(job))
+        }));
+    }
+
+    /// Handles one event; returns what is to be written.
+    pub fn handle(&mut self, event: FarmEvent) -> Vec<Command> {
+        match event {
+            FarmEvent::JobEnded(end) => self.job_ended(end),
+            FarmEvent::Executor(event) => {
+                self.executor_event(event);
+                Vec::new()
+            }
+            FarmEvent::Abandoned { job, verdict } => {
+                match verdict {
+                    Some(_) => self.window.set_done(&job.name()),
+                    None => self.window.give_back(&job.name()),
+                }
+                Vec::new()
+            }
+            FarmEvent::Request(TakenRequest { what, file }) => match what {
+                What::Rerun(Rerun { commit, key }) => self.rerun(&JobRef { commit, key }, file),
+                What::Unlist(branch) => self.unlist(branch, file),
+            },
+            FarmEvent::Unconfirmed(jobs) => {
+                self.confirm_left(&jobs);
+                Vec::new()
+            }
+        }
+    }
+
+    fn job_ended(&mut self, end: End<Arc<PlannedJob>>) -> Vec<Command> {
+        self.ended.push(&end);
+        if end.payload.purpose != Purpose::First {
+            return self.rerun_ended(&end);
+        }
+        let job = end.payload.name();
+        match end.outcome {
+            Outcome::Done => self.window.set_done(&job),
+            Outcome::Cancelled => self.window.give_back(&job),
+            // The window gave the job up before it was removed.
+            Outcome::Removed => {}
+            Outcome::Abandoned { reason } => {
+                tracing::error!(%job, "given up: {reason}");
+                return vec![Command::RecordAbandoned { job: end.payload, reason }];
+            }
+        }
+        Vec::new()
+    }
+
+    fn rerun_ended(&mut self, end: &End<Arc<PlannedJob>>) -> Vec<Command> {
+        let job = end.payload.name();
+        match &end.outcome {
+            Outcome::Done => self.window.set_done(&job),
+            Outcome::Abandoned { reason } => {
+                tracing::error!(%job, "rerun given up: {reason}");
+                self.window.give_back(&job);
+            }
+            Outcome::Cancelled | Outcome::Removed => self.window.give_back(&job),
+        }
+        let next = self.reruns.ended(&job, end.outcome == Outcome::Done);
+        self.submit(next.submit);
+        // A daemon that stops cancels its jobs; the next daemon finds their requests.
+        let finished = if end.outcome == Outcome::Cancelled { Vec::new() } else { next.finished };
+        finished.into_iter().map(Command::FinishRequest).collect()
+    }
+
+    fn executor_event(&mut self, event: ExecutorEvent) {
+        match event {
+            ExecutorEvent::Batch { executor, batch: Some(batch) } => {
+                self.batches.insert(executor, batch);
+            }
+            ExecutorEvent::Batch { executor, batch: None } => {
+                self.batches.remove(&executor);
+            }
+            ExecutorEvent::Verdict { job, verdict: Verdict::Failed { .. }, .. } => {
+                let run = self.reruns.confirm(&job, self.view.config.confirm_failures);
+                self.submit(run);
+            }
+            ExecutorEvent::Verdict { .. } => {}
+        }
+    }
+
+    fn unlist(&self, branch: BranchRef, request: PathBuf) -> Vec<Command> {
+        if self.view.config.branch(&branch).is_some() {
+            tracing::warn!("{branch} is in the configuration; its listing is not removed");
+            return vec![Command::FinishRequest(request)];
+        }
+        vec![Command::Unlist { branch, request }]
+    }
+
+    fn rerun(&mut self, job: &JobRef, request: PathBuf) -> Vec<Command> {
+        match self.start_rerun(job, request.clone()) {
+            Ok(true) => Vec::new(),
+            Ok(false) => vec![Command::FinishRequest(request)],
+            Err(error) => {
+                tracing::warn!(%job, "rerun refused: {error}");
+                vec![Command::FinishRequest(request)]
+            }
+        }
+    }
+
+    /// False if the job runs right now for its first verdict, which answers the request.
+    fn start_rerun(&mut self, job: &JobRef, request: PathBuf) -> Result<bool, RerunError> {
+        let input = plan::from_view::input(&self.view, HashMap::new());
+        let found = Arc::new(plan::find(&input, job).ok_or(RerunError::NotConfigured)?);
+        if !self.verdicts.has(job)? {
+            // Its first run is planned: the request only makes it run sooner.
+            let taken = self
+                .choir
+                .remove_where(|it| it.payload.purpose == Purpose::First && it.payload.name() == *job);
+            if taken.is_empty() && self.window.holds(job) {
+                return Ok(false);
+            }
+            self.window.hold(job);
+        }
+        tracing::info!(%job, "rerun requested, runs next");
+        let run = self.reruns.request(&found, Some(request));
+        self.submit(run);
+        Ok(true)
+    }
+
+    /// Confirms failures that an earlier daemon recorded and did not confirm.
+    fn confirm_left(&mut self, left: &[JobRef]) {
+        let input = plan::from_view::input(&self.view, HashMap::new());
+        let times = self.view.config.confirm_failures;
+        for job in left.iter().filter_map(|job| plan::find(&input, job)) {
+            let run = self.reruns.confirm(&Arc::new(job), times);
+            self.submit(run);
+        }
+    }
+
+    /// The newest commits of each branch, for [`unconfirmed`].
+    #[must_use]
+    pub fn newest(&self) -> Vec<CommitId> {
+        let commits = self.view.branches.values().flat_map(|branch| branch.commits.iter().take(NEWEST));
+        commits
+            .map(|commit| commit.id.clone())
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    }
+
+    /// Whether everything is done that can be done now: nothing waits, nothing runs, nothing is left to plan.
+    pub fn is_done(&mut self) -> bool {
+        let quiet = self.choir.pending_len() == 0 && self.choir.running_len() == 0;
+        self.view.complete && quiet && self.window.is_exhausted(&mut self.verdicts)
+    }
+
+    /// How many jobs wait, run, or are not planned yet, the last counted up to `most`.
+    pub fn left(&mut self, most: usize) -> usize {
+        let submitted = self.choir.pending_len() + self.choir.running_len();
+        submitted + self.window.count_left(most, &mut self.verdicts)
+    }
+
+    /// The view in force.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The progress of each executor's batch.
+    #[must_use]
+    pub fn batches(&self) -> &BTreeMap<String, BatchProgress> {
+        &self.batches
+    }
+
+    /// Forgets the batches: all executors have stopped.
+    pub fn clear_batches(&mut self) {
+        self.batches.clear();
+    }
+}

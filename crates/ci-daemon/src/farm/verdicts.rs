@@ -1,0 +1,43 @@
+//! The recorded verdicts, as the planner reads them.
+
+use model::{CommitId, ResultKey};
+use results::{KeyId, Writer};
+
+use crate::plan::{JobRef, Verdicts};
+
+/// The verdicts that a writer has recorded. Reads only.
+#[derive(Debug)]
+pub struct RecordedVerdicts {
+    writer: Writer,
+    /// The writer's numbers of the planner's keys.
+    ids: Vec<KeyId>,
+}
+
+impl RecordedVerdicts {
+    /// The verdicts of a writer.
+    #[must_use]
+    pub fn new(writer: Writer) -> Self {
+        Self { writer, ids: Vec::new() }
+    }
+
+    /// Whether the job has its verdict.
+    pub fn has(&self, job: &JobRef) -> results::Result<bool> {
+        self.writer.has_verdict(&job.commit, &job.key)
+    }
+}
+
+impl Verdicts for RecordedVerdicts {
+    fn of(
+        &mut self,
+        commit: &CommitId,
+        keys: &[ResultKey],
+        each: &mut dyn FnMut(u32),
+    ) -> results::Result<()> {
+        for key in &keys[self.ids.len()..] {
+            self.ids.push(self.writer.key_id(key));
+        }
+        let set = self.writer.verdicts(commit)?;
+        (0u32..).zip(&self.ids).filter(|(_, id)| set.contains(**id)).for_each(|(at, _)| each(at));
+        Ok(())
+    }
+}

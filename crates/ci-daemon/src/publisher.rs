@@ -1,0 +1,160 @@
+//! The one place of the daemon that writes results on the farm's behalf: branch listings, the status snapshot, verdicts of
+//! jobs that were given up, finished requests. Executors record verdicts through writers of their own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{BranchRef, CommitId, ResultKey, StatusSnapshot, Verdict};
+use results::{VerdictRecord, Writer};
+
+use crate::farm::Command;
+use crate::plan::{History, PlannedJob};
+use crate::requests;
+use crate::reserve_file::ReserveFile;
+use crate::watch::fetch_loop::View;
+
+/// How long the store may take to publish a branch listing before the daemon continues without it.
+const LISTING: Duration = Duration::from_secs(10);
+
+/// Owns the writer and publishes.
+#[derive(Debug)]
+pub struct Publisher {
+    writer: Writer,
+    reserve: ReserveFile,
+    /// The commits of each listing as last published.
+    listed: BTreeMap<BranchRef, Vec<CommitId>>,
+    listing_problems: BTreeSet<String>,
+}
+
+impl Publisher {
+    /// Publishes through `writer`.
+    #[must_use]
+    pub fn new(writer: Writer) -> Self {
+        let reserve = ReserveFile::new(&writer.output_dir().join(crate::WORK));
+        Self { writer, reserve, listed: BTreeMap::new(), listing_problems: BTreeSet::new() }
+    }
+
+    /// The results.
+    #[must_use]
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Durations and verdict counts of earlier runs, by result key; empty if they cannot be read.
+    #[must_use]
+    pub fn history(&self) -> HashMap<ResultKey, History> {
+        let known = self.writer.reader().durations().unwrap_or_else(|error| {
+            tracing::warn!("{error}; planning without history");
+            Vec::new()
+        });
+        known.into_iter().map(|of| (of.test.clone(), History::from(&of))).collect()
+    }
+
+    /// Publishes the listings of the branches whose commits have changed.
+    pub async fn list_branches(&mut self, view: &View) {
+        self.listing_problems.clear();
+        let fetched = view.branches.iter();
+        let fetched = fetched.filter(|(_, branch)| branch.fetched.is_some() || !branch.commits.is_empty());
+        let mut tasks = Vec::new();
+        for (name, branch) in fetched {
+            let ids: Vec<CommitId> = branch.commits.iter().map(|commit| commit.id.clone()).collect();
+            if self.listed.get(name) != Some(&ids) {
+                let commits = branch.commits.iter();
+                let commits = commits.map(|commit| (commit.id.clone(), commit.message.clone())).collect();
+                tasks.push(tokio::spawn(list(self.writer.clone(), name.clone(), ids, commits)));
+            }
+        }
+        for task in tasks {
+            match task.await {
+                Ok((name, ids, None)) => drop(self.listed.insert(name, ids)),
+                Ok((name, _, Some(error))) => {
+                    self.listing_problems.insert(format!("branch {name} is not listed: {error}"));
+                }
+                Err(error) => tracing::error!("a branch is not listed: {error}"),
+            }
+        }
+    }
+
+    /// Carries out a command of the farm. For a job that was given up, returns it with its verdict if that is durable.
+    pub async fn carry_out(&self, command: Command) -> Option<(Arc<PlannedJob>, Option<Verdict>)> {
+        match command {
+            Command::RecordAbandoned { job, reason } => {
+                let verdict = self.record_abandoned(&job, reason).await;
+                return Some((job, verdict));
+            }
+            Command::FinishRequest(file) => requests::finish(&file),
+            Command::Unlist { branch, request } => {
+                tokio::spawn(unlist(self.writer.clone(), branch, request));
+            }
+        }
+        None
+    }
+
+    async fn record_abandoned(&self, job: &PlannedJob, reason: String) -> Option<Verdict> {
+        let verdict = Verdict::FailedToRun { reason };
+        let (commit, key) = (job.commit.clone(), job.key.clone());
+        let record = VerdictRecord::new(commit, key, verdict.clone(), Duration::ZERO);
+        match self.writer.record(record).await {
+            Ok(_) => Some(verdict),
+            Err(error) => {
+                tracing::error!(job = %job.name(), "the verdict cannot be recorded: {error}");
+                None
+            }
+        }
+    }
+
+    /// Publishes the status snapshot. If the disk is full, the space of the reserve file is used for it.
+    pub fn write_snapshot(&mut self, snapshot: &StatusSnapshot) {
+        let mut written = self.writer.write_snapshot(snapshot);
+        if written.is_err() && self.reserve.release() {
+            written = self.writer.write_snapshot(snapshot);
+        } else if written.is_ok() {
+            self.reserve.reserve();
+        }
+        if let Err(error) = written {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// What needs an operator.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.writer.problems();
+        problems.extend(self.listing_problems.iter().cloned());
+        problems
+    }
+
+    /// Publishes what is not published yet.
+    pub async fn flush(&self) {
+        if let Err(error) = self.writer.flush().await {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+type Listed = (BranchRef, Vec<CommitId>, Option<String>);
+
+async fn list(
+    writer: Writer,
+    name: BranchRef,
+    ids: Vec<CommitId>,
+    commits: Vec<(CommitId, String)>,
+) -> Listed {
+    let error = match tokio::time::timeout(LISTING, writer.set_branch(&name, commits)).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("the store did not publish it within {} s", LISTING.as_secs())),
+    };
+    (name, ids, error)
+}
+
+async fn unlist(writer: Writer, branch: BranchRef, request: std::path::PathBuf) {
+    match writer.forget_branch(&branch).await {
+        Ok(true) => tracing::info!("the listing of {branch} is removed"),
+        Ok(false) => tracing::warn!("{branch} has no results; there is no listing to remove"),
+        Err(error) => tracing::error!("the listing of {branch} cannot be removed: {error}"),
+    }
+    requests::finish(Path::new(&request));
+}

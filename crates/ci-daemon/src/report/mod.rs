@@ -1,0 +1,6 @@
+//! What users see of the daemon: the status snapshot, the progress display, the reports of `check`, `plan` and `simulate`.
+
+pub mod preview;
+pub mod progress;
+pub mod simulate;
+pub mod snapshot;

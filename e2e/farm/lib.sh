@@ -220,7 +220,7 @@ compare() {
 
 # builds CONFIG, copied CONFIG: print how many kernels were built, and how many were copied from another host.
 builds() { cat "${1%.toml}"/ci-daemon-logs/* | grep -c 'kernel [0-9a-f]* built in' || true; }
-copied() { cat "${1%.toml}"/ci-daemon-logs/* | grep -c 'the kernel came from' || true; }
+copied() { cat "${1%.toml}"/ci-daemon-logs/* | grep -c 'the kernel was copied from' || true; }
 
 # most_builds CONFIG: print how often the most frequently built kernel was built.
 most_builds() {

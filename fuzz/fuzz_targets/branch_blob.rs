@@ -1,4 +1,4 @@
-//! A branch's listing: data or an error; what is read is written and read again as the same.
+//! The listing of a branch. Any input gives data or an error; data survives being written and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,5 +7,5 @@ use results::codec::{Aligned, decode_branch, encode_branch};
 fuzz_target!(|bytes: &[u8]| {
     let Ok(entries) = decode_branch(Aligned::from(bytes).bytes()) else { return };
     let again = encode_branch(&entries);
-    assert_eq!(decode_branch(Aligned::from(&*again).bytes()).expect("what we write is read"), entries);
+    assert_eq!(decode_branch(Aligned::from(&*again).bytes()).expect("a listing that we wrote is readable"), entries);
 });

@@ -1,4 +1,4 @@
-//! A commit's blob: data or an error; what is read is written and read again as the same.
+//! The blob of a commit. Any input gives data or an error; data survives being written and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,6 +8,6 @@ fuzz_target!(|bytes: &[u8]| {
     let commit = "1".repeat(40).parse().expect("a commit id");
     let Ok(blob) = decode_commit(&commit, Aligned::from(bytes).bytes()) else { return };
     let again = encode_commit(&blob.results, blob.mark);
-    let again = decode_commit(&commit, Aligned::from(&*again).bytes()).expect("what we write is read");
+    let again = decode_commit(&commit, Aligned::from(&*again).bytes()).expect("a blob that we wrote is readable");
     assert_eq!(again.results, blob.results);
 });

@@ -1,4 +1,4 @@
-//! A configuration, as TOML and as JSON5: one or the other, or an error of a few lines.
+//! A configuration, as TOML and as JSON5. Any input gives a configuration or an error message.
 #![no_main]
 
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 
 static FILES: LazyLock<[PathBuf; 2]> = LazyLock::new(|| {
     let dir = PathBuf::from(format!("/dev/shm/ktest-ci-fuzz.{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a folder in memory");
+    std::fs::create_dir_all(&dir).expect("a directory in memory");
     ["toml", "json5"].map(|end| dir.join(format!("ktest-ci.{end}")))
 });
 

@@ -1,4 +1,4 @@
-//! A console log: reports lie within it and in order.
+//! A console log. Crash reports are within the log and in order.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! A line of the event protocol: what is understood is written and understood again as the same.
+//! A line of the event protocol. A parsed event survives being written and parsed again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,7 +6,7 @@ use model::Stamped;
 
 fuzz_target!(|text: &str| {
     if let Ok(Some(event)) = Stamped::parse(text) {
-        let line = serde_json::to_string(&event).expect("an event is written");
-        assert_eq!(Stamped::parse(&line).expect("what we write is read"), Some(event));
+        let line = serde_json::to_string(&event).expect("an event can be serialized");
+        assert_eq!(Stamped::parse(&line).expect("an event that we wrote is readable"), Some(event));
     }
 });

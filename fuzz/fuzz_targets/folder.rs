@@ -1,5 +1,5 @@
-//! A folder of results with a blob that anybody may have written: every question to it ends in data or an error, those
-//! that look at a few bytes of the blob (statuses, sums, one test, histories) like those that read it whole.
+//! A result directory with an arbitrary blob. Every query gives data or an error: those that read a few bytes of the blob (statuses, sums,
+//! one test, histories) and those that read all of it.
 #![no_main]
 
 use std::path::PathBuf;

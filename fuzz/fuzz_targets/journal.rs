@@ -1,4 +1,4 @@
-//! A segment of the journal: whatever it holds, records are counted and nothing is believed whose checksum is wrong.
+//! A segment of the journal. Every record is counted, and records with a wrong checksum are rejected.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,7 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
     assert_eq!(found.records + found.damaged, lines);
     assert_eq!(found.torn, bytes.last().is_some_and(|last| *last != b'\n'));
-    // Fuzzers do not guess checksums: the same bytes as the content of lines that are whole.
+    // A fuzzer does not find checksums: use the same bytes as the content of valid lines.
     let mut whole = Vec::new();
     for line in bytes.split(|byte| *byte == b'\n') {
         whole.extend_from_slice(&results::checked_line(line));

@@ -1,5 +1,5 @@
-//! A stored log: its text up to the limit or an error, and no more memory than that takes. The same bytes as a plain log
-//! come back from what we store.
+//! A stored log. Any input gives text up to the limit or an error, in bounded memory. A plain log of the same bytes survives being stored
+//! and read.
 #![no_main]
 
 use std::io::Write as _;

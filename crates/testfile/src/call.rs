@@ -143,7 +143,7 @@ fn limits(time: Duration) -> Limits {
 }
 
 /// Parses `NAME NUL count NUL value NUL ...` as printed by `deps.bash`. Stops at the first malformed field.
-fn parse_variables(text: &str) -> Variables {
+pub fn parse_variables(text: &str) -> Variables {
     let mut fields = text.split('\0');
     let mut variables = Variables::new();
     while let (Some(name), Some(count)) = (fields.next(), fields.next()) {

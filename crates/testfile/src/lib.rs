@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use model::{Arch, TestPath};
 
+pub use call::parse_variables;
 pub use declare::{Declarations, DeclareError};
 
 /// Why a test file cannot be used. Each message is one line that names the file.

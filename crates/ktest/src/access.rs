@@ -5,12 +5,17 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use fsx::lock::Lock;
+use fsx::own;
+use fsx::publish::{self, Durability};
 use spawn::{Cmd, Limits};
 use vm::guest::SshKeys;
 
 /// The name under which ssh knows every test guest.
 const HOST_ALIAS: &str = "ktest-guest";
+
+/// The largest key file, in bytes.
+const MAX_KEY: u64 = 64 << 10;
 
 /// How a guest is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,18 +34,17 @@ impl Access {
     /// Picks a free port, and creates the keys in `cache` if they do not exist.
     pub async fn new(cache: &Path) -> std::io::Result<Self> {
         let dir = cache.join("ssh");
-        std::fs::create_dir_all(&dir)?;
-        let lock = std::fs::File::create(dir.join("lock"))?;
-        flock(&lock, FlockOperation::LockExclusive)?;
+        own::create_dir_all(&dir)?;
+        let _lock = Lock::acquire(&dir.join("lock"), "ktest: create ssh keys", |_| {}).await?;
         let identity = key(&dir, "id").await?;
         let host = key(&dir, "host").await?;
-        let public = |name: &str| std::fs::read_to_string(dir.join(format!("{name}.pub")));
+        let public = |name: &str| own::read_to_string(&dir.join(format!("{name}.pub")), MAX_KEY);
         let known_hosts = dir.join("known_hosts");
         let known = format!("{HOST_ALIAS} {}", public("host")?);
-        if std::fs::read_to_string(&known_hosts).unwrap_or_default() != known {
-            std::fs::write(&known_hosts, known)?;
+        if own::read_to_string(&known_hosts, MAX_KEY).unwrap_or_default() != known {
+            publish::file(&known_hosts, known, Durability::Cached)?;
         }
-        let keys = SshKeys { authorized: public("id")?, host: std::fs::read_to_string(host)? };
+        let keys = SshKeys { authorized: public("id")?, host: own::read_to_string(&host, MAX_KEY)? };
         Ok(Self { port: free_port()?, keys, identity, known_hosts })
     }
 }
@@ -51,7 +55,7 @@ async fn key(dir: &Path, name: &str) -> std::io::Result<PathBuf> {
     if path.is_file() && path.with_extension("pub").is_file() {
         return Ok(path);
     }
-    let _ = std::fs::remove_file(&path);
+    let _ = own::remove_file(&path);
     let cmd = Cmd::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", HOST_ALIAS, "-f"]);
     let output = cmd.arg(&path).output(Limits::seconds(60)).await.map_err(std::io::Error::other)?;
     if output.exit.success() {

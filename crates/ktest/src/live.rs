@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fsx::untrusted::Dir;
 use model::Arch;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -14,6 +15,8 @@ use vm::session::SessionInput;
 
 /// The file's name in the output folder.
 const FILE: &str = "vm.json";
+/// Its largest size, in bytes.
+const MAX_FILE: u64 = 64 << 10;
 /// The runner's own socket, next to QEMU's.
 const CONTROL: &str = "control";
 
@@ -83,7 +86,7 @@ pub struct Published(PathBuf);
 
 impl Drop for Published {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = Dir::open(&self.0).and_then(|out| out.remove_file(FILE));
     }
 }
 
@@ -91,20 +94,16 @@ impl Live {
     /// Publishes the VM in `out` while the result lives.
     pub fn publish(&self, out: &Path) -> std::io::Result<Published> {
         let text = serde_json::to_string_pretty(self).expect("plain data");
-        let new = out.join(".vm.json.new");
-        std::fs::write(&new, text + "\n")?;
-        std::fs::rename(new, out.join(FILE))?;
-        Ok(Published(out.join(FILE)))
+        Dir::open(out)?.write(FILE, text + "\n")?;
+        Ok(Published(out.into()))
     }
 
     /// Finds the running VM of `out`.
     pub async fn find(out: &Path) -> Result<Self, LiveError> {
         let path = out.join(FILE);
-        let text = match std::fs::read_to_string(&path) {
+        let text = match Dir::open(out).and_then(|out| out.read_to_string(FILE, MAX_FILE)) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(LiveError::None(out.into()));
-            }
+            Err(error) if error.is_not_found() => return Err(LiveError::None(out.into())),
             Err(error) => return Err(LiveError::Unreadable { path, what: error.to_string() }),
         };
         let live: Self = serde_json::from_str(&text)

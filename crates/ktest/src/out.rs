@@ -7,9 +7,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fsx::lock::{Lock, LockError};
+use fsx::untrusted::{Dir, UntrustedError};
 use model::marker::StatusLine;
 use model::{SubtestName, TestPath};
-use rustix::fs::{FlockOperation, flock};
 use vm::console::CappedLog;
 use vm::supervise::FinishedSubtest;
 
@@ -25,53 +26,55 @@ pub enum OutError {
     /// Another run uses it.
     #[error("{0}: used by another ktest run; wait for it or pass --out DIR")]
     Locked(PathBuf),
-    /// A file operation failed.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
+    /// The directory cannot be created.
+    #[error(transparent)]
+    Own(#[from] fsx::Error),
+    /// A file in it cannot be used.
+    #[error(transparent)]
+    File(#[from] UntrustedError),
+    /// It cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The log cannot be written.
+    #[error("cannot write the log in {path}: {source}")]
+    Log {
+        /// The output directory.
         path: PathBuf,
         /// The error.
         source: io::Error,
     },
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> OutError + '_ {
-    move |source| OutError::Io { path: path.into(), source }
-}
-
-/// The output directory of one run, locked while this value lives.
+/// The output directory of one run, locked while this value lives. The guest can write to it at any time, so every access
+/// goes through [`Dir`].
 #[derive(Debug)]
 pub struct Out {
-    dir: PathBuf,
+    path: PathBuf,
+    dir: Dir,
     test: TestPath,
     full: BufWriter<File>,
     full_written: u64,
     full_rest: CappedLog,
     live: Option<(BufWriter<File>, u64)>,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Out {
     /// Prepares `dir` for a run of `test`. Removes the results of earlier runs of the same subtests.
     pub fn create(dir: &Path, test: &TestPath, subtests: &[SubtestName]) -> Result<Self, OutError> {
-        let results = dir.join("out");
-        std::fs::create_dir_all(&results).map_err(at(&results))?;
-        let dir = std::fs::canonicalize(dir).map_err(at(dir))?;
-        let lock_path = dir.join(".lock");
-        let lock = File::create(&lock_path).map_err(at(&lock_path))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(OutError::Locked(dir));
-        }
-        let path = dir.join("out").join(test.dotted());
-        let full = BufWriter::new(File::create(&path).map_err(at(&path))?);
+        fsx::own::create_dir_all(dir)?;
+        let path = dir.canonicalize().map_err(fsx::Error::of("open", dir))?;
+        let dir = Dir::open(&path)?;
+        let Some(lock) = Lock::try_acquire_in(&dir, Path::new(".lock"), "ktest run")? else {
+            return Err(OutError::Locked(path));
+        };
+        make_dir(&dir, Path::new("out"))?;
+        let full = BufWriter::new(new_log(&dir, &Path::new("out").join(test.dotted()))?);
         let full_rest = CappedLog::tail(FULL_LOG_TAIL);
-        let out = Self { dir, test: test.clone(), full, full_written: 0, full_rest, live: None, _lock: lock };
+        let test = test.clone();
+        let out = Self { path, dir, test, full, full_written: 0, full_rest, live: None, _lock: lock };
         for subtest in subtests {
-            let path = out.subtest_dir(subtest);
-            match std::fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
-                _ => {}
-            }
+            out.dir.remove_tree(out.relative(subtest))?;
         }
         Ok(out)
     }
@@ -79,13 +82,13 @@ impl Out {
     /// The absolute path of the directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        &self.dir
+        &self.path
     }
 
     /// The directory of a subtest, absolute.
     #[must_use]
     pub fn subtest_dir(&self, subtest: &SubtestName) -> PathBuf {
-        self.dir.join(self.relative(subtest))
+        self.path.join(self.relative(subtest))
     }
 
     /// The directory of a subtest, relative to the output directory.
@@ -120,51 +123,91 @@ impl Out {
 
     /// Starts a subtest's log.
     pub fn started(&mut self, subtest: &SubtestName) -> Result<(), OutError> {
-        let dir = self.subtest_dir(subtest);
-        std::fs::create_dir_all(&dir).map_err(at(&dir))?;
-        let path = dir.join("log");
-        self.live = Some((BufWriter::new(File::create(&path).map_err(at(&path))?), 0));
-        write(&dir.join("status"), b"IN PROGRESS\n")
+        let dir = self.relative(subtest);
+        make_dir(&self.dir, &dir)?;
+        self.live = Some((BufWriter::new(new_log(&self.dir, &dir.join("log"))?), 0));
+        Ok(self.dir.write(dir.join("status"), b"IN PROGRESS\n")?)
     }
 
     /// Writes a subtest's log and verdict.
     pub fn finished(&mut self, finished: &FinishedSubtest) -> Result<(), OutError> {
         self.live = None;
-        let dir = self.subtest_dir(&finished.subtest);
-        std::fs::create_dir_all(&dir).map_err(at(&dir))?;
-        write(&dir.join("log"), &finished.log)?;
-        write(&dir.join("duration"), format!("{}\n", finished.duration.as_secs()).as_bytes())?;
-        let FinishedSubtest { subtest, verdict, duration, .. } = finished;
+        let FinishedSubtest { subtest, verdict, duration, log, .. } = finished;
+        self.subtest_file(subtest, "log", log)?;
+        self.subtest_file(subtest, "duration", format!("{}\n", duration.as_secs()).as_bytes())?;
         let status = StatusLine { subtest, verdict, duration: *duration };
-        write(&dir.join("status"), format!("{status}\n").as_bytes())
+        self.subtest_file(subtest, "status", format!("{status}\n").as_bytes())
+    }
+
+    /// Writes a file of a subtest.
+    pub fn subtest_file(&self, subtest: &SubtestName, name: &str, content: &[u8]) -> Result<(), OutError> {
+        let dir = self.relative(subtest);
+        make_dir(&self.dir, &dir)?;
+        Ok(self.dir.write(dir.join(name), content)?)
     }
 
     /// Writes a file of the run, such as the QEMU command.
     pub fn file(&self, name: &str, content: &[u8]) -> Result<(), OutError> {
-        write(&self.dir.join("out").join(name), content)
+        make_dir(&self.dir, Path::new("out"))?;
+        Ok(self.dir.write(Path::new("out").join(name), content)?)
+    }
+
+    /// The directory for access to its files.
+    #[must_use]
+    pub fn handle(&self) -> &Dir {
+        &self.dir
     }
 
     /// Ends the run: appends the kept end of an overlong log.
     pub fn close(mut self) -> Result<(), OutError> {
         let rest = self.full_rest.bytes();
         let result = self.full.write_all(&rest).and_then(|()| self.full.flush());
-        result.map_err(at(&self.dir.join("out").join(self.test.dotted())))
+        result.map_err(|source| OutError::Log { path: self.path, source })
     }
 }
 
-/// Replaces a file by rename, so that a reader never gets a part of it.
-fn write(path: &Path, content: &[u8]) -> Result<(), OutError> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    std::fs::write(&temporary, content).map_err(at(&temporary))?;
-    std::fs::rename(&temporary, path).map_err(at(path))
+/// Creates a directory for the run's own files. Anything else that has the name of it or of a directory above it is
+/// removed: the guest put it there.
+pub(crate) fn make_dir(dir: &Dir, relative: &Path) -> Result<(), UntrustedError> {
+    let mut result = dir.create_dir_all(relative);
+    for name in relative.ancestors().filter(|name| !name.as_os_str().is_empty()) {
+        match result {
+            Err(error) if error.problem().is_some() => {}
+            _ => break,
+        }
+        let _ = dir.remove_tree(name);
+        result = dir.create_dir_all(relative);
+    }
+    result.map(drop)
+}
+
+/// A new file for a log that readers follow while it grows.
+fn new_log(dir: &Dir, relative: &Path) -> Result<File, UntrustedError> {
+    dir.remove_tree(relative)?;
+    dir.create_new(relative)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use model::Verdict;
+
+    #[test]
+    fn nothing_is_written_through_links_of_the_guest() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        let subtest: SubtestName = "x".parse().unwrap();
+        let mut out = Out::create(dir.path(), &"a".parse().unwrap(), &[]).unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("out/a.x")).unwrap();
+        out.started(&subtest).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("kernel"), dir.path().join("out/kernel")).unwrap();
+        out.file("kernel", b"id").unwrap();
+        std::fs::rename(dir.path().join("out"), dir.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("out")).unwrap();
+        out.subtest_file(&subtest, "crash", b"report").unwrap();
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read(dir.path().join("out/a.x/crash")).unwrap(), b"report");
+    }
 
     #[test]
     fn the_layout_of_the_contract() {

@@ -1,36 +1,32 @@
-//! Disk images as sparse zstd streams: what was never written costs neither time nor space, and `zstd -d` reads them.
+//! Disk images as sparse zstd streams: holes cost neither time nor space, and `zstd -d` reads them.
 //!
-//! A stream is a sequence of ordinary zstd frames. Long holes are frames that are made once and repeated.
+//! A stream is a sequence of ordinary zstd frames. A long hole is one frame of zeros, compressed once and repeated.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// The fastest level that is still much smaller.
+/// The fastest level with a good ratio.
 const LEVEL: i32 = 1;
-/// A hole of this many bytes is worth frames of its own.
+/// The size from which a hole gets frames of its own, in bytes.
 const LONG: u64 = 1 << 20;
-/// The bytes of zeros that one repeated frame stands for.
+/// The zeros in one repeated frame, in bytes.
 const ZEROS: u64 = 64 << 20;
-/// The unit in which zeros become holes again.
+/// The unit in which zeros become holes, in bytes.
 const BLOCK: usize = 64 << 10;
 
-/// The bytes of a file that take space on its disk.
+/// The allocated bytes of a file.
 pub fn allocated(path: &Path) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;
-    Ok(std::fs::metadata(path)?.blocks() * 512)
+    Ok(fsx::own::metadata(path)?.blocks() * 512)
 }
 
-/// Writes `from` to `to`, compressed. On an error `to` is removed.
-pub fn pack(from: &Path, to: &Path) -> io::Result<()> {
-    let source = File::open(from)?;
-    let mut out = io::BufWriter::new(File::create(to)?);
-    let result = pack_into(&source, &mut out).and_then(|()| out.flush());
-    if result.is_err() {
-        let _ = std::fs::remove_file(to);
-    }
-    result
+/// Writes a file to `to`, compressed.
+pub fn pack(from: &File, to: impl Write) -> io::Result<()> {
+    let mut out = io::BufWriter::new(to);
+    pack_into(from, &mut out)?;
+    out.flush()
 }
 
 fn pack_into(source: &File, out: &mut impl Write) -> io::Result<()> {
@@ -38,7 +34,7 @@ fn pack_into(source: &File, out: &mut impl Write) -> io::Result<()> {
     let mut zeros = Zeros::default();
     let mut at = 0;
     if length == 0 {
-        // No frame at all would be no stream.
+        // A stream has at least one frame.
         return zstd::stream::copy_encode(io::empty(), out, LEVEL);
     }
     while at < length {
@@ -54,7 +50,7 @@ fn pack_into(source: &File, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The next part of the file that has content, holes shorter than [`LONG`] included; empty at the end of the file.
+/// The next part of the file with content, including holes shorter than [`LONG`]; empty at the end of the file.
 fn data_after(source: &File, at: u64, length: u64) -> io::Result<(u64, u64)> {
     let Some(begin) = seek(source, rustix::fs::SeekFrom::Data(at))? else { return Ok((length, length)) };
     let mut end = begin;
@@ -67,7 +63,7 @@ fn data_after(source: &File, at: u64, length: u64) -> io::Result<(u64, u64)> {
     }
 }
 
-/// None: there is no more.
+/// Returns `None` if there is no more.
 fn seek(source: &File, to: rustix::fs::SeekFrom) -> io::Result<Option<u64>> {
     match rustix::fs::seek(source, to) {
         Ok(at) => Ok(Some(at)),
@@ -82,7 +78,7 @@ fn copy_range(source: &File, mut at: u64, end: u64, out: &mut impl Write) -> io:
         let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
         let got = source.read_at(&mut buffer[..want], at)?;
         if got == 0 {
-            // The file was cut meanwhile; a stream of its former length is still right.
+            // The file was truncated while it was read.
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         out.write_all(&buffer[..got])?;
@@ -113,16 +109,18 @@ impl Zeros {
     }
 }
 
-/// Writes what [`pack`] made back to `to`, sparse.
-pub fn unpack(from: &Path, to: &Path) -> io::Result<()> {
-    let mut source = zstd::stream::read::Decoder::new(File::open(from)?)?;
-    let mut out = File::create(to)?;
+/// Restores a file that [`pack`] wrote, as a sparse file of at most `most` bytes.
+pub fn unpack(from: &File, mut out: &File, most: u64) -> io::Result<()> {
+    let mut source = zstd::stream::read::Decoder::new(from)?;
     let (mut buffer, zeros) = (vec![0; BLOCK], vec![0; BLOCK]);
     let mut length = 0;
     loop {
-        let got = fill(&mut source, &mut buffer)?;
+        let got = read_full(&mut source, &mut buffer)?;
         if got == 0 {
             return out.set_len(length);
+        }
+        if length + got as u64 > most {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than the device"));
         }
         if buffer[..got] != zeros[..got] {
             out.seek(SeekFrom::Start(length))?;
@@ -133,7 +131,7 @@ pub fn unpack(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Reads until the buffer is full or the stream ends.
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_full(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut got = 0;
     while got < buffer.len() {
         match source.read(&mut buffer[got..])? {
@@ -156,8 +154,15 @@ mod tests {
         for (at, bytes) in parts {
             file.write_all_at(bytes, *at).unwrap();
         }
-        pack(&path("disk"), &path("packed")).unwrap();
-        unpack(&path("packed"), &path("again")).unwrap();
+        pack(&File::open(path("disk")).unwrap(), File::create(path("packed")).unwrap()).unwrap();
+        let (packed, again) = (File::open(path("packed")).unwrap(), File::create(path("again")).unwrap());
+        unpack(&packed, &again, length).unwrap();
+        if length > 0 {
+            (&packed).seek(SeekFrom::Start(0)).unwrap();
+            assert!(unpack(&packed, &again, length - 1).is_err());
+            (&packed).seek(SeekFrom::Start(0)).unwrap();
+            unpack(&packed, &File::create(path("again")).unwrap(), length).unwrap();
+        }
         let again = File::open(path("again")).unwrap();
         assert_eq!(again.metadata().unwrap().len(), length.max(file.metadata().unwrap().len()));
         for (at, bytes) in parts {
@@ -176,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn content_stays() {
+    fn content_is_preserved() {
         let noise: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         round_trip(64 << 20, &[(0, &noise), (10 << 20, b"x"), (11 << 20, &noise[..70_000])]);
         round_trip(0, &[]);
@@ -185,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn the_ordinary_tool_reads_it() {
+    fn zstd_reads_it() {
         let dir = tempfile::tempdir().unwrap();
         let disk = dir.path().join("disk");
         let file = File::create(&disk).unwrap();
         file.set_len(200 << 20).unwrap();
         file.write_all_at(b"here", 150 << 20).unwrap();
         let packed = dir.path().join("disk.zst");
-        pack(&disk, &packed).unwrap();
+        pack(&File::open(&disk).unwrap(), File::create(&packed).unwrap()).unwrap();
         std::fs::rename(&disk, dir.path().join("original")).unwrap();
         let Ok(status) = std::process::Command::new("zstd").args(["-q", "-d"]).arg(&packed).status() else {
             println!("skipped: no zstd here");
@@ -205,11 +210,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stream_is_an_error() {
+    fn an_invalid_stream_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         std::fs::write(&path, "no zstd at all").unwrap();
-        assert!(unpack(&path, &dir.path().join("y")).is_err());
-        assert!(pack(&dir.path().join("missing"), &dir.path().join("z")).is_err());
+        let out = File::create(dir.path().join("y")).unwrap();
+        assert!(unpack(&File::open(&path).unwrap(), &out, 1 << 20).is_err());
     }
 }

@@ -4,12 +4,13 @@
 //! An entry is never stale: a change of any script in the tree changes the key.
 
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use sha2::{Digest, Sha256};
+use fsx::digest::Hasher;
+use fsx::own;
+use fsx::publish::{self, Durability};
 
 use crate::declare::Variables;
 use crate::{HostEnv, TestFile};
@@ -18,6 +19,10 @@ use crate::{HostEnv, TestFile};
 const VERSION: &str = "1";
 /// Entries unused for longer are removed.
 const MAX_AGE: Duration = Duration::from_secs(30 * 86_400);
+
+/// The largest entry, and the largest test file with an entry, in bytes.
+const MAX_ENTRY: u64 = 16 << 20;
+const MAX_TEST_FILE: u64 = 16 << 20;
 
 /// The cache directory.
 pub(crate) struct DepsCache {
@@ -31,8 +36,9 @@ impl DepsCache {
 
     pub(crate) fn get(&self, key: &str) -> Option<Variables> {
         let path = self.dir.join(key);
-        let variables = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-        let touched = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        let variables = serde_json::from_slice(&own::read(&path, MAX_ENTRY).ok()?).ok()?;
+        let touched =
+            own::open(&path).map_err(Into::into).and_then(|file| file.set_modified(SystemTime::now()));
         if let Err(error) = touched {
             tracing::debug!("{}: {error}", path.display());
         }
@@ -42,11 +48,9 @@ impl DepsCache {
     /// Stores an entry. A failure only costs time: the next call evaluates the file again.
     pub(crate) fn put(&self, key: &str, variables: &Variables) {
         let store = || -> std::io::Result<()> {
-            fs::create_dir_all(&self.dir)?;
+            own::create_dir_all(&self.dir)?;
             self.sweep();
-            let new = tempfile::NamedTempFile::new_in(&self.dir)?;
-            serde_json::to_writer(&new, variables)?;
-            new.persist(self.dir.join(key)).map_err(|error| error.error)?;
+            publish::file(&self.dir.join(key), serde_json::to_vec(variables)?, Durability::Cached)?;
             Ok(())
         };
         if let Err(error) = store() {
@@ -55,10 +59,10 @@ impl DepsCache {
     }
 
     fn sweep(&self) {
-        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let modified = entry.metadata().and_then(|meta| meta.modified());
+        for entry in own::list(&self.dir).unwrap_or_default() {
+            let modified = own::metadata(&entry.path).map_err(Into::into).and_then(|meta| meta.modified());
             if modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > MAX_AGE)) {
-                let _ = fs::remove_file(entry.path());
+                let _ = own::remove_file(&entry.path);
             }
         }
     }
@@ -66,13 +70,10 @@ impl DepsCache {
 
 /// The hash of everything a result depends on; `None` if the file cannot be read.
 pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
-    let mut hash = Sha256::new();
-    let mut add = |text: &[u8]| {
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
-    };
+    let mut hash = Hasher::new();
+    let mut add = |text: &[u8]| hash.field(text);
     add(VERSION.as_bytes());
-    add(&fs::read(&file.path).ok()?);
+    add(&own::read(&file.path, MAX_TEST_FILE).ok()?);
     // Not the output directory: each slot of a host has its own.
     for text in [&file.path, &file.ktest_dir, &env.deps_dir] {
         add(text.as_os_str().as_encoded_bytes());
@@ -92,7 +93,7 @@ pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
     inherited.sort();
     // The clones of `require-git`: a file declares more if a suite's source is present.
     let mut cloned: Vec<_> =
-        fs::read_dir(&env.deps_dir).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+        own::list(&env.deps_dir).unwrap_or_default().into_iter().map(|entry| entry.name).collect();
     cloned.sort();
     for text in inherited.into_iter().chain(cloned.into_iter().map(OsString::into_encoded_bytes)) {
         add(&text);
@@ -105,7 +106,7 @@ pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
     for stamp in &stamps {
         add(stamp.as_bytes());
     }
-    Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hash.finish_hex())
 }
 
 /// The depth and the number of files up to which a tree is searched for scripts; a larger tree holds data.
@@ -118,12 +119,10 @@ fn script_stamps(root: &Path, stamps: &mut Vec<String>) {
     let mut stack = vec![(root.to_path_buf(), 0)];
     while let Some((path, depth)) = stack.pop() {
         // Follows links: a changed target changes the stamp.
-        let Ok(meta) = fs::metadata(&path) else { continue };
+        let Ok(meta) = own::metadata(&path) else { continue };
         if meta.is_dir() && depth < MAX_DEPTH {
-            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
-            stack.extend(
-                entries.filter(|entry| entry.file_name() != ".git").map(|entry| (entry.path(), depth + 1)),
-            );
+            let entries = own::list(&path).unwrap_or_default().into_iter();
+            stack.extend(entries.filter(|entry| entry.name != ".git").map(|entry| (entry.path, depth + 1)));
         } else if meta.is_file()
             && path.extension().is_none_or(|extension| extension != "ktest")
             && stamps.len() < MAX_FILES
@@ -136,6 +135,8 @@ fn script_stamps(root: &Path, stamps: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::tests::tree;
 

@@ -32,7 +32,7 @@ pub(crate) fn command(ktest_dir: &Path, deps_dir: &Path) -> Cmd {
         cmd = cmd.arg("--tmpfs").arg(dir);
     }
     cmd = cmd.arg("--ro-bind").arg(ktest_dir).arg(ktest_dir);
-    if deps_dir.is_absolute() && std::fs::create_dir_all(deps_dir).is_ok() {
+    if deps_dir.is_absolute() && fsx::own::create_dir_all(deps_dir).is_ok() {
         cmd = cmd.arg("--bind").arg(deps_dir).arg(deps_dir);
     }
     cmd.arg("--chdir").arg(ktest_dir).arg("--").env_clear().env("HOME", "/tmp").env("LANG", "C.UTF-8").env(

@@ -129,7 +129,8 @@ fn exit_code(summary: &Summary, interactive: bool) -> u8 {
 
 /// The source tree in the current directory, or else the kernel of the last run.
 fn default_kernel(out: &Path) -> String {
-    let last = std::fs::read_to_string(out.join("out/kernel")).unwrap_or_default();
+    let last = fsx::untrusted::Dir::open(out).and_then(|out| out.read_to_string("out/kernel", 1 << 10));
+    let last = last.unwrap_or_default();
     let tree = Path::new("Kbuild").is_file() && Path::new("Makefile").is_file();
     if tree || last.trim().is_empty() { ".".into() } else { last.trim().into() }
 }

@@ -204,9 +204,10 @@ async fn setup(args: SetupArgs, cache: &Path) -> Result<u8, Failure> {
         return Ok(0);
     }
     let key = match &args.key {
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
-            .and_then(|text| public_key(&text))?,
+        Some(path) => {
+            let text = fsx::own::read_to_string(path, 64 << 10).map_err(Failure::usage)?;
+            public_key(&text)?
+        }
         None => String::new(),
     };
     let link = args.target.link(cache)?;
@@ -346,7 +347,7 @@ async fn host_run(args: HostRunArgs, cache: &Path) -> Result<u8, Failure> {
     let (file, linux_repo, mut order) = remote_order(&args.test)?;
     order.arch = order.arch.or(args.host_arch);
     let out = std::path::absolute(&args.test.out).map_err(Failure::usage)?;
-    std::fs::create_dir_all(&out).map_err(|error| Failure::usage(format!("{}: {error}", out.display())))?;
+    fsx::own::create_dir_all(&out).map_err(Failure::usage)?;
     let ktest = std::env::current_exe().map_err(Failure::unjudged)?;
     let job = RemoteJob {
         link: args.target.link(cache)?,
@@ -366,7 +367,7 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
     let (file, linux_repo, mut order) = remote_order(&args.test)?;
     let absolute = |path: &Path| std::path::absolute(path).map_err(Failure::usage);
     let out = absolute(&args.test.out)?;
-    std::fs::create_dir_all(&out).map_err(|error| Failure::usage(format!("{}: {error}", out.display())))?;
+    fsx::own::create_dir_all(&out).map_err(Failure::usage)?;
     let arch = args.host_arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
     order.arch = order.arch.or(args.host_arch);
     let host_env = HostEnv {

@@ -121,11 +121,12 @@ async fn make(args: CreateArgs, cache: &Path, update: bool) -> Result<u8, Failur
 async fn replace(spec: &ImageSpec, path: &Path, on: &mut dyn FnMut(&str)) -> Result<Image, Failure> {
     let io = |error: std::io::Error| Failure::unjudged(format!("{}: {error}", path.display()));
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir).map_err(io)?;
+    fsx::own::create_dir_all(dir).map_err(Failure::unjudged)?;
     let work = tempfile::Builder::new().prefix(".update-").tempdir_in(dir).map_err(io)?;
     let new = image::create(spec, &work.path().join("root.ext4"), on).await.map_err(Failure::unjudged)?;
     let lists = (new.path.with_extension("packages"), path.with_extension("packages"));
-    std::fs::rename(&lists.0, &lists.1).and_then(|()| std::fs::rename(&new.path, path)).map_err(io)?;
+    fsx::own::rename(&lists.0, &lists.1).map_err(Failure::unjudged)?;
+    fsx::own::rename(&new.path, path).map_err(Failure::unjudged)?;
     Ok(Image { path: path.into(), ..new })
 }
 

@@ -48,8 +48,7 @@ pub(super) async fn run(args: RunArgs, cache: PathBuf) -> Result<u8, Failure> {
         println!("{}", record::json(&records, code));
     }
     if let Some(path) = &order.junit {
-        std::fs::write(path, record::junit(&records))
-            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        fsx::own::write(path, record::junit(&records)).map_err(Failure::usage)?;
     }
     Ok(code)
 }

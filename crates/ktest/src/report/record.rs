@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fsx::untrusted::Dir;
 use model::{CommitId, Event, KernelId, SubtestName, TestPath, Verdict};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
@@ -122,7 +123,7 @@ pub fn junit(records: &[Record]) -> String {
         for subtest in &record.subtests {
             let mut case = TestCase::new(subtest.subtest.as_str(), status(&subtest.verdict));
             case.set_classname(&test).set_time(Duration::from_millis(subtest.duration_ms));
-            if let Some(log) = end_of(&record.out.join(&subtest.dir).join("log")) {
+            if let Some(log) = end_of(&record.out, &subtest.dir.join("log")) {
                 case.set_system_out(log);
             }
             suite.add_test_case(case);
@@ -156,9 +157,9 @@ fn status(verdict: &Verdict) -> TestCaseStatus {
 }
 
 /// The end of a log, from the start of a line.
-fn end_of(log: &Path) -> Option<String> {
+fn end_of(out: &Path, log: &Path) -> Option<String> {
     use std::io::{Read, Seek, SeekFrom};
-    let mut file = std::fs::File::open(log).ok()?;
+    let mut file = Dir::open(out).ok()?.open_file(log).ok()?;
     let skip = file.metadata().ok()?.len().saturating_sub(QUOTED);
     file.seek(SeekFrom::Start(skip)).ok()?;
     let mut bytes = Vec::new();
@@ -224,8 +225,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         std::fs::write(&log, "0123456789\n".repeat(10_000)).unwrap();
-        let text = end_of(&log).unwrap();
+        let text = end_of(dir.path(), Path::new("log")).unwrap();
         assert!(text.starts_with("0123456789\n") && text.len() > 60_000 && text.len() <= 64 << 10);
-        assert_eq!(end_of(&dir.path().join("none")), None);
+        assert_eq!(end_of(dir.path(), Path::new("none")), None);
     }
 }

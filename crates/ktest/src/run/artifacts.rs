@@ -11,22 +11,23 @@ use vm::supervise::FinishedSubtest;
 
 use super::phases::Prepared;
 use super::saved_devices::{DEVICES, RECORD, Record, VERSION};
-use crate::out::Out;
+use crate::out::{Out, make_dir};
 use crate::pack;
+
+/// The number of files in the output directory up to which it is searched.
+const MAX_FILES: u64 = 100_000;
 
 /// Saves the artifacts of a subtest and reports them in its log.
 pub(super) fn keep(prepared: &Prepared<'_>, machine: &Machine, finished: &mut FinishedSubtest, out: &Out) {
     let mut notes = Vec::new();
-    let dir = out.subtest_dir(&finished.subtest);
     if prepared.run.request.order.keep_devices.0 > 0 {
-        notes.extend(devices(prepared, machine, finished, &dir));
+        notes.extend(devices(prepared, machine, finished, out));
     }
     if let Ok(command) = vm::session::command(machine) {
-        // The command is also in the output directory.
-        let _ = std::fs::create_dir_all(&dir)
-            .and_then(|()| std::fs::write(dir.join("qemu-command"), format!("{command}\n")));
+        // The command is also in the output directory of the run.
+        let _ = out.subtest_file(&finished.subtest, "qemu-command", format!("{command}\n").as_bytes());
     }
-    notes.extend(new_files(out.dir(), finished.duration));
+    notes.extend(new_files(out, finished.duration));
     if let Some(command) = reproduction(prepared, &finished.subtest) {
         notes.push(format!("to run it again: {command}"));
     }
@@ -38,7 +39,7 @@ fn devices(
     prepared: &Prepared<'_>,
     machine: &Machine,
     finished: &FinishedSubtest,
-    dir: &Path,
+    out: &Out,
 ) -> Option<String> {
     let base = machine.disks.len() - prepared.run.declared.scratch.len();
     let scratch = machine.disks[base..].iter().map(|disk| &disk.file);
@@ -52,20 +53,26 @@ fn devices(
         let (bytes, most) = (bytes >> 20, most >> 20);
         return Some(format!("devices not saved: they hold {bytes} MiB, --keep-devices allows {most} MiB"));
     }
-    let dir = dir.join(DEVICES);
+    let dir = out.relative(&finished.subtest).join(DEVICES);
+    let handle = out.handle();
     let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(&dir)?;
+        make_dir(handle, &dir)?;
         for file in &files {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
-            pack::pack(file, &dir.join(format!("{name}.zst")))?;
+            let mut packed = handle.new_file(dir.join(format!("{name}.zst")))?;
+            pack::pack(&fsx::own::open(file)?, &mut packed)?;
+            packed.publish()?;
         }
         let record = serde_json::to_string_pretty(&record(prepared, finished)).expect("plain data");
-        std::fs::write(dir.join(RECORD), record + "\n")
+        Ok(handle.write(dir.join(RECORD), record + "\n")?)
     };
     Some(match write() {
-        Ok(()) => format!("devices saved; to inspect them: ktest boot --devices {}", quoted(&dir)),
+        Ok(()) => {
+            let path = out.dir().join(&dir).display().to_string();
+            format!("devices saved; to inspect them: ktest boot --devices {}", spawn::quote(&path))
+        }
         Err(error) => {
-            let _ = std::fs::remove_dir_all(&dir);
+            let _ = handle.remove_tree(&dir);
             format!("devices not saved: {error}")
         }
     })
@@ -106,19 +113,21 @@ fn record(prepared: &Prepared<'_>, finished: &FinishedSubtest) -> Record {
 }
 
 /// The files that the subtest wrote to the output directory: core dumps, traces, coverage.
-fn new_files(out: &Path, duration: std::time::Duration) -> Option<String> {
+fn new_files(out: &Out, duration: std::time::Duration) -> Option<String> {
     let began = std::time::SystemTime::now().checked_sub(duration + std::time::Duration::from_secs(2))?;
-    let is_left =
+    let is_artifact =
         |name: &str| ["core.", "gcov.", "vmcore", "trace.txt"].iter().any(|head| name.starts_with(head));
-    let mut names: Vec<String> = std::fs::read_dir(out)
-        .ok()?
-        .flatten()
-        .filter(|entry| entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| at >= began))
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| is_left(name))
+    let is_new = |name: &str| {
+        let meta = out.handle().metadata(name).ok().flatten();
+        meta.is_some_and(|meta| meta.modified >= began)
+    };
+    let entries = out.handle().list(".", MAX_FILES).ok()?;
+    let names: Vec<String> = entries
+        .into_iter()
+        .filter_map(|entry| entry.name.into_string().ok())
+        .filter(|name| is_artifact(name) && is_new(name))
         .collect();
-    names.sort();
-    (!names.is_empty()).then(|| format!("new in {}: {}", out.display(), names.join(" ")))
+    (!names.is_empty()).then(|| format!("new in {}: {}", out.dir().display(), names.join(" ")))
 }
 
 /// The command that runs the subtest again, on the same kernel source.
@@ -130,10 +139,6 @@ fn reproduction(prepared: &Prepared<'_>, subtest: &SubtestName) -> Option<String
     let argv = request.order.reproduction(&file.path, subtest, kernel).to_argv();
     let words = argv.iter().map(|word| spawn::quote(&word.to_string_lossy())).collect::<Vec<_>>();
     Some(format!("ktest run {}", words.join(" ")))
-}
-
-fn quoted(path: &Path) -> String {
-    spawn::quote(&path.display().to_string())
 }
 
 /// Inserts lines before the last line of a log, which is the status line, with its time stamp.

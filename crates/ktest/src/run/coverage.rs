@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use coverage::Coverage;
+use fsx::untrusted::{Dir, Entry, EntryType, Special, TreeLimits, UntrustedError};
 use kernel::Kernel;
 use spawn::{Cmd, Limits};
 
@@ -19,23 +20,28 @@ const FILE: &str = "coverage.info";
 const NOTES: &str = "gcno";
 /// The number of objects per call of gcov.
 const OBJECTS: usize = 100;
+/// The number of entries in the output directory up to which it is searched.
+const MAX_ENTRIES: u64 = 100_000;
+/// The limits of the data of one guest.
+const LIMITS: TreeLimits = TreeLimits { entries: 1_000_000, bytes: 4 << 30, depth: 64 };
 /// The limits of one call of gcov.
 const OUTPUT_BYTES: usize = 512 << 20;
 const LIMIT_S: u64 = 600;
 
 /// Called before the VMs: removes the coverage of an earlier run and returns the data directories that exist already.
 pub(super) fn begin(out: &Path) -> BTreeSet<PathBuf> {
-    let _ = std::fs::remove_file(out.join("out").join(FILE));
+    let _ = Dir::open(out).and_then(|out| out.remove_tree(Path::new("out").join(FILE)));
     data_dirs(out)
 }
 
+/// The names of the data directories. The guest writes there: anything that is not a directory is ignored.
 fn data_dirs(out: &Path) -> BTreeSet<PathBuf> {
-    let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
-    let is_data = |path: &PathBuf| {
-        let number = path.file_name().and_then(|name| name.to_str()?.strip_prefix("gcov."));
-        number.is_some_and(|number| number.parse::<u32>().is_ok()) && path.is_dir()
+    let entries = Dir::open(out).and_then(|out| out.list(".", MAX_ENTRIES)).unwrap_or_default();
+    let is_data = |entry: &Entry| {
+        let number = entry.name.to_str().and_then(|name| name.strip_prefix("gcov."));
+        number.is_some_and(|number| number.parse::<u32>().is_ok()) && entry.entry_type == EntryType::Directory
     };
-    entries.map(|entry| entry.path()).filter(is_data).collect()
+    entries.into_iter().filter(is_data).map(|entry| entry.name.into()).collect()
 }
 
 /// Reads the data directories that are new since `before`.
@@ -44,7 +50,7 @@ pub(super) async fn gather(kernel: &Kernel, before: &BTreeSet<PathBuf>, results:
     if new.is_empty() {
         return;
     }
-    match read(kernel, &new).await {
+    match read(kernel, results.out.dir(), &new).await {
         Ok(coverage) => {
             let totals = coverage.totals();
             if let Err(error) = results.out.file(FILE, coverage.to_string().as_bytes()) {
@@ -73,6 +79,8 @@ enum CoverageError {
     OtherKernel(PathBuf),
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Data(#[from] UntrustedError),
     #[error("{0}; gcov is part of gcc")]
     Spawn(#[from] spawn::SpawnError),
     #[error("gcov: {0}")]
@@ -81,13 +89,13 @@ enum CoverageError {
     Document(#[from] coverage::GcovError),
 }
 
-async fn read(kernel: &Kernel, folders: &[PathBuf]) -> Result<Coverage, CoverageError> {
+async fn read(kernel: &Kernel, out: &Path, names: &[PathBuf]) -> Result<Coverage, CoverageError> {
     let home = kernel.config.parent().unwrap_or(Path::new("/"));
     let notes = [home.join(NOTES), home.to_path_buf()].into_iter().find(|dir| has_notes(dir));
     let notes = notes.ok_or_else(|| CoverageError::NoNotes(home.into()))?;
     let mut all = Coverage::default();
-    for folder in folders {
-        all.merge(read_one(folder, &notes, kernel).await?);
+    for name in names {
+        all.merge(read_one(out, name, &notes, kernel).await?);
     }
     Ok(all)
 }
@@ -101,9 +109,20 @@ fn is(path: &Path, extension: &str) -> bool {
 }
 
 /// Reads the data of one guest.
-async fn read_one(folder: &Path, notes: &Path, kernel: &Kernel) -> Result<Coverage, CoverageError> {
-    let work =
-        tempfile::tempdir().map_err(|source| CoverageError::Io { path: std::env::temp_dir(), source })?;
+async fn read_one(out: &Path, name: &Path, notes: &Path, kernel: &Kernel) -> Result<Coverage, CoverageError> {
+    let temp =
+        || tempfile::tempdir().map_err(|source| CoverageError::Io { path: std::env::temp_dir(), source });
+    let (copy, work) = (temp()?, temp()?);
+    Dir::open(out)?.copy_tree(name, &Dir::open(copy.path())?, LIMITS, Special::Skip)?;
+    let units = link_units(copy.path(), notes, work.path())?;
+    if units.is_empty() {
+        return Err(CoverageError::OtherKernel(out.join(name)));
+    }
+    run_gcov(kernel, &units, work.path()).await
+}
+
+/// Links each data file that has notes to the notes in `work`. Returns the names of the pairs, without extension.
+fn link_units(folder: &Path, notes: &Path, work: &Path) -> Result<Vec<PathBuf>, CoverageError> {
     let mut units = Vec::new();
     for entry in walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().flatten() {
         if !entry.file_type().is_file() || !is(entry.path(), "gcda") {
@@ -122,8 +141,9 @@ async fn read_one(folder: &Path, notes: &Path, kernel: &Kernel) -> Result<Covera
         if unit.as_os_str().is_empty() {
             continue;
         }
-        let to = work.path().join(&unit);
-        let linked = std::fs::create_dir_all(to.parent().unwrap_or(work.path()))
+        let to = work.join(&unit);
+        let linked = fsx::own::create_dir_all(to.parent().unwrap_or(work))
+            .map_err(Into::into)
             .and_then(|()| std::os::unix::fs::symlink(entry.path(), to.with_extension("gcda")))
             .and_then(|()| {
                 std::os::unix::fs::symlink(
@@ -134,14 +154,15 @@ async fn read_one(folder: &Path, notes: &Path, kernel: &Kernel) -> Result<Covera
         linked.map_err(|source| CoverageError::Io { path: to, source })?;
         units.push(unit);
     }
-    if units.is_empty() {
-        return Err(CoverageError::OtherKernel(folder.into()));
-    }
+    Ok(units)
+}
+
+async fn run_gcov(kernel: &Kernel, units: &[PathBuf], work: &Path) -> Result<Coverage, CoverageError> {
     let mut coverage = Coverage::default();
     let mut root = None;
     for units in units.chunks(OBJECTS) {
         let data = units.iter().map(|unit| OsString::from(unit.with_extension("gcda")));
-        let cmd = Cmd::new(gcov(kernel)).args(["--json-format", "--stdout"]).args(data).dir(work.path());
+        let cmd = Cmd::new(gcov(kernel)).args(["--json-format", "--stdout"]).args(data).dir(work);
         let output = cmd.output(Limits { bytes: OUTPUT_BYTES, ..Limits::seconds(LIMIT_S) }).await?;
         if !output.exit.success() {
             return Err(CoverageError::Gcov(output.complaint()));
@@ -211,12 +232,12 @@ mod tests {
         std::fs::copy(place.join("fs/a.gcno"), kernel_dir.join("gcno/fs/a.gcno")).unwrap();
         let kernel = crate::run::kernel_in(&kernel_dir);
         let found: Vec<_> = data_dirs(&dir.path().join("out")).into_iter().collect();
-        assert_eq!(found, [guest]);
-        let coverage = read(&kernel, &found).await.unwrap();
+        assert_eq!(found, [PathBuf::from("gcov.0")]);
+        let coverage = read(&kernel, &dir.path().join("out"), &found).await.unwrap();
         assert_eq!(coverage.files.keys().collect::<Vec<_>>(), ["fs/a.c"]);
         assert_eq!(coverage.files["fs/a.c"].missed(), [4..=4]);
         std::fs::remove_dir_all(kernel_dir.join("gcno")).unwrap();
-        let error = read(&kernel, &found).await.unwrap_err().to_string();
+        let error = read(&kernel, &dir.path().join("out"), &found).await.unwrap_err().to_string();
         assert!(error.ends_with("has no compiler notes (*.gcno)"), "{error}");
     }
 }

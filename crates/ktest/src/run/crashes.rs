@@ -29,10 +29,8 @@ pub(super) fn locate(kernel: &Kernel, finished: &mut FinishedSubtest, out: &Out)
         }
     };
     let places_of = |frame: &Frame| symbols.as_ref().map_or_else(Vec::new, |symbols| places(symbols, frame));
-    let dir = out.subtest_dir(&finished.subtest);
     let text = format!("{title}\n\n{}", report.decoded(&log, places_of));
-    let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(dir.join(FILE), text));
-    if let Err(error) = written {
+    if let Err(error) = out.subtest_file(&finished.subtest, FILE, text.as_bytes()) {
         before_last_line(&mut finished.log, &[format!("cannot write the crash report: {error}")]);
     }
     let source = source(report, places_of)?;

@@ -19,6 +19,11 @@ use super::request::RunRequest;
 use super::results::Results;
 use crate::report::Reporter;
 
+/// The largest kernel configuration and the largest Makefile, in bytes.
+const MAX_CONFIG: u64 = 16 << 20;
+/// The largest build log, in bytes.
+const MAX_BUILD_LOG: u64 = 1 << 30;
+
 /// The kernel of the store, fetched if it is missing; `None` if one must be built.
 pub(super) async fn from_store(
     request: &RunRequest,
@@ -76,7 +81,7 @@ pub(super) async fn version(from: &KernelFrom, kernel: Option<&Kernel>) -> Resul
     let (dir, text) = match source {
         KernelSource::WorkingTree(dir) => {
             let path = dir.join("Makefile");
-            (dir, std::fs::read_to_string(&path).map_err(|_| no_kernel_tree(dir))?)
+            (dir, fsx::own::read_to_string(&path, MAX_CONFIG).map_err(|_| no_kernel_tree(dir))?)
         }
         KernelSource::Commit { repo, commit } => {
             let no_kernel = |error: gitio::GitError| {
@@ -169,10 +174,13 @@ async fn build(run: &Declared<'_>, source: &KernelSource, results: &mut Results<
 
 /// Copies the kernel's configuration to the output directory. A kernel of the store can have none.
 fn copy_config(kernel: &Kernel, results: &mut Results<'_>) {
-    let copied = std::fs::copy(&kernel.config, results.out.dir().join("kernel.config"));
-    if let Err(error) = copied
-        && kernel.config.exists()
-    {
+    let config = match fsx::own::read(&kernel.config, MAX_CONFIG) {
+        Err(error) if error.is_not_found() => return,
+        config => config.map_err(std::io::Error::from),
+    };
+    let out = results.out.handle();
+    let copied = config.and_then(|config| Ok(out.write("kernel.config", config)?));
+    if let Err(error) = copied {
         results
             .reporter
             .note(&format!("{}: cannot copy it to the output directory: {error}", kernel.config.display()));
@@ -189,7 +197,8 @@ fn prefixed(cannot: &CannotRun) -> String {
 fn build_error(error: BuildError) -> Stop {
     match error {
         BuildError::DoesNotBuild { reason, log } => {
-            let log = std::fs::read(&log).map(|bytes| last(bytes, 1 << 20)).unwrap_or_default();
+            let log =
+                fsx::own::read(&log, MAX_BUILD_LOG).map(|bytes| last(bytes, 1 << 20)).unwrap_or_default();
             // Never empty: a log marks an error as the compiler's.
             let log = if log.is_empty() { b"\n".to_vec() } else { log };
             CannotRun { reason, log }.into()
@@ -247,7 +256,7 @@ fn report(kernel: &Kernel, declared: &Declarations, began: std::time::Instant, r
 
 /// The required options that a kernel not built for this file lacks.
 fn lacking(kernel: &Kernel, declared: &Declarations) -> Vec<String> {
-    let text = std::fs::read_to_string(&kernel.config).unwrap_or_default();
+    let text = fsx::own::read_to_string(&kernel.config, MAX_CONFIG).unwrap_or_default();
     let config = kernel::dotconfig::DotConfig::parse(&text);
     let mut lacks = kernel::check::missing_options(&declared.kernel.canonical().require, &config);
     let known = |option: &String| {

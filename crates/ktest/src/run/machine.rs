@@ -1,6 +1,5 @@
 //! From declarations to a machine: its disks, its shares and the guest's environment.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -150,7 +149,7 @@ fn hotplug(declared: &Declarations) -> Option<Hotplug> {
 
 /// Whether the kernel can be debugged over a serial line.
 pub(super) fn has_kgdb(kernel: &Kernel) -> bool {
-    let config = std::fs::read_to_string(&kernel.config).unwrap_or_default();
+    let config = fsx::own::read_to_string(&kernel.config, 16 << 20).unwrap_or_default();
     kernel.arch == Arch::X86_64 && config.lines().any(|line| line == "CONFIG_KGDB_SERIAL_CONSOLE=y")
 }
 
@@ -174,7 +173,7 @@ fn default_cpus() -> u32 {
 
 fn sparse(dir: &Path, name: &str, size: u64) -> io::Result<PathBuf> {
     let path = dir.join(name);
-    File::create(&path)?.set_len(size)?;
+    fsx::own::create(&path)?.set_len(size)?;
     Ok(path)
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fsx::untrusted::Dir;
 use rustix::fs::statvfs;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
@@ -42,7 +43,7 @@ impl Quota {
 
     /// Why the guest must end: the output directory and the serial log together exceed the quota.
     pub(super) fn exceeded(&self, serial: &Path) -> Option<String> {
-        let mut bytes = std::fs::metadata(serial).map_or(0, |meta| meta.blocks() * 512);
+        let mut bytes = fsx::own::metadata(serial).map_or(0, |meta| meta.blocks() * 512);
         let mut files = 0;
         for (path, size) in entries(&self.out) {
             let before = self.before.get(&path);
@@ -65,12 +66,13 @@ impl Quota {
 
     /// Removes the guest's files after it exceeded the quota: all new files except those of the run itself.
     pub(super) fn clear(&self) {
+        let Ok(dir) = Dir::open(&self.out) else { return };
         for entry in WalkDir::new(&self.out).min_depth(1).contents_first(true).into_iter().flatten() {
             let path = entry.path();
             if entry.file_type().is_dir() {
                 // A directory that is not empty stays.
                 if !self.before.contains_key(path) {
-                    let _ = std::fs::remove_dir(path);
+                    let _ = fsx::own::remove_dir(path);
                 }
                 continue;
             }
@@ -79,8 +81,8 @@ impl Quota {
                 Some(before) => size <= before + OWN_FILE,
                 None => size <= OWN_FILE && self.own(path),
             };
-            if !kept && let Err(error) = std::fs::remove_file(path) {
-                tracing::warn!("{}: {error}", path.display());
+            if !kept && let Err(error) = dir.remove_file(path.strip_prefix(&self.out).unwrap_or(path)) {
+                tracing::warn!("{error}");
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use fsx::untrusted::Dir;
 use model::KernelId;
 use serde::{Deserialize, Serialize};
 use testfile::Declarations;
@@ -17,6 +18,9 @@ pub(super) const DEVICES: &str = "devices";
 pub(super) const RECORD: &str = "machine.json";
 /// The version of the record.
 pub(super) const VERSION: u32 = 1;
+
+/// The largest record, in bytes.
+const MAX_RECORD: u64 = 1 << 20;
 
 /// The machine of the devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +54,9 @@ impl SavedDevices {
         let dir = if path.join(RECORD).is_file() { path.to_path_buf() } else { path.join(DEVICES) };
         let file = dir.join(RECORD);
         let usage = |what: &str| RunError::Usage(format!("{}: {what}", file.display()));
-        let text = std::fs::read_to_string(&file).map_err(|_| {
+        let handle = Dir::open(&dir).ok();
+        let text = handle.as_ref().and_then(|handle| handle.read_to_string(RECORD, MAX_RECORD).ok());
+        let text = text.ok_or_else(|| {
             let path = path.display();
             RunError::Usage(format!(
                 "{path}: no saved devices; give the directory of a failed subtest, OUT/out/FILE.SUBTEST"
@@ -66,12 +72,17 @@ impl SavedDevices {
         Ok(Self { dir, record, declared })
     }
 
-    /// Restores a device into `file` if it was saved.
+    /// Restores a device into `file`, which has the device's size.
     pub(super) fn restore(&self, file: &Path) -> Result<(), RunError> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let packed = self.dir.join(format!("{name}.zst"));
-        pack::unpack(&packed, file)
-            .map_err(|error| RunError::Infrastructure(format!("{}: {error}", packed.display())))
+        let name = format!("{name}.zst");
+        let restore = || -> std::io::Result<()> {
+            let packed = Dir::open(&self.dir)?.open_file(&name)?;
+            let size = fsx::own::metadata(file)?.len();
+            pack::unpack(&packed, &fsx::own::create(file)?, size)
+        };
+        let path = self.dir.join(&name);
+        restore().map_err(|error| RunError::Infrastructure(format!("{}: {error}", path.display())))
     }
 }
 

@@ -348,7 +348,7 @@ impl CommandOutput {
 /// The beginning of the serial log: the cause of a failed boot, in a file that the guest can fill.
 fn serial_log(path: &Path) -> Vec<u8> {
     let mut log = Vec::new();
-    if let Ok(file) = std::fs::File::open(path) {
+    if let Ok(file) = fsx::own::open(path) {
         let _ = file.take(SERIAL_LOG).read_to_end(&mut log);
     }
     log

@@ -147,7 +147,7 @@ mod tests {
         insta::assert_snapshot!(shown(&unit, None), @"/usr/bin/ktest run --events -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.kernel = Some("debian/trixie".parse().unwrap());
         unit.env = BTreeMap::from([("K".into(), "v".into())]).try_into().unwrap();
-        insta::assert_snapshot!(shown(&unit, Some("/w/0.deps".as_ref())), @"/usr/bin/ktest run --events -k debian/trixie --tests-dir /srv/ktest --out /w/0 --deps-dir /w/0.deps --tolerate RUST --env K=v /srv/ktest/tests/fs/a.ktest x generic/001");
+        insta::assert_snapshot!(shown(&unit, Some("/w/0.deps".as_ref())), @"/usr/bin/ktest run --events --deps-dir /w/0.deps -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --env K=v /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.env = BTreeMap::from([("ktest_image".into(), "stress".into())]).try_into().unwrap();
         insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --package fio --package stress-ng --env ktest_image=stress /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.kernel = None;

@@ -95,7 +95,7 @@ fn every_command_works_with_the_documented_formats() {
             assert!(!local.0.is_empty(), "{words}");
         }
     }
-    assert!(run(home.path(), None, &[&remote], "workers").0.starts_with("ci-daemon does not run"));
+    assert!(run(home.path(), None, &[&remote], "workers").0.starts_with("ci-daemon is not running"));
     // ci-status requests the commit as one of a branch.
     let commit = format!("/ci?user=kmo&branch=next%2Fext4&commit={}&format=json", commit_id("two"));
     assert!(dashboard.requests().contains(&commit), "{:?}", dashboard.requests());
@@ -171,7 +171,7 @@ fn https_certificates_are_verified() {
     for (server, authorities, why) in [
         (&good, "stranger.pem", "SSL_CERT_FILE"),
         (&expired, "ca.pem", "the certificate has expired"),
-        (&other, "ca.pem", "ci.example.org; give the address"),
+        (&other, "ca.pem", "ci.example.org; use the address"),
     ] {
         let (text, code) = ask(server, authorities, "branches");
         assert!(text.starts_with("ci-status: https://127.0.0.1:") && text.contains(why), "{text}");

@@ -4,46 +4,13 @@
 
 #[path = "../crates/ci-status/tests/common/mod.rs"]
 mod common;
+mod dashboard;
 
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 use common::{commits, results};
-
-/// A dashboard on loopback, ended when dropped.
-struct Dashboard {
-    child: Child,
-    address: String,
-}
-
-impl Dashboard {
-    fn start(dir: &Path) -> Self {
-        let mut command = Command::new(cargo_bin("ci-dashboard"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--output-dir"]).arg(dir);
-        command
-            .env_clear()
-            .env("HOME", dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line = lines.find(|line| line.as_ref().unwrap().contains("listening on")).unwrap().unwrap();
-        let address = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().into();
-        // Drain the pipe, so that later output does not block it.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
-    }
-}
-
-impl Drop for Dashboard {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use dashboard::Dashboard;
 
 /// The environment of a command: no checkout, no configuration, an empty cache.
 struct Environment {
@@ -151,7 +118,7 @@ fn a_dashboard_gives_the_same_output_as_the_directory() {
         environment.output(&[&remote], "workers --json")
     );
     let (text, code) = environment.output(&[&remote], &format!("rerun {two} punch"));
-    assert!(code == Some(1) && text.contains("run it where the results are written"), "{text}");
+    assert!(code == Some(1) && text.contains("run it on the machine of the daemon"), "{text}");
 }
 
 #[test]
@@ -159,7 +126,7 @@ fn an_unreachable_dashboard_is_a_one_line_error() {
     let environment = Environment::new();
     for (place, words) in [
         ("--remote=http://127.0.0.1:1/ci", "http://127.0.0.1:1/ci?format=json: Connection refused"),
-        ("--remote=ftp://x", "--remote \"ftp://x\": it begins with http:// or https://"),
+        ("--remote=ftp://x", "--remote \"ftp://x\": it must begin with http:// or https://"),
         ("--remote", "no configuration found"),
     ] {
         let (text, code) = environment.output(&[place], "branches");

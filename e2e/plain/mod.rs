@@ -161,7 +161,7 @@ fn row(BranchEntry { commit, message, counts, duration }: &BranchEntry) -> Value
 fn commit_view(reader: &Reader, commit: &CommitId, message: &str) -> Value {
     let entries = reader.commit(commit).unwrap().map(|results| results.entries).unwrap_or_default();
     let test = |entry: &results::TestEntry| {
-        let status = match entry.status {
+        let status = match entry.decisive.status {
             Status::Passed => "Passed",
             Status::Failed => "Failed",
             Status::NotRun => "Not run",
@@ -169,7 +169,7 @@ fn commit_view(reader: &Reader, commit: &CommitId, message: &str) -> Value {
             Status::InProgress => "In progress",
             Status::Unknown => "Unknown",
         };
-        json!({ "name": entry.key.as_str(), "status": status, "duration": entry.duration.as_secs() })
+        json!({ "name": entry.key.as_str(), "status": status, "duration": entry.decisive.duration.as_secs() })
     };
     json!({ "commit": commit.as_str(), "message": message, "tests": entries.iter().map(test).collect::<Value>() })
 }

@@ -101,7 +101,7 @@ fn the_status_diagram_is_the_code() {
                 }
                 writer.flush().await.expect("it is published");
                 let results = writer.reader().commit(&commit).expect("readable").expect("there");
-                let stands = results.get(&key).expect("it is there").status;
+                let stands = results.get(&key).expect("it is there").decisive.status;
                 gone.insert((format!("{:?}", first.status()), format!("{stands:?}")));
             }
         }

@@ -64,16 +64,16 @@ fn entry(row: usize, test: usize, key: &ResultKey, commit: &CommitId) -> TestEnt
         Status::Passed
     };
     let mut entry = TestEntry::new(key.clone(), status);
-    entry.duration = Duration::from_millis(900 + (noise % 5000) as u64);
-    entry.started = Some(1_700_000_000 - 600 * i64::try_from(row).unwrap_or(0));
-    entry.reason = match status {
+    entry.decisive.duration = Duration::from_millis(900 + (noise % 5000) as u64);
+    entry.decisive.started = Some(1_700_000_000 - 600 * i64::try_from(row).unwrap_or(0));
+    entry.decisive.reason = match status {
         Status::Failed => Some("fsck found errors: Inode 12, i_blocks is 16, should be 8".into()),
         Status::NotRun => Some("no quotacheck in the image".into()),
         _ => None,
     };
-    entry.host = "farm1".parse().ok();
-    entry.slot = Some(u32::try_from(test % 16).unwrap_or(0));
-    entry.kernel = Some(kernel_id(commit.short()));
-    entry.log_bytes = 4000;
+    entry.decisive.host = "farm1".parse().ok();
+    entry.decisive.slot = Some(u32::try_from(test % 16).unwrap_or(0));
+    entry.decisive.kernel = Some(kernel_id(commit.short()));
+    entry.decisive.log_bytes = 4000;
     entry
 }

@@ -184,8 +184,8 @@ fn a_commit_of_5000_tests_stays_small() {
                     format!("fs.ext4.suite{:02}.generic.{:03}", test / 100, test % 100).parse().unwrap();
                 let status = if test % failing == 0 { Status::Failed } else { Status::Passed };
                 let mut entry = TestEntry::new(key, status);
-                entry.reason = (status == Status::Failed).then(|| "r".repeat(4000));
-                entry.crash = (status == Status::Failed).then(|| "c".repeat(4000));
+                entry.decisive.reason = (status == Status::Failed).then(|| "r".repeat(4000));
+                entry.decisive.crash = (status == Status::Failed).then(|| "c".repeat(4000));
                 entry
             })
             .collect();

@@ -1,28 +1,29 @@
-//! The `ci-status` command: parse, wire, print. Exit codes: 0 answered; 1 no answer, said on stderr; 2 wrong usage.
+//! The `ci-status` command: parse, wire, print. Exit codes: 0 success, 1 error, 2 usage error; `wait` has its own.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use clap::{CommandFactory as _, Parser as _};
 use clap_complete::Shell;
+use fsx::clock::unix_seconds;
 
 use crate::args::{Cli, Command};
-use crate::commands::logs::Extent;
-use crate::commands::wait::{Clock, Until};
+use crate::commands::logs::LogOptions;
+use crate::commands::wait::{Clock, WaitOptions};
 use crate::commands::{
     Answer, artifacts, branches, compare, follow, history, log, logs, rerun, show, wait, watch, workers,
 };
+use crate::context::{Context, ResultsLocation};
 use crate::problem::Problem;
-use crate::screen::{self, Live, Meanwhile};
-use crate::source::{Asked, Source};
-use crate::text::Tame;
+use crate::screen::{self, Screen, UserInput};
+use crate::text::ControlFilter;
 
-/// How often a live view and a waiting command look, with results on this machine and elsewhere.
-const LOOK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
+/// The time between two reads of `watch` and `wait`, for results on this machine and over `--remote`.
+const POLL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 
 /// Parses the command line and runs the command.
 #[must_use]
@@ -30,39 +31,36 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match print(&cli) {
         Ok(code) => ExitCode::from(code),
-        // Whoever read the output has had enough.
+        // The reader of the output has closed it.
         Err(Problem::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             let style = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
             let _ = writeln!(anstream::stderr(), "{style}ci-status:{style:#} {error}");
-            // A test that failed is told from a question that has no answer.
+            // The exit code 1 of `wait` means that a test failed.
             ExitCode::from(if matches!(cli.command, Command::Wait { .. }) { 125 } else { 1 })
         }
     }
 }
 
-fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    i64::try_from(now).unwrap_or(i64::MAX)
-}
-
 fn print(cli: &Cli) -> Result<u8, Problem> {
     let folder = std::env::current_dir()?;
     let terminal = io::stdout().is_terminal();
-    if let (Command::Watch { branch, once: false }, false) = (&cli.command, cli.place.json) {
+    if let (Command::Watch { branch, once: false }, false) = (&cli.command, cli.global.json) {
         if !terminal {
             return Err(Problem::NoTerminal);
         }
-        return live(&source(cli, folder, now())?, branch.as_deref());
+        return live(&context(cli, folder, unix_seconds())?, branch.as_deref());
     }
-    match (&cli.command, cli.place.json, terminal) {
-        // A log is other people's bytes: as they are into a file or a pipe, harmless on a terminal.
-        (Command::Logs { .. }, false, false) => respond(cli, folder, now(), &mut io::stdout().lock()),
+    match (&cli.command, cli.global.json, terminal) {
+        // Logs are unfiltered in a file or a pipe, and without control characters on a terminal.
+        (Command::Logs { .. }, false, false) => {
+            respond(cli, folder, unix_seconds(), &mut io::stdout().lock())
+        }
         (Command::Logs { follow: true, .. }, false, true) => {
-            respond(cli, folder, now(), &mut Tame::new(io::stdout().lock()))
+            respond(cli, folder, unix_seconds(), &mut ControlFilter::new(io::stdout().lock()))
         }
         (_, false, true) if is_paged(cli) => paged(cli, folder),
-        _ => respond(cli, folder, now(), &mut io::BufWriter::new(anstream::stdout().lock())),
+        _ => respond(cli, folder, unix_seconds(), &mut io::BufWriter::new(anstream::stdout().lock())),
     }
 }
 
@@ -70,16 +68,16 @@ fn is_paged(cli: &Cli) -> bool {
     use Command::{Compare, History, Log, Logs, Show};
     let long =
         matches!(cli.command, Log { .. } | Show { .. } | Logs { .. } | History { .. } | Compare { .. });
-    long && !cli.place.no_pager
+    long && !cli.global.no_pager
 }
 
-/// Answers in a pager, if the answer is longer than the terminal.
+/// Shows the output in a pager if it is longer than the terminal.
 fn paged(cli: &Cli, folder: PathBuf) -> Result<u8, Problem> {
     let mut text = Vec::new();
     let code = if matches!(cli.command, Command::Logs { .. }) {
-        respond(cli, folder, now(), &mut Tame::new(&mut text))?
+        respond(cli, folder, unix_seconds(), &mut ControlFilter::new(&mut text))?
     } else {
-        respond(cli, folder, now(), &mut text)?
+        respond(cli, folder, unix_seconds(), &mut text)?
     };
     let plain = anstream::stdout().current_choice() == anstream::ColorChoice::Never;
     if plain {
@@ -93,8 +91,8 @@ fn paged(cli: &Cli, folder: PathBuf) -> Result<u8, Problem> {
     Ok(code)
 }
 
-/// Answers to a command line (the program's name first) in `folder` at `now` (Unix seconds), colours and all; gives the
-/// exit code.
+/// Runs a command line (with the program name) in `folder` at the time `now` (Unix seconds). The output has colors.
+/// Returns the exit code.
 pub fn answer(
     arguments: impl IntoIterator<Item: Into<OsString> + Clone>,
     folder: PathBuf,
@@ -104,42 +102,42 @@ pub fn answer(
     Ok(respond(&Cli::try_parse_from(arguments)?, folder, now, out)?)
 }
 
-fn source(cli: &Cli, folder: PathBuf, now: i64) -> Result<Source, Problem> {
-    let place = &cli.place;
+fn context(cli: &Cli, folder: PathBuf, now: i64) -> Result<Context, Problem> {
+    let global = &cli.global;
     let fallback = std::env::var("KTEST_CI_URL").ok().filter(|url| !url.is_empty());
-    let asked = Asked {
-        output_dir: place.output_dir.as_deref().filter(|_| place.remote.is_none()),
-        config: place.config.as_deref(),
-        remote: place.remote.as_deref(),
+    let location = ResultsLocation {
+        output_dir: global.output_dir.as_deref().filter(|_| global.remote.is_none()),
+        config: global.config.as_deref(),
+        remote: global.remote.as_deref(),
         fallback: fallback.as_deref(),
-        local: place.local,
-        user: place.user.as_ref(),
+        local: global.local,
+        user: global.user.as_ref(),
     };
-    Source::open(&asked, folder, now)
+    Context::open(&location, folder, now)
 }
 
 fn respond(cli: &Cli, folder: PathBuf, now: i64, out: &mut dyn Write) -> Result<u8, Problem> {
     if let Command::Completions { shell } = cli.command {
         let script = Completions(shell);
-        if cli.place.json {
+        if cli.global.json {
             writeln!(out, "{}", script.json().map_err(io::Error::other)?)?;
         } else {
             script.text(out)?;
         }
         return Ok(out.flush().map(|()| 0)?);
     }
-    let source = source(cli, folder, now)?;
+    let context = context(cli, folder, now)?;
     match &cli.command {
-        Command::Logs { commit, test, full, machine, follow: true } if !cli.place.json => {
-            let extent = Extent { machine: *machine, full: *full };
-            follow::run(&source, commit, test, extent, out)?;
+        Command::Logs { commit, test, full, machine, follow: true } if !cli.global.json => {
+            let options = LogOptions { machine: *machine, full: *full };
+            follow::run(&context, commit, test, options, out)?;
             return Ok(0);
         }
-        Command::Watch { branch, once: false } => return changes(&source, branch.as_deref(), out),
+        Command::Watch { branch, once: false } => return changes(&context, branch.as_deref(), out),
         _ => {}
     }
-    let answer = run(cli, &source)?;
-    if cli.place.json {
+    let answer = run(cli, &context)?;
+    if cli.global.json {
         writeln!(out, "{}", answer.json().map_err(io::Error::other)?)?;
     } else {
         answer.text(out)?;
@@ -148,42 +146,42 @@ fn respond(cli: &Cli, folder: PathBuf, now: i64, out: &mut dyn Write) -> Result<
     Ok(answer.exit_code())
 }
 
-fn run(cli: &Cli, source: &Source) -> Result<Box<dyn Answer>, Problem> {
+fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
     Ok(match &cli.command {
-        Command::Branches => Box::new(branches::run(source, cli.place.user.as_ref())?),
+        Command::Branches => Box::new(branches::run(context, cli.global.user.as_ref())?),
         Command::Log { branch, limit, test } => {
-            Box::new(log::run(source, branch.as_deref(), *limit, test.as_deref())?)
+            Box::new(log::run(context, branch.as_deref(), *limit, test.as_deref())?)
         }
         Command::Show { commit, failed, test } => {
-            Box::new(show::run(source, commit.as_deref(), *failed, test.as_deref())?)
+            Box::new(show::run(context, commit.as_deref(), *failed, test.as_deref())?)
         }
         Command::Logs { commit, test, full, machine, .. } => {
-            Box::new(logs::run(source, commit, test, Extent { machine: *machine, full: *full })?)
+            Box::new(logs::run(context, commit, test, LogOptions { machine: *machine, full: *full })?)
         }
         Command::Artifacts { commit, test, names, to } => {
-            Box::new(artifacts::run(source, commit, test, names, to.as_deref())?)
+            Box::new(artifacts::run(context, commit, test, names, to.as_deref())?)
         }
-        Command::Workers => Box::new(workers::run(source)?),
-        Command::History { branch, test } => Box::new(history::run(source, branch, test)?),
-        Command::Compare { a, b } => Box::new(compare::run(source, a, b)?),
+        Command::Workers => Box::new(workers::run(context)?),
+        Command::History { branch, test } => Box::new(history::run(context, branch, test)?),
+        Command::Compare { base, head } => Box::new(compare::run(context, base, head)?),
         Command::Wait { commit, all, limit } => {
-            let until = Until { all: *all, limit: *limit };
-            let mut progress = |stands: &str| {
-                let _ = writeln!(anstream::stderr(), "{}", crate::text::clean(stands));
+            let until = WaitOptions { all: *all, limit: *limit };
+            let mut report = |progress: &str| {
+                let _ = writeln!(anstream::stderr(), "{}", crate::text::clean(progress));
             };
-            let mut clock = Watchmaker { since: Instant::now(), pause: pause(source) };
-            Box::new(wait::run(source, commit.as_deref(), until, &mut clock, &mut progress)?)
+            let mut clock = SystemClock { start: Instant::now(), pause: pause(context) };
+            Box::new(wait::run(context, commit.as_deref(), until, &mut clock, &mut report)?)
         }
         Command::Watch { branch, .. } => {
-            let at = watch::branch(source, branch.as_deref())?;
-            Box::new(watch::run(source, &at, source.now)?)
+            let at = watch::branch(context, branch.as_deref())?;
+            Box::new(watch::run(context, &at, context.now)?)
         }
-        Command::Rerun { commit, test } => Box::new(rerun::run(source, commit, test)?),
+        Command::Rerun { commit, test } => Box::new(rerun::run(context, commit, test)?),
         Command::Completions { shell } => Box::new(Completions(*shell)),
     })
 }
 
-/// The completions of a shell: the one answer that needs no results.
+/// The completions of a shell. They need no results.
 struct Completions(Shell);
 
 impl Answer for Completions {
@@ -200,19 +198,19 @@ impl Answer for Completions {
     }
 }
 
-fn pause(source: &Source) -> Duration {
-    if source.results.folder().is_some() { LOOK.0 } else { LOOK.1 }
+fn pause(context: &Context) -> Duration {
+    if context.backend.folder().is_some() { POLL.0 } else { POLL.1 }
 }
 
-/// The time of this machine.
-struct Watchmaker {
-    since: Instant,
+/// The clock of this machine.
+struct SystemClock {
+    start: Instant,
     pause: Duration,
 }
 
-impl Clock for Watchmaker {
+impl Clock for SystemClock {
     fn elapsed(&self) -> Duration {
-        self.since.elapsed()
+        self.start.elapsed()
     }
 
     fn pause(&mut self) {
@@ -220,24 +218,24 @@ impl Clock for Watchmaker {
     }
 }
 
-/// A branch on the terminal, until the user leaves.
-fn live(source: &Source, branch: Option<&str>) -> Result<u8, Problem> {
-    let at = watch::branch(source, branch)?;
+/// Shows a branch on the terminal until the user quits.
+fn live(context: &Context, branch: Option<&str>) -> Result<u8, Problem> {
+    let at = watch::branch(context, branch)?;
     let mut text = Vec::new();
-    watch::run(source, &at, now())?.text(&mut text)?;
+    watch::run(context, &at, unix_seconds())?.text(&mut text)?;
     let plain = anstream::stdout().current_choice() == anstream::ColorChoice::Never;
-    let mut screen = Live::open()?;
+    let mut screen = Screen::open()?;
     loop {
         if plain {
             text = anstream::adapter::strip_bytes(&text).into_vec();
         }
         screen.draw(&String::from_utf8_lossy(&text))?;
-        if screen.pause(pause(source))? == Meanwhile::Leave {
+        if screen.pause(pause(context))? == UserInput::Quit {
             return Ok(0);
         }
-        source.results.refresh();
-        // What cannot be read now may be in a moment: the screen stays, and says so.
-        let shown = watch::run(source, &at, now());
+        context.backend.refresh();
+        // An error may be temporary: show it and continue.
+        let shown = watch::run(context, &at, unix_seconds());
         text.clear();
         match shown {
             Ok(view) => view.text(&mut text)?,
@@ -246,19 +244,19 @@ fn live(source: &Source, branch: Option<&str>) -> Result<u8, Problem> {
     }
 }
 
-/// A branch as JSON, a line for each change, until nobody reads it any more.
-fn changes(source: &Source, branch: Option<&str>, out: &mut dyn Write) -> Result<u8, Problem> {
-    let at = watch::branch(source, branch)?;
+/// Prints a branch as one JSON line per change until the output is closed.
+fn changes(context: &Context, branch: Option<&str>, out: &mut dyn Write) -> Result<u8, Problem> {
+    let at = watch::branch(context, branch)?;
     let mut last = String::new();
     loop {
-        let line = watch::run(source, &at, now())?.json().map_err(io::Error::other)?;
+        let line = watch::run(context, &at, unix_seconds())?.json().map_err(io::Error::other)?;
         if line != last {
             writeln!(out, "{line}")?;
             out.flush()?;
             last = line;
         }
-        std::thread::sleep(pause(source));
-        source.results.refresh();
+        std::thread::sleep(pause(context));
+        context.backend.refresh();
     }
 }
 

@@ -1,19 +1,19 @@
-//! `ci-status`: the command line over the results.
+//! `ci-status`: query CI results from a terminal.
 //!
-//! Each command is a function from a [`Source`] to plain data that prints itself as text or as JSON; [`cli`] only
-//! parses, wires and prints. A source is a folder or a dashboard, and commands cannot tell which. Nothing here can
-//! write results.
+//! Each command is a function from a [`Context`] to plain data that prints itself as text or as JSON; [`cli`] parses,
+//! wires and prints. Commands cannot tell whether the results are in a folder or behind a dashboard. Nothing here
+//! writes results.
 
 mod args;
+pub mod backend;
 pub mod cli;
 pub mod commands;
+mod context;
 mod excerpt;
-pub mod origin;
 mod problem;
 mod screen;
 mod select;
-mod source;
 mod text;
 
+pub use context::{Context, ResultsLocation};
 pub use problem::Problem;
-pub use source::{Asked, Source};

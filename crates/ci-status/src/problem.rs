@@ -1,198 +1,212 @@
-//! What can stand in the way of an answer, in one line that says what to do next.
+//! Why a command fails: one line that says what failed, where, and what to do.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 
 use model::{CommitId, ResultKey};
 
-/// How many choices a message lists.
+/// The number of choices in a message.
 const CHOICES_MAX: usize = 10;
 
-/// Why there is no answer.
+/// Why a command fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// The results cannot be read.
     #[error(transparent)]
     Results(#[from] results::Error),
     /// The configuration cannot be read.
-    #[error("{0}; or say where the results are with --output-dir or --remote")]
+    #[error("{0}; or give the results with --output-dir or --remote")]
     Config(#[from] config::ConfigError),
-    /// What a dashboard does not answer.
-    #[error("{url}: {why}; is --remote right, and does the dashboard run?")]
+    /// A dashboard cannot be reached, or its answer cannot be used.
+    #[error("{url}: {why}; check --remote, and that the dashboard runs")]
     Remote {
         /// The address.
         url: String,
-        /// What it says.
+        /// What failed.
         why: String,
     },
-    /// A certificate that does not prove whose dashboard it is.
+    /// The certificate of a dashboard does not prove its identity.
     #[error("{url}: {why}")]
     Certificate {
         /// The address.
         url: String,
-        /// What is wrong with it, and what to do.
+        /// What is wrong with it, and how to fix it.
         why: String,
     },
-    /// A bad `--remote`.
-    #[error("--remote {address:?}: {why}; give a dashboard's address: https://ci.example.org")]
+    /// The value of `--remote` is not an address.
+    #[error("--remote {address:?}: {why}; give the address of a dashboard: https://ci.example.org")]
     Address {
-        /// As it was given.
+        /// The value.
         address: String,
         /// What is wrong with it.
         why: String,
     },
-    /// `--remote` alone, and nothing says where that is.
+    /// `--remote` without a value, and no `ci_url`.
     #[error("--remote: the configuration has no ci_url; give the address: --remote=https://ci.example.org")]
     NoAddress,
-    /// No branch is followed at all.
-    #[error("no branch has results yet; ci-daemon lists a branch once it has fetched it")]
+    /// There are no branches at all.
+    #[error("no branch has results yet; ci-daemon lists a branch after its first fetch")]
     NoBranches,
     /// No such user.
-    #[error("user {user:?} has no branches; there are the users {choices}")]
+    #[error("no user \"{name}\"{nearest}")]
     NoUser {
-        /// Who was asked for.
-        user: model::UserName,
-        /// Who there is.
-        choices: Choices,
+        /// The name that was given.
+        name: model::UserName,
+        /// The users.
+        nearest: Nearest,
     },
     /// No such branch.
-    #[error("no branch {name:?}; there are {choices}")]
+    #[error("no branch {name:?}{nearest}")]
     NoBranch {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// What there is.
-        choices: Choices,
+        /// The branches.
+        nearest: Nearest,
     },
-    /// Several branches of that name.
-    #[error("{name:?} is several branches; say which: {choices}")]
+    /// Several branches match.
+    #[error("{name:?} matches several branches; give one of: {choices}")]
     ManyBranches {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// Which they are.
+        /// The branches that match.
         choices: Choices,
     },
-    /// Neither a commit with results nor a branch nor a revision.
+    /// The name is neither a commit with results nor a branch nor a revision.
     #[error(
-        "no results for {name:?}; give a commit's first digits (at least 4) or a branch (ci-status branches lists them)"
+        "no results for {name:?}; give the first digits of a commit (at least 4) or a branch (ci-status branches lists them)"
     )]
     NoCommit {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
     },
-    /// The checkout's commit has no results.
-    #[error("no results for {revision} ({}); is it on a branch that the farm watches? (ci-status branches lists them)", commit.short())]
+    /// The commit of the checkout has no results.
+    #[error("no results for {revision} ({}); check that a tracked branch has it (ci-status branches lists them)", commit.short())]
     NoResults {
-        /// What was asked for.
+        /// The revision that was given.
         revision: String,
-        /// The commit that it is.
+        /// Its commit.
         commit: CommitId,
     },
-    /// Several commits begin so.
-    #[error("{name:?} is the beginning of several commits: {choices}")]
+    /// Several commits match.
+    #[error("{name:?} matches several commits; give one of: {choices}")]
     ManyCommits {
-        /// What was asked for.
+        /// The digits that were given.
         name: String,
-        /// Which they are.
+        /// The commits that match.
         choices: Choices,
     },
     /// No such test.
-    #[error("no test {name:?} at {place}; {hint}")]
+    #[error("no test {name:?} at {place}{nearest}")]
     NoTest {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// Where it was looked for.
+        /// The commit or branch that was searched.
         place: String,
-        /// What to do.
-        hint: String,
+        /// The tests there.
+        nearest: Nearest,
     },
     /// Several tests match.
-    #[error("{name:?} is several tests; say which: {choices}")]
+    #[error("{name:?} matches several tests; give one of: {choices}")]
     ManyTests {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// Which they are.
+        /// The tests that match.
         choices: Choices,
     },
-    /// Nothing was given and the current folder does not say.
-    #[error("say which {what}: this is no checkout to take it from ({why})")]
+    /// No argument, and no checkout to take a default from.
+    #[error("no {argument} given and {} is not inside a git checkout{nearest}", folder.display())]
     NoCheckout {
-        /// "branch" or "commit".
-        what: &'static str,
-        /// What git says.
-        why: String,
+        /// The argument as the help names it.
+        argument: &'static str,
+        /// The current folder.
+        folder: PathBuf,
+        /// What could be given.
+        nearest: Nearest,
     },
-    /// Nothing was given and the checkout is on no branch.
-    #[error("say which branch: the checkout's HEAD is on none")]
+    /// No argument, and HEAD of the checkout cannot be read.
+    #[error("no {argument} given and HEAD cannot be read: {why}")]
+    Head {
+        /// The argument as the help names it.
+        argument: &'static str,
+        /// What failed.
+        why: gitio::GitError,
+    },
+    /// No argument, and the checkout is on no branch.
+    #[error(
+        "no BRANCH given and HEAD of the checkout is detached; give a branch (ci-status branches lists them)"
+    )]
     Detached,
-    /// A bad `--test`.
-    #[error("--test {pattern:?} is no regular expression: {why}")]
+    /// The value of `--test` is not a regular expression.
+    #[error("--test {pattern:?} is not a regular expression: {why}")]
     Regex {
-        /// As it was given.
+        /// The value.
         pattern: String,
         /// What is wrong with it.
         why: String,
     },
-    /// The test left no log.
+    /// The test has no log.
     #[error("{key} at {} has no {kind} ({status}){hint}", commit.short())]
     NoLog {
         /// The test.
         key: ResultKey,
         /// The commit.
         commit: CommitId,
-        /// Which log.
+        /// The kind of log.
         kind: &'static str,
         /// Its status and reason.
         status: String,
-        /// Where else to look.
+        /// Which other log there may be.
         hint: &'static str,
     },
-    /// Nothing writes here, so that waiting has no end.
-    #[error("{} is not tested, and ci-daemon does not run there; start it with ci-daemon", commit.short())]
-    Hopeless {
+    /// Nothing will test the commit.
+    #[error("{} is not tested and ci-daemon is not running; start ci-daemon", commit.short())]
+    NotTested {
         /// The commit.
         commit: CommitId,
     },
-    /// It took longer than it may.
-    #[error("{} is not done after {after}: {stands}", commit.short())]
+    /// The time limit has passed.
+    #[error("{} is not completely tested after {after}: {progress}", commit.short())]
     Timeout {
         /// The commit.
         commit: CommitId,
-        /// How long was waited.
+        /// The time limit.
         after: String,
-        /// How it stands.
-        stands: String,
+        /// What is done and what is left.
+        progress: String,
     },
-    /// A live view that nobody would see.
-    #[error("watch needs a terminal; --once prints it once, --json each change, and wait is for scripts")]
+    /// A live view without a terminal.
+    #[error("watch needs a terminal; use --once, --json, or wait in scripts")]
     NoTerminal,
-    /// What the daemon alone can do, from afar.
-    #[error("rerun asks the ci-daemon of this machine; run it where the results are written")]
-    NotHere,
-    /// A request that cannot be left for the daemon.
-    #[error("{}: cannot ask ci-daemon: {why}", path.display())]
+    /// A command that needs the daemon, over `--remote`.
+    #[error("rerun needs the ci-daemon of this machine; run it on the machine of the daemon")]
+    NotLocal,
+    /// A request file cannot be written.
+    #[error("{}: cannot write the request for ci-daemon: {why}", path.display())]
     Request {
-        /// Where it would be.
-        path: std::path::PathBuf,
-        /// Why not.
-        why: std::io::Error,
+        /// The folder.
+        path: PathBuf,
+        /// What failed.
+        why: io::Error,
     },
-    /// No such file of a test.
-    #[error("{key} at {} left no file {name:?}; there are {choices}", commit.short())]
+    /// No such artifact.
+    #[error("{key} at {} has no artifact {name:?}{nearest}", commit.short())]
     NoArtifact {
         /// The test.
         key: ResultKey,
         /// The commit.
         commit: CommitId,
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// What there is.
-        choices: Choices,
+        /// The artifacts of the test.
+        nearest: Nearest,
     },
-    /// No daemon ever wrote here.
-    #[error("no ci-daemon has run there yet; start it with ci-daemon")]
+    /// There is no status snapshot.
+    #[error("no ci-daemon has written here yet; start ci-daemon")]
     NoSnapshot,
     /// The output cannot be written.
     #[error("cannot write: {0}")]
-    Output(#[from] std::io::Error),
+    Output(#[from] io::Error),
 }
 
 /// Some names out of many, for a message.
@@ -200,28 +214,10 @@ pub enum Problem {
 pub struct Choices(Vec<String>);
 
 impl Choices {
-    /// The choices, in their order.
+    /// The choices in their order.
     pub fn new<T: ToString>(choices: impl IntoIterator<Item = T>) -> Self {
         Self(choices.into_iter().map(|choice| choice.to_string()).collect())
     }
-
-    /// The choices for who wrote `name`, in their order; of more than a message lists those first that are most like it.
-    pub fn near<T: ToString>(name: &str, choices: impl IntoIterator<Item = T>) -> Self {
-        let mut choices = Self::new(choices);
-        if choices.0.len() > CHOICES_MAX {
-            choices.0.sort_by_cached_key(|choice| distance(name, choice));
-        }
-        choices
-    }
-}
-
-/// How far what was written is from a choice, or from the last part of it.
-fn distance(name: &str, choice: &str) -> usize {
-    // The comparison is quadratic, and names may be anybody's.
-    let cut = |text: &str| text.chars().take(100).flat_map(char::to_lowercase).collect::<String>();
-    let (name, choice) = (cut(name), cut(choice));
-    let last = choice.rsplit(['/', '.']).next().unwrap_or(&choice);
-    strsim::damerau_levenshtein(&name, &choice).min(strsim::damerau_levenshtein(&name, last))
 }
 
 impl fmt::Display for Choices {
@@ -235,23 +231,84 @@ impl fmt::Display for Choices {
     }
 }
 
+/// The end of a message about a name that does not exist: the nearest name, or the names there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nearest {
+    /// The names that are most likely meant.
+    Similar(Choices),
+    /// The names, the most similar ones first if there are many. With a heading: `branches`.
+    All(&'static str, Choices),
+}
+
+impl Nearest {
+    /// The names nearest to the given one.
+    pub fn new<T: ToString>(what: &'static str, name: &str, choices: impl IntoIterator<Item = T>) -> Self {
+        let mut choices = Choices::new(choices);
+        let least = choices.0.iter().map(|choice| distance(name, choice)).min();
+        if let Some(least) = least.filter(|least| *least <= name.chars().count().min(9) / 3) {
+            choices.0.retain(|choice| distance(name, choice) == least);
+            return Self::Similar(choices);
+        }
+        if choices.0.len() > CHOICES_MAX {
+            choices.0.sort_by_cached_key(|choice| distance(name, choice));
+        }
+        Self::All(what, choices)
+    }
+
+    /// All names, in their order.
+    pub fn all<T: ToString>(what: &'static str, choices: impl IntoIterator<Item = T>) -> Self {
+        Self::All(what, Choices::new(choices))
+    }
+}
+
+impl fmt::Display for Nearest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Similar(Choices(names)) if names.len() == 1 => write!(f, "; did you mean {:?}?", names[0]),
+            Self::Similar(choices) => write!(f, "; did you mean one of: {choices}?"),
+            Self::All(what, Choices(names)) if names.is_empty() => write!(f, "; there are no {what} yet"),
+            Self::All(what, choices) => write!(f, "; {what}: {choices}"),
+        }
+    }
+}
+
+/// The edit distance from a given name to a choice, or to the last part of it if that is smaller.
+fn distance(name: &str, choice: &str) -> usize {
+    // The distance takes quadratic time, and names have no length limit.
+    let cut = |text: &str| text.chars().take(100).flat_map(char::to_lowercase).collect::<String>();
+    let (name, choice) = (cut(name), cut(choice));
+    let last = choice.rsplit(['/', '.']).next().unwrap_or(&choice);
+    strsim::damerau_levenshtein(&name, &choice).min(strsim::damerau_levenshtein(&name, last))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn a_misspelt_name_gets_the_nearest_one() {
+        let text = |name: &str, choices: &[&str]| Nearest::new("branches", name, choices).to_string();
+        assert_eq!(text("dmeo", &["demo/demo", "kmo/next"]), "; did you mean \"demo/demo\"?");
+        assert_eq!(text("nxt", &["amy/next", "kmo/old"]), "; did you mean \"amy/next\"?");
+        assert_eq!(text("nxt", &["amy/next", "kmo/next"]), "; did you mean one of: amy/next, kmo/next?");
+        assert_eq!(text("ext4", &["amy/next", "kmo/old"]), "; branches: amy/next, kmo/old");
+        assert_eq!(text("ext4", &[]), "; there are no branches yet");
+    }
+
+    #[test]
     fn of_many_choices_the_nearest_are_shown() {
-        let few = ["b", "a"];
-        assert_eq!(Choices::near("a", few).to_string(), "b, a");
         let names = (0..100).map(|at| format!("kmo/branch-{at:02}")).chain(["amy/ext4-testing".into()]);
-        let shown = Choices::near("ext4-tesing", names).to_string();
+        let shown = Nearest::new("branches", "ext4-next", names).to_string();
         assert!(
-            shown.starts_with("amy/ext4-testing, kmo/branch-00") && shown.ends_with(" and 91 more"),
+            shown.starts_with("; branches: amy/ext4-testing, ") && shown.ends_with(" and 91 more"),
             "{shown}"
         );
         let tests = (0..100)
             .map(|at| format!("fs.xfs.fstests.generic.{at:03}"))
             .chain(["fs.ext4.basic.punch".into()]);
-        assert!(Choices::near("Pumch", tests).to_string().starts_with("fs.ext4.basic.punch, "));
+        assert_eq!(
+            Nearest::new("tests", "Pumch", tests).to_string(),
+            "; did you mean \"fs.ext4.basic.punch\"?"
+        );
     }
 }

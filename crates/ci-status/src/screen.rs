@@ -1,4 +1,4 @@
-//! The terminal: a live view redrawn in place, and the pager for what is longer than a screen.
+//! The terminal: a live view that is redrawn in place, and the pager for long output.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -9,25 +9,25 @@ use spawn::{Cmd, Stream};
 use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The screen while something is shown live; the shell's lines come back when it is dropped.
+/// The alternate screen of a live view. Dropping it restores the shell's screen.
 #[derive(Debug)]
-pub struct Live {
+pub struct Screen {
     out: io::Stdout,
 }
 
-/// What the user did meanwhile.
+/// The input of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meanwhile {
-    /// Nothing.
-    Nothing,
-    /// The window has another size.
+pub enum UserInput {
+    /// None.
+    None,
+    /// The window was resized.
     Resized,
-    /// Wants to leave.
-    Leave,
+    /// Quit.
+    Quit,
 }
 
-impl Live {
-    /// Takes the screen. Who ends the program from elsewhere gets it back too.
+impl Screen {
+    /// Switches to the alternate screen. A signal that ends the program restores the screen, too.
     pub fn open() -> io::Result<Self> {
         let mut this = Self { out: io::stdout() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -50,7 +50,7 @@ impl Live {
         Ok(this)
     }
 
-    /// Draws the lines, as many and as much of each as there is room for.
+    /// Draws the lines, cut to the size of the terminal.
     pub fn draw(&mut self, text: &str) -> io::Result<()> {
         let (columns, rows) = terminal::size()?;
         queue!(self.out, terminal::BeginSynchronizedUpdate, cursor::MoveTo(0, 0))?;
@@ -69,20 +69,20 @@ impl Live {
         self.out.flush()
     }
 
-    /// Lets some time pass, or less if the user does something.
-    pub fn pause(&mut self, time: Duration) -> io::Result<Meanwhile> {
+    /// Waits for `time` or until the user does something.
+    pub fn pause(&mut self, time: Duration) -> io::Result<UserInput> {
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if !event::poll(left)? {
-                return Ok(Meanwhile::Nothing);
+                return Ok(UserInput::None);
             }
             match event::read()? {
-                Event::Resize(..) => return Ok(Meanwhile::Resized),
+                Event::Resize(..) => return Ok(UserInput::Resized),
                 Event::Key(key) => match key.code {
-                    KeyCode::Char('q') | KeyCode::Esc => return Ok(Meanwhile::Leave),
+                    KeyCode::Char('q') | KeyCode::Esc => return Ok(UserInput::Quit),
                     KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => {
-                        return Ok(Meanwhile::Leave);
+                        return Ok(UserInput::Quit);
                     }
                     _ => {}
                 },
@@ -92,19 +92,19 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for Screen {
     fn drop(&mut self) {
         release(&mut self.out);
     }
 }
 
-/// Gives the screen back.
+/// Restores the shell's screen.
 fn release(out: &mut io::Stdout) {
     let _ = execute!(out, cursor::Show, terminal::LeaveAlternateScreen);
     let _ = terminal::disable_raw_mode();
 }
 
-/// The first `columns` characters of a line, its colours not counted, and its colours ended.
+/// The first `columns` visible characters of a line; colors that are cut off are reset.
 fn fit(line: &str, columns: usize) -> String {
     let (mut out, mut used, mut cut) = (String::new(), 0, false);
     let mut rest = line.chars();
@@ -131,30 +131,30 @@ fn fit(line: &str, columns: usize) -> String {
     out
 }
 
-/// Whether a text does not fit on the terminal.
+/// Whether a text has more lines than the terminal.
 pub fn is_long(text: &[u8]) -> bool {
     let lines = text.split(|byte| *byte == b'\n').count();
     terminal::size().is_ok_and(|(_, rows)| lines > usize::from(rows))
 }
 
-/// Shows a text in the user's pager (`command`: a program and its arguments); false if it does not start.
+/// Shows a text in a pager (`command`: a program and its arguments). Returns false if it does not start.
 pub fn page(command: &str, text: &[u8]) -> io::Result<bool> {
     let mut words = command.split_whitespace();
     let Some(program) = words.next() else { return Ok(false) };
     let less = if std::env::var_os("LESS").is_some() { None } else { Some("-RX") };
     let mut cmd = Cmd::new(program).args(words).foreground();
     if let Some(less) = less {
-        // Colours as they are, the text left on the screen.
+        // Keep colors; leave the text on the screen.
         cmd = cmd.env("LESS", less);
     }
     let cmd = cmd.streams(Stream::Pipe, Stream::Inherit, Stream::Inherit);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Ctrl-C is the pager's.
+        // Ctrl-C is for the pager.
         let _interrupts = signal(SignalKind::interrupt())?;
         let Ok(mut child) = cmd.start() else { return Ok(false) };
         if let Some(mut stdin) = child.take_stdin() {
-            // Who leaves the pager early has seen enough.
+            // A write error means that the user has quit the pager.
             let _ = stdin.write_all(text).await;
         }
         child.wait().await.map_err(io::Error::other)?;
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_cut_by_what_is_seen() {
+    fn lines_are_cut_by_visible_characters() {
         assert_eq!(fit("abc", 3), "abc");
         assert_eq!(fit("abcd", 3), "abc\u{1b}[0m");
         assert_eq!(fit("\u{1b}[31mab\u{1b}[0m", 2), "\u{1b}[31mab\u{1b}[0m");

@@ -1,16 +1,16 @@
-//! What people type, and which branch, commit or test they mean by it. Ambiguity is never guessed away.
+//! From a name on the command line to a branch, a commit or a test. An ambiguous name is an error.
 
 use gitio::Repo;
 use model::{BranchRef, CommitId, ResultKey, UserName};
 use results::Resolved;
 
-use crate::origin::all_branches;
-use crate::problem::{Choices, Problem};
-use crate::source::Source;
+use crate::backend::all_branches;
+use crate::context::Context;
+use crate::problem::{Choices, Nearest, Problem};
 
-/// The branch that `name` means: `branch`, `user/branch`, or the beginning of either; without a name HEAD's.
-pub fn branch(source: &Source, name: Option<&str>) -> Result<BranchRef, Problem> {
-    let all = all_branches(&*source.results)?;
+/// The branch of a name: `branch`, `user/branch`, or the beginning of either. Without a name, the branch of HEAD.
+pub fn branch(context: &Context, name: Option<&str>) -> Result<BranchRef, Problem> {
+    let all = all_branches(&*context.backend)?;
     if all.is_empty() {
         return Err(Problem::NoBranches);
     }
@@ -18,14 +18,12 @@ pub fn branch(source: &Source, name: Option<&str>) -> Result<BranchRef, Problem>
     let name = match name {
         Some(name) => name,
         None => {
-            let checkout = Repo::discover(&source.folder).and_then(|repo| repo.head());
-            let checkout =
-                checkout.map_err(|error| Problem::NoCheckout { what: "branch", why: error.to_string() })?;
-            head = checkout.branch.ok_or(Problem::Detached)?;
+            let nearest = || Nearest::all("branches", &all);
+            head = checkout_head(context, "BRANCH", nearest)?.branch.ok_or(Problem::Detached)?;
             &head
         }
     };
-    pick_branch(&all, source.user.as_ref(), name)
+    pick_branch(&all, context.user.as_ref(), name)
 }
 
 fn pick_branch(all: &[BranchRef], user: Option<&UserName>, name: &str) -> Result<BranchRef, Problem> {
@@ -51,72 +49,107 @@ fn pick_branch(all: &[BranchRef], user: Option<&UserName>, name: &str) -> Result
             }
         }
     }
-    Err(Problem::NoBranch { name: name.into(), choices: Choices::near(name, all.iter().map(full)) })
+    Err(Problem::NoBranch {
+        name: name.into(),
+        nearest: Nearest::new("branches", name, all.iter().map(full)),
+    })
 }
 
-/// The commit that `name` means: the beginning of the id of one that has results, a branch (its newest commit that has
-/// some), or, inside a checkout, any revision; without a name HEAD.
-pub fn commit(source: &Source, name: Option<&str>) -> Result<CommitId, Problem> {
-    let Some(name) = name else {
-        let head = Repo::discover(&source.folder).and_then(|repo| repo.head());
-        let head = head.map_err(|error| Problem::NoCheckout { what: "commit", why: error.to_string() })?;
-        return with_results(source, "HEAD", head.commit);
+/// HEAD of the checkout of the current folder, for an argument that was left out.
+fn checkout_head(
+    context: &Context,
+    argument: &'static str,
+    nearest: impl FnOnce() -> Nearest,
+) -> Result<gitio::Head, Problem> {
+    let Ok(repo) = Repo::discover(&context.folder) else {
+        return Err(Problem::NoCheckout { argument, folder: context.folder.clone(), nearest: nearest() });
     };
-    match source.results.resolve_prefix(name)? {
-        Resolved::One(commit) => return Ok(commit),
+    repo.head().map_err(|why| Problem::Head { argument, why })
+}
+
+/// A commit, and the branch if the commit was given as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectedCommit {
+    /// The commit.
+    pub commit: CommitId,
+    /// The branch of which it is the newest tested commit.
+    pub at: Option<BranchRef>,
+}
+
+impl From<CommitId> for SelectedCommit {
+    fn from(commit: CommitId) -> Self {
+        Self { commit, at: None }
+    }
+}
+
+/// The commit of a name, see [`commit_or_branch`].
+pub fn commit(context: &Context, name: Option<&str>) -> Result<CommitId, Problem> {
+    Ok(commit_or_branch(context, name)?.commit)
+}
+
+/// The commit of a name: the first digits of a commit with results, a branch (its newest tested commit), or, inside a
+/// checkout, any revision. Without a name, HEAD.
+pub fn commit_or_branch(context: &Context, name: Option<&str>) -> Result<SelectedCommit, Problem> {
+    let Some(name) = name else {
+        let branches = || Nearest::all("branches", all_branches(&*context.backend).unwrap_or_default());
+        let head = checkout_head(context, "SHA", branches)?;
+        return with_results(context, "HEAD", head.commit).map(Into::into);
+    };
+    match context.backend.resolve_prefix(name)? {
+        Resolved::One(commit) => return Ok(commit.into()),
         Resolved::Many(commits) => {
             let choices = Choices::new(commits);
             return Err(Problem::ManyCommits { name: name.into(), choices });
         }
         Resolved::None => {}
     }
-    match branch(source, Some(name)) {
+    match branch(context, Some(name)) {
         Ok(at) => {
-            let entries = source.results.branch(&at)?.unwrap_or_default();
+            let entries = context.backend.branch(&at)?.unwrap_or_default();
             let tested = entries.iter().find(|entry| entry.counts.total() > 0);
             return match tested.or_else(|| entries.first()) {
-                Some(entry) => Ok(entry.commit.clone()),
+                Some(entry) => Ok(SelectedCommit { commit: entry.commit.clone(), at: Some(at) }),
                 None => Err(Problem::NoCommit { name: name.into() }),
             };
         }
         Err(error @ Problem::ManyBranches { .. }) => return Err(error),
         Err(_) => {}
     }
-    match Repo::discover(&source.folder).and_then(|repo| repo.resolve(name)) {
-        Ok(commit) => with_results(source, name, commit),
+    match Repo::discover(&context.folder).and_then(|repo| repo.resolve(name)) {
+        Ok(commit) => with_results(context, name, commit).map(Into::into),
         Err(_) => Err(Problem::NoCommit { name: name.into() }),
     }
 }
 
-fn with_results(source: &Source, revision: &str, commit: CommitId) -> Result<CommitId, Problem> {
-    match source.results.resolve_prefix(commit.as_str())? {
+fn with_results(context: &Context, revision: &str, commit: CommitId) -> Result<CommitId, Problem> {
+    match context.backend.resolve_prefix(commit.as_str())? {
         Resolved::One(commit) => Ok(commit),
         _ => Err(Problem::NoResults { revision: revision.into(), commit }),
     }
 }
 
-/// The commit that somebody waits for: like [`commit`], but a branch means its tip, and a revision of the checkout need
-/// not be known to the farm yet.
-pub fn awaited(source: &Source, name: Option<&str>) -> Result<CommitId, Problem> {
-    let listed = match commit(source, name) {
+/// The commit to wait for: like [`commit`], but a branch stands for its tip, and a revision of the checkout need not have
+/// results yet.
+pub fn awaited(context: &Context, name: Option<&str>) -> Result<CommitId, Problem> {
+    let listed = match commit(context, name) {
         Ok(commit) => Ok(commit),
         Err(Problem::NoResults { commit, .. }) => return Ok(commit),
         Err(error) => Err(error),
     };
     let Some(name) = name else { return listed };
-    if let Ok(Resolved::One(commit)) = source.results.resolve_prefix(name) {
+    if let Ok(Resolved::One(commit)) = context.backend.resolve_prefix(name) {
         return Ok(commit);
     }
-    if let Ok(at) = branch(source, Some(name)) {
-        let tip = source.results.branch(&at)?.unwrap_or_default().into_iter().next();
+    if let Ok(at) = branch(context, Some(name)) {
+        let tip = context.backend.branch(&at)?.unwrap_or_default().into_iter().next();
         return tip.map(|entry| entry.commit).ok_or_else(|| Problem::NoCommit { name: name.into() });
     }
-    // A full id may be one that was pushed a moment ago.
+    // A full id may be of a commit that was just pushed.
     listed.or_else(|error| name.parse().map_err(|_| error))
 }
 
-/// The test of `keys` (sorted) that `name` means: the key, its beginning, or the beginning of a part of it after a dot
-/// (`punch` for `fs.ext4.basic.punch`); `/` is as good as a dot.
+/// The test of a name among `keys` (sorted): the key, its beginning, or the beginning of a part after a dot (`punch` for
+/// `fs.ext4.basic.punch`). `/` counts as a dot.
 pub fn test(keys: &[ResultKey], name: &str, place: &str) -> Result<ResultKey, Problem> {
     let dotted = name.trim_end_matches(".ktest").replace('/', ".");
     let part = format!(".{dotted}");
@@ -134,12 +167,11 @@ pub fn test(keys: &[ResultKey], name: &str, place: &str) -> Result<ResultKey, Pr
             _ => return Err(Problem::ManyTests { name: name.into(), choices: Choices::new(found) }),
         }
     }
-    let hint = if keys.is_empty() {
-        "nothing has been tested there yet".into()
-    } else {
-        format!("there are {}", Choices::near(name, keys))
-    };
-    Err(Problem::NoTest { name: name.into(), place: place.into(), hint })
+    Err(Problem::NoTest {
+        name: name.into(),
+        place: place.into(),
+        nearest: Nearest::new("tests", name, keys),
+    })
 }
 
 /// The regular expression of `--test`.
@@ -177,11 +209,11 @@ mod tests {
         assert_eq!(pick(None, "amy").unwrap(), "amy/next");
         assert_eq!(
             pick(None, "next").unwrap_err().to_string(),
-            "\"next\" is several branches; say which: amy/next, kmo/next"
+            "\"next\" matches several branches; give one of: amy/next, kmo/next"
         );
         assert_eq!(
             pick(None, "ext4").unwrap_err().to_string(),
-            "no branch \"ext4\"; there are amy/next, kmo/bcachefs, kmo/bcachefs-testing, kmo/next"
+            "no branch \"ext4\"; branches: amy/next, kmo/bcachefs, kmo/bcachefs-testing, kmo/next"
         );
     }
 
@@ -200,10 +232,8 @@ mod tests {
         assert_eq!(pick("fs/xfs").unwrap(), "fs.xfs.fstests.generic.001");
         assert_eq!(
             pick("fs.ext4").unwrap_err().to_string(),
-            "\"fs.ext4\" is several tests; say which: fs.ext4.basic.punch, fs.ext4.basic.punch_hole"
+            "\"fs.ext4\" matches several tests; give one of: fs.ext4.basic.punch, fs.ext4.basic.punch_hole"
         );
-        assert!(
-            pick("btrfs").unwrap_err().to_string().starts_with("no test \"btrfs\" at here; there are boot")
-        );
+        assert!(pick("btrfs").unwrap_err().to_string().starts_with("no test \"btrfs\" at here; tests: boot"));
     }
 }

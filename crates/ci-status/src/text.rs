@@ -1,5 +1,5 @@
-//! How things look on a terminal: colours of statuses, durations, columns. Colours are always written; where the output
-//! is no terminal, [`anstream`] takes them out again.
+//! Text output: colors of statuses, durations, tables. Colors are always written; [`anstream`] removes them if the output
+//! is not a terminal.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
@@ -10,22 +10,22 @@ use model::{Counts, Status};
 
 /// The style of a status.
 pub fn style(status: Status) -> Style {
-    let colour = |colour: AnsiColor| Style::new().fg_color(Some(colour.into()));
+    let color = |color: AnsiColor| Style::new().fg_color(Some(color.into()));
     match status {
-        Status::Passed => colour(AnsiColor::Green),
-        Status::Failed => colour(AnsiColor::Red).bold(),
-        Status::FailedToRun => colour(AnsiColor::Magenta),
-        Status::InProgress => colour(AnsiColor::Cyan),
+        Status::Passed => color(AnsiColor::Green),
+        Status::Failed => color(AnsiColor::Red).bold(),
+        Status::FailedToRun => color(AnsiColor::Magenta),
+        Status::InProgress => color(AnsiColor::Cyan),
         Status::NotRun => FAINT,
-        Status::Unknown => colour(AnsiColor::Yellow),
+        Status::Unknown => color(AnsiColor::Yellow),
     }
 }
 
-/// What matters less.
+/// The style of less important text.
 pub const FAINT: Style = Style::new().effects(Effects::DIMMED);
-/// A commit's id.
+/// The style of commit ids.
 pub const COMMIT: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
-/// A heading.
+/// The style of headings.
 pub const HEADING: Style = Style::new().bold();
 
 /// A text in a style.
@@ -33,8 +33,8 @@ pub fn paint(style: Style, text: impl fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// The order in which statuses are told: what needs a look first.
-pub const BY_CONCERN: [Status; 6] = [
+/// The statuses in the order of output: failures first.
+pub const BY_URGENCY: [Status; 6] = [
     Status::Failed,
     Status::FailedToRun,
     Status::Unknown,
@@ -43,10 +43,10 @@ pub const BY_CONCERN: [Status; 6] = [
     Status::Passed,
 ];
 
-/// The counts that are not zero, in words: `1 failed, 12 passed`.
+/// The counts that are not zero: `1 failed, 12 passed`.
 pub fn counts(counts: &Counts) -> String {
     let mut parts = Vec::new();
-    for status in BY_CONCERN {
+    for status in BY_URGENCY {
         let count = counts.get(status);
         if count > 0 {
             parts.push(paint(style(status), format_args!("{count} {}", status.label().to_lowercase())));
@@ -55,7 +55,7 @@ pub fn counts(counts: &Counts) -> String {
     if parts.is_empty() { "no results".into() } else { parts.join(", ") }
 }
 
-/// A duration for people: `850 ms`, `12.3 s`, `3m 12s`, `2h 05m`.
+/// A duration: `850 ms`, `12.3 s`, `3m 12s`, `2h 05m`.
 pub fn duration(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.as_millis());
     match seconds {
@@ -67,7 +67,7 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A number of bytes for people: `812 B`, `14.2 KiB`, `3.1 MiB`.
+/// A size: `812 B`, `14.2 KiB`, `3.1 MiB`.
 pub fn bytes(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let unit = (1..=units.len()).rev().find(|unit| bytes >> (10 * unit) > 0);
@@ -80,16 +80,21 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// How long ago a moment was, in Unix seconds.
-pub fn ago(then: i64, now: i64) -> String {
+/// The time from one moment to another, in Unix seconds: `5 s`, `2h 00m`.
+pub fn elapsed(then: i64, now: i64) -> String {
     let seconds = u64::try_from(now.saturating_sub(then)).unwrap_or(0);
     match seconds {
-        0..60 => format!("{seconds} s ago"),
-        _ => format!("{} ago", duration(Duration::from_secs(seconds))),
+        0..60 => format!("{seconds} s"),
+        _ => duration(Duration::from_secs(seconds)),
     }
 }
 
-/// Columns: each as wide as its widest cell, the last as it comes.
+/// How long ago a moment was, in Unix seconds: `5 s ago`.
+pub fn ago(then: i64, now: i64) -> String {
+    format!("{} ago", elapsed(then, now))
+}
+
+/// A table: each column is as wide as its widest cell, the last one is not padded.
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<Cell>>,
@@ -104,17 +109,17 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// A cell of text, to the left.
+    /// A left-aligned cell.
     pub fn left(text: impl fmt::Display) -> Self {
         Self { text: clean(&text.to_string()), style: Style::new(), right: false }
     }
 
-    /// A cell of numbers, to the right.
+    /// A right-aligned cell.
     pub fn right(text: impl fmt::Display) -> Self {
         Self { right: true, ..Self::left(text) }
     }
 
-    /// The cell in a style.
+    /// Sets the style.
     pub fn styled(self, style: Style) -> Self {
         Self { style, ..self }
     }
@@ -150,27 +155,27 @@ impl fmt::Display for Table {
     }
 }
 
-/// The text without what a terminal would obey: commit messages and reasons are other people's.
+/// The text without control characters: a terminal must not obey commit messages and reasons.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Passes bytes on, but for those that a terminal would obey.
+/// A writer that removes the control characters that a terminal would obey.
 #[derive(Debug)]
-pub struct Tame<W: Write> {
+pub struct ControlFilter<W: Write> {
     inner: W,
-    /// The last byte was the first half of a character, maybe of a control character (U+0080 to U+009F).
+    /// Whether the last byte may be the first half of a control character (U+0080 to U+009F).
     half: bool,
 }
 
-impl<W: Write> Tame<W> {
+impl<W: Write> ControlFilter<W> {
     /// Writes to `inner`.
     pub fn new(inner: W) -> Self {
         Self { inner, half: false }
     }
 }
 
-impl<W: Write> Write for Tame<W> {
+impl<W: Write> Write for ControlFilter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut out = Vec::with_capacity(bytes.len());
         for &byte in bytes {
@@ -213,21 +218,21 @@ mod tests {
     }
 
     #[test]
-    fn logs_are_tame_on_a_terminal() {
-        let tame = |parts: &[&str]| {
+    fn a_terminal_gets_no_control_characters() {
+        let filtered = |parts: &[&str]| {
             let mut out = Vec::new();
-            let mut writer = Tame::new(&mut out);
+            let mut writer = ControlFilter::new(&mut out);
             for part in parts {
                 writer.write_all(part.as_bytes()).unwrap();
             }
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(tame(&["a\tb\r\n", "\u{1b}[2J\u{7}"]), "a\tb\n?[2J?");
-        assert_eq!(tame(&["ü£", "\u{9b}2J é"]), "ü£?2J é");
+        assert_eq!(filtered(&["a\tb\r\n", "\u{1b}[2J\u{7}"]), "a\tb\n?[2J?");
+        assert_eq!(filtered(&["ü£", "\u{9b}2J é"]), "ü£?2J é");
     }
 
     #[test]
-    fn tables_line_up_and_obey_nobody() {
+    fn table_cells_line_up_without_control_characters() {
         let mut table = Table::default();
         table.row([Cell::left("a"), Cell::right(1), Cell::left("x")]);
         table.row([Cell::left("bcd"), Cell::right(100), Cell::left("\u{1b}[2Jy")]);

@@ -1,4 +1,4 @@
-//! Each command's output as text and as JSON, its help and its errors.
+//! The text, the JSON, the help and the errors of each command.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use testkit::ScratchRepo;
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
 
-/// What a command prints, without colours, or how it fails.
+/// The output of a command without colors, or its error.
 fn output(folder: &Path, dir: &Path, arguments: &str) -> String {
     let arguments =
         ["ci-status", "--output-dir", dir.to_str().unwrap()].into_iter().chain(arguments.split(' '));
@@ -25,7 +25,7 @@ fn output(folder: &Path, dir: &Path, arguments: &str) -> String {
 }
 
 fn run(dir: &TempDir, arguments: &str) -> String {
-    // No checkout is above it.
+    // A folder outside of any checkout.
     output(Path::new("/proc/1"), dir.path(), arguments)
 }
 
@@ -56,7 +56,7 @@ fn log() {
     commit        passed  failed    time  kmo/next
     bac67f8f0ad9       -       -       -  ext4: not tested yet
     b5e2a390b3a4       1       0  3m 12s  ext4: fix hole punching
-    and 3 older commits (-n 5)
+    3 older commits not shown (-n 5 shows all)
     ");
     assert_snapshot!(run(&dir, "log ext4 --json"), @r#"[{"commit":"61254269674c99fed74c8a9374bda7d8bac7b943","message":"ext4: tidy up","passed":2,"failed":0,"notrun":1,"failed_to_run":0,"inprogress":0,"unknown":0,"duration":13,"duration_ms":13245}]"#);
 }
@@ -78,7 +78,7 @@ fn show() {
     commit 17120b1d55f6aa45afc605ab6e7f930d5bca4046
         ext4: break the build
 
-    3 failed to run; 1 of them shown
+    3 failed to run; 1 shown
 
     Failed to run  fs.ext4.basic.mount  0 s  fs/ext4/inode.c:9: error: expected ';'
     ");
@@ -86,7 +86,7 @@ fn show() {
     commit b5e2a390b3a477edbed154be484d99fe0b8924c9
         ext4: fix hole punching
 
-    1 in progress, 1 passed; 0 of them shown
+    1 in progress, 1 passed; 0 shown
     ");
     assert_snapshot!(run(&dir, &format!("show {}", commit_id("five"))), @r"
     commit bac67f8f0ad96bc87a0f7675c9a771714acdadb7
@@ -111,8 +111,8 @@ fn logs() {
     00001 start
     ");
     assert_snapshot!(run(&dir, &format!("logs {four} mount --json")), @r#"{"commit":"b5e2a390b3a477edbed154be484d99fe0b8924c9","test":"fs.ext4.basic.mount","status":"In progress","live":true,"complete":true,"log":"00001 \u001b[31mmounting\n"}"#);
-    assert_snapshot!(run(&dir, &format!("logs {three} mount")), @"error: fs.ext4.basic.mount at 17120b1d55f6 has no log (Failed to run: fs/ext4/inode.c:9: error: expected ';'); --machine prints that of its VM run, if there was one");
-    assert_snapshot!(run(&dir, &format!("logs {two} fs.ext4")), @r#"error: "fs.ext4" is several tests; say which: fs.ext4.basic.mount, fs.ext4.basic.punch"#);
+    assert_snapshot!(run(&dir, &format!("logs {three} mount")), @"error: fs.ext4.basic.mount at 17120b1d55f6 has no log (Failed to run: fs/ext4/inode.c:9: error: expected ';'); --machine prints the log of its VM run");
+    assert_snapshot!(run(&dir, &format!("logs {two} fs.ext4")), @r#"error: "fs.ext4" matches several tests; give one of: fs.ext4.basic.mount, fs.ext4.basic.punch"#);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn an_empty_log_is_none() {
     fixture.full_log(&commit, &["a.punch"], "");
     fixture.finish();
     assert_eq!(run(&dir, "logs kmo/next punch"), "cc: error\n");
-    assert_snapshot!(run(&dir, "logs kmo/next punch --machine"), @"error: a.punch at 61254269674c has no log of a VM run (Failed to run: no build)");
+    assert_snapshot!(run(&dir, "logs kmo/next punch --machine"), @"error: a.punch at 61254269674c has no VM log (Failed to run: no build)");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn watch() {
 }
 
 #[test]
-fn rerun_leaves_a_request_that_the_daemon_takes() {
+fn rerun_writes_a_request_that_the_daemon_takes() {
     let dir = results();
     let [.., two, _] = commits().map(|commit| commit.to_string());
     let folder = dir.path().join("requests");
@@ -232,7 +232,7 @@ fn rerun_leaves_a_request_that_the_daemon_takes() {
     assert_snapshot!("rerun", run(&dir, &format!("rerun {two} punch")));
     let request = format!(r#"{{"version":1,"rerun":{{"commit":"{two}","key":"fs.ext4.basic.punch"}}}}"#);
     assert_eq!(taker.join().unwrap(), request);
-    // Nobody takes it: no daemon has run here for a while.
+    // No daemon takes it: the last one stopped long ago.
     let fixture = ResultsFixture::new(dir.path());
     fixture.snapshot(&StatusSnapshot { written: 1, ..StatusSnapshot::default() });
     fixture.finish();
@@ -252,10 +252,10 @@ fn completions() {
 fn workers() {
     let dir = results();
     assert_snapshot!(run(&dir, "workers"), @r"
-    local/0  busy         b5e2a390b3a4           fs/ext4/basic  1/3  testing  1m 01s ago  mount
+    local/0  busy         b5e2a390b3a4           fs/ext4/basic  1/3  testing for 1m 01s  mount
     local/1  idle
     farm1/0  quarantined  no answer since 10:00
-    12 jobs wait: kmo 12
+    12 tests queued (kmo 12)
     amy/next: last fetch failed: no route to host
     disk is full
     ");
@@ -267,7 +267,7 @@ fn workers() {
 fn history() {
     let dir = results();
     assert_snapshot!(run(&dir, "history kmo/next punch"), @r"
-    fs.ext4.basic.punch on kmo/next: passes since b5e2a390b3a4 (ext4: fix hole punching); failed at c2de0ed96e37 (ext4: be clever�[2J); one commit between them was not judged
+    fs.ext4.basic.punch on kmo/next: fixed by b5e2a390b3a4 (ext4: fix hole punching); last failure at c2de0ed96e37 (ext4: be clever�[2J); 1 untested commit in between
 
     bac67f8f0ad9  -                   -  ext4: not tested yet
     b5e2a390b3a4  Passed         3m 12s  ext4: fix hole punching
@@ -276,7 +276,7 @@ fn history() {
     61254269674c  Passed         12.3 s  ext4: tidy up
     ");
     assert_snapshot!(run(&dir, "history amy/next punch"), @r"
-    fs.ext4.basic.punch on amy/next: fails since c2de0ed96e37 (ext4: be clever�[2J); passed at 61254269674c (ext4: tidy up)
+    fs.ext4.basic.punch on amy/next: fails; first bad commit c2de0ed96e37 (ext4: be clever�[2J); last good commit 61254269674c (ext4: tidy up)
 
     c2de0ed96e37  Failed   3.2 s  ext4: be clever�[2J  BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 1 of 2 runs
     61254269674c  Passed  12.3 s  ext4: tidy up
@@ -291,46 +291,48 @@ fn compare() {
     assert_snapshot!(run(&dir, &format!("compare {one} {two}")), @r"
     from 61254269674c to c2de0ed96e37
 
-    newly failing: 1
-      fs.ext4.basic.punch  kernel BUG at fs/ext4/inode.c:123!
+    1 broke
+      fs.ext4.basic.punch  BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 1 of 2 runs
 
-    not comparable: 1
+    1 only in the base
       fs.ext4.basic.xattr  Not run -> no result  no attr tools
 
-    1 the same
+    1 test without a difference
     ");
     assert_snapshot!(run(&dir, &format!("compare {two} {three}")), @r"
     from c2de0ed96e37 to 17120b1d55f6
 
-    not comparable: 3
-      fs.ext4.basic.mount  Passed -> Failed to run     fs/ext4/inode.c:9: error: expected ';'
-      fs.ext4.basic.punch  Failed -> Failed to run     fs/ext4/inode.c:9: error: expected ';'
+    2 no longer run
+      fs.ext4.basic.mount  Passed -> Failed to run  fs/ext4/inode.c:9: error: expected ';'
+      fs.ext4.basic.punch  Failed -> Failed to run  fs/ext4/inode.c:9: error: expected ';'
+
+    1 only in the head
       fs.ext4.basic.xattr  no result -> Failed to run  fs/ext4/inode.c:9: error: expected ';'
 
-    0 the same
+    0 tests without a difference
     ");
-    assert_snapshot!(run(&dir, &format!("compare {two} {four} --json")), @r#"{"a":"c2de0ed96e376b348778e76c3c45636dbfcb9864","b":"b5e2a390b3a477edbed154be484d99fe0b8924c9","newly_failing":[],"newly_passing":[{"name":"fs.ext4.basic.punch","a":"Failed","b":"Passed","reason":"kernel BUG at fs/ext4/inode.c:123!"}],"still_failing":[],"not_comparable":[{"name":"fs.ext4.basic.mount","a":"Passed","b":"In progress"}],"same":0}"#);
+    assert_snapshot!(run(&dir, &format!("compare {two} {four} --json")), @r#"{"base":{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","message":"ext4: be clever\u001b[2J","passed":1,"failed":1,"notrun":0,"failed_to_run":0,"inprogress":0,"unknown":0},"head":{"commit":"b5e2a390b3a477edbed154be484d99fe0b8924c9","message":"ext4: fix hole punching\n\nFixes: 123","passed":1,"failed":0,"notrun":0,"failed_to_run":0,"inprogress":1,"unknown":0},"alike":1,"changes":[{"name":"fs.ext4.basic.punch","change":"fixed","base":"Failed","head":"Passed","reason":"kernel BUG at fs/ext4/inode.c:123!","crash":"BUG in ext4_punch_hole"}]}"#);
 }
 
 #[test]
 fn errors() {
     let dir = results();
-    assert_snapshot!(run(&dir, "log"), @"error: say which branch: this is no checkout to take it from ([FOLDER]: cannot open it as a git repository: neither it nor a directory above it is one)");
-    assert_snapshot!(run(&dir, "log next"), @r#"error: "next" is several branches; say which: amy/next, kmo/next"#);
-    assert_snapshot!(run(&dir, "log nxt"), @r#"error: no branch "nxt"; there are amy/next, kmo/ext4/testing, kmo/next"#);
-    assert_snapshot!(run(&dir, "log kmo/next --test ("), @r#"error: --test "(" is no regular expression: unclosed group"#);
-    assert_snapshot!(run(&dir, "show ffffffff"), @r#"error: no results for "ffffffff"; give a commit's first digits (at least 4) or a branch (ci-status branches lists them)"#);
-    assert_snapshot!(run(&dir, "branches --user bob"), @r#"error: user "bob" has no branches; there are the users amy, kmo"#);
-    assert_snapshot!(run(&dir, "show"), @"error: say which commit: this is no checkout to take it from ([FOLDER]: cannot open it as a git repository: neither it nor a directory above it is one)");
-    assert_snapshot!(run(&dir, "history amy/next nothing"), @r#"error: no test "nothing" at amy/next; there are fs.ext4.basic.mount, fs.ext4.basic.punch"#);
+    assert_snapshot!(run(&dir, "log"), @"error: no BRANCH given and [FOLDER] is not inside a git checkout; branches: amy/next, kmo/ext4/testing, kmo/next");
+    assert_snapshot!(run(&dir, "log next"), @r#"error: "next" matches several branches; give one of: amy/next, kmo/next"#);
+    assert_snapshot!(run(&dir, "log nxt"), @r#"error: no branch "nxt"; did you mean one of: amy/next, kmo/next?"#);
+    assert_snapshot!(run(&dir, "log kmo/next --test ("), @r#"error: --test "(" is not a regular expression: unclosed group"#);
+    assert_snapshot!(run(&dir, "show ffffffff"), @r#"error: no results for "ffffffff"; give the first digits of a commit (at least 4) or a branch (ci-status branches lists them)"#);
+    assert_snapshot!(run(&dir, "branches --user bob"), @r#"error: no user "bob"; users: amy, kmo"#);
+    assert_snapshot!(run(&dir, "show"), @"error: no SHA given and [FOLDER] is not inside a git checkout; branches: amy/next, kmo/ext4/testing, kmo/next");
+    assert_snapshot!(run(&dir, "history amy/next nothing"), @r#"error: no test "nothing" at amy/next; tests: fs.ext4.basic.mount, fs.ext4.basic.punch"#);
     let empty = tempfile::tempdir().unwrap();
-    assert_snapshot!(run(&empty, "branches"), @"error: no branch has results yet; ci-daemon lists a branch once it has fetched it");
-    assert_snapshot!(run(&empty, "workers"), @"error: no ci-daemon has run there yet; start it with ci-daemon");
+    assert_snapshot!(run(&empty, "branches"), @"error: no branch has results yet; ci-daemon lists a branch after its first fetch");
+    assert_snapshot!(run(&empty, "workers"), @"error: no ci-daemon has written here yet; start ci-daemon");
     assert_snapshot!(output(Path::new("/proc/1"), Path::new("/nonexistent"), "branches"), @"error: /nonexistent: no results here; set output_dir (or --output-dir) to the folder ci-daemon writes to");
 }
 
 #[test]
-fn in_a_checkout_head_is_meant() {
+fn in_a_checkout_the_default_is_head() {
     let repo = ScratchRepo::new();
     let old = repo.commit("one", &[("a", "1")]);
     let tip = repo.commit("two", &[("a", "2")]);
@@ -348,7 +350,10 @@ fn in_a_checkout_head_is_meant() {
     repo.commit("three", &[("a", "3")]);
     assert!(run("show").starts_with("error: no results for HEAD ("));
     repo.git(["checkout", "--detach", "-q"]);
-    assert_eq!(run("log"), "error: say which branch: the checkout's HEAD is on none");
+    assert_eq!(
+        run("log"),
+        "error: no BRANCH given and HEAD of the checkout is detached; give a branch (ci-status branches lists them)"
+    );
 }
 
 #[test]
@@ -377,7 +382,7 @@ fn help() {
 }
 
 #[test]
-fn tests_that_seem_to_test_nothing_any_more_are_told() {
+fn suspicious_passes_are_listed() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = ResultsFixture::new(dir.path());
     let [new, old] = ["new", "old"].map(commit_id);
@@ -388,24 +393,24 @@ fn tests_that_seem_to_test_nothing_any_more_are_told() {
     fixture.test(TestResult::new(&new, "fs.x.long", Verdict::Passed, 900));
     fixture.test(TestResult::new(&new, "fs.x.quota", Verdict::NotRun { reason: "no tools".into() }, 0));
     fixture.finish();
-    let list = "to look at, they may test nothing any more: 3
-  fs.x.gone   had a verdict before, is listed no more
-  fs.x.long   passed in 0.9 s, took 40.0 s before
-  fs.x.quota  passed before, not run now: no tools
+    let list = "3 suspicious passes, may no longer test anything
+  fs.x.gone   no longer listed by its test file
+  fs.x.long   passed in 0.9 s, 40.0 s before
+  fs.x.quota  skipped, passed before: no tools
 ";
     let show = run(&dir, &format!("show {new}"));
     assert!(show.ends_with(list), "{show}");
-    assert!(!run(&dir, &format!("show {old}")).contains("to look at"));
+    assert!(!run(&dir, &format!("show {old}")).contains("suspicious"));
     let compare = run(&dir, &format!("compare {old} {new}"));
     assert!(compare.contains(list), "{compare}");
     for line in [format!("show {new} --json"), format!("compare {old} {new} --json")] {
         let json: serde_json::Value = serde_json::from_str(&run(&dir, &line)).unwrap();
-        let words: Vec<_> = json["suspicious"]
+        let suspicions: Vec<_> = json["suspicious"]
             .as_array()
             .unwrap()
             .iter()
             .map(|row| row["suspicion"].as_str().unwrap())
             .collect();
-        assert_eq!(words, ["vanished", "collapsed", "stopped applying"], "{line}");
+        assert_eq!(suspicions, ["vanished", "collapsed", "stopped applying"], "{line}");
     }
 }

@@ -169,16 +169,18 @@ fn kind(base: Option<&TestEntry>, head: Option<&TestEntry>) -> Option<ChangeKind
     let (Some(old), Some(new)) = (base, head) else {
         return match head {
             None => Some(ChangeKind::Gone),
-            Some(new) if new.status == Failed => Some(ChangeKind::Failing),
+            Some(new) if new.decisive.status == Failed => Some(ChangeKind::Failing),
             Some(_) => Some(ChangeKind::New),
         };
     };
-    match (old.status, new.status) {
+    match (old.decisive.status, new.decisive.status) {
         (Passed, Failed) => Some(ChangeKind::Broke),
         (Failed, Failed) => Some(ChangeKind::StillFailing),
         (_, Failed) => Some(ChangeKind::Failing),
         (Failed, Passed) => Some(ChangeKind::Fixed),
-        (Passed, Passed) => much_longer(old.duration, new.duration).then_some(ChangeKind::Slower),
+        (Passed, Passed) => {
+            much_longer(old.decisive.duration, new.decisive.duration).then_some(ChangeKind::Slower)
+        }
         (_, Passed) => Some(ChangeKind::Resumed),
         // The head has no verdict yet.
         (_, Status::InProgress) => None,
@@ -211,7 +213,7 @@ mod tests {
                 _ => Status::FailedToRun,
             };
             let mut entry = TestEntry::new(format!("t.{name}").parse().unwrap(), status);
-            entry.duration = Duration::from_millis(rest[1..].parse().unwrap_or(100));
+            entry.decisive.duration = Duration::from_millis(rest[1..].parse().unwrap_or(100));
             entries.insert(name.into(), entry);
         }
         entries.into_values().collect()

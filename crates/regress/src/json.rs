@@ -105,10 +105,10 @@ impl From<&Change<'_>> for ChangeRow {
         Self {
             name: change.name().to_owned(),
             change: change.kind,
-            base: change.base.map(|entry| entry.status),
-            head: change.head.map(|entry| entry.status),
-            reason: explanation.and_then(|entry| entry.reason.clone()),
-            crash: explanation.and_then(|entry| entry.crash.clone()),
+            base: change.base.map(|entry| entry.decisive.status),
+            head: change.head.map(|entry| entry.decisive.status),
+            reason: explanation.and_then(|entry| entry.decisive.reason.clone()),
+            crash: explanation.and_then(|entry| entry.decisive.crash.clone()),
         }
     }
 }

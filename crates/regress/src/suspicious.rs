@@ -98,7 +98,7 @@ pub struct ResultSummary<'a> {
 
 impl<'a> From<&'a TestEntry> for ResultSummary<'a> {
     fn from(entry: &'a TestEntry) -> Self {
-        Self { key: entry.key.as_str(), status: entry.status, duration: entry.duration }
+        Self { key: entry.key.as_str(), status: entry.decisive.status, duration: entry.decisive.duration }
     }
 }
 
@@ -171,10 +171,12 @@ pub fn check(old: &TestEntry, new: Option<&TestEntry>) -> Option<SuspiciousPass>
     let suspicion = match new {
         None => Suspicion::Gone,
         Some(new) if !is_candidate(&old.into(), &new.into()) => return None,
-        Some(new) if new.status == Status::NotRun => Suspicion::Skipped { reason: new.reason.clone() },
+        Some(new) if new.decisive.status == Status::NotRun => {
+            Suspicion::Skipped { reason: new.decisive.reason.clone() }
+        }
         // Another host may be faster by far: KVM instead of TCG.
-        Some(new) if new.host != old.host => return None,
-        Some(new) => Suspicion::Faster { before: old.duration, now: new.duration },
+        Some(new) if new.decisive.host != old.decisive.host => return None,
+        Some(new) => Suspicion::Faster { before: old.decisive.duration, now: new.decisive.duration },
     };
     Some(SuspiciousPass { key: old.key.clone(), suspicion })
 }
@@ -209,7 +211,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(key: &str, status: Status, seconds: u64) -> TestEntry {
-        TestEntry { duration: Duration::from_secs(seconds), ..TestEntry::new(key.parse().unwrap(), status) }
+        let mut entry = TestEntry::new(key.parse().unwrap(), status);
+        entry.decisive.duration = Duration::from_secs(seconds);
+        entry
     }
 
     fn commit(mut entries: Vec<TestEntry>) -> CommitResults {
@@ -231,9 +235,9 @@ mod tests {
             entry("y.whole_file", Status::Passed, 1),
         ]);
         let mut skips = entry("x.skips", Status::NotRun, 0);
-        skips.reason = Some("no such device".into());
-        let other_host =
-            TestEntry { host: Some("farm2".parse().unwrap()), ..entry("x.other_host", Status::Passed, 2) };
+        skips.decisive.reason = Some("no such device".into());
+        let mut other_host = entry("x.other_host", Status::Passed, 2);
+        other_host.decisive.host = Some("farm2".parse().unwrap());
         let now = commit(vec![
             entry("x.collapses", Status::Passed, 5),
             entry("x.faster", Status::Passed, 20),
@@ -274,7 +278,7 @@ mod tests {
                 None => {
                     let file = old.key.as_str().split('.').next().unwrap();
                     let same_file = now.entries.iter().any(|new| new.key.as_str().split('.').next() == Some(file));
-                    (passed_or_failed(old.status) && same_file).then(|| check(old, None))?
+                    (passed_or_failed(old.decisive.status) && same_file).then(|| check(old, None))?
                 }
             });
             prop_assert_eq!(suspicious_passes(&before, &now, true), naive.collect::<Vec<_>>());

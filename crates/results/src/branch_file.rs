@@ -1,8 +1,8 @@
-//! The name of a branch's listing: `branch.<user>.<branch>.capnp`, read and written here only.
+//! The file name of the listing of a branch: `branch.<user>.<branch>.capnp`. Only this module reads and writes it.
 //!
-//! The user ends at the first dot, the branch is all that follows. So that this is unambiguous, what we write has
-//! `%`, `/` and control characters of either name, the dots of a user, and a first dot of a branch as `%XX`
-//! (hexadecimal). A `%` that is not followed by two hexadecimal digits stands for itself: older listings have such.
+//! The user ends at the first dot; the branch is the rest. `%`, `/` and control characters of either name, the dots of
+//! a user, and a first dot of a branch are written as `%XX` (hexadecimal). A `%` without two hexadecimal digits after
+//! it stands for itself, as in listings of other writers.
 
 use model::BranchRef;
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 const PREFIX: &str = "branch.";
 const SUFFIX: &str = ".capnp";
 
-/// The file's name.
+/// The file name.
 pub fn file_name(at: &BranchRef) -> Result<String> {
     let (user, branch) = (at.user.as_str(), at.branch.as_str());
     let mut name = String::from(PREFIX);
@@ -19,14 +19,14 @@ pub fn file_name(at: &BranchRef) -> Result<String> {
     name.push('.');
     encode(&mut name, branch, |c, at| c == '.' && at == 0);
     name.push_str(SUFFIX);
-    // A temporary file's name is a little longer.
+    // The name of a temporary file is a little longer.
     if name.len() > 240 {
         return Err(Error::BranchName { branch: at.clone() });
     }
     Ok(name)
 }
 
-/// The user and the branch whose listing the file is; `None` for other files.
+/// The user and the branch of a listing; `None` for other files.
 #[must_use]
 pub fn parse(file_name: &str) -> Option<BranchRef> {
     let (user, branch) = file_name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('.')?;

@@ -1,6 +1,6 @@
-//! The one place where the store changes files, so that tests can stop the world at any step of it.
+//! All changes of files by the store, so that tests can fail any step of them.
 //!
-//! Publication is: temporary file, fsync, rename, fsync of the folder. A step that fails leaves the old file.
+//! Publication is: temporary file, fsync, rename, fsync of the directory. A step that fails leaves the old file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -10,64 +10,64 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::files::is_absent;
 
-/// One change of the disk that is about to happen.
+/// A change of the disk that is about to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// A file is made, empty.
+    /// An empty file is created.
     Create(&'a Path),
-    /// So many bytes are written at a file's end.
+    /// N bytes are appended to a file.
     Write(&'a Path, usize),
-    /// A file or folder is made durable.
+    /// A file or directory is made durable.
     Sync(&'a Path),
     /// All files on the file system are made durable.
     SyncAll,
-    /// The first takes the name of the second.
+    /// The first path is renamed to the second.
     Rename(&'a Path, &'a Path),
     /// A file gets a second name.
     Link(&'a Path),
-    /// A folder is made.
+    /// A directory is created.
     MakeDir(&'a Path),
-    /// A file or folder goes.
+    /// A file or directory is removed.
     Remove(&'a Path),
-    /// A file is cut.
+    /// A file is truncated.
     Cut(&'a Path),
 }
 
-/// What becomes of a step.
+/// The result of a step.
 #[derive(Debug)]
 pub enum Fate {
-    /// It happens.
+    /// It is made.
     Happen,
-    /// It does not, with this error; a write gets so many bytes done before.
+    /// It fails with this error; a write writes N bytes before.
     Fail(io::Error, usize),
 }
 
-/// Decides the fate of each step; tests inject crashes and full disks with it.
+/// Decides the result of each step. Tests inject crashes and full disks with it.
 pub trait Hook: Send + Sync + std::fmt::Debug {
-    /// The fate of this step.
+    /// The result of this step.
     fn fate(&self, step: Step<'_>) -> Fate;
 }
 
-/// Whether a publication is to survive a power cut.
+/// Whether a publication must survive a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durable {
     /// Synced before and after the rename.
     Yes,
-    /// Atomic only; somebody else syncs it, or it does not matter.
+    /// Atomic only; a later sync makes it durable, or it need not be.
     No,
 }
 
-/// The disk, seen from one store.
+/// The disk of one store.
 #[derive(Debug, Clone)]
 pub struct Disk {
-    /// Where temporary files lie; the same file system as the results.
+    /// The directory of temporary files, on the file system of the results.
     scratch: PathBuf,
     next: Arc<AtomicU64>,
     hook: Option<Arc<dyn Hook>>,
 }
 
 impl Disk {
-    /// The disk whose temporary files lie in `scratch`, a folder on the file system of the results.
+    /// The disk with temporary files in `scratch`, a directory on the file system of the results.
     pub fn new(scratch: PathBuf, hook: Option<Arc<dyn Hook>>) -> Self {
         Self { scratch, next: Arc::default(), hook }
     }
@@ -79,7 +79,7 @@ impl Disk {
         }
     }
 
-    /// Appends all of `bytes`; on failure some of them may be there.
+    /// Appends `bytes`; on failure some of them may be written.
     pub fn append(&self, file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let fate = self.hook.as_ref().map_or(Fate::Happen, |hook| hook.fate(Step::Write(path, bytes.len())));
         match fate {
@@ -91,31 +91,31 @@ impl Disk {
         }
     }
 
-    /// Makes an open file's content durable.
+    /// Makes the content of an open file durable.
     pub fn sync(&self, file: &File, path: &Path) -> io::Result<()> {
         self.step(Step::Sync(path))?;
         file.sync_data()
     }
 
-    /// Cuts an open file to `len` bytes.
+    /// Truncates an open file to `len` bytes.
     pub fn cut(&self, file: &File, path: &Path, len: u64) -> io::Result<()> {
         self.step(Step::Cut(path))?;
         file.set_len(len)
     }
 
-    /// Makes a folder's names durable.
+    /// Makes the names in a directory durable.
     pub fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.step(Step::Sync(dir))?;
         File::open(dir)?.sync_all()
     }
 
-    /// Makes everything on the results' file system durable.
+    /// Makes everything on the file system of the results durable.
     pub fn sync_all(&self, dir: &Path) -> io::Result<()> {
         self.step(Step::SyncAll)?;
         Ok(rustix::fs::syncfs(File::open(dir)?)?)
     }
 
-    /// Makes the folder and those above it, each durable if `durable`.
+    /// Creates a directory and those above it, each durable if `durable`.
     pub fn make_dir(&self, dir: &Path, durable: Durable) -> io::Result<()> {
         if dir.is_dir() {
             return Ok(());
@@ -135,7 +135,7 @@ impl Disk {
         }
     }
 
-    /// An empty file for appending, its name durable; an error if it is there.
+    /// Creates an empty file for appending with a durable name; an error if it exists.
     pub fn create(&self, path: &Path) -> io::Result<File> {
         self.step(Step::Create(path))?;
         let file = OpenOptions::new().append(true).create_new(true).open(path)?;
@@ -145,7 +145,7 @@ impl Disk {
         Ok(file)
     }
 
-    /// Replaces `path` by a file with these bytes.
+    /// Replaces `path` with a file of these bytes.
     pub fn publish(&self, path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
         let temporary = self.temporary();
         let result =
@@ -166,7 +166,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Gives `path` another name, replacing what has it.
+    /// Renames `from` to `to`, which is replaced.
     pub fn rename(&self, from: &Path, to: &Path, durable: Durable) -> io::Result<()> {
         self.step(Step::Rename(from, to))?;
         std::fs::rename(from, to)?;
@@ -176,18 +176,18 @@ impl Disk {
         }
     }
 
-    /// Replaces `to` by another name of the file `from`.
+    /// Replaces `to` with a hard link to `from`.
     pub fn link(&self, from: &Path, to: &Path, durable: Durable) -> io::Result<()> {
         let temporary = self.temporary();
         self.step(Step::Link(&temporary))?;
         std::fs::hard_link(from, &temporary)?;
         let result = self.rename(&temporary, to, durable);
-        // Renaming one name of a file to another of the same does nothing and leaves both.
+        // A rename between two links of one file does nothing and leaves both.
         let _ = self.remove_file(&temporary);
         result
     }
 
-    /// Removes a file; it may be gone already.
+    /// Removes a file, if it exists.
     pub fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.step(Step::Remove(path))?;
         match std::fs::remove_file(path) {
@@ -196,7 +196,7 @@ impl Disk {
         }
     }
 
-    /// Removes a folder and all it holds; it may be gone already.
+    /// Removes a directory and its content, if it exists.
     pub fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.step(Step::Remove(path))?;
         match std::fs::remove_dir_all(path) {
@@ -205,7 +205,7 @@ impl Disk {
         }
     }
 
-    /// A name that no other file has, on the file system of the results.
+    /// An unused name on the file system of the results.
     pub fn temporary(&self) -> PathBuf {
         self.scratch.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }

@@ -1,4 +1,4 @@
-//! What can go wrong with the store; each message says what, where and what to do next.
+//! The errors of the store. Each message says what failed, where, and what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder of the results is not there.
+    /// The directory of the results is missing.
     #[error("{}: no results here; set output_dir (or --output-dir) to the folder ci-daemon writes to", .0.display())]
     NoResults(PathBuf),
-    /// The operating system refused.
+    /// An operation on a file failed.
     #[error("{}: cannot {doing}: {source}", path.display())]
     Io {
-        /// What was tried: "read", "write".
+        /// The operation: "read", "write".
         doing: &'static str,
-        /// On what.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A file does not hold what it should.
+    /// The content of a file is damaged.
     #[error("{}: damaged: {why}", path.display())]
     Damaged {
         /// The file.
@@ -27,12 +27,12 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// Another writer has the folder.
+    /// Another writer has the directory.
     #[error("{}: another ci-daemon is writing here{}; stop it first", dir.display(), pid.map_or(String::new(), |pid| format!(" (process {pid})")))]
     Locked {
-        /// The folder of the results.
+        /// The directory of the results.
         dir: PathBuf,
-        /// Its process id, where it can be read.
+        /// Its process id, if it can be read.
         pid: Option<u32>,
     },
     /// A branch whose user and name are too long for the name of its file.
@@ -43,15 +43,15 @@ pub enum Error {
         /// The branch.
         branch: model::BranchRef,
     },
-    /// A write failed; it was tried on behalf of several callers, each is told.
+    /// A write for several callers failed; each gets the message.
     #[error("{0}")]
     Write(String),
-    /// The writer has been closed or its thread is gone.
+    /// The writer is closed, or its thread has ended.
     #[error("the result store is closed")]
     Closed,
 }
 
-/// What the functions of this crate return.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

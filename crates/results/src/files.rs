@@ -1,4 +1,4 @@
-//! Reading files of the store: whole, bounded, and "not there" told apart from "cannot be read".
+//! Reading files of the store: whole, with a size limit, with "missing" distinct from "unreadable".
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,10 +7,10 @@ use std::path::Path;
 use crate::codec::Aligned;
 use crate::error::{Error, Result};
 
-/// The largest blob that is read; a commit with 20,000 tests has about 5 MB.
+/// The size limit of a blob; a commit with 20,000 tests has about 5 MB.
 pub const BLOB_MAX: u64 = 256 << 20;
 
-/// The whole file, `None` if there is none.
+/// The whole file; `None` if it is missing.
 pub fn read_aligned(path: &Path) -> Result<Option<Aligned>> {
     let Some(mut file) = open(path)? else { return Ok(None) };
     let len = file.metadata().map_err(Error::io("read", path))?.len();
@@ -27,7 +27,7 @@ pub fn read_aligned(path: &Path) -> Result<Option<Aligned>> {
     }
 }
 
-/// At most `limit` bytes of the file's beginning as text, `None` if there is none.
+/// The first `limit` bytes of a file as text; `None` if it is missing.
 pub fn read_text(path: &Path, limit: u64) -> Result<Option<String>> {
     let Some(file) = open(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
@@ -35,7 +35,7 @@ pub fn read_text(path: &Path, limit: u64) -> Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// The file, `None` if there is none.
+/// The open file; `None` if it is missing.
 pub fn open(path: &Path) -> Result<Option<File>> {
     match File::open(path) {
         Ok(file) => Ok(Some(file)),
@@ -44,12 +44,12 @@ pub fn open(path: &Path) -> Result<Option<File>> {
     }
 }
 
-/// Whether the error only says that the file is not there.
+/// Whether the error means that the file is missing.
 pub fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// The names in a folder that are UTF-8, sorted; empty if there is no such folder.
+/// The UTF-8 names in a directory, sorted; empty if it is missing.
 pub fn names(dir: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,

@@ -1,5 +1,5 @@
-//! The folder layout `<sha>/<key>/{status,duration}` as a commit's results: what stands in for a blob that is missing
-//! or torn. It knows statuses and whole seconds; reasons, hosts and kernels only blobs know.
+//! The results of a commit from the files `<sha>/<key>/{status,duration}`, for a blob that is missing or damaged. They
+//! hold statuses and whole seconds; reasons, hosts and kernels are only in blobs.
 
 use model::marker::status_of_file;
 use model::{CommitId, ResultKey, Status};
@@ -9,10 +9,10 @@ use crate::files;
 use crate::layout::Layout;
 use crate::types::{CommitResults, TestEntry, duration, one_line};
 
-/// A status file holds one line; what is longer is none.
+/// The size limit of a status file, which holds one line.
 const STATUS_MAX: u64 = 8192;
 
-/// What the folder says; `None` if there is none.
+/// The results of a commit; `None` if it has no directory.
 pub fn read(layout: &Layout, commit: &CommitId) -> Result<Option<CommitResults>> {
     let dir = layout.commit(commit);
     if !dir.is_dir() {
@@ -28,15 +28,15 @@ pub fn read(layout: &Layout, commit: &CommitId) -> Result<Option<CommitResults>>
     Ok(Some(CommitResults { commit: commit.clone(), message: String::new(), entries }))
 }
 
-/// What a test's folder says; `None` without a status file.
+/// The result of a test; `None` without a status file.
 pub fn read_test(layout: &Layout, commit: &CommitId, key: ResultKey) -> Result<Option<TestEntry>> {
     let dir = layout.test(commit, &key);
     let Some(text) = files::read_text(&dir.join("status"), STATUS_MAX)? else { return Ok(None) };
     let mut entry = TestEntry::new(key, status_of_file(&text));
-    if entry.status == Status::NotRun {
-        entry.reason = text.split_once(": ").and_then(|(_, reason)| one_line(reason));
+    if entry.decisive.status == Status::NotRun {
+        entry.decisive.reason = text.split_once(": ").and_then(|(_, reason)| one_line(reason));
     }
     let seconds = files::read_text(&dir.join("duration"), 64)?;
-    entry.duration = duration(0, seconds.and_then(|text| text.trim().parse().ok()).unwrap_or(0));
+    entry.decisive.duration = duration(0, seconds.and_then(|text| text.trim().parse().ok()).unwrap_or(0));
     Ok(Some(entry))
 }

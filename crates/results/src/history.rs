@@ -1,7 +1,7 @@
-//! Questions over many commits: the history of a test, a branch's counts for some tests only, one test of a commit.
+//! Queries over many commits: the history of a test, the counts of a branch for some tests, one test of a commit.
 //!
-//! There is no index to be out of date: a commit's blob holds its sums, a byte a test for the statuses and a hash of
-//! the names, so that hundreds of commits are asked with a few small reads each.
+//! There is no index that could be out of date: the blob of a commit has its sums, one status byte per test and a hash
+//! of the names, so that a query reads little of each of hundreds of commits.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use crate::verdicts::{Board, KeyId};
 /// The sums over some tests of a commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// How many tests stand in each status.
+    /// The number of tests by status.
     pub counts: Counts,
-    /// The durations of all tests together.
+    /// The sum of the durations of all tests.
     pub duration: Duration,
 }
 
@@ -33,7 +33,7 @@ impl Summary {
     fn of(results: &CommitResults, mut keep: impl FnMut(&ResultKey) -> bool) -> Self {
         let mut summary = Self::default();
         for entry in results.entries.iter().filter(|entry| keep(&entry.key)) {
-            summary.add(entry.status, entry.duration);
+            summary.add(entry.decisive.status, entry.decisive.duration);
         }
         summary
     }
@@ -44,12 +44,12 @@ impl Summary {
 pub struct Statuses {
     /// Equal for commits with the same tests.
     pub keys_hash: u64,
-    /// One a test.
+    /// One status per test.
     pub statuses: Vec<Status>,
 }
 
 impl Reader {
-    /// The statuses of a commit's tests, without their names: a few small reads; `None` if there are no results.
+    /// The statuses of the tests of a commit, without their names: a few small reads. `None` if there are no results.
     pub fn statuses(&self, commit: &CommitId) -> Result<Option<Statuses>> {
         let columns = Peek::open(&self.layout.blob(commit))
             .and_then(|peek| Some(Statuses { keys_hash: peek.keys_hash(), statuses: peek.statuses()? }));
@@ -58,16 +58,19 @@ impl Reader {
         }
         let Some(results) = self.commit(commit)? else { return Ok(None) };
         let keys_hash = keys_hash(results.entries.iter().map(|entry| &entry.key));
-        Ok(Some(Statuses { keys_hash, statuses: results.entries.iter().map(|entry| entry.status).collect() }))
+        Ok(Some(Statuses {
+            keys_hash,
+            statuses: results.entries.iter().map(|entry| entry.decisive.status).collect(),
+        }))
     }
 
-    /// The durations of a commit's tests, in the order of their names; `None` if there are no results.
+    /// The durations of the tests of a commit, in the order of their names; `None` if there are no results.
     pub fn durations_at(&self, commit: &CommitId) -> Result<Option<Vec<Duration>>> {
         match Peek::open(&self.layout.blob(commit)).and_then(|peek| peek.durations()) {
             Some(durations) => Ok(Some(durations)),
             None => Ok(self
                 .commit(commit)?
-                .map(|results| results.entries.iter().map(|entry| entry.duration).collect())),
+                .map(|results| results.entries.iter().map(|entry| entry.decisive.duration).collect())),
         }
     }
 
@@ -79,7 +82,7 @@ impl Reader {
         }
     }
 
-    /// One test at one commit; `None` if it has no result there.
+    /// One test at one commit; `None` if it has no result.
     pub fn entry(&self, commit: &CommitId, key: &ResultKey) -> Result<Option<TestEntry>> {
         self.entry_near(commit, key, &mut 0)
     }
@@ -91,8 +94,8 @@ impl Reader {
         }
     }
 
-    /// One test at the commits of a branch, newest first; `None` if there is no such branch. A commit whose results
-    /// cannot be read counts as one without.
+    /// One test at the commits of a branch, newest first; `None` if there is no such branch. A commit with unreadable
+    /// results counts as one without results.
     pub fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>> {
         let Some(commits) = self.branch(at)? else { return Ok(None) };
         let mut hint = 0;
@@ -103,8 +106,8 @@ impl Reader {
         Ok(Some(history.collect()))
     }
 
-    /// The commits of a branch, newest first, counting only the tests that `keep` wants; `None` if there is no such
-    /// branch. `keep` is asked once a test, not once a test and commit.
+    /// The commits of a branch, newest first, with only the tests counted for which `keep` is true; `None` if there is
+    /// no such branch. `keep` is called once per test, not once per test and commit.
     pub fn branch_filtered(
         &self,
         at: &BranchRef,
@@ -153,7 +156,7 @@ impl Reader {
         Ok(Summary::of(&results, kept))
     }
 
-    /// The tests of a commit that have their verdict, by number.
+    /// The tests of a commit that have a verdict, by number.
     pub(crate) fn ended(&self, commit: &CommitId, board: &Board) -> Result<Vec<KeyId>> {
         let columns = Peek::open(&self.layout.blob(commit)).and_then(|peek| {
             let (list, statuses) = (board.list(peek.keys_hash())?, peek.statuses()?);
@@ -166,7 +169,7 @@ impl Reader {
         let Some(results) = self.commit(commit)? else { return Ok(Vec::new()) };
         let keys = results.entries.iter().map(|entry| &entry.key);
         let ids = board.remember(keys_hash(keys.clone()), keys);
-        let ended = ids.iter().zip(&results.entries).filter(|(_, entry)| entry.status.is_final());
+        let ended = ids.iter().zip(&results.entries).filter(|(_, entry)| entry.decisive.status.is_final());
         Ok(ended.map(|(id, _)| *id).collect())
     }
 }

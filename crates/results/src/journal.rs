@@ -1,7 +1,8 @@
-//! The journal's format: what makes a verdict durable before any blob is written. Pure; files are `segment.rs`'s.
+//! The format of the journal, which makes a verdict durable before any blob is written. Pure; `segment.rs` has the
+//! files.
 //!
-//! One record a line: eight hexadecimal digits of CRC-32 over the rest, a space, JSON, a newline. JSON holds no raw
-//! newline, so whatever damages one line leaves the next readable.
+//! One record per line: eight hexadecimal digits of CRC-32 over the rest, a space, JSON, a newline. JSON has no raw
+//! newline, so a damaged line leaves the next one readable.
 
 use std::io::Write;
 
@@ -10,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::VerdictRecord;
 
-/// What is recorded.
+/// A record of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
     /// A verdict.
     Verdict(VerdictRecord),
-    /// A commit's message.
+    /// The message of a commit.
     Message {
         /// The commit.
         commit: CommitId,
@@ -29,17 +30,17 @@ pub enum Record {
         commit: CommitId,
         /// The test.
         key: ResultKey,
-        /// The attempt whose log it is.
+        /// The attempt that the log is of.
         attempt: u32,
-        /// Whether it is that of the whole VM run.
+        /// Whether it is the log of the whole VM run.
         full: bool,
-        /// Its size, plain.
+        /// The size of the plain log.
         bytes: u64,
     },
 }
 
 impl Record {
-    /// The commit it is about.
+    /// The commit of the record.
     #[must_use]
     pub fn commit(&self) -> &CommitId {
         match self {
@@ -49,10 +50,10 @@ impl Record {
     }
 }
 
-/// A record and its place in the journal.
+/// A record and its number in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbered {
-    /// Counts up by one from record to record, from segment to segment.
+    /// Increases by one from record to record, across segments.
     #[serde(rename = "seq")]
     pub sequence: u64,
     /// The record.
@@ -78,7 +79,7 @@ pub fn encode(out: &mut Vec<u8>, sequence: u64, record: &Record) {
     out.push(b'\n');
 }
 
-/// A line whose checksum is right, whatever it holds: fuzzers cannot guess one.
+/// A line with a valid checksum, which fuzzers cannot guess.
 #[must_use]
 pub fn checked_line(content: &[u8]) -> Vec<u8> {
     let mut line = format!("{:08x} ", crc32fast::hash(content)).into_bytes();
@@ -87,18 +88,18 @@ pub fn checked_line(content: &[u8]) -> Vec<u8> {
     line
 }
 
-/// What a segment holds.
+/// The content of a segment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Scan {
-    /// The records that are whole, in their order.
+    /// The whole records in their order.
     pub records: Vec<Numbered>,
-    /// How many whole lines are damaged.
+    /// The number of whole but damaged lines.
     pub damaged: usize,
-    /// Whether the last line is not whole: the writer was stopped while it wrote; nobody was told that it is durable.
+    /// Whether the last line is torn: the writer was stopped while it wrote a record that it had not acknowledged.
     pub torn: bool,
 }
 
-/// Reads a segment, whatever it holds.
+/// Reads a segment. Damaged lines are counted, never an error.
 #[must_use]
 pub fn scan(bytes: &[u8]) -> Scan {
     let mut scan = Scan::default();
@@ -116,7 +117,7 @@ pub fn scan(bytes: &[u8]) -> Scan {
 
 fn decode(line: &[u8]) -> Option<Numbered> {
     let (crc, json) = line.split_at_checked(9)?;
-    // As text, digit by digit: a number can be spelt in more than one way.
+    // Compare digits, not numbers: a number has more than one spelling.
     if crc != format!("{:08x} ", crc32fast::hash(json)).as_bytes() {
         return None;
     }
@@ -198,7 +199,7 @@ mod tests {
                 let scan = scan(&flipped);
                 let hit = u64::try_from(ends.iter().filter(|end| **end <= at).count()).unwrap();
                 let kept: Vec<u64> = scan.records.iter().map(|record| record.sequence - 1).collect();
-                // A newline that is hit joins two lines; any other bit costs its own line only.
+                // A damaged newline joins two lines; any other damaged bit costs one line.
                 let joined = bytes[at] == b'\n' && hit + 1 < 4;
                 let expected: Vec<u64> =
                     (0..4).filter(|number| *number != hit && !(joined && *number == hit + 1)).collect();

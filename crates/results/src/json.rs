@@ -1,15 +1,14 @@
-//! The JSON views of formats.md as types; the dashboard's `&format=json` and `ci-status --json` both print these.
+//! The JSON views of docs/formats.md: the dashboard's `&format=json` and `ci-status --json` both print these.
 //!
-//! The fields that formats.md names come first, in its order; those after them are ours and absent when not known.
-//! Each view reads back into the plain types, so that who has only JSON shows the same as who has the files.
+//! The fields that every dashboard has come first; the others are absent if unknown. Each view converts back to the plain
+//! types, so that a client with only JSON shows the same as one with the files.
 
 use model::{BranchName, Counts, Status, StatusSnapshot, UserName};
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Attempt, BranchEntry, CommitResults, HistoryEntry, TestEntry, duration, millis_of};
-use crate::vacuity::{Alarm, Suspicion};
 
-/// A user and the branches: one object of the list of users, and the whole view of one user.
+/// A user and the branches: the view of one user; the view of all users is a list of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserView {
     /// The user.
@@ -18,25 +17,25 @@ pub struct UserView {
     pub branches: Vec<BranchName>,
 }
 
-/// One commit of a branch's view, which is a list of these, newest first.
+/// One commit of a branch; the view of a branch is a list of these, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitRow {
     /// The full commit id.
     pub commit: String,
     /// Its message.
     pub message: String,
-    /// How many tests stand in each status.
+    /// The number of tests by status.
     #[serde(flatten)]
     pub counts: Counts,
-    /// The durations of all tests together, in s.
+    /// The sum of the durations of all tests in s.
     pub duration: u64,
-    /// The same in ms; 0 where only seconds are known.
+    /// The same in ms; 0 if only seconds are known.
     #[serde(default)]
     pub duration_ms: u64,
 }
 
 impl CommitRow {
-    /// What the row says; `None` if its commit id is none.
+    /// The plain type; `None` if the commit id is not valid.
     #[must_use]
     pub fn entry(self) -> Option<BranchEntry> {
         Some(BranchEntry {
@@ -69,36 +68,24 @@ pub struct CommitView {
     pub message: String,
     /// The tests, sorted by name.
     pub tests: Vec<TestRow>,
-    /// Tests that seem to test nothing any more, compared with the commit before; absent: none, or not looked for.
+    /// Suspicious passes, compared with an older commit; absent: none, or not searched for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspicious: Vec<SuspicionRow>,
 }
 
-/// A test that still counts as good and seems to test nothing any more.
+/// A suspicious pass: a verdict that is good but may no longer mean anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuspicionRow {
     /// The result key.
     pub name: String,
     /// `collapsed`, `stopped applying`, `vanished`.
     pub suspicion: String,
-    /// In words.
+    /// The suspicion as a sentence.
     pub what: String,
 }
 
-impl From<&Alarm> for SuspicionRow {
-    fn from(alarm: &Alarm) -> Self {
-        let word = match alarm.suspicion {
-            Suspicion::Collapsed { .. } => "collapsed",
-            Suspicion::StoppedApplying { .. } => "stopped applying",
-            Suspicion::Vanished => "vanished",
-        };
-        let (name, what) = (alarm.key.to_string(), alarm.suspicion.to_string());
-        Self { name, suspicion: word.into(), what }
-    }
-}
-
 impl CommitView {
-    /// The view of those tests that `keep` wants.
+    /// The view of the tests for which `keep` is true.
     pub fn new(results: &CommitResults, mut keep: impl FnMut(&TestEntry) -> bool) -> Self {
         Self {
             commit: results.commit.to_string(),
@@ -108,7 +95,7 @@ impl CommitView {
         }
     }
 
-    /// What the view says, without tests whose names are no result keys; `None` if its commit id is none.
+    /// The plain type, without tests whose names are not result keys; `None` if the commit id is not valid.
     #[must_use]
     pub fn results(self) -> Option<CommitResults> {
         let mut entries: Vec<TestEntry> = self.tests.into_iter().filter_map(TestRow::entry).collect();
@@ -125,27 +112,27 @@ pub struct TestRow {
     pub name: String,
     /// `Passed`, `Failed`, `Not run`, `Failed to run`, `In progress`, `Unknown`.
     pub status: Status,
-    /// In s.
+    /// The duration in s.
     pub duration: u64,
-    /// In ms.
+    /// The duration in ms.
     #[serde(default)]
     pub duration_ms: u64,
     /// When it started, Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<i64>,
-    /// One line: why it is not Passed.
+    /// One line: why it did not pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The crash's title.
+    /// The crash title.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash: Option<String>,
-    /// The host it ran on.
+    /// The host that it ran on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// The slot of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<u32>,
-    /// The kernel's id.
+    /// The kernel id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
     /// SHA-256 (hex) of the boot image.
@@ -157,39 +144,42 @@ pub struct TestRow {
     /// The size of the plain log of the VM run in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_log_bytes: Option<u64>,
-    /// The attempts that do not stand.
+    /// The attempts other than the decisive one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_attempts: Vec<AttemptRow>,
 }
 
 impl From<&TestEntry> for TestRow {
     fn from(entry: &TestEntry) -> Self {
+        let attempt = &entry.decisive;
         Self {
             name: entry.key.to_string(),
-            status: entry.status,
-            duration: entry.duration.as_secs(),
-            duration_ms: millis_of(entry.duration),
-            started: entry.started,
-            reason: entry.reason.clone(),
-            crash: entry.crash.clone(),
-            host: entry.host.as_ref().map(ToString::to_string),
-            slot: entry.slot,
-            kernel: entry.kernel.as_ref().map(ToString::to_string),
-            image_hash: entry.image_hash.clone(),
-            log_bytes: (entry.log_bytes != 0).then_some(entry.log_bytes),
-            full_log_bytes: (entry.full_log_bytes != 0).then_some(entry.full_log_bytes),
+            status: attempt.status,
+            duration: attempt.duration.as_secs(),
+            duration_ms: millis_of(attempt.duration),
+            started: attempt.started,
+            reason: attempt.reason.clone(),
+            crash: attempt.crash.clone(),
+            host: attempt.host.as_ref().map(ToString::to_string),
+            slot: attempt.slot,
+            kernel: attempt.kernel.as_ref().map(ToString::to_string),
+            image_hash: attempt.image_hash.clone(),
+            log_bytes: (attempt.log_bytes != 0).then_some(attempt.log_bytes),
+            full_log_bytes: (attempt.full_log_bytes != 0).then_some(attempt.full_log_bytes),
             other_attempts: entry.others.iter().map(AttemptRow::from).collect(),
         }
     }
 }
 
 impl TestRow {
-    /// What the row says; `None` if its name is no result key. Names of hosts and kernels that are none are left out.
+    /// The plain type; `None` if the name is not a result key. Invalid names of hosts and kernels are left out.
     #[must_use]
     pub fn entry(self) -> Option<TestEntry> {
         let others: Vec<Attempt> = self.other_attempts.into_iter().map(AttemptRow::attempt).collect();
-        let attempt = (1..).find(|number| others.iter().all(|other| other.number != *number));
-        Some(TestEntry {
+        let number = (1..).find(|number| others.iter().all(|other| other.number != *number));
+        let decisive = Attempt {
+            number: number.unwrap_or(1),
+            status: self.status,
             duration: duration(self.duration_ms, self.duration),
             started: self.started,
             reason: self.reason,
@@ -198,35 +188,32 @@ impl TestRow {
             slot: self.slot,
             kernel: self.kernel.and_then(|kernel| kernel.parse().ok()),
             image_hash: self.image_hash,
-            attempt: attempt.unwrap_or(1),
-            attempts: u32::try_from(others.len()).unwrap_or(u32::MAX - 1) + 1,
             log_bytes: self.log_bytes.unwrap_or(0),
             full_log_bytes: self.full_log_bytes.unwrap_or(0),
-            others,
-            ..TestEntry::new(self.name.parse().ok()?, self.status)
-        })
+        };
+        Some(TestEntry { key: self.name.parse().ok()?, decisive, others })
     }
 }
 
-/// An attempt that does not stand.
+/// An attempt other than the decisive one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRow {
     /// Its number.
     pub attempt: u32,
-    /// How it ended.
+    /// Its status.
     pub status: Status,
-    /// In ms.
+    /// The duration in ms.
     pub duration_ms: u64,
     /// When it started, Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<i64>,
-    /// One line: why it is not Passed.
+    /// One line: why it did not pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The crash's title.
+    /// The crash title.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash: Option<String>,
-    /// The host it ran on.
+    /// The host that it ran on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
 }
@@ -249,17 +236,12 @@ impl AttemptRow {
     fn attempt(self) -> Attempt {
         Attempt {
             number: self.attempt,
-            status: self.status,
             duration: duration(self.duration_ms, 0),
             started: self.started,
             reason: self.reason,
             crash: self.crash,
             host: self.host.and_then(|host| host.parse().ok()),
-            slot: None,
-            kernel: None,
-            image_hash: None,
-            log_bytes: 0,
-            full_log_bytes: 0,
+            ..Attempt::new(self.status)
         }
     }
 }
@@ -287,7 +269,7 @@ impl From<&HistoryEntry> for HistoryRow {
 }
 
 impl HistoryRow {
-    /// What the row says; `None` if its commit id is none.
+    /// The plain type; `None` if the commit id is not valid.
     #[must_use]
     pub fn entry(self) -> Option<HistoryEntry> {
         Some(HistoryEntry {
@@ -298,30 +280,30 @@ impl HistoryRow {
     }
 }
 
-/// A file that a test left behind; the view of a test's artifacts is a list of these, sorted by name.
+/// An artifact of a test; lists are sorted by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactRow {
-    /// Its path below the test's folder.
+    /// Its path below the directory of the test.
     pub name: String,
-    /// Its size as it is stored.
+    /// Its stored size.
     pub bytes: u64,
 }
 
 /// The view of one test at one commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestView {
-    /// As in the view of the commit.
+    /// The row of the view of the commit.
     #[serde(flatten)]
     pub test: TestRow,
-    /// What it left behind.
+    /// Its artifacts.
     #[serde(default)]
     pub artifacts: Vec<ArtifactRow>,
 }
 
-/// The workers: what the status snapshot says of them.
+/// The view of the workers: the status snapshot.
 pub type WorkersView = StatusSnapshot;
 
-/// A view that could not be given.
+/// The view of an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorView {
     /// One line.

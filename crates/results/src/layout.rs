@@ -1,4 +1,4 @@
-//! Where each file of the store lies below `output_dir` (formats.md), and nothing else: no function here does I/O.
+//! The path of each file of the store below `output_dir` (docs/formats.md). No function here does I/O.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,10 @@ use model::{CommitId, ResultKey};
 pub const DURATIONS: &str = "test_durations.capnp";
 /// The status snapshot.
 pub const SNAPSHOT: &str = "ci-daemon-status.json";
-/// What only the writer uses: its lock, the journal, files being made.
+/// The writer's own directory: its lock, the journal, temporary files.
 pub const PRIVATE: &str = ".store";
 
-/// Which log of a subtest.
+/// The kind of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LogKind {
     /// The subtest's own console lines.
@@ -21,7 +21,7 @@ pub enum LogKind {
 }
 
 impl LogKind {
-    /// The finished log's file name.
+    /// The file name of the finished log.
     #[must_use]
     pub fn file(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl LogKind {
         }
     }
 
-    /// The file name while the log grows, plain.
+    /// The file name of the growing log, which is plain text.
     #[must_use]
     pub fn live_file(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl LogKind {
     }
 }
 
-/// The paths of one folder of results.
+/// The paths of one directory of results.
 #[derive(Debug, Clone)]
 pub struct Layout {
     dir: PathBuf,
@@ -52,13 +52,13 @@ impl Layout {
         Self { dir: output_dir.into() }
     }
 
-    /// The folder itself.
+    /// The directory itself.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The writer's own folder.
+    /// The writer's own directory.
     #[must_use]
     pub fn private(&self) -> PathBuf {
         self.dir.join(PRIVATE)
@@ -70,25 +70,25 @@ impl Layout {
         self.dir.join(format!("{commit}.capnp"))
     }
 
-    /// The folder of a commit.
+    /// The directory of a commit.
     #[must_use]
     pub fn commit(&self, commit: &CommitId) -> PathBuf {
         self.dir.join(commit.as_str())
     }
 
-    /// The folder of a test at a commit.
+    /// The directory of a test at a commit.
     #[must_use]
     pub fn test(&self, commit: &CommitId, key: &ResultKey) -> PathBuf {
         self.commit(commit).join(key.as_str())
     }
 
-    /// The folder of an attempt's logs that does not stand.
+    /// The directory of the logs of an attempt other than the decisive one.
     #[must_use]
     pub fn attempt(&self, commit: &CommitId, key: &ResultKey, number: u32) -> PathBuf {
         self.test(commit, key).join(format!("attempt.{number}"))
     }
 
-    /// The durations' blob.
+    /// The blob of the durations.
     #[must_use]
     pub fn durations(&self) -> PathBuf {
         self.dir.join(DURATIONS)
@@ -101,7 +101,7 @@ impl Layout {
     }
 }
 
-/// The commit that a blob or a folder of this name belongs to.
+/// The commit of a blob or directory with this name.
 #[must_use]
 pub fn commit_of(file_name: &str) -> Option<CommitId> {
     file_name.strip_suffix(".capnp").unwrap_or(file_name).parse().ok()

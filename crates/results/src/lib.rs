@@ -1,8 +1,8 @@
-//! The result store: journal, one blob a commit, brotli logs.
+//! The result store: a journal, one blob per commit, brotli logs.
 //!
-//! One [`Writer`] owns a folder of results; any number of [`Reader`]s, in any process, read it meanwhile. What is
-//! published is replaced by rename, so a reader sees an old or a new file, never half of one. `docs/formats.md`
-//! names the files; nothing outside this crate knows how results lie on disk.
+//! One [`Writer`] owns a directory of results; any number of [`Reader`]s, in any process, read it at the same time.
+//! Published files are replaced by rename, so a reader sees the old file or the new one, never half of one.
+//! `docs/formats.md` describes the files; no other crate depends on their layout.
 
 pub mod branch_file;
 pub mod codec;
@@ -25,7 +25,6 @@ pub mod retention;
 mod segment;
 mod state;
 mod types;
-pub mod vacuity;
 mod verdicts;
 mod writer;
 

@@ -1,5 +1,5 @@
-//! Logs, read: finished ones are brotli, running ones plain and growing. Nothing outside `output_dir` is ever opened,
-//! whatever a link says.
+//! Reading logs: finished ones are brotli, those of running tests plain and growing. Links that lead outside of
+//! `output_dir` are refused.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::layout::{Layout, LogKind};
 
-/// A log that is there.
+/// A log that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     path: PathBuf,
@@ -17,7 +17,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// The log of this kind in a test's folder: the finished one, else the growing one.
+    /// The log of a test: the finished one, else the growing one.
     pub(crate) fn find(layout: &Layout, folder: &Path, kind: LogKind) -> Result<Option<Self>> {
         for (name, live) in [(kind.file(), false), (kind.live_file(), true)] {
             let path = folder.join(name);
@@ -38,8 +38,8 @@ impl Log {
         Ok(None)
     }
 
-    /// What else lies beside a result, `<name>.br` in its folder.
-    pub(crate) fn beside(layout: &Layout, folder: &Path, name: &str) -> Result<Option<Self>> {
+    /// The artifact `<name>.br` in the directory of a test.
+    pub(crate) fn artifact(layout: &Layout, folder: &Path, name: &str) -> Result<Option<Self>> {
         let path = folder.join(format!("{name}.br"));
         match path.canonicalize() {
             Ok(real) => {
@@ -51,13 +51,13 @@ impl Log {
         }
     }
 
-    /// The file: brotli, or plain where the log [is growing](Self::is_live).
+    /// The file: plain if the log [is growing](Self::is_live), else brotli.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the subtest still runs: the file is plain text and grows.
+    /// Whether the test still runs: the file is plain text and grows.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.live
@@ -69,7 +69,7 @@ impl Log {
         Ok(if self.live { Box::new(file) } else { Box::new(brotli::Decompressor::new(file, 64 << 10)) })
     }
 
-    /// The plain text, at most `limit` bytes of it, and whether that is all.
+    /// At most `limit` bytes of the plain text, and whether that is the whole log.
     pub fn read(&self, limit: u64) -> Result<(Vec<u8>, bool)> {
         let mut bytes = Vec::new();
         let result = self.open()?.take(limit.saturating_add(1)).read_to_end(&mut bytes);
@@ -85,7 +85,7 @@ impl Log {
         Ok((bytes, all))
     }
 
-    /// What a growing log holds from `offset` on, at most `limit` bytes: how to follow it.
+    /// At most `limit` bytes of a growing log from `offset` on.
     pub fn read_live(&self, offset: u64, limit: u64) -> Result<Vec<u8>> {
         let mut file = self.file()?;
         file.seek(SeekFrom::Start(offset)).map_err(Error::io("read", &self.path))?;

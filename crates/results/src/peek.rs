@@ -1,8 +1,8 @@
-//! A few facts out of a commit's blob without reading all of it: what the histories and listings of hundreds of commits
-//! need. capnp's pointers are followed by hand, in the encoding of <https://capnproto.org/encoding.html>.
+//! Reads single fields of a commit blob without reading all of it, for histories and listings over hundreds of commits.
+//! Follows capnp pointers itself, in the encoding of <https://capnproto.org/encoding.html>.
 //!
-//! Every answer is an `Option`: `None` means "read the whole blob", for a blob of the existing system, one of several
-//! segments, or a damaged one. Offsets are checked against the file's size before anything is read there.
+//! Every function returns an `Option`: `None` means "read the whole blob", for a blob of the existing system, one with
+//! several segments, or a damaged one. Offsets are checked against the file size before a read.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,15 +14,15 @@ use model::{Counts, ResultKey, Status};
 use crate::history::Summary;
 use crate::types::{TestEntry, duration};
 
-/// How much is read at once when a blob is opened; the root and all its numbers lie there.
+/// The number of bytes that opening a blob reads; the root and all its numbers are in them.
 const HEAD: usize = 512;
-/// A text of ours is never longer.
+/// The length limit of a text.
 const TEXT: usize = 8192;
-/// The columns of this many tests are read.
+/// The limit of the number of tests whose columns are read.
 const COLUMN: u32 = 4 << 20;
 
-/// Where the fields lie: data in bytes from the struct's beginning, pointers by number. A test holds them against the
-/// generated code.
+/// The offsets of the fields: data in bytes from the start of the struct, pointers by number. A test compares them with
+/// the generated code.
 mod root {
     pub const PASSED: u64 = 16;
     pub const FAILED: u64 = 20;
@@ -58,12 +58,12 @@ mod run {
     pub const IMAGE: u64 = 2;
 }
 
-/// A blob, open.
+/// An open blob.
 #[derive(Debug)]
 pub struct Peek {
     file: File,
     head: Vec<u8>,
-    /// The segment's size in bytes, from its first word on.
+    /// The size of the segment in bytes, from its first word on.
     size: u64,
     root: Struct,
 }
@@ -96,7 +96,7 @@ impl Structs {
 }
 
 impl Peek {
-    /// Opens a blob of ours.
+    /// Opens a blob that this crate wrote.
     pub fn open(path: &Path) -> Option<Self> {
         let file = File::open(path).ok()?;
         let mut head = vec![0; HEAD];
@@ -148,8 +148,8 @@ impl Peek {
         Some(numbers.iter().map(|bytes| Duration::from_millis(u32::from_le_bytes(*bytes).into())).collect())
     }
 
-    /// The entry of a test, `Some(None)` if it has none. `hint` is where to look first: tests are at the same place in
-    /// one commit as in the next; it is set to where the test was found.
+    /// The entry of a test, `Some(None)` if it has none. `hint` is the index to try first, because a test mostly has
+    /// the same index in neighboring commits; it is set to the index that was found.
     pub fn entry(&self, key: &ResultKey, hint: &mut u64) -> Option<Option<TestEntry>> {
         let entries = self.structs(self.root, root::ENTRIES)?;
         if let Some(at) = entries.get(*hint)
@@ -175,31 +175,32 @@ impl Peek {
 
     fn decode(&self, key: &ResultKey, at: Struct) -> Option<TestEntry> {
         if self.pointer(at, entry::OTHERS)? != 0 {
-            // Attempts are few and long; the whole blob's reader knows them.
+            // Entries with other attempts are rare; they are decoded with the whole blob.
             return None;
         }
         let mut result = TestEntry::new(key.clone(), status(self.data::<2>(at, entry::STATUS)));
-        result.duration = duration(self.data::<8>(at, entry::MILLIS), self.data::<8>(at, entry::SECONDS));
+        result.decisive.duration =
+            duration(self.data::<8>(at, entry::MILLIS), self.data::<8>(at, entry::SECONDS));
         let started = i64::from_le_bytes(self.data::<8>(at, entry::STARTED).to_le_bytes());
-        result.started = (started != 0).then_some(started);
-        result.reason = self.optional_text(at, entry::REASON)?;
-        result.crash = self.optional_text(at, entry::CRASH)?;
-        result.attempt = u32::try_from(self.data::<4>(at, entry::ATTEMPT)).ok()?.max(1);
-        result.log_bytes = self.data::<8>(at, entry::LOG);
-        result.full_log_bytes = self.data::<8>(at, entry::FULL_LOG);
+        result.decisive.started = (started != 0).then_some(started);
+        result.decisive.reason = self.optional_text(at, entry::REASON)?;
+        result.decisive.crash = self.optional_text(at, entry::CRASH)?;
+        result.decisive.number = u32::try_from(self.data::<4>(at, entry::ATTEMPT)).ok()?.max(1);
+        result.decisive.log_bytes = self.data::<8>(at, entry::LOG);
+        result.decisive.full_log_bytes = self.data::<8>(at, entry::FULL_LOG);
         if let Some(number) = self.data::<4>(at, entry::RUN).checked_sub(1)
             && let Some(run) = self.structs(self.root, root::RUNS)?.get(number)
         {
             let slot = u32::try_from(self.data::<4>(run, run::SLOT)).ok()? ^ u32::MAX;
-            result.slot = (slot != u32::MAX).then_some(slot);
-            result.host = self.optional_text(run, run::HOST)?.and_then(|text| text.parse().ok());
-            result.kernel = self.optional_text(run, run::KERNEL)?.and_then(|text| text.parse().ok());
-            result.image_hash = self.optional_text(run, run::IMAGE)?;
+            result.decisive.slot = (slot != u32::MAX).then_some(slot);
+            result.decisive.host = self.optional_text(run, run::HOST)?.and_then(|text| text.parse().ok());
+            result.decisive.kernel = self.optional_text(run, run::KERNEL)?.and_then(|text| text.parse().ok());
+            result.decisive.image_hash = self.optional_text(run, run::IMAGE)?;
         }
         Some(result)
     }
 
-    /// A number of `N` bytes in a struct's data; 0 where an older writer had no such field.
+    /// A number of `N` bytes in the data of a struct; 0 if an older writer did not have the field.
     fn data<const N: usize>(&self, of: Struct, at: u64) -> u64 {
         if at + N as u64 > of.data_len {
             return 0;
@@ -208,7 +209,7 @@ impl Peek {
         self.read(of.data + at, &mut bytes).and_then(|()| number::<N>(&bytes, 0)).unwrap_or(0)
     }
 
-    /// A pointer of a struct, 0 if it is null or an older writer had no such field.
+    /// A pointer of a struct; 0 if it is null or an older writer did not have the field.
     fn pointer(&self, of: Struct, number: u64) -> Option<u64> {
         if number < of.pointer_count { self.word(of.pointers + number * 8) } else { Some(0) }
     }
@@ -232,9 +233,9 @@ impl Peek {
         self.file.read_exact_at(bytes, at + 8).ok()
     }
 
-    /// Where a pointer at `at` with this word points, in bytes.
+    /// The target of a pointer at `at` with this word, in bytes.
     fn target(at: u64, word: u64) -> Option<u64> {
-        // The offset is a signed number of 30 bits, counted in words from the pointer's end.
+        // The offset is a signed number of 30 bits, in words from the end of the pointer.
         let offset = i64::from((u32::try_from(word & 0xffff_ffff).ok()?).cast_signed() >> 2) * 8;
         at.checked_add(8)?.checked_add_signed(offset)
     }
@@ -245,7 +246,7 @@ impl Peek {
         (word != 0 && word & 3 == 0).then(|| Self::struct_at(Self::target(at, word)?, word)).flatten()
     }
 
-    /// A struct at `data`, with the sizes that its pointer or tag says.
+    /// A struct at `data` with the sizes of its pointer or tag.
     fn struct_at(data: u64, word: u64) -> Option<Struct> {
         let data_len = (word >> 32 & 0xffff) * 8;
         Some(Struct { data, data_len, pointers: data.checked_add(data_len)?, pointer_count: word >> 48 })
@@ -284,7 +285,7 @@ impl Peek {
         }
         let size = if code == 4 { count * 4 } else { count };
         let start = Self::target(at, word)?;
-        // Not one byte is set aside for what the file cannot hold.
+        // Allocate nothing for bytes that the file does not have.
         if start.checked_add(size)? > self.size {
             return None;
         }
@@ -295,7 +296,7 @@ impl Peek {
 
     fn text(&self, of: Struct, number: u64) -> Option<Vec<u8>> {
         let mut bytes = self.list(of, number, 2, u32::try_from(TEXT).ok()?)?;
-        // The last byte of a text is a zero that is not part of it.
+        // A text ends in a zero byte that is not part of it.
         bytes.pop();
         Some(bytes)
     }
@@ -321,24 +322,24 @@ mod tests {
     use crate::codec::{Mark, encode_commit};
     use crate::types::CommitResults;
 
-    /// Whatever is not answered here is answered by reading the whole blob, so only this notices a wrong offset.
+    /// Every `None` is covered by reading the whole blob, so only this test notices a wrong offset.
     #[test]
     fn blobs_of_ours_are_answered_from() {
         let keys = ["a.b", "a.c", "d.e"];
         let mut entries: Vec<TestEntry> =
             keys.iter().map(|key| TestEntry::new(key.parse().unwrap(), Status::Passed)).collect();
-        entries[1].duration = Duration::from_millis(1500);
-        entries[1].started = Some(-5);
-        entries[1].status = Status::Failed;
-        entries[1].reason = Some("why".into());
-        entries[1].crash = Some("what".into());
-        entries[1].host = Some("farm1".parse().unwrap());
-        entries[1].slot = Some(0);
-        entries[1].kernel = Some("c".repeat(64).parse().unwrap());
-        entries[1].image_hash = Some("d".repeat(64));
-        entries[1].attempt = 3;
-        entries[1].log_bytes = 7;
-        entries[1].full_log_bytes = 8;
+        entries[1].decisive.duration = Duration::from_millis(1500);
+        entries[1].decisive.started = Some(-5);
+        entries[1].decisive.status = Status::Failed;
+        entries[1].decisive.reason = Some("why".into());
+        entries[1].decisive.crash = Some("what".into());
+        entries[1].decisive.host = Some("farm1".parse().unwrap());
+        entries[1].decisive.slot = Some(0);
+        entries[1].decisive.kernel = Some("c".repeat(64).parse().unwrap());
+        entries[1].decisive.image_hash = Some("d".repeat(64));
+        entries[1].decisive.number = 3;
+        entries[1].decisive.log_bytes = 7;
+        entries[1].decisive.full_log_bytes = 8;
         let results = CommitResults { commit: "0".repeat(40).parse().unwrap(), message: "m".into(), entries };
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), encode_commit(&results, Mark::default())).unwrap();

@@ -1,6 +1,6 @@
-//! Results, read: by the dashboard, ci-status and scripts, in any number of processes while one writer writes.
+//! Reading results, in any number of processes while one writer writes.
 //!
-//! Nothing here can write, and each call reads what is published now; a reader never has to be opened again.
+//! Nothing here writes. Each call reads the currently published files; a reader never has to be reopened.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::layout::{self, Layout, LogKind};
 use crate::logs::Log;
 use crate::types::{BranchEntry, CommitResults, TestDuration, TestEntry};
 
-/// The shortest prefix of a commit id that is looked up.
+/// The minimum length of a prefix of a commit id.
 pub const PREFIX_MIN: usize = 4;
 
-/// How many files of one test are listed.
+/// The limit of the number of artifacts of one test.
 const ARTIFACTS_MAX: usize = 10_000;
 
 /// The results below one `output_dir`.
@@ -29,19 +29,19 @@ pub struct Reader {
     pub(crate) layout: Layout,
 }
 
-/// What a prefix of a commit id stands for.
+/// The commits whose id has a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolved {
-    /// No commit that has results.
+    /// No commit with results.
     None,
-    /// This one.
+    /// One commit.
     One(CommitId),
-    /// Several, sorted.
+    /// Several commits, sorted.
     Many(Vec<CommitId>),
 }
 
 impl Reader {
-    /// A reader of the results below `output_dir`, which must be a folder.
+    /// A reader of the results below `output_dir`, which must be a directory.
     pub fn open(output_dir: impl Into<PathBuf>) -> Result<Self> {
         let layout = Layout::new(output_dir);
         if !layout.dir().is_dir() {
@@ -50,7 +50,7 @@ impl Reader {
         Ok(Self { layout })
     }
 
-    /// The folder.
+    /// The directory.
     #[must_use]
     pub fn output_dir(&self) -> &Path {
         self.layout.dir()
@@ -82,8 +82,8 @@ impl Reader {
         codec::decode_branch(bytes.bytes()).map(Some).map_err(|why| Error::damaged(&path, why))
     }
 
-    /// The results of a commit; `None` if there are none. Where the blob is missing or damaged, what the commit's
-    /// folder holds; an error only if that is nothing.
+    /// The results of a commit; `None` if there are none. If the blob is missing or damaged, the results in the
+    /// directory of the commit; an error only if there are none either.
     pub fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>> {
         match self.blob(commit) {
             Ok(Some(blob)) => Ok(Some(blob.results)),
@@ -104,7 +104,21 @@ impl Reader {
         codec::decode_commit(commit, bytes.bytes()).map(Some).map_err(|why| Error::damaged(&path, why))
     }
 
-    /// The commits that have results, sorted.
+    /// The message of a commit from the first listing that has one, for results without a message.
+    pub fn listed_message(&self, commit: &CommitId) -> Result<Option<String>> {
+        for (user, branches) in self.users()? {
+            for branch in branches {
+                // A damaged listing must not hide the others.
+                let Ok(Some(entries)) = self.branch(&BranchRef::new(&user, &branch)) else { continue };
+                if let Some(entry) = entries.into_iter().find(|entry| entry.commit == *commit) {
+                    return Ok(Some(entry.message));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The commits with results, sorted.
     pub fn commits(&self) -> Result<Vec<CommitId>> {
         let mut commits: Vec<_> =
             files::names(self.layout.dir())?.iter().filter_map(|name| layout::commit_of(name)).collect();
@@ -112,8 +126,8 @@ impl Reader {
         Ok(commits)
     }
 
-    /// The commit that `prefix` (at least [`PREFIX_MIN`] digits, any case) stands for among those with results and
-    /// those in a branch's listing.
+    /// The commits whose id begins with `prefix` (at least [`PREFIX_MIN`] digits, any case): those with results, else
+    /// those in a listing.
     pub fn resolve_prefix(&self, prefix: &str) -> Result<Resolved> {
         let prefix = prefix.to_ascii_lowercase();
         if prefix.len() < PREFIX_MIN || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -124,7 +138,7 @@ impl Reader {
         if found.is_empty() {
             for (user, branches) in self.users()? {
                 for branch in branches {
-                    // One damaged listing must not hide the others.
+                    // A damaged listing must not hide the others.
                     let Ok(Some(entries)) = self.branch(&BranchRef { user: user.clone(), branch }) else {
                         continue;
                     };
@@ -142,14 +156,14 @@ impl Reader {
         })
     }
 
-    /// The log of the attempt that stands, or that runs; `None` if there is none.
+    /// The log of the decisive attempt; `None` if there is none.
     pub fn log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<Option<Log>> {
         Log::find(&self.layout, &self.layout.test(commit, key), kind)
     }
 
-    /// What else a run left beside a test's result under this name (`crash`, `coverage.info`); `None` if it did not.
-    pub fn beside(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Option<Log>> {
-        Log::beside(&self.layout, &self.layout.test(commit, key), name)
+    /// The compressed artifact `NAME.br` of a test (`crash`, `coverage.info`); `None` if there is none.
+    pub fn open_artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Option<Log>> {
+        Log::artifact(&self.layout, &self.layout.test(commit, key), name)
     }
 
     /// The log of the attempt `number` of `entry`.
@@ -161,14 +175,14 @@ impl Reader {
         kind: LogKind,
     ) -> Result<Option<Log>> {
         let own = Log::find(&self.layout, &self.layout.attempt(commit, &entry.key, number), kind)?;
-        if own.is_none() && number == entry.attempt {
+        if own.is_none() && number == entry.decisive.number {
             return self.log(commit, &entry.key, kind);
         }
         Ok(own)
     }
 
-    /// The files that a test left behind at a commit, other attempts' in their folders, sorted by name; links count if
-    /// they lead to a file of the results.
+    /// The artifacts of a test at a commit, sorted by name, with those of other attempts in their directories. Links
+    /// count if they lead to a file of the results.
     pub fn artifacts(&self, commit: &CommitId, key: &ResultKey) -> Result<Vec<ArtifactRow>> {
         let top = self.layout.test(commit, key);
         let mut rows = Vec::new();
@@ -176,7 +190,7 @@ impl Reader {
         while let Some(folder) = folders.pop() {
             for name in files::names(&top.join(&folder))? {
                 let name = format!("{folder}{name}");
-                // It may be gone by now: a growing log becomes a finished one.
+                // It may be removed by now: a growing log becomes a finished one.
                 let Ok(data) = std::fs::symlink_metadata(top.join(&name)) else { continue };
                 if data.is_dir() && rows.len() + folders.len() < ARTIFACTS_MAX {
                     folders.push(format!("{name}/"));
@@ -192,7 +206,7 @@ impl Reader {
         Ok(rows)
     }
 
-    /// The bytes of one of [those](Self::artifacts), as they are stored.
+    /// The bytes of one of the [artifacts](Self::artifacts), as they are stored.
     pub fn artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Vec<u8>> {
         let path = self.layout.test(commit, key).join(name);
         if !self.artifacts(commit, key)?.iter().any(|row| row.name == name) {
@@ -201,14 +215,14 @@ impl Reader {
         std::fs::read(&path).map_err(Error::io("read", &path))
     }
 
-    /// The size of the file that a link leads to, if that is one of the results.
+    /// The size of the target of a link, if it is a file of the results.
     fn linked(&self, link: &Path) -> Option<u64> {
         let (real, root) = (link.canonicalize().ok()?, self.layout.dir().canonicalize().ok()?);
         let data = std::fs::metadata(&real).ok()?;
         (real.starts_with(&root) && data.is_file()).then_some(data.len())
     }
 
-    /// How long each test took in the past, sorted by test; empty if nothing is known yet.
+    /// The past durations of each test, sorted by test; empty if there are none yet.
     pub fn durations(&self) -> Result<Vec<TestDuration>> {
         Ok(self.durations_blob()?.entries)
     }
@@ -219,7 +233,7 @@ impl Reader {
         codec::decode_durations(bytes.bytes()).map_err(|why| Error::damaged(&path, why))
     }
 
-    /// What the daemon does now; `None` if none ever ran here.
+    /// The status snapshot; `None` if no daemon ever ran here.
     pub fn snapshot(&self) -> Result<Option<StatusSnapshot>> {
         let path = self.layout.snapshot();
         let Some(bytes) = files::read_aligned(&path)? else { return Ok(None) };

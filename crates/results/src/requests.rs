@@ -1,7 +1,7 @@
-//! What people ask of the running daemon, as files in `requests/` of the output directory.
+//! Requests of users to the running daemon, as files in `requests/` of the output directory.
 //!
-//! `ci-status rerun` and the dashboard leave them, ci-daemon moves them to `requests/taken/` when it takes them and
-//! removes them when they are over. Results are not touched: they stay with their one writer.
+//! `ci-status rerun` and the dashboard write them. ci-daemon moves them to `requests/taken/` when it takes them and
+//! removes them when they are done. No request writes results.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -11,15 +11,15 @@ use std::path::{Path, PathBuf};
 use model::{BranchRef, CommitId, ResultKey};
 use serde::{Deserialize, Serialize};
 
-/// The folder, below the output directory.
+/// The directory, below the output directory.
 pub const FOLDER: &str = "requests";
-/// The folder of those that were taken, below [`FOLDER`].
+/// The directory of taken requests, below [`FOLDER`].
 pub const TAKEN: &str = "taken";
 /// The version of the format.
 pub const VERSION: u32 = 1;
-/// A request is no longer than this, in bytes.
+/// The size limit of a request in bytes.
 pub const SIZE_MAX: u64 = 64 << 10;
-/// How many files are looked at to say what was asked for.
+/// The number of files that [`open`] reads.
 const LOOKED_AT: usize = 1000;
 
 /// A request.
@@ -27,7 +27,7 @@ const LOOKED_AT: usize = 1000;
 pub struct Request {
     /// [`VERSION`]
     pub version: u32,
-    /// What is asked for.
+    /// The action.
     #[serde(flatten)]
     pub what: What,
 }
@@ -36,9 +36,9 @@ pub struct Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
-    /// A test is to run again.
+    /// Run a test again.
     Rerun(Rerun),
-    /// The listing of a branch that is no longer in the configuration is to be removed.
+    /// Remove the listing of a branch that is no longer in the configuration.
     #[serde(alias = "forget")]
     Unlist(BranchRef),
 }
@@ -52,17 +52,17 @@ pub struct Rerun {
     pub key: ResultKey,
 }
 
-/// Leaves a request, whole or not at all, and says which file it is.
+/// Writes a request atomically; returns its file.
 pub fn leave(output_dir: &Path, what: What) -> io::Result<PathBuf> {
     let folder = output_dir.join(FOLDER);
     fs::create_dir_all(&folder)?;
-    // The daemon may be another user's.
+    // The daemon may run as another user.
     let mode = Permissions::from_mode(0o644);
     let mut file =
         tempfile::Builder::new().prefix(".").suffix(".tmp").permissions(mode).tempfile_in(&folder)?;
     serde_json::to_writer(&mut file, &Request { version: VERSION, what })?;
     file.as_file().sync_all()?;
-    // The random name of the temporary file is the request's, too.
+    // The request takes the random name of the temporary file.
     let name = file.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = name.trim_start_matches('.').trim_end_matches(".tmp").to_owned();
     let path = folder.join(format!("{name}.json"));
@@ -70,7 +70,8 @@ pub fn leave(output_dir: &Path, what: What) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// What is to run again and has not, as far as they can be read; in no order, and of many only some.
+/// The requested reruns that are not done, in no order. Unreadable requests are skipped, and only the first
+/// [`LOOKED_AT`] files are read.
 #[must_use]
 pub fn open(output_dir: &Path) -> Vec<Rerun> {
     let folder = output_dir.join(FOLDER);

@@ -1,7 +1,7 @@
-//! What may be deleted, planned first and deleted after: an error while planning deletes nothing.
+//! Deletion of old results: plan, then apply. An error while planning deletes nothing.
 //!
-//! A commit is only ever removed because a branch's own listing has moved past it or dropped it, and only when its
-//! results have rested for a while. What the configuration says, or says no longer, plays no part.
+//! A commit is only removed because no listing has it among its newest commits, and only if its results have not
+//! changed for a while. The configuration has no influence.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,12 +14,12 @@ use crate::error::{Error, Result};
 use crate::files::is_absent;
 use crate::reader::Reader;
 
-/// What is to be kept.
+/// The results to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// How many commits of each branch, from the newest on.
+    /// The number of commits of each branch, from the newest on.
     pub commits: usize,
-    /// Results that changed less than so long ago, whatever branch they are on or not.
+    /// The time that any results are kept after their last change.
     pub rest: Duration,
 }
 
@@ -29,21 +29,21 @@ impl Default for Policy {
     }
 }
 
-/// A commit whose results are to go.
+/// A commit whose results will be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
-    /// Which.
+    /// The commit.
     pub commit: CommitId,
-    /// How much room they take, in bytes.
+    /// The size of the results in bytes.
     pub bytes: u64,
 }
 
-/// What is to be removed; [`Writer::apply`](crate::Writer::apply) does it.
+/// A plan, for [`Writer::apply`](crate::Writer::apply).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The commits, sorted.
     pub remove: Vec<Removal>,
-    /// How many commits stay.
+    /// The number of commits to keep.
     pub keep: usize,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Plans what `policy` lets go at the time `now`.
+/// Plans which results to delete at the time `now`.
 pub fn plan(reader: &Reader, policy: Policy, now: SystemTime) -> Result<Plan> {
     let mut wanted = HashSet::new();
     let users = reader.users()?;
@@ -67,7 +67,7 @@ pub fn plan(reader: &Reader, policy: Policy, now: SystemTime) -> Result<Plan> {
     }
     let mut plan = Plan::default();
     for commit in reader.commits()? {
-        // Without any listing nothing is known of what is wanted.
+        // Without any listing it is unknown which results to keep.
         if users.is_empty() || wanted.contains(&commit) || !rests(reader, &commit, policy.rest, now)? {
             plan.keep += 1;
             continue;
@@ -85,7 +85,7 @@ fn rests(reader: &Reader, commit: &CommitId, rest: Duration, now: SystemTime) ->
             Err(error) if is_absent(&error) => continue,
             Err(error) => return Err(Error::io("read", &path)(error)),
         };
-        // What changed in the future has not rested.
+        // A change in the future counts as recent.
         if now.duration_since(changed).is_ok_and(|age| age >= rest) {
             continue;
         }
@@ -94,7 +94,7 @@ fn rests(reader: &Reader, commit: &CommitId, rest: Duration, now: SystemTime) ->
     Ok(true)
 }
 
-/// The size of a file or of a folder with all it holds; 0 if it is not there.
+/// The size of a file or of a directory with its content; 0 if it is missing.
 fn size(path: &Path) -> Result<u64> {
     let metadata = match path.symlink_metadata() {
         Ok(metadata) => metadata,

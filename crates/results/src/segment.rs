@@ -1,7 +1,7 @@
-//! The journal's files: `.store/journal.<epoch>.<first sequence number>`, the newest of which grows.
+//! The files of the journal: `.store/journal.<epoch>.<first sequence number>`. The newest one grows.
 //!
-//! A record is durable when [`Journal::commit`] has returned. What could not be written leaves no trace: the file is
-//! cut back, or a new one begun.
+//! A record is durable when [`Journal::commit`] has returned. After a failed write the file is cut back, or a new one
+//! begins.
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
@@ -13,14 +13,14 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::journal::{self, Numbered, Record};
 
-/// A segment that is longer than this is followed by a new one, in bytes.
+/// The size in bytes after which a new segment begins.
 pub const SEGMENT_BYTES: u64 = 8 << 20;
 
-/// How many numbers are passed over where some may have been used by records that cannot be read: a number that a
-/// blob's mark covers must never be given out again.
+/// The gap in the numbers after records that cannot be read: a number that the mark of a blob covers must not be used
+/// again.
 const SKIP: u64 = 1 << 20;
 
-/// A segment's place in the journal, which is its name.
+/// The name of a segment: its position in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     epoch: u64,
@@ -38,30 +38,30 @@ impl Place {
     }
 }
 
-/// What was found in the journal of the last writer.
+/// The result of reading the journal of the last writer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// How many records were read; most are in the blobs already.
+    /// The number of records; most are already in the blobs.
     pub records: usize,
-    /// How many damaged lines were passed over; the segments that hold them are kept as `.store/damaged.*`.
+    /// The number of damaged lines. Their segments are kept as `.store/damaged.*`.
     pub damaged: usize,
-    /// Whether the last writer was stopped in the middle of a record; nobody was told that it is durable.
+    /// Whether the last record is torn: the last writer was stopped before it acknowledged it.
     pub torn: bool,
 }
 
-/// What the bytes of a segment hold, for who repairs or fuzzes.
+/// Inspects the bytes of a segment, for repair tools and fuzzers.
 #[must_use]
 pub fn inspect_segment(bytes: &[u8]) -> Recovery {
     let journal::Scan { records, damaged, torn } = journal::scan(bytes);
     Recovery { records: records.len(), damaged, torn }
 }
 
-/// The records of the last writers, and what they belong to.
+/// The records of the last writers and their journal.
 #[derive(Debug)]
 pub struct Replay {
     /// The records in their order.
     pub records: Vec<Numbered>,
-    /// What was found.
+    /// The counts.
     pub recovery: Recovery,
 }
 
@@ -80,10 +80,10 @@ pub struct Journal {
     dir: PathBuf,
     place: Place,
     file: File,
-    /// What of the file is durable.
+    /// The durable size of the file.
     len: u64,
     next: u64,
-    /// The file may end in half a line: nothing more goes into it.
+    /// Whether the file may end in half a line, so that nothing is appended to it.
     spoilt: bool,
     segment_bytes: u64,
     retired: Vec<Retired>,
@@ -95,7 +95,7 @@ impl Journal {
         let mut places: Vec<Place> =
             files::names(dir)?.iter().filter_map(|name| Place::parse(name)).collect();
         places.sort_unstable_by_key(|place| place.first);
-        // There is one epoch unless somebody mixed two folders; then the one that got further goes on.
+        // There is one epoch, unless two directories were merged; then the one with the higher number continues.
         let epoch = places.last().map_or_else(new_epoch, |place| place.epoch);
         let mut replay = Replay { records: Vec::new(), recovery: Recovery::default() };
         let mut retired = Vec::new();
@@ -106,7 +106,7 @@ impl Journal {
             let mut file = File::open(&path).map_err(Error::io("read", &path))?;
             file.read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
             let mut scan = journal::scan(&bytes);
-            // Numbers only grow; what comes out of order is a copy.
+            // Numbers only increase; a record out of order is a copy.
             scan.records.retain(|record| {
                 record.sequence >= next.max(place.first) && {
                     next = record.sequence + 1;
@@ -125,7 +125,7 @@ impl Journal {
         }
         let place = Place { epoch, first: next };
         let path = place.path(dir);
-        // An empty segment of that name, or one whose only record is torn, may be there.
+        // A segment of that name may exist if it is empty or its only record is torn.
         retired.retain(|segment| segment.place != place);
         disk.remove_file(&path).map_err(Error::io("remove", &path))?;
         let file = disk.create(&path).map_err(Error::io("create", &path))?;
@@ -134,24 +134,24 @@ impl Journal {
         Ok((journal, replay))
     }
 
-    /// The journal's own number.
+    /// The number of the journal.
     pub fn epoch(&self) -> u64 {
         self.place.epoch
     }
 
-    /// The last record's number.
+    /// The number of the last record.
     pub fn last(&self) -> u64 {
         self.next - 1
     }
 
-    /// Gives out only numbers above `sequence` from now on: a blob includes that one, whatever became of the record.
+    /// Uses only numbers above `sequence` from now on, because the mark of a blob includes it.
     pub fn skip_past(&mut self, sequence: u64) {
         if sequence >= self.next {
             self.next = sequence + SKIP;
         }
     }
 
-    /// Makes the records durable, all or none; gives the number of the first.
+    /// Makes the records durable, all or none; returns the number of the first.
     pub fn commit<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> Result<u64> {
         if self.spoilt || self.len > self.segment_bytes {
             self.rotate()?;
@@ -176,7 +176,7 @@ impl Journal {
                 Ok(first)
             }
             Err(error) => {
-                // After a failed fsync nobody knows what of the file is on the disk, so nothing more goes into it.
+                // After a failed fsync the content on the disk is unknown, so nothing more is appended to this file.
                 self.spoilt = true;
                 let _ = self.disk.cut(&self.file, &path, self.len);
                 Err(error)
@@ -200,7 +200,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Begins a new segment if the current one holds anything, so that all before can be retired.
+    /// Begins a new segment unless the current one is empty, so that all older ones can be removed.
     pub fn cut_off(&mut self) -> Result<()> {
         self.rotate()
     }
@@ -210,7 +210,7 @@ impl Journal {
         self.retired.first().is_some_and(|segment| segment.last < floor)
     }
 
-    /// Removes the segments whose records are all published, durably: those below `floor`.
+    /// Removes the segments whose records are all durably published: those below `floor`.
     pub fn retire(&mut self, floor: u64) -> Result<()> {
         while self.retired.first().is_some_and(|segment| segment.last < floor) {
             let path = self.retired[0].place.path(&self.dir);
@@ -228,7 +228,7 @@ impl Journal {
 }
 
 fn new_epoch() -> u64 {
-    // The standard library's only source of randomness.
+    // The only source of randomness in the standard library.
     let seed = std::collections::hash_map::RandomState::new();
     let mut hasher = seed.build_hasher();
     hasher.write_u32(std::process::id());

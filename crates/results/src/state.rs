@@ -1,8 +1,8 @@
-//! What records mean to a commit: which attempt stands, which are kept beside it. Pure, and the same when a record is
-//! new and when it is replayed.
+//! The results of one commit while it is written: applies journal records. Pure, and the same for a new record and a
+//! replayed one.
 //!
-//! The first attempt that ran stands, whatever later ones say. `Failed to run` is no run: it gives way to a later
-//! attempt that did run, and is kept beside it.
+//! The first attempt that ran is decisive, whatever the results of later attempts. An attempt that failed to run gives
+//! way to a later one that ran, and stays among the other attempts.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -16,28 +16,28 @@ use crate::types::{Attempt, CommitResults, DURATION_MAX, Recorded, TestEntry, Ve
 /// The results of a commit while they are being written.
 #[derive(Debug, Clone)]
 pub struct CommitState {
-    /// The message; empty where it is not known.
+    /// The message; empty if unknown.
     pub message: String,
-    /// Which records are in.
+    /// The records that are included.
     pub mark: Mark,
     entries: BTreeMap<ResultKey, TestEntry>,
     counts: Counts,
     total: Duration,
-    /// Entries read from status files, which may already hold what is about to be replayed.
+    /// Entries from status files, which may already include a record that is replayed.
     weak: HashSet<ResultKey>,
 }
 
-/// What one record did.
+/// The effect of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effect {
-    /// What to tell who recorded it.
+    /// The answer to the caller that recorded it.
     pub recorded: Recorded,
-    /// Whether the published status of the test is another now.
+    /// Whether the published status of the test changed.
     pub changed: bool,
 }
 
 impl CommitState {
-    /// The state that a blob or a folder says.
+    /// The state of results read from a blob or a folder.
     #[must_use]
     pub fn new(results: CommitResults, mark: Mark) -> Self {
         let (counts, total) = (results.counts(), results.duration());
@@ -58,8 +58,8 @@ impl CommitState {
         }
     }
 
-    /// From now until [`Self::replayed`], verdicts replace what is there: it was read from status files, which know
-    /// less than the records to be replayed and may have been written from them.
+    /// Until [`Self::replayed`], verdicts replace the entries: they were read from status files, which hold less than the
+    /// records to be replayed and may have been written from them.
     pub fn will_be_replayed(&mut self) {
         self.weak = self.entries.keys().cloned().collect();
     }
@@ -75,19 +75,19 @@ impl CommitState {
         &self.entries
     }
 
-    /// How many tests stand in each status.
+    /// The number of tests by status.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// The durations of all tests together.
+    /// The sum of the durations of all tests.
     #[must_use]
     pub fn duration(&self) -> Duration {
         self.total
     }
 
-    /// Takes a record in. Records that the state has already (by its mark) must not come here.
+    /// Applies a record. The caller skips records that the mark includes.
     pub fn apply(&mut self, record: &Record) -> Option<Effect> {
         match record {
             Record::Verdict(record) => return Some(self.verdict(record)),
@@ -99,8 +99,8 @@ impl CommitState {
 
     fn verdict(&mut self, record: &VerdictRecord) -> Effect {
         let status = record.verdict.status();
-        let mut new = TestEntry {
-            key: record.key.clone(),
+        let mut new = Attempt {
+            number: 1,
             status,
             duration: record.duration.min(DURATION_MAX),
             started: record.started,
@@ -110,58 +110,47 @@ impl CommitState {
             slot: record.slot,
             kernel: record.kernel.clone(),
             image_hash: record.image_hash.clone(),
-            attempt: 1,
-            attempts: 1,
             log_bytes: 0,
             full_log_bytes: 0,
-            others: Vec::new(),
         };
         let weak = self.weak.remove(&record.key);
         let Some(old) = self.entries.remove(&record.key) else {
-            self.insert(new);
-            return Effect { recorded: Recorded { attempt: 1, stands: true }, changed: true };
+            return self.decide(TestEntry { key: record.key.clone(), decisive: new, others: Vec::new() });
         };
         self.uncount(&old);
-        let number = old.others.iter().map(|other| other.number).max().unwrap_or(0);
-        if weak || !old.status.is_final() {
-            // What stood there was no attempt.
-            new.attempt = number + 1;
-            new.others = old.others;
-        } else {
-            new.attempt = number.max(old.attempt) + 1;
-            let ran = !matches!(status, Status::FailedToRun);
-            if old.status == Status::FailedToRun && ran {
-                let (beside, mut others) = into_attempt(old);
-                others.push(beside);
-                new.others = others;
-            } else {
-                let mut old = old;
-                let attempt = new.attempt;
-                old.others.push(into_attempt(new).0);
-                old.attempts = attempts(&old);
-                self.insert(old);
-                return Effect { recorded: Recorded { attempt, stands: false }, changed: false };
-            }
+        let TestEntry { key, decisive, mut others } = old;
+        let number = others.iter().map(|other| other.number).max().unwrap_or(0);
+        if weak || !decisive.status.is_final() {
+            // The old entry is not an attempt: the test was running, or a status file was read.
+            new.number = number + 1;
+            return self.decide(TestEntry { key, decisive: new, others });
         }
-        new.attempts = attempts(&new);
-        let recorded = Recorded { attempt: new.attempt, stands: true };
-        self.insert(new);
+        new.number = number.max(decisive.number) + 1;
+        if decisive.status == Status::FailedToRun && status != Status::FailedToRun {
+            others.push(decisive);
+            return self.decide(TestEntry { key, decisive: new, others });
+        }
+        let attempt = new.number;
+        others.push(new);
+        self.insert(TestEntry { key, decisive, others });
+        Effect { recorded: Recorded { attempt, stands: false }, changed: false }
+    }
+
+    /// Takes an entry whose decisive attempt is new.
+    fn decide(&mut self, entry: TestEntry) -> Effect {
+        let recorded = Recorded { attempt: entry.decisive.number, stands: true };
+        self.insert(entry);
         Effect { recorded, changed: true }
     }
 
     fn log(&mut self, key: &ResultKey, attempt: u32, full: bool, bytes: u64) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        let (log, full_log) = if entry.attempt == attempt {
-            (&mut entry.log_bytes, &mut entry.full_log_bytes)
-        } else if let Some(other) = entry.others.iter_mut().find(|other| other.number == attempt) {
-            (&mut other.log_bytes, &mut other.full_log_bytes)
-        } else {
-            return;
-        };
-        *if full { full_log } else { log } = bytes;
+        let mut attempts = std::iter::once(&mut entry.decisive).chain(&mut entry.others);
+        let Some(attempt) = attempts.find(|other| other.number == attempt) else { return };
+        *if full { &mut attempt.full_log_bytes } else { &mut attempt.log_bytes } = bytes;
     }
 
-    /// The test runs now; says whether that is news. A test that has its verdict keeps it.
+    /// Marks a test as running; returns whether that is a change. A test with a verdict keeps it.
     pub fn in_progress(
         &mut self,
         key: &ResultKey,
@@ -170,37 +159,37 @@ impl CommitState {
         slot: Option<u32>,
     ) -> bool {
         let mut entry = match self.entries.get(key) {
-            Some(entry) if entry.status.is_final() => return false,
+            Some(entry) if entry.decisive.status.is_final() => return false,
             Some(_) => self.take(key).unwrap_or_else(|| TestEntry::new(key.clone(), Status::InProgress)),
             None => TestEntry::new(key.clone(), Status::InProgress),
         };
-        entry.status = Status::InProgress;
-        entry.started = Some(started);
-        entry.host = host.cloned();
-        entry.slot = slot;
+        entry.decisive.status = Status::InProgress;
+        entry.decisive.started = Some(started);
+        entry.decisive.host = host.cloned();
+        entry.decisive.slot = slot;
         self.insert(entry);
         true
     }
 
-    /// The test does not run any more and has no verdict; says whether that is news.
+    /// Removes a running test that ended without a verdict; returns whether that is a change.
     pub fn not_in_progress(&mut self, key: &ResultKey) -> bool {
-        if self.entries.get(key).is_none_or(|entry| entry.status != Status::InProgress) {
+        if self.entries.get(key).is_none_or(|entry| entry.decisive.status != Status::InProgress) {
             return false;
         }
         self.take(key);
         true
     }
 
-    /// The tests that run now.
+    /// The running tests.
     #[must_use]
     pub fn running(&self) -> Vec<ResultKey> {
-        let running = |entry: &&TestEntry| entry.status == Status::InProgress;
+        let running = |entry: &&TestEntry| entry.decisive.status == Status::InProgress;
         self.entries.values().filter(running).map(|entry| entry.key.clone()).collect()
     }
 
     fn insert(&mut self, entry: TestEntry) {
-        self.counts.add(entry.status);
-        self.total += entry.duration;
+        self.counts.add(entry.decisive.status);
+        self.total += entry.decisive.duration;
         self.entries.insert(entry.key.clone(), entry);
     }
 
@@ -211,31 +200,9 @@ impl CommitState {
     }
 
     fn uncount(&mut self, entry: &TestEntry) {
-        self.counts.remove(entry.status);
-        self.total = self.total.saturating_sub(entry.duration);
+        self.counts.remove(entry.decisive.status);
+        self.total = self.total.saturating_sub(entry.decisive.duration);
     }
-}
-
-fn attempts(entry: &TestEntry) -> u32 {
-    u32::try_from(entry.others.len()).unwrap_or(u32::MAX - 1) + 1
-}
-
-fn into_attempt(entry: TestEntry) -> (Attempt, Vec<Attempt>) {
-    let attempt = Attempt {
-        number: entry.attempt,
-        status: entry.status,
-        duration: entry.duration,
-        started: entry.started,
-        reason: entry.reason,
-        crash: entry.crash,
-        host: entry.host,
-        slot: entry.slot,
-        kernel: entry.kernel,
-        image_hash: entry.image_hash,
-        log_bytes: entry.log_bytes,
-        full_log_bytes: entry.full_log_bytes,
-    };
-    (attempt, entry.others)
 }
 
 #[cfg(test)]
@@ -271,16 +238,16 @@ mod tests {
     }
 
     #[test]
-    fn the_first_verdict_stands() {
+    fn the_first_verdict_is_decisive() {
         let mut state = state();
         assert!(state.in_progress(&key(), 7, None, Some(1)));
         assert_eq!(state.counts().inprogress, 1);
         assert_eq!(recorded(&mut state, failed()), (1, true));
         assert_eq!(recorded(&mut state, Verdict::Passed), (2, false));
-        assert!(!state.in_progress(&key(), 9, None, None), "a confirmation run does not hide the verdict");
+        assert!(!state.in_progress(&key(), 9, None, None), "a retry does not hide the verdict");
         assert_eq!(recorded(&mut state, failed()), (3, false));
         let entry = &state.entries()[&key()];
-        assert_eq!((entry.status, entry.attempt, entry.attempts), (Status::Failed, 1, 3));
+        assert_eq!((entry.decisive.status, entry.decisive.number, entry.attempts()), (Status::Failed, 1, 3));
         assert_eq!(entry.attempts_in(Status::Failed), 2);
         assert_eq!(state.counts(), Counts { failed: 1, ..Counts::default() });
         assert_eq!(state.duration(), Duration::from_secs(2));
@@ -295,13 +262,13 @@ mod tests {
         assert_eq!(recorded(&mut state, Verdict::Passed), (3, true));
         assert_eq!(recorded(&mut state, failed()), (4, false));
         let entry = &state.entries()[&key()];
-        assert_eq!((entry.status, entry.attempts), (Status::Passed, 4));
+        assert_eq!((entry.decisive.status, entry.attempts()), (Status::Passed, 4));
         let numbers: Vec<u32> = entry.others.iter().map(|other| other.number).collect();
         assert_eq!(numbers, [2, 1, 4]);
     }
 
     #[test]
-    fn log_sizes_go_to_their_attempt_and_strangers_are_ignored() {
+    fn log_sizes_of_unknown_attempts_are_ignored() {
         let mut state = state();
         recorded(&mut state, failed());
         recorded(&mut state, Verdict::Passed);
@@ -310,12 +277,12 @@ mod tests {
             assert_eq!(state.apply(&Record::Log { commit, key: key(), attempt, full, bytes }), None);
         }
         let entry = &state.entries()[&key()];
-        assert_eq!((entry.log_bytes, entry.full_log_bytes), (10, 0));
+        assert_eq!((entry.decisive.log_bytes, entry.decisive.full_log_bytes), (10, 0));
         assert_eq!((entry.others[0].log_bytes, entry.others[0].full_log_bytes), (0, 20));
     }
 
     #[test]
-    fn what_stopped_running_is_gone() {
+    fn a_test_that_stopped_without_a_verdict_has_no_result() {
         let mut state = state();
         assert!(state.in_progress(&key(), 7, None, None));
         assert_eq!(state.running(), [key()]);
@@ -325,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn replay_replaces_what_status_files_said() {
+    fn replay_replaces_entries_of_status_files() {
         let mut base = state();
         recorded(&mut base, failed());
         base.will_be_replayed();

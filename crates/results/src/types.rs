@@ -1,11 +1,11 @@
-//! Results as plain data: what the writer keeps, the blobs hold and readers get.
+//! Results as plain data: shared by the writer, the blobs and the readers.
 
 use std::time::Duration;
 
 use model::{CommitId, Counts, HostName, KernelId, ResultKey, Status, Verdict};
 use serde::{Deserialize, Serialize};
 
-/// The longest reason or crash title that is kept, in bytes; longer ones are cut.
+/// The length limit of a reason or crash title in bytes; longer ones are cut.
 pub const TEXT_MAX: usize = 4096;
 
 /// The results of one commit.
@@ -13,23 +13,23 @@ pub const TEXT_MAX: usize = 4096;
 pub struct CommitResults {
     /// The commit.
     pub commit: CommitId,
-    /// Its message; empty where it is not known.
+    /// Its message; empty if unknown.
     pub message: String,
-    /// One entry a test, sorted by key, no key twice.
+    /// One entry per test, sorted by key, no key twice.
     pub entries: Vec<TestEntry>,
 }
 
 impl CommitResults {
-    /// How many tests stand in each status.
+    /// The number of tests by status.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.entries.iter().map(|entry| entry.status).collect()
+        self.entries.iter().map(|entry| entry.decisive.status).collect()
     }
 
-    /// The durations of all tests together.
+    /// The sum of the durations of all tests.
     #[must_use]
     pub fn duration(&self) -> Duration {
-        self.entries.iter().map(|entry| entry.duration).sum()
+        self.entries.iter().map(|entry| entry.decisive.duration).sum()
     }
 
     /// The entry of one test.
@@ -49,47 +49,73 @@ pub(crate) fn subject(message: &str) -> &str {
     message.trim_start().lines().next().unwrap_or("").trim_end()
 }
 
-/// One test at one commit: the attempt that stands, and the others beside it.
+/// One test at one commit, with all its attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestEntry {
-    /// Which test.
+    /// The test.
     pub key: ResultKey,
+    /// The attempt that gives the verdict, or that runs.
+    pub decisive: Attempt,
+    /// The other attempts: retries, reruns, and attempts that failed to run before the decisive one.
+    pub others: Vec<Attempt>,
+}
+
+impl TestEntry {
+    /// An entry with a key and a status and nothing else.
+    #[must_use]
+    pub fn new(key: ResultKey, status: Status) -> Self {
+        Self { key, decisive: Attempt::new(status), others: Vec::new() }
+    }
+
+    /// The number of attempts.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        u32::try_from(self.others.len()).unwrap_or(u32::MAX - 1) + 1
+    }
+
+    /// The number of attempts that ended in `status`: "3 of 25 failed".
+    #[must_use]
+    pub fn attempts_in(&self, status: Status) -> u32 {
+        let others = self.others.iter().filter(|attempt| attempt.status == status).count();
+        u32::from(self.decisive.status == status) + u32::try_from(others).unwrap_or(u32::MAX - 1)
+    }
+}
+
+/// One execution of a test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its number, from 1 in the order in which the attempts ended.
+    pub number: u32,
     /// Its status.
     pub status: Status,
     /// How long it ran; zero while it runs. Whole seconds in results of the existing system.
     pub duration: Duration,
     /// When it started, Unix seconds.
     pub started: Option<i64>,
-    /// One line: why it is not Passed.
+    /// One line: why it did not pass.
     pub reason: Option<String>,
-    /// The crash's title, where the kernel crashed.
+    /// The crash title, if the kernel crashed.
     pub crash: Option<String>,
-    /// The host it ran on.
+    /// The host that it ran on.
     pub host: Option<HostName>,
     /// The slot of the host.
     pub slot: Option<u32>,
-    /// The kernel it ran on.
+    /// The kernel that it ran on.
     pub kernel: Option<KernelId>,
     /// SHA-256 (hex) of the boot image.
     pub image_hash: Option<String>,
-    /// The number of the attempt that stands; 1 for the first, also while that one runs.
-    pub attempt: u32,
-    /// How many attempts there were; 1 in results of the existing system.
-    pub attempts: u32,
-    /// The size of the plain log in bytes; 0: no log, or not known.
+    /// The size of the plain log in bytes; 0: no log, or unknown.
     pub log_bytes: u64,
-    /// The size of the plain log of the whole VM run in bytes; 0: no log, or not known.
+    /// The size of the plain log of the whole VM run in bytes; 0: no log, or unknown.
     pub full_log_bytes: u64,
-    /// The attempts that do not stand, by number.
-    pub others: Vec<Attempt>,
 }
 
-impl TestEntry {
-    /// An entry that has a key and a status and nothing else.
+impl Attempt {
+    /// The first attempt with a status and nothing else.
     #[must_use]
-    pub fn new(key: ResultKey, status: Status) -> Self {
+    pub fn new(status: Status) -> Self {
         Self {
-            key,
+            number: 1,
             status,
             duration: Duration::ZERO,
             started: None,
@@ -99,49 +125,10 @@ impl TestEntry {
             slot: None,
             kernel: None,
             image_hash: None,
-            attempt: 1,
-            attempts: 1,
             log_bytes: 0,
             full_log_bytes: 0,
-            others: Vec::new(),
         }
     }
-
-    /// How many of the attempts that ran, the standing one among them, ended in `status`: "3 of 25 failed".
-    #[must_use]
-    pub fn attempts_in(&self, status: Status) -> u32 {
-        let others = self.others.iter().filter(|attempt| attempt.status == status).count();
-        u32::from(self.status == status) + u32::try_from(others).unwrap_or(u32::MAX - 1)
-    }
-}
-
-/// An attempt that does not stand: a confirmation run, or what a later attempt replaced.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
-    /// Its number, from 1 in the order in which the attempts ended.
-    pub number: u32,
-    /// How it ended.
-    pub status: Status,
-    /// How long it ran.
-    pub duration: Duration,
-    /// When it started, Unix seconds.
-    pub started: Option<i64>,
-    /// One line: why it is not Passed.
-    pub reason: Option<String>,
-    /// The crash's title.
-    pub crash: Option<String>,
-    /// The host it ran on.
-    pub host: Option<HostName>,
-    /// The slot of the host.
-    pub slot: Option<u32>,
-    /// The kernel it ran on.
-    pub kernel: Option<KernelId>,
-    /// SHA-256 (hex) of the boot image.
-    pub image_hash: Option<String>,
-    /// The size of the plain log in bytes; 0: none.
-    pub log_bytes: u64,
-    /// The size of the plain log of the whole VM run in bytes; 0: none.
-    pub full_log_bytes: u64,
 }
 
 /// A verdict to be recorded.
@@ -151,7 +138,7 @@ pub struct VerdictRecord {
     pub commit: CommitId,
     /// The test.
     pub key: ResultKey,
-    /// What the run concluded.
+    /// The verdict of the run.
     #[serde(flatten)]
     pub verdict: Verdict,
     /// How long the test ran.
@@ -160,16 +147,16 @@ pub struct VerdictRecord {
     /// When it started, Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<i64>,
-    /// The crash's title, where the kernel crashed.
+    /// The crash title, if the kernel crashed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash: Option<String>,
-    /// The host it ran on.
+    /// The host that it ran on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostName>,
     /// The slot of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<u32>,
-    /// The kernel it ran on.
+    /// The kernel that it ran on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelId>,
     /// SHA-256 (hex) of the boot image.
@@ -178,7 +165,7 @@ pub struct VerdictRecord {
 }
 
 impl VerdictRecord {
-    /// A record without the facts that need not be known.
+    /// A record with the required fields only.
     #[must_use]
     pub fn new(commit: CommitId, key: ResultKey, verdict: Verdict, duration: Duration) -> Self {
         Self {
@@ -197,7 +184,7 @@ impl VerdictRecord {
 }
 
 impl VerdictRecord {
-    /// The record with texts of bounded length.
+    /// Cuts the texts to their length limit.
     pub(crate) fn cut(mut self) -> Self {
         if let Verdict::Failed { reason } | Verdict::NotRun { reason } | Verdict::FailedToRun { reason } =
             &mut self.verdict
@@ -228,25 +215,25 @@ pub(crate) fn millis_of(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What became of a recorded verdict. It is durable.
+/// The result of recording a verdict: it is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded {
     /// The number of this attempt.
     pub attempt: u32,
-    /// Whether it is the one that stands.
+    /// Whether this attempt gives the verdict of the test.
     pub stands: bool,
 }
 
-/// One commit of a branch's listing.
+/// One commit of the listing of a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BranchEntry {
     /// The commit.
     pub commit: CommitId,
     /// Its message.
     pub message: String,
-    /// How many tests stand in each status.
+    /// The number of tests by status.
     pub counts: Counts,
-    /// The durations of all tests together.
+    /// The sum of the durations of all tests.
     pub duration: Duration,
 }
 
@@ -258,18 +245,18 @@ impl BranchEntry {
     }
 }
 
-/// How long a test took in the past, and how it ended.
+/// The past durations and results of a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestDuration {
     /// The test.
     pub test: ResultKey,
-    /// The mean of the runs that ended in Passed or Failed.
+    /// The mean duration of the runs that passed or failed.
     pub mean: Duration,
-    /// How many those were.
+    /// The number of those runs.
     pub nr: u64,
-    /// How many of them passed.
+    /// The number of runs that passed.
     pub passed: u64,
-    /// How many of them failed.
+    /// The number of runs that failed.
     pub failed: u64,
 }
 
@@ -284,10 +271,10 @@ pub struct HistoryEntry {
     pub entry: Option<TestEntry>,
 }
 
-/// The longest commit message that is kept, in bytes.
+/// The length limit of a commit message in bytes.
 const MESSAGE_MAX: usize = 64 << 10;
 
-/// A commit message of bounded length.
+/// Cuts a commit message to its length limit.
 pub(crate) fn cut(message: &str) -> &str {
     cut_to(message, MESSAGE_MAX)
 }
@@ -300,22 +287,22 @@ fn cut_to(text: &str, max: usize) -> &str {
     &text[..end]
 }
 
-/// The text without what is past [`TEXT_MAX`], on one line, `None` if nothing is left.
+/// The text on one line, cut to [`TEXT_MAX`]; `None` if it is empty.
 pub(crate) fn one_line(text: &str) -> Option<String> {
     let text = text.trim();
     let text: String = cut_to(text, TEXT_MAX).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     (!text.is_empty()).then_some(text)
 }
 
-/// What is said beyond this (136 years) is cut, so that no blob, file or host can make a sum of durations overflow.
+/// The limit of a duration (136 years), so that no blob, file or host can make a sum of durations overflow.
 pub(crate) const DURATION_MAX: Duration = Duration::from_secs(1 << 32);
 
-/// Milliseconds where they agree with the seconds that every writer fills, else the seconds.
+/// The milliseconds if they agree with the seconds, which every writer sets; else the seconds.
 pub(crate) fn duration(millis: u64, seconds: u64) -> Duration {
-    let said = if millis != 0 && (seconds == 0 || millis / 1000 == seconds) {
+    let given = if millis != 0 && (seconds == 0 || millis / 1000 == seconds) {
         Duration::from_millis(millis)
     } else {
         Duration::from_secs(seconds)
     };
-    said.min(DURATION_MAX)
+    given.min(DURATION_MAX)
 }

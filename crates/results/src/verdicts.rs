@@ -1,13 +1,13 @@
-//! Which tests have their verdict, in memory, for planning: a bit a test and commit.
+//! The tests that have their verdict, in memory, for planning: one bit per test and commit.
 //!
-//! Tests are numbered once for all commits, so that four million of them are asked about with four million bit tests.
+//! Tests are numbered once for all commits, so that a query about four million tests is four million bit tests.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use model::{CommitId, ResultKey};
 
-/// The number of a test, valid as long as the writer that gave it.
+/// The number of a test, valid for the lifetime of the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(u32);
 
@@ -27,19 +27,19 @@ impl Verdicts {
         self.bits.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
     }
 
-    /// How many have.
+    /// The number of tests with a verdict.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none has.
+    /// Whether no test has a verdict.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Grows with each change: equal numbers of the same commit mean equal sets.
+    /// The number of changes: equal numbers for one commit mean equal sets.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.changes
@@ -61,7 +61,7 @@ impl Verdicts {
 #[derive(Debug, Default)]
 struct Keys {
     numbers: HashMap<ResultKey, KeyId>,
-    /// The numbers of the tests of commits whose names have this hash, in order.
+    /// The tests of commits by the hash of their names, in the order of the names.
     lists: HashMap<u64, Arc<[KeyId]>>,
 }
 
@@ -76,10 +76,10 @@ impl Keys {
     }
 }
 
-/// How many lists of names are remembered; commits tested with the same files share one.
+/// The number of lists of names in memory; commits with the same tests share one.
 const LISTS_MAX: usize = 64;
 
-/// All commits' sets, as far as somebody asked for them.
+/// The sets of all commits that were asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     keys: RwLock<Keys>,
@@ -94,12 +94,12 @@ impl Board {
         write(&self.keys).number(key)
     }
 
-    /// The numbers of a remembered list of names.
+    /// The tests of a list of names in memory.
     pub fn list(&self, hash: u64) -> Option<Arc<[KeyId]>> {
         read(&self.keys).lists.get(&hash).cloned()
     }
 
-    /// Remembers a list of names.
+    /// Adds a list of names.
     pub fn remember<'a>(&self, hash: u64, names: impl Iterator<Item = &'a ResultKey>) -> Arc<[KeyId]> {
         let mut keys = write(&self.keys);
         let ids: Arc<[KeyId]> = names.map(|name| keys.number(name)).collect();
@@ -114,7 +114,7 @@ impl Board {
         read(&self.sets).get(commit).cloned()
     }
 
-    /// The set of a commit; `make` says what it is if nobody knew it yet.
+    /// The set of a commit, made from `keys` if it is not in memory.
     pub fn get_or(&self, commit: &CommitId, keys: impl Iterator<Item = KeyId>) -> Arc<Verdicts> {
         let mut sets = write(&self.sets);
         let set = sets.entry(commit.clone()).or_insert_with(|| {
@@ -125,7 +125,7 @@ impl Board {
         Arc::clone(set)
     }
 
-    /// The test has its verdict now. The commit's set must be known.
+    /// Adds a test to the set of a commit, if the set is in memory.
     pub fn add(&self, commit: &CommitId, key: KeyId) {
         if let Some(set) = write(&self.sets).get_mut(commit) {
             let set = Arc::make_mut(set);

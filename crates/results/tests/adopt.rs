@@ -89,7 +89,8 @@ async fn a_directory_is_adopted_in_place() {
 
     let results = reader.commit(&commit).unwrap().unwrap();
     assert_eq!(results.message, "bcachefs: Fix a thing\n\nSigned-off-by: Ä\n");
-    let statuses: Vec<_> = results.entries.iter().map(|entry| (entry.key.as_str(), entry.status)).collect();
+    let statuses: Vec<_> =
+        results.entries.iter().map(|entry| (entry.key.as_str(), entry.decisive.status)).collect();
     assert_eq!(
         statuses,
         [
@@ -101,12 +102,12 @@ async fn a_directory_is_adopted_in_place() {
             ("fs.xfs.fstests.generic.003", Status::Unknown),
         ]
     );
-    assert_eq!(results.get(&key(PUNCH)).unwrap().started, Some(1_700_000_000));
+    assert_eq!(results.get(&key(PUNCH)).unwrap().decisive.started, Some(1_700_000_000));
     // A commit that had a folder and no blob has both, and what the folder said.
     let results = reader.commit(&old).unwrap().unwrap();
     assert!(dir.path().join(format!("{old}.capnp")).is_file());
-    assert_eq!(results.get(&key("fs.ext4.basic.punch")).unwrap().duration, Duration::from_secs(4));
-    assert_eq!(results.get(&key("fs.ext4.basic.xattr")).unwrap().status, Status::Passed);
+    assert_eq!(results.get(&key("fs.ext4.basic.punch")).unwrap().decisive.duration, Duration::from_secs(4));
+    assert_eq!(results.get(&key("fs.ext4.basic.xattr")).unwrap().decisive.status, Status::Passed);
     let listing = reader.branch(&"kmo/bcachefs-testing".parse().unwrap()).unwrap().unwrap();
     assert_eq!((listing[0].counts.passed, listing[0].counts.failed, listing[0].counts.inprogress), (2, 1, 0));
     assert_eq!((listing[1].counts.passed, listing[1].counts.failed), (1, 1));

@@ -199,13 +199,13 @@ impl Oracle {
         for commit in reader.commits().unwrap() {
             let results = reader.commit(&commit).unwrap().unwrap();
             for entry in &results.entries {
-                assert_ne!(entry.status, Status::InProgress, "{context}");
+                assert_ne!(entry.decisive.status, Status::InProgress, "{context}");
                 let nothing = Vec::new();
                 let offered = self.offered.get(&(commit.clone(), entry.key.clone())).unwrap_or(&nothing);
                 // Attempts by number are a subsequence of what was offered that holds all that was acknowledged.
                 let mut attempts: Vec<_> =
                     entry.others.iter().map(|other| (other.number, other.duration, other.status)).collect();
-                attempts.push((entry.attempt, entry.duration, entry.status));
+                attempts.push((entry.decisive.number, entry.decisive.duration, entry.decisive.status));
                 attempts.sort_unstable();
                 let mut rest = attempts.iter().map(|(_, duration, status)| (*duration, *status)).peekable();
                 for (duration, status, acknowledged) in offered {
@@ -224,13 +224,21 @@ impl Oracle {
                 // The first that ran stands.
                 let first = attempts.iter().find(|(_, _, status)| *status != Status::FailedToRun);
                 let first = first.unwrap_or(&attempts[0]);
-                assert_eq!((first.0, first.2), (entry.attempt, entry.status), "{context}: {attempts:?}");
+                assert_eq!(
+                    (first.0, first.2),
+                    (entry.decisive.number, entry.decisive.status),
+                    "{context}: {attempts:?}"
+                );
                 let runs = attempts.iter().filter(|(_, _, status)| *status != Status::FailedToRun).count();
                 *ran.entry(entry.key.clone()).or_default() += runs as u64;
                 assert!(writer.has_verdict(&commit, &entry.key).unwrap(), "{context}");
                 let folder = reader.output_dir().join(commit.as_str()).join(entry.key.as_str());
                 let status = std::fs::read_to_string(folder.join("status")).unwrap();
-                assert_eq!(model::marker::status_of_file(&status), entry.status, "{context}: {status:?}");
+                assert_eq!(
+                    model::marker::status_of_file(&status),
+                    entry.decisive.status,
+                    "{context}: {status:?}"
+                );
             }
         }
         let acknowledged =

@@ -33,7 +33,14 @@ fn a_commit_of_the_existing_system() {
         .results
         .entries
         .iter()
-        .map(|entry| (entry.key.as_str(), entry.status, entry.duration.as_secs(), entry.started))
+        .map(|entry| {
+            (
+                entry.key.as_str(),
+                entry.decisive.status,
+                entry.decisive.duration.as_secs(),
+                entry.decisive.started,
+            )
+        })
         .collect();
     // Sorted; what is no key is left out; of two the first counts.
     assert_eq!(
@@ -48,7 +55,10 @@ fn a_commit_of_the_existing_system() {
         ]
     );
     let entry = &blob.results.entries[0];
-    assert_eq!((entry.attempt, entry.attempts, &entry.host, &entry.reason), (1, 1, &None, &None));
+    assert_eq!(
+        (entry.decisive.number, entry.attempts(), &entry.decisive.host, &entry.decisive.reason),
+        (1, 1, &None, &None)
+    );
 }
 
 #[test]
@@ -72,8 +82,8 @@ fn a_folder_of_the_existing_system_is_read_in_place() {
     assert_eq!((durations[0].mean, durations[0].nr), (Duration::from_secs(2), 10));
     let key: ResultKey = "fs.ext4.basic.punch".parse().unwrap();
     let history = reader.history(&"kmo/bcachefs-testing".parse().unwrap(), &key).unwrap().unwrap();
-    assert_eq!(history[1].entry.as_ref().unwrap().status, Status::Failed);
-    assert_eq!(reader.entry(&old, &key).unwrap().unwrap().duration, Duration::from_secs(4));
+    assert_eq!(history[1].entry.as_ref().unwrap().decisive.status, Status::Failed);
+    assert_eq!(reader.entry(&old, &key).unwrap().unwrap().decisive.duration, Duration::from_secs(4));
     let crashed = reader
         .branch_filtered(&"kmo/bcachefs-testing".parse().unwrap(), |key| key.as_str().contains("crash"));
     assert_eq!(crashed.unwrap().unwrap()[0].counts, Counts { failed: 1, ..Counts::default() });
@@ -82,18 +92,17 @@ fn a_folder_of_the_existing_system_is_read_in_place() {
 /// One of everything.
 fn ours() -> CommitResults {
     let mut failed = TestEntry::new("fs.ext4.basic.punch".parse().unwrap(), Status::Failed);
-    failed.duration = Duration::from_millis(3_250);
-    failed.started = Some(1_700_000_000);
-    failed.reason = Some("kernel BUG at fs/ext4/inode.c:123!".into());
-    failed.crash = Some("BUG in ext4_punch_hole".into());
-    failed.host = Some("farm1".parse().unwrap());
-    failed.slot = Some(0);
-    failed.kernel = Some("c".repeat(64).parse().unwrap());
-    failed.image_hash = Some("d".repeat(64));
-    failed.attempt = 2;
-    failed.attempts = 3;
-    failed.log_bytes = 1234;
-    failed.full_log_bytes = 56_789;
+    failed.decisive.duration = Duration::from_millis(3_250);
+    failed.decisive.started = Some(1_700_000_000);
+    failed.decisive.reason = Some("kernel BUG at fs/ext4/inode.c:123!".into());
+    failed.decisive.crash = Some("BUG in ext4_punch_hole".into());
+    failed.decisive.host = Some("farm1".parse().unwrap());
+    failed.decisive.slot = Some(0);
+    failed.decisive.kernel = Some("c".repeat(64).parse().unwrap());
+    failed.decisive.image_hash = Some("d".repeat(64));
+    failed.decisive.number = 2;
+    failed.decisive.log_bytes = 1234;
+    failed.decisive.full_log_bytes = 56_789;
     let other = |number, status| Attempt {
         number,
         status,
@@ -110,9 +119,9 @@ fn ours() -> CommitResults {
     };
     failed.others = vec![other(1, Status::FailedToRun), other(3, Status::Passed)];
     let mut passed = TestEntry::new("fs.ext4.basic.xattr".parse().unwrap(), Status::Passed);
-    passed.duration = Duration::from_millis(950);
-    passed.host = Some("farm1".parse().unwrap());
-    passed.slot = Some(0);
+    passed.decisive.duration = Duration::from_millis(950);
+    passed.decisive.host = Some("farm1".parse().unwrap());
+    passed.decisive.slot = Some(0);
     CommitResults { commit: commit(), message: "ext4: be clever\n".into(), entries: vec![failed, passed] }
 }
 
@@ -302,32 +311,16 @@ fn entry() -> impl Strategy<Value = TestEntry> {
             attempt,
         )| {
             let mut entry = TestEntry::new(format!("k{key}").parse().unwrap(), status);
-            entry.duration = Duration::from_millis(millis);
-            (entry.started, entry.log_bytes, entry.full_log_bytes) = (started, log, full);
-            (entry.reason, entry.crash, entry.attempt) = (reason, crash, attempt);
-            (entry.host, entry.slot) = (host.and_then(|host| host.parse().ok()), slot);
-            entry.kernel = kernel.map(|kernel| kernel.parse().unwrap());
-            entry.image_hash = image;
+            entry.decisive.duration = Duration::from_millis(millis);
+            (entry.decisive.started, entry.decisive.log_bytes, entry.decisive.full_log_bytes) =
+                (started, log, full);
+            (entry.decisive.reason, entry.decisive.crash, entry.decisive.number) = (reason, crash, attempt);
+            (entry.decisive.host, entry.decisive.slot) = (host.and_then(|host| host.parse().ok()), slot);
+            entry.decisive.kernel = kernel.map(|kernel| kernel.parse().unwrap());
+            entry.decisive.image_hash = image;
             entry
         },
     )
-}
-
-fn attempt_of(entry: TestEntry) -> Attempt {
-    Attempt {
-        number: entry.attempt,
-        status: entry.status,
-        duration: entry.duration,
-        started: entry.started,
-        reason: entry.reason,
-        crash: entry.crash,
-        host: entry.host,
-        slot: entry.slot,
-        kernel: entry.kernel,
-        image_hash: entry.image_hash,
-        log_bytes: entry.log_bytes,
-        full_log_bytes: entry.full_log_bytes,
-    }
 }
 
 fn results() -> impl Strategy<Value = CommitResults> {
@@ -336,8 +329,7 @@ fn results() -> impl Strategy<Value = CommitResults> {
         let mut entries: Vec<TestEntry> = entries
             .into_iter()
             .map(|(mut entry, others)| {
-                entry.others = others.into_iter().map(attempt_of).collect();
-                entry.attempts = u32::try_from(entry.others.len()).unwrap() + 1;
+                entry.others = others.into_iter().map(|other| other.decisive).collect();
                 entry
             })
             .collect();
@@ -419,8 +411,9 @@ fn durations_beyond_all_time_are_cut() {
     let dir = tempfile::tempdir().unwrap();
     let millis: u64 = 0x0a0b_0c0d_0000;
     let entry = |key: &str| {
-        let entry = TestEntry::new(key.parse().unwrap(), Status::Passed);
-        TestEntry { duration: Duration::from_millis(millis), ..entry }
+        let mut entry = TestEntry::new(key.parse().unwrap(), Status::Passed);
+        entry.decisive.duration = Duration::from_millis(millis);
+        entry
     };
     let entries = ["a.b", "a.c", "a.d"].map(entry).into();
     let results = CommitResults { commit: commit(), message: "m".into(), entries };

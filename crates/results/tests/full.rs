@@ -91,7 +91,7 @@ async fn a_full_file_system_loses_nothing_and_is_survived() {
     let results = reader.commit(&commit).unwrap().unwrap();
     let there: Vec<ResultKey> = results.entries.iter().map(|entry| entry.key.clone()).collect();
     assert_eq!(there, acknowledged.iter().map(|number| key(*number)).collect::<Vec<_>>());
-    assert!(results.entries.iter().all(|entry| entry.status == Status::Failed));
+    assert!(results.entries.iter().all(|entry| entry.decisive.status == Status::Failed));
     writer.close().await.unwrap();
     // And the next writer finds the same.
     let writer = Writer::open(path).unwrap();

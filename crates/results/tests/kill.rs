@@ -80,7 +80,7 @@ async fn killed_it_loses_nothing_that_it_acknowledged() {
         let results = writer.reader().commit(&commit()).unwrap().unwrap();
         for key in &acknowledged {
             assert!(
-                results.get(key).is_some_and(|entry| entry.attempts == 1),
+                results.get(key).is_some_and(|entry| entry.attempts() == 1),
                 "{key} is lost or there twice"
             );
         }

@@ -57,13 +57,14 @@ async fn what_is_recorded_is_published_and_read() {
     let reader = Reader::open(dir.path()).unwrap();
     let results = reader.commit(&a).unwrap().unwrap();
     assert_eq!(results.message, "one");
-    let statuses: Vec<_> = results.entries.iter().map(|entry| (entry.key.as_str(), entry.status)).collect();
+    let statuses: Vec<_> =
+        results.entries.iter().map(|entry| (entry.key.as_str(), entry.decisive.status)).collect();
     assert_eq!(statuses, [("f.x", Status::Passed), ("f.y", Status::InProgress), ("f.z", Status::NotRun)]);
     let x = results.get(&key("f.x")).unwrap();
-    assert_eq!((x.attempts, x.attempt, x.others[0].status), (2, 1, Status::Failed));
-    assert_eq!((x.duration, x.slot), (Duration::from_millis(1500), Some(0)));
-    assert_eq!(x.host.as_ref().unwrap().as_str(), "farm1");
-    assert_eq!(results.get(&key("f.z")).unwrap().reason.as_deref(), Some("no xfs"));
+    assert_eq!((x.attempts(), x.decisive.number, x.others[0].status), (2, 1, Status::Failed));
+    assert_eq!((x.decisive.duration, x.decisive.slot), (Duration::from_millis(1500), Some(0)));
+    assert_eq!(x.decisive.host.as_ref().unwrap().as_str(), "farm1");
+    assert_eq!(results.get(&key("f.z")).unwrap().decisive.reason.as_deref(), Some("no xfs"));
 
     let branch = reader.branch(&"kmo/next/ext4".parse().unwrap()).unwrap().unwrap();
     assert_eq!((branch[0].commit.clone(), branch[0].subject()), (b, "two"));
@@ -198,7 +199,7 @@ async fn logs_live_finished_and_of_other_attempts() {
     assert_eq!(read(None, &y, LogKind::Full).as_deref(), Some("attempt 3\n"));
     assert_eq!(read(None, &y, LogKind::Subtest), None);
     let entry = writer.reader().entry(&a, &x).unwrap().unwrap();
-    assert_eq!((entry.log_bytes, entry.full_log_bytes), (10, 10));
+    assert_eq!((entry.decisive.log_bytes, entry.decisive.full_log_bytes), (10, 10));
     assert!(writer.publish_log(&a, &x, 1, LogKind::Subtest, Path::new("/nowhere")).await.is_err());
 }
 
@@ -210,7 +211,7 @@ async fn files_beside_the_logs_are_one_with_many_names() {
     let keys = [key("f.x"), key("f.y")];
     for words in ["CONFIG_A=y\n", "CONFIG_A=n\n"] {
         std::fs::write(&plain, words).unwrap();
-        writer.publish_beside(&commit('a'), &keys, "kernel.config", &plain).await.unwrap();
+        writer.publish_artifact(&commit('a'), &keys, "kernel.config", &plain).await.unwrap();
         for key in &keys {
             let path = dir.path().join(commit('a').as_str()).join(key.as_str()).join("kernel.config.br");
             let mut read = Vec::new();
@@ -219,7 +220,7 @@ async fn files_beside_the_logs_are_one_with_many_names() {
             assert_eq!(std::os::unix::fs::MetadataExt::nlink(&path.metadata().unwrap()), 2);
         }
     }
-    let missing = writer.publish_beside(&commit('a'), &keys, "build.log", &dir.path().join("none")).await;
+    let missing = writer.publish_artifact(&commit('a'), &keys, "build.log", &dir.path().join("none")).await;
     assert!(missing.unwrap_err().to_string().contains("none"));
 }
 
@@ -248,7 +249,7 @@ async fn a_torn_blob_falls_back_to_the_folder_for_readers_and_writers() {
     let reader = Reader::open(dir.path()).unwrap();
     let results = reader.commit(&a).unwrap().unwrap();
     assert_eq!(results.counts(), Counts { passed: 1, notrun: 1, ..Counts::default() });
-    assert_eq!(results.get(&key("f.y")).unwrap().reason.as_deref(), Some("no xfs"));
+    assert_eq!(results.get(&key("f.y")).unwrap().decisive.reason.as_deref(), Some("no xfs"));
     let writer = Writer::open(dir.path()).unwrap();
     assert!(writer.has_verdict(&a, &key("f.x")).unwrap());
     writer.record(record(&a, "f.z", failed("x"))).await.unwrap();
@@ -273,7 +274,8 @@ async fn history_and_filter() {
     writer.flush().await.unwrap();
     let reader = writer.reader();
     let history = reader.history(&"u/b".parse().unwrap(), &key("f.x")).unwrap().unwrap();
-    let statuses: Vec<_> = history.iter().map(|row| row.entry.as_ref().map(|entry| entry.status)).collect();
+    let statuses: Vec<_> =
+        history.iter().map(|row| row.entry.as_ref().map(|entry| entry.decisive.status)).collect();
     assert_eq!(statuses, [Some(Status::Failed), None, Some(Status::Passed), Some(Status::Passed)]);
     // Read by peeking or whole, an entry is the same.
     for row in history.iter().filter(|row| row.entry.is_some()) {

@@ -384,7 +384,7 @@ impl<'a> Run<'a> {
     /// What else there is for people to read, if it is there; see [`Self::publish_log`].
     async fn publish_artifact(&self, keys: &[ResultKey], name: &'static str, file: &Path) {
         if tokio::fs::try_exists(file).await.unwrap_or(false)
-            && let Err(error) = self.slot.writer.publish_beside(&self.first.commit, keys, name, file).await
+            && let Err(error) = self.slot.writer.publish_artifact(&self.first.commit, keys, name, file).await
         {
             tracing::error!("the {name} of a run of {} is lost: {error}", self.first.unit.test);
         }

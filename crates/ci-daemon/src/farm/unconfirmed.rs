@@ -12,10 +12,10 @@ pub fn unconfirmed(reader: &Reader, commits: &[CommitId]) -> Vec<JobRef> {
     let mut left = Vec::new();
     for commit in commits {
         let Ok(Some(results)) = reader.commit(commit) else { continue };
-        let failed = results.entries.iter().filter(|entry| entry.status == Status::Failed);
-        let (once, more): (Vec<_>, Vec<_>) = failed.partition(|entry| entry.attempts == 1);
+        let failed = results.entries.iter().filter(|entry| entry.decisive.status == Status::Failed);
+        let (once, more): (Vec<_>, Vec<_>) = failed.partition(|entry| entry.attempts() == 1);
         // Results of other systems have no host.
-        let once = once.into_iter().filter(|entry| entry.host.is_some());
+        let once = once.into_iter().filter(|entry| entry.decisive.host.is_some());
         let room = CONFIRMED.saturating_sub(more.len());
         left.extend(once.take(room).map(|entry| JobRef { commit: commit.clone(), key: entry.key.clone() }));
     }

@@ -135,7 +135,7 @@ impl Verdicts for Published<'_> {
     ) -> results::Result<()> {
         let Some(reader) = self.0 else { return Ok(()) };
         let Some(results) = reader.commit(commit)? else { return Ok(()) };
-        let done = |key| results.get(key).is_some_and(|entry| entry.status.is_final());
+        let done = |key| results.get(key).is_some_and(|entry| entry.decisive.status.is_final());
         (0u32..).zip(keys).filter(|(_, key)| done(key)).for_each(|(at, _)| each(at));
         Ok(())
     }

@@ -40,9 +40,12 @@ fn verdicts(data: &Path, commits: &[CommitId]) -> Verdicts {
     let results = commits.iter().filter_map(|commit| reader.commit(commit).ok().flatten());
     let entries = results.flat_map(|results| {
         let commit = results.commit.clone();
-        let ended = results.entries.into_iter().filter(|entry| entry.status.is_final());
+        let ended = results.entries.into_iter().filter(|entry| entry.decisive.status.is_final());
         ended.map(move |entry| {
-            (format!("{commit} {}", entry.key), (entry.status.to_string(), entry.started, entry.attempts))
+            (
+                format!("{commit} {}", entry.key),
+                (entry.decisive.status.to_string(), entry.decisive.started, entry.attempts()),
+            )
         })
     });
     entries.collect()

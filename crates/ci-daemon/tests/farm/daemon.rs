@@ -28,12 +28,20 @@ fn verdicts_land_a_second_run_has_nothing_to_do_and_a_push_is_picked_up() {
     let reader = farm.reader();
     let results = reader.commit(&new).unwrap().unwrap();
     let entry = results.get(&"t.one.b".parse().unwrap()).unwrap();
-    assert_eq!(entry.reason.as_deref(), Some("mode says so"));
+    assert_eq!(entry.decisive.reason.as_deref(), Some("mode says so"));
     assert_eq!(
-        (entry.duration.as_millis(), entry.host.as_ref().unwrap().as_str(), entry.slot),
+        (
+            entry.decisive.duration.as_millis(),
+            entry.decisive.host.as_ref().unwrap().as_str(),
+            entry.decisive.slot
+        ),
         (1500, "local", Some(0))
     );
-    assert!(entry.kernel.is_some() && entry.image_hash.as_deref() == Some("beef") && entry.started.is_some());
+    assert!(
+        entry.decisive.kernel.is_some()
+            && entry.decisive.image_hash.as_deref() == Some("beef")
+            && entry.decisive.started.is_some()
+    );
     assert_eq!(results.subject(), "new");
     let text = |kind| {
         let log = reader.log(&new, &entry.key, kind).unwrap().unwrap();
@@ -153,7 +161,10 @@ fn edits_and_pushes_take_effect_while_it_runs() {
     until("the side branch is tested", || farm.tally(&side) == "5 Failed to run");
     until("the problem is gone", || farm.snapshot().problems.is_empty());
     let results = farm.reader().commit(&side).unwrap().unwrap();
-    assert_eq!(results.entries[0].reason.as_deref(), Some("t/one.ktest: config-no-vm: not supported"));
+    assert_eq!(
+        results.entries[0].decisive.reason.as_deref(),
+        Some("t/one.ktest: config-no-vm: not supported")
+    );
     daemon.signal(Signal::INT);
     assert_eq!(daemon.wait(), Exit::Code(0));
     assert_eq!(farm.ran().len(), 10);

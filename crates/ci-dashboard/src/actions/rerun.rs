@@ -85,7 +85,7 @@ impl Rerun {
         let (sha, key): (CommitId, ResultKey) = (sha.parse().map_err(name)?, key.parse().map_err(name)?);
         let missing = || Problem::NotFound("no result of this test at this commit".into());
         let entry = reader.entry(&sha, &key)?.ok_or_else(missing)?;
-        if entry.status == Status::InProgress {
+        if entry.decisive.status == Status::InProgress {
             return Err(Problem::Conflict("this test is running right now".into()));
         }
         let open = requests::open(reader.output_dir());

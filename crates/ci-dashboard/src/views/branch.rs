@@ -267,7 +267,7 @@ fn failure_line(
         .parse()
         .ok()
         .and_then(|key| context.store.reader().entry(&entries[stretch.last_bad].commit, &key).ok()?)
-        .and_then(|entry| entry.crash.or(entry.reason));
+        .and_then(|entry| entry.decisive.crash.or(entry.decisive.reason));
     FailureLine {
         letter: failure_columns::letter(column).to_string(),
         href: context.links().history(at, name),
@@ -360,7 +360,7 @@ fn stopped_words(context: Context<'_>, entry: &BranchEntry, delta: &Delta) -> St
 fn reason(context: Context<'_>, entry: &BranchEntry) -> Option<String> {
     let statuses = context.store.statuses(&entry.commit)?;
     let key = statuses.names.first()?.parse().ok()?;
-    context.store.reader().entry(&entry.commit, &key).ok()??.reason
+    context.store.reader().entry(&entry.commit, &key).ok()??.decisive.reason
 }
 
 fn suspicious_words(count: usize) -> String {

@@ -82,12 +82,16 @@ struct Tab {
 pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result<Response, Problem> {
     let filter = Filter::new(route.test.as_deref())?;
     let place = place(context, route)?;
-    let results = match context.store.reader().commit(&route.sha)? {
+    let mut results = match context.store.reader().commit(&route.sha)? {
         Some(results) => results,
         None => untested(route, place.as_ref())?,
     };
+    if results.message.is_empty() {
+        results.message = context.store.reader().listed_message(&route.sha)?.unwrap_or_default();
+    }
     let wanted = |entry: &TestEntry| {
-        route.status.is_none_or(|status| entry.status == status) && filter.matches(entry.key.as_str())
+        route.status.is_none_or(|status| entry.decisive.status == status)
+            && filter.matches(entry.key.as_str())
     };
     context.store.learn(&results);
     let suspicious =
@@ -153,11 +157,14 @@ fn render(
     // The tests that match the filter: the tabs count them, the status selects among them.
     let matching: Vec<&TestEntry> =
         results.entries.iter().filter(|entry| filter.matches(entry.key.as_str())).collect();
-    let counts: Counts = matching.iter().map(|entry| entry.status).collect();
-    let mut chosen: Vec<&TestEntry> =
-        matching.iter().copied().filter(|entry| route.status.is_none_or(|s| entry.status == s)).collect();
-    chosen.sort_by_key(|entry| urgency(entry.status));
-    let quiet = |entry: &TestEntry| matches!(entry.status, Status::Passed | Status::NotRun);
+    let counts: Counts = matching.iter().map(|entry| entry.decisive.status).collect();
+    let mut chosen: Vec<&TestEntry> = matching
+        .iter()
+        .copied()
+        .filter(|entry| route.status.is_none_or(|s| entry.decisive.status == s))
+        .collect();
+    chosen.sort_by_key(|entry| urgency(entry.decisive.status));
+    let quiet = |entry: &TestEntry| matches!(entry.decisive.status, Status::Passed | Status::NotRun);
     let folded = route.status.is_none() && chosen.len() > ROWS_MAX;
     let (listed, folded_rows): (Vec<_>, Vec<_>) =
         if folded { chosen.into_iter().partition(|entry| !quiet(entry)) } else { (chosen, Vec::new()) };
@@ -184,8 +191,8 @@ fn render(
         sha: route.sha.as_str(),
         branch_href: at.map(|at| links.branch(at)),
         branch_name: at.map(|at| format!("{}/{}", at.user, at.branch)).unwrap_or_default(),
-        started: results.entries.iter().filter_map(|entry| entry.started).min().and_then(When::unix),
-        took: Took(matching.iter().map(|entry| entry.duration).sum()).to_string(),
+        started: results.entries.iter().filter_map(|entry| entry.decisive.started).min().and_then(When::unix),
+        took: Took(matching.iter().map(|entry| entry.decisive.duration).sum()).to_string(),
         parent: neighbour(place.map(|place| place.row + 1)),
         child: neighbour(place.and_then(|place| place.row.checked_sub(1))),
         compare_href: place
@@ -220,7 +227,7 @@ fn render(
         page_words: format!("page {} of {pages}", number + 1),
         command: shown
             .iter()
-            .find(|entry| entry.status == Status::Failed)
+            .find(|entry| entry.decisive.status == Status::Failed)
             .and_then(|entry| context.tests.command(&route.sha, entry.key.as_str()))
             .unwrap_or_default(),
     };
@@ -271,11 +278,11 @@ fn body(message: &str) -> String {
 /// The common reason if no test could run; usually a kernel that does not build.
 fn headline(entries: &[TestEntry]) -> Option<Headline> {
     let first = entries.first()?;
-    if !entries.iter().all(|entry| entry.status == Status::FailedToRun) {
+    if !entries.iter().all(|entry| entry.decisive.status == Status::FailedToRun) {
         return None;
     }
-    let reason = first.reason.clone().unwrap_or_default();
-    let common = entries.iter().all(|entry| entry.reason == first.reason);
+    let reason = first.decisive.reason.clone().unwrap_or_default();
+    let common = entries.iter().all(|entry| entry.decisive.reason == first.decisive.reason);
     Some(Headline {
         what: "No test could run at this commit.".into(),
         reason: if common { cut(&reason, 1000) } else { String::new() },

@@ -148,7 +148,12 @@ fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<Side, 
 
 fn results_of(context: Context<'_>, commit: &CommitId, name: &str) -> Result<CommitResults, Problem> {
     let missing = || Problem::NotFound(format!("no results for {}", cut(name, 100)));
-    context.store.reader().commit(commit)?.ok_or_else(missing)
+    let reader = context.store.reader();
+    let mut results = reader.commit(commit)?.ok_or_else(missing)?;
+    if results.message.is_empty() {
+        results.message = reader.listed_message(commit)?.unwrap_or_default();
+    }
+    Ok(results)
 }
 
 fn render(
@@ -244,21 +249,21 @@ fn row(context: Context<'_>, change: &Change<'_>, base: &Side, head: &Side) -> R
     };
     let explanation = change.explanation();
     let commit = if change.head.is_some() { &head.results.commit } else { &base.results.commit };
-    let crash = explanation.and_then(|entry| entry.crash.as_deref());
-    let reason = explanation.and_then(|entry| entry.reason.as_deref());
+    let crash = explanation.and_then(|entry| entry.decisive.crash.as_deref());
+    let reason = explanation.and_then(|entry| entry.decisive.reason.as_deref());
     let mut href = context.links().test(commit.as_str(), name);
-    if change.head.is_some_and(|entry| entry.status == Status::Failed) {
+    if change.head.is_some_and(|entry| entry.decisive.status == Status::Failed) {
         href.push_str("#failure");
     }
     Row {
         file: file.into(),
         subtest: subtest.into(),
         href,
-        base: change.base.map(|entry| entry.status),
-        head: change.head.map(|entry| entry.status),
+        base: change.base.map(|entry| entry.decisive.status),
+        head: change.head.map(|entry| entry.decisive.status),
         crash: cut(crash.unwrap_or(""), REASON_MAX),
         reason: cut(crate::page::beyond_crash(reason, crash), REASON_MAX),
-        was: change.base.map(|entry| Took(entry.duration).to_string()).unwrap_or_default(),
-        took: change.head.map(|entry| Took(entry.duration).to_string()).unwrap_or_default(),
+        was: change.base.map(|entry| Took(entry.decisive.duration).to_string()).unwrap_or_default(),
+        took: change.head.map(|entry| Took(entry.decisive.duration).to_string()).unwrap_or_default(),
     }
 }

@@ -117,7 +117,7 @@ pub(super) fn exists(context: Context<'_>, entries: &[TestEntry], sha: &CommitId
     entries.iter().any(|entry| {
         let (file, _) = context.tests.split(entry.key.as_str());
         let first = last.replace(file) != Some(file);
-        first && matches!(context.store.reader().beside(sha, &entry.key, NAME), Ok(Some(_)))
+        first && matches!(context.store.reader().open_artifact(sha, &entry.key, NAME), Ok(Some(_)))
     })
 }
 
@@ -218,7 +218,7 @@ fn gather(context: Context<'_>, sha: &CommitId) -> Result<BTreeMap<String, Cover
     let mut seen = HashSet::new();
     let mut by_test: BTreeMap<String, Coverage> = BTreeMap::new();
     for entry in &results.entries {
-        let Some(found) = reader.beside(sha, &entry.key, NAME)? else { continue };
+        let Some(found) = reader.open_artifact(sha, &entry.key, NAME)? else { continue };
         let Ok(data) = std::fs::metadata(found.path()) else { continue };
         if !seen.insert((data.dev(), data.ino())) || seen.len() > RUNS_MAX {
             continue;

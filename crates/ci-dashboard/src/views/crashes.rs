@@ -100,5 +100,9 @@ fn line(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry], group: &C
 /// How a test crashed at a commit, if it did.
 fn crash(context: Context<'_>, commit: &BranchEntry, test: &str) -> Option<Crash> {
     let entry = context.store.reader().entry(&commit.commit, &test.parse().ok()?).ok()??;
-    Some(Crash { title: entry.crash?, host: entry.host.map(|host| host.to_string()), started: entry.started })
+    Some(Crash {
+        title: entry.decisive.crash?,
+        host: entry.decisive.host.map(|host| host.to_string()),
+        started: entry.decisive.started,
+    })
 }

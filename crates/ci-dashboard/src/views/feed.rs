@@ -83,8 +83,11 @@ fn broken(
     for test in broke.iter().take(NAMED_MAX) {
         let name = history.name(*test);
         let entry = results.as_ref().and_then(|results| results.get(&name.parse().ok()?));
-        let reason = entry.and_then(|entry| entry.crash.as_deref().or(entry.reason.as_deref())).unwrap_or("");
-        updated = entry.and_then(|entry| entry.started).map_or(updated, |started| started.max(updated));
+        let reason = entry
+            .and_then(|entry| entry.decisive.crash.as_deref().or(entry.decisive.reason.as_deref()))
+            .unwrap_or("");
+        updated =
+            entry.and_then(|entry| entry.decisive.started).map_or(updated, |started| started.max(updated));
         text.push_str(&format!("{name}: {}\n", cut(reason, 300)));
     }
     Entry {

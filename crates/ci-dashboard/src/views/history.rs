@@ -121,7 +121,7 @@ fn summary(history: &[HistoryEntry]) -> String {
     let count = |wanted| {
         history
             .iter()
-            .filter(|commit| commit.entry.as_ref().is_some_and(|entry| entry.status == wanted))
+            .filter(|commit| commit.entry.as_ref().is_some_and(|entry| entry.decisive.status == wanted))
             .count()
     };
     let (passed, failed) = (count(Status::Passed), count(Status::Failed));
@@ -135,15 +135,18 @@ fn summary(history: &[HistoryEntry]) -> String {
 fn hosts(history: &[HistoryEntry]) -> Vec<HostLine> {
     let mut hosts: BTreeMap<&str, Vec<&TestEntry>> = BTreeMap::new();
     for entry in history.iter().filter_map(|commit| commit.entry.as_ref()) {
-        if let Some(host) = entry.host.as_ref().filter(|_| entry.status.is_final()) {
+        if let Some(host) = entry.decisive.host.as_ref().filter(|_| entry.decisive.status.is_final()) {
             hosts.entry(host.as_str()).or_default().push(entry);
         }
     }
     let line = |(name, entries): (&str, Vec<&TestEntry>)| {
-        let count = |wanted| entries.iter().filter(|entry| entry.status == wanted).count();
+        let count = |wanted| entries.iter().filter(|entry| entry.decisive.status == wanted).count();
         let (passed, failed) = (count(Status::Passed), count(Status::Failed));
-        let took: Duration =
-            entries.iter().filter(|entry| entry.status == Status::Passed).map(|entry| entry.duration).sum();
+        let took: Duration = entries
+            .iter()
+            .filter(|entry| entry.decisive.status == Status::Passed)
+            .map(|entry| entry.decisive.duration)
+            .sum();
         HostLine {
             name: cut(name, 100),
             runs: entries.len(),
@@ -168,13 +171,14 @@ fn hosts(history: &[HistoryEntry]) -> Vec<HostLine> {
 
 fn plot(history: &[HistoryEntry]) -> Option<Plot> {
     let entries: Vec<_> = history.iter().rev().map(|commit| commit.entry.as_ref()).collect();
-    let durations = || entries.iter().flatten().map(|entry| entry.duration).filter(|took| !took.is_zero());
+    let durations =
+        || entries.iter().flatten().map(|entry| entry.decisive.duration).filter(|took| !took.is_zero());
     let (least, most) = (durations().min()?, durations().max()?);
     let passes: Vec<Duration> = entries
         .iter()
         .flatten()
-        .filter(|entry| entry.status == Status::Passed)
-        .map(|entry| entry.duration)
+        .filter(|entry| entry.decisive.status == Status::Passed)
+        .map(|entry| entry.decisive.duration)
         .collect();
     let count = u64::try_from(entries.len()).ok().filter(|count| (2..=2000).contains(count))?;
     let step = (1000 / count).clamp(2, 14);
@@ -184,10 +188,10 @@ fn plot(history: &[HistoryEntry]) -> Option<Plot> {
         .zip(0u64..)
         .filter_map(|(entry, column)| {
             let entry = (*entry)?;
-            let millis = u64::try_from(entry.duration.as_millis()).unwrap_or(u64::MAX);
+            let millis = u64::try_from(entry.decisive.duration.as_millis()).unwrap_or(u64::MAX);
             let height = (millis.saturating_mul(PLOT_HEIGHT) / top).clamp(3, PLOT_HEIGHT);
             Some(PlotBar {
-                status: entry.status,
+                status: entry.decisive.status,
                 x: column * step,
                 y: PLOT_HEIGHT - height,
                 width: (step - 1).max(1),
@@ -211,7 +215,7 @@ fn plot(history: &[HistoryEntry]) -> Option<Plot> {
 
 fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[HistoryEntry]) -> Vec<Line> {
     let links = context.links();
-    let statuses = history.iter().map(|commit| commit.entry.as_ref().map(|entry| entry.status));
+    let statuses = history.iter().map(|commit| commit.entry.as_ref().map(|entry| entry.decisive.status));
     let stretches = stretches(statuses);
     let mut lines = Vec::new();
     for (row, commit) in history.iter().enumerate() {
@@ -230,11 +234,11 @@ fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[Histo
             commit: CommitLink::new(links, Some(at), &commit.commit, &commit.message),
             log_href: links.test(commit.commit.as_str(), key.as_str()),
             red: change_class == "bad",
-            status: entry.status,
+            status: entry.decisive.status,
             change,
             change_class,
             reason: if change.is_empty() && same_reason { String::new() } else { cut(why(entry), 240) },
-            took: Took(entry.duration).to_string(),
+            took: Took(entry.decisive.duration).to_string(),
             host: host(entry),
         })));
     }
@@ -255,5 +259,5 @@ fn change(stretches: &[Stretch], row: usize) -> (&'static str, &'static str) {
 }
 
 fn why(entry: &TestEntry) -> &str {
-    entry.crash.as_deref().or(entry.reason.as_deref()).unwrap_or("")
+    entry.decisive.crash.as_deref().or(entry.decisive.reason.as_deref()).unwrap_or("")
 }

@@ -85,7 +85,7 @@ impl LogEvents {
             let running = self
                 .reader
                 .entry(&self.sha, &self.key)?
-                .is_some_and(|entry| entry.status == Status::InProgress);
+                .is_some_and(|entry| entry.decisive.status == Status::InProgress);
             // The file does not exist between the claim of a test and its first line.
             return Ok(if running && !self.existed {
                 Step::Wait

@@ -107,36 +107,38 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
     }
     crumbs.push(Crumb::link(test.sha.short(), commit_href.clone()));
     crumbs.push(Crumb::here(subtest));
-    let mut page = Page::new(format!("{} {subtest} {}", entry.status, test.sha.short()), links, crumbs);
+    let mut page =
+        Page::new(format!("{} {subtest} {}", entry.decisive.status, test.sha.short()), links, crumbs);
     page.json = Some(context.json_address());
     // The verdict is shown even if the log is damaged; errors of the request are reported.
     let (log, damaged) = match load(context, test) {
         Err(Problem::Store) => (None, true),
         loaded => (loaded?, false),
     };
-    let rerun = (context.reruns && entry.status != Status::InProgress).then(|| rerun_form(context, test));
+    let rerun =
+        (context.reruns && entry.decisive.status != Status::InProgress).then(|| rerun_form(context, test));
     // Until its log exists; from then on the events of the log report the end.
-    let starting = entry.status == Status::InProgress && log.is_none();
+    let starting = entry.decisive.status == Status::InProgress && log.is_none();
     page.live = if starting || rerun.as_ref().is_some_and(|rerun| rerun.requested) { 2 } else { 0 };
     let template = TestPage {
         page,
         file: test_file,
         subtest,
-        status: entry.status,
-        took: Took(entry.duration).to_string(),
+        status: entry.decisive.status,
+        took: Took(entry.decisive.duration).to_string(),
         host: host(entry),
-        started: entry.started.and_then(When::unix),
-        kernel: entry.kernel.as_ref().map_or("", |kernel| kernel.short()),
+        started: entry.decisive.started.and_then(When::unix),
+        kernel: entry.decisive.kernel.as_ref().map_or("", |kernel| kernel.short()),
         rate: rate(entry),
         commit_href,
         short: test.sha.short(),
         subject: subject(&results.message, 200),
         history_href: at.as_ref().map(|at| links.history(at, test.key.as_str())),
         branch_name: at.as_ref().map(|at| at.branch.to_string()).unwrap_or_default(),
-        crash: entry.crash.as_deref().map(|crash| cut(crash, 1000)).unwrap_or_default(),
+        crash: entry.decisive.crash.as_deref().map(|crash| cut(crash, 1000)).unwrap_or_default(),
         reason: reason(entry),
         report: report(context, test)?,
-        tone: if entry.status == Status::Failed { "bad" } else { "warn" },
+        tone: if entry.decisive.status == Status::Failed { "bad" } else { "warn" },
         attempts: attempts(entry),
         retries: match entry.others.len() {
             1 => "1 retry".into(),
@@ -146,7 +148,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         log,
         no_log: if damaged {
             "The log is damaged and cannot be shown. The link Raw downloads it as stored."
-        } else if entry.status == Status::FailedToRun {
+        } else if entry.decisive.status == Status::FailedToRun {
             "It never started; there is no log."
         } else {
             "There is no log of this test."
@@ -162,14 +164,14 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
 
 /// The tests of the commit that failed, run or have no readable status.
 fn failing_entries(results: &CommitResults) -> impl Iterator<Item = &TestEntry> {
-    let is_failing = |entry: &&TestEntry| !matches!(entry.status, Status::Passed | Status::NotRun);
+    let is_failing = |entry: &&TestEntry| !matches!(entry.decisive.status, Status::Passed | Status::NotRun);
     results.entries.iter().filter(is_failing)
 }
 
 /// The failing tests around this one, for the list next to the log; empty if there is no other.
 fn failing(context: Context<'_>, test: &TestRoute, results: &CommitResults) -> Vec<FailingLine> {
     let mut entries: Vec<&TestEntry> = failing_entries(results).collect();
-    entries.sort_by_key(|entry| urgency(entry.status));
+    entries.sort_by_key(|entry| urgency(entry.decisive.status));
     // A window of the list around this test.
     let here = entries.iter().position(|entry| entry.key == test.key);
     let start =
@@ -180,9 +182,9 @@ fn failing(context: Context<'_>, test: &TestRoute, results: &CommitResults) -> V
     }
     let line = |entry: &&TestEntry| {
         let key = entry.key.as_str();
-        let failure = if entry.status == Status::Failed { "#failure" } else { "" };
+        let failure = if entry.decisive.status == Status::Failed { "#failure" } else { "" };
         FailingLine {
-            status: entry.status,
+            status: entry.decisive.status,
             name: cut(context.tests.split(key).1, 120),
             href: format!("{}{failure}", context.links().test(test.sha.as_str(), key)),
             current: entry.key == test.key,
@@ -211,12 +213,12 @@ fn rerun_form(context: Context<'_>, test: &TestRoute) -> RerunForm {
 }
 
 fn reason(entry: &TestEntry) -> String {
-    cut(beyond_crash(entry.reason.as_deref(), entry.crash.as_deref()), 2000)
+    cut(beyond_crash(entry.decisive.reason.as_deref(), entry.decisive.crash.as_deref()), 2000)
 }
 
 /// The crash report, with source lines if they are known.
 fn report(context: Context<'_>, test: &TestRoute) -> Result<String, Problem> {
-    let Some(report) = context.store.reader().beside(&test.sha, &test.key, "crash")? else {
+    let Some(report) = context.store.reader().open_artifact(&test.sha, &test.key, "crash")? else {
         return Ok(String::new());
     };
     let (bytes, _) = report.read(REPORT_MAX)?;

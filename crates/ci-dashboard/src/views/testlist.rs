@@ -93,8 +93,11 @@ pub(super) fn first_bads<'a>(
     shown: &[&'a TestEntry],
 ) -> HashMap<&'a str, Stretch> {
     let Some(place) = place else { return HashMap::new() };
-    let failing: Vec<&str> =
-        shown.iter().filter(|entry| entry.status == Status::Failed).map(|entry| entry.key.as_str()).collect();
+    let failing: Vec<&str> = shown
+        .iter()
+        .filter(|entry| entry.decisive.status == Status::Failed)
+        .map(|entry| entry.key.as_str())
+        .collect();
     let older = place.entries[place.row + 1..]
         .iter()
         .map(|entry| if entry.counts.total() == 0 { None } else { context.store.statuses(&entry.commit) });
@@ -109,10 +112,10 @@ pub(super) fn sections(
     let mut sections: Vec<Section> = Vec::new();
     let mut kinds: BTreeMap<usize, Vec<&TestEntry>> = BTreeMap::new();
     for entry in shown {
-        kinds.entry(urgency(entry.status)).or_default().push(entry);
+        kinds.entry(urgency(entry.decisive.status)).or_default().push(entry);
     }
     for (_, entries) in kinds {
-        let status = entries[0].status;
+        let status = entries[0].decisive.status;
         let mut rows: Vec<TestLine> = entries.iter().map(|entry| line(entry)).collect();
         rows.sort_by_key(|row| !row.new);
         if status == Status::FailedToRun {
@@ -171,18 +174,21 @@ pub(super) fn test_line(
         _ => (false, None, None),
     };
     let mut href = links.test(route.sha.as_str(), key);
-    if entry.status == Status::Failed {
+    if entry.decisive.status == Status::Failed {
         href.push_str("#failure");
     }
     TestLine {
-        status: entry.status,
+        status: entry.decisive.status,
         href,
         file: file.into(),
         subtest: subtest.into(),
         new,
         rate: rate(entry),
-        crash: cut(entry.crash.as_deref().unwrap_or(""), REASON_MAX),
-        reason: cut(beyond_crash(entry.reason.as_deref(), entry.crash.as_deref()), REASON_MAX),
+        crash: cut(entry.decisive.crash.as_deref().unwrap_or(""), REASON_MAX),
+        reason: cut(
+            beyond_crash(entry.decisive.reason.as_deref(), entry.decisive.crash.as_deref()),
+            REASON_MAX,
+        ),
         first_bad,
         last_good,
         first_bad_note: match stretch {
@@ -190,7 +196,7 @@ pub(super) fn test_line(
             Some(Stretch { first_bad: 0, .. }) => "this commit",
             _ => "",
         },
-        took: Took(entry.duration).to_string(),
+        took: Took(entry.decisive.duration).to_string(),
         host: host(entry),
     }
 }
@@ -198,7 +204,7 @@ pub(super) fn test_line(
 /// `farm1/3`.
 #[must_use]
 pub(super) fn host(entry: &TestEntry) -> String {
-    match (&entry.host, entry.slot) {
+    match (&entry.decisive.host, entry.decisive.slot) {
         (Some(host), Some(slot)) => format!("{host}/{slot}"),
         (Some(host), None) => host.to_string(),
         (None, _) => String::new(),
@@ -209,14 +215,14 @@ pub(super) fn host(entry: &TestEntry) -> String {
 #[must_use]
 pub(super) fn rate(entry: &TestEntry) -> String {
     let failed = entry.attempts_in(Status::Failed);
-    match (entry.attempts, failed) {
+    match (entry.attempts(), failed) {
         (0 | 1, _) | (_, 0) => String::new(),
         (attempts, failed) => format!("failed {failed} of {attempts} runs"),
     }
 }
 
 pub(super) fn groups_heading(entries: &[&TestEntry]) -> String {
-    let passed = entries.iter().filter(|entry| entry.status == Status::Passed).count();
+    let passed = entries.iter().filter(|entry| entry.decisive.status == Status::Passed).count();
     match entries.len() - passed {
         0 => format!("{passed} passed"),
         rest => format!("{passed} passed, {rest} not run"),
@@ -228,8 +234,8 @@ pub(super) fn groups(context: Context<'_>, entries: &[&TestEntry], addresses: &A
     for entry in entries {
         let (file, _) = context.tests.split(entry.key.as_str());
         let (counts, took) = groups.entry(file).or_default();
-        counts.add(entry.status);
-        *took += entry.duration;
+        counts.add(entry.decisive.status);
+        *took += entry.decisive.duration;
     }
     groups
         .into_iter()

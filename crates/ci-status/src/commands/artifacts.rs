@@ -1,4 +1,4 @@
-//! `ci-status artifacts`: the files that a test left behind at a commit, listed or copied.
+//! `ci-status artifacts`: list or copy the artifacts of a test at a commit.
 
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
@@ -6,49 +6,49 @@ use std::path::{Component, Path, PathBuf};
 use results::json::ArtifactRow;
 use serde::Serialize;
 
-use super::logs::Place;
+use super::logs::TestAtCommit;
 use super::{Answer, to_json};
-use crate::problem::{Choices, Problem};
-use crate::source::Source;
+use crate::context::Context;
+use crate::problem::{Nearest, Problem};
 use crate::text::{self, Cell, Table};
 
-/// A test's files.
+/// The artifacts of a test.
 #[derive(Debug, Serialize)]
 pub struct Artifacts {
     commit: String,
     test: String,
     artifacts: Vec<ArtifactRow>,
-    /// Where they were copied to.
+    /// The folder that they were copied to.
     #[serde(skip_serializing_if = "Option::is_none")]
     copied_to: Option<PathBuf>,
 }
 
-/// Finds them; those of `names` only, if any are named; copies them to below `to`, if it is given.
+/// Lists the artifacts, only those of `names` if any are given, and copies them below `to` if it is given.
 pub fn run(
-    source: &Source,
+    context: &Context,
     commit: &str,
     test: &str,
     names: &[String],
     to: Option<&Path>,
 ) -> Result<Artifacts, Problem> {
-    let Place { commit, key, .. } = Place::find(source, commit, test)?;
-    let mut artifacts = source.results.artifacts(&commit, &key)?;
+    let TestAtCommit { commit, key, .. } = TestAtCommit::find(context, commit, test)?;
+    let mut artifacts = context.backend.artifacts(&commit, &key)?;
     if let Some(name) = names.iter().find(|name| !artifacts.iter().any(|row| row.name == **name)) {
-        let choices = Choices::new(artifacts.iter().map(|row| &row.name));
-        return Err(Problem::NoArtifact { key, commit, name: name.clone(), choices });
+        let nearest = Nearest::new("artifacts", name, artifacts.iter().map(|row| &row.name));
+        return Err(Problem::NoArtifact { key, commit, name: name.clone(), nearest });
     }
     artifacts.retain(|row| names.is_empty() || names.contains(&row.name));
     if let Some(to) = to {
         let folder = to.join(key.as_str());
         for row in &artifacts {
-            // The names are another machine's: they stay below the folder.
+            // A remote dashboard may send any name; only names below the folder are copied.
             let name = Path::new(&row.name);
             if !name.components().all(|part| matches!(part, Component::Normal(_))) {
                 continue;
             }
             let path = folder.join(name);
             std::fs::create_dir_all(path.parent().unwrap_or(&folder))?;
-            std::fs::write(&path, source.results.artifact(&commit, &key, &row.name)?)?;
+            std::fs::write(&path, context.backend.artifact(&commit, &key, &row.name)?)?;
         }
     }
     let copied_to = to.map(|to| to.join(key.as_str()));
@@ -62,7 +62,7 @@ impl Answer for Artifacts {
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.artifacts.is_empty() {
-            return writeln!(out, "no files");
+            return writeln!(out, "no artifacts");
         }
         let mut table = Table::default();
         for row in &self.artifacts {

@@ -1,4 +1,4 @@
-//! `ci-status branches`: the users, their branches, and how the newest commits stand.
+//! `ci-status branches`: users, their branches, and the state of the newest commits.
 
 use std::io::{self, Write};
 
@@ -7,11 +7,11 @@ use results::BranchEntry;
 use results::json::UserView;
 
 use super::{Answer, to_json};
-use crate::problem::{Choices, Problem};
-use crate::source::Source;
+use crate::context::Context;
+use crate::problem::{Nearest, Problem};
 use crate::text::{self, Cell, Table};
 
-/// The branches of a user.
+/// The branches of all users.
 #[derive(Debug)]
 pub struct Branches {
     users: Vec<(UserName, Vec<Line>)>,
@@ -20,20 +20,23 @@ pub struct Branches {
 #[derive(Debug)]
 struct Line {
     branch: BranchName,
-    /// The newest commit that has results, else the newest.
+    /// The newest tested commit, else the newest commit.
     newest: Option<BranchEntry>,
     commits: usize,
 }
 
-/// Finds out; `source.user` narrows it to one user only where the user was asked for.
-pub fn run(source: &Source, only: Option<&UserName>) -> Result<Branches, Problem> {
+/// Reads the listings of all users, or of `only` this one.
+pub fn run(context: &Context, only: Option<&UserName>) -> Result<Branches, Problem> {
     let mut users = Vec::new();
-    let all = source.results.users()?;
+    let all = context.backend.users()?;
     if let Some(user) = only
         && !all.is_empty()
         && !all.contains_key(user)
     {
-        return Err(Problem::NoUser { user: user.clone(), choices: Choices::new(all.keys()) });
+        return Err(Problem::NoUser {
+            name: user.clone(),
+            nearest: Nearest::new("users", user.as_str(), all.keys()),
+        });
     }
     for (user, branches) in all {
         if only.is_some_and(|only| *only != user) {
@@ -42,7 +45,7 @@ pub fn run(source: &Source, only: Option<&UserName>) -> Result<Branches, Problem
         let names: Vec<BranchRef> =
             branches.into_iter().map(|branch| BranchRef { user: user.clone(), branch }).collect();
         let mut lines = Vec::new();
-        for (BranchRef { branch, .. }, entries) in names.iter().zip(source.results.listings(&names)) {
+        for (BranchRef { branch, .. }, entries) in names.iter().zip(context.backend.listings(&names)) {
             let branch = branch.clone();
             let tested = entries.iter().find(|entry| entry.counts.total() > 0);
             let newest = tested.or_else(|| entries.first()).cloned();

@@ -1,33 +1,33 @@
-//! `ci-status logs --follow`: a log as it grows, to its end.
+//! `ci-status logs --follow`: print a log while it grows, until the test ends.
 
 use std::io::{self, Read as _, Write};
 use std::time::{Duration, Instant};
 
-use super::logs::{Extent, Place};
+use super::logs::{LogOptions, TestAtCommit};
+use crate::context::Context;
 use crate::problem::Problem;
-use crate::source::Source;
 
-/// How often there is a look at what is new.
+/// The time between two reads.
 const PAUSE: Duration = Duration::from_millis(300);
-/// How often the test's status is looked at: a finished log may come a moment after the growing one has gone.
+/// The time between two reads of the status: the finished log may appear a moment after the growing one is removed.
 const STATUS: Duration = Duration::from_secs(1);
-/// How long a test that runs may have no log yet, or none any more.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a running test may be without a log.
+const LOG_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Prints the log from its beginning until the test has ended; a finished one at once.
+/// Prints the log from the start until the test ends; the whole log if it has ended.
 pub fn run(
-    source: &Source,
+    context: &Context,
     commit: &str,
     test: &str,
-    extent: Extent,
+    options: LogOptions,
     out: &mut dyn Write,
 ) -> Result<(), Problem> {
-    let mut place = Place::find(source, commit, test)?;
-    let kind = extent.kind();
+    let mut found = TestAtCommit::find(context, commit, test)?;
+    let kind = options.kind();
     let mut offset = 0u64;
     let (mut silent_since, mut looked) = (Instant::now(), Instant::now());
     loop {
-        match source.results.growth(&place.commit, &place.key, kind, offset)? {
+        match context.backend.growth(&found.commit, &found.key, kind, offset)? {
             Some(bytes) if !bytes.is_empty() => {
                 out.write_all(&bytes)?;
                 out.flush()?;
@@ -37,25 +37,25 @@ pub fn run(
             }
             Some(_) => silent_since = Instant::now(),
             None => {
-                source.results.refresh();
-                let log = source.results.log(&place.commit, &place.key, kind)?;
+                context.backend.refresh();
+                let log = context.backend.log(&found.commit, &found.key, kind)?;
                 if let Some(log) = log.filter(|log| !log.is_live()) {
-                    // The finished one begins with what was printed already.
+                    // The finished log begins with what is printed already.
                     let mut rest = log.open()?;
                     io::copy(&mut (&mut *rest).take(offset), &mut io::sink())?;
                     io::copy(&mut rest, out)?;
                     return Ok(out.flush()?);
                 }
-                if silent_since.elapsed() > PATIENCE || place.status().is_final() && offset == 0 {
-                    return Err(place.no_log(kind));
+                if silent_since.elapsed() > LOG_TIMEOUT || found.status().is_final() && offset == 0 {
+                    return Err(found.no_log(kind));
                 }
             }
         }
         if looked.elapsed() > STATUS {
             looked = Instant::now();
-            source.results.refresh();
-            let results = source.results.commit(&place.commit)?;
-            place.entry = results.and_then(|results| results.get(&place.key).cloned());
+            context.backend.refresh();
+            let results = context.backend.commit(&found.commit)?;
+            found.entry = results.and_then(|results| results.get(&found.key).cloned());
         }
         std::thread::sleep(PAUSE);
     }

@@ -1,16 +1,17 @@
-//! `ci-status history`: one test along a branch, and since which commit it fails.
+//! `ci-status history`: one test along a branch, and its first bad commit.
 
 use std::io::{self, Write};
 
 use model::{BranchRef, ResultKey, Status};
+use regress::first_bad::{Stretch, stretches};
 use results::HistoryEntry;
 use results::json::HistoryRow;
 
 use super::show::remark;
 use super::{Answer, to_json};
+use crate::context::Context;
 use crate::problem::Problem;
 use crate::select;
-use crate::source::Source;
 use crate::text::{self, Cell, Table};
 
 /// A test along a branch.
@@ -21,38 +22,25 @@ pub struct History {
     entries: Vec<HistoryEntry>,
 }
 
-/// How a test stands at the branch's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// No commit says Passed or Failed.
-    Unjudged,
-    /// It passes, and failed nowhere.
-    Passes,
-    /// It passes since `good`; `bad` failed before.
-    Mended { good: usize, bad: usize },
-    /// It fails since `bad`; `good` passed before. Indices from the newest.
-    Fails { bad: usize, good: Option<usize> },
-}
-
-/// Finds out. The test may be meant by any commit's results of the branch.
-pub fn run(source: &Source, branch: &str, test: &str) -> Result<History, Problem> {
-    let branch = select::branch(source, Some(branch))?;
-    let commits = source.results.branch(&branch)?.unwrap_or_default();
-    let key = find(source, &commits, test, &branch)?;
-    let entries = source.results.history(&branch, &key)?.unwrap_or_default();
+/// Reads the history. The test may have results at any commit of the branch.
+pub fn run(context: &Context, branch: &str, test: &str) -> Result<History, Problem> {
+    let branch = select::branch(context, Some(branch))?;
+    let commits = context.backend.branch(&branch)?.unwrap_or_default();
+    let key = find(context, &commits, test, &branch)?;
+    let entries = context.backend.history(&branch, &key)?.unwrap_or_default();
     Ok(History { branch, key, entries })
 }
 
-/// The test by the newest commit that knows one of that name: most do, so most are not read.
+/// The test of a name, from the newest commit that has it; older commits are not read.
 fn find(
-    source: &Source,
+    context: &Context,
     commits: &[results::BranchEntry],
     test: &str,
     branch: &BranchRef,
 ) -> Result<ResultKey, Problem> {
     let mut last = None;
     for entry in commits.iter().filter(|entry| entry.counts.total() > 0) {
-        let Ok(Some(results)) = source.results.commit(&entry.commit) else { continue };
+        let Ok(Some(results)) = context.backend.commit(&entry.commit) else { continue };
         let keys: Vec<ResultKey> = results.entries.into_iter().map(|entry| entry.key).collect();
         match select::test(&keys, test, &branch.to_string()) {
             Ok(key) => return Ok(key),
@@ -66,67 +54,45 @@ fn find(
     }))
 }
 
-fn judge(statuses: &[Option<Status>]) -> Verdict {
-    let judged = |wanted: Status, from: usize| {
-        statuses.iter().skip(from).position(|status| *status == Some(wanted)).map(|at| from + at)
-    };
-    let (passed, failed) = (judged(Status::Passed, 0), judged(Status::Failed, 0));
-    match (passed, failed) {
-        (None, None) => Verdict::Unjudged,
-        (Some(_), None) => Verdict::Passes,
-        (passed, Some(failed)) if passed.is_none_or(|passed| failed < passed) => {
-            let end = passed.unwrap_or(statuses.len());
-            let bad = (failed..end).rev().find(|at| statuses[*at] == Some(Status::Failed)).unwrap_or(failed);
-            Verdict::Fails { bad, good: passed }
-        }
-        (_, Some(bad)) => {
-            let good = (0..bad).rev().find(|at| statuses[*at] == Some(Status::Passed)).unwrap_or(0);
-            Verdict::Mended { good, bad }
-        }
-    }
-}
-
 impl History {
-    fn name(&self, at: usize) -> String {
-        let entry = &self.entries[at];
+    fn name(&self, row: usize) -> String {
+        let entry = &self.entries[row];
         let subject = entry.message.trim_start().lines().next().unwrap_or("");
         format!("{} ({})", text::paint(text::COMMIT, entry.commit.short()), text::clean(subject))
     }
 
-    /// What lies between two commits and says nothing.
-    fn between(newer: usize, older: usize) -> String {
-        match older - newer - 1 {
+    /// The commits without a verdict between two commits.
+    fn between(count: usize) -> String {
+        match count {
             0 => String::new(),
-            1 => "; one commit between them was not judged".into(),
-            count => format!("; {count} commits between them were not judged"),
+            1 => "; 1 untested commit in between".into(),
+            count => format!("; {count} untested commits in between"),
         }
     }
 
     fn summary(&self) -> String {
-        let statuses: Vec<_> =
-            self.entries.iter().map(|entry| entry.entry.as_ref().map(|entry| entry.status)).collect();
-        match judge(&statuses) {
-            Verdict::Unjudged => "neither passed nor failed on any commit".into(),
-            Verdict::Passes => "passes".into(),
-            Verdict::Mended { good, bad } => {
-                format!(
-                    "passes since {}; failed at {}{}",
-                    self.name(good),
-                    self.name(bad),
-                    Self::between(good, bad)
-                )
+        let statuses = || self.entries.iter().map(|entry| Some(entry.entry.as_ref()?.decisive.status));
+        let Some(newest) = stretches(statuses()).into_iter().next() else {
+            let passes = statuses().any(|status| status == Some(Status::Passed));
+            return if passes { "passes".into() } else { "neither passed nor failed on any commit".into() };
+        };
+        let Stretch { first_bad, last_bad, last_good, first_good } = newest;
+        match (first_good, last_good) {
+            (Some(good), _) => format!(
+                "fixed by {}; last failure at {}{}",
+                self.name(good),
+                self.name(last_bad),
+                Self::between(last_bad - good - 1)
+            ),
+            (None, None) => {
+                format!("fails since {} or earlier; no listed commit passes", self.name(first_bad))
             }
-            Verdict::Fails { bad, good: None } => {
-                format!("fails since {} or longer; no commit listed passes", self.name(bad))
-            }
-            Verdict::Fails { bad, good: Some(good) } => {
-                format!(
-                    "fails since {}; passed at {}{}",
-                    self.name(bad),
-                    self.name(good),
-                    Self::between(bad, good)
-                )
-            }
+            (None, Some(good)) => format!(
+                "fails; first bad commit {}; last good commit {}{}",
+                self.name(first_bad),
+                self.name(good),
+                Self::between(newest.untested_between())
+            ),
         }
     }
 }
@@ -146,8 +112,8 @@ impl Answer for History {
             table.row(match entry {
                 Some(entry) => [
                     short,
-                    Cell::left(entry.status.label()).styled(text::style(entry.status)),
-                    Cell::right(text::duration(entry.duration)),
+                    Cell::left(entry.decisive.status.label()).styled(text::style(entry.decisive.status)),
+                    Cell::right(text::duration(entry.decisive.duration)),
                     Cell::left(subject),
                     Cell::left(remark(entry)).styled(text::FAINT),
                 ],
@@ -161,30 +127,5 @@ impl Answer for History {
             });
         }
         write!(out, "{table}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(text: &str) -> Verdict {
-        let status = |c| match c {
-            'p' => Some(Status::Passed),
-            'f' => Some(Status::Failed),
-            'x' => Some(Status::FailedToRun),
-            _ => None,
-        };
-        judge(&text.chars().map(status).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn since_when() {
-        assert_eq!(of(""), Verdict::Unjudged);
-        assert_eq!(of("-x-"), Verdict::Unjudged);
-        assert_eq!(of("-p-p"), Verdict::Passes);
-        assert_eq!(of("-fxf-pf"), Verdict::Fails { bad: 3, good: Some(5) });
-        assert_eq!(of("ff-"), Verdict::Fails { bad: 1, good: None });
-        assert_eq!(of("p-pxfp"), Verdict::Mended { good: 2, bad: 4 });
     }
 }

@@ -1,4 +1,4 @@
-//! `ci-status log`: a branch's commits as `git log --oneline`, with how their tests stand.
+//! `ci-status log`: the commits of a branch as in `git log --oneline`, with test counts.
 
 use std::io::{self, Write};
 
@@ -7,9 +7,9 @@ use results::BranchEntry;
 use results::json::CommitRow;
 
 use super::{Answer, to_json};
+use crate::context::Context;
 use crate::problem::Problem;
 use crate::select;
-use crate::source::Source;
 use crate::text::{self, Cell, Table};
 
 /// The commits of a branch.
@@ -20,17 +20,17 @@ pub struct Log {
     all: usize,
 }
 
-/// Finds out: at most `limit` commits, counting only tests whose name matches `test`.
+/// Reads at most `limit` commits; only tests whose name matches `test` are counted.
 pub fn run(
-    source: &Source,
+    context: &Context,
     branch: Option<&str>,
     limit: Option<usize>,
     test: Option<&str>,
 ) -> Result<Log, Problem> {
-    let branch = select::branch(source, branch)?;
+    let branch = select::branch(context, branch)?;
     let mut entries = match select::pattern(test)? {
-        None => source.results.branch(&branch)?,
-        Some(regex) => source.results.branch_filtered(&branch, &regex)?,
+        None => context.backend.branch(&branch)?,
+        Some(regex) => context.backend.branch_filtered(&branch, &regex)?,
     }
     .unwrap_or_default();
     let all = entries.len();
@@ -44,8 +44,8 @@ impl Answer for Log {
     }
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        // Passed and failed always; the rarer ones where there are any.
-        let there = |status: &Status| self.entries.iter().any(|entry| entry.counts.get(*status) > 0);
+        // Passed and failed always; the others only if a commit has them.
+        let occurs = |status: &Status| self.entries.iter().any(|entry| entry.counts.get(*status) > 0);
         let columns: Vec<Status> = [
             Status::Passed,
             Status::Failed,
@@ -55,7 +55,7 @@ impl Answer for Log {
             Status::Unknown,
         ]
         .into_iter()
-        .filter(|status| matches!(status, Status::Passed | Status::Failed) || there(status))
+        .filter(|status| matches!(status, Status::Passed | Status::Failed) || occurs(status))
         .collect();
         let mut table = Table::default();
         let head = |cell: Cell| cell.styled(text::FAINT);
@@ -83,7 +83,10 @@ impl Answer for Log {
             writeln!(
                 out,
                 "{}",
-                text::paint(text::FAINT, format_args!("and {more} older commits (-n {})", self.all))
+                text::paint(
+                    text::FAINT,
+                    format_args!("{more} older commits not shown (-n {} shows all)", self.all)
+                )
             )?;
         }
         Ok(())

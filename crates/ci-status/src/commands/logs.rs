@@ -1,4 +1,4 @@
-//! `ci-status logs`: the log of one test, opened at the failure, or that of the whole VM run it was in.
+//! `ci-status logs`: the log of one test, opened at the failure, or the log of its whole VM run.
 
 use std::io::{self, Read as _, Write};
 
@@ -7,26 +7,26 @@ use results::{LogKind, TestEntry};
 use serde::Serialize;
 
 use super::{Answer, to_json};
+use crate::backend::LogContent;
+use crate::context::Context;
 use crate::excerpt::{Excerpt, excerpt};
-use crate::origin::Held;
 use crate::problem::Problem;
 use crate::select;
-use crate::source::Source;
 
-/// The longest log that `--json` gives and that is looked through for the failure, in bytes; of longer ones the
-/// beginning is, and it says so.
+/// The size limit of a log for `--json` and for the search for the failure, in bytes. Longer logs are cut, which
+/// `complete` reports.
 const READ_MAX: u64 = 64 << 20;
 
-/// Which log, and how much of it.
+/// Which log to print, and how much of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Extent {
+pub struct LogOptions {
     /// The log of the whole VM run.
     pub machine: bool,
-    /// All of it, not only what is around the failure.
+    /// The whole log, not only the part around the failure.
     pub full: bool,
 }
 
-impl Extent {
+impl LogOptions {
     pub(super) fn kind(self) -> LogKind {
         if self.machine { LogKind::Full } else { LogKind::Subtest }
     }
@@ -34,20 +34,20 @@ impl Extent {
 
 /// A test at a commit.
 #[derive(Debug)]
-pub struct Place {
+pub struct TestAtCommit {
     /// The commit.
     pub commit: CommitId,
     /// The test.
     pub key: ResultKey,
-    /// What is known of it.
+    /// Its result, if it has one.
     pub entry: Option<TestEntry>,
 }
 
-impl Place {
-    /// The test that `test` means at the commit that `commit` means.
-    pub fn find(source: &Source, commit: &str, test: &str) -> Result<Self, Problem> {
-        let commit = select::commit(source, Some(commit))?;
-        let results = source.results.commit(&commit)?;
+impl TestAtCommit {
+    /// The test of the name `test` at the commit of the name `commit`.
+    pub fn find(context: &Context, commit: &str, test: &str) -> Result<Self, Problem> {
+        let commit = select::commit(context, Some(commit))?;
+        let results = context.backend.commit(&commit)?;
         let entries = results.map(|results| results.entries).unwrap_or_default();
         let keys: Vec<ResultKey> = entries.iter().map(|entry| entry.key.clone()).collect();
         let key = select::test(&keys, test, commit.short())?;
@@ -57,16 +57,16 @@ impl Place {
 
     /// Its status.
     pub fn status(&self) -> Status {
-        self.entry.as_ref().map_or(Status::Unknown, |entry| entry.status)
+        self.entry.as_ref().map_or(Status::Unknown, |entry| entry.decisive.status)
     }
 
-    /// Why there is no log.
+    /// The error for a test without a log.
     pub fn no_log(self, kind: LogKind) -> Problem {
         let (kind, hint) = match kind {
-            LogKind::Full => ("log of a VM run", ""),
-            LogKind::Subtest => ("log", "; --machine prints that of its VM run, if there was one"),
+            LogKind::Full => ("VM log", ""),
+            LogKind::Subtest => ("log", "; --machine prints the log of its VM run"),
         };
-        let status = match self.entry.as_ref().and_then(|entry| entry.reason.as_deref()) {
+        let status = match self.entry.as_ref().and_then(|entry| entry.decisive.reason.as_deref()) {
             Some(reason) => format!("{}: {reason}", self.status()),
             None => self.status().to_string(),
         };
@@ -77,9 +77,9 @@ impl Place {
 /// A log.
 #[derive(Debug)]
 pub struct Logs {
-    place: Place,
-    log: Held,
-    extent: Extent,
+    found: TestAtCommit,
+    log: LogContent,
+    options: LogOptions,
 }
 
 #[derive(Serialize)]
@@ -89,29 +89,29 @@ struct LogView {
     status: Status,
     /// Whether the test still runs and the log grows.
     live: bool,
-    /// Whether `log` is all there is.
+    /// Whether `log` is the whole log.
     complete: bool,
-    /// The first line of the part around the failure, from 1, where there is one.
+    /// The line of the failure, from 1, if one was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure_line: Option<usize>,
     log: String,
 }
 
 /// Finds the log.
-pub fn run(source: &Source, commit: &str, test: &str, extent: Extent) -> Result<Logs, Problem> {
-    let place = Place::find(source, commit, test)?;
-    match source.results.log(&place.commit, &place.key, extent.kind())? {
-        // One that is empty for good is none: no machine was started.
-        Some(log) if log.is_live() || !log.read(1)?.0.is_empty() => Ok(Logs { place, log, extent }),
-        _ => Err(place.no_log(extent.kind())),
+pub fn run(context: &Context, commit: &str, test: &str, options: LogOptions) -> Result<Logs, Problem> {
+    let found = TestAtCommit::find(context, commit, test)?;
+    match context.backend.log(&found.commit, &found.key, options.kind())? {
+        // A finished empty log counts as missing: no VM was started.
+        Some(log) if log.is_live() || !log.read(1)?.0.is_empty() => Ok(Logs { found, log, options }),
+        _ => Err(found.no_log(options.kind())),
     }
 }
 
 impl Logs {
-    /// The part around the failure, if there is one and not all was asked for.
+    /// The part around the failure, unless the whole log is to be printed.
     fn excerpt(&self, text: &str) -> Option<Excerpt> {
-        let failed = self.place.status() == Status::Failed;
-        (failed && !self.extent.full).then(|| excerpt(text)).flatten()
+        let failed = self.found.status() == Status::Failed;
+        (failed && !self.options.full).then(|| excerpt(text)).flatten()
     }
 }
 
@@ -120,9 +120,9 @@ impl Answer for Logs {
         let (bytes, complete) = self.log.read(READ_MAX).map_err(serde::ser::Error::custom)?;
         let log = String::from_utf8_lossy(&bytes).into_owned();
         to_json(&LogView {
-            commit: self.place.commit.to_string(),
-            test: self.place.key.to_string(),
-            status: self.place.status(),
+            commit: self.found.commit.to_string(),
+            test: self.found.key.to_string(),
+            status: self.found.status(),
             live: self.log.is_live(),
             complete,
             failure_line: self.excerpt(&log).map(|excerpt| excerpt.failure),
@@ -131,7 +131,7 @@ impl Answer for Logs {
     }
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        if self.place.status() == Status::Failed && !self.extent.full {
+        if self.found.status() == Status::Failed && !self.options.full {
             let (bytes, _) = self.log.read(READ_MAX).map_err(io::Error::other)?;
             let text = String::from_utf8_lossy(&bytes);
             if let Some(excerpt) = self.excerpt(&text) {

@@ -1,4 +1,4 @@
-//! The commands, one module each: arguments in, an [`Answer`] out.
+//! The commands, one module each: from arguments to an [`Answer`].
 
 pub mod artifacts;
 pub mod branches;
@@ -18,15 +18,15 @@ use std::io::{self, Write};
 use model::Status;
 use serde::Serialize;
 
-/// What a command found out.
+/// The output of a command.
 pub trait Answer {
-    /// What `--json` prints: the shapes of the dashboard's `&format=json` where it has one.
+    /// The output with `--json`: the JSON of the dashboard's view if it has one.
     fn json(&self) -> serde_json::Result<String>;
 
-    /// Prints it for people, in colours.
+    /// Writes the text output, with colors.
     fn text(&self, out: &mut dyn Write) -> io::Result<()>;
 
-    /// The exit code that says it to scripts.
+    /// The exit code.
     fn exit_code(&self) -> u8 {
         0
     }
@@ -36,7 +36,7 @@ fn to_json(view: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string(view)
 }
 
-/// Whether somebody has to look at it.
+/// Whether the test failed or failed to run.
 fn is_failure(status: Status) -> bool {
     matches!(status, Status::Failed | Status::FailedToRun)
 }

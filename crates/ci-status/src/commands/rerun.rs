@@ -1,7 +1,6 @@
-//! `ci-status rerun`: asks the daemon of this machine to run a test again.
+//! `ci-status rerun`: request a rerun of a test from the daemon of this machine.
 //!
-//! The request is a file (`results::requests`); the daemon looks every two seconds, takes it and removes it. The first
-//! verdict stands; the new run is kept beside it.
+//! The request is a file (`results::requests`) that the daemon takes within two seconds.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -11,40 +10,40 @@ use model::{CommitId, ResultKey};
 use results::requests;
 use serde::Serialize;
 
-use super::logs::Place;
+use super::logs::TestAtCommit;
 use super::{Answer, to_json};
+use crate::context::Context;
 use crate::problem::Problem;
-use crate::source::Source;
 use crate::text;
 
-/// How long the daemon is given to take it.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for the daemon to take the request.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A request that was left.
+/// A request that was written.
 #[derive(Debug, Serialize)]
 pub struct Rerun {
     commit: CommitId,
     test: ResultKey,
     /// Whether the daemon has taken it.
     taken: bool,
-    /// The file, while it was not.
+    /// The request file, if it was not taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<PathBuf>,
 }
 
-/// Leaves the request and waits a moment for the daemon to take it.
-pub fn run(source: &Source, commit: &str, test: &str) -> Result<Rerun, Problem> {
-    let Some(output_dir) = source.results.folder() else { return Err(Problem::NotHere) };
-    let Place { commit, key, .. } = Place::find(source, commit, test)?;
+/// Writes the request and waits for the daemon to take it.
+pub fn run(context: &Context, commit: &str, test: &str) -> Result<Rerun, Problem> {
+    let Some(output_dir) = context.backend.folder() else { return Err(Problem::NotLocal) };
+    let TestAtCommit { commit, key, .. } = TestAtCommit::find(context, commit, test)?;
     let wanted = requests::Rerun { commit: commit.clone(), key: key.clone() };
     let path = requests::leave(output_dir, requests::What::Rerun(wanted))
         .map_err(|why| Problem::Request { path: output_dir.join(requests::FOLDER), why })?;
-    let runs = source
-        .results
+    let runs = context
+        .backend
         .snapshot()?
-        .is_some_and(|snapshot| source.now.saturating_sub(snapshot.written) <= super::workers::STALE);
-    let since = Instant::now();
-    while runs && path.exists() && since.elapsed() < PATIENCE {
+        .is_some_and(|snapshot| context.now.saturating_sub(snapshot.written) <= super::workers::STALE);
+    let start = Instant::now();
+    while runs && path.exists() && start.elapsed() < TAKE_TIMEOUT {
         std::thread::sleep(Duration::from_millis(50));
     }
     let taken = !path.exists();
@@ -60,10 +59,10 @@ impl Answer for Rerun {
         let Self { commit, test, .. } = self;
         let commit = text::paint(text::COMMIT, commit.short());
         match &self.request {
-            None => writeln!(out, "ci-daemon runs {test} at {commit} again; its first verdict stands"),
+            None => writeln!(out, "rerun of {test} at {commit} is queued; the first verdict stays"),
             Some(path) => {
                 let path = text::clean(&path.display().to_string());
-                writeln!(out, "{test} at {commit} runs again once ci-daemon takes the request ({path})")
+                writeln!(out, "rerun of {test} at {commit} is requested; ci-daemon has not taken {path} yet")
             }
         }
     }

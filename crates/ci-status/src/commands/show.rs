@@ -1,99 +1,97 @@
-//! `ci-status show`: one commit, test by test, what needs a look first.
+//! `ci-status show`: one commit, test by test, failures first.
 
 use std::io::{self, Write};
 
 use model::{Counts, Status};
+use regress::suspicious::{SuspiciousPass, is_complete, reference, suspicious_passes};
 use results::json::{CommitView, SuspicionRow};
-use results::vacuity::{self, Alarm};
 use results::{CommitResults, TestEntry};
 
 use super::{Answer, is_failure, to_json};
-use crate::origin::all_branches;
+use crate::backend::all_branches;
+use crate::context::Context;
 use crate::problem::Problem;
 use crate::select;
-use crate::source::Source;
 use crate::text::{self, Cell, Table};
 
-/// What stands for a remark that is the one above.
-const THE_SAME: &str = "the same";
+/// Replaces a remark that is equal to the one above.
+const SAME: &str = "same";
 
 /// A commit's tests.
 #[derive(Debug)]
 pub struct Show {
     results: CommitResults,
-    /// How many there were before any were left out.
+    /// The counts of all tests, filtered or not.
     all: Counts,
-    /// Those that seem to test nothing any more.
-    suspicious: Vec<Alarm>,
+    suspicious: Vec<SuspiciousPass>,
 }
 
-/// Finds out: only tests that failed or could not run if `failed`, only those whose name matches `test`.
-pub fn run(source: &Source, commit: Option<&str>, failed: bool, test: Option<&str>) -> Result<Show, Problem> {
+/// Reads a commit. `failed`: only tests that failed or failed to run; `test`: only tests whose name matches.
+pub fn run(
+    context: &Context,
+    commit: Option<&str>,
+    failed: bool,
+    test: Option<&str>,
+) -> Result<Show, Problem> {
     let regex = select::pattern(test)?;
-    let commit = select::commit(source, commit)?;
-    let results = source.results.commit(&commit)?;
+    let commit = select::commit(context, commit)?;
+    let results = context.backend.commit(&commit)?;
     let mut results =
         results.unwrap_or_else(|| CommitResults { commit, message: String::new(), entries: Vec::new() });
     if results.message.is_empty() {
-        results.message = message(source, &results)?;
+        results.message = message(context, &results)?;
     }
     let all = results.counts();
-    let mut suspicious = if failed { Vec::new() } else { suspicious(source, &results)? };
-    suspicious.retain(|alarm| regex.as_ref().is_none_or(|regex| regex.is_match(alarm.key.as_str())));
+    let mut suspicious = if failed { Vec::new() } else { suspicious(context, &results)? };
+    suspicious.retain(|pass| regex.as_ref().is_none_or(|regex| regex.is_match(pass.key.as_str())));
     results.entries.retain(|entry| {
-        (!failed || is_failure(entry.status))
+        (!failed || is_failure(entry.decisive.status))
             && regex.as_ref().is_none_or(|regex| regex.is_match(entry.key.as_str()))
     });
     Ok(Show { results, all, suspicious })
 }
 
-/// The message of a commit whose results do not have it, from a listing.
-pub(super) fn message(source: &Source, results: &CommitResults) -> Result<String, Problem> {
-    let listings = source.results.listings(&all_branches(&*source.results)?);
+/// The message of a commit from a listing, for results without one.
+pub(super) fn message(context: &Context, results: &CommitResults) -> Result<String, Problem> {
+    let listings = context.backend.listings(&all_branches(&*context.backend)?);
     let entry = listings.into_iter().flatten().find(|entry| entry.commit == results.commit);
     Ok(entry.map(|entry| entry.message).unwrap_or_default())
 }
 
-/// The tests that seem to test nothing any more, compared with the last commit before it on a branch at which something
-/// passed.
-fn suspicious(source: &Source, results: &CommitResults) -> Result<Vec<Alarm>, Problem> {
-    let listings = source.results.listings(&all_branches(&*source.results)?);
-    let before = listings.into_iter().find_map(|entries| {
+/// The suspicious passes of a commit, compared with its reference commit on the first branch that lists it.
+fn suspicious(context: &Context, results: &CommitResults) -> Result<Vec<SuspiciousPass>, Problem> {
+    let listings = context.backend.listings(&all_branches(&*context.backend)?);
+    let before = listings.iter().find_map(|entries| {
         let row = entries.iter().position(|entry| entry.commit == results.commit)?;
-        Some(entries.into_iter().skip(row + 1).find(|older| older.counts.passed > 0))
+        Some(reference(entries, row))
     });
     let Some(before) = before.flatten() else { return Ok(Vec::new()) };
-    let Some(before) = source.results.commit(&before.commit)? else { return Ok(Vec::new()) };
-    Ok(vacuity::alarms(&before, results, is_complete(source, results)?))
+    let Some(before) = context.backend.commit(&before.commit)? else { return Ok(Vec::new()) };
+    let complete = is_complete(results, context.backend.snapshot()?.as_ref());
+    Ok(suspicious_passes(&before, results, complete))
 }
 
-/// Whether a commit gets no more results, as far as is known.
-pub(super) fn is_complete(source: &Source, results: &CommitResults) -> Result<bool, Problem> {
-    let snapshot = source.results.snapshot()?;
-    let busy = snapshot.is_some_and(|snapshot| snapshot.has_work_for(results.commit.as_str()));
-    Ok(!busy && results.counts().inprogress == 0)
-}
-
-/// A line for each of them.
-pub(super) fn suspicious_lines(alarms: &[Alarm], out: &mut dyn Write) -> io::Result<()> {
-    if alarms.is_empty() {
-        return Ok(());
-    }
-    let title = format!("to look at, they may test nothing any more: {}", alarms.len());
+/// Writes one line for each suspicious pass.
+pub(super) fn write_suspicious(passes: &[SuspiciousPass], out: &mut dyn Write) -> io::Result<()> {
+    let title = match passes.len() {
+        0 => return Ok(()),
+        1 => "1 suspicious pass, may no longer test anything".into(),
+        count => format!("{count} suspicious passes, may no longer test anything"),
+    };
     writeln!(out, "\n{}", text::paint(text::style(Status::NotRun), title))?;
     let mut table = Table::default();
-    for alarm in alarms {
-        table.row([Cell::left(""), Cell::left(&alarm.key), Cell::left(&alarm.suspicion)]);
+    for pass in passes {
+        table.row([Cell::left(""), Cell::left(&pass.key), Cell::left(&pass.suspicion)]);
     }
     write!(out, "{table}")
 }
 
-/// What is to be said of a test beside its status.
+/// The crash, the reason and the failure rate of a test.
 pub(super) fn remark(entry: &TestEntry) -> String {
     let mut parts: Vec<String> = Vec::new();
-    let reason = entry.reason.as_deref().unwrap_or("");
-    // Our own reasons begin with the crash's name; older ones may not.
-    match &entry.crash {
+    let reason = entry.decisive.reason.as_deref().unwrap_or("");
+    // Reasons of this system begin with the crash title; others may not.
+    match &entry.decisive.crash {
         Some(crash) if !reason.contains(crash.as_str()) => parts.extend([crash.clone(), reason.into()]),
         _ => parts.push(reason.into()),
     }
@@ -123,30 +121,28 @@ impl Answer for Show {
         match (self.all == shown, shown.total()) {
             (true, 0) => writeln!(out, "\nno results yet")?,
             (true, _) => writeln!(out, "\n{} in {time}", text::counts(&shown))?,
-            (false, count) => {
-                writeln!(out, "\n{}; {count} of them shown", text::counts(&self.all))?;
-            }
+            (false, count) => writeln!(out, "\n{}; {count} shown", text::counts(&self.all))?,
         }
         if results.entries.is_empty() {
             return Ok(());
         }
         let mut table = Table::default();
-        for status in text::BY_CONCERN {
-            let mut said = String::new();
-            for entry in results.entries.iter().filter(|entry| entry.status == status) {
-                // A commit that does not build has one reason for all its tests: once is enough.
+        for status in text::BY_URGENCY {
+            let mut above = String::new();
+            for entry in results.entries.iter().filter(|entry| entry.decisive.status == status) {
                 let remark = remark(entry);
-                let again = remark == said && remark.chars().count() > THE_SAME.len();
+                // The tests of a commit that does not build all have one reason.
+                let is_same = remark == above && remark.chars().count() > SAME.len();
                 table.row([
                     Cell::left(status.label()).styled(text::style(status)),
                     Cell::left(&entry.key),
-                    Cell::right(text::duration(entry.duration)),
-                    Cell::left(if again { THE_SAME } else { &remark }),
+                    Cell::right(text::duration(entry.decisive.duration)),
+                    Cell::left(if is_same { SAME } else { &remark }),
                 ]);
-                said = remark;
+                above = remark;
             }
         }
         write!(out, "\n{table}")?;
-        suspicious_lines(&self.suspicious, out)
+        write_suspicious(&self.suspicious, out)
     }
 }

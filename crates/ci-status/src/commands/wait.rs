@@ -1,6 +1,6 @@
-//! `ci-status wait`: until a commit is tested or a test of it failed, with an exit code like that of `ktest run`.
+//! `ci-status wait`: wait until a commit is tested or one of its tests fails; the exit code is like that of `ktest run`.
 //!
-//! Done is a commit of which something has a result, nothing runs and nothing is planned, as far as the daemon says.
+//! A commit is done if it has results and, by the status snapshot, none of its tests is running or queued.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,34 +14,34 @@ use serde::Serialize;
 
 use super::show::{message, remark};
 use super::{Answer, is_failure, to_json};
+use crate::context::Context;
 use crate::problem::Problem;
 use crate::select;
-use crate::source::Source;
 use crate::text::{self, Cell, Table};
 
-/// A snapshot older than this comes from a daemon that has stopped, in s; clocks of two machines may differ.
+/// The age in seconds of a snapshot from which on the daemon counts as stopped. The clocks of two machines may differ.
 const STALE: i64 = 120;
-/// More tests than this that failed for the same reason are one line.
-const ONE_BY_ONE: usize = 4;
+/// More tests than this that failed for the same reason are shown as one line.
+const LISTED_MAX: usize = 4;
 
-/// What is waited for.
+/// When waiting ends.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Until {
-    /// All verdicts, also after the first failure.
+pub struct WaitOptions {
+    /// Wait for all verdicts, not only until the first failure.
     pub all: bool,
-    /// At most so long.
+    /// The time limit.
     pub limit: Option<Duration>,
 }
 
-/// Time, as waiting needs it.
+/// The clock of the wait loop.
 pub trait Clock {
-    /// Since waiting began.
+    /// The time since the start.
     fn elapsed(&self) -> Duration;
-    /// Lets some pass.
+    /// Sleeps until the next look.
     fn pause(&mut self);
 }
 
-/// How it ended.
+/// The state when waiting ended.
 #[derive(Debug)]
 pub struct Wait {
     commit: CommitId,
@@ -54,111 +54,113 @@ pub struct Wait {
 #[derive(Serialize)]
 struct WaitView {
     commit: String,
-    /// Whether every verdict is there.
+    /// Whether the commit is completely tested.
     done: bool,
     #[serde(flatten)]
     counts: Counts,
     failures: Vec<TestRow>,
 }
 
-/// How a commit stands.
+/// The progress of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Stand {
-    /// Nothing more comes.
+enum Progress {
+    /// It gets no more results.
     Done,
-    /// There is more to come: what, in words.
-    Coming(String),
-    /// There should be more, and nobody works on it.
-    Hopeless,
+    /// More results are to come: what is done and what is left.
+    Pending(String),
+    /// Results are missing and nothing will test it.
+    NotTested,
 }
 
-/// Waits for the commit that `name` means; tells `progress` what changes.
+/// Waits for the commit of a name. Each change of its progress goes to `report`.
 pub fn run(
-    source: &Source,
+    context: &Context,
     name: Option<&str>,
-    until: Until,
+    until: WaitOptions,
     clock: &mut dyn Clock,
-    progress: &mut dyn FnMut(&str),
+    report: &mut dyn FnMut(&str),
 ) -> Result<Wait, Problem> {
-    let commit = select::awaited(source, name)?;
-    let mut told = String::new();
+    let commit = select::awaited(context, name)?;
+    let mut reported = String::new();
     loop {
-        let results = source.results.commit(&commit)?;
-        let snapshot = source.results.snapshot()?;
+        let results = context.backend.commit(&commit)?;
+        let snapshot = context.backend.snapshot()?;
         let elapsed = clock.elapsed();
-        let now = source.now.saturating_add(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX));
-        let stand = stand(&commit, results.as_ref(), snapshot.as_ref(), now);
-        let failed =
-            results.iter().flat_map(|results| &results.entries).any(|entry| is_failure(entry.status));
-        let stands = match stand {
-            Stand::Done => return end(source, commit, results, true),
-            Stand::Coming(_) | Stand::Hopeless if failed && !until.all => {
-                return end(source, commit, results, false);
+        let now = context.now.saturating_add(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX));
+        let progress = progress(&commit, results.as_ref(), snapshot.as_ref(), now);
+        let failed = results
+            .iter()
+            .flat_map(|results| &results.entries)
+            .any(|entry| is_failure(entry.decisive.status));
+        let words = match progress {
+            Progress::Done => return end(context, commit, results, true),
+            Progress::Pending(_) | Progress::NotTested if failed && !until.all => {
+                return end(context, commit, results, false);
             }
-            Stand::Hopeless => return Err(Problem::Hopeless { commit }),
-            Stand::Coming(stands) => stands,
+            Progress::NotTested => return Err(Problem::NotTested { commit }),
+            Progress::Pending(words) => words,
         };
-        if stands != told {
-            progress(&stands);
-            told = stands;
+        if words != reported {
+            report(&words);
+            reported = words;
         }
         if let Some(limit) = until.limit.filter(|limit| elapsed >= *limit) {
-            return Err(Problem::Timeout { commit, after: text::duration(limit), stands: told });
+            return Err(Problem::Timeout { commit, after: text::duration(limit), progress: reported });
         }
         clock.pause();
-        source.results.refresh();
+        context.backend.refresh();
     }
 }
 
-fn stand(
+fn progress(
     commit: &CommitId,
     results: Option<&CommitResults>,
     snapshot: Option<&StatusSnapshot>,
     now: i64,
-) -> Stand {
+) -> Progress {
     let snapshot = snapshot.filter(|snapshot| now.saturating_sub(snapshot.written) <= STALE);
     let counts = results.map(CommitResults::counts).unwrap_or_default();
     let judged = counts.total() - counts.inprogress;
     let Some(snapshot) = snapshot else {
-        return if judged > 0 && counts.inprogress == 0 { Stand::Done } else { Stand::Hopeless };
+        return if judged > 0 && counts.inprogress == 0 { Progress::Done } else { Progress::NotTested };
     };
-    let claimed = snapshot
+    let is_claimed = snapshot
         .executors
         .iter()
         .filter_map(|executor| executor.batch.as_ref())
         .any(|batch| batch.commit == commit.as_str());
-    let waiting = match &snapshot.pending_by_commit {
+    let queued = match &snapshot.pending_by_commit {
         Some(pending) => pending.get(commit.as_str()).copied().unwrap_or(0),
-        // An older daemon counts by user only.
+        // Older daemons count by user only.
         None => snapshot.pending_by_group.values().sum(),
     };
-    if judged > 0 && counts.inprogress == 0 && !claimed && waiting == 0 && !snapshot.more_to_plan {
-        return Stand::Done;
+    if judged > 0 && counts.inprogress == 0 && !is_claimed && queued == 0 && !snapshot.more_to_plan {
+        return Progress::Done;
     }
     let mut parts = Vec::new();
     if counts.total() > 0 {
         parts.push(words(&counts));
-    } else if claimed {
-        parts.push("being built or booted".into());
+    } else if is_claimed {
+        parts.push("building or booting".into());
     } else {
         parts.push("no results yet".into());
     }
-    if waiting > 0 {
-        let whose = if snapshot.pending_by_commit.is_some() { "" } else { " (of all commits)" };
-        parts.push(format!("{waiting} wait{whose}"));
+    if queued > 0 {
+        let scope = if snapshot.pending_by_commit.is_some() { "" } else { " (of all commits)" };
+        parts.push(format!("{queued} queued{scope}"));
     }
-    Stand::Coming(parts.join(", "))
+    Progress::Pending(parts.join(", "))
 }
 
 fn words(counts: &Counts) -> String {
-    let there = text::BY_CONCERN.into_iter().filter(|status| counts.get(*status) > 0);
+    let statuses = text::BY_URGENCY.into_iter().filter(|status| counts.get(*status) > 0);
     let parts: Vec<String> =
-        there.map(|status| format!("{} {}", counts.get(status), status.label().to_lowercase())).collect();
+        statuses.map(|status| format!("{} {}", counts.get(status), status.label().to_lowercase())).collect();
     parts.join(", ")
 }
 
 fn end(
-    source: &Source,
+    context: &Context,
     commit: CommitId,
     results: Option<CommitResults>,
     done: bool,
@@ -166,21 +168,21 @@ fn end(
     let nothing = || CommitResults { commit: commit.clone(), message: String::new(), entries: Vec::new() };
     let mut results = results.unwrap_or_else(nothing);
     if results.message.is_empty() {
-        results.message = message(source, &results)?;
+        results.message = message(context, &results)?;
     }
     let (subject, counts) = (results.subject().to_owned(), results.counts());
-    results.entries.retain(|entry| is_failure(entry.status));
+    results.entries.retain(|entry| is_failure(entry.decisive.status));
     Ok(Wait { commit, subject, counts, done, failed: results.entries })
 }
 
 impl Wait {
-    /// The tests that failed, those together of which the same is to be said: a commit that does not build fails all.
-    fn alike(&self) -> Vec<(Status, String, Vec<&TestEntry>)> {
+    /// The failed tests, grouped by status and reason: all tests of a commit that does not build have one reason.
+    fn groups(&self) -> Vec<(Status, String, Vec<&TestEntry>)> {
         let mut groups: Vec<(Status, String, Vec<&TestEntry>)> = Vec::new();
-        let mut places: HashMap<(Status, String), usize> = HashMap::new();
+        let mut index: HashMap<(Status, String), usize> = HashMap::new();
         for entry in &self.failed {
-            let (status, remark) = (entry.status, remark(entry));
-            let at = *places.entry((status, remark.clone())).or_insert(groups.len());
+            let (status, remark) = (entry.decisive.status, remark(entry));
+            let at = *index.entry((status, remark.clone())).or_insert(groups.len());
             if at == groups.len() {
                 groups.push((status, remark, Vec::new()));
             }
@@ -205,7 +207,7 @@ impl Answer for Wait {
         let state = if self.done { "done" } else { "a test failed, others are to come" };
         writeln!(out, "{short} {}: {state}; {}", text::clean(&self.subject), text::counts(&self.counts))?;
         let mut table = Table::default();
-        for (status, remark, entries) in self.alike() {
+        for (status, remark, entries) in self.groups() {
             let mut row = |what: &dyn fmt::Display| {
                 table.row([
                     Cell::left(status.label()).styled(text::style(status)),
@@ -213,7 +215,7 @@ impl Answer for Wait {
                     Cell::left(&remark),
                 ]);
             };
-            if entries.len() > ONE_BY_ONE && !remark.is_empty() {
+            if entries.len() > LISTED_MAX && !remark.is_empty() {
                 row(&format_args!("{} tests", entries.len()));
             } else {
                 entries.iter().for_each(|entry| row(&entry.key));
@@ -222,7 +224,7 @@ impl Answer for Wait {
         write!(out, "{table}")
     }
 
-    /// As `ktest run` has it, so that `git bisect run` understands: 1 a test failed, 125 nothing could be judged.
+    /// The exit codes of `ktest run`, for `git bisect run`: 0 passed, 1 a test failed, 125 no verdict.
     fn exit_code(&self) -> u8 {
         let counts = &self.counts;
         match (counts.failed, counts.failed_to_run, counts.passed + counts.notrun) {
@@ -267,41 +269,41 @@ mod tests {
     }
 
     #[test]
-    fn done_is_when_nothing_more_comes() {
+    fn a_commit_is_done_when_no_results_are_to_come() {
         use Status::{Failed, InProgress, Passed};
         let of = |statuses: &[Status], snapshot: Option<StatusSnapshot>| {
             let results = (!statuses.is_empty()).then(|| results(statuses));
-            stand(&commit(), results.as_ref(), snapshot.as_ref(), 1002)
+            progress(&commit(), results.as_ref(), snapshot.as_ref(), 1002)
         };
-        let coming = |words: &str| Stand::Coming(words.into());
-        assert_eq!(of(&[Passed, Failed], Some(daemon(0, false, false))), Stand::Done);
-        assert_eq!(of(&[Passed], Some(daemon(0, true, false))), coming("1 passed"));
-        assert_eq!(of(&[Passed], Some(daemon(3, false, false))), coming("1 passed, 3 wait"));
+        let pending = |words: &str| Progress::Pending(words.into());
+        assert_eq!(of(&[Passed, Failed], Some(daemon(0, false, false))), Progress::Done);
+        assert_eq!(of(&[Passed], Some(daemon(0, true, false))), pending("1 passed"));
+        assert_eq!(of(&[Passed], Some(daemon(3, false, false))), pending("1 passed, 3 queued"));
         assert_eq!(
             of(&[Passed, InProgress], Some(daemon(0, false, true))),
-            coming("1 in progress, 1 passed")
+            pending("1 in progress, 1 passed")
         );
-        assert_eq!(of(&[], Some(daemon(0, false, true))), coming("being built or booted"));
-        assert_eq!(of(&[], Some(daemon(0, false, false))), coming("no results yet"));
-        assert_eq!(of(&[], None), Stand::Hopeless);
-        assert_eq!(of(&[Passed], None), Stand::Done);
-        assert_eq!(of(&[Passed, InProgress], None), Stand::Hopeless);
+        assert_eq!(of(&[], Some(daemon(0, false, true))), pending("building or booting"));
+        assert_eq!(of(&[], Some(daemon(0, false, false))), pending("no results yet"));
+        assert_eq!(of(&[], None), Progress::NotTested);
+        assert_eq!(of(&[Passed], None), Progress::Done);
+        assert_eq!(of(&[Passed, InProgress], None), Progress::NotTested);
         let old = StatusSnapshot { written: 1, ..daemon(0, false, false) };
-        assert_eq!(of(&[InProgress], Some(old)), Stand::Hopeless);
+        assert_eq!(of(&[InProgress], Some(old)), Progress::NotTested);
         let older = StatusSnapshot {
             pending_by_commit: None,
             pending_by_group: BTreeMap::from([("kmo".parse().unwrap(), 7)]),
             ..daemon(0, false, false)
         };
-        assert_eq!(of(&[Passed], Some(older)), coming("1 passed, 7 wait (of all commits)"));
+        assert_eq!(of(&[Passed], Some(older)), pending("1 passed, 7 queued (of all commits)"));
     }
 
     #[test]
-    fn many_that_failed_alike_are_one_line() {
+    fn failures_with_one_reason_are_one_line() {
         use Status::{Failed, FailedToRun};
         let mut results = results(&[Failed, FailedToRun, FailedToRun, FailedToRun, FailedToRun, FailedToRun]);
         for entry in &mut results.entries[1..] {
-            entry.reason = Some("does not build".into());
+            entry.decisive.reason = Some("does not build".into());
         }
         let counts = results.counts();
         let subject = "ext4: x".into();

@@ -1,6 +1,6 @@
-//! `ci-status watch`: a branch's newest commits and who works on them, as it changes.
+//! `ci-status watch`: the newest commits of a branch and the workers that test them, live.
 //!
-//! [`Watch`] is what is shown at one moment, plain data that prints itself; the terminal is [`crate::screen`]'s.
+//! [`Watch`] is the content of one moment; [`crate::screen`] draws it.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -14,29 +14,29 @@ use serde::Serialize;
 use super::show::remark;
 use super::workers::STALE;
 use super::{Answer, is_failure, to_json};
+use crate::context::Context;
 use crate::problem::Problem;
 use crate::select;
-use crate::source::Source;
 use crate::text::{self, Cell, Table};
 
-/// How many commits are shown.
+/// The number of commits shown.
 const COMMITS: usize = 12;
-/// How many failures of the newest tested commit are shown.
+/// The number of failures of the newest tested commit shown.
 const FAILURES: usize = 8;
 
-/// What is shown.
+/// The content of one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Watch {
     user: UserName,
     branch: BranchName,
     commits: Vec<CommitRow>,
-    /// The executors that work on the branch.
+    /// The workers that test the branch.
     executors: Vec<ExecutorStatus>,
-    /// How many jobs wait, of all branches.
+    /// The number of queued tests of all branches.
     pending: u64,
     /// Whether the daemon runs.
     running: bool,
-    /// What failed at the newest commit with results, and why.
+    /// The failures of the newest tested commit.
     failing: Vec<Failing>,
     #[serde(skip)]
     now: i64,
@@ -49,25 +49,25 @@ struct Failing {
     why: String,
 }
 
-/// Which branch.
-pub fn branch(source: &Source, name: Option<&str>) -> Result<BranchRef, Problem> {
-    select::branch(source, name)
+/// The branch of a name.
+pub fn branch(context: &Context, name: Option<&str>) -> Result<BranchRef, Problem> {
+    select::branch(context, name)
 }
 
-/// How it stands at `now` (Unix seconds).
-pub fn run(source: &Source, at: &BranchRef, now: i64) -> Result<Watch, Problem> {
-    let entries = source.results.branch(at)?.unwrap_or_default();
-    let snapshot = source.results.snapshot()?;
+/// Reads the content at `now` (Unix seconds).
+pub fn run(context: &Context, at: &BranchRef, now: i64) -> Result<Watch, Problem> {
+    let entries = context.backend.branch(at)?.unwrap_or_default();
+    let snapshot = context.backend.snapshot()?;
     let running = snapshot.as_ref().is_some_and(|snapshot| now.saturating_sub(snapshot.written) <= STALE);
     let snapshot = snapshot.filter(|_| running).unwrap_or_default();
     let executors = executors(&snapshot, &entries);
     let tested = entries.iter().find(|entry| entry.counts.total() > 0);
-    let results = tested.map(|entry| source.results.commit(&entry.commit)).transpose()?.flatten();
+    let results = tested.map(|entry| context.backend.commit(&entry.commit)).transpose()?.flatten();
     let failing =
-        results.iter().flat_map(|results| &results.entries).filter(|entry| is_failure(entry.status));
+        results.iter().flat_map(|results| &results.entries).filter(|entry| is_failure(entry.decisive.status));
     let failing = failing.take(FAILURES).map(|entry| Failing {
         name: entry.key.to_string(),
-        status: entry.status,
+        status: entry.decisive.status,
         why: remark(entry),
     });
     Ok(Watch {
@@ -84,10 +84,10 @@ pub fn run(source: &Source, at: &BranchRef, now: i64) -> Result<Watch, Problem> 
 
 fn executors(snapshot: &StatusSnapshot, entries: &[BranchEntry]) -> Vec<ExecutorStatus> {
     let commits: HashSet<&str> = entries.iter().map(|entry| entry.commit.as_str()).collect();
-    let here = |executor: &&ExecutorStatus| {
+    let tests_branch = |executor: &&ExecutorStatus| {
         executor.batch.as_ref().is_some_and(|batch| commits.contains(batch.commit.as_str()))
     };
-    snapshot.executors.iter().filter(here).cloned().collect()
+    snapshot.executors.iter().filter(tests_branch).cloned().collect()
 }
 
 impl Answer for Watch {
@@ -97,9 +97,9 @@ impl Answer for Watch {
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let state = match (self.running, self.pending) {
-            (false, _) => "ci-daemon does not run".into(),
-            (true, 0) => "nothing waits".into(),
-            (true, pending) => format!("{pending} jobs wait"),
+            (false, _) => "ci-daemon is not running".into(),
+            (true, 0) => "no tests queued".into(),
+            (true, pending) => format!("{pending} tests queued"),
         };
         let name = text::clean(&format!("{}/{}", self.user, self.branch));
         writeln!(out, "{}  {}\n", text::paint(text::HEADING, name), text::paint(text::FAINT, state))?;
@@ -143,8 +143,8 @@ impl Watch {
                 Cell::left(short).styled(text::COMMIT),
                 Cell::left(&batch.test),
                 Cell::right(format_args!("{}/{}", batch.done, batch.subtests)),
-                Cell::left(&batch.phase).styled(text::style(Status::InProgress)),
-                Cell::left(text::ago(batch.started, self.now)),
+                Cell::left(format_args!("{} for {}", batch.phase, text::elapsed(batch.started, self.now)))
+                    .styled(text::style(Status::InProgress)),
                 Cell::left(batch.current.as_deref().unwrap_or("")),
             ]);
         }

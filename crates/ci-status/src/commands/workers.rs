@@ -1,28 +1,28 @@
-//! `ci-status workers`: what the farm does now.
+//! `ci-status workers`: what each worker of the farm does.
 
 use std::io::{self, Write};
 
 use model::{Status, StatusSnapshot};
 
 use super::{Answer, to_json};
+use crate::context::Context;
 use crate::problem::Problem;
-use crate::source::Source;
 use crate::text::{self, Cell, Table};
 
-/// A snapshot older than this comes from a daemon that has stopped, in s; it is written every 2 s.
+/// The age in seconds of a snapshot from which on the daemon counts as stopped; it writes one every 2 s.
 pub(super) const STALE: i64 = 15;
 
-/// The snapshot and the time.
+/// The status snapshot at a time.
 #[derive(Debug)]
 pub struct Workers {
     snapshot: StatusSnapshot,
     now: i64,
 }
 
-/// Finds out.
-pub fn run(source: &Source) -> Result<Workers, Problem> {
-    let snapshot = source.results.snapshot()?.ok_or(Problem::NoSnapshot)?;
-    Ok(Workers { snapshot, now: source.now })
+/// Reads the status snapshot.
+pub fn run(context: &Context) -> Result<Workers, Problem> {
+    let snapshot = context.backend.snapshot()?.ok_or(Problem::NoSnapshot)?;
+    Ok(Workers { snapshot, now: context.now })
 }
 
 impl Answer for Workers {
@@ -34,7 +34,7 @@ impl Answer for Workers {
         let Self { snapshot, now } = self;
         if now - snapshot.written > STALE {
             let warning =
-                format!("ci-daemon does not run; this is from {}", text::ago(snapshot.written, *now));
+                format!("ci-daemon is not running; last status {}", text::ago(snapshot.written, *now));
             writeln!(out, "{}", text::paint(text::style(Status::Unknown), warning))?;
         }
         let mut table = Table::default();
@@ -55,8 +55,7 @@ impl Answer for Workers {
                     Cell::left(short).styled(text::COMMIT),
                     Cell::left(&batch.test),
                     Cell::right(format_args!("{}/{}", batch.done, batch.subtests)),
-                    Cell::left(&batch.phase),
-                    Cell::left(text::ago(batch.started, *now)),
+                    Cell::left(format_args!("{} for {}", batch.phase, text::elapsed(batch.started, *now))),
                     Cell::left(current),
                 ]);
             } else if let Some(problem) = &executor.problem {
@@ -66,7 +65,7 @@ impl Answer for Workers {
         }
         write!(out, "{table}")?;
         if snapshot.executors.is_empty() {
-            writeln!(out, "no executors")?;
+            writeln!(out, "no workers")?;
         }
         let pending: u64 = snapshot.pending_by_group.values().sum();
         let groups: Vec<String> = snapshot
@@ -76,8 +75,8 @@ impl Answer for Workers {
             .map(|(group, count)| format!("{} {count}", text::clean(group.as_str())))
             .collect();
         match groups.as_slice() {
-            [] => writeln!(out, "nothing waits")?,
-            groups => writeln!(out, "{pending} jobs wait: {}", groups.join(", "))?,
+            [] => writeln!(out, "no tests queued")?,
+            groups => writeln!(out, "{pending} tests queued ({})", groups.join(", "))?,
         }
         for branch in snapshot.branches.iter() {
             if let Some(error) = &branch.error {

@@ -1,11 +1,11 @@
-//! The results that the tests of commands ask about.
+//! The results that the tests of commands read.
 
 use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus};
 use model::{CommitId, StatusSnapshot, Verdict};
 use tempfile::TempDir;
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
 
-/// The time at which commands are run, Unix seconds.
+/// The time at which commands run, Unix seconds.
 pub const NOW: i64 = 1_700_000_100;
 
 /// The commits with results, newest first.
@@ -18,9 +18,10 @@ pub fn failed(reason: &str) -> Verdict {
     Verdict::Failed { reason: reason.into() }
 }
 
-/// Four commits: fine, one test broken, no build, one mended and one still running; a fifth has no results.
+/// Four commits, oldest first: all pass, one test breaks, the build fails, one test is fixed and one is running. A
+/// fifth is untested.
 pub fn results() -> TempDir {
-    // The store syncs each step; what is tested here needs no disk.
+    // The store syncs each step, which is slow on a disk.
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let fixture = ResultsFixture::new(dir.path());
     let [four, three, two, one] = &commits();

@@ -10,18 +10,18 @@ use crate::types::{Attempt, CommitResults, TestEntry, duration, millis_of};
 
 const NO_SLOT: u32 = u32::MAX;
 
-/// A commit's blob.
+/// The blob of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitBlob {
-    /// What it says.
+    /// The results.
     pub results: CommitResults,
-    /// Which records it includes.
+    /// The journal records that it includes.
     pub mark: Mark,
 }
 
 type RunKey<'a> = (Option<&'a HostName>, Option<u32>, Option<&'a KernelId>, Option<&'a str>);
 
-/// The runs that a commit's attempts share, numbered from 1 in order of appearance.
+/// The runs that the attempts of a commit share, numbered from 1 in order of appearance.
 #[derive(Default)]
 struct Runs<'a> {
     numbers: HashMap<RunKey<'a>, u32>,
@@ -42,11 +42,7 @@ impl<'a> Runs<'a> {
     }
 }
 
-fn run_of_entry(entry: &TestEntry) -> RunKey<'_> {
-    (entry.host.as_ref(), entry.slot, entry.kernel.as_ref(), entry.image_hash.as_deref())
-}
-
-fn run_of_attempt(attempt: &Attempt) -> RunKey<'_> {
+fn run_of(attempt: &Attempt) -> RunKey<'_> {
     (attempt.host.as_ref(), attempt.slot, attempt.kernel.as_ref(), attempt.image_hash.as_deref())
 }
 
@@ -84,20 +80,17 @@ pub fn keys_hash<'a>(keys: impl Iterator<Item = &'a ResultKey>) -> u64 {
 }
 
 fn estimate(message: &str, entries: &[&TestEntry], runs: &Runs<'_>) -> usize {
-    let attempt_words = |reason: Option<&String>, crash: Option<&String>| {
-        reason.map_or(0, |text| text_words(text)) + crash.map_or(0, |text| text_words(text))
+    let attempt_words = |attempt: &Attempt| {
+        let words = |text: &Option<String>| text.as_ref().map_or(0, |text| text_words(text));
+        words(&attempt.reason) + words(&attempt.crash)
     };
     let count = entries.len();
     let entries: usize = entries
         .iter()
         .map(|entry| {
-            let others: usize = entry
-                .others
-                .iter()
-                .map(|other| 10 + attempt_words(other.reason.as_ref(), other.crash.as_ref()))
-                .sum();
+            let others: usize = entry.others.iter().map(|other| 10 + attempt_words(other)).sum();
             14 + text_words(entry.key.as_str())
-                + attempt_words(entry.reason.as_ref(), entry.crash.as_ref())
+                + attempt_words(&entry.decisive)
                 + if others > 0 { others + 1 } else { 0 }
         })
         .sum();
@@ -113,14 +106,14 @@ fn estimate(message: &str, entries: &[&TestEntry], runs: &Runs<'_>) -> usize {
     256 + entries + runs + count + text_words(message)
 }
 
-/// The blob's bytes. Entries must be sorted by key, no key twice.
+/// The bytes of a blob. Entries must be sorted by key, no key twice.
 #[must_use]
 pub fn encode_commit(results: &CommitResults, mark: Mark) -> Vec<u8> {
     let entries: Vec<&TestEntry> = results.entries.iter().collect();
     encode_entries(&results.commit, &results.message, &entries, mark)
 }
 
-/// Like [`encode_commit`], from entries that lie elsewhere.
+/// Like [`encode_commit`], from borrowed entries.
 pub(crate) fn encode_entries(
     commit: &CommitId,
     message: &str,
@@ -131,8 +124,8 @@ pub(crate) fn encode_entries(
     let entry_runs: Vec<(u32, Vec<u32>)> = entries
         .iter()
         .map(|entry| {
-            let own = runs.number(run_of_entry(entry));
-            (own, entry.others.iter().map(|other| runs.number(run_of_attempt(other))).collect())
+            let own = runs.number(run_of(&entry.decisive));
+            (own, entry.others.iter().map(|other| runs.number(run_of(other))).collect())
         })
         .collect();
 
@@ -142,23 +135,23 @@ pub(crate) fn encode_entries(
     root.set_commit_id(commit.as_str());
     root.set_epoch(mark.epoch);
     root.set_sequence(mark.sequence);
-    let counts: Counts = entries.iter().map(|entry| entry.status).collect();
+    let counts: Counts = entries.iter().map(|entry| entry.decisive.status).collect();
     root.set_passed(counts.passed);
     root.set_failed(counts.failed);
     root.set_notrun(counts.notrun);
     root.set_failed_to_run(counts.failed_to_run);
     root.set_inprogress(counts.inprogress);
     root.set_unknown(counts.unknown);
-    root.set_total_ms(millis_of(entries.iter().map(|entry| entry.duration).sum()));
+    root.set_total_ms(millis_of(entries.iter().map(|entry| entry.decisive.duration).sum()));
     root.set_keys_hash(keys_hash(entries.iter().map(|entry| &entry.key)));
     let statuses: Vec<u8> =
-        entries.iter().map(|entry| status_code(entry.status) as u16).map(low_byte).collect();
+        entries.iter().map(|entry| status_code(entry.decisive.status) as u16).map(low_byte).collect();
     root.set_statuses(&statuses);
 
     let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
     let mut durations = root.reborrow().init_durations_ms(count);
     for (at, entry) in (0..count).zip(entries) {
-        durations.set(at, u32::try_from(entry.duration.as_millis()).unwrap_or(u32::MAX));
+        durations.set(at, u32::try_from(entry.decisive.duration.as_millis()).unwrap_or(u32::MAX));
     }
     let mut list = root.reborrow().init_runs(u32::try_from(runs.list.len()).unwrap_or(0));
     for (at, (host, slot, kernel, image)) in (0..).zip(&runs.list) {
@@ -186,44 +179,48 @@ fn low_byte(code: u16) -> u8 {
 }
 
 fn encode_entry(mut out: schema::test_result::Builder<'_>, entry: &TestEntry, run: u32, other_runs: &[u32]) {
-    out.set_name(entry.key.as_str());
-    out.set_duration(entry.duration.as_secs());
-    out.set_status(status_code(entry.status));
-    out.set_starttime(entry.started.unwrap_or(0));
-    out.set_duration_ms(millis_of(entry.duration));
-    if let Some(reason) = &entry.reason {
+    let TestEntry { key, decisive, others } = entry;
+    out.set_name(key.as_str());
+    out.set_duration(decisive.duration.as_secs());
+    out.set_status(status_code(decisive.status));
+    out.set_starttime(decisive.started.unwrap_or(0));
+    out.set_duration_ms(millis_of(decisive.duration));
+    if let Some(reason) = &decisive.reason {
         out.set_reason(reason.as_str());
     }
-    if let Some(crash) = &entry.crash {
+    if let Some(crash) = &decisive.crash {
         out.set_crash(crash.as_str());
     }
     out.set_run(run);
-    out.set_attempt(entry.attempt);
-    out.set_log_bytes(entry.log_bytes);
-    out.set_full_log_bytes(entry.full_log_bytes);
-    if entry.others.is_empty() {
+    out.set_attempt(decisive.number);
+    out.set_log_bytes(decisive.log_bytes);
+    out.set_full_log_bytes(decisive.full_log_bytes);
+    if others.is_empty() {
         return;
     }
-    let mut list = out.init_others(u32::try_from(entry.others.len()).unwrap_or(u32::MAX));
-    for ((at, other), run) in (0..).zip(&entry.others).zip(other_runs) {
-        let mut out = list.reborrow().get(at);
-        out.set_number(other.number);
-        out.set_status(status_code(other.status));
-        out.set_starttime(other.started.unwrap_or(0));
-        out.set_duration_ms(millis_of(other.duration));
-        if let Some(reason) = &other.reason {
-            out.set_reason(reason.as_str());
-        }
-        if let Some(crash) = &other.crash {
-            out.set_crash(crash.as_str());
-        }
-        out.set_run(*run);
-        out.set_log_bytes(other.log_bytes);
-        out.set_full_log_bytes(other.full_log_bytes);
+    let mut list = out.init_others(u32::try_from(others.len()).unwrap_or(u32::MAX));
+    for ((at, other), run) in (0..).zip(others).zip(other_runs) {
+        encode_other(list.reborrow().get(at), other, *run);
     }
 }
 
-/// A run of [`Runs`], read.
+fn encode_other(mut out: schema::attempt::Builder<'_>, other: &Attempt, run: u32) {
+    out.set_number(other.number);
+    out.set_status(status_code(other.status));
+    out.set_starttime(other.started.unwrap_or(0));
+    out.set_duration_ms(millis_of(other.duration));
+    if let Some(reason) = &other.reason {
+        out.set_reason(reason.as_str());
+    }
+    if let Some(crash) = &other.crash {
+        out.set_crash(crash.as_str());
+    }
+    out.set_run(run);
+    out.set_log_bytes(other.log_bytes);
+    out.set_full_log_bytes(other.full_log_bytes);
+}
+
+/// A run of [`Runs`], decoded.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Run {
     pub host: Option<HostName>,
@@ -243,7 +240,7 @@ impl Run {
     }
 }
 
-/// What the bytes say about `commit`. Entries come sorted; of a key that is there twice, the first counts.
+/// Decodes the blob of `commit`. Entries are sorted; if a key occurs twice, the first entry counts.
 pub fn decode_commit(commit: &CommitId, bytes: &[u8]) -> capnp::Result<CommitBlob> {
     let mut rest = bytes;
     let message = open(&mut rest)?;
@@ -257,7 +254,7 @@ pub fn decode_commit(commit: &CommitId, bytes: &[u8]) -> capnp::Result<CommitBlo
     let count = checked_len(list.len(), bytes.len())?;
     let mut entries = Vec::with_capacity(count as usize);
     for at in 0..count {
-        // A damaged entry must not take the others with it.
+        // A damaged entry must not hide the others.
         if let Ok(Some(entry)) = decode_entry(list.get(at), &runs, bytes.len()) {
             entries.push(entry);
         }
@@ -283,13 +280,10 @@ fn decode_entry(
     for at in 0..checked_len(list.len(), bytes)? {
         others.push(decode_attempt(list.get(at), runs)?);
     }
-    let seconds = entry.get_duration();
-    let millis = entry.get_duration_ms();
-    let attempts = u32::try_from(others.len()).unwrap_or(u32::MAX - 1) + 1;
-    Ok(Some(TestEntry {
-        key,
+    let decisive = Attempt {
+        number: entry.get_attempt().max(1),
         status: status_of(entry.get_status()),
-        duration: duration(millis, seconds),
+        duration: duration(entry.get_duration_ms(), entry.get_duration()),
         started: (entry.get_starttime() != 0).then_some(entry.get_starttime()),
         reason: non_empty(entry.get_reason()?),
         crash: non_empty(entry.get_crash()?),
@@ -297,12 +291,10 @@ fn decode_entry(
         slot: run.slot,
         kernel: run.kernel,
         image_hash: run.image_hash,
-        attempt: entry.get_attempt().max(1),
-        attempts,
         log_bytes: entry.get_log_bytes(),
         full_log_bytes: entry.get_full_log_bytes(),
-        others,
-    }))
+    };
+    Ok(Some(TestEntry { key, decisive, others }))
 }
 
 fn decode_attempt(attempt: schema::attempt::Reader<'_>, runs: &[Run]) -> capnp::Result<Attempt> {

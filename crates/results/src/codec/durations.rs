@@ -1,19 +1,19 @@
-//! `test_durations.capnp`: how long each test took in the past.
+//! `test_durations.capnp`: the past duration of each test.
 
 use super::{Mark, builder, checked_len, finish, open, text_words};
 use crate::generated::durations_capnp as schema;
 use crate::types::{TestDuration, duration, millis_of};
 
-/// The durations' blob.
+/// The blob of the durations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DurationsBlob {
-    /// One entry a test, sorted by test, no test twice.
+    /// One entry per test, sorted by test, no test twice.
     pub entries: Vec<TestDuration>,
-    /// Which records they include.
+    /// The journal records that they include.
     pub mark: Mark,
 }
 
-/// The blob's bytes.
+/// The bytes of the blob.
 #[must_use]
 pub fn encode_durations<'a>(
     entries: impl ExactSizeIterator<Item = &'a TestDuration> + Clone,
@@ -38,7 +38,7 @@ pub fn encode_durations<'a>(
     finish(&message)
 }
 
-/// What the bytes say; entries come sorted, those whose name is no result key are left out.
+/// Decodes the blob. Entries are sorted, without those whose name is not a result key.
 pub fn decode_durations(bytes: &[u8]) -> capnp::Result<DurationsBlob> {
     let mut rest = bytes;
     let message = open(&mut rest)?;

@@ -1,7 +1,7 @@
-//! Blobs and plain types: capnp in standard unpacked framing, both ways.
+//! Encoding and decoding of blobs: capnp in standard unpacked framing.
 //!
-//! Whatever the bytes hold, decoding ends, in memory proportional to their number, with data or an error. An entry
-//! whose name is no result key is left out; its neighbours are kept.
+//! Decoding of any bytes ends with data or an error and uses memory proportional to their number. An entry whose name
+//! is not a result key is left out; the others are kept.
 
 mod branch;
 mod commit;
@@ -16,23 +16,23 @@ pub(crate) use commit::encode_entries;
 pub use commit::{CommitBlob, decode_commit, encode_commit, keys_hash};
 pub use durations::{DurationsBlob, decode_durations, encode_durations};
 
-/// Which records of which journal a blob includes: all up to `sequence` of the journal `epoch`.
+/// The journal records that a blob includes: all up to `sequence` of the journal `epoch`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// The journal's own number; 0 in blobs of the existing system.
+    /// The number of the journal; 0 in blobs of the existing system.
     pub epoch: u64,
     /// The last record.
     pub sequence: u64,
 }
 
-/// Bytes that begin at an address divisible by eight, as reading in place needs.
+/// Bytes at an address divisible by eight, so that they can be read in place.
 pub struct Aligned {
     words: Vec<Word>,
     len: usize,
 }
 
 impl Aligned {
-    /// Room for `len` bytes, all zero.
+    /// `len` zero bytes.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
         Self { words: Word::allocate_zeroed_vec(len.div_ceil(8)), len }
@@ -44,7 +44,7 @@ impl Aligned {
         &Word::words_to_bytes(&self.words)[..self.len]
     }
 
-    /// The bytes, to be filled.
+    /// The bytes, for writing.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut Word::words_to_bytes_mut(&mut self.words)[..self.len]
     }
@@ -58,14 +58,14 @@ impl From<&[u8]> for Aligned {
     }
 }
 
-/// The message in the bytes. No blob of ours points at anything twice, so four times its size is ample.
+/// Opens a message. Our blobs refer to nothing twice, so a traversal limit of four times the size is enough.
 fn open<'a>(bytes: &mut &'a [u8]) -> capnp::Result<Reader<BufferSegments<&'a [u8]>>> {
     let mut options = ReaderOptions::new();
     options.traversal_limit_in_words(Some(bytes.len() / 2 + 1024)).nesting_limit(16);
     read_message_from_flat_slice(bytes, options)
 }
 
-/// A builder whose message will lie in one segment if it needs no more than `words`.
+/// A builder whose message has one segment if it needs at most `words` words.
 fn builder(words: usize) -> Builder<HeapAllocator> {
     let words = u32::try_from(words).unwrap_or(u32::MAX / 8);
     Builder::new(HeapAllocator::new().first_segment_words(words.max(64)))
@@ -75,13 +75,13 @@ fn finish(message: &Builder<HeapAllocator>) -> Vec<u8> {
     write_message_to_words(message)
 }
 
-/// How many words a text takes.
+/// The number of words of a text.
 fn text_words(text: &str) -> usize {
     text.len() / 8 + 1
 }
 
-/// A list's length, where the blob is large enough to hold it; an empty struct takes no room, so that a small hostile
-/// blob could claim billions of them.
+/// The length of a list, checked against the size of the blob: empty structs take no space, so a small hostile blob
+/// could claim billions of them.
 fn checked_len(len: u32, bytes: usize) -> capnp::Result<u32> {
     if len as usize > bytes {
         return Err(capnp::Error::failed("a list claims more entries than the blob has bytes".into()));

@@ -1,4 +1,4 @@
-//! The branches' listings, kept in step with the commits they list.
+//! The listings of branches, updated from the results of their commits.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ use crate::types::BranchEntry;
 struct Listing {
     commits: Vec<(CommitId, String)>,
     dirty: bool,
-    /// What the file says, until it is compared.
+    /// The listing as read from the file, until it is compared.
     found: Option<Vec<BranchEntry>>,
 }
 
@@ -29,7 +29,7 @@ pub struct Branches {
 }
 
 impl Branches {
-    /// The listings that are there; one that cannot be read is left alone until the branch is set.
+    /// Reads the listings; an unreadable one is unchanged until the branch is set.
     pub fn load(reader: &Reader) -> Result<Self> {
         let mut branches = Self {
             reader: reader.clone(),
@@ -72,7 +72,8 @@ impl Branches {
         self.summaries.retain(|commit, _| of.contains_key(commit));
     }
 
-    /// Marks the listings that do not say what the commits' results do: the last writer did not get to it.
+    /// Marks the listings that differ from the results of their commits: the last writer was stopped before it wrote
+    /// them.
     pub fn refresh_all(&mut self, commits: &mut Commits) {
         let names: Vec<BranchRef> = self.listings.keys().cloned().collect();
         for name in names {
@@ -99,7 +100,7 @@ impl Branches {
         }
     }
 
-    /// Lets go of the listing of a branch; gives whether there was one.
+    /// Drops the listing of a branch; returns whether there was one.
     pub fn forget(&mut self, name: &BranchRef) -> bool {
         let had = self.listings.remove(name).is_some();
         if had {
@@ -108,7 +109,7 @@ impl Branches {
         had
     }
 
-    /// A commit's results changed.
+    /// Updates the listings of a commit whose results changed.
     pub fn touch(&mut self, commit: &CommitId) {
         self.summaries.remove(commit);
         for name in self.of.get(commit).into_iter().flatten() {
@@ -128,7 +129,7 @@ impl Branches {
         }
     }
 
-    /// The listings that are behind; they count as up to date from now on.
+    /// The listings that are out of date; they count as up to date from now on.
     pub fn take_dirty(&mut self, commits: &Commits) -> Vec<Publication> {
         let names: Vec<BranchRef> =
             self.listings.iter().filter(|(_, listing)| listing.dirty).map(|(name, _)| name.clone()).collect();
@@ -138,7 +139,7 @@ impl Branches {
             if let Some(listing) = self.listings.get_mut(&name) {
                 listing.dirty = false;
             }
-            // A name that cannot be a file's was refused when the branch was set.
+            // A name that is not valid as a file name was refused when the branch was set.
             let Ok(file) = branch_file::file_name(&name) else { continue };
             let path = self.reader.output_dir().join(file);
             publications.push(Publication { subject: Subject::Branch(name), path, bytes });

@@ -1,4 +1,4 @@
-//! What the writer's threads say to each other.
+//! The messages between the threads of the writer.
 
 use model::{BranchRef, CommitId, HostName, ResultKey};
 use tokio::sync::oneshot;
@@ -10,10 +10,10 @@ use crate::journal::Record;
 use crate::layout::LogKind;
 use crate::types::Recorded;
 
-/// Where an answer goes.
+/// The channel for a reply.
 pub type Reply<T> = oneshot::Sender<Result<T>>;
 
-/// What the engine is asked to do.
+/// A command to the engine.
 #[derive(Debug)]
 pub enum Command {
     Record(Record, Reply<Option<Recorded>>),
@@ -52,7 +52,7 @@ pub enum Command {
     Flush(Reply<()>),
     Published(Outcome),
     FilesWritten(Written),
-    /// All is durable: the journal below this can go.
+    /// Everything is durable: the journal below this number can be removed.
     Synced {
         floor: u64,
         error: Option<String>,
@@ -60,7 +60,7 @@ pub enum Command {
     Close,
 }
 
-/// How the status files of a pass went.
+/// The result of writing the status files of a pass.
 #[derive(Debug)]
 pub struct Written {
     pub pass: u64,
@@ -70,7 +70,7 @@ pub struct Written {
     pub error: Option<String>,
 }
 
-/// How a pass went.
+/// The result of a pass.
 #[derive(Debug)]
 pub struct Outcome {
     pub pass: u64,
@@ -82,7 +82,7 @@ pub struct Outcome {
     pub files: Vec<StatusFiles>,
 }
 
-/// A pass on its way to the publishing thread.
+/// A pass for the publishing thread.
 #[derive(Debug)]
 pub struct Pass {
     pub number: u64,
@@ -93,12 +93,12 @@ pub struct Pass {
     pub waiters: Vec<Reply<()>>,
 }
 
-/// What the thread that writes small files is to do.
+/// A command to the thread that writes status files.
 #[derive(Debug)]
 pub enum Chore {
     /// The status files of a pass.
     Files(Files),
-    /// Everything on the file system is to be made durable, so that the journal below `floor` can go.
+    /// Make everything on the file system durable, so that the journal below `floor` can be removed.
     SyncAll { floor: u64 },
 }
 

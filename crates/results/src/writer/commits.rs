@@ -1,4 +1,4 @@
-//! The commits that the engine has in memory: loaded when first needed, published when changed, let go when clean.
+//! The commits that the engine has in memory: loaded when first needed, published when changed, dropped when clean.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use crate::segment::Journal;
 use crate::state::CommitState;
 use crate::types::{Recorded, TestEntry};
 
-/// How many tests of clean commits stay in memory, at about 600 bytes each.
+/// The number of tests of clean commits in memory, at about 600 bytes each.
 const CLEAN_MAX: usize = 100_000;
 
 struct Loaded {
     state: CommitState,
-    /// Whether the blob is behind.
+    /// Whether the blob is out of date.
     dirty: bool,
-    /// The tests whose status files are behind.
+    /// The tests whose status files are out of date.
     touched: BTreeSet<ResultKey>,
     used: u64,
 }
@@ -36,9 +36,9 @@ pub struct Commits {
     shared: Arc<Shared>,
     loaded: HashMap<CommitId, Loaded>,
     messages: HashMap<CommitId, Box<str>>,
-    /// The commits in which tests run, those that a former writer left among them.
+    /// The commits with running tests, with those of the last writer.
     running: BTreeSet<CommitId>,
-    /// Whether a former writer said in which commits tests ran.
+    /// Whether the last writer recorded the commits with running tests.
     running_known: bool,
     clock: u64,
 }
@@ -72,7 +72,7 @@ impl Commits {
         }
     }
 
-    /// Sees to it that the commit is in memory.
+    /// Loads the commit unless it is in memory.
     pub fn load(&mut self, journal: &mut Journal, commit: &CommitId) -> Result<()> {
         self.clock += 1;
         if let Some(loaded) = self.loaded.get_mut(commit) {
@@ -89,7 +89,7 @@ impl Commits {
             state.message = message.to_string();
         }
         let board = &self.shared.board;
-        let ended = state.entries().values().filter(|entry| entry.status.is_final());
+        let ended = state.entries().values().filter(|entry| entry.decisive.status.is_final());
         let keys: Vec<_> = ended.map(|entry| board.key(&entry.key)).collect();
         board.get_or(commit, keys.into_iter());
         let used = self.clock;
@@ -106,7 +106,7 @@ impl Commits {
         };
         let folder = folder::read(&self.reader.layout, commit)?;
         if let Some(error) = blob {
-            // Its bytes may still tell somebody something.
+            // Keep the damaged file for an inspection.
             tracing::warn!(
                 "{error}; kept as .store/damaged.{commit}.capnp, going on with the commit's folder"
             );
@@ -121,7 +121,7 @@ impl Commits {
         self.loaded.get(commit).map(|loaded| &loaded.state)
     }
 
-    /// Takes in a record of a former writer, unless the commit's blob has it.
+    /// Applies a record of the last writer, unless the blob of the commit includes it.
     pub fn replay(&mut self, journal: &mut Journal, sequence: u64, record: &Record) -> Result<()> {
         let epoch = journal.epoch();
         let known = self.loaded.contains_key(record.commit());
@@ -129,7 +129,7 @@ impl Commits {
         if let Some(loaded) = self.loaded.get_mut(record.commit()) {
             let mark = loaded.state.mark;
             if mark.epoch == epoch && mark.sequence >= sequence {
-                // The blob has it; of the test's small files nobody knows.
+                // The blob includes it; the status files may not.
                 if let Record::Verdict(verdict) = record {
                     loaded.touched.insert(verdict.key.clone());
                 }
@@ -149,7 +149,7 @@ impl Commits {
         }
     }
 
-    /// Takes in a durable record. Its commit must be loaded.
+    /// Applies a durable record. The commit must be loaded.
     pub fn apply(&mut self, epoch: u64, sequence: u64, record: &Record) -> Option<Recorded> {
         let commit = record.commit();
         let loaded = self.loaded.get_mut(commit)?;
@@ -159,7 +159,11 @@ impl Commits {
         let Record::Verdict(verdict) = record else { return None };
         let effect = effect?;
         if effect.changed {
-            let ended = loaded.state.entries().get(&verdict.key).is_some_and(|entry| entry.status.is_final());
+            let ended = loaded
+                .state
+                .entries()
+                .get(&verdict.key)
+                .is_some_and(|entry| entry.decisive.status.is_final());
             loaded.touched.insert(verdict.key.clone());
             if ended {
                 let board = &self.shared.board;
@@ -170,7 +174,7 @@ impl Commits {
         Some(effect.recorded)
     }
 
-    /// Changes a loaded commit; says whether anything did.
+    /// Changes a loaded commit; returns whether anything changed.
     pub fn change(
         &mut self,
         commit: &CommitId,
@@ -194,16 +198,16 @@ impl Commits {
         }
     }
 
-    /// Whether tests of the commit run.
+    /// Whether the commit has running tests.
     pub fn running(&self, commit: &CommitId) -> bool {
         self.running.contains(commit)
     }
 
-    /// The commits in which a former writer may have left tests as running.
+    /// The commits with tests that the last writer may have left as running.
     pub fn stale(&mut self) -> Result<Vec<CommitId>> {
         if !std::mem::replace(&mut self.running_known, true) {
             for commit in self.reader.commits()? {
-                // What cannot be read has no tests that run.
+                // Unreadable results have no running tests.
                 let counts = self.reader.summary(&commit).ok().flatten();
                 if counts.is_some_and(|summary| summary.counts.inprogress > 0) {
                     self.running.insert(commit);
@@ -226,7 +230,7 @@ impl Commits {
         self.loaded.values().any(|loaded| loaded.dirty || !loaded.touched.is_empty())
     }
 
-    /// The blobs and status files that are behind; they count as up to date from now on.
+    /// The blobs and status files that are out of date; they count as up to date from now on.
     pub fn take_dirty(&mut self) -> (Vec<Publication>, Vec<StatusFiles>) {
         let (mut blobs, mut files) = (Vec::new(), Vec::new());
         for (commit, loaded) in &mut self.loaded {
@@ -246,14 +250,14 @@ impl Commits {
         (blobs, files)
     }
 
-    /// The blob could not be published.
+    /// Marks the blob as out of date after a failed write.
     pub fn failed(&mut self, commit: &CommitId) {
         if let Some(loaded) = self.loaded.get_mut(commit) {
             loaded.dirty = true;
         }
     }
 
-    /// A test's status files could not be written.
+    /// Marks the status files of a test as out of date after a failed write.
     pub fn status_failed(&mut self, journal: &mut Journal, commit: &CommitId, key: ResultKey) {
         if self.load(journal, commit).is_ok()
             && let Some(loaded) = self.loaded.get_mut(commit)
@@ -262,8 +266,8 @@ impl Commits {
         }
     }
 
-    /// Lets go of clean commits, the longest unused first. Only while no pass is on its way: a commit that is loaded
-    /// again must find its blob.
+    /// Drops clean commits, the least recently used first. Only while no pass runs: a commit that is loaded again must
+    /// find its blob.
     pub fn evict(&mut self) {
         let mut clean: Vec<(u64, usize, CommitId)> = self
             .loaded
@@ -282,7 +286,7 @@ impl Commits {
         }
     }
 
-    /// The commit's results were removed.
+    /// Drops a commit whose results were removed.
     pub fn forget(&mut self, commit: &CommitId) {
         self.loaded.remove(commit);
         self.running.remove(commit);

@@ -1,4 +1,4 @@
-//! How long tests take, kept current from the verdicts.
+//! The durations of tests, updated from the verdicts.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub struct Durations {
 }
 
 impl Durations {
-    /// The durations that are there; those that cannot be read are begun anew.
+    /// Reads the durations; unreadable ones start empty.
     pub fn load(reader: &Reader, shared: Arc<Shared>) -> Self {
         let blob = reader.durations_blob().unwrap_or_else(|error| {
             tracing::warn!("{error}; durations begin anew");
@@ -30,7 +30,7 @@ impl Durations {
         Self { shared, mark: blob.mark, dirty_since: None }
     }
 
-    /// Takes in a record, unless the blob has it. Only runs count: what did not run took no time.
+    /// Applies a record, unless the blob includes it. Only tests that passed or failed count.
     pub fn apply(&mut self, epoch: u64, sequence: u64, record: &Record) {
         let Record::Verdict(record) = record else { return };
         if self.mark.epoch == epoch && self.mark.sequence >= sequence {
@@ -65,7 +65,7 @@ impl Durations {
         self.dirty_since.get_or_insert_with(Instant::now);
     }
 
-    /// The blob; it counts as up to date from now on.
+    /// The bytes of the blob; it counts as up to date from now on.
     pub fn publication(&mut self, reader: &Reader) -> Publication {
         self.dirty_since = None;
         let entries = self.shared.durations.read().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +77,7 @@ impl Durations {
     }
 }
 
-/// The mean of `nr` runs, the last of which took `new` and the others `old` on average.
+/// The mean of `nr` runs: the last took `new`, the others `old` on average.
 fn mean(old: Duration, new: Duration, nr: u64) -> Duration {
     let (old, new, nr) = (old.as_millis(), new.as_millis(), u128::from(nr.max(1)));
     let mean = (old * (nr - 1) + new + nr / 2) / nr;

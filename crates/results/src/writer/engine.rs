@@ -1,5 +1,5 @@
-//! The thread that owns the results while they are written: takes commands, makes records durable in groups, keeps
-//! the state, and hands what changed to the publishing threads.
+//! The thread that owns the results: takes commands, makes records durable in groups, keeps the state, and hands
+//! changed files to the publishing threads.
 //!
 //! A record is applied only after it is durable, and acknowledged only after it is applied.
 
@@ -27,13 +27,13 @@ use crate::reader::Reader;
 use crate::segment::{Journal, Replay};
 use crate::types::Recorded;
 
-/// How long a change may wait for others to be published with it.
+/// How long a change waits for others to be published with it.
 const COALESCE: Duration = Duration::from_millis(200);
-/// How long durations may: they are large and nobody waits for them.
+/// The same for durations, which are large and not urgent.
 const COALESCE_DURATIONS: Duration = Duration::from_secs(5);
-/// How long to wait after a failed pass.
+/// The wait after a failed pass.
 const BACK_OFF: Duration = Duration::from_secs(2);
-/// How many commands are taken together; their records share one fsync.
+/// The number of commands that are taken together; their records share one fsync.
 const GROUP_MAX: usize = 4096;
 
 pub struct Engine {
@@ -48,20 +48,20 @@ pub struct Engine {
     passes: Sender<Pass>,
     files: Sender<Chore>,
     threads: Vec<JoinHandle<()>>,
-    /// Since when something waits for publication.
+    /// When the oldest unpublished change was made.
     dirty_since: Option<Instant>,
     not_before: Option<Instant>,
     in_flight: bool,
     files_in_flight: usize,
-    /// Whether the commits in which tests run are others than `.store/running` says.
+    /// Whether `.store/running` is out of date.
     running_changed: bool,
     waiters: Vec<Reply<()>>,
     passes_begun: u64,
-    /// The last pass that may lack status files which an earlier one failed to write.
+    /// The last pass that may lack status files that an earlier one failed to write.
     redo_after: u64,
-    /// All records up to these numbers are in blobs, in durations, in status files.
+    /// All records up to these numbers are in blobs, in the durations, and in status files.
     published: [u64; 3],
-    /// Whether the status files' thread is making all durable.
+    /// Whether the status file thread is syncing the file system.
     syncing: bool,
     closing: bool,
 }
@@ -114,7 +114,7 @@ impl Engine {
         })
     }
 
-    /// Takes in what the last writer made durable and may not have published.
+    /// Applies the records that the last writer made durable and may not have published.
     pub fn replay(&mut self, replay: Replay) -> Result<()> {
         let epoch = self.journal.epoch();
         for Numbered { sequence, record } in replay.records {
@@ -172,9 +172,9 @@ impl Engine {
         }
     }
 
-    /// When the next pass is to start; `None` while one is on its way or nothing changed.
+    /// When the next pass starts; `None` while one runs or nothing changed.
     fn due(&self) -> Option<Instant> {
-        // A last pass that failed is the last one: what it left is in the journal.
+        // A failed last pass is not repeated: its records are in the journal.
         if self.in_flight || self.closing && self.not_before.is_some() {
             return None;
         }
@@ -210,7 +210,7 @@ impl Engine {
         let mut others = Vec::new();
         for command in group {
             match command {
-                // What is to be recorded is made sure of first: a commit whose results cannot be read takes none.
+                // Load the commits first: a commit with unreadable results takes no records.
                 Command::Record(record, reply) => match self.commits.load(&mut self.journal, record.commit())
                 {
                     Ok(()) => records.push((record, reply)),
@@ -312,7 +312,7 @@ impl Engine {
         }
     }
 
-    /// Changes a commit's entries without a record: what is lost with the process.
+    /// Changes the entries of a commit without a record; the change is lost with the process.
     fn change(
         &mut self,
         commit: &CommitId,
@@ -347,7 +347,7 @@ impl Engine {
         Ok(cleared)
     }
 
-    /// Nobody writes these logs any more, and no finished one takes their place.
+    /// Removes live logs that are no longer written and that no finished log replaces.
     fn drop_live_logs(&self, commit: &CommitId, keys: &BTreeSet<ResultKey>) {
         for key in keys {
             let folder = self.reader.layout.test(commit, key);
@@ -365,7 +365,7 @@ impl Engine {
     fn start_pass(&mut self) {
         self.dirty_since = None;
         let mut publications = Vec::new();
-        // Before any blob that says so, for the writer that finds it.
+        // Before any blob with running tests, for the next writer.
         if std::mem::take(&mut self.running_changed) {
             publications.push(self.commits.running_file());
         }
@@ -426,7 +426,7 @@ impl Engine {
                 self.published[2] = upto;
             }
         } else {
-            // Only a pass that begins from now on has these tests in it again.
+            // Only passes that begin from now on include these tests again.
             self.redo_after = self.passes_begun;
             self.not_before = Some(Instant::now() + BACK_OFF);
             self.shared.problem("publication", error.as_deref().unwrap_or("status files cannot be written"));
@@ -452,7 +452,7 @@ impl Engine {
         self.published.iter().min().copied().unwrap_or(0) + 1
     }
 
-    /// Lets go of the journal's segments below `floor`: what they hold is published and on the disk.
+    /// Removes the journal segments below `floor`: their records are durably published.
     fn synced(&mut self, floor: u64, error: Option<String>) {
         self.syncing = false;
         let retired = match error {
@@ -465,7 +465,7 @@ impl Engine {
         }
     }
 
-    /// Leaves an empty journal behind if all is published; otherwise the next writer finds what is not.
+    /// Leaves an empty journal if everything is published; otherwise the next writer reads the rest.
     fn last_checkpoint(&mut self) {
         let floor = self.floor();
         let dir = self.reader.output_dir();

@@ -1,44 +1,17 @@
-//! One writer a folder: a lock on `.store/lock` that the kernel lets go when the process ends, however it ends.
+//! The lock of a directory of results: one writer at a time.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use fsx::lock::{self, Lock};
 
 use crate::error::{Error, Result};
 
-/// The lock, held.
-#[derive(Debug)]
-pub struct DirLock {
-    _file: File,
-}
-
-impl DirLock {
-    /// Takes the lock of the results in `dir`, whose private folder is `private`.
-    pub fn take(dir: &Path, private: &Path) -> Result<Self> {
-        let path = private.join("lock");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(Error::io("open", &path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(error) if error == rustix::io::Errno::WOULDBLOCK => {
-                let mut text = String::new();
-                let _ = (&mut file).take(20).read_to_string(&mut text);
-                return Err(Error::Locked { dir: dir.into(), pid: text.trim().parse().ok() });
-            }
-            Err(error) => return Err(Error::io("lock", &path)(error.into())),
-        }
-        let write = |file: &mut File| {
-            file.set_len(0)?;
-            writeln!(file, "{}", std::process::id())
-        };
-        write(&mut file).map_err(Error::io("write", &path))?;
-        Ok(Self { _file: file })
+/// Takes the lock of the results in `dir`, whose private directory is `private`.
+pub fn take(dir: &Path, private: &Path) -> Result<Lock> {
+    let path = private.join("lock");
+    match Lock::try_acquire(&path, "writes results") {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(Error::Locked { dir: dir.into(), pid: lock::holder_pid(&path) }),
+        Err(error) => Err(Error::io("lock", &path)(error.into())),
     }
 }

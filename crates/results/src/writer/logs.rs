@@ -1,6 +1,6 @@
-//! Logs, published: from plain files to brotli beside the verdict they belong to.
+//! Publishing logs: from a plain file to brotli next to the verdict.
 //!
-//! The log of the attempt that stands is `<key>/log.br`, where every client looks; that of another is
+//! The log of the decisive attempt is `<key>/log.br`, which every client reads; that of another attempt is
 //! `<key>/attempt.<n>/log.br`.
 
 use std::fs::File;
@@ -18,17 +18,17 @@ use crate::journal::Record;
 use crate::layout::LogKind;
 use crate::types::TestEntry;
 
-/// What of a plain log is kept, in bytes: its beginning and its end, half of this each.
+/// The size limit of a plain log in bytes. Of longer logs the first and the last half of this are kept.
 pub const LOG_MAX: u64 = 64 << 20;
 
-/// How thoroughly logs up to so many bytes are compressed, and larger ones. Measured on a console log of 90 KB: quality
-/// 4 takes 2 ms and leaves 32.1 %, quality 5 20 ms for 31.0 %, quality 9 140 ms for 30.7 %; on one of 5.5 MB quality 4
-/// takes 0.7 s, quality 9 5 s, for 29.2 % and 28.1 %.
+/// The compression quality for logs up to N bytes, and for larger ones. Measured on a console log of 90 KB: quality 4
+/// takes 2 ms for 32.1 %, quality 5 20 ms for 31.0 %, quality 9 140 ms for 30.7 %; on one of 5.5 MB quality 4 takes 0.7
+/// s for 29.2 %, quality 9 5 s for 28.1 %.
 const SMALL: (u64, u32) = (256 << 10, 5);
 const LARGE_QUALITY: u32 = 4;
 
 impl Writer {
-    /// A file for the log of a test that runs, which readers can follow. It goes when the log is published.
+    /// Creates the log file of a running test, which readers can follow. Publishing the log removes it.
     pub fn live_log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<File> {
         let dir = self.inner.reader.layout.test(commit, key);
         self.inner.disk.make_dir(&dir, Durable::No).map_err(Error::io("create", &dir))?;
@@ -36,8 +36,8 @@ impl Writer {
         File::create(&path).map_err(Error::io("create", &path))
     }
 
-    /// Publishes the log of a recorded attempt from a plain file, which stays unless it is the
-    /// [live log](Self::live_log) itself. Returns when it is durable.
+    /// Publishes the log of a recorded attempt from a plain file, which is kept unless it is the [live
+    /// log](Self::live_log). Returns when the log is durable.
     pub async fn publish_log(
         &self,
         commit: &CommitId,
@@ -49,7 +49,7 @@ impl Writer {
         self.publish_logs(commit, &[(key.clone(), attempt)], kind, plain).await
     }
 
-    /// Publishes one log for several recorded attempts, as links to one file: that of the VM they ran in.
+    /// Publishes one log for several recorded attempts, as hard links to one file: the log of their VM.
     pub async fn publish_logs(
         &self,
         commit: &CommitId,
@@ -104,8 +104,8 @@ impl Writer {
         Ok(bytes)
     }
 
-    /// Moves the log of the attempt that stood before to that attempt's folder. If it is there already, this was done
-    /// before and stopped halfway: what is on top then is the new attempt's.
+    /// Moves the log of the formerly decisive attempt to the directory of that attempt. If it exists there, an earlier
+    /// move was interrupted, and the log at the top is that of the new attempt.
     fn set_aside(&self, top: &Path, folder: &Path, kind: LogKind) -> Result<()> {
         let (from, to) = (top.join(kind.file()), folder.join(kind.file()));
         if !from.exists() || to.exists() {
@@ -117,27 +117,27 @@ impl Writer {
     }
 }
 
-/// Where a log goes.
+/// The destination of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogTarget {
     pub key: ResultKey,
     pub attempt: u32,
-    /// Whether it is the attempt that stands.
+    /// Whether it is the log of the decisive attempt.
     pub stands: bool,
-    /// The attempt whose log may lie where this one goes.
+    /// The attempt whose log may be at the destination.
     pub replaces: Option<u32>,
 }
 
 impl LogTarget {
-    /// The place of the log of `attempt`, given the test's entry.
+    /// The destination of the log of `attempt`.
     pub fn new(key: ResultKey, attempt: u32, kind: LogKind, entry: Option<&TestEntry>) -> Self {
-        let stands = entry.is_none_or(|entry| entry.attempt == attempt);
+        let stands = entry.is_none_or(|entry| entry.decisive.number == attempt);
         let logged = |log, full_log| match kind {
             LogKind::Subtest => log > 0,
             LogKind::Full => full_log > 0,
         };
         let replaces = entry
-            .filter(|entry| stands && !logged(entry.log_bytes, entry.full_log_bytes))
+            .filter(|entry| stands && !logged(entry.decisive.log_bytes, entry.decisive.full_log_bytes))
             .and_then(|entry| {
                 let before = entry.others.iter().filter(|other| other.number < attempt);
                 before
@@ -149,7 +149,7 @@ impl LogTarget {
     }
 }
 
-/// The brotli stream of a plain file, and the file's size.
+/// Compresses a plain file; returns the brotli stream and the size of the file.
 pub(super) fn compress(plain: &Path) -> Result<(Vec<u8>, u64)> {
     let read = Error::io("read", plain);
     let file = files::open(plain)?.ok_or_else(|| Error::damaged(plain, "there is no such log"))?;

@@ -1,8 +1,9 @@
-//! The one writer of a folder of results: a handle that any number of tasks share, an engine thread behind it.
+//! The one writer of a directory of results: a handle that tasks share, and an engine thread.
 //!
-//! What [`Writer::record`] acknowledged survives a power cut. It is in the published blob within a second.
+//! A verdict that [`Writer::record`] acknowledged survives a power failure. It is in the published blob within a
+//! second.
 
-mod beside;
+mod artifacts;
 mod branches;
 mod command;
 mod commits;
@@ -36,12 +37,12 @@ use crate::verdicts::{Board, KeyId, Verdicts};
 use command::{Command, Reply};
 use engine::Engine;
 
-/// What tests want otherwise than it is in use.
+/// Settings that tests change.
 #[derive(Debug, Clone)]
 pub struct Tuning {
-    /// Has a say in what becomes of each change of the disk.
+    /// Decides the result of each change of the disk.
     pub hook: Option<Arc<dyn Hook>>,
-    /// How long a segment of the journal is, in bytes.
+    /// The size of a journal segment in bytes.
     pub segment_bytes: u64,
 }
 
@@ -51,7 +52,7 @@ impl Default for Tuning {
     }
 }
 
-/// What handles and engine share.
+/// The state that handles and engine share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub board: Board,
@@ -81,7 +82,7 @@ struct Inner {
     recovery: Recovery,
     engine: Mutex<Option<JoinHandle<()>>>,
     /// Held until the engine has ended.
-    _lock: lock::DirLock,
+    _lock: fsx::lock::Lock,
 }
 
 impl Drop for Inner {
@@ -93,28 +94,28 @@ impl Drop for Inner {
     }
 }
 
-/// The writer; clones are handles of the same one. When the last is dropped, everything is published.
+/// The writer. Clones are handles of the same one; dropping the last handle publishes everything.
 #[derive(Debug, Clone)]
 pub struct Writer {
     inner: Arc<Inner>,
 }
 
 impl Writer {
-    /// Opens the results below `output_dir` for writing, makes the folder if need be, and takes in what the last
-    /// writer made durable and did not publish. [`Error::Locked`] if another writer has it.
+    /// Opens the results below `output_dir` for writing, creates the directory if it is missing, and applies the
+    /// records that the last writer did not publish. [`Error::Locked`] if another writer has the directory.
     pub fn open(output_dir: impl Into<PathBuf>) -> Result<Self> {
         Self::open_with(output_dir, Tuning::default())
     }
 
-    /// Like [`Self::open`], tuned.
+    /// Like [`Self::open`], with other settings.
     pub fn open_with(output_dir: impl Into<PathBuf>, tuning: Tuning) -> Result<Self> {
         let layout = Layout::new(output_dir);
         let private = layout.private();
         let scratch = private.join("tmp");
         let disk = Disk::new(scratch.clone(), tuning.hook);
         disk.make_dir(&private, Durable::Yes).map_err(Error::io("create", &private))?;
-        let lock = lock::DirLock::take(layout.dir(), &private)?;
-        // Nobody else is writing, so whatever is there is rubbish.
+        let lock = lock::take(layout.dir(), &private)?;
+        // There is no other writer, so temporary files are leftovers of the last one.
         disk.remove_dir(&scratch).map_err(Error::io("remove", &scratch))?;
         disk.make_dir(&scratch, Durable::No).map_err(Error::io("create", &scratch))?;
 
@@ -131,19 +132,19 @@ impl Writer {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// What the last writer left in the journal.
+    /// What the journal of the last writer held.
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         self.inner.recovery
     }
 
-    /// A reader of the same results. It sees what is published, which may be a second behind.
+    /// A reader of the same results. Published files may be a second old.
     #[must_use]
     pub fn reader(&self) -> Reader {
         self.inner.reader.clone()
     }
 
-    /// What is wrong with the store now, one line each: for the status snapshot. Empty is well.
+    /// The current problems of the store, one line each, for the status snapshot.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         self.inner.shared.problems.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
@@ -160,14 +161,14 @@ impl Writer {
     }
 
     /// Records a verdict. When this returns `Ok`, it is durable; many callers share one fsync. The first attempt that
-    /// ran stands, others are kept beside it.
+    /// ran is decisive; the others are kept next to it.
     pub async fn record(&self, record: VerdictRecord) -> Result<Recorded> {
         let recorded = self.ask(|reply| Command::Record(Record::Verdict(record.cut()), reply)).await?;
         recorded.ok_or(Error::Closed)
     }
 
-    /// Says that the tests run since `started` (Unix seconds). Those that have a verdict keep it. Not durable: who
-    /// opens the results next [clears](Self::clear_stale_in_progress) it.
+    /// Marks tests as running since `started` (Unix seconds). Tests with a verdict keep it. Not durable: the next
+    /// writer [clears](Self::clear_stale_in_progress) the mark.
     pub fn in_progress(
         &self,
         commit: &CommitId,
@@ -179,18 +180,17 @@ impl Writer {
         self.send(Command::InProgress { commit: commit.clone(), keys, started, host, slot })
     }
 
-    /// Says that the tests do not run any more and have no verdict: their batch broke and they will run again.
+    /// Removes the mark from tests that ended without a verdict, because their batch failed and they will run again.
     pub fn not_in_progress(&self, commit: &CommitId, keys: Vec<ResultKey>) -> Result<()> {
         self.send(Command::NotInProgress { commit: commit.clone(), keys })
     }
 
-    /// Clears what is said to run, in all commits; for when nothing runs, that is when the daemon starts. Gives how
-    /// many there were.
+    /// Removes all marks of running tests, when the daemon starts and nothing runs. Returns the number of marks.
     pub async fn clear_stale_in_progress(&self) -> Result<usize> {
         self.ask(Command::ClearStale).await
     }
 
-    /// Sets a branch's listing, newest commit first, with the commits' messages. Returns when it is published.
+    /// Sets the listing of a branch, newest commit first, with messages. Returns when it is published.
     pub async fn set_branch(&self, branch: &BranchRef, commits: Vec<(CommitId, String)>) -> Result<()> {
         branch_file::file_name(branch)?;
         let branch = branch.clone();
@@ -199,13 +199,13 @@ impl Writer {
         self.ask(|reply| Command::SetBranch { branch, commits, reply }).await
     }
 
-    /// Removes a branch's listing: what no other branch lists goes with the next [retention](crate::retention), after its
-    /// rest. Gives whether there was one, readable or not.
+    /// Removes the listing of a branch. Commits that no other branch lists are removed by a later
+    /// [retention](crate::retention). Returns whether there was a listing, readable or not.
     pub async fn forget_branch(&self, branch: &BranchRef) -> Result<bool> {
         let path = self.output_dir().join(branch_file::file_name(branch)?);
         let branch = branch.clone();
         let known = self.ask(|reply| Command::ForgetBranch { branch, reply }).await?;
-        // A pass that had the listing in hand is over now.
+        // Passes that wrote the listing have ended.
         self.flush().await?;
         let this = self.clone();
         let remove = move || {
@@ -216,26 +216,26 @@ impl Writer {
         tokio::task::spawn_blocking(remove).await.map_err(|_| Error::Closed)?
     }
 
-    /// Sets the message of a commit that has, or is about to have, results; durable.
+    /// Sets the message of a commit, durably.
     pub async fn set_commit_message(&self, commit: &CommitId, message: &str) -> Result<()> {
         let record = Record::Message { commit: commit.clone(), message: cut(message).into() };
         self.ask(|reply| Command::Record(record, reply)).await.map(|_| ())
     }
 
-    /// Publishes the status snapshot, by rename.
+    /// Publishes the status snapshot.
     pub fn write_snapshot(&self, snapshot: &StatusSnapshot) -> Result<()> {
         let path = self.inner.reader.layout.snapshot();
         let bytes = serde_json::to_vec_pretty(snapshot).map_err(|error| Error::damaged(&path, error))?;
         self.inner.disk.publish(&path, &bytes, Durable::No).map_err(Error::io("write", &path))
     }
 
-    /// Returns when everything that happened before is published.
+    /// Returns when all earlier changes are published.
     pub async fn flush(&self) -> Result<()> {
         self.ask(Command::Flush).await
     }
 
-    /// Publishes everything and lets go of this handle; the last one's also of the folder, without keeping a thread of
-    /// the runtime waiting.
+    /// Publishes everything and drops this handle, without blocking a thread of the runtime. The last handle releases
+    /// the directory.
     pub async fn close(self) -> Result<()> {
         let flushed = self.flush().await;
         tokio::task::spawn_blocking(move || drop(self)).await.map_err(|_| Error::Closed)?;
@@ -248,7 +248,7 @@ impl Writer {
         self.inner.shared.board.key(key)
     }
 
-    /// The tests of a commit that have their verdict. Read from disk once, then kept in memory and current.
+    /// The tests of a commit that have a verdict. Read from disk once, then kept current in memory.
     pub fn verdicts(&self, commit: &CommitId) -> Result<Arc<Verdicts>> {
         let board = &self.inner.shared.board;
         if let Some(set) = board.get(commit) {
@@ -258,28 +258,28 @@ impl Writer {
         Ok(board.get_or(commit, keys.into_iter()))
     }
 
-    /// Whether a test has its verdict.
+    /// Whether a test has a verdict.
     pub fn has_verdict(&self, commit: &CommitId, key: &ResultKey) -> Result<bool> {
         Ok(self.verdicts(commit)?.contains(self.key_id(key)))
     }
 
-    /// How long a test took in the past; `None` if it never ran.
+    /// The past durations of a test; `None` if it never ran.
     #[must_use]
     pub fn duration(&self, key: &ResultKey) -> Option<TestDuration> {
         self.inner.shared.durations.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    /// Plans what may be deleted; deletes nothing. Flush before, so that the listings are current.
+    /// Plans which results to delete; deletes nothing. Flush before, so that the listings are current.
     pub fn plan_retention(&self, policy: Policy) -> Result<Plan> {
         retention::plan(&self.inner.reader, policy, SystemTime::now())
     }
 
-    /// Deletes what was planned. One that was begun and not ended is planned again the next time.
+    /// Deletes the planned results. An interrupted deletion is planned again the next time.
     pub async fn apply(&self, plan: Plan) -> Result<()> {
         let commits: Vec<CommitId> = plan.remove.into_iter().map(|removal| removal.commit).collect();
         let forgotten = commits.clone();
         self.ask(|reply| Command::Forget { commits: forgotten, reply }).await?;
-        // A pass that had one of them in hand is over now.
+        // Passes that wrote one of them have ended.
         self.flush().await?;
         let this = self.clone();
         let remove = move || commits.iter().try_for_each(|commit| this.remove(commit));
@@ -291,7 +291,7 @@ impl Writer {
         let (blob, folder) = (layout.blob(commit), layout.commit(commit));
         disk.remove_file(&blob).map_err(Error::io("remove", &blob))?;
         if folder.exists() {
-            // Gone at once for readers; a writer that is stopped here leaves it to the next to clean up.
+            // Readers no longer see it; if the writer is stopped here, the next one cleans up.
             let aside = disk.temporary();
             disk.rename(&folder, &aside, Durable::No).map_err(Error::io("remove", &folder))?;
             disk.remove_dir(&aside).map_err(Error::io("remove", &aside))?;
@@ -299,7 +299,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The folder of the results.
+    /// The directory of the results.
     #[must_use]
     pub fn output_dir(&self) -> &Path {
         self.inner.reader.output_dir()

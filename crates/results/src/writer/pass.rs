@@ -1,5 +1,5 @@
-//! One pass of publication: a list of files to write, made by the engine, written by a thread of its own, so that no
-//! verdict waits for a blob.
+//! One pass of publication: a list of files that the engine makes and another thread writes, so that no verdict waits
+//! for a blob.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use crate::disk::{Disk, Durable};
 use crate::layout::Layout;
 use crate::types::TestEntry;
 
-/// What a published file shows.
+/// The content of a published file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
-    /// The commits in which tests run, for the next writer.
+    /// The commits with running tests, for the next writer.
     Running,
-    /// A commit's results.
+    /// The results of a commit.
     Commit(CommitId),
-    /// A branch's listing.
+    /// The listing of a branch.
     Branch(BranchRef),
     /// The durations.
     Durations,
 }
 
-/// A file to be replaced.
+/// A file to replace.
 #[derive(Debug)]
 pub struct Publication {
     pub subject: Subject,
@@ -31,38 +31,38 @@ pub struct Publication {
     pub bytes: Vec<u8>,
 }
 
-/// The small files of one test, to be brought up to date.
+/// The status files of one test to replace.
 #[derive(Debug)]
 pub struct StatusFiles {
     pub commit: CommitId,
     pub key: ResultKey,
-    /// What `status` is to say and `duration`, where it ended; `None`: both go.
+    /// The text of `status`, and of `duration` if the test ended; `None` removes both.
     pub content: Option<(String, Option<u64>)>,
 }
 
 impl StatusFiles {
     pub fn new(commit: &CommitId, key: &ResultKey, entry: Option<&TestEntry>) -> Self {
         let content = entry.map(|entry| {
-            let ended = entry.status.is_final().then_some(entry.duration.as_secs());
+            let ended = entry.decisive.status.is_final().then_some(entry.decisive.duration.as_secs());
             (status_line(entry), ended)
         });
         Self { commit: commit.clone(), key: key.clone(), content }
     }
 }
 
-/// The line of a status file (formats.md). The subtest's own name is not known here; the key names it as well.
+/// The line of a status file (docs/formats.md), with the key as the name of the subtest.
 fn status_line(entry: &TestEntry) -> String {
-    let seconds = entry.duration.as_secs();
+    let seconds = entry.decisive.duration.as_secs();
     let name = match entry.key.as_str().parse::<model::SubtestName>() {
         Ok(_) => entry.key.as_str(),
         Err(_) => "test",
     };
-    match entry.status {
+    match entry.decisive.status {
         Status::InProgress => "IN PROGRESS\n".into(),
         Status::Passed => format!("========= PASSED {name} in {seconds}s\n"),
         Status::Failed => format!("========= FAILED {name} in {seconds}s\n"),
         Status::NotRun => {
-            let reason = entry.reason.as_deref().unwrap_or("");
+            let reason = entry.decisive.reason.as_deref().unwrap_or("");
             format!("========= NOTRUN {name} in {seconds}s: {reason}\n")
         }
         Status::FailedToRun => "FAILED TO RUN\n".into(),
@@ -75,7 +75,7 @@ pub fn publish(disk: &Disk, publication: &Publication) -> io::Result<()> {
     disk.publish(&publication.path, &publication.bytes, Durable::Yes)
 }
 
-/// Brings one test's small files up to date; they are made durable all together, later.
+/// Writes the status files of one test; a later sync makes all of them durable.
 pub fn write_status(disk: &Disk, layout: &Layout, files: &StatusFiles) -> io::Result<()> {
     let dir = layout.test(&files.commit, &files.key);
     let (status, duration) = (dir.join("status"), dir.join("duration"));
@@ -84,7 +84,7 @@ pub fn write_status(disk: &Disk, layout: &Layout, files: &StatusFiles) -> io::Re
         return disk.remove_file(&duration);
     };
     disk.make_dir(&dir, Durable::No)?;
-    // The status last: who sees a verdict finds its duration.
+    // The status last, so that a reader of a verdict finds its duration.
     if let Some(seconds) = seconds {
         replace(disk, &duration, &format!("{seconds}\n"))?;
     }

@@ -1,4 +1,4 @@
-//! The threads that write what the engine hands them, so that no verdict waits for a blob.
+//! The threads that write files for the engine, so that no verdict waits for a blob.
 
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
@@ -43,7 +43,7 @@ pub fn publish_loop(disk: &Disk, queue: &Receiver<Pass>, engine: &Sender<Command
     }
 }
 
-/// Writes the status files of each pass after its blobs, and makes all durable when told to.
+/// Writes the status files of each pass after its blobs, and syncs the file system on request.
 pub fn files_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Chore>, engine: &Sender<Command>) {
     for chore in queue {
         let Files { pass, upto, files, waiters, mut error } = match chore {

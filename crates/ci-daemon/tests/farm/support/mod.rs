@@ -116,7 +116,9 @@ impl Farm {
         let Ok(Some(results)) = self.reader().commit(commit) else { return Vec::new() };
         let Some(entry) = results.get(&key.parse().unwrap()) else { return Vec::new() };
         let others = entry.others.iter().map(|other| format!("{} {}", other.number, other.status));
-        std::iter::once(format!("{} {}", entry.attempt, entry.status)).chain(others).collect()
+        std::iter::once(format!("{} {}", entry.decisive.number, entry.decisive.status))
+            .chain(others)
+            .collect()
     }
 
     /// Starts the daemon.
@@ -181,7 +183,11 @@ impl Farm {
         else {
             return BTreeMap::new();
         };
-        results.entries.iter().map(|entry| (entry.key.to_string(), entry.status.to_string())).collect()
+        results
+            .entries
+            .iter()
+            .map(|entry| (entry.key.to_string(), entry.decisive.status.to_string()))
+            .collect()
     }
 
     /// The statuses as one line: `5 Passed, 1 Failed`.

@@ -1,5 +1,5 @@
-//! What else a run leaves for people, beside its logs: the build log, the kernel's configuration. Nothing is counted by
-//! it, so nothing of it stands in the journal; a later attempt's takes its place.
+//! Artifacts other than logs: the build log, the kernel configuration. They are not in the journal, because no count
+//! depends on them; those of a later attempt replace those of an earlier one.
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +11,9 @@ use crate::disk::Durable;
 use crate::error::{Error, Result};
 
 impl Writer {
-    /// Publishes a plain file as `NAME.br` beside the results of tests that were recorded, as links to one file.
-    /// `name` is a plain file name, and none of the logs'.
-    pub async fn publish_beside(
+    /// Publishes a plain file as the artifact `NAME.br` of recorded tests, as hard links to one file. `name` is a plain
+    /// file name other than that of a log.
+    pub async fn publish_artifact(
         &self,
         commit: &CommitId,
         keys: &[ResultKey],
@@ -21,11 +21,11 @@ impl Writer {
         plain: &Path,
     ) -> Result<()> {
         let (this, commit, keys, plain) = (self.clone(), commit.clone(), keys.to_vec(), plain.to_owned());
-        let write = move || this.write_beside(&commit, &keys, name, &plain);
+        let write = move || this.write_artifact(&commit, &keys, name, &plain);
         tokio::task::spawn_blocking(write).await.map_err(|_| Error::Closed)?
     }
 
-    fn write_beside(&self, commit: &CommitId, keys: &[ResultKey], name: &str, plain: &Path) -> Result<()> {
+    fn write_artifact(&self, commit: &CommitId, keys: &[ResultKey], name: &str, plain: &Path) -> Result<()> {
         let (layout, disk) = (&self.inner.reader.layout, &self.inner.disk);
         let (compressed, _) = compress(plain)?;
         let mut first: Option<PathBuf> = None;

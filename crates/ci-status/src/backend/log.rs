@@ -1,4 +1,4 @@
-//! A log in hand: a file on this machine or bytes that were fetched, read the same way.
+//! The content of a log: a file on this machine or fetched bytes, read the same way.
 
 use std::fmt;
 use std::io::{self, Cursor, Read};
@@ -8,9 +8,9 @@ use results::Log;
 
 use crate::problem::Problem;
 
-/// A log that is there.
+/// A log that exists.
 #[derive(Clone)]
-pub struct Held {
+pub struct LogContent {
     live: bool,
     bytes: Bytes,
 }
@@ -18,7 +18,7 @@ pub struct Held {
 #[derive(Clone)]
 enum Bytes {
     File(Log),
-    /// As they came, and from where.
+    /// As the dashboard sent them.
     Fetched {
         body: Arc<[u8]>,
         brotli: bool,
@@ -26,24 +26,24 @@ enum Bytes {
     },
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for LogContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = match &self.bytes {
+        let location = match &self.bytes {
             Bytes::File(log) => log.path().display().to_string(),
             Bytes::Fetched { url, .. } => url.clone(),
         };
-        f.debug_struct("Held").field("live", &self.live).field("place", &place).finish()
+        f.debug_struct("LogContent").field("live", &self.live).field("location", &location).finish()
     }
 }
 
-impl From<Log> for Held {
+impl From<Log> for LogContent {
     fn from(log: Log) -> Self {
         Self { live: log.is_live(), bytes: Bytes::File(log) }
     }
 }
 
-impl Held {
-    /// A log that was fetched from `url`, as brotli or plain.
+impl LogContent {
+    /// A log that was fetched from `url`, brotli or plain.
     pub fn fetched(body: Arc<[u8]>, brotli: bool, live: bool, url: String) -> Self {
         Self { live, bytes: Bytes::Fetched { body, brotli, url } }
     }
@@ -64,7 +64,7 @@ impl Held {
         })
     }
 
-    /// The plain text, at most `limit` bytes of it, and whether that is all.
+    /// At most `limit` bytes of the plain text, and whether that is the whole log.
     pub fn read(&self, limit: u64) -> Result<(Vec<u8>, bool), Problem> {
         if let Bytes::File(log) = &self.bytes {
             return Ok(log.read(limit)?);
@@ -73,9 +73,9 @@ impl Held {
         let read = self.open()?.take(limit.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|error| self.damaged(&error))?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let all = bytes.len() <= limit;
+        let is_whole = bytes.len() <= limit;
         bytes.truncate(limit);
-        Ok((bytes, all))
+        Ok((bytes, is_whole))
     }
 
     fn damaged(&self, error: &io::Error) -> Problem {

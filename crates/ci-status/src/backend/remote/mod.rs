@@ -1,7 +1,7 @@
-//! Results behind a dashboard: listings as JSON, commits as blobs (or as JSON too), logs as files.
+//! Results behind a dashboard: listings as JSON, commits as blobs or JSON, logs as files.
 //!
-//! It asks for nothing but what formats.md has, so the existing system's dashboard does as well as ours; what only
-//! ours has (the history view, the list of artifacts) is tried first and done without.
+//! Only addresses of docs/formats.md are used, so that other dashboards work too. The history view and the list of
+//! artifacts are optional.
 
 mod cache;
 mod http;
@@ -17,17 +17,17 @@ use results::json::{ArtifactRow, CommitRow, CommitView, HistoryRow, TestView, Us
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};
 use serde::de::DeserializeOwned;
 
-use super::{Held, Origin, all_branches};
+use super::{Backend, LogContent, all_branches};
 use crate::problem::Problem;
 use cache::Cache;
 use http::{Body, Http, each};
 
-/// What commits come as.
+/// The form in which commits are fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wire {
-    /// The blobs that are published, as JSON where one is not there.
+pub enum CommitFormat {
+    /// Published blobs, and JSON if a blob is missing.
     Blobs,
-    /// The JSON views alone.
+    /// Only the JSON API.
     Json,
 }
 
@@ -35,20 +35,20 @@ pub enum Wire {
 #[derive(Debug)]
 pub struct Remote {
     http: Http,
-    wire: Wire,
-    /// A branch that a commit was seen on: existing dashboards show a commit of a branch only.
-    seen: Mutex<BTreeMap<CommitId, BranchRef>>,
+    format: CommitFormat,
+    /// A branch of each listed commit: other dashboards show a commit only together with its branch.
+    branch_of: Mutex<BTreeMap<CommitId, BranchRef>>,
 }
 
-/// The files of a test that every dashboard serves.
+/// The artifacts that every dashboard serves.
 const FILES: [&str; 4] = ["duration", "full_log.br", "log.br", "status"];
 
 impl Remote {
     /// The dashboard at an address.
-    pub fn open(address: &str, wire: Wire) -> Result<Self, Problem> {
+    pub fn open(address: &str, format: CommitFormat) -> Result<Self, Problem> {
         let folder = Cache::folder(|name| std::env::var_os(name).map(Into::into));
         let http = Http::open(address, Cache::new(folder))?;
-        Ok(Self { http, wire, seen: Mutex::default() })
+        Ok(Self { http, format, branch_of: Mutex::default() })
     }
 
     fn json<T: DeserializeOwned>(&self, url: &Url) -> Result<Option<T>, Problem> {
@@ -56,8 +56,9 @@ impl Remote {
         match serde_json::from_slice(&body.bytes) {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
-                let why = http::complaint(&body.bytes);
-                let why = why.unwrap_or_else(|| format!("not what a dashboard answers: {error}"));
+                let why = http::error_of(&body.bytes);
+                let why =
+                    why.unwrap_or_else(|| format!("the answer is not the JSON of a dashboard: {error}"));
                 Err(Problem::Remote { url: body.url, why })
             }
         }
@@ -66,23 +67,23 @@ impl Remote {
     fn rows(&self, url: &Url, at: &BranchRef) -> Result<Option<Vec<BranchEntry>>, Problem> {
         let Some(rows) = self.json::<Vec<CommitRow>>(url)? else { return Ok(None) };
         let entries: Vec<BranchEntry> = rows.into_iter().filter_map(CommitRow::entry).collect();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut branch_of = self.branch_of.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in &entries {
-            seen.entry(entry.commit.clone()).or_insert_with(|| at.clone());
+            branch_of.entry(entry.commit.clone()).or_insert_with(|| at.clone());
         }
         Ok(Some(entries))
     }
 
-    /// The blob; `None` also if it is damaged or not published.
+    /// The blob; `None` if it is missing, damaged or not published.
     fn blob(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem> {
         let url = self.http.file(&["c", &format!("{commit}.capnp")]);
         let Some(Body { bytes, .. }) = self.http.get(&url)? else { return Ok(None) };
         Ok(decode_commit(commit, Aligned::from(&*bytes).bytes()).ok().map(|blob| blob.results))
     }
 
-    /// The commit's view. One without any test is told by its listing as well.
+    /// The JSON view of a commit.
     fn commit_view(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem> {
-        let at = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(commit).cloned();
+        let at = self.branch_of.lock().unwrap_or_else(PoisonError::into_inner).get(commit).cloned();
         let mut parameters = Vec::new();
         if let Some(at) = &at {
             parameters.extend([("user", at.user.as_str()), ("branch", at.branch.as_str())]);
@@ -92,12 +93,12 @@ impl Remote {
         Ok(view.and_then(CommitView::results).filter(|results| results.commit == *commit))
     }
 
-    /// The history view of a dashboard that has one.
+    /// The history view, if the dashboard has one.
     fn history_view(&self, at: &BranchRef, key: &ResultKey) -> Option<Vec<HistoryEntry>> {
         let parameters =
             [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("history", key.as_str())];
         let rows: Vec<serde_json::Value> = self.json(&self.http.view(&parameters)).ok()??;
-        // Others answer with the branch's listing.
+        // Other dashboards answer with the listing of the branch.
         if rows.iter().any(|row| row.get("passed").is_some()) {
             return None;
         }
@@ -111,12 +112,12 @@ impl Remote {
     }
 }
 
-impl Origin for Remote {
+impl Backend for Remote {
     fn users(&self) -> Result<BTreeMap<UserName, Vec<BranchName>>, Problem> {
         let url = self.http.view(&[]);
         let views: Option<Vec<UserView>> = self.json(&url)?;
         let Some(views) = views else {
-            let why = "there is no dashboard here; give the address that its pages begin with".into();
+            let why = "no dashboard at this address; give the address of its start page".into();
             return Err(Problem::Remote { url: url.to_string(), why });
         };
         let sorted = |mut view: UserView| {
@@ -153,7 +154,7 @@ impl Origin for Remote {
     }
 
     fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem> {
-        if self.wire == Wire::Blobs
+        if self.format == CommitFormat::Blobs
             && let Some(results) = self.blob(commit)?
         {
             return Ok(Some(results));
@@ -178,7 +179,7 @@ impl Origin for Remote {
         if let (true, Ok(commit)) = (found.is_empty(), prefix.parse::<CommitId>())
             && self.commit(&commit)?.is_some()
         {
-            // It has left its branch and is still published.
+            // A commit that is no longer on a branch may still be published.
             found.push(commit);
         }
         Ok(match found.len() {
@@ -188,13 +189,13 @@ impl Origin for Remote {
         })
     }
 
-    fn log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<Option<Held>, Problem> {
+    fn log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<Option<LogContent>, Problem> {
         let finished = self.http.get(&self.test_file(commit, key, kind.file()))?;
         if let Some(Body { bytes, url, .. }) = finished {
-            return Ok(Some(Held::fetched(bytes, true, false, url)));
+            return Ok(Some(LogContent::fetched(bytes, true, false, url)));
         }
         let live = self.http.get(&self.test_file(commit, key, kind.live_file()))?;
-        Ok(live.map(|Body { bytes, brotli, url }| Held::fetched(bytes, brotli, true, url)))
+        Ok(live.map(|Body { bytes, brotli, url }| LogContent::fetched(bytes, brotli, true, url)))
     }
 
     fn growth(
@@ -227,9 +228,10 @@ impl Origin for Remote {
         let url = self.test_file(commit, key, name);
         match self.http.get(&url)? {
             Some(body) => Ok(body.bytes.to_vec()),
-            None => {
-                Err(Problem::Remote { url: url.to_string(), why: "the dashboard does not serve it".into() })
-            }
+            None => Err(Problem::Remote {
+                url: url.to_string(),
+                why: "the dashboard does not serve this file".into(),
+            }),
         }
     }
 

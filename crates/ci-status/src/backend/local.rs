@@ -1,4 +1,4 @@
-//! Results in a folder of this machine: `results::Reader`, as it is.
+//! Results in a folder on this machine, through `results::Reader`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,10 +8,10 @@ use regex::Regex;
 use results::json::ArtifactRow;
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, Resolved};
 
-use super::{Held, Origin};
+use super::{Backend, LogContent};
 use crate::problem::Problem;
 
-/// How much of a growing log is taken at a time, in bytes.
+/// The size of a piece of a growing log in bytes.
 const PIECE: u64 = 1 << 20;
 
 /// A folder of results.
@@ -27,7 +27,7 @@ impl Local {
     }
 }
 
-impl Origin for Local {
+impl Backend for Local {
     fn users(&self) -> Result<BTreeMap<UserName, Vec<BranchName>>, Problem> {
         Ok(self.reader.users()?)
     }
@@ -52,8 +52,8 @@ impl Origin for Local {
         Ok(self.reader.resolve_prefix(prefix)?)
     }
 
-    fn log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<Option<Held>, Problem> {
-        Ok(self.reader.log(commit, key, kind)?.map(Held::from))
+    fn log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<Option<LogContent>, Problem> {
+        Ok(self.reader.log(commit, key, kind)?.map(LogContent::from))
     }
 
     fn growth(
@@ -65,7 +65,7 @@ impl Origin for Local {
     ) -> Result<Option<Vec<u8>>, Problem> {
         match self.reader.log(commit, key, kind)? {
             Some(log) if log.is_live() => match log.read_live(offset, PIECE) {
-                // It became a finished one just now.
+                // The test finished in between.
                 Err(_) if self.reader.log(commit, key, kind)?.is_none_or(|log| !log.is_live()) => Ok(None),
                 read => Ok(Some(read?)),
             },

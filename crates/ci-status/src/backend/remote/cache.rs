@@ -1,49 +1,49 @@
-//! What was fetched before, on disk: a file an address, its first line saying when it may be used again.
+//! The on-disk cache of responses: one file per address, a header line and the body.
 //!
-//! Header and body are one file, replaced by rename, so that processes that fetch the same at once cannot mix them.
-//! It is only ever used after the server has said that it still holds.
+//! Files are replaced by rename, so that concurrent processes cannot mix header and body. A cached response is used only
+//! after the server has confirmed it (`304 Not Modified`).
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use fsx::publish::{self, Durability};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-/// How much the cache may hold, in bytes; the oldest go.
-const ROOM: u64 = 1 << 30;
-/// How often that is looked at.
+/// The size limit of the cache in bytes; the oldest files are removed.
+const SIZE_MAX: u64 = 1 << 30;
+/// The time between two checks of the limit.
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
-/// The longest header line, in bytes.
+/// The length limit of a header line in bytes.
 const HEADER_MAX: u64 = 16 << 10;
 
-/// What the server said about a body.
+/// The header of a cached response.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// Of which address it is.
+    /// The address.
     pub url: String,
-    /// The entity tag, as it came.
+    /// The `ETag`, unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// The time of change, as it came.
+    /// The `Last-Modified` time, unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_modified: Option<String>,
-    /// `Content-Encoding`, where it is `br`.
+    /// Whether the `Content-Encoding` is `br`.
     #[serde(default)]
     pub brotli: bool,
-    /// The body's length, in bytes.
+    /// The length of the body in bytes.
     pub length: u64,
 }
 
-/// A folder of bodies; without one, nothing is kept.
+/// The cache; without a folder nothing is cached.
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: Option<PathBuf>,
 }
 
 impl Cache {
-    /// The cache below `folder`, which is made when there is something to keep.
+    /// The cache in `folder`, which is created on the first write.
     pub fn new(folder: Option<PathBuf>) -> Self {
         Self { folder }
     }
@@ -55,7 +55,7 @@ impl Cache {
         Some(base.join("ktest/remote"))
     }
 
-    /// What is kept of an address. A file that is not whole is none.
+    /// The cached response of an address. A truncated file counts as missing.
     pub fn get(&self, url: &str) -> Option<(Header, Vec<u8>)> {
         let file = File::open(self.path(url)?).ok()?;
         let mut file = BufReader::new(file);
@@ -67,8 +67,7 @@ impl Cache {
         (header.url == url && body.len() as u64 == header.length).then_some((header, body))
     }
 
-    /// Keeps a body; one that the server could not be asked about again is not kept. A cache that cannot be written
-    /// is no reason to show nothing.
+    /// Caches a response that the server can confirm later. Write errors are ignored: the response is shown anyway.
     pub fn put(&self, header: &Header, body: &[u8]) {
         if header.etag.is_some() || header.last_modified.is_some() {
             let _ = self.write(header, body);
@@ -80,21 +79,18 @@ impl Cache {
         let folder = path.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(folder)?;
         tidy(folder);
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        let mut line = serde_json::to_vec(header)?;
-        line.push(b'\n');
-        file.write_all(&line)?;
-        file.write_all(body)?;
-        file.persist(path)?;
-        Ok(())
+        let mut content = serde_json::to_vec(header)?;
+        content.push(b'\n');
+        content.extend_from_slice(body);
+        publish::private_file(&path, content, Durability::Cached).map_err(std::io::Error::other)
     }
 
     fn path(&self, url: &str) -> Option<PathBuf> {
-        Some(self.folder.as_ref()?.join(format!("{:x}", Sha256::digest(url))))
+        Some(self.folder.as_ref()?.join(fsx::digest::sha256_hex(url)))
     }
 }
 
-/// Removes the oldest where there is too much, once in a while.
+/// Removes the oldest files above the size limit, at most once per [`TIDY_EVERY`].
 fn tidy(folder: &Path) {
     let stamp = folder.join("tidied");
     let age = fs::metadata(&stamp).and_then(|data| data.modified()).ok().and_then(|then| then.elapsed().ok());
@@ -111,13 +107,13 @@ fn tidy(folder: &Path) {
         })
         .collect();
     files.sort();
-    let mut room: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    let mut size: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
     for (_, bytes, path) in files {
-        if room <= ROOM {
+        if size <= SIZE_MAX {
             return;
         }
         if fs::remove_file(path).is_ok() {
-            room -= bytes;
+            size -= bytes;
         }
     }
 }
@@ -127,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_whole_or_not_there() {
+    fn a_truncated_file_counts_as_missing() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::new(Some(dir.path().join("c")));
         let header = Header { url: "u".into(), etag: Some("\"1\"".into()), length: 3, ..Header::default() };
@@ -140,7 +136,7 @@ mod tests {
             fs::write(&file, &whole[..cut]).unwrap();
             assert_eq!(cache.get("u"), None, "{cut}");
         }
-        // Nothing to ask the server with.
+        // Without a validator the server cannot confirm it.
         cache.put(&Header { url: "v".into(), length: 1, ..Header::default() }, b"x");
         assert_eq!(cache.get("v"), None);
         Cache::new(None).put(&header, b"abc");

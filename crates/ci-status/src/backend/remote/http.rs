@@ -1,4 +1,4 @@
-//! One dashboard over HTTP: conditional requests, several at a time, bounded answers.
+//! HTTP requests to one dashboard: conditional, several at a time, with limits on size and time.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -15,23 +15,23 @@ use rustls::CertificateError;
 use super::cache::{Cache, Header};
 use crate::problem::Problem;
 
-/// How many requests run at a time.
+/// The number of concurrent requests.
 const AT_ONCE: usize = 8;
-/// The largest answer, in bytes; a commit with 20,000 tests has about 5 MB.
-const ANSWER_MAX: u64 = 256 << 20;
-/// How much of an answer that is an error is read, in bytes.
-const COMPLAINT_MAX: u64 = 64 << 10;
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(10);
-/// How long a whole answer may take.
-const ANSWER: Duration = Duration::from_secs(120);
+/// The size limit of a response in bytes; a commit with 20,000 tests has about 5 MB.
+const RESPONSE_MAX: u64 = 256 << 20;
+/// The size limit of an error response in bytes.
+const ERROR_MAX: u64 = 64 << 10;
+/// The time limit of a connection attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit of a whole response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What came from an address.
+/// The body of a response.
 #[derive(Debug, Clone)]
 pub struct Body {
-    /// The bytes, as they are published.
+    /// The bytes as published.
     pub bytes: Arc<[u8]>,
-    /// Whether the server said that they are brotli.
+    /// Whether they are brotli.
     pub brotli: bool,
     /// The address.
     pub url: String,
@@ -43,16 +43,20 @@ pub struct Http {
     client: Client,
     base: Url,
     cache: Cache,
-    /// What was answered since the last [`Http::forget`]; `None`: there is no such thing.
+    /// The responses since the last [`Http::forget`]; `None`: not found.
     memory: Mutex<HashMap<Url, Option<Body>>>,
 }
 
 impl Http {
-    /// The dashboard at `address`: with or without the `/ci` that its pages begin with.
+    /// The dashboard at `address`, with or without the `/ci` of its pages.
     pub fn open(address: &str, cache: Cache) -> Result<Self, Problem> {
         let base = base(address)?;
         let agent = format!("ci-status/{}", model::build::version());
-        let client = Client::builder().user_agent(agent).connect_timeout(CONNECT).timeout(ANSWER).build();
+        let client = Client::builder()
+            .user_agent(agent)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(RESPONSE_TIMEOUT)
+            .build();
         let client = client.map_err(|error| failed(&base, &error))?;
         Ok(Self { client, base, cache, memory: Mutex::default() })
     }
@@ -64,7 +68,7 @@ impl Http {
         url
     }
 
-    /// The address of a file: segments below the base.
+    /// The address of a file, as segments below the base address.
     pub fn file(&self, segments: &[&str]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -73,7 +77,7 @@ impl Http {
         url
     }
 
-    /// Forgets what was answered, so that the server is asked again.
+    /// Drops remembered responses, so that the server is asked again.
     pub fn forget(&self) {
         self.memory().clear();
     }
@@ -82,26 +86,26 @@ impl Http {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is at an address; `None` if nothing is.
+    /// The response of an address; `None`: not found.
     pub fn get(&self, url: &Url) -> Result<Option<Body>, Problem> {
         if let Some(known) = self.memory().get(url) {
             return Ok(known.clone());
         }
-        let body = self.ask(url)?;
+        let body = self.fetch(url)?;
         self.memory().insert(url.clone(), body.clone());
         Ok(body)
     }
 
-    fn ask(&self, url: &Url) -> Result<Option<Body>, Problem> {
-        let kept = self.cache.get(url.as_str());
+    fn fetch(&self, url: &Url) -> Result<Option<Body>, Problem> {
+        let cached = self.cache.get(url.as_str());
         let mut headers = HeaderMap::new();
-        if let Some((header, _)) = &kept {
+        if let Some((header, _)) = &cached {
             condition(&mut headers, header::IF_NONE_MATCH, header.etag.as_deref());
             condition(&mut headers, header::IF_MODIFIED_SINCE, header.last_modified.as_deref());
         }
         let response = self.client.get(url.clone()).headers(headers).send();
         let response = response.map_err(|error| failed(url, &error))?;
-        if let (StatusCode::NOT_MODIFIED, Some((header, body))) = (response.status(), kept) {
+        if let (StatusCode::NOT_MODIFIED, Some((header, body))) = (response.status(), cached) {
             return Ok(Some(Body { bytes: body.into(), brotli: header.brotli, url: url.to_string() }));
         }
         let Some(response) = present(url, response)? else { return Ok(None) };
@@ -119,7 +123,7 @@ impl Http {
         Ok(Some(Body { bytes: bytes.into(), brotli: header.brotli, url: url.to_string() }))
     }
 
-    /// The bytes of a growing file from `offset` on, never from memory; `None` if it is not there.
+    /// The bytes of a growing file from `offset` on, never from the cache; `None`: not found.
     pub fn rest(&self, url: &Url, offset: u64) -> Result<Option<Vec<u8>>, Problem> {
         let request = self.client.get(url.clone()).header(header::RANGE, format!("bytes={offset}-"));
         let response = request.send().map_err(|error| failed(url, &error))?;
@@ -136,7 +140,7 @@ impl Http {
         Ok(Some(bytes))
     }
 
-    /// The size of a file; `None` if it is not there or its size is not told.
+    /// The size of a file; `None` if it is not found or the server does not send its size.
     pub fn size(&self, url: &Url) -> Result<Option<u64>, Problem> {
         let response = self.client.head(url.clone()).send().map_err(|error| failed(url, &error))?;
         let Some(response) = present(url, response)? else { return Ok(None) };
@@ -145,7 +149,7 @@ impl Http {
     }
 }
 
-/// Does the same for each item, several at a time, and gives the answers in the items' order.
+/// Runs `work` for each item, several at a time; returns the results in the order of the items.
 pub fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let worker = || {
@@ -168,7 +172,7 @@ fn base(address: &str) -> Result<Url, Problem> {
     let bad = |why: &str| Problem::Address { address: address.into(), why: why.into() };
     let mut url = Url::parse(address).map_err(|error| bad(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(bad("it begins with http:// or https:// and a host"));
+        return Err(bad("it must begin with http:// or https:// and a host"));
     }
     url.set_query(None);
     url.set_fragment(None);
@@ -184,16 +188,16 @@ fn condition(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
     }
 }
 
-/// The answer, if there is something; what is neither there nor missing is an error.
+/// The response, `None` if it is not found, an error for any other status.
 fn present(url: &Url, response: Response) -> Result<Option<Response>, Problem> {
     match response.status() {
         status if status.is_success() => Ok(Some(response)),
         StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
         status => {
             let mut bytes = Vec::new();
-            let _ = response.take(COMPLAINT_MAX).read_to_end(&mut bytes);
-            let why = complaint(&bytes).map(|why| format!(": {why}")).unwrap_or_default();
-            Err(Problem::Remote { url: url.to_string(), why: format!("the server says {status}{why}") })
+            let _ = response.take(ERROR_MAX).read_to_end(&mut bytes);
+            let why = error_of(&bytes).map(|why| format!(": {why}")).unwrap_or_default();
+            Err(Problem::Remote { url: url.to_string(), why: format!("the server answers {status}{why}") })
         }
     }
 }
@@ -201,51 +205,51 @@ fn present(url: &Url, response: Response) -> Result<Option<Response>, Problem> {
 fn read(url: &Url, response: Response) -> Result<Vec<u8>, Problem> {
     let remote = |why: String| Problem::Remote { url: url.to_string(), why };
     let mut bytes = Vec::new();
-    let read = response.take(ANSWER_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(|error| remote(format!("it broke off: {error}")))?;
-    if bytes.len() as u64 > ANSWER_MAX {
-        return Err(remote(format!("larger than {} MiB", ANSWER_MAX >> 20)));
+    let read = response.take(RESPONSE_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| remote(format!("the transfer failed: {error}")))?;
+    if bytes.len() as u64 > RESPONSE_MAX {
+        return Err(remote(format!("the response is larger than {} MiB", RESPONSE_MAX >> 20)));
     }
     Ok(bytes)
 }
 
-/// The innermost cause says most: "connection refused", "invalid peer certificate".
+/// The innermost cause is the most specific: "connection refused", "invalid peer certificate".
 fn failed(url: &Url, error: &reqwest::Error) -> Problem {
     let mut why = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
-        if let Some(rustls::Error::InvalidCertificate(error)) = carried(inner).downcast_ref() {
+        if let Some(rustls::Error::InvalidCertificate(error)) = inner_error(inner).downcast_ref() {
             return Problem::Certificate { url: url.to_string(), why: certificate(error) };
         }
         why = inner.to_string();
         cause = inner.source();
     }
-    let why = if error.is_timeout() { "no answer in time".into() } else { why };
+    let why = if error.is_timeout() { "timed out".into() } else { why };
     Problem::Remote { url: url.to_string(), why }
 }
 
-/// What an I/O error was made from, which it does not count as its source.
-fn carried<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+/// The error inside an I/O error, which `source()` does not return.
+fn inner_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     match error.downcast_ref().and_then(std::io::Error::get_ref) {
-        Some(inner) => carried(inner),
+        Some(inner) => inner_error(inner),
         None => error,
     }
 }
 
-/// What is wrong with a certificate, and what to do.
+/// What is wrong with a certificate, and how to fix it.
 fn certificate(error: &CertificateError) -> String {
     use CertificateError as E;
     match error {
         E::UnknownIssuer => {
-            "its certificate is not by an authority that this machine trusts; if that is your own, name the file with the \
-             authority's certificate (PEM) in $SSL_CERT_FILE"
+            "this machine does not trust the authority of the certificate; for an authority of your own, set \
+             $SSL_CERT_FILE to its certificate (PEM)"
                 .into()
         }
         E::Expired | E::ExpiredContext { .. } => {
-            "the certificate has expired; it is to be renewed there, or this machine's clock is wrong".into()
+            "the certificate has expired; renew it on the server, or check the clock of this machine".into()
         }
         E::NotValidYet | E::NotValidYetContext { .. } => {
-            "the certificate is not valid yet; is this machine's clock right?".into()
+            "the certificate is not valid yet; check the clock of this machine".into()
         }
         E::NotValidForNameContext { presented, .. } => {
             // `DnsName("ci.example.org")`, `IpAddress(127.0.0.1)`
@@ -254,15 +258,15 @@ fn certificate(error: &CertificateError) -> String {
                 inner.unwrap_or(text).trim_matches('"').to_owned()
             };
             let names: Vec<String> = presented.iter().map(name).collect();
-            format!("the certificate is for {}; give the address with that name", names.join(", "))
+            format!("the certificate is for {}; use the address with that name", names.join(", "))
         }
-        E::NotValidForName => "the certificate is for other names; give the address with one of them".into(),
-        other => format!("its certificate cannot be trusted: {other}"),
+        E::NotValidForName => "the certificate is for other names; use the address with one of them".into(),
+        other => format!("the certificate cannot be trusted: {other}"),
     }
 }
 
-/// What a view's body says that is an error.
-pub fn complaint(body: &[u8]) -> Option<String> {
+/// The message of an error view.
+pub fn error_of(body: &[u8]) -> Option<String> {
     serde_json::from_slice::<ErrorView>(body).ok().map(|view| view.error)
 }
 
@@ -271,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_as_people_have_them() {
+    fn addresses_as_users_give_them() {
         for (address, home) in [
             ("https://ci.example.org", "https://ci.example.org/"),
             ("https://ci.example.org/", "https://ci.example.org/"),
@@ -300,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn many_at_a_time_in_order() {
+    fn concurrent_work_keeps_the_order() {
         let items: Vec<usize> = (0..100).collect();
         assert_eq!(each(&items, |item| item * 2), items.iter().map(|item| item * 2).collect::<Vec<_>>());
         assert!(each(&[] as &[u8], |_| ()).is_empty());

@@ -1,0 +1,77 @@
+//! What every command is given: the results, and the defaults for arguments that are left out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::UserName;
+
+use crate::backend::{Backend, CommitFormat, Local, Remote};
+use crate::problem::Problem;
+
+/// The results and the defaults.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The results.
+    pub backend: Arc<dyn Backend>,
+    /// The preferred owner if several users have a branch of the given name.
+    pub user: Option<UserName>,
+    /// The folder whose git checkout gives HEAD.
+    pub folder: PathBuf,
+    /// Unix seconds.
+    pub now: i64,
+}
+
+/// The options and the environment that select the results.
+#[derive(Debug, Clone, Default)]
+pub struct ResultsLocation<'a> {
+    /// A folder of results.
+    pub output_dir: Option<&'a Path>,
+    /// A configuration file.
+    pub config: Option<&'a Path>,
+    /// A dashboard address. Empty: the address of the configuration or the environment.
+    pub remote: Option<&'a str>,
+    /// The address of the environment, used if no option is given and this machine has no results.
+    pub fallback: Option<&'a str>,
+    /// Use only results on this machine.
+    pub local: bool,
+    /// The owner of the branches.
+    pub user: Option<&'a UserName>,
+}
+
+impl Context {
+    /// Opens, in this order: the dashboard at `remote`; the folder `output_dir`; the `output_dir` of the configuration;
+    /// the `ci_url` of the configuration if that folder does not exist.
+    pub fn open(location: &ResultsLocation<'_>, folder: PathBuf, now: i64) -> Result<Self, Problem> {
+        let given = location.user.cloned();
+        let context = |backend, user| Self { backend, user, folder, now };
+        if let Some(dir) = location.output_dir {
+            return Ok(context(Arc::new(Local::open(dir)?), given));
+        }
+        if let Some(url) = location.remote.filter(|url| !url.is_empty()) {
+            return Ok(context(remote(url, location.user)?, given));
+        }
+        let config = config::find(location.config).and_then(|file| config::load_lenient(&file));
+        // A broken file of one user must not hide published results.
+        let (config, _) = match (config, location.fallback) {
+            (Ok(config), _) => config,
+            (Err(_), Some(url)) if location.config.is_none() && !location.local => {
+                return Ok(context(remote(url, location.user)?, given));
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        let published = config.ci_url.as_deref().or(location.fallback);
+        let user = given.or(config.user);
+        let use_remote = location.remote.is_some() || (!location.local && !config.output_dir.is_dir());
+        match published {
+            Some(url) if use_remote => Ok(context(remote(url, location.user)?, user)),
+            None if location.remote.is_some() => Err(Problem::NoAddress),
+            _ => Ok(context(Arc::new(Local::open(&config.output_dir)?), user)),
+        }
+    }
+}
+
+/// With `--user` only the JSON API is read: a dashboard may publish no files.
+fn remote(url: &str, user: Option<&UserName>) -> Result<Arc<dyn Backend>, Problem> {
+    let format = if user.is_some() { CommitFormat::Json } else { CommitFormat::Blobs };
+    Ok(Arc::new(Remote::open(url, format)?))
+}

@@ -1,4 +1,4 @@
-//! What `gcov --json-format --stdout` prints: a JSON document a line, one for each object (gcov(1)).
+//! The output of `gcov --json-format --stdout`: one JSON document per line and object (gcov(1)).
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::{Coverage, Function};
 
 /// Why gcov's output cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("gcov printed something else than its JSON: {0}")]
+#[error("cannot read gcov's output: {0}; gcov 9 or newer is required")]
 pub struct GcovError(#[from] serde_json::Error);
 
 #[derive(Deserialize)]
@@ -26,7 +26,7 @@ struct File {
     #[serde(default)]
     lines: Vec<Line>,
     #[serde(default)]
-    functions: Vec<Called>,
+    functions: Vec<FunctionCalls>,
 }
 
 #[derive(Deserialize)]
@@ -36,57 +36,57 @@ struct Line {
 }
 
 #[derive(Deserialize)]
-struct Called {
+struct FunctionCalls {
     name: String,
     start_line: u32,
     execution_count: u64,
 }
 
 impl Coverage {
-    /// Adds one document. `source` says what a file is called below the root of the source, given its name in full;
-    /// `None`: it is none of the source.
+    /// Adds one document. `source` maps the absolute name of a file to its name relative to the root of the source, or
+    /// to `None` if it is not part of the source.
     pub fn add_gcov(
         &mut self,
         document: &str,
         source: impl Fn(&Path) -> Option<String>,
     ) -> Result<(), GcovError> {
         let document: Document = serde_json::from_str(document)?;
-        let place = Path::new(&document.current_working_directory);
+        let dir = Path::new(&document.current_working_directory);
         for file in document.files {
-            let Some(name) = source(&plain(&place.join(&file.file))) else { continue };
+            let Some(name) = source(&plain(&dir.join(&file.file))) else { continue };
             let into = self.files.entry(name).or_default();
             for line in file.lines {
-                into.ran(line.line_number, line.count);
+                into.add_line(line.line_number, line.count);
             }
-            for Called { name, start_line, execution_count } in file.functions {
-                into.called(name, Function { line: start_line, calls: execution_count });
+            for FunctionCalls { name, start_line, execution_count } in file.functions {
+                into.add_function(name, Function { line: start_line, calls: execution_count });
             }
         }
         Ok(())
     }
 }
 
-/// The folder of the source, where a document shows it: the object `fs/ext4/inode` was compiled from
-/// `<folder>/fs/ext4/inode.c`.
+/// The directory of the source according to a document: the object `fs/ext4/inode` was compiled from
+/// `<directory>/fs/ext4/inode.c`. `None` if the document does not have that file.
 #[must_use]
 pub fn source_root(document: &str, unit: &Path) -> Option<PathBuf> {
     let document: Document = serde_json::from_str(document).ok()?;
-    let place = Path::new(&document.current_working_directory);
+    let dir = Path::new(&document.current_working_directory);
     let wanted = unit.with_extension("c");
     document.files.iter().find_map(|file| {
-        let full = plain(&place.join(&file.file));
+        let full = plain(&dir.join(&file.file));
         let depth = wanted.components().count();
         full.ends_with(&wanted).then(|| full.ancestors().nth(depth).map(Path::to_path_buf))?
     })
 }
 
-/// The data file that a document is about.
+/// The data file of a document.
 #[must_use]
 pub fn data_file(document: &str) -> Option<PathBuf> {
     serde_json::from_str::<Document>(document).ok().map(|document| document.data_file.into())
 }
 
-/// Without `.` and `x/..`.
+/// The path without `.` and `x/..`.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {

@@ -1,5 +1,5 @@
-//! lcov's tracefile (geninfo(1)), which genhtml and others read: `SF:`, `FN:`, `FNDA:`, `DA:`, `end_of_record`. Other
-//! records are skipped; sums are not believed but counted.
+//! lcov tracefiles (geninfo(1)): the records `SF:`, `FN:`, `FNDA:`, `DA:` and `end_of_record`. Other records are
+//! skipped; sums are computed, not read.
 
 use std::fmt;
 
@@ -56,25 +56,30 @@ impl std::str::FromStr for Coverage {
             if !matches!(kind, "DA" | "FN" | "FNDA") {
                 continue;
             }
-            let (_, file) = open.as_mut().ok_or(bad("a record without SF before it"))?;
-            let (first, rest) = value.split_once(',').ok_or(bad("a comma is missing"))?;
-            let number: u64 = first.parse().map_err(|_| bad("this is no number"))?;
-            let small = |number: u64| u32::try_from(number).map_err(|_| bad("no file has so many lines"));
+            let (_, file) = open.as_mut().ok_or(bad("it is outside of an SF record"))?;
+            let (first, rest) = value.split_once(',').ok_or(bad("it has no comma"))?;
+            let number: u64 = first.parse().map_err(|_| bad("it has no number"))?;
+            let small = |number: u64| u32::try_from(number).map_err(|_| bad("its line number is too large"));
             match kind {
                 "DA" => {
                     // A checksum may follow.
                     let count = rest.split(',').next().unwrap_or(rest);
-                    file.ran(small(number)?, count.parse().map_err(|_| bad("this is no count"))?);
+                    file.add_line(
+                        small(number)?,
+                        count.parse().map_err(|_| bad("its count is not a number"))?,
+                    );
                 }
-                "FN" => file.called(rest.into(), Function { line: small(number)?, calls: 0 }),
+                "FN" => file.add_function(rest.into(), Function { line: small(number)?, calls: 0 }),
                 _ => {
                     let named = file.functions.get(rest).map_or(0, |function| function.line);
-                    file.called(rest.into(), Function { line: named, calls: number });
+                    file.add_function(rest.into(), Function { line: named, calls: number });
                 }
             }
         }
         match open {
-            Some(_) => Err(InfoError { line: text.lines().count(), what: "it ends within a file's records" }),
+            Some(_) => {
+                Err(InfoError { line: text.lines().count(), what: "the file ends before end_of_record" })
+            }
             None => Ok(coverage),
         }
     }

@@ -1,7 +1,7 @@
-//! Which lines of a source ran: gcov's JSON in, lcov's tracefiles out and in, both merged by adding up.
+//! Line coverage: reads gcov's JSON, reads and writes lcov tracefiles, merges both by adding counts.
 //!
-//! Sans-IO: text in, data out; whoever has the files calls gcov. Merging is commutative and associative, so the parts of a
-//! run, of a test file and of a commit can be merged in any order.
+//! Sans-IO: the caller runs gcov and passes its output. Merging is commutative and associative, so the parts of a run,
+//! of a test file and of a commit can be merged in any order.
 
 mod gcov;
 mod info;
@@ -12,41 +12,41 @@ use std::ops::RangeInclusive;
 pub use gcov::{GcovError, data_file, source_root};
 pub use info::InfoError;
 
-/// What ran, by source file.
+/// The coverage of a source tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// By the file's name, below the root of the source.
+    /// The files by name, relative to the root of the source.
     pub files: BTreeMap<String, FileCoverage>,
 }
 
-/// What ran of a source file.
+/// The coverage of a source file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileCoverage {
-    /// How often each line that holds code ran.
+    /// The number of executions of each line that has code.
     pub lines: BTreeMap<u32, u64>,
     /// The functions, by name.
     pub functions: BTreeMap<String, Function>,
 }
 
-/// A function.
+/// The coverage of a function.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Function {
-    /// The line it begins at.
+    /// The first line.
     pub line: u32,
-    /// How often it was called.
+    /// The number of calls.
     pub calls: u64,
 }
 
-/// Sums.
+/// Sums over a file or a tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Lines that hold code.
+    /// Lines that have code.
     pub lines: u64,
-    /// Those of them that ran.
+    /// Lines that were executed.
     pub lines_hit: u64,
     /// Functions.
     pub functions: u64,
-    /// Those of them that were called.
+    /// Functions that were called.
     pub functions_hit: u64,
 }
 
@@ -60,7 +60,7 @@ impl std::ops::AddAssign for Totals {
 }
 
 impl Coverage {
-    /// Adds what another run covered.
+    /// Adds the coverage of another run.
     pub fn merge(&mut self, other: Self) {
         for (name, file) in other.files {
             self.files.entry(name).or_default().merge(file);
@@ -79,21 +79,21 @@ impl Coverage {
 impl FileCoverage {
     fn merge(&mut self, other: Self) {
         for (line, count) in other.lines {
-            self.ran(line, count);
+            self.add_line(line, count);
         }
         for (name, function) in other.functions {
-            self.called(name, function);
+            self.add_function(name, function);
         }
     }
 
-    fn ran(&mut self, line: u32, count: u64) {
+    fn add_line(&mut self, line: u32, count: u64) {
         let sum = self.lines.entry(line).or_default();
         *sum = sum.saturating_add(count);
     }
 
-    fn called(&mut self, name: String, function: Function) {
+    fn add_function(&mut self, name: String, function: Function) {
         let sum = self.functions.entry(name).or_insert(Function { calls: 0, ..function });
-        // Two functions of one name in a file: the first one's place stands for both, in whichever order they come.
+        // Two functions of one name in a file count as one, at the line of the first.
         sum.line = sum.line.min(function.line);
         sum.calls = sum.calls.saturating_add(function.calls);
     }
@@ -110,19 +110,19 @@ impl FileCoverage {
         }
     }
 
-    /// The stretches of lines that did not run; lines without code between two of them do not part them.
+    /// The ranges of lines that were not executed. Lines without code do not end a range.
     #[must_use]
     pub fn missed(&self) -> Vec<RangeInclusive<u32>> {
-        let mut stretches: Vec<RangeInclusive<u32>> = Vec::new();
+        let mut ranges: Vec<RangeInclusive<u32>> = Vec::new();
         let mut open = false;
         for (line, count) in &self.lines {
-            match stretches.last_mut().filter(|_| open && *count == 0) {
-                Some(stretch) => *stretch = *stretch.start()..=*line,
-                None if *count == 0 => stretches.push(*line..=*line),
+            match ranges.last_mut().filter(|_| open && *count == 0) {
+                Some(range) => *range = *range.start()..=*line,
+                None if *count == 0 => ranges.push(*line..=*line),
                 None => {}
             }
             open = *count == 0;
         }
-        stretches
+        ranges
     }
 }

@@ -78,13 +78,13 @@ fn a_program_that_ran() {
 }
 
 #[test]
-fn what_is_no_tracefile_is_one_line() {
-    let said = |text: &str| text.parse::<Coverage>().unwrap_err().to_string();
-    assert_eq!(said("DA:1,2"), "line 1 of the tracefile: a record without SF before it");
-    assert_eq!(said("TN:\nSF:a\nDA:x,2\n"), "line 3 of the tracefile: this is no number");
-    assert_eq!(said("SF:a\n"), "line 1 of the tracefile: it ends within a file's records");
+fn errors_of_a_tracefile_are_one_line() {
+    let error = |text: &str| text.parse::<Coverage>().unwrap_err().to_string();
+    assert_eq!(error("DA:1,2"), "line 1 of the tracefile: it is outside of an SF record");
+    assert_eq!(error("TN:\nSF:a\nDA:x,2\n"), "line 3 of the tracefile: it has no number");
+    assert_eq!(error("SF:a\n"), "line 1 of the tracefile: the file ends before end_of_record");
     assert!(Coverage::default().add_gcov("hello", |_| None).is_err());
-    // What lcov writes beside what is read.
+    // Records of lcov that are skipped.
     let text = "TN:x\nSF:a.c\nFN:3,f\nFNDA:2,f\nBRDA:1,0,0,1\nDA:3,2,abc\nLF:9\nend_of_record\n";
     let totals = Totals { lines: 1, lines_hit: 1, functions: 1, functions_hit: 1 };
     assert_eq!(text.parse::<Coverage>().unwrap().totals(), totals);

@@ -1,4 +1,4 @@
-//! The architectures that can be built and booted; every spelling of each stands in one table.
+//! The architectures that can be built and booted. One table has every spelling.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::NameError;
 
-/// An architecture, by the name that `uname -m` and QEMU give it.
+/// An architecture, named as by `uname -m` and QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Arch {
@@ -17,12 +17,12 @@ pub enum Arch {
     Aarch64,
 }
 
-/// (architecture, its name, what else people call it).
+/// (architecture, name, other names).
 const TABLE: [(Arch, &str, &[&str]); 2] =
     [(Arch::X86_64, "x86_64", &["amd64", "x86-64"]), (Arch::Aarch64, "aarch64", &["arm64"])];
 
 impl Arch {
-    /// All of them.
+    /// All architectures.
     pub const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
 
     /// The name: `x86_64`, `aarch64`.
@@ -31,7 +31,7 @@ impl Arch {
         TABLE[self as usize].1
     }
 
-    /// What this program was built for; `None` where that cannot be a guest.
+    /// The architecture of this program; `None` if no guest can have it.
     #[must_use]
     pub fn native() -> Option<Self> {
         std::env::consts::ARCH.parse().ok()

@@ -1,7 +1,7 @@
-//! What a run tells while it runs: one JSON object a line (`ktest run --events`), the protocol of the farm.
+//! The events of a run, one JSON object per line (`ktest run --events`): the protocol between the farm and a run.
 //!
-//! Additions are new optional fields or new kinds of event; readers skip kinds they do not know. Anything else
-//! raises [`EVENT_VERSION`], and a reader refuses a version it does not know.
+//! Optional fields and kinds of event may be added; readers skip unknown kinds. Any other change raises
+//! [`EVENT_VERSION`], and readers refuse an unknown version.
 
 use std::path::PathBuf;
 
@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 use crate::names::{CommitId, KernelId, SubtestName, TestPath};
 use crate::verdict::Verdict;
 
-/// The version of the protocol that this build speaks.
+/// The protocol version of this build.
 pub const EVENT_VERSION: u32 = 1;
 
-/// An event and when it happened.
+/// An event with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamped {
     /// [`EVENT_VERSION`] of the sender.
     pub v: u32,
-    /// Milliseconds since the run began (a monotonic clock).
+    /// Milliseconds since the run began, by a monotonic clock.
     pub at_ms: u64,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// What happened in a run.
+/// An event of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -35,43 +35,43 @@ pub enum Event {
         test: TestPath,
         /// The subtests that will get a verdict, in order.
         subtests: Vec<SubtestName>,
-        /// The commit whose kernel is tested, where it is known.
+        /// The commit of the kernel, if known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         commit: Option<CommitId>,
     },
     /// The kernel is being configured and built.
     BuildStarted,
-    /// What the run is busy with while nothing else is told: `checking out`, `making the root image`.
+    /// The activity of the run between other events: `checking out`, `making the root image`.
     Phase {
         /// A few words, in the present participle.
         what: String,
     },
-    /// Where the build stands; at most a few a second.
+    /// The progress of the build; a few of these a second at most.
     BuildProgress {
-        /// Objects made so far.
+        /// Objects built so far.
         done: u32,
-        /// Objects to be made, where it is known.
+        /// Objects to build, if known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         total: Option<u32>,
     },
-    /// The store lacks the kernel, and it is about to be built. Only of a run that was told to ask (`--ask-kernel`): it
-    /// waits for a line on its standard input, so that the kernel can be put into the store meanwhile.
+    /// The kernel store does not have the kernel. With `--ask-kernel` only: the run waits for a line on its standard
+    /// input before it builds the kernel, so that the kernel can be added to the store meanwhile.
     KernelWanted {
-        /// Its name.
+        /// Its id.
         kernel: KernelId,
     },
-    /// The kernel is there.
+    /// The kernel is available.
     KernelReady {
-        /// Its name in the store.
+        /// Its id in the kernel store.
         kernel: KernelId,
         /// SHA-256 of the boot image.
         image_hash: String,
-        /// Whether it was in the store already.
+        /// True if it was in the store before.
         cached: bool,
-        /// How long getting it took, in ms.
+        /// The time to build or fetch it, in ms.
         duration_ms: u64,
     },
-    /// The kernel does not build; every subtest's verdict follows.
+    /// The kernel does not build. The verdicts of all subtests follow.
     BuildFailed {
         /// The first compiler error.
         reason: String,
@@ -85,20 +85,19 @@ pub enum Event {
     },
     /// The guest is up and about to run subtests.
     Booted {
-        /// Which VM.
+        /// The VM.
         vm: u32,
-        /// From starting QEMU to the guest's first word, in ms.
+        /// From the start of QEMU to the first line of the guest, in ms.
         duration_ms: u64,
     },
     /// A subtest starts.
     SubtestStarted {
-        /// Which.
+        /// The subtest.
         subtest: SubtestName,
     },
-    /// Console lines since the last such event, as they stand in the logs. Only of a run that was told to tell them
-    /// (`--log-events`); up to 8 MiB a subtest.
+    /// Console lines since the last such event, as in the log. With `--log-events` only; up to 8 MiB per subtest.
     Log {
-        /// The subtest that runs; none between subtests.
+        /// The running subtest; none between subtests.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         subtest: Option<SubtestName>,
         /// The lines, each with its time stamp (`00012 ...`), without line ends.
@@ -106,28 +105,28 @@ pub enum Event {
     },
     /// A subtest has its verdict, and its `status`, `log` and `duration` files are written.
     Verdict {
-        /// Which.
+        /// The subtest.
         subtest: SubtestName,
-        /// What.
+        /// The verdict.
         #[serde(flatten)]
         verdict: Verdict,
-        /// How long it ran, in ms.
+        /// Its duration in ms.
         duration_ms: u64,
-        /// The crash's title, where there was one.
+        /// The crash title, if it crashed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         crash: Option<String>,
-        /// Where in the kernel's source it crashed, as `FILE:LINE`, where that is known.
+        /// The source line of the crash as `FILE:LINE`, if known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source: Option<String>,
-        /// Its folder, below the output directory.
+        /// Its directory, relative to the output directory.
         dir: PathBuf,
     },
-    /// Something other than the tested code is broken; what has no verdict yet must run elsewhere or later.
+    /// An infrastructure error. Subtests without a verdict must run on another host or later.
     Infrastructure {
-        /// One line: what, and what to do.
+        /// One line: what failed and what to do.
         what: String,
     },
-    /// The last event. Absent: the run did not end by itself.
+    /// The last event. It is missing if the run was killed.
     RunFinished {
         /// The exit code that follows.
         exit_code: u8,
@@ -135,7 +134,7 @@ pub enum Event {
 }
 
 impl Stamped {
-    /// One event from one line of the protocol; `Ok(None)` for a kind of event this build does not know.
+    /// Parses a line of the protocol; `Ok(None)` for an unknown kind of event.
     pub fn parse(line: &str) -> Result<Option<Self>, EventError> {
         #[derive(Deserialize)]
         struct Head {
@@ -146,14 +145,14 @@ impl Stamped {
         if head.v != EVENT_VERSION {
             return Err(EventError::Version(head.v));
         }
-        if !KINDS.contains(&head.event.as_str()) {
+        if !EVENT_KINDS.contains(&head.event.as_str()) {
             return Ok(None);
         }
         Ok(Some(serde_json::from_str(line)?))
     }
 }
 
-const KINDS: [&str; 14] = [
+const EVENT_KINDS: [&str; 14] = [
     "run_started",
     "build_started",
     "phase",
@@ -173,12 +172,12 @@ const KINDS: [&str; 14] = [
 /// Why a line is not an event.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
-    /// Not JSON of the right shape.
+    /// It is not JSON, or not an event.
     #[error("not an event: {0}")]
     Json(#[from] serde_json::Error),
-    /// From another generation.
+    /// Its protocol version is another one.
     #[error(
-        "event protocol version {0}, this build speaks {EVENT_VERSION}; install the same ktest on both hosts"
+        "event protocol version {0}, this build has version {EVENT_VERSION}; install the same ktest on both hosts"
     )]
     Version(u32),
 }

@@ -1,5 +1,5 @@
-//! What may stand in a git command line: ref names and remotes. Hostile ones (`--upload-pack=...`, `ext::sh -c ...`)
-//! cannot be held by these types.
+//! Arguments of git: ref names and remotes. These types cannot hold options or remote helpers
+//! (`--upload-pack=...`, `ext::sh -c ...`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,7 +35,7 @@ impl FromStr for RefName {
             || text.contains("@{")
             || text.ends_with('.')
         {
-            return Err(bad(kind, text, "it does not begin with -, end in . or hold .. or @{"));
+            return Err(bad(kind, text, "it does not begin with -, end in . or contain .. or @{"));
         }
         if text.split('/').any(bad_part) {
             return Err(bad(kind, text, "no part of it is empty, begins with a dot or ends in .lock"));
@@ -45,7 +45,7 @@ impl FromStr for RefName {
 }
 
 name! {
-    /// Where git fetches from: a URL, `host:path`, a path, or the name of a remote that the repository knows.
+    /// A remote: a URL, `host:path`, a path, or the name of a remote in the repository's configuration.
     Remote
 }
 
@@ -75,7 +75,7 @@ impl FromStr for Remote {
         {
             return Err(bad(kind, text, "its URL scheme is one of https, http, git, ssh, file"));
         }
-        // git reads `ssh://-oProxyCommand=...` as a host; older ones passed it to ssh as an option.
+        // Old versions of git pass the host of `ssh://-oProxyCommand=...` to ssh as an option.
         let host = text.split_once("://").map_or(text, |(_, rest)| rest);
         let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
         if host.starts_with('-') {

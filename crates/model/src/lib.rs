@@ -1,7 +1,7 @@
-//! The words of ktest-ci as types.
+//! The types that all crates share.
 //!
-//! Every name that crosses a boundary (a configuration file, a URL, a directory, a worker's answer) is parsed
-//! once, here, into a type that cannot hold a bad one. No other crate splits or joins these strings by hand.
+//! Every name that crosses a boundary (a configuration file, a URL, a directory, a message of a worker) is parsed once,
+//! here, into a type that cannot hold an invalid one. No other crate splits or joins these strings.
 
 pub mod arch;
 pub mod branch;

@@ -1,4 +1,4 @@
-//! The marker lines of ktest-contract.md: what a test file says on the console, and the last line of a status file.
+//! Marker lines (docs/contract.md): a test file's reports on the console, and the last line of a status file.
 //!
 //! Parsing works on one line that has been stripped of its ending; a printk time stamp or a `/dev/kmsg` prefix may
 //! stand before the marker, and before the stamp what a test printed without a newline.
@@ -22,13 +22,13 @@ pub enum Marker {
     Failed(SubtestName),
     /// `========= NOTRUN NAME in Ns: REASON`
     NotRun(SubtestName, String),
-    /// `WATCHDOG N`: from now on N seconds for the running subtest.
+    /// `WATCHDOG N`: the time limit of the running subtest is N seconds from now.
     Watchdog(Duration),
     /// `QEMU_MONITOR COMMAND`, unchecked.
     Monitor(String),
-    /// `TEST SUCCESS`: the whole run is over.
+    /// `TEST SUCCESS`: the test file ended.
     Success,
-    /// `TEST FAILED`: the whole run is over.
+    /// `TEST FAILED`: the test file ended.
     Failure,
 }
 
@@ -78,14 +78,14 @@ impl Marker {
     }
 }
 
-/// The status line of a verdict, as `status` files and logs end: `========= PASSED NAME in Ns`.
+/// The status line of a verdict, the last line of `status` files and logs: `========= PASSED NAME in Ns`.
 #[derive(Debug, Clone, Copy)]
 pub struct StatusLine<'a> {
     /// The subtest.
     pub subtest: &'a SubtestName,
     /// Its verdict.
     pub verdict: &'a Verdict,
-    /// How long it ran; whole seconds are printed.
+    /// Its duration; whole seconds are printed.
     pub duration: Duration,
 }
 

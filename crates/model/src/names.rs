@@ -1,4 +1,4 @@
-//! Newtypes of the names: what is valid is decided here and nowhere else.
+//! Newtypes of names. What is valid is decided here only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a text is not a name of its kind.
+/// The text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {kind}: {why}")]
 pub struct NameError {
-    /// What it should have been, with its article: "a commit id".
+    /// The kind of name with its article: "a commit id".
     pub kind: &'static str,
     /// The text as it was given, cut to 100 characters.
     pub text: String,
@@ -96,7 +96,7 @@ impl FromStr for CommitId {
 }
 
 impl CommitId {
-    /// The first 12 digits, as kernel people quote commits.
+    /// The first 12 digits, as kernel developers quote commits.
     #[must_use]
     pub fn short(&self) -> &str {
         &self.0[..12]
@@ -110,7 +110,7 @@ name! {
 
 impl FromStr for TestPath {
     type Err = NameError;
-    /// The ending may be there or not.
+    /// The ending is optional.
     fn from_str(text: &str) -> Result<Self, NameError> {
         let kind = "a test file";
         let path = text.strip_suffix(".ktest").unwrap_or(text);
@@ -132,7 +132,7 @@ impl FromStr for TestPath {
 }
 
 impl TestPath {
-    /// As it stands in directory names: `fs.ext4.basic`.
+    /// The form in directory names: `fs.ext4.basic`.
     #[must_use]
     pub fn dotted(&self) -> String {
         self.0.replace('/', ".")
@@ -146,7 +146,7 @@ impl TestPath {
 }
 
 name! {
-    /// One subtest of a test file, as `list-tests` prints it; may hold `/` (`generic/001`), no white space.
+    /// One subtest of a test file, as `list-tests` prints it; may contain `/` (`generic/001`) but no white space.
     SubtestName
 }
 
@@ -168,7 +168,7 @@ impl FromStr for SubtestName {
 }
 
 impl SubtestName {
-    /// As it stands in directory names, `/` as `.`: `generic.001`.
+    /// The form in directory names, with `.` for `/`: `generic.001`.
     #[must_use]
     pub fn dotted(&self) -> String {
         self.0.replace('/', ".")
@@ -195,7 +195,7 @@ impl FromStr for HostName {
 }
 
 name! {
-    /// A kernel in the kernel store, by content: the SHA-256 (hex) of what went into it.
+    /// A kernel in the kernel store: the SHA-256 of all inputs of its build, in hexadecimal.
     KernelId
 }
 
@@ -211,7 +211,7 @@ impl FromStr for KernelId {
 }
 
 impl KernelId {
-    /// The first 12 digits, for people.
+    /// The first 12 digits.
     #[must_use]
     pub fn short(&self) -> &str {
         &self.0[..12]
@@ -242,7 +242,7 @@ impl FromStr for StoreKernel {
 }
 
 name! {
-    /// A package of the distribution, for a root image: `fio`, `g++-12`.
+    /// A Debian package of a root image: `fio`, `g++-12`.
     PackageName
 }
 
@@ -260,8 +260,8 @@ impl FromStr for PackageName {
     }
 }
 
-/// The environment that a test group sets for its runs, sorted by key. A value may hold `/` between its parts, never
-/// an absolute path nor a way up: who writes a group must not reach the files of the hosts.
+/// The environment that a test group sets for its runs, sorted by key. A value may contain `/`, but it is neither an
+/// absolute path nor has it a part `..`: a group must not refer to files of the hosts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct Env(BTreeMap<String, String>);
@@ -303,7 +303,7 @@ impl From<Env> for BTreeMap<String, String> {
 }
 
 impl Env {
-    /// Whether nothing is set.
+    /// True if it sets nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -316,14 +316,14 @@ impl Env {
 }
 
 name! {
-    /// The folder of one subtest's result below its commit (formats.md, `<key>`):
+    /// The directory of a subtest's result below its commit (`<key>` in docs/formats.md):
     /// `fs.bcachefs.single_device@debian_trixie@K=V.punch`.
     ResultKey
 }
 
 impl FromStr for ResultKey {
     type Err = NameError;
-    /// Accepts whatever can be one folder's name; older results hold keys we would not make.
+    /// Accepts any name of a directory: older results have keys that are no longer created.
     fn from_str(text: &str) -> Result<Self, NameError> {
         let kind = "a result key";
         if text.is_empty() || text.len() > 255 {
@@ -341,7 +341,7 @@ impl FromStr for ResultKey {
 }
 
 impl ResultKey {
-    /// The key of a subtest's result; an error only if it would be longer than a folder's name may be.
+    /// The key of a subtest's result; an error only if it is too long for a directory name.
     pub fn new(
         test: &TestPath,
         kernel: Option<&StoreKernel>,
@@ -351,7 +351,7 @@ impl ResultKey {
         format!("{}.{}", Self::file_prefix(test, kernel, env), subtest.dotted()).parse()
     }
 
-    /// What stands before the subtest: the test file, kernel and env.
+    /// The part before the subtest: the test file, kernel and environment.
     #[must_use]
     pub fn file_prefix(test: &TestPath, kernel: Option<&StoreKernel>, env: &Env) -> String {
         let mut key = test.dotted();
@@ -364,7 +364,7 @@ impl ResultKey {
             key.push(separator);
             key.push_str(name);
             key.push('=');
-            // Two values never make one key.
+            // Different values give different keys.
             key.push_str(&value.replace('%', "%25").replace('/', "%2F"));
             separator = ',';
         }

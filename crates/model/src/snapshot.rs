@@ -1,7 +1,7 @@
-//! The status snapshot `ci-daemon-status.json`: what the daemon is doing, rewritten every two seconds.
+//! The status snapshot `ci-daemon-status.json`, which the daemon rewrites every two seconds.
 //!
-//! `jobs`, `pending_by_group`, `fairshare` and `executors` are what existing clients read (formats.md); the rest is
-//! ours. A reader takes every field as optional.
+//! Existing clients read `jobs`, `pending_by_group`, `fairshare` and `executors` (docs/formats.md). A reader takes every
+//! field as optional.
 
 use std::collections::BTreeMap;
 
@@ -13,41 +13,41 @@ use crate::branch::{BranchName, BranchRef, UserName};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StatusSnapshot {
-    /// When it was written, Unix seconds.
+    /// The time at which it was written, in Unix seconds.
     pub written: i64,
-    /// When the daemon started, Unix seconds.
+    /// The start of the daemon, in Unix seconds.
     pub started: i64,
     /// The daemon's process id.
     pub pid: u32,
     /// The daemon's version.
     pub version: String,
-    /// Jobs that are claimed or ended lately; pending ones are only counted.
+    /// Jobs that are claimed or ended recently; queued ones are only counted.
     pub jobs: Vec<JobStatus>,
-    /// How many jobs wait, by fair-share group (user).
+    /// The number of queued jobs by fair-share group (user).
     pub pending_by_group: BTreeMap<UserName, u64>,
-    /// How many of them wait, by commit; commits without any are left out. Absent from older daemons.
+    /// The number of queued jobs by commit; commits without any are left out. Old daemons do not write it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_by_commit: Option<BTreeMap<String, u64>>,
-    /// Whether there is more to be done than what is counted here.
+    /// True if there are more jobs than those that are counted here.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub more_to_plan: bool,
     /// Decayed usage by fair-share group.
     pub fairshare: BTreeMap<UserName, FairShare>,
     /// The executors.
     pub executors: Vec<ExecutorStatus>,
-    /// The branches and how the last fetch went.
+    /// The branches with the result of their last fetch.
     pub branches: Vec<BranchStatus>,
-    /// What is wrong and needs an operator: broken configuration, unreadable results, a full disk. Empty is well.
+    /// Problems that need an operator: an invalid configuration, unreadable results, a full disk.
     pub problems: Vec<String>,
 }
 
 impl StatusSnapshot {
-    /// Whether results of this commit may be to come: some of its jobs wait or run, or not all work is planned yet.
+    /// True if more results of this commit may follow: some of its jobs are queued or run, or not all work is planned.
     #[must_use]
     pub fn has_work_for(&self, commit: &str) -> bool {
         let waits = match &self.pending_by_commit {
             Some(pending) => pending.get(commit).is_some_and(|count| *count > 0),
-            // An older daemon counts by user only.
+            // An old daemon counts by user only.
             None => self.pending_by_group.values().any(|count| *count > 0),
         };
         let runs =
@@ -56,7 +56,7 @@ impl StatusSnapshot {
     }
 }
 
-/// A job.
+/// A job of the Choir.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobStatus {
@@ -66,9 +66,9 @@ pub struct JobStatus {
     pub name: String,
     /// `running`, `done`, `failed` (infrastructure) or `cancelled`.
     pub status: String,
-    /// Who runs it.
+    /// The executor that runs it.
     pub executor: Option<String>,
-    /// When it was claimed, Unix seconds.
+    /// The time at which it was claimed, in Unix seconds.
     pub started: Option<i64>,
     /// The executor's log, relative to `output_dir`.
     pub log: Option<String>,
@@ -94,9 +94,9 @@ pub struct ExecutorStatus {
     pub host: String,
     /// `idle`, `busy`, `backing off` or `quarantined`.
     pub state: String,
-    /// What it runs.
+    /// The batch that it runs.
     pub batch: Option<BatchStatus>,
-    /// Why it is not well, and since when, where it is not.
+    /// Why it is not healthy, and since when.
     pub problem: Option<String>,
 }
 
@@ -108,15 +108,15 @@ pub struct BatchStatus {
     pub commit: String,
     /// The test file.
     pub test: String,
-    /// How many subtests it holds, and how many have their verdict.
+    /// The number of subtests.
     pub subtests: u32,
-    /// See `subtests`.
+    /// The number of subtests that have a verdict.
     pub done: u32,
-    /// The subtest that runs now.
+    /// The running subtest.
     pub current: Option<String>,
     /// `building`, `booting` or `testing`.
     pub phase: String,
-    /// When it was claimed, Unix seconds.
+    /// The time at which it was claimed, in Unix seconds.
     pub started: i64,
 }
 
@@ -127,10 +127,10 @@ pub struct BranchStatus {
     pub user: UserName,
     /// The branch of that user.
     pub branch: BranchName,
-    /// Its tip when it was last fetched.
+    /// The tip at the last fetch.
     #[serde(default)]
     pub tip: Option<String>,
-    /// When it was last fetched with success, Unix seconds.
+    /// The time of the last successful fetch, in Unix seconds.
     #[serde(default)]
     pub fetched: Option<i64>,
     /// Why the last fetch failed.
@@ -139,7 +139,7 @@ pub struct BranchStatus {
 }
 
 impl BranchStatus {
-    /// A branch that was not fetched yet.
+    /// A branch before its first fetch.
     #[must_use]
     pub fn new(name: &BranchRef) -> Self {
         let BranchRef { user, branch } = name.clone();

@@ -1,28 +1,28 @@
-//! Verdicts and statuses: one table for every spelling of each.
+//! Verdicts and statuses. One table has every spelling.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What is published about a subtest at a commit; the six states of formats.md, in the order of the capnp enum.
+/// The published status of a subtest at a commit (docs/formats.md), in the order of the capnp enum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// It runs now, or did when the writer stopped.
+    /// It is running, or was when the daemon stopped.
     InProgress,
-    /// The test ran and said so.
+    /// The test passed.
     Passed,
-    /// The test ran and failed, or the kernel did while it ran.
+    /// The test failed, or the kernel reported trouble while it ran.
     Failed,
-    /// The test declared itself not applicable.
+    /// The test declined to run.
     NotRun,
     /// It could not be started: the kernel did not build, the test is missing, the VM never came up.
     FailedToRun,
-    /// A status that nobody can read.
+    /// The status cannot be read.
     Unknown,
 }
 
-/// The one table of spellings: (status, for people and JSON, field in JSON counts).
+/// (status, its spelling in text and JSON, its field in JSON counts).
 const TABLE: [(Status, &str, &str); 6] = [
     (Status::InProgress, "In progress", "inprogress"),
     (Status::Passed, "Passed", "passed"),
@@ -33,11 +33,11 @@ const TABLE: [(Status, &str, &str); 6] = [
 ];
 
 impl Status {
-    /// All of them, in the order of the capnp enum.
+    /// All statuses, in the order of the capnp enum.
     pub const ALL: [Self; 6] =
         [Self::InProgress, Self::Passed, Self::Failed, Self::NotRun, Self::FailedToRun, Self::Unknown];
 
-    /// The spelling of the JSON views and of people: `Failed to run`.
+    /// The spelling in text and JSON: `Failed to run`.
     #[must_use]
     pub fn label(self) -> &'static str {
         TABLE[self as usize].1
@@ -49,7 +49,7 @@ impl Status {
         TABLE[self as usize].2
     }
 
-    /// Whether a verdict was reached, so that the job need not run (again) by itself.
+    /// True if there is a verdict, so that the farm does not run the job by itself.
     #[must_use]
     pub fn is_final(self) -> bool {
         !matches!(self, Self::InProgress | Self::Unknown)
@@ -62,14 +62,14 @@ impl fmt::Display for Status {
     }
 }
 
-/// A text that is no status.
+/// The text is not a status.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a status; they are Passed, Failed, Not run, Failed to run, In progress, Unknown")]
 pub struct StatusError(String);
 
 impl FromStr for Status {
     type Err = StatusError;
-    /// Either spelling of the table, exactly.
+    /// Accepts both spellings of the table.
     fn from_str(text: &str) -> Result<Self, StatusError> {
         TABLE
             .iter()
@@ -92,33 +92,33 @@ impl<'de> Deserialize<'de> for Status {
     }
 }
 
-/// What a run concluded about one subtest.
+/// The result of an attempt of a subtest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status")]
 pub enum Verdict {
-    /// It said that it passed, and the kernel had nothing to say against it.
+    /// It passed, and the kernel reported no trouble.
     Passed,
-    /// It failed, or the kernel did while it ran.
+    /// It failed, or the kernel reported trouble while it ran.
     Failed {
-        /// One line: what failed.
+        /// What failed, in one line.
         reason: String,
     },
-    /// It does not apply here.
+    /// It declined to run.
     #[serde(rename = "Not run")]
     NotRun {
-        /// One line: why not, in the test's words.
+        /// The reason that the test gave, in one line.
         reason: String,
     },
     /// It could not be started.
     #[serde(rename = "Failed to run")]
     FailedToRun {
-        /// One line: what stood in the way.
+        /// The cause, in one line.
         reason: String,
     },
 }
 
 impl Verdict {
-    /// The status it is published as.
+    /// The status to publish.
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
@@ -129,7 +129,7 @@ impl Verdict {
         }
     }
 
-    /// The reason, where the kind of verdict has one and it is not empty.
+    /// The reason; none if it is empty or the subtest passed.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -141,7 +141,7 @@ impl Verdict {
     }
 }
 
-/// How many subtests stand in each status.
+/// The number of subtests with each status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Passed.
@@ -172,13 +172,13 @@ impl Counts {
         }
     }
 
-    /// Counts one more.
+    /// Adds a subtest.
     pub fn add(&mut self, status: Status) {
         let count = self.get_mut(status);
         *count = count.saturating_add(1);
     }
 
-    /// Counts one less.
+    /// Removes a subtest.
     pub fn remove(&mut self, status: Status) {
         let count = self.get_mut(status);
         *count = count.saturating_sub(1);
@@ -195,7 +195,7 @@ impl Counts {
         }
     }
 
-    /// All of them together.
+    /// The sum.
     #[must_use]
     pub fn total(&self) -> u32 {
         Status::ALL.iter().map(|status| self.get(*status)).sum()

@@ -1,12 +1,12 @@
-//! Lines of a child's output, each bounded in length: a flood without line ends costs no memory.
+//! The lines of a process's output, each limited in length: output without line ends needs little memory.
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::sync::mpsc;
 
-/// The longest line that is kept, in bytes; of a longer one the beginning is.
+/// The longest line in bytes; a longer one is cut.
 const LINE: u64 = 1 << 20;
 
-/// Sends the lines of `stream`, bad UTF-8 replaced, until it ends or nobody listens.
+/// Sends the lines of `stream` until it ends or the receiver is dropped. Invalid UTF-8 is replaced.
 pub async fn send(stream: impl AsyncRead + Unpin, to: mpsc::Sender<String>) {
     let mut reader = BufReader::new(stream);
     let mut bytes = Vec::new();
@@ -17,14 +17,14 @@ pub async fn send(stream: impl AsyncRead + Unpin, to: mpsc::Sender<String>) {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
-        let whole = bytes.last() == Some(&b'\n');
+        let complete = bytes.last() == Some(&b'\n');
         if !skipping {
             let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned();
             if to.send(line).await.is_err() {
                 return;
             }
         }
-        skipping = !whole && bytes.len() as u64 == LINE;
+        skipping = !complete && bytes.len() as u64 == LINE;
     }
 }
 
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn long_lines_are_cut_and_the_next_one_is_whole() {
+    async fn long_lines_are_cut_and_the_next_line_is_complete() {
         let mut text = vec![b'x'; 3 * LINE as usize + 7];
         text.extend_from_slice(b"\nnext\r\n\xff\n\nlast");
         let (sender, mut receiver) = mpsc::channel(10);

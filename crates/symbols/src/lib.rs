@@ -1,7 +1,7 @@
-//! From `function+0xoffset` to source lines: a kernel's ELF file, read with its debug information.
+//! Source lines of `function+0xoffset`, from the debug information of a kernel's ELF file.
 //!
-//! Functions are found by name and size, so it does not matter where the kernel was loaded. A place that cannot be
-//! told for certain (two functions of one name, no debug information) is not told.
+//! Functions are found by name and size, so the address at which the kernel was loaded does not matter. An ambiguous
+//! location (two functions of one name) or one without debug information has no source lines.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,29 +10,29 @@ use std::path::{Path, PathBuf};
 use object::read::ReadCache;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
-/// A function in whose source a place lies.
+/// A source line of an instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct SymbolLocation {
     /// The function.
     pub function: String,
-    /// Its source file, below the root of the kernel's source where that is known.
+    /// The source file, relative to the root of the kernel source if that is known.
     pub file: String,
-    /// The line; of a function that another one was inlined into, the line of the call.
+    /// The line; in a function that another one was inlined into, the line of the call.
     pub line: u32,
 }
 
 /// Why an ELF file cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {what}; its source lines are not shown")]
+#[error("cannot read the debug information of {path}: {what}; source lines are not shown")]
 pub struct SymbolsError {
     path: PathBuf,
     what: String,
 }
 
-/// No function is padded with so many bytes: they are aligned to 64 at most.
+/// Functions are aligned to 64 bytes at most, so padding is shorter than this.
 const PADDING: u64 = 64;
 
-/// A function as the symbol table has it.
+/// A function of the symbol table.
 #[derive(Debug, Clone, Copy)]
 struct Symbol {
     address: u64,
@@ -43,7 +43,7 @@ struct Symbol {
 pub struct Symbols {
     loader: addr2line::Loader,
     functions: HashMap<String, Vec<Symbol>>,
-    /// What stands before the names of source files: the folder of the source.
+    /// The directory of the kernel source, which the names of source files begin with.
     root: String,
 }
 
@@ -80,14 +80,14 @@ impl Symbols {
         Ok(Some(symbols))
     }
 
-    /// The folder of a kernel's source, by the file that its first function in C stands in.
+    /// The directory of the kernel source, found from the file of `start_kernel`.
     fn source_root(&self) -> Option<String> {
-        let place = self.at(self.function("start_kernel", None)?.address).pop()?;
-        place.file.strip_suffix("init/main.c").map(str::to_owned)
+        let location = self.locations_of(self.function("start_kernel", None)?.address).pop()?;
+        location.file.strip_suffix("init/main.c").map(str::to_owned)
     }
 
-    /// The function of this name, where there is but one (of this size). In a kernel's stack trace a function reaches to
-    /// the next one: what pads it counts.
+    /// The function of this name, and of this size, if it is the only one. In the kernel's stack traces the size includes
+    /// the padding up to the next function.
     fn function(&self, name: &str, size: Option<u64>) -> Option<Symbol> {
         let fits = |symbol: &&Symbol| {
             size.is_none_or(|size| (symbol.size..symbol.size.saturating_add(PADDING)).contains(&size))
@@ -97,32 +97,42 @@ impl Symbols {
         like.all(|other| other.address == first.address).then_some(first)
     }
 
-    /// The places of `function+offset`, the innermost first: functions that were inlined there, then the function
-    /// itself. `size` is the function's, as stack traces have it (`f+0x12/0x34`). With `returns`, the offset is where a
-    /// call returns to, and the place is that of the call.
+    /// The source lines of `function+offset`, innermost first: those of inlined functions, then that of the function
+    /// itself. `size` is the size of the function in the stack trace (`f+0x12/0x34`). With `returns`, the offset is a
+    /// return address, and the source line is that of the call.
     #[must_use]
-    pub fn places(&self, function: &str, offset: u64, size: Option<u64>, returns: bool) -> Vec<Place> {
+    pub fn locations(
+        &self,
+        function: &str,
+        offset: u64,
+        size: Option<u64>,
+        returns: bool,
+    ) -> Vec<SymbolLocation> {
         let Some(symbol) = self.function(function, size) else { return Vec::new() };
         let back = u64::from(returns && offset > 0);
-        symbol.address.checked_add(offset).map_or_else(Vec::new, |address| self.at(address - back))
+        symbol.address.checked_add(offset).map_or_else(Vec::new, |address| self.locations_of(address - back))
     }
 
-    fn at(&self, address: u64) -> Vec<Place> {
-        let mut places = Vec::new();
-        let Ok(mut frames) = self.loader.find_frames(address) else { return places };
+    fn locations_of(&self, address: u64) -> Vec<SymbolLocation> {
+        let mut locations = Vec::new();
+        let Ok(mut frames) = self.loader.find_frames(address) else { return locations };
         while let Ok(Some(frame)) = frames.next() {
             let function = frame.function.as_ref().and_then(|function| function.raw_name().ok());
             let location = frame.location.as_ref();
-            let at = location.and_then(|location| location.file.zip(location.line));
-            if let (Some(function), Some((file, line))) = (function, at) {
-                places.push(Place { function: function.into_owned(), file: self.readable(file), line });
+            let line = location.and_then(|location| location.file.zip(location.line));
+            if let (Some(function), Some((file, line))) = (function, line) {
+                locations.push(SymbolLocation {
+                    function: function.into_owned(),
+                    file: self.relative(file),
+                    line,
+                });
             }
         }
-        places
+        locations
     }
 
-    /// A file's name without `x/../` and without the source's folder.
-    fn readable(&self, file: &str) -> String {
+    /// The name of a file without `x/../` and without the directory of the source.
+    fn relative(&self, file: &str) -> String {
         let mut parts: Vec<&str> = Vec::new();
         for part in file.split('/') {
             match part {

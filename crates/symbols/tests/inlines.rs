@@ -1,11 +1,11 @@
-//! A program compiled with optimization, so that its functions are inlined; its places are known from its source.
+//! A program compiled with optimization, so that its functions are inlined; its source lines are known from the text.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use symbols::{Place, Symbols};
+use symbols::{SymbolLocation, Symbols};
 
 const MAIN: &str = "\
 #include \"list.h\"
@@ -44,7 +44,7 @@ static inline __attribute__((always_inline)) int take(int *p)
 }
 ";
 
-/// Compiles the source in a folder that looks like a kernel's; `None` where there is no compiler.
+/// Compiles the source in a directory that looks like a kernel tree; `None` if no compiler is installed.
 fn compiled(dir: &Path, flags: &[&str]) -> Option<PathBuf> {
     std::fs::create_dir_all(dir.join("init")).unwrap();
     std::fs::create_dir_all(dir.join("obj")).unwrap();
@@ -68,8 +68,8 @@ fn compiled(dir: &Path, flags: &[&str]) -> Option<PathBuf> {
 }
 
 /// Every place of a function, byte by byte.
-fn all(symbols: &Symbols, function: &str) -> Vec<Vec<Place>> {
-    let mut places: Vec<_> = (0..200).map(|at| symbols.places(function, at, None, false)).collect();
+fn all(symbols: &Symbols, function: &str) -> Vec<Vec<SymbolLocation>> {
+    let mut places: Vec<_> = (0..200).map(|at| symbols.locations(function, at, None, false)).collect();
     places.dedup();
     places
 }
@@ -80,8 +80,11 @@ fn functions_that_were_inlined_are_told_with_the_lines_of_their_calls() {
     for flags in [&["-g"][..], &["-gdwarf-4"], &["-g", "-gz=zlib"]] {
         let Some(elf) = compiled(dir.path(), flags) else { return };
         let symbols = Symbols::open(&elf).unwrap().expect("it has debug information");
-        let place =
-            |function: &str, file: &str, line| Place { function: function.into(), file: file.into(), line };
+        let place = |function: &str, file: &str, line| SymbolLocation {
+            function: function.into(),
+            file: file.into(),
+            line,
+        };
         let inlined = vec![
             place("first", "init/list.h", 4),
             place("take", "init/list.h", 9),
@@ -95,12 +98,12 @@ fn functions_that_were_inlined_are_told_with_the_lines_of_their_calls() {
         );
         // A kernel's stack trace counts the padding behind a function; which sizes fit is known from asking.
         let fits: Vec<u64> =
-            (1..400).filter(|size| !symbols.places("outer", 0, Some(*size), false).is_empty()).collect();
+            (1..400).filter(|size| !symbols.locations("outer", 0, Some(*size), false).is_empty()).collect();
         assert_eq!(fits.len(), 64, "{fits:?}");
         // A size that is not its own is another function's; names that are not there have no place.
-        assert_eq!(symbols.places("outer", 0, Some(7777), false), []);
-        assert_eq!(symbols.places("no_such", 0, None, false), []);
-        assert_eq!(symbols.places("outer", u64::MAX, None, true), []);
+        assert_eq!(symbols.locations("outer", 0, Some(7777), false), []);
+        assert_eq!(symbols.locations("no_such", 0, None, false), []);
+        assert_eq!(symbols.locations("outer", u64::MAX, None, true), []);
     }
 }
 
@@ -109,20 +112,22 @@ fn a_return_address_is_taken_for_its_call() {
     let dir = tempfile::tempdir().unwrap();
     let Some(elf) = compiled(dir.path(), &["-g"]) else { return };
     let symbols = Symbols::open(&elf).unwrap().unwrap();
-    let line = |at, returns| symbols.places("start_kernel", at, None, returns).pop().map(|place| place.line);
+    let line =
+        |at, returns| symbols.locations("start_kernel", at, None, returns).pop().map(|place| place.line);
     assert!((1..100).all(|at| line(at, true) == line(at - 1, false)));
     assert_eq!(line(0, true), line(0, false));
 }
 
 #[test]
-fn without_debug_information_there_is_nothing_and_rubbish_is_one_line() {
+fn without_debug_information_nothing_is_found_and_errors_are_one_line() {
     let dir = tempfile::tempdir().unwrap();
     if let Some(elf) = compiled(dir.path(), &[]) {
         assert!(Symbols::open(&elf).unwrap().is_none());
     }
-    let rubbish = dir.path().join("rubbish");
-    std::fs::write(&rubbish, b"\x7fELF and no more").unwrap();
-    let said = Symbols::open(&rubbish).unwrap_err().to_string();
-    assert!(said.starts_with(&rubbish.display().to_string()) && !said.contains('\n'), "{said}");
+    let truncated = dir.path().join("truncated");
+    std::fs::write(&truncated, b"\x7fELF and no more").unwrap();
+    let error = Symbols::open(&truncated).unwrap_err().to_string();
+    let begin = format!("cannot read the debug information of {}: ", truncated.display());
+    assert!(error.starts_with(&begin) && !error.contains('\n'), "{error}");
     assert!(Symbols::open(&dir.path().join("none")).is_err());
 }

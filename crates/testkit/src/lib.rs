@@ -1,7 +1,7 @@
-//! What the tests share: scratch git repositories, result directories.
+//! Test support: scratch git repositories, result directories, an sshd. Used as a dev-dependency only.
 //!
-//! Nothing here reads the configuration of whoever runs the tests; what it makes is the same on every machine, down
-//! to the commit ids. Being for tests, it panics where something cannot be made.
+//! Nothing here reads the configuration of the user. Repositories and results are the same on every host, down to the
+//! commit ids. Errors panic.
 
 mod repo;
 pub mod results_fixture;

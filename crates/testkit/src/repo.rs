@@ -1,4 +1,4 @@
-//! Real git repositories in a temporary folder.
+//! Real git repositories in temporary directories.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -7,11 +7,11 @@ use model::CommitId;
 use spawn::{Cmd, Limits};
 use tempfile::TempDir;
 
-/// The first commit's time: 2024-01-01 00:00:00 UTC, in Unix seconds.
+/// The date of the first commit: 2024-01-01 00:00:00 UTC, in Unix seconds.
 const EPOCH: i64 = 1_704_067_200;
 
-/// A repository with a checkout, on branch `master`, gone when it is dropped. Each commit is a minute younger than
-/// the one before it.
+/// A repository with a checkout, on branch `master`. Dropping it removes it. Each commit is one minute newer than the
+/// previous one.
 #[derive(Debug)]
 pub struct ScratchRepo {
     dir: TempDir,
@@ -25,40 +25,41 @@ impl Default for ScratchRepo {
 }
 
 impl ScratchRepo {
-    /// An empty one.
+    /// An empty repository.
     #[must_use]
     pub fn new() -> Self {
-        let repo = Self { dir: tempfile::tempdir().expect("a temporary folder"), clock: Cell::new(EPOCH) };
+        let repo = Self { dir: tempfile::tempdir().expect("a temporary directory"), clock: Cell::new(EPOCH) };
         repo.git(["init", "-q", "-b", "master"]);
         repo
     }
 
-    /// A bare one that has all its branches.
+    /// A bare clone with all branches.
     #[must_use]
     pub fn bare_clone(&self) -> Self {
-        let clone = Self { dir: tempfile::tempdir().expect("a temporary folder"), clock: self.clock.clone() };
+        let clone =
+            Self { dir: tempfile::tempdir().expect("a temporary directory"), clock: self.clock.clone() };
         clone.git(["clone", "-q", "--mirror", self.url(), "."]);
         clone
     }
 
-    /// Its folder.
+    /// Its directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Its folder, as a remote.
+    /// Its directory as a remote.
     #[must_use]
     pub fn url(&self) -> &str {
-        self.path().to_str().expect("temporary folders have plain names")
+        self.path().to_str().expect("temporary directories have plain names")
     }
 
-    /// Runs `git ARGS` in it and returns what it printed, trimmed.
+    /// Runs `git ARGS` in it and returns the output, trimmed.
     pub fn git<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(&self, args: I) -> String {
         self.git_fed(args, "")
     }
 
-    /// [`ScratchRepo::git`] with something on its standard input.
+    /// Like [`ScratchRepo::git`], with `input` as the standard input.
     pub fn git_fed<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(&self, args: I, input: &str) -> String {
         let time = format!("{} +0000", self.clock.get());
         let cmd = Cmd::new("git")
@@ -82,11 +83,12 @@ impl ScratchRepo {
         output.text().trim().to_owned()
     }
 
-    /// Writes files (path and content) and commits them, on the branch that is checked out.
+    /// Writes files (path and content) and commits them to the current branch.
     pub fn commit(&self, message: &str, files: &[(&str, &str)]) -> CommitId {
         for (path, content) in files {
             let path = self.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("a path below the repository")).expect("a folder");
+            std::fs::create_dir_all(path.parent().expect("a path below the repository"))
+                .expect("a directory");
             std::fs::write(path, content).expect("a file");
         }
         self.git(["add", "-A"]);
@@ -95,24 +97,24 @@ impl ScratchRepo {
         self.tip("HEAD")
     }
 
-    /// Merges `other` into the branch that is checked out, always with a merge commit.
+    /// Merges `other` into the current branch, always with a merge commit.
     pub fn merge(&self, other: &str, message: &str) -> CommitId {
         self.tick();
         self.git(["merge", "-q", "--no-ff", "-m", message, other]);
         self.tip("HEAD")
     }
 
-    /// Checks out `branch`, made here if it is not there.
+    /// Checks out `branch`; creates it if it does not exist.
     pub fn switch(&self, branch: &str) {
-        let there = !self.git(["branch", "--list", branch]).is_empty();
-        if there {
+        let exists = !self.git(["branch", "--list", branch]).is_empty();
+        if exists {
             self.git(["switch", "-q", branch]);
         } else {
             self.git(["switch", "-q", "-c", branch]);
         }
     }
 
-    /// The commit that a revision means.
+    /// The commit of a revision.
     #[must_use]
     pub fn tip(&self, revision: &str) -> CommitId {
         self.git(["rev-parse", "--verify", &format!("{revision}^{{commit}}")])
@@ -125,7 +127,7 @@ impl ScratchRepo {
     }
 }
 
-/// Runs a command to its end, inside an async test or not.
+/// Runs a command to its end, from async or other code.
 fn run(cmd: &Cmd) -> spawn::Output {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {

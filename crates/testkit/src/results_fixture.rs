@@ -1,6 +1,6 @@
 //! Result directories for tests and demonstrations, written through `results::Writer` like the daemon's.
 //!
-//! The same calls make the same results, down to the commit ids; only the files' times differ.
+//! The same calls give the same results, down to the commit ids; only the times of files differ.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use results::layout::Layout;
 use results::{CommitResults, LogKind, VerdictRecord, Writer};
 use tokio::runtime::Runtime;
 
-/// A directory of results that is being made. Panics where something cannot be written.
+/// A directory of results that is being filled. Errors panic.
 pub struct ResultsFixture {
     writer: Writer,
     runtime: Runtime,
     scratch: PathBuf,
 }
 
-/// One test's result.
+/// The result of a subtest.
 #[derive(Debug, Clone)]
 pub struct TestResult {
     record: VerdictRecord,
@@ -27,7 +27,7 @@ pub struct TestResult {
 }
 
 impl TestResult {
-    /// A verdict without anything beside it.
+    /// A verdict without other data.
     #[must_use]
     pub fn new(commit: &CommitId, key: &str, verdict: Verdict, millis: u64) -> Self {
         let key: ResultKey = key.parse().expect("a result key");
@@ -35,7 +35,7 @@ impl TestResult {
         Self { record, log: None }
     }
 
-    /// Where it ran and when it started (Unix seconds).
+    /// Sets the host and the start in Unix seconds.
     #[must_use]
     pub fn on(mut self, host: &str, slot: u32, started: i64) -> Self {
         let host: HostName = host.parse().expect("a host name");
@@ -43,21 +43,21 @@ impl TestResult {
         self
     }
 
-    /// On which kernel.
+    /// Sets the kernel.
     #[must_use]
     pub fn kernel(mut self, kernel: KernelId) -> Self {
         self.record.kernel = Some(kernel);
         self
     }
 
-    /// The title of the crash.
+    /// Sets the crash title.
     #[must_use]
     pub fn crash(mut self, title: &str) -> Self {
         self.record.crash = Some(title.into());
         self
     }
 
-    /// The plain text of its log.
+    /// Sets the log, as plain text.
     #[must_use]
     pub fn log(mut self, text: impl Into<String>) -> Self {
         self.log = Some(text.into());
@@ -66,7 +66,7 @@ impl TestResult {
 }
 
 impl ResultsFixture {
-    /// In a directory that is made if it is not there.
+    /// Opens a directory; creates it if it does not exist.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -76,7 +76,7 @@ impl ResultsFixture {
         Self { writer, runtime, scratch }
     }
 
-    /// The listing of a branch, newest commit first, with messages.
+    /// Writes the listing of a branch, newest commit first, with messages.
     pub fn branch(&self, user: &str, branch: &str, commits: &[(CommitId, String)]) -> &Self {
         let branch = BranchRef {
             user: user.parse().expect("a user name"),
@@ -88,13 +88,13 @@ impl ResultsFixture {
         self
     }
 
-    /// The message of a commit.
+    /// Writes the message of a commit.
     pub fn message(&self, commit: &CommitId, message: &str) -> &Self {
         self.runtime.block_on(self.writer.set_commit_message(commit, message)).expect("a message is written");
         self
     }
 
-    /// A verdict, and its log if it has one.
+    /// Records a verdict, and its log if it has one.
     pub fn test(&self, result: TestResult) -> &Self {
         let TestResult { record, log } = result;
         let (commit, key) = (record.commit.clone(), record.key.clone());
@@ -111,7 +111,7 @@ impl ResultsFixture {
         self
     }
 
-    /// A log of the whole VM run, shared by tests that have their first verdict.
+    /// Publishes the log of a VM for subtests that have their first verdict.
     pub fn full_log(&self, commit: &CommitId, keys: &[&str], text: &str) -> &Self {
         std::fs::write(&self.scratch, text).expect("a log is written");
         let attempts: Vec<(ResultKey, u32)> =
@@ -122,7 +122,7 @@ impl ResultsFixture {
         self
     }
 
-    /// A test that runs now, and its log so far.
+    /// Records a running subtest and its log so far.
     pub fn running(&self, commit: &CommitId, key: &str, started: i64, log: &str) -> &Self {
         let key: ResultKey = key.parse().expect("a result key");
         self.writer
@@ -133,7 +133,7 @@ impl ResultsFixture {
         self
     }
 
-    /// What the daemon does.
+    /// Writes the status snapshot.
     pub fn snapshot(&self, snapshot: &StatusSnapshot) -> &Self {
         self.writer.write_snapshot(snapshot).expect("a snapshot is written");
         self
@@ -155,26 +155,26 @@ impl ResultsFixture {
     }
 }
 
-/// Writes the blob of a commit at once, for directories too large to be recorded verdict by verdict; to be listed by a
-/// [`ResultsFixture`] that is opened afterwards. Entries must be sorted by key.
+/// Writes the blob of a commit at once, for directories that are too large to record verdict by verdict. Open a
+/// [`ResultsFixture`] afterwards to list it. Entries must be sorted by key.
 pub fn write_blob(dir: &Path, results: &CommitResults) {
     let path = Layout::new(dir).blob(&results.commit);
     std::fs::write(path, encode_commit(results, Mark::default())).expect("a blob is written");
 }
 
-/// A commit id that is the same for the same words.
+/// A commit id derived from `words`.
 #[must_use]
 pub fn commit_id(words: &str) -> CommitId {
     hex(words, 40).parse().expect("40 hexadecimal digits")
 }
 
-/// A kernel id that is the same for the same words.
+/// A kernel id derived from `words`.
 #[must_use]
 pub fn kernel_id(words: &str) -> KernelId {
     hex(words, 64).parse().expect("64 hexadecimal digits")
 }
 
-/// Digits that look random and follow from the words (64-bit FNV-1a, once for every 16 digits).
+/// Pseudo-random digits derived from `words` (64-bit FNV-1a, once for every 16 digits).
 fn hex(words: &str, digits: usize) -> String {
     let mut text = String::new();
     for block in 0u8.. {
@@ -184,7 +184,7 @@ fn hex(words: &str, digits: usize) -> String {
         let hash = words.bytes().chain([block]).fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        // FNV alone leaves the high digits alike (the rest of splitmix64).
+        // The finalizer of splitmix64: the high digits of FNV are too similar.
         let hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         let hash = hash ^ hash >> 31;

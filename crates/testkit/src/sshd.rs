@@ -1,4 +1,4 @@
-//! A real sshd on a loopback address, with keys of its own, for whoever runs the test.
+//! A real sshd on a loopback address, with its own keys, for the user that runs the test.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use spawn::{Child, Cmd, Limits, Stream};
 use tempfile::TempDir;
 
-/// An sshd; ended when it is dropped.
+/// An sshd. Dropping it ends it.
 #[derive(Debug)]
 pub struct Sshd {
     dir: TempDir,
@@ -22,17 +22,17 @@ fn sshd() -> Option<PathBuf> {
 }
 
 impl Sshd {
-    /// Starts one on `address` (127.0.0.N); `None`, said visibly, where sshd or ssh is not installed. Call it within a
-    /// runtime whose threads outlive it.
+    /// Starts an sshd on `address` (127.0.0.N); prints a message and returns `None` if sshd or ssh is not installed. Call
+    /// it within a runtime whose threads outlive it.
     pub async fn start(address: &str) -> Option<Self> {
         let keygen = Cmd::new("ssh-keygen").arg("-h").output(Limits::seconds(10)).await;
         if sshd().is_none() || keygen.is_err() {
             eprintln!("SKIPPED: no sshd here; apt-get install openssh-server openssh-client");
             return None;
         }
-        // As root, sshd wants this folder.
+        // sshd requires this directory if it runs as root.
         let _ = std::fs::create_dir_all("/run/sshd");
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         for key in ["host", "user"] {
             let output = Cmd::new("ssh-keygen")
                 .args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"])
@@ -60,7 +60,7 @@ impl Sshd {
 
     fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
-        std::fs::write(&path, text).expect("the folder is writable");
+        std::fs::write(&path, text).expect("the directory is writable");
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("it is ours");
     }
 
@@ -86,7 +86,7 @@ impl Sshd {
         );
     }
 
-    /// Starts it (again) and waits until it listens.
+    /// Starts or restarts it and waits until it listens.
     pub async fn up(&mut self) {
         let program = sshd().expect("it was there");
         let child = Cmd::new(program)
@@ -102,25 +102,25 @@ impl Sshd {
         }
     }
 
-    /// Kills it; connections that are there stay.
+    /// Kills it; open connections stay.
     pub fn down(&mut self) {
         self.child = None;
     }
 
-    /// A configuration of ssh that leads here, whatever the host is called.
+    /// An ssh configuration that leads to this sshd for every host name.
     #[must_use]
     pub fn ssh_config(&self) -> PathBuf {
         self.path("ssh_config")
     }
 
-    /// Makes the known host key another one than the host's.
+    /// Replaces the known host key by a wrong one.
     pub fn forget_host_key(&self) {
         let user = self.read("user.pub");
         self.write("known_hosts", &format!("[{}]:{} {user}", self.address, self.port));
     }
 }
 
-/// The processes whose command line holds `text`, this one aside; zombies are none.
+/// The other processes whose command line contains `text`; zombies have no command line.
 #[must_use]
 pub fn processes(text: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").expect("there is /proc").filter_map(Result::ok);

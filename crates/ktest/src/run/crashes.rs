@@ -6,7 +6,7 @@
 use crash::{Frame, FrameKind, Report, SourceLine};
 use kernel::Kernel;
 use model::Verdict;
-use symbols::Symbols;
+use symbols::{SymbolLocation, Symbols};
 use vm::supervise::FinishedSubtest;
 
 use super::artifacts::before_last_line;
@@ -28,7 +28,8 @@ pub(super) fn locate(kernel: &Kernel, finished: &mut FinishedSubtest, out: &Out)
             None
         }
     };
-    let places_of = |frame: &Frame| symbols.as_ref().map_or_else(Vec::new, |symbols| places(symbols, frame));
+    let places_of =
+        |frame: &Frame| symbols.as_ref().map_or_else(Vec::new, |symbols| source_lines(symbols, frame));
     let text = format!("{title}\n\n{}", report.decoded(&log, places_of));
     if let Err(error) = out.subtest_file(&finished.subtest, FILE, text.as_bytes()) {
         before_last_line(&mut finished.log, &[format!("cannot write the crash report: {error}")]);
@@ -38,13 +39,12 @@ pub(super) fn locate(kernel: &Kernel, finished: &mut FinishedSubtest, out: &Out)
     Some(source)
 }
 
-fn places(symbols: &Symbols, frame: &Frame) -> Vec<SourceLine> {
+fn source_lines(symbols: &Symbols, frame: &Frame) -> Vec<SourceLine> {
     // A function of a module can have the name of another function in the kernel image.
     let Some((offset, size)) = frame.offset.filter(|_| frame.module.is_none()) else { return Vec::new() };
-    let places = symbols.places(&frame.function, offset, size, frame.kind == FrameKind::ReturnAddress);
-    let source =
-        |place: symbols::Place| SourceLine { function: place.function, file: place.file, line: place.line };
-    places.into_iter().map(source).collect()
+    let locations = symbols.locations(&frame.function, offset, size, frame.kind == FrameKind::ReturnAddress);
+    let source = |SymbolLocation { function, file, line }| SourceLine { function, file, line };
+    locations.into_iter().map(source).collect()
 }
 
 /// The place of the guilty function, from the kernel's debug information or else from the report.

@@ -1,0 +1,311 @@
+//! A command to run, and running it with captured output.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, set_parent_process_death_signal};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+
+use crate::child::Child;
+use crate::error::SpawnError;
+use crate::output::{Limits, Output};
+use crate::package;
+
+/// What a standard stream of the child is connected to in [`Cmd::start`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stream {
+    /// `/dev/null`.
+    #[default]
+    Null,
+    /// A pipe to [`Child`].
+    Pipe,
+    /// The parent's stream.
+    Inherit,
+}
+
+impl From<Stream> for Stdio {
+    fn from(stream: Stream) -> Self {
+        match stream {
+            Stream::Null => Self::null(),
+            Stream::Pipe => Self::piped(),
+            Stream::Inherit => Self::inherit(),
+        }
+    }
+}
+
+/// A command: its arguments, environment, working directory and streams.
+#[derive(Debug, Clone)]
+pub struct Cmd {
+    argv: Vec<OsString>,
+    env: Vec<(OsString, Option<OsString>)>,
+    env_clear: bool,
+    dir: Option<PathBuf>,
+    input: Vec<u8>,
+    streams: [Stream; 3],
+    own_group: bool,
+}
+
+impl Cmd {
+    /// The command `program` without arguments. It is searched in PATH unless it contains a `/`.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            argv: vec![program.as_ref().into()],
+            env: Vec::new(),
+            env_clear: false,
+            dir: None,
+            input: Vec::new(),
+            streams: [Stream::Null; 3],
+            own_group: true,
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.argv.push(arg.as_ref().into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, args: I) -> Self {
+        self.argv.extend(args.into_iter().map(|arg| arg.as_ref().to_os_string()));
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((key.as_ref().into(), Some(value.as_ref().into())));
+        self
+    }
+
+    /// Removes an environment variable.
+    #[must_use]
+    pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
+        self.env.push((key.as_ref().into(), None));
+        self
+    }
+
+    /// Passes no variable of this process on.
+    #[must_use]
+    pub fn env_clear(mut self) -> Self {
+        self.env_clear = true;
+        self
+    }
+
+    /// Sets the working directory.
+    #[must_use]
+    pub fn dir(mut self, dir: impl AsRef<Path>) -> Self {
+        self.dir = Some(dir.as_ref().into());
+        self
+    }
+
+    /// Sets what [`Cmd::output`] writes to the standard input.
+    #[must_use]
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = bytes.into();
+        self
+    }
+
+    /// Sets the standard streams of [`Cmd::start`]: input, output, error.
+    #[must_use]
+    pub fn streams(mut self, stdin: Stream, stdout: Stream, stderr: Stream) -> Self {
+        self.streams = [stdin, stdout, stderr];
+        self
+    }
+
+    /// Leaves the child in the parent's process group, for programs that use the terminal.
+    #[must_use]
+    pub fn foreground(mut self) -> Self {
+        self.own_group = false;
+        self
+    }
+
+    /// The arguments; the program is the first.
+    #[must_use]
+    pub fn argv(&self) -> &[OsString] {
+        &self.argv
+    }
+
+    /// The program, for messages.
+    #[must_use]
+    pub fn program(&self) -> String {
+        self.argv[0].to_string_lossy().into_owned()
+    }
+
+    /// Starts the process. Dropping the handle kills its whole process group.
+    ///
+    /// The child also gets SIGKILL when the *thread* that calls this ends. Call it from a thread that lives as long
+    /// as the child: a worker of the runtime or the main thread, not a thread of the blocking pool.
+    pub fn start(&self) -> Result<Child, SpawnError> {
+        let mut command = self.to_tokio();
+        let parent = rustix::process::getpid();
+        // SAFETY: between fork and exec only two system calls are made, no allocation, no lock.
+        unsafe {
+            command.pre_exec(move || {
+                set_parent_process_death_signal(Some(Signal::KILL))?;
+                if rustix::process::getppid() != Some(parent) {
+                    return Err(io::Error::from(rustix::io::Errno::SRCH));
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().map_err(|source| self.start_error(source))?;
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Ok(Child { program: self.program(), child, group: group.filter(|_| self.own_group) })
+    }
+
+    fn to_tokio(&self) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(&self.argv[0]);
+        command.args(&self.argv[1..]).kill_on_drop(true);
+        if self.env_clear {
+            command.env_clear();
+        }
+        for (key, value) in &self.env {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        let [stdin, stdout, stderr] = self.streams;
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        if self.own_group {
+            command.process_group(0);
+        }
+        command
+    }
+
+    fn start_error(&self, source: io::Error) -> SpawnError {
+        let program = self.program();
+        let dir_exists = self.dir.as_ref().is_none_or(|dir| dir.is_dir());
+        if source.kind() == io::ErrorKind::NotFound && dir_exists {
+            return SpawnError::NotFound { hint: package::install_hint(&program), program };
+        }
+        SpawnError::Start { program, source }
+    }
+
+    /// Runs the process to its end and captures its output.
+    pub async fn output(&self, limits: Limits) -> Result<Output, SpawnError> {
+        let mut cmd = self.clone();
+        cmd.streams =
+            [if self.input.is_empty() { Stream::Null } else { Stream::Pipe }, Stream::Pipe, Stream::Pipe];
+        let mut child = cmd.start()?;
+        let program = self.program();
+        let work = async {
+            let (stdin, stdout, stderr) = (child.take_stdin(), child.take_stdout(), child.take_stderr());
+            let feed = async {
+                if let Some(mut stdin) = stdin {
+                    // A child need not read its input to the end.
+                    let _ = stdin.write_all(&self.input).await;
+                }
+                Ok(())
+            };
+            let (stdout, stderr, ()) = tokio::try_join!(
+                read_bounded(stdout, limits.bytes),
+                read_bounded(stderr, limits.bytes),
+                feed
+            )?;
+            Ok::<_, ReadError>(Output { exit: child.child.wait().await?.into(), stdout, stderr })
+        };
+        let result = tokio::time::timeout(limits.time, work).await;
+        match result {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(ReadError::Size)) => Err(SpawnError::Size { program, limit: limits.bytes }),
+            Ok(Err(ReadError::Io(source))) => Err(SpawnError::Io { program, source }),
+            Err(_) => Err(SpawnError::Time { program, limit: limits.time }),
+        }
+    }
+}
+
+impl fmt::Display for Cmd {
+    /// The command line quoted for a shell.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, arg) in self.argv.iter().enumerate() {
+            if at > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(&quote(&arg.to_string_lossy()))?;
+        }
+        Ok(())
+    }
+}
+
+/// `text` quoted as one word of a POSIX shell.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%^".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.into()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+enum ReadError {
+    Size,
+    Io(io::Error),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+async fn read_bounded(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::new();
+    let Some(stream) = stream else { return Ok(bytes) };
+    stream.take(limit as u64 + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() > limit { Err(ReadError::Size) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::output::Exit;
+
+    #[tokio::test]
+    async fn output_is_captured_and_a_signal_is_no_exit_code() {
+        let out = Cmd::new("sh")
+            .args(["-c", "cat; echo e >&2; exit 3"])
+            .input("hello")
+            .output(Limits::seconds(10))
+            .await;
+        let out = out.unwrap();
+        assert_eq!((out.exit, out.text().as_str(), out.complaint().as_str()), (Exit::Code(3), "hello", "e"));
+        let out = Cmd::new("sh").args(["-c", "kill -9 $$"]).output(Limits::seconds(10)).await.unwrap();
+        assert_eq!(out.exit, Exit::Signal(9));
+    }
+
+    #[tokio::test]
+    async fn time_and_output_are_limited() {
+        let limits = Limits { time: Duration::from_millis(200), bytes: 1000 };
+        assert!(matches!(Cmd::new("sleep").arg("60").output(limits).await, Err(SpawnError::Time { .. })));
+        let limits = Limits { time: Duration::from_secs(20), bytes: 1000 };
+        assert!(matches!(Cmd::new("yes").output(limits).await, Err(SpawnError::Size { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_names_its_package() {
+        let error = Cmd::new("/nowhere/qemu-system-x86_64").output(Limits::seconds(1)).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/nowhere/qemu-system-x86_64: not installed; apt-get install qemu-system-x86"
+        );
+    }
+
+    #[test]
+    fn command_lines_are_quoted_for_a_shell() {
+        assert_eq!(quote("a b'c"), r"'a b'\''c'");
+        assert_eq!(Cmd::new("x").args(["-a", "", "k=v"]).to_string(), "x -a '' k=v");
+    }
+}

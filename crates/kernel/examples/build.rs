@@ -1,4 +1,4 @@
-//! Builds a kernel into a cache and says how long each part took:
+//! Builds a kernel into a cache and prints the time of each step:
 //! `cargo run -p kernel --example build -- CACHE SOURCE[@COMMIT] [--no-sandbox] [--tolerate=OPT] [OPT[=VALUE]...]`
 
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ async fn main() -> ExitCode {
     let begun = Instant::now();
     let mut last = None;
     let result = kernel::build(&request, &cache, &mut |progress| {
-        // One line for each phase, and one for each hundred objects.
+        // One line for each step, and one for every hundred objects.
         let phase = match &progress {
             Progress::Compiling { done, .. } => (std::mem::discriminant(&progress), done / 100),
             _ => (std::mem::discriminant(&progress), 0),

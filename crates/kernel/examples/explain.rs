@@ -1,4 +1,4 @@
-//! Says why options have not the value that is wanted, from a source tree and a finished configuration:
+//! Explains why options do not have their required value, from a source tree and a final configuration:
 //! `cargo run -p kernel --example explain -- SOURCE DOTCONFIG OPT[=VALUE]...`
 
 use std::path::Path;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     };
     let begun = Instant::now();
     let tree = KconfigTree::read(Path::new(&source), "x86");
-    println!("{} options known, read in {} ms", tree.len(), begun.elapsed().as_millis());
+    println!("{} options defined, read in {} ms", tree.len(), begun.elapsed().as_millis());
     let checked = check(&options, &[], &DotConfig::parse(&text), &tree);
     for unmet in &checked.unmet {
         println!("{unmet}");

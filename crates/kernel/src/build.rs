@@ -14,60 +14,16 @@ use crate::cache::{Cache, lock};
 use crate::compile::Compilation;
 use crate::dotconfig::DotConfig;
 use crate::error::{BuildError, CompileError, InfrastructureError, SourceError};
-use crate::flavor::Flavor;
 use crate::make::{Layout, Make};
 use crate::option::KValue;
 use crate::pack;
 use crate::plan::BuildPlan;
 use crate::progress::Progress;
+use crate::request::{BuildRequest, KernelSource};
 use crate::sandbox;
 use crate::store::{Kernel, META_VERSION, Meta, Store, Stored, hash_fields};
 use crate::toolchain::Toolchain;
 use crate::tree::{self, BuildTree};
-
-/// The source of a kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KernelSource {
-    /// A folder with the source in its present state. It is never written to.
-    WorkingTree(PathBuf),
-    /// A commit of a repository, which may be bare.
-    Commit {
-        /// The repository.
-        repo: PathBuf,
-        /// The commit.
-        commit: CommitId,
-    },
-}
-
-/// A request for a kernel.
-#[derive(Debug, Clone)]
-pub struct BuildRequest {
-    /// The source.
-    pub source: KernelSource,
-    /// The configuration.
-    pub flavor: Flavor,
-    /// The number of parallel compiles.
-    pub jobs: usize,
-    /// Whether make runs in the sandbox, without network and access to the host.
-    pub sandbox: bool,
-    /// Options that may end up without their value, by name, with or without `CONFIG_`.
-    pub tolerate: Vec<String>,
-    /// The log of make's output. Not written if the kernel is in the store.
-    pub out_log: PathBuf,
-}
-
-impl BuildRequest {
-    fn tolerates(&self, name: &str) -> bool {
-        self.tolerate.iter().any(|text| text.trim().strip_prefix("CONFIG_").unwrap_or(text.trim()) == name)
-    }
-
-    /// An error if an option without its value is not tolerated.
-    pub(crate) fn refuse(&self, unmet: &[crate::check::UnmetOption]) -> Result<(), BuildError> {
-        let refused: Vec<_> =
-            unmet.iter().filter(|unmet| !self.tolerates(&unmet.option.name)).cloned().collect();
-        if refused.is_empty() { Ok(()) } else { Err(BuildError::Requirements { unmet: refused }) }
-    }
-}
 
 /// Gets a kernel from the store, or builds it. Drop the future to cancel: make and its child processes are killed, and
 /// the next build repairs the object folder.
@@ -289,17 +245,4 @@ async fn compile_and_pack(
         build_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     Ok(Packed { stage, meta })
-}
-
-/// The make target of the boot image, which is also its name in the store, and its path below the object folder.
-pub(crate) fn image_of(arch: model::Arch, config: &DotConfig) -> (&'static str, &'static str) {
-    match arch {
-        // QEMU starts such an ELF file directly: no compression at build time, no decompression at boot.
-        // With KASAN, a PVH kernel ends before its first console output (seen with 6.1).
-        model::Arch::X86_64 if *config.get("PVH") == KValue::Yes && *config.get("KASAN") != KValue::Yes => {
-            ("vmlinux", "vmlinux")
-        }
-        model::Arch::X86_64 => ("bzImage", "arch/x86/boot/bzImage"),
-        model::Arch::Aarch64 => ("Image", "arch/arm64/boot/Image"),
-    }
 }

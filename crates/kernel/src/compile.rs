@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use fsx::own;
 use fsx::untrusted::{Dir, EntryType};
 
-use crate::build::{BuildRequest, image_of};
+use crate::boot_image::image_of;
 use crate::check::{UnmetOption, all_met, check};
 use crate::configured;
 use crate::diagnose::{Diagnosis, Failure};
@@ -19,6 +19,7 @@ use crate::make::{Log, Make};
 use crate::option::KValue;
 use crate::plan::{BuildPlan, ConfigBase};
 use crate::progress::{ObjectCounter, Progress, count_dry_run, outdated};
+use crate::request::BuildRequest;
 use crate::state::{BeginError, CONFIG_BYTES};
 
 /// The time limits of configuring and of compiling.

@@ -1,36 +1,36 @@
-//! Why make failed: the first real error of its output, told apart into the source's fault and the host's.
+//! Finds the reason of a failed make: the first error in its output, and whether the source or this host is at fault.
 //!
-//! What only this host lacks (space, memory, a program) is never put on the source.
+//! A lack of this host (disk space, memory, a program) is never reported as an error of the source.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 use spawn::Exit;
 
-/// Whose fault a failed build is.
+/// What a failed build is due to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// The source does not build.
     Source {
         /// `fs/ext4/super.c:12:5: error: ...`
         reason: String,
-        /// Whether it is certain to fail again, so that it may be remembered.
+        /// Whether another attempt would fail too, so that the failure can be stored.
         certain: bool,
     },
     /// This host cannot build.
     Host {
-        /// One line: what, and what to do.
+        /// The reason and what to do, in one line.
         reason: String,
     },
 }
 
-/// Longest reason, in characters.
-const LONGEST: usize = 300;
+/// The longest reason, in characters.
+const REASON_CHARS: usize = 300;
 
-/// Reads make's output line by line and keeps what matters.
+/// Reads the output of make line by line and collects the errors.
 #[derive(Debug, Default)]
 pub struct Diagnosis {
-    /// Prefixes to be cut from paths, each ending in `/`.
+    /// The prefixes that are removed from paths, each with a `/` at its end.
     roots: Vec<String>,
     /// The first error of a compiler, linker or make itself.
     first: Option<String>,
@@ -122,7 +122,7 @@ impl Diagnosis {
                 self.first = Some(self.tidy(&format!("{place}: {first}")));
             }
         }
-        // The compiler's quotations of the source say nothing of their own.
+        // Quotations of the source in compiler messages are skipped.
         if start.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|') {
             return;
         }
@@ -136,7 +136,7 @@ impl Diagnosis {
         }
         self.note_recipe(line);
         if !line.starts_with("make") && !line.starts_with("  ") {
-            self.last = line.chars().take(LONGEST).collect();
+            self.last = line.chars().take(REASON_CHARS).collect();
         }
     }
 
@@ -158,7 +158,7 @@ impl Diagnosis {
         }
     }
 
-    /// The line as a reason, if it is an error of its own.
+    /// The line as a reason, if it is an error.
     fn error(&mut self, line: &str) -> Option<String> {
         if line.contains("warning:") && !line.contains("error:") {
             return None;
@@ -195,27 +195,27 @@ impl Diagnosis {
             || signal.is_some_and(|s| matches!(s.as_str(), "Killed" | "Terminated"))
         {
             self.host.get_or_insert_with(|| {
-                format!("a compiler was killed while it made {target}; too little memory?")
+                format!("a compiler was killed while it built {target}; is there too little memory?")
             });
         } else if let Some(signal) = signal {
             self.crashed |= !signal.as_str().starts_with("Deleting");
         }
         if self.recipe.is_none() {
-            let before = if self.last.is_empty() { "make says no more" } else { &self.last };
+            let before = if self.last.is_empty() { "make printed nothing else" } else { &self.last };
             self.recipe = Some(self.tidy(&format!("{target}: {before}")));
         }
     }
 
-    /// Paths relative to the source, one line, not too long.
+    /// The line with paths relative to the source, without control characters, up to the limit.
     fn tidy(&self, line: &str) -> String {
         let mut text = line.replace(char::is_control, " ");
         for root in &self.roots {
             text = text.replace(root.as_str(), "");
         }
-        text.trim().chars().take(LONGEST).collect()
+        text.trim().chars().take(REASON_CHARS).collect()
     }
 
-    /// The conclusion, for a make that ended like this without success.
+    /// The conclusion for a make that failed with this exit.
     #[must_use]
     pub fn conclude(self, exit: Exit) -> Failure {
         if let Some(reason) = self.host {
@@ -227,7 +227,7 @@ impl Diagnosis {
         match self.first.or(self.recipe) {
             Some(reason) => Failure::Source { reason, certain: !self.crashed },
             None if self.last.is_empty() => {
-                Failure::Host { reason: format!("make ended with {exit} and said nothing") }
+                Failure::Host { reason: format!("make ended with {exit} and printed nothing") }
             }
             None => Failure::Host { reason: format!("make ended with {exit}: {}", self.last) },
         }

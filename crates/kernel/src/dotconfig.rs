@@ -1,4 +1,4 @@
-//! Configurations as text: reading a `.config`, writing the fragment that a flavor puts on top of its base.
+//! Configurations as text: parses a `.config`, and writes the fragment of a flavor on top of its base.
 //!
 //! An option that a `.config` does not mention is `n`.
 
@@ -18,7 +18,7 @@ const AARCH64: &str = include_str!("../base/aarch64.config");
 pub struct DotConfig(BTreeMap<String, KValue>);
 
 impl DotConfig {
-    /// Reads a `.config` or a fragment of one; lines that are neither are skipped, the last word on an option counts.
+    /// Parses a `.config` or a fragment. Other lines are skipped; the last line of an option counts.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut map = BTreeMap::new();
@@ -36,19 +36,19 @@ impl DotConfig {
         Self(map)
     }
 
-    /// What an option is set to.
+    /// The value of an option.
     #[must_use]
     pub fn get(&self, name: &str) -> &KValue {
         self.0.get(name).unwrap_or(&KValue::No)
     }
 
-    /// Whether an option is mentioned, be it as not set.
+    /// Whether an option is mentioned, also as not set.
     #[must_use]
     pub fn mentions(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// Whether anything at all is built as a module.
+    /// Whether any option is built as a module.
     #[must_use]
     pub fn has_modules(&self) -> bool {
         self.0.values().any(|value| *value == KValue::Module)
@@ -59,7 +59,7 @@ impl DotConfig {
         self.0.insert(name.into(), value);
     }
 
-    /// As lines of a `.config`, sorted.
+    /// The lines of the `.config`, sorted.
     #[must_use]
     pub fn text(&self) -> String {
         let lines =
@@ -68,7 +68,7 @@ impl DotConfig {
     }
 }
 
-/// What every kernel of an architecture gets, before the test files' own words.
+/// The base of every kernel of an architecture, below the requirements of test files.
 #[must_use]
 pub fn base(arch: Arch) -> DotConfig {
     let own = match arch {
@@ -78,7 +78,7 @@ pub fn base(arch: Arch) -> DotConfig {
     DotConfig::parse(&format!("{COMMON}\n{own}"))
 }
 
-/// The fragment of a flavor: the base, overruled by soft requirements, overruled by hard ones.
+/// The fragment of a flavor: the base, then the soft requirements, then the hard ones; a later one overrules.
 #[must_use]
 pub fn fragment(requirements: &Requirements) -> DotConfig {
     let mut fragment = base(requirements.arch);
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_kconfig_writes() {
+    fn kconfigs_output_is_parsed() {
         let config = DotConfig::parse(
             "#\n# Automatically generated file\n#\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"a \\\"q\\\"\"\nCONFIG_D=0x20\nrubbish\nCONFIG_E=m\n",
         );
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn bases_boot_and_say_each_option_once() {
+    fn bases_have_each_option_once() {
         for arch in Arch::ALL {
             for needed in
                 ["EXT4_FS", "9P_FS", "VIRTIO_PCI", "VIRTIO_BLK", "VIRTIO_CONSOLE", "DEVTMPFS", "KALLSYMS"]

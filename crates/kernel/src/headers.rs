@@ -16,11 +16,9 @@ use tar::{Archive, Builder, EntryType as TarType, Header};
 use crate::error::{BuildError, CompileError, InfrastructureError, SourceError};
 use crate::make::Layout;
 use crate::state::OBJECT_LIMITS;
-use crate::store::Kernel;
+use crate::store::{HEADERS as ARCHIVE, Kernel};
 use crate::toolchain::srcarch;
 
-/// The archive's name in the store.
-pub(crate) const ARCHIVE: &str = "headers.tar.zst";
 const LEVEL: i32 = 3;
 /// The limits of an archive: the headers of a kernel are 60 MB in 10,000 files.
 const BYTES: u64 = 1 << 30;

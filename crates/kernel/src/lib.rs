@@ -3,6 +3,7 @@
 //! The id of a kernel is a hash of its inputs; the store contains each kernel once. A kernel that does not build is a
 //! verdict about its source ([`BuildError::DoesNotBuild`]); a failure of this host is never reported as one.
 
+mod boot_image;
 pub mod build;
 pub mod cache;
 pub mod check;
@@ -23,6 +24,7 @@ pub mod option;
 mod pack;
 pub mod plan;
 pub mod progress;
+mod request;
 pub mod requirements;
 pub mod sandbox;
 mod state;
@@ -31,7 +33,7 @@ pub mod toolchain;
 mod transfer;
 pub mod tree;
 
-pub use build::{BuildRequest, KernelSource, build, missing_kernel};
+pub use build::{build, missing_kernel};
 pub use cache::Cache;
 pub use check::UnmetOption;
 pub use error::{BuildError, InfrastructureError, SourceError};
@@ -40,5 +42,6 @@ pub use flavor::{Flavor, merge};
 pub use model::{Arch, KernelId};
 pub use option::{KOption, KOptionError, KValue};
 pub use progress::Progress;
+pub use request::{BuildRequest, KernelSource};
 pub use requirements::{KconfigBase, Requirements, kernel_version};
 pub use store::{Kernel, Store};

@@ -1,29 +1,29 @@
 //! Kernel options as test files write them: `OPT`, `OPT=n`, `OPT=m`, `OPT=value`, with `CONFIG_` or without.
 //!
-//! A [`KOption`] renders to exactly one line of a `.config`; two of them agree or contradict, nothing between.
+//! A [`KOption`] is exactly one line of a `.config`; two of them agree or contradict each other.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What an option is set to.
+/// The value of an option.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KValue {
-    /// `n`, or not there at all.
+    /// `n`, or not mentioned.
     No,
     /// `m`.
     Module,
     /// `y`.
     Yes,
-    /// A number, in the spelling it was given.
+    /// A number, as it was written.
     Number(String),
     /// A string, without its quotes.
     Text(String),
 }
 
 impl KValue {
-    /// A value as it stands behind `=` in a `.config`.
+    /// Parses a value as after `=` in a `.config`.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         match text {
@@ -35,7 +35,7 @@ impl KValue {
         }
     }
 
-    /// Whether both stand for the same thing: numbers compare by value, and with a string by spelling.
+    /// Whether the values are equal: two numbers by value, a number and a string by spelling.
     #[must_use]
     pub fn agrees(&self, other: &Self) -> bool {
         match (self, other) {
@@ -49,7 +49,7 @@ impl KValue {
 }
 
 impl fmt::Display for KValue {
-    /// As it stands behind `=` in a `.config`.
+    /// The value as after `=` in a `.config`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::No => f.write_str("n"),
@@ -91,17 +91,17 @@ fn unquote(text: &str) -> String {
     out
 }
 
-/// One option and what it must be.
+/// An option with its required value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KOption {
-    /// Without `CONFIG_`.
+    /// Its name, without `CONFIG_`.
     pub name: String,
-    /// What it must be.
+    /// Its required value.
     pub value: KValue,
 }
 
-/// A text that is no kernel option.
+/// A text that is not a kernel option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a kernel option: {why}; write OPT, OPT=n, OPT=m or OPT=value")]
 pub struct KOptionError {
@@ -138,7 +138,7 @@ impl FromStr for KOption {
         }
         let value = match value {
             None => KValue::Yes,
-            Some("") => return Err(bad("nothing stands behind the =")),
+            Some("") => return Err(bad("there is no value after the =")),
             Some(value) if value.len() > 2000 || value.chars().any(char::is_control) => {
                 return Err(bad("a value is one line of at most 2000 bytes"));
             }
@@ -159,7 +159,7 @@ impl FromStr for KOption {
 }
 
 impl fmt::Display for KOption {
-    /// As a test file would write it: `X=y`.
+    /// The option as in a test file: `X=y`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.name, self.value)
     }
@@ -220,7 +220,7 @@ mod tests {
             assert!(text.parse::<KOption>().is_err(), "{text:?}");
         }
         insta::assert_snapshot!("FOO=".parse::<KOption>().unwrap_err(),
-            @r#""FOO=" is not a kernel option: nothing stands behind the =; write OPT, OPT=n, OPT=m or OPT=value"#);
+            @r#""FOO=" is not a kernel option: there is no value after the =; write OPT, OPT=n, OPT=m or OPT=value"#);
     }
 
     #[test]

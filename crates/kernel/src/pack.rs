@@ -10,7 +10,7 @@ use fsx::own;
 use fsx::untrusted::{Dir, EntryType, Special, TreeLimits, UntrustedError};
 use walkdir::WalkDir;
 
-use crate::build::image_of;
+use crate::boot_image::image_of;
 use crate::compile::Compiled;
 use crate::copy::copy_file;
 use crate::error::{BuildError, CompileError, InfrastructureError, SourceError};

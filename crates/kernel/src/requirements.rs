@@ -1,4 +1,4 @@
-//! What one test file asks of its kernel. Within one file the last word on an option counts.
+//! The requirements of one test file on its kernel. The last requirement on an option counts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::option::{KOption, KValue};
 
-/// Where a configuration starts, if not from allnoconfig.
+/// The base of a configuration other than allnoconfig.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KconfigBase {

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use crate::cache::Cache;
 use crate::check::UnmetOption;
 use crate::error::{BuildError, InfrastructureError};
-use crate::headers;
 
 /// A kernel that can be booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +92,8 @@ pub struct Meta {
 /// The version of [`Meta`] that this program writes. Kernels with another version are rebuilt.
 pub const META_VERSION: u32 = 1;
 
+/// The name of the packed headers in the store.
+pub(crate) const HEADERS: &str = "headers.tar.zst";
 /// The largest description that is read, in bytes.
 pub(crate) const META_BYTES: u64 = 1 << 20;
 
@@ -201,7 +202,7 @@ impl Store {
             config: dir.join("config"),
             initrd: meta.initrd.as_ref().map(|name| dir.join(name)),
             vmlinux: meta.vmlinux.as_ref().map(|name| dir.join(name)),
-            headers: Some(dir.join(headers::ARCHIVE)).filter(|path| path.is_file()),
+            headers: Some(dir.join(HEADERS)).filter(|path| path.is_file()),
             objects: meta.objects,
             cached,
             tolerated: meta.unmet.iter().map(|unmet| unmet.option.to_string()).collect(),

@@ -1,6 +1,6 @@
 //! Builds of a toy source tree: build trees, store, locks, failures, cancellation; real make, no real compiler.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Toy {
         build(&self.commit(commit), &self.cache(), &mut |_| {}).await
     }
 
-    /// How many times make linked, in all object folders together.
+    /// The number of links by make, in all object folders.
     fn links(&self) -> usize {
         let objs = std::fs::read_dir(self.cache().trees().join("0/obj")).into_iter().flatten();
         let runs =
@@ -105,7 +105,7 @@ async fn a_commit_is_built_once_and_the_next_one_incrementally() {
 }
 
 #[tokio::test]
-async fn two_that_ask_at_once_build_once() {
+async fn concurrent_requests_build_once() {
     let (toy, _) = Toy::new();
     let slow = toy.repo.commit("slow", &[("slow", "")]);
     let (request, cache) = (toy.commit(&slow), toy.cache());
@@ -126,7 +126,7 @@ async fn two_that_ask_at_once_build_once() {
 }
 
 #[tokio::test]
-async fn two_commits_at_once_share_the_tree_in_turn() {
+async fn concurrent_builds_use_the_tree_in_turn() {
     let (toy, first) = Toy::new();
     let second = toy.repo.commit("b", &[("fs/b.c", "B\n"), ("slow", "")]);
     let (one, two) = tokio::join!(toy.build(&second), toy.build(&first));
@@ -135,7 +135,7 @@ async fn two_commits_at_once_share_the_tree_in_turn() {
 }
 
 #[tokio::test]
-async fn what_does_not_build_is_a_verdict_and_remembered() {
+async fn a_failed_build_is_a_verdict_and_stored() {
     let (toy, _) = Toy::new();
     let bad = toy.repo.commit("bad", &[("fs/a.c", "broken\n")]);
     for round in 0..2 {
@@ -145,7 +145,7 @@ async fn what_does_not_build_is_a_verdict_and_remembered() {
         assert_eq!((reason.as_str(), &log), ("fs/a.c:1:5: error: broken", &toy.log()));
         assert!(read(&log).contains("error: broken"), "round {round}");
         std::fs::remove_file(&log).unwrap();
-        // The second time nothing runs: the tree's head would come back.
+        // The second time nothing runs: a checkout would create the head of the tree.
         std::fs::remove_file(toy.cache().trees().join("0/head")).unwrap_or_default();
         assert!(round == 0 || !toy.cache().trees().join("0/head").exists());
     }
@@ -154,7 +154,7 @@ async fn what_does_not_build_is_a_verdict_and_remembered() {
 }
 
 #[tokio::test]
-async fn the_hosts_fault_is_no_verdict_and_not_remembered() {
+async fn a_failure_of_the_host_is_no_verdict_and_not_stored() {
     let (toy, _) = Toy::new();
     let full = toy.repo.commit("full", &[("fs/a.c", "full\n")]);
     for _ in 0..2 {
@@ -183,7 +183,7 @@ async fn unmet_requirements_are_explained_or_tolerated() {
         (kernel.tolerated.as_slice(), kernel.unknown_options.as_slice()),
         (&["NEVER=y".into()][..], &["NOSUCH".into()][..])
     );
-    // Who does not tolerate it does not get the stored kernel either.
+    // A request that does not tolerate it does not get the stored kernel.
     assert_eq!(toy.build(&first).await.unwrap_err().to_string(), unmet);
     assert!(build(&request, &toy.cache(), &mut |_| {}).await.unwrap().cached);
 }
@@ -199,19 +199,19 @@ async fn modules_go_into_the_store() {
     assert_eq!(read(headers.join("include/config/kernel.release")), "6.1.0-toy\n");
     let modules = kernel.modules.unwrap().join("lib/modules/6.1.0-toy");
     assert_eq!(read(modules.join("kernel/a.ko")), "a\n");
-    // The link of the kernel's own installation leads nowhere; a guest finds the headers there.
+    // The link of modules_install is replaced by an empty folder, where the guest mounts the headers.
     assert_eq!(std::fs::read_dir(modules.join("build")).unwrap().count(), 0);
     assert_eq!(kernel.objects, 3);
 }
 
 #[tokio::test]
-async fn a_second_flavor_begins_with_another_flavors_objects() {
+async fn a_second_flavor_starts_with_another_flavors_objects() {
     let (mut toy, first) = Toy::new();
     let one = toy.build(&first).await.unwrap();
     toy.require(&["MOD_a=m"]);
     let mut last = None;
     let two = build(&toy.commit(&first), &toy.cache(), &mut |progress| last = Some(progress)).await.unwrap();
-    // Both objects were there; only the module was made, and the dry run after the change of options said so.
+    // Both objects are reused; only the module is built, as the dry run after the change of options predicts.
     assert_eq!((one.objects, two.objects, two.cached), (2, 1, false));
     assert!(read(&two.config).contains("CONFIG_MOD_a=m"));
     assert!(!read(&one.config).contains("CONFIG_MOD_a=m"));
@@ -238,7 +238,7 @@ async fn a_base_configuration_comes_first() {
 }
 
 #[tokio::test]
-async fn a_cancelled_build_is_no_obstacle() {
+async fn the_build_after_a_cancelled_one_succeeds() {
     let (toy, _) = Toy::new();
     let slow = toy.repo.commit("slow", &[("slow", "")]);
     let cut = tokio::time::timeout(Duration::from_millis(700), toy.build(&slow)).await;
@@ -257,7 +257,7 @@ async fn working_trees_are_built_each_time_and_stored_by_result() {
     std::fs::write(source.join("fs/a.c"), "edited\n").unwrap();
     let three = build(&request, &toy.cache(), &mut |_| {}).await.unwrap();
     assert_eq!((read(three.image).as_str(), three.objects), ("edited\nb\n", 1));
-    // The older kernel is still what it was.
+    // The older kernel is unchanged.
     assert_eq!(read(one.image), "a\nb\n");
     std::fs::write(source.join("fs/a.c"), "broken\n").unwrap();
     let error = build(&request, &toy.cache(), &mut |_| {}).await.unwrap_err();
@@ -268,7 +268,7 @@ async fn working_trees_are_built_each_time_and_stored_by_result() {
 }
 
 #[tokio::test]
-async fn no_source_is_one_line() {
+async fn a_missing_source_is_reported_in_one_line() {
     let (toy, first) = Toy::new();
     let empty = toy.dir.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
@@ -300,9 +300,9 @@ async fn no_source_is_one_line() {
 }
 
 #[tokio::test]
-async fn the_sandbox_gives_the_same_and_shows_nothing() {
+async fn the_sandbox_gives_the_same_kernel_and_hides_the_host() {
     if let Err(error) = kernel::sandbox::probe().await {
-        eprintln!("not tested here: {error}");
+        eprintln!("SKIPPED: {error}");
         return;
     }
     let (toy, _) = Toy::new();
@@ -322,7 +322,7 @@ async fn the_sandbox_gives_the_same_and_shows_nothing() {
 }
 
 #[tokio::test]
-async fn the_same_source_in_another_place_is_the_same_image() {
+async fn the_image_does_not_depend_on_the_path() {
     let (toy, first) = Toy::new();
     let places: &[bool] = if kernel::sandbox::probe().await.is_ok() { &[false, true] } else { &[false] };
     for sandbox in places {
@@ -339,7 +339,7 @@ async fn the_same_source_in_another_place_is_the_same_image() {
 }
 
 #[tokio::test]
-async fn a_target_more_is_made_too() {
+async fn an_additional_target_is_built() {
     let (mut toy, first) = Toy::new();
     let plain = toy.build(&first).await.unwrap();
     toy.requirements.kbuild_target = Some("nosuchtarget".into());
@@ -350,7 +350,7 @@ async fn a_target_more_is_made_too() {
 }
 
 #[tokio::test]
-async fn scripts_of_gdb_lie_beside_the_symbols() {
+async fn gdb_scripts_are_next_to_the_symbols() {
     let (mut toy, _) = Toy::new();
     let files = [("scripts/gdb/vmlinux-gdb.py", "main\n"), ("scripts/gdb/linux/cpus.py", "cpus\n")];
     let commit = toy.repo.commit("gdb", &files);

@@ -1,13 +1,14 @@
-//! Whether guests really run under KVM on this host.
+//! Tests whether guests run under KVM on this host.
 //!
-//! That `/dev/kvm` opens says little: on some hosts a guest started on it never executes an instruction, on others (PVM)
-//! a guest's kernel is emulated, and stands still at the first instruction that the emulation lacks. So a guest of 512
-//! bytes, which executes what kernels execute early, is booted once, and the answer is remembered until the host reboots.
+//! An accessible `/dev/kvm` is not enough: on some hosts a guest never executes an instruction, on others (PVM) the
+//! guest's kernel is emulated and hangs at the first instruction that is not implemented. So a guest of 512 bytes, with
+//! instructions that kernels execute early, is booted once. The result is cached until the host reboots.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fsx::own;
 use model::Arch;
 use spawn::{Cmd, Exit, Limits, SpawnError};
 
@@ -15,17 +16,17 @@ use crate::machine::{Accel, program};
 
 mod probe;
 
-/// What was found out about KVM.
+/// The result of the probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kvm {
-    /// A guest ran.
+    /// Guests run.
     Works,
-    /// Why not.
+    /// They do not, for this reason.
     Unusable(String),
 }
 
 impl Kvm {
-    /// The accelerator that follows from it.
+    /// The accelerator to use.
     #[must_use]
     pub fn accel(&self) -> Accel {
         match self {
@@ -44,44 +45,44 @@ impl fmt::Display for Kvm {
     }
 }
 
-/// Which guest is booted: an answer that another one gave is none.
-const PROBE_NUMBER: u32 = 2;
-/// How long the smallest guest may take; it needs a tenth of a second.
+/// The version of the probe guest: a cached result of another version is not used.
+const PROBE_VERSION: u32 = 2;
+/// The time limit of the probe guest, which needs a tenth of a second.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
-/// What the x86 guest's exit makes of QEMU's exit code: `(0x10 << 1) | 1`.
-const GUEST_SAID_SO: i32 = 0x21;
+/// QEMU's exit code when the x86 guest succeeds: `(0x10 << 1) | 1`.
+const X86_EXIT_CODE: i32 = 0x21;
 
-/// Characters of QEMU's words that are repeated.
-const LONGEST_WHY: usize = 120;
+/// The longest error of QEMU that is repeated, in characters.
+const ERROR_CHARS: usize = 120;
 
-/// Whether guests of `arch` run under KVM here; remembered in `cache_dir` until the next boot of the host.
+/// Whether guests of `arch` run under KVM on this host; cached in `cache_dir` until the host reboots.
 pub async fn kvm(arch: Arch, cache_dir: &Path) -> Kvm {
-    if let Some(unusable) = hopeless(arch) {
+    if let Some(unusable) = precheck(arch) {
         return unusable;
     }
-    let memory = Memory::of_this_boot(arch, cache_dir);
-    if let Some(known) = memory.as_ref().and_then(Memory::recall) {
-        return known;
+    let cached = CachedResult::of_this_boot(arch, cache_dir);
+    if let Some(result) = cached.as_ref().and_then(CachedResult::load) {
+        return result;
     }
-    let found = probe(arch).await;
-    if let Some(memory) = memory {
-        memory.keep(&found);
+    let result = probe(arch).await;
+    if let Some(cached) = cached {
+        cached.store(&result);
     }
-    found
+    result
 }
 
-/// The same, found out anew.
+/// Like [`kvm`], without the cache.
 pub async fn kvm_now(arch: Arch) -> Kvm {
-    match hopeless(arch) {
+    match precheck(arch) {
         Some(unusable) => unusable,
         None => probe(arch).await,
     }
 }
 
-/// What can be told without booting anything.
-fn hopeless(arch: Arch) -> Option<Kvm> {
+/// What is known without booting a guest.
+fn precheck(arch: Arch) -> Option<Kvm> {
     if Arch::native() != Some(arch) {
-        return Some(Kvm::Unusable(format!("this host is no {arch}")));
+        return Some(Kvm::Unusable(format!("this host is not {arch}")));
     }
     let error = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").err()?;
     let hint = match error.kind() {
@@ -91,15 +92,15 @@ fn hopeless(arch: Arch) -> Option<Kvm> {
     Some(Kvm::Unusable(format!("/dev/kvm: {error}{hint}")))
 }
 
-/// Boots the smallest guest under KVM.
-pub async fn probe(arch: Arch) -> Kvm {
+/// Boots the probe guest under KVM.
+async fn probe(arch: Arch) -> Kvm {
     let dir = match tempfile::tempdir() {
         Ok(dir) => dir,
         Err(error) => return Kvm::Unusable(format!("no temporary directory: {error}")),
     };
     let file = dir.path().join("guest");
-    if let Err(error) = std::fs::write(&file, guest(arch)) {
-        return Kvm::Unusable(format!("{}: {error}", file.display()));
+    if let Err(error) = own::write(&file, guest(arch)) {
+        return Kvm::Unusable(error.to_string());
     }
     let limits = Limits { time: PROBE_LIMIT, bytes: 1 << 20 };
     match probe_command(arch, Accel::Kvm, &file).output(limits).await {
@@ -117,19 +118,21 @@ pub async fn probe(arch: Arch) -> Kvm {
     }
 }
 
-/// QEMU's words; of a failed assertion only the function it is in.
+/// QEMU's error in short; for a failed assertion only the name of the function.
 fn brief(complaint: &str) -> String {
     let line = complaint.lines().next().unwrap_or_default();
     match line.split_once(": Assertion `") {
-        Some((place, _)) => format!("QEMU gave up in {}", place.rsplit(' ').next().unwrap_or(place)),
-        None if line.chars().count() > LONGEST_WHY => line.chars().take(LONGEST_WHY).chain(['…']).collect(),
+        Some((position, _)) => {
+            format!("QEMU aborted in {}", position.rsplit(' ').next().unwrap_or(position))
+        }
+        None if line.chars().count() > ERROR_CHARS => line.chars().take(ERROR_CHARS).chain(['…']).collect(),
         None => line.into(),
     }
 }
 
 fn expected_exit(arch: Arch) -> Exit {
     match arch {
-        Arch::X86_64 => Exit::Code(GUEST_SAID_SO),
+        Arch::X86_64 => Exit::Code(X86_EXIT_CODE),
         Arch::Aarch64 => Exit::Code(0),
     }
 }
@@ -150,7 +153,7 @@ fn probe_command(arch: Arch, accel: Accel, guest: &Path) -> Cmd {
     }
 }
 
-/// A guest that does nothing but say that it runs.
+/// The probe guest.
 fn guest(arch: Arch) -> Vec<u8> {
     match arch {
         Arch::X86_64 => {
@@ -167,23 +170,23 @@ fn guest(arch: Arch) -> Vec<u8> {
     }
 }
 
-/// The remembered answer: a file whose first line names the boot it was found in and the guest that was asked.
-struct Memory {
+/// The cached result: a file whose first line identifies the boot of the host and the version of the probe.
+struct CachedResult {
     file: PathBuf,
     boot: String,
 }
 
-impl Memory {
+impl CachedResult {
     fn of_this_boot(arch: Arch, cache_dir: &Path) -> Option<Self> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let boot = own::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"), 1000).ok()?;
         Some(Self {
             file: cache_dir.join(format!("kvm-{arch}")),
-            boot: format!("{} {PROBE_NUMBER}", boot.trim()),
+            boot: format!("{} {PROBE_VERSION}", boot.trim()),
         })
     }
 
-    fn recall(&self) -> Option<Kvm> {
-        let text = std::fs::read_to_string(&self.file).ok()?;
+    fn load(&self) -> Option<Kvm> {
+        let text = own::read_to_string(&self.file, 10_000).ok()?;
         let mut lines = text.lines();
         if lines.next()? != self.boot {
             return None;
@@ -194,16 +197,16 @@ impl Memory {
         }
     }
 
-    /// Failing to remember only costs the next run its probe.
-    fn keep(&self, found: &Kvm) {
-        let word = match found {
+    /// Without a stored result the next run probes again: errors are ignored.
+    fn store(&self, result: &Kvm) {
+        let word = match result {
             Kvm::Works => "works",
             Kvm::Unusable(why) => why.lines().next().unwrap_or("unusable"),
         };
         if let Some(dir) = self.file.parent() {
-            let _ = std::fs::create_dir_all(dir);
+            let _ = own::create_dir_all(dir);
         }
-        let _ = std::fs::write(&self.file, format!("{}\n{word}\n", self.boot));
+        let _ = own::write(&self.file, format!("{}\n{word}\n", self.boot));
     }
 }
 
@@ -212,15 +215,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_guests_are_what_firmware_expects() {
+    fn the_guests_have_the_size_that_firmware_expects() {
         let sector = guest(Arch::X86_64);
         assert_eq!((sector.len(), &sector[510..]), (512, &[0x55, 0xaa][..]));
         assert_eq!(guest(Arch::Aarch64).len(), 16);
     }
 
-    /// What only an emulator runs is no guest for KVM, so this is run without it.
+    /// Runs under TCG, so that it does not depend on this host's KVM.
     #[tokio::test]
-    async fn the_guest_runs_where_all_its_instructions_are_there() {
+    async fn the_guest_needs_every_one_of_its_instructions() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("guest");
         std::fs::write(&file, guest(Arch::X86_64)).unwrap();
@@ -230,7 +233,7 @@ mod tests {
             Err(SpawnError::NotFound { .. }) => return eprintln!("SKIPPED: no qemu-system-x86_64"),
             output => assert_eq!(output.unwrap().exit, expected_exit(Arch::X86_64)),
         }
-        // One without cmpxchg16b in its place: the guest stands still, as it does where the instruction is not emulated.
+        // With a loop in place of cmpxchg16b the guest hangs, as on a host that does not emulate the instruction.
         let mut broken = guest(Arch::X86_64);
         let at = broken.windows(4).position(|code| code == [0xf0, 0x48, 0x0f, 0xc7]).expect("cmpxchg16b");
         broken[at..at + 2].copy_from_slice(&[0xeb, 0xfe]);
@@ -258,21 +261,21 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_remembered_for_this_boot_only() {
+    fn the_result_is_cached_for_this_boot_only() {
         let dir = tempfile::tempdir().unwrap();
-        let mut memory = Memory { file: dir.path().join("sub/kvm"), boot: "one".into() };
-        assert_eq!(memory.recall(), None);
-        memory.keep(&Kvm::Unusable("it hangs".into()));
-        assert_eq!(memory.recall(), Some(Kvm::Unusable("it hangs".into())));
+        let mut memory = CachedResult { file: dir.path().join("sub/kvm"), boot: "one".into() };
+        assert_eq!(memory.load(), None);
+        memory.store(&Kvm::Unusable("it hangs".into()));
+        assert_eq!(memory.load(), Some(Kvm::Unusable("it hangs".into())));
         memory.boot = "two".into();
-        assert_eq!(memory.recall(), None);
+        assert_eq!(memory.load(), None);
     }
 
     #[test]
-    fn what_qemu_says_is_brief() {
+    fn errors_of_qemu_are_shortened() {
         let assertion = "qemu-system-x86_64: ../../target/i386/kvm/kvm.c:3155: kvm_buf_set_msrs: Assertion `ret == n' failed.";
-        assert_eq!(brief(assertion), "QEMU gave up in kvm_buf_set_msrs");
-        assert_eq!(brief("KVM is not there\nmore"), "KVM is not there");
-        assert_eq!(brief(&"x".repeat(500)).chars().count(), LONGEST_WHY + 1);
+        assert_eq!(brief(assertion), "QEMU aborted in kvm_buf_set_msrs");
+        assert_eq!(brief("KVM is missing\nmore"), "KVM is missing");
+        assert_eq!(brief(&"x".repeat(500)).chars().count(), ERROR_CHARS + 1);
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use fsx::own;
 use model::SubtestName;
 
 /// The 9p tag of this folder.
@@ -54,19 +55,19 @@ pub struct SshKeys {
 
 /// Writes the folder that is shared under [`TAG`].
 pub fn write(dir: &Path, spec: &GuestSpec) -> io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    std::fs::write(dir.join("init"), INIT)?;
+    own::create_dir_all(dir)?;
+    own::write(&dir.join("init"), INIT)?;
     std::fs::set_permissions(dir.join("init"), std::fs::Permissions::from_mode(0o755))?;
-    std::fs::write(dir.join("env"), env_text(&spec.env))?;
-    std::fs::write(dir.join("plan"), plan_text(spec))?;
-    std::fs::write(dir.join("shares"), shares_text(&spec.mounts))?;
+    own::write(&dir.join("env"), env_text(&spec.env))?;
+    own::write(&dir.join("plan"), plan_text(spec))?;
+    own::write(&dir.join("shares"), shares_text(&spec.mounts))?;
     if !spec.command.is_empty() {
-        std::fs::write(dir.join("command"), command_text(&spec.command))?;
+        own::write(&dir.join("command"), command_text(&spec.command))?;
     }
     if let Some(keys) = &spec.ssh {
-        std::fs::write(dir.join("authorized_keys"), &keys.authorized)?;
+        own::write(&dir.join("authorized_keys"), &keys.authorized)?;
         let path = dir.join("host_key");
-        std::fs::write(&path, &keys.host)?;
+        own::write(&path, &keys.host)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     }
     Ok(())

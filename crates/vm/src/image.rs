@@ -1,15 +1,14 @@
-//! Root images: the guest's file system, made once from the host's distribution and used copy-on-write.
+//! Root images: the guest's file system, built once from the host's distribution and used copy-on-write.
 //!
-//! An image is named by what it is made from, so one that is there never needs to be looked into; it appears under
-//! its name whole, by rename, or not at all.
+//! The name of an image is derived from its contents, so an existing one is never inspected. It appears under its name by
+//! rename, when it is complete.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-use sha2::{Digest, Sha256};
-
+use fsx::digest::{Hasher, hex};
+use fsx::lock::{Lock, LockError};
+use fsx::own;
 use model::{Arch, PackageName};
 
 mod build;
@@ -18,7 +17,7 @@ pub mod host;
 
 use host::Host;
 
-/// What the guest of an ordinary test file needs: the contract's programs and the tools of the file systems.
+/// The packages of an ordinary guest: the programs of the test contract and the tools of the file systems.
 pub const STANDARD_PACKAGES: [&str; 20] = [
     "acl",
     "attr",
@@ -42,55 +41,54 @@ pub const STANDARD_PACKAGES: [&str; 20] = [
     "xxd",
 ];
 
-/// What an image is to be.
+/// The description of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSpec {
     /// The guest's architecture.
     pub arch: Arch,
-    /// The suite of the distribution; None: the host's own.
+    /// The suite of the distribution; by default the host's.
     pub suite: Option<String>,
-    /// Packages beside the essential ones.
+    /// The packages in addition to the essential ones.
     pub packages: Vec<String>,
-    /// Size of the file system, MiB; the file is sparse.
+    /// The size of the file system, in MiB; the file is sparse.
     pub size_mib: u64,
-    /// The repository to install from; None: the host's own.
+    /// The repository to install from; by default the host's.
     pub mirror: Option<String>,
 }
 
 impl ImageSpec {
-    /// The image that is used when none is asked for.
+    /// The default image.
     #[must_use]
     pub fn standard(arch: Arch) -> Self {
         let packages = STANDARD_PACKAGES.map(String::from).to_vec();
         Self { arch, suite: None, packages, size_mib: 4096, mirror: None }
     }
 
-    /// With these packages, too.
+    /// Adds packages.
     #[must_use]
     pub fn with(mut self, packages: &[PackageName]) -> Self {
         for name in packages.iter().map(PackageName::as_str) {
-            if !self.packages.iter().any(|there| there == name) {
+            if !self.packages.iter().any(|present| present == name) {
                 self.packages.push(name.into());
             }
         }
         self
     }
 
-    /// The name of its file, of all that decides what is in it but the mirror and the day.
+    /// Its file name, derived from everything that determines its contents except the mirror and the date.
     fn file_name(&self, suite: &str) -> String {
-        let mut hash = Sha256::new();
+        let mut hasher = Hasher::new();
         let mut packages = self.packages.clone();
         packages.sort();
         let size = self.size_mib.to_string();
         for part in packages.iter().map(String::as_str).chain([size.as_str()]).chain(build::OURS) {
-            hash.update(part.len().to_le_bytes());
-            hash.update(part);
+            hasher.field(part);
         }
-        let digest: String = hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex(&hasher.finish()[..6]);
         format!("{}-{suite}-{digest}.ext4", self.arch)
     }
 
-    /// Where it is in a cache.
+    /// Its path in a cache folder.
     fn path(&self, cache: &Path, suite: &str) -> PathBuf {
         cache.join("images").join(self.file_name(suite))
     }
@@ -108,7 +106,7 @@ impl ImageSpec {
     }
 }
 
-/// An image that is there.
+/// An existing image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// Its file.
@@ -117,46 +115,54 @@ pub struct Image {
     pub arch: Arch,
     /// Its suite.
     pub suite: String,
-    /// Bytes that it takes on the disk.
+    /// The disk space it uses, in bytes.
     pub bytes: u64,
-    /// Whether it was made just now.
+    /// Whether this call built it.
     pub new: bool,
 }
 
-/// Why there is no image.
+/// Why an image cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The host lets this user make none.
-    #[error("an image cannot be made as this user: {0}")]
+    /// The user lacks the rights.
+    #[error("this user cannot build an image: {0}")]
     Rights(String),
-    /// Nothing says which distribution to install.
-    #[error("this host's apt does not tell what to install the image from; give a suite and a mirror")]
+    /// The host has no apt sources.
+    #[error(
+        "no distribution to build the image from: this host has no apt sources; give a suite and a mirror"
+    )]
     NoMirror,
     /// Not the name of a package or suite.
     #[error("{0:?} is not the name of a package or suite")]
     Name(String),
-    /// A path that cannot be passed on.
+    /// A path that other programs cannot take.
     #[error("{0:?} is not UTF-8; use another folder")]
     Path(PathBuf),
-    /// A program of others failed.
+    /// A program failed.
     #[error("{what} failed: {complaint}")]
     Program {
-        /// Which.
+        /// The program.
         what: String,
-        /// What it said.
+        /// Its error.
         complaint: String,
     },
     /// A program could not be run.
     #[error(transparent)]
     Spawn(#[from] spawn::SpawnError),
-    /// A file could not be written.
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] fsx::Error),
+    /// The lock of the image cannot be taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A file operation failed.
     #[error("cannot {what} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The operating system's error.
         source: io::Error,
     },
 }
@@ -167,16 +173,16 @@ impl ImageError {
     }
 }
 
-/// The image of `spec` in the cache folder, made if it is not there. `progress` is told what is being done.
+/// The image of `spec` in the cache folder; it is built if it does not exist. `progress` gets the steps.
 ///
-/// Of several callers at once, in whatever processes, one makes it and the others wait.
+/// Of several concurrent callers, in any processes, one builds it and the others wait.
 pub async fn find_or_create(
     spec: &ImageSpec,
     cache: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Image, ImageError> {
     spec.check()?;
-    let host = Host::look().await;
+    let host = Host::read().await;
     let suite = spec.suite.clone().or_else(|| host.apt.suite()).ok_or(ImageError::NoMirror)?;
     let path = spec.path(cache, &suite);
     if !path.exists() {
@@ -186,24 +192,22 @@ pub async fn find_or_create(
     image_at(&path, false).ok_or(ImageError::Path(path))
 }
 
-/// The image of `spec` in the cache folder, where it is there.
+/// The image of `spec` in the cache folder, if it exists.
 pub async fn find(spec: &ImageSpec, cache: &Path) -> Option<Image> {
-    let suite = spec.suite.clone().or(Host::look().await.apt.suite())?;
+    let suite = spec.suite.clone().or(Host::read().await.apt.suite())?;
     image_at(&spec.path(cache, &suite), false)
 }
 
-/// Makes the image of `spec` at `path`, replacing the one that is there.
+/// Builds the image of `spec` at `path` and replaces an existing one.
 pub async fn create(
     spec: &ImageSpec,
     path: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Image, ImageError> {
     spec.check()?;
-    let host = Host::look().await;
+    let host = Host::read().await;
     let suite = spec.suite.clone().or_else(|| host.apt.suite()).ok_or(ImageError::NoMirror)?;
-    if path.exists() {
-        std::fs::remove_file(path).map_err(|source| ImageError::io("remove", path, source))?;
-    }
+    own::remove_file(path)?;
     create_on(spec, &host, &suite, path, progress).await?;
     Ok(Image { path: path.into(), arch: spec.arch, suite, bytes: disk_bytes(path), new: true })
 }
@@ -211,10 +215,8 @@ pub async fn create(
 /// The images of a cache folder.
 #[must_use]
 pub fn list(cache: &Path) -> Vec<Image> {
-    let Ok(entries) = std::fs::read_dir(cache.join("images")) else { return vec![] };
-    let mut images: Vec<_> = entries.flatten().filter_map(|entry| image_at(&entry.path(), false)).collect();
-    images.sort_by(|a, b| a.path.cmp(&b.path));
-    images
+    let entries = own::list(&cache.join("images")).unwrap_or_default();
+    entries.iter().filter_map(|entry| image_at(&entry.path, false)).collect()
 }
 
 fn image_at(path: &Path, new: bool) -> Option<Image> {
@@ -230,7 +232,7 @@ fn parse_name(name: &str) -> Option<(Arch, String)> {
 
 fn disk_bytes(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).map_or(0, |meta| meta.blocks() * 512)
+    own::metadata(path).map_or(0, |meta| meta.blocks() * 512)
 }
 
 async fn create_on(
@@ -249,53 +251,33 @@ async fn create_on(
     }
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or_else(|| ImageError::Path(path.into()))?.to_string_lossy().into_owned();
-    std::fs::create_dir_all(dir).map_err(|source| ImageError::io("create", dir, source))?;
+    own::create_dir_all(dir)?;
     let dir = dir.canonicalize().map_err(|source| ImageError::io("find", dir, source))?;
 
     let _lock = lock(&dir.join(format!(".{name}.lock")), progress).await?;
     if path.exists() {
         return Ok(());
     }
-    // Under the lock nobody else uses it, so what is there was left by a process that was killed.
+    // Under the lock an existing folder is that of a killed process.
     let work = dir.join(format!(".{name}.new"));
-    remove_tree(&work)?;
-    std::fs::create_dir(&work).map_err(|source| ImageError::io("create", &work, source))?;
-    let made = build::make(spec, host, (suite, &lines), &work, progress).await;
-    let published = made.and_then(|made| {
-        let packages = path.with_extension("packages");
-        std::fs::write(&packages, made.packages)
-            .map_err(|source| ImageError::io("write", packages, source))?;
-        std::fs::rename(work.join("image"), path).map_err(|source| ImageError::io("create", path, source))
+    own::remove_tree(&work)?;
+    own::create_dir(&work)?;
+    let built = build::build(spec, host, (suite, &lines), &work, progress).await;
+    let published = built.and_then(|built| {
+        own::write(&path.with_extension("packages"), built.packages)?;
+        Ok(own::rename(&work.join("image"), path)?)
     });
-    remove_tree(&work)?;
+    own::remove_tree(&work)?;
     published
 }
 
-fn remove_tree(dir: &Path) -> Result<(), ImageError> {
-    match std::fs::remove_dir_all(dir) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(ImageError::io("remove", dir, source)),
-        _ => Ok(()),
+/// Takes the lock of an image; reports once if another process builds it.
+async fn lock(file: &Path, progress: &mut dyn FnMut(&str)) -> Result<Lock, ImageError> {
+    if let Some(lock) = Lock::try_acquire(file, "builds the image")? {
+        return Ok(lock);
     }
-}
-
-/// Held until the file is dropped. The file itself stays: removing it would let two in.
-async fn lock(file: &Path, progress: &mut dyn FnMut(&str)) -> Result<std::fs::File, ImageError> {
-    let error = |source: io::Error| ImageError::io("lock", file, source);
-    let handle = std::fs::File::create(file).map_err(error)?;
-    let mut told = false;
-    loop {
-        match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(handle),
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                if !told {
-                    progress("another ktest is making the same image; waiting for it");
-                    told = true;
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            Err(errno) => return Err(error(errno.into())),
-        }
-    }
+    progress("another ktest builds the same image; waiting for it");
+    Ok(Lock::acquire(file, "builds the image", |_| {}).await?)
 }
 
 #[cfg(test)]
@@ -303,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_read_back_and_tell_contents_apart() {
+    fn names_are_parsed_back_and_differ_by_contents() {
         let standard = ImageSpec::standard(Arch::X86_64);
         let name = standard.file_name("bookworm");
         assert_eq!(parse_name(&name), Some((Arch::X86_64, "bookworm".into())));
@@ -324,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_package_goes_nowhere() {
+    fn other_names_are_refused() {
         let mut spec = ImageSpec::standard(Arch::X86_64);
         assert!(spec.check().is_ok());
         for bad in ["", "-x", "a b", "a,b", "--mode=root", "$(id)", "?essential"] {
@@ -334,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_without_images_has_none() {
+    fn images_of_a_cache() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(list(dir.path()), []);
         std::fs::create_dir(dir.path().join("images")).unwrap();

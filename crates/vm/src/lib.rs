@@ -1,4 +1,4 @@
-//! Virtual machines: what QEMU is told, whether it can use KVM, what the guest is given, and what its console means.
+//! Virtual machines: the QEMU command line, the KVM probe, the guest's files, the console, the root image.
 //!
 //! `machine`, `console` and `supervise` are pure; `accel`, `image` and `session` start processes.
 

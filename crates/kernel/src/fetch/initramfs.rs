@@ -1,15 +1,15 @@
-//! The initramfs of a kernel that has its drivers as modules: busybox, the modules that lead to the root disk and to
-//! what the runner shares, and a script that loads them.
+//! The initramfs of a kernel with modular drivers: busybox, the modules for the root disk and the runner's shares, and a
+//! script that loads them.
 //!
-//! Pure: module lists and bytes in, an archive out; the same input gives the same bytes.
+//! Pure: the same module lists and bytes give the same archive.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What runs first in the guest.
+/// The init of the initramfs.
 const INIT: &str = include_str!("../../guest/initramfs-init");
 
-/// The modules that a guest cannot be reached without, and the file systems that its init looks for. What a kernel has
-/// built in, or does not have, is left out; other drivers are loaded for the devices that are there, later.
+/// The modules that the console, the root disk and the guest's init need. Modules that the kernel has built in or does not
+/// have are skipped; drivers of other devices are loaded later.
 pub(super) const WANTED: [&str; 14] = [
     "virtio_pci",
     "virtio_console",
@@ -33,7 +33,7 @@ pub(super) fn module_name(path: &str) -> String {
     file.split(".ko").next().unwrap_or(file).replace('-', "_")
 }
 
-/// The paths of the wanted modules and of all they need, from depmod's `modules.dep`, each after what it needs.
+/// The paths of the wanted modules and of their dependencies, from depmod's `modules.dep`, each after its dependencies.
 pub(super) fn load_order(modules_dep: &str, wanted: &[&str]) -> Vec<String> {
     let mut needs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut paths: BTreeMap<String, &str> = BTreeMap::new();
@@ -44,7 +44,7 @@ pub(super) fn load_order(modules_dep: &str, wanted: &[&str]) -> Vec<String> {
     }
     let mut order = Vec::new();
     let mut seen = BTreeSet::new();
-    // Modules to look at; `true`: all that it needs is in the order by now.
+    // The modules to visit; `true` if the dependencies of the module are in the order.
     let mut stack: Vec<(&str, bool)> =
         wanted.iter().rev().filter_map(|name| Some((*paths.get(*name)?, false))).collect();
     while let Some((path, ready)) = stack.pop() {
@@ -58,7 +58,7 @@ pub(super) fn load_order(modules_dep: &str, wanted: &[&str]) -> Vec<String> {
     order
 }
 
-/// The archive: `modules` in the order they are to be loaded, each with its file name and content.
+/// Builds the archive. `modules` are file names and contents in loading order.
 pub(super) fn archive(busybox: &[u8], modules: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut cpio = Cpio::default();
     for dir in ["bin", "dev", "modules", "root"] {

@@ -1,7 +1,6 @@
-//! Makes one image: packages into a tar archive, the archive into a folder, the folder into a file system.
+//! Builds one image: packages into a tar archive, the archive into a folder, the folder into a file system.
 //!
-//! The command lines are pure functions. Owners are kept by fakeroot from the archive to the file system, so the
-//! result is the same whoever makes it.
+//! The command lines are pure functions. fakeroot keeps the owners of files, so the result does not depend on the user.
 
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -9,20 +8,21 @@ use std::time::Duration;
 
 use debian::programs::{find_program, search_path};
 use debian::{arch_name, installed_packages};
+use fsx::own;
 use spawn::{Cmd, Limits, Stream};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::foreign;
-use super::host::{Host, Mode};
+use super::host::{Host, InstallMode};
 use super::{ImageError, ImageSpec};
 
 const STAGE_1: &str = include_str!("../../guest/ktest-init");
 const FSTAB: &str = include_str!("../../guest/fstab");
 
-/// What of the image is ours, for its name: a change makes another image.
+/// The files of ktest in the image. They are part of its name: a change gives a new image.
 pub(super) const OURS: [&str; 2] = [STAGE_1, FSTAB];
 
-/// Left out of every package: nobody reads it in a test's guest.
+/// The files of packages that are left out: a guest does not need them.
 const EXCLUDED: [&str; 5] = [
     "/usr/share/man/*",
     "/usr/share/doc/*",
@@ -31,10 +31,10 @@ const EXCLUDED: [&str; 5] = [
     "/usr/share/lintian/*",
 ];
 
-/// mmdebstrap's hook that keeps the package usrmerge out, and with it the whole of perl.
+/// The hook of mmdebstrap that avoids the package usrmerge, and with it perl.
 pub(super) const MERGED_USR_HOOK: &str = "/usr/share/mmdebstrap/hooks/maybe-merged-usr";
 
-/// Features that every kernel since 2.6.30 can mount, and no checksums, which cost time in an emulated guest.
+/// Features that every kernel since 2.6.30 supports. Without checksums, which are slow in an emulated guest.
 const FEATURES: &str =
     "none,dir_index,ext_attr,extent,extra_isize,filetype,flex_bg,huge_file,large_file,sparse_super";
 
@@ -43,11 +43,11 @@ fn program(name: &str) -> Cmd {
     Cmd::new(path).env("PATH", search_path()).env("LC_ALL", "C.UTF-8")
 }
 
-/// mmdebstrap's arguments.
+/// The arguments of mmdebstrap.
 fn mmdebstrap_args(
     spec: &ImageSpec,
     host: &Host,
-    mode: Mode,
+    mode: InstallMode,
     (suite, lines): (&str, &[String]),
     tar: &str,
 ) -> Vec<String> {
@@ -88,20 +88,20 @@ fn mke2fs_args(state: &str, root: &str, image: &str, size_mib: u64) -> Vec<Strin
     head.into_iter().chain(tail).map(String::from).collect()
 }
 
-/// What [`make`] tells besides the file.
-pub(super) struct Made {
-    /// `name version`, one package a line.
+/// The result of [`build`] in addition to the file.
+pub(super) struct Built {
+    /// The packages, one `name version` a line.
     pub packages: String,
 }
 
-/// Makes the image in the empty folder `work`, as `work/image`.
-pub(super) async fn make(
+/// Builds the image in the empty folder `work`, as `work/image`.
+pub(super) async fn build(
     spec: &ImageSpec,
     host: &Host,
     (suite, lines): (&str, &[String]),
     work: &Path,
     progress: &mut dyn FnMut(&str),
-) -> Result<Made, ImageError> {
+) -> Result<Built, ImageError> {
     let mode = host.mode()?;
     let text = |name: &str| -> Result<String, ImageError> {
         let path = work.join(name);
@@ -109,7 +109,7 @@ pub(super) async fn make(
     };
     let (tar, root, state, image) = (text("root.tar")?, text("root")?, text("fakeroot")?, text("image")?);
 
-    progress(&format!("fetching and installing packages of {suite}, which takes a minute or two"));
+    progress(&format!("downloading and installing packages of {suite} (takes a minute or two)"));
     let args = mmdebstrap_args(spec, host, mode, (suite, lines), &tar);
     install(program("mmdebstrap").args(&args), progress).await?;
 
@@ -119,25 +119,25 @@ pub(super) async fn make(
         .create(&root)
         .map_err(|source| ImageError::io("create", &root, source))?;
     run(program("fakeroot").args(tar_args(&state, &tar, &root))).await?;
-    let _ = std::fs::remove_file(&tar);
+    let _ = own::remove_file(Path::new(&tar));
     if !host.can_run(spec.arch) {
         foreign::configure(Path::new(&root)).map_err(|source| ImageError::io("configure", &root, source))?;
     }
-    add_ours(Path::new(&root))?;
+    add_own_files(Path::new(&root))?;
 
-    progress("making the file system");
+    progress("creating the file system");
     run(program("fakeroot")
         .args(mke2fs_args(&state, &root, &image, spec.size_mib))
         .env("MKE2FS_CONFIG", "/dev/null"))
     .await?;
-    let status = std::fs::read_to_string(work.join("root/var/lib/dpkg/status")).unwrap_or_default();
-    Ok(Made { packages: installed_packages(&status) })
+    let status = own::read_to_string(&work.join("root/var/lib/dpkg/status"), 64 << 20).unwrap_or_default();
+    Ok(Built { packages: installed_packages(&status) })
 }
 
-/// Our own files and mount points, into the unpacked root.
-fn add_ours(root: &Path) -> Result<(), ImageError> {
+/// Adds ktest's files and mount points to the unpacked root.
+fn add_own_files(root: &Path) -> Result<(), ImageError> {
     let files = [("usr/sbin/ktest-init", STAGE_1, 0o755), ("usr/lib/ktest/fstab", FSTAB, 0o644)];
-    // The host's folders appear under /host; a path that already is one of those may get the prefix again.
+    // The host's folders are mounted under /host. The link makes a path with the prefix twice valid.
     let links = [
         ("host/host", "."),
         ("usr/lib/ktest/dev/fd", "/proc/self/fd"),
@@ -147,12 +147,12 @@ fn add_ours(root: &Path) -> Result<(), ImageError> {
     ];
     for dir in ["host", "ktest", "ktest-out", "usr/lib/ktest/dev", "usr/sbin"] {
         let dir = root.join(dir);
-        std::fs::create_dir_all(&dir).map_err(|source| ImageError::io("create", &dir, source))?;
+        own::create_dir_all(&dir)?;
     }
     for (name, text, mode) in files {
         let file = root.join(name);
-        std::fs::write(&file, text)
-            .and_then(|()| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)))
+        own::write(&file, text)?;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode))
             .map_err(|source| ImageError::io("write", &file, source))?;
     }
     for (name, target) in links {
@@ -170,17 +170,17 @@ async fn run(cmd: Cmd) -> Result<(), ImageError> {
     Err(ImageError::Program { what: inner_program(&cmd), complaint: output.complaint() })
 }
 
-/// The program behind fakeroot's `--`.
+/// The program after fakeroot's `--`.
 fn inner_program(cmd: &Cmd) -> String {
     let inner = cmd.argv().iter().skip_while(|word| *word != "--").nth(1);
     inner.map_or_else(|| cmd.program(), |word| word.to_string_lossy().into_owned())
 }
 
-/// Runs mmdebstrap, handing on what it says it does.
+/// Runs mmdebstrap and passes on its progress messages.
 async fn install(cmd: Cmd, progress: &mut dyn FnMut(&str)) -> Result<(), ImageError> {
     let limit = Duration::from_secs(3600);
     let mut child = cmd.streams(Stream::Null, Stream::Null, Stream::Pipe).start()?;
-    let mut errors = Complaints::default();
+    let mut errors = InstallErrors::default();
     let work = async {
         if let Some(stderr) = child.take_stderr() {
             let mut lines = BufReader::new(stderr).split(b'\n');
@@ -204,14 +204,15 @@ async fn install(cmd: Cmd, progress: &mut dyn FnMut(&str)) -> Result<(), ImageEr
     Err(ImageError::Program { what: "mmdebstrap".into(), complaint: errors.best() })
 }
 
-/// The line that says why: apt's and dpkg's come before mmdebstrap's own, which only says which of them failed.
+/// The error lines of an installation. Those of apt and dpkg come first; the last one, of mmdebstrap, only names the
+/// program that failed.
 #[derive(Debug, Default)]
-struct Complaints {
+struct InstallErrors {
     first: Option<String>,
     last: Option<String>,
 }
 
-impl Complaints {
+impl InstallErrors {
     fn add(&mut self, line: &str) {
         let line = line.trim();
         if line.is_empty() {
@@ -225,7 +226,7 @@ impl Complaints {
     }
 
     fn best(self) -> String {
-        self.first.or(self.last).unwrap_or_else(|| "it said nothing".into())
+        self.first.or(self.last).unwrap_or_else(|| "no error message".into())
     }
 }
 
@@ -246,7 +247,7 @@ mod tests {
             merged_usr_hook: true,
             ..Host::default()
         };
-        let args = mmdebstrap_args(&spec, &host, Mode::Unshare, ("bookworm", &lines), "/w/root.tar");
+        let args = mmdebstrap_args(&spec, &host, InstallMode::Unshare, ("bookworm", &lines), "/w/root.tar");
         let lines = |program: &str, args: Vec<String>| format!("{program}\n    {}\n", args.join("\n    "));
         let all = [
             lines("mmdebstrap", args),
@@ -257,29 +258,29 @@ mod tests {
     }
 
     #[test]
-    fn packages_that_cannot_run_here_are_unpacked() {
+    fn packages_of_another_architecture_are_unpacked() {
         let spec = ImageSpec { packages: vec!["kmod".into()], ..ImageSpec::standard(Arch::Aarch64) };
         let host = Host { arch: Some(Arch::X86_64), ..Host::default() };
-        let args = mmdebstrap_args(&spec, &host, Mode::Root, ("bookworm", &[]), "/w/root.tar");
+        let args = mmdebstrap_args(&spec, &host, InstallMode::Root, ("bookworm", &[]), "/w/root.tar");
         assert!(args.contains(&"--variant=extract".to_string()), "{args:?}");
         assert!(args.iter().any(|arg| arg.starts_with("--include=kmod,base-files,")), "{args:?}");
         let host = Host { foreign: vec![Arch::Aarch64], ..host };
-        let args = mmdebstrap_args(&spec, &host, Mode::Root, ("bookworm", &[]), "/w/root.tar");
+        let args = mmdebstrap_args(&spec, &host, InstallMode::Root, ("bookworm", &[]), "/w/root.tar");
         assert!(args.contains(&"--variant=essential".to_string()), "{args:?}");
     }
 
     #[test]
     fn the_cause_is_named() {
-        let mut complaints = Complaints::default();
+        let mut errors = InstallErrors::default();
         for line in [
             "W: noise",
             "E: Unable to locate package nowhere",
             "E: apt-get failed",
             "E: mmdebstrap failed to run",
         ] {
-            complaints.add(line);
+            errors.add(line);
         }
-        assert_eq!(complaints.best(), "E: Unable to locate package nowhere");
-        assert_eq!(Complaints::default().best(), "it said nothing");
+        assert_eq!(errors.best(), "E: Unable to locate package nowhere");
+        assert_eq!(InstallErrors::default().best(), "no error message");
     }
 }

@@ -1,12 +1,13 @@
-//! Root images of an architecture whose programs do not run here: the packages are unpacked, and what of their
-//! installation scripts a test guest needs is done in their place. No emulator, no binfmt handler, no root needed.
+//! Root images of an architecture whose programs do not run on this host: the packages are only unpacked, and this module
+//! does the part of their installation scripts that a guest needs. No emulator, binfmt handler or root rights needed.
 
-use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// What a package manager takes for granted; where packages are only unpacked it has to be named.
+use fsx::own;
+
+/// The essential packages. A package manager includes them, but they must be listed if packages are only unpacked.
 pub(super) const ESSENTIAL: [&str; 20] = [
     "base-files",
     "base-passwd",
@@ -30,34 +31,34 @@ pub(super) const ESSENTIAL: [&str; 20] = [
     "util-linux",
 ];
 
-/// The account that sshd gives up its rights for; its package's script would make it.
+/// The account of sshd without privileges, which its installation script creates.
 const SSHD: &str = "sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n";
 
-/// Alternatives that are chosen by scripts: the name, what it is.
+/// The alternatives that installation scripts choose: name and program.
 const LINKS: [(&str, &str); 4] =
     [("awk", "mawk"), ("nawk", "mawk"), ("which", "which.debianutils"), ("pager", "more")];
 
-/// Does in the unpacked `root` what the packages' own scripts would do on their machine.
+/// Does the work of the installation scripts in the unpacked `root`.
 pub(super) fn configure(root: &Path) -> io::Result<()> {
     let etc = root.join("etc");
-    let master = |name: &str| fs::read_to_string(root.join("usr/share/base-passwd").join(name));
+    let master = |name: &str| own::read_to_string(&root.join("usr/share/base-passwd").join(name), 1 << 20);
     let mut passwd = master("passwd.master")?.replacen("root:*:", "root:x:", 1);
     passwd.push_str(SSHD);
-    fs::write(etc.join("passwd"), &passwd)?;
-    fs::write(etc.join("group"), master("group.master")?)?;
+    own::write(&etc.join("passwd"), &passwd)?;
+    own::write(&etc.join("group"), master("group.master")?)?;
     let shadow: String = passwd
         .lines()
         .filter_map(|line| line.split(':').next())
         .map(|user| format!("{user}:*:19000:0:99999:7:::\n"))
         .collect();
-    fs::write(etc.join("shadow"), shadow)?;
+    own::write(&etc.join("shadow"), shadow)?;
     let names = root.join("usr/share/libc-bin/nsswitch.conf");
     if names.is_file() {
-        fs::copy(names, etc.join("nsswitch.conf"))?;
+        own::copy(&names, &etc.join("nsswitch.conf"))?;
     }
     for (name, target) in LINKS {
         let link = root.join("usr/bin").join(name);
-        if fs::symlink_metadata(&link).is_err() && root.join("usr/bin").join(target).exists() {
+        if std::fs::symlink_metadata(&link).is_err() && root.join("usr/bin").join(target).exists() {
             symlink(target, link)?;
         }
     }
@@ -67,6 +68,7 @@ pub(super) fn configure(root: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn accounts_and_names() {
@@ -86,7 +88,7 @@ mod tests {
         assert!(fs::read_to_string(path("etc/shadow")).unwrap().starts_with("root:*:"));
         assert_eq!(fs::read_link(path("usr/bin/awk")).unwrap(), Path::new("mawk"));
         assert!(fs::symlink_metadata(path("usr/bin/pager")).is_err());
-        // A root that has no such packages is an error, not half an image.
+        // A root without these packages is an error, not an incomplete image.
         assert!(configure(&path("etc")).is_err());
     }
 }

@@ -1,29 +1,30 @@
-//! What the host has for making an image, and which way of making one follows from it.
+//! What this host has to build an image, and the mode of mmdebstrap that follows from it.
 //!
-//! [`Host::look`] reads; [`Host::mode`] decides and is pure.
+//! [`Host::read`] reads the host; [`Host::mode`] decides and is pure.
 
 use std::path::Path;
 
 use debian::HostApt;
 use debian::programs::find_program;
+use fsx::own;
 use spawn::{Cmd, Limits};
 
 use super::{ImageError, build};
 use model::Arch;
 
-/// How mmdebstrap gets to write files of many owners.
+/// How mmdebstrap creates files of several owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum InstallMode {
     /// As root.
     Root,
     /// In a user namespace with the user's subordinate ids.
     Unshare,
-    /// By pretending.
+    /// With faked system calls.
     Fakechroot,
 }
 
-impl Mode {
-    /// mmdebstrap's word for it.
+impl InstallMode {
+    /// Its name in mmdebstrap.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -34,51 +35,51 @@ impl Mode {
     }
 }
 
-/// What matters of the host.
+/// The properties of this host that matter for images.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
-    /// Whether we are root.
+    /// Whether the user is root.
     pub root: bool,
     /// The user's name, for messages.
     pub user: String,
-    /// Whether newuidmap is there.
+    /// Whether newuidmap is installed.
     pub newuidmap: bool,
-    /// Whether `/etc/subuid` and `/etc/subgid` give the user ids.
+    /// Whether the user has ids in `/etc/subuid` and `/etc/subgid`.
     pub subordinate_ids: bool,
-    /// Whether the user may make user namespaces.
+    /// Whether the user may create user namespaces.
     pub namespaces: bool,
-    /// Whether fakechroot is there.
+    /// Whether fakechroot is installed.
     pub fakechroot: bool,
-    /// The architecture of the host, if it is a supported one.
+    /// The architecture of the host, if it is supported.
     pub arch: Option<Arch>,
-    /// Whether programs of these other architectures run here.
+    /// Other architectures whose programs run on this host.
     pub foreign: Vec<Arch>,
-    /// Its apt: the mirror that images are made from.
+    /// Its apt configuration, with the mirror for images.
     pub apt: HostApt,
-    /// Whether mmdebstrap has its hook for merged `/usr`.
+    /// Whether mmdebstrap has its hook for a merged `/usr`.
     pub merged_usr_hook: bool,
 }
 
 impl Host {
-    /// Looks at this host.
-    pub async fn look() -> Self {
+    /// Reads the properties of this host.
+    pub async fn read() -> Self {
         let root = rustix::process::geteuid().is_root();
         let uid = rustix::process::geteuid().as_raw();
         let user = std::env::var("USER").unwrap_or_else(|_| uid.to_string());
         let (name, number) = (format!("{user}:"), format!("{uid}:"));
         let lists_user = |file: &str| {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let text = own::read_to_string(Path::new(file), 1 << 20).unwrap_or_default();
             text.lines().any(|line| line.starts_with(&name) || line.starts_with(&number))
         };
         let foreign = |arch: &Arch| {
             let handler = format!("/proc/sys/fs/binfmt_misc/qemu-{arch}");
-            std::fs::read_to_string(handler).is_ok_and(|text| text.starts_with("enabled"))
+            own::read_to_string(Path::new(&handler), 4096).is_ok_and(|text| text.starts_with("enabled"))
         };
         Self {
             root,
             subordinate_ids: lists_user("/etc/subuid") && lists_user("/etc/subgid"),
             newuidmap: find_program("newuidmap").is_some(),
-            namespaces: !root && says(&["unshare", "--user", "--map-root-user", "true"]).await.is_some(),
+            namespaces: !root && succeeds(&["unshare", "--user", "--map-root-user", "true"]).await,
             fakechroot: find_program("fakechroot").is_some(),
             arch: Arch::native(),
             foreign: [Arch::X86_64, Arch::Aarch64].into_iter().filter(foreign).collect(),
@@ -88,19 +89,19 @@ impl Host {
         }
     }
 
-    /// How mmdebstrap can work here, or what to do so that it can.
-    pub fn mode(&self) -> Result<Mode, ImageError> {
+    /// The mode of mmdebstrap on this host. The error tells what to do.
+    pub fn mode(&self) -> Result<InstallMode, ImageError> {
         if self.root {
-            return Ok(Mode::Root);
+            return Ok(InstallMode::Root);
         }
         if self.newuidmap && self.subordinate_ids && self.namespaces {
-            return Ok(Mode::Unshare);
+            return Ok(InstallMode::Unshare);
         }
         if self.fakechroot {
-            return Ok(Mode::Fakechroot);
+            return Ok(InstallMode::Fakechroot);
         }
         let user = &self.user;
-        let what = if !self.newuidmap {
+        let problem = if !self.newuidmap {
             "newuidmap is missing; apt-get install uidmap".into()
         } else if !self.subordinate_ids {
             format!(
@@ -108,23 +109,24 @@ impl Host {
                  usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
             )
         } else {
-            "users may not make user namespaces here; apt-get install fakechroot, or allow them with sysctl"
+            "users may not create user namespaces on this host; apt-get install fakechroot, or allow them with sysctl"
                 .into()
         };
-        Err(ImageError::Rights(what))
+        Err(ImageError::Rights(problem))
     }
 
-    /// Whether programs of `arch` run here, which an ordinary installation of packages needs.
+    /// Whether programs of `arch` run on this host, as the installation scripts of packages require.
     #[must_use]
     pub fn can_run(&self, arch: Arch) -> bool {
         self.arch == Some(arch) || self.foreign.contains(&arch)
     }
 }
 
-/// The output of a quick command, if it succeeds.
-async fn says(argv: &[&str]) -> Option<String> {
-    let output = Cmd::new(find_program(argv[0])?).args(&argv[1..]).output(Limits::seconds(10)).await.ok()?;
-    output.exit.success().then(|| output.text())
+/// Whether a command succeeds.
+async fn succeeds(argv: &[&str]) -> bool {
+    let Some(program) = find_program(argv[0]) else { return false };
+    let output = Cmd::new(program).args(&argv[1..]).output(Limits::seconds(10)).await;
+    output.is_ok_and(|output| output.exit.success())
 }
 
 #[cfg(test)]
@@ -144,14 +146,17 @@ mod tests {
     }
 
     #[test]
-    fn the_way_follows_from_the_host() {
-        assert_eq!(Host { root: true, ..host() }.mode().unwrap(), Mode::Root);
-        assert_eq!(host().mode().unwrap(), Mode::Unshare);
-        assert_eq!(Host { namespaces: false, fakechroot: true, ..host() }.mode().unwrap(), Mode::Fakechroot);
-        let complaint = |host: Host| host.mode().unwrap_err().to_string();
-        insta::assert_snapshot!(complaint(Host { newuidmap: false, ..host() }), @"an image cannot be made as this user: newuidmap is missing; apt-get install uidmap");
-        insta::assert_snapshot!(complaint(Host { subordinate_ids: false, ..host() }), @"an image cannot be made as this user: kim has no subordinate ids; as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 kim");
-        insta::assert_snapshot!(complaint(Host { namespaces: false, ..host() }), @"an image cannot be made as this user: users may not make user namespaces here; apt-get install fakechroot, or allow them with sysctl");
+    fn the_mode_follows_from_the_host() {
+        assert_eq!(Host { root: true, ..host() }.mode().unwrap(), InstallMode::Root);
+        assert_eq!(host().mode().unwrap(), InstallMode::Unshare);
+        assert_eq!(
+            Host { namespaces: false, fakechroot: true, ..host() }.mode().unwrap(),
+            InstallMode::Fakechroot
+        );
+        let error = |host: Host| host.mode().unwrap_err().to_string();
+        insta::assert_snapshot!(error(Host { newuidmap: false, ..host() }), @"this user cannot build an image: newuidmap is missing; apt-get install uidmap");
+        insta::assert_snapshot!(error(Host { subordinate_ids: false, ..host() }), @"this user cannot build an image: kim has no subordinate ids; as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 kim");
+        insta::assert_snapshot!(error(Host { namespaces: false, ..host() }), @"this user cannot build an image: users may not create user namespaces on this host; apt-get install fakechroot, or allow them with sysctl");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The QEMU command line, as a pure function of what the guest is to have.
+//! The QEMU command line, as a pure function of the description of a machine.
 //!
-//! Everything the guest can reach of the host is in [`Machine`]; nothing is added here that is not named there.
+//! [`Machine`] contains everything of the host that the guest can reach; nothing else is added here.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use model::{Arch, StorageBus};
 
-/// How the guest is run.
+/// How QEMU executes the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accel {
-    /// By the host's processor.
+    /// On the host's processor.
     Kvm,
-    /// By translation.
+    /// By emulation.
     Tcg,
 }
 
@@ -26,62 +26,63 @@ impl fmt::Display for Accel {
     }
 }
 
-/// A disk beside the root disk.
+/// A disk in addition to the root disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
-    /// The raw file behind it.
+    /// Its raw file.
     pub file: PathBuf,
-    /// Whether the guest can write to it.
+    /// Whether the guest cannot write to it.
     pub readonly: bool,
-    /// Whether what the guest writes is thrown away.
+    /// Whether the writes of the guest are discarded.
     pub snapshot: bool,
-    /// Operations a second, for a slow device.
+    /// The limit of operations per second, for a slow device.
     pub iops: Option<u32>,
-    /// Bytes a second, for a slow device.
+    /// The limit of bytes per second, for a slow device.
     pub bps: Option<u64>,
 }
 
-/// So much a second a guest can write into its shares, in bytes: whoever looks at them twice a second sees in time that it is too much.
+/// The limit of a guest's writes to its shares, in bytes per second: a quota that is checked twice a second is exceeded by
+/// at most half of this.
 pub const SHARE_BPS: u64 = 256 << 20;
 
-/// A folder that the guest sees over 9p.
+/// A host folder that the guest mounts over 9p.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
-    /// The name it is mounted by.
+    /// The mount tag.
     pub tag: String,
     /// The folder.
     pub dir: PathBuf,
-    /// Whether the guest can write to it. What it creates there are plain files of the host, whatever the guest
-    /// thinks they are (symlinks and devices included).
+    /// Whether the guest can write to it. Everything that it creates, symbolic links and devices included, is a regular
+    /// file on the host.
     pub writable: bool,
-    /// With `writable`: keep the guest's modes and owners in extended attributes (else in hidden files).
+    /// With `writable`: whether the guest's modes and owners are stored in extended attributes, else in hidden files.
     pub xattr: bool,
 }
 
-/// How a PCI disk is unplugged. The guest's kernel has to have the driver.
+/// How a PCI disk is unplugged. The guest's kernel needs the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hotplug {
-    /// By the port it hangs on, as real hardware does it (`HOTPLUG_PCI_PCIE`); takes five seconds.
+    /// By its PCIe port, like real hardware (`HOTPLUG_PCI_PCIE`). It takes five seconds.
     Native,
-    /// By the firmware's tables (`HOTPLUG_PCI_ACPI`).
+    /// By the ACPI tables (`HOTPLUG_PCI_ACPI`).
     Acpi,
 }
 
-/// A network of the guest's own, behind QEMU.
+/// A private network of the guest, behind QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
-    /// A port of 127.0.0.1 that leads to the guest's ssh.
+    /// The port on 127.0.0.1 that is forwarded to the guest's ssh.
     pub ssh_port: Option<u16>,
-    /// Whether the guest reaches the host and what lies behind it; else only the port leads in.
+    /// Whether the guest can reach the host and its network; otherwise only the forwarded port works.
     pub open: bool,
 }
 
-/// A guest, whole.
+/// The description of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     /// Its architecture.
     pub arch: Arch,
-    /// How it is run.
+    /// The accelerator.
     pub accel: Accel,
     /// Processors.
     pub cpus: u32,
@@ -91,29 +92,29 @@ pub struct Machine {
     pub kernel: PathBuf,
     /// An initramfs, if the kernel needs one to find its root.
     pub initrd: Option<PathBuf>,
-    /// Kernel arguments after the ones that every guest gets.
+    /// Kernel arguments after those of every guest.
     pub append: Vec<String>,
     /// The root image; never written to.
     pub root: PathBuf,
-    /// What the disks hang on.
+    /// The bus of the disks.
     pub bus: StorageBus,
     /// The disks, in order.
     pub disks: Vec<Disk>,
-    /// How the guest may unplug its disks and plug them in again; None: it may not.
+    /// How the guest may unplug its disks and plug them in again; `None` if it may not.
     pub hotplug: Option<Hotplug>,
     /// Persistent memory devices: file and size in bytes.
     pub pmem: Vec<(PathBuf, u64)>,
     /// The shares.
     pub shares: Vec<Share>,
-    /// The folder of the sockets by which others reach into the running machine ([`socket`]); its path is short.
+    /// The folder of the sockets to the running machine ([`socket`]). Its path must be short.
     pub sockets: Option<PathBuf>,
-    /// Whether a serial line leads to the kernel's own debugger, beside those sockets.
+    /// Whether a serial line for the kernel's debugger is one of these sockets.
     pub kgdb: bool,
-    /// Where the serial line is written.
+    /// The log of the serial line.
     pub serial_log: Option<PathBuf>,
-    /// Whether the kernel writes to the serial line until the console is up. That takes time, much of it without KVM.
+    /// Whether the kernel prints to the serial line until the console is up. It slows the boot, especially without KVM.
     pub early_console: bool,
-    /// The network device; None: there is none.
+    /// The network device, if any.
     pub network: Option<Network>,
     /// QEMU arguments before ours.
     pub qemu_prepend: Vec<String>,
@@ -129,18 +130,18 @@ impl Machine {
     }
 }
 
-/// Why a guest cannot be described to QEMU.
+/// Why a machine has no QEMU command line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MachineError {
-    /// More disks than the bus takes.
+    /// More disks than the bus supports.
     #[error("{disks} disks asked for, storage bus {bus} takes {}", bus.capacity())]
     TooManyDisks {
-        /// How many.
+        /// The number of disks.
         disks: usize,
-        /// On which bus.
+        /// The bus.
         bus: StorageBus,
     },
-    /// A path that QEMU's option syntax cannot carry.
+    /// A path that QEMU's options cannot express.
     #[error("path {0:?} is not UTF-8; QEMU options cannot carry it")]
     Path(PathBuf),
 }
@@ -150,9 +151,9 @@ pub const CONSOLE: &str = "hvc0";
 
 /// The sockets in [`Machine::sockets`].
 pub mod socket {
-    /// QEMU's machine protocol: unplugging, pausing.
+    /// QEMU's machine protocol (QMP): unplugging, pausing.
     pub const QMP: &str = "qmp";
-    /// QEMU's monitor, for people.
+    /// QEMU's human monitor.
     pub const MONITOR: &str = "mon";
     /// QEMU's gdb stub.
     pub const GDB: &str = "gdb";
@@ -171,7 +172,7 @@ pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
     let nvdimm = !machine.pmem.is_empty();
     args.pair("-machine", &board(machine.arch, nvdimm));
     if (machine.arch, machine.hotplug) == (Arch::X86_64, Some(Hotplug::Native)) {
-        // Else the firmware keeps hot-plug to itself and the kernel's port driver does nothing.
+        // Otherwise ACPI owns hot-plug and the kernel's PCIe port driver does nothing.
         args.pair("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off");
     }
     match machine.accel {
@@ -348,8 +349,8 @@ pub fn drive(machine: &Machine, at: usize) -> Result<String, MachineError> {
 pub fn device(machine: &Machine, at: usize) -> String {
     let common = format!("id=dev{at},drive=disk{at},serial=scratch{at}");
     match machine.bus {
-        StorageBus::VirtioBlk => format!("virtio-blk-pci,{common},{}", pci_place(machine, at)),
-        StorageBus::Nvme => format!("nvme,{common},{}", pci_place(machine, at)),
+        StorageBus::VirtioBlk => format!("virtio-blk-pci,{common},{}", pci_bus(machine, at)),
+        StorageBus::Nvme => format!("nvme,{common},{}", pci_bus(machine, at)),
         StorageBus::VirtioScsi => format!("scsi-hd,bus=bus.0,scsi-id={at},{common}"),
         StorageBus::Ahci => {
             format!("ide-hd,bus={}.{},{common}", ahci(at / AHCI_PORTS), at % AHCI_PORTS)
@@ -367,12 +368,12 @@ fn ahci(controller: usize) -> String {
     if controller == 0 { "bus".into() } else { format!("bus{controller}") }
 }
 
-/// Behind a port of its own where the disk can be unplugged: nothing can be unplugged from the root complex itself.
-fn pci_place(machine: &Machine, at: usize) -> String {
+/// A disk that can be unplugged has a port of its own: nothing can be unplugged from the root complex.
+fn pci_bus(machine: &Machine, at: usize) -> String {
     if machine.hotplug.is_some() { format!("bus=port{at}") } else { pci_address(machine, at) }
 }
 
-/// A slot of its own for each disk while there are enough; eight functions a slot beyond that.
+/// A slot for each of up to 14 disks; of more disks, eight share a slot as its functions.
 fn pci_address(machine: &Machine, at: usize) -> String {
     if machine.disks.len() <= 14 {
         format!("addr=0x{:x}", 0x10 + at)
@@ -399,7 +400,7 @@ fn text(path: &Path) -> Result<&str, MachineError> {
     path.to_str().ok_or_else(|| MachineError::Path(path.into()))
 }
 
-/// A comma in an option's value is written twice.
+/// Escapes a comma in the value of an option: it is doubled.
 fn comma(value: &str) -> String {
     value.replace(',', ",,")
 }

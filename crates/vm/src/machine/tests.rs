@@ -93,7 +93,7 @@ fn more_than_26_disks_share_slots_and_too_many_are_refused() {
 }
 
 #[test]
-fn each_six_ahci_disks_have_a_controller() {
+fn every_six_ahci_disks_have_a_controller() {
     let m = Machine { bus: StorageBus::Ahci, disks: (0..8).map(disk).collect(), ..machine() };
     let shown = show_disks(&m);
     assert!(shown.contains("-device ahci,id=bus\n-device ahci,id=bus1\n"), "{shown}");
@@ -104,7 +104,7 @@ fn each_six_ahci_disks_have_a_controller() {
 }
 
 #[test]
-fn disks_that_can_be_unplugged_hang_on_ports() {
+fn disks_that_can_be_unplugged_have_ports() {
     let m = Machine { hotplug: Some(Hotplug::Native), disks: vec![disk(0), disk(1)], ..machine() };
     insta::assert_snapshot!("hotplug", show_disks(&m));
 }

@@ -84,11 +84,13 @@ async fn a_commit_is_built_once_and_the_next_one_incrementally() {
     assert!(read(&kernel.config).contains("CONFIG_EXT4_FS=y\n"));
     assert_eq!((kernel.id.as_str().len(), kernel.image_hash.len()), (64, 64));
     assert!(kernel.vmlinux.is_some());
-    let phases: Vec<_> =
+    let mut phases: Vec<_> =
         seen.iter().map(|p| format!("{p:?}").split(' ').next().unwrap().to_owned()).collect();
-    assert_eq!(phases, ["CheckingOut", "Configuring", "Compiling", "Compiling", "Publishing"]);
+    // A slow compile is reported in between.
+    phases.dedup();
+    assert_eq!(phases, ["CheckingOut", "Configuring", "Compiling", "Publishing"]);
     assert_eq!(seen[2], Progress::Compiling { done: 0, total: Some(2) });
-    assert_eq!(seen[3], Progress::Compiling { done: 2, total: Some(2) });
+    assert_eq!(seen[seen.len() - 2], Progress::Compiling { done: 2, total: Some(2) });
 
     let again = toy.build(&first).await.unwrap();
     assert_eq!((again.id.clone(), again.cached, toy.links()), (kernel.id.clone(), true, 1));

@@ -1,123 +1,141 @@
-//! What people ask of the running daemon, as files in `requests/` of the output directory: `ci-status rerun` and
-//! `ci-daemon unlist` leave them.
+//! Requests to the running daemon: files in `requests/` of the output directory, left by `ci-status rerun`, the dashboard
+//! and `ci-daemon unlist`.
 //!
-//! A request is moved to `requests/taken/` when it is taken and removed when it is over, so that a daemon that is killed
-//! meanwhile finds it again. What cannot be read is removed and said, once it is old enough not to be half written.
+//! A request is moved to `requests/taken/` when it is taken and removed when it is finished, so that the next daemon finds
+//! the requests of one that was killed. The files are untrusted: other users write them.
 
-use std::fs::DirEntry;
-use std::io;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use fsx::untrusted::{Dir, EntryType, Reason, UntrustedError};
 use results::requests::{FOLDER, Request, SIZE_MAX, TAKEN, VERSION, What};
 
-/// At most so many are taken at a time.
+/// At most this many requests are taken at a time.
 const AT_ONCE: usize = 1000;
-/// After this time a file that makes no sense is no request that is still being written.
+/// At most this many files may be in the directory.
+const FILES_MAX: u64 = 100_000;
+/// A malformed file younger than this may be half written.
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// A request that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenRequest {
-    /// For what.
+    /// What is requested.
     pub what: What,
-    /// The file; to be removed when the request is over.
+    /// The file, to be removed when the request is finished.
     pub file: PathBuf,
 }
 
-/// What was found.
+/// The requests that were taken.
 #[derive(Debug, Default)]
 pub struct TakenRequests {
-    /// Requests.
+    /// The requests.
     pub requests: Vec<TakenRequest>,
-    /// What was wrong, one line each.
+    /// The problems, one line each.
     pub problems: Vec<String>,
 }
 
-/// Takes what was asked for since the last time. With `again`, also what an earlier daemon took and did not end.
+/// Why a file is not a request.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error(transparent)]
+    File(#[from] UntrustedError),
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it has version {0}; this daemon reads version {VERSION}")]
+    Version(u32),
+}
+
+/// Takes the new requests. With `unfinished`, also those that an earlier daemon took and did not finish.
 #[must_use]
-pub fn take(output_dir: &Path, again: bool) -> TakenRequests {
-    let folder = output_dir.join(FOLDER);
-    let taken = folder.join(TAKEN);
+pub fn take(output_dir: &Path, unfinished: bool) -> TakenRequests {
     let mut found = TakenRequests::default();
-    if again {
-        for entry in entries(&taken, &mut found) {
-            read(&entry.path(), None, &mut found);
+    let folder = match Dir::open(&output_dir.join(FOLDER)) {
+        Ok(folder) => folder,
+        Err(error) => {
+            // The directory is created by the first request.
+            if !is_not_found(&error) {
+                found.problems.push(format!("requests cannot be read: {error}"));
+            }
+            return found;
+        }
+    };
+    if unfinished && let Ok(taken) = folder.dir(TAKEN) {
+        for name in files(&taken, &mut found) {
+            read(&taken, &name, None, &mut found);
         }
     }
-    for entry in entries(&folder, &mut found) {
-        let name = entry.file_name();
-        if name.as_encoded_bytes().starts_with(b".") {
-            continue;
+    for name in files(&folder, &mut found) {
+        if !name.as_encoded_bytes().starts_with(b".") {
+            read(&folder, &name, Some(TAKEN.as_ref()), &mut found);
         }
-        read(&entry.path(), Some((&taken, taken.join(name))), &mut found);
     }
     found
 }
 
-fn entries(folder: &Path, found: &mut TakenRequests) -> Vec<DirEntry> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => {
-            found.problems.push(format!("{}: requests cannot be read: {error}", folder.display()));
-            return Vec::new();
-        }
-    };
-    let files =
-        entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
-    files.take(AT_ONCE).collect()
+fn is_not_found(error: &UntrustedError) -> bool {
+    matches!(&error.reason, Reason::Io(source) if source.kind() == std::io::ErrorKind::NotFound)
 }
 
-fn read(file: &Path, to: Option<(&Path, PathBuf)>, found: &mut TakenRequests) {
-    let what = match parse(file) {
+fn files(folder: &Dir, found: &mut TakenRequests) -> Vec<std::ffi::OsString> {
+    match folder.list("", FILES_MAX) {
+        Ok(entries) => {
+            let files = entries.into_iter().filter(|entry| entry.entry_type == EntryType::File);
+            files.take(AT_ONCE).map(|entry| entry.name).collect()
+        }
+        Err(error) => {
+            found.problems.push(format!("requests cannot be read: {error}"));
+            Vec::new()
+        }
+    }
+}
+
+/// Reads one request; moves it to the directory `to`, if one is given.
+fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests) {
+    let file = folder.path().join(name);
+    let what = match parse(folder, name) {
         Ok(what) => what,
-        Err(why) => {
-            let age = std::fs::metadata(file).and_then(|data| data.modified()).ok();
-            let settled = age.and_then(|at| SystemTime::now().duration_since(at).ok());
-            if to.is_none() || settled.is_none_or(|age| age >= SETTLED) {
-                found.problems.push(format!("{}: not a request, removed: {why}", file.display()));
-                finish(file);
+        Err(error) => {
+            let modified = folder.metadata(name).ok().flatten().map(|data| data.modified);
+            let age = modified.and_then(|at| SystemTime::now().duration_since(at).ok());
+            if to.is_none() || age.is_none_or(|age| age >= SETTLED) {
+                found.problems.push(format!("{}: not a request, removed: {error}", file.display()));
+                finish(&file);
             }
             return;
         }
     };
-    let file = match to {
-        None => file.to_owned(),
-        Some((folder, to)) => {
-            let moved = std::fs::create_dir_all(folder).and_then(|()| std::fs::rename(file, &to));
-            match moved {
-                Ok(()) => to,
-                Err(error) => {
-                    // Better run twice after a crash than never.
-                    found.problems.push(format!("{}: cannot be taken: {error}", file.display()));
-                    finish(file);
-                    file.to_owned()
-                }
-            }
+    let moved = to.map(|to| {
+        folder.create_dir_all(to)?;
+        folder.rename(name, to.join(name))?;
+        Ok::<_, UntrustedError>(folder.path().join(to).join(name))
+    });
+    let file = match moved {
+        None => file,
+        Some(Ok(taken)) => taken,
+        Some(Err(error)) => {
+            // A request that runs twice after a crash is better than one that is lost.
+            found.problems.push(format!("{}: cannot be moved to {TAKEN}/: {error}", file.display()));
+            finish(&file);
+            file
         }
     };
     found.requests.push(TakenRequest { what, file });
 }
 
-fn parse(file: &Path) -> Result<What, String> {
-    if std::fs::metadata(file).map_err(|error| error.to_string())?.len() > SIZE_MAX {
-        return Err(format!("it is longer than {SIZE_MAX} bytes"));
-    }
-    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
-    let request: Request = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+fn parse(folder: &Dir, name: &OsStr) -> Result<What, RequestError> {
+    let request: Request = serde_json::from_slice(&folder.read(name, SIZE_MAX)?)?;
     if request.version != VERSION {
-        return Err(format!("version {}, this daemon reads {VERSION}", request.version));
+        return Err(RequestError::Version(request.version));
     }
     Ok(request.what)
 }
 
-/// The request is over.
+/// Removes the file of a finished request.
 pub fn finish(file: &Path) {
-    if let Err(error) = std::fs::remove_file(file)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!("{}: cannot be removed: {error}", file.display());
+    if let Err(error) = fsx::own::remove_file(file) {
+        tracing::warn!("{error}");
     }
 }
 

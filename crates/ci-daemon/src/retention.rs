@@ -18,6 +18,8 @@ use fsx::clock::unix_seconds as now;
 
 /// How long a commit must have been planned to go before it goes, in seconds.
 pub const WAIT_S: i64 = 24 * 3600;
+/// The most bytes of the remembered plan.
+const PLANNED_MAX: u64 = 64 << 20;
 
 /// Since when each commit has been planned to go, Unix seconds.
 pub type Since = BTreeMap<CommitId, i64>;
@@ -46,7 +48,7 @@ fn file(output_dir: &Path) -> PathBuf {
 /// What was planned to go the last time; what cannot be read is nothing, so everything waits from now on.
 #[must_use]
 pub fn planned(output_dir: &Path) -> Since {
-    let bytes = std::fs::read(file(output_dir)).unwrap_or_default();
+    let bytes = fsx::own::read(&file(output_dir), PLANNED_MAX).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
@@ -56,11 +58,10 @@ fn remember(output_dir: &Path, since: &Since) -> std::io::Result<()> {
         return Ok(());
     }
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
+        fsx::own::create_dir_all(dir)?;
     }
-    let new = path.with_extension("new");
-    std::fs::write(&new, serde_json::to_vec(since)?)?;
-    std::fs::rename(new, path)
+    fsx::publish::file(&path, serde_json::to_vec(since)?, fsx::publish::Durability::Cached)?;
+    Ok(())
 }
 
 /// The policy for a farm that keeps the results of so many commits of each branch.

@@ -150,7 +150,8 @@ mod tests {
         assert_eq!(check(&config, &old).unwrap().commits, 1);
         // The store is held: the holder gets a request.
         assert_eq!(unlist(dir, old.clone()).await.unwrap(), Unlisted::Requested);
-        assert_eq!(crate::requests::take(dir, false).requests.len(), 1);
+        let taken = crate::requests::take(dir, false);
+        assert_eq!(taken.requests.len(), 1, "{taken:?}");
         writer.close().await.unwrap();
         assert_eq!(unlist(dir, old.clone()).await.unwrap(), Unlisted::Now);
         let left = unconfigured(&config, &Reader::open(dir).unwrap()).unwrap();

@@ -83,10 +83,6 @@ pub(crate) fn read(node: &Node, paths: &Paths) -> Result<Hook, Fault> {
 
 fn token_of(path: &Path) -> Result<String, HookError> {
     let error = |why: String| HookError::TokenFile { path: path.display().to_string(), why };
-    let small = std::fs::metadata(path).map_err(|e| error(e.to_string()))?.len() <= 4096;
-    if !small {
-        return Err(error("it is larger than a token can be".into()));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| error(e.to_string()))?;
+    let text = fsx::own::read_to_string(path, 4096).map_err(|e| error(e.source.to_string()))?;
     Ok(text.trim().to_owned())
 }

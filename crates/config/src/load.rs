@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use fsx::untrusted::{Dir, UntrustedError};
+
 use model::{BranchRef, GroupName, UserName};
 
 use crate::branch::{self, Branch, Known};
@@ -68,12 +70,12 @@ pub fn load_lenient(path: &Path) -> Result<(Config, Vec<ConfigError>), ConfigErr
     let Some(dir) = config.users_dir.clone() else { return Ok((config, problems)) };
     let mut files: BTreeMap<UserName, PathBuf> =
         config.user.iter().map(|user| (user.clone(), path.into())).collect();
-    let listing = user_files(&dir).map_err(|source| ConfigError::Read { path: dir, source });
-    let listing = match listing {
-        Ok(listing) => listing,
+    let (users_dir, listing) = match user_files(&dir) {
+        Ok(found) => found,
         Err(error) => {
-            problems.push(error);
-            Vec::new()
+            let source = std::io::Error::other(error.reason);
+            problems.push(ConfigError::Read { path: dir, source });
+            return Ok((config, problems));
         }
     };
     for path in listing {
@@ -90,7 +92,7 @@ pub fn load_lenient(path: &Path) -> Result<(Config, Vec<ConfigError>), ConfigErr
             Some(other) => Err(ConfigError::TwoFiles { path, user: user.clone(), other: other.clone() }),
             None => {
                 files.insert(user.clone(), path.clone());
-                user_file(&path, &user, &config)
+                user_file(&users_dir, &path, &user, &config)
             }
         };
         match result {
@@ -107,18 +109,16 @@ pub fn load_lenient(path: &Path) -> Result<(Config, Vec<ConfigError>), ConfigErr
     Ok((config, problems))
 }
 
-/// The users' files in order of their names; hidden files and other endings are nobody's.
-fn user_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if !hidden && Format::of(&path).is_some() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
+/// The most files of the users' directory.
+const USERS_MAX: u64 = 10_000;
+
+/// The users' directory and its configuration files, sorted by name. Hidden files and other endings are ignored.
+fn user_files(dir: &Path) -> Result<(Dir, Vec<PathBuf>), UntrustedError> {
+    let users = Dir::open(dir)?;
+    let names = users.list("", USERS_MAX)?.into_iter().map(|entry| entry.name);
+    let visible = names.filter(|name| !name.as_encoded_bytes().starts_with(b"."));
+    let files = visible.map(|name| dir.join(name)).filter(|path| Format::of(path).is_some()).collect();
+    Ok((users, files))
 }
 
 fn tree(path: &Path) -> Result<Node, ConfigError> {
@@ -185,8 +185,10 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
 
 type UserParts = (BTreeMap<GroupName, TestGroup>, BTreeMap<BranchRef, Branch>);
 
-fn user_file(path: &Path, user: &UserName, config: &Config) -> Result<UserParts, ConfigError> {
-    user_tree(path, &tree(path)?, user, config).map_err(|fault| at(path, fault))
+fn user_file(dir: &Dir, path: &Path, user: &UserName, config: &Config) -> Result<UserParts, ConfigError> {
+    let (format, text) = read::user_file(dir, path)?;
+    let tree = read::tree(format, &text).map_err(|fault| at(path, fault))?;
+    user_tree(path, &tree, user, config).map_err(|fault| at(path, fault))
 }
 
 fn user_tree(path: &Path, tree: &Node, user: &UserName, config: &Config) -> Result<UserParts, Fault> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fsx::untrusted::Dir;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::ConfigError;
@@ -33,10 +34,23 @@ impl Format {
 pub(crate) fn file(path: &Path) -> Result<(Format, String), ConfigError> {
     let format = Format::of(path).ok_or_else(|| ConfigError::Format { path: path.into() })?;
     let read = |source| ConfigError::Read { path: path.into(), source };
-    if std::fs::metadata(path).map_err(read)?.len() > SIZE_LIMIT {
-        return Err(read(std::io::Error::other(format!("it is larger than {SIZE_LIMIT} bytes"))));
-    }
-    Ok((format, std::fs::read_to_string(path).map_err(read)?))
+    let text = fsx::own::read_to_string(path, SIZE_LIMIT).map_err(|error| read(error.source))?;
+    Ok((format, text))
+}
+
+/// The text and format of a file of the users' directory, which other users write: no link is followed.
+pub(crate) fn user_file(dir: &Dir, path: &Path) -> Result<(Format, String), ConfigError> {
+    let format = Format::of(path).ok_or_else(|| ConfigError::Format { path: path.into() })?;
+    let name = path.file_name().unwrap_or_default();
+    let text = dir.read(name, SIZE_LIMIT).map_err(|error| ConfigError::Read {
+        path: path.into(),
+        source: std::io::Error::other(error.reason),
+    })?;
+    let text = String::from_utf8(text).map_err(|error| ConfigError::Read {
+        path: path.into(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error()),
+    })?;
+    Ok((format, text))
 }
 
 /// The tree of a text.

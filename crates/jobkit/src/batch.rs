@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
-use crate::choir::Inner;
+use crate::choir_state::{GrantedBatch, Turn};
 use crate::core::{BatchEnd, BatchId, ExecutorId, JobId};
+use crate::handles::{Cancellation, Job};
 use crate::log::ExecutorLog;
+use crate::shared::Shared;
 
 /// An executor, in the hands of its body.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Executor<P: Send + Clone + 'static> {
     pub(crate) name: Arc<str>,
     pub(crate) host: Arc<str>,
     pub(crate) log: ExecutorLog,
-    pub(crate) inner: Arc<Inner<P>>,
+    pub(crate) inner: Arc<Shared<P>>,
 }
 
 impl<P: Send + Clone + 'static> Executor<P> {
@@ -41,21 +41,26 @@ impl<P: Send + Clone + 'static> Executor<P> {
     /// the body should end. An executor has one batch at a time: a claim waits until the batch before has ended.
     /// Dropping the future is safe: a batch that was on its way goes back.
     pub async fn claim(&mut self) -> Option<Batch<P>> {
-        Inner::claim(&self.inner, self.id).await
+        let (inner, id) = (&self.inner, self.id);
+        let mut waiting = Waiting { inner, id, over: false };
+        loop {
+            let wake = match inner.with(|state, now| state.claim(id, now)) {
+                Turn::Batch(granted) => {
+                    waiting.over = true;
+                    let batch = Batch::new(granted, inner);
+                    let (count, plural) = (batch.jobs.len(), if batch.jobs.len() == 1 { "" } else { "s" });
+                    batch.log.line(format!("batch {}: {}, {count} job{plural}", batch.id, batch.key));
+                    return Some(batch);
+                }
+                Turn::Gone => {
+                    waiting.over = true;
+                    return None;
+                }
+                Turn::Wait(wake) => wake,
+            };
+            wake.notified().await;
+        }
     }
-}
-
-/// A job in a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job<P> {
-    /// Its number.
-    pub id: JobId,
-    /// Its name.
-    pub name: Arc<str>,
-    /// What was handed in with it.
-    pub payload: P,
-    /// 1, and one more for each infrastructure failure it has been through.
-    pub attempt: u32,
 }
 
 /// Jobs to be run together. Say [`done`](Self::done) for each; when all are done (or cancelled), drop it. To drop it
@@ -71,11 +76,16 @@ pub struct Batch<P: Send + Clone + 'static> {
     pub(crate) id: BatchId,
     pub(crate) cancellation: Cancellation,
     pub(crate) log: ExecutorLog,
-    pub(crate) inner: Arc<Inner<P>>,
+    pub(crate) inner: Arc<Shared<P>>,
     pub(crate) open: bool,
 }
 
 impl<P: Send + Clone + 'static> Batch<P> {
+    fn new(granted: GrantedBatch<P>, inner: &Arc<Shared<P>>) -> Self {
+        let GrantedBatch { key, group, jobs, id, cancellation, log } = granted;
+        Self { key, group, jobs, id, cancellation, log, inner: Arc::clone(inner), open: true }
+    }
+
     /// Its number.
     #[must_use]
     pub fn id(&self) -> BatchId {
@@ -142,20 +152,17 @@ impl<P: Send + Clone + 'static> Drop for Batch<P> {
     }
 }
 
-/// Says when a batch is to be stopped.
-#[derive(Debug, Clone)]
-pub struct Cancellation(pub(crate) watch::Receiver<bool>);
+/// Withdraws a claim whose future is dropped.
+struct Waiting<'a, P: Send + Clone + 'static> {
+    inner: &'a Shared<P>,
+    id: ExecutorId,
+    over: bool,
+}
 
-impl Cancellation {
-    /// Resolves when the batch is to be stopped, or has ended.
-    pub async fn cancelled(&self) {
-        // An error means that the batch has ended.
-        _ = self.0.clone().wait_for(|cancelled| *cancelled).await;
-    }
-
-    /// Whether the batch is to be stopped.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        *self.0.borrow()
+impl<P: Send + Clone + 'static> Drop for Waiting<'_, P> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.inner.with(|state, now| state.withdraw_claim(self.id, now));
+        }
     }
 }

@@ -4,55 +4,18 @@
 //! an await, and no code of the user's runs under it but `P::clone` and the predicate of
 //! [`remove_where`](Choir::remove_where).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
 
-use crate::batch::{Batch, Executor};
+use crate::batch::Executor;
+use crate::choir_state::Until;
 use crate::config::ChoirConfig;
-use crate::core::{ExecutorId, JobId, Outcome, Scheduler, Shutdown};
-use crate::shell::{State, Turn, Until};
+use crate::core::{ExecutorId, JobId, Scheduler, Shutdown};
+use crate::handles::{ChoirError, End, PendingJob};
+use crate::shared::Shared;
 use crate::spec::{ExecutorSpec, JobSpec};
 use crate::status::ChoirStatus;
-
-/// Why a Choir refuses.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChoirError {
-    /// There is an executor of that name, or its body has not ended yet.
-    #[error("there is an executor {0} already; remove it and wait until its last batch has ended")]
-    NameTaken(String),
-    /// It is too late for new executors.
-    #[error("the Choir is shutting down; it takes no executor {0}")]
-    ShuttingDown(String),
-}
-
-/// A job that ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End<P> {
-    /// Its number.
-    pub id: JobId,
-    /// Its name.
-    pub name: Arc<str>,
-    /// What was handed in with it.
-    pub payload: P,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The executor that had it last, if it was running.
-    pub executor: Option<Arc<str>>,
-}
-
-/// A job that waits, as shown to a predicate.
-#[derive(Debug)]
-pub struct PendingJob<'a, P> {
-    /// Its number.
-    pub id: JobId,
-    /// Its name.
-    pub name: &'a str,
-    /// What was handed in with it.
-    pub payload: &'a P,
-}
 
 /// The scheduler as executors and users see it. A cheap handle; when the last one is dropped, the Choir is aborted.
 #[derive(Debug, Clone)]
@@ -61,7 +24,7 @@ pub struct Choir<P: Send + Clone + 'static> {
 }
 
 #[derive(Debug)]
-struct Owner<P: Send + Clone + 'static>(Arc<Inner<P>>);
+struct Owner<P: Send + Clone + 'static>(Arc<Shared<P>>);
 
 impl<P: Send + Clone + 'static> Drop for Owner<P> {
     fn drop(&mut self) {
@@ -69,32 +32,14 @@ impl<P: Send + Clone + 'static> Drop for Owner<P> {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Inner<P: Send + Clone + 'static> {
-    state: Mutex<State<P>>,
-    pub(crate) config: ChoirConfig,
-    origin: Instant,
-    unix_origin: Duration,
-    /// Wakes the ticker when something is due earlier than it thinks, or at the end.
-    rearm: Arc<Notify>,
-}
-
 impl<P: Send + Clone + 'static> Choir<P> {
     /// A Choir without jobs and executors. To be called within a tokio runtime, with time enabled.
     #[must_use]
     pub fn new(config: ChoirConfig) -> Self {
-        let inner = Arc::new(Inner {
-            state: Mutex::new(State::new(&config)),
-            config,
-            origin: Instant::now(),
-            unix_origin: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
-            rearm: Arc::new(Notify::new()),
-        });
-        tokio::spawn(tick(Arc::downgrade(&inner), Arc::clone(&inner.rearm)));
-        Self { owner: Arc::new(Owner(inner)) }
+        Self { owner: Arc::new(Owner(Shared::start(config))) }
     }
 
-    pub(crate) fn inner(&self) -> &Arc<Inner<P>> {
+    pub(crate) fn inner(&self) -> &Arc<Shared<P>> {
         &self.owner.0
     }
 
@@ -117,7 +62,7 @@ impl<P: Send + Clone + 'static> Choir<P> {
     }
 
     /// Takes back those of the jobs that are pending; returns which. They end as
-    /// [`Removed`](Outcome::Removed).
+    /// [`Removed`](crate::Outcome::Removed).
     pub fn remove(&self, jobs: impl IntoIterator<Item = JobId>) -> Vec<JobId> {
         let mut jobs: Vec<JobId> = jobs.into_iter().collect();
         self.inner().with(|state, _| jobs.retain(|id| state.core.remove(*id)));
@@ -191,13 +136,13 @@ impl<P: Send + Clone + 'static> Choir<P> {
     #[must_use]
     pub fn status(&self) -> ChoirStatus {
         let inner = self.inner();
-        let (now, origin) = (inner.now(), inner.unix_origin);
+        let now = inner.now();
         let state = inner.lock();
         state.core.status(
             now,
             |id| state.job(id).map_or_else(String::new, |job| job.name.to_owned()),
             |id| Some(state.log_of(id)?.path()?.display().to_string()),
-            |ms| i64::try_from((origin + Duration::from_millis(ms)).as_secs()).unwrap_or(i64::MAX),
+            |ms| inner.unix_seconds(ms),
         )
     }
 
@@ -246,111 +191,12 @@ impl<P: Send + Clone + 'static> Choir<P> {
 /// Tells the Choir that a body has ended, however it did.
 struct TaskGuard<P: Send + Clone + 'static> {
     id: ExecutorId,
-    inner: Arc<Inner<P>>,
+    inner: Arc<Shared<P>>,
 }
 
 impl<P: Send + Clone + 'static> Drop for TaskGuard<P> {
     fn drop(&mut self) {
         let panicked = std::thread::panicking();
         self.inner.with(|state, now| state.body_ended(self.id, panicked, now));
-    }
-}
-
-async fn tick<P: Send + Clone + 'static>(inner: Weak<Inner<P>>, rearm: Arc<Notify>) {
-    loop {
-        let due = {
-            let Some(inner) = inner.upgrade() else { return };
-            inner.with(|state, now| {
-                state.core.tick(now);
-                state.armed = state.core.next_due();
-                state.armed.map(|due| inner.origin + Duration::from_millis(due))
-            })
-        };
-        match due {
-            Some(due) => tokio::select! {
-                () = tokio::time::sleep_until(due) => {}
-                () = rearm.notified() => {}
-            },
-            None => rearm.notified().await,
-        }
-    }
-}
-
-impl<P: Send + Clone + 'static> Drop for Inner<P> {
-    fn drop(&mut self) {
-        self.rearm.notify_one();
-    }
-}
-
-impl<P: Send + Clone + 'static> Inner<P> {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State<P>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Changes the state and sees to all that follows from the change.
-    pub(crate) fn with<R>(&self, change: impl FnOnce(&mut State<P>, u64) -> R) -> R {
-        let now = self.now();
-        let mut state = self.lock();
-        let result = change(&mut state, now);
-        state.core.dispatch(now);
-        state.act();
-        let rearm = match (state.core.next_due(), state.armed) {
-            (Some(due), Some(armed)) => due < armed,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        let spent = state.take_spent();
-        drop(state);
-        drop(spent);
-        if rearm {
-            self.rearm.notify_one();
-        }
-        result
-    }
-
-    pub(crate) async fn wait(&self, until: Until) {
-        let (sender, receiver) = oneshot::channel();
-        self.lock().add_waiter(until, sender);
-        // An error would mean that the state is gone, which we hold.
-        _ = receiver.await;
-    }
-
-    pub(crate) async fn claim(self: &Arc<Self>, id: ExecutorId) -> Option<Batch<P>> {
-        let mut waiting = Waiting { inner: self, id, over: false };
-        loop {
-            let wake = match self.with(|state, now| state.claim(id, now, self)) {
-                Turn::Batch(batch) => {
-                    waiting.over = true;
-                    let (count, plural) = (batch.jobs.len(), if batch.jobs.len() == 1 { "" } else { "s" });
-                    batch.log.line(format!("batch {}: {}, {count} job{plural}", batch.id, batch.key));
-                    return Some(batch);
-                }
-                Turn::Gone => {
-                    waiting.over = true;
-                    return None;
-                }
-                Turn::Wait(wake) => wake,
-            };
-            wake.notified().await;
-        }
-    }
-}
-
-/// Withdraws a claim whose future is dropped.
-struct Waiting<'a, P: Send + Clone + 'static> {
-    inner: &'a Inner<P>,
-    id: ExecutorId,
-    over: bool,
-}
-
-impl<P: Send + Clone + 'static> Drop for Waiting<'_, P> {
-    fn drop(&mut self) {
-        if !self.over {
-            self.inner.with(|state, now| state.withdraw_claim(self.id, now));
-        }
     }
 }

@@ -7,20 +7,23 @@
 
 mod batch;
 mod choir;
+mod choir_state;
 mod config;
 pub mod core;
+mod handles;
 mod log;
 mod needs;
-mod shell;
+mod shared;
 mod shutdown;
 mod spec;
 mod state;
 mod status;
 
-pub use batch::{Batch, Cancellation, Executor, Job};
-pub use choir::{Choir, ChoirError, End, PendingJob};
+pub use batch::{Batch, Executor};
+pub use choir::Choir;
 pub use config::{ChoirConfig, HealthConfig, LogConfig};
 pub use core::{BatchId, JobId, Outcome, Shutdown};
+pub use handles::{Cancellation, ChoirError, End, Job, PendingJob};
 pub use log::ExecutorLog;
 pub use needs::{Needs, Requirement};
 pub use spec::{ExecutorSpec, JobSpec};

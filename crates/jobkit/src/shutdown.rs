@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
-use crate::choir::Inner;
+use crate::choir_state::Until;
 use crate::core::Shutdown;
-use crate::shell::Until;
+use crate::shared::Shared;
 
-impl<P: Send + Clone + 'static> Inner<P> {
+impl<P: Send + Clone + 'static> Shared<P> {
     pub(crate) async fn shut_down(self: &Arc<Self>, how: Shutdown) {
         self.with(|state, _| state.core.shut_down(how));
-        let deserted = self.wait(Until::Deserted);
+        let no_executors = self.wait(Until::NoExecutors);
         if how == Shutdown::Drain {
-            deserted.await;
+            no_executors.await;
             return;
         }
-        if tokio::time::timeout(self.config.abort_grace, deserted).await.is_err() {
+        if tokio::time::timeout(self.config.abort_grace, no_executors).await.is_err() {
             let tasks = self.lock().tasks();
             tracing::warn!(executors = tasks.len(), "executors did not end in time; their tasks are dropped");
             for task in tasks {
                 task.abort();
             }
-            self.wait(Until::Deserted).await;
+            self.wait(Until::NoExecutors).await;
         }
     }
 }

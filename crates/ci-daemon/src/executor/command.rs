@@ -77,7 +77,7 @@ pub fn tools(view: &View, ktest: &Path) -> Tools {
 
 /// This machine's own name.
 fn node_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().into()
+    fsx::own::read_to_string("/proc/sys/kernel/hostname".as_ref(), 4096).unwrap_or_default().trim().into()
 }
 
 /// `ktest run` of these subtests at a commit, with its events on a pipe. `deps` holds the checkout of a repository that is

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use config::{Config, Host, HostKind};
 use model::HostName;
-use sha2::{Digest, Sha256};
 
 /// The arguments of `ktest` up to what is to be run, by host; a host that is not here is this machine.
 pub type HostCommands = BTreeMap<HostName, Vec<String>>;
@@ -20,7 +19,7 @@ pub fn host_commands(config: &Config, node: &str) -> HostCommands {
 /// What tells this daemon's slots on a worker from another daemon's.
 fn farm_name(config: &Config, node: &str) -> String {
     let text = format!("{node} {}", config.output_dir.display());
-    Sha256::digest(text).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    fsx::digest::sha256_hex(text)[..8].to_owned()
 }
 
 fn host_command(host: &Host, farm: &str) -> Vec<String> {

@@ -405,15 +405,15 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The test file cannot be run as it is: that is a verdict about what is left.
+    /// `ktest run` refuses the test file: the remaining subtests get the verdict Failed to run.
     async fn refuse(&mut self, why: &str) -> results::Result<()> {
         let dir = PathBuf::from("refused");
         let text = self.stderr_tail.iter().fold(String::new(), |text, line| text + line + "\n");
         let folder = self.slot.work.join(&dir);
         let written =
-            std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join("log"), text));
+            fsx::own::create_dir_all(&folder).and_then(|()| fsx::own::write(&folder.join("log"), text));
         if let Err(error) = written {
-            self.log.line(format!("{}: {error}", folder.display()));
+            self.log.line(error.to_string());
         }
         let left: Vec<usize> = self.state.unfinished().map(|(at, ..)| at).collect();
         for job in left {
@@ -477,7 +477,7 @@ impl Drop for Streams {
     }
 }
 
-/// Removes the folder and what it holds, and makes it anew if `make`.
+/// Removes the directory with its contents; creates it again if `make`.
 async fn empty(dir: &Path, make: bool) -> std::io::Result<()> {
     match tokio::fs::remove_dir_all(dir).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),

@@ -1,16 +1,16 @@
-//! Which subtests each test file has, as `FILE list-tests` says; remembered by content.
+//! The subtests of each test file, as `FILE list-tests` prints them; cached by content.
 //!
-//! A file is asked again only when it, or a file of the shell libraries beside it, has changed. One that does not
-//! answer yields no subtests and a problem to show, and is asked again after a while.
+//! A file is listed again only when it, or a file of the shell libraries, has changed. A file that cannot be listed has no
+//! subtests and a problem to show; it is retried later.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fsx::digest::Hasher;
 use model::{Env, SubtestName, TestPath};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use testfile::{HostEnv, TestFile, TestFileError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -22,6 +22,9 @@ const RETRY_S: i64 = 600;
 /// The libraries are hashed up to so many files of so many bytes each.
 const LIBRARY_FILES: usize = 5000;
 const LIBRARY_BYTES: u64 = 1 << 20;
+/// The most bytes of a test file and of the store.
+const TEST_FILE_MAX: u64 = 1 << 20;
+const STORE_MAX: u64 = 256 << 20;
 
 /// What is listed: a test file in the environment of its group.
 pub type ListedFile = (TestPath, Env);
@@ -91,11 +94,11 @@ impl Listings {
     /// Reads what an earlier run left in `store`; a file that is not there or damaged is an empty one.
     #[must_use]
     pub fn load(store: &Path) -> Self {
-        let bytes = std::fs::read(store).unwrap_or_else(|_| b"[]".to_vec());
+        let bytes = fsx::own::read(store, STORE_MAX).unwrap_or_else(|_| b"[]".to_vec());
         let stored: Vec<Stored> = match serde_json::from_slice(&bytes) {
             Ok(stored) => stored,
             Err(error) => {
-                tracing::warn!("{}: {error}; all files are listed anew", store.display());
+                tracing::warn!("{}: {error}; all test files are listed again", store.display());
                 Vec::new()
             }
         };
@@ -146,7 +149,7 @@ impl Listings {
             self.known.insert(listed, Known { digest, state });
         }
         if changed && let Err(error) = self.save() {
-            tracing::warn!("the listings cannot be kept: {error}");
+            tracing::warn!("the listings cannot be saved: {error}");
         }
     }
 
@@ -162,11 +165,10 @@ impl Listings {
             .collect();
         stored.sort_by(|a, b| (&a.test, &a.env).cmp(&(&b.test, &b.env)));
         if let Some(dir) = store.parent() {
-            std::fs::create_dir_all(dir)?;
+            fsx::own::create_dir_all(dir)?;
         }
-        let new = store.with_extension("new");
-        std::fs::write(&new, serde_json::to_vec(&stored)?)?;
-        std::fs::rename(&new, store)
+        fsx::publish::file(store, serde_json::to_vec(&stored)?, fsx::publish::Durability::Cached)?;
+        Ok(())
     }
 
     /// The listings, for the planner.
@@ -200,17 +202,20 @@ fn digests(ktest_dir: &Path, wanted: &BTreeSet<ListedFile>) -> Vec<(ListedFile, 
     let mut files: BTreeMap<&TestPath, Result<String, String>> = BTreeMap::new();
     for (test, _) in wanted {
         files.entry(test).or_insert_with(|| {
-            let bytes =
-                std::fs::read(ktest_dir.join("tests").join(test.file())).map_err(|e| e.to_string())?;
-            Ok(hex(&Sha256::new().chain_update(&library).chain_update(bytes).finalize()))
+            let bytes = fsx::own::read(&ktest_dir.join("tests").join(test.file()), TEST_FILE_MAX)
+                .map_err(|error| error.source.to_string())?;
+            let mut hash = Hasher::new();
+            hash.update(library);
+            hash.update(bytes);
+            Ok(hash.finish_hex())
         });
     }
     wanted.iter().map(|listed| (listed.clone(), files[&listed.0].clone())).collect()
 }
 
-/// One hash of all that a test file may source: what lies in `tests/` and `lib/` and is not a test file.
-fn library(ktest_dir: &Path) -> Vec<u8> {
-    let mut hash = Sha256::new();
+/// One hash of all files that a test file may source: those in `tests/` and `lib/` that are not test files.
+fn library(ktest_dir: &Path) -> [u8; 32] {
+    let mut hash = Hasher::new();
     for below in ["tests", "lib"] {
         let files = walkdir::WalkDir::new(ktest_dir.join(below)).sort_by_file_name().into_iter();
         let files = files.filter_entry(|entry| entry.depth() == 0 || !hidden(entry));
@@ -218,19 +223,15 @@ fn library(ktest_dir: &Path) -> Vec<u8> {
             let small = entry.metadata().is_ok_and(|data| data.is_file() && data.len() <= LIBRARY_BYTES);
             if small && entry.path().extension().is_none_or(|ending| ending != "ktest") {
                 hash.update(entry.path().as_os_str().as_encoded_bytes());
-                hash.update(std::fs::read(entry.path()).unwrap_or_default());
+                hash.update(fsx::own::read(entry.path(), LIBRARY_BYTES).unwrap_or_default());
             }
         }
     }
-    hash.finalize().to_vec()
+    hash.finish()
 }
 
 fn hidden(entry: &walkdir::DirEntry) -> bool {
     entry.file_name().as_encoded_bytes().starts_with(b".")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -288,7 +289,7 @@ mod tests {
     async fn asked_once_per_content_and_problems_are_told() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path();
-        // Whoever asks again gets another answer.
+        // Every call gives another answer.
         let script =
             "#!/bin/bash\n. $ktest_dir/tests/lib.sh\n[[ $1 = list-tests ]] && echo $names s$RANDOM$RANDOM\n";
         write(dir, "tests/lib.sh", "names='a b/c a'");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::queue::{Lane, Past, Standing};
+use super::queue::{Past, QueueLane, Standing};
 use super::{At, BatchEnd, BatchId, Effect, ExecutorId, Grant, JobId, Outcome, Running, Scheduler, Timer};
 use crate::config::ms;
 use crate::state::JobState;
@@ -64,7 +64,7 @@ impl Scheduler {
     }
 
     /// Whether an executor should take jobs of a lane: not those that failed on its host, while others could.
-    fn standing(&self, lane: &Lane, id: ExecutorId, host: &str, now: u64) -> Standing {
+    fn standing(&self, lane: &QueueLane, id: ExecutorId, host: &str, now: u64) -> Standing {
         let Some(past) = &lane.past else { return Standing::Free };
         if now >= past.until || !past.blamed.iter().any(|(_, blamed)| **blamed == *host) {
             return Standing::Free;

@@ -33,7 +33,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(crate) use self::hash::NumberMap;
-use self::queue::{Past, Place, Queue};
+use self::queue::{Past, Queue, QueueOrder};
 use self::roster::Roster;
 pub use self::types::{BatchEnd, BatchId, Claim, Effect, ExecutorId, Grant, JobId, Outcome, Shutdown};
 use self::types::{ClassId, GroupId, LaneId, ProfileId};
@@ -47,7 +47,7 @@ struct Job {
     group: GroupId,
     class: ClassId,
     key: Arc<str>,
-    place: Place,
+    place: QueueOrder,
     cost: u64,
     at: At,
     past: Option<Arc<Past>>,

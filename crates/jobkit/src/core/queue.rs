@@ -13,7 +13,7 @@ use super::{ClassId, ExecutorId, GroupId, JobId, LaneId};
 use crate::config::{ChoirConfig, ms};
 
 /// A job's place within its group: its order, then its number.
-pub(super) type Place = (i64, JobId);
+pub(super) type QueueOrder = (i64, JobId);
 
 /// A group's key in the order of usage per weight; the bits of a non-negative float sort as the float does.
 type Score = (u64, GroupId);
@@ -54,17 +54,17 @@ struct LaneKey {
 }
 
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct QueueLane {
     key: LaneKey,
     pub(super) past: Option<Arc<Past>>,
     /// The jobs and their costs in ms; never empty.
-    jobs: BTreeMap<Place, u64>,
+    jobs: BTreeMap<QueueOrder, u64>,
 }
 
 #[derive(Debug)]
 struct Class {
     groups: BTreeSet<Score>,
-    heads: NumberMap<GroupId, BTreeMap<Place, LaneId>>,
+    heads: NumberMap<GroupId, BTreeMap<QueueOrder, LaneId>>,
     pending: usize,
 }
 
@@ -98,13 +98,13 @@ pub(super) struct Queue {
     groups: NumberMap<GroupId, Group>,
     group_names: HashMap<Arc<str>, GroupId>,
     classes: NumberMap<ClassId, Class>,
-    lanes: NumberMap<LaneId, Lane>,
+    lanes: NumberMap<LaneId, QueueLane>,
     lane_ids: HashMap<LaneKey, LaneId>,
     next: u64,
     sweep_at: usize,
 }
 
-impl Lane {
+impl QueueLane {
     pub(super) fn class(&self) -> ClassId {
         self.key.class
     }
@@ -233,7 +233,7 @@ impl Queue {
     /// Adds a job; the lane it went to.
     pub(super) fn push(
         &mut self,
-        place: Place,
+        place: QueueOrder,
         cost: u64,
         group: GroupId,
         class: ClassId,
@@ -247,7 +247,7 @@ impl Queue {
         let id = *self.lane_ids.entry(lane_key.clone()).or_insert(new);
         if id == new {
             self.next += 1;
-            self.lanes.insert(id, Lane { key: lane_key, past: past.cloned(), jobs: BTreeMap::new() });
+            self.lanes.insert(id, QueueLane { key: lane_key, past: past.cloned(), jobs: BTreeMap::new() });
         }
         self.class_entry(class).pending += 1;
         self.edit(id, |jobs| {
@@ -265,8 +265,8 @@ impl Queue {
     }
 
     /// Takes one job out.
-    pub(super) fn remove(&mut self, lane: LaneId, place: Place) {
-        let Lane { key: LaneKey { group, class, .. }, .. } = &self.lanes[&lane];
+    pub(super) fn remove(&mut self, lane: LaneId, place: QueueOrder) {
+        let QueueLane { key: LaneKey { group, class, .. }, .. } = &self.lanes[&lane];
         let (group, class) = (*group, *class);
         self.edit(lane, |jobs| {
             jobs.remove(&place).expect("a pending job is in its lane");
@@ -285,7 +285,7 @@ impl Queue {
     }
 
     /// Changes a lane's jobs and brings its head into order; a lane that became empty is gone.
-    fn edit<R>(&mut self, id: LaneId, change: impl FnOnce(&mut BTreeMap<Place, u64>) -> R) -> R {
+    fn edit<R>(&mut self, id: LaneId, change: impl FnOnce(&mut BTreeMap<QueueOrder, u64>) -> R) -> R {
         let lane = self.lanes.get_mut(&id).expect("the lane is there");
         let before = lane.jobs.first_key_value().map(|(place, _)| *place);
         let result = change(&mut lane.jobs);
@@ -320,8 +320,8 @@ impl Queue {
 
     /// The lane whose first job is next among these classes: of the group with the least usage per weight, the first
     /// in order. What is only a fallback comes when there is nothing free.
-    pub(super) fn pick(&self, classes: &[ClassId], judge: impl Fn(&Lane) -> Standing) -> Option<LaneId> {
-        let mut best: Option<(bool, Score, Place, LaneId)> = None;
+    pub(super) fn pick(&self, classes: &[ClassId], judge: impl Fn(&QueueLane) -> Standing) -> Option<LaneId> {
+        let mut best: Option<(bool, Score, QueueOrder, LaneId)> = None;
         for class in classes.iter().filter_map(|id| self.classes.get(id)) {
             if let Some(found) = Self::pick_in(class, &self.lanes, &judge)
                 && best.is_none_or(|best| found < best)
@@ -334,9 +334,9 @@ impl Queue {
 
     fn pick_in(
         class: &Class,
-        lanes: &NumberMap<LaneId, Lane>,
-        judge: &impl Fn(&Lane) -> Standing,
-    ) -> Option<(bool, Score, Place, LaneId)> {
+        lanes: &NumberMap<LaneId, QueueLane>,
+        judge: &impl Fn(&QueueLane) -> Standing,
+    ) -> Option<(bool, Score, QueueOrder, LaneId)> {
         let mut fallback = None;
         for &score in &class.groups {
             for (&place, &id) in &class.heads[&score.1] {

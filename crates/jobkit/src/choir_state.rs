@@ -1,6 +1,6 @@
-//! The state behind the Choir's mutex: the scheduler, and what it does not know: names, payloads, tasks, listeners.
+//! The state behind the Choir's mutex: the scheduler, and what it does not hold: names, payloads, tasks, listeners.
 //!
-//! [`State::act`] turns the scheduler's effects into wake-ups; it is called after every change.
+//! [`ChoirState::act`] turns the scheduler's effects into wake-ups; it is called after every change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,19 +8,18 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use crate::batch::{Batch, Cancellation, Job};
-use crate::choir::{ChoirError, End, Inner, PendingJob};
 use crate::config::{ChoirConfig, LogConfig};
 use crate::core::{
     BatchEnd, BatchId, Claim, Effect, ExecutorId, Grant, JobId, NumberMap, Outcome, Scheduler,
 };
+use crate::handles::{Cancellation, ChoirError, End, Job, PendingJob};
 use crate::log::{ExecutorLog, WeakLog, file_name};
 use crate::spec::{ExecutorSpec, JobSpec};
 
 #[derive(Debug)]
-pub(crate) struct State<P> {
+pub(crate) struct ChoirState<P> {
     pub(crate) core: Scheduler,
-    jobs: NumberMap<JobId, Held<P>>,
+    jobs: NumberMap<JobId, SubmittedJob<P>>,
     members: NumberMap<ExecutorId, Member>,
     /// The executors by name; one that leaves keeps its name until its body has ended.
     names: HashMap<Arc<str>, ExecutorId>,
@@ -37,7 +36,7 @@ pub(crate) struct State<P> {
 }
 
 #[derive(Debug)]
-struct Held<P> {
+struct SubmittedJob<P> {
     name: Arc<str>,
     payload: P,
 }
@@ -53,7 +52,7 @@ struct Member {
     ended: bool,
 }
 
-/// What somebody waits for.
+/// The condition that a waiter waits for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Until {
     /// Fewer pending jobs than this.
@@ -61,17 +60,27 @@ pub(crate) enum Until {
     /// Neither pending nor running jobs.
     Quiet,
     /// No executor's body left.
-    Deserted,
+    NoExecutors,
+}
+
+/// A batch that a claim was granted.
+pub(crate) struct GrantedBatch<P> {
+    pub(crate) key: Arc<str>,
+    pub(crate) group: Arc<str>,
+    pub(crate) jobs: Vec<Job<P>>,
+    pub(crate) id: BatchId,
+    pub(crate) cancellation: Cancellation,
+    pub(crate) log: ExecutorLog,
 }
 
 /// The answer to a claim.
-pub(crate) enum Turn<P: Send + Clone + 'static> {
-    Batch(Batch<P>),
+pub(crate) enum Turn<P> {
+    Batch(GrantedBatch<P>),
     Wait(Arc<Notify>),
     Gone,
 }
 
-impl<P: Send + Clone + 'static> State<P> {
+impl<P: Send + Clone + 'static> ChoirState<P> {
     pub(crate) fn new(config: &ChoirConfig) -> Self {
         Self {
             core: Scheduler::new(config),
@@ -90,7 +99,7 @@ impl<P: Send + Clone + 'static> State<P> {
 
     pub(crate) fn submit(&mut self, spec: JobSpec<P>, now: u64) -> JobId {
         let id = self.core.submit(&spec, now);
-        self.jobs.insert(id, Held { name: spec.name.into(), payload: spec.payload });
+        self.jobs.insert(id, SubmittedJob { name: spec.name.into(), payload: spec.payload });
         id
     }
 
@@ -187,37 +196,35 @@ impl<P: Send + Clone + 'static> State<P> {
         self.forget(id);
     }
 
-    pub(crate) fn claim(&mut self, id: ExecutorId, now: u64, inner: &Arc<Inner<P>>) -> Turn<P> {
+    pub(crate) fn claim(&mut self, id: ExecutorId, now: u64) -> Turn<P> {
         let Some(member) = self.members.get_mut(&id) else { return Turn::Gone };
         if let Some(grant) = member.granted.take() {
-            return Turn::Batch(self.batch(grant, inner));
+            return Turn::Batch(self.granted_batch(grant));
         }
         match self.core.claim(id, now) {
             Claim::Granted(grant) => {
                 self.batches.insert(grant.batch, watch::Sender::new(false));
-                Turn::Batch(self.batch(grant, inner))
+                Turn::Batch(self.granted_batch(grant))
             }
             Claim::Waiting => Turn::Wait(Arc::clone(&member.wake)),
             Claim::Gone => Turn::Gone,
         }
     }
 
-    fn batch(&self, grant: Grant, inner: &Arc<Inner<P>>) -> Batch<P> {
+    fn granted_batch(&self, grant: Grant) -> GrantedBatch<P> {
         let attempt = grant.attempt;
         let jobs = grant.jobs.iter().filter_map(|id| {
             let held = self.jobs.get(id)?;
             Some(Job { id: *id, name: Arc::clone(&held.name), payload: held.payload.clone(), attempt })
         });
         let jobs = jobs.collect();
-        Batch {
+        GrantedBatch {
             key: grant.key,
             group: grant.group,
             jobs,
             id: grant.batch,
             cancellation: Cancellation(self.batches[&grant.batch].subscribe()),
             log: self.members[&grant.executor].log.clone(),
-            inner: Arc::clone(inner),
-            open: true,
         }
     }
 
@@ -249,7 +256,7 @@ impl<P: Send + Clone + 'static> State<P> {
         let mut at = 0;
         while let Some((until, _)) = self.waiters.get(at) {
             if self.holds(*until) {
-                // Who waits no longer does not mind.
+                // The waiter may have given up.
                 _ = self.waiters.swap_remove(at).1.send(());
             } else {
                 at += 1;
@@ -261,7 +268,7 @@ impl<P: Send + Clone + 'static> State<P> {
         match until {
             Until::Below(jobs) => self.core.pending() < jobs,
             Until::Quiet => self.core.pending() == 0 && self.core.running() == 0,
-            Until::Deserted => self.bodies == 0,
+            Until::NoExecutors => self.bodies == 0,
         }
     }
 
@@ -297,7 +304,7 @@ impl<P: Send + Clone + 'static> State<P> {
     }
 
     fn announce(&mut self, id: JobId, outcome: Outcome, executor: Option<Arc<str>>) {
-        let Held { name, payload } = self.jobs.remove(&id).expect("a job ends once");
+        let SubmittedJob { name, payload } = self.jobs.remove(&id).expect("a job ends once");
         self.listeners.retain(|listener| !listener.is_closed());
         let Some((last, others)) = self.listeners.split_last() else {
             self.spent.push(payload);

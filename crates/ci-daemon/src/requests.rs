@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use fsx::untrusted::{Dir, EntryType, Reason, UntrustedError};
+use fsx::untrusted::{Dir, EntryType, UntrustedError};
 use results::requests::{FOLDER, Request, SIZE_MAX, TAKEN, VERSION, What};
 
 /// At most this many requests are taken at a time.
@@ -55,7 +55,7 @@ pub fn take(output_dir: &Path, unfinished: bool) -> TakenRequests {
         Ok(folder) => folder,
         Err(error) => {
             // The directory is created by the first request.
-            if !is_not_found(&error) {
+            if !error.is_not_found() {
                 found.problems.push(format!("requests cannot be read: {error}"));
             }
             return found;
@@ -72,10 +72,6 @@ pub fn take(output_dir: &Path, unfinished: bool) -> TakenRequests {
         }
     }
     found
-}
-
-fn is_not_found(error: &UntrustedError) -> bool {
-    matches!(&error.reason, Reason::Io(source) if source.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn files(folder: &Dir, found: &mut TakenRequests) -> Vec<std::ffi::OsString> {

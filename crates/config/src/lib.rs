@@ -33,4 +33,4 @@ pub use image::{ImageError, Images};
 pub use load::{load, load_lenient};
 pub use nearest::Hint;
 pub use repo::RepoError;
-pub use top::{TopError, parse_time};
+pub use top::{TimeError, TopError, parse_time};

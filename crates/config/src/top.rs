@@ -145,12 +145,17 @@ pub(crate) fn seconds(node: &Node, key: &str) -> Result<Duration, Fault> {
     }
 }
 
+/// The text is not a span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write \"60s\", \"10m\" or a number of seconds")]
+pub struct TimeError;
+
 /// A span of time from 1 s, as the configuration writes it (`90s`, `2m`) or as a number of seconds.
-pub fn parse_time(text: &str) -> Result<Duration, String> {
+pub fn parse_time(text: &str) -> Result<Duration, TimeError> {
     let time = text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text));
     match time {
         Ok(time) if time >= Duration::from_secs(1) && time.as_secs() < 1_000_000_000 => Ok(time),
-        _ => Err("write \"60s\", \"10m\" or a number of seconds".into()),
+        _ => Err(TimeError),
     }
 }
 

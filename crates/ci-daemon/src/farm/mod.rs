@@ -2,9 +2,11 @@
 //! directly.
 //!
 //! The farm writes no results and starts no processes. It submits jobs to the scheduler and returns [`Command`]s for the
-//! rest; the [`Publisher`](crate::publisher::Publisher) carries them out.
+//! rest; the publisher carries them out.
 
 mod status;
+#[cfg(test)]
+mod tests;
 mod unconfirmed;
 mod verdicts;
 

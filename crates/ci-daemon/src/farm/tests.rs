@@ -1,0 +1,84 @@
+//! Events against the commands that the farm returns.
+
+use std::path::Path;
+
+use jobkit::ChoirConfig;
+use model::ResultKey;
+use results::Writer;
+
+use super::*;
+use crate::watch::branches::FetchedBranch;
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+fn view(dir: &Path) -> View {
+    let path = dir.join("ci.toml");
+    let text = format!(
+        "linux_repo = \"{0}\"\noutput_dir = \"{0}\"\nktest_dir = \"{0}\"\nuser = \"kmo\"\n\
+         [test_group.g]\ntests = [\"boot.ktest\"]\n[branch.next]\nremote = \"/r\"\ntest_groups = [\"g\"]\n",
+        dir.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    let info = gitio::CommitInfo {
+        id: COMMIT.parse().unwrap(),
+        message: "one".into(),
+        parents: Vec::new(),
+        time: 1,
+    };
+    let branch = FetchedBranch { commits: [info].into(), fetched: Some(1), error: None };
+    View {
+        config: Arc::new(config::load(&path).unwrap()),
+        branches: [("kmo/next".parse().unwrap(), branch)].into(),
+        listings: [(("boot".parse().unwrap(), model::Env::default()), ["boots".parse().unwrap()].into())]
+            .into(),
+        problems: Vec::new(),
+        complete: true,
+    }
+}
+
+fn request(what: What) -> FarmEvent {
+    FarmEvent::Request(TakenRequest { what, file: "r".into() })
+}
+
+fn rerun(key: &str) -> FarmEvent {
+    let (commit, key) = (COMMIT.parse().unwrap(), key.parse::<ResultKey>().unwrap());
+    request(What::Rerun(Rerun { commit, key }))
+}
+
+#[tokio::test]
+async fn events_lead_to_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Writer::open(dir.path()).unwrap();
+    let choir = Choir::new(ChoirConfig::default());
+    let mut ends = choir.ends();
+    let (view, verdicts) = (view(dir.path()), RecordedVerdicts::new(writer.clone()));
+    let identity = Identity { started: 1, pid: 2 };
+    let mut farm = Farm::new(view.clone(), choir.clone(), verdicts, dir.path().into(), identity);
+    farm.take_view(view, HashMap::new());
+    assert_eq!((choir.pending_len(), farm.left(10)), (1, 1));
+    // Requests that cannot be carried out are finished.
+    assert_eq!(farm.handle(rerun("boot.nothing")), [Command::FinishRequest("r".into())]);
+    let configured = request(What::Unlist("kmo/next".parse().unwrap()));
+    assert_eq!(farm.handle(configured), [Command::FinishRequest("r".into())]);
+    let old: BranchRef = "kmo/old".parse().unwrap();
+    let unlist = Command::Unlist { branch: old.clone(), request: "r".into() };
+    assert_eq!(farm.handle(request(What::Unlist(old))), [unlist]);
+    // A rerun of a planned job runs it sooner; its request is finished with it.
+    assert_eq!(farm.handle(rerun("boot.boots")), []);
+    assert_eq!(choir.pending_len(), 1);
+    let removed = ends.recv().await.unwrap();
+    let job = Arc::new(PlannedJob { purpose: Purpose::Asked, ..PlannedJob::clone(&removed.payload) });
+    let done = End { payload: job.clone(), outcome: Outcome::Done, ..removed.clone() };
+    assert_eq!(farm.handle(FarmEvent::JobEnded(done)), [Command::FinishRequest("r".into())]);
+    // A job that the scheduler gives up gets a verdict.
+    let reason = "no space left".to_owned();
+    let outcome = Outcome::Abandoned { reason: reason.clone() };
+    let job = removed.payload.clone();
+    let commands = farm.handle(FarmEvent::JobEnded(End { outcome, ..removed }));
+    assert_eq!(commands, [Command::RecordAbandoned { job, reason }]);
+    // Without executors the rerun cannot be placed.
+    let problems = farm.snapshot(&["disk full".into()], 5).problems;
+    assert!(problems.len() == 2 && problems[0] == "disk full", "{problems:?}");
+    assert!(problems[1].starts_with("1 jobs need arch="), "{problems:?}");
+    writer.close().await.unwrap();
+}

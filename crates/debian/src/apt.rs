@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fsx::own;
 use model::Arch;
 use spawn::{Cmd, Limits, Output};
 
@@ -34,13 +35,9 @@ impl AptRoot {
             return Err(DebianError::Path(dir.into()));
         }
         for name in ["etc/trusted.gpg.d", "lists/partial", "archives/partial", "none"] {
-            let dir = dir.join(name);
-            std::fs::create_dir_all(&dir).map_err(|error| DebianError::io(&dir, error))?;
+            own::create_dir_all(&dir.join(name))?;
         }
-        let write = |name: &str, text: &str| {
-            let path = dir.join(name);
-            std::fs::write(&path, text).map_err(|error| DebianError::io(&path, error))
-        };
+        let write = |name: &str, text: &str| own::write(&dir.join(name), text);
         let lines: String = mirror.lines.iter().map(|line| format!("{line}\n")).collect();
         write("etc/sources.list", &lines)?;
         write("status", "")?;
@@ -80,29 +77,21 @@ impl AptRoot {
             return Err(failed(output.complaint()));
         }
         let prefix = format!("{}_", package.name);
-        let entries = std::fs::read_dir(dir).map_err(|error| DebianError::io(dir, error))?;
-        let downloaded = |path: &PathBuf| {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&prefix))
-        };
-        let mut files = entries.filter_map(Result::ok).map(|entry| entry.path());
-        files.find(downloaded).ok_or_else(|| failed("no file was written".into()))
+        let downloaded =
+            |entry: &own::OwnEntry| entry.name.to_str().is_some_and(|name| name.starts_with(&prefix));
+        let mut files = own::list(dir)?.into_iter().filter(downloaded).map(|entry| entry.path);
+        files.next().ok_or_else(|| failed("no file was written".into()))
     }
 }
 
 /// Copies the archive keys of the host: those that its apt trusts, and those of other suites in `/usr/share/keyrings`.
 fn copy_keys(to: &Path) -> Result<(), DebianError> {
-    let list = |dir: &str| {
-        std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path())
-    };
+    let list = |dir: &str| own::list(Path::new(dir)).unwrap_or_default().into_iter();
     let trusted = list("/etc/apt/trusted.gpg.d");
-    let archives = list("/usr/share/keyrings").filter(|path| {
-        path.file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.ends_with("-archive-keyring.gpg"))
-    });
+    let archives = list("/usr/share/keyrings")
+        .filter(|entry| entry.name.to_str().is_some_and(|name| name.ends_with("-archive-keyring.gpg")));
     for key in trusted.chain(archives) {
-        let Some(name) = key.file_name() else { continue };
-        std::fs::copy(&key, to.join(name)).map_err(|error| DebianError::io(&key, error))?;
+        own::copy(&key.path, &to.join(&key.name))?;
     }
     Ok(())
 }

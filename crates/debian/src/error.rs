@@ -1,7 +1,6 @@
 //! Errors of apt and dpkg. Every message is one line.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Why a package or an index is not available.
 #[derive(Debug, thiserror::Error)]
@@ -37,17 +36,6 @@ pub enum DebianError {
     #[error(transparent)]
     Spawn(#[from] spawn::SpawnError),
     /// A file or folder of the apt root failed.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's error.
-        source: io::Error,
-    },
-}
-
-impl DebianError {
-    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io { path: path.into(), source }
-    }
+    #[error(transparent)]
+    File(#[from] fsx::Error),
 }

@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use fsx::own;
 use spawn::{Cmd, Limits};
 
 use crate::programs::find_program;
 use crate::sources::{AptSource, DEFAULT_COMPONENTS, Mirror, mirror_lines, parse_list, parse_stanzas};
+
+/// The largest configuration file that is read, in bytes.
+const MAX_BYTES: u64 = 4 << 20;
 
 /// What the host's apt is configured with. Empty on a host without apt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,7 +26,7 @@ pub struct HostApt {
 impl HostApt {
     /// Reads the configuration of this host.
     pub async fn read() -> Self {
-        let os_release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let os_release = own::read_to_string(Path::new("/etc/os-release"), MAX_BYTES).unwrap_or_default();
         Self {
             sources: read_sources(Path::new("/etc/apt")),
             codename: codename(&os_release),
@@ -48,12 +52,11 @@ impl HostApt {
 
 fn read_sources(dir: &Path) -> Vec<AptSource> {
     let mut files: Vec<PathBuf> = vec![dir.join("sources.list")];
-    if let Ok(parts) = std::fs::read_dir(dir.join("sources.list.d")) {
-        files.extend(parts.flatten().map(|part| part.path()));
-    }
+    let parts = own::list(&dir.join("sources.list.d")).unwrap_or_default();
+    files.extend(parts.into_iter().map(|part| part.path));
     files.sort();
     let read = |file: &PathBuf| {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let text = own::read_to_string(file, MAX_BYTES).unwrap_or_default();
         match file.extension().and_then(|extension| extension.to_str()) {
             Some("list") => parse_list(&text),
             Some("sources") => parse_stanzas(&text),

@@ -205,14 +205,26 @@ pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
     args.pair("-drive", &format!("if=none,id=root,format=raw,snapshot=on,cache=unsafe,file={root}"));
     args.add(&["-device", "virtio-blk-pci,drive=root,serial=root"]);
     disks(&mut args, machine)?;
-    for (at, (file, size)) in machine.pmem.iter().enumerate() {
+    persistent_memory(&mut args, machine)?;
+    shares(&mut args, machine)?;
+    network(&mut args, machine);
+    args.extend(&machine.qemu_append);
+    Ok(args.0)
+}
+
+fn persistent_memory(args: &mut Args, machine: &Machine) -> Result<(), MachineError> {
+    for (index, (file, size)) in machine.pmem.iter().enumerate() {
         let file = comma(text(file)?);
         args.pair(
             "-object",
-            &format!("memory-backend-file,id=pmem{at},share=on,mem-path={file},size={size}"),
+            &format!("memory-backend-file,id=pmem{index},share=on,mem-path={file},size={size}"),
         );
-        args.pair("-device", &format!("nvdimm,id=nvdimm{at},memdev=pmem{at}"));
+        args.pair("-device", &format!("nvdimm,id=nvdimm{index},memdev=pmem{index}"));
     }
+    Ok(())
+}
+
+fn shares(args: &mut Args, machine: &Machine) -> Result<(), MachineError> {
     for share in &machine.shares {
         let Share { tag, dir, writable, xattr } = share;
         let model = match (writable, xattr) {
@@ -225,6 +237,10 @@ pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
         args.pair("-fsdev", &format!("local,id={tag},{model},multidevs=remap,path={dir}{slow}"));
         args.pair("-device", &format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
     }
+    Ok(())
+}
+
+fn network(args: &mut Args, machine: &Machine) {
     if let Some(Network { ssh_port, open }) = machine.network {
         let mut net = format!("user,id=net,restrict={}", if open { "off" } else { "on" });
         if let Some(port) = ssh_port {
@@ -233,8 +249,6 @@ pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
         args.pair("-netdev", &net);
         args.add(&["-device", "virtio-net-pci,netdev=net,romfile="]);
     }
-    args.extend(&machine.qemu_append);
-    Ok(args.0)
 }
 
 /// QEMU's program for an architecture.

@@ -338,14 +338,14 @@ mod tests {
             let mut sums = vec![(0, 0); rows.len()];
             for (test, name) in all.iter().enumerate() {
                 let letters: Vec<_> = (0..rows.len()).map(|row| letter(row, test)).collect();
-                for row in 0..rows.len() {
+                for (row, sum) in sums.iter_mut().enumerate() {
                     let has = |tests: &[TestId]| tests.iter().any(|id| history.name(*id) == *name);
                     let (broke, fixed) =
                         history.delta(row).map_or((false, false), |delta| (has(&delta.broke), has(&delta.fixed)));
                     let (broke_naive, fixed_naive, stopped, resumed) = naive(&letters, row);
                     proptest::prop_assert_eq!((broke, fixed), (broke_naive, fixed_naive));
-                    sums[row].0 += usize::from(stopped);
-                    sums[row].1 += usize::from(resumed);
+                    sum.0 += usize::from(stopped);
+                    sum.1 += usize::from(resumed);
                 }
                 let status = |letter: &Option<char>| letter.map(|letter| match letter {
                     'p' => Status::Passed,

@@ -36,14 +36,14 @@ fn main() -> Result<()> {
     let commit = commit(7)?;
     report(
         "branch_read_ms",
-        median(|| Ok(reader.branch(&"u/b".parse().unwrap())?.context("no branch")?.len()))?,
+        median(|| Ok(reader.branch(&"u/b".parse()?)?.context("no branch")?.len()))?,
         "ms",
     );
     report(
         "branch_filtered_ms",
         median(|| {
             let wanted = |key: &ResultKey| key.as_str().contains("t12");
-            Ok(reader.branch_filtered(&"u/b".parse().unwrap(), wanted)?.context("no branch")?.len())
+            Ok(reader.branch_filtered(&"u/b".parse()?, wanted)?.context("no branch")?.len())
         })?,
         "ms",
     );
@@ -54,7 +54,7 @@ fn main() -> Result<()> {
     );
     report(
         "test_history_ms",
-        median(|| Ok(reader.history(&"u/b".parse().unwrap(), &key)?.context("no branch")?.len()))?,
+        median(|| Ok(reader.history(&"u/b".parse()?, &key)?.context("no branch")?.len()))?,
         "ms",
     );
 
@@ -182,7 +182,7 @@ async fn fill(dir: &Path) -> Result<()> {
             Ok((commit(number)?, format!("ext4: change number {number}\n\nA body of some length.\n")))
         })
         .collect::<Result<_>>()?;
-    writer.set_branch(&"u/b".parse().unwrap(), listing).await?;
+    writer.set_branch(&"u/b".parse()?, listing).await?;
     Ok(())
 }
 

@@ -103,7 +103,7 @@ impl OutputFolder {
             out.new_file(path)
         };
         let mut file = begun().map_err(|error| match error.problem() {
-            Some(problem) => ReadError::Invalid(format!("a file {:?}: it {problem}", path)).into(),
+            Some(problem) => ReadError::Invalid(format!("a file {path:?}: it {problem}")).into(),
             None => ReceiveError::Local(error.into()),
         })?;
         let mut write_error = None;

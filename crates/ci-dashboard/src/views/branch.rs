@@ -58,6 +58,12 @@ struct ColumnLetter {
     letter: char,
 }
 
+impl ColumnLetter {
+    fn new(column: usize) -> Self {
+        Self { x: column * COLUMN_WIDTH + COLUMN_WIDTH / 2, letter: failure_columns::letter(column) }
+    }
+}
+
 struct FailureLine {
     letter: String,
     href: String,
@@ -172,17 +178,7 @@ fn render(
     history: &BranchHistory,
 ) -> Result<Response, Problem> {
     let links = context.links();
-    let mut page = Page::new(
-        format!("{}/{}", at.user, at.branch),
-        links,
-        vec![Crumb::link(&at.user, links.user(&at.user)), Crumb::here(&at.branch)],
-    );
-    page.json = Some(context.json_address());
-    page.feed = Some(format!("{}&format=atom", links.branch(at)));
     let running = entries.iter().filter(|entry| entry.counts.inprogress > 0).count();
-    let waiting = entries.iter().filter(|entry| entry.counts.total() == 0).count();
-    page.live = if running > 0 { 3 } else { 15 };
-
     let all_failures = history.failures();
     let distinct = distinct(all_failures);
     let shown = &distinct[..distinct.len().min(COLUMNS_MAX)];
@@ -191,7 +187,6 @@ fn render(
         let entry = &entries[row];
         CommitLink::new(links, Some(at), &entry.commit, &entry.message)
     };
-    let failing = all_failures.iter().filter(|failure| failure.stretch.still_fails()).count();
     let (failures, fixed) = shown
         .iter()
         .enumerate()
@@ -206,24 +201,17 @@ fn render(
         let base = links.branch(at);
         format!("{base}&test={}&from={}", crate::http::Encoded(test), entries[row].commit)
     };
-    let template = BranchPage {
-        page,
+    context.html(&BranchPage {
+        page: frame(context, at, running),
         at,
-        summary: format!(
-            "{}{}",
-            entries.len().plural("commit"),
-            if waiting > 0 { format!(", {waiting} not tested") } else { String::new() }
-        ),
+        summary: summary(entries),
         tip: (!entries.is_empty()).then(|| commit(0)),
         running,
         test,
         all_href: links.branch(at),
         crashes_href: if all_failures.is_empty() { String::new() } else { links.crashes(at) },
         compare_href: links.compare(Some(&at.user), at.branch.as_str(), ""),
-        failing_heading: match failing {
-            0 => "No test fails at the tip".into(),
-            _ => format!("{} failing now", failing.plural("test")),
-        },
+        failing_heading: failing_heading(all_failures),
         failing_note: if distinct.len() > shown.len() {
             format!("{} of {} tests that failed on this branch", shown.len(), distinct.len())
         } else {
@@ -233,17 +221,34 @@ fn render(
         fixed,
         columns: tests.len(),
         columns_width: tests.len() * COLUMN_WIDTH,
-        letters: (0..tests.len())
-            .map(|column| ColumnLetter {
-                x: column * COLUMN_WIDTH + COLUMN_WIDTH / 2,
-                letter: failure_columns::letter(column),
-            })
-            .collect(),
+        letters: (0..tests.len()).map(ColumnLetter::new).collect(),
         rows,
         newer: (start > 0).then(|| links.branch(at)),
         older: (end < entries.len()).then(|| page_link(end)),
-    };
-    context.html(&template)
+    })
+}
+
+fn frame<'a>(context: Context<'a>, at: &BranchRef, running: usize) -> Page<'a> {
+    let links = context.links();
+    let crumbs = vec![Crumb::link(&at.user, links.user(&at.user)), Crumb::here(&at.branch)];
+    let mut page = Page::new(format!("{}/{}", at.user, at.branch), links, crumbs);
+    page.json = Some(context.json_address());
+    page.feed = Some(format!("{}&format=atom", links.branch(at)));
+    page.live = if running > 0 { 3 } else { 15 };
+    page
+}
+
+fn summary(entries: &[BranchEntry]) -> String {
+    let untested = entries.iter().filter(|entry| entry.counts.total() == 0).count();
+    let commits = entries.len().plural("commit");
+    if untested > 0 { format!("{commits}, {untested} not tested") } else { commits.to_string() }
+}
+
+fn failing_heading(failures: &[Failure]) -> String {
+    match failures.iter().filter(|failure| failure.stretch.still_fails()).count() {
+        0 => "No test fails at the tip".into(),
+        failing => format!("{} failing now", failing.plural("test")),
+    }
 }
 
 /// The latest failure of each test, in order.

@@ -126,6 +126,7 @@ fn wants_kernel_of_its_own(file: &Path) -> Option<&'static str> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one scenario in its order")]
 fn every_selftest_ends_as_its_head_says() {
     let Some(repo) = kernel_repo() else { return };
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -44,6 +44,7 @@ impl Environment {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one scenario in its order")]
 fn a_dashboard_gives_the_same_output_as_the_directory() {
     let dir = results();
     let folder = format!("--output-dir={}", dir.path().display());

@@ -302,6 +302,7 @@ impl Writer<'_> {
         self.fixture.running(commit, &format!("fs.ext4.basic.{name}"), self.now - 4, &log);
     }
 
+    #[expect(clippy::too_many_lines, reason = "one literal")]
     fn snapshot(&self, running: &CommitId) {
         let busy = |slot: u32, batch: BatchStatus| ExecutorStatus {
             name: format!("farm1/{slot}"),

@@ -294,6 +294,7 @@ impl Model {
         self.effects();
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of step")]
     fn step(&mut self, step: &Step) {
         match step {
             Step::Submit(submissions) => {

@@ -44,6 +44,7 @@ async fn body(mut executor: Executor<u32>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[expect(clippy::too_many_lines, reason = "one scenario in its order")]
 async fn every_job_ends_exactly_once() {
     let none = Duration::ZERO;
     let health = HealthConfig {

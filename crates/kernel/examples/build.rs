@@ -8,6 +8,7 @@ use std::time::Instant;
 use kernel::{Arch, BuildRequest, Cache, Flavor, KOption, KernelSource, Progress, Requirements};
 
 #[tokio::main]
+#[expect(clippy::too_many_lines, reason = "an example reads from top to bottom")]
 async fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let (Some(cache), Some(source)) = (args.next(), args.next()) else {

@@ -191,7 +191,7 @@ impl TestOrder {
         }
         argv.values("--tolerate", &self.tolerate);
         argv.values("--merge", &self.merge);
-        argv.displayed("--arch", &self.arch);
+        argv.displayed("--arch", self.arch);
         argv.displayed("--package", &self.packages);
         argv.displayed("--env", &self.env);
     }

@@ -56,6 +56,7 @@ fn lay_out(dir: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one scenario in its order")]
 async fn a_directory_is_adopted_in_place() {
     let dir = tempfile::tempdir().unwrap();
     lay_out(dir.path());

@@ -192,6 +192,7 @@ impl Oracle {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one list of invariants")]
     fn check(&self, writer: &Writer, context: &str) {
         let reader = writer.reader();
         let mut ran: BTreeMap<ResultKey, u64> = BTreeMap::new();

@@ -79,6 +79,7 @@ mod tests {
     use crate::watch::fetch_loop::View;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one scenario in its order")]
     fn only_what_can_be_listed_shares_a_kernel_and_only_what_can_run_is_planned() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ci.toml");

@@ -246,6 +246,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[expect(clippy::too_many_lines, reason = "one scenario in its order")]
     async fn what_a_farm_would_do() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path();

@@ -195,7 +195,7 @@ impl Events {
                 _ = self.stopping.wait_for(|stopping| *stopping) => return None,
             }
             self.quiet_polls += 1;
-            if self.quiet_polls % QUIET_POLLS_MAX == 0 {
+            if self.quiet_polls.is_multiple_of(QUIET_POLLS_MAX) {
                 return Some((Bytes::from_static(b":\n\n"), self));
             }
         }

@@ -70,11 +70,13 @@ const TABLE: &[(&str, Build)] = &[
     }),
 ];
 
+#[expect(clippy::needless_pass_by_value, reason = "has the type `Build`")]
 fn coverage(path: Path<'_>, query: &Query) -> Result<Route, RouteError> {
     let (path_below, test) = (query.text("path").into(), query.text("file").into());
     Ok(Route::Coverage { sha: path.name("commit")?, path: path_below, test })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "has the type `Build`")]
 fn test(path: Path<'_>, query: &Query) -> Result<Route, RouteError> {
     Ok(Route::Test(TestRoute {
         sha: path.name("commit")?,

@@ -15,7 +15,7 @@ use crate::filter::Filter;
 use crate::http::Response;
 use crate::page::{Crumb, Page, Symbol as _, Took, URGENCY, When, cut, subject, urgency};
 use crate::problem::Problem;
-use crate::route::{BranchRef, CommitRoute, Format};
+use crate::route::{BranchRef, CommitRoute, Format, Links};
 
 /// The most tests on one page.
 const ROWS_MAX: usize = 250;
@@ -136,6 +136,54 @@ fn place(context: Context<'_>, route: &CommitRoute) -> Result<Option<BranchPosit
     }
     Ok(None)
 }
+
+/// The tests of the selected status, the most urgent first. Without a selection, passing and skipped tests of a long
+/// list are separated, to be folded.
+fn listed_and_folded<'a>(
+    route: &CommitRoute,
+    matching: &[&'a TestEntry],
+) -> (Vec<&'a TestEntry>, Vec<&'a TestEntry>) {
+    let is_chosen = |entry: &&TestEntry| route.status.is_none_or(|status| entry.decisive.status == status);
+    let mut chosen: Vec<&TestEntry> = matching.iter().copied().filter(is_chosen).collect();
+    chosen.sort_by_key(|entry| urgency(entry.decisive.status));
+    if route.status.is_some() || chosen.len() <= ROWS_MAX {
+        return (chosen, Vec::new());
+    }
+    let quiet = |entry: &TestEntry| matches!(entry.decisive.status, Status::Passed | Status::NotRun);
+    chosen.into_iter().partition(|entry| !quiet(entry))
+}
+
+/// The comparison with the parent; empty if either commit is untested.
+fn compare_href(
+    links: Links<'_>,
+    route: &CommitRoute,
+    place: Option<&BranchPosition>,
+    results: &CommitResults,
+) -> String {
+    place
+        .filter(|_| !results.entries.is_empty())
+        .and_then(|place| Some((&place.at.user, place.entries.get(place.row + 1)?)))
+        .filter(|(_, parent)| parent.counts.total() > 0)
+        .map(|(user, parent)| links.compare(Some(user), parent.commit.as_str(), route.sha.as_str()))
+        .unwrap_or_default()
+}
+
+fn coverage_href(context: Context<'_>, route: &CommitRoute, results: &CommitResults) -> String {
+    if coverage::exists(context, &results.entries, &route.sha) {
+        context.links().coverage(route.sha.as_str(), "", "")
+    } else {
+        String::new()
+    }
+}
+
+fn failing_command(context: Context<'_>, route: &CommitRoute, shown: &[&TestEntry]) -> String {
+    shown
+        .iter()
+        .find(|entry| entry.decisive.status == Status::Failed)
+        .and_then(|entry| context.tests.command(&route.sha, entry.key.as_str()))
+        .unwrap_or_default()
+}
+
 fn render(
     context: Context<'_>,
     route: &CommitRoute,
@@ -158,17 +206,7 @@ fn render(
     let matching: Vec<&TestEntry> =
         results.entries.iter().filter(|entry| filter.matches(entry.key.as_str())).collect();
     let counts: Counts = matching.iter().map(|entry| entry.decisive.status).collect();
-    let mut chosen: Vec<&TestEntry> = matching
-        .iter()
-        .copied()
-        .filter(|entry| route.status.is_none_or(|s| entry.decisive.status == s))
-        .collect();
-    chosen.sort_by_key(|entry| urgency(entry.decisive.status));
-    let quiet = |entry: &TestEntry| matches!(entry.decisive.status, Status::Passed | Status::NotRun);
-    let folded = route.status.is_none() && chosen.len() > ROWS_MAX;
-    let (listed, folded_rows): (Vec<_>, Vec<_>) =
-        if folded { chosen.into_iter().partition(|entry| !quiet(entry)) } else { (chosen, Vec::new()) };
-
+    let (listed, folded_rows) = listed_and_folded(route, &matching);
     let pages = listed.len().div_ceil(ROWS_MAX).max(1);
     let number = route.page.min(pages - 1);
     let shown = &listed[number * ROWS_MAX..listed.len().min((number + 1) * ROWS_MAX)];
@@ -178,11 +216,8 @@ fn render(
     let groups = if number == 0 { groups(context, &folded_rows, &addresses) } else { Vec::new() };
     let more_groups = groups.len() > GROUPS_MAX;
 
-    let mut page = Page::new(
-        format!("{} {}", route.sha.short(), subject(&results.message, 60)),
-        links,
-        crumbs(context, place, route),
-    );
+    let title = format!("{} {}", route.sha.short(), subject(&results.message, 60));
+    let mut page = Page::new(title, links, crumbs(context, place, route));
     page.json = Some(context.json_address());
     page.live = if counts.inprogress > 0 { 2 } else { 0 };
     let template = CommitPage {
@@ -195,17 +230,8 @@ fn render(
         took: Took(matching.iter().map(|entry| entry.decisive.duration).sum()).to_string(),
         parent: neighbour(place.map(|place| place.row + 1)),
         child: neighbour(place.and_then(|place| place.row.checked_sub(1))),
-        compare_href: place
-            .filter(|_| !results.entries.is_empty())
-            .and_then(|place| place.entries.get(place.row + 1))
-            .filter(|parent| parent.counts.total() > 0)
-            .map(|parent| links.compare(at.map(|at| &at.user), parent.commit.as_str(), route.sha.as_str()))
-            .unwrap_or_default(),
-        coverage_href: if coverage::exists(context, &results.entries, &route.sha) {
-            links.coverage(route.sha.as_str(), "", "")
-        } else {
-            String::new()
-        },
+        compare_href: compare_href(links, route, place, results),
+        coverage_href: coverage_href(context, route, results),
         body: body(&results.message),
         headline: headline(&results.entries),
         tabs: tabs(&counts, &addresses),
@@ -225,11 +251,7 @@ fn render(
         newer_page: (number > 0).then(|| addresses.page(number - 1)),
         older_page: (number + 1 < pages).then(|| addresses.page(number + 1)),
         page_words: format!("page {} of {pages}", number + 1),
-        command: shown
-            .iter()
-            .find(|entry| entry.decisive.status == Status::Failed)
-            .and_then(|entry| context.tests.command(&route.sha, entry.key.as_str()))
-            .unwrap_or_default(),
+        command: failing_command(context, route, shown),
     };
     context.html(&template)
 }

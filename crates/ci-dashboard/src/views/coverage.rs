@@ -155,19 +155,41 @@ pub fn view(
             (name.as_str(), totals)
         })
         .collect();
+    match format {
+        Format::Json => json(context, sha, &all, path, &tests),
+        _ => html(context, sha, &all, (path, test), &tests),
+    }
+}
+
+fn json(
+    context: Context<'_>,
+    sha: &CommitId,
+    all: &Coverage,
+    path: &str,
+    tests: &[(&str, Totals)],
+) -> Result<Response, Problem> {
     let file = all.files.get(path);
     let missed = file.map(::coverage::FileCoverage::missed).unwrap_or_default();
-    if format == Format::Json {
-        let part = |name, totals: Totals| PartView { name, totals: totals.into() };
-        return context.json(&CoverageView {
-            commit: sha.as_str(),
-            totals: all.totals().into(),
-            tests: tests.iter().map(|(name, totals)| part(name, *totals)).collect(),
-            files: all.files.iter().map(|(name, file)| part(name, file.totals())).collect(),
-            functions: file.into_iter().flat_map(|file| &file.functions).map(function_view).collect(),
-            missed: missed.iter().map(|stretch| (*stretch.start(), *stretch.end())).collect(),
-        });
-    }
+    let part = |name, totals: Totals| PartView { name, totals: totals.into() };
+    context.json(&CoverageView {
+        commit: sha.as_str(),
+        totals: all.totals().into(),
+        tests: tests.iter().map(|(name, totals)| part(name, *totals)).collect(),
+        files: all.files.iter().map(|(name, file)| part(name, file.totals())).collect(),
+        functions: file.into_iter().flat_map(|file| &file.functions).map(function_view).collect(),
+        missed: missed.iter().map(|lines| (*lines.start(), *lines.end())).collect(),
+    })
+}
+
+fn html(
+    context: Context<'_>,
+    sha: &CommitId,
+    all: &Coverage,
+    (path, test): (&str, &str),
+    tests: &[(&str, Totals)],
+) -> Result<Response, Problem> {
+    let file = all.files.get(path);
+    let missed = file.map(::coverage::FileCoverage::missed).unwrap_or_default();
     let links = context.links();
     let commit_href = links.commit(None, sha.as_str());
     let all_href = links.coverage(sha.as_str(), "", test);
@@ -185,7 +207,7 @@ pub fn view(
         href: links.coverage(sha.as_str(), path, test),
         share: share(totals),
     };
-    let directories = directories(&all);
+    let directories = directories(all);
     let by_directory = path.is_empty() && directories.len() > 1;
     let parts: Vec<Row> = match (file.is_some(), by_directory) {
         (true, _) => Vec::new(),

@@ -102,28 +102,18 @@ pub fn load(context: Context<'_>, test: &TestRoute) -> Result<Option<LogView>, P
             failure: log_text.failure == Some(line.number),
         })
         .collect();
-    let marks = log_text
-        .marks
-        .iter()
-        .map(|mark| MarkLine {
-            line: mark.line,
-            href: if find.is_none() && inside(window, mark.line) {
-                format!("#L{}", mark.line)
-            } else {
-                address(mark.line)
-            },
-            class: mark_class(mark.kind.class()),
-            text: mark.text.clone(),
-        })
-        .collect();
+    let on_page = |line| find.is_none() && inside(window, line);
+    let href = |line| if on_page(line) { format!("#L{line}") } else { address(line) };
+    let marks = log_text.marks.iter().map(|mark| MarkLine {
+        line: mark.line,
+        href: href(mark.line),
+        class: mark_class(mark.kind.class()),
+        text: mark.text.clone(),
+    });
+    let marks = marks.collect();
     Ok(Some(LogView {
         marks,
-        note: (!all).then(|| {
-            format!(
-                "Too large to display: only the first {} MiB are shown. The raw log is complete.",
-                READ_MAX >> 20
-            )
-        }),
+        note: (!all).then(too_large),
         lines,
         first: window.first,
         last: window.last,
@@ -131,25 +121,35 @@ pub fn load(context: Context<'_>, test: &TestRoute) -> Result<Option<LogView>, P
         earlier: (find.is_none() && window.first > 1).then(|| address(window.first - 1)),
         later: (find.is_none() && window.last < total).then(|| address(window.last + 1)),
         follow: (log.is_live() && find.is_none() && window.last == total && all).then(|| {
-            // The last line may be incomplete: it is sent again, whole.
-            let (bytes, lines) = match text.rfind('\n') {
-                Some(_) if text.ends_with('\n') => (bytes.len(), total),
-                newline => (
-                    bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1),
-                    newline.map_or(0, |_| total - 1),
-                ),
-            };
+            let (bytes, lines) = complete_lines(&bytes, total);
             format!("{base}follow?{}from={bytes}:{lines}", if test.full { "log=full&" } else { "" })
         }),
-        found: match found {
-            _ if find.is_none() => String::new(),
-            0 => format!("none of {total} lines match"),
-            found if found > FOUND_MAX => format!("first {FOUND_MAX} of {found} matching lines"),
-            found => format!("{} of {total} match", found.plural("line")),
-        },
+        found: if find.is_some() { found_text(found, total) } else { String::new() },
         find: test.find.as_deref().unwrap_or("").into(),
         whole: if test.full { format!("{base}?log=full") } else { base },
     }))
+}
+
+/// The bytes and the lines of a live log before its last line if that is incomplete: it is sent again.
+fn complete_lines(bytes: &[u8], total: usize) -> (usize, usize) {
+    match bytes.iter().rposition(|byte| *byte == b'\n') {
+        Some(at) if at + 1 == bytes.len() => (bytes.len(), total),
+        Some(at) => (at + 1, total - 1),
+        None => (0, 0),
+    }
+}
+
+fn too_large() -> String {
+    let shown = READ_MAX >> 20;
+    format!("Too large to display: only the first {shown} MiB are shown. The raw log is complete.")
+}
+
+fn found_text(found: usize, total: usize) -> String {
+    match found {
+        0 => format!("none of {total} lines match"),
+        found if found > FOUND_MAX => format!("first {FOUND_MAX} of {found} matching lines"),
+        found => format!("{} of {total} match", found.plural("line")),
+    }
 }
 
 fn inside(window: Window, line: usize) -> bool {

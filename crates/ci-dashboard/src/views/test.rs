@@ -12,7 +12,7 @@ use crate::http::{Encoded, Response};
 use crate::logtext::readable;
 use crate::page::{Bytes, Crumb, Page, Symbol as _, Took, When, beyond_crash, cut, subject, urgency};
 use crate::problem::Problem;
-use crate::route::{BranchRef, Format, TestRoute};
+use crate::route::{BranchRef, Format, Links, TestRoute};
 
 /// The most failing tests listed next to the log.
 const FAILING_MAX: usize = 60;
@@ -100,15 +100,8 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
     let at = branch_of(context, &test.sha)?;
     let (test_file, subtest) = context.tests.split(test.key.as_str());
     let commit_href = links.commit(at.as_ref(), test.sha.as_str());
-    let mut crumbs = Vec::new();
-    if let Some(at) = &at {
-        crumbs.push(Crumb::link(&at.user, links.user(&at.user)));
-        crumbs.push(Crumb::link(&at.branch, links.branch(at)));
-    }
-    crumbs.push(Crumb::link(test.sha.short(), commit_href.clone()));
-    crumbs.push(Crumb::here(subtest));
-    let mut page =
-        Page::new(format!("{} {subtest} {}", entry.decisive.status, test.sha.short()), links, crumbs);
+    let title = format!("{} {subtest} {}", entry.decisive.status, test.sha.short());
+    let mut page = Page::new(title, links, crumbs(links, at.as_ref(), test, &commit_href, subtest));
     page.json = Some(context.json_address());
     // The verdict is shown even if the log is damaged; errors of the request are reported.
     let (log, damaged) = match load(context, test) {
@@ -146,13 +139,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         },
         tabs: tabs(context, test),
         log,
-        no_log: if damaged {
-            "The log is damaged and cannot be shown. The link Raw downloads it as stored."
-        } else if entry.decisive.status == Status::FailedToRun {
-            "It never started; there is no log."
-        } else {
-            "There is no log of this test."
-        },
+        no_log: no_log(damaged, entry.decisive.status),
         command: context.tests.command(&test.sha, test.key.as_str()).unwrap_or_default(),
         failing_more: failing_entries(&results).count().saturating_sub(FAILING_MAX),
         failing: failing(context, test, &results),
@@ -160,6 +147,34 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         rerun,
     };
     context.html(&template)
+}
+
+fn crumbs(
+    links: Links<'_>,
+    at: Option<&BranchRef>,
+    test: &TestRoute,
+    commit_href: &str,
+    subtest: &str,
+) -> Vec<Crumb> {
+    let mut crumbs = Vec::new();
+    if let Some(at) = at {
+        crumbs.push(Crumb::link(&at.user, links.user(&at.user)));
+        crumbs.push(Crumb::link(&at.branch, links.branch(at)));
+    }
+    crumbs.push(Crumb::link(test.sha.short(), commit_href.into()));
+    crumbs.push(Crumb::here(subtest));
+    crumbs
+}
+
+/// Why no log is shown.
+fn no_log(damaged: bool, status: Status) -> &'static str {
+    if damaged {
+        "The log is damaged and cannot be shown. The link Raw downloads it as stored."
+    } else if status == Status::FailedToRun {
+        "It never started; there is no log."
+    } else {
+        "There is no log of this test."
+    }
 }
 
 /// The tests of the commit that failed, run or have no readable status.

@@ -20,6 +20,7 @@ pub fn failed(reason: &str) -> Verdict {
 
 /// Four commits, oldest first: all pass, one test breaks, the build fails, one test is fixed and one is running. A
 /// fifth is untested.
+#[expect(clippy::too_many_lines, reason = "one history in its order")]
 pub fn results() -> TempDir {
     // The store syncs each step, which is slow on a disk.
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();

@@ -32,7 +32,7 @@ pub(super) struct RunArgs {
 
 pub(super) async fn run(args: RunArgs, cache: PathBuf) -> Result<u8, Failure> {
     let order = args.order;
-    let requests = requests(&order, cache)?;
+    let requests = requests(&order, &cache)?;
     let mut records = Vec::new();
     let mut codes = Vec::new();
     for request in &requests {
@@ -99,9 +99,9 @@ fn overall(codes: &[u8]) -> u8 {
 }
 
 /// One request per file. With several files, checks first that each exists.
-fn requests(order: &RunOrder, cache: PathBuf) -> Result<Vec<RunRequest>, Failure> {
+fn requests(order: &RunOrder, cache: &Path) -> Result<Vec<RunRequest>, Failure> {
     let test = &order.test;
-    let kernel = parse_kernel(&test.kernel, test.commit.as_deref(), &cache).map_err(Failure::usage)?;
+    let kernel = parse_kernel(&test.kernel, test.commit.as_deref(), cache).map_err(Failure::usage)?;
     let requests = RunRequest::all(order, &kernel, cache)?;
     if requests.len() > 1 {
         for request in &requests {
@@ -156,7 +156,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let line = |words: &[&str]| {
             let args = Line::try_parse_from(["run", "-k", "/"].iter().chain(words)).unwrap().args;
-            requests(&args.order, dir.path().into())
+            requests(&args.order, dir.path())
                 .map(|requests| {
                     let list = |request: &RunRequest| {
                         let subtests: Vec<_> = request.subtests.iter().map(ToString::to_string).collect();

@@ -1,6 +1,6 @@
 //! One run of one test file, as it was asked for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::{RunOrder, SubtestName, TestOrder};
 
@@ -34,7 +34,7 @@ impl RunRequest {
     }
 
     /// One request per test file of the order; each shares its kernel with the other files.
-    pub fn all(order: &RunOrder, kernel: &KernelFrom, cache: PathBuf) -> Result<Vec<Self>, RunError> {
+    pub fn all(order: &RunOrder, kernel: &KernelFrom, cache: &Path) -> Result<Vec<Self>, RunError> {
         let mut requests: Vec<Self> = Vec::new();
         for word in &order.test.tests {
             match requests.last_mut() {
@@ -44,7 +44,7 @@ impl RunRequest {
                     request.subtests.push(subtest);
                 }
                 _ => requests
-                    .push(Self { order: order.clone(), ..Self::new(word, kernel.clone(), cache.clone()) }),
+                    .push(Self { order: order.clone(), ..Self::new(word, kernel.clone(), cache.into()) }),
             }
         }
         let files: Vec<PathBuf> = requests.iter().map(|request| request.file.clone()).collect();

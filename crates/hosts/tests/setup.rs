@@ -117,7 +117,7 @@ async fn what_cannot_be_done_is_said_and_nothing_follows() {
     let machine = Machine::new();
     let two = format!("{KEY}\nssh-rsa BBBB unrestricted");
     let (exit, said) = ends(&machine, &two).await;
-    assert_eq!((exit, said.as_str()), (Exit::Code(2), "host-setup: --key: one public key, in one line"));
+    assert_eq!((exit, said.as_str()), (Exit::Code(2), "host-setup: --key takes one public key on one line"));
 
     machine.write("no-packages", "");
     assert!(!ends(&machine, KEY).await.0.success());

@@ -3,6 +3,8 @@
 //! `watch` fetches, `plan` orders the jobs, `farm` decides what happens next, `executor` runs batches, `publisher` writes,
 //! `report` shows; `daemon` wires them together. A verdict counts when it is durable, not before.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod cli;
 pub mod daemon;
 pub mod executor;

@@ -3,6 +3,8 @@
 //!
 //! [`find`] says which file, [`load`] reads it and the users' files; a [`Config`] holds no reference that leads nowhere.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod branch;
 mod config;
 mod error;

@@ -3,6 +3,8 @@
 //! The near end of a run is a process that behaves like `ktest run --events`: it prints the same events and leaves the
 //! same files in its output folder. When it ends, everything it started on the other machine ends soon after.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod backoff;
 pub mod check;
 mod error;

@@ -3,6 +3,8 @@
 //! The id of a kernel is a hash of its inputs; the store contains each kernel once. A kernel that does not build is a
 //! verdict about its source ([`BuildError::DoesNotBuild`]); a failure of this host is never reported as one.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod boot_image;
 pub mod build;
 pub mod cache;

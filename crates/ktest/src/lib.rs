@@ -2,6 +2,8 @@
 //!
 //! A farm and a laptop run the same `ktest run`. Everything it finds is reported as events (`model::event`).
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod access;
 pub mod cli;
 pub mod doctor;

@@ -2,6 +2,8 @@
 //!
 //! A test file is untrusted bash: each call has a time limit, can run in a sandbox, and its output is validated.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod call;
 pub mod declare;
 mod deps_cache;

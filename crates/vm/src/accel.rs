@@ -84,7 +84,9 @@ fn precheck(arch: Arch) -> Option<Kvm> {
     if Arch::native() != Some(arch) {
         return Some(Kvm::Unusable(format!("this host is not {arch}")));
     }
-    let error = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").err()?;
+    let mut options = std::fs::OpenOptions::new();
+    let opened = fsx::own::open_with(Path::new("/dev/kvm"), options.read(true).write(true));
+    let error = opened.err()?.source;
     let hint = match error.kind() {
         std::io::ErrorKind::PermissionDenied => "; add yourself to the group kvm",
         _ => "",

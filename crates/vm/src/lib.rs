@@ -2,6 +2,8 @@
 //!
 //! `machine`, `console` and `supervise` are pure; `accel`, `image` and `session` start processes.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod accel;
 pub mod console;
 pub mod guest;

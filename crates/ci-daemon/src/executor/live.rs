@@ -2,14 +2,15 @@
 //!
 //! It is copied from the run's own folder a piece at a time; the finished log replaces it when the verdict is there.
 
-use std::io::SeekFrom;
-use std::path::PathBuf;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fsx::untrusted::Dir;
 use model::{CommitId, ResultKey};
 use results::{LogKind, Writer};
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
 
 /// How often there is a look at what is new.
@@ -26,15 +27,16 @@ pub struct LiveLog {
 }
 
 impl LiveLog {
-    /// Copies the log at `from`, which need not be there yet.
+    /// Copies the log at the relative path `log` of the run's work directory. It need not exist yet.
     pub fn start(
         writer: &Writer,
         commit: &CommitId,
         key: &ResultKey,
-        from: PathBuf,
+        work: PathBuf,
+        log: PathBuf,
     ) -> results::Result<Self> {
         let to = File::from_std(writer.live_log(commit, key, LogKind::Subtest)?);
-        Ok(Self { task: tokio::spawn(copy(from, to)) })
+        Ok(Self { task: tokio::spawn(copy(work, log, to)) })
     }
 }
 
@@ -44,12 +46,14 @@ impl Drop for LiveLog {
     }
 }
 
-async fn copy(from: PathBuf, mut to: File) {
+async fn copy(work: PathBuf, log: PathBuf, mut to: File) {
     let mut offset = 0;
     while offset < MOST {
         tokio::time::sleep(EVERY).await;
         // A log that cannot be read now may be in a moment; at the end it is published whole in any case.
-        let Ok(piece) = piece(&from, offset).await else { continue };
+        let (work, log) = (work.clone(), log.clone());
+        let piece = tokio::task::spawn_blocking(move || piece(&work, &log, offset)).await;
+        let Ok(Ok(piece)) = piece else { continue };
         if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
             return;
         }
@@ -57,11 +61,12 @@ async fn copy(from: PathBuf, mut to: File) {
     }
 }
 
-async fn piece(from: &PathBuf, offset: u64) -> std::io::Result<Vec<u8>> {
-    let mut file = File::open(from).await?;
-    file.seek(SeekFrom::Start(offset)).await?;
+/// What the log has after `offset`. The run may replace the log by anything, so it is opened as untrusted.
+fn piece(work: &Path, log: &Path, offset: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = Dir::open(work)?.open_file(log)?;
+    file.seek(SeekFrom::Start(offset))?;
     let mut piece = Vec::new();
-    file.take(PIECE).read_to_end(&mut piece).await?;
+    file.take(PIECE).read_to_end(&mut piece)?;
     Ok(piece)
 }
 
@@ -78,7 +83,7 @@ mod tests {
         let commit: CommitId = "1".repeat(40).parse().unwrap();
         let key: ResultKey = "a.punch".parse().unwrap();
         let from = dir.path().join("log");
-        let live = LiveLog::start(&writer, &commit, &key, from.clone()).unwrap();
+        let live = LiveLog::start(&writer, &commit, &key, dir.path().into(), "log".into()).unwrap();
         let reader = writer.reader();
         for text in ["00001 one\n", "00001 one\n00002 two\n"] {
             std::fs::write(&from, text).unwrap();

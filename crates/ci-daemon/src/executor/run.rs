@@ -305,9 +305,9 @@ impl<'a> Run<'a> {
         }
         let subtest = self.batch.jobs[at].payload.subtest.dotted();
         let name = format!("{}.{subtest}", self.first.unit.test.dotted());
-        let from = self.slot.work.join("out").join(name).join("log");
+        let log = Path::new("out").join(name).join("log");
         self.live = None;
-        match LiveLog::start(&self.slot.writer, commit, &key, from) {
+        match LiveLog::start(&self.slot.writer, commit, &key, self.slot.work.clone(), log) {
             Ok(live) => self.live = Some(live),
             Err(error) => self.log.line(format!("the log does not show while it grows: {error}")),
         }

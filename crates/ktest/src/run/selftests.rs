@@ -59,7 +59,7 @@ pub(super) async fn build(
     let KernelFrom::Source(source) = &request.kernel else { return Ok(None) };
     check(arch, collections)?;
     let cache = request.cache.join("selftests");
-    std::fs::create_dir_all(&cache).map_err(|error| broken(&cache, &error))?;
+    fsx::own::create_dir_all(&cache).map_err(|error| broken(&cache, &error.source))?;
     let name = match source {
         KernelSource::Commit { repo, commit } => {
             let opened = gitio::Repo::open(repo).map_err(no_source)?;
@@ -86,7 +86,7 @@ pub(super) async fn build(
         tempfile::Builder::new().prefix("new-").tempdir_in(&cache).map_err(|error| broken(&cache, &error))?;
     let (src, out) = (place.path().join("src"), place.path().join("out"));
     for dir in [&src, &out] {
-        std::fs::create_dir(dir).map_err(|error| broken(dir, &error))?;
+        fsx::own::create_dir(dir).map_err(|error| broken(dir, &error.source))?;
     }
     unpack(source, arch, place.path(), &src).await?;
     let log = make(request, arch, collections, &src, &out).await?;
@@ -97,9 +97,9 @@ pub(super) async fn build(
     }
     let Some(name) = name else { return Ok(Some(Selftests { dir: out, _place: Some(place) })) };
     let kept = cache.join(name);
-    match std::fs::rename(&out, &kept) {
+    match fsx::publish::dir(&out, &kept, fsx::publish::Durability::Cached) {
         // Another slot has published the same build.
-        Err(error) if !kept.join(LIST).is_file() => Err(broken(&kept, &error)),
+        Err(error) if !kept.join(LIST).is_file() => Err(broken(&kept, &error.source)),
         _ => Ok(Some(Selftests { dir: kept, _place: None })),
     }
 }
@@ -149,7 +149,7 @@ async fn unpack(source: &KernelSource, arch: Arch, place: &Path, src: &Path) -> 
         }
     }
     finish(Cmd::new("tar").arg("-C").arg(src).arg("-xf").arg(&packed)).await?;
-    std::fs::remove_file(&packed).map_err(|error| broken(&packed, &error))
+    fsx::own::remove_file(&packed).map(|_| ()).map_err(|error| broken(&packed, &error.source))
 }
 
 /// Runs make and returns its output.

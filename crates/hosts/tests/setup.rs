@@ -108,7 +108,7 @@ async fn what_is_there_is_not_made_again() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_said_and_nothing_follows() {
+async fn errors_are_reported_and_nothing_else_runs() {
     let ends = async |machine: &Machine, key: &str| {
         let (output, asked) = machine.set_up(key).await;
         assert!(!asked.contains("useradd") && !asked.contains("ktest.new"), "{asked}");
@@ -126,11 +126,11 @@ async fn what_cannot_be_done_is_said_and_nothing_follows() {
     machine.write("no-sudo", "");
     let (exit, said) = ends(&machine, KEY).await;
     assert_eq!(exit, Exit::Code(1));
-    assert!(said.starts_with("host-setup: kim is not root here and may not sudo"), "{said}");
-    assert!(!machine.path("upload").exists(), "what was sent is gone");
+    assert!(said.starts_with("host-setup: kim is neither root nor has passwordless sudo"), "{said}");
+    assert!(!machine.path("upload").exists(), "the uploaded files are removed");
 
     let machine = Machine::new();
     machine.fake("ktest", "exit 127");
     let (output, _) = machine.set_up(KEY).await;
-    assert!(output.complaint().contains("does not run here"), "{}", output.complaint());
+    assert!(output.complaint().contains("does not run on this host"), "{}", output.complaint());
 }

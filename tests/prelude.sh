@@ -170,7 +170,7 @@ _ktest_apply_flavor() {
     # shellcheck disable=SC2154 # test-libs.sh sets it
     local file=$_ktest_libs/../lib/flavors/$ktest_flavor.sh
     [[ $ktest_flavor =~ ^[a-z]+$ && -e $file ]] ||
-        _ktest_die "no flavor "$ktest_flavor"; known: $(cd "$_ktest_libs/../lib/flavors" && echo *.sh)"
+        _ktest_die "no flavor '$ktest_flavor'; known: $(cd "$_ktest_libs/../lib/flavors" && echo *.sh)"
     # shellcheck source=/dev/null
     . "$file"
 }

@@ -29,7 +29,7 @@ async fn each_asks_something_of_the_kernel() {
     }
     assert!(seen >= 9, "{seen}");
     let error = boot_with(&[("ktest_flavor", "../../x")]).await.unwrap_err();
-    assert!(error.contains("no flavor ../../x; known: ") && error.contains("kasan.sh"), "{error}");
+    assert!(error.contains("no flavor '../../x'; known: ") && error.contains("kasan.sh"), "{error}");
 }
 
 #[tokio::test]

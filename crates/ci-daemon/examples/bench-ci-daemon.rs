@@ -41,7 +41,7 @@ fn main() -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let cmd = spawn::Cmd::new(&own).arg(dir.path());
         let output = runtime.block_on(cmd.output(spawn::Limits::seconds(300)))?;
-        ensure!(output.exit.success(), "{}: {}", output.exit, output.complaint());
+        ensure!(output.exit.success(), "{}: {}", output.exit, output.error_line());
         last = output.text();
         let line = last.lines().find_map(|line| line.strip_prefix("planner_refill_cold_ms "));
         let value: f64 = line.and_then(|rest| rest.split(' ').next()).context("no figure")?.parse()?;

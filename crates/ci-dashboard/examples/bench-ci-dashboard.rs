@@ -143,7 +143,7 @@ async fn cgi_page(dir: &Path, target: &str) -> Result<(f64, f64, usize)> {
         let began = Instant::now();
         let output = cmd.output(Limits::seconds(60)).await?;
         times.push(millis(began.elapsed()));
-        ensure!(output.stdout.starts_with(b"Status: 200 "), "{target}: {}", output.complaint());
+        ensure!(output.stdout.starts_with(b"Status: 200 "), "{target}: {}", output.error_line());
         size = output.stdout.len();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let peak = stderr.lines().find_map(|line| line.strip_prefix("peak ")?.strip_suffix(" kB"));
@@ -198,7 +198,7 @@ async fn wrk(dir: &Path, address: SocketAddr) -> Result<Option<(f64, f64)>> {
         Cmd::new(wrk).args(["-t1", "-c", CONNECTIONS, "-d10s", "--latency", "-s"]).arg(&script).arg(url);
     let output = cmd.output(Limits::seconds(60)).await?;
     let text = output.text();
-    ensure!(output.exit.success() && !text.contains("Non-2xx"), "wrk: {text} {}", output.complaint());
+    ensure!(output.exit.success() && !text.contains("Non-2xx"), "wrk: {text} {}", output.error_line());
     let after = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
     let p99 = after("99%").and_then(duration_ms).context("wrk prints no 99%")?;
     let rate = after("Requests/sec:").and_then(|rate| rate.parse().ok()).context("wrk prints no rate")?;

@@ -93,7 +93,7 @@ impl Browser {
         over.store(true, Ordering::Relaxed);
         daemon.join().unwrap();
         let text = output.text();
-        assert!(output.exit.success(), "{text}\n{}", output.complaint());
+        assert!(output.exit.success(), "{text}\n{}", output.error_line());
         eprintln!("the browser tests took {:.1} s", began.elapsed().as_secs_f32());
     }
 }
@@ -131,7 +131,7 @@ fn in_a_browser() {
     let Some(browser) = Browser::find() else { return };
     let Some(fixture) = common::example("fixture") else { return };
     let filled = browser.run(&Cmd::new(fixture).arg(browser.results()), 60);
-    assert!(filled.exit.success(), "{}", filled.complaint());
+    assert!(filled.exit.success(), "{}", filled.error_line());
     browser.drive("dashboard.test.mjs", &commit_id(RUNNING), |stage| {
         let fixture = ResultsFixture::new(&stage.dir.join("results"));
         hostile(&fixture);
@@ -146,7 +146,7 @@ fn over_a_demo_run() {
     let Some(browser) = Browser::find() else { return };
     let data = std::env::var_os("DEMO_DATA").expect("DEMO_DATA is the directory of the demo's results");
     let copied = browser.run(&Cmd::new("cp").arg("-a").arg(data).arg(browser.results()), 60);
-    assert!(copied.exit.success(), "{}", copied.complaint());
+    assert!(copied.exit.success(), "{}", copied.error_line());
     let listed =
         results::Reader::open(browser.results()).unwrap().branch(&"demo/demo".parse().unwrap()).unwrap();
     let tip = listed.expect("the demo's branch").remove(0).commit;

@@ -111,7 +111,7 @@ fn the_server_serves() {
     ended.expect("the server stops").unwrap().unwrap();
     if let Some(over_two) = over_two {
         let output = runtime.block_on(over_two).unwrap().unwrap();
-        assert!(output.exit.success() && output.text().contains("more"), "{}", output.complaint());
+        assert!(output.exit.success() && output.text().contains("more"), "{}", output.error_line());
     }
 }
 
@@ -243,7 +243,7 @@ fn http2(runtime: &tokio::runtime::Runtime, address: SocketAddr, farm: &Farm) {
     let two = "--http2-prior-knowledge";
     let page = "/ci?user=mira&branch=ext4-testing";
     let output = run(&[two, "-w", "\n%{http_version} %{http_code}"], page);
-    assert!(output.text().ends_with("\n2 200"), "{} {}", output.text(), output.complaint());
+    assert!(output.text().ends_with("\n2 200"), "{} {}", output.text(), output.error_line());
     assert_eq!(output.text().strip_suffix("\n2 200"), Some(farm.get(page).as_str()));
     let output =
         run(&[two, "-r", "1-3", "-o", "/dev/null", "-w", "%{http_version} %{http_code}"], &log_address());
@@ -301,7 +301,7 @@ fn cgi_as_a_process() {
             cmd = cmd.env(name, value);
         }
         let output = run(&cmd);
-        assert!(output.exit.success(), "{uri}: {}", output.complaint());
+        assert!(output.exit.success(), "{uri}: {}", output.error_line());
         let end = output.stdout.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
         let head = String::from_utf8(output.stdout[..end].to_vec()).unwrap();
         (head, output.stdout[end + 4..].to_vec())

@@ -64,7 +64,7 @@ impl AptRoot {
         let output = self.run("apt-cache", &["show", "--no-all-versions", name], &self.dir).await?;
         Package::parse(&output.text()).ok_or_else(|| DebianError::NoPackage {
             name: name.into(),
-            cause: self.update_error.clone().unwrap_or_else(|| output.complaint()),
+            cause: self.update_error.clone().unwrap_or_else(|| output.error_line()),
         })
     }
 
@@ -74,7 +74,7 @@ impl AptRoot {
         let failed = |cause: String| DebianError::Download { package: version.clone(), cause };
         let output = self.run("apt-get", &["-q", "download", &version], dir).await?;
         if !output.exit.success() {
-            return Err(failed(output.complaint()));
+            return Err(failed(output.error_line()));
         }
         let prefix = format!("{}_", package.name);
         let downloaded =

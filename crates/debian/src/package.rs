@@ -47,7 +47,7 @@ pub async fn unpack(file: &Path, dir: &Path) -> Result<(), DebianError> {
     if output.exit.success() {
         return Ok(());
     }
-    Err(DebianError::Unpack { file: file.into(), cause: output.complaint() })
+    Err(DebianError::Unpack { file: file.into(), cause: output.error_line() })
 }
 
 /// The packages of a dpkg status file, one `name version` a line.

@@ -120,7 +120,7 @@ pub(crate) fn error_message(output: &Output) -> String {
             before.unwrap_or(line).to_owned()
         }
         Some(line) => line.to_owned(),
-        None => format!("{} ({})", output.complaint(), output.exit),
+        None => format!("{} ({})", output.error_line(), output.exit),
     }
 }
 

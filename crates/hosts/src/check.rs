@@ -66,7 +66,7 @@ pub async fn check(link: &Link) -> Vec<Finding> {
     let doctor = link.ktest(&["doctor", "--json"]).output(limits).await;
     match doctor.map(|output| (serde_json::from_slice::<Vec<Finding>>(&output.stdout), output)) {
         Ok((Ok(more), _)) => findings.extend(more),
-        Ok((Err(_), output)) => findings.push(finding("doctor", "missing", output.complaint(), "")),
+        Ok((Err(_), output)) => findings.push(finding("doctor", "missing", output.error_line(), "")),
         Err(error) => findings.push(finding("doctor", "missing", error.to_string(), "")),
     }
     findings
@@ -146,7 +146,7 @@ pub async fn setup(
         let upload = link.remote("umask 077 && cat > .ktest-upload").input(bytes);
         let output = upload.output(Limits { time: Duration::from_secs(1800), bytes: 1 << 20 }).await?;
         if !output.exit.success() {
-            return Err(unfit(link, &output.complaint()));
+            return Err(unfit(link, &output.error_line()));
         }
         script = script.args(["--binary", ".ktest-upload"]);
     }

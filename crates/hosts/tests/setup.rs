@@ -75,7 +75,7 @@ impl Machine {
 async fn a_bare_machine_gets_what_a_worker_needs() {
     let machine = Machine::new();
     let (output, asked) = machine.set_up(KEY).await;
-    assert!(output.exit.success(), "{}", output.complaint());
+    assert!(output.exit.success(), "{}", output.error_line());
     for wanted in [
         "useradd --system --create-home",
         "usermod --append --groups kvm nobody-here",
@@ -101,7 +101,7 @@ async fn what_is_there_is_not_made_again() {
     machine.fake("id", "[ $1 != -u ] || echo 1000");
     machine.write("home/.ssh/authorized_keys", &format!("restrict {KEY}\n"));
     let (output, asked) = machine.set_up(KEY).await;
-    assert!(output.exit.success(), "{}", output.complaint());
+    assert!(output.exit.success(), "{}", output.error_line());
     for unwanted in ["apt-get", "useradd", "authorized_keys\nwrote"] {
         assert!(!asked.contains(unwanted), "{unwanted} is in\n{asked}");
     }
@@ -112,7 +112,7 @@ async fn errors_are_reported_and_nothing_else_runs() {
     let ends = async |machine: &Machine, key: &str| {
         let (output, asked) = machine.set_up(key).await;
         assert!(!asked.contains("useradd") && !asked.contains("ktest.new"), "{asked}");
-        (output.exit, output.complaint())
+        (output.exit, output.error_line())
     };
     let machine = Machine::new();
     let two = format!("{KEY}\nssh-rsa BBBB unrestricted");
@@ -132,5 +132,5 @@ async fn errors_are_reported_and_nothing_else_runs() {
     let machine = Machine::new();
     machine.fake("ktest", "exit 127");
     let (output, _) = machine.set_up(KEY).await;
-    assert!(output.complaint().contains("does not run on this host"), "{}", output.complaint());
+    assert!(output.error_line().contains("does not run on this host"), "{}", output.error_line());
 }

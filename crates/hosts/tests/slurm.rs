@@ -168,7 +168,7 @@ fn id(heard: &Heard) -> String {
 
 async fn slurm(program: &str, args: &[&str]) {
     let output = Cmd::new(program).args(args).output(Limits::seconds(30)).await.unwrap();
-    assert!(output.exit.success(), "{program}: {}", output.complaint());
+    assert!(output.exit.success(), "{program}: {}", output.error_line());
 }
 
 #[tokio::test]

@@ -155,7 +155,7 @@ impl Unpacked {
         let depmod = Cmd::new("depmod").env("PATH", debian::programs::search_path());
         let output = depmod.arg("-b").arg(stage).arg(&release).output(Limits::seconds(300)).await?;
         if !output.exit.success() {
-            return Err(InfrastructureError::program("depmod", output.complaint()).into());
+            return Err(InfrastructureError::program("depmod", output.error_line()).into());
         }
         self.initramfs(stage, &modules).await?;
         let config = own::read_to_string(&stage.join("config"), CONFIG_BYTES)?;
@@ -231,7 +231,7 @@ async fn decompressed(file: &Path) -> Result<Vec<u8>, BuildError> {
     if output.exit.success() {
         return Ok(output.stdout);
     }
-    Err(InfrastructureError::program(format!("{program} {}", file.display()), output.complaint()).into())
+    Err(InfrastructureError::program(format!("{program} {}", file.display()), output.error_line()).into())
 }
 
 impl Store {

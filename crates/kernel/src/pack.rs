@@ -157,7 +157,7 @@ async fn install_modules(
     }
     let output = make.capture(&args, INSTALL_LIMIT).await?;
     if !output.exit.success() {
-        return Err(InfrastructureError::program("make modules_install", output.complaint()).into());
+        return Err(InfrastructureError::program("make modules_install", output.error_line()).into());
     }
     // Links to the build, which the guest does not have.
     let installed = Dir::open(module_folder).map_err(InfrastructureError::Untrusted)?;
@@ -184,7 +184,7 @@ async fn list_builtin(module_folder: &Path, make: &Make, release: &str) -> Resul
         let args = ["-b", &base.to_string_lossy(), release].map(str::to_owned);
         let output = make.program("depmod", &args).output(spawn::Limits::seconds(60)).await?;
         if !output.exit.success() {
-            return Err(BuildError::from(InfrastructureError::program("depmod", output.complaint())).into());
+            return Err(BuildError::from(InfrastructureError::program("depmod", output.error_line())).into());
         }
     }
     Ok(())

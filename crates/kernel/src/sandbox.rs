@@ -80,7 +80,7 @@ pub async fn probe() -> Result<(), BuildError> {
     let cmd = Cmd::new(&argv[0]).args(&argv[1..]).arg("true");
     match cmd.output(Limits::seconds(20)).await {
         Ok(output) if output.exit.success() => Ok(()),
-        Ok(output) => Err(InfrastructureError::Sandbox(output.complaint()).into()),
+        Ok(output) => Err(InfrastructureError::Sandbox(output.error_line()).into()),
         Err(error) => Err(InfrastructureError::Sandbox(error.to_string()).into()),
     }
 }

@@ -166,7 +166,7 @@ async fn version(program: &str) -> Result<String, BuildError> {
     match text.lines().next() {
         Some(line) if output.exit.success() => Ok(line.trim().into()),
         _ => {
-            let complaint = format!("{}: {}", output.exit, output.complaint());
+            let complaint = format!("{}: {}", output.exit, output.error_line());
             Err(InfrastructureError::program(format!("{program} --version"), complaint).into())
         }
     }

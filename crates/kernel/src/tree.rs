@@ -213,7 +213,7 @@ async fn copy_objects(from: &Path, to: &Path) -> Result<(), BuildError> {
     let cmd = Cmd::new("cp").args(["-a", "--reflink=auto", "--"]).args([from, &partial]);
     let output = cmd.output(Limits::seconds(1800)).await?;
     if !output.exit.success() {
-        return Err(InfrastructureError::program("cp", output.complaint()).into());
+        return Err(InfrastructureError::program("cp", output.error_line()).into());
     }
     Ok(publish::dir(&partial, to, publish::Durability::Cached)?)
 }

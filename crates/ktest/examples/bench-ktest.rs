@@ -70,7 +70,7 @@ async fn bare(kernel: &Path, image: &Path) -> f64 {
         .arg("root=/dev/vda panic=-1 mitigations=off init=/usr/bin/busybox -- poweroff -f");
     let began = Instant::now();
     let output = cmd.output(Limits::seconds(120)).await.expect("QEMU runs");
-    assert!(output.exit.success(), "{}", output.complaint());
+    assert!(output.exit.success(), "{}", output.error_line());
     began.elapsed().as_secs_f64()
 }
 

@@ -61,7 +61,7 @@ async fn key(dir: &Path, name: &str) -> std::io::Result<PathBuf> {
     if output.exit.success() {
         return Ok(path);
     }
-    Err(std::io::Error::other(format!("ssh-keygen: {}", output.complaint())))
+    Err(std::io::Error::other(format!("ssh-keygen: {}", output.error_line())))
 }
 
 /// A port that is free now. If another process takes it first, QEMU fails and the next attempt uses another port.

@@ -149,7 +149,7 @@ async fn program(argv: &[&str], package: &str, optional: Option<&str>) -> Findin
     let lost = if optional.is_some() { Health::Weak } else { Health::Missing };
     match output {
         Ok(output) => {
-            let text = if output.stdout.is_empty() { output.complaint() } else { output.text() };
+            let text = if output.stdout.is_empty() { output.error_line() } else { output.text() };
             let version = text.lines().next().unwrap_or_default().trim().to_string();
             Finding { what, health: Health::Ok, found: version, remedy: String::new() }
         }
@@ -187,7 +187,7 @@ async fn sandbox() -> Finding {
             Finding { what, health: Health::Ok, found: "bubblewrap works".into(), remedy: String::new() }
         }
         Ok(output) => {
-            let found = format!("bubblewrap does not work: {}", output.complaint());
+            let found = format!("bubblewrap does not work: {}", output.error_line());
             Finding { what, health: Health::Missing, found, remedy: remedy.into() }
         }
         Err(error) => {

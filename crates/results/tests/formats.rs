@@ -145,7 +145,7 @@ fn capnp(arguments: &[&str], input: Vec<u8>) -> Option<String> {
     let command = Cmd::new("capnp").args(arguments).dir(here()).input(input);
     match runtime.block_on(command.output(Limits::seconds(30))) {
         Ok(output) => {
-            assert!(output.exit.success(), "capnp {arguments:?}: {}", output.complaint());
+            assert!(output.exit.success(), "capnp {arguments:?}: {}", output.error_line());
             Some(output.text())
         }
         Err(spawn::SpawnError::NotFound { .. }) => {

@@ -19,7 +19,7 @@ async fn mount(options: &str, dir: &Path) -> Result<(), String> {
     let command = Cmd::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(dir);
     match command.output(Limits::seconds(30)).await {
         Ok(output) if output.exit.success() => Ok(()),
-        Ok(output) => Err(output.complaint()),
+        Ok(output) => Err(output.error_line()),
         Err(error) => Err(error.to_string()),
     }
 }

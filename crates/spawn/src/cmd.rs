@@ -281,7 +281,7 @@ mod tests {
             .output(Limits::seconds(10))
             .await;
         let out = out.unwrap();
-        assert_eq!((out.exit, out.text().as_str(), out.complaint().as_str()), (Exit::Code(3), "hello", "e"));
+        assert_eq!((out.exit, out.text().as_str(), out.error_line().as_str()), (Exit::Code(3), "hello", "e"));
         let out = Cmd::new("sh").args(["-c", "kill -9 $$"]).output(Limits::seconds(10)).await.unwrap();
         assert_eq!(out.exit, Exit::Signal(9));
     }

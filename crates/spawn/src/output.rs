@@ -60,7 +60,7 @@ impl Output {
 
     /// The last line of standard error that is not empty. Most programs report their failure there.
     #[must_use]
-    pub fn complaint(&self) -> String {
+    pub fn error_line(&self) -> String {
         let text = String::from_utf8_lossy(&self.stderr);
         text.lines()
             .rev()

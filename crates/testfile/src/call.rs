@@ -61,7 +61,7 @@ impl TestFile {
         let output =
             cmd.output(limits(DEPS_LIMIT)).await.map_err(|error| self.spawn_error("deps", &error))?;
         if !output.exit.success() {
-            let complaint = output.complaint();
+            let complaint = output.error_line();
             let is_text = complaint.contains("command not found") || complaint.contains("eval: line");
             let hint = if is_text { "; deps must print bash assignments and nothing else" } else { "" };
             let exit = match output.exit {
@@ -80,7 +80,7 @@ impl TestFile {
         let output =
             cmd.output(limits(LIST_LIMIT)).await.map_err(|error| self.spawn_error("list-tests", &error))?;
         if !output.exit.success() {
-            let what = format!("{}: {}", output.exit, output.complaint());
+            let what = format!("{}: {}", output.exit, output.error_line());
             return Err(self.call_error("list-tests", &what));
         }
         let mut subtests: Vec<SubtestName> = Vec::new();

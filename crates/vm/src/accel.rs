@@ -110,7 +110,7 @@ async fn probe(arch: Arch) -> Kvm {
         Ok(output) => Kvm::Unusable(format!(
             "a test guest does not run: {}, {}",
             output.exit,
-            brief(&output.complaint())
+            brief(&output.error_line())
         )),
         Err(SpawnError::Time { limit, .. }) => Kvm::Unusable(format!(
             "/dev/kvm opens, but a test guest did not run within {} s",

@@ -116,9 +116,9 @@ async fn an_unknown_subtest_fails() {
 async fn bad_declarations_are_explained() {
     let output = call("selftest/deps_fails.ktest", &["deps"]).await;
     assert_eq!(output.text(), "");
-    insta::assert_snapshot!(output.complaint(), @"deps_fails.ktest: config-mem: 'lots' is not a size like 512 or 2G");
+    insta::assert_snapshot!(output.error_line(), @"deps_fails.ktest: config-mem: 'lots' is not a size like 512 or 2G");
     let output = call("selftest/no_subtests.ktest", &["list-tests"]).await;
-    insta::assert_snapshot!(output.complaint(), @"no_subtests.ktest: the file has no subtests: define functions test_NAME");
+    insta::assert_snapshot!(output.error_line(), @"no_subtests.ktest: the file has no subtests: define functions test_NAME");
     let output = call("selftest/pass.ktest", &["nonsense"]).await;
     assert_eq!(output.exit, spawn::Exit::Code(2));
 }

@@ -47,7 +47,7 @@ pub async fn run(job: &SlurmJob, on: &mut dyn FnMut(Output<'_>)) -> Result<Optio
     let _ = Cmd::new("scancel").arg(format!("--name={}", job_name(&job.slot))).output(limits()).await;
     let output = submit(job).output(limits()).await.map_err(|error| unreachable(job, slurm_error(&error)))?;
     let Some(id) = job_id(&output.text()).filter(|_| output.exit.success()) else {
-        return Err(unreachable(job, output.complaint()));
+        return Err(unreachable(job, output.error_line()));
     };
     on(Output::Message(&format!("Slurm job {id}: {}", submit(job))));
     let mut follower = Follower {

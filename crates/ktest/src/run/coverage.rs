@@ -165,7 +165,7 @@ async fn run_gcov(kernel: &Kernel, units: &[PathBuf], work: &Path) -> Result<Cov
         let cmd = Cmd::new(gcov(kernel)).args(["--json-format", "--stdout"]).args(data).dir(work);
         let output = cmd.output(Limits { bytes: OUTPUT_BYTES, ..Limits::seconds(LIMIT_S) }).await?;
         if !output.exit.success() {
-            return Err(CoverageError::Gcov(output.complaint()));
+            return Err(CoverageError::Gcov(output.error_line()));
         }
         let text = output.text();
         for document in text.lines().filter(|line| !line.trim().is_empty()) {

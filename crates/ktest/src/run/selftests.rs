@@ -215,7 +215,7 @@ async fn finish(cmd: Cmd) -> Result<String, RunError> {
     if output.exit.success() {
         return Ok(output.text());
     }
-    Err(RunError::Source(format!("the source of the kernel's selftests: {}", output.complaint())))
+    Err(RunError::Source(format!("the source of the kernel's selftests: {}", output.error_line())))
 }
 
 fn broken(path: &Path, error: &std::io::Error) -> RunError {

@@ -167,7 +167,7 @@ async fn run(cmd: Cmd) -> Result<(), ImageError> {
     if output.exit.success() {
         return Ok(());
     }
-    Err(ImageError::Program { what: inner_program(&cmd), complaint: output.complaint() })
+    Err(ImageError::Program { what: inner_program(&cmd), complaint: output.error_line() })
 }
 
 /// The program after fakeroot's `--`.

@@ -47,7 +47,7 @@ pub struct Config {
     pub confirm_failures: u32,
     /// Where the daemon listens for pushes; `None`: nowhere.
     pub hook: Option<Hook>,
-    /// Kernel options that a test file may require in vain, without `CONFIG_`.
+    /// Kernel options whose requirement may stay unmet, without `CONFIG_`.
     pub tolerate: Vec<String>,
     /// Repositories other than `linux` (which may be here too, to override `linux_repo`).
     pub repos: BTreeMap<RepoName, PathBuf>,
@@ -61,7 +61,7 @@ pub struct Config {
     pub user_groups: BTreeMap<UserName, BTreeMap<GroupName, TestGroup>>,
     /// The watched branches.
     pub branches: BTreeMap<BranchRef, Branch>,
-    /// Users whose file cannot be used now ([`load_lenient`]): their results are nobody's to delete.
+    /// Users whose file cannot be used now ([`load_lenient`]): their results must not be deleted.
     pub broken_users: BTreeSet<UserName>,
     /// The machines of the farm.
     pub hosts: BTreeMap<HostName, Host>,

@@ -176,7 +176,7 @@ impl Follower<'_> {
         }
     }
 
-    /// A file of the job after so many requeues.
+    /// A file of the job after N requeues.
     fn file(&self, name: &str, requeues: u32) -> PathBuf {
         self.spool.join(format!("{name}.{requeues}"))
     }

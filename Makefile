@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PREFIX ?=
 DEMO_EXIT ?=
-LOGS ?= ../shared/data/crash-logs
+LOGS ?=
 export DEMO_EXIT
 
 .PHONY: help setup demo test lint bench titles install deb chaos farm pictures clean
@@ -31,6 +31,7 @@ bench: ## run the benchmarks, write target/bench.json
 	@scripts/bench
 
 titles: ## compare crash titles with those expected by a directory of logs (LOGS=DIR)
+	@[ -n '$(LOGS)' ] || { echo 'titles: no directory of logs given; run: make titles LOGS=DIR' >&2; exit 2; }
 	@scripts/setup build
 	@. scripts/lib.sh && find_cargo && cargo run --quiet -p crash --example titles -- '$(LOGS)'
 

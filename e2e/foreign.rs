@@ -168,13 +168,13 @@ fn https_certificates_are_verified() {
         assert_eq!(ask(&good, "ca.pem", words), local, "{words}");
         assert_eq!(local.1, Some(0), "{words}");
     }
-    for (server, authorities, why) in [
+    for (server, authorities, reason) in [
         (&good, "stranger.pem", "SSL_CERT_FILE"),
         (&expired, "ca.pem", "the certificate has expired"),
         (&other, "ca.pem", "ci.example.org; use the address"),
     ] {
         let (text, code) = ask(server, authorities, "branches");
-        assert!(text.starts_with("ci-status: https://127.0.0.1:") && text.contains(why), "{text}");
+        assert!(text.starts_with("ci-status: https://127.0.0.1:") && text.contains(reason), "{text}");
         assert_eq!((text.lines().count(), code), (1, Some(1)), "{text}");
     }
     // Plain HTTP to a TLS port.

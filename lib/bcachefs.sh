@@ -11,17 +11,17 @@ _bcachefs_images=0
 # bcachefs-image NAME...: attach these images in addition to the scratch devices. Declare them before scratch devices
 # are used. On the host each image is unpacked once, into $ktest_deps_dir.
 bcachefs-image() {
-    local name from=${ktest_bcachefs_images:-$_ktest_libs/../../shared/data/bcachefs} to
+    local name from=${ktest_bcachefs_images:-} to
     for name; do
         to=${ktest_deps_dir:-${TMPDIR:-/tmp}/ktest-deps}/bcachefs/$name.img
-        if [[ ! -e $to && -e $from/$name.img.zst ]]; then
+        if [[ ! -e $to && -n $from && -e $from/$name.img.zst ]]; then
             mkdir -p "${to%/*}"
             zstd -qdf --sparse -o "$to.$$" "$from/$name.img.zst" ||
                 _ktest_die "$from/$name.img.zst cannot be unpacked into ${to%/*}"
             mv "$to.$$" "$to"
         fi
         if [[ ! -e $to ]]; then
-            ktest_skip "no image $name.img.zst in $from, and no tools to create one; set ktest_bcachefs_images=DIR"
+            ktest_skip "no image $name.img.zst in ${from:-DIR}, and no tools to create one; set ktest_bcachefs_images=DIR"
             return
         fi
         config-image "$to"

@@ -113,12 +113,12 @@ fn respond(dir: &Path, target: &str) -> Response {
     }
     match view(&Reader::open(dir).unwrap(), &query) {
         Ok(view) => Response { status: "200 OK", headers: JSON, body: view.to_string().into_bytes() },
-        Err(why) => refused("404 Not Found", why),
+        Err(reason) => refused("404 Not Found", reason),
     }
 }
 
-fn refused(status: &'static str, why: &str) -> Response {
-    Response { status, headers: JSON, body: json!({ "error": why }).to_string().into_bytes() }
+fn refused(status: &'static str, reason: &str) -> Response {
+    Response { status, headers: JSON, body: json!({ "error": reason }).to_string().into_bytes() }
 }
 
 /// The views of docs/formats.md.

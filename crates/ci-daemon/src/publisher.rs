@@ -151,7 +151,7 @@ async fn list(
 }
 
 async fn unlist(writer: Writer, branch: BranchRef, request: std::path::PathBuf) {
-    match writer.forget_branch(&branch).await {
+    match writer.unlist_branch(&branch).await {
         Ok(true) => tracing::info!("the listing of {branch} is removed"),
         Ok(false) => tracing::warn!("{branch} has no results; there is no listing to remove"),
         Err(error) => tracing::error!("the listing of {branch} cannot be removed: {error}"),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use fsx::untrusted::{Dir, EntryType, UntrustedError};
-use results::requests::{FOLDER, Request, SIZE_MAX, TAKEN, VERSION, What};
+use results::requests::{FOLDER, Request, RequestKind, SIZE_MAX, TAKEN, VERSION};
 
 /// At most this many requests are taken at a time.
 const AT_ONCE: usize = 1000;
@@ -22,7 +22,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenRequest {
     /// What is requested.
-    pub what: What,
+    pub what: RequestKind,
     /// The file, to be removed when the request is finished.
     pub file: PathBuf,
 }
@@ -120,12 +120,12 @@ fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests
     found.requests.push(TakenRequest { what, file });
 }
 
-fn parse(folder: &Dir, name: &OsStr) -> Result<What, RequestError> {
+fn parse(folder: &Dir, name: &OsStr) -> Result<RequestKind, RequestError> {
     let request: Request = serde_json::from_slice(&folder.read(name, SIZE_MAX)?)?;
     if request.version != VERSION {
         return Err(RequestError::Version(request.version));
     }
-    Ok(request.what)
+    Ok(request.kind)
 }
 
 /// Removes the file of a finished request.
@@ -159,7 +159,7 @@ mod tests {
         }
         let found = take(dir.path(), false);
         assert_eq!(found.requests.len(), 1);
-        let What::Rerun(rerun) = &found.requests[0].what else { panic!("{:?}", found.requests) };
+        let RequestKind::Rerun(rerun) = &found.requests[0].what else { panic!("{:?}", found.requests) };
         assert_eq!((rerun.commit.as_str(), rerun.key.as_str()), (commit, "fs.a.x"));
         assert_eq!(found.problems.len(), strange.len(), "{:?}", found.problems);
         assert!(take(dir.path(), false).requests.is_empty());
@@ -170,8 +170,8 @@ mod tests {
         assert!(take(dir.path(), true).requests.is_empty());
         assert!(folder.join("half").exists() && folder.join(".a2.json").exists());
         let branch: model::BranchRef = "kmo/old".parse().unwrap();
-        results::requests::leave(dir.path(), What::Unlist(branch.clone())).unwrap();
+        results::requests::submit(dir.path(), RequestKind::Unlist(branch.clone())).unwrap();
         let asked = take(dir.path(), false).requests;
-        assert_eq!(asked.iter().map(|asked| &asked.what).collect::<Vec<_>>(), [&What::Unlist(branch)]);
+        assert_eq!(asked.iter().map(|asked| &asked.what).collect::<Vec<_>>(), [&RequestKind::Unlist(branch)]);
     }
 }

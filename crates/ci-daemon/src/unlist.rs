@@ -7,7 +7,7 @@ use std::path::Path;
 
 use config::Config;
 use model::BranchRef;
-use results::requests::{self, What};
+use results::requests::{self, RequestKind};
 use results::{Reader, Writer};
 use serde::Serialize;
 
@@ -100,12 +100,12 @@ pub fn check(config: &Config, wanted: &BranchRef) -> Result<Unconfigured, Unlist
 pub async fn unlist(output_dir: &Path, branch: BranchRef) -> Result<Unlisted, UnlistError> {
     match Writer::open(output_dir) {
         Ok(writer) => {
-            writer.forget_branch(&branch).await?;
+            writer.unlist_branch(&branch).await?;
             writer.close().await?;
             Ok(Unlisted::Now)
         }
         Err(results::Error::Locked { .. }) => {
-            requests::leave(output_dir, What::Unlist(branch))?;
+            requests::submit(output_dir, RequestKind::Unlist(branch))?;
             Ok(Unlisted::Requested)
         }
         Err(error) => Err(error.into()),

@@ -48,9 +48,9 @@ impl Filter {
                 Err(Problem::TooExpensive("the compiled pattern is too large; use a simpler pattern".into()))
             }
             Err(error) => {
-                let why = error.to_string();
-                let why = why.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
-                Err(Problem::Filter(format!("not a valid regular expression: {why}")))
+                let reason = error.to_string();
+                let reason = reason.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
+                Err(Problem::Filter(format!("not a valid regular expression: {reason}")))
             }
         }
     }

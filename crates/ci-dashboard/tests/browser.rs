@@ -38,8 +38,8 @@ impl Browser {
     /// `None`, with a message, if a program is not installed.
     fn find() -> Option<Self> {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/browser").canonicalize().unwrap();
-        let skipped = |why: &str| {
-            common::skipped(why);
+        let skipped = |reason: &str| {
+            common::skipped(reason);
             None
         };
         let Some(node) = on_path(&["node"]) else {

@@ -157,7 +157,7 @@ fn a_rerun_is_requested(address: SocketAddr, farm: &Farm) {
     let page = format!("/c/{}/fs.ext4.basic.punch/", commits()[3].0);
     let rerun = format!("{page}rerun");
     let html = |target: &str| String::from_utf8(ask(address, target, "").body).unwrap();
-    let open = || results::requests::open(farm.path()).len();
+    let open = || results::requests::pending_reruns(farm.path()).len();
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let right = format!("token={TOKEN}");
     let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
@@ -196,7 +196,7 @@ fn a_rerun_is_requested(address: SocketAddr, farm: &Farm) {
     assert_eq!((status_of(&reply), open()), (202, 1));
     let view: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!(view["test"], "fs.ext4.basic.punch");
-    let asked = results::requests::open(farm.path()).remove(0);
+    let asked = results::requests::pending_reruns(farm.path()).remove(0);
     assert_eq!((asked.commit, asked.key.to_string()), (commits()[3].0.clone(), "fs.ext4.basic.punch".into()));
     // The site itself, which CGI uses, is read-only.
     let request = Request { method: http::Method::POST, ..Request::get(&rerun) };

@@ -19,28 +19,28 @@ pub enum Problem {
     #[error("{0}; or give the results with --output-dir or --remote")]
     Config(#[from] config::ConfigError),
     /// A dashboard cannot be reached, or its answer cannot be used.
-    #[error("{url}: {why}; check --remote, and that the dashboard runs")]
+    #[error("{url}: {reason}; check --remote, and that the dashboard runs")]
     Remote {
         /// The address.
         url: String,
         /// What failed.
-        why: String,
+        reason: String,
     },
     /// The certificate of a dashboard does not prove its identity.
-    #[error("{url}: {why}")]
+    #[error("{url}: {reason}")]
     Certificate {
         /// The address.
         url: String,
         /// What is wrong with it, and how to fix it.
-        why: String,
+        reason: String,
     },
     /// The value of `--remote` is not an address.
-    #[error("--remote {address:?}: {why}; give the address of a dashboard: https://ci.example.org")]
+    #[error("--remote {address:?}: {reason}; give the address of a dashboard: https://ci.example.org")]
     Address {
         /// The value.
         address: String,
         /// What is wrong with it.
-        why: String,
+        reason: String,
     },
     /// `--remote` without a value, and no `ci_url`.
     #[error("--remote: the configuration has no ci_url; give the address: --remote=https://ci.example.org")]
@@ -125,12 +125,12 @@ pub enum Problem {
         nearest: Nearest,
     },
     /// No argument, and HEAD of the checkout cannot be read.
-    #[error("no {argument} given and HEAD cannot be read: {why}")]
+    #[error("no {argument} given and HEAD cannot be read: {reason}")]
     Head {
         /// The argument as the help names it.
         argument: &'static str,
         /// What failed.
-        why: gitio::GitError,
+        reason: gitio::GitError,
     },
     /// No argument, and the checkout is on no branch.
     #[error(
@@ -138,12 +138,12 @@ pub enum Problem {
     )]
     Detached,
     /// The value of `--test` is not a regular expression.
-    #[error("--test {pattern:?} is not a regular expression: {why}")]
+    #[error("--test {pattern:?} is not a regular expression: {reason}")]
     Regex {
         /// The value.
         pattern: String,
         /// What is wrong with it.
-        why: String,
+        reason: String,
     },
     /// The test has no log.
     #[error("{key} at {} has no {kind} ({status}){hint}", commit.short())]
@@ -182,12 +182,12 @@ pub enum Problem {
     #[error("rerun needs the ci-daemon of this machine; run it on the machine of the daemon")]
     NotLocal,
     /// A request file cannot be written.
-    #[error("{}: cannot write the request for ci-daemon: {why}", path.display())]
+    #[error("{}: cannot write the request for ci-daemon: {reason}", path.display())]
     Request {
         /// The folder.
         path: PathBuf,
         /// What failed.
-        why: io::Error,
+        reason: io::Error,
     },
     /// No such artifact.
     #[error("{key} at {} has no artifact {name:?}{nearest}", commit.short())]
@@ -242,7 +242,7 @@ pub enum Nearest {
 
 impl Nearest {
     /// The names nearest to the given one.
-    pub fn new<T: ToString>(what: &'static str, name: &str, choices: impl IntoIterator<Item = T>) -> Self {
+    pub fn new<T: ToString>(heading: &'static str, name: &str, choices: impl IntoIterator<Item = T>) -> Self {
         let mut choices = Choices::new(choices);
         let least = choices.0.iter().map(|choice| distance(name, choice)).min();
         if let Some(least) = least.filter(|least| *least <= name.chars().count().min(9) / 3) {
@@ -252,12 +252,12 @@ impl Nearest {
         if choices.0.len() > CHOICES_MAX {
             choices.0.sort_by_cached_key(|choice| distance(name, choice));
         }
-        Self::All(what, choices)
+        Self::All(heading, choices)
     }
 
     /// All names, in their order.
-    pub fn all<T: ToString>(what: &'static str, choices: impl IntoIterator<Item = T>) -> Self {
-        Self::All(what, Choices::new(choices))
+    pub fn all<T: ToString>(heading: &'static str, choices: impl IntoIterator<Item = T>) -> Self {
+        Self::All(heading, Choices::new(choices))
     }
 }
 
@@ -266,8 +266,10 @@ impl fmt::Display for Nearest {
         match self {
             Self::Similar(Choices(names)) if names.len() == 1 => write!(f, "; did you mean {:?}?", names[0]),
             Self::Similar(choices) => write!(f, "; did you mean one of: {choices}?"),
-            Self::All(what, Choices(names)) if names.is_empty() => write!(f, "; there are no {what} yet"),
-            Self::All(what, choices) => write!(f, "; {what}: {choices}"),
+            Self::All(heading, Choices(names)) if names.is_empty() => {
+                write!(f, "; there are no {heading} yet")
+            }
+            Self::All(heading, choices) => write!(f, "; {heading}: {choices}"),
         }
     }
 }

@@ -64,7 +64,7 @@ fn checkout_head(
     let Ok(repo) = Repo::discover(&context.folder) else {
         return Err(Problem::NoCheckout { argument, folder: context.folder.clone(), nearest: nearest() });
     };
-    repo.head().map_err(|why| Problem::Head { argument, why })
+    repo.head().map_err(|reason| Problem::Head { argument, reason })
 }
 
 /// A commit, and the branch if the commit was given as one.
@@ -178,9 +178,9 @@ pub fn test(keys: &[ResultKey], name: &str, place: &str) -> Result<ResultKey, Pr
 pub fn pattern(text: Option<&str>) -> Result<Option<regex::Regex>, Problem> {
     let compile = |text: &str| {
         regex::Regex::new(text).map_err(|error| {
-            let why = error.to_string();
-            let why = why.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
-            Problem::Regex { pattern: text.into(), why }
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
+            Problem::Regex { pattern: text.into(), reason }
         })
     };
     text.map(compile).transpose()

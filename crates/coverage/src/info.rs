@@ -7,10 +7,10 @@ use crate::{Coverage, FileCoverage, Function};
 
 /// Why a tracefile cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} of the tracefile: {what}")]
+#[error("line {line} of the tracefile: {problem}")]
 pub struct InfoError {
     line: usize,
-    what: &'static str,
+    problem: &'static str,
 }
 
 impl fmt::Display for Coverage {
@@ -42,7 +42,7 @@ impl std::str::FromStr for Coverage {
         let mut coverage = Self::default();
         let mut open: Option<(String, FileCoverage)> = None;
         for (at, line) in text.lines().enumerate() {
-            let bad = |what| InfoError { line: at + 1, what };
+            let bad = |problem| InfoError { line: at + 1, problem };
             if line == "end_of_record" {
                 let (name, file) = open.take().ok_or(bad("end_of_record without SF"))?;
                 coverage.files.entry(name).or_default().merge(file);
@@ -78,7 +78,7 @@ impl std::str::FromStr for Coverage {
         }
         match open {
             Some(_) => {
-                Err(InfoError { line: text.lines().count(), what: "the file ends before end_of_record" })
+                Err(InfoError { line: text.lines().count(), problem: "the file ends before end_of_record" })
             }
             None => Ok(coverage),
         }

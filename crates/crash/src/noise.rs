@@ -25,14 +25,14 @@ pub(crate) enum Noise {
 /// Functions with a reason in common.
 struct Family {
     /// Why they are passed over, as the end of "a function that ...".
-    why: &'static str,
+    reason: &'static str,
     reports: Noise,
     names: &'static [&'static str],
 }
 
 const FAMILIES: &[Family] = &[
     Family {
-        why: "prints the report (lib/dump_stack.c, kernel/panic.c, lib/bug.c, arch/*/kernel/traps.c)",
+        reason: "prints the report (lib/dump_stack.c, kernel/panic.c, lib/bug.c, arch/*/kernel/traps.c)",
         reports: Noise::Usual,
         names: &[
             r"_?_?dump_stack(_lvl)?|show_stack|show_regs|show_trace\w*|__show_trace|dump_backtrace|unwind_backtrace",
@@ -51,7 +51,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "enters the kernel or handles the fault (arch/*/kernel/entry*)",
+        reason: "enters the kernel or handles the fault (arch/*/kernel/entry*)",
         reports: Noise::Usual,
         names: &[
             r"el[01][ht]?_\w+|handle_bad_stack|__bad_stack|panic_bad_stack|brk_handler|call_break_hook|do_debug_exception|do_mem_abort|do_bad_area|do_translation_fault",
@@ -63,7 +63,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "is the detector itself (mm/kasan, mm/kfence, mm/kmsan, kernel/kcsan, lib/ubsan.c, mm/kmemleak.c, kernel/kcov.c)",
+        reason: "is the detector itself (mm/kasan, mm/kfence, mm/kmsan, kernel/kcsan, lib/ubsan.c, mm/kmemleak.c, kernel/kcov.c)",
         reports: Noise::Usual,
         names: &[
             r"kasan_\w+|__kasan_\w+|__asan_\w+|__hwasan_\w+|hwasan_\w+|check_memory_region\w*|memory_is_\w+|check_region_inline|__kasan_check_\w+",
@@ -75,7 +75,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "checks objects for all subsystems (lib/debugobjects.c, lib/refcount.c, lib/list_debug.c)",
+        reason: "checks objects for all subsystems (lib/debugobjects.c, lib/refcount.c, lib/list_debug.c)",
         reports: Noise::Usual,
         names: &[
             r"debug_(print_object|object\w*|check_no_obj\w*|deactivate|timer_deactivate|work_\w+|rcu_head_\w+|hrtimer_\w+)|__debug_\w+|debug_assert_init",
@@ -84,7 +84,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "copies or compares memory for its caller (lib, arch/*/lib)",
+        reason: "copies or compares memory for its caller (lib, arch/*/lib)",
         reports: Noise::Usual,
         names: &[
             r"_?_?(mem(cpy|set|move|cmp|chr|scan|zero)|str(n|l|s)?(cpy|cat|cmp|len|nlen|chr|rchr|str|pbrk|casecmp|ncasecmp|dup|sep|scpy)\w*)\w*",
@@ -96,7 +96,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "is one atomic or bit operation",
+        reason: "is one atomic or bit operation",
         reports: Noise::Usual,
         names: &[
             r"(arch_|raw_|instrument_|generic_)*atomic\w*_\w+|(arch_|raw_|generic_|instrument_)*_*(test|set|clear|change)(_and_(set|clear|change))?_bit\w*|arch_(test|set|clear)\w*",
@@ -104,7 +104,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "takes, releases or checks a lock for its caller (kernel/locking)",
+        reason: "takes, releases or checks a lock for its caller (kernel/locking)",
         reports: Noise::Usual,
         names: &[
             r"_*raw_(spin|read|write)_\w+|_*(spin|read|write)_(try)?(un)?lock\w*|do_raw_\w+|queued_(spin|read|write)_\w+|pv_queued_\w+|__pv_queued\w*|native_queued_\w+",
@@ -120,7 +120,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "allocates or frees memory for its caller (mm)",
+        reason: "allocates or frees memory for its caller (mm)",
         reports: Noise::Usual,
         names: &[
             r"\w*k[mz]alloc\w*|___?kmalloc\w*|\w*kmem_cache\w*|_*kv?free\w*|k[vz]?(zalloc|calloc|realloc|memdup|strdup|asprintf|vasprintf)\w*|_*v[mz]alloc\w*|vfree\w*|__vunmap|_*vmalloc\w*|kv[mz]?alloc\w*|kvmalloc\w*|memdup_user\w*|strndup_user|vmemdup_user",
@@ -131,7 +131,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "is a data structure or a helper of lib and include/linux",
+        reason: "is a data structure or a helper of lib and include/linux",
         reports: Noise::Usual,
         names: &[
             r"_*rb_(\w*)|rbtree_\w+|timerqueue_(init|iterate|add_node)\w*|rhashtable_\w+|__rhashtable_\w+|rht_\w+|rhltable_\w+|radix_tree_\w+|__radix_\w+|xa_\w+|__xa_\w+|xas_\w+|idr_\w+|ida_\w+|list_lru_\w+|__list_lru_\w+|klist_\w+|llist_\w+|mas_\w+|mt_\w+|interval_tree_\w+|percpu_ref_\w+|percpu_counter_\w+|__percpu_counter_\w+|ref_tracker_\w+|sbitmap_\w+|kfifo_\w+|__kfifo_\w+|mtree_\w+|__mt_\w+|sg_(alloc|free|init|copy|miter|next|nents|last)\w*|__sg_\w+|sgl_\w+|mempool_\w+|_*alloc_percpu\w*|free_percpu\w*|pcpu_\w+",
@@ -146,7 +146,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "registers or removes an object of the device model for its owner (lib/kobject.c, fs/sysfs, drivers/base)",
+        reason: "registers or removes an object of the device model for its owner (lib/kobject.c, fs/sysfs, drivers/base)",
         reports: Noise::Usual,
         names: &[
             r"_*kobject_\w+|_*kset_\w+|sysfs_\w+|__sysfs_\w+|kernfs_(remove|get|put|new|find|create|add|next|drain|activate|link|unlink)\w*|__kernfs_\w+|device_(del|add|register|unregister|initialize|create|destroy|remove_file|release|remove_groups|add_groups|remove_attrs)\w*|(put|get)_device|dpm_sysfs_\w+|i2c_del_adapter|proc_register|proc_(create|mkdir|symlink)\w*|_?remove_proc_\w+|unregister_netdev\w*|rollback_registered\w*|get_device_parent|cleanup_glue_dir",
@@ -154,7 +154,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "queues, runs or flushes deferred work for its owner (kernel/workqueue.c, kernel/time, kernel/kthread.c)",
+        reason: "queues, runs or flushes deferred work for its owner (kernel/workqueue.c, kernel/time, kernel/kthread.c)",
         reports: Noise::Usual,
         names: &[
             r"_*queue_(work|delayed_work)\w*|insert_work|mod_delayed_work\w*|schedule_(work|delayed_work)\w*|(__)?flush_(work|workqueue|delayed_work)\w*|(__)?drain_workqueue|destroy_workqueue|work_is_static_object|cancel_(work|delayed_work)\w*|__cancel_\w+|get_work_\w+|set_work_\w+|process_one_work|process_scheduled_works|worker_thread|kthread|kthread_(stop|park|unpark|should|create|queue|flush|cancel)\w*|__kthread_\w+|ret_from_(fork|kernel_thread)\w*",
@@ -164,7 +164,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "is the USB core on behalf of a driver",
+        reason: "is the USB core on behalf of a driver",
         reports: Noise::Usual,
         names: &[
             r"usb_(submit_urb|kill_urb|unlink_urb|poison_urb|free_urb|kill_anchored_urbs|start_wait_urb|bulk_msg|control_msg|interrupt_msg|internal_control_msg|hcd_submit_urb|hcd_map_urb\w*)\w*",
@@ -172,14 +172,14 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "waits, or takes a lock, by its name",
+        reason: "waits, or takes a lock, by its name",
         reports: Noise::Waiting,
         names: &[
             r"\w*(sched|wait|_lock|_slowlock|mutex|rwsem|rwbase|completion|kthread|synchronize|rcu_barrier)\w*|(\w+_)?down(_\w+)?|context_switch|__switch_to\w*|cancel_\w*work\w*|flush_\w*work\w*|__flush_\w*work\w*",
         ],
     },
     Family {
-        why: "waits, or starts and awaits the work of another task",
+        reason: "waits, or starts and awaits the work of another task",
         reports: Noise::Waiting,
         names: &[
             r"_*schedule\w*|context_switch|io_schedule\w*|wait_(for|on)_\w*|_*wait_for_\w+|do_wait_(for_common|intr\w*)|__wait_(on|event|rcu)\w*|out_of_line_wait\w*|bit_wait\w*|prepare_to_wait\w*|do_wait_common|wait_event\w*|do_nanosleep|hrtimer_nanosleep\w*|msleep\w*|usleep\w*|freezer\w*|try_to_freeze|__refrigerator|sleep_on\w*|swait_\w+|prepare_to_swait\w*|__switch_to|ldsem_\w+|__ldsem_\w+|console_lock|tty_ldisc_lock\w*|usb_start_wait_urb",
@@ -189,7 +189,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "allocates an object on behalf of its caller",
+        reason: "allocates an object on behalf of its caller",
         reports: Noise::Allocating,
         names: &[
             r"\w*alloc\w*_skb\w*|_*alloc_skb\w*|skb_(clone|copy|expand\w*)|pskb_\w+|__build_skb\w*|build_skb\w*|sk_(prot_)?alloc|(__)?alloc_percpu\w*|pcpu_\w+|\w*mempool_\w+|bio_alloc\w*|alloc_(inode|file\w*|empty_file\w*|bprm|pid|vfsmnt|netdev\w*|etherdev\w*|workqueue\w*)|__alloc_file|idr_\w+|radix_tree_\w+|xas_\w+|ida_\w+|sock_(alloc\w*|wmalloc|rmalloc|omalloc)|__sock_create|prepare_(creds|kernel_cred)|security_\w+|lsm_\w+|getname\w*|d_alloc\w*|__d_alloc|dup_task_struct|devm_\w+|kobject_\w+|kstrdup\w*|kasprintf|kvasprintf\w*|bpf_map_area_alloc|usb_alloc_\w+|posix_acl_\w*|seq_(open\w*|buf_alloc)|single_open\w*|__seq_open\w*|sget_userns|alloc_super|percpu_ref_init|__percpu_\w+|call_usermodehelper_setup|(__)?fput\w*",
@@ -197,7 +197,7 @@ const FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        why: "is the timer that the object debugger reports, or runs it; the owner calls it",
+        reason: "is the timer that the object debugger reports, or runs it; the owner calls it",
         reports: Noise::Object,
         names: &[r"\w*timers?_?\w*"],
     },
@@ -221,7 +221,7 @@ pub(crate) fn passed_over(function: &str, noise: Noise) -> Option<&'static str> 
     let families = NAMES.matches(function).into_iter().map(|index| &FAMILIES[index]);
     families
         .filter(|family| family.reports == Noise::Usual || family.reports == noise)
-        .map(|family| family.why)
+        .map(|family| family.reason)
         .next()
 }
 
@@ -237,7 +237,7 @@ mod tests {
     /// One function of each kind that the subsystems share, and some that a title may name.
     #[test]
     fn shared_functions_are_passed_over_for_a_reason() {
-        for (function, noise, why) in [
+        for (function, noise, reason) in [
             ("filemap_fdatawait_range", Noise::Waiting, "waits"),
             ("__rwsem_down_write_failed_common", Noise::Waiting, "takes"),
             ("rcu_barrier", Noise::Waiting, "waits"),
@@ -271,7 +271,7 @@ mod tests {
             ("security_inode_alloc", Noise::Allocating, "allocates"),
         ] {
             let found = passed_over(function, noise);
-            assert!(found.is_some_and(|found| found.starts_with(why)), "{function}: {found:?}");
+            assert!(found.is_some_and(|found| found.starts_with(reason)), "{function}: {found:?}");
         }
         for function in [
             "ext4_find_extent",

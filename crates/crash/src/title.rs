@@ -62,7 +62,7 @@ pub(crate) fn canonical(function: &str) -> &str {
 }
 
 struct Replace {
-    what: Regex,
+    pattern: Regex,
     with: &'static str,
 }
 
@@ -76,7 +76,8 @@ static REPLACE: LazyLock<Vec<Replace>> = LazyLock::new(|| {
         ),
         (r"\b\d+(?:\.\d+)*\b", "NUM"),
     ];
-    let ready = |(what, with)| Replace { what: Regex::new(what).expect("a regular expression"), with };
+    let ready =
+        |(pattern, with)| Replace { pattern: Regex::new(pattern).expect("a regular expression"), with };
     table.into_iter().map(ready).collect()
 });
 
@@ -84,7 +85,7 @@ static REPLACE: LazyLock<Vec<Replace>> = LazyLock::new(|| {
 pub(crate) fn general(text: &str) -> String {
     let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for replace in REPLACE.iter() {
-        text = replace.what.replace_all(&text, replace.with).into_owned();
+        text = replace.pattern.replace_all(&text, replace.with).into_owned();
     }
     let mut end = text.len().min(120);
     while !text.is_char_boundary(end) {

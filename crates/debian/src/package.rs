@@ -18,6 +18,8 @@ pub struct Package {
     pub depends: String,
     /// The SHA-256 of its file, hexadecimal, as the signed index gives it.
     pub sha256: String,
+    /// The size of its file in bytes; 0 if the index does not give it.
+    pub size: u64,
 }
 
 impl Package {
@@ -30,6 +32,7 @@ impl Package {
             version: field("Version")?,
             depends: field("Depends").unwrap_or_default(),
             sha256: field("SHA256")?,
+            size: field("Size").and_then(|size| size.parse().ok()).unwrap_or_default(),
         })
     }
 

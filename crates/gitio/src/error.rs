@@ -8,12 +8,12 @@ use spawn::SpawnError;
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
     /// It is not a repository, or not readable.
-    #[error("{}: cannot open it as a git repository: {why}", path.display())]
+    #[error("{}: cannot open it as a git repository: {reason}", path.display())]
     Open {
         /// The directory.
         path: PathBuf,
         /// The message of gix.
-        why: String,
+        reason: String,
     },
     /// The repository has no commit of this name.
     #[error("{}: no such commit: {spec}; check the name, or fetch it", repo.display())]
@@ -40,14 +40,14 @@ pub enum GitError {
         repo: PathBuf,
     },
     /// An object cannot be read.
-    #[error("{}: cannot read {what}: {why}; try git fsck", repo.display())]
+    #[error("{}: cannot read {object}: {reason}; try git fsck", repo.display())]
     Object {
         /// The repository.
         repo: PathBuf,
         /// The object, or what is made of it.
-        what: String,
+        object: String,
         /// The message of gix.
-        why: String,
+        reason: String,
     },
     /// The remote has no such ref.
     #[error("{remote} has no ref {git_ref}; check the branch name")]

@@ -53,13 +53,13 @@ impl Repo {
     pub fn open(path: &Path) -> Result<Self, GitError> {
         let options = gix::open::Options::isolated();
         let result = ThreadSafeRepository::open_opts(path, options);
-        let inner = result.map_err(|error| GitError::Open { path: path.into(), why: chain(&error) })?;
+        let inner = result.map_err(|error| GitError::Open { path: path.into(), reason: chain(&error) })?;
         Ok(Self { inner, path: path.into() })
     }
 
     /// Opens the repository of the checkout that contains `path`.
     pub fn discover(path: &Path) -> Result<Self, GitError> {
-        let open = |why: String| GitError::Open { path: path.into(), why };
+        let open = |reason: String| GitError::Open { path: path.into(), reason };
         let absolute = path.canonicalize().map_err(|error| open(error.to_string()))?;
         let root = absolute.ancestors().find(|dir| dir.join(".git").exists() || is_bare(dir));
         Self::open(root.ok_or_else(|| open("neither it nor a directory above it is one".into()))?)
@@ -158,8 +158,8 @@ impl Repo {
         object_id(id).ok_or_else(missing)
     }
 
-    pub(crate) fn unreadable(&self, what: &str, error: &(dyn std::error::Error + 'static)) -> GitError {
-        GitError::Object { repo: self.path.clone(), what: what.into(), why: chain(error) }
+    pub(crate) fn unreadable(&self, object: &str, error: &(dyn std::error::Error + 'static)) -> GitError {
+        GitError::Object { repo: self.path.clone(), object: object.into(), reason: chain(error) }
     }
 }
 

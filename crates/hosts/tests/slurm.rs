@@ -207,7 +207,7 @@ async fn on_the_cluster() {
     assert!(heard.has("was requeued"));
     eprintln!("a job was requeued");
 
-    // Cancelled by somebody: an infrastructure failure, no verdict.
+    // Cancelled by somebody: an infrastructure error, no verdict.
     cluster.up().await;
     std::fs::write(&hold, "").unwrap();
     let (heard, cancelled) = (Heard::default(), job(&here, &dir, runs));

@@ -19,12 +19,13 @@ pub struct UnmetOption {
     /// The value in the final configuration.
     pub got: String,
     /// The reason in one line: the dependency that is not met.
-    pub why: String,
+    #[serde(rename = "why")]
+    pub reason: String,
 }
 
 impl fmt::Display for UnmetOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}: {}", self.option, self.got, self.why)
+        write!(f, "{} is {}: {}", self.option, self.got, self.reason)
     }
 }
 
@@ -66,8 +67,8 @@ pub fn check(hard: &[KOption], soft: &[KOption], config: &DotConfig, tree: &Kcon
         if tree.definitions(&option.name).is_empty() {
             checked.unknown.push(option.name.clone());
         } else if must {
-            let why = explain(option, config, tree);
-            checked.unmet.push(UnmetOption { option: option.clone(), got: got.to_string(), why });
+            let reason = explain(option, config, tree);
+            checked.unmet.push(UnmetOption { option: option.clone(), got: got.to_string(), reason });
         }
     }
     checked.unknown.sort();

@@ -88,7 +88,7 @@ pub async fn fetch(
     let store = Store::of(cache);
     let root = cache.dir.join("apt").join(format!("{}-{}", wanted.suite, arch_name(wanted.arch)));
     let _fetching = lock(&root.join("lock"), &format!("downloads {}", wanted.name()), on).await?;
-    on(Progress::Fetching { what: format!("reading the index of {}", wanted.suite) });
+    on(Progress::Fetching { step: format!("reading the index of {}", wanted.suite) });
     let apt = AptRoot::update(&root, wanted.arch, mirror).await?;
     let newest = apt.show(&wanted.package()).await?;
     let name = newest
@@ -102,7 +102,8 @@ pub async fn fetch(
         store.set_name(&wanted.name(), &id)?;
         return Ok(store.kernel(&id, &meta, true));
     }
-    on(Progress::Fetching { what: format!("downloading {} {}", image.name, image.version) });
+    let megabytes = (image.size + busybox.size).div_ceil(1_000_000);
+    on(Progress::Fetching { step: format!("downloading {} {} ({megabytes} MB)", image.name, image.version) });
     let work = tempfile::tempdir_in(&root).map_err(InfrastructureError::io(&root))?;
     let image_file = apt.download(&image, work.path()).await?;
     let busybox_file = apt.download(&busybox, work.path()).await?;
@@ -117,7 +118,7 @@ pub async fn fetch(
     let _publishing = lock(&store.lock_path(&id), "publishes it", on).await?;
     store.publish(&id, stage, &meta)?;
     store.set_name(&wanted.name(), &id)?;
-    Ok(store.kernel(&id, &meta, false))
+    Ok(Kernel { fetched: Some(begun.elapsed()), ..store.kernel(&id, &meta, false) })
 }
 
 async fn unpack(package: &Path, to: &Path) -> Result<PathBuf, BuildError> {

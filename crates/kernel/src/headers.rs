@@ -130,7 +130,7 @@ pub fn unpack(kernel: &Kernel, dir: &Path) -> Result<(), BuildError> {
         return Err(SourceError::NoHeaders { id, release }.into());
     };
     own::create_dir_all(dir)?;
-    let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
+    let refuse = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason);
     let file = own::open(archive)?;
     let read = || -> io::Result<()> {
         let mut tar = Archive::new(zstd::stream::read::Decoder::new(file)?);
@@ -183,6 +183,7 @@ mod tests {
             cached: true,
             tolerated: vec![],
             unknown_options: vec![],
+            fetched: None,
         }
     }
 

@@ -38,6 +38,7 @@ pub fn find(dir: &Path, arch: Arch) -> Result<Kernel, BuildError> {
         cached: true,
         tolerated: Vec::new(),
         unknown_options: Vec::new(),
+        fetched: None,
     })
 }
 

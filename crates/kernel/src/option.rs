@@ -103,10 +103,10 @@ pub struct KOption {
 
 /// A text that is not a kernel option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a kernel option: {why}; write OPT, OPT=n, OPT=m or OPT=value")]
+#[error("{text:?} is not a kernel option: {reason}; write OPT, OPT=n, OPT=m or OPT=value")]
 pub struct KOptionError {
     text: String,
-    why: &'static str,
+    reason: &'static str,
 }
 
 impl KOption {
@@ -123,7 +123,7 @@ impl KOption {
 impl FromStr for KOption {
     type Err = KOptionError;
     fn from_str(text: &str) -> Result<Self, KOptionError> {
-        let bad = |why| KOptionError { text: text.chars().take(100).collect(), why };
+        let bad = |reason| KOptionError { text: text.chars().take(100).collect(), reason };
         let trimmed = text.trim();
         let (name, value) = match trimmed.split_once('=') {
             Some((name, value)) => (name.trim_end(), Some(value.trim_start())),

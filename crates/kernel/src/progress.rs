@@ -25,7 +25,7 @@ pub enum Progress {
     /// A kernel of a distribution is being downloaded.
     Fetching {
         /// The step, as "downloading ...".
-        what: String,
+        step: String,
     },
     /// The commit is being checked out into a build tree.
     CheckingOut,

@@ -42,6 +42,8 @@ pub struct Kernel {
     pub objects: u32,
     /// Whether it was in the store before.
     pub cached: bool,
+    /// The time that the download took; `None` if this call did not download it.
+    pub fetched: Option<Duration>,
     /// Tolerated options without their required value, as `OPT=y`.
     pub tolerated: Vec<String>,
     /// Required options that the source does not define.
@@ -207,6 +209,7 @@ impl Store {
             cached,
             tolerated: meta.unmet.iter().map(|unmet| unmet.option.to_string()).collect(),
             unknown_options: meta.unknown_options.clone(),
+            fetched: None,
         }
     }
 

@@ -97,7 +97,7 @@ impl fmt::Display for Problem {
             Self::Number { case, expected, found } => {
                 write!(f, "{case}: number {found} instead of {expected}")
             }
-            Self::BailedOut(why) => write!(f, "bailed out: {why}"),
+            Self::BailedOut(reason) => write!(f, "bailed out: {reason}"),
             Self::TooMuch(what) => write!(f, "too many {what}; the rest is ignored"),
         }
     }

@@ -77,8 +77,8 @@ fn ktap(text: &str) -> Option<Element<'_>> {
     if let Some(name) = text.strip_prefix("# Subtest:") {
         return Some(Element::Subtest(name.trim()));
     }
-    if let Some(why) = text.strip_prefix("Bail out!") {
-        return Some(Element::Bail(why.trim()));
+    if let Some(reason) = text.strip_prefix("Bail out!") {
+        return Some(Element::Bail(reason.trim()));
     }
     plan(text).or_else(|| result(text))
 }

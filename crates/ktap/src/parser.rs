@@ -77,7 +77,7 @@ impl Parser {
             Element::Result { ok, number, name, directive } => {
                 self.result(indent, number, name, result(ok, directive));
             }
-            Element::Bail(why) => self.problem(Problem::BailedOut(why.to_owned())),
+            Element::Bail(reason) => self.problem(Problem::BailedOut(reason.to_owned())),
             Element::Diagnostic(text) => self.diagnostic(text),
             Element::Other(text) => {
                 if !text.trim().is_empty() {

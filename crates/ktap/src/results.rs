@@ -78,9 +78,9 @@ impl Results {
                     let reason = missing(document, below, *planned, *seen);
                     self.incomplete(group, &at, reason, false);
                 }
-                Problem::BailedOut(why) => {
+                Problem::BailedOut(reason) => {
                     let reason =
-                        if why.is_empty() { "bailed out".into() } else { format!("bailed out: {why}") };
+                        if reason.is_empty() { "bailed out".into() } else { format!("bailed out: {reason}") };
                     if let Some(suite) = &last_suite {
                         self.incomplete(group, suite, reason.clone(), true);
                     }
@@ -101,8 +101,10 @@ impl Results {
             (CaseResult::Failed(_) | CaseResult::NoResult, reason) => {
                 CaseResult::Failed(Some(reason.unwrap_or_else(|| "not ok".into())))
             }
-            (CaseResult::ExpectedFailure(why), _) => CaseResult::Skipped(format!("known to fail: {why}")),
-            (CaseResult::Skipped(why), _) if why.is_empty() => {
+            (CaseResult::ExpectedFailure(reason), _) => {
+                CaseResult::Skipped(format!("known to fail: {reason}"))
+            }
+            (CaseResult::Skipped(reason), _) if reason.is_empty() => {
                 CaseResult::Skipped("the case reports that it does not apply".into())
             }
             (result, _) => result.clone(),

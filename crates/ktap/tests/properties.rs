@@ -77,8 +77,8 @@ fn print(trees: &[Tree], style: Style, before: &str, out: &mut String) {
         }
         let (word, tail) = match &tree.result {
             CaseResult::Passed => ("ok", String::new()),
-            CaseResult::Skipped(why) => ("ok", format!(" # SKIP {why}")),
-            CaseResult::ExpectedFailure(why) => ("not ok", format!(" # XFAIL {why}")),
+            CaseResult::Skipped(reason) => ("ok", format!(" # SKIP {reason}")),
+            CaseResult::ExpectedFailure(reason) => ("not ok", format!(" # XFAIL {reason}")),
             CaseResult::Failed(_) | CaseResult::NoResult => ("not ok", String::new()),
         };
         let dash = if matches!(style, Style::KunitOld) { "- " } else { "" };

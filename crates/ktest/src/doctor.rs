@@ -168,10 +168,10 @@ fn kvm(kvm: &Kvm) -> Finding {
         Kvm::Works => {
             Finding { what, health: Health::Ok, found: "a test guest runs".into(), remedy: String::new() }
         }
-        Kvm::Unusable(why) => Finding {
+        Kvm::Unusable(reason) => Finding {
             what,
             health: Health::Weak,
-            found: format!("cannot run guests: {why}"),
+            found: format!("cannot run guests: {reason}"),
             remedy: "runs use TCG, which is several times slower; enable (nested) virtualization for KVM"
                 .into(),
         },

@@ -176,6 +176,16 @@ impl Reporter {
         }
     }
 
+    /// Displays a step of the run. Steps are not events.
+    pub fn step(&mut self, text: &str) {
+        if matches!(self.style, Style::Text | Style::Aside) {
+            if self.bar.is_hidden() {
+                self.line(text);
+            }
+            self.spinner(text);
+        }
+    }
+
     fn line(&self, text: &str) {
         self.bar.suspend(|| {
             // A closed pipe ends the output, not the run.
@@ -196,16 +206,15 @@ impl Reporter {
             }
             Event::KernelWanted { .. } | Event::Log { .. } => {}
             Event::BuildStarted => self.spinner("kernel: looking for it"),
-            Event::Phase { what } => {
-                if self.bar.is_hidden() {
-                    self.line(what);
-                }
-                self.spinner(what);
-            }
+            Event::Phase { what } => self.step(what),
             Event::BuildProgress { done, total } => self.objects(*done, *total),
-            Event::KernelReady { kernel, cached, duration_ms, .. } => {
+            Event::KernelReady { kernel, cached, fetched, duration_ms, .. } => {
                 self.spinner("kernel: ready");
-                let how = if *cached { "from the store" } else { "built" };
+                let how = match (*cached, *fetched) {
+                    (true, _) => "from the store",
+                    (false, true) => "fetched",
+                    (false, false) => "built",
+                };
                 self.line(&format!("kernel {} {how} in {}", kernel.short(), Seconds(*duration_ms)));
             }
             Event::BuildFailed { reason } => {
@@ -224,7 +233,7 @@ impl Reporter {
             }
             Event::Infrastructure { what } => {
                 let style = verdict_style(Status::FailedToRun);
-                self.line(&format!("{style}infrastructure failure{style:#}: {what}"));
+                self.line(&format!("{style}infrastructure error{style:#}: {what}"));
             }
             Event::RunFinished { .. } => self.bar.finish_and_clear(),
         }

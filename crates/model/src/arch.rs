@@ -54,7 +54,7 @@ impl FromStr for Arch {
             .ok_or_else(|| NameError {
                 kind: "an architecture",
                 text: text.chars().take(100).collect(),
-                why: "use x86_64 or aarch64",
+                reason: "use x86_64 or aarch64",
             })
     }
 }

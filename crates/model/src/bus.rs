@@ -63,7 +63,7 @@ impl FromStr for StorageBus {
             .ok_or_else(|| NameError {
                 kind: "a storage bus",
                 text: text.chars().take(60).collect(),
-                why: "use virtio-blk, virtio-scsi-pci, ahci, nvme, piix4-ide or lsi",
+                reason: "use virtio-blk, virtio-scsi-pci, ahci, nvme, piix4-ide or lsi",
             })
     }
 }

@@ -68,7 +68,10 @@ pub enum Event {
         image_hash: String,
         /// True if it was in the store before.
         cached: bool,
-        /// The time to build or fetch it, in ms.
+        /// True if it was downloaded.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fetched: bool,
+        /// The time to find, build or download it, in ms.
         duration_ms: u64,
     },
     /// The kernel does not build. The verdicts of all subtests follow.

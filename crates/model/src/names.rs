@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 
 /// The text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not {kind}: {why}")]
+#[error("{text:?} is not {kind}: {reason}")]
 pub struct NameError {
     /// The kind of name with its article: "a commit id".
     pub kind: &'static str,
     /// The text as it was given, cut to 100 characters.
     pub text: String,
     /// The rule it breaks.
-    pub why: &'static str,
+    pub reason: &'static str,
 }
 
-pub(crate) fn bad(kind: &'static str, text: &str, why: &'static str) -> NameError {
-    NameError { kind, text: text.chars().take(100).collect(), why }
+pub(crate) fn bad(kind: &'static str, text: &str, reason: &'static str) -> NameError {
+    NameError { kind, text: text.chars().take(100).collect(), reason }
 }
 
 macro_rules! name {

@@ -49,7 +49,7 @@ pub enum Direction {
 
 /// The side that explains a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum ExplainedBy {
     /// The base: the head has nothing to explain.
     Base,
     /// The head.
@@ -66,26 +66,31 @@ pub struct KindRow {
     /// Whether it is good news.
     pub direction: Direction,
     /// The side whose reason and crash are shown.
-    pub explained_by: Side,
+    pub explained_by: ExplainedBy,
 }
 
 /// All kinds in the order in which they are shown: regressions first.
 pub const KINDS: [KindRow; 9] = {
     use ChangeKind::{Broke, Failing, Fixed, Gone, New, Resumed, Slower, StillFailing, Stopped};
     use Direction::{Better, Doubtful, Neutral, Worse};
-    const fn row(kind: ChangeKind, label: &'static str, direction: Direction, explained_by: Side) -> KindRow {
+    const fn row(
+        kind: ChangeKind,
+        label: &'static str,
+        direction: Direction,
+        explained_by: ExplainedBy,
+    ) -> KindRow {
         KindRow { kind, label, direction, explained_by }
     }
     [
-        row(Broke, "broke", Worse, Side::Head),
-        row(Failing, "failing, no verdict in the base", Worse, Side::Head),
-        row(Fixed, "fixed", Better, Side::Base),
-        row(StillFailing, "failing on both sides", Worse, Side::Head),
-        row(Stopped, "no longer run", Doubtful, Side::Head),
-        row(Resumed, "run again and passing", Better, Side::Base),
-        row(Slower, "much slower", Doubtful, Side::Head),
-        row(Gone, "only in the base", Neutral, Side::Base),
-        row(New, "only in the head", Neutral, Side::Head),
+        row(Broke, "broke", Worse, ExplainedBy::Head),
+        row(Failing, "failing, no verdict in the base", Worse, ExplainedBy::Head),
+        row(Fixed, "fixed", Better, ExplainedBy::Base),
+        row(StillFailing, "failing on both sides", Worse, ExplainedBy::Head),
+        row(Stopped, "no longer run", Doubtful, ExplainedBy::Head),
+        row(Resumed, "run again and passing", Better, ExplainedBy::Base),
+        row(Slower, "much slower", Doubtful, ExplainedBy::Head),
+        row(Gone, "only in the base", Neutral, ExplainedBy::Base),
+        row(New, "only in the head", Neutral, ExplainedBy::Head),
     ]
 };
 
@@ -119,8 +124,8 @@ impl<'a> Change<'a> {
     #[must_use]
     pub fn explanation(&self) -> Option<&'a TestEntry> {
         match self.kind.row().explained_by {
-            Side::Base => self.base,
-            Side::Head => self.head,
+            ExplainedBy::Base => self.base,
+            ExplainedBy::Head => self.head,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Like `results::json`, whose views are of the store alone. Absent fields are unknown.
 
-use model::{Counts, Status};
+use model::{BranchRef, Counts, Status};
 use results::json::SuspicionRow;
 use results::{BranchEntry, CommitResults};
 use serde::{Deserialize, Serialize};
@@ -31,14 +31,14 @@ impl CompareView {
     /// The view of a comparison of two sides.
     #[must_use]
     pub fn new(
-        base: SideView,
-        head: SideView,
+        base: &ComparedCommit,
+        head: &ComparedCommit,
         found: &Comparison<'_>,
         suspicious: &[SuspiciousPass],
     ) -> Self {
         Self {
-            base,
-            head,
+            base: base.into(),
+            head: head.into(),
             alike: found.alike,
             changes: found.changes.iter().map(ChangeRow::from).collect(),
             suspicious: suspicious.iter().map(SuspicionRow::from).collect(),
@@ -64,18 +64,25 @@ pub struct SideView {
     pub counts: Counts,
 }
 
-impl SideView {
-    /// A side; `at` is the user and the branch that it was given as.
-    #[must_use]
-    pub fn new(results: &CommitResults, at: Option<(&str, &str)>) -> Self {
+impl From<&ComparedCommit> for SideView {
+    fn from(side: &ComparedCommit) -> Self {
         Self {
-            commit: results.commit.to_string(),
-            message: results.message.clone(),
-            user: at.map(|(user, _)| user.to_owned()),
-            branch: at.map(|(_, branch)| branch.to_owned()),
-            counts: results.counts(),
+            commit: side.results.commit.to_string(),
+            message: side.results.message.clone(),
+            user: side.at.as_ref().map(|at| at.user.to_string()),
+            branch: side.at.as_ref().map(|at| at.branch.to_string()),
+            counts: side.results.counts(),
         }
     }
+}
+
+/// One commit of a comparison with its results.
+#[derive(Debug)]
+pub struct ComparedCommit {
+    /// The branch, if the commit was given as one.
+    pub at: Option<BranchRef>,
+    /// The results.
+    pub results: CommitResults,
 }
 
 /// A test that differs, or fails on both sides.

@@ -35,17 +35,17 @@ pub enum Step<'a> {
 
 /// The result of a step.
 #[derive(Debug)]
-pub enum Fate {
+pub enum StepResult {
     /// It is made.
-    Happen,
+    Proceed,
     /// It fails with this error; a write writes N bytes before.
     Fail(io::Error, usize),
 }
 
 /// Decides the result of each step. Tests inject crashes and full disks with it.
-pub trait Hook: Send + Sync + std::fmt::Debug {
+pub trait FaultInjector: Send + Sync + std::fmt::Debug {
     /// The result of this step.
-    fn fate(&self, step: Step<'_>) -> Fate;
+    fn result(&self, step: Step<'_>) -> StepResult;
 }
 
 /// Whether a publication must survive a power failure.
@@ -63,28 +63,31 @@ pub struct Disk {
     /// The directory of temporary files, on the file system of the results.
     scratch: PathBuf,
     next: Arc<AtomicU64>,
-    hook: Option<Arc<dyn Hook>>,
+    faults: Option<Arc<dyn FaultInjector>>,
 }
 
 impl Disk {
     /// The disk with temporary files in `scratch`, a directory on the file system of the results.
-    pub fn new(scratch: PathBuf, hook: Option<Arc<dyn Hook>>) -> Self {
-        Self { scratch, next: Arc::default(), hook }
+    pub fn new(scratch: PathBuf, faults: Option<Arc<dyn FaultInjector>>) -> Self {
+        Self { scratch, next: Arc::default(), faults }
     }
 
     fn step(&self, step: Step<'_>) -> io::Result<()> {
-        match self.hook.as_ref().map_or(Fate::Happen, |hook| hook.fate(step)) {
-            Fate::Happen => Ok(()),
-            Fate::Fail(error, _) => Err(error),
+        match self.faults.as_ref().map_or(StepResult::Proceed, |faults| faults.result(step)) {
+            StepResult::Proceed => Ok(()),
+            StepResult::Fail(error, _) => Err(error),
         }
     }
 
     /// Appends `bytes`; on failure some of them may be written.
     pub fn append(&self, file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let fate = self.hook.as_ref().map_or(Fate::Happen, |hook| hook.fate(Step::Write(path, bytes.len())));
-        match fate {
-            Fate::Happen => file.write_all(bytes),
-            Fate::Fail(error, done) => {
+        let result = self
+            .faults
+            .as_ref()
+            .map_or(StepResult::Proceed, |faults| faults.result(Step::Write(path, bytes.len())));
+        match result {
+            StepResult::Proceed => file.write_all(bytes),
+            StepResult::Fail(error, done) => {
                 file.write_all(&bytes[..done.min(bytes.len())])?;
                 Err(error)
             }

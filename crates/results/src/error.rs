@@ -20,12 +20,12 @@ pub enum Error {
         source: io::Error,
     },
     /// The content of a file is damaged.
-    #[error("{}: damaged: {why}", path.display())]
+    #[error("{}: damaged: {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        why: String,
+        reason: String,
     },
     /// Another writer has the directory.
     #[error("{}: another ci-daemon is writing here{}; stop it first", dir.display(), pid.map_or(String::new(), |pid| format!(" (process {pid})")))]
@@ -59,7 +59,7 @@ impl Error {
         move |source| Self::Io { doing, path: path.into(), source }
     }
 
-    pub(crate) fn damaged(path: &Path, why: impl std::fmt::Display) -> Self {
-        Self::Damaged { path: path.into(), why: why.to_string() }
+    pub(crate) fn damaged(path: &Path, reason: impl std::fmt::Display) -> Self {
+        Self::Damaged { path: path.into(), reason: reason.to_string() }
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::peek::Peek;
 use crate::reader::Reader;
 use crate::types::{BranchEntry, CommitResults, HistoryEntry, TestEntry};
-use crate::verdicts::{Board, KeyId};
+use crate::verdicts::{KeyId, VerdictTable};
 
 /// The sums over some tests of a commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -157,9 +157,9 @@ impl Reader {
     }
 
     /// The tests of a commit that have a verdict, by number.
-    pub(crate) fn ended(&self, commit: &CommitId, board: &Board) -> Result<Vec<KeyId>> {
+    pub(crate) fn ended(&self, commit: &CommitId, verdict_table: &VerdictTable) -> Result<Vec<KeyId>> {
         let columns = Peek::open(&self.layout.blob(commit)).and_then(|peek| {
-            let (list, statuses) = (board.list(peek.keys_hash())?, peek.statuses()?);
+            let (list, statuses) = (verdict_table.list(peek.keys_hash())?, peek.statuses()?);
             (list.len() == statuses.len()).then_some((list, statuses))
         });
         if let Some((list, statuses)) = columns {
@@ -168,7 +168,7 @@ impl Reader {
         }
         let Some(results) = self.commit(commit)? else { return Ok(Vec::new()) };
         let keys = results.entries.iter().map(|entry| &entry.key);
-        let ids = board.remember(keys_hash(keys.clone()), keys);
+        let ids = verdict_table.remember(keys_hash(keys.clone()), keys);
         let ended = ids.iter().zip(&results.entries).filter(|(_, entry)| entry.decisive.status.is_final());
         Ok(ended.map(|(id, _)| *id).collect())
     }

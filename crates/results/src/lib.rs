@@ -39,5 +39,5 @@ pub use types::{
     Attempt, BranchEntry, CommitResults, HistoryEntry, Recorded, TEXT_MAX, TestDuration, TestEntry,
     VerdictRecord,
 };
-pub use verdicts::{KeyId, Verdicts};
+pub use verdicts::{KeyId, VerdictSet};
 pub use writer::{Tuning, Writer};

@@ -79,7 +79,7 @@ impl Reader {
     pub fn branch(&self, at: &BranchRef) -> Result<Option<Vec<BranchEntry>>> {
         let path = self.layout.dir().join(branch_file::file_name(at)?);
         let Some(bytes) = files::read_aligned(&path)? else { return Ok(None) };
-        codec::decode_branch(bytes.bytes()).map(Some).map_err(|why| Error::damaged(&path, why))
+        codec::decode_branch(bytes.bytes()).map(Some).map_err(|reason| Error::damaged(&path, reason))
     }
 
     /// The results of a commit; `None` if there are none. If the blob is missing or damaged, the results in the
@@ -101,7 +101,7 @@ impl Reader {
     pub(crate) fn blob(&self, commit: &CommitId) -> Result<Option<codec::CommitBlob>> {
         let path = self.layout.blob(commit);
         let Some(bytes) = files::read_aligned(&path)? else { return Ok(None) };
-        codec::decode_commit(commit, bytes.bytes()).map(Some).map_err(|why| Error::damaged(&path, why))
+        codec::decode_commit(commit, bytes.bytes()).map(Some).map_err(|reason| Error::damaged(&path, reason))
     }
 
     /// The message of a commit from the first listing that has one, for results without a message.
@@ -230,13 +230,13 @@ impl Reader {
     pub(crate) fn durations_blob(&self) -> Result<codec::DurationsBlob> {
         let path = self.layout.durations();
         let Some(bytes) = files::read_aligned(&path)? else { return Ok(codec::DurationsBlob::default()) };
-        codec::decode_durations(bytes.bytes()).map_err(|why| Error::damaged(&path, why))
+        codec::decode_durations(bytes.bytes()).map_err(|reason| Error::damaged(&path, reason))
     }
 
     /// The status snapshot; `None` if no daemon ever ran here.
     pub fn snapshot(&self) -> Result<Option<StatusSnapshot>> {
         let path = self.layout.snapshot();
         let Some(bytes) = files::read_aligned(&path)? else { return Ok(None) };
-        serde_json::from_slice(bytes.bytes()).map(Some).map_err(|why| Error::damaged(&path, why))
+        serde_json::from_slice(bytes.bytes()).map(Some).map_err(|reason| Error::damaged(&path, reason))
     }
 }

@@ -19,23 +19,23 @@ pub const TAKEN: &str = "taken";
 pub const VERSION: u32 = 1;
 /// The size limit of a request in bytes.
 pub const SIZE_MAX: u64 = 64 << 10;
-/// The number of files that [`open`] reads.
-const LOOKED_AT: usize = 1000;
+/// The number of files that [`pending_reruns`] reads.
+const FILES_MAX: usize = 1000;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// [`VERSION`]
     pub version: u32,
-    /// The action.
+    /// The kind, with its arguments.
     #[serde(flatten)]
-    pub what: What,
+    pub kind: RequestKind,
 }
 
-/// What is asked for.
+/// The kind of a request, with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum What {
+pub enum RequestKind {
     /// Run a test again.
     Rerun(Rerun),
     /// Remove the listing of a branch that is no longer in the configuration.
@@ -53,14 +53,14 @@ pub struct Rerun {
 }
 
 /// Writes a request atomically; returns its file.
-pub fn leave(output_dir: &Path, what: What) -> io::Result<PathBuf> {
+pub fn submit(output_dir: &Path, kind: RequestKind) -> io::Result<PathBuf> {
     let folder = output_dir.join(FOLDER);
     fs::create_dir_all(&folder)?;
     // The daemon may run as another user.
     let mode = Permissions::from_mode(0o644);
     let mut file =
         tempfile::Builder::new().prefix(".").suffix(".tmp").permissions(mode).tempfile_in(&folder)?;
-    serde_json::to_writer(&mut file, &Request { version: VERSION, what })?;
+    serde_json::to_writer(&mut file, &Request { version: VERSION, kind })?;
     file.as_file().sync_all()?;
     // The request takes the random name of the temporary file.
     let name = file.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -71,14 +71,14 @@ pub fn leave(output_dir: &Path, what: What) -> io::Result<PathBuf> {
 }
 
 /// The requested reruns that are not done, in no order. Unreadable requests are skipped, and only the first
-/// [`LOOKED_AT`] files are read.
+/// [`FILES_MAX`] files are read.
 #[must_use]
-pub fn open(output_dir: &Path) -> Vec<Rerun> {
+pub fn pending_reruns(output_dir: &Path) -> Vec<Rerun> {
     let folder = output_dir.join(FOLDER);
     let files = [folder.join(TAKEN), folder].into_iter().filter_map(|folder| fs::read_dir(folder).ok());
     let wanted = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "json");
     let paths = files.flatten().filter_map(|entry| Some(entry.ok()?.path())).filter(wanted);
-    paths.take(LOOKED_AT).filter_map(|path| read(&path)).collect()
+    paths.take(FILES_MAX).filter_map(|path| read(&path)).collect()
 }
 
 fn read(path: &Path) -> Option<Rerun> {
@@ -87,8 +87,8 @@ fn read(path: &Path) -> Option<Rerun> {
         return None;
     }
     let request: Request = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    match request.what {
-        What::Rerun(rerun) if request.version == VERSION => Some(rerun),
+    match request.kind {
+        RequestKind::Rerun(rerun) if request.version == VERSION => Some(rerun),
         _ => None,
     }
 }
@@ -98,13 +98,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_open_until_it_is_removed() {
+    fn a_rerun_is_pending_until_its_file_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(open(dir.path()).is_empty());
+        assert!(pending_reruns(dir.path()).is_empty());
         let rerun = |key: &str| Rerun { commit: "a".repeat(40).parse().unwrap(), key: key.parse().unwrap() };
-        let first = leave(dir.path(), What::Rerun(rerun("fs.a.x"))).unwrap();
-        leave(dir.path(), What::Rerun(rerun("fs.a.y"))).unwrap();
-        leave(dir.path(), What::Unlist("kmo/old".parse().unwrap())).unwrap();
+        let first = submit(dir.path(), RequestKind::Rerun(rerun("fs.a.x"))).unwrap();
+        submit(dir.path(), RequestKind::Rerun(rerun("fs.a.y"))).unwrap();
+        submit(dir.path(), RequestKind::Unlist("kmo/old".parse().unwrap())).unwrap();
         let text = fs::read_to_string(&first).unwrap();
         assert_eq!(
             text,
@@ -114,10 +114,10 @@ mod tests {
         fs::create_dir(&taken).unwrap();
         fs::rename(&first, taken.join("x.json")).unwrap();
         fs::write(dir.path().join(FOLDER).join("bad.json"), "{").unwrap();
-        let mut keys: Vec<_> = open(dir.path()).iter().map(|rerun| rerun.key.to_string()).collect();
+        let mut keys: Vec<_> = pending_reruns(dir.path()).iter().map(|rerun| rerun.key.to_string()).collect();
         keys.sort();
         assert_eq!(keys, ["fs.a.x", "fs.a.y"]);
         fs::remove_file(taken.join("x.json")).unwrap();
-        assert_eq!(open(dir.path()).len(), 1);
+        assert_eq!(pending_reruns(dir.path()).len(), 1);
     }
 }

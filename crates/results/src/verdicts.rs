@@ -13,13 +13,13 @@ pub struct KeyId(u32);
 
 /// The tests of one commit that have a final status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verdicts {
+pub struct VerdictSet {
     bits: Vec<u64>,
     len: usize,
     changes: u64,
 }
 
-impl Verdicts {
+impl VerdictSet {
     /// Whether the test has its verdict.
     #[must_use]
     pub fn contains(&self, key: KeyId) -> bool {
@@ -81,12 +81,12 @@ const LISTS_MAX: usize = 64;
 
 /// The sets of all commits that were asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Board {
+pub(crate) struct VerdictTable {
     keys: RwLock<Keys>,
-    sets: RwLock<HashMap<CommitId, Arc<Verdicts>>>,
+    sets: RwLock<HashMap<CommitId, Arc<VerdictSet>>>,
 }
 
-impl Board {
+impl VerdictTable {
     pub fn key(&self, key: &ResultKey) -> KeyId {
         if let Some(id) = read(&self.keys).numbers.get(key) {
             return *id;
@@ -110,15 +110,15 @@ impl Board {
         ids
     }
 
-    pub fn get(&self, commit: &CommitId) -> Option<Arc<Verdicts>> {
+    pub fn get(&self, commit: &CommitId) -> Option<Arc<VerdictSet>> {
         read(&self.sets).get(commit).cloned()
     }
 
     /// The set of a commit, made from `keys` if it is not in memory.
-    pub fn get_or(&self, commit: &CommitId, keys: impl Iterator<Item = KeyId>) -> Arc<Verdicts> {
+    pub fn get_or(&self, commit: &CommitId, keys: impl Iterator<Item = KeyId>) -> Arc<VerdictSet> {
         let mut sets = write(&self.sets);
         let set = sets.entry(commit.clone()).or_insert_with(|| {
-            let mut set = Verdicts::default();
+            let mut set = VerdictSet::default();
             keys.for_each(|key| set.insert(key));
             Arc::new(set)
         });
@@ -134,7 +134,7 @@ impl Board {
         }
     }
 
-    pub fn forget(&self, commit: &CommitId) {
+    pub fn remove(&self, commit: &CommitId) {
         write(&self.sets).remove(commit);
     }
 }
@@ -153,18 +153,19 @@ mod tests {
 
     #[test]
     fn sets_and_their_changes() {
-        let board = Board::default();
+        let verdict_table = VerdictTable::default();
         let commit: CommitId = "1".repeat(40).parse().unwrap();
-        let ids: Vec<KeyId> = (0..200).map(|n| board.key(&format!("a.t{n}").parse().unwrap())).collect();
-        assert_eq!(board.key(&"a.t7".parse().unwrap()), ids[7]);
-        let before = board.get_or(&commit, [ids[3], ids[70], ids[3]].into_iter());
+        let ids: Vec<KeyId> =
+            (0..200).map(|n| verdict_table.key(&format!("a.t{n}").parse().unwrap())).collect();
+        assert_eq!(verdict_table.key(&"a.t7".parse().unwrap()), ids[7]);
+        let before = verdict_table.get_or(&commit, [ids[3], ids[70], ids[3]].into_iter());
         assert!(before.contains(ids[3]) && before.contains(ids[70]) && !before.contains(ids[199]));
         assert_eq!(before.len(), 2);
-        board.add(&commit, ids[199]);
-        let after = board.get(&commit).unwrap();
+        verdict_table.add(&commit, ids[199]);
+        let after = verdict_table.get(&commit).unwrap();
         assert!(after.contains(ids[199]) && !before.contains(ids[199]));
         assert_ne!(after.changes(), before.changes());
-        board.forget(&commit);
-        assert!(board.get(&commit).is_none());
+        verdict_table.remove(&commit);
+        assert!(verdict_table.get(&commit).is_none());
     }
 }

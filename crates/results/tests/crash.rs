@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::{CommitId, ResultKey, Status, StatusSnapshot, Verdict};
-use results::disk::{Fate, Hook, Step};
+use results::disk::{FaultInjector, Step, StepResult};
 use results::{LogKind, Reader, Tuning, VerdictRecord, Writer};
 use tempfile::TempDir;
 
@@ -79,8 +79,8 @@ impl Faults {
     }
 }
 
-impl Hook for Faults {
-    fn fate(&self, step: Step<'_>) -> Fate {
+impl FaultInjector for Faults {
+    fn result(&self, step: Step<'_>) -> StepResult {
         let number = self.seen.fetch_add(1, Ordering::SeqCst);
         let (strikes, error) = match self.fault {
             Fault::Kill | Fault::Power => (number >= self.at, io::Error::other("stopped")),
@@ -93,7 +93,7 @@ impl Hook for Faults {
         };
         if !strikes {
             self.note(step);
-            return Fate::Happen;
+            return StepResult::Proceed;
         }
         // Only the first write is cut short; after it nothing happens at all.
         let first = !self.struck.swap(true, Ordering::SeqCst);
@@ -105,7 +105,7 @@ impl Hook for Faults {
             }
             _ => 0,
         };
-        Fate::Fail(error, done)
+        StepResult::Fail(error, done)
     }
 }
 
@@ -281,7 +281,7 @@ async fn strike(fault: Fault, at: usize) -> bool {
     let context = format!("{fault:?} at step {at}");
     let mut oracle = Oracle::default();
     // Segments so short that they are retired while it runs.
-    let tuning = Tuning { hook: Some(Arc::clone(&faults) as Arc<dyn Hook>), segment_bytes: 1000 };
+    let tuning = Tuning { faults: Some(Arc::clone(&faults) as Arc<dyn FaultInjector>), segment_bytes: 1000 };
     if let Ok(writer) = Writer::open_with(&output, tuning) {
         oracle.run(&writer, &scratch.path().join("log")).await;
         if matches!(fault, Fault::Full(_)) {

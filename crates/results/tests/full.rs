@@ -40,8 +40,8 @@ impl Drop for Small {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_file_system_loses_nothing_and_is_survived() {
     let dir = tempfile::tempdir().unwrap();
-    if let Err(why) = mount("size=768k", dir.path()).await {
-        eprintln!("SKIPPED: no tmpfs can be mounted here: {why}");
+    if let Err(error) = mount("size=768k", dir.path()).await {
+        eprintln!("SKIPPED: no tmpfs can be mounted here: {error}");
         return;
     }
     let small = Small { dir };

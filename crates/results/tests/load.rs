@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use model::{CommitId, ResultKey, Verdict};
-use results::disk::{Fate, Hook, Step};
+use results::disk::{FaultInjector, Step, StepResult};
 use results::{Reader, Tuning, VerdictRecord, Writer};
 
 fn commit(number: usize) -> CommitId {
@@ -47,8 +47,8 @@ struct Count {
     blobs: AtomicUsize,
 }
 
-impl Hook for Count {
-    fn fate(&self, step: Step<'_>) -> Fate {
+impl FaultInjector for Count {
+    fn result(&self, step: Step<'_>) -> StepResult {
         match step {
             Step::Sync(path) if path.to_string_lossy().contains("journal.") => {
                 self.syncs.fetch_add(1, Ordering::Relaxed);
@@ -58,7 +58,7 @@ impl Hook for Count {
             }
             _ => {}
         }
-        Fate::Happen
+        StepResult::Proceed
     }
 }
 
@@ -66,7 +66,7 @@ impl Hook for Count {
 async fn many_verdicts_share_fsyncs_and_blobs() {
     let dir = tempfile::tempdir().unwrap();
     let count = Arc::new(Count::default());
-    let tuning = Tuning { hook: Some(Arc::clone(&count) as Arc<dyn Hook>), ..Tuning::default() };
+    let tuning = Tuning { faults: Some(Arc::clone(&count) as Arc<dyn FaultInjector>), ..Tuning::default() };
     let writer = Writer::open_with(dir.path(), tuning).unwrap();
     record_all(&writer, 1, 2000, 64).await;
     writer.flush().await.unwrap();

@@ -23,10 +23,10 @@ pub struct SymbolLocation {
 
 /// Why an ELF file cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the debug information of {path}: {what}; source lines are not shown")]
+#[error("cannot read the debug information of {path}: {problem}; source lines are not shown")]
 pub struct SymbolsError {
     path: PathBuf,
-    what: String,
+    problem: String,
 }
 
 /// Functions are aligned to 64 bytes at most, so padding is shorter than this.
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Symbols {
 impl Symbols {
     /// Reads an ELF file; `None` if it has no debug information.
     pub fn open(path: &Path) -> Result<Option<Self>, SymbolsError> {
-        let fail = |what: String| SymbolsError { path: path.into(), what };
+        let fail = |problem: String| SymbolsError { path: path.into(), problem };
         let file = File::open(path).map_err(|error| fail(error.to_string()))?;
         let cache = ReadCache::new(file);
         let elf = object::File::parse(&cache).map_err(|error| fail(error.to_string()))?;

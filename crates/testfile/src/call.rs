@@ -80,8 +80,8 @@ impl TestFile {
         let output =
             cmd.output(limits(LIST_LIMIT)).await.map_err(|error| self.spawn_error("list-tests", &error))?;
         if !output.exit.success() {
-            let what = format!("{}: {}", output.exit, output.error_line());
-            return Err(self.call_error("list-tests", &what));
+            let problem = format!("{}: {}", output.exit, output.error_line());
+            return Err(self.call_error("list-tests", &problem));
         }
         let mut subtests: Vec<SubtestName> = Vec::new();
         for word in output.text().split_whitespace() {
@@ -133,8 +133,8 @@ impl TestFile {
         }
     }
 
-    fn call_error(&self, call: &'static str, what: &str) -> TestFileError {
-        TestFileError::Call { file: self.path.clone(), call, what: what.chars().take(400).collect() }
+    fn call_error(&self, call: &'static str, problem: &str) -> TestFileError {
+        TestFileError::Call { file: self.path.clone(), call, problem: problem.chars().take(400).collect() }
     }
 }
 

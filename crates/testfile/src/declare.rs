@@ -53,19 +53,19 @@ pub enum DeclareError {
     #[error("requires a kernel that cannot be built: {0}")]
     Kernel(String),
     /// A value cannot be parsed.
-    #[error("declares {name}={value:?}: {why}")]
+    #[error("declares {name}={value:?}: {reason}")]
     Bad {
         /// The variable.
         name: &'static str,
         /// Its value, cut to 100 characters.
         value: String,
         /// The expected format.
-        why: String,
+        reason: String,
     },
 }
 
-fn bad(name: &'static str, value: &str, why: impl Into<String>) -> DeclareError {
-    DeclareError::Bad { name, value: value.chars().take(100).collect(), why: why.into() }
+fn bad(name: &'static str, value: &str, reason: impl Into<String>) -> DeclareError {
+    DeclareError::Bad { name, value: value.chars().take(100).collect(), reason: reason.into() }
 }
 
 /// The declarations of one test file.
@@ -129,7 +129,7 @@ impl Declarations {
         let get = Get(variables);
         let arch = match get.scalar("ktest_arch") {
             "" => arch,
-            text => text.parse().map_err(|error: model::NameError| bad("ktest_arch", text, error.why))?,
+            text => text.parse().map_err(|error: model::NameError| bad("ktest_arch", text, error.reason))?,
         };
         let mut kernel = Requirements::new(arch);
         kernel.compiler = Some(get.scalar("ktest_compiler").to_string()).filter(|text| !text.is_empty());
@@ -146,7 +146,7 @@ impl Declarations {
         }
         let bus = get.scalar("ktest_storage_bus");
         let bus: StorageBus =
-            bus.parse().map_err(|error: model::NameError| bad("ktest_storage_bus", bus, error.why))?;
+            bus.parse().map_err(|error: model::NameError| bad("ktest_storage_bus", bus, error.reason))?;
         let pmem = sizes(&get, "ktest_pmem_devs")?;
         // The file's own requirements come last and win.
         kernel.require = drivers(bus, !pmem.is_empty(), arch);

@@ -31,7 +31,7 @@ pub(crate) struct DepsCache {
 
 impl DepsCache {
     pub(crate) fn of(cache: &Path) -> Self {
-        Self { dir: cache.join("answers") }
+        Self { dir: cache.join("declarations") }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Variables> {
@@ -171,7 +171,7 @@ mod tests {
         file.deps_cached(&env, &cache).await.unwrap();
         assert_eq!(calls(), 6);
         // A damaged entry is ignored.
-        for entry in fs::read_dir(cache.join("answers")).unwrap() {
+        for entry in fs::read_dir(cache.join("declarations")).unwrap() {
             fs::write(entry.unwrap().path(), "{").unwrap();
         }
         assert_eq!(file.deps_cached(&env, &cache).await.unwrap().mem_mib, 128);

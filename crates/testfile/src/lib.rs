@@ -36,14 +36,14 @@ pub enum TestFileError {
     #[error(transparent)]
     Name(#[from] model::NameError),
     /// A call of the file failed.
-    #[error("{file} {call}: {what}")]
+    #[error("{file} {call}: {problem}")]
     Call {
         /// The file.
         file: PathBuf,
         /// `deps` or `list-tests`.
         call: &'static str,
         /// The error, at most 400 characters.
-        what: String,
+        problem: String,
     },
     /// A declaration is invalid.
     #[error("{file} {source}")]

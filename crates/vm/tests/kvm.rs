@@ -19,7 +19,7 @@ async fn auto_knows_within_ten_seconds_and_remembers() {
     let again = Instant::now();
     assert_eq!(kvm(arch, cache.path()).await, found);
     assert!(again.elapsed() < Duration::from_secs(1));
-    if let Kvm::Unusable(why) = found {
-        assert!(!why.is_empty());
+    if let Kvm::Unusable(reason) = found {
+        assert!(!reason.is_empty());
     }
 }

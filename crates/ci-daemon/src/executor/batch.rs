@@ -155,8 +155,12 @@ impl BatchState {
                 vec![Action::Say(format!("kernel {} is not in the store", kernel.short()))]
             }
             Event::Log { .. } => Vec::new(),
-            Event::KernelReady { kernel, image_hash, cached, duration_ms } => {
-                let how = if cached { "from the store" } else { "built" };
+            Event::KernelReady { kernel, image_hash, cached, fetched, duration_ms } => {
+                let how = match (cached, fetched) {
+                    (true, _) => "from the store",
+                    (false, true) => "fetched",
+                    (false, false) => "built",
+                };
                 let say = format!("kernel {} {how} in {} s", kernel.short(), duration_ms / 1000);
                 self.kernel = Some((kernel, image_hash));
                 vec![Action::Say(say)]

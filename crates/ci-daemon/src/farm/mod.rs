@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use jobkit::{Choir, End, JobSpec, Outcome};
 use model::{BranchRef, CommitId, Verdict};
-use results::requests::{Rerun, What};
+use results::requests::{RequestKind, Rerun};
 
 pub use self::status::Identity;
 pub use self::unconfirmed::unconfirmed;
@@ -201,8 +201,8 @@ impl Farm {
                 Vec::new()
             }
             FarmEvent::Request(TakenRequest { what, file }) => match what {
-                What::Rerun(Rerun { commit, key }) => self.rerun(&JobRef { commit, key }, file),
-                What::Unlist(branch) => self.unlist(branch, file),
+                RequestKind::Rerun(Rerun { commit, key }) => self.rerun(&JobRef { commit, key }, file),
+                RequestKind::Unlist(branch) => self.unlist(branch, file),
             },
             FarmEvent::Unconfirmed(jobs) => {
                 self.confirm_left(&jobs);

@@ -36,13 +36,13 @@ fn view(dir: &Path) -> View {
     }
 }
 
-fn request(what: What) -> FarmEvent {
+fn request(what: RequestKind) -> FarmEvent {
     FarmEvent::Request(TakenRequest { what, file: "r".into() })
 }
 
 fn rerun(key: &str) -> FarmEvent {
     let (commit, key) = (COMMIT.parse().unwrap(), key.parse::<ResultKey>().unwrap());
-    request(What::Rerun(Rerun { commit, key }))
+    request(RequestKind::Rerun(Rerun { commit, key }))
 }
 
 #[tokio::test]
@@ -58,11 +58,11 @@ async fn events_lead_to_commands() {
     assert_eq!((choir.pending_len(), farm.left(10)), (1, 1));
     // Requests that cannot be carried out are finished.
     assert_eq!(farm.handle(rerun("boot.nothing")), [Command::FinishRequest("r".into())]);
-    let configured = request(What::Unlist("kmo/next".parse().unwrap()));
+    let configured = request(RequestKind::Unlist("kmo/next".parse().unwrap()));
     assert_eq!(farm.handle(configured), [Command::FinishRequest("r".into())]);
     let old: BranchRef = "kmo/old".parse().unwrap();
     let unlist = Command::Unlist { branch: old.clone(), request: "r".into() };
-    assert_eq!(farm.handle(request(What::Unlist(old))), [unlist]);
+    assert_eq!(farm.handle(request(RequestKind::Unlist(old))), [unlist]);
     // A rerun of a planned job runs it sooner; its request is finished with it.
     assert_eq!(farm.handle(rerun("boot.boots")), []);
     assert_eq!(choir.pending_len(), 1);

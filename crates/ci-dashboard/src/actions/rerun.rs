@@ -88,7 +88,7 @@ impl Rerun {
         if entry.decisive.status == Status::InProgress {
             return Err(Problem::Conflict("this test is running right now".into()));
         }
-        let open = requests::open(reader.output_dir());
+        let open = requests::pending_reruns(reader.output_dir());
         if open.iter().any(|open| open.commit == sha && open.key == key) {
             return Ok((sha, key));
         }
@@ -97,7 +97,7 @@ impl Rerun {
             return Err(Problem::Unavailable(text));
         }
         let rerun = requests::Rerun { commit: sha.clone(), key: key.clone() };
-        requests::leave(reader.output_dir(), requests::What::Rerun(rerun)).map_err(|error| {
+        requests::submit(reader.output_dir(), requests::RequestKind::Rerun(rerun)).map_err(|error| {
             let directory = reader.output_dir().join(requests::FOLDER);
             tracing::error!("{}: the request cannot be written: {error}", directory.display());
             Problem::Unavailable("the request cannot be written; see the server's log".into())
@@ -109,7 +109,7 @@ impl Rerun {
 
 /// The token in a form that a page of this site sent.
 fn form_token(request: &Request, body: &[u8]) -> Result<String, Problem> {
-    let refused = |why: &str| Err(Problem::Refused(why.into()));
+    let refused = |reason: &str| Err(Problem::Refused(reason.into()));
     // Browsers send the origin of the form; with older ones, the token alone is the protection.
     let site = request.header(HeaderName::from_static("sec-fetch-site"));
     if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {

@@ -1,11 +1,11 @@
 //! Two commits, or the newest tested commits of two branches, side by side. Regressions come first.
 
 use askama::Template;
-use model::{CommitId, Counts, Status, UserName};
+use model::{CommitId, Status, UserName};
 use regress::compare::{Change, ChangeKind, Comparison, Direction, KindRow, compare};
-use regress::json::{CompareView, SideView};
+use regress::json::{CompareView, ComparedCommit};
 use regress::suspicious::{is_complete, suspicious_passes};
-use results::{CommitResults, Resolved};
+use results::{CommitResults, Resolved, TestEntry};
 
 use super::{CommitLink, Context};
 use crate::filter::Filter;
@@ -64,25 +64,10 @@ struct Row {
     took: String,
 }
 
-/// One side with its results.
-struct Side {
-    at: Option<BranchRef>,
-    results: CommitResults,
-}
-
-impl Side {
-    fn counts(&self) -> Counts {
-        self.results.counts()
-    }
-
-    fn view(&self) -> SideView {
-        SideView::new(&self.results, self.at.as_ref().map(|at| (at.user.as_str(), at.branch.as_str())))
-    }
-
-    fn keep(&mut self, filter: &Filter) {
-        if !filter.is_all() {
-            self.results.entries.retain(|entry| filter.matches(entry.key.as_str()));
-        }
+/// Removes the tests that do not match.
+fn retain(entries: &mut Vec<TestEntry>, filter: &Filter) {
+    if !filter.is_all() {
+        entries.retain(|entry| filter.matches(entry.key.as_str()));
     }
 }
 
@@ -97,21 +82,21 @@ pub fn view(context: Context<'_>, route: &CompareRoute, format: Format) -> Resul
     }
     let mut base = side(context, route, &route.base)?;
     let mut head = side(context, route, &route.head)?;
-    base.keep(&filter);
-    head.keep(&filter);
+    retain(&mut base.results.entries, &filter);
+    retain(&mut head.results.entries, &filter);
     if format == Format::Json {
         let found = compare(&base.results.entries, &head.results.entries);
         let snapshot = context.store.reader().snapshot()?;
         let complete = is_complete(&head.results, snapshot.as_ref());
         let suspicious = suspicious_passes(&base.results, &head.results, complete);
-        return context.json(&CompareView::new(base.view(), head.view(), &found, &suspicious));
+        return context.json(&CompareView::new(&base, &head, &found, &suspicious));
     }
     render(context, route, Some((&base, &head)))
 }
 
 /// The side that a name stands for: the newest tested commit of a branch (of the user, or `user/branch`), or a commit by
 /// its id or the first digits of it.
-fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<Side, Problem> {
+fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<ComparedCommit, Problem> {
     let of_user = route.user.as_ref().zip(name.parse().ok());
     let of_user = of_user.map(|(user, branch)| BranchRef { user: user.clone(), branch });
     let named = name.parse::<BranchRef>().ok();
@@ -122,7 +107,7 @@ fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<Side, 
         let tested = entries.iter().find(|entry| entry.counts.total() > 0);
         let tested = tested
             .ok_or_else(|| Problem::NotFound(format!("no commit of {} is tested yet", cut(name, 100))))?;
-        return Ok(Side { results: results_of(context, &tested.commit, name)?, at: Some(at) });
+        return Ok(ComparedCommit { results: results_of(context, &tested.commit, name)?, at: Some(at) });
     }
     let commit = match name.parse::<CommitId>() {
         Ok(commit) => commit,
@@ -143,7 +128,7 @@ fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<Side, 
             }
         },
     };
-    Ok(Side { results: results_of(context, &commit, name)?, at: None })
+    Ok(ComparedCommit { results: results_of(context, &commit, name)?, at: None })
 }
 
 fn results_of(context: Context<'_>, commit: &CommitId, name: &str) -> Result<CommitResults, Problem> {
@@ -159,7 +144,7 @@ fn results_of(context: Context<'_>, commit: &CommitId, name: &str) -> Result<Com
 fn render(
     context: Context<'_>,
     route: &CompareRoute,
-    sides: Option<(&Side, &Side)>,
+    sides: Option<(&ComparedCommit, &ComparedCommit)>,
 ) -> Result<Response, Problem> {
     let links = context.links();
     let user = route.user.as_ref();
@@ -208,16 +193,21 @@ fn choices(context: Context<'_>, route: &CompareRoute) -> Result<Vec<String>, Pr
     Ok(names.into_iter().take(CHOICES_MAX).map(|(_, name)| name).collect())
 }
 
-fn line(context: Context<'_>, side: &Side) -> SideLine {
+fn line(context: Context<'_>, side: &ComparedCommit) -> SideLine {
     let links = context.links();
     SideLine {
         commit: CommitLink::new(links, side.at.as_ref(), &side.results.commit, &side.results.message),
         branch: side.at.as_ref().map(|at| (at.to_string(), links.branch(at))),
-        counts: count_items(&side.counts()),
+        counts: count_items(&side.results.counts()),
     }
 }
 
-fn sections(context: Context<'_>, found: &Comparison<'_>, base: &Side, head: &Side) -> Vec<Section> {
+fn sections(
+    context: Context<'_>,
+    found: &Comparison<'_>,
+    base: &ComparedCommit,
+    head: &ComparedCommit,
+) -> Vec<Section> {
     let section = |(kind, changes): (KindRow, &[Change<'_>])| {
         let (class, open) = look(kind);
         Section {
@@ -241,7 +231,7 @@ fn look(kind: KindRow) -> (&'static str, bool) {
     }
 }
 
-fn row(context: Context<'_>, change: &Change<'_>, base: &Side, head: &Side) -> Row {
+fn row(context: Context<'_>, change: &Change<'_>, base: &ComparedCommit, head: &ComparedCommit) -> Row {
     let name = change.name();
     let (file, subtest) = match context.tests.split(name) {
         ("", whole) => split_key(whole),

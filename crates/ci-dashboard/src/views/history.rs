@@ -228,7 +228,7 @@ fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[Histo
         };
         // A stretch of failures shows its reason once at each end.
         let newer = row.checked_sub(1).and_then(|newer| history[newer].entry.as_ref());
-        let same_reason = newer.is_some_and(|newer| why(newer) == why(entry));
+        let same_reason = newer.is_some_and(|newer| explanation(newer) == explanation(entry));
         let (change, change_class) = change(&stretches, row);
         lines.push(Line::Commit(Box::new(HistoryLine {
             commit: CommitLink::new(links, Some(at), &commit.commit, &commit.message),
@@ -237,7 +237,11 @@ fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[Histo
             status: entry.decisive.status,
             change,
             change_class,
-            reason: if change.is_empty() && same_reason { String::new() } else { cut(why(entry), 240) },
+            reason: if change.is_empty() && same_reason {
+                String::new()
+            } else {
+                cut(explanation(entry), 240)
+            },
             took: Took(entry.decisive.duration).to_string(),
             host: host(entry),
         })));
@@ -258,6 +262,6 @@ fn change(stretches: &[Stretch], row: usize) -> (&'static str, &'static str) {
     }
 }
 
-fn why(entry: &TestEntry) -> &str {
+fn explanation(entry: &TestEntry) -> &str {
     entry.decisive.crash.as_deref().or(entry.decisive.reason.as_deref()).unwrap_or("")
 }

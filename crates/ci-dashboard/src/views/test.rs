@@ -220,7 +220,7 @@ fn artifacts(context: Context<'_>, test: &TestRoute) -> Vec<ArtifactLine> {
 }
 
 fn rerun_form(context: Context<'_>, test: &TestRoute) -> RerunForm {
-    let open = requests::open(context.store.reader().output_dir());
+    let open = requests::pending_reruns(context.store.reader().output_dir());
     RerunForm {
         action: format!("{}rerun", context.links().test(test.sha.as_str(), test.key.as_str())),
         requested: open.iter().any(|open| open.commit == test.sha && open.key == test.key),

@@ -140,8 +140,8 @@ pub fn example(name: &str) -> Option<PathBuf> {
 }
 
 /// Prints on the terminal what was not tested; the test harness would show it only for failures.
-pub fn skipped(why: &str) {
-    let line = format!("SKIPPED: {why}\n");
+pub fn skipped(reason: &str) {
+    let line = format!("SKIPPED: {reason}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 

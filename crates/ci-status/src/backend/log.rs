@@ -82,7 +82,7 @@ impl LogContent {
         match &self.bytes {
             Bytes::File(_) => Problem::Output(io::Error::new(error.kind(), error.to_string())),
             Bytes::Fetched { url, .. } => {
-                Problem::Remote { url: url.clone(), why: "damaged: not a whole brotli stream".into() }
+                Problem::Remote { url: url.clone(), reason: "damaged: not a whole brotli stream".into() }
             }
         }
     }

@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use model::{BranchRef, Status};
+use model::Status;
 use regress::compare::{Change, ChangeKind, Comparison, Direction, compare};
-use regress::json::{CompareView, SideView};
+use regress::json::{CompareView, ComparedCommit};
 use regress::suspicious::{SuspiciousPass, is_complete, suspicious_passes};
-use results::{CommitResults, TestEntry};
+use results::TestEntry;
 
 use super::show::{message, remark, write_suspicious};
 use super::{Answer, to_json};
@@ -18,40 +18,27 @@ use crate::text::{self, Cell, Table};
 /// Two commits to compare.
 #[derive(Debug)]
 pub struct Compare {
-    base: Side,
-    head: Side,
+    base: ComparedCommit,
+    head: ComparedCommit,
     suspicious: Vec<SuspiciousPass>,
-}
-
-/// One commit, and the branch if it was given as one.
-#[derive(Debug)]
-struct Side {
-    results: CommitResults,
-    at: Option<BranchRef>,
 }
 
 /// Reads the commits that `base` and `head` stand for.
 pub fn run(context: &Context, base: &str, head: &str) -> Result<Compare, Problem> {
-    let (base, head) = (Side::read(context, base)?, Side::read(context, head)?);
+    let (base, head) = (read(context, base)?, read(context, head)?);
     let complete = is_complete(&head.results, context.backend.snapshot()?.as_ref());
     let suspicious = suspicious_passes(&base.results, &head.results, complete);
     Ok(Compare { base, head, suspicious })
 }
 
-impl Side {
-    fn read(context: &Context, name: &str) -> Result<Self, Problem> {
-        let SelectedCommit { commit, at } = select::commit_or_branch(context, Some(name))?;
-        let missing = || Problem::NoResults { revision: name.into(), commit: commit.clone() };
-        let mut results = context.backend.commit(&commit)?.ok_or_else(missing)?;
-        if results.message.is_empty() {
-            results.message = message(context, &results)?;
-        }
-        Ok(Self { results, at })
+fn read(context: &Context, name: &str) -> Result<ComparedCommit, Problem> {
+    let SelectedCommit { commit, at } = select::commit_or_branch(context, Some(name))?;
+    let missing = || Problem::NoResults { revision: name.into(), commit: commit.clone() };
+    let mut results = context.backend.commit(&commit)?.ok_or_else(missing)?;
+    if results.message.is_empty() {
+        results.message = message(context, &results)?;
     }
-
-    fn view(&self) -> SideView {
-        SideView::new(&self.results, self.at.as_ref().map(|at| (at.user.as_str(), at.branch.as_str())))
-    }
+    Ok(ComparedCommit { results, at })
 }
 
 impl Compare {
@@ -62,12 +49,11 @@ impl Compare {
 
 impl Answer for Compare {
     fn json(&self) -> serde_json::Result<String> {
-        let (base, head) = (self.base.view(), self.head.view());
-        to_json(&CompareView::new(base, head, &self.comparison(), &self.suspicious))
+        to_json(&CompareView::new(&self.base, &self.head, &self.comparison(), &self.suspicious))
     }
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let short = |side: &Side| text::paint(text::COMMIT, side.results.commit.short());
+        let short = |side: &ComparedCommit| text::paint(text::COMMIT, side.results.commit.short());
         writeln!(out, "from {} to {}", short(&self.base), short(&self.head))?;
         let found = self.comparison();
         for (kind, changes) in found.by_kind() {

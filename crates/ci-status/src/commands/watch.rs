@@ -46,7 +46,8 @@ pub struct Watch {
 struct Failing {
     name: String,
     status: Status,
-    why: String,
+    #[serde(rename = "why")]
+    reason: String,
 }
 
 /// The branch of a name.
@@ -68,7 +69,7 @@ pub fn run(context: &Context, at: &BranchRef, now: i64) -> Result<Watch, Problem
     let failing = failing.take(FAILURES).map(|entry| Failing {
         name: entry.key.to_string(),
         status: entry.decisive.status,
-        why: remark(entry),
+        reason: remark(entry),
     });
     Ok(Watch {
         user: at.user.clone(),
@@ -160,7 +161,7 @@ impl Watch {
             table.row([
                 Cell::left(test.status.label()).styled(text::style(test.status)),
                 Cell::left(&test.name),
-                Cell::left(&test.why),
+                Cell::left(&test.reason),
             ]);
         }
         write!(out, "\n{table}")

@@ -43,7 +43,7 @@ pub(super) struct BuildArgs {
 pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
     let plan = Plan::of(&args.files, cache).await?;
     if let Some(broken) = plan.broken.first() {
-        return Err(Failure::usage(&broken.why));
+        return Err(Failure::usage(&broken.reason));
     }
     let from =
         parse_kernel(&args.files.kernel, args.files.commit.as_deref(), cache).map_err(Failure::usage)?;

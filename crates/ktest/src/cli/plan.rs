@@ -64,7 +64,8 @@ pub(super) struct Plan {
 #[derive(Debug, Serialize)]
 pub(super) struct Broken {
     pub(super) file: PathBuf,
-    pub(super) why: String,
+    #[serde(rename = "why")]
+    pub(super) reason: String,
 }
 
 /// A flavor, as printed.
@@ -92,7 +93,8 @@ struct Overruled {
 #[derive(Debug, Serialize)]
 struct Apart {
     from: String,
-    why: String,
+    #[serde(rename = "why")]
+    reason: String,
 }
 
 impl Plan {
@@ -115,7 +117,7 @@ impl Plan {
                 Ok(file) => file,
                 Err(error @ TestFileError::Missing(_)) => return Err(Failure::usage(error)),
                 Err(error) => {
-                    plan.broken.push(Broken { file: path.clone(), why: error.to_string() });
+                    plan.broken.push(Broken { file: path.clone(), reason: error.to_string() });
                     continue;
                 }
             };
@@ -123,7 +125,7 @@ impl Plan {
                 Ok(declared) if declared.no_vm => plan.host.push(file.test),
                 Ok(declared) if declared.no_kbuild => plan.prebuilt.push(file.test),
                 Ok(declared) => requirements.push((file.test.to_string(), declared.kernel)),
-                Err(error) => plan.broken.push(Broken { file: path.clone(), why: error.to_string() }),
+                Err(error) => plan.broken.push(Broken { file: path.clone(), reason: error.to_string() }),
             }
         }
         requirements.dedup_by(|a, b| a.0 == b.0);
@@ -143,7 +145,7 @@ fn planned(flavors: &[Flavor], at: usize) -> Planned {
         .map(|(file, option)| Overruled { file: file.clone(), option: option.to_string() });
     let apart = flavors[..at]
         .iter()
-        .map(|other| Apart { from: other.name(), why: difference(&other.requirements, asked) });
+        .map(|other| Apart { from: other.name(), reason: difference(&other.requirements, asked) });
     Planned {
         name: flavor.name(),
         arch: asked.arch,
@@ -214,8 +216,8 @@ fn text(plan: &Plan) -> String {
         for Overruled { file, option } in &flavor.overruled {
             let _ = writeln!(text, "    without {option}, a soft requirement of {file}");
         }
-        for Apart { from, why } in &flavor.apart {
-            let _ = writeln!(text, "    separate from {from}: {why}");
+        for Apart { from, reason } in &flavor.apart {
+            let _ = writeln!(text, "    separate from {from}: {reason}");
         }
     }
     for (what, files) in [("on the host", &plan.host), ("existing kernel", &plan.prebuilt)] {
@@ -223,8 +225,8 @@ fn text(plan: &Plan) -> String {
             let _ = writeln!(text, "{what}: {file}");
         }
     }
-    for Broken { why, .. } in &plan.broken {
-        let _ = writeln!(text, "invalid: {why}");
+    for Broken { reason, .. } in &plan.broken {
+        let _ = writeln!(text, "invalid: {reason}");
     }
     text
 }
@@ -248,7 +250,7 @@ mod tests {
             ("clang".into(), asks("EXT4_FS", Some("clang"))),
         ]);
         let flavors = built.iter().enumerate().map(|(at, _)| planned(&built, at)).collect();
-        let broken = vec![Broken { file: "x.ktest".into(), why: "x.ktest declares no ktest_mem".into() }];
+        let broken = vec![Broken { file: "x.ktest".into(), reason: "x.ktest declares no ktest_mem".into() }];
         let host = vec!["tool".parse().unwrap()];
         let plan = Plan { flavors, host, prebuilt: Vec::new(), broken, built };
         insta::assert_snapshot!(text(&plan), @r"

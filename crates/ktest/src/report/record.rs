@@ -32,7 +32,7 @@ pub struct Record {
     pub vms: u32,
     /// Why the kernel does not build.
     pub build_failed: Option<String>,
-    /// The infrastructure failure.
+    /// The infrastructure error.
     pub infrastructure: Option<String>,
     /// The output directory, absolute; [`SubtestRecord::dir`] is relative to it.
     pub out: PathBuf,
@@ -189,6 +189,7 @@ mod tests {
                 kernel: "a".repeat(64).parse().unwrap(),
                 image_hash: "bb".into(),
                 cached: true,
+                fetched: false,
                 duration_ms: 1,
             },
             Event::BootStarted { vm: 1, accel: "tcg".into() },

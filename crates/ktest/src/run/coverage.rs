@@ -66,7 +66,7 @@ pub(super) async fn gather(kernel: &Kernel, before: &BTreeSet<PathBuf>, results:
                 results.out.dir().join("out").join(FILE).display()
             ));
         }
-        Err(why) => results.reporter.note(&format!("cannot read the coverage: {why}")),
+        Err(reason) => results.reporter.note(&format!("cannot read the coverage: {reason}")),
     }
 }
 

@@ -21,13 +21,13 @@ pub enum RunError {
     /// The output directory cannot be used.
     #[error(transparent)]
     Out(#[from] OutError),
-    /// The infrastructure failed.
+    /// An infrastructure error.
     #[error("{0}")]
     Infrastructure(String),
 }
 
 impl RunError {
-    /// An infrastructure failure.
+    /// An infrastructure error.
     pub(crate) fn infrastructure(error: impl fmt::Display) -> Self {
         Self::Infrastructure(error.to_string())
     }

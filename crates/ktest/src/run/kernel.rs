@@ -46,6 +46,7 @@ pub(super) async fn from_store(
             let mut on = |progress: kernel::Progress| {
                 if let Event::Phase { what } = progress_event(progress) {
                     tracing::info!("{what}");
+                    reporter.step(&what);
                 }
             };
             let mirror = debian::HostApt::read().await.mirror(wanted.suite());
@@ -235,11 +236,13 @@ async fn flavor(
 }
 
 fn report(kernel: &Kernel, declared: &Declarations, began: std::time::Instant, results: &mut Results<'_>) {
+    let duration = kernel.fetched.unwrap_or_else(|| began.elapsed());
     results.reporter.event(Event::KernelReady {
         kernel: kernel.id.clone(),
         image_hash: kernel.image_hash.clone(),
         cached: kernel.cached,
-        duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        fetched: kernel.fetched.is_some(),
+        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
     });
     for option in &kernel.tolerated {
         results.reporter.note(&format!("tolerated: {option}"));
@@ -279,7 +282,7 @@ pub(crate) fn progress_event(progress: kernel::Progress) -> Event {
     match progress {
         Progress::Compiling { done, total } => Event::BuildProgress { done, total },
         Progress::WaitingForLock { holder } => Event::Phase { what: format!("waiting for {holder}") },
-        Progress::Fetching { what } => Event::Phase { what: format!("kernel: {what}") },
+        Progress::Fetching { step } => Event::Phase { what: format!("kernel: {step}") },
         Progress::CheckingOut => Event::Phase { what: "kernel: checking out".into() },
         Progress::Configuring => Event::Phase { what: "kernel: configuring".into() },
         Progress::Publishing => Event::Phase { what: "kernel: publishing to the store".into() },

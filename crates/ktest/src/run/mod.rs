@@ -1,6 +1,6 @@
 //! One run: from a test file and a kernel source to a verdict for each subtest that was asked for.
 //!
-//! Invariant: each subtest ends with exactly one verdict, or the run reports an infrastructure failure.
+//! Invariant: each subtest ends with exactly one verdict, or the run reports an infrastructure error.
 
 mod artifacts;
 mod boot;
@@ -117,5 +117,6 @@ fn kernel_in(dir: &std::path::Path) -> ::kernel::Kernel {
         cached: true,
         tolerated: Vec::new(),
         unknown_options: Vec::new(),
+        fetched: None,
     }
 }

@@ -62,7 +62,7 @@ impl<'a> Results<'a> {
         Ok(())
     }
 
-    /// Records an infrastructure failure, which ends the run.
+    /// Records an infrastructure error, which ends the run.
     pub(super) fn infrastructure(&mut self, what: String) {
         self.reporter.event(Event::Infrastructure { what: what.clone() });
         self.summary.infrastructure = Some(what);

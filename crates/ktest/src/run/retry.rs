@@ -24,7 +24,7 @@ pub(super) enum AttemptEnd {
     NotStarted { reason: String, is_final: bool },
     /// KVM cannot execute this guest.
     NoKvm(String),
-    /// The infrastructure failed.
+    /// An infrastructure error.
     Infrastructure(String),
 }
 
@@ -59,7 +59,7 @@ pub(super) enum Next {
     Again { note: Option<String>, change: Option<Change> },
     /// The remaining subtests cannot run.
     GiveUp { reason: String, with_log: bool },
-    /// End the run with this infrastructure failure.
+    /// End the run with this infrastructure error.
     Infrastructure(String),
     /// End a boot without subtests: the guest did not come up.
     NoGuest(String),
@@ -70,7 +70,7 @@ pub(super) enum Next {
 pub(super) struct RetryPolicy {
     /// What an attempt is called in a message: `VMs` or `attempts`.
     pub(super) unit: &'static str,
-    /// An infrastructure failure can be transient.
+    /// An infrastructure error can be transient.
     pub(super) retry_infrastructure: bool,
     pub(super) accel: AccelChoice,
     pub(super) failfast: bool,
@@ -86,8 +86,8 @@ impl RetryPolicy {
     /// Decides what follows an attempt.
     pub(super) fn next(&mut self, end: AttemptEnd, progress: Progress) -> Next {
         let again = |note, change| Next::Again { note: Some(note), change };
-        if let (AttemptEnd::NoKvm(why), AccelChoice::Auto) = (&end, self.accel) {
-            return again(format!("{why}; trying again under TCG"), Some(Change::Tcg));
+        if let (AttemptEnd::NoKvm(reason), AccelChoice::Auto) = (&end, self.accel) {
+            return again(format!("{reason}; trying again under TCG"), Some(Change::Tcg));
         }
         let was_up = matches!(end, AttemptEnd::DryRun | AttemptEnd::Interrupted | AttemptEnd::NeverRan);
         let complete = progress.remaining == 0 && (was_up || !self.boot_only);

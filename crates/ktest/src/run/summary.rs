@@ -9,7 +9,7 @@ use model::{Status, SubtestName, Verdict};
 pub struct Summary {
     /// The verdicts, in the order of the subtests' ends.
     pub verdicts: Vec<(SubtestName, Verdict)>,
-    /// The infrastructure failure that ended the run.
+    /// The infrastructure error that ended the run.
     pub infrastructure: Option<String>,
     /// With `--dry-run`: the QEMU command.
     pub command: Option<String>,

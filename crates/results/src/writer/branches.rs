@@ -101,7 +101,7 @@ impl Branches {
     }
 
     /// Drops the listing of a branch; returns whether there was one.
-    pub fn forget(&mut self, name: &BranchRef) -> bool {
+    pub fn unlist(&mut self, name: &BranchRef) -> bool {
         let had = self.listings.remove(name).is_some();
         if had {
             self.index();

@@ -41,11 +41,11 @@ pub enum Command {
         kind: LogKind,
         reply: Reply<LogTarget>,
     },
-    Forget {
+    RemoveCommits {
         commits: Vec<CommitId>,
         reply: Reply<()>,
     },
-    ForgetBranch {
+    UnlistBranch {
         branch: BranchRef,
         reply: Reply<bool>,
     },

@@ -88,10 +88,10 @@ impl Commits {
         {
             state.message = message.to_string();
         }
-        let board = &self.shared.board;
+        let table = &self.shared.verdict_table;
         let ended = state.entries().values().filter(|entry| entry.decisive.status.is_final());
-        let keys: Vec<_> = ended.map(|entry| board.key(&entry.key)).collect();
-        board.get_or(commit, keys.into_iter());
+        let keys: Vec<_> = ended.map(|entry| table.key(&entry.key)).collect();
+        table.get_or(commit, keys.into_iter());
         let used = self.clock;
         self.loaded.insert(commit.clone(), Loaded { state, dirty: false, touched: BTreeSet::new(), used });
         Ok(())
@@ -166,8 +166,8 @@ impl Commits {
                 .is_some_and(|entry| entry.decisive.status.is_final());
             loaded.touched.insert(verdict.key.clone());
             if ended {
-                let board = &self.shared.board;
-                board.add(commit, board.key(&verdict.key));
+                let table = &self.shared.verdict_table;
+                table.add(commit, table.key(&verdict.key));
             }
         }
         self.note_running(commit);
@@ -286,11 +286,11 @@ impl Commits {
         }
     }
 
-    /// Drops a commit whose results were removed.
-    pub fn forget(&mut self, commit: &CommitId) {
+    /// Drops a commit after its results were removed.
+    pub fn remove(&mut self, commit: &CommitId) {
         self.loaded.remove(commit);
         self.running.remove(commit);
-        self.shared.board.forget(commit);
+        self.shared.verdict_table.remove(commit);
     }
 }
 

@@ -288,16 +288,16 @@ impl Engine {
                 });
                 let _ = reply.send(target);
             }
-            Command::Forget { commits, reply } => {
+            Command::RemoveCommits { commits, reply } => {
                 for commit in commits {
-                    self.commits.forget(&commit);
+                    self.commits.remove(&commit);
                     self.branches.touch(&commit);
                 }
                 self.touch();
                 let _ = reply.send(Ok(()));
             }
-            Command::ForgetBranch { branch, reply } => {
-                let _ = reply.send(Ok(self.branches.forget(&branch)));
+            Command::UnlistBranch { branch, reply } => {
+                let _ = reply.send(Ok(self.branches.unlist(&branch)));
             }
             Command::Flush(reply) => {
                 self.waiters.push(reply);

@@ -25,7 +25,7 @@ use model::{BranchRef, CommitId, HostName, ResultKey, StatusSnapshot};
 use tokio::sync::oneshot;
 
 use crate::branch_file;
-use crate::disk::{Disk, Durable, Hook};
+use crate::disk::{Disk, Durable, FaultInjector};
 use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::layout::Layout;
@@ -33,7 +33,7 @@ use crate::reader::Reader;
 use crate::retention::{self, Plan, Policy};
 use crate::segment::{Journal, Recovery, SEGMENT_BYTES};
 use crate::types::{Recorded, TestDuration, VerdictRecord, cut};
-use crate::verdicts::{Board, KeyId, Verdicts};
+use crate::verdicts::{KeyId, VerdictSet, VerdictTable};
 use command::{Command, Reply};
 use engine::Engine;
 
@@ -41,30 +41,30 @@ use engine::Engine;
 #[derive(Debug, Clone)]
 pub struct Tuning {
     /// Decides the result of each change of the disk.
-    pub hook: Option<Arc<dyn Hook>>,
+    pub faults: Option<Arc<dyn FaultInjector>>,
     /// The size of a journal segment in bytes.
     pub segment_bytes: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { hook: None, segment_bytes: SEGMENT_BYTES }
+        Self { faults: None, segment_bytes: SEGMENT_BYTES }
     }
 }
 
 /// The state that handles and engine share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    pub board: Board,
+    pub verdict_table: VerdictTable,
     pub durations: RwLock<BTreeMap<ResultKey, TestDuration>>,
     problems: Mutex<BTreeMap<String, String>>,
 }
 
 impl Shared {
-    fn problem(&self, about: &str, what: &str) {
+    fn problem(&self, about: &str, message: &str) {
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        if problems.insert(about.into(), what.into()).as_deref() != Some(what) {
-            tracing::error!("{what}");
+        if problems.insert(about.into(), message.into()).as_deref() != Some(message) {
+            tracing::error!("{message}");
         }
     }
 
@@ -112,7 +112,7 @@ impl Writer {
         let layout = Layout::new(output_dir);
         let private = layout.private();
         let scratch = private.join("tmp");
-        let disk = Disk::new(scratch.clone(), tuning.hook);
+        let disk = Disk::new(scratch.clone(), tuning.faults);
         disk.make_dir(&private, Durable::Yes).map_err(Error::io("create", &private))?;
         let lock = lock::take(layout.dir(), &private)?;
         // There is no other writer, so temporary files are leftovers of the last one.
@@ -201,10 +201,10 @@ impl Writer {
 
     /// Removes the listing of a branch. Commits that no other branch lists are removed by a later
     /// [retention](crate::retention). Returns whether there was a listing, readable or not.
-    pub async fn forget_branch(&self, branch: &BranchRef) -> Result<bool> {
+    pub async fn unlist_branch(&self, branch: &BranchRef) -> Result<bool> {
         let path = self.output_dir().join(branch_file::file_name(branch)?);
         let branch = branch.clone();
-        let known = self.ask(|reply| Command::ForgetBranch { branch, reply }).await?;
+        let known = self.ask(|reply| Command::UnlistBranch { branch, reply }).await?;
         // Passes that wrote the listing have ended.
         self.flush().await?;
         let this = self.clone();
@@ -242,20 +242,20 @@ impl Writer {
         flushed
     }
 
-    /// The number of a test, for [`Verdicts::contains`].
+    /// The number of a test, for [`VerdictSet::contains`].
     #[must_use]
     pub fn key_id(&self, key: &ResultKey) -> KeyId {
-        self.inner.shared.board.key(key)
+        self.inner.shared.verdict_table.key(key)
     }
 
     /// The tests of a commit that have a verdict. Read from disk once, then kept current in memory.
-    pub fn verdicts(&self, commit: &CommitId) -> Result<Arc<Verdicts>> {
-        let board = &self.inner.shared.board;
-        if let Some(set) = board.get(commit) {
+    pub fn verdicts(&self, commit: &CommitId) -> Result<Arc<VerdictSet>> {
+        let verdict_table = &self.inner.shared.verdict_table;
+        if let Some(set) = verdict_table.get(commit) {
             return Ok(set);
         }
-        let keys = self.inner.reader.ended(commit, board)?;
-        Ok(board.get_or(commit, keys.into_iter()))
+        let keys = self.inner.reader.ended(commit, verdict_table)?;
+        Ok(verdict_table.get_or(commit, keys.into_iter()))
     }
 
     /// Whether a test has a verdict.
@@ -278,7 +278,7 @@ impl Writer {
     pub async fn apply(&self, plan: Plan) -> Result<()> {
         let commits: Vec<CommitId> = plan.remove.into_iter().map(|removal| removal.commit).collect();
         let forgotten = commits.clone();
-        self.ask(|reply| Command::Forget { commits: forgotten, reply }).await?;
+        self.ask(|reply| Command::RemoveCommits { commits: forgotten, reply }).await?;
         // Passes that wrote one of them have ended.
         self.flush().await?;
         let this = self.clone();

@@ -23,8 +23,8 @@ pub fn publish_loop(disk: &Disk, queue: &Receiver<Pass>, engine: &Sender<Command
         let mut failed = Vec::new();
         let mut error = None;
         for publication in pass.publications {
-            if let Err(why) = pass::publish(disk, &publication) {
-                error.get_or_insert_with(|| Error::io("write", &publication.path)(why).to_string());
+            if let Err(reason) = pass::publish(disk, &publication) {
+                error.get_or_insert_with(|| Error::io("write", &publication.path)(reason).to_string());
                 failed.push(publication.subject);
             }
         }
@@ -60,9 +60,9 @@ pub fn files_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Chore>, engine:
         };
         let mut failed = Vec::new();
         for file in files {
-            if let Err(why) = pass::write_status(disk, &reader.layout, &file) {
+            if let Err(reason) = pass::write_status(disk, &reader.layout, &file) {
                 let path = reader.layout.test(&file.commit, &file.key);
-                error.get_or_insert_with(|| Error::io("write", &path)(why).to_string());
+                error.get_or_insert_with(|| Error::io("write", &path)(reason).to_string());
                 failed.push((file.commit, file.key));
             }
         }

@@ -169,7 +169,7 @@ pub fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec
 }
 
 fn base(address: &str) -> Result<Url, Problem> {
-    let bad = |why: &str| Problem::Address { address: address.into(), why: why.into() };
+    let bad = |reason: &str| Problem::Address { address: address.into(), reason: reason.into() };
     let mut url = Url::parse(address).map_err(|error| bad(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(bad("it must begin with http:// or https:// and a host"));
@@ -196,14 +196,17 @@ fn present(url: &Url, response: Response) -> Result<Option<Response>, Problem> {
         status => {
             let mut bytes = Vec::new();
             let _ = response.take(ERROR_MAX).read_to_end(&mut bytes);
-            let why = error_of(&bytes).map(|why| format!(": {why}")).unwrap_or_default();
-            Err(Problem::Remote { url: url.to_string(), why: format!("the server answers {status}{why}") })
+            let reason = error_of(&bytes).map(|reason| format!(": {reason}")).unwrap_or_default();
+            Err(Problem::Remote {
+                url: url.to_string(),
+                reason: format!("the server answers {status}{reason}"),
+            })
         }
     }
 }
 
 fn read(url: &Url, response: Response) -> Result<Vec<u8>, Problem> {
-    let remote = |why: String| Problem::Remote { url: url.to_string(), why };
+    let remote = |reason: String| Problem::Remote { url: url.to_string(), reason };
     let mut bytes = Vec::new();
     let read = response.take(RESPONSE_MAX + 1).read_to_end(&mut bytes);
     read.map_err(|error| remote(format!("the transfer failed: {error}")))?;
@@ -215,17 +218,17 @@ fn read(url: &Url, response: Response) -> Result<Vec<u8>, Problem> {
 
 /// The innermost cause is the most specific: "connection refused", "invalid peer certificate".
 fn failed(url: &Url, error: &reqwest::Error) -> Problem {
-    let mut why = error.to_string();
+    let mut reason = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
         if let Some(rustls::Error::InvalidCertificate(error)) = inner_error(inner).downcast_ref() {
-            return Problem::Certificate { url: url.to_string(), why: certificate(error) };
+            return Problem::Certificate { url: url.to_string(), reason: certificate(error) };
         }
-        why = inner.to_string();
+        reason = inner.to_string();
         cause = inner.source();
     }
-    let why = if error.is_timeout() { "timed out".into() } else { why };
-    Problem::Remote { url: url.to_string(), why }
+    let reason = if error.is_timeout() { "timed out".into() } else { reason };
+    Problem::Remote { url: url.to_string(), reason }
 }
 
 /// The error inside an I/O error, which `source()` does not return.

@@ -56,10 +56,10 @@ impl Remote {
         match serde_json::from_slice(&body.bytes) {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
-                let why = http::error_of(&body.bytes);
-                let why =
-                    why.unwrap_or_else(|| format!("the answer is not the JSON of a dashboard: {error}"));
-                Err(Problem::Remote { url: body.url, why })
+                let reason = http::error_of(&body.bytes);
+                let reason =
+                    reason.unwrap_or_else(|| format!("the answer is not the JSON of a dashboard: {error}"));
+                Err(Problem::Remote { url: body.url, reason })
             }
         }
     }
@@ -117,8 +117,8 @@ impl Backend for Remote {
         let url = self.http.view(&[]);
         let views: Option<Vec<UserView>> = self.json(&url)?;
         let Some(views) = views else {
-            let why = "no dashboard at this address; give the address of its start page".into();
-            return Err(Problem::Remote { url: url.to_string(), why });
+            let reason = "no dashboard at this address; give the address of its start page".into();
+            return Err(Problem::Remote { url: url.to_string(), reason });
         };
         let sorted = |mut view: UserView| {
             view.branches.sort_unstable();
@@ -230,7 +230,7 @@ impl Backend for Remote {
             Some(body) => Ok(body.bytes.to_vec()),
             None => Err(Problem::Remote {
                 url: url.to_string(),
-                why: "the dashboard does not serve this file".into(),
+                reason: "the dashboard does not serve this file".into(),
             }),
         }
     }

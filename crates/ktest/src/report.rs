@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use record::Record;
 
-use model::{EVENT_VERSION, Event, Stamped, Status, SubtestName, Verdict};
+use model::{EVENT_VERSION, Event, HEARTBEAT, Stamped, Status, SubtestName, Verdict};
 
 /// The form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,16 +157,25 @@ impl Reporter {
 
     fn emit(&mut self, event: Event) {
         match self.style {
-            Style::Events => {
-                let at_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let stamped = Stamped { v: EVENT_VERSION, at_ms, event };
-                let mut out = std::io::stdout().lock();
-                let line = serde_json::to_string(&stamped).expect("events are plain data");
-                self.broken |= writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
-            }
+            Style::Events => self.broken |= print_event(self.began, event).is_err(),
             Style::Text | Style::Aside => self.text(&event),
             Style::Silent => {}
         }
+    }
+
+    /// Reports that the run is alive, at intervals, until the result is dropped. A process that is stopped or hangs sends
+    /// no heartbeat.
+    #[must_use]
+    pub fn heartbeat(&self) -> Heartbeat {
+        let began = self.began;
+        let beat = async move {
+            loop {
+                tokio::time::sleep(HEARTBEAT).await;
+                // A reader that has gone is noticed at the next event.
+                let _ = print_event(began, Event::Heartbeat);
+            }
+        };
+        Heartbeat((self.style == Style::Events).then(|| tokio::spawn(beat)))
     }
 
     /// Prints a note. Notes are not events.
@@ -204,7 +213,7 @@ impl Reporter {
                 let s = if subtests.len() == 1 { "" } else { "s" };
                 self.line(&format!("{test}{at}: {} subtest{s}", subtests.len()));
             }
-            Event::KernelWanted { .. } | Event::Log { .. } => {}
+            Event::KernelWanted { .. } | Event::Log { .. } | Event::Heartbeat => {}
             Event::BuildStarted => self.spinner("kernel: looking for it"),
             Event::Phase { what } => self.step(what),
             Event::BuildProgress { done, total } => self.objects(*done, *total),
@@ -277,6 +286,26 @@ impl Reporter {
         }
         self.bar.set_position(u64::from(done));
     }
+}
+
+/// Sends [`Event::Heartbeat`] until it is dropped.
+#[derive(Debug)]
+pub struct Heartbeat(Option<tokio::task::JoinHandle<()>>);
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+fn print_event(began: Instant, event: Event) -> std::io::Result<()> {
+    let at_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let stamped = Stamped { v: EVENT_VERSION, at_ms, event };
+    let line = serde_json::to_string(&stamped).expect("events are plain data");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush())
 }
 
 /// The style of a status on a terminal.

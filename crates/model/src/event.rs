@@ -4,6 +4,7 @@
 //! [`EVENT_VERSION`], and readers refuse an unknown version.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,8 @@ use crate::verdict::Verdict;
 
 /// The protocol version of this build.
 pub const EVENT_VERSION: u32 = 1;
+/// The interval of [`Event::Heartbeat`].
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// An event with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +101,8 @@ pub enum Event {
         /// The subtest.
         subtest: SubtestName,
     },
+    /// The run is alive. Sent about every 15 s ([`HEARTBEAT`]) from the start to the last event.
+    Heartbeat,
     /// Console lines since the last such event, as in the log. With `--log-events` only; up to 8 MiB per subtest.
     Log {
         /// The running subtest; none between subtests.
@@ -155,7 +160,7 @@ impl Stamped {
     }
 }
 
-const EVENT_KINDS: [&str; 14] = [
+const EVENT_KINDS: [&str; 15] = [
     "run_started",
     "build_started",
     "phase",
@@ -166,6 +171,7 @@ const EVENT_KINDS: [&str; 14] = [
     "boot_started",
     "booted",
     "subtest_started",
+    "heartbeat",
     "log",
     "verdict",
     "infrastructure",

@@ -40,4 +40,4 @@ pub use types::{
     VerdictRecord,
 };
 pub use verdicts::{KeyId, VerdictSet};
-pub use writer::{Tuning, Writer};
+pub use writer::{PlainFile, Tuning, Writer};

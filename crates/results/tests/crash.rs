@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use model::{CommitId, ResultKey, Status, StatusSnapshot, Verdict};
 use results::disk::{FaultInjector, Step, StepResult};
-use results::{LogKind, Reader, Tuning, VerdictRecord, Writer};
+use results::{LogKind, PlainFile, Reader, Tuning, VerdictRecord, Writer};
 use tempfile::TempDir;
 
 /// How the disk misbehaves, from step `at` on.
@@ -177,7 +177,16 @@ impl Oracle {
                         let text = format!("log of {number}\n");
                         std::fs::write(scratch, &text).unwrap();
                         let key = key(test);
-                        if writer.publish_log(commit, &key, attempt, LogKind::Subtest, scratch).await.is_ok()
+                        if writer
+                            .publish_log(
+                                commit,
+                                &key,
+                                attempt,
+                                LogKind::Subtest,
+                                PlainFile::open(scratch).unwrap(),
+                            )
+                            .await
+                            .is_ok()
                         {
                             self.logs.push((commit.clone(), key, attempt, text));
                         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use model::{CommitId, ResultKey, Status, Verdict};
-use results::{LogKind, Reader, VerdictRecord, Writer};
+use results::{LogKind, PlainFile, Reader, VerdictRecord, Writer};
 use spawn::{Cmd, Limits};
 
 /// A tmpfs that is unmounted when it is dropped.
@@ -71,7 +71,7 @@ async fn a_full_file_system_loses_nothing_and_is_survived() {
     let log = path.parent().unwrap().join(format!("full.{}.log", std::process::id()));
     std::fs::write(&log, "x\n".repeat(4000)).unwrap();
     // Either it fitted or it was refused; half a log is not there.
-    let _ = writer.publish_log(&commit, &key(0), 1, LogKind::Subtest, &log).await;
+    let _ = writer.publish_log(&commit, &key(0), 1, LogKind::Subtest, PlainFile::open(&log).unwrap()).await;
     if let Some(log) = writer.reader().log(&commit, &key(0), LogKind::Subtest).unwrap() {
         assert_eq!(log.read(100_000).unwrap().0.len(), 8000);
     }
@@ -83,7 +83,7 @@ async fn a_full_file_system_loses_nothing_and_is_survived() {
         writer.record(record(number)).await.unwrap();
         acknowledged.push(number);
     }
-    writer.publish_log(&commit, &key(0), 1, LogKind::Subtest, &log).await.unwrap();
+    writer.publish_log(&commit, &key(0), 1, LogKind::Subtest, PlainFile::open(&log).unwrap()).await.unwrap();
     std::fs::remove_file(&log).unwrap();
     writer.flush().await.unwrap();
     assert!(writer.problems().is_empty(), "{:?}", writer.problems());

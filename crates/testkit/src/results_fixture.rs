@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::{BranchRef, CommitId, HostName, KernelId, ResultKey, StatusSnapshot, Verdict};
 use results::codec::{Mark, encode_commit};
 use results::layout::Layout;
-use results::{CommitResults, LogKind, VerdictRecord, Writer};
+use results::{CommitResults, LogKind, PlainFile, VerdictRecord, Writer};
 use tokio::runtime::Runtime;
 
 /// A directory of results that is being filled. Errors panic.
@@ -103,7 +103,7 @@ impl ResultsFixture {
             if let Some(text) = log {
                 std::fs::write(&self.scratch, text).expect("a log is written");
                 self.writer
-                    .publish_log(&commit, &key, recorded.attempt, LogKind::Subtest, &self.scratch)
+                    .publish_log(&commit, &key, recorded.attempt, LogKind::Subtest, plain(&self.scratch))
                     .await
                     .expect("a log is published");
             }
@@ -117,7 +117,7 @@ impl ResultsFixture {
         let attempts: Vec<(ResultKey, u32)> =
             keys.iter().map(|key| (key.parse().expect("a result key"), 1)).collect();
         self.runtime
-            .block_on(self.writer.publish_logs(commit, &attempts, LogKind::Full, &self.scratch))
+            .block_on(self.writer.publish_logs(commit, &attempts, LogKind::Full, plain(&self.scratch)))
             .expect("a log is published");
         self
     }
@@ -172,6 +172,10 @@ pub fn commit_id(words: &str) -> CommitId {
 #[must_use]
 pub fn kernel_id(words: &str) -> KernelId {
     hex(words, 64).parse().expect("64 hexadecimal digits")
+}
+
+fn plain(path: &Path) -> PlainFile {
+    PlainFile::open(path).expect("the file was just written")
 }
 
 /// Pseudo-random digits derived from `words` (64-bit FNV-1a, once for every 16 digits).

@@ -91,6 +91,8 @@ pub struct BatchState {
     kernel: Option<(KernelId, String)>,
     trouble: Option<String>,
     finished: Option<u8>,
+    /// The run sends heartbeats.
+    beats: bool,
 }
 
 /// How a batch ended.
@@ -118,6 +120,7 @@ impl BatchState {
             kernel: None,
             trouble: None,
             finished: None,
+            beats: false,
         }
     }
 
@@ -155,6 +158,10 @@ impl BatchState {
                 vec![Action::Say(format!("kernel {} is not in the store", kernel.short()))]
             }
             Event::Log { .. } => Vec::new(),
+            Event::Heartbeat => {
+                self.beats = true;
+                Vec::new()
+            }
             Event::KernelReady { kernel, image_hash, cached, fetched, duration_ms } => {
                 let how = match (cached, fetched) {
                     (true, _) => "from the store",
@@ -188,6 +195,7 @@ impl BatchState {
             }
             Event::RunFinished { exit_code } => {
                 self.finished = Some(exit_code);
+                self.beats = false;
                 Vec::new()
             }
         }
@@ -300,6 +308,13 @@ impl BatchState {
     #[must_use]
     pub fn current(&self) -> Option<&SubtestName> {
         self.current.map(|at| &self.items[at].subtest)
+    }
+
+    /// Whether the run sends heartbeats now. A run of an older version sends none, and neither does one that has ended and
+    /// whose files are still copied from its host.
+    #[must_use]
+    pub fn beats(&self) -> bool {
+        self.beats
     }
 
     /// Where it stands.

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fsx::untrusted::Dir;
 use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
 use model::{HostName, ResultKey, SubtestName, Verdict};
-use results::{LogKind, VerdictRecord, Writer};
+use results::{LogKind, PlainFile, VerdictRecord, Writer};
 use spawn::{Child, Exit, lines};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -28,6 +29,11 @@ const GRACE: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(5);
 /// A child that says nothing for so long is stuck: its own limits should have ended it.
 const SILENCE: Duration = Duration::from_secs(4 * 3600);
+/// The same for a child that sends heartbeats: on this machine, and on a host whose lines wait behind the files that it sends.
+const MISSED_HEARTBEATS: Duration = Duration::from_secs(90);
+const MISSED_HEARTBEATS_REMOTE: Duration = Duration::from_secs(600);
+/// How long a file of the work directory may take to open.
+const OPEN_LIMIT: Duration = Duration::from_secs(60);
 /// How many lines of the child's standard error are kept for a verdict's log.
 const TAIL: usize = 200;
 
@@ -196,6 +202,7 @@ impl<'a> Run<'a> {
         let mut child = cmd.start().map_err(|error| error.to_string())?;
         let mut streams = Streams::of(&mut child);
         let cancellation = self.batch.cancellation();
+        let remote = tools.host_commands.contains_key(&self.slot.host);
         self.report_progress();
         let mut reading = true;
         let exit = loop {
@@ -212,8 +219,9 @@ impl<'a> Run<'a> {
                     self.log.line("stopping, the batch was cancelled");
                     break child.stop(GRACE).await;
                 }
-                () = tokio::time::sleep(SILENCE) => {
-                    let why = format!("ktest run said nothing for {} h and was killed", SILENCE.as_secs() / 3600);
+                () = tokio::time::sleep(silence(&self.state, remote)) => {
+                    let limit = silence(&self.state, remote).as_secs();
+                    let why = format!("ktest run was silent for {limit} s and was killed; is the process stopped, or a file system hung?");
                     self.state.fail(None, why);
                     break child.stop(GRACE).await;
                 }
@@ -332,16 +340,10 @@ impl<'a> Run<'a> {
         let recorded = self.slot.writer.record(record).await?;
         self.live = None;
         self.recorded.push((key.clone(), recorded.attempt));
-        let log = self.slot.work.join(&judged.dir).join("log");
-        if tokio::fs::try_exists(&log).await.unwrap_or(false) {
-            self.publish_log(&key, recorded.attempt, &log).await;
+        if let Some(log) = self.open(&judged.dir.join("log")).await {
+            self.publish_log(&key, recorded.attempt, log).await;
         }
-        self.publish_artifact(
-            std::slice::from_ref(&key),
-            "crash",
-            &self.slot.work.join(&judged.dir).join("crash"),
-        )
-        .await;
+        self.publish_artifact(std::slice::from_ref(&key), "crash", &judged.dir.join("crash")).await;
         // Told before the job ends, so that whoever hears of the end has heard of the verdict.
         let event = ExecutorEvent::Verdict { job: job.payload.clone(), verdict: judged.verdict, duration };
         let _ = self.slot.events.send(event);
@@ -349,8 +351,26 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Opens a file of the work directory, if it exists. A worker host or a run of an older version may have left
+    /// anything there, so only a regular file is opened, and never through a link.
+    async fn open(&self, relative: &Path) -> Option<PlainFile> {
+        let (work, name) = (self.slot.work.clone(), relative.to_owned());
+        let open = move || Dir::open(&work)?.open_file(name);
+        let opened = tokio::time::timeout(OPEN_LIMIT, tokio::task::spawn_blocking(open)).await;
+        let why = match opened {
+            Ok(Ok(Ok(file))) => return Some(PlainFile::new(file, self.slot.work.join(relative))),
+            Ok(Ok(Err(error))) if error.is_not_found() => return None,
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("it does not open within {} s", OPEN_LIMIT.as_secs()),
+        };
+        tracing::error!("{} of a run of {} is lost: {why}", relative.display(), self.first.unit.test);
+        self.log.line(format!("{} is lost: {why}", relative.display()));
+        None
+    }
+
     /// The verdict is durable already; a log that cannot be published is a pity and no more.
-    async fn publish_log(&self, key: &ResultKey, attempt: u32, log: &Path) {
+    async fn publish_log(&self, key: &ResultKey, attempt: u32, log: PlainFile) {
         let published =
             self.slot.writer.publish_log(&self.first.commit, key, attempt, LogKind::Subtest, log).await;
         if let Err(error) = published {
@@ -365,9 +385,9 @@ impl<'a> Run<'a> {
             return;
         }
         let (writer, commit) = (&self.slot.writer, &self.first.commit);
-        let log = self.slot.work.join("out").join(self.first.unit.test.dotted());
-        if tokio::fs::try_exists(&log).await.unwrap_or(false)
-            && let Err(error) = writer.publish_logs(commit, &self.recorded, LogKind::Full, &log).await
+        let log = self.open(&Path::new("out").join(self.first.unit.test.dotted())).await;
+        if let Some(log) = log
+            && let Err(error) = writer.publish_logs(commit, &self.recorded, LogKind::Full, log).await
         {
             tracing::error!("the log of a run of {} is lost: {error}", self.first.unit.test);
         }
@@ -377,13 +397,13 @@ impl<'a> Run<'a> {
             ("build.log", "out/build.log"),
             ("coverage.info", "out/coverage.info"),
         ] {
-            self.publish_artifact(&keys, name, &self.slot.work.join(file)).await;
+            self.publish_artifact(&keys, name, Path::new(file)).await;
         }
     }
 
     /// What else there is for people to read, if it is there; see [`Self::publish_log`].
     async fn publish_artifact(&self, keys: &[ResultKey], name: &'static str, file: &Path) {
-        if tokio::fs::try_exists(file).await.unwrap_or(false)
+        if let Some(file) = self.open(file).await
             && let Err(error) = self.slot.writer.publish_artifact(&self.first.commit, keys, name, file).await
         {
             tracing::error!("the {name} of a run of {} is lost: {error}", self.first.unit.test);
@@ -409,9 +429,9 @@ impl<'a> Run<'a> {
     async fn refuse(&mut self, why: &str) -> results::Result<()> {
         let dir = PathBuf::from("refused");
         let text = self.stderr_tail.iter().fold(String::new(), |text, line| text + line + "\n");
-        let folder = self.slot.work.join(&dir);
-        let written =
-            fsx::own::create_dir_all(&folder).and_then(|()| fsx::own::write(&folder.join("log"), text));
+        let written = Dir::open(&self.slot.work)
+            .and_then(|work| work.create_dir_all(&dir))
+            .and_then(|folder| folder.write("log", text));
         if let Err(error) = written {
             self.log.line(error.to_string());
         }
@@ -446,6 +466,15 @@ impl<'a> Run<'a> {
                 .events
                 .send(ExecutorEvent::Batch { executor: self.executor.into(), batch: Some(progress) });
         }
+    }
+}
+
+/// How long the child of a batch may be silent.
+fn silence(state: &BatchState, remote: bool) -> Duration {
+    match (state.beats(), remote) {
+        (false, _) => SILENCE,
+        (true, false) => MISSED_HEARTBEATS,
+        (true, true) => MISSED_HEARTBEATS_REMOTE,
     }
 }
 

@@ -66,7 +66,9 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
     if order.log_events {
         reporter = reporter.with_console();
     }
+    let heartbeat = reporter.heartbeat();
     let result = crate::run::run(request, &mut reporter).await;
+    drop(heartbeat);
     let code = result.as_ref().map_or_else(exit_code, Summary::exit_code);
     if let Err(RunError::Infrastructure(what)) = &result {
         reporter.event(Event::Infrastructure { what: what.clone() });

@@ -90,6 +90,7 @@ impl Record {
             Event::BuildStarted
             | Event::KernelWanted { .. }
             | Event::Log { .. }
+            | Event::Heartbeat
             | Event::Phase { .. }
             | Event::BuildProgress { .. }
             | Event::Booted { .. }

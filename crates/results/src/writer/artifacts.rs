@@ -1,12 +1,12 @@
 //! Artifacts other than logs: the build log, the kernel configuration. They are not in the journal, because no count
 //! depends on them; those of a later attempt replace those of an earlier one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use model::{CommitId, ResultKey};
 
 use super::Writer;
-use super::logs::compress;
+use super::logs::{PlainFile, compress};
 use crate::disk::Durable;
 use crate::error::{Error, Result};
 
@@ -18,14 +18,20 @@ impl Writer {
         commit: &CommitId,
         keys: &[ResultKey],
         name: &'static str,
-        plain: &Path,
+        plain: PlainFile,
     ) -> Result<()> {
-        let (this, commit, keys, plain) = (self.clone(), commit.clone(), keys.to_vec(), plain.to_owned());
-        let write = move || this.write_artifact(&commit, &keys, name, &plain);
+        let (this, commit, keys) = (self.clone(), commit.clone(), keys.to_vec());
+        let write = move || this.write_artifact(&commit, &keys, name, plain);
         tokio::task::spawn_blocking(write).await.map_err(|_| Error::Closed)?
     }
 
-    fn write_artifact(&self, commit: &CommitId, keys: &[ResultKey], name: &str, plain: &Path) -> Result<()> {
+    fn write_artifact(
+        &self,
+        commit: &CommitId,
+        keys: &[ResultKey],
+        name: &str,
+        plain: PlainFile,
+    ) -> Result<()> {
         let (layout, disk) = (&self.inner.reader.layout, &self.inner.disk);
         let (compressed, _) = compress(plain)?;
         let mut first: Option<PathBuf> = None;

@@ -27,6 +27,28 @@ pub const LOG_MAX: u64 = 64 << 20;
 const SMALL: (u64, u32) = (256 << 10, 5);
 const LARGE_QUALITY: u32 = 4;
 
+/// A plain file to publish. It is read through the handle: whatever gets its path meanwhile is not published.
+#[derive(Debug)]
+pub struct PlainFile {
+    file: File,
+    /// For messages.
+    path: PathBuf,
+}
+
+impl PlainFile {
+    /// An open file. A file in a directory that untrusted code writes is opened with `fsx::untrusted`.
+    #[must_use]
+    pub fn new(file: File, path: PathBuf) -> Self {
+        Self { file, path }
+    }
+
+    /// Opens a file of a directory that only this program writes.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = files::open(path)?.ok_or_else(|| Error::damaged(path, "there is no such file"))?;
+        Ok(Self::new(file, path.into()))
+    }
+}
+
 impl Writer {
     /// Creates the log file of a running test, which readers can follow. Publishing the log removes it.
     pub fn live_log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<File> {
@@ -44,7 +66,7 @@ impl Writer {
         key: &ResultKey,
         attempt: u32,
         kind: LogKind,
-        plain: &Path,
+        plain: PlainFile,
     ) -> Result<()> {
         self.publish_logs(commit, &[(key.clone(), attempt)], kind, plain).await
     }
@@ -55,15 +77,15 @@ impl Writer {
         commit: &CommitId,
         attempts: &[(ResultKey, u32)],
         kind: LogKind,
-        plain: &Path,
+        plain: PlainFile,
     ) -> Result<()> {
         let mut targets = Vec::new();
         for (key, attempt) in attempts {
             let (commit, key, attempt) = (commit.clone(), key.clone(), *attempt);
             targets.push(self.ask(|reply| Command::LogTarget { commit, key, attempt, kind, reply }).await?);
         }
-        let (this, of, plain) = (self.clone(), commit.clone(), plain.to_owned());
-        let write = move || this.write_logs(&of, &targets, kind, &plain);
+        let (this, of) = (self.clone(), commit.clone());
+        let write = move || this.write_logs(&of, &targets, kind, plain);
         let bytes = tokio::task::spawn_blocking(write).await.map_err(|_| Error::Closed)??;
         for (key, attempt) in attempts {
             let full = kind == LogKind::Full;
@@ -79,7 +101,7 @@ impl Writer {
         commit: &CommitId,
         targets: &[LogTarget],
         kind: LogKind,
-        plain: &Path,
+        plain: PlainFile,
     ) -> Result<u64> {
         let (layout, disk) = (&self.inner.reader.layout, &self.inner.disk);
         let (compressed, bytes) = compress(plain)?;
@@ -150,11 +172,9 @@ impl LogTarget {
 }
 
 /// Compresses a plain file; returns the brotli stream and the size of the file.
-pub(super) fn compress(plain: &Path) -> Result<(Vec<u8>, u64)> {
-    let read = Error::io("read", plain);
-    let file = files::open(plain)?.ok_or_else(|| Error::damaged(plain, "there is no such log"))?;
+pub(super) fn compress(PlainFile { file, path }: PlainFile) -> Result<(Vec<u8>, u64)> {
     let mut out = Vec::new();
-    compress_into(file, &mut out).map(|bytes| (out, bytes)).map_err(read)
+    compress_into(file, &mut out).map(|bytes| (out, bytes)).map_err(Error::io("read", &path))
 }
 
 fn compress_into(mut file: File, out: &mut Vec<u8>) -> std::io::Result<u64> {

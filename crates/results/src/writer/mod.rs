@@ -36,6 +36,7 @@ use crate::types::{Recorded, TestDuration, VerdictRecord, cut};
 use crate::verdicts::{KeyId, VerdictSet, VerdictTable};
 use command::{Command, Reply};
 use engine::Engine;
+pub use logs::PlainFile;
 
 /// Settings that tests change.
 #[derive(Debug, Clone)]

@@ -170,6 +170,16 @@ fn rubbish_is_skipped_and_strange_speakers_are_stopped() {
     }
 }
 
+#[test]
+fn heartbeats_are_expected_between_the_first_one_and_the_end() {
+    let mut state = batch();
+    assert!(!state.beats());
+    assert_eq!(feed(&mut state, &[r#""event":"heartbeat""#]), "");
+    assert!(state.beats());
+    feed(&mut state, &[FINISHED]);
+    assert!(!state.beats());
+}
+
 proptest::proptest! {
     #[test]
     fn no_line_panics(line in "\\PC{0,80}") {

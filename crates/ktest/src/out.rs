@@ -1,6 +1,7 @@
 //! The output directory of a run (docs/contract.md): `OUT/out/<file>.<subtest>/{status,log,duration}`, `OUT/out/<file>`.
 //!
-//! A subtest's `status` is written last: when it has a verdict, the log is complete.
+//! A subtest's `status` is written last: when it has a verdict, the log is complete. The tests write only to
+//! `OUT/files`; everything else in the directory is the run's own.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -19,6 +20,8 @@ const FULL_LOG_HEAD: u64 = 48 << 20;
 const FULL_LOG_TAIL: usize = 16 << 20;
 /// The limit of a running subtest's log, in bytes.
 const LIVE_LOG: u64 = 8 << 20;
+/// The directory that tests write to.
+const FILES: &str = "files";
 
 /// Why the output directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +48,8 @@ pub enum OutError {
     },
 }
 
-/// The output directory of one run, locked while this value lives. The guest can write to it at any time, so every access
-/// goes through [`Dir`].
+/// The output directory of one run, locked while this value lives. Runs of older versions let tests write to all of it, so
+/// every access goes through [`Dir`].
 #[derive(Debug)]
 pub struct Out {
     path: PathBuf,
@@ -69,6 +72,7 @@ impl Out {
             return Err(OutError::Locked(path));
         };
         make_dir(&dir, Path::new("out"))?;
+        make_dir(&dir, Path::new(FILES))?;
         let full = BufWriter::new(new_log(&dir, &Path::new("out").join(test.dotted()))?);
         let full_rest = CappedLog::tail(FULL_LOG_TAIL);
         let test = test.clone();
@@ -83,6 +87,12 @@ impl Out {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.path
+    }
+
+    /// The directory that the tests of this run write to, absolute: `ktest_out`. Its content is untrusted.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        files_of(&self.path)
     }
 
     /// The directory of a subtest, absolute.
@@ -164,6 +174,12 @@ impl Out {
         let result = self.full.write_all(&rest).and_then(|()| self.full.flush());
         result.map_err(|source| OutError::Log { path: self.path, source })
     }
+}
+
+/// The directory that tests write to in an output directory.
+#[must_use]
+pub(crate) fn files_of(out: &Path) -> PathBuf {
+    out.join(FILES)
 }
 
 /// Creates a directory for the run's own files. Anything else that has the name of it or of a directory above it is

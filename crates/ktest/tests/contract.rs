@@ -132,7 +132,7 @@ async fn what_deps_finds() {
         deps_dir: deps_dir.clone(),
         kernel_version: "6.1.0".into(),
         env: vec![("K".into(), "v".into())],
-        sandboxed: false,
+        ..HostEnv::default()
     };
     let subtests = ["one".parse().unwrap(), "generic/001".parse().unwrap()];
     let found = file.deps(&subtests, &env).await.unwrap().kernel_append.join("\n");

@@ -10,6 +10,7 @@ use model::{Arch, SubtestName};
 use spawn::{Cmd, Limits, SpawnError};
 
 use crate::declare::{Declarations, DeclareError, NAMES, Variables};
+use crate::trust::{self, Roots, Trust};
 use crate::{HostEnv, TestFile, TestFileError, deps_cache, sandbox};
 
 /// Runs `FILE deps`, evaluates its output, and prints the variables NUL-separated.
@@ -43,7 +44,14 @@ impl TestFile {
     fn declarations(&self, variables: &Variables, env: &HostEnv) -> Result<Declarations, TestFileError> {
         let arch = env.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
         let invalid = |source| TestFileError::Declare { file: self.path.clone(), source };
-        let declared = Declarations::from_variables(variables, arch, &self.ktest_dir).map_err(invalid)?;
+        let mut declared = Declarations::from_variables(variables, arch, &self.ktest_dir).map_err(invalid)?;
+        if env.trust == Trust::Confined {
+            let roots = Roots { tree: &self.ktest_dir, deps: &env.deps_dir };
+            if let Some(refused) = trust::refused(&declared, roots).into_iter().next() {
+                return Err(invalid(refused));
+            }
+            trust::resolve(&mut declared, roots);
+        }
         if !declared.no_vm && !declared.no_kbuild {
             // Requirements that contradict each other are the file's fault, whatever the kernel source:
             // report them before anything is built.

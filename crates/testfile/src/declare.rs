@@ -64,7 +64,7 @@ pub enum DeclareError {
     },
 }
 
-fn bad(name: &'static str, value: &str, reason: impl Into<String>) -> DeclareError {
+pub(crate) fn bad(name: &'static str, value: &str, reason: impl Into<String>) -> DeclareError {
     DeclareError::Bad { name, value: value.chars().take(100).collect(), reason: reason.into() }
 }
 

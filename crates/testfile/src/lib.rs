@@ -9,6 +9,7 @@ pub mod declare;
 mod deps_cache;
 mod find;
 mod sandbox;
+mod trust;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use model::{Arch, TestPath};
 
 pub use call::parse_variables;
 pub use declare::{Declarations, DeclareError};
+pub use trust::{Roots, Trust, refused};
 
 /// Why a test file cannot be used. Each message is one line that names the file.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,8 @@ pub struct HostEnv {
     pub env: Vec<(String, String)>,
     /// Run the call in a sandbox if bubblewrap works on this host. Required for files that other users can change.
     pub sandboxed: bool,
+    /// Whether declarations that reach the host are refused.
+    pub trust: Trust,
 }
 
 impl HostEnv {

@@ -13,7 +13,7 @@ use hosts::target::SshTarget;
 use model::{Arch, EVENT_VERSION, Env, EnvVar, Event, HostName, KernelId, Stamped, StoreKernel, TestOrder};
 
 use super::failure::Failure;
-use testfile::{HostEnv, TestFile};
+use testfile::{HostEnv, TestFile, Trust};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -377,6 +377,7 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
         kernel_version: String::new(),
         env: args.test.env.iter().cloned().map(EnvVar::into_pair).collect(),
         sandboxed: true,
+        trust: Trust::Confined,
     };
     let declared = file.deps(&order.subtests, &host_env).await.map_err(Failure::usage)?;
     let constraint = args.constraint.unwrap_or_else(|| arch.to_string());

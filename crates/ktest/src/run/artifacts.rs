@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fsx::untrusted::Dir;
 use model::SubtestName;
 use vm::machine::Machine;
 use vm::supervise::FinishedSubtest;
@@ -14,7 +15,7 @@ use super::saved_devices::{DEVICES, RECORD, Record, VERSION};
 use crate::out::{Out, make_dir};
 use crate::pack;
 
-/// The number of files in the output directory up to which it is searched.
+/// The number of files in the directory of the tests up to which it is searched.
 const MAX_FILES: u64 = 100_000;
 
 /// Saves the artifacts of a subtest and reports them in its log.
@@ -112,22 +113,23 @@ fn record(prepared: &Prepared<'_>, finished: &FinishedSubtest) -> Record {
     }
 }
 
-/// The files that the subtest wrote to the output directory: core dumps, traces, coverage.
+/// The files that the subtest wrote to its directory: core dumps, traces, coverage.
 fn new_files(out: &Out, duration: std::time::Duration) -> Option<String> {
     let began = std::time::SystemTime::now().checked_sub(duration + std::time::Duration::from_secs(2))?;
     let is_artifact =
         |name: &str| ["core.", "gcov.", "vmcore", "trace.txt"].iter().any(|head| name.starts_with(head));
+    let files = Dir::open(&out.files()).ok()?;
     let is_new = |name: &str| {
-        let meta = out.handle().metadata(name).ok().flatten();
+        let meta = files.metadata(name).ok().flatten();
         meta.is_some_and(|meta| meta.modified >= began)
     };
-    let entries = out.handle().list(".", MAX_FILES).ok()?;
+    let entries = files.list(".", MAX_FILES).ok()?;
     let names: Vec<String> = entries
         .into_iter()
         .filter_map(|entry| entry.name.into_string().ok())
         .filter(|name| is_artifact(name) && is_new(name))
         .collect();
-    (!names.is_empty()).then(|| format!("new in {}: {}", out.dir().display(), names.join(" ")))
+    (!names.is_empty()).then(|| format!("new in {}: {}", out.files().display(), names.join(" ")))
 }
 
 /// The command that runs the subtest again, on the same kernel source.

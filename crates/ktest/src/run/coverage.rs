@@ -1,4 +1,4 @@
-//! The coverage of a run: the data that guests wrote to `OUT/gcov.N`, merged into `OUT/out/coverage.info`.
+//! The coverage of a run: the data that guests wrote to `OUT/files/gcov.N`, merged into `OUT/out/coverage.info`.
 //!
 //! gcov reads the data with the notes that the compiler wrote during the build, which are in the kernel store. Coverage
 //! that cannot be read is reported in a note and changes no verdict.
@@ -13,6 +13,7 @@ use kernel::Kernel;
 use spawn::{Cmd, Limits};
 
 use super::results::Results;
+use crate::out::Out;
 
 /// The file in `OUT/out`.
 const FILE: &str = "coverage.info";
@@ -29,14 +30,14 @@ const OUTPUT_BYTES: usize = 512 << 20;
 const LIMIT_S: u64 = 600;
 
 /// Called before the VMs: removes the coverage of an earlier run and returns the data directories that exist already.
-pub(super) fn begin(out: &Path) -> BTreeSet<PathBuf> {
-    let _ = Dir::open(out).and_then(|out| out.remove_tree(Path::new("out").join(FILE)));
-    data_dirs(out)
+pub(super) fn begin(out: &Out) -> BTreeSet<PathBuf> {
+    let _ = out.handle().remove_tree(Path::new("out").join(FILE));
+    data_dirs(&out.files())
 }
 
 /// The names of the data directories. The guest writes there: anything that is not a directory is ignored.
-fn data_dirs(out: &Path) -> BTreeSet<PathBuf> {
-    let entries = Dir::open(out).and_then(|out| out.list(".", MAX_ENTRIES)).unwrap_or_default();
+fn data_dirs(files: &Path) -> BTreeSet<PathBuf> {
+    let entries = Dir::open(files).and_then(|files| files.list(".", MAX_ENTRIES)).unwrap_or_default();
     let is_data = |entry: &Entry| {
         let number = entry.name.to_str().and_then(|name| name.strip_prefix("gcov."));
         number.is_some_and(|number| number.parse::<u32>().is_ok()) && entry.entry_type == EntryType::Directory
@@ -46,11 +47,11 @@ fn data_dirs(out: &Path) -> BTreeSet<PathBuf> {
 
 /// Reads the data directories that are new since `before`.
 pub(super) async fn gather(kernel: &Kernel, before: &BTreeSet<PathBuf>, results: &mut Results<'_>) {
-    let new: Vec<PathBuf> = data_dirs(results.out.dir()).difference(before).cloned().collect();
+    let new: Vec<PathBuf> = data_dirs(&results.out.files()).difference(before).cloned().collect();
     if new.is_empty() {
         return;
     }
-    match read(kernel, results.out.dir(), &new).await {
+    match read(kernel, &results.out.files(), &new).await {
         Ok(coverage) => {
             let totals = coverage.totals();
             if let Err(error) = results.out.file(FILE, coverage.to_string().as_bytes()) {
@@ -89,13 +90,13 @@ enum CoverageError {
     Document(#[from] coverage::GcovError),
 }
 
-async fn read(kernel: &Kernel, out: &Path, names: &[PathBuf]) -> Result<Coverage, CoverageError> {
+async fn read(kernel: &Kernel, files: &Path, names: &[PathBuf]) -> Result<Coverage, CoverageError> {
     let home = kernel.config.parent().unwrap_or(Path::new("/"));
     let notes = [home.join(NOTES), home.to_path_buf()].into_iter().find(|dir| has_notes(dir));
     let notes = notes.ok_or_else(|| CoverageError::NoNotes(home.into()))?;
     let mut all = Coverage::default();
     for name in names {
-        all.merge(read_one(out, name, &notes, kernel).await?);
+        all.merge(read_one(files, name, &notes, kernel).await?);
     }
     Ok(all)
 }
@@ -109,14 +110,19 @@ fn is(path: &Path, extension: &str) -> bool {
 }
 
 /// Reads the data of one guest.
-async fn read_one(out: &Path, name: &Path, notes: &Path, kernel: &Kernel) -> Result<Coverage, CoverageError> {
+async fn read_one(
+    files: &Path,
+    name: &Path,
+    notes: &Path,
+    kernel: &Kernel,
+) -> Result<Coverage, CoverageError> {
     let temp =
         || tempfile::tempdir().map_err(|source| CoverageError::Io { path: std::env::temp_dir(), source });
     let (copy, work) = (temp()?, temp()?);
-    Dir::open(out)?.copy_tree(name, &Dir::open(copy.path())?, LIMITS, Special::Skip)?;
+    Dir::open(files)?.copy_tree(name, &Dir::open(copy.path())?, LIMITS, Special::Skip)?;
     let units = link_units(copy.path(), notes, work.path())?;
     if units.is_empty() {
-        return Err(CoverageError::OtherKernel(out.join(name)));
+        return Err(CoverageError::OtherKernel(files.join(name)));
     }
     run_gcov(kernel, &units, work.path()).await
 }

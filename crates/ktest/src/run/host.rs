@@ -61,7 +61,7 @@ impl Attempt for Host<'_> {
         subtests: &[SubtestName],
         results: &mut Results<'_>,
     ) -> Result<AttemptEnd, RunError> {
-        let cmd = self.command(subtests, results.out.dir());
+        let cmd = self.command(subtests, &results.out.files());
         if self.declared.request.order.dry_run {
             results.summary.command = Some(cmd.to_string());
             return Ok(AttemptEnd::DryRun);

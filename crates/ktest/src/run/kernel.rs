@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use fsx::untrusted::Dir;
 use kernel::{
     BuildError, BuildRequest, Cache, DistroKernel, Flavor, Kernel, KernelSource, Requirements, Store,
 };
@@ -179,8 +180,11 @@ fn copy_config(kernel: &Kernel, results: &mut Results<'_>) {
         Err(error) if error.is_not_found() => return,
         config => config.map_err(std::io::Error::from),
     };
-    let out = results.out.handle();
-    let copied = config.and_then(|config| Ok(out.write("kernel.config", config)?));
+    let copied = config.and_then(|config| {
+        results.out.handle().write("kernel.config", &config)?;
+        // A test can read it there if the kernel has no /proc/config.gz.
+        Ok(Dir::open(&results.out.files())?.write("kernel.config", config)?)
+    });
     if let Err(error) = copied {
         results
             .reporter

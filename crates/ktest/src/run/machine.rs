@@ -29,7 +29,7 @@ pub(super) struct VmSetup<'a> {
     pub accel: Accel,
     /// The subtests to run.
     pub subtests: &'a [SubtestName],
-    /// The output directory of the run.
+    /// The directory that the tests write to.
     pub out: &'a Path,
     /// Show console output from before the console driver is up.
     pub early_console: bool,

@@ -69,7 +69,7 @@ async fn execute(listed: Listed<'_>, results: &mut Results<'_>) -> Result<(), St
     }
     let prepared = declared.kernel(stored, results).await?.prepare(results).await?;
     results.summary.asked = subtests.len();
-    let covered_before = coverage::begin(results.out.dir());
+    let covered_before = coverage::begin(&results.out);
     rounds(&prepared, &subtests, results).await?;
     coverage::gather(&prepared.kernel, &covered_before, results).await;
     Ok(())

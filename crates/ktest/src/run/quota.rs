@@ -1,4 +1,4 @@
-//! The quota of a guest: how much it may add to the output directory. Its VM ends when it exceeds the quota.
+//! The quota of a guest: how much it may add to its directory. Its VM ends when it exceeds the quota.
 //!
 //! The directory is measured on the host twice a second. QEMU limits the guest to [`vm::machine::SHARE_BPS`] bytes a second,
 //! so the excess between two measurements is bounded. The guest's disks have a fixed size.
@@ -21,31 +21,29 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const MAX_FILES: usize = 100_000;
 /// With less free space, in bytes, writes can fail with ENOSPC: no verdict of such a run is reliable.
 pub(super) const LEAST_FREE: u64 = 64 << 20;
-/// The size limit of a file that the run itself writes, in bytes.
-const OWN_FILE: u64 = 64 << 20;
+/// By how much an old file may have grown to be kept, in bytes.
+const GROWTH: u64 = 64 << 20;
 
-/// The content of the output directory before the first VM, and how much may be added.
+/// The content of the guest's directory before the first VM, and how much may be added.
 #[derive(Debug, Clone)]
 pub(super) struct Quota {
-    out: PathBuf,
+    files: PathBuf,
     before: BTreeMap<PathBuf, u64>,
     bytes: u64,
-    /// The test file's name in the output directory.
-    test: String,
 }
 
 impl Quota {
-    /// Allows `out` to grow by `bytes` from now on.
-    pub(super) fn new(out: &Path, bytes: u64, test: String) -> Self {
-        let before = entries(out).take(MAX_FILES).collect();
-        Self { out: out.into(), before, bytes, test }
+    /// Allows `files` to grow by `bytes` from now on.
+    pub(super) fn new(files: &Path, bytes: u64) -> Self {
+        let before = entries(files).take(MAX_FILES).collect();
+        Self { files: files.into(), before, bytes }
     }
 
-    /// Why the guest must end: the output directory and the serial log together exceed the quota.
+    /// Why the guest must end: its directory and the serial log together exceed the quota.
     pub(super) fn exceeded(&self, serial: &Path) -> Option<String> {
         let mut bytes = fsx::own::metadata(serial).map_or(0, |meta| meta.blocks() * 512);
         let mut files = 0;
-        for (path, size) in entries(&self.out) {
+        for (path, size) in entries(&self.files) {
             let before = self.before.get(&path);
             files += usize::from(before.is_none());
             bytes += size.saturating_sub(before.copied().unwrap_or_default());
@@ -64,43 +62,24 @@ impl Quota {
         None
     }
 
-    /// Removes the guest's files after it exceeded the quota: all new files except those of the run itself.
+    /// Removes the guest's files after it exceeded the quota: all new files, and the old ones that grew much.
     pub(super) fn clear(&self) {
-        let Ok(dir) = Dir::open(&self.out) else { return };
-        for entry in WalkDir::new(&self.out).min_depth(1).contents_first(true).into_iter().flatten() {
+        let Ok(dir) = Dir::open(&self.files) else { return };
+        for entry in WalkDir::new(&self.files).min_depth(1).contents_first(true).into_iter().flatten() {
             let path = entry.path();
+            let before = self.before.get(path);
             if entry.file_type().is_dir() {
                 // A directory that is not empty stays.
-                if !self.before.contains_key(path) {
+                if before.is_none() {
                     let _ = fsx::own::remove_dir(path);
                 }
                 continue;
             }
             let size = entry.metadata().map_or(0, |meta| meta.blocks() * 512);
-            let kept = match self.before.get(path) {
-                Some(before) => size <= before + OWN_FILE,
-                None => size <= OWN_FILE && self.own(path),
-            };
-            if !kept && let Err(error) = dir.remove_file(path.strip_prefix(&self.out).unwrap_or(path)) {
+            let kept = before.is_some_and(|before| size <= before + GROWTH);
+            if !kept && let Err(error) = dir.remove_file(path.strip_prefix(&self.files).unwrap_or(path)) {
                 tracing::warn!("{error}");
             }
-        }
-    }
-
-    /// Whether the run itself writes a file of this name.
-    fn own(&self, path: &Path) -> bool {
-        let Ok(path) = path.strip_prefix(&self.out) else { return false };
-        let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
-        match &parts[..] {
-            [file] => matches!(&**file, ".lock" | "kernel.config"),
-            [out, file] if out == "out" => {
-                *file == *self.test || matches!(&**file, "qemu-command" | "build.log")
-            }
-            [out, dir, file] if out == "out" => {
-                dir.starts_with(&self.test)
-                    && matches!(&**file, "status" | "log" | "duration" | "qemu-command" | "crash")
-            }
-            _ => false,
         }
     }
 
@@ -112,7 +91,7 @@ impl Quota {
                 tokio::time::sleep(INTERVAL).await;
                 let (quota, serial, vm_dir) = (quota.clone(), serial.clone(), vm_dir.clone());
                 let measure = move || {
-                    let room = [&quota.out, &vm_dir].into_iter().find_map(|dir| disk_full(dir));
+                    let room = [&quota.files, &vm_dir].into_iter().find_map(|dir| disk_full(dir));
                     let full = || quota.exceeded(&serial).map(SessionInput::GiveUp);
                     room.map(SessionInput::InfrastructureError).or_else(full)
                 };
@@ -160,13 +139,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path();
         write(&out.join("old/core"), 3 << 20);
-        let quota = Quota::new(out, 1 << 20, "t.a".into());
+        let quota = Quota::new(out, 1 << 20);
         let serial = out.join("no-serial");
         assert_eq!(quota.exceeded(&serial), None);
-        write(&out.join("out/t.a"), 1000);
-        write(&out.join("out/t.a.x/log"), 1000);
-        write(&out.join("out/t.a.x/crash"), 1000);
-        write(&out.join("out/t.a.x/core"), 1000);
+        write(&out.join("core"), 1000);
         std::fs::File::create(out.join("sparse")).unwrap().set_len(1 << 40).unwrap();
         assert_eq!(quota.exceeded(&serial), None);
         write(&out.join("gcov.0/deep/big"), 2 << 20);
@@ -176,8 +152,7 @@ mod tests {
         let mut left: Vec<_> =
             entries(out).map(|(path, _)| path.strip_prefix(out).unwrap().to_path_buf()).collect();
         left.sort();
-        let expected = ["old", "old/core", "out", "out/t.a", "out/t.a.x", "out/t.a.x/crash", "out/t.a.x/log"];
-        assert_eq!(left, expected.map(PathBuf::from));
+        assert_eq!(left, ["old", "old/core"].map(PathBuf::from));
         // The serial line counts too.
         write(&dir.path().join("old/serial"), 2 << 20);
         assert!(quota.exceeded(&dir.path().join("old/serial")).is_some());
@@ -188,8 +163,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let core = dir.path().join("core");
         write(&core, 1 << 10);
-        let quota = Quota::new(dir.path(), 1 << 20, "t".into());
-        write(&core, (OWN_FILE as usize) + (2 << 20));
+        let quota = Quota::new(dir.path(), 1 << 20);
+        write(&core, (GROWTH as usize) + (2 << 20));
         assert!(quota.exceeded(Path::new("/nowhere")).is_some());
         quota.clear();
         assert!(!core.exists());

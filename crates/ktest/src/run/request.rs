@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use model::{RunOrder, SubtestName, TestOrder};
 
+use testfile::Trust;
+
 use super::error::RunError;
 use super::kernel_arg::KernelFrom;
 
@@ -69,6 +71,11 @@ impl RunRequest {
     /// A farm reads the events: it needs a verdict for each subtest it asked for, and its test files are not trusted.
     pub(super) fn for_farm(&self) -> bool {
         self.order.events
+    }
+
+    /// Whether the test file's declarations may reach this host.
+    pub(super) fn trust(&self) -> Trust {
+        if self.for_farm() { Trust::Confined } else { Trust::Own }
     }
 
     /// The variables that the user or the test group sets.

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use kernel::Kernel;
 use model::SubtestName;
-use testfile::{HostEnv, TestFile};
+use testfile::{Declarations, HostEnv, Roots, TestFile, Trust};
 
 use super::error::{RunError, Stop};
 use super::phases::{Declared, KernelReady, Listed, Prepared};
 use super::request::RunRequest;
 use super::results::Results;
 use super::{kernel as kernels, machine, selftests};
+use crate::out::files_of;
 use crate::report::Reporter;
 
 impl<'a> Listed<'a> {
@@ -32,9 +33,19 @@ impl<'a> Listed<'a> {
             (Ok(declared), Some(error)) if !declared.no_vm => return Err(error),
             _ => {}
         }
+        if let (Ok(declared), Trust::Own) = (&declared, request.trust()) {
+            report_refused(&file, declared, &host_env, reporter);
+        }
         let any_name = declared.as_ref().is_ok_and(|declared| declared.tests_unknown);
         let (subtests, unlisted) = choose(&file, &listed, request, any_name)?;
         Ok(Self { request, file, subtests, unlisted, declared, host_env, stored })
+    }
+}
+
+/// Reports what a farm refuses of these declarations; this run carries them out.
+fn report_refused(file: &TestFile, declared: &Declarations, env: &HostEnv, reporter: &Reporter) {
+    for error in testfile::refused(declared, Roots { tree: &file.ktest_dir, deps: &env.deps_dir }) {
+        reporter.note(&format!("{} {error}", file.test.file()));
     }
 }
 
@@ -111,11 +122,12 @@ pub(super) async fn host_env(
     };
     let env = HostEnv {
         arch: order.test.arch,
-        out,
+        out: files_of(&out),
         deps_dir: order.deps_dir.clone().unwrap_or_else(|| request.cache.join("deps")),
         kernel_version,
         env: request.env().collect(),
         sandboxed: request.for_farm() && request.sandbox(),
+        trust: request.trust(),
     };
     Ok((env, no_source))
 }

@@ -63,13 +63,12 @@ pub(super) async fn run(
         boot_only,
         fruitless: 0,
     };
-    let test = prepared.run.file.as_ref().map_or_else(String::new, |file| file.test.dotted());
     let mut vms = Vms {
         prepared,
         accel: accel(prepared, results).await,
         early_console: false,
         boot_only,
-        quota: Quota::new(results.out.dir(), order.max_output.0, test),
+        quota: Quota::new(&results.out.files(), order.max_output.0),
         number: 0,
         serial_log: Vec::new(),
     };
@@ -118,10 +117,11 @@ impl Attempt for Vms<'_> {
                 None
             }
         };
+        let files = results.out.files();
         let setup = VmSetup {
             accel: self.accel,
             subtests,
-            out: results.out.dir(),
+            out: &files,
             early_console: self.early_console,
             ssh: access.as_ref(),
         };

@@ -1,0 +1,198 @@
+//! What a test file may declare on a farm: declarations are requests, and a request that reaches a file, a program or a
+//! service of the host is refused there. A developer's own run carries it out and reports it.
+//!
+//! The rules are allow-lists: what is not named here is refused.
+
+mod qemu_args;
+
+use std::path::{Path, PathBuf};
+
+use kernel::KconfigBase;
+
+use crate::declare::{Declarations, DeclareError, bad};
+
+/// Who answers for the declarations of a test file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trust {
+    /// A run for a farm: declarations that reach the host are refused.
+    Confined,
+    /// A developer's own run, which carries out all declarations.
+    #[default]
+    Own,
+}
+
+/// The directories whose files a test file may name.
+#[derive(Debug, Clone, Copy)]
+pub struct Roots<'a> {
+    /// The tree of the test file.
+    pub tree: &'a Path,
+    /// The directory of `require-git`.
+    pub deps: &'a Path,
+}
+
+/// The declarations that a farm refuses, in the order of their variables. Reads the disk to resolve paths.
+#[must_use]
+pub fn refused(declared: &Declarations, roots: Roots<'_>) -> Vec<DeclareError> {
+    let qemu = [("ktest_qemu_append", &declared.qemu_append), ("ktest_qemu_prepend", &declared.qemu_prepend)];
+    let qemu = qemu.into_iter().filter_map(|(name, args)| {
+        let refusal = qemu_args::refused(args)?;
+        Some(bad(name, &refusal.argument, format!("a farm refuses it: {}", refusal.why)))
+    });
+    let images = [("ktest_images", &declared.images), ("ktest_rw_images", &declared.rw_images)];
+    let images =
+        images.into_iter().flat_map(|(name, files)| files.iter().map(move |file| (name, file.as_path())));
+    let base = match &declared.kernel.kconfig_base {
+        Some(KconfigBase::File(file)) => Some(("ktest_kconfig_base", file.as_path())),
+        Some(KconfigBase::Target(_)) | None => None,
+    };
+    let files = images
+        .chain(base)
+        .filter_map(|(name, file)| Some(bad(name, &file.display().to_string(), inside(file, roots).err()?)));
+    let compiler = declared.kernel.compiler.iter().filter(|name| !is_compiler(name)).map(|name| {
+        let why =
+            "a farm refuses it: use gcc, clang, or one of them with a version or a target, found in PATH";
+        bad("ktest_compiler", name, why)
+    });
+    compiler.chain(files).chain(qemu).collect()
+}
+
+/// Replaces the paths of the declared files by the paths that they resolve to.
+pub(crate) fn resolve(declared: &mut Declarations, roots: Roots<'_>) {
+    let base = match &mut declared.kernel.kconfig_base {
+        Some(KconfigBase::File(file)) => Some(file),
+        Some(KconfigBase::Target(_)) | None => None,
+    };
+    for file in declared.images.iter_mut().chain(&mut declared.rw_images).chain(base) {
+        if let Ok(real) = inside(file, roots) {
+            *file = real;
+        }
+    }
+}
+
+/// The path of a regular file without links, if it is below one of the roots.
+fn inside(file: &Path, roots: Roots<'_>) -> Result<PathBuf, String> {
+    let below = || {
+        format!(
+            "a farm refuses it: it must be a file below {} or {}",
+            roots.tree.display(),
+            roots.deps.display()
+        )
+    };
+    let real = file.canonicalize().map_err(|error| error.to_string())?;
+    let is_root =
+        |root: &Path| root.is_absolute() && root.canonicalize().is_ok_and(|root| real.starts_with(root));
+    match fsx::own::metadata(&real) {
+        Ok(meta) if meta.is_file() && (is_root(roots.tree) || is_root(roots.deps)) => Ok(real),
+        _ => Err(below()),
+    }
+}
+
+/// True for gcc and clang, with a version (`gcc-13`) or a target (`aarch64-linux-gnu-gcc`).
+fn is_compiler(name: &str) -> bool {
+    let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let version = |text: &str| {
+        text.is_empty()
+            || text.strip_prefix('-').is_some_and(|version| {
+                !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+            })
+    };
+    if let Some(rest) = name.strip_prefix("clang") {
+        return version(rest);
+    }
+    let Some((target, rest)) = name.split_once("gcc") else { return false };
+    let target = target.is_empty()
+        || target.strip_suffix("-linux-gnu-").is_some_and(word)
+        || target.strip_suffix("-linux-gnueabihf-").is_some_and(word);
+    target && version(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use model::Arch;
+
+    use super::*;
+    use crate::declare::Variables;
+
+    fn declared(name: &str, value: &str, dir: &Path) -> Declarations {
+        let variables: Variables =
+            [("ktest_mem", "64"), (name, value)].map(|(k, v)| (k.to_string(), vec![v.to_string()])).into();
+        Declarations::from_variables(&variables, Arch::X86_64, dir).unwrap()
+    }
+
+    #[test]
+    fn compilers_are_named_and_not_located() {
+        for name in [
+            "gcc",
+            "gcc-13",
+            "gcc-4.9",
+            "clang",
+            "clang-19",
+            "aarch64-linux-gnu-gcc",
+            "x86_64-linux-gnu-gcc-12",
+        ] {
+            assert!(is_compiler(name), "{name}");
+        }
+        for name in [
+            "",
+            "/bin/gcc",
+            "tests/evil/gcc",
+            "evilgcc",
+            "gcc;id",
+            "gcc-",
+            "clang+",
+            "-gcc",
+            "../gcc",
+            "a/b-linux-gnu-gcc",
+        ] {
+            assert!(!is_compiler(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn files_are_below_the_tree_or_the_clones() {
+        let temp = tempfile::tempdir().unwrap();
+        let (tree, deps, secret) =
+            (temp.path().join("tree"), temp.path().join("deps"), temp.path().join("secret"));
+        for dir in [&tree, &deps] {
+            std::fs::create_dir(dir).unwrap();
+            std::fs::write(dir.join("disk.img"), "x").unwrap();
+        }
+        std::fs::write(&secret, "x").unwrap();
+        symlink(&secret, tree.join("out")).unwrap();
+        symlink("disk.img", tree.join("in")).unwrap();
+        rustix_fifo(&tree.join("fifo"));
+        let roots = Roots { tree: &tree, deps: &deps };
+        for name in ["ktest_images", "ktest_rw_images", "ktest_kconfig_base"] {
+            let check = |file: &Path| refused(&declared(name, file.to_str().unwrap(), &tree), roots);
+            for file in [tree.join("disk.img"), deps.join("disk.img"), tree.join("in")] {
+                assert_eq!(check(&file), [], "{name} {}", file.display());
+            }
+            for file in [
+                secret.clone(),
+                tree.join("out"),
+                tree.join("../secret"),
+                tree.join("fifo"),
+                tree.join("none"),
+                tree.clone(),
+                "/dev/zero".into(),
+            ] {
+                assert_eq!(check(&file).len(), 1, "{name} {}", file.display());
+            }
+        }
+        let error = refused(&declared("ktest_images", "/dev/zero", &tree), roots).remove(0).to_string();
+        let place = temp.path().display().to_string();
+        assert_eq!(
+            error.replace(&place, "DIR"),
+            "declares ktest_images=\"/dev/zero\": a farm refuses it: it must be a file below DIR/tree or DIR/deps"
+        );
+        let mut one = declared("ktest_images", tree.join("in").to_str().unwrap(), &tree);
+        resolve(&mut one, roots);
+        assert_eq!(one.images, [tree.canonicalize().unwrap().join("disk.img")]);
+    }
+
+    fn rustix_fifo(path: &Path) {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
+}

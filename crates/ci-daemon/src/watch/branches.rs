@@ -1,7 +1,7 @@
-//! The branches: where their remotes stand, fetched in parallel, and which commits are to be tested.
+//! Fetches the branches in parallel and lists their commits.
 //!
-//! A remote that fails or hangs keeps its branch at the last good state and delays no other branch. A force-push is
-//! nothing special: the branch is what its tip reaches.
+//! A branch with a remote that fails or hangs keeps its last good state and delays no other branch. A branch consists
+//! of the commits that its tip reaches, so a force-push needs no special case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,37 +15,37 @@ use model::{BranchRef, CommitId, NameError, RefName, RepoName};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// How long `git ls-remote` may take.
-const LOOK: Duration = Duration::from_secs(60);
-/// How long a fetch may take; the first one of a kernel tree takes long.
-const FETCH: Duration = Duration::from_secs(3600);
-/// How many remotes are talked to at a time.
-const AT_ONCE: usize = 8;
+/// Time limit of `git ls-remote`.
+const LS_REMOTE_LIMIT: Duration = Duration::from_secs(60);
+/// Time limit of a fetch. The first one of a kernel tree downloads gigabytes.
+const FETCH_LIMIT: Duration = Duration::from_secs(3600);
+/// The most branches that are fetched at a time.
+const FETCHES_MAX: usize = 8;
 
-/// What is known of a branch.
+/// A branch as it was last fetched.
 #[derive(Debug, Clone, Default)]
 pub struct FetchedBranch {
-    /// Its commits, the tip first, down to its base: all that are tested or whose results are kept.
+    /// Its commits, the tip first, down to its base or as many as are tested or have results that retention keeps.
     pub commits: Arc<[CommitInfo]>,
-    /// When it was last fetched with success, Unix seconds.
+    /// The time of the last successful fetch, Unix seconds.
     pub fetched: Option<i64>,
-    /// Why it could not be fetched the last time.
+    /// The error of the last fetch, if it failed.
     pub error: Option<String>,
 }
 
-/// Why a branch cannot be looked at.
+/// A branch that cannot be fetched or walked.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// git.
+    /// git failed.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// A name that git would not take.
+    /// A name that is not valid in git.
     #[error(transparent)]
     Name(#[from] NameError),
     /// Its repository is not configured.
     #[error("repo {0:?} is not configured; add [repo.{0}]")]
     NoRepo(RepoName),
-    /// Its base is nowhere.
+    /// Neither the repository nor the remote has its base.
     #[error("base {base} is neither in {repo} nor at the remote; correct base = ...")]
     NoBase {
         /// The base.
@@ -53,104 +53,104 @@ pub enum WatchError {
         /// The repository.
         repo: String,
     },
-    /// The task died.
-    #[error("looking at the branch failed: {0}")]
+    /// The task panicked.
+    #[error("fetching the branch failed: {0}")]
     Task(String),
 }
 
-/// What a look at a branch showed.
+/// The commits that one fetch found.
 #[derive(Debug)]
 struct FetchResult {
     commits: Vec<CommitInfo>,
-    /// Why they are only what an earlier daemon fetched.
+    /// The error of the fetch, if the commits are those that an earlier daemon fetched.
     failed: Option<WatchError>,
 }
 
-/// Watches the branches.
+/// Fetches the branches and holds their last good state.
 #[derive(Debug, Default)]
 pub struct Watcher {
-    seen: BTreeMap<BranchRef, FetchedBranch>,
-    looking: BTreeSet<BranchRef>,
-    looks: JoinSet<(BranchRef, Result<FetchResult, WatchError>)>,
+    branches: BTreeMap<BranchRef, FetchedBranch>,
+    in_flight: BTreeSet<BranchRef>,
+    fetches: JoinSet<(BranchRef, Result<FetchResult, WatchError>)>,
 }
 
 impl Watcher {
-    /// Starts to look at every branch that is not being looked at already, and forgets those that are gone.
+    /// Starts a fetch of every branch that has none in flight, and removes the branches that are no longer configured.
     pub fn start(&mut self, config: &Config) {
-        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        let permits = Arc::new(Semaphore::new(FETCHES_MAX));
         let mut wanted = BTreeSet::new();
         for branch in config.all_branches() {
             let name = branch.name.clone();
             wanted.insert(name.clone());
-            if !self.looking.insert(name.clone()) {
+            if !self.in_flight.insert(name.clone()) {
                 continue;
             }
             let tested = config.groups_of(branch).map(|group| group.max_commits as usize).max().unwrap_or(0);
             let most = tested.max(config.keep_results_commits);
-            let known = self.seen.contains_key(&name);
+            let fetched_before = self.branches.contains_key(&name);
             let repo = config.repo(&branch.repo).map(Into::into);
-            let (branch, slots) = (branch.clone(), slots.clone());
-            self.looks.spawn(async move {
-                let _slot = slots.acquire().await;
+            let (branch, permits) = (branch.clone(), permits.clone());
+            self.fetches.spawn(async move {
+                let _permit = permits.acquire().await;
                 let Some(repo) = repo else { return (name, Err(WatchError::NoRepo(branch.repo))) };
-                let looked = look(&branch, repo, most, known).await;
-                (name, looked)
+                let result = fetch_and_walk(&branch, repo, most, fetched_before).await;
+                (name, result)
             });
         }
-        self.seen.retain(|name, _| wanted.contains(name));
+        self.branches.retain(|name, _| wanted.contains(name));
     }
 
-    /// Waits until another branch has been looked at, and takes it in; false if none is on its way. Safe to cancel.
+    /// Waits for the next fetch to end and stores its result. Returns false if none is in flight. Safe to cancel.
     pub async fn next(&mut self, config: &Config, now: impl Fn() -> i64) -> bool {
-        let Some(looked) = self.looks.join_next().await else {
-            self.looking.clear();
+        let Some(joined) = self.fetches.join_next().await else {
+            self.in_flight.clear();
             return false;
         };
-        let (name, result) = match looked {
-            Ok(looked) => looked,
+        let (name, result) = match joined {
+            Ok(fetched) => fetched,
             Err(error) => {
                 tracing::error!("{}", WatchError::Task(error.to_string()));
                 return true;
             }
         };
-        self.looking.remove(&name);
+        self.in_flight.remove(&name);
         if config.branch(&name).is_none() {
             return true;
         }
-        let seen = self.seen.entry(name.clone()).or_default();
+        let branch = self.branches.entry(name.clone()).or_default();
         let failed = match result {
             Ok(FetchResult { commits, failed }) => {
-                if seen.tip() != commits.first().map(|commit| &commit.id) {
+                if branch.tip() != commits.first().map(|commit| &commit.id) {
                     let tip = commits.first();
                     let tip = tip
                         .map_or("at its base".into(), |tip| format!("{} {}", tip.id.short(), tip.subject()));
                     tracing::info!(branch = %name, "now {tip}");
                 }
-                seen.commits = commits.into();
+                branch.commits = commits.into();
                 failed
             }
             Err(error) => Some(error),
         };
         let error = failed.map(|error| error.to_string());
         match &error {
-            None => seen.fetched = Some(now()),
-            Some(error) if seen.error.as_ref() == Some(error) => {}
+            None => branch.fetched = Some(now()),
+            Some(error) if branch.error.as_ref() == Some(error) => {}
             Some(error) => tracing::warn!(branch = %name, "{error}"),
         }
-        seen.error = error;
+        branch.error = error;
         true
     }
 
-    /// Whether no branch is being looked at.
+    /// Whether no fetch is in flight.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.looks.is_empty()
+        self.fetches.is_empty()
     }
 
-    /// What is known of the branches.
+    /// The branches as they were last fetched.
     #[must_use]
-    pub fn seen(&self) -> &BTreeMap<BranchRef, FetchedBranch> {
-        &self.seen
+    pub fn branches(&self) -> &BTreeMap<BranchRef, FetchedBranch> {
+        &self.branches
     }
 }
 
@@ -161,7 +161,7 @@ impl FetchedBranch {
         self.commits.first().map(|commit| &commit.id)
     }
 
-    /// As the status snapshot has it.
+    /// Its entry in the status snapshot.
     #[must_use]
     pub fn status(&self, name: &BranchRef) -> BranchStatus {
         BranchStatus {
@@ -174,15 +174,20 @@ impl FetchedBranch {
     }
 }
 
-/// Where the branch stands. If its remote does not answer and nothing is `known` of it yet, where it stood when an
-/// earlier daemon fetched it is better than nothing.
-async fn look(branch: &Branch, repo: PathBuf, most: usize, known: bool) -> Result<FetchResult, WatchError> {
+/// Fetches a branch and walks its commits. If the fetch fails and this daemon has not `fetched_before`, the commits are
+/// those that an earlier daemon fetched.
+async fn fetch_and_walk(
+    branch: &Branch,
+    repo: PathBuf,
+    most: usize,
+    fetched_before: bool,
+) -> Result<FetchResult, WatchError> {
     let opened = tokio::task::spawn_blocking(move || Repo::open(&repo)).await;
     let repo = opened.map_err(|error| WatchError::Task(error.to_string()))??;
     let into: RefName = branch.local_ref().parse()?;
     let (tip, failed) = match fetch(&repo, branch, &into).await {
         Ok(tip) => (tip, None),
-        Err(error) if known => return Err(error),
+        Err(error) if fetched_before => return Err(error),
         Err(error) => match repo.resolve(into.as_str()) {
             Ok(tip) => (tip, Some(error)),
             Err(_) => return Err(error),
@@ -198,21 +203,21 @@ async fn look(branch: &Branch, repo: PathBuf, most: usize, known: bool) -> Resul
 }
 
 async fn fetch(repo: &Repo, branch: &Branch, into: &RefName) -> Result<CommitId, WatchError> {
-    if let Some(tip) = repo.ls_remote(&branch.remote, &branch.git_ref, LOOK).await?
+    if let Some(tip) = repo.ls_remote(&branch.remote, &branch.git_ref, LS_REMOTE_LIMIT).await?
         && repo.resolve(into.as_str()).is_ok_and(|here| here == tip)
     {
         return Ok(tip);
     }
-    Ok(repo.fetch(&branch.remote, &branch.git_ref, into, FETCH).await?.new)
+    Ok(repo.fetch(&branch.remote, &branch.git_ref, into, FETCH_LIMIT).await?.new)
 }
 
-/// The base is in the repository, or else at the remote.
+/// Resolves the base in the repository, or else at the remote.
 async fn find_base(repo: &Repo, branch: &Branch, base: &RefName) -> Result<CommitId, WatchError> {
     if let Ok(commit) = repo.resolve(base.as_str()) {
         return Ok(commit);
     }
     let into: RefName = branch.base_ref().parse()?;
-    match repo.fetch(&branch.remote, base, &into, FETCH).await {
+    match repo.fetch(&branch.remote, base, &into, FETCH_LIMIT).await {
         Ok(fetched) => Ok(fetched.new),
         Err(GitError::NoSuchRef { .. }) => {
             Err(WatchError::NoBase { base: base.to_string(), repo: repo.path().display().to_string() })
@@ -246,10 +251,10 @@ mod tests {
     async fn cycle(watcher: &mut Watcher, config: &Config, now: i64) -> Vec<String> {
         watcher.start(config);
         while watcher.next(config, || now).await {}
-        let shown = watcher.seen().iter().map(|(name, seen)| {
-            let subjects: Vec<_> = seen.commits.iter().map(CommitInfo::subject).collect();
-            let error = seen.error.as_ref().map_or("", |_| " error");
-            format!("{}: {} {:?}{error}", name.branch, subjects.join(" "), seen.fetched)
+        let shown = watcher.branches().iter().map(|(name, branch)| {
+            let subjects: Vec<_> = branch.commits.iter().map(CommitInfo::subject).collect();
+            let error = branch.error.as_ref().map_or("", |_| " error");
+            format!("{}: {} {:?}{error}", name.branch, subjects.join(" "), branch.fetched)
         });
         shown.collect()
     }
@@ -288,7 +293,7 @@ mod tests {
             cycle(&mut watcher, &config, 30).await[..2],
             ["all: d3 c2 c1 Some(30)", "based: d3 c2 Some(30)"]
         );
-        // The remote goes away: the last good state stays, also for a daemon that starts now.
+        // Without the remote, the last good state stays, also for a daemon that starts now.
         std::fs::rename(remote.path().join(".git"), remote.path().join("gone")).unwrap();
         assert_eq!(
             cycle(&mut watcher, &config, 40).await[..2],

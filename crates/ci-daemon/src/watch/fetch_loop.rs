@@ -1,4 +1,4 @@
-//! The fetch cycle: configuration, branches, listings, again and again; each pass tells the daemon what it found.
+//! The fetch loop: reads the configuration, fetches the branches, lists the test files. Each pass sends a [`View`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use super::listing::{ListedFile, Listings};
 use super::settings::Settings;
 use fsx::clock::unix_seconds as now;
 
-/// A cycle waits so long for slow remotes; what comes later is told when it comes.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a cycle waits for slow remotes. A branch that arrives later is sent in a further view.
+const FETCH_WAIT: Duration = Duration::from_secs(10);
 
-/// What is wanted and known after a pass.
+/// The input of the farm after a pass.
 #[derive(Debug, Clone)]
 pub struct View {
     /// The configuration in force.
@@ -27,14 +27,14 @@ pub struct View {
     pub branches: BTreeMap<BranchRef, FetchedBranch>,
     /// The subtests of the test files.
     pub listings: HashMap<ListedFile, Arc<[SubtestName]>>,
-    /// What is wrong with configuration and test files, and which branches were left out.
+    /// The problems of the configuration and the test files, and the branches that were left out.
     pub problems: Vec<String>,
-    /// Whether every branch has been looked at in this cycle.
+    /// Whether every fetch of this cycle has ended.
     pub complete: bool,
 }
 
 impl View {
-    /// The branches that could not be fetched, with the reasons.
+    /// The errors of the branches that could not be fetched.
     pub fn fetch_errors(&self) -> impl Iterator<Item = String> {
         self.branches
             .iter()
@@ -51,7 +51,7 @@ pub struct FetchLoop {
 }
 
 impl FetchLoop {
-    /// Reads the configuration; the listings of an earlier run are in `store`, below the output directory.
+    /// Reads the configuration, and the listings of an earlier run from `store` below the output directory.
     pub fn new(config: &Path, store: &Path) -> Result<Self, ConfigError> {
         let settings = Settings::load(config)?;
         let store = settings.config().output_dir.join(store);
@@ -64,12 +64,12 @@ impl FetchLoop {
         self.settings.config()
     }
 
-    /// One cycle: reads the configuration, looks at all branches, for at most `patience`, lists the test files.
-    pub async fn cycle_once(&mut self, patience: Duration) -> View {
+    /// One cycle. Waits at most `fetch_wait` for the remotes.
+    pub async fn cycle_once(&mut self, fetch_wait: Duration) -> View {
         self.settings.reload();
         let config = self.settings.config().clone();
         self.watcher.start(&config);
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + fetch_wait;
         while let Ok(true) = tokio::time::timeout_at(deadline, self.watcher.next(&config, now)).await {}
         self.view().await
     }
@@ -80,7 +80,7 @@ impl FetchLoop {
         let mut problems = self.settings.problems().to_vec();
         problems.extend(self.listings.problems());
         View {
-            branches: self.watcher.seen().clone(),
+            branches: self.watcher.branches().clone(),
             listings: self.listings.all(),
             complete: self.watcher.is_idle(),
             problems,
@@ -88,11 +88,11 @@ impl FetchLoop {
         }
     }
 
-    /// Cycles for ever, every `poll` and at once when `hurry` changes, until nobody listens.
-    pub async fn run(mut self, views: mpsc::Sender<View>, mut hurry: watch::Receiver<()>) {
+    /// Runs a cycle every `poll`, and at once when `fetch_now` changes. Ends when a channel is closed.
+    pub async fn run(mut self, views: mpsc::Sender<View>, mut fetch_now: watch::Receiver<()>) {
         loop {
-            hurry.mark_unchanged();
-            let view = self.cycle_once(PATIENCE).await;
+            fetch_now.mark_unchanged();
+            let view = self.cycle_once(FETCH_WAIT).await;
             let config = view.config.clone();
             if views.send(view).await.is_err() {
                 return;
@@ -102,7 +102,7 @@ impl FetchLoop {
             loop {
                 tokio::select! {
                     () = &mut next => break,
-                    asked = hurry.changed() => match asked {
+                    changed = fetch_now.changed() => match changed {
                         Ok(()) => break,
                         Err(_) => return,
                     },
@@ -118,13 +118,13 @@ impl FetchLoop {
     }
 }
 
-/// The test files to be listed: each with the environments of the groups that name it.
+/// The test files to list, each with the environments of the groups that name it.
 fn wanted(config: &Config) -> BTreeSet<ListedFile> {
     let groups = config.all_branches().flat_map(|branch| config.groups_of(branch));
     groups.flat_map(|group| group.tests.iter().map(|test| (test.clone(), group.env.clone()))).collect()
 }
 
-/// Where the listings are kept, below the output directory.
+/// The file of the listings, below the output directory.
 #[must_use]
 pub fn listing_store() -> PathBuf {
     Path::new(crate::WORK).join("listings.json")

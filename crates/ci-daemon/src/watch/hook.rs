@@ -1,7 +1,6 @@
-//! `POST /hook`: somebody pushed, the branches are to be looked at now. Off unless the configuration says where.
+//! `POST /hook` starts a fetch cycle, for a forge that reports pushes. Off unless the configuration has `[hook]`.
 //!
-//! A caller who shows the token can make the daemon look earlier than it would have, and nothing else; what the caller sends
-//! is not read.
+//! A caller with the token can start a fetch cycle and nothing else. The body of the request is not read.
 
 use std::sync::Arc;
 
@@ -15,36 +14,35 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The listener, as the configuration has it now.
+/// The listener that `[hook]` asks for. The configuration can move it or switch it off while the daemon runs.
 #[derive(Debug)]
 pub struct HookListener {
-    hurry: watch::Sender<()>,
-    /// What is served, and by whom.
-    served: Option<(config::Hook, JoinHandle<()>)>,
+    fetch_now: watch::Sender<()>,
+    serving: Option<(config::Hook, JoinHandle<()>)>,
 }
 
 #[derive(Debug)]
 struct HookState {
     token: String,
-    hurry: watch::Sender<()>,
+    fetch_now: watch::Sender<()>,
 }
 
 impl HookListener {
-    /// A hook that does not listen yet; `hurry` is changed when somebody pushed.
+    /// A hook that does not listen yet. Each accepted request sends on `fetch_now`.
     #[must_use]
-    pub fn new(hurry: watch::Sender<()>) -> Self {
-        Self { hurry, served: None }
+    pub fn new(fetch_now: watch::Sender<()>) -> Self {
+        Self { fetch_now, serving: None }
     }
 
-    /// Listens where the configuration says from now on; gives what is wrong.
+    /// Starts, moves or stops the listener as the configuration asks. Returns the problem to report, if any.
     pub async fn set(&mut self, wanted: Option<&config::Hook>) -> Option<String> {
-        let running = self.served.as_ref().filter(|(_, task)| !task.is_finished()).map(|(hook, _)| hook);
+        let running = self.serving.as_ref().filter(|(_, task)| !task.is_finished()).map(|(hook, _)| hook);
         if running == wanted {
             return None;
         }
-        if let Some((_, task)) = self.served.take() {
+        if let Some((_, task)) = self.serving.take() {
             task.abort();
-            // The port is free when the task is gone.
+            // The port is free once the task has ended.
             let _ = task.await;
         }
         let hook = wanted?;
@@ -52,49 +50,48 @@ impl HookListener {
             Ok(listener) => listener,
             Err(error) => return Some(format!("[hook] listen = \"{}\": {error}", hook.listen)),
         };
-        tracing::info!(listen = %hook.listen, "POST /hook asks for a fetch cycle");
-        let app = app(hook.token.clone(), self.hurry.clone());
+        tracing::info!(listen = %hook.listen, "listening for POST /hook");
+        let app = app(hook.token.clone(), self.fetch_now.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
-                tracing::error!("the hook: {error}");
+                tracing::error!("the listener of [hook] failed: {error}");
             }
         });
-        self.served = Some((hook.clone(), task));
+        self.serving = Some((hook.clone(), task));
         None
     }
 }
 
 impl Drop for HookListener {
     fn drop(&mut self) {
-        if let Some((_, task)) = self.served.take() {
+        if let Some((_, task)) = self.serving.take() {
             task.abort();
         }
     }
 }
 
-fn app(token: String, hurry: watch::Sender<()>) -> Router {
-    Router::new().route("/hook", post(pushed)).with_state(Arc::new(HookState { token, hurry }))
+fn app(token: String, fetch_now: watch::Sender<()>) -> Router {
+    Router::new().route("/hook", post(hook)).with_state(Arc::new(HookState { token, fetch_now }))
 }
 
-async fn pushed(State(door): State<Arc<HookState>>, headers: HeaderMap) -> Response {
-    let shown = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    // GitLab has a header of its own.
-    let shown = shown.or_else(|| headers.get("x-gitlab-token").map(axum::http::HeaderValue::as_bytes));
-    if !shown.is_some_and(|shown| same(shown, door.token.as_bytes())) {
-        let how = [(WWW_AUTHENTICATE, "Bearer")];
-        return (StatusCode::UNAUTHORIZED, how, "the token is not right\n").into_response();
+async fn hook(State(state): State<Arc<HookState>>, headers: HeaderMap) -> Response {
+    let token = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    // GitLab sends the token in its own header.
+    let token = token.or_else(|| headers.get("x-gitlab-token").map(axum::http::HeaderValue::as_bytes));
+    if !token.is_some_and(|token| equal(token, state.token.as_bytes())) {
+        return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], "wrong token\n").into_response();
     }
-    tracing::info!("a caller of the hook asks for a fetch cycle");
-    match door.hurry.send(()) {
-        Ok(()) => (StatusCode::ACCEPTED, "the branches are looked at now\n").into_response(),
+    tracing::info!("POST /hook: starting a fetch cycle");
+    match state.fetch_now.send(()) {
+        Ok(()) => (StatusCode::ACCEPTED, "starting a fetch cycle\n").into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n").into_response(),
     }
 }
 
-/// Takes as long for a token that is nearly right as for one that is all wrong.
-fn same(shown: &[u8], token: &[u8]) -> bool {
-    let differs = shown.iter().zip(token).fold(0, |differs, (a, b)| differs | (a ^ b));
-    shown.len() == token.len() && std::hint::black_box(differs) == 0
+/// Compares in a time that does not depend on the number of equal bytes.
+fn equal(given: &[u8], token: &[u8]) -> bool {
+    let differences = given.iter().zip(token).fold(0, |bits, (a, b)| bits | (a ^ b));
+    given.len() == token.len() && std::hint::black_box(differences) == 0
 }
 
 #[cfg(test)]
@@ -104,9 +101,9 @@ mod tests {
 
     use super::*;
 
-    async fn ask(port: u16, request: &str) -> String {
+    async fn request(port: u16, head: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let request = format!("{request}Host: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let request = format!("{head}Host: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -114,27 +111,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_who_shows_the_token_is_heard() {
-        let (hurry, mut heard) = watch::channel(());
-        let mut hook = HookListener::new(hurry);
+    async fn a_request_without_the_token_is_refused() {
+        let (fetch_now, mut requested) = watch::channel(());
+        let mut hook = HookListener::new(fetch_now);
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (first, second) = (free(), free());
         let wanted = |listen, token: &str| config::Hook { listen, token: token.into() };
         assert_eq!(hook.set(Some(&wanted(first, "0123456789abcdef"))).await, None);
         let port = first.port();
-        assert_eq!(ask(port, "POST /hook HTTP/1.1\r\n").await, "HTTP/1.1 401 Unauthorized");
+        assert_eq!(request(port, "POST /hook HTTP/1.1\r\n").await, "HTTP/1.1 401 Unauthorized");
         let wrong = "POST /hook HTTP/1.1\r\nAuthorization: Bearer 0123456789abcdee\r\n";
-        assert_eq!(ask(port, wrong).await, "HTTP/1.1 401 Unauthorized");
-        assert_eq!(ask(port, "GET /hook HTTP/1.1\r\n").await, "HTTP/1.1 405 Method Not Allowed");
-        assert_eq!(ask(port, "POST /other HTTP/1.1\r\n").await, "HTTP/1.1 404 Not Found");
-        assert!(!heard.has_changed().unwrap());
+        assert_eq!(request(port, wrong).await, "HTTP/1.1 401 Unauthorized");
+        assert_eq!(request(port, "GET /hook HTTP/1.1\r\n").await, "HTTP/1.1 405 Method Not Allowed");
+        assert_eq!(request(port, "POST /other HTTP/1.1\r\n").await, "HTTP/1.1 404 Not Found");
+        assert!(!requested.has_changed().unwrap());
         for header in ["Authorization: Bearer 0123456789abcdef", "X-Gitlab-Token: 0123456789abcdef"] {
             let right = format!("POST /hook HTTP/1.1\r\n{header}\r\n");
-            assert_eq!(ask(port, &right).await, "HTTP/1.1 202 Accepted");
-            assert!(heard.has_changed().unwrap());
-            heard.mark_unchanged();
+            assert_eq!(request(port, &right).await, "HTTP/1.1 202 Accepted");
+            assert!(requested.has_changed().unwrap());
+            requested.mark_unchanged();
         }
-        // The configuration changes: elsewhere, nowhere, where somebody else listens.
+        // The configuration changes to another port, to none, and to a port in use.
         assert_eq!(hook.set(Some(&wanted(second, "fedcba9876543210"))).await, None);
         assert!(TcpStream::connect(first).await.is_err() && TcpStream::connect(second).await.is_ok());
         assert_eq!(hook.set(None).await, None);

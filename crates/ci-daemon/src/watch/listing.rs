@@ -15,11 +15,11 @@ use testfile::{HostEnv, TestFile, TestFileError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// How many files are asked at a time.
-const AT_ONCE: usize = 4;
-/// After how many seconds a file that failed is asked again although nothing changed.
+/// The most files that are listed at a time.
+const LISTINGS_MAX: usize = 4;
+/// After how many seconds a file that cannot be listed is retried although nothing changed.
 const RETRY_S: i64 = 600;
-/// The libraries are hashed up to so many files of so many bytes each.
+/// The most files of the libraries, and the most bytes of each, that are hashed.
 const LIBRARY_FILES: usize = 5000;
 const LIBRARY_BYTES: u64 = 1 << 20;
 /// The most bytes of a test file and of the store.
@@ -29,26 +29,26 @@ const STORE_MAX: u64 = 256 << 20;
 /// What is listed: a test file in the environment of its group.
 pub type ListedFile = (TestPath, Env);
 
-/// Why a file has no listing.
+/// A file that cannot be listed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
-    /// It is not there, or cannot be read.
-    #[error("{file}: {why}; correct tests = [...] of its group or ktest_dir")]
+    /// It does not exist or cannot be read.
+    #[error("{file}: {reason}; correct tests = [...] of its group or ktest_dir")]
     Unreadable {
         /// The file, as a path.
         file: String,
-        /// What the system says.
-        why: String,
+        /// The error of the system.
+        reason: String,
     },
-    /// It did not answer as it should.
+    /// `list-tests` failed, or its output is not a list of subtests.
     #[error("{0}")]
     Failed(String),
-    /// It has nothing to run.
+    /// It lists no subtests.
     #[error("{0}: it lists no subtests")]
     Empty(String),
 }
 
-/// Asks a file for its subtests.
+/// Runs `FILE list-tests`.
 async fn list_tests(ktest_dir: &Path, (test, env): &ListedFile) -> Result<Vec<SubtestName>, ListError> {
     let failed = |error: TestFileError| ListError::Failed(error.to_string());
     let file = TestFile::find(Path::new(&test.file()), Some(ktest_dir)).map_err(failed)?;
@@ -116,14 +116,14 @@ impl Listings {
         let had = self.known.len();
         self.known.retain(|listed, _| wanted.contains(listed));
         let mut changed = self.known.len() != had;
-        let slots = Arc::new(Semaphore::new(AT_ONCE));
-        let mut asked = JoinSet::new();
+        let permits = Arc::new(Semaphore::new(LISTINGS_MAX));
+        let mut runs = JoinSet::new();
         for (listed, digest) in digests {
             let digest = match digest {
                 Ok(digest) => digest,
                 Err(error) => {
                     let file = ktest_dir.join("tests").join(listed.0.file()).display().to_string();
-                    let error = ListError::Unreadable { file, why: error };
+                    let error = ListError::Unreadable { file, reason: error };
                     let state = Err(Failure { error, at: now });
                     self.known.insert(listed, Known { digest: String::new(), state });
                     continue;
@@ -132,15 +132,15 @@ impl Listings {
             if self.known.get(&listed).is_some_and(|known| known.digest == digest && !known.is_due(now)) {
                 continue;
             }
-            let (slots, dir) = (slots.clone(), ktest_dir.to_path_buf());
-            asked.spawn(async move {
-                let _slot = slots.acquire().await;
+            let (permits, dir) = (permits.clone(), ktest_dir.to_path_buf());
+            runs.spawn(async move {
+                let _permit = permits.acquire().await;
                 let state = list_tests(&dir, &listed).await;
                 (listed, digest, state)
             });
         }
-        while let Some(answer) = asked.join_next().await {
-            let Ok((listed, digest, state)) = answer else { continue };
+        while let Some(joined) = runs.join_next().await {
+            let Ok((listed, digest, state)) = joined else { continue };
             if let Err(error) = &state {
                 tracing::warn!(test = %listed.0, "{error}");
             }
@@ -180,7 +180,7 @@ impl Listings {
         self.known.iter().filter_map(good).collect()
     }
 
-    /// What is wrong with the files that have no listing, sorted.
+    /// The errors of the files that cannot be listed, sorted.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let bad = |known: &Known| known.state.as_ref().err().map(|failure| failure.error.to_string());
@@ -196,7 +196,7 @@ impl Known {
     }
 }
 
-/// By content of the file and of the libraries.
+/// The digest of each file and the libraries.
 fn digests(ktest_dir: &Path, wanted: &BTreeSet<ListedFile>) -> Vec<(ListedFile, Result<String, String>)> {
     let library = library(ktest_dir);
     let mut files: BTreeMap<&TestPath, Result<String, String>> = BTreeMap::new();
@@ -257,11 +257,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_asked_reads_and_writes_only_what_it_may() {
+    async fn list_tests_runs_in_the_sandbox() {
         if kernel_sandbox_is_missing().await {
-            eprintln!(
-                "skipped: a_file_that_is_asked_reads_and_writes_only_what_it_may: bubblewrap does not work here"
-            );
+            eprintln!("skipped: list_tests_runs_in_the_sandbox: bubblewrap does not work here");
             return;
         }
         let temp = tempfile::tempdir().unwrap();
@@ -286,10 +284,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn asked_once_per_content_and_problems_are_told() {
+    async fn a_file_is_listed_once_per_content_and_its_problems_are_reported() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path();
-        // Every call gives another answer.
+        // Every call prints another list.
         let script =
             "#!/bin/bash\n. $ktest_dir/tests/lib.sh\n[[ $1 = list-tests ]] && echo $names s$RANDOM$RANDOM\n";
         write(dir, "tests/lib.sh", "names='a b/c a'");
@@ -310,7 +308,7 @@ mod tests {
         DIR/tests/t/none.ktest: it lists no subtests
         DIR/tests/t/rubbish.ktest list-tests: "--help" is not a subtest: it does not begin with - . or / and has no part ..
         "#);
-        // Not asked again, neither by this process nor by the next one.
+        // The file is not listed again, neither by this process nor by the next one.
         listings.refresh(dir, &all, 5).await;
         let mut listings = Listings::load(&store);
         listings.refresh(dir, &wanted(&["t/good"]), 6).await;
@@ -324,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_tried_again_later() {
+    fn a_file_that_failed_is_retried_later() {
         let error = ListError::Failed(String::new());
         let known = Known { digest: String::new(), state: Err(Failure { error, at: 1000 }) };
         assert_eq!([1000, 1599, 1600, 900].map(|now| known.is_due(now)), [false, false, true, true]);

@@ -1,6 +1,6 @@
 //! The input of the farm: the configuration, the branches at their remotes, the subtests of the test files.
 //!
-//! Whatever cannot be read or fetched keeps its last good state and becomes a problem to show.
+//! An input that cannot be read or fetched keeps its last good state, and the status snapshot shows the error.
 
 pub mod branches;
 pub mod fetch_loop;

@@ -1,11 +1,11 @@
-//! The configuration as it is now: read anew every cycle, and the last good one while an edit is broken.
+//! The configuration in force: read again in every cycle. While the file is invalid, the last good one stays in force.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{Config, ConfigError};
 
-/// The configuration.
+/// The configuration in force, and the problems of its files.
 #[derive(Debug)]
 pub struct Settings {
     path: PathBuf,
@@ -14,15 +14,15 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the configuration for the first time; there is no last good one yet.
+    /// Reads the configuration at the start, when no last good one exists.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let (config, problems) = config::load_lenient(path)?;
         let problems = problems.iter().map(ToString::to_string).collect();
         Ok(Self { path: path.into(), config: Arc::new(config), problems })
     }
 
-    /// Reads it again. What is broken keeps its last good state: all of it if it is the main file, one user's
-    /// branches and groups if it is theirs.
+    /// Reads the files again. An invalid main file changes nothing. An invalid user's file keeps that user's branches
+    /// and groups unchanged.
     pub fn reload(&mut self) {
         match config::load_lenient(&self.path) {
             Ok((config, problems)) => {
@@ -32,11 +32,15 @@ impl Settings {
                     self.config = Arc::new(config);
                 }
                 self.set_problems(problems.iter().map(|problem| {
-                    format!("configuration: {problem}; this user's last good one stays in force")
+                    format!(
+                        "configuration: {problem}; the last good configuration of this user stays in force"
+                    )
                 }));
             }
             Err(error) => {
-                self.set_problems([format!("configuration: {error}; the last good one stays in force")]);
+                self.set_problems([format!(
+                    "configuration: {error}; the last good configuration stays in force"
+                )]);
             }
         }
     }
@@ -55,7 +59,7 @@ impl Settings {
         &self.config
     }
 
-    /// What is wrong with the files.
+    /// The problems of the files.
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems
@@ -64,10 +68,8 @@ impl Settings {
 
 fn keep_broken_users(mut new: Config, old: &Config) -> Config {
     for user in &new.broken_users {
-        {
-            let branches = old.branches.iter().filter(|(name, _)| name.user == *user);
-            new.branches.extend(branches.map(|(name, branch)| (name.clone(), branch.clone())));
-        }
+        let branches = old.branches.iter().filter(|(name, _)| name.user == *user);
+        new.branches.extend(branches.map(|(name, branch)| (name.clone(), branch.clone())));
         if let Some(groups) = old.user_groups.get(user) {
             new.user_groups.insert(user.clone(), groups.clone());
         }
@@ -95,7 +97,7 @@ test_groups = ["g"]
         "[branch.fix]\nremote = \"https://git.example.org/linux.git\"\ntest_groups = [\"g\"]\n";
 
     #[test]
-    fn the_last_good_one_stays_in_force() {
+    fn the_last_good_configuration_stays_in_force() {
         let dir = tempfile::tempdir().unwrap();
         let (path, anna) = (dir.path().join("ci.toml"), dir.path().join("users/anna.toml"));
         std::fs::create_dir(dir.path().join("users")).unwrap();
@@ -107,22 +109,22 @@ test_groups = ["g"]
             names.collect::<Vec<_>>().join(" ")
         };
         assert_eq!(branches(&settings), "anna/fix kmo/next");
-        // A broken main file changes nothing.
+        // An invalid main file changes nothing.
         std::fs::write(&path, MAIN.replace("[branch.next]", "[branch.next")).unwrap();
         settings.reload();
         assert_eq!(branches(&settings), "anna/fix kmo/next");
         assert!(
-            settings.problems()[0].ends_with("the last good one stays in force"),
+            settings.problems()[0].ends_with("the last good configuration stays in force"),
             "{:?}",
             settings.problems()
         );
-        // A broken user's file neither, and the main file's edit takes effect.
+        // An invalid user's file changes nothing either; the edit of the main file takes effect.
         std::fs::write(&path, MAIN.replace("next", "testing")).unwrap();
         std::fs::write(&anna, ANNA.replace("\"g\"", "\"gg\"")).unwrap();
         settings.reload();
         assert_eq!(branches(&settings), "anna/fix kmo/testing");
         assert_eq!(settings.problems().len(), 1);
-        // Mended, and one branch more.
+        // The user's file is valid again, with one more branch.
         std::fs::write(&anna, format!("{ANNA}{}", ANNA.replace("fix", "more"))).unwrap();
         settings.reload();
         assert_eq!(branches(&settings), "anna/fix anna/more kmo/testing");

@@ -9,6 +9,7 @@ use std::time::Instant;
 use fsx::own;
 use gitio::{GitError, Repo};
 use model::{CommitId, KernelId};
+use sandbox::Sandbox;
 
 use crate::cache::{Cache, lock};
 use crate::compile::Compilation;
@@ -20,7 +21,6 @@ use crate::pack;
 use crate::plan::BuildPlan;
 use crate::progress::Progress;
 use crate::request::{BuildRequest, KernelSource};
-use crate::sandbox;
 use crate::store::{Kernel, META_VERSION, Meta, Store, Stored, hash_fields};
 use crate::toolchain::Toolchain;
 use crate::tree::{self, BuildTree};
@@ -194,8 +194,8 @@ async fn make(
         }
     }
     let sandbox = if request.sandbox {
-        sandbox::probe().await?;
-        Some(sandbox::root_entries())
+        sandbox::probe().await.map_err(InfrastructureError::Sandbox)?;
+        Some(Sandbox::new())
     } else {
         None
     };

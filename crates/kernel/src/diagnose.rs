@@ -153,7 +153,10 @@ impl Diagnosis {
             self.host = Some(format!("{} is missing; apt-get install {package}", &found[1]));
         } else if NO_PAHOLE.is_match(line) {
             self.host = Some("pahole: not installed; apt-get install pahole".into());
-        } else if HOST_SIGNS.iter().any(|sign| line.contains(sign)) || line.starts_with("bwrap: ") {
+        } else if HOST_SIGNS.iter().any(|sign| line.contains(sign))
+            || line.starts_with("bwrap: ")
+            || line.starts_with("prlimit: ")
+        {
             self.host = Some(self.tidy(line));
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use debian::DebianError;
 use fsx::untrusted::{Reason, UntrustedError};
 use gitio::GitError;
+use sandbox::SandboxError;
 use spawn::SpawnError;
 
 use crate::check::UnmetOption;
@@ -172,10 +173,9 @@ pub enum InfrastructureError {
     MakeTimeOut(u64),
     /// The build sandbox does not start.
     #[error(
-        "the build sandbox does not start: {0}; allow user namespaces on this host, or build with --no-sandbox \
-         (then a branch's Makefile runs with your rights and the network)"
+        "{0}; or build with --no-sandbox (then a branch's Makefile runs with your rights and the network)"
     )]
-    Sandbox(String),
+    Sandbox(#[source] SandboxError),
     /// The package does not contain what a kernel needs.
     #[error("package {package}: it contains {missing}")]
     Package {

@@ -28,7 +28,6 @@ pub mod plan;
 pub mod progress;
 mod request;
 pub mod requirements;
-pub mod sandbox;
 mod state;
 pub mod store;
 pub mod toolchain;

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use debian::programs::{SYSTEM_PATH, search_path};
 use fsx::own;
+use sandbox::Sandbox;
 use spawn::{Cmd, Exit, Limits, Output, Stream};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::mpsc;
 
 use crate::error::{BuildError, InfrastructureError};
-use crate::sandbox::{self, Mount, RootEntry};
 use crate::state::{FRAGMENT, ObjectState};
 use crate::toolchain::Toolchain;
 use crate::tree::ObjectFolder;
@@ -84,8 +84,8 @@ pub struct Make {
     pub jobs: usize,
     /// The arguments of the test files.
     pub append: Vec<String>,
-    /// The entries of the host's root folder that the sandbox shows; `None` without sandbox.
-    pub sandbox: Option<Vec<RootEntry>>,
+    /// The sandbox without the folders of this build; `None`: make runs without a sandbox.
+    pub sandbox: Option<Sandbox>,
     /// The compiler cache on the host.
     pub ccache: PathBuf,
     /// A further folder on the host that make may write: modules are installed there.
@@ -132,9 +132,9 @@ impl Make {
     pub fn program(&self, program: &str, args: &[String]) -> Cmd {
         let env = self.env();
         let cmd = match &self.sandbox {
-            Some(root) => {
-                let argv = sandbox::argv(root, &self.mounts(), &env, &self.layout.make_obj);
-                Cmd::new(&argv[0]).args(&argv[1..]).arg(program)
+            Some(sandbox) => {
+                let sandbox = self.mounts(sandbox.clone()).dir(&self.layout.make_obj);
+                env.iter().fold(sandbox, |sandbox, (key, value)| sandbox.env(key, value)).command(program)
             }
             None => {
                 let cmd = Cmd::new(program).env_clear().dir(&self.layout.obj);
@@ -159,24 +159,21 @@ impl Make {
             .args(args)
     }
 
-    fn mounts(&self) -> Vec<Mount> {
+    fn mounts(&self, sandbox: Sandbox) -> Sandbox {
         let layout = &self.layout;
-        let mount = |host: &Path, inside: &Path, writable| Mount {
-            host: host.into(),
-            inside: inside.into(),
-            writable,
-        };
-        let mut mounts: Vec<Mount> = self.toolchain.dirs.iter().map(|dir| mount(dir, dir, false)).collect();
-        mounts.push(mount(&layout.src, &layout.make_src, false));
-        mounts.push(mount(&layout.obj, &layout.make_obj, true));
-        mounts.push(mount(layout.state.dir(), Path::new(SANDBOX_STATE), false));
+        let dirs = self.toolchain.dirs.iter();
+        let mut sandbox = dirs
+            .fold(sandbox, |sandbox, dir| sandbox.read_only(dir, dir))
+            .read_only(&layout.src, &layout.make_src)
+            .writable(&layout.obj, &layout.make_obj)
+            .read_only(layout.state.dir(), SANDBOX_STATE);
         if self.toolchain.ccache {
-            mounts.push(mount(&self.ccache, Path::new(SANDBOX_CCACHE), true));
+            sandbox = sandbox.writable(&self.ccache, SANDBOX_CCACHE);
         }
-        if let Some(out) = &self.out {
-            mounts.push(mount(out, Path::new(SANDBOX_OUT), true));
+        match &self.out {
+            Some(out) => sandbox.writable(out, SANDBOX_OUT),
+            None => sandbox,
         }
-        mounts
     }
 
     /// Runs make and captures its output.
@@ -315,7 +312,7 @@ mod tests {
             },
             jobs: 2,
             append: vec!["KCFLAGS=-g -O1".into()],
-            sandbox: sandbox.then(|| vec![RootEntry::Dir("/usr".into())]),
+            sandbox: sandbox.then(Sandbox::new),
             ccache: "/c/ccache".into(),
             out: Some("/c/out".into()),
         }
@@ -325,9 +322,9 @@ mod tests {
     fn the_command() {
         insta::assert_snapshot!(make(false).cmd(&["vmlinux"]), @"make --no-print-directory -j2 -C /c/src O=/c/obj ARCH=x86_64 'CC=ccache gcc' LOCALVERSION= 'KCFLAGS=-g -O1' vmlinux");
         let sandboxed = make(true).cmd(&["modules_install"]).to_string();
-        let from = sandboxed.find("--tmpfs").unwrap();
-        insta::assert_snapshot!(sandboxed[from..].replace(" --", "\n--"), @r"
-        --tmpfs /tmp
+        let from = sandboxed.find("--ro-bind /opt").unwrap();
+        let to = sandboxed.find("-- /usr/bin/prlimit").unwrap();
+        insta::assert_snapshot!(sandboxed[from..to].replace(" --", "\n--"), @r"
         --ro-bind /opt/cross /opt/cross
         --ro-bind /c/src /ktest/src
         --bind /c/obj /ktest/obj
@@ -344,10 +341,13 @@ mod tests {
         --setenv SOURCE_DATE_EPOCH 0
         --setenv CCACHE_DIR /ktest/ccache
         --setenv CCACHE_DEPEND true
+        --remount-ro /dev
+        --remount-ro /
         --chdir /ktest/obj
-        -- make
-        --no-print-directory -j2 -C /ktest/src O=/ktest/obj ARCH=x86_64 'CC=ccache gcc' LOCALVERSION= 'KCFLAGS=-g -O1' modules_install
         ");
+        let make = "-- make --no-print-directory -j2 -C /ktest/src O=/ktest/obj ARCH=x86_64 'CC=ccache gcc' \
+                    LOCALVERSION= 'KCFLAGS=-g -O1' modules_install";
+        assert!(sandboxed.ends_with(make), "{sandboxed}");
     }
 
     #[test]

@@ -303,7 +303,7 @@ async fn a_missing_source_is_reported_in_one_line() {
 
 #[tokio::test]
 async fn the_sandbox_gives_the_same_kernel_and_hides_the_host() {
-    if let Err(error) = kernel::sandbox::probe().await {
+    if let Err(error) = sandbox::probe().await {
         eprintln!("SKIPPED: {error}");
         return;
     }
@@ -326,17 +326,17 @@ async fn the_sandbox_gives_the_same_kernel_and_hides_the_host() {
 #[tokio::test]
 async fn the_image_does_not_depend_on_the_path() {
     let (toy, first) = Toy::new();
-    let places: &[bool] = if kernel::sandbox::probe().await.is_ok() { &[false, true] } else { &[false] };
-    for sandbox in places {
+    let places: &[bool] = if sandbox::probe().await.is_ok() { &[false, true] } else { &[false] };
+    for sandboxed in places {
         let mut images = Vec::new();
         for place in ["one", "two"] {
-            let cache = Cache { dir: toy.dir.path().join(place).join(sandbox.to_string()) };
-            let request = BuildRequest { sandbox: *sandbox, ..toy.commit(&first) };
+            let cache = Cache { dir: toy.dir.path().join(place).join(sandboxed.to_string()) };
+            let request = BuildRequest { sandbox: *sandboxed, ..toy.commit(&first) };
             let kernel = build(&request, &cache, &mut |_| {}).await.unwrap();
             assert!(!kernel.cached);
             images.push((kernel.id, kernel.image_hash));
         }
-        assert_eq!(images[0], images[1], "sandbox: {sandbox}");
+        assert_eq!(images[0], images[1], "sandbox: {sandboxed}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::Arch;
+use sandbox::SandboxError;
 use serde::Serialize;
 use spawn::{Cmd, Limits, SpawnError};
 use vm::accel::Kvm;
@@ -18,6 +19,8 @@ pub enum Health {
     Weak,
     /// No run is possible without it.
     Missing,
+    /// It is there, but does not do its work: untrusted code is not confined.
+    Fail,
 }
 
 /// A requirement and its state.
@@ -89,9 +92,6 @@ const NEEDS: &[Need] = &[
     Need::or(&["ssh", "-V"], "openssh-client", "ktest ssh does not work"),
 ];
 
-const SANDBOX: &[&str] =
-    &["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all", "true"];
-
 /// Checks everything. KVM is checked by booting a guest, without a cache.
 pub async fn examine(arch: Arch, cache: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -111,7 +111,7 @@ pub async fn examine(arch: Arch, cache: &Path) -> Vec<Finding> {
             _ => program(argv, package, *optional).await,
         });
     }
-    findings.push(sandbox().await);
+    findings.extend(sandbox().await);
     findings.push(root_image(arch, cache).await);
     findings.push(space(cache));
     findings
@@ -178,22 +178,38 @@ fn kvm(kvm: &Kvm) -> Finding {
     }
 }
 
-async fn sandbox() -> Finding {
-    let what = "sandbox".to_string();
-    let remedy = "apt-get install bubblewrap and allow user namespaces, or use --no-sandbox \
-                  (then a kernel's Makefile can use the network and read your files)";
-    match Cmd::new(SANDBOX[0]).args(&SANDBOX[1..]).output(limits()).await {
-        Ok(output) if output.exit.success() => {
-            Finding { what, health: Health::Ok, found: "bubblewrap works".into(), remedy: String::new() }
-        }
-        Ok(output) => {
-            let found = format!("bubblewrap does not work: {}", output.error_line());
-            Finding { what, health: Health::Missing, found, remedy: remedy.into() }
-        }
-        Err(error) => {
-            Finding { what, health: Health::Missing, found: error.to_string(), remedy: remedy.into() }
-        }
+/// The sandbox, and each attempt to break out of it.
+async fn sandbox() -> Vec<Finding> {
+    let missing = |error: SandboxError| {
+        let remedy = match error {
+            SandboxError::Refused(_) => {
+                "allow user namespaces: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \
+                 kernel.apparmor_restrict_unprivileged_userns; a farm does not run without the sandbox. \
+                 For your own branches use --no-sandbox (then a kernel's Makefile can read your files)"
+            }
+            _ => "",
+        };
+        let found = error.to_string();
+        vec![Finding { what: "sandbox".into(), health: Health::Missing, found, remedy: remedy.into() }]
+    };
+    if let Err(error) = sandbox::probe().await {
+        return missing(error);
     }
+    match sandbox::try_to_escape().await {
+        Ok(attempts) => attempts.into_iter().map(escape).collect(),
+        Err(error) => missing(error),
+    }
+}
+
+fn escape(attempt: sandbox::Attempt) -> Finding {
+    let what = format!("sandbox {}", attempt.name);
+    if attempt.held {
+        return Finding { what, health: Health::Ok, found: attempt.claim.into(), remedy: String::new() };
+    }
+    let remedy = "do not build branches of other people on this host; report it with the output of \
+                  bwrap --version and uname -r"
+        .into();
+    Finding { what, health: Health::Fail, found: format!("does not hold: {}", attempt.claim), remedy }
 }
 
 /// A checkout, its objects, a kernel and a root image, in bytes.
@@ -245,6 +261,14 @@ mod tests {
         assert_eq!((finding.health, finding.remedy.as_str()), (Health::Missing, "apt-get install flex"));
         let finding = program(&["/nowhere/ccache"], "ccache", Some("slower")).await;
         assert_eq!((finding.health, finding.found.as_str()), (Health::Weak, "not installed: slower"));
+    }
+
+    #[test]
+    fn an_attempt_that_broke_out_is_a_failure() {
+        let attempt = |held| sandbox::Attempt { name: "network", claim: "no network", held };
+        assert_eq!(escape(attempt(true)).health, Health::Ok);
+        let broke = escape(attempt(false));
+        assert_eq!((broke.health, broke.found.as_str()), (Health::Fail, "does not hold: no network"));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -46,7 +47,19 @@ pub struct Cmd {
     input: Vec<u8>,
     streams: [Stream; 3],
     own_group: bool,
+    data: Vec<DataArg>,
 }
+
+/// An argument that is the number of a file descriptor from which the child reads these bytes.
+#[derive(Debug, Clone)]
+struct DataArg {
+    /// The index in `argv`.
+    at: usize,
+    bytes: &'static [u8],
+}
+
+/// The most bytes of [`Cmd::arg_data`]: they fit into the buffer of a pipe on every Linux system.
+const DATA_BYTES: usize = 4096;
 
 impl Cmd {
     /// The command `program` without arguments. It is searched in PATH unless it contains a `/`.
@@ -59,6 +72,7 @@ impl Cmd {
             input: Vec::new(),
             streams: [Stream::Null; 3],
             own_group: true,
+            data: Vec::new(),
         }
     }
 
@@ -74,6 +88,14 @@ impl Cmd {
     pub fn args<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, args: I) -> Self {
         self.argv.extend(args.into_iter().map(|arg| arg.as_ref().to_os_string()));
         self
+    }
+
+    /// Adds an argument that is the number of a file descriptor; the child reads `bytes` from it. At most 4096 bytes.
+    #[must_use]
+    pub fn arg_data(mut self, bytes: &'static [u8]) -> Self {
+        assert!(bytes.len() <= DATA_BYTES, "the bytes of an argument fit into a pipe");
+        self.data.push(DataArg { at: self.argv.len(), bytes });
+        self.arg("FD")
     }
 
     /// Sets an environment variable.
@@ -142,11 +164,15 @@ impl Cmd {
     /// The child also gets SIGKILL when the *thread* that calls this ends. Call it from a thread that lives as long
     /// as the child: a worker of the runtime or the main thread, not a thread of the blocking pool.
     pub fn start(&self) -> Result<Child, SpawnError> {
-        let mut command = self.to_tokio();
+        let pipes = self.open_pipes().map_err(|source| self.start_error(source))?;
+        let mut command = self.to_tokio(&pipes);
         let parent = rustix::process::getpid();
-        // SAFETY: between fork and exec only two system calls are made, no allocation, no lock.
+        // SAFETY: between fork and exec only system calls are made, no allocation, no lock.
         unsafe {
             command.pre_exec(move || {
+                for pipe in &pipes {
+                    rustix::io::fcntl_setfd(pipe, rustix::io::FdFlags::empty())?;
+                }
                 set_parent_process_death_signal(Some(Signal::KILL))?;
                 if rustix::process::getppid() != Some(parent) {
                     return Err(io::Error::from(rustix::io::Errno::SRCH));
@@ -159,9 +185,23 @@ impl Cmd {
         Ok(Child { program: self.program(), child, group: group.filter(|_| self.own_group) })
     }
 
-    fn to_tokio(&self) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(&self.argv[0]);
-        command.args(&self.argv[1..]).kill_on_drop(true);
+    /// One pipe for each [`DataArg`], filled and closed for writing. No other child inherits it.
+    fn open_pipes(&self) -> io::Result<Vec<OwnedFd>> {
+        let open = |data: &DataArg| {
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+            std::fs::File::from(write).write_all(data.bytes)?;
+            Ok(read)
+        };
+        self.data.iter().map(open).collect()
+    }
+
+    fn to_tokio(&self, pipes: &[OwnedFd]) -> tokio::process::Command {
+        let mut argv = self.argv.clone();
+        for (data, pipe) in self.data.iter().zip(pipes) {
+            argv[data.at] = pipe.as_raw_fd().to_string().into();
+        }
+        let mut command = tokio::process::Command::new(&argv[0]);
+        command.args(&argv[1..]).kill_on_drop(true);
         if self.env_clear {
             command.env_clear();
         }
@@ -301,6 +341,14 @@ mod tests {
             error.to_string(),
             "/nowhere/qemu-system-x86_64: not installed; apt-get install qemu-system-x86"
         );
+    }
+
+    #[tokio::test]
+    async fn a_child_reads_the_bytes_of_its_arguments() {
+        let cmd = Cmd::new("bash").args(["-c", "cat <&$1; cat <&$2", "bash"]).arg_data(b"a").arg_data(b"b");
+        for _ in 0..2 {
+            assert_eq!(cmd.output(Limits::seconds(10)).await.unwrap().text(), "ab");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A call has a time limit and an output limit; every name and value in its output is validated.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use spawn::{Cmd, Limits, SpawnError};
 
 use crate::declare::{Declarations, DeclareError, NAMES, Variables};
 use crate::trust::{self, Roots, Trust};
-use crate::{HostEnv, TestFile, TestFileError, deps_cache, sandbox};
+use crate::{HostEnv, TestFile, TestFileError, call_sandbox::of_call, deps_cache};
 
 /// Runs `FILE deps`, evaluates its output, and prints the variables NUL-separated.
 const DEPS_SCRIPT: &str = include_str!("deps.bash");
@@ -64,7 +64,7 @@ impl TestFile {
 
     async fn variables(&self, subtests: &[SubtestName], env: &HostEnv) -> Result<Variables, TestFileError> {
         let names = NAMES.join(" ");
-        let cmd = self.command("bash", env).await.args(["--norc", "-c", DEPS_SCRIPT, "deps"]);
+        let cmd = self.command("bash", env).await?.args(["--norc", "-c", DEPS_SCRIPT, "deps"]);
         let cmd = cmd.arg(names).arg(&self.path).args(subtests.iter().map(SubtestName::as_str));
         let output =
             cmd.output(limits(DEPS_LIMIT)).await.map_err(|error| self.spawn_error("deps", &error))?;
@@ -84,7 +84,7 @@ impl TestFile {
 
     /// Lists the subtests in the file's order, without duplicates.
     pub async fn list_tests(&self, env: &HostEnv) -> Result<Vec<SubtestName>, TestFileError> {
-        let cmd = self.command(&self.path, env).await.arg("list-tests");
+        let cmd = self.command(&self.path, env).await?.arg("list-tests");
         let output =
             cmd.output(limits(LIST_LIMIT)).await.map_err(|error| self.spawn_error("list-tests", &error))?;
         if !output.exit.success() {
@@ -104,31 +104,37 @@ impl TestFile {
     }
 
     /// A command with the file's environment, in the sandbox if `env` asks for one.
-    async fn command(&self, program: impl AsRef<OsStr>, env: &HostEnv) -> Cmd {
-        let cmd = if env.sandboxed && sandbox::works().await {
-            sandbox::command(&self.ktest_dir, &env.deps_dir).arg(program)
-        } else {
-            Cmd::new(program)
-        };
-        self.environment(cmd, env)
+    async fn command(&self, program: impl AsRef<OsStr>, env: &HostEnv) -> Result<Cmd, TestFileError> {
+        let variables = self.environment(env);
+        if env.sandboxed {
+            sandbox::probe()
+                .await
+                .map_err(|source| TestFileError::Sandbox { file: self.path.clone(), source })?;
+            let sandbox = of_call(&self.ktest_dir, &env.deps_dir);
+            let sandbox = variables.iter().fold(sandbox, |sandbox, (name, value)| sandbox.env(name, value));
+            return Ok(sandbox.command(program));
+        }
+        let cmd = Cmd::new(program).dir(&self.ktest_dir);
+        Ok(variables.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value)))
     }
 
-    /// Sets every variable of the contract: test files run with `nounset`.
-    fn environment(&self, cmd: Cmd, env: &HostEnv) -> Cmd {
-        let cmd = cmd
-            .env("ktest_interactive", "false")
-            .env("ktest_verbose", "false")
-            .env("ktest_failfast", "false")
-            .env("ktest_priority", "0")
-            .env("ktest_crashdump", "false")
-            .env("ktest_dir", &self.ktest_dir)
-            .env("ktest_test", &self.path)
-            .env("ktest_out", &env.out)
-            .env("ktest_deps_dir", &env.deps_dir)
-            .env("ktest_kernel_version", &env.kernel_version)
-            .env("ktest_arch", env.arch.or_else(Arch::native).map_or("", Arch::as_str))
-            .dir(&self.ktest_dir);
-        env.env.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value))
+    /// Every variable of the contract: test files run with `nounset`. Those of the user or the test group come last.
+    fn environment(&self, env: &HostEnv) -> Vec<(String, OsString)> {
+        let own: [(&str, OsString); 11] = [
+            ("ktest_interactive", "false".into()),
+            ("ktest_verbose", "false".into()),
+            ("ktest_failfast", "false".into()),
+            ("ktest_priority", "0".into()),
+            ("ktest_crashdump", "false".into()),
+            ("ktest_dir", self.ktest_dir.clone().into()),
+            ("ktest_test", self.path.clone().into()),
+            ("ktest_out", env.out.clone().into()),
+            ("ktest_deps_dir", env.deps_dir.clone().into()),
+            ("ktest_kernel_version", env.kernel_version.clone().into()),
+            ("ktest_arch", env.arch.or_else(Arch::native).map_or("", Arch::as_str).into()),
+        ];
+        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        own.chain(env.env.iter().map(|(name, value)| (name.clone(), value.into()))).collect()
     }
 
     fn spawn_error(&self, call: &'static str, error: &SpawnError) -> TestFileError {

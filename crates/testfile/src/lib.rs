@@ -1,14 +1,14 @@
 //! Test files on the host: find a file, list its subtests, evaluate its declarations.
 //!
-//! A test file is untrusted bash: each call has a time limit, can run in a sandbox, and its output is validated.
+//! A test file is untrusted bash: each call has a time limit, can run in the sandbox, and its output is validated.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod call;
+mod call_sandbox;
 pub mod declare;
 mod deps_cache;
 mod find;
-mod sandbox;
 mod trust;
 
 use std::path::PathBuf;
@@ -47,6 +47,14 @@ pub enum TestFileError {
         /// The error, at most 400 characters.
         problem: String,
     },
+    /// The sandbox does not work on this host.
+    #[error("{file}: {source}")]
+    Sandbox {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: sandbox::SandboxError,
+    },
     /// A declaration is invalid.
     #[error("{file} {source}")]
     Declare {
@@ -81,7 +89,7 @@ pub struct HostEnv {
     pub kernel_version: String,
     /// The variables that the user or the test group sets.
     pub env: Vec<(String, String)>,
-    /// Run the call in a sandbox if bubblewrap works on this host. Required for files that other users can change.
+    /// Run the call in the sandbox. Required for files that other users can change.
     pub sandboxed: bool,
     /// Whether declarations that reach the host are refused.
     pub trust: Trust,

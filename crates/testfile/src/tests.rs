@@ -46,7 +46,7 @@ async fn invalid_deps_output_is_a_one_line_error() {
 
 #[tokio::test]
 async fn deps_in_the_sandbox_sees_only_its_tree() {
-    if kernel::sandbox::probe().await.is_err() {
+    if sandbox::probe().await.is_err() {
         eprintln!("skipped: deps_in_the_sandbox_sees_only_its_tree: bubblewrap does not work here");
         return;
     }

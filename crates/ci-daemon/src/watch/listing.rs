@@ -258,7 +258,7 @@ mod tests {
 
     #[tokio::test]
     async fn list_tests_runs_in_the_sandbox() {
-        if kernel_sandbox_is_missing().await {
+        if sandbox::probe().await.is_err() {
             eprintln!("skipped: list_tests_runs_in_the_sandbox: bubblewrap does not work here");
             return;
         }
@@ -276,11 +276,6 @@ mod tests {
         let mut listings = Listings::default();
         listings.refresh(&dir, &wanted(&["t/nosy"]), 0).await;
         assert_eq!(shown(&listings), [r#"t/nosy: ["ok"]"#], "{:?}", listings.problems());
-    }
-
-    async fn kernel_sandbox_is_missing() -> bool {
-        let cmd = spawn::Cmd::new("bwrap").args(["--ro-bind", "/", "/", "--unshare-pid", "true"]);
-        cmd.output(spawn::Limits::seconds(20)).await.map_or(true, |output| !output.exit.success())
     }
 
     #[tokio::test]

@@ -15,12 +15,12 @@ Examples:
   ktest doctor -a aarch64              check for guests of another architecture
   ktest doctor --json | jq -r '.[] | select(.health == \"missing\") | .remedy'
 
-Exit codes: 0 this host can run tests; 1 something is missing.")]
+Exit codes: 0 this host can run tests; 1 something is missing, or the sandbox does not hold.")]
 pub(super) struct DoctorArgs {
     /// Architecture of the guests [default: the host's].
     #[arg(short, long)]
     arch: Option<Arch>,
-    /// Print JSON: [{"what", "health": "ok"|"weak"|"missing", "found", "remedy"}].
+    /// Print JSON: [{"what", "health": "ok"|"weak"|"missing"|"fail", "found", "remedy"}].
     #[arg(long)]
     json: bool,
 }
@@ -28,7 +28,7 @@ pub(super) struct DoctorArgs {
 pub(super) async fn run(args: DoctorArgs, cache: &Path) -> Result<u8, Failure> {
     let arch = args.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
     let findings = examine(arch, cache).await;
-    let missing = findings.iter().any(|finding| finding.health == Health::Missing);
+    let missing = findings.iter().any(|finding| matches!(finding.health, Health::Missing | Health::Fail));
     if args.json {
         println!("{}", serde_json::to_string_pretty(&findings).map_err(Failure::usage)?);
         return Ok(u8::from(missing));
@@ -38,11 +38,12 @@ pub(super) async fn run(args: DoctorArgs, cache: &Path) -> Result<u8, Failure> {
             Health::Ok => ("ok", anstyle::AnsiColor::Green),
             Health::Weak => ("weak", anstyle::AnsiColor::Yellow),
             Health::Missing => ("missing", anstyle::AnsiColor::Red),
+            Health::Fail => ("FAIL", anstyle::AnsiColor::Red),
         };
         let style = anstyle::Style::new().fg_color(Some(color.into()));
-        anstream::println!("{style}{word:<8}{style:#} {:<18} {}", finding.what, finding.found);
+        anstream::println!("{style}{word:<8}{style:#} {:<20} {}", finding.what, finding.found);
         if !finding.remedy.is_empty() {
-            anstream::println!("{:27} {}", "", finding.remedy);
+            anstream::println!("{:29} {}", "", finding.remedy);
         }
     }
     Ok(u8::from(missing))

@@ -2,13 +2,12 @@
 //!
 //! The sandbox has no network and sees only the tests; only the output directory is writable.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ::kernel::sandbox::{self, Mount};
 use model::{AccelChoice, SubtestName};
 use rustix::process::Signal;
+use sandbox::Sandbox;
 use spawn::{Cmd, Exit, Stream};
 use testfile::TestFile;
 use tokio::io::AsyncReadExt;
@@ -91,17 +90,14 @@ impl Host<'_> {
         let (file, host_env) = (self.file, &self.declared.host_env);
         let script = ["bash", "--norc", "-c", SCRIPT, "ktest"];
         let cmd = if self.declared.request.sandbox() {
-            let mount = |path: &Path, writable| Mount { host: path.into(), inside: path.into(), writable };
-            let mut mounts = vec![mount(&file.ktest_dir, false)];
+            let mut sandbox = Sandbox::new().read_only(&file.ktest_dir, &file.ktest_dir);
             if host_env.deps_dir.is_dir() {
-                mounts.push(mount(&host_env.deps_dir, false));
+                sandbox = sandbox.read_only(&host_env.deps_dir, &host_env.deps_dir);
             }
             // The last mount wins: the output directory can be inside one of the others.
-            mounts.push(mount(out, true));
-            let env: Vec<(&str, OsString)> =
-                env.iter().map(|(name, value)| (name.as_str(), value.into())).collect();
-            let argv = sandbox::argv(&sandbox::root_entries(), &mounts, &env, Path::new("/tmp"));
-            Cmd::new(&argv[0]).args(&argv[1..]).args(script)
+            sandbox = sandbox.writable(out, out);
+            let sandbox = env.iter().fold(sandbox, |sandbox, (name, value)| sandbox.env(name, value));
+            sandbox.command(script[0]).args(&script[1..])
         } else {
             let cmd = Cmd::new(script[0]).args(&script[1..]).env_clear();
             env.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value))

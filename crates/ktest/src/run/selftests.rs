@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kernel::KernelSource;
-use kernel::sandbox::{self, Mount, RootEntry};
 use model::Arch;
+use sandbox::Sandbox;
 use spawn::{Cmd, Limits};
 
 use super::error::RunError;
@@ -164,7 +164,7 @@ async fn make(
         Arch::X86_64 => "ARCH=x86_64",
         Arch::Aarch64 => "ARCH=arm64",
     };
-    let sandbox = request.sandbox().then(sandbox::root_entries);
+    let sandbox = request.sandbox().then(Sandbox::new);
     let seen = |host: &Path, seen: &str| if sandbox.is_some() { PathBuf::from(seen) } else { host.into() };
     let install = format!("INSTALL_PATH={}", seen(out, OUT_SEEN).display());
     let targets = format!("TARGETS={}", collections.join(" "));
@@ -174,7 +174,7 @@ async fn make(
     // -k: a collection that lacks a library must not stop the others. The list shows what is missing.
     let programs = ["-k", &jobs, arch, "-C", "tools/testing/selftests", "install", &install, &targets];
     for args in [&headers[..], &programs.map(str::to_owned)[..]] {
-        let cmd = in_sandbox(sandbox.as_deref(), src, out, &seen(src, SRC_SEEN)).args(args);
+        let cmd = in_sandbox(sandbox.as_ref(), src, out, &seen(src, SRC_SEEN)).args(args);
         let limits = Limits { time: LIMIT, bytes: 16 << 20 };
         let output = cmd.output(limits).await.map_err(|error| RunError::Infrastructure(error.to_string()))?;
         log.extend(output.stdout);
@@ -183,21 +183,18 @@ async fn make(
     Ok(log)
 }
 
-fn in_sandbox(sandbox: Option<&[RootEntry]>, src: &Path, out: &Path, dir: &Path) -> Cmd {
+fn in_sandbox(sandbox: Option<&Sandbox>, src: &Path, out: &Path, dir: &Path) -> Cmd {
     let env = [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
-        ("LC_ALL", "C".into()),
-        ("HOME", "/nonexistent".into()),
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("LC_ALL", "C"),
+        ("HOME", "/nonexistent"),
     ];
-    let Some(root) = sandbox else {
+    let Some(sandbox) = sandbox else {
         let cmd = Cmd::new("make").env_clear().dir(dir).arg("-s");
-        return env
-            .into_iter()
-            .fold(cmd, |cmd, (key, value): (&str, std::ffi::OsString)| cmd.env(key, value));
+        return env.into_iter().fold(cmd, |cmd, (key, value)| cmd.env(key, value));
     };
-    let mount = |host: &Path, seen: &str| Mount { host: host.into(), inside: seen.into(), writable: true };
-    let argv = sandbox::argv(root, &[mount(src, SRC_SEEN), mount(out, OUT_SEEN)], &env, dir);
-    Cmd::new(&argv[0]).args(&argv[1..]).args(["make", "-s"])
+    let sandbox = sandbox.clone().writable(src, SRC_SEEN).writable(out, OUT_SEEN).dir(dir);
+    env.into_iter().fold(sandbox, |sandbox, (key, value)| sandbox.env(key, value)).command("make").arg("-s")
 }
 
 fn no_source(error: gitio::GitError) -> RunError {

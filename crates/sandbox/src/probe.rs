@@ -1,0 +1,52 @@
+//! Whether the sandbox works on this host. A failure is never replaced by a weaker sandbox.
+
+use std::time::Duration;
+
+use spawn::{Limits, SpawnError};
+use tokio::sync::OnceCell;
+
+use crate::builder::Sandbox;
+use crate::resources::{PRLIMIT, can_limit};
+
+/// Why the sandbox does not work on this host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SandboxError {
+    /// Bubblewrap is not installed.
+    #[error("the sandbox does not start: bubblewrap is not installed; apt-get install bubblewrap")]
+    NotInstalled,
+    /// Bubblewrap lacks an option.
+    #[error("the sandbox does not start: bubblewrap is too old ({0}); install version 0.8.0 or later")]
+    TooOld(String),
+    /// The program that sets the limits is missing.
+    #[error("the sandbox does not start: {PRLIMIT} is missing; apt-get install util-linux")]
+    NoPrlimit,
+    /// Bubblewrap failed.
+    #[error(
+        "the sandbox does not start: {0}; allow this account to create user namespaces (see `ktest doctor`)"
+    )]
+    Refused(String),
+}
+
+/// Checks that the sandbox works on this host. A success counts for the life of the process.
+pub async fn probe() -> Result<(), SandboxError> {
+    static WORKS: OnceCell<()> = OnceCell::const_new();
+    WORKS.get_or_try_init(probe_now).await.copied()
+}
+
+async fn probe_now() -> Result<(), SandboxError> {
+    if !can_limit() {
+        return Err(SandboxError::NoPrlimit);
+    }
+    let limits = Limits { time: Duration::from_secs(20), bytes: 1 << 20 };
+    match Sandbox::new().command("true").output(limits).await {
+        Ok(output) if output.exit.success() => Ok(()),
+        Ok(output) => {
+            let complaint = output.error_line();
+            let text = String::from_utf8_lossy(&output.stderr);
+            let unknown = text.lines().find(|line| line.contains("Unknown option"));
+            Err(unknown.map_or(SandboxError::Refused(complaint), |line| SandboxError::TooOld(line.into())))
+        }
+        Err(SpawnError::NotFound { .. }) => Err(SandboxError::NotInstalled),
+        Err(error) => Err(SandboxError::Refused(error.to_string())),
+    }
+}

@@ -1,0 +1,56 @@
+//! The limits of a sandboxed program, set with prlimit(1) inside the sandbox.
+//!
+//! The limit of processes counts those of one sandbox: each sandbox has its own user namespace.
+
+use std::path::Path;
+
+/// The program that sets the limits. An absolute path: the search path in the sandbox is the caller's.
+pub(crate) const PRLIMIT: &str = "/usr/bin/prlimit";
+/// The least address space, so that a small host can still link a kernel with the help of its swap space.
+const MEMORY_FLOOR: u64 = 4 << 30;
+
+/// Limits of memory, processes and file sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// The address space of each process, in bytes; `None`: unlimited.
+    pub memory: Option<u64>,
+    /// The processes and threads in the sandbox. The kernel does not enforce it if this program runs as root.
+    pub processes: u64,
+    /// The size of a file, in bytes.
+    pub file_size: u64,
+    /// The size of `/tmp` and of `/dev/shm`, each, in bytes.
+    pub tmp: u64,
+}
+
+impl Resources {
+    /// The limits of builds and test files on this host: its memory, 4096 processes, files of 16 GiB.
+    #[must_use]
+    pub fn of_this_host() -> Self {
+        Self { memory: Some(memory().max(MEMORY_FLOOR)), processes: 4096, file_size: 16 << 30, tmp: 1 << 30 }
+    }
+
+    /// The words before the command line of the limited program.
+    pub(crate) fn argv(&self) -> Vec<String> {
+        let mut argv = vec![PRLIMIT.to_owned(), "--core=0".into()];
+        argv.extend(self.memory.map(|bytes| format!("--as={bytes}")));
+        argv.push(format!("--nproc={}", self.processes));
+        argv.push(format!("--fsize={}", self.file_size));
+        argv.push("--".into());
+        argv
+    }
+}
+
+/// RAM and swap space of this host, in bytes; 0 if unknown.
+fn memory() -> u64 {
+    let text = fsx::own::read_to_string(Path::new("/proc/meminfo"), 1 << 20).unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    (field("MemTotal:").unwrap_or(0) + field("SwapTotal:").unwrap_or(0)) << 10
+}
+
+/// Whether [`PRLIMIT`] is installed.
+pub(crate) fn can_limit() -> bool {
+    Path::new(PRLIMIT).is_file()
+}

@@ -1,4 +1,4 @@
-# The verbs of this repository. `make` lists them. The scripts in scripts/ and demo/ do the work.
+# The targets of this repository. `make` lists them. The scripts in scripts/ and demo/ do the work.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,12 +10,12 @@ export DEMO_EXIT
 
 .PHONY: help setup demo test lint bench titles install deb chaos farm pictures clean
 
-help: ## list the verbs
-	@echo 'make VERB'
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS="|" read -r verb text; do \
-		printf '  %-9s %s\n' "$$verb" "$$text"; done
+help: ## list the targets
+	@echo 'make TARGET'
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS="|" read -r target text; do \
+		printf '  %-9s %s\n' "$$target" "$$text"; done
 
-setup: ## install missing packages for all verbs (Debian, Ubuntu)
+setup: ## install missing packages for all targets (Debian, Ubuntu)
 	@scripts/setup demo test lint bench && echo 'Nothing is missing.'
 
 demo: ## test a sample kernel branch, leave the dashboard running (DEMO_EXIT=1: exit after the report)

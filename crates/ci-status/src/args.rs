@@ -11,8 +11,8 @@ Examples:
   ci-status branches                      all branches, and the state of their newest commits
   ci-status log bcachefs-testing -n 20    the commits of a branch (in a checkout: default HEAD's branch)
   ci-status show 3f2a9c --failed          what failed at a commit (in a checkout: default HEAD)
-  ci-status logs 3f2a9c punch_hole        the log of a test, opened at the failure (--full: whole log)
-  ci-status history next punch_hole       the first bad commit of a test
+  ci-status logs 3f2a9c punch             the log of a test, opened at the failure (--full: whole log)
+  ci-status history next punch            the first bad commit of a test
   ci-status compare v6.1 next             what broke, what was fixed, what fails on both sides
   git push ci HEAD && ci-status wait      wait until HEAD is tested or one of its tests fails
   ci-status watch next                    a branch, live

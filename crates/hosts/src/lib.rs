@@ -1,6 +1,6 @@
 //! Runs on other machines, over ssh or as Slurm jobs: both ends of them.
 //!
-//! The near end of a run is a process that behaves like `ktest run --events`: it prints the same events and leaves the
+//! The local side of a run is a process that behaves like `ktest run --events`: it prints the same events and leaves the
 //! same files in its output folder. When it ends, everything it started on the other machine ends soon after.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]

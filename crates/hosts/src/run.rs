@@ -1,4 +1,4 @@
-//! The near end of a run on another host: sends commit and tests, prints the events, writes the files.
+//! The local side of a run on another host: sends commit and tests, prints the events, writes the files.
 //!
 //! It behaves like `ktest run --events`: a verdict is printed after its log is in the output folder.
 

@@ -1,4 +1,4 @@
-//! The far end of a run: `ktest host serve`, started over ssh, reads orders from its standard input and runs `ktest run`.
+//! The remote side of a run: `ktest host serve`, started over ssh, reads orders from its standard input and runs `ktest run`.
 //!
 //! It ends with all its child processes when its input ends or is silent for a minute. So nothing stays behind on the
 //! host when the daemon, the connection or this process is killed.
@@ -41,7 +41,7 @@ pub struct ServeOptions {
     pub ktest: Vec<OsString>,
 }
 
-/// A message to the near end.
+/// A message to the local side.
 enum Outgoing {
     Frame(Frame),
     /// A frame followed by the content of the file.
@@ -51,7 +51,7 @@ enum Outgoing {
     },
 }
 
-/// Serves one run on standard input and output. Returns false if the near end was lost before the end of the run.
+/// Serves one run on standard input and output. Returns false if the local side was lost before the end of the run.
 pub async fn serve(options: &ServeOptions) -> Result<bool, HostError> {
     let mut orders = BufReader::new(tokio::io::stdin());
     let (outgoing, messages) = mpsc::channel(64);
@@ -133,7 +133,7 @@ impl Server<'_> {
         .await
     }
 
-    /// Serves one run. Returns its slot when it ended; `None` if the near end was lost.
+    /// Serves one run. Returns its slot when it ended; `None` if the local side was lost.
     async fn serve_run(&self, orders: &mut Orders) -> Result<Option<HostSlot>, HostError> {
         self.send_hello().await?;
         let cache = &self.options.cache;
@@ -176,7 +176,7 @@ impl Server<'_> {
         }
     }
 
-    /// Runs `ktest run`. Returns false if the near end was lost.
+    /// Runs `ktest run`. Returns false if the local side was lost.
     async fn run(
         &self,
         orders: &mut Orders,
@@ -206,7 +206,7 @@ impl Server<'_> {
                         }
                         Ok(Order::Stop) => break child.stop(STOP_TIME).await?,
                         Ok(_) => order.set(next_order(orders)),
-                        // The near end is lost: dropping the child kills all its processes.
+                        // The local side is lost: dropping the child kills all its processes.
                         Err(_) => return Ok(false),
                     },
                     line = output.events.recv(), if open => match line {

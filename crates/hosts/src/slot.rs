@@ -1,6 +1,6 @@
 //! A slot of a host: the right to run under a name, and the work folder of that name.
 //!
-//! A new run takes the slot over: the process of an older run with the same name has lost its near end and is killed.
+//! A new run takes the slot over: the process of an older run with the same name has lost its local side and is killed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

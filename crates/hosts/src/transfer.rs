@@ -1,4 +1,4 @@
-//! Sends a kernel from the store of one host to that of another, through the near end.
+//! Sends a kernel from the store of one host to that of another, through the local side.
 
 use std::io::Write;
 use std::path::Path;

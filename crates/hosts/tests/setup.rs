@@ -1,4 +1,4 @@
-//! `packaging/host-setup` as an ordinary user runs it who may sudo: what it would do to the machine, without doing it.
+//! `packaging/host-setup`, run as an ordinary user with a fake sudo that logs the commands and changes nothing.
 
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 
@@ -9,7 +9,7 @@ use spawn::{Cmd, Exit, Limits, Output};
 use tempfile::TempDir;
 
 const KEY: &str = "ssh-ed25519 AAAA farm";
-/// Writes down what is asked of it, and does nothing but to look.
+/// Logs its arguments and executes only commands that read.
 const SUDO: &str = r#"shift
 echo "$*" >>"$FAKES/log"
 case $1 in
@@ -24,7 +24,7 @@ env)
 	;;
 esac"#;
 
-/// A machine that has nothing yet but the programs of any Unix.
+/// A machine with only the standard Unix programs.
 struct Machine(TempDir);
 
 impl Machine {
@@ -54,7 +54,7 @@ impl Machine {
         std::fs::set_permissions(self.path(name), PermissionsExt::from_mode(0o755)).unwrap();
     }
 
-    /// What the script says and how it ends, and what root was asked for.
+    /// Runs the script. Returns its output and exit status, and the log of sudo.
     async fn set_up(&self, key: &str) -> (Output, String) {
         let path = format!("{}:/usr/bin:/bin", self.0.path().display());
         let output = Cmd::new("sh")
@@ -81,7 +81,7 @@ async fn a_bare_machine_gets_what_a_worker_needs() {
         "usermod --append --groups kvm nobody-here",
         "usermod --add-subuids",
         "usermod --add-subgids",
-        // Neither forwarding nor a terminal for whoever has the key.
+        // The key permits neither forwarding nor a terminal.
         "wrote: restrict ssh-ed25519 AAAA farm\n",
         "wrote: nobody-here hard nofile 65536",
         "upload /usr/local/bin/ktest.new",
@@ -95,7 +95,7 @@ async fn a_bare_machine_gets_what_a_worker_needs() {
 }
 
 #[tokio::test]
-async fn what_is_there_is_not_made_again() {
+async fn existing_parts_are_not_created_again() {
     let machine = Machine::new();
     machine.fake("dpkg-query", "echo install ok installed");
     machine.fake("id", "[ $1 != -u ] || echo 1000");

@@ -1,4 +1,5 @@
-//! Batches as jobs of a real one-node Slurm cluster on this machine: requeued, cancelled, the controller gone and back.
+//! Batches as jobs of a real one-node Slurm cluster on this machine: a job is requeued or cancelled, and the controller
+//! stops and starts again.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what cannot be set up fails the test")]
 
@@ -112,7 +113,7 @@ async fn batches_are_jobs_of_a_real_cluster() {
     }
     let conf = dir.path().join("slurm.conf");
     std::fs::write(&conf, configuration(dir.path())).unwrap();
-    // Slurm's commands learn from their environment where the cluster is.
+    // The commands of Slurm find the cluster through their environment.
     let mut inner = Cmd::new(std::env::current_exe().unwrap())
         .args(["--exact", "on_the_cluster", "--ignored", "--nocapture"])
         .env("SLURM_CONF", &conf)
@@ -172,7 +173,7 @@ async fn slurm(program: &str, args: &[&str]) {
 }
 
 #[tokio::test]
-#[ignore = "wants a cluster, started by the other test"]
+#[ignore = "needs a cluster; started by the other test"]
 async fn on_the_cluster() {
     let Some(dir) = std::env::var_os("HOSTS_TEST_CLUSTER").map(PathBuf::from) else { return };
     let mut cluster = Cluster::start(tempfile::tempdir_in(&dir).unwrap()).await;
@@ -181,13 +182,13 @@ async fn on_the_cluster() {
     let here = Here::new();
     let runs = "first second";
 
-    // From beginning to end.
+    // A complete run.
     let heard = Heard::default();
     assert_eq!(run(&job(&here, &dir, runs), &heard).await.unwrap(), Some(0));
     assert!(heard.has("\"verdict\",\"subtest\":\"second\""), "{:?}", heard.lines());
     eprintln!("a job ran");
 
-    // Requeued in the middle: what has its verdict does not run again.
+    // Requeued during the run: subtests with a verdict do not run again.
     let hold = dir.join("hold");
     std::fs::write(&hold, "").unwrap();
     let (heard, requeued) = (Heard::default(), job(&here, &dir, runs));
@@ -207,7 +208,7 @@ async fn on_the_cluster() {
     assert!(heard.has("was requeued"));
     eprintln!("a job was requeued");
 
-    // Cancelled by somebody: an infrastructure error, no verdict.
+    // Cancelled by a user: an infrastructure error, no verdict.
     cluster.up().await;
     std::fs::write(&hold, "").unwrap();
     let (heard, cancelled) = (Heard::default(), job(&here, &dir, runs));
@@ -222,7 +223,7 @@ async fn on_the_cluster() {
     until("its processes are gone", || testkit::processes(&fake).is_empty()).await;
     eprintln!("a job was cancelled");
 
-    // The controller goes away and comes back; the job is not affected.
+    // The controller stops and starts again; the job is not affected.
     cluster.up().await;
     let (heard, followed) = (Heard::default(), job(&here, &dir, runs));
     let outage = async {

@@ -1,4 +1,4 @@
-//! Runs over real sshd processes on loopback addresses, with what may go wrong on the way.
+//! Runs over real sshd processes on loopback addresses, and their failures.
 
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 
@@ -20,7 +20,7 @@ fn kill(pid: i32, signal: Signal) {
 }
 
 #[tokio::test]
-async fn a_run_over_there_is_a_run_here() {
+async fn a_remote_run_gives_the_results_of_a_local_one() {
     let Some(host) = Host::start(1).await else { return };
     let (here, heard) = (Here::new(), Heard::default());
     let job = here.job(&host, "first second");
@@ -37,7 +37,7 @@ async fn a_run_over_there_is_a_run_here() {
     assert_eq!(read("out/t.one.second/log"), "00001 the log of second\n");
     assert_eq!(read("out/t.one.second/core"), "core\n");
     assert_eq!(read("out/t.one"), "00001 the log of first\n00001 the log of second\n");
-    // The second time everything is there already, the connection too.
+    // The second run uses the same connection and sends nothing again.
     assert!(job.link.is_up().await);
     assert_eq!(heard.run(&job).await.unwrap(), Some(0));
     assert_eq!(host.builds(), 1);
@@ -79,7 +79,7 @@ async fn verdicts_from_before_the_connection_broke_are_kept() {
             std::fs::read_to_string(&live).is_ok_and(|text| text == "00001 live of second\n")
         })
         .await;
-        // The sshd that serves this connection, not the one that listens.
+        // Kill the sshd of this connection, not the listening one.
         let config = host.sshd.ssh_config();
         let config = config.to_str().unwrap();
         until("the connection is killed", || {
@@ -101,12 +101,12 @@ async fn verdicts_from_before_the_connection_broke_are_kept() {
 }
 
 #[tokio::test]
-async fn a_run_without_a_near_end_ends() {
+async fn a_run_without_its_local_side_ends() {
     let Some(host) = Host::start(31).await else { return };
     let (here, heard) = (Here::new(), Heard::default());
     host.write("hold", "");
     let job = here.job(&host, "first second");
-    // Dropping the run is like the death of this process: its ssh is killed without a message.
+    // Dropping the run has the effect of killing this process: ssh is killed without a message.
     tokio::select! {
         end = heard.run(&job) => panic!("it ended: {end:?}"),
         () = until("it runs", || heard.has("\"verdict\",\"subtest\":\"first\"")) => {}
@@ -116,7 +116,7 @@ async fn a_run_without_a_near_end_ends() {
 }
 
 #[tokio::test]
-async fn the_next_run_kills_a_far_end_that_hangs() {
+async fn the_next_run_kills_a_remote_side_that_hangs() {
     let Some(host) = Host::start(41).await else { return };
     let (here, heard) = (Here::new(), Heard::default());
     host.write("hold", "");

@@ -1,7 +1,7 @@
-//! The store's figures, one `name value unit` a line: `cargo run --release -p results --example bench-results [FOLDER]`.
+//! Benchmarks the store and prints one `name value unit` per line: `cargo run --release -p results --example bench-results [FOLDER]`.
 //!
-//! FOLDER is where the scratch results lie while it runs (the default: below the target folder); what an fsync costs
-//! depends on it.
+//! FOLDER has the scratch results during the run (default: in the target directory). Its file system determines the cost of
+//! an fsync.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -97,8 +97,8 @@ fn record(commit: &CommitId, test: usize) -> Result<VerdictRecord> {
     Ok(record)
 }
 
-/// Ten thousand verdicts of one commit, each task waiting for each of its own to be durable; and until all are in the
-/// published blob.
+/// The time to record ten thousand verdicts of one commit, where each task waits until each of its verdicts is durable,
+/// and the time until all are in the published blob.
 async fn store(dir: &Path) -> Result<(Duration, Duration)> {
     let writer = Writer::open(dir)?;
     let commit = commit(0)?;
@@ -124,7 +124,8 @@ async fn store(dir: &Path) -> Result<(Duration, Duration)> {
     Ok((elapsed, start.elapsed()))
 }
 
-/// A hundred thousand verdicts of fifty commits in turn; and until all is published, small files included.
+/// The time to record a hundred thousand verdicts of fifty commits in turn, and the time until everything is published,
+/// including the status files.
 async fn spread(dir: &Path) -> Result<(Duration, Duration)> {
     let writer = Writer::open(dir)?;
     let start = Instant::now();
@@ -151,8 +152,8 @@ fn reader_count(reader: &Reader, commit: &CommitId) -> Result<usize> {
     Ok(reader.summary(commit)?.map_or(0, |summary| summary.counts.total() as usize))
 }
 
-/// A branch of [`COMMITS`] commits with [`TESTS`] tests each, by blobs made directly: the writer would take minutes to
-/// make its small files.
+/// Creates a branch of [`COMMITS`] commits with [`TESTS`] tests each. It writes the blobs directly, because the writer
+/// needs minutes for the status files.
 async fn fill(dir: &Path) -> Result<()> {
     let first = commit(0)?;
     {

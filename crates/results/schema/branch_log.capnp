@@ -12,7 +12,7 @@ struct BranchEntry {
   unknown @7 :UInt32;
   duration @8 :UInt64;      # s, of all tests together
 
-  durationMs @9 :UInt64;    # ours; 0: take duration
+  durationMs @9 :UInt64;    # added by ktest-ci; 0: use duration
 }
 
 struct BranchLog {

@@ -1,5 +1,5 @@
 # The results of one commit: <sha>.capnp.
-# Ordinals 0-2 of TestResults and 0-3 of TestResult are what every reader knows; the others are ours and may be absent.
+# The fields 0-2 of TestResults and 0-3 of TestResult are those of the ktest system; ktest-ci adds the others.
 @0x9527f7d16acca92e;
 
 enum Status {
@@ -15,19 +15,19 @@ struct TestResult {
   name @0 :Text;            # the result key
   duration @1 :UInt64;      # s
   status @2 :Status;
-  starttime @3 :Int64;      # Unix s; 0: not known
+  starttime @3 :Int64;      # Unix s; 0: unknown
 
-  durationMs @4 :UInt64;    # 0: take duration
+  durationMs @4 :UInt64;    # 0: use duration
   reason @5 :Text;
   crash @6 :Text;           # the crash's title
-  run @7 :UInt32;           # 1 + index into TestResults.runs; 0: not known
-  attempt @8 :UInt32;       # the number of the attempt that stands; 0: 1
+  run @7 :UInt32;           # 1 + index into TestResults.runs; 0: unknown
+  attempt @8 :UInt32;       # the number of the decisive attempt; 0: 1
   logBytes @9 :UInt64;      # of the plain log
   fullLogBytes @10 :UInt64; # of the plain log of the VM
   others @11 :List(Attempt);
 }
 
-# An attempt that does not stand.
+# An attempt that is not decisive.
 struct Attempt {
   number @0 :UInt32;
   status @1 :Status;
@@ -40,16 +40,16 @@ struct Attempt {
   fullLogBytes @8 :UInt64;
 }
 
-# Where attempts ran and on what, stored once for all that share it.
+# The host and kernel of attempts, stored once per run.
 struct Run {
   host @0 :Text;
-  slot @1 :UInt32 = 4294967295; # the default: not known
+  slot @1 :UInt32 = 4294967295; # the default: unknown
   kernel @2 :Text;
   imageHash @3 :Text;
 }
 
 struct TestResults {
-  entries @0 :List(TestResult); # ours are sorted by name
+  entries @0 :List(TestResult); # sorted by name if written by ktest-ci
   message @1 :Text;
   commitId @2 :Text;
 

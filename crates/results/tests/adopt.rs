@@ -1,5 +1,5 @@
-//! A directory of the existing system is adopted in place: a writer opens it as it lies there, goes on, and nothing
-//! that was in it is lost or moved. The blobs are the golden ones, made with the capnp tool.
+//! A result directory of the ktest system is used in place: a writer opens it and adds results, and every old result
+//! keeps its place. The blobs are those of `golden/`, made with the capnp tool.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -23,8 +23,8 @@ fn brotli(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// As formats.md has it: blobs, a folder a test, a log that is a link to another test's of the same VM.
-fn lay_out(dir: &Path) {
+/// The layout of formats.md: blobs, a directory per test, and a log that is a hard link to the log of another test of the VM.
+fn create_results(dir: &Path) {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     for (from, to) in [
         ("commit.bin", format!("{COMMIT}.capnp")),
@@ -59,14 +59,14 @@ fn lay_out(dir: &Path) {
 #[expect(clippy::too_many_lines, reason = "one scenario in its order")]
 async fn a_directory_is_adopted_in_place() {
     let dir = tempfile::tempdir().unwrap();
-    lay_out(dir.path());
+    create_results(dir.path());
     let (commit, old): (CommitId, CommitId) = (COMMIT.parse().unwrap(), FOLDER_ONLY.parse().unwrap());
     let key = |name: &str| name.parse::<ResultKey>().unwrap();
 
     let writer = Writer::open(dir.path()).unwrap();
-    // What ran when the existing system stopped runs no more.
+    // A test that ran when the ktest system stopped is no longer in progress.
     assert_eq!(writer.clear_stale_in_progress().await.unwrap(), 1);
-    // What has its verdict is not planned again; what has none is.
+    // Only tests without a verdict are planned.
     for (commit, name, judged) in [
         (&commit, PUNCH, true),
         (&commit, "fs.bcachefs.single_device.crash", true),
@@ -104,7 +104,7 @@ async fn a_directory_is_adopted_in_place() {
         ]
     );
     assert_eq!(results.get(&key(PUNCH)).unwrap().decisive.started, Some(1_700_000_000));
-    // A commit that had a folder and no blob has both, and what the folder said.
+    // A commit that had only a directory has a blob too, with the results of the directory.
     let results = reader.commit(&old).unwrap().unwrap();
     assert!(dir.path().join(format!("{old}.capnp")).is_file());
     assert_eq!(results.get(&key("fs.ext4.basic.punch")).unwrap().decisive.duration, Duration::from_secs(4));

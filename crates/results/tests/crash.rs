@@ -1,7 +1,7 @@
-//! The store is stopped, or its disk filled, at each step of a run that does everything it can; then it is opened
-//! again and held against an oracle: what was acknowledged is there, once, in its place, and nothing else is.
+//! Injects a crash or a full disk at each step of a run that uses every operation of the store, opens the store again,
+//! and compares it with a simple model: it has each acknowledged record exactly once, and nothing that was not recorded.
 //!
-//! `RESULTS_CRASHES=1000` stops it that often (the default is once or twice at each step).
+//! `RESULTS_CRASHES=1000` sets the number of crashes (default: one or two per step).
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -17,14 +17,14 @@ use results::disk::{FaultInjector, Step, StepResult};
 use results::{LogKind, PlainFile, Reader, Tuning, VerdictRecord, Writer};
 use tempfile::TempDir;
 
-/// How the disk misbehaves, from step `at` on.
+/// The fault that begins at step `at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// The process is killed: nothing happens any more; what was written stays.
+    /// The process is killed: all later steps fail; what was written stays.
     Kill,
-    /// The power fails: what was not synced may be gone.
+    /// The power fails: what was not synced may be lost.
     Power,
-    /// The disk is full for so many steps.
+    /// The disk is full for N steps.
     Full(usize),
 }
 
@@ -37,10 +37,10 @@ struct Faults {
     files: Mutex<Files>,
 }
 
-/// What the power may take.
+/// The state that a power failure may lose.
 #[derive(Debug, Default)]
 struct Files {
-    /// Bytes written since the last sync, by file; no entry: all of it is safe.
+    /// The bytes written since the last sync, by file. A file without an entry is synced.
     unsynced: HashMap<PathBuf, usize>,
 }
 
@@ -68,7 +68,7 @@ impl Faults {
         }
     }
 
-    /// Cuts each file that was not synced, some altogether, some in the middle of what was last written.
+    /// Truncates each file that was not synced: some to nothing, some within the unsynced bytes.
     fn cut_power(&self, seed: usize) {
         for (number, (path, len)) in self.files.lock().unwrap().unsynced.iter().enumerate() {
             let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) else { continue };
@@ -82,7 +82,7 @@ impl Faults {
 impl FaultInjector for Faults {
     fn result(&self, step: Step<'_>) -> StepResult {
         let number = self.seen.fetch_add(1, Ordering::SeqCst);
-        let (strikes, error) = match self.fault {
+        let (faults, error) = match self.fault {
             Fault::Kill | Fault::Power => (number >= self.at, io::Error::other("stopped")),
             Fault::Full(steps) => {
                 let takes_room =
@@ -91,11 +91,11 @@ impl FaultInjector for Faults {
                 (full, io::Error::from(io::ErrorKind::StorageFull))
             }
         };
-        if !strikes {
+        if !faults {
             self.note(step);
             return StepResult::Proceed;
         }
-        // Only the first write is cut short; after it nothing happens at all.
+        // Only the first write is partial; all later steps fail completely.
         let first = !self.struck.swap(true, Ordering::SeqCst);
         let done = match step {
             Step::Write(path, len) if first => {
@@ -109,7 +109,7 @@ impl FaultInjector for Faults {
     }
 }
 
-/// What was offered to the store and what it acknowledged. Durations tell records apart.
+/// The submitted records and those that were acknowledged. Each record has a duration of its own, which identifies it.
 #[derive(Debug, Default)]
 struct Oracle {
     offered: BTreeMap<(CommitId, ResultKey), Vec<Offer>>,
@@ -154,7 +154,8 @@ impl Oracle {
         recorded.ok().map(|recorded| recorded.attempt)
     }
 
-    /// Everything a store can do, in an order that makes it load, publish, replace, rotate and retire.
+    /// Uses every operation, in an order in which the store loads, publishes and replaces blobs, and rotates and removes
+    /// segments.
     async fn run(&mut self, writer: &Writer, scratch: &Path) {
         let (a, b) = (commit('a'), commit('b'));
         let listing = |commits: &[&CommitId]| {
@@ -212,7 +213,7 @@ impl Oracle {
                 assert_ne!(entry.decisive.status, Status::InProgress, "{context}");
                 let nothing = Vec::new();
                 let offered = self.offered.get(&(commit.clone(), entry.key.clone())).unwrap_or(&nothing);
-                // Attempts by number are a subsequence of what was offered that holds all that was acknowledged.
+                // The attempts by number are a subsequence of the submitted records and contain all acknowledged ones.
                 let mut attempts: Vec<_> =
                     entry.others.iter().map(|other| (other.number, other.duration, other.status)).collect();
                 attempts.push((entry.decisive.number, entry.decisive.duration, entry.decisive.status));
@@ -231,7 +232,7 @@ impl Oracle {
                     }
                 }
                 assert_eq!(rest.next(), None, "{context}: {attempts:?} of {} at {commit}", entry.key);
-                // The first that ran stands.
+                // The first attempt that ran is decisive.
                 let first = attempts.iter().find(|(_, _, status)| *status != Status::FailedToRun);
                 let first = first.unwrap_or(&attempts[0]);
                 assert_eq!(
@@ -254,7 +255,7 @@ impl Oracle {
         let acknowledged =
             self.offered.values().flatten().filter(|(_, _, acknowledged)| *acknowledged).count();
         assert!(found >= acknowledged, "{context}: {found} of {acknowledged}");
-        // Each run counts once in the durations, whatever was replayed.
+        // Each run counts once in the durations, even if its record was replayed.
         let durations: BTreeMap<ResultKey, u64> =
             reader.durations().unwrap().into_iter().map(|entry| (entry.test, entry.nr)).collect();
         ran.retain(|_, runs| *runs > 0);
@@ -278,23 +279,23 @@ impl Oracle {
 }
 
 fn folder() -> TempDir {
-    // What is tested is the order of the steps, not the speed of a disk.
+    // In memory: the test is about the order of the steps.
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// One run with one fault; says whether the fault was reached.
-async fn strike(fault: Fault, at: usize) -> bool {
+/// One run with one fault. Returns whether the fault was reached.
+async fn run_with_fault(fault: Fault, at: usize) -> bool {
     let (dir, scratch) = (folder(), folder());
     let output = dir.path().join("results");
     let faults = Faults::new(fault, at);
     let context = format!("{fault:?} at step {at}");
     let mut oracle = Oracle::default();
-    // Segments so short that they are retired while it runs.
+    // Short segments, so that some are removed during the run.
     let tuning = Tuning { faults: Some(Arc::clone(&faults) as Arc<dyn FaultInjector>), segment_bytes: 1000 };
     if let Ok(writer) = Writer::open_with(&output, tuning) {
         oracle.run(&writer, &scratch.path().join("log")).await;
         if matches!(fault, Fault::Full(_)) {
-            // Once there is room again everything is well again, in the same process.
+            // The same process continues without problems when there is space again.
             writer.clear_stale_in_progress().await.unwrap();
             let mut number = 100;
             while oracle.record(&writer, &commit('a'), 9, number).await.is_none() {
@@ -313,7 +314,7 @@ async fn strike(fault: Fault, at: usize) -> bool {
     if fault == Fault::Power {
         faults.cut_power(at);
     }
-    // A reader finds nothing that it cannot read.
+    // A reader can read everything.
     if output.exists() {
         let reader = Reader::open(&output).unwrap();
         for commit in reader.commits().unwrap() {
@@ -327,39 +328,39 @@ async fn strike(fault: Fault, at: usize) -> bool {
     faults.struck.load(Ordering::SeqCst)
 }
 
-/// Strikes at each step, or so often as the environment says; gives how many strikes there were.
-async fn strike_everywhere(fault: Fault, step: usize) -> usize {
+/// Injects the fault at each step, or as many times as `RESULTS_CRASHES` says. Returns the number of faults.
+async fn inject_at_each_step(fault: Fault, step: usize) -> usize {
     let wanted = std::env::var("RESULTS_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let mut strikes = 0;
+    let mut faults = 0;
     loop {
         let mut at = 0;
-        while strike(fault, at).await {
-            strikes += 1;
+        while run_with_fault(fault, at).await {
+            faults += 1;
             at += step;
         }
-        if strikes >= wanted {
-            return strikes;
+        if faults >= wanted {
+            return faults;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_each_step_nothing_acknowledged_is_lost() {
-    let strikes = strike_everywhere(Fault::Kill, 1).await;
-    println!("killed {strikes} times");
-    assert!(strikes > 100, "{strikes}");
+    let faults = inject_at_each_step(Fault::Kill, 1).await;
+    println!("killed {faults} times");
+    assert!(faults > 100, "{faults}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_power_at_each_step_nothing_acknowledged_is_lost() {
-    let strikes = strike_everywhere(Fault::Power, 1).await;
-    println!("without power {strikes} times");
-    assert!(strikes > 100, "{strikes}");
+    let faults = inject_at_each_step(Fault::Power, 1).await;
+    println!("without power {faults} times");
+    assert!(faults > 100, "{faults}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_and_recovers() {
-    let strikes = strike_everywhere(Fault::Full(3), 3).await;
-    println!("full {strikes} times");
-    assert!(strikes > 30, "{strikes}");
+    let faults = inject_at_each_step(Fault::Full(3), 3).await;
+    println!("full {faults} times");
+    assert!(faults > 30, "{faults}");
 }

@@ -1,5 +1,5 @@
-//! formats.md to the letter, both ways: blobs of an existing system read, ours read by its schemas, hostile ones
-//! survived. Where the capnp tool is not installed, the tests that need it say so and pass.
+//! The blobs of docs/formats.md: blobs of the ktest system are read, the schemas of the ktest system read ours, and
+//! malformed blobs are errors or data. Tests that need the capnp tool are skipped with a message if it is not installed.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -42,7 +42,7 @@ fn a_commit_of_the_existing_system() {
             )
         })
         .collect();
-    // Sorted; what is no key is left out; of two the first counts.
+    // Sorted, without invalid keys; the first of two equal keys counts.
     assert_eq!(
         entries,
         [
@@ -76,7 +76,7 @@ fn a_folder_of_the_existing_system_is_read_in_place() {
     let reader = Reader::open(dir.path()).unwrap();
     let branch = reader.branch(&"kmo/bcachefs-testing".parse().unwrap()).unwrap().unwrap();
     let counts = Counts { passed: 1, failed: 2, notrun: 3, failed_to_run: 4, inprogress: 5, unknown: 6 };
-    assert_eq!(branch.len(), 2, "what is no commit is left out");
+    assert_eq!(branch.len(), 2, "entries without a valid commit id are omitted");
     assert_eq!((branch[0].counts, branch[0].duration), (counts, Duration::from_secs(777)));
     let durations = reader.durations().unwrap();
     assert_eq!((durations[0].mean, durations[0].nr), (Duration::from_secs(2), 10));
@@ -89,7 +89,7 @@ fn a_folder_of_the_existing_system_is_read_in_place() {
     assert_eq!(crashed.unwrap().unwrap()[0].counts, Counts { failed: 1, ..Counts::default() });
 }
 
-/// One of everything.
+/// Results in which every field has a value.
 fn ours() -> CommitResults {
     let mut failed = TestEntry::new("fs.ext4.basic.punch".parse().unwrap(), Status::Failed);
     failed.decisive.duration = Duration::from_millis(3_250);
@@ -125,7 +125,7 @@ fn ours() -> CommitResults {
     CommitResults { commit: commit(), message: "ext4: be clever\n".into(), entries: vec![failed, passed] }
 }
 
-/// A blob that was written once must be read for ever, so its bytes are kept here.
+/// Blobs of this version must remain readable, so the bytes of one are committed.
 #[test]
 fn a_commit_of_ours_is_as_it_was() {
     let mark = Mark { epoch: 7, sequence: 42 };
@@ -134,12 +134,15 @@ fn a_commit_of_ours_is_as_it_was() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &bytes).unwrap();
     }
-    assert!(bytes == std::fs::read(&path).unwrap(), "what is written changed; are all old blobs still read?");
+    assert!(
+        bytes == std::fs::read(&path).unwrap(),
+        "the encoding has changed; check that old blobs are still readable"
+    );
     let blob = codec::decode_commit(&commit(), golden("ours.bin").bytes()).unwrap();
     assert_eq!(blob, CommitBlob { results: ours(), mark });
 }
 
-/// What the capnp tool prints, or `None` where it is not installed.
+/// The output of the capnp tool; `None` if it is not installed.
 fn capnp(arguments: &[&str], input: Vec<u8>) -> Option<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let command = Cmd::new("capnp").args(arguments).dir(here()).input(input);
@@ -240,7 +243,7 @@ fn the_generated_code_is_what_the_schemas_say() {
         let file = format!("{name}_capnp.rs");
         let code = |dir: &Path| {
             let text = std::fs::read_to_string(dir.join(&file)).unwrap();
-            // The tool's own version is no difference.
+            // The version of the tool does not matter.
             let lines = text.lines().filter(|line| !line.starts_with("// capnp"));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
@@ -392,7 +395,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), head in 0usize..4) {
         let mut bytes = bytes;
-        // Now and then with a head that a reader believes in.
+        // Some inputs begin with a valid header.
         if head == 0 && bytes.len() >= 16 {
             let words = u32::try_from(bytes.len() / 8 - 1).unwrap();
             bytes[..4].fill(0);
@@ -405,7 +408,7 @@ proptest! {
     }
 }
 
-/// Found by `fuzz/run`: sums of such durations overflowed.
+/// A regression test: the sum of such durations overflowed (found by `fuzz/run`).
 #[test]
 fn durations_beyond_all_time_are_cut() {
     let dir = tempfile::tempdir().unwrap();
@@ -436,7 +439,7 @@ fn durations_beyond_all_time_are_cut() {
     let again = Aligned::from(&*codec::encode_commit(&read, Mark::default()));
     assert_eq!(codec::decode_commit(&commit(), again.bytes()).unwrap().results, read);
     assert!(reader.summary(&commit()).unwrap().unwrap().duration > century);
-    // The same of a commit's folder.
+    // The same for the directory of a commit.
     std::fs::remove_file(path).unwrap();
     for key in ["a.b", "a.c"] {
         std::fs::create_dir_all(folder.join(key)).unwrap();

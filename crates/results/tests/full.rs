@@ -1,5 +1,5 @@
-//! A file system that is really full: what was acknowledged stays, what is not is refused, and when there is room again
-//! the same writer goes on. A small tmpfs, so it needs root; without, the test says so and passes.
+//! A full file system: acknowledged records stay, other records are refused, and the same writer continues when there is
+//! space again. The test mounts a small tmpfs; without root it is skipped with a message.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -28,7 +28,7 @@ impl Drop for Small {
     fn drop(&mut self) {
         let unmount = Cmd::new("umount").arg("--lazy").arg(self.dir.path());
         let run = || {
-            // Of its own, on a thread of its own: the test's is in use.
+            // The runtime of the test is in use: this needs another one, on another thread.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(unmount.output(Limits::seconds(30)))
         };
@@ -70,14 +70,14 @@ async fn a_full_file_system_loses_nothing_and_is_survived() {
     assert!(refused > 20 && acknowledged.len() > 50, "{} fit, {refused} did not", acknowledged.len());
     let log = path.parent().unwrap().join(format!("full.{}.log", std::process::id()));
     std::fs::write(&log, "x\n".repeat(4000)).unwrap();
-    // Either it fitted or it was refused; half a log is not there.
+    // A log is complete or absent.
     let _ = writer.publish_log(&commit, &key(0), 1, LogKind::Subtest, PlainFile::open(&log).unwrap()).await;
     if let Some(log) = writer.reader().log(&commit, &key(0), LogKind::Subtest).unwrap() {
         assert_eq!(log.read(100_000).unwrap().0.len(), 8000);
     }
-    assert!(!writer.problems().is_empty(), "the operator is told");
+    assert!(!writer.problems().is_empty(), "a problem is reported");
 
-    // Somebody makes room.
+    // Free some space.
     mount("remount,size=64m", path).await.unwrap();
     for number in 5000..5010 {
         writer.record(record(number)).await.unwrap();
@@ -93,7 +93,7 @@ async fn a_full_file_system_loses_nothing_and_is_survived() {
     assert_eq!(there, acknowledged.iter().map(|number| key(*number)).collect::<Vec<_>>());
     assert!(results.entries.iter().all(|entry| entry.decisive.status == Status::Failed));
     writer.close().await.unwrap();
-    // And the next writer finds the same.
+    // The next writer has the same results.
     let writer = Writer::open(path).unwrap();
     let again = writer.reader().commit(&commit).unwrap().unwrap();
     assert_eq!(again.entries.len(), acknowledged.len());

@@ -1,4 +1,4 @@
-//! A writer in a process of its own is killed with SIGKILL while it records: what it said is durable is there.
+//! A writer in a separate process is killed with SIGKILL while it records: every acknowledged record is there.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -22,7 +22,7 @@ fn key(round: &str, number: usize) -> ResultKey {
     format!("f.r{round}.t{number}").parse().unwrap()
 }
 
-/// The writer; it never ends by itself.
+/// The writer. It runs until it is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the other test starts it"]
 async fn child() {
@@ -49,7 +49,7 @@ async fn child() {
 
 #[tokio::test]
 async fn killed_it_loses_nothing_that_it_acknowledged() {
-    // SIGKILL takes no page cache away, so no disk is needed.
+    // In memory: SIGKILL does not discard the page cache.
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let program = std::env::current_exe().unwrap();
     let mut acknowledged = Vec::new();
@@ -67,7 +67,7 @@ async fn killed_it_loses_nothing_that_it_acknowledged() {
             let Some(number) = line.strip_prefix("durable ") else { continue };
             acknowledged.push(key(&round.to_string(), number.parse().unwrap()));
             count += 1;
-            // What it says after this and before it dies is durable as well.
+            // Records that it acknowledges before it ends are durable, too.
             if count == 30 + 90 * round {
                 child.signal(Signal::KILL);
             }
@@ -81,7 +81,7 @@ async fn killed_it_loses_nothing_that_it_acknowledged() {
         for key in &acknowledged {
             assert!(
                 results.get(key).is_some_and(|entry| entry.attempts() == 1),
-                "{key} is lost or there twice"
+                "{key} is missing or duplicated"
             );
         }
         assert_eq!(results.counts().inprogress, 0);

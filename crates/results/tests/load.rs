@@ -1,4 +1,4 @@
-//! Many at once: tasks that record, readers that read meanwhile; and how little is written for it.
+//! Concurrency: many tasks record while readers read. The number of fsyncs and publications is limited.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -94,7 +94,7 @@ async fn readers_see_whole_results_that_only_grow() {
                     for (number, seen) in seen.iter_mut().enumerate() {
                         let results = reader.commit(&commit(number)).unwrap();
                         let count = results.map_or(0, |results| results.entries.len());
-                        assert!(count >= *seen, "a verdict was there and is not");
+                        assert!(count >= *seen, "a verdict disappeared");
                         *seen = count;
                     }
                     reader.durations().unwrap();

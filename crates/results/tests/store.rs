@@ -1,4 +1,4 @@
-//! The store as its users see it: one writer, readers beside it, and what is left after the writer is gone.
+//! The public interface of the store: one writer, concurrent readers, and the files after the writer has ended.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -83,7 +83,7 @@ async fn what_is_recorded_is_published_and_read() {
 }
 
 #[tokio::test]
-async fn a_second_writer_is_told_who_the_first_is() {
+async fn a_second_writer_gets_the_process_id_of_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Writer::open(dir.path()).unwrap();
     let error = Writer::open(dir.path()).unwrap_err();
@@ -182,7 +182,7 @@ async fn logs_live_finished_and_of_other_attempts() {
     assert_eq!(read(None, &x, LogKind::Subtest).as_deref(), Some("first\n"));
     assert!(!dir.path().join(a.as_str()).join("f.x/log").exists());
 
-    // A run takes the place of what did not run, and its log that of the other.
+    // An attempt that ran replaces one that failed to run, and so does its log.
     for (number, verdict) in [(2, Verdict::Passed), (3, failed("x"))] {
         let recorded = writer.record(record(&a, "f.x", verdict)).await.unwrap();
         assert_eq!(recorded.attempt, number);
@@ -207,7 +207,7 @@ async fn logs_live_finished_and_of_other_attempts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_beside_the_logs_are_one_with_many_names() {
+async fn artifacts_of_one_vm_are_hard_links_to_one_file() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Writer::open(dir.path()).unwrap();
     let plain = dir.path().join("plain");
@@ -281,7 +281,7 @@ async fn history_and_filter() {
     let statuses: Vec<_> =
         history.iter().map(|row| row.entry.as_ref().map(|entry| entry.decisive.status)).collect();
     assert_eq!(statuses, [Some(Status::Failed), None, Some(Status::Passed), Some(Status::Passed)]);
-    // Read by peeking or whole, an entry is the same.
+    // A peeked entry equals the decoded one.
     for row in history.iter().filter(|row| row.entry.is_some()) {
         let whole = reader.commit(&row.commit).unwrap().unwrap();
         assert_eq!(row.entry.as_ref(), whole.get(&key("f.x")));
@@ -315,7 +315,7 @@ async fn the_snapshot_is_replaced_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retention_removes_what_the_listings_left_behind() {
+async fn retention_removes_commits_that_no_branch_lists() {
     use results::retention::Policy;
     let dir = tempfile::tempdir().unwrap();
     let writer = Writer::open(dir.path()).unwrap();
@@ -324,7 +324,7 @@ async fn retention_removes_what_the_listings_left_behind() {
     }
     writer.flush().await.unwrap();
     let policy = Policy { commits: 1, rest: Duration::ZERO };
-    assert!(writer.plan_retention(policy).unwrap().remove.is_empty(), "without a listing nothing goes");
+    assert!(writer.plan_retention(policy).unwrap().remove.is_empty(), "without a listing nothing is removed");
     writer
         .set_branch(&"u/b".parse().unwrap(), vec![(commit('c'), "c".into()), (commit('b'), "b".into())])
         .await
@@ -337,7 +337,7 @@ async fn retention_removes_what_the_listings_left_behind() {
     assert_eq!(writer.reader().commits().unwrap(), [commit('c')]);
     assert!(writer.verdicts(&commit('a')).unwrap().is_empty());
 
-    // A listing that cannot be read may want any of them.
+    // An unreadable listing may list any commit.
     std::fs::write(dir.path().join("branch.u.broken.capnp"), "rubbish").unwrap();
     assert!(writer.plan_retention(policy).is_err());
 }

@@ -1,4 +1,4 @@
-//! The accelerator probe on this very host, whatever it is.
+//! The accelerator probe on the present host.
 
 use std::time::{Duration, Instant};
 
@@ -6,9 +6,9 @@ use model::Arch;
 use vm::accel::{Kvm, kvm};
 
 #[tokio::test]
-async fn auto_knows_within_ten_seconds_and_remembers() {
+async fn the_probe_takes_less_than_ten_seconds_and_is_cached() {
     let Some(arch) = Arch::native() else {
-        println!("skipped: no guest architecture of ours is this host's");
+        println!("skipped: guests of this host's architecture are not supported");
         return;
     };
     let cache = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 //! The shell library of the test files, on the host: each subtest of a selftest file gets the verdict of its
-//! `# expect:` line. Only files whose subtests are harmless outside of a guest.
+//! `# expect:` line. Only files whose subtests are harmless outside a guest.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -111,7 +111,7 @@ async fn an_unknown_subtest_fails() {
     );
 }
 
-/// Bad declarations end the call with one line that says what is wrong, and nothing for the runner to evaluate.
+/// A call with invalid declarations prints one line with the error, and no assignments.
 #[tokio::test]
 async fn bad_declarations_are_explained() {
     let output = call("selftest/deps_fails.ktest", &["deps"]).await;

@@ -1,4 +1,4 @@
-//! The near end of a job: submits it and follows it to its end.
+//! The local side of a job: submits it and follows it to its end.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

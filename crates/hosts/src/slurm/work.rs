@@ -1,4 +1,4 @@
-//! The far end of a job: runs `ktest run` on a node.
+//! The remote side of a job: runs `ktest run` on a node.
 
 use std::collections::BTreeSet;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! A farm of hosts on loopback addresses: each with a real sshd, the real far end, and a fake `ktest run`.
+//! A farm of hosts on loopback addresses: each with a real sshd, the real remote side, and a fake `ktest run`.
 
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
@@ -111,7 +111,7 @@ impl Host {
         }
     }
 
-    /// The processes of the fake and of the far end.
+    /// The processes of the fake and of the remote side.
     pub fn processes(&self) -> Vec<i32> {
         let mut all = testkit::processes(&self.path("fake-ktest").display().to_string());
         all.extend(environments(&self.path("fake-ktest").display().to_string()));
@@ -144,7 +144,7 @@ fn environments(text: &str) -> Vec<i32> {
         .collect()
 }
 
-/// The near end: the repository, the tests, the cache.
+/// The local side: the repository, the tests, the cache.
 pub struct Here {
     pub dir: TempDir,
     pub repo: ScratchRepo,

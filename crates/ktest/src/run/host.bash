@@ -1,4 +1,4 @@
-# Runs a test file where there is no guest: FILE [SUBTEST...]. Says what a guest's init says.
+# Runs a test file on the host, without a guest: FILE [SUBTEST...]. Prints the same lines as the init of a guest.
 exec 2>&1
 file=$1
 shift

@@ -47,9 +47,14 @@ _suite_deps() {
     printf '%s\n' "${ktest_deps_dir:-${ktest_dir:-.}/deps}"
 }
 
+# The directory of the disks that are built here.
+_suite_built() {
+    printf '%s\n' "${ktest_build_dir:-$(_suite_deps)}"
+}
+
 # Declare the disk: the first of the VM after the root disk.
 _suite_disk() {
-    config-rw-image "${_suite_image:-$(_suite_deps)/$suite_name.img}"
+    config-rw-image "${_suite_image:-$(_suite_built)/$suite_name.img}"
 }
 
 # Mount the disk in the guest: suite_mount DIR. Writes to it are discarded after the run.
@@ -62,7 +67,7 @@ suite_mount() {
 # Set _suite_image to the disk of the current source, built if it does not exist. `deps` must not print anything else.
 _suite_build() {
     local root sum work log lock
-    root=$(_suite_deps)
+    root=$(_suite_built)
     sum=$(cd "$suite_source" && find . -name .git -prune -o -type f -printf '%P %s %T@\n' | LC_ALL=C sort | md5sum)
     _suite_image=$root/$suite_name-${sum:0:12}.img
     mkdir -p "$root"

@@ -183,10 +183,15 @@ ktest_flavor_after() {
 # Other repositories.
 
 # require-git URL [DIR]: clone a repository on the host when the file is read. It is read-only in the guest.
+# In the sandbox of a farm there is no network: the runner reads $ktest_git_requests, clones, and calls the file again.
 require-git() {
     local url=$1 dir=${2:-} root=${ktest_deps_dir:-${ktest_dir:-.}/deps}
     [[ -n $dir ]] || { dir=${url%/} && dir=${dir##*/} && dir=${dir%.git}; }
     [[ ! -e $root/$dir ]] || return 0
+    if [[ -n ${ktest_git_requests:-} ]]; then
+        printf '%s\0%s\0' "$url" "$dir" >"$ktest_git_requests"
+        exit 75
+    fi
     local new=$root/.$dir.$$
     mkdir -p "$root" || _ktest_die "require-git $url: cannot create $root"
     git clone --quiet -- "$url" "$new" >&2 || { rm -rf "$new" && _ktest_die "require-git $url: the clone failed"; }

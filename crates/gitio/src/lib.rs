@@ -4,6 +4,7 @@
 //! `model`, which cannot hold options.
 
 mod checkout;
+mod clone;
 mod command;
 mod error;
 mod fetch;
@@ -13,6 +14,7 @@ mod tree;
 mod walk;
 
 pub use checkout::Checkout;
+pub use clone::clone_public;
 pub use error::GitError;
 pub use fetch::Fetched;
 pub use push::SshRemote;

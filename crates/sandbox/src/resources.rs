@@ -54,3 +54,36 @@ fn memory() -> u64 {
 pub(crate) fn can_limit() -> bool {
     Path::new(PRLIMIT).is_file()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Sandbox, probe};
+    use spawn::Limits;
+
+    #[tokio::test]
+    async fn memory_processes_and_files_are_limited() {
+        if let Err(error) = probe().await {
+            eprintln!("skipped: memory_processes_and_files_are_limited: {error}");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let resources = Resources { memory: Some(1 << 30), processes: 20, file_size: 1 << 20, tmp: 2 << 20 };
+        let sandbox = Sandbox::new().resources(resources).writable(dir.path(), "/out");
+        let script = "head -c 3000000 /dev/zero >/tmp/x || echo tmp
+            head -c 3000000 /dev/zero >/dev/shm/x || echo shm
+            head -c 2000000 /dev/zero >/out/x || echo file
+            perl -e '$x = \"x\" x (2 << 30)' || echo memory
+            touch /out/owned && stat -c %u /out/owned";
+        let output = sandbox.command("bash").args(["-c", script]).output(Limits::seconds(60)).await.unwrap();
+        assert_eq!(output.text(), "tmp\nshm\nfile\nmemory\n1000\n");
+        // The file belongs to this account on the host.
+        std::fs::write(dir.path().join("owned"), "x").unwrap();
+        std::fs::remove_file(dir.path().join("owned")).unwrap();
+        let script = "for i in {1..50}; do sleep 5 & done; echo started";
+        let output = sandbox.command("bash").args(["-c", script]).output(Limits::seconds(60)).await.unwrap();
+        let complained = String::from_utf8_lossy(&output.stderr).contains("Resource temporarily unavailable");
+        // Root is exempt from the limit of processes.
+        assert!(complained || rustix::process::getuid().is_root());
+    }
+}

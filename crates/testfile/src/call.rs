@@ -2,23 +2,46 @@
 //!
 //! A call has a time limit and an output limit; every name and value in its output is validated.
 
-use std::ffi::{OsStr, OsString};
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
 use model::{Arch, SubtestName};
-use spawn::{Cmd, Limits, SpawnError};
+use sandbox::Resources;
+use spawn::{Cmd, Limits, Output, SpawnError};
 
+use crate::call_sandbox::GitRequests;
 use crate::declare::{Declarations, DeclareError, NAMES, Variables};
 use crate::trust::{self, Roots, Trust};
-use crate::{HostEnv, TestFile, TestFileError, call_sandbox::of_call, deps_cache};
+use crate::{HostEnv, TestFile, TestFileError, call_sandbox, deps_cache};
 
 /// Runs `FILE deps`, evaluates its output, and prints the variables NUL-separated.
 const DEPS_SCRIPT: &str = include_str!("deps.bash");
-/// The time limit of `list-tests`, which may clone with `require-git`.
+/// The time limit of `list-tests`.
 const LIST_LIMIT: Duration = Duration::from_secs(120);
 /// The time limit of `deps`, which may build a test suite (lib/suite.sh).
 const DEPS_LIMIT: Duration = Duration::from_secs(1200);
+
+/// The most subtests of a file.
+const MAX_SUBTESTS: usize = 50_000;
+/// The most repositories that a call may ask for.
+const MAX_CLONES: usize = 16;
+
+/// One call of a test file.
+struct Call {
+    name: &'static str,
+    argv: Vec<OsString>,
+    time: Duration,
+    /// The limits in the sandbox.
+    resources: Resources,
+}
+
+impl Call {
+    fn limits(&self) -> Limits {
+        Limits { time: self.time, bytes: 4 << 20 }
+    }
+}
 
 impl TestFile {
     /// Evaluates the declarations for these subtests; for all subtests if the slice is empty.
@@ -64,10 +87,12 @@ impl TestFile {
 
     async fn variables(&self, subtests: &[SubtestName], env: &HostEnv) -> Result<Variables, TestFileError> {
         let names = NAMES.join(" ");
-        let cmd = self.command("bash", env).await?.args(["--norc", "-c", DEPS_SCRIPT, "deps"]);
-        let cmd = cmd.arg(names).arg(&self.path).args(subtests.iter().map(SubtestName::as_str));
-        let output =
-            cmd.output(limits(DEPS_LIMIT)).await.map_err(|error| self.spawn_error("deps", &error))?;
+        let mut argv: Vec<OsString> =
+            ["bash", "--norc", "-c", DEPS_SCRIPT, "deps", &names].map(OsString::from).into();
+        argv.push(self.path.clone().into());
+        argv.extend(subtests.iter().map(|subtest| subtest.as_str().into()));
+        let call = Call { name: "deps", argv, time: DEPS_LIMIT, resources: Resources::of_this_host() };
+        let output = self.call(&call, env).await?;
         if !output.exit.success() {
             let complaint = output.error_line();
             let is_text = complaint.contains("command not found") || complaint.contains("eval: line");
@@ -84,38 +109,71 @@ impl TestFile {
 
     /// Lists the subtests in the file's order, without duplicates.
     pub async fn list_tests(&self, env: &HostEnv) -> Result<Vec<SubtestName>, TestFileError> {
-        let cmd = self.command(&self.path, env).await?.arg("list-tests");
-        let output =
-            cmd.output(limits(LIST_LIMIT)).await.map_err(|error| self.spawn_error("list-tests", &error))?;
+        let argv = vec![self.path.clone().into(), "list-tests".into()];
+        let call = Call { name: "list-tests", argv, time: LIST_LIMIT, resources: call_sandbox::small() };
+        let output = self.call(&call, env).await?;
         if !output.exit.success() {
             let problem = format!("{}: {}", output.exit, output.error_line());
             return Err(self.call_error("list-tests", &problem));
         }
+        self.parse_list(&output.text())
+    }
+
+    fn parse_list(&self, text: &str) -> Result<Vec<SubtestName>, TestFileError> {
         let mut subtests: Vec<SubtestName> = Vec::new();
-        for word in output.text().split_whitespace() {
-            let subtest = word
+        let mut known = HashSet::new();
+        for word in text.split_whitespace() {
+            let subtest: SubtestName = word
                 .parse()
                 .map_err(|error: model::NameError| self.call_error("list-tests", &error.to_string()))?;
-            if !subtests.contains(&subtest) {
+            if known.len() == MAX_SUBTESTS && !known.contains(&subtest) {
+                let problem = format!("it lists more than {MAX_SUBTESTS} subtests; split the file");
+                return Err(self.call_error("list-tests", &problem));
+            }
+            if known.insert(subtest.clone()) {
                 subtests.push(subtest);
             }
         }
         Ok(subtests)
     }
 
-    /// A command with the file's environment, in the sandbox if `env` asks for one.
-    async fn command(&self, program: impl AsRef<OsStr>, env: &HostEnv) -> Result<Cmd, TestFileError> {
-        let variables = self.environment(env);
-        if env.sandboxed {
-            sandbox::probe()
-                .await
-                .map_err(|source| TestFileError::Sandbox { file: self.path.clone(), source })?;
-            let sandbox = of_call(&self.ktest_dir, &env.deps_dir);
-            let sandbox = variables.iter().fold(sandbox, |sandbox, (name, value)| sandbox.env(name, value));
-            return Ok(sandbox.command(program));
+    /// Makes a call, in the sandbox if `env` asks for one. There it is repeated after each clone for `require-git`.
+    async fn call(&self, call: &Call, env: &HostEnv) -> Result<Output, TestFileError> {
+        if !env.sandboxed {
+            let cmd = Cmd::new(&call.argv[0]).args(&call.argv[1..]).dir(&self.ktest_dir);
+            let variables = self.environment(env);
+            let cmd = variables.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value));
+            return cmd.output(call.limits()).await.map_err(|error| self.spawn_error(call.name, &error));
         }
-        let cmd = Cmd::new(program).dir(&self.ktest_dir);
-        Ok(variables.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value)))
+        sandbox::probe()
+            .await
+            .map_err(|source| TestFileError::Sandbox { file: self.path.clone(), source })?;
+        let failed = |problem: String| self.call_error(call.name, &problem);
+        for _ in 0..=MAX_CLONES {
+            let requests = GitRequests::new().map_err(|error| failed(error.to_string()))?;
+            let output = self.in_sandbox(call, env, &requests).await?;
+            let requests = requests.read().map_err(failed)?;
+            if requests.is_empty() {
+                return Ok(output);
+            }
+            for request in requests {
+                request.carry_out(&env.deps_dir).await.map_err(failed)?;
+            }
+        }
+        Err(failed(format!("it asks for more than {MAX_CLONES} repositories")))
+    }
+
+    async fn in_sandbox(
+        &self,
+        call: &Call,
+        env: &HostEnv,
+        requests: &GitRequests,
+    ) -> Result<Output, TestFileError> {
+        let sandbox = call_sandbox::of_call(&self.ktest_dir, env, requests).resources(call.resources);
+        let variables = self.environment(env);
+        let sandbox = variables.iter().fold(sandbox, |sandbox, (name, value)| sandbox.env(name, value));
+        let cmd = sandbox.command(&call.argv[0]).args(&call.argv[1..]);
+        cmd.output(call.limits()).await.map_err(|error| self.spawn_error(call.name, &error))
     }
 
     /// Every variable of the contract: test files run with `nounset`. Those of the user or the test group come last.
@@ -150,10 +208,6 @@ impl TestFile {
     fn call_error(&self, call: &'static str, problem: &str) -> TestFileError {
         TestFileError::Call { file: self.path.clone(), call, problem: problem.chars().take(400).collect() }
     }
-}
-
-fn limits(time: Duration) -> Limits {
-    Limits { time, bytes: 4 << 20 }
 }
 
 /// Parses `NAME NUL count NUL value NUL ...` as printed by `deps.bash`. Stops at the first malformed field.

@@ -1,16 +1,147 @@
-//! The sandbox for `list-tests` and `deps`: of the host only the programs and the tree of the test file are visible, and
-//! only the directory of `require-git` is writable. The network is available for cloning.
+//! The sandbox for `list-tests` and `deps`: of the host only the programs, the tree of the test file and the clones of
+//! `require-git` are visible. There is no network: what `require-git` asks for is cloned outside, and the call repeated.
+//!
+//! Only `built` in the directory of the clones is writable, for test suites that are built once (lib/suite.sh).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use sandbox::{Network, Sandbox};
+use fsx::own;
+use model::Remote;
+use sandbox::{Resources, Sandbox};
 
-/// The sandbox of a call, without its variables.
-pub(crate) fn of_call(ktest_dir: &Path, deps_dir: &Path) -> Sandbox {
-    let mut sandbox = Sandbox::new().network(Network::Host).read_only(ktest_dir, ktest_dir).dir(ktest_dir);
-    if deps_dir.is_absolute() && fsx::own::create_dir_all(deps_dir).is_ok() {
-        sandbox = sandbox.writable(deps_dir, deps_dir);
+use crate::HostEnv;
+
+/// The directory below that of the clones which a call can write.
+pub(crate) const BUILT: &str = "built";
+/// Where the sandboxed file writes its requests.
+const REQUESTS_SEEN: &str = "/ktest/git-requests";
+/// The most bytes of the requests of one call.
+const REQUESTS_BYTES: u64 = 64 << 10;
+/// The time limit of one clone.
+const CLONE_LIMIT: Duration = Duration::from_secs(600);
+
+/// The limits of `list-tests`.
+pub(crate) fn small() -> Resources {
+    Resources { memory: Some(4 << 30), processes: 512, file_size: 64 << 20, tmp: 256 << 20 }
+}
+
+/// A repository that a test file asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GitRequest {
+    url: Remote,
+    /// The name of its directory.
+    name: String,
+}
+
+/// The requests of one call. The sandboxed program can write the content of the file, and nothing else.
+pub(crate) struct GitRequests(tempfile::NamedTempFile);
+
+impl GitRequests {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self(tempfile::NamedTempFile::new()?))
     }
-    // lib/suite.sh does not start a sandbox of its own in this one.
-    sandbox.env("HOME", "/tmp").env("LANG", "C.UTF-8").env("ktest_sandboxed", "true")
+
+    /// Reads and checks the requests.
+    pub(crate) fn read(&self) -> Result<Vec<GitRequest>, String> {
+        parse(&own::read_to_string(self.0.path(), REQUESTS_BYTES).map_err(|error| error.to_string())?)
+    }
+}
+
+/// Parses `URL NUL NAME NUL ...`.
+fn parse(text: &str) -> Result<Vec<GitRequest>, String> {
+    let mut fields = text.split('\0');
+    let mut requests = Vec::new();
+    while let (Some(url), Some(name)) = (fields.next(), fields.next()) {
+        let wrong = |why: &str| format!("require-git {url:?} {name:?}: {why}");
+        let sound = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && name.len() <= 100
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.+-".contains(c))
+            && name != BUILT;
+        if !sound {
+            return Err(wrong("the directory is a name of letters, digits and _ . + -, and not built"));
+        }
+        let url = url.parse().map_err(|error: model::NameError| wrong(&error.to_string()))?;
+        requests.push(GitRequest { url, name: name.into() });
+    }
+    Ok(requests)
+}
+
+impl GitRequest {
+    /// Clones the repository into `deps_dir`, outside the sandbox.
+    pub(crate) async fn carry_out(&self, deps_dir: &Path) -> Result<(), String> {
+        let failed = |error: &dyn std::fmt::Display| format!("require-git {}: {error}", self.url.as_str());
+        own::create_dir_all(deps_dir).map_err(|error| failed(&error))?;
+        let stage = tempfile::Builder::new().prefix(".clone-").tempdir_in(deps_dir);
+        let stage = stage.map_err(|error| failed(&error))?;
+        let new = stage.path().join("tree");
+        gitio::clone_public(&self.url, &new, CLONE_LIMIT).await.map_err(|error| failed(&error))?;
+        let to = deps_dir.join(&self.name);
+        match own::rename(&new, &to) {
+            // Another slot has cloned it in the meantime.
+            Err(error) if !to.exists() => Err(failed(&error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The sandbox of a call, without the variables of the contract. Reads the disk.
+pub(crate) fn of_call(ktest_dir: &Path, env: &HostEnv, requests: &GitRequests) -> Sandbox {
+    let mut sandbox = Sandbox::new().read_only(ktest_dir, ktest_dir).dir(ktest_dir);
+    let deps_dir = &env.deps_dir;
+    let built = deps_dir.join(BUILT);
+    if deps_dir.is_absolute() && own::create_dir_all(&built).is_ok() {
+        sandbox = sandbox.read_only(deps_dir, deps_dir).writable(&built, &built);
+        sandbox = links(deps_dir).iter().fold(sandbox, |sandbox, to| sandbox.read_only(to, to));
+        sandbox = sandbox.env("ktest_build_dir", &built);
+    }
+    sandbox
+        .writable(requests.0.path(), REQUESTS_SEEN)
+        .env("ktest_git_requests", REQUESTS_SEEN)
+        // lib/suite.sh does not start a sandbox of its own in this one.
+        .env("ktest_sandboxed", "true")
+        .env("HOME", "/tmp")
+        .env("LANG", "C.UTF-8")
+}
+
+/// The directories that links in `deps_dir` lead to. No sandboxed program can create such a link.
+fn links(deps_dir: &Path) -> Vec<PathBuf> {
+    let entries = own::list(deps_dir).unwrap_or_default().into_iter();
+    let links = entries.filter(|entry| own::read_link(&entry.path).is_ok());
+    links.filter_map(|entry| entry.path.canonicalize().ok()).filter(|path| path.is_dir()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_name_a_directory_and_a_remote() {
+        let good = parse("https://example.org/tool.git\0tool\0git://h/x\0x-1\0").unwrap();
+        assert_eq!(good.len(), 2);
+        assert_eq!((good[0].url.as_str(), good[0].name.as_str()), ("https://example.org/tool.git", "tool"));
+        for bad in [
+            "https://h/x\0../x\0",
+            "https://h/x\0a/b\0",
+            "https://h/x\0.git\0",
+            "https://h/x\0built\0",
+            "https://h/x\0\0",
+            "--upload-pack=x\0x\0",
+            "ext::sh -c x\0x\0",
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(parse("").unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn files_of_the_host_are_not_cloned() {
+        let dir = tempfile::tempdir().unwrap();
+        for url in ["/etc", "file:///etc", "host:path", "ssh://host/path"] {
+            let request = GitRequest { url: url.parse().unwrap(), name: "x".into() };
+            let error = request.carry_out(dir.path()).await.unwrap_err();
+            assert!(error.contains("the URL does not begin with https://"), "{error}");
+        }
+        assert_eq!(own::list(dir.path()).unwrap().len(), 0);
+    }
 }

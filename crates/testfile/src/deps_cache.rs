@@ -12,6 +12,7 @@ use fsx::digest::Hasher;
 use fsx::own;
 use fsx::publish::{self, Durability};
 
+use crate::call_sandbox::BUILT;
 use crate::declare::Variables;
 use crate::{HostEnv, TestFile};
 
@@ -94,6 +95,7 @@ pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
     // The clones of `require-git`: a file declares more if a suite's source is present.
     let mut cloned: Vec<_> =
         own::list(&env.deps_dir).unwrap_or_default().into_iter().map(|entry| entry.name).collect();
+    cloned.retain(|name| name != BUILT);
     cloned.sort();
     for text in inherited.into_iter().chain(cloned.into_iter().map(OsString::into_encoded_bytes)) {
         add(&text);

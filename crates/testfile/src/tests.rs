@@ -44,29 +44,160 @@ async fn invalid_deps_output_is_a_one_line_error() {
     assert_eq!(error, "DIR/tests/fs/x.ktest deps: exit code 3: oops");
 }
 
+/// Prints a line and returns true if the sandbox does not work here.
+async fn no_sandbox(test: &str) -> bool {
+    let probed = sandbox::probe().await;
+    if let Err(error) = &probed {
+        eprintln!("skipped: {test}: {error}");
+    }
+    probed.is_err()
+}
+
+fn sandboxed(deps_dir: &Path) -> HostEnv {
+    HostEnv { sandboxed: true, deps_dir: deps_dir.into(), ..HostEnv::default() }
+}
+
 #[tokio::test]
 async fn deps_in_the_sandbox_sees_only_its_tree() {
-    if sandbox::probe().await.is_err() {
-        eprintln!("skipped: deps_in_the_sandbox_sees_only_its_tree: bubblewrap does not work here");
+    if no_sandbox("deps_in_the_sandbox_sees_only_its_tree").await {
         return;
     }
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(outside.path().join("secret"), "x").unwrap();
+    let deps_dir = outside.path().join("deps");
+    let linked = tempfile::tempdir().unwrap();
+    std::fs::write(linked.path().join("check"), "x").unwrap();
+    std::fs::create_dir(&deps_dir).unwrap();
+    std::os::unix::fs::symlink(linked.path(), deps_dir.join("suite")).unwrap();
     let (_dir, path) = tree(&format!(
         r#"mem=64; [[ -e {0}/secret || -n ${{CARGO_MANIFEST_DIR-}} ]] && mem=666
-           (: >"$ktest_dir/x") 2>/dev/null && mem=667
-           : >"$ktest_deps_dir/cloned" && . "$ktest_dir/tests/lib.sh" && echo "ktest_mem=$mem"; exit 0"#,
+           for dir in /home /root /run /srv /var /etc/shadow /etc/hostname; do [[ ! -e $dir ]] || mem=667; done
+           for dir in "$ktest_dir" "$ktest_deps_dir" / /dev; do (: >"$dir/x") 2>/dev/null && mem=668; done
+           [[ $(grep -c : /proc/net/dev) = 1 && -e $ktest_deps_dir/suite/check ]] || mem=669
+           : >"$ktest_build_dir/disk" && . "$ktest_dir/tests/lib.sh" && echo "ktest_mem=$mem"; exit 0"#,
         outside.path().display()
     ));
     let file = TestFile::find(&path, None).unwrap();
     std::fs::write(file.ktest_dir.join("tests/lib.sh"), "").unwrap();
-    let deps_dir = outside.path().join("deps");
-    let env = HostEnv { sandboxed: true, deps_dir: deps_dir.clone(), ..HostEnv::default() };
-    assert_eq!(
-        file.deps(&[], &env).await.map(|declared| declared.mem_mib).map_err(|e| e.to_string()),
-        Ok(64)
+    let mut env = sandboxed(&deps_dir);
+    // These act in the sandbox, not on bubblewrap.
+    env.env =
+        [("LD_PRELOAD", "tests/evil.so"), ("BASH_ENV", "/nowhere")].map(|(k, v)| (k.into(), v.into())).into();
+    let mem = file.deps(&[], &env).await.map(|declared| declared.mem_mib).map_err(|e| e.to_string());
+    assert_eq!(mem, Ok(64));
+    assert!(deps_dir.join("built/disk").exists());
+}
+
+#[test]
+fn a_host_without_a_sandbox_refuses() {
+    let (_dir, path) = tree("touch \"$ktest_dir/ran\"; echo one");
+    let file = TestFile::find(&path, None).unwrap();
+    // Without user namespaces bubblewrap does not start. The limit is one of this thread's namespace and its children's,
+    // so the check runs in a child: this test binary, with the test below.
+    let test = std::env::current_exe().unwrap();
+    let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$0\" --exact --ignored \
+                  tests::in_a_host_without_a_sandbox";
+    let unshare =
+        ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", script];
+    let output =
+        std::process::Command::new("unshare").args(unshare).arg(test).env("TEST_FILE", &file.path).output();
+    let output = output.unwrap();
+    if String::from_utf8_lossy(&output.stderr).starts_with("unshare: ") {
+        eprintln!("skipped: a_host_without_a_sandbox_refuses: no user namespaces here");
+        return;
+    }
+    assert!(output.status.success(), "{output:?}");
+    assert!(!file.ktest_dir.join("ran").exists());
+}
+
+#[tokio::test]
+#[ignore = "run by a_host_without_a_sandbox_refuses"]
+async fn in_a_host_without_a_sandbox() {
+    let file = TestFile::find(Path::new(&std::env::var("TEST_FILE").unwrap()), None).unwrap();
+    let error = file.list_tests(&sandboxed(Path::new("/nowhere"))).await.unwrap_err().to_string();
+    assert!(error.contains("the sandbox does not start: ") && error.contains("ktest doctor"), "{error}");
+}
+
+/// The repository's own shell library in a tree with one test file.
+fn tree_with_library(script: &str) -> (tempfile::TempDir, PathBuf) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let (dir, file) = tree(&format!(". \"$ktest_dir/tests/test-libs.sh\"\n{script}\nmain \"$@\""));
+    std::fs::create_dir(dir.path().join("lib")).unwrap();
+    for name in ["tests/test-libs.sh", "tests/prelude.sh", "lib/common.sh", "lib/ktap.sh"] {
+        std::fs::copy(root.join(name), dir.path().join(name)).unwrap();
+    }
+    (dir, file)
+}
+
+/// Serves `dir` with git's protocol until the value is dropped.
+async fn git_daemon(dir: &Path) -> (spawn::Child, u16) {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let base = format!("--base-path={}", dir.display());
+    let cmd = spawn::Cmd::new("git").args(["daemon", "--listen=127.0.0.1", "--export-all", "--reuseaddr"]);
+    let daemon = cmd.arg(base).arg(format!("--port={port}")).start().unwrap();
+    for _ in 0..100 {
+        if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            return (daemon, port);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("git daemon does not listen");
+}
+
+#[tokio::test]
+async fn what_require_git_asks_for_is_cloned_outside_the_sandbox() {
+    if no_sandbox("what_require_git_asks_for_is_cloned_outside_the_sandbox").await {
+        return;
+    }
+    let served = tempfile::tempdir().unwrap();
+    for name in ["tool", "data"] {
+        let git = |args: &[&str]| {
+            let ids = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"];
+            let mut cmd = std::process::Command::new("git");
+            let cmd = cmd.args(ids).args(args).current_dir(served.path().join(name));
+            assert!(cmd.status().unwrap().success());
+        };
+        std::fs::create_dir(served.path().join(name)).unwrap();
+        git(&["init", "-q"]);
+        std::fs::write(served.path().join(name).join("lib.sh"), format!("{name}=1\n")).unwrap();
+        git(&["add", "."]);
+        git(&["commit", "-q", "-m", "one"]);
+    }
+    let (_daemon, port) = git_daemon(served.path()).await;
+    let (_dir, path) = tree_with_library(&format!(
+        r#"require-git git://127.0.0.1:{port}/tool
+        . "$ktest_deps_dir/tool/lib.sh"
+        require-git git://127.0.0.1:{port}/data other
+        . "$ktest_deps_dir/other/lib.sh"
+        list_tests() {{ echo "tool-$tool" "data-$data"; }}"#
+    ));
+    let file = TestFile::find(&path, None).unwrap();
+    let deps = tempfile::tempdir().unwrap();
+    let subtests = file.list_tests(&sandboxed(deps.path())).await.map_err(|error| error.to_string()).unwrap();
+    assert_eq!(subtests.iter().map(SubtestName::as_str).collect::<Vec<_>>(), ["tool-1", "data-1"]);
+    assert!(deps.path().join("tool/lib.sh").is_file() && deps.path().join("other/lib.sh").is_file());
+
+    let (_dir, path) = tree_with_library("require-git /etc stolen");
+    let file = TestFile::find(&path, None).unwrap();
+    let error = file.list_tests(&sandboxed(deps.path())).await.unwrap_err().to_string();
+    assert!(
+        error.contains("require-git /etc: ") && error.contains("does not begin with https://"),
+        "{error}"
     );
-    assert!(deps_dir.join("cloned").exists());
+    assert!(!deps.path().join("stolen").exists());
+}
+
+#[tokio::test]
+async fn t6_a_long_list_takes_a_moment_and_is_limited() {
+    let (_dir, file) = tree("seq -f s%.0f 40000");
+    let file = TestFile::find(&file, None).unwrap();
+    let begun = std::time::Instant::now();
+    assert_eq!(file.list_tests(&HostEnv::default()).await.unwrap().len(), 40_000);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    let (_dir, file) = tree("seq -f s%.0f 480000");
+    let file = TestFile::find(&file, None).unwrap();
+    let error = file.list_tests(&HostEnv::default()).await.unwrap_err().to_string();
+    assert!(error.ends_with("list-tests: it lists more than 50000 subtests; split the file"), "{error}");
 }
 
 #[tokio::test]

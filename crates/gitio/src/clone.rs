@@ -1,0 +1,37 @@
+//! Cloning a repository that a test file asks for. The URL is untrusted: no file of this host, no ssh key and no
+//! credentials are used.
+
+use std::path::Path;
+use std::time::Duration;
+
+use model::Remote;
+use spawn::Limits;
+
+use crate::command::{error_message, git_alone};
+use crate::error::GitError;
+
+/// The URL schemes that reach only the network.
+const SCHEMES: [&str; 3] = ["https", "http", "git"];
+
+/// Clones the default branch of `remote`, with its work tree, to `to`, which must not exist.
+pub async fn clone_public(remote: &Remote, to: &Path, time: Duration) -> Result<(), GitError> {
+    let failed = |message: String| GitError::Fetch { remote: remote.as_str().to_owned(), message };
+    let scheme = remote.as_str().split_once("://").map(|(scheme, _)| scheme);
+    if !scheme.is_some_and(|scheme| SCHEMES.contains(&scheme)) {
+        return Err(failed("the URL does not begin with https://, http:// or git://".into()));
+    }
+    let cmd = git_alone()
+        .env("GIT_ALLOW_PROTOCOL", SCHEMES.join(":"))
+        .args([
+            "-c",
+            "http.followRedirects=initial",
+            "clone",
+            "--quiet",
+            "--template=",
+            "--no-recurse-submodules",
+        ])
+        .args(["--single-branch", "--"])
+        .args([remote.as_str().as_ref(), to.as_os_str()]);
+    let output = cmd.output(Limits { time, bytes: 1 << 20 }).await?;
+    if output.exit.success() { Ok(()) } else { Err(failed(error_message(&output))) }
+}

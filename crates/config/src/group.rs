@@ -98,6 +98,11 @@ pub enum GroupError {
         /// Problem it may have been meant to be.
         hint: Hint,
     },
+    /// A variable that a user's file may not set.
+    #[error(
+        "env: a user's file must not set {0}; use a name that begins with ktest_, or one that a group of the main file sets"
+    )]
+    EnvName(String),
     /// An environment that cannot be part of a result's name.
     #[error("env: {0}")]
     Env(model::NameError),
@@ -190,6 +195,27 @@ fn env(node: &Node) -> Result<BTreeMap<String, String>, Fault> {
         env.extend(one);
     }
     Ok(env)
+}
+
+/// The beginning of the names that every user's file may set.
+const ENV_PREFIX: &str = "ktest_";
+
+/// Checks the variables of a user's groups: those of test files, and those that a group of the main file sets too. Others,
+/// such as PATH, configure programs and not tests.
+pub(crate) fn check_env(
+    raw: &BTreeMap<GroupName, RawGroup>,
+    shared: &BTreeMap<GroupName, TestGroup>,
+) -> Result<(), Fault> {
+    let allowed = |key: &str| {
+        let shared = || shared.values().any(|group| group.env.iter().any(|(name, _)| name == key));
+        key.starts_with(ENV_PREFIX) || shared()
+    };
+    for group in raw.values() {
+        if let Some(key) = group.env.keys().find(|key| !allowed(key)) {
+            return Err(Fault { line: group.line, problem: GroupError::EnvName(key.clone()).into() });
+        }
+    }
+    Ok(())
 }
 
 /// Fills in what groups extend. `shared` are the groups that every file may refer to, resolved; `images` those that there are.

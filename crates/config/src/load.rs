@@ -195,6 +195,7 @@ fn user_tree(path: &Path, tree: &Node, user: &UserName, config: &Config) -> Resu
     let section = Section::new(tree, "", USER_KEYS)?;
     let part = |keys: &[&'static str]| section.get_any(keys).map(|found| found.map(|(_, node)| node));
     let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
+    group::check_env(&raw, &config.test_groups)?;
     let groups = group::resolve(&raw, &config.test_groups, &config.images)?;
     let known = Known {
         groups: groups.keys().chain(config.test_groups.keys()).collect(),

@@ -66,6 +66,48 @@ fn the_existing_systems_file() {
     assert_eq!(problems.len(), 1, "users_dir is not there: {problems:?}");
 }
 
+#[test]
+fn a_users_file_sets_variables_of_tests_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let main = dir.path().join("ci.toml");
+    let text = std::fs::read_to_string(self::dir("good/ci.toml")).unwrap();
+    std::fs::write(&main, text).unwrap();
+    std::fs::create_dir(dir.path().join("users")).unwrap();
+    let problem = |env: &str| {
+        let text = format!("[test_group.g]\ntests = [\"boot.ktest\"]\nenv = {{ {env} = \"x\" }}\n");
+        std::fs::write(dir.path().join("users/eve.toml"), text).unwrap();
+        let (_, problems) = config::load_lenient(&main).unwrap();
+        problems.iter().map(ToString::to_string).collect::<String>()
+    };
+    // VARIANT is set by a group of the main file.
+    for name in ["ktest_flavor", "ktest_arch", "VARIANT"] {
+        assert!(!problem(name).contains("must not set"), "{name}: {}", problem(name));
+    }
+    for name in [
+        "PATH",
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "HOME",
+        "BASH_ENV",
+        "ENV",
+        "IFS",
+        "SHELLOPTS",
+        "GIT_SSH_COMMAND",
+        "MAKEFLAGS",
+        "KTEST_CACHE_DIR",
+        "PYTHONPATH",
+        "TMPDIR",
+        "X",
+    ] {
+        let problem = problem(name);
+        assert!(
+            problem
+                .contains(&format!("users/eve.toml:1: env: a user's file must not set {name}; use a name")),
+            "{problem}"
+        );
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_panics(toml: bool, text in "((test_group|branch|host|repos)?[\\[\\]{}:.=,\"'a-z 0-9\n]{0,12}){0,5}") {

@@ -15,6 +15,7 @@ mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -88,6 +89,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::unjudged(error).print(),
     };
+    end_after_signal();
     let result = runtime.block_on(async {
         let cache = cache_dir(cli.cache_dir)?;
         let work = async {
@@ -119,6 +121,24 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => failure.print(),
     }
+}
+
+/// The time from a signal to the end of the process, if the main thread does not end it. It may be blocked by a file: a
+/// FIFO, a file system that hangs.
+const SIGNAL_GRACE: Duration = Duration::from_secs(5);
+
+/// Ends the process a while after a signal, from a thread that touches no files. The kernel kills all child processes.
+fn end_after_signal() {
+    std::thread::spawn(|| {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        let code = runtime.block_on(async {
+            let code = stop_signal().await;
+            tokio::time::sleep(SIGNAL_GRACE).await;
+            code
+        });
+        eprintln!("ktest: a file operation hangs; ended without it");
+        std::process::exit(code.into());
+    });
 }
 
 /// Waits for Ctrl-C, SIGTERM or SIGHUP. Dropping the running future ends its processes.

@@ -204,6 +204,9 @@ fn new_log(dir: &Dir, relative: &Path) -> Result<File, UntrustedError> {
 }
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use model::Verdict;

@@ -13,5 +13,5 @@ mod resources;
 
 pub use builder::{Network, RootEntry, Sandbox, root_entries};
 pub use escape::{Attempt, try_to_escape};
-pub use probe::{SandboxError, probe};
+pub use probe::{SandboxError, probe, probe_now};
 pub use resources::Resources;

@@ -33,7 +33,8 @@ pub async fn probe() -> Result<(), SandboxError> {
     WORKS.get_or_try_init(probe_now).await.copied()
 }
 
-async fn probe_now() -> Result<(), SandboxError> {
+/// Checks it now: after a program in the sandbox failed, whether this host is the cause.
+pub async fn probe_now() -> Result<(), SandboxError> {
     if !can_limit() {
         return Err(SandboxError::NoPrlimit);
     }

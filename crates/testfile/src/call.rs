@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use kernel::{BuildError, SourceError};
 use model::{Arch, SubtestName};
 use sandbox::Resources;
 use spawn::{Cmd, Limits, Output, SpawnError};
@@ -80,7 +81,14 @@ impl TestFile {
             // report them before anything is built.
             let flavor = kernel::Flavor::of(self.test.as_str(), &declared.kernel);
             let plan = kernel::plan::BuildPlan::new(&flavor);
-            plan.map_err(|error| invalid(DeclareError::Kernel(error.to_string())))?;
+            plan.map_err(|error| match error {
+                BuildError::Source(SourceError::BaseConfig { ref cause, .. })
+                    if TestFileError::is_failure_of_host(cause) =>
+                {
+                    TestFileError::Host { file: self.path.clone(), problem: error.to_string() }
+                }
+                error => invalid(DeclareError::Kernel(error.to_string())),
+            })?;
         }
         Ok(declared)
     }
@@ -145,13 +153,16 @@ impl TestFile {
             let cmd = variables.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value));
             return cmd.output(call.limits()).await.map_err(|error| self.spawn_error(call.name, &error));
         }
-        sandbox::probe()
-            .await
-            .map_err(|source| TestFileError::Sandbox { file: self.path.clone(), source })?;
+        let sandbox_error = |source| TestFileError::Sandbox { file: self.path.clone(), source };
+        sandbox::probe().await.map_err(sandbox_error)?;
         let failed = |problem: String| self.call_error(call.name, &problem);
         for _ in 0..=MAX_CLONES {
-            let requests = GitRequests::new().map_err(|error| failed(error.to_string()))?;
+            let requests = GitRequests::new().map_err(|error| self.host_error(call.name, &error))?;
             let output = self.in_sandbox(call, env, &requests).await?;
+            if !output.exit.success() && output.error_line().starts_with("bwrap: ") {
+                // The file can print that, too.
+                sandbox::probe_now().await.map_err(sandbox_error)?;
+            }
             let requests = requests.read().map_err(failed)?;
             if requests.is_empty() {
                 return Ok(output);
@@ -201,8 +212,15 @@ impl TestFile {
             SpawnError::NotFound { .. } if self.path.exists() => {
                 self.call_error(call, "the interpreter in its first line does not exist")
             }
+            SpawnError::Start { .. } | SpawnError::Io { .. } | SpawnError::NotFound { .. } => {
+                self.host_error(call, error)
+            }
             other => self.call_error(call, &other.to_string()),
         }
+    }
+
+    fn host_error(&self, call: &str, error: &dyn std::fmt::Display) -> TestFileError {
+        TestFileError::Host { file: self.path.clone(), problem: format!("{call}: {error}") }
     }
 
     fn call_error(&self, call: &'static str, problem: &str) -> TestFileError {

@@ -11,7 +11,7 @@ impl TestFile {
     pub fn find(file: &Path, tests_dir: Option<&Path>) -> Result<Self, TestFileError> {
         let root =
             tests_dir.map(|dir| if dir.join("tests").is_dir() { dir.join("tests") } else { dir.into() });
-        let found = existing(file, root.as_deref()).ok_or_else(|| TestFileError::Missing(file.into()))?;
+        let found = existing(file, root.as_deref())?.ok_or_else(|| TestFileError::Missing(file.into()))?;
         if found.extension().is_none_or(|extension| extension != "ktest") {
             return Err(TestFileError::NotKtest(found));
         }
@@ -34,9 +34,18 @@ impl TestFile {
 }
 
 /// The first existing file: below `root`, then as given; each also with the extension appended.
-fn existing(file: &Path, root: Option<&Path>) -> Option<PathBuf> {
+fn existing(file: &Path, root: Option<&Path>) -> Result<Option<PathBuf>, TestFileError> {
     let bases = root.map(|root| root.join(file)).into_iter().chain([file.to_path_buf()]);
-    bases
-        .flat_map(|base| [PathBuf::from(format!("{}.ktest", base.display())), base].into_iter().rev())
-        .find(|path| path.is_file())
+    let candidates =
+        bases.flat_map(|base| [PathBuf::from(format!("{}.ktest", base.display())), base].into_iter().rev());
+    for path in candidates {
+        match fsx::own::metadata(&path) {
+            Ok(meta) if meta.is_file() => return Ok(Some(path)),
+            Err(error) if TestFileError::is_failure_of_host(&error.source) => {
+                return Err(TestFileError::Host { file: path, problem: error.source.to_string() });
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(None)
 }

@@ -17,7 +17,7 @@ use model::{Arch, TestPath};
 
 pub use call::parse_variables;
 pub use declare::{Declarations, DeclareError};
-pub use trust::{Roots, Trust, refused};
+pub use trust::{Roots, Trust, reaches_host_through_qemu, refused};
 
 /// Why a test file cannot be used. Each message is one line that names the file.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,14 @@ pub enum TestFileError {
         /// The error, at most 400 characters.
         problem: String,
     },
+    /// A failure of this host, not of the file.
+    #[error("{file}: {problem}")]
+    Host {
+        /// The file.
+        file: PathBuf,
+        /// What failed.
+        problem: String,
+    },
     /// The sandbox does not work on this host.
     #[error("{file}: {source}")]
     Sandbox {
@@ -63,6 +71,31 @@ pub enum TestFileError {
         /// The invalid declaration.
         source: DeclareError,
     },
+}
+
+impl TestFileError {
+    /// Whether this host failed, and not the file. Such an error never becomes a verdict.
+    #[must_use]
+    pub fn is_of_host(&self) -> bool {
+        matches!(self, Self::Host { .. } | Self::Sandbox { .. })
+    }
+
+    /// An error of the operating system for a file that the test file names: if it is not the wrong name or the wrong kind
+    /// of file, this host failed.
+    pub(crate) fn is_failure_of_host(error: &std::io::Error) -> bool {
+        use std::io::ErrorKind;
+        !matches!(
+            error.kind(),
+            ErrorKind::NotFound
+                | ErrorKind::NotADirectory
+                | ErrorKind::IsADirectory
+                | ErrorKind::PermissionDenied
+                | ErrorKind::FileTooLarge
+                | ErrorKind::InvalidData
+                | ErrorKind::InvalidFilename
+                | ErrorKind::InvalidInput
+        )
+    }
 }
 
 /// A test file and the tree it belongs to.

@@ -13,6 +13,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::confine::Confinement;
 use crate::console::LineSplitter;
 use crate::machine::{Machine, MachineError, argv};
 use crate::monitor;
@@ -50,12 +51,15 @@ pub enum SessionError {
     /// The machine cannot be described to QEMU.
     #[error(transparent)]
     Machine(#[from] MachineError),
+    /// QEMU ended before the guest ran.
+    #[error("QEMU does not start the machine: {0}")]
+    Refused(String),
     /// KVM stopped in the middle of the run. The guest may run under TCG.
     #[error("KVM cannot run the guest any further: {0}")]
     Kvm(String),
 }
 
-/// The command that runs `machine`.
+/// The command that runs `machine`, without a sandbox.
 pub fn command(machine: &Machine) -> Result<Cmd, MachineError> {
     let argv = argv(machine)?;
     Ok(Cmd::new(&argv[0]).args(&argv[1..]))
@@ -83,6 +87,8 @@ pub struct Session<'a> {
     pub machine: &'a Machine,
     /// The folder for what the guest writes to its root disk.
     pub temp_dir: &'a Path,
+    /// The sandbox of QEMU; `None` if it runs without one.
+    pub confinement: Option<&'a Confinement>,
     /// The start of the run: time zero of the supervisor.
     pub clock: Instant,
     /// Requests from outside.
@@ -98,7 +104,7 @@ impl Session<'_> {
         supervisor: &mut Supervisor,
         mut on: impl FnMut(SessionEvent<'_>),
     ) -> Result<VmOutcome, SessionError> {
-        let mut qemu = Qemu::start(self.machine, self.temp_dir)?;
+        let mut qemu = Qemu::start(&self)?;
         let mut lines = LineSplitter::default();
         let mut buffer = vec![0; 64 << 10];
         let mut tick = tokio::time::interval(TICK);
@@ -118,6 +124,7 @@ impl Session<'_> {
                 count = read(&mut qemu.stdout, &mut buffer) => match count {
                     0 => break,
                     count => {
+                        qemu.silent = false;
                         on(SessionEvent::ConsoleBytes(&buffer[..count]));
                         lines.feed(&buffer[..count], |line| {
                             on(SessionEvent::ConsoleLine(line));
@@ -175,16 +182,22 @@ struct Qemu {
     stderr: JoinHandle<String>,
     kvm_errors: mpsc::UnboundedReceiver<String>,
     killed: bool,
+    /// The console has printed nothing yet.
+    silent: bool,
     kvm_error: Option<String>,
     infrastructure_error: Option<String>,
 }
 
 impl Qemu {
-    fn start(machine: &Machine, temp_dir: &Path) -> Result<Self, SessionError> {
-        let cmd = command(machine)?.env("TMPDIR", temp_dir);
+    fn start(session: &Session<'_>) -> Result<Self, SessionError> {
+        let Session { machine, temp_dir, confinement, .. } = session;
+        let cmd = match confinement {
+            Some(confinement) => confinement.command(machine, temp_dir)?,
+            None => command(machine)?.env("TMPDIR", temp_dir),
+        };
         let mut child = cmd.streams(Stream::Pipe, Stream::Pipe, Stream::Pipe).start()?;
         let (kvm_error_sender, kvm_errors) = mpsc::unbounded_channel();
-        let (requests, replies) = monitor_requests(machine.clone());
+        let (requests, replies) = monitor_requests((*machine).clone());
         Ok(Self {
             stdout: child.take_stdout(),
             console: console_writer(child.take_stdin()),
@@ -193,6 +206,7 @@ impl Qemu {
             stderr: tokio::spawn(last_line(child.take_stderr(), kvm_error_sender)),
             kvm_errors,
             killed: false,
+            silent: true,
             kvm_error: None,
             infrastructure_error: None,
             child,
@@ -248,6 +262,9 @@ impl Qemu {
             return Err(SessionError::Kvm(error));
         }
         let complaint = self.stderr.await.unwrap_or_default();
+        if self.silent && !self.killed && exit == Exit::Code(1) && complaint.starts_with("qemu-system-") {
+            return Err(SessionError::Refused(complaint));
+        }
         Ok(supervisor.ended(vm_end(exit, self.killed, &complaint), clock.elapsed()))
     }
 }
@@ -284,6 +301,10 @@ fn vm_end(exit: Exit, killed: bool, complaint: &str) -> VmEnd {
     match exit {
         _ if killed => VmEnd::Killed,
         Exit::Code(0) => VmEnd::Guest,
+        // The sandbox reports a death by signal N as exit code 128 + N.
+        Exit::Code(code @ 129..=192) => {
+            VmEnd::Died(format!("QEMU ended with {}: {complaint}", Exit::Signal(code - 128)))
+        }
         exit => VmEnd::Died(format!("QEMU ended with {exit}: {complaint}")),
     }
 }

@@ -7,3 +7,4 @@ pub mod placement;
 pub mod pool;
 pub mod remote;
 pub mod run;
+mod work_file;

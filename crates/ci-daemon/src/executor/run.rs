@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::batch::{Action, BatchEnd, BatchState, ReportedVerdict};
 use super::command::{Tools, ktest_run};
 use super::live::LiveLog;
+use super::work_file;
 use crate::plan::PlannedJob;
 use fsx::clock::unix_seconds as now;
 
@@ -32,8 +33,6 @@ const SILENCE: Duration = Duration::from_secs(4 * 3600);
 /// The same for a child that sends heartbeats: on this machine, and on a host whose lines wait behind the files that it sends.
 const MISSED_HEARTBEATS: Duration = Duration::from_secs(90);
 const MISSED_HEARTBEATS_REMOTE: Duration = Duration::from_secs(600);
-/// How long a file of the work directory may take to open.
-const OPEN_LIMIT: Duration = Duration::from_secs(60);
 /// How many lines of the child's standard error are kept for a verdict's log.
 const TAIL: usize = 200;
 
@@ -351,18 +350,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Opens a file of the work directory, if it exists. A worker host or a run of an older version may have left
-    /// anything there, so only a regular file is opened, and never through a link.
+    /// Opens a file of the work directory, if it exists.
     async fn open(&self, relative: &Path) -> Option<PlainFile> {
-        let (work, name) = (self.slot.work.clone(), relative.to_owned());
-        let open = move || Dir::open(&work)?.open_file(name);
-        let opened = tokio::time::timeout(OPEN_LIMIT, tokio::task::spawn_blocking(open)).await;
-        let why = match opened {
-            Ok(Ok(Ok(file))) => return Some(PlainFile::new(file, self.slot.work.join(relative))),
-            Ok(Ok(Err(error))) if error.is_not_found() => return None,
-            Ok(Ok(Err(error))) => error.to_string(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("it does not open within {} s", OPEN_LIMIT.as_secs()),
+        let why = match work_file::open(&self.slot.work, relative).await {
+            Ok(file) => return file,
+            Err(why) => why,
         };
         tracing::error!("{} of a run of {} is lost: {why}", relative.display(), self.first.unit.test);
         self.log.line(format!("{} is lost: {why}", relative.display()));

@@ -42,6 +42,6 @@ impl From<RunError> for Failure {
 pub(crate) fn exit_code(error: &RunError) -> u8 {
     match error {
         RunError::Infrastructure(_) => 125,
-        RunError::TestFile(_) | RunError::Source(_) | RunError::Usage(_) | RunError::Out(_) => 2,
+        RunError::TestFile(_) | RunError::Source(_) | RunError::Usage(_) | RunError::Locked(_) => 2,
     }
 }

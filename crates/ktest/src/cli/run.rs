@@ -68,6 +68,11 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
     }
     let heartbeat = reporter.heartbeat();
     let result = crate::run::run(request, &mut reporter).await;
+    let result = result.map_err(|error| match error {
+        // The slot's directory is the farm's own.
+        RunError::Locked(error) if order.events => RunError::Infrastructure(error.to_string()),
+        error => error,
+    });
     drop(heartbeat);
     let code = result.as_ref().map_or_else(exit_code, Summary::exit_code);
     if let Err(RunError::Infrastructure(what)) = &result {

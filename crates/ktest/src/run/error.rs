@@ -11,16 +11,16 @@ use crate::out::OutError;
 pub enum RunError {
     /// The test file cannot be used.
     #[error(transparent)]
-    TestFile(#[from] TestFileError),
+    TestFile(TestFileError),
     /// The kernel source cannot be used.
     #[error("{0}")]
     Source(String),
     /// The order is invalid.
     #[error("{0}")]
     Usage(String),
-    /// The output directory cannot be used.
+    /// Another run uses the output directory.
     #[error(transparent)]
-    Out(#[from] OutError),
+    Locked(OutError),
     /// An infrastructure error.
     #[error("{0}")]
     Infrastructure(String),
@@ -35,6 +35,23 @@ impl RunError {
     /// The log of the run cannot be written.
     pub(crate) fn log(error: impl fmt::Display) -> Self {
         Self::Infrastructure(format!("cannot write the log: {error}"))
+    }
+}
+
+impl From<TestFileError> for RunError {
+    fn from(error: TestFileError) -> Self {
+        if error.is_of_host() { Self::infrastructure(error) } else { Self::TestFile(error) }
+    }
+}
+
+impl From<OutError> for RunError {
+    /// A directory in use is the user's to resolve; any other error of the output directory is one of this host, never of
+    /// the commit or the test file.
+    fn from(error: OutError) -> Self {
+        match error {
+            OutError::Locked(_) => Self::Locked(error),
+            other => Self::infrastructure(other),
+        }
     }
 }
 

@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 use model::{AccelChoice, SubtestName};
 use rustix::process::Signal;
 use sandbox::Sandbox;
-use spawn::{Cmd, Exit, Stream};
+use spawn::{Child, Cmd, Exit, Stream};
 use testfile::TestFile;
 use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use vm::console::LineSplitter;
+use vm::session::SessionInput;
 use vm::supervise::{Action, Supervisor, TimeLimits, VmEnd, VmOutcome};
 
 use super::error::RunError;
 use super::phases::Declared;
+use super::quota::Quota;
 use super::results::Results;
 use super::retry::{Attempt, AttemptEnd, Change, RetryPolicy, supervise};
 
@@ -65,12 +68,16 @@ impl Attempt for Host<'_> {
             results.summary.command = Some(cmd.to_string());
             return Ok(AttemptEnd::DryRun);
         }
-        let (outcome, cut_short) = once(&cmd, self.declared.declared.timeout, subtests, results).await?;
+        let quota = Quota::new(&results.out.files(), self.declared.request.order.max_output.0);
+        let (outcome, cut_short) =
+            once(&cmd, &quota, self.declared.declared.timeout, subtests, results).await?;
         Ok(match outcome {
             VmOutcome::Complete if !cut_short => AttemptEnd::NeverRan,
             VmOutcome::Complete | VmOutcome::Lost => AttemptEnd::Interrupted,
-            VmOutcome::InitFailed(reason) | VmOutcome::NoBoot { reason, .. } => {
-                AttemptEnd::NotStarted { reason, is_final: true }
+            VmOutcome::InitFailed(reason) => AttemptEnd::NotStarted { reason, is_final: true },
+            // The first line is printed before any code of the test file runs.
+            VmOutcome::NoBoot { reason, .. } => {
+                AttemptEnd::Infrastructure(format!("bash does not start in the sandbox: {reason}"))
             }
             VmOutcome::Infrastructure(what) => AttemptEnd::Infrastructure(what),
         })
@@ -142,6 +149,7 @@ impl Host<'_> {
 /// Runs the command until its end or its time limit. The flag is true if a subtest cut it short.
 async fn once(
     cmd: &Cmd,
+    quota: &Quota,
     limit: Duration,
     subtests: &[SubtestName],
     results: &mut Results<'_>,
@@ -160,43 +168,81 @@ async fn once(
         Ok(child) => child,
         Err(error) => return Ok((VmOutcome::Infrastructure(error.to_string()), false)),
     };
+    let files = results.out.files();
+    let (sender, exceeded) = unbounded_channel();
+    let watch = quota.watch(&files, sender);
+    let ended = until_end(&mut child, &mut supervisor, exceeded, results).await;
+    watch.abort();
+    let exit = match child.stop(Duration::from_secs(5)).await {
+        Ok(exit) => exit,
+        Err(error) => return Ok((VmOutcome::Infrastructure(error.to_string()), false)),
+    };
+    if quota.exceeded(&files).is_some() {
+        quota.clear();
+    }
+    let end = match (ended?, exit) {
+        (OutputEnd::HostFailed(error), _) => return Ok((VmOutcome::Infrastructure(error), false)),
+        (OutputEnd::Killed, _) => VmEnd::Killed,
+        (OutputEnd::Closed, Exit::Code(_)) => VmEnd::Guest,
+        (OutputEnd::Closed, Exit::Signal(signal)) => {
+            VmEnd::Died(format!("bash was killed by signal {signal}"))
+        }
+    };
+    let (actions, outcome) = supervisor.ended(end, clock.elapsed());
+    actions.into_iter().try_for_each(|action| apply(action, results))?;
+    Ok((outcome, supervisor.cut_short()))
+}
+
+/// Why the output of the command ended.
+enum OutputEnd {
+    /// The command closed it.
+    Closed,
+    /// It exceeded a limit and was killed.
+    Killed,
+    /// This host failed.
+    HostFailed(String),
+}
+
+/// Feeds the output of the command to the supervisor until it ends.
+async fn until_end(
+    child: &mut Child,
+    supervisor: &mut Supervisor,
+    mut exceeded: UnboundedReceiver<SessionInput>,
+    results: &mut Results<'_>,
+) -> Result<OutputEnd, RunError> {
+    let clock = results.reporter.began();
     let (mut stdout, mut lines) = (child.take_stdout(), LineSplitter::default());
-    let mut buffer = vec![0; 64 << 10];
-    let mut killed = false;
+    let (mut buffer, mut end) = (vec![0; 64 << 10], OutputEnd::Closed);
     let mut tick = tokio::time::interval(Duration::from_millis(100));
+    let mut text: Vec<String> = Vec::new();
     loop {
-        let mut text: Vec<String> = Vec::new();
+        let mut actions = Vec::new();
         tokio::select! {
             biased;
             _ = tick.tick() => results.out.flush().map_err(RunError::log)?,
+            Some(input) = exceeded.recv() => match input {
+                SessionInput::GiveUp(reason) => actions = supervisor.give_up(reason),
+                SessionInput::InfrastructureError(error) => return Ok(OutputEnd::HostFailed(error)),
+                SessionInput::Console(_) | SessionInput::Sysrq(_) | SessionInput::Kill => {}
+            },
             count = read(&mut stdout, &mut buffer) => match count {
                 0 => break,
                 count => lines.feed(&buffer[..count], |line| text.push(line.to_owned())),
             },
         }
-        feed(&text, &mut supervisor, clock, results)?;
-        for action in supervisor.tick(clock.elapsed()) {
+        feed(&std::mem::take(&mut text), supervisor, clock, results)?;
+        actions.extend(supervisor.tick(clock.elapsed()));
+        for action in actions {
             if action == Action::Kill {
-                killed = true;
+                end = OutputEnd::Killed;
                 child.signal(Signal::KILL);
             }
+            apply(action, results)?;
         }
     }
-    let mut text: Vec<String> = Vec::new();
     lines.finish(|line| text.push(line.to_owned()));
-    feed(&text, &mut supervisor, clock, results)?;
-    let exit = match child.stop(Duration::from_secs(5)).await {
-        Ok(exit) => exit,
-        Err(error) => return Ok((VmOutcome::Infrastructure(error.to_string()), false)),
-    };
-    let end = match exit {
-        _ if killed => VmEnd::Killed,
-        Exit::Code(_) => VmEnd::Guest,
-        Exit::Signal(signal) => VmEnd::Died(format!("bash was killed by signal {signal}")),
-    };
-    let (actions, outcome) = supervisor.ended(end, clock.elapsed());
-    actions.into_iter().try_for_each(|action| apply(action, results))?;
-    Ok((outcome, supervisor.cut_short()))
+    feed(&text, supervisor, clock, results)?;
+    Ok(end)
 }
 
 fn feed(

@@ -3,11 +3,13 @@
 //! If the source or the test file is the reason that there is no kernel, the result is a verdict ([`CannotRun`]), not an
 //! error.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use fsx::untrusted::Dir;
 use kernel::{
-    BuildError, BuildRequest, Cache, DistroKernel, Flavor, Kernel, KernelSource, Requirements, Store,
+    BuildError, BuildRequest, Cache, DistroKernel, Flavor, Kernel, KernelSource, Requirements, SourceError,
+    Store,
 };
 use model::{Arch, Event};
 use testfile::{Declarations, HostEnv, TestFile};
@@ -60,6 +62,7 @@ pub(super) async fn from_store(
 /// The error that ends a run.
 pub(super) fn failure(error: BuildError) -> RunError {
     match error {
+        BuildError::Source(SourceError::Git(error)) => source_or_host(&error, error.to_string()),
         BuildError::Source(error) => RunError::Source(error.to_string()),
         other => RunError::Infrastructure(other.to_string()),
     }
@@ -83,11 +86,19 @@ pub(super) async fn version(from: &KernelFrom, kernel: Option<&Kernel>) -> Resul
     let (dir, text) = match source {
         KernelSource::WorkingTree(dir) => {
             let path = dir.join("Makefile");
-            (dir, fsx::own::read_to_string(&path, MAX_CONFIG).map_err(|_| no_kernel_tree(dir))?)
+            let text = fsx::own::read_to_string(&path, MAX_CONFIG).map_err(|error| match error.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied => {
+                    no_kernel_tree(dir)
+                }
+                ErrorKind::InvalidData | ErrorKind::FileTooLarge => no_kernel_tree(dir),
+                _ => RunError::infrastructure(error),
+            })?;
+            (dir, text)
         }
         KernelSource::Commit { repo, commit } => {
             let no_kernel = |error: gitio::GitError| {
-                RunError::Source(format!("{}: no kernel at commit {commit}: {error}", repo.display()))
+                let text = format!("{}: no kernel at commit {commit}: {error}", repo.display());
+                source_or_host(&error, text)
             };
             let opened = gitio::Repo::open(repo).map_err(no_kernel)?;
             let makefile = opened.file(commit, "Makefile", MAKEFILE).await.map_err(no_kernel)?;
@@ -95,6 +106,15 @@ pub(super) async fn version(from: &KernelFrom, kernel: Option<&Kernel>) -> Resul
         }
     };
     kernel::kernel_version(&text).ok_or_else(|| no_kernel_tree(dir))
+}
+
+/// An error of git: a wrong name is the user's, all else is a failure of this host.
+fn source_or_host(error: &gitio::GitError, text: String) -> RunError {
+    use gitio::GitError::{NoSuchCommit, NoSuchPath, Unborn};
+    match error {
+        NoSuchCommit { .. } | NoSuchPath { .. } | Unborn { .. } => RunError::Source(text),
+        _ => RunError::Infrastructure(text),
+    }
 }
 
 fn no_kernel_tree(dir: &Path) -> RunError {

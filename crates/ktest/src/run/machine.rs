@@ -119,7 +119,12 @@ fn devices(prepared: &Prepared<'_>, dir: &Path) -> Result<Devices, RunError> {
     }
     let base = disks.len() + usize::from(declared.bus == StorageBus::VirtioBlk);
     let device = |name: String, size: u64| {
-        let file = sparse(dir, &name, size).map_err(|error| io_error(dir, &error))?;
+        let file = sparse(dir, &name, size).map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput => RunError::Usage(format!(
+                "{name}: this host has no files of {size} bytes; declare a smaller device"
+            )),
+            _ => io_error(dir, &error),
+        })?;
         prepared.saved.as_ref().map_or(Ok(()), |saved| saved.restore(&file))?;
         Ok::<_, RunError>(file)
     };

@@ -99,6 +99,12 @@ async fn rounds(
     }
 }
 
+/// Looks for coverage data as a run does before its VMs.
+#[cfg(test)]
+pub(crate) fn coverage_data(out: &Out) -> std::collections::BTreeSet<std::path::PathBuf> {
+    coverage::begin(out)
+}
+
 /// A kernel whose files are in `dir`.
 #[cfg(test)]
 fn kernel_in(dir: &std::path::Path) -> ::kernel::Kernel {

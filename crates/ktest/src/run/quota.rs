@@ -50,13 +50,11 @@ impl Quota {
             if bytes > self.bytes {
                 let most = self.bytes >> 20;
                 return Some(format!(
-                    "the guest wrote more than {most} MiB to its output directory or serial line (--max-output)"
+                    "the test wrote more than {most} MiB to its output directory or serial line (--max-output)"
                 ));
             }
             if files > MAX_FILES {
-                return Some(format!(
-                    "the guest created more than {MAX_FILES} files in its output directory"
-                ));
+                return Some(format!("the test created more than {MAX_FILES} files in its output directory"));
             }
         }
         None

@@ -26,7 +26,9 @@ impl<'a> Listed<'a> {
             Err(error) => (request.subtests.clone(), Err(error)),
         };
         let declared = match declared {
-            Err(error) if !request.for_farm() || listed.is_empty() => return Err(error.into()),
+            Err(error) if error.is_of_host() || !request.for_farm() || listed.is_empty() => {
+                return Err(error.into());
+            }
             other => other,
         };
         match (&declared, no_source) {

@@ -5,16 +5,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use model::{AccelChoice, Event, SubtestName, Verdict};
+use testfile::Trust;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use vm::accel::kvm;
+use vm::confine::{self, Confinement};
 use vm::machine::{Accel, Machine};
 use vm::session::{self, Session, SessionError, SessionEvent, SessionInput};
 use vm::supervise::{Action, EXIT, Supervisor, TimeLimits, UP, VmOutcome};
 
-use super::error::RunError;
+use super::error::{CannotRun, RunError};
 use super::machine::{VmSetup, has_kgdb, prepare};
-use super::phases::Prepared;
+use super::phases::{Declared, Prepared};
 use super::quota::{self, Quota};
 use super::results::Results;
 use super::retry::{Attempt, AttemptEnd, Change, RetryPolicy, supervise};
@@ -29,6 +31,8 @@ const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 /// The factor for all time limits under TCG.
 const TCG_SCALE: u32 = 4;
+/// The most processors of a guest that both machine types have.
+const MAX_CPUS: u32 = 255;
 /// How much of the serial log becomes the log of subtests that never started, in bytes.
 const SERIAL_LOG: u64 = 16 << 20;
 
@@ -63,8 +67,15 @@ pub(super) async fn run(
         boot_only,
         fruitless: 0,
     };
+    if let Some(reason) = too_large(prepared) {
+        return match boot_only {
+            true => Err(RunError::Usage(reason)),
+            false => results.cannot_run(subtests, &CannotRun::because(reason)),
+        };
+    }
     let mut vms = Vms {
         prepared,
+        confinement: confinement(prepared, results).await?,
         accel: accel(prepared, results).await,
         early_console: false,
         boot_only,
@@ -78,6 +89,7 @@ pub(super) async fn run(
 /// The VMs of a run, one after another.
 struct Vms<'a> {
     prepared: &'a Prepared<'a>,
+    confinement: Option<Confinement>,
     accel: Accel,
     early_console: bool,
     boot_only: bool,
@@ -89,6 +101,16 @@ struct Vms<'a> {
 }
 
 impl Vms<'_> {
+    /// The keys for `ktest ssh`. On a farm no port of the host leads to a guest.
+    async fn access(&self) -> Option<Access> {
+        let request = self.prepared.run.request;
+        if request.trust() == Trust::Confined {
+            return None;
+        }
+        let access = Access::new(&request.cache).await;
+        access.inspect_err(|error| tracing::warn!("ktest ssh will not work with this guest: {error}")).ok()
+    }
+
     fn limits(&self) -> TimeLimits {
         let run = &self.prepared.run;
         match run.request.order.interactive {
@@ -110,13 +132,7 @@ impl Attempt for Vms<'_> {
         let cache = &self.prepared.run.request.cache;
         let vm_dir = VmDir::create(cache)
             .map_err(|error| RunError::Infrastructure(format!("{}: {error}", cache.display())))?;
-        let access = match Access::new(cache).await {
-            Ok(access) => Some(access),
-            Err(error) => {
-                tracing::warn!("ktest ssh will not work with this guest: {error}");
-                None
-            }
-        };
+        let access = self.access().await;
         let files = results.out.files();
         let setup = VmSetup {
             accel: self.accel,
@@ -141,6 +157,7 @@ impl Attempt for Vms<'_> {
             access: access.as_ref(),
             dir: &vm_dir,
             quota: &self.quota,
+            confinement: self.confinement.as_ref(),
         };
         let end = vm.run(subtests, results).await?;
         if matches!(end, AttemptEnd::NotStarted { .. }) {
@@ -171,6 +188,7 @@ struct Vm<'a> {
     access: Option<&'a Access>,
     dir: &'a VmDir,
     quota: &'a Quota,
+    confinement: Option<&'a Confinement>,
 }
 
 impl Vm<'_> {
@@ -192,6 +210,7 @@ impl Vm<'_> {
         let session = Session {
             machine: self.machine,
             temp_dir: self.dir.path(),
+            confinement: self.confinement,
             clock,
             input,
             pause_at_failure: self.prepared.run.request.order.keep_devices.0 > 0 && self.has_devices(),
@@ -223,7 +242,12 @@ impl Vm<'_> {
             return Err(error);
         }
         results.summary.command_status = supervisor.exit_status();
-        Ok(attempt_end(ending, supervisor.cut_short()))
+        Ok(attempt_end(ending, supervisor.cut_short(), self.declares_arguments()))
+    }
+
+    fn declares_arguments(&self) -> bool {
+        let declared = &self.prepared.run.declared;
+        !declared.qemu_append.is_empty() || !declared.qemu_prepend.is_empty()
     }
 
     fn has_devices(&self) -> bool {
@@ -307,8 +331,17 @@ impl Vm<'_> {
 }
 
 /// What the end of a VM means for the remaining subtests.
-fn attempt_end(outcome: Result<VmOutcome, SessionError>, cut_short: bool) -> AttemptEnd {
+fn attempt_end(
+    outcome: Result<VmOutcome, SessionError>,
+    cut_short: bool,
+    declares_arguments: bool,
+) -> AttemptEnd {
     match outcome {
+        // The likely cause is not this host.
+        Err(error @ SessionError::Refused(_)) if declares_arguments => {
+            let reason = format!("{error}; the test file declares ktest_qemu_append or ktest_qemu_prepend");
+            AttemptEnd::NotStarted { reason, is_final: true }
+        }
         Ok(VmOutcome::Complete) if !cut_short => AttemptEnd::NeverRan,
         Ok(VmOutcome::Complete | VmOutcome::Lost) => AttemptEnd::Interrupted,
         Ok(VmOutcome::NoBoot { reason, .. }) => AttemptEnd::NotStarted { reason, is_final: false },
@@ -352,6 +385,42 @@ fn serial_log(path: &Path) -> Vec<u8> {
         let _ = file.take(SERIAL_LOG).read_to_end(&mut log);
     }
     log
+}
+
+/// The sandbox of QEMU. On a farm a run without one is refused; a run of one's own reports that there is none.
+async fn confinement(
+    prepared: &Prepared<'_>,
+    results: &Results<'_>,
+) -> Result<Option<Confinement>, RunError> {
+    let Declared { request, declared, .. } = &prepared.run;
+    if !request.sandbox() {
+        return Ok(None);
+    }
+    if request.trust() == Trust::Own && testfile::reaches_host_through_qemu(declared) {
+        results.reporter.note("QEMU runs without a sandbox: the declared QEMU arguments reach the host");
+        return Ok(None);
+    }
+    match Confinement::probe(declared.kernel.arch).await {
+        Ok(confinement) => Ok(Some(confinement)),
+        Err(error) if request.trust() == Trust::Confined => Err(RunError::infrastructure(error)),
+        Err(error) => {
+            results.reporter.note(&format!("QEMU runs without a sandbox: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+/// Why this host cannot have the guest, whatever else runs on it.
+fn too_large(prepared: &Prepared<'_>) -> Option<String> {
+    let declared = &prepared.run.declared;
+    if let Some(cpus) = declared.cpus.filter(|cpus| !(1..=MAX_CPUS).contains(cpus)) {
+        return Some(format!("the test file declares ktest_cpus={cpus}; use 1 to {MAX_CPUS}"));
+    }
+    let host = confine::host_memory_mib()?;
+    let wants = declared.mem_mib;
+    (wants > host).then(|| {
+        format!("the test file declares ktest_mem={wants} MiB, this host has {host} MiB; declare less or use another host")
+    })
 }
 
 /// The accelerator: as ordered, or whichever works on this host.

@@ -56,6 +56,12 @@ pub fn refused(declared: &Declarations, roots: Roots<'_>) -> Vec<DeclareError> {
     compiler.chain(files).chain(qemu).collect()
 }
 
+/// Whether the declared QEMU arguments name something of the host.
+#[must_use]
+pub fn reaches_host_through_qemu(declared: &Declarations) -> bool {
+    [&declared.qemu_append, &declared.qemu_prepend].into_iter().any(|args| qemu_args::refused(args).is_some())
+}
+
 /// Replaces the paths of the declared files by the paths that they resolve to.
 pub(crate) fn resolve(declared: &mut Declarations, roots: Roots<'_>) {
     let base = match &mut declared.kernel.kconfig_base {

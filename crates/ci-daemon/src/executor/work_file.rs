@@ -1,0 +1,108 @@
+//! Files that a run left in the work directory of its slot. A worker host or a run of an older version may have left
+//! anything there, so only a regular file is opened, and never through a link.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fsx::untrusted::{Dir, UntrustedError};
+use results::PlainFile;
+
+/// How long a file may take to open.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a file of a run cannot be published.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WorkFileError {
+    /// It cannot be opened, or is not a plain file.
+    #[error(transparent)]
+    File(#[from] UntrustedError),
+    /// The file system hangs.
+    #[error("it does not open within {} s", LIMIT.as_secs())]
+    Time,
+    /// The daemon ends.
+    #[error(transparent)]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Opens a file of the directory; `None` if it does not exist.
+pub(super) async fn open(work: &Path, relative: &Path) -> Result<Option<PlainFile>, WorkFileError> {
+    let (dir, name) = (work.to_owned(), relative.to_owned());
+    let open = tokio::task::spawn_blocking(move || Dir::open(&dir)?.open_file(name));
+    match tokio::time::timeout(LIMIT, open).await.map_err(|_| WorkFileError::Time)?? {
+        Ok(file) => Ok(Some(PlainFile::new(file, work.join(relative)))),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+    use std::time::Instant;
+
+    use model::{CommitId, ResultKey, Verdict};
+    use results::{LogKind, VerdictRecord, Writer};
+
+    use super::*;
+
+    /// What a hostile host can leave under a name, in an empty directory.
+    fn hostile(path: &Path, kind: &str, victim: &Path) {
+        match kind {
+            "link" => symlink(victim, path).unwrap(),
+            "endless" => symlink("/dev/zero", path).unwrap(),
+            "dangling" => symlink("/nowhere", path).unwrap(),
+            "hard link" => std::fs::hard_link(victim, path).unwrap(),
+            "directory" => std::fs::create_dir(path).unwrap(),
+            "fifo" => assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
+            "sparse" => std::fs::File::create(path).unwrap().set_len(1 << 42).unwrap(),
+            _ => unreachable!(),
+        }
+    }
+
+    /// Every name that the executor publishes, with everything that can have it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_but_plain_files_is_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let (work, victim) = (dir.path().join("work"), dir.path().join("victim"));
+        std::fs::write(&victim, "PRIVATE KEY").unwrap();
+        let writer = Writer::open(dir.path().join("results")).unwrap();
+        let commit: CommitId = "1".repeat(40).parse().unwrap();
+        let key: ResultKey = "a.x".parse().unwrap();
+        let record = VerdictRecord::new(commit.clone(), key.clone(), Verdict::Passed, Duration::ZERO);
+        writer.record(record).await.unwrap();
+        let names =
+            ["out/a.x/log", "out/a.x/crash", "out/a", "kernel.config", "out/build.log", "out/coverage.info"];
+        for name in names {
+            for kind in ["link", "endless", "dangling", "hard link", "directory", "fifo", "sparse"] {
+                let path = work.join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                hostile(&path, kind, &victim);
+                let began = Instant::now();
+                match open(&work, Path::new(name)).await {
+                    Ok(Some(file)) => {
+                        assert_eq!(kind, "sparse", "{name}");
+                        writer.publish_log(&commit, &key, 1, LogKind::Subtest, file).await.unwrap();
+                    }
+                    refused => assert!(refused.is_err(), "{name} {kind}: {refused:?}"),
+                }
+                assert!(began.elapsed() < Duration::from_secs(5), "{name} {kind}: {:?}", began.elapsed());
+                std::fs::remove_dir_all(&work).unwrap();
+            }
+            // The directory above is a link.
+            let parent = work.join(name).parent().unwrap().to_owned();
+            if parent != work {
+                let outside = dir.path().join("outside");
+                std::fs::create_dir_all(&outside).unwrap();
+                std::fs::copy(&victim, outside.join(Path::new(name).file_name().unwrap())).unwrap();
+                std::fs::create_dir_all(parent.parent().unwrap()).unwrap();
+                symlink(&outside, &parent).unwrap();
+                assert!(open(&work, Path::new(name)).await.is_err(), "{name}");
+                std::fs::remove_dir_all(&work).unwrap();
+            }
+        }
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "PRIVATE KEY");
+        let log = writer.reader().log(&commit, &key, LogKind::Subtest).unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&log.read(1 << 20).unwrap().0).contains("PRIVATE"));
+    }
+}

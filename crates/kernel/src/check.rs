@@ -29,6 +29,11 @@ impl fmt::Display for UnmetOption {
     }
 }
 
+/// The longest reason, in characters.
+const REASON_CHARS: usize = 1000;
+/// The most options that a reason names.
+const NAMED: usize = 5;
+
 /// The result of [`check`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checked {
@@ -64,10 +69,15 @@ pub fn check(hard: &[KOption], soft: &[KOption], config: &DotConfig, tree: &Kcon
         if got.agrees(&option.value) {
             continue;
         }
-        if tree.definitions(&option.name).is_empty() {
+        let is_defined = !tree.definitions(&option.name).is_empty();
+        if !is_defined && !tree.is_truncated() {
             checked.unknown.push(option.name.clone());
         } else if must {
-            let reason = explain(option, config, tree);
+            let reason = if is_defined {
+                explain(option, config, tree).chars().take(REASON_CHARS).collect()
+            } else {
+                "the Kconfig files of the source are larger than this program reads".into()
+            };
             checked.unmet.push(UnmetOption { option: option.clone(), got: got.to_string(), reason });
         }
     }
@@ -162,8 +172,9 @@ fn only_selected(option: &KOption, tree: &KconfigTree) -> String {
         [] => "it has no prompt and nothing selects it".into(),
         [one] => format!("it has no prompt, only {one} selects it: require that"),
         some => {
-            let shown = some.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-            let more = if some.len() > 5 { format!(" and {} more", some.len() - 5) } else { String::new() };
+            let shown = some.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+            let more =
+                if some.len() > NAMED { format!(" and {} more", some.len() - NAMED) } else { String::new() };
             format!("it has no prompt, only these select it: {shown}{more}")
         }
     }
@@ -179,6 +190,7 @@ fn why_set(option: &KOption, definitions: &[Definition], config: &DotConfig, tre
             Tri::of(config.get(name)) > Tri::of(&option.value) && condition.as_ref().is_none_or(on)
         })
         .map(|(name, _)| name.as_str())
+        .take(NAMED)
         .collect();
     if !by.is_empty() {
         return format!("selected by {}", by.join(" and "));

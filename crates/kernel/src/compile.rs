@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use fsx::own;
 use fsx::untrusted::{Dir, EntryType};
 
+use crate::blocking::blocking;
 use crate::boot_image::image_of;
 use crate::check::{UnmetOption, all_met, check};
 use crate::configured;
@@ -64,7 +65,7 @@ const KCONFIG_FILES: [&str; 5] = [
 
 /// Removes links, FIFOs and devices that an earlier build left in the place of [`KCONFIG_FILES`]: make would wait for
 /// a FIFO until its time limit.
-fn remove_special_files(objects: &Dir) -> Result<(), CompileError> {
+pub(crate) fn remove_special_files(objects: &Dir) -> Result<(), CompileError> {
     for name in KCONFIG_FILES {
         let found = objects.metadata(name).map(|found| found.map(|meta| meta.entry_type));
         match found {
@@ -108,12 +109,14 @@ impl Compilation<'_> {
 
     async fn begin(&self) -> Result<(), CompileError> {
         let (state, objects) = (self.make.layout.state.clone(), self.objects()?);
-        remove_special_files(&objects)?;
-        match tokio::task::spawn_blocking(move || state.begin(&objects)).await? {
-            Ok(()) => Ok(()),
-            Err(BeginError::State(error)) => Err(error.into()),
-            Err(BeginError::Objects(error)) => Err(error.into()),
-        }
+        let work = move || {
+            remove_special_files(&objects)?;
+            state.begin(&objects).map_err(|error| match error {
+                BeginError::State(error) => error.into(),
+                BeginError::Objects(error) => error.into(),
+            })
+        };
+        blocking("repairing the objects of an interrupted build", work).await?
     }
 
     fn dot_config(&self) -> Result<String, CompileError> {
@@ -186,8 +189,12 @@ impl Compilation<'_> {
         };
         let version = &self.make.toolchain.version;
         let skippable = !matches!(self.plan.base, ConfigBase::Target(_));
-        if let Some(config) = configured::up_to_date(layout, &text, version).filter(|_| skippable) {
-            return Ok((DotConfig::parse(&config), config));
+        if skippable {
+            let (layout, text, version) = (layout.clone(), text.clone(), version.clone());
+            let work = move || configured::up_to_date(&layout, &text, &version);
+            if let Some(config) = blocking("comparing dates", work).await? {
+                return Ok((DotConfig::parse(&config), config));
+            }
         }
         let started = SystemTime::now();
         own::write(&layout.state.fragment(), &text)?;
@@ -201,7 +208,8 @@ impl Compilation<'_> {
     /// The configuration that a make target produces.
     async fn base_of_target(&self, target: &str, log: &mut Log) -> Result<String, CompileError> {
         // An earlier build may have left anything under this name.
-        self.objects()?.remove_tree(BASE_FILE)?;
+        let objects = self.objects()?;
+        blocking("removing files", move || objects.remove_tree(BASE_FILE)).await??;
         let output = format!("KCONFIG_CONFIG={}", self.make.layout.make_obj.join(BASE_FILE).display());
         match self.step(&[target, &output], CONFIG_LIMIT, log, &mut |_| {}).await {
             Err(CompileError::Failed { reason, .. }) if reason.contains("No rule to make target") => {
@@ -222,7 +230,7 @@ impl Compilation<'_> {
         let (source, config) = (self.make.layout.src.clone(), config.clone());
         let srcarch = crate::toolchain::srcarch(required.arch);
         let work = move || check(&hard, &soft, &config, &KconfigTree::read(&source, srcarch));
-        let checked = tokio::task::spawn_blocking(work).await?;
+        let checked = blocking("reading the Kconfig files", work).await?;
         if let Err(error) = self.request.refuse(&checked.unmet) {
             configured::invalidate(&self.make.layout.state)?;
             self.make.layout.state.end();
@@ -243,7 +251,7 @@ impl Compilation<'_> {
         if same_config && layout.state.completed().is_some() {
             let objects = self.objects()?;
             let work = move || outdated(&objects, &|path| layout.on_host(path));
-            return Ok(tokio::task::spawn_blocking(work).await.unwrap_or(None));
+            return Ok(blocking("comparing dates", work).await.unwrap_or(None));
         }
         self.step(&["prepare"], CONFIG_LIMIT, log, &mut |_| {}).await?;
         let mut args = vec!["-n"];

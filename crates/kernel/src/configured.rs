@@ -14,6 +14,9 @@ use crate::make::Layout;
 use crate::state::{CONFIG_BYTES, ObjectState};
 use crate::store::hash_fields;
 
+/// The most Kconfig files that are compared; a kernel has 1,700.
+const FILES: usize = 20_000;
+
 /// The Kconfig files that kbuild's `auto.conf.cmd` lists, relative to the source.
 fn kconfig_files(text: &str) -> impl Iterator<Item = &str> {
     let list = text.split_once("deps_config :=").map_or("", |(_, rest)| rest);
@@ -37,10 +40,18 @@ pub(crate) fn up_to_date(layout: &Layout, fragment: &str, toolchain: &str) -> Op
     let list = objects.read_to_string("include/config/auto.conf.cmd", CONFIG_BYTES).ok()?;
     let mut files = kconfig_files(&list).peekable();
     files.peek()?;
-    // Of these files only the dates are read.
+    let source = Dir::open(&layout.src).ok()?;
+    let (mut files, mut count) = (files, 0);
     let unchanged = |file: &str| {
-        let path = if Path::new(file).is_absolute() { layout.on_host(file) } else { layout.src.join(file) };
-        own::metadata(&path).ok().and_then(|meta| meta.modified().ok()).is_some_and(|time| time < configured)
+        count += 1;
+        let path = Path::new(file);
+        // The list is the work of the branch's Makefile: no path outside the source and the objects is accessed.
+        let found = match (path.strip_prefix(&layout.make_obj), path.strip_prefix(&layout.make_src)) {
+            (Ok(below), _) => objects.metadata(below),
+            (_, Ok(below)) => source.metadata(below),
+            _ => source.metadata(path),
+        };
+        count <= FILES && found.ok().flatten().is_some_and(|meta| meta.modified < configured)
     };
     files.all(unchanged).then_some(config)
 }

@@ -171,6 +171,14 @@ pub enum InfrastructureError {
     /// make exceeded its time limit.
     #[error("make: killed, it ran longer than {0} s")]
     MakeTimeOut(u64),
+    /// File work exceeded its time limit.
+    #[error("{action} took longer than {seconds} s; is the disk hung?")]
+    FilesTimeOut {
+        /// What it did.
+        action: &'static str,
+        /// The limit.
+        seconds: u64,
+    },
     /// The build sandbox does not start.
     #[error(
         "{0}; or build with --no-sandbox (then a branch's Makefile runs with your rights and the network)"

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use fsx::own;
-use fsx::untrusted::{Dir, EntryType};
+use fsx::untrusted::{Dir, EntryType, Problem, Reason, UntrustedError};
 use model::Arch;
 use tar::{Archive, Builder, EntryType as TarType, Header};
 
@@ -32,10 +32,16 @@ pub(crate) fn pack(stage: &Path, layout: &Layout, arch: Arch) -> Result<(), Comp
     let archive_error = InfrastructureError::io(&path);
     let encoder = zstd::stream::write::Encoder::new(own::create(&path)?, LEVEL);
     let mut tar = Builder::new(encoder.map_err(&archive_error).map_err(BuildError::from)?);
+    let mut bytes = 0_u64;
     for (name, PackedFile { origin, path: file }) in &files {
         let dir = if *origin == Origin::Source { &source } else { &objects };
         // A file with several links is left out: in a build's output it may be anybody's.
         let Ok(opened) = dir.open_file(file) else { continue };
+        bytes = bytes.saturating_add(opened.metadata().map_or(0, |meta| meta.len()));
+        if bytes > BYTES {
+            let (dir, reason) = (dir.path().into(), Reason::Refused(Problem::MoreBytesThan(BYTES)));
+            return Err(UntrustedError { action: "pack", dir, relative: file.clone(), reason }.into());
+        }
         add(&mut tar, name, opened).map_err(&archive_error).map_err(BuildError::from)?;
     }
     let finished = tar.into_inner().and_then(|encoder| encoder.finish().map(|_| ()));

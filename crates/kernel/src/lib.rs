@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+mod blocking;
 mod boot_image;
 pub mod build;
 pub mod cache;
@@ -19,6 +20,8 @@ pub mod fetch;
 pub mod flavor;
 pub mod gc;
 pub mod headers;
+#[cfg(test)]
+mod hostile_tests;
 pub mod in_place;
 pub mod kconfig;
 pub mod make;

@@ -10,6 +10,7 @@ use fsx::own;
 use fsx::untrusted::{Dir, EntryType, Special, TreeLimits, UntrustedError};
 use walkdir::WalkDir;
 
+use crate::blocking::blocking;
 use crate::boot_image::image_of;
 use crate::compile::Compiled;
 use crate::copy::copy_file;
@@ -23,7 +24,7 @@ use crate::store::hash_fields;
 /// The time limit of installing modules.
 const INSTALL_LIMIT: Duration = Duration::from_secs(1800);
 /// The largest file that is copied from an object folder: `vmlinux` with debug information is 1 GB.
-const FILE_BYTES: u64 = 8 << 30;
+const FILE_BYTES: u64 = 4 << 30;
 /// The limits of the installed modules: an allmodconfig kernel has 10,000 with 5 GB of debug information.
 const MODULE_LIMITS: TreeLimits = TreeLimits { entries: 100_000, bytes: 16 << 30, depth: 32 };
 
@@ -48,10 +49,10 @@ pub(crate) async fn fill(
         let (stage, layout, compiled) = (stage.to_path_buf(), make.layout.clone(), compiled.clone());
         move || copy_files(&stage, &layout, &compiled, (image, image_path))
     };
-    let (release, vmlinux) = tokio::task::spawn_blocking(files).await??;
+    let (release, vmlinux) = blocking("copying the results of the build", files).await??;
     let modules = match compiled.config.get("MODULES") {
         KValue::Yes if compiled.config.has_modules() => {
-            install_modules(module_folder, make, &release, compiled).await?;
+            install_modules(module_folder, make, compiled).await?;
             true
         }
         KValue::Yes => {
@@ -67,14 +68,15 @@ pub(crate) async fn fill(
             copy_modules(&stage, &from, &release)?;
             headers::pack(&stage, &layout, arch)
         };
-        tokio::task::spawn_blocking(work).await??;
+        blocking("copying the modules", work).await??;
     }
-    let image_hash = fsx::digest::file(&stage.join(image))?;
+    let path = stage.join(image);
+    let image_hash = blocking("hashing the image", move || fsx::digest::file(&path)).await??;
     Ok(StageContents { release, image: image.into(), image_hash, vmlinux, modules })
 }
 
 /// Copies all files but the modules. Returns the release and the name of the ELF file.
-fn copy_files(
+pub(crate) fn copy_files(
     stage: &Path,
     layout: &Layout,
     compiled: &Compiled,
@@ -131,7 +133,7 @@ fn copy_matching(from: &Dir, relative: &str, extension: &str, to: &Path) -> Resu
 }
 
 /// Copies the folder of one release from the module folder into the stage. Links and special files are skipped.
-fn copy_modules(stage: &Path, module_folder: &Path, release: &str) -> Result<(), CompileError> {
+pub(crate) fn copy_modules(stage: &Path, module_folder: &Path, release: &str) -> Result<(), CompileError> {
     let below = Path::new("lib/modules").join(release);
     let to = stage.join(&below);
     // A guest mounts the headers on the folder `build`.
@@ -142,12 +144,7 @@ fn copy_modules(stage: &Path, module_folder: &Path, release: &str) -> Result<(),
 }
 
 /// Runs the kernel's own `modules_install`.
-async fn install_modules(
-    module_folder: &Path,
-    make: &Make,
-    release: &str,
-    compiled: &Compiled,
-) -> Result<(), BuildError> {
+async fn install_modules(module_folder: &Path, make: &Make, compiled: &Compiled) -> Result<(), BuildError> {
     need_depmod()?;
     let make = Make { out: Some(module_folder.into()), ..make.clone() };
     let path = format!("INSTALL_MOD_PATH={}", make.make_out().unwrap_or_default().display());
@@ -158,11 +155,6 @@ async fn install_modules(
     let output = make.capture(&args, INSTALL_LIMIT).await?;
     if !output.exit.success() {
         return Err(InfrastructureError::program("make modules_install", output.error_line()).into());
-    }
-    // Links to the build, which the guest does not have.
-    let installed = Dir::open(module_folder).map_err(InfrastructureError::Untrusted)?;
-    for link in ["build", "source"] {
-        let _ = installed.remove_file(Path::new("lib/modules").join(release).join(link));
     }
     Ok(())
 }

@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use fsx::lock::{Lock, holder};
-use fsx::untrusted::Dir;
+use fsx::untrusted::{Dir, Special, UntrustedError};
 use fsx::{own, publish};
 use model::CommitId;
-use spawn::{Cmd, Limits};
 
+use crate::blocking::blocking;
 use crate::cache::{Cache, lock};
 use crate::dotconfig::DotConfig;
-use crate::error::{BuildError, InfrastructureError};
+use crate::error::BuildError;
 use crate::option::KValue;
 use crate::progress::Progress;
-use crate::state::{CONFIG_BYTES, ObjectState};
+use crate::state::{CONFIG_BYTES, OBJECT_LIMITS, ObjectState};
 
 /// A build tree, locked by this process while the value exists.
 #[derive(Debug)]
@@ -133,7 +133,13 @@ impl BuildTree {
         if !objects.dir.is_dir() {
             objects.state.clear()?;
             if let Some(other) = self.most_similar(flavor, config) {
-                copy_objects(&other.dir, &objects.dir).await?;
+                let (from, to) = (other.dir, objects.dir.clone());
+                match blocking("copying objects", move || copy_objects(&from, &to)).await? {
+                    Ok(()) => {}
+                    Err(CopyError::File(error)) => return Err(error.into()),
+                    // A hostile build left more than a copy may have: this flavor starts without objects.
+                    Err(CopyError::Objects(error)) => tracing::warn!("{error}"),
+                }
             }
             own::create_dir_all(&objects.dir)?;
         }
@@ -203,19 +209,25 @@ fn differences(a: &DotConfig, b: &DotConfig) -> usize {
     GLOBAL_OPTIONS.iter().filter(|name| on(a, name) != on(b, name)).count()
 }
 
-/// Copies an object folder with its dates. Links and special files are copied as such; nothing is followed. The copy
-/// appears under its name when it is complete.
-async fn copy_objects(from: &Path, to: &Path) -> Result<(), BuildError> {
+/// Copies an object folder with its dates. Links, special files and files with several links are left out, and make
+/// creates them again. The copy appears under its name when it is complete.
+pub(crate) fn copy_objects(from: &Path, to: &Path) -> Result<(), CopyError> {
     let mut partial = OsString::from(to);
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     own::remove_tree(&partial)?;
-    let cmd = Cmd::new("cp").args(["-a", "--reflink=auto", "--"]).args([from, &partial]);
-    let output = cmd.output(Limits::seconds(1800)).await?;
-    if !output.exit.success() {
-        return Err(InfrastructureError::program("cp", output.error_line()).into());
-    }
+    own::create_dir_all(&partial)?;
+    Dir::open(from)?.copy_tree_with_dates(".", &Dir::open(&partial)?, OBJECT_LIMITS, Special::Skip)?;
     Ok(publish::dir(&partial, to, publish::Durability::Cached)?)
+}
+
+/// Why a flavor does not start with the objects of another.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CopyError {
+    #[error(transparent)]
+    File(#[from] fsx::Error),
+    #[error(transparent)]
+    Objects(#[from] UntrustedError),
 }
 
 #[cfg(test)]

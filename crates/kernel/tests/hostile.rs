@@ -60,16 +60,27 @@ impl Scene {
         self.repo.commit(line.as_str(), &files)
     }
 
+    /// Builds in the sandbox and without it, each in a cache of its own, and expects the same kind of result. The
+    /// attacks act on the runner, which handles the results outside the sandbox.
     async fn build(&self, commit: &CommitId) -> Result<Kernel, BuildError> {
+        let open = self.build_in(commit, false).await;
+        if sandbox::probe().await.is_ok() {
+            let confined = self.build_in(commit, true).await;
+            assert_eq!(open.is_ok(), confined.is_ok(), "{open:?} {confined:?}");
+        }
+        open
+    }
+
+    async fn build_in(&self, commit: &CommitId, sandbox: bool) -> Result<Kernel, BuildError> {
         let request = BuildRequest {
             source: KernelSource::Commit { repo: self.repo.path().into(), commit: commit.clone() },
             flavor: Flavor::of("toy", &self.requirements),
             jobs: 2,
-            sandbox: false,
+            sandbox,
             tolerate: Vec::new(),
             out_log: self.dir.path().join("out/build.log"),
         };
-        let cache = Cache { dir: self.dir.path().join("cache") };
+        let cache = Cache { dir: self.dir.path().join("cache").join(sandbox.to_string()) };
         let built = tokio::time::timeout(LIMIT, build(&request, &cache, &mut |_| {})).await;
         let built = built.expect("the build does not end");
         self.assert_untouched();
@@ -83,6 +94,16 @@ impl Scene {
         let second = self.build(&next).await;
         assert_eq!(first.is_ok(), second.is_ok(), "{first:?} {second:?}");
         first
+    }
+
+    /// No file of the kernel stores contains the content of an outside file.
+    fn assert_not_copied(&self) {
+        for sandboxed in ["false", "true"] {
+            let store = self.dir.path().join("cache").join(sandboxed).join("kernels");
+            if store.is_dir() {
+                assert_not_copied(&store);
+            }
+        }
     }
 
     fn assert_untouched(&self) {
@@ -166,7 +187,7 @@ async fn b3_a_link_in_the_place_of_the_list_of_builtin_modules() {
         reason(scene.build_twice(&commit).await),
         "the build left \"modules.builtin\": it is a symbolic link"
     );
-    assert_not_copied(&scene.dir.path().join("cache/kernels"));
+    scene.assert_not_copied();
 }
 
 #[tokio::test]
@@ -179,7 +200,7 @@ async fn b4_a_link_in_the_place_of_the_image_and_the_release() {
             reason(scene.build(&commit).await),
             format!("the build left {name:?}: it is a symbolic link")
         );
-        assert_not_copied(&scene.dir.path().join("cache/kernels"));
+        scene.assert_not_copied();
     }
 }
 
@@ -217,5 +238,53 @@ async fn b7_links_in_the_module_folder() {
     let kernel = scene.build_twice(&commit).await.unwrap();
     let modules = kernel.modules.unwrap().join("lib/modules/6.1.0-toy/kernel");
     assert!(modules.join("a.ko").is_file() && !modules.join("key.ko").exists());
-    assert_not_copied(&scene.dir.path().join("cache/kernels"));
+    scene.assert_not_copied();
+}
+
+#[tokio::test]
+async fn b10_kconfig_files_without_an_end() {
+    let itself = "config NEVER\n\tbool\n\tdepends on NOSUCH\nsource \"Kconfig\"\nsource \"Kconfig\"\n";
+    let nested = format!("{}config NEVER\n\tbool\n", "if A\n".repeat(100_000));
+    let wide = format!("config NEVER\n\tbool\n{}", "\tdepends on A\n".repeat(200_000));
+    let chain = format!("config NEVER\n\tbool\n\tdepends on A{}\n", " && A".repeat(500_000));
+    let inherited = format!("{}{}", "if A\n".repeat(40), "config NEVER\n\tbool\n".repeat(200_000));
+    for kconfig in [itself.to_owned(), nested, wide, chain, inherited] {
+        let mut scene = Scene::new();
+        scene.requirements.require = vec!["NEVER=y".parse().unwrap()];
+        scene.commit("vmlinux", "true");
+        let commit = scene.repo.commit("Kconfig", &[("Kconfig", kconfig.as_str())]);
+        let error = scene.build_in(&commit, false).await.unwrap_err();
+        assert!(matches!(error, BuildError::Requirements { .. }), "{error}");
+        assert!(error.to_string().len() < 3000, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn b10_a_kconfig_file_that_sources_a_device() {
+    let mut scene = Scene::new();
+    scene.requirements.require = vec!["NEVER=y".parse().unwrap()];
+    scene.commit("vmlinux", "true");
+    std::os::unix::fs::symlink("/dev/zero", scene.repo.path().join("zero")).unwrap();
+    let kconfig =
+        "source \"/dev/zero\"\nsource \"zero\"\nsource \"../../../dev/zero\"\nconfig NEVER\n\tbool\n";
+    let commit = scene.repo.commit("Kconfig", &[("Kconfig", kconfig)]);
+    let error = scene.build_in(&commit, false).await.unwrap_err();
+    assert!(matches!(error, BuildError::Requirements { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn b11_mounts_cannot_be_changed() {
+    if let Err(error) = sandbox::probe().await {
+        eprintln!("skipped: b11_mounts_cannot_be_changed: {error}");
+        return;
+    }
+    let scene = Scene::new();
+    let attack = "mount -o remount,bind,rw /ktest/src; mount -o remount,bind,rw /usr; umount /usr; \
+                  (echo x >/ktest/src/written) 2>/dev/null; cat /etc/shadow >$O/seen 2>/dev/null; true";
+    let commit = scene.commit("vmlinux", attack);
+    scene.build_in(&commit, true).await.unwrap();
+    let tree = scene.dir.path().join("cache/true/trees/0");
+    assert!(!tree.join("src/written").exists() && !Path::new("/usr/written").exists());
+    let seen = std::fs::read_dir(tree.join("obj")).unwrap().next().unwrap().unwrap().path().join("seen");
+    assert_eq!(std::fs::read_to_string(seen).unwrap_or_default(), "");
 }

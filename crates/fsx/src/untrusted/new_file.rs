@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, fchmod, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, fchmod, futimens, openat, renameat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::{Reason, UntrustedError, random_name};
@@ -52,6 +54,13 @@ impl NewFile {
     /// Sets the permission bits; those that allow other users to write, and the set-user-id bits, are left out.
     pub(super) fn set_mode(&self, mode: u32) -> Result<(), Errno> {
         fchmod(&self.file, Mode::from_raw_mode(mode & 0o755 | 0o600))
+    }
+
+    /// Sets the date of the last modification to that of another file, to the nanosecond.
+    pub(super) fn set_modified(&self, of: &Stat) -> Result<(), Errno> {
+        let nanoseconds = of.st_mtime_nsec.try_into().map_err(|_| Errno::INVAL)?;
+        let modified = Timespec { tv_sec: of.st_mtime, tv_nsec: nanoseconds };
+        futimens(&self.file, &Timestamps { last_access: modified, last_modification: modified })
     }
 
     /// Gives the file its name. What had the name before is replaced; a directory is an error.

@@ -77,9 +77,22 @@ impl Dir {
         limits: TreeLimits,
         special: Special,
     ) -> Result<Copied, UntrustedError> {
-        let relative = relative.as_ref();
+        self.copy_with(relative.as_ref(), to, Copy::new(limits, special))
+    }
+
+    /// As [`Dir::copy_tree`]; files also keep the dates of their last modification.
+    pub fn copy_tree_with_dates(
+        &self,
+        relative: impl AsRef<Path>,
+        to: &Dir,
+        limits: TreeLimits,
+        special: Special,
+    ) -> Result<Copied, UntrustedError> {
+        self.copy_with(relative.as_ref(), to, Copy { dates: true, ..Copy::new(limits, special) })
+    }
+
+    fn copy_with(&self, relative: &Path, to: &Dir, mut copy: Copy) -> Result<Copied, UntrustedError> {
         let from = self.dir(relative).map_err(|error| self.error("copy", relative, error.reason))?;
-        let mut copy = Copy { limits, special, entries: 0, copied: Copied::default() };
         let result = copy.dir(&from, to, Path::new(""), 0);
         result.map_err(|(path, reason)| self.error("copy", &relative.join(path), reason))?;
         Ok(copy.copied)
@@ -160,11 +173,16 @@ fn entries(dir: &Dir, path: &Path, limits: TreeLimits, left: u64, depth: u32) ->
 struct Copy {
     limits: TreeLimits,
     special: Special,
+    dates: bool,
     entries: u64,
     copied: Copied,
 }
 
 impl Copy {
+    fn new(limits: TreeLimits, special: Special) -> Self {
+        Self { limits, special, dates: false, entries: 0, copied: Copied::default() }
+    }
+
     fn dir(&mut self, from: &Dir, to: &Dir, path: &Path, depth: u32) -> Result<(), Failure> {
         let left = self.limits.entries.saturating_sub(self.entries);
         let entries = entries(from, path, self.limits, left, depth)?;
@@ -197,17 +215,24 @@ impl Copy {
     }
 
     fn file(&mut self, from: File, to: &Dir, name: &OsStr) -> Result<(), Reason> {
-        let mode = fstat(&from)?.st_mode;
+        let stat = fstat(&from)?;
+        let left = self.limits.bytes.saturating_sub(self.copied.bytes);
+        // A sparse file is refused before its holes are read. The size is counted all the same: it can change.
+        if u64::try_from(stat.st_size).is_ok_and(|size| size > left) {
+            return Err(Problem::MoreBytesThan(self.limits.bytes).into());
+        }
         let parent = to.open_raw(Path::new("."), OFlags::PATH, Mode::empty())?;
         let mut new = NewFile::create(parent, name, to.path.join(name))?;
-        let left = self.limits.bytes.saturating_sub(self.copied.bytes);
         let mut from = from.take(left.saturating_add(1));
         let count = std::io::copy(&mut from, &mut new.as_file())?;
         if count > left {
             return Err(Problem::MoreBytesThan(self.limits.bytes).into());
         }
         new.flush()?;
-        new.set_mode(mode)?;
+        new.set_mode(stat.st_mode)?;
+        if self.dates {
+            new.set_modified(&stat)?;
+        }
         new.publish().map_err(|error| error.reason)?;
         self.copied.files += 1;
         self.copied.bytes += count;

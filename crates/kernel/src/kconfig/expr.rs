@@ -53,6 +53,8 @@ pub enum Expr {
 
 /// The nesting limit of brackets.
 const DEPTH: usize = 100;
+/// The most words and operators of an expression; a tree of them is as deep as they are many. A kernel has up to 100.
+const TOKENS: usize = 1000;
 
 impl Expr {
     /// Parses an expression; `None` if it is not valid.
@@ -220,6 +222,9 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
+        if tokens.len() >= TOKENS {
+            return None;
+        }
         if first == '#' {
             break;
         }

@@ -47,6 +47,7 @@ pub struct KconfigTree {
     /// Selected option -> (selecting option, condition).
     selects: HashMap<String, Vec<(String, Option<Expr>)>>,
     choices: Vec<Vec<String>>,
+    truncated: bool,
 }
 
 /// How deep `source` may nest.
@@ -55,13 +56,25 @@ const DEPTH: usize = 50;
 const FILES: usize = 20_000;
 /// The largest file that is read, in bytes.
 const FILE_BYTES: u64 = 4 << 20;
+/// The size of all files, in bytes; a kernel has 10 MB.
+const BYTES: usize = 128 << 20;
+/// The definitions, selects and conditions that are kept, with those inherited from menus; a kernel has 200,000.
+const NODES: usize = 2_000_000;
+/// The conditions of one option.
+const CONDITIONS: usize = 1000;
 
 impl KconfigTree {
     /// Reads the tree with the root file `Kconfig`; `read` returns the text of a file by its path below the root.
     /// `srcarch` is the folder below `arch/`: `x86`, `arm64`.
     pub fn parse(srcarch: &str, read: &mut dyn FnMut(&str) -> Option<String>) -> Self {
-        let mut reader =
-            Reader { tree: Self::default(), srcarch, read, files: 0, blocks: Vec::new(), current: None };
+        let mut reader = Reader {
+            tree: Self::default(),
+            srcarch,
+            read,
+            used: Used::default(),
+            blocks: Vec::new(),
+            current: None,
+        };
         reader.file("Kconfig", 0);
         reader.tree
     }
@@ -89,6 +102,12 @@ impl KconfigTree {
     #[must_use]
     pub fn choice(&self, choice: usize) -> &[String] {
         self.choices.get(choice).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the files exceed the limits of this reader, so that definitions are missing.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
     }
 
     /// The number of defined options.
@@ -128,20 +147,40 @@ struct Reader<'a> {
     tree: KconfigTree,
     srcarch: &'a str,
     read: &'a mut dyn FnMut(&str) -> Option<String>,
-    files: usize,
+    used: Used,
     blocks: Vec<Block>,
     current: Option<Current>,
 }
 
+/// What has been read so far.
+#[derive(Default)]
+struct Used {
+    files: usize,
+    bytes: usize,
+    nodes: usize,
+}
+
+impl Used {
+    fn exceeds(&self) -> bool {
+        self.files > FILES || self.bytes > BYTES || self.nodes > NODES
+    }
+}
+
 impl Reader<'_> {
     fn file(&mut self, path: &str, depth: usize) {
-        self.files += 1;
-        if depth > DEPTH || self.files > FILES {
+        self.used.files += 1;
+        self.tree.truncated |= depth > DEPTH || self.used.exceeds();
+        if depth > DEPTH || self.used.exceeds() {
             return;
         }
         let Some(text) = (self.read)(path) else { return };
+        self.used.bytes += text.len();
         let mut lines = text.lines().enumerate().peekable();
         while let Some((number, first)) = lines.next() {
+            if self.used.exceeds() {
+                self.tree.truncated = true;
+                break;
+            }
             let mut line = first.to_owned();
             while line.ends_with('\\') {
                 line.pop();
@@ -227,7 +266,6 @@ impl Reader<'_> {
     }
 
     fn property(&mut self, word: &str, rest: &str) {
-        let visible: Vec<Expr> = self.blocks.iter().flat_map(|block| block.visible.clone()).collect();
         let Some(Current::Config(definition)) = &mut self.current else { return };
         let option_type = match word {
             "bool" | "boolean" | "def_bool" => Some(OptionType::Bool),
@@ -241,8 +279,10 @@ impl Reader<'_> {
         if matches!(word, "prompt" | "bool" | "boolean" | "tristate" | "string" | "int" | "hex")
             && !rest.is_empty()
         {
-            let mut conditions = visible;
+            let visible = self.blocks.iter().flat_map(|block| &block.visible);
+            let mut conditions: Vec<Expr> = visible.take(CONDITIONS).cloned().collect();
             conditions.extend(condition(after_quoted(rest)));
+            self.used.nodes += conditions.len();
             definition.prompt = Some(conditions);
         }
         if let ("def_bool" | "def_tristate" | "default", Some(Expr::Macro(check))) = (word, Expr::parse(rest))
@@ -253,6 +293,7 @@ impl Reader<'_> {
             let (target, tail) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
             let selector = (definition.name.clone(), condition(tail));
             self.tree.selects.entry(target.into()).or_default().push(selector);
+            self.used.nodes += 1;
         }
     }
 
@@ -262,11 +303,14 @@ impl Reader<'_> {
             Opener::Choice(at) => Some(at),
             _ => None,
         });
+        let inherited = self.blocks.iter().flat_map(|block| &block.depends);
+        let depends: Vec<Expr> = inherited.take(CONDITIONS).cloned().collect();
+        self.used.nodes += 1 + depends.len();
         self.current = Some(Current::Config(Definition {
             name: name.split_whitespace().next().unwrap_or("").into(),
             position: position.into(),
             option_type: OptionType::Other,
-            depends: self.blocks.iter().flat_map(|block| block.depends.clone()).collect(),
+            depends,
             prompt: None,
             choice,
             toolchain_check: None,
@@ -275,10 +319,13 @@ impl Reader<'_> {
 
     fn depends(&mut self, text: &str) {
         let Some(expr) = Expr::parse(text) else { return };
+        self.used.nodes += 1;
         match &mut self.current {
-            Some(Current::Config(definition)) => definition.depends.push(expr),
+            Some(Current::Config(definition)) if definition.depends.len() < CONDITIONS => {
+                definition.depends.push(expr);
+            }
             Some(Current::Block) => {
-                if let Some(block) = self.blocks.last_mut() {
+                if let Some(block) = self.blocks.last_mut().filter(|block| block.depends.len() < CONDITIONS) {
                     block.depends.push(expr);
                 }
             }

@@ -1,0 +1,20 @@
+//! File work in folders that a build writes: on a thread of its own and with a time limit, so that a signal always ends
+//! the program.
+
+use std::time::Duration;
+
+use crate::error::{BuildError, InfrastructureError};
+
+/// The time limit. A copy of the objects of an allyesconfig kernel takes minutes.
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// Runs `work` on a blocking thread. `action` is what it does, for the message: "copying the results of the build".
+pub(crate) async fn blocking<T: Send + 'static>(
+    action: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, BuildError> {
+    match tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(work)).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(InfrastructureError::FilesTimeOut { action, seconds: LIMIT.as_secs() }.into()),
+    }
+}

@@ -5,9 +5,13 @@
 //! whole log.
 
 mod decode;
+mod families;
 mod frame;
+#[cfg(test)]
+mod leave_one_out;
 pub mod line;
 mod log;
+mod names;
 mod noise;
 mod report;
 mod rules;

@@ -349,12 +349,11 @@ fn stalled(frames: &[Stacked], begin: impl Fn(&[&Frame]) -> usize) -> Option<Fra
     if first.is_some_and(|frame| canonical(&frame.function) == "smp_call_function") {
         return first.cloned();
     }
-    let called = stack.windows(2).find(|pair| {
-        is_dispatcher(plain(&pair[1].function))
-            && useful(&&pair[0])
-            && !is_dispatcher(plain(&pair[0].function))
+    let called = (1..stack.len()).filter(|at| is_dispatcher(plain(&stack[*at].function))).find_map(|at| {
+        let inner = stack[..at].iter().rev().find(useful)?;
+        (!is_dispatcher(plain(&inner.function))).then_some(inner)
     });
-    let mut guilty = called.map(|pair| pair[0]).or(first).cloned()?;
+    let mut guilty = called.copied().or(first).cloned()?;
     // The entry of a driver for 32-bit callers has the name of its 64-bit counterpart.
     guilty.function = guilty.function.replace("_compat_ioctl", "_ioctl");
     Some(guilty)

@@ -39,6 +39,7 @@ pub(crate) struct Row {
 
 const USUAL: Search = Search::First(Noise::Usual);
 const WAITING: Search = Search::First(Noise::Waiting);
+const CONTEXT: Search = Search::First(Noise::Context);
 const OBJECT: Search = Search::First(Noise::Object);
 const ALLOCATING: Search = Search::First(Noise::Allocating);
 
@@ -129,7 +130,7 @@ pub(crate) const TABLE: &[Row] = &[
     // Atomic context and preemption (kernel/sched/core.c, lib/smp_processor_id.c).
     with(row(TroubleKind::Bug, r"BUG: scheduling while atomic", "BUG: scheduling while atomic in {fn}"), WAITING),
     row(TroubleKind::Bug, r"BUG: sleeping function called from invalid context", "BUG: sleeping function called from invalid context in {fn}"),
-    near(TroubleKind::Bug, r"BUG: using ([\w()]+) in preemptible", r"caller is (?:\[<[0-9a-f]+>\] )?(?P<f>[\w.]+)\+0x", "BUG: using {1} in preemptible code in {fn}"),
+    with(near(TroubleKind::Bug, r"BUG: using ([\w()]+) in preemptible", r"caller is (?:\[<[0-9a-f]+>\] )?(?P<f>[\w.]+)\+0x", "BUG: using {1} in preemptible code in {fn}"), CONTEXT),
     row(TroubleKind::Bug, r"BUG: using ([\w()]+) in preemptible", "BUG: using {1} in preemptible code in {fn}"),
     near(TroubleKind::Bug, r"BUG: workqueue leaked (?:lock or atomic|atomic, lock or RCU)", r"(?:last function: |workfn=)(?P<f>[\w.]+)", "BUG: workqueue leaked lock or atomic in {fn}"),
     // Spin locks (kernel/locking/spinlock_debug.c).

@@ -1,0 +1,111 @@
+//! How well the tables of names generalise, measured on a corpus of logs with known titles: how many logs need a row
+//! or a name, and which titles stay right without those that only one log needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::names::measure::without;
+
+/// The logs with a reliable title in the directory `$KTEST_CRASH_LOGS`: the name, the title and the log of each.
+fn corpus() -> Vec<(String, String, String)> {
+    let Some(dir) = std::env::var_os("KTEST_CRASH_LOGS") else {
+        eprintln!("skipped: KTEST_CRASH_LOGS=DIR is not set");
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir(dir).expect("the directory of logs");
+    let read = |path: PathBuf| {
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        let (head, log) = text.split_once("\n\n")?;
+        let title = head.lines().find_map(|line| line.strip_prefix("TITLE: "))?;
+        let doubtful = head.contains("CORRUPTED: ") || head.contains("SUPPRESSED: ");
+        let log = log.split("\nREPORT:\n").next()?;
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        (!doubtful).then(|| (name, title.to_owned(), log.to_owned()))
+    };
+    entries.filter_map(|entry| read(entry.unwrap().path())).collect()
+}
+
+fn title(log: &str) -> Option<String> {
+    crate::reports(log).into_iter().next().map(|report| report.title)
+}
+
+/// A log with the rows and names of the tables that its title needs: without one of them, the title differs.
+struct Titled {
+    file: String,
+    log: String,
+    wanted: String,
+    needs: BTreeSet<&'static str>,
+}
+
+/// The logs with the right title, and the number of all.
+fn titled() -> (Vec<Titled>, usize) {
+    let logs = corpus();
+    let all = logs.len();
+    let measured = logs.into_iter().filter_map(|(file, wanted, log)| {
+        let (found, used) = without(&BTreeSet::new(), || title(&log));
+        let needed = |entry: &&'static str| without(&BTreeSet::from([*entry]), || title(&log)).0 != found;
+        let needs = used.into_iter().filter(needed).collect();
+        (found.as_deref() == Some(&wanted)).then_some(Titled { file, log, wanted, needs })
+    });
+    (measured.collect(), all)
+}
+
+/// A level of the tables: rows, which stand for source files, or their names.
+fn is_row(entry: &str) -> bool {
+    entry.contains(": ")
+}
+
+/// The number of logs that keep their title without the rows, or names, that no log of another group needs.
+fn kept<'l, G: Ord>(
+    logs: &'l [Titled],
+    rows: bool,
+    group: impl Fn(usize, &'l Titled) -> G,
+    print: bool,
+) -> usize {
+    let needs = |log: &'l Titled| log.needs.iter().copied().filter(move |entry| is_row(entry) == rows);
+    let mut groups: BTreeMap<&str, BTreeSet<G>> = BTreeMap::new();
+    for (at, log) in logs.iter().enumerate() {
+        for entry in needs(log) {
+            groups.entry(entry).or_default().insert(group(at, log));
+        }
+    }
+    let keeps = |(_, log): &(usize, &'l Titled)| {
+        let own = needs(log).filter(|entry| groups[entry].len() == 1).collect();
+        let found = without(&own, || title(&log.log)).0.unwrap_or_default();
+        if print && found != log.wanted {
+            println!("{}: {}\n  without {own:?}: {found}", log.file, log.wanted);
+        }
+        found == log.wanted
+    };
+    logs.iter().enumerate().filter(keeps).count()
+}
+
+/// What comes before the function in a title.
+fn kind(title: &str) -> &str {
+    title.split_once(" in ").map_or(title, |(kind, _)| kind)
+}
+
+#[test]
+fn titles_without_what_one_log_needs() {
+    let (logs, all) = titled();
+    println!("{} of {all} exact", logs.len());
+    for (rows, level, least) in [(true, "rows", 95), (false, "names", 80)] {
+        let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
+        let needed = logs.iter().flat_map(|log| &log.needs).filter(|entry| is_row(entry) == rows);
+        needed.for_each(|entry| *uses.entry(entry).or_default() += 1);
+        let count = |least, most| uses.values().filter(|uses| (least..=most).contains(*uses)).count();
+        println!(
+            "{level} that 1 log needs: {}, 2: {}, 3 or more: {}",
+            count(1, 1),
+            count(2, 2),
+            count(3, usize::MAX)
+        );
+        let one = kept(&logs, rows, |at, _| at, true);
+        println!("without the {level} that only this log needs: {one} of {}", logs.len());
+        for folds in [2, 5] {
+            println!("  ... only its fold, of {folds}: {}", kept(&logs, rows, |at, _| at % folds, false));
+        }
+        println!("  ... only its kind of crash: {}", kept(&logs, rows, |_, log| kind(&log.wanted), false));
+        assert!(one * 100 >= logs.len() * least, "{one} of {}", logs.len());
+    }
+}

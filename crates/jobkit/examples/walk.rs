@@ -11,7 +11,7 @@ use tokio::time::sleep;
 async fn body(mut executor: Executor<Duration>) {
     while let Some(batch) = executor.claim().await {
         if executor.host() == "attic" {
-            batch.infrastructure_failure("the attic has no electricity");
+            batch.infrastructure_error("the attic has no electricity");
             continue;
         }
         for job in &batch.jobs {

@@ -64,7 +64,7 @@ impl<P: Send + Clone + 'static> Executor<P> {
 }
 
 /// Jobs to be run together. Say [`done`](Self::done) for each; when all are done (or cancelled), drop it. To drop it
-/// with jobs unfinished counts as an infrastructure failure, so a body that panics or is aborted loses nothing.
+/// with jobs unfinished counts as an infrastructure error, so a body that panics or is aborted loses nothing.
 #[derive(Debug)]
 pub struct Batch<P: Send + Clone + 'static> {
     /// What its jobs share.
@@ -99,7 +99,7 @@ impl<P: Send + Clone + 'static> Batch<P> {
 
     /// Something other than the jobs broke; say what, in one line. The unfinished jobs go back to the queue, rather
     /// for another host, and end as [`Abandoned`](crate::Outcome::Abandoned) after too many attempts; the executor rests.
-    pub fn infrastructure_failure(mut self, reason: impl Into<String>) {
+    pub fn infrastructure_error(mut self, reason: impl Into<String>) {
         self.end(BatchEnd::Failed(reason.into()));
     }
 
@@ -137,7 +137,7 @@ impl<P: Send + Clone + 'static> Batch<P> {
             let text = match &end {
                 BatchEnd::Finished => format!("batch {} ends", self.id),
                 BatchEnd::PutBack => format!("batch {} is put back", self.id),
-                BatchEnd::Failed(reason) => format!("batch {}: infrastructure failure: {reason}", self.id),
+                BatchEnd::Failed(reason) => format!("batch {}: infrastructure error: {reason}", self.id),
             };
             self.log.line(text);
             self.log.close();

@@ -52,7 +52,7 @@ pub struct Job<P> {
     pub name: Arc<str>,
     /// What was handed in with it.
     pub payload: P,
-    /// 1, and one more for each infrastructure failure it has been through.
+    /// 1, and one more for each infrastructure error it has been through.
     pub attempt: u32,
 }
 

@@ -31,7 +31,7 @@ pub struct ChoirStatus {
 pub struct EndCounts {
     /// Done.
     pub done: u64,
-    /// Given up after too many infrastructure failures.
+    /// Given up after too many infrastructure errors.
     pub abandoned: u64,
     /// Cancelled.
     pub cancelled: u64,
@@ -81,7 +81,7 @@ pub struct ExecutorStatus {
     pub on_probation: bool,
     /// Whether it takes no further batch.
     pub leaving: bool,
-    /// The last infrastructure failure, until a batch ends well.
+    /// The last infrastructure error, until a batch ends well.
     pub problem: Option<String>,
     /// Its log.
     pub log: Option<String>,

@@ -103,7 +103,7 @@ async fn a_job_that_breaks_executors_is_given_up_and_its_neighbour_is_not() {
                     sleep(Duration::from_secs(1)).await;
                     if batch.jobs.iter().any(|job| &*job.name == "poison") {
                         fires.lock().unwrap().push(executor.host().to_owned());
-                        batch.infrastructure_failure("the executor is on fire");
+                        batch.infrastructure_error("the executor is on fire");
                         continue;
                     }
                     for job in &batch.jobs {
@@ -118,7 +118,7 @@ async fn a_job_that_breaks_executors_is_given_up_and_its_neighbour_is_not() {
     choir.join().await;
     let poison = ends.recv().await.unwrap();
     let Outcome::Abandoned { reason } = &poison.outcome else { panic!("{poison:?}") };
-    let expected = "given up after 3 infrastructure failures, the last on ";
+    let expected = "given up after 3 infrastructure errors, the last on ";
     assert!(reason.starts_with(expected), "{reason}");
     // Two attempts together, the third alone: the neighbour's third went well.
     let neighbour = ends.recv().await.unwrap();
@@ -138,7 +138,7 @@ async fn an_executor_rests_is_quarantined_and_recovers() {
         .add_executor(ExecutorSpec::new("e"), move |mut executor: Executor<u32>| async move {
             while let Some(batch) = executor.claim().await {
                 if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
-                    batch.infrastructure_failure("no space left");
+                    batch.infrastructure_error("no space left");
                 } else {
                     batch.done(batch.jobs[0].id);
                 }

@@ -19,7 +19,7 @@ fn treat(batch: Batch<u32>) {
     }
     match number % 21 {
         0 => batch.put_back(),
-        7 => batch.infrastructure_failure("it broke"),
+        7 => batch.infrastructure_error("it broke"),
         _ => drop(batch),
     }
 }

@@ -1,7 +1,7 @@
-//! What the events of one `ktest run` mean for its batch: one synchronous function from a line to actions.
+//! From the events of one `ktest run` to the state of its batch: one synchronous function from a line to actions.
 //!
-//! A subtest gets at most one verdict, the first. What has none when the child is gone was not judged: it goes back.
-//! Nothing that the child prints makes this panic or leave the output directory.
+//! A subtest gets at most one verdict, the first. A subtest without a verdict at the end of the child goes back to the
+//! queue. No output of the child causes a panic or a path outside the output directory.
 
 use std::path::{Component, PathBuf};
 
@@ -9,25 +9,25 @@ use model::event::EventError;
 use model::{Event, KernelId, ResultKey, Stamped, SubtestName, TestPath, Verdict};
 use spawn::Exit;
 
-/// `ktest run`'s exit code for what it cannot make sense of.
+/// The exit code of `ktest run` for a command line or a test file that it refuses.
 const USAGE: u8 = 2;
 
-/// Where a batch stands.
+/// The phase of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
-    /// Nothing was heard yet.
+    /// No event yet.
     #[default]
     Starting,
     /// The kernel is being built.
     Building,
-    /// A VM is on its way up.
+    /// A VM is booting.
     Booting,
-    /// Subtests run.
+    /// Subtests are running.
     Testing,
 }
 
 impl Phase {
-    /// All of them, in order.
+    /// All phases, in order.
     pub const ALL: [Self; 4] = [Self::Starting, Self::Building, Self::Booting, Self::Testing];
 
     /// The word of the status snapshot.
@@ -42,57 +42,57 @@ impl Phase {
     }
 }
 
-/// A verdict to be published and recorded.
+/// A verdict to record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedVerdict {
-    /// Which job of the batch, by position.
+    /// The position of the job in the batch.
     pub job: usize,
     /// Its verdict.
     pub verdict: Verdict,
     /// How long the subtest ran, in ms.
     pub duration_ms: u64,
-    /// The crash's title, where there was one.
+    /// The crash title, if the kernel crashed.
     pub crash: Option<String>,
-    /// Its folder, relative to the output directory and inside it.
+    /// Its directory, relative to the output directory and inside it.
     pub dir: PathBuf,
-    /// The kernel that ran and the SHA-256 of its image, where one was made.
+    /// The kernel and the SHA-256 of its image, if a kernel was ready.
     pub kernel: Option<(KernelId, String)>,
 }
 
-/// What is to be done about an event.
+/// An action that an event asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// The job runs now: publish it as in progress.
+    /// Publish the job as in progress.
     Begin(usize),
-    /// Publish and record the verdict; then the job is done.
+    /// Record the verdict; then the job is done.
     Record(Box<ReportedVerdict>),
-    /// Say it in the executor's log.
-    Say(String),
-    /// Stop the child: what it says cannot be used.
+    /// Write a line to the executor's log.
+    Log(String),
+    /// Stop the child: its output cannot be used.
     Stop,
 }
 
 /// One job of a batch.
 #[derive(Debug, Clone)]
-struct Item {
+struct BatchItem {
     subtest: SubtestName,
     key: ResultKey,
-    judged: bool,
+    has_verdict: bool,
 }
 
 /// A batch while its child runs.
 #[derive(Debug, Clone)]
 pub struct BatchState {
     test: TestPath,
-    items: Vec<Item>,
+    items: Vec<BatchItem>,
     phase: Phase,
     built: Option<(u32, Option<u32>)>,
     current: Option<usize>,
     kernel: Option<(KernelId, String)>,
-    trouble: Option<String>,
+    error: Option<String>,
     finished: Option<u8>,
-    /// The run sends heartbeats.
-    beats: bool,
+    /// Whether the run sends heartbeats.
+    sends_heartbeats: bool,
 }
 
 /// How a batch ended.
@@ -100,9 +100,9 @@ pub struct BatchState {
 pub enum BatchEnd {
     /// Every subtest has its verdict.
     Complete,
-    /// `ktest run` refused what it was asked for (its exit code 2), in one line: what has no verdict cannot be run.
+    /// `ktest run` refused the test file (exit code 2), with its reason in one line. The other subtests cannot run.
     Refused(String),
-    /// Something other than the tested code is broken; what has no verdict goes back.
+    /// The infrastructure failed; the subtests without a verdict go back to the queue.
     Infrastructure(String),
 }
 
@@ -110,7 +110,8 @@ impl BatchState {
     /// A batch of these subtests of one test file.
     #[must_use]
     pub fn new(test: TestPath, jobs: impl IntoIterator<Item = (SubtestName, ResultKey)>) -> Self {
-        let items = jobs.into_iter().map(|(subtest, key)| Item { subtest, key, judged: false }).collect();
+        let items =
+            jobs.into_iter().map(|(subtest, key)| BatchItem { subtest, key, has_verdict: false }).collect();
         Self {
             test,
             items,
@@ -118,9 +119,9 @@ impl BatchState {
             built: None,
             current: None,
             kernel: None,
-            trouble: None,
+            error: None,
             finished: None,
-            beats: false,
+            sends_heartbeats: false,
         }
     }
 
@@ -129,10 +130,10 @@ impl BatchState {
         match Stamped::parse(line) {
             Ok(Some(stamped)) => self.on_event(stamped.event),
             Ok(None) => Vec::new(),
-            Err(error @ EventError::Version(_)) => self.distrust(error.to_string()),
+            Err(error @ EventError::Version(_)) => self.reject(error.to_string()),
             Err(EventError::Json(_)) => {
                 let line: String = line.chars().take(200).collect();
-                vec![Action::Say(format!("not an event, skipped: {line:?}"))]
+                vec![Action::Log(format!("not an event, skipped: {line:?}"))]
             }
         }
     }
@@ -141,25 +142,25 @@ impl BatchState {
     pub fn on_event(&mut self, event: Event) -> Vec<Action> {
         match event {
             Event::RunStarted { test, .. } if test != self.test => {
-                self.distrust(format!("ktest runs {test} where {} was asked for", self.test))
+                self.reject(format!("ktest runs {test} instead of {}", self.test))
             }
-            Event::RunStarted { subtests, .. } => vec![Action::Say(format!("{} subtests", subtests.len()))],
+            Event::RunStarted { subtests, .. } => vec![Action::Log(format!("{} subtests", subtests.len()))],
             Event::BuildStarted => {
                 self.phase = Phase::Building;
-                vec![Action::Say("building the kernel".into())]
+                vec![Action::Log("building the kernel".into())]
             }
-            Event::Phase { what } => vec![Action::Say(what)],
+            Event::Phase { what } => vec![Action::Log(what)],
             Event::BuildProgress { done, total } => {
                 self.phase = Phase::Building;
                 self.built = Some((done, total));
                 Vec::new()
             }
             Event::KernelWanted { kernel } => {
-                vec![Action::Say(format!("kernel {} is not in the store", kernel.short()))]
+                vec![Action::Log(format!("kernel {} is not in the store", kernel.short()))]
             }
             Event::Log { .. } => Vec::new(),
             Event::Heartbeat => {
-                self.beats = true;
+                self.sends_heartbeats = true;
                 Vec::new()
             }
             Event::KernelReady { kernel, image_hash, cached, fetched, duration_ms } => {
@@ -168,34 +169,34 @@ impl BatchState {
                     (false, true) => "fetched",
                     (false, false) => "built",
                 };
-                let say = format!("kernel {} {how} in {} s", kernel.short(), duration_ms / 1000);
+                let line = format!("kernel {} {how} in {} s", kernel.short(), duration_ms / 1000);
                 self.kernel = Some((kernel, image_hash));
-                vec![Action::Say(say)]
+                vec![Action::Log(line)]
             }
             Event::BuildFailed { reason } => {
-                vec![Action::Say(format!("the kernel does not build: {reason}"))]
+                vec![Action::Log(format!("the kernel does not build: {reason}"))]
             }
             Event::BootStarted { vm, accel } => {
                 self.phase = Phase::Booting;
                 self.current = None;
-                vec![Action::Say(format!("VM {vm} starts ({accel})"))]
+                vec![Action::Log(format!("VM {vm} starts ({accel})"))]
             }
             Event::Booted { vm, duration_ms } => {
                 self.phase = Phase::Testing;
-                vec![Action::Say(format!("VM {vm} is up after {duration_ms} ms"))]
+                vec![Action::Log(format!("VM {vm} is up after {duration_ms} ms"))]
             }
             Event::SubtestStarted { subtest } => self.begin(&subtest),
             Event::Verdict { subtest, verdict, duration_ms, crash, dir, .. } => {
                 self.judge(&subtest, verdict, duration_ms, crash, dir)
             }
             Event::Infrastructure { what } => {
-                let say = format!("infrastructure: {what}");
-                self.trouble.get_or_insert(what);
-                vec![Action::Say(say)]
+                let line = format!("infrastructure: {what}");
+                self.error.get_or_insert(what);
+                vec![Action::Log(line)]
             }
             Event::RunFinished { exit_code } => {
                 self.finished = Some(exit_code);
-                self.beats = false;
+                self.sends_heartbeats = false;
                 Vec::new()
             }
         }
@@ -204,13 +205,13 @@ impl BatchState {
     fn begin(&mut self, subtest: &SubtestName) -> Vec<Action> {
         self.phase = Phase::Testing;
         let Some(job) = self.find(subtest) else {
-            return vec![Action::Say(format!("{subtest} starts, which is not in the batch"))];
+            return vec![Action::Log(format!("{subtest} starts but is not in the batch"))];
         };
         self.current = Some(job);
-        if self.items[job].judged {
-            return vec![Action::Say(format!("{subtest} starts again, its first verdict stands"))];
+        if self.items[job].has_verdict {
+            return vec![Action::Log(format!("{subtest} starts again; its first verdict stands"))];
         }
-        vec![Action::Begin(job), Action::Say(format!("{subtest} starts"))]
+        vec![Action::Begin(job), Action::Log(format!("{subtest} starts"))]
     }
 
     fn judge(
@@ -222,65 +223,62 @@ impl BatchState {
         dir: PathBuf,
     ) -> Vec<Action> {
         let Some(job) = self.find(subtest) else {
-            return vec![Action::Say(format!(
-                "a verdict of {subtest}, which is not in the batch, is dropped"
-            ))];
+            return vec![Action::Log(format!("ignored: a verdict of {subtest}, not a subtest of the batch"))];
         };
         if self.current == Some(job) {
             self.current = None;
         }
-        if self.items[job].judged {
-            return vec![Action::Say(format!("a second verdict of {subtest} is dropped, the first stands"))];
+        if self.items[job].has_verdict {
+            return vec![Action::Log(format!("ignored: a second verdict of {subtest}"))];
         }
         if !dir.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
             return self
-                .distrust(format!("the folder of {subtest} is outside the output directory: {dir:?}"));
+                .reject(format!("the directory of {subtest} is outside the output directory: {dir:?}"));
         }
-        self.items[job].judged = true;
+        self.items[job].has_verdict = true;
         let reason = verdict.reason().map_or(String::new(), |reason| format!(": {reason}"));
-        let say = format!("{subtest}: {}{reason} ({duration_ms} ms)", verdict.status());
+        let line = format!("{subtest}: {}{reason} ({duration_ms} ms)", verdict.status());
         let kernel = self.kernel.clone();
-        let judged = ReportedVerdict { job, verdict, duration_ms, crash, dir, kernel };
-        vec![Action::Say(say), Action::Record(Box::new(judged))]
+        let reported = ReportedVerdict { job, verdict, duration_ms, crash, dir, kernel };
+        vec![Action::Log(line), Action::Record(Box::new(reported))]
     }
 
-    fn distrust(&mut self, why: String) -> Vec<Action> {
-        let say = Action::Say(why.clone());
-        self.trouble.get_or_insert(why);
-        vec![say, Action::Stop]
+    fn reject(&mut self, reason: String) -> Vec<Action> {
+        let log = Action::Log(reason.clone());
+        self.error.get_or_insert(reason);
+        vec![log, Action::Stop]
     }
 
     fn find(&self, subtest: &SubtestName) -> Option<usize> {
         self.items.iter().position(|item| item.subtest == *subtest)
     }
 
-    /// Something on our side went wrong (a verdict could not be recorded): the job has no verdict after all.
-    pub fn fail(&mut self, job: Option<usize>, why: String) {
+    /// An error of the daemon. `job` is the one with a verdict that could not be recorded; it has no verdict.
+    pub fn fail(&mut self, job: Option<usize>, reason: String) {
         if let Some(item) = job.and_then(|job| self.items.get_mut(job)) {
-            item.judged = false;
+            item.has_verdict = false;
         }
-        self.trouble.get_or_insert(why);
+        self.error.get_or_insert(reason);
     }
 
-    /// The child is gone; `complaint` is the last line of its standard error.
+    /// The end of the batch, after the child has ended. `last_line` is from its standard error.
     #[must_use]
-    pub fn end(&self, exit: Exit, complaint: &str) -> BatchEnd {
+    pub fn end(&self, exit: Exit, last_line: &str) -> BatchEnd {
         let left: Vec<&str> = self.unfinished().map(|(_, subtest, _)| subtest.as_str()).collect();
-        match (&self.trouble, left.first()) {
-            // Trouble that the run got over is none.
+        match (&self.error, left.first()) {
+            // An error that the run recovered from does not count.
             (_, None) if self.finished.is_some() => BatchEnd::Complete,
-            (Some(trouble), _) => BatchEnd::Infrastructure(trouble.clone()),
+            (Some(error), _) => BatchEnd::Infrastructure(error.clone()),
             (None, Some(_)) if self.finished == Some(USAGE) && exit == Exit::Code(USAGE.into()) => {
-                BatchEnd::Refused(
-                    if complaint.is_empty() { "ktest run refused it" } else { complaint }.into(),
-                )
+                let reason = if last_line.is_empty() { "ktest run refused the test file" } else { last_line };
+                BatchEnd::Refused(reason.into())
             }
             (None, Some(first)) if self.finished.is_some() => BatchEnd::Infrastructure(format!(
-                "ktest run finished ({exit}) without a verdict for {} subtests, the first is {first}",
+                "ktest run finished ({exit}) without a verdict for {} subtests; the first is {first}",
                 left.len()
             )),
             _ => {
-                let last = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
+                let last = if last_line.is_empty() { String::new() } else { format!(": {last_line}") };
                 BatchEnd::Infrastructure(format!("ktest run ended before its last event ({exit}){last}"))
             }
         }
@@ -289,7 +287,7 @@ impl BatchState {
     /// The jobs without a verdict: position, subtest, key.
     pub fn unfinished(&self) -> impl Iterator<Item = (usize, &SubtestName, &ResultKey)> {
         let items = self.items.iter().enumerate();
-        items.filter(|(_, item)| !item.judged).map(|(at, item)| (at, &item.subtest, &item.key))
+        items.filter(|(_, item)| !item.has_verdict).map(|(at, item)| (at, &item.subtest, &item.key))
     }
 
     /// The key of a job.
@@ -298,32 +296,32 @@ impl BatchState {
         self.items.get(job).map(|item| &item.key)
     }
 
-    /// How many jobs it has, and how many have their verdict.
+    /// The number of jobs, and of those with a verdict.
     #[must_use]
     pub fn progress(&self) -> (usize, usize) {
-        (self.items.len(), self.items.iter().filter(|item| item.judged).count())
+        (self.items.len(), self.items.iter().filter(|item| item.has_verdict).count())
     }
 
-    /// The subtest that runs now.
+    /// The subtest that is running.
     #[must_use]
     pub fn current(&self) -> Option<&SubtestName> {
         self.current.map(|at| &self.items[at].subtest)
     }
 
-    /// Whether the run sends heartbeats now. A run of an older version sends none, and neither does one that has ended and
-    /// whose files are still copied from its host.
+    /// Whether heartbeats are expected now. A run of an older version sends none, nor does a run that has ended while its
+    /// files are copied from its host.
     #[must_use]
-    pub fn beats(&self) -> bool {
-        self.beats
+    pub fn sends_heartbeats(&self) -> bool {
+        self.sends_heartbeats
     }
 
-    /// Where it stands.
+    /// The current phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Objects built and to be built, while the kernel is being built.
+    /// Objects built, and objects in all if known, while the kernel is being built.
     #[must_use]
     pub fn built(&self) -> Option<(u32, Option<u32>)> {
         self.built.filter(|_| self.phase == Phase::Building)

@@ -1,4 +1,4 @@
-//! The command line of a batch: what the daemon asks of `ktest`.
+//! The `ktest` command line of a batch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::remote::{self, HostCommands};
 use crate::plan::Unit;
 use crate::watch::fetch_loop::View;
 
-/// What is the same for all batches of a host.
+/// The part of the command line that all batches share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tools {
     /// The `ktest` command.
@@ -20,24 +20,24 @@ pub struct Tools {
     pub linux_repo: PathBuf,
     /// The tree whose `tests/` holds the test files.
     pub ktest_dir: PathBuf,
-    /// Kernel options that may be required in vain.
+    /// Kernel options with a requirement that may stay unmet.
     pub tolerate: Vec<String>,
     /// The repositories under test other than `linux`.
     pub repos: BTreeMap<RepoName, PathBuf>,
     /// The packages of the root images that groups name.
     pub images: config::Images,
-    /// All test files whose kernels are built from commits, so that one flavor serves all of them.
+    /// All test files that run on kernels built from commits, so that they share flavors.
     pub merge: Vec<TestPath>,
-    /// How command lines begin for hosts that are not this machine.
+    /// The first arguments for hosts other than this machine.
     pub host_commands: HostCommands,
 }
 
 impl Tools {
-    /// The command line of an order for a slot of a host. Only this machine can take a checkout in `deps`.
+    /// The command line of an order for a slot of a host. Only this machine accepts a checkout in `deps`.
     fn command(&self, host: &HostName, slot: u32, order: TestOrder, deps: Option<&Path>) -> Cmd {
         let cmd = Cmd::new(&self.ktest);
         match self.host_commands.get(host).and_then(|command| command.split_last()) {
-            // Each slot of each daemon has a name of its own on the host.
+            // A slot name on the host is unique among all daemons and slots.
             Some((farm, args)) => {
                 let cmd = cmd.args(args).arg(format!("{farm}-{slot}"));
                 // `ktest host run` refuses the option, so that a test never runs without its checkout.
@@ -52,7 +52,7 @@ impl Tools {
     }
 }
 
-/// What the executors run. A test file that cannot even be listed takes no part in the others' kernel.
+/// The tools of a view. A test file that cannot be listed does not contribute to the flavors.
 #[must_use]
 pub fn tools(view: &View, ktest: &Path) -> Tools {
     let config = &view.config;
@@ -75,13 +75,13 @@ pub fn tools(view: &View, ktest: &Path) -> Tools {
     }
 }
 
-/// This machine's own name.
+/// The host name of this machine.
 fn node_name() -> String {
     fsx::own::read_to_string("/proc/sys/kernel/hostname".as_ref(), 4096).unwrap_or_default().trim().into()
 }
 
-/// `ktest run` of these subtests at a commit, with its events on a pipe. `deps` holds the checkout of a repository that is
-/// no kernel.
+/// `ktest run` of these subtests at a commit, with its events on a pipe. `deps` holds the checkout of a repository other
+/// than a kernel.
 #[must_use]
 pub fn ktest_run(
     tools: &Tools,

@@ -1,6 +1,6 @@
-//! The log of a running subtest, where readers of the results see it grow.
+//! The log of a running subtest, copied to the result store while it grows.
 //!
-//! It is copied from the run's own folder a piece at a time; the finished log replaces it when the verdict is there.
+//! The complete log replaces the copy together with the verdict.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
 
-/// How often there is a look at what is new.
-const EVERY: Duration = Duration::from_millis(500);
-/// How much is copied at a time, in bytes.
-const PIECE: u64 = 1 << 20;
-/// A log that grows beyond this is only shown whole when it is finished, in bytes.
-const MOST: u64 = 64 << 20;
+/// The interval at which the log is read.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// The most bytes that are copied at a time.
+const CHUNK: u64 = 1 << 20;
+/// The most bytes of a copy. A longer log is complete only with the verdict.
+const COPY_MAX: u64 = 64 << 20;
 
-/// A log that is being copied, until this is dropped.
+/// Copies a log until it is dropped.
 #[derive(Debug)]
 pub struct LiveLog {
     task: JoinHandle<()>,
@@ -48,26 +48,26 @@ impl Drop for LiveLog {
 
 async fn copy(work: PathBuf, log: PathBuf, mut to: File) {
     let mut offset = 0;
-    while offset < MOST {
-        tokio::time::sleep(EVERY).await;
-        // A log that cannot be read now may be in a moment; at the end it is published whole in any case.
+    while offset < COPY_MAX {
+        tokio::time::sleep(INTERVAL).await;
+        // The log may not exist yet. An error only delays it: the verdict publishes the complete log.
         let (work, log) = (work.clone(), log.clone());
-        let piece = tokio::task::spawn_blocking(move || piece(&work, &log, offset)).await;
-        let Ok(Ok(piece)) = piece else { continue };
-        if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
+        let chunk = tokio::task::spawn_blocking(move || read_chunk(&work, &log, offset)).await;
+        let Ok(Ok(chunk)) = chunk else { continue };
+        if to.write_all(&chunk).await.is_err() || to.flush().await.is_err() {
             return;
         }
-        offset += piece.len() as u64;
+        offset += chunk.len() as u64;
     }
 }
 
-/// What the log has after `offset`. The run may replace the log by anything, so it is opened as untrusted.
-fn piece(work: &Path, log: &Path, offset: u64) -> std::io::Result<Vec<u8>> {
+/// Reads the log from `offset`. The run can replace the file, so it is opened as untrusted.
+fn read_chunk(work: &Path, log: &Path, offset: u64) -> std::io::Result<Vec<u8>> {
     let mut file = Dir::open(work)?.open_file(log)?;
     file.seek(SeekFrom::Start(offset))?;
-    let mut piece = Vec::new();
-    file.take(PIECE).read_to_end(&mut piece)?;
-    Ok(piece)
+    let mut chunk = Vec::new();
+    file.take(CHUNK).read_to_end(&mut chunk)?;
+    Ok(chunk)
 }
 
 #[cfg(test)]
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_reader_sees_it_grow_until_the_verdict() {
+    async fn a_reader_sees_the_log_grow_until_the_verdict() {
         let dir = tempfile::tempdir().unwrap();
         let writer = Writer::open(dir.path().join("results")).unwrap();
         let commit: CommitId = "1".repeat(40).parse().unwrap();
@@ -99,7 +99,7 @@ mod tests {
             }
         }
         drop(live);
-        // Nobody judged it: it is to run again, and nothing is left.
+        // The batch ended without a verdict: the copy is removed.
         writer.in_progress(&commit, vec![key.clone()], 1, None, None).unwrap();
         writer.not_in_progress(&commit, vec![key.clone()]).unwrap();
         writer.flush().await.unwrap();

@@ -1,4 +1,4 @@
-//! Which hosts and slots there are, and which of them a job can use. Pure.
+//! The hosts and slots of the farm, and the hosts that a job can use. Pure.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,9 @@ use model::{Arch, Env, HostName, RepoName};
 
 use crate::plan::from_view::has_kernel;
 
-/// The architecture of jobs whose group requires none: this machine's if a host has it, else the first host's.
+/// The architecture of jobs of a group without one: that of this machine if a host has it, else that of the first host.
 #[must_use]
-pub fn usual_arch(config: &Config) -> Option<Arch> {
+pub fn default_arch(config: &Config) -> Option<Arch> {
     let native = Arch::native();
     let mut archs = config.hosts.values().map(|host| host.arch);
     if config.hosts.is_empty() || archs.clone().any(|arch| Some(arch) == native) {
@@ -19,11 +19,11 @@ pub fn usual_arch(config: &Config) -> Option<Arch> {
     }
 }
 
-/// What a job of that repository and environment needs of its host. The checkout of a repository that is no kernel is
-/// made here and goes to no other machine.
+/// The host tags that a job of that repository and environment needs. The checkout of a repository other than a kernel
+/// is made on this machine only.
 #[must_use]
 pub fn needs(config: &Config, repo: &RepoName, env: &Env) -> jobkit::Needs {
-    let arch = config::arch_of(env).or_else(|| usual_arch(config));
+    let arch = config::arch_of(env).or_else(|| default_arch(config));
     let needs = match arch {
         Some(arch) => jobkit::Needs::none().is("arch", arch.as_str()),
         None => jobkit::Needs::none(),
@@ -31,7 +31,7 @@ pub fn needs(config: &Config, repo: &RepoName, env: &Env) -> jobkit::Needs {
     if repo.is_linux() { needs } else { needs.is("kind", HostKind::Local.to_string()) }
 }
 
-/// The slots of all hosts; one of this machine if the configuration names no hosts at all.
+/// The slots of all hosts; one slot of this machine if the configuration names no hosts.
 #[must_use]
 pub fn slots(config: &Config) -> Vec<(HostName, u32)> {
     if config.hosts.is_empty() {
@@ -41,28 +41,28 @@ pub fn slots(config: &Config) -> Vec<(HostName, u32)> {
     config.hosts.values().flat_map(|host| (0..host.slots).map(|slot| (host.name.clone(), slot))).collect()
 }
 
-/// What the configuration asks for and this daemon does not do.
+/// The problems of a configuration that asks for jobs that cannot run.
 #[must_use]
 pub fn unserved(config: &Config) -> Vec<String> {
-    let asked = config.all_branches().flat_map(|branch| config.groups_of(branch));
-    let asked = asked.filter_map(|group| Some((group, config::arch_of(&group.env)?)));
-    let asked: BTreeSet<String> = asked
+    let groups = config.all_branches().flat_map(|branch| config.groups_of(branch));
+    let archs = groups.filter_map(|group| Some((group, config::arch_of(&group.env)?)));
+    let no_host: BTreeSet<String> = archs
         .filter(|(_, arch)| !config.hosts.values().any(|host| host.arch == *arch))
         .map(|(group, arch)| {
             format!("test group {}: no host has arch = \"{arch}\", its jobs wait", group.name)
         })
         .collect();
-    let groups = config.all_branches().flat_map(|branch| {
+    let no_kernel = config.all_branches().flat_map(|branch| {
         let groups = config.groups_of(branch).filter(|group| !has_kernel(branch, group));
         groups.map(|group| {
             format!(
-                "branch {}: a commit of repo {:?} is no kernel, so test group {} gets no jobs there; \
-                 give it kernels = [...] of the store",
+                "branch {}: repo {:?} is not a kernel, so test group {} has no jobs there; \
+                 add kernels = [...] to the group",
                 branch.name, branch.repo, group.name
             )
         })
     });
-    asked.into_iter().chain(groups).collect()
+    no_host.into_iter().chain(no_kernel).collect()
 }
 
 #[cfg(test)]

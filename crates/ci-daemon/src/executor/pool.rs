@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::command::{Tools, tools};
 use super::placement;
-use super::run::{ExecutorEvent, Slot, body};
+use super::run::{ExecutorEvent, SlotContext, body};
 use crate::plan::PlannedJob;
 use crate::watch::fetch_loop::View;
 
@@ -28,7 +28,7 @@ pub struct ExecutorPool {
 }
 
 impl ExecutorPool {
-    /// A pool without executors, and where their events arrive. `ktest` is the command that they run.
+    /// A pool without executors, and the receiver of their events. `ktest` is the command that they run.
     #[must_use]
     pub fn new(
         choir: Choir<Arc<PlannedJob>>,
@@ -41,7 +41,7 @@ impl ExecutorPool {
         (Self { choir, writer, ktest, tools, events, names: BTreeSet::new() }, inbox)
     }
 
-    /// Follows a new view: executors are added and removed, the next batches run with the new tools.
+    /// Adds and removes executors as the view asks. The next batches run with its tools.
     pub fn take_view(&mut self, view: &View) {
         let tools = Arc::new(tools(view, &self.ktest));
         self.tools.send_if_modified(|current| {
@@ -74,12 +74,12 @@ impl ExecutorPool {
         let work = self.writer.output_dir().join(crate::WORK).join(format!("{host}-{slot}"));
         let spec = ExecutorSpec { host: host.to_string(), tags, budget, ..ExecutorSpec::new(&name) };
         let (tools, writer) = (self.tools.subscribe(), self.writer.clone());
-        let slot = Slot { work, host, slot, tools, writer, events: self.events.clone() };
+        let slot = SlotContext { work, host, slot, tools, writer, events: self.events.clone() };
         match self.choir.add_executor(spec, |executor| body(executor, slot)) {
             Ok(()) => {
                 self.names.insert(name);
             }
-            // An executor of that name still ends its last batch; the next view tries again.
+            // A removed executor of that name still runs its last batch; the next view retries.
             Err(error) => tracing::warn!("{error}"),
         }
     }

@@ -1,14 +1,14 @@
-//! Where batches run: how the command line of a batch begins on each kind of host. Pure.
+//! The first arguments of a batch's command line on each kind of host. Pure.
 
 use std::collections::BTreeMap;
 
 use config::{Config, Host, HostKind};
 use model::HostName;
 
-/// The arguments of `ktest` up to what is to be run, by host; a host that is not here is this machine.
+/// The first arguments of `ktest`, by host. A host without an entry is this machine.
 pub type HostCommands = BTreeMap<HostName, Vec<String>>;
 
-/// The commands of all hosts of a configuration. `node` is this machine's own name.
+/// The commands of all hosts of a configuration. `node` is the host name of this machine.
 #[must_use]
 pub fn host_commands(config: &Config, node: &str) -> HostCommands {
     let farm = farm_name(config, node);
@@ -16,7 +16,7 @@ pub fn host_commands(config: &Config, node: &str) -> HostCommands {
     away.map(|host| (host.name.clone(), host_command(host, &farm))).collect()
 }
 
-/// What tells this daemon's slots on a worker from another daemon's.
+/// A name that distinguishes the slots of this daemon on a host from those of other daemons.
 fn farm_name(config: &Config, node: &str) -> String {
     let text = format!("{node} {}", config.output_dir.display());
     fsx::digest::sha256_hex(text)[..8].to_owned()
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_beginning_of_command_lines() {
+    fn the_first_arguments() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ci.toml");
         let text = r#"
@@ -77,9 +77,9 @@ partition = "kernel"
 arch = "x86_64"
 "#;
         std::fs::write(&path, text).unwrap();
-        let ways = host_commands(&config::load(&path).unwrap(), "ci");
+        let commands = host_commands(&config::load(&path).unwrap(), "ci");
         let shown: Vec<String> =
-            ways.iter().map(|(host, args)| format!("{host}: {}", args.join(" "))).collect();
+            commands.iter().map(|(host, args)| format!("{host}: {}", args.join(" "))).collect();
         insta::assert_snapshot!(shown.join("\n"), @r"
         big: host slurm --name big --host-arch x86_64 --partition kernel --slot bb19bd5b
         farm1: host run ktest@10.0.0.7 --name farm1 --host-arch aarch64 --ssh-config /etc/farm/ssh --remote-cache-dir /srv/ktest --slot bb19bd5b

@@ -1,7 +1,7 @@
-//! The local executor: claims batches, runs `ktest run` for each, publishes what it says.
+//! An executor: claims batches, runs `ktest run` for each, records and publishes its results.
 //!
-//! A job is done only when its verdict is durable. The child is ended with everything it started, whatever happens to
-//! the executor.
+//! A job is done only when its verdict is durable. The child and every process that it started end with the batch, also
+//! if the executor is aborted.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fsx::untrusted::Dir;
+use gitio::GitError;
 use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
-use model::{HostName, ResultKey, SubtestName, Verdict};
+use model::{HostName, RepoName, ResultKey, SubtestName, Verdict};
 use results::{LogKind, PlainFile, VerdictRecord, Writer};
-use spawn::{Child, Exit, lines};
+use spawn::{Child, Exit, SpawnError, lines};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::batch::{Action, BatchEnd, BatchState, ReportedVerdict};
 use super::command::{Tools, ktest_run};
@@ -24,22 +25,23 @@ use super::work_file;
 use crate::plan::PlannedJob;
 use fsx::clock::unix_seconds as now;
 
-/// How long a child gets to end by itself when it is asked to.
+/// How long a child may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long what a child left in its pipes is read after its end.
+/// How long the pipes of a child are read after its end.
 const DRAIN: Duration = Duration::from_secs(5);
-/// A child that says nothing for so long is stuck: its own limits should have ended it.
+/// A child without output for this long is stuck: its own limits should have ended it.
 const SILENCE: Duration = Duration::from_secs(4 * 3600);
-/// The same for a child that sends heartbeats: on this machine, and on a host whose lines wait behind the files that it sends.
+/// The same for a child that sends heartbeats, on this machine and on another host. The output of another host waits
+/// behind the files that it sends.
 const MISSED_HEARTBEATS: Duration = Duration::from_secs(90);
 const MISSED_HEARTBEATS_REMOTE: Duration = Duration::from_secs(600);
 /// How many lines of the child's standard error are kept for a verdict's log.
 const TAIL: usize = 200;
 
-/// What an executor tells the daemon.
+/// A message from an executor to the daemon.
 #[derive(Debug, Clone)]
 pub enum ExecutorEvent {
-    /// What its batch does now; none: it has no batch any more.
+    /// The progress of its batch; `None` when the batch has ended.
     Batch {
         /// The executor.
         executor: String,
@@ -48,43 +50,43 @@ pub enum ExecutorEvent {
     },
     /// A verdict was recorded.
     Verdict {
-        /// Of which job.
+        /// The job.
         job: Arc<PlannedJob>,
-        /// What.
+        /// Its verdict.
         verdict: Verdict,
-        /// How long it ran.
+        /// How long the subtest ran.
         duration: Duration,
     },
 }
 
-/// What a batch does now.
+/// The progress of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchProgress {
-    /// As the status snapshot has it.
+    /// Its entry in the status snapshot.
     pub status: BatchStatus,
-    /// Objects built and to be built, while the kernel is being built.
+    /// Objects built, and objects in all if known, while the kernel is being built.
     pub built: Option<(u32, Option<u32>)>,
 }
 
-/// One slot of this machine: where batches run.
+/// The slot that an executor runs batches for, and its connections.
 #[derive(Debug, Clone)]
-pub struct Slot {
-    /// This machine, as results name it.
+pub struct SlotContext {
+    /// The host, as results name it.
     pub host: HostName,
-    /// The number of the slot.
+    /// The number of the slot on its host.
     pub slot: u32,
-    /// A folder of its own, emptied before and after each batch.
+    /// The work directory of the slot, emptied before and after each batch.
     pub work: PathBuf,
-    /// What to run, as it is now.
+    /// The tools in force.
     pub tools: watch::Receiver<Arc<Tools>>,
-    /// The results.
+    /// The result store.
     pub writer: Writer,
-    /// Who wants to hear about it.
+    /// The daemon's inbox.
     pub events: mpsc::UnboundedSender<ExecutorEvent>,
 }
 
-impl Slot {
-    /// Where a commit of a repository that is no kernel is checked out: beside the work folder.
+impl SlotContext {
+    /// Where a commit of a repository other than a kernel is checked out: next to the work directory.
     fn deps(&self) -> PathBuf {
         let mut name = self.work.clone().into_os_string();
         name.push(".deps");
@@ -92,53 +94,70 @@ impl Slot {
     }
 }
 
-/// How a batch went, for the scheduler.
+/// The end of a batch, for the scheduler.
 #[derive(Debug)]
 enum BatchOutcome {
     /// Every job has its verdict, or the batch was cancelled.
     Complete,
-    /// Something other than the tested code broke.
+    /// The infrastructure failed, not the tested code.
     InfrastructureError(String),
 }
 
-/// The body of an executor.
-pub async fn body(mut executor: Executor<Arc<PlannedJob>>, slot: Slot) {
+/// `ktest run` cannot be started, or not be waited for.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error("{}: {source}; free space or correct the permissions", dir.display())]
+    Dir { dir: PathBuf, source: std::io::Error },
+    #[error("repo {0:?} is no longer configured; add [repo.{0}]")]
+    NoRepo(RepoName),
+    #[error("opening the repository failed: {0}")]
+    Task(#[from] JoinError),
+    #[error("the batch was cancelled")]
+    Cancelled,
+}
+
+/// The body of an executor: runs the batches that it claims, until the scheduler removes it.
+pub async fn body(mut executor: Executor<Arc<PlannedJob>>, slot: SlotContext) {
     let name = executor.name().to_owned();
     while let Some(batch) = executor.claim().await {
         let log = executor.log().clone();
-        let outcome = Run::new(&slot, &name, &batch, &log).run().await;
+        let outcome = BatchRun::new(&slot, &name, &batch, &log).run().await;
         let _ = slot.events.send(ExecutorEvent::Batch { executor: name.clone(), batch: None });
         match outcome {
             BatchOutcome::Complete => drop(batch),
-            BatchOutcome::InfrastructureError(why) => {
-                tracing::warn!(executor = name, batch = %batch.key, "infrastructure failure: {why}");
-                batch.infrastructure_failure(why);
+            BatchOutcome::InfrastructureError(reason) => {
+                tracing::warn!(executor = name, batch = %batch.key, "infrastructure error: {reason}");
+                batch.infrastructure_error(reason);
             }
         }
     }
 }
 
-struct Run<'a> {
-    slot: &'a Slot,
+struct BatchRun<'a> {
+    slot: &'a SlotContext,
     executor: &'a str,
     batch: &'a Batch<Arc<PlannedJob>>,
     log: &'a ExecutorLog,
     first: Arc<PlannedJob>,
     state: BatchState,
     started: i64,
-    /// When each job began, Unix seconds.
+    /// When each job started, Unix seconds.
     begun: Vec<Option<i64>>,
     /// The attempts that were recorded, for the log of the whole run.
     recorded: Vec<(ResultKey, u32)>,
     stderr_tail: VecDeque<String>,
-    /// The log of the subtest that runs.
+    /// The log of the subtest that is running.
     live: Option<LiveLog>,
     reported: Option<BatchProgress>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> BatchRun<'a> {
     fn new(
-        slot: &'a Slot,
+        slot: &'a SlotContext,
         executor: &'a str,
         batch: &'a Batch<Arc<PlannedJob>>,
         log: &'a ExecutorLog,
@@ -163,15 +182,12 @@ impl<'a> Run<'a> {
     }
 
     async fn run(mut self) -> BatchOutcome {
-        if let Err(error) = empty(&self.slot.work, true).await {
-            return BatchOutcome::InfrastructureError(format!(
-                "{}: {error}; free space or correct its rights",
-                self.slot.work.display()
-            ));
+        if let Err(error) = empty(&self.slot.work).await {
+            return BatchOutcome::InfrastructureError(error.to_string());
         }
         let outcome = match self.child().await {
             Ok(exit) => self.conclude(exit).await,
-            Err(why) => BatchOutcome::InfrastructureError(why),
+            Err(error) => BatchOutcome::InfrastructureError(error.to_string()),
         };
         let left = self.state.unfinished().filter(|(at, ..)| self.begun[*at].is_some());
         let left: Vec<ResultKey> = left.map(|(_, _, key)| key.clone()).collect();
@@ -181,15 +197,15 @@ impl<'a> Run<'a> {
         }
         self.publish_shared().await;
         for dir in [self.slot.work.clone(), self.slot.deps()] {
-            if let Err(error) = empty(&dir, false).await {
+            if let Err(error) = remove(&dir).await {
                 tracing::warn!("{}: cannot be removed: {error}", dir.display());
             }
         }
         outcome
     }
 
-    /// Runs the child to its end; `None` if the batch was cancelled.
-    async fn child(&mut self) -> Result<Option<Exit>, String> {
+    /// Runs the child to its end. Returns `None` if the batch was cancelled.
+    async fn child(&mut self) -> Result<Option<Exit>, RunError> {
         let tools = self.slot.tools.borrow().clone();
         let subtests: Vec<SubtestName> =
             self.batch.jobs.iter().map(|job| job.payload.subtest.clone()).collect();
@@ -198,7 +214,7 @@ impl<'a> Run<'a> {
         let at = (&self.slot.host, self.slot.slot);
         let cmd = ktest_run(&tools, at, commit, unit, &subtests, &self.slot.work, deps.as_deref());
         self.log.line(format!("$ {cmd}"));
-        let mut child = cmd.start().map_err(|error| error.to_string())?;
+        let mut child = cmd.start()?;
         let mut streams = Streams::of(&mut child);
         let cancellation = self.batch.cancellation();
         let remote = tools.host_commands.contains_key(&self.slot.host);
@@ -220,37 +236,36 @@ impl<'a> Run<'a> {
                 }
                 () = tokio::time::sleep(silence(&self.state, remote)) => {
                     let limit = silence(&self.state, remote).as_secs();
-                    let why = format!("ktest run was silent for {limit} s and was killed; is the process stopped, or a file system hung?");
-                    self.state.fail(None, why);
+                    let reason = format!("ktest run printed nothing for {limit} s and was killed; is the process stopped, or a file system hung?");
+                    self.state.fail(None, reason);
                     break child.stop(GRACE).await;
                 }
             }
         };
-        // What it started must not outlive it.
+        // Ends every process that the child started.
         drop(child);
         self.drain(streams).await;
-        let exit = exit.map_err(|error| error.to_string())?;
+        let exit = exit?;
         Ok((!cancellation.is_cancelled()).then_some(exit))
     }
 
-    /// A commit that is no kernel, checked out where the test file's `require-git` finds it; gives the folder that holds it.
-    async fn checkout(&self, tools: &Tools) -> Result<Option<PathBuf>, String> {
+    /// Checks out a commit of a repository other than a kernel. Returns the directory that `require-git` reads.
+    async fn checkout(&self, tools: &Tools) -> Result<Option<PathBuf>, RunError> {
         let name = &*self.first.repo;
         if name.is_linux() {
             return Ok(None);
         }
         let path = tools.repos.get(name).cloned();
-        let path = path.ok_or_else(|| format!("repo {name:?} is not configured any more"))?;
-        let opened = tokio::task::spawn_blocking(move || gitio::Repo::open(&path)).await;
-        let repo = opened.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let path = path.ok_or_else(|| RunError::NoRepo(name.clone()))?;
+        let repo = tokio::task::spawn_blocking(move || gitio::Repo::open(&path)).await??;
         let deps = self.slot.deps();
-        empty(&deps, true).await.map_err(|error| format!("{}: {error}", deps.display()))?;
+        empty(&deps).await?;
         self.log.line(format!("checking out {} of {name}", self.first.commit.short()));
         let (dir, index) = (deps.join(name.as_str()), deps.join(format!(".{name}.index")));
         let checkout = repo.checkout_into(&self.first.commit, &dir, &index, gitio::Checkout::default());
         tokio::select! {
-            done = checkout => done.map_err(|error| error.to_string())?,
-            () = self.batch.cancelled() => return Err("the batch was cancelled".into()),
+            done = checkout => done?,
+            () = self.batch.cancelled() => return Err(RunError::Cancelled),
         }
         Ok(Some(deps))
     }
@@ -283,15 +298,15 @@ impl<'a> Run<'a> {
     async fn on_line(&mut self, line: &str) -> bool {
         for action in self.state.on_line(line) {
             match action {
-                Action::Say(text) => self.log.line(text),
+                Action::Log(text) => self.log.line(text),
                 Action::Begin(at) => self.begin(at),
                 Action::Stop => return true,
-                Action::Record(judged) => {
-                    let job = judged.job;
-                    if let Err(why) = self.record(*judged).await {
-                        let why = format!("a verdict could not be recorded: {why}");
-                        self.log.line(&why);
-                        self.state.fail(Some(job), why);
+                Action::Record(reported) => {
+                    let job = reported.job;
+                    if let Err(error) = self.record(*reported).await {
+                        let reason = format!("a verdict could not be recorded: {error}");
+                        self.log.line(&reason);
+                        self.state.fail(Some(job), reason);
                         return true;
                     }
                 }
@@ -316,35 +331,35 @@ impl<'a> Run<'a> {
         self.live = None;
         match LiveLog::start(&self.slot.writer, commit, &key, self.slot.work.clone(), log) {
             Ok(live) => self.live = Some(live),
-            Err(error) => self.log.line(format!("the log does not show while it grows: {error}")),
+            Err(error) => self.log.line(format!("the log of a running subtest cannot be published: {error}")),
         }
     }
 
-    /// Makes the verdict durable; only then the job is done.
-    async fn record(&mut self, judged: ReportedVerdict) -> results::Result<()> {
-        let job = &self.batch.jobs[judged.job];
+    /// Makes the verdict durable, then reports the job as done.
+    async fn record(&mut self, reported: ReportedVerdict) -> results::Result<()> {
+        let job = &self.batch.jobs[reported.job];
         let key = job.payload.key.clone();
-        let duration = Duration::from_millis(judged.duration_ms);
+        let duration = Duration::from_millis(reported.duration_ms);
         let started = now().saturating_sub(i64::try_from(duration.as_secs()).unwrap_or(0));
-        let (kernel, image_hash) = judged.kernel.unzip();
+        let (kernel, image_hash) = reported.kernel.unzip();
         let record = VerdictRecord {
-            started: Some(self.begun[judged.job].unwrap_or(started)),
-            crash: judged.crash,
+            started: Some(self.begun[reported.job].unwrap_or(started)),
+            crash: reported.crash,
             host: Some(self.slot.host.clone()),
             slot: Some(self.slot.slot),
             kernel,
             image_hash,
-            ..VerdictRecord::new(self.first.commit.clone(), key.clone(), judged.verdict.clone(), duration)
+            ..VerdictRecord::new(self.first.commit.clone(), key.clone(), reported.verdict.clone(), duration)
         };
         let recorded = self.slot.writer.record(record).await?;
         self.live = None;
         self.recorded.push((key.clone(), recorded.attempt));
-        if let Some(log) = self.open(&judged.dir.join("log")).await {
+        if let Some(log) = self.open(&reported.dir.join("log")).await {
             self.publish_log(&key, recorded.attempt, log).await;
         }
-        self.publish_artifact(std::slice::from_ref(&key), "crash", &judged.dir.join("crash")).await;
-        // Told before the job ends, so that whoever hears of the end has heard of the verdict.
-        let event = ExecutorEvent::Verdict { job: job.payload.clone(), verdict: judged.verdict, duration };
+        self.publish_artifact(std::slice::from_ref(&key), "crash", &reported.dir.join("crash")).await;
+        // Sent before the job ends, so that the daemon receives the verdict first.
+        let event = ExecutorEvent::Verdict { job: job.payload.clone(), verdict: reported.verdict, duration };
         let _ = self.slot.events.send(event);
         self.batch.done(job.id);
         Ok(())
@@ -352,16 +367,16 @@ impl<'a> Run<'a> {
 
     /// Opens a file of the work directory, if it exists.
     async fn open(&self, relative: &Path) -> Option<PlainFile> {
-        let why = match work_file::open(&self.slot.work, relative).await {
+        let error = match work_file::open(&self.slot.work, relative).await {
             Ok(file) => return file,
-            Err(why) => why,
+            Err(error) => error,
         };
-        tracing::error!("{} of a run of {} is lost: {why}", relative.display(), self.first.unit.test);
-        self.log.line(format!("{} is lost: {why}", relative.display()));
+        tracing::error!("{} of a run of {} is lost: {error}", relative.display(), self.first.unit.test);
+        self.log.line(format!("{} is lost: {error}", relative.display()));
         None
     }
 
-    /// The verdict is durable already; a log that cannot be published is a pity and no more.
+    /// The verdict is durable already, so a log that cannot be published is only reported.
     async fn publish_log(&self, key: &ResultKey, attempt: u32, log: PlainFile) {
         let published =
             self.slot.writer.publish_log(&self.first.commit, key, attempt, LogKind::Subtest, log).await;
@@ -371,7 +386,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What all subtests of the run share. The verdicts are durable already; see [`Self::publish_log`].
+    /// Publishes the log and the artifacts that all subtests of the run share.
     async fn publish_shared(&self) {
         if self.recorded.is_empty() {
             return;
@@ -393,7 +408,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What else there is for people to read, if it is there; see [`Self::publish_log`].
+    /// Publishes an artifact, if the run made it.
     async fn publish_artifact(&self, keys: &[ResultKey], name: &'static str, file: &Path) {
         if let Some(file) = self.open(file).await
             && let Err(error) = self.slot.writer.publish_artifact(&self.first.commit, keys, name, file).await
@@ -407,8 +422,8 @@ impl<'a> Run<'a> {
         let last = self.stderr_tail.back().cloned().unwrap_or_default();
         match self.state.end(exit, &last) {
             BatchEnd::Complete => BatchOutcome::Complete,
-            BatchEnd::Infrastructure(why) => BatchOutcome::InfrastructureError(why),
-            BatchEnd::Refused(why) => match self.refuse(&why).await {
+            BatchEnd::Infrastructure(reason) => BatchOutcome::InfrastructureError(reason),
+            BatchEnd::Refused(reason) => match self.refuse(&reason).await {
                 Ok(()) => BatchOutcome::Complete,
                 Err(error) => {
                     BatchOutcome::InfrastructureError(format!("a verdict could not be recorded: {error}"))
@@ -418,7 +433,7 @@ impl<'a> Run<'a> {
     }
 
     /// `ktest run` refuses the test file: the remaining subtests get the verdict Failed to run.
-    async fn refuse(&mut self, why: &str) -> results::Result<()> {
+    async fn refuse(&mut self, reason: &str) -> results::Result<()> {
         let dir = PathBuf::from("refused");
         let text = self.stderr_tail.iter().fold(String::new(), |text, line| text + line + "\n");
         let written = Dir::open(&self.slot.work)
@@ -429,15 +444,15 @@ impl<'a> Run<'a> {
         }
         let left: Vec<usize> = self.state.unfinished().map(|(at, ..)| at).collect();
         for job in left {
-            let verdict = Verdict::FailedToRun { reason: why.into() };
-            let judged =
+            let verdict = Verdict::FailedToRun { reason: reason.into() };
+            let reported =
                 ReportedVerdict { job, verdict, duration_ms: 0, crash: None, dir: dir.clone(), kernel: None };
-            self.record(judged).await?;
+            self.record(reported).await?;
         }
         Ok(())
     }
 
-    /// Tells what the batch does, if that is another thing than before.
+    /// Sends the progress of the batch, if it changed.
     fn report_progress(&mut self) {
         let (subtests, done) = self.state.progress();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -461,16 +476,16 @@ impl<'a> Run<'a> {
     }
 }
 
-/// How long the child of a batch may be silent.
+/// How long the child of a batch may print nothing.
 fn silence(state: &BatchState, remote: bool) -> Duration {
-    match (state.beats(), remote) {
+    match (state.sends_heartbeats(), remote) {
         (false, _) => SILENCE,
         (true, false) => MISSED_HEARTBEATS,
         (true, true) => MISSED_HEARTBEATS_REMOTE,
     }
 }
 
-/// A child's output, line by line.
+/// The output of a child, line by line.
 struct Streams {
     events: mpsc::Receiver<String>,
     stderr_tail: mpsc::Receiver<String>,
@@ -498,11 +513,17 @@ impl Drop for Streams {
     }
 }
 
-/// Removes the directory with its contents; creates it again if `make`.
-async fn empty(dir: &Path, make: bool) -> std::io::Result<()> {
+/// Removes a directory with its contents, if it exists.
+async fn remove(dir: &Path) -> std::io::Result<()> {
     match tokio::fs::remove_dir_all(dir).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    if make { tokio::fs::create_dir_all(dir).await } else { Ok(()) }
+}
+
+/// Creates an empty directory, in place of the one that exists.
+async fn empty(dir: &Path) -> Result<(), RunError> {
+    let error = |source| RunError::Dir { dir: dir.into(), source };
+    remove(dir).await.map_err(error)?;
+    tokio::fs::create_dir_all(dir).await.map_err(error)
 }

@@ -163,7 +163,7 @@ impl Scheduler {
         }
     }
 
-    /// Jobs that have been through an infrastructure failure together.
+    /// Jobs that have been through an infrastructure error together.
     fn fail_jobs(&mut self, jobs: &[JobId], batch: &Running, reason: &str, now: u64) {
         let Some(first) = jobs.first() else { return };
         let member = self.roster.get(batch.executor);
@@ -191,9 +191,8 @@ impl Scheduler {
         for id in jobs {
             let job = self.jobs.get_mut(id).expect("an unfinished job is there");
             if abandon && !job.cancelling {
-                let reason = format!(
-                    "given up after {failures} infrastructure failures, the last on {name}: {reason}"
-                );
+                let reason =
+                    format!("given up after {failures} infrastructure errors, the last on {name}: {reason}");
                 self.end_job(*id, Outcome::Abandoned { reason }, Some(Arc::clone(&name)));
                 continue;
             }

@@ -80,7 +80,7 @@ pub enum Shutdown {
 /// How a batch ends. Its jobs that are done are done in any case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BatchEnd {
-    /// Nothing is left to be said. Jobs that are neither done nor cancelled make it an infrastructure failure.
+    /// Nothing is left to be said. Jobs that are neither done nor cancelled make it an infrastructure error.
     Finished,
     /// The unfinished jobs go back to the queue; nobody is to blame.
     PutBack,
@@ -99,7 +99,7 @@ pub struct Grant {
     pub key: Arc<str>,
     /// The group of its jobs.
     pub group: Arc<str>,
-    /// 1, and one more for each infrastructure failure its jobs have been through.
+    /// 1, and one more for each infrastructure error its jobs have been through.
     pub attempt: u32,
     /// Its jobs, in order; at least one.
     pub jobs: Vec<JobId>,

@@ -1,4 +1,4 @@
-//! Events of every kind, good and bad, against what a batch makes of them.
+//! Valid and invalid events against the actions and the end of a batch.
 
 use super::*;
 
@@ -8,22 +8,22 @@ fn batch() -> BatchState {
 }
 
 fn feed(state: &mut BatchState, events: &[&str]) -> String {
-    let mut said = String::new();
+    let mut shown = String::new();
     for event in events {
         for action in state.on_line(&format!(r#"{{"v":1,"at_ms":0,{event}}}"#)) {
             match action {
-                Action::Record(judged) => said.push_str(&format!(
+                Action::Record(reported) => shown.push_str(&format!(
                     "record {} {:?} {} {}\n",
-                    judged.job,
-                    judged.verdict,
-                    judged.dir.display(),
-                    judged.kernel.is_some()
+                    reported.job,
+                    reported.verdict,
+                    reported.dir.display(),
+                    reported.kernel.is_some()
                 )),
-                other => said.push_str(&format!("{other:?}\n")),
+                other => shown.push_str(&format!("{other:?}\n")),
             }
         }
     }
-    said
+    shown
 }
 
 const X_PASSED: &str = r#""event":"verdict","subtest":"x","status":"Passed","duration_ms":7,"dir":"out/a.x""#;
@@ -38,7 +38,7 @@ fn a_whole_run() {
         r#""event":"kernel_ready","kernel":"{:064}","image_hash":"h","cached":false,"duration_ms":61000"#,
         0
     );
-    let mut said = feed(
+    let mut shown = feed(
         &mut state,
         &[
             r#""event":"run_started","test":"fs/a","subtests":["x","y"]"#,
@@ -53,22 +53,22 @@ fn a_whole_run() {
         r#""event":"booted","vm":1,"duration_ms":1200"#,
         r#""event":"subtest_started","subtest":"x""#,
     ];
-    said += &feed(&mut state, &events);
+    shown += &feed(&mut state, &events);
     assert_eq!((state.phase(), state.current().unwrap().as_str()), (Phase::Testing, "x"));
-    said += &feed(&mut state, &[X_PASSED, r#""event":"subtest_started","subtest":"y""#, Y_FAILED, FINISHED]);
-    insta::assert_snapshot!(said, @r#"
-    Say("2 subtests")
-    Say("building the kernel")
-    Say("kernel 000000000000 built in 61 s")
-    Say("VM 1 starts (tcg)")
-    Say("VM 1 is up after 1200 ms")
+    shown += &feed(&mut state, &[X_PASSED, r#""event":"subtest_started","subtest":"y""#, Y_FAILED, FINISHED]);
+    insta::assert_snapshot!(shown, @r#"
+    Log("2 subtests")
+    Log("building the kernel")
+    Log("kernel 000000000000 built in 61 s")
+    Log("VM 1 starts (tcg)")
+    Log("VM 1 is up after 1200 ms")
     Begin(0)
-    Say("x starts")
-    Say("x: Passed (7 ms)")
+    Log("x starts")
+    Log("x: Passed (7 ms)")
     record 0 Passed out/a.x true
     Begin(1)
-    Say("y starts")
-    Say("y: Failed: oops (7 ms)")
+    Log("y starts")
+    Log("y: Failed: oops (7 ms)")
     record 1 Failed { reason: "oops" } out/a.y true
     "#);
     assert_eq!(state.end(Exit::Code(1), ""), BatchEnd::Complete);
@@ -76,10 +76,10 @@ fn a_whole_run() {
 }
 
 #[test]
-fn the_first_verdict_stands_and_strangers_are_dropped() {
+fn the_first_verdict_stands_and_unknown_subtests_are_ignored() {
     let mut state = batch();
     let again = X_PASSED.replace("Passed", "Not run").replace("\"duration", "\"reason\":\"\",\"duration");
-    let said = feed(
+    let shown = feed(
         &mut state,
         &[
             X_PASSED,
@@ -88,17 +88,17 @@ fn the_first_verdict_stands_and_strangers_are_dropped() {
             &X_PASSED.replace(r#":"x""#, r#":"z""#),
         ],
     );
-    insta::assert_snapshot!(said, @r#"
-    Say("x: Passed (7 ms)")
+    insta::assert_snapshot!(shown, @r#"
+    Log("x: Passed (7 ms)")
     record 0 Passed out/a.x false
-    Say("a second verdict of x is dropped, the first stands")
-    Say("x starts again, its first verdict stands")
-    Say("a verdict of z, which is not in the batch, is dropped")
+    Log("ignored: a second verdict of x")
+    Log("x starts again; its first verdict stands")
+    Log("ignored: a verdict of z, not a subtest of the batch")
     "#);
 }
 
 #[test]
-fn what_has_no_verdict_goes_back() {
+fn a_subtest_without_a_verdict_goes_back() {
     let end = |events: &[&str], exit| {
         let mut state = batch();
         feed(&mut state, events);
@@ -113,7 +113,7 @@ fn what_has_no_verdict_goes_back() {
     assert_eq!(
         end(&[X_PASSED, FINISHED], Exit::Code(1)),
         (
-            infra("ktest run finished (exit code 1) without a verdict for 1 subtests, the first is y"),
+            infra("ktest run finished (exit code 1) without a verdict for 1 subtests; the first is y"),
             "y".into()
         )
     );
@@ -126,21 +126,21 @@ fn what_has_no_verdict_goes_back() {
 }
 
 #[test]
-fn a_refused_file_is_no_infrastructure_failure() {
+fn a_refused_file_is_no_infrastructure_error() {
     let mut state = batch();
     let finished = FINISHED.replace('1', "2");
     feed(&mut state, &[X_PASSED, &finished]);
-    let why = "fs/a.ktest: config-no-vm: not supported";
-    assert_eq!(state.end(Exit::Code(2), why), BatchEnd::Refused(why.into()));
-    assert!(matches!(state.end(Exit::Signal(9), why), BatchEnd::Infrastructure(_)));
+    let reason = "fs/a.ktest: config-no-vm: not supported";
+    assert_eq!(state.end(Exit::Code(2), reason), BatchEnd::Refused(reason.into()));
+    assert!(matches!(state.end(Exit::Signal(9), reason), BatchEnd::Infrastructure(_)));
     assert_eq!(
-        batch().end(Exit::Code(2), why),
-        BatchEnd::Infrastructure(format!("ktest run ended before its last event (exit code 2): {why}"))
+        batch().end(Exit::Code(2), reason),
+        BatchEnd::Infrastructure(format!("ktest run ended before its last event (exit code 2): {reason}"))
     );
 }
 
 #[test]
-fn a_verdict_that_could_not_be_recorded_is_none() {
+fn a_verdict_that_cannot_be_recorded_does_not_count() {
     let mut state = batch();
     feed(&mut state, &[X_PASSED, Y_FAILED]);
     state.fail(Some(0), "disk full".into());
@@ -149,10 +149,10 @@ fn a_verdict_that_could_not_be_recorded_is_none() {
 }
 
 #[test]
-fn rubbish_is_skipped_and_strange_speakers_are_stopped() {
+fn invalid_lines_are_skipped_and_a_child_with_invalid_events_is_stopped() {
     let mut state = batch();
-    assert!(matches!(&state.on_line("make: *** oops")[..], [Action::Say(_)]));
-    assert!(matches!(&state.on_line("")[..], [Action::Say(_)]));
+    assert!(matches!(&state.on_line("make: *** oops")[..], [Action::Log(_)]));
+    assert!(matches!(&state.on_line("")[..], [Action::Log(_)]));
     assert!(state.on_line(r#"{"v":1,"at_ms":0,"event":"new_kind"}"#).is_empty());
     assert_eq!(
         state.end(Exit::Code(0), ""),
@@ -162,7 +162,9 @@ fn rubbish_is_skipped_and_strange_speakers_are_stopped() {
     let mut state = batch();
     let wrong = r#""event":"run_started","test":"fs/b","subtests":[]"#;
     assert!(feed(&mut state, &[wrong]).ends_with("Stop\n"));
-    assert!(matches!(state.end(Exit::Code(0), ""), BatchEnd::Infrastructure(why) if why.contains("fs/b")));
+    assert!(
+        matches!(state.end(Exit::Code(0), ""), BatchEnd::Infrastructure(reason) if reason.contains("fs/b"))
+    );
     for dir in ["../x", "/etc", "a/../../b"] {
         let mut state = batch();
         assert!(feed(&mut state, &[&X_PASSED.replace("out/a.x", dir)]).ends_with("Stop\n"), "{dir}");
@@ -173,11 +175,11 @@ fn rubbish_is_skipped_and_strange_speakers_are_stopped() {
 #[test]
 fn heartbeats_are_expected_between_the_first_one_and_the_end() {
     let mut state = batch();
-    assert!(!state.beats());
+    assert!(!state.sends_heartbeats());
     assert_eq!(feed(&mut state, &[r#""event":"heartbeat""#]), "");
-    assert!(state.beats());
+    assert!(state.sends_heartbeats());
     feed(&mut state, &[FINISHED]);
-    assert!(!state.beats());
+    assert!(!state.sends_heartbeats());
 }
 
 proptest::proptest! {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Stands in for `ktest run --events`. What it does is in the file `mode` of the commit: words of
 #   fail   every subtest fails
-#   flaky  the first run of the commit ends with an infrastructure failure after its first subtest
+#   flaky  the first run of the commit ends with an infrastructure error after its first subtest
 #   refuse the test file cannot be run at all
 # A commit that is no kernel is where --deps-dir says, its mode as well.
 # FAKE/delay: seconds that a subtest takes; FAKE/hold: none ends while it is there. FAKE/ran: a line for each subtest that was started.

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::daemon::{self, Options};
 use crate::executor::placement;
-use crate::plan::{PlannedJob, Why};
+use crate::plan::{Niceness, PlannedJob};
 use crate::report::preview;
 use crate::report::progress::Progress;
 use crate::report::simulate::{SlotCount, Table};
@@ -314,7 +314,7 @@ struct PlanRow<'a> {
     age: u32,
     nice: i64,
     #[serde(flatten)]
-    why: Why,
+    niceness: Niceness,
     commit: &'a str,
     user: &'a str,
     branch: &'a str,
@@ -327,10 +327,10 @@ struct PlanRow<'a> {
     cost_s: f64,
 }
 
-impl<'a> From<&'a (PlannedJob, Why)> for PlanRow<'a> {
-    fn from((job, why): &'a (PlannedJob, Why)) -> Self {
+impl<'a> From<&'a (PlannedJob, Niceness)> for PlanRow<'a> {
+    fn from((job, niceness): &'a (PlannedJob, Niceness)) -> Self {
         Self {
-            why: *why,
+            niceness: *niceness,
             value: job.value,
             age: job.age,
             nice: job.nice(),

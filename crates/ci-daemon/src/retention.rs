@@ -1,7 +1,7 @@
-//! Retention: what may go is planned again and again, and only what was planned for a whole day goes.
+//! Retention: deletes the results that every pass of a whole day planned to delete.
 //!
-//! The store plans (see [`results::retention`]): it lets go only of what a branch's own listing has moved past. The day in
-//! between is for a branch whose listing became empty or short by mistake: there is time to see it and to mend it.
+//! The plan is made by [`results::retention`]. It contains only commits that are past the end of a branch's listing. The day
+//! of delay leaves time to notice and correct a listing that became empty or short by mistake.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,20 +16,20 @@ use serde::Serialize;
 use crate::unlist::Unconfigured;
 use fsx::clock::unix_seconds as now;
 
-/// How long a commit must have been planned to go before it goes, in seconds.
+/// How long a commit has to be in the plan before its results are deleted, in seconds.
 pub const WAIT_S: i64 = 24 * 3600;
-/// The most bytes of the remembered plan.
+/// The most bytes of the stored plan.
 const PLANNED_MAX: u64 = 64 << 20;
 
-/// Since when each commit has been planned to go, Unix seconds.
-pub type Since = BTreeMap<CommitId, i64>;
+/// When each commit came into the plan, Unix seconds.
+pub type PlannedSince = BTreeMap<CommitId, i64>;
 
-/// What of `plan` is due at `now`, and what is to be remembered for the next time. With `wait_s` 0 all of it is.
+/// The part of `plan` that is due at `now`, and the rest to store for the next pass. With `wait_s` 0 all of it is due.
 #[must_use]
-pub fn due(plan: Plan, since: &Since, wait_s: i64, now: i64) -> (Plan, Since) {
-    let (mut due, mut waits) = (Plan { keep: plan.keep, ..Plan::default() }, Since::new());
+pub fn due(plan: Plan, since: &PlannedSince, wait_s: i64, now: i64) -> (Plan, PlannedSince) {
+    let (mut due, mut waits) = (Plan { keep: plan.keep, ..Plan::default() }, PlannedSince::new());
     for removal in plan.remove {
-        // A clock that was set back begins the wait anew.
+        // After the clock was set back, the delay starts again.
         let first = since.get(&removal.commit).copied().filter(|first| *first <= now).unwrap_or(now);
         if now - first >= wait_s {
             due.remove.push(removal);
@@ -45,14 +45,14 @@ fn file(output_dir: &Path) -> PathBuf {
     output_dir.join(crate::WORK).join("retention.json")
 }
 
-/// What was planned to go the last time; what cannot be read is nothing, so everything waits from now on.
+/// The plan of the last pass. If it cannot be read, it is empty and every commit waits again.
 #[must_use]
-pub fn planned(output_dir: &Path) -> Since {
+pub fn planned(output_dir: &Path) -> PlannedSince {
     let bytes = fsx::own::read(&file(output_dir), PLANNED_MAX).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
-fn remember(output_dir: &Path, since: &Since) -> std::io::Result<()> {
+fn save(output_dir: &Path, since: &PlannedSince) -> std::io::Result<()> {
     let path = file(output_dir);
     if since.is_empty() && !path.exists() {
         return Ok(());
@@ -64,7 +64,7 @@ fn remember(output_dir: &Path, since: &Since) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The policy for a farm that keeps the results of so many commits of each branch.
+/// The policy that keeps the results of `keep` commits of each branch.
 #[must_use]
 pub fn policy(keep: usize) -> Policy {
     Policy { commits: keep, ..Policy::default() }
@@ -73,20 +73,20 @@ pub fn policy(keep: usize) -> Policy {
 /// One pass of the daemon. An error while planning deletes nothing.
 pub async fn pass(writer: Writer, keep: usize) {
     if let Err(error) = once(&writer, keep, WAIT_S).await {
-        tracing::error!("retention: {error}; it is tried again in an hour");
+        tracing::error!("retention: {error}; retrying in an hour");
     }
 }
 
-/// Plans, removes what is due, remembers what waits; gives what was removed.
+/// Plans, deletes what is due, and stores the rest of the plan. Returns what was deleted.
 pub async fn once(writer: &Writer, keep: usize, wait_s: i64) -> results::Result<Plan> {
-    // The listings on disk are to be those that the daemon has.
+    // Writes the daemon's listings to disk, where the plan reads them.
     writer.flush().await?;
     let planner = writer.clone();
     let planned_now = tokio::task::spawn_blocking(move || planner.plan_retention(policy(keep))).await;
     let plan = planned_now.map_err(|_| results::Error::Closed)??;
     let (due, waits) = due(plan, &planned(writer.output_dir()), wait_s, now());
-    if let Err(error) = remember(writer.output_dir(), &waits) {
-        tracing::warn!("retention: what waits cannot be remembered: {error}");
+    if let Err(error) = save(writer.output_dir(), &waits) {
+        tracing::warn!("retention: the plan cannot be saved: {error}");
     }
     if !due.remove.is_empty() {
         tracing::info!("retention: {due}");
@@ -95,78 +95,78 @@ pub async fn once(writer: &Writer, keep: usize, wait_s: i64) -> results::Result<
     Ok(due)
 }
 
-/// What `ci-daemon retention` says.
+/// The output of `ci-daemon retention`.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// How many commits' results stay.
+    /// The number of commits with results that are kept.
     pub keep: usize,
-    /// What goes, or went.
+    /// The commits with results to delete, or deleted.
     pub remove: Vec<ExpiredCommit>,
-    /// The branches with results that the configuration does not have; theirs stay until somebody forgets the branch.
+    /// The branches with results that are not in the configuration. Their results are kept until the branch is unlisted.
     pub unconfigured: Vec<Unconfigured>,
     #[serde(skip)]
     done: bool,
 }
 
-/// A commit whose results go.
+/// A commit with results to delete.
 #[derive(Debug, Serialize)]
 pub struct ExpiredCommit {
-    /// Which.
+    /// The commit.
     pub commit: CommitId,
-    /// How much room they take.
+    /// Their size.
     pub bytes: u64,
-    /// In how many seconds; 0: with the next pass.
+    /// Seconds until they are deleted; 0 for the next pass.
     pub in_s: i64,
 }
 
 impl Report {
-    /// On what went.
+    /// The report after a deletion.
     #[must_use]
     pub fn done(plan: &Plan) -> Self {
-        let gone = plan.remove.iter().map(|of| ExpiredCommit {
+        let deleted = plan.remove.iter().map(|of| ExpiredCommit {
             commit: of.commit.clone(),
             bytes: of.bytes,
             in_s: 0,
         });
-        Self { keep: plan.keep, remove: gone.collect(), unconfigured: Vec::new(), done: true }
+        Self { keep: plan.keep, remove: deleted.collect(), unconfigured: Vec::new(), done: true }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for going in &self.remove {
-            let when = match (self.done, going.in_s) {
-                (true, _) => "removed".to_owned(),
-                (false, 0) => "with the next pass".to_owned(),
+        for commit in &self.remove {
+            let when = match (self.done, commit.in_s) {
+                (true, _) => "deleted".to_owned(),
+                (false, 0) => "in the next pass".to_owned(),
                 (false, s) => format!("in {} h", (s + 3599) / 3600),
             };
-            writeln!(f, "{}  {:>8.1} MB  {when}", going.commit, going.bytes as f64 / 1e6)?;
+            writeln!(f, "{}  {:>8.1} MB  {when}", commit.commit, commit.bytes as f64 / 1e6)?;
         }
-        let bytes: u64 = self.remove.iter().map(|going| going.bytes).sum();
-        let word = if self.done { "removed" } else { "to be removed" };
+        let bytes: u64 = self.remove.iter().map(|commit| commit.bytes).sum();
+        let word = if self.done { "deleted" } else { "to be deleted" };
         let (count, keep) = (self.remove.len(), self.keep);
-        writeln!(f, "{word}: the results of {count} commits, {:.1} MB; {keep} stay", bytes as f64 / 1e6)?;
+        writeln!(f, "{word}: the results of {count} commits, {:.1} MB; {keep} are kept", bytes as f64 / 1e6)?;
         for Unconfigured { branch, commits } in &self.unconfigured {
             writeln!(
                 f,
-                "kept, though the configuration has no such branch: {branch}, {commits} commits; \
-                 'ci-daemon unlist {branch}' drops it"
+                "branch {branch} is not in the configuration; the results of its {commits} commits are kept; \
+                 to drop it, run: ci-daemon unlist {branch}"
             )?;
         }
         Ok(())
     }
 }
 
-/// What the next passes would remove; removes nothing, and works while a daemon runs.
+/// What the next passes would delete. Deletes nothing; works while a daemon runs.
 pub fn preview(output_dir: &Path, keep: usize, wait_s: i64) -> results::Result<Report> {
     let reader = Reader::open(output_dir)?;
     let plan = results::retention::plan(&reader, policy(keep), SystemTime::now())?;
     let (since, now) = (planned(output_dir), now());
-    let going = plan.remove.into_iter().map(|of| {
+    let remove = plan.remove.into_iter().map(|of| {
         let first = since.get(&of.commit).copied().filter(|first| *first <= now).unwrap_or(now);
         ExpiredCommit { commit: of.commit, bytes: of.bytes, in_s: (first + wait_s - now).max(0) }
     });
-    Ok(Report { keep: plan.keep, remove: going.collect(), unconfigured: Vec::new(), done: false })
+    Ok(Report { keep: plan.keep, remove: remove.collect(), unconfigured: Vec::new(), done: false })
 }
 
 #[cfg(test)]
@@ -189,15 +189,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_what_was_planned_for_a_whole_day_goes(
+        fn only_what_was_planned_for_a_whole_day_is_deleted(
             passes in proptest::collection::vec((0i64..60_000, proptest::collection::btree_set(0u8..6, 0..6)), 1..60),
         ) {
-            let (mut now, mut since) = (1_000_000, Since::new());
-            // Said plainly: when each commit was last not planned.
+            let (mut now, mut since) = (1_000_000, PlannedSince::new());
+            // When each commit was last not in the plan.
             let mut not_planned: BTreeMap<u8, i64> = BTreeMap::new();
             for (later, mut wanted) in passes {
                 now += later;
-                // What went is not planned again.
+                // Deleted commits are not planned again.
                 wanted.retain(|n| not_planned.get(n).is_none_or(|at| *at != i64::MAX));
                 let (gone, waits) = due(plan(&wanted), &since, WAIT_S, now);
                 for n in 0..6 {
@@ -221,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_need_not_wait_and_a_clock_set_back_begins_anew() {
+    fn no_delay_with_wait_0_and_a_clock_set_back_restarts_it() {
         let wanted = BTreeSet::from([1]);
-        assert_eq!(due(plan(&wanted), &Since::new(), 0, 7).0.remove.len(), 1);
-        let since = Since::from([(commit(1), 1000)]);
-        assert_eq!(due(plan(&wanted), &since, WAIT_S, 500).1, Since::from([(commit(1), 500)]));
+        assert_eq!(due(plan(&wanted), &PlannedSince::new(), 0, 7).0.remove.len(), 1);
+        let since = PlannedSince::from([(commit(1), 1000)]);
+        assert_eq!(due(plan(&wanted), &since, WAIT_S, 500).1, PlannedSince::from([(commit(1), 500)]));
     }
 
-    /// Results of commits 0 to 9 that have not changed for a month, and listings.
+    /// Listings, and results of commits 0 to 9 that are a month old.
     fn farm(dir: &Path, listings: &[Vec<u8>]) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -250,7 +250,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
         #[test]
-        fn what_a_listing_names_stays_and_a_broken_listing_keeps_everything(
+        fn listed_commits_are_kept_and_an_invalid_listing_keeps_everything(
             listings in proptest::collection::vec(proptest::collection::vec(0u8..10, 0..6), 0..4),
             keep in 1usize..5,
             broken in proptest::bool::ANY,
@@ -266,21 +266,21 @@ mod tests {
             let plan = results::retention::plan(&reader, policy(keep), SystemTime::now()).unwrap();
             let kept: BTreeSet<CommitId> =
                 listings.iter().flat_map(|list| list.iter().take(keep)).map(|n| commit(*n)).collect();
-            let gone: BTreeSet<CommitId> = plan.remove.iter().map(|removal| removal.commit.clone()).collect();
+            let deleted: BTreeSet<CommitId> = plan.remove.iter().map(|removal| removal.commit.clone()).collect();
             let all = if listings.is_empty() { BTreeSet::new() } else { (0..10).map(commit).collect() };
-            prop_assert_eq!(gone, all.difference(&kept).cloned().collect::<BTreeSet<_>>());
+            prop_assert_eq!(deleted, all.difference(&kept).cloned().collect::<BTreeSet<_>>());
         }
     }
 
     #[tokio::test]
-    async fn what_waits_is_remembered() {
+    async fn the_plan_is_saved() {
         let dir = tempfile::tempdir().unwrap();
-        let since = Since::from([(commit(1), 1000)]);
-        remember(dir.path(), &Since::new()).unwrap();
+        let since = PlannedSince::from([(commit(1), 1000)]);
+        save(dir.path(), &PlannedSince::new()).unwrap();
         assert!(!file(dir.path()).exists());
-        remember(dir.path(), &since).unwrap();
+        save(dir.path(), &since).unwrap();
         assert_eq!(planned(dir.path()), since);
         std::fs::write(file(dir.path()), "{").unwrap();
-        assert_eq!(planned(dir.path()), Since::new());
+        assert_eq!(planned(dir.path()), PlannedSince::new());
     }
 }

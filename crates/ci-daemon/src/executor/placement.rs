@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::too_many_lines, reason = "one scenario in its order")]
-    fn only_what_can_be_listed_shares_a_kernel_and_only_what_can_run_is_planned() {
+    fn only_listed_files_share_a_kernel_and_only_jobs_with_a_kernel_are_planned() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ci.toml");
         let text = r#"

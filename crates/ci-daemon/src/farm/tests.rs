@@ -67,7 +67,7 @@ async fn events_lead_to_commands() {
     assert_eq!(farm.handle(rerun("boot.boots")), []);
     assert_eq!(choir.pending_len(), 1);
     let removed = ends.recv().await.unwrap();
-    let job = Arc::new(PlannedJob { purpose: Purpose::Asked, ..PlannedJob::clone(&removed.payload) });
+    let job = Arc::new(PlannedJob { purpose: Purpose::Requested, ..PlannedJob::clone(&removed.payload) });
     let done = End { payload: job.clone(), outcome: Outcome::Done, ..removed.clone() };
     assert_eq!(farm.handle(FarmEvent::JobEnded(done)), [Command::FinishRequest("r".into())]);
     // A job that the scheduler gives up gets a verdict.

@@ -4,7 +4,7 @@ use model::{CommitId, Status};
 use results::Reader;
 
 use crate::plan::JobRef;
-use crate::plan::reruns::CONFIRMED;
+use crate::plan::reruns::CONFIRMED_MAX;
 
 /// The failures among the results of `commits` that ran here once and were not confirmed. Unreadable results have none.
 #[must_use]
@@ -16,7 +16,7 @@ pub fn unconfirmed(reader: &Reader, commits: &[CommitId]) -> Vec<JobRef> {
         let (once, more): (Vec<_>, Vec<_>) = failed.partition(|entry| entry.attempts() == 1);
         // Results of other systems have no host.
         let once = once.into_iter().filter(|entry| entry.decisive.host.is_some());
-        let room = CONFIRMED.saturating_sub(more.len());
+        let room = CONFIRMED_MAX.saturating_sub(more.len());
         left.extend(once.take(room).map(|entry| JobRef { commit: commit.clone(), key: entry.key.clone() }));
     }
     left

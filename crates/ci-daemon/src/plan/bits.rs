@@ -11,7 +11,7 @@ impl Bits {
         self.0.get(at as usize / 64).is_some_and(|word| word & (1 << (at % 64)) != 0)
     }
 
-    /// Adds `at`; true if it was not there.
+    /// Adds `at`. Returns true if it is new.
     pub fn insert(&mut self, at: u32) -> bool {
         let word = at as usize / 64;
         if word >= self.0.len() {
@@ -23,22 +23,22 @@ impl Bits {
         new
     }
 
-    /// Takes `at` out; true if it was there.
+    /// Removes `at`. Returns true if it was in the set.
     pub fn remove(&mut self, at: u32) -> bool {
         let Some(word) = self.0.get_mut(at as usize / 64) else { return false };
         let mask = 1 << (at % 64);
-        let there = *word & mask != 0;
+        let had = *word & mask != 0;
         *word &= !mask;
-        there
+        had
     }
 
-    /// Whether nothing is in it.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
-    /// Takes everything out.
+    /// Removes all numbers.
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -68,7 +68,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn like_a_set(ops in proptest::collection::vec((0u32..300, proptest::bool::ANY), 0..200), from in 0u32..320, end in 0u32..320) {
+        fn equals_a_btree_set(ops in proptest::collection::vec((0u32..300, proptest::bool::ANY), 0..200), from in 0u32..320, end in 0u32..320) {
             let (mut bits, mut set) = (Bits::default(), BTreeSet::new());
             for (at, add) in ops {
                 if add {

@@ -1,4 +1,4 @@
-//! One job by its name, wherever a branch lists its commit: also where it has its verdict, or lies too far back to be planned.
+//! Find one job by its name, also if it has a verdict or its commit is too old to be planned.
 
 use std::sync::Arc;
 
@@ -6,16 +6,22 @@ use model::{CommitId, ResultKey};
 
 use super::{Branch, History, Input, JobRef, PlannedJob, Purpose, units_of};
 
-/// The job of that name, as the first branch that wants it would run it.
+/// The job of that name, for the first branch that has it.
 #[must_use]
 pub fn find(input: &Input, job: &JobRef) -> Option<PlannedJob> {
     input.branches.iter().find_map(|branch| {
         let age = branch.commits.iter().position(|commit| *commit == job.commit)?;
-        on(branch, age, &job.commit, &job.key, input)
+        find_on(branch, age, &job.commit, &job.key, input)
     })
 }
 
-fn on(branch: &Branch, age: usize, commit: &CommitId, key: &ResultKey, input: &Input) -> Option<PlannedJob> {
+fn find_on(
+    branch: &Branch,
+    age: usize,
+    commit: &CommitId,
+    key: &ResultKey,
+    input: &Input,
+) -> Option<PlannedJob> {
     let age = u32::try_from(age).ok()?;
     branch.groups.iter().find_map(|group| {
         units_of(group).find_map(|unit| {

@@ -1,4 +1,4 @@
-//! The planner's input, from the configuration and the branches as they were last fetched. Pure.
+//! From a view to the planner's input. Pure.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use model::{GroupName, ResultKey, UserName};
 use super::{Branch, History, Input};
 use crate::watch::fetch_loop::View;
 
-/// The planner's input. `history` is what is known of a key from earlier runs.
+/// The planner's input for a view.
 #[must_use]
 pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
     let mut groups: HashMap<(UserName, GroupName), Arc<TestGroup>> = HashMap::new();
     let mut branches = Vec::new();
     for branch in view.config.all_branches() {
-        let Some(seen) = view.branches.get(&branch.name) else { continue };
+        let Some(fetched) = view.branches.get(&branch.name) else { continue };
         let group = |name: &GroupName| {
             let user = &branch.name.user;
             let group = view.config.test_group(user, name)?;
@@ -25,7 +25,7 @@ pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
         branches.push(Branch {
             name: Arc::new(branch.name.clone()),
             repo: Arc::new(branch.repo.clone()),
-            commits: seen.commits.iter().map(|commit| commit.id.clone()).collect(),
+            commits: fetched.commits.iter().map(|commit| commit.id.clone()).collect(),
             groups: branch
                 .test_groups
                 .iter()
@@ -42,7 +42,7 @@ pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
     }
 }
 
-/// A commit that is no kernel needs one from the store.
+/// Whether the group has a kernel for commits of the branch: one built from the commit, or one of the store.
 pub(crate) fn has_kernel(branch: &config::Branch, group: &TestGroup) -> bool {
     branch.repo.is_linux() || !group.kernels.is_empty()
 }

@@ -1,4 +1,4 @@
-//! What the planner is told: branches with their commits, groups, listings and history. Plain data.
+//! The planner's input: branches with their commits, groups, listings and history. Plain data.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,14 +9,14 @@ use config::TestGroup;
 use model::{BranchRef, CommitId, Env, RepoName, ResultKey, SubtestName, TestPath};
 use serde::Serialize;
 
-/// Everything that is wanted, before what has a verdict is taken off.
+/// Everything to test, including what has a verdict.
 #[derive(Debug, Clone, Default)]
 pub struct Input {
     /// The branches, in the order of the configuration.
     pub branches: Vec<Branch>,
-    /// The subtests of each test file in the environment of its group; what is not here yields no jobs.
+    /// The subtests of each test file in the environment of its group. A file without an entry has no jobs.
     pub listings: HashMap<(TestPath, Env), Arc<[SubtestName]>>,
-    /// What is known of each result key from earlier runs.
+    /// The history of each result key.
     pub history: HashMap<ResultKey, History>,
     /// The cost of a subtest without history.
     pub default_cost: Duration,
@@ -31,34 +31,34 @@ pub struct Branch {
     pub repo: Arc<RepoName>,
     /// Its commits, the tip first; the position is the age.
     pub commits: Arc<[CommitId]>,
-    /// The test groups that it wants.
+    /// Its test groups.
     pub groups: Vec<Arc<TestGroup>>,
 }
 
-/// What earlier runs of one result key showed.
+/// The history of one result key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct History {
     /// Mean duration.
     pub mean: Duration,
-    /// How often it passed.
+    /// The number of passes.
     pub passed: u64,
-    /// How often it failed.
+    /// The number of failures.
     pub failed: u64,
 }
 
-/// What a job's niceness is made of; the sum of it and the age of the commit is its place in the order.
+/// The parts of a job's niceness. Their sum and the age of the commit give its position in the order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Why {
+pub struct Niceness {
     /// `nice` (or `priority`) of its group.
     pub group_nice: i64,
-    /// `test_always_passes_nice`: it always ended alike so far.
+    /// `test_always_passes_nice`: every run so far had the same verdict.
     pub alike_nice: i64,
-    /// `test_duration_nice`: it takes long.
+    /// `test_duration_nice`: from its mean duration.
     pub duration_nice: i64,
 }
 
-impl Why {
-    /// Why a job of `group` with this history has its niceness.
+impl Niceness {
+    /// The niceness of a job of `group` with this history.
     #[must_use]
     pub fn of(history: Option<&History>, group: &TestGroup) -> Self {
         let Some(of) = history else { return Self { group_nice: group.nice, ..Self::default() } };
@@ -69,16 +69,13 @@ impl Why {
     }
 }
 
-impl fmt::Display for Why {
-    /// Only what is not zero: `group 2, always alike 10, takes long 1`.
+impl fmt::Display for Niceness {
+    /// The parts that are not zero: `group +2, same verdict +10, duration +1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [
-            ("group", self.group_nice),
-            ("always alike", self.alike_nice),
-            ("takes long", self.duration_nice),
-        ];
+        let parts =
+            [("group", self.group_nice), ("same verdict", self.alike_nice), ("duration", self.duration_nice)];
         let parts = parts.iter().filter(|(_, nice)| *nice != 0);
-        let parts: Vec<String> = parts.map(|(what, nice)| format!("{what} {nice:+}")).collect();
+        let parts: Vec<String> = parts.map(|(name, nice)| format!("{name} {nice:+}")).collect();
         f.write_str(&parts.join(", "))
     }
 }

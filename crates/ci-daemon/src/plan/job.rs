@@ -1,4 +1,4 @@
-//! What a job is, and what names it.
+//! Planned jobs and their names.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use model::{BranchRef, CommitId, Env, GroupName, RepoName, ResultKey, StoreKernel, SubtestName, TestPath};
 
-/// What the jobs of one batch have in common besides the commit.
+/// What the jobs of one batch share in addition to the commit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Unit {
     /// The test file.
     pub test: TestPath,
-    /// The store kernel it runs under; none: built from the commit.
+    /// The kernel of the store; `None` for the kernel built from the commit.
     pub kernel: Option<StoreKernel>,
     /// The environment of the run.
     pub env: Env,
@@ -20,7 +20,7 @@ pub struct Unit {
 /// A job: one subtest at one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedJob {
-    /// The branch that comes first in the order of those that ask for it; its user is the fair-share group.
+    /// The first branch that has the job. Its user is the fair-share group.
     pub branch: Arc<BranchRef>,
     /// That branch's test group.
     pub group: Arc<GroupName>,
@@ -28,34 +28,34 @@ pub struct PlannedJob {
     pub repo: Arc<RepoName>,
     /// The commit.
     pub commit: CommitId,
-    /// How many commits are newer on that branch.
+    /// The number of newer commits on that branch.
     pub age: u32,
     /// The test file, kernel and env.
     pub unit: Arc<Unit>,
     /// The subtest.
     pub subtest: SubtestName,
-    /// Where its result goes.
+    /// The key of its result.
     pub key: ResultKey,
-    /// Age + niceness: what the order is made by, lowest first.
+    /// Age + niceness, the position in the order, lowest first.
     pub value: i64,
-    /// How long it is expected to run.
+    /// Its expected duration.
     pub cost: Duration,
-    /// Why it runs.
+    /// Its purpose.
     pub purpose: Purpose,
 }
 
-/// Why a job runs.
+/// The purpose of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// For its verdict.
+    /// The first attempt, for the verdict.
     First,
-    /// It failed; whether it fails always is to be seen.
+    /// A retry after a failure, to find flaky subtests.
     Confirm,
-    /// Somebody asked for one more run.
-    Asked,
+    /// A rerun that a user requested.
+    Requested,
 }
 
-/// What names a job: its commit and where its result goes.
+/// The name of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobRef {
     /// The commit.
@@ -65,13 +65,13 @@ pub struct JobRef {
 }
 
 impl Purpose {
-    /// What stands after the job's name: nothing for a job that runs for its verdict.
+    /// The suffix of the job's title. Empty for a first attempt.
     #[must_use]
     pub fn suffix(self) -> &'static str {
         match self {
             Self::First => "",
             Self::Confirm => " (confirming)",
-            Self::Asked => " (asked for)",
+            Self::Requested => " (requested)",
         }
     }
 }
@@ -90,14 +90,14 @@ impl PlannedJob {
         JobRef { commit: self.commit.clone(), key: self.key.clone() }
     }
 
-    /// Its name for people: also why it runs, unless it is for its verdict.
+    /// Its name with its purpose, as shown to users.
     #[must_use]
     pub fn title(&self) -> String {
         format!("{} {}{}", self.commit.short(), self.key, self.purpose.suffix())
     }
 
-    /// Equal for the jobs that may run in one VM: those of one commit, test file, kernel and environment. Reruns have
-    /// batches of their own.
+    /// Equal for the jobs that can run in one VM: those of one commit, test file, kernel and environment. Retries and
+    /// reruns have separate batches.
     #[must_use]
     pub fn batch_key(&self) -> String {
         let unit = &self.unit;
@@ -106,7 +106,7 @@ impl PlannedJob {
         format!("{} {file}{suffix}", self.commit)
     }
 
-    /// Its niceness: the group's, and what its history adds.
+    /// Its niceness: that of the group plus that of its history.
     #[must_use]
     pub fn nice(&self) -> i64 {
         self.value.saturating_sub(self.age.into())

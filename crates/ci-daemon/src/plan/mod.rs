@@ -1,11 +1,13 @@
-//! What runs next: the newest commits first, by age + niceness, minus what has a verdict or was handed out.
+//! The planner: the next jobs in the order age + niceness, without those that have a verdict or are handed out.
 //!
-//! The matrix of jobs is never made. A lane is the subtests of one test file that share a niceness on one branch; a
-//! heap merges the lanes' next commits in order, and a lane remembers the commits it has nothing left to do for.
-//! So a window costs what the window costs, and each finished (lane, commit) is looked at once.
+//! The matrix of all jobs is never materialised. A lane is the set of subtests of one test file that have the same niceness
+//! on one branch. A heap merges the next commits of all lanes, and each lane has a bitmap of its complete commits. So the
+//! cost of a window depends on its size, and each complete pair of lane and commit is visited once.
 
 mod bits;
 mod find;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod from_view;
 mod input;
 mod job;
@@ -22,14 +24,14 @@ use std::time::Duration;
 use bits::Bits;
 use config::TestGroup;
 pub use find::find;
-pub use input::{Branch, History, Input, Why};
+pub use input::{Branch, History, Input, Niceness};
 pub use job::{JobRef, PlannedJob, Purpose, Unit};
 use model::{BranchRef, CommitId, GroupName, NameError, RepoName, ResultKey, StoreKernel, SubtestName};
 
-/// Where the planner learns which keys of a commit have a verdict. Asked once per commit, when its turn comes.
+/// The recorded verdicts. The planner reads those of a commit once, when it first considers the commit.
 pub trait Verdicts {
-    /// Calls `each` with the position in `keys` of every key whose status at `commit` is final; an error says why
-    /// that is not known. `keys` only grows from call to call, so what is known of a position stays true.
+    /// Calls `each` with the position in `keys` of every key that has a final status at `commit`. `keys` only grows from
+    /// call to call, so a position always means the same key.
     fn of(&mut self, commit: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32))
     -> results::Result<()>;
 }
@@ -45,7 +47,7 @@ impl<F: FnMut(&CommitId, &[ResultKey], &mut dyn FnMut(u32)) -> results::Result<(
     }
 }
 
-/// The planner. It holds what was wanted last, what has a verdict, and what was handed out.
+/// The planner: the last input, the verdicts read so far, and the jobs that are handed out.
 #[derive(Debug, Default)]
 pub struct Planner {
     keys: Vec<ResultKey>,
@@ -61,14 +63,14 @@ pub struct Planner {
 #[derive(Debug)]
 struct Commit {
     id: CommitId,
-    state: State,
+    verdicts: ReadState,
     done: Bits,
     handed_out: Bits,
     wanted: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+enum ReadState {
     Unread,
     Read,
     Unreadable(String),
@@ -104,11 +106,11 @@ struct PlanLane {
     /// Indices into the unit's subtests, in listing order.
     subtests: Arc<[u32]>,
     nice: i64,
-    /// Its place in the branch's list of groups, files and kernels.
+    /// Its position in the branch's list of groups, files and kernels.
     rank: u32,
-    /// How many commits of the branch it is for.
+    /// The number of the branch's commits that it covers.
     end: u32,
-    /// Ages at which nothing is left to do, for good.
+    /// The ages at which every subtest has a verdict.
     complete: Bits,
 }
 
@@ -116,14 +118,14 @@ struct PlanLane {
 type Parts = Arc<[(i64, Arc<[u32]>)]>;
 
 impl Planner {
-    /// A planner that wants nothing yet.
+    /// A planner without input.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes a new list of what is wanted. What was handed out and what is known of verdicts stays; verdicts are
-    /// read again only if result keys are asked for that were not before.
+    /// Takes a new input. The jobs that are handed out and the verdicts read so far stay; verdicts are read again only if
+    /// the input has new result keys.
     pub fn update(&mut self, input: &Input) {
         let known_keys = self.keys.len();
         self.refused.clear();
@@ -131,15 +133,15 @@ impl Planner {
         self.set_lanes(input);
         let new_keys = self.keys.len() > known_keys;
         for commit in &mut self.commits {
-            let unreadable = matches!(commit.state, State::Unreadable(_));
+            let unreadable = matches!(commit.verdicts, ReadState::Unreadable(_));
             if !commit.wanted || new_keys || unreadable {
-                commit.state = State::Unread;
+                commit.verdicts = ReadState::Unread;
             }
         }
     }
 
     fn set_branches(&mut self, input: &Input) {
-        self.forget_unwanted();
+        self.drop_unwanted();
         let mut branches = Vec::with_capacity(input.branches.len());
         for branch in &input.branches {
             let most = branch.groups.iter().map(|group| group.max_commits).max().unwrap_or(0) as usize;
@@ -149,8 +151,8 @@ impl Planner {
         self.branches = branches;
     }
 
-    /// Drops the commits that were not wanted at the last update either and are not in anybody's hands.
-    fn forget_unwanted(&mut self) {
+    /// Drops the commits that the last input did not have and that have no jobs handed out.
+    fn drop_unwanted(&mut self) {
         self.commits.retain(|commit| commit.wanted || !commit.handed_out.is_empty());
         self.commit_ids.clear();
         for (number, commit) in (0u32..).zip(&mut self.commits) {
@@ -167,7 +169,7 @@ impl Planner {
             let (done, handed_out) = (Bits::default(), Bits::default());
             self.commits.push(Commit {
                 id: id.clone(),
-                state: State::Unread,
+                verdicts: ReadState::Unread,
                 done,
                 handed_out,
                 wanted: true,
@@ -182,7 +184,7 @@ impl Planner {
         self.lanes.clear();
         self.units.clear();
         let mut units: HashMap<Unit, u32> = HashMap::new();
-        // Lanes of one group and unit are alike on every branch but for the branch.
+        // The lanes of one group and unit differ between branches only in the branch.
         let mut buckets: HashMap<(*const TestGroup, u32), Parts> = HashMap::new();
         for (branch_at, branch) in (0u32..).zip(&input.branches) {
             let commits = u32::try_from(self.branches[branch_at as usize].commits.len()).unwrap_or(u32::MAX);
@@ -248,19 +250,19 @@ impl Planner {
         at
     }
 
-    /// The next `n` jobs; each is now handed out, until [`Planner::give_back`] or [`Planner::verdict`].
+    /// The next `n` jobs. They are handed out until [`Planner::give_back`] or [`Planner::set_done`].
     pub fn take(&mut self, n: usize, verdicts: &mut dyn Verdicts) -> Vec<PlannedJob> {
         self.merge(n, verdicts, true)
     }
 
-    /// The next `n` jobs as [`Planner::take`] would give them, without handing them out.
+    /// The next `n` jobs as [`Planner::take`] returns them, without handing them out.
     pub fn peek(&mut self, n: usize, verdicts: &mut dyn Verdicts) -> Vec<PlannedJob> {
         self.merge(n, verdicts, false)
     }
 
     fn merge(&mut self, n: usize, verdicts: &mut dyn Verdicts, keep: bool) -> Vec<PlannedJob> {
         let mut jobs = Vec::with_capacity(n.min(1 << 16));
-        let mut given = Vec::new();
+        let mut taken = Vec::new();
         let heads = (0u32..).zip(&self.lanes).filter_map(|(at, lane)| lane.head(at, 0).map(Reverse));
         let mut heap: BinaryHeap<_> = heads.collect();
         while jobs.len() < n {
@@ -271,7 +273,7 @@ impl Planner {
             let commit = &mut self.commits[number as usize];
             commit.read(&self.keys, verdicts);
             let mut left = false;
-            if commit.state == State::Read {
+            if commit.verdicts == ReadState::Read {
                 let unit = &self.units[lane.unit as usize];
                 for at in lane.subtests.iter() {
                     let subtest = &unit.subtests[*at as usize];
@@ -285,7 +287,7 @@ impl Planner {
                     if !commit.handed_out.insert(subtest.key_id) {
                         continue;
                     }
-                    given.push((number, subtest.key_id));
+                    taken.push((number, subtest.key_id));
                     jobs.push(PlannedJob {
                         branch: branch.name.clone(),
                         group: lane.group.clone(),
@@ -307,7 +309,7 @@ impl Planner {
             heap.extend(self.lanes[head.lane as usize].head(head.lane, head.age + 1).map(Reverse));
         }
         if !keep {
-            for (commit, key) in given {
+            for (commit, key) in taken {
                 self.commits[commit as usize].handed_out.remove(key);
             }
         }
@@ -315,31 +317,31 @@ impl Planner {
     }
 
     /// The job has its verdict: it is not planned again.
-    pub fn verdict(&mut self, job: &JobRef) {
+    pub fn set_done(&mut self, job: &JobRef) {
         if let Some((commit, key)) = self.find(job) {
             commit.done.insert(key);
             commit.handed_out.remove(key);
         }
     }
 
-    /// The job was handed out and will not run after all: it may be planned again.
+    /// The job was handed out and does not run: it can be planned again.
     pub fn give_back(&mut self, job: &JobRef) {
         if let Some((commit, key)) = self.find(job) {
             commit.handed_out.remove(key);
         }
     }
 
-    /// The job is in somebody's hands after all: it is not planned until it is given back.
+    /// The job is handed out again: it is not planned until it is given back.
     pub fn hold(&mut self, job: &JobRef) {
         if let Some((commit, key)) = self.find(job) {
             commit.handed_out.insert(key);
         }
     }
 
-    /// Forgets what verdicts are known; they are read again when a commit's turn comes.
-    pub fn forget_verdicts(&mut self) {
+    /// Drops the verdicts read so far. Those of a commit are read again when it is next considered.
+    pub fn clear_verdicts(&mut self) {
         for commit in &mut self.commits {
-            commit.state = State::Unread;
+            commit.verdicts = ReadState::Unread;
             commit.done.clear();
         }
         for lane in &mut self.lanes {
@@ -347,7 +349,7 @@ impl Planner {
         }
     }
 
-    /// Whether the job was handed out and neither judged nor given back.
+    /// Whether the job is handed out.
     #[must_use]
     pub fn is_handed_out(&self, job: &JobRef) -> bool {
         let (Some(key), Some(commit)) = (self.key_ids.get(&job.key), self.commit_ids.get(&job.commit)) else {
@@ -362,21 +364,21 @@ impl Planner {
         Some((&mut self.commits[commit as usize], key))
     }
 
-    /// The commits whose results could not be read, and why; nothing is planned for them.
+    /// The commits with results that cannot be read, with the errors. Nothing is planned for them.
     pub fn unreadable(&self) -> impl Iterator<Item = (&CommitId, &str)> {
-        self.commits.iter().filter_map(|commit| match &commit.state {
-            State::Unreadable(why) => Some((&commit.id, why.as_str())),
+        self.commits.iter().filter_map(|commit| match &commit.verdicts {
+            ReadState::Unreadable(error) => Some((&commit.id, error.as_str())),
             _ => None,
         })
     }
 
-    /// The subtests that cannot have a result key, and why; nothing is planned for them.
+    /// The errors of the subtests that cannot have a result key. Nothing is planned for them.
     #[must_use]
     pub fn refused(&self) -> &[NameError] {
         &self.refused
     }
 
-    /// How many jobs the whole matrix has, verdicts or not, a job wanted twice counted twice.
+    /// The size of the whole matrix, with and without verdicts. A job that two groups have counts twice.
     #[must_use]
     pub fn matrix_size(&self) -> u64 {
         self.lanes.iter().map(|lane| u64::from(lane.end) * lane.subtests.len() as u64).sum()
@@ -385,22 +387,22 @@ impl Planner {
 
 impl Commit {
     fn read(&mut self, keys: &[ResultKey], verdicts: &mut dyn Verdicts) {
-        if self.state != State::Unread {
+        if self.verdicts != ReadState::Unread {
             return;
         }
         let done = &mut self.done;
         let result = verdicts.of(&self.id, keys, &mut |key| {
             done.insert(key);
         });
-        self.state = match result {
-            Ok(()) => State::Read,
-            Err(why) => State::Unreadable(why.to_string()),
+        self.verdicts = match result {
+            Ok(()) => ReadState::Read,
+            Err(error) => ReadState::Unreadable(error.to_string()),
         };
     }
 }
 
-/// A lane's next commit in the merge. The order of the fields is the order of the plan: by value, at the same value
-/// the newer commit, then by place in the branch's list (so that branches alternate), then by branch.
+/// The next commit of a lane in the merge. The order of the fields is the order of the plan: by value, at equal values the
+/// newer commit, then by position in the branch's list (so that branches alternate), then by branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
     value: i64,
@@ -418,7 +420,7 @@ impl PlanLane {
     }
 }
 
-/// What a group has run: each test file, on each of its kernels.
+/// The units of a group: each test file on each kernel.
 pub fn units_of(group: &TestGroup) -> impl Iterator<Item = Unit> {
     let kernels: Vec<Option<&StoreKernel>> =
         if group.kernels.is_empty() { vec![None] } else { group.kernels.iter().map(Some).collect() };

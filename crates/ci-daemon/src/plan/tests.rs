@@ -1,4 +1,4 @@
-//! The planner against a naive oracle that materialises and sorts the whole matrix.
+//! The planner against a simple oracle that materialises and sorts the whole matrix.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use config::TestGroup;
 use model::{CommitId, Env, ResultKey};
 use proptest::prelude::*;
 
-use super::{Branch, History, Input, PlannedJob, Planner};
+use super::{Branch, History, Input, PlannedJob, Planner, fixture};
 
 type Done = HashSet<(CommitId, ResultKey)>;
 
 fn commit(n: u8) -> CommitId {
-    format!("{n:040x}").parse().unwrap()
+    fixture::commit(n.into())
 }
 
-/// What the plan is, said as plainly as possible.
+/// The plan, as simply as possible.
 fn oracle(input: &Input, out: &Done) -> Vec<(i64, CommitId, ResultKey)> {
     let mut all = Vec::new();
     for (branch_at, branch) in input.branches.iter().enumerate() {
@@ -77,9 +77,7 @@ fn groups() -> impl Strategy<Value = Vec<Arc<TestGroup>>> {
                     test_always_passes_nice: adjust,
                     max_commits,
                     kernels: if kernel { vec!["a/b".parse().unwrap(), "c".parse().unwrap()] } else { vec![] },
-                    env: if env { BTreeMap::from([("K".into(), "v".into())]) } else { BTreeMap::new() }
-                        .try_into()
-                        .unwrap(),
+                    env: env_of(env),
                 })
             };
         groups.into_iter().enumerate().map(group).collect()
@@ -123,7 +121,7 @@ enum Op {
     Peek(usize),
     Verdict(usize),
     GiveBack(usize),
-    Forget,
+    Clear,
     Update(usize),
 }
 
@@ -133,7 +131,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (0usize..20).prop_map(Op::Peek),
         6 => (0usize..50).prop_map(Op::Verdict),
         2 => (0usize..50).prop_map(Op::GiveBack),
-        1 => Just(Op::Forget),
+        1 => Just(Op::Clear),
         1 => (0usize..3).prop_map(Op::Update),
     ];
     proptest::collection::vec(op, 1..40)
@@ -143,10 +141,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn like_the_oracle(inputs in proptest::collection::vec(inputs(), 3), before in proptest::collection::vec(any::<u16>(), 0..20), ops in ops()) {
+    fn plans_as_the_oracle(inputs in proptest::collection::vec(inputs(), 3), before in proptest::collection::vec(any::<u16>(), 0..20), ops in ops()) {
         let mut current = &inputs[0];
         let mut done: Done = HashSet::new();
-        // Some verdicts are there from an earlier life.
+        // Some verdicts were recorded earlier.
         for pick in before {
             let plan = oracle(current, &done);
             if let Some((_, commit, key)) = plan.get(pick as usize % plan.len().max(1)) {
@@ -178,14 +176,14 @@ proptest! {
                 }
                 Op::Verdict(n) if n < running.len() => {
                     let job = running.swap_remove(n);
-                    planner.verdict(&job.name());
+                    planner.set_done(&job.name());
                     done.insert((job.commit, job.key));
                 }
                 Op::GiveBack(n) if n < running.len() => {
                     let job = running.swap_remove(n);
                     planner.give_back(&job.name());
                 }
-                Op::Forget => planner.forget_verdicts(),
+                Op::Clear => planner.clear_verdicts(),
                 Op::Update(n) => {
                     current = &inputs[n];
                     planner.update(current);
@@ -197,29 +195,7 @@ proptest! {
 }
 
 fn one_branch(commits: &[u8]) -> Input {
-    let group = TestGroup {
-        name: "g".parse().unwrap(),
-        tests: vec!["a".parse().unwrap()],
-        nice: 0,
-        max_commits: 50,
-        test_duration_nice: 0,
-        test_always_passes_nice: 0,
-        kernels: Vec::new(),
-        env: Env::default(),
-    };
-    Input {
-        branches: vec![Branch {
-            name: Arc::new("u/b".parse().unwrap()),
-            repo: Arc::new(model::RepoName::linux()),
-            commits: commits.iter().map(|n| commit(*n)).collect(),
-            groups: vec![Arc::new(group)],
-        }],
-        listings: HashMap::from([(
-            ("a".parse().unwrap(), Env::default()),
-            ["x", "y"].map(|name| name.parse().unwrap()).into_iter().collect(),
-        )]),
-        ..Input::default()
-    }
+    fixture::input(vec![fixture::branch("u/b", commits)], 2)
 }
 
 #[test]
@@ -230,14 +206,15 @@ fn a_push_goes_to_the_front() {
     let window = planner.take(3, &mut none);
     assert_eq!(window.iter().map(|job| job.age).collect::<Vec<_>>(), [0, 0, 1]);
     planner.update(&one_branch(&[2, 1, 0]));
-    // The first one runs; the pending ones are put back.
+    // The first job runs; the pending jobs are put back.
     for job in &window[1..] {
         planner.give_back(&job.name());
     }
     let names: Vec<_> =
         planner.take(9, &mut none).iter().map(|j| format!("{:.40} {}", j.commit, j.subtest)).collect();
-    let expected: Vec<_> =
-        [(2, "x"), (2, "y"), (1, "y"), (0, "x"), (0, "y")].map(|(n, s)| format!("{} {s}", commit(n))).into();
+    let expected: Vec<_> = [(2, "s0"), (2, "s1"), (1, "s1"), (0, "s0"), (0, "s1")]
+        .map(|(n, s)| format!("{} {s}", commit(n)))
+        .into();
     assert_eq!(names, expected);
 }
 
@@ -245,16 +222,16 @@ fn a_push_goes_to_the_front() {
 fn nothing_is_planned_for_a_commit_whose_results_are_unreadable() {
     let mut planner = Planner::new();
     planner.update(&one_branch(&[1, 0]));
-    let mut broken = |of: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)| {
+    let mut unreadable = |of: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)| {
         if *of == commit(1) { Err(results::Error::Write("bad blob".into())) } else { Ok(()) }
     };
-    let jobs = planner.take(9, &mut broken);
+    let jobs = planner.take(9, &mut unreadable);
     assert!(jobs.iter().all(|job| job.commit == commit(0)) && jobs.len() == 2);
     assert_eq!(planner.unreadable().collect::<Vec<_>>(), [(&commit(1), "bad blob")]);
-    // Mended: the next update looks again.
+    // The next update reads the results again.
     planner.update(&one_branch(&[1, 0]));
-    let mut mended = |_: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)| Ok(());
-    assert_eq!(planner.take(9, &mut mended).len(), 2);
+    let mut readable = |_: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)| Ok(());
+    assert_eq!(planner.take(9, &mut readable).len(), 2);
 }
 
 #[test]
@@ -264,7 +241,7 @@ fn a_commit_is_read_once() {
     planner.update(&one_branch(&[2, 1, 0]));
     let mut count = |of: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)| {
         reads.push(of.clone());
-        assert_eq!(keys[0].as_str(), "a.x");
+        assert_eq!(keys[0].as_str(), "a.s0");
         each(0);
         Ok(())
     };

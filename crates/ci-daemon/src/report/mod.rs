@@ -1,4 +1,4 @@
-//! What users see of the daemon: the status snapshot, the progress display, the reports of `check`, `plan` and `simulate`.
+//! The output of the daemon: the status snapshot, the progress display, the reports of `check`, `plan` and `simulate`.
 
 pub mod preview;
 pub mod progress;

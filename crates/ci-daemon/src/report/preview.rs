@@ -1,4 +1,4 @@
-//! What the daemon would do, without doing it: `ci-daemon check`, `ci-daemon plan` and `ci-daemon simulate`.
+//! Dry runs of the daemon: `ci-daemon check`, `ci-daemon plan` and `ci-daemon simulate`.
 
 use std::fmt;
 use std::path::Path;
@@ -12,37 +12,37 @@ use serde::Serialize;
 use super::simulate::{self, Forecast, SlotCount};
 use crate::executor::placement;
 use crate::plan::from_view;
-use crate::plan::{History, Input, PlannedJob, Planner, Verdicts, Why};
+use crate::plan::{History, Input, Niceness, PlannedJob, Planner, Verdicts};
 use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
 
-/// What a configuration asks for.
+/// The summary of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// The files it is read from.
+    /// Its files.
     pub files: Vec<String>,
-    /// Where results go.
+    /// The directory of the results.
     pub output_dir: String,
     /// The branches.
     pub branches: Vec<BranchReport>,
-    /// How many batches run on this machine at a time.
+    /// The number of slots on all hosts.
     pub slots: usize,
-    /// What will not be done, and why.
+    /// The problems.
     pub problems: Vec<String>,
 }
 
-/// What is asked for about a branch.
+/// The summary of a branch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BranchReport {
     /// Its owner and its name.
     #[serde(flatten)]
     pub name: BranchRef,
-    /// Where it is fetched from.
+    /// The remote and the ref.
     pub from: String,
-    /// The test files.
+    /// The number of test files.
     pub tests: usize,
-    /// The most commits that a group wants.
+    /// The largest number of commits of a group.
     pub max_commits: u32,
-    /// Nothing older than this is tested.
+    /// The commit that ends the branch, if configured.
     pub base: Option<String>,
 }
 
@@ -60,7 +60,7 @@ impl Report {
         let mut problems = placement::unserved(config);
         for (path, key) in [(&config.linux_repo, "linux_repo"), (&config.ktest_dir, "ktest_dir")] {
             if !path.is_dir() {
-                problems.push(format!("{key}: {}: no such folder", path.display()));
+                problems.push(format!("{key}: {}: no such directory", path.display()));
             }
         }
         let mut missing: Vec<String> = Vec::new();
@@ -86,7 +86,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: the configuration is valid", self.files.join(", "))?;
-        writeln!(f, "results go to {}, {} batches at a time", self.output_dir, self.slots)?;
+        writeln!(f, "results in {}; at most {} batches at a time", self.output_dir, self.slots)?;
         for branch in &self.branches {
             let base = branch.base.as_ref().map_or(String::new(), |base| format!(" down to {base}"));
             writeln!(
@@ -96,34 +96,34 @@ impl fmt::Display for Report {
             )?;
         }
         for problem in &self.problems {
-            writeln!(f, "but: {problem}")?;
+            writeln!(f, "problem: {problem}")?;
         }
         Ok(())
     }
 }
 
-/// For how long slow remotes are waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait for slow remotes.
+const FETCH_WAIT: Duration = Duration::from_secs(60);
 
-/// What is known without running anything.
-struct Lookup {
+/// The input of a dry run.
+struct DryRun {
     view: View,
     input: Input,
     reader: Option<Reader>,
 }
 
-/// Fetches and lists like the daemon, writes no results.
-async fn look(config: &Path) -> Result<Lookup, ConfigError> {
+/// Fetches and lists as the daemon does. Writes no results.
+async fn dry_run(config: &Path) -> Result<DryRun, ConfigError> {
     let mut fetch_loop = FetchLoop::new(config, &listing_store())?;
-    let view = fetch_loop.cycle_once(PATIENCE).await;
+    let view = fetch_loop.cycle_once(FETCH_WAIT).await;
     let reader = Reader::open(&view.config.output_dir).ok();
     let durations = reader.as_ref().and_then(|reader| reader.durations().ok()).unwrap_or_default();
     let history = durations.into_iter().map(|of| (of.test.clone(), History::from(&of)));
     let input = from_view::input(&view, history.collect());
-    Ok(Lookup { view, input, reader })
+    Ok(DryRun { view, input, reader })
 }
 
-/// What has a verdict, read from the published results.
+/// The published verdicts.
 struct Published<'a>(Option<&'a Reader>);
 
 impl Verdicts for Published<'_> {
@@ -141,36 +141,40 @@ impl Verdicts for Published<'_> {
     }
 }
 
-/// The next `n` jobs, as a daemon that starts now would run them, and why each is where it is.
-pub async fn plan(config: &Path, n: usize) -> Result<(View, Vec<(PlannedJob, Why)>), ConfigError> {
-    let Lookup { view, input, reader } = look(config).await?;
+/// The next `n` jobs of a daemon that starts now, with the parts of their niceness.
+pub async fn plan(config: &Path, n: usize) -> Result<(View, Vec<(PlannedJob, Niceness)>), ConfigError> {
+    let DryRun { view, input, reader } = dry_run(config).await?;
     let mut planner = Planner::new();
     planner.update(&input);
     let jobs = planner.peek(n, &mut Published(reader.as_ref()));
-    let why = |job: &PlannedJob| {
+    let niceness = |job: &PlannedJob| {
         let group = view.config.test_group(&job.branch.user, &job.group);
-        group.map(|group| Why::of(input.history.get(&job.key), group)).unwrap_or_default()
+        group.map(|group| Niceness::of(input.history.get(&job.key), group)).unwrap_or_default()
     };
-    let jobs = jobs.into_iter().map(|job| (why(&job), job)).map(|(why, job)| (job, why)).collect();
+    let with_niceness = |job: PlannedJob| {
+        let parts = niceness(&job);
+        (job, parts)
+    };
+    let jobs = jobs.into_iter().map(with_niceness).collect();
     Ok((view, jobs))
 }
 
-/// What is asked of a simulation.
+/// The options of a simulation.
 #[derive(Debug, Clone, Copy)]
 pub struct SimulationOptions {
-    /// Also with so many slots.
+    /// Simulate this number of slots too.
     pub slots: Option<SlotCount>,
-    /// What a batch takes besides its subtests.
+    /// Time of a batch in addition to its subtests.
     pub boot: Duration,
-    /// What the first batch of a commit takes to build its kernel.
+    /// Time to build the kernel of a commit.
     pub build: Duration,
-    /// Until every commit is tested.
+    /// Continue until every commit is tested.
     pub all: bool,
 }
 
-/// When the tips will be tested, with the slots that there are and with those that are asked for.
+/// Forecasts for the present slots, and for those of the options.
 pub async fn simulate(config: &Path, options: &SimulationOptions) -> anyhow::Result<(View, Vec<Forecast>)> {
-    let Lookup { view, input, reader } = look(config).await?;
+    let DryRun { view, input, reader } = dry_run(config).await?;
     let config = &view.config;
     let now = if config.hosts.is_empty() { 1 } else { config.slots() as usize };
     let more = options.slots.map(|slots| slots.of(now)).filter(|slots| *slots != now);
@@ -192,15 +196,15 @@ pub async fn simulate(config: &Path, options: &SimulationOptions) -> anyhow::Res
     Ok((view, forecasts))
 }
 
-/// The jobs as a table; the first columns say why they are in this order.
+/// The jobs as a table. The first columns explain the order.
 #[must_use]
-pub fn table(jobs: &[(PlannedJob, Why)]) -> String {
+pub fn table(jobs: &[(PlannedJob, Niceness)]) -> String {
     if jobs.is_empty() {
         return "nothing is left to do\n".into();
     }
     let rows: Vec<[String; 8]> = jobs
         .iter()
-        .map(|(job, why)| {
+        .map(|(job, niceness)| {
             [
                 job.value.to_string(),
                 job.age.to_string(),
@@ -209,12 +213,11 @@ pub fn table(jobs: &[(PlannedJob, Why)]) -> String {
                 job.commit.short().into(),
                 job.key.to_string(),
                 format!("{:.0} s", job.cost.as_secs_f64()),
-                why.to_string(),
+                niceness.to_string(),
             ]
         })
         .collect();
-    let head =
-        ["value", "= age", "+ nice", "branch", "commit", "test", "takes", "niceness"].map(String::from);
+    let head = ["value", "= age", "+ nice", "branch", "commit", "test", "cost", "niceness"].map(String::from);
     let mut widths = [0; 8];
     for row in std::iter::once(&head).chain(&rows) {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -232,7 +235,7 @@ pub fn table(jobs: &[(PlannedJob, Why)]) -> String {
         text.push('\n');
     }
     text.push_str(
-        "The lowest value runs first, of equals the newer commit; users take turns by what they used.\n",
+        "The lowest value runs first; at equal values, the newer commit. Fair share orders the jobs of different users.\n",
     );
     text
 }
@@ -247,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     #[expect(clippy::too_many_lines, reason = "one scenario in its order")]
-    async fn what_a_farm_would_do() {
+    async fn check_plan_and_simulate() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path();
         let (linux, remote) = (ScratchRepo::new(), ScratchRepo::new());
@@ -296,24 +299,24 @@ arch = "aarch64"
         let report = Report::new(&config::load(&path).unwrap());
         insta::assert_snapshot!(hide(report.to_string()), @r#"
         DIR/ci.toml: the configuration is valid
-        results go to DIR/out, 4 batches at a time
+        results in DIR/out; at most 4 batches at a time
         branch kmo/next: 3 test files on the newest 50 commits of REMOTE master
-        but: DIR/kt/tests/gone.ktest: no such test file
+        problem: DIR/kt/tests/gone.ktest: no such test file
         "#);
         let (view, jobs) = plan(&path, 10).await.unwrap();
         assert_eq!(view.problems.len(), 1, "{:?}", view.problems);
         insta::assert_snapshot!(table(&jobs), @"
-        value  = age  + nice  branch    commit        test                            takes  niceness
-            0      0       0  kmo/next  c1168c9d3867  fs.a.x                           30 s
-            0      0       0  kmo/next  c1168c9d3867  fs.a.generic.001                 30 s
-            0      0       0  kmo/next  c1168c9d3867  fs.a@debian_trixie.x             30 s
-            0      0       0  kmo/next  c1168c9d3867  fs.a@debian_trixie.generic.001   30 s
-            1      0       1  kmo/next  c1168c9d3867  slow.z                           30 s  group +1
-            1      1       0  kmo/next  2bdda0765399  fs.a.x                           30 s
-            1      1       0  kmo/next  2bdda0765399  fs.a.generic.001                 30 s
-            1      1       0  kmo/next  2bdda0765399  fs.a@debian_trixie.x             30 s
-            1      1       0  kmo/next  2bdda0765399  fs.a@debian_trixie.generic.001   30 s
-        The lowest value runs first, of equals the newer commit; users take turns by what they used.
+        value  = age  + nice  branch    commit        test                            cost  niceness
+            0      0       0  kmo/next  c1168c9d3867  fs.a.x                          30 s
+            0      0       0  kmo/next  c1168c9d3867  fs.a.generic.001                30 s
+            0      0       0  kmo/next  c1168c9d3867  fs.a@debian_trixie.x            30 s
+            0      0       0  kmo/next  c1168c9d3867  fs.a@debian_trixie.generic.001  30 s
+            1      0       1  kmo/next  c1168c9d3867  slow.z                          30 s  group +1
+            1      1       0  kmo/next  2bdda0765399  fs.a.x                          30 s
+            1      1       0  kmo/next  2bdda0765399  fs.a.generic.001                30 s
+            1      1       0  kmo/next  2bdda0765399  fs.a@debian_trixie.x            30 s
+            1      1       0  kmo/next  2bdda0765399  fs.a@debian_trixie.generic.001  30 s
+        The lowest value runs first; at equal values, the newer commit. Fair share orders the jobs of different users.
         ");
         assert_eq!(table(&[]), "nothing is left to do\n");
         let options = SimulationOptions {
@@ -323,7 +326,7 @@ arch = "aarch64"
             all: false,
         };
         let (_, forecasts) = simulate(&path, &options).await.unwrap();
-        // The store's kernels are not built.
+        // Kernels of the store are not built.
         assert_eq!(forecasts.iter().map(|forecast| forecast.slots).collect::<Vec<_>>(), [4, 5]);
         assert!(forecasts.iter().all(|forecast| forecast.branches[0].left == 5));
     }

@@ -1,4 +1,4 @@
-//! What somebody sees who watches the daemon: verdicts as they fall; on a terminal also what runs and what is left.
+//! The progress display on standard output: verdicts; on a terminal also the running batches and the number of jobs left.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -10,24 +10,18 @@ use model::{Counts, Verdict};
 use crate::executor::run::BatchProgress;
 use crate::plan::{PlannedJob, Purpose};
 
-/// The display.
+/// The progress display.
 #[derive(Debug)]
 pub enum Progress {
-    /// Nothing: the log says what happens.
+    /// No display; verdicts go to the log.
     Quiet,
     /// A line for each verdict.
-    Plain(Tally),
-    /// The same, above a bar and a line for each executor.
-    Terminal(Tally, Box<Bars>),
+    Plain(Counts),
+    /// The same, above a progress bar and a line for each executor.
+    Terminal(Counts, Box<Bars>),
 }
 
-/// What was counted.
-#[derive(Debug, Default)]
-pub struct Tally {
-    counts: Counts,
-}
-
-/// What a terminal shows.
+/// The bars on a terminal.
 #[derive(Debug)]
 pub struct Bars {
     multi: MultiProgress,
@@ -36,11 +30,11 @@ pub struct Bars {
 }
 
 impl Progress {
-    /// The display for standard output as it is.
+    /// The display that fits standard output.
     #[must_use]
     pub fn for_stdout() -> Self {
         if !io::stdout().is_terminal() {
-            return Self::Plain(Tally::default());
+            return Self::Plain(Counts::default());
         }
         let multi = MultiProgress::new();
         let style =
@@ -48,10 +42,10 @@ impl Progress {
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
         let total = multi.add(ProgressBar::new(0).with_style(style));
         total.enable_steady_tick(Duration::from_secs(1));
-        Self::Terminal(Tally::default(), Box::new(Bars { multi, total, executors: BTreeMap::new() }))
+        Self::Terminal(Counts::default(), Box::new(Bars { multi, total, executors: BTreeMap::new() }))
     }
 
-    /// Where log lines go, so that they do not tear the display.
+    /// The bars that log lines have to go above.
     #[must_use]
     pub fn bars(&self) -> Option<MultiProgress> {
         match self {
@@ -60,7 +54,7 @@ impl Progress {
         }
     }
 
-    /// Shows a message about the daemon itself.
+    /// Prints a message about the daemon itself.
     pub fn message(&self, text: &str) {
         self.line(text);
     }
@@ -68,44 +62,44 @@ impl Progress {
     fn line(&self, text: &str) {
         match self {
             Self::Quiet => {}
-            // A reader who went away is no reason to stop testing.
+            // A closed pipe does not stop the tests.
             Self::Plain(_) => drop(writeln!(io::stdout(), "{text}")),
             Self::Terminal(_, bars) => drop(bars.multi.println(text)),
         }
     }
 
-    /// A verdict fell.
+    /// Shows and counts a verdict.
     pub fn verdict(&mut self, job: &PlannedJob, verdict: &Verdict, duration: Duration) {
         let line = verdict_line(job, verdict, duration);
         match self {
             Self::Quiet => tracing::info!("{line}"),
-            // The first verdict stands, what comes after it is not counted.
+            // Only first verdicts count.
             Self::Plain(_) | Self::Terminal(..) if job.purpose != Purpose::First => {}
-            Self::Plain(tally) => tally.counts.add(verdict.status()),
-            Self::Terminal(tally, bars) => {
-                tally.counts.add(verdict.status());
+            Self::Plain(counts) => counts.add(verdict.status()),
+            Self::Terminal(counts, bars) => {
+                counts.add(verdict.status());
                 bars.total.inc(1);
             }
         }
         self.line(&line);
     }
 
-    /// So many jobs are left; counted only where somebody sees it.
+    /// Sets the number of jobs left. `jobs` is called only if the display shows it.
     pub fn left(&mut self, jobs: impl FnOnce() -> usize) {
-        if let Self::Terminal(tally, bars) = self {
-            bars.total.set_length(u64::from(tally.counts.total()) + jobs() as u64);
+        if let Self::Terminal(counts, bars) = self {
+            bars.total.set_length(u64::from(counts.total()) + jobs() as u64);
         }
     }
 
-    /// What the executors do.
+    /// Shows the batches of the executors.
     pub fn batches(&mut self, batches: &BTreeMap<String, BatchProgress>) {
         let Self::Terminal(_, bars) = self else { return };
         bars.executors.retain(|name, bar| {
-            let there = batches.contains_key(name);
-            if !there {
+            let busy = batches.contains_key(name);
+            if !busy {
                 bar.finish_and_clear();
             }
-            there
+            busy
         });
         for (name, batch) in batches {
             let bar = bars.executors.entry(name.clone()).or_insert_with(|| {
@@ -119,26 +113,26 @@ impl Progress {
         }
     }
 
-    /// The last word.
+    /// Prints the summary.
     pub fn finish(&mut self) {
-        let tally = match self {
+        let line = match self {
             Self::Quiet => return,
-            Self::Plain(tally) => summary(&tally.counts),
-            Self::Terminal(tally, bars) => {
+            Self::Plain(counts) => summary(counts),
+            Self::Terminal(counts, bars) => {
                 bars.executors.values().for_each(ProgressBar::finish_and_clear);
                 bars.total.finish_and_clear();
-                summary(&tally.counts)
+                summary(counts)
             }
         };
-        self.line(&tally);
+        self.line(&line);
     }
 }
 
 fn verdict_line(job: &PlannedJob, verdict: &Verdict, duration: Duration) -> String {
-    let why = job.purpose.suffix();
+    let purpose = job.purpose.suffix();
     let reason = verdict.reason().map_or(String::new(), |reason| format!(": {reason}"));
     format!(
-        "{} {:<13} {} {:.1} s{why}{reason}",
+        "{} {:<13} {} {:.1} s{purpose}{reason}",
         job.commit.short(),
         verdict.status(),
         job.key,
@@ -146,10 +140,10 @@ fn verdict_line(job: &PlannedJob, verdict: &Verdict, duration: Duration) -> Stri
     )
 }
 
-fn batch_line(name: &str, doing: &BatchProgress) -> String {
-    let batch = &doing.status;
+fn batch_line(name: &str, progress: &BatchProgress) -> String {
+    let batch = &progress.status;
     let commit = batch.commit.get(..12).unwrap_or(&batch.commit);
-    let objects = match doing.built {
+    let objects = match progress.built {
         Some((done, Some(total))) => format!(" {done} of {total} objects"),
         Some((done, None)) => format!(" {done} objects"),
         None => String::new(),
@@ -173,32 +167,14 @@ fn summary(counts: &Counts) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::plan::Unit;
+    use crate::plan::fixture;
 
     #[test]
     fn lines() {
         let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
-        let job = PlannedJob {
-            branch: Arc::new("u/b".parse().unwrap()),
-            group: Arc::new("g".parse().unwrap()),
-            repo: Arc::new(model::RepoName::linux()),
-            commit,
-            age: 0,
-            unit: Arc::new(Unit {
-                test: "fs/ext4/basic".parse().unwrap(),
-                kernel: None,
-                env: model::Env::default(),
-            }),
-            subtest: "punch".parse().unwrap(),
-            key: "fs.ext4.basic.punch".parse().unwrap(),
-            value: 0,
-            cost: Duration::ZERO,
-            purpose: Purpose::First,
-        };
-        let again = PlannedJob { purpose: Purpose::Confirm, ..job.clone() };
+        let job = fixture::job(commit, "fs/ext4/basic", "punch");
+        let retry = PlannedJob { purpose: Purpose::Confirm, ..job.clone() };
         let failed = Verdict::Failed { reason: "kernel BUG at fs/ext4/inode.c:1".into() };
         let status = model::snapshot::BatchStatus {
             commit: job.commit.to_string(),
@@ -211,7 +187,7 @@ mod tests {
             batch_line("local/0", &BatchProgress { status, built: Some((312, Some(2500))) }),
             verdict_line(&job, &Verdict::Passed, Duration::from_millis(1234)),
             verdict_line(&job, &failed, Duration::from_secs(61)),
-            verdict_line(&again, &failed, Duration::from_secs(60)),
+            verdict_line(&retry, &failed, Duration::from_secs(60)),
             summary(&Counts { passed: 3, failed_to_run: 1, ..Counts::default() }),
             summary(&Counts::default()),
         ];

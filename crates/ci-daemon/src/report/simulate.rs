@@ -1,7 +1,6 @@
-//! When will it be done? The farm in virtual time: the planner and the scheduler that the daemon uses, and subtests that take
-//! as long as they did in the past. Pure.
+//! The farm in virtual time: the planner and the scheduler of the daemon, with subtests that take their mean duration. Pure.
 //!
-//! It answers for a daemon that starts now, on hosts that all can run everything and do not fail.
+//! The forecast is for a daemon that starts now. Every host can run every job, and no batch fails.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
@@ -19,51 +18,51 @@ use crate::plan::{Input, JobRef, PlannedJob, Verdicts, units_of};
 /// The farm that is simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SimulatedFarm {
-    /// How many batches run at a time.
+    /// The number of slots.
     pub slots: usize,
-    /// How many jobs are submitted at a time.
+    /// The size of the window.
     pub window: usize,
     /// The most expected test time of one batch.
     pub budget: Duration,
-    /// What every batch takes besides its subtests: checkout, boot, shutdown.
+    /// Time of a batch in addition to its subtests: checkout, boot, shutdown.
     pub boot: Duration,
-    /// What the first batch of a commit takes to build its kernel.
+    /// Time to build the kernel of a commit.
     pub build: Duration,
-    /// Go on until every commit is tested, not only the tips.
+    /// Continue until every commit is tested, not only the tips.
     pub all: bool,
 }
 
-/// When things are done, counted from now.
+/// The result of a simulation. Times count from now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Forecast {
-    /// How many batches ran at a time.
+    /// The number of slots.
     pub slots: usize,
     /// The branches.
     pub branches: Vec<BranchForecast>,
-    /// How many jobs ran until then.
+    /// The number of jobs that ran.
     pub jobs: usize,
-    /// When everything is tested, in seconds; only where that was asked for.
+    /// The time at which every commit is tested, in seconds; only with `all`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub all_s: Option<u64>,
 }
 
-/// When the tip of a branch is done.
+/// The forecast for the tip of a branch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BranchForecast {
     /// Its owner and its name.
     #[serde(flatten)]
     pub name: BranchRef,
-    /// Its tip; none: it has no commits to test.
+    /// Its tip; `None` if it has no commits to test.
     pub commit: Option<CommitId>,
-    /// How many subtests the tip has left.
+    /// The number of subtests of the tip without a verdict.
     pub left: usize,
-    /// When the tip has its first new verdict, in seconds.
+    /// The time of the first new verdict of the tip, in seconds.
     pub first_s: Option<u64>,
-    /// When the tip is fully tested, in seconds; 0 if it is already.
+    /// The time at which the tip is completely tested, in seconds; 0 if it is already.
     pub tip_s: Option<u64>,
 }
 
-/// What the tips have left, and who waits for it.
+/// The jobs that the tips have left, and the branches that wait for each.
 #[derive(Debug, Default)]
 struct Tips {
     waiting: HashMap<JobRef, Vec<usize>>,
@@ -72,7 +71,7 @@ struct Tips {
 
 impl Tips {
     fn new(input: &Input, verdicts: &mut dyn Verdicts) -> results::Result<Self> {
-        // `of` is to be asked with a list that only grows.
+        // `Verdicts::of` needs a list that only grows.
         let mut keys: Vec<ResultKey> = Vec::new();
         let mut numbers: HashMap<ResultKey, u32> = HashMap::new();
         let mut tips = Self::default();
@@ -111,7 +110,7 @@ impl Tips {
         Ok(tips)
     }
 
-    fn judged(&mut self, job: &JobRef, at_ms: u64) {
+    fn job_ends(&mut self, job: &JobRef, at_ms: u64) {
         let at_s = at_ms.div_ceil(1000);
         for branch in self.waiting.remove(job).unwrap_or_default() {
             let branch = &mut self.branches[branch];
@@ -129,14 +128,14 @@ struct Simulation<'a> {
     jobs: HashMap<JobId, PlannedJob>,
     running: HashMap<BatchId, (ExecutorId, Vec<JobId>)>,
     events: BinaryHeap<Reverse<(u64, BatchId)>>,
-    /// When the kernel of each commit is there.
+    /// The time at which the kernel of each commit is built.
     built: HashMap<CommitId, u64>,
     tips: Tips,
     now: u64,
     ran: usize,
 }
 
-/// Runs the farm in virtual time. `weight` is the fair-share weight of a user; an error says which results cannot be read.
+/// Runs the farm in virtual time. `weight` returns the fair-share weight of a user.
 pub fn simulate(
     input: &Input,
     verdicts: &mut dyn Verdicts,
@@ -217,7 +216,7 @@ impl Simulation<'_> {
 
     fn granted(&mut self, grant: Grant) {
         let first = grant.jobs.first().and_then(|id| self.jobs.get(id));
-        // Who comes while the commit's kernel is being built waits for it.
+        // Further batches of the commit wait for its kernel.
         let ready = first.filter(|job| job.unit.kernel.is_none()).map_or(self.now, |job| {
             let built = self.now + millis(self.farm.build);
             *self.built.entry(job.commit.clone()).or_insert(built)
@@ -225,7 +224,7 @@ impl Simulation<'_> {
         let mut at = self.now.max(ready) + millis(self.farm.boot);
         for job in grant.jobs.iter().filter_map(|id| self.jobs.get(id)) {
             at += millis(job.cost);
-            self.tips.judged(&job.name(), at);
+            self.tips.job_ends(&job.name(), at);
             self.ran += 1;
         }
         self.events.push(Reverse((at, grant.batch)));
@@ -246,17 +245,17 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 4)
 }
 
-/// How many slots are asked for: `8`, or `+4` for four more than there are.
+/// A number of slots: `8`, or `+4` for four additional ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotCount {
-    /// So many.
+    /// This number.
     Exactly(usize),
-    /// So many more.
+    /// This number of additional slots.
     Additional(usize),
 }
 
 impl SlotCount {
-    /// What that comes to where there are `now`.
+    /// The number of slots if `now` is the present number.
     #[must_use]
     pub fn of(self, now: usize) -> usize {
         match self {
@@ -283,7 +282,7 @@ impl std::str::FromStr for SlotCount {
     }
 }
 
-/// The forecasts side by side, for people.
+/// The forecasts as a table.
 #[derive(Debug)]
 pub struct Table<'a>(pub &'a [Forecast]);
 
@@ -330,7 +329,7 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-/// Seconds as people say them: `45 s`, `12 min`, `3 h 20 min`, `4 d 3 h`.
+/// Seconds, rounded for display: `45 s`, `12 min`, `3 h 20 min`, `4 d 3 h`.
 #[derive(Debug, Clone, Copy)]
 struct Span(u64);
 
@@ -348,48 +347,18 @@ impl fmt::Display for Span {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use config::TestGroup;
-    use model::Env;
-
     use super::*;
-    use crate::plan::{Branch, History};
+    use crate::plan::History;
+    use crate::plan::fixture::{self, branch, commit};
 
-    fn commit(n: u32) -> CommitId {
-        format!("{n:040x}").parse().unwrap()
-    }
-
-    /// Two branches that share their tip's parent, one test file of `subtests` subtests that take 10 s each.
+    /// Two branches with the same parent of the tip, and one test file of `subtests` subtests that take 10 s each.
     fn input(subtests: usize) -> Input {
-        let group = Arc::new(TestGroup {
-            name: "g".parse().unwrap(),
-            tests: vec!["a".parse().unwrap()],
-            nice: 0,
-            max_commits: 50,
-            test_duration_nice: 0,
-            test_always_passes_nice: 0,
-            kernels: Vec::new(),
-            env: Env::default(),
+        let branches = vec![branch("anna/b", &[3, 1]), branch("bob/b", &[2, 1])];
+        let history = (0..subtests).map(|n| {
+            let history = History { mean: Duration::from_secs(10), passed: 1, failed: 0 };
+            (format!("a.s{n}").parse().unwrap(), history)
         });
-        let branch = |name: &str, commits: &[u32]| Branch {
-            name: Arc::new(format!("{name}/b").parse().unwrap()),
-            repo: Arc::new(model::RepoName::linux()),
-            commits: commits.iter().map(|n| commit(*n)).collect(),
-            groups: vec![group.clone()],
-        };
-        let names: Vec<model::SubtestName> =
-            (0..subtests).map(|n| format!("s{n}").parse().unwrap()).collect();
-        let history = names.iter().map(|name| {
-            let known = History { mean: Duration::from_secs(10), passed: 1, failed: 0 };
-            (format!("a.{name}").parse().unwrap(), known)
-        });
-        Input {
-            branches: vec![branch("anna", &[3, 1]), branch("bob", &[2, 1])],
-            history: history.collect(),
-            listings: HashMap::from([(("a".parse().unwrap(), Env::default()), names.into())]),
-            default_cost: Duration::from_secs(30),
-        }
+        Input { history: history.collect(), ..fixture::input(branches, subtests) }
     }
 
     fn farm(slots: usize, all: bool) -> SimulatedFarm {
@@ -402,16 +371,16 @@ mod tests {
     }
 
     #[test]
-    fn a_farm_that_can_be_reckoned_by_hand() {
+    fn a_farm_that_is_easy_to_calculate() {
         let one = simulate(&input(12), &mut none, &|_| 1.0, farm(1, true)).unwrap();
-        // Three commits are built once each and have two batches of 6 x 10 s each.
+        // Three commits are built once each, and have two batches of 6 x 10 s each.
         assert_eq!((one.jobs, one.all_s), (36, Some(3 * 100 + 6 * (5 + 60))));
         let two = simulate(&input(12), &mut none, &|_| 1.0, farm(2, false)).unwrap();
-        // Fair share: a slot for each of the two tips.
+        // Fair share gives a slot to each of the two tips.
         let tips: Vec<_> =
             two.branches.iter().map(|branch| (branch.left, branch.first_s, branch.tip_s)).collect();
         assert_eq!(tips, [(12, Some(115), Some(230)); 2]);
-        // Who comes while a kernel is being built waits for it.
+        // The second batch of a commit waits for its kernel.
         let four = simulate(&input(12), &mut none, &|_| 1.0, farm(4, false)).unwrap();
         assert_eq!(four.branches[0].tip_s, Some(165));
         insta::assert_snapshot!(Table(&[one, two]), @r"
@@ -423,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_verdict_takes_no_time() {
+    fn a_subtest_with_a_verdict_takes_no_time() {
         let mut done = |of: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)| {
             let tip = *of == commit(3);
             (0..).zip(keys).filter(|(at, _)| tip || *at < 2).for_each(|(at, _)| each(at));

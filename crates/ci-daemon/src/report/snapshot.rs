@@ -1,4 +1,4 @@
-//! The status snapshot, made from what the parts say about themselves. Pure.
+//! The status snapshot, from the states of the parts of the daemon. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -11,10 +11,10 @@ use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, FairShare, JobS
 use crate::executor::run::BatchProgress;
 use crate::plan::PlannedJob;
 
-/// How many ended jobs are shown.
-const ENDED: usize = 100;
+/// The most ended jobs in the snapshot.
+const ENDED_MAX: usize = 100;
 
-/// Who the daemon is.
+/// The process of the daemon.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity {
     /// When it started, Unix seconds.
@@ -23,12 +23,12 @@ pub struct Identity {
     pub pid: u32,
 }
 
-/// Jobs that ended lately, the newest last.
+/// The jobs that ended most recently, the newest last.
 #[derive(Debug, Clone, Default)]
 pub struct EndedJobs(VecDeque<JobStatus>);
 
 impl EndedJobs {
-    /// Another one. What was only taken back is not shown.
+    /// Adds a job. A job that the planner took back does not count.
     pub fn push(&mut self, end: &End<Arc<PlannedJob>>) {
         let status = match end.outcome {
             Outcome::Done => "done",
@@ -36,7 +36,7 @@ impl EndedJobs {
             Outcome::Cancelled => "cancelled",
             Outcome::Removed => return,
         };
-        if self.0.len() == ENDED {
+        if self.0.len() == ENDED_MAX {
             self.0.pop_front();
         }
         self.0.push_back(JobStatus {
@@ -50,24 +50,24 @@ impl EndedJobs {
     }
 }
 
-/// What the snapshot is made from.
+/// The input of the snapshot.
 #[derive(Debug)]
 pub struct SnapshotParts<'a> {
-    /// Where the results are; logs are named from here.
+    /// The output directory. Paths of logs are relative to it.
     pub output_dir: &'a Path,
-    /// The scheduler's own.
+    /// The status of the scheduler.
     pub choir: &'a ChoirStatus,
-    /// What the executors say about their batches, by executor.
+    /// The progress of each executor's batch.
     pub batches: &'a BTreeMap<String, BatchProgress>,
-    /// How many jobs wait, by commit.
+    /// The number of pending jobs, by commit.
     pub pending: &'a BTreeMap<String, u64>,
-    /// Whether there is more than the window holds.
+    /// Whether jobs are left to plan.
     pub more_to_plan: bool,
-    /// Jobs that ended.
+    /// The jobs that ended most recently.
     pub ended: &'a EndedJobs,
     /// The branches.
     pub branches: &'a [BranchStatus],
-    /// What is wrong.
+    /// The problems of the other parts.
     pub problems: &'a [String],
 }
 
@@ -87,11 +87,11 @@ pub fn snapshot(identity: Identity, parts: &SnapshotParts<'_>, now: i64) -> Stat
     });
     let mut problems = parts.problems.to_vec();
     for executor in choir.executors.iter().filter(|executor| executor.state == ExecutorState::Quarantined) {
-        let why = executor.problem.as_deref().unwrap_or("its batches fail");
-        problems.push(format!("executor {} is quarantined: {why}", executor.name));
+        let reason = executor.problem.as_deref().unwrap_or("its batches fail");
+        problems.push(format!("executor {} is quarantined: {reason}", executor.name));
     }
     for jobs in &choir.unplaceable {
-        problems.push(format!("{} jobs need {}, which no host has", jobs.pending, jobs.needs));
+        problems.push(format!("no host has {}; {} jobs wait", jobs.needs, jobs.pending));
     }
     StatusSnapshot {
         written: now,
@@ -127,8 +127,8 @@ fn below(dir: &Path, path: &str) -> String {
 
 fn shown(executor: &jobkit::ExecutorStatus, batches: &BTreeMap<String, BatchProgress>) -> ExecutorStatus {
     let batch = executor.batch.as_ref().map(|batch| {
-        let told = batches.get(&executor.name).map(|doing| doing.status.clone());
-        BatchStatus { started: batch.since, ..told.unwrap_or_default() }
+        let progress = batches.get(&executor.name).map(|progress| progress.status.clone());
+        BatchStatus { started: batch.since, ..progress.unwrap_or_default() }
     });
     ExecutorStatus {
         name: executor.name.clone(),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_read() {
+    fn the_fields_of_the_snapshot() {
         let job = jobkit::JobStatus { id: id(7), name: "0123456789ab fs.a.x".into(), cancelling: false };
         let batch = jobkit::BatchStatus {
             id: id(1),
@@ -177,7 +177,7 @@ mod tests {
             since: 100,
         };
         let busy = jobkit::ExecutorStatus { batch: Some(batch), ..executor("local/0", ExecutorState::Busy) };
-        let sick = jobkit::ExecutorStatus {
+        let quarantined = jobkit::ExecutorStatus {
             problem: Some("disk full".into()),
             ..executor("local/1", ExecutorState::Quarantined)
         };
@@ -188,10 +188,10 @@ mod tests {
             ended: EndCounts::default(),
             groups: [("kmo".to_owned(), GroupStatus { weight: 2.0, usage: 61.5, pending: 3, running: 1 })]
                 .into(),
-            executors: vec![busy, sick],
+            executors: vec![busy, quarantined],
             unplaceable: vec![Unplaceable { needs: "arch=aarch64".into(), pending: 3 }],
         };
-        let told = BatchStatus {
+        let status = BatchStatus {
             test: "fs/a".into(),
             subtests: 3,
             done: 2,
@@ -203,7 +203,7 @@ mod tests {
             choir: &choir,
             pending: &[("1".repeat(40), 3)].into(),
             more_to_plan: true,
-            batches: &[("local/0".to_owned(), BatchProgress { status: told, built: None })].into(),
+            batches: &[("local/0".to_owned(), BatchProgress { status, built: None })].into(),
             ended: &EndedJobs::default(),
             branches: &[],
             problems: &["the first".into()],
@@ -223,7 +223,7 @@ mod tests {
             [
                 "the first",
                 "executor local/1 is quarantined: disk full",
-                "3 jobs need arch=aarch64, which no host has",
+                "no host has arch=aarch64; 3 jobs wait",
             ]
         );
     }

@@ -79,7 +79,7 @@ fn measure(dir: &Path) -> Result<()> {
         warm.push(start.elapsed());
         ensure!(jobs.len() == WINDOW, "{} jobs", jobs.len());
     }
-    // After a fetch cycle that found nothing: the plan is made anew.
+    // A replan after a fetch cycle without changes.
     let start = Instant::now();
     window.update(&input, WINDOW);
     let replan = window.replan(jobs.iter().map(ci_daemon::plan::PlannedJob::name), &mut store);

@@ -44,7 +44,7 @@ const ABORT_GRACE: Duration = Duration::from_secs(20);
 /// How long a run may take to end after its last verdict when nothing else is left to do.
 const LAST: Duration = Duration::from_secs(60);
 
-/// How the daemon is to run.
+/// The options of the daemon.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The configuration file.
@@ -159,7 +159,7 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     Ok(ending)
 }
 
-/// Replaces the last daemon's snapshot: what it reports is over.
+/// Replaces the snapshot of the last daemon.
 fn write_first_snapshot(writer: &Writer, identity: Identity) -> Result<(), DaemonError> {
     let Identity { started, pid } = identity;
     let version = model::build::version().into();
@@ -202,7 +202,7 @@ fn clear_work(dir: &Path) {
     }
 }
 
-/// Without a host or a branch `--once` would have nothing to do, which is certainly a mistake.
+/// With `--once`, a farm without hosts or branches is an error.
 fn check_first(view: &View) -> Result<(), DaemonError> {
     if placement::slots(&view.config).is_empty() {
         return Err(DaemonError::NoHosts);
@@ -215,7 +215,7 @@ fn check_first(view: &View) -> Result<(), DaemonError> {
     }
 }
 
-/// What arrives while the daemon runs.
+/// The channels that the daemon receives from.
 #[derive(Debug)]
 struct Inbox {
     /// New views of the fetch loop.
@@ -276,7 +276,7 @@ impl<'a> Parts<'a> {
         (parts, inbox)
     }
 
-    /// Ends only with `--once`, when nothing is left to do.
+    /// Runs the daemon. Returns only with `--once`, when nothing is left to do.
     async fn drive(&mut self, mut inbox: Inbox) {
         let mut snapshots = ticks(SNAPSHOT);
         let mut requests = ticks(REQUESTS);
@@ -405,7 +405,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The result of the search, once; pending for ever after that.
+/// The result of the search, once. Afterwards it never resolves.
 async fn found(search: &mut Option<JoinHandle<Vec<JobRef>>>) -> Vec<JobRef> {
     let Some(running) = search else { return std::future::pending().await };
     let found = running.await.unwrap_or_default();

@@ -52,7 +52,7 @@ impl Publisher {
         known.into_iter().map(|of| (of.test.clone(), History::from(&of))).collect()
     }
 
-    /// Publishes the listings of the branches whose commits have changed.
+    /// Publishes the listings of the branches with changed commits.
     pub async fn list_branches(&mut self, view: &View) {
         self.listing_problems.clear();
         let fetched = view.branches.iter();
@@ -72,7 +72,7 @@ impl Publisher {
                 Ok((name, _, Some(error))) => {
                     self.listing_problems.insert(format!("branch {name} is not listed: {error}"));
                 }
-                Err(error) => tracing::error!("a branch is not listed: {error}"),
+                Err(error) => tracing::error!("the listing of a branch cannot be published: {error}"),
             }
         }
     }
@@ -118,7 +118,7 @@ impl Publisher {
         }
     }
 
-    /// What needs an operator.
+    /// The problems that need an operator.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.writer.problems();

@@ -1,4 +1,4 @@
-//! Requests to the running daemon: files in `requests/` of the output directory, left by `ci-status rerun`, the dashboard
+//! Requests to the running daemon: files in `requests/` of the output directory, written by `ci-status rerun`, the dashboard
 //! and `ci-daemon unlist`.
 //!
 //! A request is moved to `requests/taken/` when it is taken and removed when it is finished, so that the next daemon finds
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!((rerun.commit.as_str(), rerun.key.as_str()), (commit, "fs.a.x"));
         assert_eq!(found.problems.len(), strange.len(), "{:?}", found.problems);
         assert!(take(dir.path(), false).requests.is_empty());
-        // A daemon that starts anew takes it up.
+        // The next daemon takes it.
         let found = take(dir.path(), true);
         assert_eq!(found.requests.len(), 1);
         finish(&found.requests[0].file);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fsx::own;
 
-/// More than a snapshot takes, in bytes.
+/// The size in bytes, more than that of a snapshot.
 const SIZE: usize = 1 << 20;
 const FILE: &str = "reserve";
 /// The name of the file in versions before 0.2.
@@ -18,22 +18,22 @@ pub struct ReserveFile {
 }
 
 impl ReserveFile {
-    /// The reserve file in `dir`; an earlier daemon may have written it.
+    /// The reserve file in `dir`. An earlier daemon may have written it.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         let path = dir.join(FILE);
-        // It is missing in most cases.
+        // The file usually does not exist.
         let _ = own::rename(&dir.join(OLD_FILE), &path);
         let present = own::metadata(&path).is_ok_and(|data| data.len() == SIZE as u64);
         Self { path, present }
     }
 
-    /// Releases the space; false if there was none.
+    /// Releases the space. Returns false if there was none.
     pub fn release(&mut self) -> bool {
         std::mem::take(&mut self.present) && own::remove_file(&self.path).is_ok()
     }
 
-    /// Reserves the space again, if twice as much is free: the rest is left to others.
+    /// Reserves the space again, if twice as much is free.
     pub fn reserve(&mut self) {
         if self.present {
             return;

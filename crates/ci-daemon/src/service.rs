@@ -1,24 +1,24 @@
-//! What the service manager is told: ready, alive, stopping. Nothing where none listens (`NOTIFY_SOCKET`).
+//! Notifications to the service manager: ready, alive, stopping. None without `NOTIFY_SOCKET`.
 
 use sd_notify::NotifyState;
 
-/// The daemon has begun its work.
+/// The daemon is ready.
 pub fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-/// The daemon still goes round; to be said more often than every `WatchdogSec=`.
+/// The daemon is alive. Call it more often than every `WatchdogSec=`.
 pub fn alive() {
-    tell(&[NotifyState::Watchdog]);
+    notify(&[NotifyState::Watchdog]);
 }
 
-/// The daemon is about to end.
+/// The daemon is stopping.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("the service manager cannot be told: {error}");
+        tracing::warn!("the service manager cannot be notified: {error}");
     }
 }

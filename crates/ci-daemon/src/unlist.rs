@@ -29,7 +29,7 @@ pub enum UnlistError {
     #[error(transparent)]
     Results(#[from] results::Error),
     /// The request to the running daemon cannot be written.
-    #[error("cannot leave a request for the running ci-daemon: {0}")]
+    #[error("cannot write a request for the running ci-daemon: {0}")]
     Request(#[from] std::io::Error),
 }
 
@@ -84,7 +84,7 @@ pub fn unconfigured(config: &Config, reader: &Reader) -> results::Result<Vec<Unc
     Ok(found)
 }
 
-/// The branch whose listing would be removed; an error if it must not be.
+/// The branch with the listing to remove, or an error if it must not be removed.
 pub fn check(config: &Config, wanted: &BranchRef) -> Result<Unconfigured, UnlistError> {
     if config.branch(wanted).is_some() {
         return Err(UnlistError::Configured(wanted.clone()));
@@ -96,7 +96,7 @@ pub fn check(config: &Config, wanted: &BranchRef) -> Result<Unconfigured, Unlist
     }
 }
 
-/// Removes the listing, or leaves a request for the daemon that holds the store.
+/// Removes the listing, or writes a request for the daemon that holds the store.
 pub async fn unlist(output_dir: &Path, branch: BranchRef) -> Result<Unlisted, UnlistError> {
     match Writer::open(output_dir) {
         Ok(writer) => {
@@ -157,7 +157,7 @@ mod tests {
         let left = unconfigured(&config, &Reader::open(dir).unwrap()).unwrap();
         assert_eq!(left.iter().map(|of| of.branch.branch.as_str()).collect::<Vec<_>>(), ["fs/older"]);
         assert!(check(&config, &old).is_err());
-        // It does not come back with the next writer.
+        // The next writer does not have the listing.
         Writer::open(dir).unwrap().close().await.unwrap();
         assert!(!Reader::open(dir).unwrap().users().unwrap()["kmo"].contains(&"old".parse().unwrap()));
     }

@@ -1,4 +1,4 @@
-//! The diagrams of docs/states.md show the states that the code has, and ways that the code goes.
+//! The diagrams of docs/states.md have the states and transitions of the code.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use ci_daemon::executor::batch::{BatchState, Phase};
 use model::{Event, Status, SubtestName, Verdict};
 
-/// The ways of the diagram below a heading: from, to.
+/// The transitions of the diagram below a heading: from, to.
 fn diagram(heading: &str) -> BTreeSet<(String, String)> {
     let (_, section) =
         include_str!("../../../docs/states.md").split_once(heading).expect("the heading is there");
@@ -19,13 +19,13 @@ fn diagram(heading: &str) -> BTreeSet<(String, String)> {
     diagram.lines().map(way).collect()
 }
 
-fn states(ways: &BTreeSet<(String, String)>) -> BTreeSet<String> {
-    let all = ways.iter().flat_map(|(from, to)| [from.clone(), to.clone()]);
+fn states(transitions: &BTreeSet<(String, String)>) -> BTreeSet<String> {
+    let all = transitions.iter().flat_map(|(from, to)| [from.clone(), to.clone()]);
     all.filter(|state| state != "[*]").collect()
 }
 
 #[test]
-fn the_batch_diagram_is_the_code() {
+fn the_batch_diagram_equals_the_code() {
     let subtest: SubtestName = "x".parse().expect("a name");
     let events = [
         Event::BuildStarted,
@@ -33,7 +33,7 @@ fn the_batch_diagram_is_the_code() {
         Event::Booted { vm: 1, duration_ms: 1 },
         Event::SubtestStarted { subtest: subtest.clone() },
     ];
-    // Every order of a few events, as far as `ktest run` sends it: nothing is built after a machine was started.
+    // Every order of a few events that `ktest run` can send: no build after the start of a VM.
     let mut gone = BTreeSet::new();
     let mut queue = vec![vec![]];
     while let Some(sent) = queue.pop() {
@@ -68,13 +68,13 @@ fn the_batch_diagram_is_the_code() {
 }
 
 #[test]
-fn the_status_diagram_is_the_code() {
+fn the_status_diagram_equals_the_code() {
     let mut drawn = diagram("## A status");
     let known: BTreeSet<String> = Status::ALL.map(|status| format!("{status:?}")).into();
     let mut shown = states(&drawn);
     shown.insert("Unknown".into());
     assert_eq!(shown, known);
-    // What the store makes of two records, one after the other.
+    // The status after two records, one after the other.
     let verdicts = || {
         let reason = || "r".to_owned();
         [

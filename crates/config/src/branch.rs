@@ -1,4 +1,4 @@
-//! `[branch.NAME]`: a line of commits to watch, and the test groups it wants.
+//! `[branch.NAME]`: a branch to watch, and its test groups.
 
 use std::collections::BTreeMap;
 
@@ -14,28 +14,26 @@ use crate::paths::Paths;
 pub struct Branch {
     /// Its owner and its name.
     pub name: BranchRef,
-    /// Where it is fetched from: a URL, a path, or a remote that the repository knows.
+    /// The remote: a URL, a path, or the name of a remote of the repository.
     pub remote: Remote,
-    /// Which ref is fetched there; the branch's name where the file does not say.
+    /// The ref to fetch; by default the name of the branch.
     pub git_ref: RefName,
-    /// The repository it is fetched into: `linux`, or the key of a `[repo.NAME]`.
+    /// The repository to fetch into: `linux`, or the key of a `[repo.NAME]`.
     pub repo: RepoName,
-    /// The names of its test groups, in the order written; each exists.
+    /// The names of its test groups, in the order of the file.
     pub test_groups: Vec<GroupName>,
-    /// The walk over its commits stops at what is reachable from here.
+    /// Commits reachable from here are not tested.
     pub base: Option<RefName>,
 }
 
 impl Branch {
     /// The ref of the repository that it is fetched into: `refs/ktest/<user>/<branch>`, with a `/` of the branch as
-    /// `%2F`. The namespace is our own, because under `refs/heads` a branch called `<user>` would be in the way.
+    /// `%2F`. It is not under `refs/heads`, where a branch called `<user>` would conflict.
     #[must_use]
     pub fn local_ref(&self) -> String {
         format!("refs/ktest/{}/{}", self.name.user, self.name.branch.ref_component())
     }
-}
 
-impl Branch {
     /// The ref that the base is fetched into if the repository does not have it.
     #[must_use]
     pub fn base_ref(&self) -> String {
@@ -43,46 +41,46 @@ impl Branch {
     }
 }
 
-/// Problem is wrong with a branch.
+/// An invalid branch.
 #[derive(Debug, thiserror::Error)]
 pub enum BranchError {
     /// Its name.
     #[error(transparent)]
     Name(model::NameError),
-    /// It wants a group that is not there.
-    #[error("branch {branch:?} wants test group {group:?}, which is not there{hint}")]
+    /// An unknown test group.
+    #[error("branch {branch:?}: no test group {group:?}{hint}")]
     UnknownGroup {
         /// The branch.
         branch: BranchName,
         /// The group.
         group: String,
-        /// Problem it may have been meant to be.
+        /// The nearest valid name.
         hint: Hint,
     },
-    /// It wants a repository that is not there.
-    #[error("branch {branch:?} is of repo {repo:?}, which is not there{hint}")]
+    /// An unknown repository.
+    #[error("branch {branch:?}: no repo {repo:?}{hint}")]
     UnknownRepo {
         /// The branch.
         branch: BranchName,
         /// The repository.
         repo: String,
-        /// Problem it may have been meant to be.
+        /// The nearest valid name.
         hint: Hint,
     },
     /// Not one or two words.
     #[error("fetch: {0:?} is not \"REMOTE REF\"")]
     Fetch(String),
-    /// Nowhere to fetch from.
+    /// No remote.
     #[error("branch {0:?} has no remote; add remote = \"URL\"")]
     NoRemote(BranchName),
-    /// Nothing to test.
+    /// No test groups.
     #[error("branch {0:?} has no test_groups; name at least one")]
     NoGroups(BranchName),
 }
 
 impl crate::fault::SectionError for BranchError {}
 
-/// Problem a branch may refer to, and how its paths are read.
+/// The names that a branch can refer to, and the base of its paths.
 pub(crate) struct Known<'a> {
     pub groups: Vec<&'a GroupName>,
     pub repos: Vec<&'a RepoName>,
@@ -164,7 +162,7 @@ fn repo(node: &Node, branch: &BranchName, known: &Known<'_>) -> Result<RepoName,
     Err(node.fault(BranchError::UnknownRepo { branch: branch.clone(), repo: text.into(), hint }))
 }
 
-/// The existing system's `fetch = "REMOTE REF"`; REMOTE alone means its HEAD.
+/// The previous system's `fetch = "REMOTE REF"`. The default of REF is HEAD.
 fn fetch(node: &Node, paths: &Paths) -> Result<(Remote, Option<RefName>), Fault> {
     let text = node.str("fetch")?;
     let words: Vec<&str> = text.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! The validated configuration. It holds no reference to a name that does not exist.
+//! The validated configuration. Every name that it refers to exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,71 +15,71 @@ use crate::image::Images;
 /// The configuration of a farm, valid as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The files it was read from, the main one first: a change of any is a change of the configuration.
+    /// The files that it was read from, the main file first.
     pub files: Vec<PathBuf>,
     /// The kernel repository that the daemon fetches into and builds from.
     pub linux_repo: PathBuf,
-    /// Where results are written.
+    /// The directory of the results.
     pub output_dir: PathBuf,
-    /// The checkout whose `tests/` holds the test files.
+    /// The checkout with the test files in `tests/`.
     pub ktest_dir: PathBuf,
-    /// Where the results are published.
+    /// The URL at which the results are published.
     pub ci_url: Option<String>,
-    /// The host that the daemon and the results are on.
+    /// The host of the daemon and the results.
     pub ci_host: Option<String>,
-    /// The existing system's clients: the remote of a checkout that holds the farm's branches.
+    /// For clients of the previous system: the remote of a checkout that has the farm's branches.
     pub ci_remote: Option<String>,
-    /// Whose branches the main file's are.
+    /// The owner of the branches in the main file.
     pub user: Option<UserName>,
-    /// The folder of the users' own files.
+    /// The directory of the users' files.
     pub users_dir: Option<PathBuf>,
-    /// How long to wait between looks at the remotes.
+    /// The interval between fetch cycles.
     pub poll: Duration,
-    /// How many jobs are submitted at a time.
+    /// The number of jobs that are submitted to the scheduler at a time.
     pub window: usize,
-    /// The most expected test time of one batch.
+    /// The longest expected test time of a batch.
     pub subtest_duration_max: Duration,
-    /// What a subtest is expected to take while it has no history.
+    /// The expected duration of a subtest without history.
     pub subtest_duration_def: Duration,
-    /// Of how many commits of a branch the results are kept.
+    /// The number of commits of a branch with results that are kept.
     pub keep_results_commits: usize,
-    /// How often a subtest that failed is run again to see whether it fails always; 0: never.
+    /// The number of retries after a failure, to find flaky subtests.
     pub confirm_failures: u32,
-    /// Where the daemon listens for pushes; `None`: nowhere.
+    /// The listener of the daemon for pushes, if enabled.
     pub hook: Option<Hook>,
-    /// Kernel options whose requirement may stay unmet, without `CONFIG_`.
+    /// Kernel options with a requirement that may stay unmet, without `CONFIG_`.
     pub tolerate: Vec<String>,
-    /// Repositories other than `linux` (which may be here too, to override `linux_repo`).
+    /// Repositories other than `linux`. An entry `linux` overrides `linux_repo`.
     pub repos: BTreeMap<RepoName, PathBuf>,
     /// Root images that test groups name.
     pub images: Images,
-    /// How nice each user is, -100 to 100; see [`Config::weight`].
+    /// The niceness of each user, -100 to 100; see [`Config::weight`].
     pub user_nice: BTreeMap<UserName, i64>,
-    /// The test groups of the main file, which every user's branches may name.
+    /// The test groups of the main file, for the branches of all users.
     pub test_groups: BTreeMap<GroupName, TestGroup>,
-    /// The test groups of the users' own files, by user.
+    /// The test groups of the users' files, by user.
     pub user_groups: BTreeMap<UserName, BTreeMap<GroupName, TestGroup>>,
     /// The watched branches.
     pub branches: BTreeMap<BranchRef, Branch>,
-    /// Users whose file cannot be used now ([`load_lenient`]): their results must not be deleted.
+    /// Users with an invalid file ([`load_lenient`](crate::load_lenient)). Their results must not be deleted.
     pub broken_users: BTreeSet<UserName>,
-    /// The machines of the farm.
+    /// The hosts of the farm.
     pub hosts: BTreeMap<HostName, Host>,
 }
 
 impl Config {
-    /// The test group that `user` means by `name`: of the user's own file, else of the main one.
+    /// The test group `name` of `user`: that of the user's file, else that of the main file.
     #[must_use]
     pub fn test_group(&self, user: &UserName, name: &GroupName) -> Option<&TestGroup> {
         self.user_groups.get(user).and_then(|groups| groups.get(name)).or_else(|| self.test_groups.get(name))
     }
 
-    /// The test groups of a branch, in the order written.
+    /// The test groups of a branch, in the order of the file.
     pub fn groups_of<'a>(&'a self, branch: &'a Branch) -> impl Iterator<Item = &'a TestGroup> {
         branch.test_groups.iter().filter_map(|name| self.test_group(&branch.name.user, name))
     }
 
-    /// The test files that a branch wants, each once.
+    /// The test files of a branch, without duplicates.
     #[must_use]
     pub fn tests_of<'a>(&'a self, branch: &'a Branch) -> BTreeSet<&'a TestPath> {
         self.groups_of(branch).flat_map(|group| &group.tests).collect()
@@ -96,21 +96,21 @@ impl Config {
         self.branches.get(name)
     }
 
-    /// Where a repository lies; `linux` is `linux_repo` unless `[repo.linux]` says otherwise.
+    /// The path of a repository. `linux` is `linux_repo` unless `[repo.linux]` overrides it.
     #[must_use]
     pub fn repo(&self, name: &RepoName) -> Option<&Path> {
         let own = self.repos.get(name).map(PathBuf::as_path);
         own.or_else(|| name.is_linux().then_some(self.linux_repo.as_path()))
     }
 
-    /// The fair-share weight of a user: 1, divided by 1.25 for each step of `user_nice` (as nice(2) has it).
+    /// The fair-share weight of a user: 1, divided by 1.25 for each step of `user_nice`, as for nice(2).
     #[must_use]
     pub fn weight(&self, user: &UserName) -> f64 {
         let nice = self.user_nice.get(user).copied().unwrap_or(0);
         1.25_f64.powi(i32::try_from(-nice).unwrap_or(0))
     }
 
-    /// How many batches can run at a time on all hosts together.
+    /// The number of slots of all hosts.
     #[must_use]
     pub fn slots(&self) -> u32 {
         self.hosts.values().map(|host| host.slots).sum()

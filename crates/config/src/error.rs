@@ -1,36 +1,36 @@
-//! What can be wrong with a configuration. Every message is one line: where, what, and the nearest valid name.
+//! The errors of a configuration. Every message is one line.
 
 use std::path::PathBuf;
 
 use crate::fault::Problem;
 
-/// Why a configuration cannot be used.
+/// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is none.
-    #[error("no configuration found; write {} or name one with --config (looked at: {})",
-        places.first().map(|p| p.display().to_string()).unwrap_or_default(),
-        places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
+    /// No file was found.
+    #[error("no configuration found; write {} or name one with --config (not found: {})",
+        paths.first().map(|p| p.display().to_string()).unwrap_or_default(),
+        paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
     NotFound {
-        /// Where it was looked for.
-        places: Vec<PathBuf>,
+        /// The paths that do not exist.
+        paths: Vec<PathBuf>,
     },
-    /// A file or folder of it cannot be read.
+    /// A file or directory cannot be read.
     #[error("{}: cannot be read: {source}", path.display())]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: std::io::Error,
     },
-    /// The file's ending says neither TOML nor JSON5.
+    /// The name of the file ends neither in `.toml` nor in `.json5`.
     #[error("{}: its name ends neither in .toml nor in .json5; rename it", path.display())]
     Format {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
-    /// Two files speak for one user.
-    #[error("{}: user {user:?} has another file, {}; keep one", path.display(), other.display())]
+    /// Two files of one user.
+    #[error("{}: user {user:?} already has the file {}; remove one", path.display(), other.display())]
     TwoFiles {
         /// The second.
         path: PathBuf,
@@ -39,22 +39,22 @@ pub enum ConfigError {
         /// The first.
         other: PathBuf,
     },
-    /// A user's file whose name cannot be a user's.
+    /// A user's file with a name that is not a user name.
     #[error("{}: {error}; rename the file", path.display())]
     UserName {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         error: model::NameError,
     },
-    /// Something in a file is wrong.
+    /// An error at a line of a file.
     #[error("{}:{line}: {problem}", path.display())]
     At {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong there.
+        /// The error.
         problem: Box<Problem>,
     },
 }

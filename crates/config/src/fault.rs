@@ -1,37 +1,37 @@
-//! A mistake at a line of a file. Every message is one line: the key, the mistake, the nearest valid name.
+//! An error at a line of a file. Every message is one line: the key, the error, the nearest valid name.
 
 use crate::nearest::Hint;
 
-/// A mistake in a file.
+/// An error in a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// Not TOML or JSON5 at all.
+    /// Invalid TOML or JSON5.
     #[error("{0}")]
     Syntax(String),
-    /// A key that means nothing there.
+    /// An unknown key.
     #[error("unknown key {key:?}{}{hint}", within(section))]
     UnknownKey {
         /// The key.
         key: String,
-        /// The table it stands in.
+        /// The table of the key.
         section: String,
-        /// What it may have been meant to be.
+        /// The nearest valid name.
         hint: Hint,
     },
-    /// A key that must be there.
+    /// A required key is missing.
     #[error("{key:?} is missing{}", within(section))]
     Missing {
         /// The key.
         key: &'static str,
-        /// The table it should stand in.
+        /// The table of the key.
         section: String,
     },
     /// Two spellings of one setting.
-    #[error("{first:?} and {second:?} mean the same; keep one")]
+    #[error("{first:?} and {second:?} are the same setting; remove one")]
     Both {
-        /// The one.
+        /// The first spelling.
         first: &'static str,
-        /// The other.
+        /// The second spelling.
         second: &'static str,
     },
     /// A value of the wrong type.
@@ -51,9 +51,9 @@ pub enum Problem {
         key: String,
         /// The number.
         n: i64,
-        /// The least it may be.
+        /// The minimum.
         least: i64,
-        /// The most it may be.
+        /// The maximum.
         most: i64,
     },
     /// A text that is not a name of its kind.
@@ -61,10 +61,10 @@ pub enum Problem {
     Name {
         /// The key.
         key: String,
-        /// Why not.
+        /// The error.
         error: model::NameError,
     },
-    /// A text that is not a span of time.
+    /// A text that is not a duration.
     #[error("{key}: {text:?} is not a time; write \"60s\", \"10m\" or a number of seconds")]
     Time {
         /// The key.
@@ -72,7 +72,7 @@ pub enum Problem {
         /// The text.
         text: String,
     },
-    /// A setting that its section refuses; the error of that section.
+    /// An error of a section.
     #[error(transparent)]
     Section(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -81,14 +81,14 @@ fn within(section: &str) -> String {
     if section.is_empty() { String::new() } else { format!(" in {section}") }
 }
 
-/// A mistake and the line (from 1) on which it is.
+/// An error and its line, from 1.
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub line: usize,
     pub problem: Problem,
 }
 
-/// The error of a section: marked so that it becomes a [`Problem`].
+/// Marks the errors of sections, which convert to [`Problem`].
 pub(crate) trait SectionError: std::error::Error + Send + Sync + 'static {}
 
 impl<E: SectionError> From<E> for Problem {

@@ -1,4 +1,4 @@
-//! Which file is the configuration.
+//! The path of the configuration file.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::ConfigError;
 
 /// The configuration file: `explicit` (`--config`), else `$KTEST_CI_CONFIG`, else `~/.ktest/ktest-ci.json5` (or
-/// `.toml`), else `/etc/ktest-ci.toml`. The first two are taken at their word, the others only if they exist.
+/// `.toml`), else `/etc/ktest-ci.toml`. The first two need not exist.
 pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
     find_in(explicit, std::env::var_os("KTEST_CI_CONFIG"), home(), Path::new("/etc/ktest-ci.toml"))
 }
@@ -26,10 +26,10 @@ fn find_in(
     }
     let own = home.map(|home| home.join(".ktest"));
     let own = own.iter().flat_map(|dir| [dir.join("ktest-ci.json5"), dir.join("ktest-ci.toml")]);
-    let places: Vec<PathBuf> = own.chain([system.into()]).collect();
-    match places.iter().find(|place| place.exists()) {
-        Some(place) => Ok(place.clone()),
-        None => Err(ConfigError::NotFound { places }),
+    let paths: Vec<PathBuf> = own.chain([system.into()]).collect();
+    match paths.iter().find(|path| path.exists()) {
+        Some(path) => Ok(path.clone()),
+        None => Err(ConfigError::NotFound { paths }),
     }
 }
 
@@ -43,15 +43,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order() {
+    fn the_first_existing_file_is_used() {
         let dir = tempfile::tempdir().unwrap();
         let (home, system) = (dir.path().join("home"), dir.path().join("etc.toml"));
         let find = |explicit, variable: Option<&str>| {
             find_in(explicit, variable.map(Into::into), Some(home.clone()), &system)
         };
         let error = find(None, None).unwrap_err().to_string();
-        let place = home.join(".ktest/ktest-ci.json5").display().to_string();
-        assert!(error.starts_with(&format!("no configuration found; write {place} or")), "{error}");
+        let path = home.join(".ktest/ktest-ci.json5").display().to_string();
+        assert!(error.starts_with(&format!("no configuration found; write {path} or")), "{error}");
         std::fs::write(&system, "").unwrap();
         assert_eq!(find(None, None).unwrap(), system);
         std::fs::create_dir_all(home.join(".ktest")).unwrap();

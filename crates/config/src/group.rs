@@ -1,4 +1,4 @@
-//! `[test_group.NAME]`: which test files run, how urgently, how far back, on which kernels, in which environment.
+//! `[test_group.NAME]`: test files with a priority, a number of commits, kernels and an environment.
 
 use std::collections::BTreeMap;
 
@@ -9,51 +9,50 @@ use crate::image::Images;
 use crate::nearest::{Hint, nearest};
 use crate::node::{Node, Section, Value};
 
-/// A test group, with what it `extends` filled in.
+/// A test group, with the settings of the group that it `extends`.
 ///
-/// Order of jobs: a job's sort value is the age of its commit in its branch (0 = tip) plus the nice value of
-/// [`TestGroup::nice_of`]; lower runs first. A group of nice 5 has its tip tested after a group of nice 0 has had
-/// its five newest commits tested.
+/// Order of jobs: the value of a job is the age of its commit in its branch (0 = tip) plus [`TestGroup::nice_of`]; the lowest
+/// value runs first. The tip of a group of niceness 5 is tested after the five newest commits of a group of niceness 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestGroup {
     /// Its name.
     pub name: GroupName,
-    /// The test files, in the order written, each once.
+    /// The test files, in the order of the file, without duplicates.
     pub tests: Vec<TestPath>,
-    /// Added to the age of a commit; 0 where the file does not say. `priority` is another spelling.
+    /// The niceness, which is added to the age of a commit; by default 0. Also spelled `priority`.
     pub nice: i64,
-    /// How many commits from the tip are tested; 50 where the file does not say.
+    /// The number of commits from the tip that are tested; by default 50.
     pub max_commits: u32,
-    /// For each so many seconds of mean duration a subtest's nice value rises by one; 0: never. Default 180.
+    /// The number of seconds of mean duration that add 1 to the niceness of a subtest; by default 180. 0 disables this.
     pub test_duration_nice: u64,
-    /// After more than so many runs that all ended alike, this much is added to a subtest's nice value; 0: never.
-    /// Default 10.
+    /// After more than this number of runs with the same verdict, this number is added to the niceness of a subtest; by
+    /// default 10. 0 disables this.
     pub test_always_passes_nice: u64,
-    /// Kernels of the kernel store to run on; empty: the kernel is built from the commit.
+    /// Kernels of the kernel store. If empty, the kernel is built from the commit.
     pub kernels: Vec<StoreKernel>,
-    /// Set for its runs. `arch` in the file is [`ARCH_VARIABLE`] here, `image` is [`IMAGE_VARIABLE`].
+    /// The environment of its runs, with `arch` as [`ARCH_VARIABLE`] and `image` as [`IMAGE_VARIABLE`].
     pub env: Env,
 }
 
-/// The root image that an environment asks for, by its name in the configuration.
+/// The name of the root image of an environment, if set.
 #[must_use]
 pub fn image_of(env: &Env) -> Option<&str> {
     env.iter().find(|(name, _)| *name == IMAGE_VARIABLE).map(|(_, value)| value)
 }
 
-/// The architecture that an environment asks for.
+/// The architecture of an environment, if set.
 #[must_use]
 pub fn arch_of(env: &Env) -> Option<Arch> {
     env.iter().find(|(name, _)| *name == ARCH_VARIABLE).and_then(|(_, value)| value.parse().ok())
 }
 
 impl TestGroup {
-    /// The nice value of a subtest that has passed and failed so often and took `mean_s` seconds on average.
+    /// The niceness of a subtest with this number of passes and failures and this mean duration.
     #[must_use]
     pub fn nice_of(&self, passed: u64, failed: u64, mean_s: u64) -> i64 {
         let mut nice = self.nice;
-        let alike = (passed == 0) != (failed == 0);
-        if alike && passed + failed > self.test_always_passes_nice {
+        let same_verdict = (passed == 0) != (failed == 0);
+        if same_verdict && passed + failed > self.test_always_passes_nice {
             nice = nice.saturating_add_unsigned(self.test_always_passes_nice);
         }
         if let Some(more) = mean_s.checked_div(self.test_duration_nice) {
@@ -63,39 +62,39 @@ impl TestGroup {
     }
 }
 
-/// Problem is wrong with a test group.
+/// An invalid test group.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
     /// Its name.
     #[error(transparent)]
     Name(model::NameError),
-    /// It extends what is not there.
-    #[error("test group {group:?} extends {parent:?}, which is not there{hint}")]
+    /// It extends an unknown group.
+    #[error("test group {group:?} extends unknown group {parent:?}{hint}")]
     UnknownParent {
         /// The group.
         group: GroupName,
-        /// Problem it extends.
+        /// The group that it extends.
         parent: GroupName,
-        /// Problem it may have been meant to be.
+        /// The nearest valid name.
         hint: Hint,
     },
     /// It extends itself.
-    #[error("test groups extend each other in a circle: {}", chain.iter().map(GroupName::as_str).collect::<Vec<_>>().join(" -> "))]
+    #[error("test groups extend each other in a cycle: {}", chain.iter().map(GroupName::as_str).collect::<Vec<_>>().join(" -> "))]
     Cycle {
-        /// From the group back to itself.
+        /// The cycle, from a group back to itself.
         chain: Vec<GroupName>,
     },
-    /// It has no tests, nor has what it extends.
+    /// Neither it nor the group that it extends has tests.
     #[error("test group {0:?} has no tests; list them or extend a group that does")]
     NoTests(GroupName),
-    /// Its image is not there.
-    #[error("test group {group:?} asks for image {image:?}, but there is no [image.{image}]{hint}")]
+    /// An unknown image.
+    #[error("test group {group:?}: no image {image:?}; add [image.{image}]{hint}")]
     UnknownImage {
         /// The group.
         group: GroupName,
         /// The image.
         image: String,
-        /// Problem it may have been meant to be.
+        /// The nearest valid name.
         hint: Hint,
     },
     /// A variable that a user's file may not set.
@@ -103,14 +102,14 @@ pub enum GroupError {
         "env: a user's file must not set {0}; use a name that begins with ktest_, or one that a group of the main file sets"
     )]
     EnvName(String),
-    /// An environment that cannot be part of a result's name.
+    /// An environment that cannot be part of a result key.
     #[error("env: {0}")]
     Env(model::NameError),
 }
 
 impl crate::fault::SectionError for GroupError {}
 
-/// A group as the file has it.
+/// A group before `extends` is resolved.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RawGroup {
     line: usize,
@@ -126,11 +125,10 @@ pub(crate) struct RawGroup {
     env: BTreeMap<String, String>,
 }
 
-/// The variable of the environment that says which architecture a run is for; part of a result's name like all of
-/// the environment.
+/// The environment variable with the architecture of a run. Like all of the environment, it is part of the result key.
 pub const ARCH_VARIABLE: &str = "ktest_arch";
 
-/// The variable of the environment that names the root image of a run, for the same reason part of a result's name.
+/// The environment variable with the name of the root image of a run.
 pub const IMAGE_VARIABLE: &str = "ktest_image";
 
 const KEYS: &[&str] = &[
@@ -197,7 +195,7 @@ fn env(node: &Node) -> Result<BTreeMap<String, String>, Fault> {
     Ok(env)
 }
 
-/// The beginning of the names that every user's file may set.
+/// The prefix of the names that every user's file may set.
 const ENV_PREFIX: &str = "ktest_";
 
 /// Checks the variables of a user's groups: those of test files, and those that a group of the main file sets too. Others,
@@ -218,7 +216,7 @@ pub(crate) fn check_env(
     Ok(())
 }
 
-/// Fills in what groups extend. `shared` are the groups that every file may refer to, resolved; `images` those that there are.
+/// Resolves `extends`. `shared` are the resolved groups of the main file.
 pub(crate) fn resolve(
     raw: &BTreeMap<GroupName, RawGroup>,
     shared: &BTreeMap<GroupName, TestGroup>,
@@ -226,7 +224,7 @@ pub(crate) fn resolve(
 ) -> Result<BTreeMap<GroupName, TestGroup>, Fault> {
     let mut done = BTreeMap::new();
     for name in raw.keys() {
-        // From the group up to the first that is resolved or extends nothing.
+        // From the group up to the first that is resolved or extends no other.
         let mut chain: Vec<&GroupName> = Vec::new();
         let mut at = Some(name);
         let mut parent: Option<TestGroup> = None;
@@ -250,8 +248,8 @@ pub(crate) fn resolve(
                 && !shared.contains_key(parent)
             {
                 let hint = nearest(parent.as_str(), raw.keys().chain(shared.keys()).map(GroupName::as_str));
-                let what = GroupError::UnknownParent { group: name.clone(), parent: parent.clone(), hint };
-                return Err(Fault { line: *line, problem: what.into() });
+                let error = GroupError::UnknownParent { group: name.clone(), parent: parent.clone(), hint };
+                return Err(Fault { line: *line, problem: error.into() });
             }
         }
         for name in chain.into_iter().rev() {
@@ -265,8 +263,8 @@ pub(crate) fn resolve(
             && !images.contains_key(image)
         {
             let hint = nearest(image, images.keys().map(ImageName::as_str));
-            let what = GroupError::UnknownImage { group: name.clone(), image: image.into(), hint };
-            return Err(Fault { line: raw[name].line, problem: what.into() });
+            let error = GroupError::UnknownImage { group: name.clone(), image: image.into(), hint };
+            return Err(Fault { line: raw[name].line, problem: error.into() });
         }
         if group.tests.is_empty()
             && !raw.values().any(|raw| raw.extends.as_ref().is_some_and(|(_, p)| p == name))

@@ -1,4 +1,4 @@
-//! `[hook]`: where the daemon listens for "something was pushed". Off unless it is there; this machine only.
+//! `[hook]`: the listener of the daemon for pushes. Off by default; on loopback addresses only.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -7,15 +7,15 @@ use crate::fault::{Fault, Problem};
 use crate::node::{Node, Section};
 use crate::paths::Paths;
 
-/// The shortest token that is taken.
+/// The shortest token that is accepted.
 const TOKEN_MIN: usize = 16;
 
-/// Where the daemon listens, and what callers must show.
+/// The address of the listener, and the token that it requires.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hook {
     /// A loopback address and a port.
     pub listen: SocketAddr,
-    /// Problem a caller shows as `Authorization: Bearer TOKEN`.
+    /// The token, which a request sends as `Authorization: Bearer TOKEN`.
     pub token: String,
 }
 
@@ -26,31 +26,31 @@ impl std::fmt::Debug for Hook {
     }
 }
 
-/// Problem is wrong with the hook.
+/// An invalid `[hook]`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HookError {
     /// Not an address with a port.
     #[error("listen: {0:?} is not an address; write \"127.0.0.1:8081\"")]
     Listen(String),
-    /// Everybody could reach it.
+    /// Not a loopback address.
     #[error(
-        "listen: {0} can be reached from other machines; use 127.0.0.1 and have the web server pass it on"
+        "listen: {0} can be reached from other machines; use 127.0.0.1, and forward requests from the web server"
     )]
     NotLoopback(IpAddr),
-    /// Too short, or not something that a header can hold.
+    /// Too short, or not valid in a header.
     #[error(
-        "the token has {TOKEN_MIN} to 200 letters, digits or signs and no white space; make one: openssl rand -hex 24"
+        "the token must have {TOKEN_MIN} to 200 letters, digits or signs and no white space; create one: openssl rand -hex 24"
     )]
     Token,
     /// Its file cannot be read.
-    #[error("token_file: {path}: {why}")]
+    #[error("token_file: {path}: {reason}")]
     TokenFile {
         /// The file.
         path: String,
-        /// Why not.
-        why: String,
+        /// The error.
+        reason: String,
     },
-    /// There is none.
+    /// No token.
     #[error("[hook] needs a token; add token_file = \"FILE\" (or token = \"...\")")]
     NoToken,
 }
@@ -82,7 +82,7 @@ pub(crate) fn read(node: &Node, paths: &Paths) -> Result<Hook, Fault> {
 }
 
 fn token_of(path: &Path) -> Result<String, HookError> {
-    let error = |why: String| HookError::TokenFile { path: path.display().to_string(), why };
+    let error = |reason: String| HookError::TokenFile { path: path.display().to_string(), reason };
     let text = fsx::own::read_to_string(path, 4096).map_err(|e| error(e.source.to_string()))?;
     Ok(text.trim().to_owned())
 }

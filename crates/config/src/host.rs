@@ -1,4 +1,4 @@
-//! `[host.NAME]`: the machines of the farm.
+//! `[host.NAME]`: the hosts of the farm.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,14 +11,14 @@ use crate::nearest::{Hint, nearest};
 use crate::node::{Node, Section};
 use crate::paths::Paths;
 
-/// How batches get to a host.
+/// The way in which batches run on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HostKind {
-    /// The machine the daemon runs on.
+    /// On the machine of the daemon.
     Local,
     /// Over OpenSSH.
     Ssh,
-    /// Each batch is a job of the Slurm cluster.
+    /// As jobs of a Slurm cluster.
     Slurm,
 }
 
@@ -31,65 +31,64 @@ impl fmt::Display for HostKind {
     }
 }
 
-/// A machine of the farm.
+/// A host of the farm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// The key of its section.
     pub name: HostName,
-    /// How batches get there. Where the file does not say: `local` for a host called `local` or `localhost`,
-    /// `ssh` for others.
+    /// The kind. The default is `local` for a host called `local` or `localhost`, else `ssh`.
     pub kind: HostKind,
-    /// Its architecture; this machine's where the file does not say.
+    /// Its architecture; by default that of this machine.
     pub arch: Arch,
-    /// How many batches run there at a time, at least 1.
+    /// The number of slots, at least 1.
     pub slots: u32,
-    /// ssh: who to log in as; ssh's own configuration decides where it is absent.
+    /// ssh: the login name; by default that of the ssh configuration.
     pub user: Option<String>,
-    /// ssh: where to connect to; the name where the file does not say.
+    /// ssh: the address; by default the name.
     pub address: HostName,
-    /// ssh: its configuration file; ssh's own where the file does not say.
+    /// ssh: the configuration file of ssh.
     pub ssh_config: Option<PathBuf>,
-    /// ssh, slurm: the `ktest` command over there, `ktest` where the file does not say.
+    /// ssh, slurm: the `ktest` command on the host, by default `ktest`.
     pub ktest: String,
-    /// ssh, slurm: the cache folder over there; its own default where the file does not say.
+    /// ssh, slurm: the cache directory on the host; by default that of `ktest`.
     pub cache_dir: Option<PathBuf>,
-    /// slurm: the partition; the cluster's default where the file does not say.
+    /// slurm: the partition; by default that of the cluster.
     pub partition: Option<String>,
     /// slurm: the account.
     pub account: Option<String>,
-    /// slurm: what a node must have, as `sbatch --constraint` takes it; the architecture where the file does not say.
+    /// slurm: the argument of `sbatch --constraint`; by default the architecture.
     pub constraint: Option<String>,
 }
 
-/// Problem is wrong with a host.
+/// An invalid host.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// Its name.
     #[error(transparent)]
     Name(model::NameError),
-    /// No such kind.
+    /// An unknown kind.
     #[error("{text:?} is not a kind of host{hint}")]
     Kind {
         /// The text.
         text: String,
-        /// Problem it may have been meant to be.
+        /// The nearest valid name.
         hint: Hint,
     },
-    /// A login name that ssh might take for something else.
+    /// A login name that ssh could read as an option.
     #[error("user: {0:?} is not a login name")]
     User(String),
-    /// A setting of hosts of other kinds.
-    #[error("{key} has no meaning for a {kind} host; remove it or set kind = \"{other}\"")]
+    /// A setting of another kind of host.
+    #[error("{key} does not apply to a {kind} host; remove it or set kind = \"{other}\"")]
     NotFor {
         /// The key.
         key: &'static str,
-        /// The host's kind.
+        /// The kind of the host.
         kind: HostKind,
-        /// The kind that has it.
+        /// The kind with this setting.
         other: HostKind,
     },
-    /// A word that a command might take for an option, or several.
-    #[error("{key}: {text:?} is not one plain word")]
+    /// A word that a command could read as an option or as several words.
+    #[error("{key}: {text:?} is not a single word")]
     Word {
         /// The key.
         key: &'static str,
@@ -114,7 +113,7 @@ const KEYS: &[&str] = &[
     "constraint",
 ];
 
-/// Which kinds of host have a key, where not all do.
+/// The keys that only some kinds of host have.
 const ONLY: [(&str, &[HostKind]); 8] = [
     ("user", &[HostKind::Ssh]),
     ("address", &[HostKind::Ssh]),
@@ -165,7 +164,7 @@ fn one(section: &Section<'_>, name: HostName, paths: &Paths) -> Result<Host, Fau
         address: section.get("address").map_or(Ok(name.clone()), |node| node.parse("address"))?,
         ssh_config: path("ssh_config")?,
         ktest: word("ktest")?.unwrap_or_else(|| "ktest".into()),
-        // A path over there: relative to the home folder.
+        // A path on the host, relative to the home directory.
         cache_dir: word("cache_dir")?.map(PathBuf::from),
         partition: word("partition")?,
         account: word("account")?,

@@ -1,4 +1,4 @@
-//! `[image.NAME]`: root images with more packages than the standard one. Each host makes them when they are first needed.
+//! `[image.NAME]`: root images with additional packages. Each host builds an image when a test needs it.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use model::{ImageName, NameError, PackageName};
 use crate::fault::{Fault, Problem};
 use crate::node::{Node, Section};
 
-/// The packages of each image beside the standard ones, by its name.
+/// The additional packages of each image.
 pub type Images = BTreeMap<ImageName, Vec<PackageName>>;
 
-/// Problem is wrong with an image.
+/// An invalid image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
-    /// Its name cannot be part of a result's name.
+    /// Its name cannot be part of a result key.
     #[error(transparent)]
     Name(NameError),
-    /// It is the standard one.
+    /// It has no packages, so it is the standard image.
     #[error("image {0:?} has no packages; list some, or leave the image out of the test group")]
     NoPackages(ImageName),
 }

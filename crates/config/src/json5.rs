@@ -1,10 +1,9 @@
-//! JSON5 (spec.json5.org) into [`Node`]s. Own, because a value must know its line; a key that stands twice in an
-//! object is refused.
+//! A JSON5 parser (spec.json5.org) that records the line of each value. A duplicate key in an object is an error.
 
 use crate::fault::{Fault, Problem};
 use crate::node::{Node, Value};
 
-/// Deeper nesting than any configuration has.
+/// The deepest nesting that is accepted.
 const DEPTH: usize = 64;
 
 pub(crate) fn parse(text: &str) -> Result<Node, Fault> {
@@ -57,7 +56,7 @@ impl<'a> Parser<'a> {
         taken
     }
 
-    /// White space and comments.
+    /// Skips white space and comments.
     fn skip(&mut self) -> Result<(), Fault> {
         loop {
             self.take_while(|c| c.is_whitespace() || c == '\u{feff}');
@@ -120,7 +119,7 @@ impl<'a> Parser<'a> {
                 None => return Err(self.fault(format!("the {{ of line {opened} is not closed"))),
             };
             if entries.iter().any(|(other, _)| *other == key) {
-                return Err(self.fault(format!("{key:?} stands here twice")));
+                return Err(self.fault(format!("{key:?} is a duplicate key")));
             }
             self.skip()?;
             if !self.eat(":") {
@@ -150,7 +149,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A comma, or nothing before the closing bracket.
+    /// Reads a comma, which is optional before the closing bracket.
     fn separator(&mut self, close: char, opened: usize) -> Result<(), Fault> {
         self.skip()?;
         match self.peek() {
@@ -279,7 +278,7 @@ fn is_word(c: char) -> bool {
 mod tests {
     use super::*;
 
-    /// Ours, as the JSON value that the `json5` crate would give.
+    /// A node as the JSON value of the `json5` crate.
     fn plain(node: &Node) -> serde_json::Value {
         use serde_json::Value as Json;
         match &node.value {

@@ -1,7 +1,8 @@
-//! The farm's configuration: read from TOML or JSON5, validated, with errors that name file, line and the nearest
-//! valid name.
+//! The farm's configuration: read from TOML or JSON5 and validated. Errors give the file, the line and the nearest valid
+//! name.
 //!
-//! [`find`] says which file, [`load`] reads it and the users' files; a [`Config`] holds no reference that leads nowhere.
+//! [`find`] returns the path of the file, [`load`] reads it and the users' files. Every name that a [`Config`] refers to
+//! exists.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 

@@ -1,4 +1,4 @@
-//! From files to a [`Config`]: the main file, then one file a user.
+//! From files to a [`Config`]: the main file, then one file per user.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,9 @@ use crate::node::{Node, Section};
 use crate::paths::Paths;
 use crate::read::{self, Format};
 use crate::repo;
-use crate::top::{Top, TopError};
+use crate::top::{self, TopError};
 
-/// The top level of the main file; plurals and `executors` are the existing system's.
+/// The keys of the main file. The plurals and `executors` are those of the previous system.
 const KEYS: &[&str] = &[
     "linux_repo",
     "output_dir",
@@ -53,17 +53,17 @@ const KEYS: &[&str] = &[
     "executors",
 ];
 
-/// The top level of a user's file.
+/// The keys of a user's file.
 const USER_KEYS: &[&str] = &["test_group", "test_groups", "branch", "branches"];
 
-/// Reads the main file and the users' files; anything wrong anywhere is an error.
+/// Reads the main file and the users' files. A problem in any of them is an error.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let (config, problems) = load_lenient(path)?;
     problems.into_iter().next().map_or(Ok(config), Err)
 }
 
-/// Like [`load`], but a user whose file is wrong is left out, listed in `broken_users` and told about in the
-/// problems; only the main file must be right.
+/// Like [`load`], but an invalid user's file is not an error: the user is in `broken_users`, and the error is returned with
+/// the configuration.
 pub fn load_lenient(path: &Path) -> Result<(Config, Vec<ConfigError>), ConfigError> {
     let mut config = main_file(path)?;
     let mut problems = Vec::new();
@@ -137,50 +137,31 @@ fn main_file(path: &Path) -> Result<Config, ConfigError> {
 fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
     let paths = Paths::of(path);
     let section = Section::new(tree, "", KEYS)?;
-    let top = Top::read(&section, &paths)?;
+    let mut config = top::read(&section, &paths)?;
+    config.files.push(path.into());
     let part = |keys: &[&'static str]| section.get_any(keys).map(|found| found.map(|(_, node)| node));
-    let repos =
-        part(&["repo", "repos"])?.map(|node| repo::read(node, &paths)).transpose()?.unwrap_or_default();
-    let hosts = part(&["host", "hosts", "executors"])?.map(|node| host::read(node, &paths)).transpose()?;
-    let hosts = hosts.unwrap_or_default();
-    let hook = section.get("hook").map(|node| hook::read(node, &paths)).transpose()?;
-    let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
-    let images = section.get("image").map(image::read).transpose()?.unwrap_or_default();
-    let test_groups = group::resolve(&raw, &BTreeMap::new(), &images)?;
-    let mut branches = BTreeMap::new();
-    if let Some(node) = part(&["branch", "branches"])? {
-        let user = top.user.as_ref().ok_or_else(|| node.fault(TopError::NoUser))?;
-        let known =
-            Known { groups: test_groups.keys().collect(), repos: repos.keys().collect(), paths: &paths };
-        branches = branch::read(node, user, &known)?;
+    if let Some(node) = part(&["repo", "repos"])? {
+        config.repos = repo::read(node, &paths)?;
     }
-    Ok(Config {
-        files: vec![path.into()],
-        linux_repo: top.linux_repo,
-        output_dir: top.output_dir,
-        ktest_dir: top.ktest_dir,
-        ci_url: top.ci_url,
-        ci_host: top.ci_host,
-        ci_remote: top.ci_remote,
-        user: top.user,
-        users_dir: top.users_dir,
-        poll: top.poll,
-        window: top.window,
-        subtest_duration_max: top.subtest_duration_max,
-        subtest_duration_def: top.subtest_duration_def,
-        keep_results_commits: top.keep_results_commits,
-        confirm_failures: top.confirm_failures,
-        hook,
-        tolerate: top.tolerate,
-        repos,
-        images,
-        user_nice: top.user_nice,
-        test_groups,
-        user_groups: BTreeMap::new(),
-        branches,
-        broken_users: std::collections::BTreeSet::new(),
-        hosts,
-    })
+    if let Some(node) = part(&["host", "hosts", "executors"])? {
+        config.hosts = host::read(node, &paths)?;
+    }
+    config.hook = section.get("hook").map(|node| hook::read(node, &paths)).transpose()?;
+    let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
+    if let Some(node) = section.get("image") {
+        config.images = image::read(node)?;
+    }
+    config.test_groups = group::resolve(&raw, &BTreeMap::new(), &config.images)?;
+    if let Some(node) = part(&["branch", "branches"])? {
+        let user = config.user.as_ref().ok_or_else(|| node.fault(TopError::NoUser))?;
+        let known = Known {
+            groups: config.test_groups.keys().collect(),
+            repos: config.repos.keys().collect(),
+            paths: &paths,
+        };
+        config.branches = branch::read(node, user, &known)?;
+    }
+    Ok(config)
 }
 
 type UserParts = (BTreeMap<GroupName, TestGroup>, BTreeMap<BranchRef, Branch>);

@@ -1,8 +1,8 @@
-//! "Did you mean": the name that is most like what was written.
+//! The nearest valid name, for messages.
 
 use std::fmt;
 
-/// The nearest valid name, and if none is near, what there is. Prints as the tail of a message, empty or `; ...`.
+/// The nearest valid name, or if none is near, all valid names. Displays as the end of a message: empty, or `; ...`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hint {
     nearest: Option<String>,
@@ -22,13 +22,13 @@ impl fmt::Display for Hint {
         match (&self.nearest, self.others.as_slice()) {
             (Some(name), _) => write!(f, "; did you mean {name:?}?"),
             (None, []) => Ok(()),
-            (None, others) if others.len() <= 8 => write!(f, "; there are: {}", others.join(", ")),
-            (None, others) => write!(f, "; there are: {}, ...", others[..8].join(", ")),
+            (None, others) if others.len() <= 8 => write!(f, "; valid: {}", others.join(", ")),
+            (None, others) => write!(f, "; valid: {}, ...", others[..8].join(", ")),
         }
     }
 }
 
-/// Which of `names` is most like `text`: at most a third of its letters may differ.
+/// The one of `names` that is nearest to `text`. At most a third of the letters differ.
 pub(crate) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Hint {
     let mut others: Vec<String> = names.into_iter().map(str::to_owned).collect();
     others.sort();
@@ -43,7 +43,7 @@ pub(crate) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) 
     Hint { nearest, others }
 }
 
-/// Case and the choice between `-` and `_` are no differences. Cut, since the comparison is quadratic.
+/// Ignores case and the difference between `-` and `_`. Limits the length, because the comparison is quadratic.
 fn fold(text: &str) -> String {
     text.chars().take(100).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
 }
@@ -57,7 +57,7 @@ mod tests {
         let names = ["tests", "test_groups", "max_commits"];
         assert_eq!(nearest("test_gruops", names).nearest(), Some("test_groups"));
         assert_eq!(nearest("Max-Commits", names).nearest(), Some("max_commits"));
-        assert_eq!(nearest("ref", names).to_string(), "; there are: max_commits, test_groups, tests");
+        assert_eq!(nearest("ref", names).to_string(), "; valid: max_commits, test_groups, tests");
         assert_eq!(nearest("ref", []).to_string(), "");
     }
 }

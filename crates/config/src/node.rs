@@ -1,6 +1,6 @@
-//! The one shape that TOML and JSON5 are read into: values that know their line.
+//! The tree that TOML and JSON5 are parsed into: values with their lines.
 //!
-//! [`Section`] hands out the keys of a table after it has refused the unknown ones.
+//! A [`Section`] is a table without unknown keys.
 
 use crate::fault::{Fault, Problem};
 use crate::nearest::nearest;
@@ -24,7 +24,7 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// With its article, for messages.
+    /// The type with its article, for messages.
     fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -42,7 +42,7 @@ impl Node {
         self.fault(Problem::WrongType { key: key.into(), wanted, found: self.value.kind() })
     }
 
-    /// This place, as the place of a fault.
+    /// An error at this line.
     pub fn fault(&self, problem: impl Into<Problem>) -> Fault {
         Fault { line: self.line, problem: problem.into() }
     }
@@ -82,7 +82,7 @@ impl Node {
         }
     }
 
-    /// A list; a single string stands for a list of one.
+    /// A list. A single string is a list of one item.
     pub fn list(&self, key: &str) -> Result<&[Node], Fault> {
         match &self.value {
             Value::List(items) => Ok(items),
@@ -99,11 +99,11 @@ impl Node {
     }
 }
 
-/// A table whose keys are all known.
+/// A table without unknown keys.
 pub(crate) struct Section<'a> {
     node: &'a Node,
     entries: &'a [(String, Node)],
-    /// As people point at it: `[branch.next]`; empty for the file's top level.
+    /// The name in messages, such as `[branch.next]`; empty for the top level.
     name: String,
     known: &'static [&'static str],
 }
@@ -128,13 +128,13 @@ impl<'a> Section<'a> {
         self.node
     }
 
-    /// The value of `key`, if it is there.
+    /// The value of `key`, if present.
     pub fn get(&self, key: &'static str) -> Option<&'a Node> {
         debug_assert!(self.known.contains(&key), "{key} is not among the known keys of {}", self.name);
         self.entries.iter().find(|(name, _)| name == key).map(|(_, node)| node)
     }
 
-    /// The value of a key of several spellings, of which one may be used.
+    /// The value of a key with several spellings. More than one is an error.
     pub fn get_any(&self, keys: &[&'static str]) -> Result<Option<(&'static str, &'a Node)>, Fault> {
         let mut found: Option<(&'static str, &'a Node)> = None;
         for key in keys {
@@ -148,12 +148,12 @@ impl<'a> Section<'a> {
         Ok(found)
     }
 
-    /// The value of a key that must be there.
+    /// The value of a required key.
     pub fn need(&self, key: &'static str) -> Result<&'a Node, Fault> {
         self.get(key).ok_or_else(|| self.node.fault(Problem::Missing { key, section: self.name.clone() }))
     }
 
-    /// A list of names, each kept once.
+    /// A list of names, without duplicates.
     pub fn names<T>(&self, key: &'static str) -> Result<Option<Vec<T>>, Fault>
     where
         T: std::str::FromStr<Err = model::NameError> + PartialEq,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::fault::Fault;
 use crate::node::Node;
 
-/// Problem relative paths are resolved against.
+/// The directories that relative paths are resolved against.
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
     dir: PathBuf,
@@ -32,7 +32,7 @@ impl Paths {
     }
 }
 
-/// Without `.` components; `..` stays, since links decide what it means.
+/// Removes `.` components. `..` stays, because its meaning depends on symbolic links.
 fn tidy(path: &Path) -> PathBuf {
     path.components().collect()
 }

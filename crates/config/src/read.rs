@@ -1,4 +1,4 @@
-//! From a file to [`Node`]s: TOML by the `toml` crate, JSON5 by [`crate::json5`]; both tell lines.
+//! From a file to [`Node`]s: TOML with the `toml` crate, JSON5 with [`crate::json5`]. Both report lines.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::node::{Node, Value};
 /// The most bytes that a configuration file may have.
 const SIZE_LIMIT: u64 = 4 << 20;
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Toml,
@@ -20,7 +20,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// By the file's ending; `None` for others.
+    /// The format by the suffix of the file name, if it is known.
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "toml" => Some(Self::Toml),
@@ -30,7 +30,7 @@ impl Format {
     }
 }
 
-/// The file's text and form.
+/// The text and format of a file.
 pub(crate) fn file(path: &Path) -> Result<(Format, String), ConfigError> {
     let format = Format::of(path).ok_or_else(|| ConfigError::Format { path: path.into() })?;
     let read = |source| ConfigError::Read { path: path.into(), source };
@@ -38,7 +38,7 @@ pub(crate) fn file(path: &Path) -> Result<(Format, String), ConfigError> {
     Ok((format, text))
 }
 
-/// The text and format of a file of the users' directory, which other users write: no link is followed.
+/// The text and format of a file of the users' directory. Other users write there, so no link is followed.
 pub(crate) fn user_file(dir: &Dir, path: &Path) -> Result<(Format, String), ConfigError> {
     let format = Format::of(path).ok_or_else(|| ConfigError::Format { path: path.into() })?;
     let name = path.file_name().unwrap_or_default();
@@ -53,7 +53,7 @@ pub(crate) fn user_file(dir: &Dir, path: &Path) -> Result<(Format, String), Conf
     Ok((format, text))
 }
 
-/// The tree of a text.
+/// Parses a text.
 pub(crate) fn tree(format: Format, text: &str) -> Result<Node, Fault> {
     match format {
         Format::Toml => from_toml(text),
@@ -75,7 +75,7 @@ fn one_line(message: &str) -> String {
     parts.join(", ")
 }
 
-/// Where each line begins.
+/// The offsets of the lines.
 struct Lines(Vec<usize>);
 
 impl Lines {
@@ -99,7 +99,7 @@ impl Lines {
         match value {
             DeValue::String(text) => Value::Str(text.to_string()),
             DeValue::Integer(n) => {
-                // Problem does not fit is out of every range, which is then said.
+                // An integer that does not fit is out of every range; the range check reports it.
                 let huge = if n.as_str().starts_with('-') { f64::MIN } else { f64::MAX };
                 i64::from_str_radix(n.as_str(), n.radix()).map_or(Value::Float(huge), Value::Int)
             }

@@ -9,17 +9,17 @@ use crate::fault::{Fault, Problem};
 use crate::node::{Node, Section, Value};
 use crate::paths::Paths;
 
-/// Problem is wrong with a repository.
+/// An invalid repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RepoError {
-    /// Its name cannot be used.
+    /// Its name.
     #[error(transparent)]
     Name(NameError),
 }
 
 impl crate::fault::SectionError for RepoError {}
 
-/// The repositories by name; a value is a path, or a table that holds `path`.
+/// The repositories by name. A value is a path, or a table with the key `path`.
 pub(crate) fn read(node: &Node, paths: &Paths) -> Result<BTreeMap<RepoName, PathBuf>, Fault> {
     let mut repos = BTreeMap::new();
     for (key, node) in node.table("repo")? {

@@ -1,19 +1,20 @@
-//! The settings of the whole farm: where things lie, what it is called, how it paces itself.
+//! The settings at the top level of the main file.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{NameError, UserName};
 
+use crate::config::Config;
 use crate::fault::{Fault, Problem};
+use crate::image::Images;
 use crate::node::{Node, Section, Value};
 use crate::paths::Paths;
 
-/// Problem is wrong with a setting of the whole farm.
+/// An invalid setting of the whole farm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopError {
-    /// Not the name of a user: it becomes a part of file names and refs.
+    /// Not the name of a user. It becomes a part of file names and refs.
     #[error(transparent)]
     User(NameError),
     /// Not a URL.
@@ -22,86 +23,72 @@ pub enum TopError {
     /// Not a kernel option.
     #[error("tolerate: {0:?} is not a kernel option; write it as in a .config, with or without CONFIG_")]
     Option(String),
-    /// Branches that belong to nobody.
+    /// Branches without an owner.
     #[error("the branches of this file need an owner; add user = \"NAME\" at the top")]
     NoUser,
-    /// The default must not exceed the most.
+    /// A default above the maximum.
     #[error("subtest_duration_def ({def} s) is more than subtest_duration_max ({max} s)")]
     Durations {
         /// The default.
         def: u64,
-        /// The most.
+        /// The maximum.
         max: u64,
     },
 }
 
 impl crate::fault::SectionError for TopError {}
 
-/// The settings of the top level that stand alone.
-#[derive(Debug, Clone)]
-pub(crate) struct Top {
-    pub linux_repo: PathBuf,
-    pub output_dir: PathBuf,
-    pub ktest_dir: PathBuf,
-    pub users_dir: Option<PathBuf>,
-    pub ci_url: Option<String>,
-    pub ci_host: Option<String>,
-    pub ci_remote: Option<String>,
-    pub user: Option<UserName>,
-    pub poll: Duration,
-    pub window: usize,
-    pub subtest_duration_max: Duration,
-    pub subtest_duration_def: Duration,
-    pub keep_results_commits: usize,
-    pub confirm_failures: u32,
-    pub tolerate: Vec<String>,
-    pub user_nice: BTreeMap<UserName, i64>,
-}
-
-impl Top {
-    pub fn read(section: &Section<'_>, paths: &Paths) -> Result<Self, Fault> {
-        let path = |key: &'static str| paths.resolve(key, section.need(key)?);
-        let text =
-            |key: &'static str| section.get(key).map(|node| node.str(key).map(str::to_owned)).transpose();
-        let time = |key: &'static str, default: u64| match section.get(key) {
-            Some(node) => seconds(node, key),
-            None => Ok(Duration::from_secs(default)),
-        };
-        let count = |key: &'static str, default: usize, most: i64| match section.get(key) {
-            Some(node) => node.int(key, 1, most).map(|n| usize::try_from(n).unwrap_or(default)),
-            None => Ok(default),
-        };
-        if let Some(node) = section.get("verbose") {
-            node.bool("verbose")?; // The existing system's; RUST_LOG decides here.
-        }
-        let top = Self {
-            linux_repo: path("linux_repo")?,
-            output_dir: path("output_dir")?,
-            ktest_dir: path("ktest_dir")?,
-            users_dir: section.get("users_dir").map(|node| paths.resolve("users_dir", node)).transpose()?,
-            ci_url: section.get("ci_url").map(url).transpose()?,
-            ci_host: text("ci_host")?,
-            ci_remote: text("ci_remote")?,
-            user: section.get("user").map(|node| user(node, node.str("user")?)).transpose()?,
-            poll: time("poll", 60)?,
-            window: count("window", 2000, 1_000_000)?,
-            subtest_duration_max: time("subtest_duration_max", 600)?,
-            subtest_duration_def: time("subtest_duration_def", 30)?,
-            keep_results_commits: count("keep_results_commits", 500, 1_000_000)?,
-            confirm_failures: section
-                .get("confirm_failures")
-                .map_or(Ok(1), |node| node.int("confirm_failures", 0, 100))
-                .map(|n| u32::try_from(n).unwrap_or(1))?,
-            tolerate: section.get("tolerate").map(options).transpose()?.unwrap_or_default(),
-            user_nice: section.get("user_nice").map(niceness).transpose()?.unwrap_or_default(),
-        };
-        if top.subtest_duration_def > top.subtest_duration_max {
-            let (def, max) = (top.subtest_duration_def.as_secs(), top.subtest_duration_max.as_secs());
-            let at = section.get("subtest_duration_def").or_else(|| section.get("subtest_duration_max"));
-            return Err(at.unwrap_or(section.node()).fault(TopError::Durations { def, max }));
-        }
-        Ok(top)
+/// Reads the settings. The tables of the configuration stay empty.
+pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Config, Fault> {
+    let path = |key: &'static str| paths.resolve(key, section.need(key)?);
+    let text = |key: &'static str| section.get(key).map(|node| node.str(key).map(str::to_owned)).transpose();
+    let time = |key: &'static str, default: u64| match section.get(key) {
+        Some(node) => seconds(node, key),
+        None => Ok(Duration::from_secs(default)),
+    };
+    let count = |key: &'static str, default: usize, most: i64| match section.get(key) {
+        Some(node) => node.int(key, 1, most).map(|n| usize::try_from(n).unwrap_or(default)),
+        None => Ok(default),
+    };
+    if let Some(node) = section.get("verbose") {
+        node.bool("verbose")?; // A setting of the previous system, without effect.
     }
+    let config = Config {
+        files: Vec::new(),
+        linux_repo: path("linux_repo")?,
+        output_dir: path("output_dir")?,
+        ktest_dir: path("ktest_dir")?,
+        users_dir: section.get("users_dir").map(|node| paths.resolve("users_dir", node)).transpose()?,
+        ci_url: section.get("ci_url").map(url).transpose()?,
+        ci_host: text("ci_host")?,
+        ci_remote: text("ci_remote")?,
+        user: section.get("user").map(|node| user(node, node.str("user")?)).transpose()?,
+        poll: time("poll", 60)?,
+        window: count("window", 2000, 1_000_000)?,
+        subtest_duration_max: time("subtest_duration_max", 600)?,
+        subtest_duration_def: time("subtest_duration_def", 30)?,
+        keep_results_commits: count("keep_results_commits", 500, 1_000_000)?,
+        confirm_failures: section
+            .get("confirm_failures")
+            .map_or(Ok(1), |node| node.int("confirm_failures", 0, 100))
+            .map(|n| u32::try_from(n).unwrap_or(1))?,
+        tolerate: section.get("tolerate").map(options).transpose()?.unwrap_or_default(),
+        user_nice: section.get("user_nice").map(niceness).transpose()?.unwrap_or_default(),
+        hook: None,
+        repos: BTreeMap::new(),
+        images: Images::new(),
+        test_groups: BTreeMap::new(),
+        user_groups: BTreeMap::new(),
+        branches: BTreeMap::new(),
+        broken_users: BTreeSet::new(),
+        hosts: BTreeMap::new(),
+    };
+    if config.subtest_duration_def > config.subtest_duration_max {
+        let (def, max) = (config.subtest_duration_def.as_secs(), config.subtest_duration_max.as_secs());
+        let at = section.get("subtest_duration_def").or_else(|| section.get("subtest_duration_max"));
+        return Err(at.unwrap_or(section.node()).fault(TopError::Durations { def, max }));
+    }
+    Ok(config)
 }
 
 fn url(node: &Node) -> Result<String, Fault> {
@@ -131,7 +118,7 @@ fn niceness(node: &Node) -> Result<BTreeMap<UserName, i64>, Fault> {
     entries.map(|(name, node)| Ok((user(node, name)?, node.int(name, -100, 100)?))).collect()
 }
 
-/// A span of time: a number of seconds, or text as `humantime` reads it.
+/// A duration: a number of seconds, or text as `humantime` reads it.
 pub(crate) fn seconds(node: &Node, key: &str) -> Result<Duration, Fault> {
     let bad = |text: String| node.fault(Problem::Time { key: key.into(), text });
     match &node.value {
@@ -145,12 +132,12 @@ pub(crate) fn seconds(node: &Node, key: &str) -> Result<Duration, Fault> {
     }
 }
 
-/// The text is not a span of time.
+/// The text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write \"60s\", \"10m\" or a number of seconds")]
 pub struct TimeError;
 
-/// A span of time from 1 s, as the configuration writes it (`90s`, `2m`) or as a number of seconds.
+/// A duration of at least 1 s, in the syntax of the configuration (`90s`, `2m`) or as a number of seconds.
 pub fn parse_time(text: &str) -> Result<Duration, TimeError> {
     let time = text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text));
     match time {

@@ -1,4 +1,4 @@
-//! Broken configurations and what is said about each; good ones and what they mean.
+//! Invalid configurations with their messages, and valid ones with their values.
 
 use std::path::{Path, PathBuf};
 
@@ -6,13 +6,13 @@ fn dir(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// A message without the checkout's place.
+/// A message without the path of the checkout.
 fn relative(text: &str) -> String {
     text.replace(&format!("{}/", dir("").display()).replace("//", "/"), "")
 }
 
 #[test]
-fn every_broken_file_has_its_message() {
+fn every_invalid_file_has_its_message() {
     let mut files: Vec<_> =
         std::fs::read_dir(dir("broken")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -26,21 +26,21 @@ fn every_broken_file_has_its_message() {
 }
 
 #[test]
-fn a_good_one_means_this() {
+fn the_values_of_a_valid_configuration() {
     let (config, problems) = config::load_lenient(&dir("good/ci.toml")).unwrap();
     insta::assert_snapshot!(relative(&format!("{config:#?}\n")));
     let problems: Vec<String> = problems.iter().map(|problem| relative(&problem.to_string())).collect();
     assert_eq!(
         problems,
         [r#"good/users/sloppy.toml:1: unknown key "brnch"; did you mean "branch"?"#],
-        "one broken user stops nobody else"
+        "an invalid file affects one user only"
     );
     assert!(config.broken_users.contains("sloppy"));
-    assert!(config::load(&dir("good/ci.toml")).is_err(), "the strict reading refuses it");
+    assert!(config::load(&dir("good/ci.toml")).is_err(), "load refuses it");
 }
 
 #[test]
-fn what_groups_and_branches_resolve_to() {
+fn groups_and_branches_are_resolved() {
     let (config, _) = config::load_lenient(&dir("good/ci.toml")).unwrap();
     let branch = config.branch(&"tytso/dev".parse().unwrap()).unwrap();
     let groups: Vec<_> = config.groups_of(branch).map(|group| (group.name.as_str(), group.nice)).collect();
@@ -58,12 +58,12 @@ fn what_groups_and_branches_resolve_to() {
 }
 
 #[test]
-fn the_existing_systems_file() {
+fn the_file_of_the_previous_system() {
     let (config, problems) = config::load_lenient(&dir("good/existing.json5")).unwrap();
     assert_eq!(config.hosts.len(), 2);
     assert_eq!(config.hosts["farm2"].kind, config::HostKind::Ssh);
     assert_eq!(config.repo(&"bcachefs-tools".parse().unwrap()), Some(Path::new("/home/ci/bcachefs-tools")));
-    assert_eq!(problems.len(), 1, "users_dir is not there: {problems:?}");
+    assert_eq!(problems.len(), 1, "users_dir does not exist: {problems:?}");
 }
 
 #[test]

@@ -42,16 +42,15 @@ fn executor(n: usize) -> ExecutorSpec {
     spec
 }
 
-/// What the first part measures.
+/// The figures of the first part.
 struct Claims {
     /// In µs, sorted.
     times: Vec<f64>,
-    /// The time a status snapshot takes, as JSON, in ms.
+    /// The duration of a status snapshot as JSON, in ms.
     status: f64,
 }
 
-/// The times of claims: every executor claims, with its batch in hand waits its turn, and ends the
-/// batch as the next one is claimed; the window is kept full.
+/// The durations of claims. Every executor claims a batch and ends it at its next turn; the window is kept full.
 async fn claims() -> Result<Claims, Box<dyn Error>> {
     let choir = Choir::new(ChoirConfig { window: WINDOW, ..ChoirConfig::default() });
     let (times, mut received) = mpsc::unbounded_channel();
@@ -59,7 +58,7 @@ async fn claims() -> Result<Claims, Box<dyn Error>> {
     for n in 0..EXECUTORS {
         let (times, begin) = (times.clone(), Arc::clone(&begin));
         choir.add_executor(executor(n), move |mut executor: Executor<usize>| async move {
-            // One claim per permit, so that what is timed is claiming and not the queue before the runtime.
+            // One claim per permit, so that the time excludes waiting for the runtime.
             while let Ok(permit) = begin.acquire().await {
                 permit.forget();
                 let before = Instant::now();
@@ -81,7 +80,7 @@ async fn claims() -> Result<Claims, Box<dyn Error>> {
         let space = choir.window_space();
         choir.submit_all((submitted..submitted + space).map(spec));
         submitted += space;
-        // Few enough that nobody finds the window empty.
+        // Few enough that the window never becomes empty.
         begin.add_permits(8);
         for _ in 0..8 {
             taken.push(received.recv().await.ok_or("the executors are gone")?.as_secs_f64() * 1e6);
@@ -97,7 +96,7 @@ async fn claims() -> Result<Claims, Box<dyn Error>> {
     Ok(Claims { times: taken, status })
 }
 
-/// Jobs a second, from submission to end, with the window refilled as it drains and every end listened to.
+/// Jobs per second from submission to end, with the window refilled as it drains and every end received.
 async fn throughput() -> Result<f64, Box<dyn Error>> {
     let choir = Choir::new(ChoirConfig { window: WINDOW, ..ChoirConfig::default() });
     for n in 0..SLOTS {
@@ -115,13 +114,13 @@ async fn throughput() -> Result<f64, Box<dyn Error>> {
     let specs: Vec<JobSpec<usize>> = (0..JOBS).map(|n| JobSpec { needs: Needs::none(), ..spec(n) }).collect();
     let mut ends = choir.ends();
     let over = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&over);
+    let finished = Arc::clone(&over);
     let counter = tokio::spawn(async move {
         let mut ended = 0;
         while ended < JOBS && ends.recv().await.is_some() {
             ended += 1;
         }
-        told.store(true, Ordering::Release);
+        finished.store(true, Ordering::Release);
         ended
     });
     let before = Instant::now();

@@ -1,4 +1,4 @@
-//! Two users share three hosts, one of which is broken: `cargo run -p jobkit --example walk`.
+//! Two users share three hosts; one of them fails: `cargo run -p jobkit --example walk`.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use jobkit::{
 };
 use tokio::time::sleep;
 
-/// Claims, and works a hundredth of a second on each job. On the host `attic` nothing works.
+/// Sleeps for the payload of each job. Every batch on the host `attic` fails.
 async fn body(mut executor: Executor<Duration>) {
     while let Some(batch) = executor.claim().await {
         if executor.host() == "attic" {
-            batch.infrastructure_error("the attic has no electricity");
+            batch.infrastructure_error("no power");
             continue;
         }
         for job in &batch.jobs {

@@ -1,14 +1,14 @@
-//! What an executor's body holds: the executor, its batches, their jobs.
+//! The handles of an executor's body: the executor and its batch.
 
 use std::sync::Arc;
 
-use crate::choir_state::{GrantedBatch, Turn};
+use crate::choir_state::{ClaimResult, GrantedBatch};
 use crate::core::{BatchEnd, BatchId, ExecutorId, JobId};
 use crate::handles::{Cancellation, Job};
 use crate::log::ExecutorLog;
 use crate::shared::Shared;
 
-/// An executor, in the hands of its body.
+/// The handle that the body of an executor claims with.
 #[derive(Debug)]
 pub struct Executor<P: Send + Clone + 'static> {
     pub(crate) id: ExecutorId,
@@ -37,37 +37,37 @@ impl<P: Send + Clone + 'static> Executor<P> {
         &self.log
     }
 
-    /// The next batch, as soon as there is one; `None` once the executor was removed or the Choir shuts down, and
-    /// the body should end. An executor has one batch at a time: a claim waits until the batch before has ended.
-    /// Dropping the future is safe: a batch that was on its way goes back.
+    /// Waits for the next batch. `None` means that the executor was removed or the Choir is shutting down, and the body has to
+    /// end. An executor has one batch at a time: a claim waits until the previous batch has ended. Dropping the future is
+    /// safe: a batch that was granted goes back to the queue.
     pub async fn claim(&mut self) -> Option<Batch<P>> {
         let (inner, id) = (&self.inner, self.id);
-        let mut waiting = Waiting { inner, id, over: false };
+        let mut guard = ClaimGuard { inner, id, over: false };
         loop {
             let wake = match inner.with(|state, now| state.claim(id, now)) {
-                Turn::Batch(granted) => {
-                    waiting.over = true;
+                ClaimResult::Batch(granted) => {
+                    guard.over = true;
                     let batch = Batch::new(granted, inner);
                     let (count, plural) = (batch.jobs.len(), if batch.jobs.len() == 1 { "" } else { "s" });
                     batch.log.line(format!("batch {}: {}, {count} job{plural}", batch.id, batch.key));
                     return Some(batch);
                 }
-                Turn::Gone => {
-                    waiting.over = true;
+                ClaimResult::Gone => {
+                    guard.over = true;
                     return None;
                 }
-                Turn::Wait(wake) => wake,
+                ClaimResult::Wait(wake) => wake,
             };
             wake.notified().await;
         }
     }
 }
 
-/// Jobs to be run together. Say [`done`](Self::done) for each; when all are done (or cancelled), drop it. To drop it
-/// with jobs unfinished counts as an infrastructure error, so a body that panics or is aborted loses nothing.
+/// Jobs to run together. Call [`done`](Self::done) for each; when all are done or cancelled, drop the batch. Dropping it with
+/// unfinished jobs is an infrastructure error, so a body that panics or is aborted loses no job.
 #[derive(Debug)]
 pub struct Batch<P: Send + Clone + 'static> {
-    /// What its jobs share.
+    /// The batch key of its jobs.
     pub key: Arc<str>,
     /// The group of its jobs.
     pub group: Arc<str>,
@@ -92,24 +92,24 @@ impl<P: Send + Clone + 'static> Batch<P> {
         self.id
     }
 
-    /// A job is done, whatever its result. False if it is not an unfinished job of this batch.
+    /// Ends a job as done, whatever its result. Returns false if it is not an unfinished job of this batch.
     pub fn done(&self, job: JobId) -> bool {
         self.inner.with(|state, _| state.core.done(self.id, job))
     }
 
-    /// Something other than the jobs broke; say what, in one line. The unfinished jobs go back to the queue, rather
-    /// for another host, and end as [`Abandoned`](crate::Outcome::Abandoned) after too many attempts; the executor rests.
+    /// Ends the batch with an infrastructure error; `reason` is one line. The unfinished jobs go back to the queue, preferably
+    /// for another host, or end as [`Abandoned`](crate::Outcome::Abandoned) after too many attempts. The executor pauses.
     pub fn infrastructure_error(mut self, reason: impl Into<String>) {
         self.end(BatchEnd::Failed(reason.into()));
     }
 
-    /// The unfinished jobs go back to the queue; nobody is to blame.
+    /// Puts the unfinished jobs back into the queue. This does not count as an error.
     pub fn put_back(mut self) {
         self.end(BatchEnd::PutBack);
     }
 
-    /// Resolves when what is unfinished is to be stopped: all of it was cancelled, the executor was aborted, or the
-    /// Choir shuts down with [`Abort`](crate::Shutdown::Abort). Stop, then drop the batch.
+    /// Resolves when the batch has to stop: all unfinished jobs were cancelled, the executor was aborted, or the Choir shuts
+    /// down with [`Abort`](crate::Shutdown::Abort). Stop the work, then drop the batch.
     pub async fn cancelled(&self) {
         self.cancellation.cancelled().await;
     }
@@ -120,13 +120,13 @@ impl<P: Send + Clone + 'static> Batch<P> {
         self.cancellation.is_cancelled()
     }
 
-    /// Whether one job need not be run any more.
+    /// Whether a job was cancelled.
     #[must_use]
     pub fn is_job_cancelled(&self, job: JobId) -> bool {
         self.inner.with(|state, _| state.core.is_cancelled(self.id, job))
     }
 
-    /// A handle on the cancellation, to be passed to helpers.
+    /// A handle on the cancellation that can be passed on.
     #[must_use]
     pub fn cancellation(&self) -> Cancellation {
         self.cancellation.clone()
@@ -152,14 +152,14 @@ impl<P: Send + Clone + 'static> Drop for Batch<P> {
     }
 }
 
-/// Withdraws a claim whose future is dropped.
-struct Waiting<'a, P: Send + Clone + 'static> {
+/// Withdraws a claim if its future is dropped.
+struct ClaimGuard<'a, P: Send + Clone + 'static> {
     inner: &'a Shared<P>,
     id: ExecutorId,
     over: bool,
 }
 
-impl<P: Send + Clone + 'static> Drop for Waiting<'_, P> {
+impl<P: Send + Clone + 'static> Drop for ClaimGuard<'_, P> {
     fn drop(&mut self) {
         if !self.over {
             self.inner.with(|state, now| state.withdraw_claim(self.id, now));

@@ -1,6 +1,6 @@
-//! The state behind the Choir's mutex: the scheduler, and what it does not hold: names, payloads, tasks, listeners.
+//! The state behind the Choir's mutex: the scheduler, and the names, payloads, tasks and listeners.
 //!
-//! [`ChoirState::act`] turns the scheduler's effects into wake-ups; it is called after every change.
+//! [`ChoirState::act`] turns the scheduler's effects into wake-ups; [`Shared::with`](crate::shared::Shared::with) calls it after every change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,17 +21,17 @@ pub(crate) struct ChoirState<P> {
     pub(crate) core: Scheduler,
     jobs: NumberMap<JobId, SubmittedJob<P>>,
     members: NumberMap<ExecutorId, Member>,
-    /// The executors by name; one that leaves keeps its name until its body has ended.
+    /// The executors by name. A removed executor keeps its name until its body has ended.
     names: HashMap<Arc<str>, ExecutorId>,
-    /// How many bodies have not ended.
+    /// The number of bodies that have not ended.
     bodies: usize,
     logs: HashMap<String, WeakLog>,
     batches: NumberMap<BatchId, watch::Sender<bool>>,
     listeners: Vec<mpsc::UnboundedSender<End<P>>>,
-    waiters: Vec<(Until, oneshot::Sender<()>)>,
-    /// When the ticker will tick.
+    waiters: Vec<(WaitCondition, oneshot::Sender<()>)>,
+    /// The time of the next tick.
     pub(crate) armed: Option<u64>,
-    /// Payloads of jobs that ended, to be dropped after unlocking.
+    /// Payloads of jobs that ended, to drop after unlocking.
     spent: Vec<P>,
 }
 
@@ -54,16 +54,16 @@ struct Member {
 
 /// The condition that a waiter waits for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Until {
-    /// Fewer pending jobs than this.
+pub(crate) enum WaitCondition {
+    /// Fewer pending jobs than this number.
     Below(usize),
     /// Neither pending nor running jobs.
     Quiet,
-    /// No executor's body left.
+    /// No body that has not ended.
     NoExecutors,
 }
 
-/// A batch that a claim was granted.
+/// A batch granted to an executor.
 pub(crate) struct GrantedBatch<P> {
     pub(crate) key: Arc<str>,
     pub(crate) group: Arc<str>,
@@ -73,8 +73,8 @@ pub(crate) struct GrantedBatch<P> {
     pub(crate) log: ExecutorLog,
 }
 
-/// The answer to a claim.
-pub(crate) enum Turn<P> {
+/// The result of a claim.
+pub(crate) enum ClaimResult<P> {
     Batch(GrantedBatch<P>),
     Wait(Arc<Notify>),
     Gone,
@@ -120,7 +120,7 @@ impl<P: Send + Clone + 'static> ChoirState<P> {
         if self.names.contains_key(name) {
             return Err(ChoirError::NameTaken(spec.name.clone()));
         }
-        let log = logs.map_or_else(ExecutorLog::nowhere, |logs| self.log_for(logs, name));
+        let log = logs.map_or_else(ExecutorLog::disabled, |logs| self.log_for(logs, name));
         let id = self.core.add_executor(spec, now);
         self.names.insert(Arc::clone(name), id);
         self.bodies += 1;
@@ -164,20 +164,20 @@ impl<P: Send + Clone + 'static> ChoirState<P> {
         self.members.values().filter_map(|member| member.task.clone()).collect()
     }
 
-    /// Lets an executor go; false if there is none of that name.
+    /// Removes an executor. Returns false if there is none of that name.
     pub(crate) fn dismiss(&mut self, name: &str, how: fn(&mut Scheduler, ExecutorId)) -> bool {
         let Some(&id) = self.names.get(name) else { return false };
         how(&mut self.core, id);
         if let Some(member) = self.members.get_mut(&id) {
             member.leaving = true;
             if member.ended {
-                self.forget(id);
+                self.delete_member(id);
             }
         }
         true
     }
 
-    fn forget(&mut self, id: ExecutorId) {
+    fn delete_member(&mut self, id: ExecutorId) {
         if let Some(member) = self.members.remove(&id) {
             self.names.remove(&member.name);
         }
@@ -187,27 +187,27 @@ impl<P: Send + Clone + 'static> ChoirState<P> {
         let Some(member) = self.members.get_mut(&id) else { return };
         self.bodies -= 1;
         if panicked && !member.leaving && !self.core.stopping() {
-            tracing::error!(executor = %member.name, "the executor's body panicked; it is out of service");
+            tracing::error!(executor = %member.name, "the executor panicked and is quarantined");
             member.ended = true;
-            self.core.crashed(id, "its body panicked; remove the executor and add it again", now);
+            self.core.crashed(id, "the executor panicked; remove it and add it again", now);
             return;
         }
         self.core.gone(id);
-        self.forget(id);
+        self.delete_member(id);
     }
 
-    pub(crate) fn claim(&mut self, id: ExecutorId, now: u64) -> Turn<P> {
-        let Some(member) = self.members.get_mut(&id) else { return Turn::Gone };
+    pub(crate) fn claim(&mut self, id: ExecutorId, now: u64) -> ClaimResult<P> {
+        let Some(member) = self.members.get_mut(&id) else { return ClaimResult::Gone };
         if let Some(grant) = member.granted.take() {
-            return Turn::Batch(self.granted_batch(grant));
+            return ClaimResult::Batch(self.granted_batch(grant));
         }
         match self.core.claim(id, now) {
             Claim::Granted(grant) => {
                 self.batches.insert(grant.batch, watch::Sender::new(false));
-                Turn::Batch(self.granted_batch(grant))
+                ClaimResult::Batch(self.granted_batch(grant))
             }
-            Claim::Waiting => Turn::Wait(Arc::clone(&member.wake)),
-            Claim::Gone => Turn::Gone,
+            Claim::Waiting => ClaimResult::Wait(Arc::clone(&member.wake)),
+            Claim::Gone => ClaimResult::Gone,
         }
     }
 
@@ -246,7 +246,7 @@ impl<P: Send + Clone + 'static> ChoirState<P> {
         receiver
     }
 
-    pub(crate) fn add_waiter(&mut self, until: Until, waiter: oneshot::Sender<()>) {
+    pub(crate) fn add_waiter(&mut self, until: WaitCondition, waiter: oneshot::Sender<()>) {
         self.waiters.retain(|(_, waiter)| !waiter.is_closed());
         self.waiters.push((until, waiter));
         self.answer_waiters();
@@ -256,7 +256,7 @@ impl<P: Send + Clone + 'static> ChoirState<P> {
         let mut at = 0;
         while let Some((until, _)) = self.waiters.get(at) {
             if self.holds(*until) {
-                // The waiter may have given up.
+                // The waiter may have been dropped.
                 _ = self.waiters.swap_remove(at).1.send(());
             } else {
                 at += 1;
@@ -264,20 +264,20 @@ impl<P: Send + Clone + 'static> ChoirState<P> {
         }
     }
 
-    fn holds(&self, until: Until) -> bool {
+    fn holds(&self, until: WaitCondition) -> bool {
         match until {
-            Until::Below(jobs) => self.core.pending() < jobs,
-            Until::Quiet => self.core.pending() == 0 && self.core.running() == 0,
-            Until::NoExecutors => self.bodies == 0,
+            WaitCondition::Below(jobs) => self.core.pending() < jobs,
+            WaitCondition::Quiet => self.core.pending() == 0 && self.core.running() == 0,
+            WaitCondition::NoExecutors => self.bodies == 0,
         }
     }
 
-    /// Payloads to be dropped when the lock is released: a user's destructor may do anything.
+    /// Payloads to drop when the lock is released: their destructors may call the Choir.
     pub(crate) fn take_spent(&mut self) -> Vec<P> {
         std::mem::take(&mut self.spent)
     }
 
-    /// Does what follows from the scheduler's effects.
+    /// Carries out the scheduler's effects.
     pub(crate) fn act(&mut self) {
         for effect in self.core.take_effects() {
             match effect {

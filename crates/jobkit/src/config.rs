@@ -1,30 +1,29 @@
-//! The knobs of a Choir, with defaults for work that takes minutes.
+//! The settings of a Choir. The defaults suit jobs that take minutes.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The knobs of a Choir.
+/// The settings of a Choir.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChoirConfig {
-    /// How many jobs should be pending at most; [`window_space`](crate::Choir::window_space) counts against it.
-    /// Submitting more is not refused.
+    /// The intended number of pending jobs, for [`window_space`](crate::Choir::window_space). It is not enforced.
     pub window: usize,
-    /// The time after which used executor time counts half.
+    /// The half-life of usage.
     pub usage_half_life: Duration,
-    /// The most jobs in one batch, however little they cost.
+    /// The most jobs in one batch.
     pub max_batch_jobs: usize,
-    /// How often a job may fail for infrastructure reasons on executors and hosts that were well before. With the last of
-    /// these attempts it runs alone in its batch, so that it cannot take its neighbours down with it.
+    /// The most infrastructure errors of a job on executors and hosts without other failures. The last attempt runs alone in
+    /// its batch, so that it does not affect other jobs.
     pub max_attempts: u32,
-    /// How often a job may fail for infrastructure reasons at all, executors included that were failing anyway.
+    /// The most infrastructure errors of a job on any executors.
     pub max_failures: u32,
-    /// How long a failed job waits for another host before the same one may have it again.
-    pub elsewhere: Duration,
-    /// What becomes of executors that fail.
+    /// How long a job that failed waits for another host before it can go to the same host.
+    pub other_host_wait: Duration,
+    /// The pauses of executors that fail.
     pub health: HealthConfig,
-    /// How long bodies get to end by themselves after an abort before their tasks are dropped.
+    /// How long bodies may take to end after an abort. Then their tasks are aborted.
     pub abort_grace: Duration,
-    /// Where executors write their logs; `None`: nowhere.
+    /// The logs of the executors; `None` for no logs.
     pub logs: Option<LogConfig>,
 }
 
@@ -36,7 +35,7 @@ impl Default for ChoirConfig {
             max_batch_jobs: 1000,
             max_attempts: 3,
             max_failures: 12,
-            elsewhere: Duration::from_secs(600),
+            other_host_wait: Duration::from_secs(600),
             health: HealthConfig::default(),
             abort_grace: Duration::from_secs(10),
             logs: None,
@@ -44,16 +43,16 @@ impl Default for ChoirConfig {
     }
 }
 
-/// What becomes of an executor whose batches fail for infrastructure reasons.
+/// The pauses of an executor after infrastructure errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthConfig {
-    /// The rest after the first failure; it doubles with every further one in a row.
+    /// The pause after the first error. It doubles with each further error in a row.
     pub backoff: Duration,
     /// The longest back-off.
     pub backoff_max: Duration,
-    /// The number of failures in a row that sends an executor into quarantine.
+    /// The number of errors in a row after which an executor is quarantined.
     pub quarantine_after: u32,
-    /// The first quarantine; it doubles whenever the batch on probation fails too.
+    /// The first quarantine. It doubles each time the batch on probation fails.
     pub quarantine: Duration,
     /// The longest quarantine.
     pub quarantine_max: Duration,
@@ -71,25 +70,25 @@ impl Default for HealthConfig {
     }
 }
 
-/// Where and how executors write their logs.
+/// The logs of the executors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
-    /// The folder; made when the first executor is added.
+    /// The directory, created with the first line.
     pub dir: PathBuf,
     /// The size in bytes at which a log is rotated.
     pub max_bytes: u64,
-    /// How many rotated logs are kept beside the one being written.
+    /// The number of rotated logs to keep.
     pub keep: u32,
 }
 
 impl LogConfig {
-    /// Logs in `dir`, rotated at 8 MiB, three old ones kept.
+    /// Logs in `dir`, rotated at 8 MiB, with three rotated logs.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into(), max_bytes: 8 << 20, keep: 3 }
     }
 }
 
-/// Whole ms, rounded up; what does not fit counts as the longest.
+/// Whole ms, rounded up, saturating.
 pub(crate) fn ms(duration: Duration) -> u64 {
     let up = u128::from(!duration.subsec_nanos().is_multiple_of(1_000_000));
     u64::try_from(duration.as_millis() + up).unwrap_or(u64::MAX)

@@ -1,4 +1,4 @@
-//! Plain types that the Choir hands out: jobs of a batch, pending and ended jobs, the cancellation of a batch.
+//! Plain types that the Choir returns: jobs of a batch, pending and ended jobs, the cancellation of a batch.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use tokio::sync::watch;
 
 use crate::core::{JobId, Outcome};
 
-/// Why a Choir refuses.
+/// An executor that cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChoirError {
-    /// There is an executor of that name, or its body has not ended yet.
-    #[error("there is an executor {0} already; remove it and wait until its last batch has ended")]
+    /// The name is in use, also by a removed executor with a body that has not ended.
+    #[error("executor {0} already exists; remove it and wait until its last batch has ended")]
     NameTaken(String),
-    /// It is too late for new executors.
-    #[error("the Choir is shutting down; it takes no executor {0}")]
+    /// The Choir is shutting down.
+    #[error("executor {0} cannot be added: the Choir is shutting down")]
     ShuttingDown(String),
 }
 
@@ -24,22 +24,22 @@ pub struct End<P> {
     pub id: JobId,
     /// Its name.
     pub name: Arc<str>,
-    /// What was handed in with it.
+    /// The payload.
     pub payload: P,
     /// How it ended.
     pub outcome: Outcome,
-    /// The executor that had it last, if it was running.
+    /// The executor of its last batch, if it was running.
     pub executor: Option<Arc<str>>,
 }
 
-/// A job that waits, as shown to a predicate.
+/// A pending job, for a predicate.
 #[derive(Debug)]
 pub struct PendingJob<'a, P> {
     /// Its number.
     pub id: JobId,
     /// Its name.
     pub name: &'a str,
-    /// What was handed in with it.
+    /// The payload.
     pub payload: &'a P,
 }
 
@@ -50,24 +50,24 @@ pub struct Job<P> {
     pub id: JobId,
     /// Its name.
     pub name: Arc<str>,
-    /// What was handed in with it.
+    /// The payload.
     pub payload: P,
-    /// 1, and one more for each infrastructure error it has been through.
+    /// 1 plus the number of infrastructure errors of the job.
     pub attempt: u32,
 }
 
-/// Says when a batch is to be stopped.
+/// The cancellation of a batch.
 #[derive(Debug, Clone)]
 pub struct Cancellation(pub(crate) watch::Receiver<bool>);
 
 impl Cancellation {
-    /// Resolves when the batch is to be stopped, or has ended.
+    /// Resolves when the batch has to stop, or has ended.
     pub async fn cancelled(&self) {
         // An error means that the batch has ended.
         _ = self.0.clone().wait_for(|cancelled| *cancelled).await;
     }
 
-    /// Whether the batch is to be stopped.
+    /// Whether the batch has to stop.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         *self.0.borrow()

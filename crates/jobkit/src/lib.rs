@@ -1,8 +1,8 @@
 //! A scheduler of jobs onto executors: batches, weighted fair share, executor health.
 //!
-//! Two layers. [`core::Scheduler`] is the whole of the decisions as synchronous code over plain data, with the time
-//! passed in; it can be simulated. [`Choir`] is the async shell around it: executors are async bodies that claim
-//! batches. A job that was submitted ends exactly once, whatever its executors do; see [`Outcome`].
+//! [`core::Scheduler`] makes the decisions: synchronous code over plain data, with the time as an argument. [`Choir`] is the
+//! async shell around it: executors are async functions that claim batches. Each submitted job ends exactly once; see
+//! [`Outcome`].
 #![doc = include_str!("../README.md")]
 
 mod batch;
@@ -17,15 +17,16 @@ mod shared;
 mod shutdown;
 mod spec;
 mod state;
-mod status;
 
 pub use batch::{Batch, Executor};
 pub use choir::Choir;
 pub use config::{ChoirConfig, HealthConfig, LogConfig};
-pub use core::{BatchId, JobId, Outcome, Shutdown};
+pub use core::{
+    BatchId, BatchStatus, ChoirStatus, EndCounts, ExecutorStatus, GroupStatus, JobId, JobStatus, Outcome,
+    Shutdown, Unplaceable,
+};
 pub use handles::{Cancellation, ChoirError, End, Job, PendingJob};
 pub use log::ExecutorLog;
 pub use needs::{Needs, Requirement};
 pub use spec::{ExecutorSpec, JobSpec};
 pub use state::{ExecutorState, JobState};
-pub use status::{BatchStatus, ChoirStatus, EndCounts, ExecutorStatus, GroupStatus, JobStatus, Unplaceable};

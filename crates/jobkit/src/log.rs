@@ -1,5 +1,5 @@
-//! One log file per executor: appended line by line, so that it can be read while it is written, and rotated by
-//! renaming, so that a reader who has it open keeps what it reads.
+//! One log file per executor, appended line by line, so that it can be read at any time. Rotation renames the file, so a
+//! reader that has it open is not affected.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::config::LogConfig;
 
-/// The log of an executor. Cheap to clone; all clones write to the same file. Writing is a short blocking write
-/// to a file. Without a [`LogConfig`] it swallows everything.
+/// The log of an executor. Cheap to clone; all clones write to the same file. Writes block for a short time. Without a
+/// [`LogConfig`] nothing is written.
 #[derive(Debug, Clone)]
 pub struct ExecutorLog(Arc<Option<Mutex<LogFile>>>);
 
-/// Finds a log again that is still in use, so that no two rotate the same file.
+/// A reference to a log that may be in use, so that no two logs rotate the same file.
 #[derive(Debug)]
 pub(crate) struct WeakLog(Weak<Option<Mutex<LogFile>>>);
 
@@ -30,13 +30,13 @@ struct LogFile {
     keep: u32,
     file: Option<File>,
     size: u64,
-    /// Lines that could not be written since the last one that could.
+    /// The number of lines that could not be written since the last successful write.
     lost: u64,
 }
 
 impl ExecutorLog {
-    /// A log that swallows everything.
-    pub(crate) fn nowhere() -> Self {
+    /// A log that discards its input.
+    pub(crate) fn disabled() -> Self {
         Self(Arc::new(None))
     }
 
@@ -57,7 +57,7 @@ impl ExecutorLog {
         self.0.as_ref().as_ref().map(|file| file.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Closes the file until the next line, so that executors without work hold no file open.
+    /// Closes the file until the next line, so that idle executors have no open file.
     pub(crate) fn close(&self) {
         if let Some(mut file) = self.file() {
             file.file = None;
@@ -68,14 +68,14 @@ impl ExecutorLog {
         WeakLog(Arc::downgrade(&self.0))
     }
 
-    /// The file that is being written, where there is one; rotated ones lie beside it as `.1`, `.2`, ...
+    /// The path of the file, if logs are enabled. Rotated files have the suffixes `.1`, `.2`, ...
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {
         self.file().map(|file| file.path.clone())
     }
 
-    /// Writes a line with the time (UTC) before it. What cannot be written (a full disk) is counted, and the log
-    /// says so when it can be written again.
+    /// Writes a line with a timestamp (UTC). Lines that cannot be written, for example on a full disk, are counted; the next
+    /// successful write reports the number.
     pub fn line(&self, text: impl AsRef<str>) {
         let Some(mut file) = self.file() else { return };
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
@@ -91,7 +91,7 @@ impl ExecutorLog {
     }
 }
 
-/// Bytes go to the file as they are. A log that is rotated is rotated between two writes.
+/// Writes bytes unchanged. Rotation happens between two writes.
 impl Write for &ExecutorLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(mut file) = self.file() {
@@ -105,7 +105,6 @@ impl Write for &ExecutorLog {
     }
 }
 
-/// As for a reference.
 impl Write for ExecutorLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (&*self).write(bytes)
@@ -126,7 +125,7 @@ impl LogFile {
         }
         let Some(file) = self.file.as_mut() else { return Err(io::ErrorKind::NotFound.into()) };
         if let Err(error) = file.write_all(bytes) {
-            // What was written of it is there; where the file ends now is asked when it is opened again.
+            // A part may have been written. Opening the file again reads its size.
             self.file = None;
             return Err(error);
         }
@@ -159,7 +158,7 @@ impl LogFile {
     }
 }
 
-/// The path of the rotated log of that number; 0 is the one being written.
+/// The path of the rotated log of that number; 0 is the current log.
 fn rotated(path: &Path, number: u32) -> PathBuf {
     if number == 0 {
         return path.to_owned();
@@ -169,7 +168,7 @@ fn rotated(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-/// One file's name for an executor's: `farm1/3` becomes `farm1.3.log`.
+/// The file name for an executor: `farm1.3.log` for `farm1/3`.
 pub(crate) fn file_name(name: &str) -> String {
     let safe = |c: char| match c {
         '/' => '.',
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_leave_the_folder() {
+    fn names_cannot_leave_the_directory() {
         assert_eq!(file_name("farm1/3"), "farm1.3.log");
         assert_eq!(file_name("../../etc/passwd"), "etc.passwd.log");
         assert_eq!(file_name("a b\n"), "a_b_.log");
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn rotation_keeps_some_and_a_reader_keeps_its_file() {
+    fn rotation_keeps_the_newest_and_an_open_file_stays_readable() {
         let dir = tempfile::tempdir().unwrap();
         let config = LogConfig { dir: dir.path().join("logs"), max_bytes: 10, keep: 2 };
         let log = ExecutorLog::new(&config, "e/1");
@@ -213,16 +212,16 @@ mod tests {
         assert_eq!(read(&rotated(&path, 2)), "22222\n");
         assert!(!rotated(&path, 3).exists());
         assert_eq!(io::read_to_string(first.unwrap()).unwrap(), "11111\n");
-        let again = ExecutorLog::new(&config, "e/1");
-        (&again).write_all(b"555\n").unwrap();
+        let reopened = ExecutorLog::new(&config, "e/1");
+        (&reopened).write_all(b"555\n").unwrap();
         assert_eq!(read(&path), "44444\n555\n", "appended to after a restart");
     }
 
     #[test]
-    fn lost_lines_are_owned_up_to() {
+    fn lost_lines_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         let blocked = dir.path().join("logs");
-        fs::write(&blocked, "a file where the folder should be").unwrap();
+        fs::write(&blocked, "a file in place of the directory").unwrap();
         let log = ExecutorLog::new(&LogConfig::new(&blocked), "e");
         log.line("one");
         log.line("two");
@@ -236,8 +235,8 @@ mod tests {
     }
 
     #[test]
-    fn nowhere_swallows() {
-        let log = ExecutorLog::nowhere();
+    fn a_disabled_log_has_no_file() {
+        let log = ExecutorLog::disabled();
         log.line("x");
         assert_eq!(log.path(), None);
     }

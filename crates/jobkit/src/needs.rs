@@ -1,14 +1,14 @@
-//! What a job needs of an executor, and whether an executor has it.
+//! The needs of a job, and whether an executor meets them.
 //!
-//! The words are the user's: `arch`, `memory`, `kind` mean nothing here. A need that an executor says nothing about is
-//! not met.
+//! The names of tags and amounts have no meaning to the scheduler. An executor without the tag or amount does not meet the
+//! need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What is asked of one tag or amount.
+/// The requirement on one tag or amount.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Requirement {
@@ -16,11 +16,11 @@ pub enum Requirement {
     Is(String),
     /// The executor's tag has one of these values.
     OneOf(BTreeSet<String>),
-    /// The executor's amount is at least this; the unit is the user's.
+    /// The executor's amount is at least this, in any unit.
     AtLeast(u64),
 }
 
-/// All that a job needs of its executor. Empty: any executor will do.
+/// All needs of a job. If empty, any executor fits.
 ///
 /// ```
 /// use jobkit::Needs;
@@ -32,7 +32,7 @@ pub enum Requirement {
 pub struct Needs(pub BTreeMap<String, Requirement>);
 
 impl Needs {
-    /// Nothing is needed.
+    /// No needs.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
@@ -63,7 +63,7 @@ impl Needs {
         self
     }
 
-    /// Whether an executor with these tags and amounts may take the job.
+    /// Whether an executor with these tags and amounts meets the needs.
     #[must_use]
     pub fn met_by(&self, tags: &BTreeMap<String, String>, amounts: &BTreeMap<String, u64>) -> bool {
         self.0.iter().all(|(name, requirement)| match requirement {
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn needs_are_met_by_tags_and_amounts_and_by_nothing_unsaid() {
+    fn a_missing_tag_or_amount_does_not_meet_a_need() {
         let tags = BTreeMap::from([("arch".to_owned(), "x86_64".to_owned())]);
         let amounts = BTreeMap::from([("memory".to_owned(), 4096)]);
         let met = |needs: Needs| needs.met_by(&tags, &amounts);

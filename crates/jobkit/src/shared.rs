@@ -1,6 +1,6 @@
 //! The state of a Choir behind its mutex, the clock, and the ticker.
 //!
-//! Every change locks, changes the scheduler, turns its effects into wake-ups, unlocks. The lock is never held across an
+//! Every change takes the lock, changes the scheduler, and turns its effects into wake-ups. The lock is never held across an
 //! await.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::choir_state::{ChoirState, Until};
+use crate::choir_state::{ChoirState, WaitCondition};
 use crate::config::ChoirConfig;
 
 #[derive(Debug)]
@@ -18,12 +18,12 @@ pub(crate) struct Shared<P: Send + Clone + 'static> {
     pub(crate) config: ChoirConfig,
     origin: Instant,
     unix_origin: Duration,
-    /// Wakes the ticker when something is due earlier than it thinks, or at the end.
+    /// Wakes the ticker when its next tick is earlier than before, or when the Choir ends.
     rearm: Arc<Notify>,
 }
 
 impl<P: Send + Clone + 'static> Shared<P> {
-    /// Starts the ticker. To be called within a tokio runtime, with time enabled.
+    /// Starts the ticker. Call it within a tokio runtime with time enabled.
     pub(crate) fn start(config: ChoirConfig) -> Arc<Self> {
         let shared = Arc::new(Self {
             state: Mutex::new(ChoirState::new(&config)),
@@ -44,7 +44,7 @@ impl<P: Send + Clone + 'static> Shared<P> {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Changes the state and sees to all that follows from the change.
+    /// Changes the state, dispatches, and carries out the effects.
     pub(crate) fn with<R>(&self, change: impl FnOnce(&mut ChoirState<P>, u64) -> R) -> R {
         let now = self.now();
         let mut state = self.lock();
@@ -65,10 +65,10 @@ impl<P: Send + Clone + 'static> Shared<P> {
         result
     }
 
-    pub(crate) async fn wait(&self, until: Until) {
+    pub(crate) async fn wait(&self, until: WaitCondition) {
         let (sender, receiver) = oneshot::channel();
         self.lock().add_waiter(until, sender);
-        // An error would mean that the state is gone, which we hold.
+        // The sender is in the state, which `self` keeps alive.
         _ = receiver.await;
     }
 

@@ -1,35 +1,35 @@
-//! What a user hands in: jobs and executors.
+//! The description of a job to submit, and of an executor to add.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::needs::Needs;
 
-/// A job to be submitted.
+/// A job to submit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSpec<P> {
-    /// For people: logs and the status.
+    /// The name in logs and the status.
     pub name: String,
-    /// What the executor needs to know; the scheduler never looks into it.
+    /// Data for the executor.
     pub payload: P,
-    /// Jobs may share a batch only if this is equal (and their group and needs are).
+    /// Jobs share a batch only if this, their group and their needs are equal.
     pub batch_key: String,
-    /// How long the job is expected to take. A batch's costs add up to at most the executor's budget, except that a
-    /// single job may exceed it. Counted in whole ms, rounded up.
+    /// The expected duration, in whole ms, rounded up. The costs of a batch add up to at most the executor's budget, except
+    /// that a single job can exceed it.
     pub cost: Duration,
-    /// Whose share of the executors it uses.
+    /// The fair-share group.
     pub group: String,
-    /// The group's weight from now on: twice the weight, twice the share. What is not a positive number counts as 1.
+    /// The weight of the group from now on: twice the weight, twice the share. A value that is not positive counts as 1.
     pub weight: f64,
-    /// Lower goes first within the group; equals go in order of submission.
+    /// The order within the group, lowest first, then in order of submission.
     pub order: i64,
-    /// What the executor must have.
+    /// The needs.
     pub needs: Needs,
 }
 
 impl<P> JobSpec<P> {
-    /// A job that shares a batch with nobody else (its batch key is its name), in the group `default` with weight 1,
-    /// of cost 1 s, order 0 and no needs.
+    /// A job in its own batch (the batch key is the name), in the group `default` with weight 1, with cost 1 s, order 0 and no
+    /// needs.
     pub fn new(name: impl Into<String>, payload: P) -> Self {
         let name = name.into();
         Self {
@@ -45,23 +45,23 @@ impl<P> JobSpec<P> {
     }
 }
 
-/// An executor to be added.
+/// An executor to add.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutorSpec {
-    /// Its name, unique among the executors that are there.
+    /// Its unique name.
     pub name: String,
-    /// The machine it works on; a job that failed here goes to another host where there is one.
+    /// Its host. A job that failed goes to another host if possible.
     pub host: String,
-    /// What it is: `arch` = `x86_64`.
+    /// Its tags: `arch` = `x86_64`.
     pub tags: BTreeMap<String, String>,
-    /// What it has: `memory` = 4096.
+    /// Its amounts: `memory` = 4096.
     pub amounts: BTreeMap<String, u64>,
-    /// The cost of the largest batch it takes.
+    /// The largest cost of a batch.
     pub budget: Duration,
 }
 
 impl ExecutorSpec {
-    /// An executor on a host of its own name, without tags and amounts, with a budget of ten minutes.
+    /// An executor on a host of the same name, without tags and amounts, with a budget of ten minutes.
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
         Self {

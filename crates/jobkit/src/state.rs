@@ -1,34 +1,34 @@
-//! The states of jobs and executors and the ways between them. The diagrams of the README are checked against this.
+//! The states of jobs and executors, and their transitions. A test compares the diagrams of the README with these.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// It waits for an executor.
+    /// Waiting for an executor.
     Pending,
-    /// It is in a batch.
+    /// In a batch.
     Running,
-    /// The executor said that it is done.
+    /// Reported as done by its executor.
     Done,
-    /// It failed too often for infrastructure reasons.
+    /// Given up after too many infrastructure errors.
     Abandoned,
-    /// It was cancelled, or the Choir shut down before it was done.
+    /// Cancelled, or not done at the shutdown of the Choir.
     Cancelled,
-    /// It was taken back by whoever submitted it.
+    /// Removed from the queue by the submitter.
     Removed,
 }
 
 impl JobState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 6] =
         [Self::Pending, Self::Running, Self::Done, Self::Abandoned, Self::Cancelled, Self::Removed];
 
-    /// All the ways from one to another.
-    pub const WAYS: [(Self, Self); 7] = [
+    /// All transitions.
+    pub const TRANSITIONS: [(Self, Self); 7] = [
         (Self::Pending, Self::Running),
         (Self::Pending, Self::Cancelled),
         (Self::Pending, Self::Removed),
@@ -38,42 +38,42 @@ impl JobState {
         (Self::Running, Self::Cancelled),
     ];
 
-    /// Whether there is a way to `next`.
+    /// Whether the transition to `next` exists.
     #[must_use]
-    pub fn leads_to(self, next: Self) -> bool {
-        Self::WAYS.contains(&(self, next))
+    pub fn may_become(self, next: Self) -> bool {
+        Self::TRANSITIONS.contains(&(self, next))
     }
 
-    /// Whether the job is over.
+    /// Whether the job has ended.
     #[must_use]
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Pending | Self::Running)
     }
 }
 
-/// Where an executor stands.
+/// The state of an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ExecutorState {
-    /// It could take a batch.
+    /// Without a batch.
     #[serde(rename = "idle")]
     Idle,
-    /// It has a batch.
+    /// With a batch.
     #[serde(rename = "busy")]
     Busy,
-    /// Its last batch failed for infrastructure reasons; it rests for a while.
+    /// Paused after an infrastructure error.
     #[serde(rename = "backing off")]
     BackingOff,
-    /// Too many batches failed in a row; it rests for long and then gets one batch on probation.
+    /// Paused longer after several errors in a row, then on probation for one batch.
     #[serde(rename = "quarantined")]
     Quarantined,
 }
 
 impl ExecutorState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 4] = [Self::Idle, Self::Busy, Self::BackingOff, Self::Quarantined];
 
-    /// All the ways from one to another.
-    pub const WAYS: [(Self, Self); 8] = [
+    /// All transitions.
+    pub const TRANSITIONS: [(Self, Self); 8] = [
         (Self::Idle, Self::Busy),
         (Self::Busy, Self::Idle),
         (Self::Busy, Self::BackingOff),
@@ -84,13 +84,13 @@ impl ExecutorState {
         (Self::BackingOff, Self::Quarantined),
     ];
 
-    /// Whether there is a way to `next`.
+    /// Whether the transition to `next` exists.
     #[must_use]
-    pub fn leads_to(self, next: Self) -> bool {
-        Self::WAYS.contains(&(self, next))
+    pub fn may_become(self, next: Self) -> bool {
+        Self::TRANSITIONS.contains(&(self, next))
     }
 
-    /// The spelling for people and JSON: `backing off`.
+    /// The name in texts and JSON: `backing off`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

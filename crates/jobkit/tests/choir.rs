@@ -1,4 +1,4 @@
-//! The Choir as its users see it, in paused time.
+//! The public interface of the Choir, with paused time.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,8 +18,8 @@ fn on(name: &str, host: &str) -> ExecutorSpec {
     ExecutorSpec { host: host.into(), ..ExecutorSpec::new(name) }
 }
 
-/// Does every job of every batch, each in its payload's seconds.
-async fn diligent(mut executor: Executor<u32>) {
+/// Sleeps for the seconds of each job's payload, and reports it as done.
+async fn do_jobs(mut executor: Executor<u32>) {
     while let Some(batch) = executor.claim().await {
         for job in &batch.jobs {
             sleep(Duration::from_secs(u64::from(job.payload))).await;
@@ -28,8 +28,8 @@ async fn diligent(mut executor: Executor<u32>) {
     }
 }
 
-/// Waits for the end of its batches without doing anything.
-async fn lazy(mut executor: Executor<u32>) {
+/// Waits for the cancellation of each batch.
+async fn wait_for_cancellation(mut executor: Executor<u32>) {
     while let Some(batch) = executor.claim().await {
         batch.cancelled().await;
     }
@@ -73,37 +73,37 @@ async fn jobs_of_one_key_run_in_one_batch_and_end_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn needs_decide_and_what_nobody_can_take_is_named() {
+async fn needs_are_met_and_unplaceable_jobs_are_listed() {
     let choir = Choir::new(ChoirConfig::default());
     let arm = JobSpec { needs: Needs::none().is("arch", "aarch64"), ..job("arm", "k", 0) };
     choir.submit(arm);
-    choir.add_executor(on("x86", "h1"), diligent).unwrap();
+    choir.add_executor(on("x86", "h1"), do_jobs).unwrap();
     sleep(Duration::from_secs(1)).await;
     let status = choir.status();
     assert_eq!(status.unplaceable[0].needs, "arch=aarch64");
     assert_eq!(status.unplaceable[0].pending, 1);
     let mut spec = on("arm", "h2");
     spec.tags.insert("arch".into(), "aarch64".into());
-    choir.add_executor(spec, diligent).unwrap();
+    choir.add_executor(spec, do_jobs).unwrap();
     choir.join().await;
     assert_eq!(choir.status().ended.done, 1);
     assert!(choir.status().unplaceable.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_breaks_executors_is_given_up_and_its_neighbour_is_not() {
+async fn a_job_that_breaks_executors_is_given_up_alone() {
     let choir = Choir::new(ChoirConfig::default());
     let mut ends = choir.ends();
-    let fires = Arc::new(Mutex::new(Vec::new()));
+    let failures = Arc::new(Mutex::new(Vec::new()));
     for (name, host) in [("a1", "a"), ("a2", "a"), ("b1", "b"), ("c1", "c")] {
-        let fires = Arc::clone(&fires);
+        let failures = Arc::clone(&failures);
         choir
             .add_executor(on(name, host), move |mut executor: Executor<u32>| async move {
                 while let Some(batch) = executor.claim().await {
                     sleep(Duration::from_secs(1)).await;
                     if batch.jobs.iter().any(|job| &*job.name == "poison") {
-                        fires.lock().unwrap().push(executor.host().to_owned());
-                        batch.infrastructure_error("the executor is on fire");
+                        failures.lock().unwrap().push(executor.host().to_owned());
+                        batch.infrastructure_error("out of memory");
                         continue;
                     }
                     for job in &batch.jobs {
@@ -120,16 +120,16 @@ async fn a_job_that_breaks_executors_is_given_up_and_its_neighbour_is_not() {
     let Outcome::Abandoned { reason } = &poison.outcome else { panic!("{poison:?}") };
     let expected = "given up after 3 infrastructure errors, the last on ";
     assert!(reason.starts_with(expected), "{reason}");
-    // Two attempts together, the third alone: the neighbour's third went well.
+    // The jobs have two attempts together and the third alone, in which the neighbour succeeds.
     let neighbour = ends.recv().await.unwrap();
     assert_eq!((&*neighbour.name, neighbour.outcome), ("neighbour", Outcome::Done));
-    let mut fires = fires.lock().unwrap().clone();
-    fires.sort();
-    assert_eq!(fires, ["a", "b", "c"], "each on another host");
+    let mut hosts = failures.lock().unwrap().clone();
+    hosts.sort();
+    assert_eq!(hosts, ["a", "b", "c"], "each on another host");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_executor_rests_is_quarantined_and_recovers() {
+async fn an_executor_backs_off_is_quarantined_and_recovers() {
     let choir = Choir::new(ChoirConfig { max_failures: 100, ..ChoirConfig::default() });
     let broken = Arc::new(AtomicU32::new(5));
     let left = Arc::clone(&broken);
@@ -162,7 +162,7 @@ async fn an_executor_rests_is_quarantined_and_recovers() {
 async fn cancel_and_remove_end_jobs() {
     let choir = Choir::new(ChoirConfig::default());
     let mut ends = choir.ends();
-    choir.add_executor(ExecutorSpec::new("e"), lazy).unwrap();
+    choir.add_executor(ExecutorSpec::new("e"), wait_for_cancellation).unwrap();
     tokio::task::yield_now().await;
     let running = choir.submit(job("running", "r", 0));
     let cancelled = choir.submit(job("cancelled", "c", 0));
@@ -192,7 +192,7 @@ async fn cancel_and_remove_end_jobs() {
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_job_can_still_be_done() {
     let choir = Choir::new(ChoirConfig::default());
-    choir.add_executor(ExecutorSpec::new("e"), diligent).unwrap();
+    choir.add_executor(ExecutorSpec::new("e"), do_jobs).unwrap();
     let id = choir.submit(job("j", "k", 10));
     sleep(Duration::from_secs(1)).await;
     assert!(choir.cancel(id));
@@ -201,11 +201,11 @@ async fn a_cancelled_job_can_still_be_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn put_back_and_dropped_claims_lose_nothing() {
+async fn put_back_and_dropped_claims_lose_no_job() {
     let choir = Choir::new(ChoirConfig::default());
     choir
         .add_executor(ExecutorSpec::new("fickle"), |mut executor: Executor<u32>| async move {
-            // Gives up the claim just when the batch is on its way.
+            // Drops the claim at the time at which the batch is granted.
             tokio::select! {
                 biased;
                 () = sleep(Duration::from_secs(1)) => {}
@@ -221,30 +221,30 @@ async fn put_back_and_dropped_claims_lose_nothing() {
     submitter.submit(job("j", "k", 0));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(choir.pending_len(), 1);
-    choir.add_executor(ExecutorSpec::new("e"), diligent).unwrap();
+    choir.add_executor(ExecutorSpec::new("e"), do_jobs).unwrap();
     choir.join().await;
     assert_eq!(choir.status().ended.done, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn executors_come_and_go() {
+async fn executors_are_added_and_removed() {
     let choir = Choir::new(ChoirConfig::default());
-    choir.add_executor(ExecutorSpec::new("e"), diligent).unwrap();
-    assert_eq!(choir.add_executor(ExecutorSpec::new("e"), diligent), Err(ChoirError::NameTaken("e".into())));
+    choir.add_executor(ExecutorSpec::new("e"), do_jobs).unwrap();
+    assert_eq!(choir.add_executor(ExecutorSpec::new("e"), do_jobs), Err(ChoirError::NameTaken("e".into())));
     choir.submit(job("slow", "s", 100));
     sleep(Duration::from_secs(1)).await;
     assert!(choir.remove_executor("e"));
     assert!(!choir.remove_executor("f"));
-    assert!(choir.add_executor(ExecutorSpec::new("e"), diligent).is_err(), "its last batch runs");
+    assert!(choir.add_executor(ExecutorSpec::new("e"), do_jobs).is_err(), "its last batch runs");
     assert!(choir.status().executors[0].leaving);
     choir.join().await;
     sleep(Duration::from_secs(1)).await;
     assert_eq!(choir.status().ended.done, 1);
     assert!(choir.status().executors.is_empty());
-    choir.add_executor(ExecutorSpec::new("e"), diligent).unwrap();
+    choir.add_executor(ExecutorSpec::new("e"), do_jobs).unwrap();
 
     choir.remove_executor("e");
-    choir.add_executor(ExecutorSpec::new("lazy"), lazy).unwrap();
+    choir.add_executor(ExecutorSpec::new("lazy"), wait_for_cancellation).unwrap();
     choir.submit(job("kept", "s", 0));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(state(&choir, "lazy"), Some(ExecutorState::Busy));
@@ -255,7 +255,7 @@ async fn executors_come_and_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_loses_no_job_and_stays_in_sight() {
+async fn a_panic_loses_no_job_and_stays_in_the_status() {
     let choir = Choir::new(ChoirConfig::default());
     choir.submit(job("j", "k", 0));
     choir
@@ -266,7 +266,7 @@ async fn a_panic_loses_no_job_and_stays_in_sight() {
         .unwrap();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(state(&choir, "bad"), Some(ExecutorState::Quarantined));
-    choir.add_executor(on("good", "h2"), diligent).unwrap();
+    choir.add_executor(on("good", "h2"), do_jobs).unwrap();
     choir.join().await;
     assert_eq!(choir.status().ended.done, 1);
     assert!(choir.remove_executor("bad"));
@@ -277,7 +277,7 @@ async fn a_panic_loses_no_job_and_stays_in_sight() {
 #[tokio::test(start_paused = true)]
 async fn drain_lets_batches_end_and_abort_does_not() {
     let choir = Choir::new(ChoirConfig::default());
-    choir.add_executor(ExecutorSpec::new("e"), diligent).unwrap();
+    choir.add_executor(ExecutorSpec::new("e"), do_jobs).unwrap();
     choir.submit_all([job("a", "a", 100), job("b", "b", 100)]);
     sleep(Duration::from_secs(1)).await;
     choir.shutdown(Shutdown::Drain).await;
@@ -285,11 +285,11 @@ async fn drain_lets_batches_end_and_abort_does_not() {
     assert_eq!((ended.done, ended.cancelled), (1, 1));
     choir.submit(job("late", "l", 0));
     assert_eq!(choir.status().ended.cancelled, 2);
-    assert!(matches!(choir.add_executor(ExecutorSpec::new("f"), diligent), Err(ChoirError::ShuttingDown(_))));
+    assert!(matches!(choir.add_executor(ExecutorSpec::new("f"), do_jobs), Err(ChoirError::ShuttingDown(_))));
 
     let choir = Choir::new(ChoirConfig::default());
-    choir.add_executor(ExecutorSpec::new("polite"), lazy).unwrap();
-    choir.add_executor(ExecutorSpec::new("deaf"), diligent).unwrap();
+    choir.add_executor(ExecutorSpec::new("polite"), wait_for_cancellation).unwrap();
+    choir.add_executor(ExecutorSpec::new("deaf"), do_jobs).unwrap();
     choir.submit_all([job("a", "a", 1000), job("b", "b", 1000)]);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(choir.running_len(), 2);
@@ -302,7 +302,7 @@ async fn drain_lets_batches_end_and_abort_does_not() {
 #[tokio::test(start_paused = true)]
 async fn the_window_is_refilled_below_a_mark() {
     let choir = Choir::new(ChoirConfig { window: 10, ..ChoirConfig::default() });
-    choir.add_executor(ExecutorSpec::new("e"), diligent).unwrap();
+    choir.add_executor(ExecutorSpec::new("e"), do_jobs).unwrap();
     choir.submit_all((0..10).map(|n| job(&format!("j{n}"), &format!("k{n}"), 1)));
     choir.wait_below(4).await;
     assert!(choir.pending_len() < 4);
@@ -332,7 +332,7 @@ async fn dropping_the_choir_ends_the_executors() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_status_serialises_and_the_log_tells() {
+async fn the_status_serialises_and_the_log_has_the_batches() {
     let dir = tempfile::tempdir().unwrap();
     let choir = Choir::new(ChoirConfig { logs: Some(LogConfig::new(dir.path())), ..ChoirConfig::default() });
     choir

@@ -1,7 +1,7 @@
-//! The scheduler against a naive model that keeps lists and adds up anew each time.
+//! The scheduler against a simple model that keeps lists and computes every sum from scratch.
 //!
-//! What the model checks of every batch: no job twice, needs and budget kept, the right group, the right first job, filled
-//! in order and as far as it goes. And after every step: nobody waits who could take something.
+//! The model checks every batch: no duplicate job, needs and budget met, the right group and first job, filled in order up to
+//! the budget. After every step it checks that no waiting executor could take a pending job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -62,7 +62,7 @@ fn weight(group: &str) -> f64 {
     if group == "g0" { 2.5 } else { 1.0 }
 }
 
-/// Needs 3 are needs that nobody meets.
+/// No executor meets needs 3.
 fn needs(number: u8) -> Needs {
     match number {
         0 => Needs::none(),
@@ -76,10 +76,10 @@ fn needs(number: u8) -> Needs {
 struct Job {
     spec: JobSpec<()>,
     pending: bool,
-    /// The hosts it failed on, and when last.
+    /// The hosts that it failed on, and the time of the last failure.
     failed_on: BTreeSet<String>,
     failed_at: u64,
-    /// Which failure put it where it is: jobs share a batch only if this is equal.
+    /// The number of its last failure. Jobs share a batch only if this is equal.
     past: u64,
     cancelling: bool,
 }
@@ -106,7 +106,7 @@ struct Model {
     now: u64,
     jobs: BTreeMap<JobId, Job>,
     slots: BTreeMap<ExecutorId, Slot>,
-    /// What was used: group, ms, when. A settled charge is taken out again.
+    /// The usage: group, ms, time. A settled charge is removed.
     usage: Vec<(String, f64, u64)>,
     ended: BTreeMap<JobId, Outcome>,
     submitted: usize,
@@ -118,7 +118,7 @@ impl Model {
         let config = ChoirConfig {
             usage_half_life: Duration::from_millis(HALF_LIFE),
             max_batch_jobs: MAX_BATCH,
-            elsewhere: Duration::from_millis(ELSEWHERE),
+            other_host_wait: Duration::from_millis(ELSEWHERE),
             health: HealthConfig { backoff: Duration::from_millis(100), ..HealthConfig::default() },
             ..ChoirConfig::default()
         };
@@ -181,7 +181,7 @@ impl Model {
         if self.exact {
             self.check_choice(slot, grant);
         } else {
-            self.check_elsewhere(slot, first);
+            self.check_other_host(slot, first);
         }
         let charged = cost.max(jobs.len() as u64);
         let charge = (first.spec.group.clone(), charged as f64, self.now);
@@ -194,7 +194,7 @@ impl Model {
         slot.batch = Some(Running { id: grant.batch, jobs: grant.jobs.clone(), done: 0, charge });
     }
 
-    /// The group with the least usage per weight, in it the first by order, and then as many as may join.
+    /// Checks the group with the least usage per weight, its first job by order, and the number of jobs that follow.
     fn check_choice(&self, slot: &Slot, grant: &Grant) {
         let eligible: Vec<(&JobId, &Job)> =
             self.jobs.iter().filter(|(_, job)| Self::may_take(slot, job)).collect();
@@ -228,16 +228,16 @@ impl Model {
         assert_eq!(grant.jobs, expected);
     }
 
-    /// A job that failed goes to a host it did not fail on, if one of those could take it.
-    fn check_elsewhere(&self, slot: &Slot, job: &Job) {
+    /// Checks that a job that failed goes to a host that it did not fail on, if one of those can take it.
+    fn check_other_host(&self, slot: &Slot, job: &Job) {
         if self.now >= job.failed_at + ELSEWHERE || !job.failed_on.contains(&slot.spec.host) {
             return;
         }
-        let elsewhere = self.slots.values().any(|other| {
+        let other_host = self.slots.values().any(|other| {
             !job.failed_on.contains(&other.spec.host)
                 && job.spec.needs.met_by(&other.spec.tags, &other.spec.amounts)
         });
-        assert!(!elsewhere, "{} again, where it failed", slot.spec.name);
+        assert!(!other_host, "{} again, where it failed", slot.spec.name);
     }
 
     fn effects(&mut self) {
@@ -267,7 +267,7 @@ impl Model {
         }
     }
 
-    /// A batch ends; the model knows by itself what becomes of its jobs.
+    /// Ends a batch, in the scheduler and in the model.
     fn end(&mut self, id: ExecutorId, end: BatchEnd) {
         let slot = self.slots.get_mut(&id).expect("the model knows it");
         let Some(Running { id: batch, jobs, done, charge }) = slot.batch.take() else { return };
@@ -290,7 +290,7 @@ impl Model {
             }
         }
         self.scheduler.end_batch(batch, end, self.now);
-        // Jobs that are given up are not pending; their ends must be known before the first grant is checked.
+        // Jobs that are given up are not pending. The model handles their ends before it checks the first grant.
         self.effects();
     }
 
@@ -386,7 +386,7 @@ impl Model {
         self.effects();
     }
 
-    /// Everything that can be run is run; then nothing but the impossible is left.
+    /// Runs everything that can run; then only unplaceable jobs are left.
     fn wind_up(&mut self) {
         for round in 0..10_000 {
             for number in 0..4 {
@@ -406,7 +406,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_choice_is_the_naive_one(steps in prop::collection::vec(step(false), 1..120)) {
+    fn every_choice_equals_that_of_the_model(steps in prop::collection::vec(step(false), 1..120)) {
         let mut model = Model::new(true);
         for step in &steps {
             model.step(step);
@@ -415,7 +415,7 @@ proptest! {
     }
 
     #[test]
-    fn failures_lose_and_double_nothing(steps in prop::collection::vec(step(true), 1..120)) {
+    fn failures_lose_and_duplicate_no_job(steps in prop::collection::vec(step(true), 1..120)) {
         let mut model = Model::new(false);
         for step in &steps {
             model.step(step);
@@ -428,7 +428,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Groups that always have work get executor time by weight, to within one batch.
+    /// Groups that always have jobs get executor time by weight, to within one batch.
     #[test]
     fn shares_follow_weights(weights in prop::collection::vec(1..9_u8, 2..6), costs in prop::collection::vec(1..100_u64, 5)) {
         let config = ChoirConfig { usage_half_life: Duration::from_secs(1 << 40), ..ChoirConfig::default() };

@@ -1,4 +1,4 @@
-//! The order of jobs that wait can be changed.
+//! Changes of the order of pending jobs.
 
 use jobkit::core::{BatchEnd, Claim, Scheduler};
 use jobkit::{ChoirConfig, ExecutorSpec, JobId, JobSpec};
@@ -15,7 +15,7 @@ fn claim(
 }
 
 #[test]
-fn jobs_that_wait_take_their_new_places_and_one_that_runs_takes_it_when_it_is_back() {
+fn the_order_of_a_running_job_applies_when_it_is_put_back() {
     let mut scheduler = Scheduler::new(&ChoirConfig::default());
     let executor = scheduler.add_executor(&ExecutorSpec::new("e"), 0);
     let mut submit = |name: &str, order| scheduler.submit(&JobSpec { order, ..JobSpec::new(name, ()) }, 0);
@@ -36,7 +36,7 @@ fn jobs_that_wait_take_their_new_places_and_one_that_runs_takes_it_when_it_is_ba
 }
 
 #[test]
-fn a_lane_of_one_batch_key_is_sorted_anew() {
+fn jobs_of_one_batch_key_are_reordered() {
     let mut scheduler = Scheduler::new(&ChoirConfig::default());
     let executor = scheduler.add_executor(&ExecutorSpec::new("e"), 0);
     let mut submit = |key: &str, order| {

@@ -1,7 +1,7 @@
-//! A farm of 1,000 hosts with 64 slots each, in virtual time, with seeded trouble: hosts that die for a while, slots that
-//! stumble, jobs that break every executor, hosts that are removed and come back, jobs that are cancelled.
+//! A farm of 1,000 hosts with 64 slots each, in virtual time, with seeded failures: hosts that fail for some time, slots that
+//! fail once, jobs that break every executor, hosts that are removed and added again, jobs that are cancelled.
 //!
-//! Every job ends exactly once, and only jobs that deserve it are given up.
+//! Every job ends exactly once, and few jobs other than those that break executors are given up.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
@@ -15,7 +15,7 @@ const SLOTS: usize = 64;
 const JOBS: usize = 100_000;
 const WINDOW: usize = 2000;
 
-/// The rule of splitmix64.
+/// The generator splitmix64.
 struct Rng(u64);
 
 impl Rng {
@@ -38,7 +38,6 @@ impl Rng {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// A batch ends as it must.
     BatchEnds(ExecutorId, BatchId),
     HostDies(usize),
     HostRecovers(usize),
@@ -152,7 +151,7 @@ impl Farm {
         }
     }
 
-    /// What a batch comes to: dead hosts and poison break it, slots stumble, some put it back, some just drop it.
+    /// Ends a batch: failed hosts and jobs that break executors fail it, some slots drop jobs, some put the batch back.
     fn batch_ends(&mut self, executor: ExecutorId, batch: BatchId) {
         let jobs = self.running.remove(&batch).expect("it was granted");
         let poisoned = jobs.iter().position(|job| self.poison.contains(job));
@@ -189,7 +188,7 @@ impl Farm {
             Event::HostRecovers(host) => self.dead[host] = false,
             Event::HostRemoved(host) => {
                 for id in std::mem::take(&mut self.hosts[host]) {
-                    // Half of them are torn down with what they run, the others may end it.
+                    // Half of the executors are aborted, the others can end their batch.
                     if self.rng.one_in(2) {
                         self.scheduler.abort_executor(id);
                     }
@@ -274,7 +273,7 @@ fn every_job_ends_exactly_once() {
     for job in &farm.poison {
         assert!(matches!(farm.ends[job], Outcome::Abandoned { .. } | Outcome::Cancelled), "{job}");
     }
-    assert!(farm.failures > 1000, "there was trouble");
+    assert!(farm.failures > 1000, "the simulation had failures");
     assert!(abandoned < farm.poison.len() + JOBS / 1000, "few others were given up: {abandoned}");
     assert!(cancelled > 0);
 }

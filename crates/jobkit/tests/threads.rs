@@ -1,4 +1,4 @@
-//! Many threads, real time, executors of bad character: whatever they do, every job ends exactly once.
+//! Many threads in real time, with executors that drop claims and batches: every job ends exactly once.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use jobkit::{
 
 const JOBS: u32 = 20_000;
 
-/// What becomes of a batch hangs on its number.
+/// Ends a batch in a way that depends on its number.
 fn treat(batch: Batch<u32>) {
     let half = batch.jobs.len() / 2;
     let number = batch.id().get();
@@ -26,7 +26,7 @@ fn treat(batch: Batch<u32>) {
 
 async fn body(mut executor: Executor<u32>) {
     for turn in 0.. {
-        // Now and then a claim is given up half way.
+        // Some claims are dropped.
         let claimed = if turn % 5 == 0 {
             tokio::select! {
                 claimed = executor.claim() => claimed,

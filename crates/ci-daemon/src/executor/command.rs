@@ -18,7 +18,7 @@ pub struct Tools {
     pub ktest: PathBuf,
     /// The kernel repository.
     pub linux_repo: PathBuf,
-    /// The tree whose `tests/` holds the test files.
+    /// The tree with the test files in `tests/`.
     pub ktest_dir: PathBuf,
     /// Kernel options with a requirement that may stay unmet.
     pub tolerate: Vec<String>,

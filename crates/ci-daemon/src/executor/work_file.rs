@@ -1,5 +1,5 @@
-//! Files that a run left in the work directory of its slot. A worker host or a run of an older version may have left
-//! anything there, so only a regular file is opened, and never through a link.
+//! Files of a run in the work directory of its slot. A worker host can create any kind of file there, so only regular files
+//! are opened, and never through a link.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use results::PlainFile;
 /// How long a file may take to open.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Why a file of a run cannot be published.
+/// A file of a run that cannot be published.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WorkFileError {
-    /// It cannot be opened, or is not a plain file.
+    /// It cannot be opened, or is not a regular file.
     #[error(transparent)]
     File(#[from] UntrustedError),
     /// The file system hangs.
     #[error("it does not open within {} s", LIMIT.as_secs())]
     Time,
-    /// The daemon ends.
+    /// The daemon is stopping.
     #[error(transparent)]
     Task(#[from] tokio::task::JoinError),
 }
@@ -46,7 +46,7 @@ mod tests {
 
     use super::*;
 
-    /// What a hostile host can leave under a name, in an empty directory.
+    /// Creates an entry as a hostile host can, in an empty directory.
     fn hostile(path: &Path, kind: &str, victim: &Path) {
         match kind {
             "link" => symlink(victim, path).unwrap(),
@@ -60,7 +60,7 @@ mod tests {
         }
     }
 
-    /// Every name that the executor publishes, with everything that can have it.
+    /// Every name that the executor publishes, with every kind of entry.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn nothing_but_plain_files_is_published() {
         let dir = tempfile::tempdir().unwrap();

@@ -91,7 +91,7 @@ pub enum Command {
     },
 }
 
-/// Why a test does not run again.
+/// A rerun that is refused.
 #[derive(Debug, thiserror::Error)]
 enum RerunError {
     #[error("no branch of the configuration has this test at this commit")]
@@ -101,7 +101,7 @@ enum RerunError {
 }
 
 impl Farm {
-    /// A farm without work; [`Farm::take_view`] gives it some.
+    /// A farm without jobs; [`Farm::take_view`] plans them.
     #[must_use]
     pub fn new(
         view: View,
@@ -123,14 +123,14 @@ impl Farm {
         }
     }
 
-    /// Takes a new view: the window follows the plan.
+    /// Takes a new view and plans again.
     pub fn take_view(&mut self, view: View, history: HashMap<model::ResultKey, History>) {
         self.view = view;
         self.drop_stale_reruns();
         self.replan(history);
     }
 
-    /// Takes back the pending reruns of commits that are on no branch any longer.
+    /// Takes back the pending reruns of commits that are no longer on a branch.
     fn drop_stale_reruns(&mut self) {
         let branches = self.view.branches.values();
         let wanted: HashSet<&CommitId> =
@@ -185,7 +185,7 @@ impl Farm {
         }));
     }
 
-    /// Handles one event; returns what is to be written.
+    /// Handles one event. Returns the commands to carry out.
     pub fn handle(&mut self, event: FarmEvent) -> Vec<Command> {
         match event {
             FarmEvent::JobEnded(end) => self.job_ended(end),
@@ -282,7 +282,7 @@ impl Farm {
         }
     }
 
-    /// False if the job runs right now for its first verdict, which answers the request.
+    /// Returns false if the first attempt of the job is running, which finishes the request.
     fn start_rerun(&mut self, job: &JobRef, request: PathBuf) -> Result<bool, RerunError> {
         let input = plan::from_view::input(&self.view, HashMap::new());
         let found = Arc::new(plan::find(&input, job).ok_or(RerunError::NotConfigured)?);
@@ -323,13 +323,13 @@ impl Farm {
             .collect()
     }
 
-    /// Whether everything is done that can be done now: nothing waits, nothing runs, nothing is left to plan.
+    /// Whether no job is pending, running, or left to plan.
     pub fn is_done(&mut self) -> bool {
         let quiet = self.choir.pending_len() == 0 && self.choir.running_len() == 0;
         self.view.complete && quiet && self.window.is_exhausted(&mut self.verdicts)
     }
 
-    /// How many jobs wait, run, or are not planned yet, the last counted up to `most`.
+    /// The number of jobs that are pending, running, or left to plan, the last counted up to `most`.
     pub fn left(&mut self, most: usize) -> usize {
         let submitted = self.choir.pending_len() + self.choir.running_len();
         submitted + self.window.count_left(most, &mut self.verdicts)
@@ -347,7 +347,7 @@ impl Farm {
         &self.batches
     }
 
-    /// Forgets the batches: all executors have stopped.
+    /// Drops the batches, after all executors have stopped.
     pub fn clear_batches(&mut self) {
         self.batches.clear();
     }

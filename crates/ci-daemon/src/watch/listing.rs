@@ -91,7 +91,7 @@ struct Stored {
 }
 
 impl Listings {
-    /// Reads what an earlier run left in `store`; a file that is not there or damaged is an empty one.
+    /// Reads the listings of an earlier run from `store`. A missing or damaged file has no listings.
     #[must_use]
     pub fn load(store: &Path) -> Self {
         let bytes = fsx::own::read(store, STORE_MAX).unwrap_or_else(|_| b"[]".to_vec());
@@ -109,7 +109,7 @@ impl Listings {
         Self { store: Some(store.into()), known: stored.into_iter().map(known).collect() }
     }
 
-    /// Lists what is new, changed, or due to be asked again, and forgets all but `wanted`. `now` is Unix seconds.
+    /// Lists the files that are new, changed, or due for a retry, and drops all but `wanted`. `now` is Unix seconds.
     pub async fn refresh(&mut self, ktest_dir: &Path, wanted: &BTreeSet<ListedFile>, now: i64) {
         let (dir, files) = (ktest_dir.to_path_buf(), wanted.clone());
         let digests = tokio::task::spawn_blocking(move || digests(&dir, &files)).await.unwrap_or_default();

@@ -1,7 +1,7 @@
-//! `make chaos`: the daemon is killed with SIGKILL again and again while it works, and nothing is lost, nothing is said twice,
-//! nothing stays stuck, nothing is left running.
+//! `make chaos`: kills the daemon repeatedly with SIGKILL. No verdict is lost or duplicated, every job ends, and no process
+//! stays.
 //!
-//! `CHAOS_KILLS` kills (100) at random moments from `CHAOS_SEED`. With simulated executors; with real virtual machines where
+//! `CHAOS_KILLS` kills (100) at random moments from `CHAOS_SEED`. The executors are simulated, or run VMs if
 //! `CHAOS_KTEST` names the `ktest` command and `CHAOS_LINUX` the demo's kernel repository.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use spawn::Exit;
 
 use crate::support::{Farm, runs, until};
 
-/// The rule of splitmix64.
+/// The generator splitmix64.
 struct Rng(u64);
 
 impl Rng {
@@ -32,7 +32,7 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Final verdicts by `commit key`: status, when it started, how many attempts.
+/// Final verdicts by `commit key`: status, start time, number of attempts.
 type Verdicts = BTreeMap<String, (String, Option<i64>, u32)>;
 
 fn verdicts(data: &Path, commits: &[CommitId]) -> Verdicts {
@@ -51,7 +51,7 @@ fn verdicts(data: &Path, commits: &[CommitId]) -> Verdicts {
     entries.collect()
 }
 
-/// What was seen before the kill is there after it, as it was.
+/// Checks that every verdict from before the kill is unchanged.
 fn nothing_lost(before: &Verdicts, after: &Verdicts) {
     for (job, verdict) in before {
         assert_eq!(after.get(job), Some(verdict), "{job}: its verdict was lost or said anew");
@@ -74,12 +74,12 @@ fn random_kills_under_load_with_simulated_executors() {
     let (mut seen, mut at_work, mut most) = (Verdicts::new(), 0, Duration::ZERO);
     let began = Instant::now();
     for kill in 0..kills {
-        // Work must not run out, and pushes are part of the load.
+        // The queue must not become empty, and pushes are part of the load.
         if kill % 10 == 9 {
             commits.push(farm.commit(&format!("push{kill}"), if kill % 20 == 9 { "fail" } else { "" }));
         }
         let daemon = farm.start(&[]);
-        // Most are killed at work, some while they start.
+        // Most daemons are killed while they work, some while they start.
         if kill % 8 != 0 {
             until("it works", || runs(&farm.path("fake/ktest")));
         }
@@ -144,7 +144,7 @@ fn kills_with_real_virtual_machines() {
     let began = Instant::now();
     for kill in 0..kills {
         let daemon = farm.start_with(Path::new(&ktest), &[]);
-        // A machine runs a subtest, then some more time passes.
+        // Waits until a VM runs a subtest, and some time more.
         let running = || {
             let jobs = farm.snapshot().executors;
             jobs.iter().any(|of| of.batch.as_ref().is_some_and(|batch| batch.current.is_some()))
@@ -179,7 +179,7 @@ fn kills_with_real_virtual_machines() {
     );
 }
 
-/// Whether a process runs whose command line has both.
+/// Whether a process runs with both in its command line.
 fn runs_word(word: &str, path: &Path) -> bool {
     let path = path.display().to_string();
     std::fs::read_dir("/proc").expect("/proc is there").filter_map(Result::ok).any(|entry| {

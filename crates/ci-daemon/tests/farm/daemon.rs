@@ -1,4 +1,4 @@
-//! Verdicts, restarts, pushes and edits.
+//! Verdicts, restarts, pushes and edits of the configuration.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use spawn::Exit;
 
 #[test]
-fn verdicts_land_a_second_run_has_nothing_to_do_and_a_push_is_picked_up() {
+fn verdicts_are_recorded_once_and_a_push_is_tested() {
     let farm = Farm::new();
     let more = "[branch.broken]\nremote = \"/nowhere/at/all\"\ntest_groups = [\"g\"]\n\
                 [test_group.h]\ntests = [\"t/unlisted.ktest\"]\n\
@@ -22,9 +22,9 @@ fn verdicts_land_a_second_run_has_nothing_to_do_and_a_push_is_picked_up() {
     assert_eq!(farm.tally(&new), "5 Failed");
     let keys: Vec<String> = farm.statuses(&new).into_keys().collect();
     assert_eq!(keys, ["t.one.a", "t.one.b", "t.one.c", "t.two.generic.001", "t.two.x"]);
-    // The newest commit came first.
+    // The newest commit ran first.
     assert!(farm.ran()[..5].iter().all(|line| line.starts_with(new.as_str())), "{:?}", farm.ran());
-    // The facts are all there.
+    // Every field is recorded.
     let reader = farm.reader();
     let results = reader.commit(&new).unwrap().unwrap();
     let entry = results.get(&"t.one.b".parse().unwrap()).unwrap();
@@ -49,14 +49,14 @@ fn verdicts_land_a_second_run_has_nothing_to_do_and_a_push_is_picked_up() {
     };
     assert_eq!(text(LogKind::Subtest), "00001 the log of b\n");
     assert!(text(LogKind::Full).contains("the log of a\n00001 the log of b\n"));
-    // The run that was last came to its end as well.
+    // The last run ended as well.
     let last = reader.log(&old, &"t.two.x".parse().unwrap(), LogKind::Full).unwrap().unwrap();
     assert!(String::from_utf8(last.read(1 << 20).unwrap().0).unwrap().ends_with("the last line\n"));
     let branch = reader.branch(&"u/next".parse().unwrap()).unwrap().unwrap();
     assert_eq!(branch.iter().map(results::BranchEntry::subject).collect::<Vec<_>>(), ["new", "old"]);
     assert_eq!(branch[0].counts.failed, 5);
     assert!(reader.durations().unwrap().iter().any(|of| of.test.as_str() == "t.one.a" && of.nr == 2));
-    // What does not work is said.
+    // Problems are reported.
     let snapshot = farm.snapshot();
     let problems = snapshot.problems.join("\n");
     assert!(
@@ -65,7 +65,7 @@ fn verdicts_land_a_second_run_has_nothing_to_do_and_a_push_is_picked_up() {
     );
     assert_eq!(snapshot.branches.len(), 3);
     assert!(snapshot.jobs.iter().all(|job| job.status == "done") && snapshot.jobs.len() == 10);
-    // No work is left behind.
+    // No files of runs are left.
     let work = std::fs::read_dir(farm.path("data/ci-daemon-work")).unwrap().filter_map(Result::ok);
     let left: Vec<_> = work.filter(|entry| entry.path().is_dir()).collect();
     assert!(left.is_empty(), "only files of the daemon's own: {left:?}");
@@ -78,7 +78,7 @@ fn verdicts_land_a_second_run_has_nothing_to_do_and_a_push_is_picked_up() {
 }
 
 #[test]
-fn kill_9_loses_nothing_that_was_reported() {
+fn kill_9_loses_no_reported_verdict() {
     let farm = Farm::new();
     farm.delay("0.2");
     let commits = [farm.commit("c1", ""), farm.commit("c2", "")];
@@ -103,7 +103,7 @@ fn kill_9_loses_nothing_that_was_reported() {
         let starts = farm.starts();
         for job in passed {
             let times = starts[&job];
-            // What was reported before the last kill was not run again.
+            // Jobs with a verdict from before the last kill did not run again.
             assert_eq!(*reported.entry(job.clone()).or_insert(times), times, "{job}");
         }
     }
@@ -119,13 +119,13 @@ fn kill_9_loses_nothing_that_was_reported() {
 }
 
 #[test]
-fn sigterm_ends_what_runs_and_leaves_nothing_in_progress() {
+fn sigterm_ends_the_runs_and_leaves_no_test_in_progress() {
     let farm = Farm::new();
     farm.hold(true);
     let commit = farm.commit("c", "");
     let daemon = farm.start(&["run"]);
     until("a subtest runs", || farm.statuses(&commit).values().any(|status| status == "In progress"));
-    // The snapshot is two seconds old at most: it may be of the moment before the run said its first word.
+    // The snapshot is at most two seconds old, so it may be from before the first event of the run.
     let shown = || farm.snapshot().executors.iter().find_map(|executor| executor.batch.clone());
     until("the snapshot shows it", || shown().is_some_and(|batch| batch.phase == "testing"));
     let batch = shown().unwrap();
@@ -138,12 +138,12 @@ fn sigterm_ends_what_runs_and_leaves_nothing_in_progress() {
 }
 
 #[test]
-fn edits_and_pushes_take_effect_while_it_runs() {
+fn edits_and_pushes_take_effect_while_the_daemon_runs() {
     let farm = Farm::new();
     let first = farm.commit("first", "");
     let daemon = farm.start(&[]);
     until("the first commit is tested", || farm.tally(&first) == "5 Passed");
-    // A broken edit changes nothing and is said; a push is picked up all the same.
+    // An invalid edit changes nothing and is reported; a push is still tested.
     farm.configure(&farm.config("colour = 1"));
     let second = farm.commit("second", "");
     daemon.signal(Signal::USR1);
@@ -151,13 +151,13 @@ fn edits_and_pushes_take_effect_while_it_runs() {
     until("the problem is shown", || {
         farm.snapshot().problems.iter().any(|problem| problem.contains("colour"))
     });
-    // A good edit takes effect: another branch.
+    // A valid edit takes effect: another branch.
     farm.repo.switch("side");
     let side = farm.commit("side", "refuse");
     let branch = format!("[branch.side]\nremote = {:?}\ntest_groups = [\"g\"]\n", farm.repo.url());
     farm.configure(&(farm.config("") + &branch));
     daemon.signal(Signal::USR1);
-    // That test files cannot be run is a verdict, with what was said as its log.
+    // A refused test file has a verdict, and its messages are the log.
     until("the side branch is tested", || farm.tally(&side) == "5 Failed to run");
     until("the problem is gone", || farm.snapshot().problems.is_empty());
     let results = farm.reader().commit(&side).unwrap().unwrap();
@@ -171,7 +171,7 @@ fn edits_and_pushes_take_effect_while_it_runs() {
 }
 
 #[test]
-fn a_push_goes_first() {
+fn a_push_runs_first() {
     let farm = Farm::new();
     farm.hold(true);
     let old = farm.commit("old", "");
@@ -184,13 +184,13 @@ fn a_push_goes_first() {
     until("both are tested", || farm.tally(&new) == "5 Passed" && farm.tally(&old) == "5 Passed");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Exit::Code(0));
-    // The batch that ran may end; then the new commit has its turn before the old one goes on.
+    // The running batch can end; then the new commit runs before the rest of the old one.
     let order: Vec<bool> = farm.ran().iter().map(|line| line.starts_with(new.as_str())).collect();
     assert_eq!(order, [[false; 3].as_slice(), &[true; 5], &[false; 2]].concat(), "{:?}", farm.ran());
 }
 
 #[test]
-fn what_the_infrastructure_broke_runs_again() {
+fn jobs_run_again_after_an_infrastructure_error() {
     let farm = Farm::new();
     let commit = farm.commit("flaky host", "flaky");
     farm.once();
@@ -203,7 +203,7 @@ fn what_the_infrastructure_broke_runs_again() {
 }
 
 #[test]
-fn one_daemon_a_folder_and_one_line_an_error() {
+fn one_daemon_per_directory_and_one_line_per_error() {
     let farm = Farm::new();
     farm.hold(true);
     let commit = farm.commit("c", "");

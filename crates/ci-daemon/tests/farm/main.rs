@@ -1,4 +1,4 @@
-//! The daemon as a process, with a real repository and a stand-in for `ktest`.
+//! The daemon as a process, with a real repository and a fake `ktest`.
 
 mod chaos;
 mod daemon;

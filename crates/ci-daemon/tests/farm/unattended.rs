@@ -1,4 +1,4 @@
-//! What an operator who is not there relies on: runs beside the plan, requests, the hook, and trouble that is survived.
+//! Unattended operation: retries, requests, the hook, and errors from which the daemon recovers.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use spawn::Exit;
 
 #[test]
-fn failures_are_confirmed_and_requests_run_once_more_beside_the_first_verdict() {
+fn failures_are_retried_and_requests_run_once_more() {
     let farm = Farm::new();
     farm.configure(&farm.config("confirm_failures = 2"));
     let good = farm.commit("good", "");
@@ -22,7 +22,7 @@ fn failures_are_confirmed_and_requests_run_once_more_beside_the_first_verdict() 
     assert_eq!(farm.attempts(&bad, "t.one.a"), ["1 Failed", "2 Failed", "3 Failed"]);
     assert_eq!(farm.attempts(&good, "t.one.a"), ["1 Passed"]);
     assert_eq!(farm.ran().len(), 5 + 5 * 3);
-    // A request while no daemon runs, one of a commit that nobody lists, and one of a test that is not there.
+    // Requests while no daemon runs: a valid one, one of an unlisted commit, and one of an unknown test.
     farm.ask_rerun(&good, "t.two.generic.001");
     farm.ask_rerun(&good, "t.two.nothing");
     farm.ask_rerun(&"1".repeat(40).parse().unwrap(), "t.one.b");
@@ -35,7 +35,7 @@ fn failures_are_confirmed_and_requests_run_once_more_beside_the_first_verdict() 
     farm.ask_rerun(&bad, "t.one.c");
     until("it ran", || farm.attempts(&bad, "t.one.c").len() == 4);
     until("it is over", || farm.requests() == 0);
-    // One that is killed before it is over is taken up by the next daemon.
+    // A request that was not finished at a kill is taken by the next daemon.
     farm.hold(true);
     farm.ask_rerun(&bad, "t.one.b");
     until("it runs", || farm.ran().len() == 23);
@@ -47,7 +47,7 @@ fn failures_are_confirmed_and_requests_run_once_more_beside_the_first_verdict() 
 }
 
 #[test]
-fn what_a_killed_daemon_did_not_confirm_the_next_one_does() {
+fn the_next_daemon_retries_failures_after_a_kill() {
     let farm = Farm::new();
     let bad = farm.commit("bad", "fail");
     farm.once();
@@ -60,7 +60,7 @@ fn what_a_killed_daemon_did_not_confirm_the_next_one_does() {
 }
 
 #[test]
-fn a_job_that_two_branches_want_runs_once() {
+fn a_job_of_two_branches_runs_once() {
     let farm = Farm::new();
     let base = farm.commit("base", "");
     farm.repo.switch("side");
@@ -78,7 +78,7 @@ fn a_job_that_two_branches_want_runs_once() {
 }
 
 #[test]
-fn commits_that_are_no_kernels_are_tested_on_kernels_of_the_store() {
+fn commits_of_other_repositories_are_tested_on_kernels_of_the_store() {
     let farm = Farm::new();
     let tools = testkit::ScratchRepo::new();
     tools.commit("unrelated", &[("x", "")]);
@@ -99,14 +99,14 @@ fn commits_that_are_no_kernels_are_tested_on_kernels_of_the_store() {
     assert_eq!(keys, expected.map(|key| format!("t.two@{key}")));
     let ran = farm.ran();
     assert!(ran.contains(&"debian/trixie of-tools t/two x".to_owned()), "{ran:?}");
-    // A group without kernels cannot run there, which is said.
+    // A group without kernels cannot run there, which is reported.
     let problems = farm.snapshot().problems.join("\n");
-    assert!(problems.contains("so test group g gets no jobs there"), "{problems}");
+    assert!(problems.contains("so test group g has no jobs there"), "{problems}");
     assert!(!farm.path("data/ci-daemon-work/local-0.deps").exists());
 }
 
 #[test]
-fn a_push_that_the_hook_tells_of_is_tested_at_once() {
+fn a_push_reported_to_the_hook_is_tested_at_once() {
     let farm = Farm::new();
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let hook = format!("[hook]\nlisten = \"{address}\"\ntoken = \"0123456789abcdef\"\n");
@@ -128,7 +128,7 @@ fn a_push_that_the_hook_tells_of_is_tested_at_once() {
 }
 
 #[test]
-fn the_service_manager_hears_ready_alive_and_stopping() {
+fn the_service_manager_is_notified() {
     let farm = Farm::new();
     let socket = std::os::unix::net::UnixDatagram::bind(farm.path("notify")).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -147,7 +147,7 @@ fn the_service_manager_hears_ready_alive_and_stopping() {
 }
 
 #[test]
-fn unreadable_results_and_a_vanished_repository_are_said_and_survived() {
+fn unreadable_results_and_a_missing_repository_are_reported() {
     let farm = Farm::new();
     let old = farm.commit("old", "");
     let new = farm.commit("new", "");
@@ -158,7 +158,7 @@ fn unreadable_results_and_a_vanished_repository_are_said_and_survived() {
     let blob = farm.path(&format!("data/{old}.capnp"));
     let whole = std::fs::read(&blob).unwrap();
     std::fs::write(&blob, "rubbish").unwrap();
-    // Without the commit's folder nothing is left to be read in its place.
+    // Without the commit's directory there is no fallback to read.
     std::fs::rename(farm.path(&format!("data/{old}")), farm.path("aside")).unwrap();
     let tip = farm.commit("tip", "");
     let daemon = farm.start(&[]);
@@ -166,7 +166,7 @@ fn unreadable_results_and_a_vanished_repository_are_said_and_survived() {
     until("the damage is said", || {
         farm.snapshot().problems.iter().any(|problem| problem.contains(old.short()))
     });
-    // The remote goes away, then the repository itself: both are said, and what is known stays.
+    // Without the remote, then without the repository: both are reported, and the last good state stays.
     let remote = farm.repo.path().join(".git");
     std::fs::rename(&remote, farm.repo.path().join("gone")).unwrap();
     daemon.signal(Signal::USR1);
@@ -194,17 +194,17 @@ fn unreadable_results_and_a_vanished_repository_are_said_and_survived() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_survived() {
+fn a_full_disk_is_reported_and_tests_continue() {
     let farm = Farm::new();
     let data = farm.path("data");
     let Some(_tmpfs) = Tmpfs::mount(&data, "16m") else {
-        eprintln!("skipped: a_full_disk_is_said_and_survived: only root can mount a tmpfs");
+        eprintln!("skipped: a_full_disk_is_reported_and_tests_continue: only root can mount a tmpfs");
         return;
     };
     let first = farm.commit("first", "");
     let daemon = farm.start(&[]);
     until("the first commit is tested", || farm.tally(&first) == "5 Passed");
-    // Full, and what becomes free is taken at once.
+    // The disk is full, and space that becomes free is filled at once.
     let full = Arc::new(AtomicBool::new(true));
     let filler = {
         let (full, path) = (full.clone(), data.join("filler"));
@@ -241,11 +241,11 @@ fn a_full_disk_is_said_and_survived() {
 }
 
 #[test]
-fn a_full_disk_is_said_in_the_snapshot() {
+fn a_full_disk_is_reported_in_the_snapshot() {
     let farm = Farm::new();
     let data = farm.path("data");
     let Some(_tmpfs) = Tmpfs::mount(&data, "16m") else {
-        eprintln!("skipped: a_full_disk_is_said_in_the_snapshot: only root can mount a tmpfs");
+        eprintln!("skipped: a_full_disk_is_reported_in_the_snapshot: only root can mount a tmpfs");
         return;
     };
     let first = farm.commit("first", "");
@@ -269,7 +269,7 @@ fn a_full_disk_is_said_in_the_snapshot() {
     assert_eq!(daemon.wait(), Exit::Code(0));
 }
 
-/// A small file system of its own, gone when dropped.
+/// A small file system, unmounted when dropped.
 struct Tmpfs(std::path::PathBuf);
 
 impl Tmpfs {

@@ -1,14 +1,16 @@
-//! Batches: granted, reported on, ended; what becomes of the jobs and of the group's usage.
+//! Batches: granting, reports and ends, with the effects on jobs and usage.
 
 use std::sync::Arc;
 
-use super::queue::{Past, QueueLane, Standing};
-use super::{At, BatchEnd, BatchId, Effect, ExecutorId, Grant, JobId, Outcome, Running, Scheduler, Timer};
+use super::queue::{FailureHistory, LaneAccess, QueueLane};
+use super::{
+    BatchEnd, BatchId, Effect, ExecutorId, Grant, JobId, JobLocation, Outcome, RunningBatch, Scheduler, Timer,
+};
 use crate::config::ms;
 use crate::state::JobState;
 
 impl Scheduler {
-    /// The batch that comes next for an executor that waits and could take one now.
+    /// Grants the next batch to an executor, if it waits and is ready for one.
     pub(super) fn offer(&mut self, id: ExecutorId, now: u64) -> Option<Grant> {
         let member = self.roster.get(id)?;
         let ready = member.waiting
@@ -21,15 +23,15 @@ impl Scheduler {
         }
         let (host, budget) = (Arc::clone(&member.host), member.budget);
         let classes = self.roster.classes_of(member.profile);
-        let lane = self.queue.pick(&classes, |lane| self.standing(lane, id, &host, now))?;
+        let lane = self.queue.pick(&classes, |lane| self.lane_access(lane, id, &host, now))?;
         let taken = self.queue.take(lane, budget);
         self.last_batch += 1;
         let batch = BatchId(self.last_batch);
         let mut attempt = 1;
         for job in &taken.jobs {
             let job = self.jobs.get_mut(job).expect("a queued job is there");
-            debug_assert!(job.at.state().leads_to(JobState::Running));
-            job.at = At::Running(batch);
+            debug_assert!(job.at.state().may_become(JobState::Running));
+            job.at = JobLocation::Running(batch);
             attempt = 1 + job.past.as_ref().map_or(0, |past| past.failures);
         }
         let charged = taken.cost.max(taken.jobs.len() as u64);
@@ -44,7 +46,7 @@ impl Scheduler {
             attempt,
             jobs: taken.jobs.clone(),
         };
-        let running = Running {
+        let running = RunningBatch {
             executor: id,
             group: taken.group,
             key: taken.key,
@@ -63,34 +65,34 @@ impl Scheduler {
         Some(grant)
     }
 
-    /// Whether an executor should take jobs of a lane: not those that failed on its host, while others could.
-    fn standing(&self, lane: &QueueLane, id: ExecutorId, host: &str, now: u64) -> Standing {
-        let Some(past) = &lane.past else { return Standing::Free };
-        if now >= past.until || !past.blamed.iter().any(|(_, blamed)| **blamed == *host) {
-            return Standing::Free;
+    /// Whether an executor can take jobs of a lane. Jobs that failed on its host are for other hosts, if there are any.
+    fn lane_access(&self, lane: &QueueLane, id: ExecutorId, host: &str, now: u64) -> LaneAccess {
+        let Some(past) = &lane.past else { return LaneAccess::Allowed };
+        if now >= past.until || !past.failed_on.iter().any(|(_, failed_on)| **failed_on == *host) {
+            return LaneAccess::Allowed;
         }
         let class = lane.class();
         let (executors, hosts) = self.roster.takers(class);
-        let blamed = &past.blamed;
+        let failed_on = &past.failed_on;
         let seen_before = |at: usize, same: &dyn Fn(usize) -> bool| (0..at).any(same);
-        let blamed_hosts = (0..blamed.len())
-            .filter(|&at| !seen_before(at, &|other| blamed[other].1 == blamed[at].1))
-            .filter(|&at| self.roster.host_can(class, &blamed[at].1))
+        let failed_hosts = (0..failed_on.len())
+            .filter(|&at| !seen_before(at, &|other| failed_on[other].1 == failed_on[at].1))
+            .filter(|&at| self.roster.host_can(class, &failed_on[at].1))
             .count();
-        if hosts > blamed_hosts {
-            return Standing::Barred;
+        if hosts > failed_hosts {
+            return LaneAccess::Denied;
         }
-        let blamed_executors = (0..blamed.len())
-            .filter(|&at| !seen_before(at, &|other| blamed[other].0 == blamed[at].0))
-            .filter(|&at| self.roster.usable(blamed[at].0))
+        let failed_executors = (0..failed_on.len())
+            .filter(|&at| !seen_before(at, &|other| failed_on[other].0 == failed_on[at].0))
+            .filter(|&at| self.roster.usable(failed_on[at].0))
             .count();
-        if blamed.iter().any(|(blamed, _)| *blamed == id) && executors > blamed_executors {
-            return Standing::Barred;
+        if failed_on.iter().any(|(failed_on, _)| *failed_on == id) && executors > failed_executors {
+            return LaneAccess::Denied;
         }
-        Standing::Fallback
+        LaneAccess::Fallback
     }
 
-    /// A job of a batch is done; false if it is not one of its unfinished jobs.
+    /// Ends a job of a batch as done. Returns false if it is not one of its unfinished jobs.
     pub fn done(&mut self, batch: BatchId, job: JobId) -> bool {
         let Some(running) = self.batches.get_mut(&batch) else { return false };
         let Some(at) = running.jobs.iter().position(|other| *other == job) else { return false };
@@ -99,19 +101,19 @@ impl Scheduler {
         let executor = running.executor;
         let name = self.roster.get(executor).map(|member| Arc::clone(&member.name));
         self.end_job(job, Outcome::Done, name);
-        self.cancel_if_pointless(batch);
+        self.cancel_if_all_cancelled(batch);
         true
     }
 
-    /// Whether a job of a batch is to be stopped.
+    /// Whether a job of a batch was cancelled.
     #[must_use]
     pub fn is_cancelled(&self, batch: BatchId, job: JobId) -> bool {
         self.batches.get(&batch).is_none_or(|running| running.aborted)
             || self.jobs.get(&job).is_none_or(|job| job.cancelling)
     }
 
-    /// Says so if all that is left of a batch is cancelled.
-    pub(super) fn cancel_if_pointless(&mut self, batch: BatchId) {
+    /// Cancels a batch if all its unfinished jobs are cancelled.
+    pub(super) fn cancel_if_all_cancelled(&mut self, batch: BatchId) {
         let running = &self.batches[&batch];
         if !running.jobs.is_empty() && running.jobs.iter().all(|job| self.jobs[job].cancelling) {
             self.effects.push(Effect::CancelBatch(batch));
@@ -127,8 +129,7 @@ impl Scheduler {
         }
     }
 
-    /// Ends a batch: its executor rests or is free again, its unfinished jobs go back or end. A batch that has ended
-    /// already is left alone.
+    /// Ends a batch: its executor pauses or is idle, its unfinished jobs go back or end. Does nothing if the batch has ended.
     pub fn end_batch(&mut self, id: BatchId, end: BatchEnd, now: u64) {
         let Some(mut batch) = self.batches.remove(&id) else { return };
         self.queue.keep_scale(now);
@@ -137,7 +138,9 @@ impl Scheduler {
         let failure = match end {
             _ if batch.aborted => None,
             BatchEnd::Failed(reason) => Some(reason),
-            BatchEnd::Finished if open => Some("the batch was dropped unfinished".to_owned()),
+            BatchEnd::Finished if open => {
+                Some("the executor dropped the batch with unfinished jobs".to_owned())
+            }
             BatchEnd::Finished | BatchEnd::PutBack => None,
         };
         self.settle_usage(&batch, failure.is_some(), now);
@@ -154,8 +157,8 @@ impl Scheduler {
         self.free_executor(batch.executor, failure, success, now);
     }
 
-    /// The charge made beforehand is replaced by the time used; a failure of the infrastructure costs the group nothing.
-    fn settle_usage(&mut self, batch: &Running, failed: bool, now: u64) {
+    /// Replaces the charge of the claim by the time used. A failed batch is not charged.
+    fn settle_usage(&mut self, batch: &RunningBatch, failed: bool, now: u64) {
         self.queue.charge(batch.group, -ms_f64(batch.charged), batch.since);
         if !failed {
             let used = now.saturating_sub(batch.since).max(batch.done as u64);
@@ -163,8 +166,8 @@ impl Scheduler {
         }
     }
 
-    /// Jobs that have been through an infrastructure error together.
-    fn fail_jobs(&mut self, jobs: &[JobId], batch: &Running, reason: &str, now: u64) {
+    /// Records an infrastructure error of jobs of one batch, and puts them back or gives them up.
+    fn fail_jobs(&mut self, jobs: &[JobId], batch: &RunningBatch, reason: &str, now: u64) {
         let Some(first) = jobs.first() else { return };
         let member = self.roster.get(batch.executor);
         let (name, host) = member.map_or_else(
@@ -172,24 +175,24 @@ impl Scheduler {
             |member| (Arc::clone(&member.name), Arc::clone(&member.host)),
         );
         let before = self.jobs[first].past.clone();
-        let mut blamed = before.as_ref().map_or_else(Vec::new, |past| past.blamed.clone());
-        blamed.push((batch.executor, host));
-        let attempts =
-            before.as_ref().map_or(0, |past| past.attempts) + u32::from(self.roster.well(batch.executor));
+        let mut failed_on = before.as_ref().map_or_else(Vec::new, |past| past.failed_on.clone());
+        failed_on.push((batch.executor, host));
+        let attempts = before.as_ref().map_or(0, |past| past.attempts)
+            + u32::from(self.roster.is_healthy(batch.executor));
         let failures = before.as_ref().map_or(0, |past| past.failures) + 1;
         let abandon =
             attempts >= self.config.max_attempts.max(1) || failures >= self.config.max_failures.max(1);
         self.last_past += 1;
-        let past = Arc::new(Past {
+        let past = Arc::new(FailureHistory {
             id: self.last_past,
-            blamed,
+            failed_on,
             attempts,
             failures,
             alone: attempts > 0 && attempts + 1 >= self.config.max_attempts,
-            until: now.saturating_add(ms(self.config.elsewhere)),
+            until: now.saturating_add(ms(self.config.other_host_wait)),
         });
         for id in jobs {
-            let job = self.jobs.get_mut(id).expect("an unfinished job is there");
+            let job = self.jobs.get_mut(id).expect("an unfinished job exists");
             if abandon && !job.cancelling {
                 let reason =
                     format!("given up after {failures} infrastructure errors, the last on {name}: {reason}");
@@ -198,23 +201,23 @@ impl Scheduler {
             }
             job.past = Some(Arc::clone(&past));
             if self.put_back(*id, &name) {
-                self.timers.insert((past.until, Timer::Elsewhere(self.jobs[id].class)));
+                self.timers.insert((past.until, Timer::OtherHostWait(self.jobs[id].class)));
             }
         }
     }
 
-    /// A running job goes back to the queue, unless it is cancelled or we are shutting down.
+    /// Puts a running job back into the queue, or ends it if it is cancelled or the Choir is shutting down.
     fn put_back(&mut self, id: JobId, executor: &Arc<str>) -> bool {
-        let job = self.jobs.get_mut(&id).expect("an unfinished job is there");
+        let job = self.jobs.get_mut(&id).expect("an unfinished job exists");
         if job.cancelling || self.stopping.is_some() {
             self.end_job(id, Outcome::Cancelled, Some(Arc::clone(executor)));
             return false;
         }
-        debug_assert!(job.at.state().leads_to(JobState::Pending));
+        debug_assert!(job.at.state().may_become(JobState::Pending));
         self.running -= 1;
         self.queue.count_running(job.group, 0, 1);
         let lane = self.queue.push(job.place, job.cost, job.group, job.class, &job.key, job.past.as_ref());
-        job.at = At::Pending(lane);
+        job.at = JobLocation::Pending(lane);
         self.touched.insert(job.class);
         true
     }

@@ -1,15 +1,15 @@
-//! Executors: they come, claim, rest and leave.
+//! Executors: adding, claims, pauses and removal.
 
 use super::{Claim, Effect, ExecutorId, Scheduler, Timer};
 use crate::spec::ExecutorSpec;
 
 impl Scheduler {
-    /// A new executor. Its name is for people; who adds two of the same name sees two.
+    /// Adds an executor. The name need not be unique here.
     pub fn add_executor(&mut self, spec: &ExecutorSpec, now: u64) -> ExecutorId {
         self.roster.add(spec, now)
     }
 
-    /// An executor asks for a batch. While it has one, or rests, it waits.
+    /// Claims a batch for an executor. While it has one, or is paused, it waits.
     pub fn claim(&mut self, id: ExecutorId, now: u64) -> Claim {
         self.queue.keep_scale(now);
         let Some(member) = self.roster.get_mut(id) else { return Claim::Gone };
@@ -29,7 +29,7 @@ impl Scheduler {
         Claim::Waiting
     }
 
-    /// An executor waits no longer.
+    /// Withdraws the claim of an executor.
     pub fn stop_waiting(&mut self, id: ExecutorId) {
         if let Some(member) = self.roster.get_mut(id) {
             member.waiting = false;
@@ -37,7 +37,7 @@ impl Scheduler {
         }
     }
 
-    /// An executor takes no further batch; the one it has may end.
+    /// Removes an executor after its current batch.
     pub fn retire(&mut self, id: ExecutorId) {
         let Some(member) = self.roster.get_mut(id) else { return };
         member.leaving = true;
@@ -48,7 +48,7 @@ impl Scheduler {
         self.delete_if_over(id);
     }
 
-    /// As [`retire`](Self::retire), and the batch it has is cancelled: its jobs go back, nobody is to blame.
+    /// Removes an executor and cancels its batch. The unfinished jobs are put back.
     pub fn abort_executor(&mut self, id: ExecutorId) {
         let batch = self.roster.get(id).and_then(|member| member.batch);
         self.retire(id);
@@ -57,7 +57,7 @@ impl Scheduler {
         }
     }
 
-    /// The body of an executor has ended. It is forgotten as soon as it has no batch.
+    /// The body of an executor has ended. The executor is deleted as soon as it has no batch.
     pub fn gone(&mut self, id: ExecutorId) {
         if let Some(member) = self.roster.get_mut(id) {
             member.gone = true;
@@ -65,8 +65,7 @@ impl Scheduler {
         self.retire(id);
     }
 
-    /// The body of an executor has ended by accident. It stays in sight, quarantined, until it is
-    /// [retired](Self::retire).
+    /// The body of an executor panicked. The executor stays quarantined until it is [retired](Self::retire).
     pub fn crashed(&mut self, id: ExecutorId, problem: &str, now: u64) {
         let Some(member) = self.roster.get_mut(id) else { return };
         if member.leaving || self.stopping.is_some() {
@@ -87,7 +86,7 @@ impl Scheduler {
         }
     }
 
-    /// Brings the indices in line; jobs that were kept for an executor that is lost may now go to others.
+    /// Updates the indices. Jobs that waited for an executor that is no longer usable can now go to others.
     fn refresh(&mut self, id: ExecutorId) {
         let before = self.roster.usable(id);
         self.roster.refresh(id);
@@ -131,14 +130,14 @@ impl Scheduler {
         self.give_to(id, now);
     }
 
-    /// A batch for an executor that waited through something.
+    /// Grants a batch to an executor, if it waits for one.
     fn give_to(&mut self, id: ExecutorId, now: u64) {
         if let Some(grant) = self.offer(id, now) {
             self.effects.push(Effect::Granted(grant));
         }
     }
 
-    /// Ends a rest that is over.
+    /// Ends a pause that is over.
     fn lift_rest(&mut self, id: ExecutorId, now: u64) {
         if let Some(member) = self.roster.get_mut(id)
             && member.health.rest.and_then(super::health::Rest::until).is_some_and(|until| until <= now)

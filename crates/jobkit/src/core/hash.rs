@@ -1,13 +1,13 @@
-//! Maps keyed by the scheduler's own numbers. They count up and nobody chooses them, so a multiplication spreads them
-//! well enough, at a fraction of the cost of a hash that withstands an adversary.
+//! Maps keyed by the scheduler's numbers. They are consecutive and not chosen by an attacker, so a multiplicative hash is
+//! sufficient and faster than the default one.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map from numbers of ours.
+/// A map keyed by numbers.
 pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
 
-/// A set of numbers of ours.
+/// A set of numbers.
 pub(crate) type NumberSet<K> = HashSet<K, BuildHasherDefault<NumberHasher>>;
 
 #[derive(Debug, Default, Clone)]
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_that_count_up_spread() {
+    fn consecutive_numbers_spread() {
         let hash = |number: u64| {
             let mut hasher = NumberHasher::default();
             hasher.write_u64(number);

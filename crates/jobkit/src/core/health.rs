@@ -1,22 +1,22 @@
-//! The health of one executor: from batches that went well or failed to rests of growing length.
+//! The health of one executor: from successful and failed batches to pauses of increasing length.
 
 use crate::config::{HealthConfig, ms};
 
-/// Where an executor stands with its failures.
+/// The failures of an executor and its pause.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Health {
-    /// Infrastructure failures in a row.
+    /// Infrastructure errors in a row.
     pub(super) failures: u32,
     quarantines: u32,
-    /// The rest it is in, if any.
+    /// The current pause, if any.
     pub(super) rest: Option<Rest>,
 }
 
-/// A rest, and when it ends (ms).
+/// A pause and its end (ms).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
     BackOff(u64),
-    /// `None`: until it is removed.
+    /// `None`: until the executor is removed.
     Quarantine(Option<u64>),
 }
 
@@ -30,12 +30,13 @@ impl Rest {
 }
 
 impl Health {
-    /// A batch ended well.
+    /// A batch succeeded.
     pub(super) fn succeeded(&mut self) {
         *self = Self::default();
     }
 
-    /// A batch failed. `salt` spreads the rests of executors that fail together over a quarter of their length.
+    /// A batch failed. `salt` lengthens the pause by up to a quarter, so that executors that fail together resume at different
+    /// times.
     pub(super) fn failed(&mut self, now: u64, config: &HealthConfig, salt: u64) -> Rest {
         self.failures = self.failures.saturating_add(1);
         let rest = if self.failures >= config.quarantine_after.max(1) {
@@ -50,7 +51,7 @@ impl Health {
         rest
     }
 
-    /// Its body is gone for good.
+    /// Its body panicked.
     pub(super) fn crashed(&mut self) {
         self.failures = self.failures.saturating_add(1);
         self.rest = Some(Rest::Quarantine(None));
@@ -92,11 +93,11 @@ mod tests {
     }
 
     #[test]
-    fn rests_double_up_to_quarantine_and_a_good_batch_ends_it() {
+    fn pauses_double_up_to_quarantine_and_a_successful_batch_resets_them() {
         let mut health = Health::default();
-        let rests: Vec<Rest> = (0..6).map(|_| health.failed(0, &config(), 0)).collect();
+        let pauses: Vec<Rest> = (0..6).map(|_| health.failed(0, &config(), 0)).collect();
         assert_eq!(
-            rests,
+            pauses,
             [
                 Rest::BackOff(1000),
                 Rest::BackOff(2000),
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_neither_overflow_nor_spread_far() {
+    fn pauses_do_not_overflow_and_spread_at_most_a_quarter() {
         assert_eq!(doubled(u64::MAX / 2, 70, u64::MAX), u64::MAX);
         assert_eq!(doubled(0, 3, 9), 0);
         for salt in 0..100 {

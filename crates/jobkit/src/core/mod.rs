@@ -1,9 +1,9 @@
-//! The scheduler's decisions: synchronous, over plain data, with the time passed in (ms since any fixed point).
+//! The scheduler: synchronous decisions over plain data, with the time as an argument (ms since any fixed point).
 //!
-//! Calls change the state and leave [`Effect`]s to be [taken](Scheduler::take_effects) and acted upon. After any
-//! call, [`dispatch`](Scheduler::dispatch) gives new work to waiting executors, and [`tick`](Scheduler::tick) is due
-//! at [`next_due`](Scheduler::next_due). Between calls no waiting executor could take a pending job, and every job
-//! that was submitted is pending, running or has ended exactly once.
+//! Calls change the state and produce [`Effect`]s, which the caller [takes](Scheduler::take_effects) and carries out. After
+//! any call, the caller calls [`dispatch`](Scheduler::dispatch), and [`tick`](Scheduler::tick) at
+//! [`next_due`](Scheduler::next_due). After `dispatch`, no waiting executor could take a pending job. Each submitted job is
+//! pending, running, or has ended exactly once.
 //!
 //! ```
 //! use jobkit::core::{BatchEnd, Claim, Scheduler};
@@ -12,7 +12,7 @@
 //! let mut scheduler = Scheduler::new(&ChoirConfig::default());
 //! let executor = scheduler.add_executor(&ExecutorSpec::new("e1"), 0);
 //! let job = scheduler.submit(&JobSpec::new("a job", ()), 0);
-//! let Claim::Granted(batch) = scheduler.claim(executor, 0) else { panic!("the job waits") };
+//! let Claim::Granted(batch) = scheduler.claim(executor, 0) else { panic!("no batch") };
 //! assert_eq!(batch.jobs, [job]);
 //! assert!(scheduler.done(batch.batch, job));
 //! scheduler.end_batch(batch.batch, BatchEnd::Finished, 1000);
@@ -26,6 +26,7 @@ mod health;
 mod queue;
 mod roster;
 mod share;
+mod status;
 mod types;
 mod view;
 
@@ -33,14 +34,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(crate) use self::hash::NumberMap;
-use self::queue::{Past, Queue, QueueOrder};
+use self::queue::{FailureHistory, Queue, QueueOrder};
 use self::roster::Roster;
+pub use self::status::{
+    BatchStatus, ChoirStatus, EndCounts, ExecutorStatus, GroupStatus, JobStatus, Unplaceable,
+};
 pub use self::types::{BatchEnd, BatchId, Claim, Effect, ExecutorId, Grant, JobId, Outcome, Shutdown};
 use self::types::{ClassId, GroupId, LaneId, ProfileId};
 use crate::config::{ChoirConfig, ms};
 use crate::spec::JobSpec;
 use crate::state::JobState;
-use crate::status::EndCounts;
 
 #[derive(Debug)]
 struct Job {
@@ -49,18 +52,18 @@ struct Job {
     key: Arc<str>,
     place: QueueOrder,
     cost: u64,
-    at: At,
-    past: Option<Arc<Past>>,
+    at: JobLocation,
+    past: Option<Arc<FailureHistory>>,
     cancelling: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum JobLocation {
     Pending(LaneId),
     Running(BatchId),
 }
 
-impl At {
+impl JobLocation {
     fn state(self) -> JobState {
         match self {
             Self::Pending(_) => JobState::Pending,
@@ -70,14 +73,14 @@ impl At {
 }
 
 #[derive(Debug)]
-struct Running {
+struct RunningBatch {
     executor: ExecutorId,
     group: GroupId,
     key: Arc<str>,
-    /// The unfinished ones, in order.
+    /// The unfinished jobs, in order.
     jobs: Vec<JobId>,
     done: usize,
-    /// What the group was charged beforehand, in ms.
+    /// The charge to the group at the claim, in ms.
     charged: u64,
     since: u64,
     aborted: bool,
@@ -85,10 +88,10 @@ struct Running {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// An executor's rest ends.
+    /// The pause of an executor ends.
     Rest(ExecutorId),
-    /// Jobs of a class have waited long enough for another host.
-    Elsewhere(ClassId),
+    /// Jobs of a class no longer wait for another host.
+    OtherHostWait(ClassId),
 }
 
 /// The scheduler.
@@ -98,10 +101,10 @@ pub struct Scheduler {
     queue: Queue,
     roster: Roster,
     jobs: NumberMap<JobId, Job>,
-    batches: NumberMap<BatchId, Running>,
+    batches: NumberMap<BatchId, RunningBatch>,
     running: usize,
     timers: BTreeSet<(u64, Timer)>,
-    /// The classes whose pending jobs somebody waiting might now take.
+    /// The classes with pending jobs that a waiting executor may be able to take now.
     touched: BTreeSet<ClassId>,
     effects: Vec<Effect>,
     stopping: Option<Shutdown>,
@@ -133,7 +136,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes on a job. After a shutdown began it ends at once, cancelled.
+    /// Submits a job. Once a shutdown has begun, it ends at once as cancelled.
     pub fn submit<P>(&mut self, spec: &JobSpec<P>, now: u64) -> JobId {
         self.last_job += 1;
         let id = JobId(self.last_job);
@@ -148,27 +151,27 @@ impl Scheduler {
         let key: Arc<str> = spec.batch_key.as_str().into();
         let (place, cost) = ((spec.order, id), ms(spec.cost));
         let lane = self.queue.push(place, cost, group, class, &key, None);
-        let at = At::Pending(lane);
+        let at = JobLocation::Pending(lane);
         self.jobs.insert(id, Job { group, class, key, place, cost, at, past: None, cancelling: false });
         self.touched.insert(class);
         id
     }
 
-    /// Cancels a job. A pending one ends at once; a running one ends with its batch, and is done if its executor says
-    /// so before that. False if there is no such job any more.
+    /// Cancels a job. A pending job ends at once. A running job ends with its batch, or as done if its executor reports that
+    /// first. Returns false if the job has ended.
     pub fn cancel(&mut self, id: JobId) -> bool {
         let Some(job) = self.jobs.get_mut(&id) else { return false };
         match job.at {
-            At::Pending(_) => self.take_back(id, Outcome::Cancelled),
-            At::Running(batch) => {
+            JobLocation::Pending(_) => self.take_back(id, Outcome::Cancelled),
+            JobLocation::Running(batch) => {
                 job.cancelling = true;
-                self.cancel_if_pointless(batch);
+                self.cancel_if_all_cancelled(batch);
             }
         }
         true
     }
 
-    /// Takes a job back if it is pending; false if it is not.
+    /// Removes a job if it is pending. Returns false if it is not.
     pub fn remove(&mut self, id: JobId) -> bool {
         let pending = self.jobs.get(&id).is_some_and(|job| job.at.state() == JobState::Pending);
         if pending {
@@ -177,33 +180,33 @@ impl Scheduler {
         pending
     }
 
-    /// Gives a job another order; it keeps everything else. A running one has it when it goes back to the queue. False
-    /// if there is no such job any more.
+    /// Changes the order of a job. The order of a running job applies when it goes back to the queue. Returns false if the job
+    /// has ended.
     pub fn reorder(&mut self, id: JobId, order: i64) -> bool {
         let Some(job) = self.jobs.get_mut(&id) else { return false };
         let before = std::mem::replace(&mut job.place, (order, id));
-        if let At::Pending(lane) = job.at
+        if let JobLocation::Pending(lane) = job.at
             && before != job.place
         {
             self.queue.remove(lane, before);
             let lane =
                 self.queue.push(job.place, job.cost, job.group, job.class, &job.key, job.past.as_ref());
-            job.at = At::Pending(lane);
+            job.at = JobLocation::Pending(lane);
         }
         true
     }
 
     fn take_back(&mut self, id: JobId, outcome: Outcome) {
-        if let Some(&Job { at: At::Pending(lane), place, .. }) = self.jobs.get(&id) {
+        if let Some(&Job { at: JobLocation::Pending(lane), place, .. }) = self.jobs.get(&id) {
             self.queue.remove(lane, place);
             self.end_job(id, outcome, None);
         }
     }
 
-    /// The end of a job, whose queue or batch has forgotten it.
+    /// Ends a job that is no longer in a queue or batch.
     fn end_job(&mut self, id: JobId, outcome: Outcome, executor: Option<Arc<str>>) {
         let job = self.jobs.remove(&id).expect("a job ends once");
-        debug_assert!(job.at.state().leads_to(outcome.state()), "{:?} -> {outcome:?}", job.at);
+        debug_assert!(job.at.state().may_become(outcome.state()), "{:?} -> {outcome:?}", job.at);
         if job.at.state() == JobState::Running {
             self.running -= 1;
             self.queue.count_running(job.group, 0, 1);
@@ -221,18 +224,18 @@ impl Scheduler {
         self.effects.push(Effect::Ended { job, outcome, executor });
     }
 
-    /// What happened since the last call, in order.
+    /// The effects since the last call, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
 
-    /// When [`tick`](Self::tick) is due next.
+    /// The time of the next [`tick`](Self::tick).
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
         self.timers.first().map(|(due, _)| *due)
     }
 
-    /// Ends the rests and delays that are over, and dispatches.
+    /// Ends the pauses and delays that are over, and dispatches.
     pub fn tick(&mut self, now: u64) {
         while let Some(&(due, timer)) = self.timers.first()
             && due <= now
@@ -240,22 +243,22 @@ impl Scheduler {
             self.timers.pop_first();
             match timer {
                 Timer::Rest(executor) => self.end_rest(executor, now),
-                Timer::Elsewhere(class) => _ = self.touched.insert(class),
+                Timer::OtherHostWait(class) => _ = self.touched.insert(class),
             }
         }
         self.dispatch(now);
     }
 
-    /// Gives pending jobs to waiting executors.
+    /// Grants pending jobs to waiting executors.
     pub fn dispatch(&mut self, now: u64) {
         while let Some(class) = self.touched.pop_first() {
             while self.queue.pending_of(class) > 0 && self.dispatch_one(class, now) {}
         }
     }
 
-    /// Gives one batch to somebody waiting who may take jobs of the class; false if nobody was given one.
+    /// Grants one batch to a waiting executor that fits the class. Returns false if there is none.
     fn dispatch_one(&mut self, class: ClassId, now: u64) -> bool {
-        // Only executors that a job is kept away from are asked in vain, and those are few.
+        // An offer fails only for executors on which the jobs failed before, and those are few.
         for _ in 0..self.roster.waiting_profiles(class) {
             for executor in self.roster.next_waiting(class, 16) {
                 if let Some(grant) = self.offer(executor, now) {
@@ -267,8 +270,8 @@ impl Scheduler {
         false
     }
 
-    /// Begins to shut down: cancels what is pending, dismisses executors that wait, and with [`Shutdown::Abort`]
-    /// cancels what runs. An abort may follow a drain.
+    /// Begins a shutdown: cancels pending jobs, dismisses waiting executors, and with [`Shutdown::Abort`] cancels running
+    /// batches. An abort can follow a drain.
     pub fn shut_down(&mut self, how: Shutdown) {
         if self.stopping == Some(Shutdown::Abort) {
             return;
@@ -295,7 +298,7 @@ impl Scheduler {
 }
 
 impl Outcome {
-    /// The state of a job that ended so.
+    /// The state of a job with this outcome.
     #[must_use]
     pub fn state(&self) -> JobState {
         match self {

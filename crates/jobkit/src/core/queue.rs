@@ -1,8 +1,8 @@
-//! The pending jobs: which one is next for somebody who may take certain classes.
+//! The pending jobs, and which is next for an executor that can take certain classes.
 //!
-//! A class is one set of needs. A lane holds the jobs that may share a batch: one group, class, batch key and past.
-//! Each class keeps its groups by usage per weight and, per group, the lanes by their first job; so the next job is
-//! found in O(classes), and taking it costs O(log n).
+//! A class is one set of needs. A lane holds the jobs that can share a batch: those of one group, class, batch key and failure
+//! history. Each class orders its groups by usage per weight and, per group, the lanes by their first job. So the next job is
+//! found in O(classes) and taken in O(log n).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,37 +12,37 @@ use super::share::Decay;
 use super::{ClassId, ExecutorId, GroupId, JobId, LaneId};
 use crate::config::{ChoirConfig, ms};
 
-/// A job's place within its group: its order, then its number.
+/// The position of a job in its group: its order, then its number.
 pub(super) type QueueOrder = (i64, JobId);
 
-/// A group's key in the order of usage per weight; the bits of a non-negative float sort as the float does.
+/// The position of a group by usage per weight. The bits of non-negative floats sort as the floats.
 type Score = (u64, GroupId);
 
-/// What befell a job before: shared by the jobs that failed together.
+/// The infrastructure errors of a job, shared by the jobs that failed together.
 #[derive(Debug)]
-pub(super) struct Past {
+pub(super) struct FailureHistory {
     pub(super) id: u64,
-    /// Where it failed, executor and host.
-    pub(super) blamed: Vec<(ExecutorId, Arc<str>)>,
-    /// Failures on executors that were well before.
+    /// The executors and hosts on which it failed.
+    pub(super) failed_on: Vec<(ExecutorId, Arc<str>)>,
+    /// Errors on healthy executors.
     pub(super) attempts: u32,
-    /// All failures.
+    /// All errors.
     pub(super) failures: u32,
-    /// It runs alone in its batch.
+    /// Whether it runs alone in its batch.
     pub(super) alone: bool,
-    /// Until then other hosts are preferred (ms).
+    /// The time until which it waits for other hosts (ms).
     pub(super) until: u64,
 }
 
-/// What a claimant may do with a lane.
+/// Whether an executor can take jobs of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Take it.
-    Free,
-    /// Take it if there is nothing else.
+pub(super) enum LaneAccess {
+    /// Yes.
+    Allowed,
+    /// Only if there is no other lane.
     Fallback,
-    /// Leave it to others.
-    Barred,
+    /// No.
+    Denied,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,7 +56,7 @@ struct LaneKey {
 #[derive(Debug)]
 pub(super) struct QueueLane {
     key: LaneKey,
-    pub(super) past: Option<Arc<Past>>,
+    pub(super) past: Option<Arc<FailureHistory>>,
     /// The jobs and their costs in ms; never empty.
     jobs: BTreeMap<QueueOrder, u64>,
 }
@@ -72,18 +72,18 @@ struct Class {
 pub(super) struct Group {
     pub(super) name: Arc<str>,
     pub(super) weight: f64,
-    /// On the scale of [`Decay`].
+    /// Stored usage, see [`Decay`].
     usage: f64,
     score: u64,
     pub(super) pending: usize,
     pub(super) running: usize,
-    /// The classes it has pending jobs of.
+    /// The classes of its pending jobs.
     classes: BTreeSet<ClassId>,
 }
 
-/// Jobs taken out of a lane for one batch.
+/// The jobs of one batch, taken from a lane.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct TakenJobs {
     pub(super) group: GroupId,
     pub(super) key: Arc<str>,
     pub(super) jobs: Vec<JobId>,
@@ -152,7 +152,7 @@ impl Queue {
         self.next
     }
 
-    /// The group of that name, made if it is new, with this weight from now on.
+    /// The group of that name, created if necessary, with this weight from now on.
     pub(super) fn group(&mut self, name: &str, weight: f64, now: u64) -> GroupId {
         let weight = if weight > 0.0 { weight.clamp(1e-6, 1e6) } else { 1.0 };
         let Some(&id) = self.group_names.get(name) else {
@@ -174,7 +174,7 @@ impl Queue {
             self.group_names.insert(name, id);
             return id;
         };
-        let group = self.groups.get_mut(&id).expect("a named group is there");
+        let group = self.groups.get_mut(&id).expect("a named group exists");
         if group.weight.to_bits() != weight.to_bits() {
             group.weight = weight;
             self.rescore(id);
@@ -182,7 +182,7 @@ impl Queue {
         id
     }
 
-    /// Forgets groups without jobs whose usage has decayed below 1 ms.
+    /// Deletes the groups without jobs and with a usage below 1 ms.
     fn sweep(&mut self, now: u64) {
         let decay = &self.decay;
         self.groups
@@ -193,17 +193,17 @@ impl Queue {
     }
 
     fn rescore(&mut self, id: GroupId) {
-        let group = self.groups.get_mut(&id).expect("a group with jobs is there");
+        let group = self.groups.get_mut(&id).expect("a group with jobs exists");
         let score = (group.usage.max(0.0) / group.weight).to_bits();
         for class in &group.classes {
-            let groups = &mut self.classes.get_mut(class).expect("a class with jobs is there").groups;
+            let groups = &mut self.classes.get_mut(class).expect("a class with jobs exists").groups;
             groups.remove(&(group.score, id));
             groups.insert((score, id));
         }
         group.score = score;
     }
 
-    /// Adds `used` ms (less than nothing: gives back) that were used at `at`.
+    /// Adds `used` ms of usage at `at`. A negative value subtracts.
     pub(super) fn charge(&mut self, id: GroupId, used: f64, at: u64) {
         let worth = self.decay.worth(at);
         if let Some(group) = self.groups.get_mut(&id) {
@@ -212,7 +212,7 @@ impl Queue {
         }
     }
 
-    /// Keeps the numbers of the scale in range; to be called with every new time.
+    /// Keeps stored usage in range. Call it with every new time.
     pub(super) fn keep_scale(&mut self, now: u64) {
         let Some(factor) = self.decay.rebase(now) else { return };
         let ids: Vec<GroupId> = self.groups.keys().copied().collect();
@@ -223,14 +223,14 @@ impl Queue {
         self.sweep(now);
     }
 
-    /// Counts jobs of a group as running or no longer so.
+    /// Adds to and subtracts from the number of running jobs of a group.
     pub(super) fn count_running(&mut self, id: GroupId, more: usize, less: usize) {
         if let Some(group) = self.groups.get_mut(&id) {
             group.running = group.running + more - less;
         }
     }
 
-    /// Adds a job; the lane it went to.
+    /// Adds a job. Returns its lane.
     pub(super) fn push(
         &mut self,
         place: QueueOrder,
@@ -238,11 +238,11 @@ impl Queue {
         group: GroupId,
         class: ClassId,
         key: &Arc<str>,
-        past: Option<&Arc<Past>>,
+        past: Option<&Arc<FailureHistory>>,
     ) -> LaneId {
         let lane_key = LaneKey { group, class, key: Arc::clone(key), past: past.map_or(0, |past| past.id) };
         self.pending += 1;
-        self.groups.get_mut(&group).expect("the job's group is there").pending += 1;
+        self.groups.get_mut(&group).expect("the job's group exists").pending += 1;
         let new = LaneId(self.next + 1);
         let id = *self.lane_ids.entry(lane_key.clone()).or_insert(new);
         if id == new {
@@ -264,7 +264,7 @@ impl Queue {
         })
     }
 
-    /// Takes one job out.
+    /// Removes one job.
     pub(super) fn remove(&mut self, lane: LaneId, place: QueueOrder) {
         let QueueLane { key: LaneKey { group, class, .. }, .. } = &self.lanes[&lane];
         let (group, class) = (*group, *class);
@@ -276,17 +276,17 @@ impl Queue {
 
     fn count_taken(&mut self, group: GroupId, class: ClassId, jobs: usize) {
         self.pending -= jobs;
-        self.groups.get_mut(&group).expect("the job's group is there").pending -= jobs;
-        let entry = self.classes.get_mut(&class).expect("the job's class is there");
+        self.groups.get_mut(&group).expect("the job's group exists").pending -= jobs;
+        let entry = self.classes.get_mut(&class).expect("the job's class exists");
         entry.pending -= jobs;
         if entry.pending == 0 {
             self.classes.remove(&class);
         }
     }
 
-    /// Changes a lane's jobs and brings its head into order; a lane that became empty is gone.
+    /// Changes the jobs of a lane and updates the order of the lanes. Deletes the lane if it becomes empty.
     fn edit<R>(&mut self, id: LaneId, change: impl FnOnce(&mut BTreeMap<QueueOrder, u64>) -> R) -> R {
-        let lane = self.lanes.get_mut(&id).expect("the lane is there");
+        let lane = self.lanes.get_mut(&id).expect("the lane exists");
         let before = lane.jobs.first_key_value().map(|(place, _)| *place);
         let result = change(&mut lane.jobs);
         let after = lane.jobs.first_key_value().map(|(place, _)| *place);
@@ -294,7 +294,7 @@ impl Queue {
             return result;
         }
         let (group_id, class_id) = (lane.key.group, lane.key.class);
-        let class = self.classes.get_mut(&class_id).expect("the lane's class is there");
+        let class = self.classes.get_mut(&class_id).expect("the lane's class exists");
         let heads = class.heads.entry(group_id).or_default();
         if let Some(before) = before {
             heads.remove(&before);
@@ -303,7 +303,7 @@ impl Queue {
             heads.insert(after, id);
         }
         let empty = heads.is_empty();
-        let group = self.groups.get_mut(&group_id).expect("the lane's group is there");
+        let group = self.groups.get_mut(&group_id).expect("the lane's group exists");
         if empty {
             class.heads.remove(&group_id);
             class.groups.remove(&(group.score, group_id));
@@ -312,15 +312,19 @@ impl Queue {
             class.groups.insert((group.score, group_id));
         }
         if after.is_none() {
-            let lane = self.lanes.remove(&id).expect("the lane is there");
+            let lane = self.lanes.remove(&id).expect("the lane exists");
             self.lane_ids.remove(&lane.key);
         }
         result
     }
 
-    /// The lane whose first job is next among these classes: of the group with the least usage per weight, the first
-    /// in order. What is only a fallback comes when there is nothing free.
-    pub(super) fn pick(&self, classes: &[ClassId], judge: impl Fn(&QueueLane) -> Standing) -> Option<LaneId> {
+    /// The lane with the next job of these classes: the first in order of the group with the least usage per weight. Lanes
+    /// that are a fallback come last.
+    pub(super) fn pick(
+        &self,
+        classes: &[ClassId],
+        judge: impl Fn(&QueueLane) -> LaneAccess,
+    ) -> Option<LaneId> {
         let mut best: Option<(bool, Score, QueueOrder, LaneId)> = None;
         for class in classes.iter().filter_map(|id| self.classes.get(id)) {
             if let Some(found) = Self::pick_in(class, &self.lanes, &judge)
@@ -335,29 +339,29 @@ impl Queue {
     fn pick_in(
         class: &Class,
         lanes: &NumberMap<LaneId, QueueLane>,
-        judge: &impl Fn(&QueueLane) -> Standing,
+        judge: &impl Fn(&QueueLane) -> LaneAccess,
     ) -> Option<(bool, Score, QueueOrder, LaneId)> {
         let mut fallback = None;
         for &score in &class.groups {
             for (&place, &id) in &class.heads[&score.1] {
                 match judge(&lanes[&id]) {
-                    Standing::Free => return Some((false, score, place, id)),
-                    Standing::Fallback => fallback = fallback.or(Some((true, score, place, id))),
-                    Standing::Barred => {}
+                    LaneAccess::Allowed => return Some((false, score, place, id)),
+                    LaneAccess::Fallback => fallback = fallback.or(Some((true, score, place, id))),
+                    LaneAccess::Denied => {}
                 }
             }
         }
         fallback
     }
 
-    /// Takes the first jobs of a lane: at least one, then as long as their costs keep within the budget.
-    pub(super) fn take(&mut self, id: LaneId, budget: u64) -> Taken {
+    /// Takes the first jobs of a lane: at least one, then while the sum of their costs is within the budget.
+    pub(super) fn take(&mut self, id: LaneId, budget: u64) -> TakenJobs {
         let lane = &self.lanes[&id];
         let most = if lane.past.as_ref().is_some_and(|past| past.alone) { 1 } else { self.max_batch };
         let (group, class, key) = (lane.key.group, lane.key.class, Arc::clone(&lane.key.key));
-        let (jobs, cost) = self.edit(id, |waiting| {
+        let (jobs, cost) = self.edit(id, |pending| {
             let (mut taken, mut total) = (Vec::new(), 0_u64);
-            while let Some(first) = waiting.first_entry() {
+            while let Some(first) = pending.first_entry() {
                 let sum = total.saturating_add(*first.get());
                 if taken.len() >= most || (!taken.is_empty() && sum > budget) {
                     break;
@@ -368,6 +372,6 @@ impl Queue {
             (taken, total)
         });
         self.count_taken(group, class, jobs.len());
-        Taken { group, key, jobs, cost }
+        TakenJobs { group, key, jobs, cost }
     }
 }

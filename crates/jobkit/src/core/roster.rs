@@ -1,7 +1,7 @@
-//! The executors: who could take what, and who is waiting for it.
+//! The executors, indexed by the classes of jobs that they can take.
 //!
-//! Executors that are alike (same host, tags and amounts) share a profile. A class knows the profiles that have
-//! somebody waiting, so finding a taker does not depend on the number of executors.
+//! Executors with equal host, tags and amounts share a profile. A class lists the profiles with waiting executors, so finding
+//! an executor for a job does not depend on their number.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,24 +23,24 @@ pub(super) struct Member {
     pub(super) budget: u64,
     pub(super) health: Health,
     pub(super) batch: Option<BatchId>,
-    /// It asked for a batch.
+    /// Whether it has claimed a batch and waits.
     pub(super) waiting: bool,
-    /// Its place among those of its profile that could be given one now.
+    /// Its position among the executors of its profile that are ready for a batch.
     ticket: Option<u64>,
-    /// It takes no further batch.
+    /// Whether it was removed and takes no further batch.
     pub(super) leaving: bool,
-    /// Its body has ended.
+    /// Whether its body has ended.
     pub(super) gone: bool,
     pub(super) state: ExecutorState,
     pub(super) since: u64,
     pub(super) problem: Option<Arc<str>>,
     usable: bool,
-    /// It failed last, and is not in quarantine for it.
+    /// Whether its last batch failed and it is not quarantined.
     failing: bool,
 }
 
 impl Member {
-    /// Moves to the state that follows from its batch and health.
+    /// Updates the state from its batch and health.
     pub(super) fn settle(&mut self, now: u64) {
         let state = match self.health.rest {
             _ if self.batch.is_some() => ExecutorState::Busy,
@@ -49,7 +49,7 @@ impl Member {
             None => ExecutorState::Idle,
         };
         if state != self.state {
-            debug_assert!(self.state.leads_to(state), "{} -> {state}", self.state);
+            debug_assert!(self.state.may_become(state), "{} -> {state}", self.state);
             self.state = state;
             self.since = now;
         }
@@ -62,7 +62,7 @@ type ProfileKey = (Arc<str>, BTreeMap<String, String>, BTreeMap<String, u64>);
 struct Profile {
     key: ProfileKey,
     members: usize,
-    /// The classes its members may take.
+    /// The classes that its members can take.
     classes: Arc<Vec<ClassId>>,
     waiting: BTreeSet<(u64, ExecutorId)>,
     usable: usize,
@@ -71,11 +71,11 @@ struct Profile {
 #[derive(Debug)]
 struct Class {
     needs: Needs,
-    /// The profiles with somebody waiting.
+    /// The profiles with waiting executors.
     waiting: BTreeSet<ProfileId>,
     /// The profile that was served last.
     cursor: ProfileId,
-    /// How many usable executors there are for it, by host.
+    /// The number of usable executors for it, by host.
     hosts: HashMap<Arc<str>, usize>,
     usable: usize,
 }
@@ -87,7 +87,7 @@ pub(super) struct Roster {
     profile_ids: HashMap<ProfileKey, ProfileId>,
     classes: NumberMap<ClassId, Class>,
     class_ids: HashMap<Needs, ClassId>,
-    /// How many executors of a host are failing.
+    /// The number of failing executors, by host.
     failing: HashMap<Arc<str>, usize>,
     next: u64,
     sweep_at: usize,
@@ -172,13 +172,13 @@ impl Roster {
         }
     }
 
-    /// The class of these needs. `in_use` lists the classes that must be kept, should it be time to forget some.
+    /// The class of these needs. `in_use` returns the classes to keep when unused ones are deleted.
     pub(super) fn class(&mut self, needs: &Needs, in_use: impl FnOnce() -> NumberSet<ClassId>) -> ClassId {
         if let Some(&id) = self.class_ids.get(needs) {
             return id;
         }
         if self.classes.len() >= self.sweep_at.max(256) {
-            self.forget_classes(&in_use());
+            self.delete_unused_classes(&in_use());
         }
         let id = ClassId(self.number());
         let mut class = Class {
@@ -206,7 +206,7 @@ impl Roster {
         id
     }
 
-    fn forget_classes(&mut self, in_use: &NumberSet<ClassId>) {
+    fn delete_unused_classes(&mut self, in_use: &NumberSet<ClassId>) {
         self.classes.retain(|id, _| in_use.contains(id));
         let classes = &self.classes;
         self.class_ids.retain(|_, id| classes.contains_key(id));
@@ -222,12 +222,12 @@ impl Roster {
         self.classes.iter().map(|(id, class)| (*id, &class.needs, class.usable))
     }
 
-    /// The classes that a member may take.
+    /// The classes that members of a profile can take.
     pub(super) fn classes_of(&self, profile: ProfileId) -> Arc<Vec<ClassId>> {
         Arc::clone(&self.profiles[&profile].classes)
     }
 
-    /// How many usable executors and hosts there are for a class.
+    /// The numbers of usable executors and their hosts for a class.
     pub(super) fn takers(&self, class: ClassId) -> (usize, usize) {
         self.classes.get(&class).map_or((0, 0), |class| (class.usable, class.hosts.len()))
     }
@@ -237,19 +237,19 @@ impl Roster {
         self.classes.get(&class).is_some_and(|class| class.hosts.contains_key(host))
     }
 
-    /// Whether an executor is there and neither leaving nor in quarantine.
+    /// Whether an executor exists and is neither removed nor quarantined.
     pub(super) fn usable(&self, id: ExecutorId) -> bool {
         self.members.get(&id).is_some_and(|member| member.usable)
     }
 
-    /// Whether a failure of this executor comes out of the blue: neither it nor its host was failing before.
-    pub(super) fn well(&self, id: ExecutorId) -> bool {
+    /// Whether neither the executor nor its host has failures.
+    pub(super) fn is_healthy(&self, id: ExecutorId) -> bool {
         self.members
             .get(&id)
             .is_none_or(|member| member.health.failures == 0 && !self.failing.contains_key(&member.host))
     }
 
-    /// Brings the indices in line with what became of a member.
+    /// Updates the indices after a change of a member.
     pub(super) fn refresh(&mut self, id: ExecutorId) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let profile = self.profiles.get_mut(&member.profile).expect("a member's profile is there");
@@ -296,12 +296,12 @@ impl Roster {
         }
     }
 
-    /// How many profiles have somebody waiting for a class.
+    /// The number of profiles with executors that wait for a class.
     pub(super) fn waiting_profiles(&self, class: ClassId) -> usize {
         self.classes.get(&class).map_or(0, |class| class.waiting.len())
     }
 
-    /// The first few members waiting in the next profile for a class, in turn, so that hosts fill up evenly.
+    /// The first waiting members of the next profile for a class, round robin, so that the load of the hosts is even.
     pub(super) fn next_waiting(&mut self, class: ClassId, most: usize) -> Vec<ExecutorId> {
         let Some(class) = self.classes.get_mut(&class) else { return Vec::new() };
         let after = (std::ops::Bound::Excluded(class.cursor), std::ops::Bound::Unbounded);
@@ -324,7 +324,7 @@ impl Class {
     }
 }
 
-/// Counts one more or one less; what is counted down to nothing is forgotten.
+/// Increments or decrements a count. A count of zero is deleted.
 fn count(counts: &mut HashMap<Arc<str>, usize>, host: &Arc<str>, more: bool) {
     if more {
         *counts.entry(Arc::clone(host)).or_default() += 1;

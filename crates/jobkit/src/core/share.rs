@@ -1,10 +1,10 @@
-//! Decayed usage on a scale that needs no updating.
+//! Decayed usage, without periodic updates.
 //!
-//! All usage decays with one half-life, so the order of the groups does not change while nothing is used. Usage is
-//! therefore kept as it would have to be at a fixed epoch's worth: what is used later counts for more, by
-//! 2^((now - epoch) / half-life). The epoch moves on before the numbers grow out of range.
+//! All usage decays with the same half-life, so the order of the groups changes only when usage is added. Usage is therefore
+//! stored relative to a fixed epoch: usage at a later time is multiplied by 2^((now - epoch) / half-life). The epoch moves
+//! before the numbers overflow.
 
-/// The scale.
+/// The scale of stored usage.
 #[derive(Debug, Clone)]
 pub(super) struct Decay {
     half_life_ms: f64,
@@ -25,17 +25,17 @@ impl Decay {
         (at as f64 - self.epoch as f64) / self.half_life_ms
     }
 
-    /// What 1 ms used at `at` is worth.
+    /// The stored value of 1 ms of usage at `at`.
     pub(super) fn worth(&self, at: u64) -> f64 {
         self.exponent(at).exp2()
     }
 
-    /// Usage on the scale as ms at `now`.
+    /// Stored usage in ms at `now`.
     pub(super) fn as_of(&self, usage: f64, now: u64) -> f64 {
         usage / self.worth(now)
     }
 
-    /// Whether the epoch is due to be moved; the factor to multiply every usage with if it was.
+    /// Moves the epoch if necessary. Returns the factor by which to multiply every stored usage.
     pub(super) fn rebase(&mut self, now: u64) -> Option<f64> {
         let exponent = self.exponent(now);
         (exponent > EXPONENT_MAX).then(|| {
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usage_halves_and_the_epoch_moves_unseen() {
+    fn usage_halves_and_moving_the_epoch_does_not_change_it() {
         let mut decay = Decay::new(1000);
         let usage = 500.0 * decay.worth(0);
         assert!((decay.as_of(usage, 1000) - 250.0).abs() < 1e-9);

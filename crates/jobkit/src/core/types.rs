@@ -1,4 +1,4 @@
-//! The numbers, orders and answers that pass in and out of the scheduler.
+//! The types of the scheduler's interface.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ macro_rules! number {
 }
 
 number! {
-    /// A job; numbers rise in order of submission and are not used again.
+    /// The number of a job, increasing in order of submission. Never reused.
     pub JobId
 }
 number! {
-    /// A batch; numbers rise in order of claiming and are not used again.
+    /// The number of a batch, increasing in order of claims. Never reused.
     pub BatchId
 }
 number! {
-    /// An executor; one that is removed and added again has a new number.
+    /// The number of an executor. An executor that is added again has a new number.
     pub ExecutorId
 }
 macro_rules! readable {
@@ -51,87 +51,87 @@ number! { pub(super) ClassId }
 number! { pub(super) LaneId }
 number! { pub(super) ProfileId }
 
-/// How a job ended.
+/// The outcome of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
-    /// Its executor said that it is done.
+    /// Reported as done by its executor.
     Done,
-    /// It failed too often for infrastructure reasons.
+    /// Given up after too many infrastructure errors.
     Abandoned {
-        /// One line: how often, where last, why.
+        /// One line: the number of errors, the last executor, its reason.
         reason: String,
     },
-    /// It was cancelled, or the Choir shut down before it was done.
+    /// Cancelled, or not done at the shutdown of the Choir.
     Cancelled,
-    /// It was taken back while it was pending.
+    /// Removed from the queue by the submitter.
     Removed,
 }
 
-/// How to shut down.
+/// The mode of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Batches that run may end; pending jobs are cancelled.
+    /// RunningBatch batches can end; pending jobs are cancelled.
     Drain,
-    /// Batches that run are cancelled too.
+    /// RunningBatch batches are cancelled too.
     Abort,
 }
 
-/// How a batch ends. Its jobs that are done are done in any case.
+/// The end of a batch. It does not affect jobs that are done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BatchEnd {
-    /// Nothing is left to be said. Jobs that are neither done nor cancelled make it an infrastructure error.
+    /// The executor has finished. Jobs that are neither done nor cancelled make it an infrastructure error.
     Finished,
-    /// The unfinished jobs go back to the queue; nobody is to blame.
+    /// The unfinished jobs go back to the queue. This does not count as an error.
     PutBack,
-    /// Something other than the jobs broke, in one line. The unfinished jobs go back, rather to another host.
+    /// An infrastructure error, in one line. The unfinished jobs go back to the queue, preferably for another host.
     Failed(String),
 }
 
-/// A batch that was given to an executor.
+/// A batch granted to an executor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// Who got it.
+    /// The executor.
     pub executor: ExecutorId,
     /// Its number.
     pub batch: BatchId,
-    /// What its jobs share.
+    /// The batch key of its jobs.
     pub key: Arc<str>,
     /// The group of its jobs.
     pub group: Arc<str>,
-    /// 1, and one more for each infrastructure error its jobs have been through.
+    /// 1 plus the number of infrastructure errors of its jobs.
     pub attempt: u32,
     /// Its jobs, in order; at least one.
     pub jobs: Vec<JobId>,
 }
 
-/// The answer to a claim.
+/// The result of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// Here is a batch.
+    /// A batch.
     Granted(Grant),
-    /// Not now. The executor is waiting: an [`Effect::Granted`] or [`Effect::Dismissed`] will follow.
+    /// The executor waits: an [`Effect::Granted`] or [`Effect::Dismissed`] follows.
     Waiting,
-    /// Never again.
+    /// The executor gets no further batch.
     Gone,
 }
 
-/// What happened, to be acted upon by whoever drives the scheduler.
+/// An effect that the caller has to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// A waiting executor got a batch.
+    /// A batch was granted to a waiting executor.
     Granted(Grant),
-    /// A waiting executor will get no batch any more.
+    /// A waiting executor gets no further batch.
     Dismissed(ExecutorId),
-    /// All that is unfinished in a batch is to be stopped.
+    /// Stop the unfinished jobs of a batch.
     CancelBatch(BatchId),
-    /// A job ended. Exactly one for every job.
+    /// A job ended. Exactly one per job.
     Ended {
-        /// Which.
+        /// The job.
         job: JobId,
-        /// How.
+        /// Its outcome.
         outcome: Outcome,
-        /// The executor that had it last, if it was running.
+        /// The executor of its last batch, if it was running.
         executor: Option<Arc<str>>,
     },
 }

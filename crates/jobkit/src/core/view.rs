@@ -1,19 +1,19 @@
-//! What can be asked of the scheduler without changing it.
+//! Queries of the scheduler.
 
-use super::{BatchId, ExecutorId, Job, JobId, Running, Scheduler};
-use crate::state::JobState;
-use crate::status::{
-    BatchStatus, ChoirStatus, EndCounts, ExecutorStatus, GroupStatus, JobStatus, Unplaceable,
+use super::{
+    BatchId, BatchStatus, ChoirStatus, EndCounts, ExecutorId, ExecutorStatus, GroupStatus, Job, JobId,
+    JobStatus, RunningBatch, Scheduler, Unplaceable,
 };
+use crate::state::JobState;
 
 impl Scheduler {
-    /// How many jobs wait.
+    /// The number of pending jobs.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.queue.pending()
     }
 
-    /// How many jobs are in batches.
+    /// The number of running jobs.
     #[must_use]
     pub fn running(&self) -> usize {
         self.running
@@ -25,7 +25,7 @@ impl Scheduler {
         self.stopping.is_some()
     }
 
-    /// Where a job stands; `None` once it has ended.
+    /// The state of a job; `None` once it has ended.
     #[must_use]
     pub fn job_state(&self, id: JobId) -> Option<JobState> {
         self.jobs.get(&id).map(|job| job.at.state())
@@ -39,7 +39,7 @@ impl Scheduler {
         ids
     }
 
-    /// The jobs that wait, in order of submission.
+    /// The pending jobs, in order of submission.
     #[must_use]
     pub fn pending_ids(&self) -> Vec<JobId> {
         let mut ids: Vec<JobId> = self.jobs_in(JobState::Pending).collect();
@@ -47,14 +47,14 @@ impl Scheduler {
         ids
     }
 
-    /// How jobs ended so far.
+    /// The numbers of jobs that ended.
     #[must_use]
     pub fn ended(&self) -> EndCounts {
         self.ended
     }
 
-    /// A snapshot. `name` tells the name of a job, `log` the log of an executor, `unix` turns the scheduler's time into
-    /// Unix seconds.
+    /// A snapshot. `name` returns the name of a job, `log` the log of an executor, `unix` the Unix seconds of a time of the
+    /// scheduler.
     pub fn status(
         &self,
         now: u64,
@@ -102,7 +102,7 @@ impl Scheduler {
     fn batch_status(
         &self,
         id: BatchId,
-        batch: &Running,
+        batch: &RunningBatch,
         name: &impl Fn(JobId) -> String,
         unix: &impl Fn(u64) -> i64,
     ) -> BatchStatus {
@@ -121,8 +121,7 @@ impl Scheduler {
         }
     }
 
-    /// Pending jobs that no executor can take as things are: none has what they need, or all that do are in
-    /// quarantine.
+    /// Pending jobs that no executor can take now: none meets their needs, or those that do are quarantined.
     #[must_use]
     pub fn unplaceable(&self) -> Vec<Unplaceable> {
         let mut found: Vec<Unplaceable> = self

@@ -1,10 +1,10 @@
 #!/bin/bash
-# Stands in for `ktest run --events`. What it does is in the file `mode` of the commit: words of
+# A fake `ktest run --events`. The file `mode` of the commit has any of these words:
 #   fail   every subtest fails
 #   flaky  the first run of the commit ends with an infrastructure error after its first subtest
 #   refuse the test file cannot be run at all
-# A commit that is no kernel is where --deps-dir says, its mode as well.
-# FAKE/delay: seconds that a subtest takes; FAKE/hold: none ends while it is there. FAKE/ran: a line for each subtest that was started.
+# A commit of a repository other than a kernel, and its mode, is in --deps-dir.
+# FAKE/delay: seconds of a subtest. FAKE/hold: no subtest ends while the file exists. FAKE/ran: a line for each started subtest.
 set -o nounset
 fake=$(dirname "$0")
 shift

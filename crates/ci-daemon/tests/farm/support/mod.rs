@@ -1,4 +1,4 @@
-//! A farm in a temporary folder: a real git repository, test files, a stand-in for `ktest`, and the real daemon.
+//! A farm in a temporary directory: a real git repository, test files, a fake `ktest`, and the real daemon.
 
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 
@@ -15,11 +15,11 @@ use tempfile::TempDir;
 use testkit::ScratchRepo;
 
 const FAKE_KTEST: &str = include_str!("fake-ktest.bash");
-/// The name of the test that is the daemon.
+/// The name of the test that runs the daemon.
 pub const DAEMON: &str = "the_daemon_itself";
 const ARGS: &str = "CI_DAEMON_TEST_ARGS";
 
-/// Runs the daemon if this process was started to be one.
+/// Runs the daemon, if this process was started for that.
 pub fn be_the_daemon() {
     if let Ok(args) = std::env::var(ARGS) {
         let args = std::iter::once("ci-daemon").chain(args.split('\n')).map(Into::into);
@@ -34,7 +34,7 @@ pub struct Farm {
 }
 
 impl Farm {
-    /// A farm whose configuration is [`Farm::config`] with nothing more, and whose repository has no commit yet.
+    /// A farm with [`Farm::config`] as its configuration, and a repository without commits.
     pub fn new() -> Self {
         let linux = ScratchRepo::new();
         linux.commit("unrelated", &[("mode", "")]);
@@ -77,12 +77,12 @@ impl Farm {
         self.write("ci.toml", text, 0o644);
     }
 
-    /// How long each subtest takes from now on.
+    /// Sets the duration of each subtest.
     pub fn delay(&self, seconds: &str) {
         self.write("fake/delay", seconds, 0o644);
     }
 
-    /// Whether subtests are kept from ending.
+    /// Keeps subtests from ending, or lets them end.
     pub fn hold(&self, held: bool) {
         if held {
             self.write("fake/hold", "", 0o644);
@@ -95,7 +95,7 @@ impl Farm {
         self.repo.commit(message, &[("mode", mode), ("message", message)])
     }
 
-    /// Leaves a request as `ci-status rerun` does.
+    /// Writes a request as `ci-status rerun` does.
     pub fn ask_rerun(&self, commit: &CommitId, key: &str) {
         let text = format!(r#"{{"version":1,"rerun":{{"commit":"{commit}","key":"{key}"}}}}"#);
         self.write("data/requests/.new", &text, 0o644);
@@ -103,7 +103,7 @@ impl Farm {
         std::fs::rename(folder.join(".new"), folder.join(format!("{key}.json"))).unwrap();
     }
 
-    /// The requests that are not over.
+    /// The requests that are not finished.
     pub fn requests(&self) -> usize {
         let files =
             ["data/requests", "data/requests/taken"].map(|folder| std::fs::read_dir(self.path(folder)));
@@ -111,7 +111,7 @@ impl Farm {
         files.filter(|entry| entry.path().is_file()).count()
     }
 
-    /// How an attempt at a test ended, by number; the one that stands first.
+    /// The statuses of the attempts, by number.
     pub fn attempts(&self, commit: &CommitId, key: &str) -> Vec<String> {
         let Ok(Some(results)) = self.reader().commit(commit) else { return Vec::new() };
         let Some(entry) = results.get(&key.parse().unwrap()) else { return Vec::new() };
@@ -131,7 +131,7 @@ impl Farm {
         let mut all = vec!["--config".to_owned(), self.path("ci.toml").display().to_string()];
         all.extend(["--ktest".to_owned(), ktest.display().to_string()]);
         all.extend(args.iter().map(ToString::to_string));
-        // CI_DAEMON_TEST_LOUD=1 shows what the daemon says.
+        // CI_DAEMON_TEST_LOUD=1 shows the log of the daemon.
         let loud = std::env::var_os("CI_DAEMON_TEST_LOUD").is_some();
         let output = if loud { Stream::Inherit } else { Stream::Null };
         let runtime =
@@ -140,7 +140,7 @@ impl Farm {
             .args(["--exact", DAEMON, "--ignored", "--nocapture", "--test-threads=1"])
             .env(ARGS, all.join("\n"))
             .streams(Stream::Null, output, output);
-        // A test that wants to hear what the service manager hears listens here.
+        // A test can listen here for the notifications of the service manager.
         let notify = self.path("notify");
         if notify.exists() {
             cmd = cmd.env("NOTIFY_SOCKET", notify);
@@ -161,7 +161,7 @@ impl Farm {
         self.write("linux.git/objects/info/alternates", &format!("{of}/objects\n"), 0o644);
     }
 
-    /// The newest commits of a branch of some repository.
+    /// The newest commits of a branch of a repository.
     pub fn commits_of(&self, repo: &str, branch: &str, n: usize) -> Vec<CommitId> {
         let (dir, n) = (format!("--git-dir={repo}"), format!("-{n}"));
         let list = self.repo.git([&dir, "rev-list", &n, branch]);
@@ -205,7 +205,7 @@ impl Farm {
         text.lines().map(Into::into).collect()
     }
 
-    /// How often each was started, by commit and key.
+    /// The number of starts of each subtest, by commit and key.
     pub fn starts(&self) -> BTreeMap<String, u32> {
         let mut starts = BTreeMap::new();
         for line in self.ran() {
@@ -233,24 +233,24 @@ impl Daemon {
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub fn wait(self) -> Exit {
         self.wait_for(Duration::from_secs(90))
     }
 
-    /// Waits for its end, which takes no longer than this.
+    /// Waits for the end of the process, at most for this long.
     pub fn wait_for(mut self, time: Duration) -> Exit {
         let wait = async { tokio::time::timeout(time, self.child.wait()).await };
         self.runtime.block_on(wait).expect("the daemon ends in time").unwrap()
     }
 }
 
-/// Waits until something is so.
+/// Waits until the condition is true.
 pub fn until(what: &str, so: impl FnMut() -> bool) {
     until_within(Duration::from_secs(60), what, so);
 }
 
-/// Waits until something is so, for this long.
+/// Waits until the condition is true, at most for this long.
 pub fn until_within(time: Duration, what: &str, mut so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !so() {
@@ -259,7 +259,7 @@ pub fn until_within(time: Duration, what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a process of that command line is there.
+/// Whether a process with that command line runs.
 pub fn runs(path: &Path) -> bool {
     let path = path.display().to_string();
     std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {

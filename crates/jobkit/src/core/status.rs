@@ -1,32 +1,32 @@
-//! What a Choir says about itself: plain data to be serialised. Pending jobs appear as counts only.
+//! The status of a Choir: plain, serialisable data. Pending jobs appear as counts only.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::core::{BatchId, JobId};
+use super::types::{BatchId, JobId};
 use crate::state::ExecutorState;
 
 /// A snapshot of a Choir. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChoirStatus {
-    /// Whether it takes on work: not after a shutdown began.
+    /// Whether it accepts jobs; false once a shutdown has begun.
     pub accepting: bool,
-    /// How many jobs wait.
+    /// The number of pending jobs.
     pub pending: usize,
-    /// How many jobs are in batches.
+    /// The number of running jobs.
     pub running: usize,
-    /// How jobs ended so far.
+    /// The numbers of jobs that ended.
     pub ended: EndCounts,
-    /// The groups that have jobs or a share used up lately.
+    /// The groups with jobs or usage.
     pub groups: BTreeMap<String, GroupStatus>,
     /// The executors, by name.
     pub executors: Vec<ExecutorStatus>,
-    /// Pending jobs that no executor can take as things are.
+    /// Pending jobs that no executor can take now.
     pub unplaceable: Vec<Unplaceable>,
 }
 
-/// How jobs ended.
+/// The numbers of jobs that ended, by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct EndCounts {
     /// Done.
@@ -35,12 +35,12 @@ pub struct EndCounts {
     pub abandoned: u64,
     /// Cancelled.
     pub cancelled: u64,
-    /// Taken back.
+    /// Removed from the queue.
     pub removed: u64,
 }
 
 impl EndCounts {
-    /// All of them together.
+    /// The sum.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.done + self.abandoned + self.cancelled + self.removed
@@ -54,9 +54,9 @@ pub struct GroupStatus {
     pub weight: f64,
     /// Executor time used, decayed, in seconds.
     pub usage: f64,
-    /// Jobs that wait.
+    /// Pending jobs.
     pub pending: usize,
-    /// Jobs in batches.
+    /// RunningBatch jobs.
     pub running: usize,
 }
 
@@ -67,40 +67,40 @@ pub struct ExecutorStatus {
     pub name: String,
     /// Its host.
     pub host: String,
-    /// Where it stands.
+    /// Its state.
     pub state: ExecutorState,
-    /// Since when.
+    /// The time of its last change of state.
     pub since: i64,
-    /// When it may take a batch again, while it rests.
+    /// The end of its pause, if it is paused.
     pub rests_until: Option<i64>,
-    /// What it runs.
+    /// Its batch.
     pub batch: Option<BatchStatus>,
-    /// Infrastructure failures in a row.
+    /// Infrastructure errors in a row.
     pub failures: u32,
-    /// Whether its next batch decides between health and another quarantine.
+    /// Whether an error of its next batch leads to another quarantine.
     pub on_probation: bool,
-    /// Whether it takes no further batch.
+    /// Whether it was removed and takes no further batch.
     pub leaving: bool,
-    /// The last infrastructure error, until a batch ends well.
+    /// The last infrastructure error, until a batch succeeds.
     pub problem: Option<String>,
-    /// Its log.
+    /// The path of its log.
     pub log: Option<String>,
 }
 
-/// A batch in an executor.
+/// The batch of an executor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BatchStatus {
     /// Its number.
     pub id: BatchId,
-    /// What its jobs share.
+    /// The batch key of its jobs.
     pub key: String,
     /// The group of its jobs.
     pub group: String,
     /// The jobs that have not ended, in order.
     pub jobs: Vec<JobStatus>,
-    /// How many are done.
+    /// The number of jobs that are done.
     pub done: usize,
-    /// When it was claimed.
+    /// The time of its claim.
     pub since: i64,
 }
 
@@ -111,15 +111,15 @@ pub struct JobStatus {
     pub id: JobId,
     /// Its name.
     pub name: String,
-    /// Whether its cancellation was asked for.
+    /// Whether its cancellation was requested.
     pub cancelling: bool,
 }
 
-/// Pending jobs that nobody can take.
+/// Pending jobs that no executor can take, by needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unplaceable {
-    /// What they need.
+    /// Their needs.
     pub needs: String,
-    /// How many they are.
+    /// Their number.
     pub pending: usize,
 }

@@ -319,7 +319,7 @@ async fn dropping_the_choir_ends_the_executors() {
         let ended = Arc::clone(&ended);
         choir
             .add_executor(ExecutorSpec::new(name), |executor| async move {
-                lazy(executor).await;
+                wait_for_cancellation(executor).await;
                 ended.fetch_add(1, Ordering::Relaxed);
             })
             .unwrap();

@@ -8,3 +8,13 @@ pub mod pool;
 pub mod remote;
 pub mod run;
 mod work_file;
+
+/// A configuration for tests: the required settings, then `rest`.
+#[cfg(test)]
+fn config_of(rest: &str) -> config::Config {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ci.toml");
+    let required = "linux_repo = \"/srv/linux.git\"\noutput_dir = \"/srv/out\"\nktest_dir = \"/srv/kt\"\n";
+    std::fs::write(&path, format!("{required}{rest}")).unwrap();
+    config::load(&path).unwrap()
+}

@@ -81,12 +81,7 @@ mod tests {
     #[test]
     #[expect(clippy::too_many_lines, reason = "one scenario in its order")]
     fn only_listed_files_share_a_kernel_and_only_jobs_with_a_kernel_are_planned() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ci.toml");
         let text = r#"
-linux_repo = "/srv/linux.git"
-output_dir = "/srv/out"
-ktest_dir = "/srv/kt"
 user = "kmo"
 tolerate = ["RUST"]
 [repo.tools]
@@ -113,8 +108,7 @@ slots = 2
 [host.there]
 arch = "x86_64"
 "#;
-        std::fs::write(&path, text).unwrap();
-        let config = Arc::new(config::load(&path).unwrap());
+        let config = Arc::new(crate::executor::config_of(text));
         let env = Env::try_from(BTreeMap::from([("K".to_owned(), "v".to_owned())])).unwrap();
         let listing =
             |name: &str, env: &Env| ((name.parse().unwrap(), env.clone()), Arc::from(["s".parse().unwrap()]));

@@ -57,12 +57,7 @@ mod tests {
 
     #[test]
     fn the_first_arguments() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ci.toml");
         let text = r#"
-linux_repo = "/srv/linux.git"
-output_dir = "/srv/out"
-ktest_dir = "/srv/kt"
 [host.here]
 kind = "local"
 [host.farm1]
@@ -76,8 +71,7 @@ kind = "slurm"
 partition = "kernel"
 arch = "x86_64"
 "#;
-        std::fs::write(&path, text).unwrap();
-        let commands = host_commands(&config::load(&path).unwrap(), "ci");
+        let commands = host_commands(&crate::executor::config_of(text), "ci");
         let shown: Vec<String> =
             commands.iter().map(|(host, args)| format!("{host}: {}", args.join(" "))).collect();
         insta::assert_snapshot!(shown.join("\n"), @r"

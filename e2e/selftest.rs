@@ -6,6 +6,7 @@
 //!
 //! The kernel is the branch `base` of the repository in KTEST_TEST_REPO, which `make test` sets.
 
+#![expect(clippy::print_stdout, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
 use std::collections::BTreeMap;

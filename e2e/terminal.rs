@@ -1,5 +1,6 @@
 //! `ci-status` on a pseudo-terminal of util-linux's script: colors, pager, live view.
 
+#![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
 #[path = "../crates/ci-status/tests/common/mod.rs"]

@@ -5,6 +5,8 @@
 //! verdicts, in real result files. A refill picks the 2,000 next jobs. Cold is a new process: it opens the results, reads
 //! the cached listings, the durations and the verdicts. Warm is the same planner after the 2,000 have their verdicts.
 
+#![expect(clippy::print_stdout, reason = "a program for developers")]
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;

@@ -172,7 +172,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
     let stray = cli.run.once || cli.run.ktest.is_some();
     let result = match cli.command {
         Some(command) if stray && !matches!(command, Command::Run(_)) => {
-            eprintln!("ci-daemon: --once and --ktest apply to `run` only; remove them");
+            stdio::error("ci-daemon", "--once and --ktest apply to `run` only; remove them");
             return 2;
         }
         None => run(path, &cli.run),
@@ -191,7 +191,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
     match result {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("ci-daemon: {error:#}");
+            stdio::error("ci-daemon", format_args!("{error:#}"));
             1
         }
     }
@@ -236,7 +236,7 @@ fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<()> {
         return print_json(&rows);
     }
     for problem in problems(&view) {
-        eprintln!("ci-daemon: {problem}");
+        stdio::error("ci-daemon", problem);
     }
     print(&preview::table(&jobs))
 }
@@ -251,7 +251,7 @@ fn simulate(config: Option<&Path>, args: &SimulateArgs) -> Result<()> {
         return print_json(&forecasts);
     }
     for problem in problems(&view) {
-        eprintln!("ci-daemon: {problem}");
+        stdio::error("ci-daemon", problem);
     }
     let assumed = format!(
         "assumed: {} s per batch and {} s per kernel in addition to the subtests; subtests take their average time\n",
@@ -359,22 +359,19 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 fn print(text: &str) -> Result<()> {
-    // A closed pipe (head, less) is not an error.
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
-        _ => Ok(()),
-    }
+    Ok(stdio::print(text)?)
 }
 
 fn print_json(value: &impl Serialize) -> Result<()> {
-    print(&(serde_json::to_string_pretty(value)? + "\n"))
+    Ok(stdio::json(value)?)
 }
 
 fn log_to_stderr(default: &str, bars: Option<MultiProgress>, format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("KTEST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let bars = Arc::new(bars);
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_target(false).log_internal_errors(false);
     let subscriber = subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
     let subscriber = subscriber.with_writer(move || Stderr(bars.clone()));
     match format {

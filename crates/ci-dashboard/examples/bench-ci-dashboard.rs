@@ -6,6 +6,8 @@
 //! a commit are published ten times per second. wrk has no fixed rate: its connections wait 100 ms after each response,
 //! so requests arrive in bursts of 21, and less often if responses are slow (the rate is printed after the p99).
 
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for developers")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! Writes a directory of realistic results, to look at the dashboard without a farm:
 //! `cargo run -p ci-dashboard --example fixture -- DIR`, then `ci-dashboard serve --output-dir DIR`.
 
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for developers")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,6 +1,8 @@
 //! Writes a large directory of results for measurements: `--example large -- DIR COMMITS TESTS`. It has one branch,
 //! `u/big`; tests fail in streaks, about one in 300 at a time.
 
+#![expect(clippy::print_stderr, reason = "a program for developers")]
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;

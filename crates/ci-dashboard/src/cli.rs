@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ci-dashboard: {error:#}");
+            stdio::error("ci-dashboard", format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -97,6 +97,8 @@ fn start_log() {
     let filter = EnvFilter::try_from_env("KTEST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colours);
+    // The default is a panic if standard error cannot be written.
+    let log = log.log_internal_errors(false);
     log.with_writer(io::stderr).init();
 }
 

@@ -1,6 +1,7 @@
 //! The pages in a real browser: node runs `e2e/browser` over realistic results, while this process acts as the daemon:
 //! on request it writes the verdict of the running test.
 
+#![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;

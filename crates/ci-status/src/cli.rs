@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anstyle::{AnsiColor, Style};
 use clap::{CommandFactory as _, Parser as _};
 use clap_complete::Shell;
 use fsx::clock::unix_seconds;
@@ -34,8 +33,7 @@ pub fn main() -> ExitCode {
         // The reader of the output has closed it.
         Err(Problem::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            let style = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
-            let _ = writeln!(anstream::stderr(), "{style}ci-status:{style:#} {error}");
+            stdio::error("ci-status", &error);
             // The exit code 1 of `wait` means that a test failed.
             ExitCode::from(if matches!(cli.command, Command::Wait { .. }) { 125 } else { 1 })
         }
@@ -118,13 +116,7 @@ fn context(cli: &Cli, folder: PathBuf, now: i64) -> Result<Context, Problem> {
 
 fn respond(cli: &Cli, folder: PathBuf, now: i64, out: &mut dyn Write) -> Result<u8, Problem> {
     if let Command::Completions { shell } = cli.command {
-        let script = Completions(shell);
-        if cli.global.json {
-            writeln!(out, "{}", script.json().map_err(io::Error::other)?)?;
-        } else {
-            script.text(out)?;
-        }
-        return Ok(out.flush().map(|()| 0)?);
+        return written(cli, &Completions(shell), out);
     }
     let context = context(cli, folder, now)?;
     match &cli.command {
@@ -136,13 +128,18 @@ fn respond(cli: &Cli, folder: PathBuf, now: i64, out: &mut dyn Write) -> Result<
         Command::Watch { branch, once: false } => return changes(&context, branch.as_deref(), out),
         _ => {}
     }
-    let answer = run(cli, &context)?;
-    if cli.global.json {
-        writeln!(out, "{}", answer.json().map_err(io::Error::other)?)?;
+    written(cli, &*run(cli, &context)?, out)
+}
+
+/// Writes an answer and returns its exit code, also if the reader has closed the pipe.
+fn written(cli: &Cli, answer: &dyn Answer, out: &mut dyn Write) -> Result<u8, Problem> {
+    let result = if cli.global.json {
+        let json = answer.json().map_err(io::Error::other)?;
+        writeln!(out, "{}", stdio::escape_json(&json))
     } else {
-        answer.text(out)?;
-    }
-    out.flush()?;
+        answer.text(out)
+    };
+    stdio::OutputError::unless_closed(result.and_then(|()| out.flush()))?;
     Ok(answer.exit_code())
 }
 
@@ -166,9 +163,7 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
         Command::Compare { base, head } => Box::new(compare::run(context, base, head)?),
         Command::Wait { commit, all, limit } => {
             let until = WaitOptions { all: *all, limit: *limit };
-            let mut report = |progress: &str| {
-                let _ = writeln!(anstream::stderr(), "{}", crate::text::clean(progress));
-            };
+            let mut report = |progress: &str| stdio::message(crate::text::clean(progress));
             let mut clock = SystemClock { start: Instant::now(), pause: pause(context) };
             Box::new(wait::run(context, commit.as_deref(), until, &mut clock, &mut report)?)
         }
@@ -251,7 +246,7 @@ fn changes(context: &Context, branch: Option<&str>, out: &mut dyn Write) -> Resu
     loop {
         let line = watch::run(context, &at, unix_seconds())?.json().map_err(io::Error::other)?;
         if line != last {
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", stdio::escape_json(&line))?;
             out.flush()?;
             last = line;
         }

@@ -207,6 +207,9 @@ pub enum Problem {
     /// The output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
+    /// Standard output cannot be written.
+    #[error(transparent)]
+    Stdout(#[from] stdio::OutputError),
 }
 
 /// Some names out of many, for a message.

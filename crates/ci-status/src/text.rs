@@ -157,7 +157,7 @@ impl fmt::Display for Table {
 
 /// The text without control characters: a terminal must not obey commit messages and reasons.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if stdio::is_terminal_control(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// A writer that removes the control characters that a terminal would obey.

@@ -1,5 +1,6 @@
 //! A real program, compiled with --coverage, run, and looked at with the compiler's own gcov; and the merging.
 
+#![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;

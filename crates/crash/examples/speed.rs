@@ -1,5 +1,7 @@
 //! How long it takes to find the crashes in a log: `speed FILE...`, for each file its size, reports and time.
 
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for developers")]
+
 use std::process::ExitCode;
 use std::time::Instant;
 

@@ -5,6 +5,8 @@
 //! over the files that are not marked CORRUPTED or SUPPRESSED. The exit code is 1 if fewer than nine of ten are exact, if
 //! a log without a crash has a title, or if a piece causes a panic.
 
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for developers")]
+
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::ExitCode;

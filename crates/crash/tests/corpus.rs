@@ -1,5 +1,6 @@
 //! Tests on a corpus of real crash logs in the directory `$KTEST_CRASH_LOGS`. Without it, they print that they are skipped.
 
+#![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::Path;

@@ -2,6 +2,8 @@
 //!
 //! Prints `name value unit` lines.
 
+#![expect(clippy::print_stdout, reason = "a program for developers")]
+
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,7 @@
 //! Two users share three hosts; one of them fails: `cargo run -p jobkit --example walk`.
 
+#![expect(clippy::print_stdout, reason = "a program for developers")]
+
 use std::time::Duration;
 
 use jobkit::{

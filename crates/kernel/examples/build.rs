@@ -1,6 +1,8 @@
 //! Builds a kernel into a cache and prints the time of each step:
 //! `cargo run -p kernel --example build -- CACHE SOURCE[@COMMIT] [--no-sandbox] [--tolerate=OPT] [OPT[=VALUE]...]`
 
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for developers")]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;

@@ -1,6 +1,8 @@
 //! Explains why options do not have their required value, from a source tree and a final configuration:
 //! `cargo run -p kernel --example explain -- SOURCE DOTCONFIG OPT[=VALUE]...`
 
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for developers")]
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;

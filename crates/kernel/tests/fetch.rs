@@ -1,5 +1,6 @@
 //! A distribution's kernel from a local mirror: real apt, real packages, no network.
 
+#![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! The samples of a kernel tree: `$KTEST_KERNEL_SOURCE`, else the directory of a Debian source package.
 //! The expected results are those of the tree's own parser tests.
 
+#![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
+
 use std::path::PathBuf;
 
 use ktap::{CaseResult, Document, Problem};

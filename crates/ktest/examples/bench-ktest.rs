@@ -3,6 +3,8 @@
 //! `vm_bare_boot_s`: QEMU and the same kernel straight to a first process that powers off.
 //! `vm_command_tcg_s`: `ktest boot -- true`, from the kernel store to the exit code.
 
+#![expect(clippy::print_stdout, reason = "a program for developers")]
+
 use std::path::Path;
 use std::time::Instant;
 

@@ -5,10 +5,12 @@
 pub mod record;
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use record::Record;
+use stdio::OutputError;
 
 use model::{EVENT_VERSION, Event, HEARTBEAT, Stamped, Status, SubtestName, Verdict};
 
@@ -36,6 +38,8 @@ pub struct Reporter {
     width: usize,
     /// The reader of the events has gone.
     broken: bool,
+    /// The first failed write to standard output.
+    output_error: OnceLock<OutputError>,
     record: Record,
     console: Option<Console>,
 }
@@ -72,6 +76,7 @@ impl Reporter {
             counting: false,
             width: 12,
             broken: false,
+            output_error: OnceLock::new(),
             record: Record::default(),
             console: None,
         }
@@ -131,6 +136,12 @@ impl Reporter {
         self.broken
     }
 
+    /// The first failed write to standard output, other than to a closed pipe.
+    #[must_use]
+    pub fn output_error(&self) -> Option<&OutputError> {
+        self.output_error.get()
+    }
+
     /// The record of the events so far. The caller sets its output directory.
     #[must_use]
     pub fn record(&self) -> Record {
@@ -157,7 +168,12 @@ impl Reporter {
 
     fn emit(&mut self, event: Event) {
         match self.style {
-            Style::Events => self.broken |= print_event(self.began, event).is_err(),
+            Style::Events => {
+                if let Err(error) = print_event(self.began, event) {
+                    self.broken = true;
+                    self.output(OutputError::unless_closed(Err(error)));
+                }
+            }
             Style::Text | Style::Aside => self.text(&event),
             Style::Silent => {}
         }
@@ -198,11 +214,18 @@ impl Reporter {
     fn line(&self, text: &str) {
         self.bar.suspend(|| {
             // A closed pipe ends the output, not the run.
-            let _ = match self.style {
-                Style::Aside => writeln!(anstream::stderr().lock(), "{text}"),
-                Style::Text | Style::Events | Style::Silent => writeln!(anstream::stdout().lock(), "{text}"),
-            };
+            match self.style {
+                Style::Aside => stdio::message(text),
+                Style::Text | Style::Events | Style::Silent => self.output(stdio::line(text)),
+            }
         });
+    }
+
+    fn output(&self, result: Result<(), OutputError>) {
+        if let Err(error) = result {
+            // The first error is the one to report.
+            let _ = self.output_error.set(error);
+        }
     }
 
     fn text(&mut self, event: &Event) {

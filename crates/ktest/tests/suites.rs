@@ -1,6 +1,7 @@
 //! lib/suite.sh and lib/fstests.sh on the host: without source, with a stand-in for xfstests' source, with one that does
 //! not build. What they make of results in the guest: tests/selftest/fstests.ktest and blktests.ktest.
 
+#![expect(clippy::print_stdout, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::os::unix::fs::PermissionsExt;

@@ -3,6 +3,8 @@
 //! FOLDER has the scratch results during the run (default: in the target directory). Its file system determines the cost of
 //! an fsync.
 
+#![expect(clippy::print_stdout, reason = "a program for developers")]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 

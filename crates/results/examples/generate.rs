@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p results --example generate [FOLDER]`; a test does the same into a scratch folder and compares.
 
+#![expect(clippy::print_stderr, reason = "a program for developers")]
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 

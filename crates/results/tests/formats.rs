@@ -1,6 +1,7 @@
 //! The blobs of docs/formats.md: blobs of the ktest system are read, the schemas of the ktest system read ours, and
 //! malformed blobs are errors or data. Tests that need the capnp tool are skipped with a message if it is not installed.
 
+#![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! A program compiled with optimization, so that its functions are inlined; its source lines are known from the text.
 
+#![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! A real sshd on a loopback address, with its own keys, for the user that runs the test.
 
+#![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
+
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The progress display on standard output: verdicts; on a terminal also the running batches and the number of jobs left.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -63,7 +63,7 @@ impl Progress {
         match self {
             Self::Quiet => {}
             // A closed pipe does not stop the tests.
-            Self::Plain(_) => drop(writeln!(io::stdout(), "{text}")),
+            Self::Plain(_) => drop(stdio::line(text)),
             Self::Terminal(_, bars) => drop(bars.multi.println(text)),
         }
     }

@@ -108,7 +108,7 @@ pub(super) async fn run(args: BootArgs, cache: PathBuf) -> Result<u8, Failure> {
     };
     reporter.event(Event::RunFinished { exit_code: code });
     match result {
-        Ok(Summary { command: Some(command), .. }) => println!("{command}"),
+        Ok(Summary { command: Some(command), .. }) => stdio::line(command)?,
         Ok(Summary { infrastructure: Some(what), .. }) => return Err(Failure::unjudged(what)),
         Ok(_) if code == 125 => return Err(Failure::unjudged("the guest ended before the command did")),
         Ok(_) => {}

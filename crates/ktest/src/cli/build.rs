@@ -96,7 +96,7 @@ pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
         }
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&built).map_err(Failure::usage)?);
+        stdio::json(&built)?;
     }
     Ok(code)
 }

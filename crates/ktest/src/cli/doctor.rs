@@ -30,7 +30,7 @@ pub(super) async fn run(args: DoctorArgs, cache: &Path) -> Result<u8, Failure> {
     let findings = examine(arch, cache).await;
     let missing = findings.iter().any(|finding| matches!(finding.health, Health::Missing | Health::Fail));
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&findings).map_err(Failure::usage)?);
+        stdio::json(&findings)?;
         return Ok(u8::from(missing));
     }
     for finding in &findings {
@@ -41,9 +41,9 @@ pub(super) async fn run(args: DoctorArgs, cache: &Path) -> Result<u8, Failure> {
             Health::Fail => ("FAIL", anstyle::AnsiColor::Red),
         };
         let style = anstyle::Style::new().fg_color(Some(color.into()));
-        anstream::println!("{style}{word:<8}{style:#} {:<20} {}", finding.what, finding.found);
+        stdio::line(format_args!("{style}{word:<8}{style:#} {:<20} {}", finding.what, finding.found))?;
         if !finding.remedy.is_empty() {
-            anstream::println!("{:29} {}", "", finding.remedy);
+            stdio::line(format_args!("{:29} {}", "", finding.remedy))?;
         }
     }
     Ok(u8::from(missing))

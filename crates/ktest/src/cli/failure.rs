@@ -25,10 +25,14 @@ impl Failure {
 
     /// Prints the message to standard error.
     pub(crate) fn print(&self) -> ExitCode {
-        use std::io::Write;
-        let style = anstyle::Style::new().fg_color(Some(anstyle::AnsiColor::Red.into())).bold();
-        let _ = writeln!(anstream::stderr(), "{style}ktest:{style:#} {}", self.message);
+        stdio::error("ktest", &self.message);
         ExitCode::from(self.code)
+    }
+}
+
+impl From<stdio::OutputError> for Failure {
+    fn from(error: stdio::OutputError) -> Self {
+        Self::unjudged(error)
     }
 }
 

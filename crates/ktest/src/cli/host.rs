@@ -1,6 +1,5 @@
 //! `ktest host`: run tests on other machines, check them and set them up.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -200,7 +199,7 @@ pub(super) async fn run(args: HostArgs, cache: PathBuf) -> Result<u8, Failure> {
 
 async fn setup(args: SetupArgs, cache: &Path) -> Result<u8, Failure> {
     if args.print_script {
-        print!("{}", hosts::check::SETUP);
+        stdio::print(hosts::check::SETUP)?;
         return Ok(0);
     }
     let key = match &args.key {
@@ -219,11 +218,11 @@ async fn setup(args: SetupArgs, cache: &Path) -> Result<u8, Failure> {
             let there = output.map_err(Failure::unjudged)?.text();
             let same = there.trim() == std::env::consts::ARCH;
             if !same {
-                println!(
+                stdio::line(format_args!(
                     "{} is {}: install a ktest of that architecture there",
                     args.target.host,
                     there.trim()
-                );
+                ))?;
             }
             let own = std::env::current_exe().map_err(Failure::unjudged)?;
             same.then_some(own)
@@ -233,9 +232,10 @@ async fn setup(args: SetupArgs, cache: &Path) -> Result<u8, Failure> {
     if !key.is_empty() {
         more.push(("--key", key.as_str()));
     }
-    let mut say = |line: &str| println!("{line}");
+    // A step that cannot be printed does not end the setup.
+    let mut say = |line: &str| drop(stdio::line(line));
     hosts::check::setup(&link, binary.as_deref(), &more, &mut say).await.map_err(Failure::unjudged)?;
-    println!("To check it: ktest host check {}@{}", args.user, link.target().address);
+    stdio::line(format_args!("To check it: ktest host check {}@{}", args.user, link.target().address))?;
     Ok(0)
 }
 
@@ -260,7 +260,7 @@ async fn check(args: CheckArgs, cache: &Path) -> Result<u8, Failure> {
     let findings = hosts::check::check(&args.target.link(cache)?).await;
     let missing = findings.iter().any(|finding| finding.health == "missing");
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&findings).map_err(Failure::usage)?);
+        stdio::json(&findings)?;
     } else {
         for finding in &findings {
             let color = match finding.health.as_str() {
@@ -269,14 +269,12 @@ async fn check(args: CheckArgs, cache: &Path) -> Result<u8, Failure> {
                 _ => anstyle::AnsiColor::Red,
             };
             let style = anstyle::Style::new().fg_color(Some(color.into()));
-            anstream::println!(
+            stdio::line(format_args!(
                 "{style}{:<8}{style:#} {:<18} {}",
-                finding.health,
-                finding.what,
-                finding.found
-            );
+                finding.health, finding.what, finding.found
+            ))?;
             if !finding.remedy.is_empty() {
-                anstream::println!("{:27} {}", "", finding.remedy);
+                stdio::line(format_args!("{:27} {}", "", finding.remedy))?;
             }
         }
     }
@@ -317,10 +315,10 @@ pub(super) fn remote_order(test: &TestOrder) -> Result<(TestFile, PathBuf, Remot
 /// Prints the output of a run on another host.
 pub(super) fn tell(output: Output<'_>) {
     // If the reader has gone, this process is ended soon.
-    let _ = match output {
-        Output::Event(line) => writeln!(std::io::stdout(), "{line}"),
-        Output::Message(line) => writeln!(std::io::stderr(), "{line}"),
-    };
+    match output {
+        Output::Event(line) => drop(stdio::line(line)),
+        Output::Message(line) => stdio::message(line),
+    }
 }
 
 /// The exit code of a run on another host. An error becomes an infrastructure event.

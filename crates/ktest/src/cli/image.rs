@@ -109,7 +109,7 @@ async fn make(args: CreateArgs, cache: &Path, update: bool) -> Result<u8, Failur
     }?;
     reporter.event(Event::RunFinished { exit_code: 0 });
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&json(&made)).map_err(Failure::usage)?);
+        stdio::json(&json(&made))?;
     } else {
         let how = if made.new { "created" } else { "exists" };
         reporter.note(&format!("{} {how}, {}", made.path.display(), Bytes(made.bytes)));
@@ -134,15 +134,16 @@ fn list(args: &ListArgs, cache: &Path) -> Result<u8, Failure> {
     let images = image::list(cache);
     if args.json {
         let all: Vec<_> = images.iter().map(json).collect();
-        println!("{}", serde_json::to_string_pretty(&all).map_err(Failure::usage)?);
+        stdio::json(&all)?;
         return Ok(0);
     }
     for image in &images {
         let size = Bytes(image.bytes).to_string();
-        anstream::println!("{:<8} {:<12} {size:>8}  {}", image.arch, image.suite, image.path.display());
+        let path = image.path.display();
+        stdio::line(format_args!("{:<8} {:<12} {size:>8}  {path}", image.arch, image.suite))?;
     }
     if images.is_empty() {
-        anstream::println!("no images; ktest run creates the standard one, or use ktest image create");
+        stdio::line("no images; ktest run creates the standard one, or use ktest image create")?;
     }
     Ok(0)
 }

@@ -178,14 +178,14 @@ fn list(args: &ListArgs, cache: &Cache) -> Result<u8, Failure> {
     let listed: Vec<Listed> =
         entries.into_iter().map(|entry| Listed::of(entry, &names, &store, now)).collect();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&listed).map_err(Failure::usage)?);
+        stdio::json(&listed)?;
         return Ok(0);
     }
     for kernel in &listed {
-        anstream::println!("{}", kernel.line());
+        stdio::line(kernel.line())?;
     }
     let total = listed.iter().map(|kernel| kernel.bytes).sum();
-    anstream::println!("{} in {}", count(listed.len()), Bytes(total));
+    stdio::line(format_args!("{} in {}", count(listed.len()), Bytes(total)))?;
     Ok(0)
 }
 
@@ -213,7 +213,7 @@ async fn fetch(args: FetchArgs, cache: &Cache) -> Result<u8, Failure> {
         }));
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&fetched).map_err(Failure::usage)?);
+        stdio::json(&fetched)?;
     }
     Ok(0)
 }
@@ -237,7 +237,7 @@ fn headers(args: &HeadersArgs, cache: &Cache) -> Result<u8, Failure> {
         kernel::BuildError::Source(what) => Failure::usage(what),
         other => Failure::unjudged(other),
     })?;
-    anstream::println!("headers of {}: make -C {} M=MODULE", kernel.release, dir.display());
+    stdio::line(format_args!("headers of {}: make -C {} M=MODULE", kernel.release, dir.display()))?;
     Ok(0)
 }
 
@@ -257,15 +257,15 @@ fn gc(args: &GcArgs, cache: &Cache) -> Result<u8, Failure> {
     if args.json {
         let gone: Vec<_> =
             gone.iter().map(|(id, bytes)| serde_json::json!({ "id": id, "bytes": bytes })).collect();
-        println!("{}", serde_json::to_string_pretty(&gone).map_err(Failure::usage)?);
+        stdio::json(&gone)?;
         return Ok(0);
     }
     let word = if args.dry_run { "would be removed" } else { "removed" };
     for (id, bytes) in &gone {
-        anstream::println!("{}  {:>8}  {word}", id.short(), Bytes(*bytes).to_string());
+        stdio::line(format_args!("{}  {:>8}  {word}", id.short(), Bytes(*bytes).to_string()))?;
     }
     let total = gone.iter().map(|(_, bytes)| bytes).sum();
-    anstream::println!("{} {word}, {}", count(gone.len()), Bytes(total));
+    stdio::line(format_args!("{} {word}, {}", count(gone.len()), Bytes(total)))?;
     Ok(0)
 }
 

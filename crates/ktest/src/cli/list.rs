@@ -42,14 +42,13 @@ pub(super) async fn run(args: ListArgs, cache: &Path) -> Result<u8, Failure> {
         all.push(Listed { test: file.test, subtests });
     }
     if args.json {
-        let json = serde_json::to_string_pretty(&all).map_err(Failure::usage)?;
-        println!("{json}");
+        stdio::json(&all)?;
         return Ok(0);
     }
     for listed in all {
-        println!("{}", listed.test);
+        stdio::line(listed.test)?;
         for subtest in listed.subtests {
-            println!("  {subtest}");
+            stdio::line(format_args!("  {subtest}"))?;
         }
     }
     Ok(0)

@@ -155,7 +155,7 @@ pub(super) async fn mon(args: MonArgs) -> Result<u8, Failure> {
         let answer = live.monitor(&args.vm.out, &args.command.join(" ")).await;
         let answer = answer.map_err(Failure::unjudged)?;
         if !answer.is_empty() {
-            println!("{answer}");
+            stdio::line(answer)?;
         }
         return Ok(0);
     }

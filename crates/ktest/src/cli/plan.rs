@@ -194,10 +194,10 @@ pub(super) async fn run(args: PlanArgs, cache: &Path) -> Result<u8, Failure> {
     let plan = Plan::of(&args.files, cache).await?;
     let code = u8::from(!plan.broken.is_empty());
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&plan).map_err(Failure::usage)?);
+        stdio::json(&plan)?;
         return Ok(code);
     }
-    anstream::print!("{}", text(&plan));
+    stdio::print(text(&plan))?;
     Ok(code)
 }
 

@@ -45,7 +45,7 @@ pub(super) async fn run(args: RunArgs, cache: PathBuf) -> Result<u8, Failure> {
     }
     let code = overall(&codes);
     if order.json {
-        println!("{}", record::json(&records, code));
+        stdio::line(stdio::escape_json(&record::json(&records, code)))?;
     }
     if let Some(path) = &order.junit {
         fsx::own::write(path, record::junit(&records)).map_err(Failure::usage)?;
@@ -74,7 +74,11 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
         error => error,
     });
     drop(heartbeat);
-    let code = result.as_ref().map_or_else(exit_code, Summary::exit_code);
+    let mut code = result.as_ref().map_or_else(exit_code, Summary::exit_code);
+    if code == 0 && reporter.broken() {
+        // The run ended early. What did not run has not passed.
+        code = 125;
+    }
     if let Err(RunError::Infrastructure(what)) = &result {
         reporter.event(Event::Infrastructure { what: what.clone() });
     }
@@ -84,7 +88,7 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
         Ok(summary) => {
             record.out.clone_from(&summary.out);
             match &summary.command {
-                Some(command) => println!("{command}"),
+                Some(command) => stdio::line(command)?,
                 None => summarize(&summary, &reporter, &order.test.out),
             }
         }
@@ -95,6 +99,11 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
             record.infrastructure = Some(error.to_string());
             Failure::from(error).print();
         }
+    }
+    if let Some(error) = reporter.output_error() {
+        // The verdicts that were not printed are lost for the reader.
+        stdio::error("ktest", error);
+        code = 125;
     }
     Ok((code, record, reporter.broken()))
 }

@@ -1,0 +1,159 @@
+//! Output that cannot be written: a reader that has gone, a full disk, a closed descriptor. No command panics, and each
+//! ends with the exit code of its work or with its own error.
+
+#![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use model::Verdict;
+use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
+
+/// A directory with test files that need no VM, results, and a configuration.
+fn scene() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let tests = dir.path().join("tests");
+    std::fs::create_dir_all(&tests).unwrap();
+    std::fs::create_dir_all(dir.path().join("linux")).unwrap();
+    let makefile = "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 0\nEXTRAVERSION =\n";
+    std::fs::write(dir.path().join("linux/Makefile"), makefile).unwrap();
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::create_dir_all(dir.path().join("lib")).unwrap();
+    for library in ["tests/test-libs.sh", "tests/prelude.sh", "lib/common.sh", "lib/ktap.sh"] {
+        std::fs::copy(sources.join(library), dir.path().join(library)).unwrap();
+    }
+    for (name, body) in [("good", "true"), ("bad", "false")] {
+        let file = tests.join(format!("{name}.ktest"));
+        let script = format!(
+            "#!/bin/bash\n. \"${{BASH_SOURCE%/*}}/test-libs.sh\"\nconfig-mem 256M\nconfig-no-vm\n\
+             test_one() {{ {body}; }}\nmain \"$@\"\n"
+        );
+        std::fs::write(&file, script).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let commit = commit_id("one");
+    let results = ResultsFixture::new(&dir.path().join("out"));
+    results.branch("kim", "b", &[(commit.clone(), "one".into())]);
+    results.test(TestResult::new(&commit, "good.one", Verdict::Passed, 5)).publish();
+    results.finish();
+    let config = "output_dir = \"out\"\nktest_dir = \".\"\nlinux_repo = \"linux.git\"\n";
+    std::fs::write(dir.path().join("ci.toml"), config).unwrap();
+    dir
+}
+
+/// Standard output as the command gets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sink {
+    /// A pipe that nobody reads.
+    Gone,
+    /// A full disk.
+    Full,
+    /// No descriptor 1.
+    Closed,
+}
+
+/// The exit code and standard error of a command line.
+fn end(dir: &Path, line: &str, sink: Sink) -> (i32, String) {
+    let mut words = line.split(' ');
+    let program = assert_cmd::cargo::cargo_bin(words.next().unwrap());
+    let mut command = match sink {
+        Sink::Closed => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(program);
+            shell
+        }
+        Sink::Gone | Sink::Full => Command::new(program),
+    };
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", dir);
+    command.env("KTEST_CACHE_DIR", dir.join("cache")).current_dir(dir).args(words).stdin(Stdio::null());
+    if sink == Sink::Full {
+        command.stdout(File::options().write(true).open("/dev/full").unwrap());
+    } else if sink == Sink::Gone {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.stdout(writer);
+    }
+    let output = command.stderr(Stdio::piped()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!text.contains("panicked"), "{line} {sink:?}: {text}");
+    (output.status.code().unwrap(), text)
+}
+
+/// A command line, its exit code, and the exit code if the disk is full.
+const COMMANDS: [(&str, i32, i32); 20] = [
+    ("ktest list tests/good.ktest", 0, 125),
+    ("ktest list --json tests/good.ktest", 0, 125),
+    ("ktest run --json tests/good.ktest", 0, 125),
+    ("ktest run --json tests/bad.ktest", 1, 125),
+    ("ktest run tests/good.ktest", 0, 125),
+    ("ktest run tests/bad.ktest", 1, 125),
+    ("ktest plan tests/good.ktest", 0, 125),
+    ("ktest plan --json tests/good.ktest", 0, 125),
+    ("ktest kernel list", 0, 125),
+    ("ktest kernel list --json", 0, 125),
+    ("ktest kernel gc --dry-run --json", 0, 125),
+    ("ktest image list", 0, 125),
+    ("ktest image list --json", 0, 125),
+    ("ktest host setup --print-script h", 0, 125),
+    ("ci-daemon --config ci.toml check", 0, 1),
+    ("ci-daemon --config ci.toml check --json", 0, 1),
+    ("ci-daemon --config ci.toml retention --dry-run --json", 0, 1),
+    ("ci-status --output-dir out branches --json", 0, 1),
+    ("ci-status completions bash", 0, 1),
+    ("ci-status completions bash --json", 0, 1),
+];
+
+#[test]
+fn the_exit_code_does_not_depend_on_the_reader() {
+    let dir = scene();
+    for (line, code, _) in COMMANDS {
+        for sink in [Sink::Gone, Sink::Closed] {
+            let (found, text) = end(dir.path(), line, sink);
+            assert_eq!(found, code, "{line} {sink:?}: {text}");
+            assert!(!text.contains("standard output"), "{line} {sink:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_not_a_verdict() {
+    let dir = scene();
+    for (line, _, code) in COMMANDS {
+        let (found, text) = end(dir.path(), line, Sink::Full);
+        assert_eq!(found, code, "{line}: {text}");
+        assert!(text.contains("cannot write to standard output: No space left on device"), "{line}: {text}");
+    }
+}
+
+#[test]
+fn a_run_that_its_reader_ends_has_not_passed() {
+    let dir = scene();
+    for sink in [Sink::Gone, Sink::Full] {
+        let (code, text) = end(dir.path(), "ktest run --events tests/good.ktest", sink);
+        assert_eq!(code, 125, "{sink:?}: {text}");
+    }
+    assert_eq!(end(dir.path(), "ktest run --events tests/bad.ktest", Sink::Gone).0, 1);
+}
+
+#[test]
+fn standard_error_that_cannot_be_written_changes_nothing() {
+    let dir = scene();
+    for (line, code) in [
+        ("ktest run nowhere.ktest", 2),
+        ("ktest run tests/good.ktest", 0),
+        ("ci-daemon --config nowhere.toml check", 1),
+        ("ci-daemon --once check", 2),
+        ("ci-dashboard --config nowhere.toml serve", 1),
+        ("ci-status --output-dir nowhere branches", 1),
+    ] {
+        let mut words = line.split(' ');
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin(words.next().unwrap()));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", dir.path());
+        command.env("KTEST_CACHE_DIR", dir.path().join("cache")).env("KTEST_LOG", "trace");
+        command.current_dir(dir.path()).args(words).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(File::options().write(true).open("/dev/full").unwrap());
+        assert_eq!(command.status().unwrap().code(), Some(code), "{line}");
+    }
+}

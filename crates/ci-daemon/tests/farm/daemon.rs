@@ -1,11 +1,41 @@
 //! Verdicts, restarts, pushes and edits of the configuration.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use crate::support::{Farm, runs, until};
 use results::LogKind;
 use rustix::process::Signal;
 use spawn::Exit;
+
+/// It takes as long as a run may be silent.
+#[test]
+fn a_run_that_is_stopped_is_killed_and_runs_again() {
+    let farm = Farm::new();
+    let commit = farm.commit("one", "stop");
+    let began = Instant::now();
+    assert_eq!(farm.start(&["--once"]).wait_for(Duration::from_secs(170)), Exit::Code(0));
+    assert!(began.elapsed() > Duration::from_secs(80), "{:?}", began.elapsed());
+    assert_eq!(farm.tally(&commit), "5 Passed");
+    // The subtest that ran when it was stopped ran twice.
+    assert_eq!(farm.ran().len(), 6);
+    assert!(!runs(&farm.path("fake/ktest")));
+}
+
+#[test]
+fn links_and_fifos_of_a_run_are_not_published() {
+    let farm = Farm::new();
+    let commit = farm.commit("one", "links");
+    farm.once();
+    assert_eq!(farm.tally(&commit), "5 Passed");
+    let reader = farm.reader();
+    let key = "t.one.a".parse().unwrap();
+    let log = reader.log(&commit, &key, LogKind::Subtest).unwrap();
+    assert_eq!(log.map(|log| log.read(1000).unwrap().0).unwrap_or_default(), b"");
+    for name in ["crash", "kernel.config"] {
+        assert!(!farm.path(&format!("data/{commit}/t.one.a/{name}.br")).exists(), "{name}");
+    }
+}
 
 #[test]
 fn verdicts_are_recorded_once_and_a_push_is_tested() {

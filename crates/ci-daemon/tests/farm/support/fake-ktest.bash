@@ -2,6 +2,8 @@
 # A fake `ktest run --events`. The file `mode` of the commit has any of these words:
 #   fail   every subtest fails
 #   flaky  the first run of the commit ends with an infrastructure error after its first subtest
+#   stop   the first run of the commit is stopped by a signal after a heartbeat
+#   links  the files of a subtest are links to FAKE/secret, and a FIFO
 #   refuse the test file cannot be run at all
 # A commit of a repository other than a kernel, and its mode, is in --deps-dir.
 # FAKE/delay: seconds of a subtest. FAKE/hold: no subtest ends while the file exists. FAKE/ran: a line for each started subtest.
@@ -51,6 +53,19 @@ for subtest in "${subtests[@]}"; do
 	while [[ -e $fake/hold ]]; do sleep 0.02; done
 	dir=out/${test//\//.}.$subtest
 	mkdir -p "$out/$dir"
+	if [[ $mode == *stop* && ! -e $fake/stopped ]]; then
+		touch "$fake/stopped"
+		event '"heartbeat"'
+		kill -STOP $$
+	fi
+	if [[ $mode == *links* ]]; then
+		echo "PRIVATE KEY" >"$fake/secret"
+		ln -s "$fake/secret" "$out/$dir/log"
+		mkfifo "$out/$dir/crash"
+		ln -sfn "$fake/secret" "$out/kernel.config"
+		event "\"verdict\",\"subtest\":\"$subtest\",\"status\":\"Passed\",\"duration_ms\":1,\"dir\":\"$dir\""
+		continue
+	fi
 	echo "00001 the log of $subtest" | tee "$out/$dir/log" >>"$out/out/${test//\//.}"
 	status='"Passed"'
 	[[ $mode == *fail* ]] && status='"Failed","reason":"mode says so"'

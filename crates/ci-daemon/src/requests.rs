@@ -22,7 +22,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenRequest {
     /// What is requested.
-    pub what: RequestKind,
+    pub kind: RequestKind,
     /// The file, to be removed when the request is finished.
     pub file: PathBuf,
 }
@@ -90,8 +90,8 @@ fn files(folder: &Dir, found: &mut TakenRequests) -> Vec<std::ffi::OsString> {
 /// Reads one request; moves it to the directory `to`, if one is given.
 fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests) {
     let file = folder.path().join(name);
-    let what = match parse(folder, name) {
-        Ok(what) => what,
+    let kind = match parse(folder, name) {
+        Ok(kind) => kind,
         Err(error) => {
             let modified = folder.metadata(name).ok().flatten().map(|data| data.modified);
             let age = modified.and_then(|at| SystemTime::now().duration_since(at).ok());
@@ -117,7 +117,7 @@ fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests
             file
         }
     };
-    found.requests.push(TakenRequest { what, file });
+    found.requests.push(TakenRequest { kind, file });
 }
 
 fn parse(folder: &Dir, name: &OsStr) -> Result<RequestKind, RequestError> {
@@ -159,7 +159,7 @@ mod tests {
         }
         let found = take(dir.path(), false);
         assert_eq!(found.requests.len(), 1);
-        let RequestKind::Rerun(rerun) = &found.requests[0].what else { panic!("{:?}", found.requests) };
+        let RequestKind::Rerun(rerun) = &found.requests[0].kind else { panic!("{:?}", found.requests) };
         assert_eq!((rerun.commit.as_str(), rerun.key.as_str()), (commit, "fs.a.x"));
         assert_eq!(found.problems.len(), strange.len(), "{:?}", found.problems);
         assert!(take(dir.path(), false).requests.is_empty());
@@ -171,7 +171,10 @@ mod tests {
         assert!(folder.join("half").exists() && folder.join(".a2.json").exists());
         let branch: model::BranchRef = "kmo/old".parse().unwrap();
         results::requests::submit(dir.path(), RequestKind::Unlist(branch.clone())).unwrap();
-        let asked = take(dir.path(), false).requests;
-        assert_eq!(asked.iter().map(|asked| &asked.what).collect::<Vec<_>>(), [&RequestKind::Unlist(branch)]);
+        let taken = take(dir.path(), false).requests;
+        assert_eq!(
+            taken.iter().map(|request| &request.kind).collect::<Vec<_>>(),
+            [&RequestKind::Unlist(branch)]
+        );
     }
 }

@@ -81,7 +81,7 @@ pub enum BranchError {
 impl crate::fault::SectionError for BranchError {}
 
 /// The names that a branch can refer to, and the base of its paths.
-pub(crate) struct Known<'a> {
+pub(crate) struct KnownNames<'a> {
     pub groups: Vec<&'a GroupName>,
     pub repos: Vec<&'a RepoName>,
     pub paths: &'a Paths,
@@ -92,7 +92,7 @@ const KEYS: &[&str] = &["remote", "ref", "fetch", "repo", "test_groups", "base"]
 pub(crate) fn read(
     node: &Node,
     user: &UserName,
-    known: &Known<'_>,
+    known: &KnownNames<'_>,
 ) -> Result<BTreeMap<BranchRef, Branch>, Fault> {
     let entries = node.table("branch")?.iter();
     entries
@@ -106,7 +106,7 @@ pub(crate) fn read(
         .collect()
 }
 
-fn one(section: &Section<'_>, at: &BranchRef, known: &Known<'_>) -> Result<Branch, Fault> {
+fn one(section: &Section<'_>, at: &BranchRef, known: &KnownNames<'_>) -> Result<Branch, Fault> {
     let name = &at.branch;
     let node = section.node();
     let (remote, git_ref) = match section.get_any(&["fetch", "remote"])? {
@@ -151,7 +151,7 @@ fn one(section: &Section<'_>, at: &BranchRef, known: &Known<'_>) -> Result<Branc
     })
 }
 
-fn repo(node: &Node, branch: &BranchName, known: &Known<'_>) -> Result<RepoName, Fault> {
+fn repo(node: &Node, branch: &BranchName, known: &KnownNames<'_>) -> Result<RepoName, Fault> {
     let text = node.str("repo")?;
     let linux = RepoName::linux();
     let mut repos = known.repos.iter().copied().chain([&linux]);

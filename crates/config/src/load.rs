@@ -7,7 +7,7 @@ use fsx::untrusted::{Dir, UntrustedError};
 
 use model::{BranchRef, GroupName, UserName};
 
-use crate::branch::{self, Branch, Known};
+use crate::branch::{self, Branch, KnownNames};
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::fault::Fault;
@@ -154,7 +154,7 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
     config.test_groups = group::resolve(&raw, &BTreeMap::new(), &config.images)?;
     if let Some(node) = part(&["branch", "branches"])? {
         let user = config.user.as_ref().ok_or_else(|| node.fault(TopError::NoUser))?;
-        let known = Known {
+        let known = KnownNames {
             groups: config.test_groups.keys().collect(),
             repos: config.repos.keys().collect(),
             paths: &paths,
@@ -178,7 +178,7 @@ fn user_tree(path: &Path, tree: &Node, user: &UserName, config: &Config) -> Resu
     let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
     group::check_env(&raw, &config.test_groups)?;
     let groups = group::resolve(&raw, &config.test_groups, &config.images)?;
-    let known = Known {
+    let known = KnownNames {
         groups: groups.keys().chain(config.test_groups.keys()).collect(),
         repos: config.repos.keys().collect(),
         paths: &Paths::of(path),

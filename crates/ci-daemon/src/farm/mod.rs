@@ -200,7 +200,7 @@ impl Farm {
                 }
                 Vec::new()
             }
-            FarmEvent::Request(TakenRequest { what, file }) => match what {
+            FarmEvent::Request(TakenRequest { kind, file }) => match kind {
                 RequestKind::Rerun(Rerun { commit, key }) => self.rerun(&JobRef { commit, key }, file),
                 RequestKind::Unlist(branch) => self.unlist(branch, file),
             },

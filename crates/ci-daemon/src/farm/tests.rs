@@ -36,8 +36,8 @@ fn view(dir: &Path) -> View {
     }
 }
 
-fn request(what: RequestKind) -> FarmEvent {
-    FarmEvent::Request(TakenRequest { what, file: "r".into() })
+fn request(kind: RequestKind) -> FarmEvent {
+    FarmEvent::Request(TakenRequest { kind, file: "r".into() })
 }
 
 fn rerun(key: &str) -> FarmEvent {

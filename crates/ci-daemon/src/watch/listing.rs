@@ -64,11 +64,11 @@ async fn list_tests(ktest_dir: &Path, (test, env): &ListedFile) -> Result<Vec<Su
 #[derive(Debug, Default)]
 pub struct Listings {
     store: Option<PathBuf>,
-    known: HashMap<ListedFile, Known>,
+    known: HashMap<ListedFile, ListingEntry>,
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+struct ListingEntry {
     digest: String,
     state: Result<Arc<[SubtestName]>, Failure>,
 }
@@ -82,7 +82,7 @@ struct Failure {
 
 /// One listing in the file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Stored {
+struct StoredListing {
     test: TestPath,
     #[serde(default, skip_serializing_if = "Env::is_empty")]
     env: Env,
@@ -95,16 +95,16 @@ impl Listings {
     #[must_use]
     pub fn load(store: &Path) -> Self {
         let bytes = fsx::own::read(store, STORE_MAX).unwrap_or_else(|_| b"[]".to_vec());
-        let stored: Vec<Stored> = match serde_json::from_slice(&bytes) {
+        let stored: Vec<StoredListing> = match serde_json::from_slice(&bytes) {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::warn!("{}: {error}; all test files are listed again", store.display());
                 Vec::new()
             }
         };
-        let known = |stored: Stored| {
+        let known = |stored: StoredListing| {
             let state = Ok(stored.subtests.into());
-            ((stored.test, stored.env), Known { digest: stored.digest, state })
+            ((stored.test, stored.env), ListingEntry { digest: stored.digest, state })
         };
         Self { store: Some(store.into()), known: stored.into_iter().map(known).collect() }
     }
@@ -125,7 +125,7 @@ impl Listings {
                     let file = ktest_dir.join("tests").join(listed.0.file()).display().to_string();
                     let error = ListError::Unreadable { file, reason: error };
                     let state = Err(Failure { error, at: now });
-                    self.known.insert(listed, Known { digest: String::new(), state });
+                    self.known.insert(listed, ListingEntry { digest: String::new(), state });
                     continue;
                 }
             };
@@ -146,7 +146,7 @@ impl Listings {
             }
             changed |= state.is_ok();
             let state = state.map(Arc::from).map_err(|error| Failure { error, at: now });
-            self.known.insert(listed, Known { digest, state });
+            self.known.insert(listed, ListingEntry { digest, state });
         }
         if changed && let Err(error) = self.save() {
             tracing::warn!("the listings cannot be saved: {error}");
@@ -155,12 +155,17 @@ impl Listings {
 
     fn save(&self) -> io::Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
-        let mut stored: Vec<Stored> = self
+        let mut stored: Vec<StoredListing> = self
             .known
             .iter()
             .filter_map(|((test, env), known)| {
                 let subtests = known.state.as_ref().ok()?.to_vec();
-                Some(Stored { test: test.clone(), env: env.clone(), digest: known.digest.clone(), subtests })
+                Some(StoredListing {
+                    test: test.clone(),
+                    env: env.clone(),
+                    digest: known.digest.clone(),
+                    subtests,
+                })
             })
             .collect();
         stored.sort_by(|a, b| (&a.test, &a.env).cmp(&(&b.test, &b.env)));
@@ -174,7 +179,7 @@ impl Listings {
     /// The listings, for the planner.
     #[must_use]
     pub fn all(&self) -> HashMap<ListedFile, Arc<[SubtestName]>> {
-        let good = |(listed, known): (&ListedFile, &Known)| {
+        let good = |(listed, known): (&ListedFile, &ListingEntry)| {
             Some((listed.clone(), known.state.as_ref().ok()?.clone()))
         };
         self.known.iter().filter_map(good).collect()
@@ -183,12 +188,12 @@ impl Listings {
     /// The errors of the files that cannot be listed, sorted.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let bad = |known: &Known| known.state.as_ref().err().map(|failure| failure.error.to_string());
+        let bad = |known: &ListingEntry| known.state.as_ref().err().map(|failure| failure.error.to_string());
         self.known.values().filter_map(bad).collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 
-impl Known {
+impl ListingEntry {
     fn is_due(&self, now: i64) -> bool {
         self.state
             .as_ref()
@@ -319,7 +324,7 @@ mod tests {
     #[test]
     fn a_file_that_failed_is_retried_later() {
         let error = ListError::Failed(String::new());
-        let known = Known { digest: String::new(), state: Err(Failure { error, at: 1000 }) };
+        let known = ListingEntry { digest: String::new(), state: Err(Failure { error, at: 1000 }) };
         assert_eq!([1000, 1599, 1600, 900].map(|now| known.is_due(now)), [false, false, true, true]);
     }
 }

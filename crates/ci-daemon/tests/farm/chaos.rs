@@ -89,7 +89,7 @@ fn random_kills_under_load_with_simulated_executors() {
         daemon.signal(Signal::KILL);
         assert_eq!(daemon.wait(), Exit::Signal(9), "kill {kill}: it was running until then");
         let killed = Instant::now();
-        until("what it ran is gone", || !runs(&farm.path("fake/ktest")));
+        until("the processes of its run have ended", || !runs(&farm.path("fake/ktest")));
         most = most.max(killed.elapsed());
         nothing_lost(&seen, &before);
         seen = before;

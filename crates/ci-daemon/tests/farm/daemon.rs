@@ -129,7 +129,7 @@ fn kill_9_loses_no_reported_verdict() {
             .collect();
         daemon.signal(Signal::KILL);
         assert_eq!(daemon.wait(), Exit::Signal(9));
-        until("what it ran is gone", || !runs(&farm.path("fake/ktest")));
+        until("the processes of its run have ended", || !runs(&farm.path("fake/ktest")));
         let starts = farm.starts();
         for job in passed {
             let times = starts[&job];

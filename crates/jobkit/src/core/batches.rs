@@ -16,7 +16,7 @@ impl Scheduler {
         let ready = member.waiting
             && !member.leaving
             && member.batch.is_none()
-            && member.health.rest.is_none()
+            && member.health.pause.is_none()
             && self.stopping.is_none();
         if !ready {
             return None;

@@ -19,8 +19,8 @@ impl Scheduler {
             return Claim::Gone;
         }
         member.waiting = true;
-        if member.health.rest.is_some() {
-            self.lift_rest(id, now);
+        if member.health.pause.is_some() {
+            self.lift_pause(id, now);
         }
         if let Some(grant) = self.offer(id, now) {
             return Claim::Granted(grant);
@@ -115,10 +115,10 @@ impl Scheduler {
         let Some(member) = self.roster.get_mut(id) else { return };
         member.batch = None;
         if let Some(reason) = failure {
-            let rest = member.health.failed(now, &self.config.health, id.0);
+            let pause = member.health.failed(now, &self.config.health, id.0);
             member.problem = Some(reason.into());
-            if let Some(until) = rest.until() {
-                self.timers.insert((until, Timer::Rest(id)));
+            if let Some(until) = pause.until() {
+                self.timers.insert((until, Timer::Pause(id)));
             }
         } else if success {
             member.health.succeeded();
@@ -138,18 +138,18 @@ impl Scheduler {
     }
 
     /// Ends a pause that is over.
-    fn lift_rest(&mut self, id: ExecutorId, now: u64) {
+    fn lift_pause(&mut self, id: ExecutorId, now: u64) {
         if let Some(member) = self.roster.get_mut(id)
-            && member.health.rest.and_then(super::health::Rest::until).is_some_and(|until| until <= now)
+            && member.health.pause.and_then(super::health::Pause::until).is_some_and(|until| until <= now)
         {
-            member.health.rest = None;
+            member.health.pause = None;
             member.settle(now);
             self.refresh(id);
         }
     }
 
-    pub(super) fn end_rest(&mut self, id: ExecutorId, now: u64) {
-        self.lift_rest(id, now);
+    pub(super) fn end_pause(&mut self, id: ExecutorId, now: u64) {
+        self.lift_pause(id, now);
         self.give_to(id, now);
     }
 }

@@ -9,18 +9,18 @@ pub(super) struct Health {
     pub(super) failures: u32,
     quarantines: u32,
     /// The current pause, if any.
-    pub(super) rest: Option<Rest>,
+    pub(super) pause: Option<Pause>,
 }
 
 /// A pause and its end (ms).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(super) enum Pause {
     BackOff(u64),
     /// `None`: until the executor is removed.
     Quarantine(Option<u64>),
 }
 
-impl Rest {
+impl Pause {
     pub(super) fn until(self) -> Option<u64> {
         match self {
             Self::BackOff(until) => Some(until),
@@ -37,32 +37,32 @@ impl Health {
 
     /// A batch failed. `salt` lengthens the pause by up to a quarter, so that executors that fail together resume at different
     /// times.
-    pub(super) fn failed(&mut self, now: u64, config: &HealthConfig, salt: u64) -> Rest {
+    pub(super) fn failed(&mut self, now: u64, config: &HealthConfig, salt: u64) -> Pause {
         self.failures = self.failures.saturating_add(1);
-        let rest = if self.failures >= config.quarantine_after.max(1) {
+        let pause = if self.failures >= config.quarantine_after.max(1) {
             let length = doubled(ms(config.quarantine), self.quarantines, ms(config.quarantine_max));
             self.quarantines = self.quarantines.saturating_add(1);
-            Rest::Quarantine(Some(now.saturating_add(spread(length, salt))))
+            Pause::Quarantine(Some(now.saturating_add(spread(length, salt))))
         } else {
             let length = doubled(ms(config.backoff), self.failures - 1, ms(config.backoff_max));
-            Rest::BackOff(now.saturating_add(spread(length, salt)))
+            Pause::BackOff(now.saturating_add(spread(length, salt)))
         };
-        self.rest = Some(rest);
-        rest
+        self.pause = Some(pause);
+        pause
     }
 
     /// Its body panicked.
     pub(super) fn crashed(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        self.rest = Some(Rest::Quarantine(None));
+        self.pause = Some(Pause::Quarantine(None));
     }
 
     pub(super) fn on_probation(&self) -> bool {
-        self.rest.is_none() && self.quarantines > 0
+        self.pause.is_none() && self.quarantines > 0
     }
 
     pub(super) fn quarantined(&self) -> bool {
-        matches!(self.rest, Some(Rest::Quarantine(_)))
+        matches!(self.pause, Some(Pause::Quarantine(_)))
     }
 }
 
@@ -95,23 +95,23 @@ mod tests {
     #[test]
     fn pauses_double_up_to_quarantine_and_a_successful_batch_resets_them() {
         let mut health = Health::default();
-        let pauses: Vec<Rest> = (0..6).map(|_| health.failed(0, &config(), 0)).collect();
+        let pauses: Vec<Pause> = (0..6).map(|_| health.failed(0, &config(), 0)).collect();
         assert_eq!(
             pauses,
             [
-                Rest::BackOff(1000),
-                Rest::BackOff(2000),
-                Rest::BackOff(3000),
-                Rest::Quarantine(Some(100_000)),
-                Rest::Quarantine(Some(150_000)),
-                Rest::Quarantine(Some(150_000)),
+                Pause::BackOff(1000),
+                Pause::BackOff(2000),
+                Pause::BackOff(3000),
+                Pause::Quarantine(Some(100_000)),
+                Pause::Quarantine(Some(150_000)),
+                Pause::Quarantine(Some(150_000)),
             ]
         );
-        health.rest = None;
+        health.pause = None;
         assert!(health.on_probation());
         health.succeeded();
         assert!(!health.on_probation());
-        assert_eq!(health.failed(0, &config(), 0), Rest::BackOff(1000));
+        assert_eq!(health.failed(0, &config(), 0), Pause::BackOff(1000));
     }
 
     #[test]

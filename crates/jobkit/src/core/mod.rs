@@ -89,7 +89,7 @@ struct RunningBatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     /// The pause of an executor ends.
-    Rest(ExecutorId),
+    Pause(ExecutorId),
     /// Jobs of a class no longer wait for another host.
     OtherHostWait(ClassId),
 }
@@ -242,7 +242,7 @@ impl Scheduler {
         {
             self.timers.pop_first();
             match timer {
-                Timer::Rest(executor) => self.end_rest(executor, now),
+                Timer::Pause(executor) => self.end_pause(executor, now),
                 Timer::OtherHostWait(class) => _ = self.touched.insert(class),
             }
         }

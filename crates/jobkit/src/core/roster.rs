@@ -42,7 +42,7 @@ pub(super) struct Member {
 impl Member {
     /// Updates the state from its batch and health.
     pub(super) fn settle(&mut self, now: u64) {
-        let state = match self.health.rest {
+        let state = match self.health.pause {
             _ if self.batch.is_some() => ExecutorState::Busy,
             Some(_) if self.health.quarantined() => ExecutorState::Quarantined,
             Some(_) => ExecutorState::BackingOff,
@@ -271,7 +271,7 @@ impl Roster {
             }
         }
         let ready =
-            member.waiting && !member.leaving && member.batch.is_none() && member.health.rest.is_none();
+            member.waiting && !member.leaving && member.batch.is_none() && member.health.pause.is_none();
         if ready == member.ticket.is_some() {
             return;
         }

@@ -70,7 +70,7 @@ impl Scheduler {
                 host: member.host.to_string(),
                 state: member.state,
                 since: unix(member.since),
-                rests_until: member.health.rest.and_then(super::health::Rest::until).map(&unix),
+                rests_until: member.health.pause.and_then(super::health::Pause::until).map(&unix),
                 batch: member
                     .batch
                     .and_then(|batch| Some((batch, self.batches.get(&batch)?)))

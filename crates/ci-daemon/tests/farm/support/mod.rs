@@ -1,6 +1,6 @@
 //! A farm in a temporary directory: a real git repository, test files, a fake `ktest`, and the real daemon.
 
-#![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+#![expect(clippy::unwrap_used, reason = "an error of the setup fails the test")]
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -246,15 +246,15 @@ impl Daemon {
 }
 
 /// Waits until the condition is true.
-pub fn until(what: &str, so: impl FnMut() -> bool) {
-    until_within(Duration::from_secs(60), what, so);
+pub fn until(name: &str, condition: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(60), name, condition);
 }
 
 /// Waits until the condition is true, at most for this long.
-pub fn until_within(time: Duration, what: &str, mut so: impl FnMut() -> bool) {
+pub fn until_within(time: Duration, name: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < time, "waited in vain: {what}");
+    while !condition() {
+        assert!(began.elapsed() < time, "timed out: {name}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -327,6 +327,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one list")]
     fn nothing_of_the_host_may_be_named() {
         for args in [
             "-incoming exec:id",

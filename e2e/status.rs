@@ -11,6 +11,9 @@ use std::process::{Command, Output, Stdio};
 use assert_cmd::cargo::cargo_bin;
 use common::{commits, results};
 use dashboard::Dashboard;
+use model::{StatusSnapshot, Verdict};
+use stdio::terminal::is_unsafe;
+use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
 
 /// The environment of a command: no checkout, no configuration, an empty cache.
 struct Environment {
@@ -133,5 +136,56 @@ fn an_unreachable_dashboard_is_a_one_line_error() {
         let (text, code) = environment.output(&[place], "branches");
         assert!(text.starts_with("ci-status: ") && text.contains(words), "{text}");
         assert_eq!((text.lines().count(), code), (1, Some(1)), "{text}");
+    }
+}
+
+/// Control, bidirectional and invisible characters of a commit message, a reason, a crash title and a live status.
+const HOSTILE: &str = "\u{1b}]0;pwned\u{7}\u{1b}[2J\u{9b}2J\u{202e}evil\u{2066}\u{200b}\u{feff}\u{e0041}";
+
+#[test]
+fn no_control_characters_of_results_are_printed() {
+    let dir = results();
+    let fixture = ResultsFixture::new(dir.path());
+    let commit = commit_id("hostile");
+    fixture.branch("eve", "next", &[(commit.clone(), format!("fix{HOSTILE}\n\nbody{HOSTILE}"))]);
+    let failed = Verdict::Failed { reason: format!("reason{HOSTILE}") };
+    fixture.test(
+        TestResult::new(&commit, "fs.ext4.basic.punch", failed, 100)
+            .crash(&format!("crash{HOSTILE}"))
+            .log(&format!("log{HOSTILE}\n")),
+    );
+    fixture.snapshot(&StatusSnapshot {
+        problems: vec![format!("problem{HOSTILE}")],
+        ..StatusSnapshot::default()
+    });
+    fixture.finish();
+    let dashboard = Dashboard::start(dir.path());
+    let (folder, remote) =
+        (format!("--output-dir={}", dir.path().display()), format!("--remote={}", dashboard.address));
+    let environment = Environment::new();
+    let short = commit.short();
+    for place in [[folder.as_str()].as_slice(), &[&remote], &[&remote, "--user=eve"]] {
+        for words in [
+            "branches",
+            "log eve/next",
+            "history eve/next punch",
+            "workers",
+            "watch eve/next --once",
+            &format!("show {short}"),
+            &format!("compare {short} {short}"),
+            &format!("wait {short}"),
+            &format!("logs {short} punch --json"),
+            &format!("artifacts {short} punch"),
+            &format!("show {short}{HOSTILE}"),
+        ] {
+            for json in ["", " --json"] {
+                let output = environment.run(place, &format!("{words}{json}"));
+                for text in [output.stdout, output.stderr] {
+                    let text = String::from_utf8(text).unwrap();
+                    let found = text.chars().find(|c| is_unsafe(*c) && *c != '\n');
+                    assert_eq!(found, None, "ci-status {words}{json}: {text:?}");
+                }
+            }
+        }
     }
 }

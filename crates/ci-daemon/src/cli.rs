@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use indicatif::MultiProgress;
 use model::BranchRef;
 use serde::Serialize;
+use stdio::terminal;
 
 use crate::daemon::{self, Options};
 use crate::executor::placement;
@@ -373,7 +374,7 @@ fn log_to_stderr(default: &str, bars: Option<MultiProgress>, format: LogFormat) 
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter).with_target(false).log_internal_errors(false);
     let subscriber = subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-    let subscriber = subscriber.with_writer(move || Stderr(bars.clone()));
+    let subscriber = subscriber.with_writer(move || Stderr(Arc::clone(&bars), format));
     match format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().flatten_event(true).with_ansi(false).init(),
@@ -381,14 +382,21 @@ fn log_to_stderr(default: &str, bars: Option<MultiProgress>, format: LogFormat) 
 }
 
 /// Standard error, above the progress bars if there are any.
-struct Stderr(Arc<Option<MultiProgress>>);
+struct Stderr(Arc<Option<MultiProgress>>, LogFormat);
 
 impl Write for Stderr {
+    /// A record is written in one piece.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let record = String::from_utf8_lossy(bytes);
+        let record = match self.1 {
+            LogFormat::Text => terminal::text(&record),
+            LogFormat::Json => terminal::json(&record).into_owned(),
+        };
         match &*self.0 {
-            Some(bars) => bars.suspend(|| io::stderr().write(bytes)),
-            None => io::stderr().write(bytes),
-        }
+            Some(bars) => bars.suspend(|| io::stderr().write_all(record.as_bytes())),
+            None => io::stderr().write_all(record.as_bytes()),
+        }?;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -71,7 +71,7 @@ fn run() -> Result<()> {
     let address = listener.local_addr()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let site = Site::new(Reader::open(dir.path())?, Default::default());
-    let server = runtime.spawn(serve(site, Actions::default(), listener, async {
+    let server = runtime.spawn(serve(site, Actions::default(), listener, Default::default(), async {
         stopped.await.ok();
     }));
     let crashes = format!("{BRANCH}&crashes");

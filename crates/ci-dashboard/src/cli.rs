@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use http_server::{Limits, Proxies, Proxy};
 use results::Reader;
 use tracing_subscriber::EnvFilter;
 
@@ -23,6 +24,9 @@ const EXAMPLES: &str = "Examples:
   ci-dashboard --config ci.toml serve
   ci-dashboard serve --output-dir ci-data --listen 127.0.0.1:8081
   ci-dashboard serve --rerun-token-file ~/.ktest/rerun-token    # openssl rand -hex 32 > FILE; chmod 600 FILE";
+
+/// Threads for reading files in addition to those that run handlers.
+const FILE_THREADS: usize = 16;
 
 /// Serve the results of ktest-ci as web pages and JSON.
 ///
@@ -56,6 +60,28 @@ struct ServeArguments {
     /// POST /c/COMMIT/TEST/rerun with "Authorization: Bearer TOKEN".
     #[arg(long, value_name = "FILE")]
     rerun_token_file: Option<PathBuf>,
+    /// Keep at most this number of connections open.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
+    max_connections: usize,
+    /// Keep at most this number of connections from one address open. An IPv6 /64 network counts as one address.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().connections_per_address)]
+    max_connections_per_address: usize,
+    /// Trust this proxy to report the address of a client in X-Forwarded-For, and do not limit the proxy's connections.
+    /// Give an address or a network (10.0.0.0/8); can be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    trusted_proxy: Vec<Proxy>,
+}
+
+impl ServeArguments {
+    fn limits(&self) -> (Limits, Proxies) {
+        let limits = Limits {
+            connections: self.max_connections.max(1),
+            connections_per_address: self.max_connections_per_address.max(1),
+            ..Limits::default()
+        };
+        let limits = limits.within_open_files(http_server::raise_open_files());
+        (limits, self.trusted_proxy.iter().copied().collect())
+    }
 }
 
 #[derive(Args, Debug, Default)]
@@ -124,16 +150,18 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
         hook: token(&arguments.hook_token_file)?.map(Hook::new),
         rerun: token(&arguments.rerun_token_file)?.map(Rerun::new),
     };
+    let limits = arguments.limits();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .max_blocking_threads(64)
+        // Handlers can occupy all slots; the files of responses are read on the remaining threads.
+        .max_blocking_threads(Limits::default().slots + FILE_THREADS)
         .build()
         .context("cannot start the server's threads")?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(arguments.listen).await.with_context(|| {
             format!("cannot listen on {}; give another address with --listen", arguments.listen)
         })?;
-        serve::serve(site, actions, listener, stop_signal()?).await.context("the server failed")
+        serve::serve(site, actions, listener, limits, stop_signal()?).await.context("the server failed")
     })
 }
 

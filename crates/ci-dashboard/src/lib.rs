@@ -24,3 +24,4 @@ pub use crate::http::{Body, Encoded, Request, Response};
 pub use crate::serve::serve;
 pub use crate::site::{Site, handle};
 pub use crate::testfiles::TestFiles;
+pub use http_server::{Limits, Proxies, Proxy};

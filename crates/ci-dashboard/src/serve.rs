@@ -4,6 +4,7 @@ use std::io;
 
 use fsx::clock::unix_seconds;
 use http::Method;
+use http_server::{Limits, Proxies};
 use tokio::net::TcpListener;
 
 use crate::actions::{self, Actions};
@@ -47,8 +48,9 @@ pub async fn serve(
     site: Site,
     actions: Actions,
     listener: TcpListener,
+    limits: (Limits, Proxies),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let site = if actions.rerun.is_some() { site.offering_reruns() } else { site };
-    server::serve(Service { site, actions }, listener, stop).await
+    server::serve(Service { site, actions }, listener, limits, stop).await
 }

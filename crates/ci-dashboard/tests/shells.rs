@@ -75,7 +75,7 @@ fn the_server_serves() {
     let site = small_site(farm.path());
     let token = Token::new(TOKEN);
     let actions = Actions { hook: Some(Hook::new(token.clone())), rerun: Some(Rerun::new(token)) };
-    let server = runtime.spawn(ci_dashboard::serve(site, actions, listener, async {
+    let server = runtime.spawn(ci_dashboard::serve(site, actions, listener, Default::default(), async {
         stopped.await.ok();
     }));
     check_site(address, &farm);

@@ -57,6 +57,9 @@ pub struct GlobalOptions {
     /// Owner of the branch [default: the configuration's user]. With --remote, read only the dashboard's JSON API.
     #[arg(long, global = true, value_name = "USER")]
     pub user: Option<model::UserName>,
+    /// Fail if a dashboard does not answer a request completely within this time: 30s, 5m.
+    #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "60s")]
+    pub timeout: Duration,
     /// Print JSON, same schema as the dashboard's &format=json.
     #[arg(long, global = true)]
     pub json: bool,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clap::{CommandFactory as _, Parser as _};
 use clap_complete::Shell;
 use fsx::clock::unix_seconds;
+use stdio::terminal::{self, Filter};
 
 use crate::args::{Cli, Command};
 use crate::commands::logs::LogOptions;
@@ -19,7 +20,6 @@ use crate::commands::{
 use crate::context::{Context, ResultsLocation};
 use crate::problem::Problem;
 use crate::screen::{self, Screen, UserInput};
-use crate::text::ControlFilter;
 
 /// The time between two reads of `watch` and `wait`, for results on this machine and over `--remote`.
 const POLL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
@@ -55,11 +55,22 @@ fn print(cli: &Cli) -> Result<u8, Problem> {
             respond(cli, folder, unix_seconds(), &mut io::stdout().lock())
         }
         (Command::Logs { follow: true, .. }, false, true) => {
-            respond(cli, folder, unix_seconds(), &mut ControlFilter::new(io::stdout().lock()))
+            filtered(cli, folder, Filter::new(io::stdout().lock()))
         }
         (_, false, true) if is_paged(cli) => paged(cli, folder),
-        _ => respond(cli, folder, unix_seconds(), &mut io::BufWriter::new(anstream::stdout().lock())),
+        // JSON and completions are escaped where they are made.
+        (Command::Completions { .. }, ..) | (_, true, _) => {
+            respond(cli, folder, unix_seconds(), &mut io::BufWriter::new(io::stdout().lock()))
+        }
+        _ => filtered(cli, folder, Filter::with_colors(io::BufWriter::new(anstream::stdout().lock()))),
     }
+}
+
+/// Runs the command with its output filtered.
+fn filtered(cli: &Cli, folder: PathBuf, mut out: Filter<impl Write>) -> Result<u8, Problem> {
+    let code = respond(cli, folder, unix_seconds(), &mut out)?;
+    stdio::OutputError::unless_closed(out.finish().and_then(|()| out.flush()))?;
+    Ok(code)
 }
 
 fn is_paged(cli: &Cli) -> bool {
@@ -72,11 +83,9 @@ fn is_paged(cli: &Cli) -> bool {
 /// Shows the output in a pager if it is longer than the terminal.
 fn paged(cli: &Cli, folder: PathBuf) -> Result<u8, Problem> {
     let mut text = Vec::new();
-    let code = if matches!(cli.command, Command::Logs { .. }) {
-        respond(cli, folder, unix_seconds(), &mut ControlFilter::new(&mut text))?
-    } else {
-        respond(cli, folder, unix_seconds(), &mut text)?
-    };
+    let is_log = matches!(cli.command, Command::Logs { .. });
+    let code =
+        filtered(cli, folder, if is_log { Filter::new(&mut text) } else { Filter::with_colors(&mut text) })?;
     let plain = anstream::stdout().current_choice() == anstream::ColorChoice::Never;
     if plain {
         text = anstream::adapter::strip_bytes(&text).into_vec();
@@ -110,6 +119,7 @@ fn context(cli: &Cli, folder: PathBuf, now: i64) -> Result<Context, Problem> {
         fallback: fallback.as_deref(),
         local: global.local,
         user: global.user.as_ref(),
+        timeout: global.timeout,
     };
     Context::open(&location, folder, now)
 }
@@ -135,7 +145,7 @@ fn respond(cli: &Cli, folder: PathBuf, now: i64, out: &mut dyn Write) -> Result<
 fn written(cli: &Cli, answer: &dyn Answer, out: &mut dyn Write) -> Result<u8, Problem> {
     let result = if cli.global.json {
         let json = answer.json().map_err(io::Error::other)?;
-        writeln!(out, "{}", stdio::escape_json(&json))
+        writeln!(out, "{}", terminal::json(&json))
     } else {
         answer.text(out)
     };
@@ -163,7 +173,7 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
         Command::Compare { base, head } => Box::new(compare::run(context, base, head)?),
         Command::Wait { commit, all, limit } => {
             let until = WaitOptions { all: *all, limit: *limit };
-            let mut report = |progress: &str| stdio::message(crate::text::clean(progress));
+            let mut report = |progress: &str| stdio::message(terminal::line(progress));
             let mut clock = SystemClock { start: Instant::now(), pause: pause(context) };
             Box::new(wait::run(context, commit.as_deref(), until, &mut clock, &mut report)?)
         }
@@ -224,7 +234,7 @@ fn live(context: &Context, branch: Option<&str>) -> Result<u8, Problem> {
         if plain {
             text = anstream::adapter::strip_bytes(&text).into_vec();
         }
-        screen.draw(&String::from_utf8_lossy(&text))?;
+        screen.draw(&terminal::text(&String::from_utf8_lossy(&text)))?;
         if screen.pause(pause(context))? == UserInput::Quit {
             return Ok(0);
         }
@@ -246,7 +256,7 @@ fn changes(context: &Context, branch: Option<&str>, out: &mut dyn Write) -> Resu
     loop {
         let line = watch::run(context, &at, unix_seconds())?.json().map_err(io::Error::other)?;
         if line != last {
-            writeln!(out, "{}", stdio::escape_json(&line))?;
+            writeln!(out, "{}", terminal::json(&line))?;
             out.flush()?;
             last = line;
         }

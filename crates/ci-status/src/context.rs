@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::UserName;
 
@@ -36,6 +37,8 @@ pub struct ResultsLocation<'a> {
     pub local: bool,
     /// The owner of the branches.
     pub user: Option<&'a UserName>,
+    /// The time limit of a request to a dashboard.
+    pub timeout: Duration,
 }
 
 impl Context {
@@ -48,14 +51,14 @@ impl Context {
             return Ok(context(Arc::new(Local::open(dir)?), given));
         }
         if let Some(url) = location.remote.filter(|url| !url.is_empty()) {
-            return Ok(context(remote(url, location.user)?, given));
+            return Ok(context(remote(url, location)?, given));
         }
         let config = config::find(location.config).and_then(|file| config::load_lenient(&file));
         // A broken file of one user must not hide published results.
         let (config, _) = match (config, location.fallback) {
             (Ok(config), _) => config,
             (Err(_), Some(url)) if location.config.is_none() && !location.local => {
-                return Ok(context(remote(url, location.user)?, given));
+                return Ok(context(remote(url, location)?, given));
             }
             (Err(error), _) => return Err(error.into()),
         };
@@ -63,7 +66,7 @@ impl Context {
         let user = given.or(config.user);
         let use_remote = location.remote.is_some() || (!location.local && !config.output_dir.is_dir());
         match published {
-            Some(url) if use_remote => Ok(context(remote(url, location.user)?, user)),
+            Some(url) if use_remote => Ok(context(remote(url, location)?, user)),
             None if location.remote.is_some() => Err(Problem::NoAddress),
             _ => Ok(context(Arc::new(Local::open(&config.output_dir)?), user)),
         }
@@ -71,7 +74,7 @@ impl Context {
 }
 
 /// With `--user` only the JSON API is read: a dashboard may publish no files.
-fn remote(url: &str, user: Option<&UserName>) -> Result<Arc<dyn Backend>, Problem> {
-    let format = if user.is_some() { CommitFormat::Json } else { CommitFormat::Blobs };
-    Ok(Arc::new(Remote::open(url, format)?))
+fn remote(url: &str, location: &ResultsLocation<'_>) -> Result<Arc<dyn Backend>, Problem> {
+    let format = if location.user.is_some() { CommitFormat::Json } else { CommitFormat::Blobs };
+    Ok(Arc::new(Remote::open(url, format, location.timeout)?))
 }

@@ -2,11 +2,11 @@
 //! is not a terminal.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Effects, Style};
 use model::{Counts, Status};
+use stdio::terminal;
 
 /// The style of a status.
 pub fn style(status: Status) -> Style {
@@ -111,7 +111,7 @@ pub struct Cell {
 impl Cell {
     /// A left-aligned cell.
     pub fn left(text: impl fmt::Display) -> Self {
-        Self { text: clean(&text.to_string()), style: Style::new(), right: false }
+        Self { text: terminal::line(&text.to_string()), style: Style::new(), right: false }
     }
 
     /// A right-aligned cell.
@@ -155,54 +155,6 @@ impl fmt::Display for Table {
     }
 }
 
-/// The text without control characters: a terminal must not obey commit messages and reasons.
-pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if stdio::is_terminal_control(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// A writer that removes the control characters that a terminal would obey.
-#[derive(Debug)]
-pub struct ControlFilter<W: Write> {
-    inner: W,
-    /// Whether the last byte may be the first half of a control character (U+0080 to U+009F).
-    half: bool,
-}
-
-impl<W: Write> ControlFilter<W> {
-    /// Writes to `inner`.
-    pub fn new(inner: W) -> Self {
-        Self { inner, half: false }
-    }
-}
-
-impl<W: Write> Write for ControlFilter<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut out = Vec::with_capacity(bytes.len());
-        for &byte in bytes {
-            let half = std::mem::replace(&mut self.half, byte == 0xc2);
-            match byte {
-                0x80..=0x9f if half => out.push(b'?'),
-                _ => {
-                    if half {
-                        out.push(0xc2);
-                    }
-                    match byte {
-                        b'\n' | b'\t' | b' '..=0x7e | 0x80.. if byte != 0xc2 => out.push(byte),
-                        0xc2 | b'\r' => {}
-                        _ => out.push(b'?'),
-                    }
-                }
-            }
-        }
-        self.inner.write_all(&out)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,20 +167,6 @@ mod tests {
             ["0 s", "850 ms", "12.3 s", "3m 12s", "2h 05m"]
         );
         assert_eq!([ago(95, 100), ago(0, 7200), ago(9, 5)], ["5 s ago", "2h 00m ago", "0 s ago"]);
-    }
-
-    #[test]
-    fn a_terminal_gets_no_control_characters() {
-        let filtered = |parts: &[&str]| {
-            let mut out = Vec::new();
-            let mut writer = ControlFilter::new(&mut out);
-            for part in parts {
-                writer.write_all(part.as_bytes()).unwrap();
-            }
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(filtered(&["a\tb\r\n", "\u{1b}[2J\u{7}"]), "a\tb\n?[2J?");
-        assert_eq!(filtered(&["ü£", "\u{9b}2J é"]), "ü£?2J é");
     }
 
     #[test]

@@ -15,6 +15,8 @@
 //! | create, list, copy or remove in a directory that only we write | the module [`own`] |
 //! | do any of this in a directory that untrusted code writes | [`untrusted::Dir`] |
 //! | read a file of an untrusted directory | [`untrusted::Dir::read`], [`untrusted::Dir::read_start`], [`untrusted::Dir::open_file`] |
+//! | serve a file of the results | [`untrusted::Dir::open_published`] |
+//! | read a token that only its owner may read | [`secret::read`] |
 //! | write a file into an untrusted directory | [`untrusted::Dir::write`]; for large contents [`untrusted::Dir::new_file`] |
 //! | copy a tree out of an untrusted directory | [`untrusted::Dir::copy_tree`] |
 //! | remove what untrusted code left | [`untrusted::Dir::remove_tree`] |
@@ -28,6 +30,7 @@ mod error;
 pub mod lock;
 pub mod own;
 pub mod publish;
+pub mod secret;
 pub mod untrusted;
 
 pub use error::Error;

@@ -212,6 +212,7 @@ impl Reporter {
     }
 
     fn line(&self, text: &str) {
+        let text = stdio::terminal::text(text);
         self.bar.suspend(|| {
             // A closed pipe ends the output, not the run.
             match self.style {
@@ -328,7 +329,7 @@ fn print_event(began: Instant, event: Event) -> std::io::Result<()> {
     let stamped = Stamped { v: EVENT_VERSION, at_ms, event };
     let line = serde_json::to_string(&stamped).expect("events are plain data");
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush())
+    writeln!(out, "{}", stdio::terminal::json(&line)).and_then(|()| out.flush())
 }
 
 /// The style of a status on a terminal.

@@ -64,7 +64,7 @@ impl Progress {
             Self::Quiet => {}
             // A closed pipe does not stop the tests.
             Self::Plain(_) => drop(stdio::line(text)),
-            Self::Terminal(_, bars) => drop(bars.multi.println(text)),
+            Self::Terminal(_, bars) => drop(bars.multi.println(stdio::terminal::text(text))),
         }
     }
 

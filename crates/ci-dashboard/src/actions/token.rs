@@ -11,17 +11,9 @@ const TOKEN_MIN: usize = 16;
 /// Why a token cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// The file cannot be read.
-    #[error("{path}: the token cannot be read")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: std::io::Error,
-    },
-    /// Users other than its owner can read it.
-    #[error("{0}: other users can read the token; run: chmod 600 {0}")]
-    Open(PathBuf),
+    /// Its file cannot be read, or other users can read it.
+    #[error("the token cannot be used")]
+    File(#[from] fsx::secret::SecretError),
     /// It is too easy to guess.
     #[error("{0}: the token has fewer than {TOKEN_MIN} characters; create one with: openssl rand -hex 32")]
     Short(PathBuf),
@@ -40,18 +32,11 @@ impl std::fmt::Debug for Token {
 impl Token {
     /// Reads the token from a file that only its owner can read.
     pub fn from_file(path: &Path) -> Result<Self, TokenError> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let read = |source| TokenError::Read { path: path.into(), source };
-        let mode = path.metadata().map_err(read)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(TokenError::Open(path.into()));
-        }
-        let text = std::fs::read_to_string(path).map_err(read)?;
-        let token = text.trim();
+        let token = fsx::secret::read(path)?;
         if token.len() < TOKEN_MIN {
             return Err(TokenError::Short(path.into()));
         }
-        Ok(Self::new(token))
+        Ok(Self::new(&token))
     }
 
     /// A token.
@@ -82,13 +67,13 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
-        assert!(matches!(Token::from_file(&file), Err(TokenError::Read { .. })));
+        assert!(matches!(Token::from_file(&file), Err(TokenError::File(_))));
         let write = |text: &str, mode| {
             std::fs::write(&file, text).unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         };
         write("0123456789abcdef\n", 0o644);
-        assert!(matches!(Token::from_file(&file), Err(TokenError::Open(_))));
+        assert!(matches!(Token::from_file(&file), Err(TokenError::File(_))));
         write("short\n", 0o600);
         assert!(matches!(Token::from_file(&file), Err(TokenError::Short(_))));
         write("0123456789abcdef\n", 0o600);

@@ -5,7 +5,6 @@
 
 pub mod cgi;
 pub mod conditional;
-mod connections;
 pub mod events;
 pub mod files;
 pub mod page_cache;

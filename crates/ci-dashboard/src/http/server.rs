@@ -1,32 +1,28 @@
-//! The HTTP server: limits the number and size of requests and runs a [`Handler`] on blocking threads.
+//! The HTTP server: runs a [`Handler`] on blocking threads and sends what it answers.
+//!
+//! A request holds a slot while its handler runs, not while its response is sent. `http_server` has the limits.
 
 use std::convert::Infallible;
 use std::io::{self, Seek as _, SeekFrom};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body as AxumBody, Bytes};
-use axum::extract::{Request as AxumRequest, State};
+use axum::extract::{Extension, Request as AxumRequest, State};
 use axum::response::Response as AxumResponse;
 use futures_util::{Stream, StreamExt as _, stream};
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
+use http_server::{Client, Limits, Proxies};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::io::ReaderStream;
-use tower_http::timeout::TimeoutLayer;
 
-use super::connections;
 use super::events::{EventSource, PREAMBLE, Step};
 use super::{Body, Request, Response};
 
-/// Requests handled at the same time; others wait.
-const REQUESTS_MAX: usize = 64;
-/// The longest time until a response begins.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// Event streams kept open at the same time; further clients get the events that exist and reconnect.
 const STREAMS_MAX: usize = 200;
 /// The interval at which an event source is polled.
@@ -47,7 +43,6 @@ pub trait Handler: Send + Sync + 'static {
 
 struct Server<H> {
     handler: H,
-    permits: Semaphore,
     streams: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
@@ -56,27 +51,25 @@ struct Server<H> {
 pub async fn serve<H: Handler>(
     handler: H,
     listener: TcpListener,
+    (limits, proxies): (Limits, Proxies),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let address: SocketAddr = listener.local_addr()?;
+    let address = listener.local_addr()?;
     tracing::info!("listening on http://{address}/ci");
     // Event streams would keep a stopping server alive for as long as their sources last.
     let (stopping, stopped) = watch::channel(false);
-    let server = Arc::new(Server {
-        handler,
-        permits: Semaphore::new(REQUESTS_MAX),
-        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-        stopping: stopped,
-    });
-    let router = Router::new()
-        .fallback(answer::<H>)
-        .with_state(server)
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT));
-    connections::serve(listener, router, stopping, stop).await;
+    let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+    let server = Arc::new(Server { handler, streams, stopping: stopped });
+    let router = Router::new().fallback(answer::<H>).with_state(server);
+    http_server::serve(listener, router, (limits, proxies), stopping, stop).await;
     Ok(())
 }
 
-async fn answer<H: Handler>(State(server): State<Arc<Server<H>>>, request: AxumRequest) -> AxumResponse {
+async fn answer<H: Handler>(
+    State(server): State<Arc<Server<H>>>,
+    Extension(client): Extension<Client>,
+    request: AxumRequest,
+) -> AxumResponse {
     let (parts, body) = request.into_parts();
     let request = Request {
         method: parts.method,
@@ -92,9 +85,14 @@ async fn answer<H: Handler>(State(server): State<Arc<Server<H>>>, request: AxumR
             Err(_) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large\n"),
         },
     };
-    let Ok(_permit) = server.permits.acquire().await else { return failure() };
+    let slot = client.slot().await;
     let handling = Arc::clone(&server);
-    match tokio::task::spawn_blocking(move || handling.handler.handle(&request, &body)).await {
+    let handle = move || {
+        let response = handling.handler.handle(&request, &body);
+        drop(slot);
+        response
+    };
+    match tokio::task::spawn_blocking(handle).await {
         Ok(response) => server.respond(response),
         Err(error) => {
             tracing::error!("a request handler panicked: {error}");

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
+use stdio::terminal;
 
 use results::json::ArtifactRow;
 use serde::Serialize;
@@ -70,7 +71,7 @@ impl Answer for Artifacts {
         }
         write!(out, "{table}")?;
         match &self.copied_to {
-            Some(folder) => writeln!(out, "copied to {}", text::clean(&folder.display().to_string())),
+            Some(folder) => writeln!(out, "copied to {}", terminal::line(&folder.display().to_string())),
             None => Ok(()),
         }
     }

@@ -6,6 +6,7 @@ use model::{BranchRef, ResultKey, Status};
 use regress::first_bad::{Stretch, stretches};
 use results::HistoryEntry;
 use results::json::HistoryRow;
+use stdio::terminal;
 
 use super::show::remark;
 use super::{Answer, to_json};
@@ -58,7 +59,7 @@ impl History {
     fn name(&self, row: usize) -> String {
         let entry = &self.entries[row];
         let subject = entry.message.trim_start().lines().next().unwrap_or("");
-        format!("{} ({})", text::paint(text::COMMIT, entry.commit.short()), text::clean(subject))
+        format!("{} ({})", text::paint(text::COMMIT, entry.commit.short()), terminal::line(subject))
     }
 
     /// The commits without a verdict between two commits.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use model::{CommitId, ResultKey};
 use results::requests;
 use serde::Serialize;
+use stdio::terminal;
 
 use super::logs::TestAtCommit;
 use super::{Answer, to_json};
@@ -61,7 +62,7 @@ impl Answer for Rerun {
         match &self.request {
             None => writeln!(out, "rerun of {test} at {commit} is queued; the first verdict stays"),
             Some(path) => {
-                let path = text::clean(&path.display().to_string());
+                let path = terminal::line(&path.display().to_string());
                 writeln!(out, "rerun of {test} at {commit} is requested; ci-daemon has not taken {path} yet")
             }
         }

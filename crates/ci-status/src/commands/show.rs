@@ -6,6 +6,7 @@ use model::{Counts, Status};
 use regress::suspicious::{SuspiciousPass, is_complete, reference, suspicious_passes};
 use results::json::{CommitView, SuspicionRow};
 use results::{CommitResults, TestEntry};
+use stdio::terminal;
 
 use super::{Answer, is_failure, to_json};
 use crate::backend::all_branches;
@@ -114,7 +115,7 @@ impl Answer for Show {
         let results = &self.results;
         writeln!(out, "{}", text::paint(text::COMMIT, format_args!("commit {}", results.commit)))?;
         if !results.subject().is_empty() {
-            writeln!(out, "    {}", text::clean(results.subject()))?;
+            writeln!(out, "    {}", terminal::line(results.subject()))?;
         }
         let time = text::duration(results.duration());
         let shown = results.counts();

@@ -11,6 +11,7 @@ use model::{CommitId, Counts, Status, StatusSnapshot};
 use results::json::TestRow;
 use results::{CommitResults, TestEntry};
 use serde::Serialize;
+use stdio::terminal;
 
 use super::show::{message, remark};
 use super::{Answer, is_failure, to_json};
@@ -205,7 +206,7 @@ impl Answer for Wait {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let short = text::paint(text::COMMIT, self.commit.short());
         let state = if self.done { "done" } else { "a test failed, others are to come" };
-        writeln!(out, "{short} {}: {state}; {}", text::clean(&self.subject), text::counts(&self.counts))?;
+        writeln!(out, "{short} {}: {state}; {}", terminal::line(&self.subject), text::counts(&self.counts))?;
         let mut table = Table::default();
         for (status, remark, entries) in self.groups() {
             let mut row = |what: &dyn fmt::Display| {

@@ -10,6 +10,7 @@ use model::{BranchName, BranchRef, Status, StatusSnapshot, UserName};
 use results::BranchEntry;
 use results::json::CommitRow;
 use serde::Serialize;
+use stdio::terminal;
 
 use super::show::remark;
 use super::workers::STALE;
@@ -102,7 +103,7 @@ impl Answer for Watch {
             (true, 0) => "no tests queued".into(),
             (true, pending) => format!("{pending} tests queued"),
         };
-        let name = text::clean(&format!("{}/{}", self.user, self.branch));
+        let name = terminal::line(&format!("{}/{}", self.user, self.branch));
         writeln!(out, "{}  {}\n", text::paint(text::HEADING, name), text::paint(text::FAINT, state))?;
         let mut table = Table::default();
         for row in &self.commits {

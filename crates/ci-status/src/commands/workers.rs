@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use model::{Status, StatusSnapshot};
+use stdio::terminal;
 
 use super::{Answer, to_json};
 use crate::context::Context;
@@ -72,7 +73,7 @@ impl Answer for Workers {
             .pending_by_group
             .iter()
             .filter(|(_, count)| **count > 0)
-            .map(|(group, count)| format!("{} {count}", text::clean(group.as_str())))
+            .map(|(group, count)| format!("{} {count}", terminal::line(group.as_str())))
             .collect();
         match groups.as_slice() {
             [] => writeln!(out, "no tests queued")?,
@@ -81,11 +82,11 @@ impl Answer for Workers {
         for branch in snapshot.branches.iter() {
             if let Some(error) = &branch.error {
                 let text = format!("{}/{}: last fetch failed: {error}", branch.user, branch.branch);
-                writeln!(out, "{}", text::paint(text::style(Status::Failed), text::clean(&text)))?;
+                writeln!(out, "{}", text::paint(text::style(Status::Failed), terminal::line(&text)))?;
             }
         }
         for problem in &snapshot.problems {
-            writeln!(out, "{}", text::paint(text::style(Status::Failed), text::clean(problem)))?;
+            writeln!(out, "{}", text::paint(text::style(Status::Failed), terminal::line(problem)))?;
         }
         Ok(())
     }

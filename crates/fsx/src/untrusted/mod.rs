@@ -35,7 +35,7 @@ use rustix::io::Errno;
 use error::links;
 pub use error::{Problem, Reason, UntrustedError};
 pub use new_file::NewFile;
-use resolve::{Resolver, names};
+use resolve::{Resolver, follow_below, names};
 pub use tree::{Copied, Special, TreeLimits};
 
 /// A directory that untrusted code writes.
@@ -139,6 +139,26 @@ impl Dir {
     pub fn open_file(&self, relative: impl AsRef<Path>) -> Result<File, UntrustedError> {
         let relative = relative.as_ref();
         self.regular(relative).map_err(|reason| self.error("read", relative, reason))
+    }
+
+    /// Opens a regular file for reading that other programs publish in this directory: it may have several names, and
+    /// symbolic links that stay below this directory are followed. Its content has no bound.
+    pub fn open_published(&self, relative: impl AsRef<Path>) -> Result<File, UntrustedError> {
+        let relative = relative.as_ref();
+        let open = |flags| {
+            let names = names(relative).ok_or(Problem::Outside)?;
+            follow_below(self.resolver, self.fd.as_fd(), &names, flags).map_err(Reason::from)
+        };
+        let regular =
+            |stat: &Stat| Problem::of_type(stat).map_or(Ok(()), |problem| Err(Reason::from(problem)));
+        let published = || {
+            // Before it is opened: opening a device can have an effect.
+            regular(&fstat(open(OFlags::PATH)?)?)?;
+            let file = File::from(open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?);
+            regular(&fstat(&file)?)?;
+            Ok::<_, Reason>(file)
+        };
+        published().map_err(|reason| self.error("read", relative, reason))
     }
 
     /// The content of a regular file of at most `max` bytes; a larger one is an error.

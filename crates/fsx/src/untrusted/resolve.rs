@@ -59,9 +59,36 @@ impl Resolver {
     }
 }
 
+/// Opens `names` below `dir` and follows symbolic links as long as they stay below it. A kernel without `openat2` follows
+/// none.
+pub(super) fn follow_below(
+    resolver: Resolver,
+    dir: BorrowedFd<'_>,
+    names: &[&OsStr],
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
+    match resolver {
+        Resolver::Kernel => {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+            by_openat2(dir, names, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        }
+        Resolver::Components => resolver.open(dir, names, flags, Mode::empty()),
+    }
+}
+
 fn by_kernel(dir: BorrowedFd<'_>, names: &[&OsStr], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
-    let path: PathBuf = if names.is_empty() { ".".into() } else { names.iter().collect() };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    by_openat2(dir, names, flags, mode, resolve)
+}
+
+fn by_openat2(
+    dir: BorrowedFd<'_>,
+    names: &[&OsStr],
+    flags: OFlags,
+    mode: Mode,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    let path: PathBuf = if names.is_empty() { ".".into() } else { names.iter().collect() };
     let mut attempts = 0;
     loop {
         attempts += 1;

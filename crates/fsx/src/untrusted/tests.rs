@@ -355,3 +355,38 @@ fn a_tree_deeper_than_any_path_is_removed() {
     assert!(!dir.remove_tree("top").unwrap());
     assert_eq!(dir.list(".", 10).unwrap().len(), 2);
 }
+
+#[test]
+fn published_files_have_several_names_and_stay_below() {
+    let top = tempfile::tempdir().unwrap();
+    let results = top.path().join("results");
+    std::fs::create_dir_all(results.join("commit")).unwrap();
+    let at = |name: &str| results.join("commit").join(name);
+    std::fs::write(top.path().join("secret"), "secret").unwrap();
+    std::fs::write(at("log"), "log").unwrap();
+    std::fs::hard_link(at("log"), at("hard")).unwrap();
+    symlink("log", at("inside")).unwrap();
+    symlink("../../secret", at("relative")).unwrap();
+    symlink(top.path().join("secret"), at("absolute")).unwrap();
+    symlink("/proc/self/environ", at("proc")).unwrap();
+    symlink("loop", at("loop")).unwrap();
+    rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    symlink("fifo", at("to-fifo")).unwrap();
+    let dir = Dir::open(&results).unwrap();
+    let read = |dir: &Dir, name: &str| {
+        let file = dir.open_published(Path::new("commit").join(name)).ok()?;
+        Some(std::io::read_to_string(file).unwrap())
+    };
+    for name in ["log", "hard", "inside"] {
+        assert_eq!(read(&dir, name).as_deref(), Some("log"), "{name}");
+    }
+    for name in ["relative", "absolute", "proc", "loop", "fifo", "to-fifo", "missing", ".", "../../secret"] {
+        assert_eq!(read(&dir, name), None, "{name}");
+    }
+    // Without openat2 no link is followed.
+    let dir = dir.by_components();
+    assert_eq!(read(&dir, "hard").as_deref(), Some("log"));
+    for name in ["inside", "relative", "absolute", "fifo"] {
+        assert_eq!(read(&dir, name), None, "{name}");
+    }
+}

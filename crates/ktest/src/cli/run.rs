@@ -45,7 +45,7 @@ pub(super) async fn run(args: RunArgs, cache: PathBuf) -> Result<u8, Failure> {
     }
     let code = overall(&codes);
     if order.json {
-        stdio::line(stdio::escape_json(&record::json(&records, code)))?;
+        stdio::line(stdio::terminal::json(&record::json(&records, code)))?;
     }
     if let Some(path) = &order.junit {
         fsx::own::write(path, record::junit(&records)).map_err(Failure::usage)?;

@@ -1,6 +1,6 @@
 //! The VMs of a run: each attempt of [`super::retry`] is one VM, supervised from boot to its end.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal as _, Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -371,10 +371,12 @@ impl CommandOutput {
             return;
         }
         let mut screen = std::io::stdout().lock();
+        // In a file or a pipe, the output is as the command wrote it.
+        let text = if screen.is_terminal() { stdio::terminal::text(line) } else { line.to_owned() };
         // A closed pipe does not end the command. The guest terminates an unfinished last line, so an empty line is
         // printed only when another one follows.
         let _ = if std::mem::replace(&mut self.empty, line.is_empty()) { writeln!(screen) } else { Ok(()) }
-            .and_then(|()| if line.is_empty() { Ok(()) } else { writeln!(screen, "{line}") });
+            .and_then(|()| if line.is_empty() { Ok(()) } else { writeln!(screen, "{text}") });
     }
 }
 

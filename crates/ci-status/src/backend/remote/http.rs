@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
 use results::json::ErrorView;
@@ -23,8 +23,6 @@ const RESPONSE_MAX: u64 = 256 << 20;
 const ERROR_MAX: u64 = 64 << 10;
 /// The time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time limit of a whole response.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The body of a response.
 #[derive(Debug, Clone)]
@@ -41,6 +39,8 @@ pub struct Body {
 #[derive(Debug)]
 pub struct Http {
     client: Client,
+    /// The time limit of a request, from the connection to the last byte of the response.
+    timeout: Duration,
     base: Url,
     cache: Cache,
     /// The responses since the last [`Http::forget`]; `None`: not found.
@@ -48,17 +48,13 @@ pub struct Http {
 }
 
 impl Http {
-    /// The dashboard at `address`, with or without the `/ci` of its pages.
-    pub fn open(address: &str, cache: Cache) -> Result<Self, Problem> {
+    /// The dashboard at `address`, with or without the `/ci` of its pages. Each request has the time limit `timeout`.
+    pub fn open(address: &str, cache: Cache, timeout: Duration) -> Result<Self, Problem> {
         let base = base(address)?;
         let agent = format!("ci-status/{}", model::build::version());
-        let client = Client::builder()
-            .user_agent(agent)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(RESPONSE_TIMEOUT)
-            .build();
+        let client = Client::builder().user_agent(agent).connect_timeout(CONNECT_TIMEOUT).build();
         let client = client.map_err(|error| failed(&base, &error))?;
-        Ok(Self { client, base, cache, memory: Mutex::default() })
+        Ok(Self { client, timeout, base, cache, memory: Mutex::default() })
     }
 
     /// The address of a view: `ci?...&format=json`.
@@ -96,6 +92,40 @@ impl Http {
         Ok(body)
     }
 
+    /// Sends a request. The client's own time limit starts again with each piece of the body; that of a request does not.
+    fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, Problem> {
+        request.timeout(self.timeout).send().map_err(|error| {
+            if error.is_timeout() && error.is_connect() && self.timeout > CONNECT_TIMEOUT {
+                let reason = format!("no connection within {}", humantime::format_duration(CONNECT_TIMEOUT));
+                return Problem::Remote { url: url.to_string(), reason };
+            }
+            if error.is_timeout() { self.timed_out(url) } else { failed(url, &error) }
+        })
+    }
+
+    fn read(&self, url: &Url, response: Response) -> Result<Vec<u8>, Problem> {
+        let remote = |reason: String| Problem::Remote { url: url.to_string(), reason };
+        let mut bytes = Vec::new();
+        let read = response.take(RESPONSE_MAX + 1).read_to_end(&mut bytes);
+        read.map_err(|error| {
+            if is_timeout(&error) {
+                self.timed_out(url)
+            } else {
+                remote(format!("the transfer failed: {error}"))
+            }
+        })?;
+        if bytes.len() as u64 > RESPONSE_MAX {
+            return Err(remote(format!("the response is larger than {} MiB", RESPONSE_MAX >> 20)));
+        }
+        Ok(bytes)
+    }
+
+    fn timed_out(&self, url: &Url) -> Problem {
+        let limit = humantime::format_duration(self.timeout);
+        let reason = format!("no complete response within {limit}; give more time with --timeout");
+        Problem::Remote { url: url.to_string(), reason }
+    }
+
     fn fetch(&self, url: &Url) -> Result<Option<Body>, Problem> {
         let cached = self.cache.get(url.as_str());
         let mut headers = HeaderMap::new();
@@ -103,8 +133,7 @@ impl Http {
             condition(&mut headers, header::IF_NONE_MATCH, header.etag.as_deref());
             condition(&mut headers, header::IF_MODIFIED_SINCE, header.last_modified.as_deref());
         }
-        let response = self.client.get(url.clone()).headers(headers).send();
-        let response = response.map_err(|error| failed(url, &error))?;
+        let response = self.send(self.client.get(url.clone()).headers(headers), url)?;
         if let (StatusCode::NOT_MODIFIED, Some((header, body))) = (response.status(), cached) {
             return Ok(Some(Body { bytes: body.into(), brotli: header.brotli, url: url.to_string() }));
         }
@@ -117,7 +146,7 @@ impl Http {
             brotli: text(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "br"),
             length: 0,
         };
-        let bytes = read(url, response)?;
+        let bytes = self.read(url, response)?;
         header.length = bytes.len() as u64;
         self.cache.put(&header, &bytes);
         Ok(Some(Body { bytes: bytes.into(), brotli: header.brotli, url: url.to_string() }))
@@ -126,13 +155,13 @@ impl Http {
     /// The bytes of a growing file from `offset` on, never from the cache; `None`: not found.
     pub fn rest(&self, url: &Url, offset: u64) -> Result<Option<Vec<u8>>, Problem> {
         let request = self.client.get(url.clone()).header(header::RANGE, format!("bytes={offset}-"));
-        let response = request.send().map_err(|error| failed(url, &error))?;
+        let response = self.send(request, url)?;
         let status = response.status();
         if status == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(Some(Vec::new()));
         }
         let Some(response) = present(url, response)? else { return Ok(None) };
-        let mut bytes = read(url, response)?;
+        let mut bytes = self.read(url, response)?;
         if status != StatusCode::PARTIAL_CONTENT {
             let known = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
             bytes.drain(..known);
@@ -142,7 +171,7 @@ impl Http {
 
     /// The size of a file; `None` if it is not found or the server does not send its size.
     pub fn size(&self, url: &Url) -> Result<Option<u64>, Problem> {
-        let response = self.client.head(url.clone()).send().map_err(|error| failed(url, &error))?;
+        let response = self.send(self.client.head(url.clone()), url)?;
         let Some(response) = present(url, response)? else { return Ok(None) };
         let length = response.headers().get(header::CONTENT_LENGTH);
         Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
@@ -205,17 +234,6 @@ fn present(url: &Url, response: Response) -> Result<Option<Response>, Problem> {
     }
 }
 
-fn read(url: &Url, response: Response) -> Result<Vec<u8>, Problem> {
-    let remote = |reason: String| Problem::Remote { url: url.to_string(), reason };
-    let mut bytes = Vec::new();
-    let read = response.take(RESPONSE_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(|error| remote(format!("the transfer failed: {error}")))?;
-    if bytes.len() as u64 > RESPONSE_MAX {
-        return Err(remote(format!("the response is larger than {} MiB", RESPONSE_MAX >> 20)));
-    }
-    Ok(bytes)
-}
-
 /// The innermost cause is the most specific: "connection refused", "invalid peer certificate".
 fn failed(url: &Url, error: &reqwest::Error) -> Problem {
     let mut reason = error.to_string();
@@ -227,8 +245,13 @@ fn failed(url: &Url, error: &reqwest::Error) -> Problem {
         reason = inner.to_string();
         cause = inner.source();
     }
-    let reason = if error.is_timeout() { "timed out".into() } else { reason };
     Problem::Remote { url: url.to_string(), reason }
+}
+
+/// Whether the time limit of a request ended this transfer.
+fn is_timeout(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
+    error.kind() == std::io::ErrorKind::TimedOut || inner.is_some_and(reqwest::Error::is_timeout)
 }
 
 /// The error inside an I/O error, which `source()` does not return.
@@ -295,7 +318,8 @@ mod tests {
 
     #[test]
     fn names_cannot_leave_their_segment() {
-        let http = Http::open("https://ci.example.org/dash/ci", Cache::new(None)).unwrap();
+        let http =
+            Http::open("https://ci.example.org/dash/ci", Cache::new(None), Duration::from_secs(1)).unwrap();
         assert_eq!(
             http.file(&["c", "a/../b?x#y", "log"]).as_str(),
             "https://ci.example.org/dash/c/a%2F..%2Fb%3Fx%23y/log"
@@ -304,6 +328,46 @@ mod tests {
             http.view(&[("user", "a&b"), ("branch", "x/y z")]).as_str(),
             "https://ci.example.org/dash/ci?user=a%26b&branch=x%2Fy+z&format=json"
         );
+    }
+
+    /// A server that sends these pieces as a body without end, one each 100 ms, for each request.
+    fn server(head: &'static str) -> Http {
+        use std::io::Write as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut request = [0; 4096];
+                std::io::Read::read(&mut stream, &mut request).ok();
+                stream.write_all(head.as_bytes()).ok();
+                while stream.write_all(b"x").is_ok() {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+        });
+        Http::open(&address, Cache::new(None), Duration::from_millis(700)).unwrap()
+    }
+
+    #[test]
+    fn a_response_that_trickles_ends_at_the_time_limit() {
+        for head in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 500 Broken\r\nContent-Length: 1000000\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX-Endless: ",
+            "",
+        ] {
+            let http = server(head);
+            let began = std::time::Instant::now();
+            let address = http.file(&["ci"]);
+            let error = http.get(&address).unwrap_err().to_string();
+            assert!(began.elapsed() < Duration::from_secs(10), "{head:?}");
+            let expected = if head.contains("500") { "500" } else { "no complete response within 700ms" };
+            assert!(error.contains(expected), "{head:?}: {error}");
+        }
+        let http = server("HTTP/1.1 206 Partial Content\r\nContent-Length: 1000000\r\n\r\n");
+        assert!(http.rest(&http.file(&["log"]), 5).unwrap_err().to_string().contains("--timeout"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod http;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
@@ -44,10 +45,10 @@ pub struct Remote {
 const FILES: [&str; 4] = ["duration", "full_log.br", "log.br", "status"];
 
 impl Remote {
-    /// The dashboard at an address.
-    pub fn open(address: &str, format: CommitFormat) -> Result<Self, Problem> {
+    /// The dashboard at an address; each request has this time limit.
+    pub fn open(address: &str, format: CommitFormat, timeout: Duration) -> Result<Self, Problem> {
         let folder = Cache::folder(|name| std::env::var_os(name).map(Into::into));
-        let http = Http::open(address, Cache::new(folder))?;
+        let http = Http::open(address, Cache::new(folder), timeout)?;
         Ok(Self { http, format, branch_of: Mutex::default() })
     }
 

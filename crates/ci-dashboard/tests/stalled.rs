@@ -1,0 +1,213 @@
+//! Clients that stall: the server answers the others, and disconnects the ones that stall.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use ci_dashboard::{Actions, Limits, Proxies, Site};
+use common::{Farm, commits, small};
+use results::Reader;
+
+/// A running dashboard with a large log; it stops when this is dropped.
+struct Dashboard {
+    address: SocketAddr,
+    log: String,
+    _runtime: tokio::runtime::Runtime,
+    _farm: Farm,
+}
+
+impl Dashboard {
+    fn start(limits: Limits, proxies: Proxies) -> Self {
+        let farm = small();
+        let log = format!("/c/{}/fs.ext4.basic.punch/log.br", commits()[3].0);
+        std::fs::write(farm.path().join(&log[3..]), vec![b'x'; 3_000_000]).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()));
+        let site = Site::new(Reader::open(farm.path()).unwrap(), std::iter::empty().collect());
+        let stop = std::future::pending();
+        let limits = limits.within_open_files(http_server::raise_open_files());
+        runtime.spawn(ci_dashboard::serve(site, Actions::default(), listener, (limits, proxies), stop));
+        Self { address, log, _runtime: runtime, _farm: farm }
+    }
+
+    /// The status of a request and the time that it took.
+    fn ask(&self, headers: &str) -> std::io::Result<(u16, Duration)> {
+        let began = Instant::now();
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        write!(stream, "GET /healthz HTTP/1.1\r\nHost: ci\r\nConnection: close\r\n{headers}\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let status = text.split(' ').nth(1).unwrap_or("0").parse().unwrap_or(0);
+        Ok((status, began.elapsed()))
+    }
+
+    /// The server answers within 100 ms. A busy machine may delay some of the requests.
+    fn answers(&self) {
+        let mut answers: Vec<_> = (0..9).map(|_| self.ask("").unwrap()).collect();
+        answers.sort_by_key(|(_, time)| *time);
+        assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
+        assert!(answers[0].1 < Duration::from_millis(100), "{answers:?}");
+    }
+
+    /// A client that requests the log and reads nothing.
+    fn stalled_http1(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        write!(stream, "GET {} HTTP/1.1\r\nHost: ci\r\n\r\n", self.log).ok();
+        stream
+    }
+
+    /// A client that requests the log many times and opens no window.
+    fn stalled_http2(&self, streams: u32) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(&http2_requests(&self.log, streams, 0)).ok();
+        stream
+    }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The bytes of a client that opens a window of `window` bytes for each stream.
+fn http2_requests(path: &str, streams: u32, window: u32) -> Vec<u8> {
+    let mut head = Vec::new();
+    for (name, value) in [(":method", "GET"), (":scheme", "http"), (":authority", "ci"), (":path", path)] {
+        head.push(0);
+        for text in [name, value] {
+            assert!(text.len() < 127);
+            head.push(u8::try_from(text.len()).unwrap());
+            head.extend(text.as_bytes());
+        }
+    }
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // SETTINGS_INITIAL_WINDOW_SIZE.
+    bytes.extend(frame(4, 0, 0, &[[0, 4].as_slice(), &window.to_be_bytes()].concat()));
+    for stream in 0..streams {
+        bytes.extend(frame(1, 5, 1 + 2 * stream, &head));
+    }
+    bytes
+}
+
+/// Whether the other side closes the connection within `limit`.
+fn is_closed(stream: &mut TcpStream, limit: Duration) -> bool {
+    let began = Instant::now();
+    let mut piece = [0; 1];
+    stream.set_nonblocking(true).unwrap();
+    while began.elapsed() < limit {
+        // Reading a whole buffer would be progress, so only the error of a write counts.
+        match stream.write(b" ") {
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return true,
+            _ => {}
+        }
+        if matches!(stream.peek(&mut piece), Ok(0)) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+#[test]
+fn five_hundred_stalled_connections_of_one_address_stop_nobody() {
+    let server = Dashboard::start(Limits::default(), Proxies::default());
+    let mut held: Vec<TcpStream> = (0..300).map(|_| server.stalled_http1()).collect();
+    std::thread::sleep(Duration::from_millis(1500));
+    server.answers();
+    held.extend((0..500).map(|_| server.stalled_http2(100)));
+    std::thread::sleep(Duration::from_millis(1500));
+    server.answers();
+    // Clients that only connect, and halves of requests.
+    held.extend((0..200).map(|number| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(&b"GET / HTTP/1.1\r\nHost: ci\r\n"[..number % 25]).ok();
+        stream
+    }));
+    std::thread::sleep(Duration::from_millis(1500));
+    server.answers();
+    drop(held);
+}
+
+#[test]
+fn a_client_that_stalls_is_disconnected() {
+    let limits = Limits { stall: Duration::from_secs(2), head: Duration::from_secs(2), ..Limits::default() };
+    let server = Dashboard::start(limits, Proxies::default());
+    for (what, mut stream) in [
+        ("HTTP/1.1", server.stalled_http1()),
+        ("HTTP/2", server.stalled_http2(3)),
+        ("half a request", {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            stream.write_all(b"GET /healthz HTTP").unwrap();
+            stream
+        }),
+        ("no request", TcpStream::connect(server.address).unwrap()),
+    ] {
+        assert!(is_closed(&mut stream, Duration::from_secs(15)), "{what}");
+    }
+}
+
+#[test]
+fn a_slow_client_gets_the_whole_file() {
+    let limits = Limits { stall: Duration::from_secs(2), ..Limits::default() };
+    let server = Dashboard::start(limits, Proxies::default());
+    let mut stream = server.stalled_http1();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let (mut received, mut piece) = (0, vec![0; 150_000]);
+    // 3 MB in more than twice the time after which a client stalls.
+    while received < 3_000_000 {
+        let count = stream.read(&mut piece).unwrap();
+        assert!(count > 0, "{received} bytes");
+        received += count;
+        std::thread::sleep(Duration::from_millis(u64::try_from(count).unwrap() * 5 / 3_000));
+    }
+}
+
+#[test]
+fn a_stalled_stream_is_reset_and_its_connection_continues() {
+    let limits = Limits { stall: Duration::from_secs(2), ..Limits::default() };
+    let server = Dashboard::start(limits, Proxies::default());
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(&http2_requests(&server.log, 1, 0)).unwrap();
+    // The first frames of the server, until RST_STREAM.
+    let mut head = [0; 9];
+    loop {
+        stream.read_exact(&mut head).unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        std::io::copy(&mut (&mut stream).take(u64::from(length)), &mut std::io::sink()).unwrap();
+        if head[3] == 3 {
+            break;
+        }
+        assert_ne!(head[3], 7, "the connection ends");
+    }
+    assert_eq!(head[5..], [0, 0, 0, 1]);
+}
+
+#[test]
+fn a_trusted_proxy_reports_the_clients() {
+    let limits = Limits { connections_per_address: 4, requests_per_address: 4, ..Limits::default() };
+    let server = Dashboard::start(limits, ["127.0.0.1".parse().unwrap()].into_iter().collect());
+    // More connections than one address may have, each with a request of one client.
+    let request = |client: &str| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let log = &server.log;
+        write!(stream, "GET {log} HTTP/1.1\r\nHost: ci\r\nX-Forwarded-For: {client}\r\n\r\n").unwrap();
+        stream
+    };
+    let held: Vec<_> = (0..8).map(|_| request("192.0.2.1")).collect();
+    let began = Instant::now();
+    while server.ask("X-Forwarded-For: 192.0.2.1\r\n").unwrap().0 != 429 {
+        assert!(began.elapsed() < Duration::from_secs(10), "no limit for the client behind the proxy");
+    }
+    assert_eq!(server.ask("X-Forwarded-For: 192.0.2.2\r\n").unwrap().0, 200);
+    drop(held);
+}

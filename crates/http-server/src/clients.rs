@@ -1,0 +1,294 @@
+//! The open connections and requests, counted per address and in total.
+//!
+//! A new connection or request beyond a limit takes the place of the one that has made no progress for longest, of the
+//! same address if that is at its limit. So a client that stalls with all its connections can still open another, and
+//! keeps nobody else out.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::Limits;
+use crate::activity::Activity;
+use crate::proxies::counted_as;
+
+/// A connection or request without progress for this time can be ended in favour of a new one.
+const REPLACEABLE: Duration = Duration::from_secs(1);
+
+/// All clients of a server.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    limits: Limits,
+    slots: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connections: Counted,
+    requests: Counted,
+    /// The slots of each address with open requests.
+    slots: HashMap<IpAddr, Arc<Semaphore>>,
+}
+
+/// Open connections, or open requests.
+#[derive(Debug, Default)]
+struct Counted {
+    next: u64,
+    open: HashMap<u64, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// Nothing for a connection of a trusted proxy, which has no limit of its own.
+    address: Option<IpAddr>,
+    activity: Arc<Activity>,
+}
+
+/// What happens to a new connection or request.
+#[derive(Debug, PartialEq, Eq)]
+enum Admission {
+    Open,
+    /// After this one has been ended.
+    Replace(u64),
+    Refused,
+}
+
+/// A connection counts until this is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenConnection {
+    clients: Arc<Clients>,
+    id: u64,
+    pub(crate) activity: Arc<Activity>,
+}
+
+/// A request counts until this is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenRequest {
+    clients: Arc<Clients>,
+    id: u64,
+    counted_as: IpAddr,
+}
+
+/// The client of a request.
+#[derive(Debug, Clone)]
+pub struct Client {
+    address: IpAddr,
+    own: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+}
+
+/// The right to run a handler.
+#[derive(Debug)]
+pub struct Slot {
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+impl Client {
+    /// Its address; behind a trusted proxy, the one that the proxy reports.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Waits for a free handler: first among the requests of this client, then among those of all clients.
+    pub async fn slot(&self) -> Slot {
+        const OPEN: &str = "nothing closes these semaphores";
+        let own = Arc::clone(&self.own).acquire_owned().await.expect(OPEN);
+        let all = Arc::clone(&self.all).acquire_owned().await.expect(OPEN);
+        Slot { _own: own, _all: all }
+    }
+}
+
+impl Clients {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        let slots = Arc::new(Semaphore::new(limits.slots));
+        Arc::new(Self { limits, slots, state: Mutex::default() })
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Counts a new connection; nothing if it is refused.
+    pub(crate) fn connect(self: &Arc<Self>, address: IpAddr, is_proxy: bool) -> Option<OpenConnection> {
+        let (own, total) = (self.limits.connections_per_address, self.limits.connections);
+        let activity = Arc::new(Activity::new());
+        let address = (!is_proxy).then(|| counted_as(address));
+        let id = self.state().connections.open(address, &activity, own, total)?;
+        Some(OpenConnection { clients: Arc::clone(self), id, activity })
+    }
+
+    /// Counts a new request, whose stream or connection has this activity; nothing if it is refused.
+    pub(crate) fn request(
+        self: &Arc<Self>,
+        address: IpAddr,
+        activity: &Arc<Activity>,
+    ) -> Option<(OpenRequest, Client)> {
+        let (own, total) = (self.limits.requests_per_address, self.limits.requests);
+        let counted_as = counted_as(address);
+        let mut state = self.state();
+        let id = state.requests.open(Some(counted_as), activity, own, total)?;
+        let slots = || Arc::new(Semaphore::new(self.limits.slots_per_address));
+        let slots = Arc::clone(state.slots.entry(counted_as).or_insert_with(slots));
+        let client = Client { address, own: slots, all: Arc::clone(&self.slots) };
+        Some((OpenRequest { clients: Arc::clone(self), id, counted_as }, client))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counted {
+    /// Counts a new one, and returns its id, if the limits of its address and in total allow it.
+    fn open(
+        &mut self,
+        address: Option<IpAddr>,
+        activity: &Arc<Activity>,
+        own: usize,
+        total: usize,
+    ) -> Option<u64> {
+        let idle = self.open.iter().map(|(id, open)| (*id, open.address, open.activity.idle()));
+        match admit(idle.collect(), address, own, total) {
+            Admission::Open => {}
+            Admission::Replace(id) => {
+                if let Some(replaced) = self.open.remove(&id) {
+                    replaced.activity.end();
+                }
+            }
+            Admission::Refused => return None,
+        }
+        let id = self.next;
+        self.next += 1;
+        self.open.insert(id, Open { address, activity: Arc::clone(activity) });
+        Some(id)
+    }
+}
+
+/// Decides about a new connection or request of `address` next to the `open` ones, given as id, address and time without
+/// progress.
+fn admit(
+    open: Vec<(u64, Option<IpAddr>, Duration)>,
+    address: Option<IpAddr>,
+    own: usize,
+    total: usize,
+) -> Admission {
+    let is_own = |of: &Option<IpAddr>| address.is_some() && *of == address;
+    let at_own_limit = open.iter().filter(|(_, of, _)| is_own(of)).count() >= own;
+    if !at_own_limit && open.len() < total {
+        return Admission::Open;
+    }
+    let candidates = open.into_iter().filter(|(_, of, _)| !at_own_limit || is_own(of));
+    match candidates.max_by_key(|(id, _, idle)| (*idle, u64::MAX - id)) {
+        Some((id, _, idle)) if idle >= REPLACEABLE => Admission::Replace(id),
+        _ => Admission::Refused,
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.clients.state().connections.open.remove(&self.id);
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        let mut state = self.clients.state();
+        state.requests.open.remove(&self.id);
+        let address = Some(self.counted_as);
+        if !state.requests.open.values().any(|open| open.address == address) {
+            state.slots.remove(&self.counted_as);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: fn() -> Limits = || Limits {
+        connections: 4,
+        connections_per_address: 2,
+        requests: 4,
+        requests_per_address: 3,
+        slots: 2,
+        slots_per_address: 1,
+        ..Limits::default()
+    };
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn connections_are_admitted_replaced_or_refused() {
+        // Of each open connection: the last byte of its address (0: a proxy) and the time without progress in ms.
+        for (open, new, expected) in [
+            (vec![], 1, Admission::Open),
+            (vec![(1, 5000)], 1, Admission::Open),
+            (vec![(1, 5000), (1, 9000)], 1, Admission::Replace(1)),
+            (vec![(1, 9000), (1, 9000)], 1, Admission::Replace(0)),
+            (vec![(1, 500), (1, 900)], 1, Admission::Refused),
+            (vec![(2, 9000), (1, 500), (1, 900)], 1, Admission::Refused),
+            (vec![(2, 9000), (1, 500), (1, 900)], 2, Admission::Open),
+            (vec![(2, 100), (1, 5000), (1, 9000), (2, 900)], 3, Admission::Replace(2)),
+            (vec![(2, 100), (1, 500), (1, 900), (2, 900)], 3, Admission::Refused),
+            (vec![(0, 100), (0, 100), (0, 100)], 0, Admission::Open),
+            (vec![(0, 100), (0, 3000), (0, 100), (0, 100)], 0, Admission::Replace(1)),
+        ] {
+            let of = |last: u8| (last > 0).then(|| address(last));
+            let open: Vec<_> = open
+                .iter()
+                .zip(0..)
+                .map(|((last, idle), id)| (id, of(*last), Duration::from_millis(*idle)))
+                .collect();
+            assert_eq!(admit(open.clone(), of(new), 2, 4), expected, "{open:?}");
+        }
+    }
+
+    #[test]
+    fn requests_are_counted_until_they_end() {
+        let clients = Clients::new(LIMITS());
+        let activity = Arc::new(Activity::new());
+        let request = |last| clients.request(address(last), &activity);
+        let mut open: Vec<_> = (0..3).map(|_| request(1).unwrap()).collect();
+        assert!(request(1).is_none(), "its own limit");
+        let other = request(2).unwrap();
+        assert!(request(3).is_none(), "the total");
+        open.pop();
+        assert!(request(1).is_some());
+        drop((open, other));
+        let state = clients.state();
+        assert!(state.requests.open.is_empty() && state.slots.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_request_replaces_one_that_stalls() {
+        let clients = Clients::new(LIMITS());
+        let stalled = Arc::new(Activity::new());
+        let _open: Vec<_> = (0..3).map(|_| clients.request(address(1), &stalled).unwrap()).collect();
+        tokio::time::sleep(REPLACEABLE).await;
+        let new = Arc::new(Activity::new());
+        assert!(clients.request(address(1), &new).is_some());
+        tokio::time::timeout(REPLACEABLE, stalled.over(Duration::MAX)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_client_cannot_use_all_slots() {
+        let clients = Clients::new(LIMITS());
+        let activity = Arc::new(Activity::new());
+        let (_first, client) = clients.request(address(1), &activity).unwrap();
+        let (_second, other) = clients.request(address(2), &activity).unwrap();
+        let slot = client.slot().await;
+        let waits = tokio::time::timeout(Duration::from_millis(20), client.slot()).await;
+        assert!(waits.is_err());
+        let _others = other.slot().await;
+        drop(slot);
+        let _again = client.slot().await;
+    }
+}

@@ -1,0 +1,19 @@
+//! The HTTP server of the daemons: HTTP/1.1 and HTTP/2 over TCP, with limits per client and in total.
+//!
+//! A client is an IP address. It can use up only its own share of the connections, requests and handlers, and a client
+//! that stops reading or sending is disconnected after [`Limits::stall`]. What a server answers is an [`axum::Router`],
+//! which finds the [`Client`] in the extensions of a request.
+
+mod activity;
+mod body;
+mod clients;
+mod connections;
+mod gate;
+mod limits;
+mod proxies;
+mod streams;
+
+pub use clients::{Client, Slot};
+pub use connections::serve;
+pub use limits::{Limits, raise_open_files};
+pub use proxies::{Proxies, Proxy, ProxyError};

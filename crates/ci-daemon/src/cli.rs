@@ -14,6 +14,7 @@ use model::BranchRef;
 use serde::Serialize;
 use stdio::terminal;
 
+use crate::audit::AuditLog;
 use crate::daemon::{self, Options};
 use crate::executor::placement;
 use crate::plan::{Niceness, PlannedJob};
@@ -66,6 +67,8 @@ enum Command {
     /// Drop a branch that is no longer in the configuration; retention deletes its results later.
     #[command(alias = "forget")]
     Unlist(UnlistArgs),
+    /// List who requested reruns, unlisting and fetches, and when.
+    Audit(AuditArgs),
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +149,16 @@ struct UnlistArgs {
     dry_run: bool,
 }
 
+#[derive(Debug, Args)]
+struct AuditArgs {
+    /// List the newest N requests.
+    #[arg(short, long, value_name = "N", default_value_t = 100)]
+    number: usize,
+    /// Print JSON: [{"v", "at", "action", "commit", "test", "branch", "via", "uid", "account", "address"}].
+    #[arg(long)]
+    json: bool,
+}
+
 /// The command line, for man pages and completions.
 #[must_use]
 pub fn command() -> clap::Command {
@@ -188,6 +201,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Simulate(args)) => simulate(path, &args),
         Some(Command::Retention(args)) => retention(path, &args),
         Some(Command::Unlist(args)) => unlist(path, args),
+        Some(Command::Audit(args)) => audit(path, &args),
     };
     match result {
         Ok(()) => 0,
@@ -284,6 +298,21 @@ fn retention(config: Option<&Path>, args: &RetentionArgs) -> Result<()> {
         report.unconfigured = unlist::unconfigured(&config, &results::Reader::open(&config.output_dir)?)?;
     }
     if args.json { print_json(&report) } else { print(&report.to_string()) }
+}
+
+fn audit(config: Option<&Path>, args: &AuditArgs) -> Result<()> {
+    log_to_stderr("warn", None, LogFormat::Text);
+    let (config, _) = config::load_lenient(&config::find(config)?)?;
+    let (entries, invalid) = AuditLog::of(&config.output_dir)
+        .read(args.number)
+        .context("only the daemon's user can read the audit log")?;
+    if invalid > 0 {
+        tracing::warn!("{invalid} lines of the audit log are not entries");
+    }
+    if args.json {
+        return print_json(&entries);
+    }
+    print(&entries.iter().map(|entry| format!("{entry}\n")).collect::<String>())
 }
 
 fn unlist(config: Option<&Path>, args: UnlistArgs) -> Result<()> {

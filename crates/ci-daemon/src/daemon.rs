@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::audit::{AuditAction, AuditLog, Requester};
 use crate::executor::placement;
 use crate::executor::pool::ExecutorPool;
 use crate::executor::run::ExecutorEvent;
@@ -27,7 +28,7 @@ use crate::publisher::Publisher;
 use crate::report::progress::Progress;
 use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
 use crate::watch::hook::HookListener;
-use crate::{requests, retention, service};
+use crate::{quota, requests, retention, service};
 
 /// How often requests are taken.
 const REQUESTS: Duration = Duration::from_secs(1);
@@ -139,10 +140,11 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     }
     let (views_to, views) = mpsc::channel(1);
     let (fetch_now_to, fetch_now) = watch::channel(());
-    let hook = HookListener::new(fetch_now_to.clone());
+    let audit = AuditLog::of(writer.output_dir());
+    let hook = HookListener::new(fetch_now_to.clone(), audit.clone());
     let (mut parts, inbox) = Parts::new(options, first, writer, identity, progress, hook, views);
     let fetching = tokio::spawn(fetch_loop.run(views_to, fetch_now));
-    let fetch_signals = tokio::spawn(forward(fetch_signal, fetch_now_to));
+    let fetch_signals = tokio::spawn(forward(fetch_signal, fetch_now_to, audit));
     service::ready();
     let ending = tokio::select! {
         () = signals.stop() => Ending::Stopped,
@@ -173,8 +175,9 @@ fn write_first_snapshot(writer: &Writer, identity: Identity) -> Result<(), Daemo
     Ok(())
 }
 
-async fn forward(mut signal: Signal, fetch_now: watch::Sender<()>) {
+async fn forward(mut signal: Signal, fetch_now: watch::Sender<()>, audit: AuditLog) {
     while signal.recv().await.is_some() && fetch_now.send(()).is_ok() {
+        audit.record(AuditAction::Fetch, Requester::Signal);
         tracing::info!("SIGUSR1: fetching now");
     }
 }
@@ -238,6 +241,8 @@ struct Parts<'a> {
     progress: &'a mut Progress,
     hook: HookListener,
     hook_problem: Option<String>,
+    /// What the users with a disk quota use.
+    usage: quota::Usage,
 }
 
 impl<'a> Parts<'a> {
@@ -272,6 +277,7 @@ impl<'a> Parts<'a> {
             progress,
             hook,
             hook_problem: None,
+            usage: quota::Usage::new(),
         };
         (parts, inbox)
     }
@@ -282,6 +288,7 @@ impl<'a> Parts<'a> {
         let mut requests = ticks(REQUESTS);
         let mut retention = ticks(RETENTION);
         let mut remover: Option<JoinHandle<()>> = None;
+        let mut measuring: Option<JoinHandle<quota::Usage>> = None;
         if let Some(first) = self.first.take() {
             self.view_once(first).await;
         }
@@ -308,9 +315,14 @@ impl<'a> Parts<'a> {
                     changed = false;
                 }
                 _ = requests.tick() => self.requests_once(false).await,
+                usage = found(&mut measuring) => {
+                    self.usage = usage;
+                    changed = false;
+                }
                 _ = retention.tick() => if remover.as_ref().is_none_or(JoinHandle::is_finished) {
                     let keep = self.farm.view().config.keep_results_commits;
                     remover = Some(tokio::spawn(retention::pass(self.publisher.writer().clone(), keep)));
+                    measuring = Some(self.measure());
                 },
             }
             if !changed {
@@ -353,9 +365,10 @@ impl<'a> Parts<'a> {
         self.progress.batches(self.farm.batches());
     }
 
-    async fn view_once(&mut self, view: View) {
+    async fn view_once(&mut self, mut view: View) {
         self.executors.take_view(&view);
         self.publisher.list_branches(&view).await;
+        quota::apply(&mut view, &self.usage);
         self.hook_problem = self.hook.set(view.config.hook.as_ref()).await;
         self.farm.take_view(view, self.publisher.history());
         let farm = &mut self.farm;
@@ -368,7 +381,11 @@ impl<'a> Parts<'a> {
         for problem in found.problems {
             tracing::warn!("{problem}");
         }
+        let audit = AuditLog::of(self.publisher.writer().output_dir());
         for request in found.requests {
+            if let Some(requester) = &request.requester {
+                audit.record(AuditAction::from(&request.kind), requester.clone());
+            }
             self.handle(FarmEvent::Request(request)).await;
         }
     }
@@ -378,6 +395,16 @@ impl<'a> Parts<'a> {
         problems.extend(self.hook_problem.clone());
         let snapshot = self.farm.snapshot(&problems, now());
         self.publisher.write_snapshot(&snapshot);
+    }
+
+    fn measure(&self) -> JoinHandle<quota::Usage> {
+        let (reader, config) = (self.publisher.writer().reader(), Arc::clone(&self.farm.view().config));
+        tokio::task::spawn_blocking(move || {
+            quota::measure(&reader, &config).unwrap_or_else(|error| {
+                tracing::warn!("the results of users cannot be measured: {error}");
+                quota::Usage::new()
+            })
+        })
     }
 
     fn find_unconfirmed(&self) -> JoinHandle<Vec<JobRef>> {
@@ -406,7 +433,7 @@ impl<'a> Parts<'a> {
 }
 
 /// The result of the search, once. Afterwards it never resolves.
-async fn found(search: &mut Option<JoinHandle<Vec<JobRef>>>) -> Vec<JobRef> {
+async fn found<T: Default>(search: &mut Option<JoinHandle<T>>) -> T {
     let Some(running) = search else { return std::future::pending().await };
     let found = running.await.unwrap_or_default();
     *search = None;

@@ -5,12 +5,14 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+pub mod audit;
 pub mod cli;
 pub mod daemon;
 pub mod executor;
 pub mod farm;
 pub mod plan;
 pub mod publisher;
+mod quota;
 pub mod report;
 pub mod requests;
 pub mod reserve_file;

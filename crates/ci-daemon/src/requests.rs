@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::audit::Requester;
 use fsx::untrusted::{Dir, EntryType, UntrustedError};
 use results::requests::{FOLDER, Request, RequestKind, SIZE_MAX, TAKEN, VERSION};
 
@@ -23,6 +24,8 @@ const SETTLED: Duration = Duration::from_secs(10);
 pub struct TakenRequest {
     /// What is requested.
     pub kind: RequestKind,
+    /// Who requested it; nothing if an earlier daemon took it.
+    pub requester: Option<Requester>,
     /// The file, to be removed when the request is finished.
     pub file: PathBuf,
 }
@@ -90,8 +93,8 @@ fn files(folder: &Dir, found: &mut TakenRequests) -> Vec<std::ffi::OsString> {
 /// Reads one request; moves it to the directory `to`, if one is given.
 fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests) {
     let file = folder.path().join(name);
-    let kind = match parse(folder, name) {
-        Ok(kind) => kind,
+    let request = match parse(folder, name) {
+        Ok(request) => request,
         Err(error) => {
             let modified = folder.metadata(name).ok().flatten().map(|data| data.modified);
             let age = modified.and_then(|at| SystemTime::now().duration_since(at).ok());
@@ -102,6 +105,9 @@ fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests
             return;
         }
     };
+    // The owner of the file, before it is moved.
+    let owner = folder.metadata(name).ok().flatten().filter(|_| to.is_some()).map(|data| data.owner);
+    let requester = owner.map(|uid| Requester::owner(uid, request.address));
     let moved = to.map(|to| {
         folder.create_dir_all(to)?;
         folder.rename(name, to.join(name))?;
@@ -117,15 +123,15 @@ fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests
             file
         }
     };
-    found.requests.push(TakenRequest { kind, file });
+    found.requests.push(TakenRequest { kind: request.kind, requester, file });
 }
 
-fn parse(folder: &Dir, name: &OsStr) -> Result<RequestKind, RequestError> {
+fn parse(folder: &Dir, name: &OsStr) -> Result<Request, RequestError> {
     let request: Request = serde_json::from_slice(&folder.read(name, SIZE_MAX)?)?;
     if request.version != VERSION {
         return Err(RequestError::Version(request.version));
     }
-    Ok(request.kind)
+    Ok(request)
 }
 
 /// Removes the file of a finished request.
@@ -166,12 +172,20 @@ mod tests {
         // The next daemon takes it.
         let found = take(dir.path(), true);
         assert_eq!(found.requests.len(), 1);
+        assert_eq!(found.requests[0].requester, None, "it was recorded when it was taken");
         finish(&found.requests[0].file);
         assert!(take(dir.path(), true).requests.is_empty());
         assert!(folder.join("half").exists() && folder.join(".a2.json").exists());
         let branch: model::BranchRef = "kmo/old".parse().unwrap();
-        results::requests::submit(dir.path(), RequestKind::Unlist(branch.clone())).unwrap();
+        results::requests::submit(
+            dir.path(),
+            RequestKind::Unlist(branch.clone()),
+            Some([192, 0, 2, 1].into()),
+        )
+        .unwrap();
         let taken = take(dir.path(), false).requests;
+        let Some(Requester::File { uid, address, .. }) = &taken[0].requester else { panic!("{taken:?}") };
+        assert_eq!((*uid, *address), (rustix::process::getuid().as_raw(), Some([192, 0, 2, 1].into())));
         assert_eq!(
             taken.iter().map(|request| &request.kind).collect::<Vec<_>>(),
             [&RequestKind::Unlist(branch)]

@@ -105,7 +105,7 @@ pub async fn unlist(output_dir: &Path, branch: BranchRef) -> Result<Unlisted, Un
             Ok(Unlisted::Now)
         }
         Err(results::Error::Locked { .. }) => {
-            requests::submit(output_dir, RequestKind::Unlist(branch))?;
+            requests::submit(output_dir, RequestKind::Unlist(branch), None)?;
             Ok(Unlisted::Requested)
         }
         Err(error) => Err(error.into()),

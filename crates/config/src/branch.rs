@@ -8,6 +8,7 @@ use crate::fault::Fault;
 use crate::nearest::{Hint, nearest};
 use crate::node::{Node, Section};
 use crate::paths::Paths;
+use crate::users::{RemoteHost, UserLimitError, UserLimits};
 
 /// A watched branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Branch {
     pub repo: RepoName,
     /// The names of its test groups, in the order of the file.
     pub test_groups: Vec<GroupName>,
+    /// Where the host of the remote may be.
+    pub remote_host: RemoteHost,
     /// Commits reachable from here are not tested.
     pub base: Option<RefName>,
 }
@@ -85,6 +88,8 @@ pub(crate) struct KnownNames<'a> {
     pub groups: Vec<&'a GroupName>,
     pub repos: Vec<&'a RepoName>,
     pub paths: &'a Paths,
+    /// The limits of a user's file; none for the main file.
+    pub limits: Option<&'a UserLimits>,
 }
 
 const KEYS: &[&str] = &["remote", "ref", "fetch", "repo", "test_groups", "base"];
@@ -94,8 +99,13 @@ pub(crate) fn read(
     user: &UserName,
     known: &KnownNames<'_>,
 ) -> Result<BTreeMap<BranchRef, Branch>, Fault> {
-    let entries = node.table("branch")?.iter();
+    let entries = node.table("branch")?;
+    if let Some(limits) = known.limits.filter(|limits| entries.len() > limits.max_branches) {
+        let (count, max) = (entries.len(), limits.max_branches);
+        return Err(node.fault(UserLimitError::Branches { count, max }));
+    }
     entries
+        .iter()
         .map(|(key, node)| {
             let branch = BranchName::configured(key).map_err(|error| node.fault(BranchError::Name(error)))?;
             let name = BranchRef { user: user.clone(), branch };
@@ -113,6 +123,10 @@ fn one(section: &Section<'_>, at: &BranchRef, known: &KnownNames<'_>) -> Result<
         Some(("fetch", node)) => fetch(node, known.paths)?,
         Some((_, node)) => (remote(node, node.str("remote")?, known.paths)?, None),
         None => return Err(node.fault(BranchError::NoRemote(name.clone()))),
+    };
+    let remote_host = match known.limits {
+        Some(limits) => limits.check(&remote).map_err(|error| node.fault(error))?,
+        None => RemoteHost::Any,
     };
     let git_ref = match (section.get("ref"), git_ref) {
         (Some(node), Some(_)) => {
@@ -144,6 +158,7 @@ fn one(section: &Section<'_>, at: &BranchRef, known: &KnownNames<'_>) -> Result<
     Ok(Branch {
         name: at.clone(),
         remote,
+        remote_host,
         git_ref,
         repo,
         test_groups,

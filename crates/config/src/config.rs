@@ -11,6 +11,7 @@ use crate::group::TestGroup;
 use crate::hook::Hook;
 use crate::host::Host;
 use crate::image::Images;
+use crate::users::UserLimits;
 
 /// The configuration of a farm, valid as a whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +64,8 @@ pub struct Config {
     pub branches: BTreeMap<BranchRef, Branch>,
     /// Users with an invalid file ([`load_lenient`](crate::load_lenient)). Their results must not be deleted.
     pub broken_users: BTreeSet<UserName>,
+    /// The limits of each user of `users_dir`.
+    pub users: UserLimits,
     /// The hosts of the farm.
     pub hosts: BTreeMap<HostName, Host>,
 }
@@ -101,6 +104,18 @@ impl Config {
     pub fn repo(&self, name: &RepoName) -> Option<&Path> {
         let own = self.repos.get(name).map(PathBuf::as_path);
         own.or_else(|| name.is_linux().then_some(self.linux_repo.as_path()))
+    }
+
+    /// The most workers that run batches of a user at a time. The owner of the main file has no limit.
+    #[must_use]
+    pub fn max_workers(&self, user: &UserName) -> Option<usize> {
+        self.users.max_workers.filter(|_| self.has_limits(user))
+    }
+
+    /// Whether the limits of `[users]` apply to a user: to all but the owner of the main file.
+    #[must_use]
+    pub fn has_limits(&self, user: &UserName) -> bool {
+        self.user.as_ref() != Some(user)
     }
 
     /// The fair-share weight of a user: 1, divided by 1.25 for each step of `user_nice`, as for nice(2).

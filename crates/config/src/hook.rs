@@ -43,13 +43,8 @@ pub enum HookError {
     )]
     Token,
     /// Its file cannot be read.
-    #[error("token_file: {path}: {reason}")]
-    TokenFile {
-        /// The file.
-        path: String,
-        /// The error.
-        reason: String,
-    },
+    #[error("token_file: {0}")]
+    TokenFile(String),
     /// No token.
     #[error("[hook] needs a token; add token_file = \"FILE\" (or token = \"...\")")]
     NoToken,
@@ -82,7 +77,5 @@ pub(crate) fn read(node: &Node, paths: &Paths) -> Result<Hook, Fault> {
 }
 
 fn token_of(path: &Path) -> Result<String, HookError> {
-    let error = |reason: String| HookError::TokenFile { path: path.display().to_string(), reason };
-    let text = fsx::own::read_to_string(path, 4096).map_err(|e| error(e.source.to_string()))?;
-    Ok(text.trim().to_owned())
+    fsx::secret::read(path).map_err(|error| HookError::TokenFile(error.to_string()))
 }

@@ -23,6 +23,7 @@ mod paths;
 mod read;
 mod repo;
 mod top;
+mod users;
 
 pub use branch::{Branch, BranchError};
 pub use config::Config;
@@ -37,3 +38,4 @@ pub use load::{load, load_lenient};
 pub use nearest::Hint;
 pub use repo::RepoError;
 pub use top::{TimeError, TopError, parse_time};
+pub use users::{RemoteHost, RemotePattern, UserLimitError, UserLimits, host_and_port, is_public};

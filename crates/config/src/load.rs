@@ -20,6 +20,7 @@ use crate::paths::Paths;
 use crate::read::{self, Format};
 use crate::repo;
 use crate::top::{self, TopError};
+use crate::users;
 
 /// The keys of the main file. The plurals and `executors` are those of the previous system.
 const KEYS: &[&str] = &[
@@ -41,6 +42,7 @@ const KEYS: &[&str] = &[
     "tolerate",
     "verbose",
     "user_nice",
+    "users",
     "repo",
     "repos",
     "image",
@@ -152,12 +154,16 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
         config.images = image::read(node)?;
     }
     config.test_groups = group::resolve(&raw, &BTreeMap::new(), &config.images)?;
+    if let Some(node) = section.get("users") {
+        config.users = users::read(node)?;
+    }
     if let Some(node) = part(&["branch", "branches"])? {
         let user = config.user.as_ref().ok_or_else(|| node.fault(TopError::NoUser))?;
         let known = KnownNames {
             groups: config.test_groups.keys().collect(),
             repos: config.repos.keys().collect(),
             paths: &paths,
+            limits: None,
         };
         config.branches = branch::read(node, user, &known)?;
     }
@@ -182,6 +188,7 @@ fn user_tree(path: &Path, tree: &Node, user: &UserName, config: &Config) -> Resu
         groups: groups.keys().chain(config.test_groups.keys()).collect(),
         repos: config.repos.keys().collect(),
         paths: &Paths::of(path),
+        limits: Some(&config.users),
     };
     let branches = part(&["branch", "branches"])?.map(|node| branch::read(node, user, &known)).transpose()?;
     Ok((groups, branches.unwrap_or_default()))

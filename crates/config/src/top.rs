@@ -10,6 +10,7 @@ use crate::fault::{Fault, Problem};
 use crate::image::Images;
 use crate::node::{Node, Section, Value};
 use crate::paths::Paths;
+use crate::users::UserLimits;
 
 /// An invalid setting of the whole farm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +82,7 @@ pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Config, Fault
         user_groups: BTreeMap::new(),
         branches: BTreeMap::new(),
         broken_users: BTreeSet::new(),
+        users: UserLimits::default(),
         hosts: BTreeMap::new(),
     };
     if config.subtest_duration_def > config.subtest_duration_max {

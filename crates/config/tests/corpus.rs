@@ -108,6 +108,48 @@ fn a_users_file_sets_variables_of_tests_only() {
     }
 }
 
+#[test]
+fn a_users_file_disables_only_itself() {
+    use std::os::unix::fs::symlink;
+    let top = tempfile::tempdir().unwrap();
+    let (main, users) = (top.path().join("ci.toml"), top.path().join("users"));
+    let limits = "[users]\nmax_branches = 2\nmax_fetches = 3\nmax_workers = 5\nmax_disk = \"10G\"\n";
+    let head = std::fs::read_to_string(dir("good/ci.toml")).unwrap();
+    std::fs::write(&main, format!("{head}\n{limits}")).unwrap();
+    std::fs::create_dir(&users).unwrap();
+    let branch = |name: &str, remote: &str| {
+        format!("[branch.{name}]\nremote = {remote:?}\ntest_groups = [\"bcachefs\"]\n")
+    };
+    let public = "https://git.example.org/linux.git";
+    let text = |name: &str, text: String| std::fs::write(users.join(format!("{name}.toml")), text).unwrap();
+    text("good", branch("next", public));
+    text("key", branch("next", public) + "bse = \"v6.1\"\n");
+    text("path", branch("next", "/srv/ci/linux.git"));
+    text("home", branch("next", "./linux.git"));
+    text("file", branch("next", "file:///srv/ci/linux.git"));
+    text("intranet", branch("next", "https://192.168.1.1/linux.git"));
+    text("ssh", branch("next", "git@git.example.org:linux.git"));
+    text("many", ["a", "b", "c"].map(|name| branch(name, public)).concat());
+    symlink("/dev/zero", users.join("zero.toml")).unwrap();
+    symlink("good.toml", users.join("link.toml")).unwrap();
+    std::fs::create_dir(users.join("dir.toml")).unwrap();
+    std::fs::File::create(users.join("huge.toml")).unwrap().set_len(1 << 40).unwrap();
+    let fifo = std::process::Command::new("mkfifo").arg(users.join("fifo.toml")).status().unwrap();
+    assert!(fifo.success());
+    let began = std::time::Instant::now();
+    let (config, problems) = config::load_lenient(&main).unwrap();
+    assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    assert!(config.branch(&"good/next".parse().unwrap()).is_some());
+    assert_eq!((config.users.max_fetches, config.users.max_workers), (3, Some(5)));
+    let problems: Vec<String> = problems
+        .iter()
+        .map(|problem| problem.to_string().replace(&format!("{}/", users.display()), ""))
+        .collect();
+    insta::assert_snapshot!(problems.join("\n"));
+    assert_eq!(config.broken_users.len(), problems.len());
+    assert!(!config.all_branches().any(|branch| config.broken_users.contains(&branch.name.user)));
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_panics(toml: bool, text in "((test_group|branch|host|repos)?[\\[\\]{}:.=,\"'a-z 0-9\n]{0,12}){0,5}") {

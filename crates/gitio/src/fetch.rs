@@ -15,6 +15,9 @@ use crate::repo::Repo;
 /// The limit of git's output in bytes: enough for a remote with a million refs.
 const OUTPUT: usize = 256 << 20;
 
+/// A fetch that reports no progress for this time ends. A server that counts and compresses objects reports it, too.
+const IDLE: Duration = Duration::from_secs(120);
+
 /// Overrides `remote.NAME.uploadpack`, a program that the repository's configuration can name.
 const UPLOAD_PACK: &str = "--upload-pack=git-upload-pack";
 
@@ -46,11 +49,10 @@ impl Repo {
     ) -> Result<Option<CommitId>, GitError> {
         let trust = Trust::of(remote)?;
         let peeled = format!("{git_ref}^{{}}");
-        let cmd = git(self.git_dir()).args(["ls-remote", "--quiet", UPLOAD_PACK, "--"]).args([
-            remote.as_str(),
-            git_ref.as_str(),
-            &peeled,
-        ]);
+        let cmd = git(self.git_dir())
+            .args(self.remote_settings())
+            .args(["ls-remote", "--quiet", UPLOAD_PACK, "--"])
+            .args([remote.as_str(), git_ref.as_str(), &peeled]);
         let output = trust.add(cmd).output(Limits { time, bytes: OUTPUT }).await?;
         if !output.exit.success() {
             return Err(failed(remote, git_ref, &output));
@@ -70,7 +72,15 @@ impl Repo {
         let old = self.resolve(into.as_str()).ok();
         let trust = Trust::of(remote)?;
         let cmd = git(self.git_dir())
-            .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"])
+            .args(self.remote_settings())
+            .args([
+                "fetch",
+                "--quiet",
+                "--progress",
+                "--no-tags",
+                "--no-write-fetch-head",
+                "--no-recurse-submodules",
+            ])
             .args([
                 "--no-auto-maintenance",
                 "--no-write-commit-graph",
@@ -82,7 +92,7 @@ impl Repo {
             .arg(remote.as_str())
             .arg(format!("+{git_ref}:{into}"));
         tracing::debug!(%cmd, "fetch");
-        let output = trust.add(cmd).output(Limits { time, bytes: OUTPUT }).await?;
+        let output = trust.add(cmd).output_with_progress(Limits { time, bytes: OUTPUT }, IDLE).await?;
         if !output.exit.success() {
             return Err(failed(remote, git_ref, &output));
         }

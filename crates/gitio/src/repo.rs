@@ -12,6 +12,8 @@ use crate::error::GitError;
 pub struct Repo {
     inner: ThreadSafeRepository,
     path: PathBuf,
+    /// Whether HTTP remotes may redirect to other addresses.
+    redirects: bool,
 }
 
 /// What is checked out.
@@ -54,7 +56,19 @@ impl Repo {
         let options = gix::open::Options::isolated();
         let result = ThreadSafeRepository::open_opts(path, options);
         let inner = result.map_err(|error| GitError::Open { path: path.into(), reason: chain(&error) })?;
-        Ok(Self { inner, path: path.into() })
+        Ok(Self { inner, path: path.into(), redirects: true })
+    }
+
+    /// The same; an HTTP remote that redirects to another address is an error.
+    #[must_use]
+    pub fn without_redirects(self) -> Self {
+        Self { redirects: false, ..self }
+    }
+
+    /// The settings for a command that contacts a remote.
+    pub(crate) fn remote_settings(&self) -> [&'static str; 2] {
+        // git's own default follows a redirect of the first request only.
+        ["-c", if self.redirects { "http.followRedirects=initial" } else { "http.followRedirects=false" }]
     }
 
     /// Opens the repository of the checkout that contains `path`.

@@ -21,6 +21,8 @@ pub struct JobSpec<P> {
     pub group: String,
     /// The weight of the group from now on: twice the weight, twice the share. A value that is not positive counts as 1.
     pub weight: f64,
+    /// The most executors that run batches of the group at a time, from now on.
+    pub executors_max: Option<usize>,
     /// The order within the group, lowest first, then in order of submission.
     pub order: i64,
     /// The needs.
@@ -39,6 +41,7 @@ impl<P> JobSpec<P> {
             cost: Duration::from_secs(1),
             group: "default".into(),
             weight: 1.0,
+            executors_max: None,
             order: 0,
             needs: Needs::none(),
         }

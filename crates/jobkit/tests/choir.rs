@@ -73,6 +73,47 @@ async fn jobs_of_one_key_run_in_one_batch_and_end_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_group_uses_no_more_executors_than_its_limit() {
+    let choir = Choir::new(ChoirConfig::default());
+    let running = Arc::new(Mutex::new(std::collections::BTreeMap::<String, (usize, usize)>::new()));
+    for number in 0..10 {
+        for (group, executors_max) in [("limited", Some(2)), ("free", None)] {
+            let spec = job(group, &format!("{group} {number}"), number);
+            choir.submit(JobSpec { group: group.into(), executors_max, ..spec });
+        }
+    }
+    for number in 0..6 {
+        let running = Arc::clone(&running);
+        choir
+            .add_executor(
+                on(&format!("e{number}"), &format!("h{number}")),
+                move |mut executor: Executor<u32>| async move {
+                    while let Some(batch) = executor.claim().await {
+                        let group = batch.jobs[0].name.to_string();
+                        let count = |more: bool| {
+                            let mut running = running.lock().unwrap();
+                            let (now, most) = running.entry(group.clone()).or_default();
+                            *now = if more { *now + 1 } else { *now - 1 };
+                            *most = (*most).max(*now);
+                        };
+                        count(true);
+                        sleep(Duration::from_secs(1)).await;
+                        for job in &batch.jobs {
+                            batch.done(job.id);
+                        }
+                        count(false);
+                    }
+                },
+            )
+            .unwrap();
+    }
+    choir.join().await;
+    let most = |group: &str| running.lock().unwrap()[group].1;
+    assert_eq!((most("limited"), choir.status().ended.done), (2, 20));
+    assert!(most("free") >= 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn needs_are_met_and_unplaceable_jobs_are_listed() {
     let choir = Choir::new(ChoirConfig::default());
     let arm = JobSpec { needs: Needs::none().is("arch", "aarch64"), ..job("arm", "k", 0) };

@@ -5,6 +5,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,9 @@ const FILES_MAX: usize = 1000;
 pub struct Request {
     /// [`VERSION`]
     pub version: u32,
+    /// The address of the client for which the dashboard wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
     /// The kind, with its arguments.
     #[serde(flatten)]
     pub kind: RequestKind,
@@ -52,15 +56,15 @@ pub struct Rerun {
     pub key: ResultKey,
 }
 
-/// Writes a request atomically; returns its file.
-pub fn submit(output_dir: &Path, kind: RequestKind) -> io::Result<PathBuf> {
+/// Writes a request atomically; returns its file. `address` is that of the client, for a request over HTTP.
+pub fn submit(output_dir: &Path, kind: RequestKind, address: Option<IpAddr>) -> io::Result<PathBuf> {
     let folder = output_dir.join(FOLDER);
     fs::create_dir_all(&folder)?;
     // The daemon may run as another user.
     let mode = Permissions::from_mode(0o644);
     let mut file =
         tempfile::Builder::new().prefix(".").suffix(".tmp").permissions(mode).tempfile_in(&folder)?;
-    serde_json::to_writer(&mut file, &Request { version: VERSION, kind })?;
+    serde_json::to_writer(&mut file, &Request { version: VERSION, address, kind })?;
     file.as_file().sync_all()?;
     // The request takes the random name of the temporary file.
     let name = file.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -102,9 +106,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(pending_reruns(dir.path()).is_empty());
         let rerun = |key: &str| Rerun { commit: "a".repeat(40).parse().unwrap(), key: key.parse().unwrap() };
-        let first = submit(dir.path(), RequestKind::Rerun(rerun("fs.a.x"))).unwrap();
-        submit(dir.path(), RequestKind::Rerun(rerun("fs.a.y"))).unwrap();
-        submit(dir.path(), RequestKind::Unlist("kmo/old".parse().unwrap())).unwrap();
+        let first = submit(dir.path(), RequestKind::Rerun(rerun("fs.a.x")), None).unwrap();
+        submit(dir.path(), RequestKind::Rerun(rerun("fs.a.y")), None).unwrap();
+        submit(dir.path(), RequestKind::Unlist("kmo/old".parse().unwrap()), None).unwrap();
         let text = fs::read_to_string(&first).unwrap();
         assert_eq!(
             text,

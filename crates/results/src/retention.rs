@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use model::{BranchRef, CommitId};
+use model::{BranchRef, CommitId, UserName};
 
 use crate::error::{Error, Result};
 use crate::files::is_absent;
@@ -76,6 +76,18 @@ pub fn plan(reader: &Reader, policy: Policy, now: SystemTime) -> Result<Plan> {
         plan.remove.push(Removal { commit, bytes });
     }
     Ok(plan)
+}
+
+/// The size of the results of all listed commits of a user, in bytes. Commits that other users list, too, count in full.
+pub fn size_of_user(reader: &Reader, user: &UserName) -> Result<u64> {
+    let mut commits = HashSet::new();
+    for branch in reader.branches(user)?.unwrap_or_default() {
+        let listed = reader.branch(&BranchRef::new(user, &branch))?.unwrap_or_default();
+        commits.extend(listed.into_iter().map(|entry| entry.commit));
+    }
+    let size_of =
+        |commit: &CommitId| Ok(size(&reader.layout.blob(commit))? + size(&reader.layout.commit(commit))?);
+    commits.iter().map(size_of).sum()
 }
 
 fn rests(reader: &Reader, commit: &CommitId, rest: Duration, now: SystemTime) -> Result<bool> {

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, set_parent_process_death_signal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -233,6 +235,32 @@ impl Cmd {
 
     /// Runs the process to its end and captures its output.
     pub async fn output(&self, limits: Limits) -> Result<Output, SpawnError> {
+        self.capture(limits, &AtomicU64::new(0)).await
+    }
+
+    /// Like [`Cmd::output`] for a program that reports its progress: it is killed when it prints nothing for `idle`, at
+    /// the latest after twice that time.
+    pub async fn output_with_progress(&self, limits: Limits, idle: Duration) -> Result<Output, SpawnError> {
+        let printed = AtomicU64::new(0);
+        let stalled = async {
+            let mut before = u64::MAX;
+            loop {
+                let now = printed.load(Ordering::Relaxed);
+                if now == before {
+                    return;
+                }
+                before = now;
+                tokio::time::sleep(idle).await;
+            }
+        };
+        tokio::select! {
+            result = self.capture(limits, &printed) => result,
+            () = stalled => Err(SpawnError::Idle { program: self.program(), limit: idle }),
+        }
+    }
+
+    /// Runs the process to its end; `printed` counts the bytes of its output.
+    async fn capture(&self, limits: Limits, printed: &AtomicU64) -> Result<Output, SpawnError> {
         let mut cmd = self.clone();
         cmd.streams =
             [if self.input.is_empty() { Stream::Null } else { Stream::Pipe }, Stream::Pipe, Stream::Pipe];
@@ -248,8 +276,8 @@ impl Cmd {
                 Ok(())
             };
             let (stdout, stderr, ()) = tokio::try_join!(
-                read_bounded(stdout, limits.bytes),
-                read_bounded(stderr, limits.bytes),
+                read_bounded(stdout, limits.bytes, printed),
+                read_bounded(stderr, limits.bytes, printed),
                 feed
             )?;
             Ok::<_, ReadError>(Output { exit: child.child.wait().await?.into(), stdout, stderr })
@@ -299,11 +327,21 @@ impl From<io::Error> for ReadError {
     }
 }
 
-async fn read_bounded(stream: Option<impl AsyncRead + Unpin>, limit: usize) -> Result<Vec<u8>, ReadError> {
+async fn read_bounded(
+    stream: Option<impl AsyncRead + Unpin>,
+    limit: usize,
+    printed: &AtomicU64,
+) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
     let Some(stream) = stream else { return Ok(bytes) };
-    stream.take(limit as u64 + 1).read_to_end(&mut bytes).await?;
-    if bytes.len() > limit { Err(ReadError::Size) } else { Ok(bytes) }
+    let mut stream = stream.take(limit as u64 + 1);
+    loop {
+        let count = stream.read_buf(&mut bytes).await?;
+        printed.fetch_add(count as u64, Ordering::Relaxed);
+        if count == 0 {
+            return if bytes.len() > limit { Err(ReadError::Size) } else { Ok(bytes) };
+        }
+    }
 }
 
 #[cfg(test)]
@@ -336,6 +374,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_program_names_its_package() {
+        let limits = Limits::seconds(20);
+        let idle = Duration::from_millis(400);
+        let ticks = Cmd::new("sh").args(["-c", "for i in 1 2 3 4 5 6 7 8; do echo $i >&2; sleep 0.2; done"]);
+        assert!(ticks.output_with_progress(limits, idle).await.unwrap().exit.success());
+        let silent = Cmd::new("sh").args(["-c", "echo 1; sleep 60"]);
+        let error = silent.output_with_progress(limits, idle).await.unwrap_err();
+        assert!(matches!(error, SpawnError::Idle { .. }), "{error}");
         let error = Cmd::new("/nowhere/qemu-system-x86_64").output(Limits::seconds(1)).await.unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -30,6 +30,14 @@ pub enum SpawnError {
         /// The limit.
         limit: Duration,
     },
+    /// It printed nothing for the time limit of its progress and was killed.
+    #[error("{program}: killed, it made no progress for {} s", limit.as_secs())]
+    Idle {
+        /// The program.
+        program: String,
+        /// The limit.
+        limit: Duration,
+    },
     /// It exceeded the limit of its output and was killed.
     #[error("{program}: killed, it printed more than {limit} bytes")]
     Size {

@@ -179,6 +179,7 @@ impl Farm {
             cost: job.cost.max(LEAST_COST),
             group: job.branch.user.to_string(),
             weight: config.weight(&job.branch.user),
+            executors_max: config.max_workers(&job.branch.user),
             order: job.value,
             needs: placement::needs(config, &job.repo, &job.unit.env),
             ..JobSpec::new(job.title(), Arc::new(job))
@@ -200,7 +201,7 @@ impl Farm {
                 }
                 Vec::new()
             }
-            FarmEvent::Request(TakenRequest { kind, file }) => match kind {
+            FarmEvent::Request(TakenRequest { kind, file, .. }) => match kind {
                 RequestKind::Rerun(Rerun { commit, key }) => self.rerun(&JobRef { commit, key }, file),
                 RequestKind::Unlist(branch) => self.unlist(branch, file),
             },

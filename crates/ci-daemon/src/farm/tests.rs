@@ -37,7 +37,7 @@ fn view(dir: &Path) -> View {
 }
 
 fn request(kind: RequestKind) -> FarmEvent {
-    FarmEvent::Request(TakenRequest { kind, file: "r".into() })
+    FarmEvent::Request(TakenRequest { kind, requester: None, file: "r".into() })
 }
 
 fn rerun(key: &str) -> FarmEvent {

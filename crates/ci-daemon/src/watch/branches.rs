@@ -1,26 +1,29 @@
 //! Fetches the branches in parallel and lists their commits.
 //!
-//! A branch with a remote that fails or hangs keeps its last good state and delays no other branch. A branch consists
+//! A branch with a remote that fails or hangs keeps its last good state and delays no other branch (`schedule`). A branch consists
 //! of the commits that its tip reaches, so a force-push needs no special case.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Branch, Config};
+use config::{Branch, Config, RemoteHost};
 use gitio::{CommitInfo, GitError, Repo};
 use model::snapshot::BranchStatus;
 use model::{BranchRef, CommitId, NameError, RefName, RepoName};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::schedule::Schedule;
 
 /// Time limit of `git ls-remote`.
 const LS_REMOTE_LIMIT: Duration = Duration::from_secs(60);
 /// Time limit of a fetch. The first one of a kernel tree downloads gigabytes.
 const FETCH_LIMIT: Duration = Duration::from_secs(3600);
-/// The most branches that are fetched at a time.
-const FETCHES_MAX: usize = 8;
+/// Time limit of a name lookup.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 
 /// A branch as it was last fetched.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +56,24 @@ pub enum WatchError {
         /// The repository.
         repo: String,
     },
+    /// The host of a user's remote is not public.
+    #[error(
+        "{host} has the address {address}, which is not public; an entry of allow_remotes that names the host allows it"
+    )]
+    Private {
+        /// The host.
+        host: String,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// The address of a user's remote cannot be found.
+    #[error("{host}: no address found: {reason}")]
+    Lookup {
+        /// The host.
+        host: String,
+        /// The error.
+        reason: String,
+    },
     /// The task panicked.
     #[error("fetching the branch failed: {0}")]
     Task(String),
@@ -70,50 +91,66 @@ struct FetchResult {
 #[derive(Debug, Default)]
 pub struct Watcher {
     branches: BTreeMap<BranchRef, FetchedBranch>,
-    in_flight: BTreeSet<BranchRef>,
-    fetches: JoinSet<(BranchRef, Result<FetchResult, WatchError>)>,
+    schedule: Schedule,
+    fetches: JoinSet<Result<FetchResult, WatchError>>,
+    names: HashMap<tokio::task::Id, BranchRef>,
 }
 
 impl Watcher {
-    /// Starts a fetch of every branch that has none in flight, and removes the branches that are no longer configured.
+    /// Schedules a fetch of every branch that has none, and removes the branches that are no longer configured.
     pub fn start(&mut self, config: &Config) {
-        let permits = Arc::new(Semaphore::new(FETCHES_MAX));
-        let mut wanted = BTreeSet::new();
         for branch in config.all_branches() {
-            let name = branch.name.clone();
-            wanted.insert(name.clone());
-            if !self.in_flight.insert(name.clone()) {
-                continue;
-            }
-            let tested = config.groups_of(branch).map(|group| group.max_commits as usize).max().unwrap_or(0);
-            let most = tested.max(config.keep_results_commits);
-            let fetched_before = self.branches.contains_key(&name);
-            let repo = config.repo(&branch.repo).map(Into::into);
-            let (branch, permits) = (branch.clone(), permits.clone());
-            self.fetches.spawn(async move {
-                let _permit = permits.acquire().await;
-                let Some(repo) = repo else { return (name, Err(WatchError::NoRepo(branch.repo))) };
-                let result = fetch_and_walk(&branch, repo, most, fetched_before).await;
-                (name, result)
-            });
+            self.schedule.add(branch.name.clone());
         }
-        self.branches.retain(|name, _| wanted.contains(name));
+        let wanted = |name: &BranchRef| config.branch(name).is_some();
+        self.schedule.retain(wanted);
+        self.branches.retain(|name, _| wanted(name));
+        self.start_scheduled(config);
     }
 
-    /// Waits for the next fetch to end and stores its result. Returns false if none is in flight. Safe to cancel.
+    /// Starts the fetches that there are permits for.
+    fn start_scheduled(&mut self, config: &Config) {
+        while let Some(name) = self.schedule.start(Instant::now(), config.users.max_fetches) {
+            let Some(branch) = config.branch(&name).cloned() else {
+                self.schedule.ended(&name, Instant::now(), false);
+                continue;
+            };
+            let tested = config.groups_of(&branch).map(|group| group.max_commits as usize).max().unwrap_or(0);
+            let most = tested.max(config.keep_results_commits);
+            let fetched_before = self.branches.contains_key(&name);
+            let repo = config.repo(&branch.repo).map(PathBuf::from);
+            let fetch = self.fetches.spawn(async move {
+                let repo = repo.ok_or_else(|| WatchError::NoRepo(branch.repo.clone()))?;
+                fetch_and_walk(&branch, repo, most, fetched_before).await
+            });
+            self.names.insert(fetch.id(), name);
+        }
+    }
+
+    /// Waits for the next fetch to end and stores its result. Returns false if none is scheduled. Safe to cancel.
     pub async fn next(&mut self, config: &Config, now: impl Fn() -> i64) -> bool {
-        let Some(joined) = self.fetches.join_next().await else {
-            self.in_flight.clear();
-            return false;
-        };
-        let (name, result) = match joined {
-            Ok(fetched) => fetched,
-            Err(error) => {
-                tracing::error!("{}", WatchError::Task(error.to_string()));
-                return true;
+        let (id, result) = loop {
+            self.start_scheduled(config);
+            let overdue = self.schedule.next_overdue(Instant::now());
+            let permit = async {
+                match overdue {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                joined = self.fetches.join_next_with_id() => match joined {
+                    Some(Ok((id, result))) => break (id, result),
+                    Some(Err(error)) => break (error.id(), Err(WatchError::Task(error.to_string()))),
+                    None => return false,
+                },
+                () = permit => {}
             }
         };
-        self.in_flight.remove(&name);
+        let Some(name) = self.names.remove(&id) else { return true };
+        let succeeded = matches!(&result, Ok(FetchResult { failed: None, .. }));
+        self.schedule.ended(&name, Instant::now(), succeeded);
+        self.start_scheduled(config);
         if config.branch(&name).is_none() {
             return true;
         }
@@ -141,10 +178,16 @@ impl Watcher {
         true
     }
 
-    /// Whether no fetch is in flight.
+    /// Whether no fetch is scheduled or in flight.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.fetches.is_empty()
+        self.schedule.is_idle()
+    }
+
+    /// Whether only fetches of slow or broken remotes are left.
+    #[must_use]
+    pub fn only_slow_left(&self) -> bool {
+        self.schedule.only_slow_left(Instant::now())
     }
 
     /// The branches as they were last fetched.
@@ -183,7 +226,11 @@ async fn fetch_and_walk(
     fetched_before: bool,
 ) -> Result<FetchResult, WatchError> {
     let opened = tokio::task::spawn_blocking(move || Repo::open(&repo)).await;
-    let repo = opened.map_err(|error| WatchError::Task(error.to_string()))??;
+    let mut repo = opened.map_err(|error| WatchError::Task(error.to_string()))??;
+    if branch.remote_host == RemoteHost::Public {
+        check_public(branch.remote.as_str()).await?;
+        repo = repo.without_redirects();
+    }
     let into: RefName = branch.local_ref().parse()?;
     let (tip, failed) = match fetch(&repo, branch, &into).await {
         Ok(tip) => (tip, None),
@@ -200,6 +247,20 @@ async fn fetch_and_walk(
     let walked = tokio::task::spawn_blocking(move || repo.walk(&tip, base.as_ref(), most)).await;
     let commits = walked.map_err(|error| WatchError::Task(error.to_string()))??;
     Ok(FetchResult { commits, failed })
+}
+
+/// Refuses a URL with a host that has an address which is not public.
+async fn check_public(url: &str) -> Result<(), WatchError> {
+    let (host, port) = config::host_and_port(url).unwrap_or((url, 0));
+    let lookup = |reason: String| WatchError::Lookup { host: host.into(), reason };
+    let addresses = tokio::time::timeout(LOOKUP_LIMIT, tokio::net::lookup_host((host, port))).await;
+    let addresses = addresses
+        .map_err(|_| lookup(format!("no answer within {} s", LOOKUP_LIMIT.as_secs())))?
+        .map_err(|error| lookup(error.to_string()))?;
+    match addresses.map(|address| address.ip()).find(|address| !config::is_public(*address)) {
+        Some(address) => Err(WatchError::Private { host: host.into(), address }),
+        None => Ok(()),
+    }
 }
 
 async fn fetch(repo: &Repo, branch: &Branch, into: &RefName) -> Result<CommitId, WatchError> {
@@ -301,5 +362,71 @@ mod tests {
         );
         let mut watcher = Watcher::default();
         assert_eq!(cycle(&mut watcher, &config, 50).await[0], "all: d3 c2 c1 None error");
+    }
+
+    #[tokio::test]
+    async fn a_host_with_a_local_address_is_refused() {
+        for url in ["https://localhost/x", "git://127.0.0.1:1/x", "https://127.1/x", "https://[::1]/x"] {
+            let error = check_public(url).await.unwrap_err();
+            assert!(matches!(error, WatchError::Private { .. }), "{url}: {error}");
+        }
+        assert!(check_public("https://9.9.9.9/x").await.is_ok());
+    }
+
+    /// A git server on a loopback port that reports a ref and sends no pack, or answers nothing at all.
+    fn hanging_remote(reports_ref: bool) -> String {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("git://{}/linux", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                std::thread::spawn(move || {
+                    let packet = |text: String| format!("{:04x}{text}", text.len() + 4);
+                    let id = "1".repeat(40);
+                    let mut request = [0; 4096];
+                    stream.read(&mut request).ok();
+                    if reports_ref {
+                        let head = packet(format!("{id} HEAD\0multi_ack side-band-64k ofs-delta\n"));
+                        let master = packet(format!("{id} refs/heads/master\n"));
+                        stream.write_all(format!("{head}{master}0000").as_bytes()).ok();
+                    }
+                    while stream.read(&mut request).is_ok_and(|count| count > 0) {}
+                });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn fifty_hanging_remotes_do_not_delay_a_healthy_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (linux, remote) = (ScratchRepo::new(), ScratchRepo::new());
+        linux.commit("other", &[("x", "1")]);
+        remote.commit("c0", &[("a", "0")]);
+        let hanging = [hanging_remote(true), hanging_remote(false)];
+        // By name, the healthy branch is after the others.
+        let mut branches: String =
+            (0..50).map(|number| branch(&format!("hangs{number}"), &hanging[number % 2], "")).collect();
+        branches += &branch("healthy", remote.url(), "");
+        let config = config(dir.path(), linux.url(), &branches);
+        let healthy: BranchRef = "u/healthy".parse().unwrap();
+        let mut watcher = Watcher::default();
+        // It was fetched before.
+        watcher.schedule.add(healthy.clone());
+        while watcher.next(&config, || 10).await {}
+        assert_eq!(watcher.branches()[&healthy].fetched, Some(10));
+        for round in 0..3 {
+            remote.commit("next", &[("a", &format!("{round}"))]);
+            let tip = remote.git(["rev-parse", "HEAD"]);
+            let began = Instant::now();
+            watcher.start(&config);
+            while watcher.branches()[&healthy].tip().map(ToString::to_string).as_deref() != Some(tip.trim()) {
+                assert!(watcher.next(&config, || 20).await);
+            }
+            assert!(began.elapsed() < Duration::from_secs(2), "{:?} in round {round}", began.elapsed());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(!watcher.is_idle());
     }
 }

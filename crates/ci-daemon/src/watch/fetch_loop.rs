@@ -66,12 +66,20 @@ impl FetchLoop {
 
     /// One cycle. Waits at most `fetch_wait` for the remotes.
     pub async fn cycle_once(&mut self, fetch_wait: Duration) -> View {
+        self.fetch_until(fetch_wait, Watcher::is_idle).await;
+        self.view().await
+    }
+
+    /// Starts a cycle and waits until `enough` fetches have ended, at most for `fetch_wait`.
+    async fn fetch_until(&mut self, fetch_wait: Duration, enough: impl Fn(&Watcher) -> bool) {
         self.settings.reload();
         let config = self.settings.config().clone();
         self.watcher.start(&config);
         let deadline = Instant::now() + fetch_wait;
-        while let Ok(true) = tokio::time::timeout_at(deadline, self.watcher.next(&config, now)).await {}
-        self.view().await
+        while !enough(&self.watcher)
+            && let Ok(true) = tokio::time::timeout_at(deadline, self.watcher.next(&config, now)).await
+        {
+        }
     }
 
     async fn view(&mut self) -> View {
@@ -92,7 +100,9 @@ impl FetchLoop {
     pub async fn run(mut self, views: mpsc::Sender<View>, mut fetch_now: watch::Receiver<()>) {
         loop {
             fetch_now.mark_unchanged();
-            let view = self.cycle_once(FETCH_WAIT).await;
+            // Slow remotes are reported when they answer.
+            self.fetch_until(FETCH_WAIT, Watcher::only_slow_left).await;
+            let view = self.view().await;
             let config = view.config.clone();
             if views.send(view).await.is_err() {
                 return;

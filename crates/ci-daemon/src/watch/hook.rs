@@ -3,21 +3,40 @@
 //! A caller with the token can start a fetch cycle and nothing else. The body of the request is not read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use http_server::{Client, Limits, Proxies};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::audit::{AuditAction, AuditLog, Requester};
+
+/// A forge needs one connection at a time, and the daemon's files are for its work.
+const LIMITS: fn() -> Limits = || Limits {
+    connections: 32,
+    connections_per_address: 16,
+    requests: 32,
+    requests_per_address: 16,
+    streams: 4,
+    head_bytes: 16 << 10,
+    head: Duration::from_secs(10),
+    response: Duration::from_secs(10),
+    stall: Duration::from_secs(10),
+    ..Limits::default()
+};
 
 /// The listener that `[hook]` asks for. The configuration can move it or switch it off while the daemon runs.
 #[derive(Debug)]
 pub struct HookListener {
     fetch_now: watch::Sender<()>,
+    audit: AuditLog,
     serving: Option<(config::Hook, JoinHandle<()>)>,
 }
 
@@ -25,13 +44,14 @@ pub struct HookListener {
 struct HookState {
     token: String,
     fetch_now: watch::Sender<()>,
+    audit: AuditLog,
 }
 
 impl HookListener {
-    /// A hook that does not listen yet. Each accepted request sends on `fetch_now`.
+    /// A hook that does not listen yet. Each accepted request is recorded and sends on `fetch_now`.
     #[must_use]
-    pub fn new(fetch_now: watch::Sender<()>) -> Self {
-        Self { fetch_now, serving: None }
+    pub fn new(fetch_now: watch::Sender<()>, audit: AuditLog) -> Self {
+        Self { fetch_now, audit, serving: None }
     }
 
     /// Starts, moves or stops the listener as the configuration asks. Returns the problem to report, if any.
@@ -51,12 +71,12 @@ impl HookListener {
             Err(error) => return Some(format!("[hook] listen = \"{}\": {error}", hook.listen)),
         };
         tracing::info!(listen = %hook.listen, "listening for POST /hook");
-        let app = app(hook.token.clone(), self.fetch_now.clone());
-        let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, app).await {
-                tracing::error!("the listener of [hook] failed: {error}");
-            }
-        });
+        let (fetch_now, audit) = (self.fetch_now.clone(), self.audit.clone());
+        let app = app(HookState { token: hook.token.clone(), fetch_now, audit });
+        let (stopping, _) = watch::channel(false);
+        let never = std::future::pending();
+        let task =
+            tokio::spawn(http_server::serve(listener, app, (LIMITS(), Proxies::default()), stopping, never));
         self.serving = Some((hook.clone(), task));
         None
     }
@@ -70,17 +90,22 @@ impl Drop for HookListener {
     }
 }
 
-fn app(token: String, fetch_now: watch::Sender<()>) -> Router {
-    Router::new().route("/hook", post(hook)).with_state(Arc::new(HookState { token, fetch_now }))
+fn app(state: HookState) -> Router {
+    Router::new().route("/hook", post(hook)).with_state(Arc::new(state))
 }
 
-async fn hook(State(state): State<Arc<HookState>>, headers: HeaderMap) -> Response {
+async fn hook(
+    State(state): State<Arc<HookState>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+) -> Response {
     let token = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     // GitLab sends the token in its own header.
     let token = token.or_else(|| headers.get("x-gitlab-token").map(axum::http::HeaderValue::as_bytes));
     if !token.is_some_and(|token| equal(token, state.token.as_bytes())) {
         return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], "wrong token\n").into_response();
     }
+    state.audit.record(AuditAction::Fetch, Requester::Hook { address: client.address() });
     tracing::info!("POST /hook: starting a fetch cycle");
     match state.fetch_now.send(()) {
         Ok(()) => (StatusCode::ACCEPTED, "starting a fetch cycle\n").into_response(),
@@ -113,7 +138,8 @@ mod tests {
     #[tokio::test]
     async fn a_request_without_the_token_is_refused() {
         let (fetch_now, mut requested) = watch::channel(());
-        let mut hook = HookListener::new(fetch_now);
+        let dir = tempfile::tempdir().unwrap();
+        let mut hook = HookListener::new(fetch_now, AuditLog::of(dir.path()));
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (first, second) = (free(), free());
         let wanted = |listen, token: &str| config::Hook { listen, token: token.into() };
@@ -139,5 +165,30 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let problem = hook.set(Some(&wanted(taken.local_addr().unwrap(), "0123456789abcdef"))).await;
         assert!(problem.unwrap().contains("in use"));
+    }
+
+    #[tokio::test]
+    async fn half_requests_do_not_occupy_the_hook() {
+        let (fetch_now, requested) = watch::channel(());
+        let dir = tempfile::tempdir().unwrap();
+        let mut hook = HookListener::new(fetch_now, AuditLog::of(dir.path()));
+        let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let token = "0123456789abcdef".to_owned();
+        assert_eq!(hook.set(Some(&config::Hook { listen, token })).await, None);
+        let mut held = Vec::new();
+        for number in 0..250 {
+            let mut stream = TcpStream::connect(listen).await.unwrap();
+            let half = b"POST /hook HTTP/1.1\r\nHost: x\r\n";
+            stream.write_all(&half[..number % half.len()]).await.ok();
+            held.push(stream);
+        }
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let right = "POST /hook HTTP/1.1\r\nAuthorization: Bearer 0123456789abcdef\r\n";
+        assert_eq!(request(listen.port(), right).await, "HTTP/1.1 202 Accepted");
+        assert!(requested.has_changed().unwrap());
+        let (entries, _) = AuditLog::of(dir.path()).read(10).unwrap();
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].requester, Requester::Hook { address: listen.ip() });
+        drop(held);
     }
 }

@@ -6,4 +6,5 @@ pub mod branches;
 pub mod fetch_loop;
 pub mod hook;
 pub mod listing;
+mod schedule;
 pub mod settings;

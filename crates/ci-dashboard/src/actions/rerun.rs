@@ -97,7 +97,8 @@ impl Rerun {
             return Err(Problem::Unavailable(text));
         }
         let rerun = requests::Rerun { commit: sha.clone(), key: key.clone() };
-        requests::submit(reader.output_dir(), requests::RequestKind::Rerun(rerun)).map_err(|error| {
+        let kind = requests::RequestKind::Rerun(rerun);
+        requests::submit(reader.output_dir(), kind, request.client).map_err(|error| {
             let directory = reader.output_dir().join(requests::FOLDER);
             tracing::error!("{}: the request cannot be written: {error}", directory.display());
             Problem::Unavailable("the request cannot be written; see the server's log".into())

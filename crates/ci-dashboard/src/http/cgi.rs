@@ -32,7 +32,8 @@ pub fn request(environment: &HashMap<String, String>, roots: &[&str]) -> Request
             headers.insert(name, value);
         }
     }
-    Request { method, path, query: variable("QUERY_STRING").into(), headers, mount }
+    let client = variable("REMOTE_ADDR").parse().ok();
+    Request { method, path, query: variable("QUERY_STRING").into(), headers, client, mount }
 }
 
 /// The mount point and the still encoded path below it.

@@ -3,6 +3,8 @@
 //! Path and query are decoded here, once and strictly: bad escapes, invalid UTF-8 and control characters are refused
 //! before a handler sees them.
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -31,6 +33,8 @@ pub struct Request {
     pub query: String,
     /// The headers.
     pub headers: HeaderMap,
+    /// The address of the client, if the server knows it.
+    pub client: Option<IpAddr>,
     /// The prefix of every link: empty, or `/prefix` if the dashboard is not at the root.
     pub mount: String,
 }

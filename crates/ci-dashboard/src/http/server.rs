@@ -76,6 +76,7 @@ async fn answer<H: Handler>(
         path: parts.uri.path().into(),
         query: parts.uri.query().unwrap_or("").into(),
         headers: parts.headers,
+        client: Some(client.address()),
         mount: String::new(),
     };
     let body = match server.handler.body_max(&request) {

@@ -77,6 +77,8 @@ pub struct Metadata {
     pub len: u64,
     /// The permission bits.
     pub mode: u32,
+    /// The user id of its owner.
+    pub owner: u32,
     /// The number of its names.
     pub links: u64,
     /// The time of the last modification, which the owner of the file can set at will.
@@ -367,6 +369,7 @@ fn metadata(stat: &Stat) -> Metadata {
         entry_type: EntryType::of(FileType::from_raw_mode(stat.st_mode)),
         len: u64::try_from(stat.st_size).unwrap_or(0),
         mode: stat.st_mode & 0o7777,
+        owner: stat.st_uid,
         links: links(stat),
         modified: modified.unwrap_or(UNIX_EPOCH),
     }

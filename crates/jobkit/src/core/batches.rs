@@ -38,6 +38,7 @@ impl Scheduler {
         self.queue.charge(taken.group, ms_f64(charged), now);
         self.running += taken.jobs.len();
         self.queue.count_running(taken.group, taken.jobs.len(), 0);
+        self.queue.begin_batch(taken.group);
         let grant = Grant {
             executor: id,
             batch,
@@ -132,6 +133,7 @@ impl Scheduler {
     /// Ends a batch: its executor pauses or is idle, its unfinished jobs go back or end. Does nothing if the batch has ended.
     pub fn end_batch(&mut self, id: BatchId, end: BatchEnd, now: u64) {
         let Some(mut batch) = self.batches.remove(&id) else { return };
+        self.touched.extend(self.queue.end_batch(batch.group));
         self.queue.keep_scale(now);
         let unfinished = std::mem::take(&mut batch.jobs);
         let open = unfinished.iter().any(|job| !self.jobs[job].cancelling);

@@ -147,7 +147,7 @@ impl Scheduler {
         self.queue.keep_scale(now);
         let jobs = &self.jobs;
         let class = self.roster.class(&spec.needs, || jobs.values().map(|job| job.class).collect());
-        let group = self.queue.group(&spec.group, spec.weight, now);
+        let group = self.queue.group(&spec.group, (spec.weight, spec.executors_max), now);
         let key: Arc<str> = spec.batch_key.as_str().into();
         let (place, cost) = ((spec.order, id), ms(spec.cost));
         let lane = self.queue.push(place, cost, group, class, &key, None);

@@ -77,6 +77,9 @@ pub(super) struct Group {
     score: u64,
     pub(super) pending: usize,
     pub(super) running: usize,
+    /// The batches that run, and the most of them.
+    batches: usize,
+    batches_max: usize,
     /// The classes of its pending jobs.
     classes: BTreeSet<ClassId>,
 }
@@ -102,6 +105,12 @@ pub(super) struct Queue {
     lane_ids: HashMap<LaneKey, LaneId>,
     next: u64,
     sweep_at: usize,
+}
+
+impl Group {
+    fn is_full(&self) -> bool {
+        self.batches >= self.batches_max
+    }
 }
 
 impl QueueLane {
@@ -152,8 +161,14 @@ impl Queue {
         self.next
     }
 
-    /// The group of that name, created if necessary, with this weight from now on.
-    pub(super) fn group(&mut self, name: &str, weight: f64, now: u64) -> GroupId {
+    /// The group of that name, created if necessary, with this weight and limit of batches from now on.
+    pub(super) fn group(
+        &mut self,
+        name: &str,
+        (weight, batches_max): (f64, Option<usize>),
+        now: u64,
+    ) -> GroupId {
+        let batches_max = batches_max.unwrap_or(usize::MAX);
         let weight = if weight > 0.0 { weight.clamp(1e-6, 1e6) } else { 1.0 };
         let Some(&id) = self.group_names.get(name) else {
             if self.groups.len() >= self.sweep_at {
@@ -168,6 +183,8 @@ impl Queue {
                 score: 0,
                 pending: 0,
                 running: 0,
+                batches: 0,
+                batches_max,
                 classes: BTreeSet::new(),
             };
             self.groups.insert(id, group);
@@ -175,6 +192,7 @@ impl Queue {
             return id;
         };
         let group = self.groups.get_mut(&id).expect("a named group exists");
+        group.batches_max = batches_max;
         if group.weight.to_bits() != weight.to_bits() {
             group.weight = weight;
             self.rescore(id);
@@ -185,8 +203,9 @@ impl Queue {
     /// Deletes the groups without jobs and with a usage below 1 ms.
     fn sweep(&mut self, now: u64) {
         let decay = &self.decay;
-        self.groups
-            .retain(|_, group| group.pending + group.running > 0 || decay.as_of(group.usage, now) >= 1.0);
+        self.groups.retain(|_, group| {
+            group.pending + group.running + group.batches > 0 || decay.as_of(group.usage, now) >= 1.0
+        });
         let groups = &self.groups;
         self.group_names.retain(|_, id| groups.contains_key(id));
         self.sweep_at = self.groups.len() * 2 + 1024;
@@ -228,6 +247,21 @@ impl Queue {
         if let Some(group) = self.groups.get_mut(&id) {
             group.running = group.running + more - less;
         }
+    }
+
+    /// A batch of the group has begun.
+    pub(super) fn begin_batch(&mut self, id: GroupId) {
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.batches += 1;
+        }
+    }
+
+    /// A batch of the group has ended. Returns the classes with jobs that may run now.
+    pub(super) fn end_batch(&mut self, id: GroupId) -> Vec<ClassId> {
+        let Some(group) = self.groups.get_mut(&id) else { return Vec::new() };
+        let was_full = group.is_full();
+        group.batches -= 1;
+        if was_full { group.classes.iter().copied().collect() } else { Vec::new() }
     }
 
     /// Adds a job. Returns its lane.
@@ -319,7 +353,7 @@ impl Queue {
     }
 
     /// The lane with the next job of these classes: the first in order of the group with the least usage per weight. Lanes
-    /// that are a fallback come last.
+    /// that are a fallback come last. A group at its limit of batches is skipped.
     pub(super) fn pick(
         &self,
         classes: &[ClassId],
@@ -327,7 +361,7 @@ impl Queue {
     ) -> Option<LaneId> {
         let mut best: Option<(bool, Score, QueueOrder, LaneId)> = None;
         for class in classes.iter().filter_map(|id| self.classes.get(id)) {
-            if let Some(found) = Self::pick_in(class, &self.lanes, &judge)
+            if let Some(found) = self.pick_in(class, &judge)
                 && best.is_none_or(|best| found < best)
             {
                 best = Some(found);
@@ -337,14 +371,15 @@ impl Queue {
     }
 
     fn pick_in(
+        &self,
         class: &Class,
-        lanes: &NumberMap<LaneId, QueueLane>,
         judge: &impl Fn(&QueueLane) -> LaneAccess,
     ) -> Option<(bool, Score, QueueOrder, LaneId)> {
         let mut fallback = None;
-        for &score in &class.groups {
+        let full = |score: &Score| self.groups.get(&score.1).is_some_and(Group::is_full);
+        for &score in class.groups.iter().filter(|score| !full(score)) {
             for (&place, &id) in &class.heads[&score.1] {
-                match judge(&lanes[&id]) {
+                match judge(&self.lanes[&id]) {
                     LaneAccess::Allowed => return Some((false, score, place, id)),
                     LaneAccess::Fallback => fallback = fallback.or(Some((true, score, place, id))),
                     LaneAccess::Denied => {}

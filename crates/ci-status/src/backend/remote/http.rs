@@ -356,7 +356,6 @@ mod tests {
             "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
             "HTTP/1.1 500 Broken\r\nContent-Length: 1000000\r\n\r\n",
             "HTTP/1.1 200 OK\r\nX-Endless: ",
-            "",
         ] {
             let http = server(head);
             let began = std::time::Instant::now();

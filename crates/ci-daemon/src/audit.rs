@@ -1,0 +1,250 @@
+//! The audit log: who requested what, and when. One JSON object per line, only ever appended.
+//!
+//! It is written before a request is carried out. A request that cannot be recorded is carried out and logged, so that a
+//! full disk does not stop the farm.
+
+use std::fmt;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use fsx::clock::unix_seconds;
+use model::{CommitId, ResultKey};
+use results::requests::RequestKind;
+use serde::{Deserialize, Serialize};
+
+/// Its name in the output directory. Only the daemon's user can read it.
+const FILE: &str = "ci-daemon-audit.jsonl";
+/// The version of the format.
+const VERSION: u32 = 1;
+/// The longest line that is read, in bytes.
+const LINE_MAX: u64 = 64 << 10;
+/// The most bytes of the account database that are searched.
+const PASSWD_MAX: u64 = 1 << 20;
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// The version of the format.
+    pub v: u32,
+    /// When the daemon received it, Unix seconds.
+    pub at: i64,
+    /// What was requested.
+    #[serde(flatten)]
+    pub action: AuditAction,
+    /// Who requested it.
+    #[serde(flatten)]
+    pub requester: Requester,
+}
+
+/// What was requested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "lowercase")]
+pub enum AuditAction {
+    /// A rerun of a test.
+    Rerun {
+        /// The commit.
+        commit: CommitId,
+        /// The test.
+        test: ResultKey,
+    },
+    /// Removal of the listing of a branch.
+    Unlist {
+        /// The branch, as `user/branch`.
+        branch: String,
+    },
+    /// A fetch cycle.
+    Fetch,
+}
+
+/// Who requested it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "via", rename_all = "lowercase")]
+pub enum Requester {
+    /// The owner of a request file; for requests over the dashboard, the dashboard's account.
+    File {
+        /// The owner.
+        uid: u32,
+        /// The name of the owner on this host.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<String>,
+        /// The address of the client that the dashboard reports.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<IpAddr>,
+    },
+    /// A client of the hook.
+    Hook {
+        /// Its address.
+        address: IpAddr,
+    },
+    /// A process that sent SIGUSR1, for example the dashboard for its own hook.
+    Signal,
+}
+
+impl Requester {
+    /// The owner of a request file.
+    #[must_use]
+    pub fn owner(uid: u32, address: Option<IpAddr>) -> Self {
+        let accounts = fsx::own::read_to_string(Path::new("/etc/passwd"), PASSWD_MAX).unwrap_or_default();
+        Self::File { uid, account: account(&accounts, uid), address }
+    }
+}
+
+/// The name of a user in the account database (passwd(5)).
+fn account(accounts: &str, uid: u32) -> Option<String> {
+    let of_line = |line: &str| {
+        let mut fields = line.split(':');
+        let (name, id) = (fields.next()?, fields.nth(1)?);
+        (id.parse() == Ok(uid)).then(|| name.to_owned())
+    };
+    accounts.lines().find_map(of_line)
+}
+
+impl From<&RequestKind> for AuditAction {
+    fn from(kind: &RequestKind) -> Self {
+        match kind {
+            RequestKind::Rerun(rerun) => {
+                Self::Rerun { commit: rerun.commit.clone(), test: rerun.key.clone() }
+            }
+            RequestKind::Unlist(branch) => Self::Unlist { branch: branch.to_string() },
+        }
+    }
+}
+
+impl fmt::Display for AuditEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(self.at).unwrap_or(0));
+        write!(f, "{}  ", humantime::format_rfc3339_seconds(at))?;
+        match &self.action {
+            AuditAction::Rerun { commit, test } => write!(f, "rerun {test} at {}", commit.short())?,
+            AuditAction::Unlist { branch } => write!(f, "unlist {branch}")?,
+            AuditAction::Fetch => write!(f, "fetch")?,
+        }
+        match &self.requester {
+            Requester::File { uid, account, address } => {
+                match account {
+                    Some(account) => write!(f, "  {account} (uid {uid})")?,
+                    None => write!(f, "  uid {uid}")?,
+                }
+                address.map_or(Ok(()), |address| write!(f, " for {address}"))
+            }
+            Requester::Hook { address } => write!(f, "  hook, {address}"),
+            Requester::Signal => write!(f, "  SIGUSR1"),
+        }
+    }
+}
+
+/// The audit log of an output directory.
+#[derive(Debug, Clone)]
+pub struct AuditLog(PathBuf);
+
+impl AuditLog {
+    /// The audit log of this output directory. It is created by the first entry.
+    #[must_use]
+    pub fn of(output_dir: &Path) -> Self {
+        Self(output_dir.join(FILE))
+    }
+
+    /// Appends an entry. An error is only logged.
+    pub fn record(&self, action: AuditAction, requester: Requester) {
+        let entry = AuditEntry { v: VERSION, at: unix_seconds(), action, requester };
+        if let Err(error) = self.append(&entry) {
+            tracing::error!("{}: not recorded: {entry}: {error}", self.0.display());
+        }
+    }
+
+    fn append(&self, entry: &AuditEntry) -> std::io::Result<()> {
+        let line = serde_json::to_string(entry)? + "\n";
+        let mut options = std::fs::OpenOptions::new();
+        options.create(true).append(true).mode(0o600);
+        let mut file = fsx::own::open_with(&self.0, &options)?;
+        file.write_all(line.as_bytes())?;
+        file.sync_data()
+    }
+
+    /// The newest `most` entries, oldest first, and the number of lines that are not entries.
+    pub fn read(&self, most: usize) -> Result<(Vec<AuditEntry>, usize), fsx::Error> {
+        let file = match fsx::own::open(&self.0) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok((Vec::new(), 0)),
+            Err(error) => return Err(error),
+        };
+        let (mut entries, mut invalid) = (std::collections::VecDeque::new(), 0);
+        let (mut reader, mut line) = (BufReader::new(file), Vec::new());
+        loop {
+            line.clear();
+            let count = (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line);
+            if count.map_err(fsx::Error::of("read", &self.0))? == 0 {
+                return Ok((entries.into(), invalid));
+            }
+            match serde_json::from_slice::<AuditEntry>(&line) {
+                Ok(entry) if entry.v == VERSION => entries.push_back(entry),
+                _ => invalid += 1,
+            }
+            if entries.len() > most {
+                entries.pop_front();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_appended_and_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = AuditLog::of(dir.path());
+        assert_eq!(log.read(10).unwrap(), (vec![], 0));
+        let commit: CommitId = "a".repeat(40).parse().unwrap();
+        let rerun = AuditAction::Rerun { commit, test: "fs.ext4.basic.punch".parse().unwrap() };
+        let owner = |account: Option<&str>, address: Option<&str>| Requester::File {
+            uid: 1000,
+            account: account.map(Into::into),
+            address: address.map(|address| address.parse().unwrap()),
+        };
+        log.record(rerun.clone(), owner(Some("kmo"), None));
+        log.record(rerun, owner(None, Some("192.0.2.1")));
+        log.record(AuditAction::Unlist { branch: "kmo/old".into() }, owner(Some("root"), None));
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(dir.path().join(FILE))
+            .and_then(|mut file| file.write_all(b"{\"half\n"))
+            .unwrap();
+        log.record(AuditAction::Fetch, Requester::Hook { address: "2001:db8::1".parse().unwrap() });
+        log.record(AuditAction::Fetch, Requester::Signal);
+        let (entries, invalid) = log.read(10).unwrap();
+        let lines: Vec<String> = entries
+            .iter()
+            .map(|entry| AuditEntry { at: 1_700_000_000, ..entry.clone() }.to_string())
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        2023-11-14T22:13:20Z  rerun fs.ext4.basic.punch at aaaaaaaaaaaa  kmo (uid 1000)
+        2023-11-14T22:13:20Z  rerun fs.ext4.basic.punch at aaaaaaaaaaaa  uid 1000 for 192.0.2.1
+        2023-11-14T22:13:20Z  unlist kmo/old  root (uid 1000)
+        2023-11-14T22:13:20Z  fetch  hook, 2001:db8::1
+        2023-11-14T22:13:20Z  fetch  SIGUSR1
+        ");
+        assert_eq!((invalid, log.read(2).unwrap().0.len()), (1, 2));
+        let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        let line = text.lines().next().unwrap();
+        assert!(
+            line.contains(r#""action":"rerun""#)
+                && line.contains(r#""via":"file","uid":1000,"account":"kmo""#),
+            "{line}"
+        );
+        assert_eq!(dir.path().join(FILE).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn accounts_have_names() {
+        let accounts = "root:x:0:0:root:/root:/bin/bash\nkmo:x:1000:1000::/home/kmo:/bin/sh\nbroken\n";
+        assert_eq!(account(accounts, 1000).as_deref(), Some("kmo"));
+        assert_eq!(account(accounts, 7), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! Which branches are fetched next. Pure.
+//!
+//! A fetch that hangs must not delay the others, so there are permits for three kinds of fetches: of branches with a
+//! recent quick fetch, of new ones, and of those that were slow or failed the last time. A fetch that takes longer than
+//! [`SLOW`] gives its permit back and continues. No user has more than a share of the permits.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use model::{BranchRef, UserName};
+use tokio::time::Instant;
+
+/// A fetch that takes longer is slow.
+pub(crate) const SLOW: Duration = Duration::from_secs(2);
+/// Permits for quick branches, and for new ones.
+const PERMITS: usize = 8;
+/// Permits for branches that were slow or failed the last time.
+const SLOW_PERMITS: usize = 2;
+/// The most fetches of one user that gave their permits back, and of all users.
+const OVERDUE_PER_USER: usize = 32;
+const OVERDUE: usize = 64;
+
+/// How the last fetch of a branch went. A branch without one is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Quick,
+    New,
+    Slow,
+}
+
+#[derive(Debug)]
+struct Running {
+    since: Instant,
+    kind: Kind,
+}
+
+/// The fetches that wait and run, and how the last ones went.
+#[derive(Debug, Default)]
+pub(crate) struct Schedule {
+    waiting: VecDeque<BranchRef>,
+    running: BTreeMap<BranchRef, Running>,
+    /// Whether the last fetch was quick.
+    last: BTreeMap<BranchRef, bool>,
+}
+
+impl Schedule {
+    /// Adds a fetch of a branch that neither waits nor runs.
+    pub(crate) fn add(&mut self, branch: BranchRef) {
+        if !self.running.contains_key(&branch) && !self.waiting.contains(&branch) {
+            self.waiting.push_back(branch);
+        }
+    }
+
+    /// Forgets branches that are no longer configured. Their running fetches continue.
+    pub(crate) fn retain(&mut self, wanted: impl Fn(&BranchRef) -> bool) {
+        self.waiting.retain(|branch| wanted(branch));
+        self.last.retain(|branch, _| wanted(branch));
+    }
+
+    /// Whether no fetch waits or runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Whether only slow fetches are left.
+    pub(crate) fn only_slow_left(&self, now: Instant) -> bool {
+        self.waiting.iter().all(|branch| self.kind(branch) == Kind::Slow)
+            && self.running.values().all(|running| running.kind == Kind::Slow || is_overdue(running, now))
+    }
+
+    /// Starts the next fetch if there is a permit for it; at most `per_user` fetches of one user have a permit. Quick
+    /// branches are first, then new ones, each kind in the order in which they were added.
+    pub(crate) fn start(&mut self, now: Instant, per_user: usize) -> Option<BranchRef> {
+        let startable = |branch: &BranchRef| self.has_permit(&branch.user, self.kind(branch), now, per_user);
+        let candidates = self.waiting.iter().enumerate().filter(|(_, branch)| startable(branch));
+        let (at, kind) =
+            candidates.map(|(at, branch)| (at, self.kind(branch))).min_by_key(|(at, kind)| (*kind, *at))?;
+        let branch = self.waiting.remove(at)?;
+        self.running.insert(branch.clone(), Running { since: now, kind });
+        Some(branch)
+    }
+
+    /// A fetch has ended.
+    pub(crate) fn ended(&mut self, branch: &BranchRef, now: Instant, succeeded: bool) {
+        let Some(running) = self.running.remove(branch) else { return };
+        self.last.insert(branch.clone(), succeeded && !is_overdue(&running, now));
+    }
+
+    /// When a running fetch will give its permit back, if another one waits.
+    pub(crate) fn next_overdue(&self, now: Instant) -> Option<Instant> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let running = self.running.values().filter(|running| !is_overdue(running, now));
+        running.map(|running| running.since + SLOW).min()
+    }
+
+    fn kind(&self, branch: &BranchRef) -> Kind {
+        match self.last.get(branch) {
+            Some(true) => Kind::Quick,
+            None => Kind::New,
+            Some(false) => Kind::Slow,
+        }
+    }
+
+    /// Slow fetches keep their permits, so that not more of them run than there are. The others give them back, up to
+    /// the limits of what runs without one.
+    fn has_permit(&self, user: &UserName, kind: Kind, now: Instant, per_user: usize) -> bool {
+        let of_user = |branch: &BranchRef| branch.user == *user;
+        if kind == Kind::Slow {
+            let slow = self.running.iter().filter(|(_, running)| running.kind == Kind::Slow);
+            return slow.clone().count() < SLOW_PERMITS
+                && slow.filter(|(branch, _)| of_user(branch)).count() < SLOW_PERMITS.min(per_user);
+        }
+        let fast = self.running.iter().filter(|(_, running)| running.kind != Kind::Slow);
+        let overdue = fast.clone().filter(|(_, running)| is_overdue(running, now));
+        let (overdue_all, overdue_own) =
+            (overdue.clone().count(), overdue.filter(|(branch, _)| of_user(branch)).count());
+        // What runs without a permit beyond the limits takes permits again. Quick branches keep theirs in any case.
+        let beyond =
+            |count: usize, most: usize| if kind == Kind::New { count.saturating_sub(most) } else { 0 };
+        let active = fast.filter(|(_, running)| !is_overdue(running, now));
+        let same = active.clone().filter(|(_, running)| running.kind == kind).count();
+        let own = active.filter(|(branch, running)| running.kind == kind && of_user(branch)).count();
+        same + beyond(overdue_all, OVERDUE) < PERMITS
+            && own + beyond(overdue_own, OVERDUE_PER_USER) < per_user
+    }
+}
+
+fn is_overdue(running: &Running, now: Instant) -> bool {
+    now.duration_since(running.since) >= SLOW
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn branch(name: &str) -> BranchRef {
+        name.parse().unwrap()
+    }
+
+    /// A schedule with branches of these names; those of `quick` were fetched quickly, those of `slow` slowly.
+    fn schedule(new: &[&str], quick: &[&str], slow: &[&str]) -> Schedule {
+        let mut schedule = Schedule::default();
+        for (names, quick) in [(quick, true), (slow, false)] {
+            schedule.last.extend(names.iter().map(|name| (branch(name), quick)));
+        }
+        for name in [slow, new, quick].concat() {
+            schedule.add(branch(name));
+        }
+        schedule
+    }
+
+    fn started(schedule: &mut Schedule, now: Instant, per_user: usize) -> String {
+        let started: Vec<_> = std::iter::from_fn(|| schedule.start(now, per_user)).collect();
+        started.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn quick_branches_are_first_and_slow_ones_have_permits_of_their_own() {
+        let now = Instant::now();
+        for (new, quick, slow, per_user, expected) in [
+            (vec![], vec![], vec![], 8, ""),
+            (vec!["u/new"], vec!["u/quick"], vec!["u/slow"], 8, "u/quick u/new u/slow"),
+            (vec![], vec![], vec!["u/a", "u/b", "u/c"], 8, "u/a u/b"),
+            (vec!["u/a", "u/b", "v/a"], vec![], vec![], 1, "u/a v/a"),
+            (vec!["u/a", "u/b"], vec!["u/c"], vec!["u/d", "u/e"], 1, "u/c u/a u/d"),
+        ] {
+            let mut schedule = schedule(&new, &quick, &slow);
+            assert_eq!(started(&mut schedule, now, per_user), expected, "{new:?} {quick:?} {slow:?}");
+        }
+    }
+
+    #[test]
+    fn a_slow_fetch_gives_its_permit_back_once() {
+        let now = Instant::now();
+        let names: Vec<String> = (0..9).map(|number| format!("u/b{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut schedule = schedule(&names, &[], &[]);
+        assert_eq!(started(&mut schedule, now, 8).split(' ').count(), 8);
+        assert_eq!(schedule.next_overdue(now), Some(now + SLOW));
+        assert_eq!(started(&mut schedule, now + SLOW, 8), "u/b8");
+        assert_eq!(schedule.next_overdue(now + SLOW), None, "nothing waits");
+        // It was slow, and is slow the next time.
+        schedule.ended(&branch("u/b0"), now + SLOW, true);
+        schedule.add(branch("u/b0"));
+        assert_eq!(schedule.kind(&branch("u/b0")), Kind::Slow);
+        assert_eq!(started(&mut schedule, now + SLOW, 8), "u/b0");
+        schedule.ended(&branch("u/b0"), now + SLOW, true);
+        assert_eq!(schedule.kind(&branch("u/b0")), Kind::Quick);
+        schedule.ended(&branch("u/b8"), now + SLOW, false);
+        assert_eq!(schedule.kind(&branch("u/b8")), Kind::Slow);
+    }
+
+    #[test]
+    fn fifty_hanging_branches_delay_no_quick_branch_and_no_other_user() {
+        let began = Instant::now();
+        let hanging: Vec<String> = (0..50).map(|number| format!("u/hangs{number}")).collect();
+        let mut schedule = Schedule::default();
+        schedule.last.insert(branch("u/quick"), true);
+        hanging.iter().for_each(|name| schedule.add(branch(name)));
+        for seconds in 0..120 {
+            let now = began + Duration::from_secs(seconds);
+            started(&mut schedule, now, 4);
+            assert!(schedule.running.len() <= PERMITS + OVERDUE_PER_USER, "{}", schedule.running.len());
+            for name in ["u/quick", "v/new"] {
+                schedule.add(branch(name));
+                assert_eq!(started(&mut schedule, now, 4), name, "after {seconds} s");
+                schedule.ended(&branch(name), now, true);
+                schedule.last.insert(branch("u/quick"), true);
+                schedule.last.remove(&branch("v/new"));
+            }
+        }
+        let now = began + Duration::from_secs(120);
+        for name in &hanging {
+            schedule.ended(&branch(name), now, false);
+        }
+        // The next time they have the two permits of slow branches.
+        hanging.iter().for_each(|name| schedule.add(branch(name)));
+        started(&mut schedule, now, 8);
+        let slow = schedule.running.values().filter(|running| running.kind == Kind::Slow).count();
+        assert_eq!(slow, SLOW_PERMITS);
+    }
+
+    #[test]
+    fn removed_branches_are_forgotten() {
+        let now = Instant::now();
+        let mut schedule = schedule(&["u/a", "u/b"], &[], &["u/c"]);
+        schedule.retain(|branch| branch.branch.as_str() == "a");
+        schedule.add(branch("u/a"));
+        assert_eq!(started(&mut schedule, now, 8), "u/a");
+        assert!(schedule.last.is_empty() && !schedule.is_idle());
+        schedule.ended(&branch("u/a"), now, true);
+        assert!(schedule.is_idle() && schedule.only_slow_left(now));
+    }
+}

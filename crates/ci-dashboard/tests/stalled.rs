@@ -16,7 +16,7 @@ use results::Reader;
 struct Dashboard {
     address: SocketAddr,
     log: String,
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
     _farm: Farm,
 }
 
@@ -32,13 +32,19 @@ impl Dashboard {
         let stop = std::future::pending();
         let limits = limits.within_open_files(http_server::raise_open_files());
         runtime.spawn(ci_dashboard::serve(site, Actions::default(), listener, (limits, proxies), stop));
-        Self { address, log, _runtime: runtime, _farm: farm }
+        Self { address, log, runtime, _farm: farm }
     }
 
-    /// The status of a request and the time that it took.
-    fn ask(&self, headers: &str) -> std::io::Result<(u16, Duration)> {
+    /// The status of a request from the address `source` and the time that it took.
+    fn ask(&self, source: Ipv4Addr, headers: &str) -> std::io::Result<(u16, Duration)> {
         let began = Instant::now();
-        let mut stream = TcpStream::connect(self.address)?;
+        let connect = async {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind((source, 0).into())?;
+            socket.connect(self.address).await?.into_std()
+        };
+        let mut stream = self.runtime.block_on(connect)?;
+        stream.set_nonblocking(false)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         write!(stream, "GET /healthz HTTP/1.1\r\nHost: ci\r\nConnection: close\r\n{headers}\r\n")?;
         let mut text = String::new();
@@ -47,9 +53,9 @@ impl Dashboard {
         Ok((status, began.elapsed()))
     }
 
-    /// The server answers within 100 ms. A busy machine may delay some of the requests.
-    fn answers(&self) {
-        let mut answers: Vec<_> = (0..9).map(|_| self.ask("").unwrap()).collect();
+    /// The server answers requests from `source` within 100 ms. A busy machine may delay some of them.
+    fn answers(&self, source: Ipv4Addr) {
+        let mut answers: Vec<_> = (0..9).map(|_| self.ask(source, "").unwrap()).collect();
         answers.sort_by_key(|(_, time)| *time);
         assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
         assert!(answers[0].1 < Duration::from_millis(100), "{answers:?}");
@@ -126,20 +132,28 @@ fn is_closed(stream: &mut TcpStream, limit: Duration) -> bool {
 #[test]
 fn five_hundred_stalled_connections_of_one_address_stop_nobody() {
     let server = Dashboard::start(Limits::default(), Proxies::default());
-    let mut held: Vec<TcpStream> = (0..300).map(|_| server.stalled_http1()).collect();
-    std::thread::sleep(Duration::from_millis(1500));
-    server.answers();
-    held.extend((0..500).map(|_| server.stalled_http2(100)));
-    std::thread::sleep(Duration::from_millis(1500));
-    server.answers();
+    let (same, other) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2));
+    let pause = || std::thread::sleep(Duration::from_millis(1500));
+    let mut held: Vec<TcpStream> = (0..500).map(|_| server.stalled_http1()).collect();
+    server.answers(other);
+    pause();
+    server.answers(same);
+    held.extend((0..500).map(|_| server.stalled_http2(4)));
+    server.answers(other);
+    pause();
+    server.answers(same);
     // Clients that only connect, and halves of requests.
-    held.extend((0..200).map(|number| {
+    held.extend((0..500).map(|number| {
         let mut stream = TcpStream::connect(server.address).unwrap();
         stream.write_all(&b"GET / HTTP/1.1\r\nHost: ci\r\n"[..number % 25]).ok();
         stream
     }));
-    std::thread::sleep(Duration::from_millis(1500));
-    server.answers();
+    server.answers(other);
+    pause();
+    server.answers(same);
+    // Many requests at the same time: those of the same address wait.
+    held.extend((0..500).map(|_| server.stalled_http2(100)));
+    server.answers(other);
     drop(held);
 }
 
@@ -224,11 +238,11 @@ fn a_trusted_proxy_reports_the_clients() {
     // On a busy machine a stream may seem to stall and be replaced.
     loop {
         held.extend((0..8).map(|_| request("192.0.2.1")));
-        if server.ask("X-Forwarded-For: 192.0.2.1\r\n").unwrap().0 == 429 {
+        if server.ask(Ipv4Addr::LOCALHOST, "X-Forwarded-For: 192.0.2.1\r\n").unwrap().0 == 429 {
             break;
         }
         assert!(began.elapsed() < Duration::from_secs(10), "no limit for the client behind the proxy");
     }
-    assert_eq!(server.ask("X-Forwarded-For: 192.0.2.2\r\n").unwrap().0, 200);
+    assert_eq!(server.ask(Ipv4Addr::LOCALHOST, "X-Forwarded-For: 192.0.2.2\r\n").unwrap().0, 200);
     drop(held);
 }

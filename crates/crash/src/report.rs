@@ -6,6 +6,9 @@
 use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 use crate::frame::{self, Frame, FrameKind};
 use crate::log::{has_run, lines};
@@ -126,10 +129,23 @@ fn fits<'r>(rule: &'r Rule, text: &str, around: &impl Deref<Target = String>) ->
         let found = near.captures(around)?;
         let get = |name| found.name(name).map(|part| part.as_str().to_owned());
         caught.functions.extend(get("f"));
+        // A decoded report has one more line for each function that the first one is inlined into.
+        let after = found.get(0).map_or("", |part| &around[part.end()..]);
+        caught.functions.extend(after.lines().skip(1).map_while(lock_taker));
         caught.access = get("access");
         caught.message = get("message");
     }
     Some((rule, caught))
+}
+
+static LOCK_TAKER: LazyLock<Regex> = LazyLock::new(|| {
+    let pattern = r", at: (?:\[<[0-9a-f]+>\] )?(?P<f>[A-Za-z_][\w.]*)(?:\+0x| [\w./-]+:\d+)";
+    Regex::new(pattern).expect("a regular expression")
+});
+
+/// The function in a line of lockdep about a lock.
+fn lock_taker(line: &str) -> Option<String> {
+    Some(LOCK_TAKER.captures(line)?["f"].to_owned())
 }
 
 /// The lines of the same caller around `at`, joined.

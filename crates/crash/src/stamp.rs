@@ -64,7 +64,7 @@ pub fn split(raw: &str) -> ConsoleLine<'_> {
             let before = &before[..before.len() - level_length(before)];
             (before, stamps(&rest[before.len()..]))
         }
-        None => (if leading.length == 0 { login_prompt(rest) } else { "" }, leading),
+        None => (if leading.length == 0 { unfinished(rest) } else { "" }, leading),
     };
     let (stamps, text) = rest[before.len()..].split_at(found.length);
     ConsoleLine { clock, before, stamps, text: shortened(text), caller: found.caller, level: found.level }
@@ -114,14 +114,21 @@ fn stamps(text: &str) -> Stamps {
     found
 }
 
-/// Where the last time stamp in a text begins. Inside of a line it must look exactly as printk formats it, because
-/// programs print brackets and numbers too.
+/// Where the last stamp in a text begins. Inside of a line it must look exactly as printk formats it, because programs
+/// print brackets and numbers too.
 fn last_stamp(text: &str) -> Option<usize> {
-    text.rmatch_indices('[').map(|(at, _)| at).find(|at| {
+    let inner = |at: usize| {
         let inside = &text[at + 1..];
-        let end = inside.bytes().take(LONGEST_STAMP).position(|byte| byte == b']');
-        end.is_some_and(|end| is_time(&inside[..end], 6))
-    })
+        let end = inside.bytes().take(LONGEST_STAMP).position(|byte| byte == b']')?;
+        Some(&inside[..end])
+    };
+    let timed = |at: &usize| inner(*at).is_some_and(|inner| is_time(inner, 6));
+    // printk pads callers to six characters: `[  T123]`. Without time stamps they are the only stamp.
+    let called =
+        |at: &usize| inner(*at).is_some_and(|inner| inner.len() >= 6 && caller(inner.trim_start()).is_some());
+    let at = text.rmatch_indices('[').map(|(at, _)| at).find(|at| timed(at) || called(at))?;
+    let earlier = text[..at].strip_suffix(']').and_then(|before| before.rfind('[')).filter(timed);
+    Some(earlier.unwrap_or(at))
 }
 
 /// `12.345678`, and `12.345678@0` and `12.345678,3` of some vendors' kernels. printk formats it as `%5lu.%06lu`: a
@@ -164,12 +171,34 @@ fn caller(inner: &str) -> Option<Caller> {
     }
 }
 
-/// `HOST login: ` before a message of a kernel that prints no stamps.
-fn login_prompt(text: &str) -> &str {
-    match text.split_once(" login: ") {
-        Some((host, message)) if !host.contains(' ') => &text[..text.len() - message.len()],
-        _ => "",
+/// What a program left before the message of a kernel that prints no stamps: a prompt to log in, and what the terminal
+/// overwrites or does not show.
+fn unfinished(text: &str) -> &str {
+    let mut at = text.rfind('\r').map_or(0, |at| at + 1);
+    at += invisible(&text[at..]);
+    if let Some((host, message)) = text[at..].split_once(" login: ")
+        && !host.contains(' ')
+    {
+        at = text.len() - message.len();
     }
+    &text[..at]
+}
+
+/// The length of the control characters and the control sequences (ECMA-48) at the start of a text.
+fn invisible(text: &str) -> usize {
+    let mut length = 0;
+    while let Some(first) =
+        text.as_bytes().get(length).filter(|byte| byte.is_ascii_control() && **byte != b'\t')
+    {
+        let rest = &text[length + 1..];
+        length += 1;
+        if *first == 0x1b && rest.starts_with('[') {
+            let parameters = rest[1..].bytes().take_while(|byte| (0x20..0x40).contains(byte)).count();
+            let ended = rest.as_bytes().get(1 + parameters).is_some_and(u8::is_ascii);
+            length += 1 + parameters + usize::from(ended);
+        }
+    }
+    length
 }
 
 fn shortened(text: &str) -> &str {
@@ -216,6 +245,19 @@ mod tests {
             ("00012 40%[   81.050000] BUG: x", "40%", "BUG: x"),
             ("00012 [   81.050000] BUG: x", "", "BUG: x"),
             ("version[1.0] BUG: x", "", "version[1.0] BUG: x"),
+            ("40%[  T123] BUG: x", "40%", "BUG: x"),
+            ("40%[   81.050000][    C0] BUG: x", "40%", "BUG: x"),
+            ("40%<4>[   81.050000][T123456] BUG: x", "40%", "BUG: x"),
+            ("a[T1] BUG: x", "", "a[T1] BUG: x"),
+            ("list[ T1000] BUG: x", "list", "BUG: x"),
+            ("10%\r20%\rBUG: x", "10%\r20%\r", "BUG: x"),
+            ("\u{1b}[2J\u{1b}[1;31mBUG: x", "\u{1b}[2J\u{1b}[1;31m", "BUG: x"),
+            ("\r\u{1b}[Kguest login: BUG: x", "\r\u{1b}[Kguest login: ", "BUG: x"),
+            ("\u{1b}[", "\u{1b}[", ""),
+            ("\u{1b}[0mé", "\u{1b}[0m", "é"),
+            ("\tindented", "", "\tindented"),
+            ("the login: BUG: x", "the login: ", "BUG: x"),
+            ("at the login: BUG: x", "", "at the login: BUG: x"),
             ("[   81.050000] a[2.718] b", "", "a[2.718] b"),
             (&format!("{dots}[   81.050000] BUG: x"), &dots, "BUG: x"),
         ] {
@@ -236,7 +278,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn the_parts_make_up_the_line(line in "[\\[\\]<>0-9.TC é]{0,60}") {
+        fn the_parts_make_up_the_line(line in "[\\[\\]<>0-9.TC é\u{1b}\r]{0,60}") {
             let found = split(&line);
             let parts = [found.clock, found.before, found.stamps, found.text].concat();
             proptest::prop_assert_eq!(parts, line.trim_end());

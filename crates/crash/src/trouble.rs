@@ -128,14 +128,13 @@ const RULES: &[(Position, &str, TroubleKind)] = &[
     (Start, "WARNING: held lock freed", TroubleKind::Lockdep),
     (Start, "WARNING: Nested lock was not taken", TroubleKind::Lockdep),
     (Start, "WARNING: lock held when returning to user space", TroubleKind::Lockdep),
-    (Anywhere, "still has locks held!", TroubleKind::Lockdep),
-    (Anywhere, " lock order detected", TroubleKind::Lockdep),
     (Start, "WARNING: suspicious RCU usage", TroubleKind::Rcu),
-    (Anywhere, "possible circular locking dependency detected", TroubleKind::Lockdep),
-    (Anywhere, "possible recursive locking detected", TroubleKind::Lockdep),
-    (Anywhere, "possible irq lock inversion dependency detected", TroubleKind::Lockdep),
-    (Anywhere, "inconsistent lock state ]", TroubleKind::Lockdep),
-    (Anywhere, "suspicious RCU usage", TroubleKind::Rcu),
+    (Start, "[ INFO: suspicious RCU usage", TroubleKind::Rcu),
+    (Start, "INFO: suspicious RCU usage", TroubleKind::Rcu),
+    (Start, "[ INFO: possible ", TroubleKind::Lockdep),
+    (Start, "[ INFO: inconsistent lock state ]", TroubleKind::Lockdep),
+    (Anywhere, " still has locks held!", TroubleKind::Lockdep),
+    (Anywhere, " lock order detected", TroubleKind::Lockdep),
     (Start, "general protection fault", TroubleKind::Gpf),
     (Start, "Oops: general protection fault", TroubleKind::Gpf),
     (Start, "traps: PANIC: double fault", TroubleKind::Oops),
@@ -207,11 +206,16 @@ fn device_warning(text: &str) -> Option<TroubleKind> {
 /// by messages that report no bug.
 fn holds(kind: TroubleKind, text: &str) -> bool {
     match kind {
-        // The name of a task may contain the end of a line: the words are on two lines then.
-        TroubleKind::HungTask => {
-            let times = [" for more than ", " seconds"];
-            let state = text.contains(" blocked ") || text.contains(" can't die ");
-            state && times.iter().all(|words| text.contains(words))
+        TroubleKind::HungTask => is_hung_task(text),
+        // A shell that prints its commands, and scripts that search the log, have the words too.
+        TroubleKind::Lockdep if !text.starts_with("INFO: ") => {
+            ["WARNING: ", "[ INFO: ", "[ BUG: "].iter().any(|start| text.starts_with(start))
+        }
+        TroubleKind::Lockup if text.contains(" stall") || text.contains(" detected expedited stall") => {
+            text.trim_start_matches("rcu: ").starts_with("INFO: ") && text.contains("rcu")
+        }
+        TroubleKind::Kasan | TroubleKind::Ubsan => {
+            text.contains(" in ") || text.contains(" on ") || text.starts_with("BUG: ")
         }
         // mm/slub.c prints the name of the cache first: `BUG kmalloc-64 (Not tainted): Poison overwritten`.
         TroubleKind::Bug if text.starts_with("BUG ") => {
@@ -222,13 +226,39 @@ fn holds(kind: TroubleKind, text: &str) -> bool {
         TroubleKind::Bug if text.starts_with("trusty: ") => {
             ["trusty: panic ", "ASSERT FAILED at "].iter().any(|words| text.contains(words))
         }
-        // Programs warn too (lvm, mkfs), and so do drivers; WARN() and lockdep have forms of their own.
-        TroubleKind::Warning => {
-            let words = ["CPU: ", ", CPU#", "kernel stack"];
-            text.starts_with("WARNING: at ") || words.iter().any(|words| text.contains(words))
-        }
+        TroubleKind::Warning => is_warn(text),
         _ => true,
     }
+}
+
+/// `INFO: task NAME:ID blocked for more than N seconds.` The name may contain the end of a line: then the line begins in
+/// the name.
+fn is_hung_task(text: &str) -> bool {
+    let Some((task, rest)) = text.split_once(" for more than ") else { return false };
+    let task = task.strip_suffix(" in I/O wait").unwrap_or(task);
+    let Some(task) = task.strip_suffix(" blocked").or_else(|| task.strip_suffix(" can't die")) else {
+        return false;
+    };
+    let id = task.strip_suffix(" is").unwrap_or(task).rsplit_once(':').map(|(_, id)| id);
+    starts_with_digit(rest)
+        && rest.contains(" seconds")
+        && id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The forms of WARN() and of the unwinder. Programs warn too (lvm, mkfs), and so do drivers.
+fn is_warn(text: &str) -> bool {
+    let rest = text.strip_prefix("WARNING: ").unwrap_or(text);
+    let old = rest.strip_prefix("at ").is_some_and(|place| place.contains(':'));
+    let usual =
+        rest.strip_prefix("CPU: ").is_some_and(|rest| starts_with_digit(rest) && rest.contains(" PID: "));
+    let new = rest
+        .split_once(", CPU#")
+        .is_some_and(|(place, cpu)| starts_with_digit(cpu) && place.contains(" at "));
+    old || usual || new || rest.starts_with("kernel stack ")
+}
+
+fn starts_with_digit(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit())
 }
 
 #[cfg(test)]

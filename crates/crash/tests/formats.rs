@@ -3,13 +3,18 @@
 //! `formats.txt` has the reports without stamps. Each is read in all forms in which a console shows it.
 
 /// Ways to show a report on a console: a name, what comes before the first line, before each line, and behind it.
-const CONSOLES: [(&str, &str, &str, &str); 7] = [
+const CONSOLES: [(&str, &str, &str, &str); 12] = [
     ("no stamps", "", "", ""),
     ("no stamps, a serial port", "", "", "\r"),
     ("stamps", "", "[   12.345678] ", ""),
     ("callers", "", "[   12.345678][  T123] ", ""),
     ("an interrupt", "", "<4>[12345.678901][    C1] ", "\r"),
     ("a clock", "", "00012 [   12.345678] ", ""),
+    ("behind a prompt", "guest login: ", "", ""),
+    ("behind what it overwrites", "10%\r20%\r", "", "\r"),
+    ("behind colours", "\u{1b}[2J\u{1b}[1;31m", "", ""),
+    ("callers behind dots", "..........", "[  T123] ", ""),
+    ("levels behind a percentage", "at work: 40%", "<4>[   12.345678] ", ""),
     ("behind an unfinished line", "at work: \u{1b}[1m40%\u{1b}[0m", "[   12.345678][  T123] ", ""),
 ];
 

@@ -274,7 +274,9 @@ async fn fetch(repo: &Repo, branch: &Branch, into: &RefName) -> Result<CommitId,
 
 /// Resolves the base in the repository, or else at the remote.
 async fn find_base(repo: &Repo, branch: &Branch, base: &RefName) -> Result<CommitId, WatchError> {
-    if let Ok(commit) = repo.resolve(base.as_str()) {
+    // A tag with the name of the branch must not take its place.
+    let branch_ref = format!("refs/heads/{base}");
+    if let Ok(commit) = repo.resolve(&branch_ref).or_else(|_| repo.resolve(base.as_str())) {
         return Ok(commit);
     }
     let into: RefName = branch.base_ref().parse()?;

@@ -50,6 +50,8 @@ Examples:
   ci-daemon unlist kmo/old-branch      drop a branch that is no longer in the configuration
 
 SIGUSR1 starts a fetch cycle. SIGTERM and Ctrl-C stop the running batches and end the daemon; a second one ends it at once.
+
+Exit codes: 0 success; 1 an error; 2 usage error; 3 with --once, a branch could not be read (the others are tested).
 KTEST_LOG sets the log level of standard error: KTEST_LOG=debug, KTEST_LOG=ci_daemon=trace,warn.";
 
 #[derive(Debug, Subcommand)]
@@ -189,12 +191,12 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
             stdio::error("ci-daemon", "--once and --ktest apply to `run` only; remove them");
             return 2;
         }
-        None => run(path, &cli.run),
+        None => return finish(run(path, &cli.run)),
         Some(Command::Run(args)) => {
             let ktest = args.ktest.or(cli.run.ktest);
             let json = [args.log_format, cli.run.log_format].contains(&LogFormat::Json);
             let log_format = if json { LogFormat::Json } else { LogFormat::Text };
-            run(path, &RunArgs { once: args.once || cli.run.once, ktest, log_format })
+            return finish(run(path, &RunArgs { once: args.once || cli.run.once, ktest, log_format }));
         }
         Some(Command::Check(args)) => check(path, &args),
         Some(Command::Plan(args)) => plan(path, &args),
@@ -203,16 +205,24 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Unlist(args)) => unlist(path, args),
         Some(Command::Audit(args)) => audit(path, &args),
     };
-    match result {
-        Ok(()) => 0,
-        Err(error) => {
-            stdio::error("ci-daemon", format_args!("{error:#}"));
-            1
-        }
-    }
+    finish(result.map(|()| 0))
 }
 
-fn run(config: Option<&Path>, args: &RunArgs) -> Result<()> {
+/// The exit code of a result. An error is printed.
+fn finish(result: Result<u8>) -> u8 {
+    result.unwrap_or_else(|error| {
+        stdio::error("ci-daemon", format_args!("{error:#}"));
+        match error.downcast_ref() {
+            Some(daemon::DaemonError::NoBranches(_)) => UNREAD,
+            _ => 1,
+        }
+    })
+}
+
+/// The exit code of `--once` if a branch could not be read.
+const UNREAD: u8 = 3;
+
+fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8> {
     let config = config::find(config)?;
     let ktest = match &args.ktest {
         Some(ktest) => std::path::absolute(ktest).context("--ktest")?,
@@ -227,8 +237,11 @@ fn run(config: Option<&Path>, args: &RunArgs) -> Result<()> {
     if result.is_ok() {
         progress.finish();
     }
-    result?;
-    Ok(())
+    let daemon::Ending::Unread(problems) = result? else { return Ok(0) };
+    for problem in problems {
+        stdio::error("ci-daemon", problem);
+    }
+    Ok(UNREAD)
 }
 
 fn check(config: Option<&Path>, args: &CheckArgs) -> Result<()> {

@@ -57,10 +57,12 @@ pub struct Options {
 }
 
 /// How the daemon ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// Nothing was left to do.
     Done,
+    /// Nothing was left to do for the branches that could be read. The problems of the others are listed.
+    Unread(Vec<String>),
     /// A signal stopped it.
     Stopped,
 }
@@ -154,11 +156,12 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     fetch_signals.abort();
     // Ends the fetches as well.
     fetching.abort();
+    let unread: Vec<String> = parts.farm.view().fetch_errors().collect();
     tokio::select! {
-        () = parts.end(ending) => {}
+        () = parts.end(&ending) => {}
         () = signals.stop() => tracing::warn!("stopped at once"),
     }
-    Ok(ending)
+    Ok(if ending == Ending::Done && !unread.is_empty() { Ending::Unread(unread) } else { ending })
 }
 
 /// Replaces the snapshot of the last daemon.
@@ -412,14 +415,14 @@ impl<'a> Parts<'a> {
         tokio::task::spawn_blocking(move || unconfirmed(&reader, &commits))
     }
 
-    async fn end(&mut self, ending: Ending) {
+    async fn end(&mut self, ending: &Ending) {
         let message = match ending {
-            Ending::Done => "nothing is left to do",
+            Ending::Done | Ending::Unread(_) => "nothing is left to do",
             Ending::Stopped => "stopping; a second signal stops at once",
         };
         self.progress.message(message);
         tracing::info!("{message}");
-        if ending == Ending::Done
+        if *ending != Ending::Stopped
             && tokio::time::timeout(LAST, self.choir.shutdown(Shutdown::Drain)).await.is_err()
         {
             tracing::warn!("a run does not end although it has reported all verdicts; it is stopped");

@@ -233,6 +233,18 @@ fn jobs_run_again_after_an_infrastructure_error() {
 }
 
 #[test]
+fn a_branch_that_cannot_be_read_does_not_stop_the_others_and_gives_an_exit_code() {
+    let farm = Farm::new();
+    let commit = farm.commit("one", "");
+    let broken = "[branch.gone]\nremote = \"nowhere.git\"\nref = \"master\"\ntest_groups = [\"g\"]\n";
+    farm.configure(&(farm.config("") + broken));
+    assert_eq!(farm.start(&["--once"]).wait(), Exit::Code(3));
+    assert_eq!(farm.tally(&commit), "5 Passed");
+    farm.configure(&farm.config(""));
+    assert_eq!(farm.start(&["--once"]).wait(), Exit::Code(0));
+}
+
+#[test]
 fn one_daemon_per_directory_and_one_line_per_error() {
     let farm = Farm::new();
     farm.hold(true);

@@ -6,10 +6,11 @@
 
 _ktest_ktap=${TMPDIR:-/tmp}/ktest-ktap
 
-# Remove what was read before: call it once a boot, before ktap_read.
+# Discard what was read before. Call it before ktap_read.
 ktap_init() {
     rm -rf "$_ktest_ktap"
     mkdir -p "$_ktest_ktap"
+    _ktest_mark "========= KTAP RESET"
 }
 
 # Whether a result has been read.

@@ -6,7 +6,7 @@
 set -o nounset -o errexit -o errtrace -o pipefail
 shopt -s inherit_errexit
 
-_ktest_scalars=(ktest_arch ktest_compiler ktest_cpus ktest_mem ktest_timeout ktest_storage_bus ktest_allow_taint
+_ktest_scalars=(ktest_markers ktest_arch ktest_compiler ktest_cpus ktest_mem ktest_timeout ktest_storage_bus ktest_allow_taint
     ktest_tests_unknown ktest_kconfig_base ktest_no_kbuild ktest_no_vm ktest_network ktest_kbuild_target
     ktest_kernel_headers)
 _ktest_arrays=(ktest_kernel_append ktest_kernel_make_append ktest_kernel_config_require
@@ -19,6 +19,11 @@ for _ktest_name in "${_ktest_arrays[@]}"; do
     declare -a "$_ktest_name=()"
 done
 unset -v ktest_mem ktest_timeout ktest_cpus
+# The token that lines for the runner carry in this boot. Programs of a test do not inherit it, so that nothing they
+# print is taken for such a line.
+ktest_markers=token
+_ktest_token=${ktest_token:-}
+unset -v ktest_token
 _ktest_timeout_factor=1
 _ktest_mem_factor=1
 _ktest_gcov_dirs=()

@@ -38,8 +38,6 @@ const KEYS: &[&str] = &[
     "subtest_duration_def",
     "keep_results_commits",
     "confirm_failures",
-    "trust",
-    "verify_builds",
     "hook",
     "tolerate",
     "verbose",

@@ -6,7 +6,6 @@
 mod checkout;
 mod clone;
 mod command;
-mod commit_object;
 mod error;
 mod fetch;
 mod push;

@@ -1,6 +1,6 @@
 //! The commits of a branch in the order of `git log BASE..TIP`: newest first, never a parent before its child.
 
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap};
 
 use model::CommitId;
 
@@ -10,7 +10,7 @@ use crate::repo::{CommitInfo, Repo};
 /// A commit that the walk has reached.
 struct Visited {
     parents: Vec<gix::ObjectId>,
-    time: u64,
+    time: i64,
     /// Reachable from the base.
     hidden: bool,
     /// No longer in the queue.
@@ -30,7 +30,11 @@ impl Repo {
         base: Option<&CommitId>,
         max: usize,
     ) -> Result<Vec<CommitInfo>, GitError> {
-        let mut walk = Walk::new(self, self.local());
+        let repo = self.local();
+        // The commit-graph file, if git wrote one, has parents and dates without unpacking objects.
+        let graph = repo.commit_graph().ok();
+        let (seen, queue) = (HashMap::new(), BinaryHeap::new());
+        let mut walk = Walk { this: self, repo, graph, seen, queue, waiting: 0, any_hidden: false };
         walk.push(self.object_id(tip)?, false)?;
         if let Some(base) = base {
             walk.push(self.object_id(base)?, true)?;
@@ -38,26 +42,6 @@ impl Repo {
         let listed = walk.limited(max)?;
         let order = walk.order(&listed);
         order.into_iter().take(max).map(|id| self.info(&walk.repo, id)).collect()
-    }
-
-    /// True if `old` is an ancestor of `new`, whatever the dates are. Reads all ancestors if it is not.
-    pub(crate) fn reaches(
-        &self,
-        repo: gix::Repository,
-        new: gix::ObjectId,
-        old: gix::ObjectId,
-    ) -> Result<bool, GitError> {
-        let walk = Walk::new(self, repo);
-        let mut seen = HashSet::from([new]);
-        let mut todo = vec![new];
-        while let Some(id) = todo.pop() {
-            if id == old {
-                return Ok(true);
-            }
-            let (parents, _) = walk.read(id)?;
-            todo.extend(parents.into_iter().filter(|parent| seen.insert(*parent)));
-        }
-        Ok(false)
     }
 }
 
@@ -67,20 +51,13 @@ struct Walk<'a> {
     graph: Option<gix::commitgraph::Graph>,
     seen: HashMap<gix::ObjectId, Visited>,
     /// By date, then by id: the order of equal dates is the same on every host.
-    queue: BinaryHeap<(u64, gix::ObjectId)>,
+    queue: BinaryHeap<(i64, gix::ObjectId)>,
     /// The number of commits in the queue that are not hidden.
     waiting: usize,
     any_hidden: bool,
 }
 
-impl<'a> Walk<'a> {
-    fn new(this: &'a Repo, repo: gix::Repository) -> Self {
-        // The commit-graph file, if git wrote one, has parents and dates without unpacking objects.
-        let graph = repo.commit_graph().ok();
-        let (seen, queue) = (HashMap::new(), BinaryHeap::new());
-        Self { this, repo, graph, seen, queue, waiting: 0, any_hidden: false }
-    }
-
+impl Walk<'_> {
     fn push(&mut self, id: gix::ObjectId, hidden: bool) -> Result<(), GitError> {
         if let Some(seen) = self.seen.get(&id) {
             if hidden && !seen.hidden {
@@ -96,20 +73,23 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn read(&self, id: gix::ObjectId) -> Result<(Vec<gix::ObjectId>, u64), GitError> {
+    fn read(&self, id: gix::ObjectId) -> Result<(Vec<gix::ObjectId>, i64), GitError> {
         if let Some(graph) = &self.graph
             && let Some(commit) = graph.commit_by_id(id)
         {
             let parents: Result<Vec<_>, _> =
                 commit.iter_parents().map(|at| at.map(|at| graph.id_at(at).to_owned())).collect();
-            if let Ok(parents) = parents {
-                return Ok((parents, commit.committer_timestamp()));
+            if let (Ok(parents), Ok(time)) = (parents, i64::try_from(commit.committer_timestamp())) {
+                return Ok((parents, time));
             }
         }
-        let commit = self.this.read_commit(&self.repo, id)?;
+        let commit =
+            self.repo.find_commit(id).map_err(|error| self.this.unreadable(&id.to_string(), &error))?;
+        let time = commit.time().map_err(|error| self.this.unreadable(&id.to_string(), &error))?;
         let shallow = self.repo.shallow_commits().ok().flatten();
         let cut = shallow.is_some_and(|commits| commits.contains(&id));
-        Ok((if cut { Vec::new() } else { commit.parents }, commit.date))
+        let parents = if cut { Vec::new() } else { commit.parent_ids().map(gix::Id::detach).collect() };
+        Ok((parents, time.seconds))
     }
 
     /// Hides a commit and its ancestors as far as they were visited.
@@ -132,7 +112,7 @@ impl<'a> Walk<'a> {
     /// Walks by date until `max` commits are listed or only hidden ones are left, and [`SLOP`] commits further.
     fn limited(&mut self, max: usize) -> Result<Vec<gix::ObjectId>, GitError> {
         let mut listed = Vec::new();
-        let mut oldest = u64::MAX;
+        let mut oldest = i64::MAX;
         let mut slop = SLOP;
         while let Some((time, id)) = self.queue.pop() {
             let Some(seen) = self.seen.get_mut(&id) else { continue };
@@ -173,7 +153,7 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        let mut ready: BinaryHeap<(u64, gix::ObjectId)> = children
+        let mut ready: BinaryHeap<(i64, gix::ObjectId)> = children
             .iter()
             .filter(|(_, count)| **count == 0)
             .map(|(id, _)| (self.seen[id].time, *id))

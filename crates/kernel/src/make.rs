@@ -88,8 +88,6 @@ pub struct Make {
     pub sandbox: Option<Sandbox>,
     /// The compiler cache on the host.
     pub ccache: PathBuf,
-    /// Whether compiles use the compiler cache if the tool chain has it.
-    pub use_ccache: bool,
     /// A further folder on the host that make may write: modules are installed there.
     pub out: Option<PathBuf>,
 }
@@ -123,11 +121,6 @@ impl Make {
         ];
         if self.toolchain.ccache {
             env.push(("CCACHE_DIR", ccache.into()));
-            // The directory is writable for builds: a configuration file in it could name programs to run.
-            env.push(("CCACHE_CONFIGPATH", "/dev/null".into()));
-            if !self.use_ccache {
-                env.push(("CCACHE_DISABLE", "1".into()));
-            }
             // Without a second run of the preprocessor: on a miss a compile costs hardly more than without ccache.
             env.push(("CCACHE_DEPEND", "true".into()));
         }
@@ -321,7 +314,6 @@ mod tests {
             append: vec!["KCFLAGS=-g -O1".into()],
             sandbox: sandbox.then(Sandbox::new),
             ccache: "/c/ccache".into(),
-            use_ccache: true,
             out: Some("/c/out".into()),
         }
     }
@@ -348,7 +340,6 @@ mod tests {
         --setenv KBUILD_BUILD_VERSION 1
         --setenv SOURCE_DATE_EPOCH 0
         --setenv CCACHE_DIR /ktest/ccache
-        --setenv CCACHE_CONFIGPATH /dev/null
         --setenv CCACHE_DEPEND true
         --remount-ro /dev
         --remount-ro /

@@ -60,6 +60,12 @@ impl Marker {
         }
     }
 
+    /// Whether it begins a subtest or gives its verdict.
+    #[must_use]
+    pub fn is_verdict_or_start(&self) -> bool {
+        matches!(self, Self::Start(_) | Self::Passed(_) | Self::Failed(_) | Self::NotRun(..))
+    }
+
     fn parse_ruled(text: &str) -> Option<Self> {
         let (word, rest) = text.split_once(' ')?;
         let rest = rest.trim_start();

@@ -22,6 +22,7 @@ pub const NAMES: &[&str] = &[
     "ktest_storage_bus",
     "ktest_allow_taint",
     "ktest_tests_unknown",
+    "ktest_markers",
     "ktest_kconfig_base",
     "ktest_no_kbuild",
     "ktest_network",
@@ -77,12 +78,14 @@ pub struct Declarations {
     pub cpus: Option<u32>,
     /// Memory, MiB.
     pub mem_mib: u64,
-    /// The default time limit of a subtest, under KVM.
+    /// The default time limit of a subtest, under KVM. [`Duration::MAX`] is no limit, declared as 0.
     pub timeout: Duration,
     /// The bus of the disks.
     pub bus: StorageBus,
     /// A tainted kernel does not fail a subtest.
     pub allow_taint: bool,
+    /// The library of the test file puts the token of the boot before its lines for the runner.
+    pub marks_with_token: bool,
     /// Subtests that `list-tests` does not print are allowed.
     pub tests_unknown: bool,
     /// The kernel is not built from a source tree.
@@ -119,6 +122,12 @@ pub struct Declarations {
 const DEFAULT_TIMEOUT: u64 = 6000;
 
 impl Declarations {
+    /// The time limit as `ktest_timeout`: seconds, 0 if there is none.
+    #[must_use]
+    pub fn timeout_seconds(&self) -> u64 {
+        if self.timeout == Duration::MAX { 0 } else { self.timeout.as_secs() }
+    }
+
     /// Parses the variables that `deps` set. `arch` is the default architecture; relative kconfig files are searched
     /// in `dir`.
     pub fn from_variables(
@@ -159,9 +168,13 @@ impl Declarations {
                 .ok()
                 .filter(|mib| (16..=1 << 24).contains(mib))
                 .ok_or_else(|| bad("ktest_mem", mem, "expected a number of MiB, at least 16"))?,
-            timeout: Duration::from_secs(number(&get, "ktest_timeout")?.unwrap_or(DEFAULT_TIMEOUT)),
+            timeout: match number(&get, "ktest_timeout")?.unwrap_or(DEFAULT_TIMEOUT) {
+                0 => Duration::MAX,
+                seconds => Duration::from_secs(seconds),
+            },
             bus,
             allow_taint: flag(&get, "ktest_allow_taint")?,
+            marks_with_token: get.scalar("ktest_markers") == "token",
             tests_unknown: flag(&get, "ktest_tests_unknown")?,
             no_kbuild: flag(&get, "ktest_no_kbuild")?,
             network: flag(&get, "ktest_network")?,

@@ -5,6 +5,9 @@
 
 /// The longest line, in bytes; a longer one is split.
 const LINE_MAX: usize = 8192;
+/// The longest message of the kernel or of the protocol, in bytes. It is never split, however long the unfinished text
+/// of a program before it is.
+const MESSAGE_MAX: usize = 2048;
 
 /// Splits a byte stream into lines.
 #[derive(Debug, Default)]
@@ -35,7 +38,9 @@ impl LineSplitter {
         while self.partial.len() + bytes.len() > LINE_MAX {
             let (head, rest) = bytes.split_at(LINE_MAX - self.partial.len());
             self.partial.extend_from_slice(head);
+            let end = self.partial.split_off(LINE_MAX - MESSAGE_MAX);
             self.flush(each);
+            self.partial = end;
             bytes = rest;
         }
         self.partial.extend_from_slice(bytes);
@@ -187,7 +192,18 @@ mod tests {
     fn long_lines_are_split() {
         let long = vec![b'x'; 3 * LINE_MAX + 1];
         let out = lines(&[&long]);
-        assert_eq!(out.iter().map(String::len).collect::<Vec<_>>(), [LINE_MAX, LINE_MAX, LINE_MAX, 1]);
+        let cut = LINE_MAX - MESSAGE_MAX;
+        assert_eq!(out.iter().map(String::len).collect::<Vec<_>>(), [cut, cut, cut, cut + 1]);
+    }
+
+    #[test]
+    fn a_message_behind_unfinished_text_of_any_length_is_whole() {
+        let message = "[   81.050000] INFO: task worker:123 blocked for more than 30 seconds.";
+        for dots in LINE_MAX - MESSAGE_MAX - 100..LINE_MAX + 100 {
+            let text = format!("{}{message}\n", ".".repeat(dots));
+            let out = lines(&[text.as_bytes()]);
+            assert!(out.iter().any(|line| line.ends_with(message)), "{dots} dots");
+        }
     }
 
     #[test]

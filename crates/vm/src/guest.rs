@@ -9,6 +9,8 @@ use std::path::Path;
 use fsx::own;
 use model::SubtestName;
 
+use crate::supervise::Token;
+
 /// The 9p tag of this folder.
 pub const TAG: &str = "ktest_guest";
 /// The mount point of the host's folders in the guest.
@@ -29,6 +31,8 @@ pub struct GuestSpec {
     pub mounts: Vec<GuestMount>,
     /// Without a test file: the command to run instead of an interactive shell.
     pub command: Vec<String>,
+    /// The token of this boot.
+    pub token: Token,
     /// The ssh keys; `None` if nobody may log in.
     pub ssh: Option<SshKeys>,
 }
@@ -60,6 +64,7 @@ pub fn write(dir: &Path, spec: &GuestSpec) -> io::Result<()> {
     std::fs::set_permissions(dir.join("init"), std::fs::Permissions::from_mode(0o755))?;
     own::write(&dir.join("env"), env_text(&spec.env))?;
     own::write(&dir.join("plan"), plan_text(spec))?;
+    own::write(&dir.join("token"), format!("{}\n", spec.token.as_str()))?;
     own::write(&dir.join("shares"), shares_text(&spec.mounts))?;
     if !spec.command.is_empty() {
         own::write(&dir.join("command"), command_text(&spec.command))?;
@@ -117,6 +122,7 @@ mod tests {
             subtests: vec!["one".parse().unwrap(), "generic/001".parse().unwrap()],
             mounts: vec![GuestMount { tag: "ktest_tests".into(), path: "/host/t".into(), writable: false }],
             command: vec![],
+            token: Token::random().unwrap(),
             ssh: None,
         };
         assert_eq!(env_text(&spec.env), "export ktest_mem=1024\nexport A='it'\\''s $HOME'\n");

@@ -17,7 +17,7 @@ use crate::confine::Confinement;
 use crate::console::LineSplitter;
 use crate::machine::{Machine, MachineError, argv};
 use crate::monitor;
-use crate::supervise::{Action, Supervisor, VmEnd, VmOutcome};
+use crate::supervise::{Action, ConsoleLine, Supervisor, VmEnd, VmOutcome};
 
 /// The interval of [`SessionEvent::Tick`].
 const TICK: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ pub enum SessionEvent<'a> {
     /// Raw bytes of the console.
     ConsoleBytes(&'a [u8]),
     /// A console line.
-    ConsoleLine(&'a str),
+    ConsoleLine(&'a ConsoleLine),
     /// An action of the supervisor. [`Action::Kill`], [`Action::Sysrq`] and [`Action::Monitor`] are already carried
     /// out.
     Action(Action),
@@ -127,8 +127,9 @@ impl Session<'_> {
                         qemu.silent = false;
                         on(SessionEvent::ConsoleBytes(&buffer[..count]));
                         lines.feed(&buffer[..count], |line| {
-                            on(SessionEvent::ConsoleLine(line));
-                            actions.extend(supervisor.line(line, self.clock.elapsed()));
+                            let line = supervisor.read(line);
+                            on(SessionEvent::ConsoleLine(&line));
+                            actions.extend(supervisor.line(&line, self.clock.elapsed()));
                         });
                     }
                 },
@@ -146,8 +147,9 @@ impl Session<'_> {
             }
         }
         lines.finish(|line| {
-            on(SessionEvent::ConsoleLine(line));
-            for action in supervisor.line(line, self.clock.elapsed()) {
+            let line = supervisor.read(line);
+            on(SessionEvent::ConsoleLine(&line));
+            for action in supervisor.line(&line, self.clock.elapsed()) {
                 on(SessionEvent::Action(action));
             }
         });

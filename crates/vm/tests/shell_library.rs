@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use model::SubtestName;
 use model::verdict::Verdict;
 use spawn::{Cmd, Limits};
-use vm::supervise::{Action, Supervisor, TimeLimits, UP};
+use vm::supervise::{Action, Protocol, Supervisor, TimeLimits, Token, UP};
+
+static TOKEN: LazyLock<Token> = LazyLock::new(|| Token::random().unwrap());
 
 fn tests_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests").canonicalize().unwrap()
@@ -21,15 +24,21 @@ async fn call(file: &str, args: &[&str]) -> spawn::Output {
     let cmd =
         Cmd::new(tests.join(file)).args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
     let cmd = cmd.env("ktest_dir", tests.parent().unwrap()).env("ktest_no_vm", "true");
+    let cmd = cmd.env("ktest_token", TOKEN.as_str());
     cmd.output(Limits::seconds(60)).await.unwrap()
 }
 
 /// The verdicts that the runner reads from the output of `init` and `run-tests`.
 fn verdicts(names: &[&str], output: &str) -> BTreeMap<SubtestName, Verdict> {
     let names = names.iter().map(|name| name.parse::<SubtestName>().unwrap());
-    let mut supervisor = Supervisor::new(names, TimeLimits::interactive(), Duration::ZERO);
-    let lines = std::iter::once(UP).chain(output.lines());
-    let actions = lines.flat_map(|line| supervisor.line(line, Duration::ZERO));
+    let mut supervisor =
+        Supervisor::new(names, TimeLimits::interactive(), Protocol::Token(TOKEN.clone()), Duration::ZERO);
+    let up = format!("ktest/{} {UP}", TOKEN.as_str());
+    let lines = std::iter::once(up.as_str()).chain(output.lines());
+    let actions = lines.flat_map(|line| {
+        let line = supervisor.read(line);
+        supervisor.line(&line, Duration::ZERO)
+    });
     let finished = actions.filter_map(|action| match action {
         Action::Finished(finished) => Some((finished.subtest, finished.verdict)),
         _ => None,
@@ -93,7 +102,7 @@ async fn the_first_failure_ends_a_failfast_run() {
     let file = tests_dir().join("selftest/fail.ktest");
     let names = ["after", "command", "assertion"];
     let cmd = Cmd::new(file).args(["run-tests"]).args(names);
-    let cmd = cmd.env("ktest_no_vm", "true").env("ktest_failfast", "true");
+    let cmd = cmd.env("ktest_no_vm", "true").env("ktest_failfast", "true").env("ktest_token", TOKEN.as_str());
     let output = cmd.output(Limits::seconds(60)).await.unwrap();
     let verdicts = verdicts(&names, &output.text());
     assert_eq!(verdicts.keys().map(SubtestName::as_str).collect::<Vec<_>>(), ["after", "command"]);

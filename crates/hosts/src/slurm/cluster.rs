@@ -115,8 +115,6 @@ mod tests {
                     packages: Vec::new(),
                     env: model::Env::default(),
                     arch: None,
-                    trust_domain: None,
-                    verify_builds: 0,
                 },
             },
         }

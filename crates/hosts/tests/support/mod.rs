@@ -189,8 +189,6 @@ impl Here {
                 packages: Vec::new(),
                 env: model::Env::default(),
                 arch: None,
-                trust_domain: None,
-                verify_builds: 0,
             },
             kernels: Kernels::of(&cache),
             arch: None,

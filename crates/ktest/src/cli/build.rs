@@ -68,8 +68,6 @@ pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
             jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
             sandbox: !args.no_sandbox,
             tolerate: args.tolerate.clone(),
-            trust: None,
-            verify_every: 0,
             out_log: out.join("out").join(format!("build.{name}.log")),
         };
         let mut on = |progress| reporter.event(progress_event(progress));

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use vm::console::LineSplitter;
 use vm::session::SessionInput;
-use vm::supervise::{Action, Supervisor, TimeLimits, VmEnd, VmOutcome};
+use vm::supervise::{Action, Protocol, Supervisor, TimeLimits, Token, VmEnd, VmOutcome};
 
 use super::error::RunError;
 use super::phases::Declared;
@@ -63,14 +63,15 @@ impl Attempt for Host<'_> {
         subtests: &[SubtestName],
         results: &mut Results<'_>,
     ) -> Result<AttemptEnd, RunError> {
-        let cmd = self.command(subtests, &results.out.files());
+        let token = Token::random().map_err(RunError::infrastructure)?;
+        let cmd = self.command(subtests, &results.out.files(), &token);
         if self.declared.request.order.dry_run {
             results.summary.command = Some(cmd.to_string());
             return Ok(AttemptEnd::DryRun);
         }
         let quota = Quota::new(&results.out.files(), self.declared.request.order.max_output.0);
         let (outcome, cut_short) =
-            once(&cmd, &quota, self.declared.declared.timeout, subtests, results).await?;
+            once(&cmd, &quota, self.supervisor(subtests, token, results), results).await?;
         Ok(match outcome {
             VmOutcome::Complete if !cut_short => AttemptEnd::NeverRan,
             VmOutcome::Complete | VmOutcome::Lost => AttemptEnd::Interrupted,
@@ -91,8 +92,24 @@ impl Attempt for Host<'_> {
 }
 
 impl Host<'_> {
+    fn supervisor(&self, subtests: &[SubtestName], token: Token, results: &Results<'_>) -> Supervisor {
+        let declared = &self.declared.declared;
+        let limits = TimeLimits {
+            boot: BOOT_LIMIT,
+            subtest: declared.timeout,
+            shutdown: SHUTDOWN_LIMIT,
+            watchdog_scale: 1,
+            interactive: false,
+        };
+        let protocol = match declared.marks_with_token {
+            true => Protocol::Token(token),
+            false => Protocol::TokenOrOutput(token),
+        };
+        Supervisor::new(subtests.iter().cloned(), limits, protocol, results.reporter.began().elapsed())
+    }
+
     /// The command: bash with the script, in the sandbox.
-    fn command(&self, subtests: &[SubtestName], out: &Path) -> Cmd {
+    fn command(&self, subtests: &[SubtestName], out: &Path, token: &Token) -> Cmd {
         let env = self.environment(subtests, out);
         let (file, host_env) = (self.file, &self.declared.host_env);
         let script = ["bash", "--norc", "-c", SCRIPT, "ktest"];
@@ -109,7 +126,7 @@ impl Host<'_> {
             let cmd = Cmd::new(script[0]).args(&script[1..]).env_clear();
             env.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value))
         };
-        cmd.arg(&file.path).args(subtests.iter().map(SubtestName::as_str))
+        cmd.arg(token.as_str()).arg(&file.path).args(subtests.iter().map(SubtestName::as_str))
     }
 
     /// The contract's variables, with paths of the host.
@@ -124,7 +141,7 @@ impl Host<'_> {
             ("LANG", "C.UTF-8".into()),
             ("ktest_arch", declared.kernel.arch.to_string()),
             ("ktest_compiler", declared.kernel.compiler_name().into()),
-            ("ktest_timeout", declared.timeout.as_secs().to_string()),
+            ("ktest_timeout", declared.timeout_seconds().to_string()),
             ("ktest_tests_unknown", declared.tests_unknown.to_string()),
             ("ktest_no_vm", "true".into()),
             ("ktest_no_kbuild", declared.no_kbuild.to_string()),
@@ -141,7 +158,8 @@ impl Host<'_> {
             ("ktest_priority", "0".into()),
             ("ktest_crashdump", "false".into()),
         ];
-        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let markers = declared.marks_with_token.then(|| ("ktest_markers", "token".to_owned()));
+        let own = own.into_iter().chain(markers).map(|(name, value)| (name.to_owned(), value));
         own.chain(request.env()).collect()
     }
 }
@@ -150,19 +168,10 @@ impl Host<'_> {
 async fn once(
     cmd: &Cmd,
     quota: &Quota,
-    limit: Duration,
-    subtests: &[SubtestName],
+    mut supervisor: Supervisor,
     results: &mut Results<'_>,
 ) -> Result<(VmOutcome, bool), RunError> {
     let clock = results.reporter.began();
-    let limits = TimeLimits {
-        boot: BOOT_LIMIT,
-        subtest: limit,
-        shutdown: SHUTDOWN_LIMIT,
-        watchdog_scale: 1,
-        interactive: false,
-    };
-    let mut supervisor = Supervisor::new(subtests.iter().cloned(), limits, clock.elapsed());
     let cmd = cmd.clone().streams(Stream::Null, Stream::Pipe, Stream::Null);
     let mut child = match cmd.start() {
         Ok(child) => child,
@@ -252,8 +261,9 @@ fn feed(
     results: &mut Results<'_>,
 ) -> Result<(), RunError> {
     for line in lines {
-        results.out.line(line, clock.elapsed()).map_err(RunError::log)?;
-        supervisor.line(line, clock.elapsed()).into_iter().try_for_each(|action| apply(action, results))?;
+        let line = supervisor.read(line);
+        results.out.line(&line.text, clock.elapsed()).map_err(RunError::log)?;
+        supervisor.line(&line, clock.elapsed()).into_iter().try_for_each(|action| apply(action, results))?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use model::{Arch, StorageBus, SubtestName};
 use rustix::fs::{XattrFlags, setxattr};
 use vm::guest::{GuestMount, GuestSpec, HOST, TAG};
 use vm::machine::{Accel, Disk, Hotplug, Machine, Network, Share, device, drive};
+use vm::supervise::Token;
 
 use super::error::RunError;
 use super::phases::{Declared, Prepared};
@@ -35,6 +36,8 @@ pub(super) struct VmSetup<'a> {
     pub early_console: bool,
     /// How the guest is reached by ssh.
     pub ssh: Option<&'a Access>,
+    /// The token of its boot.
+    pub token: &'a Token,
 }
 
 /// Describes the machine for a VM and creates its files in `dir`.
@@ -86,6 +89,7 @@ pub(super) fn prepare(
         subtests: setup.subtests.to_vec(),
         mounts,
         command: request.command.clone(),
+        token: setup.token.clone(),
         ssh: setup.ssh.map(|access| access.keys.clone()),
     };
     vm::guest::write(&files.join("guest"), &spec).map_err(|error| io_error(files, &error))?;
@@ -265,7 +269,7 @@ fn environment(
         ("ktest_compiler", declared.kernel.compiler_name().into()),
         ("ktest_cpus", declared.cpus.unwrap_or_else(default_cpus).to_string()),
         ("ktest_mem", declared.mem_mib.to_string()),
-        ("ktest_timeout", declared.timeout.as_secs().to_string()),
+        ("ktest_timeout", declared.timeout_seconds().to_string()),
         ("ktest_allow_taint", declared.allow_taint.to_string()),
         ("ktest_tests_unknown", declared.tests_unknown.to_string()),
         ("ktest_no_kbuild", declared.no_kbuild.to_string()),
@@ -298,6 +302,9 @@ fn environment(
     .map(|(name, value)| (name.to_string(), value))
     .collect();
     env.push(("ktest_storage_bus".into(), declared.bus.to_string()));
+    if declared.marks_with_token {
+        env.push(("ktest_markers".into(), "token".into()));
+    }
     if let Some(selftests) = &prepared.kselftests {
         env.push(("ktest_kselftest_dir".into(), guest_path(&selftests.dir)));
     }

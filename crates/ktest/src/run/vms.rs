@@ -12,7 +12,7 @@ use vm::accel::kvm;
 use vm::confine::{self, Confinement};
 use vm::machine::{Accel, Machine};
 use vm::session::{self, Session, SessionError, SessionEvent, SessionInput};
-use vm::supervise::{Action, EXIT, Supervisor, TimeLimits, UP, VmOutcome};
+use vm::supervise::{Action, ConsoleLine, EXIT, Protocol, Supervisor, TimeLimits, Token, UP, VmOutcome};
 
 use super::error::{CannotRun, RunError};
 use super::machine::{VmSetup, has_kgdb, prepare};
@@ -133,6 +133,7 @@ impl Attempt for Vms<'_> {
         let vm_dir = VmDir::create(cache)
             .map_err(|error| RunError::Infrastructure(format!("{}: {error}", cache.display())))?;
         let access = self.access().await;
+        let token = Token::random().map_err(RunError::infrastructure)?;
         let files = results.out.files();
         let setup = VmSetup {
             accel: self.accel,
@@ -140,6 +141,7 @@ impl Attempt for Vms<'_> {
             out: &files,
             early_console: self.early_console,
             ssh: access.as_ref(),
+            token: &token,
         };
         let machine = prepare(self.prepared, &setup, &vm_dir)?;
         let command = session::command(&machine).map_err(|error| RunError::Usage(error.to_string()))?;
@@ -154,6 +156,10 @@ impl Attempt for Vms<'_> {
             machine: &machine,
             accel: self.accel,
             limits: self.limits(),
+            protocol: match self.prepared.run.declared.marks_with_token {
+                true => Protocol::Token(token.clone()),
+                false => Protocol::TokenOrKmsg(token.clone()),
+            },
             access: access.as_ref(),
             dir: &vm_dir,
             quota: &self.quota,
@@ -185,6 +191,7 @@ struct Vm<'a> {
     machine: &'a Machine,
     accel: Accel,
     limits: TimeLimits,
+    protocol: Protocol,
     access: Option<&'a Access>,
     dir: &'a VmDir,
     quota: &'a Quota,
@@ -196,7 +203,9 @@ impl Vm<'_> {
         results.reporter.event(Event::BootStarted { vm: self.number, accel: self.accel.to_string() });
         let clock = results.reporter.began();
         let boot = Instant::now();
-        let mut supervisor = Supervisor::new(subtests.iter().cloned(), self.limits, clock.elapsed());
+        let protocol = self.protocol.clone();
+        let mut supervisor =
+            Supervisor::new(subtests.iter().cloned(), self.limits, protocol, clock.elapsed());
         let (sender, input) = unbounded_channel();
         let (_published, listener) = self.publish(results, sender.clone())?;
         let watch = self.quota.watch(self.dir.path(), sender.clone());
@@ -294,9 +303,9 @@ impl Vm<'_> {
                 let _ = screen.write_all(bytes).and_then(|()| screen.flush());
                 Ok(())
             }
-            SessionEvent::ConsoleLine(line) => {
-                results.reporter.console_line(line, clock.elapsed());
-                results.out.line(line, clock.elapsed()).map_err(RunError::log)
+            SessionEvent::ConsoleLine(ConsoleLine { text, .. }) => {
+                results.reporter.console_line(text, clock.elapsed());
+                results.out.line(text, clock.elapsed()).map_err(RunError::log)
             }
             SessionEvent::Tick(_) => {
                 results.reporter.flush_console();
@@ -361,15 +370,16 @@ struct CommandOutput {
 }
 
 impl CommandOutput {
-    fn line(&mut self, line: &str) {
+    fn line(&mut self, line: &ConsoleLine) {
         if !self.begun {
-            self.begun = line == UP;
+            self.begun = line.is_authentic() && line.message() == UP;
             return;
         }
-        self.over |= line.starts_with(EXIT);
+        self.over |= line.is_authentic() && line.message().starts_with(EXIT);
         if self.over {
             return;
         }
+        let line = &line.text;
         let mut screen = std::io::stdout().lock();
         // In a file or a pipe, the output is as the command wrote it.
         let text = if screen.is_terminal() { stdio::terminal::text(line) } else { line.to_owned() };

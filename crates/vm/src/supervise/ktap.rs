@@ -64,6 +64,10 @@ impl KtapConsole {
                 self.end();
                 return Some(KtapLine::Read);
             }
+            "RESET" => {
+                *self = Self::default();
+                return Some(KtapLine::Read);
+            }
             "LISTED" => {
                 self.listed.extend(rest.split_whitespace().map(str::to_owned));
                 return Some(KtapLine::Read);
@@ -139,8 +143,7 @@ mod tests {
 
     #[test]
     fn the_verdict_of_a_case_a_group_and_the_rest() {
-        let mut console =
-            console("net/tls", "TAP version 13\n1..4\nok 1 a\nnot ok 2 b\nok 3 c # SKIP no tls\n");
+        let mut tls = console("net/tls", "TAP version 13\n1..4\nok 1 a\nnot ok 2 b\nok 3 c # SKIP no tls\n");
         let failed = |reason: &str| Verdict::Failed { reason: reason.into() };
         let missing = "case 4 of 4 has no result (3 reported)";
         for (request, wanted) in [
@@ -154,10 +157,14 @@ mod tests {
             ("========= KTAP GROUP other", Verdict::Passed),
             ("========= KTAP UNLISTED", failed("1 cases that are not listed failed")),
         ] {
-            assert_eq!(verdict(&mut console, request), wanted, "{request}");
+            assert_eq!(verdict(&mut tls, request), wanted, "{request}");
         }
-        assert_eq!(console.line("========= KTAP LISTED net/tls/a net/tls/b net/tls/c"), Some(KtapLine::Read));
-        assert_eq!(verdict(&mut console, "========= KTAP UNLISTED"), failed(missing));
+        let mut reset = console("net/tls", "not ok 1 b\n");
+        assert_eq!(verdict(&mut reset, "========= KTAP GROUP net/tls"), failed("b: not ok"));
+        assert_eq!(reset.line("========= KTAP RESET"), Some(KtapLine::Read));
+        assert_eq!(verdict(&mut reset, "========= KTAP GROUP net/tls"), Verdict::Passed);
+        assert_eq!(tls.line("========= KTAP LISTED net/tls/a net/tls/b net/tls/c"), Some(KtapLine::Read));
+        assert_eq!(verdict(&mut tls, "========= KTAP UNLISTED"), failed(missing));
     }
 
     #[test]

@@ -13,18 +13,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crash::line::split;
 use model::SubtestName;
 use model::marker::Marker;
 use model::verdict::Verdict;
 
 mod action;
 mod ktap;
+mod protocol;
 mod reason;
 mod running;
 
 use self::ktap::{KtapConsole, KtapLine};
 pub use action::{Action, FinishedSubtest, TimeLimits, VmEnd, VmOutcome};
+use protocol::KmsgClock;
+pub use protocol::{ConsoleLine, Protocol, Token};
 use running::{DeathCause, KernelTrouble, RunningSubtest};
 
 /// The line that the guest prints when it is up.
@@ -57,6 +59,8 @@ pub struct Supervisor {
     state: VmState,
     deadline: Option<Duration>,
     limits: TimeLimits,
+    protocol: Protocol,
+    kmsg: KmsgClock,
     /// Kernel trouble before or between subtests.
     other_trouble: Option<KernelTrouble>,
     ktap: KtapConsole,
@@ -71,12 +75,19 @@ pub struct Supervisor {
 impl Supervisor {
     /// Supervises a VM that starts `now` and runs these subtests. All times count from the start of the run.
     #[must_use]
-    pub fn new(subtests: impl IntoIterator<Item = SubtestName>, limits: TimeLimits, now: Duration) -> Self {
+    pub fn new(
+        subtests: impl IntoIterator<Item = SubtestName>,
+        limits: TimeLimits,
+        protocol: Protocol,
+        now: Duration,
+    ) -> Self {
         Self {
             pending: subtests.into_iter().collect(),
             state: VmState::Booting,
             deadline: Some(now.saturating_add(limits.boot)),
             limits,
+            protocol,
+            kmsg: KmsgClock::default(),
             other_trouble: None,
             ktap: KtapConsole::default(),
             init_failure: None,
@@ -128,37 +139,66 @@ impl Supervisor {
         matches!(self.state, VmState::BetweenSubtests | VmState::Running(_))
     }
 
+    /// Reads a console line: removes the token of the protocol.
+    #[must_use]
+    pub fn read(&self, line: &str) -> ConsoleLine {
+        self.protocol.read(line)
+    }
+
     /// Handles a console line.
-    pub fn line(&mut self, line: &str, now: Duration) -> Vec<Action> {
-        self.log(line, now);
-        let message = split(line).text;
-        if let Some(ktap) = self.ktap.line(message) {
+    pub fn line(&mut self, line: &ConsoleLine, now: Duration) -> Vec<Action> {
+        self.log(&line.text, now);
+        self.kmsg.line(&line.text);
+        if self.protocol.of_library(line)
+            && let Some(ktap) = self.ktap.line(line.message())
+        {
             if let (KtapLine::Request(request), VmState::Running(running)) = (ktap, &mut self.state) {
                 running.ktap = Some(request);
             }
             return vec![];
         }
-        self.check_for_trouble(line, now);
+        if !line.is_authentic() {
+            self.check_for_trouble(&line.text, now);
+        }
+        if self.protocol.of_init(line)
+            && let Some(actions) = self.init_line(line.message(), now)
+        {
+            return actions;
+        }
+        if self.before_tests() && line.text.contains(".ktest:") {
+            self.file_message = Some(line.text.clone());
+        }
+        if !self.protocol.of_library(line) {
+            return vec![];
+        }
+        let Some(marker) = Marker::parse_text(line.message()) else { return vec![] };
+        let through_kmsg = matches!(self.protocol, Protocol::TokenOrKmsg(_)) && !line.is_authentic();
+        if through_kmsg && marker.is_verdict_or_start() && !self.kmsg.accepts(&line.text, now) {
+            return vec![];
+        }
+        self.marker(marker, now)
+    }
+
+    /// Handles a message of the guest's init; `None` if it is another message.
+    fn init_line(&mut self, message: &str, now: Duration) -> Option<Vec<Action>> {
         if message == UP && matches!(self.state, VmState::Booting) {
             self.state = VmState::BetweenSubtests;
             self.other_trouble = None;
             self.deadline = Some(now.saturating_add(self.limits.subtest));
-            return vec![Action::GuestUp];
+            return Some(vec![Action::GuestUp]);
         }
         if let Some(status) = message.strip_prefix(EXIT) {
-            return self.exit(status.trim(), now);
+            return Some(self.exit(status.trim(), now));
         }
-        let before_tests = matches!(self.state, VmState::BetweenSubtests) && self.started == 0;
-        if let Some(message) = message.strip_prefix("ktest: ").filter(|text| text.contains(" init failed")) {
-            if before_tests {
-                self.init_failure = Some(reason::init_failure(message, self.file_message.as_deref()));
-            }
-            return vec![];
+        let message = message.strip_prefix("ktest: ").filter(|text| text.contains(" init failed"))?;
+        if self.before_tests() {
+            self.init_failure = Some(reason::init_failure(message, self.file_message.as_deref()));
         }
-        if before_tests && line.contains(".ktest:") {
-            self.file_message = Some(line.into());
-        }
-        Marker::parse(line).map_or_else(Vec::new, |marker| self.marker(marker, now))
+        Some(vec![])
+    }
+
+    fn before_tests(&self) -> bool {
+        matches!(self.state, VmState::BetweenSubtests) && self.started == 0
     }
 
     fn log(&mut self, line: &str, now: Duration) {

@@ -17,9 +17,21 @@ fn name(text: &str) -> SubtestName {
 }
 
 fn vm(subtests: &[&str]) -> Supervisor {
-    let mut vm = Supervisor::new(subtests.iter().map(|text| name(text)), LIMITS, at(0));
-    assert_eq!(vm.line(UP, at(1)), [Action::GuestUp]);
+    let mut vm = Supervisor::new(subtests.iter().map(|text| name(text)), LIMITS, Protocol::Open, at(0));
+    assert_eq!(vm.print(UP, at(1)), [Action::GuestUp]);
     vm
+}
+
+/// Prints a line on the console of a VM.
+trait Console {
+    fn print(&mut self, line: &str, now: Duration) -> Vec<Action>;
+}
+
+impl Console for Supervisor {
+    fn print(&mut self, line: &str, now: Duration) -> Vec<Action> {
+        let line = self.read(line);
+        self.line(&line, now)
+    }
 }
 
 /// The actions as short text; of a log the last line.
@@ -39,25 +51,25 @@ fn show(actions: &[Action]) -> String {
 #[test]
 fn a_successful_run() {
     let mut vm = vm(&["a", "b", "c"]);
-    assert_eq!(show(&vm.line("========= TEST   a", at(2))), "Started(\"a\")");
-    assert!(vm.line("hello", at(3)).is_empty());
+    assert_eq!(show(&vm.print("========= TEST   a", at(2))), "Started(\"a\")");
+    assert!(vm.print("hello", at(3)).is_empty());
     assert_eq!(
-        show(&vm.line("[  3.1] ========= PASSED a in 1s", at(4))),
+        show(&vm.print("[  3.1] ========= PASSED a in 1s", at(4))),
         "a Passed | 00004 ========= PASSED a in 2s"
     );
-    vm.line("========= TEST   b", at(5));
-    vm.line("tests/x.ktest:12: failed (exit 1): mount /dev/vdb /mnt", at(5));
-    vm.line("[   6.000000] EXT4-fs: whatever", at(6));
+    vm.print("========= TEST   b", at(5));
+    vm.print("tests/x.ktest:12: failed (exit 1): mount /dev/vdb /mnt", at(5));
+    vm.print("[   6.000000] EXT4-fs: whatever", at(6));
     assert_eq!(
-        show(&vm.line("========= FAILED b in 1s", at(6))),
+        show(&vm.print("========= FAILED b in 1s", at(6))),
         "b Failed { reason: \"tests/x.ktest:12: failed (exit 1): mount /dev/vdb /mnt\" } | 00006 ========= FAILED b in 1s"
     );
-    vm.line("========= TEST   c", at(7));
+    vm.print("========= TEST   c", at(7));
     assert_eq!(
-        show(&vm.line("========= NOTRUN c in 0s: no mkfs.xfs", at(7))),
+        show(&vm.print("========= NOTRUN c in 0s: no mkfs.xfs", at(7))),
         "c NotRun { reason: \"no mkfs.xfs\" } | 00007 ========= NOTRUN c in 0s: no mkfs.xfs"
     );
-    assert!(vm.line("========= KTEST EXIT 1", at(8)).is_empty());
+    assert!(vm.print("========= KTEST EXIT 1", at(8)).is_empty());
     assert_eq!(vm.ended(VmEnd::Guest, at(9)), (vec![], VmOutcome::Complete));
 }
 
@@ -75,11 +87,11 @@ fn the_reason_of_a_failure() {
         (&["[    6.000000] EXT4-fs (vdb): unmounting"], "the subtest printed FAILED without a reason"),
     ] {
         let mut vm = vm(&["a"]);
-        vm.line("========= TEST   a", at(2));
+        vm.print("========= TEST   a", at(2));
         for line in lines {
-            vm.line(line, at(3));
+            vm.print(line, at(3));
         }
-        let actions = vm.line("========= FAILED a in 1s", at(4));
+        let actions = vm.print("========= FAILED a in 1s", at(4));
         let Action::Finished(finished) = &actions[0] else { unreachable!() };
         assert_eq!(finished.verdict.reason(), Some(reason));
     }
@@ -88,11 +100,11 @@ fn the_reason_of_a_failure() {
 #[test]
 fn a_requested_ktap_case_gives_the_verdict() {
     let mut vm = vm(&["a", "b", "c"]);
-    vm.line("[    1.000000] ========= KTAP BEGIN grp", at(2));
+    vm.print("[    1.000000] ========= KTAP BEGIN grp", at(2));
     for line in ["TAP version 13", "1..3", "not ok 1 send", "ok 2 send", "# BUG: of the test", "ok 3 recv"] {
-        assert!(vm.line(&format!("[    1.000000] KTAP| {line}"), at(2)).is_empty());
+        assert!(vm.print(&format!("[    1.000000] KTAP| {line}"), at(2)).is_empty());
     }
-    vm.line("[    1.000000] ========= KTAP END", at(2));
+    vm.print("[    1.000000] ========= KTAP END", at(2));
     for (subtest, request, shown) in [
         ("a", "CASE grp/send skip x", "a Failed { reason: \"not ok\" } | 00004 ========= FAILED a in 1s"),
         ("b", "CASE grp/recv skip x", "b Passed | 00004 ========= PASSED b in 1s"),
@@ -102,9 +114,9 @@ fn a_requested_ktap_case_gives_the_verdict() {
             "c NotRun { reason: \"not built\" } | 00004 ========= NOTRUN c in 1s: not built",
         ),
     ] {
-        vm.line(&format!("========= TEST   {subtest}"), at(3));
-        vm.line(&format!("========= KTAP {request}"), at(3));
-        assert_eq!(show(&vm.line(&format!("========= PASSED {subtest} in 0s"), at(4))), shown);
+        vm.print(&format!("========= TEST   {subtest}"), at(3));
+        vm.print(&format!("========= KTAP {request}"), at(3));
+        assert_eq!(show(&vm.print(&format!("========= PASSED {subtest} in 0s"), at(4))), shown);
     }
 }
 
@@ -119,23 +131,23 @@ fn trouble_behind_an_unfinished_line_counts() {
         ),
     ] {
         let mut vm = vm(&["a"]);
-        vm.line("========= TEST   a", at(2));
-        vm.line(line, at(3));
-        let shown = show(&vm.line("========= PASSED a in 1s", at(4)));
+        vm.print("========= TEST   a", at(2));
+        vm.print(line, at(3));
+        let shown = show(&vm.print("========= PASSED a in 1s", at(4)));
         assert!(shown.starts_with("a Failed") && shown.contains(crash), "{line}: {shown}");
     }
     let mut panics = vm(&["a"]);
-    panics.line("========= TEST   a", at(2));
-    panics.line("........[   81.050000] Kernel panic - not syncing: x", at(3));
+    panics.print("========= TEST   a", at(2));
+    panics.print("........[   81.050000] Kernel panic - not syncing: x", at(3));
     assert_eq!(panics.deadline(), Some(at(6)));
 }
 
 #[test]
 fn kernel_trouble_overrules_passed() {
     let mut vm = vm(&["a"]);
-    vm.line("========= TEST   a", at(2));
-    vm.line("[   3.000000] BUG: sleeping function called from invalid context at x.c:1", at(3));
-    let shown = show(&vm.line("========= PASSED a in 1s", at(4)));
+    vm.print("========= TEST   a", at(2));
+    vm.print("[   3.000000] BUG: sleeping function called from invalid context at x.c:1", at(3));
+    let shown = show(&vm.print("========= PASSED a in 1s", at(4)));
     assert!(
         shown.starts_with("a Failed { reason: \"BUG: sleeping function called from invalid context"),
         "{shown}"
@@ -147,10 +159,10 @@ fn kernel_trouble_overrules_passed() {
 #[test]
 fn a_panic_is_fatal_at_once() {
     let mut vm = vm(&["a", "b"]);
-    vm.line("========= TEST   a", at(2));
-    vm.line("[   3.000000] Kernel panic - not syncing: sysrq triggered crash", at(3));
+    vm.print("========= TEST   a", at(2));
+    vm.print("[   3.000000] Kernel panic - not syncing: sysrq triggered crash", at(3));
     assert_eq!(vm.deadline(), Some(at(6)));
-    assert_eq!(vm.line("========= PASSED a in 0s", at(3)), []);
+    assert_eq!(vm.print("========= PASSED a in 0s", at(3)), []);
     assert_eq!(vm.tick(at(5)), []);
     assert_eq!(vm.tick(at(6)), [Action::Kill]);
     let (actions, ending) = vm.ended(VmEnd::Killed, at(6));
@@ -165,12 +177,12 @@ fn a_panic_is_fatal_at_once() {
 #[test]
 fn time_limits_and_watchdog() {
     let mut vm = vm(&["a", "b"]);
-    vm.line("========= TEST   a", at(10));
+    vm.print("========= TEST   a", at(10));
     assert_eq!(vm.deadline(), Some(at(110)));
-    vm.line("WATCHDOG 5", at(11));
+    vm.print("WATCHDOG 5", at(11));
     assert_eq!(vm.deadline(), Some(at(31)));
     assert_eq!(vm.tick(at(31)), [Action::Sysrq('w')]);
-    vm.line("[   31.000000] task:sh state:D", at(31));
+    vm.print("[   31.000000] task:sh state:D", at(31));
     assert_eq!(vm.tick(at(34)), [Action::Kill]);
     let (actions, ending) = vm.ended(VmEnd::Killed, at(34));
     assert_eq!(
@@ -183,27 +195,27 @@ fn time_limits_and_watchdog() {
 #[test]
 fn the_default_limit_applies_again_to_the_next_subtest() {
     let mut vm = vm(&["a", "b"]);
-    vm.line("========= TEST   a", at(10));
-    vm.line("WATCHDOG 1000", at(10));
-    vm.line("========= PASSED a in 0s", at(20));
-    vm.line("========= TEST   b", at(20));
+    vm.print("========= TEST   a", at(10));
+    vm.print("WATCHDOG 1000", at(10));
+    vm.print("========= PASSED a in 0s", at(20));
+    vm.print("========= TEST   b", at(20));
     assert_eq!(vm.deadline(), Some(at(120)));
 }
 
 #[test]
 fn ending_without_a_verdict() {
     let mut vm1 = vm(&["a", "b"]);
-    vm1.line("========= TEST   a", at(2));
+    vm1.print("========= TEST   a", at(2));
     assert_eq!(
-        show(&vm1.line("========= KTEST EXIT 7", at(3))),
+        show(&vm1.print("========= KTEST EXIT 7", at(3))),
         "a Failed { reason: \"ended without a verdict: run-tests exited with status 7\" } | 00003 ========= FAILED a in 1s"
     );
     assert!(vm1.cut_short());
     assert_eq!(vm1.ended(VmEnd::Guest, at(4)).1, VmOutcome::Complete);
 
     let mut vm2 = vm(&["a", "b"]);
-    vm2.line("========= TEST   a", at(2));
-    let shown = show(&vm2.line("========= TEST   b", at(3)));
+    vm2.print("========= TEST   a", at(2));
+    let shown = show(&vm2.print("========= TEST   b", at(3)));
     assert!(shown.starts_with("a Failed { reason: \"ended without a verdict: b began\" }"), "{shown}");
     assert!(shown.ends_with("Started(\"b\")"), "{shown}");
 }
@@ -211,18 +223,18 @@ fn ending_without_a_verdict() {
 #[test]
 fn an_unrequested_subtest_gets_no_verdict() {
     let mut vm = vm(&["a"]);
-    assert_eq!(vm.line("========= TEST   other", at(2)), []);
-    assert_eq!(vm.line("========= PASSED other in 0s", at(2)), []);
-    assert_eq!(vm.line("========= PASSED a in 0s", at(2)), [], "it never started");
-    vm.line("========= TEST   a", at(3));
-    vm.line("========= PASSED a in 0s", at(3));
-    assert_eq!(vm.line("========= TEST   a", at(4)), [], "once is enough");
+    assert_eq!(vm.print("========= TEST   other", at(2)), []);
+    assert_eq!(vm.print("========= PASSED other in 0s", at(2)), []);
+    assert_eq!(vm.print("========= PASSED a in 0s", at(2)), [], "it never started");
+    vm.print("========= TEST   a", at(3));
+    vm.print("========= PASSED a in 0s", at(3));
+    assert_eq!(vm.print("========= TEST   a", at(4)), [], "once is enough");
 }
 
 #[test]
 fn a_vm_that_dies_by_itself_is_no_test_failure() {
     let mut vm = vm(&["a"]);
-    vm.line("========= TEST   a", at(2));
+    vm.print("========= TEST   a", at(2));
     assert_eq!(
         vm.ended(VmEnd::Died("killed by signal 9".into()), at(3)),
         (vec![], VmOutcome::Infrastructure("killed by signal 9".into()))
@@ -232,7 +244,7 @@ fn a_vm_that_dies_by_itself_is_no_test_failure() {
 #[test]
 fn a_guest_that_resets_is_a_test_failure() {
     let mut vm = vm(&["a"]);
-    vm.line("========= TEST   a", at(2));
+    vm.print("========= TEST   a", at(2));
     let (actions, ending) = vm.ended(VmEnd::Guest, at(3));
     assert!(show(&actions).contains("powered off or reset while it ran"));
     assert_eq!(ending, VmOutcome::Lost);
@@ -240,7 +252,7 @@ fn a_guest_that_resets_is_a_test_failure() {
 
 #[test]
 fn boots_that_fail() {
-    let mut silent = Supervisor::new([name("a")], LIMITS, at(0));
+    let mut silent = Supervisor::new([name("a")], LIMITS, Protocol::Open, at(0));
     assert_eq!(silent.tick(at(59)), []);
     assert_eq!(silent.tick(at(60)), [Action::Kill]);
     let ending = silent.ended(VmEnd::Killed, at(60)).1;
@@ -249,15 +261,15 @@ fn boots_that_fail() {
         VmOutcome::NoBoot { reason: "the guest was not up after 60 s".into(), crashed: false }
     );
 
-    let mut panics = Supervisor::new([name("a")], LIMITS, at(0));
-    panics.line("[    0.500000] Kernel panic - not syncing: VFS: Unable to mount root fs", at(1));
+    let mut panics = Supervisor::new([name("a")], LIMITS, Protocol::Open, at(0));
+    panics.print("[    0.500000] Kernel panic - not syncing: VFS: Unable to mount root fs", at(1));
     assert_eq!(panics.tick(at(4)), [Action::Kill]);
     let VmOutcome::NoBoot { reason, crashed: true } = panics.ended(VmEnd::Killed, at(4)).1 else {
         unreachable!()
     };
     assert!(reason.starts_with("the kernel crashed while booting: "), "{reason}");
 
-    let mut dead = Supervisor::new([name("a")], LIMITS, at(0));
+    let mut dead = Supervisor::new([name("a")], LIMITS, Protocol::Open, at(0));
     let ending = dead.ended(VmEnd::Died("QEMU ended with exit code 1: no such file".into()), at(1)).1;
     assert_eq!(ending, VmOutcome::Infrastructure("QEMU ended with exit code 1: no such file".into()));
 }
@@ -265,7 +277,7 @@ fn boots_that_fail() {
 #[test]
 fn init_that_fails() {
     let mut vm = vm(&["a"]);
-    vm.line("ktest: fs/x.ktest init failed (exit 3)", at(2));
+    vm.print("ktest: fs/x.ktest init failed (exit 3)", at(2));
     assert_eq!(
         vm.ended(VmEnd::Guest, at(3)).1,
         VmOutcome::InitFailed("fs/x.ktest init failed (exit 3)".into())
@@ -275,14 +287,14 @@ fn init_that_fails() {
 #[test]
 fn init_that_prints_a_reason() {
     let mut own_file = vm(&["a"]);
-    own_file.line("x.ktest: persistent memory /dev/pmem0 is missing", at(2));
-    own_file.line("[    1.0] random: crng init done", at(2));
-    own_file.line("ktest: /host/t/fs/x.ktest init failed (exit 2)", at(2));
+    own_file.print("x.ktest: persistent memory /dev/pmem0 is missing", at(2));
+    own_file.print("[    1.0] random: crng init done", at(2));
+    own_file.print("ktest: /host/t/fs/x.ktest init failed (exit 2)", at(2));
     let why = "init failed: x.ktest: persistent memory /dev/pmem0 is missing";
     assert_eq!(own_file.ended(VmEnd::Guest, at(3)).1, VmOutcome::InitFailed(why.into()));
     let mut other_file = vm(&["a"]);
-    other_file.line("other.ktest: no", at(2));
-    other_file.line("ktest: fs/x.ktest init failed (exit 2)", at(2));
+    other_file.print("other.ktest: no", at(2));
+    other_file.print("ktest: fs/x.ktest init failed (exit 2)", at(2));
     assert_eq!(
         other_file.ended(VmEnd::Guest, at(3)).1,
         VmOutcome::InitFailed("fs/x.ktest init failed (exit 2)".into())
@@ -292,9 +304,9 @@ fn init_that_prints_a_reason() {
 #[test]
 fn a_silent_shutdown_is_cut_off() {
     let mut vm = vm(&["a"]);
-    vm.line("========= TEST   a", at(2));
-    vm.line("========= PASSED a in 0s", at(3));
-    vm.line("========= KTEST EXIT 0", at(3));
+    vm.print("========= TEST   a", at(2));
+    vm.print("========= PASSED a in 0s", at(3));
+    vm.print("========= KTEST EXIT 0", at(3));
     assert_eq!(vm.tick(at(13)), [Action::Kill]);
     assert_eq!(vm.ended(VmEnd::Killed, at(13)).1, VmOutcome::Complete);
 }
@@ -309,10 +321,10 @@ proptest::proptest! {
             "[   1.000000] WARNING: CPU: 0", "[    1.0] Kernel panic - not syncing: x", "========= KTEST EXIT 0",
             "ktest: f init failed (exit 1)", "rubbish", UP,
         ];
-        let mut vm = Supervisor::new(["a", "b", "c"].map(name), LIMITS, at(0));
-        let mut actions = vm.line(UP, at(1));
+        let mut vm = Supervisor::new(["a", "b", "c"].map(name), LIMITS, Protocol::Open, at(0));
+        let mut actions = vm.print(UP, at(1));
         for (step, line) in script.iter().enumerate() {
-            actions.extend(vm.line(lines[*line], at(2 + step as u64)));
+            actions.extend(vm.print(lines[*line], at(2 + step as u64)));
             actions.extend(vm.tick(at(2 + step as u64)));
         }
         let end = [VmEnd::Guest, VmEnd::Killed, VmEnd::Died("gone".into())][end].clone();
@@ -335,14 +347,59 @@ proptest::proptest! {
 
 #[test]
 fn an_interactive_vm_has_no_limits() {
-    let mut vm = Supervisor::new([name("a"), name("b")], TimeLimits::interactive(), at(0));
-    vm.line(UP, at(1));
-    vm.line("========= TEST   a", at(2));
-    vm.line("WATCHDOG 1", at(3));
+    let mut vm = Supervisor::new([name("a"), name("b")], TimeLimits::interactive(), Protocol::Open, at(0));
+    vm.print(UP, at(1));
+    vm.print("========= TEST   a", at(2));
+    vm.print("WATCHDOG 1", at(3));
     assert!(vm.tick(at(1_000_000)).is_empty());
-    vm.line("Kernel panic - not syncing: Fatal exception", at(1_000_001));
+    vm.print("Kernel panic - not syncing: Fatal exception", at(1_000_001));
     // The verdict follows after the panic's report, and the VM stays.
     let shown = show(&vm.tick(at(1_000_010)));
     assert!(shown.starts_with("a Failed") && !shown.contains("Kill"), "{shown}");
     assert!(vm.tick(at(2_000_000)).is_empty());
+}
+
+#[test]
+fn a_line_without_the_token_of_the_boot_changes_nothing() {
+    let token = Token::random().unwrap();
+    let mark = |text: &str| format!("[    1.000000] ktest/{} {text}", token.as_str());
+    let mut vm = Supervisor::new([name("a"), name("b")], LIMITS, Protocol::Token(token.clone()), at(0));
+    assert!(vm.print(UP, at(1)).is_empty());
+    assert_eq!(vm.print(&mark(UP), at(1)), [Action::GuestUp]);
+    assert!(vm.print("[    2.000000] ========= TEST   a", at(2)).is_empty());
+    assert_eq!(show(&vm.print(&mark("========= TEST   a"), at(2))), "Started(\"a\")");
+    for line in [
+        "========= PASSED a in 3s",
+        "[    3.000000] ========= PASSED a in 3s",
+        "00003 [    3.000000] ========= FAILED a in 3s",
+        "========= TEST   b",
+        "========= KTEST EXIT 0",
+        "ktest: f.ktest init failed (exit 1)",
+        "TEST SUCCESS",
+        "WATCHDOG 1",
+        "QEMU_MONITOR device_del vd1",
+        "========= KTAP CASE x skip",
+    ] {
+        assert!(vm.print(line, at(3)).is_empty(), "{line}");
+    }
+    assert_eq!(vm.deadline(), Some(at(102)));
+    let finished = format!("100 %{}", mark("========= FAILED a in 1s"));
+    assert!(show(&vm.print(&finished, at(4))).ends_with("| 00004 ========= FAILED a in 2s"));
+    // Kernel trouble needs no token.
+    vm.print(&mark("========= TEST   b"), at(5));
+    vm.print("[    5.000000] WARNING: CPU: 0 PID: 1 at fs/x.c:1 f+0x1/0x2", at(5));
+    assert!(show(&vm.print(&mark("========= PASSED b in 0s"), at(6))).starts_with("b Failed"));
+    vm.print(&mark("========= KTEST EXIT 1"), at(7));
+    assert_eq!(vm.ended(VmEnd::Guest, at(8)), (vec![], VmOutcome::Complete));
+}
+
+#[test]
+fn markers_of_a_library_without_a_token_count_and_those_of_init_do_not() {
+    let token = Token::random().unwrap();
+    let mut vm = Supervisor::new([name("a")], LIMITS, Protocol::TokenOrKmsg(token.clone()), at(0));
+    vm.print(&format!("ktest/{} {UP}", token.as_str()), at(1));
+    assert_eq!(show(&vm.print("[    2.000000] ========= TEST   a", at(2))), "Started(\"a\")");
+    assert!(vm.print("========= KTEST EXIT 0", at(3)).is_empty());
+    assert!(vm.print("========= PASSED a in 0s", at(3)).is_empty());
+    assert!(show(&vm.print("[    4.000000] ========= PASSED a in 3s", at(4))).starts_with("a Passed"));
 }

@@ -1,0 +1,209 @@
+//! Which console lines belong to the protocol between the guest and the runner.
+//!
+//! A test can print any text on the console, for example the log of an earlier run. A line of the protocol therefore
+//! carries a token that is random for each boot. The guest's init has it, and the library of a test file that declares
+//! `ktest_markers=token`; the programs that a test starts do not.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use crash::line::split;
+
+/// The random bytes of a token.
+const BYTES: usize = 8;
+
+/// The token of one boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// A new random token.
+    pub fn random() -> io::Result<Self> {
+        let mut bytes = [0; BYTES];
+        fsx::own::open(Path::new("/dev/urandom"))?.read_exact(&mut bytes)?;
+        Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    /// The text of the token: hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What stands before a message of the protocol.
+    fn prefix(&self) -> String {
+        format!("ktest/{} ", self.0)
+    }
+}
+
+/// Which lines are accepted as lines of the protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Protocol {
+    /// Every line that has the form of one.
+    Open,
+    /// Lines with the token.
+    Token(Token),
+    /// Lines with the token, and the lines of a test file whose library has no token. In a guest such a library writes
+    /// its markers to `/dev/kmsg`, so that they carry a stamp of printk: [`KmsgClock`].
+    TokenOrKmsg(Token),
+    /// The same without a guest: such a library writes its markers to standard output.
+    TokenOrOutput(Token),
+}
+
+/// A console line without the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsoleLine {
+    /// The line as it is logged.
+    pub text: String,
+    /// The message if the line carried the token.
+    pub(super) authentic: Option<String>,
+}
+
+impl ConsoleLine {
+    /// The message of the guest's init or of the library. A line without the token gives its text.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        self.authentic.as_deref().unwrap_or_else(|| split(&self.text).text)
+    }
+
+    /// Whether the line carried the token.
+    #[must_use]
+    pub fn is_authentic(&self) -> bool {
+        self.authentic.is_some()
+    }
+}
+
+impl Protocol {
+    /// Reads a console line.
+    #[must_use]
+    pub fn read(&self, line: &str) -> ConsoleLine {
+        let token = match self {
+            Self::Open => return ConsoleLine { text: line.into(), authentic: None },
+            Self::Token(token) | Self::TokenOrKmsg(token) | Self::TokenOrOutput(token) => token,
+        };
+        let prefix = token.prefix();
+        // A program may not have ended its line, so the token can be anywhere in it.
+        let authentic = line.rsplit_once(&prefix).map(|(_, message)| message.trim().to_owned());
+        let text = if authentic.is_some() { line.replace(&prefix, "") } else { line.into() };
+        ConsoleLine { text, authentic }
+    }
+
+    /// Whether the line can be one of the guest's init.
+    pub(super) fn of_init(&self, line: &ConsoleLine) -> bool {
+        line.is_authentic() || *self == Self::Open
+    }
+
+    /// Whether the line can be one of the test file's library.
+    pub(super) fn of_library(&self, line: &ConsoleLine) -> bool {
+        line.is_authentic() || !matches!(self, Self::Token(_))
+    }
+}
+
+/// How far the time stamp of a marker can be ahead of the time that passed since the last one, in seconds.
+const AHEAD: f64 = 5.0;
+
+/// Decides which markers came through `/dev/kmsg` of this boot: their stamps grow as time passes. The log of another
+/// run, which a test prints, has stamps of another time, or the runner's clock before them. A file whose first marker
+/// has no stamp writes all of them to the console.
+#[derive(Debug, Default)]
+pub(super) struct KmsgClock {
+    /// The kernel prints stamps.
+    stamps: bool,
+    /// The file writes its markers to the console.
+    console: bool,
+    /// The stamp of the last marker, and when it was printed.
+    last: Option<(f64, Duration)>,
+}
+
+impl KmsgClock {
+    /// Reads every line of the console.
+    pub(super) fn line(&mut self, text: &str) {
+        self.stamps = self.stamps || split(text).is_kernel();
+    }
+
+    /// Whether the line of a marker came through `/dev/kmsg`.
+    pub(super) fn accepts(&mut self, text: &str, now: Duration) -> bool {
+        let line = split(text);
+        self.console = self.console || (self.last.is_none() && !line.is_kernel());
+        if self.console || !self.stamps {
+            return true;
+        }
+        let Some(stamp) = seconds(line.stamps).filter(|_| line.clock.is_empty()) else { return false };
+        let in_time = |(last, at): (f64, Duration)| {
+            stamp >= last && stamp <= last + now.saturating_sub(at).as_secs_f64() + AHEAD
+        };
+        let accepted = self.last.is_none_or(in_time);
+        if accepted {
+            self.last = Some((stamp, now));
+        }
+        accepted
+    }
+}
+
+/// The time in the stamps of printk: `<6>[   12.345678][  T77] `.
+fn seconds(stamps: &str) -> Option<f64> {
+    stamps.split('[').find_map(|part| part.split_once(']')?.0.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_through_kmsg_have_the_stamps_of_this_boot() {
+        let mut clock = KmsgClock::default();
+        let at = Duration::from_secs;
+        assert!(clock.accepts("a kernel without stamps", at(1)));
+        clock.line("[    0.000000] Linux version 6.1");
+        for (text, now, accepted) in [
+            ("[    2.000000] ========= TEST   a", 2, true),
+            ("dots... <6>[    9.500000][  T77] ========= PASSED a", 9, true),
+            ("========= PASSED a", 10, false),
+            ("00010 [    9.600000] ========= PASSED a", 10, false),
+            ("[    8.000000] ========= PASSED a", 10, false),
+            ("[  800.000000] ========= PASSED a", 10, false),
+            ("[   12.000000] ========= PASSED a", 20, true),
+        ] {
+            assert_eq!(clock.accepts(text, at(now)), accepted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_can_write_its_markers_to_the_console() {
+        let mut clock = KmsgClock::default();
+        clock.line("[    0.000000] Linux version 6.1");
+        assert!(clock.accepts("========= TEST   a", Duration::from_secs(2)));
+        assert!(clock.accepts("========= PASSED a in 0s", Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_token_authenticates_and_is_removed() {
+        let token = Token::random().unwrap();
+        assert_eq!(token.as_str().len(), 2 * BYTES);
+        assert_ne!(token, Token::random().unwrap());
+        let protocol = Protocol::Token(token.clone());
+        let mark = |text: &str| format!("{}{text}", token.prefix());
+        for (line, text, message) in [
+            (mark("========= PASSED a in 3s"), "========= PASSED a in 3s", "========= PASSED a in 3s"),
+            (
+                format!("at work: 40%[   81.050000][  T77] {}", mark("WATCHDOG 9\r")),
+                "at work: 40%[   81.050000][  T77] WATCHDOG 9\r",
+                "WATCHDOG 9",
+            ),
+            (format!("login: {}", mark("TEST SUCCESS")), "login: TEST SUCCESS", "TEST SUCCESS"),
+            (mark(""), "", ""),
+        ] {
+            let read = protocol.read(&line);
+            assert!(read.is_authentic(), "{line}");
+            assert_eq!((read.text.as_str(), read.message()), (text, message), "{line}");
+        }
+        for line in ["========= PASSED a in 3s", "ktest/0123456789abcdef ========= PASSED a in 3s", "ktest/"]
+        {
+            let read = protocol.read(line);
+            assert!(!read.is_authentic(), "{line}");
+            assert_eq!(read.text, line);
+            assert!(!protocol.of_library(&read) && !protocol.of_init(&read));
+        }
+    }
+}

@@ -31,8 +31,12 @@ async fn call(file: &str, args: &[&str]) -> spawn::Output {
 /// The verdicts that the runner reads from the output of `init` and `run-tests`.
 fn verdicts(names: &[&str], output: &str) -> BTreeMap<SubtestName, Verdict> {
     let names = names.iter().map(|name| name.parse::<SubtestName>().unwrap());
-    let mut supervisor =
-        Supervisor::new(names, TimeLimits::interactive(), Protocol::Token(TOKEN.clone()), Duration::ZERO);
+    // A file that does not use the library has no token.
+    let protocol = match output.contains(TOKEN.as_str()) {
+        true => Protocol::Token(TOKEN.clone()),
+        false => Protocol::TokenOrOutput(TOKEN.clone()),
+    };
+    let mut supervisor = Supervisor::new(names, TimeLimits::interactive(), protocol, Duration::ZERO);
     let up = format!("ktest/{} {UP}", TOKEN.as_str());
     let lines = std::iter::once(up.as_str()).chain(output.lines());
     let actions = lines.flat_map(|line| {

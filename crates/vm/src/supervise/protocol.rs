@@ -125,8 +125,11 @@ impl KmsgClock {
     /// Whether the line of a marker came through `/dev/kmsg`.
     pub(super) fn accepts(&mut self, text: &str, now: Duration) -> bool {
         let line = split(text);
+        if !self.stamps {
+            return true;
+        }
         self.console = self.console || (self.last.is_none() && !line.is_kernel());
-        if self.console || !self.stamps {
+        if self.console {
             return true;
         }
         let Some(stamp) = seconds(line.stamps).filter(|_| line.clock.is_empty()) else { return false };

@@ -22,11 +22,12 @@ use crate::repo;
 use crate::top::{self, TopError};
 use crate::users;
 
-/// The keys of the main file. The plurals and `executors` are those of the previous system.
+/// The keys of the main file. The plurals, `ktest_url` and `executors` are those of the previous system.
 const KEYS: &[&str] = &[
     "linux_repo",
     "output_dir",
     "ktest_dir",
+    "ktest_url",
     "ci_url",
     "ci_host",
     "ci_remote",

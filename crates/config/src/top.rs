@@ -54,6 +54,8 @@ pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Config, Fault
     if let Some(node) = section.get("verbose") {
         node.bool("verbose")?; // A setting of the previous system, without effect.
     }
+    // The previous system clones the test files from there; here, they are in ktest_dir.
+    text("ktest_url")?;
     let config = Config {
         files: Vec::new(),
         linux_repo: path("linux_repo")?,

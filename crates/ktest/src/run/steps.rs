@@ -104,11 +104,31 @@ fn choose(
     let once = asked.iter().filter(|subtest| seen.insert((*subtest).clone())).cloned();
     let (known, unlisted): (Vec<_>, Vec<_>) = once.partition(|subtest| any_name || listed.contains(subtest));
     if let (Some(first), false) = (unlisted.first(), request.for_farm()) {
-        let list = listed.iter().map(SubtestName::as_str).collect::<Vec<_>>().join(" ");
-        let path = file.path.display();
-        return Err(RunError::Usage(format!("{path}: no subtest {first}; the file lists: {list}")));
+        let (path, nearest) = (file.path.display(), nearest(first, listed));
+        return Err(RunError::Usage(format!("{path}: no subtest {first}; {nearest}")));
     }
     Ok((known, unlisted))
+}
+
+/// The most subtests that a message names.
+const NAMED: usize = 5;
+
+/// The subtests whose names are the nearest to one that the file does not list, and how to list all.
+fn nearest(name: &SubtestName, listed: &[SubtestName]) -> String {
+    if listed.is_empty() {
+        return "list-tests prints no subtests".into();
+    }
+    // The distance takes quadratic time.
+    let cut = |name: &SubtestName| name.as_str().chars().take(100).collect::<String>();
+    let mut names: Vec<_> = listed.iter().collect();
+    if listed.len() > NAMED {
+        names.sort_by_cached_key(|other| strsim::damerau_levenshtein(&cut(name), &cut(other)));
+    }
+    let shown = names.iter().take(NAMED).map(|name| name.as_str()).collect::<Vec<_>>().join(" ");
+    match listed.len() {
+        ..=NAMED => format!("the file lists: {shown}"),
+        all => format!("the nearest of its {all}: {shown}; to print all: ktest list"),
+    }
 }
 
 /// The environment of the test file's calls, and the error if there is no kernel source to take the version from.
@@ -132,4 +152,23 @@ pub(super) async fn host_env(
         trust: request.trust(),
     };
     Ok((env, no_source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subtest_that_the_file_does_not_list_is_named_with_the_nearest_ones() {
+        let names =
+            |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<SubtestName>>();
+        let text = |name: &str, listed: &[SubtestName]| nearest(&name.parse().unwrap(), listed);
+        assert_eq!(text("x", &[]), "list-tests prints no subtests");
+        assert_eq!(text("pumch", &names(&["one", "punch"])), "the file lists: one punch");
+        let many: Vec<String> = (1..=832).map(|n| format!("generic/{n:03}")).collect();
+        let many = names(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        let message = text("generic/833", &many);
+        assert!(message.starts_with("the nearest of its 832: generic/"), "{message}");
+        assert!(message.ends_with("; to print all: ktest list") && message.len() < 150, "{message}");
+    }
 }

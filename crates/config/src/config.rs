@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{BranchRef, GroupName, HostName, RepoName, TestPath, UserName};
+use model::{BranchRef, GroupName, HostName, RepoName, TestPath, TrustScope, UserName};
 
 use crate::branch::Branch;
 use crate::group::TestGroup;
@@ -46,6 +46,10 @@ pub struct Config {
     pub keep_results_commits: usize,
     /// The number of retries after a failure, to find flaky subtests.
     pub confirm_failures: u32,
+    /// The branches that share objects, compiler caches and kernels.
+    pub trust: TrustScope,
+    /// One kernel in this number is built a second time from nothing and compared; 0: none.
+    pub verify_builds: u32,
     /// The listener of the daemon for pushes, if enabled.
     pub hook: Option<Hook>,
     /// Kernel options with a requirement that may stay unmet, without `CONFIG_`.

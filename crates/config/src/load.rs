@@ -39,6 +39,8 @@ const KEYS: &[&str] = &[
     "subtest_duration_def",
     "keep_results_commits",
     "confirm_failures",
+    "trust",
+    "verify_builds",
     "hook",
     "tolerate",
     "verbose",

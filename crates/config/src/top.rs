@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{NameError, UserName};
+use model::{NameError, TrustScope, UserName};
 
 use crate::config::Config;
 use crate::fault::{Fault, Problem};
@@ -18,6 +18,9 @@ pub enum TopError {
     /// Not the name of a user. It becomes a part of file names and refs.
     #[error(transparent)]
     User(NameError),
+    /// Not a scope of trust.
+    #[error("trust: {0}")]
+    Trust(NameError),
     /// Not a URL.
     #[error("ci_url: {0:?} is not a URL; it begins with http:// or https://")]
     Url(String),
@@ -75,6 +78,11 @@ pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Config, Fault
             .get("confirm_failures")
             .map_or(Ok(1), |node| node.int("confirm_failures", 0, 100))
             .map(|n| u32::try_from(n).unwrap_or(1))?,
+        trust: section.get("trust").map(trust).transpose()?.unwrap_or_default(),
+        verify_builds: section
+            .get("verify_builds")
+            .map_or(Ok(50), |node| node.int("verify_builds", 0, 1_000_000))
+            .map(|n| u32::try_from(n).unwrap_or(50))?,
         tolerate: section.get("tolerate").map(options).transpose()?.unwrap_or_default(),
         user_nice: section.get("user_nice").map(niceness).transpose()?.unwrap_or_default(),
         hook: None,
@@ -115,6 +123,10 @@ fn options(node: &Node) -> Result<Vec<String>, Fault> {
         Ok(name.to_owned())
     };
     items.map(option).collect()
+}
+
+fn trust(node: &Node) -> Result<TrustScope, Fault> {
+    node.str("trust")?.parse().map_err(|error| node.fault(TopError::Trust(error)))
 }
 
 fn niceness(node: &Node) -> Result<BTreeMap<UserName, i64>, Fault> {

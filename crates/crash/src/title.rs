@@ -1,5 +1,24 @@
 //! The spelling of titles: function names without the additions of compilers and architectures, placeholders for numbers
 //! and addresses, so that equal crashes have equal titles.
+//!
+//! Titles follow the conventions of syzbot, as far as public titles show them:
+//!
+//! - `KIND in FUNCTION`. The function is the first of the report's own stack that [`crate::families`] does not pass over.
+//!   If all are passed over, it is the outermost one; without a stack the title ends with `in corrupted`.
+//! - Detectors keep their prefix and the kind of bug (`KASAN: slab-use-after-free Read in f`); the access is in the title if
+//!   the report has it. KCSAN names both functions as its first line does. A double-free is an invalid-free for kernels
+//!   that do not distinguish them.
+//! - A bad address has one spelling for all architectures: `BUG: unable to handle kernel NULL pointer dereference in f`,
+//!   `... paging request in f`. Other faults keep the processor's words (`divide error in f`), or are `Internal error` (arm).
+//! - `kernel BUG in f` and `WARNING in f`, except in shared code, where the kind of bug is known: `BUG: corrupted list`,
+//!   `WARNING: refcount bug`, `kobject bug`, `ODEBUG bug`, `kmalloc bug`, `locking bug`, `bad usercopy`.
+//! - lockdep: `possible deadlock` for all orders of locks, named by the function that takes the lock; `inconsistent lock
+//!   state`; `WARNING` or `BUG` as the kernel version has it.
+//! - Tasks that wait: `INFO: task hung in f`, where f is the first function that does not wait itself, except `rtnl_lock` and
+//!   `synchronize_rcu`. Stalls and lockups: the function that generic code called through a pointer ([`crate::stall`]).
+//! - System calls have the name of the call without wrappers; old kernels' `SyS_f` is `f`.
+//! - A panic has its message as the title, but only if no report precedes it. Numbers are `NUM`, addresses `ADDR`, and
+//!   network devices `DEV`.
 
 use std::sync::LazyLock;
 

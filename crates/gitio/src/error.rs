@@ -15,6 +15,34 @@ pub enum GitError {
         /// The message of gix.
         reason: String,
     },
+    /// The repository keeps its refs in a format that gix does not read.
+    #[error(
+        "{}: repositories with refs in the reftable format are not supported; convert it: git refs migrate --ref-format=files",
+        path.display()
+    )]
+    RefStorage {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The remote is a shallow clone.
+    #[error(
+        "cannot fetch from {remote}: it is a shallow clone, which is not supported; run there: git fetch --unshallow"
+    )]
+    Shallow {
+        /// The remote.
+        remote: String,
+    },
+    /// The remote and the repository have different object formats.
+    #[error(
+        "cannot fetch from {remote} into {}: one uses SHA-1 and the other SHA-256; use a repository of the same format",
+        repo.display()
+    )]
+    ObjectFormat {
+        /// The remote.
+        remote: String,
+        /// The repository.
+        repo: PathBuf,
+    },
     /// The repository has no commit of this name.
     #[error("{}: no such commit: {spec}; check the name, or fetch it", repo.display())]
     NoSuchCommit {

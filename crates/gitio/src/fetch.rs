@@ -39,14 +39,24 @@ impl Fetched {
 }
 
 impl Repo {
-    /// The commit of `git_ref` in the remote; `None` if the remote has no such ref. A short name is resolved as git
-    /// does: the name itself, then a tag, then a branch.
+    /// The commit of `git_ref` in the remote; `None` if the remote has no such ref. A short name is a branch, or else a
+    /// tag: a tag with the name of a branch must not take its place.
     pub async fn ls_remote(
         &self,
         remote: &Remote,
         git_ref: &RefName,
         time: Duration,
     ) -> Result<Option<CommitId>, GitError> {
+        Ok(self.remote_ref(remote, git_ref, time).await?.map(|(_, commit)| commit))
+    }
+
+    /// The full name and the commit of `git_ref` in the remote.
+    async fn remote_ref(
+        &self,
+        remote: &Remote,
+        git_ref: &RefName,
+        time: Duration,
+    ) -> Result<Option<(String, CommitId)>, GitError> {
         let trust = Trust::of(remote)?;
         let peeled = format!("{git_ref}^{{}}");
         let cmd = git(self.git_dir())
@@ -55,7 +65,7 @@ impl Repo {
             .args([remote.as_str(), git_ref.as_str(), &peeled]);
         let output = trust.add(cmd).output(Limits { time, bytes: OUTPUT }).await?;
         if !output.exit.success() {
-            return Err(failed(remote, git_ref, &output));
+            return Err(self.failed(remote, git_ref, &output));
         }
         Ok(choose(&output.text(), git_ref.as_str()))
     }
@@ -70,6 +80,13 @@ impl Repo {
         time: Duration,
     ) -> Result<Fetched, GitError> {
         let old = self.resolve(into.as_str()).ok();
+        // git prefers a tag to a branch of the same name, so it is given the full name.
+        let full = if git_ref.as_str().starts_with("refs/") {
+            None
+        } else {
+            self.remote_ref(remote, git_ref, time).await?.map(|(full, _)| full)
+        };
+        let source = full.as_deref().unwrap_or(git_ref.as_str());
         let trust = Trust::of(remote)?;
         let cmd = git(self.git_dir())
             .args(self.remote_settings())
@@ -90,33 +107,44 @@ impl Repo {
                 "--",
             ])
             .arg(remote.as_str())
-            .arg(format!("+{git_ref}:{into}"));
+            .arg(format!("+{source}:{into}"));
         tracing::debug!(%cmd, "fetch");
         let output = trust.add(cmd).output_with_progress(Limits { time, bytes: OUTPUT }, IDLE).await?;
         if !output.exit.success() {
-            return Err(failed(remote, git_ref, &output));
+            return Err(self.failed(remote, git_ref, &output));
+        }
+        if error_message(&output).contains("shallow roots are not allowed") {
+            return Err(GitError::Shallow { remote: remote.as_str().into() });
         }
         Ok(Fetched { old, new: self.resolve(into.as_str())? })
     }
-}
 
-fn failed(remote: &Remote, git_ref: &RefName, output: &spawn::Output) -> GitError {
-    let message = error_message(output);
-    let remote = remote.as_str().to_owned();
-    if message.contains("couldn't find remote ref") {
-        return GitError::NoSuchRef { remote, git_ref: git_ref.as_str().into() };
+    fn failed(&self, remote: &Remote, git_ref: &RefName, output: &spawn::Output) -> GitError {
+        let message = error_message(output);
+        let remote = remote.as_str().to_owned();
+        if message.contains("couldn't find remote ref") {
+            return GitError::NoSuchRef { remote, git_ref: git_ref.as_str().into() };
+        }
+        if message.contains("mismatched algorithms") {
+            return GitError::ObjectFormat { remote, repo: self.path().into() };
+        }
+        GitError::Fetch { remote, message }
     }
-    GitError::Fetch { remote, message }
 }
 
-/// The commit of a ref in the output of `git ls-remote`.
-fn choose(listing: &str, git_ref: &str) -> Option<CommitId> {
+/// The full name and the commit of a ref in the output of `git ls-remote`.
+fn choose(listing: &str, git_ref: &str) -> Option<(String, CommitId)> {
     let find = |name: &str| {
         let line = listing.lines().find(|line| line.split_once('\t').is_some_and(|(_, other)| other == name));
         line.and_then(|line| line.split_once('\t')?.0.parse().ok())
     };
-    let names = ["", "refs/", "refs/tags/", "refs/heads/"].map(|prefix| format!("{prefix}{git_ref}"));
-    names.iter().find_map(|name| find(&format!("{name}^{{}}")).or_else(|| find(name)))
+    let full = git_ref.starts_with("refs/") || git_ref == "HEAD";
+    let prefixes: &[&str] = if full { &[""] } else { &["refs/heads/", "refs/tags/", "refs/"] };
+    let names = prefixes.iter().map(|prefix| format!("{prefix}{git_ref}"));
+    names.into_iter().find_map(|name| {
+        let commit = find(&format!("{name}^{{}}")).or_else(|| find(&name))?;
+        Some((name, commit))
+    })
 }
 
 /// A remote that is a directory of this host is served by another git process, which takes `safe.directory` from a
@@ -148,19 +176,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_name_is_the_ref_that_git_would_use() {
+    fn a_short_name_is_a_branch_before_it_is_a_tag() {
         let id = |digit: &str| digit.repeat(40);
         let listing = format!(
-            "{}\trefs/heads/x/next\n{}\trefs/heads/next\n{}\trefs/tags/v1\n{}\trefs/tags/v1^{{}}\n",
+            "{}\trefs/heads/x/next\n{}\trefs/heads/next\n{}\trefs/tags/v1\n{}\trefs/tags/v1^{{}}\n{}\trefs/tags/next\n",
             id("1"),
             id("2"),
             id("3"),
-            id("4")
+            id("4"),
+            id("5")
         );
-        let chosen = |name| choose(&listing, name).map(|id| id.as_str()[..1].to_owned());
+        let chosen = |name| choose(&listing, name).map(|(_, id)| id.as_str()[..1].to_owned());
         assert_eq!(chosen("next").as_deref(), Some("2"));
         assert_eq!(chosen("refs/heads/x/next").as_deref(), Some("1"));
         assert_eq!(chosen("v1").as_deref(), Some("4"));
+        assert_eq!(chosen("refs/tags/next").as_deref(), Some("5"));
         assert_eq!(chosen("v2"), None);
     }
 }

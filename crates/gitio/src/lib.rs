@@ -6,6 +6,7 @@
 mod checkout;
 mod clone;
 mod command;
+mod commit_object;
 mod error;
 mod fetch;
 mod push;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use gix::ThreadSafeRepository;
 use model::CommitId;
 
+use crate::commit_object::{self, CommitObject};
 use crate::error::GitError;
 
 /// A repository, bare or not. Cheap to clone, and usable from several threads.
@@ -30,11 +31,11 @@ pub struct Head {
 pub struct CommitInfo {
     /// Its id.
     pub id: CommitId,
-    /// Its complete message; invalid UTF-8 is replaced.
+    /// Its complete message in UTF-8; invalid bytes are replaced.
     pub message: String,
     /// Its parents.
     pub parents: Vec<CommitId>,
-    /// The committer date in Unix seconds.
+    /// The committer date in Unix seconds; 0 if it cannot be read.
     pub time: i64,
 }
 
@@ -56,6 +57,10 @@ impl Repo {
         let options = gix::open::Options::isolated();
         let result = ThreadSafeRepository::open_opts(path, options);
         let inner = result.map_err(|error| GitError::Open { path: path.into(), reason: chain(&error) })?;
+        let storage = inner.to_thread_local().config_snapshot().string("extensions.refStorage");
+        if storage.is_some_and(|storage| !storage.eq_ignore_ascii_case(b"files")) {
+            return Err(GitError::RefStorage { path: path.into() });
+        }
         Ok(Self { inner, path: path.into(), redirects: true })
     }
 
@@ -126,11 +131,7 @@ impl Repo {
 
     /// The id of a commit's tree in hexadecimal: equal for commits of equal content.
     pub fn tree_id(&self, id: &CommitId) -> Result<String, GitError> {
-        let repo = self.local();
-        let commit =
-            repo.find_commit(self.object_id(id)?).map_err(|error| self.unreadable(id.as_str(), &error))?;
-        let tree = commit.tree_id().map_err(|error| self.unreadable(id.as_str(), &error))?;
-        Ok(tree.to_string())
+        Ok(self.read_commit(&self.local(), self.object_id(id)?)?.tree.to_string())
     }
 
     /// True if `old` is `new` or an ancestor of it.
@@ -140,9 +141,11 @@ impl Repo {
         if old == new {
             return Ok(true);
         }
-        let bases = repo.merge_bases_many(new, &[old]);
-        let bases = bases.map_err(|error| self.unreadable("the history", &error))?;
-        Ok(bases.iter().any(|base| base.detach() == old))
+        match repo.merge_bases_many(new, &[old]) {
+            Ok(bases) => Ok(bases.iter().any(|base| base.detach() == old)),
+            // gix stops at a commit with a date that it cannot read.
+            Err(_) => self.reaches(repo, new, old),
+        }
     }
 
     /// What is checked out.
@@ -155,14 +158,25 @@ impl Repo {
     }
 
     pub(crate) fn info(&self, repo: &gix::Repository, id: gix::ObjectId) -> Result<CommitInfo, GitError> {
-        let commit = repo.find_commit(id).map_err(|error| self.unreadable(&id.to_string(), &error))?;
-        let bad = |error| self.unreadable(&id.to_string(), &error);
-        let decoded = commit.decode().map_err(|error| self.unreadable(&id.to_string(), &error))?;
+        let commit = self.read_commit(repo, id)?;
         Ok(CommitInfo {
             id: commit_id(&id),
-            message: decoded.message.to_string(),
-            parents: commit.parent_ids().map(|parent| commit_id(&parent.detach())).collect(),
-            time: commit.time().map_err(bad)?.seconds,
+            message: commit.message,
+            parents: commit.parents.iter().map(|parent| commit_id(parent)).collect(),
+            time: commit_object::unix_seconds(commit.date),
+        })
+    }
+
+    pub(crate) fn read_commit(
+        &self,
+        repo: &gix::Repository,
+        id: gix::ObjectId,
+    ) -> Result<CommitObject, GitError> {
+        let commit = repo.find_commit(id).map_err(|error| self.unreadable(&id.to_string(), &error))?;
+        commit_object::parse(&commit.data).ok_or_else(|| GitError::Object {
+            repo: self.path.clone(),
+            object: id.to_string(),
+            reason: "its tree or a parent is malformed".into(),
         })
     }
 

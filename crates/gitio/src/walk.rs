@@ -1,6 +1,6 @@
 //! The commits of a branch in the order of `git log BASE..TIP`: newest first, never a parent before its child.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use model::CommitId;
 
@@ -10,7 +10,7 @@ use crate::repo::{CommitInfo, Repo};
 /// A commit that the walk has reached.
 struct Visited {
     parents: Vec<gix::ObjectId>,
-    time: i64,
+    time: u64,
     /// Reachable from the base.
     hidden: bool,
     /// No longer in the queue.
@@ -30,11 +30,7 @@ impl Repo {
         base: Option<&CommitId>,
         max: usize,
     ) -> Result<Vec<CommitInfo>, GitError> {
-        let repo = self.local();
-        // The commit-graph file, if git wrote one, has parents and dates without unpacking objects.
-        let graph = repo.commit_graph().ok();
-        let (seen, queue) = (HashMap::new(), BinaryHeap::new());
-        let mut walk = Walk { this: self, repo, graph, seen, queue, waiting: 0, any_hidden: false };
+        let mut walk = Walk::new(self, self.local());
         walk.push(self.object_id(tip)?, false)?;
         if let Some(base) = base {
             walk.push(self.object_id(base)?, true)?;
@@ -42,6 +38,26 @@ impl Repo {
         let listed = walk.limited(max)?;
         let order = walk.order(&listed);
         order.into_iter().take(max).map(|id| self.info(&walk.repo, id)).collect()
+    }
+
+    /// True if `old` is an ancestor of `new`, whatever the dates are. Reads all ancestors if it is not.
+    pub(crate) fn reaches(
+        &self,
+        repo: gix::Repository,
+        new: gix::ObjectId,
+        old: gix::ObjectId,
+    ) -> Result<bool, GitError> {
+        let walk = Walk::new(self, repo);
+        let mut seen = HashSet::from([new]);
+        let mut todo = vec![new];
+        while let Some(id) = todo.pop() {
+            if id == old {
+                return Ok(true);
+            }
+            let (parents, _) = walk.read(id)?;
+            todo.extend(parents.into_iter().filter(|parent| seen.insert(*parent)));
+        }
+        Ok(false)
     }
 }
 
@@ -51,13 +67,20 @@ struct Walk<'a> {
     graph: Option<gix::commitgraph::Graph>,
     seen: HashMap<gix::ObjectId, Visited>,
     /// By date, then by id: the order of equal dates is the same on every host.
-    queue: BinaryHeap<(i64, gix::ObjectId)>,
+    queue: BinaryHeap<(u64, gix::ObjectId)>,
     /// The number of commits in the queue that are not hidden.
     waiting: usize,
     any_hidden: bool,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(this: &'a Repo, repo: gix::Repository) -> Self {
+        // The commit-graph file, if git wrote one, has parents and dates without unpacking objects.
+        let graph = repo.commit_graph().ok();
+        let (seen, queue) = (HashMap::new(), BinaryHeap::new());
+        Self { this, repo, graph, seen, queue, waiting: 0, any_hidden: false }
+    }
+
     fn push(&mut self, id: gix::ObjectId, hidden: bool) -> Result<(), GitError> {
         if let Some(seen) = self.seen.get(&id) {
             if hidden && !seen.hidden {
@@ -73,23 +96,20 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn read(&self, id: gix::ObjectId) -> Result<(Vec<gix::ObjectId>, i64), GitError> {
+    fn read(&self, id: gix::ObjectId) -> Result<(Vec<gix::ObjectId>, u64), GitError> {
         if let Some(graph) = &self.graph
             && let Some(commit) = graph.commit_by_id(id)
         {
             let parents: Result<Vec<_>, _> =
                 commit.iter_parents().map(|at| at.map(|at| graph.id_at(at).to_owned())).collect();
-            if let (Ok(parents), Ok(time)) = (parents, i64::try_from(commit.committer_timestamp())) {
-                return Ok((parents, time));
+            if let Ok(parents) = parents {
+                return Ok((parents, commit.committer_timestamp()));
             }
         }
-        let commit =
-            self.repo.find_commit(id).map_err(|error| self.this.unreadable(&id.to_string(), &error))?;
-        let time = commit.time().map_err(|error| self.this.unreadable(&id.to_string(), &error))?;
+        let commit = self.this.read_commit(&self.repo, id)?;
         let shallow = self.repo.shallow_commits().ok().flatten();
         let cut = shallow.is_some_and(|commits| commits.contains(&id));
-        let parents = if cut { Vec::new() } else { commit.parent_ids().map(gix::Id::detach).collect() };
-        Ok((parents, time.seconds))
+        Ok((if cut { Vec::new() } else { commit.parents }, commit.date))
     }
 
     /// Hides a commit and its ancestors as far as they were visited.
@@ -112,7 +132,7 @@ impl Walk<'_> {
     /// Walks by date until `max` commits are listed or only hidden ones are left, and [`SLOP`] commits further.
     fn limited(&mut self, max: usize) -> Result<Vec<gix::ObjectId>, GitError> {
         let mut listed = Vec::new();
-        let mut oldest = i64::MAX;
+        let mut oldest = u64::MAX;
         let mut slop = SLOP;
         while let Some((time, id)) = self.queue.pop() {
             let Some(seen) = self.seen.get_mut(&id) else { continue };
@@ -153,7 +173,7 @@ impl Walk<'_> {
                 }
             }
         }
-        let mut ready: BinaryHeap<(i64, gix::ObjectId)> = children
+        let mut ready: BinaryHeap<(u64, gix::ObjectId)> = children
             .iter()
             .filter(|(_, count)| **count == 0)
             .map(|(id, _)| (self.seen[id].time, *id))

@@ -126,6 +126,12 @@ pub struct RemoteOrder {
     pub env: Env,
     /// The guest's architecture if the test file does not declare one.
     pub arch: Option<model::Arch>,
+    /// The trust domain of the branch.
+    #[serde(default)]
+    pub trust_domain: Option<model::TrustDomain>,
+    /// One kernel in so many is compared with a clean build.
+    #[serde(default)]
+    pub verify_builds: u32,
 }
 
 impl RemoteOrder {
@@ -154,6 +160,8 @@ impl RemoteOrder {
             arch: self.arch,
             packages: self.packages.clone(),
             env: self.env.vars(),
+            trust_domain: self.trust_domain.clone(),
+            verify_builds: self.verify_builds,
             ..TestOrder::of(&file(&self.test), subtests)
         };
         RunOrder { events: true, ..test.into() }

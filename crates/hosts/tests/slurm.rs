@@ -148,6 +148,8 @@ fn job(here: &Here, dir: &std::path::Path, subtests: &str) -> SlurmJob {
                 packages: Vec::new(),
                 env: model::Env::default(),
                 arch: None,
+                trust_domain: None,
+                verify_builds: 0,
             },
         },
     }

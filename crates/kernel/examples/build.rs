@@ -44,6 +44,8 @@ async fn main() -> ExitCode {
     }
     let cache = Cache { dir: PathBuf::from(cache) };
     let request = BuildRequest {
+        trust: None,
+        verify_every: 0,
         source,
         flavor: Flavor::of("example", &requirements),
         jobs: std::thread::available_parallelism().map_or(1, usize::from),

@@ -24,6 +24,7 @@ use crate::request::{BuildRequest, KernelSource};
 use crate::store::{Kernel, META_VERSION, Meta, Store, Stored, hash_fields};
 use crate::toolchain::Toolchain;
 use crate::tree::{self, BuildTree};
+use crate::verify;
 
 /// Gets a kernel from the store, or builds it. Drop the future to cancel: make and its child processes are killed, and
 /// the next build repairs the object folder.
@@ -52,7 +53,7 @@ pub async fn missing_kernel(request: &BuildRequest, cache: &Cache) -> Result<Opt
     let requirements = &request.flavor.requirements;
     let toolchain = Toolchain::probe(requirements.arch, requirements.compiler_name()).await?;
     let source_tree = Repo::open(repo)?.tree_id(commit)?;
-    let id = BuildPlan::new(&request.flavor)?.id(&source_tree, &toolchain);
+    let id = BuildPlan::new(&request.flavor)?.id(&source_tree, &toolchain, request.trust.as_ref());
     let store = Store::of(cache);
     let stored = stored_result(request, &store, &id).is_some();
     Ok((!stored).then_some(id))
@@ -72,7 +73,7 @@ async fn from_commit(
         return Err(GitError::NoSuchCommit { repo: repo.path().into(), spec: commit.to_string() }.into());
     }
     let source_tree = repo.tree_id(commit)?;
-    let id = plan.id(&source_tree, &toolchain);
+    let id = plan.id(&source_tree, &toolchain, request.trust.as_ref());
     if let Some(result) = stored_result(request, &store, &id) {
         return result;
     }
@@ -84,7 +85,8 @@ async fn from_commit(
     let begun = Instant::now();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let name = request.flavor.name();
-    let tree = tree::claim(cache, tree::default_limit(cpus), &name, commit, on).await?;
+    let tree =
+        tree::claim(cache, tree::default_limit(cpus), (&name, request.trust.as_ref()), commit, on).await?;
     on(Progress::CheckingOut);
     tree.checkout(&repo, commit, request.sandbox).await?;
     if !tree.src().join("Kconfig").is_file() {
@@ -95,6 +97,9 @@ async fn from_commit(
     let make = make(request, cache, toolchain, layout).await?;
     match compile_and_pack(request, plan, &make, &store, source_tree, begun, on).await {
         Ok(Packed { stage, meta }) => {
+            if request.is_verified() {
+                verify::compare(request, cache, plan, &make, &tree, &meta, on).await?;
+            }
             store.publish(&id, stage, &meta)?;
             Ok(store.kernel(&id, &meta, false))
         }
@@ -146,7 +151,7 @@ async fn from_working_tree(
     let source = check_working_tree(source, toolchain.arch)?;
     let store = Store::of(cache);
     let begun = Instant::now();
-    let tree = BuildTree::of_working_tree(cache, &source, on).await?;
+    let tree = BuildTree::of_working_tree(cache, (&source, request.trust.as_ref()), on).await?;
     let objects = tree.objects(&request.flavor.name(), &requested_config(request, plan)).await?;
     let layout = Layout::new(&source, &objects, request.sandbox);
     let make = make(request, cache, toolchain, layout).await?;
@@ -199,11 +204,13 @@ async fn make(
     } else {
         None
     };
+    let ccache = cache.ccache(request.trust.as_ref());
     if toolchain.ccache {
-        own::create_dir_all(&cache.ccache())?;
+        own::create_dir_all(&ccache)?;
     }
     let append = request.flavor.requirements.make_append.clone();
-    Ok(Make { layout, toolchain, jobs: request.jobs, append, sandbox, ccache: cache.ccache(), out: None })
+    let jobs = request.jobs;
+    Ok(Make { layout, toolchain, jobs, append, sandbox, ccache, use_ccache: true, out: None })
 }
 
 /// A filled stage and its description.

@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 
 use fsx::lock::Lock;
 
+use model::TrustDomain;
+
 use crate::error::{BuildError, InfrastructureError};
 use crate::progress::Progress;
+use crate::store::hash_fields;
 
 /// The folder of kernels, build trees and the compiler cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,10 +44,24 @@ impl Cache {
         self.dir.join("trees")
     }
 
-    /// The compiler cache.
+    /// The compiler cache of a trust domain.
     #[must_use]
-    pub fn ccache(&self) -> PathBuf {
-        self.dir.join("ccache")
+    pub fn ccache(&self, trust: Option<&TrustDomain>) -> PathBuf {
+        in_domain(&self.dir, trust).join("ccache")
+    }
+
+    /// The selftests of kernels of a trust domain.
+    #[must_use]
+    pub fn selftests(&self, trust: Option<&TrustDomain>) -> PathBuf {
+        in_domain(&self.dir, trust).join("selftests")
+    }
+}
+
+/// The part of a folder that belongs to a trust domain: the folder itself for a developer's own runs.
+pub(crate) fn in_domain(dir: &Path, trust: Option<&TrustDomain>) -> PathBuf {
+    match trust {
+        None => dir.into(),
+        Some(trust) => dir.join("domains").join(hash_fields(["trust domain", trust.as_str()]).short()),
     }
 }
 

@@ -171,6 +171,20 @@ pub enum InfrastructureError {
     /// make exceeded its time limit.
     #[error("make: killed, it ran longer than {0} s")]
     MakeTimeOut(u64),
+    /// A kernel differs from that of a clean build of the same source: a cache is damaged, or the build is not
+    /// reproducible.
+    #[error(
+        "the cached build differs: flavor {flavor}, image {cached}, of a clean build {clean}; the objects and the \
+         compiler cache of this trust domain were removed, and the next attempt builds from nothing"
+    )]
+    CachedBuildDiffers {
+        /// The flavor.
+        flavor: String,
+        /// The hash of the image.
+        cached: String,
+        /// The hash of the image of the clean build, or why it failed.
+        clean: String,
+    },
     /// File work exceeded its time limit.
     #[error("{action} took longer than {seconds} s; is the disk hung?")]
     FilesTimeOut {

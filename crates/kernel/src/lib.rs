@@ -36,6 +36,7 @@ pub mod store;
 pub mod toolchain;
 mod transfer;
 pub mod tree;
+mod verify;
 
 pub use build::{build, missing_kernel};
 pub use cache::Cache;

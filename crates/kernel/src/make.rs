@@ -88,6 +88,8 @@ pub struct Make {
     pub sandbox: Option<Sandbox>,
     /// The compiler cache on the host.
     pub ccache: PathBuf,
+    /// Whether compiles use the compiler cache if the tool chain has it.
+    pub use_ccache: bool,
     /// A further folder on the host that make may write: modules are installed there.
     pub out: Option<PathBuf>,
 }
@@ -121,6 +123,11 @@ impl Make {
         ];
         if self.toolchain.ccache {
             env.push(("CCACHE_DIR", ccache.into()));
+            // The directory is writable for builds: a configuration file in it could name programs to run.
+            env.push(("CCACHE_CONFIGPATH", "/dev/null".into()));
+            if !self.use_ccache {
+                env.push(("CCACHE_DISABLE", "1".into()));
+            }
             // Without a second run of the preprocessor: on a miss a compile costs hardly more than without ccache.
             env.push(("CCACHE_DEPEND", "true".into()));
         }
@@ -314,6 +321,7 @@ mod tests {
             append: vec!["KCFLAGS=-g -O1".into()],
             sandbox: sandbox.then(Sandbox::new),
             ccache: "/c/ccache".into(),
+            use_ccache: true,
             out: Some("/c/out".into()),
         }
     }
@@ -340,6 +348,7 @@ mod tests {
         --setenv KBUILD_BUILD_VERSION 1
         --setenv SOURCE_DATE_EPOCH 0
         --setenv CCACHE_DIR /ktest/ccache
+        --setenv CCACHE_CONFIGPATH /dev/null
         --setenv CCACHE_DEPEND true
         --remount-ro /dev
         --remount-ro /

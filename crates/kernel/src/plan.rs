@@ -1,7 +1,7 @@
 //! The plan of a build, made before the source is read: fragment, base configuration, make arguments, kernel id.
 
 use fsx::own;
-use model::KernelId;
+use model::{KernelId, TrustDomain};
 
 use crate::dotconfig::{DotConfig, fragment};
 use crate::error::{BuildError, SourceError};
@@ -66,9 +66,10 @@ impl BuildPlan {
         Ok(Self { flavor: flavor.name(), fragment: fragment(requirements), base, make_append, target })
     }
 
-    /// The kernel id: a hash of everything that determines the kernel.
+    /// The kernel id: a hash of everything that determines the kernel, and of the trust domain whose objects and compiler
+    /// cache it is built with.
     #[must_use]
-    pub fn id(&self, source_tree: &str, toolchain: &Toolchain) -> KernelId {
+    pub fn id(&self, source_tree: &str, toolchain: &Toolchain, trust: Option<&TrustDomain>) -> KernelId {
         let (kind, base) = match &self.base {
             ConfigBase::AllNo => ("allnoconfig", ""),
             ConfigBase::Text(text) => ("file", text.as_str()),
@@ -79,7 +80,8 @@ impl BuildPlan {
         let fixed = ["kernel", RECIPE, source_tree, &fragment, kind, base, arch, &toolchain.version];
         let append = self.make_append.iter().map(String::as_str);
         // An argument contains a `=`, a target does not: the list is unambiguous.
-        hash_fields(fixed.into_iter().chain(append).chain(self.target.as_deref()))
+        let domain = trust.into_iter().flat_map(|trust| ["trust domain", trust.as_str()]);
+        hash_fields(domain.chain(fixed).chain(append).chain(self.target.as_deref()))
     }
 }
 
@@ -112,14 +114,15 @@ mod tests {
         let plan = |asked: &Requirements| BuildPlan::new(&Flavor::of("f", asked)).unwrap();
         let mut ids: Vec<_> = [&plain, &option, &target, &base, &append, &more]
             .iter()
-            .map(|asked| plan(asked).id("t", &toolchain))
+            .map(|asked| plan(asked).id("t", &toolchain, None))
             .collect();
-        ids.push(plan(&plain).id("u", &toolchain));
+        ids.push(plan(&plain).id("u", &toolchain, None));
         let mut newer = toolchain.clone();
         newer.version = "gcc 13".into();
-        ids.push(plan(&plain).id("t", &newer));
+        ids.push(plan(&plain).id("t", &newer, None));
         std::fs::write(&file, "CONFIG_A=n\n").unwrap();
-        ids.push(plan(&base).id("t", &toolchain));
+        ids.push(plan(&base).id("t", &toolchain, None));
+        ids.push(plan(&plain).id("t", &toolchain, Some(&"user/a".parse().unwrap())));
         let count = ids.len();
         ids.sort();
         ids.dedup();
@@ -128,8 +131,8 @@ mod tests {
         let mut cached = toolchain.clone();
         cached.ccache = true;
         assert_eq!(
-            BuildPlan::new(&Flavor::of("g", &plain)).unwrap().id("t", &cached),
-            plan(&plain).id("t", &toolchain)
+            BuildPlan::new(&Flavor::of("g", &plain)).unwrap().id("t", &cached, None),
+            plan(&plain).id("t", &toolchain, None)
         );
     }
 

@@ -1,6 +1,7 @@
 //! Build trees: a checkout and one object folder per flavor, reused from commit to commit under a lock.
 //!
-//! `NUMBER/src` is the checkout and `NUMBER/obj/FLAVOR` an object folder. The build writes to its object folder, so
+//! `NUMBER/src` is the checkout and `NUMBER/domains/HASH/obj/FLAVOR` an object folder of a trust domain; those of a
+//! developer's own builds are in `NUMBER/obj`. The build writes to its object folder, so
 //! everything that this program has to rely on is in `NUMBER/state/FLAVOR` ([`crate::state`]).
 
 use std::ffi::OsString;
@@ -10,10 +11,10 @@ use std::time::{Duration, SystemTime};
 use fsx::lock::{Lock, holder};
 use fsx::untrusted::{Dir, Special, UntrustedError};
 use fsx::{own, publish};
-use model::CommitId;
+use model::{CommitId, TrustDomain};
 
 use crate::blocking::blocking;
-use crate::cache::{Cache, lock};
+use crate::cache::{Cache, in_domain, lock};
 use crate::dotconfig::DotConfig;
 use crate::error::BuildError;
 use crate::option::KValue;
@@ -24,6 +25,8 @@ use crate::state::{CONFIG_BYTES, OBJECT_LIMITS, ObjectState};
 #[derive(Debug)]
 pub struct BuildTree {
     dir: PathBuf,
+    /// The folder of the objects and states of the trust domain; the checkout is shared.
+    domain: PathBuf,
     _lock: Lock,
 }
 
@@ -58,18 +61,19 @@ pub fn default_limit(cpus: usize) -> usize {
 pub async fn claim(
     cache: &Cache,
     limit: usize,
-    flavor: &str,
+    (flavor, trust): (&str, Option<&TrustDomain>),
     commit: &CommitId,
     on: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<BuildTree, BuildError> {
     let purpose = format!("builds {} as {flavor}", commit.short());
     let mut reported = false;
     loop {
-        let candidates = candidates(&cache.trees(), limit.max(1), flavor);
+        let candidates = candidates(&cache.trees(), limit.max(1), flavor, trust);
         for candidate in &candidates {
             let dir = cache.trees().join(candidate.number.to_string());
             if let Some(lock) = Lock::try_acquire(&dir.join("lock"), &purpose)? {
-                return Ok(BuildTree { dir, _lock: lock });
+                let domain = in_domain(&dir, trust);
+                return Ok(BuildTree { dir, domain, _lock: lock });
             }
         }
         if !reported {
@@ -82,13 +86,13 @@ pub async fn claim(
     }
 }
 
-fn candidates(trees: &Path, limit: usize, flavor: &str) -> Vec<Candidate> {
+fn candidates(trees: &Path, limit: usize, flavor: &str, trust: Option<&TrustDomain>) -> Vec<Candidate> {
     let now = SystemTime::now();
     let mut candidates: Vec<Candidate> = (0..limit)
         .map(|number| {
             let dir = trees.join(number.to_string());
             let rank = match () {
-                () if dir.join("obj").join(flavor).is_dir() => 0,
+                () if in_domain(&dir, trust).join("obj").join(flavor).is_dir() => 0,
                 () if dir.join("src").is_dir() => 1,
                 () => 2,
             };
@@ -105,13 +109,13 @@ impl BuildTree {
     /// The objects of a user's working tree: one folder for each source path.
     pub async fn of_working_tree(
         cache: &Cache,
-        source: &Path,
+        (source, trust): (&Path, Option<&TrustDomain>),
         on: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Self, BuildError> {
         let name = crate::store::hash_fields([source.to_string_lossy().as_ref()]);
         let dir = cache.trees().join(format!("work-{}", name.short()));
         let lock = lock(&dir.join("lock"), &format!("builds {}", source.display()), on).await?;
-        Ok(Self { dir, _lock: lock })
+        Ok(Self { domain: in_domain(&dir, trust), dir, _lock: lock })
     }
 
     /// The checkout.
@@ -121,8 +125,24 @@ impl BuildTree {
     }
 
     fn object_folder(&self, flavor: &str) -> ObjectFolder {
-        let dir = self.dir.join("obj").join(flavor);
-        ObjectFolder { dir, state: ObjectState::new(self.dir.join("state").join(flavor)) }
+        let dir = self.domain.join("obj").join(flavor);
+        ObjectFolder { dir, state: ObjectState::new(self.domain.join("state").join(flavor)) }
+    }
+
+    /// An empty object folder, for a build that uses nothing of an earlier one.
+    pub(crate) async fn empty_objects(&self) -> Result<ObjectFolder, BuildError> {
+        let root = self.domain.join("clean");
+        let objects = ObjectFolder { dir: root.join("obj"), state: ObjectState::new(root.join("state")) };
+        let empty = {
+            let objects = objects.clone();
+            move || {
+                own::remove_tree(&root)?;
+                own::create_dir_all(&objects.dir)?;
+                own::create_dir_all(objects.state.dir())
+            }
+        };
+        blocking("removing objects", empty).await??;
+        Ok(objects)
     }
 
     /// The object folder of a flavor. A new one starts as a copy of another flavor's: kbuild records for each object
@@ -179,7 +199,7 @@ impl BuildTree {
             let unlike = differences(&DotConfig::parse(&text.unwrap_or_default()), config);
             (!objects.state.is_running()).then_some((std::cmp::Reverse(unlike), used, name.to_owned()))
         };
-        let entries = own::list(&self.dir.join("obj")).ok()?;
+        let entries = own::list(&self.domain.join("obj")).ok()?;
         let (.., name) = entries.into_iter().filter_map(candidate).max()?;
         Some(self.object_folder(&name))
     }
@@ -242,14 +262,14 @@ mod tests {
         make("2/obj/f");
         make("3/obj/f");
         std::fs::write(dir.path().join("3/head"), "x").unwrap();
-        let order: Vec<usize> = candidates(dir.path(), 5, "f").iter().map(|c| c.number).collect();
+        let order: Vec<usize> = candidates(dir.path(), 5, "f", None).iter().map(|c| c.number).collect();
         assert_eq!(order, [3, 2, 0, 1, 4]);
         assert_eq!((default_limit(2), default_limit(64)), (1, 4));
     }
 
     fn tree(dir: &Path) -> BuildTree {
         let lock = Lock::try_acquire(&dir.join("lock"), "test").unwrap().unwrap();
-        BuildTree { dir: dir.into(), _lock: lock }
+        BuildTree { dir: dir.into(), domain: dir.into(), _lock: lock }
     }
 
     fn add(tree: &BuildTree, name: &str, complete: bool, running: bool) {

@@ -78,6 +78,8 @@ impl Scene {
             jobs: 2,
             sandbox,
             tolerate: Vec::new(),
+            trust: None,
+            verify_every: 0,
             out_log: self.dir.path().join("out/build.log"),
         };
         let cache = Cache { dir: self.dir.path().join("cache").join(sandbox.to_string()) };
@@ -287,4 +289,83 @@ async fn b11_mounts_cannot_be_changed() {
     assert!(!tree.join("src/written").exists() && !Path::new("/usr/written").exists());
     let seen = std::fs::read_dir(tree.join("obj")).unwrap().next().unwrap().unwrap().path().join("seen");
     assert_eq!(std::fs::read_to_string(seen).unwrap_or_default(), "");
+}
+
+/// A branch's build in a trust domain, in one cache with the others.
+async fn build_of(
+    scene: &Scene,
+    domain: &str,
+    commit: &CommitId,
+    verify_every: u32,
+) -> Result<Kernel, BuildError> {
+    let sandbox = sandbox::probe().await.is_ok();
+    let request = BuildRequest {
+        source: KernelSource::Commit { repo: scene.repo.path().into(), commit: commit.clone() },
+        flavor: Flavor::of("toy", &scene.requirements),
+        jobs: 2,
+        sandbox,
+        tolerate: Vec::new(),
+        trust: Some(domain.parse().unwrap()),
+        verify_every,
+        out_log: scene.dir.path().join("out/build.log"),
+    };
+    let cache = Cache { dir: scene.dir.path().join("cache") };
+    tokio::time::timeout(LIMIT, build(&request, &cache, &mut |_| {})).await.expect("the build does not end")
+}
+
+#[tokio::test]
+async fn b8_objects_do_not_reach_another_trust_domain() {
+    let scene = Scene::new();
+    let plain = scene.commit("vmlinux", "true");
+    let evil = scene.commit("vmlinux", "echo BACKDOOR >$O/fs/a.o; touch -d 2030-01-01 $O/fs/a.o");
+    let image = |kernel: Kernel| std::fs::read_to_string(kernel.image).unwrap();
+    build_of(&scene, "user/mallory", &evil, 0).await.unwrap();
+    // Mallory's own branches are hit, also under the id of the same source: that kernel is Mallory's alone.
+    let hit = build_of(&scene, "user/mallory", &plain, 0).await.unwrap();
+    let good = build_of(&scene, "user/alice", &plain, 0).await.unwrap();
+    assert_ne!(hit.id, good.id);
+    assert_eq!((image(hit).as_str(), image(good).as_str()), ("BACKDOOR\nb\n", "a\nb\n"));
+}
+
+#[tokio::test]
+async fn b8_a_build_from_damaged_objects_is_an_alarm() {
+    if let Err(error) = sandbox::probe().await {
+        eprintln!("skipped: b8_a_build_from_damaged_objects_is_an_alarm: {error}");
+        return;
+    }
+    let scene = Scene::new();
+    let plain = scene.commit("vmlinux", "true");
+    let evil = scene.commit("vmlinux", "echo BACKDOOR >$O/fs/a.o; touch -d 2030-01-01 $O/fs/a.o");
+    build_of(&scene, "user/mallory", &evil, 0).await.unwrap();
+    let error = build_of(&scene, "user/mallory", &plain, 1).await.unwrap_err();
+    assert!(matches!(error, BuildError::Infrastructure(_)), "{error}");
+    assert!(error.to_string().starts_with("the cached build differs: flavor "), "{error}");
+    // The next attempt builds from nothing.
+    let kernel = build_of(&scene, "user/mallory", &plain, 1).await.unwrap();
+    assert_eq!(std::fs::read_to_string(kernel.image).unwrap(), "a\nb\n");
+}
+
+/// With the real ccache, outside the sandbox: the configuration in the cache directory names a program.
+#[tokio::test]
+async fn b9_a_configuration_in_the_compiler_cache_is_not_read() {
+    let has = |program: &str| std::process::Command::new(program).arg("--version").output().is_ok();
+    if !has("ccache") || !has("gcc") {
+        eprintln!(
+            "skipped: b9_a_configuration_in_the_compiler_cache_is_not_read: ccache or gcc is not installed"
+        );
+        return;
+    }
+    let scene = Scene::new();
+    let victim = scene.home().join("ran");
+    let program = scene.dir.path().join("evil");
+    std::fs::write(&program, format!("#!/bin/sh\n: >{}\nexec \"$@\"\n", victim.display())).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // The domain's cache, or the developer's, may have been written by any build.
+    let evil = "c=$${CCACHE_DIR:-/nowhere}; echo 'prefix_command = @EVIL@' >$$c/ccache.conf; echo 'int x;' >$O/x.c; \
+                ccache gcc -c $O/x.c -o $O/x.o";
+    let commit = scene.commit("vmlinux", &evil.replace("@EVIL@", program.to_str().unwrap()));
+    scene.build_in(&commit, false).await.unwrap();
+    let conf = scene.dir.path().join("cache/false/ccache/ccache.conf");
+    assert!(conf.is_file(), "the attack did not take place");
+    assert!(!victim.exists());
 }

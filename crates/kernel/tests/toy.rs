@@ -49,6 +49,8 @@ impl Toy {
             jobs: 2,
             sandbox: false,
             tolerate: Vec::new(),
+            trust: None,
+            verify_every: 0,
             out_log: self.log(),
         }
     }

@@ -14,6 +14,7 @@ pub mod names;
 pub mod run_order;
 pub mod size;
 pub mod snapshot;
+pub mod trust_domain;
 pub mod verdict;
 
 pub use arch::Arch;
@@ -27,4 +28,5 @@ pub use names::{
 pub use run_order::{AccelChoice, EnvVar, RunOrder, TestOrder};
 pub use size::ByteSize;
 pub use snapshot::StatusSnapshot;
+pub use trust_domain::{TrustDomain, TrustScope};
 pub use verdict::{Counts, Status, Verdict};

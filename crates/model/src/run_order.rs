@@ -11,7 +11,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use crate::names::{Env, NameError, PackageName, SubtestName};
-use crate::{Arch, ByteSize};
+use crate::{Arch, ByteSize, TrustDomain};
 
 /// The output directory if `--out` is not given.
 pub const DEFAULT_OUT: &str = "ktest-out";
@@ -143,6 +143,12 @@ pub struct TestOrder {
     /// Set a variable in the test file's environment (repeatable).
     #[arg(long, value_name = "NAME=VALUE")]
     pub env: Vec<EnvVar>,
+    /// Share objects, the compiler cache and kernels only with runs of this trust domain.
+    #[arg(long, value_name = "NAME")]
+    pub trust_domain: Option<TrustDomain>,
+    /// Rebuild one kernel in N from nothing and compare the images; 0: none.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub verify_builds: u32,
 }
 
 impl TestOrder {
@@ -160,6 +166,8 @@ impl TestOrder {
             arch: None,
             packages: Vec::new(),
             env: Vec::new(),
+            trust_domain: None,
+            verify_builds: 0,
         }
     }
 
@@ -194,6 +202,8 @@ impl TestOrder {
         argv.displayed("--arch", self.arch);
         argv.displayed("--package", &self.packages);
         argv.displayed("--env", &self.env);
+        argv.displayed("--trust-domain", &self.trust_domain);
+        argv.displayed("--verify-builds", Some(self.verify_builds).filter(|every| *every > 0));
     }
 }
 
@@ -429,10 +439,14 @@ mod tests {
             arch in prop::option::of(prop::sample::select(Arch::ALL.to_vec())),
             packages in prop::collection::vec("[a-z][a-z0-9+.-]{1,8}", 0..3),
             env in prop::collection::vec("[A-Z]{1,4}=[a-z0-9-]{0,5}", 0..3),
+            trust_domain in prop::option::of("user/[a-z]{1,5}"), verify_builds in 0..100_u32,
         ) -> TestOrder {
             let packages = packages.iter().map(|name| name.parse().unwrap()).collect();
             let env = env.iter().map(|pair| pair.parse().unwrap()).collect();
-            TestOrder { tests, kernel, commit, tests_dir, out, tolerate, merge, arch, packages, env }
+            let trust_domain = trust_domain.map(|name| name.parse().unwrap());
+            TestOrder {
+                tests, kernel, commit, tests_dir, out, tolerate, merge, arch, packages, env, trust_domain, verify_builds,
+            }
         }
     }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use config::TestGroup;
-use model::{CommitId, HostName, RepoName, RunOrder, SubtestName, TestOrder, TestPath};
+use model::{
+    BranchRef, CommitId, HostName, RepoName, RunOrder, SubtestName, TestOrder, TestPath, TrustScope,
+};
 use spawn::{Cmd, Stream};
 
 use super::remote::{self, HostCommands};
@@ -20,6 +22,10 @@ pub struct Tools {
     pub linux_repo: PathBuf,
     /// The tree with the test files in `tests/`.
     pub ktest_dir: PathBuf,
+    /// The branches that share objects, compiler caches and kernels.
+    pub trust: TrustScope,
+    /// One kernel in this number is compared with a clean build.
+    pub verify_builds: u32,
     /// Kernel options with a requirement that may stay unmet.
     pub tolerate: Vec<String>,
     /// The repositories under test other than `linux`.
@@ -67,6 +73,8 @@ pub fn tools(view: &View, ktest: &Path) -> Tools {
         ktest: ktest.into(),
         linux_repo: config.linux_repo.clone(),
         ktest_dir: config.ktest_dir.clone(),
+        trust: config.trust,
+        verify_builds: config.verify_builds,
         tolerate: config.tolerate.clone(),
         repos: config.repos.clone(),
         images: config.images.clone(),
@@ -86,7 +94,7 @@ fn node_name() -> String {
 pub fn ktest_run(
     tools: &Tools,
     (host, slot): (&HostName, u32),
-    commit: &CommitId,
+    (branch, commit): (&BranchRef, &CommitId),
     unit: &Unit,
     subtests: &[SubtestName],
     out: &Path,
@@ -109,6 +117,8 @@ pub fn ktest_run(
         arch: config::arch_of(&unit.env),
         packages: image.cloned().unwrap_or_default(),
         env: unit.env.vars(),
+        trust_domain: tools.trust.domain(branch),
+        verify_builds: tools.verify_builds,
         ..TestOrder::of(&file(&unit.test), subtests)
     };
     tools.command(host, slot, order, deps).streams(Stream::Null, Stream::Pipe, Stream::Pipe)
@@ -124,6 +134,8 @@ mod tests {
             ktest: "/usr/bin/ktest".into(),
             linux_repo: "/srv/linux.git".into(),
             ktest_dir: "/srv/ktest".into(),
+            trust: TrustScope::User,
+            verify_builds: 50,
             tolerate: vec!["RUST".into()],
             repos: BTreeMap::new(),
             images: BTreeMap::from([(
@@ -139,19 +151,20 @@ mod tests {
         let mut unit = Unit { test: "fs/a".parse().unwrap(), kernel: None, env: model::Env::default() };
         let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
         let subtests = ["x", "generic/001"].map(|name| name.parse().unwrap());
+        let branch = BranchRef::new(&"me".parse().unwrap(), &"next".parse().unwrap());
         let on = |host: &str, unit: &Unit, deps: Option<&Path>| {
             let at = (&host.parse().unwrap(), 3);
-            ktest_run(&tools, at, &commit, unit, &subtests, "/w/0".as_ref(), deps).to_string()
+            ktest_run(&tools, at, (&branch, &commit), unit, &subtests, "/w/0".as_ref(), deps).to_string()
         };
         let shown = |unit: &Unit, deps: Option<&Path>| on("local", unit, deps);
-        insta::assert_snapshot!(shown(&unit, None), @"/usr/bin/ktest run --events -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest /srv/ktest/tests/fs/a.ktest x generic/001");
+        insta::assert_snapshot!(shown(&unit, None), @"/usr/bin/ktest run --events -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.kernel = Some("debian/trixie".parse().unwrap());
         unit.env = BTreeMap::from([("K".into(), "v".into())]).try_into().unwrap();
-        insta::assert_snapshot!(shown(&unit, Some("/w/0.deps".as_ref())), @"/usr/bin/ktest run --events --deps-dir /w/0.deps -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --env K=v /srv/ktest/tests/fs/a.ktest x generic/001");
+        insta::assert_snapshot!(shown(&unit, Some("/w/0.deps".as_ref())), @"/usr/bin/ktest run --events --deps-dir /w/0.deps -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --env K=v --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.env = BTreeMap::from([("ktest_image".into(), "stress".into())]).try_into().unwrap();
-        insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --package fio --package stress-ng --env ktest_image=stress /srv/ktest/tests/fs/a.ktest x generic/001");
+        insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --package fio --package stress-ng --env ktest_image=stress --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.kernel = None;
         unit.env = BTreeMap::from([("ktest_arch".into(), "aarch64".into())]).try_into().unwrap();
-        insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest --arch aarch64 --env ktest_arch=aarch64 /srv/ktest/tests/fs/a.ktest x generic/001");
+        insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest --arch aarch64 --env ktest_arch=aarch64 --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
     }
 }

@@ -212,7 +212,8 @@ impl<'a> BatchRun<'a> {
         let deps = self.checkout(&tools).await?;
         let (commit, unit) = (&self.first.commit, &self.first.unit);
         let at = (&self.slot.host, self.slot.slot);
-        let cmd = ktest_run(&tools, at, commit, unit, &subtests, &self.slot.work, deps.as_deref());
+        let order = (&*self.first.branch, commit);
+        let cmd = ktest_run(&tools, at, order, unit, &subtests, &self.slot.work, deps.as_deref());
         self.log.line(format!("$ {cmd}"));
         let mut child = cmd.start()?;
         let mut streams = Streams::of(&mut child);

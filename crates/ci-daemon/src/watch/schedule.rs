@@ -2,7 +2,8 @@
 //!
 //! A fetch that hangs must not delay the others, so there are permits for three kinds of fetches: of branches with a
 //! recent quick fetch, of new ones, and of those that were slow or failed the last time. A fetch that takes longer than
-//! [`SLOW`] gives its permit back and continues. No user has more than a share of the permits.
+//! [`SLOW`] gives its permit back and continues; until it ends, new branches of the same host count as slow. No user has
+//! more than a share of the permits.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -41,12 +42,15 @@ pub(crate) struct Schedule {
     running: BTreeMap<BranchRef, Running>,
     /// Whether the last fetch was quick.
     last: BTreeMap<BranchRef, bool>,
+    /// The host of each branch that waits or runs.
+    hosts: BTreeMap<BranchRef, String>,
 }
 
 impl Schedule {
-    /// Adds a fetch of a branch that neither waits nor runs.
-    pub(crate) fn add(&mut self, branch: BranchRef) {
+    /// Adds a fetch of a branch that neither waits nor runs. `host` is the host of its remote.
+    pub(crate) fn add(&mut self, branch: BranchRef, host: &str) {
         if !self.running.contains_key(&branch) && !self.waiting.contains(&branch) {
+            self.hosts.insert(branch.clone(), host.to_owned());
             self.waiting.push_back(branch);
         }
     }
@@ -54,6 +58,8 @@ impl Schedule {
     /// Forgets branches that are no longer configured. Their running fetches continue.
     pub(crate) fn retain(&mut self, wanted: impl Fn(&BranchRef) -> bool) {
         self.waiting.retain(|branch| wanted(branch));
+        let running = &self.running;
+        self.hosts.retain(|branch, _| wanted(branch) || running.contains_key(branch));
         self.last.retain(|branch, _| wanted(branch));
     }
 
@@ -64,17 +70,19 @@ impl Schedule {
 
     /// Whether only slow fetches are left.
     pub(crate) fn only_slow_left(&self, now: Instant) -> bool {
-        self.waiting.iter().all(|branch| self.kind(branch) == Kind::Slow)
+        self.waiting.iter().all(|branch| self.kind(branch, now) == Kind::Slow)
             && self.running.values().all(|running| running.kind == Kind::Slow || is_overdue(running, now))
     }
 
     /// Starts the next fetch if there is a permit for it; at most `per_user` fetches of one user have a permit. Quick
     /// branches are first, then new ones, each kind in the order in which they were added.
     pub(crate) fn start(&mut self, now: Instant, per_user: usize) -> Option<BranchRef> {
-        let startable = |branch: &BranchRef| self.has_permit(&branch.user, self.kind(branch), now, per_user);
+        let startable =
+            |branch: &BranchRef| self.has_permit(&branch.user, self.kind(branch, now), now, per_user);
         let candidates = self.waiting.iter().enumerate().filter(|(_, branch)| startable(branch));
-        let (at, kind) =
-            candidates.map(|(at, branch)| (at, self.kind(branch))).min_by_key(|(at, kind)| (*kind, *at))?;
+        let (at, kind) = candidates
+            .map(|(at, branch)| (at, self.kind(branch, now)))
+            .min_by_key(|(at, kind)| (*kind, *at))?;
         let branch = self.waiting.remove(at)?;
         self.running.insert(branch.clone(), Running { since: now, kind });
         Some(branch)
@@ -83,6 +91,7 @@ impl Schedule {
     /// A fetch has ended.
     pub(crate) fn ended(&mut self, branch: &BranchRef, now: Instant, succeeded: bool) {
         let Some(running) = self.running.remove(branch) else { return };
+        self.hosts.remove(branch);
         self.last.insert(branch.clone(), succeeded && !is_overdue(&running, now));
     }
 
@@ -95,12 +104,20 @@ impl Schedule {
         running.map(|running| running.since + SLOW).min()
     }
 
-    fn kind(&self, branch: &BranchRef) -> Kind {
+    fn kind(&self, branch: &BranchRef, now: Instant) -> Kind {
         match self.last.get(branch) {
             Some(true) => Kind::Quick,
+            None if self.is_host_slow(branch, now) => Kind::Slow,
             None => Kind::New,
             Some(false) => Kind::Slow,
         }
+    }
+
+    /// Whether another fetch from the host of a branch is overdue.
+    fn is_host_slow(&self, branch: &BranchRef, now: Instant) -> bool {
+        let host = self.hosts.get(branch);
+        let mut overdue = self.running.iter().filter(|(_, running)| is_overdue(running, now));
+        overdue.any(|(other, _)| host.is_some() && self.hosts.get(other) == host)
     }
 
     /// Slow fetches keep their permits, so that not more of them run than there are. The others give them back, up to
@@ -146,7 +163,7 @@ mod tests {
             schedule.last.extend(names.iter().map(|name| (branch(name), quick)));
         }
         for name in [slow, new, quick].concat() {
-            schedule.add(branch(name));
+            schedule.add(branch(name), name);
         }
         schedule
     }
@@ -183,13 +200,13 @@ mod tests {
         assert_eq!(schedule.next_overdue(now + SLOW), None, "nothing waits");
         // It was slow, and is slow the next time.
         schedule.ended(&branch("u/b0"), now + SLOW, true);
-        schedule.add(branch("u/b0"));
-        assert_eq!(schedule.kind(&branch("u/b0")), Kind::Slow);
+        schedule.add(branch("u/b0"), "b0");
+        assert_eq!(schedule.kind(&branch("u/b0"), now + SLOW), Kind::Slow);
         assert_eq!(started(&mut schedule, now + SLOW, 8), "u/b0");
         schedule.ended(&branch("u/b0"), now + SLOW, true);
-        assert_eq!(schedule.kind(&branch("u/b0")), Kind::Quick);
+        assert_eq!(schedule.kind(&branch("u/b0"), now + SLOW), Kind::Quick);
         schedule.ended(&branch("u/b8"), now + SLOW, false);
-        assert_eq!(schedule.kind(&branch("u/b8")), Kind::Slow);
+        assert_eq!(schedule.kind(&branch("u/b8"), now + SLOW), Kind::Slow);
     }
 
     #[test]
@@ -198,13 +215,13 @@ mod tests {
         let hanging: Vec<String> = (0..50).map(|number| format!("u/hangs{number}")).collect();
         let mut schedule = Schedule::default();
         schedule.last.insert(branch("u/quick"), true);
-        hanging.iter().for_each(|name| schedule.add(branch(name)));
+        hanging.iter().for_each(|name| schedule.add(branch(name), name));
         for seconds in 0..120 {
             let now = began + Duration::from_secs(seconds);
             started(&mut schedule, now, 4);
             assert!(schedule.running.len() <= PERMITS + OVERDUE_PER_USER, "{}", schedule.running.len());
             for name in ["u/quick", "v/new"] {
-                schedule.add(branch(name));
+                schedule.add(branch(name), name);
                 assert_eq!(started(&mut schedule, now, 4), name, "after {seconds} s");
                 schedule.ended(&branch(name), now, true);
                 schedule.last.insert(branch("u/quick"), true);
@@ -216,10 +233,25 @@ mod tests {
             schedule.ended(&branch(name), now, false);
         }
         // The next time they have the two permits of slow branches.
-        hanging.iter().for_each(|name| schedule.add(branch(name)));
+        hanging.iter().for_each(|name| schedule.add(branch(name), name));
         started(&mut schedule, now, 8);
         let slow = schedule.running.values().filter(|running| running.kind == Kind::Slow).count();
         assert_eq!(slow, SLOW_PERMITS);
+    }
+
+    #[test]
+    fn new_branches_of_a_host_that_hangs_wait_for_the_permits_of_slow_ones() {
+        let now = Instant::now();
+        let mut schedule = Schedule::default();
+        for number in 0..50 {
+            schedule.add(branch(&format!("u/hangs{number}")), "hangs.example.org");
+        }
+        schedule.add(branch("u/new"), "git.example.org");
+        assert_eq!(started(&mut schedule, now, 4), "u/hangs0 u/hangs1 u/hangs2 u/hangs3");
+        assert_eq!(started(&mut schedule, now + SLOW, 4), "u/new u/hangs4 u/hangs5");
+        assert!(!schedule.only_slow_left(now + SLOW));
+        schedule.ended(&branch("u/new"), now + SLOW, true);
+        assert!(schedule.only_slow_left(now + SLOW));
     }
 
     #[test]
@@ -227,7 +259,7 @@ mod tests {
         let now = Instant::now();
         let mut schedule = schedule(&["u/a", "u/b"], &[], &["u/c"]);
         schedule.retain(|branch| branch.branch.as_str() == "a");
-        schedule.add(branch("u/a"));
+        schedule.add(branch("u/a"), "a");
         assert_eq!(started(&mut schedule, now, 8), "u/a");
         assert!(schedule.last.is_empty() && !schedule.is_idle());
         schedule.ended(&branch("u/a"), now, true);

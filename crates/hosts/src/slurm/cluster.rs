@@ -115,6 +115,8 @@ mod tests {
                     packages: Vec::new(),
                     env: model::Env::default(),
                     arch: None,
+                    trust_domain: None,
+                    verify_builds: 0,
                 },
             },
         }

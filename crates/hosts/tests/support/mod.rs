@@ -189,6 +189,8 @@ impl Here {
                 packages: Vec::new(),
                 env: model::Env::default(),
                 arch: None,
+                trust_domain: None,
+                verify_builds: 0,
             },
             kernels: Kernels::of(&cache),
             arch: None,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kernel::{BuildError, BuildRequest, Cache};
+use kernel::{BuildError, BuildRequest, Cache, Flavor, KernelSource};
 use model::Event;
 
 use super::failure::Failure;
@@ -40,6 +40,22 @@ pub(super) struct BuildArgs {
     out: PathBuf,
 }
 
+/// The request for the kernel of a flavor; the log of the build goes to `out`.
+fn build_request(args: &BuildArgs, source: &KernelSource, flavor: Flavor, out: &Path) -> BuildRequest {
+    let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+    let out_log = out.join("out").join(format!("build.{}.log", flavor.name()));
+    BuildRequest {
+        source: source.clone(),
+        flavor,
+        jobs: args.jobs.unwrap_or_else(cpus),
+        sandbox: !args.no_sandbox,
+        tolerate: args.tolerate.clone(),
+        trust: None,
+        verify_every: 0,
+        out_log,
+    }
+}
+
 pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
     let plan = Plan::of(&args.files, cache).await?;
     if let Some(broken) = plan.broken.first() {
@@ -62,14 +78,7 @@ pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
         let (name, files) = (flavor.name(), flavor.files.clone());
         reporter.note(&format!("{name} for {}", files.join(" ")));
         let began = std::time::Instant::now();
-        let request = BuildRequest {
-            source: source.clone(),
-            flavor,
-            jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-            sandbox: !args.no_sandbox,
-            tolerate: args.tolerate.clone(),
-            out_log: out.join("out").join(format!("build.{name}.log")),
-        };
+        let request = build_request(&args, &source, flavor, &out);
         let mut on = |progress| reporter.event(progress_event(progress));
         let result = kernel::build(&request, &Cache { dir: cache.into() }, &mut on).await;
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -308,6 +308,8 @@ pub(super) fn remote_order(test: &TestOrder) -> Result<(TestFile, PathBuf, Remot
         packages: test.packages.clone(),
         env: Env::from_vars(&test.env),
         arch: test.arch,
+        trust_domain: test.trust_domain.clone(),
+        verify_builds: test.verify_builds,
     };
     Ok((file, test.kernel.clone().into(), order))
 }

@@ -48,7 +48,7 @@ pub(super) async fn run(args: RunArgs, cache: PathBuf) -> Result<u8, Failure> {
         stdio::line(stdio::terminal::json(&record::json(&records, code)))?;
     }
     if let Some(path) = &order.junit {
-        fsx::own::write(path, record::junit(&records)).map_err(Failure::usage)?;
+        fsx::own::write(path, record::junit(&records)).map_err(Failure::unjudged)?;
     }
     Ok(code)
 }

@@ -178,6 +178,8 @@ async fn build(run: &Declared<'_>, source: &KernelSource, results: &mut Results<
         jobs: request.jobs(),
         sandbox: request.sandbox(),
         tolerate: request.order.test.tolerate.clone(),
+        trust: request.order.test.trust_domain.clone(),
+        verify_every: request.order.test.verify_builds,
         out_log: results.out.dir().join("out").join("build.log"),
     };
     let cache = Cache { dir: request.cache.clone() };

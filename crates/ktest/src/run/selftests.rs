@@ -3,13 +3,13 @@
 //! The build runs in the sandbox of kernel builds: a branch's Makefiles are untrusted. The result is cached by its
 //! sources and published by rename, so a directory in the cache is complete.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fsx::digest::Hasher;
 use kernel::KernelSource;
-use model::Arch;
+use kernel::toolchain::Toolchain;
+use model::{Arch, CommitId};
 use sandbox::Sandbox;
 use spawn::{Cmd, Limits};
 
@@ -58,14 +58,14 @@ pub(super) async fn build(
 ) -> Result<Option<Selftests>, RunError> {
     let KernelFrom::Source(source) = &request.kernel else { return Ok(None) };
     check(arch, collections)?;
-    let cache = request.cache.join("selftests");
+    let cache = kernel::Cache { dir: request.cache.clone() };
+    let cache = cache.selftests(request.order.test.trust_domain.as_ref());
     fsx::own::create_dir_all(&cache).map_err(|error| broken(&cache, &error.source))?;
     let name = match source {
         KernelSource::Commit { repo, commit } => {
             let opened = gitio::Repo::open(repo).map_err(no_source)?;
-            let id = |path| opened.path_id(commit, path).map_err(no_source);
-            let trees = format!("{}\n{}\n", id("tools")?, id("include")?);
-            Some(format!("{arch}-{:016x}", fingerprint(&trees, collections)))
+            let inputs = inputs(&opened, commit, arch, request.sandbox()).await?;
+            Some(format!("{arch}-{}", fingerprint(&inputs, collections)))
         }
         // A work tree has no id to cache by.
         KernelSource::WorkingTree(_) => None,
@@ -122,10 +122,31 @@ fn check(arch: Arch, collections: &[String]) -> Result<(), RunError> {
     }
 }
 
-fn fingerprint(trees: &str, collections: &[String]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (trees, collections).hash(&mut hasher);
-    hasher.finish()
+/// Everything that the build reads: each part of the tree by its id, the compiler, and whether it runs in the sandbox.
+async fn inputs(
+    repo: &gitio::Repo,
+    commit: &CommitId,
+    arch: Arch,
+    sandboxed: bool,
+) -> Result<Vec<String>, RunError> {
+    let id = |path: &String| match repo.path_id(commit, path) {
+        Err(gitio::GitError::NoSuchPath { .. }) => Ok("none".into()),
+        id => id.map_err(no_source),
+    };
+    let mut inputs = paths(arch).iter().map(id).collect::<Result<Vec<String>, RunError>>()?;
+    let toolchain = Toolchain::probe(arch, "gcc").await.map_err(RunError::infrastructure)?;
+    inputs.extend([toolchain.version, sandboxed.to_string()]);
+    Ok(inputs)
+}
+
+/// A name for the result of building these collections from these inputs.
+fn fingerprint(inputs: &[String], collections: &[String]) -> String {
+    let mut hasher = Hasher::new();
+    for list in [inputs, collections] {
+        hasher.field(list.len().to_string());
+        list.iter().for_each(|text| hasher.field(text));
+    }
+    hasher.finish_hex()
 }
 
 fn paths(arch: Arch) -> Vec<String> {
@@ -240,10 +261,19 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_depends_on_the_collections() {
-        let one = fingerprint("t", &["timers".into(), "futex".into()]);
-        assert_eq!(one, fingerprint("t", &["timers".into(), "futex".into()]));
-        assert_ne!(one, fingerprint("t", &["timers".into()]));
-        assert_ne!(one, fingerprint("u", &["timers".into(), "futex".into()]));
+    fn the_fingerprint_depends_on_all_inputs() {
+        let texts = |texts: &[&str]| -> Vec<String> { texts.iter().map(|text| (*text).to_owned()).collect() };
+        let of = |inputs: &[&str], collections: &[&str]| fingerprint(&texts(inputs), &texts(collections));
+        let all = [
+            of(&["t", "gcc 12"], &["timers", "futex"]),
+            of(&["t", "gcc 13"], &["timers", "futex"]),
+            of(&["u", "gcc 12"], &["timers", "futex"]),
+            of(&["t", "gcc 12"], &["timers"]),
+            of(&["t", "gcc 12", "timers"], &["futex"]),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[..at].contains(one));
+        }
+        assert_eq!(all[0], of(&["t", "gcc 12"], &["timers", "futex"]));
     }
 }

@@ -3,6 +3,11 @@
 //!
 //! The file systems and limits are real: a tmpfs with few inodes or pages, few file descriptors.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a test reports what it skips, and errors by failing"
+)]
 #![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
 use std::os::unix::fs::PermissionsExt;

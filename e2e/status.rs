@@ -152,7 +152,7 @@ fn no_control_characters_of_results_are_printed() {
     fixture.test(
         TestResult::new(&commit, "fs.ext4.basic.punch", failed, 100)
             .crash(&format!("crash{HOSTILE}"))
-            .log(&format!("log{HOSTILE}\n")),
+            .log(format!("log{HOSTILE}\n")),
     );
     fixture.snapshot(&StatusSnapshot {
         problems: vec![format!("problem{HOSTILE}")],

@@ -1,5 +1,6 @@
 //! SIGTERM ends `ktest run` within seconds, whatever a file or a child process does.
 
+#![expect(clippy::panic, reason = "a test reports errors by failing")]
 #![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
 use std::os::unix::fs::PermissionsExt;

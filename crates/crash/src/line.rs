@@ -94,6 +94,21 @@ mod tests {
         assert_eq!(classes, [Plain, Error, Trouble, Report, Report, Report, Debug, Trouble, Report, Trouble]);
     }
 
+    #[test]
+    fn a_report_ends() {
+        let class = |classifier: &mut Classifier, text: &str| classifier.line(&split(text));
+        let mut classifier = Classifier::default();
+        assert_eq!(class(&mut classifier, "Oops: 0000 [#1] SMP"), LineClass::Trouble);
+        assert_eq!(class(&mut classifier, "general protection fault: 0000 [#1]"), LineClass::Report);
+        classifier.end_report();
+        assert_eq!(class(&mut classifier, " f+0x1/0x2"), LineClass::Plain);
+        assert_eq!(class(&mut classifier, "BUG: x"), LineClass::Trouble);
+        for number in 0..LONGEST_REPORT {
+            assert_eq!(class(&mut classifier, " f+0x1/0x2"), LineClass::Report, "{number}");
+        }
+        assert_eq!(class(&mut classifier, " f+0x1/0x2"), LineClass::Plain);
+    }
+
     proptest::proptest! {
         #[test]
         fn no_line_panics(lines in proptest::collection::vec("[\\[\\]<>0-9.TC: BUG]{0,40}", 0..8)) {

@@ -220,6 +220,9 @@ mod tests {
             ("<6>[    1.234567] BUG: x\r", "BUG: x", None),
             ("[  12.345678][ T123] BUG: x", "BUG: x", Some(Caller::Task(123))),
             ("[  12.345678][    C1]  dump_stack+0x1/0x2", " dump_stack+0x1/0x2", Some(Caller::Cpu(1))),
+            ("[  3.1] BUG: x", "BUG: x", None),
+            ("[3.1] BUG: x", "[3.1] BUG: x", None),
+            ("[   12.] BUG: x", "[   12.] BUG: x", None),
             ("[   T77] x", "x", Some(Caller::Task(77))),
             ("[<ffffffff81234567>] f+0x1/0x2", "[<ffffffff81234567>] f+0x1/0x2", None),
             ("[not a stamp] x", "[not a stamp] x", None),
@@ -274,6 +277,8 @@ mod tests {
         let line = "00001 40%[    1.000000] disk on fire";
         assert_eq!(split(line).leading_stamps(line), ("00001 ", "40%[    1.000000] disk on fire"));
         assert_eq!(split("<9999> x").level, None);
+        assert!(split(line).is_kernel());
+        assert!(!split("no stamp").is_kernel());
     }
 
     proptest::proptest! {

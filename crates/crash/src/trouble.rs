@@ -323,6 +323,23 @@ mod tests {
         ("guest login: BUG: using smp_processor_id() in preemptible [00000000] code: x/1", TroubleKind::Bug),
         ("INFO: trying to register non-static key.", TroubleKind::Lockdep),
         ("Kernel panic - not syncing: Fatal exception", TroubleKind::Panic),
+        ("INFO: task x:12 can't die for more than 143 seconds.", TroubleKind::HungTask),
+        ("INFO: task x:12 blocked in I/O wait for more than 143 seconds.", TroubleKind::HungTask),
+        ("INFO: task x:12 is blocked for more than 143 seconds.", TroubleKind::HungTask),
+        ("WARNING: kernel stack frame pointer at ffff in x:1 has bad value 0000", TroubleKind::Warning),
+        ("trusty: panic (caller 0x1234): failed", TroubleKind::Bug),
+        ("trusty: com.android.x: ASSERT FAILED at (a.c:1): x", TroubleKind::Bug),
+        ("INFO: suspicious RCU usage", TroubleKind::Rcu),
+        ("[ INFO: suspicious RCU usage. ]", TroubleKind::Rcu),
+        ("[ INFO: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected ]", TroubleKind::Lockdep),
+        ("[ BUG: cat/12 still has locks held! ]", TroubleKind::Lockdep),
+        ("KASAN: null-ptr-deref in range [0x0-0x7]", TroubleKind::Kasan),
+        ("divide error: 0000 [#1]", TroubleKind::Oops),
+        ("BUG kmalloc-64 (Tainted: G    B  ): Object already free", TroubleKind::Bug),
+        (
+            "INFO: rcu_sched self-detected stall on CPU { 0}  (t=2100 jiffies g=1 c=1 q=1)",
+            TroubleKind::Lockup,
+        ),
     ];
 
     #[test]
@@ -344,6 +361,32 @@ mod tests {
             "the queue is blocked for more than it can bear",
             "commit 0000 [#12]",
             "see: beef [#issue]",
+            "see: 12 [#1]",
+            "see: text [#1]",
+            "1st result: 0000 [#1]",
+            "a (note): 0000 [#1]",
+            "see: 0000 [#]",
+            "see: 0000 [#1",
+            "usb x-1: WARNING: no address of a bus",
+            "usb 5: WARNING: no address of a bus",
+            "usb 5-x: WARNING: no address of a bus",
+            "usb(1) 5-1: WARNING: no driver",
+            " 5-1: WARNING: no driver",
+            "INFO: task x:12 blocked for more than a minute, 60 seconds",
+            "INFO: task x:12 blocked for more than 10 minutes",
+            "INFO: task x: blocked for more than 10 seconds",
+            "INFO: task x:1b blocked for more than 10 seconds",
+            "WARNING: at home",
+            "WARNING: CPU: x PID: 12",
+            "WARNING: CPU: 0 is slow",
+            "WARNING: a.c:1 at f+0x1/0x2, CPU#x",
+            "WARNING: f+0x1/0x2, CPU#1",
+            "BUG kmalloc-64 (Not tainted): a message",
+            "BUG kmalloc-64: Poison overwritten",
+            "trusty: ASSERT",
+            "INFO: rcu_preempt stalls are detected",
+            "INFO: sound detected stalls",
+            "rcu: rcu_preempt detected stalls on CPUs/tasks:",
             "mke2fs 1.47.0: WARNING: the device is in use",
             "========= FAILED a in 3s",
             "sysrq: Show Blocked State",
@@ -359,8 +402,9 @@ mod tests {
 
     #[test]
     fn the_table_is_in_enum_order() {
-        for (at, (kind, _)) in KINDS.iter().enumerate() {
-            assert_eq!(*kind as usize, at);
+        for (at, (kind, words)) in KINDS.iter().enumerate() {
+            assert_eq!((*kind as usize, kind.to_string().as_str()), (at, *words));
         }
+        assert!(TroubleKind::Kasan.headless() && !TroubleKind::Oops.headless());
     }
 }

@@ -203,7 +203,7 @@ async fn repositories_with_sha256() {
     let tip = farm.fetch(&remote, &master, &into, TIME).await.unwrap().new;
     assert_eq!(tip.as_str(), git(&path, &["rev-parse", "HEAD"]));
     let walked = farm.walk(&tip, None, 10).unwrap();
-    assert_eq!(walked.iter().map(|commit| commit.subject()).collect::<Vec<_>>(), ["3", "2", "1"]);
+    assert_eq!(walked.iter().map(gitio::CommitInfo::subject).collect::<Vec<_>>(), ["3", "2", "1"]);
     assert_eq!(farm.tree_id(&tip).unwrap(), git(&path, &["rev-parse", "HEAD^{tree}"]));
     assert!(farm.is_ancestor(&walked[2].id, &tip).unwrap());
     let local = ScratchRepo::new();
@@ -225,7 +225,7 @@ async fn shallow_clones() {
     let repo = Repo::open(&shallow).unwrap();
     let tip = repo.resolve("master").unwrap();
     let walked = repo.walk(&tip, None, 10).unwrap();
-    assert_eq!(walked.iter().map(|commit| commit.subject()).collect::<Vec<_>>(), ["c6", "c5", "c4"]);
+    assert_eq!(walked.iter().map(gitio::CommitInfo::subject).collect::<Vec<_>>(), ["c6", "c5", "c4"]);
     // A shallow remote would cut off the history of the other branches.
     let local = ScratchRepo::new();
     let (master, into) = names();

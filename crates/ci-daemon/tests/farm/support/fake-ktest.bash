@@ -18,7 +18,7 @@ while (($#)); do
 	--commit) commit=$2 && shift ;;
 	--out) out=$2 && shift ;;
 	--deps-dir) deps=$2 && shift ;;
-	--tests-dir | --merge | --tolerate | --env) shift ;;
+	--tests-dir | --merge | --tolerate | --env | --trust-domain | --verify-builds) shift ;;
 	*) if [[ -z $file ]]; then file=$1; else subtests+=("$1"); fi ;;
 	esac
 	shift

@@ -318,6 +318,12 @@ mod tests {
     }
 
     #[test]
+    fn a_time_limit_of_0_is_none() {
+        let declared = read(&[("ktest_mem", &["1024"]), ("ktest_timeout", &["0"])]).unwrap();
+        assert_eq!((declared.timeout, declared.timeout_seconds()), (Duration::MAX, 0));
+    }
+
+    #[test]
     fn defaults_and_errors() {
         assert_eq!(read(&[("ktest_mem", &["64"])]).unwrap().timeout.as_secs(), 6000);
         for (pairs, message) in [

@@ -154,6 +154,11 @@ impl Farm {
         assert_eq!(self.start(&["--once"]).wait(), Exit::Code(0));
     }
 
+    /// The same if branches of the configuration cannot be read.
+    pub fn once_with_unreadable_branches(&self) {
+        assert_eq!(self.start(&["--once"]).wait(), Exit::Code(3));
+    }
+
     /// Makes `linux.git` a repository that has the objects of another.
     pub fn borrow_objects(&self, of: &str) {
         let dir = self.path("linux.git");

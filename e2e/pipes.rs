@@ -46,7 +46,7 @@ fn scene() -> tempfile::TempDir {
 /// Standard output as the command gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sink {
-    /// A pipe that nobody reads.
+    /// A pipe without a reader.
     Gone,
     /// A full disk.
     Full,

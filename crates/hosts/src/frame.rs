@@ -129,7 +129,7 @@ pub struct RemoteOrder {
     /// The trust domain of the branch.
     #[serde(default)]
     pub trust_domain: Option<model::TrustDomain>,
-    /// One kernel in so many is compared with a clean build.
+    /// One kernel in this many is compared with a clean build; 0: none.
     #[serde(default)]
     pub verify_builds: u32,
 }

@@ -2,7 +2,7 @@
 //!
 //! A new connection or request beyond a limit takes the place of the one that has made no progress for longest, of the
 //! same address if that is at its limit. So a client that stalls with all its connections can still open another, and
-//! keeps nobody else out.
+//! does not block other clients.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -38,7 +38,7 @@ pub struct BuildRequest {
     pub tolerate: Vec<String>,
     /// Whose objects and compiler cache are used, and who may use the kernel; `None`: a developer's own.
     pub trust: Option<TrustDomain>,
-    /// One kernel in so many is built a second time from nothing, and the images are compared; 0: none.
+    /// One kernel in this many is built a second time from nothing, and the images are compared; 0: none.
     pub verify_every: u32,
     /// The log of make's output. Not written if the kernel is in the store.
     pub out_log: PathBuf,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use model::SubtestName;
 use model::verdict::Verdict;
 use spawn::{Cmd, Limits};
-use vm::supervise::{Action, Protocol, Supervisor, TimeLimits, Token, UP};
+use vm::supervise::{Action, LibraryLines, Protocol, Supervisor, TimeLimits, Token, UP};
 
 static TOKEN: LazyLock<Token> = LazyLock::new(|| Token::random().unwrap());
 
@@ -32,10 +32,11 @@ async fn call(file: &str, args: &[&str]) -> spawn::Output {
 fn verdicts(names: &[&str], output: &str) -> BTreeMap<SubtestName, Verdict> {
     let names = names.iter().map(|name| name.parse::<SubtestName>().unwrap());
     // A file that does not use the library has no token.
-    let protocol = match output.contains(TOKEN.as_str()) {
-        true => Protocol::Token(TOKEN.clone()),
-        false => Protocol::TokenOrOutput(TOKEN.clone()),
+    let library = match output.contains(TOKEN.as_str()) {
+        true => LibraryLines::Token,
+        false => LibraryLines::Output,
     };
+    let protocol = Protocol { token: TOKEN.clone(), library };
     let mut supervisor = Supervisor::new(names, TimeLimits::interactive(), protocol, Duration::ZERO);
     let up = format!("ktest/{} {UP}", TOKEN.as_str());
     let lines = std::iter::once(up.as_str()).chain(output.lines());

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use vm::console::LineSplitter;
 use vm::session::SessionInput;
-use vm::supervise::{Action, Protocol, Supervisor, TimeLimits, Token, VmEnd, VmOutcome};
+use vm::supervise::{Action, LibraryLines, Protocol, Supervisor, TimeLimits, Token, VmEnd, VmOutcome};
 
 use super::error::RunError;
 use super::phases::Declared;
@@ -101,10 +101,11 @@ impl Host<'_> {
             watchdog_scale: 1,
             interactive: false,
         };
-        let protocol = match declared.marks_with_token {
-            true => Protocol::Token(token),
-            false => Protocol::TokenOrOutput(token),
+        let library = match declared.marks_with_token {
+            true => LibraryLines::Token,
+            false => LibraryLines::Output,
         };
+        let protocol = Protocol { token, library };
         Supervisor::new(subtests.iter().cloned(), limits, protocol, results.reporter.began().elapsed())
     }
 

@@ -12,7 +12,9 @@ use vm::accel::kvm;
 use vm::confine::{self, Confinement};
 use vm::machine::{Accel, Machine};
 use vm::session::{self, Session, SessionError, SessionEvent, SessionInput};
-use vm::supervise::{Action, ConsoleLine, EXIT, Protocol, Supervisor, TimeLimits, Token, UP, VmOutcome};
+use vm::supervise::{
+    Action, ConsoleLine, EXIT, LibraryLines, Protocol, Supervisor, TimeLimits, Token, UP, VmOutcome,
+};
 
 use super::error::{CannotRun, RunError};
 use super::machine::{VmSetup, has_kgdb, prepare};
@@ -156,9 +158,12 @@ impl Attempt for Vms<'_> {
             machine: &machine,
             accel: self.accel,
             limits: self.limits(),
-            protocol: match self.prepared.run.declared.marks_with_token {
-                true => Protocol::Token(token.clone()),
-                false => Protocol::TokenOrKmsg(token.clone()),
+            protocol: Protocol {
+                token: token.clone(),
+                library: match self.prepared.run.declared.marks_with_token {
+                    true => LibraryLines::Token,
+                    false => LibraryLines::Kmsg,
+                },
             },
             access: access.as_ref(),
             dir: &vm_dir,

@@ -26,7 +26,7 @@ mod running;
 use self::ktap::{KtapConsole, KtapLine};
 pub use action::{Action, FinishedSubtest, TimeLimits, VmEnd, VmOutcome};
 use protocol::KmsgClock;
-pub use protocol::{ConsoleLine, Protocol, Token};
+pub use protocol::{ConsoleLine, LibraryLines, Protocol, Token};
 use running::{DeathCause, KernelTrouble, RunningSubtest};
 
 /// The line that the guest prints when it is up.
@@ -159,10 +159,7 @@ impl Supervisor {
         }
         if !line.is_authentic() {
             self.check_for_trouble(&line.text, now);
-        }
-        if self.protocol.of_init(line)
-            && let Some(actions) = self.init_line(line.message(), now)
-        {
+        } else if let Some(actions) = self.init_line(line.message(), now) {
             return actions;
         }
         if self.before_tests() && line.text.contains(".ktest:") {
@@ -172,7 +169,7 @@ impl Supervisor {
             return vec![];
         }
         let Some(marker) = Marker::parse_text(line.message()) else { return vec![] };
-        let through_kmsg = matches!(self.protocol, Protocol::TokenOrKmsg(_)) && !line.is_authentic();
+        let through_kmsg = self.protocol.library == LibraryLines::Kmsg && !line.is_authentic();
         if through_kmsg && marker.is_verdict_or_start() && !self.kmsg.accepts(&line.text, now) {
             return vec![];
         }

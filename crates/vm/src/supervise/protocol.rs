@@ -13,7 +13,7 @@ use crash::line::split;
 /// The random bytes of a token.
 const BYTES: usize = 8;
 
-/// The token of one boot.
+/// The token of one boot, as the text before a message of the protocol: `ktest/TOKEN `.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token(String);
 
@@ -22,33 +22,36 @@ impl Token {
     pub fn random() -> io::Result<Self> {
         let mut bytes = [0; BYTES];
         fsx::own::open(Path::new("/dev/urandom"))?.read_exact(&mut bytes)?;
-        Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self(format!("ktest/{digits} ")))
     }
 
     /// The text of the token: hexadecimal digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// What stands before a message of the protocol.
-    fn prefix(&self) -> String {
-        format!("ktest/{} ", self.0)
+        self.0["ktest/".len()..].trim_end()
     }
 }
 
-/// Which lines are accepted as lines of the protocol.
+/// How the lines of a test file's library are recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LibraryLines {
+    /// They carry the token.
+    Token,
+    /// The library has no token and writes its markers to `/dev/kmsg`, so that they carry a stamp of printk:
+    /// [`KmsgClock`].
+    Kmsg,
+    /// The library has no token and, without a guest, writes its markers to standard output.
+    Output,
+}
+
+/// Which lines are accepted as lines of the protocol. Those of the guest's init carry the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Protocol {
-    /// Every line that has the form of one.
-    Open,
-    /// Lines with the token.
-    Token(Token),
-    /// Lines with the token, and the lines of a test file whose library has no token. In a guest such a library writes
-    /// its markers to `/dev/kmsg`, so that they carry a stamp of printk: [`KmsgClock`].
-    TokenOrKmsg(Token),
-    /// The same without a guest: such a library writes its markers to standard output.
-    TokenOrOutput(Token),
+pub struct Protocol {
+    /// The token of the boot.
+    pub token: Token,
+    /// The lines of the library.
+    pub library: LibraryLines,
 }
 
 /// A console line without the token.
@@ -78,25 +81,16 @@ impl Protocol {
     /// Reads a console line.
     #[must_use]
     pub fn read(&self, line: &str) -> ConsoleLine {
-        let token = match self {
-            Self::Open => return ConsoleLine { text: line.into(), authentic: None },
-            Self::Token(token) | Self::TokenOrKmsg(token) | Self::TokenOrOutput(token) => token,
-        };
-        let prefix = token.prefix();
+        let prefix = self.token.0.as_str();
         // A program may not have ended its line, so the token can be anywhere in it.
-        let authentic = line.rsplit_once(&prefix).map(|(_, message)| message.trim().to_owned());
-        let text = if authentic.is_some() { line.replace(&prefix, "") } else { line.into() };
+        let authentic = line.rsplit_once(prefix).map(|(_, message)| message.trim().to_owned());
+        let text = if authentic.is_some() { line.replace(prefix, "") } else { line.into() };
         ConsoleLine { text, authentic }
-    }
-
-    /// Whether the line can be one of the guest's init.
-    pub(super) fn of_init(&self, line: &ConsoleLine) -> bool {
-        line.is_authentic() || *self == Self::Open
     }
 
     /// Whether the line can be one of the test file's library.
     pub(super) fn of_library(&self, line: &ConsoleLine) -> bool {
-        line.is_authentic() || !matches!(self, Self::Token(_))
+        line.is_authentic() || self.library != LibraryLines::Token
     }
 }
 
@@ -185,8 +179,8 @@ mod tests {
         let token = Token::random().unwrap();
         assert_eq!(token.as_str().len(), 2 * BYTES);
         assert_ne!(token, Token::random().unwrap());
-        let protocol = Protocol::Token(token.clone());
-        let mark = |text: &str| format!("{}{text}", token.prefix());
+        let protocol = Protocol { token: token.clone(), library: LibraryLines::Token };
+        let mark = |text: &str| format!("ktest/{} {text}", token.as_str());
         for (line, text, message) in [
             (mark("========= PASSED a in 3s"), "========= PASSED a in 3s", "========= PASSED a in 3s"),
             (
@@ -206,7 +200,7 @@ mod tests {
             let read = protocol.read(line);
             assert!(!read.is_authentic(), "{line}");
             assert_eq!(read.text, line);
-            assert!(!protocol.of_library(&read) && !protocol.of_init(&read));
+            assert!(!protocol.of_library(&read));
         }
     }
 }

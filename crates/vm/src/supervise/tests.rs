@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use super::*;
 
 const LIMITS: TimeLimits = TimeLimits {
@@ -17,8 +19,8 @@ fn name(text: &str) -> SubtestName {
 }
 
 fn vm(subtests: &[&str]) -> Supervisor {
-    let mut vm = Supervisor::new(subtests.iter().map(|text| name(text)), LIMITS, Protocol::Open, at(0));
-    assert_eq!(vm.print(UP, at(1)), [Action::GuestUp]);
+    let mut vm = Supervisor::new(subtests.iter().map(|text| name(text)), LIMITS, without_token(), at(0));
+    assert_eq!(vm.print(&init(UP), at(1)), [Action::GuestUp]);
     vm
 }
 
@@ -32,6 +34,19 @@ impl Console for Supervisor {
         let line = self.read(line);
         self.line(&line, now)
     }
+}
+
+/// The token of the tests whose library has none.
+static TOKEN: LazyLock<Token> = LazyLock::new(|| Token::random().unwrap());
+
+/// A library without a token. Lines of the guest's init carry it.
+fn without_token() -> Protocol {
+    Protocol { token: TOKEN.clone(), library: LibraryLines::Output }
+}
+
+/// The line as the guest's init prints it.
+fn init(line: &str) -> String {
+    format!("ktest/{} {line}", TOKEN.as_str())
 }
 
 /// The actions as short text; of a log the last line.
@@ -69,7 +84,7 @@ fn a_successful_run() {
         show(&vm.print("========= NOTRUN c in 0s: no mkfs.xfs", at(7))),
         "c NotRun { reason: \"no mkfs.xfs\" } | 00007 ========= NOTRUN c in 0s: no mkfs.xfs"
     );
-    assert!(vm.print("========= KTEST EXIT 1", at(8)).is_empty());
+    assert!(vm.print(&init("========= KTEST EXIT 1"), at(8)).is_empty());
     assert_eq!(vm.ended(VmEnd::Guest, at(9)), (vec![], VmOutcome::Complete));
 }
 
@@ -207,7 +222,7 @@ fn ending_without_a_verdict() {
     let mut vm1 = vm(&["a", "b"]);
     vm1.print("========= TEST   a", at(2));
     assert_eq!(
-        show(&vm1.print("========= KTEST EXIT 7", at(3))),
+        show(&vm1.print(&init("========= KTEST EXIT 7"), at(3))),
         "a Failed { reason: \"ended without a verdict: run-tests exited with status 7\" } | 00003 ========= FAILED a in 1s"
     );
     assert!(vm1.cut_short());
@@ -252,7 +267,7 @@ fn a_guest_that_resets_is_a_test_failure() {
 
 #[test]
 fn boots_that_fail() {
-    let mut silent = Supervisor::new([name("a")], LIMITS, Protocol::Open, at(0));
+    let mut silent = Supervisor::new([name("a")], LIMITS, without_token(), at(0));
     assert_eq!(silent.tick(at(59)), []);
     assert_eq!(silent.tick(at(60)), [Action::Kill]);
     let ending = silent.ended(VmEnd::Killed, at(60)).1;
@@ -261,7 +276,7 @@ fn boots_that_fail() {
         VmOutcome::NoBoot { reason: "the guest was not up after 60 s".into(), crashed: false }
     );
 
-    let mut panics = Supervisor::new([name("a")], LIMITS, Protocol::Open, at(0));
+    let mut panics = Supervisor::new([name("a")], LIMITS, without_token(), at(0));
     panics.print("[    0.500000] Kernel panic - not syncing: VFS: Unable to mount root fs", at(1));
     assert_eq!(panics.tick(at(4)), [Action::Kill]);
     let VmOutcome::NoBoot { reason, crashed: true } = panics.ended(VmEnd::Killed, at(4)).1 else {
@@ -269,7 +284,7 @@ fn boots_that_fail() {
     };
     assert!(reason.starts_with("the kernel crashed while booting: "), "{reason}");
 
-    let mut dead = Supervisor::new([name("a")], LIMITS, Protocol::Open, at(0));
+    let mut dead = Supervisor::new([name("a")], LIMITS, without_token(), at(0));
     let ending = dead.ended(VmEnd::Died("QEMU ended with exit code 1: no such file".into()), at(1)).1;
     assert_eq!(ending, VmOutcome::Infrastructure("QEMU ended with exit code 1: no such file".into()));
 }
@@ -277,7 +292,7 @@ fn boots_that_fail() {
 #[test]
 fn init_that_fails() {
     let mut vm = vm(&["a"]);
-    vm.print("ktest: fs/x.ktest init failed (exit 3)", at(2));
+    vm.print(&init("ktest: fs/x.ktest init failed (exit 3)"), at(2));
     assert_eq!(
         vm.ended(VmEnd::Guest, at(3)).1,
         VmOutcome::InitFailed("fs/x.ktest init failed (exit 3)".into())
@@ -289,12 +304,12 @@ fn init_that_prints_a_reason() {
     let mut own_file = vm(&["a"]);
     own_file.print("x.ktest: persistent memory /dev/pmem0 is missing", at(2));
     own_file.print("[    1.0] random: crng init done", at(2));
-    own_file.print("ktest: /host/t/fs/x.ktest init failed (exit 2)", at(2));
+    own_file.print(&init("ktest: /host/t/fs/x.ktest init failed (exit 2)"), at(2));
     let why = "init failed: x.ktest: persistent memory /dev/pmem0 is missing";
     assert_eq!(own_file.ended(VmEnd::Guest, at(3)).1, VmOutcome::InitFailed(why.into()));
     let mut other_file = vm(&["a"]);
     other_file.print("other.ktest: no", at(2));
-    other_file.print("ktest: fs/x.ktest init failed (exit 2)", at(2));
+    other_file.print(&init("ktest: fs/x.ktest init failed (exit 2)"), at(2));
     assert_eq!(
         other_file.ended(VmEnd::Guest, at(3)).1,
         VmOutcome::InitFailed("fs/x.ktest init failed (exit 2)".into())
@@ -306,7 +321,7 @@ fn a_silent_shutdown_is_cut_off() {
     let mut vm = vm(&["a"]);
     vm.print("========= TEST   a", at(2));
     vm.print("========= PASSED a in 0s", at(3));
-    vm.print("========= KTEST EXIT 0", at(3));
+    vm.print(&init("========= KTEST EXIT 0"), at(3));
     assert_eq!(vm.tick(at(13)), [Action::Kill]);
     assert_eq!(vm.ended(VmEnd::Killed, at(13)).1, VmOutcome::Complete);
 }
@@ -315,14 +330,16 @@ proptest::proptest! {
     /// For any console output, each subtest that starts gets exactly one verdict.
     #[test]
     fn one_verdict_each(script in proptest::collection::vec(0usize..14, 0..40), end in 0usize..3) {
+        let (exit, failed, up) =
+            (init("========= KTEST EXIT 0"), init("ktest: f init failed (exit 1)"), init(UP));
         let lines = [
             "========= TEST   a", "========= TEST   b", "========= TEST   c", "========= PASSED a in 0s",
             "========= FAILED b in 0s", "========= NOTRUN c in 0s: no", "========= PASSED b in 0s", "WATCHDOG 3",
-            "[   1.000000] WARNING: CPU: 0", "[    1.0] Kernel panic - not syncing: x", "========= KTEST EXIT 0",
-            "ktest: f init failed (exit 1)", "rubbish", UP,
+            "[   1.000000] WARNING: CPU: 0", "[    1.0] Kernel panic - not syncing: x", &exit,
+            &failed, "rubbish", &up,
         ];
-        let mut vm = Supervisor::new(["a", "b", "c"].map(name), LIMITS, Protocol::Open, at(0));
-        let mut actions = vm.print(UP, at(1));
+        let mut vm = Supervisor::new(["a", "b", "c"].map(name), LIMITS, without_token(), at(0));
+        let mut actions = vm.print(&init(UP), at(1));
         for (step, line) in script.iter().enumerate() {
             actions.extend(vm.print(lines[*line], at(2 + step as u64)));
             actions.extend(vm.tick(at(2 + step as u64)));
@@ -347,8 +364,8 @@ proptest::proptest! {
 
 #[test]
 fn an_interactive_vm_has_no_limits() {
-    let mut vm = Supervisor::new([name("a"), name("b")], TimeLimits::interactive(), Protocol::Open, at(0));
-    vm.print(UP, at(1));
+    let mut vm = Supervisor::new([name("a"), name("b")], TimeLimits::interactive(), without_token(), at(0));
+    vm.print(&init(UP), at(1));
     vm.print("========= TEST   a", at(2));
     vm.print("WATCHDOG 1", at(3));
     assert!(vm.tick(at(1_000_000)).is_empty());
@@ -363,7 +380,12 @@ fn an_interactive_vm_has_no_limits() {
 fn a_line_without_the_token_of_the_boot_changes_nothing() {
     let token = Token::random().unwrap();
     let mark = |text: &str| format!("[    1.000000] ktest/{} {text}", token.as_str());
-    let mut vm = Supervisor::new([name("a"), name("b")], LIMITS, Protocol::Token(token.clone()), at(0));
+    let mut vm = Supervisor::new(
+        [name("a"), name("b")],
+        LIMITS,
+        Protocol { token: token.clone(), library: LibraryLines::Token },
+        at(0),
+    );
     assert!(vm.print(UP, at(1)).is_empty());
     assert_eq!(vm.print(&mark(UP), at(1)), [Action::GuestUp]);
     assert!(vm.print("[    2.000000] ========= TEST   a", at(2)).is_empty());
@@ -396,7 +418,12 @@ fn a_line_without_the_token_of_the_boot_changes_nothing() {
 #[test]
 fn markers_of_a_library_without_a_token_count_and_those_of_init_do_not() {
     let token = Token::random().unwrap();
-    let mut vm = Supervisor::new([name("a")], LIMITS, Protocol::TokenOrKmsg(token.clone()), at(0));
+    let mut vm = Supervisor::new(
+        [name("a")],
+        LIMITS,
+        Protocol { token: token.clone(), library: LibraryLines::Kmsg },
+        at(0),
+    );
     vm.print(&format!("ktest/{} {UP}", token.as_str()), at(1));
     assert_eq!(show(&vm.print("[    2.000000] ========= TEST   a", at(2))), "Started(\"a\")");
     assert!(vm.print("========= KTEST EXIT 0", at(3)).is_empty());

@@ -14,4 +14,4 @@ mod resources;
 pub use builder::{Network, RootEntry, Sandbox, root_entries};
 pub use escape::{Attempt, try_to_escape};
 pub use probe::{SandboxError, probe, probe_now};
-pub use resources::Resources;
+pub use resources::{Resources, host_memory};

@@ -42,12 +42,18 @@ impl Resources {
 
 /// RAM and swap space of this host, in bytes; 0 if unknown.
 fn memory() -> u64 {
-    let text = fsx::own::read_to_string(Path::new("/proc/meminfo"), 1 << 20).unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()
-    };
-    (field("MemTotal:").unwrap_or(0) + field("SwapTotal:").unwrap_or(0)) << 10
+    ["MemTotal:", "SwapTotal:"].into_iter().filter_map(host_memory).sum()
+}
+
+/// A field of `/proc/meminfo` of this host, such as `MemTotal:`, in bytes; `None` if it cannot be read.
+#[must_use]
+pub fn host_memory(field: &str) -> Option<u64> {
+    memory_field(&fsx::own::read_to_string(Path::new("/proc/meminfo"), 1 << 20).ok()?, field)
+}
+
+fn memory_field(text: &str, field: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(field))?;
+    value.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1 << 10)
 }
 
 /// Whether [`PRLIMIT`] is installed.
@@ -60,6 +66,13 @@ mod tests {
     use super::*;
     use crate::{Sandbox, probe};
     use spawn::Limits;
+
+    #[test]
+    fn a_field_of_meminfo_is_in_bytes() {
+        let text = "MemTotal:       24684092 kB\nMemFree: 1 kB\n";
+        assert_eq!(memory_field(text, "MemTotal:").map(|bytes| bytes >> 20), Some(24105));
+        assert_eq!(memory_field("rubbish", "MemTotal:"), None);
+    }
 
     #[tokio::test]
     async fn memory_processes_and_files_are_limited() {

@@ -121,10 +121,8 @@ fn resources(machine: &Machine) -> Resources {
 
 #[cfg(test)]
 mod tests {
-    use model::StorageBus;
-
     use super::*;
-    use crate::machine::{Disk, Share};
+    use crate::machine::{Disk, Share, fixture};
 
     fn machine() -> Machine {
         let disk = |file: &str, readonly| Disk {
@@ -136,26 +134,13 @@ mod tests {
         };
         let share = |dir: &str, writable| Share { tag: "t".into(), dir: dir.into(), writable, xattr: false };
         Machine {
-            arch: Arch::X86_64,
             accel: Accel::Kvm,
-            cpus: 1,
-            mem_mib: 1024,
             kernel: "/c/k/bzImage".into(),
-            initrd: None,
-            append: vec![],
             root: "/c/root.ext4".into(),
-            bus: StorageBus::VirtioBlk,
             disks: vec![disk("/srv/image", true), disk("/t/image", true), disk("/c/vm/scratch0", false)],
-            hotplug: None,
-            pmem: vec![],
             shares: vec![share("/c/vm/guest", false), share("/t/out/files", true), share("/t", false)],
             sockets: Some("/tmp/s".into()),
-            kgdb: false,
-            serial_log: None,
-            early_console: false,
-            network: None,
-            qemu_prepend: vec![],
-            qemu_append: vec![],
+            ..fixture::machine()
         }
     }
 

@@ -94,33 +94,11 @@ async fn read_reply<R: tokio::io::AsyncBufRead + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{Accel, Disk, Hotplug};
-    use model::StorageBus;
+    use crate::machine::{Disk, Hotplug, fixture};
 
     fn machine(hotplug: bool) -> Machine {
         let disk = Disk { file: "/r/d0".into(), readonly: false, snapshot: false, iops: None, bps: None };
-        Machine {
-            arch: model::Arch::X86_64,
-            accel: Accel::Tcg,
-            cpus: 1,
-            mem_mib: 256,
-            kernel: "/k".into(),
-            initrd: None,
-            append: vec![],
-            root: "/i".into(),
-            bus: StorageBus::VirtioBlk,
-            disks: vec![disk],
-            hotplug: hotplug.then_some(Hotplug::Native),
-            pmem: vec![],
-            shares: vec![],
-            sockets: None,
-            kgdb: false,
-            serial_log: None,
-            early_console: false,
-            network: None,
-            qemu_prepend: vec![],
-            qemu_append: vec![],
-        }
+        Machine { disks: vec![disk], hotplug: hotplug.then_some(Hotplug::Native), ..fixture::machine() }
     }
 
     #[test]

@@ -420,4 +420,6 @@ fn comma(value: &str) -> String {
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;

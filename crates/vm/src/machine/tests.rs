@@ -2,18 +2,9 @@ use super::*;
 
 fn machine() -> Machine {
     Machine {
-        arch: Arch::X86_64,
-        accel: Accel::Tcg,
         cpus: 2,
-        mem_mib: 1024,
-        kernel: "/k/bzImage".into(),
-        initrd: None,
         append: vec!["quiet".into()],
         root: "/i/root,1.ext4".into(),
-        bus: StorageBus::VirtioBlk,
-        disks: vec![],
-        hotplug: None,
-        pmem: vec![],
         shares: vec![Share {
             tag: "ktest_guest".into(),
             dir: "/r/guest".into(),
@@ -21,12 +12,8 @@ fn machine() -> Machine {
             xattr: false,
         }],
         sockets: Some("/s".into()),
-        kgdb: false,
         serial_log: Some("/r/serial".into()),
-        early_console: false,
-        network: None,
-        qemu_prepend: vec![],
-        qemu_append: vec![],
+        ..fixture::machine()
     }
 }
 

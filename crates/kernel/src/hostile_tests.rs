@@ -1,15 +1,14 @@
 //! A property: whatever a build leaves under any name below its objects and its module folder, nothing outside is read
 //! or changed, and each call that handles these folders returns within seconds.
 
-use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use fsx::untrusted::Dir;
 use model::Arch;
 use proptest::prelude::*;
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use testkit::Trap;
 
 use crate::boot_image::image_of;
 use crate::compile::{Compiled, remove_special_files};
@@ -67,58 +66,13 @@ const MODULES: [&str; 8] = [
     "meta.json",
 ];
 
-/// What a hostile build puts in the place of a name.
-#[derive(Debug, Clone, Copy)]
-enum Trap {
-    LinkToFile,
-    LinkToDirectory,
-    LinkToDevice,
-    DanglingLink,
-    Fifo,
-    Device,
-    Directory,
-    SparseFile,
-    HardLink,
-    DeepTree,
-}
-
-const TRAPS: [Trap; 10] = [
-    Trap::LinkToFile,
-    Trap::LinkToDirectory,
-    Trap::LinkToDevice,
-    Trap::DanglingLink,
-    Trap::Fifo,
-    Trap::Device,
-    Trap::Directory,
-    Trap::SparseFile,
-    Trap::HardLink,
-    Trap::DeepTree,
-];
-
-impl Trap {
-    fn set(self, path: &Path, outside: &Path) {
-        let (parent, name) = (path.parent().unwrap(), path.file_name().unwrap());
-        // An earlier trap may be above it.
-        if !parent.is_dir() || parent.canonicalize().unwrap() != parent {
-            return;
-        }
+/// Puts a trap in the place of a name.
+fn set(trap: Trap, path: &Path, outside: &Path) {
+    let (parent, name) = (path.parent().unwrap(), path.file_name().unwrap());
+    // An earlier trap may be above it.
+    if parent.is_dir() && parent.canonicalize().unwrap() == parent {
         Dir::open(parent).unwrap().remove_tree(name).unwrap();
-        let node = |kind, device| mknodat(CWD, path, kind, Mode::RWXU, device);
-        match self {
-            Self::LinkToFile => symlink(outside.join("secret"), path).unwrap(),
-            Self::LinkToDirectory => symlink(outside, path).unwrap(),
-            Self::LinkToDevice => symlink("/dev/zero", path).unwrap(),
-            Self::DanglingLink => symlink(outside.join("new"), path).unwrap(),
-            Self::Fifo => node(FileType::Fifo, 0).unwrap(),
-            // /dev/zero; an ordinary user cannot create it.
-            Self::Device => drop(node(FileType::CharacterDevice, makedev(1, 5))),
-            Self::Directory => fs::create_dir(path).unwrap(),
-            Self::SparseFile => File::create(path).unwrap().set_len(1 << 40).unwrap(),
-            Self::HardLink => fs::hard_link(outside.join("secret"), path).unwrap(),
-            Self::DeepTree => {
-                fs::create_dir_all(path.join("d/".repeat(70))).unwrap();
-            }
-        }
+        trap.set(path, outside);
     }
 }
 
@@ -223,7 +177,7 @@ fn below(path: &str, dir: &str) -> bool {
 fn check(traps: &[(&str, &str, Trap)]) {
     let scene = Scene::new();
     for (folder, name, trap) in traps {
-        trap.set(&scene.path(folder).join(name), &scene.path("outside"));
+        set(*trap, &scene.path(folder).join(name), &scene.path("outside"));
     }
     let begun = Instant::now();
     scene.handle();
@@ -233,14 +187,14 @@ fn check(traps: &[(&str, &str, Trap)]) {
 
 #[test]
 fn each_trap_at_each_name_of_the_objects() {
-    for (trap, name) in TRAPS.into_iter().flat_map(|trap| OBJECTS.map(|name| (trap, name))) {
+    for (trap, name) in Trap::ALL.into_iter().flat_map(|trap| OBJECTS.map(|name| (trap, name))) {
         check(&[("obj", name, trap)]);
     }
 }
 
 #[test]
 fn each_trap_at_each_name_of_the_module_folder() {
-    for (trap, name) in TRAPS.into_iter().flat_map(|trap| MODULES.map(|name| (trap, name))) {
+    for (trap, name) in Trap::ALL.into_iter().flat_map(|trap| MODULES.map(|name| (trap, name))) {
         check(&[("modules", name, trap)]);
     }
 }
@@ -248,7 +202,7 @@ fn each_trap_at_each_name_of_the_module_folder() {
 fn any_trap() -> impl Strategy<Value = (&'static str, &'static str, Trap)> {
     let object = proptest::sample::select(&OBJECTS[..]).prop_map(|name| ("obj", name));
     let module = proptest::sample::select(&MODULES[..]).prop_map(|name| ("modules", name));
-    (prop_oneof![3 => object, 1 => module], proptest::sample::select(&TRAPS[..]))
+    (prop_oneof![3 => object, 1 => module], proptest::sample::select(&Trap::ALL[..]))
         .prop_map(|((folder, name), trap)| (folder, name, trap))
 }
 

@@ -1,4 +1,4 @@
-//! Test support: scratch git repositories, result directories, an sshd. Used as a dev-dependency only.
+//! Test support: scratch git repositories, result directories, an sshd, hostile files. Used as a dev-dependency only.
 //!
 //! Nothing here reads the configuration of the user. Repositories and results are the same on every host, down to the
 //! commit ids. Errors panic.
@@ -6,6 +6,8 @@
 mod repo;
 pub mod results_fixture;
 mod sshd;
+mod trap;
 
 pub use repo::ScratchRepo;
 pub use sshd::{Sshd, processes};
+pub use trap::Trap;

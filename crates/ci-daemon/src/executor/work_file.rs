@@ -38,33 +38,20 @@ pub(super) async fn open(work: &Path, relative: &Path) -> Result<Option<PlainFil
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::process::Command;
     use std::time::Instant;
 
     use model::{CommitId, ResultKey, Verdict};
     use results::{LogKind, VerdictRecord, Writer};
+    use testkit::Trap;
 
     use super::*;
 
-    /// Creates an entry as a hostile host can, in an empty directory.
-    fn hostile(path: &Path, kind: &str, victim: &Path) {
-        match kind {
-            "link" => symlink(victim, path).unwrap(),
-            "endless" => symlink("/dev/zero", path).unwrap(),
-            "dangling" => symlink("/nowhere", path).unwrap(),
-            "hard link" => std::fs::hard_link(victim, path).unwrap(),
-            "directory" => std::fs::create_dir(path).unwrap(),
-            "fifo" => assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
-            "sparse" => std::fs::File::create(path).unwrap().set_len(1 << 42).unwrap(),
-            _ => unreachable!(),
-        }
-    }
-
-    /// Every name that the executor publishes, with every kind of entry.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn nothing_but_plain_files_is_published() {
         let dir = tempfile::tempdir().unwrap();
-        let (work, victim) = (dir.path().join("work"), dir.path().join("victim"));
+        let (work, outside) = (dir.path().join("work"), dir.path().join("outside"));
+        let victim = outside.join("secret");
+        std::fs::create_dir(&outside).unwrap();
         std::fs::write(&victim, "PRIVATE KEY").unwrap();
         let writer = Writer::open(dir.path().join("results")).unwrap();
         let commit: CommitId = "1".repeat(40).parse().unwrap();
@@ -74,26 +61,25 @@ mod tests {
         let names =
             ["out/a.x/log", "out/a.x/crash", "out/a", "kernel.config", "out/build.log", "out/coverage.info"];
         for name in names {
-            for kind in ["link", "endless", "dangling", "hard link", "directory", "fifo", "sparse"] {
+            // An ordinary user cannot create a device.
+            for trap in Trap::ALL.into_iter().filter(|trap| *trap != Trap::Device) {
                 let path = work.join(name);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                hostile(&path, kind, &victim);
+                trap.set(&path, &outside);
                 let began = Instant::now();
                 match open(&work, Path::new(name)).await {
                     Ok(Some(file)) => {
-                        assert_eq!(kind, "sparse", "{name}");
+                        assert_eq!(trap, Trap::SparseFile, "{name}");
                         writer.publish_log(&commit, &key, 1, LogKind::Subtest, file).await.unwrap();
                     }
-                    refused => assert!(refused.is_err(), "{name} {kind}: {refused:?}"),
+                    refused => assert!(refused.is_err(), "{name} {trap:?}: {refused:?}"),
                 }
-                assert!(began.elapsed() < Duration::from_secs(5), "{name} {kind}: {:?}", began.elapsed());
+                assert!(began.elapsed() < Duration::from_secs(5), "{name} {trap:?}: {:?}", began.elapsed());
                 std::fs::remove_dir_all(&work).unwrap();
             }
             // The directory above is a link.
             let parent = work.join(name).parent().unwrap().to_owned();
             if parent != work {
-                let outside = dir.path().join("outside");
-                std::fs::create_dir_all(&outside).unwrap();
                 std::fs::copy(&victim, outside.join(Path::new(name).file_name().unwrap())).unwrap();
                 std::fs::create_dir_all(parent.parent().unwrap()).unwrap();
                 symlink(&outside, &parent).unwrap();

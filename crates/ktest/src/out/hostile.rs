@@ -1,11 +1,10 @@
 //! Everything that can have the name of a file of a run, under every name: nothing outside the output directory changes,
 //! and the run goes on or ends within seconds.
 
-use std::os::unix::fs::{FileTypeExt, symlink};
-use std::process::Command;
 use std::sync::mpsc;
 
 use model::{Arch, Verdict};
+use testkit::Trap;
 
 use super::*;
 use crate::live::Live;
@@ -34,28 +33,6 @@ const NAMES: [&str; 21] = [
     "out/a.x/devices",
     "out/a.x/devices/machine.json",
 ];
-
-const KINDS: [&str; 8] =
-    ["link", "directory link", "endless", "dangling", "hard link", "directory", "fifo", "sparse"];
-
-fn leave(path: &Path, kind: &str, outside: &Path) {
-    match kind {
-        "link" => symlink(outside.join("victim"), path).unwrap(),
-        "directory link" => symlink(outside, path).unwrap(),
-        "endless" => symlink("/dev/zero", path).unwrap(),
-        "dangling" => symlink(outside.join("new"), path).unwrap(),
-        "hard link" => std::fs::hard_link(outside.join("victim"), path).unwrap(),
-        "directory" => std::fs::create_dir_all(path.join("below")).unwrap(),
-        "fifo" => assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
-        "sparse" => std::fs::File::create(path).unwrap().set_len(1 << 42).unwrap(),
-        // As root only.
-        "device" => {
-            let made = Command::new("mknod").arg(path).args(["c", "1", "5"]).status().unwrap();
-            assert!(!made.success() || path.symlink_metadata().unwrap().file_type().is_char_device());
-        }
-        _ => unreachable!(),
-    }
-}
 
 /// What a run does with its output directory, without a VM. An error ends it.
 fn use_all(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
@@ -105,14 +82,14 @@ fn state(outside: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
 #[test]
 fn every_name_and_everything_that_can_have_it() {
     for name in NAMES {
-        for kind in KINDS.into_iter().chain(["device"]) {
+        for trap in Trap::ALL {
             let temp = tempfile::tempdir().unwrap();
             let (dir, outside) = (temp.path().join("out"), temp.path().join("outside"));
             std::fs::create_dir(&outside).unwrap();
-            std::fs::write(outside.join("victim"), "precious").unwrap();
+            std::fs::write(outside.join("secret"), "precious").unwrap();
             let path = dir.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            leave(&path, kind, &outside);
+            trap.set(&path, &outside);
             let before = state(&outside);
             let (sender, done) = mpsc::channel();
             std::thread::spawn(move || {
@@ -120,8 +97,8 @@ fn every_name_and_everything_that_can_have_it() {
                 let _ = sender.send(use_all(&dir).map_err(|error| error.to_string()));
             });
             let result = done.recv_timeout(Duration::from_secs(5));
-            let result = result.unwrap_or_else(|_| panic!("{name} as a {kind}: it hangs"));
-            assert_eq!(state(&outside), before, "{name} as a {kind}: {result:?}");
+            let result = result.unwrap_or_else(|_| panic!("{name} as {trap:?}: it hangs"));
+            assert_eq!(state(&outside), before, "{name} as {trap:?}: {result:?}");
         }
     }
 }

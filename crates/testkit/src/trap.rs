@@ -1,0 +1,71 @@
+//! What untrusted code can put in the place of a file: links, special files, directories, endless files.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+
+/// What is put in the place of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trap {
+    /// A link to the file `secret` outside.
+    LinkToFile,
+    /// A link to the directory outside.
+    LinkToDirectory,
+    /// A link to `/dev/zero`.
+    LinkToDevice,
+    /// A link to a file outside that does not exist.
+    DanglingLink,
+    /// A FIFO without a writer.
+    Fifo,
+    /// The device `/dev/zero`. An ordinary user cannot create it: then there is no file.
+    Device,
+    /// A directory with a directory in it.
+    Directory,
+    /// A file of 4 TiB without blocks.
+    SparseFile,
+    /// A second name of the file `secret` outside.
+    HardLink,
+    /// Directories in each other, 70 deep.
+    DeepTree,
+}
+
+impl Trap {
+    /// Every trap.
+    pub const ALL: [Self; 10] = [
+        Self::LinkToFile,
+        Self::LinkToDirectory,
+        Self::LinkToDevice,
+        Self::DanglingLink,
+        Self::Fifo,
+        Self::Device,
+        Self::Directory,
+        Self::SparseFile,
+        Self::HardLink,
+        Self::DeepTree,
+    ];
+
+    /// Creates it at `path`, where nothing is. The directory `outside` has the file `secret`.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be created.
+    pub fn set(self, path: &Path, outside: &Path) {
+        let node = |kind, device| mknodat(CWD, path, kind, Mode::RWXU, device).map_err(io::Error::from);
+        let created = match self {
+            Self::LinkToFile => symlink(outside.join("secret"), path),
+            Self::LinkToDirectory => symlink(outside, path),
+            Self::LinkToDevice => symlink("/dev/zero", path),
+            Self::DanglingLink => symlink(outside.join("new"), path),
+            Self::Fifo => node(FileType::Fifo, 0),
+            Self::Device => node(FileType::CharacterDevice, makedev(1, 5)).or(Ok(())),
+            Self::Directory => fs::create_dir_all(path.join("below")),
+            Self::SparseFile => File::create(path).and_then(|file| file.set_len(1 << 42)),
+            Self::HardLink => fs::hard_link(outside.join("secret"), path),
+            Self::DeepTree => fs::create_dir_all(path.join("d/".repeat(70))),
+        };
+        created.expect("the parent directory is ours, and nothing is at the path");
+    }
+}

@@ -12,7 +12,7 @@ use results::Reader;
 use tracing_subscriber::EnvFilter;
 
 use crate::actions::{Actions, Hook, Rerun, Token};
-use crate::http::cgi;
+use crate::http::{PublicAddress, cgi};
 use crate::problem::Problem;
 use crate::route::{self, ROOTS};
 use crate::serve;
@@ -70,6 +70,10 @@ struct ServeArguments {
     /// Give an address or a network (10.0.0.0/8); can be repeated.
     #[arg(long, value_name = "ADDRESS")]
     trusted_proxy: Vec<Proxy>,
+    /// Link to pages below this path, as behind a proxy that serves the dashboard at https://HOST/PATH/ [default: the path of
+    /// the configuration's ci_url]. Requests are accepted with and without it.
+    #[arg(long, value_name = "PATH")]
+    mount: Option<String>,
 }
 
 impl ServeArguments {
@@ -140,11 +144,16 @@ fn site(arguments: &ResultsArguments) -> anyhow::Result<Site> {
     }
     let tests = config.all_branches().flat_map(|branch| config.tests_of(branch)).cloned().collect();
     let dir = arguments.output_dir.as_ref().unwrap_or(&config.output_dir);
-    Ok(Site::new(Reader::open(dir)?, tests))
+    let public = config.ci_url.as_deref().map(|url| PublicAddress::from_url(url, ROOTS)).unwrap_or_default();
+    Ok(Site::new(Reader::open(dir)?, tests).published_at(public))
 }
 
 fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow::Result<()> {
-    let site = site(results)?;
+    let mut site = site(results)?;
+    if let Some(mount) = &arguments.mount {
+        let public = site.public_address().clone().mounted_at(mount).context("--mount")?;
+        site = site.published_at(public);
+    }
     let token = |file: &Option<PathBuf>| file.as_deref().map(Token::from_file).transpose();
     let actions = Actions {
         hook: token(&arguments.hook_token_file)?.map(Hook::new),
@@ -188,7 +197,11 @@ fn answer_cgi() -> anyhow::Result<()> {
         output_dir: std::env::var_os("KTEST_CI_OUTPUT_DIR").map(PathBuf::from),
     };
     let response = match site(&arguments) {
-        Ok(site) => handle(&site, &request, fsx::clock::unix_seconds()),
+        Ok(site) => {
+            let is_local = request.client.is_some_and(|client| client.to_canonical().is_loopback());
+            let request = site.public_address().locate(request.clone(), is_local);
+            handle(&site, &request, fsx::clock::unix_seconds())
+        }
         Err(error) => {
             tracing::error!("{error:#}");
             let (format, _) = route::parse(&request);

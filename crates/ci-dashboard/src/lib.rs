@@ -20,7 +20,7 @@ mod views;
 
 pub use crate::actions::{Actions, Hook, Rerun, Token};
 pub use crate::http::cgi::is_cgi;
-pub use crate::http::{Body, Encoded, Request, Response};
+pub use crate::http::{Body, Encoded, MountError, PublicAddress, Request, Response};
 pub use crate::serve::serve;
 pub use crate::site::{Site, handle};
 pub use crate::testfiles::TestFiles;

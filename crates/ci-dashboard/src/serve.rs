@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::actions::{self, Actions};
 use crate::http::server::{self, Handler};
-use crate::http::{Request, Response};
+use crate::http::{PublicAddress, Request, Response};
 use crate::route::{self, Route};
 use crate::site::{Site, handle};
 
@@ -19,6 +19,10 @@ struct Service {
 }
 
 impl Handler for Service {
+    fn public_address(&self) -> &PublicAddress {
+        self.site.public_address()
+    }
+
     fn body_max(&self, request: &Request) -> usize {
         let is_rerun = request.method == Method::POST
             && self.actions.rerun.is_some()

@@ -7,7 +7,7 @@ use results::{Reader, Resolved};
 
 use crate::assets;
 use crate::http::page_cache::{PageCache, Stamp};
-use crate::http::{Request, Response, content_type};
+use crate::http::{PublicAddress, Request, Response, content_type};
 use crate::problem::Problem;
 use crate::route::{self, Format, Route};
 use crate::store::Store;
@@ -20,19 +20,33 @@ pub struct Site {
     tests: TestFiles,
     pages: PageCache<Problem>,
     reruns: bool,
+    public: PublicAddress,
 }
 
 impl Site {
     /// A site over results; `tests` are the test files that the configuration names, if there is one.
     #[must_use]
     pub fn new(reader: Reader, tests: TestFiles) -> Self {
-        Self { store: Store::new(reader), tests, pages: PageCache::default(), reruns: false }
+        let (pages, public) = (PageCache::default(), PublicAddress::default());
+        Self { store: Store::new(reader), tests, pages, reruns: false, public }
     }
 
     /// The same with a form for reruns on the pages of tests, for a server that accepts it.
     #[must_use]
     pub fn offering_reruns(self) -> Self {
         Self { reruns: true, ..self }
+    }
+
+    /// The same under the address where clients find it.
+    #[must_use]
+    pub fn published_at(self, public: PublicAddress) -> Self {
+        Self { public, ..self }
+    }
+
+    /// Where clients find the site.
+    #[must_use]
+    pub fn public_address(&self) -> &PublicAddress {
+        &self.public
     }
 
     /// The results.
@@ -61,7 +75,7 @@ pub fn handle(site: &Site, request: &Request, now: i64) -> Response {
         Err(Problem::Method)
     };
     let answer = answer.unwrap_or_else(|problem| views::error::view(&problem, request, format));
-    answer.negotiated(request).finished(&request.method)
+    answer.negotiated(request).varied(request).finished(&request.method)
 }
 
 /// Whether everything that a view shows is published by rename in the output directory itself.

@@ -198,7 +198,7 @@ fn a_branch_has_a_feed_and_a_badge() {
     let farm = small();
     let request = Request::get("/ci?user=mira&branch=ext4-testing&format=atom")
         .with_header(header::HOST, "ci.example.org");
-    let feed = farm.ask(&request);
+    let feed = farm.ask(&ci_dashboard::PublicAddress::default().locate(request, false));
     assert_eq!(feed.headers[header::CONTENT_TYPE], "application/atom+xml; charset=utf-8");
     insta::assert_snapshot!("feed", common::body_text(feed));
     insta::assert_snapshot!("badge", farm.get("/ci?user=mira&branch=ext4-testing&format=badge"));

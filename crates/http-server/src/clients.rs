@@ -77,6 +77,7 @@ pub(crate) struct OpenRequest {
 #[derive(Debug, Clone)]
 pub struct Client {
     address: IpAddr,
+    pub(crate) is_behind_proxy: bool,
     own: Arc<Semaphore>,
     all: Arc<Semaphore>,
 }
@@ -93,6 +94,12 @@ impl Client {
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// Whether the request came from a trusted proxy or from this host, where only a proxy sends `X-Forwarded-*`.
+    #[must_use]
+    pub fn is_behind_proxy(&self) -> bool {
+        self.is_behind_proxy
     }
 
     /// Waits for a free handler: first among the requests of this client, then among those of all clients.
@@ -135,7 +142,7 @@ impl Clients {
         let id = state.requests.open(Some(counted_as), activity, own, total)?;
         let slots = || Arc::new(Semaphore::new(self.limits.slots_per_address));
         let slots = Arc::clone(state.slots.entry(counted_as).or_insert_with(slots));
-        let client = Client { address, own: slots, all: Arc::clone(&self.slots) };
+        let client = Client { address, is_behind_proxy: false, own: slots, all: Arc::clone(&self.slots) };
         Some((OpenRequest { clients: Arc::clone(self), id, counted_as }, client))
     }
 

@@ -48,9 +48,10 @@ impl Gate {
         let activities: Vec<_> = [Some(connection), stream].into_iter().flatten().collect();
         self.hint(peer, &request);
         let address = self.proxies.client(peer, request.headers());
-        let Some((open, client)) = self.clients.request(address, &own) else {
+        let Some((open, mut client)) = self.clients.request(address, &own) else {
             return Ok(refusal().map(|body| TrackedBody::new(body, activities, None)));
         };
+        client.is_behind_proxy = self.proxies.contain(peer) || peer.to_canonical().is_loopback();
         request.extensions_mut().insert(client);
         let response = self.router.clone().oneshot(request.map(AxumBody::new)).await?;
         drop(handling);

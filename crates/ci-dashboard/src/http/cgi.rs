@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, Write};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::public::{mount_point, own_host};
 use super::{Encoded, Request, Response};
 
 /// Whether a web server started this process as a CGI program.
@@ -33,7 +34,10 @@ pub fn request(environment: &HashMap<String, String>, roots: &[&str]) -> Request
         }
     }
     let client = variable("REMOTE_ADDR").parse().ok();
-    Request { method, path, query: variable("QUERY_STRING").into(), headers, client, mount }
+    let query = variable("QUERY_STRING").into();
+    let is_https = matches!(variable("HTTPS"), "on" | "1") || variable("REQUEST_SCHEME") == "https";
+    let origin = own_host(&headers).filter(|_| is_https).map(|host| format!("https://{host}"));
+    Request { method, path, query, headers, client, mount, origin, is_forwarded: false }
 }
 
 /// The mount point and the still encoded path below it.
@@ -50,17 +54,10 @@ fn split_path(script: &str, path_info: &str, request_uri: &str, roots: &[&str]) 
     // A mapped root belongs to the path.
     for root in roots {
         if let Some(mount) = script.strip_suffix(root) {
-            return (mount_point(mount), format!("{root}{below}"));
+            return (mount_point(mount).unwrap_or_default(), format!("{root}{below}"));
         }
     }
-    (mount_point(script), if below.is_empty() { "/".into() } else { below })
-}
-
-/// The text if it is a plain path, else nothing: links below any other mount point would leave the site.
-fn mount_point(text: &str) -> String {
-    let plain = text.is_empty() || (text.starts_with('/') && !text.starts_with("//"));
-    let known = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
-    if plain && known { text.into() } else { String::new() }
+    (mount_point(script).unwrap_or_default(), if below.is_empty() { "/".into() } else { below })
 }
 
 /// Writes a response in the CGI format.

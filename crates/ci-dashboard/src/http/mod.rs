@@ -8,11 +8,13 @@ pub mod conditional;
 pub mod events;
 pub mod files;
 pub mod page_cache;
+pub mod public;
 pub mod rendered;
 pub mod request;
 pub mod response;
 pub mod server;
 
+pub use public::{MountError, PublicAddress};
 pub use rendered::Rendered;
 pub use request::{Encoded, Request};
 pub use response::{Body, Response, content_type};

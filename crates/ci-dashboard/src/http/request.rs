@@ -37,6 +37,10 @@ pub struct Request {
     pub client: Option<IpAddr>,
     /// The prefix of every link: empty, or `/prefix` if the dashboard is not at the root.
     pub mount: String,
+    /// The beginning of absolute links, such as `https://ci.example.org`; `None` if nothing tells it.
+    pub origin: Option<String>,
+    /// Whether the headers of a proxy can change the response.
+    pub is_forwarded: bool,
 }
 
 impl Request {

@@ -13,6 +13,7 @@ use http::{Method, StatusCode};
 
 use super::conditional::{self, Selection, Validators};
 use super::events::{EventSource, PREAMBLE, Step};
+use super::public::VARY;
 use super::{Rendered, Request};
 
 /// No inline script or style, nothing from other sites, no framing.
@@ -206,6 +207,15 @@ impl Response {
         self.body = Body::Bytes(bytes);
         if let Some(coding) = coding {
             self.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+        }
+        self
+    }
+
+    /// Keeps a cache from giving the response to clients that come through another proxy.
+    #[must_use]
+    pub fn varied(mut self, request: &Request) -> Self {
+        if request.is_forwarded {
+            self.headers.append(header::VARY, HeaderValue::from_static(VARY));
         }
         self
     }

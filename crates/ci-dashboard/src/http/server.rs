@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::io::ReaderStream;
 
 use super::events::{EventSource, PREAMBLE, Step};
-use super::{Body, Request, Response};
+use super::{Body, PublicAddress, Request, Response};
 
 /// Event streams kept open at the same time; further clients get the events that exist and reconnect.
 const STREAMS_MAX: usize = 200;
@@ -34,6 +34,9 @@ const PIECE: usize = 64 << 10;
 
 /// What a server serves.
 pub trait Handler: Send + Sync + 'static {
+    /// Where clients find the site.
+    fn public_address(&self) -> &PublicAddress;
+
     /// The longest body of this request that is read, in bytes; 0: it is not read.
     fn body_max(&self, request: &Request) -> usize;
 
@@ -77,8 +80,9 @@ async fn answer<H: Handler>(
         query: parts.uri.query().unwrap_or("").into(),
         headers: parts.headers,
         client: Some(client.address()),
-        mount: String::new(),
+        ..Request::default()
     };
+    let request = server.handler.public_address().locate(request, client.is_behind_proxy());
     let body = match server.handler.body_max(&request) {
         0 => Bytes::new(),
         limit => match Limited::new(body, limit).collect().await {

@@ -19,7 +19,6 @@ type Build = fn(Path<'_>, &Query) -> Result<Route, RouteError>;
 const TABLE: &[(&str, Build)] = &[
     ("/", |_, query| query.route()),
     ("/ci", |_, query| query.route()),
-    ("/ci/", |_, query| query.route()),
     ("/status", |_, _| Ok(Route::Status)),
     ("/healthz", |_, _| Ok(Route::Health)),
     ("/ci/healthz", |_, _| Ok(Route::Health)),
@@ -30,10 +29,8 @@ const TABLE: &[(&str, Build)] = &[
     ("/ci/{asset}", |path, _| Ok(Route::Asset(path.text("asset")?))),
     ("/hook", |_, _| Ok(Route::Hook)),
     ("/u/{user}", |path, _| Ok(Route::User(path.text("user")?.parse()?))),
-    ("/u/{user}/", |path, _| Ok(Route::User(path.text("user")?.parse()?))),
     ("/u/{user}/{*branch}", |path, query| {
-        let branch = path.text("branch")?;
-        let branch = branch.strip_suffix('/').unwrap_or(&branch).parse()?;
+        let branch = path.text("branch")?.parse()?;
         query.branch_route(BranchRef { user: path.text("user")?.parse()?, branch })
     }),
     ("/c/ci-daemon-status.json", |_, _| Ok(Route::File(FileRoute::Snapshot))),
@@ -44,11 +41,8 @@ const TABLE: &[(&str, Build)] = &[
             None => query.commit_route(&name),
         }
     }),
-    ("/c/{commit}/", |path, query| query.commit_route(&path.text("commit")?)),
     ("/c/{commit}/coverage", coverage),
-    ("/c/{commit}/coverage/", coverage),
     ("/c/{commit}/{key}", test),
-    ("/c/{commit}/{key}/", test),
     ("/c/{commit}/{key}/follow", |path, query| {
         Ok(Route::Follow {
             sha: path.name("commit")?,
@@ -124,7 +118,11 @@ fn route(path: &str, query: &Query) -> Result<Route, RouteError> {
     if path.len() > TARGET_MAX {
         return Err(DecodeError::Long.into());
     }
-    let path = if path.is_empty() { "/" } else { path };
+    // An address means the same with slashes at its end.
+    let path = match path.trim_end_matches('/') {
+        "" => "/",
+        path => path,
+    };
     let found = ROUTER.at(path).map_err(|_| RouteError::Unknown)?;
     (found.value)(Path(found.params), query)
 }

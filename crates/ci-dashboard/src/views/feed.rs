@@ -106,14 +106,9 @@ fn id(at: &BranchRef, entry: Option<&BranchEntry>) -> String {
     format!("urn:ktest-ci:{}:{}{commit}", Encoded(at.user.as_str()), Encoded(at.branch.as_str()))
 }
 
-/// The absolute address, if the request names a valid host.
+/// The absolute address, if the origin of the site is known.
 fn absolute(context: Context<'_>, path: &str) -> String {
-    let host = context.request.header(header::HOST).filter(|host| {
-        !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
-    });
-    let proxied = context.request.header(header::HeaderName::from_static("x-forwarded-proto"));
-    let scheme = if proxied == Some("https") { "https" } else { "http" };
-    host.map_or_else(|| path.to_owned(), |host| format!("{scheme}://{host}{path}"))
+    format!("{}{path}", context.request.origin.as_deref().unwrap_or_default())
 }
 
 fn iso(seconds: i64) -> String {

@@ -104,6 +104,41 @@ pub fn metadata(path: &Path) -> Result<Metadata, Error> {
     std::fs::metadata(path).map_err(Error::of("examine", path))
 }
 
+/// Whether a regular file exists; a symbolic link is followed. Unlike [`Path::is_file`] it does not report a failure of the
+/// system as "no".
+pub fn is_file(path: &Path) -> Result<bool, Error> {
+    Ok(existing(path)?.is_some_and(|meta| meta.is_file()))
+}
+
+/// Whether a directory exists; a symbolic link is followed.
+pub fn is_dir(path: &Path) -> Result<bool, Error> {
+    Ok(existing(path)?.is_some_and(|meta| meta.is_dir()))
+}
+
+/// What the file system records of a file; `None` if nothing exists at this path.
+pub fn existing(path: &Path) -> Result<Option<Metadata>, Error> {
+    match std::fs::metadata(path) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(error) if is_absent(error.kind()) => Ok(None),
+        Err(error) => Err(Error::of("examine", path)(error)),
+    }
+}
+
+/// The absolute path without symbolic links; `None` if nothing exists at this path.
+pub fn canonical(path: &Path) -> Result<Option<PathBuf>, Error> {
+    match path.canonicalize() {
+        Ok(path) => Ok(Some(path)),
+        Err(error) if is_absent(error.kind()) => Ok(None),
+        Err(error) => Err(Error::of("resolve", path)(error)),
+    }
+}
+
+/// Whether no file can have the path: it does not exist, or it leads through a file, or a name is too long.
+fn is_absent(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
+    matches!(kind, NotFound | NotADirectory | InvalidFilename | InvalidInput)
+}
+
 /// The target of a symbolic link.
 pub fn read_link(path: &Path) -> Result<PathBuf, Error> {
     std::fs::read_link(path).map_err(Error::of("read the link", path))
@@ -162,6 +197,20 @@ mod tests {
         let invalid = read_to_string(&path, 10).unwrap_err();
         assert_eq!(invalid.kind(), io::ErrorKind::InvalidData);
         assert_eq!(io::Error::from(invalid).kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn only_a_missing_file_does_not_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, looping) = (dir.path().join("file"), dir.path().join("loop"));
+        write(&file, "").unwrap();
+        std::os::unix::fs::symlink("loop", &looping).unwrap();
+        assert!(is_file(&file).unwrap() && !is_dir(&file).unwrap() && is_dir(dir.path()).unwrap());
+        for absent in [dir.path().join("x"), file.join("x"), dir.path().join("x".repeat(300)), "a\0b".into()]
+        {
+            assert!(existing(&absent).unwrap().is_none() && canonical(&absent).unwrap().is_none());
+        }
+        assert!(is_file(&looping).is_err() && is_dir(&looping).is_err() && canonical(&looping).is_err());
     }
 
     #[test]

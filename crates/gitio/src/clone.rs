@@ -13,13 +13,22 @@ use crate::error::GitError;
 /// The URL schemes that reach only the network.
 const SCHEMES: [&str; 3] = ["https", "http", "git"];
 
+/// Checks that [`clone_public`] accepts this remote.
+pub fn is_public(remote: &Remote) -> Result<(), GitError> {
+    let scheme = remote.as_str().split_once("://").map(|(scheme, _)| scheme);
+    match scheme {
+        Some(scheme) if SCHEMES.contains(&scheme) => Ok(()),
+        _ => Err(failed(remote, "the URL does not begin with https://, http:// or git://".into())),
+    }
+}
+
+fn failed(remote: &Remote, message: String) -> GitError {
+    GitError::Fetch { remote: remote.as_str().to_owned(), message }
+}
+
 /// Clones the default branch of `remote`, with its work tree, to `to`, which must not exist.
 pub async fn clone_public(remote: &Remote, to: &Path, time: Duration) -> Result<(), GitError> {
-    let failed = |message: String| GitError::Fetch { remote: remote.as_str().to_owned(), message };
-    let scheme = remote.as_str().split_once("://").map(|(scheme, _)| scheme);
-    if !scheme.is_some_and(|scheme| SCHEMES.contains(&scheme)) {
-        return Err(failed("the URL does not begin with https://, http:// or git://".into()));
-    }
+    is_public(remote)?;
     let cmd = git_alone()
         .env("GIT_ALLOW_PROTOCOL", SCHEMES.join(":"))
         .args([
@@ -33,5 +42,5 @@ pub async fn clone_public(remote: &Remote, to: &Path, time: Duration) -> Result<
         .args(["--single-branch", "--"])
         .args([remote.as_str().as_ref(), to.as_os_str()]);
     let output = cmd.output(Limits { time, bytes: 1 << 20 }).await?;
-    if output.exit.success() { Ok(()) } else { Err(failed(error_message(&output))) }
+    if output.exit.success() { Ok(()) } else { Err(failed(remote, error_message(&output))) }
 }

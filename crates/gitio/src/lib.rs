@@ -15,7 +15,7 @@ mod tree;
 mod walk;
 
 pub use checkout::Checkout;
-pub use clone::clone_public;
+pub use clone::{clone_public, is_public};
 pub use error::GitError;
 pub use fetch::Fetched;
 pub use push::SshRemote;

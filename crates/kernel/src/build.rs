@@ -89,7 +89,7 @@ async fn from_commit(
         tree::claim(cache, tree::default_limit(cpus), (&name, request.trust.as_ref()), commit, on).await?;
     on(Progress::CheckingOut);
     tree.checkout(&repo, commit, request.sandbox).await?;
-    if !tree.src().join("Kconfig").is_file() {
+    if !own::is_file(&tree.src().join("Kconfig"))? {
         return Err(SourceError::NoKconfig(commit.short().to_string()).into());
     }
     let objects = tree.objects(&name, &requested_config(request, plan)).await?;
@@ -176,12 +176,14 @@ async fn from_working_tree(
 
 /// The absolute path of a source that can be built outside itself.
 fn check_working_tree(source: &Path, arch: model::Arch) -> Result<PathBuf, BuildError> {
-    if !source.join("Makefile").is_file() || !source.join("Kconfig").is_file() {
+    if !own::is_file(&source.join("Makefile"))? || !own::is_file(&source.join("Kconfig"))? {
         return Err(SourceError::NoSourceTree(source.into()).into());
     }
     let generated = format!("arch/{}/include/generated", crate::toolchain::srcarch(arch));
-    if [".config", "include/config", &generated].iter().any(|path| source.join(path).exists()) {
-        return Err(SourceError::BuiltInPlace(source.into()).into());
+    for path in [".config", "include/config", &generated] {
+        if own::existing(&source.join(path))?.is_some() {
+            return Err(SourceError::BuiltInPlace(source.into()).into());
+        }
     }
     Ok(source.canonicalize().map_err(InfrastructureError::io(source))?)
 }

@@ -51,8 +51,9 @@ pub fn root_entries() -> Vec<RootEntry> {
         let path = Path::new("/").join(name);
         match fsx::own::read_link(&path) {
             Ok(target) => Some(RootEntry::Link(path, target)),
-            Err(_) if path.is_dir() => Some(RootEntry::Dir(path)),
-            Err(_) => None,
+            Err(error) if error.is_not_found() => None,
+            // Not a link. If it cannot be read at all, bubblewrap reports it.
+            Err(_) => Some(RootEntry::Dir(path)),
         }
     };
     ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"].iter().filter_map(entry).collect()

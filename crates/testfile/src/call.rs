@@ -12,7 +12,7 @@ use model::{Arch, SubtestName};
 use sandbox::Resources;
 use spawn::{Cmd, Limits, Output, SpawnError};
 
-use crate::call_sandbox::GitRequests;
+use crate::call_sandbox::{GitRequests, RequestError};
 use crate::declare::{Declarations, DeclareError, NAMES, Variables};
 use crate::trust::{self, Roots, Trust};
 use crate::{HostEnv, TestFile, TestFileError, call_sandbox, deps_cache};
@@ -71,7 +71,9 @@ impl TestFile {
         let mut declared = Declarations::from_variables(variables, arch, &self.ktest_dir).map_err(invalid)?;
         if env.trust == Trust::Confined {
             let roots = Roots { tree: &self.ktest_dir, deps: &env.deps_dir };
-            if let Some(refused) = trust::refused(&declared, roots).into_iter().next() {
+            let refused =
+                trust::refused(&declared, roots).map_err(|error| self.host_error("deps", &error))?;
+            if let Some(refused) = refused.into_iter().next() {
                 return Err(invalid(refused));
             }
             trust::resolve(&mut declared, roots);
@@ -155,7 +157,10 @@ impl TestFile {
         }
         let sandbox_error = |source| TestFileError::Sandbox { file: self.path.clone(), source };
         sandbox::probe().await.map_err(sandbox_error)?;
-        let failed = |problem: String| self.call_error(call.name, &problem);
+        let request_error = |error| match error {
+            RequestError::Refused(problem) => self.call_error(call.name, &problem),
+            RequestError::Failed(problem) => self.host_error(call.name, &problem),
+        };
         for _ in 0..=MAX_CLONES {
             let requests = GitRequests::new().map_err(|error| self.host_error(call.name, &error))?;
             let output = self.in_sandbox(call, env, &requests).await?;
@@ -163,15 +168,15 @@ impl TestFile {
                 // The file can print that, too.
                 sandbox::probe_now().await.map_err(sandbox_error)?;
             }
-            let requests = requests.read().map_err(failed)?;
+            let requests = requests.read().map_err(request_error)?;
             if requests.is_empty() {
                 return Ok(output);
             }
             for request in requests {
-                request.carry_out(&env.deps_dir).await.map_err(failed)?;
+                request.carry_out(&env.deps_dir).await.map_err(request_error)?;
             }
         }
-        Err(failed(format!("it asks for more than {MAX_CLONES} repositories")))
+        Err(self.call_error(call.name, &format!("it asks for more than {MAX_CLONES} repositories")))
     }
 
     async fn in_sandbox(
@@ -208,8 +213,10 @@ impl TestFile {
 
     fn spawn_error(&self, call: &'static str, error: &SpawnError) -> TestFileError {
         match error {
-            // The file itself exists, so execve() did not find its interpreter.
-            SpawnError::NotFound { .. } if self.path.exists() => {
+            // The file itself exists, so execve() did not find its interpreter. In the sandbox, bubblewrap reports that.
+            SpawnError::NotFound { program, .. }
+                if self.path.to_str() == Some(program) && self.path.exists() =>
+            {
                 self.call_error(call, "the interpreter in its first line does not exist")
             }
             SpawnError::Start { .. } | SpawnError::Io { .. } | SpawnError::NotFound { .. } => {

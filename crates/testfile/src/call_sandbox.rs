@@ -3,6 +3,7 @@
 //!
 //! Only `built` in the directory of the clones is writable, for test suites that are built once (lib/suite.sh).
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +35,17 @@ pub(crate) struct GitRequest {
     name: String,
 }
 
+/// Why the requests of a call cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// The test file asks for something that is never cloned.
+    #[error("{0}")]
+    Refused(String),
+    /// The clone failed, or a file of this host.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// The requests of one call. The sandboxed program can write the content of the file, and nothing else.
 pub(crate) struct GitRequests(tempfile::NamedTempFile);
 
@@ -43,8 +55,13 @@ impl GitRequests {
     }
 
     /// Reads and checks the requests.
-    pub(crate) fn read(&self) -> Result<Vec<GitRequest>, String> {
-        parse(&own::read_to_string(self.0.path(), REQUESTS_BYTES).map_err(|error| error.to_string())?)
+    pub(crate) fn read(&self) -> Result<Vec<GitRequest>, RequestError> {
+        let text =
+            own::read_to_string(self.0.path(), REQUESTS_BYTES).map_err(|error| match error.kind() {
+                ErrorKind::FileTooLarge | ErrorKind::InvalidData => RequestError::Refused(error.to_string()),
+                _ => RequestError::Failed(error.to_string()),
+            })?;
+        parse(&text).map_err(RequestError::Refused)
     }
 }
 
@@ -69,8 +86,10 @@ fn parse(text: &str) -> Result<Vec<GitRequest>, String> {
 
 impl GitRequest {
     /// Clones the repository into `deps_dir`, outside the sandbox.
-    pub(crate) async fn carry_out(&self, deps_dir: &Path) -> Result<(), String> {
-        let failed = |error: &dyn std::fmt::Display| format!("require-git {}: {error}", self.url.as_str());
+    pub(crate) async fn carry_out(&self, deps_dir: &Path) -> Result<(), RequestError> {
+        let message = |error: &dyn std::fmt::Display| format!("require-git {}: {error}", self.url.as_str());
+        let failed = |error: &dyn std::fmt::Display| RequestError::Failed(message(error));
+        gitio::is_public(&self.url).map_err(|error| RequestError::Refused(message(&error)))?;
         own::create_dir_all(deps_dir).map_err(|error| failed(&error))?;
         let stage = tempfile::Builder::new().prefix(".clone-").tempdir_in(deps_dir);
         let stage = stage.map_err(|error| failed(&error))?;
@@ -135,11 +154,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_clone_that_fails_is_no_fault_of_the_test_file() {
+        let dir = tempfile::tempdir().unwrap();
+        // Nothing listens on port 1.
+        let request = GitRequest { url: "git://127.0.0.1:1/x".parse().unwrap(), name: "x".into() };
+        let error = request.carry_out(dir.path()).await.unwrap_err();
+        let RequestError::Failed(error) = error else { panic!("{error}") };
+        assert!(error.starts_with("require-git git://127.0.0.1:1/x: cannot fetch from"), "{error}");
+    }
+
+    #[tokio::test]
     async fn files_of_the_host_are_not_cloned() {
         let dir = tempfile::tempdir().unwrap();
         for url in ["/etc", "file:///etc", "host:path", "ssh://host/path"] {
             let request = GitRequest { url: url.parse().unwrap(), name: "x".into() };
             let error = request.carry_out(dir.path()).await.unwrap_err();
+            let RequestError::Refused(error) = error else { panic!("{url}: {error}") };
             assert!(error.contains("the URL does not begin with https://"), "{error}");
         }
         assert_eq!(own::list(dir.path()).unwrap().len(), 0);

@@ -2,6 +2,7 @@
 //!
 //! When [`Session::run`] returns, or its future is dropped, QEMU and all its child processes are dead.
 
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -122,8 +123,12 @@ impl Session<'_> {
                     actions.push(Action::Kill);
                 }
                 count = read(&mut qemu.stdout, &mut buffer) => match count {
-                    0 => break,
-                    count => {
+                    Ok(0) => break,
+                    Err(error) => {
+                        qemu.fail(format!("cannot read the console of QEMU: {error}"));
+                        break;
+                    }
+                    Ok(count) => {
                         qemu.silent = false;
                         on(SessionEvent::ConsoleBytes(&buffer[..count]));
                         lines.feed(&buffer[..count], |line| {
@@ -229,6 +234,13 @@ impl Qemu {
         Vec::new()
     }
 
+    /// Ends QEMU because of a failure of this host.
+    fn fail(&mut self, error: String) {
+        self.infrastructure_error.get_or_insert(error);
+        self.killed = true;
+        self.child.signal(Signal::KILL);
+    }
+
     /// A guest that no longer reads its console is about to end: a failure to write is ignored.
     fn type_on_console(&self, bytes: Vec<u8>) {
         let _ = self.console.send(bytes);
@@ -318,11 +330,11 @@ fn sysrq(key: char) -> Vec<u8> {
     keys
 }
 
-/// The number of bytes read; 0 at the end of the stream and after an error, which means the same here.
-async fn read(stream: &mut Option<ChildStdout>, buffer: &mut [u8]) -> usize {
+/// The number of bytes read; 0 at the end of the stream.
+async fn read(stream: &mut Option<ChildStdout>, buffer: &mut [u8]) -> io::Result<usize> {
     match stream {
-        Some(stream) => stream.read(buffer).await.unwrap_or(0),
-        None => 0,
+        Some(stream) => stream.read(buffer).await,
+        None => Ok(0),
     }
 }
 

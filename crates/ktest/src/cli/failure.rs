@@ -46,6 +46,10 @@ impl From<RunError> for Failure {
 pub(crate) fn exit_code(error: &RunError) -> u8 {
     match error {
         RunError::Infrastructure(_) => 125,
-        RunError::TestFile(_) | RunError::Source(_) | RunError::Usage(_) | RunError::Locked(_) => 2,
+        RunError::TestFile(_)
+        | RunError::Source(_)
+        | RunError::Commit(_)
+        | RunError::Usage(_)
+        | RunError::Locked(_) => 2,
     }
 }

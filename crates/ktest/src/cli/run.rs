@@ -71,6 +71,7 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
     let result = result.map_err(|error| match error {
         // The slot's directory is the farm's own.
         RunError::Locked(error) if order.events => RunError::Infrastructure(error.to_string()),
+        RunError::Commit(error) if order.events => RunError::Infrastructure(error),
         error => error,
     });
     drop(heartbeat);
@@ -117,7 +118,9 @@ fn overall(codes: &[u8]) -> u8 {
 /// One request per file. With several files, checks first that each exists.
 fn requests(order: &RunOrder, cache: &Path) -> Result<Vec<RunRequest>, Failure> {
     let test = &order.test;
-    let kernel = parse_kernel(&test.kernel, test.commit.as_deref(), cache).map_err(Failure::usage)?;
+    // The repository and the commit of a farm are the operator's, and never a reason for a verdict.
+    let failure = |error| if order.events { Failure::unjudged(error) } else { Failure::usage(error) };
+    let kernel = parse_kernel(&test.kernel, test.commit.as_deref(), cache).map_err(failure)?;
     let requests = RunRequest::all(order, &kernel, cache)?;
     if requests.len() > 1 {
         for request in &requests {

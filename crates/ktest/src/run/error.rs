@@ -15,6 +15,9 @@ pub enum RunError {
     /// The kernel source cannot be used.
     #[error("{0}")]
     Source(String),
+    /// The repository has no such commit. A farm names only commits of its repository: there it is an infrastructure error.
+    #[error("{0}")]
+    Commit(String),
     /// The order is invalid.
     #[error("{0}")]
     Usage(String),

@@ -2,6 +2,7 @@
 //!
 //! The sandbox has no network and sees only the tests; only the output directory is writable.
 
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -236,8 +237,9 @@ async fn until_end(
                 SessionInput::Console(_) | SessionInput::Sysrq(_) | SessionInput::Kill => {}
             },
             count = read(&mut stdout, &mut buffer) => match count {
-                0 => break,
-                count => lines.feed(&buffer[..count], |line| text.push(line.to_owned())),
+                Ok(0) => break,
+                Err(error) => return Ok(OutputEnd::HostFailed(format!("cannot read the output of the tests: {error}"))),
+                Ok(count) => lines.feed(&buffer[..count], |line| text.push(line.to_owned())),
             },
         }
         feed(&std::mem::take(&mut text), supervisor, clock, results)?;
@@ -279,9 +281,9 @@ fn apply(action: Action, results: &mut Results<'_>) -> Result<(), RunError> {
 }
 
 /// Returns the number of bytes read, 0 at the end of the stream.
-async fn read(stream: &mut Option<tokio::process::ChildStdout>, buffer: &mut [u8]) -> usize {
+async fn read(stream: &mut Option<tokio::process::ChildStdout>, buffer: &mut [u8]) -> io::Result<usize> {
     match stream {
-        Some(stream) => stream.read(buffer).await.unwrap_or(0),
-        None => 0,
+        Some(stream) => stream.read(buffer).await,
+        None => Ok(0),
     }
 }

@@ -112,7 +112,8 @@ pub(super) async fn version(from: &KernelFrom, kernel: Option<&Kernel>) -> Resul
 fn source_or_host(error: &gitio::GitError, text: String) -> RunError {
     use gitio::GitError::{NoSuchCommit, NoSuchPath, Unborn};
     match error {
-        NoSuchCommit { .. } | NoSuchPath { .. } | Unborn { .. } => RunError::Source(text),
+        NoSuchPath { .. } => RunError::Source(text),
+        NoSuchCommit { .. } | Unborn { .. } => RunError::Commit(text),
         _ => RunError::Infrastructure(text),
     }
 }

@@ -115,7 +115,7 @@ fn devices(prepared: &Prepared<'_>, dir: &Path) -> Result<Devices, RunError> {
     let mut disks = Vec::new();
     for (files, readonly) in [(&declared.images, true), (&declared.rw_images, false)] {
         for file in files {
-            if !file.is_file() {
+            if !fsx::own::is_file(file).map_err(RunError::infrastructure)? {
                 return Err(RunError::Usage(format!("{}: no such image", file.display())));
             }
             disks.push(Disk { file: file.clone(), readonly, snapshot: !readonly, iops: None, bps: None });

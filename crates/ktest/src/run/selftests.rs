@@ -91,7 +91,7 @@ pub(super) async fn build(
     unpack(source, arch, place.path(), &src).await?;
     let log = make(request, arch, collections, &src, &out).await?;
     results.out.file("selftests-build.log", &log)?;
-    if !out.join(LIST).is_file() {
+    if !fsx::own::is_file(&out.join(LIST)).map_err(RunError::infrastructure)? {
         let complaint = last_line(&log);
         return Err(RunError::Source(format!("the kernel's selftests do not build: {complaint}")));
     }

@@ -36,7 +36,7 @@ impl<'a> Listed<'a> {
             _ => {}
         }
         if let (Ok(declared), Trust::Own) = (&declared, request.trust()) {
-            report_refused(&file, declared, &host_env, reporter);
+            report_refused(&file, declared, &host_env, reporter)?;
         }
         let any_name = declared.as_ref().is_ok_and(|declared| declared.tests_unknown);
         let (subtests, unlisted) = choose(&file, &listed, request, any_name)?;
@@ -45,10 +45,17 @@ impl<'a> Listed<'a> {
 }
 
 /// Reports what a farm refuses of these declarations; this run carries them out.
-fn report_refused(file: &TestFile, declared: &Declarations, env: &HostEnv, reporter: &Reporter) {
-    for error in testfile::refused(declared, Roots { tree: &file.ktest_dir, deps: &env.deps_dir }) {
+fn report_refused(
+    file: &TestFile,
+    declared: &Declarations,
+    env: &HostEnv,
+    reporter: &Reporter,
+) -> Result<(), RunError> {
+    let roots = Roots { tree: &file.ktest_dir, deps: &env.deps_dir };
+    for error in testfile::refused(declared, roots).map_err(RunError::infrastructure)? {
         reporter.note(&format!("{} {error}", file.test.file()));
     }
+    Ok(())
 }
 
 impl<'a> Declared<'a> {
@@ -79,7 +86,7 @@ impl<'a> KernelReady<'a> {
 
 async fn root_image(run: &Declared<'_>, reporter: &mut Reporter) -> Result<PathBuf, RunError> {
     match &run.request.order.image {
-        Some(image) if image.is_file() => Ok(image.clone()),
+        Some(image) if fsx::own::is_file(image).map_err(RunError::infrastructure)? => Ok(image.clone()),
         Some(image) => Err(RunError::Usage(format!("{}: no such root image", image.display()))),
         None => machine::standard_image(run.request, run.declared.kernel.arch, reporter).await,
     }

@@ -7,8 +7,10 @@ mod qemu_args;
 
 use std::path::{Path, PathBuf};
 
+use fsx::own;
 use kernel::KconfigBase;
 
+use crate::call_sandbox::BUILT;
 use crate::declare::{Declarations, DeclareError, bad};
 
 /// Who answers for the declarations of a test file.
@@ -30,9 +32,9 @@ pub struct Roots<'a> {
     pub deps: &'a Path,
 }
 
-/// The declarations that a farm refuses, in the order of their variables. Reads the disk to resolve paths.
-#[must_use]
-pub fn refused(declared: &Declarations, roots: Roots<'_>) -> Vec<DeclareError> {
+/// The declarations that a farm refuses, in the order of their variables. Reads the disk to resolve paths; an error is one
+/// of this host.
+pub fn refused(declared: &Declarations, roots: Roots<'_>) -> Result<Vec<DeclareError>, fsx::Error> {
     let qemu = [("ktest_qemu_append", &declared.qemu_append), ("ktest_qemu_prepend", &declared.qemu_prepend)];
     let qemu = qemu.into_iter().filter_map(|(name, args)| {
         let refusal = qemu_args::refused(args)?;
@@ -45,15 +47,18 @@ pub fn refused(declared: &Declarations, roots: Roots<'_>) -> Vec<DeclareError> {
         Some(KconfigBase::File(file)) => Some(("ktest_kconfig_base", file.as_path())),
         Some(KconfigBase::Target(_)) | None => None,
     };
-    let files = images
-        .chain(base)
-        .filter_map(|(name, file)| Some(bad(name, &file.display().to_string(), inside(file, roots).err()?)));
+    let mut files = Vec::new();
+    for (name, file) in images.chain(base) {
+        if let Err(why) = inside(file, roots)? {
+            files.push(bad(name, &file.display().to_string(), why));
+        }
+    }
     let compiler = declared.kernel.compiler.iter().filter(|name| !is_compiler(name)).map(|name| {
         let why =
             "a farm refuses it: use gcc, clang, or one of them with a version or a target, found in PATH";
         bad("ktest_compiler", name, why)
     });
-    compiler.chain(files).chain(qemu).collect()
+    Ok(compiler.chain(files).chain(qemu).collect())
 }
 
 /// Whether the declared QEMU arguments name something of the host.
@@ -69,28 +74,29 @@ pub(crate) fn resolve(declared: &mut Declarations, roots: Roots<'_>) {
         Some(KconfigBase::Target(_)) | None => None,
     };
     for file in declared.images.iter_mut().chain(&mut declared.rw_images).chain(base) {
-        if let Ok(real) = inside(file, roots) {
+        if let Ok(Ok(real)) = inside(file, roots) {
             *file = real;
         }
     }
 }
 
-/// The path of a regular file without links, if it is below one of the roots.
-fn inside(file: &Path, roots: Roots<'_>) -> Result<PathBuf, String> {
-    let below = || {
-        format!(
-            "a farm refuses it: it must be a file below {} or {}",
-            roots.tree.display(),
-            roots.deps.display()
-        )
+/// The path of a regular file without links, if it is below one of the roots; otherwise why it is refused.
+///
+/// A file below [`BUILT`] is refused: sandboxed calls can replace it by a link between this check and its use.
+fn inside(file: &Path, roots: Roots<'_>) -> Result<Result<PathBuf, String>, fsx::Error> {
+    let Some(real) = own::canonical(file)? else { return Ok(Err("there is no such file".into())) };
+    let is_below = |root: &Path| -> Result<bool, fsx::Error> {
+        let root = if root.is_absolute() { own::canonical(root)? } else { None };
+        Ok(root.is_some_and(|root| real.starts_with(root)))
     };
-    let real = file.canonicalize().map_err(|error| error.to_string())?;
-    let is_root =
-        |root: &Path| root.is_absolute() && root.canonicalize().is_ok_and(|root| real.starts_with(root));
-    match fsx::own::metadata(&real) {
-        Ok(meta) if meta.is_file() && (is_root(roots.tree) || is_root(roots.deps)) => Ok(real),
-        _ => Err(below()),
+    let is_accepted = is_below(roots.tree)? || is_below(roots.deps)? && !is_below(&roots.deps.join(BUILT))?;
+    if is_accepted && own::is_file(&real)? {
+        return Ok(Ok(real));
     }
+    let (tree, deps) = (roots.tree.display(), roots.deps.display());
+    Ok(Err(format!(
+        "a farm refuses it: it must be a file below {tree} or {deps}, and not below {deps}/{BUILT}"
+    )))
 }
 
 /// True for gcc and clang, with a version (`gcc-13`) or a target (`aarch64-linux-gnu-gcc`).
@@ -165,13 +171,15 @@ mod tests {
             std::fs::create_dir(dir).unwrap();
             std::fs::write(dir.join("disk.img"), "x").unwrap();
         }
+        std::fs::create_dir(deps.join("built")).unwrap();
+        std::fs::write(deps.join("built/disk.img"), "x").unwrap();
         std::fs::write(&secret, "x").unwrap();
         symlink(&secret, tree.join("out")).unwrap();
         symlink("disk.img", tree.join("in")).unwrap();
         rustix_fifo(&tree.join("fifo"));
         let roots = Roots { tree: &tree, deps: &deps };
         for name in ["ktest_images", "ktest_rw_images", "ktest_kconfig_base"] {
-            let check = |file: &Path| refused(&declared(name, file.to_str().unwrap(), &tree), roots);
+            let check = |file: &Path| refused(&declared(name, file.to_str().unwrap(), &tree), roots).unwrap();
             for file in [tree.join("disk.img"), deps.join("disk.img"), tree.join("in")] {
                 assert_eq!(check(&file), [], "{name} {}", file.display());
             }
@@ -181,17 +189,19 @@ mod tests {
                 tree.join("../secret"),
                 tree.join("fifo"),
                 tree.join("none"),
+                deps.join("built/disk.img"),
                 tree.clone(),
                 "/dev/zero".into(),
             ] {
                 assert_eq!(check(&file).len(), 1, "{name} {}", file.display());
             }
         }
-        let error = refused(&declared("ktest_images", "/dev/zero", &tree), roots).remove(0).to_string();
+        let error =
+            refused(&declared("ktest_images", "/dev/zero", &tree), roots).unwrap().remove(0).to_string();
         let place = temp.path().display().to_string();
         assert_eq!(
             error.replace(&place, "DIR"),
-            "declares ktest_images=\"/dev/zero\": a farm refuses it: it must be a file below DIR/tree or DIR/deps"
+            "declares ktest_images=\"/dev/zero\": a farm refuses it: it must be a file below DIR/tree or DIR/deps, and not below DIR/deps/built"
         );
         let mut one = declared("ktest_images", tree.join("in").to_str().unwrap(), &tree);
         resolve(&mut one, roots);

@@ -1,5 +1,6 @@
 //! Reading a repository without a git process: revisions, commits, HEAD.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use gix::ThreadSafeRepository;
@@ -56,7 +57,7 @@ impl Repo {
     pub fn open(path: &Path) -> Result<Self, GitError> {
         let options = gix::open::Options::isolated();
         let result = ThreadSafeRepository::open_opts(path, options);
-        let inner = result.map_err(|error| GitError::Open { path: path.into(), reason: chain(&error) })?;
+        let inner = result.map_err(|error| open_error(path, &error))?;
         let storage = inner.to_thread_local().config_snapshot().string("extensions.refStorage");
         if storage.is_some_and(|storage| !storage.eq_ignore_ascii_case(b"files")) {
             return Err(GitError::RefStorage { path: path.into() });
@@ -107,9 +108,12 @@ impl Repo {
         let missing =
             || GitError::NoSuchCommit { repo: self.path.clone(), spec: spec.chars().take(100).collect() };
         let repo = self.local();
-        let id = repo.rev_parse_single(spec).map_err(|_| missing())?;
-        let object = id.object().map_err(|_| missing())?;
-        let commit = object.peel_to_kind(gix::object::Kind::Commit).map_err(|_| missing())?;
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            if is_of_host(error) { self.unreadable(spec, error) } else { missing() }
+        };
+        let id = repo.rev_parse_single(spec).map_err(|error| failed(&error))?;
+        let object = id.object().map_err(|error| failed(&error))?;
+        let commit = object.peel_to_kind(gix::object::Kind::Commit).map_err(|error| failed(&error))?;
         Ok(commit_id(&commit.id))
     }
 
@@ -189,6 +193,24 @@ impl Repo {
     pub(crate) fn unreadable(&self, object: &str, error: &(dyn std::error::Error + 'static)) -> GitError {
         GitError::Object { repo: self.path.clone(), object: object.into(), reason: chain(error) }
     }
+}
+
+/// A directory that is no repository, or a repository that this host cannot read.
+fn open_error(path: &Path, error: &(dyn std::error::Error + 'static)) -> GitError {
+    let has_git =
+        [".git", "HEAD"].iter().any(|name| !matches!(fsx::own::existing(&path.join(name)), Ok(None)));
+    if has_git && is_of_host(error) {
+        return GitError::Object { repo: path.into(), object: "the repository".into(), reason: chain(error) };
+    }
+    GitError::Open { path: path.into(), reason: chain(error) }
+}
+
+/// Whether the system reported an error other than that a file does not exist.
+fn is_of_host(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    { causes }
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| !matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
 }
 
 fn is_bare(dir: &Path) -> bool {

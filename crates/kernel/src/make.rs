@@ -4,6 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use debian::programs::{SYSTEM_PATH, search_path};
 use fsx::own;
 use sandbox::Sandbox;
-use spawn::{Cmd, Exit, Limits, Output, Stream};
+use spawn::{Cmd, Exit, Limits, Output, SpawnError, Stream};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::mpsc;
 
@@ -207,8 +208,11 @@ impl Make {
                 while let Some(text) = receiver.recv().await {
                     line(&text);
                 }
+                Ok(())
             };
-            tokio::join!(stdout, stderr, pass_on);
+            // Without its output, a failure of make says nothing about the source.
+            let read = tokio::try_join!(stdout, stderr, pass_on);
+            read.map_err(|source| SpawnError::Io { program: "make".into(), source })?;
             child.wait().await
         };
         match tokio::time::timeout(limit, work).await {
@@ -221,14 +225,14 @@ impl Make {
 /// The longest line that is passed on, in bytes; the rest of a longer one is dropped.
 const LINE_BYTES: usize = 16 << 10;
 
-async fn read_lines(stream: Option<impl AsyncRead + Unpin>, to: mpsc::Sender<String>) {
-    let Some(stream) = stream else { return };
+async fn read_lines(stream: Option<impl AsyncRead + Unpin>, to: mpsc::Sender<String>) -> io::Result<()> {
+    let Some(stream) = stream else { return Ok(()) };
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
     loop {
-        let (used, ended) = match reader.fill_buf().await {
-            Ok([]) | Err(_) => break,
-            Ok(bytes) => {
+        let (used, ended) = match reader.fill_buf().await? {
+            [] => break,
+            bytes => {
                 let end = bytes.iter().position(|byte| *byte == b'\n');
                 let part = &bytes[..end.unwrap_or(bytes.len())];
                 line.extend_from_slice(&part[..part.len().min(LINE_BYTES.saturating_sub(line.len()))]);
@@ -240,13 +244,14 @@ async fn read_lines(stream: Option<impl AsyncRead + Unpin>, to: mpsc::Sender<Str
             let text = String::from_utf8_lossy(&line).into_owned();
             line.clear();
             if to.send(text).await.is_err() {
-                return;
+                return Ok(());
             }
         }
     }
     if !line.is_empty() {
         let _ = to.send(String::from_utf8_lossy(&line).into_owned()).await;
     }
+    Ok(())
 }
 
 /// The largest build log, in bytes.
@@ -375,7 +380,7 @@ mod tests {
         let input = format!("a\n\nb\u{e9}\n{long}\nlast");
         let mut bytes = input.into_bytes();
         bytes.insert(1, 0xff);
-        read_lines(Some(bytes.as_slice()), sender).await;
+        read_lines(Some(bytes.as_slice()), sender).await.unwrap();
         let mut lines = Vec::new();
         while let Some(line) = receiver.recv().await {
             lines.push(line);

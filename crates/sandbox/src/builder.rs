@@ -52,7 +52,7 @@ pub fn root_entries() -> Vec<RootEntry> {
         match fsx::own::read_link(&path) {
             Ok(target) => Some(RootEntry::Link(path, target)),
             Err(error) if error.is_not_found() => None,
-            // Not a link. If it cannot be read at all, bubblewrap reports it.
+            // Not a link, or not readable: bubblewrap shows it if it exists.
             Err(_) => Some(RootEntry::Dir(path)),
         }
     };
@@ -171,7 +171,7 @@ impl Sandbox {
         let mut cmd = self.namespaces();
         for entry in &self.root {
             cmd = match entry {
-                RootEntry::Dir(path) => words(cmd, &[&"--ro-bind", path, path]),
+                RootEntry::Dir(path) => words(cmd, &[&"--ro-bind-try", path, path]),
                 RootEntry::Link(path, target) => words(cmd, &[&"--symlink", target, path]),
             };
         }

@@ -163,10 +163,11 @@ impl TestFile {
         };
         for _ in 0..=MAX_CLONES {
             let requests = GitRequests::new().map_err(|error| self.host_error(call.name, &error))?;
-            let output = self.in_sandbox(call, env, &requests).await?;
+            let mut output = self.in_sandbox(call, env, &requests).await?;
             if !output.exit.success() && output.error_line().starts_with("bwrap: ") {
-                // The file can print that, too.
+                // Either this host failed for a moment, or the file prints that.
                 sandbox::probe_now().await.map_err(sandbox_error)?;
+                output = self.in_sandbox(call, env, &requests).await?;
             }
             let requests = requests.read().map_err(request_error)?;
             if requests.is_empty() {

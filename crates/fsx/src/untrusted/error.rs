@@ -125,14 +125,9 @@ impl From<Problem> for Reason {
 }
 
 impl From<Errno> for Reason {
+    /// An error number alone refuses nothing: it can be a fault of the file system. What untrusted code made is examined.
     fn from(error: Errno) -> Self {
-        match error {
-            Errno::LOOP => Self::Refused(Problem::BelowSymbolicLink),
-            Errno::NOTDIR => Self::Refused(Problem::NotADirectory),
-            Errno::ISDIR => Self::Refused(Problem::Directory),
-            Errno::XDEV => Self::Refused(Problem::Outside),
-            _ => Self::Io(error.into()),
-        }
+        Self::Io(error.into())
     }
 }
 

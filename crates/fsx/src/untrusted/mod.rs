@@ -35,7 +35,7 @@ use rustix::io::Errno;
 use error::links;
 pub use error::{Problem, Reason, UntrustedError};
 pub use new_file::NewFile;
-use resolve::{Resolver, follow_below, names};
+use resolve::{Resolver, follow_below, names, problem_on_the_way};
 pub use tree::{Copied, Special, TreeLimits};
 
 /// A directory that untrusted code writes.
@@ -149,7 +149,12 @@ impl Dir {
         let relative = relative.as_ref();
         let open = |flags| {
             let names = names(relative).ok_or(Problem::Outside)?;
-            follow_below(self.resolver, self.fd.as_fd(), &names, flags).map_err(Reason::from)
+            follow_below(self.resolver, self.fd.as_fd(), &names, flags).map_err(|error| match error {
+                // The resolution ends at a link that leads out of the directory, or in a circle.
+                Errno::XDEV => Problem::Outside.into(),
+                Errno::LOOP => Problem::BelowSymbolicLink.into(),
+                error => Reason::from(error),
+            })
         };
         let regular =
             |stat: &Stat| Problem::of_type(stat).map_or(Ok(()), |problem| Err(Reason::from(problem)));
@@ -238,7 +243,7 @@ impl Dir {
     pub fn create_new(&self, relative: impl AsRef<Path>) -> Result<File, UntrustedError> {
         let relative = relative.as_ref();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let created = self.open_raw(relative, flags, Mode::from_raw_mode(0o666));
+        let created = self.open_below(relative, flags, Mode::from_raw_mode(0o666));
         created.map(File::from).map_err(|error| self.error("create", relative, error))
     }
 
@@ -248,8 +253,8 @@ impl Dir {
         let (from_parent, from_name) =
             self.parent(from).map_err(|reason| self.error("rename", from, reason))?;
         let (to_parent, to_name) = self.parent(to).map_err(|reason| self.error("rename", to, reason))?;
-        renameat(&from_parent, from_name, &to_parent, to_name)
-            .map_err(|error| self.error("rename", from, error))
+        rename_over((&from_parent, from_name), (&to_parent, to_name))
+            .map_err(|reason| self.error("rename", from, reason))
     }
 
     /// Removes a file, a link or a special file; false if it does not exist. A directory is an error.
@@ -257,7 +262,10 @@ impl Dir {
         let relative = relative.as_ref();
         let remove = || {
             let (parent, name) = self.parent(relative)?;
-            Ok::<(), Reason>(unlinkat(&parent, name, AtFlags::empty())?)
+            unlinkat(&parent, name, AtFlags::empty()).map_err(|error| match error {
+                Errno::ISDIR if is_dir(&parent, name) => Problem::Directory.into(),
+                error => Reason::from(error),
+            })
         };
         match remove() {
             Ok(()) => Ok(true),
@@ -271,7 +279,7 @@ impl Dir {
         let names = self.names(relative)?;
         let (last, above) = names.split_last().ok_or(Problem::Outside)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        Ok((self.resolver.open(self.fd.as_fd(), above, flags, Mode::empty())?, last))
+        Ok((self.open_names(above, flags, Mode::empty())?, last))
     }
 
     #[expect(clippy::unused_self, reason = "reads as a method like its callers")]
@@ -284,7 +292,7 @@ impl Dir {
         if let Some(problem) = Problem::of_file(&self.stat(relative)?) {
             return Err(problem.into());
         }
-        let file = File::from(self.open_raw(relative, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?);
+        let file = File::from(self.open_below(relative, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?);
         match Problem::of_file(&fstat(&file)?) {
             Some(problem) => Err(problem.into()),
             None => Ok(file),
@@ -292,11 +300,11 @@ impl Dir {
     }
 
     fn stat(&self, relative: &Path) -> Result<Stat, Reason> {
-        Ok(self.stat_raw(relative)?)
+        Ok(fstat(self.open_below(relative, OFlags::PATH, Mode::empty())?)?)
     }
 
     fn open_dir_fd(&self, relative: &Path) -> Result<OwnedFd, Reason> {
-        let fd = self.open_raw(relative, OFlags::PATH, Mode::empty())?;
+        let fd = self.open_below(relative, OFlags::PATH, Mode::empty())?;
         match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
             FileType::Directory => Ok(fd),
             FileType::Symlink => Err(Problem::SymbolicLink.into()),
@@ -305,6 +313,20 @@ impl Dir {
     }
 
     /// Opens a path below this directory through no link, with no check of what it is.
+    fn open_below(&self, relative: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Reason> {
+        self.open_names(&self.names(relative)?, flags, mode)
+    }
+
+    fn open_names(&self, names: &[&OsStr], flags: OFlags, mode: Mode) -> Result<OwnedFd, Reason> {
+        self.resolver.open(self.fd.as_fd(), names, flags, mode).map_err(|error| match error {
+            Errno::LOOP | Errno::NOTDIR | Errno::ISDIR => {
+                problem_on_the_way(self.fd.as_fd(), names, flags).map_or_else(|| error.into(), Reason::from)
+            }
+            error => error.into(),
+        })
+    }
+
+    /// The same for the lock module, which examines the error number.
     pub(crate) fn open_raw(&self, relative: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
         let names = names(relative).ok_or(Errno::XDEV)?;
         self.resolver.open(self.fd.as_fd(), &names, flags, mode)
@@ -318,6 +340,19 @@ impl Dir {
     fn error(&self, action: &'static str, relative: &Path, reason: impl Into<Reason>) -> UntrustedError {
         UntrustedError::new(action, &self.path, relative, reason)
     }
+}
+
+/// Renames a file, and replaces what has the new name unless it is a directory.
+fn rename_over(from: (&OwnedFd, &OsStr), to: (&OwnedFd, &OsStr)) -> Result<(), Reason> {
+    renameat(from.0, from.1, to.0, to.1).map_err(|error| {
+        let refused = matches!(error, Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) && is_dir(to.0, to.1);
+        if refused { Problem::Directory.into() } else { error.into() }
+    })
+}
+
+fn is_dir(parent: &OwnedFd, name: &OsStr) -> bool {
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
 }
 
 fn list_fd(dir: &OwnedFd, max: u64) -> Result<Vec<Entry>, Reason> {

@@ -6,12 +6,10 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, fchmod, futimens, openat, renameat, unlinkat,
-};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, fchmod, futimens, openat, unlinkat};
 use rustix::io::Errno;
 
-use super::{Reason, UntrustedError, random_name};
+use super::{Reason, UntrustedError, random_name, rename_over};
 
 /// Temporary names that are tried. They are random: a second attempt needs an accident or malice.
 const ATTEMPTS: u32 = 16;
@@ -65,7 +63,7 @@ impl NewFile {
 
     /// Gives the file its name. What had the name before is replaced; a directory is an error.
     pub fn publish(mut self) -> Result<(), UntrustedError> {
-        renameat(&self.parent, &self.temporary, &self.parent, &self.name)
+        rename_over((&self.parent, &self.temporary), (&self.parent, &self.name))
             .map_err(|error| UntrustedError::new("write", &self.path, Path::new(""), error))?;
         self.published = true;
         Ok(())

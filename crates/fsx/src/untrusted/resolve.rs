@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
 
+use super::Problem;
+
 /// `openat2` fails with this while other processes rename directories; the next attempt may succeed.
 const ATTEMPTS: u32 = 8;
 
@@ -74,6 +76,29 @@ pub(super) fn follow_below(
         }
         Resolver::Components => resolver.open(dir, names, flags, Mode::empty()),
     }
+}
+
+/// Why `names` below `dir` cannot be opened, if untrusted code is the cause: a link or a file takes the place of a directory
+/// on the way, or `names` is a link. `None`: the error is one of the system.
+pub(super) fn problem_on_the_way(dir: BorrowedFd<'_>, names: &[&OsStr], flags: OFlags) -> Option<Problem> {
+    let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+    let wants_dir = flags.contains(OFlags::DIRECTORY);
+    let mut current: Option<OwnedFd> = None;
+    for (at, name) in names.iter().enumerate() {
+        let from = current.as_ref().map_or(dir, AsFd::as_fd);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let next = openat(from, *name, flags, Mode::empty()).ok()?;
+        let is_last = at + 1 == names.len();
+        match FileType::from_raw_mode(fstat(&next).ok()?.st_mode) {
+            FileType::Symlink if is_last => return Some(Problem::SymbolicLink),
+            FileType::Symlink => return Some(Problem::BelowSymbolicLink),
+            FileType::Directory if is_last => return writes.then_some(Problem::Directory),
+            FileType::Directory => current = Some(next),
+            _ if is_last => return wants_dir.then_some(Problem::NotADirectory),
+            _ => return Some(Problem::NotADirectory),
+        }
+    }
+    None
 }
 
 fn by_kernel(dir: BorrowedFd<'_>, names: &[&OsStr], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {

@@ -221,7 +221,7 @@ impl Copy {
         if u64::try_from(stat.st_size).is_ok_and(|size| size > left) {
             return Err(Problem::MoreBytesThan(self.limits.bytes).into());
         }
-        let parent = to.open_raw(Path::new("."), OFlags::PATH, Mode::empty())?;
+        let parent = to.open_below(Path::new("."), OFlags::PATH, Mode::empty())?;
         let mut new = NewFile::create(parent, name, to.path.join(name))?;
         let mut from = from.take(left.saturating_add(1));
         let count = std::io::copy(&mut from, &mut new.as_file())?;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use crate::run::RunError;
+use crate::run::{KernelArgError, RunError};
 
 /// An error message with its exit code.
 #[derive(Debug)]
@@ -33,6 +33,12 @@ impl Failure {
 impl From<stdio::OutputError> for Failure {
     fn from(error: stdio::OutputError) -> Self {
         Self::unjudged(error)
+    }
+}
+
+impl From<KernelArgError> for Failure {
+    fn from(error: KernelArgError) -> Self {
+        if error.is_of_host() { Self::unjudged(error) } else { Self::usage(error) }
     }
 }
 

@@ -219,7 +219,7 @@ async fn fetch(args: FetchArgs, cache: &Cache) -> Result<u8, Failure> {
 }
 
 fn headers(args: &HeadersArgs, cache: &Cache) -> Result<u8, Failure> {
-    let kernel = match parse_kernel(&args.kernel, None, &cache.dir).map_err(Failure::usage)? {
+    let kernel = match parse_kernel(&args.kernel, None, &cache.dir)? {
         KernelFrom::Stored(id) => Store::of(cache).get(&id),
         _ => None,
     };

@@ -119,7 +119,7 @@ fn overall(codes: &[u8]) -> u8 {
 fn requests(order: &RunOrder, cache: &Path) -> Result<Vec<RunRequest>, Failure> {
     let test = &order.test;
     // The repository and the commit of a farm are the operator's, and never a reason for a verdict.
-    let failure = |error| if order.events { Failure::unjudged(error) } else { Failure::usage(error) };
+    let failure = |error| if order.events { Failure::unjudged(error) } else { Failure::from(error) };
     let kernel = parse_kernel(&test.kernel, test.commit.as_deref(), cache).map_err(failure)?;
     let requests = RunRequest::all(order, &kernel, cache)?;
     if requests.len() > 1 {

@@ -41,6 +41,18 @@ pub enum KernelArgError {
     /// The store has several kernels whose id starts like this.
     #[error("several kernels of the store start with {0}; give more digits of the id")]
     Ambiguous(String),
+    /// The directory cannot be examined.
+    #[error(transparent)]
+    File(#[from] fsx::Error),
+}
+
+impl KernelArgError {
+    /// Whether this host failed, and not the argument.
+    #[must_use]
+    pub fn is_of_host(&self) -> bool {
+        use gitio::GitError::{File, Object, Spawn};
+        matches!(self, Self::File(_) | Self::Git(Object { .. } | File(_) | Spawn(_)))
+    }
 }
 
 /// Parses `-k` and `--commit`: a directory, a kernel's name, or at least 8 digits of its id.
@@ -51,7 +63,7 @@ pub fn parse_kernel(text: &str, commit: Option<&str>, cache: &Path) -> Result<Ke
         let commit = gitio::Repo::open(&repo)?.resolve(commit)?;
         return Ok(KernelFrom::Source(KernelSource::Commit { repo, commit }));
     }
-    if path.is_dir() {
+    if fsx::own::is_dir(path)? {
         return Ok(KernelFrom::Source(KernelSource::WorkingTree(directory(path)?)));
     }
     if text.len() >= 8 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -70,7 +82,7 @@ pub fn parse_kernel(text: &str, commit: Option<&str>, cache: &Path) -> Result<Ke
 }
 
 fn directory(path: &Path) -> Result<PathBuf, KernelArgError> {
-    path.canonicalize().map_err(|_| KernelArgError::NoDirectory(path.into()))
+    fsx::own::canonical(path)?.ok_or_else(|| KernelArgError::NoDirectory(path.into()))
 }
 
 #[cfg(test)]

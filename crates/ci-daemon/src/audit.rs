@@ -1,8 +1,10 @@
-//! The audit log: who requested what, and when. One JSON object per line, only ever appended.
+//! The audit log: who requested what, and when. One JSON object per line, only ever appended. A full log replaces the one
+//! before it, so that the two have a bounded size.
 //!
 //! It is written before a request is carried out. A request that cannot be recorded is carried out and logged, so that a
 //! full disk does not stop the farm.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::IpAddr;
@@ -17,6 +19,10 @@ use serde::{Deserialize, Serialize};
 
 /// Its name in the output directory. Only the daemon's user can read it.
 const FILE: &str = "ci-daemon-audit.jsonl";
+/// The name of the log before it.
+const FILE_BEFORE: &str = "ci-daemon-audit.1.jsonl";
+/// The size in bytes from which a new log is begun.
+const SIZE_MAX: u64 = 16 << 20;
 /// The version of the format.
 const VERSION: u32 = 1;
 /// The longest line that is read, in bytes.
@@ -138,54 +144,70 @@ impl fmt::Display for AuditEntry {
 
 /// The audit log of an output directory.
 #[derive(Debug, Clone)]
-pub struct AuditLog(PathBuf);
+pub struct AuditLog {
+    path: PathBuf,
+    before: PathBuf,
+    /// The size in bytes from which a new log is begun.
+    max: u64,
+}
 
 impl AuditLog {
     /// The audit log of this output directory. It is created by the first entry.
     #[must_use]
     pub fn of(output_dir: &Path) -> Self {
-        Self(output_dir.join(FILE))
+        Self { path: output_dir.join(FILE), before: output_dir.join(FILE_BEFORE), max: SIZE_MAX }
     }
 
     /// Appends an entry. An error is only logged.
     pub fn record(&self, action: AuditAction, requester: Requester) {
         let entry = AuditEntry { v: VERSION, at: unix_seconds(), action, requester };
         if let Err(error) = self.append(&entry) {
-            tracing::error!("{}: not recorded: {entry}: {error}", self.0.display());
+            tracing::error!("{}: not recorded: {entry}: {error}", self.path.display());
         }
     }
 
     fn append(&self, entry: &AuditEntry) -> std::io::Result<()> {
+        if fsx::own::existing(&self.path)?.is_some_and(|meta| meta.len() >= self.max) {
+            fsx::own::rename(&self.path, &self.before)?;
+        }
         let line = serde_json::to_string(entry)? + "\n";
         let mut options = std::fs::OpenOptions::new();
         options.create(true).append(true).mode(0o600);
-        let mut file = fsx::own::open_with(&self.0, &options)?;
+        let mut file = fsx::own::open_with(&self.path, &options)?;
         file.write_all(line.as_bytes())?;
         file.sync_data()
     }
 
     /// The newest `most` entries, oldest first, and the number of lines that are not entries.
     pub fn read(&self, most: usize) -> Result<(Vec<AuditEntry>, usize), fsx::Error> {
-        let file = match fsx::own::open(&self.0) {
-            Ok(file) => file,
-            Err(error) if error.is_not_found() => return Ok((Vec::new(), 0)),
-            Err(error) => return Err(error),
-        };
-        let (mut entries, mut invalid) = (std::collections::VecDeque::new(), 0);
-        let (mut reader, mut line) = (BufReader::new(file), Vec::new());
-        loop {
-            line.clear();
-            let count = (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line);
-            if count.map_err(fsx::Error::of("read", &self.0))? == 0 {
-                return Ok((entries.into(), invalid));
-            }
-            match serde_json::from_slice::<AuditEntry>(&line) {
-                Ok(entry) if entry.v == VERSION => entries.push_back(entry),
-                _ => invalid += 1,
-            }
-            if entries.len() > most {
-                entries.pop_front();
-            }
+        let (mut entries, mut invalid) = (VecDeque::new(), 0);
+        for path in [&self.before, &self.path] {
+            invalid += read_file(path, most, &mut entries)?;
+        }
+        Ok((entries.into(), invalid))
+    }
+}
+
+/// Adds the entries of a file, and keeps the newest `most`. Returns the number of lines that are not entries.
+fn read_file(path: &Path, most: usize, entries: &mut VecDeque<AuditEntry>) -> Result<usize, fsx::Error> {
+    let file = match fsx::own::open(path) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let (mut reader, mut line, mut invalid) = (BufReader::new(file), Vec::new(), 0);
+    loop {
+        line.clear();
+        let count = (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line);
+        if count.map_err(fsx::Error::of("read", path))? == 0 {
+            return Ok(invalid);
+        }
+        match serde_json::from_slice::<AuditEntry>(&line) {
+            Ok(entry) if entry.v == VERSION => entries.push_back(entry),
+            _ => invalid += 1,
+        }
+        if entries.len() > most {
+            entries.pop_front();
         }
     }
 }
@@ -239,6 +261,20 @@ mod tests {
             "{line}"
         );
         assert_eq!(dir.path().join(FILE).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_log_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = AuditLog { max: 1000, ..AuditLog::of(dir.path()) };
+        for _ in 0..200 {
+            log.record(AuditAction::Fetch, Requester::Signal);
+        }
+        let sizes = [FILE, FILE_BEFORE].map(|name| dir.path().join(name).metadata().unwrap().len());
+        assert!(sizes.iter().all(|size| *size < 1100), "{sizes:?}");
+        // The entries of both are read, the newest last.
+        let (entries, invalid) = log.read(1000).unwrap();
+        assert!(entries.len() >= 1000 / 60 && invalid == 0, "{}", entries.len());
     }
 
     #[test]

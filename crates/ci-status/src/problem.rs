@@ -9,6 +9,11 @@ use model::{CommitId, ResultKey};
 /// The number of choices in a message.
 const CHOICES_MAX: usize = 10;
 
+/// Where a redirect led.
+fn from(url: &str, address: &str) -> String {
+    if url == address { String::new() } else { format!(" at {address}") }
+}
+
 /// Why a command fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
@@ -25,6 +30,19 @@ pub enum Problem {
         url: String,
         /// What failed.
         reason: String,
+    },
+    /// A web page, where a dashboard would send JSON or a file. It is often the log-in page of a proxy.
+    #[error(
+        "{url}: the answer is a web page {title:?}{}; if it is a log-in page, use an address of the dashboard that requires no log-in",
+        from(url, address)
+    )]
+    WebPage {
+        /// The address of the request.
+        url: String,
+        /// The address of the page, after redirects.
+        address: String,
+        /// Its title.
+        title: String,
     },
     /// The certificate of a dashboard does not prove its identity.
     #[error("{url}: {reason}")]

@@ -21,6 +21,10 @@ const AT_ONCE: usize = 8;
 const RESPONSE_MAX: u64 = 256 << 20;
 /// The size limit of an error response in bytes.
 const ERROR_MAX: u64 = 64 << 10;
+/// The part of a response in which the title of a web page is searched, in bytes.
+const PAGE_START: usize = 16 << 10;
+/// The longest title of a web page that is quoted, in characters.
+const TITLE_MAX: usize = 80;
 /// The time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -137,7 +141,7 @@ impl Http {
         if let (StatusCode::NOT_MODIFIED, Some((header, body))) = (response.status(), cached) {
             return Ok(Some(Body { bytes: body.into(), brotli: header.brotli, url: url.to_string() }));
         }
-        let Some(response) = present(url, response)? else { return Ok(None) };
+        let Some(response) = present(response)? else { return Ok(None) };
         let text = |name| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let mut header = Header {
             url: url.to_string(),
@@ -146,7 +150,11 @@ impl Http {
             brotli: text(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "br"),
             length: 0,
         };
+        let (is_html, address) = (is_html(response.headers()), response.url().clone());
         let bytes = self.read(url, response)?;
+        if let Some(title) = page_title(&bytes).filter(|_| is_html) {
+            return Err(Problem::WebPage { url: url.to_string(), address: address.to_string(), title });
+        }
         header.length = bytes.len() as u64;
         self.cache.put(&header, &bytes);
         Ok(Some(Body { bytes: bytes.into(), brotli: header.brotli, url: url.to_string() }))
@@ -160,7 +168,7 @@ impl Http {
         if status == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(Some(Vec::new()));
         }
-        let Some(response) = present(url, response)? else { return Ok(None) };
+        let Some(response) = present(response)? else { return Ok(None) };
         let mut bytes = self.read(url, response)?;
         if status != StatusCode::PARTIAL_CONTENT {
             let known = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
@@ -172,7 +180,7 @@ impl Http {
     /// The size of a file; `None` if it is not found or the server does not send its size.
     pub fn size(&self, url: &Url) -> Result<Option<u64>, Problem> {
         let response = self.send(self.client.head(url.clone()), url)?;
-        let Some(response) = present(url, response)? else { return Ok(None) };
+        let Some(response) = present(response)? else { return Ok(None) };
         let length = response.headers().get(header::CONTENT_LENGTH);
         Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
     }
@@ -218,7 +226,8 @@ fn condition(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
 }
 
 /// The response, `None` if it is not found, an error for any other status.
-fn present(url: &Url, response: Response) -> Result<Option<Response>, Problem> {
+fn present(response: Response) -> Result<Option<Response>, Problem> {
+    let address = response.url().clone();
     match response.status() {
         status if status.is_success() => Ok(Some(response)),
         StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
@@ -226,12 +235,41 @@ fn present(url: &Url, response: Response) -> Result<Option<Response>, Problem> {
             let mut bytes = Vec::new();
             let _ = response.take(ERROR_MAX).read_to_end(&mut bytes);
             let reason = error_of(&bytes).map(|reason| format!(": {reason}")).unwrap_or_default();
+            let login = match status {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                    ", which requires a log-in; use an address that requires none"
+                }
+                _ => "",
+            };
             Err(Problem::Remote {
-                url: url.to_string(),
-                reason: format!("the server answers {status}{reason}"),
+                url: address.to_string(),
+                reason: format!("the server answers {status}{reason}{login}"),
             })
         }
     }
+}
+
+fn is_html(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    let kind = kind.split(';').next().unwrap_or("").trim();
+    kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
+}
+
+/// The title of a web page, which may be empty; `None` if the bytes do not begin as a page does.
+pub fn page_title(bytes: &[u8]) -> Option<String> {
+    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(PAGE_START)]);
+    let lower = start.to_ascii_lowercase();
+    let text = lower.trim_start_matches('\u{feff}').trim_start();
+    if !["<!doctype html", "<html", "<head", "<?xml", "<!--"].iter().any(|begin| text.starts_with(begin)) {
+        return None;
+    }
+    let title = || {
+        let open = lower.find("<title")?;
+        let begin = open + lower[open..].find('>')? + 1;
+        let end = begin + lower[begin..].find("</title")?;
+        Some(start[begin..end].split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    Some(title().unwrap_or_default().chars().take(TITLE_MAX).collect())
 }
 
 /// The innermost cause is the most specific: "connection refused", "invalid peer certificate".
@@ -367,6 +405,48 @@ mod tests {
         }
         let http = server("HTTP/1.1 206 Partial Content\r\nContent-Length: 1000000\r\n\r\n");
         assert!(http.rest(&http.file(&["log"]), 5).unwrap_err().to_string().contains("--timeout"));
+    }
+
+    /// A server that sends this response to each request.
+    fn replies(reply: &'static str) -> Http {
+        use std::io::Write as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut request = [0; 4096];
+                let length = std::io::Read::read(&mut stream, &mut request).unwrap_or(0);
+                let is_login = request[..length].starts_with(b"GET /login");
+                let reply = if reply.contains("302") && is_login { LOGIN } else { reply };
+                stream.write_all(reply.as_bytes()).ok();
+            }
+        });
+        Http::open(&address, Cache::new(None), Duration::from_secs(10)).unwrap()
+    }
+
+    const LOGIN: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n\r\n\
+        \n<!DOCTYPE html><html><head><TITLE lang=en>Sign in\n - Example</TITLE></head></html>";
+
+    #[test]
+    fn a_log_in_page_is_named_with_its_address() {
+        let redirect = "HTTP/1.1 302 Found\r\nLocation: /login?next=x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        for (reply, place) in [(LOGIN, "/ci"), (redirect, "/login?next=x")] {
+            let http = replies(reply);
+            let error = http.get(&http.file(&["ci"])).unwrap_err().to_string();
+            assert!(error.contains("a web page \"Sign in - Example\""), "{error}");
+            assert!(error.contains(place) && error.contains("log-in"), "{error}");
+        }
+        for status in ["401 Unauthorized", "403 Forbidden", "407 Proxy Authentication Required"] {
+            let reply = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let http = replies(Box::leak(reply.into_boxed_str()));
+            let error = http.get(&http.file(&["ci"])).unwrap_err().to_string();
+            assert!(error.contains(status) && error.contains("log-in"), "{error}");
+        }
+        for text in ["[]", "{\"error\":\"<html>\"}", "", "00001 <html> in a log\n", "\0\0"] {
+            assert_eq!(page_title(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(page_title(b"\xef\xbb\xbf\n <HTML>"), Some(String::new()));
     }
 
     #[test]

@@ -57,6 +57,9 @@ impl Remote {
         match serde_json::from_slice(&body.bytes) {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
+                if let Some(title) = http::page_title(&body.bytes) {
+                    return Err(Problem::WebPage { url: body.url.clone(), address: body.url, title });
+                }
                 let reason = http::error_of(&body.bytes);
                 let reason =
                     reason.unwrap_or_else(|| format!("the answer is not the JSON of a dashboard: {error}"));

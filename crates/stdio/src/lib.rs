@@ -5,6 +5,7 @@
 //! error. The lints `print_stdout` and `print_stderr` are denied in the workspace, so that each command uses this crate.
 
 pub mod terminal;
+pub mod xml;
 
 use std::fmt::Display;
 use std::io::{self, Write};

@@ -61,7 +61,16 @@ fn clean(bytes: &[u8]) -> String {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
-            '\u{1b}' => skip_escape(&mut chars),
+            '\u{1b}' => {
+                if let Some(kind) = chars.next_if(|c| ('\u{20}'..='\u{7e}').contains(c)) {
+                    skip_sequence(kind, &mut chars);
+                }
+            }
+            '\u{90}' | '\u{98}' | '\u{9b}' | '\u{9d}'..='\u{9f}' => {
+                // The 8-bit form of ESC and a character 0x40 lower.
+                let kind = char::from_u32(c as u32 - 0x40).unwrap_or('[');
+                skip_sequence(kind, &mut chars);
+            }
             '\t' => out.push('\t'),
             '\r' if chars.peek().is_some_and(|next| *next != '\r') && !out.is_empty() => out.push(' '),
             c if c.is_control() => {}
@@ -71,28 +80,33 @@ fn clean(bytes: &[u8]) -> String {
     out
 }
 
-/// Skips one escape sequence after its ESC: CSI to its final byte, OSC to BEL or ST, else one character.
-fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    match chars.peek() {
-        Some('[') => {
-            chars.next();
-            while let Some(c) = chars.next_if(|c| ('\u{20}'..='\u{7e}').contains(c)) {
-                if ('\u{40}'..='\u{7e}').contains(&c) {
-                    break;
+/// Skips the rest of a control sequence (ECMA-48) after its introducer, which is ESC with the next character, or a C1 character.
+/// A sequence with an invalid character ends before it, so that damaged output hides no text.
+fn skip_sequence(kind: char, chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match kind {
+        // CSI: parameters and intermediates, then the final character.
+        '[' => {
+            while chars.next_if(|c| ('\u{20}'..='\u{3f}').contains(c)).is_some() {}
+            chars.next_if(|c| ('\u{40}'..='\u{7e}').contains(c));
+        }
+        // OSC, DCS, SOS, PM, APC: a string that BEL or ST ends.
+        ']' | 'P' | 'X' | '^' | '_' => {
+            while let Some(c) = chars.next_if(|c| !matches!(c, '\u{1b}' | '\r')) {
+                if matches!(c, '\u{7}' | '\u{9c}') {
+                    return;
                 }
             }
-        }
-        Some(']') => {
-            for c in chars.by_ref() {
-                if c == '\u{7}' || c == '\\' {
-                    break;
-                }
+            let mut ahead = chars.clone();
+            if ahead.next() == Some('\u{1b}') && ahead.next() == Some('\\') {
+                *chars = ahead;
             }
         }
-        Some(_) => {
-            chars.next();
+        // Intermediates, as in the selection of a character set, then the final character.
+        '\u{20}'..='\u{2f}' => {
+            while chars.next_if(|c| ('\u{20}'..='\u{2f}').contains(c)).is_some() {}
+            chars.next_if(|c| ('\u{30}'..='\u{7e}').contains(c));
         }
-        None => {}
+        _ => {}
     }
 }
 
@@ -182,6 +196,15 @@ mod tests {
         assert_eq!(lines(&[b"\x1b[1;31mred\x1b[0m \x00x\xff\n"]), ["red x\u{fffd}"]);
         assert_eq!(lines(&[b"\x1b]0;title\x07text\n"]), ["text"]);
         assert_eq!(lines(&[b"10%\r20%\r\r\n"]), ["10% 20%"]);
+        for sequence in [
+            "\x1b[38;5;196m", "\x1b[?25l", "\x1b[2K", "\x1b[ q", "\x1b]0;title\x07", "\x1b]8;;https://x\x1b\\", "\x1bPq#0;2;0\x1b\\",
+            "\x1b^pm\x1b\\", "\x1b_apc\x1b\\", "\x1bXsos\x1b\\", "\x1b(B", "\x1b#8", "\x1b%G", "\x1bM", "\x1b7", "\x1b=", "\u{9b}1;31m",
+            "\u{9d}0;title\u{9c}", "\u{9d}0;title\x07", "\u{90}q\u{9c}", "\x08", "\x0e", "\x7f", "\u{85}",
+        ] {
+            assert_eq!(lines(&[format!("a{sequence}b\n").as_bytes()]), ["ab"], "{sequence:?}");
+        }
+        // What is no sequence hides nothing.
+        assert_eq!(lines(&["\x1b\u{e4}\n\x1b[1\u{e4}\n\x1b\n\x1b]0;x\r[    1.0] BUG: y\n".as_bytes()]), ["\u{e4}", "\u{e4}", "", "[    1.0] BUG: y"]);
         assert_eq!(
             lines(&["\u{e4}".as_bytes().split_at(1).0, "\u{e4}".as_bytes().split_at(1).1]),
             ["\u{e4}"]

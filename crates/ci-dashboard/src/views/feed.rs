@@ -66,7 +66,8 @@ pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
         updated: entries.first().map_or_else(|| iso(0), |entry| entry.updated.clone()),
         entries,
     };
-    context.text("application/atom+xml; charset=utf-8", feed.render()?)
+    let xml = stdio::xml::text(&feed.render()?).into_owned();
+    context.text("application/atom+xml; charset=utf-8", xml)
 }
 
 fn broken(

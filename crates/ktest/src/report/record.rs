@@ -136,7 +136,8 @@ pub fn junit(records: &[Record]) -> String {
         }
         report.add_test_suite(suite);
     }
-    report.to_string().expect("a report of plain text can be written")
+    let xml = report.to_string().expect("a report of plain text can be written");
+    stdio::xml::text(&xml).into_owned()
 }
 
 fn status(verdict: &Verdict) -> TestCaseStatus {
@@ -216,10 +217,12 @@ mod tests {
         let log = dir.path().join("out/fs.x.punch/log");
         std::fs::create_dir_all(log.parent().unwrap()).unwrap();
         // What XML cannot hold is left out; what it could take for markup is not.
-        std::fs::write(&log, b"00001 \x1b[31mred\x1b[0m \x07\xff ]]> <end/>\n").unwrap();
+        std::fs::write(&log, b"00001 \x1b[31mred\x1b[0m \x07\xff\xef\xbf\xbe\xef\xbf\xbf ]]> <end/>\n").unwrap();
         let mut records = vec![record(dir.path()), Record::default()];
         records[1].infrastructure = Some("disk full".into());
-        insta::assert_snapshot!("junit", junit(&records));
+        let xml = junit(&records);
+        assert!(!xml.contains(['\u{fffe}', '\u{ffff}', '\u{1b}', '\u{7}']), "{xml:?}");
+        insta::assert_snapshot!("junit", xml);
     }
 
     #[test]

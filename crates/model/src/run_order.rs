@@ -240,7 +240,7 @@ pub struct RunOrder {
     #[arg(short = 'L', long = "loop", value_name = "N", num_args = 0..=1, require_equals = true,
         default_missing_value = "0", conflicts_with = "events")]
     pub rounds: Option<u32>,
-    /// Save the devices of a failed subtest if they hold at most SIZE (512M, 2G; 0 saves none).
+    /// Save the devices of a failed subtest if they hold at most SIZE (512M, 2G; 0 saves none). With --events, none are saved.
     #[arg(long, value_name = "SIZE", default_value_t = DEFAULT_KEEP_DEVICES)]
     pub keep_devices: ByteSize,
     /// End a guest that writes more than SIZE into the output directory (512M, 2G).
@@ -362,6 +362,24 @@ impl RunOrder {
             no_sandbox: self.no_sandbox,
             ..Self::from(test)
         }
+    }
+
+    /// The order that runs one subtest again on another machine, in a clone of the kernel repository: no path of this machine
+    /// is in it. `file` is relative to the directory of the tests.
+    #[must_use]
+    pub fn reproduction_elsewhere(&self, file: &Path, subtest: &SubtestName) -> Self {
+        let TestOrder { kernel, commit, tolerate, arch, packages, env, .. } = self.test.clone();
+        // Without a commit it is a kernel of the store, by name.
+        let kernel = if commit.is_some() { DEFAULT_KERNEL.into() } else { kernel };
+        Self::from(TestOrder {
+            kernel,
+            commit,
+            tolerate,
+            arch,
+            packages,
+            env,
+            ..TestOrder::of(file, [subtest])
+        })
     }
 }
 

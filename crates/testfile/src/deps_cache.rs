@@ -69,6 +69,15 @@ impl DepsCache {
     }
 }
 
+/// The variables `ktest_*` of this process, sorted: test files see them.
+#[must_use]
+pub fn inherited_variables() -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<_> =
+        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ktest_")).collect();
+    variables.sort();
+    variables
+}
+
 /// The hash of everything a result depends on; `None` if the file cannot be read.
 pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
     let mut hash = Hasher::new();
@@ -87,11 +96,10 @@ pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
         add(value.as_bytes());
     }
     // The caller's own variables configure test files too: a flavor, the location of a suite's source.
-    let mut inherited: Vec<_> = std::env::vars_os()
-        .filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ktest_"))
+    let inherited: Vec<_> = inherited_variables()
+        .into_iter()
         .map(|(name, value)| [name.into_encoded_bytes(), value.into_encoded_bytes()].join(&b'='))
         .collect();
-    inherited.sort();
     // The clones of `require-git`: a file declares more if a suite's source is present.
     let mut cloned: Vec<_> =
         own::list(&env.deps_dir).unwrap_or_default().into_iter().map(|entry| entry.name).collect();

@@ -3,10 +3,11 @@
 //!
 //! An artifact that cannot be saved is reported in the log and changes no verdict.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use fsx::untrusted::Dir;
-use model::SubtestName;
+use model::{RunOrder, SubtestName};
 use vm::machine::Machine;
 use vm::supervise::FinishedSubtest;
 
@@ -21,17 +22,17 @@ const MAX_FILES: u64 = 100_000;
 /// Saves the artifacts of a subtest and reports them in its log.
 pub(super) fn keep(prepared: &Prepared<'_>, machine: &Machine, finished: &mut FinishedSubtest, out: &Out) {
     let mut notes = Vec::new();
-    if prepared.run.request.order.keep_devices.0 > 0 {
+    if prepared.run.request.keeps_devices() {
         notes.extend(devices(prepared, machine, finished, out));
     }
     if let Ok(command) = vm::session::command(machine) {
         // The command is also in the output directory of the run.
         let _ = out.subtest_file(&finished.subtest, "qemu-command", format!("{command}\n").as_bytes());
     }
-    notes.extend(new_files(out, finished.duration));
-    if let Some(command) = reproduction(prepared, &finished.subtest) {
-        notes.push(format!("to run it again: {command}"));
-    }
+    // A farm publishes the files from this directory, and removes it.
+    let files = (!prepared.run.request.for_farm()).then(|| out.files());
+    notes.extend(new_files(out, finished.duration, files.as_deref()));
+    notes.extend(reproduction(prepared, &finished.subtest));
     before_last_line(&mut finished.log, &notes);
 }
 
@@ -114,7 +115,7 @@ fn record(prepared: &Prepared<'_>, finished: &FinishedSubtest) -> Record {
 }
 
 /// The files that the subtest wrote to its directory: core dumps, traces, coverage.
-fn new_files(out: &Out, duration: std::time::Duration) -> Option<String> {
+fn new_files(out: &Out, duration: std::time::Duration, place: Option<&Path>) -> Option<String> {
     let began = std::time::SystemTime::now().checked_sub(duration + std::time::Duration::from_secs(2))?;
     let is_artifact =
         |name: &str| ["core.", "gcov.", "vmcore", "trace.txt"].iter().any(|head| name.starts_with(head));
@@ -129,18 +130,39 @@ fn new_files(out: &Out, duration: std::time::Duration) -> Option<String> {
         .filter_map(|entry| entry.name.into_string().ok())
         .filter(|name| is_artifact(name) && is_new(name))
         .collect();
-    (!names.is_empty()).then(|| format!("new in {}: {}", out.files().display(), names.join(" ")))
+    let names = names.join(" ");
+    (!names.is_empty()).then(|| match place {
+        Some(dir) => format!("new in {}: {names}", dir.display()),
+        None => format!("new files: {names}"),
+    })
 }
 
-/// The command that runs the subtest again, on the same kernel source.
+/// The note with the command that runs the subtest again, on the same kernel source.
 fn reproduction(prepared: &Prepared<'_>, subtest: &SubtestName) -> Option<String> {
     let request = prepared.run.request;
     let file = prepared.run.file.as_ref()?;
+    if request.for_farm() {
+        // The reader of the log is not on this host: no path of this host helps.
+        let order = request.order.reproduction_elsewhere(file.test.file().as_ref(), subtest);
+        return Some(format!(
+            "to run it again, in a clone of the kernel repository: {}",
+            shell_line(&order, &[])
+        ));
+    }
     let kernel = &request.order.test.kernel;
     let kernel = Path::new(kernel).canonicalize().map_or(kernel.clone(), |dir| dir.display().to_string());
-    let argv = request.order.reproduction(&file.path, subtest, kernel).to_argv();
-    let words = argv.iter().map(|word| spawn::quote(&word.to_string_lossy())).collect::<Vec<_>>();
-    Some(format!("ktest run {}", words.join(" ")))
+    let order = request.order.reproduction(&file.path, subtest, kernel);
+    Some(format!("to run it again: {}", shell_line(&order, &testfile::inherited_variables())))
+}
+
+/// The line that a shell runs: the variables of the environment, and the command.
+fn shell_line(order: &RunOrder, variables: &[(OsString, OsString)]) -> String {
+    let quoted = |word: &OsString| spawn::quote(&word.to_string_lossy());
+    let variables =
+        variables.iter().map(|(name, value)| format!("{}={}", name.to_string_lossy(), quoted(value)));
+    let command = ["ktest".into(), "run".into()].into_iter();
+    let words: Vec<String> = variables.chain(command).chain(order.to_argv().iter().map(quoted)).collect();
+    words.join(" ")
 }
 
 /// Inserts lines before the last line of a log, which is the status line, with its time stamp.
@@ -156,6 +178,35 @@ pub(super) fn before_last_line(log: &mut Vec<u8>, lines: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A shell splits the line into the words of the order, whatever they contain.
+    #[test]
+    fn a_shell_runs_the_order() {
+        let subtest: SubtestName = "generic/001".parse().unwrap();
+        let mut order = RunOrder::from(model::TestOrder::new("x.ktest"));
+        order.test.kernel = "/home/u/my linux".into();
+        order.image = Some("/tmp/a'b $HOME/`id`/*.img".into());
+        order.test.env = vec!["ktest_variant=1k".parse().unwrap()];
+        order.test.packages = vec!["fio".parse().unwrap()];
+        let order =
+            order.reproduction("/home/u/tests/fs/x y.ktest".as_ref(), &subtest, "/home/u/my linux".into());
+        let variables = [("ktest_flags".into(), "-O a;b $(id) \"x\"\n#".into())];
+        let script = format!(
+            "ktest() {{ printf '%s\\0' \"$ktest_flags\" \"$@\"; }}; {}",
+            shell_line(&order, &variables)
+        );
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        let words: Vec<OsString> = output
+            .stdout
+            .strip_suffix(b"\0")
+            .unwrap()
+            .split(|byte| *byte == 0)
+            .map(|word| OsString::from(String::from_utf8(word.to_vec()).unwrap()))
+            .collect();
+        assert_eq!(words[0], variables[0].1);
+        assert_eq!(words[1], "run");
+        assert_eq!(words[2..], order.to_argv());
+    }
 
     #[test]
     fn the_status_line_stays_the_last() {

@@ -73,6 +73,11 @@ impl RunRequest {
         self.order.events
     }
 
+    /// Whether the devices of a failed subtest are saved. A farm removes the directory that they would be in.
+    pub(super) fn keeps_devices(&self) -> bool {
+        self.order.keep_devices.0 > 0 && !self.for_farm()
+    }
+
     /// Whether the test file's declarations may reach this host.
     pub(super) fn trust(&self) -> Trust {
         if self.for_farm() { Trust::Confined } else { Trust::Own }

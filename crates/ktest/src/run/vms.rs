@@ -227,7 +227,7 @@ impl Vm<'_> {
             confinement: self.confinement,
             clock,
             input,
-            pause_at_failure: self.prepared.run.request.order.keep_devices.0 > 0 && self.has_devices(),
+            pause_at_failure: self.prepared.run.request.keeps_devices() && self.has_devices(),
         };
         let mut trouble = None;
         let mut output = CommandOutput::default();

@@ -22,7 +22,10 @@ mod tests {
 
     #[test]
     fn characters_that_xml_cannot_hold_are_replaced() {
-        assert_eq!(text("a\u{fffe}b\u{ffff}c\0d\u{b}\u{1b}[0m"), "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}\u{fffd}[0m");
+        assert_eq!(
+            text("a\u{fffe}b\u{ffff}c\0d\u{b}\u{1b}[0m"),
+            "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}\u{fffd}[0m"
+        );
         for whole in ["", "a\tb\r\nc", "\u{7f}\u{85}\u{d7ff}\u{e000}\u{fffd}\u{10000}\u{1fffe}\u{10ffff}"] {
             assert!(matches!(text(whole), Cow::Borrowed(same) if same == whole), "{whole:?}");
         }

@@ -197,14 +197,38 @@ mod tests {
         assert_eq!(lines(&[b"\x1b]0;title\x07text\n"]), ["text"]);
         assert_eq!(lines(&[b"10%\r20%\r\r\n"]), ["10% 20%"]);
         for sequence in [
-            "\x1b[38;5;196m", "\x1b[?25l", "\x1b[2K", "\x1b[ q", "\x1b]0;title\x07", "\x1b]8;;https://x\x1b\\", "\x1bPq#0;2;0\x1b\\",
-            "\x1b^pm\x1b\\", "\x1b_apc\x1b\\", "\x1bXsos\x1b\\", "\x1b(B", "\x1b#8", "\x1b%G", "\x1bM", "\x1b7", "\x1b=", "\u{9b}1;31m",
-            "\u{9d}0;title\u{9c}", "\u{9d}0;title\x07", "\u{90}q\u{9c}", "\x08", "\x0e", "\x7f", "\u{85}",
+            "\x1b[38;5;196m",
+            "\x1b[?25l",
+            "\x1b[2K",
+            "\x1b[ q",
+            "\x1b]0;title\x07",
+            "\x1b]8;;https://x\x1b\\",
+            "\x1bPq#0;2;0\x1b\\",
+            "\x1b^pm\x1b\\",
+            "\x1b_apc\x1b\\",
+            "\x1bXsos\x1b\\",
+            "\x1b(B",
+            "\x1b#8",
+            "\x1b%G",
+            "\x1bM",
+            "\x1b7",
+            "\x1b=",
+            "\u{9b}1;31m",
+            "\u{9d}0;title\u{9c}",
+            "\u{9d}0;title\x07",
+            "\u{90}q\u{9c}",
+            "\x08",
+            "\x0e",
+            "\x7f",
+            "\u{85}",
         ] {
             assert_eq!(lines(&[format!("a{sequence}b\n").as_bytes()]), ["ab"], "{sequence:?}");
         }
         // What is no sequence hides nothing.
-        assert_eq!(lines(&["\x1b\u{e4}\n\x1b[1\u{e4}\n\x1b\n\x1b]0;x\r[    1.0] BUG: y\n".as_bytes()]), ["\u{e4}", "\u{e4}", "", "[    1.0] BUG: y"]);
+        assert_eq!(
+            lines(&["\x1b\u{e4}\n\x1b[1\u{e4}\n\x1b\n\x1b]0;x\r[    1.0] BUG: y\n".as_bytes()]),
+            ["\u{e4}", "\u{e4}", "", "[    1.0] BUG: y"]
+        );
         assert_eq!(
             lines(&["\u{e4}".as_bytes().split_at(1).0, "\u{e4}".as_bytes().split_at(1).1]),
             ["\u{e4}"]

@@ -217,7 +217,8 @@ mod tests {
         let log = dir.path().join("out/fs.x.punch/log");
         std::fs::create_dir_all(log.parent().unwrap()).unwrap();
         // What XML cannot hold is left out; what it could take for markup is not.
-        std::fs::write(&log, b"00001 \x1b[31mred\x1b[0m \x07\xff\xef\xbf\xbe\xef\xbf\xbf ]]> <end/>\n").unwrap();
+        std::fs::write(&log, b"00001 \x1b[31mred\x1b[0m \x07\xff\xef\xbf\xbe\xef\xbf\xbf ]]> <end/>\n")
+            .unwrap();
         let mut records = vec![record(dir.path()), Record::default()];
         records[1].infrastructure = Some("disk full".into());
         let xml = junit(&records);

@@ -236,7 +236,9 @@ fn present(response: Response) -> Result<Option<Response>, Problem> {
             let _ = response.take(ERROR_MAX).read_to_end(&mut bytes);
             let reason = error_of(&bytes).map(|reason| format!(": {reason}")).unwrap_or_default();
             let login = match status {
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                StatusCode::UNAUTHORIZED
+                | StatusCode::FORBIDDEN
+                | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                     ", which requires a log-in; use an address that requires none"
                 }
                 _ => "",
@@ -430,7 +432,8 @@ mod tests {
 
     #[test]
     fn a_log_in_page_is_named_with_its_address() {
-        let redirect = "HTTP/1.1 302 Found\r\nLocation: /login?next=x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let redirect =
+            "HTTP/1.1 302 Found\r\nLocation: /login?next=x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         for (reply, place) in [(LOGIN, "/ci"), (redirect, "/login?next=x")] {
             let http = replies(reply);
             let error = http.get(&http.file(&["ci"])).unwrap_err().to_string();

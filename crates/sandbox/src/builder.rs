@@ -266,7 +266,7 @@ mod tests {
         --die-with-parent
         --new-session
         --clearenv
-        --ro-bind /usr /usr
+        --ro-bind-try /usr /usr
         --symlink usr/bin /bin
         --ro-bind-try /etc/alternatives /etc/alternatives
         --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache

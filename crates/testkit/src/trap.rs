@@ -20,6 +20,8 @@ pub enum Trap {
     DanglingLink,
     /// A FIFO without a writer.
     Fifo,
+    /// A socket that nothing listens on.
+    Socket,
     /// The device `/dev/zero`. An ordinary user cannot create it: then there is no file.
     Device,
     /// A directory with a directory in it.
@@ -34,12 +36,13 @@ pub enum Trap {
 
 impl Trap {
     /// Every trap.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::LinkToFile,
         Self::LinkToDirectory,
         Self::LinkToDevice,
         Self::DanglingLink,
         Self::Fifo,
+        Self::Socket,
         Self::Device,
         Self::Directory,
         Self::SparseFile,
@@ -60,6 +63,7 @@ impl Trap {
             Self::LinkToDevice => symlink("/dev/zero", path),
             Self::DanglingLink => symlink(outside.join("new"), path),
             Self::Fifo => node(FileType::Fifo, 0),
+            Self::Socket => node(FileType::Socket, 0),
             Self::Device => node(FileType::CharacterDevice, makedev(1, 5)).or(Ok(())),
             Self::Directory => fs::create_dir_all(path.join("below")),
             Self::SparseFile => File::create(path).and_then(|file| file.set_len(1 << 42)),

@@ -137,3 +137,66 @@ fn too_few_file_descriptors_give_no_verdicts() {
     }
     println!("complete with 1024 descriptors: {complete}");
 }
+
+/// A repository of six commits, none of which is bad.
+fn good_commits(dir: &Path) {
+    let script = "git init -q && for n in 1 2 3 4 5 6; do
+        git add -A && git -c user.name=A -c user.email=a@example.org commit -q --allow-empty -m \"c$n\" || exit
+    done";
+    let git = Command::new("bash").args(["-ec", script]).current_dir(dir.join("linux")).output().unwrap();
+    assert!(git.status.success(), "{git:?}");
+}
+
+#[test]
+fn git_bisect_blames_no_commit_for_a_fault_of_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    setup(dir.path());
+    good_commits(dir.path());
+    if !can_mount(dir.path()) {
+        return;
+    }
+    let file = dir.path().join("tests/a.ktest");
+    let run = |out: &str, end: &str| {
+        format!(
+            "{} --cache-dir {} run -k . -o {out} {end} {}",
+            env!("CARGO_BIN_EXE_ktest"),
+            dir.path().join("cache").display(),
+            file.display()
+        )
+    };
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let up = |name: &str| format!("../{name}");
+    for (what, prepare, command) in [
+        (
+            "full",
+            "mount -t tmpfs -o size=4k tmpfs ../out; head -c 4096 /dev/zero >../out/z",
+            run("../out/o", ""),
+        ),
+        ("no inodes", "mount -t tmpfs -o nr_inodes=2 tmpfs ../out", run("../out/a/b", "")),
+        ("read-only", "mount -t tmpfs -o ro tmpfs ../out", run("../out/o", "")),
+        ("a file", ":", run(&up("file"), "")),
+        ("below a file", ":", run(&up("file/o"), "")),
+        ("in use", "mkdir -p ../used; exec 9>../used/.lock; flock 9", run(&up("used"), "")),
+        ("report", ":", run(&up("o"), "--junit /dev/full")),
+        ("report is a directory", ":", run(&up("o"), "--junit ..")),
+        ("standard output", ":", format!("bash -c '{} >/dev/full'", run(&up("o"), ""))),
+    ] {
+        let script = format!(
+            "cd \"$0\"; {prepare}; git bisect start HEAD HEAD~5 >/dev/null && git bisect run {command} >../bisect.log 2>&1; git bisect log; \
+             git bisect reset >/dev/null"
+        );
+        let output = Command::new("unshare")
+            .args(["-rm", "bash", "-c", &script])
+            .arg(dir.path().join("linux"))
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .output()
+            .unwrap();
+        let log = std::fs::read_to_string(dir.path().join("bisect.log")).unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            !text.contains("# first bad commit: [") && !log.contains("is the first bad commit"),
+            "{what}: {log}"
+        );
+        assert!(text.contains("git bisect skip"), "{what}: {text}\n{log}");
+    }
+}

@@ -54,8 +54,8 @@ pub(crate) fn exit_code(error: &RunError) -> u8 {
         RunError::Infrastructure(_) => 125,
         RunError::TestFile(_)
         | RunError::Source(_)
+        | RunError::Selftests(_)
         | RunError::Commit(_)
-        | RunError::Usage(_)
-        | RunError::Locked(_) => 2,
+        | RunError::Usage(_) => 2,
     }
 }

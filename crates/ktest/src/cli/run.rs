@@ -43,7 +43,7 @@ pub(super) async fn run(args: RunArgs, cache: PathBuf) -> Result<u8, Failure> {
             break;
         }
     }
-    let code = overall(&codes);
+    let code = overall(&codes, records.iter().any(|record| !record.subtests.is_empty()));
     if order.json {
         stdio::line(stdio::terminal::json(&record::json(&records, code)))?;
     }
@@ -69,13 +69,16 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
     let heartbeat = reporter.heartbeat();
     let result = crate::run::run(request, &mut reporter).await;
     let result = result.map_err(|error| match error {
-        // The slot's directory is the farm's own.
-        RunError::Locked(error) if order.events => RunError::Infrastructure(error.to_string()),
         RunError::Commit(error) if order.events => RunError::Infrastructure(error),
         error => error,
     });
     drop(heartbeat);
-    let mut code = result.as_ref().map_or_else(exit_code, Summary::exit_code);
+    let mut code = match &result {
+        Ok(summary) => summary.exit_code(),
+        // A commit whose selftests do not build is not bad. For a farm, the error is one of the commit, and 2 says so.
+        Err(RunError::Selftests(_)) if !order.events => 125,
+        Err(error) => exit_code(error),
+    };
     if code == 0 && reporter.broken() {
         // The run ended early. What did not run has not passed.
         code = 125;
@@ -95,7 +98,7 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
         }
         // The event above has reported it.
         Err(RunError::Infrastructure(_)) => {}
-        Err(error) if only => return Err(error.into()),
+        Err(error) if only => return Err(Failure { code, message: error.to_string() }),
         Err(error) => {
             record.infrastructure = Some(error.to_string());
             Failure::from(error).print();
@@ -109,10 +112,12 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
     Ok((code, record, reporter.broken()))
 }
 
-/// The exit code of several runs: a failed test has precedence, then a missing verdict.
-fn overall(codes: &[u8]) -> u8 {
+/// The exit code of several runs: a failed test has precedence, then a missing verdict. A usage error after a verdict (`judged`) is a
+/// missing verdict: 2 means that nothing ran.
+fn overall(codes: &[u8], judged: bool) -> u8 {
     let first = [1, 125, 2].into_iter().find(|code| codes.contains(code));
-    first.or_else(|| codes.iter().copied().find(|code| *code != 0)).unwrap_or(0)
+    let code = first.or_else(|| codes.iter().copied().find(|code| *code != 0)).unwrap_or(0);
+    if code == 2 && judged { 125 } else { code }
 }
 
 /// One request per file. With several files, checks first that each exists.
@@ -158,10 +163,11 @@ mod tests {
 
     #[test]
     fn a_failed_test_has_precedence() {
-        assert_eq!(overall(&[]), 0);
-        assert_eq!(overall(&[0, 125, 1, 2]), 1);
-        assert_eq!(overall(&[0, 2, 125]), 125);
-        assert_eq!(overall(&[0, 2]), 2);
+        assert_eq!(overall(&[], false), 0);
+        assert_eq!(overall(&[0, 125, 1, 2], true), 1);
+        assert_eq!(overall(&[0, 2, 125], true), 125);
+        assert_eq!(overall(&[0, 2], false), 2);
+        assert_eq!(overall(&[0, 2], true), 125);
     }
 
     #[test]

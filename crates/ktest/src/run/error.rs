@@ -15,15 +15,15 @@ pub enum RunError {
     /// The kernel source cannot be used.
     #[error("{0}")]
     Source(String),
+    /// The selftests of the kernel source cannot be used, for example because they do not build.
+    #[error("{0}")]
+    Selftests(String),
     /// The repository has no such commit. A farm names only commits of its repository: there it is an infrastructure error.
     #[error("{0}")]
     Commit(String),
     /// The order is invalid.
     #[error("{0}")]
     Usage(String),
-    /// Another run uses the output directory.
-    #[error(transparent)]
-    Locked(OutError),
     /// An infrastructure error.
     #[error("{0}")]
     Infrastructure(String),
@@ -48,13 +48,10 @@ impl From<TestFileError> for RunError {
 }
 
 impl From<OutError> for RunError {
-    /// A directory in use is the user's to resolve; any other error of the output directory is one of this host, never of
-    /// the commit or the test file.
+    /// An error of the output directory is one of this host, never of the commit or the test file. This includes a directory in use:
+    /// `git bisect run` takes a usage error as bad.
     fn from(error: OutError) -> Self {
-        match error {
-            OutError::Locked(_) => Self::Locked(error),
-            other => Self::infrastructure(other),
-        }
+        Self::infrastructure(error)
     }
 }
 

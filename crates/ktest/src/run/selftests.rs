@@ -93,7 +93,7 @@ pub(super) async fn build(
     results.out.file("selftests-build.log", &log)?;
     if !fsx::own::is_file(&out.join(LIST)).map_err(RunError::infrastructure)? {
         let complaint = last_line(&log);
-        return Err(RunError::Source(format!("the kernel's selftests do not build: {complaint}")));
+        return Err(RunError::Selftests(format!("the kernel's selftests do not build: {complaint}")));
     }
     let Some(name) = name else { return Ok(Some(Selftests { dir: out, _place: Some(place) })) };
     let kept = cache.join(name);
@@ -221,7 +221,7 @@ fn in_sandbox(sandbox: Option<&Sandbox>, src: &Path, out: &Path, dir: &Path) -> 
 fn no_source(error: gitio::GitError) -> RunError {
     match error {
         gitio::GitError::Spawn(error) => RunError::Infrastructure(error.to_string()),
-        error => RunError::Source(format!("the source of the kernel's selftests: {error}")),
+        error => RunError::Selftests(format!("the source of the kernel's selftests: {error}")),
     }
 }
 
@@ -233,7 +233,7 @@ async fn finish(cmd: Cmd) -> Result<String, RunError> {
     if output.exit.success() {
         return Ok(output.text());
     }
-    Err(RunError::Source(format!("the source of the kernel's selftests: {}", output.error_line())))
+    Err(RunError::Selftests(format!("the source of the kernel's selftests: {}", output.error_line())))
 }
 
 fn broken(path: &Path, error: &std::io::Error) -> RunError {

@@ -60,6 +60,9 @@ pub struct GlobalOptions {
     /// Fail if a dashboard does not answer a request completely within this time: 30s, 5m.
     #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "60s")]
     pub timeout: Duration,
+    /// Send the token in this file to the dashboard's server (Authorization: Bearer), for a server that requires a log-in.
+    #[arg(long, global = true, value_name = "FILE", env = "KTEST_CI_TOKEN_FILE", hide_env_values = true)]
+    pub token_file: Option<PathBuf>,
     /// Print JSON, same schema as the dashboard's &format=json.
     #[arg(long, global = true)]
     pub json: bool,

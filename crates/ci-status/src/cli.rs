@@ -120,6 +120,7 @@ fn context(cli: &Cli, folder: PathBuf, now: i64) -> Result<Context, Problem> {
         local: global.local,
         user: global.user.as_ref(),
         timeout: global.timeout,
+        token_file: global.token_file.as_deref(),
     };
     Context::open(&location, folder, now)
 }

@@ -39,6 +39,8 @@ pub struct ResultsLocation<'a> {
     pub user: Option<&'a UserName>,
     /// The time limit of a request to a dashboard.
     pub timeout: Duration,
+    /// The file with the token for the dashboard's server.
+    pub token_file: Option<&'a Path>,
 }
 
 impl Context {
@@ -76,5 +78,6 @@ impl Context {
 /// With `--user` only the JSON API is read: a dashboard may publish no files.
 fn remote(url: &str, location: &ResultsLocation<'_>) -> Result<Arc<dyn Backend>, Problem> {
     let format = if location.user.is_some() { CommitFormat::Json } else { CommitFormat::Blobs };
-    Ok(Arc::new(Remote::open(url, format, location.timeout)?))
+    let token = location.token_file.map(fsx::secret::read).transpose()?;
+    Ok(Arc::new(Remote::open(url, format, (location.timeout, token))?))
 }

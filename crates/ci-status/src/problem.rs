@@ -33,7 +33,7 @@ pub enum Problem {
     },
     /// A web page, where a dashboard would send JSON or a file. It is often the log-in page of a proxy.
     #[error(
-        "{url}: the answer is a web page {title:?}{}; if it is a log-in page, use an address of the dashboard that requires no log-in",
+        "{url}: the answer is a web page {title:?}{}; if it is a log-in page, give a token of the server with --token-file, or an address that requires no log-in",
         from(url, address)
     )]
     WebPage {
@@ -52,6 +52,22 @@ pub enum Problem {
         /// What is wrong with it, and how to fix it.
         reason: String,
     },
+    /// The response is not from a dashboard: a log-in page, a captive portal, a proxy.
+    #[error("{url}: {reason}")]
+    Foreign {
+        /// The address, after redirects.
+        url: String,
+        /// What it is, and what to do.
+        reason: String,
+    },
+    /// The file of `--token-file` cannot be used.
+    #[error("--token-file: {0}")]
+    TokenFile(#[from] fsx::secret::SecretError),
+    /// The token cannot be sent.
+    #[error(
+        "--token-file: the token contains characters that a header cannot have; write the token alone into the file"
+    )]
+    TokenText,
     /// The value of `--remote` is not an address.
     #[error("--remote {address:?}: {reason}; give the address of a dashboard: https://ci.example.org")]
     Address {

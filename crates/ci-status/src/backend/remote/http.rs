@@ -13,6 +13,7 @@ use results::json::ErrorView;
 use rustls::CertificateError;
 
 use super::cache::{Cache, Header};
+use super::foreign;
 use crate::problem::Problem;
 
 /// The number of concurrent requests.
@@ -35,7 +36,7 @@ pub struct Body {
     pub bytes: Arc<[u8]>,
     /// Whether they are brotli.
     pub brotli: bool,
-    /// The address.
+    /// The address, after redirects.
     pub url: String,
 }
 
@@ -52,11 +53,24 @@ pub struct Http {
 }
 
 impl Http {
-    /// The dashboard at `address`, with or without the `/ci` of its pages. Each request has the time limit `timeout`.
-    pub fn open(address: &str, cache: Cache, timeout: Duration) -> Result<Self, Problem> {
+    /// The dashboard at `address`, with or without the `/ci` of its pages. Each request has the time limit `timeout` and
+    /// this token; a redirect to another host does not get it.
+    pub fn open(
+        address: &str,
+        cache: Cache,
+        (timeout, token): (Duration, Option<String>),
+    ) -> Result<Self, Problem> {
         let base = base(address)?;
         let agent = format!("ci-status/{}", model::build::version());
-        let client = Client::builder().user_agent(agent).connect_timeout(CONNECT_TIMEOUT).build();
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let mut value =
+                HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Problem::TokenText)?;
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        let client = Client::builder().user_agent(agent).connect_timeout(CONNECT_TIMEOUT);
+        let client = client.default_headers(headers).build();
         let client = client.map_err(|error| failed(&base, &error))?;
         Ok(Self { client, timeout, base, cache, memory: Mutex::default() })
     }
@@ -103,6 +117,9 @@ impl Http {
                 let reason = format!("no connection within {}", humantime::format_duration(CONNECT_TIMEOUT));
                 return Problem::Remote { url: url.to_string(), reason };
             }
+            if error.is_redirect() {
+                return foreign::redirects(url, &error);
+            }
             if error.is_timeout() { self.timed_out(url) } else { failed(url, &error) }
         })
     }
@@ -141,7 +158,7 @@ impl Http {
         if let (StatusCode::NOT_MODIFIED, Some((header, body))) = (response.status(), cached) {
             return Ok(Some(Body { bytes: body.into(), brotli: header.brotli, url: url.to_string() }));
         }
-        let Some(response) = present(response)? else { return Ok(None) };
+        let Some(response) = present(url, response)? else { return Ok(None) };
         let text = |name| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let mut header = Header {
             url: url.to_string(),
@@ -150,14 +167,14 @@ impl Http {
             brotli: text(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "br"),
             length: 0,
         };
-        let (is_html, address) = (is_html(response.headers()), response.url().clone());
+        let (is_html, last) = (is_html(response.headers()), response.url().to_string());
         let bytes = self.read(url, response)?;
         if let Some(title) = page_title(&bytes).filter(|_| is_html) {
-            return Err(Problem::WebPage { url: url.to_string(), address: address.to_string(), title });
+            return Err(Problem::WebPage { url: url.to_string(), address: last, title });
         }
         header.length = bytes.len() as u64;
         self.cache.put(&header, &bytes);
-        Ok(Some(Body { bytes: bytes.into(), brotli: header.brotli, url: url.to_string() }))
+        Ok(Some(Body { bytes: bytes.into(), brotli: header.brotli, url: last }))
     }
 
     /// The bytes of a growing file from `offset` on, never from the cache; `None`: not found.
@@ -168,8 +185,12 @@ impl Http {
         if status == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(Some(Vec::new()));
         }
-        let Some(response) = present(response)? else { return Ok(None) };
+        let Some(response) = present(url, response)? else { return Ok(None) };
+        let (is_html, address) = (is_html(response.headers()), response.url().to_string());
         let mut bytes = self.read(url, response)?;
+        if let Some(title) = page_title(&bytes).filter(|_| is_html) {
+            return Err(Problem::WebPage { url: url.to_string(), address, title });
+        }
         if status != StatusCode::PARTIAL_CONTENT {
             let known = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
             bytes.drain(..known);
@@ -180,7 +201,11 @@ impl Http {
     /// The size of a file; `None` if it is not found or the server does not send its size.
     pub fn size(&self, url: &Url) -> Result<Option<u64>, Problem> {
         let response = self.send(self.client.head(url.clone()), url)?;
-        let Some(response) = present(response)? else { return Ok(None) };
+        let Some(response) = present(url, response)? else { return Ok(None) };
+        if is_html(response.headers()) {
+            let address = response.url().to_string();
+            return Err(Problem::WebPage { url: url.to_string(), address, title: String::new() });
+        }
         let length = response.headers().get(header::CONTENT_LENGTH);
         Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
     }
@@ -225,8 +250,11 @@ fn condition(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
     }
 }
 
-/// The response, `None` if it is not found, an error for any other status.
-fn present(response: Response) -> Result<Option<Response>, Problem> {
+/// The response, `None` if it is not found, an error for any other status and for what no dashboard sends.
+fn present(url: &Url, response: Response) -> Result<Option<Response>, Problem> {
+    if let Some(problem) = foreign::head(url, &response) {
+        return Err(problem);
+    }
     let address = response.url().clone();
     match response.status() {
         status if status.is_success() => Ok(Some(response)),
@@ -235,23 +263,15 @@ fn present(response: Response) -> Result<Option<Response>, Problem> {
             let mut bytes = Vec::new();
             let _ = response.take(ERROR_MAX).read_to_end(&mut bytes);
             let reason = error_of(&bytes).map(|reason| format!(": {reason}")).unwrap_or_default();
-            let login = match status {
-                StatusCode::UNAUTHORIZED
-                | StatusCode::FORBIDDEN
-                | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                    ", which requires a log-in; use an address that requires none"
-                }
-                _ => "",
-            };
             Err(Problem::Remote {
                 url: address.to_string(),
-                reason: format!("the server answers {status}{reason}{login}"),
+                reason: format!("the server answers {status}{reason}"),
             })
         }
     }
 }
 
-fn is_html(headers: &HeaderMap) -> bool {
+pub fn is_html(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
     let kind = kind.split(';').next().unwrap_or("").trim();
     kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
@@ -359,7 +379,8 @@ mod tests {
     #[test]
     fn names_cannot_leave_their_segment() {
         let http =
-            Http::open("https://ci.example.org/dash/ci", Cache::new(None), Duration::from_secs(1)).unwrap();
+            Http::open("https://ci.example.org/dash/ci", Cache::new(None), (Duration::from_secs(1), None))
+                .unwrap();
         assert_eq!(
             http.file(&["c", "a/../b?x#y", "log"]).as_str(),
             "https://ci.example.org/dash/c/a%2F..%2Fb%3Fx%23y/log"
@@ -386,7 +407,7 @@ mod tests {
                 }
             }
         });
-        Http::open(&address, Cache::new(None), Duration::from_millis(700)).unwrap()
+        Http::open(&address, Cache::new(None), (Duration::from_millis(700), None)).unwrap()
     }
 
     #[test]
@@ -424,7 +445,7 @@ mod tests {
                 stream.write_all(reply.as_bytes()).ok();
             }
         });
-        Http::open(&address, Cache::new(None), Duration::from_secs(10)).unwrap()
+        Http::open(&address, Cache::new(None), (Duration::from_secs(10), None)).unwrap()
     }
 
     const LOGIN: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n\r\n\

@@ -4,6 +4,7 @@
 //! artifacts are optional.
 
 mod cache;
+mod foreign;
 mod http;
 
 use std::collections::BTreeMap;
@@ -45,10 +46,14 @@ pub struct Remote {
 const FILES: [&str; 4] = ["duration", "full_log.br", "log.br", "status"];
 
 impl Remote {
-    /// The dashboard at an address; each request has this time limit.
-    pub fn open(address: &str, format: CommitFormat, timeout: Duration) -> Result<Self, Problem> {
+    /// The dashboard at an address; each request has this time limit and this token.
+    pub fn open(
+        address: &str,
+        format: CommitFormat,
+        (timeout, token): (Duration, Option<String>),
+    ) -> Result<Self, Problem> {
         let folder = Cache::folder(|name| std::env::var_os(name).map(Into::into));
-        let http = Http::open(address, Cache::new(folder), timeout)?;
+        let http = Http::open(address, Cache::new(folder), (timeout, token))?;
         Ok(Self { http, format, branch_of: Mutex::default() })
     }
 
@@ -59,6 +64,9 @@ impl Remote {
             Err(error) => {
                 if let Some(title) = http::page_title(&body.bytes) {
                     return Err(Problem::WebPage { url: body.url.clone(), address: body.url, title });
+                }
+                if let Some(problem) = foreign::empty(&body.url, &body.bytes) {
+                    return Err(problem);
                 }
                 let reason = http::error_of(&body.bytes);
                 let reason =

@@ -174,8 +174,9 @@ pub enum InfrastructureError {
     /// A kernel differs from that of a clean build of the same source: a cache is damaged, or the build is not
     /// reproducible.
     #[error(
-        "the cached build differs: flavor {flavor}, image {cached}, of a clean build {clean}; the objects and the \
-         compiler cache of this trust domain were removed, and the next attempt builds from nothing"
+        "{}: flavor {flavor}, image {cached}, of a clean build {clean}; the objects and the compiler cache of this trust \
+         domain were removed, and the next attempt builds from nothing",
+        model::CACHED_BUILD_DIFFERS
     )]
     CachedBuildDiffers {
         /// The flavor.

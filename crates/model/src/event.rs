@@ -16,6 +16,9 @@ pub const EVENT_VERSION: u32 = 1;
 /// The interval of [`Event::Heartbeat`].
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// The beginning of the infrastructure error of a build that differs from a clean one. The daemon shows it to the operator.
+pub const CACHED_BUILD_DIFFERS: &str = "the cached build differs";
+
 /// An event with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamped {

@@ -20,7 +20,7 @@ pub mod verdict;
 pub use arch::Arch;
 pub use branch::{BranchName, BranchRef, GroupName, ImageName, RepoName, UserName};
 pub use bus::StorageBus;
-pub use event::{EVENT_VERSION, Event, HEARTBEAT, Stamped};
+pub use event::{CACHED_BUILD_DIFFERS, EVENT_VERSION, Event, HEARTBEAT, Stamped};
 pub use git::{RefName, Remote};
 pub use names::{
     CommitId, Env, HostName, KernelId, NameError, PackageName, ResultKey, StoreKernel, SubtestName, TestPath,

@@ -48,6 +48,8 @@ pub enum ExecutorEvent {
         /// The batch.
         batch: Option<BatchProgress>,
     },
+    /// A cached build differs from a clean one: an operator is to look for the cause.
+    CachedBuildDiffers(String),
     /// A verdict was recorded.
     Verdict {
         /// The job.
@@ -131,6 +133,11 @@ pub async fn body(mut executor: Executor<Arc<PlannedJob>>, slot: SlotContext) {
             BatchOutcome::Complete => drop(batch),
             BatchOutcome::InfrastructureError(reason) => {
                 tracing::warn!(executor = name, batch = %batch.key, "infrastructure error: {reason}");
+                if reason.contains(model::CACHED_BUILD_DIFFERS) {
+                    let commit = batch.jobs[0].payload.commit.short();
+                    let alarm = format!("executor {name}, commit {commit}: {reason}");
+                    let _ = slot.events.send(ExecutorEvent::CachedBuildDiffers(alarm));
+                }
                 batch.infrastructure_error(reason);
             }
         }

@@ -10,7 +10,7 @@ mod tests;
 mod unconfirmed;
 mod verdicts;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,9 @@ const NEWEST: usize = 5;
 /// The least cost of a job: a batch of jobs without any history must still end.
 const LEAST_COST: Duration = Duration::from_millis(100);
 
+/// The most alarms that are shown.
+const MOST_ALARMS: usize = 5;
+
 /// The farm.
 #[derive(Debug)]
 pub struct Farm {
@@ -48,6 +51,8 @@ pub struct Farm {
     batches: BTreeMap<String, BatchProgress>,
     ended: EndedJobs,
     reruns: Reruns,
+    /// Builds that differed from a clean one, the newest last. They are shown until the daemon restarts.
+    alarms: VecDeque<String>,
 }
 
 /// An event that changes what the farm does.
@@ -119,6 +124,7 @@ impl Farm {
             batches: BTreeMap::new(),
             ended: EndedJobs::default(),
             reruns: Reruns::default(),
+            alarms: VecDeque::new(),
             view,
         }
     }
@@ -259,6 +265,12 @@ impl Farm {
             ExecutorEvent::Verdict { job, verdict: Verdict::Failed { .. }, .. } => {
                 let run = self.reruns.confirm(&job, self.view.config.confirm_failures);
                 self.submit(run);
+            }
+            ExecutorEvent::CachedBuildDiffers(alarm) => {
+                self.alarms.push_back(alarm);
+                if self.alarms.len() > MOST_ALARMS {
+                    self.alarms.pop_front();
+                }
             }
             ExecutorEvent::Verdict { .. } => {}
         }

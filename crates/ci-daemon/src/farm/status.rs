@@ -38,7 +38,8 @@ impl Farm {
 
     fn problems(&self) -> Vec<String> {
         let config = &self.view.config;
-        let mut problems = self.view.problems.clone();
+        let mut problems: Vec<String> = self.alarms.iter().cloned().collect();
+        problems.extend(self.view.problems.iter().cloned());
         if config.output_dir != self.output_dir {
             let dir = config.output_dir.display();
             problems.push(format!("output_dir = {dir} takes effect when the daemon restarts"));

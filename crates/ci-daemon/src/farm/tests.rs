@@ -80,5 +80,11 @@ async fn events_lead_to_commands() {
     let problems = farm.snapshot(&["disk full".into()], 5).problems;
     assert!(problems.len() == 2 && problems[0] == "disk full", "{problems:?}");
     assert!(problems[1].starts_with("no host has arch="), "{problems:?}");
+    // A build that differs from a clean one is the first problem, and only the newest ones are kept.
+    for at in 0..10 {
+        farm.handle(FarmEvent::Executor(ExecutorEvent::CachedBuildDiffers(format!("alarm {at}"))));
+    }
+    let problems = farm.snapshot(&[], 5).problems;
+    assert_eq!(problems[..5], ["alarm 5", "alarm 6", "alarm 7", "alarm 8", "alarm 9"], "{problems:?}");
     writer.close().await.unwrap();
 }

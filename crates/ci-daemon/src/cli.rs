@@ -47,6 +47,7 @@ Examples:
   ci-daemon plan -n 20                 print the next 20 jobs and explain their order
   ci-daemon simulate --slots +4        estimate when the tips are tested, also with 4 additional slots
   ci-daemon retention --dry-run        list the results that would be deleted
+  ci-daemon backup /backup/results.db  copy the database, also while a daemon runs
   ci-daemon unlist kmo/old-branch      drop a branch that is no longer in the configuration
 
 SIGUSR1 starts a fetch cycle. SIGTERM and Ctrl-C stop the running batches and end the daemon; a second one ends it at once.
@@ -69,6 +70,8 @@ enum Command {
     /// Drop a branch that is no longer in the configuration; retention deletes its results later.
     #[command(alias = "forget")]
     Unlist(UnlistArgs),
+    /// Copy the database of the results to a new file, also while a daemon runs.
+    Backup(BackupArgs),
     /// List who requested reruns, unlisting and fetches, and when.
     Audit(AuditArgs),
 }
@@ -142,6 +145,12 @@ struct RetentionArgs {
 }
 
 #[derive(Debug, Args)]
+struct BackupArgs {
+    /// The file to create.
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct UnlistArgs {
     /// Branch to drop.
     #[arg(value_name = "USER/BRANCH")]
@@ -203,6 +212,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Simulate(args)) => simulate(path, &args),
         Some(Command::Retention(args)) => retention(path, &args),
         Some(Command::Unlist(args)) => unlist(path, args),
+        Some(Command::Backup(args)) => backup(path, &args),
         Some(Command::Audit(args)) => audit(path, &args),
     };
     finish(result.map(|()| 0))
@@ -311,6 +321,12 @@ fn retention(config: Option<&Path>, args: &RetentionArgs) -> Result<()> {
         report.unconfigured = unlist::unconfigured(&config, &results::Reader::open(&config.output_dir)?)?;
     }
     if args.json { print_json(&report) } else { print(&report.to_string()) }
+}
+
+fn backup(config: Option<&Path>, args: &BackupArgs) -> Result<()> {
+    let (config, _) = config::load_lenient(&config::find(config)?)?;
+    results::backup(&config.output_dir, &args.file)?;
+    print(&format!("{} is a copy of the database of {}\n", args.file.display(), config.output_dir.display()))
 }
 
 fn audit(config: Option<&Path>, args: &AuditArgs) -> Result<()> {

@@ -188,8 +188,14 @@ async fn forward(mut signal: Signal, fetch_now: watch::Sender<()>, audit: AuditL
 /// Opens the results for writing, as a daemon that has just started.
 async fn open(output_dir: &Path) -> Result<Writer, DaemonError> {
     let writer = Writer::open(output_dir)?;
-    let recovery = writer.recovery();
-    tracing::info!(records = recovery.records, "the journal was read");
+    let opened = writer.opened();
+    if opened.imported.commits > 0 {
+        let results::Imported { commits, tests, attempts, .. } = opened.imported;
+        tracing::info!("imported into results.db: {commits} commits, {tests} verdicts, {attempts} attempts");
+    }
+    if opened.unpublished > 0 {
+        tracing::info!("the files of {} commits are published again", opened.unpublished);
+    }
     // Files of interrupted runs were not published; the store is locked, so no run writes there.
     clear_work(&output_dir.join(crate::WORK));
     let stale = writer.clear_stale_in_progress().await?;

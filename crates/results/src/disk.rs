@@ -2,7 +2,7 @@
 //!
 //! Publication is: temporary file, fsync, rename, fsync of the directory. A step that fails leaves the old file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,8 +29,10 @@ pub enum Step<'a> {
     MakeDir(&'a Path),
     /// A file or directory is removed.
     Remove(&'a Path),
-    /// A file is truncated.
-    Cut(&'a Path),
+    /// A transaction of the database is about to become durable.
+    Commit(&'a Path),
+    /// A transaction of the database became durable; nobody knows yet.
+    Committed(&'a Path),
 }
 
 /// The result of a step.
@@ -72,7 +74,7 @@ impl Disk {
         Self { scratch, next: Arc::default(), faults }
     }
 
-    fn step(&self, step: Step<'_>) -> io::Result<()> {
+    pub(crate) fn step(&self, step: Step<'_>) -> io::Result<()> {
         match self.faults.as_ref().map_or(StepResult::Proceed, |faults| faults.result(step)) {
             StepResult::Proceed => Ok(()),
             StepResult::Fail(error, _) => Err(error),
@@ -98,12 +100,6 @@ impl Disk {
     pub fn sync(&self, file: &File, path: &Path) -> io::Result<()> {
         self.step(Step::Sync(path))?;
         file.sync_data()
-    }
-
-    /// Truncates an open file to `len` bytes.
-    pub fn cut(&self, file: &File, path: &Path, len: u64) -> io::Result<()> {
-        self.step(Step::Cut(path))?;
-        file.set_len(len)
     }
 
     /// Makes the names in a directory durable.
@@ -136,16 +132,6 @@ impl Disk {
             Some(parent) if durable == Durable::Yes => self.sync_dir(parent),
             _ => Ok(()),
         }
-    }
-
-    /// Creates an empty file for appending with a durable name; an error if it exists.
-    pub fn create(&self, path: &Path) -> io::Result<File> {
-        self.step(Step::Create(path))?;
-        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
-        if let Some(dir) = path.parent() {
-            self.sync_dir(dir)?;
-        }
-        Ok(file)
     }
 
     /// Replaces `path` with a file of these bytes.

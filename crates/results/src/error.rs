@@ -19,6 +19,26 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// An operation on the database failed.
+    #[error("{}: cannot {doing}: {source}", path.display())]
+    Database {
+        /// The operation: "read", "write".
+        doing: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// The cause.
+        source: rusqlite::Error,
+    },
+    /// The database has a schema of a newer version.
+    #[error("{}: written by a newer ci-daemon (schema {found}, this one reads up to {known}); use that version, or restore a backup", path.display())]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// The version of its schema.
+        found: i64,
+        /// The newest version that this program reads.
+        known: i64,
+    },
     /// The content of a file is damaged.
     #[error("{}: damaged: {reason}", path.display())]
     Damaged {
@@ -57,6 +77,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path: path.into(), source }
+    }
+
+    pub(crate) fn database(doing: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| Self::Database { doing, path: path.into(), source }
     }
 
     pub(crate) fn damaged(path: &Path, reason: impl std::fmt::Display) -> Self {

@@ -1,9 +1,9 @@
-//! The format of the journal, which makes a verdict durable before any blob is written. Pure; `segment.rs` has the
-//! files.
+//! Records, and their format in the journal of ci-daemon 0.1, which is imported. Pure; `segment.rs` has the files.
 //!
 //! One record per line: eight hexadecimal digits of CRC-32 over the rest, a space, JSON, a newline. JSON has no raw
 //! newline, so a damaged line leaves the next one readable.
 
+#[cfg(test)]
 use std::io::Write;
 
 use model::{CommitId, ResultKey};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::VerdictRecord;
 
-/// A record of the journal.
+/// A change of the results.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
@@ -61,6 +61,7 @@ pub struct Numbered {
     pub record: Record,
 }
 
+#[cfg(test)]
 #[derive(Serialize)]
 struct NumberedRef<'a> {
     #[serde(rename = "seq")]
@@ -70,7 +71,8 @@ struct NumberedRef<'a> {
 }
 
 /// Appends one line.
-pub fn encode(out: &mut Vec<u8>, sequence: u64, record: &Record) {
+#[cfg(test)]
+fn encode(out: &mut Vec<u8>, sequence: u64, record: &Record) {
     let start = out.len();
     out.extend_from_slice(b"00000000 ");
     serde_json::to_writer(&mut *out, &NumberedRef { sequence, record }).expect("a record is plain data");

@@ -6,9 +6,11 @@ use model::{CommitId, ResultKey};
 
 /// The historical durations.
 pub const DURATIONS: &str = "test_durations.capnp";
+/// The database.
+pub const DATABASE: &str = "results.db";
 /// The status snapshot.
 pub const SNAPSHOT: &str = "ci-daemon-status.json";
-/// The writer's own directory: its lock, the journal, temporary files.
+/// The writer's own directory: its lock and temporary files.
 pub const PRIVATE: &str = ".store";
 
 /// The kind of a log.
@@ -92,6 +94,18 @@ impl Layout {
     #[must_use]
     pub fn durations(&self) -> PathBuf {
         self.dir.join(DURATIONS)
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.dir.join(DATABASE)
+    }
+
+    /// The write-ahead log of the database: present while it is open, and after a writer was stopped.
+    #[must_use]
+    pub fn database_log(&self) -> PathBuf {
+        self.dir.join(format!("{DATABASE}-wal"))
     }
 
     /// The status snapshot.

@@ -1,4 +1,4 @@
-//! The result store: a journal, one blob per commit, brotli logs.
+//! The result store: a database, from which one blob per commit is published, and brotli logs.
 //!
 //! One [`Writer`] owns a directory of results; any number of [`Reader`]s, in any process, read it at the same time.
 //! Published files are replaced by rename, so a reader sees the old file or the new one, never half of one.
@@ -6,11 +6,14 @@
 
 pub mod branch_file;
 pub mod codec;
+mod db;
 pub mod disk;
+mod durations;
 mod error;
 mod files;
 mod folder;
 mod history;
+mod import;
 mod journal;
 #[rustfmt::skip]
 #[expect(clippy::all, clippy::pedantic, clippy::restriction)]
@@ -28,8 +31,10 @@ mod types;
 mod verdicts;
 mod writer;
 
+pub use db::backup;
 pub use error::{Error, Result};
 pub use history::{Statuses, Summary};
+pub use import::Imported;
 pub use journal::checked_line;
 pub use layout::LogKind;
 pub use logs::Log;
@@ -40,4 +45,4 @@ pub use types::{
     VerdictRecord,
 };
 pub use verdicts::{KeyId, VerdictSet};
-pub use writer::{PlainFile, Tuning, Writer};
+pub use writer::{Opened, PlainFile, Tuning, Writer};

@@ -1,5 +1,5 @@
-//! The results of one commit while it is written: applies journal records. Pure, and the same for a new record and a
-//! replayed one.
+//! The results of one commit while it is written: applies records. Pure, and the same for a new record and one of
+//! an imported journal.
 //!
 //! The first attempt that ran is decisive, whatever the results of later attempts. An attempt that failed to run gives
 //! way to a later one that ran, and stays among the other attempts.
@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use model::{Counts, HostName, ResultKey, Status};
 
-use crate::codec::Mark;
 use crate::journal::Record;
 use crate::types::{Attempt, CommitResults, DURATION_MAX, Recorded, TestEntry, VerdictRecord, one_line};
 
@@ -18,8 +17,6 @@ use crate::types::{Attempt, CommitResults, DURATION_MAX, Recorded, TestEntry, Ve
 pub struct CommitState {
     /// The message; empty if unknown.
     pub message: String,
-    /// The records that are included.
-    pub mark: Mark,
     entries: BTreeMap<ResultKey, TestEntry>,
     counts: Counts,
     total: Duration,
@@ -37,12 +34,12 @@ pub struct Effect {
 }
 
 impl CommitState {
-    /// The state of results read from a blob or a folder.
+    /// The state of results that are stored.
     #[must_use]
-    pub fn new(results: CommitResults, mark: Mark) -> Self {
+    pub fn new(results: CommitResults) -> Self {
         let (counts, total) = (results.counts(), results.duration());
         let entries = results.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
-        Self { message: results.message, mark, entries, counts, total, weak: HashSet::new() }
+        Self { message: results.message, entries, counts, total, weak: HashSet::new() }
     }
 
     /// The state of a commit without results.
@@ -50,7 +47,6 @@ impl CommitState {
     pub fn empty() -> Self {
         Self {
             message: String::new(),
-            mark: Mark::default(),
             entries: BTreeMap::new(),
             counts: Counts::default(),
             total: Duration::ZERO,
@@ -87,7 +83,7 @@ impl CommitState {
         self.total
     }
 
-    /// Applies a record. The caller skips records that the mark includes.
+    /// Applies a record. The caller skips records that are included.
     pub fn apply(&mut self, record: &Record) -> Option<Effect> {
         match record {
             Record::Verdict(record) => return Some(self.verdict(record)),
@@ -185,6 +181,14 @@ impl CommitState {
     pub fn running(&self) -> Vec<ResultKey> {
         let running = |entry: &&TestEntry| entry.decisive.status == Status::InProgress;
         self.entries.values().filter(running).map(|entry| entry.key.clone()).collect()
+    }
+
+    /// Replaces the entry of a test, or removes it.
+    pub fn restore(&mut self, key: &ResultKey, entry: Option<TestEntry>) {
+        self.take(key);
+        if let Some(entry) = entry {
+            self.insert(entry);
+        }
     }
 
     fn insert(&mut self, entry: TestEntry) {

@@ -67,6 +67,12 @@ impl TestEntry {
         Self { key, decisive: Attempt::new(status), others: Vec::new() }
     }
 
+    /// The attempt of a number.
+    #[must_use]
+    pub fn attempt(&self, number: u32) -> Option<&Attempt> {
+        std::iter::once(&self.decisive).chain(&self.others).find(|attempt| attempt.number == number)
+    }
+
     /// The number of attempts.
     #[must_use]
     pub fn attempts(&self) -> u32 {

@@ -42,6 +42,14 @@ struct Faults {
 struct Files {
     /// The bytes written since the last sync, by file. A file without an entry is synced.
     unsynced: HashMap<PathBuf, usize>,
+    /// The database and the size of its log before a transaction that was not acknowledged.
+    unacknowledged: Option<(PathBuf, u64)>,
+}
+
+/// The size of the write-ahead log of a database.
+fn wal_bytes(database: &Path) -> u64 {
+    let log = database.with_extension("db-wal");
+    log.metadata().map_or(0, |data| data.len())
 }
 
 impl Faults {
@@ -64,12 +72,22 @@ impl Faults {
                 }
             }
             Step::Remove(path) => unsynced.retain(|file, _| !file.starts_with(path)),
-            Step::Create(_) | Step::Link(_) | Step::MakeDir(_) | Step::Cut(_) => {}
+            Step::Commit(_) | Step::Committed(_) => {}
+            Step::Create(_) | Step::Link(_) | Step::MakeDir(_) => {}
         }
     }
 
-    /// Truncates each file that was not synced: some to nothing, some within the unsynced bytes.
+    /// Truncates each file that was not synced: some to nothing, some within the unsynced bytes. A transaction that was
+    /// not acknowledged may be lost in part or completely.
     fn cut_power(&self, seed: usize) {
+        if let Some((database, before)) = &self.files.lock().unwrap().unacknowledged {
+            let log = std::fs::OpenOptions::new().write(true).open(database.with_extension("db-wal"));
+            let after = wal_bytes(database);
+            if let Ok(log) = log {
+                let kept = [0, (after.saturating_sub(*before)) / 2, after.saturating_sub(*before)][seed % 3];
+                log.set_len((before + kept).min(after)).unwrap();
+            }
+        }
         for (number, (path, len)) in self.files.lock().unwrap().unsynced.iter().enumerate() {
             let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) else { continue };
             let all = file.metadata().unwrap().len();
@@ -85,13 +103,21 @@ impl FaultInjector for Faults {
         let (faults, error) = match self.fault {
             Fault::Kill | Fault::Power => (number >= self.at, io::Error::other("stopped")),
             Fault::Full(steps) => {
-                let takes_room =
-                    matches!(step, Step::Create(_) | Step::Write(..) | Step::MakeDir(_) | Step::Sync(_));
+                let takes_room = matches!(
+                    step,
+                    Step::Create(_) | Step::Write(..) | Step::MakeDir(_) | Step::Sync(_) | Step::Commit(_)
+                );
                 let full = takes_room && (self.at..self.at + steps).contains(&number);
                 (full, io::Error::from(io::ErrorKind::StorageFull))
             }
         };
         if !faults {
+            if let Step::Commit(path) = step {
+                self.files.lock().unwrap().unacknowledged = Some((path.into(), wal_bytes(path)));
+            }
+            if let Step::Committed(_) = step {
+                self.files.lock().unwrap().unacknowledged = None;
+            }
             self.note(step);
             return StepResult::Proceed;
         }
@@ -290,8 +316,9 @@ async fn run_with_fault(fault: Fault, at: usize) -> bool {
     let faults = Faults::new(fault, at);
     let context = format!("{fault:?} at step {at}");
     let mut oracle = Oracle::default();
-    // Short segments, so that some are removed during the run.
-    let tuning = Tuning { faults: Some(Arc::clone(&faults) as Arc<dyn FaultInjector>), segment_bytes: 1000 };
+    // A small checkpoint, so that some are made during the run.
+    let tuning =
+        Tuning { faults: Some(Arc::clone(&faults) as Arc<dyn FaultInjector>), checkpoint_records: 5 };
     if let Ok(writer) = Writer::open_with(&output, tuning) {
         oracle.run(&writer, &scratch.path().join("log")).await;
         if matches!(fault, Fault::Full(_)) {

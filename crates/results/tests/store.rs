@@ -239,7 +239,7 @@ async fn a_link_out_of_the_results_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_torn_blob_falls_back_to_the_folder_for_readers_and_writers() {
+async fn a_torn_blob_is_published_again_from_the_database_or_imported_from_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     let a = commit('a');
     {
@@ -258,7 +258,19 @@ async fn a_torn_blob_falls_back_to_the_folder_for_readers_and_writers() {
     assert!(writer.has_verdict(&a, &key("f.x")).unwrap());
     writer.record(record(&a, "f.z", failed("x"))).await.unwrap();
     writer.flush().await.unwrap();
-    assert_eq!(reader.commit(&a).unwrap().unwrap().entries.len(), 3);
+    let results = reader.commit(&a).unwrap().unwrap();
+    assert_eq!(results.entries.len(), 3);
+    assert_eq!(results.get(&key("f.x")).unwrap().decisive.host.as_ref().unwrap().as_str(), "farm1");
+    writer.close().await.unwrap();
+
+    // Without the database, the blob counts, or else the folder.
+    std::fs::remove_file(dir.path().join("results.db")).unwrap();
+    std::fs::write(&blob, &bytes[..bytes.len() / 2]).unwrap();
+    let writer = Writer::open(dir.path()).unwrap();
+    assert_eq!(writer.opened().imported.tests, 3);
+    writer.record(record(&a, "f.v", failed("x"))).await.unwrap();
+    writer.flush().await.unwrap();
+    assert_eq!(reader.commit(&a).unwrap().unwrap().entries.len(), 4);
     assert!(dir.path().join(".store").join(format!("damaged.{a}.capnp")).exists());
 }
 

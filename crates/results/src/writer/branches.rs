@@ -8,6 +8,7 @@ use super::commits::Commits;
 use super::pass::{Publication, Subject};
 use crate::branch_file;
 use crate::codec;
+use crate::db::Database;
 use crate::error::Result;
 use crate::history::Summary;
 use crate::reader::Reader;
@@ -17,8 +18,6 @@ use crate::types::BranchEntry;
 struct Listing {
     commits: Vec<(CommitId, String)>,
     dirty: bool,
-    /// The listing as read from the file, until it is compared.
-    found: Option<Vec<BranchEntry>>,
 }
 
 pub struct Branches {
@@ -29,33 +28,31 @@ pub struct Branches {
 }
 
 impl Branches {
-    /// Reads the listings; an unreadable one is unchanged until the branch is set.
-    pub fn load(reader: &Reader) -> Result<Self> {
+    /// Reads the listings, and marks those whose published file differs: the last writer was stopped before it wrote
+    /// them.
+    pub fn load(db: &Database, reader: &Reader) -> Result<Self> {
         let mut branches = Self {
             reader: reader.clone(),
             listings: BTreeMap::new(),
             of: HashMap::new(),
             summaries: HashMap::new(),
         };
-        for (user, names) in reader.users()? {
-            for branch in names {
-                let name = BranchRef { user: user.clone(), branch };
-                match reader.branch(&name) {
-                    Ok(Some(entries)) => {
-                        let commits = entries
-                            .iter()
-                            .map(|entry| (entry.commit.clone(), entry.message.clone()))
-                            .collect();
-                        let listing = Listing { commits, dirty: false, found: Some(entries) };
-                        branches.listings.insert(name, listing);
-                    }
-                    Ok(None) => {}
-                    Err(error) => tracing::warn!("{error}; the daemon writes it again when it next fetches"),
-                }
+        for (name, entries) in db.listings()? {
+            let dirty = reader.branch(&name).ok().flatten().as_ref() != Some(&entries);
+            for entry in &entries {
+                let summary = Summary { counts: entry.counts, duration: entry.duration };
+                branches.summaries.insert(entry.commit.clone(), summary);
             }
+            let commits = entries.into_iter().map(|entry| (entry.commit, entry.message)).collect();
+            branches.listings.insert(name, Listing { commits, dirty });
         }
         branches.index();
         Ok(branches)
+    }
+
+    /// The commits of a listing, newest first; none if there is no such listing.
+    pub fn commits(&self, name: &BranchRef) -> &[(CommitId, String)] {
+        self.listings.get(name).map_or(&[], |listing| &listing.commits)
     }
 
     fn index(&mut self) {
@@ -70,23 +67,6 @@ impl Branches {
         }
         let of = &self.of;
         self.summaries.retain(|commit, _| of.contains_key(commit));
-    }
-
-    /// Marks the listings that differ from the results of their commits: the last writer was stopped before it wrote
-    /// them.
-    pub fn refresh_all(&mut self, commits: &mut Commits) {
-        let names: Vec<BranchRef> = self.listings.keys().cloned().collect();
-        for name in names {
-            let entries = self.entries(&name, commits);
-            if let Some(listing) = self.listings.get_mut(&name)
-                && let Some(found) = listing.found.take()
-            {
-                for (entry, message) in found.iter().map(|entry| (&entry.commit, &entry.message)) {
-                    commits.learn_message(entry, message);
-                }
-                listing.dirty |= found != entries;
-            }
-        }
     }
 
     /// Replaces the listing of a branch, newest commit first.
@@ -130,12 +110,12 @@ impl Branches {
     }
 
     /// The listings that are out of date; they count as up to date from now on.
-    pub fn take_dirty(&mut self, commits: &Commits) -> Vec<Publication> {
+    pub fn take_dirty(&mut self, db: &Database, commits: &Commits) -> Vec<Publication> {
         let names: Vec<BranchRef> =
             self.listings.iter().filter(|(_, listing)| listing.dirty).map(|(name, _)| name.clone()).collect();
         let mut publications = Vec::new();
         for name in names {
-            let bytes = codec::encode_branch(&self.entries(&name, commits));
+            let bytes = codec::encode_branch(&self.entries(db, &name, commits));
             if let Some(listing) = self.listings.get_mut(&name) {
                 listing.dirty = false;
             }
@@ -147,20 +127,17 @@ impl Branches {
         publications
     }
 
-    fn entries(&mut self, name: &BranchRef, commits: &Commits) -> Vec<BranchEntry> {
+    fn entries(&mut self, db: &Database, name: &BranchRef, commits: &Commits) -> Vec<BranchEntry> {
         let Some(listing) = self.listings.get(name) else { return Vec::new() };
-        let (reader, summaries) = (&self.reader, &mut self.summaries);
+        let summaries = &mut self.summaries;
         let entries = listing.commits.iter().map(|(commit, message)| {
             let summary = match commits.state(commit) {
                 Some(state) => Summary { counts: state.counts(), duration: state.duration() },
                 None => *summaries.entry(commit.clone()).or_insert_with(|| {
-                    reader
-                        .summary(commit)
-                        .unwrap_or_else(|error| {
-                            tracing::warn!("{error}");
-                            None
-                        })
-                        .unwrap_or_default()
+                    db.summary(commit).unwrap_or_else(|error| {
+                        tracing::warn!("{error}");
+                        Summary::default()
+                    })
                 }),
             };
             BranchEntry {

@@ -52,7 +52,7 @@ pub enum Command {
     Flush(Reply<()>),
     Published(Outcome),
     FilesWritten(Written),
-    /// Everything is durable: the journal below this number can be removed.
+    /// All files are durable: those of records below this number are published.
     Synced {
         floor: u64,
         error: Option<String>,
@@ -98,7 +98,7 @@ pub struct Pass {
 pub enum Chore {
     /// The status files of a pass.
     Files(Files),
-    /// Make everything on the file system durable, so that the journal below `floor` can be removed.
+    /// Make everything on the file system durable: the files of records below `floor` are published then.
     SyncAll { floor: u64 },
 }
 

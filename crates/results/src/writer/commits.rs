@@ -6,17 +6,17 @@ use std::sync::Arc;
 use model::{CommitId, ResultKey};
 
 use super::Shared;
-use super::pass::{Publication, StatusFiles, Subject};
+use super::pass::{self, Publication, StatusFiles, Subject};
 use crate::codec::{self, Mark};
+use crate::db::{Batch, Database};
 use crate::disk::{Disk, Durable};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::folder;
+use crate::import;
 use crate::journal::Record;
 use crate::reader::Reader;
-use crate::segment::Journal;
-use crate::state::CommitState;
-use crate::types::{Recorded, TestEntry};
+use crate::state::{CommitState, Effect};
+use crate::types::{CommitResults, TestEntry};
 
 /// The number of tests of clean commits in memory, at about 600 bytes each.
 const CLEAN_MAX: usize = 100_000;
@@ -30,6 +30,19 @@ struct Loaded {
     used: u64,
 }
 
+/// The change of a record that is not yet durable.
+#[derive(Debug)]
+pub struct Change {
+    pub effect: Option<Effect>,
+    undo: Undo,
+}
+
+#[derive(Debug)]
+enum Undo {
+    Entry(ResultKey, Option<TestEntry>),
+    Message(String),
+}
+
 pub struct Commits {
     reader: Reader,
     disk: Disk,
@@ -40,6 +53,8 @@ pub struct Commits {
     running: BTreeSet<CommitId>,
     /// Whether the last writer recorded the commits with running tests.
     running_known: bool,
+    /// The number of the last record of each commit whose files may be out of date.
+    unpublished: HashMap<CommitId, u64>,
     clock: u64,
 }
 
@@ -57,6 +72,7 @@ impl Commits {
             messages: HashMap::new(),
             running,
             running_known,
+            unpublished: HashMap::new(),
             clock: 0,
         }
     }
@@ -73,16 +89,13 @@ impl Commits {
     }
 
     /// Loads the commit unless it is in memory.
-    pub fn load(&mut self, journal: &mut Journal, commit: &CommitId) -> Result<()> {
+    pub fn load(&mut self, db: &mut Database, commit: &CommitId) -> Result<()> {
         self.clock += 1;
         if let Some(loaded) = self.loaded.get_mut(commit) {
             loaded.used = self.clock;
             return Ok(());
         }
-        let mut state = self.read(commit)?;
-        if state.mark.epoch == journal.epoch() {
-            journal.skip_past(state.mark.sequence);
-        }
+        let mut state = self.read(db, commit)?;
         if state.message.is_empty()
             && let Some(message) = self.messages.get(commit)
         {
@@ -97,73 +110,123 @@ impl Commits {
         Ok(())
     }
 
-    fn read(&self, commit: &CommitId) -> Result<CommitState> {
-        let blob = match self.reader.blob(commit) {
-            Ok(Some(blob)) => return Ok(CommitState::new(blob.results, blob.mark)),
-            Ok(None) => None,
-            Err(error @ Error::Damaged { .. }) => Some(error),
-            Err(error) => return Err(error),
-        };
-        let folder = folder::read(&self.reader.layout, commit)?;
-        if let Some(error) = blob {
-            // Keep the damaged file for an inspection.
-            tracing::warn!(
-                "{error}; kept as .store/damaged.{commit}.capnp, going on with the commit's folder"
-            );
-            let path = self.reader.layout.blob(commit);
-            let kept = self.reader.layout.private().join(format!("damaged.{commit}.capnp"));
-            self.disk.rename(&path, &kept, Durable::No).map_err(Error::io("set aside", &path))?;
+    fn read(&self, db: &mut Database, commit: &CommitId) -> Result<CommitState> {
+        let stored = db.commit(commit)?;
+        if !stored.has_results
+            && let Some(state) = import::one(db, &self.reader, &self.disk, commit)?
+        {
+            return Ok(state);
         }
-        Ok(folder.map_or_else(CommitState::empty, |results| CommitState::new(results, Mark::default())))
+        let (commit, message) = (commit.clone(), stored.message);
+        Ok(CommitState::new(CommitResults { commit, message, entries: stored.entries }))
     }
 
     pub fn state(&self, commit: &CommitId) -> Option<&CommitState> {
         self.loaded.get(commit).map(|loaded| &loaded.state)
     }
 
-    /// Applies a record of the last writer, unless the blob of the commit includes it.
-    pub fn replay(&mut self, journal: &mut Journal, sequence: u64, record: &Record) -> Result<()> {
-        let epoch = journal.epoch();
-        let known = self.loaded.contains_key(record.commit());
-        self.load(journal, record.commit())?;
-        if let Some(loaded) = self.loaded.get_mut(record.commit()) {
-            let mark = loaded.state.mark;
-            if mark.epoch == epoch && mark.sequence >= sequence {
-                // The blob includes it; the status files may not.
-                if let Record::Verdict(verdict) = record {
-                    loaded.touched.insert(verdict.key.clone());
-                }
-                return Ok(());
+    /// Loads the commits whose files the last writer may not have written, and marks these files as out of date.
+    pub fn load_unpublished(&mut self, db: &mut Database, number: u64) -> Result<usize> {
+        let unpublished = db.unpublished()?;
+        let count = unpublished.len();
+        for (commit, keys) in unpublished {
+            self.load(db, &commit)?;
+            if let Some(loaded) = self.loaded.get_mut(&commit) {
+                loaded.dirty = true;
+                loaded.touched = keys;
             }
-            if !known && mark == Mark::default() {
-                loaded.state.will_be_replayed();
+            self.unpublished.insert(commit, number);
+        }
+        Ok(count)
+    }
+
+    /// Publishes the commits that have no blob, one after the other: the database was restored into an empty directory.
+    pub fn publish_missing(&mut self, db: &mut Database) -> Result<usize> {
+        let mut count = 0;
+        for commit in db.commits()? {
+            let path = self.reader.layout.blob(&commit);
+            if self.loaded.contains_key(&commit) || path.exists() {
+                continue;
+            }
+            let state = self.read(db, &commit)?;
+            let entries: Vec<&TestEntry> = state.entries().values().collect();
+            let bytes = codec::encode_entries(&commit, &state.message, &entries, Mark::default());
+            for entry in entries {
+                let files = StatusFiles::new(&commit, &entry.key, Some(entry));
+                let folder = self.reader.layout.test(&commit, &entry.key);
+                pass::write_status(&self.disk, &self.reader.layout, &files)
+                    .map_err(Error::io("write", &folder))?;
+            }
+            // The blob last: it counts as published.
+            self.disk.publish(&path, &bytes, Durable::Yes).map_err(Error::io("write", &path))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Applies a record that is about to be durable, and adds it to the transaction. The commit must be loaded.
+    pub fn apply(&mut self, batch: &mut Batch<'_>, record: &Record) -> rusqlite::Result<Option<Change>> {
+        let commit = record.commit();
+        let Some(Loaded { state, .. }) = self.loaded.get_mut(commit) else { return Ok(None) };
+        let undo = match record {
+            Record::Message { .. } => Undo::Message(state.message.clone()),
+            Record::Verdict(verdict) => {
+                Undo::Entry(verdict.key.clone(), state.entries().get(&verdict.key).cloned())
+            }
+            Record::Log { key, .. } => Undo::Entry(key.clone(), state.entries().get(key).cloned()),
+        };
+        let effect = state.apply(record);
+        let change = Change { effect, undo };
+        match record {
+            Record::Message { message, .. } => batch.message(commit, message)?,
+            Record::Log { key, attempt, full, bytes, .. } => {
+                batch.log(commit, key, *attempt, *full, *bytes)?;
+            }
+            Record::Verdict(verdict) => {
+                let entry = state.entries().get(&verdict.key);
+                if let (Some(entry), Some(Effect { recorded, .. })) = (entry, effect)
+                    && let Some(attempt) = entry.attempt(recorded.attempt)
+                {
+                    batch.attempt(commit, &verdict.key, attempt, recorded.stands)?;
+                }
             }
         }
-        self.apply(epoch, sequence, record);
+        Ok(Some(change))
+    }
+
+    /// Adds the sums of changed commits to the transaction.
+    pub fn sums<'a>(
+        &self,
+        batch: &mut Batch<'_>,
+        commits: impl Iterator<Item = &'a CommitId>,
+    ) -> rusqlite::Result<()> {
+        for commit in commits {
+            if let Some(Loaded { state, .. }) = self.loaded.get(commit) {
+                batch.sums(commit, state.counts(), state.duration())?;
+            }
+        }
         Ok(())
     }
 
-    pub fn replayed(&mut self) {
-        for loaded in self.loaded.values_mut() {
-            loaded.state.replayed();
+    /// Takes back a change that did not become durable.
+    pub fn undo(&mut self, commit: &CommitId, change: Change) {
+        let Some(Loaded { state, .. }) = self.loaded.get_mut(commit) else { return };
+        match change.undo {
+            Undo::Entry(key, entry) => state.restore(&key, entry),
+            Undo::Message(message) => state.message = message,
         }
     }
 
-    /// Applies a durable record. The commit must be loaded.
-    pub fn apply(&mut self, epoch: u64, sequence: u64, record: &Record) -> Option<Recorded> {
+    /// Notes that a change is durable.
+    pub fn applied(&mut self, number: u64, record: &Record, effect: Option<Effect>) {
         let commit = record.commit();
-        let loaded = self.loaded.get_mut(commit)?;
-        let effect = loaded.state.apply(record);
-        loaded.state.mark = Mark { epoch, sequence };
+        self.unpublished.insert(commit.clone(), number);
+        let Some(loaded) = self.loaded.get_mut(commit) else { return };
         loaded.dirty = true;
-        let Record::Verdict(verdict) = record else { return None };
-        let effect = effect?;
+        let (Record::Verdict(verdict), Some(effect)) = (record, effect) else { return };
         if effect.changed {
-            let ended = loaded
-                .state
-                .entries()
-                .get(&verdict.key)
-                .is_some_and(|entry| entry.decisive.status.is_final());
+            let entry = loaded.state.entries().get(&verdict.key);
+            let ended = entry.is_some_and(|entry| entry.decisive.status.is_final());
             loaded.touched.insert(verdict.key.clone());
             if ended {
                 let table = &self.shared.verdict_table;
@@ -171,7 +234,19 @@ impl Commits {
             }
         }
         self.note_running(commit);
-        Some(effect.recorded)
+    }
+
+    /// The commits whose records are all below `floor`: their published files are durable.
+    pub fn published(&self, floor: u64) -> Vec<CommitId> {
+        let below = self.unpublished.iter().filter(|(_, number)| **number < floor);
+        below.map(|(commit, _)| commit.clone()).collect()
+    }
+
+    /// Notes that the database knows that the files of these commits are published.
+    pub fn confirmed(&mut self, commits: &[CommitId]) {
+        for commit in commits {
+            self.unpublished.remove(commit);
+        }
     }
 
     /// Changes a loaded commit; returns whether anything changed.
@@ -235,12 +310,12 @@ impl Commits {
         let (mut blobs, mut files) = (Vec::new(), Vec::new());
         for (commit, loaded) in &mut self.loaded {
             if std::mem::take(&mut loaded.dirty) {
-                let CommitState { message, mark, .. } = &loaded.state;
+                let message = &loaded.state.message;
                 let entries: Vec<&TestEntry> = loaded.state.entries().values().collect();
                 blobs.push(Publication {
                     subject: Subject::Commit(commit.clone()),
                     path: self.reader.layout.blob(commit),
-                    bytes: codec::encode_entries(commit, message, &entries, *mark),
+                    bytes: codec::encode_entries(commit, message, &entries, Mark::default()),
                 });
             }
             for key in std::mem::take(&mut loaded.touched) {
@@ -258,21 +333,21 @@ impl Commits {
     }
 
     /// Marks the status files of a test as out of date after a failed write.
-    pub fn status_failed(&mut self, journal: &mut Journal, commit: &CommitId, key: ResultKey) {
-        if self.load(journal, commit).is_ok()
+    pub fn status_failed(&mut self, db: &mut Database, commit: &CommitId, key: ResultKey) {
+        if self.load(db, commit).is_ok()
             && let Some(loaded) = self.loaded.get_mut(commit)
         {
             loaded.touched.insert(key);
         }
     }
 
-    /// Drops clean commits, the least recently used first. Only while no pass runs: a commit that is loaded again must
-    /// find its blob.
+    /// Drops clean commits, the least recently used first. Running tests are only in memory.
     pub fn evict(&mut self) {
         let mut clean: Vec<(u64, usize, CommitId)> = self
             .loaded
             .iter()
             .filter(|(_, loaded)| !loaded.dirty && loaded.touched.is_empty())
+            .filter(|(_, loaded)| loaded.state.counts().inprogress == 0)
             .map(|(commit, loaded)| (loaded.used, loaded.state.entries().len(), commit.clone()))
             .collect();
         clean.sort_unstable();
@@ -289,6 +364,7 @@ impl Commits {
     /// Drops a commit after its results were removed.
     pub fn remove(&mut self, commit: &CommitId) {
         self.loaded.remove(commit);
+        self.unpublished.remove(commit);
         self.running.remove(commit);
         self.shared.verdict_table.remove(commit);
     }

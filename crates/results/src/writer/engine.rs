@@ -4,28 +4,29 @@
 //! A record is applied only after it is durable, and acknowledged only after it is applied.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use model::{CommitId, ResultKey};
+use model::{BranchRef, CommitId, ResultKey};
 
 use super::Shared;
 use super::branches::Branches;
 use super::command::{Chore, Command, Files, Outcome, Pass, Reply, Written};
-use super::commits::Commits;
+use super::commits::{Change, Commits};
 use super::durations::Durations;
 use super::logs::LogTarget;
 use super::pass::Subject;
 use super::publish;
+use crate::db::{Batch, Database};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::journal::{Numbered, Record};
+use crate::import::{self, Imported};
+use crate::journal::Record;
 use crate::layout::LogKind;
 use crate::reader::Reader;
-use crate::segment::{Journal, Replay};
-use crate::types::Recorded;
+use crate::types::{Recorded, TestDuration};
 
 /// How long a change waits for others to be published with it.
 const COALESCE: Duration = Duration::from_millis(200);
@@ -35,12 +36,24 @@ const COALESCE_DURATIONS: Duration = Duration::from_secs(5);
 const BACK_OFF: Duration = Duration::from_secs(2);
 /// The number of commands that are taken together; their records share one fsync.
 const GROUP_MAX: usize = 4096;
+/// The number that stands for the records of the last writer.
+const FIRST: u64 = 1;
+
+/// What the writer found when it opened the results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// What was imported from published files.
+    pub imported: Imported,
+    /// The number of commits whose files are published again, because the last writer was stopped or the
+    /// database was restored.
+    pub unpublished: usize,
+}
 
 pub struct Engine {
     disk: Disk,
     reader: Reader,
     shared: Arc<Shared>,
-    journal: Journal,
+    db: Database,
     commits: Commits,
     branches: Branches,
     durations: Durations,
@@ -63,6 +76,12 @@ pub struct Engine {
     published: [u64; 3],
     /// Whether the status file thread is syncing the file system.
     syncing: bool,
+    /// The number of the last durable record, from 1 in each process.
+    last: u64,
+    /// The last record that was made when the file system was synced.
+    synced: u64,
+    /// The number of records between two syncs of the file system.
+    checkpoint: u64,
     closing: bool,
 }
 
@@ -71,10 +90,12 @@ impl Engine {
         disk: Disk,
         reader: Reader,
         shared: Arc<Shared>,
-        journal: Journal,
+        mut db: Database,
+        checkpoint: u64,
         commands: Receiver<Command>,
         own: &Sender<Command>,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Opened)> {
+        let imported = import::run(&mut db, &reader, &disk)?;
         let (passes, pass_queue) = channel::<Pass>();
         let (files, file_queue) = channel::<Chore>();
         let publisher = {
@@ -85,14 +106,15 @@ impl Engine {
             let (disk, reader, own) = (disk.clone(), reader.clone(), own.clone());
             publish::spawn("status files", move || publish::files_loop(&disk, &reader, &file_queue, &own))?
         };
-        let branches = Branches::load(&reader)?;
-        let durations = Durations::load(&reader, Arc::clone(&shared));
-        let commits = Commits::new(reader.clone(), disk.clone(), Arc::clone(&shared));
-        Ok(Self {
+        let branches = Branches::load(&db, &reader)?;
+        let durations = Durations::load(&db, &reader, Arc::clone(&shared))?;
+        let mut commits = Commits::new(reader.clone(), disk.clone(), Arc::clone(&shared));
+        let unpublished = commits.load_unpublished(&mut db, FIRST)? + commits.publish_missing(&mut db)?;
+        let mut engine = Self {
             disk,
             reader,
             shared,
-            journal,
+            db,
             commits,
             branches,
             durations,
@@ -110,23 +132,15 @@ impl Engine {
             redo_after: 0,
             published: [0; 3],
             syncing: false,
+            last: FIRST,
+            synced: 0,
+            checkpoint,
             closing: false,
-        })
-    }
-
-    /// Applies the records that the last writer made durable and may not have published.
-    pub fn replay(&mut self, replay: Replay) -> Result<()> {
-        let epoch = self.journal.epoch();
-        for Numbered { sequence, record } in replay.records {
-            self.commits.replay(&mut self.journal, sequence, &record)?;
-            self.durations.apply(epoch, sequence, &record);
+        };
+        if engine.is_dirty() {
+            engine.touch();
         }
-        self.commits.replayed();
-        self.branches.refresh_all(&mut self.commits);
-        if self.is_dirty() {
-            self.touch();
-        }
-        Ok(())
+        Ok((engine, Opened { imported, unpublished }))
     }
 
     pub fn run(mut self) {
@@ -174,7 +188,7 @@ impl Engine {
 
     /// When the next pass starts; `None` while one runs or nothing changed.
     fn due(&self) -> Option<Instant> {
-        // A failed last pass is not repeated: its records are in the journal.
+        // A failed last pass is not repeated: its records are in the database.
         if self.in_flight || self.closing && self.not_before.is_some() {
             return None;
         }
@@ -211,8 +225,7 @@ impl Engine {
         for command in group {
             match command {
                 // Load the commits first: a commit with unreadable results takes no records.
-                Command::Record(record, reply) => match self.commits.load(&mut self.journal, record.commit())
-                {
+                Command::Record(record, reply) => match self.commits.load(&mut self.db, record.commit()) {
                     Ok(()) => records.push((record, reply)),
                     Err(error) => drop(reply.send(Err(error))),
                 },
@@ -228,28 +241,77 @@ impl Engine {
     }
 
     fn record(&mut self, records: Vec<(Record, Reply<Option<Recorded>>)>) {
-        let first = match self.journal.commit(records.iter().map(|(record, _)| record)) {
-            Ok(first) => {
-                self.shared.solved("journal");
-                first
-            }
-            Err(error) => {
-                let text = error.to_string();
-                self.shared.problem("journal", &text);
-                for (_, reply) in records {
-                    let _ = reply.send(Err(Error::Write(text.clone())));
-                }
-                return;
-            }
+        let mut changes = Vec::new();
+        let result = {
+            let Self { db, commits, shared, .. } = self;
+            db.write(|batch| apply(batch, commits, shared, &records, &mut changes))
         };
-        let epoch = self.journal.epoch();
-        for (sequence, (record, reply)) in (first..).zip(records) {
-            let recorded = self.commits.apply(epoch, sequence, &record);
-            self.durations.apply(epoch, sequence, &record);
+        if let Err(error) = result {
+            let text = error.to_string();
+            self.shared.problem("database", &text);
+            self.undo(&records, changes);
+            for (_, reply) in records {
+                let _ = reply.send(Err(Error::Write(text.clone())));
+            }
+            return;
+        }
+        self.shared.solved("database");
+        for ((record, reply), (change, duration)) in records.into_iter().zip(changes) {
+            self.last += 1;
+            let effect = change.and_then(|change| change.effect);
+            self.commits.applied(self.last, &record, effect);
+            if duration.is_some() {
+                self.durations.touch();
+            }
             self.branches.touch(record.commit());
-            let _ = reply.send(Ok(recorded));
+            let _ = reply.send(Ok(effect.map(|effect| effect.recorded)));
         }
         self.touch();
+    }
+
+    /// Takes back the changes of a transaction that failed, the last one first.
+    fn undo(&mut self, records: &[(Record, Reply<Option<Recorded>>)], changes: Vec<Applied>) {
+        let mut table = self.shared.durations.write().unwrap_or_else(PoisonError::into_inner);
+        for ((record, _), (change, duration)) in records.iter().zip(changes).rev() {
+            if let Some(change) = change {
+                self.commits.undo(record.commit(), change);
+            }
+            if let (Some(old), Record::Verdict(verdict)) = (duration, record) {
+                table.restore(&verdict.key, old);
+            }
+        }
+    }
+
+    fn set_branch(&mut self, branch: BranchRef, commits: Vec<(CommitId, String)>, reply: Reply<()>) {
+        let Self { db, branches, .. } = self;
+        let old = branches.commits(&branch);
+        if old != commits
+            && let Err(error) = db.write(|batch| batch.listing(&branch, old, &commits))
+        {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        for (commit, message) in &commits {
+            self.commits.learn_message(commit, message);
+        }
+        self.branches.set(branch, commits);
+        self.waiters.push(reply);
+        self.touch();
+    }
+
+    fn unlist(&mut self, branch: &BranchRef) -> Result<bool> {
+        self.db.write(|batch| batch.unlist(branch))?;
+        Ok(self.branches.unlist(branch))
+    }
+
+    fn remove(&mut self, commits: Vec<CommitId>) -> Result<()> {
+        for commit in commits {
+            self.db.write(|batch| batch.remove(&commit))?;
+            self.commits.remove(&commit);
+            self.branches.touch(&commit);
+        }
+        self.touch();
+        Ok(())
     }
 
     fn other(&mut self, command: Command) {
@@ -272,33 +334,17 @@ impl Engine {
                 self.drop_live_logs(&commit, &gone);
             }
             Command::ClearStale(reply) => drop(reply.send(self.clear_stale())),
-            Command::SetBranch { branch, commits, reply } => {
-                for (commit, message) in &commits {
-                    self.commits.learn_message(commit, message);
-                }
-                self.branches.set(branch, commits);
-                self.waiters.push(reply);
-                self.touch();
-            }
+            Command::SetBranch { branch, commits, reply } => self.set_branch(branch, commits, reply),
             Command::LogTarget { commit, key, attempt, kind, reply } => {
-                let target = self.commits.load(&mut self.journal, &commit).map(|()| {
+                let target = self.commits.load(&mut self.db, &commit).map(|()| {
                     let entry =
                         self.commits.state(&commit).and_then(|state| state.entries().get(&key)).cloned();
                     LogTarget::new(key, attempt, kind, entry.as_ref())
                 });
                 let _ = reply.send(target);
             }
-            Command::RemoveCommits { commits, reply } => {
-                for commit in commits {
-                    self.commits.remove(&commit);
-                    self.branches.touch(&commit);
-                }
-                self.touch();
-                let _ = reply.send(Ok(()));
-            }
-            Command::UnlistBranch { branch, reply } => {
-                let _ = reply.send(Ok(self.branches.unlist(&branch)));
-            }
+            Command::RemoveCommits { commits, reply } => drop(reply.send(self.remove(commits))),
+            Command::UnlistBranch { branch, reply } => drop(reply.send(self.unlist(&branch))),
             Command::Flush(reply) => {
                 self.waiters.push(reply);
             }
@@ -318,7 +364,7 @@ impl Engine {
         commit: &CommitId,
         change: impl FnOnce(&mut crate::state::CommitState) -> BTreeSet<ResultKey>,
     ) {
-        if let Err(error) = self.commits.load(&mut self.journal, commit) {
+        if let Err(error) = self.commits.load(&mut self.db, commit) {
             self.shared.problem(commit.as_str(), &error.to_string());
             return;
         }
@@ -333,11 +379,18 @@ impl Engine {
 
     fn clear_stale(&mut self) -> Result<usize> {
         let mut cleared = 0;
+        let reader = self.reader.clone();
         for commit in self.commits.stale()? {
             let mut running = BTreeSet::new();
             self.change(&commit, |state| {
-                running = state.running().into_iter().collect();
-                running.iter().filter(|key| state.not_in_progress(key)).cloned().collect()
+                // Those of the last writer are only in the published files.
+                running = import::running(&reader, &commit);
+                running.retain(|key| !state.entries().contains_key(key));
+                running.extend(state.running());
+                for key in &running {
+                    state.not_in_progress(key);
+                }
+                running.clone()
             });
             cleared += running.len();
             self.drop_live_logs(&commit, &running);
@@ -369,10 +422,10 @@ impl Engine {
         if std::mem::take(&mut self.running_changed) {
             publications.push(self.commits.running_file());
         }
-        let upto = self.journal.last();
+        let upto = self.last;
         let (blobs, files) = self.commits.take_dirty();
         publications.extend(blobs);
-        publications.extend(self.branches.take_dirty(&self.commits));
+        publications.extend(self.branches.take_dirty(&self.db, &self.commits));
         let hurry = self.closing || !self.waiters.is_empty();
         let mut durations_upto = None;
         if self.durations.dirty_since().is_some_and(|since| hurry || since.elapsed() >= COALESCE_DURATIONS) {
@@ -408,7 +461,7 @@ impl Engine {
                 Subject::Running => self.running_changed = true,
                 Subject::Commit(commit) => self.commits.failed(&commit),
                 Subject::Branch(branch) => self.branches.failed(&branch),
-                Subject::Durations => self.durations.failed(),
+                Subject::Durations => self.durations.touch(),
             }
             self.touch();
         }
@@ -433,7 +486,7 @@ impl Engine {
             self.touch();
         }
         for (commit, key) in failed {
-            self.commits.status_failed(&mut self.journal, &commit, key);
+            self.commits.status_failed(&mut self.db, &commit, key);
         }
         for waiter in waiters {
             let _ = waiter.send(match &error {
@@ -442,7 +495,7 @@ impl Engine {
             });
         }
         let floor = self.floor();
-        if !self.syncing && self.journal.can_retire(floor) {
+        if !self.syncing && floor > self.synced + self.checkpoint {
             self.syncing = self.files.send(Chore::SyncAll { floor }).is_ok();
         }
     }
@@ -452,37 +505,71 @@ impl Engine {
         self.published.iter().min().copied().unwrap_or(0) + 1
     }
 
-    /// Removes the journal segments below `floor`: their records are durably published.
+    /// The files of the records below `floor` are durable.
     fn synced(&mut self, floor: u64, error: Option<String>) {
         self.syncing = false;
-        let retired = match error {
-            Some(error) => Err(error),
-            None => self.journal.retire(floor).map_err(|error| error.to_string()),
-        };
-        match retired {
-            Ok(()) => self.shared.solved("checkpoint"),
-            Err(error) => self.shared.problem("checkpoint", &error),
+        if let Some(error) = error {
+            self.shared.problem("checkpoint", &error);
+            return;
+        }
+        self.shared.solved("checkpoint");
+        match self.confirm(floor) {
+            Ok(()) => self.synced = floor,
+            // No harm: a later checkpoint repeats it, or the next writer publishes these files again.
+            Err(error) => tracing::warn!("{error}"),
         }
     }
 
-    /// Leaves an empty journal if everything is published; otherwise the next writer reads the rest.
+    /// Records which commits have durable published files, so that the next writer does not write them again.
+    fn confirm(&mut self, floor: u64) -> Result<()> {
+        let commits = self.commits.published(floor);
+        if commits.is_empty() {
+            return Ok(());
+        }
+        self.db.write(|batch| commits.iter().try_for_each(|commit| batch.published(commit)))?;
+        self.commits.confirmed(&commits);
+        Ok(())
+    }
+
+    /// Confirms all published files; the next writer writes the others.
     fn last_checkpoint(&mut self) {
         let floor = self.floor();
+        if self.commits.published(floor).is_empty() {
+            return;
+        }
         let dir = self.reader.output_dir();
-        let result = (|| {
-            if floor > self.journal.last() {
-                self.journal.cut_off()?;
-            }
-            if self.journal.can_retire(floor) {
-                self.disk.sync_all(dir).map_err(Error::io("sync", dir))?;
-                self.journal.retire(floor)?;
-            }
-            Ok::<_, Error>(())
-        })();
-        if let Err(error) = result {
+        let synced = self.disk.sync_all(dir).map_err(Error::io("sync", dir));
+        if let Err(error) = synced.and_then(|()| self.confirm(floor)) {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// The change of a record to a commit, and the former durations of its test if they changed.
+type Applied = (Option<Change>, Option<Option<TestDuration>>);
+
+/// Applies records in memory and in a transaction. `changes` has those of a failed transaction, too.
+fn apply(
+    batch: &mut Batch<'_>,
+    commits: &mut Commits,
+    shared: &Shared,
+    records: &[(Record, Reply<Option<Recorded>>)],
+    changes: &mut Vec<Applied>,
+) -> rusqlite::Result<()> {
+    let mut table = shared.durations.write().unwrap_or_else(PoisonError::into_inner);
+    let mut changed = BTreeSet::new();
+    for (record, _) in records {
+        let change = commits.apply(batch, record)?;
+        changed.insert(record.commit());
+        changes.push((change, None));
+        if let Some((new, old)) = table.apply(record) {
+            if let Some((_, duration)) = changes.last_mut() {
+                *duration = Some(old);
+            }
+            batch.duration(new)?;
+        }
+    }
+    commits.sums(batch, changed.into_iter())
 }
 
 /// Starts the thread.

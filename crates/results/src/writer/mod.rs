@@ -25,31 +25,36 @@ use model::{BranchRef, CommitId, HostName, ResultKey, StatusSnapshot};
 use tokio::sync::oneshot;
 
 use crate::branch_file;
+use crate::db::Database;
 use crate::disk::{Disk, Durable, FaultInjector};
+use crate::durations::DurationTable;
 use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::layout::Layout;
 use crate::reader::Reader;
 use crate::retention::{self, Plan, Policy};
-use crate::segment::{Journal, Recovery, SEGMENT_BYTES};
 use crate::types::{Recorded, TestDuration, VerdictRecord, cut};
 use crate::verdicts::{KeyId, VerdictSet, VerdictTable};
 use command::{Command, Reply};
 use engine::Engine;
+pub use engine::Opened;
 pub use logs::PlainFile;
+
+/// The number of records after which the published files are made durable.
+const CHECKPOINT_RECORDS: u64 = 20_000;
 
 /// Settings that tests change.
 #[derive(Debug, Clone)]
 pub struct Tuning {
     /// Decides the result of each change of the disk.
     pub faults: Option<Arc<dyn FaultInjector>>,
-    /// The size of a journal segment in bytes.
-    pub segment_bytes: u64,
+    /// The number of records after which the published files are made durable.
+    pub checkpoint_records: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { faults: None, segment_bytes: SEGMENT_BYTES }
+        Self { faults: None, checkpoint_records: CHECKPOINT_RECORDS }
     }
 }
 
@@ -57,7 +62,7 @@ impl Default for Tuning {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub verdict_table: VerdictTable,
-    pub durations: RwLock<BTreeMap<ResultKey, TestDuration>>,
+    pub durations: RwLock<DurationTable>,
     problems: Mutex<BTreeMap<String, String>>,
 }
 
@@ -80,7 +85,7 @@ struct Inner {
     reader: Reader,
     disk: Disk,
     shared: Arc<Shared>,
-    recovery: Recovery,
+    opened: Opened,
     engine: Mutex<Option<JoinHandle<()>>>,
     /// Held until the engine has ended.
     _lock: fsx::lock::Lock,
@@ -102,8 +107,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens the results below `output_dir` for writing, creates the directory if it is missing, and applies the
-    /// records that the last writer did not publish. [`Error::Locked`] if another writer has the directory.
+    /// Opens the results below `output_dir` for writing, creates the directory if it is missing, imports
+    /// published files that the database lacks, and publishes what the last writer did not. [`Error::Locked`] if another writer has the directory.
     pub fn open(output_dir: impl Into<PathBuf>) -> Result<Self> {
         Self::open_with(output_dir, Tuning::default())
     }
@@ -122,21 +127,20 @@ impl Writer {
 
         let reader = Reader::open(layout.dir())?;
         let shared = Arc::new(Shared::default());
-        let (journal, replay) = Journal::open(disk.clone(), &private, tuning.segment_bytes)?;
-        let recovery = replay.recovery;
+        let db = Database::open(&layout, disk.clone())?;
         let (commands, queue) = channel();
-        let mut engine =
-            Engine::new(disk.clone(), reader.clone(), Arc::clone(&shared), journal, queue, &commands)?;
-        engine.replay(replay)?;
+        let checkpoint = tuning.checkpoint_records;
+        let (engine, opened) =
+            Engine::new(disk.clone(), reader.clone(), Arc::clone(&shared), db, checkpoint, queue, &commands)?;
         let engine = Mutex::new(Some(engine::start(engine)?));
-        let inner = Inner { commands, reader, disk, shared, recovery, engine, _lock: lock };
+        let inner = Inner { commands, reader, disk, shared, opened, engine, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// What the journal of the last writer held.
+    /// What was imported, and what the last writer did not publish.
     #[must_use]
-    pub fn recovery(&self) -> Recovery {
-        self.inner.recovery
+    pub fn opened(&self) -> Opened {
+        self.inner.opened
     }
 
     /// A reader of the same results. Published files may be a second old.
@@ -267,7 +271,7 @@ impl Writer {
     /// The past durations of a test; `None` if it never ran.
     #[must_use]
     pub fn duration(&self, key: &ResultKey) -> Option<TestDuration> {
-        self.inner.shared.durations.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.inner.shared.durations.read().unwrap_or_else(PoisonError::into_inner).entries().get(key).cloned()
     }
 
     /// Plans which results to delete; deletes nothing. Flush before, so that the listings are current.

@@ -1,0 +1,161 @@
+//! `results.db`, the truth of the store: SQLite with a write-ahead log and one writer.
+//!
+//! [`Database::write`] is one transaction. When it returns `Ok`, its changes survive a power failure; when it fails,
+//! none of them is made.
+
+mod batch;
+mod query;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::{CommitId, ResultKey};
+use rusqlite::{Connection, OpenFlags};
+
+pub use batch::Batch;
+
+use crate::disk::{Disk, Step};
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+
+/// The version of the schema, in `user_version`.
+const VERSION: i64 = 1;
+/// The step from version N to N + 1 is entry N.
+const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+/// `application_id`: "ktst".
+const APPLICATION: i64 = 0x6b74_7374;
+/// How long the writer waits for a lock of another process, which holds none for long.
+const BUSY: Duration = Duration::from_secs(30);
+/// The limit of the size of the write-ahead log after a checkpoint.
+const WAL_LIMIT: i64 = 64 << 20;
+
+/// The rows that are known by their number.
+#[derive(Debug, Default)]
+struct Ids {
+    commits: HashMap<CommitId, i64>,
+    tests: HashMap<ResultKey, i64>,
+    /// By table.
+    names: HashMap<(&'static str, String), i64>,
+}
+
+/// The database, open for writing.
+#[derive(Debug)]
+pub struct Database {
+    connection: Connection,
+    path: PathBuf,
+    disk: Disk,
+    ids: Ids,
+}
+
+impl Database {
+    /// Opens the database; creates it if it is missing, and checks it if the last writer was stopped.
+    pub fn open(layout: &Layout, disk: Disk) -> Result<Self> {
+        let path = layout.database();
+        let error = |doing| Error::database(doing, &path);
+        let interrupted = layout.database_log().exists();
+        disk.step(Step::Create(&path)).map_err(Error::io("open", &path))?;
+        let connection = Connection::open(&path).map_err(error("open"))?;
+        connection.busy_timeout(BUSY).map_err(error("open"))?;
+        let version = version(&connection, &path)?;
+        connection
+            .execute_batch(&format!(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; \
+                 PRAGMA cache_size = -32768; PRAGMA journal_size_limit = {WAL_LIMIT};"
+            ))
+            .map_err(error("open"))?;
+        if interrupted && version > 0 {
+            check(&connection, &path)?;
+        }
+        migrate(&connection, version).map_err(error("create"))?;
+        connection.set_prepared_statement_cache_capacity(64);
+        if version == 0 {
+            // The name of the new file.
+            disk.sync_dir(layout.dir()).map_err(Error::io("sync", layout.dir()))?;
+        }
+        Ok(Self { connection, path, disk, ids: Ids::default() })
+    }
+
+    /// One transaction.
+    pub fn write<T>(&mut self, change: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        let result = self.transaction(change);
+        if result.is_err() {
+            self.ids = Ids::default();
+            if !self.connection.is_autocommit() {
+                let _ = self.connection.execute_batch("ROLLBACK");
+            }
+        }
+        result
+    }
+
+    fn transaction<T>(&mut self, change: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        let Self { connection, path, disk, ids } = self;
+        let error = || Error::database("write", path);
+        connection.execute_batch("BEGIN IMMEDIATE").map_err(error())?;
+        let value = change(&mut Batch { connection, ids }).map_err(error())?;
+        disk.step(Step::Commit(path)).map_err(Error::io("write", path))?;
+        connection.execute_batch("COMMIT").map_err(error())?;
+        disk.step(Step::Committed(path)).map_err(Error::io("write", path))?;
+        Ok(value)
+    }
+
+    fn error(&self) -> impl FnOnce(rusqlite::Error) -> Error {
+        Error::database("read", &self.path)
+    }
+}
+
+/// The version of the schema; an error if the file is not a database of this or an older version.
+fn version(connection: &Connection, path: &Path) -> Result<i64> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let error = || Error::database("read", path);
+    let (version, application) =
+        (number("user_version").map_err(error())?, number("application_id").map_err(error())?);
+    if version > VERSION {
+        return Err(Error::Newer { path: path.into(), found: version, known: VERSION });
+    }
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(error())?;
+    if application != APPLICATION && tables > 0 {
+        return Err(Error::damaged(path, "it is the database of another program"));
+    }
+    Ok(version.max(0))
+}
+
+fn migrate(connection: &Connection, version: i64) -> rusqlite::Result<()> {
+    for (from, step) in (0..).zip(MIGRATIONS).skip(usize::try_from(version).unwrap_or(0)) {
+        let to = from + 1;
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {step} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {to}; COMMIT;"
+        ))?;
+    }
+    Ok(())
+}
+
+/// `PRAGMA quick_check`, after the last writer was stopped.
+fn check(connection: &Connection, path: &Path) -> Result<()> {
+    let first: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(Error::database("check", path))?;
+    if first == "ok" { Ok(()) } else { Err(Error::damaged(path, first)) }
+}
+
+/// Copies the database of the results below `output_dir` to a new file, also while a writer writes.
+pub fn backup(output_dir: &Path, to: &Path) -> Result<()> {
+    let path = Layout::new(output_dir).database();
+    if !path.exists() {
+        return Err(Error::damaged(&path, "there is no such file; a ci-daemon creates it"));
+    }
+    // `VACUUM INTO` accepts an existing empty file.
+    let file = std::fs::File::create_new(to).map_err(Error::io("create", to))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&path, flags).map_err(Error::database("open", &path))?;
+    connection.busy_timeout(BUSY).map_err(Error::database("open", &path))?;
+    version(&connection, &path)?;
+    let name = to.to_str().ok_or_else(|| Error::damaged(to, "the name is not UTF-8"))?;
+    let result = connection.execute("VACUUM INTO ?1", [name]).map_err(Error::database("back up", &path));
+    if let Err(error) = result {
+        let _ = std::fs::remove_file(to);
+        return Err(error);
+    }
+    file.sync_all().map_err(Error::io("sync", to))
+}

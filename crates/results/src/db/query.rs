@@ -1,0 +1,214 @@
+//! What the writer reads from the database.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use model::{BranchRef, CommitId, Counts, ResultKey, Status};
+use rusqlite::{OptionalExtension, Row};
+
+use super::Database;
+use crate::error::{Error, Result};
+use crate::history::Summary;
+use crate::types::{Attempt, BranchEntry, DURATION_MAX, TestDuration, TestEntry};
+
+/// A commit of the database.
+#[derive(Debug, Default)]
+pub struct StoredCommit {
+    pub message: String,
+    /// Whether its results are in the database. A commit that is only listed has none.
+    pub has_results: bool,
+    pub entries: Vec<TestEntry>,
+}
+
+/// The listing of a branch, newest commit first.
+pub type Listing = (BranchRef, Vec<BranchEntry>);
+
+const ATTEMPTS: &str = "SELECT t.key, a.n, a.stands, a.status, a.started, a.duration_ms, a.reason, x.title, h.name, a.slot, \
+     k.name, i.name, a.log_bytes, a.full_log_bytes FROM attempt a JOIN test t ON t.id = a.test \
+     LEFT JOIN crash x ON x.id = a.crash LEFT JOIN host h ON h.id = a.host LEFT JOIN kernel k ON k.id = a.kernel \
+     LEFT JOIN image i ON i.id = a.image WHERE a.commit_ = ?1 ORDER BY a.test, a.n";
+
+const LISTINGS: &str = "SELECT u.name, b.name, c.sha, c.message, c.passed, c.failed, c.not_run, c.failed_to_run, c.unknown, \
+     c.duration_ms FROM branch b JOIN user u ON u.id = b.user LEFT JOIN branch_commit l ON l.branch = b.id \
+     LEFT JOIN commit_ c ON c.id = l.commit_ ORDER BY b.id, l.position DESC";
+
+impl Database {
+    /// The results of a commit and its message.
+    pub fn commit(&self, commit: &CommitId) -> Result<StoredCommit> {
+        let found = self
+            .connection
+            .prepare_cached("SELECT id, message, has_results FROM commit_ WHERE sha = ?1")
+            .and_then(|mut select| {
+                let row = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, bool>(2)?));
+                select.query_row([commit.as_str()], row).optional()
+            });
+        let Some((id, message, has_results)) = found.map_err(self.error())? else {
+            return Ok(StoredCommit::default());
+        };
+        let rows = self
+            .connection
+            .prepare_cached(ATTEMPTS)
+            .and_then(|mut select| select.query_map([id], attempt)?.collect::<rusqlite::Result<Vec<_>>>());
+        let mut entries: Vec<TestEntry> = Vec::new();
+        for (key, stands, attempt) in rows.map_err(self.error())? {
+            let key: ResultKey = self.parse(&key)?;
+            match entries.last_mut().filter(|entry| entry.key == key) {
+                Some(entry) if stands => {
+                    let other = std::mem::replace(&mut entry.decisive, attempt);
+                    entry.others.push(other);
+                }
+                Some(entry) => entry.others.push(attempt),
+                None => entries.push(TestEntry { key, decisive: attempt, others: Vec::new() }),
+            }
+        }
+        Ok(StoredCommit { message, has_results, entries })
+    }
+
+    fn parse<T: std::str::FromStr>(&self, text: &str) -> Result<T> {
+        text.parse().map_err(|_| Error::damaged(&self.path, format_args!("{text:?} is not a valid name")))
+    }
+
+    /// The sums over the results of a commit.
+    pub fn summary(&self, commit: &CommitId) -> Result<Summary> {
+        let sql =
+            "SELECT passed, failed, not_run, failed_to_run, unknown, duration_ms FROM commit_ WHERE sha = ?1";
+        let row = |row: &Row<'_>| summary(row, 0);
+        self.connection
+            .prepare_cached(sql)
+            .and_then(|mut select| select.query_row([commit.as_str()], row).optional())
+            .map(Option::unwrap_or_default)
+            .map_err(self.error())
+    }
+
+    /// All listings.
+    pub fn listings(&self) -> Result<Vec<Listing>> {
+        let text = |row: &Row<'_>, at| row.get::<_, Option<String>>(at);
+        let rows = self.connection.prepare(LISTINGS).and_then(|mut select| {
+            let rows = select.query_map([], |row| {
+                let commit = text(row, 2)?.zip(text(row, 3)?);
+                let summary = if commit.is_some() { summary(row, 4)? } else { Summary::default() };
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, commit, summary))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        });
+        let mut listings: Vec<Listing> = Vec::new();
+        for (user, branch, commit, summary) in rows.map_err(self.error())? {
+            let name = BranchRef { user: self.parse(&user)?, branch: self.parse(&branch)? };
+            if listings.last().is_none_or(|(last, _)| *last != name) {
+                listings.push((name, Vec::new()));
+            }
+            let (Some((sha, message)), Some((_, entries))) = (commit, listings.last_mut()) else { continue };
+            let commit = self.parse(&sha)?;
+            let Summary { counts, duration } = summary;
+            entries.push(BranchEntry { commit, message, counts, duration });
+        }
+        Ok(listings)
+    }
+
+    /// The past durations of the tests that ran.
+    pub fn durations(&self) -> Result<Vec<TestDuration>> {
+        let sql = "SELECT key, mean_ms, runs, passed, failed FROM test WHERE runs > 0";
+        let rows = self.connection.prepare(sql).and_then(|mut select| {
+            let rows = select.query_map([], |row| {
+                let key: String = row.get(0)?;
+                Ok((key, duration(row, 1)?, number(row, 2)?, number(row, 3)?, number(row, 4)?))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        });
+        rows.map_err(self.error())?
+            .into_iter()
+            .map(|(key, mean, nr, passed, failed)| {
+                Ok(TestDuration { test: self.parse(&key)?, mean, nr, passed, failed })
+            })
+            .collect()
+    }
+
+    /// The changes that may not be in the published files, by commit.
+    pub fn unpublished(&self) -> Result<Vec<(CommitId, BTreeSet<ResultKey>)>> {
+        let sql = "SELECT c.sha, t.key FROM unpublished p JOIN commit_ c ON c.id = p.commit_ \
+                   LEFT JOIN test t ON t.id = p.test ORDER BY p.commit_";
+        let rows = self.connection.prepare(sql).and_then(|mut select| {
+            let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+            rows.collect::<rusqlite::Result<Vec<(String, Option<String>)>>>()
+        });
+        let mut changes: Vec<(CommitId, BTreeSet<ResultKey>)> = Vec::new();
+        for (sha, key) in rows.map_err(self.error())? {
+            let commit: CommitId = self.parse(&sha)?;
+            if changes.last().is_none_or(|(last, _)| *last != commit) {
+                changes.push((commit, BTreeSet::new()));
+            }
+            if let (Some(key), Some((_, keys))) = (key, changes.last_mut()) {
+                keys.insert(self.parse(&key)?);
+            }
+        }
+        Ok(changes)
+    }
+
+    /// The commits that have results.
+    pub fn commits(&self) -> Result<HashSet<CommitId>> {
+        let sql = "SELECT sha FROM commit_ WHERE has_results";
+        let rows = self.connection.prepare(sql).and_then(|mut select| {
+            select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
+        });
+        rows.map_err(self.error())?.iter().map(|sha| self.parse(sha)).collect()
+    }
+
+    /// The number of tests with a verdict and of attempts of a commit.
+    pub fn count(&self, commit: &CommitId) -> Result<(u64, u64)> {
+        let sql = "SELECT coalesce(sum(stands), 0), count(*) FROM attempt \
+                   WHERE commit_ = (SELECT id FROM commit_ WHERE sha = ?1)";
+        self.connection
+            .prepare_cached(sql)
+            .and_then(|mut select| {
+                select.query_row([commit.as_str()], |row| Ok((number(row, 0)?, number(row, 1)?)))
+            })
+            .map_err(self.error())
+    }
+
+    /// Whether the import is complete.
+    pub fn is_imported(&self) -> Result<bool> {
+        self.connection
+            .query_row("SELECT EXISTS (SELECT 1 FROM import)", [], |row| row.get(0))
+            .map_err(self.error())
+    }
+}
+
+fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0))
+}
+
+fn duration(row: &Row<'_>, at: usize) -> rusqlite::Result<Duration> {
+    Ok(Duration::from_millis(number(row, at)?).min(DURATION_MAX))
+}
+
+fn summary(row: &Row<'_>, at: usize) -> rusqlite::Result<Summary> {
+    let counts = Counts {
+        passed: row.get(at)?,
+        failed: row.get(at + 1)?,
+        notrun: row.get(at + 2)?,
+        failed_to_run: row.get(at + 3)?,
+        inprogress: 0,
+        unknown: row.get(at + 4)?,
+    };
+    Ok(Summary { counts, duration: Duration::from_millis(number(row, at + 5)?) })
+}
+
+/// The key, whether it gives the verdict, and the attempt.
+fn attempt(row: &Row<'_>) -> rusqlite::Result<(String, bool, Attempt)> {
+    let status = usize::try_from(row.get::<_, i64>(3)?).ok().and_then(|code| Status::ALL.get(code));
+    let attempt = Attempt {
+        number: row.get(1)?,
+        status: status.copied().unwrap_or(Status::Unknown),
+        duration: duration(row, 5)?,
+        started: row.get(4)?,
+        reason: row.get(6)?,
+        crash: row.get(7)?,
+        host: row.get::<_, Option<String>>(8)?.and_then(|host| host.parse().ok()),
+        slot: row.get(9)?,
+        kernel: row.get::<_, Option<String>>(10)?.and_then(|kernel| kernel.parse().ok()),
+        image_hash: row.get(11)?,
+        log_bytes: number(row, 12)?,
+        full_log_bytes: number(row, 13)?,
+    };
+    Ok((row.get(0)?, row.get(2)?, attempt))
+}

@@ -1,0 +1,273 @@
+//! The import of published files into the database: those of ci-daemon 0.1 and of the ktest system, once, and of a commit
+//! whose files were copied to the directory.
+//!
+//! A commit is marked as imported after its attempts were counted in the database. No file is deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{BranchRef, CommitId, ResultKey, Status};
+
+use crate::codec::Mark;
+use crate::db::{Batch, Database};
+use crate::disk::{Disk, Durable};
+use crate::durations::DurationTable;
+use crate::error::{Error, Result};
+use crate::folder;
+use crate::journal::Record;
+use crate::reader::Reader;
+use crate::segment::{Recovery, Replay};
+use crate::state::CommitState;
+use crate::types::TestEntry;
+
+/// The number of tests that are written in one transaction.
+const GROUP: usize = 20_000;
+
+/// What was imported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// The number of commits.
+    pub commits: u64,
+    /// The number of tests of all commits.
+    pub tests: u64,
+    /// The number of attempts of all tests.
+    pub attempts: u64,
+    /// The number of listings.
+    pub branches: u64,
+    /// The number of tests with past durations.
+    pub durations: u64,
+    /// The journal of ci-daemon 0.1.
+    pub journal: Recovery,
+}
+
+/// A commit that was read from its files.
+struct Found {
+    commit: CommitId,
+    state: CommitState,
+    /// The tests that the published files may lack.
+    unpublished: Option<BTreeSet<ResultKey>>,
+}
+
+/// Imports what is not in the database.
+pub fn run(db: &mut Database, reader: &Reader, disk: &Disk) -> Result<Imported> {
+    let first = !db.is_imported()?;
+    let journal = if first { Replay::read(&reader.layout.private())? } else { Replay::default() };
+    let mut imported = Imported { journal: journal.recovery, ..Imported::default() };
+    commits(db, reader, disk, &journal, &mut imported)?;
+    if first {
+        durations(db, reader, &journal, &mut imported)?;
+        listings(db, reader, &mut imported)?;
+        let numbers = [
+            imported.commits,
+            imported.tests,
+            imported.attempts,
+            imported.branches,
+            imported.durations,
+            imported.journal.records as u64,
+        ];
+        db.write(|batch| batch.imported(fsx::clock::unix_seconds(), numbers))?;
+        journal.set_aside(disk)?;
+    }
+    Ok(imported)
+}
+
+fn commits(
+    db: &mut Database,
+    reader: &Reader,
+    disk: &Disk,
+    journal: &Replay,
+    imported: &mut Imported,
+) -> Result<()> {
+    let mut records: BTreeMap<&CommitId, Vec<(u64, &Record)>> = BTreeMap::new();
+    for numbered in &journal.records {
+        records.entry(numbered.record.commit()).or_default().push((numbered.sequence, &numbered.record));
+    }
+    let known = db.commits()?;
+    let mut names: BTreeSet<CommitId> = reader.commits()?.into_iter().collect();
+    names.extend(records.keys().map(|commit| (*commit).clone()));
+    let mut group = Vec::new();
+    for commit in names.into_iter().filter(|commit| !known.contains(commit)) {
+        let records = records.get(&commit).map_or(&[][..], Vec::as_slice);
+        match read(reader, disk, &commit, journal.epoch, records) {
+            Ok(found) => group.push(found),
+            // A later start tries again.
+            Err(error) => tracing::warn!("{error}; the results of commit {commit} are not imported"),
+        }
+        if group.iter().map(|found: &Found| found.state.entries().len()).sum::<usize>() >= GROUP {
+            write(db, reader, &std::mem::take(&mut group), imported)?;
+        }
+    }
+    write(db, reader, &group, imported)
+}
+
+/// Imports one commit, if it has files. Returns its results.
+pub fn one(
+    db: &mut Database,
+    reader: &Reader,
+    disk: &Disk,
+    commit: &CommitId,
+) -> Result<Option<CommitState>> {
+    if !reader.layout.blob(commit).exists() && !reader.layout.commit(commit).exists() {
+        return Ok(None);
+    }
+    let found = [read(reader, disk, commit, 0, &[])?];
+    write(db, reader, &found, &mut Imported::default())?;
+    let [found] = found;
+    Ok(Some(found.state))
+}
+
+fn read(
+    reader: &Reader,
+    disk: &Disk,
+    commit: &CommitId,
+    epoch: u64,
+    records: &[(u64, &Record)],
+) -> Result<Found> {
+    let (mut state, mark) = published(reader, disk, commit)?;
+    let mut touched = BTreeSet::new();
+    if mark == Mark::default() && !records.is_empty() {
+        state.will_be_replayed();
+    }
+    for (sequence, record) in records {
+        if let Record::Verdict(verdict) = record {
+            touched.insert(verdict.key.clone());
+        }
+        // Others are in the blob, but may not be in the status files.
+        if mark.epoch != epoch || mark.sequence < *sequence {
+            state.apply(record);
+        }
+    }
+    state.replayed();
+    let unpublished = (!records.is_empty()).then_some(touched);
+    Ok(Found { commit: commit.clone(), state: complete(state), unpublished })
+}
+
+/// The results of a commit in its blob, or else in its directory.
+fn published(reader: &Reader, disk: &Disk, commit: &CommitId) -> Result<(CommitState, Mark)> {
+    let damaged = match reader.blob(commit) {
+        Ok(Some(blob)) => return Ok((CommitState::new(blob.results), blob.mark)),
+        Ok(None) => None,
+        Err(error @ Error::Damaged { .. }) => Some(error),
+        Err(error) => return Err(error),
+    };
+    let folder = folder::read(&reader.layout, commit)?;
+    if let Some(error) = damaged {
+        // Keep the damaged file for an inspection.
+        tracing::warn!("{error}; kept as .store/damaged.{commit}.capnp, the commit's folder is used");
+        let path = reader.layout.blob(commit);
+        let kept = reader.layout.private().join(format!("damaged.{commit}.capnp"));
+        disk.rename(&path, &kept, Durable::No).map_err(Error::io("set aside", &path))?;
+    }
+    Ok((folder.map_or_else(CommitState::empty, CommitState::new), Mark::default()))
+}
+
+/// Without running tests, and with attempts of different numbers.
+fn complete(mut state: CommitState) -> CommitState {
+    for key in state.running() {
+        state.restore(&key, None);
+    }
+    let mixed: Vec<TestEntry> = state.entries().values().filter(|entry| has_twins(entry)).cloned().collect();
+    for mut entry in mixed {
+        let mut numbers = BTreeSet::from([entry.decisive.number]);
+        for other in &mut entry.others {
+            while !numbers.insert(other.number) {
+                other.number = numbers.last().map_or(1, |last| last.saturating_add(1));
+            }
+        }
+        state.restore(&entry.key.clone(), Some(entry));
+    }
+    state
+}
+
+fn has_twins(entry: &TestEntry) -> bool {
+    let mut numbers = BTreeSet::from([entry.decisive.number]);
+    !entry.others.iter().all(|other| numbers.insert(other.number))
+}
+
+fn write(db: &mut Database, reader: &Reader, group: &[Found], imported: &mut Imported) -> Result<()> {
+    if group.is_empty() {
+        return Ok(());
+    }
+    db.write(|batch| group.iter().try_for_each(|found| add(batch, found)))?;
+    for found in group {
+        let entries = found.state.entries();
+        let attempts: usize = entries.values().map(|entry| entry.others.len() + 1).sum();
+        let expected = (entries.len() as u64, attempts as u64);
+        let counted = db.count(&found.commit)?;
+        if counted != expected {
+            return Err(Error::damaged(
+                &reader.layout.database(),
+                format_args!(
+                    "{} of {} tests and {} of {} attempts of commit {} were imported",
+                    counted.0, expected.0, counted.1, expected.1, found.commit
+                ),
+            ));
+        }
+        imported.commits += 1;
+        imported.tests += counted.0;
+        imported.attempts += counted.1;
+    }
+    // From here on a commit counts as imported.
+    db.write(|batch| {
+        group
+            .iter()
+            .try_for_each(|Found { commit, state, .. }| batch.sums(commit, state.counts(), state.duration()))
+    })
+}
+
+fn add(batch: &mut Batch<'_>, found: &Found) -> rusqlite::Result<()> {
+    let Found { commit, state, unpublished } = found;
+    for entry in state.entries().values() {
+        batch.entry(commit, entry)?;
+    }
+    if !state.message.is_empty() {
+        batch.message(commit, &state.message)?;
+    }
+    batch.published(commit)?;
+    match unpublished {
+        Some(keys) => batch.unpublished(commit, keys),
+        None => Ok(()),
+    }
+}
+
+fn durations(db: &mut Database, reader: &Reader, journal: &Replay, imported: &mut Imported) -> Result<()> {
+    let blob = reader.durations_blob().unwrap_or_else(|error| {
+        tracing::warn!("{error}; the durations begin anew");
+        crate::codec::DurationsBlob::default()
+    });
+    let mark = blob.mark;
+    let mut table = DurationTable::new(blob.entries);
+    for numbered in &journal.records {
+        if mark.epoch != journal.epoch || mark.sequence < numbered.sequence {
+            table.apply(&numbered.record);
+        }
+    }
+    imported.durations = table.entries().len() as u64;
+    db.write(|batch| table.entries().values().try_for_each(|entry| batch.duration(entry)))
+}
+
+fn listings(db: &mut Database, reader: &Reader, imported: &mut Imported) -> Result<()> {
+    for (user, branches) in reader.users()? {
+        for branch in branches {
+            let name = BranchRef::new(&user, &branch);
+            match reader.branch(&name) {
+                Ok(Some(entries)) => {
+                    let commits: Vec<_> =
+                        entries.into_iter().map(|entry| (entry.commit, entry.message)).collect();
+                    db.write(|batch| batch.listing(&name, &[], &commits))?;
+                    imported.branches += 1;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!("{error}; the daemon writes it again when it next fetches"),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The running tests that the published files of a commit show.
+pub fn running(reader: &Reader, commit: &CommitId) -> BTreeSet<ResultKey> {
+    // Unreadable results have no running tests.
+    let results = reader.commit(commit).ok().flatten();
+    let entries = results.into_iter().flat_map(|results| results.entries);
+    entries.filter(|entry| entry.decisive.status == Status::InProgress).map(|entry| entry.key).collect()
+}

@@ -29,4 +29,4 @@ pub use run_order::{AccelChoice, EnvVar, RunOrder, TestOrder};
 pub use size::ByteSize;
 pub use snapshot::StatusSnapshot;
 pub use trust_domain::{TrustDomain, TrustScope};
-pub use verdict::{Counts, Status, Verdict};
+pub use verdict::{Counts, Status, Verdict, has_host_error};

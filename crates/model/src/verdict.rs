@@ -139,6 +139,22 @@ impl Verdict {
             }
         }
     }
+
+    /// Whether it is Failed to run for an error of the host, by the error number in its reason. It says nothing about the commit.
+    #[must_use]
+    pub fn is_of_host(&self) -> bool {
+        matches!(self, Self::FailedToRun { reason } if has_host_error(reason))
+    }
+}
+
+/// The error numbers of Linux that a host without a fault does not have: EIO, EAGAIN, ENOMEM, ENFILE, EMFILE, ENOSPC, EROFS, ESTALE, EDQUOT.
+const HOST_ERRORS: [u32; 9] = [5, 11, 12, 23, 24, 28, 30, 116, 122];
+
+/// Whether the text has one of [`HOST_ERRORS`] as Rust's standard library prints it, which no guest and no test file does.
+#[must_use]
+pub fn has_host_error(text: &str) -> bool {
+    let numbers = text.split("(os error ").skip(1).filter_map(|rest| rest.split_once(')')?.0.parse().ok());
+    numbers.into_iter().any(|number: u32| HOST_ERRORS.contains(&number))
 }
 
 /// The number of subtests with each status.
@@ -225,6 +241,30 @@ mod tests {
             assert_eq!(status.field().parse(), Ok(status));
         }
         assert!("passed ".parse::<Status>().is_err());
+    }
+
+    #[test]
+    fn errors_of_the_host_are_known_by_their_number() {
+        for text in [
+            "cannot create x: No space left on device (os error 28)",
+            "bash: cannot be started: Too many open files (os error 24)",
+            "a: No such file or directory (os error 2): Input/output error (os error 5)",
+            "Disk quota exceeded (os error 122)",
+        ] {
+            assert!(Verdict::FailedToRun { reason: text.into() }.is_of_host(), "{text}");
+            assert!(!Verdict::Failed { reason: text.into() }.is_of_host(), "{text}");
+        }
+        for text in [
+            "",
+            "(os error",
+            "(os error )",
+            "(os error 2)",
+            "no such file",
+            "No space left on device",
+            "(os error 280)",
+        ] {
+            assert!(!Verdict::FailedToRun { reason: text.into() }.is_of_host(), "{text}");
+        }
     }
 
     #[test]

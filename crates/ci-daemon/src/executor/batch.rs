@@ -235,6 +235,13 @@ impl BatchState {
             return self
                 .reject(format!("the directory of {subtest} is outside the output directory: {dir:?}"));
         }
+        if verdict.is_of_host() {
+            // The batch ends as an infrastructure error, and the subtest runs again.
+            let reason = format!("{subtest}: {}", verdict.reason().unwrap_or_default());
+            let line = format!("ignored: {reason}; an error of the host");
+            self.error.get_or_insert(reason);
+            return vec![Action::Log(line)];
+        }
         self.items[job].has_verdict = true;
         let reason = verdict.reason().map_or(String::new(), |reason| format!(": {reason}"));
         let line = format!("{subtest}: {}{reason} ({duration_ms} ms)", verdict.status());
@@ -271,6 +278,9 @@ impl BatchState {
             (Some(error), _) => BatchEnd::Infrastructure(error.clone()),
             (None, Some(_)) if self.finished == Some(USAGE) && exit == Exit::Code(USAGE.into()) => {
                 let reason = if last_line.is_empty() { "ktest run refused the test file" } else { last_line };
+                if model::has_host_error(reason) {
+                    return BatchEnd::Infrastructure(reason.into());
+                }
                 BatchEnd::Refused(reason.into())
             }
             (None, Some(first)) if self.finished.is_some() => BatchEnd::Infrastructure(format!(

@@ -140,6 +140,21 @@ fn a_refused_file_is_no_infrastructure_error() {
 }
 
 #[test]
+fn failed_to_run_by_an_error_of_the_host_runs_again() {
+    let mut state = batch();
+    let full = r#""event":"verdict","subtest":"y","status":"Failed to run","reason":"cannot create y: No space left on device (os error 28)","duration_ms":0,"dir":"y""#;
+    let finished = FINISHED.replace('1', "125");
+    feed(&mut state, &[X_PASSED, full, &finished]);
+    assert_eq!(state.unfinished().map(|(at, ..)| at).collect::<Vec<_>>(), [1]);
+    let reason = "y: cannot create y: No space left on device (os error 28)";
+    assert_eq!(state.end(Exit::Code(125), ""), BatchEnd::Infrastructure(reason.into()));
+    let mut state = batch();
+    feed(&mut state, &[&FINISHED.replace('1', "2")]);
+    let reason = "fs/a.ktest: Too many open files (os error 24)";
+    assert_eq!(state.end(Exit::Code(2), reason), BatchEnd::Infrastructure(reason.into()));
+}
+
+#[test]
 fn a_verdict_that_cannot_be_recorded_does_not_count() {
     let mut state = batch();
     feed(&mut state, &[X_PASSED, Y_FAILED]);

@@ -1,6 +1,6 @@
 //! The errors of a configuration. Every message is one line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::fault::Problem;
 
@@ -57,4 +57,19 @@ pub enum ConfigError {
         /// The error.
         problem: Box<Problem>,
     },
+}
+
+impl ConfigError {
+    /// The file or directory that cannot be used.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::NotFound { .. } => None,
+            Self::Read { path, .. }
+            | Self::Format { path }
+            | Self::TwoFiles { path, .. }
+            | Self::UserName { path, .. }
+            | Self::At { path, .. } => Some(path),
+        }
+    }
 }

@@ -46,9 +46,11 @@ pub(crate) fn user_file(dir: &Dir, path: &Path) -> Result<(Format, String), Conf
         path: path.into(),
         source: std::io::Error::other(error.reason),
     })?;
-    let text = String::from_utf8(text).map_err(|error| ConfigError::Read {
-        path: path.into(),
-        source: std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error()),
+    let text = String::from_utf8(text).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.split(|byte| *byte == b'\n').count();
+        let problem = Box::new(Problem::Syntax("not UTF-8 text; save the file as UTF-8".into()));
+        ConfigError::At { path: path.into(), line, problem }
     })?;
     Ok((format, text))
 }

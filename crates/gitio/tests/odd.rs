@@ -104,6 +104,12 @@ fn a_commit_with_unusual_headers_is_listed_as_git_lists_it() {
             format!("author {DATE}\ncommitter {DATE}\n\n\n \nsubject\n\nbody\n").into_bytes(),
         ),
         ("NUL", format!("author {DATE}\ncommitter {DATE}\n\nsub\0ject\n").into_bytes()),
+        ("only empty lines", format!("author {DATE}\ncommitter {DATE}\n\n\n\n\n").into_bytes()),
+        (
+            "long subject",
+            format!("author {DATE}\ncommitter {DATE}\n\n{}\n", "x".repeat(3 << 20)).into_bytes(),
+        ),
+        ("largest time zone", who(DATE, "A <a@example.org> 1700000000 +9999")),
         ("signed", signed.into_bytes()),
     ];
     for (name, object) in rows {

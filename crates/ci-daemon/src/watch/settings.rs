@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{Config, ConfigError};
+use model::UserName;
 
 /// The configuration in force, and the problems of its files.
 #[derive(Debug)]
@@ -31,11 +32,13 @@ impl Settings {
                     tracing::info!(config = %self.path.display(), "the configuration changed");
                     self.config = Arc::new(config);
                 }
-                self.set_problems(problems.iter().map(|problem| {
-                    format!(
-                        "configuration: {problem}; the last good configuration of this user stays in force"
-                    )
-                }));
+                let texts: Vec<_> = problems
+                    .iter()
+                    .map(|problem| {
+                        format!("configuration: {problem}; {}", consequence(problem, &self.config))
+                    })
+                    .collect();
+                self.set_problems(texts);
             }
             Err(error) => {
                 self.set_problems([format!(
@@ -63,6 +66,20 @@ impl Settings {
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems
+    }
+}
+
+/// What follows from an invalid user's file, with the configuration that is now in force.
+fn consequence(problem: &ConfigError, in_force: &Config) -> &'static str {
+    let file = problem.file();
+    if file.is_some() && file == in_force.users_dir.as_deref() {
+        return "the branches of its users are not tested";
+    }
+    let user = file.and_then(Path::file_stem).and_then(|stem| stem.to_str()?.parse::<UserName>().ok());
+    if user.is_some_and(|user| in_force.branches.keys().any(|name| name.user == user)) {
+        "the last good configuration of this user stays in force"
+    } else {
+        "the branches of this file are not tested"
     }
 }
 
@@ -124,6 +141,13 @@ test_groups = ["g"]
         settings.reload();
         assert_eq!(branches(&settings), "anna/fix kmo/testing");
         assert_eq!(settings.problems().len(), 1);
+        assert!(settings.problems()[0].ends_with("of this user stays in force"), "{:?}", settings.problems());
+        // A file that was never valid has no last good configuration.
+        let new = dir.path().join("users/new.toml");
+        std::fs::write(&new, "colour = 1\n").unwrap();
+        settings.reload();
+        assert!(settings.problems()[1].ends_with("the branches of this file are not tested"));
+        std::fs::remove_file(new).unwrap();
         // The user's file is valid again, with one more branch.
         std::fs::write(&anna, format!("{ANNA}{}", ANNA.replace("fix", "more"))).unwrap();
         settings.reload();

@@ -4,6 +4,7 @@ mod chaos;
 mod daemon;
 mod support;
 mod unattended;
+mod users;
 
 #[test]
 #[ignore = "not a test: the process that the tests start"]

@@ -51,6 +51,14 @@ pub enum GitError {
         /// The revision as it was given, cut to 100 characters.
         spec: String,
     },
+    /// A ref of a remote is a tag of a tree or of a file.
+    #[error("{remote}: {git_ref} is not a commit; give a branch, or a tag of a commit")]
+    NotACommit {
+        /// The remote.
+        remote: String,
+        /// The ref.
+        git_ref: String,
+    },
     /// The commit has no file or directory at this path.
     #[error("{}: commit {commit} has no {path}", repo.display())]
     NoSuchPath {

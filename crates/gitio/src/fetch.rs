@@ -116,7 +116,13 @@ impl Repo {
         if error_message(&output).contains("shallow roots are not allowed") {
             return Err(GitError::Shallow { remote: remote.as_str().into() });
         }
-        Ok(Fetched { old, new: self.resolve(into.as_str())? })
+        let new = self.resolve(into.as_str()).map_err(|error| match error {
+            GitError::NoSuchCommit { .. } => {
+                GitError::NotACommit { remote: remote.as_str().into(), git_ref: git_ref.as_str().into() }
+            }
+            other => other,
+        })?;
+        Ok(Fetched { old, new })
     }
 
     fn failed(&self, remote: &Remote, git_ref: &RefName, output: &spawn::Output) -> GitError {

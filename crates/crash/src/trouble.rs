@@ -217,11 +217,7 @@ fn holds(kind: TroubleKind, text: &str) -> bool {
         TroubleKind::Kasan | TroubleKind::Ubsan => {
             text.contains(" in ") || text.contains(" on ") || text.starts_with("BUG: ")
         }
-        // mm/slub.c prints the name of the cache first: `BUG kmalloc-64 (Not tainted): Poison overwritten`.
-        TroubleKind::Bug if text.starts_with("BUG ") => {
-            let words = [" overwritten", "Object already free", "Freepointer corrupt", "Freechain corrupt"];
-            text.contains("ainted") && words.iter().any(|words| text.contains(words))
-        }
+        TroubleKind::Bug if text.starts_with("BUG ") => is_slab_bug(text),
         // The secure world of Android devices reports through its driver; most of its messages are no bugs.
         TroubleKind::Bug if text.starts_with("trusty: ") => {
             ["trusty: panic ", "ASSERT FAILED at "].iter().any(|words| text.contains(words))
@@ -255,6 +251,14 @@ fn is_warn(text: &str) -> bool {
         .split_once(", CPU#")
         .is_some_and(|(place, cpu)| starts_with_digit(cpu) && place.contains(" at "));
     old || usual || new || rest.starts_with("kernel stack ")
+}
+
+/// `BUG kmalloc-64 (Not tainted): Poison overwritten`. `slab_bug` of mm/slub.c prints each of its messages in this form:
+/// the name of the cache, which may hold blanks, and the taint.
+fn is_slab_bug(text: &str) -> bool {
+    let Some((cache, rest)) = text.trim_start_matches("BUG ").split_once(" (") else { return false };
+    let Some((taint, message)) = rest.split_once("): ") else { return false };
+    !cache.is_empty() && (taint == "Not tainted" || taint.starts_with("Tainted: ")) && !message.is_empty()
 }
 
 fn starts_with_digit(text: &str) -> bool {
@@ -337,6 +341,16 @@ mod tests {
         ("divide error: 0000 [#1]", TroubleKind::Oops),
         ("BUG kmalloc-64 (Tainted: G    B  ): Object already free", TroubleKind::Bug),
         (
+            "BUG a_cache (Not tainted): Objects remaining in a_cache on __kmem_cache_shutdown()",
+            TroubleKind::Bug,
+        ),
+        (
+            "BUG dentry (Tainted: G        W         ): Wrong object count. Counter is 12 but counted were 13",
+            TroubleKind::Bug,
+        ),
+        ("BUG a cache (Not tainted): Invalid object pointer 0x00000000deadbeef", TroubleKind::Bug),
+        ("BUG kmalloc-8 (Tainted: [W]=WARN ): Freelist Pointer check fails", TroubleKind::Bug),
+        (
             "INFO: rcu_sched self-detected stall on CPU { 0}  (t=2100 jiffies g=1 c=1 q=1)",
             TroubleKind::Lockup,
         ),
@@ -381,7 +395,10 @@ mod tests {
             "WARNING: CPU: 0 is slow",
             "WARNING: a.c:1 at f+0x1/0x2, CPU#x",
             "WARNING: f+0x1/0x2, CPU#1",
-            "BUG kmalloc-64 (Not tainted): a message",
+            "BUG kmalloc-64 (Not tainted)",
+            "BUG kmalloc-64 (Untainted): Poison overwritten",
+            "BUG (Not tainted): Poison overwritten",
+            "BUG tracker (see #12): Poison overwritten",
             "BUG kmalloc-64: Poison overwritten",
             "trusty: ASSERT",
             "INFO: rcu_preempt stalls are detected",

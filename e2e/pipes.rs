@@ -1,4 +1,4 @@
-//! Output that cannot be written: a reader that has gone, a full disk, a closed descriptor. No command panics, and each
+//! Output that cannot be written: a reader that is gone, a full disk, a closed descriptor. No command panics, and each
 //! ends with the exit code of its work or with its own error.
 
 #![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]

@@ -1,4 +1,4 @@
-//! SIGTERM ends `ktest run` within seconds, whatever a file or a child process does.
+//! SIGTERM ends `ktest run` within seconds, even if a file operation or a child process hangs.
 
 #![expect(clippy::panic, reason = "a test reports errors by failing")]
 #![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]

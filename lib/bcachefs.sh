@@ -71,7 +71,7 @@ bcachefs_check() {
         ktest_fail "fsck: $(grep -m1 -E 'not fixing|inconsistency|fsck errors' <<<"$log")"
 }
 
-# Subvolumes and quotas without the tools: perl, which is part of every Debian, makes the system calls.
+# Subvolumes and quotas without the tools: perl, which every Debian system has, makes the system calls.
 bcachefs_can_ask() { command -v bcachefs >/dev/null || command -v perl >/dev/null; }
 bcachefs_can_quota() { command -v perl >/dev/null; }
 

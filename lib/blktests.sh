@@ -52,7 +52,7 @@ ktest_init() {
     [[ -e /proc/config.gz || ! -e $ktest_out/kernel.config ]] || { mkdir -p /boot && cp "$ktest_out/kernel.config" "/boot/config-$(uname -r)"; }
 }
 
-# Print the first value of KEY in FILE, which is behind a tab.
+# Print the first value of KEY in FILE. A tab separates the two.
 _blktests_value() {
     awk -v key="$2" '{ at = index($0, "\t") } at && substr($0, 1, at - 1) == key { print substr($0, at + 1); exit }' "$1"
 }

@@ -57,7 +57,7 @@ ktest_fail() {
     exit 1
 }
 
-# End the subtest as not run, because the kernel or the VM lacks something: ktest_skip REASON. Outside a subtest it
+# End the subtest as Not run, because the kernel or the VM lacks something: ktest_skip REASON. Outside a subtest it
 # skips the whole file.
 ktest_skip() {
     if [[ -z ${_ktest_subtest:-} ]]; then
@@ -191,7 +191,7 @@ _ktest_nth_line() {
 _ktest_wait_for_device() {
     local is=$1 device=$2 tries
     for ((tries = 0; tries < 100; tries++)); do
-        [[ $is == there && -b $device || $is == gone && ! -b $device ]] && return
+        [[ $is == present && -b $device || $is == gone && ! -b $device ]] && return
         sleep 0.1
     done
     ktest_fail "$device is not $is after 10 s"
@@ -212,7 +212,7 @@ scratch_dev_plug() {
     _ktest_mark "QEMU_MONITOR drive_add 0 $_ktest_line"
     _ktest_nth_line "${ktest_qemu_devices:-}" $((ktest_scratch_dev_base + $1))
     _ktest_mark "QEMU_MONITOR device_add $_ktest_line"
-    _ktest_wait_for_device there "${ktest_scratch_dev[$1]}"
+    _ktest_wait_for_device present "${ktest_scratch_dev[$1]}"
 }
 
 # Unmount the scratch devices that a subtest left mounted, so that the next subtest can use them.

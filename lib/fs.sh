@@ -140,7 +140,7 @@ fs_check_rename() {
     for ((n = 100; n < 180; n++)); do
         [[ $(<"$mnt/left/a$n") == a$n && $(<"$mnt/left/b$n") == b$n ]] || ((wrong += 1))
     done
-    assert_eq 0 $wrong "files with another's content"
+    assert_eq 0 $wrong "files with the content of another file"
 }
 
 fs_check_large_directory() {
@@ -218,7 +218,7 @@ fs_check_enospc() {
     sync -f "$mnt"
     fs_text 1 20000 >"$mnt/again"
     fs_remount
-    assert_eq "$(fs_text 1 20000 | md5sum)" "$(md5sum <"$mnt/again")" "a file written where the device was full"
+    assert_eq "$(fs_text 1 20000 | md5sum)" "$(md5sum <"$mnt/again")" "a file written after the device was full"
 }
 
 _fs_worker() {
@@ -244,7 +244,7 @@ fs_check_stress() {
     fs_remount
     for ((n = 0; n < 4; n++)); do
         sums=$(cd "$mnt/worker$n" && md5sum -- * | md5sum)
-        assert_eq "$(cd "$mnt/worker0" && md5sum -- * | md5sum)" "$sums" "what worker $n left"
+        assert_eq "$(cd "$mnt/worker0" && md5sum -- * | md5sum)" "$sums" "files of worker $n"
     done
 }
 

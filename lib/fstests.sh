@@ -20,7 +20,7 @@ fstests() {
     config-mem 2G
     config-cpus 2
     config-timeout 1200
-    # The test device, the scratch device, a device for logs of writes; more for file systems on several devices.
+    # The test device, the scratch device, a device for the log of writes; more for file systems on several devices.
     config-scratch-devs 6G 6G 6G
     case $1 in btrfs | bcachefs) config-scratch-devs 3G 3G 3G ;; esac
     require-kernel-config EXT4_FS,BLK_DEV_LOOP,TMPFS,SHMEM
@@ -138,7 +138,7 @@ run_test() {
     grep -qE '^Passed all [0-9]+ test' $log || ktest_fail "xfstests did not complete: $(tail -n 1 $log)"
 }
 
-# The words that check searches in the kernel's log, most specific first.
+# The patterns that `check` searches for in the kernel's log, most specific first.
 _fstests_kernel='kernel BUG at|WARNING:|\bBUG:|Oops:|possible (recursive|circular) locking|suspicious RCU usage'
 _fstests_kernel+='|general protection fault:|BUG .* remaining|oom-kill|UBSAN:'
 
@@ -147,7 +147,7 @@ _fstests_why() {
     local line
     if [[ -s $2.dmesg ]] && line=$(grep -m1 -E "$_fstests_kernel" "$2.dmesg" || grep -m1 -E 'BUG|WARNING|Oops|possible|INFO:' "$2.dmesg"); then
         printf 'kernel message: %s\n' "${line#*\] }"
-    # Newer versions print it behind the name of the case, older ones on a separate line.
+    # Newer versions print it after the name of the case, older ones on a separate line.
     elif line=$(grep -m1 -oE '_check_[a-z0-9_]+: .*' "$3"); then
         printf '%s\n' "${line%% (see*}"
     elif line=$(grep -m1 -E '^(check: |our local|mkfs|mount:|.*: failed to )' "$3") && [[ ! -s $2.out.bad ]]; then

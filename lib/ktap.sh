@@ -18,7 +18,7 @@ ktap_any() {
     [[ -e $_ktest_ktap/any ]]
 }
 
-# Read KTAP from standard input, with a console's other lines and stamps: ktap_read [GROUP]. A case is named SUITE/CASE
+# Read KTAP from standard input, also between other console lines and with stamps: ktap_read [GROUP]. A case is named SUITE/CASE
 # if it is below a `# Subtest: SUITE`, else GROUP/CASE; a character that a name cannot contain becomes `_`.
 ktap_read() {
     local line stamps='^(<[0-9]+>)?(\[ *[0-9]+\.[0-9]+\])?(\[ *[TC][0-9]+\])?' result='^[[:space:]]*(not )?ok [0-9]'
@@ -41,7 +41,7 @@ ktap_verdict() {
     _ktest_mark "========= KTAP CASE $1 ${3:-skip} $2"
 }
 
-# Fail if a case failed, or has no result, whose name is not on standard input.
+# Fail if a case failed or has no result and its name is not on standard input.
 ktap_unlisted() {
     local names at
     mapfile -t names

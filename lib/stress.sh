@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # variables of the test file
-# Load on a file system by fio and stress-ng. Afterwards the file system is mounted again, read and checked. For files
+# Load on a file system by fio and stress-ng. Afterwards the file system is remounted, read and checked. For files
 # that define fs_make, fs_mount and fs_check as for lib/fs.sh, which must be sourced first. A subtest is PROGRAM/LOAD.
 # The loads of fio have a fixed size. The loads of stress-ng run for $ktest_stress_seconds (20) and are killed after six
 # times as long. The time limit of the subtest applies to both.
@@ -18,7 +18,7 @@ _stress_fio_jobs() {
     printf '%s\n' random-writes random-direct-aio random-io-uring mapped sequential-fsync many-files mixed-sizes
 }
 
-# The file loads of stress-ng, with one process for two processors.
+# The file loads of stress-ng, with two processes each.
 _stress_ng_loads() {
     printf '%s\n' access chdir chmod chown copy-file dentry dir fallocate fiemap file-ioctl filename flock fpunch getdent \
         hdd iomix lease link locka lockofd open rename revio seal seek sendfile splice symlink sync-file utime xattr
@@ -32,7 +32,7 @@ list_tests() {
 run_test() {
     local program=${1%%/*}
     command -v "$program" >/dev/null || ktest_skip "$program is not in this root image;" \
-        "say ktest run --package fio --package stress-ng, or give the test group an image that has them"
+        "use ktest run --package fio --package stress-ng, or give the test group an image that has them"
     # shellcheck disable=SC2034 # fs_mount may look at it
     fs_variant=default
     fs_make default
@@ -56,7 +56,7 @@ _stress_fio() {
     mapped) job+=(--rw=randwrite --bs=4k --size=4M --ioengine=mmap) ;;
     sequential-fsync) job+=(--rw=write --bs=64k --size=8M --ioengine=psync --fsync=16) ;;
     many-files) job+=(--rw=randwrite --bs=4k --size=4M --nrfiles=128 --openfiles=16 --ioengine=psync) ;;
-    # With mixed block sizes it leaves gaps, which a verification would not expect.
+    # With mixed block sizes fio leaves gaps, which a verification does not expect.
     mixed-sizes) job+=(--rw=randwrite --bsrange=512-96k --bs_unaligned=1 --size=8M --ioengine=psync) && again=false ;;
     *) ktest_fail "no load fio/$1" ;;
     esac

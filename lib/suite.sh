@@ -4,8 +4,8 @@
 # version, and is attached to the guest as a disk. The source is one of
 #   $ktest_deps_dir/NAME   a clone, or a link to one (for a farm)
 #   $ktest_NAME            in the environment of `ktest run`: a directory, or a URL to clone
-# Without a source the file has one subtest, `source`, which is Not run with a reason that says how to get the suite. No VM
-# starts for it.
+# Without a source the file has one subtest, `source`, which is Not run with a reason that explains how to get the suite.
+# No VM is started for it.
 
 suite_source=
 
@@ -95,7 +95,7 @@ _suite_complaint() {
     grep -m1 -E '^suite: ' "$1" | cut -c 8- | grep . || grep -m1 -E 'error:|Error [0-9]|FATAL|not found|cannot' "$1" || tail -n 1 "$1"
 }
 
-# Run a command in a sandbox in which only directory $1 is writable, for a developer's run: that of the farm is in one already.
+# Run a command in a sandbox in which only directory $1 is writable. Only for a developer's run: on a farm `deps` is already in one.
 _suite_bwrap() {
     local entry root=()
     for entry in /usr /bin /sbin /lib /lib32 /lib64 /libx32 /etc/alternatives /etc/ld.so.cache; do
@@ -155,8 +155,8 @@ suite_wants() {
         "use ktest run ${options[*]}, or set an image for the test group that has them"
 }
 
-# Set suite_difference to the first line of the actual output ($2) that is not in the expected output ($1), else the
-# first expected line that is missing.
+# Set suite_difference to the first line of the actual output ($2) that is not in the expected output ($1), or else
+# to the first expected line that is missing.
 # shellcheck disable=SC2034 # used by the callers
 suite_differs() {
     local difference line

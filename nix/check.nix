@@ -1,5 +1,5 @@
 # Evaluate module.nix and the outputs of flake.nix without nixpkgs: `nix-instantiate --store dummy:// --eval --strict nix/check.nix`
-# prints true, or fails at an undefined name. `lib` and `pkgs` are stand-ins with only the names used here. How NixOS evaluates the
+# prints true, or fails at an undefined name. `lib` and `pkgs` are stubs with only the names used here. How NixOS evaluates the
 # options is not checked.
 let
   settings = { user = "ci"; };

@@ -72,7 +72,7 @@ in
           KTEST_CACHE_DIR = "/var/cache/ktest-ci";
           HOME = "/var/lib/ktest-ci";
         };
-        # The same as in packaging/systemd/ci-daemon.service, which has the reasons. Neither ProtectKernelLogs nor ProtectKernelTunables.
+        # See packaging/systemd/ci-daemon.service for the reasons, also why ProtectKernelLogs and ProtectKernelTunables are missing.
         serviceConfig = {
           Type = "notify";
           ExecStart = "${cfg.package}/bin/ci-daemon --config /etc/ktest-ci.toml";

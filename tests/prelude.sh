@@ -110,7 +110,7 @@ config-rw-image() {
 config-no-vm() {
     ktest_no_vm=true
 }
-# Give the guest access to the host's network; without it, it reaches only itself.
+# Give the guest access to the host's network. Without this call it has no network.
 config-network() {
     ktest_network=true
 }
@@ -278,7 +278,7 @@ _ktest_list() {
     printf '%s\n' "$tests"
 }
 
-# Build and install the Debian packages that were declared. From copies, because the host's directories are read-only.
+# Build and install the declared Debian packages, from copies, because the host's directories are read-only.
 _ktest_build_debs() {
     local dir work
     for dir in "${ktest_build_debs[@]}"; do
@@ -390,7 +390,7 @@ _ktest_run_tests() {
             _ktest_mark "========= NOTRUN $name in 0s: $_ktest_skip_all"
             continue
         fi
-        # Truncated rather than removed, which would take a process.
+        # Truncate them: removing them would start a process.
         : >"$_ktest_state.skip"
         : >"$_ktest_state.failed"
         _ktest_look_at_taint

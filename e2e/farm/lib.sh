@@ -43,7 +43,7 @@ farm_begin() {
 	mkdir "$work/bin"
 	cp "$bin"/ktest "$bin"/ci-daemon "$bin"/ci-status "$work/bin"
 	PATH=$work/bin:$PATH
-	# Start from this machine's cache, so that existing kernels and images are not made again.
+	# Start from this machine's cache, so that existing kernels and images are reused.
 	export KTEST_CACHE_DIR=$work/cache
 	mkdir "$work/cache"
 	farm_seed

@@ -126,7 +126,7 @@ async fn errors_are_reported_and_nothing_else_runs() {
     machine.write("no-sudo", "");
     let (exit, said) = ends(&machine, KEY).await;
     assert_eq!(exit, Exit::Code(1));
-    assert!(said.starts_with("host-setup: kim is neither root nor has passwordless sudo"), "{said}");
+    assert!(said.starts_with("host-setup: kim is not root and has no passwordless sudo"), "{said}");
     assert!(!machine.path("upload").exists(), "the uploaded files are removed");
 
     let machine = Machine::new();

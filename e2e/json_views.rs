@@ -122,8 +122,13 @@ fn parts_of_views_are_equal() {
 fn comparisons_with_every_kind_of_change_are_equal() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = ResultsFixture::new(dir.path());
-    let [new, old] = ["new", "old"].map(commit_id);
-    fixture.branch("kmo", "next", &[(new.clone(), "new".into()), (old.clone(), "old".into())]);
+    let subjects = ["new", "old", "4", "3", "2", "1"];
+    let commits = subjects.map(|subject| (commit_id(subject), subject.to_owned()));
+    let [new, old] = [&commits[0].0, &commits[1].0];
+    fixture.branch("kmo", "next", &commits);
+    for (commit, _) in &commits[2..] {
+        fixture.test(TestResult::new(commit, "fs.x.faster", Verdict::Passed, 80_000));
+    }
     let skipped = || Verdict::NotRun { reason: "no tools".into() };
     let unbuilt = || Verdict::FailedToRun { reason: "no build".into() };
     let pass = || Verdict::Passed;
@@ -142,7 +147,7 @@ fn comparisons_with_every_kind_of_change_are_equal() {
         ("alike", Some((pass(), 100)), Some((pass(), 100))),
     ];
     for (name, base, head) in tests {
-        for (commit, verdict) in [(&old, base), (&new, head)] {
+        for (commit, verdict) in [(old, base), (new, head)] {
             let Some((verdict, millis)) = verdict else { continue };
             let result = TestResult::new(commit, &format!("fs.x.{name}"), verdict, millis);
             fixture.test(if name == "broke" { result.crash("BUG in x") } else { result });
@@ -153,6 +158,10 @@ fn comparisons_with_every_kind_of_change_are_equal() {
     let kinds = from_dashboard(dir.path(), &compare);
     let kinds: std::collections::BTreeSet<&str> =
         kinds["changes"].as_array().unwrap().iter().map(|row| row["change"].as_str().unwrap()).collect();
+    for view in [format!("/c/{new}/"), compare.clone()] {
+        let found = from_dashboard(dir.path(), &view)["suspicious"].to_string();
+        assert_eq!(found.matches("median of the 5 passes before: 80.0 s").count(), 1, "{view} {found}");
+    }
     assert_eq!(kinds.len(), regress::compare::KINDS.len(), "{kinds:?}");
     assert_equal(
         dir.path(),

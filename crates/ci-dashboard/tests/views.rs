@@ -340,15 +340,19 @@ fn metrics_report_the_farm_and_the_branches() {
 
 #[test]
 fn suspicious_passes_are_marked() {
-    let commits: Vec<_> =
-        ["now", "does not build", "before"].map(|subject| (commit_id(subject), subject.to_owned())).into();
+    let subjects = ["now", "does not build", "before", "loaded", "3", "2", "1"];
+    let commits: Vec<_> = subjects.map(|subject| (commit_id(subject), subject.to_owned())).into();
     let fill = |fixture: &ResultsFixture, busy: bool| {
         fixture.branch("mira", "next", &commits);
         let at = |row: usize, key: &str, verdict, millis| {
             fixture.test(TestResult::new(&commits[row].0, key, verdict, millis).on("farm1", 2, NOW));
         };
         at(2, "fs.ext4.basic.quota", Verdict::Passed, 900);
-        at(2, "fs.ext4.basic.fsx", Verdict::Passed, 60_000);
+        for (row, millis) in [(2, 60_000), (3, 600_000), (4, 58_000), (5, 61_000), (6, 62_000)] {
+            at(row, "fs.ext4.basic.fsx", Verdict::Passed, millis);
+            // Only one run was slow.
+            at(row, "fs.ext4.basic.loaded", Verdict::Passed, if row == 3 { 60_000 } else { 4_000 });
+        }
         at(2, "fs.ext4.basic.short", Verdict::Passed, 1_000);
         at(2, "fs.ext4.basic.gone", Verdict::Passed, 1_000);
         for key in ["fs.ext4.basic.quota", "fs.ext4.basic.fsx"] {
@@ -356,6 +360,7 @@ fn suspicious_passes_are_marked() {
         }
         at(0, "fs.ext4.basic.quota", Verdict::NotRun { reason: "no <quota> tools".into() }, 10);
         at(0, "fs.ext4.basic.fsx", Verdict::Passed, 1_000);
+        at(0, "fs.ext4.basic.loaded", Verdict::Passed, 4_000);
         at(0, "fs.ext4.basic.short", Verdict::Passed, 10);
         if busy {
             fixture.running(&commits[0].0, "fs.ext4.basic.other", NOW, "");
@@ -366,7 +371,7 @@ fn suspicious_passes_are_marked() {
     let page = farm.get(&format!("/c/{sha}/"));
     assert!(page.contains("3 suspicious passes"), "{page}");
     for what in [
-        "passed in 1.0 s, 60.0 s before",
+        "passed in 1.0 s, median of the 5 passes before: 61.0 s",
         "skipped, passed before: no &#60;quota&#62; tools",
         "no longer listed by its test file",
     ] {

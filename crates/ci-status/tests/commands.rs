@@ -385,17 +385,21 @@ fn help() {
 fn suspicious_passes_are_listed() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = ResultsFixture::new(dir.path());
-    let [new, old] = ["new", "old"].map(commit_id);
-    fixture.branch("kmo", "next", &[(new.clone(), "new".into()), (old.clone(), "old".into())]);
-    for key in ["fs.x.long", "fs.x.gone", "fs.x.quota"] {
-        fixture.test(TestResult::new(&old, key, Verdict::Passed, 40_000));
+    let subjects = ["new", "old", "4", "3", "2", "1"];
+    let commits = subjects.map(|subject| (commit_id(subject), subject.to_owned()));
+    let [new, old] = [&commits[0].0, &commits[1].0];
+    fixture.branch("kmo", "next", &commits);
+    for (commit, _) in &commits[1..] {
+        for key in ["fs.x.long", "fs.x.gone", "fs.x.quota"] {
+            fixture.test(TestResult::new(commit, key, Verdict::Passed, 40_000));
+        }
     }
-    fixture.test(TestResult::new(&new, "fs.x.long", Verdict::Passed, 900));
-    fixture.test(TestResult::new(&new, "fs.x.quota", Verdict::NotRun { reason: "no tools".into() }, 0));
+    fixture.test(TestResult::new(new, "fs.x.long", Verdict::Passed, 900));
+    fixture.test(TestResult::new(new, "fs.x.quota", Verdict::NotRun { reason: "no tools".into() }, 0));
     fixture.finish();
     let list = "3 suspicious passes, may no longer test anything
   fs.x.gone   no longer listed by its test file
-  fs.x.long   passed in 0.9 s, 40.0 s before
+  fs.x.long   passed in 0.9 s, median of the 5 passes before: 40.0 s
   fs.x.quota  skipped, passed before: no tools
 ";
     let show = run(&dir, &format!("show {new}"));

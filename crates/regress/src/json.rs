@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::{Change, ChangeKind, Comparison};
 use crate::crash_groups::CrashGroup;
-use crate::suspicious::SuspiciousPass;
 
 /// The view of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,14 +33,14 @@ impl CompareView {
         base: &ComparedCommit,
         head: &ComparedCommit,
         found: &Comparison<'_>,
-        suspicious: &[SuspiciousPass],
+        suspicious: Vec<SuspicionRow>,
     ) -> Self {
         Self {
             base: base.into(),
             head: head.into(),
             alike: found.alike,
             changes: found.changes.iter().map(ChangeRow::from).collect(),
-            suspicious: suspicious.iter().map(SuspicionRow::from).collect(),
+            suspicious,
         }
     }
 }

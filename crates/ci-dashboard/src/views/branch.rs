@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use askama::Template;
+use model::CommitId;
 use regress::branch_history::{BranchHistory, Delta, Failure, TestId};
 use regress::first_bad::untested_before;
 use regress::{CommitStatuses, Names};
@@ -103,7 +104,7 @@ pub fn view(
     context: Context<'_>,
     at: &BranchRef,
     test: Option<&str>,
-    from: Option<&model::CommitId>,
+    from: Option<&CommitId>,
     format: Format,
 ) -> Result<Response, Problem> {
     let filter = Filter::new(test)?;
@@ -118,6 +119,10 @@ pub fn view(
             .iter()
             .position(|entry| entry.commit == *from)
             .ok_or_else(|| Problem::NotFound("this commit is not on the branch".into()))?,
+    };
+    let suspicious = match format {
+        Format::Json => HashMap::new(),
+        _ => suspicious_counts(context, &filter, &entries, start),
     };
     if !filter.is_all() {
         // Counts and durations of the matching tests, from the columns of the store.
@@ -134,7 +139,7 @@ pub fn view(
         let statuses = (entry.counts.total() > 0).then(|| context.store.statuses(&entry.commit))??;
         Some(matching.of(statuses))
     }));
-    render(context, at, test.unwrap_or(""), &filter, start, &entries, &history)
+    render(context, at, test.unwrap_or(""), &suspicious, start, &entries, &history)
 }
 
 /// The tests that match a filter, commit by commit. The filter runs once per set of tests.
@@ -172,7 +177,7 @@ fn render(
     context: Context<'_>,
     at: &BranchRef,
     test: &str,
-    filter: &Filter,
+    suspicious: &HashMap<CommitId, usize>,
     start: usize,
     entries: &[BranchEntry],
     history: &BranchHistory,
@@ -193,10 +198,7 @@ fn render(
         .map(|(column, failure)| failure_line(context, at, history, entries, column, failure, &commit))
         .partition(|line: &FailureLine| line.still_fails);
     let end = entries.len().min(start + COMMITS_MAX);
-    let mut counter = Counter::new(context, filter);
-    let tested = (start..end).filter(|row| entries[*row].counts.total() > 0).take(COUNTED_MAX);
-    let suspicious: HashMap<usize, usize> = tested.map(|row| (row, counter.count(entries, row))).collect();
-    let rows = lines(context, entries, start..end, history, &tests, &suspicious, &commit);
+    let rows = lines(context, entries, start..end, history, &tests, suspicious, &commit);
     let page_link = |row: usize| {
         let base = links.branch(at);
         format!("{base}&test={}&from={}", crate::http::Encoded(test), entries[row].commit)
@@ -251,6 +253,20 @@ fn failing_heading(failures: &[Failure]) -> String {
     }
 }
 
+/// The number of suspicious passes by commit. The counts of `entries` are of all tests: a filter does not change which
+/// commits are compared.
+fn suspicious_counts(
+    context: Context<'_>,
+    filter: &Filter,
+    entries: &[BranchEntry],
+    start: usize,
+) -> HashMap<CommitId, usize> {
+    let mut counter = Counter::new(context, filter);
+    let rows = start..entries.len().min(start + COMMITS_MAX);
+    let tested = rows.filter(|row| entries[*row].counts.total() > 0).take(COUNTED_MAX);
+    tested.map(|row| (entries[row].commit.clone(), counter.count(entries, row))).collect()
+}
+
 /// The latest failure of each test, in order.
 fn distinct(failures: &[Failure]) -> Vec<&Failure> {
     let mut seen = std::collections::HashSet::new();
@@ -297,7 +313,7 @@ fn lines(
     range: std::ops::Range<usize>,
     history: &BranchHistory,
     tests: &[TestId],
-    suspicious: &HashMap<usize, usize>,
+    suspicious: &HashMap<CommitId, usize>,
     commit: &impl Fn(usize) -> CommitLink,
 ) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
@@ -327,7 +343,7 @@ fn lines(
             fixed_more,
             stopped_class: if delta.stopped > 0 { "s-failed_to_run" } else { "good" },
             stopped: stopped_words(context, entry, delta),
-            suspicious: suspicious_words(suspicious.get(&row).copied().unwrap_or(0)),
+            suspicious: suspicious_words(suspicious.get(&entry.commit).copied().unwrap_or(0)),
         })));
     }
     lines

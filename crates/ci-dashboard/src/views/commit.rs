@@ -2,8 +2,8 @@
 //! grouped by test file. The JSON view has all tests.
 
 use askama::Template;
-use model::{Counts, Status};
-use regress::suspicious::SuspiciousPass;
+use model::{CommitId, Counts, Status};
+use regress::suspicious::{SuspiciousPass, earlier};
 use results::json::{CommitView, SuspicionRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
@@ -81,7 +81,7 @@ struct Tab {
 /// The view.
 pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result<Response, Problem> {
     let filter = Filter::new(route.test.as_deref())?;
-    let place = place(context, route)?;
+    let place = place(context, route.at.as_ref(), &route.sha)?;
     let mut results = match context.store.reader().commit(&route.sha)? {
         Some(results) => results,
         None => untested(route, place.as_ref())?,
@@ -96,7 +96,7 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
     context.store.learn(&results);
     let suspicious =
         place.as_ref().filter(|_| route.status.is_none() && route.page == 0).map_or_else(Vec::new, |place| {
-            suspicious::of_commit(context, &filter, &place.entries, place.row, &results)
+            suspicious::of_commit(context, &filter, &results, &earlier(&place.entries, place.row))
         });
     if format == Format::Json {
         let suspicious = suspicious.iter().map(SuspicionRow::from).collect();
@@ -116,13 +116,17 @@ fn untested(route: &CommitRoute, place: Option<&BranchPosition>) -> Result<Commi
     })
 }
 
-/// The position on the branch of the address, or on the first branch that has the commit.
-fn place(context: Context<'_>, route: &CommitRoute) -> Result<Option<BranchPosition>, Problem> {
+/// The position of a commit on a branch, or on the first branch that has it.
+pub(super) fn place(
+    context: Context<'_>,
+    at: Option<&BranchRef>,
+    commit: &CommitId,
+) -> Result<Option<BranchPosition>, Problem> {
     let on = |at: BranchRef, entries: Vec<BranchEntry>| {
-        let row = entries.iter().position(|entry| entry.commit == route.sha)?;
+        let row = entries.iter().position(|entry| entry.commit == *commit)?;
         Some(BranchPosition { at, entries, row })
     };
-    if let Some(at) = &route.at {
+    if let Some(at) = at {
         return Ok(on(at.clone(), context.store.branch(at)?));
     }
     for (user, branches) in context.store.reader().users()? {

@@ -4,10 +4,12 @@ use askama::Template;
 use model::{CommitId, Status, UserName};
 use regress::compare::{Change, ChangeKind, Comparison, Direction, KindRow, compare};
 use regress::json::{CompareView, ComparedCommit};
-use regress::suspicious::{is_complete, suspicious_passes};
+use regress::suspicious::{SuspiciousPass, from_base};
+use results::json::SuspicionRow;
 use results::{CommitResults, Resolved, TestEntry};
 
-use super::{CommitLink, Context};
+use super::commit::place;
+use super::{CommitLink, Context, suspicious};
 use crate::filter::Filter;
 use crate::http::Response;
 use crate::page::{CountItem, Crumb, Page, Plural as _, Symbol as _, Took, count_items, cut, split_key};
@@ -82,16 +84,31 @@ pub fn view(context: Context<'_>, route: &CompareRoute, format: Format) -> Resul
     }
     let mut base = side(context, route, &route.base)?;
     let mut head = side(context, route, &route.head)?;
+    let suspicious = match format {
+        Format::Json => suspicious_passes(context, &filter, &base, &head)?,
+        _ => Vec::new(),
+    };
     retain(&mut base.results.entries, &filter);
     retain(&mut head.results.entries, &filter);
     if format == Format::Json {
         let found = compare(&base.results.entries, &head.results.entries);
-        let snapshot = context.store.reader().snapshot()?;
-        let complete = is_complete(&head.results, snapshot.as_ref());
-        let suspicious = suspicious_passes(&base.results, &head.results, complete);
-        return context.json(&CompareView::new(&base, &head, &found, &suspicious));
+        let suspicious = suspicious.iter().map(SuspicionRow::from).collect();
+        return context.json(&CompareView::new(&base, &head, &found, suspicious));
     }
     render(context, route, Some((&base, &head)))
+}
+
+/// The suspicious passes of the head compared with the base and the commits before it.
+fn suspicious_passes(
+    context: Context<'_>,
+    filter: &Filter,
+    base: &ComparedCommit,
+    head: &ComparedCommit,
+) -> Result<Vec<SuspiciousPass>, Problem> {
+    let place = place(context, base.at.as_ref(), &base.results.commit)?;
+    let listing = place.as_ref().map_or(&[][..], |place| &place.entries);
+    let older = from_base(&base.results.commit, listing);
+    Ok(suspicious::of_commit(context, filter, &head.results, &older))
 }
 
 /// The side that a name stands for: the newest tested commit of a branch (of the user, or `user/branch`), or a commit by

@@ -1,39 +1,40 @@
-//! Reads what [`regress::suspicious`] needs: the results of a commit and of the one that it is compared with.
-//!
-//! A branch page compares columns (names, statuses, durations) and reads only candidates in full, so that a page of
-//! many commits stays cheap. A commit's view compares all results.
+//! Reads what [`regress::suspicious`] needs: columns of commits from the store, and single results.
 
 use std::cell::OnceCell;
-use std::time::Duration;
 
-use model::{CommitId, StatusSnapshot};
-use regress::CommitStatuses;
-use regress::suspicious::{
-    ResultSummary, SuspiciousPass, candidates, check, is_complete, reference, suspicious_passes,
-};
-use results::{BranchEntry, CommitResults};
+use model::{CommitId, ResultKey, StatusSnapshot};
+use regress::suspicious::{Columns, Compared, Search, Source, SuspiciousPass, earlier, is_complete};
+use results::{BranchEntry, CommitResults, TestEntry};
 
 use super::Context;
 use crate::filter::Filter;
 
-/// The number of candidates that one branch page reads.
+/// The number of results that one page reads in full.
 const CANDIDATES_MAX: usize = 200;
 
-/// The suspicious passes of the commit at `row` of a branch, among the tests that `filter` matches.
+impl Source for Context<'_> {
+    fn columns(&self, commit: &CommitId) -> Option<Columns> {
+        let statuses = self.store.statuses(commit)?;
+        let durations = self.store.reader().durations_at(commit).ok()??;
+        Columns::new(statuses, durations)
+    }
+
+    fn entry(&self, commit: &CommitId, key: &ResultKey) -> Option<TestEntry> {
+        self.store.reader().entry(commit, key).ok()?
+    }
+}
+
+/// The suspicious passes of a commit compared with `older` ones, newest first, among the tests that `filter` matches.
 pub(super) fn of_commit(
     context: Context<'_>,
     filter: &Filter,
-    entries: &[BranchEntry],
-    row: usize,
     results: &CommitResults,
+    older: &[&CommitId],
 ) -> Vec<SuspiciousPass> {
-    let reader = context.store.reader();
-    let read = |entry: &BranchEntry| reader.commit(&entry.commit).ok().flatten();
-    let Some(before) = reference(entries, row).and_then(read) else { return Vec::new() };
-    let snapshot = reader.snapshot().ok().flatten();
-    let mut found = suspicious_passes(&before, results, is_complete(results, snapshot.as_ref()));
-    found.retain(|pass| filter.matches(pass.key.as_str()));
-    found
+    let snapshot = context.store.reader().snapshot().ok().flatten();
+    let complete = is_complete(results, snapshot.as_ref());
+    let compared = Compared { now: &results.commit, older, complete };
+    Search::new(context, usize::MAX).find(compared, |key| filter.matches(key))
 }
 
 /// Counts the suspicious passes of the commits of one branch page.
@@ -41,56 +42,23 @@ pub(super) struct Counter<'a> {
     context: Context<'a>,
     filter: &'a Filter,
     snapshot: OnceCell<Option<StatusSnapshot>>,
-    candidates_left: usize,
-}
-
-/// The columns of one commit.
-struct Columns {
-    statuses: CommitStatuses,
-    durations: Vec<Duration>,
-}
-
-impl Columns {
-    fn summaries(&self) -> impl Iterator<Item = ResultSummary<'_>> {
-        let CommitStatuses { names, statuses } = &self.statuses;
-        let rows = names.iter().zip(statuses.iter()).zip(&self.durations);
-        rows.map(|((key, status), duration)| ResultSummary { key, status: *status, duration: *duration })
-    }
+    search: Search<Context<'a>>,
 }
 
 impl<'a> Counter<'a> {
     /// Counts tests that `filter` matches.
     pub(super) fn new(context: Context<'a>, filter: &'a Filter) -> Self {
-        Self { context, filter, snapshot: OnceCell::new(), candidates_left: CANDIDATES_MAX }
+        let search = Search::new(context, CANDIDATES_MAX);
+        Self { context, filter, snapshot: OnceCell::new(), search }
     }
 
-    /// The number of suspicious passes of the commit at `row`.
+    /// The number of suspicious passes of the commit at `row` of a branch, the counts of which are of all tests.
     pub(super) fn count(&mut self, entries: &[BranchEntry], row: usize) -> usize {
-        let (entry, before) = (&entries[row], reference(entries, row));
-        let before = before.and_then(|before| Some((before, self.columns(&before.commit)?)));
-        let (Some((before, old)), Some(new)) = (before, self.columns(&entry.commit)) else { return 0 };
+        let entry = &entries[row];
+        let older = earlier(entries, row);
         let complete = entry.counts.inprogress == 0 && !self.has_work_for(&entry.commit);
-        let keys = candidates(old.summaries(), new.summaries(), complete);
-        let matching: Vec<&str> = keys.into_iter().filter(|key| self.filter.matches(key)).collect();
-        let read = &matching[..matching.len().min(self.candidates_left)];
-        self.candidates_left -= read.len();
-        read.iter().filter(|key| self.is_suspicious(&before.commit, &entry.commit, key)).count()
-    }
-
-    fn is_suspicious(&self, before: &CommitId, now: &CommitId, key: &str) -> bool {
-        let reader = self.context.store.reader();
-        let check = || {
-            let key = key.parse().ok()?;
-            check(&reader.entry(before, &key).ok()??, reader.entry(now, &key).ok()?.as_ref())
-        };
-        check().is_some()
-    }
-
-    fn columns(&self, commit: &CommitId) -> Option<Columns> {
-        let statuses = self.context.store.statuses(commit)?;
-        let durations = self.context.store.reader().durations_at(commit).ok()??;
-        // A blob that was replaced between the two reads may have other tests.
-        (durations.len() == statuses.names.len()).then_some(Columns { statuses, durations })
+        let compared = Compared { now: &entry.commit, older: &older, complete };
+        self.search.find(compared, |key| self.filter.matches(key)).len()
     }
 
     /// Whether the commit may get more results.

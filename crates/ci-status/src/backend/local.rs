@@ -1,12 +1,15 @@
 //! Results in a folder on this machine, through `results::Reader`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
+use regress::suspicious::{Columns, Source};
+use regress::{CommitStatuses, Names};
 use results::json::ArtifactRow;
-use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, Resolved};
+use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, Resolved, Statuses, TestEntry};
 
 use super::{Backend, LogContent};
 use crate::problem::Problem;
@@ -18,12 +21,14 @@ const PIECE: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Local {
     reader: Reader,
+    /// Names of tests by their hash: commits mostly have the same tests as the next one.
+    names: Arc<Mutex<HashMap<u64, Names>>>,
 }
 
 impl Local {
     /// The results below `dir`.
     pub fn open(dir: &Path) -> Result<Self, Problem> {
-        Ok(Self { reader: Reader::open(dir)? })
+        Ok(Self { reader: Reader::open(dir)?, names: Arc::default() })
     }
 }
 
@@ -81,11 +86,33 @@ impl Backend for Local {
         Ok(self.reader.artifact(commit, key, name)?)
     }
 
+    fn source(&self) -> Option<&dyn Source> {
+        Some(self)
+    }
+
     fn snapshot(&self) -> Result<Option<StatusSnapshot>, Problem> {
         Ok(self.reader.snapshot()?)
     }
 
     fn folder(&self) -> Option<&Path> {
         Some(self.reader.output_dir())
+    }
+}
+
+impl Source for Local {
+    fn columns(&self, commit: &CommitId) -> Option<Columns> {
+        let Statuses { keys_hash, statuses } = self.reader.statuses(commit).ok()??;
+        let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = known.get(&keys_hash) {
+            let statuses = CommitStatuses { names: Arc::clone(names), statuses: statuses.into() };
+            return Columns::new(statuses, self.reader.durations_at(commit).ok()??);
+        }
+        let columns = Columns::from(&self.reader.commit(commit).ok()??);
+        known.insert(keys_hash, Arc::clone(columns.names()));
+        Some(columns)
+    }
+
+    fn entry(&self, commit: &CommitId, key: &ResultKey) -> Option<TestEntry> {
+        self.reader.entry(commit, key).ok()?
     }
 }

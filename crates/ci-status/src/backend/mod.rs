@@ -12,7 +12,8 @@ use std::path::Path;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
-use results::json::ArtifactRow;
+use regress::suspicious::Source;
+use results::json::{ArtifactRow, SuspicionRow};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Resolved};
 
 pub use local::Local;
@@ -64,6 +65,22 @@ pub trait Backend: Debug + Send + Sync {
 
     /// One artifact, as it is stored.
     fn artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Vec<u8>, Problem>;
+
+    /// The suspicious passes of a commit as a dashboard found them, compared with `base` or else with the commits before
+    /// it. `None`: it does not search them.
+    fn suspicious(
+        &self,
+        base: Option<&CommitId>,
+        commit: &CommitId,
+    ) -> Result<Option<Vec<SuspicionRow>>, Problem> {
+        let _ = (base, commit);
+        Ok(None)
+    }
+
+    /// Columns of commits and single results, if both are quick to read.
+    fn source(&self) -> Option<&dyn Source> {
+        None
+    }
 
     /// The status snapshot of the daemon; `None` if no daemon ever ran there.
     fn snapshot(&self) -> Result<Option<StatusSnapshot>, Problem>;

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use model::Status;
 use regress::compare::{Change, ChangeKind, Comparison, Direction, compare};
 use regress::json::{CompareView, ComparedCommit};
-use regress::suspicious::{SuspiciousPass, is_complete, suspicious_passes};
 use results::TestEntry;
+use results::json::SuspicionRow;
 
-use super::show::{message, remark, write_suspicious};
-use super::{Answer, to_json};
+use super::show::{message, remark};
+use super::{Answer, suspicious, to_json};
 use crate::context::Context;
 use crate::problem::Problem;
 use crate::select::{self, SelectedCommit};
@@ -20,14 +20,13 @@ use crate::text::{self, Cell, Table};
 pub struct Compare {
     base: ComparedCommit,
     head: ComparedCommit,
-    suspicious: Vec<SuspiciousPass>,
+    suspicious: Vec<SuspicionRow>,
 }
 
 /// Reads the commits that `base` and `head` stand for.
 pub fn run(context: &Context, base: &str, head: &str) -> Result<Compare, Problem> {
     let (base, head) = (read(context, base)?, read(context, head)?);
-    let complete = is_complete(&head.results, context.backend.snapshot()?.as_ref());
-    let suspicious = suspicious_passes(&base.results, &head.results, complete);
+    let suspicious = suspicious::of_pair(context, &base.results, &head.results)?;
     Ok(Compare { base, head, suspicious })
 }
 
@@ -49,7 +48,7 @@ impl Compare {
 
 impl Answer for Compare {
     fn json(&self) -> serde_json::Result<String> {
-        to_json(&CompareView::new(&self.base, &self.head, &self.comparison(), &self.suspicious))
+        to_json(&CompareView::new(&self.base, &self.head, &self.comparison(), self.suspicious.clone()))
     }
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -71,7 +70,7 @@ impl Answer for Compare {
             }
             write!(out, "{table}")?;
         }
-        write_suspicious(&self.suspicious, out)?;
+        suspicious::write(&self.suspicious, out)?;
         match found.alike {
             1 => writeln!(out, "\n1 test without a difference"),
             alike => writeln!(out, "\n{alike} tests without a difference"),

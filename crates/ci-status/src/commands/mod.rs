@@ -9,6 +9,7 @@ pub mod log;
 pub mod logs;
 pub mod rerun;
 pub mod show;
+mod suspicious;
 pub mod wait;
 pub mod watch;
 pub mod workers;

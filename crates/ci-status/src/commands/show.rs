@@ -3,12 +3,11 @@
 use std::io::{self, Write};
 
 use model::{Counts, Status};
-use regress::suspicious::{SuspiciousPass, is_complete, reference, suspicious_passes};
 use results::json::{CommitView, SuspicionRow};
 use results::{CommitResults, TestEntry};
 use stdio::terminal;
 
-use super::{Answer, is_failure, to_json};
+use super::{Answer, is_failure, suspicious, to_json};
 use crate::backend::all_branches;
 use crate::context::Context;
 use crate::problem::Problem;
@@ -24,7 +23,7 @@ pub struct Show {
     results: CommitResults,
     /// The counts of all tests, filtered or not.
     all: Counts,
-    suspicious: Vec<SuspiciousPass>,
+    suspicious: Vec<SuspicionRow>,
 }
 
 /// Reads a commit. `failed`: only tests that failed or failed to run; `test`: only tests whose name matches.
@@ -43,8 +42,8 @@ pub fn run(
         results.message = message(context, &results)?;
     }
     let all = results.counts();
-    let mut suspicious = if failed { Vec::new() } else { suspicious(context, &results)? };
-    suspicious.retain(|pass| regex.as_ref().is_none_or(|regex| regex.is_match(pass.key.as_str())));
+    let mut suspicious = if failed { Vec::new() } else { suspicious::of_commit(context, &results)? };
+    suspicious.retain(|pass| regex.as_ref().is_none_or(|regex| regex.is_match(&pass.name)));
     results.entries.retain(|entry| {
         (!failed || is_failure(entry.decisive.status))
             && regex.as_ref().is_none_or(|regex| regex.is_match(entry.key.as_str()))
@@ -57,34 +56,6 @@ pub(super) fn message(context: &Context, results: &CommitResults) -> Result<Stri
     let listings = context.backend.listings(&all_branches(&*context.backend)?);
     let entry = listings.into_iter().flatten().find(|entry| entry.commit == results.commit);
     Ok(entry.map(|entry| entry.message).unwrap_or_default())
-}
-
-/// The suspicious passes of a commit, compared with its reference commit on the first branch that lists it.
-fn suspicious(context: &Context, results: &CommitResults) -> Result<Vec<SuspiciousPass>, Problem> {
-    let listings = context.backend.listings(&all_branches(&*context.backend)?);
-    let before = listings.iter().find_map(|entries| {
-        let row = entries.iter().position(|entry| entry.commit == results.commit)?;
-        Some(reference(entries, row))
-    });
-    let Some(before) = before.flatten() else { return Ok(Vec::new()) };
-    let Some(before) = context.backend.commit(&before.commit)? else { return Ok(Vec::new()) };
-    let complete = is_complete(results, context.backend.snapshot()?.as_ref());
-    Ok(suspicious_passes(&before, results, complete))
-}
-
-/// Writes one line for each suspicious pass.
-pub(super) fn write_suspicious(passes: &[SuspiciousPass], out: &mut dyn Write) -> io::Result<()> {
-    let title = match passes.len() {
-        0 => return Ok(()),
-        1 => "1 suspicious pass, may no longer test anything".into(),
-        count => format!("{count} suspicious passes, may no longer test anything"),
-    };
-    writeln!(out, "\n{}", text::paint(text::style(Status::NotRun), title))?;
-    let mut table = Table::default();
-    for pass in passes {
-        table.row([Cell::left(""), Cell::left(&pass.key), Cell::left(&pass.suspicion)]);
-    }
-    write!(out, "{table}")
 }
 
 /// The crash, the reason and the failure rate of a test.
@@ -107,8 +78,10 @@ pub(super) fn remark(entry: &TestEntry) -> String {
 
 impl Answer for Show {
     fn json(&self) -> serde_json::Result<String> {
-        let suspicious = self.suspicious.iter().map(SuspicionRow::from).collect();
-        to_json(&CommitView { suspicious, ..CommitView::new(&self.results, |_| true) })
+        to_json(&CommitView {
+            suspicious: self.suspicious.clone(),
+            ..CommitView::new(&self.results, |_| true)
+        })
     }
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -144,6 +117,6 @@ impl Answer for Show {
             }
         }
         write!(out, "\n{table}")?;
-        write_suspicious(&self.suspicious, out)
+        suspicious::write(&self.suspicious, out)
     }
 }

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
+use regress::json::CompareView;
 use reqwest::Url;
 use results::codec::{Aligned, decode_commit};
-use results::json::{ArtifactRow, CommitRow, CommitView, HistoryRow, TestView, UserView};
+use results::json::{ArtifactRow, CommitRow, CommitView, HistoryRow, SuspicionRow, TestView, UserView};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};
 use serde::de::DeserializeOwned;
 
@@ -245,6 +246,22 @@ impl Backend for Remote {
                 reason: "the dashboard does not serve this file".into(),
             }),
         }
+    }
+
+    fn suspicious(
+        &self,
+        base: Option<&CommitId>,
+        commit: &CommitId,
+    ) -> Result<Option<Vec<SuspicionRow>>, Problem> {
+        let Some(base) = base else {
+            let url = self.http.view(&[("commit", commit.as_str())]);
+            let view = self.json::<CommitView>(&url).ok().flatten();
+            // Other dashboards do not give milliseconds, and do not search.
+            let view = view.filter(|view| view.tests.iter().any(|test| test.duration_ms > 0));
+            return Ok(view.map(|view| view.suspicious));
+        };
+        let url = self.http.view(&[("compare", &format!("{base}..{commit}"))]);
+        Ok(self.json::<CompareView>(&url).ok().flatten().map(|view| view.suspicious))
     }
 
     fn snapshot(&self) -> Result<Option<StatusSnapshot>, Problem> {

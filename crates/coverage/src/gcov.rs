@@ -43,8 +43,8 @@ struct FunctionCalls {
 }
 
 impl Coverage {
-    /// Adds one document. `source` maps the absolute name of a file to its name relative to the root of the source, or
-    /// to `None` if it is not part of the source.
+    /// Adds one document. `source` maps the absolute name of a file to its name relative to the source root, or to
+    /// `None` if it does not belong to the source.
     pub fn add_gcov(
         &mut self,
         document: &str,
@@ -66,8 +66,8 @@ impl Coverage {
     }
 }
 
-/// The directory of the source according to a document: the object `fs/ext4/inode` was compiled from
-/// `<directory>/fs/ext4/inode.c`. `None` if the document does not have that file.
+/// The source directory according to a document: the object `fs/ext4/inode` was compiled from
+/// `<directory>/fs/ext4/inode.c`. `None` if the document does not contain that file.
 #[must_use]
 pub fn source_root(document: &str, unit: &Path) -> Option<PathBuf> {
     let document: Document = serde_json::from_str(document).ok()?;
@@ -80,7 +80,7 @@ pub fn source_root(document: &str, unit: &Path) -> Option<PathBuf> {
     })
 }
 
-/// The data file of a document.
+/// The data file that a document names.
 #[must_use]
 pub fn data_file(document: &str) -> Option<PathBuf> {
     serde_json::from_str::<Document>(document).ok().map(|document| document.data_file.into())

@@ -1,5 +1,5 @@
 //! lcov tracefiles (geninfo(1)): the records `SF:`, `FN:`, `FNDA:`, `DA:` and `end_of_record`. Other records are
-//! skipped; sums are computed, not read.
+//! skipped; sums are computed from these.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Line coverage: reads gcov's JSON, reads and writes lcov tracefiles, merges both by adding counts.
+//! Line coverage: reads gcov's JSON, reads and writes lcov tracefiles, and merges coverage by adding counts.
 //!
 //! Sans-IO: the caller runs gcov and passes its output. Merging is commutative and associative, so the parts of a run,
 //! of a test file and of a commit can be merged in any order.
@@ -15,14 +15,14 @@ pub use info::InfoError;
 /// The coverage of a source tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// The files by name, relative to the root of the source.
+    /// The files by name, relative to the source root.
     pub files: BTreeMap<String, FileCoverage>,
 }
 
 /// The coverage of a source file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileCoverage {
-    /// The number of executions of each line that has code.
+    /// The execution count of each line that has code.
     pub lines: BTreeMap<u32, u64>,
     /// The functions, by name.
     pub functions: BTreeMap<String, Function>,
@@ -93,12 +93,12 @@ impl FileCoverage {
 
     fn add_function(&mut self, name: String, function: Function) {
         let sum = self.functions.entry(name).or_insert(Function { calls: 0, ..function });
-        // Two functions of one name in a file count as one, at the line of the first.
+        // Several functions with the same name in a file count as one, at the line of the first.
         sum.line = sum.line.min(function.line);
         sum.calls = sum.calls.saturating_add(function.calls);
     }
 
-    /// The sums of the file.
+    /// The sums of a file.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let count = |number: usize| number as u64;
@@ -110,7 +110,7 @@ impl FileCoverage {
         }
     }
 
-    /// The ranges of lines that were not executed. Lines without code do not end a range.
+    /// The ranges of lines that were not executed. A range continues across lines without code.
     #[must_use]
     pub fn missed(&self) -> Vec<RangeInclusive<u32>> {
         let mut ranges: Vec<RangeInclusive<u32>> = Vec::new();

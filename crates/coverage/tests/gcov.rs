@@ -1,4 +1,4 @@
-//! A real program, compiled with --coverage, run, and looked at with the compiler's own gcov; and the merging.
+//! Runs a real program compiled with --coverage, reads its data with the compiler's gcov, and merges the result.
 
 #![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -71,7 +71,7 @@ fn a_program_that_ran() {
     assert_eq!(main.lines[&10], 3);
     assert_eq!(main.missed(), [2..=4, 12..=12]);
     assert_eq!(coverage.files["fs/b.h"].functions["twice"].calls, 3);
-    // Twice the same is twice the counts, and as many lines.
+    // Adding the same data twice doubles the counts and leaves the number of lines unchanged.
     let once = coverage.totals();
     coverage.add_gcov(document, name).unwrap();
     assert_eq!((coverage.totals(), coverage.files["fs/a.c"].lines[&10]), (once, 6));
@@ -85,7 +85,7 @@ fn errors_of_a_tracefile_are_one_line() {
     assert_eq!(error("TN:\nSF:a\nDA:x,2\n"), "line 3 of the tracefile: it has no number");
     assert_eq!(error("SF:a\n"), "line 1 of the tracefile: the file ends before end_of_record");
     assert!(Coverage::default().add_gcov("hello", |_| None).is_err());
-    // Records of lcov that are skipped.
+    // lcov records that are skipped.
     let text = "TN:x\nSF:a.c\nFN:3,f\nFNDA:2,f\nBRDA:1,0,0,1\nDA:3,2,abc\nLF:9\nend_of_record\n";
     let totals = Totals { lines: 1, lines_hit: 1, functions: 1, functions_hit: 1 };
     assert_eq!(text.parse::<Coverage>().unwrap().totals(), totals);
@@ -107,7 +107,7 @@ fn some() -> impl Strategy<Value = Coverage> {
 
 proptest! {
     #[test]
-    fn merging_does_not_mind_the_order(a in some(), b in some(), c in some()) {
+    fn merging_is_independent_of_the_order(a in some(), b in some(), c in some()) {
         let merged = |parts: [&Coverage; 3]| {
             let mut all = Coverage::default();
             parts.into_iter().for_each(|part| all.merge(part.clone()));

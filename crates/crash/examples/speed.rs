@@ -1,4 +1,5 @@
-//! How long it takes to find the crashes in a log: `speed FILE...`, for each file its size, reports and time.
+//! Measures how long it takes to find the crashes in logs: `speed FILE...` prints the size, reports and time for each
+//! file.
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for developers")]
 

@@ -1,9 +1,9 @@
-//! Compare the titles of a directory of console logs with the titles in their headers: `titles DIR`.
+//! Compares the titles found in a directory of console logs with those in their headers: `titles DIR`.
 //!
 //! Each file has header lines (`TITLE: ...`, `CORRUPTED: Y`, ...), an empty line, then the log. A file without TITLE
-//! contains no crash. Each log is also read in pieces, cut at random positions. The last line printed is `N of M exact`,
-//! over the files that are not marked CORRUPTED or SUPPRESSED. The exit code is 1 if fewer than nine of ten are exact, if
-//! a log without a crash has a title, or if a piece causes a panic.
+//! contains no crash. Each log is also read in pieces, cut at random positions. The last line printed is `N of M
+//! exact`, over the files that are not marked CORRUPTED or SUPPRESSED. The exit code is 1 if less than 90 % are exact,
+//! if a log without a crash has a title, or if a piece causes a panic.
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for developers")]
 
@@ -40,7 +40,8 @@ fn read(path: &Path) -> std::io::Result<Case> {
     })
 }
 
-/// The number of random pieces of a log that cause a panic. The sequence is fixed, so that a failure can be repeated.
+/// The number of random pieces of a log that cause a panic. The random sequence is fixed, so that failures are
+/// reproducible.
 fn panics(log: &str, random: &mut impl FnMut(usize) -> usize) -> usize {
     let panicked = |_: &usize| {
         let (a, b) = (random(log.len()), random(log.len()));

@@ -1,5 +1,5 @@
-//! Adds source lines to a report, in a format that [`crate::reports`] reads: `f+0x1/0x2 fs/a.c:12`, and
-//! `g fs/a.h:3 [inline]` before it for an inlined function. The caller looks the lines up.
+//! Adds source lines to a report, in a format that [`crate::reports`] reads: `f+0x1/0x2 fs/a.c:12`, preceded by `g
+//! fs/a.h:3 [inline]` for an inlined function. The caller looks up the source lines.
 
 use crate::frame::{self, Frame};
 use crate::report::Report;
@@ -17,8 +17,8 @@ pub struct SourceLine {
 }
 
 impl Report {
-    /// The report with source lines and without stamps, cut out of its `log`. `locate` returns the source lines of a
-    /// frame, the inlined functions first; each of them gets a line of its own.
+    /// The report in `log` with source lines and without stamps. `locate` returns the source lines of a frame, inlined
+    /// functions first; each inlined function gets its own line.
     #[must_use]
     pub fn decoded(&self, log: &str, mut locate: impl FnMut(&Frame) -> Vec<SourceLine>) -> String {
         let mut text = String::new();

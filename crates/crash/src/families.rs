@@ -1,16 +1,16 @@
-//! The families of functions that never name a crash, each with the reason why.
+//! The families of functions that never name a crash, each with the reason.
 //!
-//! A row has the source files, then the names of the functions in them that many callers share. Names cover prefixes and
-//! suffixes, as the kernel names functions, so that they fit functions of other versions too. [`crate::names`] explains
-//! the notation.
+//! A row has the source files, then the names of the shared functions in them. Names include patterns for prefixes and
+//! suffixes, following the kernel's naming conventions, so that they match functions of other versions too.
+//! [`crate::names`] explains the notation.
 
 use crate::noise::Noise;
 
-/// Functions with a reason in common.
+/// Functions that are skipped for the same reason.
 pub(crate) struct Family {
-    /// Why they are passed over, as the end of "a function that ...".
+    /// Why they are skipped, to complete "a function that ...".
     pub reason: &'static str,
-    /// In which reports they are passed over.
+    /// The reports in which they are skipped.
     pub reports: Noise,
     /// Rows `FILES: NAMES`.
     pub rows: &'static [&'static str],

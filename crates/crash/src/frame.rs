@@ -1,10 +1,10 @@
-//! Stack frames in the formats of the kernel's architectures and of symbolizers.
+//! Stack frames, in the formats of the kernel's architectures and of symbolizers.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// How a frame's address was found.
+/// How the address of a frame was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
     /// The instruction pointer at the time of the report.
@@ -22,15 +22,16 @@ pub struct Frame {
     pub module: Option<String>,
     /// The offset into the function and the function's size, in bytes, if the log has them.
     pub offset: Option<(u64, Option<u64>)>,
-    /// Source file and line, if the log has them.
+    /// Source file and line, if the log contains them.
     pub source: Option<(String, u32)>,
     /// How its address was found.
     pub kind: FrameKind,
-    /// `false` if the unwinder marks the frame as a guess, with `?`.
+    /// `false` if the unwinder marked the frame with `?` as unreliable.
     pub sure: bool,
 }
 
-/// One pattern: named groups `f` (function), `m` (module), `offset`, `size`, `file`, `line`, `q` (the question mark).
+/// A pattern with the named groups `f` (function), `m` (module), `offset`, `size`, `file`, `line`, `q` (the question
+/// mark).
 struct Shape {
     regex: Regex,
     kind: FrameKind,
@@ -43,7 +44,7 @@ const ADDR: &str = r"\[<[0-9a-f ]+>\]";
 /// The name of a function; demangled Rust names contain spaces and brackets.
 const NAME: &str = r"(?P<f><[^+]{1,300}>[\w:]*|[A-Za-z_$][\w.$:]*)";
 
-/// The formats, the most frequent first. `{NAME}` and the other placeholders are filled in.
+/// The formats, most frequent first. `{NAME}` and the other placeholders are substituted.
 const SHAPES: &[(FrameKind, &str)] = &[
     // x86: `RIP: 0010:f+0x1/0x2`, with an address before it in older kernels; also symbolized and inlined.
     (
@@ -66,7 +67,7 @@ const SHAPES: &[(FrameKind, &str)] = &[
     (FrameKind::InstructionPointer, r"^\s*NIP \[[0-9a-f]+\] {NAME}{OFFSET}{SOURCE}"),
     (FrameKind::InstructionPointer, r"^\s*epc : [0-9a-f]+ ra : .*{NAME}{OFFSET}{SOURCE}"),
     (FrameKind::InstructionPointer, r"^\s*Krnl PSW : [0-9a-f]+ [0-9a-f]+ \({NAME}{OFFSET}\)"),
-    // 32-bit Arm prints callee and caller in one line.
+    // 32-bit Arm prints callee and caller on one line.
     (FrameKind::ReturnAddress, r"^\s*(?:{ADDR} )?\({NAME}(?:{OFFSET})?\) from "),
     (FrameKind::ReturnAddress, r"^\s*{NAME}(?:{OFFSET})?(?: \[\w+\])? from "),
     (FrameKind::ReturnAddress, r"^\s*(?:{ADDR})?\s*(?P<q>\? )?{NAME}{OFFSET}{SOURCE}"),
@@ -100,7 +101,7 @@ impl Frame {
         self.kind == FrameKind::ReturnAddress && self.offset.is_none() && self.source.is_some()
     }
 
-    /// A frame of which only the function's name is known.
+    /// A frame for which only the name of the function is known.
     pub(crate) fn named(function: String) -> Self {
         Self {
             function,
@@ -113,9 +114,9 @@ impl Frame {
     }
 }
 
-/// The frame in a message.
+/// The frame in a message, if it contains one.
 pub(crate) fn parse(text: &str) -> Option<Frame> {
-    // Most other lines are dismissed here.
+    // This check rejects most other lines.
     if text.len() > 600 || !(text.contains("+0x") || text.contains(':') || text.contains(" from ")) {
         return None;
     }
@@ -140,7 +141,7 @@ static CALLER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(pattern).expect("a regular expression")
 });
 
-/// The caller in a line of 32-bit Arm, behind the callee.
+/// The caller, which 32-bit Arm prints after the callee on the same line.
 pub(crate) fn caller(text: &str) -> Option<String> {
     if !text.contains(" from ") {
         return None;
@@ -148,7 +149,7 @@ pub(crate) fn caller(text: &str) -> Option<String> {
     Some(CALLER.captures(text)?[1].to_owned())
 }
 
-/// The name of a function in its source: demangled if it is a Rust name or that of a plain C++ function.
+/// The source name of a function: demangled if it is a Rust name or the name of a plain C++ function.
 pub(crate) fn demangled(function: &str) -> String {
     if let Some(name) = cpp_function(function) {
         return name.to_owned();

@@ -1,12 +1,12 @@
-//! How well the tables of names generalise, measured on a corpus of logs with known titles: how many logs need a row
-//! or a name, and which titles stay right without those that only one log needs.
+//! How well the tables of names generalize, measured on a corpus of logs with known titles: how many logs need a row or
+//! a name, and how many titles stay correct without the entries that only one log needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::names::measure::without;
 
-/// The logs with a reliable title in the directory `$KTEST_CRASH_LOGS`: the name, the title and the log of each.
+/// The logs with a reliable title in the directory `$KTEST_CRASH_LOGS`: name, title and log.
 fn corpus() -> Vec<(String, String, String)> {
     let Some(dir) = std::env::var_os("KTEST_CRASH_LOGS") else {
         eprintln!("skipped: KTEST_CRASH_LOGS=DIR is not set");
@@ -29,7 +29,7 @@ fn title(log: &str) -> Option<String> {
     crate::reports(log).into_iter().next().map(|report| report.title)
 }
 
-/// A log with the rows and names of the tables that its title needs: without one of them, the title differs.
+/// A log with the rows and names that its title needs: without one of them, the title differs.
 struct Titled {
     file: String,
     log: String,
@@ -37,7 +37,7 @@ struct Titled {
     needs: BTreeSet<&'static str>,
 }
 
-/// The logs with the right title, and the number of all.
+/// The logs with the correct title, and the total number of logs.
 fn titled() -> (Vec<Titled>, usize) {
     let logs = corpus();
     let all = logs.len();
@@ -50,12 +50,12 @@ fn titled() -> (Vec<Titled>, usize) {
     (measured.collect(), all)
 }
 
-/// A level of the tables: rows, which stand for source files, or their names.
+/// Whether an entry is a row, which represents source files, and not a name.
 fn is_row(entry: &str) -> bool {
     entry.contains(": ")
 }
 
-/// The number of logs that keep their title without the rows, or names, that no log of another group needs.
+/// The number of logs that keep their title without the rows, or names, that logs of no other group need.
 fn kept<'l, G: Ord>(
     logs: &'l [Titled],
     rows: bool,
@@ -80,7 +80,7 @@ fn kept<'l, G: Ord>(
     logs.iter().enumerate().filter(keeps).count()
 }
 
-/// What comes before the function in a title.
+/// The part of a title before the function.
 fn kind(title: &str) -> &str {
     title.split_once(" in ").map_or(title, |(kind, _)| kind)
 }

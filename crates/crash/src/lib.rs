@@ -1,8 +1,8 @@
-//! Kernel crashes by name: from console lines to the title, the cause and the report of a crash.
+//! Kernel crashes: from console lines to the title, the cause and the report of a crash.
 //!
-//! Text in, data out: nothing here reads a file or knows about VMs. [`line`] splits and classifies one console line,
-//! [`trouble()`] recognises the lines that begin a report while a log grows, and [`reports`] names the crashes of a
-//! whole log.
+//! Sans-IO: nothing here reads a file or depends on VMs. [`line`] splits and classifies one console line, [`trouble()`]
+//! recognizes the lines that start a report while a log grows, and [`reports`] finds and names the crashes in a whole
+//! log.
 
 mod decode;
 mod families;

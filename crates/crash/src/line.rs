@@ -1,16 +1,16 @@
-//! What a line of a console log is: kernel trouble, a further line of a report, an error message, or nothing special.
+//! Classifies the lines of a console log: kernel trouble, a further line of a report, an error message, or other.
 //!
-//! The class of a line depends on the line and on whether a report has begun. [`split`] finds the kernel's message first.
+//! The class depends on the line and on whether a report has started. [`split`] finds the kernel's message first.
 
 pub use crate::stamp::{Caller, ConsoleLine, split};
 use crate::trouble::{TroubleKind, trouble_in};
 
-/// What kind of line it is.
+/// The class of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineClass {
     /// Nothing special.
     Plain,
-    /// A line that begins kernel trouble.
+    /// A line that starts kernel trouble.
     Trouble,
     /// A further line of a kernel report.
     Report,
@@ -20,13 +20,13 @@ pub enum LineClass {
     Debug,
 }
 
-/// The longest report that is marked as one, in lines.
+/// The maximum number of lines that are marked as one report.
 const LONGEST_REPORT: usize = 120;
 
 /// Classifies the lines of a log, in their order.
 #[derive(Debug, Default)]
 pub struct Classifier {
-    /// How many further lines may belong to the report.
+    /// How many more lines may belong to the report.
     report: usize,
 }
 
@@ -50,7 +50,7 @@ impl Classifier {
     fn class(&self, line: &ConsoleLine<'_>) -> LineClass {
         let in_report = self.report > 0;
         match trouble_in(line.text).map(|trouble| trouble.kind) {
-            // The processor's own line is inside the report that the kernel's message began.
+            // The oops header is part of the report that the kernel's message started.
             Some(TroubleKind::Oops | TroubleKind::Gpf) if in_report => LineClass::Report,
             Some(_) => LineClass::Trouble,
             None if in_report => LineClass::Report,
@@ -65,7 +65,8 @@ fn ends_report(text: &str) -> bool {
     text.is_empty() || text.starts_with("---[ end")
 }
 
-/// Whether a line reads like an error message: by its first word, or by the way file systems and assertions report.
+/// Whether a line looks like an error message: by its first word, or by the format in which file systems and assertions
+/// report.
 fn is_error(text: &str) -> bool {
     const FIRST: [&str; 3] = ["error", "warning", "fatal"];
     const INSIDE: [&str; 4] = [": error: ", "EXT4-fs error", " error (device", "Assertion "];

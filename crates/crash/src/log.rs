@@ -1,4 +1,4 @@
-//! A console log as lines. Positions are line numbers from 1.
+//! A console log as lines. Line numbers start at 1.
 
 use crate::stamp::{ConsoleLine, split};
 
@@ -7,8 +7,8 @@ pub(crate) fn lines(log: &str) -> Vec<ConsoleLine<'_>> {
     log.split('\n').map(split).collect()
 }
 
-/// Whether the log shows, before line `at` (from 0), a kernel that was up for a second or more and was not asked to
-/// restart.
+/// Whether the log before line `at` (counted from 0) shows a kernel that ran for at least one second and was not asked
+/// to restart.
 pub(crate) fn has_run(log: &str, at: usize) -> bool {
     let mut up = false;
     for raw in log.split('\n').take(at) {

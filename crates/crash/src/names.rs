@@ -1,15 +1,15 @@
 //! Tables of function names.
 //!
-//! A row is `FILES: NAME NAME ...`. A name is a regular expression for a whole name, in which `*` stands for
-//! any characters. Underscores in front of a name and the suffix of the allocation profiler (`_noprof`) do not count.
+//! A row is `FILES: NAME NAME ...`. A name is a regular expression for a whole function name, in which `*` matches any
+//! characters. Leading underscores and the suffix of the allocation profiler (`_noprof`) are ignored.
 
 use regex::{RegexSet, RegexSetBuilder};
 
-/// A table, ready to match.
+/// A compiled table.
 pub(crate) struct Names {
     set: RegexSet,
     rows: Vec<&'static str>,
-    /// Each name with the row that it is in.
+    /// Each name with the index of its row.
     names: Vec<(&'static str, usize)>,
 }
 
@@ -23,12 +23,12 @@ impl Names {
         let rows: Vec<_> = rows.collect();
         let names: Vec<_> = rows.iter().copied().enumerate().flat_map(of_row).collect();
         let patterns = names.iter().map(|(name, _)| format!("^_*(?:{})$", name.replace('*', r"\w*")));
-        // Function names are ASCII; Unicode classes would only make the automaton large.
+        // Function names are ASCII; Unicode classes would only make the automaton larger.
         let set = RegexSetBuilder::new(patterns).unicode(false).size_limit(64 << 20).build();
         Self { set: set.expect("the names are regular expressions"), rows, names }
     }
 
-    /// The rows that `function` fits.
+    /// The rows with a name that matches `function`.
     pub fn rows(&self, function: &str) -> impl Iterator<Item = usize> {
         let name = function.strip_suffix("_noprof").unwrap_or(function);
         let fitting: Vec<usize> = self.set.matches(name).into_iter().collect();
@@ -36,7 +36,7 @@ impl Names {
         names.filter(|(name, row)| in_force(self.rows[*row], name)).map(|(_, row)| row)
     }
 
-    /// Whether `function` fits a name.
+    /// Whether a name matches `function`.
     pub fn contains(&self, function: &str) -> bool {
         self.rows(function).next().is_some()
     }
@@ -50,7 +50,7 @@ const fn in_force(_: &str, _: &str) -> bool {
 #[cfg(test)]
 use measure::in_force;
 
-/// Titles without some rows or names, for `leave_one_out`.
+/// Titles without certain rows or names, for `leave_one_out`.
 #[cfg(test)]
 pub(crate) mod measure {
     use std::cell::RefCell;
@@ -68,7 +68,7 @@ pub(crate) mod measure {
         !WITHOUT.with_borrow(|without| without.contains(row) || without.contains(name))
     }
 
-    /// Runs `f` as if the tables had no such rows and names. Returns those that fitted a function, too.
+    /// Runs `f` without these entries. Also returns the entries that matched a function.
     pub(crate) fn without<T>(entries: &Set, f: impl FnOnce() -> T) -> (T, Set) {
         WITHOUT.set(entries.clone());
         USED.take();

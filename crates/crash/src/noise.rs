@@ -1,7 +1,7 @@
 //! Which functions never name a crash.
 //!
-//! A title names the first function of a stack that is not in the table of [`crate::families`]: a function that many
-//! callers share does not identify a bug.
+//! A title names the first function of a stack that is not in the table of [`crate::families`]: a function with many
+//! callers does not identify a bug.
 
 use std::sync::LazyLock;
 
@@ -9,24 +9,24 @@ use crate::families::{FAMILIES, Family};
 use crate::names::Names;
 use crate::title::canonical;
 
-/// The reports for which a family is passed over.
+/// The reports in which a family is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Noise {
     /// All reports.
     Usual,
     /// All reports, except [`Noise::Context`].
     Entry,
-    /// Reports of a context that does not allow what a function does: the entry of the kernel may be wrong itself.
+    /// Reports of a context that does not allow what a function does: the kernel's entry code itself may be at fault.
     Context,
-    /// Reports of tasks that wait, in addition to [`Noise::Usual`].
+    /// Reports of tasks that wait; also skips the families of [`Noise::Usual`].
     Waiting,
-    /// Reports of memory leaks, in addition to [`Noise::Usual`].
+    /// Reports of memory leaks; also skips the families of [`Noise::Usual`].
     Allocating,
-    /// Reports of the object debugger, in addition to [`Noise::Usual`].
+    /// Reports of the object debugger; also skips the families of [`Noise::Usual`].
     Object,
 }
 
-/// The rows of all families, and the family of each.
+/// The rows of all families, with the family of each row.
 static TABLE: LazyLock<(Names, Vec<&'static Family>)> = LazyLock::new(|| {
     let rows = || FAMILIES.iter().flat_map(|family| family.rows.iter().map(move |row| (*row, family)));
     (Names::new(rows().map(|(row, _)| row)), rows().map(|(_, family)| family).collect())
@@ -35,8 +35,8 @@ static TABLE: LazyLock<(Names, Vec<&'static Family>)> = LazyLock::new(|| {
 /// Functions that name a hung task although they wait: what they wait for is known, and is the same for all callers.
 const NAMED_WAITS: [&str; 2] = ["rtnl_lock", "synchronize_rcu"];
 
-/// The reason why a function (without the suffixes of compiler passes) is passed over in reports of this sort.
-pub(crate) fn passed_over(function: &str, noise: Noise) -> Option<&'static str> {
+/// The reason why a function (without the suffixes of compiler passes) is skipped in reports of this sort.
+pub(crate) fn reason_to_skip(function: &str, noise: Noise) -> Option<&'static str> {
     if noise == Noise::Waiting && NAMED_WAITS.contains(&canonical(function)) {
         return None;
     }
@@ -52,18 +52,18 @@ pub(crate) fn passed_over(function: &str, noise: Noise) -> Option<&'static str> 
         .next()
 }
 
-/// Whether a function says nothing about the cause in reports of this sort.
+/// Whether a function does not identify the cause in reports of this sort.
 pub(crate) fn is_noise(function: &str, noise: Noise) -> bool {
-    passed_over(function, noise).is_some()
+    reason_to_skip(function, noise).is_some()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// One function of each kind that the subsystems share, and some that a title may name.
+    /// One function of each kind that subsystems share, and some that a title may name.
     #[test]
-    fn shared_functions_are_passed_over_for_a_reason() {
+    fn shared_functions_are_skipped_for_a_reason() {
         for (function, noise, reason) in [
             ("filemap_fdatawait_range", Noise::Waiting, "waits"),
             ("__rwsem_down_write_failed_common", Noise::Waiting, "takes"),
@@ -97,7 +97,7 @@ mod tests {
             ("sk_prot_alloc", Noise::Allocating, "allocates"),
             ("security_inode_alloc", Noise::Allocating, "allocates"),
         ] {
-            let found = passed_over(function, noise);
+            let found = reason_to_skip(function, noise);
             assert!(found.is_some_and(|found| found.starts_with(reason)), "{function}: {found:?}");
         }
         for function in [
@@ -116,7 +116,7 @@ mod tests {
             "__fput",
             "usb_hub_create_port_device",
         ] {
-            assert_eq!(passed_over(function, Noise::Waiting), None, "{function}");
+            assert_eq!(reason_to_skip(function, Noise::Waiting), None, "{function}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! From a whole log to the crashes in it, in the order of their first lines.
+//! Finds the crashes in a whole log, in the order of their first lines.
 //!
-//! One pass: a line that begins kernel trouble opens a report. The report consists of the lines that follow from the same
-//! caller, if printk prints callers, so that messages of other processors are not part of it.
+//! Single pass: a line that starts kernel trouble opens a report. The report consists of the following lines of the
+//! same caller, if printk prints callers, so that messages of other processors are not part of it.
 
 use std::cell::LazyCell;
 use std::collections::HashMap;
@@ -23,27 +23,27 @@ use crate::trouble::{TroubleKind, trouble_in};
 /// A crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Its name: `KASAN: slab-use-after-free Read in ext4_find_extent`.
+    /// The title: `KASAN: slab-use-after-free Read in ext4_find_extent`.
     pub title: String,
-    /// What the kernel reports.
+    /// The kind of trouble.
     pub kind: TroubleKind,
-    /// Its first line, from 1.
+    /// The number of its first line, from 1.
     pub start_line: usize,
     /// Its last line.
     pub end_line: usize,
-    /// The context that printed it, if the log has it. Lines of other callers are not part of the report.
+    /// The context that printed it, if the log contains it. Lines of other callers are not part of the report.
     pub caller: Option<Caller>,
     /// Whether the kernel panicked because of it.
     pub fatal: bool,
-    /// Whether the log lacks what the title needs: torn lines, a report that is cut off.
+    /// Whether the log lacks what the title needs: lines are torn, or the report is cut off.
     pub corrupted: bool,
     /// The function in the title.
     pub guilty: Option<String>,
     /// The frame of that function, in [`Self::frames`].
     pub guilty_frame: Option<usize>,
-    /// The source file and line in that function, if the log has them.
+    /// The source file and line in that function, if the log contains them.
     pub source: Option<(String, u32)>,
-    /// The frames of all stacks of the report in their order, the innermost first.
+    /// The frames of all stacks of the report in their order, each stack innermost first.
     pub frames: Vec<Frame>,
 }
 
@@ -63,13 +63,13 @@ impl Report {
     }
 }
 
-/// The longest report, in lines of its caller.
+/// The maximum length of a report, in lines of its caller.
 const LONGEST: usize = 1200;
-/// The largest number of reports, which limits the cost of a log that repeats one.
+/// The maximum number of reports. It limits the cost of a log that repeats one.
 const MOST: usize = 1000;
-/// The number of lines before the first one that a rule's `near` is matched against.
+/// The number of lines before the first line that the `near` of a rule is matched against.
 const BEFORE: usize = 6;
-/// The number of lines after the first one that a rule's `near` is matched against.
+/// The number of lines after the first line that the `near` of a rule is matched against.
 const AFTER: usize = 40;
 
 /// The crashes in a log.
@@ -109,7 +109,7 @@ pub fn reports(log: &str) -> Vec<Report> {
     reports
 }
 
-/// The groups that a rule matched: numbered ones of `line`, named ones of `line` and `near`.
+/// The groups that a rule matched: numbered groups of `line`, named groups of `line` and `near`.
 #[derive(Default)]
 struct Caught {
     groups: Vec<String>,
@@ -129,7 +129,7 @@ fn fits<'r>(rule: &'r Rule, text: &str, around: &impl Deref<Target = String>) ->
         let found = near.captures(around)?;
         let get = |name| found.name(name).map(|part| part.as_str().to_owned());
         caught.functions.extend(get("f"));
-        // A decoded report has one more line for each function that the first one is inlined into.
+        // A decoded report has an additional line for each inlined function.
         let after = found.get(0).map_or("", |part| &around[part.end()..]);
         caught.functions.extend(after.lines().skip(1).map_while(lock_taker));
         caught.access = get("access");
@@ -143,7 +143,7 @@ static LOCK_TAKER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(pattern).expect("a regular expression")
 });
 
-/// The function in a line of lockdep about a lock.
+/// The function that takes the lock, from a line of a lockdep report.
 fn lock_taker(line: &str) -> Option<String> {
     Some(LOCK_TAKER.captures(line)?["f"].to_owned())
 }
@@ -209,7 +209,7 @@ fn build(rule: &Rule, caught: &Caught, lines: &[ConsoleLine<'_>], own: &[usize])
         };
         guilty = found.map(|frame| frame.function);
     }
-    // The name of a helper says more than none.
+    // A shared function is better than none.
     let guilty = guilty.or_else(|| {
         caught.functions.iter().map(|name| plain(name)).find(|name| is_name(name)).map(str::to_owned)
     });
@@ -262,7 +262,7 @@ fn title(template: &str, caught: &Caught, function: &str) -> String {
 
 struct Stacked {
     frame: Frame,
-    /// Whether the frame is in the stack of the report itself, not in that of an earlier event.
+    /// Whether the frame is in the stack of the report itself, not in the stack of an earlier event.
     counts: bool,
 }
 
@@ -271,14 +271,14 @@ fn stack(texts: &[&str], kind: TroubleKind) -> Vec<Stacked> {
     let mut frames = Vec::new();
     let mut counts = true;
     let mut caller: Option<String> = None;
-    // If the trace has a head line, return addresses before it belong to something else: a list of locks, or lines of
+    // If the trace has a header line, return addresses before it belong to something else: a list of locks, or lines of
     // another processor in a log without callers.
     let mut begun = kind.headless() || !texts.iter().any(|text| is_head(text.trim()));
     for text in texts {
         let trimmed = text.trim();
         if let Some(frame) = frame::parse(text) {
             let counts = counts && (begun || frame.kind == FrameKind::InstructionPointer);
-            // 32-bit Arm prints the caller in the callee's line; the outermost caller has no line of its own.
+            // 32-bit Arm prints the caller on the callee's line; the outermost caller has no line of its own.
             if let Some(caller) = caller.take().filter(|caller| *caller != frame.function) {
                 frames.push(Stacked { frame: Frame::named(caller), counts });
             }
@@ -300,7 +300,7 @@ fn stack(texts: &[&str], kind: TroubleKind) -> Vec<Stacked> {
     frames
 }
 
-/// Whether a line is the head of a stack trace.
+/// Whether a line is the header of a stack trace.
 fn is_head(text: &str) -> bool {
     ["Call Trace:", "Call trace:", "stack backtrace:", "Backtrace:"].iter().any(|head| text.starts_with(head))
 }
@@ -327,41 +327,41 @@ fn is_earlier(text: &str) -> bool {
         || text.contains(" allocated by task ")
 }
 
-/// Whether a function has a name, not only an address.
+/// Whether a function is a name and not just an address.
 fn is_name(function: &str) -> bool {
     let hex = function.len() >= 8 && function.bytes().all(|byte| byte.is_ascii_hexdigit());
     function != "address" && !hex && !function.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// The first frame that is no noise.
+/// The first frame that is not noise.
 fn first_useful(frames: &[Stacked], noise: Noise) -> Option<Frame> {
     let sure = || frames.iter().filter(|frame| frame.frame.sure);
     let candidates: Vec<&Frame> = sure().filter(|frame| frame.counts).map(|frame| &frame.frame).collect();
     let useful = |frame: &&Frame| !is_noise(plain(&frame.function), noise);
-    // Inlined functions are only in decoded traces: the title must not depend on that.
+    // Inlined functions appear only in decoded traces, and the title must not depend on decoding.
     let own = candidates.iter().copied().filter(|frame| !frame.inlined()).find(useful);
     let found = own.or_else(|| candidates.iter().copied().find(useful));
-    // If there is none, earlier stacks (such as that of the waiter, if the worker's own is no help), then the outermost
-    // function.
+    // If there is none: earlier stacks (such as that of the waiter, if the worker's own stack is not useful), then the
+    // outermost function.
     let earlier = || sure().map(|frame| &frame.frame).find(useful);
     found.or_else(earlier).or(candidates.last().copied()).cloned()
 }
 
-/// The first useful frame after a line that holds `words`.
+/// The first useful frame after a line that contains `words`.
 fn after(texts: &[&str], words: &str) -> Option<Frame> {
     let start = texts.iter().position(|text| text.contains(words))?;
     let frames = texts[start + 1..].iter().filter_map(|text| frame::parse(text));
     frames.filter(|frame| frame.sure).find(|frame| !is_noise(plain(&frame.function), Noise::Usual))
 }
 
-/// The function that names a stall or a lockup: the innermost one that a dispatcher called.
+/// The function that names a stall or a lockup: the innermost one with a dispatcher as its caller.
 fn stalled(frames: &[Stacked], begin: impl Fn(&[&Frame]) -> usize) -> Option<Frame> {
     let frames: Vec<&Frame> = frames.iter().map(|frame| &frame.frame).filter(|frame| frame.sure).collect();
     let frames = without_rcu_thread(&frames);
     let stack = &frames[begin(frames)..];
     let useful = |frame: &&&Frame| !is_noise(plain(&frame.function), Noise::Usual);
     let first = stack.iter().find(useful).copied();
-    // A processor that waits for another one is a loop of its own: the function that called it does not matter.
+    // A processor that waits for another one loops in that function; its caller does not matter.
     if first.is_some_and(|frame| canonical(&frame.function) == "smp_call_function") {
         return first.cloned();
     }
@@ -370,12 +370,12 @@ fn stalled(frames: &[Stacked], begin: impl Fn(&[&Frame]) -> usize) -> Option<Fra
         (!is_dispatcher(plain(&inner.function))).then_some(inner)
     });
     let mut guilty = called.copied().or(first).cloned()?;
-    // The entry of a driver for 32-bit callers has the name of its 64-bit counterpart.
+    // The 32-bit compat entry of a driver gets the name of its 64-bit counterpart.
     guilty.function = guilty.function.replace("_compat_ioctl", "_ioctl");
     Some(guilty)
 }
 
-/// The frames after the stack of the thread that waits for the end of the grace period, which the report prints first.
+/// The frames after the stack of the grace-period kthread, which the report prints first.
 fn without_rcu_thread<'a>(frames: &'a [&'a Frame]) -> &'a [&'a Frame] {
     let waits = |frame: &&Frame| plain(&frame.function) == "rcu_gp_kthread";
     let Some(at) = frames.iter().position(waits) else { return frames };
@@ -386,7 +386,7 @@ fn without_rcu_thread<'a>(frames: &'a [&'a Frame]) -> &'a [&'a Frame] {
     if rest.is_empty() { frames } else { rest }
 }
 
-/// Where the stack of a stuck processor begins: at its instruction pointer, unless the trace begins with the interrupt
+/// The start of the stack of a stuck processor: its instruction pointer, unless the trace starts with the interrupt
 /// that reported it.
 fn stuck(frames: &[&Frame]) -> usize {
     let pointer = frames.iter().position(|frame| frame.kind == FrameKind::InstructionPointer);
@@ -397,8 +397,8 @@ fn stuck(frames: &[&Frame]) -> usize {
     }
 }
 
-/// Where the stack of a stalled task begins: after the entry of the first interrupt. An interrupt handler or a softirq
-/// in it ran only because the task did not let the grace period end.
+/// The start of the stack of a stalled task: after the entry of the first interrupt. An interrupt handler or a softirq
+/// in it ran only because the task prevented the end of the grace period.
 fn interrupted(frames: &[&Frame]) -> usize {
     let pc =
         frames.iter().position(|frame| frame.kind == FrameKind::InstructionPointer).unwrap_or(usize::MAX);
@@ -406,7 +406,7 @@ fn interrupted(frames: &[&Frame]) -> usize {
     let Some(first) = frames.iter().position(|frame| entry(&frame)) else {
         return if pc < frames.len() { pc } else { 0 };
     };
-    // Entries of one interrupt follow each other closely: the handler, the controller, the vector.
+    // The frames of an interrupt's entry are close together: the handler, the controller, the vector.
     let mut last = first;
     for (at, frame) in
         frames.iter().enumerate().skip(first).take_while(|(_, frame)| frame.kind == FrameKind::ReturnAddress)

@@ -1,4 +1,4 @@
-//! The table of crashes: the first line of each, and its title.
+//! The table of crashes: the first line of each kind of crash, and its title.
 //!
 //! A rule matches a message (`line`, a regular expression from its start) and, if it has `near`, the text around it. The
 //! first rule that matches decides, so special rules come before general ones. In titles `{1}` is a group of `line`,
@@ -12,18 +12,18 @@ use regex::Regex;
 use crate::noise::Noise;
 use crate::trouble::TroubleKind;
 
-/// How the guilty function is searched in the stack.
+/// How the guilty function is found in the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Search {
-    /// The first frame that is not passed over.
+    /// The first frame that is not skipped.
     First(Noise),
     /// The function that keeps a task from ending a grace period ([`crate::stall`]).
     Stall,
     /// The function that keeps a processor busy ([`crate::stall`]).
     Lockup,
-    /// Like `First(Usual)`, after the line with these words.
+    /// Like `First(Usual)`, after the line that contains these words.
     After(&'static str),
-    /// Like `First(Usual)`, in the first block of the chain of locks, else in the whole report.
+    /// Like `First(Usual)`, in the first block of the lock dependency chain, else in the whole report.
     Chain,
 }
 
@@ -71,7 +71,7 @@ macro_rules! warn_at {
     };
 }
 
-/// `at: f+0x1/0x2`: where a lock was taken, in reports of lockdep.
+/// `at: f+0x1/0x2`: where a lock was taken, in lockdep reports.
 macro_rules! at {
     ($before:literal) => {
         concat!($before, r"[^\n]*\n[^\n]*,? at: (?:\[<[0-9a-f]+>\] )*(?P<f>[\w.]+)(?:\+0x| [\w./-]+:\d+)")
@@ -106,11 +106,11 @@ pub(crate) const TABLE: &[Row] = &[
     with(row(TroubleKind::Lockup, r"(?:rcu: )?INFO: \w+ detected (?:expedited )?stalls", "INFO: rcu detected stall in {fn}"), Search::Stall),
     // Hung tasks (kernel/hung_task.c).
     with(row(TroubleKind::HungTask, r"INFO: task .+ (?:blocked|is blocked) (?:in I/O wait )?for more than \d+ seconds", "INFO: task hung in {fn}"), WAITING),
-    // The name of a task may contain the end of a line: then the words are in the second line.
+    // The name of a task may contain a newline: then the words are on the second line.
     with(row(TroubleKind::HungTask, r".*:\d+ (?:is )?blocked (?:in I/O wait )?for more than \d+ seconds", "INFO: task hung in {fn}"), WAITING),
     with(row(TroubleKind::HungTask, r"INFO: task .+ can't die for more than \d+ seconds", "INFO: task can't die in {fn}"), WAITING),
 
-    // lockdep (kernel/locking/lockdep.c).
+    // Lockdep (kernel/locking/lockdep.c).
     with(near(TroubleKind::Lockdep, r"(?:WARNING|\[ INFO): possible (?:circular locking dependency|recursive locking) detected", at!("is trying to acquire lock:"), "possible deadlock in {fn}"), Search::Chain),
     with(row(TroubleKind::Lockdep, r"(?:WARNING|\[ INFO): \S+-safe -> \S+-unsafe lock order detected", "possible deadlock in {fn}"), Search::After("-irq-safe at:")),
     near(TroubleKind::Lockdep, r"(?:WARNING|\[ INFO): (?:possible )?(?:irq lock inversion dependency|\w+-safe -> \w+-unsafe lock order|.* lock order) detected", at!("(?:is trying to acquire|just changed the state of lock):?"), "possible deadlock in {fn}"),
@@ -157,7 +157,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Oops, r"BUG: Unable to handle kernel (?:data access|instruction fetch)", "BUG: unable to handle kernel paging request in {fn}"),
     row(TroubleKind::Oops, r"Unhandled fault: ", "Unhandled fault in {fn}"),
 
-    // BUG() and WARN() in shared code: named by the file or by the messages around them.
+    // BUG() and WARN() in shared code: named by the file or by the surrounding messages.
     near(TroubleKind::KernelBug, r"kernel BUG at \S*rust/helpers/bug\.c", r"rust_kernel: panicked at [^\n]*\n(?P<message>[^\n]+)", "{message} in {fn}"),
     row(TroubleKind::KernelBug, r"kernel BUG at (?:\S*/)?lib/list_debug\.c", "BUG: corrupted list in {fn}"),
     row(TroubleKind::KernelBug, r"kernel BUG at (?:\S*/)?mm/usercopy\.c", "BUG: bad usercopy in {fn}"),
@@ -202,10 +202,10 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Bug, r"trusty: .*ASSERT FAILED at \([^)]*\): (.+)", "trusty: ASSERT FAILED: {text1}"),
     row(TroubleKind::Bug, r"trusty: panic \(caller [^)]*\): (.+)", "trusty: panic: {text1}"),
 
-    // A reboot, only if the log contains an earlier boot ([`crate::report`] checks).
+    // A reboot, only if the log contains an earlier boot ([`crate::report`] checks this).
     row(TroubleKind::Oops, REBOOT, "unexpected kernel reboot"),
 
-    // Panics come last, because most follow a report that says more.
+    // Panics come last, because most of them follow a report with more information.
     row(TroubleKind::Panic, r"Kernel panic - not syncing: (?:stack-protector: )?Kernel stack is corrupted in: (?:(?P<f>[A-Za-z_][\w.]*)\+0x)?", "kernel panic: stack is corrupted in {fn}"),
     with(row(TroubleKind::Panic, r"Kernel panic - not syncing: corrupted stack end", "kernel panic: corrupted stack end in {fn}"), Search::Stall),
     row(TroubleKind::Panic, r"Kernel panic - not syncing: (Attempted to kill init!)", "kernel panic: {1}"),
@@ -220,7 +220,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Oops, r"([A-Za-z][\w ,/-]*): [0-9a-f]{4,16} \[#\d+\]", "{1} in {fn}"),
 ];
 
-/// A row, ready to match.
+/// A compiled row.
 pub(crate) struct Rule {
     pub row: &'static Row,
     pub line: Regex,

@@ -1,4 +1,4 @@
-//! The source line in the first line of a report.
+//! The source location in the first line of a report.
 
 use std::sync::LazyLock;
 
@@ -11,8 +11,8 @@ static PLACE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"([\w./+-]+\.(?:[chS]|rs)):(\d+)(?:.* (?:at )?([\w.]+)\+0x)?").expect("a regular expression")
 });
 
-/// SourceLine file and line of the function `guilty`, where the line that opens a report tells: of BUG(), WARN() and UBSAN,
-/// unless they stand in what others call.
+/// The source file and line in the function `guilty`, if the first line of the report contains it. BUG(), WARN() and
+/// UBSAN print it. `None` if the location is in a shared function.
 pub(crate) fn first_line(text: &str, kind: TroubleKind, guilty: &str) -> Option<(String, u32)> {
     if !matches!(kind, TroubleKind::KernelBug | TroubleKind::Warning | TroubleKind::Ubsan) {
         return None;

@@ -1,8 +1,8 @@
 //! The functions around a stalled task or a stuck processor.
 //!
-//! The innermost function depends on when the timer interrupted the loop. The function that generic code called through a
-//! pointer is always the same: an ioctl, a protocol's receive function, a work item. The title therefore has the
-//! innermost function whose caller is a dispatcher.
+//! The innermost function depends on when the timer interrupted the loop. The function that generic code called through
+//! a pointer is always the same: an ioctl, the receive function of a protocol, a work item. The title therefore names
+//! the innermost function with a dispatcher as its caller.
 
 use std::sync::LazyLock;
 
@@ -30,7 +30,7 @@ const INTERRUPTS: &[&str] = &[
 static DISPATCHER_NAMES: LazyLock<Names> = LazyLock::new(|| Names::new(DISPATCHERS.iter().copied()));
 static INTERRUPT_NAMES: LazyLock<Names> = LazyLock::new(|| Names::new(INTERRUPTS.iter().copied()));
 
-/// Whether `function` calls subsystems through pointers.
+/// Whether `function` is a dispatcher.
 pub(crate) fn is_dispatcher(function: &str) -> bool {
     DISPATCHER_NAMES.contains(function)
 }

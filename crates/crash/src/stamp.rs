@@ -1,9 +1,10 @@
 //! The parts of a console line: stamps, the kernel's message, and a program's text before it.
 //!
-//! [`split`] is the only place that decides where the kernel's message begins. Verdicts, titles, markers and log pages
-//! all use it, so that they agree about each line. Nothing here fails; a line without a stamp is its own text.
+//! Only [`split`] decides where the kernel's message starts. Verdicts, titles, markers and log pages all use it, so
+//! that they agree about each line. Nothing here fails; a line without a stamp is all text.
 
-/// The context that printed a line, if printk reports it (`CONFIG_PRINTK_CALLER`). The lines of one report share it.
+/// The context that printed a line, if printk prints it (`CONFIG_PRINTK_CALLER`). All lines of a report have the same
+/// caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Caller {
     /// `[T123]`: the task with this id.
@@ -15,13 +16,13 @@ pub enum Caller {
 /// A console line, split into its parts. The parts are slices of the line, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsoleLine<'a> {
-    /// Seconds since the start of the run with the blank behind them, as `ktest run` writes them to logs: `00012 `.
+    /// Seconds since the start of the run and the following blank, as `ktest run` writes them to logs: `00012 `.
     pub clock: &'a str,
-    /// The text of a program that did not end its line before the kernel printed its message, or a login prompt.
+    /// The text of a program that did not finish its line before the kernel printed its message, or a login prompt.
     pub before: &'a str,
     /// The level, the time stamp and the caller that printk prints before a message.
     pub stamps: &'a str,
-    /// The message. Without stamps this is the whole line behind the clock.
+    /// The message. Without stamps, this is everything after the clock.
     pub text: &'a str,
     /// The context that printed the message.
     pub caller: Option<Caller>,
@@ -30,14 +31,14 @@ pub struct ConsoleLine<'a> {
 }
 
 impl<'a> ConsoleLine<'a> {
-    /// Whether the line carries a stamp of printk, so that the kernel printed the message.
+    /// Whether the line has a printk stamp, which means that the kernel printed the message.
     #[must_use]
     pub fn is_kernel(&self) -> bool {
         !self.stamps.is_empty()
     }
 
-    /// The clock and the stamps at the start of the line, and the rest, for display: a program's text before the
-    /// kernel's message stays visible.
+    /// Splits the line for display: the clock and the stamps at its start, and the rest. A program's text before the
+    /// kernel's message is part of the rest.
     #[must_use]
     pub fn leading_stamps(&self, raw: &'a str) -> (&'a str, &'a str) {
         let stamps = if self.before.is_empty() { self.stamps.len() } else { 0 };
@@ -45,13 +46,13 @@ impl<'a> ConsoleLine<'a> {
     }
 }
 
-/// The kernel prints no longer message: `CONSOLE_EXT_LOG_MAX` is 8192 in all versions.
+/// The maximum length of a kernel message: `CONSOLE_EXT_LOG_MAX` is 8192 in all versions.
 const LONGEST_MESSAGE: usize = 8192;
-/// The longest stamp: `[T4294967295]` and `[  123456.123456789]` are shorter.
+/// The maximum length of a stamp: `[T4294967295]` and `[  123456.123456789]` are shorter.
 const LONGEST_STAMP: usize = 40;
 
-/// Splits a console line. The kernel's message begins behind the last stamp of printk in the line, because a program
-/// may leave its line unfinished before it. White space at the start of the message is part of it.
+/// Splits a console line. The kernel's message starts after the last printk stamp in the line, because a program may
+/// have printed an unfinished line before it. Leading white space of the message is part of it.
 #[must_use]
 pub fn split(raw: &str) -> ConsoleLine<'_> {
     let raw = raw.trim_end();
@@ -60,7 +61,7 @@ pub fn split(raw: &str) -> ConsoleLine<'_> {
     let (before, found) = match last_stamp(&rest[leading.length..]) {
         Some(at) => {
             let before = &rest[..leading.length + at];
-            // A level directly before the time stamp belongs to the kernel's part.
+            // A level directly before the time stamp belongs to the kernel's stamps.
             let before = &before[..before.len() - level_length(before)];
             (before, stamps(&rest[before.len()..]))
         }
@@ -70,7 +71,7 @@ pub fn split(raw: &str) -> ConsoleLine<'_> {
     ConsoleLine { clock, before, stamps, text: shortened(text), caller: found.caller, level: found.level }
 }
 
-/// The length of the run's clock at the start of a line of a log: five or more digits and a blank.
+/// The length of the run's clock at the start of a log line: five or more digits and a blank.
 fn clock_length(raw: &str) -> usize {
     let digits = raw.bytes().take(12).take_while(u8::is_ascii_digit).count();
     if digits >= 5 && raw.as_bytes().get(digits) == Some(&b' ') { digits + 1 } else { 0 }
@@ -79,13 +80,13 @@ fn clock_length(raw: &str) -> usize {
 /// What printk put at the start of a text.
 #[derive(Debug, Clone, Copy, Default)]
 struct Stamps {
-    /// Their length with the one blank behind them.
+    /// The length of the stamps with the one blank after them.
     length: usize,
     caller: Option<Caller>,
     level: Option<u8>,
 }
 
-/// Reads `<6>`, `[   12.345678]`, `[   12.345678][  T123]` and `[  T123]` at the start of a text.
+/// Parses `<6>`, `[   12.345678]`, `[   12.345678][  T123]` and `[  T123]` at the start of a text.
 fn stamps(text: &str) -> Stamps {
     let mut found = Stamps::default();
     loop {
@@ -114,8 +115,8 @@ fn stamps(text: &str) -> Stamps {
     found
 }
 
-/// Where the last stamp in a text begins. Inside of a line it must look exactly as printk formats it, because programs
-/// print brackets and numbers too.
+/// The position of the last stamp in a text. A stamp that is not at the start of the line must be exactly as printk
+/// formats it, because programs print brackets and numbers too.
 fn last_stamp(text: &str) -> Option<usize> {
     let inner = |at: usize| {
         let inside = &text[at + 1..];
@@ -123,7 +124,7 @@ fn last_stamp(text: &str) -> Option<usize> {
         Some(&inside[..end])
     };
     let timed = |at: &usize| inner(*at).is_some_and(|inner| is_time(inner, 6));
-    // printk pads callers to six characters: `[  T123]`. Without time stamps they are the only stamp.
+    // printk pads callers to six characters: `[  T123]`. Without time stamps, the caller is the only stamp.
     let called =
         |at: &usize| inner(*at).is_some_and(|inner| inner.len() >= 6 && caller(inner.trim_start()).is_some());
     let at = text.rmatch_indices('[').map(|(at, _)| at).find(|at| timed(at) || called(at))?;
@@ -131,8 +132,8 @@ fn last_stamp(text: &str) -> Option<usize> {
     Some(earlier.unwrap_or(at))
 }
 
-/// `12.345678`, and `12.345678@0` and `12.345678,3` of some vendors' kernels. printk formats it as `%5lu.%06lu`: a
-/// shorter fraction than `digits` counts only if the seconds are padded.
+/// `12.345678`, and `12.345678@0` and `12.345678,3` in some vendor kernels. printk formats it as `%5lu.%06lu`: a
+/// fraction shorter than `digits` is accepted only if the seconds are padded.
 fn is_time(inner: &str, digits: usize) -> bool {
     let inner = inner.trim_end();
     let Some((seconds, fraction)) = inner.split_once('.') else { return false };
@@ -171,8 +172,8 @@ fn caller(inner: &str) -> Option<Caller> {
     }
 }
 
-/// What a program left before the message of a kernel that prints no stamps: a prompt to log in, and what the terminal
-/// overwrites or does not show.
+/// What a program printed before the message of a kernel that prints no stamps: a login prompt, and text that the
+/// terminal overwrites or does not show.
 fn unfinished(text: &str) -> &str {
     let mut at = text.rfind('\r').map_or(0, |at| at + 1);
     at += invisible(&text[at..]);

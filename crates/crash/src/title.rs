@@ -1,24 +1,26 @@
-//! The spelling of titles: function names without the additions of compilers and architectures, placeholders for numbers
-//! and addresses, so that equal crashes have equal titles.
+//! The spelling of titles: function names without the additions of compilers and architectures, and placeholders for
+//! numbers and addresses, so that equal crashes have equal titles.
 //!
-//! Titles follow the conventions of syzbot, as far as public titles show them:
+//! Titles follow the conventions of syzbot, as far as its public titles show them:
 //!
-//! - `KIND in FUNCTION`. The function is the first of the report's own stack that [`crate::families`] does not pass over.
-//!   If all are passed over, it is the outermost one; without a stack the title ends with `in corrupted`.
-//! - Detectors keep their prefix and the kind of bug (`KASAN: slab-use-after-free Read in f`); the access is in the title if
-//!   the report has it. KCSAN names both functions as its first line does. A double-free is an invalid-free for kernels
-//!   that do not distinguish them.
-//! - A bad address has one spelling for all architectures: `BUG: unable to handle kernel NULL pointer dereference in f`,
-//!   `... paging request in f`. Other faults keep the processor's words (`divide error in f`), or are `Internal error` (arm).
-//! - `kernel BUG in f` and `WARNING in f`, except in shared code, where the kind of bug is known: `BUG: corrupted list`,
-//!   `WARNING: refcount bug`, `kobject bug`, `ODEBUG bug`, `kmalloc bug`, `locking bug`, `bad usercopy`.
-//! - lockdep: `possible deadlock` for all orders of locks, named by the function that takes the lock; `inconsistent lock
-//!   state`; `WARNING` or `BUG` as the kernel version has it.
-//! - Tasks that wait: `INFO: task hung in f`, where f is the first function that does not wait itself, except `rtnl_lock` and
-//!   `synchronize_rcu`. Stalls and lockups: the function that generic code called through a pointer ([`crate::stall`]).
-//! - System calls have the name of the call without wrappers; old kernels' `SyS_f` is `f`.
-//! - A panic has its message as the title, but only if no report precedes it. Numbers are `NUM`, addresses `ADDR`, and
-//!   network devices `DEV`.
+//! - `KIND in FUNCTION`. The function is the first one in the report's own stack that [`crate::families`] does not
+//!   skip. If all are skipped, it is the outermost one; without a stack, the title ends with `in corrupted`.
+//! - Detectors keep their prefix and the kind of bug (`KASAN: slab-use-after-free Read in f`); the access is in the
+//!   title if the report has it. KCSAN titles name both functions, as the first line does. A double-free is an
+//!   invalid-free for kernels that do not distinguish them.
+//! - A bad address has one spelling for all architectures: `BUG: unable to handle kernel NULL pointer dereference in
+//!   f`, `... paging request in f`. Other faults keep the processor's words (`divide error in f`), or are `Internal
+//!   error` (arm).
+//! - `kernel BUG in f` and `WARNING in f`, except in shared code, where the kind of bug is known: `BUG: corrupted
+//!   list`, `WARNING: refcount bug`, `kobject bug`, `ODEBUG bug`, `kmalloc bug`, `locking bug`, `bad usercopy`.
+//! - Lockdep: `possible deadlock` for all lock orders, named by the function that takes the lock; `inconsistent lock
+//!   state`; `WARNING` or `BUG` as the kernel version prints it.
+//! - Tasks that wait: `INFO: task hung in f`, where f is the first function that does not wait itself, except
+//!   `rtnl_lock` and `synchronize_rcu`. Stalls and lockups name the function that generic code called through a pointer
+//!   ([`crate::stall`]).
+//! - System calls are named without their wrappers; `SyS_f` of old kernels is `f`.
+//! - A panic has its message as the title, but only if no report precedes it. Numbers are replaced with `NUM`,
+//!   addresses with `ADDR`, and network devices with `DEV`.
 
 use std::sync::LazyLock;
 
@@ -36,8 +38,8 @@ pub(crate) fn plain(function: &str) -> &str {
     name
 }
 
-/// The name of a function that is common to all architectures and versions: a system call without its wrappers, one name
-/// for all ways to wait for RCU, and one for all ways to call another processor.
+/// The name of a function that is common to all architectures and versions: a system call without its wrappers, one
+/// name for all ways to wait for RCU, and one for all ways to call another processor.
 pub(crate) fn canonical(function: &str) -> &str {
     let name = plain(function);
     // The wrappers of a system call (include/linux/syscalls.h), outermost first: __x64_sys_f, __se_sys_f, __do_sys_f.
@@ -100,7 +102,7 @@ static REPLACE: LazyLock<Vec<Replace>> = LazyLock::new(|| {
     table.into_iter().map(ready).collect()
 });
 
-/// Free text of a message as part of a title.
+/// Free text of a message, generalized for use in a title.
 pub(crate) fn general(text: &str) -> String {
     let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for replace in REPLACE.iter() {

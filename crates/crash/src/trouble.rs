@@ -1,16 +1,16 @@
-//! Recognises the console lines that begin kernel trouble.
+//! Recognizes the console lines that start kernel trouble.
 //!
-//! Supervision calls it for each line while the log grows; a report with a title begins at no other line. The rules
-//! follow the list in docs/contract.md; the first that fits names the kind.
+//! The supervisor calls it for each line while the log grows; a report with a title starts only at such a line. The
+//! rules follow the list in docs/contract.md; the first rule that matches gives the kind.
 
 use std::fmt;
 
 use crate::stamp::split;
 
-/// What kind of bug the kernel reports.
+/// The kind of bug that the kernel reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TroubleKind {
-    /// `Kernel panic`: the kernel has stopped.
+    /// `Kernel panic`: the kernel stopped.
     Panic,
     /// `kernel BUG at`.
     KernelBug,
@@ -30,7 +30,7 @@ pub enum TroubleKind {
     Rcu,
     /// A task that is blocked for too long.
     HungTask,
-    /// A processor that is stuck: soft or hard lockup, RCU stall.
+    /// A processor that is stuck: a soft or hard lockup, an RCU stall.
     Lockup,
     /// A general protection fault.
     Gpf,
@@ -68,24 +68,24 @@ impl fmt::Display for TroubleKind {
 }
 
 impl TroubleKind {
-    /// Whether the stacks of its report have no head line (`Call Trace:`).
+    /// Whether the stacks in its reports have no header line (`Call Trace:`).
     pub(crate) fn headless(self) -> bool {
         matches!(self, Self::Kasan | Self::Kcsan | Self::Kmsan | Self::Leak)
     }
 }
 
-/// The beginning of kernel trouble.
+/// The start of kernel trouble.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     /// What it reports.
     pub kind: TroubleKind,
-    /// The kernel has stopped and prints nothing further.
+    /// The kernel stopped and prints nothing further.
     pub fatal: bool,
     /// The kernel's message, without its stamps.
     pub text: String,
 }
 
-/// Where in the message the words of a rule are.
+/// Where in the message a rule looks for its words.
 enum Position {
     Start,
     Anywhere,
@@ -93,7 +93,7 @@ enum Position {
 
 use Position::{Anywhere, Start};
 
-/// The rules: the first that fits decides.
+/// The rules: the first one that matches decides.
 const RULES: &[(Position, &str, TroubleKind)] = &[
     (Start, "Kernel panic - not syncing", TroubleKind::Panic),
     (Start, "kernel BUG at ", TroubleKind::KernelBug),
@@ -160,13 +160,13 @@ const RULES: &[(Position, &str, TroubleKind)] = &[
     (Start, "trusty: ", TroubleKind::Bug),
 ];
 
-/// Whether a console line begins kernel trouble.
+/// Whether a console line starts kernel trouble, and which.
 #[must_use]
 pub fn trouble(line: &str) -> Option<Trouble> {
     trouble_in(split(line).text)
 }
 
-/// Whether a message, which [`split`] has found in its line, begins kernel trouble.
+/// Whether a message, as found by [`split`], starts kernel trouble.
 pub(crate) fn trouble_in(message: &str) -> Option<Trouble> {
     let text = message.trim_start();
     let fits = |position: &Position, words: &str| match position {
@@ -202,12 +202,12 @@ fn device_warning(text: &str) -> Option<TroubleKind> {
     (on_bus && named && !driver.is_empty()).then_some(TroubleKind::Warning)
 }
 
-/// Whether the rest of a message has the form of its kind. The words of some rules are also printed by programs and
-/// by messages that report no bug.
+/// Whether the rest of a message has the form of its kind. The words of some rules are also printed by programs, and by
+/// messages that do not report a bug.
 fn holds(kind: TroubleKind, text: &str) -> bool {
     match kind {
         TroubleKind::HungTask => is_hung_task(text),
-        // A shell that prints its commands, and scripts that search the log, have the words too.
+        // A shell that traces its commands, and scripts that search the log, print these words too.
         TroubleKind::Lockdep if !text.starts_with("INFO: ") => {
             ["WARNING: ", "[ INFO: ", "[ BUG: "].iter().any(|start| text.starts_with(start))
         }
@@ -218,7 +218,7 @@ fn holds(kind: TroubleKind, text: &str) -> bool {
             text.contains(" in ") || text.contains(" on ") || text.starts_with("BUG: ")
         }
         TroubleKind::Bug if text.starts_with("BUG ") => is_slab_bug(text),
-        // The secure world of Android devices reports through its driver; most of its messages are no bugs.
+        // The secure world of Android devices reports through its driver; most of its messages are not bugs.
         TroubleKind::Bug if text.starts_with("trusty: ") => {
             ["trusty: panic ", "ASSERT FAILED at "].iter().any(|words| text.contains(words))
         }
@@ -227,8 +227,8 @@ fn holds(kind: TroubleKind, text: &str) -> bool {
     }
 }
 
-/// `INFO: task NAME:ID blocked for more than N seconds.` The name may contain the end of a line: then the line begins in
-/// the name.
+/// `INFO: task NAME:ID blocked for more than N seconds.` The name may contain a newline: then the line starts in the
+/// middle of the name.
 fn is_hung_task(text: &str) -> bool {
     let Some((task, rest)) = text.split_once(" for more than ") else { return false };
     let task = task.strip_suffix(" in I/O wait").unwrap_or(task);
@@ -241,7 +241,7 @@ fn is_hung_task(text: &str) -> bool {
         && id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The forms of WARN() and of the unwinder. Programs warn too (lvm, mkfs), and so do drivers.
+/// The formats of WARN() and of the unwinder. Programs (lvm, mkfs) and drivers print warnings too.
 fn is_warn(text: &str) -> bool {
     let rest = text.strip_prefix("WARNING: ").unwrap_or(text);
     let old = rest.strip_prefix("at ").is_some_and(|place| place.contains(':'));
@@ -253,8 +253,8 @@ fn is_warn(text: &str) -> bool {
     old || usual || new || rest.starts_with("kernel stack ")
 }
 
-/// `BUG kmalloc-64 (Not tainted): Poison overwritten`. `slab_bug` of mm/slub.c prints each of its messages in this form:
-/// the name of the cache, which may hold blanks, and the taint.
+/// `BUG kmalloc-64 (Not tainted): Poison overwritten`. `slab_bug` in mm/slub.c prints each of its messages in this
+/// form, with the name of the cache, which may contain blanks, and the taint.
 fn is_slab_bug(text: &str) -> bool {
     let Some((cache, rest)) = text.trim_start_matches("BUG ").split_once(" (") else { return false };
     let Some((taint, message)) = rest.split_once("): ") else { return false };

@@ -1,4 +1,5 @@
-//! Tests on a corpus of real crash logs in the directory `$KTEST_CRASH_LOGS`. Without it, they print that they are skipped.
+//! Tests on a corpus of real crash logs in the directory `$KTEST_CRASH_LOGS`. If it is not set, the tests print that
+//! they are skipped.
 
 #![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -54,7 +55,7 @@ fn titles_are_exact_and_quiet_logs_have_none() {
     assert!(exact * 100 >= all * 97, "{exact} of {all}");
 }
 
-/// Titles of messages that do not come from a kernel, or of a boot without a crash.
+/// Titles of messages that are not printed by a kernel, or of a boot without a crash.
 const NO_TROUBLE: [&str; 3] = ["SYZFAIL: ", "go runtime error", "unexpected kernel reboot"];
 
 #[test]
@@ -70,8 +71,8 @@ fn every_log_with_a_kernel_title_has_trouble_and_quiet_logs_have_none() {
 }
 
 #[test]
-fn cut_anywhere_nothing_panics() {
-    // A fixed sequence, so that a failure repeats.
+fn logs_cut_anywhere_cause_no_panic() {
+    // The random sequence is fixed, so that failures are reproducible.
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
     let mut random = move |limit: usize| {
         state ^= state << 13;

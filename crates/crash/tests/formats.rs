@@ -1,8 +1,9 @@
-//! The formats of reports: each kind of report, as several architectures and versions of the kernel print it.
+//! The formats of reports: each kind of report, as several architectures and kernel versions print it.
 //!
-//! `formats.txt` has the reports without stamps. Each is read in all forms in which a console shows it.
+//! `formats.txt` contains the reports without stamps. Each is read in all the forms in which a console shows it.
 
-/// Ways to show a report on a console: a name, what comes before the first line, before each line, and behind it.
+/// The forms in which a console shows a report: a name, the text before the first line, before each line, and after the
+/// report.
 const CONSOLES: [(&str, &str, &str, &str); 12] = [
     ("no stamps", "", "", ""),
     ("no stamps, a serial port", "", "", "\r"),

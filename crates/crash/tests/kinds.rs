@@ -1,6 +1,6 @@
 //! One constructed report of each kind whose first frames do not name the crash.
 
-/// The title of a log made of a first line and frames, with stamps and without.
+/// The title of a log that consists of a first line and frames, with stamps and without.
 fn title(lines: &[&str]) -> String {
     let plain = lines.join("\n");
     let stamped: String = lines.iter().map(|line| format!("[   12.345678][  T123] {line}\n")).collect();
@@ -133,7 +133,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn helpers_that_many_share() {
+fn shared_helpers_are_skipped() {
     for (stack, title) in HUNG {
         assert_eq!(
             with_stack("INFO: task syz:123 blocked for more than 143 seconds.", stack),
@@ -154,7 +154,7 @@ fn helpers_that_many_share() {
 }
 
 #[test]
-fn entries_are_named_by_the_call_that_they_wrap() {
+fn entry_functions_are_named_by_the_system_call() {
     let rcu = "WARNING: suspicious RCU usage";
     for (functions, wanted) in [
         ("lockdep_rcu_suspicious __se_sys_bpf do_syscall_64", "sys_bpf"),
@@ -173,7 +173,7 @@ fn entries_are_named_by_the_call_that_they_wrap() {
 }
 
 #[test]
-fn a_deadlock_is_named_by_the_lock_that_is_taken_else_by_the_chain() {
+fn a_deadlock_is_named_by_the_function_that_takes_the_lock_or_by_the_chain() {
     let report = |function: &str| {
         title(&[
             "WARNING: possible circular locking dependency detected",

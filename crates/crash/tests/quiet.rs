@@ -1,7 +1,7 @@
-//! Ordinary lines of programs and of the kernel are no kernel trouble, also if they have its words.
+//! Ordinary lines of programs and of the kernel are not kernel trouble, even if they contain the same words.
 
 #[test]
-fn ordinary_lines_are_no_trouble() {
+fn ordinary_lines_are_not_trouble() {
     for line in include_str!("quiet.txt").lines() {
         for shown in [line.to_owned(), format!("{line}\r"), format!("00012 {line}"), format!("10%\r{line}")] {
             assert_eq!(crash::trouble(&shown), None, "{shown:?}");

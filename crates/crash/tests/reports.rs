@@ -112,7 +112,7 @@ Call Trace:
 "
     );
     assert_eq!(reports[0].guilty_frame, Some(0));
-    // The decoded report has the same title, now with the source line.
+    // The decoded report has the same title, and now also the source line.
     let again = crash::reports(&decoded);
     assert_eq!(again[0].title, reports[0].title);
     let guilty = again[0].guilty_frame.map(|at| again[0].frames[at].source.clone());

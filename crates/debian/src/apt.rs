@@ -1,4 +1,4 @@
-//! apt with a root of its own: packages of any suite and architecture, without a change to the host's apt.
+//! apt with its own root: packages of any suite and architecture, without a change to the host's apt.
 //!
 //! apt checks the indices against the keys of the host's distribution, and every package against its index.
 
@@ -14,11 +14,11 @@ use crate::error::DebianError;
 use crate::package::Package;
 use crate::sources::Mirror;
 
-/// The time limit of one apt command: indices and packages of a slow mirror.
+/// The time limit of one apt command, long enough for a slow mirror.
 const LIMIT: Duration = Duration::from_secs(1800);
 const OUTPUT_BYTES: usize = 16 << 20;
 
-/// The apt root of one suite and architecture. The caller holds a lock on it.
+/// The apt root of a suite and architecture. The caller must hold a lock on it.
 #[derive(Debug)]
 pub struct AptRoot {
     dir: PathBuf,
@@ -27,8 +27,8 @@ pub struct AptRoot {
 }
 
 impl AptRoot {
-    /// Sets up the root in `dir` and downloads the indices. An index that cannot be downloaded is not an error yet;
-    /// it is the cause given by [`DebianError::NoPackage`].
+    /// Sets up the root in `dir` and downloads the indices. If an index cannot be downloaded, this is not an error yet;
+    /// it is reported as the cause of [`DebianError::NoPackage`].
     pub async fn update(dir: &Path, arch: Arch, mirror: &Mirror) -> Result<Self, DebianError> {
         let text = dir.to_string_lossy();
         if text.contains(|c: char| "\"\\;".contains(c) || c.is_control()) {
@@ -59,7 +59,7 @@ impl AptRoot {
         Ok(cmd.output(Limits { time: LIMIT, bytes: OUTPUT_BYTES }).await?)
     }
 
-    /// The index entry of a package, in its newest version.
+    /// The index entry of the newest version of a package.
     pub async fn show(&self, name: &str) -> Result<Package, DebianError> {
         let output = self.run("apt-cache", &["show", "--no-all-versions", name], &self.dir).await?;
         Package::parse(&output.text()).ok_or_else(|| DebianError::NoPackage {
@@ -68,7 +68,7 @@ impl AptRoot {
         })
     }
 
-    /// Downloads exactly this version of a package into `dir` and returns the path of its file.
+    /// Downloads exactly this version of a package into `dir` and returns the path of the file.
     pub async fn download(&self, package: &Package, dir: &Path) -> Result<PathBuf, DebianError> {
         let version = format!("{}={}", package.name, package.version);
         let failed = |cause: String| DebianError::Download { package: version.clone(), cause };
@@ -96,8 +96,8 @@ fn copy_keys(to: &Path) -> Result<(), DebianError> {
     Ok(())
 }
 
-/// apt's configuration. apt reads it before the host's and then looks for the host's in the folders named here, which
-/// are empty: of the host's settings only those in `mirror` apply.
+/// apt's configuration. apt reads it before the host's, and then looks for the host's in the directories named here,
+/// which are empty: of the host's settings, only those in `mirror` apply.
 fn configuration(root: &Path, arch: Arch, mirror: &Mirror) -> String {
     let root = root.display();
     let arch = arch_name(arch);

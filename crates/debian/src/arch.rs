@@ -1,8 +1,8 @@
-//! Debian's names of the architectures.
+//! Debian's architecture names.
 
 use model::Arch;
 
-/// Debian's name of an architecture: `amd64`, `arm64`.
+/// Debian's name for an architecture: `amd64`, `arm64`.
 #[must_use]
 pub fn arch_name(arch: Arch) -> &'static str {
     match arch {
@@ -11,7 +11,7 @@ pub fn arch_name(arch: Arch) -> &'static str {
     }
 }
 
-/// Parses an architecture by Debian's name or by the kernel's `uname -m`.
+/// Parses an architecture from Debian's name or from the output of `uname -m`.
 #[must_use]
 pub fn parse_arch(text: &str) -> Option<Arch> {
     Arch::ALL.into_iter().find(|arch| text == arch.as_str() || text == arch_name(*arch))

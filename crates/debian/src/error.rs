@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// Why a package or an index is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum DebianError {
-    /// apt's configuration format cannot quote this path.
+    /// apt's configuration format has no way to quote this path.
     #[error("{}: apt does not accept quotes, backslashes or semicolons in a path; set KTEST_CACHE_DIR", .0.display())]
     Path(PathBuf),
     /// The index of the mirror does not list the package.
@@ -35,7 +35,7 @@ pub enum DebianError {
     /// A program could not be run.
     #[error(transparent)]
     Spawn(#[from] spawn::SpawnError),
-    /// A file or folder of the apt root failed.
+    /// A file or directory of the apt root cannot be accessed.
     #[error(transparent)]
     File(#[from] fsx::Error),
 }

@@ -1,4 +1,4 @@
-//! The host's own apt: its sources, its release, and how it reaches its mirror.
+//! The host's own apt: its sources, its release, and the settings for its mirror.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,18 @@ use spawn::{Cmd, Limits};
 use crate::programs::find_program;
 use crate::sources::{AptSource, DEFAULT_COMPONENTS, Mirror, mirror_lines, parse_list, parse_stanzas};
 
-/// The largest configuration file that is read, in bytes.
+/// The maximum size of a configuration file, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// What the host's apt is configured with. Empty on a host without apt.
+/// The configuration of the host's apt. Empty on a host without apt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostApt {
     /// The entries of `sources.list` and `sources.list.d`.
     pub sources: Vec<AptSource>,
     /// The code name of the release, from `/etc/os-release`.
     pub codename: Option<String>,
-    /// The settings that decide how a mirror is reached (proxies, retries, age checks), as `apt-config dump` prints
-    /// them, without the semicolon.
+    /// The settings for access to a mirror (proxies, retries, age checks), as `apt-config dump` prints them, without
+    /// the semicolon.
     pub settings: Vec<String>,
 }
 
@@ -34,14 +34,14 @@ impl HostApt {
         }
     }
 
-    /// The suite of the host: its code name, else the first suite of its distribution's archive.
+    /// The suite of the host: its code name, or else the first suite of its distribution's archive.
     #[must_use]
     pub fn suite(&self) -> Option<String> {
         self.codename.clone().or_else(|| archive_suite(&self.sources).map(String::from))
     }
 
-    /// Where packages of `suite` come from: the host's sources for that suite, else the host's repositories with
-    /// `suite` in place of its own. Without lines if the host's sources do not name an archive.
+    /// The mirror for packages of `suite`: the host's sources for that suite, or else the host's repositories with
+    /// `suite` instead of its own suite. It has no lines if the host's sources contain no archive of the distribution.
     #[must_use]
     pub fn mirror(&self, suite: &str) -> Mirror {
         let own = self.suite().unwrap_or_default();
@@ -66,7 +66,7 @@ fn read_sources(dir: &Path) -> Vec<AptSource> {
     files.iter().flat_map(read).collect()
 }
 
-/// The first suite of the distribution's archive: the suite that the host runs.
+/// The first suite of the distribution's archive, which is the suite that the host runs.
 fn archive_suite(sources: &[AptSource]) -> Option<&str> {
     let suites = sources.iter().filter(|source| source.is_archive()).flat_map(|source| &source.suites);
     suites.map(String::as_str).find(|suite| !suite.contains(['-', '/']))
@@ -87,7 +87,7 @@ async fn apt_config() -> Option<String> {
     output.exit.success().then(|| output.text())
 }
 
-/// The settings of `apt-config dump` that decide how a mirror is reached and how old its indices may be.
+/// The settings in the output of `apt-config dump` for access to a mirror and for the maximum age of its indices.
 fn access_settings(dump: &str) -> Vec<String> {
     let prefixes = ["Acquire::http::", "Acquire::https::", "Acquire::Check-", "Acquire::Retries"];
     let lines = dump.lines().filter(|line| prefixes.iter().any(|prefix| line.starts_with(prefix)));

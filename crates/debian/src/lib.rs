@@ -1,7 +1,7 @@
-//! Debian and Ubuntu packages: which mirror the host uses, which packages a suite has, and their download.
+//! Debian and Ubuntu packages: the mirror that the host uses, the packages of a suite, and their download.
 //!
-//! The mirror comes from the host's own apt sources, so that no host name is built in. Downloads use an apt root of
-//! their own: the host's apt state never changes, and apt checks every package against its signed index.
+//! The mirror comes from the host's apt sources, so that no host name is hard-coded. Downloads use a separate apt root:
+//! the host's apt state never changes, and apt checks every package against its signed index.
 
 mod apt;
 mod arch;

@@ -7,7 +7,7 @@ use spawn::{Cmd, Limits};
 use crate::error::DebianError;
 use crate::stanza::{field, stanzas};
 
-/// A package of an index.
+/// A package in an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
     /// Its name.
@@ -16,14 +16,14 @@ pub struct Package {
     pub version: String,
     /// Its `Depends` field; empty if it has none.
     pub depends: String,
-    /// The SHA-256 of its file, hexadecimal, as the signed index gives it.
+    /// The SHA-256 of its file in hexadecimal, from the signed index.
     pub sha256: String,
-    /// The size of its file in bytes; 0 if the index does not give it.
+    /// The size of its file in bytes; 0 if the index does not contain it.
     pub size: u64,
 }
 
 impl Package {
-    /// Parses the first stanza that `apt-cache show` prints.
+    /// Parses the first stanza in the output of `apt-cache show`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let stanza = stanzas(text).next()?;
         let field = |name: &str| field(stanza, name).map(String::from);
@@ -44,7 +44,7 @@ impl Package {
     }
 }
 
-/// Unpacks the files of a `.deb` into a folder, without running its scripts.
+/// Unpacks the files of a `.deb` into a directory, without running its scripts.
 pub async fn unpack(file: &Path, dir: &Path) -> Result<(), DebianError> {
     let output = Cmd::new("dpkg-deb").arg("-x").args([file, dir]).output(Limits::seconds(600)).await?;
     if output.exit.success() {
@@ -53,7 +53,7 @@ pub async fn unpack(file: &Path, dir: &Path) -> Result<(), DebianError> {
     Err(DebianError::Unpack { file: file.into(), cause: output.error_line() })
 }
 
-/// The packages of a dpkg status file, one `name version` a line.
+/// The packages in a dpkg status file, one `name version` per line.
 #[must_use]
 pub fn installed_packages(status: &str) -> String {
     let line = |stanza: &str| Some(format!("{} {}\n", field(stanza, "Package")?, field(stanza, "Version")?));

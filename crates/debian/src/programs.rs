@@ -1,10 +1,10 @@
-//! Where programs are. Debian leaves `/usr/sbin` and `/sbin` out of an ordinary user's PATH, although users may run
-//! what is there (depmod, newuidmap's helpers, mke2fs).
+//! Finds programs. Debian does not put `/usr/sbin` and `/sbin` into an ordinary user's PATH, although users may run the
+//! programs there (depmod, mke2fs, the helpers of newuidmap).
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// The folders of a system's programs, as a PATH.
+/// The program directories of a system, as a PATH.
 pub const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
 /// The PATH of this process, followed by [`SYSTEM_PATH`].
@@ -15,13 +15,13 @@ pub fn search_path() -> OsString {
 
 fn extended(path: &OsStr) -> OsString {
     let mut path = path.to_owned();
-    // An empty entry would stand for the working directory.
+    // An empty entry would mean the working directory.
     path.push(if path.is_empty() { "" } else { ":" });
     path.push(SYSTEM_PATH);
     path
 }
 
-/// The executable file of a program in [`search_path`]; a name with a slash is a path.
+/// The executable file of a program in [`search_path`]. A name with a slash is a path.
 #[must_use]
 pub fn find_program(name: &str) -> Option<PathBuf> {
     find_in(name, &search_path())

@@ -1,9 +1,9 @@
-//! apt sources: both file formats of `sources.list`, and the lines to install another suite from the same mirror.
-//! Pure. An entry that cannot be parsed is skipped: apt itself reports it.
+//! apt sources: both file formats, and the lines to install another suite from the same mirror. Pure. An entry that
+//! cannot be parsed is skipped, because apt itself reports it.
 
 use crate::stanza::{stanzas, words};
 
-/// One entry of apt's sources: one or more suites of one repository.
+/// An entry of apt's sources: one or more suites of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AptSource {
     /// The URI of the repository.
@@ -12,18 +12,18 @@ pub struct AptSource {
     pub suites: Vec<String>,
     /// The components: `main`, `universe`...
     pub components: Vec<String>,
-    /// The key file named by `Signed-By`. A key inside the entry itself is not kept.
+    /// The key file named by `Signed-By`. A key embedded in the entry is not kept.
     pub signed_by: Option<String>,
 }
 
 impl AptSource {
-    /// Whether this is the archive of the distribution, not a third-party repository.
+    /// Whether this is the archive of the distribution, as opposed to a third-party repository.
     pub(crate) fn is_archive(&self) -> bool {
         let foreign_key = self.signed_by.as_ref().is_some_and(|file| !file.contains("archive-keyring"));
         self.components.iter().any(|name| name == "main") && !self.uri.starts_with("cdrom:") && !foreign_key
     }
 
-    /// The `deb` line for one suite with these of its components.
+    /// The `deb` line for one suite with those of `components` that the entry has.
     fn line(&self, suite: &str, components: &[&str], with_key: bool) -> String {
         let key = match &self.signed_by {
             Some(file) if with_key => format!("[signed-by={file}] "),
@@ -35,7 +35,7 @@ impl AptSource {
     }
 }
 
-/// Where packages come from: what apt is configured with.
+/// The origin of packages: the lines and settings of apt's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mirror {
     /// Lines of a `sources.list`.
@@ -44,10 +44,10 @@ pub struct Mirror {
     pub settings: Vec<String>,
 }
 
-/// The components with the kernels and tools that tests need: Debian's and Ubuntu's names of the free ones.
+/// The components with the kernels and tools that tests need, in the names of Debian and Ubuntu.
 pub const DEFAULT_COMPONENTS: [&str; 2] = ["main", "universe"];
 
-/// The pockets of a release that are installed together with it.
+/// The pockets of a release that are used together with it.
 const POCKETS: [&str; 3] = ["", "-updates", "-security"];
 
 /// The entries of a file in the one-line format (`*.list`).
@@ -98,8 +98,8 @@ fn key_file(word: &str) -> Option<String> {
     word.starts_with('/').then(|| word.into())
 }
 
-/// The `deb` lines to install `suite` from: the host's own lines for it, else the archives of the host's suite `own`
-/// with `suite` in its place. Empty if the sources name no archive.
+/// The `deb` lines to install `suite`: the host's own lines for it, or else the archives of the host's suite `own` with
+/// `suite` in its place. Empty if the sources contain no archive of the distribution.
 pub(crate) fn mirror_lines(
     sources: &[AptSource],
     own: &str,
@@ -113,7 +113,7 @@ pub(crate) fn mirror_lines(
                 let Some(pocket) = found.strip_prefix(from).filter(|pocket| POCKETS.contains(pocket)) else {
                     continue;
                 };
-                // The key of one suite need not have signed another.
+                // The key of one suite may not have signed another one.
                 lines.push(source.line(&format!("{suite}{pocket}"), components, from == suite));
             }
         }

@@ -5,7 +5,7 @@ pub(crate) fn stanzas(text: &str) -> impl Iterator<Item = &str> {
     text.split("\n\n").filter(|stanza| !stanza.trim().is_empty())
 }
 
-/// The first line of a field's value. Field names are compared without case.
+/// The first line of a field's value. Field names are case-insensitive.
 pub(crate) fn field<'a>(stanza: &'a str, name: &str) -> Option<&'a str> {
     stanza.lines().find_map(|line| value(line, name))
 }

@@ -1,4 +1,4 @@
-//! The wall clock. Only the edge of a program reads it; everything else is passed the time.
+//! The wall clock. Only the edges of a program read it; all other code takes the time as an argument.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

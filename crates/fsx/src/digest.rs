@@ -1,4 +1,4 @@
-//! SHA-256 and its hexadecimal form: names derived from contents.
+//! SHA-256 and its hexadecimal form, for names that are derived from contents.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 
-/// Lower-case hexadecimal, two digits for each byte.
+/// Lower-case hexadecimal, two digits per byte.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -27,7 +27,7 @@ pub fn sha256_hex(bytes: impl AsRef<[u8]>) -> String {
     hex(&sha256(bytes))
 }
 
-/// The SHA-256 of all that `from` yields, as 64 hexadecimal digits. Memory use is constant.
+/// The SHA-256 of everything that `from` yields, as 64 hexadecimal digits. Memory use is constant.
 pub fn reader(mut from: impl Read) -> io::Result<String> {
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 1 << 16];
@@ -46,23 +46,23 @@ pub fn file(path: &Path) -> Result<String, Error> {
     reader(crate::own::open(path)?).map_err(Error::of("read", path))
 }
 
-/// A SHA-256 that is computed piece by piece.
+/// A SHA-256 that is computed incrementally.
 #[derive(Debug, Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// The hash of nothing so far.
+    /// The hash of no bytes.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Appends `bytes`. Two calls have the result of one call with both.
+    /// Appends `bytes`. Two calls give the same result as one call with both.
     pub fn update(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.update(bytes.as_ref());
     }
 
-    /// Appends the length of `bytes` and `bytes`, so that two different lists of fields have different digests.
+    /// Appends the length of `bytes`, then `bytes`, so that two different lists of fields have different digests.
     pub fn field(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         self.update((bytes.len() as u64).to_le_bytes());
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_keep_their_borders() {
+    fn fields_are_delimited() {
         let of = |fields: &[&str]| {
             let mut hasher = Hasher::new();
             fields.iter().for_each(|field| hasher.field(field));

@@ -1,9 +1,9 @@
-//! The error of the modules that work by path.
+//! The error type of the modules that work with paths.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file operation that failed. The message names the operation, the path and the cause.
+/// A failed file operation. The message names the operation, the path and the cause.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", path.display())]
 pub struct Error {

@@ -1,9 +1,9 @@
 //! Host files: locks, atomic publication, digests, the wall clock, and access to directories that untrusted code
 //! writes. This crate uses no other crate of the workspace.
 //!
-//! The question that decides which module to use is: can anyone but this program write in the directory? A branch's
-//! Makefile, a guest, a test file, a worker host and a user of the farm are untrusted; the object directory of a
-//! build, an output directory and `users_dir` are written by them.
+//! To choose a module, ask: can anyone but this program write to the directory? A branch's Makefile, a guest, a test
+//! file, a worker host and a user of the farm are untrusted. They write to the object directory of a build, to an
+//! output directory and to `users_dir`.
 //!
 //! | task | function |
 //! |---|---|

@@ -1,8 +1,8 @@
-//! Advisory locks between processes of one machine (`flock`). The kernel releases a lock when its holder ends, in
-//! whatever way.
+//! Advisory locks between processes of one machine (`flock`). The kernel releases a lock when its holder exits or is
+//! killed.
 //!
-//! The lock file may be deleted or replaced at any time: the lock of a file that no longer has the name is not
-//! accepted. The text of the file names the holder for people; no decision depends on it.
+//! The lock file may be deleted or replaced at any time. A lock on a file that is no longer at the path does not count.
+//! The text in the file names the holder for humans; no decision depends on it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -16,14 +16,14 @@ use crate::untrusted::{Dir, Problem};
 
 /// The time between two attempts to take a lock that another process holds.
 const POLL: Duration = Duration::from_millis(50);
-/// How many replaced lock files are followed in one attempt. Only malice gets this far.
+/// How many replaced lock files one attempt follows. Only a hostile process exceeds it.
 const REPLACEMENTS: u32 = 100;
-/// The longest text of a lock file that is read.
+/// The maximum number of bytes read from a lock file.
 const TEXT: u64 = 300;
 
 const OPEN: OFlags = OFlags::RDWR.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// Why a lock cannot be taken, apart from being held.
+/// Why a lock cannot be taken, other than that it is held.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// The file cannot be opened, locked or written.
@@ -34,7 +34,7 @@ pub enum LockError {
         /// The cause.
         source: io::Error,
     },
-    /// The name is that of something which is no lock file. It is not touched.
+    /// The path is not a lock file. It is left unchanged.
     #[error("cannot lock {}: it {problem}; remove it", path.display())]
     NotALockFile {
         /// The lock file.
@@ -62,8 +62,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock if no process holds it, and records `purpose` in the file. Creates the file and the directories
-    /// above it. Returns at once.
+    /// Takes the lock if no process holds it, and records `purpose` in the file. Creates the file and its parent
+    /// directories. Does not wait.
     pub fn try_acquire(path: &Path, purpose: &str) -> Result<Option<Self>, LockError> {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(|source| LockError::Io { path: path.into(), source })?;
@@ -83,9 +83,9 @@ impl Lock {
         }
     }
 
-    /// Like [`Lock::try_acquire`] for a lock file in a directory that untrusted code writes. The directory of the
-    /// lock file must exist. Untrusted code can hold the lock or replace the file: it may lock out this program, or
-    /// let two of its processes in.
+    /// Like [`Lock::try_acquire`], for a lock file in a directory that untrusted code writes. The directory of the lock
+    /// file must exist. Untrusted code can hold the lock or replace the file, so it can block this program, or let two
+    /// of its processes in.
     pub fn try_acquire_in(dir: &Dir, relative: &Path, purpose: &str) -> Result<Option<Self>, LockError> {
         let path = dir.path().join(relative);
         let open =
@@ -94,8 +94,8 @@ impl Lock {
         Self::attempt(&path, purpose, &open, &named)
     }
 
-    /// Takes the lock. If another process holds it, calls `on_wait` once with the text of the holder and tries again
-    /// until it is free. Cancel it by dropping the future.
+    /// Takes the lock. If another process holds it, calls `on_wait` once with the text of the lock file, and retries
+    /// until the lock is free. To cancel, drop the future.
     pub async fn acquire(
         path: &Path,
         purpose: &str,
@@ -114,8 +114,8 @@ impl Lock {
         }
     }
 
-    /// Like [`Lock::acquire`] for a thread: `keep_waiting` is called before each further attempt, 20 times a second,
-    /// and ends the wait with `None` by returning false.
+    /// Like [`Lock::acquire`], for a thread. Calls `keep_waiting` before each retry, 20 times a second; if it returns
+    /// false, the wait ends and the result is `None`.
     pub fn acquire_blocking(
         path: &Path,
         purpose: &str,
@@ -158,7 +158,7 @@ impl Lock {
             let file = match open() {
                 Err(Errno::LOOP) => return Err(refuse(Problem::SymbolicLink)),
                 Err(Errno::ISDIR) => return Err(refuse(Problem::Directory)),
-                // A FIFO or a device that nothing serves.
+                // A FIFO without a reader, or a device without a driver.
                 Err(Errno::NXIO) => {
                     let problem = named().ok().and_then(|stat| Problem::of_type(&stat));
                     return Err(problem.map_or_else(|| io(Errno::NXIO), refuse));
@@ -166,7 +166,7 @@ impl Lock {
                 result => result.map_err(io)?,
             };
             let stat = fstat(&file).map_err(io)?;
-            // With a second link, the text would be written into the file of another name.
+            // If the file had a second link, the text would be written to a file with another name.
             if let Some(problem) = Problem::of_file(&stat) {
                 return Err(refuse(problem));
             }
@@ -187,8 +187,8 @@ impl Lock {
     }
 }
 
-/// The first line of a lock file: `process PID: PURPOSE` of its present or last holder. `None` if there is no such
-/// file or it is empty.
+/// The first line of a lock file: `process PID: PURPOSE` of the current or last holder. `None` if the file does not
+/// exist or is empty.
 #[must_use]
 pub fn holder(path: &Path) -> Option<String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -201,7 +201,7 @@ pub fn holder(path: &Path) -> Option<String> {
     String::from_utf8_lossy(&bytes).lines().next().filter(|line| !line.is_empty()).map(Into::into)
 }
 
-/// The process in the text of a lock file: `process PID: PURPOSE`, or a number alone.
+/// The process id in the text of a lock file, which is `process PID: PURPOSE` or a number alone.
 #[must_use]
 pub fn holder_pid(path: &Path) -> Option<u32> {
     let line = holder(path)?;
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_stops_waiting_when_told_to() {
+    fn a_waiting_thread_can_be_cancelled() {
         let (_dir, path) = path();
         let first = Lock::try_acquire(&path, "first").unwrap().unwrap();
         let mut attempts = 0;
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_or_replaced_lock_file_is_no_lock() {
+    fn a_lock_on_a_deleted_or_replaced_file_does_not_count() {
         let (_dir, path) = path();
         let _first = Lock::try_acquire(&path, "a").unwrap().unwrap();
         std::fs::remove_file(&path).unwrap();
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_lock_file_is_refused_and_left_alone() {
+    fn a_path_that_is_not_a_lock_file_is_refused_and_unchanged() {
         let (dir, path) = path();
         let victim = dir.path().join("victim");
         std::fs::write(&victim, "victim").unwrap();

@@ -1,7 +1,7 @@
-//! Files and directories that only this program and its user write. The functions are those of [`std::fs`] with
-//! errors that carry the operation and the path, and with a bound for what is read into memory.
+//! Files and directories that only this program and its user write. The functions are those of [`std::fs`], with errors
+//! that contain the operation and the path, and with a limit on what is read into memory.
 //!
-//! They follow symbolic links. A directory that untrusted code writes is accessed with [`crate::untrusted::Dir`].
+//! They follow symbolic links. For a directory that untrusted code writes, use [`crate::untrusted::Dir`].
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
@@ -15,15 +15,15 @@ use crate::Error;
 pub struct OwnEntry {
     /// Its name in the directory.
     pub name: OsString,
-    /// Its path: the directory's, and the name.
+    /// Its path: the directory joined with the name.
     pub path: PathBuf,
-    /// True for a directory; a symbolic link is none.
+    /// True for a directory; false for a symbolic link to one.
     pub is_dir: bool,
-    /// True for a regular file; a symbolic link is none.
+    /// True for a regular file; false for a symbolic link to one.
     pub is_file: bool,
 }
 
-/// The content of a file of at most `max` bytes; a larger one is an error.
+/// The content of a file of at most `max` bytes. A larger file is an error.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, Error> {
     let file = open(path)?;
     let mut bytes = Vec::new();
@@ -42,7 +42,7 @@ pub fn read_to_string(path: &Path, max: u64) -> Result<String, Error> {
     })
 }
 
-/// Writes a file that no other process reads at the same time; for others use [`crate::publish::file`].
+/// Writes a file that no other process reads at the same time. Otherwise use [`crate::publish::file`].
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
     std::fs::write(path, bytes).map_err(Error::of("write", path))
 }
@@ -57,12 +57,12 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<File, Error> {
     options.open(path).map_err(Error::of("open", path))
 }
 
-/// Creates a file, or empties it, for writing.
+/// Creates a file for writing, or truncates an existing one.
 pub fn create(path: &Path) -> Result<File, Error> {
     File::create(path).map_err(Error::of("create", path))
 }
 
-/// Creates a file for writing; an existing one is an error.
+/// Creates a file for writing. An existing file is an error.
 pub fn create_new(path: &Path) -> Result<File, Error> {
     File::create_new(path).map_err(Error::of("create", path))
 }
@@ -72,17 +72,17 @@ pub fn append(path: &Path) -> Result<File, Error> {
     OpenOptions::new().append(true).create(true).open(path).map_err(Error::of("open", path))
 }
 
-/// Creates a directory; an existing one is an error.
+/// Creates a directory. An existing one is an error.
 pub fn create_dir(path: &Path) -> Result<(), Error> {
     std::fs::create_dir(path).map_err(Error::of("create", path))
 }
 
-/// Creates a directory and those above it that do not exist.
+/// Creates a directory and its missing parents.
 pub fn create_dir_all(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(Error::of("create", path))
 }
 
-/// The entries of a directory, sorted by name; an entry that vanishes meanwhile is left out.
+/// The entries of a directory, sorted by name. Entries that disappear during the call are left out.
 pub fn list(path: &Path) -> Result<Vec<OwnEntry>, Error> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(path).map_err(Error::of("list", path))? {
@@ -99,23 +99,23 @@ pub fn list(path: &Path) -> Result<Vec<OwnEntry>, Error> {
     Ok(entries)
 }
 
-/// What the file system records of a file; a symbolic link is followed.
+/// The metadata of a file. Follows symbolic links.
 pub fn metadata(path: &Path) -> Result<Metadata, Error> {
     std::fs::metadata(path).map_err(Error::of("examine", path))
 }
 
-/// Whether a regular file exists; a symbolic link is followed. Unlike [`Path::is_file`] it does not report a failure of the
-/// system as "no".
+/// Whether a regular file exists. Follows symbolic links. Unlike [`Path::is_file`], it returns an error if the system
+/// cannot answer.
 pub fn is_file(path: &Path) -> Result<bool, Error> {
     Ok(existing(path)?.is_some_and(|meta| meta.is_file()))
 }
 
-/// Whether a directory exists; a symbolic link is followed.
+/// Whether a directory exists. Follows symbolic links.
 pub fn is_dir(path: &Path) -> Result<bool, Error> {
     Ok(existing(path)?.is_some_and(|meta| meta.is_dir()))
 }
 
-/// What the file system records of a file; `None` if nothing exists at this path.
+/// The metadata of a file; `None` if the path does not exist.
 pub fn existing(path: &Path) -> Result<Option<Metadata>, Error> {
     match std::fs::metadata(path) {
         Ok(meta) => Ok(Some(meta)),
@@ -124,7 +124,7 @@ pub fn existing(path: &Path) -> Result<Option<Metadata>, Error> {
     }
 }
 
-/// The absolute path without symbolic links; `None` if nothing exists at this path.
+/// The absolute path without symbolic links; `None` if the path does not exist.
 pub fn canonical(path: &Path) -> Result<Option<PathBuf>, Error> {
     match path.canonicalize() {
         Ok(path) => Ok(Some(path)),
@@ -133,7 +133,8 @@ pub fn canonical(path: &Path) -> Result<Option<PathBuf>, Error> {
     }
 }
 
-/// Whether no file can have the path: it does not exist, or it leads through a file, or a name is too long.
+/// Whether the error means that no file exists at the path: it is missing, a component is a regular file, or a name is
+/// too long.
 fn is_absent(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     matches!(kind, NotFound | NotADirectory | InvalidFilename | InvalidInput)
@@ -155,17 +156,17 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), Error> {
     std::fs::rename(from, to).map_err(Error::of("rename", from))
 }
 
-/// Removes a file; returns false if there is none.
+/// Removes a file. Returns false if it does not exist.
 pub fn remove_file(path: &Path) -> Result<bool, Error> {
     removed(std::fs::remove_file(path), path)
 }
 
-/// Removes an empty directory; returns false if there is none.
+/// Removes an empty directory. Returns false if it does not exist.
 pub fn remove_dir(path: &Path) -> Result<bool, Error> {
     removed(std::fs::remove_dir(path), path)
 }
 
-/// Removes a directory with its contents; returns false if there is none. It does not follow symbolic links.
+/// Removes a directory with its contents. Returns false if it does not exist. Does not follow symbolic links.
 pub fn remove_tree(path: &Path) -> Result<bool, Error> {
     removed(std::fs::remove_dir_all(path), path)
 }
@@ -214,13 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn reading_ends_at_the_bound() {
+    fn reading_stops_at_the_limit() {
         let zero = read(Path::new("/dev/zero"), 1000).unwrap_err();
         assert_eq!(zero.kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]
-    fn removing_nothing_is_no_error() {
+    fn removing_a_missing_file_is_not_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         assert!(!remove_file(&path).unwrap() && !remove_dir(&path).unwrap() && !remove_tree(&path).unwrap());

@@ -1,7 +1,7 @@
-//! Atomic publication: a reader sees the old content or the new content of a name, never a part of either.
+//! Atomic publication: a reader sees the old content or the new content of a file, never a mix.
 //!
-//! The content is written under a temporary name in the same directory and renamed. A process that is killed
-//! meanwhile leaves a file named `.NAME.*.tmp`.
+//! The content is written to a temporary file in the same directory, which is then renamed. If the process is killed
+//! before the rename, a file named `.NAME.*.tmp` remains.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use crate::Error;
 pub enum Durability {
     /// The end of this process.
     Cached,
-    /// A power failure too: contents and name are on the disk when the call returns. Costs a few milliseconds.
+    /// A power failure too: contents and name are on disk when the call returns. Costs a few milliseconds.
     Synced,
 }
 
@@ -30,24 +30,24 @@ pub enum Access {
     Private,
 }
 
-/// Replaces the file `path` by one with these bytes. The directory must exist. A symbolic link at `path` is
-/// replaced, not followed.
+/// Replaces the file `path` with these bytes. The directory must exist. A symbolic link at `path` is replaced, not
+/// followed.
 pub fn file(path: &Path, bytes: impl AsRef<[u8]>, durability: Durability) -> Result<(), Error> {
     let mut new = NewFile::create(path, Access::Umask)?;
     new.write_all(bytes.as_ref()).map_err(Error::of("write", path))?;
     new.publish(durability)
 }
 
-/// Like [`file`], readable by this user alone.
+/// Like [`file`], but only this user can read the file.
 pub fn private_file(path: &Path, bytes: impl AsRef<[u8]>, durability: Durability) -> Result<(), Error> {
     let mut new = NewFile::create(path, Access::Private)?;
     new.write_all(bytes.as_ref()).map_err(Error::of("write", path))?;
     new.publish(durability)
 }
 
-/// Renames the complete directory `stage` to `path`, on the same file system. An existing directory at `path` that
-/// is not empty is an error of the kind [`io::ErrorKind::DirectoryNotEmpty`]. With [`Durability::Synced`] the names
-/// are on the disk; the caller syncs the files of the stage.
+/// Renames the complete directory `stage` to `path` on the same file system. If `path` is a directory that is not
+/// empty, the error has the kind [`io::ErrorKind::DirectoryNotEmpty`]. With [`Durability::Synced`] the names are on
+/// disk when the call returns; the caller must sync the files in `stage`.
 pub fn dir(stage: &Path, path: &Path, durability: Durability) -> Result<(), Error> {
     std::fs::rename(stage, path).map_err(Error::of("publish", path))?;
     if durability == Durability::Synced {
@@ -56,7 +56,7 @@ pub fn dir(stage: &Path, path: &Path, durability: Durability) -> Result<(), Erro
     Ok(())
 }
 
-/// A file that appears under its name when it is complete. If it is dropped before, nothing appears.
+/// A file that appears at its path when it is complete. If it is dropped before that, nothing appears.
 #[derive(Debug)]
 pub struct NewFile {
     temporary: NamedTempFile,
@@ -64,7 +64,7 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// Begins a file that is to replace `path`.
+    /// Starts a file that will replace `path`.
     pub fn create(path: &Path, access: Access) -> Result<Self, Error> {
         let mode = match access {
             Access::Umask => 0o666,
@@ -88,13 +88,13 @@ impl NewFile {
         self.temporary.as_file()
     }
 
-    /// The temporary name.
+    /// The path of the temporary file.
     #[must_use]
     pub fn temporary_path(&self) -> &Path {
         self.temporary.path()
     }
 
-    /// Gives the file its name.
+    /// Renames the file to its final path.
     pub fn publish(self, durability: Durability) -> Result<(), Error> {
         let Self { temporary, path } = self;
         if durability == Durability::Synced {
@@ -118,7 +118,7 @@ impl Write for NewFile {
     }
 }
 
-/// Puts the names in a directory on the disk.
+/// Syncs the names in a directory to disk.
 pub fn sync_dir(path: &Path) -> Result<(), Error> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::of("sync", path))
 }

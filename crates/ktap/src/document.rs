@@ -1,4 +1,4 @@
-//! The results of a run of tests as a tree of cases. Each case has exactly one result.
+//! The results of a test run as a tree of cases. Each case has exactly one result.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use serde::Serialize;
 pub enum CaseResult {
     /// `ok`.
     Passed,
-    /// `not ok`, or `ok` above a case that failed; with the text of the directive, if it has one.
+    /// `not ok`, or `ok` of a group in which a case failed; with the text of the directive, if it has one.
     Failed(Option<String>),
-    /// `# SKIP`: the case does not apply, for this reason.
+    /// `# SKIP`: the case does not apply, with the reason.
     Skipped(String),
-    /// `not ok` with `# TODO` or `# XFAIL`: the case is known to fail, for this reason.
+    /// `not ok` with `# TODO` or `# XFAIL`: the case is known to fail, with the reason.
     ExpectedFailure(String),
-    /// The case began and printed no result.
+    /// The case started and printed no result.
     NoResult,
 }
 
@@ -43,14 +43,14 @@ impl fmt::Display for CaseResult {
 /// A case, or a group of cases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Case {
-    /// Its name as printed, without the dash before it; `test N` if it has none.
+    /// Its name as printed, without the leading dash; `test N` if it has none.
     pub name: String,
     /// Its number, if it has one.
     pub number: Option<u64>,
     /// Its result.
     #[serde(flatten)]
     pub result: CaseResult,
-    /// The lines printed while it ran, without those of the cases below it; diagnostics without their `# `.
+    /// The lines printed while it ran, without those of nested cases; diagnostics without their `# `.
     pub diagnostics: Vec<String>,
     /// The cases below it.
     pub cases: Vec<Case>,
@@ -62,9 +62,9 @@ pub struct Case {
 pub enum Problem {
     /// Results without a version line before them, or no results.
     NoHeader,
-    /// The plan announced a different number of cases than were printed.
+    /// The number of cases differs from the plan.
     Plan {
-        /// The case whose plan it is; empty for the outermost.
+        /// The case that the plan belongs to; empty for the top level.
         below: String,
         /// Cases planned.
         planned: u64,
@@ -82,7 +82,7 @@ pub enum Problem {
     },
     /// `Bail out!`, with its reason.
     BailedOut(String),
-    /// More of something than is kept.
+    /// There are more items of this kind than the parser keeps.
     TooMuch(&'static str),
 }
 
@@ -106,7 +106,7 @@ impl fmt::Display for Problem {
 /// The content of a KTAP text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Document {
-    /// The outermost cases, in their order.
+    /// The top-level cases, in their order.
     pub cases: Vec<Case>,
     /// Violations of the format.
     pub problems: Vec<Problem>,
@@ -114,17 +114,17 @@ pub struct Document {
     pub skipped: Option<String>,
 }
 
-/// A case without cases below it, with its path.
+/// A case without nested cases, with its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flat<'a> {
-    /// The names from the outermost to its own.
+    /// The names from the top level to its own.
     pub path: Vec<&'a str>,
     /// The case.
     pub case: &'a Case,
 }
 
 impl Document {
-    /// The innermost cases, in their order, and the groups that failed although no case below them did.
+    /// The cases without nested cases, in their order, and the groups that failed although none of their cases did.
     #[must_use]
     pub fn flat(&self) -> Vec<Flat<'_>> {
         let mut flat = Vec::new();
@@ -142,7 +142,7 @@ impl Document {
         flat
     }
 
-    /// Whether a case failed, has no result, or the producer gave up.
+    /// Whether a case failed, has no result, or the producer bailed out.
     #[must_use]
     pub fn failed(&self) -> bool {
         let bailed = self.problems.iter().any(|problem| matches!(problem, Problem::BailedOut(_)));
@@ -152,7 +152,7 @@ impl Document {
 
 impl Case {
     /// The line that explains the result: the text of the directive, else the diagnostic that reports an error, else
-    /// the last one.
+    /// the last diagnostic.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         match &self.result {

@@ -1,7 +1,8 @@
-//! KTAP, the format of the kernel's own tests: from lines to a tree of cases, and from several trees to results by name.
+//! KTAP, the format of the kernel's own tests: parses lines into a tree of cases, and merges several trees into results
+//! by name.
 //!
-//! Text in, data out. Reads the output of KUnit and kselftest in all versions and ways of nesting, with a console's
-//! other lines between. Any text gives a document; parsing never panics.
+//! Sans-IO. Reads the output of KUnit and kselftest in all versions and styles of nesting, mixed with other console
+//! lines. Any text gives a document; parsing never panics.
 
 mod document;
 mod line;

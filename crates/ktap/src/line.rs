@@ -1,6 +1,6 @@
 //! One line of KTAP: its element and its indent.
 
-/// A directive behind `#` of a result.
+/// A directive after the `#` of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Directive {
     Skip,
@@ -36,13 +36,13 @@ pub(crate) struct Line<'a> {
     pub element: Element<'a>,
 }
 
-/// Columns of a tab; only compared with those of other lines.
+/// The width of a tab. Indents are only compared with each other.
 const TAB: usize = 4;
-/// Columns of the `# ` that the kselftest runner prints before each line of a nested test.
+/// The width of the `# ` that the kselftest runner prints before each line of a nested test.
 const HASH: usize = 2;
 
-/// Reads a line without stamps. Lines of a nested kselftest begin with `# ` where other producers indent. It counts as
-/// indent only before an element of KTAP, because diagnostics begin with it too.
+/// Parses a line without stamps. Lines of a nested kselftest start with `# ` instead of an indent. `# ` counts as
+/// indent only before an element of KTAP, because diagnostics start with it too.
 pub(crate) fn read(raw: &str) -> Line<'_> {
     let raw = raw.trim_end_matches(['\r', '\n']);
     let (mut indent, mut rest) = blanks(raw, 0);
@@ -69,7 +69,7 @@ fn blanks(text: &str, mut column: usize) -> (usize, &str) {
     (column, rest)
 }
 
-/// The element of KTAP in a line; a plain diagnostic is none.
+/// The KTAP element in a line; `None` for a plain diagnostic.
 fn ktap(text: &str) -> Option<Element<'_>> {
     if let Some(version) = text.strip_prefix("KTAP version ").or_else(|| text.strip_prefix("TAP version ")) {
         return version.trim().parse::<u32>().ok().map(|_| Element::Version);
@@ -105,7 +105,7 @@ fn result(text: &str) -> Option<Element<'_>> {
     let rest = rest.trim_start();
     let (number, rest) = match number(rest) {
         Some((number, after)) if after.is_empty() || after.starts_with(' ') => (Some(number), after),
-        // Ordinary text begins with `ok` too: without a number, only a dash or a directive may follow.
+        // Ordinary text can start with `ok` too: without a number, only a dash or a directive may follow.
         _ if rest.is_empty() || rest.starts_with("- ") || rest.starts_with("# ") => (None, rest),
         _ => return None,
     };
@@ -118,7 +118,7 @@ fn result(text: &str) -> Option<Element<'_>> {
     Some(Element::Result { ok, number, name: name.trim(), directive: words.and_then(directive) })
 }
 
-/// The text before the last `#` that begins a word and a directive, and the directive.
+/// The text before the last `#` that starts a word and a directive, and the directive.
 fn split_directive(text: &str) -> Option<(&str, &str)> {
     let mut found = None;
     for (at, _) in text.match_indices('#') {
@@ -143,7 +143,7 @@ fn directive(words: &str) -> Option<(Directive, &str)> {
     fault.then_some((Directive::Fault, words))
 }
 
-/// The text behind `word` in upper or lower case; `SKIPPED` and `skip:` are accepted too.
+/// The text after `word` in any case; `SKIPPED` and `skip:` are accepted too.
 fn skip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     let head = text.get(..word.len())?;
     if !head.eq_ignore_ascii_case(word) {

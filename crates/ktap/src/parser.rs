@@ -1,20 +1,20 @@
-//! From lines to the tree: a stack of open levels, distinguished by their indent.
+//! Parses lines into the tree: a stack of open levels, distinguished by their indent.
 //!
-//! A result closes the deeper levels, whose cases become the cases below it. A level that no result closes was cut
-//! off and becomes a case without result.
+//! A result closes the deeper levels, and their cases are nested in its case. A level that no result closes was cut off
+//! and becomes a case without a result.
 
 use crate::document::{Case, CaseResult, Document, Problem};
 use crate::line::{Directive, Element, Line, read};
 
-/// The deepest level; deeper ones are read as this one.
+/// The maximum depth; deeper levels are treated as this one.
 const DEEPEST: usize = 32;
-/// The diagnostics kept for a case, in lines.
+/// The maximum number of diagnostic lines kept per case.
 const MOST_DIAGNOSTICS: usize = 1000;
-/// The bytes kept of a line.
+/// The maximum number of bytes kept of a line.
 const LONGEST: usize = 2048;
-/// The number of cases kept.
+/// The maximum number of cases kept.
 const MOST_CASES: usize = 100_000;
-/// The number of problems kept.
+/// The maximum number of problems kept.
 const MOST_PROBLEMS: usize = 100;
 
 /// Reads a whole text.
@@ -27,7 +27,7 @@ pub fn parse(text: &str) -> Document {
     parser.finish()
 }
 
-/// Reads a text line by line.
+/// Parses a text line by line.
 #[derive(Debug)]
 pub struct Parser {
     /// Open levels, the outermost first; never empty.
@@ -36,7 +36,7 @@ pub struct Parser {
     skipped: Option<String>,
     cases: usize,
     header: bool,
-    /// The length of the prefix of the first version line, which later lines have too.
+    /// The length of the prefix of the first version line, which the following lines have too.
     prefix: usize,
 }
 
@@ -66,7 +66,7 @@ struct Level {
 }
 
 impl Parser {
-    /// Reads a line, with or without its ending and its stamps.
+    /// Parses a line, with or without its newline and its stamps.
     pub fn line(&mut self, raw: &str) {
         let text = self.without_prefix(cut(raw.trim_end_matches(['\r', '\n'])));
         let Line { indent, element } = read(text);
@@ -87,7 +87,7 @@ impl Parser {
         }
     }
 
-    /// The document, after the last line.
+    /// The document, to be called after the last line.
     #[must_use]
     pub fn finish(mut self) -> Document {
         while self.levels.len() > 1 {
@@ -101,7 +101,7 @@ impl Parser {
         Document { cases: root.cases, problems: self.problems, skipped: self.skipped }
     }
 
-    /// Removes the stamps of a console, or the prefix that the first version line has.
+    /// Removes the stamps of a console, or the prefix of the first version line.
     fn without_prefix<'a>(&mut self, raw: &'a str) -> &'a str {
         let line = crash::line::split(raw);
         if line.is_kernel() && line.before.is_empty() {
@@ -120,7 +120,7 @@ impl Parser {
         self.levels.last_mut().expect("the outermost level is never removed")
     }
 
-    /// The level of this indent, opened if it is deeper than the open ones.
+    /// The level with this indent, opened if it is deeper than the open levels.
     fn open(&mut self, indent: usize) -> &mut Level {
         if self.top().indent < indent && (self.levels.len() > 1 || self.begun() || indent > 0) {
             if self.levels.len() < DEEPEST {
@@ -139,7 +139,7 @@ impl Parser {
     fn version(&mut self, indent: usize) {
         let first = !std::mem::replace(&mut self.header, true);
         if first && self.levels.len() == 1 && self.top().seen == 0 {
-            // The console may have indented it all.
+            // The console may have indented the whole output.
             self.top().indent = indent;
             self.top().pending.clear();
             return;
@@ -147,7 +147,7 @@ impl Parser {
         self.close_deeper(indent, true);
         let level = self.open(indent);
         if level.seen > 0 || level.plan.is_some() {
-            // The document of another producer begins.
+            // The document of another producer starts here.
             let (name, plan) = (level.name.clone().unwrap_or_default(), level.plan.take());
             let seen = std::mem::take(&mut level.seen);
             self.check_plan(&name, plan, seen);
@@ -169,7 +169,7 @@ impl Parser {
         let level = self.open(indent);
         let used = level.name.is_some() || level.seen > 0;
         if used && self.levels.len() > 1 && self.top().indent == indent {
-            // The suite before it printed no result.
+            // The previous suite printed no result.
             self.cut_off();
             self.open(indent);
         }
@@ -220,7 +220,7 @@ impl Parser {
         }
     }
 
-    /// Removes the levels deeper than `indent`; the outermost of them is the one that a result at `indent` closes.
+    /// Removes the levels deeper than `indent`. Returns the outermost of them, which a result at `indent` closes.
     fn close_to(&mut self, indent: usize) -> Option<Level> {
         self.close_deeper(indent, false);
         (self.levels.len() > 1 && self.top().indent > indent).then(|| self.levels.pop()).flatten()
@@ -237,7 +237,7 @@ impl Parser {
         }
     }
 
-    /// The innermost level ends without a result of its own.
+    /// Closes the innermost level, which has no result of its own.
     fn cut_off(&mut self) {
         let Some(level) = (self.levels.len() > 1).then(|| self.levels.pop()).flatten() else { return };
         self.check_plan(level.name.as_deref().unwrap_or_default(), level.plan, level.seen);
@@ -285,7 +285,7 @@ fn result(ok: bool, directive: Option<(Directive, &str)>) -> CaseResult {
     }
 }
 
-/// The position of a version line behind a prefix.
+/// The position of a version line after a prefix.
 fn version_at(text: &str) -> Option<usize> {
     let at = text.find("TAP version ")?;
     Some(if text[..at].ends_with('K') { at - 1 } else { at })

@@ -1,13 +1,13 @@
-//! The results of a machine's test programs by name.
+//! The results of all test programs of a VM, by name.
 //!
-//! Each case that was printed has a name of its own: equal names get a number, so that no result replaces another.
-//! A case without a result is a failure if its producer planned more cases than it reported, or gave up.
+//! Each printed case has a unique name: equal names get a number, so that no result replaces another. A case without a
+//! result is a failure if its producer planned more cases than it reported, or bailed out.
 
 use std::collections::BTreeSet;
 
 use crate::document::{Case, CaseResult, Document, Problem};
 
-/// The longest name of a case, in bytes.
+/// The maximum length of a case name, in bytes.
 const LONGEST_NAME: usize = 100;
 
 /// The results of several producers.
@@ -20,11 +20,11 @@ pub struct Results {
 /// A case that was printed.
 #[derive(Debug)]
 struct Entry {
-    /// `GROUP/CASE`, with a number behind it if another case has the same name.
+    /// `GROUP/CASE`, followed by a number if another case has the same name.
     name: String,
     /// `GROUP/CASE`.
     base: String,
-    /// The group that the text was read for.
+    /// The group whose program printed it.
     source: String,
     result: CaseResult,
     log: Vec<String>,
@@ -33,16 +33,16 @@ struct Entry {
 /// A producer that reported fewer cases than it planned.
 #[derive(Debug)]
 struct Incomplete {
-    /// The group that the text was read for.
+    /// The group whose program printed it.
     source: String,
     /// The group or the suite of the missing cases.
     group: String,
     reason: String,
-    /// Whether the producer gave up: then it ran no further suites.
+    /// Whether the producer bailed out: then it ran no further suites.
     gave_up: bool,
 }
 
-/// What the results contain about one name.
+/// The result that is found for one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Passed, failed with a reason, or skipped with a reason.
@@ -52,7 +52,7 @@ pub struct Answer {
 }
 
 impl Results {
-    /// Adds what a producer printed. Cases below a suite are named `SUITE/CASE`, the others `GROUP/CASE`. A character
+    /// Adds the output of a producer. Cases in a suite are named `SUITE/CASE`, the others `GROUP/CASE`. A character
     /// that a name cannot contain becomes `_`.
     pub fn add(&mut self, group: &str, document: &Document) {
         let mut last_suite = None;
@@ -118,8 +118,8 @@ impl Results {
         self.incomplete.push(Incomplete { source: source.into(), group: group.into(), reason, gave_up });
     }
 
-    /// The result of the case `GROUP/CASE`. Of several cases with this name, a failed one counts. `None` if no
-    /// producer printed the case and none left cases out.
+    /// The result of the case `GROUP/CASE`. If several cases have this name, a failed one takes precedence. `None` if
+    /// no producer printed the case and none left cases out.
     #[must_use]
     pub fn case(&self, name: &str) -> Option<Answer> {
         let mut found = self.entries.iter().filter(|entry| entry.name == name || entry.base == name);
@@ -135,8 +135,7 @@ impl Results {
         Some(Answer { result: CaseResult::Failed(Some(incomplete.reason.clone())), log: Vec::new() })
     }
 
-    /// The result of everything that was read for `group`: it fails with its first failed case, or if cases are
-    /// missing.
+    /// The result of all output for `group`: it fails with its first failed case, or if cases are missing.
     #[must_use]
     pub fn group(&self, group: &str) -> Answer {
         let own = self.entries.iter().filter(|entry| entry.source == group);
@@ -179,7 +178,7 @@ impl Results {
     }
 }
 
-/// Why cases below `below` are missing, with the first number that has no result.
+/// Why cases in `below` are missing, with the first number that has no result.
 fn missing(document: &Document, below: &str, planned: u64, seen: u64) -> String {
     let cases = if below.is_empty() {
         Some(&document.cases)
@@ -192,7 +191,7 @@ fn missing(document: &Document, below: &str, planned: u64, seen: u64) -> String 
     format!("{place}case {first} of {planned} has no result ({seen} reported)")
 }
 
-/// What was printed for a case and the cases below it.
+/// The lines that were printed for a case and its nested cases.
 fn lines_of(case: &Case, prefix: &str, log: &mut Vec<String>) {
     log.extend(case.diagnostics.iter().map(|line| format!("{prefix}{line}")));
     for below in &case.cases {
@@ -201,7 +200,7 @@ fn lines_of(case: &Case, prefix: &str, log: &mut Vec<String>) {
     }
 }
 
-/// A name as subtests have it.
+/// A name with only the characters that subtest names may contain.
 fn clean(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:+-".contains(c);
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The forms of KTAP, old and new, whole and broken.
+//! The forms of KTAP, old and new, complete and broken.
 
 use ktap::{CaseResult, Problem, parse};
 
@@ -49,7 +49,7 @@ fn kunit_with_a_console_around_it() {
 }
 
 #[test]
-fn old_kselftest_output_nests_behind_hashes() {
+fn old_kselftest_output_nests_with_hashes() {
     let text = "\
 TAP version 13
 1..2
@@ -81,7 +81,7 @@ fn expected_failures_do_not_count() {
 }
 
 #[test]
-fn a_crash_in_the_middle() {
+fn a_crash_cuts_off_the_open_cases() {
     let text = "TAP version 14\n1..2\n    # Subtest: a\n    1..3\n    ok 1 - x\n    # Subtest: b\n    1..1\n    ok 1 - y\nok 2 - b\n";
     let document = parse(text);
     assert_eq!(document.cases[0].result, CaseResult::NoResult);
@@ -111,7 +111,7 @@ fn a_group_that_ran_nothing_did_not_pass() {
 }
 
 #[test]
-fn a_good_group_over_a_bad_case_is_bad() {
+fn a_group_that_passed_with_a_failed_case_fails() {
     let document = parse("KTAP version 1\n1..1\n  KTAP version 1\n  1..1\n  not ok 1 x\nok 1 g\n");
     assert_eq!(document.cases[0].result, CaseResult::Failed(None));
     assert_eq!(document.cases[0].reason().unwrap(), "x failed");

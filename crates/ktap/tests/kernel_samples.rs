@@ -1,5 +1,5 @@
-//! The samples of a kernel tree: `$KTEST_KERNEL_SOURCE`, else the directory of a Debian source package.
-//! The expected results are those of the tree's own parser tests.
+//! The KTAP samples of a kernel tree: `$KTEST_KERNEL_SOURCE`, or the directory of a Debian source package. The expected
+//! results are those of the tree's own parser tests.
 
 #![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 
@@ -39,7 +39,7 @@ fn counts(document: &Document) -> Counts {
     counts
 }
 
-/// Passed, failed, skipped, without result, and whether a problem is reported.
+/// The numbers of passed, failed and skipped cases and of cases without a result, and whether a problem is reported.
 const WANTED: &[(&str, [usize; 4], bool)] = &[
     ("test_config_printk_time", [10, 0, 0, 0], false),
     ("test_interrupted_tap_output", [10, 0, 0, 0], false),
@@ -81,7 +81,7 @@ fn each_sample_has_the_results_of_the_kernel_parser() {
 }
 
 #[test]
-fn cut_anywhere_a_sample_is_still_read() {
+fn a_sample_is_read_wherever_it_is_cut() {
     let Some(dir) = samples() else { return };
     for entry in std::fs::read_dir(dir).unwrap() {
         let text = String::from_utf8_lossy(&std::fs::read(entry.unwrap().path()).unwrap()).into_owned();

@@ -1,4 +1,5 @@
-//! Random trees, printed in the format of each producer, are read back; any other text is read without a panic.
+//! Random trees, printed in the format of each producer, are parsed to the same tree. Any other text is parsed without
+//! a panic.
 
 use ktap::{Case, CaseResult, parse};
 use proptest::prelude::*;
@@ -110,7 +111,7 @@ proptest! {
             }
             let document = parse(&text);
             prop_assert_eq!(&document.problems, &[], "{:?}\n{}", style, text);
-            // Behind hashes, diagnostics of an inner and of an outer case look the same.
+            // With `# ` prefixes, diagnostics of an inner and of an outer case look the same.
             same(&trees, &document.cases, !matches!(style, Style::Kselftest))?;
         }
     }

@@ -1,4 +1,4 @@
-//! From what a sandboxed program may use to the command line of bubblewrap. Pure, except for [`root_entries`].
+//! Builds the command line of bubblewrap from what a sandboxed program may access. Pure, except for [`root_entries`].
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -7,15 +7,15 @@ use spawn::Cmd;
 
 use crate::resources::Resources;
 
-/// The search path in the sandbox, unless the caller sets another.
+/// PATH in the sandbox, unless the caller sets another one.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
-/// The search path for bubblewrap itself.
+/// PATH for bubblewrap itself.
 const HOST_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
 /// The files of `/etc` that programs need to start. None of them is a secret.
 const ETC: [&str; 5] =
     ["/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ssl/openssl.cnf"];
-/// The files of `/etc` that a program with network needs in addition.
+/// The additional files of `/etc` that a program with network access needs.
 const ETC_NETWORK: [&str; 7] = [
     "/etc/ca-certificates",
     "/etc/gai.conf",
@@ -31,8 +31,8 @@ const PASSWD: &[u8] = b"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n\
     ktest:x:1000:1000:ktest:/tmp:/bin/sh\n\
     nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
 const GROUP: &[u8] = b"root:x:0:\nktest:x:1000:\nnogroup:x:65534:\n";
-/// The user and group id in the sandbox. On the host the program has the ids of this process: files that it writes
-/// belong to the account of this process.
+/// The user and group id in the sandbox. On the host, the program runs with the ids of this process, which own the
+/// files that it writes.
 const ID: &str = "1000";
 
 /// An entry of the host's root directory: `/bin` is a directory or a link to `usr/bin`.
@@ -52,7 +52,7 @@ pub fn root_entries() -> Vec<RootEntry> {
         match fsx::own::read_link(&path) {
             Ok(target) => Some(RootEntry::Link(path, target)),
             Err(error) if error.is_not_found() => None,
-            // Not a link, or not readable: bubblewrap shows it if it exists.
+            // It is not a link or cannot be read: bubblewrap shows it if it exists.
             Err(_) => Some(RootEntry::Dir(path)),
         }
     };
@@ -62,11 +62,11 @@ pub fn root_entries() -> Vec<RootEntry> {
 /// The network of a sandboxed program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Network {
-    /// A loopback device of its own.
+    /// Only its own loopback device.
     #[default]
     None,
-    /// The host's, with the certificates and the name resolution that it needs. The program can also connect to the
-    /// host's abstract sockets.
+    /// The host's network, with the certificates and the name resolution that it needs. The program can also connect to
+    /// the host's abstract sockets.
     Host,
 }
 
@@ -86,7 +86,7 @@ struct Mount {
     access: Access,
 }
 
-/// What a sandboxed program may use. A later mount hides an earlier one at the same or a lower path.
+/// What a sandboxed program may access. A later mount hides an earlier one at the same path or below it.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     root: Vec<RootEntry>,
@@ -98,13 +98,13 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Only the programs of this host, in the directory `/tmp`, with the limits of [`Resources::of_this_host`].
+    /// Only the programs of this host, with the working directory `/tmp` and the limits of [`Resources::of_this_host`].
     #[must_use]
     pub fn new() -> Self {
         Self::with(root_entries(), Resources::of_this_host())
     }
 
-    /// As [`Sandbox::new`], with these program directories and limits.
+    /// Like [`Sandbox::new`], with these program directories and limits.
     #[must_use]
     pub fn with(root: Vec<RootEntry>, resources: Resources) -> Self {
         let env = vec![("PATH".into(), PATH.into())];
@@ -117,14 +117,14 @@ impl Sandbox {
         self.mount(host.as_ref(), inside.as_ref(), Access::ReadOnly)
     }
 
-    /// Lets the program write to a directory of the host, at the path `inside`. What it leaves there is untrusted:
-    /// read it with `fsx::untrusted`.
+    /// Lets the program write to a directory of the host, at the path `inside`. The files that it leaves there are
+    /// untrusted: read them with `fsx::untrusted`.
     #[must_use]
     pub fn writable(self, host: impl AsRef<Path>, inside: impl AsRef<Path>) -> Self {
         self.mount(host.as_ref(), inside.as_ref(), Access::Writable)
     }
 
-    /// Gives the program a device of the host, under the same path.
+    /// Gives the program access to a device of the host, at the same path.
     #[must_use]
     pub fn device(self, path: impl AsRef<Path>) -> Self {
         self.mount(path.as_ref(), path.as_ref(), Access::Device)
@@ -135,7 +135,7 @@ impl Sandbox {
         self
     }
 
-    /// Sets a variable for the program, in place of an earlier value. It does not reach bubblewrap itself.
+    /// Sets an environment variable for the program, replacing an earlier value. It does not affect bubblewrap itself.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.retain(|(existing, _)| existing != key.as_ref());
@@ -150,22 +150,22 @@ impl Sandbox {
         self
     }
 
-    /// Sets the network.
+    /// Sets the network access.
     #[must_use]
     pub fn network(mut self, network: Network) -> Self {
         self.network = network;
         self
     }
 
-    /// Sets the limits.
+    /// Sets the resource limits.
     #[must_use]
     pub fn resources(mut self, resources: Resources) -> Self {
         self.resources = resources;
         self
     }
 
-    /// The command that runs `program` in the sandbox; add its arguments to it. Variables of the program are set with
-    /// [`Sandbox::env`] only: those of the command would reach bubblewrap.
+    /// The command that runs `program` in the sandbox; append its arguments. Set environment variables of the program
+    /// only with [`Sandbox::env`]: variables of the command would affect bubblewrap.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Cmd {
         let mut cmd = self.namespaces();
@@ -197,7 +197,7 @@ impl Sandbox {
         for (key, value) in &self.env {
             cmd = words(cmd, &[&"--setenv", key, value]);
         }
-        // These two are file systems in memory without a size limit.
+        // Both are tmpfs mounts without a size limit.
         cmd = words(cmd, &[&"--remount-ro", &"/dev", &"--remount-ro", &"/"]);
         cmd = words(cmd, &[&"--chdir", &self.dir, &"--"]);
         cmd.args(self.resources.argv()).arg(program)

@@ -1,4 +1,5 @@
-//! Attempts to break out of the sandbox, for `ktest doctor` and the tests: each is made for real by a program in it.
+//! Attempts to break out of the sandbox, for `ktest doctor` and the tests. A program in the sandbox really makes each
+//! attempt.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,10 +13,10 @@ use spawn::{Cmd, Limits};
 use crate::builder::Sandbox;
 use crate::probe::SandboxError;
 
-/// Makes the attempts that its arguments name and prints `NAME held` or `NAME broke` for each.
+/// Makes the attempts named by its arguments and prints `NAME held` or `NAME broke` for each.
 const SCRIPT: &str = include_str!("escape.bash");
 
-/// What is attempted: the name in [`SCRIPT`], and the claim that a failed attempt supports.
+/// The attempts: the name in [`SCRIPT`], and the claim that holds if the attempt fails.
 const CLAIMS: [(&str, &str); 9] = [
     ("remount", "a read-only mount cannot be made writable"),
     ("write", "nothing outside the writable directories can be written"),
@@ -33,13 +34,13 @@ const CLAIMS: [(&str, &str); 9] = [
 pub struct Attempt {
     /// Its name, one word.
     pub name: &'static str,
-    /// What holds if the attempt failed.
+    /// The claim that holds if the attempt failed.
     pub claim: &'static str,
     /// Whether the sandbox held.
     pub held: bool,
 }
 
-/// The targets of the attempts on the host: each is open while the value exists.
+/// The targets of the attempts on the host. They exist as long as the value.
 struct Targets {
     dir: tempfile::TempDir,
     _socket: UnixListener,
@@ -75,7 +76,7 @@ impl Targets {
     }
 }
 
-/// Tries to break out of the sandbox in each way that this crate claims to prevent.
+/// Tries to break out of the sandbox in every way that this crate claims to prevent.
 pub async fn try_to_escape() -> Result<Vec<Attempt>, SandboxError> {
     let sandbox = Sandbox::new();
     let in_it = |env: &[(&str, OsString)]| {
@@ -84,7 +85,7 @@ pub async fn try_to_escape() -> Result<Vec<Attempt>, SandboxError> {
     attempt(&CLAIMS, in_it).await
 }
 
-/// Makes these attempts with bash as started by `command` with these variables.
+/// Makes these attempts with a bash that `command` starts with these variables.
 async fn attempt(
     claims: &[(&'static str, &'static str)],
     command: impl FnOnce(&[(&'static str, OsString)]) -> Cmd,

@@ -1,8 +1,8 @@
 //! The sandbox for untrusted code on the host: the only command line of bubblewrap in the tree.
 //!
 //! It is an allow-list. The sandboxed program sees `/usr`, the files of `/etc` that programs need to start, and the
-//! directories that the caller adds; it has no network, no capabilities and no inherited environment, and it cannot
-//! create user namespaces. Everything except a private `/tmp`, `/dev/shm` and the writable directories is read-only.
+//! directories that the caller adds. It has no network, no capabilities and no inherited environment, and cannot create
+//! user namespaces. Everything except a private `/tmp`, `/dev/shm` and the writable directories is read-only.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 

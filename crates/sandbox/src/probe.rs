@@ -1,4 +1,4 @@
-//! Whether the sandbox works on this host. A failure is never replaced by a weaker sandbox.
+//! Checks that the sandbox works on this host. There is no fallback to a weaker sandbox.
 
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ pub enum SandboxError {
     Refused(String),
 }
 
-/// Checks that the sandbox works on this host. A success counts for the life of the process.
+/// Checks that the sandbox works on this host. A success is cached for the lifetime of the process.
 pub async fn probe() -> Result<(), SandboxError> {
     static WORKS: OnceCell<()> = OnceCell::const_new();
     WORKS.get_or_try_init(probe_now).await.copied()
 }
 
-/// Checks it now: after a program in the sandbox failed, whether this host is the cause.
+/// Checks without the cache, to find out whether this host is the cause of a failure in the sandbox.
 pub async fn probe_now() -> Result<(), SandboxError> {
     if !can_limit() {
         return Err(SandboxError::NoPrlimit);

@@ -1,35 +1,35 @@
 //! The limits of a sandboxed program, set with prlimit(1) inside the sandbox.
 //!
-//! The limit of processes counts those of one sandbox: each sandbox has its own user namespace.
+//! The process limit applies to each sandbox separately, because each has its own user namespace.
 
 use std::path::Path;
 
-/// The program that sets the limits. An absolute path: the search path in the sandbox is the caller's.
+/// The program that sets the limits. An absolute path, because the caller can set PATH in the sandbox.
 pub(crate) const PRLIMIT: &str = "/usr/bin/prlimit";
-/// The least address space, so that a small host can still link a kernel with the help of its swap space.
+/// The minimum address space limit, so that a small host can still link a kernel with the help of its swap space.
 const MEMORY_FLOOR: u64 = 4 << 30;
 
-/// Limits of memory, processes and file sizes.
+/// Limits on memory, processes and file sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
-    /// The address space of each process, in bytes; `None`: unlimited.
+    /// The address space of each process, in bytes; `None` for no limit.
     pub memory: Option<u64>,
-    /// The processes and threads in the sandbox. The kernel does not enforce it if this program runs as root.
+    /// The number of processes and threads in the sandbox. The kernel does not enforce it if this program runs as root.
     pub processes: u64,
-    /// The size of a file, in bytes.
+    /// The maximum size of a file, in bytes.
     pub file_size: u64,
     /// The size of `/tmp` and of `/dev/shm`, each, in bytes.
     pub tmp: u64,
 }
 
 impl Resources {
-    /// The limits of builds and test files on this host: its memory, 4096 processes, files of 16 GiB.
+    /// The limits for builds and test files on this host: the memory of the host, 4096 processes, files of 16 GiB.
     #[must_use]
     pub fn of_this_host() -> Self {
         Self { memory: Some(memory().max(MEMORY_FLOOR)), processes: 4096, file_size: 16 << 30, tmp: 1 << 30 }
     }
 
-    /// The words before the command line of the limited program.
+    /// The words to put before the command line of the limited program.
     pub(crate) fn argv(&self) -> Vec<String> {
         let mut argv = vec![PRLIMIT.to_owned(), "--core=0".into()];
         argv.extend(self.memory.map(|bytes| format!("--as={bytes}")));
@@ -45,7 +45,7 @@ fn memory() -> u64 {
     ["MemTotal:", "SwapTotal:"].into_iter().filter_map(host_memory).sum()
 }
 
-/// A field of `/proc/meminfo` of this host, such as `MemTotal:`, in bytes; `None` if it cannot be read.
+/// A field of this host's `/proc/meminfo`, such as `MemTotal:`, in bytes; `None` if it cannot be read.
 #[must_use]
 pub fn host_memory(field: &str) -> Option<u64> {
     memory_field(&fsx::own::read_to_string(Path::new("/proc/meminfo"), 1 << 20).ok()?, field)
@@ -90,13 +90,13 @@ mod tests {
             touch /out/owned && stat -c %u /out/owned";
         let output = sandbox.command("bash").args(["-c", script]).output(Limits::seconds(60)).await.unwrap();
         assert_eq!(output.text(), "tmp\nshm\nfile\nmemory\n1000\n");
-        // The file belongs to this account on the host.
+        // On the host, the file belongs to this account.
         std::fs::write(dir.path().join("owned"), "x").unwrap();
         std::fs::remove_file(dir.path().join("owned")).unwrap();
         let script = "for i in {1..50}; do sleep 5 & done; echo started";
         let output = sandbox.command("bash").args(["-c", script]).output(Limits::seconds(60)).await.unwrap();
         let complained = String::from_utf8_lossy(&output.stderr).contains("Resource temporarily unavailable");
-        // Root is exempt from the limit of processes.
+        // Root is exempt from the process limit.
         assert!(complained || rustix::process::getuid().is_root());
     }
 }

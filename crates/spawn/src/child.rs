@@ -22,22 +22,22 @@ impl Child {
         self.child.id()
     }
 
-    /// The standard input, once, if it is a pipe.
+    /// Takes the standard input, if it is a pipe. `None` on a second call.
     pub fn take_stdin(&mut self) -> Option<tokio::process::ChildStdin> {
         self.child.stdin.take()
     }
 
-    /// The standard output, once, if it is a pipe.
+    /// Takes the standard output, if it is a pipe. `None` on a second call.
     pub fn take_stdout(&mut self) -> Option<tokio::process::ChildStdout> {
         self.child.stdout.take()
     }
 
-    /// The standard error, once, if it is a pipe.
+    /// Takes the standard error, if it is a pipe. `None` on a second call.
     pub fn take_stderr(&mut self) -> Option<tokio::process::ChildStderr> {
         self.child.stderr.take()
     }
 
-    /// Waits for the end of the process. Safe to cancel.
+    /// Waits until the process exits. Cancel safe.
     pub async fn wait(&mut self) -> Result<Exit, SpawnError> {
         match self.child.wait().await {
             Ok(status) => Ok(status.into()),
@@ -45,7 +45,7 @@ impl Child {
         }
     }
 
-    /// Sends SIGTERM to the whole group, waits up to `grace`, then kills it.
+    /// Sends SIGTERM to the whole group, waits up to `grace`, then sends SIGKILL.
     pub async fn stop(&mut self, grace: Duration) -> Result<Exit, SpawnError> {
         self.signal(Signal::TERM);
         if let Ok(exit) = tokio::time::timeout(grace, self.wait()).await {

@@ -52,7 +52,7 @@ pub struct Cmd {
     data: Vec<DataArg>,
 }
 
-/// An argument that is the number of a file descriptor from which the child reads these bytes.
+/// An argument that is the number of a file descriptor from which the child reads `bytes`.
 #[derive(Debug, Clone)]
 struct DataArg {
     /// The index in `argv`.
@@ -60,11 +60,11 @@ struct DataArg {
     bytes: &'static [u8],
 }
 
-/// The most bytes of [`Cmd::arg_data`]: they fit into the buffer of a pipe on every Linux system.
+/// The maximum size of [`Cmd::arg_data`]: it fits into the buffer of a pipe on every Linux system.
 const DATA_BYTES: usize = 4096;
 
 impl Cmd {
-    /// The command `program` without arguments. It is searched in PATH unless it contains a `/`.
+    /// The command `program` without arguments. It is looked up in PATH unless it contains a `/`.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             argv: vec![program.as_ref().into()],
@@ -114,7 +114,7 @@ impl Cmd {
         self
     }
 
-    /// Passes no variable of this process on.
+    /// Clears the environment that the child would inherit.
     #[must_use]
     pub fn env_clear(mut self) -> Self {
         self.env_clear = true;
@@ -128,7 +128,7 @@ impl Cmd {
         self
     }
 
-    /// Sets what [`Cmd::output`] writes to the standard input.
+    /// Sets the bytes that [`Cmd::output`] writes to the standard input.
     #[must_use]
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = bytes.into();
@@ -163,13 +163,13 @@ impl Cmd {
 
     /// Starts the process. Dropping the handle kills its whole process group.
     ///
-    /// The child also gets SIGKILL when the *thread* that calls this ends. Call it from a thread that lives as long
-    /// as the child: a worker of the runtime or the main thread, not a thread of the blocking pool.
+    /// The child also gets SIGKILL when the *thread* that calls this ends. Call it from a thread that lives as long as
+    /// the child: a worker thread of the runtime or the main thread, not a thread of the blocking pool.
     pub fn start(&self) -> Result<Child, SpawnError> {
         let pipes = self.open_pipes().map_err(|source| self.start_error(source))?;
         let mut command = self.to_tokio(&pipes);
         let parent = rustix::process::getpid();
-        // SAFETY: between fork and exec only system calls are made, no allocation, no lock.
+        // SAFETY: between fork and exec, only system calls are made; nothing allocates or takes a lock.
         unsafe {
             command.pre_exec(move || {
                 for pipe in &pipes {
@@ -187,7 +187,7 @@ impl Cmd {
         Ok(Child { program: self.program(), child, group: group.filter(|_| self.own_group) })
     }
 
-    /// One pipe for each [`DataArg`], filled and closed for writing. No other child inherits it.
+    /// One pipe for each [`DataArg`], filled, with the write end closed. No other child inherits it.
     fn open_pipes(&self) -> io::Result<Vec<OwnedFd>> {
         let open = |data: &DataArg| {
             let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -233,13 +233,13 @@ impl Cmd {
         SpawnError::Start { program, source }
     }
 
-    /// Runs the process to its end and captures its output.
+    /// Runs the process until it exits and captures its output.
     pub async fn output(&self, limits: Limits) -> Result<Output, SpawnError> {
         self.capture(limits, &AtomicU64::new(0)).await
     }
 
-    /// Like [`Cmd::output`] for a program that reports its progress: it is killed when it prints nothing for `idle`, at
-    /// the latest after twice that time.
+    /// Like [`Cmd::output`], for a program that reports its progress. It is killed if it prints nothing for `idle`,
+    /// which is detected after at most twice that time.
     pub async fn output_with_progress(&self, limits: Limits, idle: Duration) -> Result<Output, SpawnError> {
         let printed = AtomicU64::new(0);
         let stalled = async {
@@ -259,7 +259,7 @@ impl Cmd {
         }
     }
 
-    /// Runs the process to its end; `printed` counts the bytes of its output.
+    /// Runs the process until it exits; `printed` counts the bytes of its output.
     async fn capture(&self, limits: Limits, printed: &AtomicU64) -> Result<Output, SpawnError> {
         let mut cmd = self.clone();
         cmd.streams =
@@ -270,7 +270,7 @@ impl Cmd {
             let (stdin, stdout, stderr) = (child.take_stdin(), child.take_stdout(), child.take_stderr());
             let feed = async {
                 if let Some(mut stdin) = stdin {
-                    // A child need not read its input to the end.
+                    // The child may exit without reading all of its input.
                     let _ = stdin.write_all(&self.input).await;
                 }
                 Ok(())
@@ -293,7 +293,7 @@ impl Cmd {
 }
 
 impl fmt::Display for Cmd {
-    /// The command line quoted for a shell.
+    /// The command line, quoted for a shell.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, arg) in self.argv.iter().enumerate() {
             if at > 0 {
@@ -305,7 +305,7 @@ impl fmt::Display for Cmd {
     }
 }
 
-/// `text` quoted as one word of a POSIX shell.
+/// Quotes `text` as one word of a POSIX shell.
 #[must_use]
 pub fn quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%^".contains(c);

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-/// Why a command could not be run to its end. A failure of the program itself is an [`Exit`](crate::Exit).
+/// Why a command could not be run until it exits. A failure of the program itself is an [`Exit`](crate::Exit).
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The program is not installed.
@@ -30,7 +30,7 @@ pub enum SpawnError {
         /// The limit.
         limit: Duration,
     },
-    /// It printed nothing for the time limit of its progress and was killed.
+    /// It printed nothing for its progress time limit and was killed.
     #[error("{program}: killed, it made no progress for {} s", limit.as_secs())]
     Idle {
         /// The program.

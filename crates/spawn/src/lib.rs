@@ -1,7 +1,7 @@
 //! Child processes. All other crates start processes with this one.
 //!
-//! A process is started from a list of arguments, in a process group of its own. Dropping its handle kills the whole
-//! group, and the process dies with the process that started it. Time and output of a captured process are limited.
+//! A process is started from a list of arguments, in its own process group. Dropping its handle kills the whole group,
+//! and the process is killed when its parent dies. The time and output of a captured process are limited.
 
 mod child;
 mod cmd;

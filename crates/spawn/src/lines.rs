@@ -1,9 +1,9 @@
-//! The lines of a process's output, each limited in length: output without line ends needs little memory.
+//! The lines of a process's output. Their length is limited, so that output without newlines needs little memory.
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::sync::mpsc;
 
-/// The longest line in bytes; a longer one is cut.
+/// The maximum length of a line in bytes; longer lines are cut.
 const LINE: u64 = 1 << 20;
 
 /// Sends the lines of `stream` until it ends or the receiver is dropped. Invalid UTF-8 is replaced.

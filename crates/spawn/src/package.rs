@@ -17,7 +17,7 @@ const SAME_NAME: [&str; 13] = [
     "bash",
 ];
 
-/// `; apt-get install PACKAGE`, or nothing if the package of the program is not known.
+/// `; apt-get install PACKAGE`, or empty if the package of the program is not known.
 pub(crate) fn install_hint(program: &str) -> String {
     package_of(program).map_or(String::new(), |package| format!("; apt-get install {package}"))
 }

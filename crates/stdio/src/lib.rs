@@ -1,8 +1,9 @@
-//! Standard output and standard error of a command. No function here panics. The macros `println!` and `eprintln!` panic
-//! when the reader has closed the pipe or the disk is full, and `git bisect run` takes their exit code, 101, as "bad".
+//! Standard output and standard error of a command. No function here panics. The macros `println!` and `eprintln!`
+//! panic if the reader has closed the pipe or the disk is full, and `git bisect run` treats their exit code, 101, as
+//! "bad".
 //!
-//! A closed pipe ends the output, not the command: its exit code stays the one of its work. Any other failed write is an
-//! error. The lints `print_stdout` and `print_stderr` are denied in the workspace, so that each command uses this crate.
+//! A closed pipe ends the output, not the command, and does not change its exit code. Any other failed write is an
+//! error. The lints `print_stdout` and `print_stderr` are denied in the workspace, so that all commands use this crate.
 
 pub mod terminal;
 pub mod xml;
@@ -18,7 +19,7 @@ use serde::Serialize;
 pub struct OutputError(pub io::Error);
 
 impl OutputError {
-    /// `Ok` if the reader has closed the pipe, as `head` does.
+    /// Returns `Ok` if the reader has closed the pipe, as `head` does.
     ///
     /// # Errors
     ///
@@ -31,27 +32,27 @@ impl OutputError {
     }
 }
 
-/// Prints a text. Its colors are removed unless standard output is a terminal; other characters that a terminal
-/// interprets are replaced ([`terminal::text`]).
+/// Prints a text. Colors are removed unless standard output is a terminal. Other characters that a terminal interprets
+/// are replaced ([`terminal::text`]).
 ///
 /// # Errors
 ///
-/// The text is not written, for another reason than a closed pipe.
+/// The text could not be written, for a reason other than a closed pipe.
 pub fn print(text: impl Display) -> Result<(), OutputError> {
     write(&terminal::text(&text.to_string()))
 }
 
 fn write(text: &str) -> Result<(), OutputError> {
     let mut out = anstream::stdout().lock();
-    // In one write, because a part of a line could be all that another reader of the pipe sees.
+    // In a single write, so that a reader of the pipe never sees a part of a line.
     OutputError::unless_closed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// Prints a text and the end of its line.
+/// Prints a text and a newline.
 ///
 /// # Errors
 ///
-/// As of [`print`].
+/// Those of [`print`].
 pub fn line(text: impl Display) -> Result<(), OutputError> {
     print(format_args!("{text}\n"))
 }
@@ -60,19 +61,20 @@ pub fn line(text: impl Display) -> Result<(), OutputError> {
 ///
 /// # Errors
 ///
-/// As of [`print`], and [`io::ErrorKind::InvalidData`] if the value has no JSON form.
+/// Those of [`print`], and [`io::ErrorKind::InvalidData`] if the value has no JSON form.
 pub fn json(value: &impl Serialize) -> Result<(), OutputError> {
     let text = serde_json::to_string_pretty(value).map_err(|error| OutputError(error.into()))?;
     write(&format!("{}\n", terminal::json(&text)))
 }
 
-/// Prints `PROGRAM: TEXT` to standard error, the program's name in red. A failure has no further place to be reported.
+/// Prints `PROGRAM: TEXT` to standard error, with the program's name in red. Ignores failures, which cannot be
+/// reported.
 pub fn error(program: &str, text: impl Display) {
     let style = anstyle::Style::new().fg_color(Some(anstyle::AnsiColor::Red.into())).bold();
     message(format_args!("{style}{program}:{style:#} {text}"));
 }
 
-/// Prints a line to standard error. A failure has no further place to be reported.
+/// Prints a line to standard error. Ignores failures, which cannot be reported.
 pub fn message(text: impl Display) {
     let _ = writeln!(anstream::stderr().lock(), "{}", terminal::text(&text.to_string()));
 }
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_closed_pipe_is_no_error() {
+    fn a_closed_pipe_is_not_an_error() {
         let fail = |kind: io::ErrorKind| OutputError::unless_closed(Err(kind.into()));
         assert!(fail(io::ErrorKind::BrokenPipe).is_ok());
         let full = fail(io::ErrorKind::StorageFull).unwrap_err().to_string();

@@ -1,23 +1,23 @@
-//! Text for a terminal: characters that a terminal interprets, or that change the order or visibility of the text next
-//! to them, are replaced. Results, test files, guests and remote dashboards are untrusted.
+//! Replaces characters that a terminal interprets, or that change the order or visibility of the text around them.
+//! Results, test files, guests and remote dashboards are untrusted.
 //!
 //! | output | function |
 //! |---|---|
-//! | a name, a reason or another text of one line | [`line`] |
-//! | a text of several lines, which may have colors | [`text`] |
-//! | bytes that are written one after the other | [`Filter`] |
+//! | a single line, such as a name or a reason | [`line`] |
+//! | a text of several lines, possibly with colors | [`text`] |
+//! | bytes that arrive in pieces | [`Filter`] |
 //! | JSON | [`json`] |
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// What an unsafe character is replaced by.
+/// The replacement for an unsafe character.
 const REPLACEMENT: char = '\u{fffd}';
-/// The longest sequence that selects colors, in bytes. A longer one is replaced.
+/// The maximum length of a sequence that selects colors, in bytes. A longer one is replaced.
 const COLORS_MAX: usize = 32;
 
-/// Whether a terminal may interpret this character, or it is invisible and affects its neighbours: control characters
-/// (C0, DEL, C1), line and paragraph separators, bidirectional and other formatting characters (Unicode's category Cf
+/// Whether a terminal may interpret this character, or it is invisible and affects its neighbors: control characters
+/// (C0, DEL, C1), line and paragraph separators, bidirectional and other formatting characters (Unicode category Cf
 /// without the joiners, which several scripts need), tags and interlinear annotations.
 #[must_use]
 pub fn is_unsafe(c: char) -> bool {
@@ -27,13 +27,13 @@ pub fn is_unsafe(c: char) -> bool {
         | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The text on one line: each unsafe character, also a line feed, is replaced.
+/// The text as a single line: unsafe characters and line feeds are replaced.
 #[must_use]
 pub fn line(text: &str) -> String {
     text.chars().map(|c| if is_unsafe(c) { REPLACEMENT } else { c }).collect()
 }
 
-/// The text with its lines, tabs and colors (`ESC [ ... m`); each other unsafe character is replaced.
+/// The text with its lines, tabs and colors (`ESC [ ... m`). Other unsafe characters are replaced.
 #[must_use]
 pub fn text(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
@@ -44,8 +44,8 @@ pub fn text(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// JSON that means the same, with unsafe characters inside of strings written as `\u` escapes. JSON has such characters
-/// only inside of strings, apart from white space.
+/// Equivalent JSON in which unsafe characters inside strings are written as `\u` escapes. Apart from white space, JSON
+/// has such characters only inside strings.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     let escaped = |c: char| is_unsafe(c) && !matches!(c, '\n' | '\r' | '\t');
@@ -65,13 +65,13 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// A writer that replaces unsafe characters and invalid UTF-8, wherever the pieces are cut. Line feeds and tabs are
-/// kept, and carriage returns are removed.
+/// A writer that replaces unsafe characters and invalid UTF-8, also if a character is split between two writes. Line
+/// feeds and tabs are kept, and carriage returns are removed.
 #[derive(Debug)]
 pub struct Filter<W: Write> {
     inner: W,
     colors: bool,
-    /// The end of the last piece: the beginning of a character or of a sequence for colors.
+    /// The end of the last write: an incomplete character or color sequence.
     rest: Vec<u8>,
 }
 
@@ -81,19 +81,20 @@ impl<W: Write> Filter<W> {
         Self { inner, colors: false, rest: Vec::new() }
     }
 
-    /// A filter that keeps sequences that select colors, for the output of our own programs.
+    /// A filter that keeps color sequences, for the output of our own programs.
     pub fn with_colors(inner: W) -> Self {
         Self { inner, colors: true, rest: Vec::new() }
     }
 
-    /// Writes what is left at the end.
+    /// Writes the incomplete sequence that is left at the end.
     pub fn finish(&mut self) -> io::Result<()> {
         let rest = std::mem::take(&mut self.rest);
         let out = self.filtered(&rest, true);
         self.inner.write_all(out.as_bytes())
     }
 
-    /// The filtered text of `bytes`; unless they are the `last` ones, an incomplete end is kept in `rest`.
+    /// The filtered text of `bytes`. Unless this is the `last` call, an incomplete sequence at the end is stored in
+    /// `rest`.
     fn filtered(&mut self, bytes: &[u8], last: bool) -> String {
         let mut out = String::with_capacity(bytes.len());
         let mut chunks = bytes.utf8_chunks().peekable();
@@ -116,7 +117,7 @@ impl<W: Write> Filter<W> {
         out
     }
 
-    /// Appends the filtered characters; returns an incomplete sequence for colors at the end if it may `continue`.
+    /// Appends the filtered characters. If the text `continues`, returns an incomplete color sequence at its end.
     fn characters<'a>(&self, text: &'a str, continues: bool, out: &mut String) -> Option<&'a str> {
         let mut rest = text;
         while let Some(c) = rest.chars().next() {

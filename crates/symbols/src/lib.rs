@@ -1,7 +1,7 @@
-//! Source lines of `function+0xoffset`, from the debug information of a kernel's ELF file.
+//! Resolves `function+0xoffset` to source lines, with the debug information of a kernel's ELF file.
 //!
-//! Functions are found by name and size, so the address at which the kernel was loaded does not matter. An ambiguous
-//! location (two functions of one name) or one without debug information has no source lines.
+//! Functions are found by name and size, so the address at which the kernel was loaded does not matter. A location has
+//! no source lines if it is ambiguous (several functions have the same name) or has no debug information.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,7 +17,7 @@ pub struct SymbolLocation {
     pub function: String,
     /// The source file, relative to the root of the kernel source if that is known.
     pub file: String,
-    /// The line; in a function that another one was inlined into, the line of the call.
+    /// The line; in a function into which another one was inlined, the line of the call.
     pub line: u32,
 }
 
@@ -29,7 +29,7 @@ pub struct SymbolsError {
     problem: String,
 }
 
-/// Functions are aligned to 64 bytes at most, so padding is shorter than this.
+/// Functions are aligned to at most 64 bytes, so padding is shorter than this.
 const PADDING: u64 = 64;
 
 /// A function of the symbol table.
@@ -43,7 +43,7 @@ struct Symbol {
 pub struct Symbols {
     loader: addr2line::Loader,
     functions: HashMap<String, Vec<Symbol>>,
-    /// The directory of the kernel source, which the names of source files begin with.
+    /// The directory of the kernel source; the names of source files start with it.
     root: String,
 }
 
@@ -80,14 +80,14 @@ impl Symbols {
         Ok(Some(symbols))
     }
 
-    /// The directory of the kernel source, found from the file of `start_kernel`.
+    /// The directory of the kernel source, derived from the file of `start_kernel`.
     fn source_root(&self) -> Option<String> {
         let location = self.locations_of(self.function("start_kernel", None)?.address).pop()?;
         location.file.strip_suffix("init/main.c").map(str::to_owned)
     }
 
-    /// The function of this name, and of this size, if it is the only one. In the kernel's stack traces the size includes
-    /// the padding up to the next function.
+    /// The function with this name and size, if it is unique. In the kernel's stack traces, the size includes the
+    /// padding up to the next function.
     fn function(&self, name: &str, size: Option<u64>) -> Option<Symbol> {
         let fits = |symbol: &&Symbol| {
             size.is_none_or(|size| (symbol.size..symbol.size.saturating_add(PADDING)).contains(&size))
@@ -98,8 +98,8 @@ impl Symbols {
     }
 
     /// The source lines of `function+offset`, innermost first: those of inlined functions, then that of the function
-    /// itself. `size` is the size of the function in the stack trace (`f+0x12/0x34`). With `returns`, the offset is a
-    /// return address, and the source line is that of the call.
+    /// itself. `size` is the size of the function in the stack trace (`f+0x12/0x34`). If `returns` is set, the offset
+    /// is a return address, and the source line is that of the call.
     #[must_use]
     pub fn locations(
         &self,
@@ -131,7 +131,7 @@ impl Symbols {
         locations
     }
 
-    /// The name of a file without `x/../` and without the directory of the source.
+    /// The name of a file without `x/../` and without the source directory.
     fn relative(&self, file: &str) -> String {
         let mut parts: Vec<&str> = Vec::new();
         for part in file.split('/') {

@@ -1,4 +1,5 @@
-//! A program compiled with optimization, so that its functions are inlined; its source lines are known from the text.
+//! A program compiled with optimization, so that its functions are inlined. The expected source lines are read from its
+//! text.
 
 #![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -45,7 +46,7 @@ static inline __attribute__((always_inline)) int take(int *p)
 }
 ";
 
-/// Compiles the source in a directory that looks like a kernel tree; `None` if no compiler is installed.
+/// Compiles the source in a directory that looks like a kernel tree. Returns `None` if no compiler is installed.
 fn compiled(dir: &Path, flags: &[&str]) -> Option<PathBuf> {
     std::fs::create_dir_all(dir.join("init")).unwrap();
     std::fs::create_dir_all(dir.join("obj")).unwrap();
@@ -68,7 +69,7 @@ fn compiled(dir: &Path, flags: &[&str]) -> Option<PathBuf> {
     }
 }
 
-/// Every place of a function, byte by byte.
+/// The locations of a function, for each of its bytes.
 fn all(symbols: &Symbols, function: &str) -> Vec<Vec<SymbolLocation>> {
     let mut places: Vec<_> = (0..200).map(|at| symbols.locations(function, at, None, false)).collect();
     places.dedup();
@@ -76,7 +77,7 @@ fn all(symbols: &Symbols, function: &str) -> Vec<Vec<SymbolLocation>> {
 }
 
 #[test]
-fn functions_that_were_inlined_are_told_with_the_lines_of_their_calls() {
+fn inlined_functions_have_the_lines_of_their_calls() {
     let dir = tempfile::tempdir().unwrap();
     for flags in [&["-g"][..], &["-gdwarf-4"], &["-g", "-gz=zlib"]] {
         let Some(elf) = compiled(dir.path(), flags) else { return };
@@ -97,11 +98,11 @@ fn functions_that_were_inlined_are_told_with_the_lines_of_their_calls() {
             all(&symbols, "start_kernel").contains(&vec![place("start_kernel", "init/main.c", 15)]),
             "{flags:?}"
         );
-        // A kernel's stack trace counts the padding behind a function; which sizes fit is known from asking.
+        // In a kernel's stack trace, the size includes the padding after a function. Try which sizes match.
         let fits: Vec<u64> =
             (1..400).filter(|size| !symbols.locations("outer", 0, Some(*size), false).is_empty()).collect();
         assert_eq!(fits.len(), 64, "{fits:?}");
-        // A size that is not its own is another function's; names that are not there have no place.
+        // A wrong size belongs to another function. Unknown names have no location.
         assert_eq!(symbols.locations("outer", 0, Some(7777), false), []);
         assert_eq!(symbols.locations("no_such", 0, None, false), []);
         assert_eq!(symbols.locations("outer", u64::MAX, None, true), []);
@@ -109,7 +110,7 @@ fn functions_that_were_inlined_are_told_with_the_lines_of_their_calls() {
 }
 
 #[test]
-fn a_return_address_is_taken_for_its_call() {
+fn a_return_address_resolves_to_its_call() {
     let dir = tempfile::tempdir().unwrap();
     let Some(elf) = compiled(dir.path(), &["-g"]) else { return };
     let symbols = Symbols::open(&elf).unwrap().unwrap();

@@ -1,6 +1,6 @@
 //! Test support: scratch git repositories, result directories, an sshd, hostile files. Used as a dev-dependency only.
 //!
-//! Nothing here reads the configuration of the user. Repositories and results are the same on every host, down to the
+//! Nothing here reads the user's configuration. Repositories and results are the same on every host, including the
 //! commit ids. Errors panic.
 
 mod repo;

@@ -48,18 +48,18 @@ impl ScratchRepo {
         self.dir.path()
     }
 
-    /// Its directory as a remote.
+    /// Its directory as a remote URL.
     #[must_use]
     pub fn url(&self) -> &str {
         self.path().to_str().expect("temporary directories have plain names")
     }
 
-    /// Runs `git ARGS` in it and returns the output, trimmed.
+    /// Runs `git ARGS` in the repository and returns the trimmed output.
     pub fn git<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(&self, args: I) -> String {
         self.git_fed(args, "")
     }
 
-    /// Like [`ScratchRepo::git`], with `input` as the standard input.
+    /// Like [`ScratchRepo::git`], with `input` on the standard input.
     pub fn git_fed<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(&self, args: I, input: &str) -> String {
         let time = format!("{} +0000", self.clock.get());
         let cmd = Cmd::new("git")
@@ -83,7 +83,7 @@ impl ScratchRepo {
         output.text().trim().to_owned()
     }
 
-    /// Writes files (path and content) and commits them to the current branch.
+    /// Writes files (path and content) and commits them on the current branch.
     pub fn commit(&self, message: &str, files: &[(&str, &str)]) -> CommitId {
         for (path, content) in files {
             let path = self.path().join(path);
@@ -97,7 +97,7 @@ impl ScratchRepo {
         self.tip("HEAD")
     }
 
-    /// Merges `other` into the current branch, always with a merge commit.
+    /// Merges `other` into the current branch. Always creates a merge commit.
     pub fn merge(&self, other: &str, message: &str) -> CommitId {
         self.tick();
         self.git(["merge", "-q", "--no-ff", "-m", message, other]);
@@ -114,7 +114,7 @@ impl ScratchRepo {
         }
     }
 
-    /// The commit of a revision.
+    /// The commit that a revision resolves to.
     #[must_use]
     pub fn tip(&self, revision: &str) -> CommitId {
         self.git(["rev-parse", "--verify", &format!("{revision}^{{commit}}")])
@@ -127,7 +127,7 @@ impl ScratchRepo {
     }
 }
 
-/// Runs a command to its end, from async or other code.
+/// Runs a command until it exits, from async or blocking code.
 fn run(cmd: &Cmd) -> spawn::Output {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {

@@ -1,6 +1,6 @@
-//! Result directories for tests and demonstrations, written through `results::Writer` like the daemon's.
+//! Result directories for tests and demonstrations, written with `results::Writer`, as the daemon does.
 //!
-//! The same calls give the same results, down to the commit ids; only the times of files differ.
+//! The same calls give the same results, including the commit ids; only the times of files differ.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use results::layout::Layout;
 use results::{CommitResults, LogKind, PlainFile, VerdictRecord, Writer};
 use tokio::runtime::Runtime;
 
-/// A directory of results that is being filled. Errors panic.
+/// A results directory that is being filled. Errors panic.
 pub struct ResultsFixture {
     writer: Writer,
     runtime: Runtime,
@@ -66,7 +66,7 @@ impl TestResult {
 }
 
 impl ResultsFixture {
-    /// Opens a directory; creates it if it does not exist.
+    /// Opens a results directory, and creates it if it does not exist.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -111,7 +111,7 @@ impl ResultsFixture {
         self
     }
 
-    /// Publishes the log of a VM for subtests that have their first verdict.
+    /// Publishes the log of a VM for the subtests that have their first verdict.
     pub fn full_log(&self, commit: &CommitId, keys: &[&str], text: &str) -> &Self {
         std::fs::write(&self.scratch, text).expect("a log is written");
         let attempts: Vec<(ResultKey, u32)> =
@@ -155,8 +155,8 @@ impl ResultsFixture {
     }
 }
 
-/// Writes the blob of a commit at once, for directories that are too large to record verdict by verdict. Open a
-/// [`ResultsFixture`] afterwards to list it. Entries must be sorted by key.
+/// Writes the blob of a commit in one step, for directories that are too large to record verdict by verdict. Open a
+/// [`ResultsFixture`] afterwards to list it. The entries must be sorted by key.
 pub fn write_blob(dir: &Path, results: &CommitResults) {
     let path = Layout::new(dir).blob(&results.commit);
     std::fs::write(path, encode_commit(results, Mark::default())).expect("a blob is written");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use spawn::{Child, Cmd, Limits, Stream};
 use tempfile::TempDir;
 
-/// An sshd. Dropping it ends it.
+/// An sshd. Dropping it stops it.
 #[derive(Debug)]
 pub struct Sshd {
     dir: TempDir,
@@ -24,8 +24,8 @@ fn sshd() -> Option<PathBuf> {
 }
 
 impl Sshd {
-    /// Starts an sshd on `address` (127.0.0.N); prints a message and returns `None` if sshd or ssh is not installed. Call
-    /// it within a runtime whose threads outlive it.
+    /// Starts an sshd on `address` (127.0.0.N). If sshd or ssh is not installed, prints a message and returns `None`.
+    /// Call it in a runtime whose threads live longer than the sshd.
     pub async fn start(address: &str) -> Option<Self> {
         let keygen = Cmd::new("ssh-keygen").arg("-h").output(Limits::seconds(10)).await;
         if sshd().is_none() || keygen.is_err() {
@@ -104,18 +104,18 @@ impl Sshd {
         }
     }
 
-    /// Kills it; open connections stay.
+    /// Kills it; open connections remain.
     pub fn down(&mut self) {
         self.child = None;
     }
 
-    /// An ssh configuration that leads to this sshd for every host name.
+    /// The path of an ssh configuration that maps every host name to this sshd.
     #[must_use]
     pub fn ssh_config(&self) -> PathBuf {
         self.path("ssh_config")
     }
 
-    /// Replaces the known host key by a wrong one.
+    /// Replaces the known host key with a wrong one.
     pub fn forget_host_key(&self) {
         let user = self.read("user.pub");
         self.write("known_hosts", &format!("[{}]:{} {user}", self.address, self.port));

@@ -1,4 +1,4 @@
-//! What untrusted code can put in the place of a file: links, special files, directories, endless files.
+//! What untrusted code can create instead of a file: links, special files, directories, endless files.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,30 +7,30 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
-/// What is put in the place of a file.
+/// What is created instead of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trap {
-    /// A link to the file `secret` outside.
+    /// A link to the file `secret` in the outside directory.
     LinkToFile,
-    /// A link to the directory outside.
+    /// A link to the outside directory.
     LinkToDirectory,
     /// A link to `/dev/zero`.
     LinkToDevice,
-    /// A link to a file outside that does not exist.
+    /// A link to a missing file in the outside directory.
     DanglingLink,
     /// A FIFO without a writer.
     Fifo,
     /// A socket that nothing listens on.
     Socket,
-    /// The device `/dev/zero`. An ordinary user cannot create it: then there is no file.
+    /// The device `/dev/zero`. Only root can create it; for other users there is no file.
     Device,
     /// A directory with a directory in it.
     Directory,
-    /// A file of 4 TiB without blocks.
+    /// A sparse file of 4 TiB.
     SparseFile,
-    /// A second name of the file `secret` outside.
+    /// A hard link to the file `secret` in the outside directory.
     HardLink,
-    /// Directories in each other, 70 deep.
+    /// 70 nested directories.
     DeepTree,
 }
 
@@ -50,7 +50,7 @@ impl Trap {
         Self::DeepTree,
     ];
 
-    /// Creates it at `path`, where nothing is. The directory `outside` has the file `secret`.
+    /// Creates it at `path`, which must not exist. The directory `outside` contains the file `secret`.
     ///
     /// # Panics
     ///

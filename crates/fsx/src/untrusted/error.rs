@@ -1,4 +1,4 @@
-//! What can be wrong with something in an untrusted directory.
+//! Errors of operations in an untrusted directory.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-/// An operation in an untrusted directory that failed or was refused.
+/// A failed or refused operation in an untrusted directory.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {reason}", .dir.join(.relative).display())]
 pub struct UntrustedError {
@@ -24,10 +24,10 @@ pub struct UntrustedError {
 /// Why an operation in an untrusted directory failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
-    /// Untrusted code made something that is refused.
+    /// Untrusted code created something that is refused.
     #[error("it {0}")]
     Refused(Problem),
-    /// The system reports an error.
+    /// The system reported an error.
     #[error("{0}")]
     Io(#[source] io::Error),
 }
@@ -51,7 +51,7 @@ pub enum Problem {
     Directory,
     /// It is a file, or below a file, where a directory is expected.
     NotADirectory,
-    /// The file has other names: writing to it would change another file, reading it could disclose one.
+    /// The file has other names: writing to it would change another file, and reading it could disclose one.
     Links(u64),
     /// The file is larger than this many bytes.
     LargerThan(u64),
@@ -63,12 +63,12 @@ pub enum Problem {
     DeeperThan(u32),
     /// The path is absolute, empty, or contains "..".
     Outside,
-    /// Other processes add entries while it is being removed.
+    /// Other processes add entries while it is removed.
     KeepsGrowing,
 }
 
 impl Problem {
-    /// Why the entry cannot be used as a file; none for a regular file.
+    /// Why the entry cannot be used as a file; `None` for a regular file.
     pub(crate) fn of_type(stat: &Stat) -> Option<Self> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => None,
@@ -81,14 +81,14 @@ impl Problem {
         }
     }
 
-    /// Why the entry cannot be used as a file, its number of links included.
+    /// Why the entry cannot be used as a file; checks the number of links too.
     pub(crate) fn of_file(stat: &Stat) -> Option<Self> {
         let links = links(stat);
         Self::of_type(stat).or((links > 1).then_some(Self::Links(links)))
     }
 }
 
-/// The number of names of a file. The width of the field differs between architectures.
+/// The number of links of a file. The width of the field differs between architectures.
 pub(crate) fn links(stat: &Stat) -> u64 {
     fn widen(count: impl Into<u64>) -> u64 {
         count.into()
@@ -125,7 +125,8 @@ impl From<Problem> for Reason {
 }
 
 impl From<Errno> for Reason {
-    /// An error number alone refuses nothing: it can be a fault of the file system. What untrusted code made is examined.
+    /// An error number alone does not prove that untrusted code is the cause: the file system may have failed. The
+    /// caller checks what is at the path.
     fn from(error: Errno) -> Self {
         Self::Io(error.into())
     }
@@ -148,7 +149,7 @@ impl UntrustedError {
         matches!(&self.reason, Reason::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
-    /// What untrusted code made wrong; none for an error of the system.
+    /// What untrusted code did wrong; `None` for an error of the system.
     #[must_use]
     pub fn problem(&self) -> Option<Problem> {
         match self.reason {

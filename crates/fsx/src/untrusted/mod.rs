@@ -1,15 +1,15 @@
 //! The only way to access directories that untrusted code writes: a branch's build, a guest, a test file, a worker
 //! host, a user of the farm.
 //!
-//! A [`Dir`] is opened once by a path that is trusted. Everything below is named by a relative path and resolved from
+//! A [`Dir`] is opened once, with a trusted path. Everything below it is named by a relative path and resolved from
 //! that handle (`openat2` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`), so no symbolic link is followed and nothing
 //! outside the directory is read, written or removed. Only regular files with one link are opened, never a FIFO, a
-//! socket or a device. Sizes are limited by counting what is read, not by what the file system reports. Each call
-//! returns at once or after an amount of work that its limits bound.
+//! socket or a device. Size limits count the bytes read; the size that the file system reports is not trusted. Each
+//! call returns immediately or after an amount of work that its limits bound.
 //!
-//! What it does not do: untrusted code that runs at the same time can still change the content of the directory
-//! between two calls, and of an open file between two reads. A caller that decides on a file's content reads it once.
-//! Files on a file system that untrusted code serves (FUSE) can block a read.
+//! Limitations: untrusted code that runs at the same time can change the directory between two calls, and an open file
+//! between two reads. A caller whose decision depends on the content of a file must read it once. A file on a file
+//! system that untrusted code serves (FUSE) can block a read.
 
 mod error;
 mod new_file;
@@ -46,7 +46,7 @@ pub struct Dir {
     resolver: Resolver,
 }
 
-/// What an entry of an untrusted directory is.
+/// The type of an entry of an untrusted directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EntryType {
     /// A regular file.
@@ -68,7 +68,7 @@ pub struct Entry {
     pub entry_type: EntryType,
 }
 
-/// What the file system records of an entry. A symbolic link is not followed.
+/// The metadata of an entry. A symbolic link is not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metadata {
     /// What it is.
@@ -79,9 +79,9 @@ pub struct Metadata {
     pub mode: u32,
     /// The user id of its owner.
     pub owner: u32,
-    /// The number of its names.
+    /// The number of links.
     pub links: u64,
-    /// The time of the last modification, which the owner of the file can set at will.
+    /// The modification time. The owner of the file can set it to any value.
     pub modified: SystemTime,
 }
 
@@ -97,8 +97,8 @@ impl EntryType {
 }
 
 impl Dir {
-    /// Opens the directory at `trusted`: a path whose every component only this program and its user control. Links
-    /// in this path are followed.
+    /// Opens the directory at `trusted`. Only this program and its user may control the components of this path. Links
+    /// in it are followed.
     pub fn open(trusted: &Path) -> Result<Self, UntrustedError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, trusted, flags, Mode::empty())
@@ -106,7 +106,7 @@ impl Dir {
         Ok(Self { fd, path: trusted.into(), resolver: Resolver::of_this_kernel() })
     }
 
-    /// The path by which the directory was opened. For messages only: what has that name can change.
+    /// The path with which the directory was opened. For messages only: the path can refer to another directory by now.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -119,8 +119,8 @@ impl Dir {
         Ok(Self { fd, path: self.path.join(relative), resolver: self.resolver })
     }
 
-    /// Creates a directory below this one, and those above it that do not exist, and opens it. Existing directories
-    /// stay with their contents.
+    /// Creates a directory below this one, with its missing parents, and opens it. Existing directories and their
+    /// contents are kept.
     pub fn create_dir_all(&self, relative: impl AsRef<Path>) -> Result<Self, UntrustedError> {
         let relative = relative.as_ref();
         let error = |reason| self.error("create", relative, reason);
@@ -136,21 +136,20 @@ impl Dir {
         Ok(dir)
     }
 
-    /// Opens a regular file with one link for reading. Its content has no bound: limit what you read with
-    /// [`Read::take`].
+    /// Opens a regular file with one link for reading. Its size has no limit: bound the read with [`Read::take`].
     pub fn open_file(&self, relative: impl AsRef<Path>) -> Result<File, UntrustedError> {
         let relative = relative.as_ref();
         self.regular(relative).map_err(|reason| self.error("read", relative, reason))
     }
 
-    /// Opens a regular file for reading that other programs publish in this directory: it may have several names, and
-    /// symbolic links that stay below this directory are followed. Its content has no bound.
+    /// Opens a regular file that other programs publish in this directory, for reading. It may have several links, and
+    /// symbolic links that stay below this directory are followed. Its size has no limit.
     pub fn open_published(&self, relative: impl AsRef<Path>) -> Result<File, UntrustedError> {
         let relative = relative.as_ref();
         let open = |flags| {
             let names = names(relative).ok_or(Problem::Outside)?;
             follow_below(self.resolver, self.fd.as_fd(), &names, flags).map_err(|error| match error {
-                // The resolution ends at a link that leads out of the directory, or in a circle.
+                // The kernel reports a link that leads out of the directory, or a loop of links.
                 Errno::XDEV => Problem::Outside.into(),
                 Errno::LOOP => Problem::BelowSymbolicLink.into(),
                 error => Reason::from(error),
@@ -159,7 +158,7 @@ impl Dir {
         let regular =
             |stat: &Stat| Problem::of_type(stat).map_or(Ok(()), |problem| Err(Reason::from(problem)));
         let published = || {
-            // Before it is opened: opening a device can have an effect.
+            // Check the type before opening: opening a device can have side effects.
             regular(&fstat(open(OFlags::PATH)?)?)?;
             let file = File::from(open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?);
             regular(&fstat(&file)?)?;
@@ -168,7 +167,7 @@ impl Dir {
         published().map_err(|reason| self.error("read", relative, reason))
     }
 
-    /// The content of a regular file of at most `max` bytes; a larger one is an error.
+    /// The content of a regular file of at most `max` bytes. A larger file is an error.
     pub fn read(&self, relative: impl AsRef<Path>, max: u64) -> Result<Vec<u8>, UntrustedError> {
         let relative = relative.as_ref();
         let (bytes, more) = self.read_start(relative, max)?;
@@ -178,12 +177,12 @@ impl Dir {
         Ok(bytes)
     }
 
-    /// Like [`Dir::read`] for text; bytes that are no UTF-8 are replaced.
+    /// Like [`Dir::read`], for text. Invalid UTF-8 is replaced.
     pub fn read_to_string(&self, relative: impl AsRef<Path>, max: u64) -> Result<String, UntrustedError> {
         Ok(String::from_utf8_lossy(&self.read(relative, max)?).into_owned())
     }
 
-    /// The first `max` bytes of a regular file, and whether there are more.
+    /// The first `max` bytes of a regular file, and whether the file has more.
     pub fn read_start(
         &self,
         relative: impl AsRef<Path>,
@@ -198,7 +197,7 @@ impl Dir {
         Ok((bytes, more))
     }
 
-    /// What the file system records of an entry; none if it does not exist.
+    /// The metadata of an entry; `None` if it does not exist.
     pub fn metadata(&self, relative: impl AsRef<Path>) -> Result<Option<Metadata>, UntrustedError> {
         let relative = relative.as_ref();
         match self.stat(relative) {
@@ -208,7 +207,7 @@ impl Dir {
         }
     }
 
-    /// The entries of a directory, sorted by name. More than `max` of them are an error.
+    /// The entries of a directory, sorted by name. More than `max` entries are an error.
     pub fn list(&self, relative: impl AsRef<Path>, max: u64) -> Result<Vec<Entry>, UntrustedError> {
         let relative = relative.as_ref();
         let list = || {
@@ -218,8 +217,8 @@ impl Dir {
         list().map_err(|reason| self.error("list", relative, reason))
     }
 
-    /// Replaces a file by one with these bytes, in one step. What had the name is replaced, not written to: a link's
-    /// target keeps its content. A directory with the name is an error. The directory of the file must exist.
+    /// Replaces a file with these bytes atomically. A link is replaced, and its target keeps its content. A directory
+    /// at this path is an error. The directory of the file must exist.
     pub fn write(&self, relative: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(), UntrustedError> {
         use std::io::Write;
         let relative = relative.as_ref();
@@ -228,7 +227,7 @@ impl Dir {
         file.publish()
     }
 
-    /// Begins a file that replaces `relative` when [`NewFile::publish`] is called. It is created exclusively, under a
+    /// Starts a file that replaces `relative` when [`NewFile::publish`] is called. It is created exclusively, with a
     /// temporary name in the same directory, which must exist.
     pub fn new_file(&self, relative: impl AsRef<Path>) -> Result<NewFile, UntrustedError> {
         let relative = relative.as_ref();
@@ -239,7 +238,7 @@ impl Dir {
         create().map_err(|reason| self.error("create", relative, reason))
     }
 
-    /// Creates a file for writing; anything that has the name is an error. The directory of the file must exist.
+    /// Creates a file for writing. Anything that exists at the path is an error. The directory of the file must exist.
     pub fn create_new(&self, relative: impl AsRef<Path>) -> Result<File, UntrustedError> {
         let relative = relative.as_ref();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
@@ -257,7 +256,7 @@ impl Dir {
             .map_err(|reason| self.error("rename", from, reason))
     }
 
-    /// Removes a file, a link or a special file; false if it does not exist. A directory is an error.
+    /// Removes a file, a link or a special file. Returns false if it does not exist. A directory is an error.
     pub fn remove_file(&self, relative: impl AsRef<Path>) -> Result<bool, UntrustedError> {
         let relative = relative.as_ref();
         let remove = || {
@@ -288,7 +287,7 @@ impl Dir {
     }
 
     fn regular(&self, relative: &Path) -> Result<File, Reason> {
-        // Before it is opened: opening a device can have an effect.
+        // Check the type before opening: opening a device can have side effects.
         if let Some(problem) = Problem::of_file(&self.stat(relative)?) {
             return Err(problem.into());
         }
@@ -312,7 +311,7 @@ impl Dir {
         }
     }
 
-    /// Opens a path below this directory through no link, with no check of what it is.
+    /// Opens a path below this directory without following links, and without checking its type.
     fn open_below(&self, relative: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Reason> {
         self.open_names(&self.names(relative)?, flags, mode)
     }
@@ -326,13 +325,13 @@ impl Dir {
         })
     }
 
-    /// The same for the lock module, which examines the error number.
+    /// Like [`Self::open_below`], for the lock module, which examines the error number.
     pub(crate) fn open_raw(&self, relative: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
         let names = names(relative).ok_or(Errno::XDEV)?;
         self.resolver.open(self.fd.as_fd(), &names, flags, mode)
     }
 
-    /// The status of an entry; of a link the link's own.
+    /// The status of an entry. For a link, the status of the link itself.
     pub(crate) fn stat_raw(&self, relative: &Path) -> Result<Stat, Errno> {
         fstat(self.open_raw(relative, OFlags::PATH, Mode::empty())?)
     }
@@ -342,7 +341,7 @@ impl Dir {
     }
 }
 
-/// Renames a file, and replaces what has the new name unless it is a directory.
+/// Renames a file. Replaces an existing entry unless it is a directory.
 fn rename_over(from: (&OwnedFd, &OsStr), to: (&OwnedFd, &OsStr)) -> Result<(), Reason> {
     renameat(from.0, from.1, to.0, to.1).map_err(|error| {
         let refused = matches!(error, Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) && is_dir(to.0, to.1);
@@ -391,7 +390,7 @@ fn os_name(name: &CStr) -> &OsStr {
     OsStr::from_bytes(name.to_bytes())
 }
 
-/// A name that untrusted code cannot foresee.
+/// A name that untrusted code cannot predict.
 fn random_name() -> OsString {
     format!(".{:016x}.tmp", RandomState::new().hash_one(())).into()
 }

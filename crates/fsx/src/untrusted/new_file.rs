@@ -1,4 +1,4 @@
-//! A file that replaces another when it is complete, created exclusively in a directory handle.
+//! A file that replaces another one when it is complete. It is created exclusively, relative to a directory handle.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -11,10 +11,10 @@ use rustix::io::Errno;
 
 use super::{Reason, UntrustedError, random_name, rename_over};
 
-/// Temporary names that are tried. They are random: a second attempt needs an accident or malice.
+/// How many temporary names are tried. The names are random: a collision is an accident or an attack.
 const ATTEMPTS: u32 = 16;
 
-/// A file that appears under its name when it is published. If it is dropped before, nothing appears.
+/// A file that appears at its path when it is published. If it is dropped before that, nothing appears.
 #[derive(Debug)]
 pub struct NewFile {
     parent: OwnedFd,
@@ -49,19 +49,19 @@ impl NewFile {
         &self.file
     }
 
-    /// Sets the permission bits; those that allow other users to write, and the set-user-id bits, are left out.
+    /// Sets the permission bits, without the set-user-id bits and the write permission for other users.
     pub(super) fn set_mode(&self, mode: u32) -> Result<(), Errno> {
         fchmod(&self.file, Mode::from_raw_mode(mode & 0o755 | 0o600))
     }
 
-    /// Sets the date of the last modification to that of another file, to the nanosecond.
+    /// Sets the modification time to that of another file, with nanosecond precision.
     pub(super) fn set_modified(&self, of: &Stat) -> Result<(), Errno> {
         let nanoseconds = of.st_mtime_nsec.try_into().map_err(|_| Errno::INVAL)?;
         let modified = Timespec { tv_sec: of.st_mtime, tv_nsec: nanoseconds };
         futimens(&self.file, &Timestamps { last_access: modified, last_modification: modified })
     }
 
-    /// Gives the file its name. What had the name before is replaced; a directory is an error.
+    /// Renames the file to its final name. An existing file is replaced; a directory is an error.
     pub fn publish(mut self) -> Result<(), UntrustedError> {
         rename_over((&self.parent, &self.temporary), (&self.parent, &self.name))
             .map_err(|error| UntrustedError::new("write", &self.path, Path::new(""), error))?;

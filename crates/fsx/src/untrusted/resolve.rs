@@ -1,4 +1,4 @@
-//! Opening a path below a directory handle through no symbolic link: with `openat2`, or component by component where
+//! Opens a path below a directory handle without following symbolic links: with `openat2`, or component by component if
 //! the kernel has no `openat2`.
 
 use std::ffi::OsStr;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::Problem;
 
-/// `openat2` fails with this while other processes rename directories; the next attempt may succeed.
+/// `openat2` fails with `EAGAIN` while other processes rename directories; a retry may succeed.
 const ATTEMPTS: u32 = 8;
 
 /// How paths are resolved.
@@ -23,7 +23,7 @@ pub(super) enum Resolver {
     Components,
 }
 
-/// The names of a relative path without "..", none for a path that leads elsewhere. "." has no names.
+/// The components of a relative path; `None` if the path is absolute or contains "..". The path "." has no components.
 pub(super) fn names(relative: &Path) -> Option<Vec<&OsStr>> {
     relative
         .components()
@@ -36,7 +36,7 @@ pub(super) fn names(relative: &Path) -> Option<Vec<&OsStr>> {
 }
 
 impl Resolver {
-    /// Asks the kernel once. A container's system call filter may answer `EPERM` for a call that it does not list.
+    /// Probes the kernel. The system call filter of a container may return `EPERM` for a call that it does not list.
     pub(super) fn of_this_kernel() -> Self {
         static RESOLVER: OnceLock<Resolver> = OnceLock::new();
         *RESOLVER.get_or_init(|| match by_kernel(CWD, &[], OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
@@ -45,7 +45,8 @@ impl Resolver {
         })
     }
 
-    /// Opens `names` below `dir`. A final symbolic link gives `ELOOP`; with `O_PATH` it is opened itself.
+    /// Opens `names` below `dir`. A symbolic link as the last component gives `ELOOP`; with `O_PATH` the link itself is
+    /// opened.
     pub(super) fn open(
         self,
         dir: BorrowedFd<'_>,
@@ -61,8 +62,7 @@ impl Resolver {
     }
 }
 
-/// Opens `names` below `dir` and follows symbolic links as long as they stay below it. A kernel without `openat2` follows
-/// none.
+/// Opens `names` below `dir` and follows symbolic links that stay below it. Without `openat2`, no link is followed.
 pub(super) fn follow_below(
     resolver: Resolver,
     dir: BorrowedFd<'_>,
@@ -78,8 +78,8 @@ pub(super) fn follow_below(
     }
 }
 
-/// Why `names` below `dir` cannot be opened, if untrusted code is the cause: a link or a file takes the place of a directory
-/// on the way, or `names` is a link. `None`: the error is one of the system.
+/// Why `names` below `dir` cannot be opened, if untrusted code is the cause: a component is a link or a file instead of
+/// a directory, or the last one is a link. `None` if the error is one of the system.
 pub(super) fn problem_on_the_way(dir: BorrowedFd<'_>, names: &[&OsStr], flags: OFlags) -> Option<Problem> {
     let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
     let wants_dir = flags.contains(OFlags::DIRECTORY);

@@ -18,7 +18,7 @@ impl Dir {
     }
 }
 
-/// What untrusted code puts in the place of a name.
+/// What untrusted code creates at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trap {
     LinkToFile,
@@ -51,7 +51,7 @@ const TRAPS: [Trap; 12] = [
 ];
 
 impl Trap {
-    /// Returns false if this user cannot make it.
+    /// Returns false if this user cannot create it.
     fn set(self, path: &Path, outside: &Path) -> bool {
         Dir::open(path.parent().unwrap()).unwrap().remove_tree(path.file_name().unwrap()).unwrap();
         match self {
@@ -97,7 +97,7 @@ const NAMES: [&str; 4] = ["file", "sub", "sub/file", "sub/deep/file"];
 
 impl Scene {
     fn new() -> Self {
-        // In memory, where there is such a file system: the tests make and remove some thousand trees.
+        // Use tmpfs if it exists: the tests create and remove some thousand trees.
         let memory = Path::new("/dev/shm");
         let root = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap();
         let at = |name: &str| root.path().join(name);
@@ -123,7 +123,7 @@ impl Scene {
         }
     }
 
-    /// No file below the directory to copy to has the secret.
+    /// Asserts that no file in the destination directory contains the secret.
     fn assert_nothing_disclosed(&self) {
         for name in walkdir(&self.copies) {
             let path = self.copies.join(&name);
@@ -134,7 +134,7 @@ impl Scene {
     }
 }
 
-/// The names below a directory, by the standard library.
+/// The names below a directory, read with the standard library.
 fn walkdir(top: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut dirs = vec![top.to_path_buf()];
@@ -149,7 +149,7 @@ fn walkdir(top: &Path) -> Vec<String> {
     found
 }
 
-/// Every function of [`Dir`], with one name.
+/// Calls function number `operation` of [`Dir`] with `name`.
 fn call(operation: usize, dir: &Dir, name: &Path, copies: &Dir) {
     match operation {
         0 => assert_ne!(dir.read(name, MAX).unwrap_or_default(), b"secret"),
@@ -229,7 +229,7 @@ proptest! {
         let (dir, copies) = (open(&scene.inside), open(&scene.copies));
         for (trap, place, operation, name) in steps {
             let path = scene.inside.join(NAMES[place]);
-            // Only below real directories: the test itself must not follow a link.
+            // Only if the parents are real directories: the test itself must not follow a link.
             if dir.open_raw(Path::new(NAMES[place]).parent().unwrap(), OFlags::DIRECTORY, Mode::empty()).is_ok() {
                 TRAPS[trap].set(&path, &scene.outside);
             }

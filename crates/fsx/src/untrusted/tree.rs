@@ -1,4 +1,4 @@
-//! Whole trees below an untrusted directory: copied within limits, and removed.
+//! Copies and removes whole trees below an untrusted directory, within limits.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,19 +13,19 @@ use super::{
     Dir, Entry, EntryType, NewFile, Problem, Reason, UntrustedError, list_fd, os_name, random_name, read_dir,
 };
 
-/// Each level of a walk holds open files; deeper trees are refused whatever the limits say.
+/// Each level of a walk holds open files. Deeper trees are refused even if the limits allow them.
 const MAX_DEPTH: u32 = 128;
-/// From this depth on, directories to remove are moved up first, so that any depth needs few open files.
+/// From this depth on, directories to remove are moved to the top first, so that any depth needs few open files.
 const REMOVE_DEPTH: u32 = 32;
-/// How often a directory is listed again that others fill while it is removed.
+/// How often a directory is listed again if other processes add entries while it is removed.
 const REMOVE_PASSES: u32 = 16;
 
-/// What a walk or copy may amount to. One more is an error.
+/// The limits of a walk or copy. Exceeding one is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TreeLimits {
-    /// Files, directories and other entries, in all.
+    /// Total number of files, directories and other entries.
     pub entries: u64,
-    /// Bytes of all files, counted as they are read.
+    /// Total bytes of all files, counted as they are read.
     pub bytes: u64,
     /// Levels of directories below the top; at most 128.
     pub depth: u32,
@@ -40,7 +40,7 @@ pub enum Special {
     Skip,
 }
 
-/// What a copy amounted to.
+/// The result of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Copied {
     /// The files that were copied.
@@ -53,7 +53,7 @@ pub struct Copied {
 
 impl Dir {
     /// The entries below a directory that are not directories, and the directories, each with its path relative to
-    /// `relative`; a directory comes before its contents. Links are listed and not followed.
+    /// `relative`. A directory comes before its contents. Links are listed and not followed.
     pub fn walk(
         &self,
         relative: impl AsRef<Path>,
@@ -67,9 +67,9 @@ impl Dir {
         Ok(found)
     }
 
-    /// Copies the tree at `relative` into `to`, which must exist and is not to be below it. Files keep their contents
-    /// and their permission bits but for those of other writers. An existing file in `to` is replaced. After an error
-    /// `to` holds a part of the tree.
+    /// Copies the tree at `relative` into `to`, which must exist and must not be below it. Files keep their contents
+    /// and their permission bits, without the write permission for other users. An existing file in `to` is replaced.
+    /// After an error `to` contains a part of the tree.
     pub fn copy_tree(
         &self,
         relative: impl AsRef<Path>,
@@ -80,7 +80,7 @@ impl Dir {
         self.copy_with(relative.as_ref(), to, Copy::new(limits, special))
     }
 
-    /// As [`Dir::copy_tree`]; files also keep the dates of their last modification.
+    /// Like [`Dir::copy_tree`]; files also keep their modification times.
     pub fn copy_tree_with_dates(
         &self,
         relative: impl AsRef<Path>,
@@ -98,9 +98,10 @@ impl Dir {
         Ok(copy.copied)
     }
 
-    /// Removes the entry at `relative` with all below it, whatever it is; false if it does not exist. Links are
-    /// removed and not followed; directories without permissions are made accessible first. It takes as long as the
-    /// tree is large. End the processes that write there first: a directory that keeps growing is an error.
+    /// Removes the entry at `relative`, of any type, with everything below it. Returns false if it does not exist.
+    /// Links are removed and not followed; directories without permissions are made accessible first. The time is
+    /// proportional to the size of the tree. Stop the processes that write there first: a directory that keeps growing
+    /// is an error.
     pub fn remove_tree(&self, relative: impl AsRef<Path>) -> Result<bool, UntrustedError> {
         let relative = relative.as_ref();
         let remove = || {
@@ -156,7 +157,7 @@ fn walk(
     Ok(())
 }
 
-/// The entries of one level, if the limits allow it.
+/// The entries of one level, if the limits allow them.
 fn entries(dir: &Dir, path: &Path, limits: TreeLimits, left: u64, depth: u32) -> Result<Vec<Entry>, Failure> {
     let deepest = limits.depth.min(MAX_DEPTH);
     if depth > deepest {
@@ -217,7 +218,8 @@ impl Copy {
     fn file(&mut self, from: File, to: &Dir, name: &OsStr) -> Result<(), Reason> {
         let stat = fstat(&from)?;
         let left = self.limits.bytes.saturating_sub(self.copied.bytes);
-        // A sparse file is refused before its holes are read. The size is counted all the same: it can change.
+        // A sparse file is refused before its holes are read. The bytes are counted anyway, because the size can
+        // change.
         if u64::try_from(stat.st_size).is_ok_and(|size| size > left) {
             return Err(Problem::MoreBytesThan(self.limits.bytes).into());
         }
@@ -240,7 +242,7 @@ impl Copy {
     }
 }
 
-/// Opens a directory for reading and makes its owner's permissions complete, so that entries can be removed from it.
+/// Opens a directory for reading and gives its owner all permissions, so that entries can be removed from it.
 fn open_accessible(parent: &impl AsFd, name: &OsStr) -> Result<OwnedFd, Reason> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(parent, name, flags, Mode::empty())?;
@@ -249,15 +251,16 @@ fn open_accessible(parent: &impl AsFd, name: &OsStr) -> Result<OwnedFd, Reason> 
         return Err(Problem::NotADirectory.into());
     }
     if stat.st_mode & 0o700 != 0o700 {
-        // A handle opened with O_PATH takes no fchmod. If this fails, so does the removal, with a better message.
+        // A handle opened with O_PATH does not allow fchmod. If this fails, the removal fails too, with a better
+        // message.
         let handle = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let _ = chmodat(CWD, handle, Mode::from_raw_mode(stat.st_mode | 0o700), AtFlags::empty());
     }
     Ok(fd)
 }
 
-/// Removes all entries of `dir`. Directories that are too deep are moved into `top`, whose own passes remove them;
-/// returns how many were moved.
+/// Removes all entries of `dir`. Directories that are too deep are moved into `top`, where a later pass removes them.
+/// Returns how many were moved.
 fn empty(dir: &OwnedFd, top: &OwnedFd, depth: u32) -> Result<u64, Reason> {
     let (mut passes, mut moved) = (0, 0);
     loop {
@@ -283,7 +286,7 @@ fn empty(dir: &OwnedFd, top: &OwnedFd, depth: u32) -> Result<u64, Reason> {
     }
 }
 
-/// Removes one entry of `dir` with all below it; returns how many directories were moved into `top` instead.
+/// Removes one entry of `dir` with everything below it. Returns how many directories were moved into `top` instead.
 fn remove_entry(dir: &OwnedFd, name: &OsStr, top: &OwnedFd, depth: u32) -> Result<u64, Reason> {
     match unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(0),
@@ -302,7 +305,7 @@ fn remove_entry(dir: &OwnedFd, name: &OsStr, top: &OwnedFd, depth: u32) -> Resul
     }
     let moved = empty(&child, top, depth + 1)?;
     match unlinkat(dir, name, AtFlags::REMOVEDIR) {
-        // Filled meanwhile: the next pass tries again.
+        // Another process added an entry: the next pass retries.
         Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(moved),
         Err(error) => Err(error.into()),
     }

@@ -23,15 +23,15 @@ pub struct Branch {
     pub repo: RepoName,
     /// The names of its test groups, in the order of the file.
     pub test_groups: Vec<GroupName>,
-    /// Where the host of the remote may be.
+    /// The networks in which the host of the remote may be.
     pub remote_host: RemoteHost,
-    /// Commits reachable from here are not tested.
+    /// Commits that are reachable from this ref are not tested.
     pub base: Option<RefName>,
 }
 
 impl Branch {
-    /// The ref of the repository that it is fetched into: `refs/ktest/<user>/<branch>`, with a `/` of the branch as
-    /// `%2F`. It is not under `refs/heads`, where a branch called `<user>` would conflict.
+    /// The ref of the repository that it is fetched into: `refs/ktest/<user>/<branch>`, with `/` in the branch name
+    /// encoded as `%2F`. It is not below `refs/heads`, where it would conflict with a branch named `<user>`.
     #[must_use]
     pub fn local_ref(&self) -> String {
         format!("refs/ktest/{}/{}", self.name.user, self.name.branch.ref_component())
@@ -83,12 +83,12 @@ pub enum BranchError {
 
 impl crate::fault::SectionError for BranchError {}
 
-/// The names that a branch can refer to, and the base of its paths.
+/// The names that a branch can refer to, and the base directories of its paths.
 pub(crate) struct KnownNames<'a> {
     pub groups: Vec<&'a GroupName>,
     pub repos: Vec<&'a RepoName>,
     pub paths: &'a Paths,
-    /// The limits of a user's file; none for the main file.
+    /// The limits of a user's file; `None` for the main file.
     pub limits: Option<&'a UserLimits>,
 }
 

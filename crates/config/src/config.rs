@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::image::Images;
 use crate::users::UserLimits;
 
-/// The configuration of a farm, valid as a whole.
+/// The complete, validated configuration of a farm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The files that it was read from, the main file first.
@@ -28,7 +28,7 @@ pub struct Config {
     pub ci_url: Option<String>,
     /// The host of the daemon and the results.
     pub ci_host: Option<String>,
-    /// For clients of the previous system: the remote of a checkout that has the farm's branches.
+    /// For clients of the previous system: the name of the remote, in a checkout, that has the farm's branches.
     pub ci_remote: Option<String>,
     /// The owner of the branches in the main file.
     pub user: Option<UserName>,
@@ -38,19 +38,19 @@ pub struct Config {
     pub poll: Duration,
     /// The number of jobs that are submitted to the scheduler at a time.
     pub window: usize,
-    /// The longest expected test time of a batch.
+    /// The maximum expected test time of a batch.
     pub subtest_duration_max: Duration,
     /// The expected duration of a subtest without history.
     pub subtest_duration_def: Duration,
-    /// The number of commits of a branch with results that are kept.
+    /// The number of commits per branch for which results are kept.
     pub keep_results_commits: usize,
     /// The number of retries after a failure, to find flaky subtests.
     pub confirm_failures: u32,
-    /// The branches that share objects, compiler caches and kernels.
+    /// How branches are grouped to share objects, compiler caches and kernels.
     pub trust: TrustScope,
-    /// One kernel in this number is built a second time from nothing and compared; 0: none.
+    /// One in this number of kernels is built again from scratch and compared; 0 disables this.
     pub verify_builds: u32,
-    /// The listener of the daemon for pushes, if enabled.
+    /// The daemon's listener for push notifications, if enabled.
     pub hook: Option<Hook>,
     /// Kernel options with a requirement that may stay unmet, without `CONFIG_`.
     pub tolerate: Vec<String>,
@@ -75,7 +75,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The test group `name` of `user`: that of the user's file, else that of the main file.
+    /// The test group `name` of `user`: from the user's file, or else from the main file.
     #[must_use]
     pub fn test_group(&self, user: &UserName, name: &GroupName) -> Option<&TestGroup> {
         self.user_groups.get(user).and_then(|groups| groups.get(name)).or_else(|| self.test_groups.get(name))
@@ -110,19 +110,20 @@ impl Config {
         own.or_else(|| name.is_linux().then_some(self.linux_repo.as_path()))
     }
 
-    /// The most workers that run batches of a user at a time. The owner of the main file has no limit.
+    /// The maximum number of workers that run batches of a user at the same time. The owner of the main file has no
+    /// limit.
     #[must_use]
     pub fn max_workers(&self, user: &UserName) -> Option<usize> {
         self.users.max_workers.filter(|_| self.has_limits(user))
     }
 
-    /// Whether the limits of `[users]` apply to a user: to all but the owner of the main file.
+    /// Whether the limits of `[users]` apply to a user. They apply to all users except the owner of the main file.
     #[must_use]
     pub fn has_limits(&self, user: &UserName) -> bool {
         self.user.as_ref() != Some(user)
     }
 
-    /// The fair-share weight of a user: 1, divided by 1.25 for each step of `user_nice`, as for nice(2).
+    /// The fair-share weight of a user: 1, divided by 1.25 for each step of `user_nice`, similar to nice(2).
     #[must_use]
     pub fn weight(&self, user: &UserName) -> f64 {
         let nice = self.user_nice.get(user).copied().unwrap_or(0);

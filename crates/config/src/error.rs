@@ -23,13 +23,13 @@ pub enum ConfigError {
         /// The error.
         source: std::io::Error,
     },
-    /// The name of the file ends neither in `.toml` nor in `.json5`.
+    /// The file name ends neither in `.toml` nor in `.json5`.
     #[error("{}: its name ends neither in .toml nor in .json5; rename it", path.display())]
     Format {
         /// The file.
         path: PathBuf,
     },
-    /// Two files of one user.
+    /// A user has two files.
     #[error("{}: user {user:?} already has the file {}; remove one", path.display(), other.display())]
     TwoFiles {
         /// The second.
@@ -39,7 +39,7 @@ pub enum ConfigError {
         /// The first.
         other: PathBuf,
     },
-    /// A user's file with a name that is not a user name.
+    /// The name of a user's file is not a user name.
     #[error("{}: {error}; rename the file", path.display())]
     UserName {
         /// The file.

@@ -1,4 +1,4 @@
-//! An error at a line of a file. Every message is one line: the key, the error, the nearest valid name.
+//! An error at a line of a file. Every message is one line with the key, the error and the nearest valid name.
 
 use crate::nearest::Hint;
 
@@ -26,7 +26,7 @@ pub enum Problem {
         /// The table of the key.
         section: String,
     },
-    /// Two spellings of one setting.
+    /// A setting is given in two spellings.
     #[error("{first:?} and {second:?} are the same setting; remove one")]
     Both {
         /// The first spelling.
@@ -44,7 +44,7 @@ pub enum Problem {
         /// What was found, with its article.
         found: &'static str,
     },
-    /// A number out of its range.
+    /// A number is out of range.
     #[error("{key} must be {least} to {most}, not {n}")]
     Range {
         /// The key.
@@ -88,7 +88,7 @@ pub(crate) struct Fault {
     pub problem: Problem,
 }
 
-/// Marks the errors of sections, which convert to [`Problem`].
+/// Marks the error types of sections, which convert to [`Problem`].
 pub(crate) trait SectionError: std::error::Error + Send + Sync + 'static {}
 
 impl<E: SectionError> From<E> for Problem {

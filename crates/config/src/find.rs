@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::error::ConfigError;
 
 /// The configuration file: `explicit` (`--config`), else `$KTEST_CI_CONFIG`, else `~/.ktest/ktest-ci.json5` (or
-/// `.toml`), else `/etc/ktest-ci.toml`. The first two need not exist.
+/// `.toml`), else `/etc/ktest-ci.toml`. The first two are returned even if they do not exist.
 pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
     find_in(explicit, std::env::var_os("KTEST_CI_CONFIG"), home(), Path::new("/etc/ktest-ci.toml"))
 }
 
-/// [`find`] over plain data.
+/// [`find`] without access to the environment.
 fn find_in(
     explicit: Option<&Path>,
     variable: Option<OsString>,
@@ -33,7 +33,7 @@ fn find_in(
     }
 }
 
-/// The home directory, if the environment names one.
+/// The home directory, if the environment contains it.
 pub(crate) fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }

@@ -11,24 +11,26 @@ use crate::node::{Node, Section, Value};
 
 /// A test group, with the settings of the group that it `extends`.
 ///
-/// Order of jobs: the value of a job is the age of its commit in its branch (0 = tip) plus [`TestGroup::nice_of`]; the lowest
-/// value runs first. The tip of a group of niceness 5 is tested after the five newest commits of a group of niceness 0.
+/// Order of jobs: the value of a job is the age of its commit in its branch (0 = tip) plus [`TestGroup::nice_of`]; the
+/// lowest value runs first. The tip of a group with niceness 5 is tested after the five newest commits of a group with
+/// niceness 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestGroup {
     /// Its name.
     pub name: GroupName,
     /// The test files, in the order of the file, without duplicates.
     pub tests: Vec<TestPath>,
-    /// The niceness, which is added to the age of a commit; by default 0. Also spelled `priority`.
+    /// The niceness, which is added to the age of a commit; 0 by default. Also spelled `priority`.
     pub nice: i64,
-    /// The number of commits from the tip that are tested; by default 50.
+    /// The number of commits from the tip that are tested; 50 by default.
     pub max_commits: u32,
-    /// The number of seconds of mean duration that add 1 to the niceness of a subtest; by default 180. 0 disables this.
+    /// The niceness of a subtest increases by 1 for each of this many seconds of its mean duration; 180 by default. 0
+    /// disables this.
     pub test_duration_nice: u64,
-    /// After more than this number of runs with the same verdict, this number is added to the niceness of a subtest; by
-    /// default 10. 0 disables this.
+    /// After more than this number of runs with the same verdict, this number is added to the niceness of a subtest; 10
+    /// by default. 0 disables this.
     pub test_always_passes_nice: u64,
-    /// Kernels of the kernel store. If empty, the kernel is built from the commit.
+    /// Kernels from the kernel store. If empty, the kernel is built from the commit.
     pub kernels: Vec<StoreKernel>,
     /// The environment of its runs, with `arch` as [`ARCH_VARIABLE`] and `image` as [`IMAGE_VARIABLE`].
     pub env: Env,
@@ -47,7 +49,7 @@ pub fn arch_of(env: &Env) -> Option<Arch> {
 }
 
 impl TestGroup {
-    /// The niceness of a subtest with this number of passes and failures and this mean duration.
+    /// The niceness of a subtest with this number of passes and failures and this mean duration in seconds.
     #[must_use]
     pub fn nice_of(&self, passed: u64, failed: u64, mean_s: u64) -> i64 {
         let mut nice = self.nice;
@@ -84,7 +86,7 @@ pub enum GroupError {
         /// The cycle, from a group back to itself.
         chain: Vec<GroupName>,
     },
-    /// Neither it nor the group that it extends has tests.
+    /// Neither the group nor the one that it extends has tests.
     #[error("test group {0:?} has no tests; list them or extend a group that does")]
     NoTests(GroupName),
     /// An unknown image.
@@ -97,12 +99,12 @@ pub enum GroupError {
         /// The nearest valid name.
         hint: Hint,
     },
-    /// A variable that a user's file may not set.
+    /// A user's file must not set this variable.
     #[error(
         "env: a user's file must not set {0}; use a name that begins with ktest_, or one that a group of the main file sets"
     )]
     EnvName(String),
-    /// An environment that cannot be part of a result key.
+    /// The environment cannot be part of a result key.
     #[error("env: {0}")]
     Env(model::NameError),
 }
@@ -125,7 +127,8 @@ pub(crate) struct RawGroup {
     env: BTreeMap<String, String>,
 }
 
-/// The environment variable with the architecture of a run. Like all of the environment, it is part of the result key.
+/// The environment variable with the architecture of a run. Like the rest of the environment, it is part of the result
+/// key.
 pub const ARCH_VARIABLE: &str = "ktest_arch";
 
 /// The environment variable with the name of the root image of a run.
@@ -195,11 +198,11 @@ fn env(node: &Node) -> Result<BTreeMap<String, String>, Fault> {
     Ok(env)
 }
 
-/// The prefix of the names that every user's file may set.
+/// The prefix of the variable names that every user's file may set.
 const ENV_PREFIX: &str = "ktest_";
 
-/// Checks the variables of a user's groups: those of test files, and those that a group of the main file sets too. Others,
-/// such as PATH, configure programs and not tests.
+/// Checks the variables of a user's groups. Variables of test files and variables that a group of the main file also
+/// sets are allowed. Others, such as PATH, configure programs and not tests.
 pub(crate) fn check_env(
     raw: &BTreeMap<GroupName, RawGroup>,
     shared: &BTreeMap<GroupName, TestGroup>,
@@ -216,7 +219,7 @@ pub(crate) fn check_env(
     Ok(())
 }
 
-/// Resolves `extends`. `shared` are the resolved groups of the main file.
+/// Resolves `extends`. `shared` is the resolved groups of the main file.
 pub(crate) fn resolve(
     raw: &BTreeMap<GroupName, RawGroup>,
     shared: &BTreeMap<GroupName, TestGroup>,
@@ -224,7 +227,7 @@ pub(crate) fn resolve(
 ) -> Result<BTreeMap<GroupName, TestGroup>, Fault> {
     let mut done = BTreeMap::new();
     for name in raw.keys() {
-        // From the group up to the first that is resolved or extends no other.
+        // The chain from the group to the first one that is resolved or does not extend another.
         let mut chain: Vec<&GroupName> = Vec::new();
         let mut at = Some(name);
         let mut parent: Option<TestGroup> = None;

@@ -1,4 +1,4 @@
-//! `[hook]`: the listener of the daemon for pushes. Off by default; on loopback addresses only.
+//! `[hook]`: the daemon's listener for push notifications. Disabled by default; on loopback addresses only.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::fault::{Fault, Problem};
 use crate::node::{Node, Section};
 use crate::paths::Paths;
 
-/// The shortest token that is accepted.
+/// The minimum length of a token.
 const TOKEN_MIN: usize = 16;
 
 /// The address of the listener, and the token that it requires.
@@ -37,7 +37,7 @@ pub enum HookError {
         "listen: {0} can be reached from other machines; use 127.0.0.1, and forward requests from the web server"
     )]
     NotLoopback(IpAddr),
-    /// Too short, or not valid in a header.
+    /// It is too short, or not valid in a header.
     #[error(
         "the token must have {TOKEN_MIN} to 200 letters, digits or signs and no white space; create one: openssl rand -hex 24"
     )]

@@ -11,7 +11,7 @@ use crate::nearest::{Hint, nearest};
 use crate::node::{Node, Section};
 use crate::paths::Paths;
 
-/// The way in which batches run on a host.
+/// How batches run on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HostKind {
     /// On the machine of the daemon.
@@ -36,27 +36,27 @@ impl fmt::Display for HostKind {
 pub struct Host {
     /// The key of its section.
     pub name: HostName,
-    /// The kind. The default is `local` for a host called `local` or `localhost`, else `ssh`.
+    /// The kind. The default is `local` for a host named `local` or `localhost`, and `ssh` for others.
     pub kind: HostKind,
-    /// Its architecture; by default that of this machine.
+    /// Its architecture; the default is the one of this machine.
     pub arch: Arch,
     /// The number of slots, at least 1.
     pub slots: u32,
-    /// ssh: the login name; by default that of the ssh configuration.
+    /// ssh: the login name; the default is that of the ssh configuration.
     pub user: Option<String>,
-    /// ssh: the address; by default the name.
+    /// ssh: the address; the default is the host name.
     pub address: HostName,
-    /// ssh: the configuration file of ssh.
+    /// ssh: the ssh configuration file.
     pub ssh_config: Option<PathBuf>,
-    /// ssh, slurm: the `ktest` command on the host, by default `ktest`.
+    /// ssh, slurm: the `ktest` command on the host; the default is `ktest`.
     pub ktest: String,
-    /// ssh, slurm: the cache directory on the host; by default that of `ktest`.
+    /// ssh, slurm: the cache directory on the host; the default is that of `ktest`.
     pub cache_dir: Option<PathBuf>,
-    /// slurm: the partition; by default that of the cluster.
+    /// slurm: the partition; the default is that of the cluster.
     pub partition: Option<String>,
     /// slurm: the account.
     pub account: Option<String>,
-    /// slurm: the argument of `sbatch --constraint`; by default the architecture.
+    /// slurm: the argument of `sbatch --constraint`; the default is the architecture.
     pub constraint: Option<String>,
 }
 
@@ -74,20 +74,20 @@ pub enum HostError {
         /// The nearest valid name.
         hint: Hint,
     },
-    /// A login name that ssh could read as an option.
+    /// A login name that ssh could parse as an option.
     #[error("user: {0:?} is not a login name")]
     User(String),
-    /// A setting of another kind of host.
+    /// A setting that belongs to another kind of host.
     #[error("{key} does not apply to a {kind} host; remove it or set kind = \"{other}\"")]
     NotFor {
         /// The key.
         key: &'static str,
         /// The kind of the host.
         kind: HostKind,
-        /// The kind with this setting.
+        /// The kind that has this setting.
         other: HostKind,
     },
-    /// A word that a command could read as an option or as several words.
+    /// A word that a command could parse as an option or as several words.
     #[error("{key}: {text:?} is not a single word")]
     Word {
         /// The key.
@@ -113,7 +113,7 @@ const KEYS: &[&str] = &[
     "constraint",
 ];
 
-/// The keys that only some kinds of host have.
+/// The keys that only certain kinds of host have.
 const ONLY: [(&str, &[HostKind]); 8] = [
     ("user", &[HostKind::Ssh]),
     ("address", &[HostKind::Ssh]),

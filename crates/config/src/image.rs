@@ -16,7 +16,7 @@ pub enum ImageError {
     /// Its name cannot be part of a result key.
     #[error(transparent)]
     Name(NameError),
-    /// It has no packages, so it is the standard image.
+    /// It has no packages, so it would equal the standard image.
     #[error("image {0:?} has no packages; list some, or leave the image out of the test group")]
     NoPackages(ImageName),
 }

@@ -3,7 +3,7 @@
 use crate::fault::{Fault, Problem};
 use crate::node::{Node, Value};
 
-/// The deepest nesting that is accepted.
+/// The maximum nesting depth.
 const DEPTH: usize = 64;
 
 pub(crate) fn parse(text: &str) -> Result<Node, Fault> {
@@ -149,7 +149,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads a comma, which is optional before the closing bracket.
+    /// Parses a comma, which is optional before the closing bracket.
     fn separator(&mut self, close: char, opened: usize) -> Result<(), Fault> {
         self.skip()?;
         match self.peek() {
@@ -278,7 +278,7 @@ fn is_word(c: char) -> bool {
 mod tests {
     use super::*;
 
-    /// A node as the JSON value of the `json5` crate.
+    /// Converts a node to the JSON value of the `json5` crate.
     fn plain(node: &Node) -> serde_json::Value {
         use serde_json::Value as Json;
         match &node.value {
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_every_form() {
+    fn every_form_has_its_line_numbers() {
         let text = "// a\n{ a: 'x\\\ny', /* b\n */ \"b\": [1, +2, -0x10,\n .5e1, 'it\\'s \\u00e9\\x41'],\n $c_1: {d: null,},}\n";
         let node = parse(text).unwrap();
         let Value::Table(entries) = &node.value else { panic!() };
@@ -337,13 +337,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn reads_all_json(json in tree()) {
+        fn all_json_is_accepted(json in tree()) {
             let text = serde_json::to_string_pretty(&json).unwrap();
             assert_eq!(plain(&parse(&text).unwrap()), as_floats(json));
         }
 
         #[test]
-        fn accepts_what_the_json5_crate_accepts(text in "[\\[\\]{}:,a\"'\\\\ 0-9xeE.+\\-\n/*]{0,14}") {
+        fn json5_matches_the_json5_crate(text in "[\\[\\]{}:,a\"'\\\\ 0-9xeE.+\\-\n/*]{0,14}") {
             if let Ok(node) = parse(&text) {
                 let theirs = json5::from_str::<serde_json::Value>(&text);
                 assert_eq!(plain(&node), as_floats(theirs.unwrap()), "{text:?}");

@@ -1,8 +1,8 @@
-//! The farm's configuration: read from TOML or JSON5 and validated. Errors give the file, the line and the nearest valid
-//! name.
+//! The farm's configuration: read from TOML or JSON5 and validated. Errors contain the file, the line and the nearest
+//! valid name.
 //!
-//! [`find`] returns the path of the file, [`load`] reads it and the users' files. Every name that a [`Config`] refers to
-//! exists.
+//! [`find`] returns the path of the file, and [`load`] reads it together with the users' files. Every name that a
+//! [`Config`] refers to exists.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 

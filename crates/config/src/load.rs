@@ -1,4 +1,4 @@
-//! From files to a [`Config`]: the main file, then one file per user.
+//! Loads a [`Config`] from files: the main file, then one file per user.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::repo;
 use crate::top::{self, TopError};
 use crate::users;
 
-/// The keys of the main file. The plurals, `ktest_url` and `executors` are those of the previous system.
+/// The keys of the main file. The plural keys, `ktest_url` and `executors` are those of the previous system.
 const KEYS: &[&str] = &[
     "linux_repo",
     "output_dir",
@@ -67,8 +67,8 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     problems.into_iter().next().map_or(Ok(config), Err)
 }
 
-/// Like [`load`], but an invalid user's file is not an error: the user is in `broken_users`, and the error is returned with
-/// the configuration.
+/// Like [`load`], but an invalid user's file is not fatal: the user is added to `broken_users`, and the error is
+/// returned together with the configuration.
 pub fn load_lenient(path: &Path) -> Result<(Config, Vec<ConfigError>), ConfigError> {
     let mut config = main_file(path)?;
     let mut problems = Vec::new();
@@ -114,7 +114,7 @@ pub fn load_lenient(path: &Path) -> Result<(Config, Vec<ConfigError>), ConfigErr
     Ok((config, problems))
 }
 
-/// The most files of the users' directory.
+/// The maximum number of files in the users' directory.
 const USERS_MAX: u64 = 10_000;
 
 /// The users' directory and its configuration files, sorted by name. Hidden files and other endings are ignored.

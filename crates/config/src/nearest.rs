@@ -1,8 +1,8 @@
-//! The nearest valid name, for messages.
+//! The nearest valid name, for error messages.
 
 use std::fmt;
 
-/// The nearest valid name, or if none is near, all valid names. Displays as the end of a message: empty, or `; ...`.
+/// The nearest valid name, or all valid names if none is near. Displays as the end of a message: empty, or `; ...`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hint {
     nearest: Option<String>,
@@ -28,7 +28,7 @@ impl fmt::Display for Hint {
     }
 }
 
-/// The one of `names` that is nearest to `text`. At most a third of the letters differ.
+/// The entry of `names` that is nearest to `text`. At most a third of the letters may differ.
 pub(crate) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Hint {
     let mut others: Vec<String> = names.into_iter().map(str::to_owned).collect();
     others.sort();
@@ -43,7 +43,7 @@ pub(crate) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) 
     Hint { nearest, others }
 }
 
-/// Ignores case and the difference between `-` and `_`. Limits the length, because the comparison is quadratic.
+/// Ignores case and the difference between `-` and `_`. Limits the length, because the comparison takes quadratic time.
 fn fold(text: &str) -> String {
     text.chars().take(100).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
 }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_and_far() {
+    fn only_similar_names_are_suggested() {
         let names = ["tests", "test_groups", "max_commits"];
         assert_eq!(nearest("test_gruops", names).nearest(), Some("test_groups"));
         assert_eq!(nearest("Max-Commits", names).nearest(), Some("max_commits"));

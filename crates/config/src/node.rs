@@ -1,11 +1,11 @@
-//! The tree that TOML and JSON5 are parsed into: values with their lines.
+//! The tree that TOML and JSON5 are parsed into: values with their line numbers.
 //!
-//! A [`Section`] is a table without unknown keys.
+//! A [`Section`] is a table that has been checked for unknown keys.
 
 use crate::fault::{Fault, Problem};
 use crate::nearest::nearest;
 
-/// A value and the line it begins on (from 1).
+/// A value and the line on which it starts (from 1).
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
     pub line: usize,
@@ -54,7 +54,7 @@ impl Node {
         }
     }
 
-    /// A string that a `model` type accepts.
+    /// Parses a string as a type of `model`.
     pub fn parse<T>(&self, key: &str) -> Result<T, Fault>
     where
         T: std::str::FromStr<Err = model::NameError>,
@@ -99,7 +99,7 @@ impl Node {
     }
 }
 
-/// A table without unknown keys.
+/// A table that has been checked for unknown keys.
 pub(crate) struct Section<'a> {
     node: &'a Node,
     entries: &'a [(String, Node)],
@@ -109,7 +109,7 @@ pub(crate) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// Refuses keys that are not `known`.
+    /// Refuses keys that are not in `known`.
     pub fn new(
         node: &'a Node,
         name: impl Into<String>,

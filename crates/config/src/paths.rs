@@ -1,4 +1,5 @@
-//! Paths of a configuration: relative ones are relative to the file that names them, `~/` is the home directory.
+//! Paths in a configuration: relative paths are relative to the file that contains them, and `~/` is the home
+//! directory.
 
 use std::path::{Path, PathBuf};
 

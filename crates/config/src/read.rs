@@ -1,4 +1,4 @@
-//! From a file to [`Node`]s: TOML with the `toml` crate, JSON5 with [`crate::json5`]. Both report lines.
+//! Parses a file into [`Node`]s: TOML with the `toml` crate, JSON5 with [`crate::json5`]. Both keep line numbers.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::error::ConfigError;
 use crate::fault::{Fault, Problem};
 use crate::node::{Node, Value};
 
-/// The most bytes that a configuration file may have.
+/// The maximum size of a configuration file, in bytes.
 const SIZE_LIMIT: u64 = 4 << 20;
 
 /// The format of a file.
@@ -20,7 +20,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format by the suffix of the file name, if it is known.
+    /// The format for the suffix of the file name, if it is known.
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "toml" => Some(Self::Toml),
@@ -38,7 +38,7 @@ pub(crate) fn file(path: &Path) -> Result<(Format, String), ConfigError> {
     Ok((format, text))
 }
 
-/// The text and format of a file of the users' directory. Other users write there, so no link is followed.
+/// The text and format of a file in the users' directory. Other users can write there, so links are not followed.
 pub(crate) fn user_file(dir: &Dir, path: &Path) -> Result<(Format, String), ConfigError> {
     let format = Format::of(path).ok_or_else(|| ConfigError::Format { path: path.into() })?;
     let name = path.file_name().unwrap_or_default();
@@ -77,7 +77,7 @@ fn one_line(message: &str) -> String {
     parts.join(", ")
 }
 
-/// The offsets of the lines.
+/// The byte offsets of the lines.
 struct Lines(Vec<usize>);
 
 impl Lines {
@@ -101,7 +101,7 @@ impl Lines {
         match value {
             DeValue::String(text) => Value::Str(text.to_string()),
             DeValue::Integer(n) => {
-                // An integer that does not fit is out of every range; the range check reports it.
+                // An integer that overflows is outside every range; the range check reports it.
                 let huge = if n.as_str().starts_with('-') { f64::MIN } else { f64::MAX };
                 i64::from_str_radix(n.as_str(), n.radix()).map_or(Value::Float(huge), Value::Int)
             }

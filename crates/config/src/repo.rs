@@ -1,4 +1,4 @@
-//! `[repo.NAME]`: repositories under test other than `linux`.
+//! `[repo.NAME]`: repositories to test, other than `linux`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub enum RepoError {
 
 impl crate::fault::SectionError for RepoError {}
 
-/// The repositories by name. A value is a path, or a table with the key `path`. The keys `url` and `path_url` are those of
+/// The repositories by name. A value is a path, or a table with the key `path`. The keys `url` and `path_url` belong to
 /// the previous system, which clones the repository from there; they have no effect.
 pub(crate) fn read(node: &Node, paths: &Paths) -> Result<BTreeMap<RepoName, PathBuf>, Fault> {
     let mut repos = BTreeMap::new();
@@ -46,7 +46,7 @@ mod tests {
 
     use crate::load::load;
 
-    /// Loads a complete main file with these lines in front.
+    /// Loads a complete main file with these lines prepended.
     fn loaded(dir: &Path, lines: &str) -> Result<PathBuf, String> {
         let path = dir.join("ci.toml");
         let text = format!(

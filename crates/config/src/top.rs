@@ -1,4 +1,4 @@
-//! The settings at the top level of the main file.
+//! The top-level settings of the main file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::node::{Node, Section, Value};
 use crate::paths::Paths;
 use crate::users::UserLimits;
 
-/// An invalid setting of the whole farm.
+/// An invalid top-level setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopError {
-    /// Not the name of a user. It becomes a part of file names and refs.
+    /// Not a user name. It becomes a part of file names and refs.
     #[error(transparent)]
     User(NameError),
     /// Not a scope of trust.
@@ -27,10 +27,10 @@ pub enum TopError {
     /// Not a kernel option.
     #[error("tolerate: {0:?} is not a kernel option; write it as in a .config, with or without CONFIG_")]
     Option(String),
-    /// Branches without an owner.
+    /// There are branches and no owner.
     #[error("the branches of this file need an owner; add user = \"NAME\" at the top")]
     NoUser,
-    /// A default above the maximum.
+    /// A default is above the maximum.
     #[error("subtest_duration_def ({def} s) is more than subtest_duration_max ({max} s)")]
     Durations {
         /// The default.
@@ -42,7 +42,7 @@ pub enum TopError {
 
 impl crate::fault::SectionError for TopError {}
 
-/// Reads the settings. The tables of the configuration stay empty.
+/// Reads the settings. The tables of the configuration remain empty.
 pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Config, Fault> {
     let path = |key: &'static str| paths.resolve(key, section.need(key)?);
     let text = |key: &'static str| section.get(key).map(|node| node.str(key).map(str::to_owned)).transpose();
@@ -55,9 +55,9 @@ pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Config, Fault
         None => Ok(default),
     };
     if let Some(node) = section.get("verbose") {
-        node.bool("verbose")?; // A setting of the previous system, without effect.
+        node.bool("verbose")?; // A setting of the previous system. It has no effect.
     }
-    // The previous system clones the test files from there; here, they are in ktest_dir.
+    // The previous system clones the test files from there; here they are in ktest_dir.
     text("ktest_url")?;
     let config = Config {
         files: Vec::new(),
@@ -134,7 +134,7 @@ fn niceness(node: &Node) -> Result<BTreeMap<UserName, i64>, Fault> {
     entries.map(|(name, node)| Ok((user(node, name)?, node.int(name, -100, 100)?))).collect()
 }
 
-/// A duration: a number of seconds, or text as `humantime` reads it.
+/// A duration: a number of seconds, or text in the syntax of `humantime`.
 pub(crate) fn seconds(node: &Node, key: &str) -> Result<Duration, Fault> {
     let bad = |text: String| node.fault(Problem::Time { key: key.into(), text });
     match &node.value {

@@ -1,4 +1,4 @@
-//! `[users]`: what a user's file of `users_dir` may use. The branches of the main file have none of these limits.
+//! `[users]`: the limits for users' files in `users_dir`. They do not apply to the branches of the main file.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,22 +7,23 @@ use model::{ByteSize, Remote};
 use crate::fault::Fault;
 use crate::node::{Node, Section};
 
-/// The default of `allow_remotes`. With ssh:// a fetch uses the key of the daemon, http:// can be changed on the way, and
-/// a path reads the daemon's host.
+/// The default of `allow_remotes`. An ssh:// fetch would use the daemon's key, http:// can be modified in transit, and
+/// a path would read files of the daemon's host.
 const REMOTES: [&str; 2] = ["https://*", "git://*"];
 
 /// The limits of each user of `users_dir`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserLimits {
-    /// Patterns of the remotes that a branch may have, in addition to names of remotes of the repository.
+    /// Patterns of the remotes that a branch may have, in addition to the names of the repository's remotes.
     pub allow_remotes: Vec<RemotePattern>,
     /// The most branches.
     pub max_branches: usize,
-    /// The most fetches that run at a time. It also holds for the branches of the main file.
+    /// The maximum number of fetches that run at the same time. It also applies to the branches of the main file.
     pub max_fetches: usize,
-    /// The most workers that run batches of the user at a time, if there is a limit.
+    /// The maximum number of workers that run batches of the user at the same time; `None` for no limit.
     pub max_workers: Option<usize>,
-    /// The most bytes of results, if there is a limit. A user with more gets no new tests until results are deleted.
+    /// The maximum size of the results in bytes; `None` for no limit. A user above it gets no new tests until results
+    /// are deleted.
     pub max_disk: Option<ByteSize>,
 }
 
@@ -41,7 +42,7 @@ impl Default for UserLimits {
 /// What a user's file may not do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UserLimitError {
-    /// No pattern matches the remote.
+    /// The remote matches no pattern.
     #[error(
         "remote: {remote} is not allowed in a user's file; allow_remotes = {allowed:?} of [users] in the main file"
     )]
@@ -51,7 +52,7 @@ pub enum UserLimitError {
         /// The patterns.
         allowed: Vec<String>,
     },
-    /// The remote is on the farm's own network.
+    /// The remote is in the farm's own network.
     #[error("remote: {0} is not on a public host; an entry of allow_remotes that names the host allows it")]
     Private(String),
     /// Too many branches.
@@ -72,16 +73,16 @@ pub enum UserLimitError {
 
 impl crate::fault::SectionError for UserLimitError {}
 
-/// Where the host of an allowed remote may be.
+/// The networks in which the host of an allowed remote may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoteHost {
-    /// Anywhere: the operator named it.
+    /// Anywhere, because the operator named the host.
     Any,
-    /// At public addresses only ([`is_public`]).
+    /// Only public addresses ([`is_public`]).
     Public,
 }
 
-/// A pattern of remotes: text in which `*` stands for any characters.
+/// A pattern for remotes: a text in which `*` matches any characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemotePattern(String);
 
@@ -100,7 +101,7 @@ impl RemotePattern {
         rest.ends_with(last)
     }
 
-    /// Whether the pattern names the host, or is a path: nothing that a user writes can lead elsewhere.
+    /// Whether the pattern contains the host, or is a path. Then no text that a user writes can reach another host.
     fn names_host(&self) -> bool {
         let fixed = self.0.split('*').next().unwrap_or_default();
         match fixed.split_once("://") {
@@ -111,10 +112,10 @@ impl RemotePattern {
 }
 
 impl UserLimits {
-    /// Whether a user's file may have this remote, and where its host may then be.
+    /// Whether a user's file may have this remote, and where its host may be.
     pub fn check(&self, remote: &Remote) -> Result<RemoteHost, UserLimitError> {
         let text = remote.as_str();
-        // A remote that the operator added to the repository.
+        // The name of a remote that the operator added to the repository.
         if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
             return Ok(RemoteHost::Any);
         }
@@ -133,7 +134,7 @@ impl UserLimits {
         match host.parse::<IpAddr>() {
             Ok(address) if is_public(address) => Ok(RemoteHost::Public),
             Ok(_) => Err(private()),
-            // Not `localhost`, no name of the local network, no other way to write an address (`127.1`).
+            // Refuses `localhost`, names of the local network, and other notations of an address (`127.1`).
             Err(_) => match host.trim_end_matches('.').rsplit_once('.') {
                 Some((_, last)) if !is_address(last) && !is_local(last) => Ok(RemoteHost::Public),
                 _ => Err(private()),
@@ -149,7 +150,7 @@ fn is_local(domain: &str) -> bool {
         .any(|local| domain.eq_ignore_ascii_case(local))
 }
 
-/// The host and the port of a URL; none if it is no URL with a host.
+/// The host and the port of a URL; `None` if it is not a URL with a host.
 #[must_use]
 pub fn host_and_port(url: &str) -> Option<(&str, u16)> {
     let (scheme, rest) = url.split_once("://")?;
@@ -173,7 +174,7 @@ pub fn host_and_port(url: &str) -> Option<(&str, u16)> {
     (!host.is_empty()).then_some((host, port))
 }
 
-/// Whether an address is one of the public internet (the special ranges of IANA's registries are not).
+/// Whether an address belongs to the public internet: it is in none of the special ranges of IANA's registries.
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
@@ -202,10 +203,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
     match segments {
-        // NAT64 and 6to4 hold an IPv4 address.
+        // NAT64 and 6to4 addresses contain an IPv4 address.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
         [0x2002, high, low, ..] => embedded(high, low),
-        // Protocol assignments with Teredo, documentation.
+        // Protocol assignments including Teredo, and documentation ranges.
         [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         [first, ..] => first & 0xe000 == 0x2000,
     }

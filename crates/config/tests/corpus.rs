@@ -1,4 +1,4 @@
-//! Invalid configurations with their messages, and valid ones with their values.
+//! Invalid configurations with their error messages, and valid ones with their values.
 
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ fn groups_and_branches_are_resolved() {
 }
 
 #[test]
-fn the_file_of_the_previous_system() {
+fn a_file_of_the_previous_system_is_accepted() {
     let (config, problems) = config::load_lenient(&dir("good/existing.json5")).unwrap();
     assert_eq!(config.hosts.len(), 2);
     assert_eq!(config.hosts["farm2"].kind, config::HostKind::Ssh);
@@ -79,7 +79,7 @@ fn a_users_file_sets_variables_of_tests_only() {
         let (_, problems) = config::load_lenient(&main).unwrap();
         problems.iter().map(ToString::to_string).collect::<String>()
     };
-    // VARIANT is set by a group of the main file.
+    // VARIANT is set by a group in the main file.
     for name in ["ktest_flavor", "ktest_arch", "VARIANT"] {
         assert!(!problem(name).contains("must not set"), "{name}: {}", problem(name));
     }

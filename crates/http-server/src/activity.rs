@@ -1,6 +1,6 @@
-//! Whether a connection or a stream makes progress.
+//! Tracks whether a connection or a stream makes progress.
 //!
-//! Progress is a request that begins, a handler that runs, and a piece of a response that the client takes.
+//! Progress is: a request starts, a handler runs, or the client accepts a part of a response.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -13,14 +13,14 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Activity {
     began: Instant,
-    /// When the last progress was made, in milliseconds since `began`.
+    /// The time of the last progress, in milliseconds since `began`.
     last: AtomicU64,
-    /// Requests whose response has not begun.
+    /// Requests without the start of their response.
     handling: AtomicU32,
     ended: Notify,
 }
 
-/// A request that is being handled: its connection and its stream do not stall meanwhile.
+/// A request that is being handled. Its connection and its stream count as active until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Handling(Arc<Activity>);
 
@@ -40,7 +40,7 @@ impl Activity {
         self.last.store(now, Ordering::Relaxed);
     }
 
-    /// Records that a request is being handled until the result is dropped.
+    /// Records that a request is being handled, until the result is dropped.
     pub(crate) fn handling(self: &Arc<Self>) -> Handling {
         self.handling.fetch_add(1, Ordering::Relaxed);
         Handling(Arc::clone(self))
@@ -60,7 +60,7 @@ impl Activity {
         self.ended.notify_one();
     }
 
-    /// Ready when it has made no progress for `stall`, or when it was ended.
+    /// Completes when there was no progress for `stall`, or when it was ended.
     pub(crate) async fn over(&self, stall: Duration) {
         let stalled = async {
             while let Some(left) = stall.checked_sub(self.idle()).filter(|left| !left.is_zero()) {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_can_be_ended() {
+    async fn a_connection_can_be_ended() {
         let began = Instant::now();
         let activity = Activity::new();
         activity.end();

@@ -1,4 +1,4 @@
-//! A response body that records progress and passes large pieces on in small ones.
+//! A response body that records progress and splits large chunks.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use http_body::{Body, Frame, SizeHint};
 use crate::activity::Activity;
 use crate::clients::OpenRequest;
 
-/// The largest piece, in bytes: HTTP/2 keeps a piece in memory until the client takes it.
+/// The maximum size of a chunk, in bytes: HTTP/2 keeps a chunk in memory until the client accepts it.
 const PIECE: usize = 64 << 10;
 
 /// The body of a response of an open request.
 #[derive(Debug)]
 pub(crate) struct TrackedBody {
     inner: AxumBody,
-    /// The part of the last piece that has not been passed on.
+    /// The part of the last chunk that has not been sent.
     rest: Bytes,
     activities: Vec<Arc<Activity>>,
     _request: Option<OpenRequest>,
@@ -33,8 +33,8 @@ impl Body for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
-    /// The server asks for a piece when the client has taken the one before. So each call is progress, whether there is
-    /// a piece or not: a stream of events is asked again and again while it has none.
+    /// The server polls for a chunk when the client has accepted the previous one. So each call is progress, even if it
+    /// returns no chunk: an event stream is polled repeatedly while it has none.
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn large_bodies_are_passed_on_in_pieces() {
+    async fn large_chunks_are_split() {
         let activity = Arc::new(Activity::new());
         let whole = Bytes::from(vec![7; 3 * PIECE + 5]);
         let mut body = TrackedBody::new(AxumBody::from(whole.clone()), vec![activity], None);

@@ -1,8 +1,8 @@
 //! The open connections and requests, counted per address and in total.
 //!
-//! A new connection or request beyond a limit takes the place of the one that has made no progress for longest, of the
-//! same address if that is at its limit. So a client that stalls with all its connections can still open another, and
-//! does not block other clients.
+//! A new connection or request that exceeds a limit replaces the one that made no progress for the longest time. If its
+//! address is at its limit, it replaces one of the same address. So a client that stalls on all its connections can
+//! still open another one, and does not block other clients.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::Limits;
 use crate::activity::Activity;
 use crate::proxies::counted_as;
 
-/// A connection or request without progress for this time can be ended in favour of a new one.
+/// A connection or request without progress for this time can be replaced by a new one.
 const REPLACEABLE: Duration = Duration::from_secs(1);
 
 /// All clients of a server.
@@ -43,7 +43,7 @@ struct Counted {
 
 #[derive(Debug)]
 struct Open {
-    /// Nothing for a connection of a trusted proxy, which has no limit of its own.
+    /// `None` for a connection of a trusted proxy, which has no per-address limit.
     address: Option<IpAddr>,
     activity: Arc<Activity>,
 }
@@ -52,12 +52,12 @@ struct Open {
 #[derive(Debug, PartialEq, Eq)]
 enum Admission {
     Open,
-    /// After this one has been ended.
+    /// Admitted after the connection or request with this id has been ended.
     Replace(u64),
     Refused,
 }
 
-/// A connection counts until this is dropped.
+/// Counts as an open connection until it is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenConnection {
     clients: Arc<Clients>,
@@ -65,7 +65,7 @@ pub(crate) struct OpenConnection {
     pub(crate) activity: Arc<Activity>,
 }
 
-/// A request counts until this is dropped.
+/// Counts as an open request until it is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenRequest {
     clients: Arc<Clients>,
@@ -90,7 +90,7 @@ pub struct Slot {
 }
 
 impl Client {
-    /// Its address; behind a trusted proxy, the one that the proxy reports.
+    /// Its address. Behind a trusted proxy, the address that the proxy reports.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.address
@@ -102,7 +102,7 @@ impl Client {
         self.is_behind_proxy
     }
 
-    /// Waits for a free handler: first among the requests of this client, then among those of all clients.
+    /// Waits for a free handler slot: first among the requests of this client, then among those of all clients.
     pub async fn slot(&self) -> Slot {
         const OPEN: &str = "nothing closes these semaphores";
         let own = Arc::clone(&self.own).acquire_owned().await.expect(OPEN);
@@ -121,7 +121,7 @@ impl Clients {
         &self.limits
     }
 
-    /// Counts a new connection; nothing if it is refused.
+    /// Counts a new connection; `None` if it is refused.
     pub(crate) fn connect(self: &Arc<Self>, address: IpAddr, is_proxy: bool) -> Option<OpenConnection> {
         let (own, total) = (self.limits.connections_per_address, self.limits.connections);
         let activity = Arc::new(Activity::new());
@@ -130,7 +130,7 @@ impl Clients {
         Some(OpenConnection { clients: Arc::clone(self), id, activity })
     }
 
-    /// Counts a new request, whose stream or connection has this activity; nothing if it is refused.
+    /// Counts a new request with the activity of its stream or connection; `None` if it is refused.
     pub(crate) fn request(
         self: &Arc<Self>,
         address: IpAddr,
@@ -152,7 +152,7 @@ impl Clients {
 }
 
 impl Counted {
-    /// Counts a new one, and returns its id, if the limits of its address and in total allow it.
+    /// Counts a new connection or request and returns its id, if the per-address and total limits allow it.
     fn open(
         &mut self,
         address: Option<IpAddr>,
@@ -177,8 +177,8 @@ impl Counted {
     }
 }
 
-/// Decides about a new connection or request of `address` next to the `open` ones, given as id, address and time without
-/// progress.
+/// Decides whether to admit a new connection or request of `address`. `open` lists the existing ones by id, address and
+/// time without progress.
 fn admit(
     open: Vec<(u64, Option<IpAddr>, Duration)>,
     address: Option<IpAddr>,
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn connections_are_admitted_replaced_or_refused() {
-        // Of each open connection: the last byte of its address (0: a proxy) and the time without progress in ms.
+        // For each open connection: the last byte of its address (0 for a proxy) and the time without progress in ms.
         for (open, new, expected) in [
             (vec![], 1, Admission::Open),
             (vec![(1, 5000)], 1, Admission::Open),

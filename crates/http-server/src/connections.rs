@@ -1,7 +1,7 @@
-//! The connections of the server: accepted, driven to their end, closed when they stall or the server stops.
+//! The connections of the server: accepted, served until they end, and closed when they stall or the server stops.
 //!
-//! The first bytes of a connection decide between HTTP/1.1 and HTTP/2: a proxy with prior knowledge of HTTP/2 sends its
-//! preface (RFC 9113, section 3.4). `hyper_util`'s automatic choice has no time limit for these bytes.
+//! The first bytes of a connection select HTTP/1.1 or HTTP/2: a client with prior knowledge of HTTP/2 sends its preface
+//! (RFC 9113, section 3.4). The automatic detection of `hyper_util` has no time limit for these bytes.
 
 use std::io;
 use std::net::IpAddr;
@@ -29,13 +29,13 @@ use crate::gate::{Gate, REFUSAL};
 use crate::proxies::Proxies;
 use crate::streams::StreamExecutor;
 
-/// The part of the HTTP/2 preface that no HTTP/1.1 request begins with.
+/// The part of the HTTP/2 preface that cannot be the start of an HTTP/1.1 request.
 const PREFACE: &[u8] = b"PRI * HTTP/2";
-/// The most bytes that the kernel keeps for a client. The kernel reports progress in steps of a third of it, so it also
-/// sets the slowest client that does not stall: about 3 KB/s.
+/// The maximum number of bytes that the kernel buffers for a client. The kernel reports progress in steps of a third of
+/// it, so it also determines the slowest client that does not stall: about 3 KB/s.
 const SEND_BUFFER: usize = 128 << 10;
 
-/// Serves `router` until `stop` is ready, then sets `stopping` and waits for open requests.
+/// Serves `router` until `stop` completes, then sets `stopping` and waits for open requests.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -46,7 +46,7 @@ pub async fn serve(
     let router =
         router.layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limits.response));
     let gate = Gate::new(router, Clients::new(limits), proxies);
-    // Each connection has a receiver of this channel, so it is closed when all have ended.
+    // Each connection has a receiver of this channel, so the channel is closed when all connections have ended.
     let (open, all_ended) = watch::channel(());
     let mut stop = pin!(stop);
     loop {
@@ -60,7 +60,7 @@ pub async fn serve(
                 start(gate, stream, from.ip(), stopping, running);
             }
             Err(error) => {
-                // The client closed it already, or no descriptors are left: both pass.
+                // The client has already closed it, or no file descriptors are left. Both are temporary.
                 tracing::warn!("a connection was not accepted: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -73,7 +73,7 @@ pub async fn serve(
     }
 }
 
-/// Serves a new connection in a task of its own, or closes it.
+/// Serves a new connection in its own task, or closes it.
 fn start(
     gate: Arc<Gate>,
     stream: TcpStream,
@@ -87,7 +87,7 @@ fn start(
             "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\
              Retry-After: 5\r\nConnection: close\r\n\r\n{REFUSAL}"
         );
-        // A new connection has space for it.
+        // The send buffer of a new connection is empty, so this does not block.
         stream.try_write(refusal.as_bytes()).ok();
         return;
     };
@@ -139,7 +139,7 @@ async fn serve_connection(
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             drive(connection, activity, limits.stall, Some(limits.lifetime), stopping).await
         }
-        // No bytes in time, or closed.
+        // No bytes before the time limit, or the client closed the connection.
         Ok(Err(_)) | Err(_) => Ok(()),
     }
 }
@@ -150,7 +150,7 @@ enum Version {
     Http2,
 }
 
-/// Reads the version from the first bytes, which stay in the socket's buffer.
+/// Detects the version from the first bytes, which remain in the socket's buffer.
 async fn version(stream: &TcpStream) -> io::Result<Version> {
     let mut head = [0; PREFACE.len()];
     loop {
@@ -161,12 +161,12 @@ async fn version(stream: &TcpStream) -> io::Result<Version> {
         if length == PREFACE.len() {
             return Ok(Version::Http2);
         }
-        // A part of the preface: peek returns it until more arrives.
+        // A part of the preface: peek returns immediately until more arrives.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Drives a connection to its end. It is shut down when the server stops or its lifetime is over, and closed when it
+/// Serves a connection until it ends. It is shut down when the server stops or its lifetime is over, and closed when it
 /// makes no progress.
 async fn drive<C: GracefulConnection>(
     connection: C,
@@ -201,8 +201,8 @@ async fn drive<C: GracefulConnection>(
     }
 }
 
-/// The stream of an HTTP/1.1 connection. Bytes that the client takes are progress. (With HTTP/2 they may be the answer
-/// to a ping.)
+/// The stream of an HTTP/1.1 connection. Bytes that the client accepts are progress. (With HTTP/2, they may be the
+/// answer to a ping.)
 struct Observed {
     stream: TcpStream,
     activity: Arc<Activity>,

@@ -1,4 +1,4 @@
-//! What happens to each request before and after the router: limits per client, and progress.
+//! What happens to each request before and after the router: limits per client, and progress tracking.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -21,12 +21,12 @@ use crate::streams;
 /// The text of a refusal.
 pub(crate) const REFUSAL: &str = "too many requests; try again later\n";
 
-/// The router with what all connections share.
+/// The router, with the state that all connections share.
 pub(crate) struct Gate {
     pub(crate) router: Router,
     pub(crate) clients: Arc<Clients>,
     pub(crate) proxies: Proxies,
-    /// Whether the log has the hint about an untrusted proxy.
+    /// Whether the hint about an untrusted proxy has been logged.
     hinted: AtomicBool,
 }
 
@@ -35,7 +35,7 @@ impl Gate {
         Arc::new(Self { router, clients, proxies, hinted: AtomicBool::new(false) })
     }
 
-    /// Answers a request that arrived from `peer` over the connection with this activity.
+    /// Answers a request from `peer`, which arrived over the connection with this activity.
     pub(crate) async fn answer(
         self: Arc<Self>,
         mut request: Request<Incoming>,
@@ -58,7 +58,7 @@ impl Gate {
         Ok(response.map(|body| TrackedBody::new(body, activities, Some(open))))
     }
 
-    /// Logs once that requests come through a proxy, whose clients share one address here.
+    /// Logs once that requests arrive through a proxy that is not trusted, so that its clients share one address.
     fn hint(&self, peer: IpAddr, request: &Request<Incoming>) {
         let untrusted = proxies::is_forwarded(request.headers()) && !self.proxies.contain(peer);
         if untrusted && peer.to_canonical().is_loopback() && !self.hinted.swap(true, Ordering::Relaxed) {

@@ -1,45 +1,45 @@
-//! The limits of a server as plain numbers.
+//! The limits of a server, as plain numbers.
 
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The most open files that [`raise_open_files`] asks for.
+/// The maximum number of open files that [`raise_open_files`] requests.
 const OPEN_FILES: u64 = 8192;
 
 /// The limits of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections open at the same time.
+    /// Connections open at the same time, in total.
     pub connections: usize,
-    /// The same of one address.
+    /// Connections open at the same time, per address.
     pub connections_per_address: usize,
-    /// Requests open at the same time; a request is open until its response has been sent.
+    /// Requests open at the same time, in total. A request is open until its response has been sent.
     pub requests: usize,
-    /// The same of one address.
+    /// Requests open at the same time, per address.
     pub requests_per_address: usize,
-    /// Handlers that run at the same time; further requests wait.
+    /// Handlers that run at the same time, in total; further requests wait.
     pub slots: usize,
-    /// The same for the requests of one address.
+    /// Handlers that run at the same time, per address.
     pub slots_per_address: usize,
-    /// Open requests of one HTTP/2 connection.
+    /// Open requests per HTTP/2 connection.
     pub streams: u32,
-    /// The longest request head, in bytes.
+    /// Maximum size of a request head, in bytes.
     pub head_bytes: u32,
-    /// The longest time for the head of a request, and between two requests of a connection.
+    /// Maximum time for receiving the head of a request, and between two requests of a connection.
     pub head: Duration,
-    /// The longest time from the head of a request until its response begins.
+    /// Maximum time from the head of a request to the start of its response.
     pub response: Duration,
-    /// The longest time in which a response makes no progress, or a connection has no request.
+    /// Maximum time for which a response may make no progress, or a connection may have no request.
     pub stall: Duration,
-    /// The longest time that an HTTP/2 connection accepts requests; then its client opens another.
+    /// Maximum time for which an HTTP/2 connection accepts requests; after that, its client opens another one.
     pub lifetime: Duration,
-    /// The time that open requests have to finish when the server stops.
+    /// The time for open requests to finish when the server stops.
     pub stop: Duration,
 }
 
 impl Default for Limits {
-    /// For a server on the internet.
+    /// Defaults for a server on the internet.
     fn default() -> Self {
         Self {
             connections: 1000,
@@ -60,8 +60,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same, lowered so that a process that may open `files` files never runs out of them: a connection takes one,
-    /// and so does an open request.
+    /// The same limits, lowered so that a process that may open `files` files never runs out of them. A connection
+    /// needs one file, and so does an open request.
     #[must_use]
     pub fn within_open_files(self, files: u64) -> Self {
         let files = usize::try_from(files).unwrap_or(usize::MAX);
@@ -77,7 +77,7 @@ impl Limits {
     }
 }
 
-/// Raises the number of files that this process may open as far as it is allowed to, and returns it.
+/// Raises the limit of open files of this process as far as it is allowed, and returns the new limit.
 #[must_use]
 pub fn raise_open_files() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

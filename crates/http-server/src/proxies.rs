@@ -1,7 +1,8 @@
-//! Which client a request comes from when a proxy passes it on.
+//! Finds the client of a request that a proxy forwarded.
 //!
-//! `X-Forwarded-For` counts only from a trusted proxy, and only as far as trusted proxies wrote it: each appends the
-//! address that it received the request from, so the rightmost address that is no trusted proxy is the client.
+//! `X-Forwarded-For` is used only if the request comes from a trusted proxy, and only as far as trusted proxies wrote
+//! it. Each proxy appends the address from which it received the request, so the rightmost address that is not a
+//! trusted proxy is the client.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -11,11 +12,11 @@ use ipnet::IpNet;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The address of a trusted proxy, or a network of them.
+/// The address or the network of a trusted proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proxy(IpNet);
 
-/// The text is no address and no network.
+/// The text is neither an address nor a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither an IP address nor a network; write 127.0.0.1 or 10.0.0.0/8")]
 pub struct ProxyError(String);
@@ -60,12 +61,12 @@ impl Proxies {
     }
 }
 
-/// Whether a proxy passed the request on.
+/// Whether a proxy forwarded the request.
 pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.contains_key(FORWARDED_FOR)
 }
 
-/// An entry of the header: an address, which some proxies write with a port.
+/// An entry of the header: an address, to which some proxies append a port.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let plain = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -75,7 +76,8 @@ fn address(text: &str) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
-/// What is counted as one client: an IPv4 address, or the /64 network that an IPv6 host can choose addresses from.
+/// What counts as one client: an IPv4 address, or the /64 network of an IPv6 address, in which a host can choose its
+/// addresses.
 pub(crate) fn counted_as(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_that_a_trusted_proxy_wrote_counts() {
+    fn the_last_address_from_a_trusted_proxy_is_the_client() {
         for (peer, forwarded, expected) in [
             ("192.0.2.1", vec![], "192.0.2.1"),
             ("192.0.2.1", vec!["198.51.100.1"], "192.0.2.1"),

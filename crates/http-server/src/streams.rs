@@ -1,4 +1,4 @@
-//! The streams of an HTTP/2 connection: one that stalls is reset, and the others continue.
+//! The streams of an HTTP/2 connection. A stream that stalls is reset, and the others continue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ tokio::task_local! {
     static STREAM: Arc<Activity>;
 }
 
-/// The activity of the stream that the current task serves; nothing with HTTP/1.1.
+/// The activity of the stream that the current task serves; `None` with HTTP/1.1.
 pub(crate) fn current() -> Option<Arc<Activity>> {
     STREAM.try_with(Arc::clone).ok()
 }
 
-/// Runs each stream in a task of its own, until it ends or makes no progress for `stall`.
+/// Runs each stream in its own task until it ends or makes no progress for `stall`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StreamExecutor {
     pub(crate) stall: Duration,

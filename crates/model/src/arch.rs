@@ -1,4 +1,4 @@
-//! The architectures that can be built and booted. One table has every spelling.
+//! The architectures that can be built and booted. One table contains all spellings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::NameError;
 
-/// An architecture, named as by `uname -m` and QEMU.
+/// An architecture, named as in `uname -m` and QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Arch {
@@ -31,7 +31,7 @@ impl Arch {
         TABLE[self as usize].1
     }
 
-    /// The architecture of this program; `None` if no guest can have it.
+    /// The architecture of this program; `None` if guests cannot have it.
     #[must_use]
     pub fn native() -> Option<Self> {
         std::env::consts::ARCH.parse().ok()

@@ -1,8 +1,8 @@
-//! Names that users give: users, branches, test groups and repositories. They become parts of git refs, file names and
-//! URLs.
+//! Names that users choose: users, branches, test groups and repositories. They become parts of git refs, file names
+//! and URLs.
 //!
-//! A configuration may give only names of a few harmless characters: `configured` of each type. Result stores of other
-//! systems hold more; `parse` accepts these for users and branches.
+//! A name in a configuration may contain only a few harmless characters; `configured` of each type checks this. The
+//! result stores of other systems contain more, which `parse` accepts for users and branches.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{NameError, bad, name};
 
-/// Whether `text` can be one component of a git ref, of a file name and of a URL without any escapes.
+/// Whether `text` can be one component of a git ref, of a file name and of a URL without escapes.
 fn is_plain(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(['.', '-'])
@@ -65,7 +65,7 @@ impl FromStr for GroupName {
 }
 
 plain_name! {
-    /// A root image of the configuration; part of result keys.
+    /// The name of a root image in the configuration; part of result keys.
     ImageName, "an image name"
 }
 
@@ -75,7 +75,7 @@ plain_name! {
 }
 
 impl RepoName {
-    /// The kernel's repository, the default: `linux`.
+    /// The kernel's repository, which is the default: `linux`.
     #[must_use]
     pub fn linux() -> Self {
         Self("linux".into())
@@ -89,7 +89,7 @@ impl RepoName {
 }
 
 name! {
-    /// The owner of branches. Never holds a `/`.
+    /// The owner of branches. Never contains a `/`.
     UserName
 }
 
@@ -104,7 +104,7 @@ impl FromStr for UserName {
 }
 
 impl UserName {
-    /// A name that a configuration gives: 1 to 100 letters, digits and `. _ + -`.
+    /// Parses a name from a configuration: 1 to 100 letters, digits and `. _ + -`.
     pub fn configured(text: &str) -> Result<Self, NameError> {
         plain("a user name", text)?;
         Ok(Self(text.into()))
@@ -112,7 +112,7 @@ impl UserName {
 }
 
 name! {
-    /// A branch as the farm names it, unique for its user: `for-next`, `next/ext4`.
+    /// The name of a branch in the farm, unique for its user: `for-next`, `next/ext4`.
     BranchName
 }
 
@@ -127,7 +127,7 @@ impl FromStr for BranchName {
 }
 
 impl BranchName {
-    /// A name that a configuration gives: 1 to 200 letters, digits and `. _ + -` in parts joined by `/`.
+    /// Parses a name from a configuration: 1 to 200 letters, digits and `. _ + -`, in parts joined by `/`.
     pub fn configured(text: &str) -> Result<Self, NameError> {
         if text.len() <= 200 && text.split('/').all(is_plain) {
             return Ok(Self(text.into()));
@@ -139,15 +139,15 @@ impl BranchName {
         ))
     }
 
-    /// The name as one component of a git ref, with `/` as `%2F`: git cannot hold the refs `next` and `next/ext4` at the
-    /// same time, users can have both branches.
+    /// The name as one component of a git ref, with `/` encoded as `%2F`: users can have the branches `next` and
+    /// `next/ext4` at the same time, git refs cannot.
     #[must_use]
     pub fn ref_component(&self) -> String {
         self.0.replace('%', "%25").replace('/', "%2F")
     }
 }
 
-/// A branch of a user, written `user/branch`. The user holds no `/`, so that the first one separates them.
+/// A branch of a user, written `user/branch`. The user name contains no `/`, so the first one is the separator.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BranchRef {
     /// The owner.
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn configured_names_are_harmless() {
+    fn configured_names_have_only_safe_characters() {
         for good in ["kmo", "j.doe", "a", "for-next", "v6.1", "x+y_z"] {
             assert!(UserName::configured(good).is_ok(), "{good}");
             assert!(BranchName::configured(good).is_ok(), "{good}");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_other_systems_are_read() {
+    fn names_of_other_systems_are_parsed() {
         for text in ["50%", "a b", "<b>", "x\"y"] {
             assert!(text.parse::<UserName>().is_ok() && text.parse::<BranchName>().is_ok(), "{text}");
         }

@@ -1,21 +1,21 @@
-//! The identity of this build: the version of the package and the commit it was built from.
+//! The identity of this build: the version of the package and the commit that it was built from.
 //!
-//! The commit is known to the build script of the root package alone, and each command passes it to [`set_commit`].
-//! No library contains it, so a new commit rebuilds none of them.
+//! Only the build script of the root package reads the commit, and each command passes it to [`set_commit`]. No library
+//! contains it, so a new commit does not rebuild the libraries.
 
 use std::sync::OnceLock;
 
 static COMMIT: OnceLock<&'static str> = OnceLock::new();
 
-/// Records the commit of this build. A command calls it first; later calls have no effect.
+/// Records the commit of this build. Commands call it at their start; later calls have no effect.
 pub fn set_commit(commit: Option<&'static str>) {
     if let Some(commit) = commit {
         let _ = COMMIT.set(commit);
     }
 }
 
-/// `0.1.0 (0123456789ab)`; without the commit where it is not known: in a library's tests, and in a build from
-/// sources that have neither a git repository nor the name of their commit.
+/// `0.1.0 (0123456789ab)`. The commit is left out if it is not known: in the tests of a library, and in a build from
+/// sources without a git repository and without the name of their commit.
 #[must_use]
 pub fn version() -> &'static str {
     static VERSION: OnceLock<String> = OnceLock::new();
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_has_the_beginning_of_the_commit() {
+    fn a_version_has_the_abbreviated_commit() {
         let package = env!("CARGO_PKG_VERSION");
         assert_eq!(text(Some("0123456789abcdef")), format!("{package} (0123456789ab)"));
         assert_eq!(text(None), package);

@@ -1,4 +1,4 @@
-//! The storage buses that a test file can declare; each name is defined in one table.
+//! The storage buses that a test file can declare. One table contains all names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,7 +23,7 @@ pub enum StorageBus {
     Lsi,
 }
 
-/// (bus, its name, other accepted names, how many disks it takes).
+/// (bus, its name, other accepted names, maximum number of disks).
 const TABLE: [(StorageBus, &str, &[&str], usize); 6] = [
     (StorageBus::VirtioBlk, "virtio-blk", &["", "virtio-blk-pci"], 120),
     (StorageBus::VirtioScsi, "virtio-scsi-pci", &["virtio-scsi"], 250),
@@ -40,7 +40,7 @@ impl StorageBus {
         TABLE[self as usize].1
     }
 
-    /// The largest number of disks on the bus.
+    /// The maximum number of disks on the bus.
     #[must_use]
     pub fn capacity(self) -> usize {
         TABLE[self as usize].3

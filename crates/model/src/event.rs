@@ -1,6 +1,6 @@
 //! The events of a run, one JSON object per line (`ktest run --events`): the protocol between the farm and a run.
 //!
-//! Optional fields and kinds of event may be added; readers skip unknown kinds. Any other change raises
+//! Optional fields and new kinds of event may be added; readers skip unknown kinds. Any other change increments
 //! [`EVENT_VERSION`], and readers refuse an unknown version.
 
 use std::path::PathBuf;
@@ -16,15 +16,16 @@ pub const EVENT_VERSION: u32 = 1;
 /// The interval of [`Event::Heartbeat`].
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// The beginning of the infrastructure error of a build that differs from a clean one. The daemon shows it to the operator.
+/// The start of the infrastructure error for a cached build that differs from a clean one. The daemon shows the error
+/// to the operator.
 pub const CACHED_BUILD_DIFFERS: &str = "the cached build differs";
 
-/// An event with its time.
+/// An event with its time stamp.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamped {
-    /// [`EVENT_VERSION`] of the sender.
+    /// The [`EVENT_VERSION`] of the sender.
     pub v: u32,
-    /// Milliseconds since the run began, by a monotonic clock.
+    /// Milliseconds since the start of the run, on a monotonic clock.
     pub at_ms: u64,
     /// The event.
     #[serde(flatten)]
@@ -47,12 +48,12 @@ pub enum Event {
     },
     /// The kernel is being configured and built.
     BuildStarted,
-    /// The activity of the run between other events: `checking out`, `making the root image`.
+    /// What the run does between other events: `checking out`, `making the root image`.
     Phase {
-        /// A few words, in the present participle.
+        /// A few words that start with a present participle.
         what: String,
     },
-    /// The progress of the build; a few of these a second at most.
+    /// The progress of the build, at most a few times a second.
     BuildProgress {
         /// Objects built so far.
         done: u32,
@@ -60,8 +61,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         total: Option<u32>,
     },
-    /// The kernel store does not have the kernel. With `--ask-kernel` only: the run waits for a line on its standard
-    /// input before it builds the kernel, so that the kernel can be added to the store meanwhile.
+    /// The kernel store does not have the kernel. Only with `--ask-kernel`: the run waits for a line on its standard
+    /// input before it builds the kernel, so that the kernel can be added to the store first.
     KernelWanted {
         /// Its id.
         kernel: KernelId,
@@ -72,12 +73,12 @@ pub enum Event {
         kernel: KernelId,
         /// SHA-256 of the boot image.
         image_hash: String,
-        /// True if it was in the store before.
+        /// True if it was already in the store.
         cached: bool,
         /// True if it was downloaded.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         fetched: bool,
-        /// The time to find, build or download it, in ms.
+        /// The time to find, build or download the kernel, in ms.
         duration_ms: u64,
     },
     /// The kernel does not build. The verdicts of all subtests follow.
@@ -92,11 +93,11 @@ pub enum Event {
         /// `kvm` or `tcg`.
         accel: String,
     },
-    /// The guest is up and about to run subtests.
+    /// The guest has booted and is about to run subtests.
     Booted {
         /// The VM.
         vm: u32,
-        /// From the start of QEMU to the first line of the guest, in ms.
+        /// The time from the start of QEMU to the first line of the guest, in ms.
         duration_ms: u64,
     },
     /// A subtest starts.
@@ -104,17 +105,18 @@ pub enum Event {
         /// The subtest.
         subtest: SubtestName,
     },
-    /// The run is alive. Sent about every 15 s ([`HEARTBEAT`]) from the start to the last event.
+    /// The run is alive. Sent about every 15 s ([`HEARTBEAT`]) from the start until the last event.
     Heartbeat,
-    /// Console lines since the last such event, as in the log. With `--log-events` only; up to 8 MiB per subtest.
+    /// Console lines since the previous event of this kind, as in the log. Only with `--log-events`; up to 8 MiB per
+    /// subtest.
     Log {
-        /// The running subtest; none between subtests.
+        /// The running subtest; `None` between subtests.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         subtest: Option<SubtestName>,
-        /// The lines, each with its time stamp (`00012 ...`), without line ends.
+        /// The lines, each with its time stamp (`00012 ...`), without newlines.
         lines: Vec<String>,
     },
-    /// A subtest has its verdict, and its `status`, `log` and `duration` files are written.
+    /// A subtest has its verdict. Its `status`, `log` and `duration` files are complete.
     Verdict {
         /// The subtest.
         subtest: SubtestName,
@@ -132,7 +134,7 @@ pub enum Event {
         /// Its directory, relative to the output directory.
         dir: PathBuf,
     },
-    /// An infrastructure error. Subtests without a verdict must run on another host or later.
+    /// An infrastructure error. Subtests without a verdict must be retried, later or on another host.
     Infrastructure {
         /// One line: what failed and what to do.
         what: String,
@@ -187,7 +189,7 @@ pub enum EventError {
     /// It is not JSON, or not an event.
     #[error("not an event: {0}")]
     Json(#[from] serde_json::Error),
-    /// Its protocol version is another one.
+    /// Its protocol version is not the one of this build.
     #[error(
         "event protocol version {0}, this build has version {EVENT_VERSION}; install the same ktest on both hosts"
     )]

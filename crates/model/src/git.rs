@@ -15,7 +15,7 @@ name! {
 
 impl FromStr for RefName {
     type Err = NameError;
-    /// The rules of git-check-ref-format, and no leading `-`.
+    /// Applies the rules of git-check-ref-format and refuses a leading `-`.
     fn from_str(text: &str) -> Result<Self, NameError> {
         let kind = "a git ref";
         if text.is_empty() || text.len() > 200 {

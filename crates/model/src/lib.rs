@@ -1,6 +1,6 @@
 //! The types that all crates share.
 //!
-//! Every name that crosses a boundary (a configuration file, a URL, a directory, a message of a worker) is parsed once,
+//! A name that crosses a boundary (a configuration file, a URL, a directory, a message of a worker) is parsed once,
 //! here, into a type that cannot hold an invalid one. No other crate splits or joins these strings.
 
 pub mod arch;

@@ -1,7 +1,8 @@
-//! Marker lines (docs/contract.md): a test file's reports on the console, and the last line of a status file.
+//! Marker lines (docs/contract.md): lines in which a test file reports to the runner on the console, and the last line
+//! of a status file.
 //!
-//! Parsing works on one line that has been stripped of its ending; a printk time stamp or a `/dev/kmsg` prefix may
-//! stand before the marker, and before the stamp what a test printed without a newline.
+//! The parser takes one line without its newline. A printk time stamp or a `/dev/kmsg` prefix may precede the marker,
+//! and the unfinished output of a test may precede the stamp.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,23 +25,23 @@ pub enum Marker {
     NotRun(SubtestName, String),
     /// `WATCHDOG N`: the time limit of the running subtest is N seconds from now.
     Watchdog(Duration),
-    /// `QEMU_MONITOR COMMAND`, unchecked.
+    /// `WATCHDOG N`: the time limit of the running subtest is now N seconds from now.
     Monitor(String),
-    /// `TEST SUCCESS`: the test file ended.
+    /// `TEST SUCCESS`: the test file ended with success.
     Success,
-    /// `TEST FAILED`: the test file ended.
+    /// `TEST FAILED`: the test file ended with a failure.
     Failure,
 }
 
 impl Marker {
-    /// The marker in a console line, if it has one. The line may carry printk's stamps, and before them the text of
-    /// a program that did not end its line.
+    /// The marker in a console line, if it has one. The line may have printk stamps, preceded by the output of a
+    /// program that did not finish its line.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         Self::parse_text(crash::line::split(line).text)
     }
 
-    /// The marker in a message whose stamps are split off.
+    /// The marker in a message without stamps.
     #[must_use]
     pub fn parse_text(text: &str) -> Option<Self> {
         let text = text.trim();
@@ -60,7 +61,7 @@ impl Marker {
         }
     }
 
-    /// Whether it begins a subtest or gives its verdict.
+    /// Whether it starts a subtest or gives its verdict.
     #[must_use]
     pub fn is_verdict_or_start(&self) -> bool {
         matches!(self, Self::Start(_) | Self::Passed(_) | Self::Failed(_) | Self::NotRun(..))
@@ -91,7 +92,7 @@ pub struct StatusLine<'a> {
     pub subtest: &'a SubtestName,
     /// Its verdict.
     pub verdict: &'a Verdict,
-    /// Its duration; whole seconds are printed.
+    /// Its duration, printed in whole seconds.
     pub duration: Duration,
 }
 
@@ -107,7 +108,7 @@ impl fmt::Display for StatusLine<'_> {
     }
 }
 
-/// The status that a `status` file holds, ours or the existing system's.
+/// The status in a `status` file, written by this system or by the existing one.
 #[must_use]
 pub fn status_of_file(text: &str) -> Status {
     let line = text.trim_end().lines().next_back().unwrap_or("").trim();

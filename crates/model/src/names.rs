@@ -1,4 +1,4 @@
-//! Newtypes of names. What is valid is decided here only.
+//! Newtypes of names. Only this module decides what is valid.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct NameError {
     /// The kind of name with its article: "a commit id".
     pub kind: &'static str,
-    /// The text as it was given, cut to 100 characters.
+    /// The text, cut to 100 characters.
     pub text: String,
     /// The rule it breaks.
     pub reason: &'static str,
@@ -110,7 +110,7 @@ name! {
 
 impl FromStr for TestPath {
     type Err = NameError;
-    /// The ending is optional.
+    /// The `.ktest` extension is optional.
     fn from_str(text: &str) -> Result<Self, NameError> {
         let kind = "a test file";
         let path = text.strip_suffix(".ktest").unwrap_or(text);
@@ -146,7 +146,7 @@ impl TestPath {
 }
 
 name! {
-    /// One subtest of a test file, as `list-tests` prints it; may contain `/` (`generic/001`) but no white space.
+    /// A subtest of a test file, as printed by `list-tests`. May contain `/` (`generic/001`) but no white space.
     SubtestName
 }
 
@@ -176,7 +176,7 @@ impl SubtestName {
 }
 
 name! {
-    /// A host of the farm: a DNS label or name, or the key of its `[host.NAME]` section.
+    /// A host of the farm: a DNS name, or the key of its `[host.NAME]` section.
     HostName
 }
 
@@ -219,7 +219,7 @@ impl KernelId {
 }
 
 name! {
-    /// A prebuilt kernel of the store by name: `debian/trixie`, `debian/trixie/arm64`.
+    /// A prebuilt kernel of the store, by name: `debian/trixie`, `debian/trixie/arm64`.
     StoreKernel
 }
 
@@ -260,8 +260,8 @@ impl FromStr for PackageName {
     }
 }
 
-/// The environment that a test group sets for its runs, sorted by key. A value may contain `/`, but it is neither an
-/// absolute path nor has it a part `..`: a group must not refer to files of the hosts.
+/// The environment that a test group sets for its runs, sorted by key. A value may contain `/`, but must not be an
+/// absolute path or have a component `..`: a group must not refer to files of the hosts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct Env(BTreeMap<String, String>);
@@ -303,7 +303,7 @@ impl From<Env> for BTreeMap<String, String> {
 }
 
 impl Env {
-    /// True if it sets nothing.
+    /// True if it sets no variables.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -316,14 +316,14 @@ impl Env {
 }
 
 name! {
-    /// The directory of a subtest's result below its commit (`<key>` in docs/formats.md):
+    /// The directory of a subtest's result in the directory of its commit (`<key>` in docs/formats.md):
     /// `fs.bcachefs.single_device@debian_trixie@K=V.punch`.
     ResultKey
 }
 
 impl FromStr for ResultKey {
     type Err = NameError;
-    /// Accepts any name of a directory: older results have keys that are no longer created.
+    /// Accepts any directory name: older results have keys of forms that are no longer created.
     fn from_str(text: &str) -> Result<Self, NameError> {
         let kind = "a result key";
         if text.is_empty() || text.len() > 255 {
@@ -341,7 +341,7 @@ impl FromStr for ResultKey {
 }
 
 impl ResultKey {
-    /// The key of a subtest's result; an error only if it is too long for a directory name.
+    /// The key of a subtest's result. It is an error only if the key is too long for a directory name.
     pub fn new(
         test: &TestPath,
         kernel: Option<&StoreKernel>,
@@ -364,7 +364,7 @@ impl ResultKey {
             key.push(separator);
             key.push_str(name);
             key.push('=');
-            // Different values give different keys.
+            // Escaped, so that different values give different keys.
             key.push_str(&value.replace('%', "%25").replace('/', "%2F"));
             separator = ',';
         }
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn an_env_value_may_be_a_path_inside() {
+    fn an_env_value_may_be_a_relative_path() {
         for value in ["/etc", "..", "../x", "a/../b", "a/..", "./a", "a//b", "a/", "/"] {
             assert_eq!(env(value).is_err(), value.contains('/'), "{value}");
         }
@@ -428,13 +428,13 @@ mod tests {
         assert_eq!(key("fs/ext4"), "boot@A=fs%2Fext4.x");
         assert_eq!(key("fs%2Fext4"), "boot@A=fs%252Fext4.x");
         assert_eq!(key("x"), "boot@A=x.x");
-        // A list is words with a blank between; + is one in the lists of the test files.
+        // A list is words separated by blanks; in the lists of the test files, + is the separator.
         assert_eq!(key("fs/ext4+mm"), "boot@A=fs%2Fext4+mm.x");
     }
 
     proptest::proptest! {
         #[test]
-        fn names_survive_display_and_json(text in "\\PC{0,60}") {
+        fn names_round_trip_through_display_and_json(text in "\\PC{0,60}") {
             if let Ok(name) = text.parse::<SubtestName>() {
                 let json = serde_json::to_string(&name).unwrap();
                 assert_eq!(serde_json::from_str::<SubtestName>(&json).unwrap(), name);

@@ -1,6 +1,6 @@
-//! The command line of `ktest run`: what a run is asked to do, as one type that both parses and prints it.
+//! The command line of `ktest run`, as one type that both parses and prints it.
 //!
-//! Invariant: parsing the output of `to_argv` gives an equal value. Nothing else in the tree spells these options.
+//! Invariant: parsing the output of `to_argv` gives an equal value. No other code spells these options.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -17,9 +17,9 @@ use crate::{Arch, ByteSize, TrustDomain};
 pub const DEFAULT_OUT: &str = "ktest-out";
 /// The kernel if `-k` is not given: the current directory.
 pub const DEFAULT_KERNEL: &str = ".";
-/// The largest devices of a failed subtest that are saved if `--keep-devices` is not given.
+/// The size limit of the devices of a failed subtest that are saved if `--keep-devices` is not given.
 pub const DEFAULT_KEEP_DEVICES: ByteSize = ByteSize(512 << 20);
-/// How much a guest may write into its output directory if `--max-output` is not given.
+/// The limit on what a guest may write into its output directory if `--max-output` is not given.
 pub const DEFAULT_MAX_OUTPUT: ByteSize = ByteSize(4 << 30);
 
 /// How the guest is executed.
@@ -88,7 +88,7 @@ impl FromStr for EnvVar {
 }
 
 impl Env {
-    /// The environment with these variables; of equal names the last one wins.
+    /// The environment with these variables; if a name occurs twice, the last one wins.
     #[must_use]
     pub fn from_vars(vars: &[EnvVar]) -> Self {
         let pairs = vars.iter().cloned().map(EnvVar::into_pair);
@@ -102,7 +102,7 @@ impl Env {
     }
 }
 
-/// What to test: the part of the command line that `ktest run`, `ktest host run` and `ktest host slurm` share.
+/// What to test: the arguments that `ktest run`, `ktest host run` and `ktest host slurm` have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct TestOrder {
     /// A test file, followed by the subtests to run [default: all]. More files can follow in the same way; each name
@@ -152,7 +152,7 @@ pub struct TestOrder {
 }
 
 impl TestOrder {
-    /// The order for one test file with all defaults.
+    /// The order for one test file with default options.
     #[must_use]
     pub fn new(file: impl Into<String>) -> Self {
         Self {
@@ -179,7 +179,7 @@ impl TestOrder {
         order
     }
 
-    /// The arguments, without a program and a subcommand. Options that have their default are left out.
+    /// The arguments, without program and subcommand. Options with their default value are left out.
     #[must_use]
     pub fn to_argv(&self) -> Vec<OsString> {
         let mut argv = Argv::default();
@@ -207,7 +207,7 @@ impl TestOrder {
     }
 }
 
-/// What `ktest run` is asked to do.
+/// The arguments of `ktest run`.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct RunOrder {
@@ -296,7 +296,7 @@ impl From<TestOrder> for RunOrder {
 }
 
 impl RunOrder {
-    /// The arguments after `ktest run`. Options that have their default are left out.
+    /// The arguments after `ktest run`. Options with their default value are left out.
     #[must_use]
     pub fn to_argv(&self) -> Vec<OsString> {
         let mut argv = Argv::default();
@@ -338,9 +338,9 @@ impl RunOrder {
         argv.0
     }
 
-    /// The order that runs one subtest again in the same way, from any directory: `file` and `kernel` are absolute.
+    /// The order that repeats one subtest in the same way, from any directory: `file` and `kernel` are absolute.
     ///
-    /// Without `--merge`: a farm merges all its test files, and the options that the others add rarely matter.
+    /// `--merge` is left out: a farm merges all its test files, and the options that the others add rarely matter.
     #[must_use]
     pub fn reproduction(&self, file: &Path, subtest: &SubtestName, kernel: String) -> Self {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -364,12 +364,12 @@ impl RunOrder {
         }
     }
 
-    /// The order that runs one subtest again on another machine, in a clone of the kernel repository: no path of this machine
-    /// is in it. `file` is relative to the directory of the tests.
+    /// The order that repeats one subtest on another machine, in a clone of the kernel repository. It contains no path
+    /// of this machine; `file` is relative to the directory of the tests.
     #[must_use]
     pub fn reproduction_elsewhere(&self, file: &Path, subtest: &SubtestName) -> Self {
         let TestOrder { kernel, commit, tolerate, arch, packages, env, .. } = self.test.clone();
-        // Without a commit it is a kernel of the store, by name.
+        // Without a commit, the kernel is one of the store, by name.
         let kernel = if commit.is_some() { DEFAULT_KERNEL.into() } else { kernel };
         Self::from(TestOrder {
             kernel,
@@ -469,7 +469,7 @@ mod tests {
     }
 
     prop_compose! {
-        /// Options that exclude each other are never both set.
+        /// Mutually exclusive options are never both set.
         fn run_order()(
             test in test_order(), deps_dir in prop::option::of(path()), image in prop::option::of(path()),
             accel in prop::sample::select(vec![AccelChoice::Auto, AccelChoice::Kvm, AccelChoice::Tcg]),

@@ -1,4 +1,4 @@
-//! Sizes in bytes, as people type them: `512M`, `4G`.
+//! Sizes in bytes, as users write them: `512M`, `4G`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,13 +13,13 @@ pub enum SizeError {
     /// It is not a size.
     #[error("expected a size like 512M or 4G")]
     Format,
-    /// It is smaller than allowed.
+    /// It is smaller than the minimum.
     #[error("expected at least {0}")]
     TooSmall(ByteSize),
 }
 
 impl ByteSize {
-    /// Whole mebibytes, rounded down.
+    /// The size in MiB, rounded down.
     #[must_use]
     pub fn mib(self) -> u64 {
         self.0 >> 20

@@ -1,6 +1,6 @@
 //! The status snapshot `ci-daemon-status.json`, which the daemon rewrites every two seconds.
 //!
-//! Existing clients read `jobs`, `pending_by_group`, `fairshare` and `executors` (docs/formats.md). A reader takes every
+//! Existing clients read `jobs`, `pending_by_group`, `fairshare` and `executors` (docs/formats.md). Readers treat every
 //! field as optional.
 
 use std::collections::BTreeMap;
@@ -15,20 +15,21 @@ use crate::branch::{BranchName, BranchRef, UserName};
 pub struct StatusSnapshot {
     /// The time at which it was written, in Unix seconds.
     pub written: i64,
-    /// The start of the daemon, in Unix seconds.
+    /// The start time of the daemon, in Unix seconds.
     pub started: i64,
     /// The daemon's process id.
     pub pid: u32,
     /// The daemon's version.
     pub version: String,
-    /// Jobs that are claimed or ended recently; queued ones are only counted.
+    /// Jobs that are claimed or ended recently; queued jobs are only counted.
     pub jobs: Vec<JobStatus>,
     /// The number of queued jobs by fair-share group (user).
     pub pending_by_group: BTreeMap<UserName, u64>,
-    /// The number of queued jobs by commit; commits without any are left out. Old daemons do not write it.
+    /// The number of queued jobs by commit; commits without queued jobs are left out. `None` if an old daemon wrote the
+    /// snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_by_commit: Option<BTreeMap<String, u64>>,
-    /// True if there are more jobs than those that are counted here.
+    /// True if there are more jobs than these counts include.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub more_to_plan: bool,
     /// Decayed usage by fair-share group.
@@ -42,7 +43,8 @@ pub struct StatusSnapshot {
 }
 
 impl StatusSnapshot {
-    /// True if more results of this commit may follow: some of its jobs are queued or run, or not all work is planned.
+    /// True if more results of this commit may follow: some of its jobs are queued or running, or not all work is
+    /// planned.
     #[must_use]
     pub fn has_work_for(&self, commit: &str) -> bool {
         let waits = match &self.pending_by_commit {
@@ -60,7 +62,7 @@ impl StatusSnapshot {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobStatus {
-    /// Its number in the Choir.
+    /// Its number in Choir.
     pub id: u64,
     /// `<short commit> <result key>`.
     pub name: String,
@@ -100,7 +102,7 @@ pub struct ExecutorStatus {
     pub problem: Option<String>,
 }
 
-/// A batch in an executor.
+/// A batch on an executor.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BatchStatus {

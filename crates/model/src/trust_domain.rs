@@ -1,4 +1,4 @@
-//! Who shares objects and compiler caches: branches that may influence each other's kernels.
+//! The sets of branches that share objects and compiler caches, and so may influence each other's kernels.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,7 +27,7 @@ impl FromStr for TrustDomain {
     }
 }
 
-/// Which branches of a farm are in one trust domain.
+/// How a farm groups its branches into trust domains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TrustScope {
     /// Those of one user.
@@ -43,7 +43,7 @@ impl TrustScope {
     const TABLE: [(Self, &'static str); 3] =
         [(Self::User, "user"), (Self::Branch, "branch"), (Self::All, "all")];
 
-    /// The trust domain of a branch; `None`: the one of a developer's own runs.
+    /// The trust domain of a branch; `None` for the trust domain of a developer's own runs.
     #[must_use]
     pub fn domain(self, branch: &BranchRef) -> Option<TrustDomain> {
         let name = match self {

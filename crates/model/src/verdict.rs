@@ -1,4 +1,4 @@
-//! Verdicts and statuses. One table has every spelling.
+//! Verdicts and statuses. One table contains all spellings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 /// The published status of a subtest at a commit (docs/formats.md), in the order of the capnp enum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// It is running, or was when the daemon stopped.
+    /// It is running, or was running when the daemon stopped.
     InProgress,
     /// The test passed.
     Passed,
-    /// The test failed, or the kernel reported trouble while it ran.
+    /// The test failed, or the kernel reported a problem while it ran.
     Failed,
     /// The test declined to run.
     NotRun,
-    /// It could not be started: the kernel did not build, the test is missing, the VM never came up.
+    /// It could not be started: the kernel did not build, the test is missing, or the VM did not boot.
     FailedToRun,
     /// The status cannot be read.
     Unknown,
@@ -49,7 +49,7 @@ impl Status {
         TABLE[self as usize].2
     }
 
-    /// True if there is a verdict, so that the farm does not run the job by itself.
+    /// True if it is a verdict, so that the farm does not run the job again by itself.
     #[must_use]
     pub fn is_final(self) -> bool {
         !matches!(self, Self::InProgress | Self::Unknown)
@@ -96,9 +96,9 @@ impl<'de> Deserialize<'de> for Status {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status")]
 pub enum Verdict {
-    /// It passed, and the kernel reported no trouble.
+    /// It passed, and the kernel reported no problem.
     Passed,
-    /// It failed, or the kernel reported trouble while it ran.
+    /// It failed, or the kernel reported a problem while it ran.
     Failed {
         /// What failed, in one line.
         reason: String,
@@ -129,7 +129,7 @@ impl Verdict {
         }
     }
 
-    /// The reason; none if it is empty or the subtest passed.
+    /// The reason; `None` if it is empty or the subtest passed.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -140,17 +140,20 @@ impl Verdict {
         }
     }
 
-    /// Whether it is Failed to run for an error of the host, by the error number in its reason. It says nothing about the commit.
+    /// Whether it is Failed to run because of an error of the host, recognized by the error number in its reason. Such
+    /// a verdict does not depend on the commit.
     #[must_use]
     pub fn is_of_host(&self) -> bool {
         matches!(self, Self::FailedToRun { reason } if has_host_error(reason))
     }
 }
 
-/// The error numbers of Linux that a host without a fault does not have: EIO, EAGAIN, ENOMEM, ENFILE, EMFILE, ENOSPC, EROFS, ESTALE, EDQUOT.
+/// The Linux error numbers that indicate a fault of the host: EIO, EAGAIN, ENOMEM, ENFILE, EMFILE, ENOSPC, EROFS,
+/// ESTALE, EDQUOT.
 const HOST_ERRORS: [u32; 9] = [5, 11, 12, 23, 24, 28, 30, 116, 122];
 
-/// Whether the text has one of [`HOST_ERRORS`] as Rust's standard library prints it, which no guest and no test file does.
+/// Whether the text contains one of [`HOST_ERRORS`] in the format of Rust's standard library, which guests and test
+/// files do not print.
 #[must_use]
 pub fn has_host_error(text: &str) -> bool {
     let numbers = text.split("(os error ").skip(1).filter_map(|rest| rest.split_once(')')?.0.parse().ok());
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_host_are_known_by_their_number() {
+    fn host_errors_are_recognized_by_their_number() {
         for text in [
             "cannot create x: No space left on device (os error 28)",
             "bash: cannot be started: Too many open files (os error 24)",

@@ -1,7 +1,7 @@
-//! All tests of a branch along its commits: what each commit broke and fixed, and every stretch of failures.
+//! The tests of a branch over all its commits: what each commit broke and fixed, and all stretches of failures.
 //!
-//! One walk from the newest commit to the oldest with a [`Search`] per test. A commit with the same tests as its
-//! neighbor costs only the tests whose status differs.
+//! A single walk from the newest commit to the oldest, with a [`Search`] per test. If a commit has the same tests as
+//! its neighbor, it costs only the tests with a different status.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use model::Status;
 use crate::first_bad::{Search, Stretch};
 use crate::{CommitStatuses, Names};
 
-/// A test, as an index into the names of the branch.
+/// A test, as an index into the list of test names of the branch.
 pub type TestId = u32;
 
-/// What changed at one commit, compared with the older commits.
+/// What changed at a commit, compared with the older commits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Delta {
     /// Tests that fail here and passed before, sorted by name.
     pub broke: Vec<TestId>,
     /// Tests that pass here and failed before, sorted by name.
     pub fixed: Vec<TestId>,
-    /// The number of tests that failed to run here and not before.
+    /// The number of tests that failed to run here, and did not before.
     pub stopped: usize,
-    /// The number of tests that ran here and failed to run before.
+    /// The number of tests that ran here, and failed to run before.
     pub resumed: usize,
 }
 
@@ -47,7 +47,7 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, Default)]
 struct TestState {
     search: Search,
-    /// The oldest verdict so far, and the oldest row with it.
+    /// The oldest verdict so far, and the oldest row that has it.
     verdict: Option<(Status, usize)>,
 }
 
@@ -58,7 +58,7 @@ struct Row {
     delta: Delta,
 }
 
-/// The history of a branch. Rows count from the newest commit, row 0.
+/// The history of a branch. Rows are numbered from the newest commit, which is row 0.
 #[derive(Default)]
 pub struct BranchHistory {
     names: Vec<Box<str>>,
@@ -76,7 +76,8 @@ struct LastRow {
     row: usize,
 }
 
-/// The indices at which two lists of the same length differ. Equal chunks are skipped at the speed of memory.
+/// The indices at which two lists of the same length differ. Whole chunks are compared first, which the compiler
+/// vectorizes.
 fn differences(newer: &[Status], older: &[Status]) -> Vec<usize> {
     const CHUNK: usize = 64;
     let mut found = Vec::new();
@@ -91,7 +92,7 @@ fn differences(newer: &[Status], older: &[Status]) -> Vec<usize> {
 }
 
 impl BranchHistory {
-    /// The history of commits that are listed newest first; `None` is a commit without results.
+    /// The history of commits listed newest first. `None` is a commit without results.
     pub fn new(newest_first: impl IntoIterator<Item = Option<CommitStatuses>>) -> Self {
         let mut history = Self::default();
         for commit in newest_first {
@@ -113,19 +114,19 @@ impl BranchHistory {
         self.row(row).map(|row| &row.delta)
     }
 
-    /// All failures: tests that still fail first, then the most recently fixed; within each, the most recently broken
-    /// first.
+    /// All failures. Tests that still fail come first, then the most recently fixed; within each group, the most
+    /// recently broken come first.
     #[must_use]
     pub fn failures(&self) -> &[Failure] {
         &self.failures
     }
 
-    /// The statuses of tests at a commit, in the order given.
+    /// The statuses of `tests` at a commit, in the same order.
     #[must_use]
     pub fn statuses(&self, row: usize, tests: &[TestId]) -> Vec<Option<Status>> {
         let Some(row) = self.row(row) else { return vec![None; tests.len()] };
         let index = |test: TestId| {
-            // Most lists are sorted by name, and ids are given in that order.
+            // Most lists are sorted by name, and ids are assigned in that order.
             row.ids.binary_search(&test).ok().or_else(|| row.ids.iter().position(|id| *id == test))
         };
         tests.iter().map(|test| index(*test).map(|at| row.statuses[at])).collect()
@@ -168,7 +169,7 @@ impl BranchHistory {
         }
     }
 
-    /// Takes the status of a test in the next older row, or once more in the oldest row in which it is unchanged.
+    /// Processes the status of a test in the next older row, or again in the oldest row in which it is unchanged.
     fn step(&mut self, test: TestId, status: Status, row: usize) {
         if let Some(stretch) = self.states[test as usize].search.step(row, status) {
             self.failure(test, stretch);
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_begins_and_ends_across_gaps() {
+    fn a_failure_starts_and_ends_across_gaps() {
         let history = history(&["a", "b"], &["pp", "fp", "-", "fp", "rr", "pp", "pf"]);
         let deltas: Vec<_> = (0..7).map(|row| history.delta(row).cloned()).collect();
         assert_eq!(deltas[0].as_ref().unwrap().fixed, [0]);
@@ -301,7 +302,7 @@ mod tests {
         assert_eq!(history.failures()[0].stretch.last_good, None);
     }
 
-    /// The definition of a delta for one test, from its letters, newest first.
+    /// The definition of a delta for one test, with its statuses as letters, newest first.
     fn naive(letters: &[Option<char>], row: usize) -> (bool, bool, bool, bool) {
         let here = letters[row];
         let before = |wanted: &str| {
@@ -318,7 +319,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Commits have tests of their own: each row keeps only some of the three.
+        /// The commits have different tests: each row has only some of the three.
         #[test]
         fn deltas_and_failures_match_the_definition(
             rows in proptest::collection::vec(("[pfrni?]{3}|-", 0_usize..5), 0..12),

@@ -1,7 +1,7 @@
-//! Two commits against each other, test by test: the one table of change kinds for pages, the command line and JSON.
+//! Compares two commits test by test. It has the one table of change kinds, for pages, the command line and JSON.
 //!
-//! A merge of two lists that are sorted by name. Every test of either side is in exactly one change, or is counted as
-//! alike.
+//! The algorithm merges two lists that are sorted by name. Every test of either side is in exactly one change, or is
+//! counted as alike.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use model::Status;
 use results::TestEntry;
 use serde::{Deserialize, Serialize};
 
-/// How the two sides of a test differ.
+/// How the results of a test differ between the two sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
@@ -34,14 +34,14 @@ pub enum ChangeKind {
     New,
 }
 
-/// Whether a change is good news.
+/// Whether a change is an improvement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// The head is better.
     Better,
-    /// The head is worse, or as bad as the base.
+    /// The head is worse than the base, or fails like the base.
     Worse,
-    /// Less is known about the head, or it costs more.
+    /// Less is known about the head, or it is slower.
     Doubtful,
     /// Neither.
     Neutral,
@@ -50,26 +50,26 @@ pub enum Direction {
 /// The side that explains a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExplainedBy {
-    /// The base: the head has nothing to explain.
+    /// The base, because the head has no failure to explain.
     Base,
     /// The head.
     Head,
 }
 
-/// What is shown about a kind of change.
+/// How a kind of change is presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KindRow {
     /// The kind.
     pub kind: ChangeKind,
-    /// A heading after a count: "3 broke".
+    /// A label after a count: "3 broke".
     pub label: &'static str,
-    /// Whether it is good news.
+    /// Whether it is an improvement.
     pub direction: Direction,
-    /// The side whose reason and crash are shown.
+    /// The side with the reason and crash to show.
     pub explained_by: ExplainedBy,
 }
 
-/// All kinds in the order in which they are shown: regressions first.
+/// All kinds in display order: regressions first.
 pub const KINDS: [KindRow; 9] = {
     use ChangeKind::{Broke, Failing, Fixed, Gone, New, Resumed, Slower, StillFailing, Stopped};
     use Direction::{Better, Doubtful, Neutral, Worse};
@@ -95,7 +95,7 @@ pub const KINDS: [KindRow; 9] = {
 };
 
 impl ChangeKind {
-    /// What is shown about this kind.
+    /// How this kind is presented.
     #[must_use]
     pub fn row(self) -> KindRow {
         KINDS[self as usize]
@@ -135,7 +135,7 @@ impl<'a> Change<'a> {
 pub struct Comparison<'a> {
     /// The changes, in the order of [`KINDS`], by name within each kind.
     pub changes: Vec<Change<'a>>,
-    /// The number of tests that are alike and do not fail on both sides.
+    /// The number of tests that are alike and do not fail.
     pub alike: usize,
 }
 
@@ -146,7 +146,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Compares two commits. Both lists are sorted by key, no key twice.
+/// Compares two commits. Both lists must be sorted by key, without duplicate keys.
 #[must_use]
 pub fn compare<'a>(base: &'a [TestEntry], head: &'a [TestEntry]) -> Comparison<'a> {
     let (mut changes, mut alike) = (Vec::new(), 0);
@@ -194,7 +194,7 @@ fn kind(base: Option<&TestEntry>, head: Option<&TestEntry>) -> Option<ChangeKind
     }
 }
 
-/// Longer by half and by a second at least: less is noise between two runs.
+/// More than 50 % and at least one second longer. Smaller differences are noise.
 fn much_longer(old: Duration, new: Duration) -> bool {
     !old.is_zero() && new > old.mul_f32(1.5) && new - old >= Duration::from_secs(1)
 }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_each_kind_at_its_place() {
+    fn the_table_has_each_kind_at_its_index() {
         for (at, row) in KINDS.iter().enumerate() {
             assert_eq!(row.kind as usize, at);
             assert_eq!(row.kind.row(), *row);
@@ -256,7 +256,8 @@ mod tests {
         assert_eq!(alike, 4);
     }
 
-    /// The kinds as a table of letters: base and head, `-` where a side does not have the test, `P` for a slow pass.
+    /// The expected kinds as a table of letters for base and head; `-` if a side does not have the test, `P` for a slow
+    /// pass.
     const TABLE: [(ChangeKind, &str); 9] = [
         (ChangeKind::Broke, "pf Pf"),
         (ChangeKind::Failing, "-f nf rf if ?f"),
@@ -275,7 +276,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Against a look-up of every test of either side in a table of pairs.
+        /// Compares the merge with a lookup of every test of either side in a table of pairs.
         #[test]
         fn a_merge_finds_what_a_lookup_finds(base in "[pPfnri?-]{6}", head in "[pPfnri?-]{6}") {
             let side = |letters: &str| {

@@ -1,7 +1,7 @@
-//! The crashes on a branch by title: one crash under ten tests is one group, two crashes under one test are two.
+//! The crashes on a branch, grouped by title: one crash in ten tests is one group, and two crashes in one test are two.
 //!
-//! Every failed verdict of the branch is read up to a limit. Beyond it only the first and the last commit of a stretch
-//! of failures are read, and the result is marked as sampled.
+//! Every failed verdict of the branch is read, up to a limit. Above the limit, only the first and last commit of a
+//! stretch of failures are read, and the result is marked as sampled.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,9 +9,9 @@ use model::Status;
 
 use crate::branch_history::BranchHistory;
 
-/// The number of stretches of failures that are read.
+/// The maximum number of stretches of failures that are read.
 const STRETCHES_MAX: usize = 2000;
-/// The number of verdicts that are read in full stretches; each is a few small reads.
+/// The maximum number of verdicts read before stretches are sampled. Each verdict needs a few small reads.
 const VERDICTS_MAX: usize = 3000;
 
 /// The crash of one test at one commit.
@@ -21,11 +21,11 @@ pub struct Crash {
     pub title: String,
     /// The host that the test ran on.
     pub host: Option<String>,
-    /// When the test started, Unix seconds.
+    /// The start time of the test, in Unix seconds.
     pub started: Option<i64>,
 }
 
-/// All occurrences of one crash title. Rows count from the newest commit, row 0.
+/// All occurrences of a crash title. Rows are numbered from the newest commit, which is row 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CrashGroup {
     /// The crash title.
@@ -38,9 +38,9 @@ pub struct CrashGroup {
     pub hits: usize,
     /// The tests that it hit.
     pub tests: BTreeSet<String>,
-    /// The hosts that it occurred on.
+    /// The hosts on which it occurred.
     pub hosts: BTreeSet<String>,
-    /// When it occurred first and last, Unix seconds.
+    /// The times of the first and last occurrence, in Unix seconds.
     pub times: Option<(i64, i64)>,
     /// Whether it is the latest verdict of a test that still fails.
     pub still_occurs: bool,
@@ -74,13 +74,13 @@ impl CrashGroup {
 /// The crashes of a branch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CrashGroups {
-    /// Those that still occur first, then the most recent ones.
+    /// The groups that still occur first, then the most recent ones.
     pub groups: Vec<CrashGroup>,
     /// Whether some stretches of failures were not read in full.
     pub is_sampled: bool,
 }
 
-/// Groups the crashes of a branch. `crash` reads how a test crashed at a row, if it did.
+/// Groups the crashes of a branch. `crash` returns the crash of a test at a row, if it crashed.
 pub fn crash_groups(
     history: &BranchHistory,
     mut crash: impl FnMut(usize, &str) -> Option<Crash>,
@@ -137,7 +137,7 @@ mod tests {
             &[Failed, Passed, Passed],
             &[Passed; 3],
         ]);
-        // Within one stretch of failures test `a` crashes in three ways.
+        // Within one stretch of failures, test `a` crashes in three ways.
         let crash = |row: usize, test: &str| {
             let title = match (row, test) {
                 (2, "a") | (1, "b") => "X",

@@ -1,5 +1,5 @@
-//! When a branch tip will be completely tested: past durations of the tests that are left, divided by the slots that the
-//! user may expect. An estimate for people; nothing is scheduled by it.
+//! Estimates when a branch tip will be completely tested: the past durations of the remaining tests, divided by the
+//! slots that the user can expect. The estimate is only displayed; scheduling does not use it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -10,9 +10,9 @@ use crate::CommitStatuses;
 
 /// The duration of a test without history: the default of the configuration.
 const UNKNOWN: Duration = Duration::from_secs(30);
-/// The number of tested commits whose tests are read.
+/// The maximum number of tested commits that are read for their tests.
 const TESTED_MAX: usize = 4;
-/// The number of commits that are searched for those.
+/// The maximum number of commits that are searched for tested ones.
 const SEARCHED_MAX: usize = 50;
 
 /// The estimate for one branch tip.
@@ -24,26 +24,26 @@ pub enum Eta {
     In {
         /// The number of tests without a verdict.
         tests: usize,
-        /// The time that they should take.
+        /// The estimated time for them.
         time: Duration,
     },
-    /// Tests are left, and no slot is usable.
+    /// Tests are left, but no slot is usable.
     Stalled {
         /// The number of tests without a verdict.
         tests: usize,
     },
-    /// No commit of the branch shows which tests there are.
+    /// No commit of the branch has results that show its tests.
     Unknown,
 }
 
-/// The tests that a tip will get, from the commits before it, newest first: those of the recent commit that has most. A
-/// commit that is being tested lacks the tests that no worker has claimed yet.
+/// The tests that a tip will get, estimated from the older commits, newest first: those of the recent commit with the
+/// most tests. A commit that is being tested has no results yet for the tests that no worker has claimed.
 pub fn expected_tests(older: impl IntoIterator<Item = Option<CommitStatuses>>) -> Option<CommitStatuses> {
     let tested = older.into_iter().take(SEARCHED_MAX).flatten().take(TESTED_MAX);
     tested.max_by_key(|commit| commit.names.len())
 }
 
-/// The slots that each user may expect: the usable ones, shared by weight among the users with queued tests.
+/// The slots that each user can expect: the usable slots, divided by weight among the users with queued tests.
 #[must_use]
 pub fn expected_slots(snapshot: &StatusSnapshot) -> HashMap<&str, f64> {
     let usable = |state: &str| matches!(state, "busy" | "idle");
@@ -56,7 +56,7 @@ pub fn expected_slots(snapshot: &StatusSnapshot) -> HashMap<&str, f64> {
     };
     let users: BTreeSet<&str> = snapshot.branches.iter().map(|branch| branch.user.as_str()).collect();
     let total: f64 = users.iter().filter(|user| is_queued(user)).map(|user| weight(user)).sum();
-    // A user without queued tests only waits for running ones; the whole farm is close enough.
+    // A user without queued tests only waits for running ones; the whole farm is a good enough estimate.
     let share = |user: &str| if is_queued(user) { slots * weight(user) / total } else { slots };
     users.into_iter().map(|user| (user, share(user))).collect()
 }
@@ -88,7 +88,8 @@ pub fn eta(
     Eta::In { tests, time: shared.max(longest) }
 }
 
-/// The tests without a verdict: of the same set those not final, of another set those that run and those not begun.
+/// The tests without a verdict. If the tip has the expected set of tests: those that are not final. Otherwise: those
+/// that are running or have not started.
 fn tests_left<'a>(tip: Option<&'a CommitStatuses>, expected: Option<&'a CommitStatuses>) -> Vec<&'a str> {
     fn rows(commit: &CommitStatuses) -> impl Iterator<Item = (&str, Status)> {
         commit.names.iter().zip(commit.statuses.iter()).map(|(name, status)| (&**name, *status))

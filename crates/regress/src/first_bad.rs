@@ -1,7 +1,7 @@
-//! Since which commit a test fails: the one search, over one test's statuses from the newest commit to the oldest.
+//! Finds the first bad commit of a test, from its statuses at the commits of a branch, newest first.
 //!
-//! Only Passed and Failed count. A commit without such a verdict (not tested, not built, skipped) neither begins nor
-//! ends a stretch of failures; it stays a suspect, see [`Stretch::untested_between`].
+//! Only Passed and Failed count. A commit without such a verdict (not tested, not built, skipped) neither starts nor
+//! ends a stretch of failures, but it may be the culprit, see [`Stretch::untested_between`].
 
 use std::collections::HashMap;
 
@@ -10,16 +10,17 @@ use results::BranchEntry;
 
 use crate::CommitStatuses;
 
-/// A stretch of commits on which a test fails without a pass in between. Rows count from the newest commit, row 0.
+/// A stretch of commits at which a test fails, without a pass in between. Rows are numbered from the newest commit,
+/// which is row 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
-    /// The oldest commit that fails.
+    /// The oldest failing commit.
     pub first_bad: usize,
-    /// The newest commit that fails.
+    /// The newest failing commit.
     pub last_bad: usize,
-    /// The newest older commit that passes; `None`: no older commit of the range passes.
+    /// The newest older commit that passes; `None` if no older commit of the range passes.
     pub last_good: Option<usize>,
-    /// The oldest newer commit that passes; `None`: the test still fails.
+    /// The oldest newer commit that passes; `None` if the test still fails.
     pub first_good: Option<usize>,
 }
 
@@ -30,7 +31,7 @@ impl Stretch {
         self.first_good.is_none()
     }
 
-    /// The number of commits between the last good and the first bad one. Each of them may be the culprit.
+    /// The number of commits between the last good and the first bad commit. Each of them may be the culprit.
     #[must_use]
     pub fn untested_between(&self) -> usize {
         self.last_good.map_or(0, |good| good.saturating_sub(self.first_bad + 1))
@@ -42,15 +43,15 @@ impl Stretch {
 pub struct Search {
     /// The oldest pass seen so far.
     passed: Option<usize>,
-    /// The stretch that is not yet closed by an older pass.
+    /// The stretch for which no older pass has been found yet.
     open: Option<Stretch>,
 }
 
 impl Search {
-    /// Takes the status of the next older row. Returns the stretch of failures that a pass in this row completes.
+    /// Processes the status of the next older row. Returns the stretch of failures that a pass in this row completes.
     ///
-    /// Equal statuses of neighboring rows need not be given one by one: the oldest of them is enough for a search that
-    /// is in that state already.
+    /// If neighboring rows have equal statuses, the oldest of them is enough for a search that is already in that
+    /// state.
     pub fn step(&mut self, row: usize, status: Status) -> Option<Stretch> {
         match status {
             Status::Passed => {
@@ -72,7 +73,7 @@ impl Search {
         }
     }
 
-    /// The stretch of failures that no older pass completes, at the end of the range.
+    /// The stretch of failures without an older pass, at the end of the range.
     #[must_use]
     pub fn finish(self) -> Option<Stretch> {
         self.open
@@ -90,10 +91,10 @@ pub fn stretches(newest_first: impl IntoIterator<Item = Option<Status>>) -> Vec<
     found
 }
 
-/// Where each of the tests that fail at a commit began to fail. Row 0 is that commit, row 1 its parent.
+/// The first bad commit of each test that fails at a commit. Row 0 is that commit, row 1 its parent.
 ///
-/// `older` gives the statuses of the parent, the grandparent and so on (`None`: no results). It is read until every test
-/// has met a pass, which mostly is a commit or two.
+/// `older` yields the statuses of the parent, the grandparent and so on (`None`: no results). It is read until an older
+/// pass is found for every test, which usually takes one or two commits.
 pub fn first_bad<'a>(
     failing: &[&'a str],
     older: impl IntoIterator<Item = Option<CommitStatuses>>,
@@ -119,8 +120,8 @@ pub fn first_bad<'a>(
     found
 }
 
-/// The number of commits right before `row` at which no test passed or failed: what broke at `row` may have broken at
-/// any of them.
+/// The number of commits directly before `row` at which no test passed or failed. A test that fails at `row` may have
+/// been broken by any of them.
 #[must_use]
 pub fn untested_before(newest_first: &[BranchEntry], row: usize) -> usize {
     let judged = |counts: &Counts| counts.get(Status::Passed) + counts.get(Status::Failed) > 0;
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_search_stops_when_every_test_met_a_pass() {
+    fn the_search_stops_when_every_test_has_passed() {
         let names: Names = ["a", "b", "c"].map(Box::from).into();
         let row = |letters: &str| {
             let statuses = letters.chars().filter_map(status).collect();
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(read, 2);
     }
 
-    /// The definition, row by row: a failing row belongs to the stretch of the nearest passes around it.
+    /// The definition, row by row: a failing row belongs to the stretch between the nearest passes.
     fn naive(letters: &[char]) -> Vec<Stretch> {
         let mut found: Vec<Stretch> = Vec::new();
         for row in (0..letters.len()).filter(|row| letters[*row] == 'f') {
@@ -208,7 +209,7 @@ mod tests {
             proptest::prop_assert_eq!(&found, &naive(&letters));
         }
 
-        /// A search that stops early finds what a search of the whole branch finds.
+        /// A search that stops early gives the same result as a search of the whole branch.
         #[test]
         fn the_first_bad_commit_of_a_failing_test(older in "[pfrni?-]{0,20}") {
             let names: Names = ["a"].map(Box::from).into();

@@ -1,6 +1,6 @@
-//! The JSON views of comparisons and crashes: the dashboard's `&format=json` and `ci-status --json` both print these.
+//! The JSON views of comparisons and crashes: both the dashboard's `&format=json` and `ci-status --json` print these.
 //!
-//! Like `results::json`, whose views are of the store alone. Absent fields are unknown.
+//! Views of the store alone are in `results::json`. An absent field means unknown.
 
 use model::{BranchRef, Counts, Status};
 use results::json::SuspicionRow;
@@ -19,9 +19,9 @@ pub struct CompareView {
     pub head: SideView,
     /// The number of tests that are alike and not in `changes`.
     pub alike: usize,
-    /// The tests that differ or fail on both sides, by kind, by name within each kind.
+    /// The tests that differ or fail on both sides, ordered by kind, then by name.
     pub changes: Vec<ChangeRow>,
-    /// Tests of the head whose verdict is good but may no longer mean anything, compared with the base.
+    /// Tests of the head with a good verdict that may no longer be meaningful, compared with the base.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspicious: Vec<SuspicionRow>,
 }
@@ -78,23 +78,23 @@ impl From<&ComparedCommit> for SideView {
 /// One commit of a comparison with its results.
 #[derive(Debug)]
 pub struct ComparedCommit {
-    /// The branch, if the commit was given as one.
+    /// The branch, if the commit was given as a branch.
     pub at: Option<BranchRef>,
     /// The results.
     pub results: CommitResults,
 }
 
-/// A test that differs, or fails on both sides.
+/// A test that differs between the sides, or fails on both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeRow {
     /// The result key.
     pub name: String,
     /// The kind of change.
     pub change: ChangeKind,
-    /// The status in the base; absent: no result.
+    /// The status in the base; absent if there is no result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Status>,
-    /// The status in the head; absent: no result.
+    /// The status in the head; absent if there is no result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<Status>,
     /// The reason on the side that explains the change.
@@ -119,22 +119,22 @@ impl From<&Change<'_>> for ChangeRow {
     }
 }
 
-/// One crash of a branch; the view of the crashes is a list of these.
+/// A crash on a branch. The view of the crashes is a list of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrashRow {
     /// The crash title.
     pub crash: String,
     /// Whether it is the latest verdict of a test that still fails.
     pub lasting: bool,
-    /// The number of verdicts with it.
+    /// The number of verdicts with this crash.
     pub count: usize,
-    /// The oldest commit with it.
+    /// The oldest commit with this crash.
     pub first: CrashCommit,
-    /// The newest commit with it.
+    /// The newest commit with this crash.
     pub last: CrashCommit,
     /// The tests that it hit.
     pub tests: Vec<String>,
-    /// The hosts that it occurred on.
+    /// The hosts on which it occurred.
     pub hosts: Vec<String>,
 }
 
@@ -145,13 +145,13 @@ pub struct CrashCommit {
     pub commit: String,
     /// The commit message.
     pub message: String,
-    /// When the first or last test that crashed started, Unix seconds.
+    /// The start time of the first or last test that crashed, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<i64>,
 }
 
 impl CrashRow {
-    /// The row of a group of crashes on the branch whose commits are `newest_first`.
+    /// The row for a group of crashes on a branch; `newest_first` is the commits of the branch.
     #[must_use]
     pub fn new(group: &CrashGroup, newest_first: &[BranchEntry]) -> Self {
         let commit = |row: usize, started: Option<i64>| {

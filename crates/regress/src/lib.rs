@@ -1,4 +1,4 @@
-//! Regressions: what changed between two commits, since which commit a test fails, which passes are suspicious.
+//! Regressions: what changed between two commits, the first bad commit of a test, and suspicious passes.
 //!
 //! Pure functions over results that the caller has read: no clock, no I/O. The dashboard and `ci-status` present these
 //! values, so a page, a table and its JSON always agree.

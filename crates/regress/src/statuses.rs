@@ -1,4 +1,4 @@
-//! The statuses of one commit's tests as columns, shared between commits that have the same tests.
+//! The statuses of a commit's tests as columns. Commits with the same tests share the list of names.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ pub struct CommitStatuses {
 }
 
 impl CommitStatuses {
-    /// The status of a test. Fast if the names are sorted; they are not in results of other writers.
+    /// The status of a test. Uses binary search if the names are sorted, which they are not in the results of other
+    /// writers.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Status> {
         let sorted = self.names.binary_search_by(|other| (**other).cmp(name)).ok();

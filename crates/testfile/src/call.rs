@@ -1,6 +1,6 @@
 //! The two calls of a test file on the host: `list-tests` and `deps`.
 //!
-//! A call has a time limit and an output limit; every name and value in its output is validated.
+//! A call has a time limit and an output limit. Every name and value in its output is validated.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -17,16 +17,16 @@ use crate::declare::{Declarations, DeclareError, NAMES, Variables};
 use crate::trust::{self, Roots, Trust};
 use crate::{HostEnv, TestFile, TestFileError, call_sandbox, deps_cache};
 
-/// Runs `FILE deps`, evaluates its output, and prints the variables NUL-separated.
+/// Runs `FILE deps`, evaluates its output, and prints the variables separated by NUL.
 const DEPS_SCRIPT: &str = include_str!("deps.bash");
 /// The time limit of `list-tests`.
 const LIST_LIMIT: Duration = Duration::from_secs(120);
 /// The time limit of `deps`, which may build a test suite (lib/suite.sh).
 const DEPS_LIMIT: Duration = Duration::from_secs(1200);
 
-/// The most subtests of a file.
+/// The maximum number of subtests of a file.
 const MAX_SUBTESTS: usize = 50_000;
-/// The most repositories that a call may ask for.
+/// The maximum number of repositories that a call may request.
 const MAX_CLONES: usize = 16;
 
 /// One call of a test file.
@@ -45,13 +45,13 @@ impl Call {
 }
 
 impl TestFile {
-    /// Evaluates the declarations for these subtests; for all subtests if the slice is empty.
+    /// Evaluates the declarations for these subtests; an empty slice means all subtests.
     pub async fn deps(&self, subtests: &[SubtestName], env: &HostEnv) -> Result<Declarations, TestFileError> {
         self.declarations(&self.variables(subtests, env).await?, env)
     }
 
-    /// Evaluates the declarations for all subtests, or takes them from the cache in `cache` if neither the file nor
-    /// its tree's shell libraries have changed. A run never uses this: evaluation can clone what the run needs.
+    /// Like [`Self::deps`] for all subtests, but uses the result cached in `cache` if neither the file nor the shell
+    /// libraries of its tree have changed. A run never uses the cache: the evaluation may clone what the run needs.
     pub async fn deps_cached(&self, env: &HostEnv, cache: &Path) -> Result<Declarations, TestFileError> {
         let cache = deps_cache::DepsCache::of(cache);
         let key = deps_cache::key(self, env);
@@ -79,8 +79,8 @@ impl TestFile {
             trust::resolve(&mut declared, roots);
         }
         if !declared.no_vm && !declared.no_kbuild {
-            // Requirements that contradict each other are the file's fault, whatever the kernel source:
-            // report them before anything is built.
+            // Contradictory requirements are an error of the file, independent of the kernel source: report them before
+            // anything is built.
             let flavor = kernel::Flavor::of(self.test.as_str(), &declared.kernel);
             let plan = kernel::plan::BuildPlan::new(&flavor);
             plan.map_err(|error| match error {
@@ -108,7 +108,7 @@ impl TestFile {
             let is_text = complaint.contains("command not found") || complaint.contains("eval: line");
             let hint = if is_text { "; deps must print bash assignments and nothing else" } else { "" };
             let exit = match output.exit {
-                // bash reports a child that was killed by signal N as exit code 128 + N.
+                // bash reports a child that was killed by signal N with exit code 128 + N.
                 spawn::Exit::Code(code @ 129..=192) => spawn::Exit::Signal(code - 128),
                 other => other,
             };
@@ -117,7 +117,7 @@ impl TestFile {
         Ok(parse_variables(&output.text()))
     }
 
-    /// Lists the subtests in the file's order, without duplicates.
+    /// Lists the subtests in the order of the file, without duplicates.
     pub async fn list_tests(&self, env: &HostEnv) -> Result<Vec<SubtestName>, TestFileError> {
         let argv = vec![self.path.clone().into(), "list-tests".into()];
         let call = Call { name: "list-tests", argv, time: LIST_LIMIT, resources: call_sandbox::small() };
@@ -147,7 +147,8 @@ impl TestFile {
         Ok(subtests)
     }
 
-    /// Makes a call, in the sandbox if `env` asks for one. There it is repeated after each clone for `require-git`.
+    /// Makes a call, in the sandbox if `env` says so. In the sandbox, it is repeated after each clone for
+    /// `require-git`.
     async fn call(&self, call: &Call, env: &HostEnv) -> Result<Output, TestFileError> {
         if !env.sandboxed {
             let cmd = Cmd::new(&call.argv[0]).args(&call.argv[1..]).dir(&self.ktest_dir);
@@ -165,7 +166,7 @@ impl TestFile {
             let requests = GitRequests::new().map_err(|error| self.host_error(call.name, &error))?;
             let mut output = self.in_sandbox(call, env, &requests).await?;
             if !output.exit.success() && output.error_line().starts_with("bwrap: ") {
-                // Either this host failed for a moment, or the file prints that.
+                // Either this host had a temporary failure, or the file itself prints that message.
                 sandbox::probe_now().await.map_err(sandbox_error)?;
                 output = self.in_sandbox(call, env, &requests).await?;
             }
@@ -193,7 +194,7 @@ impl TestFile {
         cmd.output(call.limits()).await.map_err(|error| self.spawn_error(call.name, &error))
     }
 
-    /// Every variable of the contract: test files run with `nounset`. Those of the user or the test group come last.
+    /// All variables of the contract: test files run with `nounset`. Those of the user or the test group come last.
     fn environment(&self, env: &HostEnv) -> Vec<(String, OsString)> {
         let own: [(&str, OsString); 11] = [
             ("ktest_interactive", "false".into()),
@@ -214,7 +215,8 @@ impl TestFile {
 
     fn spawn_error(&self, call: &'static str, error: &SpawnError) -> TestFileError {
         match error {
-            // The file itself exists, so execve() did not find its interpreter. In the sandbox, bubblewrap reports that.
+            // The file itself exists, so execve() did not find its interpreter. In the sandbox, bubblewrap reports
+            // that.
             SpawnError::NotFound { program, .. }
                 if self.path.to_str() == Some(program) && self.path.exists() =>
             {

@@ -1,7 +1,9 @@
-//! The sandbox for `list-tests` and `deps`: of the host only the programs, the tree of the test file and the clones of
-//! `require-git` are visible. There is no network: what `require-git` asks for is cloned outside, and the call repeated.
+//! The sandbox for `list-tests` and `deps`. From the host, only the programs, the tree of the test file and the clones
+//! of `require-git` are visible. There is no network: repositories requested with `require-git` are cloned outside the
+//! sandbox, and the call is repeated.
 //!
-//! Only `built` in the directory of the clones is writable, for test suites that are built once (lib/suite.sh).
+//! Only the subdirectory `built` of the clone directory is writable, for test suites that are built once
+//! (lib/suite.sh).
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,11 +15,11 @@ use sandbox::{Resources, Sandbox};
 
 use crate::HostEnv;
 
-/// The directory below that of the clones which a call can write.
+/// The subdirectory of the clone directory that a call can write to.
 pub(crate) const BUILT: &str = "built";
-/// Where the sandboxed file writes its requests.
+/// The path in the sandbox to which the file writes its requests.
 const REQUESTS_SEEN: &str = "/ktest/git-requests";
-/// The most bytes of the requests of one call.
+/// The maximum size of the requests of one call, in bytes.
 const REQUESTS_BYTES: u64 = 64 << 10;
 /// The time limit of one clone.
 const CLONE_LIMIT: Duration = Duration::from_secs(600);
@@ -27,7 +29,7 @@ pub(crate) fn small() -> Resources {
     Resources { memory: Some(4 << 30), processes: 512, file_size: 64 << 20, tmp: 256 << 20 }
 }
 
-/// A repository that a test file asks for.
+/// A repository that a test file requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GitRequest {
     url: Remote,
@@ -35,18 +37,18 @@ pub(crate) struct GitRequest {
     name: String,
 }
 
-/// Why the requests of a call cannot be carried out.
+/// Why the requests of a call cannot be fulfilled.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// The test file asks for something that is never cloned.
+    /// The test file requests something that is never cloned.
     #[error("{0}")]
     Refused(String),
-    /// The clone failed, or a file of this host.
+    /// The clone failed, or a file of this host could not be accessed.
     #[error("{0}")]
     Failed(String),
 }
 
-/// The requests of one call. The sandboxed program can write the content of the file, and nothing else.
+/// The requests of one call. The sandboxed program can only write the content of this file.
 pub(crate) struct GitRequests(tempfile::NamedTempFile);
 
 impl GitRequests {
@@ -54,7 +56,7 @@ impl GitRequests {
         Ok(Self(tempfile::NamedTempFile::new()?))
     }
 
-    /// Reads and checks the requests.
+    /// Reads and validates the requests.
     pub(crate) fn read(&self) -> Result<Vec<GitRequest>, RequestError> {
         let text =
             own::read_to_string(self.0.path(), REQUESTS_BYTES).map_err(|error| match error.kind() {
@@ -104,7 +106,7 @@ impl GitRequest {
     }
 }
 
-/// The sandbox of a call, without the variables of the contract. Reads the disk.
+/// The sandbox for a call, without the variables of the contract. Reads the disk.
 pub(crate) fn of_call(ktest_dir: &Path, env: &HostEnv, requests: &GitRequests) -> Sandbox {
     let mut sandbox = Sandbox::new().read_only(ktest_dir, ktest_dir).dir(ktest_dir);
     let deps_dir = &env.deps_dir;
@@ -117,13 +119,13 @@ pub(crate) fn of_call(ktest_dir: &Path, env: &HostEnv, requests: &GitRequests) -
     sandbox
         .writable(requests.0.path(), REQUESTS_SEEN)
         .env("ktest_git_requests", REQUESTS_SEEN)
-        // lib/suite.sh does not start a sandbox of its own in this one.
+        // lib/suite.sh does not start its own sandbox inside this one.
         .env("ktest_sandboxed", "true")
         .env("HOME", "/tmp")
         .env("LANG", "C.UTF-8")
 }
 
-/// The directories that links in `deps_dir` lead to. No sandboxed program can create such a link.
+/// The directories that symbolic links in `deps_dir` point to. No sandboxed program can create such a link.
 fn links(deps_dir: &Path) -> Vec<PathBuf> {
     let entries = own::list(deps_dir).unwrap_or_default().into_iter();
     let links = entries.filter(|entry| own::read_link(&entry.path).is_ok());
@@ -154,9 +156,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clone_that_fails_is_no_fault_of_the_test_file() {
+    async fn a_failed_clone_is_not_an_error_of_the_test_file() {
         let dir = tempfile::tempdir().unwrap();
-        // Nothing listens on port 1.
+        // No server listens on port 1.
         let request = GitRequest { url: "git://127.0.0.1:1/x".parse().unwrap(), name: "x".into() };
         let error = request.carry_out(dir.path()).await.unwrap_err();
         let RequestError::Failed(error) = error else { panic!("{error}") };

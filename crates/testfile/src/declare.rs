@@ -1,6 +1,6 @@
 //! The declarations of a test file: the variables that its `deps` call sets, as typed data (docs/contract.md).
 //!
-//! Pure: from variables to [`Declarations`].
+//! Pure: converts variables to [`Declarations`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use kernel::{KOption, KconfigBase, Requirements};
 use model::{Arch, ByteSize, StorageBus};
 
-/// Bash variables by name; a scalar is an array of one.
+/// Bash variables by name; a scalar is an array with one element.
 pub type Variables = BTreeMap<String, Vec<String>>;
 
-/// Every variable that is read after `deps`.
+/// All variables that are read after `deps`.
 pub const NAMES: &[&str] = &[
     "ktest_arch",
     "ktest_compiler",
@@ -74,17 +74,17 @@ pub(crate) fn bad(name: &'static str, value: &str, reason: impl Into<String>) ->
 pub struct Declarations {
     /// Architecture and kernel configuration.
     pub kernel: Requirements,
-    /// Processors; `None`: the number of the host, at most 4.
+    /// The number of processors; `None` means the number of the host, at most 4.
     pub cpus: Option<u32>,
     /// Memory, MiB.
     pub mem_mib: u64,
-    /// The default time limit of a subtest, under KVM. [`Duration::MAX`] is no limit, declared as 0.
+    /// The default time limit of a subtest, under KVM. [`Duration::MAX`] means no limit, which is declared as 0.
     pub timeout: Duration,
     /// The bus of the disks.
     pub bus: StorageBus,
-    /// A tainted kernel does not fail a subtest.
+    /// A tainted kernel does not make a subtest fail.
     pub allow_taint: bool,
-    /// The library of the test file puts the token of the boot before its lines for the runner.
+    /// The library of the test file prefixes its lines for the runner with the token of the boot.
     pub marks_with_token: bool,
     /// Subtests that `list-tests` does not print are allowed.
     pub tests_unknown: bool,
@@ -108,7 +108,7 @@ pub struct Declarations {
     pub pmem: Vec<u64>,
     /// Directories to build in the guest.
     pub make_install: Vec<PathBuf>,
-    /// The guest gets the kernel's headers, for building modules.
+    /// The guest gets the kernel's headers, to build modules.
     pub kernel_headers: bool,
     /// Kernel selftest collections, built from the tree under test.
     pub kselftests: Vec<String>,
@@ -118,17 +118,17 @@ pub struct Declarations {
     pub qemu_prepend: Vec<String>,
 }
 
-/// The contract's default time limit.
+/// The default time limit of the contract, in seconds.
 const DEFAULT_TIMEOUT: u64 = 6000;
 
 impl Declarations {
-    /// The time limit as `ktest_timeout`: seconds, 0 if there is none.
+    /// The time limit as in `ktest_timeout`: seconds, or 0 for no limit.
     #[must_use]
     pub fn timeout_seconds(&self) -> u64 {
         if self.timeout == Duration::MAX { 0 } else { self.timeout.as_secs() }
     }
 
-    /// Parses the variables that `deps` set. `arch` is the default architecture; relative kconfig files are searched
+    /// Parses the variables that `deps` set. `arch` is the default architecture; relative kconfig files are looked up
     /// in `dir`.
     pub fn from_variables(
         variables: &Variables,
@@ -157,7 +157,7 @@ impl Declarations {
         let bus: StorageBus =
             bus.parse().map_err(|error: model::NameError| bad("ktest_storage_bus", bus, error.reason))?;
         let pmem = sizes(&get, "ktest_pmem_devs")?;
-        // The file's own requirements come last and win.
+        // The requirements of the file come last and take precedence.
         kernel.require = drivers(bus, !pmem.is_empty(), arch);
         kernel.require.extend(options(&get, "ktest_kernel_config_require")?);
         Ok(Self {
@@ -194,7 +194,7 @@ impl Declarations {
     }
 }
 
-/// The drivers of the declared devices, so that a test file that declares a device need not require its driver.
+/// The drivers of the declared devices, so that a test file that declares a device does not have to require its driver.
 fn drivers(bus: StorageBus, pmem: bool, arch: Arch) -> Vec<KOption> {
     let bus: &[&str] = match bus {
         StorageBus::VirtioBlk => &[],
@@ -206,7 +206,7 @@ fn drivers(bus: StorageBus, pmem: bool, arch: Arch) -> Vec<KOption> {
     };
     let pmem: &[&str] = match (pmem, arch) {
         (false, _) => &[],
-        // BTT selects ND_CLAIM, without which no driver binds to a namespace.
+        // BTT selects ND_CLAIM, which drivers need to bind to a namespace.
         (true, Arch::X86_64) => &["ACPI_NFIT", "LIBNVDIMM", "BLK_DEV_PMEM", "BTT"],
         (true, Arch::Aarch64) => &["ACPI", "ACPI_NFIT", "LIBNVDIMM", "BLK_DEV_PMEM", "BTT"],
     };
@@ -249,7 +249,7 @@ fn flag(get: &Get<'_>, name: &'static str) -> Result<bool, DeclareError> {
 }
 
 fn options(get: &Get<'_>, name: &'static str) -> Result<Vec<KOption>, DeclareError> {
-    // One element may hold several options: require-kernel-config takes a comma list.
+    // An element may contain several options: require-kernel-config takes a comma-separated list.
     let values = get.list(name);
     let words =
         values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|word| !word.is_empty());
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_limit_of_0_is_none() {
+    fn a_time_limit_of_0_means_no_limit() {
         let declared = read(&[("ktest_mem", &["1024"]), ("ktest_timeout", &["0"])]).unwrap();
         assert_eq!((declared.timeout, declared.timeout_seconds()), (Duration::MAX, 0));
     }

@@ -1,5 +1,5 @@
-//! An on-disk cache of `deps` results, keyed by everything a result depends on: the file, the shell libraries of its
-//! tree, and the environment of the call.
+//! An on-disk cache of `deps` results, keyed by everything that a result depends on: the file, the shell libraries of
+//! its tree, and the environment of the call.
 //!
 //! An entry is never stale: a change of any script in the tree changes the key.
 
@@ -18,10 +18,10 @@ use crate::{HostEnv, TestFile};
 
 /// Part of every key; increase it when the evaluation changes.
 const VERSION: &str = "1";
-/// Entries unused for longer are removed.
+/// Entries that have not been used for this time are removed.
 const MAX_AGE: Duration = Duration::from_secs(30 * 86_400);
 
-/// The largest entry, and the largest test file with an entry, in bytes.
+/// The maximum size of an entry, and of a test file that gets an entry, in bytes.
 const MAX_ENTRY: u64 = 16 << 20;
 const MAX_TEST_FILE: u64 = 16 << 20;
 
@@ -46,7 +46,7 @@ impl DepsCache {
         Some(variables)
     }
 
-    /// Stores an entry. A failure only costs time: the next call evaluates the file again.
+    /// Stores an entry. A failure is ignored, because the next call evaluates the file again.
     pub(crate) fn put(&self, key: &str, variables: &Variables) {
         let store = || -> std::io::Result<()> {
             own::create_dir_all(&self.dir)?;
@@ -69,7 +69,7 @@ impl DepsCache {
     }
 }
 
-/// The variables `ktest_*` of this process, sorted: test files see them.
+/// The `ktest_*` variables of this process, sorted: test files inherit them.
 #[must_use]
 pub fn inherited_variables() -> Vec<(OsString, OsString)> {
     let mut variables: Vec<_> =
@@ -78,13 +78,13 @@ pub fn inherited_variables() -> Vec<(OsString, OsString)> {
     variables
 }
 
-/// The hash of everything a result depends on; `None` if the file cannot be read.
+/// The hash of everything that a result depends on; `None` if the file cannot be read.
 pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
     let mut hash = Hasher::new();
     let mut add = |text: &[u8]| hash.field(text);
     add(VERSION.as_bytes());
     add(&own::read(&file.path, MAX_TEST_FILE).ok()?);
-    // Not the output directory: each slot of a host has its own.
+    // The output directory is not part of the key: each slot of a host has its own.
     for text in [&file.path, &file.ktest_dir, &env.deps_dir] {
         add(text.as_os_str().as_encoded_bytes());
     }
@@ -95,12 +95,12 @@ pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
         add(name.as_bytes());
         add(value.as_bytes());
     }
-    // The caller's own variables configure test files too: a flavor, the location of a suite's source.
+    // The caller's variables configure test files too: a flavor, the location of a suite's source.
     let inherited: Vec<_> = inherited_variables()
         .into_iter()
         .map(|(name, value)| [name.into_encoded_bytes(), value.into_encoded_bytes()].join(&b'='))
         .collect();
-    // The clones of `require-git`: a file declares more if a suite's source is present.
+    // The clones of `require-git`: a file may declare more if the source of a suite is present.
     let mut cloned: Vec<_> =
         own::list(&env.deps_dir).unwrap_or_default().into_iter().map(|entry| entry.name).collect();
     cloned.retain(|name| name != BUILT);
@@ -119,16 +119,16 @@ pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
     Some(hash.finish_hex())
 }
 
-/// The depth and the number of files up to which a tree is searched for scripts; a larger tree holds data.
+/// The maximum depth and number of files for which a tree is searched for scripts; a larger tree contains data.
 const MAX_DEPTH: usize = 8;
 const MAX_FILES: usize = 20_000;
 
-/// Collects a stamp of every file that is not a test file: path, inode, size and times. Test files do not source each
+/// Collects a stamp (path, inode, size and times) of every file that is not a test file. Test files do not source each
 /// other.
 fn script_stamps(root: &Path, stamps: &mut Vec<String>) {
     let mut stack = vec![(root.to_path_buf(), 0)];
     while let Some((path, depth)) = stack.pop() {
-        // Follows links: a changed target changes the stamp.
+        // Follows links: a change of the target changes the stamp.
         let Ok(meta) = own::metadata(&path) else { continue };
         if meta.is_dir() && depth < MAX_DEPTH {
             let entries = own::list(&path).unwrap_or_default().into_iter();
@@ -152,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_is_evaluated_once_until_something_changes() {
-        // The file counts its calls in a file next to its tree's scripts.
+        // The file counts its calls in a file next to the scripts of its tree.
         let (dir, path) = tree(
             r#"echo x >>"${BASH_SOURCE%/tests/*}/calls"; . "${BASH_SOURCE%/*}/../lib.sh"; echo "ktest_mem=$mem""#,
         );

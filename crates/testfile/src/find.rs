@@ -1,4 +1,4 @@
-//! From the path that a user types to a [`TestFile`]: the file, the root of its tree and its name below `tests/`.
+//! Finds a [`TestFile`] from the path that a user enters: the file, the root of its tree and its name below `tests/`.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use fsx::own;
 use crate::{TestFile, TestFileError};
 
 impl TestFile {
-    /// Finds a test file, with or without its extension. With `tests_dir` the path can also be relative to
-    /// `tests_dir/tests`, or to `tests_dir` itself if that contains no `tests`.
+    /// Finds a test file, with or without its extension. If `tests_dir` is given, the path can also be relative to
+    /// `tests_dir/tests`, or to `tests_dir` if it has no `tests` directory.
     pub fn find(file: &Path, tests_dir: Option<&Path>) -> Result<Self, TestFileError> {
         let root = tests_dir.map(root_of).transpose().map_err(host_error)?;
         let found = existing(file, root.as_deref())?.ok_or_else(|| TestFileError::Missing(file.into()))?;
@@ -47,7 +47,7 @@ fn host_error(error: fsx::Error) -> TestFileError {
     TestFileError::Host { file: error.path, problem: error.source.to_string() }
 }
 
-/// The first existing file: below `root`, then as given; each also with the extension appended.
+/// The first path that exists: below `root`, then as given; each is also tried with the extension appended.
 fn existing(file: &Path, root: Option<&Path>) -> Result<Option<PathBuf>, TestFileError> {
     let bases = root.map(|root| root.join(file)).into_iter().chain([file.to_path_buf()]);
     let candidates =

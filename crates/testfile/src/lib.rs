@@ -1,6 +1,7 @@
 //! Test files on the host: find a file, list its subtests, evaluate its declarations.
 //!
-//! A test file is untrusted bash: each call has a time limit, can run in the sandbox, and its output is validated.
+//! A test file is untrusted bash code: each call has a time limit and can run in the sandbox, and its output is
+//! validated.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
@@ -26,13 +27,13 @@ pub enum TestFileError {
     /// It does not exist.
     #[error("{0}: no such test file")]
     Missing(PathBuf),
-    /// Its name has another extension.
+    /// Its name does not end in `.ktest`.
     #[error("{0}: not a test file; its name must end in .ktest")]
     NotKtest(PathBuf),
     /// It is not executable.
     #[error("{0}: not executable; run chmod +x on it")]
     NotExecutable(PathBuf),
-    /// It is not below a directory `tests`.
+    /// It is not below a directory named `tests`.
     #[error("{0}: not below a directory named tests; pass --tests-dir DIR")]
     Outside(PathBuf),
     /// Its path cannot be used as the name of a result.
@@ -75,14 +76,14 @@ pub enum TestFileError {
 }
 
 impl TestFileError {
-    /// Whether this host failed, and not the file. Such an error never becomes a verdict.
+    /// Whether the host failed and not the file. Such an error never becomes a verdict.
     #[must_use]
     pub fn is_of_host(&self) -> bool {
         matches!(self, Self::Host { .. } | Self::Sandbox { .. })
     }
 
-    /// An error of the operating system for a file that the test file names: if it is not the wrong name or the wrong kind
-    /// of file, this host failed.
+    /// Whether an operating system error for a file that the test file names is a failure of the host. A wrong name or
+    /// a wrong type of file is not.
     pub(crate) fn is_failure_of_host(error: &std::io::Error) -> bool {
         use std::io::ErrorKind;
         !matches!(
@@ -99,25 +100,25 @@ impl TestFileError {
     }
 }
 
-/// A test file and the tree it belongs to.
+/// A test file and the tree that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestFile {
     /// The absolute path of the file.
     pub path: PathBuf,
-    /// The root of its tree: the directory above `tests/`.
+    /// The root of its tree: the parent directory of `tests/`.
     pub ktest_dir: PathBuf,
     /// Its name below `tests/`.
     pub test: TestPath,
 }
 
-/// The environment of a test file's call on the host.
+/// The environment of a call of a test file on the host.
 #[derive(Debug, Clone, Default)]
 pub struct HostEnv {
-    /// The guest's architecture; the host's if `None`.
+    /// The guest's architecture; `None` means that of the host.
     pub arch: Option<Arch>,
     /// The output directory.
     pub out: PathBuf,
-    /// The directory that `require-git` clones to.
+    /// The directory into which `require-git` clones.
     pub deps_dir: PathBuf,
     /// The output of `make kernelversion`.
     pub kernel_version: String,
@@ -125,12 +126,12 @@ pub struct HostEnv {
     pub env: Vec<(String, String)>,
     /// Run the call in the sandbox. Required for files that other users can change.
     pub sandboxed: bool,
-    /// Whether declarations that reach the host are refused.
+    /// Whether declarations that access the host are refused.
     pub trust: Trust,
 }
 
 impl HostEnv {
-    /// The environment of a plain `ktest run`: `require-git` clones below the cache directory.
+    /// The environment for a plain `ktest run`: `require-git` clones into the cache directory.
     #[must_use]
     pub fn of_this_host() -> Self {
         let cache = kernel::Cache::from_env(|name| std::env::var_os(name));

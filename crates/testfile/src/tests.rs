@@ -1,4 +1,4 @@
-//! The calls of test files, with small files written for each test.
+//! The calls of test files, on small files that each test writes.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -80,7 +80,7 @@ async fn deps_in_the_sandbox_sees_only_its_tree() {
     let file = TestFile::find(&path, None).unwrap();
     std::fs::write(file.ktest_dir.join("tests/lib.sh"), "").unwrap();
     let mut env = sandboxed(&deps_dir);
-    // These act in the sandbox, not on bubblewrap.
+    // These variables take effect in the sandbox, not on bubblewrap.
     env.env =
         [("LD_PRELOAD", "tests/evil.so"), ("BASH_ENV", "/nowhere")].map(|(k, v)| (k.into(), v.into())).into();
     let mem = file.deps(&[], &env).await.map(|declared| declared.mem_mib).map_err(|e| e.to_string());
@@ -89,11 +89,11 @@ async fn deps_in_the_sandbox_sees_only_its_tree() {
 }
 
 #[test]
-fn a_host_without_a_sandbox_refuses() {
+fn a_host_without_a_sandbox_refuses_calls() {
     let (_dir, path) = tree("touch \"$ktest_dir/ran\"; echo one");
     let file = TestFile::find(&path, None).unwrap();
-    // Without user namespaces bubblewrap does not start. The limit is one of this thread's namespace and its children's,
-    // so the check runs in a child: this test binary, with the test below.
+    // Without user namespaces, bubblewrap does not start. The limit applies to this thread's namespace and its
+    // children, so the check runs in a child process: this test binary, which runs the test below.
     let test = std::env::current_exe().unwrap();
     let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$0\" --exact --ignored \
                   tests::in_a_host_without_a_sandbox";
@@ -103,7 +103,7 @@ fn a_host_without_a_sandbox_refuses() {
         std::process::Command::new("unshare").args(unshare).arg(test).env("TEST_FILE", &file.path).output();
     let output = output.unwrap();
     if String::from_utf8_lossy(&output.stderr).starts_with("unshare: ") {
-        eprintln!("skipped: a_host_without_a_sandbox_refuses: no user namespaces here");
+        eprintln!("skipped: a_host_without_a_sandbox_refuses_calls: no user namespaces here");
         return;
     }
     assert!(output.status.success(), "{output:?}");
@@ -111,14 +111,14 @@ fn a_host_without_a_sandbox_refuses() {
 }
 
 #[tokio::test]
-#[ignore = "run by a_host_without_a_sandbox_refuses"]
+#[ignore = "run by a_host_without_a_sandbox_refuses_calls"]
 async fn in_a_host_without_a_sandbox() {
     let file = TestFile::find(Path::new(&std::env::var("TEST_FILE").unwrap()), None).unwrap();
     let error = file.list_tests(&sandboxed(Path::new("/nowhere"))).await.unwrap_err().to_string();
     assert!(error.contains("the sandbox does not start: ") && error.contains("ktest doctor"), "{error}");
 }
 
-/// The repository's own shell library in a tree with one test file.
+/// The repository's own shell library, in a tree with one test file.
 fn tree_with_library(script: &str) -> (tempfile::TempDir, PathBuf) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let (dir, file) = tree(&format!(". \"$ktest_dir/tests/test-libs.sh\"\n{script}\nmain \"$@\""));
@@ -129,7 +129,7 @@ fn tree_with_library(script: &str) -> (tempfile::TempDir, PathBuf) {
     (dir, file)
 }
 
-/// Serves `dir` with git's protocol until the value is dropped.
+/// Serves `dir` with the git protocol until the value is dropped.
 async fn git_daemon(dir: &Path) -> (spawn::Child, u16) {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let base = format!("--base-path={}", dir.display());
@@ -145,8 +145,8 @@ async fn git_daemon(dir: &Path) -> (spawn::Child, u16) {
 }
 
 #[tokio::test]
-async fn what_require_git_asks_for_is_cloned_outside_the_sandbox() {
-    if no_sandbox("what_require_git_asks_for_is_cloned_outside_the_sandbox").await {
+async fn require_git_clones_outside_the_sandbox() {
+    if no_sandbox("require_git_clones_outside_the_sandbox").await {
         return;
     }
     let served = tempfile::tempdir().unwrap();
@@ -188,7 +188,7 @@ async fn what_require_git_asks_for_is_cloned_outside_the_sandbox() {
 }
 
 #[tokio::test]
-async fn t6_a_long_list_takes_a_moment_and_is_limited() {
+async fn t6_a_long_list_is_fast_and_limited() {
     let (_dir, file) = tree("seq -f s%.0f 40000");
     let file = TestFile::find(&file, None).unwrap();
     let begun = std::time::Instant::now();

@@ -1,7 +1,7 @@
-//! What a test file may declare on a farm: declarations are requests, and a request that reaches a file, a program or a
-//! service of the host is refused there. A developer's own run carries it out and reports it.
+//! Restricts the declarations of test files on a farm. A declaration that accesses a file, a program or a service of
+//! the host is refused on a farm, and is carried out and reported in a developer's own run.
 //!
-//! The rules are allow-lists: what is not named here is refused.
+//! The rules are allow-lists: everything else is refused.
 
 mod qemu_args;
 
@@ -13,27 +13,27 @@ use kernel::KconfigBase;
 use crate::call_sandbox::BUILT;
 use crate::declare::{Declarations, DeclareError, bad};
 
-/// Who answers for the declarations of a test file.
+/// Who is responsible for the declarations of a test file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Trust {
-    /// A run for a farm: declarations that reach the host are refused.
+    /// A run for a farm: declarations that access the host are refused.
     Confined,
     /// A developer's own run, which carries out all declarations.
     #[default]
     Own,
 }
 
-/// The directories whose files a test file may name.
+/// The directories with the files that a test file may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Roots<'a> {
     /// The tree of the test file.
     pub tree: &'a Path,
-    /// The directory of `require-git`.
+    /// The directory of the `require-git` clones.
     pub deps: &'a Path,
 }
 
-/// The declarations that a farm refuses, in the order of their variables. Reads the disk to resolve paths; an error is one
-/// of this host.
+/// The declarations that a farm refuses, in the order of their variables. Reads the disk to resolve paths; an error is
+/// a failure of this host.
 pub fn refused(declared: &Declarations, roots: Roots<'_>) -> Result<Vec<DeclareError>, fsx::Error> {
     let qemu = [("ktest_qemu_append", &declared.qemu_append), ("ktest_qemu_prepend", &declared.qemu_prepend)];
     let qemu = qemu.into_iter().filter_map(|(name, args)| {
@@ -61,13 +61,13 @@ pub fn refused(declared: &Declarations, roots: Roots<'_>) -> Result<Vec<DeclareE
     Ok(compiler.chain(files).chain(qemu).collect())
 }
 
-/// Whether the declared QEMU arguments name something of the host.
+/// Whether the declared QEMU arguments refer to something on the host.
 #[must_use]
 pub fn reaches_host_through_qemu(declared: &Declarations) -> bool {
     [&declared.qemu_append, &declared.qemu_prepend].into_iter().any(|args| qemu_args::refused(args).is_some())
 }
 
-/// Replaces the paths of the declared files by the paths that they resolve to.
+/// Replaces the paths of the declared files with their resolved paths.
 pub(crate) fn resolve(declared: &mut Declarations, roots: Roots<'_>) {
     let base = match &mut declared.kernel.kconfig_base {
         Some(KconfigBase::File(file)) => Some(file),
@@ -80,9 +80,10 @@ pub(crate) fn resolve(declared: &mut Declarations, roots: Roots<'_>) {
     }
 }
 
-/// The path of a regular file without links, if it is below one of the roots; otherwise why it is refused.
+/// The path of a regular file without links, if it is below one of the roots; otherwise the reason why it is refused.
 ///
-/// A file below [`BUILT`] is refused: sandboxed calls can replace it by a link between this check and its use.
+/// A file below [`BUILT`] is refused, because sandboxed calls could replace it with a link between this check and its
+/// use.
 fn inside(file: &Path, roots: Roots<'_>) -> Result<Result<PathBuf, String>, fsx::Error> {
     let Some(real) = own::canonical(file)? else { return Ok(Err("there is no such file".into())) };
     let is_below = |root: &Path| -> Result<bool, fsx::Error> {
@@ -99,7 +100,7 @@ fn inside(file: &Path, roots: Roots<'_>) -> Result<Result<PathBuf, String>, fsx:
     )))
 }
 
-/// True for gcc and clang, with a version (`gcc-13`) or a target (`aarch64-linux-gnu-gcc`).
+/// True for gcc and clang, also with a version (`gcc-13`) or a target (`aarch64-linux-gnu-gcc`).
 fn is_compiler(name: &str) -> bool {
     let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let version = |text: &str| {
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn compilers_are_named_and_not_located() {
+    fn a_compiler_is_a_name_and_not_a_path() {
         for name in [
             "gcc",
             "gcc-13",

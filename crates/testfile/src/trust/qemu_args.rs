@@ -1,7 +1,7 @@
 //! The QEMU arguments that a test file may declare on a farm: devices without a host side, processors, memory and
-//! machine properties. Anything that names a file, a program, a socket or a network of the host is refused.
+//! machine properties. Anything that refers to a file, a program, a socket or a network of the host is refused.
 //!
-//! Pure. An argument is compared with lists; what is in none of them is refused.
+//! Pure. Arguments are compared with lists; an argument that is in none of them is refused.
 
 /// A refused argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,11 +17,11 @@ pub(super) struct Refusal {
 enum Value {
     /// There is none.
     None,
-    /// Properties with any of these keys; a value without a key is one too.
+    /// Properties with any of these keys; a value without a key is also a key.
     Keys(&'static [&'static str]),
-    /// One of these kinds, with properties that name nothing of the host.
+    /// One of these kinds, with properties that refer to nothing on the host.
     Kinds(&'static [&'static str]),
-    /// Properties that name nothing of the host.
+    /// Properties that refer to nothing on the host.
     Properties,
 }
 
@@ -49,7 +49,7 @@ const OPTIONS: &[(&str, Value)] = &[
     ),
 ];
 
-/// Devices whose other side is in QEMU or in the guest.
+/// Devices with a backend in QEMU or in the guest.
 const DEVICES: &[&str] = &[
     "ahci",
     "am53c974",
@@ -123,7 +123,7 @@ const DEVICES: &[&str] = &[
     "xio3130-downstream",
 ];
 
-/// Objects that use nothing of the host but memory, time and random numbers.
+/// Objects that use no host resources except memory, time and random numbers.
 const OBJECTS: &[&str] =
     &["cryptodev-backend-builtin", "iothread", "memory-backend-ram", "rng-builtin", "throttle-group"];
 
@@ -183,7 +183,7 @@ const SMBIOS: &[&str] = &[
     "value",
 ];
 
-/// Keys of properties that name a file, a socket, a device or a network of the host.
+/// Keys of properties that refer to a file, a socket, a device or a network of the host.
 const HOST_KEYS: &[&str] = &[
     "audiodev",
     "chardev",
@@ -249,7 +249,7 @@ fn check(rule: Value, value: &str) -> Result<(), String> {
         };
         let first = at == 0;
         let key_name = key.map(|key| key.rsplit('.').next().unwrap_or(key));
-        // A key without a value is one that is switched on. The first word can also be a kind: `-cpu host`.
+        // A key without a value is switched on. The first word can also be a kind: `-cpu host`.
         let key_name = key_name.or((!first).then_some(content));
         if key_name.is_some_and(|key| HOST_KEYS.contains(&key)) || content.contains('/') {
             return Err(format!("{property:?} names something of the host"));
@@ -282,7 +282,7 @@ fn check(rule: Value, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Splits a value at its commas; a doubled comma is one comma of a property.
+/// Splits a value at its commas. A double comma is a literal comma in a property.
 fn split(value: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut chars = value.chars().peekable();
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_may_be_described() {
+    fn machine_properties_are_accepted() {
         for args in [
             "",
             "-smbios type=1,product=test",
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::too_many_lines, reason = "one list")]
-    fn nothing_of_the_host_may_be_named() {
+    fn arguments_that_refer_to_the_host_are_refused() {
         for args in [
             "-incoming exec:id",
             "--incoming exec:id",
@@ -419,7 +419,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// No property of the host gets through in any position, spelled with doubled commas or not.
+        /// No property of the host is accepted in any position, with or without double commas.
         #[test]
         fn no_path_and_no_host_key_is_accepted(
             option in proptest::sample::select(OPTIONS),

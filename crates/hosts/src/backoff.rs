@@ -1,20 +1,20 @@
-//! The time until an unreachable host is tried again: longer with every failure in a row.
+//! The delay before an unreachable host is tried again. It increases with every consecutive failure.
 //!
-//! It is stored in a file that all slots share and that survives the daemon.
+//! It is stored in a file that all slots share and that survives a restart of the daemon.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// The time after the first failure, in seconds. It doubles with each further one.
+/// The delay after the first failure, in seconds. It doubles with each further failure.
 const FIRST_S: i64 = 5;
-/// The longest time, in seconds.
+/// The maximum delay, in seconds.
 const MAX_S: i64 = 600;
 
 /// The health of a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// The number of failures in a row.
+    /// The number of consecutive failures.
     pub failures: u32,
     /// The time of the next attempt, in Unix seconds.
     pub retry_at: i64,
@@ -31,15 +31,15 @@ impl Health {
         serde_json::from_str(&text).unwrap_or_default()
     }
 
-    /// The time until the next attempt, in seconds; `None` if it may be made now. A time beyond the maximum comes from
-    /// a wrong clock and is ignored.
+    /// The time until the next attempt, in seconds; `None` if it is allowed now. A time beyond the maximum is the
+    /// result of a wrong clock and is ignored.
     #[must_use]
     pub fn wait(&self, now: i64) -> Option<u64> {
         let left = self.retry_at.saturating_sub(now);
         (self.failures > 0 && left > 0 && left <= MAX_S).then_some(left.unsigned_abs())
     }
 
-    /// The health after one more failure.
+    /// The health after another failure.
     #[must_use]
     pub fn failed(&self, cause: &str, now: i64) -> Self {
         let failures = self.failures.saturating_add(1);

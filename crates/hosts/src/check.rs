@@ -15,7 +15,7 @@ use crate::link::Link;
 /// The script that sets up a Debian or Ubuntu machine as a worker.
 pub const SETUP: &str = include_str!("../../../packaging/host-setup");
 
-/// The largest `ktest` binary that is sent, in bytes.
+/// The maximum size of a `ktest` binary that is sent, in bytes.
 const BINARY_BYTES: u64 = 1 << 30;
 
 /// The result of one check, in the format of `ktest doctor --json`.
@@ -27,7 +27,7 @@ pub struct Finding {
     pub health: String,
     /// The result, in one line.
     pub found: String,
-    /// What to do about it; empty if the result is ok.
+    /// The action to take; empty if the result is ok.
     #[serde(default)]
     pub remedy: String,
 }
@@ -36,7 +36,7 @@ fn finding(what: &str, health: &str, found: String, remedy: &str) -> Finding {
     Finding { what: what.into(), health: health.into(), found, remedy: remedy.into() }
 }
 
-/// Checks a host: connection, version, disk space, clock, and the results of `ktest doctor` on it.
+/// Checks a host: connection, version, disk space, clock, and the results of `ktest doctor` on the host.
 pub async fn check(link: &Link) -> Vec<Finding> {
     let target = link.target();
     if let Err(error) = link.up_now().await {
@@ -61,7 +61,7 @@ pub async fn check(link: &Link) -> Vec<Finding> {
             return findings;
         }
     }
-    // Exit code 1 means that a finding is "missing".
+    // Exit code 1 means that a finding has the health "missing".
     let limits = Limits { time: Duration::from_secs(120), bytes: 1 << 20 };
     let doctor = link.ktest(&["doctor", "--json"]).output(limits).await;
     match doctor.map(|output| (serde_json::from_slice::<Vec<Finding>>(&output.stdout), output)) {
@@ -84,7 +84,7 @@ async fn hello(link: &Link) -> Result<Hello, HostError> {
         Ok(hello) => return Ok(hello),
         Err(error) => error,
     };
-    // For example that the command does not exist.
+    // For example, the command does not exist.
     let mut last = String::new();
     let rest = async {
         while let Some(line) = messages.recv().await {
@@ -99,7 +99,7 @@ async fn hello(link: &Link) -> Result<Hello, HostError> {
     Err(HostError::Unfit { host, problem })
 }
 
-/// Checks the description of a host. `now` is the time of this machine, in Unix seconds.
+/// Checks the greeting of a host. `now` is the time of this machine, in Unix seconds.
 #[must_use]
 pub fn check_hello(hello: &Hello, now: i64) -> Vec<Finding> {
     let same = (hello.protocol, hello.version.as_str()) == (PROTOCOL, version());
@@ -132,7 +132,7 @@ pub fn check_hello(hello: &Hello, now: i64) -> Vec<Finding> {
     ]
 }
 
-/// Sends the set-up script and this `ktest`, and runs the script. `on_line` gets its output.
+/// Sends the set-up script and this `ktest` to the host, and runs the script. `on_line` is called with its output.
 pub async fn setup(
     link: &Link,
     binary: Option<&Path>,
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_checked_by_its_hello() {
+    fn the_greeting_of_a_host_is_checked() {
         let hello = |version: &str, unix: i64, free: u64| Hello {
             protocol: PROTOCOL,
             version: version.into(),

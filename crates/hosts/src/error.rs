@@ -1,4 +1,4 @@
-//! Why a host did not do what was requested. Each message is one line that names the host or the file, and what to do.
+//! Errors of runs on other hosts. Each message is one line that contains the host or the file, and what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub enum HostError {
         #[source]
         cause: ConnectError,
     },
-    /// The host could not be reached recently and is not tried yet.
+    /// The host was recently unreachable and is not retried yet.
     #[error("host {host}: not tried again for {left_s} s: {cause}")]
     BackedOff {
         /// The host.
@@ -29,7 +29,7 @@ pub enum HostError {
         /// The error of the last attempt.
         cause: String,
     },
-    /// The host answers, but cannot be used.
+    /// The host responds, but cannot be used.
     #[error("host {host}: {problem}")]
     Unfit {
         /// The host.
@@ -50,13 +50,13 @@ pub enum HostError {
     Local(#[from] LocalError),
 }
 
-/// Why no connection was made.
+/// Why no connection was established.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// ssh could not be run.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    /// ssh did not connect in time.
+    /// ssh did not connect before the time limit.
     #[error("no connection within {} s", .0.as_secs())]
     TimeOut(Duration),
     /// ssh reported an error.
@@ -105,25 +105,25 @@ pub enum LocalError {
     /// The received tests are too large.
     #[error("the tests have more than {} MiB", .0 >> 20)]
     TestsTooLarge(u64),
-    /// The other end named something that is not valid.
+    /// The other end sent an invalid name.
     #[error("{0:?} is not the name of {1}")]
     Name(String, &'static str),
-    /// Another user owns the folder of the ssh sockets.
+    /// The directory of the ssh sockets belongs to another user.
     #[error("{}: belongs to another user or is accessible to others; remove it", .0.display())]
     SocketDir(PathBuf),
-    /// The process that holds a slot does not end.
+    /// The process that holds a slot does not exit.
     #[error("{}: the process that holds this lock cannot be killed", .0.display())]
     SlotHeld(PathBuf),
-    /// The other end sent a message at the wrong time.
+    /// The other end sent a message that is not allowed at this time.
     #[error("unexpected message from the other end; install the same ktest on both hosts")]
     UnexpectedMessage,
-    /// The other end cannot be understood.
+    /// A message of the other end cannot be read.
     #[error(transparent)]
     Protocol(#[from] crate::frame::ReadError),
-    /// The other end does not read any more.
+    /// The other end has stopped reading.
     #[error("the connection was closed by the other end")]
     Closed,
-    /// A description of a Slurm job is damaged.
+    /// The description of a Slurm job is damaged.
     #[error("{}: {cause}", path.display())]
     Task {
         /// The file.

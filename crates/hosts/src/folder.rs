@@ -1,6 +1,6 @@
-//! Receives the frames of a run, and writes its files into the output folder of this machine.
+//! Receives the frames of a run and writes its files to the output directory on this machine.
 //!
-//! The other host is untrusted: files are written through [`fsx::untrusted`], only below the output folder and up to a
+//! The other host is untrusted: files are written with [`fsx::untrusted`], only below the output directory and up to a
 //! size limit.
 
 use std::collections::{HashMap, HashSet};
@@ -17,12 +17,12 @@ use tokio::sync::mpsc;
 use crate::error::{HostError, LocalError};
 use crate::frame::{self, Frame, ReadError};
 
-/// The size limit of all files of a run, in bytes.
+/// The limit on the total size of all files of a run, in bytes.
 const MAX_BYTES: u64 = 4 << 30;
-/// The number of growing logs that are kept open.
+/// The maximum number of growing logs that are kept open.
 const OPEN_LOGS: usize = 16;
 
-/// Why no further frame is received.
+/// Why receiving stopped.
 pub(crate) enum ReceiveError {
     /// The other end or the connection failed.
     Read(ReadError),
@@ -36,8 +36,8 @@ impl From<ReadError> for ReceiveError {
     }
 }
 
-/// Receives frames in order and passes them on. Files and lines of growing logs are written to the folder instead, so
-/// that a verdict is passed on after its files.
+/// Receives frames in order and passes them on, except files and lines of growing logs, which are written to the
+/// directory. So a verdict is passed on after its files have been written.
 pub(crate) async fn receive(
     from: &mut BufReader<ChildStdout>,
     folder: &mut OutputFolder,
@@ -70,7 +70,7 @@ pub(crate) async fn receive(
 pub(crate) struct OutputFolder {
     out: PathBuf,
     test: TestPath,
-    /// The number of bytes that may still be received.
+    /// The remaining number of bytes that may be received.
     bytes_left: u64,
     /// Logs that grow during the run.
     logs: HashMap<PathBuf, std::fs::File>,
@@ -123,8 +123,8 @@ impl OutputFolder {
         Ok(())
     }
 
-    /// Appends lines to the log of a subtest and to the full log. Lines that cannot be written come with the complete
-    /// log later.
+    /// Appends lines to the log of a subtest and to the full log. Lines that cannot be written are not lost: the
+    /// complete log follows.
     fn log(&mut self, subtest: Option<&SubtestName>, lines: &[String]) {
         let file = self.test.dotted();
         let full = Path::new("out").join(&file);
@@ -149,7 +149,8 @@ impl OutputFolder {
         match self.logs.entry(path) {
             std::collections::hash_map::Entry::Occupied(file) => Some(file.into_mut()),
             std::collections::hash_map::Entry::Vacant(vacant) => {
-                // The name consists of a test and a subtest: both are validated names, not paths of the other host.
+                // The name is made of the test and the subtest, which are validated. It is not a path from the other
+                // host.
                 let path = self.out.join(vacant.key());
                 own::create_dir_all(path.parent()?).ok()?;
                 Some(vacant.insert(own::append(&path).ok()?))

@@ -1,6 +1,6 @@
-//! The protocol between the two ends of a run: JSON lines, some of them followed by a counted number of bytes.
+//! The protocol between the two ends of a run: JSON lines, some of which are followed by a given number of bytes.
 //!
-//! The other end is untrusted: reading a message needs bounded memory and bounded time.
+//! The other end is untrusted: reading a message takes bounded memory and bounded time.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,22 +14,22 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 /// The version of the protocol between `ktest host run` and `ktest host serve`.
 pub const PROTOCOL: u32 = 3;
 
-/// The prefix of a host's first frame. Lines that a login shell printed before it are skipped.
+/// The prefix of a host's first frame. Lines printed by a login shell before it are skipped.
 pub const GREETING: &str = "ktest-host ";
-/// The longest line, in bytes.
+/// The maximum length of a line, in bytes.
 const LINE: u64 = 8 << 20;
 /// Each end sends a message at least this often.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
-/// After this time without a message the other end counts as lost.
+/// If no message arrives for this time, the other end is considered lost.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The description of a host, its first frame.
+/// The greeting of a host: its first frame, which describes the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The [`PROTOCOL`] of the host.
     pub protocol: u32,
-    /// The [`model::build::version`] of the host. Both ends must have the same build, so that a verdict does not depend
-    /// on the host.
+    /// The [`model::build::version`] of the host. Both ends must have the same build, so that verdicts do not depend on
+    /// the host.
     pub version: String,
     /// The architecture, as in `uname -m`.
     pub arch: String,
@@ -53,7 +53,7 @@ pub enum Frame {
         commit: bool,
         /// Whether the host has the tests.
         tests: bool,
-        /// The repository for pushed commits.
+        /// The repository to push commits to.
         mirror: PathBuf,
     },
     /// The tests were received.
@@ -64,16 +64,16 @@ pub enum Frame {
     Line(String),
     /// A line of the run's standard error.
     Message(String),
-    /// A file of the run's output folder; `size` bytes follow.
+    /// A file of the run's output directory; `size` bytes follow.
     File {
         /// The path below the output folder.
         path: PathBuf,
         /// The number of bytes.
         size: u64,
     },
-    /// The exit code of the run; `None` if a signal killed it. The last frame.
+    /// The exit code of the run; `None` if a signal killed it. This is the last frame.
     Exit(Option<i32>),
-    /// The request failed, for this reason. The last frame.
+    /// The request failed, with the reason. This is the last frame.
     Refused(String),
 }
 
@@ -83,7 +83,7 @@ pub enum Frame {
 pub enum Order {
     /// Announces a run.
     Prepare {
-        /// The name of the run: an older run with the same name is ended.
+        /// The name of the run. An older run with the same name is stopped.
         slot: String,
         /// The commit.
         commit: Option<CommitId>,
@@ -97,7 +97,7 @@ pub enum Order {
     },
     /// Starts the run.
     Run(Box<RemoteOrder>),
-    /// The reply to the event `kernel_wanted`: the kernel is in the store, or the host has to build it.
+    /// The reply to the event `kernel_wanted`: either the kernel is now in the store, or the host must build it.
     Kernel,
     /// A sign of life.
     Alive,
@@ -108,17 +108,17 @@ pub enum Order {
 /// A run on another host, as data that is validated when it is received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteOrder {
-    /// The commit whose kernel is built; with `None` the run uses `kernel`.
+    /// The commit to build the kernel from; `None` if the run uses `kernel`.
     pub commit: Option<CommitId>,
     /// A kernel of the store.
     pub kernel: Option<StoreKernel>,
     /// The test file.
     pub test: TestPath,
-    /// The subtests; all if empty.
+    /// The subtests; empty means all.
     pub subtests: Vec<SubtestName>,
     /// The test files that share the kernel.
     pub merge: Vec<TestPath>,
-    /// Kernel options whose requirement may stay unmet.
+    /// Kernel options with a requirement that may stay unmet.
     pub tolerate: Vec<String>,
     /// Packages of the root image in addition to the standard ones.
     pub packages: Vec<PackageName>,
@@ -129,13 +129,13 @@ pub struct RemoteOrder {
     /// The trust domain of the branch.
     #[serde(default)]
     pub trust_domain: Option<model::TrustDomain>,
-    /// One kernel in this many is compared with a clean build; 0: none.
+    /// One in this number of kernels is compared with a clean build; 0 disables this.
     #[serde(default)]
     pub verify_builds: u32,
 }
 
 impl RemoteOrder {
-    /// The order for `ktest run` on a host with the test tree `tree` and the kernel repository `repo`, for these of the
+    /// The order for `ktest run` on a host with the test tree `tree` and the kernel repository `repo`, for the given
     /// subtests.
     #[must_use]
     pub fn run_order<'a>(
@@ -174,7 +174,7 @@ pub enum ReadError {
     /// The connection ended.
     #[error("the connection ended")]
     End,
-    /// No message arrived in time.
+    /// No message arrived before the time limit.
     #[error("no message for {} s", TIMEOUT.as_secs())]
     TimeOut,
     /// The message is not valid.
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn messages_and_their_bytes_are_read_back() {
+    async fn messages_with_bytes_round_trip() {
         let mut stream = serde_json::to_vec(&Frame::File { path: "out/a".into(), size: 3 }).unwrap();
         stream.extend_from_slice(b"\nabc\"alive\"\nno json\n");
         let mut reader = &stream[..];
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_is_a_command_line_without_paths_to_elsewhere() {
+    fn an_order_has_no_paths_outside_the_host_directories() {
         let order = serde_json::json!({
             "commit": null, "kernel": "debian/trixie", "test": "fs/a", "subtests": [], "merge": [], "tolerate": [],
             "packages": ["fio"], "env": {"K": "fs/ext4;$(id)"}, "arch": null,

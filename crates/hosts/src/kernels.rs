@@ -1,6 +1,7 @@
-//! Which host of the farm has which kernel, so that each kernel is built once and then copied.
+//! Records which host of the farm has which kernel, so that each kernel is built once and then copied.
 //!
-//! A claim on a kernel is a lock: its holder builds or copies the kernel while others wait. It ends with its process.
+//! A claim on a kernel is a lock: its holder builds or copies the kernel while others wait. The lock is released when
+//! its process exits.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,14 +18,15 @@ use crate::link::Link;
 use crate::target::SshTarget;
 use crate::transfer::ARCHIVE;
 
-/// After this time without progress a transfer fails.
+/// A transfer without progress for this time fails.
 const STALL_TIME: Duration = Duration::from_secs(60);
 
 /// The kernels of the farm, as recorded on this machine.
 #[derive(Debug, Clone)]
 pub struct Kernels {
     cache: PathBuf,
-    /// The `ktest` command of this machine as an argv list; empty if the kernels of its own store are not copied.
+    /// The `ktest` command of this machine as an argv list; empty if the kernels of this machine's store are not
+    /// copied.
     ktest: Vec<OsString>,
 }
 
@@ -36,13 +38,13 @@ pub struct KernelClaim {
 }
 
 impl Kernels {
-    /// The records in a cache folder. Kernels of its own store are not copied.
+    /// The records in a cache directory. Kernels in this machine's store are not copied.
     #[must_use]
     pub fn of(cache: &Path) -> Self {
         Self { cache: cache.into(), ktest: Vec::new() }
     }
 
-    /// Also copies the kernels of this machine's own store, with this command.
+    /// Also copies kernels from this machine's store, with this command.
     #[must_use]
     pub fn with_own(self, ktest: Vec<OsString>) -> Self {
         Self { ktest, ..self }
@@ -58,7 +60,7 @@ impl Kernels {
         Ok(KernelClaim { _lock: lock, record: self.path(id, "json") })
     }
 
-    /// Records that a host has the kernel, unless another one is recorded.
+    /// Records that a host has the kernel, unless another host is recorded.
     pub fn record(&self, id: &KernelId, target: &SshTarget) {
         let record = self.path(id, "json");
         if !record.exists() {
@@ -67,9 +69,9 @@ impl Kernels {
     }
 
     /// Copies the kernel into the store of `to` if another host or this machine has it. Returns false if it was not
-    /// copied: then it has to be built.
+    /// copied and must be built.
     pub async fn copy_to(&self, id: &KernelId, claim: &KernelClaim, to: &Link) -> bool {
-        // If `to` is recorded and asks for the kernel, it has deleted it.
+        // If `to` itself is recorded and requests the kernel, it has deleted the kernel.
         let host = claim.holder().filter(|holder| holder != to.target());
         if let Some(from) = host {
             let name = from.name.clone();
@@ -95,7 +97,7 @@ impl Kernels {
         transfer(&name, from.ktest(&["host", "kernel-send", id.as_str()]), id, to).await
     }
 
-    /// The command that sends the kernel of this machine's own store, if the store has it.
+    /// The command that sends the kernel from this machine's store, if the store has it.
     fn own(&self, id: &KernelId) -> Option<Cmd> {
         let (program, args) = self.ktest.split_first()?;
         kernel::Store::of(&kernel::Cache { dir: self.cache.clone() }).entry_dir(id)?;
@@ -143,7 +145,7 @@ async fn transfer(name: &str, from: Cmd, id: &KernelId, to: &Link) -> Result<(),
     }
 }
 
-/// Skips the output of a login shell up to [`ARCHIVE`].
+/// Skips the output of a login shell until [`ARCHIVE`].
 async fn skip_to_archive(from: &mut (impl AsyncBufReadExt + Unpin)) -> std::io::Result<()> {
     let mut left = 256 << 10;
     loop {
@@ -161,7 +163,7 @@ async fn skip_to_archive(from: &mut (impl AsyncBufReadExt + Unpin)) -> std::io::
 }
 
 impl KernelClaim {
-    /// The host that has the kernel, as recorded.
+    /// The host that is recorded to have the kernel.
     #[must_use]
     pub fn holder(&self) -> Option<SshTarget> {
         serde_json::from_str(&fsx::own::read_to_string(&self.record, 1 << 20).ok()?).ok()
@@ -175,7 +177,7 @@ impl KernelClaim {
 
 fn write(record: &Path, target: &SshTarget) {
     let text = serde_json::to_string(target).expect("plain data");
-    // Without the record the kernel is built again.
+    // Without the record, the kernel is built again.
     if let Err(error) = publish::file(record, text, Durability::Cached) {
         tracing::warn!("{error}");
     }

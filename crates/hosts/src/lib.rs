@@ -1,7 +1,8 @@
-//! Runs on other machines, over ssh or as Slurm jobs: both ends of them.
+//! Runs on other machines, over ssh or as Slurm jobs. Implements both ends.
 //!
-//! The local side of a run is a process that behaves like `ktest run --events`: it prints the same events and leaves the
-//! same files in its output folder. When it ends, everything it started on the other machine ends soon after.
+//! The local side of a run is a process that behaves like `ktest run --events`: it prints the same events and writes
+//! the same files to its output directory. When it exits, everything that it started on the other machine exits soon
+//! after.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 

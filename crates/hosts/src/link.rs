@@ -1,5 +1,5 @@
-//! The connection to a host, shared by all processes of this machine: kept open, replaced when it breaks, and not retried
-//! for a while when it cannot be established.
+//! The connection to a host, shared by all processes of this machine: kept open, replaced when it breaks, and retried
+//! after a delay when it cannot be established.
 //!
 //! The connection is a background process of ssh. The health of the host is stored in files.
 
@@ -26,12 +26,12 @@ const CONNECT_TIME: Duration = Duration::from_secs(30);
 pub struct Link {
     target: SshTarget,
     socket: PathBuf,
-    /// The files about the host, without their extension.
+    /// The path of the state files of the host, without their extension.
     state: PathBuf,
 }
 
 impl Link {
-    /// The connection to `target`, not yet established. `cache` is this machine's cache folder.
+    /// The connection to `target`, not yet established. `cache` is the cache directory of this machine.
     pub fn new(target: SshTarget, cache: &Path) -> Result<Self, HostError> {
         let dir = socket_dir()?;
         let key = serde_json::to_string(&(&target.address, &target.user, &target.ssh_config, cache))
@@ -55,7 +55,7 @@ impl Link {
         Ok(Lock::acquire(&self.state_file(extension), purpose, |_| {}).await?)
     }
 
-    /// Establishes the connection if necessary. A host that could not be reached recently is not tried.
+    /// Establishes the connection if necessary. A host that was recently unreachable is not tried.
     pub async fn up(&self) -> Result<(), HostError> {
         let _lock = self.lock("lock", "connects").await?;
         let health = Health::load(&self.state_file("json"));
@@ -77,7 +77,7 @@ impl Link {
         }
     }
 
-    /// Like [`Link::up`] for an interactive command: the host is tried at once, and a failure is not stored.
+    /// Like [`Link::up`], for an interactive command: the host is always tried, and a failure is not stored.
     pub async fn up_now(&self) -> Result<(), HostError> {
         let _lock = self.lock("lock", "connects").await?;
         let host = self.target.name.to_string();
@@ -89,7 +89,7 @@ impl Link {
         if self.is_up().await {
             return Ok(());
         }
-        // The connection is dead or hangs. Under the lock no other process starts a new one.
+        // The connection is dead or hangs. While this process holds the lock, no other one starts a new connection.
         let _ = self.target.control(&self.socket, "exit").output(Limits::seconds(5)).await;
         let _ = own::remove_file(&self.socket);
         self.connect().await?;
@@ -107,7 +107,7 @@ impl Link {
         let log = self.state_file("ssh-log");
         let _ = own::remove_file(&log);
         let master = self.target.master(&self.socket, &log).streams(Stream::Null, Stream::Null, Stream::Null);
-        // In the group of this process: cleaning up a group of its own would kill the background process.
+        // In the process group of this process: cleaning up a separate group would kill the background process.
         let mut child = master.foreground().start()?;
         let exit = match tokio::time::timeout(CONNECT_TIME, child.wait()).await {
             Ok(exit) => exit?,
@@ -132,7 +132,7 @@ impl Link {
         self.target.remote(&self.socket, command)
     }
 
-    /// Pushes a commit into the mirror of the host, under a ref of its own.
+    /// Pushes a commit to the mirror of the host, to its own ref.
     pub async fn push(&self, repo: &Path, commit: &model::CommitId, mirror: &Path) -> Result<(), HostError> {
         let _lock = self.lock("push-lock", "pushes a commit").await?;
         let unfit = |problem: String| HostError::Unfit { host: self.target.name.to_string(), problem };
@@ -146,7 +146,7 @@ impl Link {
     }
 }
 
-/// The time limit of a push. The first one to a host sends the whole history.
+/// The time limit of a push. The first push to a host sends the whole history.
 const PUSH_TIME: Duration = Duration::from_secs(4 * 3600);
 
 /// The last line of ssh's log, and what to do about a host key that is not accepted.
@@ -163,7 +163,7 @@ fn ssh_error(text: &str) -> Option<String> {
     Some(format!("{line}{hint}"))
 }
 
-/// A private folder with a short path: the path of a socket is limited to about a hundred bytes.
+/// A private directory with a short path: the path of a socket is limited to about 100 bytes.
 fn socket_dir() -> Result<PathBuf, HostError> {
     let uid = rustix::process::getuid().as_raw();
     let dir = match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
@@ -189,7 +189,7 @@ mod tests {
     use super::ssh_error;
 
     #[test]
-    fn errors_of_ssh() {
+    fn ssh_errors_have_advice() {
         assert_eq!(ssh_error("\n"), None);
         let denied = "Warning: whatever\nci@h: Permission denied (publickey).\n\n";
         assert_eq!(ssh_error(denied).unwrap(), "ci@h: Permission denied (publickey)");

@@ -1,4 +1,4 @@
-//! The mirror of a host: the bare repository that commits are pushed into, each under a ref of its own.
+//! The mirror on a host: a bare repository that receives commits, each with its own ref.
 
 use std::path::Path;
 

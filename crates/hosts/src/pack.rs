@@ -1,7 +1,7 @@
-//! Packs folders as tar archives: tests for a host, kernels for another host.
+//! Packs directories as tar archives: tests for a host, and kernels for another host.
 //!
-//! Packing the same files gives the same bytes on every machine. Archives are untrusted: unpacking creates only regular
-//! files, folders, and links that stay inside the target.
+//! The same files give the same archive on every machine. Archives are untrusted: unpacking creates only regular files,
+//! directories, and links that stay inside the target directory.
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -31,8 +31,8 @@ pub(crate) fn tests(ktest_dir: &Path) -> Result<(String, Vec<u8>), HostError> {
     Ok((fsx::digest::sha256_hex(&bytes), bytes))
 }
 
-/// Packs parts of a folder (`[""]` for all of it): files, folders and relative links, sorted by name, without dates and
-/// owners. More than `max` bytes are an error.
+/// Packs parts of a directory (`[""]` for all of it): files, directories and relative links, sorted by name, without
+/// dates and owners. More than `max` bytes are an error.
 fn pack(dir: &Path, parts: &[&str], to: impl Write, max: u64) -> io::Result<()> {
     let mut archive = Builder::new(to);
     add_parts(&mut archive, dir, parts, max)?;
@@ -90,7 +90,7 @@ fn add_entry(archive: &mut Builder<impl Write>, entry: &walkdir::DirEntry, name:
         let executable = meta.permissions().mode() & 0o111 != 0;
         header.set_mode(if executable { 0o755 } else { 0o644 });
         header.set_size(meta.len());
-        // A file that grows or shrinks meanwhile leaves the archive valid.
+        // If the file grows or shrinks during the copy, the archive remains valid.
         let content = file.chain(io::repeat(0)).take(meta.len());
         archive.append_data(&mut header, name, content)?;
         return Ok(meta.len());
@@ -101,7 +101,7 @@ fn add_entry(archive: &mut Builder<impl Write>, entry: &walkdir::DirEntry, name:
 /// The last entry of an archive that must be complete.
 const END_MARK: &str = ".whole";
 
-/// Packs a whole folder, with a mark at its end.
+/// Packs a whole directory, followed by an end mark.
 pub(crate) fn pack_complete(dir: &Path, to: impl Write, max: u64) -> io::Result<()> {
     let mut archive = Builder::new(to);
     add_parts(&mut archive, dir, &[""], max)?;
@@ -112,7 +112,7 @@ pub(crate) fn pack_complete(dir: &Path, to: impl Write, max: u64) -> io::Result<
     archive.into_inner()?.flush()
 }
 
-/// Unpacks an archive of [`pack_complete`]. An archive without its end is an error.
+/// Unpacks an archive of [`pack_complete`]. An archive without the end mark is an error.
 pub(crate) fn unpack_complete(from: impl Read, dir: &Path) -> io::Result<()> {
     unpack(from, dir)?;
     match own::remove_file(&dir.join(END_MARK)) {
@@ -164,13 +164,13 @@ pub(crate) fn unpack(from: impl Read, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a relative path stays below its folder.
+/// Whether a relative path stays inside its directory.
 fn inside(path: &Path) -> bool {
     let mut parts = path.components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Whether no folder above the path is a link.
+/// Whether no parent directory of the path is a link.
 fn below_no_link(dir: &Path, path: &Path) -> bool {
     let mut current = dir.to_path_buf();
     let parents: Vec<Component<'_>> = path.parent().map(|p| p.components().collect()).unwrap_or_default();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_trees_have_equal_archives_that_unpack_to_the_same() {
+    fn equal_trees_have_equal_archives_that_unpack_correctly() {
         let make = || {
             let dir = tempfile::tempdir().unwrap();
             put(dir.path(), "tests/fs/a.ktest", "#!/bin/bash\n", 0o755);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_archives_stay_inside() {
+    fn hostile_archives_cannot_write_outside() {
         let entry = |kind: EntryType, name: &[u8], link: &str| {
             let mut header = Header::new_gnu();
             header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name);

@@ -1,6 +1,6 @@
-//! The local side of a run on another host: sends commit and tests, prints the events, writes the files.
+//! The local side of a run on another host: sends the commit and the tests, prints the events, writes the files.
 //!
-//! It behaves like `ktest run --events`: a verdict is printed after its log is in the output folder.
+//! It behaves like `ktest run --events`: a verdict is printed after its log is in the output directory.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -20,13 +20,13 @@ use crate::kernels::{KernelClaim, Kernels};
 use crate::link::Link;
 use crate::pack;
 
-/// The free space below which a host is not used, in bytes.
+/// A host with less free space than this is not used, in bytes.
 const MIN_FREE: u64 = 256 << 20;
-/// The clock difference above which a warning is printed, in seconds.
+/// A warning is printed if the clocks differ by more than this, in seconds.
 const CLOCK_S: u64 = 300;
-/// How long the other end may take to close the connection.
+/// The time for the other end to close the connection.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
-/// How long the last error lines of ssh are awaited after the connection broke.
+/// The time to wait for the last error lines of ssh after the connection broke.
 const STDERR_TIME: Duration = Duration::from_millis(500);
 
 /// A run on another host.
@@ -34,11 +34,11 @@ const STDERR_TIME: Duration = Duration::from_millis(500);
 pub struct RemoteJob {
     /// The host.
     pub link: Link,
-    /// The name of the run on the host. A new run ends an older one with the same name.
+    /// The name of the run on the host. A new run stops an older one with the same name.
     pub slot: String,
-    /// The repository with the commit.
+    /// The repository that contains the commit.
     pub linux_repo: PathBuf,
-    /// The tree with the tests.
+    /// The tree that contains the tests.
     pub tests_dir: PathBuf,
     /// The output folder on this machine.
     pub out: PathBuf,
@@ -91,7 +91,7 @@ enum Outgoing {
     Tests(Vec<u8>),
 }
 
-/// Sends orders, and a sign of life when there are none.
+/// Sends orders, and a heartbeat when there are none.
 async fn send_orders(mut stdin: ChildStdin, mut orders: mpsc::Receiver<Outgoing>) {
     loop {
         let (order, content) = match tokio::time::timeout(HEARTBEAT, orders.recv()).await {
@@ -299,7 +299,7 @@ impl RemoteRun<'_> {
                             if let Some(event) = event {
                                 note_kernel(job, &event, &mut building);
                             }
-                            // A line that is no event is left to the reader to reject.
+                            // A line that is not an event is passed on, and the reader rejects it.
                             on(Output::Event(&line));
                         }
                     }
@@ -320,7 +320,7 @@ fn note_kernel(job: &RemoteJob, event: &Event, building: &mut Option<KernelClaim
             Some(claim) => claim.built(job.link.target()),
             None => job.kernels.record(kernel, job.link.target()),
         },
-        // The host's store has the failure, if it is certain.
+        // If the failure is certain, the host's store has recorded it.
         Event::BuildFailed { .. } => {
             if let Some(claim) = building.take() {
                 claim.built(job.link.target());

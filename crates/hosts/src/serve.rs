@@ -1,6 +1,7 @@
-//! The remote side of a run: `ktest host serve`, started over ssh, reads orders from its standard input and runs `ktest run`.
+//! The remote side of a run: `ktest host serve`, started over ssh, reads orders from its standard input and runs `ktest
+//! run`.
 //!
-//! It ends with all its child processes when its input ends or is silent for a minute. So nothing stays behind on the
+//! It exits with all its child processes when its input is closed or silent for a minute. So no process remains on the
 //! host when the daemon, the connection or this process is killed.
 
 use std::collections::BTreeSet;
@@ -21,13 +22,13 @@ use crate::frame::{self, Frame, GREETING, HEARTBEAT, Hello, Order, PROTOCOL, Rem
 use crate::slot::HostSlot;
 use crate::{mirror, tests_tree};
 
-/// How long a run may take to end after SIGTERM.
+/// The time for a run to exit after SIGTERM.
 const STOP_TIME: Duration = Duration::from_secs(10);
-/// How long sending the last files may take.
+/// The time for sending the last files.
 const SEND_TIME: Duration = Duration::from_secs(1800);
-/// How long the pipes of a run are read after its end.
+/// The time for reading the pipes of a run after it exited.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
-/// The size limit of one file that is sent back, in bytes; a larger file is cut off.
+/// The size limit of a file that is sent back, in bytes; a larger file is truncated.
 const FILE_BYTES: u64 = 256 << 20;
 /// The limits of the files that are sent back.
 const OUT_LIMITS: TreeLimits = TreeLimits { entries: 200_000, bytes: 2 << 30, depth: 32 };
@@ -69,7 +70,7 @@ pub async fn serve(options: &ServeOptions) -> Result<bool, HostError> {
     }
 }
 
-/// Writes messages, and a sign of life when there are none.
+/// Writes messages, and a heartbeat when there are none.
 async fn write_messages(mut messages: mpsc::Receiver<Outgoing>) {
     let mut stdout = tokio::io::stdout();
     loop {
@@ -102,7 +103,7 @@ async fn write_frame(to: &mut tokio::io::Stdout, frame: &Frame) -> std::io::Resu
 async fn write_file(to: &mut tokio::io::Stdout, path: PathBuf, file: std::fs::File) -> std::io::Result<()> {
     let size = file.metadata()?.len().min(FILE_BYTES);
     write_frame(to, &Frame::File { path, size }).await?;
-    // A file that shrinks meanwhile is filled up with zeros, so that the stream stays valid.
+    // A file that shrinks during the copy is padded with zeros, so that the stream remains valid.
     let mut content = tokio::fs::File::from_std(file).chain(tokio::io::repeat(0)).take(size);
     tokio::io::copy(&mut content, to).await?;
     to.flush().await
@@ -133,7 +134,7 @@ impl Server<'_> {
         .await
     }
 
-    /// Serves one run. Returns its slot when it ended; `None` if the local side was lost.
+    /// Serves one run. Returns its slot when the run has ended; `None` if the local side was lost.
     async fn serve_run(&self, orders: &mut Orders) -> Result<Option<HostSlot>, HostError> {
         self.send_hello().await?;
         let cache = &self.options.cache;
@@ -193,7 +194,7 @@ impl Server<'_> {
         let mut files = FilesToSend::new(&slot.work)?;
         let mut open = true;
         let exit = {
-            // One future reads all orders: a partly read one must not be dropped.
+            // A single future reads all orders: a partially read order must not be dropped.
             let mut order = Box::pin(next_order(orders));
             loop {
                 tokio::select! {
@@ -229,7 +230,7 @@ impl Server<'_> {
         mut output: ChildOutput,
         mut files: FilesToSend,
     ) -> Result<(), HostError> {
-        // Kills what the run left behind.
+        // Kills the processes that the run left behind.
         drop(child);
         let rest = async {
             while let Some(line) = output.messages.recv().await {
@@ -306,7 +307,7 @@ impl ChildOutput {
     }
 }
 
-/// The files of a run, and which of them were sent. A guest and a test write to the folder: it is untrusted.
+/// The files of a run, with those that were sent. A guest and a test write to the directory: it is untrusted.
 struct FilesToSend {
     dir: Dir,
     sent: BTreeSet<PathBuf>,
@@ -318,7 +319,7 @@ impl FilesToSend {
         Ok(Self { dir: Dir::open(dir)?, sent: BTreeSet::new(), bytes: 0 })
     }
 
-    /// Opens a file to be sent now. `None` if it was sent, is not a regular file, or exceeds the limits.
+    /// Opens a file that is to be sent. `None` if it was already sent, is not a regular file, or exceeds the limits.
     fn take(&mut self, path: &Path) -> Option<std::fs::File> {
         let file = self.dir.open_file(path).ok()?;
         let size = file.metadata().ok()?.len().min(FILE_BYTES);

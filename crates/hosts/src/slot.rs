@@ -1,6 +1,6 @@
-//! A slot of a host: the right to run under a name, and the work folder of that name.
+//! A slot of a host: the right to run under a name, and the work directory of that name.
 //!
-//! A new run takes the slot over: the process of an older run with the same name has lost its local side and is killed.
+//! A new run takes over the slot. The process of an older run with the same name has lost its local side and is killed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) struct HostSlot {
 }
 
 impl HostSlot {
-    /// Claims the slot `name`; a process that holds it is killed.
+    /// Claims the slot `name`. A process that holds it is killed.
     pub(crate) async fn claim(cache: &Path, name: &str) -> Result<Self, HostError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if name.is_empty() || name.len() > 200 || name.starts_with('.') || !name.chars().all(plain) {
@@ -70,7 +70,7 @@ fn start_time(pid: u32) -> Option<String> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19).map(ToOwned::to_owned)
 }
 
-/// Kills the process that holds a slot, even if it is stopped. Its child processes die with it.
+/// Kills the process that holds a slot, even if it is stopped. Its child processes are killed too.
 fn kill_holder(path: &Path) {
     let Some(text) = holder(path) else { return };
     let Some((pid, started)) = text.trim().split_once(' ') else { return };

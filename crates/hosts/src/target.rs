@@ -15,17 +15,17 @@ pub struct SshTarget {
     pub name: HostName,
     /// The address for ssh.
     pub address: HostName,
-    /// The user to log in as; by default that of ssh's configuration.
+    /// The login name; the default is that of the ssh configuration.
     pub user: Option<String>,
-    /// The configuration file of ssh; by default the user's.
+    /// The ssh configuration file; the default is the user's.
     pub ssh_config: Option<PathBuf>,
     /// The `ktest` command on the host.
     pub ktest: String,
-    /// The cache folder on the host; by default that of `ktest`.
+    /// The cache directory on the host; the default is that of `ktest`.
     pub cache_dir: Option<PathBuf>,
 }
 
-/// The options of every connection.
+/// The options of all connections.
 const OPTIONS: [&str; 11] = [
     "BatchMode=yes",
     "StrictHostKeyChecking=yes",
@@ -40,7 +40,7 @@ const OPTIONS: [&str; 11] = [
     "LogLevel=ERROR",
 ];
 
-/// How long an unused connection is kept, in seconds.
+/// The time for which an unused connection is kept, in seconds.
 const PERSIST_S: u32 = 900;
 
 impl SshTarget {
@@ -71,7 +71,7 @@ impl SshTarget {
         cmd.arg("-o").arg(format!("ControlPath={}", socket.display()))
     }
 
-    /// The command to connect manually.
+    /// The command with which a user connects manually.
     #[must_use]
     pub fn manual_command(&self) -> String {
         let ssh = Cmd::new("ssh");
@@ -82,8 +82,7 @@ impl SshTarget {
         ssh.arg(self.destination()).to_string()
     }
 
-    /// Starts the connection that all others share. It goes to the background when it is established; `log` gets its
-    /// errors.
+    /// Starts the shared connection. It moves to the background when it is established. `log` receives its errors.
     #[must_use]
     pub fn master(&self, socket: &Path, log: &Path) -> Cmd {
         self.ssh(socket)

@@ -1,4 +1,4 @@
-//! The trees of tests on a host, by the hash of their content.
+//! The test trees on a host, by the hash of their content.
 
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::error::{HostError, LocalError};
 use crate::frame::{self, ReadError};
 use crate::pack;
 
-/// The largest archive of tests, in bytes.
+/// The maximum size of an archive of tests, in bytes.
 const MAX_BYTES: u64 = 512 << 20;
 
-/// The folder of the tests with this hash.
+/// The directory of the tests with this hash.
 pub(crate) fn path(cache: &Path, hash: &str) -> Result<PathBuf, HostError> {
     if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(LocalError::Name(hash.into(), "a test tree").into());

@@ -1,4 +1,4 @@
-//! Sends a kernel from the store of one host to that of another, through the local side.
+//! Sends a kernel from the store of one host to the store of another, through the local side.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,9 +8,9 @@ use model::KernelId;
 use crate::error::{HostError, LocalError};
 use crate::pack;
 
-/// The line before the archive. Output of the login shell before it is skipped.
+/// The line before the archive. Earlier output, from the login shell, is skipped.
 pub(crate) const ARCHIVE: &[u8] = b"ktest-kernel\n";
-/// The largest kernel, in bytes.
+/// The maximum size of a kernel, in bytes.
 const MAX_BYTES: u64 = 8 << 30;
 
 /// `ktest host kernel-send`: writes a kernel of this store to standard output, as an archive.

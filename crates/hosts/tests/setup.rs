@@ -9,7 +9,7 @@ use spawn::{Cmd, Exit, Limits, Output};
 use tempfile::TempDir;
 
 const KEY: &str = "ssh-ed25519 AAAA farm";
-/// Logs its arguments and executes only commands that read.
+/// Logs its arguments. Executes only commands that have no side effects.
 const SUDO: &str = r#"shift
 echo "$*" >>"$FAKES/log"
 case $1 in
@@ -72,7 +72,7 @@ impl Machine {
 }
 
 #[tokio::test]
-async fn a_bare_machine_gets_what_a_worker_needs() {
+async fn a_new_machine_is_set_up_as_a_worker() {
     let machine = Machine::new();
     let (output, asked) = machine.set_up(KEY).await;
     assert!(output.exit.success(), "{}", output.error_line());

@@ -1,5 +1,5 @@
-//! Batches as jobs of a real one-node Slurm cluster on this machine: a job is requeued or cancelled, and the controller
-//! stops and starts again.
+//! Batches as jobs of a real Slurm cluster with one node on this machine: a job is requeued or cancelled, and the
+//! controller is stopped and restarted.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what cannot be set up fails the test")]
 
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 #[test]
 #[ignore = "the command line on a node, started by the other tests"]
 fn the_command_itself() {
-    support::be_the_command();
+    support::act_as_the_command();
 }
 
 const PROGRAMS: [&str; 2] = ["/usr/sbin/slurmctld", "/usr/sbin/slurmd"];
@@ -113,7 +113,7 @@ async fn batches_are_jobs_of_a_real_cluster() {
     }
     let conf = dir.path().join("slurm.conf");
     std::fs::write(&conf, configuration(dir.path())).unwrap();
-    // The commands of Slurm find the cluster through their environment.
+    // The Slurm commands find the cluster through their environment.
     let mut inner = Cmd::new(std::env::current_exe().unwrap())
         .args(["--exact", "on_the_cluster", "--ignored", "--nocapture"])
         .env("SLURM_CONF", &conf)
@@ -190,7 +190,7 @@ async fn on_the_cluster() {
     assert!(heard.has("\"verdict\",\"subtest\":\"second\""), "{:?}", heard.lines());
     eprintln!("a job ran");
 
-    // Requeued during the run: subtests with a verdict do not run again.
+    // Requeued during the run: subtests with a verdict are not repeated.
     let hold = dir.join("hold");
     std::fs::write(&hold, "").unwrap();
     let (heard, requeued) = (Heard::default(), job(&here, &dir, runs));
@@ -225,7 +225,7 @@ async fn on_the_cluster() {
     until("its processes are gone", || testkit::processes(&fake).is_empty()).await;
     eprintln!("a job was cancelled");
 
-    // The controller stops and starts again; the job is not affected.
+    // The controller is restarted; the job is not affected.
     cluster.up().await;
     let (heard, followed) = (Heard::default(), job(&here, &dir, runs));
     let outage = async {

@@ -1,4 +1,4 @@
-//! Runs over real sshd processes on loopback addresses, and their failures.
+//! Runs over real sshd processes on loopback addresses, with failures.
 
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 
@@ -12,7 +12,7 @@ use support::{Heard, Here, Host, until};
 #[test]
 #[ignore = "the command line over there, started by the other tests"]
 fn the_command_itself() {
-    support::be_the_command();
+    support::act_as_the_command();
 }
 
 fn kill(pid: i32, signal: Signal) {
@@ -37,7 +37,7 @@ async fn a_remote_run_gives_the_results_of_a_local_one() {
     assert_eq!(read("out/t.one.second/log"), "00001 the log of second\n");
     assert_eq!(read("out/t.one.second/core"), "core\n");
     assert_eq!(read("out/t.one"), "00001 the log of first\n00001 the log of second\n");
-    // The second run uses the same connection and sends nothing again.
+    // The second run uses the same connection and does not resend anything.
     assert!(job.link.is_up().await);
     assert_eq!(heard.run(&job).await.unwrap(), Some(0));
     assert_eq!(host.builds(), 1);
@@ -95,18 +95,18 @@ async fn verdicts_from_before_the_connection_broke_are_kept() {
         heard.has("\"verdict\",\"subtest\":\"first\"") && !heard.has("\"verdict\",\"subtest\":\"second\"")
     );
     until("no process is left on the host", || host.processes().is_empty()).await;
-    // The next run makes a new connection.
+    // The next run establishes a new connection.
     host.remove("hold");
     assert_eq!(heard.run(&job).await.unwrap(), Some(0));
 }
 
 #[tokio::test]
-async fn a_run_without_its_local_side_ends() {
+async fn a_run_that_loses_its_local_side_exits() {
     let Some(host) = Host::start(31).await else { return };
     let (here, heard) = (Here::new(), Heard::default());
     host.write("hold", "");
     let job = here.job(&host, "first second");
-    // Dropping the run has the effect of killing this process: ssh is killed without a message.
+    // Dropping the run has the same effect as killing this process: ssh is killed without a message.
     tokio::select! {
         end = heard.run(&job) => panic!("it ended: {end:?}"),
         () = until("it runs", || heard.has("\"verdict\",\"subtest\":\"first\"")) => {}
@@ -155,8 +155,8 @@ async fn unusable_hosts_are_reported() {
         let error = heard.run(&job).await.unwrap_err().to_string();
         assert!(error.starts_with(said), "{error}");
     }
-    // A host with an unknown key is refused, and then not tried for a while.
-    host.sshd.forget_host_key();
+    // A host with an unknown key is refused, and then not retried for a while.
+    host.sshd.replace_host_key();
     for pid in testkit::processes(host.sshd.ssh_config().to_str().unwrap()) {
         kill(pid, Signal::KILL);
     }

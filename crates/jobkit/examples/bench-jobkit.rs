@@ -20,7 +20,7 @@ const JOBS: usize = 2_000_000;
 
 type Figure = (&'static str, f64, &'static str);
 
-/// Job number `n`: of one of 8 groups, in batches of up to 20, every third batch for one architecture only.
+/// Job number `n`: in one of 8 groups, in batches of up to 20; every third batch is for one architecture only.
 fn spec(n: usize) -> JobSpec<usize> {
     let needs = Needs::none().at_least("memory", 2048);
     let needs = if (n / 20).is_multiple_of(3) { needs.is("arch", "x86_64") } else { needs };
@@ -44,7 +44,7 @@ fn executor(n: usize) -> ExecutorSpec {
     spec
 }
 
-/// The figures of the first part.
+/// The results of the first part.
 struct Claims {
     /// In µs, sorted.
     times: Vec<f64>,
@@ -52,7 +52,8 @@ struct Claims {
     status: f64,
 }
 
-/// The durations of claims. Every executor claims a batch and ends it at its next turn; the window is kept full.
+/// Measures the durations of claims. Every executor claims a batch and ends it at its next turn; the window is kept
+/// full.
 async fn claims() -> Result<Claims, Box<dyn Error>> {
     let choir = Choir::new(ChoirConfig { window: WINDOW, ..ChoirConfig::default() });
     let (times, mut received) = mpsc::unbounded_channel();
@@ -98,7 +99,7 @@ async fn claims() -> Result<Claims, Box<dyn Error>> {
     Ok(Claims { times: taken, status })
 }
 
-/// Jobs per second from submission to end, with the window refilled as it drains and every end received.
+/// Jobs per second from submission to end. The window is refilled as it drains, and every end is received.
 async fn throughput() -> Result<f64, Box<dyn Error>> {
     let choir = Choir::new(ChoirConfig { window: WINDOW, ..ChoirConfig::default() });
     for n in 0..SLOTS {

@@ -1,4 +1,4 @@
-//! Two users share three hosts; one of them fails: `cargo run -p jobkit --example walk`.
+//! Two users share three hosts, one of which fails: `cargo run -p jobkit --example walk`.
 
 #![expect(clippy::print_stdout, reason = "a program for developers")]
 

@@ -8,7 +8,7 @@ use crate::handles::{Cancellation, Job};
 use crate::log::ExecutorLog;
 use crate::shared::Shared;
 
-/// The handle that the body of an executor claims with.
+/// The handle with which the body of an executor claims batches.
 #[derive(Debug)]
 pub struct Executor<P: Send + Clone + 'static> {
     pub(crate) id: ExecutorId,
@@ -37,9 +37,9 @@ impl<P: Send + Clone + 'static> Executor<P> {
         &self.log
     }
 
-    /// Waits for the next batch. `None` means that the executor was removed or the Choir is shutting down, and the body has to
-    /// end. An executor has one batch at a time: a claim waits until the previous batch has ended. Dropping the future is
-    /// safe: a batch that was granted goes back to the queue.
+    /// Waits for the next batch. `None` means that the executor was removed or the Choir is shutting down, and the body
+    /// must return. An executor has one batch at a time: a claim waits until the previous batch has ended. Cancel safe:
+    /// if the future is dropped, a granted batch returns to the queue.
     pub async fn claim(&mut self) -> Option<Batch<P>> {
         let (inner, id) = (&self.inner, self.id);
         let mut guard = ClaimGuard { inner, id, over: false };
@@ -63,8 +63,8 @@ impl<P: Send + Clone + 'static> Executor<P> {
     }
 }
 
-/// Jobs to run together. Call [`done`](Self::done) for each; when all are done or cancelled, drop the batch. Dropping it with
-/// unfinished jobs is an infrastructure error, so a body that panics or is aborted loses no job.
+/// Jobs to run together. Call [`done`](Self::done) for each; when all are done or cancelled, drop the batch. Dropping
+/// it with unfinished jobs is an infrastructure error, so no job is lost when a body panics or is aborted.
 #[derive(Debug)]
 pub struct Batch<P: Send + Clone + 'static> {
     /// The batch key of its jobs.
@@ -92,29 +92,30 @@ impl<P: Send + Clone + 'static> Batch<P> {
         self.id
     }
 
-    /// Ends a job as done, whatever its result. Returns false if it is not an unfinished job of this batch.
+    /// Ends a job as done, regardless of its result. Returns false if it is not an unfinished job of this batch.
     pub fn done(&self, job: JobId) -> bool {
         self.inner.with(|state, _| state.core.done(self.id, job))
     }
 
-    /// Ends the batch with an infrastructure error; `reason` is one line. The unfinished jobs go back to the queue, preferably
-    /// for another host, or end as [`Abandoned`](crate::Outcome::Abandoned) after too many attempts. The executor pauses.
+    /// Ends the batch with an infrastructure error; `reason` is one line. The unfinished jobs return to the queue,
+    /// preferably for another host, or end as [`Abandoned`](crate::Outcome::Abandoned) after too many attempts. The
+    /// executor pauses.
     pub fn infrastructure_error(mut self, reason: impl Into<String>) {
         self.end(BatchEnd::Failed(reason.into()));
     }
 
-    /// Puts the unfinished jobs back into the queue. This does not count as an error.
+    /// Returns the unfinished jobs to the queue. This does not count as an error.
     pub fn put_back(mut self) {
         self.end(BatchEnd::PutBack);
     }
 
-    /// Resolves when the batch has to stop: all unfinished jobs were cancelled, the executor was aborted, or the Choir shuts
-    /// down with [`Abort`](crate::Shutdown::Abort). Stop the work, then drop the batch.
+    /// Completes when the batch must stop: all unfinished jobs were cancelled, the executor was aborted, or the Choir
+    /// shuts down with [`Abort`](crate::Shutdown::Abort). Stop the work, then drop the batch.
     pub async fn cancelled(&self) {
         self.cancellation.cancelled().await;
     }
 
-    /// Whether [`cancelled`](Self::cancelled) would resolve at once.
+    /// Whether [`cancelled`](Self::cancelled) would complete immediately.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancellation.is_cancelled()
@@ -126,7 +127,7 @@ impl<P: Send + Clone + 'static> Batch<P> {
         self.inner.with(|state, _| state.core.is_cancelled(self.id, job))
     }
 
-    /// A handle on the cancellation that can be passed on.
+    /// A handle for the cancellation, which can be cloned and moved to other tasks.
     #[must_use]
     pub fn cancellation(&self) -> Cancellation {
         self.cancellation.clone()
@@ -152,7 +153,7 @@ impl<P: Send + Clone + 'static> Drop for Batch<P> {
     }
 }
 
-/// Withdraws a claim if its future is dropped.
+/// Withdraws a claim when its future is dropped.
 struct ClaimGuard<'a, P: Send + Clone + 'static> {
     inner: &'a Shared<P>,
     id: ExecutorId,

@@ -1,6 +1,6 @@
-//! The async shell: the scheduler behind a mutex, the clock, and the executors' tasks.
+//! The async shell: the scheduler behind a mutex, the clock, and the tasks of the executors.
 //!
-//! Only `P::clone` and the predicate of [`remove_where`](Choir::remove_where) run caller's code under the lock.
+//! Only `P::clone` and the predicate of [`remove_where`](Choir::remove_where) run code of the caller under the lock.
 
 use std::sync::Arc;
 
@@ -40,20 +40,20 @@ impl<P: Send + Clone + 'static> Choir<P> {
         &self.owner.0
     }
 
-    /// Submits a job. A waiting executor can claim it at once; use [`submit_all`](Self::submit_all) for jobs that should share
-    /// a batch. Once a shutdown has begun, the job ends at once as cancelled.
+    /// Submits a job. A waiting executor can claim it immediately; use [`submit_all`](Self::submit_all) for jobs that
+    /// should share a batch. After the start of a shutdown, the job ends immediately as cancelled.
     pub fn submit(&self, spec: JobSpec<P>) -> JobId {
         self.inner().with(|state, now| state.submit(spec, now))
     }
 
-    /// Submits jobs, all before an executor can claim the first.
+    /// Submits jobs. No executor can claim the first before all are submitted.
     pub fn submit_all(&self, specs: impl IntoIterator<Item = JobSpec<P>>) -> Vec<JobId> {
         let specs: Vec<JobSpec<P>> = specs.into_iter().collect();
         self.inner().with(|state, now| specs.into_iter().map(|spec| state.submit(spec, now)).collect())
     }
 
-    /// Cancels a job. A pending job ends at once. A running job ends with its batch, or as done if its executor reports that
-    /// first. Returns false if the job has ended.
+    /// Cancels a job. A pending job ends immediately. A running job ends with its batch, or as done if its executor
+    /// reports that first. Returns false if the job has already ended.
     pub fn cancel(&self, job: JobId) -> bool {
         self.inner().with(|state, _| state.core.cancel(job))
     }
@@ -75,8 +75,8 @@ impl<P: Send + Clone + 'static> Choir<P> {
         })
     }
 
-    /// Changes the [order](JobSpec::order) of jobs, all before an executor can claim the next. The order of a running job
-    /// applies when it goes back to the queue.
+    /// Changes the [order](JobSpec::order) of jobs. No executor can claim a job before all are changed. The new order
+    /// of a running job applies when the job returns to the queue.
     pub fn reorder(&self, jobs: impl IntoIterator<Item = (JobId, i64)>) {
         let jobs: Vec<(JobId, i64)> = jobs.into_iter().collect();
         self.inner().with(|state, _| {
@@ -115,13 +115,13 @@ impl<P: Send + Clone + 'static> Choir<P> {
         self.inner().wait(WaitCondition::Below(jobs)).await;
     }
 
-    /// Waits until no job is pending or running. The last batches may not have ended yet. Jobs that no executor can take keep
-    /// it waiting; [`status`](Self::status) lists them as unplaceable.
+    /// Waits until no job is pending or running. The last batches may not have ended yet. Jobs that no executor can
+    /// take block this call; [`status`](Self::status) lists them as unplaceable.
     pub async fn join(&self) {
         self.inner().wait(WaitCondition::Quiet).await;
     }
 
-    /// Every job that ends from now on, in order. The channel is unbounded.
+    /// A channel with every job that ends from now on, in order. It is unbounded.
     #[must_use]
     pub fn ends(&self) -> mpsc::UnboundedReceiver<End<P>> {
         self.inner().lock().listen()
@@ -141,8 +141,8 @@ impl<P: Send + Clone + 'static> Choir<P> {
         )
     }
 
-    /// Adds an executor and starts its body, which claims until it gets `None`. When the body returns, the executor is removed.
-    /// If it panics, the executor stays quarantined until it is removed.
+    /// Adds an executor and starts its body, which claims batches until it gets `None`. When the body returns, the
+    /// executor is removed. If it panics, the executor is quarantined until it is removed.
     pub fn add_executor<F, B>(&self, spec: ExecutorSpec, body: B) -> Result<(), ChoirError>
     where
         B: FnOnce(Executor<P>) -> F,
@@ -163,26 +163,26 @@ impl<P: Send + Clone + 'static> Choir<P> {
         Ok(())
     }
 
-    /// Removes an executor after its current batch. Its name is free when its body has ended. Returns false if there is no
-    /// executor of that name.
+    /// Removes an executor after its current batch. Its name can be reused when its body has returned. Returns false if
+    /// there is no executor with that name.
     pub fn remove_executor(&self, name: &str) -> bool {
         self.inner().with(|state, _| state.dismiss(name, Scheduler::retire))
     }
 
-    /// Removes an executor and cancels its batch. The unfinished jobs are put back.
+    /// Removes an executor and cancels its batch. The unfinished jobs return to the queue.
     pub fn abort_executor(&self, name: &str) -> bool {
         self.inner().with(|state, _| state.dismiss(name, Scheduler::abort_executor))
     }
 
-    /// Shuts down: accepts no further jobs and claims, cancels pending jobs, and waits until all bodies have ended. With
-    /// [`Drain`](Shutdown::Drain), running batches can end. With [`Abort`](Shutdown::Abort), they are cancelled, and bodies that
-    /// do not end within the grace period are aborted. An abort can follow a drain.
+    /// Shuts down: accepts no more jobs and claims, cancels pending jobs, and waits until all bodies have returned.
+    /// With [`Drain`](Shutdown::Drain), running batches can finish. With [`Abort`](Shutdown::Abort), they are
+    /// cancelled, and bodies that do not return within the grace period are aborted. An abort can follow a drain.
     pub async fn shutdown(&self, how: Shutdown) {
         self.inner().shut_down(how).await;
     }
 }
 
-/// Reports the end of a body to the Choir, also after a panic.
+/// Reports to the Choir that a body has ended, also after a panic.
 struct TaskGuard<P: Send + Clone + 'static> {
     id: ExecutorId,
     inner: Arc<Shared<P>>,

@@ -21,9 +21,9 @@ pub(crate) struct ChoirState<P> {
     pub(crate) core: Scheduler,
     jobs: NumberMap<JobId, SubmittedJob<P>>,
     members: NumberMap<ExecutorId, Member>,
-    /// The executors by name. A removed executor keeps its name until its body has ended.
+    /// The executors by name. The name of a removed executor is in use until its body has returned.
     names: HashMap<Arc<str>, ExecutorId>,
-    /// The number of bodies that have not ended.
+    /// The number of bodies that have not returned.
     bodies: usize,
     logs: HashMap<String, WeakLog>,
     batches: NumberMap<BatchId, watch::Sender<bool>>,
@@ -52,14 +52,14 @@ struct Member {
     ended: bool,
 }
 
-/// The condition that a waiter waits for.
+/// The condition for which a caller waits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum WaitCondition {
     /// Fewer pending jobs than this number.
     Below(usize),
     /// Neither pending nor running jobs.
     Quiet,
-    /// No body that has not ended.
+    /// All bodies have returned.
     NoExecutors,
 }
 
@@ -164,7 +164,7 @@ impl<P: Send + Clone + 'static> ChoirState<P> {
         self.members.values().filter_map(|member| member.task.clone()).collect()
     }
 
-    /// Removes an executor. Returns false if there is none of that name.
+    /// Removes an executor. Returns false if none has that name.
     pub(crate) fn dismiss(&mut self, name: &str, how: fn(&mut Scheduler, ExecutorId)) -> bool {
         let Some(&id) = self.names.get(name) else { return false };
         how(&mut self.core, id);

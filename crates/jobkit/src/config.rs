@@ -10,18 +10,18 @@ pub struct ChoirConfig {
     pub window: usize,
     /// The half-life of usage.
     pub usage_half_life: Duration,
-    /// The most jobs in one batch.
+    /// The maximum number of jobs in one batch.
     pub max_batch_jobs: usize,
-    /// The most infrastructure errors of a job on executors and hosts without other failures. The last attempt runs alone in
-    /// its batch, so that it does not affect other jobs.
+    /// The maximum number of infrastructure errors of a job on executors and hosts without other failures. In its last
+    /// attempt, the job runs alone in its batch, so that it does not affect other jobs.
     pub max_attempts: u32,
-    /// The most infrastructure errors of a job on any executors.
+    /// The maximum number of infrastructure errors of a job on any executors.
     pub max_failures: u32,
-    /// How long a job that failed waits for another host before it can go to the same host.
+    /// How long a failed job waits for another host before it can return to the same host.
     pub other_host_wait: Duration,
     /// The pauses of executors that fail.
     pub health: HealthConfig,
-    /// How long bodies may take to end after an abort. Then their tasks are aborted.
+    /// The time for bodies to return after an abort. Then their tasks are aborted.
     pub abort_grace: Duration,
     /// The logs of the executors; `None` for no logs.
     pub logs: Option<LogConfig>,
@@ -46,15 +46,15 @@ impl Default for ChoirConfig {
 /// The pauses of an executor after infrastructure errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthConfig {
-    /// The pause after the first error. It doubles with each further error in a row.
+    /// The pause after the first error. It doubles with each further consecutive error.
     pub backoff: Duration,
     /// The longest back-off.
     pub backoff_max: Duration,
-    /// The number of errors in a row after which an executor is quarantined.
+    /// The number of consecutive errors after which an executor is quarantined.
     pub quarantine_after: u32,
-    /// The first quarantine. It doubles each time the batch on probation fails.
+    /// The duration of the first quarantine. It doubles each time the batch on probation fails.
     pub quarantine: Duration,
-    /// The longest quarantine.
+    /// The maximum duration of a quarantine.
     pub quarantine_max: Duration,
 }
 
@@ -73,7 +73,7 @@ impl Default for HealthConfig {
 /// The logs of the executors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
-    /// The directory, created with the first line.
+    /// The directory, which is created with the first line.
     pub dir: PathBuf,
     /// The size in bytes at which a log is rotated.
     pub max_bytes: u64,
@@ -88,7 +88,7 @@ impl LogConfig {
     }
 }
 
-/// Whole ms, rounded up, saturating.
+/// A duration in whole ms, rounded up, saturating.
 pub(crate) fn ms(duration: Duration) -> u64 {
     let up = u128::from(!duration.subsec_nanos().is_multiple_of(1_000_000));
     u64::try_from(duration.as_millis() + up).unwrap_or(u64::MAX)

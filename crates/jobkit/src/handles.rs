@@ -6,10 +6,10 @@ use tokio::sync::watch;
 
 use crate::core::{JobId, Outcome};
 
-/// An executor that cannot be added.
+/// Why an executor cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChoirError {
-    /// The name is in use, also by a removed executor with a body that has not ended.
+    /// The name is in use, possibly by a removed executor with a body that has not returned.
     #[error("executor {0} already exists; remove it and wait until its last batch has ended")]
     NameTaken(String),
     /// The Choir is shutting down.
@@ -61,13 +61,13 @@ pub struct Job<P> {
 pub struct Cancellation(pub(crate) watch::Receiver<bool>);
 
 impl Cancellation {
-    /// Resolves when the batch has to stop, or has ended.
+    /// Completes when the batch must stop, or has ended.
     pub async fn cancelled(&self) {
         // An error means that the batch has ended.
         _ = self.0.clone().wait_for(|cancelled| *cancelled).await;
     }
 
-    /// Whether the batch has to stop.
+    /// Whether the batch must stop.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         *self.0.borrow()

@@ -1,4 +1,4 @@
-//! A scheduler of jobs onto executors: batches, weighted fair share, executor health.
+//! A scheduler that assigns jobs to executors: batches, weighted fair share, executor health.
 //!
 //! [`core::Scheduler`] makes the decisions: synchronous code over plain data, with the time as an argument. [`Choir`] is the
 //! async shell around it: executors are async functions that claim batches. Each submitted job ends exactly once; see

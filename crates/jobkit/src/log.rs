@@ -1,5 +1,5 @@
-//! One log file per executor, appended line by line, so that it can be read at any time. Rotation renames the file, so a
-//! reader that has it open is not affected.
+//! One log file per executor, appended line by line, so that it can be read at any time. Rotation renames the file, so
+//! a reader that has it open is not affected.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::config::LogConfig;
 
 /// The log of an executor. Cheap to clone; all clones write to the same file. Writes block for a short time. Without a
-/// [`LogConfig`] nothing is written.
+/// [`LogConfig`], nothing is written.
 #[derive(Debug, Clone)]
 pub struct ExecutorLog(Arc<Option<Mutex<LogFile>>>);
 
-/// A reference to a log that may be in use, so that no two logs rotate the same file.
+/// A weak reference to a log that may be in use, so that a file is never rotated by two logs.
 #[derive(Debug)]
 pub(crate) struct WeakLog(Weak<Option<Mutex<LogFile>>>);
 
@@ -40,7 +40,7 @@ impl ExecutorLog {
         Self(Arc::new(None))
     }
 
-    /// The log of the executor of this name. The file is opened with the first line.
+    /// The log for the executor with this name. The file is opened with the first line.
     pub(crate) fn new(config: &LogConfig, name: &str) -> Self {
         let file = LogFile {
             path: config.dir.join(file_name(name)),
@@ -74,8 +74,8 @@ impl ExecutorLog {
         self.file().map(|file| file.path.clone())
     }
 
-    /// Writes a line with a timestamp (UTC). Lines that cannot be written, for example on a full disk, are counted; the next
-    /// successful write reports the number.
+    /// Writes a line with a UTC time stamp. Lines that cannot be written, for example because the disk is full, are
+    /// counted; the next successful write reports the number.
     pub fn line(&self, text: impl AsRef<str>) {
         let Some(mut file) = self.file() else { return };
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
@@ -125,7 +125,7 @@ impl LogFile {
         }
         let Some(file) = self.file.as_mut() else { return Err(io::ErrorKind::NotFound.into()) };
         if let Err(error) = file.write_all(bytes) {
-            // A part may have been written. Opening the file again reads its size.
+            // A part may have been written. Reopening the file reads its size.
             self.file = None;
             return Err(error);
         }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_leave_the_directory() {
+    fn log_names_cannot_leave_the_directory() {
         assert_eq!(file_name("farm1/3"), "farm1.3.log");
         assert_eq!(file_name("../../etc/passwd"), "etc.passwd.log");
         assert_eq!(file_name("a b\n"), "a_b_.log");

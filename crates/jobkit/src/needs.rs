@@ -1,7 +1,7 @@
 //! The needs of a job, and whether an executor meets them.
 //!
-//! The names of tags and amounts have no meaning to the scheduler. An executor without the tag or amount does not meet the
-//! need.
+//! The names of tags and amounts have no meaning to the scheduler. An executor that lacks a tag or amount does not meet
+//! the need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,7 +20,7 @@ pub enum Requirement {
     AtLeast(u64),
 }
 
-/// All needs of a job. If empty, any executor fits.
+/// All needs of a job. If empty, any executor meets them.
 ///
 /// ```
 /// use jobkit::Needs;

@@ -18,7 +18,7 @@ pub(crate) struct Shared<P: Send + Clone + 'static> {
     pub(crate) config: ChoirConfig,
     origin: Instant,
     unix_origin: Duration,
-    /// Wakes the ticker when its next tick is earlier than before, or when the Choir ends.
+    /// Wakes the ticker when its next tick becomes earlier, or when the Choir ends.
     rearm: Arc<Notify>,
 }
 

@@ -1,4 +1,4 @@
-//! Shutdown: ask the executors to end, and abort their tasks after a grace period.
+//! Shutdown: asks the executors to end, and aborts their tasks after a grace period.
 
 use std::sync::Arc;
 

@@ -12,16 +12,17 @@ pub struct JobSpec<P> {
     pub name: String,
     /// Data for the executor.
     pub payload: P,
-    /// Jobs share a batch only if this, their group and their needs are equal.
+    /// Jobs share a batch only if their batch key, group and needs are equal.
     pub batch_key: String,
-    /// The expected duration, in whole ms, rounded up. The costs of a batch add up to at most the executor's budget, except
-    /// that a single job can exceed it.
+    /// The expected duration, in whole ms, rounded up. The total cost of a batch is at most the executor's budget,
+    /// except if a single job exceeds it.
     pub cost: Duration,
     /// The fair-share group.
     pub group: String,
-    /// The weight of the group from now on: twice the weight, twice the share. A value that is not positive counts as 1.
+    /// Sets the weight of the group: twice the weight gives twice the share. A value that is not positive is treated as
+    /// 1.
     pub weight: f64,
-    /// The most executors that run batches of the group at a time, from now on.
+    /// Sets the maximum number of executors that run batches of the group at the same time.
     pub executors_max: Option<usize>,
     /// The order within the group, lowest first, then in order of submission.
     pub order: i64,
@@ -30,8 +31,8 @@ pub struct JobSpec<P> {
 }
 
 impl<P> JobSpec<P> {
-    /// A job in its own batch (the batch key is the name), in the group `default` with weight 1, with cost 1 s, order 0 and no
-    /// needs.
+    /// A job in its own batch (the batch key is the name), in the group `default` with weight 1, cost 1 s, order 0 and
+    /// no needs.
     pub fn new(name: impl Into<String>, payload: P) -> Self {
         let name = name.into();
         Self {
@@ -53,13 +54,13 @@ impl<P> JobSpec<P> {
 pub struct ExecutorSpec {
     /// Its unique name.
     pub name: String,
-    /// Its host. A job that failed goes to another host if possible.
+    /// Its host. A failed job goes to another host if possible.
     pub host: String,
     /// Its tags: `arch` = `x86_64`.
     pub tags: BTreeMap<String, String>,
     /// Its amounts: `memory` = 4096.
     pub amounts: BTreeMap<String, u64>,
-    /// The largest cost of a batch.
+    /// The maximum total cost of a batch.
     pub budget: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The states of jobs and executors, and their transitions. A test compares the diagrams of the README with these.
+//! The states of jobs and executors, and their transitions. A test compares them with the diagrams in the README.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub enum JobState {
     Done,
     /// Given up after too many infrastructure errors.
     Abandoned,
-    /// Cancelled, or not done at the shutdown of the Choir.
+    /// Cancelled, or not done when the Choir shut down.
     Cancelled,
     /// Removed from the queue by the submitter.
     Removed,
@@ -63,7 +63,7 @@ pub enum ExecutorState {
     /// Paused after an infrastructure error.
     #[serde(rename = "backing off")]
     BackingOff,
-    /// Paused longer after several errors in a row, then on probation for one batch.
+    /// Paused longer after several consecutive errors, then on probation for one batch.
     #[serde(rename = "quarantined")]
     Quarantined,
 }

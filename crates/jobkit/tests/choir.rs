@@ -18,7 +18,7 @@ fn on(name: &str, host: &str) -> ExecutorSpec {
     ExecutorSpec { host: host.into(), ..ExecutorSpec::new(name) }
 }
 
-/// Sleeps for the seconds of each job's payload, and reports it as done.
+/// Sleeps for the seconds in each job's payload, and reports the job as done.
 async fn do_jobs(mut executor: Executor<u32>) {
     while let Some(batch) = executor.claim().await {
         for job in &batch.jobs {
@@ -161,7 +161,7 @@ async fn a_job_that_breaks_executors_is_given_up_alone() {
     let Outcome::Abandoned { reason } = &poison.outcome else { panic!("{poison:?}") };
     let expected = "given up after 3 infrastructure errors, the last on ";
     assert!(reason.starts_with(expected), "{reason}");
-    // The jobs have two attempts together and the third alone, in which the neighbour succeeds.
+    // In two attempts the jobs run together. In the third, each runs alone and the neighbor succeeds.
     let neighbour = ends.recv().await.unwrap();
     assert_eq!((&*neighbour.name, neighbour.outcome), ("neighbour", Outcome::Done));
     let mut hosts = failures.lock().unwrap().clone();
@@ -246,7 +246,7 @@ async fn put_back_and_dropped_claims_lose_no_job() {
     let choir = Choir::new(ChoirConfig::default());
     choir
         .add_executor(ExecutorSpec::new("fickle"), |mut executor: Executor<u32>| async move {
-            // Drops the claim at the time at which the batch is granted.
+            // Drops the claim at the moment when the batch is granted.
             tokio::select! {
                 biased;
                 () = sleep(Duration::from_secs(1)) => {}

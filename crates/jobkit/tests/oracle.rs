@@ -1,7 +1,7 @@
-//! The scheduler against a simple model that keeps lists and computes every sum from scratch.
+//! Compares the scheduler with a simple model that keeps lists and computes every sum from scratch.
 //!
-//! The model checks every batch: no duplicate job, needs and budget met, the right group and first job, filled in order up to
-//! the budget. After every step it checks that no waiting executor could take a pending job.
+//! The model checks every batch: no duplicate job, needs and budget met, the right group and first job, filled in order
+//! up to the budget. After every step it checks that no waiting executor could take a pending job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -76,7 +76,7 @@ fn needs(number: u8) -> Needs {
 struct Job {
     spec: JobSpec<()>,
     pending: bool,
-    /// The hosts that it failed on, and the time of the last failure.
+    /// The hosts on which it failed, and the time of the last failure.
     failed_on: BTreeSet<String>,
     failed_at: u64,
     /// The number of its last failure. Jobs share a batch only if this is equal.
@@ -228,7 +228,7 @@ impl Model {
         assert_eq!(grant.jobs, expected);
     }
 
-    /// Checks that a job that failed goes to a host that it did not fail on, if one of those can take it.
+    /// Checks that a failed job goes to a host on which it did not fail, if one of those can take it.
     fn check_other_host(&self, slot: &Slot, job: &Job) {
         if self.now >= job.failed_at + ELSEWHERE || !job.failed_on.contains(&slot.spec.host) {
             return;
@@ -290,7 +290,7 @@ impl Model {
             }
         }
         self.scheduler.end_batch(batch, end, self.now);
-        // Jobs that are given up are not pending. The model handles their ends before it checks the first grant.
+        // Jobs that are given up are not pending. The model must process their ends before it checks the first grant.
         self.effects();
     }
 

@@ -1,7 +1,8 @@
-//! A farm of 1,000 hosts with 64 slots each, in virtual time, with seeded failures: hosts that fail for some time, slots that
-//! fail once, jobs that break every executor, hosts that are removed and added again, jobs that are cancelled.
+//! Simulates a farm of 1,000 hosts with 64 slots each, in virtual time, with seeded failures: hosts that fail for some
+//! time, slots that fail once, jobs that break every executor, hosts that are removed and added again, jobs that are
+//! cancelled.
 //!
-//! Every job ends exactly once, and few jobs other than those that break executors are given up.
+//! Every job ends exactly once, and few jobs are given up other than those that break executors.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
@@ -188,7 +189,7 @@ impl Farm {
             Event::HostRecovers(host) => self.dead[host] = false,
             Event::HostRemoved(host) => {
                 for id in std::mem::take(&mut self.hosts[host]) {
-                    // Half of the executors are aborted, the others can end their batch.
+                    // Half of the executors are aborted; the others can finish their batch.
                     if self.rng.one_in(2) {
                         self.scheduler.abort_executor(id);
                     }

@@ -116,7 +116,7 @@ impl Sshd {
     }
 
     /// Replaces the known host key with a wrong one.
-    pub fn forget_host_key(&self) {
+    pub fn replace_host_key(&self) {
         let user = self.read("user.pub");
         self.write("known_hosts", &format!("[{}]:{} {user}", self.address, self.port));
     }

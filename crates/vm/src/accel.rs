@@ -1,8 +1,8 @@
 //! Tests whether guests run under KVM on this host.
 //!
-//! An accessible `/dev/kvm` is not enough: on some hosts a guest never executes an instruction, on others (PVM) the
-//! guest's kernel is emulated and hangs at the first instruction that is not implemented. So a guest of 512 bytes, with
-//! instructions that kernels execute early, is booted once. The result is cached until the host reboots.
+//! An accessible `/dev/kvm` is not sufficient: on some hosts, a guest never executes an instruction; on others (PVM),
+//! the guest's kernel is emulated and hangs at the first instruction that is not implemented. So a guest of 512 bytes,
+//! with instructions that kernels execute early, is booted once. The result is cached until the host reboots.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ mod probe;
 pub enum Kvm {
     /// Guests run.
     Works,
-    /// They do not, for this reason.
+    /// They do not run, with the reason.
     Unusable(String),
 }
 
@@ -45,14 +45,14 @@ impl fmt::Display for Kvm {
     }
 }
 
-/// The version of the probe guest: a cached result of another version is not used.
+/// The version of the probe guest. A cached result of another version is ignored.
 const PROBE_VERSION: u32 = 2;
-/// The time limit of the probe guest, which needs a tenth of a second.
+/// The time limit of the probe guest, which takes about 0.1 s.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// QEMU's exit code when the x86 guest succeeds: `(0x10 << 1) | 1`.
 const X86_EXIT_CODE: i32 = 0x21;
 
-/// The longest error of QEMU that is repeated, in characters.
+/// The maximum length of a QEMU error that is quoted, in characters.
 const ERROR_CHARS: usize = 120;
 
 /// Whether guests of `arch` run under KVM on this host; cached in `cache_dir` until the host reboots.
@@ -79,7 +79,7 @@ pub async fn kvm_now(arch: Arch) -> Kvm {
     }
 }
 
-/// What is known without booting a guest.
+/// The result, if it can be determined without booting a guest.
 fn precheck(arch: Arch) -> Option<Kvm> {
     if Arch::native() != Some(arch) {
         return Some(Kvm::Unusable(format!("this host is not {arch}")));
@@ -120,7 +120,7 @@ async fn probe(arch: Arch) -> Kvm {
     }
 }
 
-/// QEMU's error in short; for a failed assertion only the name of the function.
+/// QEMU's error, shortened; for a failed assertion, only the name of the function.
 fn brief(complaint: &str) -> String {
     let line = complaint.lines().next().unwrap_or_default();
     match line.split_once(": Assertion `") {
@@ -199,7 +199,7 @@ impl CachedResult {
         }
     }
 
-    /// Without a stored result the next run probes again: errors are ignored.
+    /// Errors are ignored: without a stored result, the next run probes again.
     fn store(&self, result: &Kvm) {
         let word = match result {
             Kvm::Works => "works",
@@ -225,7 +225,7 @@ mod tests {
 
     /// Runs under TCG, so that it does not depend on this host's KVM.
     #[tokio::test]
-    async fn the_guest_needs_every_one_of_its_instructions() {
+    async fn the_guest_depends_on_each_instruction() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("guest");
         std::fs::write(&file, guest(Arch::X86_64)).unwrap();
@@ -235,7 +235,7 @@ mod tests {
             Err(SpawnError::NotFound { .. }) => return eprintln!("SKIPPED: no qemu-system-x86_64"),
             output => assert_eq!(output.unwrap().exit, expected_exit(Arch::X86_64)),
         }
-        // With a loop in place of cmpxchg16b the guest hangs, as on a host that does not emulate the instruction.
+        // With a loop instead of cmpxchg16b, the guest hangs, as on a host that does not emulate the instruction.
         let mut broken = guest(Arch::X86_64);
         let at = broken.windows(4).position(|code| code == [0xf0, 0x48, 0x0f, 0xc7]).expect("cmpxchg16b");
         broken[at..at + 2].copy_from_slice(&[0xeb, 0xfe]);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guest_is_its_source_assembled() {
+    fn the_guest_matches_its_assembled_source() {
         let dir = tempfile::tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/accel/probe.s");
         let script = "as --64 -o probe.o \"$1\" && ld -m elf_x86_64 -Ttext 0x7c00 --oformat binary -o probe.bin probe.o";

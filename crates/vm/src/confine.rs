@@ -1,6 +1,7 @@
-//! QEMU in a sandbox: it sees the files of its own machine and nothing else of the host, and cannot start programs.
+//! QEMU in a sandbox: it can access the files of its own machine and nothing else of the host, and cannot start
+//! programs.
 //!
-//! A guest that breaks out of QEMU finds its own disks, shares and sockets, and the programs in `/usr`.
+//! A guest that breaks out of QEMU can access only its own disks, shares and sockets, and the programs in `/usr`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,30 +12,30 @@ use spawn::{Cmd, Limits};
 
 use crate::machine::{Accel, Machine, MachineError, argv, program};
 
-/// QEMU's own filter of system calls: it starts no program, changes no user id and no scheduling.
+/// QEMU's own system call filter: QEMU cannot start programs, change user ids or change scheduling.
 const FILTER: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
-/// The address space of QEMU in addition to the memory of the guest, in bytes: translated code, stacks, caches.
+/// The address space of QEMU in addition to the guest's memory, in bytes: translated code, stacks, caches.
 const OVERHEAD: u64 = 16 << 30;
-/// The same for each processor of the guest.
+/// The additional address space per processor of the guest, in bytes.
 const OVERHEAD_CPU: u64 = 256 << 20;
-/// The size of a file that QEMU may write: that of the largest disk.
+/// The maximum size of a file that QEMU may write, which is that of the largest disk.
 const FILE_BYTES: u64 = 1 << 50;
 /// The size of `/tmp`, which QEMU does not use.
 const TMP_BYTES: u64 = 16 << 20;
-/// Threads of one QEMU: processors, disks, shares.
+/// The maximum number of threads of a QEMU process: processors, disks, shares.
 const THREADS: u64 = 4096;
 
 /// How QEMU is started on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confinement {
-    /// QEMU's program, with its path.
+    /// The path of QEMU's program.
     program: PathBuf,
-    /// This QEMU can filter its system calls.
+    /// Whether this QEMU can filter its system calls.
     filter: bool,
 }
 
 impl Confinement {
-    /// Checks that the sandbox works here, and what QEMU can do for it.
+    /// Checks that the sandbox works here, and which restrictions QEMU supports.
     pub async fn probe(arch: Arch) -> Result<Self, SandboxError> {
         sandbox::probe().await?;
         let program = find_program(program(arch)).unwrap_or_else(|| program(arch).into());
@@ -50,7 +51,7 @@ impl Confinement {
         Ok(Self { program, filter })
     }
 
-    /// The command that runs `machine` in the sandbox. `temp_dir` has the machine's own disks and logs.
+    /// The command that runs `machine` in the sandbox. `temp_dir` contains the machine's own disks and logs.
     pub fn command(&self, machine: &Machine, temp_dir: &Path) -> Result<Cmd, MachineError> {
         let argv = argv(machine)?;
         let cmd = self.sandbox(machine, temp_dir).command(&self.program);
@@ -70,20 +71,20 @@ impl Confinement {
         sandbox.network(if online { Network::Host } else { Network::None })
     }
 
-    /// The host's files and directories that QEMU uses, and whether it writes to them. A directory comes before those
-    /// below it, which it would hide otherwise.
+    /// The files and directories of the host that QEMU uses, and whether it writes to them. A directory precedes its
+    /// contents, because a later mount hides an earlier one.
     fn paths<'a>(&'a self, machine: &'a Machine, temp_dir: &'a Path) -> Vec<(&'a Path, bool)> {
         let mut paths =
             vec![(machine.kernel.as_path(), false), (machine.root.as_path(), false), (temp_dir, true)];
         paths.extend(machine.initrd.as_deref().map(|file| (file, false)));
         paths.extend(machine.sockets.as_deref().map(|dir| (dir, true)));
         if let Some(dir) = self.program.parent().filter(|dir| !dir.starts_with("/usr")) {
-            // QEMU's firmware is next to the directory of its program.
+            // QEMU's firmware is in a directory next to the one that contains its program.
             paths.push((dir.parent().filter(|prefix| prefix.parent().is_some()).unwrap_or(dir), false));
         }
         let shares = machine.shares.iter().map(|share| (share.dir.as_path(), share.writable));
         paths.extend(shares);
-        // Links in a share are resolved in the sandbox, where they lead to nothing else of the host.
+        // Links in a share are resolved in the sandbox, where they cannot lead to other files of the host.
         let seen = |file: &Path| {
             file.starts_with(temp_dir) || machine.shares.iter().any(|share| file.starts_with(&share.dir))
         };
@@ -94,8 +95,8 @@ impl Confinement {
     }
 }
 
-/// The memory that guests on this host can have, in MiB: that of the host, or of the control group of this process if it
-/// is limited. `None` if it cannot be read.
+/// The memory available for guests on this host, in MiB: that of the host, or of the control group of this process if
+/// it is limited. `None` if it cannot be read.
 #[must_use]
 pub fn host_memory_mib() -> Option<u64> {
     let text = |path: &Path| fsx::own::read_to_string(path, 1 << 20).ok();
@@ -103,7 +104,7 @@ pub fn host_memory_mib() -> Option<u64> {
     let group = text(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let group = group.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     let top = Path::new("/sys/fs/cgroup");
-    // Each group above this one can have a limit, too.
+    // Each parent group can have a limit, too.
     let dirs = top.join(group);
     let dirs = dirs.ancestors().take_while(|dir| dir.starts_with(top));
     let limits = dirs.filter_map(|dir| text(&dir.join("memory.max"))?.trim().parse::<u64>().ok());
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn qemu_sees_the_files_of_its_machine_alone() {
+    fn qemu_can_access_only_the_files_of_its_machine() {
         let line = line(&machine());
         let mounts = line.split(" --").filter(|option| {
             let mut words = option.split(' ');
@@ -177,12 +178,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_takes_over_qemu_finds_nothing_else() {
+    async fn code_that_takes_over_qemu_finds_no_other_files() {
         if let Err(error) = sandbox::probe().await {
             eprintln!("SKIPPED: {error}");
             return;
         }
-        // In the sandbox, /tmp is its own and writable.
+        // In the sandbox, /tmp is private and writable.
         let dir = tempfile::tempdir_in("/var/tmp").unwrap();
         let path = |name: &str| dir.path().join(name);
         for name in ["vm/guest", "files", "tests", "kernels", "home"] {

@@ -1,12 +1,12 @@
-//! Splits console bytes into lines, without I/O.
+//! Splits console bytes into lines. No I/O.
 //!
 //! For any input, a line is plain text of bounded length: `\r`, NUL and ANSI sequences are removed, invalid UTF-8 is
 //! replaced, and memory use is bounded.
 
-/// The longest line, in bytes; a longer one is split.
+/// The maximum length of a line, in bytes; longer lines are split.
 const LINE_MAX: usize = 8192;
-/// The longest message of the kernel or of the protocol, in bytes. It is never split, however long the unfinished text
-/// of a program before it is.
+/// The maximum length of a message of the kernel or of the protocol, in bytes. It is never split, regardless of the
+/// length of the unfinished program output before it.
 const MESSAGE_MAX: usize = 2048;
 
 /// Splits a byte stream into lines.
@@ -53,8 +53,8 @@ impl LineSplitter {
     }
 }
 
-/// A line as text, without ANSI sequences and control characters except tab. A `\r` inside the line becomes a space:
-/// the overwritten text stays.
+/// A line as text, without ANSI sequences and control characters except tab. A `\r` inside the line becomes a space,
+/// and the overwritten text is kept.
 fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(text.len());
@@ -67,7 +67,7 @@ fn clean(bytes: &[u8]) -> String {
                 }
             }
             '\u{90}' | '\u{98}' | '\u{9b}' | '\u{9d}'..='\u{9f}' => {
-                // The 8-bit form of ESC and a character 0x40 lower.
+                // The 8-bit equivalent of ESC followed by the character 0x40 lower.
                 let kind = char::from_u32(c as u32 - 0x40).unwrap_or('[');
                 skip_sequence(kind, &mut chars);
             }
@@ -80,8 +80,8 @@ fn clean(bytes: &[u8]) -> String {
     out
 }
 
-/// Skips the rest of a control sequence (ECMA-48) after its introducer, which is ESC with the next character, or a C1 character.
-/// A sequence with an invalid character ends before it, so that damaged output hides no text.
+/// Skips the rest of a control sequence (ECMA-48) after its introducer, which is ESC with the next character, or a C1
+/// character. A sequence ends before an invalid character, so that damaged output does not hide text.
 fn skip_sequence(kind: char, chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     match kind {
         // CSI: parameters and intermediates, then the final character.
@@ -89,7 +89,7 @@ fn skip_sequence(kind: char, chars: &mut std::iter::Peekable<std::str::Chars<'_>
             while chars.next_if(|c| ('\u{20}'..='\u{3f}').contains(c)).is_some() {}
             chars.next_if(|c| ('\u{40}'..='\u{7e}').contains(c));
         }
-        // OSC, DCS, SOS, PM, APC: a string that BEL or ST ends.
+        // OSC, DCS, SOS, PM, APC: a string terminated by BEL or ST.
         ']' | 'P' | 'X' | '^' | '_' => {
             while let Some(c) = chars.next_if(|c| !matches!(c, '\u{1b}' | '\r')) {
                 if matches!(c, '\u{7}' | '\u{9c}') {
@@ -101,7 +101,7 @@ fn skip_sequence(kind: char, chars: &mut std::iter::Peekable<std::str::Chars<'_>
                 *chars = ahead;
             }
         }
-        // Intermediates, as in the selection of a character set, then the final character.
+        // Intermediates, as for selecting a character set, then the final character.
         '\u{20}'..='\u{2f}' => {
             while chars.next_if(|c| ('\u{20}'..='\u{2f}').contains(c)).is_some() {}
             chars.next_if(|c| ('\u{30}'..='\u{7e}').contains(c));
@@ -110,7 +110,7 @@ fn skip_sequence(kind: char, chars: &mut std::iter::Peekable<std::str::Chars<'_>
     }
 }
 
-/// A log of limited size: of a longer one the first and the last lines are kept.
+/// A log of limited size. If it exceeds the limit, the first and the last lines are kept.
 #[derive(Debug)]
 pub struct CappedLog {
     head: Vec<u8>,
@@ -166,7 +166,7 @@ impl CappedLog {
         bytes
     }
 
-    /// The lines from the last to the first, without the time at their start.
+    /// The lines from the last to the first, without their leading time.
     pub(crate) fn lines_reversed(&self) -> impl Iterator<Item = String> {
         let tail = self.tail.iter().rev().map(|line| &**line);
         let head = self.head.rsplit(|b| *b == b'\n').filter(|line| !line.is_empty());
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn partial_lines_and_rubbish() {
+    fn partial_lines_and_invalid_bytes() {
         assert_eq!(lines(&[b"a", b"b\r\n", b"\n", b"c"]), ["ab", "", "c"]);
         assert_eq!(lines(&[b"\x1b[1;31mred\x1b[0m \x00x\xff\n"]), ["red x\u{fffd}"]);
         assert_eq!(lines(&[b"\x1b]0;title\x07text\n"]), ["text"]);
@@ -224,7 +224,7 @@ mod tests {
         ] {
             assert_eq!(lines(&[format!("a{sequence}b\n").as_bytes()]), ["ab"], "{sequence:?}");
         }
-        // What is no sequence hides nothing.
+        // Text that is not a sequence hides nothing.
         assert_eq!(
             lines(&["\x1b\u{e4}\n\x1b[1\u{e4}\n\x1b\n\x1b]0;x\r[    1.0] BUG: y\n".as_bytes()]),
             ["\u{e4}", "\u{e4}", "", "[    1.0] BUG: y"]
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_behind_unfinished_text_of_any_length_is_whole() {
+    fn a_message_after_unfinished_text_of_any_length_is_not_split() {
         let message = "[   81.050000] INFO: task worker:123 blocked for more than 30 seconds.";
         for dots in LINE_MAX - MESSAGE_MAX - 100..LINE_MAX + 100 {
             let text = format!("{}{message}\n", ".".repeat(dots));

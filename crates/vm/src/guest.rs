@@ -1,6 +1,6 @@
-//! The folder that the guest gets at boot: its init, its environment, its subtests and its mounts.
+//! The directory that the guest gets at boot: its init, its environment, its subtests and its mounts.
 //!
-//! `guest/init` reads these files; they are its whole interface to the host.
+//! `guest/init` reads these files; they are its only interface to the host.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -11,9 +11,9 @@ use model::SubtestName;
 
 use crate::supervise::Token;
 
-/// The 9p tag of this folder.
+/// The 9p tag of this directory.
 pub const TAG: &str = "ktest_guest";
-/// The mount point of the host's folders in the guest.
+/// The mount point of the host's directories in the guest.
 pub const HOST: &str = "/host";
 /// The guest's init, second stage.
 const INIT: &str = include_str!("../guest/init");
@@ -33,7 +33,7 @@ pub struct GuestSpec {
     pub command: Vec<String>,
     /// The token of this boot.
     pub token: Token,
-    /// The ssh keys; `None` if nobody may log in.
+    /// The ssh keys; `None` if logins are disabled.
     pub ssh: Option<SshKeys>,
 }
 
@@ -51,13 +51,13 @@ pub struct GuestMount {
 /// The ssh keys of one VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshKeys {
-    /// The public keys that may log in, one a line.
+    /// The public keys that may log in, one per line.
     pub authorized: String,
     /// The guest's private key.
     pub host: String,
 }
 
-/// Writes the folder that is shared under [`TAG`].
+/// Writes the directory that is shared as [`TAG`].
 pub fn write(dir: &Path, spec: &GuestSpec) -> io::Result<()> {
     own::create_dir_all(dir)?;
     own::write(&dir.join("init"), INIT)?;
@@ -78,7 +78,7 @@ pub fn write(dir: &Path, spec: &GuestSpec) -> io::Result<()> {
     Ok(())
 }
 
-/// The command as a bash script. A single word is a shell line, as with ssh.
+/// The command as a bash script. A single word is interpreted as a shell command line, as ssh does.
 fn command_text(command: &[String]) -> String {
     match command {
         [line] => format!("{line}\n"),

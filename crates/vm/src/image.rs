@@ -1,7 +1,7 @@
-//! Root images: the guest's file system, built once from the host's distribution and used copy-on-write.
+//! Root images: the guest's root file system, built once from the host's distribution and used copy-on-write.
 //!
-//! The name of an image is derived from its contents, so an existing one is never inspected. It appears under its name by
-//! rename, when it is complete.
+//! The name of an image is derived from its contents, so an existing image is never inspected. A new image is renamed
+//! to its final name when it is complete.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub mod host;
 
 use host::Host;
 
-/// The packages of an ordinary guest: the programs of the test contract and the tools of the file systems.
+/// The packages of a standard guest: the programs of the test contract and the file system tools.
 pub const STANDARD_PACKAGES: [&str; 20] = [
     "acl",
     "attr",
@@ -46,13 +46,13 @@ pub const STANDARD_PACKAGES: [&str; 20] = [
 pub struct ImageSpec {
     /// The guest's architecture.
     pub arch: Arch,
-    /// The suite of the distribution; by default the host's.
+    /// The suite of the distribution; the default is the host's.
     pub suite: Option<String>,
     /// The packages in addition to the essential ones.
     pub packages: Vec<String>,
     /// The size of the file system, in MiB; the file is sparse.
     pub size_mib: u64,
-    /// The repository to install from; by default the host's.
+    /// The repository to install from; the default is the host's.
     pub mirror: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl ImageSpec {
         self
     }
 
-    /// Its file name, derived from everything that determines its contents except the mirror and the date.
+    /// Its file name, derived from everything that determines its contents, except the mirror and the date.
     fn file_name(&self, suite: &str) -> String {
         let mut hasher = Hasher::new();
         let mut packages = self.packages.clone();
@@ -124,7 +124,7 @@ pub struct Image {
 /// Why an image cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The user lacks the rights.
+    /// The user lacks the required privileges.
     #[error("this user cannot build an image: {0}")]
     Rights(String),
     /// The host has no apt sources.
@@ -135,7 +135,7 @@ pub enum ImageError {
     /// Not the name of a package or suite.
     #[error("{0:?} is not the name of a package or suite")]
     Name(String),
-    /// A path that other programs cannot take.
+    /// A path that other programs do not accept.
     #[error("{0:?} is not UTF-8; use another folder")]
     Path(PathBuf),
     /// A program failed.
@@ -173,9 +173,10 @@ impl ImageError {
     }
 }
 
-/// The image of `spec` in the cache folder; it is built if it does not exist. `progress` gets the steps.
+/// Returns the image for `spec` in the cache directory, and builds it if it does not exist. `progress` is called for
+/// each step.
 ///
-/// Of several concurrent callers, in any processes, one builds it and the others wait.
+/// If several callers in any processes run this concurrently, one builds the image and the others wait.
 pub async fn find_or_create(
     spec: &ImageSpec,
     cache: &Path,
@@ -192,13 +193,13 @@ pub async fn find_or_create(
     image_at(&path, false).ok_or(ImageError::Path(path))
 }
 
-/// The image of `spec` in the cache folder, if it exists.
+/// The image for `spec` in the cache directory, if it exists.
 pub async fn find(spec: &ImageSpec, cache: &Path) -> Option<Image> {
     let suite = spec.suite.clone().or(Host::read().await.apt.suite())?;
     image_at(&spec.path(cache, &suite), false)
 }
 
-/// Builds the image of `spec` at `path` and replaces an existing one.
+/// Builds the image for `spec` at `path`. Replaces an existing image.
 pub async fn create(
     spec: &ImageSpec,
     path: &Path,
@@ -258,7 +259,7 @@ async fn create_on(
     if path.exists() {
         return Ok(());
     }
-    // Under the lock an existing folder is that of a killed process.
+    // This process holds the lock, so an existing directory belongs to a killed process.
     let work = dir.join(format!(".{name}.new"));
     own::remove_tree(&work)?;
     own::create_dir(&work)?;
@@ -271,7 +272,7 @@ async fn create_on(
     published
 }
 
-/// Takes the lock of an image; reports once if another process builds it.
+/// Takes the lock of an image. Reports once if another process is building it.
 async fn lock(file: &Path, progress: &mut dyn FnMut(&str)) -> Result<Lock, ImageError> {
     if let Some(lock) = Lock::try_acquire(file, "builds the image")? {
         return Ok(lock);
@@ -326,7 +327,7 @@ mod tests {
         assert_eq!(found, ["trixie"]);
     }
 
-    /// The real thing, with the network: `KTEST_TEST_IMAGE=DIR cargo test -p vm -- --ignored image`.
+    /// A real build, with network access: `KTEST_TEST_IMAGE=DIR cargo test -p vm -- --ignored image`.
     #[tokio::test]
     #[ignore = "fetches packages; set KTEST_TEST_IMAGE to the folder for the image"]
     async fn a_real_image() {

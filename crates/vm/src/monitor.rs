@@ -1,4 +1,4 @@
-//! Requests of a guest to the QEMU monitor: it may unplug its own disks and plug them in again, nothing else.
+//! Requests of a guest to the QEMU monitor. It may unplug its own disks and plug them in again, and nothing else.
 //!
 //! A request is compared as a whole with the commands that this machine accepts; no part of it is interpreted.
 
@@ -53,7 +53,7 @@ pub async fn request(machine: &Machine, command: &str) -> String {
     }
 }
 
-/// Runs a command of QEMU's human monitor through the sockets in this folder. Returns its output, which is empty for
+/// Runs a command of QEMU's human monitor through the sockets in this directory. Returns its output, which is empty for
 /// most commands.
 pub async fn command(sockets: &Path, command: &str) -> std::io::Result<String> {
     let late =
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_machines_own_disks_are_allowed() {
+    fn only_disks_of_the_machine_are_allowed() {
         let m = machine(true);
         let (drive, device) = (drive(&m, 0).unwrap(), device(&m, 0));
         for command in

@@ -1,4 +1,4 @@
-//! One VM from start to end: runs QEMU, feeds its console to a [`Supervisor`], and carries out the actions.
+//! One VM from start to end: runs QEMU, passes its console output to a [`Supervisor`], and carries out the actions.
 //!
 //! When [`Session::run`] returns, or its future is dropped, QEMU and all its child processes are dead.
 
@@ -22,9 +22,9 @@ use crate::supervise::{Action, ConsoleLine, Supervisor, VmEnd, VmOutcome};
 
 /// The interval of [`SessionEvent::Tick`].
 const TICK: Duration = Duration::from_millis(100);
-/// How long QEMU may take to exit after its console is closed.
+/// The time for QEMU to exit after its console is closed.
 const EXIT_TIME: Duration = Duration::from_secs(5);
-/// How much of QEMU's standard error is kept, in bytes.
+/// The maximum number of bytes of QEMU's standard error that are kept.
 const STDERR_BYTES: usize = 64 << 10;
 
 /// An event of a running VM.
@@ -34,12 +34,12 @@ pub enum SessionEvent<'a> {
     ConsoleBytes(&'a [u8]),
     /// A console line.
     ConsoleLine(&'a ConsoleLine),
-    /// An action of the supervisor. [`Action::Kill`], [`Action::Sysrq`] and [`Action::Monitor`] are already carried
-    /// out.
+    /// An action of the supervisor. [`Action::Kill`], [`Action::Sysrq`] and [`Action::Monitor`] have already been
+    /// carried out.
     Action(Action),
     /// The result of a request to the QEMU monitor, as a log line.
     MonitorReply(String),
-    /// Time passes: sent about ten times a second.
+    /// Sent about ten times a second.
     Tick(&'a Supervisor),
 }
 
@@ -49,10 +49,10 @@ pub enum SessionError {
     /// QEMU did not start.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    /// The machine cannot be described to QEMU.
+    /// The machine has no valid QEMU command line.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// QEMU ended before the guest ran.
+    /// QEMU exited before the guest ran.
     #[error("QEMU does not start the machine: {0}")]
     Refused(String),
     /// KVM stopped in the middle of the run. The guest may run under TCG.
@@ -75,9 +75,9 @@ pub enum SessionInput {
     Sysrq(char),
     /// Kill the VM.
     Kill,
-    /// Kill the VM because the guest did something that is not allowed: the running subtest fails for this reason.
+    /// Kill the VM because the guest did something that is not allowed. The running subtest fails with this reason.
     GiveUp(String),
-    /// Kill the VM because of a failure on this host: the running subtest gets no verdict.
+    /// Kill the VM because of a failure on this host. The running subtest gets no verdict.
     InfrastructureError(String),
 }
 
@@ -86,11 +86,11 @@ pub enum SessionInput {
 pub struct Session<'a> {
     /// The machine.
     pub machine: &'a Machine,
-    /// The folder for what the guest writes to its root disk.
+    /// The directory for the guest's writes to its root disk.
     pub temp_dir: &'a Path,
     /// The sandbox of QEMU; `None` if it runs without one.
     pub confinement: Option<&'a Confinement>,
-    /// The start of the run: time zero of the supervisor.
+    /// The start of the run, which is time zero of the supervisor.
     pub clock: Instant,
     /// Requests from outside.
     pub input: mpsc::UnboundedReceiver<SessionInput>,
@@ -99,7 +99,7 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Runs the VM to its end.
+    /// Runs the VM until it ends.
     pub async fn run(
         mut self,
         supervisor: &mut Supervisor,
@@ -117,7 +117,7 @@ impl Session<'_> {
                 _ = tick.tick() => on(SessionEvent::Tick(supervisor)),
                 Some(input) = self.input.recv() => actions = qemu.input(input, supervisor),
                 Some(reply) = qemu.replies.recv() => on(SessionEvent::MonitorReply(reply)),
-                // QEMU itself stays alive with a stopped guest.
+                // QEMU keeps running with a stopped guest.
                 Some(error) = qemu.kvm_errors.recv() => {
                     qemu.kvm_error = Some(error);
                     actions.push(Action::Kill);
@@ -165,7 +165,7 @@ impl Session<'_> {
         Ok(outcome)
     }
 
-    /// Pauses the guest if this action reports a failed subtest. Returns the sockets by which it is resumed.
+    /// Pauses the guest if this action reports a failed subtest. Returns the directory of the sockets for resuming it.
     async fn pause(&self, action: &Action) -> Option<&Path> {
         let Action::Finished(finished) = action else { return None };
         if !self.pause_at_failure || !matches!(finished.verdict, Verdict::Failed { .. }) {
@@ -185,11 +185,11 @@ struct Qemu {
     /// Requests of the guest to the monitor, and their results.
     requests: mpsc::UnboundedSender<String>,
     replies: mpsc::UnboundedReceiver<String>,
-    /// The last line of standard error, when it ends.
+    /// The last line of standard error, once it is closed.
     stderr: JoinHandle<String>,
     kvm_errors: mpsc::UnboundedReceiver<String>,
     killed: bool,
-    /// The console has printed nothing yet.
+    /// Whether the console has printed nothing yet.
     silent: bool,
     kvm_error: Option<String>,
     infrastructure_error: Option<String>,
@@ -234,14 +234,15 @@ impl Qemu {
         Vec::new()
     }
 
-    /// Ends QEMU because of a failure of this host.
+    /// Kills QEMU because of a failure of this host.
     fn fail(&mut self, error: String) {
         self.infrastructure_error.get_or_insert(error);
         self.killed = true;
         self.child.signal(Signal::KILL);
     }
 
-    /// A guest that no longer reads its console is about to end: a failure to write is ignored.
+    /// Types on the guest's console. Write errors are ignored, because a guest that does not read its console is about
+    /// to end.
     fn type_on_console(&self, bytes: Vec<u8>) {
         let _ = self.console.send(bytes);
     }
@@ -258,7 +259,7 @@ impl Qemu {
         }
     }
 
-    /// Waits for the process after the end of its console, and concludes.
+    /// Waits for the process after its console was closed, and determines the result.
     async fn end(
         mut self,
         supervisor: &mut Supervisor,
@@ -283,7 +284,8 @@ impl Qemu {
     }
 }
 
-/// Carries out the guest's requests to the monitor one after another, so that its console is read meanwhile.
+/// Carries out the guest's monitor requests sequentially in a separate task, so that its console is read in the
+/// meantime.
 fn monitor_requests(machine: Machine) -> (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>) {
     let (sender, mut requests) = mpsc::unbounded_channel::<String>();
     let (replies, receiver) = mpsc::unbounded_channel();
@@ -297,7 +299,7 @@ fn monitor_requests(machine: Machine) -> (mpsc::UnboundedSender<String>, mpsc::U
     (sender, receiver)
 }
 
-/// Writes to the guest's console in a task of its own: the guest may be slow to read.
+/// Writes to the guest's console in a separate task, because the guest may be slow to read.
 fn console_writer(stdin: Option<ChildStdin>) -> mpsc::UnboundedSender<Vec<u8>> {
     let (sender, mut bytes) = mpsc::unbounded_channel::<Vec<u8>>();
     tokio::spawn(async move {
@@ -315,7 +317,7 @@ fn vm_end(exit: Exit, killed: bool, complaint: &str) -> VmEnd {
     match exit {
         _ if killed => VmEnd::Killed,
         Exit::Code(0) => VmEnd::Guest,
-        // The sandbox reports a death by signal N as exit code 128 + N.
+        // The sandbox reports a process that was killed by signal N with exit code 128 + N.
         Exit::Code(code @ 129..=192) => {
             VmEnd::Died(format!("QEMU ended with {}: {complaint}", Exit::Signal(code - 128)))
         }
@@ -338,8 +340,8 @@ async fn read(stream: &mut Option<ChildStdout>, buffer: &mut [u8]) -> io::Result
     }
 }
 
-/// Reads QEMU's standard error and returns its last line. The first line that reports that KVM cannot continue is sent
-/// at once: QEMU then dumps the registers, stops the guest, and does not exit.
+/// Reads QEMU's standard error and returns its last line. The first line which reports that KVM cannot continue is sent
+/// immediately, because QEMU then dumps the registers, stops the guest, and does not exit.
 async fn last_line(
     stream: Option<impl AsyncRead + Unpin>,
     kvm_errors: mpsc::UnboundedSender<String>,
@@ -363,7 +365,7 @@ async fn last_line(
     last.unwrap_or("no error message").trim().chars().take(500).collect()
 }
 
-/// The complete line by which QEMU reports that KVM cannot run the guest any further.
+/// The complete line in which QEMU reports that KVM cannot continue to run the guest.
 fn kvm_error(text: &str) -> Option<String> {
     let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::trim);
     let mut errors = lines

@@ -1,4 +1,4 @@
-//! The accelerator probe on the present host.
+//! The accelerator probe on this host.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The shell library of the test files, on the host: each subtest of a selftest file gets the verdict of its
-//! `# expect:` line. Only files whose subtests are harmless outside a guest.
+//! The shell library of the test files, run on the host: each subtest of a selftest file gets the verdict in its `#
+//! expect:` line. Only for files with subtests that are harmless outside a guest.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -66,7 +66,7 @@ fn expected(file: &str) -> Vec<(SubtestName, String, String)> {
 }
 
 #[tokio::test]
-async fn verdicts_are_the_promised_ones() {
+async fn verdicts_match_the_expected_ones() {
     for file in ["pass", "fail", "skip", "skip_all", "slashes", "forged", "never_run", "ktap_no_vm"] {
         let file = format!("selftest/{file}.ktest");
         let listed = call(&file, &["list-tests"]).await.text();
@@ -92,7 +92,7 @@ async fn verdicts_are_the_promised_ones() {
                 _ => panic!("{what}, not {status}"),
             }
         }
-        // The runner gives the verdicts of KTAP cases, so the guest does not count their failures.
+        // The runner determines the verdicts of KTAP cases, so the guest does not count their failures.
         let counted = if file.contains("ktap") { 0 } else { failed };
         assert_eq!(
             output.exit,
@@ -127,7 +127,7 @@ async fn an_unknown_subtest_fails() {
 
 /// A call with invalid declarations prints one line with the error, and no assignments.
 #[tokio::test]
-async fn bad_declarations_are_explained() {
+async fn invalid_declarations_are_explained() {
     let output = call("selftest/deps_fails.ktest", &["deps"]).await;
     assert_eq!(output.text(), "");
     insta::assert_snapshot!(output.error_line(), @"deps_fails.ktest: config-mem: 'lots' is not a size like 512 or 2G");

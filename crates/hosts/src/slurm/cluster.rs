@@ -7,15 +7,15 @@ use super::job::{Resources, SlurmJob, spool};
 /// The state of a job, as `squeue` prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SlurmState {
-    /// It waits, possibly after a requeue.
+    /// It is queued, possibly after a requeue.
     Pending,
-    /// It runs, starts or completes.
+    /// It is running, starting or completing.
     Active,
     /// It has ended, with this state.
     Ended(String),
     /// The cluster has no such job.
     Unknown,
-    /// The cluster does not respond, for this reason.
+    /// The cluster does not respond, with the reason.
     Unavailable(String),
 }
 

@@ -1,4 +1,4 @@
-//! The local side of a job: submits it and follows it to its end.
+//! The local side of a job: submits it and follows it until it ends.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,16 +14,16 @@ use super::tail::Tail;
 use crate::error::{ConnectError, HostError};
 use crate::run::Output;
 
-/// How often the files of the job are read.
+/// The interval at which the files of the job are read.
 const READ_INTERVAL: Duration = Duration::from_millis(250);
-/// How often the cluster is asked for the state of the job.
+/// The interval at which the state of the job is queried.
 const STATE_INTERVAL: Duration = Duration::from_secs(3);
-/// How long a cluster may be unavailable before the batch fails.
+/// The time that a cluster may be unavailable before the batch fails.
 const UNAVAILABLE_TIME: Duration = Duration::from_secs(3600);
-/// How long the last events of an ended job may take to appear on this machine's file system.
+/// The time for the last events of an ended job to appear on this machine's file system.
 const LATE_TIME: Duration = Duration::from_secs(10);
 
-/// Ends the job when the submitter ends first.
+/// Stops the job if the submitter is dropped first.
 struct StopOnDrop(PathBuf);
 
 impl Drop for StopOnDrop {
@@ -32,10 +32,10 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Submits a job and follows it to its end. Returns the exit code of `ktest run`.
+/// Submits a job and follows it until it ends. Returns the exit code of `ktest run`.
 pub async fn run(job: &SlurmJob, on: &mut dyn FnMut(Output<'_>)) -> Result<Option<i32>, HostError> {
     let spool = spool(&job.task.out);
-    // The folder of an earlier batch. A job that still uses it finds it gone, and ends.
+    // Remove the directory of an earlier batch. A job that still uses it notices this and exits.
     own::create_dir_all(&job.task.out)?;
     Dir::open(&job.task.out)?.remove_tree(spool.file_name().unwrap_or_default())?;
     own::create_dir_all(&spool)?;
@@ -92,7 +92,7 @@ struct Follower<'a> {
     job: &'a SlurmJob,
     spool: PathBuf,
     id: u64,
-    /// How often it was requeued, so far.
+    /// The number of requeues so far.
     requeues: u32,
     events: Tail,
     messages: Tail,
@@ -197,7 +197,7 @@ impl Follower<'_> {
             if !next {
                 return any;
             }
-            // After a requeue the earlier node writes nothing more.
+            // After a requeue, the previous node writes nothing more.
             self.requeues += 1;
             (self.events, self.messages) = (Tail::default(), Tail::default());
             on(Output::Message(&format!(
@@ -207,7 +207,7 @@ impl Follower<'_> {
         }
     }
 
-    /// The exit code of `ktest run`, when the job has written it.
+    /// The exit code of `ktest run`, once the job has written it.
     fn exit_code(&self) -> Option<Option<i32>> {
         let text = own::read_to_string(&self.file("end", self.requeues), 1000).ok()?;
         Some(text.trim().parse().ok())

@@ -1,4 +1,4 @@
-//! A Slurm job as data, and the folder that it shares with its submitter.
+//! A Slurm job as data, and the directory that it shares with its submitter.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,14 +24,14 @@ pub struct SlurmJob {
     pub task: Task,
 }
 
-/// The run of a job: `task.json` in the shared folder.
+/// The run of a job: `task.json` in the shared directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
-    /// The repository with the commit, at the path of the nodes.
+    /// The path of the repository that contains the commit, on the nodes.
     pub linux_repo: PathBuf,
-    /// The tree with the tests, at the path of the nodes.
+    /// The path of the tree that contains the tests, on the nodes.
     pub tests_dir: PathBuf,
-    /// The output folder, at the path of the nodes.
+    /// The path of the output directory, on the nodes.
     pub out: PathBuf,
     /// The order.
     pub order: RemoteOrder,
@@ -51,7 +51,7 @@ pub struct Resources {
     pub cpus: u32,
     /// The time limit.
     pub time: Duration,
-    /// `--constraint`: by default the architecture, as a feature of the nodes.
+    /// `--constraint`; the default is the architecture, as a feature of the nodes.
     pub constraint: String,
     /// `--partition`.
     pub partition: Option<String>,
@@ -59,17 +59,17 @@ pub struct Resources {
     pub account: Option<String>,
 }
 
-/// The memory of a build, in MiB.
+/// The memory for a build, in MiB.
 const BUILD_MIB: u64 = 4096;
-/// The memory of QEMU and the runner, without the guest's, in MiB.
+/// The memory for QEMU and the runner, without that of the guest, in MiB.
 const RUNNER_MIB: u64 = 1024;
 /// The time for building and booting.
 const BUILD_TIME: Duration = Duration::from_secs(3600);
-/// The longest time limit.
+/// The maximum time limit.
 pub(super) const MAX_TIME: Duration = Duration::from_secs(24 * 3600);
 
 impl Resources {
-    /// The resources for a test file's declaration: memory in MiB, processors, and the time limit of each of its
+    /// The resources for the declarations of a test file: memory in MiB, processors, and the time limit of each of its
     /// `subtests`.
     #[must_use]
     pub fn declared(

@@ -1,7 +1,7 @@
 //! A batch as a job of a Slurm cluster: submitted, followed, requeued with the remaining subtests, cancelled.
 //!
-//! The job and its submitter share a folder in the output folder, on a file system that all nodes see. The job appends
-//! events, the submitter gives a sign of life. A job without a living submitter ends itself.
+//! The job and its submitter share a directory below the output directory, on a file system that all nodes can access.
+//! The job appends events, and the submitter updates a heartbeat. A job without a live submitter exits.
 
 mod cluster;
 mod follow;

@@ -10,7 +10,7 @@ pub(super) struct Tail {
     partial: Vec<u8>,
 }
 
-/// The size limit of one read and of a line, in bytes.
+/// The size limit of a read and of a line, in bytes.
 const READ_BYTES: u64 = 8 << 20;
 
 impl Tail {

@@ -15,9 +15,9 @@ use super::job::Task;
 use super::tail::Tail;
 use crate::error::{HostError, LocalError};
 
-/// After this time without a sign of life the submitter counts as dead.
+/// A submitter without a heartbeat for this time is considered dead.
 const DEAD_TIME: Duration = Duration::from_secs(120);
-/// How long a run may take to end after SIGTERM.
+/// The time for a run to exit after SIGTERM.
 const STOP_TIME: Duration = Duration::from_secs(10);
 
 /// `ktest host slurm-job`: runs the remaining subtests of a batch on a node. `ktest` is the command as an argv list.
@@ -46,7 +46,7 @@ pub async fn work(spool: &Path, cache: &Path, ktest: &[std::ffi::OsString]) -> R
     Ok(publish::file(&spool.join(format!("end.{count}")), code.to_string(), Durability::Cached)?)
 }
 
-/// Runs the command to its end. Returns `None` if the submitter is dead.
+/// Runs the command until it exits. Returns `None` if the submitter is dead.
 async fn run(
     cmd: &Cmd,
     spool: &Path,
@@ -87,7 +87,8 @@ async fn run(
     }))
 }
 
-/// Watches the sign of life of the submitter. It must change: the clock of the submitter's machine may be wrong.
+/// Watches the heartbeat of the submitter. Only a change of its content counts, because the clock of the submitter's
+/// machine may be wrong.
 struct SubmitterWatch {
     spool: PathBuf,
     last: String,
@@ -149,7 +150,7 @@ mod tests {
         };
         let text = format!("no json\n{}\n{}", verdict("x"), verdict("y"));
         std::fs::write(dir.path().join("events.0"), text).unwrap();
-        // The last line is incomplete: that verdict was not reported.
+        // The last line is incomplete: its verdict was not reported.
         let names: Vec<String> = finished(dir.path(), 1).iter().map(ToString::to_string).collect();
         assert_eq!(names, ["x"]);
         assert!(finished(dir.path(), 0).is_empty());

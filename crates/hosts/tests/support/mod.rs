@@ -23,9 +23,9 @@ const FAKE_KTEST: &str = include_str!("fake-ktest.bash");
 pub const COMMAND: &str = "the_command_itself";
 const ARGS: &str = "HOSTS_TEST_ARGS";
 
-/// Acts as `ktest host serve` and similar commands if this process was started for that. The arguments: cache folder,
-/// fake `ktest`, command.
-pub fn be_the_command() {
+/// Acts as `ktest host serve` or a similar command if this process was started for that. The arguments are the cache
+/// directory, the fake `ktest`, and the command.
+pub fn act_as_the_command() {
     let Ok(args) = std::env::var(ARGS) else { return };
     let args: Vec<&str> = args.split('\n').collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -55,7 +55,7 @@ pub struct Host {
     pub name: String,
 }
 
-/// Creates `ktest` and the fake that it runs in a folder.
+/// Creates `ktest`, and the fake that it runs, in a directory.
 pub fn install(dir: &Path) {
     let write = |name: &str, text: &str| {
         std::fs::write(dir.join(name), text).unwrap();
@@ -63,7 +63,7 @@ pub fn install(dir: &Path) {
     };
     write("fake-ktest", FAKE_KTEST);
     let test = std::env::current_exe().unwrap();
-    // The output of the command is surrounded by that of the test harness.
+    // The test harness prints output before and after that of the command.
     write(
         "ktest",
         &format!(
@@ -120,7 +120,7 @@ impl Host {
 }
 
 impl Drop for Host {
-    /// Ends the connections that ssh keeps open.
+    /// Closes the connections that ssh keeps open.
     fn drop(&mut self) {
         let config = self.sshd.ssh_config().display().to_string();
         for pid in testkit::processes(&config) {
@@ -130,7 +130,7 @@ impl Drop for Host {
     }
 }
 
-/// The processes with `text` in their environment.
+/// The processes that have `text` in their environment.
 fn environments(text: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let has = |dir: &Path| {
@@ -225,7 +225,7 @@ impl Heard {
     }
 }
 
-/// Waits until a condition holds.
+/// Waits until a condition is true.
 pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !so() {

@@ -1,4 +1,4 @@
-//! Batches: granting, reports and ends, with the effects on jobs and usage.
+//! Batches: granting, reports and ends, with their effects on jobs and usage.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::config::ms;
 use crate::state::JobState;
 
 impl Scheduler {
-    /// Grants the next batch to an executor, if it waits and is ready for one.
+    /// Grants the next batch to an executor, if it is waiting and ready.
     pub(super) fn offer(&mut self, id: ExecutorId, now: u64) -> Option<Grant> {
         let member = self.roster.get(id)?;
         let ready = member.waiting
@@ -66,7 +66,8 @@ impl Scheduler {
         Some(grant)
     }
 
-    /// Whether an executor can take jobs of a lane. Jobs that failed on its host are for other hosts, if there are any.
+    /// Whether an executor can take the jobs of a lane. Jobs that failed on its host go to other hosts, if there are
+    /// any.
     fn lane_access(&self, lane: &QueueLane, id: ExecutorId, host: &str, now: u64) -> LaneAccess {
         let Some(past) = &lane.past else { return LaneAccess::Allowed };
         if now >= past.until || !past.failed_on.iter().any(|(_, failed_on)| **failed_on == *host) {
@@ -130,7 +131,8 @@ impl Scheduler {
         }
     }
 
-    /// Ends a batch: its executor pauses or is idle, its unfinished jobs go back or end. Does nothing if the batch has ended.
+    /// Ends a batch: its executor pauses or becomes idle, and its unfinished jobs return to the queue or end. Does
+    /// nothing if the batch has already ended.
     pub fn end_batch(&mut self, id: BatchId, end: BatchEnd, now: u64) {
         let Some(mut batch) = self.batches.remove(&id) else { return };
         self.touched.extend(self.queue.end_batch(batch.group));
@@ -159,7 +161,7 @@ impl Scheduler {
         self.free_executor(batch.executor, failure, success, now);
     }
 
-    /// Replaces the charge of the claim by the time used. A failed batch is not charged.
+    /// Replaces the estimated charge of the claim with the time used. A failed batch is not charged.
     fn settle_usage(&mut self, batch: &RunningBatch, failed: bool, now: u64) {
         self.queue.charge(batch.group, -ms_f64(batch.charged), batch.since);
         if !failed {
@@ -168,7 +170,7 @@ impl Scheduler {
         }
     }
 
-    /// Records an infrastructure error of jobs of one batch, and puts them back or gives them up.
+    /// Records an infrastructure error for the jobs of a batch, and returns them to the queue or gives them up.
     fn fail_jobs(&mut self, jobs: &[JobId], batch: &RunningBatch, reason: &str, now: u64) {
         let Some(first) = jobs.first() else { return };
         let member = self.roster.get(batch.executor);
@@ -208,7 +210,7 @@ impl Scheduler {
         }
     }
 
-    /// Puts a running job back into the queue, or ends it if it is cancelled or the Choir is shutting down.
+    /// Returns a running job to the queue, or ends it if it is cancelled or the Choir is shutting down.
     fn put_back(&mut self, id: JobId, executor: &Arc<str>) -> bool {
         let job = self.jobs.get_mut(&id).expect("an unfinished job exists");
         if job.cancelling || self.stopping.is_some() {

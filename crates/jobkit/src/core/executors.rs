@@ -4,12 +4,12 @@ use super::{Claim, Effect, ExecutorId, Scheduler, Timer};
 use crate::spec::ExecutorSpec;
 
 impl Scheduler {
-    /// Adds an executor. The name need not be unique here.
+    /// Adds an executor. The name does not have to be unique here.
     pub fn add_executor(&mut self, spec: &ExecutorSpec, now: u64) -> ExecutorId {
         self.roster.add(spec, now)
     }
 
-    /// Claims a batch for an executor. While it has one, or is paused, it waits.
+    /// Claims a batch for an executor. The claim waits while the executor has a batch or is paused.
     pub fn claim(&mut self, id: ExecutorId, now: u64) -> Claim {
         self.queue.keep_scale(now);
         let Some(member) = self.roster.get_mut(id) else { return Claim::Gone };
@@ -48,7 +48,7 @@ impl Scheduler {
         self.delete_if_over(id);
     }
 
-    /// Removes an executor and cancels its batch. The unfinished jobs are put back.
+    /// Removes an executor and cancels its batch. The unfinished jobs return to the queue.
     pub fn abort_executor(&mut self, id: ExecutorId) {
         let batch = self.roster.get(id).and_then(|member| member.batch);
         self.retire(id);
@@ -57,7 +57,7 @@ impl Scheduler {
         }
     }
 
-    /// The body of an executor has ended. The executor is deleted as soon as it has no batch.
+    /// Records that the body of an executor returned. The executor is deleted as soon as it has no batch.
     pub fn gone(&mut self, id: ExecutorId) {
         if let Some(member) = self.roster.get_mut(id) {
             member.gone = true;
@@ -65,7 +65,7 @@ impl Scheduler {
         self.retire(id);
     }
 
-    /// The body of an executor panicked. The executor stays quarantined until it is [retired](Self::retire).
+    /// Records that the body of an executor panicked. The executor is quarantined until it is [retired](Self::retire).
     pub fn crashed(&mut self, id: ExecutorId, problem: &str, now: u64) {
         let Some(member) = self.roster.get_mut(id) else { return };
         if member.leaving || self.stopping.is_some() {
@@ -86,7 +86,7 @@ impl Scheduler {
         }
     }
 
-    /// Updates the indices. Jobs that waited for an executor that is no longer usable can now go to others.
+    /// Updates the indices. Jobs that waited for an executor that became unusable can now go to others.
     fn refresh(&mut self, id: ExecutorId) {
         let before = self.roster.usable(id);
         self.roster.refresh(id);
@@ -110,7 +110,7 @@ impl Scheduler {
         }
     }
 
-    /// The batch of an executor has ended.
+    /// Records the end of an executor's batch.
     pub(super) fn free_executor(&mut self, id: ExecutorId, failure: Option<String>, success: bool, now: u64) {
         let Some(member) = self.roster.get_mut(id) else { return };
         member.batch = None;
@@ -130,14 +130,14 @@ impl Scheduler {
         self.give_to(id, now);
     }
 
-    /// Grants a batch to an executor, if it waits for one.
+    /// Grants a batch to an executor, if it is waiting for one.
     fn give_to(&mut self, id: ExecutorId, now: u64) {
         if let Some(grant) = self.offer(id, now) {
             self.effects.push(Effect::Granted(grant));
         }
     }
 
-    /// Ends a pause that is over.
+    /// Ends a pause whose time is over.
     fn lift_pause(&mut self, id: ExecutorId, now: u64) {
         if let Some(member) = self.roster.get_mut(id)
             && member.health.pause.and_then(super::health::Pause::until).is_some_and(|until| until <= now)

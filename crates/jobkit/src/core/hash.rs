@@ -1,5 +1,5 @@
-//! Maps keyed by the scheduler's numbers. They are consecutive and not chosen by an attacker, so a multiplicative hash is
-//! sufficient and faster than the default one.
+//! Maps keyed by the scheduler's numbers. The numbers are consecutive and an attacker cannot choose them, so a
+//! multiplicative hash is sufficient. It is faster than the default hash.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};

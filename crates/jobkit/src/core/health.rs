@@ -1,22 +1,22 @@
-//! The health of one executor: from successful and failed batches to pauses of increasing length.
+//! The health of one executor: derives pauses of increasing length from successful and failed batches.
 
 use crate::config::{HealthConfig, ms};
 
 /// The failures of an executor and its pause.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Health {
-    /// Infrastructure errors in a row.
+    /// Consecutive infrastructure errors.
     pub(super) failures: u32,
     quarantines: u32,
     /// The current pause, if any.
     pub(super) pause: Option<Pause>,
 }
 
-/// A pause and its end (ms).
+/// A pause with its end in ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pause {
     BackOff(u64),
-    /// `None`: until the executor is removed.
+    /// `None` means until the executor is removed.
     Quarantine(Option<u64>),
 }
 
@@ -35,8 +35,8 @@ impl Health {
         *self = Self::default();
     }
 
-    /// A batch failed. `salt` lengthens the pause by up to a quarter, so that executors that fail together resume at different
-    /// times.
+    /// Records a failed batch. `salt` lengthens the pause by up to 25 %, so that executors that fail together resume at
+    /// different times.
     pub(super) fn failed(&mut self, now: u64, config: &HealthConfig, salt: u64) -> Pause {
         self.failures = self.failures.saturating_add(1);
         let pause = if self.failures >= config.quarantine_after.max(1) {

@@ -1,9 +1,10 @@
-//! The scheduler: synchronous decisions over plain data, with the time as an argument (ms since any fixed point).
+//! The scheduler: synchronous decisions over plain data, with the time as an argument (ms since an arbitrary fixed
+//! point).
 //!
-//! Calls change the state and produce [`Effect`]s, which the caller [takes](Scheduler::take_effects) and carries out. After
-//! any call, the caller calls [`dispatch`](Scheduler::dispatch), and [`tick`](Scheduler::tick) at
-//! [`next_due`](Scheduler::next_due). After `dispatch`, no waiting executor could take a pending job. Each submitted job is
-//! pending, running, or has ended exactly once.
+//! Calls change the state and produce [`Effect`]s, which the caller [takes](Scheduler::take_effects) and carries out.
+//! After any call, the caller must call [`dispatch`](Scheduler::dispatch), and [`tick`](Scheduler::tick) at
+//! [`next_due`](Scheduler::next_due). After `dispatch`, no waiting executor could take a pending job. Each submitted
+//! job is pending, is running, or has ended exactly once.
 //!
 //! ```
 //! use jobkit::core::{BatchEnd, Claim, Scheduler};
@@ -80,7 +81,7 @@ struct RunningBatch {
     /// The unfinished jobs, in order.
     jobs: Vec<JobId>,
     done: usize,
-    /// The charge to the group at the claim, in ms.
+    /// The usage charged to the group at the claim, in ms.
     charged: u64,
     since: u64,
     aborted: bool,
@@ -136,7 +137,7 @@ impl Scheduler {
         }
     }
 
-    /// Submits a job. Once a shutdown has begun, it ends at once as cancelled.
+    /// Submits a job. After the start of a shutdown, it ends immediately as cancelled.
     pub fn submit<P>(&mut self, spec: &JobSpec<P>, now: u64) -> JobId {
         self.last_job += 1;
         let id = JobId(self.last_job);
@@ -157,8 +158,8 @@ impl Scheduler {
         id
     }
 
-    /// Cancels a job. A pending job ends at once. A running job ends with its batch, or as done if its executor reports that
-    /// first. Returns false if the job has ended.
+    /// Cancels a job. A pending job ends immediately. A running job ends with its batch, or as done if its executor
+    /// reports that first. Returns false if the job has already ended.
     pub fn cancel(&mut self, id: JobId) -> bool {
         let Some(job) = self.jobs.get_mut(&id) else { return false };
         match job.at {
@@ -180,8 +181,8 @@ impl Scheduler {
         pending
     }
 
-    /// Changes the order of a job. The order of a running job applies when it goes back to the queue. Returns false if the job
-    /// has ended.
+    /// Changes the order of a job. The new order of a running job applies when the job returns to the queue. Returns
+    /// false if the job has ended.
     pub fn reorder(&mut self, id: JobId, order: i64) -> bool {
         let Some(job) = self.jobs.get_mut(&id) else { return false };
         let before = std::mem::replace(&mut job.place, (order, id));
@@ -235,7 +236,7 @@ impl Scheduler {
         self.timers.first().map(|(due, _)| *due)
     }
 
-    /// Ends the pauses and delays that are over, and dispatches.
+    /// Ends the pauses and delays that have expired, and dispatches.
     pub fn tick(&mut self, now: u64) {
         while let Some(&(due, timer)) = self.timers.first()
             && due <= now
@@ -258,7 +259,7 @@ impl Scheduler {
 
     /// Grants one batch to a waiting executor that fits the class. Returns false if there is none.
     fn dispatch_one(&mut self, class: ClassId, now: u64) -> bool {
-        // An offer fails only for executors on which the jobs failed before, and those are few.
+        // An offer fails only for executors on which the jobs failed before, and there are few of those.
         for _ in 0..self.roster.waiting_profiles(class) {
             for executor in self.roster.next_waiting(class, 16) {
                 if let Some(grant) = self.offer(executor, now) {
@@ -270,8 +271,8 @@ impl Scheduler {
         false
     }
 
-    /// Begins a shutdown: cancels pending jobs, dismisses waiting executors, and with [`Shutdown::Abort`] cancels running
-    /// batches. An abort can follow a drain.
+    /// Starts a shutdown: cancels pending jobs, dismisses waiting executors, and with [`Shutdown::Abort`] cancels
+    /// running batches. An abort can follow a drain.
     pub fn shut_down(&mut self, how: Shutdown) {
         if self.stopping == Some(Shutdown::Abort) {
             return;

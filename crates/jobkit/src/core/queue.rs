@@ -1,8 +1,8 @@
-//! The pending jobs, and which is next for an executor that can take certain classes.
+//! The pending jobs, and which one is next for an executor that can take certain classes.
 //!
-//! A class is one set of needs. A lane holds the jobs that can share a batch: those of one group, class, batch key and failure
-//! history. Each class orders its groups by usage per weight and, per group, the lanes by their first job. So the next job is
-//! found in O(classes) and taken in O(log n).
+//! A class is a distinct set of needs. A lane contains the jobs that can share a batch: those with the same group,
+//! class, batch key and failure history. Each class orders its groups by usage per weight and, within a group, the
+//! lanes by their first job. So the next job is found in O(classes) and taken in O(log n).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use crate::config::{ChoirConfig, ms};
 /// The position of a job in its group: its order, then its number.
 pub(super) type QueueOrder = (i64, JobId);
 
-/// The position of a group by usage per weight. The bits of non-negative floats sort as the floats.
+/// The position of a group, by usage per weight. The bit patterns of non-negative floats have the same order as the
+/// floats.
 type Score = (u64, GroupId);
 
 /// The infrastructure errors of a job, shared by the jobs that failed together.
@@ -28,7 +29,7 @@ pub(super) struct FailureHistory {
     pub(super) attempts: u32,
     /// All errors.
     pub(super) failures: u32,
-    /// Whether it runs alone in its batch.
+    /// Whether it must run alone in its batch.
     pub(super) alone: bool,
     /// The time until which it waits for other hosts (ms).
     pub(super) until: u64,
@@ -77,7 +78,7 @@ pub(super) struct Group {
     score: u64,
     pub(super) pending: usize,
     pub(super) running: usize,
-    /// The batches that run, and the most of them.
+    /// The number of running batches, and its limit.
     batches: usize,
     batches_max: usize,
     /// The classes of its pending jobs.
@@ -161,7 +162,7 @@ impl Queue {
         self.next
     }
 
-    /// The group of that name, created if necessary, with this weight and limit of batches from now on.
+    /// The group with that name, created if necessary. Sets its weight and its limit of batches.
     pub(super) fn group(
         &mut self,
         name: &str,
@@ -231,7 +232,7 @@ impl Queue {
         }
     }
 
-    /// Keeps stored usage in range. Call it with every new time.
+    /// Rescales stored usage to keep it in range. Call it with every new time.
     pub(super) fn keep_scale(&mut self, now: u64) {
         let Some(factor) = self.decay.rebase(now) else { return };
         let ids: Vec<GroupId> = self.groups.keys().copied().collect();
@@ -242,21 +243,21 @@ impl Queue {
         self.sweep(now);
     }
 
-    /// Adds to and subtracts from the number of running jobs of a group.
+    /// Adjusts the number of running jobs of a group.
     pub(super) fn count_running(&mut self, id: GroupId, more: usize, less: usize) {
         if let Some(group) = self.groups.get_mut(&id) {
             group.running = group.running + more - less;
         }
     }
 
-    /// A batch of the group has begun.
+    /// Records that a batch of the group started.
     pub(super) fn begin_batch(&mut self, id: GroupId) {
         if let Some(group) = self.groups.get_mut(&id) {
             group.batches += 1;
         }
     }
 
-    /// A batch of the group has ended. Returns the classes with jobs that may run now.
+    /// Records that a batch of the group ended. Returns the classes with jobs that may run now.
     pub(super) fn end_batch(&mut self, id: GroupId) -> Vec<ClassId> {
         let Some(group) = self.groups.get_mut(&id) else { return Vec::new() };
         let was_full = group.is_full();
@@ -352,8 +353,8 @@ impl Queue {
         result
     }
 
-    /// The lane with the next job of these classes: the first in order of the group with the least usage per weight. Lanes
-    /// that are a fallback come last. A group at its limit of batches is skipped.
+    /// The lane with the next job of these classes: the first lane, in order, of the group with the least usage per
+    /// weight. Fallback lanes come last. A group at its limit of batches is skipped.
     pub(super) fn pick(
         &self,
         classes: &[ClassId],
@@ -389,7 +390,7 @@ impl Queue {
         fallback
     }
 
-    /// Takes the first jobs of a lane: at least one, then while the sum of their costs is within the budget.
+    /// Takes the first jobs of a lane: at least one, then as many as fit the budget with the sum of their costs.
     pub(super) fn take(&mut self, id: LaneId, budget: u64) -> TakenJobs {
         let lane = &self.lanes[&id];
         let most = if lane.past.as_ref().is_some_and(|past| past.alone) { 1 } else { self.max_batch };

@@ -1,7 +1,7 @@
 //! The executors, indexed by the classes of jobs that they can take.
 //!
-//! Executors with equal host, tags and amounts share a profile. A class lists the profiles with waiting executors, so finding
-//! an executor for a job does not depend on their number.
+//! Executors with the same host, tags and amounts share a profile. A class lists the profiles with waiting executors,
+//! so the time to find an executor for a job does not depend on their number.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,13 +23,13 @@ pub(super) struct Member {
     pub(super) budget: u64,
     pub(super) health: Health,
     pub(super) batch: Option<BatchId>,
-    /// Whether it has claimed a batch and waits.
+    /// Whether it has claimed a batch and is waiting.
     pub(super) waiting: bool,
     /// Its position among the executors of its profile that are ready for a batch.
     ticket: Option<u64>,
-    /// Whether it was removed and takes no further batch.
+    /// Whether it was removed and takes no more batches.
     pub(super) leaving: bool,
-    /// Whether its body has ended.
+    /// Whether its body has returned.
     pub(super) gone: bool,
     pub(super) state: ExecutorState,
     pub(super) since: u64,
@@ -40,7 +40,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Updates the state from its batch and health.
+    /// Derives the state from its batch and health.
     pub(super) fn settle(&mut self, now: u64) {
         let state = match self.health.pause {
             _ if self.batch.is_some() => ExecutorState::Busy,
@@ -75,7 +75,7 @@ struct Class {
     waiting: BTreeSet<ProfileId>,
     /// The profile that was served last.
     cursor: ProfileId,
-    /// The number of usable executors for it, by host.
+    /// The number of usable executors, by host.
     hosts: HashMap<Arc<str>, usize>,
     usable: usize,
 }
@@ -172,7 +172,7 @@ impl Roster {
         }
     }
 
-    /// The class of these needs. `in_use` returns the classes to keep when unused ones are deleted.
+    /// The class for these needs. `in_use` returns the classes to keep when unused ones are deleted.
     pub(super) fn class(&mut self, needs: &Needs, in_use: impl FnOnce() -> NumberSet<ClassId>) -> ClassId {
         if let Some(&id) = self.class_ids.get(needs) {
             return id;
@@ -301,7 +301,7 @@ impl Roster {
         self.classes.get(&class).map_or(0, |class| class.waiting.len())
     }
 
-    /// The first waiting members of the next profile for a class, round robin, so that the load of the hosts is even.
+    /// The first waiting members of the next profile for a class, round robin, so that the hosts are loaded evenly.
     pub(super) fn next_waiting(&mut self, class: ClassId, most: usize) -> Vec<ExecutorId> {
         let Some(class) = self.classes.get_mut(&class) else { return Vec::new() };
         let after = (std::ops::Bound::Excluded(class.cursor), std::ops::Bound::Unbounded);

@@ -1,8 +1,8 @@
-//! Decayed usage, without periodic updates.
+//! Decayed usage without periodic updates.
 //!
-//! All usage decays with the same half-life, so the order of the groups changes only when usage is added. Usage is therefore
-//! stored relative to a fixed epoch: usage at a later time is multiplied by 2^((now - epoch) / half-life). The epoch moves
-//! before the numbers overflow.
+//! All usage decays with the same half-life, so the order of the groups changes only when usage is added. Usage is
+//! therefore stored relative to a fixed epoch: usage at a later time is multiplied by 2^((now - epoch) / half-life).
+//! The epoch is moved before the numbers overflow.
 
 /// The scale of stored usage.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! The status of a Choir: plain, serialisable data. Pending jobs appear as counts only.
+//! The status of a Choir: plain, serializable data. Pending jobs are included as counts only.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::state::ExecutorState;
 /// A snapshot of a Choir. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChoirStatus {
-    /// Whether it accepts jobs; false once a shutdown has begun.
+    /// Whether it accepts jobs; false after the start of a shutdown.
     pub accepting: bool,
     /// The number of pending jobs.
     pub pending: usize,
@@ -75,13 +75,13 @@ pub struct ExecutorStatus {
     pub rests_until: Option<i64>,
     /// Its batch.
     pub batch: Option<BatchStatus>,
-    /// Infrastructure errors in a row.
+    /// Consecutive infrastructure errors.
     pub failures: u32,
-    /// Whether an error of its next batch leads to another quarantine.
+    /// Whether an error of its next batch causes another quarantine.
     pub on_probation: bool,
-    /// Whether it was removed and takes no further batch.
+    /// Whether it was removed and takes no more batches.
     pub leaving: bool,
-    /// The last infrastructure error, until a batch succeeds.
+    /// The last infrastructure error; cleared when a batch succeeds.
     pub problem: Option<String>,
     /// The path of its log.
     pub log: Option<String>,
@@ -115,7 +115,7 @@ pub struct JobStatus {
     pub cancelling: bool,
 }
 
-/// Pending jobs that no executor can take, by needs.
+/// Pending jobs that no executor can take, grouped by needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unplaceable {
     /// Their needs.

@@ -29,7 +29,7 @@ number! {
     pub BatchId
 }
 number! {
-    /// The number of an executor. An executor that is added again has a new number.
+    /// The number of an executor. An executor that is added again gets a new number.
     pub ExecutorId
 }
 macro_rules! readable {
@@ -62,7 +62,7 @@ pub enum Outcome {
         /// One line: the number of errors, the last executor, its reason.
         reason: String,
     },
-    /// Cancelled, or not done at the shutdown of the Choir.
+    /// Cancelled, or not done when the Choir shut down.
     Cancelled,
     /// Removed from the queue by the submitter.
     Removed,
@@ -71,20 +71,20 @@ pub enum Outcome {
 /// The mode of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
-    /// RunningBatch batches can end; pending jobs are cancelled.
+    /// Running batches can finish; pending jobs are cancelled.
     Drain,
-    /// RunningBatch batches are cancelled too.
+    /// Running batches are cancelled too.
     Abort,
 }
 
 /// The end of a batch. It does not affect jobs that are done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BatchEnd {
-    /// The executor has finished. Jobs that are neither done nor cancelled make it an infrastructure error.
+    /// The executor has finished. If jobs are neither done nor cancelled, this is an infrastructure error.
     Finished,
-    /// The unfinished jobs go back to the queue. This does not count as an error.
+    /// The unfinished jobs return to the queue. This does not count as an error.
     PutBack,
-    /// An infrastructure error, in one line. The unfinished jobs go back to the queue, preferably for another host.
+    /// An infrastructure error, in one line. The unfinished jobs return to the queue, preferably for another host.
     Failed(String),
 }
 
@@ -110,9 +110,9 @@ pub struct Grant {
 pub enum Claim {
     /// A batch.
     Granted(Grant),
-    /// The executor waits: an [`Effect::Granted`] or [`Effect::Dismissed`] follows.
+    /// The executor waits; an [`Effect::Granted`] or [`Effect::Dismissed`] follows.
     Waiting,
-    /// The executor gets no further batch.
+    /// The executor gets no more batches.
     Gone,
 }
 
@@ -121,7 +121,7 @@ pub enum Claim {
 pub enum Effect {
     /// A batch was granted to a waiting executor.
     Granted(Grant),
-    /// A waiting executor gets no further batch.
+    /// A waiting executor gets no more batches.
     Dismissed(ExecutorId),
     /// Stop the unfinished jobs of a batch.
     CancelBatch(BatchId),

@@ -19,7 +19,7 @@ impl Scheduler {
         self.running
     }
 
-    /// Whether a shutdown has begun.
+    /// Whether a shutdown has started.
     #[must_use]
     pub fn stopping(&self) -> bool {
         self.stopping.is_some()
@@ -53,8 +53,8 @@ impl Scheduler {
         self.ended
     }
 
-    /// A snapshot. `name` returns the name of a job, `log` the log of an executor, `unix` the Unix seconds of a time of the
-    /// scheduler.
+    /// A snapshot. `name` returns the name of a job, `log` the log of an executor, and `unix` converts a time of the
+    /// scheduler to Unix seconds.
     pub fn status(
         &self,
         now: u64,
@@ -121,7 +121,7 @@ impl Scheduler {
         }
     }
 
-    /// Pending jobs that no executor can take now: none meets their needs, or those that do are quarantined.
+    /// Pending jobs that no executor can take now: no executor meets their needs, or those that do are quarantined.
     #[must_use]
     pub fn unplaceable(&self) -> Vec<Unplaceable> {
         let mut found: Vec<Unplaceable> = self

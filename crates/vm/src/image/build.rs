@@ -1,6 +1,7 @@
-//! Builds one image: packages into a tar archive, the archive into a folder, the folder into a file system.
+//! Builds one image: installs packages into a tar archive, unpacks it into a directory, and creates a file system from
+//! it.
 //!
-//! The command lines are pure functions. fakeroot keeps the owners of files, so the result does not depend on the user.
+//! The command lines are pure functions. fakeroot preserves file owners, so the result does not depend on the user.
 
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -19,10 +20,10 @@ use super::{ImageError, ImageSpec};
 const STAGE_1: &str = include_str!("../../guest/ktest-init");
 const FSTAB: &str = include_str!("../../guest/fstab");
 
-/// The files of ktest in the image. They are part of its name: a change gives a new image.
+/// The files that ktest adds to the image. They are part of its name, so a change gives a new image.
 pub(super) const OURS: [&str; 2] = [STAGE_1, FSTAB];
 
-/// The files of packages that are left out: a guest does not need them.
+/// The files of packages that are left out, because a guest does not need them.
 const EXCLUDED: [&str; 5] = [
     "/usr/share/man/*",
     "/usr/share/doc/*",
@@ -31,10 +32,11 @@ const EXCLUDED: [&str; 5] = [
     "/usr/share/lintian/*",
 ];
 
-/// The hook of mmdebstrap that avoids the package usrmerge, and with it perl.
+/// The mmdebstrap hook that avoids the package usrmerge, and with it perl.
 pub(super) const MERGED_USR_HOOK: &str = "/usr/share/mmdebstrap/hooks/maybe-merged-usr";
 
-/// Features that every kernel since 2.6.30 supports. Without checksums, which are slow in an emulated guest.
+/// File system features that every kernel since 2.6.30 supports. Without checksums, which are slow in an emulated
+/// guest.
 const FEATURES: &str =
     "none,dir_index,ext_attr,extent,extra_isize,filetype,flex_bg,huge_file,large_file,sparse_super";
 
@@ -90,11 +92,11 @@ fn mke2fs_args(state: &str, root: &str, image: &str, size_mib: u64) -> Vec<Strin
 
 /// The result of [`build`] in addition to the file.
 pub(super) struct Built {
-    /// The packages, one `name version` a line.
+    /// The packages, one `name version` per line.
     pub packages: String,
 }
 
-/// Builds the image in the empty folder `work`, as `work/image`.
+/// Builds the image as `work/image`, in the empty directory `work`.
 pub(super) async fn build(
     spec: &ImageSpec,
     host: &Host,
@@ -137,7 +139,7 @@ pub(super) async fn build(
 /// Adds ktest's files and mount points to the unpacked root.
 fn add_own_files(root: &Path) -> Result<(), ImageError> {
     let files = [("usr/sbin/ktest-init", STAGE_1, 0o755), ("usr/lib/ktest/fstab", FSTAB, 0o644)];
-    // The host's folders are mounted under /host. The link makes a path with the prefix twice valid.
+    // The host's directories are mounted under /host. The link makes a path valid if it has the prefix twice.
     let links = [
         ("host/host", "."),
         ("usr/lib/ktest/dev/fd", "/proc/self/fd"),
@@ -170,7 +172,7 @@ async fn run(cmd: Cmd) -> Result<(), ImageError> {
     Err(ImageError::Program { what: inner_program(&cmd), complaint: output.error_line() })
 }
 
-/// The program after fakeroot's `--`.
+/// The program after the `--` of fakeroot.
 fn inner_program(cmd: &Cmd) -> String {
     let inner = cmd.argv().iter().skip_while(|word| *word != "--").nth(1);
     inner.map_or_else(|| cmd.program(), |word| word.to_string_lossy().into_owned())
@@ -204,8 +206,8 @@ async fn install(cmd: Cmd, progress: &mut dyn FnMut(&str)) -> Result<(), ImageEr
     Err(ImageError::Program { what: "mmdebstrap".into(), complaint: errors.best() })
 }
 
-/// The error lines of an installation. Those of apt and dpkg come first; the last one, of mmdebstrap, only names the
-/// program that failed.
+/// The error lines of an installation. Those of apt and dpkg come first; the last line, from mmdebstrap, only contains
+/// the name of the program that failed.
 #[derive(Debug, Default)]
 struct InstallErrors {
     first: Option<String>,
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_is_named() {
+    fn the_error_contains_the_cause() {
         let mut errors = InstallErrors::default();
         for line in [
             "W: noise",

@@ -1,5 +1,5 @@
-//! Root images of an architecture whose programs do not run on this host: the packages are only unpacked, and this module
-//! does the part of their installation scripts that a guest needs. No emulator, binfmt handler or root rights needed.
+//! Root images for an architecture that this host cannot execute. The packages are only unpacked, and this module does
+//! the part of their installation scripts that a guest needs. Needs no emulator, binfmt handler or root privileges.
 
 use std::io;
 use std::os::unix::fs::symlink;
@@ -7,7 +7,8 @@ use std::path::Path;
 
 use fsx::own;
 
-/// The essential packages. A package manager includes them, but they must be listed if packages are only unpacked.
+/// The essential packages. A package manager includes them automatically; they must be listed if packages are only
+/// unpacked.
 pub(super) const ESSENTIAL: [&str; 20] = [
     "base-files",
     "base-passwd",
@@ -31,10 +32,10 @@ pub(super) const ESSENTIAL: [&str; 20] = [
     "util-linux",
 ];
 
-/// The account of sshd without privileges, which its installation script creates.
+/// The unprivileged account of sshd, which its installation script creates.
 const SSHD: &str = "sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n";
 
-/// The alternatives that installation scripts choose: name and program.
+/// The alternatives that installation scripts select: name and program.
 const LINKS: [(&str, &str); 4] =
     [("awk", "mawk"), ("nawk", "mawk"), ("which", "which.debianutils"), ("pager", "more")];
 

@@ -1,4 +1,4 @@
-//! What this host has to build an image, and the mode of mmdebstrap that follows from it.
+//! The properties of this host that affect image builds, and the resulting mode of mmdebstrap.
 //!
 //! [`Host::read`] reads the host; [`Host::mode`] decides and is pure.
 
@@ -12,7 +12,7 @@ use spawn::{Cmd, Limits};
 use super::{ImageError, build};
 use model::Arch;
 
-/// How mmdebstrap creates files of several owners.
+/// How mmdebstrap creates files with different owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstallMode {
     /// As root.
@@ -35,7 +35,7 @@ impl InstallMode {
     }
 }
 
-/// The properties of this host that matter for images.
+/// The properties of this host that affect image builds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
     /// Whether the user is root.
@@ -52,7 +52,7 @@ pub struct Host {
     pub fakechroot: bool,
     /// The architecture of the host, if it is supported.
     pub arch: Option<Arch>,
-    /// Other architectures whose programs run on this host.
+    /// Other architectures that this host can execute.
     pub foreign: Vec<Arch>,
     /// Its apt configuration, with the mirror for images.
     pub apt: HostApt,
@@ -89,7 +89,7 @@ impl Host {
         }
     }
 
-    /// The mode of mmdebstrap on this host. The error tells what to do.
+    /// The mode of mmdebstrap on this host. The error contains the action to take.
     pub fn mode(&self) -> Result<InstallMode, ImageError> {
         if self.root {
             return Ok(InstallMode::Root);
@@ -115,7 +115,7 @@ impl Host {
         Err(ImageError::Rights(problem))
     }
 
-    /// Whether programs of `arch` run on this host, as the installation scripts of packages require.
+    /// Whether this host can execute programs for `arch`, which the installation scripts of packages require.
     #[must_use]
     pub fn can_run(&self, arch: Arch) -> bool {
         self.arch == Some(arch) || self.foreign.contains(&arch)

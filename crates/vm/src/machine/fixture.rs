@@ -1,10 +1,10 @@
-//! The machine of the tests: the smallest one, without devices, shares and sockets.
+//! The machine that the tests use: the smallest one, without devices, shares and sockets.
 
 use model::{Arch, StorageBus};
 
 use super::{Accel, Machine};
 
-/// A machine that each test changes where it matters.
+/// A minimal machine; each test modifies what it tests.
 pub(crate) fn machine() -> Machine {
     Machine {
         arch: Arch::X86_64,

@@ -1,6 +1,6 @@
 //! The QEMU command line, as a pure function of the description of a machine.
 //!
-//! [`Machine`] contains everything of the host that the guest can reach; nothing else is added here.
+//! [`Machine`] contains everything on the host that the guest can access; this module adds nothing else.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -31,9 +31,9 @@ impl fmt::Display for Accel {
 pub struct Disk {
     /// Its raw file.
     pub file: PathBuf,
-    /// Whether the guest cannot write to it.
+    /// Whether the disk is read-only for the guest.
     pub readonly: bool,
-    /// Whether the writes of the guest are discarded.
+    /// Whether the guest's writes are discarded.
     pub snapshot: bool,
     /// The limit of operations per second, for a slow device.
     pub iops: Option<u32>,
@@ -41,34 +41,35 @@ pub struct Disk {
     pub bps: Option<u64>,
 }
 
-/// The limit of a guest's writes to its shares, in bytes per second: a quota that is checked twice a second is exceeded by
-/// at most half of this.
+/// The rate limit for a guest's writes to its shares, in bytes per second. A quota that is checked twice a second is
+/// exceeded by at most half of this.
 pub const SHARE_BPS: u64 = 256 << 20;
 
-/// A host folder that the guest mounts over 9p.
+/// A directory of the host that the guest mounts over 9p.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
     /// The mount tag.
     pub tag: String,
     /// The folder.
     pub dir: PathBuf,
-    /// Whether the guest can write to it. Everything that it creates, symbolic links and devices included, is a regular
-    /// file on the host.
+    /// Whether the guest can write to it. Everything that the guest creates, including symbolic links and devices, is a
+    /// regular file on the host.
     pub writable: bool,
-    /// With `writable`: whether the guest's modes and owners are stored in extended attributes, else in hidden files.
+    /// With `writable`: whether the guest's modes and owners are stored in extended attributes, instead of hidden
+    /// files.
     pub xattr: bool,
 }
 
 /// How a PCI disk is unplugged. The guest's kernel needs the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hotplug {
-    /// By its PCIe port, like real hardware (`HOTPLUG_PCI_PCIE`). It takes five seconds.
+    /// With its PCIe port, like real hardware (`HOTPLUG_PCI_PCIE`). It takes five seconds.
     Native,
-    /// By the ACPI tables (`HOTPLUG_PCI_ACPI`).
+    /// With the ACPI tables (`HOTPLUG_PCI_ACPI`).
     Acpi,
 }
 
-/// A private network of the guest, behind QEMU.
+/// A private network of the guest, connected through QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     /// The port on 127.0.0.1 that is forwarded to the guest's ssh.
@@ -92,9 +93,9 @@ pub struct Machine {
     pub kernel: PathBuf,
     /// An initramfs, if the kernel needs one to find its root.
     pub initrd: Option<PathBuf>,
-    /// Kernel arguments after those of every guest.
+    /// Kernel arguments after those that all guests have.
     pub append: Vec<String>,
-    /// The root image; never written to.
+    /// The root image, which is never written to.
     pub root: PathBuf,
     /// The bus of the disks.
     pub bus: StorageBus,
@@ -106,24 +107,26 @@ pub struct Machine {
     pub pmem: Vec<(PathBuf, u64)>,
     /// The shares.
     pub shares: Vec<Share>,
-    /// The folder of the sockets to the running machine ([`socket`]). Its path must be short.
+    /// The directory of the sockets of the running machine ([`socket`]). Its path must be short.
     pub sockets: Option<PathBuf>,
-    /// Whether a serial line for the kernel's debugger is one of these sockets.
+    /// Whether these sockets include a serial line for the kernel debugger.
     pub kgdb: bool,
     /// The log of the serial line.
     pub serial_log: Option<PathBuf>,
-    /// Whether the kernel prints to the serial line until the console is up. It slows the boot, especially without KVM.
+    /// Whether the kernel prints to the serial line until the console is initialized. This slows down the boot,
+    /// especially without KVM.
     pub early_console: bool,
     /// The network device, if any.
     pub network: Option<Network>,
-    /// QEMU arguments before ours.
+    /// QEMU arguments before the runner's own.
     pub qemu_prepend: Vec<String>,
-    /// QEMU arguments after ours.
+    /// QEMU arguments after the runner's own.
     pub qemu_append: Vec<String>,
 }
 
 impl Machine {
-    /// Whether the guest may unplug its disks and plug them in again: SCSI disks need nothing of the machine for it.
+    /// Whether the guest may unplug its disks and plug them in again. SCSI disks need no support from the machine for
+    /// this.
     #[must_use]
     pub fn unpluggable(&self) -> bool {
         self.hotplug.is_some() || self.bus == StorageBus::VirtioScsi
@@ -141,7 +144,7 @@ pub enum MachineError {
         /// The bus.
         bus: StorageBus,
     },
-    /// A path that QEMU's options cannot express.
+    /// A path that QEMU's option syntax cannot express.
     #[error("path {0:?} is not UTF-8; QEMU options cannot carry it")]
     Path(PathBuf),
 }
@@ -157,11 +160,11 @@ pub mod socket {
     pub const MONITOR: &str = "mon";
     /// QEMU's gdb stub.
     pub const GDB: &str = "gdb";
-    /// The serial line to the kernel's own debugger.
+    /// The serial line of the kernel debugger.
     pub const KGDB: &str = "kgdb";
 }
 
-/// The command line, the program first.
+/// The command line; its first element is the program.
 pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
     if machine.disks.len() > machine.bus.capacity() {
         return Err(MachineError::TooManyDisks { disks: machine.disks.len(), bus: machine.bus });
@@ -192,7 +195,7 @@ pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
     }
     args.pair("-append", &kernel_arguments(machine));
 
-    // The console is the process's own standard input and output.
+    // The console is the standard input and output of the process.
     args.add(&["-chardev", "stdio,id=console,signal=off", "-device", "virtio-serial-pci,id=vser"]);
     args.add(&["-device", "virtconsole,bus=vser.0,chardev=console"]);
     if let Some(serial) = &machine.serial_log {
@@ -270,14 +273,14 @@ fn board(arch: Arch, nvdimm: bool) -> String {
 
 fn tcg_cpu(arch: Arch) -> &'static str {
     match arch {
-        // Five-level page tables cost every walk one more load and buy nothing here.
+        // Five-level page tables add a load to every page walk and have no benefit here.
         Arch::X86_64 => "max,la57=off",
         // The architected pointer authentication algorithm is very slow to emulate.
         Arch::Aarch64 => "max,pauth-impdef=on",
     }
 }
 
-/// What every guest is told, then what the test file asks for.
+/// The kernel arguments of all guests, then those that the test file declares.
 fn kernel_arguments(machine: &Machine) -> String {
     let early = match (machine.arch, machine.early_console && machine.serial_log.is_some()) {
         (_, false) => None,
@@ -295,13 +298,13 @@ fn kernel_arguments(machine: &Machine) -> String {
         "mitigations=off",
         "random.trust_cpu=on",
     ];
-    // The firmware lets a kernel have the ports only if it has all of PCI Express; this one may not.
+    // The firmware grants the ports only to a kernel that supports all of PCI Express, which this one may not.
     let ports = (machine.hotplug == Some(Hotplug::Native)).then_some("pcie_ports=native");
     let all = ours.into_iter().chain(early).chain(ports).chain(machine.append.iter().map(String::as_str));
     all.collect::<Vec<_>>().join(" ")
 }
 
-/// Where others reach in. The serial line of the kernel's debugger is the second one, so it comes after the first.
+/// Adds the sockets of the machine. The debugger's serial line must be the second one, so it is added after the first.
 fn sockets(args: &mut Args, machine: &Machine) -> Result<(), MachineError> {
     let Some(dir) = &machine.sockets else { return Ok(()) };
     let path = |name: &str| Ok(format!("unix:{},server=on,wait=off", comma(text(&dir.join(name))?)));
@@ -382,12 +385,12 @@ fn ahci(controller: usize) -> String {
     if controller == 0 { "bus".into() } else { format!("bus{controller}") }
 }
 
-/// A disk that can be unplugged has a port of its own: nothing can be unplugged from the root complex.
+/// A disk that can be unplugged has its own port, because devices on the root complex cannot be unplugged.
 fn pci_bus(machine: &Machine, at: usize) -> String {
     if machine.hotplug.is_some() { format!("bus=port{at}") } else { pci_address(machine, at) }
 }
 
-/// A slot for each of up to 14 disks; of more disks, eight share a slot as its functions.
+/// Each of up to 14 disks has its own slot. If there are more, eight disks share a slot as its functions.
 fn pci_address(machine: &Machine, at: usize) -> String {
     if machine.disks.len() <= 14 {
         format!("addr=0x{:x}", 0x10 + at)
@@ -414,7 +417,7 @@ fn text(path: &Path) -> Result<&str, MachineError> {
     path.to_str().ok_or_else(|| MachineError::Path(path.into()))
 }
 
-/// Escapes a comma in the value of an option: it is doubled.
+/// Escapes the commas in the value of an option by doubling them.
 fn comma(value: &str) -> String {
     value.replace(',', ",,")
 }

@@ -27,7 +27,7 @@ fn show(machine: &Machine) -> String {
     words.join("\n").replace("\n-", " \n-").replace('\n', "\n  ").replace(" \n", "\n")
 }
 
-/// The options of the disks alone.
+/// Only the options of the disks.
 fn show_disks(machine: &Machine) -> String {
     let argv = argv(machine).unwrap();
     let words: Vec<_> = argv.iter().map(|word| word.to_str().unwrap()).collect();

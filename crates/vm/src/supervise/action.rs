@@ -1,4 +1,4 @@
-//! What goes into the supervisor and what comes out: limits and VM ends in, actions and outcomes out.
+//! The types that the supervisor takes (limits, VM ends) and returns (actions, outcomes).
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use model::verdict::Verdict;
 pub struct TimeLimits {
     /// From the start of QEMU to `KTEST UP`.
     pub boot: Duration,
-    /// One subtest without a limit of its own; also `init`, and the time between two subtests.
+    /// A subtest without its own limit; also `init`, and the time between two subtests.
     pub subtest: Duration,
-    /// From the last verdict to the end of the VM.
+    /// From the last verdict until the VM exits.
     pub shutdown: Duration,
-    /// The factor for WATCHDOG limits.
+    /// The factor by which WATCHDOG limits are multiplied.
     pub watchdog_scale: u32,
     /// A user works in the VM: no limits, and no kill after a panic.
     pub interactive: bool,
@@ -29,7 +29,7 @@ impl TimeLimits {
     }
 }
 
-/// What the caller has to do or to report.
+/// An action that the caller must carry out or report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Report that the guest is up.
@@ -68,25 +68,26 @@ pub enum VmEnd {
     Guest,
     /// The caller killed it after [`Action::Kill`].
     Killed,
-    /// QEMU died by itself, for this reason.
+    /// QEMU exited by itself, with the reason.
     Died(String),
 }
 
-/// What the end of a VM means for the subtests that did not start.
+/// The consequence of the end of a VM for the subtests that did not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VmOutcome {
-    /// `run-tests` ended. A subtest that did not start never will, unless another subtest cut `run-tests` short.
+    /// `run-tests` ended. A subtest that did not start will not start in another VM either, unless another subtest
+    /// ended `run-tests` early.
     Complete,
-    /// The VM ended early. The remaining subtests can run in a fresh one.
+    /// The VM ended early. The remaining subtests can run in a new one.
     Lost,
-    /// The guest did not come up.
+    /// The guest did not boot.
     NoBoot {
         /// The reason, in one line.
         reason: String,
         /// Whether the kernel reported a crash; otherwise it was silent.
         crashed: bool,
     },
-    /// `FILE init` failed, for this reason.
+    /// `FILE init` failed, with the reason.
     InitFailed(String),
     /// A failure outside the tested code.
     Infrastructure(String),

@@ -1,8 +1,9 @@
-//! KTAP on the console: the guest passes on what test programs print, and the verdicts of the cases are given here.
+//! KTAP on the console: the guest forwards the output of test programs, and this module determines the verdicts of the
+//! cases.
 //!
-//! A guest prints the text between `KTAP BEGIN GROUP` and `KTAP END`, each line behind `KTAP| `. Later it requests the
-//! verdict of a case, of a group or of everything that no subtest is named after; the verdict is that of the subtest
-//! that runs. docs/contract.md has the lines.
+//! A guest prints the text between `KTAP BEGIN GROUP` and `KTAP END`, with the prefix `KTAP| ` before each line. Later
+//! it requests the verdict of a case, of a group, or of everything that has no subtest of its name. The result is the
+//! verdict of the running subtest. docs/contract.md describes the lines.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +12,13 @@ use model::verdict::Verdict;
 
 const RULE: &str = "========= KTAP ";
 const TEXT: &str = "KTAP| ";
-/// The prefix of a line without text, whose trailing blank the console may have removed.
+/// The prefix of a line without text. The console may have removed its trailing blank.
 const EMPTY: &str = "KTAP|";
 
 /// The verdict that a subtest requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum KtapRequest {
-    /// Of a case, with the verdict if the case was not printed.
+    /// Of a case, with the verdict if no such case was printed.
     Case { name: String, missing: Verdict },
     /// Of all cases of a group.
     Group(String),
@@ -25,12 +26,12 @@ pub(super) enum KtapRequest {
     Unlisted,
 }
 
-/// What a line of the protocol asks for.
+/// The effect of a line of the protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum KtapLine {
-    /// Nothing further: it is read.
+    /// The line was read; there is nothing to do.
     Read,
-    /// The verdict of the running subtest.
+    /// The running subtest requests its verdict.
     Request(KtapRequest),
 }
 
@@ -44,7 +45,7 @@ pub(super) struct KtapConsole {
 }
 
 impl KtapConsole {
-    /// Handles a message of the console; `None` if it is no line of this protocol.
+    /// Handles a message on the console; `None` if it is not a line of this protocol.
     pub(super) fn line(&mut self, message: &str) -> Option<KtapLine> {
         if let Some(text) = message.strip_prefix(TEXT).or_else(|| (message == EMPTY).then_some("")) {
             if let Some((_, parser)) = &mut self.reading {
@@ -109,7 +110,7 @@ impl KtapConsole {
     }
 }
 
-/// `GROUP/CASE skip|fail REASON`: the word is the verdict of a case that was not printed.
+/// `GROUP/CASE skip|fail REASON`. The word gives the verdict if no such case was printed.
 fn case_request(rest: &str) -> Option<KtapRequest> {
     let mut parts = rest.splitn(3, ' ');
     let (name, word) = (parts.next()?.to_owned(), parts.next()?);
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_not_of_the_protocol() {
+    fn other_lines_are_not_protocol_lines() {
         let mut console = KtapConsole::default();
         for line in [
             "ok 1 a",

@@ -1,8 +1,8 @@
-//! Turns the console of one VM into verdicts for the subtests that run in it: a state machine without I/O.
+//! Determines the verdicts of the subtests that run in one VM, from its console. A state machine without I/O.
 //!
-//! The caller passes console lines and the time; the answer is a list of actions. Each subtest that starts gets
-//! exactly one verdict, unless the VM dies for a reason outside the tested code: then it gets none, and the outcome
-//! gives the reason.
+//! The caller passes console lines and the time, and gets a list of actions. Each subtest that starts gets exactly one
+//! verdict, unless the VM dies for a reason outside the tested code: then it gets none, and the outcome contains the
+//! reason.
 //!
 //! ```text
 //! Booting --KTEST UP--> BetweenSubtests --TEST--> Running --verdict--> BetweenSubtests --KTEST EXIT--> Exited
@@ -34,8 +34,8 @@ pub const UP: &str = "========= KTEST UP";
 /// The line that the guest prints when `run-tests` ends, followed by the exit status.
 pub const EXIT: &str = "========= KTEST EXIT ";
 
-/// The time from a panic, or from the sysrq that lists the blocked tasks of a hung kernel, to the kill: the console
-/// output of that time belongs to the report.
+/// The time from a panic, or from the sysrq that lists the blocked tasks of a hung kernel, until the kill. The console
+/// output in this time belongs to the report.
 const REPORT_TIME: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
@@ -45,7 +45,7 @@ enum VmState {
     Running(RunningSubtest),
     /// `run-tests` has ended.
     Exited,
-    /// The VM is killed, or ends by itself, within [`REPORT_TIME`].
+    /// The VM is killed or exits by itself within [`REPORT_TIME`].
     Dying {
         running: Option<RunningSubtest>,
         cause: DeathCause,
@@ -65,7 +65,7 @@ pub struct Supervisor {
     other_trouble: Option<KernelTrouble>,
     ktap: KtapConsole,
     init_failure: Option<String>,
-    /// The last line before the first subtest that has the form of the test file's own messages.
+    /// The last line before the first subtest that has the format of a message of the test file.
     file_message: Option<String>,
     started: u32,
     cut_short: bool,
@@ -73,7 +73,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Supervises a VM that starts `now` and runs these subtests. All times count from the start of the run.
+    /// Supervises a VM that starts at `now` and runs these subtests. All times are relative to the start of the run.
     #[must_use]
     pub fn new(
         subtests: impl IntoIterator<Item = SubtestName>,
@@ -98,7 +98,7 @@ impl Supervisor {
         }
     }
 
-    /// When to call [`Supervisor::tick`] at the latest.
+    /// The latest time for the next call of [`Supervisor::tick`].
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         self.deadline
@@ -121,13 +121,13 @@ impl Supervisor {
         self.started
     }
 
-    /// Whether a subtest ended the whole `run-tests` call, so that the subtests after it did not start.
+    /// Whether a subtest ended the whole `run-tests` call early, so that the following subtests did not start.
     #[must_use]
     pub fn cut_short(&self) -> bool {
         self.cut_short
     }
 
-    /// The exit status of `run-tests`, or of the one command that the VM was started for; `None` until it exits.
+    /// The exit status of `run-tests`, or of the command that the VM was started for; `None` until it exits.
     #[must_use]
     pub fn exit_status(&self) -> Option<u8> {
         self.exit_status
@@ -139,7 +139,7 @@ impl Supervisor {
         matches!(self.state, VmState::BetweenSubtests | VmState::Running(_))
     }
 
-    /// Reads a console line: removes the token of the protocol.
+    /// Parses a console line: removes the token of the protocol.
     #[must_use]
     pub fn read(&self, line: &str) -> ConsoleLine {
         self.protocol.read(line)
@@ -221,7 +221,7 @@ impl Supervisor {
         let running = match std::mem::replace(&mut self.state, VmState::Exited) {
             VmState::Running(running) => Some(running),
             VmState::BetweenSubtests => None,
-            // A kernel that panics while it boots never started a subtest: `ended` finds the trouble.
+            // A kernel that panics during boot has not started a subtest: `ended` handles the trouble.
             VmState::Booting => {
                 self.state = VmState::Booting;
                 self.deadline = Some(now + REPORT_TIME);
@@ -281,7 +281,7 @@ impl Supervisor {
         actions
     }
 
-    /// Finishes the running subtest if it is `name`.
+    /// Finishes the running subtest if its name is `name`.
     fn finish(&mut self, name: &SubtestName, verdict: Verdict, now: Duration) -> Vec<Action> {
         match std::mem::replace(&mut self.state, VmState::BetweenSubtests) {
             VmState::Running(running) if running.subtest == *name => {
@@ -296,7 +296,7 @@ impl Supervisor {
         }
     }
 
-    /// The verdict of the KTAP case that the running subtest requested, if it did.
+    /// The verdict of the KTAP case that the running subtest requested, if it requested one.
     fn ktap_verdict(&mut self, name: &SubtestName, now: Duration) -> Option<Verdict> {
         let VmState::Running(running) = &mut self.state else { return None };
         let request = running.ktap.take().filter(|_| running.subtest == *name)?;
@@ -364,7 +364,7 @@ impl Supervisor {
         }
     }
 
-    /// Ends the VM. The running subtest fails for this reason; before the first subtest, `init` fails.
+    /// Ends the VM. The running subtest fails with this reason; before the first subtest, `init` fails.
     pub fn give_up(&mut self, reason: String) -> Vec<Action> {
         let running = match std::mem::replace(&mut self.state, VmState::Exited) {
             VmState::Running(running) => Some(running),
@@ -374,14 +374,14 @@ impl Supervisor {
                 return vec![Action::Kill];
             }
             VmState::Booting | VmState::BetweenSubtests => None,
-            // All verdicts are given.
+            // All verdicts have been given.
             VmState::Exited => return vec![Action::Kill],
         };
         self.state = VmState::Dying { running, cause: DeathCause::GivenUp { reason } };
         vec![Action::Kill]
     }
 
-    /// Handles the end of the VM: the verdict of the running subtest, and what the end means for the others.
+    /// Handles the end of the VM: determines the verdict of the running subtest, and the consequence for the others.
     pub fn ended(&mut self, end: VmEnd, now: Duration) -> (Vec<Action>, VmOutcome) {
         self.deadline = None;
         if let Some(reason) = self.init_failure.take() {

@@ -1,8 +1,8 @@
-//! Which console lines belong to the protocol between the guest and the runner.
+//! Decides which console lines belong to the protocol between the guest and the runner.
 //!
 //! A test can print any text on the console, for example the log of an earlier run. A line of the protocol therefore
-//! carries a token that is random for each boot. The guest's init has it, and the library of a test file that declares
-//! `ktest_markers=token`; the programs that a test starts do not.
+//! contains a token that is random for each boot. The token is available to the guest's init and to the library of a
+//! test file that declares `ktest_markers=token`, but not to the programs that a test starts.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crash::line::split;
 /// The random bytes of a token.
 const BYTES: usize = 8;
 
-/// The token of one boot, as the text before a message of the protocol: `ktest/TOKEN `.
+/// The token of one boot, with the form of the prefix of protocol messages: `ktest/TOKEN `.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token(String);
 
@@ -33,19 +33,18 @@ impl Token {
     }
 }
 
-/// How the lines of a test file's library are recognised.
+/// How the lines of a test file's library are recognized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LibraryLines {
     /// They carry the token.
     Token,
-    /// The library has no token and writes its markers to `/dev/kmsg`, so that they carry a stamp of printk:
-    /// [`KmsgClock`].
+    /// The library has no token and writes its markers to `/dev/kmsg`, so they have a printk stamp: [`KmsgClock`].
     Kmsg,
     /// The library has no token and, without a guest, writes its markers to standard output.
     Output,
 }
 
-/// Which lines are accepted as lines of the protocol. Those of the guest's init carry the token.
+/// Which lines are accepted as protocol lines. Those of the guest's init have the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protocol {
     /// The token of the boot.
@@ -59,18 +58,18 @@ pub struct Protocol {
 pub struct ConsoleLine {
     /// The line as it is logged.
     pub text: String,
-    /// The message if the line carried the token.
+    /// The message, if the line had the token.
     pub(super) authentic: Option<String>,
 }
 
 impl ConsoleLine {
-    /// The message of the guest's init or of the library. A line without the token gives its text.
+    /// The message of the guest's init or of the library. For a line without the token, its text.
     #[must_use]
     pub fn message(&self) -> &str {
         self.authentic.as_deref().unwrap_or_else(|| split(&self.text).text)
     }
 
-    /// Whether the line carried the token.
+    /// Whether the line had the token.
     #[must_use]
     pub fn is_authentic(&self) -> bool {
         self.authentic.is_some()
@@ -82,41 +81,42 @@ impl Protocol {
     #[must_use]
     pub fn read(&self, line: &str) -> ConsoleLine {
         let prefix = self.token.0.as_str();
-        // A program may not have ended its line, so the token can be anywhere in it.
+        // A program may not have finished its line, so the token can be anywhere in the line.
         let authentic = line.rsplit_once(prefix).map(|(_, message)| message.trim().to_owned());
         let text = if authentic.is_some() { line.replace(prefix, "") } else { line.into() };
         ConsoleLine { text, authentic }
     }
 
-    /// Whether the line can be one of the test file's library.
+    /// Whether the line can come from the test file's library.
     pub(super) fn of_library(&self, line: &ConsoleLine) -> bool {
         line.is_authentic() || self.library != LibraryLines::Token
     }
 }
 
-/// How far the time stamp of a marker can be ahead of the time that passed since the last one, in seconds.
+/// The maximum time in seconds by which a marker's time stamp can be ahead of the time elapsed since the previous
+/// marker.
 const AHEAD: f64 = 5.0;
 
-/// Decides which markers came through `/dev/kmsg` of this boot: their stamps grow as time passes. The log of another
-/// run, which a test prints, has stamps of another time, or the runner's clock before them. A file whose first marker
-/// has no stamp writes all of them to the console.
+/// Decides which markers came through `/dev/kmsg` of this boot: their stamps increase with the elapsed time. If a test
+/// prints the log of another run, its lines have stamps of another time, or the runner's clock before them. If the
+/// first marker of a file has no stamp, the file writes all its markers to the console.
 #[derive(Debug, Default)]
 pub(super) struct KmsgClock {
-    /// The kernel prints stamps.
+    /// Whether the kernel prints stamps.
     stamps: bool,
-    /// The file writes its markers to the console.
+    /// Whether the file writes its markers to the console.
     console: bool,
-    /// The stamp of the last marker, and when it was printed.
+    /// The stamp of the last marker, and the time when it was printed.
     last: Option<(f64, Duration)>,
 }
 
 impl KmsgClock {
-    /// Reads every line of the console.
+    /// Must be called with every line of the console.
     pub(super) fn line(&mut self, text: &str) {
         self.stamps = self.stamps || split(text).is_kernel();
     }
 
-    /// Whether the line of a marker came through `/dev/kmsg`.
+    /// Whether a line with a marker came through `/dev/kmsg`.
     pub(super) fn accepts(&mut self, text: &str, now: Duration) -> bool {
         let line = split(text);
         if !self.stamps {

@@ -10,9 +10,10 @@ use super::action::{Action, FinishedSubtest};
 use super::ktap::KtapRequest;
 use crate::console::CappedLog;
 
-/// The size limit of a subtest's log, in bytes: half from its start, half from its end.
+/// The size limit of a subtest's log, in bytes. If the log exceeds it, half is kept from its start and half from its
+/// end.
 const LOG_BYTES: usize = 16 << 20;
-/// How many console lines, from the first line of the trouble on, are searched for the crash title.
+/// The number of console lines, starting with the first line of the trouble, that are searched for the crash title.
 const REPORT_LINES: usize = 600;
 
 /// Why a VM is dying.
@@ -28,7 +29,7 @@ pub(super) enum DeathCause {
     },
 }
 
-/// Kernel trouble: the line that reports it and the lines after it.
+/// Kernel trouble: the line that reports it and the following lines.
 #[derive(Debug)]
 pub(super) struct KernelTrouble {
     first: String,
@@ -53,7 +54,7 @@ impl KernelTrouble {
         reports.into_iter().next().map_or_else(|| self.first.clone(), |report| report.title)
     }
 
-    /// The crash title, followed by the first line if that adds something.
+    /// The crash title, followed by the first line if it has additional information.
     fn reason(&self, title: &str) -> String {
         let essence = title.rsplit(": ").next().unwrap_or(title);
         if self.first.contains(essence) { title.into() } else { format!("{title}: {}", self.first) }
@@ -85,7 +86,7 @@ impl RunningSubtest {
         self.log.line(&format!("{:05} {line}", now.as_secs()));
     }
 
-    /// Finishes with the `verdict` that the subtest printed; kernel trouble overrules it.
+    /// Finishes with the `verdict` that the subtest printed. Kernel trouble overrides it.
     pub(super) fn finish(self, verdict: Verdict, now: Duration) -> Action {
         let Some(trouble) = &self.trouble else { return self.close(verdict, None, now) };
         let title = trouble.title();
@@ -100,7 +101,8 @@ impl RunningSubtest {
             DeathCause::GivenUp { reason } => reason,
             DeathCause::TimeOut { limit } => format!("timed out after {} s", limit.as_secs()),
         };
-        // The list of blocked tasks that a hung kernel prints on request is no crash report: the reason stays.
+        // The list of blocked tasks that a hung kernel prints on request is not a crash report, so the reason is
+        // unchanged.
         let crash = self.trouble.as_ref().map(KernelTrouble::title);
         let reason = crash.as_ref().map_or_else(|| reason.clone(), |title| format!("{title}; {reason}"));
         self.close(Verdict::Failed { reason }, crash, now)

@@ -36,20 +36,20 @@ impl Console for Supervisor {
     }
 }
 
-/// The token of the tests whose library has none.
+/// The token for tests of libraries without a token.
 static TOKEN: LazyLock<Token> = LazyLock::new(|| Token::random().unwrap());
 
-/// A library without a token. Lines of the guest's init carry it.
+/// A library without a token. Only lines of the guest's init have it.
 fn without_token() -> Protocol {
     Protocol { token: TOKEN.clone(), library: LibraryLines::Output }
 }
 
-/// The line as the guest's init prints it.
+/// A line as the guest's init prints it.
 fn init(line: &str) -> String {
     format!("ktest/{} {line}", TOKEN.as_str())
 }
 
-/// The actions as short text; of a log the last line.
+/// The actions as short text; for a log, its last line.
 fn show(actions: &[Action]) -> String {
     let one = |action: &Action| match action {
         Action::Finished(f) => {
@@ -136,7 +136,7 @@ fn a_requested_ktap_case_gives_the_verdict() {
 }
 
 #[test]
-fn trouble_behind_an_unfinished_line_counts() {
+fn trouble_after_an_unfinished_line_counts() {
     for (line, crash) in [
         ("at work: 40%[   81.050000] INFO: task w:123 blocked for more than 120 seconds.", "INFO: task"),
         ("40%[   81.050000] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [w:123]", "soft lockup"),
@@ -158,7 +158,7 @@ fn trouble_behind_an_unfinished_line_counts() {
 }
 
 #[test]
-fn kernel_trouble_overrules_passed() {
+fn kernel_trouble_overrides_passed() {
     let mut vm = vm(&["a"]);
     vm.print("========= TEST   a", at(2));
     vm.print("[   3.000000] BUG: sleeping function called from invalid context at x.c:1", at(3));
@@ -218,7 +218,7 @@ fn the_default_limit_applies_again_to_the_next_subtest() {
 }
 
 #[test]
-fn ending_without_a_verdict() {
+fn a_subtest_that_ends_without_a_verdict_fails() {
     let mut vm1 = vm(&["a", "b"]);
     vm1.print("========= TEST   a", at(2));
     assert_eq!(
@@ -247,7 +247,7 @@ fn an_unrequested_subtest_gets_no_verdict() {
 }
 
 #[test]
-fn a_vm_that_dies_by_itself_is_no_test_failure() {
+fn a_vm_that_dies_by_itself_is_not_a_test_failure() {
     let mut vm = vm(&["a"]);
     vm.print("========= TEST   a", at(2));
     assert_eq!(
@@ -370,7 +370,7 @@ fn an_interactive_vm_has_no_limits() {
     vm.print("WATCHDOG 1", at(3));
     assert!(vm.tick(at(1_000_000)).is_empty());
     vm.print("Kernel panic - not syncing: Fatal exception", at(1_000_001));
-    // The verdict follows after the panic's report, and the VM stays.
+    // The verdict follows the panic's report, and the VM keeps running.
     let shown = show(&vm.tick(at(1_000_010)));
     assert!(shown.starts_with("a Failed") && !shown.contains("Kill"), "{shown}");
     assert!(vm.tick(at(2_000_000)).is_empty());

@@ -56,7 +56,7 @@ async fn main() -> ExitCode {
     let begun = Instant::now();
     let mut last = None;
     let result = kernel::build(&request, &cache, &mut |progress| {
-        // One line for each step, and one for every hundred objects.
+        // One line for each step, and one for every 100 objects.
         let phase = match &progress {
             Progress::Compiling { done, .. } => (std::mem::discriminant(&progress), done / 100),
             _ => (std::mem::discriminant(&progress), 0),

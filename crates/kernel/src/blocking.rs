@@ -1,14 +1,14 @@
-//! File work in folders that a build writes: on a thread of its own and with a time limit, so that a signal always ends
-//! the program.
+//! File operations in directories that a build writes. They run on a separate thread with a time limit, so that a
+//! signal always ends the program.
 
 use std::time::Duration;
 
 use crate::error::{BuildError, InfrastructureError};
 
-/// The time limit. A copy of the objects of an allyesconfig kernel takes minutes.
+/// The time limit. Copying the objects of an allyesconfig kernel takes minutes.
 const LIMIT: Duration = Duration::from_secs(1800);
 
-/// Runs `work` on a blocking thread. `action` is what it does, for the message: "copying the results of the build".
+/// Runs `work` on a blocking thread. `action` describes it in the error message: "copying the results of the build".
 pub(crate) async fn blocking<T: Send + 'static>(
     action: &'static str,
     work: impl FnOnce() -> T + Send + 'static,

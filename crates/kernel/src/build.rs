@@ -1,7 +1,7 @@
 //! One build, from the request to the kernel in the store.
 //!
-//! The id of a commit's kernel is known before anything is configured, so a stored kernel is found in milliseconds.
-//! Concurrent requests for one id build once.
+//! The id of a commit's kernel is known before it is configured, so a stored kernel is found in milliseconds.
+//! Concurrent requests for one id cause only one build.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -26,8 +26,8 @@ use crate::toolchain::Toolchain;
 use crate::tree::{self, BuildTree};
 use crate::verify;
 
-/// Gets a kernel from the store, or builds it. Drop the future to cancel: make and its child processes are killed, and
-/// the next build repairs the object folder.
+/// Gets a kernel from the store, or builds it. To cancel, drop the future: make and its child processes are killed, and
+/// the next build repairs the object directory.
 pub async fn build(
     request: &BuildRequest,
     cache: &Cache,
@@ -46,7 +46,7 @@ pub async fn build(
     }
 }
 
-/// The id of the kernel of a commit, if the store has no result for it. `None` for a working tree, whose id is not known
+/// The id of the kernel of a commit, if the store has no result for it. `None` for a working tree: its id is not known
 /// before it is built.
 pub async fn missing_kernel(request: &BuildRequest, cache: &Cache) -> Result<Option<KernelId>, BuildError> {
     let KernelSource::Commit { repo, commit } = &request.source else { return Ok(None) };
@@ -122,10 +122,10 @@ fn requested_config(request: &BuildRequest, plan: &BuildPlan) -> DotConfig {
     config
 }
 
-/// The stored result of a request, which may be a failure; `None` if there is none that this request can use.
+/// The stored result of a request, which may be a failure; `None` if there is no result that this request can use.
 fn stored_result(request: &BuildRequest, store: &Store, id: &KernelId) -> Option<Result<Kernel, BuildError>> {
     match store.find(id)? {
-        // A program that was missing when it was built (a Rust compiler) may be installed now.
+        // A program that was missing during that build (a Rust compiler) may be installed now.
         Stored::Kernel(meta) if request.refuse(&meta.unmet).is_err() => None,
         Stored::Kernel(meta) => Some(Ok(store.kernel(id, &meta, true))),
         Stored::Failed { reason, log } => {
@@ -163,7 +163,7 @@ async fn from_working_tree(
         }
         Err(CompileError::Other(error)) => return Err(error),
     };
-    // The content of a working tree has no name: the id is that of the result.
+    // The content of a working tree has no id, so the kernel id is derived from the result.
     let modules = pack::modules_hash(stage.path())?;
     let id = hash_fields(["working tree", &meta.image_hash, &meta.config_hash, &modules, &meta.release]);
     let _lock = lock(&store.lock_path(&id), "publishes it", on).await?;
@@ -174,7 +174,7 @@ async fn from_working_tree(
     Ok(store.kernel(&id, &meta, false))
 }
 
-/// The absolute path of a source that can be built outside itself.
+/// The absolute path of a source tree that can be built with a separate object directory.
 fn check_working_tree(source: &Path, arch: model::Arch) -> Result<PathBuf, BuildError> {
     if !own::is_file(&source.join("Makefile"))? || !own::is_file(&source.join("Kconfig"))? {
         return Err(SourceError::NoSourceTree(source.into()).into());

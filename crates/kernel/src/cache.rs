@@ -1,6 +1,6 @@
-//! The cache folder (`~/.cache/ktest`) and its locks.
+//! The cache directory (`~/.cache/ktest`) and its locks.
 //!
-//! While nothing runs, everything below it may be deleted.
+//! While no process uses it, everything in it may be deleted.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::error::{BuildError, InfrastructureError};
 use crate::progress::Progress;
 use crate::store::hash_fields;
 
-/// The folder of kernels, build trees and the compiler cache.
+/// The directory of kernels, build trees and the compiler cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
-    /// The folder; created when it is first used.
+    /// The directory, which is created at its first use.
     pub dir: PathBuf,
 }
 
@@ -57,7 +57,7 @@ impl Cache {
     }
 }
 
-/// The part of a folder that belongs to a trust domain: the folder itself for a developer's own runs.
+/// The part of a directory that belongs to a trust domain; the directory itself for a developer's own runs.
 pub(crate) fn in_domain(dir: &Path, trust: Option<&TrustDomain>) -> PathBuf {
     match trust {
         None => dir.into(),
@@ -65,7 +65,7 @@ pub(crate) fn in_domain(dir: &Path, trust: Option<&TrustDomain>) -> PathBuf {
     }
 }
 
-/// Takes a lock. While another process holds it, waits and reports the holder once.
+/// Takes a lock. While another process holds it, waits, and reports the holder once.
 pub(crate) async fn lock(
     path: &Path,
     purpose: &str,

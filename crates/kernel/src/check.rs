@@ -1,7 +1,7 @@
-//! Compares the requirements with the final `.config` and explains differences.
+//! Compares the requirements with the final `.config` and explains the differences.
 //!
-//! An option that the source does not define is listed and otherwise ignored. A defined one with another value is
-//! unmet, and the explanation names the missing dependency.
+//! An option that the source does not define is listed and otherwise ignored. An option that is defined and has another
+//! value is unmet, and the explanation contains the missing dependency.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct UnmetOption {
     pub option: KOption,
     /// The value in the final configuration.
     pub got: String,
-    /// The reason in one line: the dependency that is not met.
+    /// The reason in one line: the unmet dependency.
     #[serde(rename = "why")]
     pub reason: String,
 }
@@ -29,15 +29,15 @@ impl fmt::Display for UnmetOption {
     }
 }
 
-/// The longest reason, in characters.
+/// The maximum length of a reason, in characters.
 const REASON_CHARS: usize = 1000;
-/// The most options that a reason names.
+/// The maximum number of options in a reason.
 const NAMED: usize = 5;
 
 /// The result of [`check`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// Hard requirements without their value.
+    /// Hard requirements that did not get their value.
     pub unmet: Vec<UnmetOption>,
     /// Required options, hard or soft, that the source does not define; sorted.
     pub unknown: Vec<String>,
@@ -49,7 +49,8 @@ pub fn all_met<'a>(options: impl IntoIterator<Item = &'a KOption>, config: &DotC
     options.into_iter().all(|option| config.get(&option.name).agrees(&option.value))
 }
 
-/// The required options that a kernel from elsewhere does not have. A module is accepted in place of a built-in option.
+/// The required options that are missing in a kernel that was not built for them. A module is accepted in place of a
+/// built-in option.
 #[must_use]
 pub fn missing_options(hard: &[KOption], config: &DotConfig) -> Vec<String> {
     let enabled = |value: &KValue| matches!(value, KValue::Yes | KValue::Module);
@@ -119,7 +120,7 @@ fn explain(option: &KOption, config: &DotConfig, tree: &KconfigTree) -> String {
         }
         blocked.push((parts, &definition.position));
     }
-    // Of several definitions, the one with the fewest missing dependencies.
+    // Of several definitions, choose the one with the fewest missing dependencies.
     match blocked.iter().min_by_key(|(parts, _)| parts.len()) {
         Some((parts, position)) => {
             let parts: Vec<String> = parts.iter().map(|part| with_check(part, tree)).collect();
@@ -129,7 +130,7 @@ fn explain(option: &KOption, config: &DotConfig, tree: &KconfigTree) -> String {
     }
 }
 
-/// The option, with the tool chain check that decides its default.
+/// The option, with the tool chain check that determines its default.
 fn with_check(part: &str, tree: &KconfigTree) -> String {
     match tree.definitions(part).iter().find_map(|definition| definition.toolchain_check.as_ref()) {
         Some(check) => format!("{part}, which depends on the tool chain: $({check})"),
@@ -180,7 +181,7 @@ fn only_selected(option: &KOption, tree: &KconfigTree) -> String {
     }
 }
 
-/// Why an option is set, or built in, against the requirement.
+/// Why an option is set or built in, contrary to the requirement.
 fn why_set(option: &KOption, definitions: &[Definition], config: &DotConfig, tree: &KconfigTree) -> String {
     let by: Vec<&str> = tree
         .selects(&option.name)

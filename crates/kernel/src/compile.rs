@@ -1,6 +1,6 @@
-//! Configures and compiles in prepared folders, under the lock of the build tree.
+//! Configures and compiles in prepared directories. The caller holds the lock of the build tree.
 //!
-//! The log gets the complete output of make; the first error in it becomes the reason of a failed build.
+//! The log receives the complete output of make. The first error in it becomes the reason of a failed build.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -29,7 +29,7 @@ const COMPILE_LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// The interval of progress reports.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The file in the object folder that a configuration target of make writes.
+/// The file in the object directory that a configuration target of make writes.
 const BASE_FILE: &str = ".ktest-base";
 
 /// A build that is ready to run.
@@ -39,14 +39,14 @@ pub(crate) struct Compilation<'a> {
     pub make: &'a Make,
 }
 
-/// The result; the files are in the object folder.
+/// The result. Its files are in the object directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Compiled {
     /// The final configuration.
     pub config: DotConfig,
     /// Its text.
     pub config_text: String,
-    /// Required options without their value, all of them tolerated.
+    /// Required options that did not get their value; all of them are tolerated.
     pub unmet: Vec<UnmetOption>,
     /// Required options that the source does not define.
     pub unknown: Vec<String>,
@@ -54,7 +54,7 @@ pub(crate) struct Compiled {
     pub objects: u32,
 }
 
-/// The files that Kconfig and make read before anything of the source runs.
+/// The files that Kconfig and make read before they run any code of the source.
 const KCONFIG_FILES: [&str; 5] = [
     ".config",
     "include/config/auto.conf",
@@ -63,15 +63,15 @@ const KCONFIG_FILES: [&str; 5] = [
     "include/generated/autoconf.h",
 ];
 
-/// Removes links, FIFOs and devices that an earlier build left in the place of [`KCONFIG_FILES`]: make would wait for
-/// a FIFO until its time limit.
+/// Removes links, FIFOs and devices that an earlier build created instead of [`KCONFIG_FILES`]. make would wait for a
+/// FIFO until its time limit.
 pub(crate) fn remove_special_files(objects: &Dir) -> Result<(), CompileError> {
     for name in KCONFIG_FILES {
         let found = objects.metadata(name).map(|found| found.map(|meta| meta.entry_type));
         match found {
             Ok(None | Some(EntryType::File)) => {}
             Ok(Some(_)) => drop(objects.remove_tree(name)?),
-            // A folder above it is a link or a file.
+            // A parent directory is a link or a file.
             Err(error) if error.problem().is_some() => {
                 let top = Path::new(name).components().next().map_or(name.as_ref(), |part| part.as_os_str());
                 objects.remove_tree(top)?;
@@ -130,7 +130,7 @@ impl Compilation<'_> {
             targets.push("modules");
         }
         if *config.get("MODULES") == KValue::Yes {
-            // For modules outside the tree.
+            // Needed to build modules outside the tree.
             targets.push("modules_prepare");
         }
         if *config.get("GDB_SCRIPTS") == KValue::Yes {
@@ -140,7 +140,7 @@ impl Compilation<'_> {
         targets
     }
 
-    /// Runs make. Anything but success is an error with its reason.
+    /// Runs make. Any result other than success is an error with its reason.
     async fn step(
         &self,
         args: &[&str],
@@ -176,7 +176,7 @@ impl Compilation<'_> {
         })
     }
 
-    /// Produces the `.config`, unless it is up to date. An unchanged one keeps its date.
+    /// Produces the `.config`, unless it is up to date. An unchanged file keeps its modification time.
     async fn configure(&self, log: &mut Log) -> Result<(DotConfig, String), CompileError> {
         let layout = &self.make.layout;
         let fragment = self.plan.fragment.text();
@@ -207,7 +207,7 @@ impl Compilation<'_> {
 
     /// The configuration that a make target produces.
     async fn base_of_target(&self, target: &str, log: &mut Log) -> Result<String, CompileError> {
-        // An earlier build may have left anything under this name.
+        // An earlier build may have created any type of file with this name.
         let objects = self.objects()?;
         blocking("removing files", move || objects.remove_tree(BASE_FILE)).await??;
         let output = format!("KCONFIG_CONFIG={}", self.make.layout.make_obj.join(BASE_FILE).display());
@@ -239,8 +239,8 @@ impl Compilation<'_> {
         Ok((checked.unmet, checked.unknown))
     }
 
-    /// The number of objects that will be compiled, if it is cheap to find out. With an unchanged configuration and
-    /// complete objects the dates decide; otherwise make's dry run.
+    /// The number of objects that will be compiled, if it can be determined quickly. If the configuration is unchanged
+    /// and the objects are complete, it is derived from modification times, otherwise from a dry run of make.
     async fn total(
         &self,
         targets: &[&str],
@@ -256,7 +256,7 @@ impl Compilation<'_> {
         self.step(&["prepare"], CONFIG_LIMIT, log, &mut |_| {}).await?;
         let mut args = vec!["-n"];
         args.extend(targets);
-        // The dry run fails where a recipe needs a file that only a real run creates; its output until then counts.
+        // The dry run fails if a recipe needs a file that only a real run creates; its output up to that point is used.
         let output = self.make.capture(&args, CONFIG_LIMIT).await;
         Ok(output.ok().map(|output| count_dry_run(&output.text())).filter(|count| *count > 0))
     }

@@ -1,7 +1,8 @@
-//! Whether the `.config` of an object folder is still what Kconfig would produce, so that Kconfig need not run.
+//! Checks whether the `.config` in an object directory is still what Kconfig would produce, so that Kconfig does not
+//! have to run.
 //!
-//! It is if fragment, tool chain and `.config` are those of the last run and no Kconfig file is newer: the condition
-//! by which make itself trusts a configuration.
+//! This is the case if the fragment, the tool chain and the `.config` are those of the last run and no Kconfig file is
+//! newer. make itself uses the same condition.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -14,7 +15,7 @@ use crate::make::Layout;
 use crate::state::{CONFIG_BYTES, ObjectState};
 use crate::store::hash_fields;
 
-/// The most Kconfig files that are compared; a kernel has 1,700.
+/// The maximum number of Kconfig files that are compared; a kernel has 1,700.
 const FILES: usize = 20_000;
 
 /// The Kconfig files that kbuild's `auto.conf.cmd` lists, relative to the source.
@@ -28,7 +29,7 @@ fn stamp(fragment: &str, toolchain: &str, config: &str) -> String {
     hash_fields([fragment, toolchain, config]).to_string()
 }
 
-/// The `.config` of an object folder if it is up to date. Blocks on the disk.
+/// The `.config` of an object directory if it is up to date. Blocks on disk I/O.
 pub(crate) fn up_to_date(layout: &Layout, fragment: &str, toolchain: &str) -> Option<String> {
     let objects = Dir::open(&layout.obj).ok()?;
     let config = objects.read_to_string(".config", CONFIG_BYTES).ok()?;
@@ -45,7 +46,7 @@ pub(crate) fn up_to_date(layout: &Layout, fragment: &str, toolchain: &str) -> Op
     let unchanged = |file: &str| {
         count += 1;
         let path = Path::new(file);
-        // The list is the work of the branch's Makefile: no path outside the source and the objects is accessed.
+        // The branch's Makefile can write this list, so no path outside the source and the objects is accessed.
         let found = match (path.strip_prefix(&layout.make_obj), path.strip_prefix(&layout.make_src)) {
             (Ok(below), _) => objects.metadata(below),
             (_, Ok(below)) => source.metadata(below),

@@ -1,4 +1,4 @@
-//! Copies one file out of a folder that a build writes.
+//! Copies one file out of a directory that a build writes.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub(crate) fn copy_file(from: &Dir, relative: &Path, to: &Path, max: u64) -> Res
         let reason = Reason::Refused(Problem::LargerThan(max));
         UntrustedError { action: "read", dir: from.path().into(), relative: relative.into(), reason }
     };
-    // A sparse file is refused before its holes are read. The bytes are counted all the same: the size can change.
+    // A sparse file is refused before its holes are read. The bytes are counted anyway, because the size can change.
     if file.metadata().is_ok_and(|meta| meta.len() > max) {
         return Err(too_large().into());
     }

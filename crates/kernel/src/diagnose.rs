@@ -1,20 +1,20 @@
-//! Finds the reason of a failed make: the first error in its output, and whether the source or this host is at fault.
+//! Finds the reason of a failed make: the first error in its output, and whether the source or this host caused it.
 //!
-//! A lack of this host (disk space, memory, a program) is never reported as an error of the source.
+//! A problem of this host (disk space, memory, a missing program) is never reported as an error of the source.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 use spawn::Exit;
 
-/// What a failed build is due to.
+/// The cause of a failed build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// The source does not build.
     Source {
         /// `fs/ext4/super.c:12:5: error: ...`
         reason: String,
-        /// Whether another attempt would fail too, so that the failure can be stored.
+        /// Whether another attempt would also fail, so that the failure can be stored.
         certain: bool,
     },
     /// This host cannot build.
@@ -24,25 +24,25 @@ pub enum Failure {
     },
 }
 
-/// The longest reason, in characters.
+/// The maximum length of a reason, in characters.
 const REASON_CHARS: usize = 300;
 
 /// Reads the output of make line by line and collects the errors.
 #[derive(Debug, Default)]
 pub struct Diagnosis {
-    /// The prefixes that are removed from paths, each with a `/` at its end.
+    /// The prefixes that are removed from paths, each with a trailing `/`.
     roots: Vec<String>,
-    /// The first error of a compiler, linker or make itself.
+    /// The first error from a compiler, a linker or make itself.
     first: Option<String>,
-    /// The first recipe that failed, with the line before it.
+    /// The first recipe that failed, with the preceding line.
     recipe: Option<String>,
     host: Option<String>,
     crashed: bool,
-    /// The last line that a program, not make, printed.
+    /// The last line that was printed by a program other than make.
     last: String,
     /// `a.o: in function foo`, from the linker's line "in function `foo':".
     function: Option<String>,
-    /// An error that rustc places on its next line.
+    /// An error for which rustc prints the location on the next line.
     unplaced: bool,
 }
 
@@ -80,7 +80,7 @@ static HOST_HEADER: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// What an operating system says when it, and not the source, is at its end.
+/// Error messages of an operating system that has run out of a resource; the source is not the cause.
 const HOST_SIGNS: [&str; 16] = [
     "No space left on device",
     "Disk quota exceeded",
@@ -101,7 +101,7 @@ const HOST_SIGNS: [&str; 16] = [
 ];
 
 impl Diagnosis {
-    /// `roots` are folders whose paths are to be shown relative: the source and the object folder.
+    /// `roots` are directories whose paths are shown relative: the source and the object directory.
     #[must_use]
     pub fn new(roots: &[&std::path::Path]) -> Self {
         let mut roots: Vec<String> = roots.iter().map(|root| format!("{}/", root.display())).collect();
@@ -122,7 +122,7 @@ impl Diagnosis {
                 self.first = Some(self.tidy(&format!("{place}: {first}")));
             }
         }
-        // Quotations of the source in compiler messages are skipped.
+        // Skip quotations of the source in compiler messages.
         if start.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|') {
             return;
         }
@@ -209,7 +209,7 @@ impl Diagnosis {
         }
     }
 
-    /// The line with paths relative to the source, without control characters, up to the limit.
+    /// The line with paths relative to the source, without control characters, and cut at the limit.
     fn tidy(&self, line: &str) -> String {
         let mut text = line.replace(char::is_control, " ");
         for root in &self.roots {
@@ -218,7 +218,7 @@ impl Diagnosis {
         text.trim().chars().take(REASON_CHARS).collect()
     }
 
-    /// The conclusion for a make that failed with this exit.
+    /// The cause of the failure of a make that exited like this.
     #[must_use]
     pub fn conclude(self, exit: Exit) -> Failure {
         if let Some(reason) = self.host {

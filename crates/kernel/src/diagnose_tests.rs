@@ -1,4 +1,4 @@
-//! Recorded output of failing builds, and what each is to be called.
+//! Recorded output of failing builds, with the expected reasons.
 
 use super::*;
 use std::path::Path;
@@ -11,7 +11,7 @@ fn conclude(output: &str, exit: Exit) -> Failure {
     diagnosis.conclude(exit)
 }
 
-/// The reason where the source is at fault; `host: ...` or `uncertain: ...` otherwise.
+/// The reason if the source is the cause; otherwise `host: ...` or `uncertain: ...`.
 fn reason(output: &str) -> String {
     match conclude(output, Exit::Code(2)) {
         Failure::Source { reason, certain: true } => reason,
@@ -91,7 +91,7 @@ fn make_itself() {
 }
 
 #[test]
-fn the_hosts_own_fault() {
+fn failures_of_the_host() {
     insta::assert_snapshot!(
         reason("BTF: .tmp_vmlinux.btf: pahole (pahole) is not available\nFailed to generate BTF for vmlinux\n"),
         @"host: pahole: not installed; apt-get install pahole"

@@ -1,6 +1,6 @@
-//! Configurations as text: parses a `.config`, and writes the fragment of a flavor on top of its base.
+//! Configurations as text: parses a `.config`, and writes the fragment of a flavor that is applied to its base.
 //!
-//! An option that a `.config` does not mention is `n`.
+//! An option that a `.config` does not contain is `n`.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,8 @@ const AARCH64: &str = include_str!("../base/aarch64.config");
 pub struct DotConfig(BTreeMap<String, KValue>);
 
 impl DotConfig {
-    /// Parses a `.config` or a fragment. Other lines are skipped; the last line of an option counts.
+    /// Parses a `.config` or a fragment. Other lines are skipped; if an option occurs several times, the last line
+    /// wins.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut map = BTreeMap::new();
@@ -42,7 +43,7 @@ impl DotConfig {
         self.0.get(name).unwrap_or(&KValue::No)
     }
 
-    /// Whether an option is mentioned, also as not set.
+    /// Whether an option is mentioned, including as not set.
     #[must_use]
     pub fn mentions(&self, name: &str) -> bool {
         self.0.contains_key(name)
@@ -68,7 +69,7 @@ impl DotConfig {
     }
 }
 
-/// The base of every kernel of an architecture, below the requirements of test files.
+/// The base of every kernel of an architecture, to which the requirements of test files are added.
 #[must_use]
 pub fn base(arch: Arch) -> DotConfig {
     let own = match arch {
@@ -78,7 +79,8 @@ pub fn base(arch: Arch) -> DotConfig {
     DotConfig::parse(&format!("{COMMON}\n{own}"))
 }
 
-/// The fragment of a flavor: the base, then the soft requirements, then the hard ones; a later one overrules.
+/// The fragment of a flavor: the base, then the soft requirements, then the hard ones. Later values override earlier
+/// ones.
 #[must_use]
 pub fn fragment(requirements: &Requirements) -> DotConfig {
     let mut fragment = base(requirements.arch);
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn requirements_overrule_the_base() {
+    fn requirements_override_the_base() {
         let mut asked = Requirements::new(Arch::X86_64);
         assert_eq!(*fragment(&asked).get("MODULES"), KValue::Yes);
         asked.require = vec!["MODULES=n".parse().unwrap()];

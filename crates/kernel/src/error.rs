@@ -1,4 +1,4 @@
-//! Why there is no kernel. [`BuildError::DoesNotBuild`] is a verdict about the source; no failure of this host is ever
+//! Why there is no kernel. [`BuildError::DoesNotBuild`] is a verdict about the source; a failure of this host is never
 //! reported as one. Every message is one line.
 
 use std::path::{Path, PathBuf};
@@ -25,10 +25,10 @@ pub enum BuildError {
     /// Required options did not get their value.
     #[error("{}", unmet_line(unmet))]
     Requirements {
-        /// Each with the dependency that is not met.
+        /// Each with its unmet dependency.
         unmet: Vec<UnmetOption>,
     },
-    /// The request names something that cannot be built.
+    /// The request specifies something that cannot be built.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// This host cannot build.
@@ -36,7 +36,7 @@ pub enum BuildError {
     Infrastructure(#[from] InfrastructureError),
 }
 
-/// Something in a request that cannot be built: wrong names, or a source without a kernel.
+/// A request that cannot be built: invalid names, or a source without a kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The repository or the commit does not exist.
@@ -45,22 +45,22 @@ pub enum SourceError {
     /// The commit contains no kernel.
     #[error("commit {0}: no kernel source, it has no Kconfig; see -k")]
     NoKconfig(String),
-    /// The folder contains no kernel source.
+    /// The directory contains no kernel source.
     #[error("{}: no kernel source tree here; give one with -k", .0.display())]
     NoSourceTree(PathBuf),
-    /// The working tree contains files of a build, which hide those of the object folder.
+    /// The working tree contains build products, which make would use instead of those in the object directory.
     #[error(
         "{}: was built in place; run `make mrproper` in it first (it deletes .config, keep a copy)",
         .0.display()
     )]
     BuiltInPlace(PathBuf),
-    /// make cannot work at this path.
+    /// make does not support this path.
     #[error(
         "{}: kernels cannot be built at a path with blanks or colons; move it (KTEST_CACHE_DIR sets the cache)",
         .0.display()
     )]
     UnusablePath(PathBuf),
-    /// The folder contains no finished build.
+    /// The directory contains no finished build.
     #[error("{}: no built kernel for {arch} in this folder; build one there, or use -k debian/trixie", dir.display())]
     NotBuilt {
         /// The folder.
@@ -68,13 +68,13 @@ pub enum SourceError {
         /// The architecture of the run.
         arch: model::Arch,
     },
-    /// The release in the source's Makefile cannot be a folder name.
+    /// The release in the source's Makefile is not a valid directory name.
     #[error("{0:?} is not a kernel release; see the source's Makefile")]
     Release(String),
     /// The kernel has no such make target for its configuration.
     #[error("make {0}: this kernel has no such target")]
     NoTarget(String),
-    /// The name of a compiler is not accepted.
+    /// The compiler name is not accepted.
     #[error("{0:?} is not a compiler; write gcc, gcc-13, clang, clang-17 or a path")]
     Compiler(String),
     /// An argument of `config-make` is not an assignment.
@@ -92,7 +92,7 @@ pub enum SourceError {
         #[source]
         cause: std::io::Error,
     },
-    /// The name of a distribution's kernel is not accepted.
+    /// The name of a distribution kernel is not accepted.
     #[error("kernel {name}: {problem}")]
     DistroName {
         /// The name.
@@ -121,10 +121,10 @@ pub enum InfrastructureError {
     /// A lock cannot be taken.
     #[error(transparent)]
     Lock(#[from] fsx::lock::LockError),
-    /// The operating system reported an error for a file in a folder that a build writes.
+    /// The operating system reported an error for a file in a directory that a build writes.
     #[error(transparent)]
     Untrusted(UntrustedError),
-    /// A file operation of a library failed.
+    /// A file operation in a library failed.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
@@ -138,7 +138,7 @@ pub enum InfrastructureError {
     /// git failed.
     #[error(transparent)]
     Git(GitError),
-    /// A distribution's package cannot be had.
+    /// A distribution package is not available.
     #[error(transparent)]
     Debian(#[from] DebianError),
     /// A program is missing.
@@ -163,7 +163,7 @@ pub enum InfrastructureError {
     /// make failed because of this host: a full disk, no memory.
     #[error("{reason}; see {}", log.display())]
     Make {
-        /// The first line that shows it.
+        /// The first line that indicates it.
         reason: String,
         /// The complete output of make.
         log: PathBuf,
@@ -171,8 +171,7 @@ pub enum InfrastructureError {
     /// make exceeded its time limit.
     #[error("make: killed, it ran longer than {0} s")]
     MakeTimeOut(u64),
-    /// A kernel differs from that of a clean build of the same source: a cache is damaged, or the build is not
-    /// reproducible.
+    /// A kernel differs from a clean build of the same source: a cache is damaged, or the build is not reproducible.
     #[error(
         "{}: flavor {flavor}, image {cached}, of a clean build {clean}; the objects and the compiler cache of this trust \
          domain were removed, and the next attempt builds from nothing",
@@ -186,7 +185,7 @@ pub enum InfrastructureError {
         /// The hash of the image of the clean build, or why it failed.
         clean: String,
     },
-    /// File work exceeded its time limit.
+    /// A file operation exceeded its time limit.
     #[error("{action} took longer than {seconds} s; is the disk hung?")]
     FilesTimeOut {
         /// What it did.
@@ -199,15 +198,15 @@ pub enum InfrastructureError {
         "{0}; or build with --no-sandbox (then a branch's Makefile runs with your rights and the network)"
     )]
     Sandbox(#[source] SandboxError),
-    /// The package does not contain what a kernel needs.
+    /// The package lacks something that a kernel needs.
     #[error("package {package}: it contains {missing}")]
     Package {
         /// Its name and version.
         package: String,
-        /// What is missing, as "no modules".
+        /// What is missing, such as "no modules".
         missing: &'static str,
     },
-    /// The cache folder is not known.
+    /// The cache directory is not known.
     #[error("neither KTEST_CACHE_DIR nor HOME is set; set one")]
     NoCacheDir,
     /// A kernel received from another host is not accepted.
@@ -252,7 +251,7 @@ impl From<GitError> for BuildError {
     }
 }
 
-/// Errors of this host that reach [`BuildError`] through `?`.
+/// Implements `?` conversions from errors of this host to [`BuildError`].
 macro_rules! host_errors {
     ($($error:ty),*) => {
         $(impl From<$error> for BuildError {
@@ -265,14 +264,14 @@ macro_rules! host_errors {
 
 host_errors!(fsx::Error, fsx::lock::LockError, SpawnError, DebianError, tokio::task::JoinError);
 
-/// Why compiling or packing did not produce a kernel, before the log is known.
+/// Why compiling or packing did not produce a kernel, before the path of the log is known.
 #[derive(Debug)]
 pub(crate) enum CompileError {
-    /// The source is at fault.
+    /// The source is the cause.
     Failed {
         /// The reason.
         reason: String,
-        /// Whether another attempt would fail the same way, so that the failure can be stored.
+        /// Whether another attempt would fail in the same way, so that the failure can be stored.
         certain: bool,
     },
     /// Anything else.
@@ -286,7 +285,7 @@ impl<E: Into<BuildError>> From<E> for CompileError {
 }
 
 impl From<UntrustedError> for CompileError {
-    /// A link, a FIFO or a missing file in the build's output is the work of the branch's Makefile.
+    /// A link, a FIFO or a missing file in the build's output was caused by the branch's Makefile.
     fn from(error: UntrustedError) -> Self {
         let name = error.relative.display().to_string();
         match &error.reason {

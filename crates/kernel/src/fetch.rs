@@ -1,6 +1,6 @@
-//! Kernels of a distribution, downloaded into the store by name: `debian/trixie`, `debian/trixie/arm64`.
+//! Distribution kernels, downloaded into the store by name: `debian/trixie`, `debian/trixie/arm64`.
 //!
-//! apt checks the signature of every package, and the kernel id is a hash of the hashes of the packages.
+//! apt checks the signature of every package, and the kernel id is a hash of the package hashes.
 
 mod initramfs;
 
@@ -21,7 +21,8 @@ use crate::progress::Progress;
 use crate::state::CONFIG_BYTES;
 use crate::store::{Kernel, META_VERSION, Meta, Store, Stored, hash_fields};
 
-/// The version of the steps from packages to kernel. Increase it when a change to them changes the kernels.
+/// The version of the steps that turn packages into a kernel. Increase it when a change of the steps changes the
+/// kernels.
 const RECIPE: &str = "1";
 
 /// A kernel of Debian, by suite and architecture.
@@ -32,7 +33,7 @@ pub struct DistroKernel {
 }
 
 impl DistroKernel {
-    /// Parses `debian/SUITE` or `debian/SUITE/ARCH`, with the architecture by Debian's name or by the kernel's.
+    /// Parses `debian/SUITE` or `debian/SUITE/ARCH`. The architecture is given as in Debian or as in the kernel.
     pub fn parse(name: &StoreKernel, default: Arch) -> Result<Self, BuildError> {
         let bad = |problem| Err(SourceError::DistroName { name: name.to_string(), problem }.into());
         let parts: Vec<&str> = name.as_str().split('/').collect();
@@ -71,13 +72,14 @@ impl DistroKernel {
         format!("debian/{}/{}", self.suite, arch_name(self.arch)).parse().expect("its parts were checked")
     }
 
-    /// The package that always depends on the newest kernel. The cloud variant has no 9p, which the guest needs.
+    /// The package that always depends on the newest kernel. The cloud variant lacks 9p, which the guest needs.
     fn package(&self) -> String {
         format!("linux-image-{}", arch_name(self.arch))
     }
 }
 
-/// Downloads the newest kernel of a suite into the store, unless the store has it. The host needs apt, dpkg and kmod.
+/// Downloads the newest kernel of a suite into the store, unless the store has it. Requires apt, dpkg and kmod on the
+/// host.
 pub async fn fetch(
     wanted: &DistroKernel,
     mirror: &Mirror,
@@ -185,7 +187,7 @@ impl Unpacked {
         })
     }
 
-    /// The folder of the boot image, and the release of the kernel.
+    /// The directory of the boot image, and the release of the kernel.
     fn boot(&self, package: &Package) -> Result<(PathBuf, String), BuildError> {
         let boot = self.kernel.join("boot");
         let release = own::list(&boot).unwrap_or_default().into_iter().find_map(|entry| {
@@ -213,7 +215,7 @@ impl Unpacked {
     }
 }
 
-/// The largest module or program that is read into memory, in bytes.
+/// The maximum size of a module or program that is read into memory, in bytes.
 const FILE_BYTES: u64 = 1 << 30;
 
 fn incomplete(package: &Package, missing: &'static str) -> InfrastructureError {
@@ -240,7 +242,7 @@ impl Store {
         self.dir().join(".names").join(name.as_str())
     }
 
-    /// Points a name to a kernel of the store.
+    /// Makes a name refer to a kernel of the store.
     fn set_name(&self, name: &StoreKernel, id: &KernelId) -> Result<(), BuildError> {
         let path = self.name_path(name);
         let dir = path.parent().unwrap_or(self.dir());
@@ -248,7 +250,7 @@ impl Store {
         Ok(publish::file(&path, format!("{id}\n"), Durability::Cached)?)
     }
 
-    /// The kernel with this name, if the store has it. Counts as use.
+    /// The kernel with this name, if the store has it. Counts as a use.
     #[must_use]
     pub fn named(&self, wanted: &DistroKernel) -> Option<Kernel> {
         let id: KernelId =

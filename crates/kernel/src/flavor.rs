@@ -1,6 +1,6 @@
 //! Flavors: the requirements of test files, merged into as few kernels as their contradictions allow.
 //!
-//! Every file is in exactly one flavor, no flavor requires two values of one option, and the result does not depend on
+//! Every file is in exactly one flavor, no flavor requires two values for one option, and the result does not depend on
 //! the order of the input.
 
 use std::collections::BTreeMap;
@@ -15,18 +15,18 @@ pub struct Flavor {
     pub requirements: Requirements,
     /// The test files, sorted.
     pub files: Vec<String>,
-    /// Soft requirements overruled by another file, with the file that has them.
+    /// Soft requirements that another file overrides, with the file that has them.
     pub overruled: Vec<(String, KOption)>,
 }
 
 impl Flavor {
-    /// The flavor of one test file alone.
+    /// The flavor of a single test file.
     #[must_use]
     pub fn of(file: impl Into<String>, requirements: &Requirements) -> Self {
         Self { requirements: requirements.canonical(), files: vec![file.into()], overruled: Vec::new() }
     }
 
-    /// Its name: the architecture and 12 digits of the hash of the requirements. The files are not part of it.
+    /// Its name: the architecture and 12 digits of the hash of the requirements. The hash does not depend on the files.
     #[must_use]
     pub fn name(&self) -> String {
         let text = serde_json::to_string(&self.requirements).expect("requirements are plain text");
@@ -43,7 +43,8 @@ struct Draft {
 }
 
 impl Draft {
-    /// The number of soft requirements that adding the file would overrule; `None` if hard ones contradict.
+    /// The number of soft requirements that adding the file would override; `None` if hard requirements contradict each
+    /// other.
     fn cost(&self, file: &Requirements) -> Option<usize> {
         let mut cost = 0;
         for option in &file.require {
@@ -88,8 +89,8 @@ impl Draft {
     }
 }
 
-/// The flavors of these test files. Files with the most requirements come first; each is added to the flavor where it
-/// overrules the fewest soft requirements.
+/// The flavors for these test files. Files with the most requirements come first; each is added to the flavor in which
+/// it overrides the fewest soft requirements.
 #[must_use]
 pub fn merge(files: &[(String, Requirements)]) -> Vec<Flavor> {
     let mut sorted: Vec<(String, Requirements)> =
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_option_separates() {
+    fn other_requirements_separate_flavors() {
         let mut clang = asks("A", "");
         clang.compiler = Some("clang".into());
         let mut gcc = asks("A", "");
@@ -224,7 +225,7 @@ mod tests {
                     }
                 }
             }
-            // Files that all agree are one kernel.
+            // Files without contradictions share one kernel.
             let agree = files.iter().all(|(_, a)| files.iter().all(|(_, b)| {
                 a.compiler_name() == b.compiler_name()
                     && a.hard().iter().all(|(name, value)| b.hard().get(name).is_none_or(|other| other.agrees(value)))

@@ -1,6 +1,7 @@
-//! Deletes old entries of the kernel store: planned over plain data, then applied.
+//! Deletes old entries of the kernel store: a pure function plans, then the plan is applied.
 //!
-//! Recently used entries stay, even if the store is too large; of the others the least recently used goes first.
+//! Recently used entries are kept, even if the store is too large. Of the others, the least recently used are deleted
+//! first.
 
 use std::time::{Duration, SystemTime};
 
@@ -41,11 +42,11 @@ pub struct StoreEntry {
 pub struct Retention {
     /// The size limit of the store, in bytes.
     pub bytes: u64,
-    /// Entries used within this time stay, even beyond the limit.
+    /// Entries used within this time are kept, even beyond the limit.
     pub unused_for: Duration,
 }
 
-/// The entries to delete, the least recently used first.
+/// The entries to delete, least recently used first.
 #[must_use]
 pub fn plan(entries: &[StoreEntry], retention: Retention, now: SystemTime) -> Vec<KernelId> {
     let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
@@ -53,7 +54,7 @@ pub fn plan(entries: &[StoreEntry], retention: Retention, now: SystemTime) -> Ve
     sorted.sort_by(|a, b| (a.used, &a.id).cmp(&(b.used, &b.id)));
     let mut expired = Vec::new();
     for entry in sorted {
-        // A time in the future, after the clock was set back, counts as recent.
+        // A time in the future, after the clock was set back, is treated as recent.
         let old = now.duration_since(entry.used).is_ok_and(|age| age > retention.unused_for);
         if old && (total > retention.bytes || entry.kind == GcKind::Unreadable) {
             total -= entry.bytes;
@@ -64,7 +65,7 @@ pub fn plan(entries: &[StoreEntry], retention: Retention, now: SystemTime) -> Ve
 }
 
 impl Store {
-    /// All entries, the most recently used first. This does not count as use.
+    /// All entries, most recently used first. This does not count as a use.
     pub fn list(&self) -> Result<Vec<StoreEntry>, BuildError> {
         let mut entries = Vec::new();
         let listed = match own::list(self.dir()) {

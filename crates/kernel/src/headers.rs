@@ -1,8 +1,8 @@
-//! The headers of a kernel, for modules that are built outside its tree: stored with each kernel that can load modules,
-//! as one compressed archive, because few tests need its thousands of files.
+//! The headers of a kernel, for modules that are built outside its tree. They are stored with each kernel that can load
+//! modules, as one compressed archive, because few tests need these thousands of files.
 //!
-//! The archive contains what the kernel's own packaging (scripts/package) takes: makefiles, headers and scripts of the
-//! source, and the files generated for this configuration.
+//! The archive contains the same files as the kernel's own packaging (scripts/package): makefiles, headers and scripts
+//! of the source, and the files generated for this configuration.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -35,7 +35,7 @@ pub(crate) fn pack(stage: &Path, layout: &Layout, arch: Arch) -> Result<(), Comp
     let mut bytes = 0_u64;
     for (name, PackedFile { origin, path: file }) in &files {
         let dir = if *origin == Origin::Source { &source } else { &objects };
-        // A file with several links is left out: in a build's output it may be anybody's.
+        // A file with several links is left out: in a build's output it may be any file of this user.
         let Ok(opened) = dir.open_file(file) else { continue };
         bytes = bytes.saturating_add(opened.metadata().map_or(0, |meta| meta.len()));
         if bytes > BYTES {
@@ -48,7 +48,7 @@ pub(crate) fn pack(stage: &Path, layout: &Layout, arch: Arch) -> Result<(), Comp
     Ok(finished.map_err(&archive_error).map_err(BuildError::from)?)
 }
 
-/// Where a file of the archive comes from.
+/// The origin of a file in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Source,
@@ -62,7 +62,7 @@ struct PackedFile {
     path: PathBuf,
 }
 
-/// The files by their names in the archive, in order. A generated file replaces that of the source with the same name.
+/// The files by their names in the archive, in order. A generated file replaces a source file with the same name.
 fn list(source: &Dir, objects: &Dir, arch: Arch) -> Result<BTreeMap<PathBuf, PackedFile>, CompileError> {
     let own = format!("arch/{}", srcarch(arch));
     let mut files = BTreeMap::new();
@@ -83,7 +83,7 @@ fn list(source: &Dir, objects: &Dir, arch: Arch) -> Result<BTreeMap<PathBuf, Pac
         let file = name.file_name().unwrap_or_default().to_string_lossy();
         part("include") || part("scripts") || (file.starts_with("Makefile") && name.iter().count() == 3)
     })?;
-    // Neither objects nor make's dependency files.
+    // Leave out objects and make's dependency files.
     let lasting = |name: &Path| {
         let file = name.file_name().unwrap_or_default().to_string_lossy();
         !(file.ends_with(".o") || file.ends_with(".cmd") || file.ends_with(".d"))
@@ -103,7 +103,7 @@ fn list(source: &Dir, objects: &Dir, arch: Arch) -> Result<BTreeMap<PathBuf, Pac
     Ok(files)
 }
 
-/// The regular files at or below `top`, with their paths below `dir`; none if it does not exist.
+/// The regular files at or below `top`, with their paths relative to `dir`; empty if it does not exist.
 fn regular_files(dir: &Dir, top: &str) -> Result<Vec<PathBuf>, CompileError> {
     match dir.metadata(top)?.map(|meta| meta.entry_type) {
         Some(EntryType::File) => Ok(vec![top.into()]),
@@ -123,13 +123,13 @@ fn add(tar: &mut Builder<impl io::Write>, name: &Path, mut file: std::fs::File) 
     header.set_entry_type(TarType::Regular);
     header.set_size(meta.len());
     header.set_mode(if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 });
-    // With equal dates no file looks older than what it was generated from.
+    // With equal modification times, no file looks older than its sources.
     header.set_mtime(0);
     tar.append_data(&mut header, name, Read::by_ref(&mut file).take(meta.len()))
 }
 
-/// Unpacks the headers of a kernel into `dir`, which is created: `make -C DIR M=MODULE` builds against them. The archive
-/// may come from another host: only files and folders below `dir` are created.
+/// Unpacks the headers of a kernel into `dir`, which is created: `make -C DIR M=MODULE` builds against them. The
+/// archive may come from another host: only files and directories below `dir` are created.
 pub fn unpack(kernel: &Kernel, dir: &Path) -> Result<(), BuildError> {
     let Some(archive) = &kernel.headers else {
         let (id, release) = (kernel.id.short().to_string(), kernel.release.clone());

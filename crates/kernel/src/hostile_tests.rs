@@ -1,5 +1,5 @@
-//! A property: whatever a build leaves under any name below its objects and its module folder, nothing outside is read
-//! or changed, and each call that handles these folders returns within seconds.
+//! Whatever a build leaves under any name in its object and module directories, nothing outside is read or changed, and
+//! each call that processes these directories returns within seconds.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,13 @@ use crate::state::ObjectState;
 use crate::tree::{ObjectFolder, copy_objects};
 use crate::{headers, pack};
 
-/// The time within which all calls together have to return.
+/// The time limit for all calls together.
 const LIMIT: Duration = Duration::from_secs(5);
 const SECRET: &str = "the content of an outside file\n";
 const CONFIG: &str = "CONFIG_MODULES=y\nCONFIG_GCOV_KERNEL=y\nCONFIG_MOD_a=m\n";
 const RELEASE: &str = "6.1.0-toy";
 
-/// Every name below the objects that the runner opens, and the directories above them.
+/// All names below the object directory that the runner opens, and their parent directories.
 const OBJECTS: [&str; 24] = [
     ".config",
     ".ktest-base",
@@ -54,7 +54,7 @@ const OBJECTS: [&str; 24] = [
     "vmlinux.symvers",
 ];
 
-/// The same below the module folder.
+/// The same for the module directory.
 const MODULES: [&str; 8] = [
     "headers.tar.zst",
     "lib",
@@ -66,10 +66,10 @@ const MODULES: [&str; 8] = [
     "meta.json",
 ];
 
-/// Puts a trap in the place of a name.
+/// Creates a trap at a path.
 fn set(trap: Trap, path: &Path, outside: &Path) {
     let (parent, name) = (path.parent().unwrap(), path.file_name().unwrap());
-    // An earlier trap may be above it.
+    // A parent directory may be an earlier trap.
     if parent.is_dir() && parent.canonicalize().unwrap() == parent {
         Dir::open(parent).unwrap().remove_tree(name).unwrap();
         trap.set(path, outside);
@@ -116,7 +116,7 @@ impl Scene {
         self.root.join(below)
     }
 
-    /// Every call of a build that handles the two folders, in their order. Errors are expected.
+    /// All calls of a build that process the two directories, in their order. Errors are expected.
     fn handle(&self) {
         let state = ObjectState::new(self.path("state"));
         let objects = ObjectFolder { dir: self.path("obj"), state: state.clone() };
@@ -186,14 +186,14 @@ fn check(traps: &[(&str, &str, Trap)]) {
 }
 
 #[test]
-fn each_trap_at_each_name_of_the_objects() {
+fn each_trap_at_each_path_of_the_objects() {
     for (trap, name) in Trap::ALL.into_iter().flat_map(|trap| OBJECTS.map(|name| (trap, name))) {
         check(&[("obj", name, trap)]);
     }
 }
 
 #[test]
-fn each_trap_at_each_name_of_the_module_folder() {
+fn each_trap_at_each_path_of_the_modules() {
     for (trap, name) in Trap::ALL.into_iter().flat_map(|trap| MODULES.map(|name| (trap, name))) {
         check(&[("modules", name, trap)]);
     }

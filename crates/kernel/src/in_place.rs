@@ -1,4 +1,4 @@
-//! A kernel that the user built in its own source tree: it is used in place and never stored.
+//! A kernel that the user built in its own source tree. It is used in place and never stored.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,8 @@ use model::Arch;
 use crate::error::{BuildError, SourceError};
 use crate::store::{Kernel, hash_fields};
 
-/// The kernel in a source tree or object folder, as `make` leaves it. Its modules are those of `make modules_install`
-/// below `DIR/modules` (`INSTALL_MOD_PATH=modules`), if they exist.
+/// The kernel in a source tree or object directory after `make`. Its modules are those that `make modules_install`
+/// installed below `DIR/modules` (`INSTALL_MOD_PATH=modules`), if they exist.
 pub fn find(dir: &Path, arch: Arch) -> Result<Kernel, BuildError> {
     let image = match arch {
         Arch::X86_64 => "arch/x86/boot/bzImage",

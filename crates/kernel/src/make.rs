@@ -1,4 +1,4 @@
-//! Runs make: the folders of a build as the host and as make see them, the command line, and make's output.
+//! Runs make: maps the directories of a build from the host to make, builds the command line, and reads make's output.
 //!
 //! The environment is cleared and the build settings are fixed, so that the same source gives the same image.
 
@@ -21,9 +21,9 @@ use crate::state::{FRAGMENT, ObjectState};
 use crate::toolchain::Toolchain;
 use crate::tree::ObjectFolder;
 
-/// The source in the sandbox: the path in debug information.
+/// The path of the source in the sandbox, which is also the path in debug information.
 pub const SANDBOX_SRC: &str = "/ktest/src";
-/// The object folder, its state, the compiler cache and the output folder in the sandbox.
+/// The paths of the object directory, its state, the compiler cache and the output directory in the sandbox.
 const SANDBOX_OBJ: &str = "/ktest/obj";
 const SANDBOX_STATE: &str = "/ktest/state";
 const SANDBOX_CCACHE: &str = "/ktest/ccache";
@@ -38,17 +38,17 @@ pub struct Layout {
     pub obj: PathBuf,
     /// The state of the object folder, on the host.
     pub state: ObjectState,
-    /// The source as make sees it.
+    /// The path of the source for make.
     pub make_src: PathBuf,
-    /// The object folder as make sees it.
+    /// The path of the object directory for make.
     pub make_obj: PathBuf,
-    /// The options that Kconfig reads, as make sees the file.
+    /// The path, for make, of the options that Kconfig reads.
     pub make_fragment: PathBuf,
 }
 
 impl Layout {
-    /// In the sandbox make sees the same paths in every build tree ([`SANDBOX_SRC`]), so that the trees share the
-    /// compiler cache; outside it sees those of the host.
+    /// In the sandbox, the paths for make are the same in every build tree ([`SANDBOX_SRC`]), so that the trees share
+    /// the compiler cache. Outside the sandbox, they are those of the host.
     #[must_use]
     pub fn new(src: &Path, objects: &ObjectFolder, sandboxed: bool) -> Self {
         let (make_src, make_obj, make_fragment) = match sandboxed {
@@ -59,8 +59,8 @@ impl Layout {
         Self { src: src.into(), obj, state, make_src, make_obj, make_fragment }
     }
 
-    /// The host path of a path in make's files: absolute, or relative to the object folder. The result may be
-    /// anywhere on the host: do not open it.
+    /// The host path of a path in make's files, which is absolute or relative to the object directory. The result may
+    /// be anywhere on the host: do not open it.
     #[must_use]
     pub fn on_host(&self, path: &str) -> PathBuf {
         let path = Path::new(path);
@@ -81,22 +81,22 @@ pub struct Make {
     pub layout: Layout,
     /// The tool chain.
     pub toolchain: Toolchain,
-    /// The number of parallel compiles.
+    /// The number of parallel compilers.
     pub jobs: usize,
     /// The arguments of the test files.
     pub append: Vec<String>,
-    /// The sandbox without the folders of this build; `None`: make runs without a sandbox.
+    /// The sandbox, without the directories of this build; `None` if make runs without a sandbox.
     pub sandbox: Option<Sandbox>,
     /// The compiler cache on the host.
     pub ccache: PathBuf,
-    /// Whether compiles use the compiler cache if the tool chain has it.
+    /// Whether compilers use the compiler cache, if the tool chain has it.
     pub use_ccache: bool,
-    /// A further folder on the host that make may write: modules are installed there.
+    /// An additional host directory that make may write to, in which modules are installed.
     pub out: Option<PathBuf>,
 }
 
 impl Make {
-    /// The output folder as make sees it.
+    /// The path of the output directory for make.
     #[must_use]
     pub fn make_out(&self) -> Option<PathBuf> {
         let out = self.out.clone()?;
@@ -124,18 +124,19 @@ impl Make {
         ];
         if self.toolchain.ccache {
             env.push(("CCACHE_DIR", ccache.into()));
-            // The directory is writable for builds: a configuration file in it could name programs to run.
+            // Builds can write to the directory: a configuration file in it could name programs to run.
             env.push(("CCACHE_CONFIGPATH", "/dev/null".into()));
             if !self.use_ccache {
                 env.push(("CCACHE_DISABLE", "1".into()));
             }
-            // Without a second run of the preprocessor: on a miss a compile costs hardly more than without ccache.
+            // Avoids a second run of the preprocessor: on a cache miss, a compile takes hardly longer than without
+            // ccache.
             env.push(("CCACHE_DEPEND", "true".into()));
         }
         env
     }
 
-    /// The command of any program in make's environment and sandbox.
+    /// The command of a program in make's environment and sandbox.
     #[must_use]
     pub fn program(&self, program: &str, args: &[String]) -> Cmd {
         let env = self.env();
@@ -152,7 +153,7 @@ impl Make {
         cmd.args(args)
     }
 
-    /// The command of make for these targets and variables.
+    /// The command of make with these targets and variables.
     #[must_use]
     pub fn cmd(&self, args: &[&str]) -> Cmd {
         let Layout { make_src, make_obj, .. } = &self.layout;
@@ -189,8 +190,8 @@ impl Make {
         Ok(self.cmd(args).output(Limits { time: limit, bytes: 256 << 20 }).await?)
     }
 
-    /// Runs make and passes on each line of its output at once. Drop the future to cancel: make and its child processes
-    /// are killed.
+    /// Runs make and passes on each line of its output immediately. To cancel, drop the future: make and its child
+    /// processes are killed.
     pub async fn run(
         &self,
         args: &[&str],
@@ -210,7 +211,7 @@ impl Make {
                 }
                 Ok(())
             };
-            // Without its output, a failure of make says nothing about the source.
+            // Without its output, a failure of make is not a statement about the source.
             let read = tokio::try_join!(stdout, stderr, pass_on);
             read.map_err(|source| SpawnError::Io { program: "make".into(), source })?;
             child.wait().await
@@ -222,7 +223,7 @@ impl Make {
     }
 }
 
-/// The longest line that is passed on, in bytes; the rest of a longer one is dropped.
+/// The maximum length of a line that is passed on, in bytes; the rest of a longer line is dropped.
 const LINE_BYTES: usize = 16 << 10;
 
 async fn read_lines(stream: Option<impl AsyncRead + Unpin>, to: mpsc::Sender<String>) -> io::Result<()> {
@@ -254,7 +255,7 @@ async fn read_lines(stream: Option<impl AsyncRead + Unpin>, to: mpsc::Sender<Str
     Ok(())
 }
 
-/// The largest build log, in bytes.
+/// The maximum size of a build log, in bytes.
 const LOG_BYTES: usize = 64 << 20;
 
 /// The log of a build: the output of make, up to a limit.
@@ -266,7 +267,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Creates the log, or empties an existing one.
+    /// Creates the log, or truncates an existing one.
     pub fn create(path: &Path) -> Result<Self, BuildError> {
         if let Some(dir) = path.parent() {
             own::create_dir_all(dir)?;

@@ -1,6 +1,6 @@
 //! Kernel options as test files write them: `OPT`, `OPT=n`, `OPT=m`, `OPT=value`, with `CONFIG_` or without.
 //!
-//! A [`KOption`] is exactly one line of a `.config`; two of them agree or contradict each other.
+//! A [`KOption`] is exactly one line of a `.config`. Two options with the same name agree or contradict each other.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The value of an option.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KValue {
-    /// `n`, or not mentioned.
+    /// `n`, or not present.
     No,
     /// `m`.
     Module,
@@ -23,7 +23,7 @@ pub enum KValue {
 }
 
 impl KValue {
-    /// Parses a value as after `=` in a `.config`.
+    /// Parses a value as it appears after `=` in a `.config`.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         match text {
@@ -49,7 +49,7 @@ impl KValue {
 }
 
 impl fmt::Display for KValue {
-    /// The value as after `=` in a `.config`.
+    /// Formats the value as it appears after `=` in a `.config`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::No => f.write_str("n"),
@@ -69,7 +69,7 @@ fn is_number(text: &str) -> bool {
     }
 }
 
-/// The value of a number that [`is_number`] accepts; `None` if it does not fit.
+/// The value of a number that [`is_number`] accepts; `None` on overflow.
 pub(crate) fn number(text: &str) -> Option<i128> {
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
     let value = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
@@ -101,7 +101,7 @@ pub struct KOption {
     pub value: KValue,
 }
 
-/// A text that is not a kernel option.
+/// The text is not a kernel option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a kernel option: {reason}; write OPT, OPT=n, OPT=m or OPT=value")]
 pub struct KOptionError {
@@ -159,7 +159,7 @@ impl FromStr for KOption {
 }
 
 impl fmt::Display for KOption {
-    /// The option as in a test file: `X=y`.
+    /// Formats the option as in a test file: `X=y`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.name, self.value)
     }
@@ -232,7 +232,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_parses_survives_display(text in "(CONFIG_)?[A-Z0-9_]{0,8}(=[ -~]{0,10})?") {
+        fn parsed_options_round_trip_through_display(text in "(CONFIG_)?[A-Z0-9_]{0,8}(=[ -~]{0,10})?") {
             if let Ok(option) = text.parse::<KOption>() {
                 proptest::prop_assert!(option.to_string().parse::<KOption>().unwrap().value.agrees(&option.value), "{option}");
             }

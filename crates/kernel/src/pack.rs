@@ -1,7 +1,7 @@
 //! Copies the results of a build into a stage of the kernel store: image, configuration, modules, symbols.
 //!
-//! Object folder and module folder are written by the branch's Makefile: they are read through [`fsx::untrusted`],
-//! and only regular files are copied. make never writes to the stage.
+//! The branch's Makefile writes to the object directory and the module directory. They are read with
+//! [`fsx::untrusted`], and only regular files are copied. make never writes to the stage.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,12 +23,12 @@ use crate::store::hash_fields;
 
 /// The time limit of installing modules.
 const INSTALL_LIMIT: Duration = Duration::from_secs(1800);
-/// The largest file that is copied from an object folder: `vmlinux` with debug information is 1 GB.
+/// The maximum size of a file copied from an object directory: `vmlinux` with debug information is 1 GB.
 const FILE_BYTES: u64 = 4 << 30;
 /// The limits of the installed modules: an allmodconfig kernel has 10,000 with 5 GB of debug information.
 const MODULE_LIMITS: TreeLimits = TreeLimits { entries: 100_000, bytes: 16 << 30, depth: 32 };
 
-/// What a filled stage contains.
+/// The contents of a filled stage.
 pub(crate) struct StageContents {
     pub release: String,
     pub image: String,
@@ -37,7 +37,7 @@ pub(crate) struct StageContents {
     pub modules: bool,
 }
 
-/// Fills a stage. `module_folder` is an empty folder for the installation of modules.
+/// Fills a stage. `module_folder` is an empty directory into which modules are installed.
 pub(crate) async fn fill(
     stage: &Path,
     module_folder: &Path,
@@ -75,7 +75,7 @@ pub(crate) async fn fill(
     Ok(StageContents { release, image: image.into(), image_hash, vmlinux, modules })
 }
 
-/// Copies all files but the modules. Returns the release and the name of the ELF file.
+/// Copies all files except the modules. Returns the release and the name of the ELF file.
 pub(crate) fn copy_files(
     stage: &Path,
     layout: &Layout,
@@ -107,7 +107,7 @@ fn gdb_scripts(stage: &Path, layout: &Layout, objects: &Dir) -> Result<(), Compi
     let source = Dir::open(&layout.src)?;
     let main = Path::new(SCRIPTS).join("vmlinux-gdb.py");
     let generated = objects.metadata(Path::new(SCRIPTS).join("linux/constants.py"));
-    // A link above it is the work of the Makefile: such a kernel gets no scripts.
+    // A parent directory that is a link was created by the Makefile: such a kernel gets no scripts.
     let exists = |found: Result<Option<_>, UntrustedError>| found.is_ok_and(|found| found.is_some());
     if !exists(generated) || !exists(source.metadata(&main)) {
         return Ok(());
@@ -119,8 +119,8 @@ fn gdb_scripts(stage: &Path, layout: &Layout, objects: &Dir) -> Result<(), Compi
     Ok(())
 }
 
-/// Copies the regular files below `relative` with this extension. Links are skipped: in the object folder they lead
-/// to the source, as make sees it.
+/// Copies the regular files below `relative` with this extension. Links are skipped: in the object directory, they
+/// point to make's path of the source.
 fn copy_matching(from: &Dir, relative: &str, extension: &str, to: &Path) -> Result<(), CompileError> {
     for (path, entry_type) in from.walk(relative, OBJECT_LIMITS)? {
         if entry_type == EntryType::File && path.extension().is_some_and(|found| found == extension) {
@@ -132,11 +132,11 @@ fn copy_matching(from: &Dir, relative: &str, extension: &str, to: &Path) -> Resu
     Ok(())
 }
 
-/// Copies the folder of one release from the module folder into the stage. Links and special files are skipped.
+/// Copies the directory of one release from the module directory into the stage. Links and special files are skipped.
 pub(crate) fn copy_modules(stage: &Path, module_folder: &Path, release: &str) -> Result<(), CompileError> {
     let below = Path::new("lib/modules").join(release);
     let to = stage.join(&below);
-    // A guest mounts the headers on the folder `build`.
+    // The guest mounts the headers at the directory `build`.
     own::create_dir_all(&to.join("build"))?;
     let to = Dir::open(&to)?;
     Dir::open(module_folder)?.copy_tree(&below, &to, MODULE_LIMITS, Special::Skip)?;
@@ -159,7 +159,7 @@ async fn install_modules(module_folder: &Path, make: &Make, compiled: &Compiled)
     Ok(())
 }
 
-/// Without modules: the list of built-in ones, so that `modprobe ext4` succeeds in the guest.
+/// Without modules: installs the list of built-in modules, so that `modprobe ext4` succeeds in the guest.
 async fn list_builtin(module_folder: &Path, make: &Make, release: &str) -> Result<(), CompileError> {
     let dir = module_folder.join("lib/modules").join(release);
     own::create_dir_all(&dir)?;

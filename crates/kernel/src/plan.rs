@@ -11,7 +11,7 @@ use crate::state::CONFIG_BYTES;
 use crate::store::hash_fields;
 use crate::toolchain::Toolchain;
 
-/// The version of the build steps. Increase it when a change to them changes the kernels.
+/// The version of the build steps. Increase it when a change of the steps changes the kernels.
 const RECIPE: &str = "1";
 
 /// How a flavor is built.
@@ -19,7 +19,7 @@ const RECIPE: &str = "1";
 pub struct BuildPlan {
     /// The flavor's name.
     pub flavor: String,
-    /// The options on top of the base.
+    /// The options that are added to the base.
     pub fragment: DotConfig,
     /// The base configuration.
     pub base: ConfigBase,
@@ -40,7 +40,7 @@ pub enum ConfigBase {
 }
 
 impl BuildPlan {
-    /// Checks the requirements and reads the base file, if they name one.
+    /// Checks the requirements, and reads the base file if they contain one.
     pub fn new(flavor: &Flavor) -> Result<Self, BuildError> {
         let requirements = &flavor.requirements;
         crate::toolchain::check_name(requirements.compiler_name())?;
@@ -66,8 +66,8 @@ impl BuildPlan {
         Ok(Self { flavor: flavor.name(), fragment: fragment(requirements), base, make_append, target })
     }
 
-    /// The kernel id: a hash of everything that determines the kernel, and of the trust domain whose objects and compiler
-    /// cache it is built with.
+    /// The kernel id: a hash of everything that determines the kernel, and of the trust domain that the objects and the
+    /// compiler cache belong to.
     #[must_use]
     pub fn id(&self, source_tree: &str, toolchain: &Toolchain, trust: Option<&TrustDomain>) -> KernelId {
         let (kind, base) = match &self.base {
@@ -79,7 +79,7 @@ impl BuildPlan {
         let arch = toolchain.arch.as_str();
         let fixed = ["kernel", RECIPE, source_tree, &fragment, kind, base, arch, &toolchain.version];
         let append = self.make_append.iter().map(String::as_str);
-        // An argument contains a `=`, a target does not: the list is unambiguous.
+        // An argument contains a `=` and a target does not, so the list is unambiguous.
         let domain = trust.into_iter().flat_map(|trust| ["trust domain", trust.as_str()]);
         hash_fields(domain.chain(fixed).chain(append).chain(self.target.as_deref()))
     }
@@ -127,7 +127,7 @@ mod tests {
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), count);
-        // The file that has the requirements and the use of ccache do not change the kernel.
+        // The file with the requirements and the use of ccache do not affect the kernel.
         let mut cached = toolchain.clone();
         cached.ccache = true;
         assert_eq!(

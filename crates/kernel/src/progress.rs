@@ -1,6 +1,6 @@
-//! The progress of a build: the objects that make announces, out of those it has to build.
+//! The progress of a build: the number of objects that make announces, out of those to build.
 //!
-//! An object is one compiled or assembled `.o` of the kernel; host programs and links do not count.
+//! An object is a compiled or assembled `.o` of the kernel; host programs and links do not count.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use fsx::untrusted::Dir;
 
 use crate::state::OBJECT_LIMITS;
 
-/// The largest `.cmd` file of an object, in bytes.
+/// The maximum size of the `.cmd` file of an object, in bytes.
 const CMD_BYTES: u64 = 4 << 20;
 
-/// The present step of a build.
+/// The current step of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// Another process builds this kernel or uses the build tree.
     WaitingForLock {
-        /// The process and what it does, if known.
+        /// The process and its activity, if known.
         holder: String,
     },
-    /// A kernel of a distribution is being downloaded.
+    /// A distribution kernel is being downloaded.
     Fetching {
-        /// The step, as "downloading ...".
+        /// The step, such as "downloading ...".
         step: String,
     },
     /// The commit is being checked out into a build tree.
@@ -38,7 +38,7 @@ pub enum Progress {
         /// The number of objects to build, if known; never less than `done`.
         total: Option<u32>,
     },
-    /// The kernel is copied into the store.
+    /// The kernel is being copied into the store.
     Publishing,
 }
 
@@ -52,7 +52,7 @@ pub fn object(line: &str) -> Option<&str> {
     }
     let rest = rest.trim_start();
     let rest = rest.strip_prefix("[M]").unwrap_or(rest);
-    // Newer kernels mark other variants: `CC [D] `.
+    // Newer kernels also print other variants: `CC [D] `.
     let path = rest.trim_start().strip_prefix("[D]").unwrap_or(rest).trim();
     let counts = path.ends_with(".o") && !path.starts_with('/') && !path.starts_with(".tmp_");
     (counts && !path.contains(char::is_whitespace)).then_some(path)
@@ -74,11 +74,12 @@ pub fn count_dry_run(output: &str) -> u32 {
 /// A file that an object depends on.
 struct Dependency<'a> {
     path: &'a str,
-    /// The stamp of an option, `$(wildcard include/config/X)`, may not exist.
+    /// Whether the file may be missing: it is the stamp of an option, `$(wildcard include/config/X)`.
     may_be_missing: bool,
 }
 
-/// The dependencies in an object's `.cmd` file, as make sees them; `None` if it is not that of an object.
+/// The dependencies in the `.cmd` file of an object, with make's paths; `None` if the file does not belong to an
+/// object.
 fn dependencies(cmd: &str) -> Option<impl Iterator<Item = Dependency<'_>>> {
     let at = cmd.find("\ndeps_")?;
     let source = cmd[..at].lines().rev().find_map(|line| line.strip_prefix("source_"));
@@ -92,8 +93,9 @@ fn dependencies(cmd: &str) -> Option<impl Iterator<Item = Dependency<'_>>> {
     }))
 }
 
-/// The number of objects that are older than one of their dependencies: an incremental build compiles at least these.
-/// `None` if the folder contains no objects. `on_host` maps a path of make to the host; only dates are read there. Blocks.
+/// The number of objects that are older than one of their dependencies. An incremental build compiles at least these.
+/// `None` if the directory contains no objects. `on_host` maps a path of make to the host; only modification times are
+/// read there. Blocks on disk I/O.
 #[must_use]
 pub fn outdated(objects: &Dir, on_host: &dyn Fn(&str) -> PathBuf) -> Option<u32> {
     let mut times: HashMap<String, Option<SystemTime>> = HashMap::new();
@@ -139,7 +141,7 @@ impl ObjectCounter {
         Self { done: 0, total }
     }
 
-    /// Handles a line of make; true if it announces an object.
+    /// Handles a line of make's output. Returns true if it announces an object.
     pub fn feed(&mut self, line: &str) -> bool {
         let one = object(line).is_some();
         self.done += u32::from(one);
@@ -152,7 +154,7 @@ impl ObjectCounter {
         self.done
     }
 
-    /// The count as progress.
+    /// The count, as a progress report.
     #[must_use]
     pub fn progress(&self) -> Progress {
         Progress::Compiling { done: self.done, total: self.total.map(|total| total.max(self.done)) }

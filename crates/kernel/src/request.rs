@@ -1,4 +1,4 @@
-//! A request for a kernel: source, configuration, and how to build it.
+//! A request for a kernel: the source, the configuration, and how to build it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::flavor::Flavor;
 /// The source of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelSource {
-    /// A folder with the source in its present state. It is never written to.
+    /// A directory with the source in its current state. It is never written to.
     WorkingTree(PathBuf),
     /// A commit of a repository, which may be bare.
     Commit {
@@ -30,25 +30,26 @@ pub struct BuildRequest {
     pub source: KernelSource,
     /// The configuration.
     pub flavor: Flavor,
-    /// The number of parallel compiles.
+    /// The number of parallel compilers.
     pub jobs: usize,
-    /// Whether make runs in the sandbox, without network and access to the host.
+    /// Whether make runs in the sandbox, without access to the network and the host.
     pub sandbox: bool,
-    /// Options that may end up without their value, by name, with or without `CONFIG_`.
+    /// Options that may end up without their required value, by name, with or without `CONFIG_`.
     pub tolerate: Vec<String>,
-    /// Whose objects and compiler cache are used, and who may use the kernel; `None`: a developer's own.
+    /// The trust domain that the objects, the compiler cache and the kernel belong to; `None` for a developer's own
+    /// builds.
     pub trust: Option<TrustDomain>,
-    /// One kernel in this many is built a second time from nothing, and the images are compared; 0: none.
+    /// One in this number of kernels is built again from scratch, and the images are compared; 0 disables this.
     pub verify_every: u32,
-    /// The log of make's output. Not written if the kernel is in the store.
+    /// The path for the output of make. Not written if the kernel is in the store.
     pub out_log: PathBuf,
 }
 
 impl BuildRequest {
-    /// Whether this build is one of those that are compared with a clean one. Random, so that no branch can foresee it.
+    /// Whether this build is compared with a clean one. The choice is random, so that a branch cannot predict it.
     pub(crate) fn is_verified(&self) -> bool {
         let number = || RandomState::new().hash_one(());
-        // Outside the sandbox the path of the objects is a part of their content.
+        // Outside the sandbox, the content of the objects depends on their path.
         self.sandbox && self.verify_every > 0 && number() % u64::from(self.verify_every) == 0
     }
 
@@ -56,7 +57,7 @@ impl BuildRequest {
         self.tolerate.iter().any(|text| text.trim().strip_prefix("CONFIG_").unwrap_or(text.trim()) == name)
     }
 
-    /// An error if an option without its value is not tolerated.
+    /// Returns an error if an unmet option is not tolerated.
     pub(crate) fn refuse(&self, unmet: &[UnmetOption]) -> Result<(), BuildError> {
         let refused: Vec<_> =
             unmet.iter().filter(|unmet| !self.tolerates(&unmet.option.name)).cloned().collect();

@@ -1,4 +1,4 @@
-//! The requirements of one test file on its kernel. The last requirement on an option counts.
+//! The requirements of a test file on its kernel. If an option occurs several times, the last requirement wins.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub enum KconfigBase {
 }
 
 impl KconfigBase {
-    /// What `ktest_kconfig_base` says: a make target such as `defconfig`, else a file, relative to `dir`.
+    /// Parses `ktest_kconfig_base`: a make target such as `defconfig`, or else a file relative to `dir`.
     #[must_use]
     pub fn parse(text: &str, dir: &Path) -> Self {
         let target = text.ends_with("config")
@@ -30,28 +30,28 @@ impl KconfigBase {
     }
 }
 
-/// What one test file, or all files of a flavor, ask for.
+/// The requirements of one test file, or of all files of a flavor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Requirements {
     /// The architecture of the guest.
     pub arch: Arch,
-    /// `gcc`, `gcc-13`, `clang`, `clang-17` or a path; `None` is gcc.
+    /// `gcc`, `gcc-13`, `clang`, `clang-17` or a path; `None` means gcc.
     pub compiler: Option<String>,
     /// Options that must take their value.
     pub require: Vec<KOption>,
-    /// Options that are set where that is possible.
+    /// Options that should take their value if possible.
     pub require_soft: Vec<KOption>,
-    /// Where the configuration starts; `None` is allnoconfig.
+    /// The initial configuration; `None` means allnoconfig.
     pub kconfig_base: Option<KconfigBase>,
-    /// Further arguments of make, such as `KCFLAGS=-g`.
+    /// Additional arguments of make, such as `KCFLAGS=-g`.
     pub make_append: Vec<String>,
-    /// What to make beside the boot image and the modules, such as `dtbs`.
+    /// A make target in addition to the boot image and the modules, such as `dtbs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kbuild_target: Option<String>,
 }
 
 impl Requirements {
-    /// No requirements but the architecture.
+    /// No requirements except the architecture.
     #[must_use]
     pub fn new(arch: Arch) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Requirements {
         self.require.iter().map(|option| (option.name.as_str(), &option.value)).collect()
     }
 
-    /// The soft requirements by name, those left out that a hard one overrules.
+    /// The soft requirements by name, without those that a hard requirement overrides.
     #[must_use]
     pub fn soft(&self) -> BTreeMap<&str, &KValue> {
         let hard = self.hard();
@@ -81,13 +81,13 @@ impl Requirements {
         soft
     }
 
-    /// The compiler's name, with its default.
+    /// The compiler's name, or the default.
     #[must_use]
     pub fn compiler_name(&self) -> &str {
         self.compiler.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("gcc")
     }
 
-    /// The same requirements in the one form that equal ones share: sorted, each option once.
+    /// The requirements in canonical form, which is the same for equal requirements: sorted, with each option once.
     #[must_use]
     pub fn canonical(&self) -> Self {
         let list = |map: BTreeMap<&str, &KValue>| {
@@ -105,7 +105,7 @@ impl Requirements {
     }
 }
 
-/// What `make kernelversion` says, read from the text of the source's Makefile: `6.1.174-rc1`.
+/// The output of `make kernelversion`, derived from the text of the source's Makefile: `6.1.174-rc1`.
 #[must_use]
 pub fn kernel_version(makefile: &str) -> Option<String> {
     let field = |name: &str| {
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_as_make_says_them() {
+    fn versions_are_those_of_make() {
         let version = |text| kernel_version(text);
         let makefile =
             "# SPDX\nVERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 174\nEXTRAVERSION =\nNAME = Curry Ramen\n";
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_counts_and_hard_overrules_soft() {
+    fn the_last_requirement_wins_and_hard_overrides_soft() {
         let mut asked = Requirements::new(Arch::X86_64);
         asked.compiler = Some("gcc".into());
         asked.require = ["A", "B=5", "A=n"].map(|text| text.parse().unwrap()).into();

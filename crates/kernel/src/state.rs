@@ -1,7 +1,8 @@
-//! What this program knows about an object folder. A branch's Makefile writes to the object folder, so this state is
-//! kept next to it, where a sandboxed build can at most read.
+//! The state of an object directory. A branch's Makefile can write to the object directory, so this state is stored
+//! next to it, where a sandboxed build can at most read it.
 //!
-//! However a build ended, make finds consistent objects: those of an interrupted build are removed.
+//! Invariant: after a build ended in any way, make finds consistent objects. The objects of an interrupted build are
+//! removed.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -9,9 +10,9 @@ use std::time::SystemTime;
 use fsx::own;
 use fsx::untrusted::{Dir, EntryType, TreeLimits, UntrustedError};
 
-/// The size limit of a `.config` and of other texts that a build leaves.
+/// The maximum size of a `.config` and of other text files that a build leaves.
 pub(crate) const CONFIG_BYTES: u64 = 4 << 20;
-/// The limits of an object folder: an allyesconfig build has 200,000 files.
+/// The limits of an object directory: an allyesconfig build has 200,000 files.
 pub(crate) const OBJECT_LIMITS: TreeLimits = TreeLimits { entries: 2_000_000, bytes: 64 << 30, depth: 64 };
 
 /// The state of one object folder.
@@ -25,7 +26,7 @@ impl ObjectState {
         Self { dir }
     }
 
-    /// The folder of the state.
+    /// The directory of the state.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -41,7 +42,7 @@ impl ObjectState {
         self.dir.join("configured")
     }
 
-    /// Exists when all objects were built once; its date is that of the last time.
+    /// Exists if all objects have been built once; its modification time is that of the last time.
     fn complete(&self) -> PathBuf {
         self.dir.join("complete")
     }
@@ -55,7 +56,7 @@ impl ObjectState {
         own::write(&self.complete(), "")
     }
 
-    /// When all objects were last built; `None` if they never were.
+    /// The time when all objects were last built; `None` if they never were.
     pub(crate) fn completed(&self) -> Option<SystemTime> {
         own::metadata(&self.complete()).ok()?.modified().ok()
     }
@@ -64,7 +65,7 @@ impl ObjectState {
         self.running().exists()
     }
 
-    /// Forgets everything: the object folder is new.
+    /// Deletes the state: the object directory is new.
     pub(crate) fn clear(&self) -> Result<(), fsx::Error> {
         for path in [self.fragment(), self.config_stamp(), self.complete(), self.running()] {
             own::remove_file(&path)?;
@@ -72,7 +73,7 @@ impl ObjectState {
         Ok(())
     }
 
-    /// Marks the object folder as being built, after repairing what an interrupted build left. Blocks on the disk.
+    /// Marks the object directory as being built, after repairing what an interrupted build left. Blocks on disk I/O.
     pub(crate) fn begin(&self, objects: &Dir) -> Result<(), BeginError> {
         let started = own::metadata(&self.running()).ok().and_then(|meta| meta.modified().ok());
         if let Some(started) = started {
@@ -85,7 +86,7 @@ impl ObjectState {
     /// Marks the build as ended: make exited by itself, so every object is complete or was deleted by make.
     pub(crate) fn end(&self) {
         if let Err(error) = own::remove_file(&self.running()) {
-            // The next build then repairs what needs no repair.
+            // The next build then repairs the directory unnecessarily.
             tracing::warn!("{error}");
         }
     }
@@ -103,8 +104,9 @@ pub(crate) enum BeginError {
     Objects(#[from] UntrustedError),
 }
 
-/// Removes the files that were written since then: a killed compiler leaves a partial object that looks new. The files
-/// of Kconfig stay: they are written by rename, and their dates tell make which options changed.
+/// Removes the files that were written since then, because a killed compiler leaves a partial object that looks new.
+/// The files of Kconfig are kept: they are written by rename, and make uses their modification times to detect which
+/// options changed.
 fn remove_since(objects: &Dir, since: SystemTime) -> Result<usize, UntrustedError> {
     let mut removed = 0;
     for (path, entry_type) in objects.walk(".", OBJECT_LIMITS)? {

@@ -1,6 +1,6 @@
-//! The kernel store: one folder per kernel id, published by rename, so that every entry is complete.
+//! The kernel store: one directory per kernel id, published by rename, so that every entry is complete.
 //!
-//! A source that is certain not to build has an entry too, with the reason and the log.
+//! A source that is certain not to build also has an entry, with the reason and the log.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -22,11 +22,11 @@ pub struct Kernel {
     pub id: KernelId,
     /// The architecture.
     pub arch: Arch,
-    /// The file for QEMU's `-kernel`: `vmlinux` (x86_64 with PVH: nothing to unpack at boot), `bzImage` or `Image`.
+    /// The file for QEMU's `-kernel`: `vmlinux` (x86_64 with PVH; not decompressed at boot), `bzImage` or `Image`.
     pub image: PathBuf,
     /// SHA-256 (hex) of the image.
     pub image_hash: String,
-    /// The folder with `lib/modules/<release>/`; `None` without CONFIG_MODULES.
+    /// The directory with `lib/modules/<release>/`; `None` without CONFIG_MODULES.
     pub modules: Option<PathBuf>,
     /// The release, as `uname -r` prints it.
     pub release: String,
@@ -38,13 +38,13 @@ pub struct Kernel {
     pub vmlinux: Option<PathBuf>,
     /// The packed headers for modules built outside the tree ([`crate::headers`]).
     pub headers: Option<PathBuf>,
-    /// The number of objects compiled for it: few in an incremental build.
+    /// The number of objects compiled for it, which is small in an incremental build.
     pub objects: u32,
-    /// Whether it was in the store before.
+    /// Whether it was already in the store.
     pub cached: bool,
     /// The time that the download took; `None` if this call did not download it.
     pub fetched: Option<Duration>,
-    /// Tolerated options without their required value, as `OPT=y`.
+    /// Tolerated options that did not get their required value, as `OPT=y`.
     pub tolerated: Vec<String>,
     /// Required options that the source does not define.
     pub unknown_options: Vec<String>,
@@ -70,12 +70,12 @@ pub struct Meta {
     /// The file name of its initramfs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initrd: Option<String>,
-    /// The distribution's package and its version; `None` for a kernel built here.
+    /// The distribution package and its version; `None` for a kernel built here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
     /// SHA-256 (hex) of the final `.config`.
     pub config_hash: String,
-    /// Required options without their value.
+    /// Required options that did not get their value.
     pub unmet: Vec<UnmetOption>,
     /// Required options that the source does not define.
     pub unknown_options: Vec<String>,
@@ -96,7 +96,7 @@ pub const META_VERSION: u32 = 1;
 
 /// The name of the packed headers in the store.
 pub(crate) const HEADERS: &str = "headers.tar.zst";
-/// The largest description that is read, in bytes.
+/// The maximum size of a description, in bytes.
 pub(crate) const META_BYTES: u64 = 1 << 20;
 
 /// `failed.json`.
@@ -139,17 +139,17 @@ impl Store {
         self.dir.join(id.as_str())
     }
 
-    /// The lock under which an id is built.
+    /// The lock for building an id.
     pub(crate) fn lock_path(&self, id: &KernelId) -> PathBuf {
         self.dir.join(".locks").join(id.as_str())
     }
 
-    /// The folder of the store.
+    /// The directory of the store.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The kernel with this id. Counts as use.
+    /// The kernel with this id. Counts as a use.
     #[must_use]
     pub fn get(&self, id: &KernelId) -> Option<Kernel> {
         match self.find(id)? {
@@ -170,7 +170,7 @@ impl Store {
     pub fn find(&self, id: &KernelId) -> Option<Stored> {
         let found = self.read(id)?;
         let name = if matches!(found, Stored::Kernel(_)) { "meta.json" } else { "failed.json" };
-        // On a read-only store the use is not recorded.
+        // The use is not recorded if the store is read-only.
         if let Ok(file) = own::open(&self.path(id).join(name)) {
             let _ = file.set_modified(SystemTime::now());
         }
@@ -213,13 +213,13 @@ impl Store {
         }
     }
 
-    /// A new folder in the store, to be filled and published. It is deleted if it is not published.
+    /// A new directory in the store, to be filled and published. It is deleted if it is not published.
     pub(crate) fn stage(&self) -> Result<tempfile::TempDir, BuildError> {
         own::create_dir_all(&self.dir)?;
         self.remove_old_stages();
         let stage = tempfile::Builder::new().prefix(".stage-").tempdir_in(&self.dir);
         let stage = stage.map_err(InfrastructureError::io(&self.dir))?;
-        // Guests read it over 9p with the rights of QEMU's user.
+        // Guests read it over 9p with the permissions of QEMU's user.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(stage.path(), mode).map_err(InfrastructureError::io(stage.path()))?;
         Ok(stage)
@@ -237,7 +237,7 @@ impl Store {
         }
     }
 
-    /// Publishes a filled stage as a kernel. The caller holds the lock of the id.
+    /// Publishes a filled stage as a kernel. The caller must hold the lock of the id.
     pub(crate) fn publish(
         &self,
         id: &KernelId,
@@ -248,7 +248,7 @@ impl Store {
         self.put(id, stage, "meta.json", &text)
     }
 
-    /// Stores that a source does not build. The caller holds the lock of the id.
+    /// Stores the fact that a source does not build. The caller must hold the lock of the id.
     pub(crate) fn publish_failure(&self, id: &KernelId, reason: &str, log: &Path) -> Result<(), BuildError> {
         let stage = self.stage()?;
         own::copy(log, &stage.path().join("build.log"))?;
@@ -271,7 +271,7 @@ impl Store {
         }
         let target = self.path(id);
         if target.exists() {
-            // Of another version or damaged: it cannot be in use.
+            // The old entry has another version or is damaged, so it cannot be in use.
             let old = self.stage()?;
             own::rename(&target, &old.path().join("old"))?;
         }
@@ -333,7 +333,7 @@ mod tests {
         let Some(Stored::Kernel(found)) = store.find(&id) else { panic!("not found") };
         assert_eq!(*found, meta());
         assert_eq!(store.kernel(&id, &found, true).image, store.path(&id).join("vmlinux"));
-        // Without its image it is not usable; publishing it again repairs it.
+        // Without its image, the entry is not usable. Publishing it again repairs it.
         std::fs::remove_file(store.path(&id).join("vmlinux")).unwrap();
         assert!(store.find(&id).is_none());
         let stage = store.stage().unwrap();
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_description_is_no_kernel() {
+    fn an_entry_with_an_invalid_description_is_ignored() {
         let (_dir, store, id) = store();
         for text in ["", "{}", "null", "{\"version\":99}"] {
             std::fs::create_dir_all(store.path(&id)).unwrap();

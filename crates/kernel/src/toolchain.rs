@@ -1,4 +1,4 @@
-//! The compiler and the other programs of a build: their names, their versions, and which of them is missing.
+//! The compiler and the other programs of a build: their names, their versions, and missing ones.
 
 use std::path::{Path, PathBuf};
 
@@ -17,11 +17,11 @@ pub struct Toolchain {
     pub make_args: Vec<String>,
     /// The compiler as a command: `gcc`, `aarch64-linux-gnu-gcc`.
     pub compiler: String,
-    /// The versions of compiler and linker: part of the kernel id.
+    /// The versions of the compiler and the linker, which are part of the kernel id.
     pub version: String,
-    /// Whether compiles go through ccache.
+    /// Whether the compiler is run through ccache.
     pub ccache: bool,
-    /// The folders outside `/usr` that the compiler needs.
+    /// The directories outside `/usr` that the compiler needs.
     pub dirs: Vec<PathBuf>,
 }
 
@@ -41,7 +41,7 @@ fn kernel_arch(arch: Arch) -> &'static str {
     }
 }
 
-/// The folder of an architecture below `arch/`.
+/// The directory of an architecture below `arch/`.
 #[must_use]
 pub fn srcarch(arch: Arch) -> &'static str {
     match arch {
@@ -50,7 +50,7 @@ pub fn srcarch(arch: Arch) -> &'static str {
     }
 }
 
-/// Checks the name of a compiler, installed or not.
+/// Checks the name of a compiler, which may not be installed.
 pub fn check_name(compiler: &str) -> Result<(), BuildError> {
     names(Arch::X86_64, compiler, None).map(|_| ())
 }
@@ -90,7 +90,7 @@ fn names(arch: Arch, compiler: &str, native: Option<Arch>) -> Result<ProgramName
     Ok(ProgramNames { compiler, linker: format!("{cross}ld"), make_args })
 }
 
-/// The prefix of gcc and binutils on a host of architecture `native`; empty for the host's own.
+/// The prefix of gcc and binutils on a host with the architecture `native`; empty for native builds.
 #[must_use]
 pub fn cross(arch: Arch, native: Option<Arch>) -> &'static str {
     match arch {
@@ -119,7 +119,7 @@ impl Toolchain {
             let program = find_program(program).is_none().then(|| (*program).to_owned())?;
             Some(BuildError::from(InfrastructureError::Missing { program, package }))
         };
-        // The compiler of the kernel's own tools: with LLVM= it is clang.
+        // The compiler for the kernel's own tools, which is clang with LLVM=.
         let llvm = self.make_args.iter().find_map(|arg| arg.strip_prefix("LLVM="));
         let host = if llvm.is_some() { self.compiler.as_str() } else { "gcc" };
         let tools = llvm.map_or_else(Vec::new, llvm_tools);
@@ -147,8 +147,8 @@ impl Toolchain {
     }
 }
 
-/// The programs of LLVM that make calls in addition to clang and the linker. `llvm` is the value of make's LLVM: 1, a
-/// suffix or a folder.
+/// The LLVM programs that make runs in addition to clang and the linker. `llvm` is the value of make's LLVM variable:
+/// 1, a suffix or a directory.
 fn llvm_tools(llvm: &str) -> Vec<String> {
     let names = ["llvm-ar", "llvm-nm", "llvm-objcopy", "llvm-objdump", "llvm-readelf", "llvm-strip"];
     let full_name = |name: &str| match llvm {
@@ -172,7 +172,7 @@ async fn version(program: &str) -> Result<String, BuildError> {
     }
 }
 
-/// The folder above the `bin/` of a compiler outside the system's folders.
+/// The parent directory of the `bin/` of a compiler outside the system directories.
 fn outside_usr(file: &Path, home: Option<&Path>) -> Vec<PathBuf> {
     let real = file.canonicalize().unwrap_or_else(|_| file.into());
     let mut dirs = Vec::new();
@@ -181,7 +181,7 @@ fn outside_usr(file: &Path, home: Option<&Path>) -> Vec<PathBuf> {
         let (Some(bin), Some(above)) = (file.parent(), file.parent().and_then(Path::parent)) else {
             continue;
         };
-        // A home folder is not a tool chain.
+        // A home directory is not a tool chain.
         let dir = if home.is_some_and(|home| home.starts_with(above)) { bin } else { above };
         if !own && !dirs.iter().any(|known: &PathBuf| known == dir) {
             dirs.push(dir.to_owned());
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_compilers_outside_usr() {
+    fn directories_of_compilers_outside_usr() {
         let dirs = |file: &str| outside_usr(Path::new(file), Some(Path::new("/home/kent")));
         assert_eq!(dirs("/opt/cross/bin/gcc"), [Path::new("/opt/cross")]);
         assert_eq!(dirs("/home/kent/bin/gcc"), [Path::new("/home/kent/bin")]);

@@ -1,6 +1,6 @@
-//! Receives a kernel from the store of another host: it is checked against its description and then published.
+//! Receives a kernel from the store of another host: checks it against its description and publishes it.
 //!
-//! A worker host is untrusted: the received folder is read through [`fsx::untrusted`], and an incomplete kernel is
+//! A worker host is untrusted: the received directory is read with [`fsx::untrusted`], and an incomplete kernel is
 //! never published.
 
 use std::path::{Path, PathBuf};
@@ -13,17 +13,17 @@ use model::KernelId;
 use crate::error::{BuildError, InfrastructureError};
 use crate::store::{META_BYTES, Meta, Store, Stored};
 
-/// How long a publication waits for a process that builds the same kernel.
+/// How long publication waits for a process that builds the same kernel.
 const LOCK_TIME: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// The folder of a complete entry, a kernel or a failed build, for a copy to another host.
+    /// The directory of a complete entry (a kernel or a failed build), to copy it to another host.
     #[must_use]
     pub fn entry_dir(&self, id: &KernelId) -> Option<PathBuf> {
         self.find(id).map(|_| self.path(id))
     }
 
-    /// A folder for the files of a received kernel; deleted unless it is [adopted](Self::adopt).
+    /// A directory for the files of a received kernel. It is deleted unless it is [adopted](Self::adopt).
     pub fn receive(&self) -> Result<tempfile::TempDir, BuildError> {
         self.stage()
     }
@@ -49,7 +49,7 @@ impl Store {
     }
 }
 
-/// Checks a received folder. Returns the name and the text of its description.
+/// Checks a received directory. Returns the name and the text of its description.
 fn check(
     stage: &Path,
     refused: &dyn Fn(&'static str) -> InfrastructureError,

@@ -1,8 +1,8 @@
-//! Build trees: a checkout and one object folder per flavor, reused from commit to commit under a lock.
+//! Build trees: a checkout and one object directory per flavor, reused for successive commits under a lock.
 //!
-//! `NUMBER/src` is the checkout and `NUMBER/domains/HASH/obj/FLAVOR` an object folder of a trust domain; those of a
-//! developer's own builds are in `NUMBER/obj`. The build writes to its object folder, so
-//! everything that this program has to rely on is in `NUMBER/state/FLAVOR` ([`crate::state`]).
+//! `NUMBER/src` is the checkout, and `NUMBER/domains/HASH/obj/FLAVOR` is an object directory of a trust domain; those
+//! of a developer's own builds are in `NUMBER/obj`. The build writes to its object directory, so everything that this
+//! program relies on is in `NUMBER/state/FLAVOR` ([`crate::state`]).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,42 +21,42 @@ use crate::option::KValue;
 use crate::progress::Progress;
 use crate::state::{CONFIG_BYTES, OBJECT_LIMITS, ObjectState};
 
-/// A build tree, locked by this process while the value exists.
+/// A build tree, locked by this process as long as the value exists.
 #[derive(Debug)]
 pub struct BuildTree {
     dir: PathBuf,
-    /// The folder of the objects and states of the trust domain; the checkout is shared.
+    /// The directory with the objects and states of the trust domain; the checkout is shared.
     domain: PathBuf,
     _lock: Lock,
 }
 
-/// The object folder of a flavor, and what is known about it.
+/// The object directory of a flavor, with its state.
 #[derive(Debug, Clone)]
 pub struct ObjectFolder {
-    /// The folder that the build writes.
+    /// The directory that the build writes to.
     pub dir: PathBuf,
-    /// This program's state about it, out of reach of the build.
+    /// The state, which the build cannot write to.
     pub state: ObjectState,
 }
 
-/// A build tree before it is locked, in the order of preference.
+/// A build tree before it is locked, ordered by preference.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     /// 0: it has objects of the flavor; 1: it has a checkout; 2: it is new.
     rank: u8,
-    /// The time since its last use: a recently used checkout is close in history.
+    /// The time since its last use: a recently used checkout is likely to differ in few commits.
     age: Duration,
     number: usize,
 }
 
-/// The number of build trees of a host with this many processors: each build uses all of them, so one tree for every
-/// 16.
+/// The number of build trees on a host with this many processors. Each build uses all of them, so there is one tree per
+/// 16 processors.
 #[must_use]
 pub fn default_limit(cpus: usize) -> usize {
     (cpus / 16).max(1)
 }
 
-/// Claims a free build tree, if possible one that has built this flavor. Waits while all are in use, and reports that
+/// Claims a free build tree, preferably one that has built this flavor. If all are in use, waits, and reports that
 /// once.
 pub async fn claim(
     cache: &Cache,
@@ -106,7 +106,7 @@ fn candidates(trees: &Path, limit: usize, flavor: &str, trust: Option<&TrustDoma
 }
 
 impl BuildTree {
-    /// The objects of a user's working tree: one folder for each source path.
+    /// The objects of a user's working tree: one directory per source path.
     pub async fn of_working_tree(
         cache: &Cache,
         (source, trust): (&Path, Option<&TrustDomain>),
@@ -129,7 +129,7 @@ impl BuildTree {
         ObjectFolder { dir, state: ObjectState::new(self.domain.join("state").join(flavor)) }
     }
 
-    /// An empty object folder, for a build that uses nothing of an earlier one.
+    /// An empty object directory, for a build that reuses nothing.
     pub(crate) async fn empty_objects(&self) -> Result<ObjectFolder, BuildError> {
         let root = self.domain.join("clean");
         let objects = ObjectFolder { dir: root.join("obj"), state: ObjectState::new(root.join("state")) };
@@ -145,8 +145,8 @@ impl BuildTree {
         Ok(objects)
     }
 
-    /// The object folder of a flavor. A new one starts as a copy of another flavor's: kbuild records for each object
-    /// which options it depends on, so that make only rebuilds what the difference affects.
+    /// The object directory of a flavor. A new one starts as a copy of another flavor's: kbuild records for each object
+    /// which options it depends on, so make rebuilds only what the difference affects.
     pub async fn objects(&self, flavor: &str, config: &DotConfig) -> Result<ObjectFolder, BuildError> {
         let objects = self.object_folder(flavor);
         own::create_dir_all(objects.state.dir())?;
@@ -157,7 +157,7 @@ impl BuildTree {
                 match blocking("copying objects", move || copy_objects(&from, &to)).await? {
                     Ok(()) => {}
                     Err(CopyError::File(error)) => return Err(error.into()),
-                    // A hostile build left more than a copy may have: this flavor starts without objects.
+                    // A hostile build left more files than a copy may have: this flavor starts without objects.
                     Err(CopyError::Objects(error)) => tracing::warn!("{error}"),
                 }
             }
@@ -187,8 +187,8 @@ impl BuildTree {
         Ok(own::write(&head, now)?)
     }
 
-    /// The complete object folder of another flavor of the same architecture that is most like this configuration; of
-    /// equally similar ones the last used.
+    /// The complete object directory of the most similar flavor of the same architecture; among equally similar ones,
+    /// the most recently used.
     fn most_similar(&self, flavor: &str, config: &DotConfig) -> Option<ObjectFolder> {
         let arch = flavor.split('-').next()?;
         let candidate = |entry: own::OwnEntry| {
@@ -205,7 +205,7 @@ impl BuildTree {
     }
 }
 
-/// Options that change how every object is compiled: flavors that differ in one share no objects.
+/// Options that affect how every object is compiled: flavors that differ in one of them do not share objects.
 const GLOBAL_OPTIONS: [&str; 14] = [
     "CC_IS_CLANG",
     "CC_OPTIMIZE_FOR_SIZE",
@@ -229,8 +229,8 @@ fn differences(a: &DotConfig, b: &DotConfig) -> usize {
     GLOBAL_OPTIONS.iter().filter(|name| on(a, name) != on(b, name)).count()
 }
 
-/// Copies an object folder with its dates. Links, special files and files with several links are left out, and make
-/// creates them again. The copy appears under its name when it is complete.
+/// Copies an object directory with modification times. Links, special files and files with several links are left out,
+/// and make creates them again. The copy gets its name when it is complete.
 pub(crate) fn copy_objects(from: &Path, to: &Path) -> Result<(), CopyError> {
     let mut partial = OsString::from(to);
     partial.push(".partial");
@@ -241,7 +241,7 @@ pub(crate) fn copy_objects(from: &Path, to: &Path) -> Result<(), CopyError> {
     Ok(publish::dir(&partial, to, publish::Durability::Cached)?)
 }
 
-/// Why a flavor does not start with the objects of another.
+/// Why a flavor does not start with the objects of another one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CopyError {
     #[error(transparent)]
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flavor_that_compiles_every_object_differently_is_no_start() {
+    fn objects_are_not_copied_if_all_would_be_recompiled() {
         let dir = tempfile::tempdir().unwrap();
         let tree = tree(dir.path());
         add(&tree, "x86_64-a", true, false);

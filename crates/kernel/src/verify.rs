@@ -17,11 +17,12 @@ use crate::request::BuildRequest;
 use crate::store::Meta;
 use crate::tree::BuildTree;
 
-/// The largest image, in bytes.
+/// The maximum size of an image, in bytes.
 const IMAGE_BYTES: u64 = 4 << 30;
 
-/// Builds the kernel of `make` again from nothing. If the image differs from that of `meta`, removes the objects and the
-/// compiler cache, so that the next attempt is a clean build, and returns [`InfrastructureError::CachedBuildDiffers`].
+/// Builds the kernel of `make` again from scratch. If the image differs from that of `meta`, removes the objects and
+/// the compiler cache, so that the next attempt is a clean build, and returns
+/// [`InfrastructureError::CachedBuildDiffers`].
 pub(crate) async fn compare(
     request: &BuildRequest,
     cache: &Cache,

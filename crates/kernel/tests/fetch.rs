@@ -1,4 +1,4 @@
-//! A distribution's kernel from a local mirror: real apt, real packages, no network.
+//! A distribution kernel from a local mirror: real apt and real packages, no network.
 
 #![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
@@ -105,13 +105,13 @@ async fn a_kernel_is_downloaded_once() {
     assert!(initrd.starts_with(b"070701") && initrd.windows(4).any(|window| window == b"busy"));
     assert!(first.modules.as_ref().unwrap().join("lib/modules").join(RELEASE).join("modules.dep").is_file());
 
-    // The same kernel again, by both forms of its name.
+    // The same kernel again, with both forms of its name.
     let again = fetch::fetch(&wanted, &repository.mirror(), &cache, &mut |_| {}).await.unwrap();
     assert_eq!((&again.id, again.cached), (&first.id, true));
     let full_name = DistroKernel::parse(&"debian/bookworm/amd64".parse().unwrap(), Arch::Aarch64).unwrap();
     assert_eq!(Store::of(&cache).named(&full_name).unwrap().id, first.id);
 
-    // A newer one takes over the name; the older one stays in the store.
+    // A newer kernel gets the name; the older one stays in the store.
     repository.index.clear();
     repository.add("busybox-static", "1", "", &[("bin/busybox", b"busy")]);
     repository.add_kernel("2", b"image 2");

@@ -1,5 +1,5 @@
-//! Builds of hostile branches: a recipe line in the Makefile attacks files outside its object folder. Nothing outside
-//! changes or is read, and the build ends within seconds with a kernel or a clear reason.
+//! Builds of hostile branches: a recipe in the Makefile attacks files outside its object directory. Nothing outside is
+//! changed or read, and the build ends within seconds with a kernel or a clear reason.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed set-up fails the test")]
 
@@ -15,10 +15,10 @@ use testkit::ScratchRepo;
 const MAKEFILE: &str = include_str!("toy/Makefile");
 const KCONFIG: &str = include_str!("toy/Kconfig");
 
-/// The time within which a hostile build has to end.
+/// The time limit of a hostile build.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Files of the account that runs the build: none of them may change or be read.
+/// Files of the account that runs the build: none of them may be changed or read.
 const FILES: [&str; 5] = ["precious", ".ssh/authorized_keys", ".ssh/id_ed25519", ".profile", ".bashrc"];
 
 struct Scene {
@@ -46,7 +46,8 @@ impl Scene {
         self.dir.path().join("home")
     }
 
-    /// A commit whose Makefile has this additional recipe line for `target`. `@HOME@` stands for the home folder.
+    /// A commit whose Makefile has this additional recipe line for `target`. `@HOME@` is replaced with the home
+    /// directory.
     fn commit(&self, target: &str, line: &str) -> CommitId {
         let line = line.replace("@HOME@", self.home().to_str().unwrap());
         let rule = MAKEFILE.lines().find(|rule| rule.starts_with(&format!("{target}:"))).unwrap();
@@ -60,8 +61,8 @@ impl Scene {
         self.repo.commit(line.as_str(), &files)
     }
 
-    /// Builds in the sandbox and without it, each in a cache of its own, and expects the same kind of result. The
-    /// attacks act on the runner, which handles the results outside the sandbox.
+    /// Builds in the sandbox and without it, each with its own cache, and expects the same kind of result. The attacks
+    /// target the runner, which processes the results outside the sandbox.
     async fn build(&self, commit: &CommitId) -> Result<Kernel, BuildError> {
         let open = self.build_in(commit, false).await;
         if sandbox::probe().await.is_ok() {
@@ -89,7 +90,7 @@ impl Scene {
         built
     }
 
-    /// Builds twice, because an attack may hit the next build of the tree, and expects the same result.
+    /// Builds twice, because an attack may affect the next build of the tree, and expects the same result.
     async fn build_twice(&self, commit: &CommitId) -> Result<Kernel, BuildError> {
         let first = self.build(commit).await;
         let next = self.repo.commit("next", &[("fs/b.c", "B\n")]);
@@ -98,7 +99,7 @@ impl Scene {
         first
     }
 
-    /// No file of the kernel stores contains the content of an outside file.
+    /// Asserts that no file of the kernel stores contains the content of an outside file.
     fn assert_not_copied(&self) {
         for sandboxed in ["false", "true"] {
             let store = self.dir.path().join("cache").join(sandboxed).join("kernels");
@@ -121,7 +122,7 @@ fn secret(name: &str) -> String {
     format!("the content of {name}\n")
 }
 
-/// No file below `dir` contains the content of an outside file.
+/// Asserts that no file below `dir` contains the content of an outside file.
 fn assert_not_copied(dir: &Path) {
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -151,14 +152,14 @@ fn reason(built: Result<Kernel, BuildError>) -> String {
 }
 
 #[tokio::test]
-async fn b1_a_link_under_the_name_of_old_state() {
+async fn b1_a_link_named_like_old_state() {
     let scene = Scene::new();
     let commit = scene.commit("vmlinux", "ln -sfn @HOME@/precious $O/.ktest-complete");
     scene.build_twice(&commit).await.unwrap();
 }
 
 #[tokio::test]
-async fn b2_a_link_in_the_place_of_kconfigs_input() {
+async fn b2_a_link_instead_of_the_input_of_kconfig() {
     let mut scene = Scene::new();
     scene.requirements.kconfig_base = Some(KconfigBase::Target("toyconfig".into()));
     let attack = "printf 'ssh-ed25519 AAAA attacker\\n' >$O/.ktest-base; rm -f $O/.ktest-wanted; \
@@ -170,7 +171,7 @@ async fn b2_a_link_in_the_place_of_kconfigs_input() {
 }
 
 #[tokio::test]
-async fn b2_a_link_in_the_place_of_the_base_configuration() {
+async fn b2_a_link_instead_of_the_base_configuration() {
     let mut scene = Scene::new();
     scene.requirements.kconfig_base = Some(KconfigBase::Target("toyconfig".into()));
     let attack = "rm -f $(KCONFIG_CONFIG); ln -sfn @HOME@/.ssh/id_ed25519 $(KCONFIG_CONFIG)";
@@ -182,7 +183,7 @@ async fn b2_a_link_in_the_place_of_the_base_configuration() {
 }
 
 #[tokio::test]
-async fn b3_a_link_in_the_place_of_the_list_of_builtin_modules() {
+async fn b3_a_link_instead_of_the_list_of_builtin_modules() {
     let scene = Scene::new();
     let commit = scene.commit("vmlinux", "ln -sfn @HOME@/.ssh/id_ed25519 $O/modules.builtin");
     assert_eq!(
@@ -193,7 +194,7 @@ async fn b3_a_link_in_the_place_of_the_list_of_builtin_modules() {
 }
 
 #[tokio::test]
-async fn b4_a_link_in_the_place_of_the_image_and_the_release() {
+async fn b4_a_link_instead_of_the_image_and_the_release() {
     for name in ["vmlinux", "include/config/kernel.release"] {
         let scene = Scene::new();
         let attack = format!("rm -f $O/{name}; ln -sfn @HOME@/.ssh/id_ed25519 $O/{name}");
@@ -207,10 +208,10 @@ async fn b4_a_link_in_the_place_of_the_image_and_the_release() {
 }
 
 #[tokio::test]
-async fn b5_a_fifo_in_the_place_of_the_configuration() {
+async fn b5_a_fifo_instead_of_the_configuration() {
     let scene = Scene::new();
     let commit = scene.commit("vmlinux", "rm -f $O/.config; mkfifo $O/.config");
-    // This build has read the configuration before; the next one replaces it or refuses it.
+    // This build read the configuration before the attack; the next one replaces it or refuses it.
     let first = scene.build(&commit).await;
     assert!(first.is_ok(), "{first:?}");
     let next = scene.repo.commit("next", &[("fs/b.c", "B\n")]);
@@ -219,7 +220,7 @@ async fn b5_a_fifo_in_the_place_of_the_configuration() {
 }
 
 #[tokio::test]
-async fn b6_an_endless_device_in_the_place_of_the_configuration() {
+async fn b6_an_endless_device_instead_of_the_configuration() {
     let scene = Scene::new();
     let commit = scene.commit("vmlinux", "rm -f $O/.config; ln -s /dev/zero $O/.config");
     let first = scene.build(&commit).await;
@@ -230,7 +231,7 @@ async fn b6_an_endless_device_in_the_place_of_the_configuration() {
 }
 
 #[tokio::test]
-async fn b7_links_in_the_module_folder() {
+async fn b7_links_in_the_module_directory() {
     let mut scene = Scene::new();
     scene.requirements.require = vec!["MOD_a=m".parse().unwrap()];
     let attack = "ln -sfn @HOME@/.profile $(INSTALL_MOD_PATH)/meta.json; \
@@ -244,7 +245,7 @@ async fn b7_links_in_the_module_folder() {
 }
 
 #[tokio::test]
-async fn b10_kconfig_files_without_an_end() {
+async fn b10_endless_kconfig_files() {
     let itself = "config NEVER\n\tbool\n\tdepends on NOSUCH\nsource \"Kconfig\"\nsource \"Kconfig\"\n";
     let nested = format!("{}config NEVER\n\tbool\n", "if A\n".repeat(100_000));
     let wide = format!("config NEVER\n\tbool\n{}", "\tdepends on A\n".repeat(200_000));
@@ -291,7 +292,7 @@ async fn b11_mounts_cannot_be_changed() {
     assert_eq!(std::fs::read_to_string(seen).unwrap_or_default(), "");
 }
 
-/// A branch's build in a trust domain, in one cache with the others.
+/// Builds for a branch in a trust domain, with a cache that all domains share.
 async fn build_of(
     scene: &Scene,
     domain: &str,
@@ -320,7 +321,8 @@ async fn b8_objects_do_not_reach_another_trust_domain() {
     let evil = scene.commit("vmlinux", "echo BACKDOOR >$O/fs/a.o; touch -d 2030-01-01 $O/fs/a.o");
     let image = |kernel: Kernel| std::fs::read_to_string(kernel.image).unwrap();
     build_of(&scene, "user/mallory", &evil, 0).await.unwrap();
-    // Mallory's own branches are hit, also under the id of the same source: that kernel is Mallory's alone.
+    // Mallory's own branches are affected, also under the id of the same source: that kernel is visible only to
+    // Mallory.
     let hit = build_of(&scene, "user/mallory", &plain, 0).await.unwrap();
     let good = build_of(&scene, "user/alice", &plain, 0).await.unwrap();
     assert_ne!(hit.id, good.id);
@@ -328,9 +330,9 @@ async fn b8_objects_do_not_reach_another_trust_domain() {
 }
 
 #[tokio::test]
-async fn b8_a_build_from_damaged_objects_is_an_alarm() {
+async fn b8_a_build_from_damaged_objects_is_reported() {
     if let Err(error) = sandbox::probe().await {
-        eprintln!("skipped: b8_a_build_from_damaged_objects_is_an_alarm: {error}");
+        eprintln!("skipped: b8_a_build_from_damaged_objects_is_reported: {error}");
         return;
     }
     let scene = Scene::new();
@@ -340,7 +342,7 @@ async fn b8_a_build_from_damaged_objects_is_an_alarm() {
     let error = build_of(&scene, "user/mallory", &plain, 1).await.unwrap_err();
     assert!(matches!(error, BuildError::Infrastructure(_)), "{error}");
     assert!(error.to_string().starts_with("the cached build differs: flavor "), "{error}");
-    // The next attempt builds from nothing.
+    // The next attempt builds from scratch.
     let kernel = build_of(&scene, "user/mallory", &plain, 1).await.unwrap();
     assert_eq!(std::fs::read_to_string(kernel.image).unwrap(), "a\nb\n");
 }
@@ -360,7 +362,7 @@ async fn b9_a_configuration_in_the_compiler_cache_is_not_read() {
     let program = scene.dir.path().join("evil");
     std::fs::write(&program, format!("#!/bin/sh\n: >{}\nexec \"$@\"\n", victim.display())).unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    // The domain's cache, or the developer's, may have been written by any build.
+    // The cache of the domain, or of the developer, may have been written by any build.
     let evil = "c=$${CCACHE_DIR:-/nowhere}; echo 'prefix_command = @EVIL@' >$$c/ccache.conf; echo 'int x;' >$O/x.c; \
                 ccache gcc -c $O/x.c -o $O/x.o";
     let commit = scene.commit("vmlinux", &evil.replace("@EVIL@", program.to_str().unwrap()));

@@ -1,4 +1,5 @@
-//! Builds of a toy source tree: build trees, store, locks, failures, cancellation; real make, no real compiler.
+//! Builds of a toy source tree: build trees, store, locks, failures, cancellation. Uses the real make and no real
+//! compiler.
 
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
@@ -63,7 +64,7 @@ impl Toy {
         build(&self.commit(commit), &self.cache(), &mut |_| {}).await
     }
 
-    /// The number of links by make, in all object folders.
+    /// The number of links that make created in all object directories.
     fn links(&self) -> usize {
         let objs = std::fs::read_dir(self.cache().trees().join("0/obj")).into_iter().flatten();
         let runs =
@@ -102,7 +103,7 @@ async fn a_commit_is_built_once_and_the_next_one_incrementally() {
     assert_eq!((read(&other.image).as_str(), other.objects), ("a\nB\n", 1));
     assert_ne!((&other.id, &other.image_hash), (&kernel.id, &kernel.image_hash));
 
-    // A commit with the same files is the same kernel.
+    // A commit with the same files gives the same kernel.
     toy.repo.git(["revert", "--no-edit", "HEAD"]);
     let reverted = toy.build(&toy.repo.tip("HEAD")).await.unwrap();
     assert_eq!((reverted.id, reverted.cached), (kernel.id, true));
@@ -149,7 +150,7 @@ async fn a_failed_build_is_a_verdict_and_stored() {
         assert_eq!((reason.as_str(), &log), ("fs/a.c:1:5: error: broken", &toy.log()));
         assert!(read(&log).contains("error: broken"), "round {round}");
         std::fs::remove_file(&log).unwrap();
-        // The second time nothing runs: a checkout would create the head of the tree.
+        // The second time nothing runs: a checkout would create the `head` file of the tree.
         std::fs::remove_file(toy.cache().trees().join("0/head")).unwrap_or_default();
         assert!(round == 0 || !toy.cache().trees().join("0/head").exists());
     }
@@ -158,7 +159,7 @@ async fn a_failed_build_is_a_verdict_and_stored() {
 }
 
 #[tokio::test]
-async fn a_failure_of_the_host_is_no_verdict_and_not_stored() {
+async fn a_failure_of_the_host_is_not_a_verdict_and_not_stored() {
     let (toy, _) = Toy::new();
     let full = toy.repo.commit("full", &[("fs/a.c", "full\n")]);
     for _ in 0..2 {
@@ -187,7 +188,7 @@ async fn unmet_requirements_are_explained_or_tolerated() {
         (kernel.tolerated.as_slice(), kernel.unknown_options.as_slice()),
         (&["NEVER=y".into()][..], &["NOSUCH".into()][..])
     );
-    // A request that does not tolerate it does not get the stored kernel.
+    // A request that does not tolerate the option does not get the stored kernel.
     assert_eq!(toy.build(&first).await.unwrap_err().to_string(), unmet);
     assert!(build(&request, &toy.cache(), &mut |_| {}).await.unwrap().cached);
 }
@@ -203,7 +204,7 @@ async fn modules_go_into_the_store() {
     assert_eq!(read(headers.join("include/config/kernel.release")), "6.1.0-toy\n");
     let modules = kernel.modules.unwrap().join("lib/modules/6.1.0-toy");
     assert_eq!(read(modules.join("kernel/a.ko")), "a\n");
-    // The link of modules_install is replaced by an empty folder, where the guest mounts the headers.
+    // The link from modules_install is replaced with an empty directory, at which the guest mounts the headers.
     assert_eq!(std::fs::read_dir(modules.join("build")).unwrap().count(), 0);
     assert_eq!(kernel.objects, 3);
 }
@@ -215,7 +216,7 @@ async fn a_second_flavor_starts_with_another_flavors_objects() {
     toy.require(&["MOD_a=m"]);
     let mut last = None;
     let two = build(&toy.commit(&first), &toy.cache(), &mut |progress| last = Some(progress)).await.unwrap();
-    // Both objects are reused; only the module is built, as the dry run after the change of options predicts.
+    // Both objects are reused; only the module is built, as the dry run predicts after the change of options.
     assert_eq!((one.objects, two.objects, two.cached), (2, 1, false));
     assert!(read(&two.config).contains("CONFIG_MOD_a=m"));
     assert!(!read(&one.config).contains("CONFIG_MOD_a=m"));

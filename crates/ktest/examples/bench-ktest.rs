@@ -1,6 +1,7 @@
-//! How long a guest takes under TCG, with a kernel that is there: `name value unit` lines, the best of several.
+//! Measures how long a guest takes under TCG, with an existing kernel. Prints `name value unit` lines, the best of
+//! several rounds.
 //!
-//! `vm_bare_boot_s`: QEMU and the same kernel straight to a first process that powers off.
+//! `vm_bare_boot_s`: QEMU boots the same kernel directly into a first process that powers off.
 //! `vm_command_tcg_s`: `ktest boot -- true`, from the kernel store to the exit code.
 
 #![expect(clippy::print_stdout, reason = "a program for developers")]
@@ -15,7 +16,7 @@ use model::AccelChoice;
 use model::Arch;
 use spawn::{Cmd, Limits};
 
-/// How often each is done.
+/// The number of rounds.
 const ROUNDS: usize = 5;
 
 fn main() {
@@ -50,7 +51,7 @@ async fn bench() {
     println!("vm_command_tcg_s {:.3} s", best.1);
 }
 
-/// The kernel that was used last, of those that were built here.
+/// The most recently used kernel of those that were built here.
 fn newest(cache: &Cache) -> Option<Kernel> {
     let store = Store::of(cache);
     let used = |id: &model::KernelId| {

@@ -1,6 +1,6 @@
-//! Access to a guest by ssh: a port of this host, and keys that are created once in the cache directory.
+//! Access to a guest over ssh: a port of this host, and keys that are created once in the cache directory.
 //!
-//! The keys open test guests only. A guest is reachable from this host only, by users who can read the cache.
+//! The keys give access to test guests only. A guest is reachable only from this host, by users who can read the cache.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use fsx::publish::{self, Durability};
 use spawn::{Cmd, Limits};
 use vm::guest::SshKeys;
 
-/// The name under which ssh knows every test guest.
+/// The host name that ssh uses for all test guests.
 const HOST_ALIAS: &str = "ktest-guest";
 
-/// The largest key file, in bytes.
+/// The maximum size of a key file, in bytes.
 const MAX_KEY: u64 = 64 << 10;
 
-/// How a guest is reached.
+/// The parameters for reaching a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     /// The port of 127.0.0.1.
@@ -64,12 +64,12 @@ async fn key(dir: &Path, name: &str) -> std::io::Result<PathBuf> {
     Err(std::io::Error::other(format!("ssh-keygen: {}", output.error_line())))
 }
 
-/// A port that is free now. If another process takes it first, QEMU fails and the next attempt uses another port.
+/// A port that is currently free. If another process takes it first, QEMU fails and the next attempt uses another port.
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// ssh's arguments, up to the command.
+/// The arguments of ssh, up to the command.
 #[must_use]
 pub fn ssh_args(port: u16, identity: &Path, known_hosts: &Path) -> Vec<String> {
     let options = [
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn ssh_trusts_this_guest_only() {
+    fn ssh_trusts_only_this_guest() {
         let args = ssh_args(2222, Path::new("/c/ssh/id"), Path::new("/c d/known"));
         insta::assert_snapshot!(args.join(" "), @r#"-F /dev/null -p 2222 -o UserKnownHostsFile="/c d/known" -o IdentityFile="/c/ssh/id" -o HostKeyAlias=ktest-guest -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=60 -o LogLevel=ERROR root@127.0.0.1"#);
     }

@@ -83,10 +83,10 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("KTEST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    // The default for internal errors is a panic if standard error cannot be written.
+    // By default, an internal error panics if standard error cannot be written.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     log.with_writer(std::io::stderr).without_time().init();
-    // One thread: a child is killed when the thread that started it exits, so the main thread must start it.
+    // A single thread: a child is killed when the thread that started it exits, so the main thread must start it.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::unjudged(error).print(),
@@ -125,11 +125,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The time from a signal to the end of the process, if the main thread does not end it. It may be blocked by a file: a
-/// FIFO, a file system that hangs.
+/// The time from a signal until this process exits, if the main thread does not exit first. A file operation may block
+/// it: a FIFO, a file system that hangs.
 const SIGNAL_GRACE: Duration = Duration::from_secs(5);
 
-/// Ends the process a while after a signal, from a thread that touches no files. The kernel kills all child processes.
+/// Exits some time after a signal, from a thread that accesses no files. The kernel kills all child processes.
 fn end_after_signal() {
     std::thread::spawn(|| {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
@@ -138,7 +138,7 @@ fn end_after_signal() {
             tokio::time::sleep(SIGNAL_GRACE).await;
             code
         });
-        // No message: the main thread may hold the lock of standard error, with a reader that does not read.
+        // No message: the main thread may hold the lock of standard error and wait for its reader.
         std::process::exit(code.into());
     });
 }
@@ -158,7 +158,7 @@ async fn stop_signal() -> u8 {
     128 + signal
 }
 
-/// The directory of `--cache-dir`, or `~/.cache/ktest` by the XDG base directory rules.
+/// The directory of `--cache-dir`, or `~/.cache/ktest` according to the XDG base directory specification.
 fn cache_dir(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     match chosen {
         Some(dir) => {

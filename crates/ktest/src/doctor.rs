@@ -1,4 +1,4 @@
-//! The requirements of a run on this host: whether each is present and works, and how to fix it.
+//! Checks the requirements of a run on this host: whether each is present and works, and how to fix it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub enum Health {
     Weak,
     /// No run is possible without it.
     Missing,
-    /// It is there, but does not do its work: untrusted code is not confined.
+    /// It is present but not effective: untrusted code is not confined.
     Fail,
 }
 
@@ -42,7 +42,7 @@ struct Need {
     argv: &'static [&'static str],
     /// The package.
     package: &'static str,
-    /// What does not work without it; `None`: no run is possible.
+    /// What does not work without it; `None` if no run is possible.
     optional: Option<&'static str>,
 }
 
@@ -143,7 +143,7 @@ async fn root_image(arch: Arch, cache: &Path) -> Finding {
 
 async fn program(argv: &[&str], package: &str, optional: Option<&str>) -> Finding {
     let what = argv[0].to_string();
-    // The search path of a run. It includes sbin, where mke2fs is; a user's PATH often does not.
+    // The search path of a run includes sbin, which contains mke2fs; a user's PATH often does not.
     let path = debian::programs::search_path();
     let output = Cmd::new(argv[0]).args(&argv[1..]).env("PATH", path).output(limits()).await;
     let lost = if optional.is_some() { Health::Weak } else { Health::Missing };
@@ -212,7 +212,7 @@ fn escape(attempt: sandbox::Attempt) -> Finding {
     Finding { what, health: Health::Fail, found: format!("does not hold: {}", attempt.claim), remedy }
 }
 
-/// A checkout, its objects, a kernel and a root image, in bytes.
+/// The space for a checkout, its objects, a kernel and a root image, in bytes.
 const SPACE_NEEDED: u64 = 8 << 30;
 
 fn space(cache: &Path) -> Finding {

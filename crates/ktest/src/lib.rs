@@ -1,6 +1,6 @@
-//! The test runner: evaluates a `.ktest` file, gets its kernel, boots it, and gives each subtest a verdict.
+//! The test runner: evaluates a `.ktest` file, gets its kernel, boots it, and determines a verdict for each subtest.
 //!
-//! A farm and a laptop run the same `ktest run`. Everything it finds is reported as events (`model::event`).
+//! A farm and a developer use the same `ktest run`. All its results are reported as events (`model::event`).
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 

@@ -1,6 +1,7 @@
-//! The running VM of an output directory, and how `ktest ssh`, `gdb`, `mon` and the others reach it.
+//! The running VM of an output directory, and how `ktest ssh`, `gdb`, `mon` and other commands access it.
 //!
-//! `OUT/vm.json` exists while the VM runs. A file left by a killed run is recognized: its control socket is dead.
+//! `OUT/vm.json` exists while the VM runs. A file that a killed run left behind is recognized by its dead control
+//! socket.
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +14,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use vm::machine::socket;
 use vm::session::SessionInput;
 
-/// The file's name in the output folder.
+/// The name of the file in the output directory.
 const FILE: &str = "vm.json";
-/// Its largest size, in bytes.
+/// The maximum size of the file, in bytes.
 const MAX_FILE: u64 = 64 << 10;
 /// The runner's own socket, next to QEMU's.
 const CONTROL: &str = "control";
@@ -35,7 +36,7 @@ pub struct Live {
     pub vmlinux: Option<PathBuf>,
     /// The directory of its kernel's modules.
     pub modules: Option<PathBuf>,
-    /// Its kernel supports kgdb over the serial line.
+    /// Whether its kernel supports kgdb over the serial line.
     pub kgdb: bool,
     /// How ssh reaches it.
     pub ssh: Option<Ssh>,
@@ -91,7 +92,7 @@ impl Drop for Published {
 }
 
 impl Live {
-    /// Publishes the VM in `out` while the result lives.
+    /// Publishes the VM in `out` as long as the returned value exists.
     pub fn publish(&self, out: &Path) -> std::io::Result<Published> {
         let text = serde_json::to_string_pretty(self).expect("plain data");
         Dir::open(out)?.write(FILE, text + "\n")?;
@@ -199,7 +200,7 @@ mod tests {
         assert!(matches!(Live::find(out.path()).await, Err(LiveError::None(_))));
         let live = live(sockets.path());
         let published = live.publish(out.path()).unwrap();
-        // Nothing listens, as after a killed run.
+        // No process listens, as after a killed run.
         assert!(matches!(Live::find(out.path()).await, Err(LiveError::None(_))));
         let (sender, mut inputs) = tokio::sync::mpsc::unbounded_channel();
         let task = listen(sockets.path(), sender).unwrap();

@@ -1,7 +1,7 @@
 //! The output directory of a run (docs/contract.md): `OUT/out/<file>.<subtest>/{status,log,duration}`, `OUT/out/<file>`.
 //!
-//! A subtest's `status` is written last: when it has a verdict, the log is complete. The tests write only to
-//! `OUT/files`; everything else in the directory is the run's own.
+//! A subtest's `status` is written last, so its log is complete when it has a verdict. The tests write only to
+//! `OUT/files`; everything else in the directory belongs to the run.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -15,7 +15,8 @@ use model::{SubtestName, TestPath};
 use vm::console::CappedLog;
 use vm::supervise::FinishedSubtest;
 
-/// The full log is written up to the first limit; of the rest only the end is kept, up to the second. Bytes.
+/// The limits of the full log in bytes. The log is written up to the first limit; of the remainder, only the end is
+/// kept, up to the second limit.
 const FULL_LOG_HEAD: u64 = 48 << 20;
 const FULL_LOG_TAIL: usize = 16 << 20;
 /// The limit of a running subtest's log, in bytes.
@@ -48,8 +49,8 @@ pub enum OutError {
     },
 }
 
-/// The output directory of one run, locked while this value lives. Runs of older versions let tests write to all of it, so
-/// every access goes through [`Dir`].
+/// The output directory of a run, locked as long as this value exists. In runs of older versions, tests could write to
+/// the whole directory, so every access uses [`Dir`].
 #[derive(Debug)]
 pub struct Out {
     path: PathBuf,
@@ -89,7 +90,7 @@ impl Out {
         &self.path
     }
 
-    /// The directory that the tests of this run write to, absolute: `ktest_out`. Its content is untrusted.
+    /// The directory that the tests of this run write to, as an absolute path: `ktest_out`. Its content is untrusted.
     #[must_use]
     pub fn files(&self) -> PathBuf {
         files_of(&self.path)
@@ -107,7 +108,7 @@ impl Out {
         Path::new("out").join(format!("{}.{}", self.test.dotted(), subtest.dotted()))
     }
 
-    /// Appends a console line to the log of the run and to that of the running subtest.
+    /// Appends a console line to the log of the run and to the log of the running subtest.
     pub fn line(&mut self, line: &str, since: Duration) -> io::Result<()> {
         let text = format!("{:05} {line}", since.as_secs());
         if self.full_written < FULL_LOG_HEAD {
@@ -162,13 +163,13 @@ impl Out {
         Ok(self.dir.write(Path::new("out").join(name), content)?)
     }
 
-    /// The directory for access to its files.
+    /// The handle for accessing files in the directory.
     #[must_use]
     pub fn handle(&self) -> &Dir {
         &self.dir
     }
 
-    /// Ends the run: appends the kept end of an overlong log.
+    /// Ends the run: if the log exceeded its limit, appends the kept end.
     pub fn close(mut self) -> Result<(), OutError> {
         let rest = self.full_rest.bytes();
         let result = self.full.write_all(&rest).and_then(|()| self.full.flush());
@@ -182,8 +183,8 @@ pub(crate) fn files_of(out: &Path) -> PathBuf {
     out.join(FILES)
 }
 
-/// Creates a directory for the run's own files. Anything else that has the name of it or of a directory above it is
-/// removed: the guest put it there.
+/// Creates a directory for the run's own files. Anything else at this path or at a parent path is removed, because the
+/// guest created it.
 pub(crate) fn make_dir(dir: &Dir, relative: &Path) -> Result<(), UntrustedError> {
     let mut result = dir.create_dir_all(relative);
     for name in relative.ancestors().filter(|name| !name.as_os_str().is_empty()) {
@@ -197,7 +198,7 @@ pub(crate) fn make_dir(dir: &Dir, relative: &Path) -> Result<(), UntrustedError>
     result.map(drop)
 }
 
-/// A new file for a log that readers follow while it grows.
+/// Creates a file for a log that readers follow while it grows.
 fn new_log(dir: &Dir, relative: &Path) -> Result<File, UntrustedError> {
     dir.remove_tree(relative)?;
     dir.create_new(relative)

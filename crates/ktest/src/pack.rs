@@ -1,4 +1,4 @@
-//! Disk images as sparse zstd streams: holes cost neither time nor space, and `zstd -d` reads them.
+//! Disk images as sparse zstd streams: holes cost neither time nor space, and `zstd -d` can read them.
 //!
 //! A stream is a sequence of ordinary zstd frames. A long hole is one frame of zeros, compressed once and repeated.
 
@@ -7,13 +7,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// The fastest level with a good ratio.
+/// The fastest compression level with a good ratio.
 const LEVEL: i32 = 1;
-/// The size from which a hole gets frames of its own, in bytes.
+/// The minimum size of a hole that gets its own frames, in bytes.
 const LONG: u64 = 1 << 20;
-/// The zeros in one repeated frame, in bytes.
+/// The number of zeros in one repeated frame, in bytes.
 const ZEROS: u64 = 64 << 20;
-/// The unit in which zeros become holes, in bytes.
+/// The unit in which zeros are converted to holes, in bytes.
 const BLOCK: usize = 64 << 10;
 
 /// The allocated bytes of a file.
@@ -63,7 +63,7 @@ fn data_after(source: &File, at: u64, length: u64) -> io::Result<(u64, u64)> {
     }
 }
 
-/// Returns `None` if there is no more.
+/// Returns `None` if there is no more data or hole.
 fn seek(source: &File, to: rustix::fs::SeekFrom) -> io::Result<Option<u64>> {
     match rustix::fs::seek(source, to) {
         Ok(at) => Ok(Some(at)),
@@ -78,7 +78,7 @@ fn copy_range(source: &File, mut at: u64, end: u64, out: &mut impl Write) -> io:
         let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
         let got = source.read_at(&mut buffer[..want], at)?;
         if got == 0 {
-            // The file was truncated while it was read.
+            // The file was truncated during the read.
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         out.write_all(&buffer[..got])?;

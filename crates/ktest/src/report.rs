@@ -33,10 +33,10 @@ pub struct Reporter {
     began: Instant,
     style: Style,
     bar: ProgressBar,
-    /// The bar counts objects, it is not a spinner.
+    /// Whether the bar counts objects; otherwise it is a spinner.
     counting: bool,
     width: usize,
-    /// The reader of the events has gone.
+    /// Whether the reader of the events has closed its end.
     broken: bool,
     /// The first failed write to standard output.
     output_error: OnceLock<OutputError>,
@@ -46,7 +46,7 @@ pub struct Reporter {
 
 /// The limit of a subtest's console output in events, in bytes.
 const CONSOLE: usize = 8 << 20;
-/// The size of one event with console lines, in bytes.
+/// The maximum size of the console lines in one event, in bytes.
 const CHUNK: usize = 64 << 10;
 
 /// Console lines for the next event.
@@ -82,7 +82,7 @@ impl Reporter {
         }
     }
 
-    /// Hides the progress bar while the guest owns the terminal.
+    /// Hides the progress bar while the guest controls the terminal.
     pub fn lend_terminal(&mut self, lent: bool) {
         if lent {
             self.bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -130,13 +130,13 @@ impl Reporter {
         self.began
     }
 
-    /// Whether the reader of the events has gone. The run should end then.
+    /// Whether the reader of the events has closed its end. The run should end then.
     #[must_use]
     pub fn broken(&self) -> bool {
         self.broken
     }
 
-    /// The first failed write to standard output, other than to a closed pipe.
+    /// The first failed write to standard output, other than a write to a closed pipe.
     #[must_use]
     pub fn output_error(&self) -> Option<&OutputError> {
         self.output_error.get()
@@ -179,15 +179,15 @@ impl Reporter {
         }
     }
 
-    /// Reports that the run is alive, at intervals, until the result is dropped. A process that is stopped or hangs sends
-    /// no heartbeat.
+    /// Reports periodically that the run is alive, until the result is dropped. A process that is stopped or hangs
+    /// sends no heartbeat.
     #[must_use]
     pub fn heartbeat(&self) -> Heartbeat {
         let began = self.began;
         let beat = async move {
             loop {
                 tokio::time::sleep(HEARTBEAT).await;
-                // A reader that has gone is noticed at the next event.
+                // The next event detects a reader that has closed its end.
                 let _ = print_event(began, Event::Heartbeat);
             }
         };
@@ -224,7 +224,7 @@ impl Reporter {
 
     fn output(&self, result: Result<(), OutputError>) {
         if let Err(error) = result {
-            // The first error is the one to report.
+            // Only the first error is reported.
             let _ = self.output_error.set(error);
         }
     }

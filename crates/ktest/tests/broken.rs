@@ -1,6 +1,7 @@
-//! The test files of `broken/`, each broken in one way on purpose, against the report that its author should get.
+//! Runs the test files in `broken/`, each of which has one deliberate error, and compares the reports that their author
+//! gets.
 //!
-//! A report is one line that names the error and its place. It precedes the build of a kernel.
+//! A report is one line with the error and its location. It precedes the build of a kernel.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -52,7 +53,7 @@ async fn report(name: &str, place: &Path) -> String {
 }
 
 #[tokio::test]
-async fn each_has_its_report() {
+async fn each_error_has_its_report() {
     let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/broken");
     let temp = tempfile::tempdir().unwrap();
     let place = temp.path().canonicalize().unwrap();

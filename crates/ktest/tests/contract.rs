@@ -1,4 +1,4 @@
-//! docs/contract.md against the tree, and the lines of it that are shown nowhere else.
+//! Compares docs/contract.md with the tree, and tests the lines that no other test covers.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -21,7 +21,7 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap()
 }
 
-/// A test file in a tree of its own.
+/// A test file in its own tree.
 fn test_file(script: &str) -> (tempfile::TempDir, TestFile) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tests/x.ktest");
@@ -33,7 +33,7 @@ fn test_file(script: &str) -> (tempfile::TempDir, TestFile) {
 }
 
 #[test]
-fn every_test_that_is_named_exists() {
+fn every_test_in_the_document_exists() {
     let text = read("docs/contract.md");
     let mut checked = 0;
     for line in text.lines().filter(|line| line.starts_with("| ") && !line.contains("| shown by |")) {
@@ -115,9 +115,9 @@ async fn every_declaration_is_read() {
     assert_eq!((declared.images, declared.rw_images), (vec!["/i".into()], vec![PathBuf::from("/r")]));
 }
 
-/// Under nounset a missing variable would end the file; what it finds comes back as kernel arguments.
+/// With nounset, a missing variable would end the file. The values are returned as kernel options.
 #[tokio::test]
-async fn what_deps_finds() {
+async fn the_environment_of_deps() {
     let (dir, file) = test_file(
         r#"mkdir -p "$ktest_deps_dir" && : >"$ktest_deps_dir/cloned"
         for name in interactive verbose failfast priority arch out crashdump kernel_version dir; do
@@ -154,7 +154,7 @@ async fn what_deps_finds() {
 }
 
 #[tokio::test]
-async fn a_kernel_that_is_not_built() {
+async fn a_file_with_its_own_kernel() {
     let (dir, file) = test_file(
         "case $1 in list-tests) echo one ;; deps) echo 'ktest_mem=64 ktest_no_kbuild=true' ;; esac",
     );

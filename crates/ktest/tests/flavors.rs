@@ -1,4 +1,4 @@
-//! What the overlays of `lib/flavors` make of a test file.
+//! How the overlays in `lib/flavors` change the declarations of a test file.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -15,7 +15,7 @@ async fn boot_with(env: &[(&str, &str)]) -> Result<Declarations, String> {
 }
 
 #[tokio::test]
-async fn each_asks_something_of_the_kernel() {
+async fn each_flavor_adds_kernel_requirements() {
     let plain = boot_with(&[]).await.unwrap();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lib/flavors");
     let mut seen = 0;
@@ -23,7 +23,7 @@ async fn each_asks_something_of_the_kernel() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let flavor = name.strip_suffix(".sh").unwrap();
         let declared = boot_with(&[("ktest_flavor", flavor)]).await.unwrap();
-        // What is only wished for may come to nothing without a word.
+        // Soft requirements alone could have no effect without an error.
         assert!(declared.kernel.require.len() > plain.kernel.require.len(), "{flavor} requires nothing");
         seen += 1;
     }
@@ -33,7 +33,7 @@ async fn each_asks_something_of_the_kernel() {
 }
 
 #[tokio::test]
-async fn gcov_is_of_the_folders_that_are_named() {
+async fn gcov_covers_the_given_directories() {
     async fn gcov(dirs: &str) -> Result<Declarations, String> {
         boot_with(&[("ktest_flavor", "gcov"), ("ktest_gcov_dirs", dirs)]).await
     }

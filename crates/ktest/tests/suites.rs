@@ -1,5 +1,5 @@
-//! lib/suite.sh and lib/fstests.sh on the host: without source, with a stand-in for xfstests' source, with one that does
-//! not build. What they make of results in the guest: tests/selftest/fstests.ktest and blktests.ktest.
+//! lib/suite.sh and lib/fstests.sh on the host: without source, with a fake xfstests source, and with one that does not
+//! build. tests/selftest/fstests.ktest and blktests.ktest test their handling of results in the guest.
 
 #![expect(clippy::print_stdout, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -26,7 +26,7 @@ fn write(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A source laid out as xfstests' is: new cases name their groups themselves, old ones in a file.
+/// A source tree with the layout of xfstests: new cases contain their groups, and the groups of old ones are in a file.
 fn stand_in(root: &Path) {
     write(&root.join("check"), "#!/bin/bash\n");
     for (name, groups) in [("generic/001", "auto quick"), ("generic/475", "soak auto"), ("ext4/003", "auto")]
@@ -52,7 +52,7 @@ async fn listed(env: &HostEnv) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn without_source_nothing_is_built_and_nothing_passes() {
+async fn without_source_no_case_passes() {
     let deps = tempfile::tempdir().unwrap();
     let env = env(deps.path(), &[]);
     for name in
@@ -93,7 +93,7 @@ async fn cases_are_listed_by_their_groups() {
     assert_eq!(listed(&all).await, ["ext4/003", "generic/001", "generic/1226"]);
 }
 
-/// The programs that making a suite's disk takes.
+/// Whether the programs for building a suite's disk are installed.
 fn can_build() -> bool {
     let runs =
         |argv: &[&str]| Command::new(argv[0]).args(&argv[1..]).output().is_ok_and(|o| o.status.success());
@@ -107,7 +107,7 @@ fn can_build() -> bool {
 }
 
 #[tokio::test]
-async fn it_is_built_once_and_given_as_a_disk() {
+async fn a_suite_is_built_once_and_attached_as_a_disk() {
     if !can_build() {
         return;
     }
@@ -127,7 +127,7 @@ async fn it_is_built_once_and_given_as_a_disk() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&debugfs.stdout), "built");
     assert!(!source.path().join("ltp").exists(), "the source itself was built in");
-    // Unchanged it is not built again; changed it is, and the other stays for those who use it.
+    // An unchanged suite is not built again. A changed one is, and the previous build stays for its users.
     write(&deps.path().join("sentinel"), "");
     assert_eq!(file.deps(&[], &env).await.unwrap().rw_images, first.rw_images);
     write(&source.path().join("tests/generic/002"), "_begin_fstest auto\n");
@@ -141,7 +141,7 @@ async fn it_is_built_once_and_given_as_a_disk() {
 }
 
 #[tokio::test]
-async fn one_that_does_not_build_says_why() {
+async fn a_suite_that_does_not_build_is_reported() {
     if !can_build() {
         return;
     }

@@ -1,5 +1,5 @@
-//! The initramfs of a kernel with modular drivers: busybox, the modules for the root disk and the runner's shares, and a
-//! script that loads them.
+//! The initramfs of a kernel with modular drivers: busybox, the modules for the root disk and the runner's shares, and
+//! a script that loads them.
 //!
 //! Pure: the same module lists and bytes give the same archive.
 
@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The init of the initramfs.
 const INIT: &str = include_str!("../../guest/initramfs-init");
 
-/// The modules that the console, the root disk and the guest's init need. Modules that the kernel has built in or does not
-/// have are skipped; drivers of other devices are loaded later.
+/// The modules that the console, the root disk and the guest's init need. Modules that the kernel has built in or does
+/// not have are skipped; drivers of other devices are loaded later.
 pub(super) const WANTED: [&str; 14] = [
     "virtio_pci",
     "virtio_console",
@@ -27,13 +27,14 @@ pub(super) const WANTED: [&str; 14] = [
     "af_packet",
 ];
 
-/// A module's name from its path: `kernel/fs/ext4/ext4.ko.xz` is `ext4`, `-` and `_` are the same.
+/// A module's name from its path: `kernel/fs/ext4/ext4.ko.xz` is `ext4`; `-` and `_` are equivalent.
 pub(super) fn module_name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     file.split(".ko").next().unwrap_or(file).replace('-', "_")
 }
 
-/// The paths of the wanted modules and of their dependencies, from depmod's `modules.dep`, each after its dependencies.
+/// The paths of the wanted modules and of their dependencies according to depmod's `modules.dep`; dependencies come
+/// first.
 pub(super) fn load_order(modules_dep: &str, wanted: &[&str]) -> Vec<String> {
     let mut needs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut paths: BTreeMap<String, &str> = BTreeMap::new();
@@ -44,7 +45,7 @@ pub(super) fn load_order(modules_dep: &str, wanted: &[&str]) -> Vec<String> {
     }
     let mut order = Vec::new();
     let mut seen = BTreeSet::new();
-    // The modules to visit; `true` if the dependencies of the module are in the order.
+    // The modules to visit; `true` if the dependencies of the module are already in the order.
     let mut stack: Vec<(&str, bool)> =
         wanted.iter().rev().filter_map(|name| Some((*paths.get(*name)?, false))).collect();
     while let Some((path, ready)) = stack.pop() {
@@ -128,13 +129,13 @@ rubbish
 ";
 
     #[test]
-    fn what_is_needed_comes_first() {
+    fn dependencies_come_first() {
         let order = load_order(DEP, &["virtio_rng", "nowhere", "ext4", "crc16"]);
         let names: Vec<_> = order.iter().map(|path| module_name(path)).collect();
         assert_eq!(names, ["virtio_ring", "virtio", "virtio_rng", "crc16", "mbcache", "jbd2", "ext4"]);
     }
 
-    /// Names, modes and contents, read the way the format is written down.
+    /// Names, modes and contents, parsed according to the specification of the format.
     fn read(bytes: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
         let (mut entries, mut at) = (Vec::new(), 0_usize);
         loop {
@@ -168,7 +169,7 @@ rubbish
 
     proptest! {
         #[test]
-        fn any_list_ends(lines in prop::collection::vec(("[a-d]", prop::collection::vec("[a-d]", 0..4)), 0..8)) {
+        fn every_list_terminates(lines in prop::collection::vec(("[a-d]", prop::collection::vec("[a-d]", 0..4)), 0..8)) {
             let text: String =
                 lines.iter().map(|(path, needs)| format!("{path}.ko: {}\n", needs.iter().map(|n| format!("{n}.ko ")).collect::<String>())).collect();
             let order = load_order(&text, &["a", "b"]);

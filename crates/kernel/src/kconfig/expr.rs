@@ -1,6 +1,6 @@
-//! Expressions of the Kconfig language, evaluated over a final configuration in its three-valued logic.
+//! Expressions of the Kconfig language, evaluated on a final configuration with three-valued logic.
 //!
-//! The value of a compiler check (`$(cc-option,...)`) is unknown, and an unknown value is never given as a reason.
+//! The value of a compiler check (`$(cc-option,...)`) is unknown, and an unknown value is never reported as a reason.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ pub enum Tri {
 }
 
 impl Tri {
-    /// The tristate value of an option; numbers and strings have none, which counts as n.
+    /// The tristate value of an option. Numbers and strings have no tristate value and are treated as n.
     #[must_use]
     pub fn of(value: &KValue) -> Self {
         match value {
@@ -53,7 +53,8 @@ pub enum Expr {
 
 /// The nesting limit of brackets.
 const DEPTH: usize = 100;
-/// The most words and operators of an expression; a tree of them is as deep as they are many. A kernel has up to 100.
+/// The maximum number of words and operators in an expression, which limits the depth of its tree. A kernel has up to
+/// 100.
 const TOKENS: usize = 1000;
 
 impl Expr {
@@ -127,7 +128,7 @@ impl Expr {
         }
     }
 
-    /// The parts that keep the value below `wanted`, each in a few words. Empty if it is not below.
+    /// The parts that keep the value below `wanted`, each in a few words. Empty if the value is not below it.
     #[must_use]
     pub fn unmet(&self, config: &DotConfig, wanted: Tri) -> Vec<String> {
         if self.eval(config).is_none_or(|value| value >= wanted) {
@@ -169,7 +170,7 @@ impl Expr {
         }
     }
 
-    /// Collects the options of `a || b || c`; false if it contains anything but options.
+    /// Collects the options of `a || b || c`. Returns false if it contains anything else.
     fn alternatives(&self, into: &mut BTreeSet<String>) -> bool {
         match self {
             Self::Symbol(name) => {
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_expression() {
+    fn invalid_expressions() {
         for text in ["", "&&", "A &&", "(A", "A B", "A)", "\"x", "$(x", "A = ", "!"] {
             assert_eq!(Expr::parse(text), None, "{text:?}");
         }
@@ -366,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_name_what_is_missing() {
+    fn reasons_contain_the_missing_options() {
         let unmet = |text: &str| Expr::parse(text).unwrap().unmet(&config(), Tri::Yes).join("; ");
         assert_eq!(unmet("Y && N && !Y && N"), "N; Y=n (it is y)");
         assert_eq!(unmet("N || ABSENT || n"), "one of ABSENT, N");

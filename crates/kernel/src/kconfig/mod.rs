@@ -1,6 +1,6 @@
 //! A reader of the Kconfig language that explains why an option does not have its required value.
 //!
-//! Kconfig itself produces every configuration. This reader explains the result and never decides it.
+//! Kconfig itself produces every configuration. This reader only explains the result.
 
 mod expr;
 mod parse;

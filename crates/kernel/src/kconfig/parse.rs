@@ -1,7 +1,7 @@
-//! Reads Kconfig files, from the root through every `source`, into definitions with their dependencies.
+//! Parses Kconfig files, from the root through every `source`, into definitions with their dependencies.
 //!
-//! Unknown lines are skipped, because Kconfig itself has accepted the files before. The files are those of a branch and
-//! untrusted: depth, number and size of the files are limited, and links are not followed.
+//! Unknown lines are skipped, because Kconfig itself has already accepted the files. The files are part of a branch and
+//! untrusted: their depth, number and size are limited, and links are not followed.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub enum OptionType {
     Bool,
     /// n, m, y
     Tristate,
-    /// A string or a number, or no type is given.
+    /// A string or a number, or the type is not given.
     Other,
 }
 
@@ -26,17 +26,17 @@ pub enum OptionType {
 pub struct Definition {
     /// The name of the option.
     pub name: String,
-    /// Its position: `fs/ext4/Kconfig:28`.
+    /// Its location: `fs/ext4/Kconfig:28`.
     pub position: String,
     /// Its type.
     pub option_type: OptionType,
     /// Its own `depends on` and those of the surrounding menus, ifs and choices. All of them must be met.
     pub depends: Vec<Expr>,
-    /// The conditions under which a user may set it; `None` if no user may.
+    /// The conditions under which a user may set it; `None` if users cannot set it.
     pub prompt: Option<Vec<Expr>>,
-    /// The choice it belongs to.
+    /// The choice that it belongs to.
     pub choice: Option<usize>,
-    /// The check of the tool chain that decides its default: `success,$(srctree)/scripts/rust_is_available.sh`.
+    /// The tool chain check that determines its default: `success,$(srctree)/scripts/rust_is_available.sh`.
     pub toolchain_check: Option<String>,
 }
 
@@ -50,22 +50,23 @@ pub struct KconfigTree {
     truncated: bool,
 }
 
-/// How deep `source` may nest.
+/// The maximum nesting depth of `source`.
 const DEPTH: usize = 50;
-/// How many files are read; a kernel has 1,700. A file that is sourced twice counts twice.
+/// The maximum number of files read; a kernel has 1,700. A file that is sourced twice counts twice.
 const FILES: usize = 20_000;
-/// The largest file that is read, in bytes.
+/// The maximum size of a file, in bytes.
 const FILE_BYTES: u64 = 4 << 20;
-/// The size of all files, in bytes; a kernel has 10 MB.
+/// The maximum total size of the files, in bytes; a kernel has 10 MB.
 const BYTES: usize = 128 << 20;
-/// The definitions, selects and conditions that are kept, with those inherited from menus; a kernel has 200,000.
+/// The maximum number of definitions, selects and conditions, including those inherited from menus; a kernel has
+/// 200,000.
 const NODES: usize = 2_000_000;
-/// The conditions of one option.
+/// The maximum number of conditions of one option.
 const CONDITIONS: usize = 1000;
 
 impl KconfigTree {
-    /// Reads the tree with the root file `Kconfig`; `read` returns the text of a file by its path below the root.
-    /// `srcarch` is the folder below `arch/`: `x86`, `arm64`.
+    /// Parses the tree with the root file `Kconfig`. `read` returns the text of a file, given its path below the root.
+    /// `srcarch` is the directory below `arch/`: `x86`, `arm64`.
     pub fn parse(srcarch: &str, read: &mut dyn FnMut(&str) -> Option<String>) -> Self {
         let mut reader = Reader {
             tree: Self::default(),
@@ -79,7 +80,7 @@ impl KconfigTree {
         reader.tree
     }
 
-    /// Reads the source tree at `source`. Blocks on the disk.
+    /// Parses the source tree at `source`. Blocks on disk I/O.
     #[must_use]
     pub fn read(source: &Path, srcarch: &str) -> Self {
         let source = Dir::open(source);
@@ -136,7 +137,7 @@ struct Block {
     visible: Vec<Expr>,
 }
 
-/// What a property line belongs to.
+/// The entry that a property line belongs to.
 enum Current {
     Config(Definition),
     Block,
@@ -152,7 +153,7 @@ struct Reader<'a> {
     current: Option<Current>,
 }
 
-/// What has been read so far.
+/// The counters for the limits.
 #[derive(Default)]
 struct Used {
     files: usize,
@@ -188,7 +189,7 @@ impl Reader<'_> {
             }
             let trimmed = line.trim();
             if matches!(trimmed, "help" | "---help---") {
-                // The help text ends at a line with less indentation than its first.
+                // The help text ends at a line with less indentation than its first line.
                 let mut column = None;
                 while let Some((_, next)) = lines.peek() {
                     let indent = indent(next);
@@ -464,7 +465,7 @@ config OUTSIDE
     }
 
     #[test]
-    fn a_file_that_sources_itself_twice_ends() {
+    fn a_file_that_sources_itself_twice_is_limited() {
         let tree = toy(&[("Kconfig", "source \"Kconfig\"\nsource \"Kconfig\"\nconfig A\n\tbool\n")]);
         assert!(!tree.is_empty());
     }
@@ -477,7 +478,7 @@ config OUTSIDE
     }
 
     #[test]
-    fn a_file_that_sources_itself_ends() {
+    fn a_file_that_sources_itself_is_limited() {
         let tree = toy(&[("Kconfig", "source \"Kconfig\"\nconfig A\n\tbool\n")]);
         assert!(!tree.is_empty());
         assert!(KconfigTree::read(Path::new("/nowhere"), "x86").is_empty());

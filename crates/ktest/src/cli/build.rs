@@ -1,4 +1,4 @@
-//! `ktest build`: the kernels that test files need, built and put into the store.
+//! `ktest build`: builds the kernels that test files need into the store.
 
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ pub(super) struct BuildArgs {
     out: PathBuf,
 }
 
-/// The request for the kernel of a flavor; the log of the build goes to `out`.
+/// The request for the kernel of a flavor. The log of the build is written to `out`.
 fn build_request(args: &BuildArgs, source: &KernelSource, flavor: Flavor, out: &Path) -> BuildRequest {
     let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
     let out_log = out.join("out").join(format!("build.{}.log", flavor.name()));

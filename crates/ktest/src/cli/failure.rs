@@ -1,4 +1,4 @@
-//! How a command of the `ktest` command line fails.
+//! The failure of a command of the `ktest` command line.
 
 use std::fmt::Display;
 use std::process::ExitCode;

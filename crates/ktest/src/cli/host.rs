@@ -1,4 +1,4 @@
-//! `ktest host`: run tests on other machines, check them and set them up.
+//! `ktest host`: runs tests on other machines, checks them and sets them up.
 
 use std::path::{Path, PathBuf};
 
@@ -185,7 +185,7 @@ pub(super) async fn run(args: HostArgs, cache: PathBuf) -> Result<u8, Failure> {
         HostCommand::Serve => {
             let ktest = std::env::current_exe().map_err(Failure::unjudged)?;
             let serve = ServeOptions { cache, ktest: vec![ktest.into()] };
-            // The other end has received the error.
+            // The error was already sent to the other end.
             Ok(hosts::serve::serve(&serve).await.map_or(125, |whole| if whole { 0 } else { 125 }))
         }
         HostCommand::KernelSend { kernel } => {
@@ -232,14 +232,14 @@ async fn setup(args: SetupArgs, cache: &Path) -> Result<u8, Failure> {
     if !key.is_empty() {
         more.push(("--key", key.as_str()));
     }
-    // A step that cannot be printed does not end the setup.
+    // If a step cannot be printed, the setup continues.
     let mut say = |line: &str| drop(stdio::line(line));
     hosts::check::setup(&link, binary.as_deref(), &more, &mut say).await.map_err(Failure::unjudged)?;
     stdio::line(format_args!("To check it: ktest host check {}@{}", args.user, link.target().address))?;
     Ok(0)
 }
 
-/// The key in a `.pub` file. A second line would escape the restrictions on the key in authorized_keys.
+/// The key in a `.pub` file. A second line would bypass the restrictions on the key in authorized_keys.
 fn public_key(text: &str) -> Result<String, Failure> {
     if text.contains("PRIVATE KEY") {
         return Err(Failure::usage("--key: this is a private key; pass the .pub file"));
@@ -316,14 +316,14 @@ pub(super) fn remote_order(test: &TestOrder) -> Result<(TestFile, PathBuf, Remot
 
 /// Prints the output of a run on another host.
 pub(super) fn tell(output: Output<'_>) {
-    // If the reader has gone, this process is ended soon.
+    // If the reader has closed its end, this process will be stopped soon.
     match output {
         Output::Event(line) => drop(stdio::line(line)),
         Output::Message(line) => stdio::message(line),
     }
 }
 
-/// The exit code of a run on another host. An error becomes an infrastructure event.
+/// The exit code of a run on another host. An error is reported as an infrastructure event.
 pub(super) fn ended(result: Result<Option<i32>, hosts::HostError>) -> u8 {
     match result {
         Ok(Some(code)) => u8::try_from(code).unwrap_or(125),

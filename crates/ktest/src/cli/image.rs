@@ -1,4 +1,4 @@
-//! `ktest image create|update|list`: manage root images.
+//! `ktest image create|update|list`: manages root images.
 
 use std::path::{Path, PathBuf};
 
@@ -72,7 +72,7 @@ struct ListArgs {
     json: bool,
 }
 
-/// A root file system needs at least 512 MiB.
+/// Parses the size of an image. A root file system needs at least 512 MiB.
 fn image_size(text: &str) -> Result<ByteSize, SizeError> {
     ByteSize::at_least(text, ByteSize(512 << 20))
 }
@@ -117,7 +117,7 @@ async fn make(args: CreateArgs, cache: &Path, update: bool) -> Result<u8, Failur
     Ok(0)
 }
 
-/// Builds the image next to the old one, which is replaced when the new one is complete.
+/// Builds the image next to the old one, and replaces the old one when the new one is complete.
 async fn replace(spec: &ImageSpec, path: &Path, on: &mut dyn FnMut(&str)) -> Result<Image, Failure> {
     let io = |error: std::io::Error| Failure::unjudged(format!("{}: {error}", path.display()));
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));

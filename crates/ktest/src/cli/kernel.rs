@@ -1,4 +1,4 @@
-//! `ktest kernel list|fetch|headers|gc`: manage the kernel store of this host.
+//! `ktest kernel list|fetch|headers|gc`: manages the kernel store of this host.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

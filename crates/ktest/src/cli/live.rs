@@ -1,4 +1,4 @@
-//! `ktest ssh|gdb|kgdb|mon|sysrq`: talk to the running VM of an output directory.
+//! `ktest ssh|gdb|kgdb|mon|sysrq`: access the running VM of an output directory.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -166,13 +166,13 @@ pub(super) async fn mon(args: MonArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Copies standard input to the socket and its answers to standard output, until both end.
+/// Copies standard input to the socket and its responses to standard output, until both end.
 fn converse(socket: &Path) -> std::io::Result<()> {
     let mut answers = UnixStream::connect(socket)?;
     let mut commands = answers.try_clone()?;
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut commands);
-        // Wait for the answer to the last command.
+        // Wait for the response to the last command.
         std::thread::sleep(Duration::from_millis(300));
         let _ = commands.shutdown(Shutdown::Both);
     });
@@ -197,7 +197,7 @@ fn gdb_program(live: &Live) -> &'static str {
     if native { "gdb" } else { "gdb-multiarch" }
 }
 
-/// gdb's arguments: the kernel, the connection, the user's arguments.
+/// The arguments of gdb: the kernel, the connection, and the user's arguments.
 fn gdb_args(live: &Live, socket: &str, more: &[String]) -> Vec<String> {
     let mut args: Vec<String> = vec!["-q".into(), "-iex".into(), "set pagination off".into()];
     args.extend(live.vmlinux.iter().map(|vmlinux| vmlinux.display().to_string()));
@@ -206,7 +206,7 @@ fn gdb_args(live: &Live, socket: &str, more: &[String]) -> Vec<String> {
     args
 }
 
-/// Replaces this process, so that the program owns the terminal and receives its signals. Returns only on failure.
+/// Replaces this process, so that the program controls the terminal and receives its signals. Returns only on failure.
 fn exec(program: &str, args: &[String], package: &str) -> Failure {
     let error = std::process::Command::new(program).args(args).exec();
     let hint = match error.kind() {

@@ -1,4 +1,4 @@
-//! `ktest plan`: print the kernels that a set of test files needs, and why they cannot be merged.
+//! `ktest plan`: prints the kernels that a set of test files needs, and why they cannot be merged.
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,7 @@ pub(super) struct FilesArgs {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Plan {
     flavors: Vec<Planned>,
-    /// Files whose tests run on the host.
+    /// Files with tests that run on the host.
     host: Vec<TestPath>,
     /// Files that use an existing kernel.
     prebuilt: Vec<TestPath>,
@@ -78,7 +78,7 @@ struct Planned {
     files: Vec<String>,
     require: Vec<String>,
     require_soft: Vec<String>,
-    /// Soft requirements overruled by another file.
+    /// Soft requirements that another file overrides.
     overruled: Vec<Overruled>,
     /// Why it cannot be merged with an earlier flavor.
     apart: Vec<Apart>,
@@ -98,10 +98,10 @@ struct Apart {
 }
 
 impl Plan {
-    /// Evaluates every file, through the cache.
+    /// Evaluates every file, using the cache.
     pub(super) async fn of(args: &FilesArgs, cache: &Path) -> Result<Self, Failure> {
         let kernel = parse_kernel(&args.kernel, args.commit.as_deref(), cache)?;
-        // Without a kernel source the files get no version; the flavors still differ.
+        // Without a kernel source, the files get no version; the flavors still differ.
         let kernel_version = kernel_version(&kernel).await.unwrap_or_default();
         let env = HostEnv {
             arch: args.arch,

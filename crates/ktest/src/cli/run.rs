@@ -53,8 +53,8 @@ pub(super) async fn run(args: RunArgs, cache: PathBuf) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Runs one file. Returns the exit code, the record, and whether the reader of the events has gone. A usage error ends
-/// the command if there is no other file (`only`).
+/// Runs one file. Returns the exit code, the record, and whether the reader of the events has closed its end. A usage
+/// error ends the command if this is the `only` file.
 async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record, bool), Failure> {
     let order = &request.order;
     let style = match (order.events, order.json) {
@@ -75,12 +75,13 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
     drop(heartbeat);
     let mut code = match &result {
         Ok(summary) => summary.exit_code(),
-        // A commit whose selftests do not build is not bad. For a farm, the error is one of the commit, and 2 says so.
+        // For `git bisect`, a commit with selftests that do not build is not bad (125). For a farm, the error is one of
+        // the commit, which exit code 2 indicates.
         Err(RunError::Selftests(_)) if !order.events => 125,
         Err(error) => exit_code(error),
     };
     if code == 0 && reporter.broken() {
-        // The run ended early. What did not run has not passed.
+        // The run ended early, and subtests that did not run have not passed.
         code = 125;
     }
     if let Err(RunError::Infrastructure(what)) = &result {
@@ -96,7 +97,7 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
                 None => summarize(&summary, &reporter, &order.test.out),
             }
         }
-        // The event above has reported it.
+        // The infrastructure event has already reported it.
         Err(RunError::Infrastructure(_)) => {}
         Err(error) if only => return Err(Failure { code, message: error.to_string() }),
         Err(error) => {
@@ -105,25 +106,25 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
         }
     }
     if let Some(error) = reporter.output_error() {
-        // The verdicts that were not printed are lost for the reader.
+        // Verdicts that could not be printed are lost to the reader.
         stdio::error("ktest", error);
         code = 125;
     }
     Ok((code, record, reporter.broken()))
 }
 
-/// The exit code of several runs: a failed test has precedence, then a missing verdict. A usage error after a verdict (`judged`) is a
-/// missing verdict: 2 means that nothing ran.
+/// The exit code of several runs. A failed test takes precedence, then a missing verdict. A usage error after a verdict
+/// (`judged`) counts as a missing verdict, because 2 means that nothing ran.
 fn overall(codes: &[u8], judged: bool) -> u8 {
     let first = [1, 125, 2].into_iter().find(|code| codes.contains(code));
     let code = first.or_else(|| codes.iter().copied().find(|code| *code != 0)).unwrap_or(0);
     if code == 2 && judged { 125 } else { code }
 }
 
-/// One request per file. With several files, checks first that each exists.
+/// One request per file. If there are several files, checks first that each exists.
 fn requests(order: &RunOrder, cache: &Path) -> Result<Vec<RunRequest>, Failure> {
     let test = &order.test;
-    // The repository and the commit of a farm are the operator's, and never a reason for a verdict.
+    // A farm's operator chooses the repository and the commit, so they are never the reason for a verdict.
     let failure = |error| if order.events { Failure::unjudged(error) } else { Failure::from(error) };
     let kernel = parse_kernel(&test.kernel, test.commit.as_deref(), cache).map_err(failure)?;
     let requests = RunRequest::all(order, &kernel, cache)?;
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_test_has_precedence() {
+    fn a_failed_test_takes_precedence() {
         assert_eq!(overall(&[], false), 0);
         assert_eq!(overall(&[0, 125, 1, 2], true), 1);
         assert_eq!(overall(&[0, 2, 125], true), 125);

@@ -1,5 +1,5 @@
-//! Everything that can have the name of a file of a run, under every name: nothing outside the output directory changes,
-//! and the run goes on or ends within seconds.
+//! Hostile files at every path that a run uses: nothing outside the output directory changes, and the run continues or
+//! ends within seconds.
 
 use std::sync::mpsc;
 
@@ -34,7 +34,7 @@ const NAMES: [&str; 21] = [
     "out/a.x/devices/machine.json",
 ];
 
-/// What a run does with its output directory, without a VM. An error ends it.
+/// Uses an output directory as a run does, without a VM. Stops at the first error.
 fn use_all(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let subtest: SubtestName = "x".parse().unwrap();
     let mut out = Out::create(dir, &"a".parse().unwrap(), std::slice::from_ref(&subtest))?;
@@ -80,7 +80,7 @@ fn state(outside: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
 }
 
 #[test]
-fn every_name_and_everything_that_can_have_it() {
+fn every_type_of_file_at_every_path() {
     for name in NAMES {
         for trap in Trap::ALL {
             let temp = tempfile::tempdir().unwrap();
@@ -93,7 +93,7 @@ fn every_name_and_everything_that_can_have_it() {
             let before = state(&outside);
             let (sender, done) = mpsc::channel();
             std::thread::spawn(move || {
-                // An error is in order; a hang or a change outside is not.
+                // An error is acceptable; a hang or a change outside is not.
                 let _ = sender.send(use_all(&dir).map_err(|error| error.to_string()));
             });
             let result = done.recv_timeout(Duration::from_secs(5));

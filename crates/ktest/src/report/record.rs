@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// The version of the JSON document.
 pub const RECORD_VERSION: u32 = 1;
-/// How much of the end of a subtest's log a JUnit report quotes, in bytes.
+/// How many bytes at the end of a subtest's log a JUnit report quotes.
 const QUOTED: u64 = 64 << 10;
 
 /// One run of one test file.
@@ -56,7 +56,7 @@ pub struct SubtestRecord {
     pub duration_ms: u64,
     /// The crash title, if the kernel crashed.
     pub crash: Option<String>,
-    /// The place of the crash in the kernel's source, as `FILE:LINE`, if known.
+    /// The source location of the crash, as `FILE:LINE`, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Its directory, relative to the output directory.
@@ -106,7 +106,7 @@ pub fn json(records: &[Record], exit_code: u8) -> String {
     serde_json::to_string_pretty(&document).expect("records are plain data")
 }
 
-/// The JUnit report of `ktest run --junit`: a suite for each run, a case for each subtest; Failed to run is an error.
+/// The JUnit report of `ktest run --junit`: one suite per run, one case per subtest. Failed to run is an error.
 #[must_use]
 pub fn junit(records: &[Record]) -> String {
     let mut report = Report::new("ktest");
@@ -158,7 +158,7 @@ fn status(verdict: &Verdict) -> TestCaseStatus {
     }
 }
 
-/// The end of a log, from the start of a line.
+/// The end of a log, starting at the beginning of a line.
 fn end_of(out: &Path, log: &Path) -> Option<String> {
     use std::io::{Read, Seek, SeekFrom};
     let mut file = Dir::open(out).ok()?.open_file(log).ok()?;
@@ -216,7 +216,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("out/fs.x.punch/log");
         std::fs::create_dir_all(log.parent().unwrap()).unwrap();
-        // What XML cannot hold is left out; what it could take for markup is not.
+        // Characters that XML cannot represent are left out, and markup is escaped.
         std::fs::write(&log, b"00001 \x1b[31mred\x1b[0m \x07\xff\xef\xbf\xbe\xef\xbf\xbf ]]> <end/>\n")
             .unwrap();
         let mut records = vec![record(dir.path()), Record::default()];

@@ -1,7 +1,7 @@
-//! The artifacts of a failed subtest: its devices at the time of the failure, the QEMU command, the command that runs it
-//! again.
+//! The artifacts of a failed subtest: its devices at the time of the failure, the QEMU command, and the command that
+//! repeats the subtest.
 //!
-//! An artifact that cannot be saved is reported in the log and changes no verdict.
+//! If an artifact cannot be saved, this is reported in the log and changes no verdict.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,17 +16,17 @@ use super::saved_devices::{DEVICES, RECORD, Record, VERSION};
 use crate::out::{Out, make_dir};
 use crate::pack;
 
-/// The number of files in the directory of the tests up to which it is searched.
+/// The maximum number of files in the directory of the tests for which it is searched.
 const MAX_FILES: u64 = 100_000;
 
-/// Saves the artifacts of a subtest and reports them in its log.
+/// Saves the artifacts of a subtest and lists them in its log.
 pub(super) fn keep(prepared: &Prepared<'_>, machine: &Machine, finished: &mut FinishedSubtest, out: &Out) {
     let mut notes = Vec::new();
     if prepared.run.request.keeps_devices() {
         notes.extend(devices(prepared, machine, finished, out));
     }
     if let Ok(command) = vm::session::command(machine) {
-        // The command is also in the output directory of the run.
+        // The output directory of the run also contains the command.
         let _ = out.subtest_file(&finished.subtest, "qemu-command", format!("{command}\n").as_bytes());
     }
     // A farm publishes the files from this directory, and removes it.
@@ -36,7 +36,7 @@ pub(super) fn keep(prepared: &Prepared<'_>, machine: &Machine, finished: &mut Fi
     before_last_line(&mut finished.log, &notes);
 }
 
-/// Saves the devices, unless they hold more than `--keep-devices` allows.
+/// Saves the devices, unless they are larger than `--keep-devices` allows.
 fn devices(
     prepared: &Prepared<'_>,
     machine: &Machine,
@@ -137,12 +137,12 @@ fn new_files(out: &Out, duration: std::time::Duration, place: Option<&Path>) -> 
     })
 }
 
-/// The note with the command that runs the subtest again, on the same kernel source.
+/// The note with the command that repeats the subtest on the same kernel source.
 fn reproduction(prepared: &Prepared<'_>, subtest: &SubtestName) -> Option<String> {
     let request = prepared.run.request;
     let file = prepared.run.file.as_ref()?;
     if request.for_farm() {
-        // The reader of the log is not on this host: no path of this host helps.
+        // The log is read on other hosts, so paths of this host are not useful.
         let order = request.order.reproduction_elsewhere(file.test.file().as_ref(), subtest);
         return Some(format!(
             "to run it again, in a clone of the kernel repository: {}",
@@ -155,7 +155,7 @@ fn reproduction(prepared: &Prepared<'_>, subtest: &SubtestName) -> Option<String
     Some(format!("to run it again: {}", shell_line(&order, &testfile::inherited_variables())))
 }
 
-/// The line that a shell runs: the variables of the environment, and the command.
+/// The line for a shell: the environment variables and the command.
 fn shell_line(order: &RunOrder, variables: &[(OsString, OsString)]) -> String {
     let quoted = |word: &OsString| spawn::quote(&word.to_string_lossy());
     let variables =
@@ -165,7 +165,7 @@ fn shell_line(order: &RunOrder, variables: &[(OsString, OsString)]) -> String {
     words.join(" ")
 }
 
-/// Inserts lines before the last line of a log, which is the status line, with its time stamp.
+/// Inserts lines, with its time stamp, before the last line of a log, which is the status line.
 pub(super) fn before_last_line(log: &mut Vec<u8>, lines: &[String]) {
     let end = log.len() - usize::from(log.last() == Some(&b'\n'));
     let begin = log[..end].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -179,7 +179,7 @@ pub(super) fn before_last_line(log: &mut Vec<u8>, lines: &[String]) {
 mod tests {
     use super::*;
 
-    /// A shell splits the line into the words of the order, whatever they contain.
+    /// A shell splits the line into the words of the order, regardless of their content.
     #[test]
     fn a_shell_runs_the_order() {
         let subtest: SubtestName = "generic/001".parse().unwrap();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_line_stays_the_last() {
+    fn the_status_line_remains_last() {
         let mut log = b"00001 a\n00009 ========= FAILED x in 8s\n".to_vec();
         before_last_line(&mut log, &["kept".into(), "again".into()]);
         let text = String::from_utf8(log).unwrap();

@@ -22,23 +22,23 @@ use crate::report::Reporter;
 
 /// The name of the log in the output directory.
 const NAME: &str = "ktest-boot";
-/// The default memory, MiB.
+/// The default memory, in MiB.
 const MEMORY: u64 = 1024;
 
-/// What is booted, in addition to the request. With an empty `file` in the request a plain machine is booted.
+/// What is booted, in addition to the request. If `file` in the request is empty, a plain machine is booted.
 #[derive(Debug, Clone, Default)]
 pub struct Boot {
-    /// The directory of a failed subtest whose devices are attached.
+    /// The directory of a failed subtest with the devices to attach.
     pub devices: Option<PathBuf>,
     /// Memory, MiB.
     pub mem_mib: Option<u64>,
     /// Processors.
     pub cpus: Option<u32>,
-    /// Use the kernel that the devices were saved with instead of the request's.
+    /// Use the kernel with which the devices were saved instead of the request's kernel.
     pub saved_kernel: bool,
 }
 
-/// Boots; [`Summary::command_status`] is the exit status of the command.
+/// Boots. [`Summary::command_status`] is the exit status of the command.
 pub async fn boot(request: &RunRequest, boot: &Boot, reporter: &mut Reporter) -> Result<Summary, RunError> {
     let saved = boot.devices.as_deref().map(SavedDevices::open).transpose()?;
     let mut request = request.clone();
@@ -92,7 +92,7 @@ async fn declarations(
         (None, Some(file)) => file.deps(&[], host_env).await?,
         (None, None) => plain(arch)?,
     };
-    // A boot runs no subtests, so it needs no selftests.
+    // A boot runs no subtests, so it does not need selftests.
     declared.kselftests.clear();
     Ok((file, declared))
 }

@@ -1,7 +1,7 @@
-//! The coverage of a run: the data that guests wrote to `OUT/files/gcov.N`, merged into `OUT/out/coverage.info`.
+//! The coverage of a run: merges the data that guests wrote to `OUT/files/gcov.N` into `OUT/out/coverage.info`.
 //!
-//! gcov reads the data with the notes that the compiler wrote during the build, which are in the kernel store. Coverage
-//! that cannot be read is reported in a note and changes no verdict.
+//! gcov combines the data with the notes that the compiler wrote during the build, which are in the kernel store. If
+//! coverage cannot be read, this is reported in a note and changes no verdict.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -15,27 +15,28 @@ use spawn::{Cmd, Limits};
 use super::results::Results;
 use crate::out::Out;
 
-/// The file in `OUT/out`.
+/// The name of the file in `OUT/out`.
 const FILE: &str = "coverage.info";
 /// The directory of the compiler's notes, next to a kernel of the store.
 const NOTES: &str = "gcno";
-/// The number of objects per call of gcov.
+/// The number of objects per invocation of gcov.
 const OBJECTS: usize = 100;
-/// The number of entries in the output directory up to which it is searched.
+/// The maximum number of entries in the output directory for which it is searched.
 const MAX_ENTRIES: u64 = 100_000;
 /// The limits of the data of one guest.
 const LIMITS: TreeLimits = TreeLimits { entries: 1_000_000, bytes: 4 << 30, depth: 64 };
-/// The limits of one call of gcov.
+/// The limits of one invocation of gcov.
 const OUTPUT_BYTES: usize = 512 << 20;
 const LIMIT_S: u64 = 600;
 
-/// Called before the VMs: removes the coverage of an earlier run and returns the data directories that exist already.
+/// Must be called before the VMs start: removes the coverage of an earlier run and returns the existing data
+/// directories.
 pub(super) fn begin(out: &Out) -> BTreeSet<PathBuf> {
     let _ = out.handle().remove_tree(Path::new("out").join(FILE));
     data_dirs(&out.files())
 }
 
-/// The names of the data directories. The guest writes there: anything that is not a directory is ignored.
+/// The names of the data directories. The guest writes there, so anything that is not a directory is ignored.
 fn data_dirs(files: &Path) -> BTreeSet<PathBuf> {
     let entries = Dir::open(files).and_then(|files| files.list(".", MAX_ENTRIES)).unwrap_or_default();
     let is_data = |entry: &Entry| {
@@ -45,7 +46,7 @@ fn data_dirs(files: &Path) -> BTreeSet<PathBuf> {
     entries.into_iter().filter(is_data).map(|entry| entry.name.into()).collect()
 }
 
-/// Reads the data directories that are new since `before`.
+/// Reads the data directories that are not in `before`.
 pub(super) async fn gather(kernel: &Kernel, before: &BTreeSet<PathBuf>, results: &mut Results<'_>) {
     let new: Vec<PathBuf> = data_dirs(&results.out.files()).difference(before).cloned().collect();
     if new.is_empty() {
@@ -127,7 +128,7 @@ async fn read_one(
     run_gcov(kernel, &units, work.path()).await
 }
 
-/// Links each data file that has notes to the notes in `work`. Returns the names of the pairs, without extension.
+/// Links each data file that has notes, and its notes, into `work`. Returns the names of the pairs, without extension.
 fn link_units(folder: &Path, notes: &Path, work: &Path) -> Result<Vec<PathBuf>, CoverageError> {
     let mut units = Vec::new();
     for entry in walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().flatten() {
@@ -202,7 +203,7 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// A program compiled in another directory, whose data is below the name of that directory, as in a guest.
+    /// A program compiled in another directory, with its data below the name of that directory, as in a guest.
     #[tokio::test]
     async fn guest_data_is_read_with_the_notes_of_its_kernel() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! The crash of a subtest: extracts its report from the log, adds source lines from the kernel's ELF file, and adds the
-//! crash's place in the source to the verdict.
+//! source location to the verdict.
 //!
-//! A report that cannot be read or written is noted in the log and changes no verdict.
+//! If a report cannot be read or written, this is noted in the log and changes no verdict.
 
 use crash::{Frame, FrameKind, Report, SourceLine};
 use kernel::Kernel;
@@ -15,7 +15,7 @@ use crate::out::Out;
 /// The file of the report, in the subtest's directory.
 const FILE: &str = "crash";
 
-/// Writes the report of the crash. Returns its place in the kernel's source, as `FILE:LINE`.
+/// Writes the report of the crash. Returns its source location, as `FILE:LINE`.
 pub(super) fn locate(kernel: &Kernel, finished: &mut FinishedSubtest, out: &Out) -> Option<String> {
     let title = finished.crash.clone()?;
     let log = String::from_utf8_lossy(&finished.log).into_owned();
@@ -40,14 +40,14 @@ pub(super) fn locate(kernel: &Kernel, finished: &mut FinishedSubtest, out: &Out)
 }
 
 fn source_lines(symbols: &Symbols, frame: &Frame) -> Vec<SourceLine> {
-    // A function of a module can have the name of another function in the kernel image.
+    // A function of a module can have the same name as a function in the kernel image.
     let Some((offset, size)) = frame.offset.filter(|_| frame.module.is_none()) else { return Vec::new() };
     let locations = symbols.locations(&frame.function, offset, size, frame.kind == FrameKind::ReturnAddress);
     let source = |SymbolLocation { function, file, line }| SourceLine { function, file, line };
     locations.into_iter().map(source).collect()
 }
 
-/// The place of the guilty function, from the kernel's debug information or else from the report.
+/// The source location of the guilty function, from the kernel's debug information or else from the report.
 fn source(report: &Report, locate: impl Fn(&Frame) -> Vec<SourceLine>) -> Option<String> {
     let frame = report.guilty_frame.map(|at| &report.frames[at]);
     let found = frame.and_then(|frame| locate(frame).pop()).map(|place| (place.file, place.line));
@@ -55,7 +55,7 @@ fn source(report: &Report, locate: impl Fn(&Frame) -> Vec<SourceLine>) -> Option
     Some(format!("{file}:{line}"))
 }
 
-/// Adds the place to the verdict and to the log.
+/// Adds the source location to the verdict and to the log.
 fn add_place(finished: &mut FinishedSubtest, source: &str, guilty: Option<&str>) {
     let function = guilty.map(|function| format!(" in {function}")).unwrap_or_default();
     before_last_line(&mut finished.log, &[format!("crashed at {source}{function}")]);
@@ -72,7 +72,7 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    /// A program with a function of the name that the log has, and its size.
+    /// Creates a program that has a function with the name in the log, and returns the function's size.
     fn elf(dir: &Path) -> Option<u64> {
         let source = "volatile int sink;\nvoid start_kernel(void)\n{\n\tsink = 1;\n}\nint main(void) { start_kernel(); return 0; }\n";
         std::fs::create_dir_all(dir.join("init")).unwrap();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_verdict_says_where_and_the_report_has_source_lines() {
+    fn the_verdict_and_the_report_have_source_locations() {
         let dir = tempfile::tempdir().unwrap();
         let Some(size) = elf(dir.path()) else {
             eprintln!("skipped: gcc and nm are not installed");

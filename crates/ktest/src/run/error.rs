@@ -18,7 +18,8 @@ pub enum RunError {
     /// The selftests of the kernel source cannot be used, for example because they do not build.
     #[error("{0}")]
     Selftests(String),
-    /// The repository has no such commit. A farm names only commits of its repository: there it is an infrastructure error.
+    /// The repository has no such commit. A farm only requests commits of its repository, so there it is an
+    /// infrastructure error.
     #[error("{0}")]
     Commit(String),
     /// The order is invalid.
@@ -48,8 +49,8 @@ impl From<TestFileError> for RunError {
 }
 
 impl From<OutError> for RunError {
-    /// An error of the output directory is one of this host, never of the commit or the test file. This includes a directory in use:
-    /// `git bisect run` takes a usage error as bad.
+    /// An error of the output directory is one of this host, never of the commit or the test file. This includes a
+    /// directory that is in use: `git bisect run` treats a usage error as bad.
     fn from(error: OutError) -> Self {
         Self::infrastructure(error)
     }

@@ -1,4 +1,4 @@
-//! Test files that declare `config-no-vm`: their subtests run on the host, under the same supervision as a guest's.
+//! Test files that declare `config-no-vm`: their subtests run on the host, with the same supervision as in a guest.
 //!
 //! The sandbox has no network and sees only the tests; only the output directory is writable.
 
@@ -25,9 +25,9 @@ use super::retry::{Attempt, AttemptEnd, Change, RetryPolicy, supervise};
 
 /// Prints the same lines as a guest's init.
 const SCRIPT: &str = include_str!("host.bash");
-/// The time until the file's `init` starts.
+/// The time limit until the file's `init` starts.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
-/// The time from the last verdict to the end of the command.
+/// The time limit from the last verdict to the exit of the command.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs the subtests on the host.
@@ -120,7 +120,7 @@ impl Host<'_> {
             if host_env.deps_dir.is_dir() {
                 sandbox = sandbox.read_only(&host_env.deps_dir, &host_env.deps_dir);
             }
-            // The last mount wins: the output directory can be inside one of the others.
+            // A later mount hides an earlier one: the output directory can be inside one of the others.
             sandbox = sandbox.writable(out, out);
             let sandbox = env.iter().fold(sandbox, |sandbox, (name, value)| sandbox.env(name, value));
             sandbox.command(script[0]).args(&script[1..])
@@ -131,7 +131,7 @@ impl Host<'_> {
         cmd.arg(token.as_str()).arg(&file.path).args(subtests.iter().map(SubtestName::as_str))
     }
 
-    /// The contract's variables, with paths of the host.
+    /// The variables of the contract, with paths of the host.
     fn environment(&self, subtests: &[SubtestName], out: &Path) -> Vec<(String, String)> {
         let Declared { request, declared, host_env, .. } = self.declared;
         let file = self.file;
@@ -166,7 +166,7 @@ impl Host<'_> {
     }
 }
 
-/// Runs the command until its end or its time limit. The flag is true if a subtest cut it short.
+/// Runs the command until it exits or exceeds its time limit. The flag is true if a subtest ended it early.
 async fn once(
     cmd: &Cmd,
     quota: &Quota,
@@ -214,7 +214,7 @@ enum OutputEnd {
     HostFailed(String),
 }
 
-/// Feeds the output of the command to the supervisor until it ends.
+/// Passes the output of the command to the supervisor until it ends.
 async fn until_end(
     child: &mut Child,
     supervisor: &mut Supervisor,
@@ -275,12 +275,12 @@ fn apply(action: Action, results: &mut Results<'_>) -> Result<(), RunError> {
     match action {
         Action::Started(subtest) => results.started(subtest),
         Action::Finished(finished) => results.verdict(finished, None),
-        // Without a VM there is no monitor.
+        // Without a VM, there is no monitor.
         Action::GuestUp | Action::Kill | Action::Sysrq(_) | Action::Monitor(_) => Ok(()),
     }
 }
 
-/// Returns the number of bytes read, 0 at the end of the stream.
+/// Returns the number of bytes read; 0 at the end of the stream.
 async fn read(stream: &mut Option<tokio::process::ChildStdout>, buffer: &mut [u8]) -> io::Result<usize> {
     match stream {
         Some(stream) => stream.read(buffer).await,

@@ -1,7 +1,7 @@
 //! The kernel of a run: built from a source, or taken from the kernel store by name or id.
 //!
-//! If the source or the test file is the reason that there is no kernel, the result is a verdict ([`CannotRun`]), not an
-//! error.
+//! If the source or the test file is the reason that there is no kernel, the result is a verdict ([`CannotRun`]), not
+//! an error.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -22,12 +22,12 @@ use super::request::RunRequest;
 use super::results::Results;
 use crate::report::Reporter;
 
-/// The largest kernel configuration and the largest Makefile, in bytes.
+/// The maximum size of a kernel configuration or a Makefile, in bytes.
 const MAX_CONFIG: u64 = 16 << 20;
-/// The largest build log, in bytes.
+/// The maximum size of a build log, in bytes.
 const MAX_BUILD_LOG: u64 = 1 << 30;
 
-/// The kernel of the store, fetched if it is missing; `None` if one must be built.
+/// The kernel from the store, downloaded if it is missing; `None` if a kernel must be built.
 pub(super) async fn from_store(
     request: &RunRequest,
     reporter: &mut Reporter,
@@ -73,10 +73,10 @@ pub async fn kernel_version(from: &KernelFrom) -> Result<String, RunError> {
     version(from, None).await
 }
 
-/// The largest Makefile that is read, in bytes.
+/// The maximum size of a Makefile, in bytes.
 const MAKEFILE: usize = 4 << 20;
 
-/// The output of `make kernelversion`, read from the source's Makefile; for a kernel of the store, its release.
+/// The output of `make kernelversion`, derived from the source's Makefile; for a kernel from the store, its release.
 pub(super) async fn version(from: &KernelFrom, kernel: Option<&Kernel>) -> Result<String, RunError> {
     let source = match (from, kernel) {
         (_, Some(kernel)) => return Ok(kernel.release.clone()),
@@ -108,7 +108,7 @@ pub(super) async fn version(from: &KernelFrom, kernel: Option<&Kernel>) -> Resul
     kernel::kernel_version(&text).ok_or_else(|| no_kernel_tree(dir))
 }
 
-/// An error of git: a wrong name is the user's, all else is a failure of this host.
+/// Classifies an error of git: a wrong name is an error of the user, everything else a failure of this host.
 fn source_or_host(error: &gitio::GitError, text: String) -> RunError {
     use gitio::GitError::{NoSuchCommit, NoSuchPath, Unborn};
     match error {
@@ -188,7 +188,7 @@ async fn build(run: &Declared<'_>, source: &KernelSource, results: &mut Results<
         && let Ok(Some(kernel)) = kernel::missing_kernel(&request_to_build, &cache).await
     {
         results.reporter.event(Event::KernelWanted { kernel });
-        // The end of input also means: build it here.
+        // The end of input also means that the kernel must be built here.
         let mut answer = String::new();
         let _ = BufReader::new(tokio::io::stdin()).read_line(&mut answer).await;
     }
@@ -197,7 +197,7 @@ async fn build(run: &Declared<'_>, source: &KernelSource, results: &mut Results<
     kernel::build(&request_to_build, &cache, &mut on).await.map_err(build_error)
 }
 
-/// Copies the kernel's configuration to the output directory. A kernel of the store can have none.
+/// Copies the kernel's configuration to the output directory. A kernel from the store may have none.
 fn copy_config(kernel: &Kernel, results: &mut Results<'_>) {
     let config = match fsx::own::read(&kernel.config, MAX_CONFIG) {
         Err(error) if error.is_not_found() => return,
@@ -205,7 +205,7 @@ fn copy_config(kernel: &Kernel, results: &mut Results<'_>) {
     };
     let copied = config.and_then(|config| {
         results.out.handle().write("kernel.config", &config)?;
-        // A test can read it there if the kernel has no /proc/config.gz.
+        // Tests can read it there if the kernel has no /proc/config.gz.
         Ok(Dir::open(&results.out.files())?.write("kernel.config", config)?)
     });
     if let Err(error) = copied {
@@ -215,7 +215,7 @@ fn copy_config(kernel: &Kernel, results: &mut Results<'_>) {
     }
 }
 
-/// The event has the compiler's error alone; the verdict has a prefix.
+/// The event has only the compiler's error; the verdict has a prefix.
 fn prefixed(cannot: &CannotRun) -> String {
     let CannotRun { reason, log } = cannot;
     if log.is_empty() { reason.clone() } else { format!("kernel does not build: {reason}") }
@@ -227,7 +227,7 @@ fn build_error(error: BuildError) -> Stop {
         BuildError::DoesNotBuild { reason, log } => {
             let log =
                 fsx::own::read(&log, MAX_BUILD_LOG).map(|bytes| last(bytes, 1 << 20)).unwrap_or_default();
-            // Never empty: a log marks an error as the compiler's.
+            // Never empty, because a non-empty log marks an error as the compiler's.
             let log = if log.is_empty() { b"\n".to_vec() } else { log };
             CannotRun { reason, log }.into()
         }
@@ -251,7 +251,7 @@ async fn flavor(
             continue;
         }
         match other.deps_cached(host_env, &request.cache).await {
-            // These files need no built kernel.
+            // These files do not need a built kernel.
             Ok(declared) if declared.no_vm || declared.no_kbuild => {}
             Ok(declared) => wishes.push((other.test.to_string(), declared.kernel)),
             // Invalid declarations of another file are reported when that file runs.
@@ -284,7 +284,7 @@ fn report(kernel: &Kernel, declared: &Declarations, began: std::time::Instant, r
     }
 }
 
-/// The required options that a kernel not built for this file lacks.
+/// The required options that are missing in a kernel that was not built for this file.
 fn lacking(kernel: &Kernel, declared: &Declarations) -> Vec<String> {
     let text = fsx::own::read_to_string(&kernel.config, MAX_CONFIG).unwrap_or_default();
     let config = kernel::dotconfig::DotConfig::parse(&text);

@@ -1,16 +1,16 @@
-//! The arguments `-k` and `--commit`: which kernel a run uses.
+//! The arguments `-k` and `--commit`, which select the kernel of a run.
 
 use std::path::{Path, PathBuf};
 
 use kernel::{Cache, KernelSource, Store};
 use model::{CommitId, KernelId, StoreKernel};
 
-/// Where the kernel comes from.
+/// The origin of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelFrom {
     /// Build it.
     Source(KernelSource),
-    /// A distribution's kernel, by name: from the store, fetched if it is missing.
+    /// A distribution kernel, by name: from the store, downloaded if it is missing.
     Named(StoreKernel),
     /// A kernel of the store, by id.
     Stored(KernelId),
@@ -38,7 +38,7 @@ pub enum KernelArgError {
     /// The store has no kernel with this id.
     #[error("the store has no kernel {0}; see ktest kernel list")]
     NotStored(String),
-    /// The store has several kernels whose id starts like this.
+    /// The store has several kernels with ids that start like this.
     #[error("several kernels of the store start with {0}; give more digits of the id")]
     Ambiguous(String),
     /// The directory cannot be examined.
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_k_names() {
+    fn kernel_arguments() {
         let dir = tempfile::tempdir().unwrap();
         let id = "a".repeat(64);
         std::fs::create_dir_all(dir.path().join("kernels").join(&id)).unwrap();

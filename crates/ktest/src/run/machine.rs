@@ -1,4 +1,4 @@
-//! From declarations to a machine: its disks, its shares and the guest's environment.
+//! Converts declarations to a machine: its disks, its shares and the guest's environment.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,11 +32,11 @@ pub(super) struct VmSetup<'a> {
     pub subtests: &'a [SubtestName],
     /// The directory that the tests write to.
     pub out: &'a Path,
-    /// Show console output from before the console driver is up.
+    /// Show console output from before the console driver is initialized.
     pub early_console: bool,
-    /// How the guest is reached by ssh.
+    /// The parameters for ssh access to the guest.
     pub ssh: Option<&'a Access>,
-    /// The token of its boot.
+    /// The token of the boot.
     pub token: &'a Token,
 }
 
@@ -84,7 +84,7 @@ pub(super) fn prepare(
     };
     let spec = GuestSpec {
         env: environment(prepared, setup.subtests, &machine, base, setup.out)?,
-        // Without subtests the file only declares the machine.
+        // Without subtests, the file only declares the machine.
         file: file.as_ref().filter(|_| !setup.subtests.is_empty()).map(|file| guest_path(&file.path)),
         subtests: setup.subtests.to_vec(),
         mounts,
@@ -109,7 +109,7 @@ struct Devices {
     base: usize,
 }
 
-/// Creates the scratch and pmem devices in `dir`, with the content of saved devices if there are any.
+/// Creates the scratch and pmem devices in `dir`, with the content of the saved devices if there are any.
 fn devices(prepared: &Prepared<'_>, dir: &Path) -> Result<Devices, RunError> {
     let declared = &prepared.run.declared;
     let mut disks = Vec::new();
@@ -143,7 +143,7 @@ fn devices(prepared: &Prepared<'_>, dir: &Path) -> Result<Devices, RunError> {
     Ok(Devices { disks, pmem: pmem.collect::<Result<_, RunError>>()?, base })
 }
 
-/// Hotplug ports slow every boot down: only for files whose kernel requires hotplug support.
+/// Hotplug ports slow down every boot, so they are added only for files whose kernel requires hotplug support.
 fn hotplug(declared: &Declarations) -> Option<Hotplug> {
     let asks = |name: &str| {
         let mut wanted = declared.kernel.require.iter().chain(&declared.kernel.require_soft);
@@ -162,7 +162,8 @@ pub(super) fn has_kgdb(kernel: &Kernel) -> bool {
     kernel.arch == Arch::X86_64 && config.lines().any(|line| line == "CONFIG_KGDB_SERIAL_CONSOLE=y")
 }
 
-/// The QEMU options of each disk, by disk number. The guest cannot unplug the root disk, which is number 0 on virtio-blk.
+/// The QEMU options of each disk, by disk number. The guest cannot unplug the root disk, which is number 0 on
+/// virtio-blk.
 fn plug_lines(machine: &Machine) -> Result<(String, String), RunError> {
     let root = if machine.bus == StorageBus::VirtioBlk { "root\n" } else { "" };
     let (mut drives, mut devices) = (root.to_string(), root.to_string());
@@ -191,7 +192,8 @@ fn guest_path(path: &Path) -> String {
     format!("{HOST}{}", path.display())
 }
 
-/// What the guest sees of the host, and where: its spec, the tests, the modules, its output folder.
+/// The directories of the host that the guest mounts, with their paths: its specification, the tests, the modules, its
+/// output directory.
 fn shares(
     prepared: &Prepared<'_>,
     workplace: &Path,
@@ -243,7 +245,7 @@ fn modules(kernel: &Kernel) -> Option<PathBuf> {
     dir.is_dir().then_some(dir)
 }
 
-/// Whether files in `dir` can carry the extended attributes that a mapped share needs.
+/// Whether files in `dir` can have the extended attributes that a mapped share needs.
 fn keeps_xattrs(dir: &Path) -> bool {
     tempfile::NamedTempFile::new_in(dir)
         .is_ok_and(|file| setxattr(file.path(), "user.virtfs.test", b"1", XattrFlags::empty()).is_ok())
@@ -316,7 +318,7 @@ fn environment(
     Ok(env)
 }
 
-/// The standard root image with the ordered packages; built if it is missing.
+/// The standard root image with the requested packages; built if it is missing.
 pub(super) async fn standard_image(
     request: &RunRequest,
     arch: Arch,

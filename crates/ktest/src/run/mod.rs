@@ -1,4 +1,4 @@
-//! One run: from a test file and a kernel source to a verdict for each subtest that was asked for.
+//! A run: from a test file and a kernel source to a verdict for each requested subtest.
 //!
 //! Invariant: each subtest ends with exactly one verdict, or the run reports an infrastructure error.
 
@@ -75,7 +75,7 @@ async fn execute(listed: Listed<'_>, results: &mut Results<'_>) -> Result<(), St
     Ok(())
 }
 
-/// Runs the subtests in as many rounds as asked for, until one fails.
+/// Runs the subtests in the requested number of rounds, until one fails.
 async fn rounds(
     prepared: &Prepared<'_>,
     subtests: &[SubtestName],
@@ -99,13 +99,13 @@ async fn rounds(
     }
 }
 
-/// Looks for coverage data as a run does before its VMs.
+/// Finds the coverage data as a run does before its VMs start.
 #[cfg(test)]
 pub(crate) fn coverage_data(out: &Out) -> std::collections::BTreeSet<std::path::PathBuf> {
     coverage::begin(out)
 }
 
-/// A kernel whose files are in `dir`.
+/// A kernel with its files in `dir`.
 #[cfg(test)]
 fn kernel_in(dir: &std::path::Path) -> ::kernel::Kernel {
     ::kernel::Kernel {

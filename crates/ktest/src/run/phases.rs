@@ -1,5 +1,5 @@
-//! The phases of a run as types: `Listed` -> `Declared` -> `KernelReady` -> `Prepared`. Each phase owns what the
-//! previous ones found, so that a step cannot run before its inputs exist.
+//! The phases of a run as types: `Listed` -> `Declared` -> `KernelReady` -> `Prepared`. Each phase owns the results of
+//! the previous ones, so that a step cannot run before its inputs exist.
 
 use std::path::PathBuf;
 
@@ -16,14 +16,14 @@ use super::selftests;
 pub(super) struct Listed<'a> {
     pub(super) request: &'a RunRequest,
     pub(super) file: TestFile,
-    /// The subtests to run, in the file's order.
+    /// The subtests to run, in the order of the file.
     pub(super) subtests: Vec<SubtestName>,
-    /// Subtests that were asked for and that the file does not list.
+    /// Requested subtests that the file does not list.
     pub(super) unlisted: Vec<SubtestName>,
-    /// On a farm invalid declarations become verdicts.
+    /// On a farm, invalid declarations become verdicts.
     pub(super) declared: Result<Declarations, TestFileError>,
     pub(super) host_env: HostEnv,
-    /// The kernel, if it is one of the store.
+    /// The kernel, if it is from the store.
     pub(super) stored: Option<Kernel>,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Listed<'a> {
 /// The declarations are valid.
 pub(super) struct Declared<'a> {
     pub(super) request: &'a RunRequest,
-    /// `None`: a boot without a test file.
+    /// `None` for a boot without a test file.
     pub(super) file: Option<TestFile>,
     pub(super) declared: Declarations,
     pub(super) host_env: HostEnv,

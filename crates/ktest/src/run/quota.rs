@@ -1,7 +1,7 @@
-//! The quota of a guest: how much it may add to its directory. Its VM ends when it exceeds the quota.
+//! The quota of a guest: how much it may add to its directory. The VM is stopped when it exceeds the quota.
 //!
-//! The directory is measured on the host twice a second. QEMU limits the guest to [`vm::machine::SHARE_BPS`] bytes a second,
-//! so the excess between two measurements is bounded. The guest's disks have a fixed size.
+//! The directory is measured on the host twice a second. QEMU limits the guest to [`vm::machine::SHARE_BPS`] bytes per
+//! second, so the excess between two measurements is bounded. The guest's disks have a fixed size.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -17,11 +17,11 @@ use walkdir::WalkDir;
 
 /// The time between two measurements.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// The largest number of new files.
+/// The maximum number of new files.
 const MAX_FILES: usize = 100_000;
-/// With less free space, in bytes, writes can fail with ENOSPC: no verdict of such a run is reliable.
+/// If less space is free, in bytes, writes can fail with ENOSPC, and no verdict of such a run is reliable.
 pub(super) const LEAST_FREE: u64 = 64 << 20;
-/// By how much an old file may have grown to be kept, in bytes.
+/// The maximum growth of an existing file that is kept, in bytes.
 const GROWTH: u64 = 64 << 20;
 
 /// The content of the guest's directory before the first VM, and how much may be added.
@@ -39,7 +39,7 @@ impl Quota {
         Self { files: files.into(), before, bytes }
     }
 
-    /// Why the guest must end: its directory and the serial log together exceed the quota.
+    /// Why the guest must be stopped: the total size of its directory and the serial log exceeds the quota.
     pub(super) fn exceeded(&self, serial: &Path) -> Option<String> {
         let mut bytes = fsx::own::metadata(serial).map_or(0, |meta| meta.blocks() * 512);
         let mut files = 0;
@@ -60,14 +60,15 @@ impl Quota {
         None
     }
 
-    /// Removes the guest's files after it exceeded the quota: all new files, and the old ones that grew much.
+    /// Removes the guest's files after it exceeded the quota: all new files, and existing ones that grew by more than
+    /// [`GROWTH`].
     pub(super) fn clear(&self) {
         let Ok(dir) = Dir::open(&self.files) else { return };
         for entry in WalkDir::new(&self.files).min_depth(1).contents_first(true).into_iter().flatten() {
             let path = entry.path();
             let before = self.before.get(path);
             if entry.file_type().is_dir() {
-                // A directory that is not empty stays.
+                // A directory that is not empty remains.
                 if before.is_none() {
                     let _ = fsx::own::remove_dir(path);
                 }
@@ -81,7 +82,7 @@ impl Quota {
         }
     }
 
-    /// Measures until the task is aborted, and ends the guest through `to`.
+    /// Measures until the task is aborted, and stops the guest through `to`.
     pub(super) fn watch(&self, vm_dir: &Path, to: UnboundedSender<SessionInput>) -> JoinHandle<()> {
         let (quota, serial, vm_dir) = (self.clone(), vm_dir.join("serial"), vm_dir.to_path_buf());
         tokio::spawn(async move {
@@ -115,7 +116,7 @@ pub(super) fn disk_full(dir: &Path) -> Option<String> {
     })
 }
 
-/// Everything below a directory, with its allocated bytes.
+/// Everything below a directory, with the allocated bytes.
 fn entries(dir: &Path) -> impl Iterator<Item = (PathBuf, u64)> {
     WalkDir::new(dir).min_depth(1).into_iter().flatten().map(|entry| {
         let bytes = entry.metadata().map_or(0, |meta| meta.blocks() * 512);
@@ -151,7 +152,7 @@ mod tests {
             entries(out).map(|(path, _)| path.strip_prefix(out).unwrap().to_path_buf()).collect();
         left.sort();
         assert_eq!(left, ["old", "old/core"].map(PathBuf::from));
-        // The serial line counts too.
+        // The serial log counts too.
         write(&dir.path().join("old/serial"), 2 << 20);
         assert!(quota.exceeded(&dir.path().join("old/serial")).is_some());
     }

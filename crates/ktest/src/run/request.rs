@@ -1,4 +1,4 @@
-//! One run of one test file, as it was asked for.
+//! A run of one test file, as requested.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,12 @@ use testfile::Trust;
 use super::error::RunError;
 use super::kernel_arg::KernelFrom;
 
-/// One run of one test file. For a boot without a test file `file` is empty.
+/// A run of one test file. For a boot without a test file, `file` is empty.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
     /// The options of the command line.
     pub order: RunOrder,
-    /// The test file, as the user names it.
+    /// The test file, as the user entered it.
     pub file: PathBuf,
     /// The subtests to run; all if empty.
     pub subtests: Vec<SubtestName>,
@@ -35,7 +35,7 @@ impl RunRequest {
         Self { order, file, subtests: Vec::new(), kernel, cache, command: Vec::new() }
     }
 
-    /// One request per test file of the order; each shares its kernel with the other files.
+    /// One request per test file of the order. Each shares its kernel with the other files.
     pub fn all(order: &RunOrder, kernel: &KernelFrom, cache: &Path) -> Result<Vec<Self>, RunError> {
         let mut requests: Vec<Self> = Vec::new();
         for word in &order.test.tests {
@@ -57,28 +57,29 @@ impl RunRequest {
         Ok(requests)
     }
 
-    /// The number of compiler processes.
+    /// The number of parallel compilers.
     pub(super) fn jobs(&self) -> usize {
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         self.order.jobs.unwrap_or_else(processors)
     }
 
-    /// Builds and tests on the host run in a sandbox.
+    /// Whether builds and tests on the host run in a sandbox.
     pub(super) fn sandbox(&self) -> bool {
         !self.order.no_sandbox
     }
 
-    /// A farm reads the events: it needs a verdict for each subtest it asked for, and its test files are not trusted.
+    /// Whether the run is for a farm, which reads the events. A farm needs a verdict for each requested subtest, and
+    /// its test files are untrusted.
     pub(super) fn for_farm(&self) -> bool {
         self.order.events
     }
 
-    /// Whether the devices of a failed subtest are saved. A farm removes the directory that they would be in.
+    /// Whether the devices of a failed subtest are saved. A farm removes the directory that would contain them.
     pub(super) fn keeps_devices(&self) -> bool {
         self.order.keep_devices.0 > 0 && !self.for_farm()
     }
 
-    /// Whether the test file's declarations may reach this host.
+    /// Whether the test file's declarations may access this host.
     pub(super) fn trust(&self) -> Trust {
         if self.for_farm() { Trust::Confined } else { Trust::Own }
     }

@@ -1,4 +1,4 @@
-//! The results of a run in progress: each verdict goes to the output directory, the summary and the reporter.
+//! The results of a run in progress: each verdict is passed to the output directory, the summary and the reporter.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl<'a> Results<'a> {
         Self { out, summary, reporter }
     }
 
-    /// Records a verdict; `source` is the crash's place in the kernel's source.
+    /// Records a verdict. `source` is the source location of the crash.
     pub(super) fn verdict(
         &mut self,
         finished: FinishedSubtest,
@@ -45,7 +45,7 @@ impl<'a> Results<'a> {
         Ok(())
     }
 
-    /// Gives each of these subtests the verdict Failed to run. Every subtest that never starts gets its verdict here.
+    /// Gives each of these subtests the verdict Failed to run. All subtests that never start get their verdict here.
     pub(super) fn cannot_run(
         &mut self,
         subtests: impl IntoIterator<Item = SubtestName>,

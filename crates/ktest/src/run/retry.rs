@@ -1,14 +1,14 @@
 //! Repeated attempts to run subtests, in VMs or on the host, until each has its verdict.
 //!
-//! Whether to try again is a pure decision of [`RetryPolicy`]; [`supervise`] is the only loop that acts on it. A VM that
-//! crashes or hangs ends only its running subtest: the others run in the next attempt.
+//! The decision whether to retry is pure and made by [`RetryPolicy`]; only the loop in [`supervise`] acts on it. A VM
+//! that crashes or hangs ends only its running subtest: the others run in the next attempt.
 
 use model::{AccelChoice, Status, SubtestName};
 
 use super::error::{CannotRun, RunError};
 use super::results::Results;
 
-/// Consecutive attempts without a new verdict before the rest is given up.
+/// The maximum number of consecutive attempts without a new verdict.
 const ATTEMPTS: u32 = 3;
 
 /// How an attempt ended.
@@ -20,7 +20,7 @@ pub(super) enum AttemptEnd {
     Interrupted,
     /// It ended normally, and the remaining subtests were never started.
     NeverRan,
-    /// The guest did not come up. `is_final`: another attempt would end in the same way.
+    /// The guest did not boot. `is_final`: another attempt would end in the same way.
     NotStarted { reason: String, is_final: bool },
     /// KVM cannot execute this guest.
     NoKvm(String),
@@ -31,13 +31,13 @@ pub(super) enum AttemptEnd {
 /// The state of the run after an attempt.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Progress {
-    /// Subtests without a verdict.
+    /// The number of subtests without a verdict.
     pub(super) remaining: usize,
-    /// Verdicts from the last attempt.
+    /// The number of verdicts of the last attempt.
     pub(super) new_verdicts: usize,
     /// A subtest has failed.
     pub(super) failed: bool,
-    /// The reader of the events has gone.
+    /// Whether the reader of the events has closed its end.
     pub(super) reader_gone: bool,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Progress {
 pub(super) enum Change {
     /// Use TCG instead of KVM.
     Tcg,
-    /// Show console output from before the console driver is up: it can explain a failed boot.
+    /// Show console output from before the console driver is initialized, which can explain a failed boot.
     EarlyConsole,
 }
 
@@ -55,30 +55,30 @@ pub(super) enum Change {
 pub(super) enum Next {
     /// End the run.
     Done,
-    /// Try again; report the note.
+    /// Retry, and report the note.
     Again { note: Option<String>, change: Option<Change> },
     /// The remaining subtests cannot run.
     GiveUp { reason: String, with_log: bool },
     /// End the run with this infrastructure error.
     Infrastructure(String),
-    /// End a boot without subtests: the guest did not come up.
+    /// End a boot without subtests: the guest did not boot.
     NoGuest(String),
 }
 
 /// When to try again.
 #[derive(Debug, Clone)]
 pub(super) struct RetryPolicy {
-    /// What an attempt is called in a message: `VMs` or `attempts`.
+    /// The unit in messages: `VMs` or `attempts`.
     pub(super) unit: &'static str,
-    /// An infrastructure error can be transient.
+    /// Whether an infrastructure error can be transient.
     pub(super) retry_infrastructure: bool,
     pub(super) accel: AccelChoice,
     pub(super) failfast: bool,
-    /// A user has the guest's console; a second guest would be a surprise.
+    /// Whether a user is connected to the guest's console. A second guest would be unexpected.
     pub(super) interactive: bool,
-    /// The guest runs no subtests: a boot, or a command.
+    /// Whether the guest runs no subtests: a boot, or a command.
     pub(super) boot_only: bool,
-    /// Consecutive attempts without a new verdict.
+    /// The number of consecutive attempts without a new verdict.
     pub(super) fruitless: u32,
 }
 
@@ -134,14 +134,14 @@ pub(super) trait Attempt {
         results: &mut Results<'_>,
     ) -> Result<AttemptEnd, RunError>;
 
-    /// Applies a change to the next attempts.
+    /// Applies a change to the following attempts.
     fn change(&mut self, change: Change);
 
     /// The console log of the last attempt, for subtests that never started.
     fn console_log(&self) -> Vec<u8>;
 }
 
-/// Runs the subtests in as many attempts as the policy allows. Each subtest ends with a verdict, unless
+/// Runs the subtests in as many attempts as the policy allows. Each subtest gets a verdict, unless
 /// `summary.infrastructure` is set.
 pub(super) async fn supervise(
     attempt: &mut impl Attempt,
@@ -225,7 +225,8 @@ mod tests {
         Next::GiveUp { reason: reason.into(), with_log }
     }
 
-    /// One row: a policy, the progress, how the attempt ended, how many attempts were fruitless before, what follows.
+    /// One row per case: a policy, the progress, how the attempt ended, the number of previous attempts without a
+    /// verdict, and the decision.
     #[test]
     fn the_table() {
         let host = || RetryPolicy {

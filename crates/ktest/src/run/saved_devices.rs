@@ -12,14 +12,14 @@ use testfile::declare::Variables;
 use super::error::RunError;
 use crate::pack;
 
-/// The directory of the devices, in that of the subtest.
+/// The name of the directory of the devices, in the directory of the subtest.
 pub(super) const DEVICES: &str = "devices";
-/// The description of the machine, next to the devices.
+/// The name of the file that describes the machine, next to the devices.
 pub(super) const RECORD: &str = "machine.json";
 /// The version of the record.
 pub(super) const VERSION: u32 = 1;
 
-/// The largest record, in bytes.
+/// The maximum size of the record, in bytes.
 const MAX_RECORD: u64 = 1 << 20;
 
 /// The machine of the devices.
@@ -72,7 +72,7 @@ impl SavedDevices {
         Ok(Self { dir, record, declared })
     }
 
-    /// Restores a device into `file`, which has the device's size.
+    /// Restores a device into `file`, which must have the size of the device.
     pub(super) fn restore(&self, file: &Path) -> Result<(), RunError> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let name = format!("{name}.zst");

@@ -1,7 +1,7 @@
 //! The kernel's selftests (tools/testing/selftests), built on the host from the tree under test.
 //!
-//! The build runs in the sandbox of kernel builds: a branch's Makefiles are untrusted. The result is cached by its
-//! sources and published by rename, so a directory in the cache is complete.
+//! The build runs in the same sandbox as kernel builds, because a branch's Makefiles are untrusted. The result is
+//! cached by its sources and published by rename, so a directory in the cache is complete.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,12 +44,12 @@ const OUT_SEEN: &str = "/ktest/out";
 pub(super) struct Selftests {
     /// The directory.
     pub dir: PathBuf,
-    /// For a work tree: removed with the run.
+    /// Only for a work tree: removed at the end of the run.
     _place: Option<tempfile::TempDir>,
 }
 
-/// Builds and installs these collections. Those that do not build on this host are skipped; the output of the build is in
-/// `selftests-build.log`. Returns `None` for a kernel without source.
+/// Builds and installs these collections. Those that do not build on this host are skipped; `selftests-build.log`
+/// contains the output of the build. Returns `None` for a kernel without source.
 pub(super) async fn build(
     request: &RunRequest,
     arch: Arch,
@@ -67,7 +67,7 @@ pub(super) async fn build(
             let inputs = inputs(&opened, commit, arch, request.sandbox()).await?;
             Some(format!("{arch}-{}", fingerprint(&inputs, collections)))
         }
-        // A work tree has no id to cache by.
+        // A work tree has no id that could be the cache key.
         KernelSource::WorkingTree(_) => None,
     };
     if let Some(name) = &name
@@ -75,7 +75,7 @@ pub(super) async fn build(
     {
         return Ok(Some(Selftests { dir: cache.join(name), _place: None }));
     }
-    // Without rsync `make install` writes the list of programs, but no program.
+    // Without rsync, `make install` writes the list of programs, but does not install them.
     if finish(Cmd::new("rsync").arg("--version")).await.is_err() {
         return Err(RunError::Infrastructure(
             "installing the kernel's selftests requires rsync; run apt-get install rsync".into(),
@@ -122,7 +122,7 @@ fn check(arch: Arch, collections: &[String]) -> Result<(), RunError> {
     }
 }
 
-/// Everything that the build reads: each part of the tree by its id, the compiler, and whether it runs in the sandbox.
+/// All inputs of the build: the id of each part of the tree, the compiler, and whether it runs in the sandbox.
 async fn inputs(
     repo: &gitio::Repo,
     commit: &CommitId,

@@ -1,4 +1,4 @@
-//! The steps from one phase of a run to the next.
+//! The steps between the phases of a run.
 
 use std::path::PathBuf;
 
@@ -44,7 +44,7 @@ impl<'a> Listed<'a> {
     }
 }
 
-/// Reports what a farm refuses of these declarations; this run carries them out.
+/// Reports the declarations that a farm would refuse; this run carries them out.
 fn report_refused(
     file: &TestFile,
     declared: &Declarations,
@@ -92,8 +92,8 @@ async fn root_image(run: &Declared<'_>, reporter: &mut Reporter) -> Result<PathB
     }
 }
 
-/// Splits the subtests that were asked for into those to run, in the order asked for, and those that the file does not
-/// list. `any_name`: the file accepts names that it does not list.
+/// Splits the requested subtests into those to run, in the requested order, and those that the file does not list.
+/// `any_name`: the file accepts names that it does not list.
 fn choose(
     file: &TestFile,
     listed: &[SubtestName],
@@ -117,15 +117,15 @@ fn choose(
     Ok((known, unlisted))
 }
 
-/// The most subtests that a message names.
+/// The maximum number of subtests in a message.
 const NAMED: usize = 5;
 
-/// The subtests whose names are the nearest to one that the file does not list, and how to list all.
+/// The listed subtests whose names are nearest to one that is not listed, and how to list all of them.
 fn nearest(name: &SubtestName, listed: &[SubtestName]) -> String {
     if listed.is_empty() {
         return "list-tests prints no subtests".into();
     }
-    // The distance takes quadratic time.
+    // The computation of the distance takes quadratic time.
     let cut = |name: &SubtestName| name.as_str().chars().take(100).collect::<String>();
     let mut names: Vec<_> = listed.iter().collect();
     if listed.len() > NAMED {
@@ -138,7 +138,7 @@ fn nearest(name: &SubtestName, listed: &[SubtestName]) -> String {
     }
 }
 
-/// The environment of the test file's calls, and the error if there is no kernel source to take the version from.
+/// The environment of the test file's calls, and the error if there is no kernel source to read the version from.
 pub(super) async fn host_env(
     request: &RunRequest,
     stored: Option<&Kernel>,
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subtest_that_the_file_does_not_list_is_named_with_the_nearest_ones() {
+    fn an_unlisted_subtest_is_reported_with_the_nearest_names() {
         let names =
             |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<SubtestName>>();
         let text = |name: &str, listed: &[SubtestName]| nearest(&name.parse().unwrap(), listed);

@@ -7,17 +7,17 @@ use model::{Status, SubtestName, Verdict};
 /// The result of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
-    /// The verdicts, in the order of the subtests' ends.
+    /// The verdicts, in the order in which the subtests ended.
     pub verdicts: Vec<(SubtestName, Verdict)>,
     /// The infrastructure error that ended the run.
     pub infrastructure: Option<String>,
     /// With `--dry-run`: the QEMU command.
     pub command: Option<String>,
-    /// The exit status of `run-tests`, or of the command run instead, in the last VM.
+    /// The exit status of `run-tests`, or of the command that ran instead, in the last VM.
     pub command_status: Option<u8>,
     /// The number of rounds started.
     pub rounds: u32,
-    /// The number of subtests per round.
+    /// The number of requested subtests per round.
     pub asked: usize,
     /// The output directory, absolute.
     pub out: PathBuf,
@@ -30,7 +30,7 @@ impl Summary {
         self.verdicts.iter().filter(|(_, verdict)| verdict.status() == status).count()
     }
 
-    /// The exit code of `ktest run`: 0 all passed or not run, 1 a test failed, 125 no verdict is possible.
+    /// The exit code of `ktest run`: 0 if all passed or did not run, 1 if a test failed, 125 if no verdict is possible.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         let judged = self.count(Status::Passed) + self.count(Status::NotRun);

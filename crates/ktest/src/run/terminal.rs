@@ -1,6 +1,6 @@
-//! The user's terminal as the guest's console: keys are passed on raw, Ctrl-A starts a command to the runner.
+//! The user's terminal as the guest's console: keys are passed on raw, and Ctrl-A starts a command to the runner.
 //!
-//! The terminal is restored when the run ends, however it ends.
+//! The terminal is always restored at the end of the run.
 
 use std::io::{IsTerminal, Read, stdin, stdout};
 
@@ -10,7 +10,7 @@ use rustix::termios::{
 use tokio::sync::mpsc::UnboundedSender;
 use vm::session::SessionInput;
 
-/// Printed before the guest gets the keyboard.
+/// Printed before the keyboard is connected to the guest.
 pub(super) const HELP: &str =
     "Ctrl-A x ends the VM, Ctrl-A s KEY sends a magic sysrq key, Ctrl-A Ctrl-A a Ctrl-A";
 
@@ -32,7 +32,7 @@ impl Raw {
         }
         let Ok(before) = tcgetattr(stdin()) else { return Self(None) };
         let mut raw = before.clone();
-        // Output processing stays on for the lines that the runner prints.
+        // Output processing stays enabled for the lines that the runner prints.
         raw.local_modes &= !(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN);
         raw.input_modes &= !(InputModes::IXON | InputModes::ICRNL | InputModes::INLCR | InputModes::ISTRIP);
         raw.special_codes[SpecialCodeIndex::VMIN] = 1;
@@ -67,7 +67,7 @@ pub(super) fn forward(input: UnboundedSender<SessionInput>) {
     });
 }
 
-/// Finds the commands to the runner among the keys.
+/// Finds commands to the runner among the keys.
 #[derive(Debug, Default)]
 struct Keys {
     state: KeyState,

@@ -1,6 +1,6 @@
-//! The directory of one VM's own files: scratch devices, the guest's specification, the serial log.
+//! The directory with the files of one VM: scratch devices, the guest's specification, the serial log.
 //!
-//! It is removed with its owner; the directories of killed runs are removed when the next run starts.
+//! It is removed with its owner. The directories of killed runs are removed when the next run starts.
 
 use std::io;
 use std::path::Path;
@@ -8,11 +8,11 @@ use std::path::Path;
 use fsx::lock::Lock;
 use fsx::own;
 
-/// The directory, locked while its owner lives.
+/// The directory, locked as long as the value exists.
 #[derive(Debug)]
 pub(super) struct VmDir {
     dir: tempfile::TempDir,
-    /// Sockets have a directory of their own, because the path of a socket must be short.
+    /// Sockets are in a separate directory, because the path of a socket must be short.
     socket_dir: tempfile::TempDir,
     _lock: Lock,
 }
@@ -38,7 +38,8 @@ impl VmDir {
     }
 }
 
-/// Removes the directories that no run locks: their runs were killed. A directory that cannot be removed does no harm.
+/// Removes the directories that no run has locked, because their runs were killed. Failures are ignored: a remaining
+/// directory does no harm.
 fn remove_abandoned(parent: &Path) {
     for entry in own::list(parent).unwrap_or_default() {
         if let Ok(Some(_lock)) = Lock::try_existing(&entry.path.join("lock"), "ktest: remove an abandoned VM")

@@ -1,4 +1,4 @@
-//! The VMs of a run: each attempt of [`super::retry`] is one VM, supervised from boot to its end.
+//! The VMs of a run: each attempt of [`super::retry`] is one VM, supervised from boot to exit.
 
 use std::io::{IsTerminal as _, Read, Write};
 use std::path::Path;
@@ -27,15 +27,15 @@ use super::{artifacts, crashes, terminal};
 use crate::access::Access;
 use crate::live::{self, Live, Published, Ssh};
 
-/// The time from the start of QEMU until the guest is up, under KVM.
+/// The time limit from the start of QEMU until the guest is up, under KVM.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
-/// The time from the last verdict to the end of the VM, under KVM.
+/// The time limit from the last verdict to the exit of the VM, under KVM.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 /// The factor for all time limits under TCG.
 const TCG_SCALE: u32 = 4;
-/// The most processors of a guest that both machine types have.
+/// The maximum number of processors that both machine types support.
 const MAX_CPUS: u32 = 255;
-/// How much of the serial log becomes the log of subtests that never started, in bytes.
+/// How many bytes of the serial log become the log of subtests that never started.
 const SERIAL_LOG: u64 = 16 << 20;
 
 fn limits(accel: Accel, subtest: Duration) -> TimeLimits {
@@ -52,7 +52,7 @@ fn limits(accel: Accel, subtest: Duration) -> TimeLimits {
     }
 }
 
-/// Runs the subtests in VMs; without subtests, boots a guest for a shell or a command.
+/// Runs the subtests in VMs. Without subtests, boots a guest for a shell or a command.
 pub(super) async fn run(
     prepared: &Prepared<'_>,
     subtests: Vec<SubtestName>,
@@ -88,7 +88,7 @@ pub(super) async fn run(
     supervise(&mut vms, policy, subtests, results).await
 }
 
-/// The VMs of a run, one after another.
+/// The successive VMs of a run.
 struct Vms<'a> {
     prepared: &'a Prepared<'a>,
     confinement: Option<Confinement>,
@@ -103,7 +103,7 @@ struct Vms<'a> {
 }
 
 impl Vms<'_> {
-    /// The keys for `ktest ssh`. On a farm no port of the host leads to a guest.
+    /// The keys for `ktest ssh`. On a farm, no port of the host is forwarded to a guest.
     async fn access(&self) -> Option<Access> {
         let request = self.prepared.run.request;
         if request.trust() == Trust::Confined {
@@ -268,7 +268,7 @@ impl Vm<'_> {
         !self.prepared.run.declared.scratch.is_empty() || !self.machine.pmem.is_empty()
     }
 
-    /// Publishes how `ktest ssh`, `gdb` and the others reach the VM.
+    /// Publishes the VM for `ktest ssh`, `gdb` and the other commands.
     fn publish(
         &self,
         results: &Results<'_>,
@@ -324,7 +324,7 @@ impl Vm<'_> {
             SessionEvent::Action(Action::Started(subtest)) => results.started(subtest),
             SessionEvent::Action(Action::Finished(mut finished)) => {
                 if let Verdict::Failed { .. } = finished.verdict {
-                    // A full disk can be the cause: then the verdict is not reliable.
+                    // A full disk can be the cause; then the verdict is not reliable.
                     let dirs = [results.out.dir(), self.dir.path()];
                     if let Some(what) = dirs.into_iter().find_map(quota::disk_full) {
                         return Err(RunError::Infrastructure(what));
@@ -344,7 +344,7 @@ impl Vm<'_> {
     }
 }
 
-/// What the end of a VM means for the remaining subtests.
+/// The consequence of the end of a VM for the remaining subtests.
 fn attempt_end(
     outcome: Result<VmOutcome, SessionError>,
     cut_short: bool,
@@ -386,7 +386,7 @@ impl CommandOutput {
         }
         let line = &line.text;
         let mut screen = std::io::stdout().lock();
-        // In a file or a pipe, the output is as the command wrote it.
+        // In a file or a pipe, the output is unchanged.
         let text = if screen.is_terminal() { stdio::terminal::text(line) } else { line.to_owned() };
         // A closed pipe does not end the command. The guest terminates an unfinished last line, so an empty line is
         // printed only when another one follows.
@@ -395,7 +395,7 @@ impl CommandOutput {
     }
 }
 
-/// The beginning of the serial log: the cause of a failed boot, in a file that the guest can fill.
+/// The start of the serial log, which contains the cause of a failed boot. The guest can fill this file.
 fn serial_log(path: &Path) -> Vec<u8> {
     let mut log = Vec::new();
     if let Ok(file) = fsx::own::open(path) {
@@ -404,7 +404,7 @@ fn serial_log(path: &Path) -> Vec<u8> {
     log
 }
 
-/// The sandbox of QEMU. On a farm a run without one is refused; a run of one's own reports that there is none.
+/// The sandbox of QEMU. On a farm, a run without sandbox is refused; a developer's run continues and reports it.
 async fn confinement(
     prepared: &Prepared<'_>,
     results: &Results<'_>,
@@ -427,7 +427,7 @@ async fn confinement(
     }
 }
 
-/// Why this host cannot have the guest, whatever else runs on it.
+/// Why this host can never run the guest, regardless of its load.
 fn too_large(prepared: &Prepared<'_>) -> Option<String> {
     let declared = &prepared.run.declared;
     if let Some(cpus) = declared.cpus.filter(|cpus| !(1..=MAX_CPUS).contains(cpus)) {
@@ -440,7 +440,7 @@ fn too_large(prepared: &Prepared<'_>) -> Option<String> {
     })
 }
 
-/// The accelerator: as ordered, or whichever works on this host.
+/// The accelerator: as requested, or the one that works on this host.
 async fn accel(prepared: &Prepared<'_>, results: &Results<'_>) -> Accel {
     let request = &prepared.run.request;
     match request.order.accel {

@@ -23,9 +23,9 @@ pub enum Marker {
     Failed(SubtestName),
     /// `========= NOTRUN NAME in Ns: REASON`
     NotRun(SubtestName, String),
-    /// `WATCHDOG N`: the time limit of the running subtest is N seconds from now.
-    Watchdog(Duration),
     /// `WATCHDOG N`: the time limit of the running subtest is now N seconds from now.
+    Watchdog(Duration),
+    /// `QEMU_MONITOR COMMAND`, unchecked.
     Monitor(String),
     /// `TEST SUCCESS`: the test file ended with success.
     Success,

@@ -1,8 +1,8 @@
 //! Passes the commit of the sources to the four commands as `KTEST_CI_COMMIT`.
 //!
-//! The sources are, in this order: `KTEST_CI_COMMIT` in the environment (packages), a git repository (a clone, a
-//! worktree, `cargo install --git`), an archive made by `git archive`. Without any of them the commit is unknown.
-//! Git is not needed. The script runs again when HEAD changes.
+//! The commit is taken from the first of these: `KTEST_CI_COMMIT` in the environment (packages), a git repository (a
+//! clone, a worktree, `cargo install --git`), an archive created by `git archive`. Otherwise it is unknown. Git does
+//! not need to be installed. The script is rerun when HEAD changes.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ fn is_commit(text: &str) -> bool {
     text.len() >= 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The commit of HEAD. `.git` is a directory, or in a worktree a file that names one.
+/// The commit of HEAD. `.git` is a directory, or in a worktree a file with the path of one.
 fn of_repository(root: &Path) -> Option<String> {
     let dot_git = root.join(".git");
     let git_dir = match std::fs::read_to_string(&dot_git) {
@@ -33,7 +33,7 @@ fn of_repository(root: &Path) -> Option<String> {
         Err(_) => git_dir.clone(),
     };
     let head = read(&git_dir.join("HEAD"))?;
-    // Each commit, reset and checkout appends to it, also when the ref is only in packed-refs.
+    // Every commit, reset and checkout appends to this file, even if the ref is only in packed-refs.
     let _ = read(&git_dir.join("logs/HEAD"));
     let Some(name) = head.strip_prefix("ref:").map(str::trim) else { return Some(head.trim().into()) };
     let loose = read(&common.join(name)).map(|text| text.trim().to_owned());
@@ -45,13 +45,13 @@ fn of_repository(root: &Path) -> Option<String> {
     })
 }
 
-/// `git archive` replaces the placeholder in this file by the commit (`export-subst` in .gitattributes).
+/// `git archive` replaces the placeholder in this file with the commit (`export-subst` in .gitattributes).
 fn of_archive(root: &Path) -> Option<String> {
     read(&root.join("packaging/commit")).map(|text| text.trim().to_owned())
 }
 
-/// The text of a file; the script runs again when it changes. Cargo takes a missing file for a changed one, so only
-/// existing files are named.
+/// The text of a file. The script is rerun when the file changes. Cargo treats a missing file as changed, so only
+/// existing files are declared.
 fn read(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     println!("cargo:rerun-if-changed={}", path.display());

@@ -1,4 +1,4 @@
-//! The dashboard as a process, for tests that talk to it over HTTP.
+//! A dashboard process, for tests that use it over HTTP.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -13,7 +13,7 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
-    /// Starts a dashboard over a directory of results.
+    /// Starts a dashboard for a results directory.
     pub fn start(dir: &Path) -> Self {
         let mut command = Command::new(cargo_bin("ci-dashboard"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--output-dir"]).arg(dir);
@@ -27,7 +27,7 @@ impl Dashboard {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = lines.find(|line| line.as_ref().unwrap().contains("listening on")).unwrap().unwrap();
         let address = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().into();
-        // A full pipe would stop it.
+        // A full pipe would block it.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
     }

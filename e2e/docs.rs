@@ -1,5 +1,5 @@
-//! The documentation against the tree: the crate table of docs/architecture.md, the links between pages, and the command
-//! lines that pages show.
+//! Compares the documentation with the tree: the crate table in docs/architecture.md, the links between pages, and the
+//! command lines on pages.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test reports a problem by failing")]
 
@@ -27,7 +27,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The crates below `crates/` with the workspace crates that each uses, dev-dependencies left out.
+/// The crates in `crates/`, with the workspace crates that each uses, without dev-dependencies.
 fn crates() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline", "--locked"])
@@ -49,7 +49,7 @@ fn crates() -> BTreeMap<String, BTreeSet<String>> {
     crates
 }
 
-/// The rows of the crate table, in its order: a crate and the crates it may use.
+/// The rows of the crate table, in its order: a crate and the crates that it may use.
 fn table() -> Vec<(String, BTreeSet<String>)> {
     let text = read(&root().join("docs/architecture.md"));
     let (_, section) = text.split_once("\n## Crates\n").unwrap();
@@ -64,7 +64,7 @@ fn table() -> Vec<(String, BTreeSet<String>)> {
 }
 
 #[test]
-fn the_crate_table_is_what_cargo_builds() {
+fn the_crate_table_matches_cargo_metadata() {
     let (table, crates) = (table(), crates());
     let rows: BTreeMap<_, _> = table.iter().cloned().collect();
     assert_eq!(rows.len(), table.len(), "a crate has two rows");
@@ -89,13 +89,13 @@ fn the_crate_table_is_what_cargo_builds() {
 }
 
 #[test]
-fn nothing_but_tests_uses_testkit() {
+fn only_tests_use_testkit() {
     for (name, uses) in crates() {
         assert!(!uses.contains("testkit"), "{name} uses testkit outside of its tests");
     }
 }
 
-/// The anchor that GitHub gives a heading.
+/// The anchor that GitHub generates for a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
@@ -162,7 +162,8 @@ fn every_page_can_be_reached_from_the_readme() {
     assert!(lost.is_empty(), "no link leads to {lost:?}");
 }
 
-/// The words of the first simple command of a shell line, without its redirections and comment; `None` if quotes do not match.
+/// The words of the first simple command on a shell line, without redirections and comment; `None` if quotes do not
+/// match.
 fn words(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let (mut word, mut quote) = (None::<String>, None);
@@ -184,10 +185,10 @@ fn words(line: &str) -> Option<Vec<String>> {
     quote.is_none().then_some(words)
 }
 
-/// The command lines of our commands in the code blocks of a page.
+/// The command lines in the code blocks of a page that run our commands.
 fn command_lines(text: &str) -> Vec<String> {
     let names = ["ktest ", "ci-daemon ", "ci-dashboard ", "ci-status "];
-    // Neither a key of a configuration nor a word of a picture.
+    // Neither a key in a configuration nor a word in a diagram.
     let is_command = |part: &str| {
         let rest = names.iter().find_map(|name| part.strip_prefix(name));
         rest.is_some_and(|rest| !rest.starts_with([' ', '=']))
@@ -211,7 +212,7 @@ fn command_lines(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_command_lines_of_the_pages_are_understood() {
+fn command_lines_on_pages_are_valid() {
     let commands = BTreeMap::from([
         ("ktest", ktest::cli::command()),
         ("ci-daemon", ci_daemon::cli::command()),

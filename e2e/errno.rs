@@ -1,8 +1,9 @@
-//! An error number at each system call of a run and of a kernel build: none becomes a verdict, and the kernel store never has
-//! a damaged kernel.
+//! Injects an error at each system call of a run and of a kernel build: none of them becomes a verdict, and the kernel
+//! store never contains a damaged kernel.
 //!
-//! strace makes the Nth call of each kind fail in `ktest`, and not in the programs that it starts. N counts up until a run has
-//! no such call left, in steps of [`STEP`] with the error numbers in turn; `KTEST_ALL_ERRNOS=1` tries every call with every error.
+//! strace makes the Nth call of each kind fail in `ktest`, but not in the programs that it starts. N increases until a
+//! run has fewer such calls, in steps of [`STEP`] with rotating error numbers; `KTEST_ALL_ERRNOS=1` tries every call
+//! with every error.
 
 #![expect(
     clippy::print_stdout,
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::{Event, Stamped, Status};
 
-/// The calls by which a program uses files, directories, pipes and processes.
+/// The system calls with which a program uses files, directories, pipes and processes.
 const CALLS: [&str; 28] = [
     "openat",
     "openat2",
@@ -51,9 +52,9 @@ const CALLS: [&str; 28] = [
 ];
 const ERRORS: [&str; 10] =
     ["EIO", "ENOSPC", "EDQUOT", "EMFILE", "ELOOP", "EISDIR", "ENFILE", "EROFS", "EACCES", "ENOMEM"];
-/// The steps in which a run counts the calls. A prime: all error numbers have their turn.
+/// The step of the call number. It is a prime, so that all error numbers are used.
 const STEP: usize = 7;
-/// A test that never ends is a bug of the test.
+/// A limit for the loop, in case the test itself does not end.
 const MOST_CALLS: usize = 2000;
 
 const NO_VM: &str = r#"#!/bin/bash
@@ -114,7 +115,7 @@ impl Scene {
         self.dir.path().join(name)
     }
 
-    /// `ktest run --events` as the daemon calls it, with its output below `out`.
+    /// The arguments of `ktest run --events` as used by the daemon, with the output directory in `out`.
     fn run(&self, out: &Path) -> Vec<std::ffi::OsString> {
         let mut argv = self.ktest(out, &["run", "--events", "--commit", &self.commit, "--merge"]);
         argv.extend([self.path("tests/kernel.ktest").into(), "--tests-dir".into(), self.dir.path().into()]);
@@ -138,12 +139,12 @@ impl Scene {
     }
 }
 
-/// The command with a fault, and whether the fault occurred.
+/// Runs the command with a fault. Returns the output and whether the fault occurred.
 fn with_fault(call: &str, error: &str, at: usize, argv: &[std::ffi::OsString], log: &Path) -> (Output, bool) {
     let mut command = Command::new("strace");
     command.args(["-f", "-b", "execve", "-o"]).arg(log);
     command.args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:error={error}:when={at}")]);
-    // The backtrace of a panic opens files: without it the output of this test is shorter.
+    // The backtrace of a panic opens files; without it, the output of this test is shorter.
     let output = command.args(argv).env("RUST_BACKTRACE", "0").output().unwrap();
     let occurred = std::fs::read_to_string(log).unwrap().contains("(INJECTED)");
     (output, occurred)
@@ -189,7 +190,7 @@ fn each_fault(
     assert!(tried > 100, "only {tried} faults");
 }
 
-/// Prints why a test is skipped. A container can forbid ptrace.
+/// Whether faults can be injected; prints why the test is skipped. A container may forbid ptrace.
 fn can_inject(scene: &Scene) -> bool {
     let log = scene.path("trace");
     let strace = Command::new("strace").arg("--version").output();
@@ -207,7 +208,8 @@ fn can_inject(scene: &Scene) -> bool {
     false
 }
 
-/// The codes by which no verdict is given. 127: the dynamic linker could not load the program. 101: the runtime could not start.
+/// The exit codes without a verdict. 127: the dynamic linker could not load the program. 101: the runtime could not
+/// start.
 const NO_VERDICT: [i32; 3] = [101, 125, 127];
 
 fn check_run(_: &Path, output: &Output, fault: &str) {
@@ -236,7 +238,7 @@ fn no_failed_call_of_a_run_becomes_a_verdict() {
     }
 }
 
-/// The kernels of the store are complete. A build without faults then gives one.
+/// Checks that the kernels in the store are complete and that a build without faults then succeeds.
 fn check_store(scene: &Scene, out: &Path, fault: &str) {
     let kernels =
         std::fs::read_dir(out.join("cache/kernels")).into_iter().flatten().map(|entry| entry.unwrap().path());
@@ -265,7 +267,8 @@ fn no_failed_call_of_a_build_becomes_a_verdict_or_damages_the_store() {
             &scene,
             |out| scene.build(out),
             |out, output, fault| {
-                // 1: the kernel does not build. 2: the repository or the test file cannot be used; the farm never calls this.
+                // 1: the kernel does not build. 2: the repository or the test file cannot be used; the farm never gets
+                // this.
                 let code = output.status.code();
                 let expected = code.is_some_and(|code| code == 0 || code == 2 || NO_VERDICT.contains(&code));
                 assert!(expected, "{fault}: {output:?}");

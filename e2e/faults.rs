@@ -1,5 +1,5 @@
-//! Faults of the host at every point of a run: none of them becomes a verdict. The run ends with exit code 125, or with the
-//! verdicts that the tests gave.
+//! Faults of the host at every point of a run: none of them becomes a verdict. The run ends with exit code 125, or with
+//! the verdicts of the tests.
 //!
 //! The file systems and limits are real: a tmpfs with few inodes or pages, few file descriptors.
 
@@ -42,7 +42,7 @@ fn setup(dir: &Path) {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Runs `ktest run --events` behind a command that limits it.
+/// Runs `ktest run --events` through a command that limits it.
 fn run(before: &[&str], dir: &Path) -> Output {
     let mut command = Command::new(before[0]);
     command.args(&before[1..]).arg(env!("CARGO_BIN_EXE_ktest")).arg("--cache-dir").arg(dir.join("cache"));
@@ -50,7 +50,7 @@ fn run(before: &[&str], dir: &Path) -> Output {
     command.arg(dir.join("tests/a.ktest")).output().unwrap()
 }
 
-/// Checks that nothing but the tests gave a verdict. Returns whether the run was complete.
+/// Checks that only the tests gave verdicts. Returns whether the run was complete.
 fn check(output: &Output, what: &str) -> bool {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let mut passed = 0;
@@ -62,15 +62,15 @@ fn check(output: &Output, what: &str) -> bool {
     }
     match output.status.code() {
         Some(0) => assert_eq!(passed, 2, "{what}: {stdout}{stderr}"),
-        // 127: the dynamic linker could not load the program. 101: the runtime could not start. The daemon counts both as
-        // infrastructure errors.
+        // 127: the dynamic linker could not load the program. 101: the runtime could not start. The daemon treats both
+        // as infrastructure errors.
         Some(101 | 125 | 127) => {}
         other => panic!("{what}: exit code {other:?}\n{stdout}{stderr}"),
     }
     passed == 2
 }
 
-/// A tmpfs with these options at `dir/out`, in a mount namespace of its own.
+/// Mounts a tmpfs with these options at `dir/out`, in its own mount namespace.
 fn with_tmpfs<'a>(script: &'a str, out: &'a str) -> [&'a str; 6] {
     ["unshare", "-rm", "bash", "-c", script, out]
 }
@@ -80,7 +80,7 @@ fn tmpfs(options: &str, dir: &Path) -> Output {
     run(&with_tmpfs(&script, dir.join("out").to_str().unwrap()), dir)
 }
 
-/// Prints why the tests with file systems are skipped.
+/// Whether a tmpfs can be mounted; prints why the tests with file systems are skipped.
 fn can_mount(dir: &Path) -> bool {
     let output = tmpfs("size=16m", dir);
     let complete = output.status.code() == Some(0);
@@ -104,7 +104,7 @@ fn an_output_directory_without_inodes_gives_no_verdicts() {
     let runs = (1..24)
         .map(|inodes| check(&tmpfs(&format!("nr_inodes={inodes}"), dir.path()), &format!("{inodes} inodes")));
     let runs: Vec<bool> = runs.collect();
-    // Every call that creates something failed once, up to a run that had enough.
+    // Every call that creates something failed once, up to a run that had enough inodes.
     assert!(!runs[0] && runs[runs.len() - 1], "{runs:?}");
 }
 
@@ -138,7 +138,7 @@ fn too_few_file_descriptors_give_no_verdicts() {
     println!("complete with 1024 descriptors: {complete}");
 }
 
-/// A repository of six commits, none of which is bad.
+/// A repository with six commits, none of which is bad.
 fn good_commits(dir: &Path) {
     let script = "git init -q && for n in 1 2 3 4 5 6; do
         git add -A && git -c user.name=A -c user.email=a@example.org commit -q --allow-empty -m \"c$n\" || exit
@@ -148,7 +148,7 @@ fn good_commits(dir: &Path) {
 }
 
 #[test]
-fn git_bisect_blames_no_commit_for_a_fault_of_the_host() {
+fn git_bisect_does_not_blame_a_commit_for_a_host_fault() {
     let dir = tempfile::tempdir().unwrap();
     setup(dir.path());
     good_commits(dir.path());

@@ -13,7 +13,7 @@ use model::{StatusSnapshot, Verdict};
 use plain::{Certificate, PlainDashboard};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
 
-/// Results with only what the existing system records: statuses, whole seconds, logs.
+/// Results with only the data that the existing system records: statuses, whole seconds, logs.
 fn results() -> tempfile::TempDir {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let fixture = ResultsFixture::new(dir.path());
@@ -86,7 +86,7 @@ fn every_command_works_with_the_documented_formats() {
         "watch amy/next --once".into(),
     ];
     for words in commands {
-        // --user restricts ci-status to JSON views; without blobs the output is the same.
+        // --user restricts ci-status to JSON views; without blobs, the output is the same.
         for (words, user) in [(words.clone(), None), (format!("{words} --json"), Some("--user=kmo"))] {
             let at = |place| [Some(place), user].into_iter().flatten().collect::<Vec<&str>>();
             let local = run(home.path(), None, &at(&folder), &words);
@@ -96,7 +96,7 @@ fn every_command_works_with_the_documented_formats() {
         }
     }
     assert!(run(home.path(), None, &[&remote], "workers").0.starts_with("ci-daemon is not running"));
-    // ci-status requests the commit as one of a branch.
+    // ci-status requests the commit as part of a branch.
     let commit = format!("/ci?user=kmo&branch=next%2Fext4&commit={}&format=json", commit_id("two"));
     assert!(dashboard.requests().contains(&commit), "{:?}", dashboard.requests());
 }
@@ -156,7 +156,7 @@ fn https_certificates_are_verified() {
     let expired = authority.server(dir.path(), "expired", names, 0);
     let good = authority.server(dir.path(), "good", names, 1);
     let other = authority.server(dir.path(), "other", "DNS:ci.example.org", 1);
-    // Certificates have a resolution of one second.
+    // The times in certificates have a resolution of one second.
     std::thread::sleep(Duration::from_millis(1100));
     let ask = |server: &PlainDashboard, authorities: &str, words: &str| {
         let remote = format!("--remote=https://127.0.0.1:{}", server.port);

@@ -51,7 +51,7 @@ fn from_command(home: &Path, location: &[&str], arguments: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// All views of a directory of results are equal.
+/// Asserts that all views of a results directory are equal.
 fn assert_equal(dir: &Path, views: &[View]) {
     let (home, dashboard) = (tempfile::tempdir().unwrap(), Dashboard::start(dir));
     let folder = format!("--output-dir={}", dir.display());
@@ -96,8 +96,8 @@ fn every_view_is_equal() {
     assert_equal(dir.path(), &views);
 }
 
-/// One user's branches are an object on the dashboard and a list of one in `ci-status branches --user`; the artifacts
-/// of a test are a part of its view on the dashboard.
+/// A user's branches are an object on the dashboard and a list with one element in `ci-status branches --user`. The
+/// artifacts of a test are a part of its view on the dashboard.
 #[test]
 fn parts_of_views_are_equal() {
     let (dir, home) = (results(), tempfile::tempdir().unwrap());

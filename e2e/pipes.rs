@@ -1,5 +1,5 @@
-//! Output that cannot be written: a reader that is gone, a full disk, a closed descriptor. No command panics, and each
-//! ends with the exit code of its work or with its own error.
+//! Output that cannot be written: a reader that has closed its end, a full disk, a closed descriptor. No command
+//! panics, and each exits with the exit code of its work or with its own error.
 
 #![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
@@ -43,7 +43,7 @@ fn scene() -> tempfile::TempDir {
     dir
 }
 
-/// Standard output as the command gets it.
+/// Standard output of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sink {
     /// A pipe without a reader.
@@ -128,7 +128,7 @@ fn a_full_disk_is_an_error_and_not_a_verdict() {
 }
 
 #[test]
-fn a_run_that_its_reader_ends_has_not_passed() {
+fn a_run_that_is_cut_off_by_its_reader_has_not_passed() {
     let dir = scene();
     for sink in [Sink::Gone, Sink::Full] {
         let (code, text) = end(dir.path(), "ktest run --events tests/good.ktest", sink);

@@ -1,4 +1,4 @@
-//! Runs the test files of tests/selftest and compares the verdicts with the expectations in each file's head:
+//! Runs the test files in tests/selftest and compares the verdicts with the expectations in the header of each file:
 //!
 //!     # expect: SUBTEST STATUS [WORDS OF THE REASON]
 //!     # args: WORDS                     (added to the command line)
@@ -17,14 +17,14 @@ use std::time::Duration;
 
 use model::{Event, Stamped, Status};
 
-/// One VM at a time: CI machines are small, and the time limits are real.
+/// One VM at a time, because CI machines are small and the time limits are real.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The kernel repository; without one, prints why the test is skipped.
+/// The kernel repository; if there is none, prints why the test is skipped.
 fn kernel_repo() -> Option<PathBuf> {
     let repo = std::env::var_os("KTEST_TEST_REPO").map(PathBuf::from);
     if repo.is_none() {
@@ -41,7 +41,7 @@ fn selftests() -> Vec<PathBuf> {
     files
 }
 
-/// The test files merged into the kernel, so that one kernel serves all tests here.
+/// The test files that are merged into the kernel, so that all tests here share one kernel.
 fn merged_files() -> Vec<PathBuf> {
     let named = [
         "boot",
@@ -75,7 +75,7 @@ fn events(output: &Output) -> Vec<Event> {
     text.lines().map(|line| Stamped::parse(line).unwrap().unwrap().event).collect()
 }
 
-/// Processes whose command line contains the directory.
+/// Processes with the directory in their command line.
 fn processes_of(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -94,7 +94,7 @@ struct Expected {
     words: String,
 }
 
-/// The expectations for the subtests and for the whole file, from its head.
+/// The expectations for the subtests and for the whole file, from its header.
 fn expectations(file: &Path) -> (BTreeMap<String, Expected>, Option<String>) {
     let text = std::fs::read_to_string(file).unwrap();
     let mut subtests = BTreeMap::new();
@@ -107,7 +107,7 @@ fn expectations(file: &Path) -> (BTreeMap<String, Expected>, Option<String>) {
             let status = Status::ALL
                 .into_iter()
                 .find(|s| rest == s.label() || rest.starts_with(&format!("{} ", s.label())));
-            // "Failed to run" begins with "Failed".
+            // "Failed to run" starts with "Failed".
             let status =
                 if rest.starts_with("Failed to run") { Status::FailedToRun } else { status.unwrap() };
             let words = rest[status.label().len()..].trim().to_string();
@@ -117,7 +117,7 @@ fn expectations(file: &Path) -> (BTreeMap<String, Expected>, Option<String>) {
     (subtests, whole)
 }
 
-/// The variable that enables a file with a kernel of its own, which takes five minutes to build on two processors.
+/// The variable that enables a file with its own kernel, which takes five minutes to build on two processors.
 fn wants_kernel_of_its_own(file: &Path) -> Option<&'static str> {
     match file.file_name()?.to_str()? {
         "crash_titles_kasan.ktest" => Some("KTEST_TEST_KASAN"),
@@ -128,7 +128,7 @@ fn wants_kernel_of_its_own(file: &Path) -> Option<&'static str> {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "one scenario in its order")]
-fn every_selftest_ends_as_its_head_says() {
+fn every_selftest_has_its_expected_verdicts() {
     let Some(repo) = kernel_repo() else { return };
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut wrong = Vec::new();
@@ -152,7 +152,7 @@ fn every_selftest_ends_as_its_head_says() {
             }
             continue;
         }
-        // A file whose list-tests fails has no subtests, so there is no verdict.
+        // If list-tests of a file fails, it has no subtests, so there is no verdict.
         let none_starts = expected.values().all(|expected| expected.status == Status::FailedToRun);
         if none_starts && output.status.code() == Some(2) && stderr.lines().count() == 1 {
             continue;

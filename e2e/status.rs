@@ -1,4 +1,4 @@
-//! Every `ci-status` command prints the same bytes from a dashboard as from the result directory.
+//! Every `ci-status` command prints the same bytes for a dashboard as for the results directory.
 
 #![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
@@ -35,7 +35,7 @@ impl Environment {
         command.output().unwrap()
     }
 
-    /// The exit code and standard output; after a failure standard error, too.
+    /// The exit code and standard output; after a failure, also standard error.
     fn output(&self, place: &[&str], words: &str) -> (String, Option<i32>) {
         let output = self.run(place, words);
         let mut text = String::from_utf8(output.stdout).unwrap();
@@ -139,7 +139,7 @@ fn an_unreachable_dashboard_is_a_one_line_error() {
     }
 }
 
-/// Control, bidirectional and invisible characters of a commit message, a reason, a crash title and a live status.
+/// Control, bidirectional and invisible characters in a commit message, a reason, a crash title and a live status.
 const HOSTILE: &str = "\u{1b}]0;pwned\u{7}\u{1b}[2J\u{9b}2J\u{202e}evil\u{2066}\u{200b}\u{feff}\u{e0041}";
 
 #[test]

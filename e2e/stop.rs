@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The bound of docs/security.md.
+/// The time limit in docs/security.md.
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn ktest(dir: &Path, script: &str) -> Child {
@@ -37,7 +37,7 @@ fn kernel(dir: &Path) {
     std::fs::write(dir.join("linux/Kconfig"), "").unwrap();
 }
 
-/// Waits until it is busy with what hangs, sends SIGTERM, and returns how long it took to end.
+/// Waits until the process is blocked, sends SIGTERM, and returns how long it took to exit.
 fn stop(mut child: Child, busy: impl Fn() -> bool) -> Duration {
     let began = Instant::now();
     while !busy() && began.elapsed() < Duration::from_secs(60) {
@@ -82,7 +82,7 @@ fn a_child_that_ignores_signals_or_is_stopped_does_not_delay_the_end() {
         let dir = tempfile::tempdir().unwrap();
         kernel(dir.path());
         let busy = dir.path().join("busy");
-        // In the sandbox the tree is read-only: then the test waits, and the child is stopped all the same.
+        // In the sandbox, the tree is read-only: then the test waits, and the child is stopped anyway.
         let took = stop(ktest(dir.path(), action), || busy.exists() || dir.path().join("cache").exists());
         assert!(took < LIMIT, "{action}: {took:?}");
     }

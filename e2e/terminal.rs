@@ -1,4 +1,4 @@
-//! `ci-status` on a pseudo-terminal of util-linux's script: colors, pager, live view.
+//! `ci-status` on a pseudo-terminal (script of util-linux): colors, pager, live view.
 
 #![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
@@ -14,13 +14,13 @@ use std::process::{Command, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 
-/// Keys to type when a text has appeared.
+/// Keys to type after a text has appeared.
 struct Keystrokes<'a> {
     after: &'a str,
     keys: &'a str,
 }
 
-/// The output of a `ci-status` command on a terminal of 70 columns and `rows` rows, and its exit code.
+/// The output of a `ci-status` command on a terminal with 70 columns and `rows` rows, and its exit code.
 fn on_terminal(
     results: &Path,
     rows: u16,
@@ -72,7 +72,7 @@ fn colors_and_pager_require_a_terminal() {
     let (text, code) = on(20, &[], "log kmo/next");
     assert!(text.contains("\u{1b}[33mb5e2a390b3a4") && code == Some(0), "{text:?}");
     assert!(!on(20, &[("NO_COLOR", "1")], "log kmo/next").0.contains('\u{1b}'));
-    // Output that does not fit is paged.
+    // Output that does not fit is shown in the pager.
     let pager = dir.path().join("pager");
     std::fs::write(&pager, "#!/bin/sh\necho \"paged $1: $(wc -l) lines, LESS=$LESS\"\n").unwrap();
     std::fs::set_permissions(&pager, Permissions::from_mode(0o755)).unwrap();
@@ -82,7 +82,7 @@ fn colors_and_pager_require_a_terminal() {
     assert_eq!(paged(5, "log kmo/next"), ("paged -x: 6 lines, LESS=-RX\r\n".into(), Some(0)));
     assert!(!paged(5, "log kmo/next --no-pager").0.contains("paged"));
     assert!(!paged(5, "log kmo/next --json").0.contains("paged"));
-    // Without the pager the output is printed.
+    // Without the pager, the output is printed.
     let (text, code) = on(5, &[("PAGER", "/nonexistent/less")], "log kmo/next");
     assert_eq!((text.lines().count(), code), (6, Some(0)), "{text:?}");
 }
@@ -98,7 +98,7 @@ fn a_live_view_restores_the_terminal() {
         let (text, code) = on_terminal(dir.path(), 6, variables, "watch kmo/next", Some(typed));
         let shown = text.split_once("\u{1b}[?1049h").and_then(|(_, rest)| rest.split_once("\u{1b}[?1049l"));
         let (shown, _) = shown.unwrap_or_else(|| panic!("{text:?}"));
-        // One frame that fits the terminal, with colors only if enabled.
+        // A frame that fits the terminal, with colors only if enabled.
         let frame = shown.split("\u{1b}[?2026l").next().unwrap();
         assert!(frame.contains("kmo/next") && frame.contains("b5e2a390b3a4"), "{frame:?}");
         assert_eq!(frame.matches("\r\n").count(), 5, "{frame:?}");

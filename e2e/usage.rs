@@ -13,7 +13,7 @@ struct TestTree {
 }
 
 impl TestTree {
-    /// A test tree with one test file, and a directory that passes for a kernel tree.
+    /// A test tree with one test file, and a directory that looks like a kernel tree.
     fn new(script: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("tests")).unwrap();
@@ -42,7 +42,7 @@ impl TestTree {
         command.current_dir(self.dir.path()).args(args).output().unwrap()
     }
 
-    /// The exit code and the one line of the error, with DIR for the directory.
+    /// The exit code and the single line of the error, with the directory replaced by DIR.
     fn error(&self, args: &[&str]) -> (i32, String) {
         let output = self.run(args);
         let text = String::from_utf8(output.stderr).unwrap();

@@ -1,5 +1,5 @@
-//! Write the man pages and shell completions of the four commands to `man/`, `bash/`, `zsh/` and `fish/` in a directory.
-//! They are generated from the clap definitions of the commands. `make install` installs them.
+//! Writes the man pages and shell completions of the four commands to `man/`, `bash/`, `zsh/` and `fish/` in a
+//! directory. They are generated from the clap definitions of the commands. `make install` installs them.
 
 use std::path::{Path, PathBuf};
 

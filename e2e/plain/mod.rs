@@ -1,6 +1,6 @@
-//! A dashboard of the existing system, as documented in docs/formats.md and nothing else: only the documented fields, a commit
-//! only as one of a branch, no entity tags, no views of a test or its history, one response per connection. With a
-//! certificate it uses TLS.
+//! A dashboard of the existing system that implements only docs/formats.md: only the documented fields, a commit only
+//! as part of a branch, no entity tags, no views of a test or its history, one response per connection. With a
+//! certificate, it uses TLS.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -21,7 +21,7 @@ pub struct PlainDashboard {
     requests: Arc<Mutex<Vec<String>>>,
 }
 
-/// A certificate and its key, PEM files.
+/// A certificate and its key, as PEM files.
 pub struct Certificate<'a> {
     pub chain: &'a Path,
     pub key: &'a Path,
@@ -121,7 +121,7 @@ fn refused(status: &'static str, reason: &str) -> Response {
     Response { status, headers: JSON, body: json!({ "error": reason }).to_string().into_bytes() }
 }
 
-/// The views of docs/formats.md.
+/// The views in docs/formats.md.
 fn view(reader: &Reader, query: &HashMap<String, String>) -> Result<Value, &'static str> {
     let get = |name: &str| query.get(name).map(String::as_str);
     let Some(user) = get("user") else {

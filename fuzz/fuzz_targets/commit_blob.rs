@@ -1,4 +1,4 @@
-//! The blob of a commit. Any input gives data or an error; data survives being written and read again.
+//! The blob of a commit. Any input gives data or an error; data round-trips through encoding.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

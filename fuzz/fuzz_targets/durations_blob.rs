@@ -1,4 +1,4 @@
-//! The mean durations. Any input gives data or an error; data survives being written and read again.
+//! The mean durations. Any input gives data or an error; data round-trips through encoding.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! A line of the event protocol. A parsed event survives being written and parsed again.
+//! A line of the event protocol. A parsed event round-trips through printing.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! A result directory with an arbitrary blob. Every query gives data or an error: those that read a few bytes of the blob (statuses, sums,
-//! one test, histories) and those that read all of it.
+//! A results directory with an arbitrary blob. Every query gives data or an error: those that read a few bytes of the
+//! blob (statuses, sums, one test, histories) and those that read all of it.
 #![no_main]
 
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ static RESULTS: LazyLock<Results> = LazyLock::new(|| {
         counts: Counts::default(),
         duration: std::time::Duration::ZERO,
     };
-    // Twice, as two commits with the same tests are.
+    // Listed twice, like two commits with the same tests.
     let listing = encode_branch(&[row(&commit), row(&commit)]);
     std::fs::write(dir.join("branch.u.b.capnp"), listing).expect("a file in memory");
     let reader = Reader::open(&dir).expect("a folder");

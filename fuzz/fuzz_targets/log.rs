@@ -1,5 +1,5 @@
-//! A stored log. Any input gives text up to the limit or an error, in bounded memory. A plain log of the same bytes survives being stored
-//! and read.
+//! A stored log. Any input gives text up to the limit or an error, in bounded memory. A plain log of the same bytes
+//! round-trips through storage.
 #![no_main]
 
 use std::io::Write as _;

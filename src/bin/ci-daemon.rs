@@ -1,4 +1,4 @@
-//! The `ci-daemon` command. The library of the same name implements it.
+//! The `ci-daemon` command, implemented by the library with the same name.
 
 fn main() -> std::process::ExitCode {
     model::build::set_commit(option_env!("KTEST_CI_COMMIT"));

@@ -1,4 +1,4 @@
-//! The `ci-status` command. The library of the same name implements it.
+//! The `ci-status` command, implemented by the library with the same name.
 
 fn main() -> std::process::ExitCode {
     model::build::set_commit(option_env!("KTEST_CI_COMMIT"));

@@ -1,9 +1,10 @@
-//! The planner's figures on a matrix of 4,000,000 jobs, one `name value unit` a line:
-//! `cargo run --release -p ci-daemon --example bench-ci-daemon`.
+//! Measures the planner on a matrix of 4,000,000 jobs. Prints `name value unit` lines: `cargo run --release -p
+//! ci-daemon --example bench-ci-daemon`.
 //!
-//! 4 branches x 50 commits x 200 test files x 100 subtests; the newest 10 commits of each branch have all their
-//! verdicts, in real result files. A refill picks the 2,000 next jobs. Cold is a new process: it opens the results, reads
-//! the cached listings, the durations and the verdicts. Warm is the same planner after the 2,000 have their verdicts.
+//! The matrix is 4 branches x 50 commits x 200 test files x 100 subtests. The newest 10 commits of each branch have all
+//! their verdicts, in real result files. A refill picks the next 2,000 jobs. The cold figures are for a new process,
+//! which opens the results and reads the cached listings, the durations and the verdicts. The warm figures are for the
+//! same planner after the 2,000 jobs have their verdicts.
 
 #![expect(clippy::print_stdout, reason = "a program for developers")]
 
@@ -98,7 +99,7 @@ fn measure(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The most memory that this process had, in MB (2^20).
+/// The peak memory of this process, in MB (2^20).
 fn peak_rss_mb() -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
@@ -142,7 +143,7 @@ fn input(listings: &Listings, durations: Vec<TestDuration>) -> Input {
     }
 }
 
-/// Test files that list their subtests, listed once; durations and verdicts as a daemon would have left them.
+/// Creates test files with their cached listings, and durations and verdicts as a daemon would have left them.
 fn prepare(dir: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut wanted = BTreeSet::new();

@@ -1,8 +1,8 @@
-//! The audit log: who requested what, and when. One JSON object per line, only ever appended. A full log replaces the one
-//! before it, so that the two have a bounded size.
+//! The audit log: who requested what, and when. One JSON object per line, append-only. A full log replaces the previous
+//! one, so the total size is bounded.
 //!
-//! It is written before a request is carried out. A request that cannot be recorded is carried out and logged, so that a
-//! full disk does not stop the farm.
+//! An entry is written before the request is carried out. If it cannot be written, the request is still carried out and
+//! the error is logged, so that a full disk does not stop the farm.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,17 +17,17 @@ use model::{CommitId, ResultKey};
 use results::requests::RequestKind;
 use serde::{Deserialize, Serialize};
 
-/// Its name in the output directory. Only the daemon's user can read it.
+/// The file name in the output directory. Only the daemon's user can read the file.
 const FILE: &str = "ci-daemon-audit.jsonl";
-/// The name of the log before it.
+/// The file name of the previous log.
 const FILE_BEFORE: &str = "ci-daemon-audit.1.jsonl";
-/// The size in bytes from which a new log is begun.
+/// The size in bytes at which a new log is started.
 const SIZE_MAX: u64 = 16 << 20;
 /// The version of the format.
 const VERSION: u32 = 1;
-/// The longest line that is read, in bytes.
+/// The maximum length of a line, in bytes.
 const LINE_MAX: u64 = 64 << 10;
-/// The most bytes of the account database that are searched.
+/// The maximum number of bytes of the account database that are searched.
 const PASSWD_MAX: u64 = 1 << 20;
 
 /// One request.
@@ -35,7 +35,7 @@ const PASSWD_MAX: u64 = 1 << 20;
 pub struct AuditEntry {
     /// The version of the format.
     pub v: u32,
-    /// When the daemon received it, Unix seconds.
+    /// The time when the daemon received it, in Unix seconds.
     pub at: i64,
     /// What was requested.
     #[serde(flatten)]
@@ -69,14 +69,14 @@ pub enum AuditAction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "via", rename_all = "lowercase")]
 pub enum Requester {
-    /// The owner of a request file; for requests over the dashboard, the dashboard's account.
+    /// The owner of a request file. For requests through the dashboard, this is the dashboard's account.
     File {
         /// The owner.
         uid: u32,
         /// The name of the owner on this host.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         account: Option<String>,
-        /// The address of the client that the dashboard reports.
+        /// The address of the client, as reported by the dashboard.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         address: Option<IpAddr>,
     },
@@ -147,18 +147,18 @@ impl fmt::Display for AuditEntry {
 pub struct AuditLog {
     path: PathBuf,
     before: PathBuf,
-    /// The size in bytes from which a new log is begun.
+    /// The size in bytes at which a new log is started.
     max: u64,
 }
 
 impl AuditLog {
-    /// The audit log of this output directory. It is created by the first entry.
+    /// The audit log in this output directory. The first entry creates it.
     #[must_use]
     pub fn of(output_dir: &Path) -> Self {
         Self { path: output_dir.join(FILE), before: output_dir.join(FILE_BEFORE), max: SIZE_MAX }
     }
 
-    /// Appends an entry. An error is only logged.
+    /// Appends an entry. Errors are only logged.
     pub fn record(&self, action: AuditAction, requester: Requester) {
         let entry = AuditEntry { v: VERSION, at: unix_seconds(), action, requester };
         if let Err(error) = self.append(&entry) {
@@ -188,7 +188,7 @@ impl AuditLog {
     }
 }
 
-/// Adds the entries of a file, and keeps the newest `most`. Returns the number of lines that are not entries.
+/// Adds the entries of a file, keeping only the newest `most`. Returns the number of lines that are not entries.
 fn read_file(path: &Path, most: usize, entries: &mut VecDeque<AuditEntry>) -> Result<usize, fsx::Error> {
     let file = match fsx::own::open(path) {
         Ok(file) => file,
@@ -272,7 +272,7 @@ mod tests {
         }
         let sizes = [FILE, FILE_BEFORE].map(|name| dir.path().join(name).metadata().unwrap().len());
         assert!(sizes.iter().all(|size| *size < 1100), "{sizes:?}");
-        // The entries of both are read, the newest last.
+        // The entries of both logs are read, the newest last.
         let (entries, invalid) = log.read(1000).unwrap();
         assert!(entries.len() >= 1000 / 60 && invalid == 0, "{}", entries.len());
     }

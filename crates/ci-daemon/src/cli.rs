@@ -182,13 +182,13 @@ pub fn main() -> ExitCode {
     main_from(std::env::args_os()).into()
 }
 
-/// Runs the command that `args` (the program's name first) ask for; returns the exit code.
+/// Runs the command given by `args` (starting with the program's name) and returns the exit code.
 #[must_use]
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors, and then this goes to standard output.
+            // Help and version are not errors; then this prints to standard output.
             let _ = error.print();
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
@@ -347,7 +347,7 @@ fn audit(config: Option<&Path>, args: &AuditArgs) -> Result<()> {
 fn unlist(config: Option<&Path>, args: UnlistArgs) -> Result<()> {
     log_to_stderr("warn", None, LogFormat::Text);
     let path = config::find(config)?;
-    // An unreadable file may be the one that has the branch.
+    // The branch may be in the file that cannot be read.
     let config = config::load(&path).context("no branch is dropped while the configuration is broken")?;
     let going = unlist::check(&config, &args.branch)?;
     let message = if args.dry_run {
@@ -412,7 +412,8 @@ fn ktest_next_to_us() -> Result<PathBuf> {
     Ok(own.parent().unwrap_or(Path::new("/")).join("ktest"))
 }
 
-/// Children die with the thread that started them; the workers of this runtime live as long as it does.
+/// Children are killed when the thread that started them exits. The worker threads of this runtime live as long as the
+/// runtime.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
 }
@@ -439,11 +440,11 @@ fn log_to_stderr(default: &str, bars: Option<MultiProgress>, format: LogFormat) 
     }
 }
 
-/// Standard error, above the progress bars if there are any.
+/// Standard error, printed above the progress bars if there are any.
 struct Stderr(Arc<Option<MultiProgress>>, LogFormat);
 
 impl Write for Stderr {
-    /// A record is written in one piece.
+    /// Each record is written in a single write.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let record = String::from_utf8_lossy(bytes);
         let record = match self.1 {

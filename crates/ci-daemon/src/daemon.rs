@@ -1,8 +1,8 @@
-//! The daemon: connects the fetch loop, the farm, the executors and the publisher, until nothing is left to do or a signal
-//! stops it.
+//! The daemon: connects the fetch loop, the farm, the executors and the publisher, and runs until nothing is left to do
+//! or a signal stops it.
 //!
-//! No reported verdict is lost when the daemon is stopped or killed at any moment: the next start clears the marks of
-//! running tests and repeats every job without a verdict.
+//! Invariant: no reported verdict is lost when the daemon is stopped or killed at any time. The next start clears the
+//! marks of running tests and repeats every job without a verdict.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,19 +30,19 @@ use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
 use crate::watch::hook::HookListener;
 use crate::{quota, requests, retention, service};
 
-/// How often requests are taken.
+/// The interval at which requests are read.
 const REQUESTS: Duration = Duration::from_secs(1);
-/// How often the status snapshot is written.
+/// The interval at which the status snapshot is written.
 const SNAPSHOT: Duration = Duration::from_secs(2);
-/// How often expired results are removed.
+/// The interval at which expired results are removed.
 const RETENTION: Duration = Duration::from_secs(3600);
-/// The first cycle of `--once` waits for slow remotes until their own time limits.
+/// The first cycle of `--once` waits for slow remotes up to their own time limits.
 const FIRST: Duration = Duration::from_secs(3600);
-/// Up to this number, the jobs left are counted exactly for the progress display.
+/// Up to this number, the remaining jobs are counted exactly for the progress display.
 const COUNTED: usize = 100_000;
-/// How long executors get to stop their batches.
+/// The time for executors to stop their batches.
 const ABORT_GRACE: Duration = Duration::from_secs(20);
-/// How long a run may take to end after its last verdict when nothing else is left to do.
+/// The time for a run to exit after its last verdict when nothing else is left to do.
 const LAST: Duration = Duration::from_secs(60);
 
 /// The options of the daemon.
@@ -70,7 +70,7 @@ pub enum Ending {
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// The configuration, at the start.
+    /// The configuration is invalid at the start.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The result store.
@@ -85,7 +85,7 @@ pub enum DaemonError {
     /// No branch could be fetched.
     #[error("no branch could be fetched; the first error: {0}")]
     NoBranches(String),
-    /// The operating system refused.
+    /// An operating system error.
     #[error("{action}: {source}")]
     Io {
         /// The failed action.
@@ -110,7 +110,7 @@ impl Signals {
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    /// Resolves when the daemon has to stop.
+    /// Completes when the daemon must stop.
     async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -119,7 +119,7 @@ impl Signals {
     }
 }
 
-/// Runs the daemon. Must run on a multi-threaded runtime.
+/// Runs the daemon. Must be called on a multi-threaded runtime.
 pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, DaemonError> {
     if !options.ktest.is_file() {
         return Err(DaemonError::NoKtest(options.ktest.clone()));
@@ -154,7 +154,7 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     };
     service::stopping();
     fetch_signals.abort();
-    // Ends the fetches as well.
+    // Stops the fetches as well.
     fetching.abort();
     let unread: Vec<String> = parts.farm.view().fetch_errors().collect();
     tokio::select! {
@@ -164,7 +164,7 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     Ok(if ending == Ending::Done && !unread.is_empty() { Ending::Unread(unread) } else { ending })
 }
 
-/// Replaces the snapshot of the last daemon.
+/// Replaces the snapshot of the previous daemon.
 fn write_first_snapshot(writer: &Writer, identity: Identity) -> Result<(), DaemonError> {
     let Identity { started, pid } = identity;
     let version = model::build::version().into();
@@ -185,7 +185,7 @@ async fn forward(mut signal: Signal, fetch_now: watch::Sender<()>, audit: AuditL
     }
 }
 
-/// Opens the results for writing, as a daemon that has just started.
+/// Opens the results for writing, for a daemon that has just started.
 async fn open(output_dir: &Path) -> Result<Writer, DaemonError> {
     let writer = Writer::open(output_dir)?;
     let opened = writer.opened();
@@ -196,7 +196,7 @@ async fn open(output_dir: &Path) -> Result<Writer, DaemonError> {
     if opened.unpublished > 0 {
         tracing::info!("the files of {} commits are published again", opened.unpublished);
     }
-    // Files of interrupted runs were not published; the store is locked, so no run writes there.
+    // Remove unpublished files of interrupted runs. The store is locked, so no run writes there.
     clear_work(&output_dir.join(crate::WORK));
     let stale = writer.clear_stale_in_progress().await?;
     if stale > 0 {
@@ -227,21 +227,21 @@ fn check_first(view: &View) -> Result<(), DaemonError> {
     }
 }
 
-/// The channels that the daemon receives from.
+/// The channels on which the daemon receives.
 #[derive(Debug)]
 struct Inbox {
     /// New views of the fetch loop.
     views: mpsc::Receiver<View>,
     /// Jobs that end.
     ends: mpsc::UnboundedReceiver<End<Arc<PlannedJob>>>,
-    /// Reports of the executors.
+    /// Reports from the executors.
     events: mpsc::UnboundedReceiver<ExecutorEvent>,
 }
 
 /// The parts of the running daemon.
 struct Parts<'a> {
     once: bool,
-    /// The view that is not applied yet.
+    /// The view that has not been applied yet.
     first: Option<View>,
     choir: Choir<Arc<PlannedJob>>,
     farm: Farm,
@@ -250,7 +250,7 @@ struct Parts<'a> {
     progress: &'a mut Progress,
     hook: HookListener,
     hook_problem: Option<String>,
-    /// What the users with a disk quota use.
+    /// The disk usage of the users with a quota.
     usage: quota::Usage,
 }
 
@@ -344,7 +344,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Whether nothing is left to do. Events that have arrived are handled first: they may lead to more.
+    /// Whether nothing is left to do. Events that have arrived are handled first, because they may cause more work.
     async fn is_over(&mut self, inbox: &mut Inbox) -> bool {
         if !inbox.ends.is_empty() || !self.farm.is_done() {
             return false;
@@ -384,7 +384,7 @@ impl<'a> Parts<'a> {
         self.progress.left(|| farm.left(COUNTED));
     }
 
-    /// Handles new requests; with `taken`, also those that an earlier daemon took and did not finish.
+    /// Handles new requests. If `taken` is set, also those that an earlier daemon took and did not finish.
     async fn requests_once(&mut self, taken: bool) {
         let found = requests::take(self.publisher.writer().output_dir(), taken);
         for problem in found.problems {
@@ -433,7 +433,7 @@ impl<'a> Parts<'a> {
         {
             tracing::warn!("a run does not end although it has reported all verdicts; it is stopped");
         }
-        // Jobs without a verdict run again with the next daemon.
+        // The next daemon repeats jobs without a verdict.
         self.choir.shutdown(Shutdown::Abort).await;
         self.farm.clear_batches();
         self.snapshot_once();
@@ -441,7 +441,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The result of the search, once. Afterwards it never resolves.
+/// Returns the result of the search once. Afterwards it never completes.
 async fn found<T: Default>(search: &mut Option<JoinHandle<T>>) -> T {
     let Some(running) = search else { return std::future::pending().await };
     let found = running.await.unwrap_or_default();

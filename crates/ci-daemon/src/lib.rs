@@ -1,7 +1,7 @@
 //! The daemon of the farm: fetches branches, plans, runs executors, publishes results.
 //!
-//! `watch` fetches, `plan` orders the jobs, `farm` decides what happens next, `executor` runs batches, `publisher` writes,
-//! `report` shows; `daemon` wires them together. A verdict counts when it is durable, not before.
+//! `watch` fetches, `plan` orders the jobs, `farm` decides what happens next, `executor` runs batches, `publisher`
+//! writes results, `report` displays; `daemon` connects them. A verdict counts only when it is durable.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
@@ -21,7 +21,7 @@ pub mod service;
 pub mod unlist;
 pub mod watch;
 
-/// The daemon's own folder below the output directory: listings, and the files of runs until they are published.
+/// The daemon's work directory in the output directory: listings, and the files of runs until they are published.
 const WORK: &str = "ci-daemon-work";
-/// The executors' logs, below the output directory.
+/// The directory of the executors' logs in the output directory.
 pub const LOGS: &str = "ci-daemon-logs";

@@ -1,5 +1,5 @@
-//! The one place of the daemon that writes results on the farm's behalf: branch listings, the status snapshot, verdicts of
-//! jobs that were given up, finished requests. Executors record verdicts through writers of their own.
+//! Writes results on behalf of the farm: branch listings, the status snapshot, verdicts of jobs that were given up,
+//! finished requests. Executors record verdicts with their own handles of the writer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::requests;
 use crate::reserve_file::ReserveFile;
 use crate::watch::fetch_loop::View;
 
-/// How long the store may take to publish a branch listing before the daemon continues without it.
+/// The time for the store to publish a branch listing before the daemon continues without it.
 const LISTING: Duration = Duration::from_secs(10);
 
 /// Owns the writer and publishes.
@@ -77,7 +77,7 @@ impl Publisher {
         }
     }
 
-    /// Carries out a command of the farm. For a job that was given up, returns it with its verdict if that is durable.
+    /// Carries out a command of the farm. For a job that was given up, returns it, with its verdict if that is durable.
     pub async fn carry_out(&self, command: Command) -> Option<(Arc<PlannedJob>, Option<Verdict>)> {
         match command {
             Command::RecordAbandoned { job, reason } => {
@@ -105,7 +105,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes the status snapshot. If the disk is full, the space of the reserve file is used for it.
+    /// Publishes the status snapshot. If the disk is full, uses the space of the reserve file.
     pub fn write_snapshot(&mut self, snapshot: &StatusSnapshot) {
         let mut written = self.writer.write_snapshot(snapshot);
         if written.is_err() && self.reserve.release() {
@@ -126,7 +126,7 @@ impl Publisher {
         problems
     }
 
-    /// Publishes what is not published yet.
+    /// Publishes pending changes.
     pub async fn flush(&self) {
         if let Err(error) = self.writer.flush().await {
             tracing::error!("{error}");

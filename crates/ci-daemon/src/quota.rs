@@ -8,10 +8,10 @@ use results::Reader;
 
 use crate::watch::fetch_loop::View;
 
-/// The bytes of results of each user with a quota.
+/// The size in bytes of the results of each user with a quota.
 pub type Usage = BTreeMap<UserName, u64>;
 
-/// Measures the users with a quota. It reads the sizes of all their files.
+/// Measures the users with a quota. Reads the sizes of all their files.
 pub fn measure(reader: &Reader, config: &Config) -> results::Result<Usage> {
     if config.users.max_disk.is_none() {
         return Ok(Usage::new());
@@ -26,7 +26,7 @@ pub fn measure(reader: &Reader, config: &Config) -> results::Result<Usage> {
     Ok(usage)
 }
 
-/// Removes the commits of users over their quota from a view, with an error that explains it.
+/// Removes the commits of users above their quota from a view, and adds an error that explains it.
 pub fn apply(view: &mut View, usage: &Usage) {
     let Some(max) = view.config.users.max_disk else { return };
     for (name, branch) in &mut view.branches {

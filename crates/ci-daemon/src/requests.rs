@@ -1,8 +1,9 @@
 //! Requests to the running daemon: files in `requests/` of the output directory, written by `ci-status rerun`, the dashboard
 //! and `ci-daemon unlist`.
 //!
-//! A request is moved to `requests/taken/` when it is taken and removed when it is finished, so that the next daemon finds
-//! the requests of one that was killed. The files are untrusted: other users write them.
+//! A request is moved to `requests/taken/` when the daemon starts to handle it, and removed when it is finished, so
+//! that the next daemon finds the requests of one that was killed. The files are untrusted, because other users write
+//! them.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,11 @@ use crate::audit::Requester;
 use fsx::untrusted::{Dir, EntryType, UntrustedError};
 use results::requests::{FOLDER, Request, RequestKind, SIZE_MAX, TAKEN, VERSION};
 
-/// At most this many requests are taken at a time.
+/// The maximum number of requests that are taken at a time.
 const AT_ONCE: usize = 1000;
-/// At most this many files may be in the directory.
+/// The maximum number of files in the directory.
 const FILES_MAX: u64 = 100_000;
-/// A malformed file younger than this may be half written.
+/// A malformed file that is younger than this may be incomplete.
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// A request that was taken.
@@ -24,7 +25,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 pub struct TakenRequest {
     /// What is requested.
     pub kind: RequestKind,
-    /// Who requested it; nothing if an earlier daemon took it.
+    /// Who requested it; `None` if an earlier daemon took it.
     pub requester: Option<Requester>,
     /// The file, to be removed when the request is finished.
     pub file: PathBuf,
@@ -50,7 +51,7 @@ enum RequestError {
     Version(u32),
 }
 
-/// Takes the new requests. With `unfinished`, also those that an earlier daemon took and did not finish.
+/// Takes the new requests. If `unfinished` is set, also those that an earlier daemon took and did not finish.
 #[must_use]
 pub fn take(output_dir: &Path, unfinished: bool) -> TakenRequests {
     let mut found = TakenRequests::default();
@@ -90,7 +91,7 @@ fn files(folder: &Dir, found: &mut TakenRequests) -> Vec<std::ffi::OsString> {
     }
 }
 
-/// Reads one request; moves it to the directory `to`, if one is given.
+/// Reads one request, and moves it to the directory `to` if it is given.
 fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests) {
     let file = folder.path().join(name);
     let request = match parse(folder, name) {
@@ -105,7 +106,7 @@ fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests
             return;
         }
     };
-    // The owner of the file, before it is moved.
+    // Read the owner of the file before it is moved.
     let owner = folder.metadata(name).ok().flatten().filter(|_| to.is_some()).map(|data| data.owner);
     let requester = owner.map(|uid| Requester::owner(uid, request.address));
     let moved = to.map(|to| {
@@ -117,7 +118,7 @@ fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests
         None => file,
         Some(Ok(taken)) => taken,
         Some(Err(error)) => {
-            // A request that runs twice after a crash is better than one that is lost.
+            // It is better to run a request twice after a crash than to lose it.
             found.problems.push(format!("{}: cannot be moved to {TAKEN}/: {error}", file.display()));
             finish(&file);
             file

@@ -1,16 +1,16 @@
-//! The reserve file: space on the disk that is released when the disk is full, so that the status snapshot can report it.
+//! The reserve file: disk space that is released when the disk is full, so that the status snapshot can report it.
 
 use std::path::{Path, PathBuf};
 
 use fsx::own;
 
-/// The size in bytes, more than that of a snapshot.
+/// The size in bytes, which is larger than a snapshot.
 const SIZE: usize = 1 << 20;
 const FILE: &str = "reserve";
 /// The name of the file in versions before 0.2.
 const OLD_FILE: &str = "ballast";
 
-/// The file that holds the space.
+/// The file that reserves the space.
 #[derive(Debug)]
 pub struct ReserveFile {
     path: PathBuf,
@@ -33,7 +33,7 @@ impl ReserveFile {
         std::mem::take(&mut self.present) && own::remove_file(&self.path).is_ok()
     }
 
-    /// Reserves the space again, if twice as much is free.
+    /// Reserves the space again, if twice that much is free.
     pub fn reserve(&mut self) {
         if self.present {
             return;
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_space_is_reserved_released_and_found_again() {
+    fn space_is_reserved_released_and_reused() {
         let dir = tempfile::tempdir().unwrap();
         let mut reserve = ReserveFile::new(dir.path());
         assert!(!reserve.release());

@@ -1,7 +1,7 @@
-//! Retention: deletes the results that every pass of a whole day planned to delete.
+//! Retention: deletes results that all passes during a whole day planned to delete.
 //!
-//! The plan is made by [`results::retention`]. It contains only commits that are past the end of a branch's listing. The day
-//! of delay leaves time to notice and correct a listing that became empty or short by mistake.
+//! [`results::retention`] makes the plan. It contains only commits that are beyond the end of a branch's listing. The
+//! delay of one day leaves time to notice and correct a listing that became empty or short by mistake.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,20 +16,21 @@ use serde::Serialize;
 use crate::unlist::Unconfigured;
 use fsx::clock::unix_seconds as now;
 
-/// How long a commit has to be in the plan before its results are deleted, in seconds.
+/// How long a commit must be in the plan before its results are deleted, in seconds.
 pub const WAIT_S: i64 = 24 * 3600;
-/// The most bytes of the stored plan.
+/// The maximum size of the stored plan, in bytes.
 const PLANNED_MAX: u64 = 64 << 20;
 
-/// When each commit came into the plan, Unix seconds.
+/// The time when each commit was added to the plan, in Unix seconds.
 pub type PlannedSince = BTreeMap<CommitId, i64>;
 
-/// The part of `plan` that is due at `now`, and the rest to store for the next pass. With `wait_s` 0 all of it is due.
+/// The part of `plan` that is due at `now`, and the rest, to be stored for the next pass. With `wait_s` 0, all of it is
+/// due.
 #[must_use]
 pub fn due(plan: Plan, since: &PlannedSince, wait_s: i64, now: i64) -> (Plan, PlannedSince) {
     let (mut due, mut waits) = (Plan { keep: plan.keep, ..Plan::default() }, PlannedSince::new());
     for removal in plan.remove {
-        // After the clock was set back, the delay starts again.
+        // If the clock was set back, the delay restarts.
         let first = since.get(&removal.commit).copied().filter(|first| *first <= now).unwrap_or(now);
         if now - first >= wait_s {
             due.remove.push(removal);
@@ -70,7 +71,7 @@ pub fn policy(keep: usize) -> Policy {
     Policy { commits: keep, ..Policy::default() }
 }
 
-/// One pass of the daemon. An error while planning deletes nothing.
+/// A pass of the daemon. An error during planning deletes nothing.
 pub async fn pass(writer: Writer, keep: usize) {
     if let Err(error) = once(&writer, keep, WAIT_S).await {
         tracing::error!("retention: {error}; retrying in an hour");
@@ -79,7 +80,7 @@ pub async fn pass(writer: Writer, keep: usize) {
 
 /// Plans, deletes what is due, and stores the rest of the plan. Returns what was deleted.
 pub async fn once(writer: &Writer, keep: usize, wait_s: i64) -> results::Result<Plan> {
-    // Writes the daemon's listings to disk, where the plan reads them.
+    // Writes the daemon's listings to disk, from where the plan reads them.
     writer.flush().await?;
     let planner = writer.clone();
     let planned_now = tokio::task::spawn_blocking(move || planner.plan_retention(policy(keep))).await;
@@ -100,7 +101,7 @@ pub async fn once(writer: &Writer, keep: usize, wait_s: i64) -> results::Result<
 pub struct Report {
     /// The number of commits with results that are kept.
     pub keep: usize,
-    /// The commits with results to delete, or deleted.
+    /// The commits with results to delete, or with deleted results.
     pub remove: Vec<ExpiredCommit>,
     /// The branches with results that are not in the configuration. Their results are kept until the branch is unlisted.
     pub unconfigured: Vec<Unconfigured>,
@@ -115,7 +116,7 @@ pub struct ExpiredCommit {
     pub commit: CommitId,
     /// Their size.
     pub bytes: u64,
-    /// Seconds until they are deleted; 0 for the next pass.
+    /// Seconds until they are deleted; 0 means the next pass.
     pub in_s: i64,
 }
 
@@ -157,7 +158,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// What the next passes would delete. Deletes nothing; works while a daemon runs.
+/// What the next passes would delete. Deletes nothing, and works while a daemon runs.
 pub fn preview(output_dir: &Path, keep: usize, wait_s: i64) -> results::Result<Report> {
     let reader = Reader::open(output_dir)?;
     let plan = results::retention::plan(&reader, policy(keep), SystemTime::now())?;
@@ -193,7 +194,7 @@ mod tests {
             passes in proptest::collection::vec((0i64..60_000, proptest::collection::btree_set(0u8..6, 0..6)), 1..60),
         ) {
             let (mut now, mut since) = (1_000_000, PlannedSince::new());
-            // When each commit was last not in the plan.
+            // The time when each commit was last not in the plan.
             let mut not_planned: BTreeMap<u8, i64> = BTreeMap::new();
             for (later, mut wanted) in passes {
                 now += later;
@@ -221,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn no_delay_with_wait_0_and_a_clock_set_back_restarts_it() {
+    fn wait_0_has_no_delay_and_a_clock_set_back_restarts_it() {
         let wanted = BTreeSet::from([1]);
         assert_eq!(due(plan(&wanted), &PlannedSince::new(), 0, 7).0.remove.len(), 1);
         let since = PlannedSince::from([(commit(1), 1000)]);
         assert_eq!(due(plan(&wanted), &since, WAIT_S, 500).1, PlannedSince::from([(commit(1), 500)]));
     }
 
-    /// Listings, and results of commits 0 to 9 that are a month old.
+    /// Creates listings, and results of commits 0 to 9 that are a month old.
     fn farm(dir: &Path, listings: &[Vec<u8>]) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

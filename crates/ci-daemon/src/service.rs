@@ -1,4 +1,4 @@
-//! Notifications to the service manager: ready, alive, stopping. None without `NOTIFY_SOCKET`.
+//! Notifications to the service manager: ready, alive, stopping. None are sent without `NOTIFY_SOCKET`.
 
 use sd_notify::NotifyState;
 
@@ -7,12 +7,12 @@ pub fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
-/// The daemon is alive. Call it more often than every `WatchdogSec=`.
+/// Reports that the daemon is alive. Call it more often than `WatchdogSec=`.
 pub fn alive() {
     notify(&[NotifyState::Watchdog]);
 }
 
-/// The daemon is stopping.
+/// Reports that the daemon is stopping.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }

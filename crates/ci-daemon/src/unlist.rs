@@ -1,6 +1,6 @@
-//! Branches that are no longer in the configuration: which have results, and removing the listing of one by name.
+//! Branches that are no longer in the configuration: finds those with results, and removes the listing of one.
 //!
-//! Retention never reads the configuration, so that a mistake in it deletes nothing. Here a user names the branch.
+//! Retention never reads the configuration, so that a mistake in it deletes nothing. Here, a user names the branch.
 
 use std::fmt;
 use std::path::Path;
@@ -58,7 +58,7 @@ impl fmt::Display for Unconfigured {
     }
 }
 
-/// When the listing is removed.
+/// How the listing is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unlisted {
     /// It is removed.
@@ -96,7 +96,7 @@ pub fn check(config: &Config, wanted: &BranchRef) -> Result<Unconfigured, Unlist
     }
 }
 
-/// Removes the listing, or writes a request for the daemon that holds the store.
+/// Removes the listing, or writes a request for the daemon that has locked the store.
 pub async fn unlist(output_dir: &Path, branch: BranchRef) -> Result<Unlisted, UnlistError> {
     match Writer::open(output_dir) {
         Ok(writer) => {
@@ -148,7 +148,7 @@ mod tests {
         );
         let old: BranchRef = "kmo/old".parse().unwrap();
         assert_eq!(check(&config, &old).unwrap().commits, 1);
-        // The store is held: the holder gets a request.
+        // The store is locked, so the daemon gets a request.
         assert_eq!(unlist(dir, old.clone()).await.unwrap(), Unlisted::Requested);
         let taken = crate::requests::take(dir, false);
         assert_eq!(taken.requests.len(), 1, "{taken:?}");

@@ -1,4 +1,4 @@
-//! The diagrams of docs/states.md have the states and transitions of the code.
+//! The diagrams in docs/states.md have the states and transitions of the code.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn the_batch_diagram_equals_the_code() {
         Event::Booted { vm: 1, duration_ms: 1 },
         Event::SubtestStarted { subtest: subtest.clone() },
     ];
-    // Every order of a few events that `ktest run` can send: no build after the start of a VM.
+    // All orders of a few events that `ktest run` can send: no build after the start of a VM.
     let mut gone = BTreeSet::new();
     let mut queue = vec![vec![]];
     while let Some(sent) = queue.pop() {
@@ -74,7 +74,7 @@ fn the_status_diagram_equals_the_code() {
     let mut shown = states(&drawn);
     shown.insert("Unknown".into());
     assert_eq!(shown, known);
-    // The status after two records, one after the other.
+    // The status after two successive records.
     let verdicts = || {
         let reason = || "r".to_owned();
         [

@@ -1,8 +1,8 @@
-//! The performance of the dashboard on a branch of 500 commits x 5,000 tests, one `name value unit` per line:
-//! `cargo run --release -p ci-dashboard --example bench-ci-dashboard [DIR]`, with the scratch results below DIR.
+//! Measures the dashboard on a branch of 500 commits x 5,000 tests. Prints `name value unit` lines: `cargo run
+//! --release -p ci-dashboard --example bench-ci-dashboard [DIR]`, with the scratch results in DIR.
 //!
-//! The CGI figures are of a separate process, from its start to its last byte; with a CGI environment, this program acts
-//! as `ci-dashboard`. The p99 are measured by wrk at about 200 requests/s, with unchanged results and while the results of
+//! The CGI figures are for a separate process, from its start to its last byte; with a CGI environment, this program acts
+//! as `ci-dashboard`. The p99 figures are measured with wrk at about 200 requests/s, with unchanged results and while the results of
 //! a commit are published ten times per second. wrk has no fixed rate: its connections wait 100 ms after each response,
 //! so requests arrive in bursts of 21, and less often if responses are slow (the rate is printed after the p99).
 
@@ -29,7 +29,7 @@ const COMMITS: usize = 500;
 const TESTS: usize = 5_000;
 /// The branch page.
 const BRANCH: &str = "/ci?user=u&branch=big";
-/// The connections of wrk, and the wait of each between two requests in ms: about 200 requests/s.
+/// The number of connections of wrk. Each waits 100 ms between two requests, which gives about 200 requests/s.
 const CONNECTIONS: &str = "21";
 const WAIT: &str = "function delay() return 100 end\n";
 
@@ -128,7 +128,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Milliseconds, MB at the peak, and bytes of the body, each the median of some processes.
+/// Milliseconds, peak MB, and bytes of the body; each is the median over several processes.
 async fn cgi_page(dir: &Path, target: &str) -> Result<(f64, f64, usize)> {
     let program = std::env::current_exe()?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -154,7 +154,7 @@ async fn cgi_page(dir: &Path, target: &str) -> Result<(f64, f64, usize)> {
     Ok((median(times), median(peaks), size))
 }
 
-/// The median of some requests over one connection; the first one fills the cache and does not count.
+/// The median of several requests over one connection. The first request fills the cache and is not counted.
 fn server_page(address: SocketAddr, target: &str) -> Result<f64> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;

@@ -1,5 +1,5 @@
-//! Writes a directory of realistic results, to look at the dashboard without a farm:
-//! `cargo run -p ci-dashboard --example fixture -- DIR`, then `ci-dashboard serve --output-dir DIR`.
+//! Writes a directory of realistic results, to view the dashboard without a farm: `cargo run -p ci-dashboard --example
+//! fixture -- DIR`, then `ci-dashboard serve --output-dir DIR`.
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for developers")]
 
@@ -153,7 +153,7 @@ fn main() -> ExitCode {
 }
 
 impl Writer<'_> {
-    /// `mira/ext4-testing`; returns the commit that is being tested.
+    /// Writes `mira/ext4-testing`. Returns the commit that is being tested.
     fn ext4(&self) -> CommitId {
         let ids: Vec<CommitId> = EXT4_COMMITS.iter().map(|(subject, ..)| commit_id(subject)).collect();
         let listing: Vec<_> = ids
@@ -189,7 +189,7 @@ impl Writer<'_> {
         ids[2].clone()
     }
 
-    /// `mira/stable-6.1`: all tests pass.
+    /// Writes `mira/stable-6.1`, on which all tests pass.
     fn stable(&self) {
         let subjects = [
             "Linux 6.1.28",
@@ -208,7 +208,7 @@ impl Writer<'_> {
         }
     }
 
-    /// `anton/xfs/for-next`: a branch with a slash.
+    /// Writes `anton/xfs/for-next`, a branch with a slash in its name.
     fn xfs(&self) {
         let growfs = Fault {
             test: "fs.xfs.basic.growfs",
@@ -245,7 +245,7 @@ impl Writer<'_> {
         let mut keys = Vec::new();
         for (number, (name, millis)) in tests.iter().enumerate() {
             let key = format!("{file}.{name}");
-            // A small variation, equal in every run of this program.
+            // A small variation that is the same in every run of this program.
             let spread = u64::from(commit.as_str().as_bytes()[number % 40] % 16);
             let millis = millis + millis * spread / 100;
             let fault = faults.iter().find(|fault| fault.test == key);
@@ -292,7 +292,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A commit whose tests are running.
+    /// Writes a commit with running tests.
     fn half(&self, commit: &CommitId, began: i64, faults: &[Fault]) {
         self.suite(commit, "kunit", &KUNIT, began, faults);
         let (done, rest) = EXT4.split_at(5);

@@ -1,5 +1,5 @@
-//! Writes a large directory of results for measurements: `--example large -- DIR COMMITS TESTS`. It has one branch,
-//! `u/big`; tests fail in streaks, about one in 300 at a time.
+//! Writes a large results directory for measurements: `--example large -- DIR COMMITS TESTS`. It has one branch,
+//! `u/big`; tests fail in stretches, about one in 300 at a time.
 
 #![expect(clippy::print_stderr, reason = "a program for developers")]
 

@@ -1,4 +1,4 @@
-//! The style sheet, script and icon, inside the program, under addresses that contain a hash of their content.
+//! The style sheet, script and icon, embedded in the program, at addresses that contain a hash of their content.
 //!
 //! The content at a hashed address never changes, so clients cache it without revalidation.
 
@@ -45,13 +45,13 @@ static HASHED: LazyLock<[String; 3]> = LazyLock::new(|| {
     })
 });
 
-/// The name of an asset with its hash.
+/// The name of an asset, including its hash.
 #[must_use]
 pub fn hashed(name: &str) -> &'static str {
     ASSETS.iter().position(|asset| asset.name == name).map_or("", |at| HASHED[at].as_str())
 }
 
-/// The asset with a hashed name; `None` for one of another build.
+/// The asset with a hashed name; `None` if the name belongs to another build.
 #[must_use]
 pub fn serve(name: &str) -> Option<Response> {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -25,7 +25,7 @@ const EXAMPLES: &str = "Examples:
   ci-dashboard serve --output-dir ci-data --listen 127.0.0.1:8081
   ci-dashboard serve --rerun-token-file ~/.ktest/rerun-token    # openssl rand -hex 32 > FILE; chmod 600 FILE";
 
-/// Threads for reading files in addition to those that run handlers.
+/// Threads for reading files, in addition to those that run handlers.
 const FILE_THREADS: usize = 16;
 
 /// Serve the results of ktest-ci as web pages and JSON.
@@ -127,13 +127,13 @@ fn start_log() {
     let filter = EnvFilter::try_from_env("KTEST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colours);
-    // The default is a panic if standard error cannot be written.
+    // By default, the program panics if standard error cannot be written.
     let log = log.log_internal_errors(false);
     log.with_writer(io::stderr).init();
 }
 
 fn site(arguments: &ResultsArguments) -> anyhow::Result<Site> {
-    // An output directory is enough; a configuration adds the names of the test files.
+    // An output directory is sufficient; a configuration adds the names of the test files.
     if let (Some(dir), None) = (&arguments.output_dir, &arguments.config) {
         return Ok(Site::new(Reader::open(dir)?, TestFiles::default()));
     }
@@ -162,7 +162,7 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
     let limits = arguments.limits();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // Handlers can occupy all slots; the files of responses are read on the remaining threads.
+        // Handlers can occupy all slots; the remaining threads read the files of responses.
         .max_blocking_threads(Limits::default().slots + FILE_THREADS)
         .build()
         .context("cannot start the server's threads")?;
@@ -174,7 +174,7 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
     })
 }
 
-/// Ready at SIGINT or SIGTERM.
+/// Completes on SIGINT or SIGTERM.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;

@@ -1,15 +1,15 @@
 //! The filter of a view: `test=REGEX` for tests, `find=REGEX` for the lines of a log.
 //!
-//! Patterns are untrusted, so their length and compiled size are bounded; matching takes time linear in the text (the
-//! `regex` crate never backtracks).
+//! Patterns are untrusted, so their length and compiled size are limited. Matching takes time linear in the length of
+//! the text, because the `regex` crate does not backtrack.
 
 use regex::{Regex, RegexBuilder};
 
 use crate::problem::Problem;
 
-/// The longest pattern, in bytes.
+/// The maximum length of a pattern, in bytes.
 pub const PATTERN_MAX: usize = 300;
-/// The largest compiled pattern, in bytes.
+/// The maximum size of a compiled pattern, in bytes.
 const COMPILED_MAX: usize = 256 << 10;
 
 /// A compiled filter.
@@ -19,7 +19,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// From a parameter; absent or empty: everything matches.
+    /// Creates a filter from a parameter. If it is absent or empty, everything matches.
     pub fn new(pattern: Option<&str>) -> Result<Self, Problem> {
         match pattern.filter(|pattern| !pattern.is_empty()) {
             Some(pattern) => Self::build(pattern, false),
@@ -27,7 +27,7 @@ impl Filter {
         }
     }
 
-    /// For the lines of a log, ignoring case.
+    /// A filter for the lines of a log, which ignores case.
     pub fn ignoring_case(pattern: &str) -> Result<Self, Problem> {
         Self::build(pattern, true)
     }

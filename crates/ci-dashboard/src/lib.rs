@@ -1,7 +1,7 @@
-//! The web pages and JSON views over the results, as an HTTP server or a CGI program.
+//! The web pages and JSON views of the results, as an HTTP server or a CGI program.
 //!
-//! [`handle`] is the core: a request as data in, a response as data out, nothing written. The server and CGI are shells
-//! around it; the only requests that change something are in `actions`.
+//! [`handle`] is the core: it takes a request as data, returns a response as data, and writes nothing. The server and
+//! CGI are shells around it; only the requests in `actions` change something.
 
 mod actions;
 mod assets;

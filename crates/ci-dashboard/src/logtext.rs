@@ -1,18 +1,18 @@
-//! A log as the log page shows it: the class of each line, the line of the failure, and the lines of one page.
+//! A log as displayed on the log page: the class of each line, the line of the failure, and the lines of one page.
 //!
-//! One pass over text whose size the caller has limited. [`crash::line`] decides what kind of line it is, the same as
-//! for verdicts and titles; this module adds the marker lines.
+//! A single pass over text of limited size. [`crash::line`] classifies the lines, as for verdicts and titles; this
+//! module adds the marker lines.
 
 use crash::line::{Classifier, ConsoleLine, LineClass, split};
 use model::marker::Marker;
 
-/// The number of lines of one page.
+/// The number of lines per page.
 pub const PAGE_LINES: usize = 2000;
-/// A log of up to this many lines is one page.
+/// A log of up to this many lines is shown on one page.
 const WHOLE_LINES: usize = 3000;
-/// The bytes of a line that are shown.
+/// The maximum length of a displayed line, in bytes.
 const LINE_MAX: usize = 2000;
-/// How many landmarks are listed.
+/// The maximum number of landmarks that are listed.
 const MARKS_MAX: usize = 30;
 
 /// How a line is marked.
@@ -89,11 +89,11 @@ pub struct Window {
 pub struct ShownLine<'a> {
     /// Its number, from 1.
     pub number: usize,
-    /// Its style class; empty for a plain one.
+    /// Its style class; empty for a plain line.
     pub class: &'static str,
     /// The stamps at its start.
     pub stamp: &'a str,
-    /// The rest, cut to a readable length, without control characters.
+    /// The rest of the line, cut to a readable length, without control characters.
     pub text: String,
 }
 
@@ -118,7 +118,7 @@ impl<'a> LogText<'a> {
         self.lines.len()
     }
 
-    /// The page that contains `line`; without a line, the page of the failure, else the last page.
+    /// The page that contains `line`. Without a line, the page of the failure, or else the last page.
     #[must_use]
     pub fn window(&self, line: Option<usize>) -> Window {
         let total = self.lines.len();
@@ -136,8 +136,8 @@ impl<'a> LogText<'a> {
         self.shown(Window { first: 1, last: self.lines.len() })
     }
 
-    /// The numbers of the first `limit` lines that match, and the number of all lines that match. The stamps of a
-    /// line are not part of the text that is matched.
+    /// The numbers of the first `limit` lines that match, and the number of all matching lines. The stamps of a line
+    /// are not matched.
     pub fn matching(&self, mut matches: impl FnMut(&str) -> bool, limit: usize) -> (Vec<usize>, usize) {
         let (mut numbers, mut count) = (Vec::new(), 0);
         for (at, line) in self.lines.iter().enumerate() {
@@ -172,7 +172,7 @@ impl<'a> LogText<'a> {
     }
 }
 
-/// A line without terminal sequences and control characters, cut at a readable length.
+/// A line without terminal sequences and control characters, cut to a readable length.
 #[must_use]
 pub fn readable(line: &str) -> String {
     let mut text = String::with_capacity(line.len().min(LINE_MAX));
@@ -200,7 +200,7 @@ pub fn readable(line: &str) -> String {
     text
 }
 
-/// The kind of the next line of a log: of a marker line, else the class that the line has for the kernel.
+/// The kind of the next line of a log: that of a marker line, or else the class of the line as a kernel message.
 fn kind_of(line: &ConsoleLine<'_>, classifier: &mut Classifier) -> LineKind {
     let kind = match Marker::parse_text(line.text) {
         Some(Marker::Start(_)) => LineKind::Start,
@@ -222,7 +222,7 @@ fn kind_of(line: &ConsoleLine<'_>, classifier: &mut Classifier) -> LineKind {
     kind
 }
 
-/// The line to open the page at: the first kernel report, else the last warning before the last failed marker.
+/// The line at which the page opens: the first kernel report, or else the last warning before the last failed marker.
 fn failure(kinds: &[LineKind]) -> Option<usize> {
     let first = |wanted| kinds.iter().position(|kind| *kind == wanted);
     let last = |wanted| kinds.iter().rposition(|kind| *kind == wanted);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_marks_the_lines_that_verdicts_count() {
+    fn the_page_marks_the_lines_that_affect_verdicts() {
         for line in [
             "CFI failure at f+0x1/0x2 (target: g+0x0/0x2; expected type: 0x1234)",
             "[    1.000000] [ BUG: Invalid wait context ]",
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn terminal_sequences_and_direction_overrides_go() {
+    fn terminal_sequences_and_direction_overrides_are_removed() {
         assert_eq!(readable("\u{1b}[31mred\u{1b}[0m\u{7} a\u{202e}b"), "red a\u{fffd}b");
         assert!(readable(&"x".repeat(100_000)).len() < 2100);
     }

@@ -1,6 +1,6 @@
-//! The frame of every page, and the format of statuses, counts, times and durations.
+//! The frame of every page, and the formats of statuses, counts, times and durations.
 //!
-//! A status is never shown by colour alone: it has a symbol and a label.
+//! A status is never indicated by color alone: it also has a symbol and a label.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub struct Page<'a> {
     pub links: Links<'a>,
     /// The breadcrumbs; the last one is this page.
     pub crumbs: Vec<Crumb>,
-    /// The interval at which the script refreshes the page, in seconds; 0: never.
+    /// The interval at which the script refreshes the page, in seconds; 0 if it does not.
     pub live: u32,
     /// The address of the JSON view.
     pub json: Option<String>,
@@ -85,7 +85,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// The symbol of a status, for readers who do not see colours.
+/// The symbol of a status, for readers who cannot distinguish the colors.
 pub trait Symbol {
     /// One character.
     fn symbol(&self) -> &'static str;
@@ -133,7 +133,7 @@ pub struct CountItem {
     pub label: String,
 }
 
-/// The counts that are not zero, urgent ones first.
+/// The counts that are not zero, most urgent first.
 #[must_use]
 pub fn count_items(counts: &Counts) -> Vec<CountItem> {
     URGENCY
@@ -181,12 +181,12 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A time, printed in full; the script replaces it by an age.
+/// A time, printed in full; the script replaces it with an age.
 #[derive(Debug, Clone, Copy)]
 pub struct When(Timestamp);
 
 impl When {
-    /// From Unix seconds; `None` if that is no valid time.
+    /// A time in Unix seconds; `None` if it is out of range.
     #[must_use]
     pub fn unix(seconds: i64) -> Option<Self> {
         if seconds <= 0 {
@@ -224,7 +224,7 @@ pub fn cut(text: &str, limit: usize) -> String {
 /// A subject for a list: one line, truncated, never empty.
 #[must_use]
 pub fn subject(message: &str, limit: usize) -> String {
-    // A message can have a megabyte; only its beginning matters.
+    // A message can be a megabyte long; only its start is needed.
     let mut head_end = message.len().min(limit * 4 + 256);
     while !message.is_char_boundary(head_end) {
         head_end -= 1;
@@ -234,7 +234,7 @@ pub fn subject(message: &str, limit: usize) -> String {
     if line.is_empty() { "(no message)".into() } else { cut(&line, limit) }
 }
 
-/// The reason without the crash title it may begin with.
+/// The reason without a leading crash title.
 #[must_use]
 pub fn beyond_crash<'a>(reason: Option<&'a str>, crash: Option<&str>) -> &'a str {
     let reason = reason.unwrap_or("");
@@ -242,7 +242,7 @@ pub fn beyond_crash<'a>(reason: Option<&'a str>, crash: Option<&str>) -> &'a str
     rest.map_or(reason, |rest| rest.trim_start_matches([':', ' ']))
 }
 
-/// A result key in two parts: up to the last dot, and the rest.
+/// Splits a result key after the last dot.
 #[must_use]
 pub fn split_key(key: &str) -> (&str, &str) {
     match key.rfind('.') {
@@ -251,7 +251,7 @@ pub fn split_key(key: &str) -> (&str, &str) {
     }
 }
 
-/// A number with its noun.
+/// Formats a number with its noun.
 pub trait Plural {
     /// `1 commit`, `2 commits`.
     fn plural<'a>(&self, noun: &'a str) -> Number<'a>;

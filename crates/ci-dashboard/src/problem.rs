@@ -1,10 +1,10 @@
-//! The errors of requests: a status and one line for the client, without internals.
+//! The errors of requests: an HTTP status and one line for the client, without internal details.
 
 use http::StatusCode;
 
 use crate::route::RouteError;
 
-/// Why a request gets no view.
+/// Why a request does not get a view.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// No such thing.

@@ -1,4 +1,4 @@
-//! The server over a site: pages for `GET` and `HEAD`, and the actions that were enabled.
+//! The server for a site: pages for `GET` and `HEAD`, and the enabled actions.
 
 use std::io;
 
@@ -47,7 +47,7 @@ impl Handler for Service {
     }
 }
 
-/// Serves the site until `stop` is ready, then lets running requests finish.
+/// Serves the site until `stop` completes, then lets running requests finish.
 pub async fn serve(
     site: Site,
     actions: Actions,

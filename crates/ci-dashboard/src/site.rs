@@ -1,4 +1,4 @@
-//! One request, one response: a synchronous function over the results, the same for the server and for CGI.
+//! Handles one request: a synchronous function over the results, used by the server and by CGI.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::store::Store;
 use crate::testfiles::TestFiles;
 use crate::views::{self, Context};
 
-/// The results with what the configuration adds to them.
+/// The results, with the information that the configuration adds to them.
 pub struct Site {
     store: Store,
     tests: TestFiles,
@@ -24,26 +24,26 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site over results; `tests` are the test files that the configuration names, if there is one.
+    /// A site for these results. `tests` are the test files in the configuration, if there is one.
     #[must_use]
     pub fn new(reader: Reader, tests: TestFiles) -> Self {
         let (pages, public) = (PageCache::default(), PublicAddress::default());
         Self { store: Store::new(reader), tests, pages, reruns: false, public }
     }
 
-    /// The same with a form for reruns on the pages of tests, for a server that accepts it.
+    /// The same site with a form for reruns on the pages of tests, for a server that accepts reruns.
     #[must_use]
     pub fn offering_reruns(self) -> Self {
         Self { reruns: true, ..self }
     }
 
-    /// The same under the address where clients find it.
+    /// The same site at the address at which clients find it.
     #[must_use]
     pub fn published_at(self, public: PublicAddress) -> Self {
         Self { public, ..self }
     }
 
-    /// Where clients find the site.
+    /// The address at which clients find the site.
     #[must_use]
     pub fn public_address(&self) -> &PublicAddress {
         &self.public
@@ -56,7 +56,7 @@ impl Site {
     }
 }
 
-/// Answers a request at the time `now`, in Unix seconds.
+/// Returns the response to a request at the time `now`, in Unix seconds.
 #[must_use]
 pub fn handle(site: &Site, request: &Request, now: i64) -> Response {
     let arrived = Instant::now();
@@ -88,7 +88,7 @@ fn is_cacheable(route: &Route) -> bool {
         | Route::Compare(_)
         | Route::History { .. }
         | Route::Commit(_) => true,
-        // Logs grow in directories below, the status changes every second, the others are cheap.
+        // Logs grow in subdirectories, the status changes every second, and the others are cheap.
         Route::Test(_)
         | Route::Coverage { .. }
         | Route::Status
@@ -151,7 +151,7 @@ fn no_page() -> Problem {
     Problem::from(route::RouteError::Unknown)
 }
 
-/// Redirects to the one commit whose id begins with `prefix`.
+/// Redirects to the commit with an id that starts with `prefix`, if it is unique.
 fn abbreviated(context: Context<'_>, prefix: &str, format: Format) -> Result<Response, Problem> {
     match context.store.reader().resolve_prefix(prefix)? {
         Resolved::One(commit) => {
@@ -169,7 +169,7 @@ fn abbreviated(context: Context<'_>, prefix: &str, format: Format) -> Result<Res
     }
 }
 
-/// Healthy means that the results can be listed.
+/// The site is healthy if the results can be listed.
 fn health(site: &Site) -> Result<Response, Problem> {
     site.store.reader().users()?;
     Ok(Response::new(StatusCode::OK, content_type::TEXT, b"ok\n".to_vec()))

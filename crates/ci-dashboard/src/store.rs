@@ -1,7 +1,7 @@
-//! The results as the views read them, with a cache of verdicts.
+//! The results for the views, with a cache of verdicts.
 //!
-//! The verdicts of a commit are valid while the stamp of its blob (length, mtime, inode) is unchanged: blobs are replaced
-//! by rename, so an equal stamp is an equal blob.
+//! The verdicts of a commit are valid as long as the stamp of its blob (length, mtime, inode) is unchanged: blobs are
+//! replaced by rename, so an equal stamp means an equal blob.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,9 +16,9 @@ use results::{BranchEntry, CommitResults, Reader, Statuses};
 use crate::problem::Problem;
 use crate::route::BranchRef;
 
-/// The most cached commits; 5 KB each with 5,000 tests.
+/// The maximum number of cached commits; each takes 5 KB for 5,000 tests.
 const COMMITS_MAX: usize = 8000;
-/// The most cached sets of names; 300 KB each with 5,000 tests.
+/// The maximum number of cached sets of names; each takes 300 KB for 5,000 tests.
 const NAME_SETS_MAX: usize = 100;
 
 type Stamp = (u64, i64, i64, u64);
@@ -26,11 +26,11 @@ type Stamp = (u64, i64, i64, u64);
 #[derive(Default)]
 struct Cache {
     statuses: HashMap<CommitId, (Stamp, CommitStatuses)>,
-    /// Sets of names by their hash: most commits have the same tests as their neighbours.
+    /// Sets of names by their hash: most commits have the same tests as their neighbors.
     names: HashMap<u64, Names>,
 }
 
-/// The results with their cache.
+/// The results and their cache.
 pub struct Store {
     reader: Reader,
     cache: Mutex<Cache>,
@@ -55,7 +55,7 @@ impl Store {
         self.reader.branch(at)?.ok_or_else(missing)
     }
 
-    /// The verdicts of a commit; `None` if it has no results or they cannot be read. The error is only logged, so that a
+    /// The verdicts of a commit; `None` if it has no results or they cannot be read. An error is only logged, so that a
     /// damaged blob does not hide its branch.
     pub fn statuses(&self, commit: &CommitId) -> Option<CommitStatuses> {
         let stamp = self.stamp(commit);
@@ -79,10 +79,10 @@ impl Store {
         Some(statuses)
     }
 
-    /// What changed from commit to commit of a branch's listing, newest first.
+    /// What changed from commit to commit in a branch's listing, newest first.
     pub fn history(&self, listed: &[BranchEntry]) -> BranchHistory {
         BranchHistory::new(listed.iter().map(|entry| {
-            // A commit without counts has no results to be read.
+            // A commit without counts has no results.
             (entry.counts.total() > 0).then(|| self.statuses(&entry.commit)).flatten()
         }))
     }
@@ -99,7 +99,7 @@ impl Store {
         Ok(Some(CommitStatuses { names: self.learn(&results), statuses }))
     }
 
-    /// Caches the names of a commit that was read whole; its neighbours most likely have the same.
+    /// Caches the names of a commit that was read completely; its neighbors most likely have the same names.
     pub fn learn(&self, results: &CommitResults) -> Names {
         let keys_hash = results::codec::keys_hash(results.entries.iter().map(|entry| &entry.key));
         let mut cache = self.cache();

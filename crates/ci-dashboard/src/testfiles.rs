@@ -1,7 +1,7 @@
 //! Splits a result key into test file and subtest.
 //!
-//! A key alone is ambiguous (`/` and `.` are both `.` in it), so the test files of the configuration decide. Without a
-//! configuration, the part before the last dot is shown as the test file, and no command is offered.
+//! A key alone is ambiguous, because `/` and `.` are both `.` in it, so the test files in the configuration decide.
+//! Without a configuration, the part before the last dot is treated as the test file, and no command is shown.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use model::{CommitId, EnvVar, SubtestName, TestOrder, TestPath};
 
 use crate::page::split_key;
 
-/// The test files of the configuration, by their dotted names.
+/// The test files in the configuration, by their dotted names.
 #[derive(Debug, Clone, Default)]
 pub struct TestFiles {
     by_dotted: BTreeMap<String, TestPath>,
@@ -22,7 +22,7 @@ impl FromIterator<TestPath> for TestFiles {
 }
 
 impl TestFiles {
-    /// The part of the test file, with the dot after it, and the part of the subtest.
+    /// The part with the test file, including the trailing dot, and the part with the subtest.
     #[must_use]
     pub fn split<'a>(&self, key: &'a str) -> (&'a str, &'a str) {
         match self.find(key) {
@@ -31,14 +31,14 @@ impl TestFiles {
         }
     }
 
-    /// The command that reproduces a result; `None` if the test file is unknown or ran on a kernel of the store.
+    /// The command that reproduces a result; `None` if the test file is unknown or ran on a kernel from the store.
     #[must_use]
     pub fn command(&self, commit: &CommitId, key: &str) -> Option<String> {
         let (test, end) = self.find(key)?;
         let extra = &key[test.dotted().len()..end];
         let subtest = &key[end + 1..];
         let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "._-+:=/".contains(c));
-        // The encoding of keys is in docs/formats.md.
+        // docs/formats.md describes the encoding of keys.
         let env = extra.strip_prefix('@').map(|env| env.replace("%2F", "/").replace("%25", "%"));
         let pairs = env.iter().flat_map(|env| env.split(','));
         let env =
@@ -55,7 +55,7 @@ impl TestFiles {
         Some(format!("ktest run {}", words.join(" ")))
     }
 
-    /// The longest test file that the key begins with, and the position of the dot before the subtest.
+    /// The longest test file name that is a prefix of the key, and the index of the dot before the subtest.
     fn find(&self, key: &str) -> Option<(&TestPath, usize)> {
         let mut best = None;
         for (at, _) in key.match_indices(['.', '@']) {
@@ -64,8 +64,8 @@ impl TestFiles {
             }
         }
         let (test, at) = best?;
-        // After the file come `@kernel`, `@env` or both, then the dot. A value of the environment can contain dots, so
-        // the last dot counts.
+        // The name of the file is followed by `@kernel`, `@env` or both, then a dot. A value in the environment can
+        // contain dots, so the last dot is used.
         let dot = if key[at..].starts_with('@') { at + key[at..].rfind('.')? } else { at };
         (dot + 1 < key.len()).then_some((test, dot))
     }

@@ -1,5 +1,5 @@
-//! The pages in a real browser: node runs `e2e/browser` over realistic results, while this process acts as the daemon:
-//! on request it writes the verdict of the running test.
+//! The pages in a real browser: node runs `e2e/browser` with realistic results. This process acts as the daemon: on
+//! request, it writes the verdict of the running test.
 
 #![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, reason = "a test")]
@@ -15,7 +15,7 @@ use model::{CommitId, Verdict};
 use spawn::{Cmd, Limits};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
 
-/// Longer than all browser tests take on a slow machine, in seconds.
+/// The time limit for all browser tests on a slow machine, in seconds.
 const TIMEOUT_SECONDS: u64 = 240;
 
 fn on_path(names: &[&str]) -> Option<PathBuf> {
@@ -25,7 +25,7 @@ fn on_path(names: &[&str]) -> Option<PathBuf> {
         .find_map(|name| std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file()))
 }
 
-/// The programs and directories of a browser test.
+/// The programs and directories for a browser test.
 struct Browser {
     tests: PathBuf,
     node: PathBuf,
@@ -36,7 +36,7 @@ struct Browser {
 }
 
 impl Browser {
-    /// `None`, with a message, if a program is not installed.
+    /// Returns `None` and prints a message if a program is not installed.
     fn find() -> Option<Self> {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/browser").canonicalize().unwrap();
         let skipped = |reason: &str| {
@@ -99,7 +99,7 @@ impl Browser {
     }
 }
 
-/// The part of the daemon.
+/// The files through which the browser test and the simulated daemon communicate.
 struct Stage {
     dir: PathBuf,
     over: Arc<AtomicBool>,
@@ -124,7 +124,7 @@ impl Stage {
     }
 }
 
-/// The test that runs while one looks.
+/// The test that runs while the pages are displayed.
 const LIVE: &str = "fs.ext4.basic.live";
 
 #[test]

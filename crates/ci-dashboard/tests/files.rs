@@ -152,11 +152,11 @@ fn nothing_outside_the_results_is_sent() {
         assert!(matches!(response.status.as_u16(), 400 | 404), "{target}: {}", response.status);
         assert!(!body_text(response).contains("secret"), "{target}");
     }
-    // A link inside the results is followed: full logs are shared by links.
+    // A link inside the results is followed, because full logs are shared by links.
     std::fs::remove_file(test.join("full_log.br")).unwrap();
     std::os::unix::fs::symlink("log.br", test.join("full_log.br")).unwrap();
     assert_eq!(farm.status(&format!("/c/{sha}/fs.ext4.basic.punch/full_log.br")), 200);
-    // A FIFO is not opened for reading.
+    // A FIFO is not opened.
     std::fs::remove_file(test.join("status")).unwrap();
     rustix::fs::mknodat(
         rustix::fs::CWD,

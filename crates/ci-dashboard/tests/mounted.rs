@@ -1,4 +1,4 @@
-//! Behind a proxy: every link of every page is below the mount point, whatever way the proxy uses.
+//! Behind a proxy, every link on every page is below the mount point, regardless of how the proxy works.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -12,11 +12,11 @@ use common::{NOW, body_text, small};
 use regex::Regex;
 use results::Reader;
 
-/// The addresses in HTML, and those in JSON that begin with a slash.
+/// The addresses in HTML, and those in JSON that start with a slash.
 static LINKS: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"(?:href|src|action)="([^"]*)"|"(/[^" <>]*)""#).unwrap());
 
-/// The proxies: each makes the request that reaches the dashboard from the path that the client asks for.
+/// The proxies. Each creates the request that reaches the dashboard, from the path that the client requests.
 type ProxyRequest = fn(&PublicAddress, &str) -> Request;
 
 fn passes_the_path(public: &PublicAddress, target: &str) -> Request {
@@ -39,7 +39,7 @@ fn crawl(site: &Site, proxy: ProxyRequest) -> BTreeSet<String> {
         let ask = |target: &str| handle(site, &proxy(site.public_address(), target), NOW);
         let response: Response = ask(&target);
         let status = response.status.as_u16();
-        // This farm has no daemon and so no snapshot of its status.
+        // This farm has no daemon, and so no status snapshot.
         let is_missing = status == 404 && target.contains("status&format=json");
         assert!(matches!(status, 200 | 302 | 303) || is_missing, "{target}: {status}");
         let mut links: Vec<String> = Vec::new();
@@ -53,7 +53,7 @@ fn crawl(site: &Site, proxy: ProxyRequest) -> BTreeSet<String> {
                 let link = captures.get(1).or(captures.get(2)).unwrap().as_str();
                 links.push(link.replace("&amp;", "&").replace("&#38;", "&"));
             }
-            // An address means the same with a slash at its end.
+            // A trailing slash does not change the meaning of an address.
             let (path, query) = target.split_once('?').unwrap_or((&target, ""));
             let slash = ask(&format!("{path}/?{query}"));
             assert_eq!(slash.status.as_u16(), 200, "{path}/");
@@ -96,7 +96,7 @@ fn feeds_link_to_the_public_address() {
     let feed = body_text(farm.ask(&public.locate(request.clone(), true)));
     assert!(feed.contains("href=\"https://ci.example.org/ktest/ci?user=mira"), "{feed}");
     assert!(!feed.contains("127.0.0.1"), "{feed}");
-    // Without a configuration, a cache keeps the responses for different proxies apart.
+    // Without a configuration, a cache distinguishes the responses for different proxies.
     let forwarded = request
         .with_header("x-forwarded-host".parse().unwrap(), "ci.example.org")
         .with_header("x-forwarded-proto".parse().unwrap(), "https");

@@ -1,4 +1,4 @@
-//! `/openapi.json` is correct: every JSON view has the described schema, and every parameter is described.
+//! `/openapi.json` is correct: every JSON view matches its schema, and every parameter is described.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
@@ -12,8 +12,8 @@ fn document() -> Value {
     serde_json::from_str(&small().get("/openapi.json")).unwrap()
 }
 
-/// The errors of a value by a schema. Knows the keywords that the document uses; any other is an error, so that no rule
-/// is ignored.
+/// The errors of a value according to a schema. Supports the keywords that the document uses; any other is an error, so
+/// that no rule is ignored.
 #[expect(clippy::too_many_lines, reason = "one arm for each keyword")]
 fn problems(document: &Value, schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
     let mut wrong = |what: String| found.push(format!("{place}: {what}"));
@@ -95,7 +95,7 @@ fn problems(document: &Value, schema: &Value, value: &Value, place: &str, found:
     }
 }
 
-/// The schema of a list has no keywords after its items, which this test would ignore.
+/// Checks that the schema of a list has no keywords after its items, which this test would ignore.
 fn check_rest(schema: &Value, last: &str) {
     let known = ["description", "type", last];
     assert!(schema.as_object().unwrap().keys().all(|keyword| known.contains(&keyword.as_str())), "{schema}");
@@ -109,9 +109,9 @@ fn check(document: &Value, farm: &Farm, target: &str, name: &str) {
     assert!(found.is_empty(), "{target} is not a {name}: {found:#?}\n{value:#}");
 }
 
-/// The check itself finds wrong values.
+/// Checks that the check itself finds wrong values.
 #[test]
-fn a_wrong_value_is_seen() {
+fn a_wrong_value_is_found() {
     let document = document();
     let wrong = |name: &str, value: Value| {
         let mut found = Vec::new();
@@ -128,7 +128,7 @@ fn a_wrong_value_is_seen() {
 }
 
 #[test]
-fn every_view_has_the_shape_that_the_document_names() {
+fn every_view_matches_its_schema() {
     let document = document();
     let farm = small();
     let (branch, short) = ("/ci?user=mira&branch=ext4-testing", &commits()[3].0.as_str()[..12].to_owned());
@@ -161,7 +161,7 @@ fn every_view_has_the_shape_that_the_document_names() {
 }
 
 #[test]
-fn the_snapshot_has_its_shape_with_much_and_with_nothing() {
+fn a_full_and_an_empty_snapshot_match_the_schema() {
     use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, FairShare, JobStatus};
     let document = document();
     let nothing = Farm::with(|fixture| {
@@ -192,9 +192,9 @@ fn the_snapshot_has_its_shape_with_much_and_with_nothing() {
     check(&document, &much, "/ci?status&format=json", "Snapshot");
 }
 
-/// Every parameter of the routes is in the document, and every path of the document is a route.
+/// Every parameter of the routes is in the document, and every path in the document is a route.
 #[test]
-fn paths_and_parameters_are_those_of_the_routes() {
+fn paths_and_parameters_match_the_routes() {
     let document = document();
     let farm = small();
     let commit = commits()[3].0.to_string();
@@ -231,7 +231,7 @@ fn paths_and_parameters_are_those_of_the_routes() {
 }
 
 #[test]
-fn coverage_has_its_shape_and_its_pages() {
+fn coverage_matches_its_schema_and_has_pages() {
     let (farm, sha) = common::covered();
     let document = document();
     for target in [

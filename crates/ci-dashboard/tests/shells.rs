@@ -1,4 +1,4 @@
-//! The two ways in: the HTTP server, and CGI as a process and behind a real web server.
+//! The two front ends: the HTTP server, and CGI as a process and behind a real web server.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -20,7 +20,7 @@ struct Reply {
     body: Vec<u8>,
 }
 
-/// One request over one connection.
+/// Sends one request over a new connection.
 fn ask(address: SocketAddr, target: &str, headers: &str) -> Reply {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -35,7 +35,7 @@ fn log_address() -> String {
     format!("/c/{}/fs.ext4.basic.punch/log.br", commits()[3].0)
 }
 
-/// The responses that the server and a web server with CGI have in common.
+/// Checks the responses that are the same from the server and from a web server with CGI.
 fn check_site(address: SocketAddr, farm: &Farm) {
     let page = ask(address, "/ci?user=mira&branch=ext4-testing", "");
     assert!(page.head.starts_with("HTTP/1.1 200"), "{}", page.head);
@@ -141,7 +141,7 @@ fn post(address: SocketAddr, target: &str, headers: &str, body: &str) -> Reply {
     Reply { head: String::from_utf8(bytes[..end].to_vec()).unwrap(), body: bytes[end + 4..].to_vec() }
 }
 
-/// Only with the token; there is no daemon to signal.
+/// Works only with the token; there is no daemon to signal.
 fn hook_answers(address: SocketAddr) {
     let post = |target: &str, token: &str| {
         let reply = post(address, target, &format!("Authorization: Bearer {token}\r\n"), "");
@@ -152,7 +152,7 @@ fn hook_answers(address: SocketAddr) {
     assert_eq!(post("/ci", TOKEN), "405");
 }
 
-/// By the form and by a program.
+/// With the form and by a program.
 fn a_rerun_is_requested(address: SocketAddr, farm: &Farm) {
     let page = format!("/c/{}/fs.ext4.basic.punch/", commits()[3].0);
     let rerun = format!("{page}rerun");
@@ -204,7 +204,7 @@ fn a_rerun_is_requested(address: SocketAddr, farm: &Farm) {
     assert!(!farm.get(&page).contains("<form class=\"rerun\""));
 }
 
-/// A running curl that follows a log over HTTP/2 and has received the head.
+/// Starts a curl that follows a log over HTTP/2, and waits until it has received the head.
 fn follow_over_http2(
     runtime: &tokio::runtime::Runtime,
     address: SocketAddr,
@@ -229,7 +229,7 @@ fn follow_over_http2(
     Some(running)
 }
 
-/// HTTP/2 without TLS, as a proxy speaks it; curl is the client.
+/// HTTP/2 without TLS, as used by a proxy; curl is the client.
 fn http2(runtime: &tokio::runtime::Runtime, address: SocketAddr, farm: &Farm) {
     let curl = Path::new("/usr/bin/curl");
     let run = |args: &[&str], target: &str| {
@@ -255,7 +255,7 @@ fn http2(runtime: &tokio::runtime::Runtime, address: SocketAddr, farm: &Farm) {
     let output =
         run(&[two, "-o", "/dev/null", "-w", "%{http_code}"], &format!("/ci?user={}", "a".repeat(9000)));
     assert_eq!(output.text(), "400");
-    // An upgrade is not accepted. (curl of Debian 12 cannot use a connection twice this way: curl's issue 10634.)
+    // An upgrade is not accepted. (curl in Debian 12 cannot use such a connection twice: curl issue 10634.)
     let output = run(&["--http2", "-o", "/dev/null", "-w", "%{http_version} %{http_code}"], page);
     assert_eq!(output.text(), "1.1 200");
 }
@@ -319,7 +319,7 @@ fn cgi_as_a_process() {
     let (head, error) = cgi("/ci?user=nobody&format=json", &[]);
     assert!(head.starts_with("Status: 404 "), "{head}");
     assert!(String::from_utf8(error).unwrap().starts_with("{\"error\""));
-    // Errors of the configuration are only logged.
+    // Errors in the configuration are only logged.
     let (head, page) = cgi("/ci", &[("KTEST_CI_CONFIG", "/nowhere/ktest-ci.toml")]);
     assert!(head.starts_with("Status: 503 "), "{head}");
     assert!(!String::from_utf8(page).unwrap().contains("nowhere"));
@@ -337,7 +337,7 @@ fn cgi_behind_lighttpd() {
     let farm = small();
     let work = tempfile::tempdir().unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    // A CGI program has no arguments, so the configuration is given in the environment.
+    // A CGI program has no arguments, so the environment selects the configuration.
     let settings = format!(
         "server.document-root = \"{root}\"\nserver.port = {port}\nserver.bind = \"127.0.0.1\"\n\
          server.modules = (\"mod_alias\", \"mod_setenv\", \"mod_cgi\")\n\

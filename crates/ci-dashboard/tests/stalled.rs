@@ -1,4 +1,4 @@
-//! Clients that stall: the server answers the others, and disconnects the ones that stall.
+//! Clients that stall: the server continues to serve other clients, and disconnects the ones that stall.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -12,7 +12,7 @@ use ci_dashboard::{Actions, Limits, Proxies, Site};
 use common::{Farm, commits, small};
 use results::Reader;
 
-/// A running dashboard with a large log; it stops when this is dropped.
+/// A running dashboard with a large log. Dropping it stops it.
 struct Dashboard {
     address: SocketAddr,
     log: String,
@@ -35,7 +35,7 @@ impl Dashboard {
         Self { address, log, runtime, _farm: farm }
     }
 
-    /// The status of a request from the address `source` and the time that it took.
+    /// The status of a request from the address `source`, and the time that it took.
     fn ask(&self, source: Ipv4Addr, headers: &str) -> std::io::Result<(u16, Duration)> {
         let began = Instant::now();
         let connect = async {
@@ -53,7 +53,7 @@ impl Dashboard {
         Ok((status, began.elapsed()))
     }
 
-    /// The server answers requests from `source` within 100 ms. A busy machine may delay some of them.
+    /// Asserts that the server answers requests from `source` within 100 ms. A busy machine may delay some of them.
     fn answers(&self, source: Ipv4Addr) {
         let mut answers: Vec<_> = (0..9).map(|_| self.ask(source, "").unwrap()).collect();
         answers.sort_by_key(|(_, time)| *time);
@@ -68,7 +68,7 @@ impl Dashboard {
         stream
     }
 
-    /// A client that requests the log many times and opens no window.
+    /// A client that requests the log many times without a flow-control window.
     fn stalled_http2(&self, streams: u32) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.write_all(&http2_requests(&self.log, streams, 0)).ok();
@@ -98,7 +98,7 @@ fn http2_head(path: &str) -> Vec<u8> {
     head
 }
 
-/// The bytes of a client that opens a window of `window` bytes for each stream.
+/// The bytes of a client that allows a window of `window` bytes per stream.
 fn http2_requests(path: &str, streams: u32, window: u32) -> Vec<u8> {
     let head = http2_head(path);
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -110,13 +110,13 @@ fn http2_requests(path: &str, streams: u32, window: u32) -> Vec<u8> {
     bytes
 }
 
-/// Whether the other side closes the connection within `limit`.
+/// Whether the peer closes the connection within `limit`.
 fn is_closed(stream: &mut TcpStream, limit: Duration) -> bool {
     let began = Instant::now();
     let mut piece = [0; 1];
     stream.set_nonblocking(true).unwrap();
     while began.elapsed() < limit {
-        // Reading a whole buffer would be progress, so only the error of a write counts.
+        // Reading a full buffer would be progress, so only a write error counts.
         match stream.write(b" ") {
             Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return true,
             _ => {}
@@ -130,7 +130,7 @@ fn is_closed(stream: &mut TcpStream, limit: Duration) -> bool {
 }
 
 #[test]
-fn five_hundred_stalled_connections_of_one_address_stop_nobody() {
+fn stalled_connections_of_one_address_do_not_block_others() {
     let server = Dashboard::start(Limits::default(), Proxies::default());
     let (same, other) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2));
     let pause = || std::thread::sleep(Duration::from_millis(1500));
@@ -142,7 +142,7 @@ fn five_hundred_stalled_connections_of_one_address_stop_nobody() {
     server.answers(other);
     pause();
     server.answers(same);
-    // Clients that only connect, and halves of requests.
+    // Clients that only connect, and incomplete requests.
     held.extend((0..500).map(|number| {
         let mut stream = TcpStream::connect(server.address).unwrap();
         stream.write_all(&b"GET / HTTP/1.1\r\nHost: ci\r\n"[..number % 25]).ok();
@@ -151,7 +151,7 @@ fn five_hundred_stalled_connections_of_one_address_stop_nobody() {
     server.answers(other);
     pause();
     server.answers(same);
-    // Many requests at the same time: those of the same address wait.
+    // Many concurrent requests: those of the same address wait.
     held.extend((0..500).map(|_| server.stalled_http2(100)));
     server.answers(other);
     drop(held);
@@ -176,13 +176,13 @@ fn a_client_that_stalls_is_disconnected() {
 }
 
 #[test]
-fn a_slow_client_gets_the_whole_file() {
+fn a_slow_client_gets_the_complete_file() {
     let limits = Limits { stall: Duration::from_secs(2), ..Limits::default() };
     let server = Dashboard::start(limits, Proxies::default());
     let mut stream = server.stalled_http1();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let (mut received, mut piece) = (0, vec![0; 150_000]);
-    // 3 MB in more than twice the time after which a client stalls.
+    // 3 MB in more than twice the time after which a client is considered stalled.
     while received < 3_000_000 {
         let count = stream.read(&mut piece).unwrap();
         assert!(count > 0, "{received} bytes");
@@ -209,7 +209,7 @@ fn a_stalled_stream_is_reset_and_its_connection_continues() {
             }
         }
     });
-    // The first frames of the server, until RST_STREAM.
+    // The first frames from the server, up to RST_STREAM.
     let mut head = [0; 9];
     loop {
         stream.read_exact(&mut head).unwrap();
@@ -235,7 +235,7 @@ fn a_trusted_proxy_reports_the_clients() {
         stream
     };
     let (mut held, began) = (Vec::new(), Instant::now());
-    // On a busy machine a stream may seem to stall and be replaced.
+    // On a busy machine, a stream may seem to stall and be replaced.
     loop {
         held.extend((0..8).map(|_| request("192.0.2.1")));
         if server.ask(Ipv4Addr::LOCALHOST, "X-Forwarded-For: 192.0.2.1\r\n").unwrap().0 == 429 {

@@ -1,4 +1,4 @@
-//! The texts of the pages, and the JSON views of docs/formats.md, over a small branch.
+//! The texts of the pages, and the JSON views in docs/formats.md, for a small branch.
 
 mod common;
 
@@ -55,7 +55,7 @@ fn home_and_user() {
 }
 
 #[test]
-fn a_branch_says_what_each_commit_changed() {
+fn a_branch_shows_what_each_commit_changed() {
     let farm = small();
     let page = farm.get("/ci?user=mira&branch=ext4-testing");
     insta::assert_snapshot!("branch", page_text(&page));
@@ -150,7 +150,7 @@ fn problems_are_pages_and_json_with_the_right_codes() {
 }
 
 #[test]
-fn the_snapshot_is_shown_and_never_trusted() {
+fn the_snapshot_is_shown_and_not_trusted() {
     use model::snapshot::{BatchStatus, ExecutorStatus, FairShare};
     let farm = Farm::with(|fixture| {
         fixture.snapshot(&model::StatusSnapshot {
@@ -213,7 +213,7 @@ fn two_sides_are_compared() {
     insta::assert_snapshot!("compare", page_text(&farm.get(&target)));
     let by_form = format!("/ci?user=mira&compare={}&with={}", id(4), &id(3)[..12]);
     assert_eq!(page_text(&farm.get(&target)), page_text(&farm.get(&by_form)));
-    // A branch is its newest tested commit; of another user with the user's name before.
+    // A branch means its newest tested commit; a branch of another user is prefixed with the user's name.
     let branches: serde_json::Value =
         serde_json::from_str(&farm.get("/ci?user=mira&compare=anton/xfs/for-next..ext4-testing&format=json"))
             .unwrap();
@@ -266,14 +266,14 @@ fn a_growing_log_is_followed_by_events() {
         whole,
         "retry: 1000\n\nid: 41:2\ndata: [[1,\"m\",\"00000 \",\"========= TEST   rename\"],[2,\"\",\"00001 \",\"half\"]]\n\n"
     );
-    // After the position of the client, from the page or its last event.
+    // After the position of the client, which is from the page or its last event.
     let live = farm.path().join(id(1)).join("fs.ext4.basic.rename/log");
     std::fs::write(&live, "00000 ========= TEST   rename\n00001 half\n00002 more\n000").unwrap();
     let more = farm.get(&format!("{follow}?from=41:2"));
     assert_eq!(more, "retry: 1000\n\nid: 52:3\ndata: [[3,\"\",\"00002 \",\"more\"]]\n\n");
     let again = Request::get(&follow).with_header(http::HeaderName::from_static("last-event-id"), "41:2");
     assert_eq!(common::body_text(farm.ask(&again)), more);
-    // A page with an incomplete line follows from before it.
+    // A page with an incomplete line is followed from before that line.
     let page = farm.get(&format!("/c/{}/fs.ext4.basic.rename/", id(1)));
     assert!(page.contains("follow?from=52:3\""), "{page}");
     // A test with a verdict has ended.
@@ -396,7 +396,7 @@ fn suspicious_passes_are_marked() {
     assert_eq!(branch.matches("suspicious passes").count(), 1, "{branch}");
     assert!(farm.get("/ci?user=mira&branch=next&test=fsx").contains("1 suspicious pass"));
     assert!(!farm.get(&format!("/c/{}/", commits[2].0)).contains("suspicious"));
-    // While the commit is being tested nothing has vanished yet.
+    // While the commit is being tested, no test is missing yet.
     let busy = Farm::with(|fixture| fill(fixture, true));
     assert!(busy.get(&format!("/c/{sha}/")).contains("2 suspicious passes"));
 }

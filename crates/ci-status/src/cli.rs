@@ -21,7 +21,7 @@ use crate::context::{Context, ResultsLocation};
 use crate::problem::Problem;
 use crate::screen::{self, Screen, UserInput};
 
-/// The time between two reads of `watch` and `wait`, for results on this machine and over `--remote`.
+/// The interval at which `watch` and `wait` read, for results on this machine and for `--remote`.
 const POLL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 
 /// Parses the command line and runs the command.
@@ -30,11 +30,11 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match print(&cli) {
         Ok(code) => ExitCode::from(code),
-        // The reader of the output has closed it.
+        // The reader of the output has closed the pipe.
         Err(Problem::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             stdio::error("ci-status", &error);
-            // The exit code 1 of `wait` means that a test failed.
+            // Exit code 1 of `wait` means that a test failed.
             ExitCode::from(if matches!(cli.command, Command::Wait { .. }) { 125 } else { 1 })
         }
     }
@@ -50,7 +50,7 @@ fn print(cli: &Cli) -> Result<u8, Problem> {
         return live(&context(cli, folder, unix_seconds())?, branch.as_deref());
     }
     match (&cli.command, cli.global.json, terminal) {
-        // Logs are unfiltered in a file or a pipe, and without control characters on a terminal.
+        // Logs are unfiltered in a file or a pipe, and filtered on a terminal.
         (Command::Logs { .. }, false, false) => {
             respond(cli, folder, unix_seconds(), &mut io::stdout().lock())
         }
@@ -58,7 +58,7 @@ fn print(cli: &Cli) -> Result<u8, Problem> {
             filtered(cli, folder, Filter::new(io::stdout().lock()))
         }
         (_, false, true) if is_paged(cli) => paged(cli, folder),
-        // JSON and completions are escaped where they are made.
+        // JSON and completions are already escaped.
         (Command::Completions { .. }, ..) | (_, true, _) => {
             respond(cli, folder, unix_seconds(), &mut io::BufWriter::new(io::stdout().lock()))
         }
@@ -98,8 +98,8 @@ fn paged(cli: &Cli, folder: PathBuf) -> Result<u8, Problem> {
     Ok(code)
 }
 
-/// Runs a command line (with the program name) in `folder` at the time `now` (Unix seconds). The output has colors.
-/// Returns the exit code.
+/// Runs a command line (including the program name) in `folder` at the time `now` (Unix seconds). The output has
+/// colors. Returns the exit code.
 pub fn answer(
     arguments: impl IntoIterator<Item: Into<OsString> + Clone>,
     folder: PathBuf,
@@ -142,7 +142,7 @@ fn respond(cli: &Cli, folder: PathBuf, now: i64, out: &mut dyn Write) -> Result<
     written(cli, &*run(cli, &context)?, out)
 }
 
-/// Writes an answer and returns its exit code, also if the reader has closed the pipe.
+/// Writes an answer and returns its exit code, even if the reader has closed the pipe.
 fn written(cli: &Cli, answer: &dyn Answer, out: &mut dyn Write) -> Result<u8, Problem> {
     let result = if cli.global.json {
         let json = answer.json().map_err(io::Error::other)?;
@@ -187,7 +187,7 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
     })
 }
 
-/// The completions of a shell. They need no results.
+/// The completions of a shell, which do not depend on results.
 struct Completions(Shell);
 
 impl Answer for Completions {

@@ -1,4 +1,4 @@
-//! What every command is given: the results, and the defaults for arguments that are left out.
+//! The input of every command: the results, and the defaults for omitted arguments.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::problem::Problem;
 pub struct Context {
     /// The results.
     pub backend: Arc<dyn Backend>,
-    /// The preferred owner if several users have a branch of the given name.
+    /// The preferred owner if several users have a branch with the given name.
     pub user: Option<UserName>,
-    /// The folder whose git checkout gives HEAD.
+    /// The directory of the git checkout for HEAD.
     pub folder: PathBuf,
     /// Unix seconds.
     pub now: i64,
@@ -29,9 +29,9 @@ pub struct ResultsLocation<'a> {
     pub output_dir: Option<&'a Path>,
     /// A configuration file.
     pub config: Option<&'a Path>,
-    /// A dashboard address. Empty: the address of the configuration or the environment.
+    /// A dashboard address. Empty means the address in the configuration or the environment.
     pub remote: Option<&'a str>,
-    /// The address of the environment, used if no option is given and this machine has no results.
+    /// The address in the environment, used if no option is given and this machine has no results.
     pub fallback: Option<&'a str>,
     /// Use only results on this machine.
     pub local: bool,
@@ -44,8 +44,8 @@ pub struct ResultsLocation<'a> {
 }
 
 impl Context {
-    /// Opens, in this order: the dashboard at `remote`; the folder `output_dir`; the `output_dir` of the configuration;
-    /// the `ci_url` of the configuration if that folder does not exist.
+    /// Opens, in this order: the dashboard at `remote`; the directory `output_dir`; the `output_dir` in the
+    /// configuration; the `ci_url` in the configuration if that directory does not exist.
     pub fn open(location: &ResultsLocation<'_>, folder: PathBuf, now: i64) -> Result<Self, Problem> {
         let given = location.user.cloned();
         let context = |backend, user| Self { backend, user, folder, now };
@@ -56,7 +56,7 @@ impl Context {
             return Ok(context(remote(url, location)?, given));
         }
         let config = config::find(location.config).and_then(|file| config::load_lenient(&file));
-        // A broken file of one user must not hide published results.
+        // An invalid file of a user must not hide published results.
         let (config, _) = match (config, location.fallback) {
             (Ok(config), _) => config,
             (Err(_), Some(url)) if location.config.is_none() && !location.local => {
@@ -75,7 +75,7 @@ impl Context {
     }
 }
 
-/// With `--user` only the JSON API is read: a dashboard may publish no files.
+/// With `--user`, only the JSON API is used, because a dashboard may not publish files.
 fn remote(url: &str, location: &ResultsLocation<'_>) -> Result<Arc<dyn Backend>, Problem> {
     let format = if location.user.is_some() { CommitFormat::Json } else { CommitFormat::Blobs };
     let token = location.token_file.map(fsx::secret::read).transpose()?;

@@ -1,31 +1,31 @@
-//! The part of a log to show first: the crash report if there is one, else the lines before the failed marker.
+//! The part of a log to show first: the crash report if there is one, or else the lines before the failed marker.
 
 use std::io::{self, Write};
 
 use model::marker::Marker;
 
-/// A log of up to this many lines is shown whole.
+/// A log with at most this many lines is shown completely.
 const WHOLE: usize = 120;
-/// Lines shown above and below a crash report.
+/// The number of lines shown above and below a crash report.
 const AROUND_CRASH: usize = 15;
-/// Lines shown above a failed marker and below it.
+/// The number of lines shown above and below a failed marker.
 const AROUND_MARKER: (usize, usize) = (60, 5);
-/// The longest report that is shown whole, in lines.
+/// The maximum length of a report that is shown completely, in lines.
 const REPORT_MAX: usize = 200;
 
-/// Some lines of a log, numbered from 1, both ends included.
+/// A range of lines of a log, numbered from 1, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Excerpt {
     /// The first line shown.
     pub first: usize,
     /// The last line shown.
     pub last: usize,
-    /// The line at which the failure shows.
+    /// The line that shows the failure.
     pub failure: usize,
     total: usize,
 }
 
-/// The lines around the failure; `None` for a log that is short enough to be shown whole.
+/// The lines around the failure; `None` if the log is short enough to be shown completely.
 pub fn excerpt(log: &str) -> Option<Excerpt> {
     let total = log.lines().count();
     if total <= WHOLE {
@@ -44,7 +44,7 @@ pub fn excerpt(log: &str) -> Option<Excerpt> {
 }
 
 impl Excerpt {
-    /// Writes the lines, with a note about the lines left out.
+    /// Writes the lines, with a note about the omitted lines.
     pub fn write(&self, log: &str, out: &mut dyn Write) -> io::Result<()> {
         let lines = |count: usize| if count == 1 { "line".into() } else { format!("{count} lines") };
         if self.first > 1 {
@@ -69,13 +69,13 @@ mod tests {
     }
 
     #[test]
-    fn short_logs_are_whole() {
+    fn short_logs_are_shown_completely() {
         assert_eq!(excerpt(""), None);
         assert_eq!(excerpt(&numbered(120)), None);
     }
 
     #[test]
-    fn it_opens_at_the_crash() {
+    fn an_excerpt_starts_at_the_crash() {
         let crash = "00500 [   12.000000] kernel BUG at fs/ext4/inode.c:123!\n\
             00500 [   12.000001] RIP: 0010:ext4_punch_hole+0x1/0x2\n00500 [   12.000002] ---[ end trace 0 ]---\n";
         let log = format!("{}{crash}{}00999 ========= FAILED punch in 3s\n", numbered(500), numbered(500));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_crash_at_the_marker_else_at_the_end() {
+    fn without_a_crash_an_excerpt_is_at_the_marker_or_the_end() {
         let log = format!("{}00300 ========= FAILED punch in 3s\n{}", numbered(300), numbered(50));
         let found = excerpt(&log).unwrap();
         assert_eq!((found.first, found.failure, found.last), (241, 301, 306));

@@ -1,8 +1,8 @@
-//! `ci-status`: query CI results from a terminal.
+//! `ci-status`: queries CI results from a terminal.
 //!
 //! Each command is a function from a [`Context`] to plain data that prints itself as text or as JSON; [`cli`] parses,
-//! wires and prints. Commands cannot tell whether the results are in a folder or behind a dashboard. Nothing here
-//! writes results.
+//! connects and prints. The output does not depend on whether the results are in a directory or on a dashboard. Nothing
+//! here writes results.
 
 mod args;
 pub mod backend;

@@ -1,4 +1,4 @@
-//! Why a command fails: one line that says what failed, where, and what to do.
+//! Why a command fails: one line that states what failed, where, and what to do.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use model::{CommitId, ResultKey};
 
-/// The number of choices in a message.
+/// The maximum number of choices in a message.
 const CHOICES_MAX: usize = 10;
 
 /// Where a redirect led.
@@ -23,7 +23,7 @@ pub enum Problem {
     /// The configuration cannot be read.
     #[error("{0}; or give the results with --output-dir or --remote")]
     Config(#[from] config::ConfigError),
-    /// A dashboard cannot be reached, or its answer cannot be used.
+    /// A dashboard cannot be reached, or its response cannot be used.
     #[error("{url}: {reason}; check --remote, and that the dashboard runs")]
     Remote {
         /// The address.
@@ -31,7 +31,7 @@ pub enum Problem {
         /// What failed.
         reason: String,
     },
-    /// A web page, where a dashboard would send JSON or a file. It is often the log-in page of a proxy.
+    /// A web page instead of JSON or a file. It is often the log-in page of a proxy.
     #[error(
         "{url}: the answer is a web page {title:?}{}; if it is a log-in page, give a token of the server with --token-file, or an address that requires no log-in",
         from(url, address)
@@ -63,7 +63,7 @@ pub enum Problem {
     /// The file of `--token-file` cannot be used.
     #[error("--token-file: {0}")]
     TokenFile(#[from] fsx::secret::SecretError),
-    /// The token cannot be sent.
+    /// The token cannot be sent in a header.
     #[error(
         "--token-file: the token contains characters that a header cannot have; write the token alone into the file"
     )]
@@ -148,25 +148,25 @@ pub enum Problem {
         /// The tests that match.
         choices: Choices,
     },
-    /// No argument, and no checkout to take a default from.
+    /// There is no argument, and no checkout to take a default from.
     #[error("no {argument} given and {} is not inside a git checkout{nearest}", folder.display())]
     NoCheckout {
-        /// The argument as the help names it.
+        /// The name of the argument in the help.
         argument: &'static str,
         /// The current folder.
         folder: PathBuf,
         /// What could be given.
         nearest: Nearest,
     },
-    /// No argument, and HEAD of the checkout cannot be read.
+    /// There is no argument, and HEAD of the checkout cannot be read.
     #[error("no {argument} given and HEAD cannot be read: {reason}")]
     Head {
-        /// The argument as the help names it.
+        /// The name of the argument in the help.
         argument: &'static str,
         /// What failed.
         reason: gitio::GitError,
     },
-    /// No argument, and the checkout is on no branch.
+    /// There is no argument, and HEAD of the checkout is detached.
     #[error(
         "no BRANCH given and HEAD of the checkout is detached; give a branch (ci-status branches lists them)"
     )]
@@ -190,7 +190,7 @@ pub enum Problem {
         kind: &'static str,
         /// Its status and reason.
         status: String,
-        /// Which other log there may be.
+        /// A hint to another log that may exist.
         hint: &'static str,
     },
     /// Nothing will test the commit.
@@ -246,7 +246,7 @@ pub enum Problem {
     Stdout(#[from] stdio::OutputError),
 }
 
-/// Some names out of many, for a message.
+/// A few of many names, for a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choices(Vec<String>);
 
@@ -268,12 +268,12 @@ impl fmt::Display for Choices {
     }
 }
 
-/// The end of a message about a name that does not exist: the nearest name, or the names there are.
+/// The end of a message about a name that does not exist: the nearest names, or all existing names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Nearest {
-    /// The names that are most likely meant.
+    /// The names that were most likely meant.
     Similar(Choices),
-    /// The names, the most similar ones first if there are many. With a heading: `branches`.
+    /// All names, most similar ones first if there are many. The text is a heading: `branches`.
     All(&'static str, Choices),
 }
 
@@ -311,9 +311,9 @@ impl fmt::Display for Nearest {
     }
 }
 
-/// The edit distance from a given name to a choice, or to the last part of it if that is smaller.
+/// The edit distance between a given name and a choice, or the last part of the choice if that is smaller.
 fn distance(name: &str, choice: &str) -> usize {
-    // The distance takes quadratic time, and names have no length limit.
+    // The computation takes quadratic time, and names have no length limit.
     let cut = |text: &str| text.chars().take(100).flat_map(char::to_lowercase).collect::<String>();
     let (name, choice) = (cut(name), cut(choice));
     let last = choice.rsplit(['/', '.']).next().unwrap_or(&choice);
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_choices_the_nearest_are_shown() {
+    fn only_the_nearest_of_many_choices_are_shown() {
         let names = (0..100).map(|at| format!("kmo/branch-{at:02}")).chain(["amy/ext4-testing".into()]);
         let shown = Nearest::new("branches", "ext4-next", names).to_string();
         assert!(

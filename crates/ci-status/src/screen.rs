@@ -9,7 +9,7 @@ use spawn::{Cmd, Stream};
 use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The alternate screen of a live view. Dropping it restores the shell's screen.
+/// The alternate screen of a live view. Dropping it restores the normal screen.
 #[derive(Debug)]
 pub struct Screen {
     out: io::Stdout,
@@ -27,7 +27,7 @@ pub enum UserInput {
 }
 
 impl Screen {
-    /// Switches to the alternate screen. A signal that ends the program restores the screen, too.
+    /// Switches to the alternate screen. The normal screen is also restored if a signal ends the program.
     pub fn open() -> io::Result<Self> {
         let mut this = Self { out: io::stdout() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -69,7 +69,7 @@ impl Screen {
         self.out.flush()
     }
 
-    /// Waits for `time` or until the user does something.
+    /// Waits for `time` or until there is user input.
     pub fn pause(&mut self, time: Duration) -> io::Result<UserInput> {
         let end = Instant::now() + time;
         loop {
@@ -98,13 +98,13 @@ impl Drop for Screen {
     }
 }
 
-/// Restores the shell's screen.
+/// Restores the normal screen.
 fn release(out: &mut io::Stdout) {
     let _ = execute!(out, cursor::Show, terminal::LeaveAlternateScreen);
     let _ = terminal::disable_raw_mode();
 }
 
-/// The first `columns` visible characters of a line; colors that are cut off are reset.
+/// The first `columns` visible characters of a line. Colors are reset if the line is cut.
 fn fit(line: &str, columns: usize) -> String {
     let (mut out, mut used, mut cut) = (String::new(), 0, false);
     let mut rest = line.chars();
@@ -137,20 +137,20 @@ pub fn is_long(text: &[u8]) -> bool {
     terminal::size().is_ok_and(|(_, rows)| lines > usize::from(rows))
 }
 
-/// Shows a text in a pager (`command`: a program and its arguments). Returns false if it does not start.
+/// Shows a text in a pager (`command` is a program and its arguments). Returns false if the pager cannot be started.
 pub fn page(command: &str, text: &[u8]) -> io::Result<bool> {
     let mut words = command.split_whitespace();
     let Some(program) = words.next() else { return Ok(false) };
     let less = if std::env::var_os("LESS").is_some() { None } else { Some("-RX") };
     let mut cmd = Cmd::new(program).args(words).foreground();
     if let Some(less) = less {
-        // Keep colors; leave the text on the screen.
+        // Keep colors, and leave the text on the screen.
         cmd = cmd.env("LESS", less);
     }
     let cmd = cmd.streams(Stream::Pipe, Stream::Inherit, Stream::Inherit);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Ctrl-C is for the pager.
+        // The pager handles Ctrl-C.
         let _interrupts = signal(SignalKind::interrupt())?;
         let Ok(mut child) = cmd.start() else { return Ok(false) };
         if let Some(mut stdin) = child.take_stdin() {

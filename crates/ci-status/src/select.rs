@@ -1,4 +1,4 @@
-//! From a name on the command line to a branch, a commit or a test. An ambiguous name is an error.
+//! Resolves names on the command line to a branch, a commit or a test. An ambiguous name is an error.
 
 use gitio::Repo;
 use model::{BranchRef, CommitId, ResultKey, UserName};
@@ -8,7 +8,7 @@ use crate::backend::all_branches;
 use crate::context::Context;
 use crate::problem::{Choices, Nearest, Problem};
 
-/// The branch of a name: `branch`, `user/branch`, or the beginning of either. Without a name, the branch of HEAD.
+/// The branch with this name: `branch`, `user/branch`, or the start of either. Without a name, the branch of HEAD.
 pub fn branch(context: &Context, name: Option<&str>) -> Result<BranchRef, Problem> {
     let all = all_branches(&*context.backend)?;
     if all.is_empty() {
@@ -55,7 +55,7 @@ fn pick_branch(all: &[BranchRef], user: Option<&UserName>, name: &str) -> Result
     })
 }
 
-/// HEAD of the checkout of the current folder, for an argument that was left out.
+/// HEAD of the checkout in the current directory, for an argument that was omitted.
 fn checkout_head(
     context: &Context,
     argument: &'static str,
@@ -67,12 +67,12 @@ fn checkout_head(
     repo.head().map_err(|reason| Problem::Head { argument, reason })
 }
 
-/// A commit, and the branch if the commit was given as one.
+/// A commit, and the branch if the commit was selected by a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectedCommit {
     /// The commit.
     pub commit: CommitId,
-    /// The branch of which it is the newest tested commit.
+    /// The branch, if this is its newest tested commit.
     pub at: Option<BranchRef>,
 }
 
@@ -82,13 +82,13 @@ impl From<CommitId> for SelectedCommit {
     }
 }
 
-/// The commit of a name, see [`commit_or_branch`].
+/// The commit with this name, see [`commit_or_branch`].
 pub fn commit(context: &Context, name: Option<&str>) -> Result<CommitId, Problem> {
     Ok(commit_or_branch(context, name)?.commit)
 }
 
-/// The commit of a name: the first digits of a commit with results, a branch (its newest tested commit), or, inside a
-/// checkout, any revision. Without a name, HEAD.
+/// The commit with this name: the first digits of a commit with results, a branch (its newest tested commit), or,
+/// inside a checkout, any revision. Without a name, HEAD.
 pub fn commit_or_branch(context: &Context, name: Option<&str>) -> Result<SelectedCommit, Problem> {
     let Some(name) = name else {
         let branches = || Nearest::all("branches", all_branches(&*context.backend).unwrap_or_default());
@@ -128,8 +128,8 @@ fn with_results(context: &Context, revision: &str, commit: CommitId) -> Result<C
     }
 }
 
-/// The commit to wait for: like [`commit`], but a branch stands for its tip, and a revision of the checkout need not have
-/// results yet.
+/// The commit to wait for: like [`commit`], but a branch means its tip, and a revision in the checkout does not need to
+/// have results yet.
 pub fn awaited(context: &Context, name: Option<&str>) -> Result<CommitId, Problem> {
     let listed = match commit(context, name) {
         Ok(commit) => Ok(commit),
@@ -144,12 +144,12 @@ pub fn awaited(context: &Context, name: Option<&str>) -> Result<CommitId, Proble
         let tip = context.backend.branch(&at)?.unwrap_or_default().into_iter().next();
         return tip.map(|entry| entry.commit).ok_or_else(|| Problem::NoCommit { name: name.into() });
     }
-    // A full id may be of a commit that was just pushed.
+    // A full id may be that of a commit that was just pushed.
     listed.or_else(|error| name.parse().map_err(|_| error))
 }
 
-/// The test of a name among `keys` (sorted): the key, its beginning, or the beginning of a part after a dot (`punch` for
-/// `fs.ext4.basic.punch`). `/` counts as a dot.
+/// The test with this name in `keys` (sorted): the key, its start, or the start of a part after a dot (`punch` for
+/// `fs.ext4.basic.punch`). `/` is equivalent to a dot.
 pub fn test(keys: &[ResultKey], name: &str, place: &str) -> Result<ResultKey, Problem> {
     let dotted = name.trim_end_matches(".ktest").replace('/', ".");
     let part = format!(".{dotted}");
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn branches_by_name_and_beginning() {
+    fn branches_by_name_and_prefix() {
         let pick = |user: Option<&str>, name| {
             let user = user.map(|user| user.parse().unwrap());
             pick_branch(&branches(), user.as_ref(), name).map(|branch| branch.to_string())
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_by_key_beginning_and_part() {
+    fn tests_by_key_prefix_and_part() {
         let keys: Vec<ResultKey> =
             ["boot.boots", "fs.ext4.basic.punch", "fs.ext4.basic.punch_hole", "fs.xfs.fstests.generic.001"]
                 .map(|key| key.parse().unwrap())

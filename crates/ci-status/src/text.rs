@@ -1,5 +1,5 @@
-//! Text output: colors of statuses, durations, tables. Colors are always written; [`anstream`] removes them if the output
-//! is not a terminal.
+//! Text output: colors of statuses, durations, tables. Colors are always written; [`anstream`] removes them if the
+//! output is not a terminal.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub fn paint(style: Style, text: impl fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// The statuses in the order of output: failures first.
+/// The statuses in output order: failures first.
 pub const BY_URGENCY: [Status; 6] = [
     Status::Failed,
     Status::FailedToRun,
@@ -80,7 +80,7 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// The time from one moment to another, in Unix seconds: `5 s`, `2h 00m`.
+/// The time between two moments, in Unix seconds: `5 s`, `2h 00m`.
 pub fn elapsed(then: i64, now: i64) -> String {
     let seconds = u64::try_from(now.saturating_sub(then)).unwrap_or(0);
     match seconds {
@@ -89,12 +89,12 @@ pub fn elapsed(then: i64, now: i64) -> String {
     }
 }
 
-/// How long ago a moment was, in Unix seconds: `5 s ago`.
+/// The age of a moment, in Unix seconds: `5 s ago`.
 pub fn ago(then: i64, now: i64) -> String {
     format!("{} ago", elapsed(then, now))
 }
 
-/// A table: each column is as wide as its widest cell, the last one is not padded.
+/// A table: each column is as wide as its widest cell, and the last one is not padded.
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<Cell>>,

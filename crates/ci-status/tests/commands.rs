@@ -25,7 +25,7 @@ fn output(folder: &Path, dir: &Path, arguments: &str) -> String {
 }
 
 fn run(dir: &TempDir, arguments: &str) -> String {
-    // A folder outside of any checkout.
+    // A directory outside of any checkout.
     output(Path::new("/proc/1"), dir.path(), arguments)
 }
 
@@ -116,7 +116,7 @@ fn logs() {
 }
 
 #[test]
-fn a_failed_test_s_log_opens_at_the_failure() {
+fn the_log_of_a_failed_test_opens_at_the_failure() {
     let (dir, commit) = (tempfile::tempdir().unwrap(), commit_id("one"));
     let fixture = ResultsFixture::new(dir.path());
     fixture.branch("kmo", "next", &[(commit.clone(), "one".into())]);
@@ -140,7 +140,7 @@ fn a_failed_test_s_log_opens_at_the_failure() {
 }
 
 #[test]
-fn an_empty_log_is_none() {
+fn an_empty_log_is_treated_as_missing() {
     let (dir, commit) = (tempfile::tempdir().unwrap(), commit_id("one"));
     let fixture = ResultsFixture::new(dir.path());
     fixture.branch("kmo", "next", &[(commit.clone(), "one".into())]);
@@ -153,7 +153,7 @@ fn an_empty_log_is_none() {
 }
 
 #[test]
-fn a_log_is_followed_to_its_end() {
+fn a_log_is_followed_until_it_ends() {
     let (dir, commit) = (tempfile::tempdir().unwrap(), commit_id("one"));
     let fixture = ResultsFixture::new(dir.path());
     fixture.branch("kmo", "next", &[(commit.clone(), "one".into())]);

@@ -1,7 +1,7 @@
 //! Benchmarks the store and prints one `name value unit` per line: `cargo run --release -p results --example bench-results [FOLDER]`.
 //!
-//! FOLDER has the scratch results during the run (default: in the target directory). Its file system determines the cost of
-//! an fsync.
+//! FOLDER contains the scratch results during the run (default: in the target directory). Its file system determines
+//! the cost of an fsync.
 
 #![expect(clippy::print_stdout, reason = "a program for developers")]
 
@@ -99,8 +99,8 @@ fn record(commit: &CommitId, test: usize) -> Result<VerdictRecord> {
     Ok(record)
 }
 
-/// The time to record ten thousand verdicts of one commit, where each task waits until each of its verdicts is durable,
-/// and the time until all are in the published blob.
+/// The time to record 10,000 verdicts of one commit, where each task waits until each of its verdicts is durable, and
+/// the time until all are in the published blob.
 async fn store(dir: &Path) -> Result<(Duration, Duration)> {
     let writer = Writer::open(dir)?;
     let commit = commit(0)?;
@@ -126,8 +126,8 @@ async fn store(dir: &Path) -> Result<(Duration, Duration)> {
     Ok((elapsed, start.elapsed()))
 }
 
-/// The time to record a hundred thousand verdicts of fifty commits in turn, and the time until everything is published,
-/// including the status files.
+/// The time to record 100,000 verdicts of 50 commits in turn, and the time until everything is published, including the
+/// status files.
 async fn spread(dir: &Path) -> Result<(Duration, Duration)> {
     let writer = Writer::open(dir)?;
     let start = Instant::now();
@@ -154,8 +154,8 @@ fn reader_count(reader: &Reader, commit: &CommitId) -> Result<usize> {
     Ok(reader.summary(commit)?.map_or(0, |summary| summary.counts.total() as usize))
 }
 
-/// Creates a branch of [`COMMITS`] commits with [`TESTS`] tests each. It writes the blobs directly, because the writer
-/// needs minutes for the status files.
+/// Creates a branch of [`COMMITS`] commits with [`TESTS`] tests each. Writes the blobs directly, because the writer
+/// would need minutes for the status files.
 async fn fill(dir: &Path) -> Result<()> {
     let first = commit(0)?;
     {

@@ -1,6 +1,7 @@
 //! Regenerates `src/generated/` from `schema/`; needs the `capnp` tool (`apt-get install capnproto`).
 //!
-//! `cargo run -p results --example generate [FOLDER]`; a test does the same into a scratch folder and compares.
+//! `cargo run -p results --example generate [FOLDER]`; a test does the same in a temporary directory and compares the
+//! files.
 
 #![expect(clippy::print_stderr, reason = "a program for developers")]
 

@@ -1,8 +1,8 @@
 //! The file name of the listing of a branch: `branch.<user>.<branch>.capnp`. Only this module reads and writes it.
 //!
-//! The user ends at the first dot; the branch is the rest. `%`, `/` and control characters of either name, the dots of
-//! a user, and a first dot of a branch are written as `%XX` (hexadecimal). A `%` without two hexadecimal digits after
-//! it stands for itself, as in listings of other writers.
+//! The user name ends at the first dot, and the rest is the branch name. `%`, `/` and control characters in both names,
+//! dots in a user name, and a leading dot in a branch name are encoded as `%XX` (hexadecimal). A `%` that is not
+//! followed by two hexadecimal digits is a literal `%`, as in listings of other writers.
 
 use model::BranchRef;
 
@@ -19,14 +19,14 @@ pub fn file_name(at: &BranchRef) -> Result<String> {
     name.push('.');
     encode(&mut name, branch, |c, at| c == '.' && at == 0);
     name.push_str(SUFFIX);
-    // The name of a temporary file is a little longer.
+    // The name of a temporary file is slightly longer.
     if name.len() > 240 {
         return Err(Error::BranchName { branch: at.clone() });
     }
     Ok(name)
 }
 
-/// The user and the branch of a listing; `None` for other files.
+/// The user and branch of a listing; `None` for other files.
 #[must_use]
 pub fn parse(file_name: &str) -> Option<BranchRef> {
     let (user, branch) = file_name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('.')?;
@@ -93,7 +93,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_pair_reads_back_and_is_one_file(user in "[.%a-f\u{20}-\u{2e}\u{30}-\u{7e}\u{a0}-\u{ff}]{1,20}", branch in "[.%/a-f2]{1,20}") {
+        fn every_pair_round_trips_through_one_file_name(user in "[.%a-f\u{20}-\u{2e}\u{30}-\u{7e}\u{a0}-\u{ff}]{1,20}", branch in "[.%/a-f2]{1,20}") {
             let at = BranchRef { user: user.parse().unwrap(), branch: branch.parse().unwrap() };
             let name = file_name(&at).unwrap();
             assert!(!name.contains('/') && !name.contains('\0'));

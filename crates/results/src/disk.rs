@@ -1,6 +1,7 @@
-//! All changes of files by the store, so that tests can fail any step of them.
+//! All file system changes of the store. Tests can make any step fail.
 //!
-//! Publication is: temporary file, fsync, rename, fsync of the directory. A step that fails leaves the old file.
+//! To publish a file: write a temporary file, fsync, rename, fsync the directory. If a step fails, the old file
+//! remains.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -31,7 +32,7 @@ pub enum Step<'a> {
     Remove(&'a Path),
     /// A transaction of the database is about to become durable.
     Commit(&'a Path),
-    /// A transaction of the database became durable; nobody knows yet.
+    /// A transaction of the database has become durable, but has not been acknowledged yet.
     Committed(&'a Path),
 }
 
@@ -40,11 +41,11 @@ pub enum Step<'a> {
 pub enum StepResult {
     /// It is made.
     Proceed,
-    /// It fails with this error; a write writes N bytes before.
+    /// It fails with this error; a write writes N bytes before it fails.
     Fail(io::Error, usize),
 }
 
-/// Decides the result of each step. Tests inject crashes and full disks with it.
+/// Decides the result of each step. Tests use it to inject crashes and full disks.
 pub trait FaultInjector: Send + Sync + std::fmt::Debug {
     /// The result of this step.
     fn result(&self, step: Step<'_>) -> StepResult;
@@ -55,21 +56,21 @@ pub trait FaultInjector: Send + Sync + std::fmt::Debug {
 pub enum Durable {
     /// Synced before and after the rename.
     Yes,
-    /// Atomic only; a later sync makes it durable, or it need not be.
+    /// Atomic only: a later sync makes it durable, or durability is not needed.
     No,
 }
 
-/// The disk of one store.
+/// The file system of one store.
 #[derive(Debug, Clone)]
 pub struct Disk {
-    /// The directory of temporary files, on the file system of the results.
+    /// The directory for temporary files, on the same file system as the results.
     scratch: PathBuf,
     next: Arc<AtomicU64>,
     faults: Option<Arc<dyn FaultInjector>>,
 }
 
 impl Disk {
-    /// The disk with temporary files in `scratch`, a directory on the file system of the results.
+    /// Uses `scratch`, a directory on the file system of the results, for temporary files.
     pub fn new(scratch: PathBuf, faults: Option<Arc<dyn FaultInjector>>) -> Self {
         Self { scratch, next: Arc::default(), faults }
     }
@@ -81,7 +82,7 @@ impl Disk {
         }
     }
 
-    /// Appends `bytes`; on failure some of them may be written.
+    /// Appends `bytes`. If it fails, a part of them may have been written.
     pub fn append(&self, file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let result = self
             .faults
@@ -114,7 +115,7 @@ impl Disk {
         Ok(rustix::fs::syncfs(File::open(dir)?)?)
     }
 
-    /// Creates a directory and those above it, each durable if `durable`.
+    /// Creates a directory and its missing parents; `durable` applies to each of them.
     pub fn make_dir(&self, dir: &Path, durable: Durable) -> io::Result<()> {
         if dir.is_dir() {
             return Ok(());
@@ -134,7 +135,7 @@ impl Disk {
         }
     }
 
-    /// Replaces `path` with a file of these bytes.
+    /// Replaces `path` with a file that contains these bytes.
     pub fn publish(&self, path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
         let temporary = self.temporary();
         let result =
@@ -155,7 +156,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Renames `from` to `to`, which is replaced.
+    /// Renames `from` to `to`, replacing it.
     pub fn rename(&self, from: &Path, to: &Path, durable: Durable) -> io::Result<()> {
         self.step(Step::Rename(from, to))?;
         std::fs::rename(from, to)?;
@@ -171,7 +172,7 @@ impl Disk {
         self.step(Step::Link(&temporary))?;
         std::fs::hard_link(from, &temporary)?;
         let result = self.rename(&temporary, to, durable);
-        // A rename between two links of one file does nothing and leaves both.
+        // Renaming between two links of the same file does nothing and keeps both names.
         let _ = self.remove_file(&temporary);
         result
     }
@@ -194,7 +195,7 @@ impl Disk {
         }
     }
 
-    /// An unused name on the file system of the results.
+    /// An unused file name on the file system of the results.
     pub fn temporary(&self) -> PathBuf {
         self.scratch.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }

@@ -23,7 +23,8 @@ impl DurationTable {
         &self.entries
     }
 
-    /// Applies a record; returns the new durations of its test and the old ones. Only tests that passed or failed count.
+    /// Applies a record. Returns the new durations of its test and the old ones. Only tests that passed or failed
+    /// count.
     pub fn apply(&mut self, record: &Record) -> Option<(&TestDuration, Option<TestDuration>)> {
         let Record::Verdict(record) = record else { return None };
         let (passed, failed) = match record.verdict.status() {
@@ -46,7 +47,7 @@ impl DurationTable {
         Some((entry, old))
     }
 
-    /// Takes back what [`Self::apply`] changed.
+    /// Reverts what [`Self::apply`] changed.
     pub fn restore(&mut self, key: &ResultKey, old: Option<TestDuration>) {
         match old {
             Some(old) => drop(self.entries.insert(key.clone(), old)),
@@ -55,7 +56,7 @@ impl DurationTable {
     }
 }
 
-/// The mean of `nr` runs: the last took `new`, the others `old` on average.
+/// The mean of `nr` runs, of which the last took `new` and the others `old` on average.
 fn mean(old: Duration, new: Duration, nr: u64) -> Duration {
     let (old, new, nr) = (old.as_millis(), new.as_millis(), u128::from(nr.max(1)));
     let mean = (old * (nr - 1) + new + nr / 2) / nr;

@@ -1,4 +1,4 @@
-//! The errors of the store. Each message says what failed, where, and what to do.
+//! The errors of the store. Each message states what failed, where, and what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// Another writer has the directory.
+    /// Another writer has locked the directory.
     #[error("{}: another ci-daemon is writing here{}; stop it first", dir.display(), pid.map_or(String::new(), |pid| format!(" (process {pid})")))]
     Locked {
         /// The directory of the results.
@@ -55,7 +55,7 @@ pub enum Error {
         /// Its process id, if it can be read.
         pid: Option<u32>,
     },
-    /// A branch whose user and name are too long for the name of its file.
+    /// A branch with a user name and branch name that are too long for a file name.
     #[error(
         "branch {branch} cannot be stored: user and branch together are longer than a file name can be (240 bytes)"
     )]
@@ -63,7 +63,7 @@ pub enum Error {
         /// The branch.
         branch: model::BranchRef,
     },
-    /// A write for several callers failed; each gets the message.
+    /// A write on behalf of several callers failed; each gets the message.
     #[error("{0}")]
     Write(String),
     /// The writer is closed, or its thread has ended.

@@ -1,4 +1,4 @@
-//! Reading files of the store: whole, with a size limit, with "missing" distinct from "unreadable".
+//! Reads files of the store: completely, with a size limit, and with "missing" distinct from "unreadable".
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,10 +7,10 @@ use std::path::Path;
 use crate::codec::Aligned;
 use crate::error::{Error, Result};
 
-/// The size limit of a blob; a commit with 20,000 tests has about 5 MB.
+/// The size limit of a blob; the blob of a commit with 20,000 tests is about 5 MB.
 pub const BLOB_MAX: u64 = 256 << 20;
 
-/// The whole file; `None` if it is missing.
+/// The complete file; `None` if it is missing.
 pub fn read_aligned(path: &Path) -> Result<Option<Aligned>> {
     let Some(mut file) = open(path)? else { return Ok(None) };
     let len = file.metadata().map_err(Error::io("read", path))?.len();

@@ -1,5 +1,5 @@
-//! The results of a commit from the files `<sha>/<key>/{status,duration}`, for a blob that is missing or damaged. They
-//! hold statuses and whole seconds; reasons, hosts and kernels are only in blobs.
+//! Reads the results of a commit from the files `<sha>/<key>/{status,duration}` if its blob is missing or damaged. They
+//! contain only statuses and whole seconds; reasons, hosts and kernels are only in blobs.
 
 use model::marker::status_of_file;
 use model::{CommitId, ResultKey, Status};
@@ -9,7 +9,7 @@ use crate::files;
 use crate::layout::Layout;
 use crate::types::{CommitResults, TestEntry, duration, one_line};
 
-/// The size limit of a status file, which holds one line.
+/// The size limit of a status file, which contains one line.
 const STATUS_MAX: u64 = 8192;
 
 /// The results of a commit; `None` if it has no directory.

@@ -1,7 +1,7 @@
-//! Queries over many commits: the history of a test, the counts of a branch for some tests, one test of a commit.
+//! Queries over many commits: the history of a test, the counts of a branch for some tests, one test at a commit.
 //!
-//! There is no index that could be out of date: the blob of a commit has its sums, one status byte per test and a hash
-//! of the names, so that a query reads little of each of hundreds of commits.
+//! There is no index that could become stale: the blob of a commit contains its sums, one status byte per test and a
+//! hash of the names, so a query reads little from each of hundreds of commits.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Summary {
     }
 }
 
-/// The status of every test of a commit, in the order of their names.
+/// The status of every test of a commit, in the order of the test names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statuses {
     /// Equal for commits with the same tests.
@@ -49,7 +49,8 @@ pub struct Statuses {
 }
 
 impl Reader {
-    /// The statuses of the tests of a commit, without their names: a few small reads. `None` if there are no results.
+    /// The statuses of the tests of a commit, without their names. Takes a few small reads. `None` if there are no
+    /// results.
     pub fn statuses(&self, commit: &CommitId) -> Result<Option<Statuses>> {
         let columns = Peek::open(&self.layout.blob(commit))
             .and_then(|peek| Some(Statuses { keys_hash: peek.keys_hash(), statuses: peek.statuses()? }));
@@ -64,7 +65,7 @@ impl Reader {
         }))
     }
 
-    /// The durations of the tests of a commit, in the order of their names; `None` if there are no results.
+    /// The durations of the tests of a commit, in the order of the test names; `None` if there are no results.
     pub fn durations_at(&self, commit: &CommitId) -> Result<Option<Vec<Duration>>> {
         match Peek::open(&self.layout.blob(commit)).and_then(|peek| peek.durations()) {
             Some(durations) => Ok(Some(durations)),
@@ -94,8 +95,8 @@ impl Reader {
         }
     }
 
-    /// One test at the commits of a branch, newest first; `None` if there is no such branch. A commit with unreadable
-    /// results counts as one without results.
+    /// One test at the commits of a branch, newest first; `None` if the branch does not exist. A commit with unreadable
+    /// results is treated as one without results.
     pub fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>> {
         let Some(commits) = self.branch(at)? else { return Ok(None) };
         let mut hint = 0;
@@ -106,8 +107,8 @@ impl Reader {
         Ok(Some(history.collect()))
     }
 
-    /// The commits of a branch, newest first, with only the tests counted for which `keep` is true; `None` if there is
-    /// no such branch. `keep` is called once per test, not once per test and commit.
+    /// The commits of a branch, newest first, counting only the tests for which `keep` returns true; `None` if the
+    /// branch does not exist. `keep` is called once per test, not once per test and commit.
     pub fn branch_filtered(
         &self,
         at: &BranchRef,
@@ -156,7 +157,7 @@ impl Reader {
         Ok(Summary::of(&results, kept))
     }
 
-    /// The tests of a commit that have a verdict, by number.
+    /// The tests of a commit that have a verdict, as numbers.
     pub(crate) fn ended(&self, commit: &CommitId, verdict_table: &VerdictTable) -> Result<Vec<KeyId>> {
         let columns = Peek::open(&self.layout.blob(commit)).and_then(|peek| {
             let (list, statuses) = (verdict_table.list(peek.keys_hash())?, peek.statuses()?);

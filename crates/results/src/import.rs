@@ -1,7 +1,7 @@
-//! The import of published files into the database: those of ci-daemon 0.1 and of the ktest system, once, and of a commit
-//! whose files were copied to the directory.
+//! Imports published files into the database: once those of ci-daemon 0.1 and of the ktest system, and those of a
+//! commit that were copied into the directory later.
 //!
-//! A commit is marked as imported after its attempts were counted in the database. No file is deleted.
+//! A commit is marked as imported after its attempts have been counted in the database. No file is deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use crate::segment::{Recovery, Replay};
 use crate::state::CommitState;
 use crate::types::TestEntry;
 
-/// The number of tests that are written in one transaction.
+/// The number of tests per transaction.
 const GROUP: usize = 20_000;
 
 /// What was imported.
@@ -43,7 +43,7 @@ pub struct Imported {
 struct Found {
     commit: CommitId,
     state: CommitState,
-    /// The tests that the published files may lack.
+    /// The tests that may be missing in the published files.
     unpublished: Option<BTreeSet<ResultKey>>,
 }
 
@@ -89,7 +89,7 @@ fn commits(
         let records = records.get(&commit).map_or(&[][..], Vec::as_slice);
         match read(reader, disk, &commit, journal.epoch, records) {
             Ok(found) => group.push(found),
-            // A later start tries again.
+            // The next start retries.
             Err(error) => tracing::warn!("{error}; the results of commit {commit} are not imported"),
         }
         if group.iter().map(|found: &Found| found.state.entries().len()).sum::<usize>() >= GROUP {
@@ -131,7 +131,7 @@ fn read(
         if let Record::Verdict(verdict) = record {
             touched.insert(verdict.key.clone());
         }
-        // Others are in the blob, but may not be in the status files.
+        // The blob contains the others, but the status files may not.
         if mark.epoch != epoch || mark.sequence < *sequence {
             state.apply(record);
         }
@@ -141,7 +141,7 @@ fn read(
     Ok(Found { commit: commit.clone(), state: complete(state), unpublished })
 }
 
-/// The results of a commit in its blob, or else in its directory.
+/// The results of a commit, from its blob or else from its directory.
 fn published(reader: &Reader, disk: &Disk, commit: &CommitId) -> Result<(CommitState, Mark)> {
     let damaged = match reader.blob(commit) {
         Ok(Some(blob)) => return Ok((CommitState::new(blob.results), blob.mark)),
@@ -160,12 +160,13 @@ fn published(reader: &Reader, disk: &Disk, commit: &CommitId) -> Result<(CommitS
     Ok((folder.map_or_else(CommitState::empty, CommitState::new), Mark::default()))
 }
 
-/// Without running tests, and with attempts of different numbers.
+/// Removes running tests, and makes the numbers of attempts unique.
 fn complete(mut state: CommitState) -> CommitState {
     for key in state.running() {
         state.restore(&key, None);
     }
-    let mixed: Vec<TestEntry> = state.entries().values().filter(|entry| has_twins(entry)).cloned().collect();
+    let mixed: Vec<TestEntry> =
+        state.entries().values().filter(|entry| has_duplicate_numbers(entry)).cloned().collect();
     for mut entry in mixed {
         let mut numbers = BTreeSet::from([entry.decisive.number]);
         for other in &mut entry.others {
@@ -178,7 +179,7 @@ fn complete(mut state: CommitState) -> CommitState {
     state
 }
 
-fn has_twins(entry: &TestEntry) -> bool {
+fn has_duplicate_numbers(entry: &TestEntry) -> bool {
     let mut numbers = BTreeSet::from([entry.decisive.number]);
     !entry.others.iter().all(|other| numbers.insert(other.number))
 }
@@ -206,7 +207,7 @@ fn write(db: &mut Database, reader: &Reader, group: &[Found], imported: &mut Imp
         imported.tests += counted.0;
         imported.attempts += counted.1;
     }
-    // From here on a commit counts as imported.
+    // From here on, the commit is imported.
     db.write(|batch| {
         group
             .iter()
@@ -264,7 +265,7 @@ fn listings(db: &mut Database, reader: &Reader, imported: &mut Imported) -> Resu
     Ok(())
 }
 
-/// The running tests that the published files of a commit show.
+/// The tests of a commit that are running according to its published files.
 pub fn running(reader: &Reader, commit: &CommitId) -> BTreeSet<ResultKey> {
     // Unreadable results have no running tests.
     let results = reader.commit(commit).ok().flatten();

@@ -1,7 +1,7 @@
-//! Records, and their format in the journal of ci-daemon 0.1, which is imported. Pure; `segment.rs` has the files.
+//! Records, and their format in the journal of ci-daemon 0.1, which is imported. Pure; `segment.rs` reads the files.
 //!
-//! One record per line: eight hexadecimal digits of CRC-32 over the rest, a space, JSON, a newline. JSON has no raw
-//! newline, so a damaged line leaves the next one readable.
+//! One record per line: eight hexadecimal digits of the CRC-32 of the rest, a space, JSON, a newline. JSON contains no
+//! raw newline, so the lines after a damaged one remain readable.
 
 #[cfg(test)]
 use std::io::Write;
@@ -30,7 +30,7 @@ pub enum Record {
         commit: CommitId,
         /// The test.
         key: ResultKey,
-        /// The attempt that the log is of.
+        /// The attempt that the log belongs to.
         attempt: u32,
         /// Whether it is the log of the whole VM run.
         full: bool,
@@ -53,7 +53,7 @@ impl Record {
 /// A record and its number in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbered {
-    /// Increases by one from record to record, across segments.
+    /// Increases by one per record, across segments.
     #[serde(rename = "seq")]
     pub sequence: u64,
     /// The record.
@@ -93,15 +93,15 @@ pub fn checked_line(content: &[u8]) -> Vec<u8> {
 /// The content of a segment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Scan {
-    /// The whole records in their order.
+    /// The complete records in their order.
     pub records: Vec<Numbered>,
-    /// The number of whole but damaged lines.
+    /// The number of complete but damaged lines.
     pub damaged: usize,
-    /// Whether the last line is torn: the writer was stopped while it wrote a record that it had not acknowledged.
+    /// Whether the last line is torn: the writer was stopped during the write of a record that it had not acknowledged.
     pub torn: bool,
 }
 
-/// Reads a segment. Damaged lines are counted, never an error.
+/// Parses a segment. Damaged lines are counted and are not an error.
 #[must_use]
 pub fn scan(bytes: &[u8]) -> Scan {
     let mut scan = Scan::default();
@@ -119,7 +119,7 @@ pub fn scan(bytes: &[u8]) -> Scan {
 
 fn decode(line: &[u8]) -> Option<Numbered> {
     let (crc, json) = line.split_at_checked(9)?;
-    // Compare digits, not numbers: a number has more than one spelling.
+    // Compare digits, not numbers, because a number has more than one spelling.
     if crc != format!("{:08x} ", crc32fast::hash(json)).as_bytes() {
         return None;
     }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn records_read_back() {
+    fn records_round_trip() {
         let (bytes, _) = segment(5);
         let scan = scan(&bytes);
         assert_eq!((scan.damaged, scan.torn), (0, false));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_at_every_byte_the_records_before_are_kept() {
+    fn records_before_a_cut_are_kept() {
         let (bytes, ends) = segment(4);
         for len in 0..=bytes.len() {
             let scan = scan(&bytes[..len]);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn flipped_at_every_bit_only_the_hit_record_and_at_most_its_neighbour_are_lost() {
+    fn a_flipped_bit_loses_its_record_and_at_most_a_neighbor() {
         let (bytes, ends) = segment(4);
         for at in 0..bytes.len() {
             for bit in 0..8 {
@@ -201,7 +201,7 @@ mod tests {
                 let scan = scan(&flipped);
                 let hit = u64::try_from(ends.iter().filter(|end| **end <= at).count()).unwrap();
                 let kept: Vec<u64> = scan.records.iter().map(|record| record.sequence - 1).collect();
-                // A damaged newline joins two lines; any other damaged bit costs one line.
+                // A damaged newline joins two lines; any other damaged bit affects one line.
                 let joined = bytes[at] == b'\n' && hit + 1 < 4;
                 let expected: Vec<u64> =
                     (0..4).filter(|number| *number != hit && !(joined && *number == hit + 1)).collect();

@@ -1,7 +1,7 @@
 //! The JSON views of docs/formats.md: the dashboard's `&format=json` and `ci-status --json` both print these.
 //!
-//! The fields that every dashboard has come first; the others are absent if unknown. Each view converts back to the plain
-//! types, so that a client with only JSON shows the same as one with the files.
+//! The fields that every dashboard has come first; the others are absent if unknown. Each view can be converted back to
+//! the plain types, so that a client with only the JSON shows the same as one with the files.
 
 use model::{BranchName, Counts, Status, StatusSnapshot, UserName};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct UserView {
     pub branches: Vec<BranchName>,
 }
 
-/// One commit of a branch; the view of a branch is a list of these, newest first.
+/// A commit of a branch. The view of a branch is a list of these, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitRow {
     /// The full commit id.
@@ -35,7 +35,7 @@ pub struct CommitRow {
 }
 
 impl CommitRow {
-    /// The plain type; `None` if the commit id is not valid.
+    /// Converts to the plain type; `None` if the commit id is not valid.
     #[must_use]
     pub fn entry(self) -> Option<BranchEntry> {
         Some(BranchEntry {
@@ -68,12 +68,12 @@ pub struct CommitView {
     pub message: String,
     /// The tests, sorted by name.
     pub tests: Vec<TestRow>,
-    /// Suspicious passes, compared with an older commit; absent: none, or not searched for.
+    /// Suspicious passes, compared with an older commit; absent if there are none or the search was not made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspicious: Vec<SuspicionRow>,
 }
 
-/// A suspicious pass: a verdict that is good but may no longer mean anything.
+/// A suspicious pass: a good verdict that may no longer be meaningful.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuspicionRow {
     /// The result key.
@@ -85,7 +85,7 @@ pub struct SuspicionRow {
 }
 
 impl CommitView {
-    /// The view of the tests for which `keep` is true.
+    /// The view of the tests for which `keep` returns true.
     pub fn new(results: &CommitResults, mut keep: impl FnMut(&TestEntry) -> bool) -> Self {
         Self {
             commit: results.commit.to_string(),
@@ -95,7 +95,7 @@ impl CommitView {
         }
     }
 
-    /// The plain type, without tests whose names are not result keys; `None` if the commit id is not valid.
+    /// Converts to the plain type, without tests that have an invalid result key; `None` if the commit id is not valid.
     #[must_use]
     pub fn results(self) -> Option<CommitResults> {
         let mut entries: Vec<TestEntry> = self.tests.into_iter().filter_map(TestRow::entry).collect();
@@ -172,7 +172,8 @@ impl From<&TestEntry> for TestRow {
 }
 
 impl TestRow {
-    /// The plain type; `None` if the name is not a result key. Invalid names of hosts and kernels are left out.
+    /// Converts to the plain type; `None` if the name is not a result key. Invalid host names and kernel ids are left
+    /// out.
     #[must_use]
     pub fn entry(self) -> Option<TestEntry> {
         let others: Vec<Attempt> = self.other_attempts.into_iter().map(AttemptRow::attempt).collect();
@@ -246,14 +247,14 @@ impl AttemptRow {
     }
 }
 
-/// One commit in the history of a test; the view is a list of these, newest first.
+/// A commit in the history of a test. The view is a list of these, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryRow {
     /// The full commit id.
     pub commit: String,
     /// Its message.
     pub message: String,
-    /// The test at that commit; absent: no result.
+    /// The test at that commit; absent if it has no result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<TestRow>,
 }
@@ -269,7 +270,7 @@ impl From<&HistoryEntry> for HistoryRow {
 }
 
 impl HistoryRow {
-    /// The plain type; `None` if the commit id is not valid.
+    /// Converts to the plain type; `None` if the commit id is not valid.
     #[must_use]
     pub fn entry(self) -> Option<HistoryEntry> {
         Some(HistoryEntry {
@@ -300,7 +301,7 @@ pub struct TestView {
     pub artifacts: Vec<ArtifactRow>,
 }
 
-/// The view of the workers: the status snapshot.
+/// The view of the workers, which is the status snapshot.
 pub type WorkersView = StatusSnapshot;
 
 /// The view of an error.

@@ -1,4 +1,4 @@
-//! The path of each file of the store below `output_dir` (docs/formats.md). No function here does I/O.
+//! The paths of the store's files below `output_dir` (docs/formats.md). No function here does I/O.
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,13 @@ pub const DURATIONS: &str = "test_durations.capnp";
 pub const DATABASE: &str = "results.db";
 /// The status snapshot.
 pub const SNAPSHOT: &str = "ci-daemon-status.json";
-/// The writer's own directory: its lock and temporary files.
+/// The writer's private directory: its lock and temporary files.
 pub const PRIVATE: &str = ".store";
 
 /// The kind of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LogKind {
-    /// The subtest's own console lines.
+    /// The console lines of one subtest.
     Subtest,
     /// The whole VM run.
     Full,
@@ -60,7 +60,7 @@ impl Layout {
         &self.dir
     }
 
-    /// The writer's own directory.
+    /// The writer's private directory.
     #[must_use]
     pub fn private(&self) -> PathBuf {
         self.dir.join(PRIVATE)
@@ -102,7 +102,8 @@ impl Layout {
         self.dir.join(DATABASE)
     }
 
-    /// The write-ahead log of the database: present while it is open, and after a writer was stopped.
+    /// The write-ahead log of the database. It exists while the database is open, and after a writer did not stop
+    /// cleanly.
     #[must_use]
     pub fn database_log(&self) -> PathBuf {
         self.dir.join(format!("{DATABASE}-wal"))

@@ -1,7 +1,7 @@
-//! The result store: a database, from which one blob per commit is published, and brotli logs.
+//! The result store: a database from which one blob per commit is published, and brotli-compressed logs.
 //!
-//! One [`Writer`] owns a directory of results; any number of [`Reader`]s, in any process, read it at the same time.
-//! Published files are replaced by rename, so a reader sees the old file or the new one, never half of one.
+//! One [`Writer`] owns a results directory; any number of [`Reader`]s, in any process, read it at the same time.
+//! Published files are replaced by rename, so a reader sees either the old or the new file, never a mix.
 //! `docs/formats.md` describes the files; no other crate depends on their layout.
 
 pub mod branch_file;

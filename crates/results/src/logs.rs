@@ -1,5 +1,5 @@
-//! Reading logs: finished ones are brotli, those of running tests plain and growing. Links that lead outside of
-//! `output_dir` are refused.
+//! Reads logs: finished ones are compressed with brotli, those of running tests are plain and growing. Links that lead
+//! outside of `output_dir` are refused.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -17,7 +17,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// The log of a test: the finished one, else the growing one.
+    /// The log of a test: the finished one, or else the growing one.
     pub(crate) fn find(layout: &Layout, folder: &Path, kind: LogKind) -> Result<Option<Self>> {
         for (name, live) in [(kind.file(), false), (kind.live_file(), true)] {
             let path = folder.join(name);
@@ -51,13 +51,13 @@ impl Log {
         }
     }
 
-    /// The file: plain if the log [is growing](Self::is_live), else brotli.
+    /// The path of the file. It is plain if the log [is growing](Self::is_live), otherwise compressed with brotli.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the test still runs: the file is plain text and grows.
+    /// Whether the test is still running: the file is plain text and grows.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.live
@@ -69,7 +69,7 @@ impl Log {
         Ok(if self.live { Box::new(file) } else { Box::new(brotli::Decompressor::new(file, 64 << 10)) })
     }
 
-    /// At most `limit` bytes of the plain text, and whether that is the whole log.
+    /// At most `limit` bytes of the plain text, and whether that is the complete log.
     pub fn read(&self, limit: u64) -> Result<(Vec<u8>, bool)> {
         let mut bytes = Vec::new();
         let result = self.open()?.take(limit.saturating_add(1)).read_to_end(&mut bytes);
@@ -85,7 +85,7 @@ impl Log {
         Ok((bytes, all))
     }
 
-    /// At most `limit` bytes of a growing log from `offset` on.
+    /// At most `limit` bytes of a growing log, starting at `offset`.
     pub fn read_live(&self, offset: u64, limit: u64) -> Result<Vec<u8>> {
         let mut file = self.file()?;
         file.seek(SeekFrom::Start(offset)).map_err(Error::io("read", &self.path))?;

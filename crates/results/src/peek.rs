@@ -1,8 +1,8 @@
-//! Reads single fields of a commit blob without reading all of it, for histories and listings over hundreds of commits.
-//! Follows capnp pointers itself, in the encoding of <https://capnproto.org/encoding.html>.
+//! Reads single fields of a commit blob without reading all of it, for histories and listings of hundreds of commits.
+//! Follows capnp pointers itself, according to <https://capnproto.org/encoding.html>.
 //!
-//! Every function returns an `Option`: `None` means "read the whole blob", for a blob of the existing system, one with
-//! several segments, or a damaged one. Offsets are checked against the file size before a read.
+//! Every function returns an `Option`: `None` means that the whole blob must be read, because it was written by the
+//! existing system, has several segments, or is damaged. Offsets are checked against the file size before each read.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,11 +14,11 @@ use model::{Counts, ResultKey, Status};
 use crate::history::Summary;
 use crate::types::{TestEntry, duration};
 
-/// The number of bytes that opening a blob reads; the root and all its numbers are in them.
+/// The number of bytes that are read when a blob is opened. They contain the root struct and all its numbers.
 const HEAD: usize = 512;
-/// The length limit of a text.
+/// The maximum length of a text.
 const TEXT: usize = 8192;
-/// The limit of the number of tests whose columns are read.
+/// The maximum number of tests for which columns are read.
 const COLUMN: u32 = 4 << 20;
 
 /// The offsets of the fields: data in bytes from the start of the struct, pointers by number. A test compares them with
@@ -63,7 +63,7 @@ mod run {
 pub struct Peek {
     file: File,
     head: Vec<u8>,
-    /// The size of the segment in bytes, from its first word on.
+    /// The size of the segment in bytes, starting with its first word.
     size: u64,
     root: Struct,
 }
@@ -96,7 +96,7 @@ impl Structs {
 }
 
 impl Peek {
-    /// Opens a blob that this crate wrote.
+    /// Opens a blob. `None` unless this crate wrote it.
     pub fn open(path: &Path) -> Option<Self> {
         let file = File::open(path).ok()?;
         let mut head = vec![0; HEAD];
@@ -148,7 +148,7 @@ impl Peek {
         Some(numbers.iter().map(|bytes| Duration::from_millis(u32::from_le_bytes(*bytes).into())).collect())
     }
 
-    /// The entry of a test, `Some(None)` if it has none. `hint` is the index to try first, because a test mostly has
+    /// The entry of a test; `Some(None)` if it has none. `hint` is the index to try first, because a test usually has
     /// the same index in neighboring commits; it is set to the index that was found.
     pub fn entry(&self, key: &ResultKey, hint: &mut u64) -> Option<Option<TestEntry>> {
         let entries = self.structs(self.root, root::ENTRIES)?;
@@ -200,7 +200,7 @@ impl Peek {
         Some(result)
     }
 
-    /// A number of `N` bytes in the data of a struct; 0 if an older writer did not have the field.
+    /// A number of `N` bytes in the data of a struct; 0 if an older writer did not write the field.
     fn data<const N: usize>(&self, of: Struct, at: u64) -> u64 {
         if at + N as u64 > of.data_len {
             return 0;
@@ -209,7 +209,7 @@ impl Peek {
         self.read(of.data + at, &mut bytes).and_then(|()| number::<N>(&bytes, 0)).unwrap_or(0)
     }
 
-    /// A pointer of a struct; 0 if it is null or an older writer did not have the field.
+    /// A pointer of a struct; 0 if it is null or an older writer did not write the field.
     fn pointer(&self, of: Struct, number: u64) -> Option<u64> {
         if number < of.pointer_count { self.word(of.pointers + number * 8) } else { Some(0) }
     }
@@ -233,9 +233,9 @@ impl Peek {
         self.file.read_exact_at(bytes, at + 8).ok()
     }
 
-    /// The target of a pointer at `at` with this word, in bytes.
+    /// The target, in bytes, of the pointer at `at` with the value `word`.
     fn target(at: u64, word: u64) -> Option<u64> {
-        // The offset is a signed number of 30 bits, in words from the end of the pointer.
+        // The offset is a signed 30-bit number, in words from the end of the pointer.
         let offset = i64::from((u32::try_from(word & 0xffff_ffff).ok()?).cast_signed() >> 2) * 8;
         at.checked_add(8)?.checked_add_signed(offset)
     }
@@ -246,13 +246,13 @@ impl Peek {
         (word != 0 && word & 3 == 0).then(|| Self::struct_at(Self::target(at, word)?, word)).flatten()
     }
 
-    /// A struct at `data` with the sizes of its pointer or tag.
+    /// A struct at `data`, with the sizes in its pointer or tag.
     fn struct_at(data: u64, word: u64) -> Option<Struct> {
         let data_len = (word >> 32 & 0xffff) * 8;
         Some(Struct { data, data_len, pointers: data.checked_add(data_len)?, pointer_count: word >> 48 })
     }
 
-    /// The list of structs that a pointer of a struct points to; an empty one if it is null.
+    /// The list of structs that a pointer of a struct points to; empty if it is null.
     fn structs(&self, of: Struct, number: u64) -> Option<Structs> {
         let at = of.pointers + number * 8;
         let word = self.pointer(of, number)?;
@@ -272,7 +272,7 @@ impl Peek {
         (tag & 3 == 0 && stride > 0 && end <= self.size).then_some(Structs { first, stride, count })
     }
 
-    /// The bytes of a list of numbers (`code` 2: of one byte, 4: of four), not longer than `limit`.
+    /// The bytes of a list of numbers (`code` 2: one byte each, 4: four bytes each) of at most `limit` elements.
     fn list(&self, of: Struct, number: u64, code: u64, limit: u32) -> Option<Vec<u8>> {
         let at = of.pointers + number * 8;
         let word = self.pointer(of, number)?;
@@ -285,7 +285,7 @@ impl Peek {
         }
         let size = if code == 4 { count * 4 } else { count };
         let start = Self::target(at, word)?;
-        // Allocate nothing for bytes that the file does not have.
+        // Do not allocate memory for bytes that the file does not have.
         if start.checked_add(size)? > self.size {
             return None;
         }
@@ -296,7 +296,7 @@ impl Peek {
 
     fn text(&self, of: Struct, number: u64) -> Option<Vec<u8>> {
         let mut bytes = self.list(of, number, 2, u32::try_from(TEXT).ok()?)?;
-        // A text ends in a zero byte that is not part of it.
+        // A text ends with a zero byte that is not part of it.
         bytes.pop();
         Some(bytes)
     }
@@ -322,9 +322,9 @@ mod tests {
     use crate::codec::{Mark, encode_commit};
     use crate::types::CommitResults;
 
-    /// Every `None` is covered by reading the whole blob, so only this test notices a wrong offset.
+    /// If a function returns `None`, the whole blob is read instead, so only this test detects a wrong offset.
     #[test]
-    fn blobs_of_ours_are_answered_from() {
+    fn peeking_succeeds_on_our_blobs() {
         let keys = ["a.b", "a.c", "d.e"];
         let mut entries: Vec<TestEntry> =
             keys.iter().map(|key| TestEntry::new(key.parse().unwrap(), Status::Passed)).collect();

@@ -1,4 +1,4 @@
-//! Reading results, in any number of processes while one writer writes.
+//! Reads results, in any number of processes while one writer writes.
 //!
 //! Nothing here writes. Each call reads the currently published files; a reader never has to be reopened.
 
@@ -17,22 +17,22 @@ use crate::layout::{self, Layout, LogKind};
 use crate::logs::Log;
 use crate::types::{BranchEntry, CommitResults, TestDuration, TestEntry};
 
-/// The minimum length of a prefix of a commit id.
+/// The minimum length of an abbreviated commit id.
 pub const PREFIX_MIN: usize = 4;
 
-/// The limit of the number of artifacts of one test.
+/// The maximum number of artifacts of a test.
 const ARTIFACTS_MAX: usize = 10_000;
 
-/// The results below one `output_dir`.
+/// The results in one `output_dir`.
 #[derive(Debug, Clone)]
 pub struct Reader {
     pub(crate) layout: Layout,
 }
 
-/// The commits whose id has a prefix.
+/// The commits that match an abbreviated id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolved {
-    /// No commit with results.
+    /// No commit matches.
     None,
     /// One commit.
     One(CommitId),
@@ -41,7 +41,7 @@ pub enum Resolved {
 }
 
 impl Reader {
-    /// A reader of the results below `output_dir`, which must be a directory.
+    /// A reader of the results in `output_dir`, which must be a directory.
     pub fn open(output_dir: impl Into<PathBuf>) -> Result<Self> {
         let layout = Layout::new(output_dir);
         if !layout.dir().is_dir() {
@@ -75,15 +75,15 @@ impl Reader {
         Ok(self.users()?.remove(user))
     }
 
-    /// The commits of a branch, newest first; `None` if there is no such branch.
+    /// The commits of a branch, newest first; `None` if the branch does not exist.
     pub fn branch(&self, at: &BranchRef) -> Result<Option<Vec<BranchEntry>>> {
         let path = self.layout.dir().join(branch_file::file_name(at)?);
         let Some(bytes) = files::read_aligned(&path)? else { return Ok(None) };
         codec::decode_branch(bytes.bytes()).map(Some).map_err(|reason| Error::damaged(&path, reason))
     }
 
-    /// The results of a commit; `None` if there are none. If the blob is missing or damaged, the results in the
-    /// directory of the commit; an error only if there are none either.
+    /// The results of a commit; `None` if there are none. If the blob is missing or damaged, reads the results in the
+    /// directory of the commit. It is an error only if there are none either.
     pub fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>> {
         match self.blob(commit) {
             Ok(Some(blob)) => Ok(Some(blob.results)),
@@ -104,7 +104,7 @@ impl Reader {
         codec::decode_commit(commit, bytes.bytes()).map(Some).map_err(|reason| Error::damaged(&path, reason))
     }
 
-    /// The message of a commit from the first listing that has one, for results without a message.
+    /// The message of a commit from the first listing that has it, for results without a message.
     pub fn listed_message(&self, commit: &CommitId) -> Result<Option<String>> {
         for (user, branches) in self.users()? {
             for branch in branches {
@@ -126,8 +126,8 @@ impl Reader {
         Ok(commits)
     }
 
-    /// The commits whose id begins with `prefix` (at least [`PREFIX_MIN`] digits, any case): those with results, else
-    /// those in a listing.
+    /// The commits with an id that starts with `prefix` (at least [`PREFIX_MIN`] digits, in any case): those with
+    /// results, or else those in a listing.
     pub fn resolve_prefix(&self, prefix: &str) -> Result<Resolved> {
         let prefix = prefix.to_ascii_lowercase();
         if prefix.len() < PREFIX_MIN || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -182,7 +182,7 @@ impl Reader {
     }
 
     /// The artifacts of a test at a commit, sorted by name, with those of other attempts in their directories. Links
-    /// count if they lead to a file of the results.
+    /// are included if they lead to a file of the results.
     pub fn artifacts(&self, commit: &CommitId, key: &ResultKey) -> Result<Vec<ArtifactRow>> {
         let top = self.layout.test(commit, key);
         let mut rows = Vec::new();
@@ -190,7 +190,7 @@ impl Reader {
         while let Some(folder) = folders.pop() {
             for name in files::names(&top.join(&folder))? {
                 let name = format!("{folder}{name}");
-                // It may be removed by now: a growing log becomes a finished one.
+                // It may have been removed: a growing log becomes a finished one.
                 let Ok(data) = std::fs::symlink_metadata(top.join(&name)) else { continue };
                 if data.is_dir() && rows.len() + folders.len() < ARTIFACTS_MAX {
                     folders.push(format!("{name}/"));
@@ -206,7 +206,7 @@ impl Reader {
         Ok(rows)
     }
 
-    /// The bytes of one of the [artifacts](Self::artifacts), as they are stored.
+    /// The bytes of one of the [artifacts](Self::artifacts), as stored.
     pub fn artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Vec<u8>> {
         let path = self.layout.test(commit, key).join(name);
         if !self.artifacts(commit, key)?.iter().any(|row| row.name == name) {
@@ -215,7 +215,7 @@ impl Reader {
         std::fs::read(&path).map_err(Error::io("read", &path))
     }
 
-    /// The size of the target of a link, if it is a file of the results.
+    /// The size of the target of a link, if the target is a file of the results.
     fn linked(&self, link: &Path) -> Option<u64> {
         let (real, root) = (link.canonicalize().ok()?, self.layout.dir().canonicalize().ok()?);
         let data = std::fs::metadata(&real).ok()?;
@@ -233,7 +233,7 @@ impl Reader {
         codec::decode_durations(bytes.bytes()).map_err(|reason| Error::damaged(&path, reason))
     }
 
-    /// The status snapshot; `None` if no daemon ever ran here.
+    /// The status snapshot; `None` if no daemon has run here yet.
     pub fn snapshot(&self) -> Result<Option<StatusSnapshot>> {
         let path = self.layout.snapshot();
         let Some(bytes) = files::read_aligned(&path)? else { return Ok(None) };

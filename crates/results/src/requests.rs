@@ -1,7 +1,7 @@
 //! Requests of users to the running daemon, as files in `requests/` of the output directory.
 //!
-//! `ci-status rerun` and the dashboard write them. ci-daemon moves them to `requests/taken/` when it takes them and
-//! removes them when they are done. No request writes results.
+//! `ci-status rerun` and the dashboard write them. ci-daemon moves a request to `requests/taken/` when it starts to
+//! handle it and removes it when it is done. No request writes results.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 use model::{BranchRef, CommitId, ResultKey};
 use serde::{Deserialize, Serialize};
 
-/// The directory, below the output directory.
+/// The directory of the requests, in the output directory.
 pub const FOLDER: &str = "requests";
-/// The directory of taken requests, below [`FOLDER`].
+/// The directory of taken requests, in [`FOLDER`].
 pub const TAKEN: &str = "taken";
 /// The version of the format.
 pub const VERSION: u32 = 1;
 /// The size limit of a request in bytes.
 pub const SIZE_MAX: u64 = 64 << 10;
-/// The number of files that [`pending_reruns`] reads.
+/// The maximum number of files that [`pending_reruns`] reads.
 const FILES_MAX: usize = 1000;
 
 /// A request.
@@ -28,10 +28,10 @@ const FILES_MAX: usize = 1000;
 pub struct Request {
     /// [`VERSION`]
     pub version: u32,
-    /// The address of the client for which the dashboard wrote it.
+    /// The address of the client on behalf of which the dashboard wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
-    /// The kind, with its arguments.
+    /// The kind of request, with its arguments.
     #[serde(flatten)]
     pub kind: RequestKind,
 }
@@ -56,7 +56,7 @@ pub struct Rerun {
     pub key: ResultKey,
 }
 
-/// Writes a request atomically; returns its file. `address` is that of the client, for a request over HTTP.
+/// Writes a request atomically and returns its file. `address` is that of the client, for a request over HTTP.
 pub fn submit(output_dir: &Path, kind: RequestKind, address: Option<IpAddr>) -> io::Result<PathBuf> {
     let folder = output_dir.join(FOLDER);
     fs::create_dir_all(&folder)?;
@@ -66,7 +66,7 @@ pub fn submit(output_dir: &Path, kind: RequestKind, address: Option<IpAddr>) -> 
         tempfile::Builder::new().prefix(".").suffix(".tmp").permissions(mode).tempfile_in(&folder)?;
     serde_json::to_writer(&mut file, &Request { version: VERSION, address, kind })?;
     file.as_file().sync_all()?;
-    // The request takes the random name of the temporary file.
+    // The request keeps the random name of the temporary file.
     let name = file.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = name.trim_start_matches('.').trim_end_matches(".tmp").to_owned();
     let path = folder.join(format!("{name}.json"));
@@ -74,7 +74,7 @@ pub fn submit(output_dir: &Path, kind: RequestKind, address: Option<IpAddr>) -> 
     Ok(path)
 }
 
-/// The requested reruns that are not done, in no order. Unreadable requests are skipped, and only the first
+/// The requested reruns that are not done, in no particular order. Unreadable requests are skipped, and only the first
 /// [`FILES_MAX`] files are read.
 #[must_use]
 pub fn pending_reruns(output_dir: &Path) -> Vec<Rerun> {

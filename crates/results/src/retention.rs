@@ -1,7 +1,7 @@
-//! Deletion of old results: plan, then apply. An error while planning deletes nothing.
+//! Deletion of old results: plan, then apply. If planning fails, nothing is deleted.
 //!
-//! A commit is only removed because no listing has it among its newest commits, and only if its results have not
-//! changed for a while. The configuration has no influence.
+//! A commit is removed only if it is not among the newest commits of any listing, and only if its results have not
+//! changed for some time. The configuration has no influence.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,9 +17,9 @@ use crate::reader::Reader;
 /// The results to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// The number of commits of each branch, from the newest on.
+    /// The number of commits to keep per branch, starting with the newest.
     pub commits: usize,
-    /// The time that any results are kept after their last change.
+    /// The time for which results are kept after their last change.
     pub rest: Duration,
 }
 
@@ -29,7 +29,7 @@ impl Default for Policy {
     }
 }
 
-/// A commit whose results will be deleted.
+/// A commit with results that will be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
     /// The commit.
@@ -67,7 +67,7 @@ pub fn plan(reader: &Reader, policy: Policy, now: SystemTime) -> Result<Plan> {
     }
     let mut plan = Plan::default();
     for commit in reader.commits()? {
-        // Without any listing it is unknown which results to keep.
+        // Without any listing, it is unknown which results to keep.
         if users.is_empty() || wanted.contains(&commit) || !rests(reader, &commit, policy.rest, now)? {
             plan.keep += 1;
             continue;
@@ -78,7 +78,8 @@ pub fn plan(reader: &Reader, policy: Policy, now: SystemTime) -> Result<Plan> {
     Ok(plan)
 }
 
-/// The size of the results of all listed commits of a user, in bytes. Commits that other users list, too, count in full.
+/// The size of the results of all listed commits of a user, in bytes. Commits that are also listed by other users count
+/// in full.
 pub fn size_of_user(reader: &Reader, user: &UserName) -> Result<u64> {
     let mut commits = HashSet::new();
     for branch in reader.branches(user)?.unwrap_or_default() {
@@ -97,7 +98,7 @@ fn rests(reader: &Reader, commit: &CommitId, rest: Duration, now: SystemTime) ->
             Err(error) if is_absent(&error) => continue,
             Err(error) => return Err(Error::io("read", &path)(error)),
         };
-        // A change in the future counts as recent.
+        // A change in the future is treated as recent.
         if now.duration_since(changed).is_ok_and(|age| age >= rest) {
             continue;
         }

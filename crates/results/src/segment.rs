@@ -1,6 +1,6 @@
-//! The journal of ci-daemon 0.1, read once for the import: `.store/journal.<epoch>.<first sequence number>`.
+//! The journal of ci-daemon 0.1, which is read once for the import: `.store/journal.<epoch>.<first sequence number>`.
 //!
-//! The files are renamed after the import, not removed.
+//! After the import, the files are renamed and not removed.
 
 use std::path::{Path, PathBuf};
 
@@ -48,7 +48,7 @@ pub fn inspect_segment(bytes: &[u8]) -> Recovery {
 /// The records of a journal.
 #[derive(Debug, Default)]
 pub struct Replay {
-    /// The number of the journal, to which the marks of blobs refer.
+    /// The number of the journal, which the marks in blobs refer to.
     pub epoch: u64,
     /// The records in their order.
     pub records: Vec<Numbered>,
@@ -63,7 +63,7 @@ impl Replay {
         let mut places: Vec<Place> =
             files::names(dir)?.iter().filter_map(|name| Place::parse(name)).collect();
         places.sort_unstable_by_key(|place| place.first);
-        // There is one epoch, unless two directories were merged; then the one with the higher number counts.
+        // There is one epoch, unless two directories were merged; then the higher one is used.
         let epoch = places.last().map_or(0, |place| place.epoch);
         let mut replay = Self { epoch, ..Self::default() };
         let mut next = 1;

@@ -1,8 +1,8 @@
-//! The results of one commit while it is written: applies records. Pure, and the same for a new record and one of
-//! an imported journal.
+//! The results of one commit while it is written: applies records. Pure. New records and those of an imported journal
+//! are handled in the same way.
 //!
-//! The first attempt that ran is decisive, whatever the results of later attempts. An attempt that failed to run gives
-//! way to a later one that ran, and stays among the other attempts.
+//! The first attempt that ran is decisive, regardless of later attempts. If the decisive attempt failed to run, a later
+//! one that ran replaces it, and it is kept among the other attempts.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -27,14 +27,14 @@ pub struct CommitState {
 /// The effect of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effect {
-    /// The answer to the caller that recorded it.
+    /// The reply to the caller that recorded it.
     pub recorded: Recorded,
     /// Whether the published status of the test changed.
     pub changed: bool,
 }
 
 impl CommitState {
-    /// The state of results that are stored.
+    /// The state of a commit with stored results.
     #[must_use]
     pub fn new(results: CommitResults) -> Self {
         let (counts, total) = (results.counts(), results.duration());
@@ -54,8 +54,8 @@ impl CommitState {
         }
     }
 
-    /// Until [`Self::replayed`], verdicts replace the entries: they were read from status files, which hold less than the
-    /// records to be replayed and may have been written from them.
+    /// Until [`Self::replayed`] is called, verdicts replace the entries, because these were read from status files,
+    /// which contain less than the records to be replayed and may have been written from them.
     pub fn will_be_replayed(&mut self) {
         self.weak = self.entries.keys().cloned().collect();
     }
@@ -83,7 +83,7 @@ impl CommitState {
         self.total
     }
 
-    /// Applies a record. The caller skips records that are included.
+    /// Applies a record. The caller skips records that are already included.
     pub fn apply(&mut self, record: &Record) -> Option<Effect> {
         match record {
             Record::Verdict(record) => return Some(self.verdict(record)),
@@ -132,7 +132,7 @@ impl CommitState {
         Effect { recorded: Recorded { attempt, stands: false }, changed: false }
     }
 
-    /// Takes an entry whose decisive attempt is new.
+    /// Sets an entry with a new decisive attempt.
     fn decide(&mut self, entry: TestEntry) -> Effect {
         let recorded = Recorded { attempt: entry.decisive.number, stands: true };
         self.insert(entry);
@@ -146,7 +146,7 @@ impl CommitState {
         *if full { &mut attempt.full_log_bytes } else { &mut attempt.log_bytes } = bytes;
     }
 
-    /// Marks a test as running; returns whether that is a change. A test with a verdict keeps it.
+    /// Marks a test as running and returns whether that is a change. A test with a verdict keeps it.
     pub fn in_progress(
         &mut self,
         key: &ResultKey,
@@ -167,7 +167,7 @@ impl CommitState {
         true
     }
 
-    /// Removes a running test that ended without a verdict; returns whether that is a change.
+    /// Removes a running test that ended without a verdict, and returns whether that is a change.
     pub fn not_in_progress(&mut self, key: &ResultKey) -> bool {
         if self.entries.get(key).is_none_or(|entry| entry.decisive.status != Status::InProgress) {
             return false;
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_to_run_gives_way_to_a_run() {
+    fn a_run_replaces_failed_to_run() {
         let mut state = state();
         let not_run = || Verdict::FailedToRun { reason: "no VM".into() };
         assert_eq!(recorded(&mut state, not_run()), (1, true));

@@ -1,4 +1,4 @@
-//! Results as plain data: shared by the writer, the blobs and the readers.
+//! Results as plain data, shared by the writer, the blobs and the readers.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct CommitResults {
     pub commit: CommitId,
     /// Its message; empty if unknown.
     pub message: String,
-    /// One entry per test, sorted by key, no key twice.
+    /// One entry per test, sorted by key, without duplicates.
     pub entries: Vec<TestEntry>,
 }
 
@@ -54,20 +54,20 @@ pub(crate) fn subject(message: &str) -> &str {
 pub struct TestEntry {
     /// The test.
     pub key: ResultKey,
-    /// The attempt that gives the verdict, or that runs.
+    /// The attempt that gives the verdict, or the running one.
     pub decisive: Attempt,
     /// The other attempts: retries, reruns, and attempts that failed to run before the decisive one.
     pub others: Vec<Attempt>,
 }
 
 impl TestEntry {
-    /// An entry with a key and a status and nothing else.
+    /// An entry with only a key and a status.
     #[must_use]
     pub fn new(key: ResultKey, status: Status) -> Self {
         Self { key, decisive: Attempt::new(status), others: Vec::new() }
     }
 
-    /// The attempt of a number.
+    /// The attempt with this number.
     #[must_use]
     pub fn attempt(&self, number: u32) -> Option<&Attempt> {
         std::iter::once(&self.decisive).chain(&self.others).find(|attempt| attempt.number == number)
@@ -79,7 +79,7 @@ impl TestEntry {
         u32::try_from(self.others.len()).unwrap_or(u32::MAX - 1) + 1
     }
 
-    /// The number of attempts that ended in `status`: "3 of 25 failed".
+    /// The number of attempts that ended with `status`, as in "3 of 25 failed".
     #[must_use]
     pub fn attempts_in(&self, status: Status) -> u32 {
         let others = self.others.iter().filter(|attempt| attempt.status == status).count();
@@ -90,11 +90,11 @@ impl TestEntry {
 /// One execution of a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// Its number, from 1 in the order in which the attempts ended.
+    /// Its number, from 1, in the order in which the attempts ended.
     pub number: u32,
     /// Its status.
     pub status: Status,
-    /// How long it ran; zero while it runs. Whole seconds in results of the existing system.
+    /// How long it ran; zero while it is running. Whole seconds in results of the existing system.
     pub duration: Duration,
     /// When it started, Unix seconds.
     pub started: Option<i64>,
@@ -102,22 +102,22 @@ pub struct Attempt {
     pub reason: Option<String>,
     /// The crash title, if the kernel crashed.
     pub crash: Option<String>,
-    /// The host that it ran on.
+    /// The host on which it ran.
     pub host: Option<HostName>,
     /// The slot of the host.
     pub slot: Option<u32>,
-    /// The kernel that it ran on.
+    /// The kernel on which it ran.
     pub kernel: Option<KernelId>,
     /// SHA-256 (hex) of the boot image.
     pub image_hash: Option<String>,
-    /// The size of the plain log in bytes; 0: no log, or unknown.
+    /// The size of the plain log in bytes; 0 if there is no log or the size is unknown.
     pub log_bytes: u64,
-    /// The size of the plain log of the whole VM run in bytes; 0: no log, or unknown.
+    /// The size of the plain log of the whole VM run in bytes; 0 if there is no log or the size is unknown.
     pub full_log_bytes: u64,
 }
 
 impl Attempt {
-    /// The first attempt with a status and nothing else.
+    /// The first attempt, with only a status.
     #[must_use]
     pub fn new(status: Status) -> Self {
         Self {
@@ -156,13 +156,13 @@ pub struct VerdictRecord {
     /// The crash title, if the kernel crashed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash: Option<String>,
-    /// The host that it ran on.
+    /// The host on which it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostName>,
     /// The slot of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<u32>,
-    /// The kernel that it ran on.
+    /// The kernel on which it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelId>,
     /// SHA-256 (hex) of the boot image.
@@ -171,7 +171,7 @@ pub struct VerdictRecord {
 }
 
 impl VerdictRecord {
-    /// A record with the required fields only.
+    /// A record with only the required fields.
     #[must_use]
     pub fn new(commit: CommitId, key: ResultKey, verdict: Verdict, duration: Duration) -> Self {
         Self {
@@ -221,7 +221,7 @@ pub(crate) fn millis_of(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The result of recording a verdict: it is durable.
+/// The result of recording a verdict, which is now durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded {
     /// The number of this attempt.
@@ -273,7 +273,7 @@ pub struct HistoryEntry {
     pub commit: CommitId,
     /// Its message.
     pub message: String,
-    /// The test at that commit; `None`: no result.
+    /// The test at that commit; `None` if it has no result.
     pub entry: Option<TestEntry>,
 }
 
@@ -300,10 +300,10 @@ pub(crate) fn one_line(text: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// The limit of a duration (136 years), so that no blob, file or host can make a sum of durations overflow.
+/// The maximum duration (136 years), so that no blob, file or host can make a sum of durations overflow.
 pub(crate) const DURATION_MAX: Duration = Duration::from_secs(1 << 32);
 
-/// The milliseconds if they agree with the seconds, which every writer sets; else the seconds.
+/// The duration in ms if it agrees with the seconds, which every writer sets; otherwise the seconds.
 pub(crate) fn duration(millis: u64, seconds: u64) -> Duration {
     let given = if millis != 0 && (seconds == 0 || millis / 1000 == seconds) {
         Duration::from_millis(millis)

@@ -1,6 +1,6 @@
-//! The tests that have their verdict, in memory, for planning: one bit per test and commit.
+//! The tests that have a verdict, in memory, for planning: one bit per test and commit.
 //!
-//! Tests are numbered once for all commits, so that a query about four million tests is four million bit tests.
+//! Tests are numbered once for all commits, so a query about four million tests takes four million bit tests.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -39,7 +39,7 @@ impl VerdictSet {
         self.len == 0
     }
 
-    /// The number of changes: equal numbers for one commit mean equal sets.
+    /// The number of changes. For one commit, equal numbers mean equal sets.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.changes
@@ -76,10 +76,10 @@ impl Keys {
     }
 }
 
-/// The number of lists of names in memory; commits with the same tests share one.
+/// The maximum number of lists of names in memory; commits with the same tests share one.
 const LISTS_MAX: usize = 64;
 
-/// The sets of all commits that were asked for.
+/// The sets of all commits that were requested.
 #[derive(Debug, Default)]
 pub(crate) struct VerdictTable {
     keys: RwLock<Keys>,
@@ -94,7 +94,7 @@ impl VerdictTable {
         write(&self.keys).number(key)
     }
 
-    /// The tests of a list of names in memory.
+    /// The tests of a list of names, if it is in memory.
     pub fn list(&self, hash: u64) -> Option<Arc<[KeyId]>> {
         read(&self.keys).lists.get(&hash).cloned()
     }
@@ -114,7 +114,7 @@ impl VerdictTable {
         read(&self.sets).get(commit).cloned()
     }
 
-    /// The set of a commit, made from `keys` if it is not in memory.
+    /// The set of a commit, created from `keys` if it is not in memory.
     pub fn get_or(&self, commit: &CommitId, keys: impl Iterator<Item = KeyId>) -> Arc<VerdictSet> {
         let mut sets = write(&self.sets);
         let set = sets.entry(commit.clone()).or_insert_with(|| {

@@ -1,5 +1,5 @@
-//! A result directory of the ktest system is used in place: a writer opens it and adds results, and every old result
-//! keeps its place. The blobs are those of `golden/`, made with the capnp tool.
+//! A results directory of the ktest system is used in place: a writer opens it and adds results, and all old results
+//! keep their paths. The blobs are those of `golden/`, made with the capnp tool.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -23,7 +23,8 @@ fn brotli(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The layout of formats.md: blobs, a directory per test, and a log that is a hard link to the log of another test of the VM.
+/// Creates the layout in formats.md: blobs, a directory per test, and a log that is a hard link to the log of another
+/// test of the VM.
 fn create_results(dir: &Path) {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     for (from, to) in [
@@ -64,7 +65,7 @@ async fn a_directory_is_adopted_in_place() {
     let key = |name: &str| name.parse::<ResultKey>().unwrap();
 
     let writer = Writer::open(dir.path()).unwrap();
-    // A test that ran when the ktest system stopped is no longer in progress.
+    // A test that was running when the ktest system stopped is no longer in progress.
     assert_eq!(writer.clear_stale_in_progress().await.unwrap(), 1);
     // Only tests without a verdict are planned.
     for (commit, name, judged) in [
@@ -104,7 +105,7 @@ async fn a_directory_is_adopted_in_place() {
         ]
     );
     assert_eq!(results.get(&key(PUNCH)).unwrap().decisive.started, Some(1_700_000_000));
-    // A commit that had only a directory has a blob too, with the results of the directory.
+    // A commit that had only a directory now also has a blob, with the results of the directory.
     let results = reader.commit(&old).unwrap().unwrap();
     assert!(dir.path().join(format!("{old}.capnp")).is_file());
     assert_eq!(results.get(&key("fs.ext4.basic.punch")).unwrap().decisive.duration, Duration::from_secs(4));

@@ -1,5 +1,6 @@
-//! Injects a crash or a full disk at each step of a run that uses every operation of the store, opens the store again,
-//! and compares it with a simple model: it has each acknowledged record exactly once, and nothing that was not recorded.
+//! Injects a crash or a full disk at each step of a run that uses every operation of the store, reopens the store, and
+//! compares it with a simple model: it contains each acknowledged record exactly once, and nothing that was not
+//! recorded.
 //!
 //! `RESULTS_CRASHES=1000` sets the number of crashes (default: one or two per step).
 
@@ -17,10 +18,10 @@ use results::disk::{FaultInjector, Step, StepResult};
 use results::{LogKind, PlainFile, Reader, Tuning, VerdictRecord, Writer};
 use tempfile::TempDir;
 
-/// The fault that begins at step `at`.
+/// The fault that starts at step `at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// The process is killed: all later steps fail; what was written stays.
+    /// The process is killed: all later steps fail, and what was written remains.
     Kill,
     /// The power fails: what was not synced may be lost.
     Power,
@@ -40,9 +41,9 @@ struct Faults {
 /// The state that a power failure may lose.
 #[derive(Debug, Default)]
 struct Files {
-    /// The bytes written since the last sync, by file. A file without an entry is synced.
+    /// The bytes written since the last sync, by file. Files that are not in the map are synced.
     unsynced: HashMap<PathBuf, usize>,
-    /// The database and the size of its log before a transaction that was not acknowledged.
+    /// The database and the size of its log before an unacknowledged transaction.
     unacknowledged: Option<(PathBuf, u64)>,
 }
 
@@ -77,8 +78,8 @@ impl Faults {
         }
     }
 
-    /// Truncates each file that was not synced: some to nothing, some within the unsynced bytes. A transaction that was
-    /// not acknowledged may be lost in part or completely.
+    /// Truncates each file that was not synced: some to zero length, some within the unsynced bytes. An unacknowledged
+    /// transaction may be lost partly or completely.
     fn cut_power(&self, seed: usize) {
         if let Some((database, before)) = &self.files.lock().unwrap().unacknowledged {
             let log = std::fs::OpenOptions::new().write(true).open(database.with_extension("db-wal"));
@@ -135,7 +136,7 @@ impl FaultInjector for Faults {
     }
 }
 
-/// The submitted records and those that were acknowledged. Each record has a duration of its own, which identifies it.
+/// The submitted records and those that were acknowledged. Each record has a unique duration, which identifies it.
 #[derive(Debug, Default)]
 struct Oracle {
     offered: BTreeMap<(CommitId, ResultKey), Vec<Offer>>,
@@ -180,8 +181,8 @@ impl Oracle {
         recorded.ok().map(|recorded| recorded.attempt)
     }
 
-    /// Uses every operation, in an order in which the store loads, publishes and replaces blobs, and rotates and removes
-    /// segments.
+    /// Uses every operation, in an order in which the store loads, publishes and replaces blobs, and rotates and
+    /// removes segments.
     async fn run(&mut self, writer: &Writer, scratch: &Path) {
         let (a, b) = (commit('a'), commit('b'));
         let listing = |commits: &[&CommitId]| {
@@ -305,7 +306,7 @@ impl Oracle {
 }
 
 fn folder() -> TempDir {
-    // In memory: the test is about the order of the steps.
+    // In memory, because the test is about the order of the steps.
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
@@ -316,13 +317,13 @@ async fn run_with_fault(fault: Fault, at: usize) -> bool {
     let faults = Faults::new(fault, at);
     let context = format!("{fault:?} at step {at}");
     let mut oracle = Oracle::default();
-    // A small checkpoint, so that some are made during the run.
+    // A small checkpoint interval, so that some checkpoints are made during the run.
     let tuning =
         Tuning { faults: Some(Arc::clone(&faults) as Arc<dyn FaultInjector>), checkpoint_records: 5 };
     if let Ok(writer) = Writer::open_with(&output, tuning) {
         oracle.run(&writer, &scratch.path().join("log")).await;
         if matches!(fault, Fault::Full(_)) {
-            // The same process continues without problems when there is space again.
+            // The same process continues without errors when there is free space again.
             writer.clear_stale_in_progress().await.unwrap();
             let mut number = 100;
             while oracle.record(&writer, &commit('a'), 9, number).await.is_none() {
@@ -355,7 +356,7 @@ async fn run_with_fault(fault: Fault, at: usize) -> bool {
     faults.struck.load(Ordering::SeqCst)
 }
 
-/// Injects the fault at each step, or as many times as `RESULTS_CRASHES` says. Returns the number of faults.
+/// Injects the fault at each step, or `RESULTS_CRASHES` times. Returns the number of faults.
 async fn inject_at_each_step(fault: Fault, step: usize) -> usize {
     let wanted = std::env::var("RESULTS_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut faults = 0;
@@ -372,21 +373,21 @@ async fn inject_at_each_step(fault: Fault, step: usize) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_each_step_nothing_acknowledged_is_lost() {
+async fn a_kill_at_any_step_loses_nothing_acknowledged() {
     let faults = inject_at_each_step(Fault::Kill, 1).await;
     println!("killed {faults} times");
     assert!(faults > 100, "{faults}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_power_at_each_step_nothing_acknowledged_is_lost() {
+async fn a_power_failure_at_any_step_loses_nothing_acknowledged() {
     let faults = inject_at_each_step(Fault::Power, 1).await;
     println!("without power {faults} times");
     assert!(faults > 100, "{faults}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_and_recovers() {
+async fn a_full_disk_causes_errors_until_space_is_freed() {
     let faults = inject_at_each_step(Fault::Full(3), 3).await;
     println!("full {faults} times");
     assert!(faults > 30, "{faults}");

@@ -1,4 +1,4 @@
-//! `results.db`: the queries of docs/database.md, the import, the backup, and databases that must be refused.
+//! `results.db`: the queries in docs/database.md, the import, the backup, and databases that must be refused.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -28,7 +28,7 @@ fn failed() -> Verdict {
     Verdict::Failed { reason: "the files differ".into() }
 }
 
-/// Two branches, a regression with a crash, a flaky test, an attempt that failed to run.
+/// Creates two branches, a regression with a crash, a flaky test, and an attempt that failed to run.
 async fn fill(dir: &Path) {
     const PUNCH: &str = "fs.ext4.basic.punch_hole";
     let writer = Writer::open(dir).unwrap();
@@ -56,7 +56,7 @@ fn open(path: &Path) -> Connection {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_query_of_the_document_finds_something() {
+async fn each_query_in_the_document_returns_rows() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path()).await;
     let connection = open(&dir.path().join("results.db"));
@@ -71,7 +71,7 @@ async fn each_query_of_the_document_finds_something() {
         found += 1;
     }
     assert!(found >= 10, "{found}");
-    // Every table and column of the schema is in the document.
+    // The document contains every table and column of the schema.
     let names = "SELECT c.name FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'view'";
     for name in connection.prepare(names).unwrap().query_map([], |row| row.get::<_, String>(0)).unwrap() {
         let name = name.unwrap();
@@ -102,7 +102,7 @@ async fn published_files_are_imported_completely() {
         (2, 4, 6, 2, 2)
     );
     assert_eq!(writer.opened().unpublished, 0);
-    // A new verdict publishes the commit from the database.
+    // A new verdict makes the writer publish the commit from the database.
     for results in &before {
         writer.record(record(&results.commit, "z.z", Verdict::Passed, 1)).await.unwrap();
     }
@@ -118,7 +118,7 @@ async fn published_files_are_imported_completely() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rest_of_an_old_journal_is_imported_once() {
+async fn an_old_journal_is_imported_once() {
     let dir = tempfile::tempdir().unwrap();
     let private = dir.path().join(".store");
     std::fs::create_dir_all(&private).unwrap();
@@ -159,7 +159,7 @@ async fn the_rest_of_an_old_journal_is_imported_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_is_made_while_a_writer_writes_and_can_be_used() {
+async fn a_backup_during_writes_can_be_restored() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fill(dir.path()).await;
     let writer = Writer::open(dir.path()).unwrap();
@@ -211,7 +211,7 @@ async fn foreign_newer_and_damaged_databases_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_damage_makes_a_panic() {
+async fn no_damage_causes_a_panic() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path()).await;
     let path = dir.path().join("results.db");
@@ -223,7 +223,7 @@ async fn no_damage_makes_a_panic() {
         }
         std::fs::write(&path, &bytes).unwrap();
         if round % 2 == 0 {
-            // The last writer was stopped.
+            // The last writer did not stop cleanly.
             std::fs::write(dir.path().join("results.db-wal"), &bytes[..at.min(9000)]).unwrap();
         }
         if let Ok(writer) = Writer::open(dir.path()) {

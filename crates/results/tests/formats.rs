@@ -1,5 +1,6 @@
-//! The blobs of docs/formats.md: blobs of the ktest system are read, the schemas of the ktest system read ours, and
-//! malformed blobs are errors or data. Tests that need the capnp tool are skipped with a message if it is not installed.
+//! The blobs in docs/formats.md: blobs of the ktest system can be read, the schemas of the ktest system can read ours,
+//! and malformed blobs are errors or data. Tests that need the capnp tool are skipped with a message if it is not
+//! installed.
 
 #![expect(clippy::print_stderr, reason = "a test reports what it skips and measures")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
@@ -43,7 +44,7 @@ fn a_commit_of_the_existing_system() {
             )
         })
         .collect();
-    // Sorted, without invalid keys; the first of two equal keys counts.
+    // Sorted, without invalid keys; of two equal keys, the first is kept.
     assert_eq!(
         entries,
         [
@@ -128,7 +129,7 @@ fn ours() -> CommitResults {
 
 /// Blobs of this version must remain readable, so the bytes of one are committed.
 #[test]
-fn a_commit_of_ours_is_as_it_was() {
+fn our_committed_blob_is_still_readable() {
     let mark = Mark { epoch: 7, sequence: 42 };
     let bytes = codec::encode_commit(&ours(), mark);
     let path = here().join("ours.bin");
@@ -161,7 +162,7 @@ fn capnp(arguments: &[&str], input: Vec<u8>) -> Option<String> {
 }
 
 #[test]
-fn the_golden_blobs_are_what_the_tool_makes() {
+fn the_golden_blobs_match_the_capnp_tool() {
     for (schema, name, stem) in [
         ("test_results.capnp", "TestResults", "commit"),
         ("branch_log.capnp", "BranchLog", "branch"),
@@ -227,7 +228,7 @@ fn existing_readers_read_what_we_write() {
 }
 
 #[test]
-fn the_generated_code_is_what_the_schemas_say() {
+fn the_generated_code_matches_the_schemas() {
     if capnp(&["--version"], Vec::new()).is_none() {
         return;
     }
@@ -254,7 +255,7 @@ fn the_generated_code_is_what_the_schemas_say() {
 }
 
 #[test]
-fn cut_or_flipped_anywhere_a_blob_is_an_error_or_data() {
+fn a_damaged_blob_is_an_error_or_data() {
     let results = ours();
     let bytes = codec::encode_commit(&results, Mark::default());
     for len in 0..bytes.len() {
@@ -281,7 +282,7 @@ fn cut_or_flipped_anywhere_a_blob_is_an_error_or_data() {
 
 #[test]
 fn a_small_blob_cannot_claim_billions_of_entries() {
-    // A list pointer to 2^29-1 structs without fields: no bytes are needed for them.
+    // A list pointer to 2^29-1 structs without fields, which need no bytes.
     let words: [u64; 4] = [3 << 32, 1 << 48, 1 | 7 << 32, ((1 << 29) - 1) << 2];
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     let start = std::time::Instant::now();
@@ -347,7 +348,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn commits_read_back_whole_and_by_peeking(results in results(), epoch: u64, sequence: u64) {
+    fn commits_round_trip_whole_and_by_peeking(results in results(), epoch: u64, sequence: u64) {
         let mark = Mark { epoch, sequence };
         let bytes = codec::encode_commit(&results, mark);
         prop_assert_eq!(&bytes[..4], &[0; 4], "one segment");
@@ -367,7 +368,7 @@ proptest! {
     }
 
     #[test]
-    fn listings_and_durations_read_back(
+    fn listings_and_durations_round_trip(
         rows in prop::collection::vec(("[0-9a-f]{40}", "\\PC{0,40}", any::<[u32; 6]>(), 0u64..1 << 41), 0..20),
         tests in prop::collection::btree_map("[a-z.]{0,10}[a-z]", (0u64..1 << 41, any::<[u64; 3]>()), 0..20),
     ) {
@@ -396,7 +397,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), head in 0usize..4) {
         let mut bytes = bytes;
-        // Some inputs begin with a valid header.
+        // Some inputs start with a valid header.
         if head == 0 && bytes.len() >= 16 {
             let words = u32::try_from(bytes.len() / 8 - 1).unwrap();
             bytes[..4].fill(0);
@@ -411,7 +412,7 @@ proptest! {
 
 /// A regression test: the sum of such durations overflowed (found by `fuzz/run`).
 #[test]
-fn durations_beyond_all_time_are_cut() {
+fn huge_durations_are_cut() {
     let dir = tempfile::tempdir().unwrap();
     let millis: u64 = 0x0a0b_0c0d_0000;
     let entry = |key: &str| {

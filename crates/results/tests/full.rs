@@ -1,5 +1,5 @@
-//! A full file system: acknowledged records stay, other records are refused, and the same writer continues when there is
-//! space again. The test mounts a small tmpfs; without root it is skipped with a message.
+//! A full file system: acknowledged records are kept, other records are refused, and the same writer continues when
+//! there is free space again. The test mounts a small tmpfs; without root it is skipped with a message.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -28,7 +28,7 @@ impl Drop for Small {
     fn drop(&mut self) {
         let unmount = Cmd::new("umount").arg("--lazy").arg(self.dir.path());
         let run = || {
-            // The runtime of the test is in use: this needs another one, on another thread.
+            // The runtime of the test is in use, so this needs another runtime on another thread.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(unmount.output(Limits::seconds(30)))
         };
@@ -38,7 +38,7 @@ impl Drop for Small {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_file_system_loses_nothing_and_is_survived() {
+async fn a_full_file_system_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     if let Err(error) = mount("size=4m", dir.path()).await {
         eprintln!("SKIPPED: no tmpfs can be mounted here: {error}");

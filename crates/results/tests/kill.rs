@@ -1,4 +1,4 @@
-//! A writer in a separate process is killed with SIGKILL while it records: every acknowledged record is there.
+//! A writer in a separate process is killed with SIGKILL while it records: no acknowledged record is lost.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -48,8 +48,8 @@ async fn child() {
 }
 
 #[tokio::test]
-async fn killed_it_loses_nothing_that_it_acknowledged() {
-    // In memory: SIGKILL does not discard the page cache.
+async fn a_killed_writer_loses_nothing_acknowledged() {
+    // In memory, because SIGKILL does not discard the page cache.
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let program = std::env::current_exe().unwrap();
     let mut acknowledged = Vec::new();
@@ -67,7 +67,7 @@ async fn killed_it_loses_nothing_that_it_acknowledged() {
             let Some(number) = line.strip_prefix("durable ") else { continue };
             acknowledged.push(key(&round.to_string(), number.parse().unwrap()));
             count += 1;
-            // Records that it acknowledges before it ends are durable, too.
+            // Records that it acknowledges before it exits are durable, too.
             if count == 30 + 90 * round {
                 child.signal(Signal::KILL);
             }

@@ -40,7 +40,7 @@ async fn record_all(writer: &Writer, commits: usize, tests: usize, tasks: usize)
     }
 }
 
-/// Counts transactions of the database and publications of blobs.
+/// Counts database transactions and publications of blobs.
 #[derive(Debug, Default)]
 struct Count {
     syncs: AtomicUsize,
@@ -77,7 +77,7 @@ async fn many_verdicts_share_fsyncs_and_blobs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readers_see_whole_results_that_only_grow() {
+async fn readers_see_complete_results_that_only_grow() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Writer::open(dir.path()).unwrap();
     let listing = (0..3).map(|number| (commit(number), format!("commit {number}"))).collect();

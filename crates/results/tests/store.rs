@@ -1,4 +1,4 @@
-//! The public interface of the store: one writer, concurrent readers, and the files after the writer has ended.
+//! The public interface of the store: one writer, concurrent readers, and the files after the writer was closed.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -35,7 +35,7 @@ fn text(path: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_recorded_is_published_and_read() {
+async fn recorded_results_are_published_and_read() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Writer::open(dir.path()).unwrap();
     let (a, b) = (commit('a'), commit('b'));
@@ -153,7 +153,7 @@ async fn verdict_sets_follow_blobs_and_records() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn logs_live_finished_and_of_other_attempts() {
+async fn live_and_finished_logs_and_those_of_other_attempts() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Writer::open(dir.path()).unwrap();
     let a = commit('a');
@@ -182,7 +182,7 @@ async fn logs_live_finished_and_of_other_attempts() {
     assert_eq!(read(None, &x, LogKind::Subtest).as_deref(), Some("first\n"));
     assert!(!dir.path().join(a.as_str()).join("f.x/log").exists());
 
-    // An attempt that ran replaces one that failed to run, and so does its log.
+    // An attempt that ran replaces one that failed to run, and its log replaces the other log.
     for (number, verdict) in [(2, Verdict::Passed), (3, failed("x"))] {
         let recorded = writer.record(record(&a, "f.x", verdict)).await.unwrap();
         assert_eq!(recorded.attempt, number);
@@ -263,7 +263,7 @@ async fn a_torn_blob_is_published_again_from_the_database_or_imported_from_the_f
     assert_eq!(results.get(&key("f.x")).unwrap().decisive.host.as_ref().unwrap().as_str(), "farm1");
     writer.close().await.unwrap();
 
-    // Without the database, the blob counts, or else the folder.
+    // Without the database, the blob is used, or else the directory.
     std::fs::remove_file(dir.path().join("results.db")).unwrap();
     std::fs::write(&blob, &bytes[..bytes.len() / 2]).unwrap();
     let writer = Writer::open(dir.path()).unwrap();
@@ -315,7 +315,7 @@ async fn history_and_filter() {
 }
 
 #[tokio::test]
-async fn the_snapshot_is_replaced_whole() {
+async fn the_snapshot_is_replaced_atomically() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Writer::open(dir.path()).unwrap();
     assert_eq!(writer.reader().snapshot().unwrap(), None);
@@ -349,7 +349,7 @@ async fn retention_removes_commits_that_no_branch_lists() {
     assert_eq!(writer.reader().commits().unwrap(), [commit('c')]);
     assert!(writer.verdicts(&commit('a')).unwrap().is_empty());
 
-    // An unreadable listing may list any commit.
+    // An unreadable listing may contain any commit.
     std::fs::write(dir.path().join("branch.u.broken.capnp"), "rubbish").unwrap();
     assert!(writer.plan_retention(policy).is_err());
 }

@@ -1,7 +1,7 @@
-//! From the events of one `ktest run` to the state of its batch: one synchronous function from a line to actions.
+//! The state of a batch, from the events of its `ktest run`: one synchronous function that converts a line to actions.
 //!
-//! A subtest gets at most one verdict, the first. A subtest without a verdict at the end of the child goes back to the
-//! queue. No output of the child causes a panic or a path outside the output directory.
+//! A subtest gets at most one verdict, which is the first. A subtest that has no verdict when the child exits returns
+//! to the queue. No output of the child causes a panic or a path outside the output directory.
 
 use std::path::{Component, PathBuf};
 
@@ -9,7 +9,7 @@ use model::event::EventError;
 use model::{Event, KernelId, ResultKey, Stamped, SubtestName, TestPath, Verdict};
 use spawn::Exit;
 
-/// The exit code of `ktest run` for a command line or a test file that it refuses.
+/// The exit code with which `ktest run` refuses a command line or a test file.
 const USAGE: u8 = 2;
 
 /// The phase of a batch.
@@ -30,7 +30,7 @@ impl Phase {
     /// All phases, in order.
     pub const ALL: [Self; 4] = [Self::Starting, Self::Building, Self::Booting, Self::Testing];
 
-    /// The word of the status snapshot.
+    /// The word in the status snapshot.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ pub struct ReportedVerdict {
     pub job: usize,
     /// Its verdict.
     pub verdict: Verdict,
-    /// How long the subtest ran, in ms.
+    /// The duration of the subtest, in ms.
     pub duration_ms: u64,
     /// The crash title, if the kernel crashed.
     pub crash: Option<String>,
@@ -59,7 +59,7 @@ pub struct ReportedVerdict {
     pub kernel: Option<(KernelId, String)>,
 }
 
-/// An action that an event asks for.
+/// An action that an event requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Publish the job as in progress.
@@ -68,7 +68,7 @@ pub enum Action {
     Record(Box<ReportedVerdict>),
     /// Write a line to the executor's log.
     Log(String),
-    /// Stop the child: its output cannot be used.
+    /// Stop the child, because its output is unusable.
     Stop,
 }
 
@@ -80,7 +80,7 @@ struct BatchItem {
     has_verdict: bool,
 }
 
-/// A batch while its child runs.
+/// A batch with a running child.
 #[derive(Debug, Clone)]
 pub struct BatchState {
     test: TestPath,
@@ -100,9 +100,9 @@ pub struct BatchState {
 pub enum BatchEnd {
     /// Every subtest has its verdict.
     Complete,
-    /// `ktest run` refused the test file (exit code 2), with its reason in one line. The other subtests cannot run.
+    /// `ktest run` refused the test file (exit code 2), with the reason in one line. The other subtests cannot run.
     Refused(String),
-    /// The infrastructure failed; the subtests without a verdict go back to the queue.
+    /// The infrastructure failed. The subtests without a verdict return to the queue.
     Infrastructure(String),
 }
 
@@ -125,7 +125,7 @@ impl BatchState {
         }
     }
 
-    /// One line of the child's standard output.
+    /// Handles one line of the child's standard output.
     pub fn on_line(&mut self, line: &str) -> Vec<Action> {
         match Stamped::parse(line) {
             Ok(Some(stamped)) => self.on_event(stamped.event),
@@ -236,7 +236,7 @@ impl BatchState {
                 .reject(format!("the directory of {subtest} is outside the output directory: {dir:?}"));
         }
         if verdict.is_of_host() {
-            // The batch ends as an infrastructure error, and the subtest runs again.
+            // The batch ends with an infrastructure error, and the subtest runs again.
             let reason = format!("{subtest}: {}", verdict.reason().unwrap_or_default());
             let line = format!("ignored: {reason}; an error of the host");
             self.error.get_or_insert(reason);
@@ -260,7 +260,8 @@ impl BatchState {
         self.items.iter().position(|item| item.subtest == *subtest)
     }
 
-    /// An error of the daemon. `job` is the one with a verdict that could not be recorded; it has no verdict.
+    /// Records an error of the daemon. `job` is the one with a verdict that could not be recorded; it stays without a
+    /// verdict.
     pub fn fail(&mut self, job: Option<usize>, reason: String) {
         if let Some(item) = job.and_then(|job| self.items.get_mut(job)) {
             item.has_verdict = false;
@@ -268,12 +269,12 @@ impl BatchState {
         self.error.get_or_insert(reason);
     }
 
-    /// The end of the batch, after the child has ended. `last_line` is from its standard error.
+    /// The end of the batch, after the child has exited. `last_line` is from its standard error.
     #[must_use]
     pub fn end(&self, exit: Exit, last_line: &str) -> BatchEnd {
         let left: Vec<&str> = self.unfinished().map(|(_, subtest, _)| subtest.as_str()).collect();
         match (&self.error, left.first()) {
-            // An error that the run recovered from does not count.
+            // An error from which the run recovered does not count.
             (_, None) if self.finished.is_some() => BatchEnd::Complete,
             (Some(error), _) => BatchEnd::Infrastructure(error.clone()),
             (None, Some(_)) if self.finished == Some(USAGE) && exit == Exit::Code(USAGE.into()) => {
@@ -318,8 +319,8 @@ impl BatchState {
         self.current.map(|at| &self.items[at].subtest)
     }
 
-    /// Whether heartbeats are expected now. A run of an older version sends none, nor does a run that has ended while its
-    /// files are copied from its host.
+    /// Whether heartbeats are expected now. A run of an older version sends none. A run that has ended sends none while
+    /// its files are copied from its host.
     #[must_use]
     pub fn sends_heartbeats(&self) -> bool {
         self.sends_heartbeats
@@ -331,7 +332,7 @@ impl BatchState {
         self.phase
     }
 
-    /// Objects built, and objects in all if known, while the kernel is being built.
+    /// The number of objects built, and the total if known, while the kernel is being built.
     #[must_use]
     pub fn built(&self) -> Option<(u32, Option<u32>)> {
         self.built.filter(|_| self.phase == Phase::Building)

@@ -13,7 +13,7 @@ use super::remote::{self, HostCommands};
 use crate::plan::Unit;
 use crate::watch::fetch_loop::View;
 
-/// The part of the command line that all batches share.
+/// The part of the command line that is the same for all batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tools {
     /// The `ktest` command.
@@ -22,15 +22,15 @@ pub struct Tools {
     pub linux_repo: PathBuf,
     /// The tree with the test files in `tests/`.
     pub ktest_dir: PathBuf,
-    /// The branches that share objects, compiler caches and kernels.
+    /// How branches are grouped to share objects, compiler caches and kernels.
     pub trust: TrustScope,
-    /// One kernel in this number is compared with a clean build.
+    /// One in this number of kernels is compared with a clean build.
     pub verify_builds: u32,
     /// Kernel options with a requirement that may stay unmet.
     pub tolerate: Vec<String>,
     /// The repositories under test other than `linux`.
     pub repos: BTreeMap<RepoName, PathBuf>,
-    /// The packages of the root images that groups name.
+    /// The packages of the root images that groups use.
     pub images: config::Images,
     /// All test files that run on kernels built from commits, so that they share flavors.
     pub merge: Vec<TestPath>,
@@ -39,11 +39,11 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// The command line of an order for a slot of a host. Only this machine accepts a checkout in `deps`.
+    /// The command line of an order for a slot of a host. Only this machine supports a checkout in `deps`.
     fn command(&self, host: &HostName, slot: u32, order: TestOrder, deps: Option<&Path>) -> Cmd {
         let cmd = Cmd::new(&self.ktest);
         match self.host_commands.get(host).and_then(|command| command.split_last()) {
-            // A slot name on the host is unique among all daemons and slots.
+            // The slot name on the host is unique among all daemons and slots.
             Some((farm, args)) => {
                 let cmd = cmd.args(args).arg(format!("{farm}-{slot}"));
                 // `ktest host run` refuses the option, so that a test never runs without its checkout.
@@ -58,7 +58,7 @@ impl Tools {
     }
 }
 
-/// The tools of a view. A test file that cannot be listed does not contribute to the flavors.
+/// The tools for a view. A test file that cannot be listed does not contribute to the flavors.
 #[must_use]
 pub fn tools(view: &View, ktest: &Path) -> Tools {
     let config = &view.config;
@@ -88,8 +88,8 @@ fn node_name() -> String {
     fsx::own::read_to_string("/proc/sys/kernel/hostname".as_ref(), 4096).unwrap_or_default().trim().into()
 }
 
-/// `ktest run` of these subtests at a commit, with its events on a pipe. `deps` holds the checkout of a repository other
-/// than a kernel.
+/// `ktest run` for these subtests at a commit, with its events on a pipe. `deps` contains the checkout of a repository
+/// that is not a kernel.
 #[must_use]
 pub fn ktest_run(
     tools: &Tools,

@@ -1,6 +1,6 @@
-//! The log of a running subtest, copied to the result store while it grows.
+//! Copies the log of a running subtest to the result store while it grows.
 //!
-//! The complete log replaces the copy together with the verdict.
+//! The complete log replaces the copy when the verdict is recorded.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use tokio::task::JoinHandle;
 
 /// The interval at which the log is read.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// The most bytes that are copied at a time.
+/// The maximum number of bytes per copy operation.
 const CHUNK: u64 = 1 << 20;
-/// The most bytes of a copy. A longer log is complete only with the verdict.
+/// The maximum size of a copy, in bytes. A longer log is complete only with the verdict.
 const COPY_MAX: u64 = 64 << 20;
 
 /// Copies a log until it is dropped.
@@ -27,7 +27,7 @@ pub struct LiveLog {
 }
 
 impl LiveLog {
-    /// Copies the log at the relative path `log` of the run's work directory. It need not exist yet.
+    /// Copies the log at the relative path `log` in the run's work directory. It does not have to exist yet.
     pub fn start(
         writer: &Writer,
         commit: &CommitId,
@@ -50,7 +50,7 @@ async fn copy(work: PathBuf, log: PathBuf, mut to: File) {
     let mut offset = 0;
     while offset < COPY_MAX {
         tokio::time::sleep(INTERVAL).await;
-        // The log may not exist yet. An error only delays it: the verdict publishes the complete log.
+        // The log may not exist yet. An error is harmless, because the complete log is published with the verdict.
         let (work, log) = (work.clone(), log.clone());
         let chunk = tokio::task::spawn_blocking(move || read_chunk(&work, &log, offset)).await;
         let Ok(Ok(chunk)) = chunk else { continue };
@@ -61,7 +61,7 @@ async fn copy(work: PathBuf, log: PathBuf, mut to: File) {
     }
 }
 
-/// Reads the log from `offset`. The run can replace the file, so it is opened as untrusted.
+/// Reads the log from `offset`. The run can replace the file, so it is opened as an untrusted file.
 fn read_chunk(work: &Path, log: &Path, offset: u64) -> std::io::Result<Vec<u8>> {
     let mut file = Dir::open(work)?.open_file(log)?;
     file.seek(SeekFrom::Start(offset))?;

@@ -1,4 +1,4 @@
-//! The hosts and slots of the farm, and the hosts that a job can use. Pure.
+//! The hosts and slots of the farm, and which hosts a job can use. Pure.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,8 @@ use model::{Arch, Env, HostName, RepoName};
 
 use crate::plan::from_view::has_kernel;
 
-/// The architecture of jobs of a group without one: that of this machine if a host has it, else that of the first host.
+/// The architecture of jobs whose group has none: that of this machine if a host has it, or else that of the first
+/// host.
 #[must_use]
 pub fn default_arch(config: &Config) -> Option<Arch> {
     let native = Arch::native();
@@ -19,8 +20,8 @@ pub fn default_arch(config: &Config) -> Option<Arch> {
     }
 }
 
-/// The host tags that a job of that repository and environment needs. The checkout of a repository other than a kernel
-/// is made on this machine only.
+/// The host tags required by a job with this repository and environment. A repository that is not a kernel is only
+/// checked out on this machine.
 #[must_use]
 pub fn needs(config: &Config, repo: &RepoName, env: &Env) -> jobkit::Needs {
     let arch = config::arch_of(env).or_else(|| default_arch(config));
@@ -31,7 +32,7 @@ pub fn needs(config: &Config, repo: &RepoName, env: &Env) -> jobkit::Needs {
     if repo.is_linux() { needs } else { needs.is("kind", HostKind::Local.to_string()) }
 }
 
-/// The slots of all hosts; one slot of this machine if the configuration names no hosts.
+/// The slots of all hosts; one slot of this machine if the configuration has no hosts.
 #[must_use]
 pub fn slots(config: &Config) -> Vec<(HostName, u32)> {
     if config.hosts.is_empty() {
@@ -41,7 +42,7 @@ pub fn slots(config: &Config) -> Vec<(HostName, u32)> {
     config.hosts.values().flat_map(|host| (0..host.slots).map(|slot| (host.name.clone(), slot))).collect()
 }
 
-/// The problems of a configuration that asks for jobs that cannot run.
+/// Problems of a configuration with jobs that cannot run.
 #[must_use]
 pub fn unserved(config: &Config) -> Vec<String> {
     let groups = config.all_branches().flat_map(|branch| config.groups_of(branch));
@@ -80,7 +81,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::too_many_lines, reason = "one scenario in its order")]
-    fn only_listed_files_share_a_kernel_and_only_jobs_with_a_kernel_are_planned() {
+    fn only_listed_files_share_kernels_and_only_jobs_with_kernels_are_planned() {
         let text = r#"
 user = "kmo"
 tolerate = ["RUST"]

@@ -1,4 +1,4 @@
-//! The executors of the farm: added and removed as the configuration names hosts and slots.
+//! The executors of the farm: added and removed according to the hosts and slots in the configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub struct ExecutorPool {
 }
 
 impl ExecutorPool {
-    /// A pool without executors, and the receiver of their events. `ktest` is the command that they run.
+    /// A pool without executors, and the receiver of their events. They run the command `ktest`.
     #[must_use]
     pub fn new(
         choir: Choir<Arc<PlannedJob>>,
@@ -41,7 +41,7 @@ impl ExecutorPool {
         (Self { choir, writer, ktest, tools, events, names: BTreeSet::new() }, inbox)
     }
 
-    /// Adds and removes executors as the view asks. The next batches run with its tools.
+    /// Adds and removes executors according to the view. The following batches use its tools.
     pub fn take_view(&mut self, view: &View) {
         let tools = Arc::new(tools(view, &self.ktest));
         self.tools.send_if_modified(|current| {
@@ -79,7 +79,7 @@ impl ExecutorPool {
             Ok(()) => {
                 self.names.insert(name);
             }
-            // A removed executor of that name still runs its last batch; the next view retries.
+            // A removed executor with that name is still running its last batch; the next view retries.
             Err(error) => tracing::warn!("{error}"),
         }
     }

@@ -1,4 +1,4 @@
-//! The first arguments of a batch's command line on each kind of host. Pure.
+//! The first arguments of a batch's command line for each kind of host. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use model::HostName;
 /// The first arguments of `ktest`, by host. A host without an entry is this machine.
 pub type HostCommands = BTreeMap<HostName, Vec<String>>;
 
-/// The commands of all hosts of a configuration. `node` is the host name of this machine.
+/// The commands for all hosts of a configuration. `node` is the host name of this machine.
 #[must_use]
 pub fn host_commands(config: &Config, node: &str) -> HostCommands {
     let farm = farm_name(config, node);

@@ -1,7 +1,7 @@
-//! An executor: claims batches, runs `ktest run` for each, records and publishes its results.
+//! An executor: claims batches, runs `ktest run` for each, and records and publishes the results.
 //!
-//! A job is done only when its verdict is durable. The child and every process that it started end with the batch, also
-//! if the executor is aborted.
+//! A job is done only when its verdict is durable. The child and all processes that it started are killed at the end of
+//! the batch, including when the executor is aborted.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -25,17 +25,17 @@ use super::work_file;
 use crate::plan::PlannedJob;
 use fsx::clock::unix_seconds as now;
 
-/// How long a child may take to end after SIGTERM.
+/// The time for a child to exit after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long the pipes of a child are read after its end.
+/// The time for reading the pipes of a child after it exited.
 const DRAIN: Duration = Duration::from_secs(5);
-/// A child without output for this long is stuck: its own limits should have ended it.
+/// A child without output for this time is stuck: its own limits should have stopped it.
 const SILENCE: Duration = Duration::from_secs(4 * 3600);
-/// The same for a child that sends heartbeats, on this machine and on another host. The output of another host waits
-/// behind the files that it sends.
+/// The same for a child that sends heartbeats, on this machine and on another host. The output of another host is
+/// queued behind the files that it sends.
 const MISSED_HEARTBEATS: Duration = Duration::from_secs(90);
 const MISSED_HEARTBEATS_REMOTE: Duration = Duration::from_secs(600);
-/// How many lines of the child's standard error are kept for a verdict's log.
+/// The number of lines of the child's standard error that are kept for the log of a verdict.
 const TAIL: usize = 200;
 
 /// A message from an executor to the daemon.
@@ -48,7 +48,7 @@ pub enum ExecutorEvent {
         /// The batch.
         batch: Option<BatchProgress>,
     },
-    /// A cached build differs from a clean one: an operator is to look for the cause.
+    /// A cached build differs from a clean one. An operator must investigate the cause.
     CachedBuildDiffers(String),
     /// A verdict was recorded.
     Verdict {
@@ -66,18 +66,18 @@ pub enum ExecutorEvent {
 pub struct BatchProgress {
     /// Its entry in the status snapshot.
     pub status: BatchStatus,
-    /// Objects built, and objects in all if known, while the kernel is being built.
+    /// The number of objects built, and the total if known, while the kernel is being built.
     pub built: Option<(u32, Option<u32>)>,
 }
 
-/// The slot that an executor runs batches for, and its connections.
+/// The slot for which an executor runs batches, and its channels.
 #[derive(Debug, Clone)]
 pub struct SlotContext {
-    /// The host, as results name it.
+    /// The host, as named in results.
     pub host: HostName,
     /// The number of the slot on its host.
     pub slot: u32,
-    /// The work directory of the slot, emptied before and after each batch.
+    /// The work directory of the slot, which is emptied before and after each batch.
     pub work: PathBuf,
     /// The tools in force.
     pub tools: watch::Receiver<Arc<Tools>>,
@@ -88,7 +88,7 @@ pub struct SlotContext {
 }
 
 impl SlotContext {
-    /// Where a commit of a repository other than a kernel is checked out: next to the work directory.
+    /// The directory for a checkout of a repository that is not a kernel: next to the work directory.
     fn deps(&self) -> PathBuf {
         let mut name = self.work.clone().into_os_string();
         name.push(".deps");
@@ -96,7 +96,7 @@ impl SlotContext {
     }
 }
 
-/// The end of a batch, for the scheduler.
+/// The end of a batch, as reported to the scheduler.
 #[derive(Debug)]
 enum BatchOutcome {
     /// Every job has its verdict, or the batch was cancelled.
@@ -105,7 +105,7 @@ enum BatchOutcome {
     InfrastructureError(String),
 }
 
-/// `ktest run` cannot be started, or not be waited for.
+/// `ktest run` cannot be started, or waiting for it failed.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
     #[error(transparent)]
@@ -152,12 +152,12 @@ struct BatchRun<'a> {
     first: Arc<PlannedJob>,
     state: BatchState,
     started: i64,
-    /// When each job started, Unix seconds.
+    /// The start time of each job, in Unix seconds.
     begun: Vec<Option<i64>>,
-    /// The attempts that were recorded, for the log of the whole run.
+    /// The recorded attempts, for publishing the log of the whole run.
     recorded: Vec<(ResultKey, u32)>,
     stderr_tail: VecDeque<String>,
-    /// The log of the subtest that is running.
+    /// The log of the running subtest.
     live: Option<LiveLog>,
     reported: Option<BatchProgress>,
 }
@@ -211,7 +211,7 @@ impl<'a> BatchRun<'a> {
         outcome
     }
 
-    /// Runs the child to its end. Returns `None` if the batch was cancelled.
+    /// Runs the child until it exits. Returns `None` if the batch was cancelled.
     async fn child(&mut self) -> Result<Option<Exit>, RunError> {
         let tools = self.slot.tools.borrow().clone();
         let subtests: Vec<SubtestName> =
@@ -250,14 +250,14 @@ impl<'a> BatchRun<'a> {
                 }
             }
         };
-        // Ends every process that the child started.
+        // Kills all processes that the child started.
         drop(child);
         self.drain(streams).await;
         let exit = exit?;
         Ok((!cancellation.is_cancelled()).then_some(exit))
     }
 
-    /// Checks out a commit of a repository other than a kernel. Returns the directory that `require-git` reads.
+    /// Checks out a commit of a repository that is not a kernel. Returns the directory for `require-git`.
     async fn checkout(&self, tools: &Tools) -> Result<Option<PathBuf>, RunError> {
         let name = &*self.first.repo;
         if name.is_linux() {
@@ -302,7 +302,7 @@ impl<'a> BatchRun<'a> {
         }
     }
 
-    /// True if the child is to be stopped.
+    /// Returns true if the child must be stopped.
     async fn on_line(&mut self, line: &str) -> bool {
         for action in self.state.on_line(line) {
             match action {
@@ -384,7 +384,7 @@ impl<'a> BatchRun<'a> {
         None
     }
 
-    /// The verdict is durable already, so a log that cannot be published is only reported.
+    /// Publishes a log. The verdict is already durable, so an error is only reported.
     async fn publish_log(&self, key: &ResultKey, attempt: u32, log: PlainFile) {
         let published =
             self.slot.writer.publish_log(&self.first.commit, key, attempt, LogKind::Subtest, log).await;
@@ -416,7 +416,7 @@ impl<'a> BatchRun<'a> {
         }
     }
 
-    /// Publishes an artifact, if the run made it.
+    /// Publishes an artifact, if the run created it.
     async fn publish_artifact(&self, keys: &[ResultKey], name: &'static str, file: &Path) {
         if let Some(file) = self.open(file).await
             && let Err(error) = self.slot.writer.publish_artifact(&self.first.commit, keys, name, file).await
@@ -440,7 +440,7 @@ impl<'a> BatchRun<'a> {
         }
     }
 
-    /// `ktest run` refuses the test file: the remaining subtests get the verdict Failed to run.
+    /// `ktest run` refused the test file: gives the remaining subtests the verdict Failed to run.
     async fn refuse(&mut self, reason: &str) -> results::Result<()> {
         let dir = PathBuf::from("refused");
         let text = self.stderr_tail.iter().fold(String::new(), |text, line| text + line + "\n");
@@ -460,7 +460,7 @@ impl<'a> BatchRun<'a> {
         Ok(())
     }
 
-    /// Sends the progress of the batch, if it changed.
+    /// Sends the progress of the batch, if it has changed.
     fn report_progress(&mut self) {
         let (subtests, done) = self.state.progress();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -484,7 +484,7 @@ impl<'a> BatchRun<'a> {
     }
 }
 
-/// How long the child of a batch may print nothing.
+/// How long the child of a batch may be silent.
 fn silence(state: &BatchState, remote: bool) -> Duration {
     match (state.sends_heartbeats(), remote) {
         (false, _) => SILENCE,
@@ -529,7 +529,7 @@ async fn remove(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Creates an empty directory, in place of the one that exists.
+/// Creates an empty directory, replacing an existing one.
 async fn empty(dir: &Path) -> Result<(), RunError> {
     let error = |source| RunError::Dir { dir: dir.into(), source };
     remove(dir).await.map_err(error)?;

@@ -1,5 +1,5 @@
-//! Files of a run in the work directory of its slot. A worker host can create any kind of file there, so only regular files
-//! are opened, and never through a link.
+//! Opens files of a run in the work directory of its slot. A worker host can create any kind of file there, so only
+//! regular files are opened, and links are never followed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,16 +7,16 @@ use std::time::Duration;
 use fsx::untrusted::{Dir, UntrustedError};
 use results::PlainFile;
 
-/// How long a file may take to open.
+/// The time limit for opening a file.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A file of a run that cannot be published.
+/// Why a file of a run cannot be published.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WorkFileError {
     /// It cannot be opened, or is not a regular file.
     #[error(transparent)]
     File(#[from] UntrustedError),
-    /// The file system hangs.
+    /// The file system does not respond.
     #[error("it does not open within {} s", LIMIT.as_secs())]
     Time,
     /// The daemon is stopping.
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn nothing_but_plain_files_is_published() {
+    async fn only_regular_files_are_published() {
         let dir = tempfile::tempdir().unwrap();
         let (work, outside) = (dir.path().join("work"), dir.path().join("outside"));
         let victim = outside.join("secret");
@@ -77,7 +77,7 @@ mod tests {
                 assert!(began.elapsed() < Duration::from_secs(5), "{name} {trap:?}: {:?}", began.elapsed());
                 std::fs::remove_dir_all(&work).unwrap();
             }
-            // The directory above is a link.
+            // The parent directory is a link.
             let parent = work.join(name).parent().unwrap().to_owned();
             if parent != work {
                 std::fs::copy(&victim, outside.join(Path::new(name).file_name().unwrap())).unwrap();

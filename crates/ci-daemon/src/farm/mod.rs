@@ -1,8 +1,8 @@
-//! What the farm does next: a state over plain data and one synchronous function, [`Farm::handle`], that tests call
-//! directly.
+//! Decides what the farm does next: a state over plain data and one synchronous function, [`Farm::handle`], which tests
+//! call directly.
 //!
-//! The farm writes no results and starts no processes. It submits jobs to the scheduler and returns [`Command`]s for the
-//! rest; the publisher carries them out.
+//! The farm does not write results and does not start processes. It submits jobs to the scheduler and returns
+//! [`Command`]s for everything else, which the publisher carries out.
 
 mod status;
 #[cfg(test)]
@@ -31,12 +31,12 @@ use crate::report::snapshot::EndedJobs;
 use crate::requests::TakenRequest;
 use crate::watch::fetch_loop::View;
 
-/// After a start, the failures of this many of the newest commits of each branch are examined.
+/// After a start, the failures at this many of the newest commits of each branch are examined.
 const NEWEST: usize = 5;
-/// The least cost of a job: a batch of jobs without any history must still end.
+/// The minimum cost of a job, so that a batch of jobs without history is limited in size.
 const LEAST_COST: Duration = Duration::from_millis(100);
 
-/// The most alarms that are shown.
+/// The maximum number of alarms that are shown.
 const MOST_ALARMS: usize = 5;
 
 /// The farm.
@@ -51,7 +51,7 @@ pub struct Farm {
     batches: BTreeMap<String, BatchProgress>,
     ended: EndedJobs,
     reruns: Reruns,
-    /// Builds that differed from a clean one, the newest last. They are shown until the daemon restarts.
+    /// Builds that differed from a clean one, newest last. They are shown until the daemon restarts.
     alarms: VecDeque<String>,
 }
 
@@ -60,13 +60,13 @@ pub struct Farm {
 pub enum FarmEvent {
     /// A job ended.
     JobEnded(End<Arc<PlannedJob>>),
-    /// A report of an executor.
+    /// A report from an executor.
     Executor(ExecutorEvent),
-    /// The verdict of a job that the scheduler gave up is recorded, or is not.
+    /// The verdict of a job that the scheduler gave up has been recorded, or could not be.
     Abandoned {
         /// The job.
         job: Arc<PlannedJob>,
-        /// Its verdict, if that is durable now.
+        /// Its verdict, if it is durable.
         verdict: Option<Verdict>,
     },
     /// A request of a user.
@@ -75,17 +75,17 @@ pub enum FarmEvent {
     Unconfirmed(Vec<JobRef>),
 }
 
-/// A change of files that an event leads to.
+/// A change of files that results from an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Record that the job failed to run; [`FarmEvent::Abandoned`] reports the result.
     RecordAbandoned {
         /// The job.
         job: Arc<PlannedJob>,
-        /// The reason of the scheduler.
+        /// The scheduler's reason.
         reason: String,
     },
-    /// Remove the file of a request that is finished.
+    /// Remove the file of a finished request.
     FinishRequest(PathBuf),
     /// Remove the listing of a branch, then the file of the request.
     Unlist {
@@ -96,7 +96,7 @@ pub enum Command {
     },
 }
 
-/// A rerun that is refused.
+/// Why a rerun is refused.
 #[derive(Debug, thiserror::Error)]
 enum RerunError {
     #[error("no branch of the configuration has this test at this commit")]
@@ -129,14 +129,14 @@ impl Farm {
         }
     }
 
-    /// Takes a new view and plans again.
+    /// Applies a new view and replans.
     pub fn take_view(&mut self, view: View, history: HashMap<model::ResultKey, History>) {
         self.view = view;
         self.drop_stale_reruns();
         self.replan(history);
     }
 
-    /// Takes back the pending reruns of commits that are no longer on a branch.
+    /// Cancels the pending reruns of commits that are no longer on a branch.
     fn drop_stale_reruns(&mut self) {
         let branches = self.view.branches.values();
         let wanted: HashSet<&CommitId> =
@@ -149,7 +149,7 @@ impl Farm {
         }
     }
 
-    /// Plans again. Pending jobs that are no longer among the first are taken back.
+    /// Replans. Pending jobs that are no longer among the first are taken back.
     fn replan(&mut self, history: HashMap<model::ResultKey, History>) {
         let input = plan::from_view::input(&self.view, history);
         self.window.update(&input, self.view.config.window);
@@ -227,7 +227,7 @@ impl Farm {
         match end.outcome {
             Outcome::Done => self.window.set_done(&job),
             Outcome::Cancelled => self.window.give_back(&job),
-            // The window gave the job up before it was removed.
+            // The window dropped the job before it was removed.
             Outcome::Removed => {}
             Outcome::Abandoned { reason } => {
                 tracing::error!(%job, "given up: {reason}");
@@ -295,7 +295,7 @@ impl Farm {
         }
     }
 
-    /// Returns false if the first attempt of the job is running, which finishes the request.
+    /// Returns false if the first attempt of the job is running, which satisfies the request.
     fn start_rerun(&mut self, job: &JobRef, request: PathBuf) -> Result<bool, RerunError> {
         let input = plan::from_view::input(&self.view, HashMap::new());
         let found = Arc::new(plan::find(&input, job).ok_or(RerunError::NotConfigured)?);
@@ -315,7 +315,7 @@ impl Farm {
         Ok(true)
     }
 
-    /// Confirms failures that an earlier daemon recorded and did not confirm.
+    /// Retries failures that an earlier daemon recorded and did not confirm.
     fn confirm_left(&mut self, left: &[JobRef]) {
         let input = plan::from_view::input(&self.view, HashMap::new());
         let times = self.view.config.confirm_failures;
@@ -336,13 +336,13 @@ impl Farm {
             .collect()
     }
 
-    /// Whether no job is pending, running, or left to plan.
+    /// Whether no job is pending, running or left to plan.
     pub fn is_done(&mut self) -> bool {
         let quiet = self.choir.pending_len() == 0 && self.choir.running_len() == 0;
         self.view.complete && quiet && self.window.is_exhausted(&mut self.verdicts)
     }
 
-    /// The number of jobs that are pending, running, or left to plan, the last counted up to `most`.
+    /// The number of jobs that are pending, running or left to plan. The last are counted up to `most`.
     pub fn left(&mut self, most: usize) -> usize {
         let submitted = self.choir.pending_len() + self.choir.running_len();
         submitted + self.window.count_left(most, &mut self.verdicts)
@@ -360,7 +360,7 @@ impl Farm {
         &self.batches
     }
 
-    /// Drops the batches, after all executors have stopped.
+    /// Drops the batches after all executors have stopped.
     pub fn clear_batches(&mut self) {
         self.batches.clear();
     }

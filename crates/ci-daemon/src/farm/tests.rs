@@ -1,4 +1,4 @@
-//! Events against the commands that the farm returns.
+//! Events, with the commands that the farm is expected to return.
 
 use std::path::Path;
 
@@ -63,20 +63,20 @@ async fn events_lead_to_commands() {
     let old: BranchRef = "kmo/old".parse().unwrap();
     let unlist = Command::Unlist { branch: old.clone(), request: "r".into() };
     assert_eq!(farm.handle(request(RequestKind::Unlist(old))), [unlist]);
-    // A rerun of a planned job runs it sooner; its request is finished with it.
+    // A rerun of a planned job makes it run sooner, and its request is finished with the job.
     assert_eq!(farm.handle(rerun("boot.boots")), []);
     assert_eq!(choir.pending_len(), 1);
     let removed = ends.recv().await.unwrap();
     let job = Arc::new(PlannedJob { purpose: Purpose::Requested, ..PlannedJob::clone(&removed.payload) });
     let done = End { payload: job.clone(), outcome: Outcome::Done, ..removed.clone() };
     assert_eq!(farm.handle(FarmEvent::JobEnded(done)), [Command::FinishRequest("r".into())]);
-    // A job that the scheduler gives up gets a verdict.
+    // A job that the scheduler gave up gets a verdict.
     let reason = "no space left".to_owned();
     let outcome = Outcome::Abandoned { reason: reason.clone() };
     let job = removed.payload.clone();
     let commands = farm.handle(FarmEvent::JobEnded(End { outcome, ..removed }));
     assert_eq!(commands, [Command::RecordAbandoned { job, reason }]);
-    // Without executors the rerun cannot be placed.
+    // Without executors, the rerun cannot be placed.
     let problems = farm.snapshot(&["disk full".into()], 5).problems;
     assert!(problems.len() == 2 && problems[0] == "disk full", "{problems:?}");
     assert!(problems[1].starts_with("no host has arch="), "{problems:?}");

@@ -6,7 +6,7 @@ use results::Reader;
 use crate::plan::JobRef;
 use crate::plan::reruns::CONFIRMED_MAX;
 
-/// The failures among the results of `commits` that ran here once and were not confirmed. Unreadable results have none.
+/// The failures in the results of `commits` that ran here once and were not confirmed. Unreadable results have none.
 #[must_use]
 pub fn unconfirmed(reader: &Reader, commits: &[CommitId]) -> Vec<JobRef> {
     let mut left = Vec::new();

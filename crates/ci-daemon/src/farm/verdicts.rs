@@ -1,15 +1,15 @@
-//! The recorded verdicts, as the planner reads them.
+//! Gives the planner access to the recorded verdicts.
 
 use model::{CommitId, ResultKey};
 use results::{KeyId, Writer};
 
 use crate::plan::{JobRef, Verdicts};
 
-/// The verdicts that a writer has recorded. Reads only.
+/// The verdicts that a writer has recorded. Read-only.
 #[derive(Debug)]
 pub struct RecordedVerdicts {
     writer: Writer,
-    /// The writer's numbers of the planner's keys.
+    /// The writer's numbers for the planner's keys.
     ids: Vec<KeyId>,
 }
 

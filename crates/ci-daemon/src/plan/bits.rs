@@ -1,4 +1,4 @@
-//! A growing set of small numbers. A number beyond its end is not in it.
+//! A growing set of small numbers. Numbers beyond its end are not in the set.
 
 /// The set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Bits {
         self.0.clear();
     }
 
-    /// The smallest number from `from` below `end` that is not in the set.
+    /// The smallest number in `from..end` that is not in the set.
     #[must_use]
     pub fn next_absent(&self, from: u32, end: u32) -> Option<u32> {
         let mut at = from;

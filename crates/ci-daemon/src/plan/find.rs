@@ -1,4 +1,4 @@
-//! Find one job by its name, also if it has a verdict or its commit is too old to be planned.
+//! Finds one job by its name, even if it has a verdict or its commit is too old to be planned.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use model::{CommitId, ResultKey};
 
 use super::{Branch, History, Input, JobRef, PlannedJob, Purpose, units_of};
 
-/// The job of that name, for the first branch that has it.
+/// The job with that name, on the first branch that has it.
 #[must_use]
 pub fn find(input: &Input, job: &JobRef) -> Option<PlannedJob> {
     input.branches.iter().find_map(|branch| {

@@ -41,7 +41,7 @@ pub(crate) fn input(branches: Vec<Branch>, subtests: usize) -> Input {
     }
 }
 
-/// A first attempt of branch `u/b`.
+/// A first attempt on branch `u/b`.
 pub(crate) fn job(commit: CommitId, test: &str, subtest: &str) -> PlannedJob {
     PlannedJob {
         branch: Arc::new("u/b".parse().unwrap()),

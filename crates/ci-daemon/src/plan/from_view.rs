@@ -1,4 +1,4 @@
-//! From a view to the planner's input. Pure.
+//! Converts a view to the planner's input. Pure.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
     }
 }
 
-/// Whether the group has a kernel for commits of the branch: one built from the commit, or one of the store.
+/// Whether the group has a kernel for commits of the branch: one built from the commit, or one from the store.
 pub(crate) fn has_kernel(branch: &config::Branch, group: &TestGroup) -> bool {
     branch.repo.is_linux() || !group.kernels.is_empty()
 }

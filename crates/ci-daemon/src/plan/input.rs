@@ -9,12 +9,12 @@ use config::TestGroup;
 use model::{BranchRef, CommitId, Env, RepoName, ResultKey, SubtestName, TestPath};
 use serde::Serialize;
 
-/// Everything to test, including what has a verdict.
+/// Everything to test, including jobs that already have a verdict.
 #[derive(Debug, Clone, Default)]
 pub struct Input {
     /// The branches, in the order of the configuration.
     pub branches: Vec<Branch>,
-    /// The subtests of each test file in the environment of its group. A file without an entry has no jobs.
+    /// The subtests of each test file, in the environment of its group. A file without an entry has no jobs.
     pub listings: HashMap<(TestPath, Env), Arc<[SubtestName]>>,
     /// The history of each result key.
     pub history: HashMap<ResultKey, History>,
@@ -46,14 +46,14 @@ pub struct History {
     pub failed: u64,
 }
 
-/// The parts of a job's niceness. Their sum and the age of the commit give its position in the order.
+/// The parts of a job's niceness. Their sum plus the age of the commit is the job's position in the order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Niceness {
     /// `nice` (or `priority`) of its group.
     pub group_nice: i64,
-    /// `test_always_passes_nice`: every run so far had the same verdict.
+    /// `test_always_passes_nice`: added if all runs so far had the same verdict.
     pub alike_nice: i64,
-    /// `test_duration_nice`: from its mean duration.
+    /// `test_duration_nice`: derived from the mean duration.
     pub duration_nice: i64,
 }
 
@@ -70,7 +70,7 @@ impl Niceness {
 }
 
 impl fmt::Display for Niceness {
-    /// The parts that are not zero: `group +2, same verdict +10, duration +1`.
+    /// Formats the parts that are not zero: `group +2, same verdict +10, duration +1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts =
             [("group", self.group_nice), ("same verdict", self.alike_nice), ("duration", self.duration_nice)];
@@ -87,7 +87,7 @@ impl From<&results::TestDuration> for History {
 }
 
 impl History {
-    /// The niceness of a subtest in `group`, by the group's rule.
+    /// The niceness of a subtest in `group`, by the rules of the group.
     #[must_use]
     pub fn nice_in(history: Option<&Self>, group: &TestGroup) -> i64 {
         history.map_or(group.nice, |of| group.nice_of(of.passed, of.failed, of.mean.as_secs()))

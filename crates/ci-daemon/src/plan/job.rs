@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use model::{BranchRef, CommitId, Env, GroupName, RepoName, ResultKey, StoreKernel, SubtestName, TestPath};
 
-/// What the jobs of one batch share in addition to the commit.
+/// What the jobs of a batch have in common, apart from the commit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Unit {
     /// The test file.
     pub test: TestPath,
-    /// The kernel of the store; `None` for the kernel built from the commit.
+    /// The kernel from the store; `None` for the kernel built from the commit.
     pub kernel: Option<StoreKernel>,
     /// The environment of the run.
     pub env: Env,
@@ -22,7 +22,7 @@ pub struct Unit {
 pub struct PlannedJob {
     /// The first branch that has the job. Its user is the fair-share group.
     pub branch: Arc<BranchRef>,
-    /// That branch's test group.
+    /// The test group on that branch.
     pub group: Arc<GroupName>,
     /// The repository that the commit is in.
     pub repo: Arc<RepoName>,
@@ -36,7 +36,7 @@ pub struct PlannedJob {
     pub subtest: SubtestName,
     /// The key of its result.
     pub key: ResultKey,
-    /// Age + niceness, the position in the order, lowest first.
+    /// Age plus niceness: the position in the order, lowest first.
     pub value: i64,
     /// Its expected duration.
     pub cost: Duration,
@@ -90,14 +90,14 @@ impl PlannedJob {
         JobRef { commit: self.commit.clone(), key: self.key.clone() }
     }
 
-    /// Its name with its purpose, as shown to users.
+    /// Its name and its purpose, as shown to users.
     #[must_use]
     pub fn title(&self) -> String {
         format!("{} {}{}", self.commit.short(), self.key, self.purpose.suffix())
     }
 
-    /// Equal for the jobs that can run in one VM: those of one commit, test file, kernel and environment. Retries and
-    /// reruns have separate batches.
+    /// A key that is equal for jobs that can run in one VM: those with the same commit, test file, kernel and
+    /// environment. Retries and reruns have separate batches.
     #[must_use]
     pub fn batch_key(&self) -> String {
         let unit = &self.unit;

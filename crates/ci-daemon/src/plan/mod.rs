@@ -1,8 +1,8 @@
-//! The planner: the next jobs in the order age + niceness, without those that have a verdict or are handed out.
+//! The planner: returns the next jobs, ordered by age + niceness, without those that have a verdict or are handed out.
 //!
-//! The matrix of all jobs is never materialised. A lane is the set of subtests of one test file that have the same niceness
-//! on one branch. A heap merges the next commits of all lanes, and each lane has a bitmap of its complete commits. So the
-//! cost of a window depends on its size, and each complete pair of lane and commit is visited once.
+//! The matrix of all jobs is never materialized. A lane is the set of subtests of one test file that have the same
+//! niceness on one branch. A heap merges the next commits of all lanes, and each lane has a bitmap of its complete
+//! commits. So the cost of a window depends on its size, and each complete pair of lane and commit is visited once.
 
 mod bits;
 mod find;
@@ -30,8 +30,8 @@ use model::{BranchRef, CommitId, GroupName, NameError, RepoName, ResultKey, Stor
 
 /// The recorded verdicts. The planner reads those of a commit once, when it first considers the commit.
 pub trait Verdicts {
-    /// Calls `each` with the position in `keys` of every key that has a final status at `commit`. `keys` only grows from
-    /// call to call, so a position always means the same key.
+    /// Calls `each` with the index in `keys` of every key that has a final status at `commit`. `keys` only grows
+    /// between calls, so an index always refers to the same key.
     fn of(&mut self, commit: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32))
     -> results::Result<()>;
 }
@@ -106,9 +106,9 @@ struct PlanLane {
     /// Indices into the unit's subtests, in listing order.
     subtests: Arc<[u32]>,
     nice: i64,
-    /// Its position in the branch's list of groups, files and kernels.
+    /// Its index in the branch's list of groups, files and kernels.
     rank: u32,
-    /// The number of the branch's commits that it covers.
+    /// The number of commits of the branch that it covers.
     end: u32,
     /// The ages at which every subtest has a verdict.
     complete: Bits,
@@ -124,8 +124,8 @@ impl Planner {
         Self::default()
     }
 
-    /// Takes a new input. The jobs that are handed out and the verdicts read so far stay; verdicts are read again only if
-    /// the input has new result keys.
+    /// Applies a new input. The jobs that are handed out and the verdicts read so far are kept; verdicts are read again
+    /// only if the input has new result keys.
     pub fn update(&mut self, input: &Input) {
         let known_keys = self.keys.len();
         self.refused.clear();
@@ -151,7 +151,7 @@ impl Planner {
         self.branches = branches;
     }
 
-    /// Drops the commits that the last input did not have and that have no jobs handed out.
+    /// Drops the commits that are not in the last input and have no jobs handed out.
     fn drop_unwanted(&mut self) {
         self.commits.retain(|commit| commit.wanted || !commit.handed_out.is_empty());
         self.commit_ids.clear();
@@ -184,7 +184,7 @@ impl Planner {
         self.lanes.clear();
         self.units.clear();
         let mut units: HashMap<Unit, u32> = HashMap::new();
-        // The lanes of one group and unit differ between branches only in the branch.
+        // The lanes of a group and unit are the same on all branches, apart from the branch.
         let mut buckets: HashMap<(*const TestGroup, u32), Parts> = HashMap::new();
         for (branch_at, branch) in (0u32..).zip(&input.branches) {
             let commits = u32::try_from(self.branches[branch_at as usize].commits.len()).unwrap_or(u32::MAX);
@@ -250,12 +250,12 @@ impl Planner {
         at
     }
 
-    /// The next `n` jobs. They are handed out until [`Planner::give_back`] or [`Planner::set_done`].
+    /// The next `n` jobs. They are handed out until [`Planner::give_back`] or [`Planner::set_done`] is called.
     pub fn take(&mut self, n: usize, verdicts: &mut dyn Verdicts) -> Vec<PlannedJob> {
         self.merge(n, verdicts, true)
     }
 
-    /// The next `n` jobs as [`Planner::take`] returns them, without handing them out.
+    /// The next `n` jobs, as [`Planner::take`] returns them, without handing them out.
     pub fn peek(&mut self, n: usize, verdicts: &mut dyn Verdicts) -> Vec<PlannedJob> {
         self.merge(n, verdicts, false)
     }
@@ -316,7 +316,7 @@ impl Planner {
         jobs
     }
 
-    /// The job has its verdict: it is not planned again.
+    /// Records that the job has its verdict: it is not planned again.
     pub fn set_done(&mut self, job: &JobRef) {
         if let Some((commit, key)) = self.find(job) {
             commit.done.insert(key);
@@ -324,21 +324,21 @@ impl Planner {
         }
     }
 
-    /// The job was handed out and does not run: it can be planned again.
+    /// Records that the job was handed out and does not run: it can be planned again.
     pub fn give_back(&mut self, job: &JobRef) {
         if let Some((commit, key)) = self.find(job) {
             commit.handed_out.remove(key);
         }
     }
 
-    /// The job is handed out again: it is not planned until it is given back.
+    /// Hands the job out again: it is not planned until it is given back.
     pub fn hold(&mut self, job: &JobRef) {
         if let Some((commit, key)) = self.find(job) {
             commit.handed_out.insert(key);
         }
     }
 
-    /// Drops the verdicts read so far. Those of a commit are read again when it is next considered.
+    /// Drops the verdicts read so far. Those of a commit are read again when the commit is next considered.
     pub fn clear_verdicts(&mut self) {
         for commit in &mut self.commits {
             commit.verdicts = ReadState::Unread;
@@ -372,13 +372,13 @@ impl Planner {
         })
     }
 
-    /// The errors of the subtests that cannot have a result key. Nothing is planned for them.
+    /// The errors of subtests that cannot have a result key. Nothing is planned for them.
     #[must_use]
     pub fn refused(&self) -> &[NameError] {
         &self.refused
     }
 
-    /// The size of the whole matrix, with and without verdicts. A job that two groups have counts twice.
+    /// The size of the whole matrix, with and without verdicts. A job in two groups counts twice.
     #[must_use]
     pub fn matrix_size(&self) -> u64 {
         self.lanes.iter().map(|lane| u64::from(lane.end) * lane.subtests.len() as u64).sum()
@@ -401,8 +401,8 @@ impl Commit {
     }
 }
 
-/// The next commit of a lane in the merge. The order of the fields is the order of the plan: by value, at equal values the
-/// newer commit, then by position in the branch's list (so that branches alternate), then by branch.
+/// The next commit of a lane in the merge. The order of the fields is the order of the plan: by value; for equal
+/// values, newer commits first, then by index in the branch's list (so that branches alternate), then by branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
     value: i64,
@@ -434,7 +434,7 @@ pub fn units_of(group: &TestGroup) -> impl Iterator<Item = Unit> {
     })
 }
 
-/// A unit's subtests by niceness, lowest first, each part in listing order.
+/// A unit's subtests by niceness, lowest first; each part is in listing order.
 fn by_nice(group: &TestGroup, unit: &UnitData, input: &Input) -> Parts {
     let mut parts: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
     for (at, subtest) in (0u32..).zip(&unit.subtests) {

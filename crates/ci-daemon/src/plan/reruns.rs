@@ -1,7 +1,7 @@
-//! Further attempts in addition to the plan: retries that confirm failures, and requested reruns. Pure.
+//! Further attempts of jobs, in addition to the plan: retries that confirm failures, and requested reruns. Pure.
 //!
-//! The first verdict stands; these are recorded as further attempts. At most one attempt of a job is with the scheduler at
-//! a time, so that attempts have an order.
+//! They do not change the first verdict and are recorded as further attempts. The scheduler has at most one attempt of
+//! a job at a time, so attempts have an order.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use model::CommitId;
 
 use super::{JobRef, PlannedJob, Purpose};
 
-/// The most failures of one commit that are confirmed. A commit with more is broken, not flaky.
+/// The maximum number of failures of one commit that are confirmed. A commit with more failures is broken, not flaky.
 pub const CONFIRMED_MAX: usize = 20;
 
 /// The jobs with further attempts.
@@ -21,7 +21,7 @@ pub struct Reruns {
     confirmed: HashMap<CommitId, BTreeSet<String>>,
 }
 
-/// The further attempts of one job. The first of `purposes` is with the scheduler.
+/// The further attempts of one job. The scheduler has the first of `purposes`.
 #[derive(Debug)]
 struct JobAttempts {
     job: Arc<PlannedJob>,
@@ -30,7 +30,7 @@ struct JobAttempts {
     requests: Vec<PathBuf>,
 }
 
-/// What to do after an attempt ended.
+/// What to do after an attempt has ended.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct RerunStep {
     /// The next attempt to submit.
@@ -40,7 +40,7 @@ pub struct RerunStep {
 }
 
 impl Reruns {
-    /// The first verdict of `job` is Failed: plans `times` retries. Returns the job to submit now.
+    /// Plans `times` retries of `job`, because its first verdict is Failed. Returns the job to submit now.
     pub fn confirm(&mut self, job: &Arc<PlannedJob>, times: u32) -> Option<PlannedJob> {
         if times == 0 || job.purpose != Purpose::First {
             return None;
@@ -53,7 +53,7 @@ impl Reruns {
         self.add(job, purposes, None)
     }
 
-    /// A user requests a rerun. Returns the job to submit now.
+    /// Plans a rerun that a user requested. Returns the job to submit now.
     pub fn request(&mut self, job: &Arc<PlannedJob>, request: Option<PathBuf>) -> Option<PlannedJob> {
         self.add(job, vec![Purpose::Requested], request)
     }
@@ -76,7 +76,7 @@ impl Reruns {
         submit
     }
 
-    /// An attempt of `job` ended. If it is not `done`, the job has no further attempts.
+    /// Records that an attempt of `job` ended. If it is not `done`, the further attempts of the job are dropped.
     pub fn ended(&mut self, job: &JobRef, done: bool) -> RerunStep {
         let Some(runs) = self.jobs.get_mut(job) else { return RerunStep::default() };
         let was = runs.purposes.remove(0);
@@ -112,7 +112,7 @@ impl JobAttempts {
     }
 }
 
-/// The value of a requested rerun: before every other job of the same user.
+/// The value of a requested rerun, which precedes every other job of the same user.
 const FIRST: i64 = i64::MIN;
 
 #[cfg(test)]

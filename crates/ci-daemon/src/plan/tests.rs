@@ -1,4 +1,4 @@
-//! The planner against a simple oracle that materialises and sorts the whole matrix.
+//! Compares the planner with a simple oracle that materializes and sorts the whole matrix.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ fn commit(n: u8) -> CommitId {
     fixture::commit(n.into())
 }
 
-/// The plan, as simply as possible.
+/// The plan, computed in the simplest way.
 fn oracle(input: &Input, out: &Done) -> Vec<(i64, CommitId, ResultKey)> {
     let mut all = Vec::new();
     for (branch_at, branch) in input.branches.iter().enumerate() {
@@ -141,7 +141,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn plans_as_the_oracle(inputs in proptest::collection::vec(inputs(), 3), before in proptest::collection::vec(any::<u16>(), 0..20), ops in ops()) {
+    fn the_planner_matches_the_oracle(inputs in proptest::collection::vec(inputs(), 3), before in proptest::collection::vec(any::<u16>(), 0..20), ops in ops()) {
         let mut current = &inputs[0];
         let mut done: Done = HashSet::new();
         // Some verdicts were recorded earlier.

@@ -1,7 +1,7 @@
-//! The window: the jobs that are with the scheduler at a time.
+//! The window: the jobs that the scheduler has at a time.
 //!
-//! The planner has handed out exactly the jobs of the window. A new view replans it: pending jobs that are no longer among
-//! the first are taken back, running jobs stay.
+//! Invariant: the planner has handed out exactly the jobs of the window. A new view replans it: pending jobs that are
+//! no longer among the first are taken back, and running jobs are kept.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,12 +14,12 @@ pub struct Window {
     size: usize,
 }
 
-/// The changes to the pending jobs after a replan.
+/// The changes of the pending jobs after a replan.
 #[derive(Debug, Default)]
 pub struct Replan {
-    /// Jobs to take back. Call [`Window::hold`] for those that are claimed before.
+    /// Jobs to take back. Call [`Window::hold`] for those that are claimed first.
     pub unwanted: HashSet<JobRef>,
-    /// Jobs that stay pending, with their new values.
+    /// Jobs that remain pending, with their new values.
     pub stays: HashMap<JobRef, i64>,
     /// Jobs to submit.
     pub submit: Vec<PlannedJob>,
@@ -32,14 +32,14 @@ impl Window {
         Self { planner: Planner::new(), size }
     }
 
-    /// Takes a new input. Call [`Window::replan`] afterwards.
+    /// Applies a new input. Call [`Window::replan`] afterwards.
     pub fn update(&mut self, input: &Input, size: usize) {
         self.planner.update(input);
         self.size = size;
     }
 
-    /// The jobs to submit while `pending` wait. None while the window is more than three quarters full, so that enough jobs
-    /// come at a time to form batches.
+    /// The jobs to submit while `pending` jobs wait. Empty while the window is more than 75 % full, so that enough jobs
+    /// are submitted at once to form batches.
     pub fn refill(&mut self, pending: usize, verdicts: &mut dyn Verdicts) -> Vec<PlannedJob> {
         if pending.saturating_mul(4) > self.size.saturating_mul(3) {
             return Vec::new();
@@ -47,7 +47,7 @@ impl Window {
         self.planner.take(self.size.saturating_sub(pending), verdicts)
     }
 
-    /// Plans the pending jobs again.
+    /// Replans the pending jobs.
     pub fn replan(
         &mut self,
         pending: impl IntoIterator<Item = JobRef>,
@@ -69,17 +69,17 @@ impl Window {
         Replan { unwanted, stays, submit }
     }
 
-    /// An unwanted job was claimed before it was taken back: it runs.
+    /// Records that an unwanted job was claimed before it was taken back: it runs.
     pub fn hold(&mut self, job: &JobRef) {
         self.planner.hold(job);
     }
 
-    /// A job has its verdict.
+    /// Records that a job has its verdict.
     pub fn set_done(&mut self, job: &JobRef) {
         self.planner.set_done(job);
     }
 
-    /// A job left the window without a verdict: it can be planned again.
+    /// Records that a job left the window without a verdict: it can be planned again.
     pub fn give_back(&mut self, job: &JobRef) {
         self.planner.give_back(job);
     }
@@ -100,7 +100,7 @@ impl Window {
         self.planner.peek(most, verdicts).len()
     }
 
-    /// The problems that keep jobs from being planned.
+    /// The problems that prevent jobs from being planned.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let unreadable = self.planner.unreadable().map(|(commit, error)| {
@@ -189,12 +189,12 @@ mod tests {
                         for job in replan.submit {
                             prop_assert!(!model.running.contains(&job.name()) && model.pending.insert(job.name()));
                         }
-                        // A job that stays has its new value. The numbers of the commits grow with their dates.
+                        // A job that remains has its new value. The numbers of the commits increase with their dates.
                         for (job, value) in &replan.stays {
                             let number = i64::from_str_radix(&job.commit.as_str()[32..], 16).unwrap();
                             prop_assert_eq!(*value, i64::from(tip) - number);
                         }
-                        // No pending job is older than a job that was left out.
+                        // No pending job precedes a job that was left out.
                         let next = window.planner.peek(1, &mut verdicts);
                         let oldest = model.pending.iter().map(|job| &job.commit).min();
                         if let (Some(next), Some(oldest)) = (next.first(), oldest) {

@@ -40,14 +40,14 @@ pub struct BranchReport {
     pub from: String,
     /// The number of test files.
     pub tests: usize,
-    /// The largest number of commits of a group.
+    /// The maximum number of commits over its groups.
     pub max_commits: u32,
-    /// The commit that ends the branch, if configured.
+    /// The commit at which the branch ends, if configured.
     pub base: Option<String>,
 }
 
 impl Report {
-    /// The report on a configuration.
+    /// Summarizes a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let branch = |branch: &config::Branch| BranchReport {
@@ -102,7 +102,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// How long to wait for slow remotes.
+/// The maximum wait for slow remotes.
 const FETCH_WAIT: Duration = Duration::from_secs(60);
 
 /// The input of a dry run.
@@ -112,7 +112,7 @@ struct DryRun {
     reader: Option<Reader>,
 }
 
-/// Fetches and lists as the daemon does. Writes no results.
+/// Fetches and lists as the daemon does. Does not write results.
 async fn dry_run(config: &Path) -> Result<DryRun, ConfigError> {
     let mut fetch_loop = FetchLoop::new(config, &listing_store())?;
     let view = fetch_loop.cycle_once(FETCH_WAIT).await;
@@ -172,7 +172,7 @@ pub struct SimulationOptions {
     pub all: bool,
 }
 
-/// Forecasts for the present slots, and for those of the options.
+/// Forecasts for the current slots, and for those of the options.
 pub async fn simulate(config: &Path, options: &SimulationOptions) -> anyhow::Result<(View, Vec<Forecast>)> {
     let DryRun { view, input, reader } = dry_run(config).await?;
     let config = &view.config;
@@ -196,7 +196,7 @@ pub async fn simulate(config: &Path, options: &SimulationOptions) -> anyhow::Res
     Ok((view, forecasts))
 }
 
-/// The jobs as a table. The first columns explain the order.
+/// Formats the jobs as a table. The first columns explain the order.
 #[must_use]
 pub fn table(jobs: &[(PlannedJob, Niceness)]) -> String {
     if jobs.is_empty() {
@@ -326,7 +326,7 @@ arch = "aarch64"
             all: false,
         };
         let (_, forecasts) = simulate(&path, &options).await.unwrap();
-        // Kernels of the store are not built.
+        // Kernels from the store are not built.
         assert_eq!(forecasts.iter().map(|forecast| forecast.slots).collect::<Vec<_>>(), [4, 5]);
         assert!(forecasts.iter().all(|forecast| forecast.branches[0].left == 5));
     }

@@ -1,4 +1,5 @@
-//! The progress display on standard output: verdicts; on a terminal also the running batches and the number of jobs left.
+//! The progress display on standard output: verdicts, and on a terminal also the running batches and the number of
+//! remaining jobs.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -17,7 +18,7 @@ pub enum Progress {
     Quiet,
     /// A line for each verdict.
     Plain(Counts),
-    /// The same, above a progress bar and a line for each executor.
+    /// The same, with a progress bar and a line for each executor below.
     Terminal(Counts, Box<Bars>),
 }
 
@@ -30,7 +31,7 @@ pub struct Bars {
 }
 
 impl Progress {
-    /// The display that fits standard output.
+    /// The display that is suitable for standard output.
     #[must_use]
     pub fn for_stdout() -> Self {
         if !io::stdout().is_terminal() {
@@ -45,7 +46,7 @@ impl Progress {
         Self::Terminal(Counts::default(), Box::new(Bars { multi, total, executors: BTreeMap::new() }))
     }
 
-    /// The bars that log lines have to go above.
+    /// The bars above which log lines must be printed.
     #[must_use]
     pub fn bars(&self) -> Option<MultiProgress> {
         match self {
@@ -73,7 +74,7 @@ impl Progress {
         let line = verdict_line(job, verdict, duration);
         match self {
             Self::Quiet => tracing::info!("{line}"),
-            // Only first verdicts count.
+            // Only first verdicts are counted.
             Self::Plain(_) | Self::Terminal(..) if job.purpose != Purpose::First => {}
             Self::Plain(counts) => counts.add(verdict.status()),
             Self::Terminal(counts, bars) => {
@@ -84,7 +85,7 @@ impl Progress {
         self.line(&line);
     }
 
-    /// Sets the number of jobs left. `jobs` is called only if the display shows it.
+    /// Sets the number of remaining jobs. `jobs` is called only if the display shows it.
     pub fn left(&mut self, jobs: impl FnOnce() -> usize) {
         if let Self::Terminal(counts, bars) = self {
             bars.total.set_length(u64::from(counts.total()) + jobs() as u64);

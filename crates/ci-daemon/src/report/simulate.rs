@@ -1,6 +1,7 @@
-//! The farm in virtual time: the planner and the scheduler of the daemon, with subtests that take their mean duration. Pure.
+//! Simulates the farm in virtual time: the planner and the scheduler of the daemon, with subtests that take their mean
+//! duration. Pure.
 //!
-//! The forecast is for a daemon that starts now. Every host can run every job, and no batch fails.
+//! The forecast is for a daemon that starts now. It assumes that every host can run every job and that no batch fails.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
@@ -15,14 +16,14 @@ use serde::Serialize;
 use crate::plan::window::Window;
 use crate::plan::{Input, JobRef, PlannedJob, Verdicts, units_of};
 
-/// The farm that is simulated.
+/// The simulated farm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SimulatedFarm {
     /// The number of slots.
     pub slots: usize,
     /// The size of the window.
     pub window: usize,
-    /// The most expected test time of one batch.
+    /// The maximum expected test time of a batch.
     pub budget: Duration,
     /// Time of a batch in addition to its subtests: checkout, boot, shutdown.
     pub boot: Duration,
@@ -32,7 +33,7 @@ pub struct SimulatedFarm {
     pub all: bool,
 }
 
-/// The result of a simulation. Times count from now.
+/// The result of a simulation. Times are relative to now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Forecast {
     /// The number of slots.
@@ -62,7 +63,7 @@ pub struct BranchForecast {
     pub tip_s: Option<u64>,
 }
 
-/// The jobs that the tips have left, and the branches that wait for each.
+/// The remaining jobs of the tips, and the branches that wait for each job.
 #[derive(Debug, Default)]
 struct Tips {
     waiting: HashMap<JobRef, Vec<usize>>,
@@ -128,7 +129,7 @@ struct Simulation<'a> {
     jobs: HashMap<JobId, PlannedJob>,
     running: HashMap<BatchId, (ExecutorId, Vec<JobId>)>,
     events: BinaryHeap<Reverse<(u64, BatchId)>>,
-    /// The time at which the kernel of each commit is built.
+    /// The time at which the kernel of each commit will be built.
     built: HashMap<CommitId, u64>,
     tips: Tips,
     now: u64,
@@ -255,7 +256,7 @@ pub enum SlotCount {
 }
 
 impl SlotCount {
-    /// The number of slots if `now` is the present number.
+    /// The number of slots, given the current number `now`.
     #[must_use]
     pub fn of(self, now: usize) -> usize {
         match self {
@@ -282,7 +283,7 @@ impl std::str::FromStr for SlotCount {
     }
 }
 
-/// The forecasts as a table.
+/// Formats the forecasts as a table.
 #[derive(Debug)]
 pub struct Table<'a>(pub &'a [Forecast]);
 
@@ -351,7 +352,7 @@ mod tests {
     use crate::plan::History;
     use crate::plan::fixture::{self, branch, commit};
 
-    /// Two branches with the same parent of the tip, and one test file of `subtests` subtests that take 10 s each.
+    /// Two branches whose tips have the same parent, and one test file with `subtests` subtests that take 10 s each.
     fn input(subtests: usize) -> Input {
         let branches = vec![branch("anna/b", &[3, 1]), branch("bob/b", &[2, 1])];
         let history = (0..subtests).map(|n| {
@@ -376,7 +377,7 @@ mod tests {
         // Three commits are built once each, and have two batches of 6 x 10 s each.
         assert_eq!((one.jobs, one.all_s), (36, Some(3 * 100 + 6 * (5 + 60))));
         let two = simulate(&input(12), &mut none, &|_| 1.0, farm(2, false)).unwrap();
-        // Fair share gives a slot to each of the two tips.
+        // Fair share gives one slot to each of the two tips.
         let tips: Vec<_> =
             two.branches.iter().map(|branch| (branch.left, branch.first_s, branch.tip_s)).collect();
         assert_eq!(tips, [(12, Some(115), Some(230)); 2]);

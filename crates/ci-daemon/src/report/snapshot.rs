@@ -1,4 +1,4 @@
-//! The status snapshot, from the states of the parts of the daemon. Pure.
+//! The status snapshot, derived from the states of the parts of the daemon. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -11,24 +11,24 @@ use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, FairShare, JobS
 use crate::executor::run::BatchProgress;
 use crate::plan::PlannedJob;
 
-/// The most ended jobs in the snapshot.
+/// The maximum number of ended jobs in the snapshot.
 const ENDED_MAX: usize = 100;
 
 /// The process of the daemon.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity {
-    /// When it started, Unix seconds.
+    /// Its start time, in Unix seconds.
     pub started: i64,
     /// Its process id.
     pub pid: u32,
 }
 
-/// The jobs that ended most recently, the newest last.
+/// The jobs that ended most recently, newest last.
 #[derive(Debug, Clone, Default)]
 pub struct EndedJobs(VecDeque<JobStatus>);
 
 impl EndedJobs {
-    /// Adds a job. A job that the planner took back does not count.
+    /// Adds a job. A job that the planner took back is ignored.
     pub fn push(&mut self, end: &End<Arc<PlannedJob>>) {
         let status = match end.outcome {
             Outcome::Done => "done",

@@ -1,7 +1,8 @@
 //! Fetches the branches in parallel and lists their commits.
 //!
-//! A branch with a remote that fails or hangs keeps its last good state and delays no other branch (`schedule`). A branch consists
-//! of the commits that its tip reaches, so a force-push needs no special case.
+//! If the remote of a branch fails or hangs, the branch keeps its last good state and does not delay other branches
+//! (`schedule`). A branch consists of the commits that are reachable from its tip, so a force-push needs no special
+//! case.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ use super::schedule::Schedule;
 
 /// Time limit of `git ls-remote`.
 const LS_REMOTE_LIMIT: Duration = Duration::from_secs(60);
-/// Time limit of a fetch. The first one of a kernel tree downloads gigabytes.
+/// Time limit of a fetch. The first fetch of a kernel tree downloads gigabytes.
 const FETCH_LIMIT: Duration = Duration::from_secs(3600);
 /// Time limit of a name lookup.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
@@ -28,7 +29,7 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 /// A branch as it was last fetched.
 #[derive(Debug, Clone, Default)]
 pub struct FetchedBranch {
-    /// Its commits, the tip first, down to its base or as many as are tested or have results that retention keeps.
+    /// Its commits, tip first, down to its base, or as many as are tested or have results that retention keeps.
     pub commits: Arc<[CommitInfo]>,
     /// The time of the last successful fetch, Unix seconds.
     pub fetched: Option<i64>,
@@ -36,7 +37,7 @@ pub struct FetchedBranch {
     pub error: Option<String>,
 }
 
-/// A branch that cannot be fetched or walked.
+/// Why a branch cannot be fetched or walked.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     /// git failed.
@@ -56,7 +57,7 @@ pub enum WatchError {
         /// The repository.
         repo: String,
     },
-    /// The host of a user's remote is not public.
+    /// The host of a user's remote does not have a public address.
     #[error(
         "{host} has the address {address}, which is not public; an entry of allow_remotes that names the host allows it"
     )]
@@ -66,7 +67,7 @@ pub enum WatchError {
         /// Its address.
         address: IpAddr,
     },
-    /// The address of a user's remote cannot be found.
+    /// The address of a user's remote cannot be resolved.
     #[error("{host}: no address found: {reason}")]
     Lookup {
         /// The host.
@@ -79,7 +80,7 @@ pub enum WatchError {
     Task(String),
 }
 
-/// The commits that one fetch found.
+/// The commits that a fetch found.
 #[derive(Debug)]
 struct FetchResult {
     commits: Vec<CommitInfo>,
@@ -87,7 +88,7 @@ struct FetchResult {
     failed: Option<WatchError>,
 }
 
-/// Fetches the branches and holds their last good state.
+/// Fetches the branches and keeps their last good state.
 #[derive(Debug, Default)]
 pub struct Watcher {
     branches: BTreeMap<BranchRef, FetchedBranch>,
@@ -97,7 +98,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Schedules a fetch of every branch that has none, and removes the branches that are no longer configured.
+    /// Schedules a fetch of every branch without one, and removes the branches that are no longer configured.
     pub fn start(&mut self, config: &Config) {
         for branch in config.all_branches() {
             let remote = branch.remote.as_str();
@@ -110,7 +111,7 @@ impl Watcher {
         self.start_scheduled(config);
     }
 
-    /// Starts the fetches that there are permits for.
+    /// Starts the fetches for which there are permits.
     fn start_scheduled(&mut self, config: &Config) {
         while let Some(name) = self.schedule.start(Instant::now(), config.users.max_fetches) {
             let Some(branch) = config.branch(&name).cloned() else {
@@ -129,7 +130,7 @@ impl Watcher {
         }
     }
 
-    /// Waits for the next fetch to end and stores its result. Returns false if none is scheduled. Safe to cancel.
+    /// Waits for the next fetch to end and stores its result. Returns false if none is scheduled. Cancel safe.
     pub async fn next(&mut self, config: &Config, now: impl Fn() -> i64) -> bool {
         let (id, result) = loop {
             self.start_scheduled(config);
@@ -180,19 +181,19 @@ impl Watcher {
         true
     }
 
-    /// Whether no fetch is scheduled or in flight.
+    /// Whether no fetch is scheduled or running.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.schedule.is_idle()
     }
 
-    /// Whether only fetches of slow or broken remotes are left.
+    /// Whether only fetches of slow or failing remotes are left.
     #[must_use]
     pub fn only_slow_left(&self) -> bool {
         self.schedule.only_slow_left(Instant::now())
     }
 
-    /// The branches as they were last fetched.
+    /// The branches as last fetched.
     #[must_use]
     pub fn branches(&self) -> &BTreeMap<BranchRef, FetchedBranch> {
         &self.branches
@@ -219,8 +220,8 @@ impl FetchedBranch {
     }
 }
 
-/// Fetches a branch and walks its commits. If the fetch fails and this daemon has not `fetched_before`, the commits are
-/// those that an earlier daemon fetched.
+/// Fetches a branch and walks its commits. If the fetch fails and this daemon has not `fetched_before`, uses the
+/// commits that an earlier daemon fetched.
 async fn fetch_and_walk(
     branch: &Branch,
     repo: PathBuf,
@@ -251,7 +252,7 @@ async fn fetch_and_walk(
     Ok(FetchResult { commits, failed })
 }
 
-/// Refuses a URL with a host that has an address which is not public.
+/// Refuses a URL if its host has an address that is not public.
 async fn check_public(url: &str) -> Result<(), WatchError> {
     let (host, port) = config::host_and_port(url).unwrap_or((url, 0));
     let lookup = |reason: String| WatchError::Lookup { host: host.into(), reason };
@@ -276,7 +277,7 @@ async fn fetch(repo: &Repo, branch: &Branch, into: &RefName) -> Result<CommitId,
 
 /// Resolves the base in the repository, or else at the remote.
 async fn find_base(repo: &Repo, branch: &Branch, base: &RefName) -> Result<CommitId, WatchError> {
-    // A tag with the name of the branch must not take its place.
+    // A tag with the name of the branch must not be used instead.
     let branch_ref = format!("refs/heads/{base}");
     if let Ok(commit) = repo.resolve(&branch_ref).or_else(|_| repo.resolve(base.as_str())) {
         return Ok(commit);
@@ -358,7 +359,7 @@ mod tests {
             cycle(&mut watcher, &config, 30).await[..2],
             ["all: d3 c2 c1 Some(30)", "based: d3 c2 Some(30)"]
         );
-        // Without the remote, the last good state stays, also for a daemon that starts now.
+        // Without the remote, the last good state is kept, also for a daemon that starts now.
         std::fs::rename(remote.path().join(".git"), remote.path().join("gone")).unwrap();
         assert_eq!(
             cycle(&mut watcher, &config, 40).await[..2],
@@ -377,7 +378,7 @@ mod tests {
         assert!(check_public("https://9.9.9.9/x").await.is_ok());
     }
 
-    /// A git server on a loopback port that reports a ref and sends no pack, or answers nothing at all.
+    /// A git server on a loopback port that reports a ref and sends no pack, or does not respond at all.
     fn hanging_remote(reports_ref: bool) -> String {
         use std::io::{Read as _, Write as _};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -411,7 +412,7 @@ mod tests {
         linux.commit("other", &[("x", "1")]);
         remote.commit("c0", &[("a", "0")]);
         let hanging = [hanging_remote(true), hanging_remote(false)];
-        // By name, the healthy branch is after the others.
+        // In alphabetical order, the healthy branch is after the others.
         let mut branches: String =
             (0..50).map(|number| branch(&format!("hangs{number}"), &hanging[number % 2], "")).collect();
         branches += &branch("healthy", remote.url(), "");

@@ -1,4 +1,4 @@
-//! The fetch loop: reads the configuration, fetches the branches, lists the test files. Each pass sends a [`View`].
+//! The fetch loop: reads the configuration, fetches the branches, and lists the test files. Each pass sends a [`View`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::listing::{ListedFile, Listings};
 use super::settings::Settings;
 use fsx::clock::unix_seconds as now;
 
-/// How long a cycle waits for slow remotes. A branch that arrives later is sent in a further view.
+/// How long a cycle waits for slow remotes. Branches that are fetched later are sent in another view.
 const FETCH_WAIT: Duration = Duration::from_secs(10);
 
 /// The input of the farm after a pass.
@@ -29,7 +29,7 @@ pub struct View {
     pub listings: HashMap<ListedFile, Arc<[SubtestName]>>,
     /// The problems of the configuration and the test files, and the branches that were left out.
     pub problems: Vec<String>,
-    /// Whether every fetch of this cycle has ended.
+    /// Whether all fetches of this cycle have ended.
     pub complete: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct FetchLoop {
 }
 
 impl FetchLoop {
-    /// Reads the configuration, and the listings of an earlier run from `store` below the output directory.
+    /// Reads the configuration, and the listings of an earlier run from `store` in the output directory.
     pub fn new(config: &Path, store: &Path) -> Result<Self, ConfigError> {
         let settings = Settings::load(config)?;
         let store = settings.config().output_dir.join(store);
@@ -64,13 +64,13 @@ impl FetchLoop {
         self.settings.config()
     }
 
-    /// One cycle. Waits at most `fetch_wait` for the remotes.
+    /// Runs one cycle. Waits at most `fetch_wait` for the remotes.
     pub async fn cycle_once(&mut self, fetch_wait: Duration) -> View {
         self.fetch_until(fetch_wait, Watcher::is_idle).await;
         self.view().await
     }
 
-    /// Starts a cycle and waits until `enough` fetches have ended, at most for `fetch_wait`.
+    /// Starts a cycle and waits until `enough` fetches have ended, but at most `fetch_wait`.
     async fn fetch_until(&mut self, fetch_wait: Duration, enough: impl Fn(&Watcher) -> bool) {
         self.settings.reload();
         let config = self.settings.config().clone();
@@ -96,11 +96,11 @@ impl FetchLoop {
         }
     }
 
-    /// Runs a cycle every `poll`, and at once when `fetch_now` changes. Ends when a channel is closed.
+    /// Runs a cycle every `poll`, and immediately when `fetch_now` changes. Ends when a channel is closed.
     pub async fn run(mut self, views: mpsc::Sender<View>, mut fetch_now: watch::Receiver<()>) {
         loop {
             fetch_now.mark_unchanged();
-            // Slow remotes are reported when they answer.
+            // Slow remotes are reported when they respond.
             self.fetch_until(FETCH_WAIT, Watcher::only_slow_left).await;
             let view = self.view().await;
             let config = view.config.clone();
@@ -128,13 +128,13 @@ impl FetchLoop {
     }
 }
 
-/// The test files to list, each with the environments of the groups that name it.
+/// The test files to list, each with the environments of the groups that contain it.
 fn wanted(config: &Config) -> BTreeSet<ListedFile> {
     let groups = config.all_branches().flat_map(|branch| config.groups_of(branch));
     groups.flat_map(|group| group.tests.iter().map(|test| (test.clone(), group.env.clone()))).collect()
 }
 
-/// The file of the listings, below the output directory.
+/// The path of the listings in the output directory.
 #[must_use]
 pub fn listing_store() -> PathBuf {
     Path::new(crate::WORK).join("listings.json")

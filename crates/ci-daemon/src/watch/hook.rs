@@ -1,6 +1,6 @@
-//! `POST /hook` starts a fetch cycle, for a forge that reports pushes. Off unless the configuration has `[hook]`.
+//! `POST /hook` starts a fetch cycle, for a forge that reports pushes. Disabled unless the configuration has `[hook]`.
 //!
-//! A caller with the token can start a fetch cycle and nothing else. The body of the request is not read.
+//! A caller with the token can only start a fetch cycle. The body of the request is not read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::audit::{AuditAction, AuditLog, Requester};
 
-/// A forge needs one connection at a time, and the daemon's files are for its work.
+/// A forge needs one connection at a time, and the daemon needs its file descriptors for its own work.
 const LIMITS: fn() -> Limits = || Limits {
     connections: 32,
     connections_per_address: 16,
@@ -32,7 +32,7 @@ const LIMITS: fn() -> Limits = || Limits {
     ..Limits::default()
 };
 
-/// The listener that `[hook]` asks for. The configuration can move it or switch it off while the daemon runs.
+/// The listener for `[hook]`. A change of the configuration can move or disable it while the daemon runs.
 #[derive(Debug)]
 pub struct HookListener {
     fetch_now: watch::Sender<()>,
@@ -54,7 +54,7 @@ impl HookListener {
         Self { fetch_now, audit, serving: None }
     }
 
-    /// Starts, moves or stops the listener as the configuration asks. Returns the problem to report, if any.
+    /// Starts, moves or stops the listener according to the configuration. Returns the problem to report, if any.
     pub async fn set(&mut self, wanted: Option<&config::Hook>) -> Option<String> {
         let running = self.serving.as_ref().filter(|(_, task)| !task.is_finished()).map(|(hook, _)| hook);
         if running == wanted {
@@ -62,7 +62,7 @@ impl HookListener {
         }
         if let Some((_, task)) = self.serving.take() {
             task.abort();
-            // The port is free once the task has ended.
+            // The port is free when the task has ended.
             let _ = task.await;
         }
         let hook = wanted?;
@@ -137,7 +137,8 @@ mod tests {
         answer.lines().next().unwrap_or_default().to_owned()
     }
 
-    /// Whether nothing listens. A child process of another test has the socket of this process until its exec closes it.
+    /// Whether nothing listens. A child process of another test holds the socket of this process until its exec closes
+    /// it.
     async fn is_closed(address: SocketAddr) -> bool {
         for _ in 0..100 {
             if TcpStream::connect(address).await.is_err() {
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_requests_do_not_occupy_the_hook() {
+    async fn incomplete_requests_do_not_block_the_hook() {
         let (fetch_now, requested) = watch::channel(());
         let dir = tempfile::tempdir().unwrap();
         let mut hook = HookListener::new(fetch_now, AuditLog::of(dir.path()));

@@ -1,7 +1,7 @@
-//! The subtests of each test file, as `FILE list-tests` prints them; cached by content.
+//! The subtests of each test file, as printed by `FILE list-tests`; cached by content.
 //!
-//! A file is listed again only when it, or a file of the shell libraries, has changed. A file that cannot be listed has no
-//! subtests and a problem to show; it is retried later.
+//! A file is listed again only if it, or a file of the shell libraries, has changed. A file that cannot be listed has
+//! no subtests and a problem to report; it is retried later.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -15,21 +15,21 @@ use testfile::{HostEnv, TestFile, TestFileError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// The most files that are listed at a time.
+/// The maximum number of files that are listed at the same time.
 const LISTINGS_MAX: usize = 4;
-/// After how many seconds a file that cannot be listed is retried although nothing changed.
+/// The time in seconds after which an unchanged file that cannot be listed is retried.
 const RETRY_S: i64 = 600;
-/// The most files of the libraries, and the most bytes of each, that are hashed.
+/// The maximum number of library files that are hashed.
 const LIBRARY_FILES: usize = 5000;
 const LIBRARY_BYTES: u64 = 1 << 20;
-/// The most bytes of a test file and of the store.
+/// The maximum size of a test file, in bytes.
 const TEST_FILE_MAX: u64 = 1 << 20;
 const STORE_MAX: u64 = 256 << 20;
 
 /// What is listed: a test file in the environment of its group.
 pub type ListedFile = (TestPath, Env);
 
-/// A file that cannot be listed.
+/// Why a file cannot be listed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
     /// It does not exist or cannot be read.
@@ -37,7 +37,7 @@ pub enum ListError {
     Unreadable {
         /// The file, as a path.
         file: String,
-        /// The error of the system.
+        /// The error of the operating system.
         reason: String,
     },
     /// `list-tests` failed, or its output is not a list of subtests.
@@ -60,7 +60,7 @@ async fn list_tests(ktest_dir: &Path, (test, env): &ListedFile) -> Result<Vec<Su
     if subtests.is_empty() { Err(ListError::Empty(file.path.display().to_string())) } else { Ok(subtests) }
 }
 
-/// The listings that are known, kept in a file between runs of the daemon.
+/// The known listings, stored in a file between runs of the daemon.
 #[derive(Debug, Default)]
 pub struct Listings {
     store: Option<PathBuf>,
@@ -91,7 +91,7 @@ struct StoredListing {
 }
 
 impl Listings {
-    /// Reads the listings of an earlier run from `store`. A missing or damaged file has no listings.
+    /// Reads the listings of an earlier run from `store`. If the file is missing or damaged, there are none.
     #[must_use]
     pub fn load(store: &Path) -> Self {
         let bytes = fsx::own::read(store, STORE_MAX).unwrap_or_else(|_| b"[]".to_vec());
@@ -109,7 +109,8 @@ impl Listings {
         Self { store: Some(store.into()), known: stored.into_iter().map(known).collect() }
     }
 
-    /// Lists the files that are new, changed, or due for a retry, and drops all but `wanted`. `now` is Unix seconds.
+    /// Lists the files that are new, changed, or due for a retry, and drops all that are not `wanted`. `now` is in Unix
+    /// seconds.
     pub async fn refresh(&mut self, ktest_dir: &Path, wanted: &BTreeSet<ListedFile>, now: i64) {
         let (dir, files) = (ktest_dir.to_path_buf(), wanted.clone());
         let digests = tokio::task::spawn_blocking(move || digests(&dir, &files)).await.unwrap_or_default();
@@ -201,7 +202,7 @@ impl ListingEntry {
     }
 }
 
-/// The digest of each file and the libraries.
+/// The digest of each file together with the libraries.
 fn digests(ktest_dir: &Path, wanted: &BTreeSet<ListedFile>) -> Vec<(ListedFile, Result<String, String>)> {
     let library = library(ktest_dir);
     let mut files: BTreeMap<&TestPath, Result<String, String>> = BTreeMap::new();
@@ -218,7 +219,7 @@ fn digests(ktest_dir: &Path, wanted: &BTreeSet<ListedFile>) -> Vec<(ListedFile, 
     wanted.iter().map(|listed| (listed.clone(), files[&listed.0].clone())).collect()
 }
 
-/// One hash of all files that a test file may source: those in `tests/` and `lib/` that are not test files.
+/// A hash of all files that a test file may source: those in `tests/` and `lib/` that are not test files.
 fn library(ktest_dir: &Path) -> [u8; 32] {
     let mut hash = Hasher::new();
     for below in ["tests", "lib"] {
@@ -287,7 +288,7 @@ mod tests {
     async fn a_file_is_listed_once_per_content_and_its_problems_are_reported() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path();
-        // Every call prints another list.
+        // Every call prints a different list.
         let script =
             "#!/bin/bash\n. $ktest_dir/tests/lib.sh\n[[ $1 = list-tests ]] && echo $names s$RANDOM$RANDOM\n";
         write(dir, "tests/lib.sh", "names='a b/c a'");
@@ -308,7 +309,7 @@ mod tests {
         DIR/tests/t/none.ktest: it lists no subtests
         DIR/tests/t/rubbish.ktest list-tests: "--help" is not a subtest: it does not begin with - . or / and has no part ..
         "#);
-        // The file is not listed again, neither by this process nor by the next one.
+        // Neither this process nor the next one lists the file again.
         listings.refresh(dir, &all, 5).await;
         let mut listings = Listings::load(&store);
         listings.refresh(dir, &wanted(&["t/good"]), 6).await;

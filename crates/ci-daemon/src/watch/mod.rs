@@ -1,6 +1,6 @@
-//! The input of the farm: the configuration, the branches at their remotes, the subtests of the test files.
+//! The input of the farm: the configuration, the branches of the remotes, and the subtests of the test files.
 //!
-//! An input that cannot be read or fetched keeps its last good state, and the status snapshot shows the error.
+//! An input that cannot be read or fetched keeps its last good state, and the status snapshot contains the error.
 
 pub mod branches;
 pub mod fetch_loop;

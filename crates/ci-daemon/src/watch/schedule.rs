@@ -1,8 +1,8 @@
-//! Which branches are fetched next. Pure.
+//! Decides which branches are fetched next. Pure.
 //!
-//! A fetch that hangs must not delay the others, so there are permits for three kinds of fetches: of branches with a
-//! recent quick fetch, of new ones, and of those that were slow or failed the last time. A fetch that takes longer than
-//! [`SLOW`] gives its permit back and continues; until it ends, new branches of the same host count as slow. No user has
+//! A fetch that hangs must not delay the others, so there are permits for three kinds of branches: those whose last
+//! fetch was quick, new ones, and those whose last fetch was slow or failed. A fetch that takes longer than [`SLOW`]
+//! releases its permit and continues; until it ends, new branches of the same host are treated as slow. No user gets
 //! more than a share of the permits.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,15 +13,15 @@ use tokio::time::Instant;
 
 /// A fetch that takes longer is slow.
 pub(crate) const SLOW: Duration = Duration::from_secs(2);
-/// Permits for quick branches, and for new ones.
+/// The number of permits for quick branches, and for new ones.
 const PERMITS: usize = 8;
-/// Permits for branches that were slow or failed the last time.
+/// The number of permits for branches that were slow or failed the last time.
 const SLOW_PERMITS: usize = 2;
-/// The most fetches of one user that gave their permits back, and of all users.
+/// The maximum number of fetches without a permit, per user and in total.
 const OVERDUE_PER_USER: usize = 32;
 const OVERDUE: usize = 64;
 
-/// How the last fetch of a branch went. A branch without one is new.
+/// The result of the last fetch of a branch. A branch without one is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Quick,
@@ -35,19 +35,19 @@ struct Running {
     kind: Kind,
 }
 
-/// The fetches that wait and run, and how the last ones went.
+/// The waiting and running fetches, and the results of the last ones.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     waiting: VecDeque<BranchRef>,
     running: BTreeMap<BranchRef, Running>,
     /// Whether the last fetch was quick.
     last: BTreeMap<BranchRef, bool>,
-    /// The host of each branch that waits or runs.
+    /// The host of each branch with a waiting or running fetch.
     hosts: BTreeMap<BranchRef, String>,
 }
 
 impl Schedule {
-    /// Adds a fetch of a branch that neither waits nor runs. `host` is the host of its remote.
+    /// Adds a fetch of a branch that has no waiting or running fetch. `host` is the host of its remote.
     pub(crate) fn add(&mut self, branch: BranchRef, host: &str) {
         if !self.running.contains_key(&branch) && !self.waiting.contains(&branch) {
             self.hosts.insert(branch.clone(), host.to_owned());
@@ -55,7 +55,7 @@ impl Schedule {
         }
     }
 
-    /// Forgets branches that are no longer configured. Their running fetches continue.
+    /// Removes branches that are no longer configured. Their running fetches continue.
     pub(crate) fn retain(&mut self, wanted: impl Fn(&BranchRef) -> bool) {
         self.waiting.retain(|branch| wanted(branch));
         let running = &self.running;
@@ -63,7 +63,7 @@ impl Schedule {
         self.last.retain(|branch, _| wanted(branch));
     }
 
-    /// Whether no fetch waits or runs.
+    /// Whether no fetch is waiting or running.
     pub(crate) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
     }
@@ -74,8 +74,8 @@ impl Schedule {
             && self.running.values().all(|running| running.kind == Kind::Slow || is_overdue(running, now))
     }
 
-    /// Starts the next fetch if there is a permit for it; at most `per_user` fetches of one user have a permit. Quick
-    /// branches are first, then new ones, each kind in the order in which they were added.
+    /// Starts the next fetch if there is a permit for it. At most `per_user` fetches of one user have a permit. Quick
+    /// branches come first, then new ones, each kind in the order in which they were added.
     pub(crate) fn start(&mut self, now: Instant, per_user: usize) -> Option<BranchRef> {
         let startable =
             |branch: &BranchRef| self.has_permit(&branch.user, self.kind(branch, now), now, per_user);
@@ -95,7 +95,7 @@ impl Schedule {
         self.last.insert(branch.clone(), succeeded && !is_overdue(&running, now));
     }
 
-    /// When a running fetch will give its permit back, if another one waits.
+    /// The time when a running fetch will release its permit, if another one waits.
     pub(crate) fn next_overdue(&self, now: Instant) -> Option<Instant> {
         if self.waiting.is_empty() {
             return None;
@@ -120,8 +120,8 @@ impl Schedule {
         overdue.any(|(other, _)| host.is_some() && self.hosts.get(other) == host)
     }
 
-    /// Slow fetches keep their permits, so that not more of them run than there are. The others give them back, up to
-    /// the limits of what runs without one.
+    /// Slow fetches keep their permits, so that no more of them run than there are permits. The others release them, up
+    /// to the limits for fetches without a permit.
     fn has_permit(&self, user: &UserName, kind: Kind, now: Instant, per_user: usize) -> bool {
         let of_user = |branch: &BranchRef| branch.user == *user;
         if kind == Kind::Slow {
@@ -133,7 +133,7 @@ impl Schedule {
         let overdue = fast.clone().filter(|(_, running)| is_overdue(running, now));
         let (overdue_all, overdue_own) =
             (overdue.clone().count(), overdue.filter(|(branch, _)| of_user(branch)).count());
-        // What runs without a permit beyond the limits takes permits again. Quick branches keep theirs in any case.
+        // Fetches beyond the limits occupy permits again. Quick branches always have their permits.
         let beyond =
             |count: usize, most: usize| if kind == Kind::New { count.saturating_sub(most) } else { 0 };
         let active = fast.filter(|(_, running)| !is_overdue(running, now));
@@ -156,7 +156,7 @@ mod tests {
         name.parse().unwrap()
     }
 
-    /// A schedule with branches of these names; those of `quick` were fetched quickly, those of `slow` slowly.
+    /// A schedule with branches of these names. The last fetches of `quick` were quick, those of `slow` were slow.
     fn schedule(new: &[&str], quick: &[&str], slow: &[&str]) -> Schedule {
         let mut schedule = Schedule::default();
         for (names, quick) in [(quick, true), (slow, false)] {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn quick_branches_are_first_and_slow_ones_have_permits_of_their_own() {
+    fn quick_branches_come_first_and_slow_ones_have_separate_permits() {
         let now = Instant::now();
         for (new, quick, slow, per_user, expected) in [
             (vec![], vec![], vec![], 8, ""),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_fetch_gives_its_permit_back_once() {
+    fn a_slow_fetch_releases_its_permit_once() {
         let now = Instant::now();
         let names: Vec<String> = (0..9).map(|number| format!("u/b{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(schedule.next_overdue(now), Some(now + SLOW));
         assert_eq!(started(&mut schedule, now + SLOW, 8), "u/b8");
         assert_eq!(schedule.next_overdue(now + SLOW), None, "nothing waits");
-        // It was slow, and is slow the next time.
+        // It was slow, so it is treated as slow the next time.
         schedule.ended(&branch("u/b0"), now + SLOW, true);
         schedule.add(branch("u/b0"), "b0");
         assert_eq!(schedule.kind(&branch("u/b0"), now + SLOW), Kind::Slow);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn fifty_hanging_branches_delay_no_quick_branch_and_no_other_user() {
+    fn fifty_hanging_branches_do_not_delay_quick_branches_and_other_users() {
         let began = Instant::now();
         let hanging: Vec<String> = (0..50).map(|number| format!("u/hangs{number}")).collect();
         let mut schedule = Schedule::default();
@@ -232,7 +232,7 @@ mod tests {
         for name in &hanging {
             schedule.ended(&branch(name), now, false);
         }
-        // The next time they have the two permits of slow branches.
+        // The next time, they have the two permits for slow branches.
         hanging.iter().for_each(|name| schedule.add(branch(name), name));
         started(&mut schedule, now, 8);
         let slow = schedule.running.values().filter(|running| running.kind == Kind::Slow).count();
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn removed_branches_are_forgotten() {
+    fn removed_branches_are_dropped() {
         let now = Instant::now();
         let mut schedule = schedule(&["u/a", "u/b"], &[], &["u/c"]);
         schedule.retain(|branch| branch.branch.as_str() == "a");

@@ -1,4 +1,5 @@
-//! The configuration in force: read again in every cycle. While the file is invalid, the last good one stays in force.
+//! The configuration in effect: reread in every cycle. While the file is invalid, the last good configuration stays in
+//! effect.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use config::{Config, ConfigError};
 use model::UserName;
 
-/// The configuration in force, and the problems of its files.
+/// The configuration in effect, and the problems of its files.
 #[derive(Debug)]
 pub struct Settings {
     path: PathBuf,
@@ -15,14 +16,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the configuration at the start, when no last good one exists.
+    /// Reads the configuration at the start, when there is no last good one.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let (config, problems) = config::load_lenient(path)?;
         let problems = problems.iter().map(ToString::to_string).collect();
         Ok(Self { path: path.into(), config: Arc::new(config), problems })
     }
 
-    /// Reads the files again. An invalid main file changes nothing. An invalid user's file keeps that user's branches
+    /// Reads the files again. An invalid main file changes nothing. An invalid user's file leaves that user's branches
     /// and groups unchanged.
     pub fn reload(&mut self) {
         match config::load_lenient(&self.path) {
@@ -69,7 +70,7 @@ impl Settings {
     }
 }
 
-/// What follows from an invalid user's file, with the configuration that is now in force.
+/// The consequence of an invalid user's file, given the configuration in effect.
 fn consequence(problem: &ConfigError, in_force: &Config) -> &'static str {
     let file = problem.file();
     if file.is_some() && file == in_force.users_dir.as_deref() {
@@ -114,7 +115,7 @@ test_groups = ["g"]
         "[branch.fix]\nremote = \"https://git.example.org/linux.git\"\ntest_groups = [\"g\"]\n";
 
     #[test]
-    fn the_last_good_configuration_stays_in_force() {
+    fn the_last_good_configuration_stays_in_effect() {
         let dir = tempfile::tempdir().unwrap();
         let (path, anna) = (dir.path().join("ci.toml"), dir.path().join("users/anna.toml"));
         std::fs::create_dir(dir.path().join("users")).unwrap();
@@ -135,7 +136,7 @@ test_groups = ["g"]
             "{:?}",
             settings.problems()
         );
-        // An invalid user's file changes nothing either; the edit of the main file takes effect.
+        // An invalid user's file changes nothing either; the change of the main file takes effect.
         std::fs::write(&path, MAIN.replace("next", "testing")).unwrap();
         std::fs::write(&anna, ANNA.replace("\"g\"", "\"gg\"")).unwrap();
         settings.reload();

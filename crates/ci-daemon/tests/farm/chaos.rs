@@ -1,8 +1,8 @@
-//! `make chaos`: kills the daemon repeatedly with SIGKILL. No verdict is lost or duplicated, every job ends, and no process
-//! stays.
+//! `make chaos`: kills the daemon repeatedly with SIGKILL. No verdict is lost or duplicated, every job ends, and no
+//! process remains.
 //!
-//! `CHAOS_KILLS` kills (100) at random moments from `CHAOS_SEED`. The executors are simulated, or run VMs if
-//! `CHAOS_KTEST` names the `ktest` command and `CHAOS_LINUX` the demo's kernel repository.
+//! `CHAOS_KILLS` is the number of kills (default 100), at random times derived from `CHAOS_SEED`. The executors are
+//! simulated, or run VMs if `CHAOS_KTEST` is the `ktest` command and `CHAOS_LINUX` is the demo's kernel repository.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -144,7 +144,7 @@ fn kills_with_real_virtual_machines() {
     let began = Instant::now();
     for kill in 0..kills {
         let daemon = farm.start_with(Path::new(&ktest), &[]);
-        // Waits until a VM runs a subtest, and some time more.
+        // Waits until a VM runs a subtest, and some more time.
         let running = || {
             let jobs = farm.snapshot().executors;
             jobs.iter().any(|of| of.batch.as_ref().is_some_and(|batch| batch.current.is_some()))
@@ -179,7 +179,7 @@ fn kills_with_real_virtual_machines() {
     );
 }
 
-/// Whether a process runs with both in its command line.
+/// Whether a process has both in its command line.
 fn runs_word(word: &str, path: &Path) -> bool {
     let path = path.display().to_string();
     std::fs::read_dir("/proc").expect("/proc is there").filter_map(Result::ok).any(|entry| {

@@ -1,4 +1,4 @@
-//! Verdicts, restarts, pushes and edits of the configuration.
+//! Verdicts, restarts, pushes and changes of the configuration.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use results::LogKind;
 use rustix::process::Signal;
 use spawn::Exit;
 
-/// It takes as long as a run may be silent.
+/// This test takes as long as a run may be silent.
 #[test]
 fn a_run_that_is_stopped_is_killed_and_runs_again() {
     let farm = Farm::new();
@@ -17,7 +17,7 @@ fn a_run_that_is_stopped_is_killed_and_runs_again() {
     assert_eq!(farm.start(&["--once"]).wait_for(Duration::from_secs(170)), Exit::Code(0));
     assert!(began.elapsed() > Duration::from_secs(80), "{:?}", began.elapsed());
     assert_eq!(farm.tally(&commit), "5 Passed");
-    // The subtest that ran when it was stopped ran twice.
+    // The subtest that was running when the run was stopped ran twice.
     assert_eq!(farm.ran().len(), 6);
     assert!(!runs(&farm.path("fake/ktest")));
 }
@@ -79,7 +79,7 @@ fn verdicts_are_recorded_once_and_a_push_is_tested() {
     };
     assert_eq!(text(LogKind::Subtest), "00001 the log of b\n");
     assert!(text(LogKind::Full).contains("the log of a\n00001 the log of b\n"));
-    // The last run ended as well.
+    // The last run exited as well.
     let last = reader.log(&old, &"t.two.x".parse().unwrap(), LogKind::Full).unwrap().unwrap();
     assert!(String::from_utf8(last.read(1 << 20).unwrap().0).unwrap().ends_with("the last line\n"));
     let branch = reader.branch(&"u/next".parse().unwrap()).unwrap().unwrap();
@@ -95,7 +95,7 @@ fn verdicts_are_recorded_once_and_a_push_is_tested() {
     );
     assert_eq!(snapshot.branches.len(), 3);
     assert!(snapshot.jobs.iter().all(|job| job.status == "done") && snapshot.jobs.len() == 10);
-    // No files of runs are left.
+    // No files of runs remain.
     let work = std::fs::read_dir(farm.path("data/ci-daemon-work")).unwrap().filter_map(Result::ok);
     let left: Vec<_> = work.filter(|entry| entry.path().is_dir()).collect();
     assert!(left.is_empty(), "only files of the daemon's own: {left:?}");
@@ -155,7 +155,7 @@ fn sigterm_ends_the_runs_and_leaves_no_test_in_progress() {
     let commit = farm.commit("c", "");
     let daemon = farm.start(&["run"]);
     until("a subtest runs", || farm.statuses(&commit).values().any(|status| status == "In progress"));
-    // The snapshot is at most two seconds old, so it may be from before the first event of the run.
+    // The snapshot may be two seconds old, and so from before the first event of the run.
     let shown = || farm.snapshot().executors.iter().find_map(|executor| executor.batch.clone());
     until("the snapshot shows it", || shown().is_some_and(|batch| batch.phase == "testing"));
     let batch = shown().unwrap();
@@ -168,12 +168,12 @@ fn sigterm_ends_the_runs_and_leaves_no_test_in_progress() {
 }
 
 #[test]
-fn edits_and_pushes_take_effect_while_the_daemon_runs() {
+fn changes_and_pushes_take_effect_while_the_daemon_runs() {
     let farm = Farm::new();
     let first = farm.commit("first", "");
     let daemon = farm.start(&[]);
     until("the first commit is tested", || farm.tally(&first) == "5 Passed");
-    // An invalid edit changes nothing and is reported; a push is still tested.
+    // An invalid change has no effect and is reported; a push is still tested.
     farm.configure(&farm.config("colour = 1"));
     let second = farm.commit("second", "");
     daemon.signal(Signal::USR1);
@@ -181,7 +181,7 @@ fn edits_and_pushes_take_effect_while_the_daemon_runs() {
     until("the problem is shown", || {
         farm.snapshot().problems.iter().any(|problem| problem.contains("colour"))
     });
-    // A valid edit takes effect: another branch.
+    // A valid change takes effect: another branch.
     farm.repo.switch("side");
     let side = farm.commit("side", "refuse");
     let branch = format!("[branch.side]\nremote = {:?}\ntest_groups = [\"g\"]\n", farm.repo.url());
@@ -214,7 +214,7 @@ fn a_push_runs_first() {
     until("both are tested", || farm.tally(&new) == "5 Passed" && farm.tally(&old) == "5 Passed");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Exit::Code(0));
-    // The running batch can end; then the new commit runs before the rest of the old one.
+    // The running batch can finish; then the new commit runs before the rest of the old one.
     let order: Vec<bool> = farm.ran().iter().map(|line| line.starts_with(new.as_str())).collect();
     assert_eq!(order, [[false; 3].as_slice(), &[true; 5], &[false; 2]].concat(), "{:?}", farm.ran());
 }

@@ -9,5 +9,5 @@ mod users;
 #[test]
 #[ignore = "not a test: the process that the tests start"]
 fn the_daemon_itself() {
-    support::be_the_daemon();
+    support::act_as_the_daemon();
 }

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use spawn::Exit;
 
 #[test]
-fn failures_are_retried_and_requests_run_once_more() {
+fn failures_are_retried_and_requests_are_rerun() {
     let farm = Farm::new();
     farm.configure(&farm.config("confirm_failures = 2"));
     let good = farm.commit("good", "");
@@ -22,7 +22,7 @@ fn failures_are_retried_and_requests_run_once_more() {
     assert_eq!(farm.attempts(&bad, "t.one.a"), ["1 Failed", "2 Failed", "3 Failed"]);
     assert_eq!(farm.attempts(&good, "t.one.a"), ["1 Passed"]);
     assert_eq!(farm.ran().len(), 5 + 5 * 3);
-    // Requests while no daemon runs: a valid one, one of an unlisted commit, and one of an unknown test.
+    // Requests while no daemon runs: a valid one, one for an unlisted commit, and one for an unknown test.
     farm.ask_rerun(&good, "t.two.generic.001");
     farm.ask_rerun(&good, "t.two.nothing");
     farm.ask_rerun(&"1".repeat(40).parse().unwrap(), "t.one.b");
@@ -35,7 +35,7 @@ fn failures_are_retried_and_requests_run_once_more() {
     farm.ask_rerun(&bad, "t.one.c");
     until("it ran", || farm.attempts(&bad, "t.one.c").len() == 4);
     until("it is over", || farm.requests() == 0);
-    // A request that was not finished at a kill is taken by the next daemon.
+    // A request that was not finished when the daemon was killed is taken by the next daemon.
     farm.hold(true);
     farm.ask_rerun(&bad, "t.one.b");
     until("it runs", || farm.ran().len() == 23);
@@ -158,7 +158,7 @@ fn unreadable_results_and_a_missing_repository_are_reported() {
     let blob = farm.path(&format!("data/{old}.capnp"));
     let whole = std::fs::read(&blob).unwrap();
     std::fs::write(&blob, "rubbish").unwrap();
-    // Without the commit's directory there is no fallback to read.
+    // Without the commit's directory, there is no fallback to read.
     std::fs::rename(farm.path(&format!("data/{old}")), farm.path("aside")).unwrap();
     let tip = farm.commit("tip", "");
     let daemon = farm.start(&[]);
@@ -166,7 +166,7 @@ fn unreadable_results_and_a_missing_repository_are_reported() {
     until("the damage is said", || {
         farm.snapshot().problems.iter().any(|problem| problem.contains(old.short()))
     });
-    // Without the remote, then without the repository: both are reported, and the last good state stays.
+    // Without the remote, then without the repository: both are reported, and the last good state is kept.
     let remote = farm.repo.path().join(".git");
     std::fs::rename(&remote, farm.repo.path().join("gone")).unwrap();
     daemon.signal(Signal::USR1);
@@ -204,7 +204,7 @@ fn a_full_disk_is_reported_and_tests_continue() {
     let first = farm.commit("first", "");
     let daemon = farm.start(&[]);
     until("the first commit is tested", || farm.tally(&first) == "5 Passed");
-    // The disk is full, and space that becomes free is filled at once.
+    // The disk is full, and space that becomes free is filled immediately.
     let full = Arc::new(AtomicBool::new(true));
     let filler = {
         let (full, path) = (full.clone(), data.join("filler"));

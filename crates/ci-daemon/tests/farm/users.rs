@@ -1,4 +1,4 @@
-//! Files of `users_dir` that are invalid in any way: each disables its user only, and is named with its line.
+//! Invalid files in `users_dir`: each disables only its user, and is reported with its line.
 
 #![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
@@ -43,7 +43,7 @@ fn odd_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     ]
 }
 
-/// Files that have nothing to report.
+/// Files without problems.
 const VALID: [(&str, &[u8]); 4] = [
     ("empty.toml", b""),
     ("comment.toml", b"# nothing yet\n"),
@@ -84,7 +84,7 @@ fn names_all(problems: &[String], users: &Path) {
 }
 
 #[test]
-fn an_invalid_file_of_a_user_disables_that_user_only() {
+fn an_invalid_users_file_disables_only_that_user() {
     let farm = farm();
     for (name, content, _) in odd_files() {
         write(&farm, name, &content);

@@ -1,6 +1,7 @@
-//! The webhook: a forge asks for a fetch after a push.
+//! The webhook: a forge requests a fetch after a push.
 //!
-//! Nothing is written. The daemon that the status snapshot names gets SIGUSR1, after a check that the process is one.
+//! Writes nothing. The daemon whose process id is in the status snapshot gets SIGUSR1, after a check that the process
+//! is a ci-daemon.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -14,14 +15,14 @@ use serde::Serialize;
 use super::token::{Token, bearer};
 use crate::http::{Response, content_type};
 
-/// The name of the daemon's process (`/proc/PID/comm`).
+/// The name of the daemon's process in `/proc/PID/comm`.
 const DAEMON: &str = "ci-daemon";
 
 /// The webhook of a server.
 #[derive(Debug)]
 pub struct Hook {
     token: Token,
-    /// When it was last called, Unix seconds.
+    /// The time of the last call, in Unix seconds.
     last: AtomicI64,
 }
 
@@ -95,7 +96,7 @@ fn signal_daemon(reader: &Reader) -> Result<(), SignalError> {
     let pid = reader.snapshot()?.ok_or(SignalError::NoSnapshot)?.pid;
     let process = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(SignalError::NoProcess)?;
     let failed = |source| SignalError::Process { pid, source };
-    // Opened before its name is read: the descriptor cannot come to mean another process in between.
+    // Opened before its name is read, so that the descriptor cannot refer to another process afterwards.
     let process = pidfd_open(process, PidfdFlags::empty()).map_err(failed)?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     if name.trim_end() != DAEMON {

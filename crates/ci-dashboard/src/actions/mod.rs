@@ -1,5 +1,5 @@
-//! The requests that change something: a fetch ([`Hook`]) and a rerun ([`Rerun`]). Each is off unless the server gets a
-//! token for it; a CGI program never has one.
+//! The requests that change something: a fetch ([`Hook`]) and a rerun ([`Rerun`]). Each is disabled unless the server
+//! gets a token for it; a CGI program never has one.
 
 mod hook;
 mod rerun;

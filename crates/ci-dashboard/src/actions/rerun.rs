@@ -1,8 +1,8 @@
-//! The rerun: a client has a test run again at a commit.
+//! The rerun action: a client requests a rerun of a test at a commit.
 //!
-//! A person gives the token in the form on the test's page, a program as `Authorization: Bearer`. There is no cookie, so
-//! another site cannot send a request in a user's name. The only thing written is a request file, as `ci-status rerun`
-//! writes it.
+//! A user enters the token in the form on the test's page; a program sends it as `Authorization: Bearer`. There is no
+//! cookie, so another site cannot send a request on behalf of a user. The action only writes a request file, as
+//! `ci-status rerun` does.
 
 use http::header::{self, HeaderValue};
 use http::{HeaderName, Method, StatusCode};
@@ -16,9 +16,9 @@ use crate::problem::Problem;
 use crate::route::{Format, Links};
 use crate::views;
 
-/// The longest body that is read, in bytes.
+/// The maximum size of the body, in bytes.
 pub const BODY_MAX: usize = 4 << 10;
-/// The most open requests. The daemon takes them every two seconds, so more mean that it does not run.
+/// The maximum number of open requests. The daemon takes them every two seconds, so more mean that it is not running.
 const OPEN_MAX: usize = 500;
 
 /// The rerun action of a server.
@@ -73,7 +73,7 @@ impl Rerun {
         body: &[u8],
         (sha, key): (&str, &str),
     ) -> Result<(CommitId, ResultKey), Problem> {
-        // The token is checked first, so that a client without it learns nothing.
+        // The token is checked first, so that a client without it gets no information.
         let token = match bearer(&request.headers) {
             Some(token) => token,
             None => form_token(request, body)?,
@@ -108,10 +108,10 @@ impl Rerun {
     }
 }
 
-/// The token in a form that a page of this site sent.
+/// The token in a form that was sent from a page of this site.
 fn form_token(request: &Request, body: &[u8]) -> Result<String, Problem> {
     let refused = |reason: &str| Err(Problem::Refused(reason.into()));
-    // Browsers send the origin of the form; with older ones, the token alone is the protection.
+    // Browsers send the origin of the form. With older browsers, only the token protects the action.
     let site = request.header(HeaderName::from_static("sec-fetch-site"));
     if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
         return refused("the form was sent by another site");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use headers::authorization::{Authorization, Bearer};
 use headers::{HeaderMap, HeaderMapExt as _};
 
-/// The shortest token, in bytes.
+/// The minimum length of a token, in bytes.
 const TOKEN_MIN: usize = 16;
 
 /// Why a token cannot be used.
@@ -45,7 +45,7 @@ impl Token {
         Self(fsx::digest::sha256(token))
     }
 
-    /// Whether a client sent this token. The time to compare digests depends on no byte of the token.
+    /// Whether a client sent this token. Compares digests, in a time that does not depend on the token.
     #[must_use]
     pub fn is(&self, sent: &str) -> bool {
         Self::new(sent.trim()) == *self

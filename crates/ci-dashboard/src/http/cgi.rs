@@ -1,7 +1,7 @@
-//! CGI (RFC 3875): the request from the environment, the response on standard output.
+//! CGI (RFC 3875): reads the request from the environment and writes the response to standard output.
 //!
-//! A web server may map top-level directories such as `/ci` to the program, or any other path; the mount point of links
-//! follows from `SCRIPT_NAME`.
+//! A web server may map top-level directories such as `/ci`, or any other path, to the program. The mount point of
+//! links is derived from `SCRIPT_NAME`.
 
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
@@ -17,7 +17,7 @@ pub fn is_cgi() -> bool {
     std::env::var_os("GATEWAY_INTERFACE").is_some_and(|version| !version.is_empty())
 }
 
-/// The request that the environment describes; `roots` are the top-level directories of the site, such as `/ci`.
+/// The request in the environment. `roots` are the top-level directories of the site, such as `/ci`.
 #[must_use]
 pub fn request(environment: &HashMap<String, String>, roots: &[&str]) -> Request {
     let variable = |name: &str| environment.get(name).map_or("", String::as_str);
@@ -40,9 +40,9 @@ pub fn request(environment: &HashMap<String, String>, roots: &[&str]) -> Request
     Request { method, path, query, headers, client, mount, origin, is_forwarded: false }
 }
 
-/// The mount point and the still encoded path below it.
+/// The mount point, and the path below it, which is still encoded.
 ///
-/// Web servers decode `PATH_INFO`, which loses the difference between `/` and `%2F`. If `REQUEST_URI` is set and begins
+/// Web servers decode `PATH_INFO`, which loses the difference between `/` and `%2F`. If `REQUEST_URI` is set and starts
 /// with the name of the script, the path is taken from there.
 fn split_path(script: &str, path_info: &str, request_uri: &str, roots: &[&str]) -> (String, String) {
     let script = script.trim_end_matches('/');
@@ -51,7 +51,7 @@ fn split_path(script: &str, path_info: &str, request_uri: &str, roots: &[&str]) 
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest.to_owned(),
         _ => Encoded(path_info).to_string(),
     };
-    // A mapped root belongs to the path.
+    // A mapped root is part of the path.
     for root in roots {
         if let Some(mount) = script.strip_suffix(root) {
             return (mount_point(mount).unwrap_or_default(), format!("{root}{below}"));

@@ -1,6 +1,6 @@
 //! Conditional and range requests (RFC 9110, sections 13 and 14) as functions over headers.
 //!
-//! A request for several ranges gets the whole representation, which the RFC allows.
+//! A request for several ranges gets the complete representation, as the RFC allows.
 
 use std::ops::RangeInclusive;
 use std::time::SystemTime;
@@ -13,18 +13,19 @@ use http::header::{self, HeaderMap};
 pub struct Validators {
     /// Its entity tag.
     pub etag: Option<ETag>,
-    /// The time of its last change, to the second.
+    /// The time of its last change, in seconds.
     pub modified: Option<LastModified>,
 }
 
 impl Validators {
-    /// Of a body in memory. The tag is weak because the compressed and the plain body share it.
+    /// The validators of a body in memory. The tag is weak, because the compressed and the plain body have the same
+    /// tag.
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Self {
         Self { etag: format!("W/\"{}\"", short_digest(bytes)).parse().ok(), modified: None }
     }
 
-    /// Of a stored file: its length, mtime and inode.
+    /// The validators of a stored file, derived from its length, mtime and inode.
     #[must_use]
     pub fn of_file(metadata: &std::fs::Metadata) -> Self {
         use std::os::unix::fs::MetadataExt as _;
@@ -55,12 +56,12 @@ pub fn short_digest(bytes: &[u8]) -> String {
     fsx::digest::hex(&fsx::digest::sha256(bytes)[..12])
 }
 
-/// What a conditional or range request is answered with.
+/// The response to a conditional or range request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// The whole representation.
+    /// The complete representation.
     Full,
-    /// Nothing: the client has it.
+    /// No body, because the client has it.
     NotModified,
     /// These bytes, both ends included.
     Partial(RangeInclusive<u64>),
@@ -100,7 +101,7 @@ pub fn not_modified(request: &HeaderMap, validators: &Validators) -> bool {
     both.is_some_and(|(since, modified)| !since.is_modified(SystemTime::from(modified)))
 }
 
-/// A date must be equal (RFC 9110, section 13.1.5), where `headers` takes a later one too.
+/// The date must be equal (RFC 9110, section 13.1.5), but the `headers` crate accepts a later one too.
 fn if_range_holds(request: &HeaderMap, validators: &Validators) -> bool {
     let date = LastModified::decode(&mut request.get_all(header::IF_RANGE).iter()).ok();
     if date.is_some() {
@@ -110,10 +111,11 @@ fn if_range_holds(request: &HeaderMap, validators: &Validators) -> bool {
     tag.is_some_and(|tag| !tag.is_modified(validators.etag.as_ref(), None))
 }
 
-/// `None`: not a single valid range, so it is ignored; `Some(None)`: outside the representation.
+/// Returns `None` if it is not a single valid range, so that it is ignored, and `Some(None)` if the range is outside
+/// the representation.
 ///
-/// `headers::Range` refuses a suffix that is longer than the representation and cannot tell an invalid range from an
-/// unsatisfiable one.
+/// `headers::Range` refuses a suffix that is longer than the representation, and cannot distinguish an invalid range
+/// from an unsatisfiable one.
 fn parse_range(text: &str, length: u64) -> Option<Option<RangeInclusive<u64>>> {
     let spec = text.trim().strip_prefix("bytes=")?.trim();
     let (first, last) = spec.split_once('-')?;
@@ -233,7 +235,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_partial_response_is_inside_the_representation(range in "bytes=[0-9]{0,4}-[0-9]{0,4}", length in 0u64..3000) {
+        fn a_partial_response_is_within_the_representation(range in "bytes=[0-9]{0,4}-[0-9]{0,4}", length in 0u64..3000) {
             let mut map = HeaderMap::new();
             map.insert(header::RANGE, HeaderValue::from_str(&range).unwrap());
             if let Selection::Partial(range) = evaluate(&map, &Validators::default(), length) {

@@ -1,23 +1,23 @@
 //! Server-sent events (HTML standard, section 9.2): a source that is polled until it ends.
 //!
 //! The server polls a source at intervals and keeps the connection open. A CGI process sends the events that exist when
-//! it starts; the client reconnects by itself.
+//! it starts, and the client reconnects.
 
 use std::fmt::Debug;
 
-/// The first bytes of every stream: how long a client waits before it reconnects, in ms.
+/// The start of every stream: the time in ms that a client waits before it reconnects.
 pub const PREAMBLE: &str = "retry: 1000\n\n";
 
-/// Where events come from.
+/// A source of events.
 pub trait EventSource: Debug + Send + Sync {
-    /// The next event, without waiting for one.
+    /// The next event. Does not wait for one.
     fn poll(&mut self) -> Step;
 }
 
 /// The result of one poll.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// An event, complete with its empty line.
+    /// An event, including its terminating empty line.
     Event(String),
     /// Nothing new.
     Wait,

@@ -1,4 +1,4 @@
-//! A stored file as a response: its bytes unchanged, with validators and ranges.
+//! A stored file as a response: its unchanged bytes, with validators and ranges.
 
 use std::fs::File;
 use std::io;
@@ -15,13 +15,13 @@ use super::{Body, Request, Response};
 pub struct Presentation {
     /// Its type.
     pub content_type: &'static str,
-    /// Whether its bytes are brotli, which the client unpacks.
+    /// Whether its bytes are compressed with brotli, which the client decompresses.
     pub brotli: bool,
-    /// Whether a browser saves it rather than shows it.
+    /// Whether a browser saves it instead of displaying it.
     pub attachment: bool,
 }
 
-/// The open file `file`, which must be a regular file, or the part of it that the request selects.
+/// Serves the open regular file `file`, or the part of it that the request selects.
 pub fn serve(file: File, presentation: Presentation, request: &Request) -> io::Result<Response> {
     let metadata = file.metadata()?;
     let mut response = Response::new(StatusCode::OK, presentation.content_type, Vec::new());

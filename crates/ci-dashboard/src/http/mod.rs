@@ -1,7 +1,7 @@
 //! The mechanics of HTTP: requests and responses as data, conditions, ranges, encodings, a cache of rendered pages, and
-//! the two ways in, a server and CGI.
+//! two front ends, a server and CGI.
 //!
-//! Nothing in this folder knows about results or pages: it uses no other module of this crate.
+//! This module does not depend on results or pages: it uses no other module of this crate.
 
 pub mod cgi;
 pub mod conditional;

@@ -1,9 +1,9 @@
-//! Rendered pages, shared between requests and never older than the results.
+//! Caches rendered pages. Requests share them, and they are never older than the results.
 //!
-//! A cached page answers a request in two cases. Its rendering began after the request arrived, so a page rendered for
-//! this request alone could not be newer. Or nothing has been published since (each file of the results is replaced by
-//! rename, which changes the mtime of their directory) and the page is young: a change that another program makes in
-//! place is visible after [`AGE_MAX`].
+//! A cached page is valid for a request in two cases. Either its rendering started after the request arrived, so a page
+//! rendered for this request could not be newer. Or nothing has been published since (each file of the results is
+//! replaced by rename, which changes the mtime of their directory) and the page is young: a change that another program
+//! makes in place is visible after [`AGE_MAX`].
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -15,13 +15,13 @@ use moka::sync::Cache;
 
 use super::{Body, Response};
 
-/// The longest time a page is cached.
+/// The maximum time for which a page is cached.
 pub const AGE_MAX: Duration = Duration::from_millis(500);
-/// The memory of all cached pages with their codings, in bytes.
+/// The maximum memory of all cached pages with their encodings, in bytes.
 const BYTES_MAX: u64 = 48 << 20;
 /// The memory of a page's headers and bookkeeping, in bytes.
 const PAGE_OVERHEAD: usize = 4 << 10;
-/// After a change, file systems may not show another one for a tick of the kernel's clock.
+/// After a change, file systems may not show another change for one tick of the kernel's clock.
 const TICK: Duration = Duration::from_millis(20);
 
 /// The state of a directory: its inode and mtime.
@@ -32,7 +32,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Of a directory; `None` if it changed so recently that another change may not be visible.
+    /// The stamp of a directory; `None` if it changed so recently that another change may not be visible.
     #[must_use]
     pub fn of(directory: &Path) -> Option<Self> {
         let data = std::fs::metadata(directory).ok()?;
@@ -41,7 +41,7 @@ impl Stamp {
     }
 }
 
-/// The result of rendering, with what decides how long it is valid.
+/// The result of rendering, with the data that determines how long it is valid.
 struct Page<E> {
     began: Instant,
     stamp: Option<Stamp>,
@@ -79,8 +79,8 @@ impl<E: Clone + Send + Sync + 'static> Default for PageCache<E> {
 }
 
 impl<E: Clone + Send + Sync + 'static> PageCache<E> {
-    /// The page of an address for a request that arrived at `arrived`: a valid cached page, else a new one. Requests for
-    /// the same page at the same time wait for one rendering.
+    /// The page at an address, for a request that arrived at `arrived`: a valid cached page, or a new one. Concurrent
+    /// requests for the same page wait for a single rendering.
     pub fn get(
         &self,
         address: &str,
@@ -93,7 +93,7 @@ impl<E: Clone + Send + Sync + 'static> PageCache<E> {
             page.began >= arrived || (young && page.stamp == stamp())
         };
         let new = || Arc::new(Page { began: Instant::now(), stamp: stamp(), result: render() });
-        // A request that waited for a rendering begun before it arrived may need the next one, which begins after.
+        // If the rendering that a request waited for started before the request arrived, it may need the next one.
         for _ in 0..2 {
             let page =
                 self.pages.entry_by_ref(address).or_insert_with_if(new, |page| !valid(page)).into_value();
@@ -146,14 +146,14 @@ mod tests {
         assert_eq!(get(None, "e"), "e");
         std::thread::sleep(AGE_MAX);
         assert_eq!(get(stamp(2), "f"), "f", "the old page has expired");
-        // An error is not cached, nor is the page before it.
+        // Neither an error nor the page before it is cached.
         let error = cache.get("/ci", Instant::now(), || stamp(3), || Err("broken"));
         assert_eq!(error.unwrap_err(), "broken");
         assert_eq!(get(stamp(3), "g"), "g");
     }
 
     #[test]
-    fn requests_at_the_same_time_share_two_renderings_even_while_results_change() {
+    fn concurrent_requests_share_two_renderings_while_results_change() {
         let cache = PageCache::default();
         let renderings = AtomicUsize::new(0);
         let start = std::sync::Barrier::new(16);

@@ -1,7 +1,8 @@
-//! The address under which clients reach the site. Behind a proxy it is not the address that the server listens on.
+//! The address at which clients reach the site. Behind a proxy, it differs from the address on which the server
+//! listens.
 //!
-//! Links of pages begin with the mount point. Links of documents that are read elsewhere, such as feeds, also have the origin.
-//! The headers of a proxy count only from a trusted one, and the configured origin takes precedence over them.
+//! Links in pages start with the mount point. Links in documents that are read elsewhere, such as feeds, also have the
+//! origin. The headers of a proxy are used only if the proxy is trusted, and the configured origin takes precedence.
 
 use http::header::{self, HeaderMap, HeaderName};
 
@@ -11,13 +12,13 @@ const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const SCHEME: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The response to a request from a proxy depends on these.
+/// The headers that the response to a proxied request depends on.
 pub(super) const VARY: &str = "X-Forwarded-Prefix, X-Forwarded-Host, X-Forwarded-Proto";
 
 /// The configured address of the site.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PublicAddress {
-    /// `https://ci.example.org`, without a slash at the end.
+    /// `https://ci.example.org`, without a trailing slash.
     origin: Option<String>,
     /// Empty, or `/ktest`.
     mount: String,
@@ -31,8 +32,8 @@ pub struct PublicAddress {
 pub struct MountError(String);
 
 impl PublicAddress {
-    /// The address from a URL such as `https://ci.example.org/ktest/`. A top-level directory of the site (`roots`) at its end is
-    /// not part of the mount point. A URL that is no address gives the default.
+    /// The address from a URL such as `https://ci.example.org/ktest/`. A top-level directory of the site (`roots`) at
+    /// its end is not part of the mount point. A URL that cannot be used gives the default.
     #[must_use]
     pub fn from_url(url: &str, roots: &[&str]) -> Self {
         let Ok(uri) = url.parse::<http::Uri>() else { return Self::default() };
@@ -51,13 +52,13 @@ impl PublicAddress {
         Ok(Self { mount, ..self })
     }
 
-    /// Completes a request: its origin, its mount point unless the web server knows it, and the path below the mount point. A proxy
-    /// may have removed the mount point from the path, or not.
+    /// Completes a request: its origin, its mount point unless the web server set it, and the path below the mount
+    /// point. The proxy may or may not have removed the mount point from the path.
     #[must_use]
     pub fn locate(&self, mut request: Request, is_trusted_proxy: bool) -> Request {
         let forwarded = |name: &HeaderName| {
             let value = request.headers.get(name).filter(|_| is_trusted_proxy)?;
-            // Each of several proxies appends to the list; clients see the first.
+            // If there are several proxies, each appends to the list; clients see the first.
             value.to_str().ok()?.split(',').next().map(|value| value.trim().to_owned())
         };
         let prefix = forwarded(&PREFIX).and_then(|prefix| mount_point(&prefix));
@@ -81,8 +82,8 @@ impl PublicAddress {
     }
 }
 
-/// The path as a mount point: empty for the root, without a slash at the end. A path of other characters, or one that a client
-/// would read as a host, is none.
+/// The path as a mount point: empty for the root, without a trailing slash. `None` if the path has other characters, or
+/// if a client would read it as a host.
 pub(super) fn mount_point(path: &str) -> Option<String> {
     let path = path.trim_end_matches('/');
     let is_known = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_count_from_a_trusted_proxy() {
+    fn headers_are_used_only_from_a_trusted_proxy() {
         let none = PublicAddress::default();
         let headers = [
             ("host", "127.0.0.1:8080"),

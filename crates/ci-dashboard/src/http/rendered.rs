@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::conditional::{self, Validators};
 
-/// Shorter bodies are not compressed, in bytes.
+/// Bodies that are shorter than this are not compressed, in bytes.
 const COMPRESS_MIN: usize = 1400;
-/// A low level: most pages are sent to few clients, and it saves four fifths of what the highest level saves.
+/// A low level: most pages are sent to few clients, and it achieves 80 % of the reduction of the highest level.
 const GZIP_LEVEL: u32 = 2;
 /// Likewise.
 const BROTLI_LEVEL: i32 = 3;
@@ -19,7 +19,7 @@ const BROTLI_LEVEL: i32 = 3;
 pub struct Rendered {
     plain: Bytes,
     validators: Validators,
-    /// Filled for the first client that accepts the coding; `None` inside if compression failed.
+    /// Set when the first client accepts the encoding; `None` inside if compression failed.
     brotli: OnceLock<Option<Bytes>>,
     gzip: OnceLock<Option<Bytes>>,
 }
@@ -39,19 +39,19 @@ impl Rendered {
         &self.plain
     }
 
-    /// The validators that all codings share.
+    /// The validators, which are the same for all encodings.
     #[must_use]
     pub fn validators(&self) -> &Validators {
         &self.validators
     }
 
-    /// An upper bound of the memory it uses with all codings, in bytes.
+    /// An upper bound of its memory with all encodings, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.plain.len().saturating_mul(if self.plain.len() < COMPRESS_MIN { 1 } else { 3 })
     }
 
-    /// The bytes for a client that sends this `Accept-Encoding`, and their content coding.
+    /// The bytes for a client that sends this `Accept-Encoding`, and their content encoding.
     #[must_use]
     pub fn encoded(&self, accept_encoding: &str) -> (Bytes, Option<&'static str>) {
         let plain = || (self.plain.clone(), None);
@@ -78,7 +78,7 @@ fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
 
 fn brotli(mut bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len() / 6);
-    // A window of 256 KiB: few pages are larger, and the window's size is the main cost in memory.
+    // A window of 256 KiB: few pages are larger, and the window is the main memory cost.
     let settings =
         brotli::enc::BrotliEncoderParams { quality: BROTLI_LEVEL, lgwin: 18, ..Default::default() };
     brotli::BrotliCompress(&mut bytes, &mut out, &settings)?;

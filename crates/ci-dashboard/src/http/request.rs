@@ -1,17 +1,18 @@
-//! A request as data: the same for the server, for CGI and for tests.
+//! A request as data, in the same form for the server, for CGI and for tests.
 //!
-//! Path and query are decoded here, once and strictly: bad escapes, invalid UTF-8 and control characters are refused
-//! before a handler sees them.
+//! The path and the query are decoded here, once and strictly: bad escapes, invalid UTF-8 and control characters are
+//! refused before a handler sees them.
 
 use std::net::IpAddr;
 
 use http::{HeaderMap, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// The longest path or query that is decoded, in bytes.
+/// The maximum length of a path or query, in bytes.
 pub const TARGET_MAX: usize = 8 * 1024;
 
-/// Escaped in a link: everything but unreserved characters and those that have no meaning in a segment or value.
+/// The characters that are escaped in a link: all except unreserved characters and those without a meaning in a segment
+/// or value.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -37,7 +38,7 @@ pub struct Request {
     pub client: Option<IpAddr>,
     /// The prefix of every link: empty, or `/prefix` if the dashboard is not at the root.
     pub mount: String,
-    /// The beginning of absolute links, such as `https://ci.example.org`; `None` if nothing tells it.
+    /// The start of absolute links, such as `https://ci.example.org`; `None` if it is not known.
     pub origin: Option<String>,
     /// Whether the headers of a proxy can change the response.
     pub is_forwarded: bool,
@@ -51,7 +52,7 @@ impl Request {
         Self { path: path.into(), query: query.into(), ..Self::default() }
     }
 
-    /// The same request with one more header; an invalid value is left out.
+    /// The same request with an additional header; an invalid value is ignored.
     #[must_use]
     pub fn with_header(mut self, name: http::HeaderName, value: &str) -> Self {
         if let Ok(value) = value.parse() {

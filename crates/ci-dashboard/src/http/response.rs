@@ -1,6 +1,6 @@
-//! A response as data, and the parts of HTTP that depend on the request: conditions, ranges, content codings.
+//! A response as data, and the parts of HTTP that depend on the request: conditions, ranges, content encodings.
 //!
-//! [`Response::finished`] gives every response the same security headers; no handler can leave them out.
+//! [`Response::finished`] adds the same security headers to every response, so that no handler can omit them.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -20,7 +20,7 @@ use super::{Rendered, Request};
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What is sent to a client.
+/// A response to a client.
 #[derive(Debug)]
 pub struct Response {
     /// The status.
@@ -31,7 +31,7 @@ pub struct Response {
     pub body: Body,
 }
 
-/// Where the bytes of a body come from.
+/// The source of the bytes of a body.
 #[derive(Debug, Default)]
 pub enum Body {
     /// No bytes.
@@ -39,7 +39,7 @@ pub enum Body {
     Empty,
     /// Bytes in memory.
     Bytes(Bytes),
-    /// A page or view; [`Response::negotiated`] selects its content coding.
+    /// A page or view; [`Response::negotiated`] selects its content encoding.
     Rendered(Arc<Rendered>),
     /// A part of an open file: `length` bytes from `start`.
     File {
@@ -66,8 +66,8 @@ impl Body {
         }
     }
 
-    /// Writes it; a file that has shrunk is an error, so that a truncated file is not taken for the whole. Of events,
-    /// those that exist now.
+    /// Writes the body. A file that has shrunk is an error, so that a truncated file is not mistaken for the complete
+    /// one. Of an event source, writes the events that exist now.
     pub fn write_to(self, out: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Empty => Ok(()),
@@ -107,7 +107,7 @@ pub mod content_type {
 }
 
 impl Response {
-    /// A complete body; clients revalidate it on every use.
+    /// A complete body, which clients revalidate on every use.
     #[must_use]
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut headers = HeaderMap::with_capacity(12);
@@ -133,7 +133,7 @@ impl Response {
         response
     }
 
-    /// The same with one more header.
+    /// The same response with an additional header.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.insert(name, HeaderValue::from_static(value));
@@ -152,7 +152,7 @@ impl Response {
         Some(Self { status: self.status, headers: self.headers.clone(), body })
     }
 
-    /// Answers a conditional or range request from a complete body with these validators.
+    /// Applies a conditional or range request to a complete body with these validators.
     #[must_use]
     pub fn validated(mut self, request: &Request, validators: &Validators) -> Self {
         validators.write(&mut self.headers);
@@ -193,8 +193,8 @@ impl Response {
         self
     }
 
-    /// Of a page or view: no body if the client has it, else in the best coding that the client accepts. Pages are not
-    /// served in ranges.
+    /// For a page or view: sends no body if the client has it, otherwise uses the best encoding that the client
+    /// accepts. Pages are not served in ranges.
     #[must_use]
     pub fn negotiated(mut self, request: &Request) -> Self {
         let Body::Rendered(rendered) = &self.body else { return self };
@@ -211,7 +211,7 @@ impl Response {
         self
     }
 
-    /// Keeps a cache from giving the response to clients that come through another proxy.
+    /// Prevents caches from sending the response to clients that use another proxy.
     #[must_use]
     pub fn varied(mut self, request: &Request) -> Self {
         if request.is_forwarded {
@@ -220,7 +220,7 @@ impl Response {
         self
     }
 
-    /// The last step for every response: the headers that all responses have, and no body for `HEAD`.
+    /// The last step for every response: adds the headers that all responses have, and removes the body for `HEAD`.
     #[must_use]
     pub fn finished(mut self, method: &Method) -> Self {
         for (name, value) in [

@@ -1,6 +1,7 @@
-//! The HTTP server: runs a [`Handler`] on blocking threads and sends what it answers.
+//! The HTTP server: runs a [`Handler`] on blocking threads and sends its responses.
 //!
-//! A request holds a slot while its handler runs, not while its response is sent. `http_server` has the limits.
+//! A request occupies a slot while its handler runs, but not while its response is sent. The limits are in
+//! `http_server`.
 
 use std::convert::Infallible;
 use std::io::{self, Seek as _, SeekFrom};
@@ -23,21 +24,21 @@ use tokio_util::io::ReaderStream;
 use super::events::{EventSource, PREAMBLE, Step};
 use super::{Body, PublicAddress, Request, Response};
 
-/// Event streams kept open at the same time; further clients get the events that exist and reconnect.
+/// The maximum number of open event streams; further clients get the existing events and reconnect.
 const STREAMS_MAX: usize = 200;
 /// The interval at which an event source is polled.
 const POLL: Duration = Duration::from_millis(300);
-/// After this number of polls without an event, a comment keeps the connection alive.
+/// After this number of polls without an event, a comment is sent to keep the connection alive.
 const QUIET_POLLS_MAX: u32 = 50;
-/// The size of the pieces in which a file is sent, in bytes.
+/// The size of the chunks in which a file is sent, in bytes.
 const PIECE: usize = 64 << 10;
 
 /// What a server serves.
 pub trait Handler: Send + Sync + 'static {
-    /// Where clients find the site.
+    /// The address at which clients find the site.
     fn public_address(&self) -> &PublicAddress;
 
-    /// The longest body of this request that is read, in bytes; 0: it is not read.
+    /// The maximum size of the body for this request, in bytes; 0 if it is not read.
     fn body_max(&self, request: &Request) -> usize;
 
     /// Answers a request. May block.
@@ -50,7 +51,7 @@ struct Server<H> {
     stopping: watch::Receiver<bool>,
 }
 
-/// Serves until `stop` is ready, then lets running requests finish.
+/// Serves until `stop` completes, then lets running requests finish.
 pub async fn serve<H: Handler>(
     handler: H,
     listener: TcpListener,
@@ -59,7 +60,7 @@ pub async fn serve<H: Handler>(
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!("listening on http://{address}/ci");
-    // Event streams would keep a stopping server alive for as long as their sources last.
+    // Event streams would keep a stopping server alive as long as their sources exist.
     let (stopping, stopped) = watch::channel(false);
     let streams = Arc::new(Semaphore::new(STREAMS_MAX));
     let server = Arc::new(Server { handler, streams, stopping: stopped });
@@ -128,7 +129,7 @@ impl<H> Server<H> {
                     tracing::error!("a file cannot be sent: {error}");
                     return failure();
                 }
-                // Content-Length is set: a file that shrinks meanwhile ends the connection, not the body.
+                // Content-Length is set: if the file shrinks during the transfer, the connection is closed.
                 let part = tokio::fs::File::from_std(file).take(length);
                 AxumBody::from_stream(ReaderStream::with_capacity(part, PIECE))
             }

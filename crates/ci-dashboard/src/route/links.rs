@@ -1,4 +1,4 @@
-//! Links to the views: the inverse of the table of routes.
+//! Links to the views: the inverse of the routing table.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ impl Links<'_> {
         format!("{}/ci?{}&history={}", self.mount, BranchQuery(at), Encoded(key))
     }
 
-    /// A commit, on a branch if that is known.
+    /// A commit, on a branch if it is known.
     #[must_use]
     pub fn commit(&self, at: Option<&BranchRef>, sha: &str) -> String {
         match at {
@@ -54,7 +54,7 @@ impl Links<'_> {
         format!("{}/c/{}/{}/", self.mount, Encoded(sha), Encoded(key))
     }
 
-    /// The coverage of a commit: of all sources, or of a directory or file.
+    /// The coverage of a commit: of all sources, or of one directory or file.
     #[must_use]
     pub fn coverage(&self, sha: &str, path: &str, test: &str) -> String {
         let mut address = format!("{}/c/{}/coverage", self.mount, Encoded(sha));

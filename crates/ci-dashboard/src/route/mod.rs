@@ -1,7 +1,7 @@
-//! Addresses: from the path and query of a request to the view they name, and back to links.
+//! Addresses: parses the path and query of a request into a view, and builds links to views.
 //!
-//! Pages link to the addresses of docs/formats.md; the shorter ones (`/u/...`) are equivalent. Commits, result keys
-//! and the names of users and branches are parsed here.
+//! Pages link to the addresses in docs/formats.md; the shorter ones (`/u/...`) are equivalent. Commits, result keys and
+//! the names of users and branches are parsed here.
 
 mod links;
 mod query;
@@ -28,7 +28,7 @@ pub enum Format {
     Badge,
 }
 
-/// The view that a request names.
+/// The view that a request selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// All users with their branches.
@@ -63,9 +63,9 @@ pub enum Route {
     Coverage {
         /// The commit.
         sha: CommitId,
-        /// `path=`: a directory or file of the source; empty: all.
+        /// `path=`: a directory or file of the source; empty means all.
         path: String,
-        /// `file=`: only the coverage of this test file; empty: all.
+        /// `file=`: only the coverage of this test file; empty means all.
         test: String,
     },
     /// The lines of a growing log as events.
@@ -76,10 +76,10 @@ pub enum Route {
         key: ResultKey,
         /// `log=full`: the full console log.
         full: bool,
-        /// `from=BYTES:LINES`: the part that the client has.
+        /// `from=BYTES:LINES`: the position up to which the client has the log.
         from: Option<String>,
     },
-    /// A commit by the first digits of its id.
+    /// A commit, by an abbreviated id.
     Abbreviated(String),
     /// The live status.
     Status,
@@ -95,7 +95,7 @@ pub enum Route {
     OpenApi,
     /// `POST` only: makes ci-daemon fetch now.
     Hook,
-    /// `POST` only: requests a rerun. The names are parsed after the token is checked.
+    /// `POST` only: requests a rerun. The names are parsed after the token has been checked.
     Rerun {
         /// The commit.
         sha: String,
@@ -104,14 +104,14 @@ pub enum Route {
     },
 }
 
-/// The two sides of a comparison as the client names them: commits, their first digits, or branches.
+/// The two sides of a comparison as the client specifies them: commits, abbreviated commit ids, or branches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CompareRoute {
     /// The owner of branches that are given without a user.
     pub user: Option<UserName>,
-    /// The older side; empty: not chosen yet.
+    /// The older side; empty if it has not been chosen yet.
     pub base: String,
-    /// The newer side; empty: not chosen yet.
+    /// The newer side; empty if it has not been chosen yet.
     pub head: String,
     /// `test=REGEX`.
     pub test: Option<String>,
@@ -122,7 +122,7 @@ pub struct CompareRoute {
 pub struct CommitRoute {
     /// The commit.
     pub sha: CommitId,
-    /// The branch on which it is shown, if the address names one.
+    /// The branch on which it is shown, if the address contains one.
     pub at: Option<BranchRef>,
     /// `test=REGEX`.
     pub test: Option<String>,
@@ -171,9 +171,9 @@ pub enum ResultFile {
     Log,
     /// The full console log of a running subtest.
     FullLog,
-    /// The log of a subtest, brotli.
+    /// The log of a subtest, compressed with brotli.
     LogBr,
-    /// The full console log, brotli.
+    /// The full console log, compressed with brotli.
     FullLogBr,
 }
 
@@ -197,14 +197,14 @@ impl ResultFile {
         Self::TABLE.iter().find(|(_, known)| *known == name).map(|(file, _)| *file)
     }
 
-    /// Whether the stored bytes are brotli.
+    /// Whether the stored bytes are compressed with brotli.
     #[must_use]
     pub fn is_brotli(self) -> bool {
         matches!(self, Self::LogBr | Self::FullLogBr)
     }
 }
 
-/// Whether an artifact of this name is published: a plain file name, and none of [`ResultFile`].
+/// Whether an artifact with this name is published: a plain file name that is not in [`ResultFile`].
 #[must_use]
 pub fn is_artifact_name(name: &str) -> bool {
     name.len() <= 100
@@ -213,7 +213,7 @@ pub fn is_artifact_name(name: &str) -> bool {
         && ResultFile::parse(name).is_none()
 }
 
-/// Why an address names no view.
+/// Why an address does not select a view.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
     /// No route matches.
@@ -230,7 +230,7 @@ pub enum RouteError {
     Parameter {
         /// Its name.
         name: &'static str,
-        /// The values it can have.
+        /// The allowed values.
         expected: &'static str,
     },
 }

@@ -1,4 +1,5 @@
-//! The query of an address, with typed parameters. Unknown parameters are ignored; the last of a name counts.
+//! The query of an address, with typed parameters. Unknown parameters are ignored; if a name occurs several times, the
+//! last value is used.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -11,7 +12,7 @@ use crate::http::request;
 /// A parameter with a value that is not free text.
 struct Parameter<T> {
     name: &'static str,
-    /// The values it can have, for the error message.
+    /// The allowed values, for the error message.
     expected: &'static str,
     parse: fn(&str) -> Option<T>,
 }
@@ -54,7 +55,7 @@ impl Query {
         self.value(&LINE)
     }
 
-    /// Whether the parameter is given, if only with an empty value.
+    /// Whether the parameter is given, even with an empty value.
     fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
@@ -64,12 +65,12 @@ impl Query {
         self.0.get(name).map_or("", String::as_str)
     }
 
-    /// The value of a parameter; an empty value counts as absent.
+    /// The value of a parameter; an empty value is treated as absent.
     pub(super) fn given(&self, name: &str) -> Option<String> {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
-    /// A name, as `model` parses it.
+    /// A name, parsed into a type of `model`.
     fn name<T: FromStr<Err: Into<RouteError>>>(&self, name: &str) -> Result<Option<T>, RouteError> {
         self.0.get(name).map(|text| text.parse()).transpose().map_err(Into::into)
     }
@@ -88,7 +89,7 @@ impl Query {
         Ok(names.map(|(user, branch)| BranchRef { user, branch }))
     }
 
-    /// The view that `/ci?...` names.
+    /// The view for `/ci?...`.
     pub(super) fn route(&self) -> Result<Route, RouteError> {
         if self.has("compare") {
             return Ok(Route::Compare(self.compare_route()?));
@@ -118,7 +119,7 @@ impl Query {
         Ok(Route::Branch { at, test: self.given("test"), from: self.name("from")? })
     }
 
-    /// `compare=A..B`, or `compare=A&with=B` as a form sends it. A branch name cannot contain two dots.
+    /// `compare=A..B`, or `compare=A&with=B` as sent by a form. A branch name cannot contain two consecutive dots.
     fn compare_route(&self) -> Result<CompareRoute, RouteError> {
         let compare = self.text("compare");
         let (base, head) = match self.0.get("with") {
@@ -133,7 +134,7 @@ impl Query {
         })
     }
 
-    /// A commit by its id or the first digits of it.
+    /// A commit, by its id or an abbreviated id.
     pub(super) fn commit_route(&self, sha: &str) -> Result<Route, RouteError> {
         let sha: CommitId = match sha.parse() {
             Ok(sha) => sha,

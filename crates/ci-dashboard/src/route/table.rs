@@ -15,7 +15,7 @@ pub const ROOTS: &[&str] = &["/ci", "/c", "/u"];
 
 type Build = fn(Path<'_>, &Query) -> Result<Route, RouteError>;
 
-/// Paths are matched while they are still encoded, so that `%2F` never separates segments.
+/// Paths are matched before they are decoded, so that `%2F` never separates segments.
 const TABLE: &[(&str, Build)] = &[
     ("/", |_, query| query.route()),
     ("/ci", |_, query| query.route()),
@@ -102,7 +102,7 @@ impl Path<'_> {
     }
 }
 
-/// The view that a request names, and its format. The format is known even if the view is not.
+/// The view that a request selects, and its format. The format is returned even if the view is not known.
 pub fn parse(request: &Request) -> (Format, Result<Route, RouteError>) {
     let (query, format) = match Query::parse(&request.query).and_then(|query| {
         let format = query.format()?;
@@ -118,7 +118,7 @@ fn route(path: &str, query: &Query) -> Result<Route, RouteError> {
     if path.len() > TARGET_MAX {
         return Err(DecodeError::Long.into());
     }
-    // An address means the same with slashes at its end.
+    // Trailing slashes do not change the meaning of an address.
     let path = match path.trim_end_matches('/') {
         "" => "/",
         path => path,

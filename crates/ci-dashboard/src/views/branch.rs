@@ -1,5 +1,5 @@
-//! A branch as `git log` reads, with the tests that each commit broke and fixed. Failing tests are columns; untested
-//! commits are collapsed.
+//! A branch in the style of `git log`, with the tests that each commit broke and fixed. Failing tests are columns;
+//! untested commits are collapsed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use crate::page::{CountItem, Crumb, Page, Plural as _, Took, count_items, cut};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
-/// The number of commits on a page.
+/// The maximum number of commits on a page.
 const COMMITS_MAX: usize = 500;
-/// The number of commits of a page whose suspicious passes are counted.
+/// The maximum number of commits on a page for which suspicious passes are counted.
 const COUNTED_MAX: usize = 100;
-/// The length of a reason in bytes.
+/// The maximum length of a reason, in bytes.
 const REASON_MAX: usize = 200;
-/// The number of broken or fixed tests that a commit names.
+/// The maximum number of broken or fixed tests listed for a commit.
 const NAMED_MAX: usize = 4;
 
 #[derive(Template)]
@@ -142,10 +142,10 @@ pub fn view(
     render(context, at, test.unwrap_or(""), &suspicious, start, &entries, &history)
 }
 
-/// The tests that match a filter, commit by commit. The filter runs once per set of tests.
+/// The tests that match a filter, for each commit. The filter runs once per set of tests.
 struct MatchingTests<'a> {
     filter: &'a Filter,
-    /// The latest set of tests, the indices of those that match, and their names.
+    /// The most recent set of tests, the indices of the matching ones, and their names.
     last: Option<(Names, Vec<usize>, Names)>,
 }
 
@@ -363,7 +363,7 @@ fn named(history: &BranchHistory, tests: &[TestId]) -> (Vec<String>, usize) {
     (named, tests.len().saturating_sub(NAMED_MAX))
 }
 
-/// The tests that failed to run here and not before, or the other way round.
+/// The tests that failed to run here but not before, or the reverse.
 fn stopped_words(context: Context<'_>, entry: &BranchEntry, delta: &Delta) -> String {
     let all = |count: usize| u32::try_from(count).is_ok_and(|count| count >= entry.counts.total());
     match (delta.stopped, delta.resumed) {
@@ -377,7 +377,7 @@ fn stopped_words(context: Context<'_>, entry: &BranchEntry, delta: &Delta) -> St
     }
 }
 
-/// Why the first test of a commit failed to run; all others mostly have the same reason.
+/// Why the first test of a commit failed to run; the others usually have the same reason.
 fn reason(context: Context<'_>, entry: &BranchEntry) -> Option<String> {
     let statuses = context.store.statuses(&entry.commit)?;
     let key = statuses.names.first()?.parse().ok()?;

@@ -17,13 +17,13 @@ use crate::page::{Crumb, Page, Symbol as _, Took, URGENCY, When, cut, subject, u
 use crate::problem::Problem;
 use crate::route::{BranchRef, CommitRoute, Format, Links};
 
-/// The most tests on one page.
+/// The maximum number of tests on a page.
 const ROWS_MAX: usize = 250;
-/// The most test files on one page.
+/// The maximum number of test files on a page.
 const GROUPS_MAX: usize = 200;
-/// The number of suspicious passes on a page.
+/// The maximum number of suspicious passes on a page.
 const SUSPICIOUS_MAX: usize = 20;
-/// The longest part of a message that is shown, in bytes.
+/// The maximum number of bytes of a message that are shown.
 const MESSAGE_MAX: usize = 16 << 10;
 
 #[derive(Template)]
@@ -105,7 +105,7 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
     render(context, route, place.as_ref(), &results, &filter, &suspicious)
 }
 
-/// An empty result for a commit that is on a branch and not tested yet.
+/// An empty result for a commit that is on a branch and has not been tested yet.
 fn untested(route: &CommitRoute, place: Option<&BranchPosition>) -> Result<CommitResults, Problem> {
     let missing = || Problem::NotFound("no results for this commit".into());
     let place = place.ok_or_else(missing)?;
@@ -141,8 +141,8 @@ pub(super) fn place(
     Ok(None)
 }
 
-/// The tests of the selected status, the most urgent first. Without a selection, passing and skipped tests of a long
-/// list are separated, to be folded.
+/// The tests with the selected status, most urgent first. Without a selection, passing and skipped tests of a long list
+/// are returned separately, to be collapsed.
 fn listed_and_folded<'a>(
     route: &CommitRoute,
     matching: &[&'a TestEntry],
@@ -157,7 +157,7 @@ fn listed_and_folded<'a>(
     chosen.into_iter().partition(|entry| !quiet(entry))
 }
 
-/// The comparison with the parent; empty if either commit is untested.
+/// The address of the comparison with the parent; empty if either commit is untested.
 fn compare_href(
     links: Links<'_>,
     route: &CommitRoute,
@@ -206,7 +206,7 @@ fn render(
         Some(CommitLink::new(links, at, &entry.commit, &entry.message))
     };
 
-    // The tests that match the filter: the tabs count them, the status selects among them.
+    // The tests that match the filter. The tabs count them, and the status selects among them.
     let matching: Vec<&TestEntry> =
         results.entries.iter().filter(|entry| filter.matches(entry.key.as_str())).collect();
     let counts: Counts = matching.iter().map(|entry| entry.decisive.status).collect();
@@ -301,7 +301,7 @@ fn body(message: &str) -> String {
     cut(rest.trim_matches('\n'), MESSAGE_MAX)
 }
 
-/// The common reason if no test could run; usually a kernel that does not build.
+/// The common reason if no test could run, which is usually that the kernel does not build.
 fn headline(entries: &[TestEntry]) -> Option<Headline> {
     let first = entries.first()?;
     if !entries.iter().all(|entry| entry.decisive.status == Status::FailedToRun) {

@@ -1,4 +1,4 @@
-//! Two commits, or the newest tested commits of two branches, side by side. Regressions come first.
+//! Compares two commits, or the newest tested commits of two branches. Regressions come first.
 
 use askama::Template;
 use model::{CommitId, Status, UserName};
@@ -16,11 +16,11 @@ use crate::page::{CountItem, Crumb, Page, Plural as _, Symbol as _, Took, count_
 use crate::problem::Problem;
 use crate::route::{BranchRef, CompareRoute, Format};
 
-/// The number of tests per kind on a page; the JSON has all.
+/// The maximum number of tests per kind on a page; the JSON has all.
 const ROWS_MAX: usize = 200;
-/// The number of branches that the form offers.
+/// The maximum number of branches in the form.
 const CHOICES_MAX: usize = 500;
-/// The length of a reason in bytes.
+/// The maximum length of a reason, in bytes.
 const REASON_MAX: usize = 240;
 
 #[derive(Template)]
@@ -111,8 +111,8 @@ fn suspicious_passes(
     Ok(suspicious::of_commit(context, filter, &head.results, &older))
 }
 
-/// The side that a name stands for: the newest tested commit of a branch (of the user, or `user/branch`), or a commit by
-/// its id or the first digits of it.
+/// The side selected by a name: the newest tested commit of a branch (of the user, or `user/branch`), or a commit by
+/// its full or abbreviated id.
 fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<ComparedCommit, Problem> {
     let of_user = route.user.as_ref().zip(name.parse().ok());
     let of_user = of_user.map(|(user, branch)| BranchRef { user: user.clone(), branch });
@@ -194,7 +194,7 @@ fn render(
     })
 }
 
-/// The branches that the form offers: those of the user by name, the others as `user/branch`.
+/// The branches in the form: those of the user by name, the others as `user/branch`.
 fn choices(context: Context<'_>, route: &CompareRoute) -> Result<Vec<String>, Problem> {
     let users = context.store.reader().users()?;
     let own = |user: &UserName| route.user.as_ref() == Some(user);
@@ -238,7 +238,7 @@ fn sections(
     found.by_kind().map(section).collect()
 }
 
-/// The style class of a kind, and whether its section is open: what needs a reader is.
+/// The style class of a kind, and whether its section is expanded, which it is if it needs attention.
 fn look(kind: KindRow) -> (&'static str, bool) {
     match kind.direction {
         Direction::Worse => ("bad", true),

@@ -1,6 +1,6 @@
 //! The coverage of the kernel's source at a commit: by test file, directory and source file.
 //!
-//! The coverage artifacts (`coverage.info.br`) are merged for each request; they are few, and each is read once.
+//! The coverage artifacts (`coverage.info.br`) are merged for each request; there are few, and each is read once.
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
@@ -19,11 +19,11 @@ use crate::route::Format;
 
 /// The name of the artifact.
 const NAME: &str = "coverage.info";
-/// The longest part of an artifact that is read, in bytes.
+/// The maximum number of bytes of an artifact that are read.
 const READ_MAX: u64 = 256 << 20;
-/// The most artifacts that a page reads.
+/// The maximum number of artifacts that a page reads.
 const RUNS_MAX: usize = 500;
-/// The most rows of a table.
+/// The maximum number of rows of a table.
 const ROWS_MAX: usize = 1000;
 
 #[derive(Template)]
@@ -85,14 +85,14 @@ impl From<Totals> for TotalsView {
 struct CoverageView<'a> {
     commit: &'a str,
     totals: TotalsView,
-    /// The coverage by each test file.
+    /// The coverage of each test file.
     tests: Vec<PartView<'a>>,
     /// The source files.
     files: Vec<PartView<'a>>,
-    /// The functions, of a single source file.
+    /// The functions; only for a single source file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     functions: Vec<FunctionView<'a>>,
-    /// The first and last line of each range not executed, of a single source file.
+    /// The first and last line of each range that was not executed; only for a single source file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missed: Vec<(u32, u32)>,
 }
@@ -111,7 +111,7 @@ struct FunctionView<'a> {
     calls: u64,
 }
 
-/// Whether a commit has coverage: one test of each test file is checked.
+/// Whether a commit has coverage; checks one test of each test file.
 pub(super) fn exists(context: Context<'_>, entries: &[TestEntry], sha: &CommitId) -> bool {
     let mut last = None;
     entries.iter().any(|entry| {
@@ -121,7 +121,7 @@ pub(super) fn exists(context: Context<'_>, entries: &[TestEntry], sha: &CommitId
     })
 }
 
-/// The coverage of a directory or file of the source (empty: all) by one test file (empty: all).
+/// The coverage of a directory or file of the source (empty for all) by a test file (empty for all).
 pub fn view(
     context: Context<'_>,
     sha: &CommitId,
@@ -232,7 +232,7 @@ fn html(
     })
 }
 
-/// The coverage by test file. The artifact of a run is linked to each of its tests; each is read once.
+/// The coverage of each test file. The artifact of a run is linked to each of its tests; each artifact is read once.
 fn gather(context: Context<'_>, sha: &CommitId) -> Result<BTreeMap<String, Coverage>, Problem> {
     let reader = context.store.reader();
     let missing = || Problem::NotFound("no results for this commit".into());
@@ -268,7 +268,7 @@ fn read(found: &Log) -> Result<Coverage, ReadError> {
     Ok(String::from_utf8_lossy(&bytes).parse()?)
 }
 
-/// The totals of each directory with files of its own, including its subdirectories: as on its own page.
+/// The totals of each directory that contains files, including its subdirectories, as on its own page.
 fn directories(all: &Coverage) -> BTreeMap<&str, Totals> {
     let directory = |name: &'_ str| name.rfind('/').unwrap_or(name.len());
     let mut directories: BTreeMap<&str, Totals> =
@@ -292,7 +292,7 @@ fn functions(functions: Option<&BTreeMap<String, Function>>) -> Vec<FunctionLine
         calls: function.calls,
     };
     let mut lines: Vec<FunctionLine> = functions.into_iter().flatten().map(line).collect();
-    // Uncalled functions first, each part in the order of the source.
+    // Uncalled functions first, each group in source order.
     lines.sort_by_key(|line| (line.calls > 0, line.line));
     lines
 }

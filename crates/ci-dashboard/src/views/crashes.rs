@@ -1,4 +1,4 @@
-//! The crashes on a branch by title, with the tests that each hit and where it occurred first and last.
+//! The crashes on a branch by title, with the tests that each hit and its first and last occurrence.
 
 use askama::Template;
 use regress::crash_groups::{Crash, CrashGroup, crash_groups};
@@ -11,9 +11,9 @@ use crate::page::{Crumb, Page, Plural as _, When, cut};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
-/// The number of crashes on a page.
+/// The maximum number of crashes on a page.
 const CRASHES_MAX: usize = 200;
-/// The number of tests that a crash names.
+/// The maximum number of tests listed for a crash.
 const TESTS_MAX: usize = 5;
 
 #[derive(Template)]
@@ -97,7 +97,7 @@ fn line(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry], group: &C
     }
 }
 
-/// How a test crashed at a commit, if it did.
+/// The crash of a test at a commit, if it crashed.
 fn crash(context: Context<'_>, commit: &BranchEntry, test: &str) -> Option<Crash> {
     let entry = context.store.reader().entry(&commit.commit, &test.parse().ok()?).ok()??;
     Some(Crash {

@@ -41,7 +41,7 @@ pub fn view(problem: &Problem, request: &Request, format: Format) -> Response {
     if *problem == Problem::Method { response.with(header::ALLOW, "GET, HEAD") } else { response }
 }
 
-/// The page; a fixed text if even that cannot be rendered.
+/// The error page; a fixed text if it cannot be rendered.
 fn render(request: &Request, problem: &Problem) -> String {
     let heading = problem.heading();
     let page = Page::new(heading, Links { mount: &request.mount }, vec![Crumb::here(heading)]);

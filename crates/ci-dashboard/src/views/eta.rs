@@ -1,4 +1,4 @@
-//! Reads what [`regress::eta`] needs, and prints its estimates.
+//! Reads the input of [`regress::eta`] and displays its estimates.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,11 +19,11 @@ pub struct Estimator<'a> {
     slots: HashMap<&'a str, f64>,
 }
 
-/// An estimate as pages show it.
+/// An estimate, as displayed on pages.
 pub struct EtaText(Eta);
 
 impl<'a> Estimator<'a> {
-    /// From the snapshot and the historical durations.
+    /// Reads the snapshot and the past durations.
     #[must_use]
     pub fn new(context: Context<'a>, snapshot: &'a StatusSnapshot) -> Self {
         let durations = context.store.reader().durations().unwrap_or_default();

@@ -1,14 +1,15 @@
 //! The failure columns of a branch page: one column per failing test, so that a reader sees at which commit it turns
 //! red.
 //!
-//! A column is thick where the test fails, thin where it passes, dashed where it failed to run, and empty where nothing
-//! is known: the shape carries the status, the color repeats it. One `path` per status and row keeps a row small.
+//! A column is thick where the test fails, thin where it passes, dashed where it failed to run, and empty where there
+//! is no result: the shape carries the status, and the color repeats it. One `path` per status and row keeps a row
+//! small.
 
 use model::Status;
 
-/// The number of tests that get a column.
+/// The maximum number of tests with a column.
 pub const COLUMNS_MAX: usize = 20;
-/// The width of a column.
+/// The width of a column, in pixels.
 pub const COLUMN_WIDTH: usize = 11;
 
 /// All columns of one status in one row.
@@ -26,7 +27,7 @@ pub fn letter(column: usize) -> char {
     char::from(b'a' + u8::try_from(column % 26).unwrap_or(0))
 }
 
-/// The shapes of one row, from the status of the test of each column.
+/// The shapes of one row, given the status of the test of each column.
 #[must_use]
 pub fn paths(statuses: &[Option<Status>]) -> Vec<ColumnPath> {
     let mut paths: Vec<ColumnPath> = Vec::new();

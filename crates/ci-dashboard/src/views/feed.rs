@@ -1,4 +1,4 @@
-//! An Atom feed of the commits that broke tests of a branch, and a badge with the state of its tip.
+//! An Atom feed of the commits that broke tests on a branch, and a badge with the state of its tip.
 
 use askama::Template;
 use http::header::{self, HeaderValue};
@@ -13,11 +13,11 @@ use crate::page::{Plural as _, When, cut, subject};
 use crate::problem::Problem;
 use crate::route::BranchRef;
 
-/// The most commits of the feed.
+/// The maximum number of commits in the feed.
 const ENTRIES_MAX: usize = 50;
-/// The most tests named in an entry.
+/// The maximum number of tests in an entry.
 const NAMED_MAX: usize = 100;
-/// The width of a character of the badge, in pixels.
+/// The width of a character in the badge, in pixels.
 const LETTER: usize = 7;
 
 #[derive(Template)]
@@ -100,7 +100,7 @@ fn broken(
     }
 }
 
-/// A name for a branch and commit that does not depend on the address of the site.
+/// An id for a branch and commit that does not depend on the address of the site.
 fn id(at: &BranchRef, entry: Option<&BranchEntry>) -> String {
     use crate::http::Encoded;
     let commit = entry.map(|entry| format!(":{}", entry.commit)).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Published files: logs as stored, blobs, the status snapshot, artifacts.
 //!
-//! Paths are built from parsed names only. Every file is opened by `fsx` below the results' directory, so that no link
-//! leads out of it and only regular files are opened.
+//! Paths are built from parsed names only. `fsx` opens every file below the results directory, so that no link leads
+//! outside and only regular files are opened.
 
 use std::io;
 use std::path::Path;
@@ -14,12 +14,12 @@ use crate::http::{Request, Response, content_type};
 use crate::problem::Problem;
 use crate::route::{FileRoute, is_artifact_name};
 
-/// The most artifacts that are listed.
+/// The maximum number of artifacts that are listed.
 const ARTIFACTS_MAX: usize = 100;
 /// A directory with more entries is listed as empty.
 const ENTRIES_MAX: u64 = 10_000;
 
-/// The file that a route names.
+/// Serves the file that a route selects.
 pub fn view(output_dir: &Path, file: &FileRoute, request: &Request) -> Result<Response, Problem> {
     let (path, presentation) = locate(file);
     let missing = || Problem::NotFound("no such file".into());
@@ -46,7 +46,7 @@ pub fn view(output_dir: &Path, file: &FileRoute, request: &Request) -> Result<Re
     files::serve(file, presentation, request).map_err(unreadable)
 }
 
-/// The path of a file below the results' directory, and how a browser gets it.
+/// The path of a file below the results directory, and how it is presented to a browser.
 fn locate(file: &FileRoute) -> (String, Presentation) {
     let plain = |content_type| Presentation { content_type, brotli: false, attachment: false };
     match file {

@@ -1,4 +1,4 @@
-//! One test along a branch: where it broke and was fixed, how long it took, how often it passed on each host.
+//! One test along a branch: where it broke and was fixed, how long it took, and how often it passed on each host.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, cut};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
-/// The number of hosts on a page.
+/// The maximum number of hosts on a page.
 const HOSTS_MAX: usize = 100;
-/// The height of the plot.
+/// The height of the plot, in pixels.
 const PLOT_HEIGHT: u64 = 72;
 
 #[derive(Template)]
@@ -131,7 +131,7 @@ fn summary(history: &[HistoryEntry]) -> String {
     }
 }
 
-/// The runs by host, those with most runs first. Runs without a known host are left out.
+/// The runs by host, hosts with the most runs first. Runs without a known host are left out.
 fn hosts(history: &[HistoryEntry]) -> Vec<HostLine> {
     let mut hosts: BTreeMap<&str, Vec<&TestEntry>> = BTreeMap::new();
     for entry in history.iter().filter_map(|commit| commit.entry.as_ref()) {
@@ -249,7 +249,7 @@ fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[Histo
     lines
 }
 
-/// What happened to the test at a row, and its style class.
+/// What changed for the test at a row, and its style class.
 fn change(stretches: &[Stretch], row: usize) -> (&'static str, &'static str) {
     let broke = |stretch: &Stretch| stretch.first_bad == row && stretch.last_good.is_some();
     let fixed = |stretch: &Stretch| stretch.first_good == Some(row);

@@ -79,7 +79,7 @@ pub fn user(context: Context<'_>, user: &UserName, format: Format) -> Result<Res
 fn block(context: Context<'_>, user: &UserName, branches: &[BranchName]) -> UserBlock {
     let line = |branch: &BranchName| {
         let at = BranchRef::new(user, branch);
-        // A branch whose listing cannot be read is shown as not tested; the error is in the log.
+        // A branch with a listing that cannot be read is shown as not tested; the error is logged.
         let entries = context.store.branch(&at).unwrap_or_default();
         let href = context.links().branch(&at);
         BranchLine { name: branch.to_string(), href, tip: tip(context, &at, &entries) }

@@ -1,4 +1,4 @@
-//! The log on the page of a test: read with a size limit, classified, cut to a page.
+//! The log on the page of a test: read with a size limit, classified, and cut to one page.
 
 use results::LogKind;
 
@@ -9,10 +9,10 @@ use crate::page::Plural as _;
 use crate::problem::Problem;
 use crate::route::TestRoute;
 
-/// The longest part of a log that is shown, in bytes; the raw log is complete.
+/// The maximum number of bytes of a log that are shown; the raw log is complete.
 const READ_MAX: u64 = 16 << 20;
 
-/// The most lines that a search shows.
+/// The maximum number of lines that a search shows.
 const FOUND_MAX: usize = 1000;
 
 /// A page of a log.
@@ -35,11 +35,11 @@ pub struct LogView {
     pub later: Option<String>,
     /// The address of the events of a growing log.
     pub follow: Option<String>,
-    /// The search pattern; empty: the lines are a page of the log.
+    /// The search pattern; empty if the lines are a page of the log.
     pub find: String,
     /// The number of lines that match, in words.
     pub found: String,
-    /// The address of the log without a search.
+    /// The address of the log without the search.
     pub whole: String,
 }
 
@@ -130,7 +130,7 @@ pub fn load(context: Context<'_>, test: &TestRoute) -> Result<Option<LogView>, P
     }))
 }
 
-/// The bytes and the lines of a live log before its last line if that is incomplete: it is sent again.
+/// The bytes and the lines of a live log without an incomplete last line, which is sent again later.
 fn complete_lines(bytes: &[u8], total: usize) -> (usize, usize) {
     match bytes.iter().rposition(|byte| *byte == b'\n') {
         Some(at) if at + 1 == bytes.len() => (bytes.len(), total),
@@ -156,7 +156,7 @@ fn inside(window: Window, line: usize) -> bool {
     (window.first..=window.last).contains(&line)
 }
 
-/// An important line has the colour of the status it stands for.
+/// The style class of an important line, with the color of its status.
 fn mark_class(class: &'static str) -> &'static str {
     match class {
         "k" | "mf" => "s-failed",

@@ -1,4 +1,5 @@
-//! A growing log as server-sent events: whole lines with their numbers and style classes, and `end` after the verdict.
+//! A growing log as server-sent events: complete lines with their numbers and style classes, and `end` after the
+//! verdict.
 //!
 //! The id of each event is the position after it (`BYTES:LINES`), so a client that reconnects misses nothing.
 
@@ -11,9 +12,9 @@ use crate::http::{Body, Request, Response, content_type};
 use crate::logtext::LogText;
 use crate::problem::Problem;
 
-/// The most bytes of the log in one event.
+/// The maximum number of bytes of the log in one event.
 const PIECE: u64 = 256 << 10;
-/// A longer line is sent in parts, in bytes.
+/// The maximum length of a line, in bytes; a longer one is sent in parts.
 const LINE_MAX: usize = 64 << 10;
 
 /// A position in a growing log.
@@ -25,11 +26,11 @@ struct LogEvents {
     kind: LogKind,
     bytes: u64,
     lines: usize,
-    /// Whether the file existed at the last poll; its absence then means the end.
+    /// Whether the file existed at the last poll; if it is missing afterwards, the log has ended.
     existed: bool,
 }
 
-/// The lines after the position `from` (`BYTES:LINES`); the id of the client's last event takes precedence.
+/// The lines after the position `from` (`BYTES:LINES`). The id of the client's last event takes precedence.
 pub fn view(
     reader: &Reader,
     sha: &CommitId,
@@ -65,7 +66,7 @@ pub fn view(
     let mut response = Response::new(StatusCode::OK, content_type::EVENTS, Vec::new());
     response.headers.remove(http::header::VARY);
     response.body = Body::Events(Box::new(source));
-    // nginx would buffer the events.
+    // Otherwise nginx would buffer the events.
     Ok(response.with(HeaderName::from_static("x-accel-buffering"), "no"))
 }
 
@@ -86,7 +87,7 @@ impl LogEvents {
                 .reader
                 .entry(&self.sha, &self.key)?
                 .is_some_and(|entry| entry.decisive.status == Status::InProgress);
-            // The file does not exist between the claim of a test and its first line.
+            // Between the claim of a test and its first line, the file does not exist.
             return Ok(if running && !self.existed {
                 Step::Wait
             } else {
@@ -94,12 +95,12 @@ impl LogEvents {
             });
         };
         self.existed = true;
-        // The file may be removed between the two calls; the next poll finds out why.
+        // The file may be removed between the two calls; the next poll determines the reason.
         let Ok(bytes) = log.read_live(self.bytes, PIECE) else { return Ok(Step::Wait) };
         Ok(self.event(&bytes).map_or(Step::Wait, Step::Event))
     }
 
-    /// The whole lines of `bytes` as an event; moves the position after them.
+    /// The complete lines of `bytes` as an event. Advances the position.
     fn event(&mut self, bytes: &[u8]) -> Option<String> {
         let whole = match bytes.iter().rposition(|byte| *byte == b'\n') {
             Some(newline) => newline + 1,
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_lines_are_sent_and_the_position_is_exact() {
+    fn only_complete_lines_are_sent_and_the_position_is_exact() {
         let dir = std::env::temp_dir();
         let mut events = LogEvents {
             reader: Reader::open(&dir).unwrap(),

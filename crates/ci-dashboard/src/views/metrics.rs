@@ -11,7 +11,7 @@ use crate::problem::Problem;
 
 /// The media type of the text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// The most branches reported.
+/// The maximum number of branches that are reported.
 const BRANCHES_MAX: usize = 1000;
 
 /// The view.

@@ -40,7 +40,7 @@ pub struct Context<'a> {
     pub store: &'a Store,
     /// The request.
     pub request: &'a Request,
-    /// The test files of the configuration.
+    /// The test files in the configuration.
     pub tests: &'a TestFiles,
     /// Whether pages offer reruns.
     pub reruns: bool,
@@ -78,13 +78,13 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn json_address(&self) -> String {
         let Request { mount, path, query, .. } = self.request;
-        // Path and query decoded without error, so they contain only characters that an address can.
+        // The path and the query could be decoded, so they contain only characters that are allowed in an address.
         let separator = if query.is_empty() { "" } else { "&" };
         format!("{mount}{path}?{query}{separator}format=json")
     }
 }
 
-/// A commit as pages show it.
+/// A commit, as displayed on pages.
 #[derive(Debug, Clone)]
 pub struct CommitLink {
     /// The first twelve digits of its id.
@@ -96,7 +96,7 @@ pub struct CommitLink {
 }
 
 impl CommitLink {
-    /// A link to the commit, on a branch if that is known.
+    /// A link to the commit, on a branch if it is known.
     #[must_use]
     pub fn new(links: Links<'_>, at: Option<&BranchRef>, commit: &CommitId, message: &str) -> Self {
         Self {

@@ -1,6 +1,6 @@
 //! The live status from the daemon's snapshot: workers by host, queue and fair share, branches, problems.
 //!
-//! The snapshot is the file of another process, so its numbers and names are not trusted.
+//! The snapshot is a file of another process, so its numbers and names are not trusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,11 +16,11 @@ use crate::page::{Crumb, Page, Took, When, cut};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
-/// The page warns about a snapshot that is older, in seconds.
+/// The age in seconds above which the page warns about a stale snapshot.
 const STALE: i64 = 30;
 /// The most jobs listed.
 const JOBS_MAX: usize = 100;
-/// The most finished jobs listed.
+/// The maximum number of finished jobs in the list.
 const FINISHED_MAX: usize = 20;
 
 #[derive(Template)]
@@ -225,7 +225,7 @@ fn batch(context: Context<'_>, batch: &BatchStatus) -> Batch {
     }
 }
 
-/// `part` of `whole` in thousandths.
+/// The fraction of `part` in `whole`, in thousandths.
 fn share(part: f64, whole: f64) -> u32 {
     let share = (part / whole * 1000.0).round();
     if share.is_finite() && share > 0.0 {
@@ -289,7 +289,7 @@ fn jobs(snapshot: &StatusSnapshot) -> Vec<JobLine> {
         worker: cut(job.executor.as_deref().unwrap_or(""), 100),
         started: job.started.and_then(When::unix),
     };
-    // Running jobs first, then the latest finished ones.
+    // Running jobs come first, then the most recently finished ones.
     let (running, finished): (Vec<_>, Vec<_>) = snapshot.jobs.iter().partition(|job| job.status == "running");
     running
         .into_iter()

@@ -14,9 +14,9 @@ use crate::page::{Bytes, Crumb, Page, Symbol as _, Took, When, beyond_crash, cut
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format, Links, TestRoute};
 
-/// The most failing tests listed next to the log.
+/// The maximum number of failing tests listed next to the log.
 const FAILING_MAX: usize = 60;
-/// The longest part of a crash report that is shown, in bytes.
+/// The maximum number of bytes of a crash report that are shown.
 const REPORT_MAX: u64 = 128 << 10;
 
 #[derive(Template)]
@@ -55,7 +55,7 @@ struct TestPage<'a> {
 /// The form for a rerun.
 struct RerunForm {
     action: String,
-    /// A rerun is requested and not finished.
+    /// Whether a rerun is requested and not finished.
     requested: bool,
 }
 
@@ -110,7 +110,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
     };
     let rerun =
         (context.reruns && entry.decisive.status != Status::InProgress).then(|| rerun_form(context, test));
-    // Until its log exists; from then on the events of the log report the end.
+    // Refresh until its log exists; from then on, the events of the log report the end.
     let starting = entry.decisive.status == Status::InProgress && log.is_none();
     page.live = if starting || rerun.as_ref().is_some_and(|rerun| rerun.requested) { 2 } else { 0 };
     let template = TestPage {
@@ -177,17 +177,17 @@ fn no_log(damaged: bool, status: Status) -> &'static str {
     }
 }
 
-/// The tests of the commit that failed, run or have no readable status.
+/// The tests of the commit that failed, are running or have no readable status.
 fn failing_entries(results: &CommitResults) -> impl Iterator<Item = &TestEntry> {
     let is_failing = |entry: &&TestEntry| !matches!(entry.decisive.status, Status::Passed | Status::NotRun);
     results.entries.iter().filter(is_failing)
 }
 
-/// The failing tests around this one, for the list next to the log; empty if there is no other.
+/// The failing tests around this one, for the list next to the log; empty if there are no others.
 fn failing(context: Context<'_>, test: &TestRoute, results: &CommitResults) -> Vec<FailingLine> {
     let mut entries: Vec<&TestEntry> = failing_entries(results).collect();
     entries.sort_by_key(|entry| urgency(entry.decisive.status));
-    // A window of the list around this test.
+    // The part of the list around this test.
     let here = entries.iter().position(|entry| entry.key == test.key);
     let start =
         here.unwrap_or(0).saturating_sub(FAILING_MAX / 2).min(entries.len().saturating_sub(FAILING_MAX));
@@ -238,7 +238,7 @@ fn report(context: Context<'_>, test: &TestRoute) -> Result<String, Problem> {
     };
     let (bytes, _) = report.read(REPORT_MAX)?;
     let text = String::from_utf8_lossy(&bytes);
-    // The first paragraph is the title, which the page shows above.
+    // The first paragraph is the title, which the page already shows.
     let text = text.split_once("\n\n").map_or(&*text, |(_, report)| report);
     Ok(text.lines().map(|line| readable(line) + "\n").collect())
 }

@@ -1,4 +1,4 @@
-//! The tests of a commit as tables: failures one per row, the rest grouped by test file.
+//! The tests of a commit as tables: failures in one row each, the others grouped by test file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::http::Encoded;
 use crate::page::{CountItem, Took, beyond_crash, count_items, cut, urgency};
 use crate::route::{BranchRef, CommitRoute};
 
-/// The longest part of a reason in a list, in bytes.
+/// The maximum length of a reason in a list, in bytes.
 const REASON_MAX: usize = 180;
 
 pub(super) struct Section {
@@ -86,7 +86,7 @@ impl Addresses<'_> {
         self.with(self.status, self.test, page)
     }
 }
-/// Since which commit the failing tests of the page fail.
+/// The first bad commits of the failing tests on the page.
 pub(super) fn first_bads<'a>(
     context: Context<'_>,
     place: Option<&BranchPosition>,
@@ -137,7 +137,7 @@ pub(super) fn sections(
     sections
 }
 
-/// Removes a reason that is equal to the one above: one cause often prevents many tests from running.
+/// Removes a reason that is equal to the previous one: a single cause often prevents many tests from running.
 pub(super) fn remove_repeated_reasons(rows: &mut [TestLine]) {
     let mut last = String::new();
     for row in rows {

@@ -1,4 +1,4 @@
-//! Shared by the tests of this crate: a small branch, requests without a server, pages as text.
+//! Helpers for the tests of this crate: a small branch, requests without a server, pages as text.
 
 #![expect(dead_code, clippy::unwrap_used, reason = "each test binary uses a part")]
 
@@ -11,10 +11,10 @@ use results::Reader;
 use tempfile::TempDir;
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, kernel_id};
 
-/// The time of all tests, Unix seconds.
+/// The time in all tests, in Unix seconds.
 pub const NOW: i64 = 1_790_000_000;
 
-/// Results with a site over them.
+/// A results directory, with a site for it.
 pub struct Farm {
     pub dir: TempDir,
     pub site: Site,
@@ -30,7 +30,7 @@ impl Farm {
         Self::over(dir)
     }
 
-    /// A farm over existing results.
+    /// A farm with existing results.
     pub fn over(dir: TempDir) -> Self {
         let tests = ["fs/ext4/basic", "boot"].iter().map(|test| test.parse().unwrap()).collect();
         let site = Site::new(Reader::open(dir.path()).unwrap(), tests);
@@ -45,7 +45,7 @@ impl Farm {
         handle(&self.site, request, NOW)
     }
 
-    /// A view as text; its status must be 200.
+    /// A view as text. Its status must be 200.
     pub fn get(&self, target: &str) -> String {
         let response = self.ask(&Request::get(target));
         let status = response.status;
@@ -128,7 +128,8 @@ pub fn has_no_body(response: &Response) -> bool {
     matches!(response.body, Body::Empty)
 }
 
-/// An example program that cargo builds with the tests; `None`, with a message, if only the test was built.
+/// The path of an example program that cargo builds with the tests. Returns `None` and prints a message if only the
+/// test was built.
 pub fn example(name: &str) -> Option<PathBuf> {
     let test = std::env::current_exe().ok()?;
     let program = test.parent()?.parent()?.join("examples").join(name);
@@ -139,7 +140,7 @@ pub fn example(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// Prints on the terminal what was not tested; the test harness would show it only for failures.
+/// Reports a skipped test on the terminal; the test harness would show the output only for failures.
 pub fn skipped(reason: &str) {
     let line = format!("SKIPPED: {reason}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();

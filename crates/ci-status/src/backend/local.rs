@@ -1,4 +1,4 @@
-//! Results in a folder on this machine, through `results::Reader`.
+//! Results in a directory on this machine, read with `results::Reader`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -14,7 +14,7 @@ use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, Resolve
 use super::{Backend, LogContent};
 use crate::problem::Problem;
 
-/// The size of a piece of a growing log in bytes.
+/// The maximum number of bytes of a growing log per read.
 const PIECE: u64 = 1 << 20;
 
 /// A folder of results.
@@ -26,7 +26,7 @@ pub struct Local {
 }
 
 impl Local {
-    /// The results below `dir`.
+    /// The results in `dir`.
     pub fn open(dir: &Path) -> Result<Self, Problem> {
         Ok(Self { reader: Reader::open(dir)?, names: Arc::default() })
     }
@@ -70,7 +70,7 @@ impl Backend for Local {
     ) -> Result<Option<Vec<u8>>, Problem> {
         match self.reader.log(commit, key, kind)? {
             Some(log) if log.is_live() => match log.read_live(offset, PIECE) {
-                // The test finished in between.
+                // The test finished in the meantime.
                 Err(_) if self.reader.log(commit, key, kind)?.is_none_or(|log| !log.is_live()) => Ok(None),
                 read => Ok(Some(read?)),
             },

@@ -1,4 +1,4 @@
-//! The content of a log: a file on this machine or fetched bytes, read the same way.
+//! The content of a log: a file on this machine or fetched bytes, with the same interface.
 
 use std::fmt;
 use std::io::{self, Cursor, Read};
@@ -18,7 +18,7 @@ pub struct LogContent {
 #[derive(Clone)]
 enum Bytes {
     File(Log),
-    /// As the dashboard sent them.
+    /// As sent by the dashboard.
     Fetched {
         body: Arc<[u8]>,
         brotli: bool,
@@ -43,12 +43,12 @@ impl From<Log> for LogContent {
 }
 
 impl LogContent {
-    /// A log that was fetched from `url`, brotli or plain.
+    /// A log fetched from `url`, compressed with brotli or plain.
     pub fn fetched(body: Arc<[u8]>, brotli: bool, live: bool, url: String) -> Self {
         Self { live, bytes: Bytes::Fetched { body, brotli, url } }
     }
 
-    /// Whether the test still runs and the log grows.
+    /// Whether the test is still running and the log grows.
     pub fn is_live(&self) -> bool {
         self.live
     }
@@ -64,7 +64,7 @@ impl LogContent {
         })
     }
 
-    /// At most `limit` bytes of the plain text, and whether that is the whole log.
+    /// At most `limit` bytes of the plain text, and whether that is the complete log.
     pub fn read(&self, limit: u64) -> Result<(Vec<u8>, bool), Problem> {
         if let Bytes::File(log) = &self.bytes {
             return Ok(log.read(limit)?);

@@ -1,6 +1,6 @@
-//! Where results are read from: a folder on this machine, or a dashboard.
+//! The sources of results: a directory on this machine, or a dashboard.
 //!
-//! Commands see only this trait, so their output cannot depend on which it is. Nothing here writes results.
+//! Commands use only this trait, so their output cannot depend on the source. Nothing here writes results.
 
 mod local;
 mod log;
@@ -27,16 +27,16 @@ pub trait Backend: Debug + Send + Sync {
     /// The users and their branches, both sorted.
     fn users(&self) -> Result<BTreeMap<UserName, Vec<BranchName>>, Problem>;
 
-    /// The commits of a branch, newest first; `None` if there is no such branch.
+    /// The commits of a branch, newest first; `None` if the branch does not exist.
     fn branch(&self, at: &BranchRef) -> Result<Option<Vec<BranchEntry>>, Problem>;
 
-    /// The commits of several branches, in the order of `names`. A listing that cannot be read is empty: one damaged
-    /// listing must not hide the others.
+    /// The commits of several branches, in the order of `names`. A listing that cannot be read is returned as empty, so
+    /// that one damaged listing does not hide the others.
     fn listings(&self, names: &[BranchRef]) -> Vec<Vec<BranchEntry>> {
         names.iter().map(|at| self.branch(at).ok().flatten().unwrap_or_default()).collect()
     }
 
-    /// Like [`Self::branch`], with only the tests whose name matches counted.
+    /// Like [`Self::branch`], counting only the tests with a matching name.
     fn branch_filtered(&self, at: &BranchRef, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem>;
 
     /// One test along a branch.
@@ -45,13 +45,13 @@ pub trait Backend: Debug + Send + Sync {
     /// The results of a commit; `None` if there are none.
     fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem>;
 
-    /// The commits whose id begins with these digits.
+    /// The commits with an id that starts with these digits.
     fn resolve_prefix(&self, prefix: &str) -> Result<Resolved, Problem>;
 
     /// A test's log; `None` if there is none.
     fn log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<Option<LogContent>, Problem>;
 
-    /// A piece of the log of a running test from `offset` on; `None` once the log no longer grows.
+    /// A part of the log of a running test, starting at `offset`; `None` if the log no longer grows.
     fn growth(
         &self,
         commit: &CommitId,
@@ -63,11 +63,11 @@ pub trait Backend: Debug + Send + Sync {
     /// The artifacts of a test.
     fn artifacts(&self, commit: &CommitId, key: &ResultKey) -> Result<Vec<ArtifactRow>, Problem>;
 
-    /// One artifact, as it is stored.
+    /// One artifact, as stored.
     fn artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Vec<u8>, Problem>;
 
-    /// The suspicious passes of a commit as a dashboard found them, compared with `base` or else with the commits before
-    /// it. `None`: it does not search them.
+    /// The suspicious passes of a commit that a dashboard found, compared with `base` or else with the commits before
+    /// it. `None` if it does not search for them.
     fn suspicious(
         &self,
         base: Option<&CommitId>,
@@ -82,13 +82,13 @@ pub trait Backend: Debug + Send + Sync {
         None
     }
 
-    /// The status snapshot of the daemon; `None` if no daemon ever ran there.
+    /// The status snapshot of the daemon; `None` if no daemon has run there yet.
     fn snapshot(&self) -> Result<Option<StatusSnapshot>, Problem>;
 
-    /// Drops remembered answers, so that the next read is current.
+    /// Drops cached responses, so that the next read is up to date.
     fn refresh(&self) {}
 
-    /// The folder of the results, if it is on this machine.
+    /// The directory of the results, if they are on this machine.
     fn folder(&self) -> Option<&Path> {
         None
     }

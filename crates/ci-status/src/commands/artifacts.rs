@@ -1,4 +1,4 @@
-//! `ci-status artifacts`: list or copy the artifacts of a test at a commit.
+//! `ci-status artifacts`: lists or copies the artifacts of a test at a commit.
 
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
@@ -19,12 +19,12 @@ pub struct Artifacts {
     commit: String,
     test: String,
     artifacts: Vec<ArtifactRow>,
-    /// The folder that they were copied to.
+    /// The directory that they were copied to.
     #[serde(skip_serializing_if = "Option::is_none")]
     copied_to: Option<PathBuf>,
 }
 
-/// Lists the artifacts, only those of `names` if any are given, and copies them below `to` if it is given.
+/// Lists the artifacts, or only those in `names` if it is not empty, and copies them to `to` if it is given.
 pub fn run(
     context: &Context,
     commit: &str,
@@ -42,7 +42,7 @@ pub fn run(
     if let Some(to) = to {
         let folder = to.join(key.as_str());
         for row in &artifacts {
-            // A remote dashboard may send any name; only names below the folder are copied.
+            // A remote dashboard may send any name; only names inside the directory are copied.
             let name = Path::new(&row.name);
             if !name.components().all(|part| matches!(part, Component::Normal(_))) {
                 continue;

@@ -20,12 +20,12 @@ pub struct Branches {
 #[derive(Debug)]
 struct Line {
     branch: BranchName,
-    /// The newest tested commit, else the newest commit.
+    /// The newest tested commit, or else the newest commit.
     newest: Option<BranchEntry>,
     commits: usize,
 }
 
-/// Reads the listings of all users, or of `only` this one.
+/// Reads the listings of all users, or only those of the user `only`.
 pub fn run(context: &Context, only: Option<&UserName>) -> Result<Branches, Problem> {
     let mut users = Vec::new();
     let all = context.backend.users()?;

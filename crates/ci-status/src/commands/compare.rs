@@ -23,7 +23,7 @@ pub struct Compare {
     suspicious: Vec<SuspicionRow>,
 }
 
-/// Reads the commits that `base` and `head` stand for.
+/// Reads the commits selected by `base` and `head`.
 pub fn run(context: &Context, base: &str, head: &str) -> Result<Compare, Problem> {
     let (base, head) = (read(context, base)?, read(context, head)?);
     let suspicious = suspicious::of_pair(context, &base.results, &head.results)?;
@@ -85,7 +85,7 @@ fn cells(change: &Change<'_>) -> Vec<Cell> {
     };
     let mut row = vec![Cell::left(""), Cell::left(change.name())];
     match change.kind {
-        // The heading gives both statuses.
+        // The heading contains both statuses.
         ChangeKind::Broke | ChangeKind::Fixed | ChangeKind::StillFailing => {}
         ChangeKind::Slower => {
             row.push(Cell::left(format_args!("{} -> {}", time(change.base), time(change.head))));

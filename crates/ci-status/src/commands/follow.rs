@@ -1,4 +1,4 @@
-//! `ci-status logs --follow`: print a log while it grows, until the test ends.
+//! `ci-status logs --follow`: prints a log while it grows, until the test ends.
 
 use std::io::{self, Read as _, Write};
 use std::time::{Duration, Instant};
@@ -9,12 +9,12 @@ use crate::problem::Problem;
 
 /// The time between two reads.
 const PAUSE: Duration = Duration::from_millis(300);
-/// The time between two reads of the status: the finished log may appear a moment after the growing one is removed.
+/// The interval between two reads of the status: the finished log may appear a moment after the growing one is removed.
 const STATUS: Duration = Duration::from_secs(1);
-/// How long a running test may be without a log.
+/// The time for which a running test may have no log.
 const LOG_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Prints the log from the start until the test ends; the whole log if it has ended.
+/// Prints the log from the start until the test ends; the complete log if it has already ended.
 pub fn run(
     context: &Context,
     commit: &str,
@@ -40,7 +40,7 @@ pub fn run(
                 context.backend.refresh();
                 let log = context.backend.log(&found.commit, &found.key, kind)?;
                 if let Some(log) = log.filter(|log| !log.is_live()) {
-                    // The finished log begins with what is printed already.
+                    // The finished log starts with the part that was already printed.
                     let mut rest = log.open()?;
                     io::copy(&mut (&mut *rest).take(offset), &mut io::sink())?;
                     io::copy(&mut rest, out)?;

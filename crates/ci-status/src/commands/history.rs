@@ -32,7 +32,7 @@ pub fn run(context: &Context, branch: &str, test: &str) -> Result<History, Probl
     Ok(History { branch, key, entries })
 }
 
-/// The test of a name, from the newest commit that has it; older commits are not read.
+/// The test with this name, from the newest commit that has it. Older commits are not read.
 fn find(
     context: &Context,
     commits: &[results::BranchEntry],

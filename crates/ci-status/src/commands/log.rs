@@ -20,7 +20,7 @@ pub struct Log {
     all: usize,
 }
 
-/// Reads at most `limit` commits; only tests whose name matches `test` are counted.
+/// Reads at most `limit` commits. Counts only tests with a name that matches `test`.
 pub fn run(
     context: &Context,
     branch: Option<&str>,

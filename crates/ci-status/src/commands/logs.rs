@@ -13,8 +13,8 @@ use crate::excerpt::{Excerpt, excerpt};
 use crate::problem::Problem;
 use crate::select;
 
-/// The size limit of a log for `--json` and for the search for the failure, in bytes. Longer logs are cut, which
-/// `complete` reports.
+/// The size limit of a log for `--json` and for the search for the failure, in bytes. Longer logs are cut, which is
+/// reported in `complete`.
 const READ_MAX: u64 = 64 << 20;
 
 /// Which log to print, and how much of it.
@@ -22,7 +22,7 @@ const READ_MAX: u64 = 64 << 20;
 pub struct LogOptions {
     /// The log of the whole VM run.
     pub machine: bool,
-    /// The whole log, not only the part around the failure.
+    /// Print the complete log, not only the part around the failure.
     pub full: bool,
 }
 
@@ -44,7 +44,7 @@ pub struct TestAtCommit {
 }
 
 impl TestAtCommit {
-    /// The test of the name `test` at the commit of the name `commit`.
+    /// The test `test` at the commit `commit`, both as the user specified them.
     pub fn find(context: &Context, commit: &str, test: &str) -> Result<Self, Problem> {
         let commit = select::commit(context, Some(commit))?;
         let results = context.backend.commit(&commit)?;
@@ -87,11 +87,11 @@ struct LogView {
     commit: String,
     test: String,
     status: Status,
-    /// Whether the test still runs and the log grows.
+    /// Whether the test is still running and the log grows.
     live: bool,
-    /// Whether `log` is the whole log.
+    /// Whether `log` is the complete log.
     complete: bool,
-    /// The line of the failure, from 1, if one was found.
+    /// The line of the failure, counted from 1, if one was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure_line: Option<usize>,
     log: String,
@@ -101,14 +101,14 @@ struct LogView {
 pub fn run(context: &Context, commit: &str, test: &str, options: LogOptions) -> Result<Logs, Problem> {
     let found = TestAtCommit::find(context, commit, test)?;
     match context.backend.log(&found.commit, &found.key, options.kind())? {
-        // A finished empty log counts as missing: no VM was started.
+        // An empty finished log is treated as missing, because no VM was started.
         Some(log) if log.is_live() || !log.read(1)?.0.is_empty() => Ok(Logs { found, log, options }),
         _ => Err(found.no_log(options.kind())),
     }
 }
 
 impl Logs {
-    /// The part around the failure, unless the whole log is to be printed.
+    /// The part around the failure, unless the complete log is printed.
     fn excerpt(&self, text: &str) -> Option<Excerpt> {
         let failed = self.found.status() == Status::Failed;
         (failed && !self.options.full).then(|| excerpt(text)).flatten()

@@ -1,4 +1,4 @@
-//! The commands, one module each: from arguments to an [`Answer`].
+//! The commands, one module each: convert arguments to an [`Answer`].
 
 pub mod artifacts;
 pub mod branches;
@@ -21,7 +21,7 @@ use serde::Serialize;
 
 /// The output of a command.
 pub trait Answer {
-    /// The output with `--json`: the JSON of the dashboard's view if it has one.
+    /// The output with `--json`: the JSON of the dashboard's view, if it has one.
     fn json(&self) -> serde_json::Result<String>;
 
     /// Writes the text output, with colors.

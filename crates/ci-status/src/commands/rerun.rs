@@ -1,4 +1,4 @@
-//! `ci-status rerun`: request a rerun of a test from the daemon of this machine.
+//! `ci-status rerun`: requests a rerun of a test from the daemon on this machine.
 //!
 //! The request is a file (`results::requests`) that the daemon takes within two seconds.
 
@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::problem::Problem;
 use crate::text;
 
-/// How long to wait for the daemon to take the request.
+/// How long to wait until the daemon takes the request.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request that was written.
@@ -32,7 +32,7 @@ pub struct Rerun {
     request: Option<PathBuf>,
 }
 
-/// Writes the request and waits for the daemon to take it.
+/// Writes the request and waits until the daemon takes it.
 pub fn run(context: &Context, commit: &str, test: &str) -> Result<Rerun, Problem> {
     let Some(output_dir) = context.backend.folder() else { return Err(Problem::NotLocal) };
     let TestAtCommit { commit, key, .. } = TestAtCommit::find(context, commit, test)?;

@@ -14,7 +14,7 @@ use crate::problem::Problem;
 use crate::select;
 use crate::text::{self, Cell, Table};
 
-/// Replaces a remark that is equal to the one above.
+/// Printed instead of a remark that is equal to the previous one.
 const SAME: &str = "same";
 
 /// A commit's tests.
@@ -26,7 +26,7 @@ pub struct Show {
     suspicious: Vec<SuspicionRow>,
 }
 
-/// Reads a commit. `failed`: only tests that failed or failed to run; `test`: only tests whose name matches.
+/// Reads a commit. `failed`: only tests that failed or failed to run; `test`: only tests with a matching name.
 pub fn run(
     context: &Context,
     commit: Option<&str>,
@@ -62,7 +62,7 @@ pub(super) fn message(context: &Context, results: &CommitResults) -> Result<Stri
 pub(super) fn remark(entry: &TestEntry) -> String {
     let mut parts: Vec<String> = Vec::new();
     let reason = entry.decisive.reason.as_deref().unwrap_or("");
-    // Reasons of this system begin with the crash title; others may not.
+    // In this system, reasons start with the crash title; those of other systems may not.
     match &entry.decisive.crash {
         Some(crash) if !reason.contains(crash.as_str()) => parts.extend([crash.clone(), reason.into()]),
         _ => parts.push(reason.into()),
@@ -105,7 +105,7 @@ impl Answer for Show {
             let mut above = String::new();
             for entry in results.entries.iter().filter(|entry| entry.decisive.status == status) {
                 let remark = remark(entry);
-                // The tests of a commit that does not build all have one reason.
+                // If a commit does not build, all its tests have the same reason.
                 let is_same = remark == above && remark.chars().count() > SAME.len();
                 table.row([
                     Cell::left(status.label()).styled(text::style(status)),

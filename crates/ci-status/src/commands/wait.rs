@@ -1,6 +1,7 @@
-//! `ci-status wait`: wait until a commit is tested or one of its tests fails; the exit code is like that of `ktest run`.
+//! `ci-status wait`: waits until a commit is tested or one of its tests fails. The exit code is like that of `ktest
+//! run`.
 //!
-//! A commit is done if it has results and, by the status snapshot, none of its tests is running or queued.
+//! A commit is done if it has results and, according to the status snapshot, none of its tests is running or queued.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,9 +21,10 @@ use crate::problem::Problem;
 use crate::select;
 use crate::text::{self, Cell, Table};
 
-/// The age in seconds of a snapshot from which on the daemon counts as stopped. The clocks of two machines may differ.
+/// The age in seconds of a snapshot above which the daemon is considered stopped. The clocks of two machines may
+/// differ.
 const STALE: i64 = 120;
-/// More tests than this that failed for the same reason are shown as one line.
+/// If more tests than this failed for the same reason, they are shown as one line.
 const LISTED_MAX: usize = 4;
 
 /// When waiting ends.
@@ -38,11 +40,11 @@ pub struct WaitOptions {
 pub trait Clock {
     /// The time since the start.
     fn elapsed(&self) -> Duration;
-    /// Sleeps until the next look.
+    /// Sleeps until the next check.
     fn pause(&mut self);
 }
 
-/// The state when waiting ended.
+/// The state at the end of the wait.
 #[derive(Debug)]
 pub struct Wait {
     commit: CommitId,
@@ -65,15 +67,15 @@ struct WaitView {
 /// The progress of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Progress {
-    /// It gets no more results.
+    /// No more results will follow.
     Done,
-    /// More results are to come: what is done and what is left.
+    /// More results will follow; describes what is done and what is left.
     Pending(String),
     /// Results are missing and nothing will test it.
     NotTested,
 }
 
-/// Waits for the commit of a name. Each change of its progress goes to `report`.
+/// Waits for the commit with this name. Calls `report` for each change of its progress.
 pub fn run(
     context: &Context,
     name: Option<&str>,
@@ -177,7 +179,7 @@ fn end(
 }
 
 impl Wait {
-    /// The failed tests, grouped by status and reason: all tests of a commit that does not build have one reason.
+    /// The failed tests, grouped by status and reason. If a commit does not build, all its tests have the same reason.
     fn groups(&self) -> Vec<(Status, String, Vec<&TestEntry>)> {
         let mut groups: Vec<(Status, String, Vec<&TestEntry>)> = Vec::new();
         let mut index: HashMap<(Status, String), usize> = HashMap::new();
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_is_done_when_no_results_are_to_come() {
+    fn a_commit_is_done_when_no_results_will_follow() {
         use Status::{Failed, InProgress, Passed};
         let of = |statuses: &[Status], snapshot: Option<StatusSnapshot>| {
             let results = (!statuses.is_empty()).then(|| results(statuses));
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_with_one_reason_are_one_line() {
+    fn failures_with_the_same_reason_are_one_line() {
         use Status::{Failed, FailedToRun};
         let mut results = results(&[Failed, FailedToRun, FailedToRun, FailedToRun, FailedToRun, FailedToRun]);
         for entry in &mut results.entries[1..] {

@@ -1,6 +1,6 @@
 //! `ci-status watch`: the newest commits of a branch and the workers that test them, live.
 //!
-//! [`Watch`] is the content of one moment; [`crate::screen`] draws it.
+//! [`Watch`] is the content at one point in time; [`crate::screen`] draws it.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -20,12 +20,12 @@ use crate::problem::Problem;
 use crate::select;
 use crate::text::{self, Cell, Table};
 
-/// The number of commits shown.
+/// The maximum number of commits shown.
 const COMMITS: usize = 12;
-/// The number of failures of the newest tested commit shown.
+/// The maximum number of failures shown for the newest tested commit.
 const FAILURES: usize = 8;
 
-/// The content of one moment.
+/// The content at one point in time.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Watch {
     user: UserName,

@@ -10,10 +10,10 @@ use crate::context::Context;
 use crate::problem::Problem;
 use crate::text::{self, Cell, Table};
 
-/// The age in seconds of a snapshot from which on the daemon counts as stopped; it writes one every 2 s.
+/// The age in seconds of a snapshot above which the daemon is considered stopped; it writes one every 2 s.
 pub(super) const STALE: i64 = 15;
 
-/// The status snapshot at a time.
+/// The status snapshot at a given time.
 #[derive(Debug)]
 pub struct Workers {
     snapshot: StatusSnapshot,

@@ -1,11 +1,11 @@
-//! The results that the tests of commands read.
+//! The results for the tests of the commands.
 
 use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus};
 use model::{CommitId, StatusSnapshot, Verdict};
 use tempfile::TempDir;
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
 
-/// The time at which commands run, Unix seconds.
+/// The time at which the commands run, in Unix seconds.
 pub const NOW: i64 = 1_700_000_100;
 
 /// The commits with results, newest first.
@@ -18,8 +18,8 @@ pub fn failed(reason: &str) -> Verdict {
     Verdict::Failed { reason: reason.into() }
 }
 
-/// Four commits, oldest first: all pass, one test breaks, the build fails, one test is fixed and one is running. A
-/// fifth is untested.
+/// Four commits, oldest first: all tests pass, one test breaks, the build fails, one test is fixed and one is running.
+/// A fifth commit is untested.
 #[expect(clippy::too_many_lines, reason = "one history in its order")]
 pub fn results() -> TempDir {
     // The store syncs each step, which is slow on a disk.

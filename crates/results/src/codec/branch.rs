@@ -6,7 +6,7 @@ use super::{builder, checked_len, finish, open, text, text_words};
 use crate::generated::branch_log_capnp as schema;
 use crate::types::{BranchEntry, duration, millis_of};
 
-/// The bytes of a listing. Entries are given newest commit first.
+/// Encodes a listing. The entries are given newest commit first.
 #[must_use]
 pub fn encode_branch(entries: &[BranchEntry]) -> Vec<u8> {
     let words: usize = entries.iter().map(|entry| 20 + text_words(&entry.message)).sum();
@@ -30,7 +30,7 @@ pub fn encode_branch(entries: &[BranchEntry]) -> Vec<u8> {
     finish(&message)
 }
 
-/// Decodes a listing, in its order, without entries whose commit id is not valid.
+/// Decodes a listing, in its order. Entries with an invalid commit id are left out.
 pub fn decode_branch(bytes: &[u8]) -> capnp::Result<Vec<BranchEntry>> {
     let mut rest = bytes;
     let message = open(&mut rest)?;

@@ -21,7 +21,7 @@ pub struct CommitBlob {
 
 type RunKey<'a> = (Option<&'a HostName>, Option<u32>, Option<&'a KernelId>, Option<&'a str>);
 
-/// The runs that the attempts of a commit share, numbered from 1 in order of appearance.
+/// The runs that the attempts of a commit have in common, numbered from 1 in order of appearance.
 #[derive(Default)]
 struct Runs<'a> {
     numbers: HashMap<RunKey<'a>, u32>,
@@ -68,7 +68,7 @@ fn status_of(code: Result<schema::Status, capnp::NotInSchema>) -> Status {
     }
 }
 
-/// A hash of the names in their order (64-bit FNV-1a), never 0. Commits with equal hashes hold the same tests.
+/// A hash of the names in their order (64-bit FNV-1a), never 0. Commits with equal hashes have the same tests.
 pub fn keys_hash<'a>(keys: impl Iterator<Item = &'a ResultKey>) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut feed = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -106,14 +106,14 @@ fn estimate(message: &str, entries: &[&TestEntry], runs: &Runs<'_>) -> usize {
     256 + entries + runs + count + text_words(message)
 }
 
-/// The bytes of a blob. Entries must be sorted by key, no key twice.
+/// Encodes a blob. The entries must be sorted by key, without duplicate keys.
 #[must_use]
 pub fn encode_commit(results: &CommitResults, mark: Mark) -> Vec<u8> {
     let entries: Vec<&TestEntry> = results.entries.iter().collect();
     encode_entries(&results.commit, &results.message, &entries, mark)
 }
 
-/// Like [`encode_commit`], from borrowed entries.
+/// Like [`encode_commit`], with borrowed entries.
 pub(crate) fn encode_entries(
     commit: &CommitId,
     message: &str,
@@ -240,7 +240,7 @@ impl Run {
     }
 }
 
-/// Decodes the blob of `commit`. Entries are sorted; if a key occurs twice, the first entry counts.
+/// Decodes the blob of `commit`. The entries are sorted; if a key occurs twice, the first entry is kept.
 pub fn decode_commit(commit: &CommitId, bytes: &[u8]) -> capnp::Result<CommitBlob> {
     let mut rest = bytes;
     let message = open(&mut rest)?;

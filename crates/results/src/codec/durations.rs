@@ -7,13 +7,13 @@ use crate::types::{TestDuration, duration, millis_of};
 /// The blob of the durations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DurationsBlob {
-    /// One entry per test, sorted by test, no test twice.
+    /// One entry per test, sorted by test, without duplicates.
     pub entries: Vec<TestDuration>,
     /// The journal records that they include.
     pub mark: Mark,
 }
 
-/// The bytes of the blob.
+/// Encodes the blob.
 #[must_use]
 pub fn encode_durations<'a>(
     entries: impl ExactSizeIterator<Item = &'a TestDuration> + Clone,
@@ -38,7 +38,7 @@ pub fn encode_durations<'a>(
     finish(&message)
 }
 
-/// Decodes the blob. Entries are sorted, without those whose name is not a result key.
+/// Decodes the blob. The entries are sorted. Those with an invalid result key are left out.
 pub fn decode_durations(bytes: &[u8]) -> capnp::Result<DurationsBlob> {
     let mut rest = bytes;
     let message = open(&mut rest)?;

@@ -1,7 +1,7 @@
 //! Encoding and decoding of blobs: capnp in standard unpacked framing.
 //!
-//! Decoding of any bytes ends with data or an error and uses memory proportional to their number. An entry whose name
-//! is not a result key is left out; the others are kept.
+//! Decoding arbitrary bytes returns data or an error, and uses memory proportional to their number. An entry with an
+//! invalid result key is left out; the others are kept.
 
 mod branch;
 mod commit;
@@ -16,7 +16,7 @@ pub(crate) use commit::encode_entries;
 pub use commit::{CommitBlob, decode_commit, encode_commit, keys_hash};
 pub use durations::{DurationsBlob, decode_durations, encode_durations};
 
-/// The journal records that a blob includes: all up to `sequence` of the journal `epoch`.
+/// The journal records that a blob includes: all records of the journal `epoch` up to `sequence`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mark {
     /// The number of the journal; 0 in blobs of the existing system.
@@ -25,7 +25,7 @@ pub struct Mark {
     pub sequence: u64,
 }
 
-/// Bytes at an address divisible by eight, so that they can be read in place.
+/// Bytes at an address that is divisible by 8, so that they can be read in place.
 pub struct Aligned {
     words: Vec<Word>,
     len: usize,
@@ -58,14 +58,14 @@ impl From<&[u8]> for Aligned {
     }
 }
 
-/// Opens a message. Our blobs refer to nothing twice, so a traversal limit of four times the size is enough.
+/// Opens a message. Our blobs contain no shared references, so a traversal limit of four times the size is sufficient.
 fn open<'a>(bytes: &mut &'a [u8]) -> capnp::Result<Reader<BufferSegments<&'a [u8]>>> {
     let mut options = ReaderOptions::new();
     options.traversal_limit_in_words(Some(bytes.len() / 2 + 1024)).nesting_limit(16);
     read_message_from_flat_slice(bytes, options)
 }
 
-/// A builder whose message has one segment if it needs at most `words` words.
+/// A builder for a message that has a single segment if it needs at most `words` words.
 fn builder(words: usize) -> Builder<HeapAllocator> {
     let words = u32::try_from(words).unwrap_or(u32::MAX / 8);
     Builder::new(HeapAllocator::new().first_segment_words(words.max(64)))
@@ -75,7 +75,7 @@ fn finish(message: &Builder<HeapAllocator>) -> Vec<u8> {
     write_message_to_words(message)
 }
 
-/// The number of words of a text.
+/// The number of words that a text needs.
 fn text_words(text: &str) -> usize {
     text.len() / 8 + 1
 }

@@ -14,7 +14,7 @@ pub struct Batch<'a> {
     pub(super) ids: &'a mut Ids,
 }
 
-/// A number as SQLite stores it.
+/// Converts a number to the type that SQLite stores.
 pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -32,7 +32,7 @@ impl Batch<'_> {
         self.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
     }
 
-    /// The number of a commit, which is added if it is new.
+    /// The number of a commit. A new commit is added.
     fn commit(&mut self, commit: &CommitId) -> Result<i64> {
         if let Some(id) = self.ids.commits.get(commit) {
             return Ok(*id);
@@ -81,7 +81,7 @@ impl Batch<'_> {
         Ok(Some(id))
     }
 
-    /// Adds an attempt. If it gives the verdict, no other attempt of the test does.
+    /// Adds an attempt. If it gives the verdict, it replaces the previous decisive attempt of the test.
     pub fn attempt(
         &mut self,
         commit: &CommitId,
@@ -122,7 +122,7 @@ impl Batch<'_> {
         self.run("INSERT OR IGNORE INTO unpublished VALUES (?1, ?2)", [commit, test]).map(drop)
     }
 
-    /// The files of these tests may not have the current results of a commit.
+    /// Records that the published files of these tests may be older than the results of the commit.
     pub fn unpublished<'b>(
         &mut self,
         commit: &CommitId,
@@ -167,7 +167,7 @@ impl Batch<'_> {
         self.run("INSERT OR IGNORE INTO unpublished VALUES (?1, 0)", [id]).map(drop)
     }
 
-    /// Sets the counts of a commit, which has results from now on.
+    /// Sets the counts of a commit. From then on, the commit has results.
     pub fn sums(&mut self, commit: &CommitId, counts: Counts, duration: Duration) -> Result<()> {
         let id = self.commit(commit)?;
         self.run(
@@ -202,7 +202,7 @@ impl Batch<'_> {
         .map(drop)
     }
 
-    /// The changes of a commit are in its published files.
+    /// Records that the published files contain all changes of the commit.
     pub fn published(&mut self, commit: &CommitId) -> Result<()> {
         let id = self.commit(commit)?;
         self.run("DELETE FROM unpublished WHERE commit_ = ?1", [id]).map(drop)
@@ -245,7 +245,7 @@ impl Batch<'_> {
         new: &[(CommitId, String)],
     ) -> Result<()> {
         let branch = self.branch(branch)?;
-        // The commits of a push are added at the newer end, and those past the limit removed at the older end.
+        // A push adds commits at the newer end, and those beyond the limit are removed at the older end.
         let added = old
             .first()
             .and_then(|(newest, _)| new.iter().position(|(commit, _)| commit == newest))

@@ -1,7 +1,7 @@
-//! `results.db`, the truth of the store: SQLite with a write-ahead log and one writer.
+//! `results.db`, the authoritative copy of the results: SQLite with a write-ahead log and one writer.
 //!
-//! [`Database::write`] is one transaction. When it returns `Ok`, its changes survive a power failure; when it fails,
-//! none of them is made.
+//! [`Database::write`] is one transaction. If it returns `Ok`, its changes survive a power failure; if it fails, none
+//! of them is made.
 
 mod batch;
 mod query;
@@ -21,16 +21,16 @@ use crate::layout::Layout;
 
 /// The version of the schema, in `user_version`.
 const VERSION: i64 = 1;
-/// The step from version N to N + 1 is entry N.
+/// Entry N is the step from version N to N + 1.
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 /// `application_id`: "ktst".
 const APPLICATION: i64 = 0x6b74_7374;
-/// How long the writer waits for a lock of another process, which holds none for long.
+/// The time for which the writer waits for a lock of another process; no process holds one for long.
 const BUSY: Duration = Duration::from_secs(30);
-/// The limit of the size of the write-ahead log after a checkpoint.
+/// The size limit of the write-ahead log after a checkpoint.
 const WAL_LIMIT: i64 = 64 << 20;
 
-/// The rows that are known by their number.
+/// The numbers of known rows.
 #[derive(Debug, Default)]
 struct Ids {
     commits: HashMap<CommitId, i64>,
@@ -49,7 +49,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens the database; creates it if it is missing, and checks it if the last writer was stopped.
+    /// Opens the database. Creates it if it is missing, and checks it if the last writer did not stop cleanly.
     pub fn open(layout: &Layout, disk: Disk) -> Result<Self> {
         let path = layout.database();
         let error = |doing| Error::database(doing, &path);
@@ -70,7 +70,7 @@ impl Database {
         migrate(&connection, version).map_err(error("create"))?;
         connection.set_prepared_statement_cache_capacity(64);
         if version == 0 {
-            // The name of the new file.
+            // Syncs the name of the new file.
             disk.sync_dir(layout.dir()).map_err(Error::io("sync", layout.dir()))?;
         }
         Ok(Self { connection, path, disk, ids: Ids::default() })
@@ -104,7 +104,7 @@ impl Database {
     }
 }
 
-/// The version of the schema; an error if the file is not a database of this or an older version.
+/// The version of the schema. It is an error if the file is not a database of this or an older version.
 fn version(connection: &Connection, path: &Path) -> Result<i64> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let error = || Error::database("read", path);
@@ -131,7 +131,7 @@ fn migrate(connection: &Connection, version: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// `PRAGMA quick_check`, after the last writer was stopped.
+/// Runs `PRAGMA quick_check`, after the last writer did not stop cleanly.
 fn check(connection: &Connection, path: &Path) -> Result<()> {
     let first: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
@@ -139,7 +139,7 @@ fn check(connection: &Connection, path: &Path) -> Result<()> {
     if first == "ok" { Ok(()) } else { Err(Error::damaged(path, first)) }
 }
 
-/// Copies the database of the results below `output_dir` to a new file, also while a writer writes.
+/// Copies the database of the results in `output_dir` to a new file. A writer may be writing at the same time.
 pub fn backup(output_dir: &Path, to: &Path) -> Result<()> {
     let path = Layout::new(output_dir).database();
     if !path.exists() {

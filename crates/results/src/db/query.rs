@@ -1,4 +1,4 @@
-//! What the writer reads from the database.
+//! The queries of the writer.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::types::{Attempt, BranchEntry, DURATION_MAX, TestDuration, TestEntry};
 #[derive(Debug, Default)]
 pub struct StoredCommit {
     pub message: String,
-    /// Whether its results are in the database. A commit that is only listed has none.
+    /// Whether the database has its results. A commit that is only listed has none.
     pub has_results: bool,
     pub entries: Vec<TestEntry>,
 }
@@ -123,7 +123,7 @@ impl Database {
             .collect()
     }
 
-    /// The changes that may not be in the published files, by commit.
+    /// The changes that the published files may lack, by commit.
     pub fn unpublished(&self) -> Result<Vec<(CommitId, BTreeSet<ResultKey>)>> {
         let sql = "SELECT c.sha, t.key FROM unpublished p JOIN commit_ c ON c.id = p.commit_ \
                    LEFT JOIN test t ON t.id = p.test ORDER BY p.commit_";
@@ -153,7 +153,7 @@ impl Database {
         rows.map_err(self.error())?.iter().map(|sha| self.parse(sha)).collect()
     }
 
-    /// The number of tests with a verdict and of attempts of a commit.
+    /// The number of tests with a verdict, and of attempts, at a commit.
     pub fn count(&self, commit: &CommitId) -> Result<(u64, u64)> {
         let sql = "SELECT coalesce(sum(stands), 0), count(*) FROM attempt \
                    WHERE commit_ = (SELECT id FROM commit_ WHERE sha = ?1)";

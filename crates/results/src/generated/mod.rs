@@ -1,4 +1,4 @@
-//! What `cargo run -p results --example generate` makes of `schema/`; checked by a test, not edited.
+//! Generated from `schema/` by `cargo run -p results --example generate`. A test compares it; do not edit.
 
 pub mod branch_log_capnp;
 pub mod durations_capnp;

@@ -1,5 +1,5 @@
 //! Artifacts other than logs: the build log, the kernel configuration. They are not in the journal, because no count
-//! depends on them; those of a later attempt replace those of an earlier one.
+//! depends on them. Those of a later attempt replace those of an earlier one.
 
 use std::path::PathBuf;
 
@@ -11,8 +11,8 @@ use crate::disk::Durable;
 use crate::error::{Error, Result};
 
 impl Writer {
-    /// Publishes a plain file as the artifact `NAME.br` of recorded tests, as hard links to one file. `name` is a plain
-    /// file name other than that of a log.
+    /// Publishes a plain file as the artifact `NAME.br` of recorded tests, as hard links to one file. `name` must be a
+    /// plain file name and not that of a log.
     pub async fn publish_artifact(
         &self,
         commit: &CommitId,

@@ -28,7 +28,7 @@ pub struct Branches {
 }
 
 impl Branches {
-    /// Reads the listings, and marks those whose published file differs: the last writer was stopped before it wrote
+    /// Reads the listings, and marks those with a published file that differs, because the last writer did not write
     /// them.
     pub fn load(db: &Database, reader: &Reader) -> Result<Self> {
         let mut branches = Self {
@@ -50,7 +50,7 @@ impl Branches {
         Ok(branches)
     }
 
-    /// The commits of a listing, newest first; none if there is no such listing.
+    /// The commits of a listing, newest first; empty if the listing does not exist.
     pub fn commits(&self, name: &BranchRef) -> &[(CommitId, String)] {
         self.listings.get(name).map_or(&[], |listing| &listing.commits)
     }
@@ -80,7 +80,7 @@ impl Branches {
         }
     }
 
-    /// Drops the listing of a branch; returns whether there was one.
+    /// Drops the listing of a branch. Returns whether it existed.
     pub fn unlist(&mut self, name: &BranchRef) -> bool {
         let had = self.listings.remove(name).is_some();
         if had {
@@ -89,7 +89,7 @@ impl Branches {
         had
     }
 
-    /// Updates the listings of a commit whose results changed.
+    /// Marks the listings that contain a commit with changed results as out of date.
     pub fn touch(&mut self, commit: &CommitId) {
         self.summaries.remove(commit);
         for name in self.of.get(commit).into_iter().flatten() {
@@ -109,7 +109,7 @@ impl Branches {
         }
     }
 
-    /// The listings that are out of date; they count as up to date from now on.
+    /// Returns the listings that are out of date, and marks them as up to date.
     pub fn take_dirty(&mut self, db: &Database, commits: &Commits) -> Vec<Publication> {
         let names: Vec<BranchRef> =
             self.listings.iter().filter(|(_, listing)| listing.dirty).map(|(name, _)| name.clone()).collect();

@@ -52,7 +52,7 @@ pub enum Command {
     Flush(Reply<()>),
     Published(Outcome),
     FilesWritten(Written),
-    /// All files are durable: those of records below this number are published.
+    /// All files are durable, so those of records below this number are published.
     Synced {
         floor: u64,
         error: Option<String>,
@@ -98,7 +98,7 @@ pub struct Pass {
 pub enum Chore {
     /// The status files of a pass.
     Files(Files),
-    /// Make everything on the file system durable: the files of records below `floor` are published then.
+    /// Make everything on the file system durable; then the files of records below `floor` are published.
     SyncAll { floor: u64 },
 }
 

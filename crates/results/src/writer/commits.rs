@@ -1,4 +1,4 @@
-//! The commits that the engine has in memory: loaded when first needed, published when changed, dropped when clean.
+//! The commits that the engine has in memory: loaded on demand, published when changed, dropped when clean.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::reader::Reader;
 use crate::state::{CommitState, Effect};
 use crate::types::{CommitResults, TestEntry};
 
-/// The number of tests of clean commits in memory, at about 600 bytes each.
+/// The maximum number of tests of clean commits in memory, with about 600 bytes each.
 const CLEAN_MAX: usize = 100_000;
 
 struct Loaded {
@@ -30,7 +30,7 @@ struct Loaded {
     used: u64,
 }
 
-/// The change of a record that is not yet durable.
+/// The change made by a record that is not yet durable.
 #[derive(Debug)]
 pub struct Change {
     pub effect: Option<Effect>,
@@ -49,11 +49,11 @@ pub struct Commits {
     shared: Arc<Shared>,
     loaded: HashMap<CommitId, Loaded>,
     messages: HashMap<CommitId, Box<str>>,
-    /// The commits with running tests, with those of the last writer.
+    /// The commits with running tests, including those of the last writer.
     running: BTreeSet<CommitId>,
     /// Whether the last writer recorded the commits with running tests.
     running_known: bool,
-    /// The number of the last record of each commit whose files may be out of date.
+    /// The number of the last record of each commit that may have outdated files.
     unpublished: HashMap<CommitId, u64>,
     clock: u64,
 }
@@ -125,7 +125,7 @@ impl Commits {
         self.loaded.get(commit).map(|loaded| &loaded.state)
     }
 
-    /// Loads the commits whose files the last writer may not have written, and marks these files as out of date.
+    /// Loads the commits with files that the last writer may not have written, and marks these files as out of date.
     pub fn load_unpublished(&mut self, db: &mut Database, number: u64) -> Result<usize> {
         let unpublished = db.unpublished()?;
         let count = unpublished.len();
@@ -140,7 +140,7 @@ impl Commits {
         Ok(count)
     }
 
-    /// Publishes the commits that have no blob, one after the other: the database was restored into an empty directory.
+    /// Publishes the commits that have no blob one by one: the database was restored into an empty directory.
     pub fn publish_missing(&mut self, db: &mut Database) -> Result<usize> {
         let mut count = 0;
         for commit in db.commits()? {
@@ -157,7 +157,7 @@ impl Commits {
                 pass::write_status(&self.disk, &self.reader.layout, &files)
                     .map_err(Error::io("write", &folder))?;
             }
-            // The blob last: it counts as published.
+            // The blob is written last, because its presence means that the commit is published.
             self.disk.publish(&path, &bytes, Durable::Yes).map_err(Error::io("write", &path))?;
             count += 1;
         }
@@ -208,7 +208,7 @@ impl Commits {
         Ok(())
     }
 
-    /// Takes back a change that did not become durable.
+    /// Reverts a change that did not become durable.
     pub fn undo(&mut self, commit: &CommitId, change: Change) {
         let Some(Loaded { state, .. }) = self.loaded.get_mut(commit) else { return };
         match change.undo {
@@ -217,7 +217,7 @@ impl Commits {
         }
     }
 
-    /// Notes that a change is durable.
+    /// Records that a change is durable.
     pub fn applied(&mut self, number: u64, record: &Record, effect: Option<Effect>) {
         let commit = record.commit();
         self.unpublished.insert(commit.clone(), number);
@@ -236,20 +236,20 @@ impl Commits {
         self.note_running(commit);
     }
 
-    /// The commits whose records are all below `floor`: their published files are durable.
+    /// The commits with records that are all below `floor`: their published files are durable.
     pub fn published(&self, floor: u64) -> Vec<CommitId> {
         let below = self.unpublished.iter().filter(|(_, number)| **number < floor);
         below.map(|(commit, _)| commit.clone()).collect()
     }
 
-    /// Notes that the database knows that the files of these commits are published.
+    /// Records that the database contains the fact that the files of these commits are published.
     pub fn confirmed(&mut self, commits: &[CommitId]) {
         for commit in commits {
             self.unpublished.remove(commit);
         }
     }
 
-    /// Changes a loaded commit; returns whether anything changed.
+    /// Changes a loaded commit. Returns whether anything changed.
     pub fn change(
         &mut self,
         commit: &CommitId,
@@ -278,7 +278,7 @@ impl Commits {
         self.running.contains(commit)
     }
 
-    /// The commits with tests that the last writer may have left as running.
+    /// The commits with tests that the last writer may have left in progress.
     pub fn stale(&mut self) -> Result<Vec<CommitId>> {
         if !std::mem::replace(&mut self.running_known, true) {
             for commit in self.reader.commits()? {
@@ -305,7 +305,7 @@ impl Commits {
         self.loaded.values().any(|loaded| loaded.dirty || !loaded.touched.is_empty())
     }
 
-    /// The blobs and status files that are out of date; they count as up to date from now on.
+    /// Returns the blobs and status files that are out of date, and marks them as up to date.
     pub fn take_dirty(&mut self) -> (Vec<Publication>, Vec<StatusFiles>) {
         let (mut blobs, mut files) = (Vec::new(), Vec::new());
         for (commit, loaded) in &mut self.loaded {
@@ -341,7 +341,7 @@ impl Commits {
         }
     }
 
-    /// Drops clean commits, the least recently used first. Running tests are only in memory.
+    /// Drops clean commits, least recently used first. Running tests are only in memory, so their commits are kept.
     pub fn evict(&mut self) {
         let mut clean: Vec<(u64, usize, CommitId)> = self
             .loaded

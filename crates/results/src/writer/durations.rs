@@ -1,4 +1,4 @@
-//! The publication of the durations of tests.
+//! Publishes the durations of tests.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -17,7 +17,7 @@ pub struct Durations {
 }
 
 impl Durations {
-    /// Reads the durations. The published file is out of date if the last writer was stopped.
+    /// Reads the durations. If the last writer did not stop cleanly, the published file is out of date.
     pub fn load(db: &Database, reader: &Reader, shared: Arc<Shared>) -> Result<Self> {
         let table = DurationTable::new(db.durations()?);
         let found = reader.durations().unwrap_or_default();
@@ -35,7 +35,7 @@ impl Durations {
         self.dirty_since.get_or_insert_with(Instant::now);
     }
 
-    /// The bytes of the blob; it counts as up to date from now on.
+    /// Returns the blob, and marks it as up to date.
     pub fn publication(&mut self, reader: &Reader) -> Publication {
         self.dirty_since = None;
         let table = self.shared.durations.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The thread that owns the results: takes commands, makes records durable in groups, keeps the state, and hands
+//! The thread that owns the results: receives commands, makes records durable in groups, keeps the state, and passes
 //! changed files to the publishing threads.
 //!
 //! A record is applied only after it is durable, and acknowledged only after it is applied.
@@ -28,15 +28,15 @@ use crate::layout::LogKind;
 use crate::reader::Reader;
 use crate::types::{Recorded, TestDuration};
 
-/// How long a change waits for others to be published with it.
+/// How long a change waits for others, to be published together.
 const COALESCE: Duration = Duration::from_millis(200);
 /// The same for durations, which are large and not urgent.
 const COALESCE_DURATIONS: Duration = Duration::from_secs(5);
-/// The wait after a failed pass.
+/// The delay after a failed pass.
 const BACK_OFF: Duration = Duration::from_secs(2);
-/// The number of commands that are taken together; their records share one fsync.
+/// The maximum number of commands that are handled together; their records share one fsync.
 const GROUP_MAX: usize = 4096;
-/// The number that stands for the records of the last writer.
+/// The number that represents the records of the last writer.
 const FIRST: u64 = 1;
 
 /// What the writer found when it opened the results.
@@ -44,7 +44,7 @@ const FIRST: u64 = 1;
 pub struct Opened {
     /// What was imported from published files.
     pub imported: Imported,
-    /// The number of commits whose files are published again, because the last writer was stopped or the
+    /// The number of commits with files that are published again, because the last writer did not stop cleanly or the
     /// database was restored.
     pub unpublished: usize,
 }
@@ -61,7 +61,7 @@ pub struct Engine {
     passes: Sender<Pass>,
     files: Sender<Chore>,
     threads: Vec<JoinHandle<()>>,
-    /// When the oldest unpublished change was made.
+    /// The time of the oldest unpublished change.
     dirty_since: Option<Instant>,
     not_before: Option<Instant>,
     in_flight: bool,
@@ -70,15 +70,15 @@ pub struct Engine {
     running_changed: bool,
     waiters: Vec<Reply<()>>,
     passes_begun: u64,
-    /// The last pass that may lack status files that an earlier one failed to write.
+    /// The last pass that may lack status files which an earlier pass failed to write.
     redo_after: u64,
-    /// All records up to these numbers are in blobs, in the durations, and in status files.
+    /// All records up to these numbers are in the blobs, the durations and the status files, respectively.
     published: [u64; 3],
     /// Whether the status file thread is syncing the file system.
     syncing: bool,
-    /// The number of the last durable record, from 1 in each process.
+    /// The number of the last durable record, starting at 1 in each process.
     last: u64,
-    /// The last record that was made when the file system was synced.
+    /// The last record that existed when the file system was synced.
     synced: u64,
     /// The number of records between two syncs of the file system.
     checkpoint: u64,
@@ -186,7 +186,7 @@ impl Engine {
         }
     }
 
-    /// When the next pass starts; `None` while one runs or nothing changed.
+    /// The start time of the next pass; `None` while a pass runs or if nothing changed.
     fn due(&self) -> Option<Instant> {
         // A failed last pass is not repeated: its records are in the database.
         if self.in_flight || self.closing && self.not_before.is_some() {
@@ -224,7 +224,7 @@ impl Engine {
         let mut others = Vec::new();
         for command in group {
             match command {
-                // Load the commits first: a commit with unreadable results takes no records.
+                // Load the commits first: a commit with unreadable results accepts no records.
                 Command::Record(record, reply) => match self.commits.load(&mut self.db, record.commit()) {
                     Ok(()) => records.push((record, reply)),
                     Err(error) => drop(reply.send(Err(error))),
@@ -269,7 +269,7 @@ impl Engine {
         self.touch();
     }
 
-    /// Takes back the changes of a transaction that failed, the last one first.
+    /// Reverts the changes of a failed transaction, last one first.
     fn undo(&mut self, records: &[(Record, Reply<Option<Recorded>>)], changes: Vec<Applied>) {
         let mut table = self.shared.durations.write().unwrap_or_else(PoisonError::into_inner);
         for ((record, _), (change, duration)) in records.iter().zip(changes).rev() {
@@ -358,7 +358,7 @@ impl Engine {
         }
     }
 
-    /// Changes the entries of a commit without a record; the change is lost with the process.
+    /// Changes the entries of a commit without a record. The change is lost when the process ends.
     fn change(
         &mut self,
         commit: &CommitId,
@@ -418,7 +418,7 @@ impl Engine {
     fn start_pass(&mut self) {
         self.dirty_since = None;
         let mut publications = Vec::new();
-        // Before any blob with running tests, for the next writer.
+        // Published before any blob with running tests, for the next writer.
         if std::mem::take(&mut self.running_changed) {
             publications.push(self.commits.running_file());
         }
@@ -479,7 +479,7 @@ impl Engine {
                 self.published[2] = upto;
             }
         } else {
-            // Only passes that begin from now on include these tests again.
+            // Only passes that start from now on include these tests again.
             self.redo_after = self.passes_begun;
             self.not_before = Some(Instant::now() + BACK_OFF);
             self.shared.problem("publication", error.as_deref().unwrap_or("status files cannot be written"));
@@ -505,7 +505,7 @@ impl Engine {
         self.published.iter().min().copied().unwrap_or(0) + 1
     }
 
-    /// The files of the records below `floor` are durable.
+    /// Handles the result of a sync: the files of the records below `floor` are durable.
     fn synced(&mut self, floor: u64, error: Option<String>) {
         self.syncing = false;
         if let Some(error) = error {
@@ -515,7 +515,7 @@ impl Engine {
         self.shared.solved("checkpoint");
         match self.confirm(floor) {
             Ok(()) => self.synced = floor,
-            // No harm: a later checkpoint repeats it, or the next writer publishes these files again.
+            // Harmless: a later checkpoint repeats it, or the next writer publishes these files again.
             Err(error) => tracing::warn!("{error}"),
         }
     }
@@ -545,10 +545,10 @@ impl Engine {
     }
 }
 
-/// The change of a record to a commit, and the former durations of its test if they changed.
+/// The change of a commit by a record, and the previous durations of its test if they changed.
 type Applied = (Option<Change>, Option<Option<TestDuration>>);
 
-/// Applies records in memory and in a transaction. `changes` has those of a failed transaction, too.
+/// Applies records in memory and in a transaction. `changes` also contains those of a failed transaction.
 fn apply(
     batch: &mut Batch<'_>,
     commits: &mut Commits,

@@ -1,4 +1,4 @@
-//! The lock of a directory of results: one writer at a time.
+//! The lock of a results directory, which ensures that there is only one writer.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use fsx::lock::{self, Lock};
 
 use crate::error::{Error, Result};
 
-/// Takes the lock of the results in `dir`, whose private directory is `private`.
+/// Takes the lock of the results in `dir`; `private` is its private directory.
 pub fn take(dir: &Path, private: &Path) -> Result<Lock> {
     let path = private.join("lock");
     match Lock::try_acquire(&path, "writes results") {

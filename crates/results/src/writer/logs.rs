@@ -1,6 +1,6 @@
-//! Publishing logs: from a plain file to brotli next to the verdict.
+//! Publishes logs: compresses a plain file with brotli, next to the verdict.
 //!
-//! The log of the decisive attempt is `<key>/log.br`, which every client reads; that of another attempt is
+//! The log of the decisive attempt is `<key>/log.br`, which every client reads. The log of another attempt is
 //! `<key>/attempt.<n>/log.br`.
 
 use std::fs::File;
@@ -18,16 +18,16 @@ use crate::journal::Record;
 use crate::layout::LogKind;
 use crate::types::TestEntry;
 
-/// The size limit of a plain log in bytes. Of longer logs the first and the last half of this are kept.
+/// The size limit of a plain log in bytes. For longer logs, half of it is kept from the start and half from the end.
 pub const LOG_MAX: u64 = 64 << 20;
 
-/// The compression quality for logs up to N bytes, and for larger ones. Measured on a console log of 90 KB: quality 4
-/// takes 2 ms for 32.1 %, quality 5 20 ms for 31.0 %, quality 9 140 ms for 30.7 %; on one of 5.5 MB quality 4 takes 0.7
-/// s for 29.2 %, quality 9 5 s for 28.1 %.
+/// The compression quality for logs of at most N bytes, and for larger ones. Measured on a console log of 90 KB:
+/// quality 4 takes 2 ms (32.1 % of the size), quality 5 takes 20 ms (31.0 %), quality 9 takes 140 ms (30.7 %). On a log
+/// of 5.5 MB, quality 4 takes 0.7 s (29.2 %) and quality 9 takes 5 s (28.1 %).
 const SMALL: (u64, u32) = (256 << 10, 5);
 const LARGE_QUALITY: u32 = 4;
 
-/// A plain file to publish. It is read through the handle: whatever gets its path meanwhile is not published.
+/// A plain file to publish. It is read through the open handle, so a file that replaces it is not published.
 #[derive(Debug)]
 pub struct PlainFile {
     file: File,
@@ -36,13 +36,13 @@ pub struct PlainFile {
 }
 
 impl PlainFile {
-    /// An open file. A file in a directory that untrusted code writes is opened with `fsx::untrusted`.
+    /// Uses an open file. A file in a directory that untrusted code writes must be opened with `fsx::untrusted`.
     #[must_use]
     pub fn new(file: File, path: PathBuf) -> Self {
         Self { file, path }
     }
 
-    /// Opens a file of a directory that only this program writes.
+    /// Opens a file in a directory that only this program writes.
     pub fn open(path: &Path) -> Result<Self> {
         let file = files::open(path)?.ok_or_else(|| Error::damaged(path, "there is no such file"))?;
         Ok(Self::new(file, path.into()))
@@ -59,7 +59,7 @@ impl Writer {
     }
 
     /// Publishes the log of a recorded attempt from a plain file, which is kept unless it is the [live
-    /// log](Self::live_log). Returns when the log is durable.
+    /// log](Self::live_log). Returns when the published log is durable.
     pub async fn publish_log(
         &self,
         commit: &CommitId,
@@ -126,8 +126,8 @@ impl Writer {
         Ok(bytes)
     }
 
-    /// Moves the log of the formerly decisive attempt to the directory of that attempt. If it exists there, an earlier
-    /// move was interrupted, and the log at the top is that of the new attempt.
+    /// Moves the log of the previously decisive attempt to the directory of that attempt. If a log exists there, an
+    /// earlier move was interrupted, and the log at the top belongs to the new attempt.
     fn set_aside(&self, top: &Path, folder: &Path, kind: LogKind) -> Result<()> {
         let (from, to) = (top.join(kind.file()), folder.join(kind.file()));
         if !from.exists() || to.exists() {
@@ -146,7 +146,7 @@ pub struct LogTarget {
     pub attempt: u32,
     /// Whether it is the log of the decisive attempt.
     pub stands: bool,
-    /// The attempt whose log may be at the destination.
+    /// The attempt that an existing log at the destination may belong to.
     pub replaces: Option<u32>,
 }
 
@@ -171,7 +171,7 @@ impl LogTarget {
     }
 }
 
-/// Compresses a plain file; returns the brotli stream and the size of the file.
+/// Compresses a plain file. Returns the brotli stream and the size of the file.
 pub(super) fn compress(PlainFile { file, path }: PlainFile) -> Result<(Vec<u8>, u64)> {
     let mut out = Vec::new();
     compress_into(file, &mut out).map(|bytes| (out, bytes)).map_err(Error::io("read", &path))

@@ -1,6 +1,6 @@
-//! The one writer of a directory of results: a handle that tasks share, and an engine thread.
+//! The writer of a results directory: a handle that tasks share, and an engine thread.
 //!
-//! A verdict that [`Writer::record`] acknowledged survives a power failure. It is in the published blob within a
+//! A verdict that [`Writer::record`] has acknowledged survives a power failure. The published blob contains it within a
 //! second.
 
 mod artifacts;
@@ -43,7 +43,7 @@ pub use logs::PlainFile;
 /// The number of records after which the published files are made durable.
 const CHECKPOINT_RECORDS: u64 = 20_000;
 
-/// Settings that tests change.
+/// Settings for tests.
 #[derive(Debug, Clone)]
 pub struct Tuning {
     /// Decides the result of each change of the disk.
@@ -58,7 +58,7 @@ impl Default for Tuning {
     }
 }
 
-/// The state that handles and engine share.
+/// The state that the handles and the engine share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub verdict_table: VerdictTable,
@@ -100,15 +100,16 @@ impl Drop for Inner {
     }
 }
 
-/// The writer. Clones are handles of the same one; dropping the last handle publishes everything.
+/// The writer. Clones are handles to the same writer; dropping the last handle publishes everything.
 #[derive(Debug, Clone)]
 pub struct Writer {
     inner: Arc<Inner>,
 }
 
 impl Writer {
-    /// Opens the results below `output_dir` for writing, creates the directory if it is missing, imports
-    /// published files that the database lacks, and publishes what the last writer did not. [`Error::Locked`] if another writer has the directory.
+    /// Opens the results in `output_dir` for writing. Creates the directory if it is missing, imports published files
+    /// that the database lacks, and publishes what the last writer did not. Fails with [`Error::Locked`] if another
+    /// writer has locked the directory.
     pub fn open(output_dir: impl Into<PathBuf>) -> Result<Self> {
         Self::open_with(output_dir, Tuning::default())
     }
@@ -121,7 +122,7 @@ impl Writer {
         let disk = Disk::new(scratch.clone(), tuning.faults);
         disk.make_dir(&private, Durable::Yes).map_err(Error::io("create", &private))?;
         let lock = lock::take(layout.dir(), &private)?;
-        // There is no other writer, so temporary files are leftovers of the last one.
+        // There is no other writer, so temporary files were left by the last one.
         disk.remove_dir(&scratch).map_err(Error::io("remove", &scratch))?;
         disk.make_dir(&scratch, Durable::No).map_err(Error::io("create", &scratch))?;
 
@@ -143,7 +144,7 @@ impl Writer {
         self.inner.opened
     }
 
-    /// A reader of the same results. Published files may be a second old.
+    /// A reader for the same results. Published files may lag by a second.
     #[must_use]
     pub fn reader(&self) -> Reader {
         self.inner.reader.clone()
@@ -165,15 +166,15 @@ impl Writer {
         answer.await.map_err(|_| Error::Closed)?
     }
 
-    /// Records a verdict. When this returns `Ok`, it is durable; many callers share one fsync. The first attempt that
-    /// ran is decisive; the others are kept next to it.
+    /// Records a verdict. When this returns `Ok`, the verdict is durable; concurrent callers share an fsync. The first
+    /// attempt that ran is decisive; the others are stored in addition to it.
     pub async fn record(&self, record: VerdictRecord) -> Result<Recorded> {
         let recorded = self.ask(|reply| Command::Record(Record::Verdict(record.cut()), reply)).await?;
         recorded.ok_or(Error::Closed)
     }
 
-    /// Marks tests as running since `started` (Unix seconds). Tests with a verdict keep it. Not durable: the next
-    /// writer [clears](Self::clear_stale_in_progress) the mark.
+    /// Marks tests as running since `started` (Unix seconds). Tests with a verdict keep it. The mark is not durable:
+    /// the next writer [clears](Self::clear_stale_in_progress) it.
     pub fn in_progress(
         &self,
         commit: &CommitId,
@@ -190,7 +191,8 @@ impl Writer {
         self.send(Command::NotInProgress { commit: commit.clone(), keys })
     }
 
-    /// Removes all marks of running tests, when the daemon starts and nothing runs. Returns the number of marks.
+    /// Removes all marks of running tests. For the start of the daemon, when no test is running. Returns the number of
+    /// marks.
     pub async fn clear_stale_in_progress(&self) -> Result<usize> {
         self.ask(Command::ClearStale).await
     }
@@ -204,13 +206,13 @@ impl Writer {
         self.ask(|reply| Command::SetBranch { branch, commits, reply }).await
     }
 
-    /// Removes the listing of a branch. Commits that no other branch lists are removed by a later
-    /// [retention](crate::retention). Returns whether there was a listing, readable or not.
+    /// Removes the listing of a branch. A later [retention](crate::retention) pass removes commits that no other branch
+    /// lists. Returns whether a listing existed, readable or not.
     pub async fn unlist_branch(&self, branch: &BranchRef) -> Result<bool> {
         let path = self.output_dir().join(branch_file::file_name(branch)?);
         let branch = branch.clone();
         let known = self.ask(|reply| Command::UnlistBranch { branch, reply }).await?;
-        // Passes that wrote the listing have ended.
+        // Wait for passes that write the listing.
         self.flush().await?;
         let this = self.clone();
         let remove = move || {
@@ -239,8 +241,8 @@ impl Writer {
         self.ask(Command::Flush).await
     }
 
-    /// Publishes everything and drops this handle, without blocking a thread of the runtime. The last handle releases
-    /// the directory.
+    /// Publishes everything and drops this handle, without blocking a runtime thread. The last handle unlocks the
+    /// directory.
     pub async fn close(self) -> Result<()> {
         let flushed = self.flush().await;
         tokio::task::spawn_blocking(move || drop(self)).await.map_err(|_| Error::Closed)?;
@@ -253,7 +255,7 @@ impl Writer {
         self.inner.shared.verdict_table.key(key)
     }
 
-    /// The tests of a commit that have a verdict. Read from disk once, then kept current in memory.
+    /// The tests of a commit that have a verdict. Read from disk once, then kept up to date in memory.
     pub fn verdicts(&self, commit: &CommitId) -> Result<Arc<VerdictSet>> {
         let verdict_table = &self.inner.shared.verdict_table;
         if let Some(set) = verdict_table.get(commit) {
@@ -274,17 +276,17 @@ impl Writer {
         self.inner.shared.durations.read().unwrap_or_else(PoisonError::into_inner).entries().get(key).cloned()
     }
 
-    /// Plans which results to delete; deletes nothing. Flush before, so that the listings are current.
+    /// Plans which results to delete; deletes nothing. Call [`Self::flush`] first, so that the listings are up to date.
     pub fn plan_retention(&self, policy: Policy) -> Result<Plan> {
         retention::plan(&self.inner.reader, policy, SystemTime::now())
     }
 
-    /// Deletes the planned results. An interrupted deletion is planned again the next time.
+    /// Deletes the planned results. If it is interrupted, the next plan contains the rest.
     pub async fn apply(&self, plan: Plan) -> Result<()> {
         let commits: Vec<CommitId> = plan.remove.into_iter().map(|removal| removal.commit).collect();
         let forgotten = commits.clone();
         self.ask(|reply| Command::RemoveCommits { commits: forgotten, reply }).await?;
-        // Passes that wrote one of them have ended.
+        // Wait for passes that write one of them.
         self.flush().await?;
         let this = self.clone();
         let remove = move || commits.iter().try_for_each(|commit| this.remove(commit));
@@ -296,7 +298,7 @@ impl Writer {
         let (blob, folder) = (layout.blob(commit), layout.commit(commit));
         disk.remove_file(&blob).map_err(Error::io("remove", &blob))?;
         if folder.exists() {
-            // Readers no longer see it; if the writer is stopped here, the next one cleans up.
+            // Readers no longer see it. If the writer is stopped here, the next one cleans up.
             let aside = disk.temporary();
             disk.rename(&folder, &aside, Durable::No).map_err(Error::io("remove", &folder))?;
             disk.remove_dir(&aside).map_err(Error::io("remove", &aside))?;

@@ -1,5 +1,5 @@
-//! One pass of publication: a list of files that the engine makes and another thread writes, so that no verdict waits
-//! for a blob.
+//! A publication pass: a list of files that the engine prepares and another thread writes, so that no verdict waits for
+//! a blob.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ fn status_line(entry: &TestEntry) -> String {
     }
 }
 
-/// Writes one publication.
+/// Writes a published file.
 pub fn publish(disk: &Disk, publication: &Publication) -> io::Result<()> {
     disk.publish(&publication.path, &publication.bytes, Durable::Yes)
 }
@@ -84,7 +84,7 @@ pub fn write_status(disk: &Disk, layout: &Layout, files: &StatusFiles) -> io::Re
         return disk.remove_file(&duration);
     };
     disk.make_dir(&dir, Durable::No)?;
-    // The status last, so that a reader of a verdict finds its duration.
+    // Write the status last, so that a reader that finds a verdict also finds its duration.
     if let Some(seconds) = seconds {
         replace(disk, &duration, &format!("{seconds}\n"))?;
     }

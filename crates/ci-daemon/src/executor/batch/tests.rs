@@ -1,4 +1,4 @@
-//! Valid and invalid events against the actions and the end of a batch.
+//! Valid and invalid events, with the expected actions and ends of a batch.
 
 use super::*;
 
@@ -76,7 +76,7 @@ fn a_whole_run() {
 }
 
 #[test]
-fn the_first_verdict_stands_and_unknown_subtests_are_ignored() {
+fn only_the_first_verdict_counts_and_unknown_subtests_are_ignored() {
     let mut state = batch();
     let again = X_PASSED.replace("Passed", "Not run").replace("\"duration", "\"reason\":\"\",\"duration");
     let shown = feed(
@@ -98,7 +98,7 @@ fn the_first_verdict_stands_and_unknown_subtests_are_ignored() {
 }
 
 #[test]
-fn a_subtest_without_a_verdict_goes_back() {
+fn a_subtest_without_a_verdict_returns_to_the_queue() {
     let end = |events: &[&str], exit| {
         let mut state = batch();
         feed(&mut state, events);
@@ -126,7 +126,7 @@ fn a_subtest_without_a_verdict_goes_back() {
 }
 
 #[test]
-fn a_refused_file_is_no_infrastructure_error() {
+fn a_refused_file_is_not_an_infrastructure_error() {
     let mut state = batch();
     let finished = FINISHED.replace('1', "2");
     feed(&mut state, &[X_PASSED, &finished]);
@@ -140,7 +140,7 @@ fn a_refused_file_is_no_infrastructure_error() {
 }
 
 #[test]
-fn failed_to_run_by_an_error_of_the_host_runs_again() {
+fn failed_to_run_because_of_the_host_runs_again() {
     let mut state = batch();
     let full = r#""event":"verdict","subtest":"y","status":"Failed to run","reason":"cannot create y: No space left on device (os error 28)","duration_ms":0,"dir":"y""#;
     let finished = FINISHED.replace('1', "125");

@@ -20,7 +20,7 @@ pub const DAEMON: &str = "the_daemon_itself";
 const ARGS: &str = "CI_DAEMON_TEST_ARGS";
 
 /// Runs the daemon, if this process was started for that.
-pub fn be_the_daemon() {
+pub fn act_as_the_daemon() {
     if let Ok(args) = std::env::var(ARGS) {
         let args = std::iter::once("ci-daemon").chain(args.split('\n')).map(Into::into);
         std::process::exit(ci_daemon::cli::main_from(args).into());
@@ -34,7 +34,7 @@ pub struct Farm {
 }
 
 impl Farm {
-    /// A farm with [`Farm::config`] as its configuration, and a repository without commits.
+    /// A farm with the configuration [`Farm::config`], and a repository without commits.
     pub fn new() -> Self {
         let linux = ScratchRepo::new();
         linux.commit("unrelated", &[("mode", "")]);
@@ -82,7 +82,7 @@ impl Farm {
         self.write("fake/delay", seconds, 0o644);
     }
 
-    /// Keeps subtests from ending, or lets them end.
+    /// Prevents subtests from ending, or lets them end.
     pub fn hold(&self, held: bool) {
         if held {
             self.write("fake/hold", "", 0o644);
@@ -140,7 +140,7 @@ impl Farm {
             .args(["--exact", DAEMON, "--ignored", "--nocapture", "--test-threads=1"])
             .env(ARGS, all.join("\n"))
             .streams(Stream::Null, output, output);
-        // A test can listen here for the notifications of the service manager.
+        // A test can listen here for the notifications to the service manager.
         let notify = self.path("notify");
         if notify.exists() {
             cmd = cmd.env("NOTIFY_SOCKET", notify);
@@ -154,12 +154,12 @@ impl Farm {
         assert_eq!(self.start(&["--once"]).wait(), Exit::Code(0));
     }
 
-    /// The same if branches of the configuration cannot be read.
+    /// The same, if branches of the configuration cannot be read.
     pub fn once_with_unreadable_branches(&self) {
         assert_eq!(self.start(&["--once"]).wait(), Exit::Code(3));
     }
 
-    /// Makes `linux.git` a repository that has the objects of another.
+    /// Lets `linux.git` use the objects of another repository.
     pub fn borrow_objects(&self, of: &str) {
         let dir = self.path("linux.git");
         self.repo.git(["init", "-q", "--bare", &dir.display().to_string()]);
@@ -238,12 +238,12 @@ impl Daemon {
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
     }
 
-    /// Waits for the end of the process.
+    /// Waits until the process exits.
     pub fn wait(self) -> Exit {
         self.wait_for(Duration::from_secs(90))
     }
 
-    /// Waits for the end of the process, at most for this long.
+    /// Waits until the process exits, but at most for this time.
     pub fn wait_for(mut self, time: Duration) -> Exit {
         let wait = async { tokio::time::timeout(time, self.child.wait()).await };
         self.runtime.block_on(wait).expect("the daemon ends in time").unwrap()
@@ -255,7 +255,7 @@ pub fn until(name: &str, condition: impl FnMut() -> bool) {
     until_within(Duration::from_secs(60), name, condition);
 }
 
-/// Waits until the condition is true, at most for this long.
+/// Waits until the condition is true, but at most for this time.
 pub fn until_within(time: Duration, name: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
@@ -264,7 +264,7 @@ pub fn until_within(time: Duration, name: &str, mut condition: impl FnMut() -> b
     }
 }
 
-/// Whether a process with that command line runs.
+/// Whether a process with that command line is running.
 pub fn runs(path: &Path) -> bool {
     let path = path.display().to_string();
     std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {

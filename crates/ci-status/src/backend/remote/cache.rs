@@ -1,7 +1,7 @@
-//! The on-disk cache of responses: one file per address, a header line and the body.
+//! The on-disk cache of responses: one file per address, with a header line and the body.
 //!
-//! Files are replaced by rename, so that concurrent processes cannot mix header and body. A cached response is used only
-//! after the server has confirmed it (`304 Not Modified`).
+//! Files are replaced by rename, so that concurrent processes cannot mix header and body. A cached response is used
+//! only after the server has confirmed it (`304 Not Modified`).
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use fsx::publish::{self, Durability};
 use serde::{Deserialize, Serialize};
 
-/// The size limit of the cache in bytes; the oldest files are removed.
+/// The size limit of the cache in bytes. Above it, the oldest files are removed.
 const SIZE_MAX: u64 = 1 << 30;
 /// The time between two checks of the limit.
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
@@ -36,7 +36,7 @@ pub struct Header {
     pub length: u64,
 }
 
-/// The cache; without a folder nothing is cached.
+/// The cache; without a directory, nothing is cached.
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: Option<PathBuf>,
@@ -48,14 +48,14 @@ impl Cache {
         Self { folder }
     }
 
-    /// `$XDG_CACHE_HOME/ktest/remote`, else `~/.cache/ktest/remote`; `variable` reads the environment.
+    /// `$XDG_CACHE_HOME/ktest/remote`, or else `~/.cache/ktest/remote`; `variable` reads the environment.
     pub fn folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
         let set = |name| variable(name).filter(|dir| dir.is_absolute());
         let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
         Some(base.join("ktest/remote"))
     }
 
-    /// The cached response of an address. A truncated file counts as missing.
+    /// The cached response for an address. A truncated file is treated as missing.
     pub fn get(&self, url: &str) -> Option<(Header, Vec<u8>)> {
         let file = File::open(self.path(url)?).ok()?;
         let mut file = BufReader::new(file);
@@ -67,7 +67,8 @@ impl Cache {
         (header.url == url && body.len() as u64 == header.length).then_some((header, body))
     }
 
-    /// Caches a response that the server can confirm later. Write errors are ignored: the response is shown anyway.
+    /// Caches a response that the server can confirm later. Write errors are ignored, because the response is used
+    /// anyway.
     pub fn put(&self, header: &Header, body: &[u8]) {
         if header.etag.is_some() || header.last_modified.is_some() {
             let _ = self.write(header, body);
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_truncated_file_counts_as_missing() {
+    fn a_truncated_file_is_treated_as_missing() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::new(Some(dir.path().join("c")));
         let header = Header { url: "u".into(), etag: Some("\"1\"".into()), length: 3, ..Header::default() };
@@ -136,14 +137,14 @@ mod tests {
             fs::write(&file, &whole[..cut]).unwrap();
             assert_eq!(cache.get("u"), None, "{cut}");
         }
-        // Without a validator the server cannot confirm it.
+        // Without a validator, the server cannot confirm it.
         cache.put(&Header { url: "v".into(), length: 1, ..Header::default() }, b"x");
         assert_eq!(cache.get("v"), None);
         Cache::new(None).put(&header, b"abc");
     }
 
     #[test]
-    fn the_folder_follows_the_environment() {
+    fn the_directory_depends_on_the_environment() {
         let of = |set: &'static [(&str, &str)]| {
             Cache::folder(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
         };

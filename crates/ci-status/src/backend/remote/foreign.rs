@@ -1,6 +1,7 @@
-//! Responses that are not from a dashboard: a log-in page, a captive portal, a proxy that refuses.
+//! Detects responses that are not from a dashboard: a log-in page, a captive portal, a proxy that refuses the request.
 //!
-//! Such a response is an error with the address that it came from. It is never cached and never read as a result.
+//! Such a response is an error that contains the address that it came from. It is never cached and never treated as a
+//! result.
 
 use reqwest::blocking::Response;
 use reqwest::header::{self, HeaderName};
@@ -8,10 +9,10 @@ use reqwest::{StatusCode, Url};
 
 use crate::problem::Problem;
 
-/// The advice for a server that asks for a log-in.
+/// The advice for a server that requires a log-in.
 const TOKEN: &str = "give a token of the server with --token-file";
 
-/// The error for a response to a request of `asked` that no dashboard sends, as far as its head shows it.
+/// The error for a response to a request of `asked`, if its head shows that no dashboard sent it.
 pub fn head(asked: &Url, response: &Response) -> Option<Problem> {
     let (status, last) = (response.status(), response.url());
     let text = |name: HeaderName| response.headers().get(name)?.to_str().ok();
@@ -46,7 +47,7 @@ pub fn empty(last: &str, bytes: &[u8]) -> Option<Problem> {
     None
 }
 
-/// The error for a chain of redirects without an end.
+/// The error for an endless chain of redirects.
 pub fn redirects(url: &Url, error: &reqwest::Error) -> Problem {
     let last = error.url().unwrap_or(url);
     let reason = format!(
@@ -68,7 +69,8 @@ mod tests {
     use super::super::{CommitFormat, Remote};
     use crate::backend::Backend as _;
 
-    /// A server that answers each request with the response for its path, or with `/`'s; the token of each request.
+    /// A server that answers each request with the response for its path, or else with that for `/`. The channel
+    /// receives the token of each request.
     fn server(routes: Vec<(&'static str, String)>) -> (String, std::sync::mpsc::Receiver<String>) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -107,7 +109,7 @@ mod tests {
     const LOGIN: &str = "<!doctype html><title>Log in</title>";
 
     #[test]
-    fn a_log_in_page_is_called_that_with_its_address() {
+    fn a_log_in_page_is_reported_with_its_address() {
         let login = ("/login", answer("200 OK\r\nContent-Type: text/html", LOGIN));
         let moved = ("/", answer("302 Found\r\nLocation: /login?next=ci", ""));
         assert!(error(vec![moved, login]).contains("http://ci/login?next=ci"));
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_name_what_to_do() {
+    fn refusals_have_advice() {
         for (head, body, expected) in [
             ("401 Unauthorized", "", "requires a log-in (401 Unauthorized); give a token"),
             ("403 Forbidden", LOGIN, "refuses access without a log-in (403 Forbidden); give a token"),
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_in_page_is_no_log_and_no_artifact() {
+    fn a_log_in_page_is_not_a_log_or_an_artifact() {
         let login = answer("200 OK\r\nContent-Type: text/html", LOGIN);
         let (address, _receiver) = server(vec![("/", login)]);
         let (remote, commit) = (remote(&address), "a".repeat(40).parse().unwrap());
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_sent_to_its_server_only() {
+    fn a_token_is_sent_only_to_its_server() {
         let (other, foreign) = server(vec![("/", answer("200 OK", "[]"))]);
         let moved = answer(&format!("302 Found\r\nLocation: {other}/x"), "");
         let (address, own) = server(vec![("/", moved)]);

@@ -16,15 +16,15 @@ use super::cache::{Cache, Header};
 use super::foreign;
 use crate::problem::Problem;
 
-/// The number of concurrent requests.
+/// The maximum number of concurrent requests.
 const AT_ONCE: usize = 8;
-/// The size limit of a response in bytes; a commit with 20,000 tests has about 5 MB.
+/// The size limit of a response in bytes; a commit with 20,000 tests takes about 5 MB.
 const RESPONSE_MAX: u64 = 256 << 20;
 /// The size limit of an error response in bytes.
 const ERROR_MAX: u64 = 64 << 10;
-/// The part of a response in which the title of a web page is searched, in bytes.
+/// The number of bytes of a response that are searched for the title of a web page.
 const PAGE_START: usize = 16 << 10;
-/// The longest title of a web page that is quoted, in characters.
+/// The maximum length of a quoted web page title, in characters.
 const TITLE_MAX: usize = 80;
 /// The time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Body {
     /// The bytes as published.
     pub bytes: Arc<[u8]>,
-    /// Whether they are brotli.
+    /// Whether they are compressed with brotli.
     pub brotli: bool,
     /// The address, after redirects.
     pub url: String,
@@ -44,17 +44,17 @@ pub struct Body {
 #[derive(Debug)]
 pub struct Http {
     client: Client,
-    /// The time limit of a request, from the connection to the last byte of the response.
+    /// The time limit of a request, from the connection attempt to the last byte of the response.
     timeout: Duration,
     base: Url,
     cache: Cache,
-    /// The responses since the last [`Http::forget`]; `None`: not found.
+    /// The responses since the last [`Http::forget`]; `None` means not found.
     memory: Mutex<HashMap<Url, Option<Body>>>,
 }
 
 impl Http {
-    /// The dashboard at `address`, with or without the `/ci` of its pages. Each request has the time limit `timeout` and
-    /// this token; a redirect to another host does not get it.
+    /// The dashboard at `address`, with or without the `/ci` of its pages. Each request has the time limit `timeout`
+    /// and this token, which is not sent to another host after a redirect.
     pub fn open(
         address: &str,
         cache: Cache,
@@ -82,7 +82,7 @@ impl Http {
         url
     }
 
-    /// The address of a file, as segments below the base address.
+    /// The address of a file, given its segments below the base address.
     pub fn file(&self, segments: &[&str]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -91,7 +91,7 @@ impl Http {
         url
     }
 
-    /// Drops remembered responses, so that the server is asked again.
+    /// Drops the responses in memory, so that the server is asked again.
     pub fn forget(&self) {
         self.memory().clear();
     }
@@ -100,7 +100,7 @@ impl Http {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The response of an address; `None`: not found.
+    /// The response for an address; `None` if it is not found.
     pub fn get(&self, url: &Url) -> Result<Option<Body>, Problem> {
         if let Some(known) = self.memory().get(url) {
             return Ok(known.clone());
@@ -110,7 +110,7 @@ impl Http {
         Ok(body)
     }
 
-    /// Sends a request. The client's own time limit starts again with each piece of the body; that of a request does not.
+    /// Sends a request. The client's own time limit restarts with each chunk of the body; that of a request does not.
     fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, Problem> {
         request.timeout(self.timeout).send().map_err(|error| {
             if error.is_timeout() && error.is_connect() && self.timeout > CONNECT_TIMEOUT {
@@ -177,7 +177,7 @@ impl Http {
         Ok(Some(Body { bytes: bytes.into(), brotli: header.brotli, url: last }))
     }
 
-    /// The bytes of a growing file from `offset` on, never from the cache; `None`: not found.
+    /// The bytes of a growing file starting at `offset`, never from the cache; `None` if it is not found.
     pub fn rest(&self, url: &Url, offset: u64) -> Result<Option<Vec<u8>>, Problem> {
         let request = self.client.get(url.clone()).header(header::RANGE, format!("bytes={offset}-"));
         let response = self.send(request, url)?;
@@ -211,7 +211,7 @@ impl Http {
     }
 }
 
-/// Runs `work` for each item, several at a time; returns the results in the order of the items.
+/// Runs `work` for each item, several at a time. Returns the results in the order of the items.
 pub fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let worker = || {
@@ -250,7 +250,7 @@ fn condition(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
     }
 }
 
-/// The response, `None` if it is not found, an error for any other status and for what no dashboard sends.
+/// The response; `None` if it is not found. Any other status, or a response that no dashboard sends, is an error.
 fn present(url: &Url, response: Response) -> Result<Option<Response>, Problem> {
     if let Some(problem) = foreign::head(url, &response) {
         return Err(problem);
@@ -277,7 +277,7 @@ pub fn is_html(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
 }
 
-/// The title of a web page, which may be empty; `None` if the bytes do not begin as a page does.
+/// The title of a web page, which may be empty; `None` if the bytes do not start like a page.
 pub fn page_title(bytes: &[u8]) -> Option<String> {
     let start = String::from_utf8_lossy(&bytes[..bytes.len().min(PAGE_START)]);
     let lower = start.to_ascii_lowercase();
@@ -294,7 +294,7 @@ pub fn page_title(bytes: &[u8]) -> Option<String> {
     Some(title().unwrap_or_default().chars().take(TITLE_MAX).collect())
 }
 
-/// The innermost cause is the most specific: "connection refused", "invalid peer certificate".
+/// Reports the innermost cause, which is the most specific: "connection refused", "invalid peer certificate".
 fn failed(url: &Url, error: &reqwest::Error) -> Problem {
     let mut reason = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_leave_their_segment() {
+    fn names_cannot_escape_their_segment() {
         let http =
             Http::open("https://ci.example.org/dash/ci", Cache::new(None), (Duration::from_secs(1), None))
                 .unwrap();
@@ -391,7 +391,7 @@ mod tests {
         );
     }
 
-    /// A server that sends these pieces as a body without end, one each 100 ms, for each request.
+    /// A server that answers each request with an endless body that consists of these chunks, one every 100 ms.
     fn server(head: &'static str) -> Http {
         use std::io::Write as _;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_that_trickles_ends_at_the_time_limit() {
+    fn a_slow_response_ends_at_the_time_limit() {
         for head in [
             "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
             "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
@@ -430,7 +430,7 @@ mod tests {
         assert!(http.rest(&http.file(&["log"]), 5).unwrap_err().to_string().contains("--timeout"));
     }
 
-    /// A server that sends this response to each request.
+    /// A server that answers each request with this response.
     fn replies(reply: &'static str) -> Http {
         use std::io::Write as _;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -452,7 +452,7 @@ mod tests {
         \n<!DOCTYPE html><html><head><TITLE lang=en>Sign in\n - Example</TITLE></head></html>";
 
     #[test]
-    fn a_log_in_page_is_named_with_its_address() {
+    fn a_web_page_is_reported_with_its_title_and_address() {
         let redirect =
             "HTTP/1.1 302 Found\r\nLocation: /login?next=x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         for (reply, place) in [(LOGIN, "/ci"), (redirect, "/login?next=x")] {

@@ -1,6 +1,6 @@
-//! Results behind a dashboard: listings as JSON, commits as blobs or JSON, logs as files.
+//! Results on a dashboard: listings as JSON, commits as blobs or JSON, logs as files.
 //!
-//! Only addresses of docs/formats.md are used, so that other dashboards work too. The history view and the list of
+//! Uses only the addresses in docs/formats.md, so that other dashboards work too. The history view and the list of
 //! artifacts are optional.
 
 mod cache;
@@ -28,7 +28,7 @@ use http::{Body, Http, each};
 /// The form in which commits are fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitFormat {
-    /// Published blobs, and JSON if a blob is missing.
+    /// Published blobs, or JSON if a blob is missing.
     Blobs,
     /// Only the JSON API.
     Json,
@@ -47,7 +47,7 @@ pub struct Remote {
 const FILES: [&str; 4] = ["duration", "full_log.br", "log.br", "status"];
 
 impl Remote {
-    /// The dashboard at an address; each request has this time limit and this token.
+    /// The dashboard at an address. Each request has this time limit and this token.
     pub fn open(
         address: &str,
         format: CommitFormat,
@@ -111,7 +111,7 @@ impl Remote {
         let parameters =
             [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("history", key.as_str())];
         let rows: Vec<serde_json::Value> = self.json(&self.http.view(&parameters)).ok()??;
-        // Other dashboards answer with the listing of the branch.
+        // Other dashboards return the listing of the branch.
         if rows.iter().any(|row| row.get("passed").is_some()) {
             return None;
         }

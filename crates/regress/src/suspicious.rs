@@ -1,7 +1,7 @@
-//! Suspicious passes: tests whose verdict is still good although they may no longer test anything.
+//! Suspicious passes: tests with a good verdict that may no longer test anything.
 //!
-//! The results of a commit and of older commits in, suspicious passes out; no verdict changes. What has an ordinary reason
-//! is not reported: a short duration, one slow run before, another host, a commit that is still being tested.
+//! Takes the results of a commit and of older commits, and changes no verdict. Differences with an ordinary cause are
+//! not reported: a short duration, a single slow run, another host, a commit that is still being tested.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,21 +14,22 @@ mod search;
 
 pub use search::{Columns, Compared, Search, Source};
 
-/// A median below this is not compared: the start and the end of the test dominate it.
+/// Medians below this are not compared, because the start and the end of the test dominate them.
 pub const LEAST: Duration = Duration::from_secs(3);
-/// A pass is suspicious if it is this many times faster than the median of earlier passes.
+/// A pass is suspicious if it is faster than the median of earlier passes by this factor.
 pub const FACTOR: u32 = 8;
-/// The least number of earlier passes that have a median: one slow run says nothing.
+/// The minimum number of earlier passes for a median, because one slow run is not significant.
 pub const PASSES_LEAST: usize = 5;
-/// The number of newest earlier passes that the median is of, so that it follows a test that changes.
+/// The maximum number of earlier passes that the median is computed from, newest first, so that it follows a test that
+/// changes.
 pub const PASSES_MOST: usize = 9;
-/// The number of earlier commits at which a test passed that are searched for passes.
+/// The maximum number of earlier commits with a passing test that are searched for passes.
 pub const COMMITS_SEARCHED: usize = 50;
 
 /// Why a pass is suspicious.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Suspicion {
-    /// Passes in a fraction of the time that it took before on such a host.
+    /// Passed in a fraction of the time that it took before on a host of this class.
     Faster {
         /// The duration at the newer commit.
         now: Duration,
@@ -40,12 +41,12 @@ pub enum Suspicion {
         /// The reason of the newer verdict.
         reason: Option<String>,
     },
-    /// Has no result any more although its commit is completely tested and other tests of its file have one.
+    /// Has no result any longer, although its commit is completely tested and other tests of its file have one.
     Gone,
 }
 
 impl Suspicion {
-    /// The word of the JSON views.
+    /// The word in the JSON views.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -70,7 +71,7 @@ impl fmt::Display for Suspicion {
     }
 }
 
-/// A test whose verdict may no longer mean anything.
+/// A test with a verdict that may no longer be meaningful.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SuspiciousPass {
     /// The test.
@@ -89,27 +90,28 @@ impl From<&SuspiciousPass> for SuspicionRow {
     }
 }
 
-/// The duration that is usual for a test.
+/// The usual duration of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Typical {
-    /// The median of the newest passes, of an even number the lower one of the two in the middle.
+    /// The median of the newest passes; for an even number, the lower of the two in the middle.
     pub median: Duration,
-    /// How many passes it is the median of.
+    /// The number of passes that it was computed from.
     pub passes: usize,
 }
 
 /// A pass at an earlier commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pass {
-    /// The host that it ran on, if it is known.
+    /// The host on which it ran, if known.
     pub host: Option<HostName>,
     /// How long it ran.
     pub duration: Duration,
 }
 
 impl Typical {
-    /// The usual duration on `host`, from earlier passes, the newest first: of those on the same host if they are enough,
-    /// else of those on its class of hosts. `None`: too few passes. Any other host may be slower by far: TCG in place of KVM.
+    /// The usual duration on `host`, from earlier passes, newest first: from those on the same host if there are
+    /// enough, otherwise from those on its class of hosts. `None` if there are too few passes. Other hosts may be much
+    /// slower, with TCG instead of KVM.
     #[must_use]
     pub fn on(host: Option<&HostName>, newest_first: &[Pass]) -> Option<Self> {
         let own = newest_first.iter().filter(|pass| pass.host.as_ref() == host);
@@ -136,7 +138,7 @@ fn is_fraction(now: Duration, before: Duration) -> bool {
     before >= LEAST && now.saturating_mul(FACTOR) <= before
 }
 
-/// Whether two hosts are of one class: their names differ only in numbers, as those of equal machines do.
+/// Whether two hosts belong to one class: their names differ only in numbers, as is usual for equal machines.
 fn is_of_one_class(a: Option<&HostName>, b: Option<&HostName>) -> bool {
     let stem = |host: &HostName| -> String {
         let mut stem = String::new();
@@ -155,16 +157,16 @@ fn is_of_one_class(a: Option<&HostName>, b: Option<&HostName>) -> bool {
     }
 }
 
-/// The commits that the commit at `row` is compared with, newest first: older ones at which a test passed. A commit that
-/// does not build shows nothing about the commits before it.
+/// The commits to compare the commit at `row` with, newest first: older ones at which a test passed. A commit that does
+/// not build has no results to compare with.
 #[must_use]
 pub fn earlier(newest_first: &[BranchEntry], row: usize) -> Vec<&CommitId> {
     let older = newest_first.get(row + 1..).unwrap_or_default().iter();
     older.filter(|older| older.counts.passed > 0).map(|older| &older.commit).take(COMMITS_SEARCHED).collect()
 }
 
-/// The commits that a commit is compared with if a user compares it with `base`, newest first: `base` and, if it is on a
-/// branch with these commits, [`earlier`] ones.
+/// The commits to compare a commit with if a user selects `base`, newest first: `base` and, if it is on a branch with
+/// these commits, the [`earlier`] ones.
 #[must_use]
 pub fn from_base<'a>(base: &'a CommitId, newest_first: &'a [BranchEntry]) -> Vec<&'a CommitId> {
     let row = newest_first.iter().position(|entry| entry.commit == *base);
@@ -174,7 +176,7 @@ pub fn from_base<'a>(base: &'a CommitId, newest_first: &'a [BranchEntry]) -> Vec
     commits
 }
 
-/// Whether a commit gets no more results, as far as the daemon's snapshot shows.
+/// Whether no more results of a commit will follow, according to the daemon's snapshot.
 #[must_use]
 pub fn is_complete(results: &CommitResults, snapshot: Option<&StatusSnapshot>) -> bool {
     let has_work = snapshot.is_some_and(|snapshot| snapshot.has_work_for(results.commit.as_str()));
@@ -217,7 +219,7 @@ mod tests {
                 &[("rack1-1", 1), ("rack1-12", 2), ("rack9-3", 3), ("rack2-7", 4), ("rack10-3", 9)],
                 Some((3, 5)),
             ),
-            // Its own passes are preferred: farm1 may be a slow machine of this name.
+            // Its own passes are preferred: farm1 may be a slow machine of this class.
             (
                 "farm2",
                 &[
@@ -264,7 +266,7 @@ mod tests {
     }
 
     proptest! {
-        /// A majority of the passes is at least as slow as the median: a few loaded runs change nothing.
+        /// Most passes take at least as long as the median, so a few runs under load change nothing.
         #[test]
         fn slow_runs_in_the_minority_change_nothing(
             normal in 1_u64..100, slow in proptest::collection::vec(0_u64..10_000, 0..4),

@@ -1,7 +1,7 @@
-//! Searches commits for suspicious passes: the one search behind pages, JSON and the command line.
+//! Searches commits for suspicious passes, for pages, JSON and the command line.
 //!
-//! It compares columns (names, statuses, durations) of a commit with those of older ones, and reads only the few results
-//! in full that may be suspicious, so that a page of many commits stays cheap.
+//! It compares columns (names, statuses, durations) of a commit with those of older ones, and reads in full only the
+//! few results that may be suspicious, so that a page with many commits stays cheap.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use results::{CommitResults, TestEntry};
 use super::{PASSES_LEAST, PASSES_MOST, Pass, Suspicion, SuspiciousPass, Typical, is_fraction};
 use crate::{CommitStatuses, Names};
 
-/// The number of passes that are at least as long as their median, if there are as few as possible.
+/// The minimum number of passes that take at least as long as their median.
 const MAJORITY: usize = PASSES_LEAST.div_ceil(2);
 
 /// The columns of one commit.
@@ -25,7 +25,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// The columns; `None` if they are not of the same tests: the results may have been replaced between two reads.
+    /// The columns; `None` if they do not have the same tests, because the results were replaced between two reads.
     #[must_use]
     pub fn new(statuses: CommitStatuses, durations: impl Into<Arc<[Duration]>>) -> Option<Self> {
         let durations = durations.into();
@@ -75,7 +75,7 @@ struct Row<'a> {
     duration: Duration,
 }
 
-/// Where the search reads results. A commit that cannot be read is one without results.
+/// The source of the results. A commit that cannot be read is treated as one without results.
 pub trait Source {
     /// The columns of a commit, sorted by name.
     fn columns(&self, commit: &CommitId) -> Option<Columns>;
@@ -83,14 +83,14 @@ pub trait Source {
     fn entry(&self, commit: &CommitId, key: &ResultKey) -> Option<TestEntry>;
 }
 
-/// A commit to search, and what it is compared with.
+/// A commit to search, and the commits that it is compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct Compared<'a> {
     /// The commit.
     pub now: &'a CommitId,
-    /// Older commits, the newest first. Tests that are skipped or gone are compared with the first one, durations with all.
+    /// Older commits, newest first. Skipped and missing tests are compared with the first one, durations with all.
     pub older: &'a [&'a CommitId],
-    /// Whether the commit gets no more results; until then no test is gone.
+    /// Whether no more results of the commit will follow; only then can a test be [`Suspicion::Gone`].
     pub complete: bool,
 }
 
@@ -100,14 +100,14 @@ struct Loaded {
     ids: Rc<[usize]>,
 }
 
-/// A search over commits that share what was read.
+/// A search over several commits, which share the results that were read.
 pub struct Search<S> {
     source: S,
-    /// The number of results that may still be checked in full.
+    /// The remaining number of results that may be checked in full.
     limit: usize,
     loaded: HashMap<CommitId, Option<Rc<Loaded>>>,
     ids: HashMap<Box<str>, usize>,
-    /// The numbers of the names of each set of tests: commits mostly share one.
+    /// The numbers of the names of each set of tests: most commits share one set.
     sets: Vec<(Names, Rc<[usize]>)>,
     /// The longest pass of each test in all columns that were read, by number.
     longest: Vec<Duration>,
@@ -120,7 +120,7 @@ impl<S: Source> Search<S> {
         Self { source, limit, loaded, ids, sets, longest }
     }
 
-    /// The suspicious passes of a commit among the tests that `wanted` names, sorted by key.
+    /// The suspicious passes of a commit, among the tests for which `wanted` returns true, sorted by key.
     pub fn find(&mut self, compared: Compared<'_>, wanted: impl Fn(&str) -> bool) -> Vec<SuspiciousPass> {
         let older: Vec<_> = compared.older.iter().map(|commit| (*commit, self.load(commit))).collect();
         let Some(now) = self.load(compared.now) else { return Vec::new() };
@@ -173,7 +173,7 @@ impl<S: Source> Search<S> {
         ids
     }
 
-    /// The tests that pass in a fraction of the duration of so many older passes that a median can be as long.
+    /// The tests that passed in a fraction of the duration of enough older passes for the median to be that long.
     fn faster<'a>(&self, now: &'a Loaded, older: &'a [(&CommitId, Rc<Loaded>)]) -> Vec<&'a str> {
         let passed = now.columns.rows().zip(now.ids.iter()).filter(|(row, _)| row.status == Status::Passed);
         let may_be = passed.filter(|(row, id)| is_fraction(row.duration, self.longest[**id]));
@@ -186,7 +186,7 @@ impl<S: Source> Search<S> {
             .collect()
     }
 
-    /// Why a test is suspicious, from its results in full.
+    /// Why a test is suspicious, given its complete results.
     fn check(
         &self,
         compared: Compared<'_>,
@@ -233,7 +233,7 @@ impl<S: Source> Search<S> {
     }
 }
 
-/// The tests that are skipped or gone, from the columns of two commits, both sorted by key. `complete`: see
+/// The tests that are skipped or gone, from the columns of two commits, both sorted by key. For `complete`, see
 /// [`Compared::complete`].
 fn stopped<'a>(before: &'a Columns, now: &'a Columns, complete: bool) -> Vec<&'a str> {
     let (mut skipped, mut gone) = (Vec::new(), Vec::new());

@@ -15,7 +15,7 @@ const LINE_MAX: usize = 2000;
 /// The maximum number of landmarks that are listed.
 const MARKS_MAX: usize = 30;
 
-/// How a line is marked.
+/// The kind of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineKind {
     /// Nothing special.
@@ -58,7 +58,7 @@ impl LineKind {
 pub struct Landmark {
     /// Its number, from 1.
     pub line: usize,
-    /// How it is marked.
+    /// Its kind.
     pub kind: LineKind,
     /// Its text without stamps.
     pub text: String,

@@ -7,7 +7,7 @@ use crate::route::RouteError;
 /// Why a request does not get a view.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// No such thing.
+    /// The requested object does not exist.
     #[error("{0}")]
     NotFound(String),
     /// The request is invalid.

@@ -37,7 +37,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store over a reader.
+    /// A store that uses this reader.
     #[must_use]
     pub fn new(reader: Reader) -> Self {
         Self { reader, cache: Mutex::default() }

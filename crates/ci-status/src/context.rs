@@ -25,7 +25,7 @@ pub struct Context {
 /// The options and the environment that select the results.
 #[derive(Debug, Clone, Default)]
 pub struct ResultsLocation<'a> {
-    /// A folder of results.
+    /// A directory of results.
     pub output_dir: Option<&'a Path>,
     /// A configuration file.
     pub config: Option<&'a Path>,

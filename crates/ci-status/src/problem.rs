@@ -9,7 +9,7 @@ use model::{CommitId, ResultKey};
 /// The maximum number of choices in a message.
 const CHOICES_MAX: usize = 10;
 
-/// Where a redirect led.
+/// The target of a redirect.
 fn from(url: &str, address: &str) -> String {
     if url == address { String::new() } else { format!(" at {address}") }
 }
@@ -153,9 +153,9 @@ pub enum Problem {
     NoCheckout {
         /// The name of the argument in the help.
         argument: &'static str,
-        /// The current folder.
+        /// The current directory.
         folder: PathBuf,
-        /// What could be given.
+        /// The names that could be given.
         nearest: Nearest,
     },
     /// There is no argument, and HEAD of the checkout cannot be read.
@@ -218,7 +218,7 @@ pub enum Problem {
     /// A request file cannot be written.
     #[error("{}: cannot write the request for ci-daemon: {reason}", path.display())]
     Request {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// What failed.
         reason: io::Error,

@@ -14,7 +14,7 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    /// For the file `path`.
+    /// The base directories for the file `path`.
     pub fn of(path: &Path) -> Self {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.into());

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_part_is_behind_the_last_stamp() {
+    fn the_kernel_part_is_after_the_last_stamp() {
         let dots = ".".repeat(3_000_000);
         for (line, before, text) in [
             ("at work: 40%[   81.05] INFO: task", "at work: 40%", "INFO: task"),

@@ -1,4 +1,4 @@
-//! One constructed report of each kind whose first frames do not name the crash.
+//! One constructed report of each kind in which the first frames do not name the crash.
 
 /// The title of a log that consists of a first line and frames, with stamps and without.
 fn title(lines: &[&str]) -> String {

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | read a file that only we write | [`own::read`], [`own::read_to_string`], [`own::open`] |
 //! | read a file that may be missing | the same, and [`Error::is_not_found`] |
-//! | write a file in a directory that only we write and nobody reads yet | [`own::write`], [`own::create`] |
+//! | write a file in a directory that only we write and no other process reads yet | [`own::write`], [`own::create`] |
 //! | replace a file that others read | [`publish::file`]; for large contents [`publish::NewFile`] |
 //! | replace a directory that others read | [`publish::dir`] |
 //! | create, list, copy or remove in a directory that only we write | the module [`own`] |

@@ -1,7 +1,8 @@
-//! The files of a commit in a directory, from a repository that may be bare and shared by many directories.
+//! Checks out the files of a commit into a directory, from a repository that may be bare and shared by many
+//! directories.
 //!
-//! Each directory has an index of its own. Only files that differ are written, so that make rebuilds only what a
-//! commit changes. A checkout also repairs what an interrupted one left.
+//! Each directory has its own index. Only files that differ are written, so that make rebuilds only what a commit
+//! changes. A checkout also repairs the result of an interrupted one.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::repo::Repo;
 /// Options of a checkout.
 #[derive(Debug, Clone, Copy)]
 pub struct Checkout {
-    /// Remove files that the commit does not have, ignored ones too.
+    /// Remove files that the commit does not have, including ignored ones.
     pub clean: bool,
     /// The time limit of each step.
     pub time: Duration,
@@ -29,10 +30,10 @@ impl Default for Checkout {
 }
 
 impl Repo {
-    /// Makes `dir`, which is created if necessary, hold the files of `commit`. The file `index` records what it holds.
+    /// Makes `dir` contain the files of `commit`; creates `dir` if necessary. The file `index` records its contents.
     ///
-    /// The caller runs one checkout of `dir` at a time. An existing lock on the index is therefore that of a dead
-    /// process, and is removed.
+    /// The caller must run only one checkout of `dir` at a time. Therefore, an existing lock on the index belongs to a
+    /// dead process, and is removed.
     pub async fn checkout_into(
         &self,
         commit: &CommitId,
@@ -56,7 +57,7 @@ impl Repo {
             settings: self.without_filters().await?,
         };
         if index.exists() {
-            // A tree that was moved or restored has the right contents and the wrong time stamps.
+            // A tree that was moved or restored has the right contents and wrong time stamps.
             tree.run(&["update-index", "-q", "--refresh"]).await?;
         }
         let read = ["read-tree", "-u", "--reset", commit.as_str()];

@@ -1,4 +1,4 @@
-//! Cloning a repository that a test file asks for. The URL is untrusted: no file of this host, no ssh key and no
+//! Clones a repository that a test file requests. The URL is untrusted: no file of this host, no ssh key and no
 //! credentials are used.
 
 use std::path::Path;
@@ -10,7 +10,7 @@ use spawn::Limits;
 use crate::command::{error_message, git_alone};
 use crate::error::GitError;
 
-/// The URL schemes that reach only the network.
+/// The URL schemes that only access the network.
 const SCHEMES: [&str; 3] = ["https", "http", "git"];
 
 /// Checks that [`clone_public`] accepts this remote.

@@ -1,7 +1,7 @@
-//! The `git` command line. Nothing else in the workspace starts git.
+//! The `git` command line. No other code in the workspace starts git.
 //!
 //! A repository's configuration, attributes and hooks may have been written by another user. No call runs a program
-//! that they name, reads the configuration of this user or host, asks a question, or leaves a process behind.
+//! that they name, reads the configuration of this user or host, prompts for input, or leaves a process behind.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use spawn::{Cmd, Limits, Output};
 use crate::error::GitError;
 use crate::repo::Repo;
 
-/// The variables of git's environment that are passed on: how to reach a remote. All others could select another
-/// repository, another configuration or a program to run.
+/// The environment variables of git that are passed on: they affect how a remote is reached. All others could select
+/// another repository, another configuration or a program to run.
 const INHERITED: [&str; 6] =
     ["GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSL_CERT", "GIT_SSL_KEY"];
 
@@ -32,7 +32,7 @@ const SETTINGS: [&str; 9] = [
 /// A short local operation.
 pub(crate) const QUICK: Limits = Limits { time: Duration::from_secs(60), bytes: 16 << 20 };
 
-/// `git` with no repository.
+/// `git` without a repository.
 pub(crate) fn git_alone() -> Cmd {
     let mut cmd = Cmd::new("git");
     for (name, _) in std::env::vars_os() {
@@ -49,9 +49,9 @@ pub(crate) fn git_alone() -> Cmd {
         .env("GIT_ASKPASS", "true")
         .env("SSH_ASKPASS", "true")
         .env("GIT_OPTIONAL_LOCKS", "0")
-        // Overrides protocol.*.allow and shuts out remote helpers.
+        // Overrides protocol.*.allow and disables remote helpers.
         .env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
-        // Overrides core.gitProxy, a program.
+        // Overrides core.gitProxy, which is a program.
         .env("GIT_PROXY_COMMAND", "")
         .env("LC_ALL", "C")
         .args(settings);
@@ -67,17 +67,17 @@ pub(crate) fn git(git_dir: &Path) -> Cmd {
 }
 
 impl Repo {
-    /// Arguments that disable the filters that the repository configures. Without them a checkout or an archive runs
-    /// the programs that the configuration names for the attributes of the commit.
+    /// Arguments that disable the filters that the repository configures. Without them, a checkout or an archive would
+    /// run the programs that the configuration names for the attributes of the commit.
     pub(crate) async fn without_filters(&self) -> Result<Vec<String>, GitError> {
         let list =
             git(self.git_dir()).args(["config", "--null", "--name-only", "--get-regexp", r"^filter\."]);
         let output = list.output(QUICK).await?;
-        // Exit code 1: none.
+        // Exit code 1 means none.
         Ok(output.text().split('\0').filter_map(disabled).flatten().collect())
     }
 
-    /// Runs `git ARGS` in the repository. Another exit code than 0 is an error.
+    /// Runs `git ARGS` in the repository. An exit code other than 0 is an error.
     pub(crate) async fn run(
         &self,
         action: &'static str,
@@ -88,7 +88,7 @@ impl Repo {
     }
 }
 
-/// The arguments that override one setting of a filter; none for a name that is not one.
+/// The arguments that override one setting of a filter; `None` if the name is not one.
 fn disabled(name: &str) -> Option<[String; 2]> {
     let value = match name.rsplit_once('.')?.1 {
         "required" => "false",
@@ -98,7 +98,7 @@ fn disabled(name: &str) -> Option<[String; 2]> {
     Some(["-c".into(), format!("{name}={value}")])
 }
 
-/// An exit code other than 0 as an error.
+/// Converts an exit code other than 0 to an error.
 pub(crate) fn succeeded(action: &'static str, repo: &Path, output: Output) -> Result<Output, GitError> {
     if output.exit.success() {
         return Ok(output);
@@ -106,7 +106,7 @@ pub(crate) fn succeeded(action: &'static str, repo: &Path, output: Output) -> Re
     Err(GitError::Command { action, repo: repo.into(), message: error_message(&output) })
 }
 
-/// The message of git's first `fatal:` or `error:` line. The lines after it are advice for a person at a terminal.
+/// The message of git's first `fatal:` or `error:` line. The following lines are advice for interactive use.
 pub(crate) fn error_message(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let find = |prefix| text.lines().find_map(|line| line.trim().strip_prefix(prefix));

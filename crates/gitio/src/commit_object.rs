@@ -1,5 +1,6 @@
-//! The content of a commit object, read as tolerantly as `git log` does. Only the tree and the parents must be well-formed:
-//! git lists commits with no author, no date or an unknown encoding, so one of them must not hide its branch.
+//! Parses the content of a commit object as tolerantly as `git log`. Only the tree and the parents must be well-formed:
+//! git lists commits without an author, without a date or with an unknown encoding, so such a commit must not hide its
+//! branch.
 
 use encoding_rs::{Encoding, REPLACEMENT};
 use gix::ObjectId;
@@ -9,13 +10,14 @@ use gix::ObjectId;
 pub(crate) struct CommitObject {
     pub(crate) tree: ObjectId,
     pub(crate) parents: Vec<ObjectId>,
-    /// The committer date as git compares dates: 0 if it cannot be read, and larger than all others if it is negative.
+    /// The committer date as git compares dates: 0 if it cannot be parsed, and larger than all others if it is
+    /// negative.
     pub(crate) date: u64,
-    /// In UTF-8, from its first line that is not empty to the first NUL.
+    /// In UTF-8, from its first non-empty line to the first NUL.
     pub(crate) message: String,
 }
 
-/// Reads a commit object; `None` if the tree or a parent is malformed, where `git log` fails, too.
+/// Parses a commit object; `None` if the tree or a parent is malformed, for which `git log` fails, too.
 pub(crate) fn parse(data: &[u8]) -> Option<CommitObject> {
     let (head, message) = match data.windows(2).position(|pair| pair == b"\n\n") {
         Some(at) => (&data[..=at], &data[at + 2..]),
@@ -35,7 +37,7 @@ pub(crate) fn parse(data: &[u8]) -> Option<CommitObject> {
     Some(CommitObject { tree, parents, date: date.map_or(0, date_of), message: text(message, encoding) })
 }
 
-/// A date for people and for JSON, in Unix seconds: 0 if it cannot be read or is out of range.
+/// A date for display and for JSON, in Unix seconds: 0 if it cannot be parsed or is out of range.
 pub(crate) fn unix_seconds(date: u64) -> i64 {
     // The last second of the year 9999: formats and clients have no later date.
     i64::try_from(date).ok().filter(|seconds| *seconds <= 253_402_300_799).unwrap_or(0)
@@ -45,7 +47,7 @@ fn object_id(hex: &[u8]) -> Option<ObjectId> {
     ObjectId::from_hex(hex).ok()
 }
 
-/// The number after the last `>`, as `strtoumax` reads it (`parse_commit_date` in git's commit.c).
+/// The number after the last `>`, parsed like `strtoumax` (`parse_commit_date` in git's commit.c).
 fn date_of(line: &[u8]) -> u64 {
     let Some(end) = line.iter().rposition(|byte| *byte == b'>') else { return 0 };
     let text = line[end + 1..].trim_ascii_start();
@@ -63,7 +65,7 @@ fn date_of(line: &[u8]) -> u64 {
     }
 }
 
-/// The message in UTF-8. An encoding that is not known leaves the bytes as they are, as in git.
+/// The message in UTF-8. With an unknown encoding, the bytes are unchanged, as in git.
 fn text(message: &[u8], encoding: Option<&[u8]>) -> String {
     let message = message.split(|byte| *byte == 0).next().unwrap_or_default();
     let known = encoding.and_then(|label| match label.trim_ascii().to_ascii_lowercase().as_slice() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use spawn::SpawnError;
 
-/// Why a git operation failed. Each message says what failed, where, and what to do if that is known.
+/// Why a git operation failed. Each message states what failed, where, and what to do if that is known.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
     /// It is not a repository, or not readable.
@@ -43,15 +43,15 @@ pub enum GitError {
         /// The repository.
         repo: PathBuf,
     },
-    /// The repository has no commit of this name.
+    /// The repository does not have the requested commit.
     #[error("{}: no such commit: {spec}; check the name, or fetch it", repo.display())]
     NoSuchCommit {
         /// The repository.
         repo: PathBuf,
-        /// The revision as it was given, cut to 100 characters.
+        /// The requested revision, cut to 100 characters.
         spec: String,
     },
-    /// A ref of a remote is a tag of a tree or of a file.
+    /// A ref of a remote points to a tag of a tree or a file.
     #[error("{remote}: {git_ref} is not a commit; give a branch, or a tag of a commit")]
     NotACommit {
         /// The remote.
@@ -64,7 +64,7 @@ pub enum GitError {
     NoSuchPath {
         /// The repository.
         repo: PathBuf,
-        /// The commit, shortened.
+        /// The commit, abbreviated.
         commit: String,
         /// The path in its tree.
         path: String,
@@ -80,7 +80,7 @@ pub enum GitError {
     Object {
         /// The repository.
         repo: PathBuf,
-        /// The object, or what is made of it.
+        /// The object, or its description.
         object: String,
         /// The message of gix.
         reason: String,
@@ -93,7 +93,7 @@ pub enum GitError {
         /// The ref.
         git_ref: String,
     },
-    /// A remote cannot be reached, or refuses.
+    /// A remote cannot be reached, or refuses the request.
     #[error("cannot fetch from {remote}: {message}")]
     Fetch {
         /// The remote.
@@ -104,7 +104,7 @@ pub enum GitError {
     /// A remote does not accept a commit.
     #[error("cannot push commit {commit} to {remote}: {message}")]
     Push {
-        /// The commit, shortened.
+        /// The commit, abbreviated.
         commit: String,
         /// The remote.
         remote: String,
@@ -114,7 +114,7 @@ pub enum GitError {
     /// A tree cannot be written.
     #[error("cannot check out {commit} into {}: {message}", dir.display())]
     Checkout {
-        /// The commit, shortened.
+        /// The commit, abbreviated.
         commit: String,
         /// The directory.
         dir: PathBuf,
@@ -131,10 +131,10 @@ pub enum GitError {
         /// The message of git.
         message: String,
     },
-    /// A file or directory of ours cannot be accessed.
+    /// A file or directory of this program cannot be accessed.
     #[error(transparent)]
     File(#[from] fsx::Error),
-    /// The git command did not run to its end.
+    /// The git command could not be run until it exits.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
 }

@@ -1,4 +1,4 @@
-//! Fetching a ref of a remote into a local ref, and looking up a ref of a remote.
+//! Fetches a ref of a remote into a local ref, and looks up a ref of a remote.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,10 +12,11 @@ use crate::command::{error_message, git};
 use crate::error::GitError;
 use crate::repo::Repo;
 
-/// The limit of git's output in bytes: enough for a remote with a million refs.
+/// The limit of git's output in bytes, which is enough for a remote with a million refs.
 const OUTPUT: usize = 256 << 20;
 
-/// A fetch that reports no progress for this time ends. A server that counts and compresses objects reports it, too.
+/// A fetch that reports no progress for this time is aborted. A server also reports progress while it counts and
+/// compresses objects.
 const IDLE: Duration = Duration::from_secs(120);
 
 /// Overrides `remote.NAME.uploadpack`, a program that the repository's configuration can name.
@@ -24,14 +25,14 @@ const UPLOAD_PACK: &str = "--upload-pack=git-upload-pack";
 /// The result of a fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// The commit of the local ref before; none if the ref did not exist.
+    /// The commit of the local ref before the fetch; `None` if the ref did not exist.
     pub old: Option<CommitId>,
     /// The commit of the local ref now.
     pub new: CommitId,
 }
 
 impl Fetched {
-    /// True if the ref changed.
+    /// Whether the ref changed.
     #[must_use]
     pub fn moved(&self) -> bool {
         self.old.as_ref() != Some(&self.new)
@@ -40,7 +41,7 @@ impl Fetched {
 
 impl Repo {
     /// The commit of `git_ref` in the remote; `None` if the remote has no such ref. A short name is a branch, or else a
-    /// tag: a tag with the name of a branch must not take its place.
+    /// tag, so that a tag with the name of a branch is not used instead of it.
     pub async fn ls_remote(
         &self,
         remote: &Remote,
@@ -71,7 +72,7 @@ impl Repo {
     }
 
     /// Sets the local ref `into` to the commit of `git_ref` in the remote, also after a force-push. Fetches no tags and
-    /// no other refs. `into` is a full name below `refs/` and not the branch of a checkout.
+    /// no other refs. `into` must be a full name below `refs/` and not the branch of a checkout.
     pub async fn fetch(
         &self,
         remote: &Remote,
@@ -80,7 +81,7 @@ impl Repo {
         time: Duration,
     ) -> Result<Fetched, GitError> {
         let old = self.resolve(into.as_str()).ok();
-        // git prefers a tag to a branch of the same name, so it is given the full name.
+        // git prefers a tag to a branch with the same name, so it is given the full name.
         let full = if git_ref.as_str().starts_with("refs/") {
             None
         } else {
@@ -153,8 +154,8 @@ fn choose(listing: &str, git_ref: &str) -> Option<(String, CommitId)> {
     })
 }
 
-/// A remote that is a directory of this host is served by another git process, which takes `safe.directory` from a
-/// configuration file only. This is that file; it exists as long as the fetch.
+/// If the remote is a directory of this host, another git process serves it, which reads `safe.directory` only from a
+/// configuration file. This is that file; it exists during the fetch.
 struct Trust(Option<NamedTempFile>);
 
 impl Trust {

@@ -1,7 +1,7 @@
-//! Git repositories: read with gix, fetched, pushed and checked out with the git command.
+//! Git repositories: read with gix; fetched, pushed and checked out with the git command.
 //!
-//! This is the only crate that starts git. Reading starts no process. Command lines are built from the types of
-//! `model`, which cannot hold options.
+//! Only this crate starts git. Reading starts no process. Command lines are built from types of `model`, which cannot
+//! contain options.
 
 mod checkout;
 mod clone;

@@ -1,4 +1,4 @@
-//! Sending a commit to a repository on another host, and the repository that receives it.
+//! Sends a commit to a repository on another host, and creates the repository that receives it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::repo::Repo;
 pub struct SshRemote {
     /// `[USER@]HOST:PATH`.
     pub url: Remote,
-    /// The command line of ssh, quoted for a shell, to which git appends the host and the command.
+    /// The ssh command line, quoted for a shell. git appends the host and the command to it.
     pub command: String,
 }
 
 impl Repo {
-    /// Sends `commit` with what it needs and lets `git_ref` of the remote name it.
+    /// Sends `commit` with the objects that it needs, and sets `git_ref` of the remote to it.
     pub async fn push(
         &self,
         commit: &CommitId,
@@ -42,8 +42,8 @@ impl Repo {
         Err(GitError::Push { commit, remote, message: error_message(&output) })
     }
 
-    /// Creates a bare repository at `path` that accepts pushes from shallow clones and never collects garbage by
-    /// itself. Opens it if it exists.
+    /// Creates a bare repository at `path` that accepts pushes from shallow clones and never collects garbage
+    /// automatically. Opens it if it exists.
     pub async fn create_mirror(path: &Path) -> Result<Self, GitError> {
         if !path.join("HEAD").is_file() {
             let init = git_alone().args(["init", "--quiet", "--bare", "--template=", "--"]).arg(path);

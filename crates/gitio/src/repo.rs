@@ -1,4 +1,4 @@
-//! Reading a repository without a git process: revisions, commits, HEAD.
+//! Reads a repository without a git process: revisions, commits, HEAD.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ impl Repo {
         Ok(Self { inner, path: path.into(), redirects: true })
     }
 
-    /// The same; an HTTP remote that redirects to another address is an error.
+    /// The same repository; an HTTP remote that redirects to another address is an error.
     #[must_use]
     pub fn without_redirects(self) -> Self {
         Self { redirects: false, ..self }
@@ -73,7 +73,7 @@ impl Repo {
 
     /// The settings for a command that contacts a remote.
     pub(crate) fn remote_settings(&self) -> [&'static str; 2] {
-        // git's own default follows a redirect of the first request only.
+        // git's own default follows a redirect only for the first request.
         ["-c", if self.redirects { "http.followRedirects=initial" } else { "http.followRedirects=false" }]
     }
 
@@ -85,13 +85,13 @@ impl Repo {
         Self::open(root.ok_or_else(|| open("neither it nor a directory above it is one".into()))?)
     }
 
-    /// The path it was opened by.
+    /// The path with which it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The directory with its refs: `.git`, or the repository itself if it is bare.
+    /// The directory that contains its refs: `.git`, or the repository itself if it is bare.
     #[must_use]
     pub fn git_dir(&self) -> &Path {
         self.inner.refs.git_dir()
@@ -103,7 +103,7 @@ impl Repo {
         repo
     }
 
-    /// The commit of a revision: a ref, an id or its beginning, `HEAD~3`, a tag.
+    /// The commit of a revision: a ref, an id or an abbreviated id, `HEAD~3`, a tag.
     pub fn resolve(&self, spec: &str) -> Result<CommitId, GitError> {
         let missing =
             || GitError::NoSuchCommit { repo: self.path.clone(), spec: spec.chars().take(100).collect() };
@@ -133,12 +133,12 @@ impl Repo {
         Ok(self.commit(id)?.message)
     }
 
-    /// The id of a commit's tree in hexadecimal: equal for commits of equal content.
+    /// The id of a commit's tree in hexadecimal, which is equal for commits with equal content.
     pub fn tree_id(&self, id: &CommitId) -> Result<String, GitError> {
         Ok(self.read_commit(&self.local(), self.object_id(id)?)?.tree.to_string())
     }
 
-    /// True if `old` is `new` or an ancestor of it.
+    /// Whether `old` is `new` or an ancestor of it.
     pub fn is_ancestor(&self, old: &CommitId, new: &CommitId) -> Result<bool, GitError> {
         let (old, new) = (self.object_id(old)?, self.object_id(new)?);
         let repo = self.local();
@@ -147,7 +147,7 @@ impl Repo {
         }
         match repo.merge_bases_many(new, &[old]) {
             Ok(bases) => Ok(bases.iter().any(|base| base.detach() == old)),
-            // gix stops at a commit with a date that it cannot read.
+            // gix stops at a commit with a date that it cannot parse.
             Err(_) => self.reaches(repo, new, old),
         }
     }
@@ -195,7 +195,7 @@ impl Repo {
     }
 }
 
-/// A directory that is no repository, or a repository that this host cannot read.
+/// The error for a directory that is not a repository, or for a repository that this host cannot read.
 fn open_error(path: &Path, error: &(dyn std::error::Error + 'static)) -> GitError {
     let has_git =
         [".git", "HEAD"].iter().any(|name| !matches!(fsx::own::existing(&path.join(name)), Ok(None)));
@@ -205,7 +205,7 @@ fn open_error(path: &Path, error: &(dyn std::error::Error + 'static)) -> GitErro
     GitError::Open { path: path.into(), reason: chain(error) }
 }
 
-/// Whether the system reported an error other than that a file does not exist.
+/// Whether the system reported an error other than a missing file.
 fn is_of_host(error: &(dyn std::error::Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |error| error.source());
     { causes }

@@ -1,4 +1,4 @@
-//! Files and trees of a commit, without a checkout.
+//! Reads files and trees of a commit, without a checkout.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::command::{git, succeeded};
 use crate::error::GitError;
 use crate::repo::Repo;
 
-/// How long git may take to write an archive of a few directories.
+/// The time limit for writing an archive of a few directories.
 const ARCHIVE: Limits = Limits { time: Duration::from_secs(300), bytes: 1 << 20 };
 
 impl Repo {
-    /// The content of a file of a commit, of at most `max` bytes. A partial clone fetches it first.
+    /// The content of a file of a commit, of at most `max` bytes. A partial clone fetches the file first.
     pub async fn file(&self, commit: &CommitId, path: &str, max: usize) -> Result<Vec<u8>, GitError> {
         // Reports a missing path as such.
         self.path_id(commit, path)?;
@@ -23,7 +23,7 @@ impl Repo {
         Ok(self.run("read a file of a commit", cmd, limits).await?.stdout)
     }
 
-    /// The id of a file or directory of a commit, in hexadecimal: equal for equal contents.
+    /// The id of a file or directory of a commit, in hexadecimal, which is equal for equal contents.
     pub fn path_id(&self, commit: &CommitId, path: &str) -> Result<String, GitError> {
         let repo = self.local();
         let id = self.object_id(commit)?;

@@ -17,13 +17,13 @@ struct Visited {
     done: bool,
 }
 
-/// How many commits the walk visits after it could stop. A child may have an older date than its parent; then the
-/// walk reaches the hidden commits late. git does the same (`SLOP` in revision.c).
+/// How many commits the walk visits after it could stop. A child may have an older date than its parent; then the walk
+/// reaches the hidden commits late. git does the same (`SLOP` in revision.c).
 const SLOP: usize = 64;
 
 impl Repo {
-    /// The commits that can be reached from `tip` and not from `base`, newest first, a child before its parents; at most
-    /// `max` of them. A `base` that is not an ancestor of the tip hides only what both have in common.
+    /// The commits that are reachable from `tip` and not from `base`, newest first, children before parents; at most
+    /// `max`. If `base` is not an ancestor of the tip, it hides only the commits that both have in common.
     pub fn walk(
         &self,
         tip: &CommitId,
@@ -40,7 +40,7 @@ impl Repo {
         order.into_iter().take(max).map(|id| self.info(&walk.repo, id)).collect()
     }
 
-    /// True if `old` is an ancestor of `new`, whatever the dates are. Reads all ancestors if it is not.
+    /// Whether `old` is an ancestor of `new`, regardless of the dates. Reads all ancestors if it is not.
     pub(crate) fn reaches(
         &self,
         repo: gix::Repository,
@@ -66,7 +66,7 @@ struct Walk<'a> {
     repo: gix::Repository,
     graph: Option<gix::commitgraph::Graph>,
     seen: HashMap<gix::ObjectId, Visited>,
-    /// By date, then by id: the order of equal dates is the same on every host.
+    /// By date, then by id, so that the order of equal dates is the same on every host.
     queue: BinaryHeap<(u64, gix::ObjectId)>,
     /// The number of commits in the queue that are not hidden.
     waiting: usize,
@@ -75,7 +75,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(this: &'a Repo, repo: gix::Repository) -> Self {
-        // The commit-graph file, if git wrote one, has parents and dates without unpacking objects.
+        // If git wrote a commit-graph file, it has parents and dates without unpacking objects.
         let graph = repo.commit_graph().ok();
         let (seen, queue) = (HashMap::new(), BinaryHeap::new());
         Self { this, repo, graph, seen, queue, waiting: 0, any_hidden: false }
@@ -112,7 +112,7 @@ impl<'a> Walk<'a> {
         Ok((if cut { Vec::new() } else { commit.parents }, commit.date))
     }
 
-    /// Hides a commit and its ancestors as far as they were visited.
+    /// Hides a commit and its visited ancestors.
     fn hide(&mut self, id: gix::ObjectId) {
         let mut todo = vec![id];
         while let Some(id) = todo.pop() {
@@ -129,7 +129,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Walks by date until `max` commits are listed or only hidden ones are left, and [`SLOP`] commits further.
+    /// Walks by date until `max` commits are listed or only hidden ones are left, and then [`SLOP`] more commits.
     fn limited(&mut self, max: usize) -> Result<Vec<gix::ObjectId>, GitError> {
         let mut listed = Vec::new();
         let mut oldest = u64::MAX;

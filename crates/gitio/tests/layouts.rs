@@ -1,5 +1,5 @@
-//! Repositories in unusual places and with unusual storage: the walk is that of `git log`, or the error names what is not
-//! supported.
+//! Repositories in unusual locations and with unusual storage: the walk is that of `git log`, or the error states what
+//! is not supported.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -100,7 +100,7 @@ fn a_branch_without_commits_is_no_such_commit() {
 }
 
 #[test]
-fn a_missing_object_in_the_middle_is_named() {
+fn a_missing_object_in_the_middle_is_reported() {
     let scratch = four();
     let (tip, lost) = (scratch.tip("master"), scratch.tip("master~2"));
     let (head, tail) = lost.as_str().split_at(2);
@@ -118,7 +118,7 @@ fn a_missing_object_in_the_middle_is_named() {
 }
 
 #[tokio::test]
-async fn the_branch_is_fetched_whatever_has_its_name() {
+async fn the_branch_is_fetched_despite_other_refs_with_its_name() {
     let scratch = four();
     let (old, new) = (scratch.tip("master~1"), scratch.tip("master"));
     // A tag of a tag, a remote and other refs that look like the branch.
@@ -144,7 +144,7 @@ async fn the_branch_is_fetched_whatever_has_its_name() {
         let fetched = farm.fetch(&remote, &name, &into, TIME).await.unwrap();
         assert_eq!(fetched.new, *commit, "{name}");
     }
-    // A tag of a tree or of a blob is no branch.
+    // A tag of a tree or of a blob is not a branch.
     scratch.git(["tag", "-a", "-m", "x", "tree", "master^{tree}"]);
     scratch.git(["tag", "-a", "-m", "x", "blob", "master:f"]);
     for name in ["refs/tags/tree", "refs/tags/blob"] {

@@ -1,5 +1,5 @@
-//! Repositories as they rarely are: commits with unusual headers, other formats, shallow clones, ambiguous names. Either
-//! the answer is git's, or the error names what is not supported and what to do.
+//! Unusual repositories: commits with unusual headers, other formats, shallow clones, ambiguous names. Either the
+//! result is that of git, or the error states what is not supported and what to do.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -12,7 +12,7 @@ use testkit::ScratchRepo;
 const TIME: Duration = Duration::from_secs(60);
 const DATE: &str = "A <a@example.org> 1700000000 +0000";
 
-/// A commit of three ordinary ones, then one with these bytes after its parent, then an ordinary one.
+/// A commit on top of three ordinary ones with these bytes after its parent, followed by an ordinary one.
 fn on_top_of(headers_and_message: &[u8]) -> (ScratchRepo, CommitId) {
     let scratch = ScratchRepo::new();
     for n in 1..=3 {
@@ -38,8 +38,8 @@ fn lines(scratch: &ScratchRepo, range: &str) -> Vec<String> {
     scratch.git(["log", "--format=%H %s", range]).lines().map(str::to_owned).collect()
 }
 
-/// The walk is that of `git log`, with and without a commit-graph file.
-fn walks_as_git_does(name: &str, scratch: &ScratchRepo) {
+/// Asserts that the walk is that of `git log`, with and without a commit-graph file.
+fn walks_match_git(name: &str, scratch: &ScratchRepo) {
     let tip = scratch.tip("master");
     for graph in [false, true] {
         // git refuses to write the graph of some of these histories.
@@ -114,7 +114,7 @@ fn a_commit_with_unusual_headers_is_listed_as_git_lists_it() {
     ];
     for (name, object) in rows {
         let (scratch, id) = on_top_of(&object);
-        walks_as_git_does(name, &scratch);
+        walks_match_git(name, &scratch);
         let repo = Repo::open(scratch.path()).unwrap();
         assert_eq!(repo.tree_id(&id).unwrap(), repo.tree_id(&scratch.tip("master~2")).unwrap(), "{name}");
         let time = repo.commit(&id).unwrap().time;
@@ -140,12 +140,12 @@ fn a_message_is_read_in_its_encoding() {
         object.extend_from_slice(message);
         let (scratch, id) = on_top_of(&object);
         assert_eq!(Repo::open(scratch.path()).unwrap().commit(&id).unwrap().subject(), subject, "{encoding}");
-        walks_as_git_does(encoding, &scratch);
+        walks_match_git(encoding, &scratch);
     }
 }
 
 #[test]
-fn a_damaged_commit_is_named() {
+fn a_damaged_commit_is_reported() {
     let scratch = ScratchRepo::new();
     let file = scratch.path().join(".git/odd-object");
     std::fs::write(&file, format!("parent 12\nauthor {DATE}\ncommitter {DATE}\n\nx\n")).unwrap();
@@ -172,7 +172,7 @@ fn names() -> (RefName, RefName) {
 }
 
 #[tokio::test]
-async fn refs_in_the_reftable_format_are_named_as_not_supported() {
+async fn refs_in_the_reftable_format_are_reported_as_not_supported() {
     let dir = tempfile::tempdir().unwrap();
     let init = ["init", "-q", "-b", "master", "--ref-format=reftable", "r"];
     let made = std::process::Command::new("git").arg("-C").arg(dir.path()).args(init).output().unwrap();
@@ -185,7 +185,7 @@ async fn refs_in_the_reftable_format_are_named_as_not_supported() {
     let error = Repo::open(&path).unwrap_err();
     assert!(matches!(error, GitError::RefStorage { .. }), "{error}");
     assert!(error.to_string().ends_with("convert it: git refs migrate --ref-format=files"), "{error}");
-    // A remote with reftable is git's to read.
+    // git itself reads a remote with reftable.
     let local = ScratchRepo::new();
     let remote: Remote = path.to_string_lossy().parse().unwrap();
     let (master, into) = names();
@@ -227,7 +227,7 @@ async fn shallow_clones() {
     let url = format!("file://{}", scratch.path().display());
     git(dir.path(), &["clone", "-q", "--bare", "--depth", "3", &url, "shallow"]);
     let shallow = dir.path().join("shallow");
-    // A shallow repository of the farm has the commits that it has.
+    // A shallow repository of the farm can be read as far as its commits go.
     let repo = Repo::open(&shallow).unwrap();
     let tip = repo.resolve("master").unwrap();
     let walked = repo.walk(&tip, None, 10).unwrap();
@@ -246,7 +246,7 @@ async fn shallow_clones() {
 }
 
 #[tokio::test]
-async fn a_tag_does_not_take_the_place_of_a_branch_of_its_name() {
+async fn a_tag_does_not_replace_a_branch_of_its_name() {
     let scratch = ScratchRepo::new();
     let old = scratch.commit("old", &[("f", "1\n")]);
     scratch.git(["tag", "-a", "-m", "annotated", "master"]);

@@ -1,4 +1,4 @@
-//! Reading: the same answers as the git command's.
+//! Reading gives the same results as the git command.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use testkit::ScratchRepo;
 
 #[test]
-fn a_commit_in_every_way() {
+fn a_commit_by_every_kind_of_revision() {
     let scratch = ScratchRepo::new();
     let first = scratch.commit("first\n\nbody", &[("a", "1\n")]);
     scratch.git(["tag", "-a", "-m", "annotated", "v1"]);
@@ -84,7 +84,7 @@ fn a_walk_reads_like_git_log() {
     assert_eq!(repo.walk(&merge, None, 1).unwrap()[0].parents.len(), 2);
 }
 
-/// A history as `git fast-import` reads it: each commit has a date and parents among those before it.
+/// A history as input of `git fast-import`: each commit has a date, and parents among the previous commits.
 fn history() -> impl Strategy<Value = Vec<(i64, Vec<usize>)>> {
     let commit = (-3_i64..30, proptest::collection::vec(any::<prop::sample::Index>(), 0..3));
     proptest::collection::vec(commit, 2..40).prop_map(|commits| {
@@ -94,7 +94,7 @@ fn history() -> impl Strategy<Value = Vec<(i64, Vec<usize>)>> {
             let mut parents: Vec<usize> =
                 parents.iter().filter(|_| at > 0).map(|index| at - 1 - index.index(near)).collect();
             parents.dedup();
-            // Dates are distinct, so that the order is not a matter of taste; some are older than their parents'.
+            // Dates are distinct, so that the order is well-defined; some are older than their parents' dates.
             history.push(((at as i64 * 10 + skew) * 1000 + at as i64, parents));
         }
         history
@@ -123,7 +123,7 @@ fn import(scratch: &ScratchRepo, history: &[(i64, Vec<usize>)]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
-    fn walks_as_git_does(history in history(), base in any::<prop::sample::Index>(), graph: bool) {
+    fn walks_match_git(history in history(), base in any::<prop::sample::Index>(), graph: bool) {
         let scratch = ScratchRepo::new();
         import(&scratch, &history);
         if graph {
@@ -138,7 +138,7 @@ proptest! {
             let ours = repo.walk(&tip, base, 1000).unwrap();
             let ours: Vec<&str> = ours.iter().map(|commit| commit.id.as_str()).collect();
             prop_assert_eq!(&ours, &theirs.lines().collect::<Vec<_>>());
-            // However short: children first, nothing hidden, as many as asked for.
+            // For any limit: children first, nothing hidden, as many as requested.
             for max in [1, 3, 7] {
                 let some = repo.walk(&tip, base, max).unwrap();
                 prop_assert_eq!(some.len(), max.min(ours.len()));

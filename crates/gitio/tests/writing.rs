@@ -22,7 +22,7 @@ fn remote(repo: &ScratchRepo) -> Remote {
 }
 
 #[tokio::test]
-async fn fetches_also_what_was_force_pushed() {
+async fn force_pushed_commits_are_fetched() {
     let theirs = ScratchRepo::new();
     let first = theirs.commit("first", &[("a", "1")]);
     theirs.git(["tag", "v1"]);
@@ -71,7 +71,7 @@ async fn fetch_errors_are_one_line() {
 }
 
 #[tokio::test]
-async fn a_hanging_remote_is_given_up() {
+async fn a_fetch_from_a_hanging_remote_is_aborted() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url: Remote = format!("git://{}/x.git", silent.local_addr().unwrap()).parse().unwrap();
     let ours = ScratchRepo::new();
@@ -109,7 +109,7 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn checkouts_touch_only_what_differs() {
+async fn checkouts_write_only_files_that_differ() {
     let scratch = ScratchRepo::new();
     let one = scratch.commit("one", &[("a", "1"), ("dir/b", "1"), ("c", "1")]);
     std::fs::remove_file(scratch.path().join("c")).unwrap();
@@ -129,7 +129,7 @@ async fn checkouts_touch_only_what_differs() {
     let clean = Checkout { clean: true, ..how };
     repo.checkout_into(&two, &dir, &index, clean).await.unwrap();
     assert_eq!(contents(&dir), pairs(&[("a", "2"), ("dir/b", "1"), ("new", "2")]));
-    // Two trees of one repository do not know of each other.
+    // Two trees of one repository are independent.
     let (dir2, index2) = (work.path().join("tree2"), work.path().join("index2"));
     repo.checkout_into(&one, &dir2, &index2, how).await.unwrap();
     assert_eq!(contents(&dir), pairs(&[("a", "2"), ("dir/b", "1"), ("new", "2")]));
@@ -137,7 +137,7 @@ async fn checkouts_touch_only_what_differs() {
 }
 
 #[tokio::test]
-async fn checkouts_repair_what_was_left() {
+async fn checkouts_repair_interrupted_ones() {
     let scratch = ScratchRepo::new();
     let one = scratch.commit("one", &[("a", "1"), ("dir/b", "1"), ("d", "1")]);
     let two = scratch.commit("two", &[("a", "2"), ("new", "2")]);
@@ -153,7 +153,7 @@ async fn checkouts_repair_what_was_left() {
     std::fs::write(work.path().join("index.lock"), "half").unwrap();
     repo.checkout_into(&one, &dir, &index, how).await.unwrap();
     assert_eq!(contents(&dir), expected);
-    // Files gone, a folder where a file was, a file where a folder was.
+    // Missing files, a directory instead of a file, a file instead of a directory.
     std::fs::remove_file(dir.join("a")).unwrap();
     std::fs::create_dir_all(dir.join("a/x")).unwrap();
     std::fs::write(dir.join("a/x/y"), "?").unwrap();
@@ -161,7 +161,7 @@ async fn checkouts_repair_what_was_left() {
     std::fs::write(dir.join("dir"), "?").unwrap();
     repo.checkout_into(&one, &dir, &index, how).await.unwrap();
     assert_eq!(contents(&dir), expected);
-    // An index that is rubbish, and one that is gone.
+    // An invalid index, and a missing one.
     std::fs::write(&index, "rubbish").unwrap();
     std::fs::write(dir.join("d"), "?").unwrap();
     repo.checkout_into(&one, &dir, &index, how).await.unwrap();
@@ -193,7 +193,7 @@ async fn hooks_of_the_repository_do_not_run() {
     assert!(!scratch.path().join("ran").exists());
 }
 
-/// A repository whose configuration and attributes name a program for everything that git lets them name.
+/// A repository with a configuration and attributes that name a program wherever git allows one.
 fn hostile_repository() -> (ScratchRepo, CommitId) {
     let scratch = ScratchRepo::new();
     let one =
@@ -240,7 +240,7 @@ async fn programs_that_the_configuration_names_do_not_run() {
     repo.archive(&one, &["a".into()], &work.path().join("a.tar")).await.unwrap();
     let into = name("refs/x/y");
     for remote in ["evil", "helper", "other:/x"] {
-        // Whether it succeeds does not matter.
+        // The result does not matter.
         let _ = repo.fetch(&remote.parse().unwrap(), &name("master"), &into, LIMIT).await;
         let _ = repo.ls_remote(&remote.parse().unwrap(), &name("master"), LIMIT).await;
     }
@@ -278,7 +278,7 @@ async fn a_commit_is_pushed_to_a_mirror() {
     let mirror = Repo::create_mirror(&path).await.unwrap();
     assert!(!path.join("hooks").exists());
     assert!(mirror.resolve("refs/ktest/x").is_err());
-    // As ssh does: the last argument is a command line for a shell.
+    // Like ssh: the last argument is a command line for a shell.
     let command = "f() { for last; do :; done; eval \"$last\"; }; f".to_owned();
     let to = SshRemote { url: format!("host:{}", path.display()).parse().unwrap(), command };
     let repo = Repo::open(scratch.path()).unwrap();

@@ -82,7 +82,7 @@ pub enum LocalError {
     /// Reading or writing failed.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
         /// The operating system's error.
         source: io::Error,

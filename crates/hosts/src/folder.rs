@@ -66,7 +66,7 @@ pub(crate) async fn receive(
     }
 }
 
-/// The output folder on this machine.
+/// The output directory on this machine.
 pub(crate) struct OutputFolder {
     out: PathBuf,
     test: TestPath,

@@ -35,9 +35,9 @@ pub struct Hello {
     pub arch: String,
     /// The host's clock, in Unix seconds.
     pub unix: i64,
-    /// The cache folder.
+    /// The cache directory.
     pub cache: PathBuf,
-    /// The free space of the cache folder, in bytes.
+    /// The free space of the cache directory, in bytes.
     pub free: u64,
 }
 
@@ -58,7 +58,7 @@ pub enum Frame {
     },
     /// The tests were received.
     TestsReceived,
-    /// A sign of life.
+    /// A heartbeat.
     Alive,
     /// A line of the run's standard output: an event.
     Line(String),
@@ -66,7 +66,7 @@ pub enum Frame {
     Message(String),
     /// A file of the run's output directory; `size` bytes follow.
     File {
-        /// The path below the output folder.
+        /// The path below the output directory.
         path: PathBuf,
         /// The number of bytes.
         size: u64,
@@ -99,7 +99,7 @@ pub enum Order {
     Run(Box<RemoteOrder>),
     /// The reply to the event `kernel_wanted`: either the kernel is now in the store, or the host must build it.
     Kernel,
-    /// A sign of life.
+    /// A heartbeat.
     Alive,
     /// Ends the run.
     Stop,

@@ -125,7 +125,7 @@ fn is_git(name: &[u8]) -> bool {
     name == b".git"
 }
 
-/// Unpacks an archive into an existing folder.
+/// Unpacks an archive into an existing directory.
 pub(crate) fn unpack(from: impl Read, dir: &Path) -> io::Result<()> {
     let mut archive = Archive::new(from.take(MAX_ARCHIVE));
     for entry in archive.entries()? {

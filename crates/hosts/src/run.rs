@@ -40,7 +40,7 @@ pub struct RemoteJob {
     pub linux_repo: PathBuf,
     /// The tree that contains the tests.
     pub tests_dir: PathBuf,
-    /// The output folder on this machine.
+    /// The output directory on this machine.
     pub out: PathBuf,
     /// The run.
     pub order: RemoteOrder,

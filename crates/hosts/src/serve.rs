@@ -36,7 +36,7 @@ const OUT_LIMITS: TreeLimits = TreeLimits { entries: 200_000, bytes: 2 << 30, de
 /// The options of [`serve`].
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// The cache folder.
+    /// The cache directory.
     pub cache: PathBuf,
     /// The `ktest` command as an argv list: this program.
     pub ktest: Vec<OsString>,

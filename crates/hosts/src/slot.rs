@@ -17,7 +17,7 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// A claimed slot.
 pub(crate) struct HostSlot {
-    /// The work folder.
+    /// The work directory.
     pub(crate) work: PathBuf,
     _lock: Lock,
 }
@@ -41,13 +41,13 @@ impl HostSlot {
         Err(LocalError::SlotHeld(path).into())
     }
 
-    /// Empties the work folder and creates it.
+    /// Empties the work directory and creates it.
     pub(crate) fn prepare(&self) -> Result<(), HostError> {
         self.remove()?;
         Ok(own::create_dir_all(&self.work)?)
     }
 
-    /// Removes the work folder.
+    /// Removes the work directory.
     pub(crate) fn remove(&self) -> Result<(), HostError> {
         if let (Some(parent), Some(name)) = (self.work.parent(), self.work.file_name())
             && parent.is_dir()

@@ -25,7 +25,7 @@ fn the_command_itself() {
 
 const PROGRAMS: [&str; 2] = ["/usr/sbin/slurmctld", "/usr/sbin/slurmd"];
 
-/// A cluster whose only node is this machine.
+/// A cluster with this machine as its only node.
 struct Cluster {
     dir: TempDir,
     controller: Option<Child>,

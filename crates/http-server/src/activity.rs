@@ -55,7 +55,7 @@ impl Activity {
         self.began.elapsed().saturating_sub(last)
     }
 
-    /// Ends it from outside.
+    /// Ends the connection or stream.
     pub(crate) fn end(&self) {
         self.ended.notify_one();
     }

@@ -113,7 +113,7 @@ async fn from_commit(
     }
 }
 
-/// The configuration that a request asks for, as far as it is known before Kconfig runs.
+/// The requested configuration, as far as it is known before Kconfig runs.
 fn requested_config(request: &BuildRequest, plan: &BuildPlan) -> DotConfig {
     let mut config = plan.fragment.clone();
     if request.flavor.requirements.compiler_name().contains("clang") {

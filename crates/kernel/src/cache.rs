@@ -80,7 +80,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_folder_comes_from_the_environment() {
+    fn the_directory_comes_from_the_environment() {
         let from = |pairs: &[(&str, &str)]| {
             let pairs: Vec<(String, OsString)> =
                 pairs.iter().map(|(key, value)| ((*key).into(), OsString::from(value))).collect();

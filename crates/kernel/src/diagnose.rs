@@ -101,7 +101,7 @@ const HOST_SIGNS: [&str; 16] = [
 ];
 
 impl Diagnosis {
-    /// `roots` are directories whose paths are shown relative: the source and the object directory.
+    /// `roots` are directories that paths are shown relative to: the source and the object directory.
     #[must_use]
     pub fn new(roots: &[&std::path::Path]) -> Self {
         let mut roots: Vec<String> = roots.iter().map(|root| format!("{}/", root.display())).collect();

@@ -63,7 +63,7 @@ pub enum SourceError {
     /// The directory contains no finished build.
     #[error("{}: no built kernel for {arch} in this folder; build one there, or use -k debian/trixie", dir.display())]
     NotBuilt {
-        /// The folder.
+        /// The directory.
         dir: PathBuf,
         /// The architecture of the run.
         arch: model::Arch,

@@ -37,7 +37,7 @@ pub struct StoreEntry {
     pub used: SystemTime,
 }
 
-/// Which entries stay.
+/// Which entries are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// The size limit of the store, in bytes.

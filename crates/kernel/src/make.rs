@@ -29,14 +29,14 @@ const SANDBOX_STATE: &str = "/ktest/state";
 const SANDBOX_CCACHE: &str = "/ktest/ccache";
 const SANDBOX_OUT: &str = "/ktest/out";
 
-/// The folders of one build.
+/// The directories of one build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// The source on the host.
     pub src: PathBuf,
-    /// The object folder on the host.
+    /// The object directory on the host.
     pub obj: PathBuf,
-    /// The state of the object folder, on the host.
+    /// The state of the object directory, on the host.
     pub state: ObjectState,
     /// The path of the source for make.
     pub make_src: PathBuf,
@@ -77,7 +77,7 @@ impl Layout {
 /// How make is run for one build.
 #[derive(Debug, Clone)]
 pub struct Make {
-    /// The folders.
+    /// The directories.
     pub layout: Layout,
     /// The tool chain.
     pub toolchain: Toolchain,

@@ -15,7 +15,7 @@ pub(crate) const CONFIG_BYTES: u64 = 4 << 20;
 /// The limits of an object directory: an allyesconfig build has 200,000 files.
 pub(crate) const OBJECT_LIMITS: TreeLimits = TreeLimits { entries: 2_000_000, bytes: 64 << 30, depth: 64 };
 
-/// The state of one object folder.
+/// The state of one object directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectState {
     dir: PathBuf,
@@ -47,7 +47,7 @@ impl ObjectState {
         self.dir.join("complete")
     }
 
-    /// Exists while make runs in the object folder.
+    /// Exists while make runs in the object directory.
     fn running(&self) -> PathBuf {
         self.dir.join("running")
     }
@@ -95,7 +95,7 @@ impl ObjectState {
 /// The name of [`ObjectState::fragment`].
 pub(crate) const FRAGMENT: &str = "fragment";
 
-/// Why an object folder cannot be prepared.
+/// Why an object directory cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BeginError {
     #[error(transparent)]

@@ -133,7 +133,7 @@ impl Store {
         Self { dir: cache.kernels() }
     }
 
-    /// The folder of an id.
+    /// The directory of an id.
     #[must_use]
     pub fn path(&self, id: &KernelId) -> PathBuf {
         self.dir.join(id.as_str())

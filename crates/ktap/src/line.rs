@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_result() {
+    fn lines_that_are_not_results() {
         for line in ["okay", "ok then, go on", "not okay", "ok1", "# all ok", "notok 1 x", "ok 12x"] {
             assert!(!matches!(read(line).element, Element::Result { .. }), "{line}");
         }

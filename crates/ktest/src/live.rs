@@ -56,7 +56,7 @@ pub struct Ssh {
 /// Why the VM cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
-    /// None runs.
+    /// No VM is running.
     #[error(
         "no VM runs in {0}; start one with ktest boot or ktest run -I, or give its output directory with -o DIR"
     )]
@@ -72,7 +72,7 @@ pub enum LiveError {
     /// It does not answer.
     #[error("the VM of {out} (ktest process {pid}) does not answer: {what}")]
     Silent {
-        /// The output folder.
+        /// The output directory.
         out: PathBuf,
         /// The process that runs it.
         pid: u32,

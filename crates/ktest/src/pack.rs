@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn zstd_reads_it() {
+    fn zstd_reads_a_packed_image() {
         let dir = tempfile::tempdir().unwrap();
         let disk = dir.path().join("disk");
         let file = File::create(&disk).unwrap();

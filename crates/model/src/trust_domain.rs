@@ -33,7 +33,7 @@ pub enum TrustScope {
     /// Those of one user.
     #[default]
     User,
-    /// Each branch is alone.
+    /// Each branch is its own domain.
     Branch,
     /// All.
     All,

@@ -43,7 +43,7 @@ pub enum Direction {
     Worse,
     /// Less is known about the head, or it is slower.
     Doubtful,
-    /// Neither.
+    /// Neither better nor worse.
     Neutral,
 }
 

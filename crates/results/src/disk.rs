@@ -39,7 +39,7 @@ pub enum Step<'a> {
 /// The result of a step.
 #[derive(Debug)]
 pub enum StepResult {
-    /// It is made.
+    /// The change is made.
     Proceed,
     /// It fails with this error; a write writes N bytes before it fails.
     Fail(io::Error, usize),

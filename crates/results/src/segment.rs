@@ -27,7 +27,7 @@ impl Place {
     }
 }
 
-/// What a journal holds.
+/// The content of a journal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// The number of records.

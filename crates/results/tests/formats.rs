@@ -64,7 +64,7 @@ fn a_commit_of_the_existing_system() {
 }
 
 #[test]
-fn a_folder_of_the_existing_system_is_read_in_place() {
+fn a_directory_of_the_existing_system_is_read_in_place() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(here().join("commit.bin"), dir.path().join(format!("{}.capnp", commit()))).unwrap();
     std::fs::copy(here().join("branch.bin"), dir.path().join("branch.kmo.bcachefs-testing.capnp")).unwrap();

@@ -239,7 +239,7 @@ async fn a_link_out_of_the_results_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_torn_blob_is_published_again_from_the_database_or_imported_from_the_folder() {
+async fn a_torn_blob_is_restored_from_the_database_or_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let a = commit('a');
     {

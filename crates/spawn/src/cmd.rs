@@ -352,7 +352,7 @@ mod tests {
     use crate::output::Exit;
 
     #[tokio::test]
-    async fn output_is_captured_and_a_signal_is_no_exit_code() {
+    async fn output_is_captured_and_a_signal_is_not_an_exit_code() {
         let out = Cmd::new("sh")
             .args(["-c", "cat; echo e >&2; exit 3"])
             .input("hello")

@@ -40,7 +40,7 @@ impl fmt::Display for Exit {
     }
 }
 
-/// The result of a process whose output was captured.
+/// The result of a process with captured output.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// How it ended.
@@ -71,7 +71,7 @@ impl Output {
     }
 }
 
-/// Limits of a process whose output is captured.
+/// Limits of a process with captured output.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Wall time.

@@ -1,6 +1,6 @@
 //! The Debian packages of the programs that ktest-ci runs.
 
-/// Programs whose Debian package has the same name.
+/// Programs with a Debian package of the same name.
 const SAME_NAME: [&str; 13] = [
     "git",
     "make",

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn colors_are_kept_where_they_are_ours() {
+    fn only_our_own_colors_are_kept() {
         let red = "\u{1b}[1;38;5;9mFailed\u{1b}[0m\r\n";
         assert_eq!(text(red), "\u{1b}[1;38;5;9mFailed\u{1b}[0m\n");
         assert_eq!(filter(&[red.as_bytes()], false), "\u{fffd}[1;38;5;9mFailed\u{fffd}[0m\n");

@@ -25,7 +25,7 @@ fn sshd() -> Option<PathBuf> {
 
 impl Sshd {
     /// Starts an sshd on `address` (127.0.0.N). If sshd or ssh is not installed, prints a message and returns `None`.
-    /// Call it in a runtime whose threads live longer than the sshd.
+    /// Call it in a runtime with threads that live longer than the sshd.
     pub async fn start(address: &str) -> Option<Self> {
         let keygen = Cmd::new("ssh-keygen").arg("-h").output(Limits::seconds(10)).await;
         if sshd().is_none() || keygen.is_err() {
@@ -122,7 +122,7 @@ impl Sshd {
     }
 }
 
-/// The other processes whose command line contains `text`; zombies have no command line.
+/// The other processes with a command line that contains `text`; zombies have no command line.
 #[must_use]
 pub fn processes(text: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").expect("there is /proc").filter_map(Result::ok);

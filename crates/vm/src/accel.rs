@@ -172,7 +172,7 @@ fn guest(arch: Arch) -> Vec<u8> {
     }
 }
 
-/// The cached result: a file whose first line identifies the boot of the host and the version of the probe.
+/// The cached result: a file in which the first line identifies the boot of the host and the version of the probe.
 struct CachedResult {
     file: PathBuf,
     boot: String,

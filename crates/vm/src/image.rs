@@ -88,7 +88,7 @@ impl ImageSpec {
         format!("{}-{suite}-{digest}.ext4", self.arch)
     }
 
-    /// Its path in a cache folder.
+    /// Its path in a cache directory.
     fn path(&self, cache: &Path, suite: &str) -> PathBuf {
         cache.join("images").join(self.file_name(suite))
     }
@@ -213,7 +213,7 @@ pub async fn create(
     Ok(Image { path: path.into(), arch: spec.arch, suite, bytes: disk_bytes(path), new: true })
 }
 
-/// The images of a cache folder.
+/// The images of a cache directory.
 #[must_use]
 pub fn list(cache: &Path) -> Vec<Image> {
     let entries = own::list(&cache.join("images")).unwrap_or_default();

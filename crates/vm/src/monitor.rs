@@ -41,7 +41,7 @@ pub async fn request(machine: &Machine, command: &str) -> String {
     };
     let began = Instant::now();
     let mut reply = self::command(sockets, command).await;
-    // The guest sees that a disk is gone before QEMU has released its id.
+    // The guest sees the removal of a disk before QEMU has released its id.
     while reply.as_ref().is_ok_and(|text| text.contains("Duplicate")) && began.elapsed() < LIMIT {
         tokio::time::sleep(Duration::from_millis(50)).await;
         reply = self::command(sockets, command).await;

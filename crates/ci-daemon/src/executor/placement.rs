@@ -7,7 +7,7 @@ use model::{Arch, Env, HostName, RepoName};
 
 use crate::plan::from_view::has_kernel;
 
-/// The architecture of jobs whose group has none: that of this machine if a host has it, or else that of the first
+/// The architecture of jobs in a group without one: that of this machine if a host has it, or else that of the first
 /// host.
 #[must_use]
 pub fn default_arch(config: &Config) -> Option<Arch> {

@@ -79,7 +79,7 @@ pub struct SlotContext {
     pub slot: u32,
     /// The work directory of the slot, which is emptied before and after each batch.
     pub work: PathBuf,
-    /// The tools in force.
+    /// The tools in effect.
     pub tools: watch::Receiver<Arc<Tools>>,
     /// The result store.
     pub writer: Writer,

@@ -172,7 +172,7 @@ impl Farm {
         self.submit(replan.submit);
     }
 
-    /// Fills up the window.
+    /// Fills the window.
     pub fn refill(&mut self) {
         let jobs = self.window.refill(self.choir.pending_len(), &mut self.verdicts);
         self.submit(jobs);
@@ -348,7 +348,7 @@ impl Farm {
         submitted + self.window.count_left(most, &mut self.verdicts)
     }
 
-    /// The view in force.
+    /// The view in effect.
     #[must_use]
     pub fn view(&self) -> &View {
         &self.view

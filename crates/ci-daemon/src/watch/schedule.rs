@@ -1,7 +1,7 @@
 //! Decides which branches are fetched next. Pure.
 //!
-//! A fetch that hangs must not delay the others, so there are permits for three kinds of branches: those whose last
-//! fetch was quick, new ones, and those whose last fetch was slow or failed. A fetch that takes longer than [`SLOW`]
+//! A fetch that hangs must not delay the others, so there are permits for three kinds of branches: those with a
+//! quick last fetch, new ones, and those with a slow or failed last fetch. A fetch that takes longer than [`SLOW`]
 //! releases its permit and continues; until it ends, new branches of the same host are treated as slow. No user gets
 //! more than a share of the permits.
 

@@ -1,6 +1,6 @@
 //! The webhook: a forge requests a fetch after a push.
 //!
-//! Writes nothing. The daemon whose process id is in the status snapshot gets SIGUSR1, after a check that the process
+//! Writes nothing. The daemon with the process id in the status snapshot gets SIGUSR1, after a check that the process
 //! is a ci-daemon.
 
 use std::sync::atomic::{AtomicI64, Ordering};

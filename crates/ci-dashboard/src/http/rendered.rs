@@ -11,7 +11,7 @@ use super::conditional::{self, Validators};
 const COMPRESS_MIN: usize = 1400;
 /// A low level: most pages are sent to few clients, and it achieves 80 % of the reduction of the highest level.
 const GZIP_LEVEL: u32 = 2;
-/// Likewise.
+/// A low level, for the same reason.
 const BROTLI_LEVEL: i32 = 3;
 
 /// A body with its validators and its compressed forms.
@@ -25,7 +25,7 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// From a whole body.
+    /// Creates it from a complete body.
     #[must_use]
     pub fn new(body: impl Into<Bytes>) -> Self {
         let plain = body.into();

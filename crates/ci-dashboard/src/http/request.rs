@@ -34,7 +34,7 @@ pub struct Request {
     pub query: String,
     /// The headers.
     pub headers: HeaderMap,
-    /// The address of the client, if the server knows it.
+    /// The address of the client, if it is known.
     pub client: Option<IpAddr>,
     /// The prefix of every link: empty, or `/prefix` if the dashboard is not at the root.
     pub mount: String,

@@ -140,7 +140,7 @@ impl Response {
         self
     }
 
-    /// A copy of a response whose body is in memory.
+    /// A copy of a response with a body in memory.
     #[must_use]
     pub fn copied(&self) -> Option<Self> {
         let body = match &self.body {

@@ -1,4 +1,4 @@
-//! Reads what [`regress::suspicious`] needs: columns of commits from the store, and single results.
+//! Reads the input of [`regress::suspicious`]: columns of commits from the store, and single results.
 
 use std::cell::OnceCell;
 
@@ -9,7 +9,7 @@ use results::{BranchEntry, CommitResults, TestEntry};
 use super::Context;
 use crate::filter::Filter;
 
-/// The number of results that one page reads in full.
+/// The maximum number of results that a page reads in full.
 const CANDIDATES_MAX: usize = 200;
 
 impl Source for Context<'_> {
@@ -24,7 +24,7 @@ impl Source for Context<'_> {
     }
 }
 
-/// The suspicious passes of a commit compared with `older` ones, newest first, among the tests that `filter` matches.
+/// The suspicious passes of a commit compared with `older` commits (newest first), among the tests that `filter` matches.
 pub(super) fn of_commit(
     context: Context<'_>,
     filter: &Filter,
@@ -52,7 +52,7 @@ impl<'a> Counter<'a> {
         Self { context, filter, snapshot: OnceCell::new(), search }
     }
 
-    /// The number of suspicious passes of the commit at `row` of a branch, the counts of which are of all tests.
+    /// The number of suspicious passes of the commit at `row` of a branch, given the counts of all its tests.
     pub(super) fn count(&mut self, entries: &[BranchEntry], row: usize) -> usize {
         let entry = &entries[row];
         let older = earlier(entries, row);

@@ -17,7 +17,7 @@ use crate::problem::Problem;
 /// The maximum number of bytes of a growing log per read.
 const PIECE: u64 = 1 << 20;
 
-/// A folder of results.
+/// A directory of results.
 #[derive(Debug, Clone)]
 pub struct Local {
     reader: Reader,

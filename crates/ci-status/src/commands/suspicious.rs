@@ -1,4 +1,4 @@
-//! The suspicious passes of a commit: those that the dashboard found, else those found in the results.
+//! The suspicious passes of a commit: those that the dashboard found, or else those found in the results.
 
 use std::io::{self, Write};
 
@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::problem::Problem;
 use crate::text::{self, Cell, Table};
 
-/// The results that a search reads: two commits that were read whole, and what the backend has of others.
+/// The results for a search: two commits that were read completely, and the backend for the others.
 struct Read<'a> {
     now: &'a CommitResults,
     before: Option<&'a CommitResults>,
@@ -54,7 +54,7 @@ pub(super) fn of_commit(context: &Context, now: &CommitResults) -> Result<Vec<Su
     find(context, now, before.as_ref(), &older)
 }
 
-/// The suspicious passes of a commit compared with `base` and the commits before that.
+/// The suspicious passes of a commit compared with `base` and the commits before `base`.
 pub(super) fn of_pair(
     context: &Context,
     base: &CommitResults,
@@ -67,7 +67,7 @@ pub(super) fn of_pair(
     find(context, now, Some(base), &from_base(&base.commit, &listing))
 }
 
-/// The first listing with a commit; empty if there is none.
+/// The first listing that contains a commit; empty if there is none.
 fn listing(context: &Context, commit: &CommitId) -> Result<Vec<BranchEntry>, Problem> {
     let listings = context.backend.listings(&all_branches(&*context.backend)?);
     let listing = listings.into_iter().find(|entries| entries.iter().any(|entry| entry.commit == *commit));

@@ -27,7 +27,7 @@ const STALE: i64 = 120;
 /// If more tests than this failed for the same reason, they are shown as one line.
 const LISTED_MAX: usize = 4;
 
-/// When waiting ends.
+/// The conditions that end the wait.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WaitOptions {
     /// Wait for all verdicts, not only until the first failure.

@@ -379,7 +379,7 @@ fn list_fd(dir: &OwnedFd, max: u64) -> Result<Vec<Entry>, Reason> {
     Ok(entries)
 }
 
-/// Reads the entries of a directory whose handle may have been opened with `O_PATH`.
+/// Reads the entries of a directory, given a handle that may have been opened with `O_PATH`.
 fn read_dir(dir: &OwnedFd) -> Result<rustix::fs::Dir, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::Dir::new(openat(dir, ".", flags, Mode::empty())?)

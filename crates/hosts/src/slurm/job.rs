@@ -18,7 +18,7 @@ pub struct SlurmJob {
     pub resources: Resources,
     /// The `ktest` command on the nodes.
     pub ktest: String,
-    /// The cache folder on the nodes.
+    /// The cache directory on the nodes.
     pub cache_dir: Option<PathBuf>,
     /// The run.
     pub task: Task,
@@ -37,7 +37,7 @@ pub struct Task {
     pub order: RemoteOrder,
 }
 
-/// The folder that the job shares with its submitter.
+/// The directory that the job shares with its submitter.
 pub(super) fn spool(out: &Path) -> PathBuf {
     out.join(".slurm")
 }

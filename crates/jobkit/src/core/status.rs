@@ -56,7 +56,7 @@ pub struct GroupStatus {
     pub usage: f64,
     /// Pending jobs.
     pub pending: usize,
-    /// RunningBatch jobs.
+    /// Running jobs.
     pub running: usize,
 }
 

@@ -25,7 +25,7 @@ struct Loaded {
     state: CommitState,
     /// Whether the blob is out of date.
     dirty: bool,
-    /// The tests whose status files are out of date.
+    /// The tests with outdated status files.
     touched: BTreeSet<ResultKey>,
     used: u64,
 }

@@ -50,7 +50,7 @@ pub const SHARE_BPS: u64 = 256 << 20;
 pub struct Share {
     /// The mount tag.
     pub tag: String,
-    /// The folder.
+    /// The directory.
     pub dir: PathBuf,
     /// Whether the guest can write to it. Everything that the guest creates, including symbolic links and devices, is a
     /// regular file on the host.

@@ -39,7 +39,7 @@ pub(super) enum KtapLine {
 #[derive(Debug, Default)]
 pub(super) struct KtapConsole {
     results: Results,
-    /// The group whose text is being read.
+    /// The group that is being read.
     reading: Option<(String, Parser)>,
     listed: BTreeSet<String>,
 }

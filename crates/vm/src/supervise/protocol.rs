@@ -36,7 +36,7 @@ impl Token {
 /// How the lines of a test file's library are recognized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LibraryLines {
-    /// They carry the token.
+    /// They have the token.
     Token,
     /// The library has no token and writes its markers to `/dev/kmsg`, so they have a printk stamp: [`KmsgClock`].
     Kmsg,

@@ -69,7 +69,7 @@ pub(super) struct RunningSubtest {
     pub(super) limit: Duration,
     pub(super) log: CappedLog,
     pub(super) trouble: Option<KernelTrouble>,
-    /// The KTAP case whose verdict becomes that of this subtest.
+    /// The KTAP case that gives this subtest its verdict.
     pub(super) ktap: Option<KtapRequest>,
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Commits by number, the newest first.
+/// Commits by number, newest first.
 struct Results(Vec<CommitResults>);
 
 impl Source for &Results {
@@ -96,7 +96,7 @@ fn each_suspicion() {
     assert_eq!(results.lines(1, true), Vec::<String>::new());
 }
 
-/// Durations of one test from the newest commit to the oldest; which of the newest are suspicious.
+/// Durations of one test, newest commit first, and which of the newest commits are suspicious.
 #[test]
 fn durations_of_a_branch() {
     let column = |seconds: &[u64]| {
@@ -106,18 +106,18 @@ fn durations_of_a_branch() {
         found.collect::<Vec<_>>()
     };
     for (seconds, wanted) in [
-        // One loaded run before is no reason.
+        // A single earlier run under load does not count.
         (&[5, 60, 5, 5, 5, 5, 5][..], &[][..]),
         (&[5, 60, 70, 5, 5, 5, 5], &[]),
         // Too few passes.
         (&[5, 60, 60, 60, 60], &[]),
         (&[5, 60, 60, 60, 60, 60], &[0]),
-        // The last pass was collapsed already, or was one that failed soon.
+        // The previous pass was already too fast, or ended early.
         (&[5, 5, 60, 60, 60, 60, 60], &[0, 1]),
-        // It is the usual duration after a while.
+        // After some commits, it is the usual duration.
         (&[5, 5, 5, 5, 5, 5, 60, 60, 60, 60, 60], &[1, 2, 3, 4, 5]),
         (&[5, 5, 5, 5, 5, 5, 5, 60, 60, 60, 60, 60], &[2, 3, 4, 5, 6]),
-        // Slower and slower.
+        // A test that became slower.
         (&[60, 60, 60, 60, 60, 60, 5, 5, 5, 5, 5], &[]),
     ] {
         assert_eq!(column(seconds), wanted, "{seconds:?}");
@@ -167,7 +167,7 @@ const STATUSES: [Status; 6] = [
     Status::Unknown,
 ];
 
-/// The passes of a test and its suspicion, from its results one by one.
+/// The suspicion about a test, computed from its complete results.
 fn naive(results: &Results, key: &ResultKey, complete: bool) -> Option<Suspicion> {
     let [now, older @ ..] = results.0.as_slice() else { return None };
     let old = older.first().and_then(|before| before.get(key));
@@ -197,9 +197,9 @@ fn naive(results: &Results, key: &ResultKey, complete: bool) -> Option<Suspicion
 }
 
 proptest! {
-    /// Against a look-up of each test.
+    /// Compares the search in columns with a lookup of each test.
     #[test]
-    fn columns_find_what_a_lookup_finds(
+    fn a_search_in_columns_finds_what_a_lookup_finds(
         commits in proptest::collection::vec(
             proptest::collection::btree_map("[ab]\\.[a-c]", (0_usize..4, 0_u64..60, "[fg][12]"), 0..6), 1..14),
         complete: bool,
@@ -215,9 +215,9 @@ proptest! {
         prop_assert_eq!(results.find_at(0, complete), wanted.collect::<Vec<_>>());
     }
 
-    /// What was read for other commits changes nothing.
+    /// The results that were read for other commits do not affect a commit.
     #[test]
-    fn one_search_of_all_commits_is_a_search_of_each(
+    fn one_search_over_all_commits_equals_a_search_per_commit(
         seconds in proptest::collection::vec((0_u64..90, 0_u64..90), 1..20),
     ) {
         let commit = |(a, b): &(u64, u64)| vec![entry("x.a", Status::Passed, *a), entry("x.b", Status::Passed, *b)];

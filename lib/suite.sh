@@ -8,6 +8,8 @@
 # No VM is started for it.
 
 suite_source=
+# The list of the suite's programs, on its disk.
+_suite_list=.ktest-programs
 
 # suite NAME "$@": find the suite; the other arguments are those of the call. Set suite_source on the host, to the empty
 # string if there is no source.
@@ -62,6 +64,7 @@ suite_mount() {
     _ktest_disk_letters $((ktest_scratch_dev_base - 1))
     mkdir -p "$1"
     mountpoint -q "$1" || mount "/dev/vd$_ktest_letters" "$1"
+    suite_check_programs "$1"
 }
 
 # Set _suite_image to the disk of the current source, built if it does not exist. `deps` must not print anything else.
@@ -69,7 +72,8 @@ _suite_build() {
     local root sum work log lock
     root=$(_suite_built)
     sum=$(cd "$suite_source" && find . -name .git -prune -o -type f -printf '%P %s %T@\n' | LC_ALL=C sort | md5sum)
-    _suite_image=$root/$suite_name-${sum:0:12}.img
+    # The number changes with the content of a disk that this library makes.
+    _suite_image=$root/$suite_name-2-${sum:0:12}.img
     mkdir -p "$root"
     exec {lock}>"$root/.$suite_name.lock"
     # Several slots may build it at once.
@@ -128,10 +132,101 @@ _suite_make() {
     fi
     # Unprivileged users of the guest run the programs.
     chmod -R go+rX "$1/tree"
+    _suite_programs "$1/tree" >"$1/programs"
+    mv "$1/programs" "$1/tree/$_suite_list"
     size=$(du -sm --apparent-size "$1/tree")
     size=$((${size%%[[:space:]]*} * 3 / 2 + 256))
     truncate -s "${size}M" "$1/disk"
     mke2fs -q -t ext4 -m 0 -E root_owner=0:0,lazy_itable_init=1 -d "$1/tree" "$1/disk"
+}
+
+# Which programs of a suite start in the guest. One that does not start can make a case pass that tests nothing, so the guest
+# checks all of them before the first case. The list is made on the host, where it takes no time of the guest.
+
+# Set _suite_value to the number of N bytes at an offset of the ELF file whose bytes are in _suite_bytes.
+_suite_number() {
+    local byte at
+    _suite_value=0
+    for ((byte = 0; byte < $2; byte++)); do
+        # The sixth byte of the file is 2 for big-endian numbers.
+        at=$((_suite_bytes[5] == 2 ? $1 + $2 - 1 - byte : $1 + byte))
+        _suite_value=$((_suite_value | ${_suite_bytes[at]:-0} << 8 * byte))
+    done
+}
+
+# Set _suite_machine to the class, byte order and machine of an ELF program (elf(5)) and _suite_loader to its program
+# interpreter, or to `-` if it is static. Both are empty if the file is no program: a script, a shared library.
+_suite_elf() {
+    local width header size count type
+    _suite_machine='' _suite_loader=-
+    mapfile -t _suite_bytes < <(od -An -v -tu1 -w1 -N 4096 "$1")
+    [[ ${_suite_bytes[*]:0:4} =~ ^\ *127\ +69\ +76\ +70$ ]] || return 0
+    if ((_suite_bytes[4] == 2)); then width=8; else width=4; fi
+    _suite_number 16 2 && type=$_suite_value
+    # e_phoff, e_phentsize, e_phnum
+    _suite_number $((width == 8 ? 32 : 28)) $width && header=$_suite_value
+    _suite_number $((width == 8 ? 54 : 42)) 2 && size=$_suite_value
+    _suite_number $((width == 8 ? 56 : 44)) 2 && count=$_suite_value
+    for (( ; count > 0; count--, header += size)); do
+        _suite_number "$header" 4
+        # PT_INTERP
+        ((_suite_value == 3)) || continue
+        _suite_number $((header + width)) $width
+        # Its name ends in NUL.
+        IFS= read -r -d '' _suite_loader < <(tail -c +$((_suite_value + 1)) "$1") || _suite_loader=damaged
+        break
+    done
+    # ET_EXEC; a shared library is ET_DYN without a loader.
+    [[ $type == 2 || $_suite_loader != - ]] || return 0
+    _suite_number 18 2
+    _suite_machine=$((_suite_bytes[4])).$((_suite_bytes[5])).$_suite_value
+}
+
+# Print the programs below a directory: `MACHINE LOADER PATH`.
+_suite_programs() {
+    local file
+    while IFS= read -r -d '' file; do
+        _suite_elf "$1/$file"
+        [[ -z $_suite_machine ]] || printf '%s %s %s\n' "$_suite_machine" "$_suite_loader" "$file"
+    done < <(find "$1" -type f -perm /111 -printf '%P\0')
+}
+
+# Set _suite_fault to the reason why a program does not start on this system, empty if it starts: MACHINE LOADER FILE.
+# The program itself does not run: its loader only lists its libraries.
+_suite_starts() {
+    local own=$_suite_own said status=0
+    _suite_fault=
+    case $own/$1 in
+    "$1/$1") ;;
+    # 32-bit programs of x86 and arm, if the kernel runs them.
+    2.1.62/1.1.3 | 2.1.183/1.1.40) [[ $2 != - ]] || return 0 ;;
+    *) _suite_fault="it is a program of another machine (ELF $1, this system is $own)" && return ;;
+    esac
+    [[ $2 != - ]] || return 0
+    [[ -x $2 ]] || { _suite_fault="there is no $2" && return; }
+    # Of a version that is missing the loader prints an error and ends with success.
+    said=$("$2" --list "$3" 2>&1) || status=$?
+    ((status != 0)) || [[ $said =~ (not found|Error (loading|relocating)|error while loading) ]] || return 0
+    said=$(grep -m1 -E 'not found|[Ee]rror' <<<"$said" || head -n 1 <<<"$said")
+    said=${said#"${said%%[![:space:]]*}"}
+    _suite_fault=${said#"$3: "}
+    _suite_fault=${_suite_fault:-$2 --list ends with exit code $status}
+}
+
+# End the call if a program of the suite in directory $1 does not start.
+suite_check_programs() {
+    local machine loader file bad=() list=$1/$_suite_list
+    [[ -e $list ]] || _ktest_die "$suite_name: its disk has no $_suite_list; remove the disk, it is built again"
+    _suite_elf "$BASH"
+    _suite_own=$_suite_machine
+    while read -r machine loader file; do
+        _suite_starts "$machine" "$loader" "$1/$file"
+        [[ -z $_suite_fault ]] || bad+=("$file: $_suite_fault")
+    done <"$list"
+    ((${#bad[@]} > 0)) || return 0
+    printf '%s\n' "${bad[@]}"
+    _ktest_die "${#bad[@]} programs of $suite_name do not start in this root image: ${bad[0]}; install what is missing" \
+        "(ktest run --package NAME), or build $suite_name on the system of the image"
 }
 
 # Save files with the results of the run, as NAME.SUBTEST.EXTENSION: suite_keep SUBTEST FILE...

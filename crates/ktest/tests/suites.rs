@@ -157,3 +157,92 @@ async fn a_suite_that_does_not_build_is_reported() {
     assert!(error.contains("xfstests does not build: global.h:5: fatal error: uuid/uuid.h"), "{error}");
     assert!(deps.path().join("xfstests-build.log").exists());
 }
+
+/// Runs lines of bash with the library of suites.
+fn bash(dir: &Path, lines: &str) -> (bool, String) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let script = dir.join("suite.ktest");
+    let head = ". \"$ROOT/tests/test-libs.sh\"\n. \"$_ktest_libs/../lib/suite.sh\"\nsuite_name=fake\n";
+    write(&script, &format!("#!/bin/bash\n{head}{lines}\n"));
+    let output = Command::new(&script).env("ROOT", root).env("DIR", dir.join("suite")).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text.into_owned())
+}
+
+/// A program of this system with some bytes replaced by others of the same length.
+fn program(path: &Path, replaced: &[(&[u8], &[u8])]) {
+    let mut bytes = std::fs::read("/bin/true").unwrap();
+    for (old, new) in replaced {
+        assert_eq!(old.len(), new.len());
+        let found: Vec<usize> =
+            (0..bytes.len() - old.len()).filter(|at| bytes[*at..].starts_with(old)).collect();
+        assert!(!found.is_empty(), "no {:?} in /bin/true", String::from_utf8_lossy(old));
+        for at in found {
+            bytes[at..at + new.len()].copy_from_slice(new);
+        }
+    }
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+const CHECK: &str =
+    "_suite_programs \"$DIR\" >\"$DIR/$_suite_list\"\nsuite_check_programs \"$DIR\"\nprintf 'all start\\n'";
+
+#[test]
+fn programs_of_a_suite_that_start_are_no_trouble() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = dir.path().join("suite");
+    program(&suite.join("ltp/fsstress"), &[]);
+    write(&suite.join("check"), "#!/no/such/shell\n");
+    write(&suite.join("src/empty"), "");
+    write(&suite.join("src/short"), "\u{7f}ELF");
+    let library = |path: &std::path::PathBuf| path.to_string_lossy().contains("/libc.so.6");
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let libc =
+        maps.lines().filter_map(|line| line.split_once('/')).map(|(_, path)| Path::new("/").join(path));
+    if let Some(libc) = libc.into_iter().find(library) {
+        std::fs::copy(libc, suite.join("libfake.so")).unwrap();
+    }
+    let (ok, text) = bash(dir.path(), &format!("{CHECK}\ncat \"$DIR/$_suite_list\""));
+    assert!(ok && text.starts_with("all start\n"), "{text}");
+    assert!(text.contains(" ltp/fsstress\n"), "{text}");
+    // glibc's own libc.so.6 is a program, too; nothing else is one.
+    assert!(text.lines().all(|line| !line.contains("check") && !line.contains("src/")), "{text}");
+}
+
+/// Each kind of program that does not start, in the directory of another helper program.
+#[test]
+fn a_program_of_a_suite_that_does_not_start_ends_the_run() {
+    let machine = std::fs::read("/bin/true").unwrap()[18..20].to_vec();
+    let head = |machine: &[u8]| [&[0, 0, 0, 0, 0, 0, 0, 0, 3, 0][..], machine].concat();
+    for (name, old, new, reason) in [
+        ("ltp/fsstress", &b"libc.so.6"[..], &b"libq.so.6"[..], "libq.so.6"),
+        ("src/aio-dio-regress/aio-io-setup", b"/lib64/ld-", b"/lib64/no-", "there is no /lib64/no-"),
+        ("src/version", b"GLIBC_2.34", b"GLIBC_9.34", "`GLIBC_9.34' not found"),
+        ("src/machine", &head(&machine), &head(&[0xf3, 0]), "a program of another machine"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let suite = dir.path().join("suite");
+        let bytes = std::fs::read("/bin/true").unwrap();
+        if !bytes.windows(old.len()).any(|part| part == old) {
+            println!("skipped: /bin/true of this system has no {}", String::from_utf8_lossy(old));
+            continue;
+        }
+        program(&suite.join("bin/good"), &[]);
+        program(&suite.join(name), &[(old, new)]);
+        let (ok, text) = bash(dir.path(), CHECK);
+        assert!(!ok && !text.contains("all start"), "{name}: {text}");
+        let wanted = format!("suite.ktest: 1 programs of fake do not start in this root image: {name}: ");
+        let last = text.lines().last().unwrap();
+        assert!(last.starts_with(&wanted) && last.contains(reason), "{name}: {last}");
+    }
+}
+
+#[test]
+fn a_disk_without_the_list_of_its_programs_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("suite")).unwrap();
+    let (ok, text) = bash(dir.path(), "suite_check_programs \"$DIR\"");
+    assert!(!ok && text.contains("fake: its disk has no .ktest-programs"), "{text}");
+}

@@ -50,7 +50,7 @@ Examples:
   ci-daemon backup /backup/results.db  copy the database, also while a daemon runs
   ci-daemon unlist kmo/old-branch      drop a branch that is no longer in the configuration
 
-SIGUSR1 starts a fetch cycle. SIGTERM and Ctrl-C stop the running batches and end the daemon; a second one ends it at once.
+SIGUSR1 starts a fetch cycle. SIGTERM and Ctrl-C stop the running batches and end the daemon; a second one ends it immediately.
 
 Exit codes: 0 success; 1 an error; 2 usage error; 3 with --once, a branch could not be read (the others are tested).
 KTEST_LOG sets the log level of standard error: KTEST_LOG=debug, KTEST_LOG=ci_daemon=trace,warn.";
@@ -221,7 +221,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
 /// The exit code of a result. An error is printed.
 fn finish(result: Result<u8>) -> u8 {
     result.unwrap_or_else(|error| {
-        stdio::error("ci-daemon", format_args!("{error:#}"));
+        stdio::error("ci-daemon", stdio::WithCauses(error.as_ref()));
         match error.downcast_ref() {
             Some(daemon::DaemonError::NoBranches(_)) => UNREAD,
             _ => 1,
@@ -348,7 +348,7 @@ fn unlist(config: Option<&Path>, args: UnlistArgs) -> Result<()> {
     log_to_stderr("warn", None, LogFormat::Text);
     let path = config::find(config)?;
     // The branch may be in the file that cannot be read.
-    let config = config::load(&path).context("no branch is dropped while the configuration is broken")?;
+    let config = config::load(&path).context("no branch is dropped while the configuration is invalid")?;
     let going = unlist::check(&config, &args.branch)?;
     let message = if args.dry_run {
         format!("would drop {going}\n")

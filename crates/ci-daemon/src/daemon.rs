@@ -159,7 +159,7 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     let unread: Vec<String> = parts.farm.view().fetch_errors().collect();
     tokio::select! {
         () = parts.end(&ending) => {}
-        () = signals.stop() => tracing::warn!("stopped at once"),
+        () = signals.stop() => tracing::warn!("stopped immediately"),
     }
     Ok(if ending == Ending::Done && !unread.is_empty() { Ending::Unread(unread) } else { ending })
 }
@@ -424,7 +424,7 @@ impl<'a> Parts<'a> {
     async fn end(&mut self, ending: &Ending) {
         let message = match ending {
             Ending::Done | Ending::Unread(_) => "nothing is left to do",
-            Ending::Stopped => "stopping; a second signal stops at once",
+            Ending::Stopped => "stopping; a second signal stops immediately",
         };
         self.progress.message(message);
         tracing::info!("{message}");

@@ -34,7 +34,7 @@ pub fn apply(view: &mut View, usage: &Usage) {
         if used > max.0 && view.config.has_limits(&name.user) {
             branch.commits = [].into();
             branch.error = Some(format!(
-                "no new tests: the results of {} have {}, more than max_disk = {max}; ask the operator for more, test fewer \
+                "no new tests: the results of {} use {}, more than max_disk = {max}; ask the operator for more, test fewer \
                  commits, or wait until old results are deleted",
                 name.user,
                 ByteSize(used)

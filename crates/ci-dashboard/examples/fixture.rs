@@ -218,7 +218,7 @@ impl Writer<'_> {
         let subjects = [
             "xfs: reserve enough blocks for the new allocation group",
             "xfs: widen the transaction reservation of rmap updates",
-            "xfs: initialise the secondary superblocks lazily",
+            "xfs: initialize the secondary superblocks lazily",
             "xfs: tidy up the log recovery of intents",
             "Linux 6.1.27",
         ];

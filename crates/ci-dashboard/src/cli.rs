@@ -117,7 +117,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            stdio::error("ci-dashboard", format_args!("{error:#}"));
+            stdio::error("ci-dashboard", stdio::WithCauses(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -203,7 +203,7 @@ fn answer_cgi() -> anyhow::Result<()> {
             handle(&site, &request, fsx::clock::unix_seconds())
         }
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", stdio::WithCauses(error.as_ref()));
             let (format, _) = route::parse(&request);
             views::error::view(&Problem::Store, &request, format).finished(&request.method)
         }

@@ -88,7 +88,7 @@ fn problems(document: &Value, schema: &Value, value: &Value, place: &str, found:
         let place = format!("{place}/{name}");
         match (schema["properties"].get(name), &schema["additionalProperties"]) {
             (Some(rule), _) => problems(document, rule, item, &place, found),
-            (None, Value::Bool(false)) => found.push(format!("{place}: nobody knows this field")),
+            (None, Value::Bool(false)) => found.push(format!("{place}: unknown field")),
             (None, rule @ Value::Object(_)) => problems(document, rule, item, &place, found),
             (None, _) => {}
         }

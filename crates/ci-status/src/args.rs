@@ -57,7 +57,7 @@ pub struct GlobalOptions {
     /// Owner of the branch [default: the configuration's user]. With --remote, read only the dashboard's JSON API.
     #[arg(long, global = true, value_name = "USER")]
     pub user: Option<model::UserName>,
-    /// Fail if a dashboard does not answer a request completely within this time: 30s, 5m.
+    /// Fail if a request to a dashboard takes longer than this time: 30s, 5m.
     #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "60s")]
     pub timeout: Duration,
     /// Send the token in this file to the dashboard's server (Authorization: Bearer), for a server that requires a log-in.
@@ -82,7 +82,7 @@ pub enum Command {
         /// Show at most N commits.
         #[arg(short = 'n', long, value_name = "N")]
         limit: Option<usize>,
-        /// Count only tests whose name matches REGEX.
+        /// Count only tests with a name that matches REGEX.
         #[arg(long, value_name = "REGEX")]
         test: Option<String>,
     },
@@ -94,7 +94,7 @@ pub enum Command {
         /// Show only tests that failed or failed to run.
         #[arg(long)]
         failed: bool,
-        /// Show only tests whose name matches REGEX.
+        /// Show only tests with a name that matches REGEX.
         #[arg(long, value_name = "REGEX")]
         test: Option<String>,
     },
@@ -142,7 +142,7 @@ pub enum Command {
     Compare {
         /// The first digits of a commit, a branch, or a revision of the checkout.
         base: String,
-        /// As BASE; usually the newer commit.
+        /// Like BASE; usually the newer commit.
         head: String,
     },
     /// Wait until a commit is tested or one of its tests fails.

@@ -33,7 +33,7 @@ pub enum Problem {
     },
     /// A web page instead of JSON or a file. It is often the log-in page of a proxy.
     #[error(
-        "{url}: the answer is a web page {title:?}{}; if it is a log-in page, give a token of the server with --token-file, or an address that requires no log-in",
+        "{url}: the response is a web page {title:?}{}; if it is a log-in page, give a token of the server with --token-file, or an address that requires no log-in",
         from(url, address)
     )]
     WebPage {

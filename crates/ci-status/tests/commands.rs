@@ -328,7 +328,7 @@ fn errors() {
     let empty = tempfile::tempdir().unwrap();
     assert_snapshot!(run(&empty, "branches"), @"error: no branch has results yet; ci-daemon lists a branch after its first fetch");
     assert_snapshot!(run(&empty, "workers"), @"error: no ci-daemon has written here yet; start ci-daemon");
-    assert_snapshot!(output(Path::new("/proc/1"), Path::new("/nonexistent"), "branches"), @"error: /nonexistent: no results here; set output_dir (or --output-dir) to the folder ci-daemon writes to");
+    assert_snapshot!(output(Path::new("/proc/1"), Path::new("/nonexistent"), "branches"), @"error: /nonexistent: no results here; set output_dir (or --output-dir) to the directory that ci-daemon writes to");
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub enum HookError {
     NotLoopback(IpAddr),
     /// It is too short, or not valid in a header.
     #[error(
-        "the token must have {TOKEN_MIN} to 200 letters, digits or signs and no white space; create one: openssl rand -hex 24"
+        "the token must have {TOKEN_MIN} to 200 letters, digits or punctuation characters and no white space; create one: openssl rand -hex 24"
     )]
     Token,
     /// Its file cannot be read.

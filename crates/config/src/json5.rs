@@ -159,7 +159,7 @@ impl<'a> Parser<'a> {
             }
             Some(c) if c == close => Ok(()),
             Some(c) => Err(self.fault(format!("expected , or {close}, found {c:?}"))),
-            None => Err(self.fault(format!("what line {opened} opens is not closed; expected {close}"))),
+            None => Err(self.fault(format!("the bracket of line {opened} is not closed; expected {close}"))),
         }
     }
 

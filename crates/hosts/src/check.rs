@@ -168,7 +168,7 @@ pub async fn setup(
     }
     match child.wait().await? {
         exit if exit.success() => Ok(()),
-        exit => Err(unfit(link, &format!("the set-up script failed ({exit}); see its output above"))),
+        exit => Err(unfit(link, &format!("the setup script failed ({exit}); see its output above"))),
     }
 }
 

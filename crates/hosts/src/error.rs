@@ -100,7 +100,7 @@ pub enum LocalError {
     #[error("the store of this host has no kernel {0}")]
     NoKernel(String),
     /// The tree contains no tests.
-    #[error("{}: no folder \"tests\" in it", .0.display())]
+    #[error("{}: it has no directory \"tests\"", .0.display())]
     NoTests(PathBuf),
     /// The received tests are too large.
     #[error("the tests have more than {} MiB", .0 >> 20)]

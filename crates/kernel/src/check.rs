@@ -133,7 +133,7 @@ fn explain(option: &KOption, config: &DotConfig, tree: &KconfigTree) -> String {
 /// The option, with the tool chain check that determines its default.
 fn with_check(part: &str, tree: &KconfigTree) -> String {
     match tree.definitions(part).iter().find_map(|definition| definition.toolchain_check.as_ref()) {
-        Some(check) => format!("{part}, which depends on the tool chain: $({check})"),
+        Some(check) => format!("{part}, which depends on the toolchain: $({check})"),
         None => part.into(),
     }
 }
@@ -146,7 +146,7 @@ fn why_prompt_failed(definition: &Definition, config: &DotConfig, tree: &Kconfig
     if let Some(choice) = definition.choice {
         let chosen = tree.choice(choice).iter().find(|name| Tri::of(config.get(name)) == Tri::Yes);
         if let Some(chosen) = chosen {
-            return format!("it is one of a choice, and {chosen} is chosen ({})", definition.position);
+            return format!("it is part of a choice, and {chosen} is selected ({})", definition.position);
         }
     }
     if !matches!(definition.option_type, OptionType::Bool | OptionType::Tristate) {
@@ -158,7 +158,7 @@ fn why_prompt_failed(definition: &Definition, config: &DotConfig, tree: &Kconfig
         format!("its dependencies are met, Kconfig gives no reason ({})", definition.position)
     } else {
         format!(
-            "it depends on {}, which this tool chain may not have ({})",
+            "it depends on {}, which this toolchain may not have ({})",
             checks.join(" and "),
             definition.position
         )
@@ -282,14 +282,14 @@ config RAM
     #[test]
     fn every_reason() {
         insta::assert_snapshot!(lines("RUST MODULES=n NOSUCH NOTHERE=n", "GCC_PLUGINS=y HAVE_RUST=y"), @r"
-        RUST=y is n: unmet dependency: RUST_IS_AVAILABLE, which depends on the tool chain: $(success,rustc) and GCC_PLUGINS=n (it is y) (Kconfig:6)
+        RUST=y is n: unmet dependency: RUST_IS_AVAILABLE, which depends on the toolchain: $(success,rustc) and GCC_PLUGINS=n (it is y) (Kconfig:6)
         unknown: NOSUCH NOSUCH_SOFT
         ");
         insta::assert_snapshot!(lines("JBD2 P_FULL SHIFT=99 RAM", "P_NONE=y SHIFT=20"), @r"
         JBD2=y is n: it has no prompt, only these select it: EXT4_FS, OCFS2
-        P_FULL=y is n: it is one of a choice, and P_NONE is chosen (Kconfig:36)
+        P_FULL=y is n: it is part of a choice, and P_NONE is selected (Kconfig:36)
         SHIFT=99 is 20: the value is not of its type or out of its range (Kconfig:39)
-        RAM=y is n: it depends on $(cc-option,-mfoo), which this tool chain may not have (Kconfig:42)
+        RAM=y is n: it depends on $(cc-option,-mfoo), which this toolchain may not have (Kconfig:42)
         unknown: NOSUCH_SOFT
         ");
         insta::assert_snapshot!(lines("VT=n JBD2=n EXT4_FS=m RUST=m", "VT=y JBD2=y EXT4_FS=y OCFS2=m"), @r"

@@ -198,7 +198,7 @@ impl Diagnosis {
             || signal.is_some_and(|s| matches!(s.as_str(), "Killed" | "Terminated"))
         {
             self.host.get_or_insert_with(|| {
-                format!("a compiler was killed while it built {target}; is there too little memory?")
+                format!("a compiler was killed while it built {target}; the host may be out of memory")
             });
         } else if let Some(signal) = signal {
             self.crashed |= !signal.as_str().starts_with("Deleting");

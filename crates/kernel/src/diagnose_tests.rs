@@ -100,8 +100,8 @@ fn failures_of_the_host() {
         @"host: fatal error: error writing to /tmp/cc.s: No space left on device");
     insta::assert_snapshot!(reason("gcc: fatal error: Killed signal terminated program cc1\ncompilation terminated.\n"),
         @"host: gcc: fatal error: Killed signal terminated program cc1");
-    insta::assert_snapshot!(reason("make[2]: *** [scripts/Makefile.build:250: fs/a.o] Killed\n"), @"host: a compiler was killed while it built fs/a.o; is there too little memory?");
-    insta::assert_snapshot!(reason("make[2]: *** [scripts/Makefile.build:250: fs/a.o] Error 137\n"), @"host: a compiler was killed while it built fs/a.o; is there too little memory?");
+    insta::assert_snapshot!(reason("make[2]: *** [scripts/Makefile.build:250: fs/a.o] Killed\n"), @"host: a compiler was killed while it built fs/a.o; the host may be out of memory");
+    insta::assert_snapshot!(reason("make[2]: *** [scripts/Makefile.build:250: fs/a.o] Error 137\n"), @"host: a compiler was killed while it built fs/a.o; the host may be out of memory");
     insta::assert_snapshot!(reason("/bin/sh: 1: lz4c: not found\nmake[2]: *** [x: vmlinux.lz4] Error 127\n"), @"host: the build needs lz4c, which is not installed");
     insta::assert_snapshot!(reason("scripts/sign-file.c:25:10: fatal error: openssl/opensslv.h: No such file or directory\n"),
         @"host: openssl/opensslv.h is missing; apt-get install libssl-dev");

@@ -43,10 +43,10 @@ pub enum SourceError {
     #[error(transparent)]
     Git(GitError),
     /// The commit contains no kernel.
-    #[error("commit {0}: no kernel source, it has no Kconfig; see -k")]
+    #[error("commit {0}: not a kernel source tree, it has no Kconfig; see -k")]
     NoKconfig(String),
     /// The directory contains no kernel source.
-    #[error("{}: no kernel source tree here; give one with -k", .0.display())]
+    #[error("{}: not a kernel source tree; give one with -k", .0.display())]
     NoSourceTree(PathBuf),
     /// The working tree contains build products, which make would use instead of those in the object directory.
     #[error(
@@ -56,12 +56,12 @@ pub enum SourceError {
     BuiltInPlace(PathBuf),
     /// make does not support this path.
     #[error(
-        "{}: kernels cannot be built at a path with blanks or colons; move it (KTEST_CACHE_DIR sets the cache)",
+        "{}: kernels cannot be built at a path with spaces or colons; move it (KTEST_CACHE_DIR sets the cache)",
         .0.display()
     )]
     UnusablePath(PathBuf),
     /// The directory contains no finished build.
-    #[error("{}: no built kernel for {arch} in this folder; build one there, or use -k debian/trixie", dir.display())]
+    #[error("{}: no built kernel for {arch} in this directory; build one there, or use -k debian/trixie", dir.display())]
     NotBuilt {
         /// The directory.
         dir: PathBuf,
@@ -174,7 +174,7 @@ pub enum InfrastructureError {
     /// A kernel differs from a clean build of the same source: a cache is damaged, or the build is not reproducible.
     #[error(
         "{}: flavor {flavor}, image {cached}, of a clean build {clean}; the objects and the compiler cache of this trust \
-         domain were removed, and the next attempt builds from nothing",
+         domain were removed, and the next attempt is a clean build",
         model::CACHED_BUILD_DIFFERS
     )]
     CachedBuildDiffers {
@@ -195,7 +195,7 @@ pub enum InfrastructureError {
     },
     /// The build sandbox does not start.
     #[error(
-        "{0}; or build with --no-sandbox (then a branch's Makefile runs with your rights and the network)"
+        "{0}; or build with --no-sandbox (then a branch's Makefile has your permissions and network access)"
     )]
     Sandbox(#[source] SandboxError),
     /// The package lacks something that a kernel needs.
@@ -225,7 +225,7 @@ pub enum InfrastructureError {
 fn unmet_line(unmet: &[UnmetOption]) -> String {
     let list: Vec<String> = unmet.iter().map(ToString::to_string).collect();
     let names: Vec<String> = unmet.iter().map(|unmet| format!("--tolerate {}", unmet.option.name)).collect();
-    format!("required options did not take: {} (or {})", list.join("; "), names.join(" "))
+    format!("required options are unmet: {}; to build anyway: {}", list.join("; "), names.join(" "))
 }
 
 impl InfrastructureError {

@@ -146,7 +146,7 @@ pub fn unpack(kernel: &Kernel, dir: &Path) -> Result<(), BuildError> {
             let mut entry = entry?;
             bytes = bytes.saturating_add(entry.size());
             if !matches!(entry.header().entry_type(), TarType::Regular | TarType::Directory) {
-                return Err(refuse("it contains an entry that is neither file nor folder"));
+                return Err(refuse("it contains an entry that is neither a file nor a directory"));
             }
             if bytes > BYTES || count >= FILES {
                 return Err(refuse("it contains more than headers"));

@@ -52,7 +52,7 @@ mod tests {
         let error = find(dir.path(), Arch::X86_64).unwrap_err().to_string();
         assert!(
             error.ends_with(
-                "no built kernel for x86_64 in this folder; build one there, or use -k debian/trixie"
+                "no built kernel for x86_64 in this directory; build one there, or use -k debian/trixie"
             ),
             "{error}"
         );

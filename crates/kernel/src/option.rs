@@ -134,22 +134,22 @@ impl FromStr for KOption {
             return Err(bad("it has no name"));
         }
         if name.len() > 200 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return Err(bad("a name is letters, digits and _"));
+            return Err(bad("use letters, digits and _ in the name"));
         }
         let value = match value {
             None => KValue::Yes,
             Some("") => return Err(bad("there is no value after the =")),
             Some(value) if value.len() > 2000 || value.chars().any(char::is_control) => {
-                return Err(bad("a value is one line of at most 2000 bytes"));
+                return Err(bad("the value must be one line of at most 2000 bytes"));
             }
             Some(value) => {
                 let quotes = value.bytes().filter(|b| *b == b'"').count();
                 let quoted = value.len() >= 2 && value.starts_with('"') && value.ends_with('"');
                 if quotes > 0 && !quoted {
-                    return Err(bad("its quotes do not enclose the value"));
+                    return Err(bad("the quotes must enclose the value"));
                 }
                 if !quoted && value.chars().any(char::is_whitespace) {
-                    return Err(bad("a value with blanks needs quotes"));
+                    return Err(bad("a value with spaces needs quotes"));
                 }
                 KValue::parse(value)
             }

@@ -178,8 +178,8 @@ async fn unmet_requirements_are_explained_or_tolerated() {
     let (mut toy, first) = Toy::new();
     toy.require(&["NEVER", "NOSUCH", "CONFIG_EXT4_FS=y"]);
     let error = toy.build(&first).await.unwrap_err().to_string();
-    let unmet = "required options did not take: NEVER=y is n: unmet dependency: UNLIKELY (Kconfig:3) \
-                 (or --tolerate NEVER)";
+    let unmet = "required options are unmet: NEVER=y is n: unmet dependency: UNLIKELY (Kconfig:3); \
+                 to build anyway: --tolerate NEVER";
     assert_eq!(error, unmet);
     let mut request = toy.commit(&first);
     request.tolerate = vec!["CONFIG_NEVER".into()];
@@ -284,7 +284,7 @@ async fn a_missing_source_is_reported_in_one_line() {
     };
     assert_eq!(
         error(KernelSource::WorkingTree(empty.clone())).await,
-        "DIR/empty: no kernel source tree here; give one with -k"
+        "DIR/empty: not a kernel source tree; give one with -k"
     );
     let missing: CommitId = "0123456789012345678901234567890123456789".parse().unwrap();
     let text = error(KernelSource::Commit { repo: toy.repo.path().into(), commit: missing }).await;
@@ -294,14 +294,14 @@ async fn a_missing_source_is_reported_in_one_line() {
     toy.repo.git(["rm", "-q", "Kconfig"]);
     let bare = toy.repo.commit("no kernel", &[]);
     let text = error(KernelSource::Commit { repo: toy.repo.path().into(), commit: bare.clone() }).await;
-    assert_eq!(text, format!("commit {}: no kernel source, it has no Kconfig; see -k", bare.short()));
+    assert_eq!(text, format!("commit {}: not a kernel source tree, it has no Kconfig; see -k", bare.short()));
     let blank = toy.dir.path().join("a b");
     std::fs::create_dir(&blank).unwrap();
     for (name, text) in [("Makefile", MAKEFILE), ("Kconfig", KCONFIG)] {
         std::fs::write(blank.join(name), text).unwrap();
     }
     let text = error(KernelSource::WorkingTree(blank)).await;
-    assert!(text.starts_with("DIR/a b: kernels cannot be built at a path with blanks"), "{text}");
+    assert!(text.starts_with("DIR/a b: kernels cannot be built at a path with spaces"), "{text}");
 }
 
 #[tokio::test]

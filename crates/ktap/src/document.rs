@@ -158,7 +158,7 @@ impl Case {
         match &self.result {
             CaseResult::Passed => None,
             CaseResult::Skipped(reason) | CaseResult::ExpectedFailure(reason) => Some(reason.clone()),
-            CaseResult::NoResult => Some("it began and printed no result".into()),
+            CaseResult::NoResult => Some("it started but printed no result".into()),
             CaseResult::Failed(Some(reason)) => Some(reason.clone()),
             CaseResult::Failed(None) => {
                 let reports_error = |line: &&String| {

@@ -209,7 +209,7 @@ fn escape(attempt: sandbox::Attempt) -> Finding {
     let remedy = "do not build branches of other people on this host; report it with the output of \
                   bwrap --version and uname -r"
         .into();
-    Finding { what, health: Health::Fail, found: format!("does not hold: {}", attempt.claim), remedy }
+    Finding { what, health: Health::Fail, found: format!("not effective: {}", attempt.claim), remedy }
 }
 
 /// The space for a checkout, its objects, a kernel and a root image, in bytes.
@@ -268,7 +268,7 @@ mod tests {
         let attempt = |held| sandbox::Attempt { name: "network", claim: "no network", held };
         assert_eq!(escape(attempt(true)).health, Health::Ok);
         let broke = escape(attempt(false));
-        assert_eq!((broke.health, broke.found.as_str()), (Health::Fail, "does not hold: no network"));
+        assert_eq!((broke.health, broke.found.as_str()), (Health::Fail, "not effective: no network"));
     }
 
     #[test]

@@ -69,8 +69,8 @@ pub enum LiveError {
         /// What is wrong.
         what: String,
     },
-    /// It does not answer.
-    #[error("the VM of {out} (ktest process {pid}) does not answer: {what}")]
+    /// It does not respond.
+    #[error("the VM of {out} (ktest process {pid}) does not respond: {what}")]
     Silent {
         /// The output directory.
         out: PathBuf,
@@ -208,7 +208,7 @@ mod tests {
         live.sysrq(out.path(), 't').await.unwrap();
         assert_eq!(inputs.recv().await, Some(SessionInput::Sysrq('t')));
         let error = live.monitor(out.path(), "info status").await.unwrap_err();
-        assert!(error.to_string().contains("does not answer"), "{error}");
+        assert!(error.to_string().contains("does not respond"), "{error}");
         drop(published);
         assert!(matches!(Live::find(out.path()).await, Err(LiveError::None(_))));
         task.abort();

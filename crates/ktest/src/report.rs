@@ -238,7 +238,7 @@ impl Reporter {
                 self.line(&format!("{test}{at}: {} subtest{s}", subtests.len()));
             }
             Event::KernelWanted { .. } | Event::Log { .. } | Event::Heartbeat => {}
-            Event::BuildStarted => self.spinner("kernel: looking for it"),
+            Event::BuildStarted => self.spinner("kernel: searching the store"),
             Event::Phase { what } => self.step(what),
             Event::BuildProgress { done, total } => self.objects(*done, *total),
             Event::KernelReady { kernel, cached, fetched, duration_ms, .. } => {

@@ -169,7 +169,8 @@ async fn a_file_with_its_own_kernel() {
     let Some((_, Verdict::FailedToRun { reason })) = summary.verdicts.first() else {
         panic!("it cannot run: {:?}", summary.verdicts)
     };
-    let end = "/kernel: no built kernel for x86_64 in this folder; build one there, or use -k debian/trixie";
+    let end =
+        "/kernel: no built kernel for x86_64 in this directory; build one there, or use -k debian/trixie";
     assert!(reason.ends_with(end), "{reason}");
     assert_eq!(summary.exit_code(), 125);
 }

@@ -23,13 +23,13 @@ fn is_plain(text: &str) -> bool {
 
 fn plain(kind: &'static str, text: &str) -> Result<(), NameError> {
     if text.len() > 100 {
-        return Err(bad(kind, text, "it has at most 100 characters"));
+        return Err(bad(kind, text, "it must have at most 100 characters"));
     }
     if !is_plain(text) {
         return Err(bad(
             kind,
             text,
-            "it is letters, digits and . _ + -, does not begin with . or -, and does not end in . or .lock",
+            "use letters, digits and . _ + -; it must not begin with . or -, or end in . or .lock",
         ));
     }
     Ok(())
@@ -58,7 +58,11 @@ impl FromStr for GroupName {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         if text.is_empty() || text.len() > 200 || text.chars().any(char::is_control) {
-            return Err(bad("a test group name", text, "it has 1 to 200 bytes and no control characters"));
+            return Err(bad(
+                "a test group name",
+                text,
+                "it must have 1 to 200 bytes and no control characters",
+            ));
         }
         Ok(Self(text.into()))
     }
@@ -97,7 +101,11 @@ impl FromStr for UserName {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         if text.is_empty() || text.len() > 255 || text.chars().any(|c| c == '/' || c.is_control()) {
-            return Err(bad("a user name", text, "it has 1 to 255 bytes, no / and no control characters"));
+            return Err(bad(
+                "a user name",
+                text,
+                "it must have 1 to 255 bytes, no / and no control characters",
+            ));
         }
         Ok(Self(text.into()))
     }
@@ -120,7 +128,7 @@ impl FromStr for BranchName {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         if text.is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
-            return Err(bad("a branch name", text, "it has 1 to 255 bytes and no control characters"));
+            return Err(bad("a branch name", text, "it must have 1 to 255 bytes and no control characters"));
         }
         Ok(Self(text.into()))
     }
@@ -135,7 +143,7 @@ impl BranchName {
         Err(bad(
             "a branch name",
             text,
-            "it is letters, digits and . _ + - /, no part of it is empty, begins with . or - or ends in . or .lock",
+            "use letters, digits and . _ + - /; no part of it may be empty, begin with . or -, or end in . or .lock",
         ))
     }
 
@@ -174,7 +182,7 @@ impl FromStr for BranchRef {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         let Some((user, branch)) = text.split_once('/') else {
-            return Err(bad("a branch of a user", text, "it is written USER/BRANCH"));
+            return Err(bad("a branch of a user", text, "write USER/BRANCH"));
         };
         Ok(Self { user: user.parse()?, branch: branch.parse()? })
     }

@@ -19,13 +19,13 @@ impl FromStr for RefName {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let kind = "a git ref";
         if text.is_empty() || text.len() > 200 {
-            return Err(bad(kind, text, "it has 1 to 200 bytes"));
+            return Err(bad(kind, text, "it must have 1 to 200 bytes"));
         }
         if text.chars().any(|c| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c)) {
             return Err(bad(
                 kind,
                 text,
-                "it has no white space, control characters or any of ~ ^ : ? * [ \\",
+                "it must not contain white space, control characters or any of ~ ^ : ? * [ \\",
             ));
         }
         let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
@@ -35,10 +35,10 @@ impl FromStr for RefName {
             || text.contains("@{")
             || text.ends_with('.')
         {
-            return Err(bad(kind, text, "it does not begin with -, end in . or contain .. or @{"));
+            return Err(bad(kind, text, "it must not begin with -, end in . or contain .. or @{"));
         }
         if text.split('/').any(bad_part) {
-            return Err(bad(kind, text, "no part of it is empty, begins with a dot or ends in .lock"));
+            return Err(bad(kind, text, "no part of it may be empty, begin with a dot or end in .lock"));
         }
         Ok(Self(text.into()))
     }
@@ -54,32 +54,32 @@ impl FromStr for Remote {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let kind = "a git remote";
         if text.is_empty() || text.len() > 1000 {
-            return Err(bad(kind, text, "it has 1 to 1000 bytes"));
+            return Err(bad(kind, text, "it must have 1 to 1000 bytes"));
         }
         if text.starts_with('-') || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(bad(
                 kind,
                 text,
-                "it does not begin with - and has no white space or control characters",
+                "it must not begin with - or contain white space or control characters",
             ));
         }
         if text.contains("::") && !text.contains("://") {
             return Err(bad(
                 kind,
                 text,
-                "remote helpers (ext::, fd::...) are not used; give a URL or a path",
+                "remote helpers (ext::, fd::...) are not supported; give a URL or a path",
             ));
         }
         if let Some((scheme, _)) = text.split_once("://")
             && !["https", "http", "git", "ssh", "file", "git+ssh", "ssh+git"].contains(&scheme)
         {
-            return Err(bad(kind, text, "its URL scheme is one of https, http, git, ssh, file"));
+            return Err(bad(kind, text, "its URL scheme must be one of https, http, git, ssh, file"));
         }
         // Old versions of git pass the host of `ssh://-oProxyCommand=...` to ssh as an option.
         let host = text.split_once("://").map_or(text, |(_, rest)| rest);
         let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
         if host.starts_with('-') {
-            return Err(bad(kind, text, "its host does not begin with -"));
+            return Err(bad(kind, text, "its host must not begin with -"));
         }
         Ok(Self(text.into()))
     }

@@ -86,10 +86,10 @@ impl FromStr for CommitId {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let kind = "a full commit id";
         if text.len() != 40 && text.len() != 64 {
-            return Err(bad(kind, text, "it has 40 or 64 digits"));
+            return Err(bad(kind, text, "it must have 40 or 64 digits"));
         }
         if !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-            return Err(bad(kind, text, "its digits are 0-9 and a-f"));
+            return Err(bad(kind, text, "its digits must be 0-9 or a-f"));
         }
         Ok(Self(text.into()))
     }
@@ -115,17 +115,17 @@ impl FromStr for TestPath {
         let kind = "a test file";
         let path = text.strip_suffix(".ktest").unwrap_or(text);
         if path.is_empty() || path.len() > 200 {
-            return Err(bad(kind, text, "a path has 1 to 200 characters"));
+            return Err(bad(kind, text, "it must have 1 to 200 characters"));
         }
         if path.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
             return Err(bad(
                 kind,
                 text,
-                "it is relative to tests/, and no part of it is empty or begins with a dot",
+                "it must be relative to tests/, and no part of it may be empty or begin with a dot",
             ));
         }
         if !path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c)) {
-            return Err(bad(kind, text, "its characters are letters, digits and / . _ - +"));
+            return Err(bad(kind, text, "use letters, digits and / . _ - +"));
         }
         Ok(Self(path.into()))
     }
@@ -155,13 +155,13 @@ impl FromStr for SubtestName {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let kind = "a subtest";
         if text.is_empty() || text.len() > 150 {
-            return Err(bad(kind, text, "a name has 1 to 150 bytes"));
+            return Err(bad(kind, text, "it must have 1 to 150 bytes"));
         }
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(bad(kind, text, "it has no white space and no control characters"));
+            return Err(bad(kind, text, "it must not contain white space or control characters"));
         }
         if text.starts_with(['-', '.', '/']) || text.split('/').any(|part| part == "..") {
-            return Err(bad(kind, text, "it does not begin with - . or / and has no part .."));
+            return Err(bad(kind, text, "it must not begin with -, . or / or have a part .."));
         }
         Ok(Self(text.into()))
     }
@@ -185,10 +185,10 @@ impl FromStr for HostName {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let kind = "a host name";
         if text.is_empty() || text.len() > 253 || text.starts_with(['-', '.']) {
-            return Err(bad(kind, text, "it has 1 to 253 characters and does not begin with - or ."));
+            return Err(bad(kind, text, "it must have 1 to 253 characters and must not begin with - or ."));
         }
         if !text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
-            return Err(bad(kind, text, "its characters are letters, digits and . _ -"));
+            return Err(bad(kind, text, "use letters, digits and . _ -"));
         }
         Ok(Self(text.into()))
     }
@@ -205,7 +205,7 @@ impl FromStr for KernelId {
         if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
             Ok(Self(text.into()))
         } else {
-            Err(bad("a kernel id", text, "it is 64 lower-case hexadecimal digits"))
+            Err(bad("a kernel id", text, "it must be 64 lower-case hexadecimal digits"))
         }
     }
 }
@@ -236,7 +236,7 @@ impl FromStr for StoreKernel {
         if ok {
             Ok(Self(text.into()))
         } else {
-            Err(bad("a store kernel", text, "it is parts of letters, digits and . _ - + joined by /"))
+            Err(bad("a store kernel", text, "use parts of letters, digits and . _ - +, separated by /"))
         }
     }
 }
@@ -255,7 +255,11 @@ impl FromStr for PackageName {
         if ok {
             Ok(Self(text.into()))
         } else {
-            Err(bad("a package", text, "it is letters, digits and + - . : and begins with a letter or digit"))
+            Err(bad(
+                "a package",
+                text,
+                "use letters, digits and + - . :; it must begin with a letter or digit",
+            ))
         }
     }
 }
@@ -275,12 +279,16 @@ impl TryFrom<BTreeMap<String, String>> for Env {
                     return Err(bad(
                         "an env key or value",
                         text,
-                        "it has no white space, control characters, = , or @",
+                        "it must not contain white space, control characters, = , or @",
                     ));
                 }
             }
             if value.contains('/') && value.split('/').any(|part| ["", ".", ".."].contains(&part)) {
-                return Err(bad("an env value", value, "a path in it is relative and has no part . or .."));
+                return Err(bad(
+                    "an env value",
+                    value,
+                    "a path in it must be relative and must not have a part . or ..",
+                ));
             }
             let shell_name = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
                 && key.bytes().next().is_some_and(|b| !b.is_ascii_digit());
@@ -288,7 +296,7 @@ impl TryFrom<BTreeMap<String, String>> for Env {
                 return Err(bad(
                     "an env key",
                     key,
-                    "it is letters, digits and _, and does not begin with a digit",
+                    "use letters, digits and _; it must not begin with a digit",
                 ));
             }
         }
@@ -327,13 +335,13 @@ impl FromStr for ResultKey {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let kind = "a result key";
         if text.is_empty() || text.len() > 255 {
-            return Err(bad(kind, text, "it has 1 to 255 bytes"));
+            return Err(bad(kind, text, "it must have 1 to 255 bytes"));
         }
         if text.starts_with('.') || text.chars().any(|c| c == '/' || c.is_control() || c.is_whitespace()) {
             return Err(bad(
                 kind,
                 text,
-                "it does not begin with a dot and has no /, white space or control characters",
+                "it must not begin with a dot or contain /, white space or control characters",
             ));
         }
         Ok(Self(text.into()))

@@ -146,7 +146,7 @@ pub struct TestOrder {
     /// Share objects, the compiler cache and kernels only with runs of this trust domain.
     #[arg(long, value_name = "NAME")]
     pub trust_domain: Option<TrustDomain>,
-    /// Rebuild one kernel in N from nothing and compare the images; 0: none.
+    /// Rebuild one kernel in N from scratch and compare the images; 0: none.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub verify_builds: u32,
 }
@@ -264,7 +264,7 @@ pub struct RunOrder {
     /// With --events: before building a kernel, print its name and wait for a line on standard input.
     #[arg(long, requires = "events")]
     pub ask_kernel: bool,
-    /// Print the QEMU command instead of running it. The kernel is built nevertheless.
+    /// Print the QEMU command instead of running it. The kernel is still built.
     #[arg(long)]
     pub dry_run: bool,
 }

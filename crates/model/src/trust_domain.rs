@@ -18,10 +18,10 @@ impl FromStr for TrustDomain {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let kind = "a trust domain";
         if text.is_empty() || text.len() > 500 || text.starts_with('-') {
-            return Err(bad(kind, text, "it has 1 to 500 bytes and does not begin with -"));
+            return Err(bad(kind, text, "it must have 1 to 500 bytes and must not begin with -"));
         }
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(bad(kind, text, "it has no white space or control characters"));
+            return Err(bad(kind, text, "it must not contain white space or control characters"));
         }
         Ok(Self(text.into()))
     }
@@ -65,7 +65,7 @@ impl FromStr for TrustScope {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         let found = Self::TABLE.iter().find(|(_, name)| *name == text).map(|(scope, _)| *scope);
-        found.ok_or_else(|| bad("a trust scope", text, "it is user, branch or all"))
+        found.ok_or_else(|| bad("a trust scope", text, "use user, branch or all"))
     }
 }
 

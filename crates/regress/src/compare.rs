@@ -87,7 +87,7 @@ pub const KINDS: [KindRow; 9] = {
         row(Fixed, "fixed", Better, ExplainedBy::Base),
         row(StillFailing, "failing on both sides", Worse, ExplainedBy::Head),
         row(Stopped, "no longer run", Doubtful, ExplainedBy::Head),
-        row(Resumed, "run again and passing", Better, ExplainedBy::Base),
+        row(Resumed, "now run and passing", Better, ExplainedBy::Base),
         row(Slower, "much slower", Doubtful, ExplainedBy::Head),
         row(Gone, "only in the base", Neutral, ExplainedBy::Base),
         row(New, "only in the head", Neutral, ExplainedBy::Head),

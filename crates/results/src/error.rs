@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory of the results is missing.
-    #[error("{}: no results here; set output_dir (or --output-dir) to the folder ci-daemon writes to", .0.display())]
+    #[error("{}: no results here; set output_dir (or --output-dir) to the directory that ci-daemon writes to", .0.display())]
     NoResults(PathBuf),
     /// An operation on a file failed.
     #[error("{}: cannot {doing}: {source}", path.display())]

@@ -152,7 +152,9 @@ fn published(reader: &Reader, disk: &Disk, commit: &CommitId) -> Result<(CommitS
     let folder = folder::read(&reader.layout, commit)?;
     if let Some(error) = damaged {
         // Keep the damaged file for an inspection.
-        tracing::warn!("{error}; kept as .store/damaged.{commit}.capnp, the commit's folder is used");
+        tracing::warn!(
+            "{error}; kept as .store/damaged.{commit}.capnp, the files in the directory of the commit are used"
+        );
         let path = reader.layout.blob(commit);
         let kept = reader.layout.private().join(format!("damaged.{commit}.capnp"));
         disk.rename(&path, &kept, Durable::No).map_err(Error::io("set aside", &path))?;
@@ -232,7 +234,7 @@ fn add(batch: &mut Batch<'_>, found: &Found) -> rusqlite::Result<()> {
 
 fn durations(db: &mut Database, reader: &Reader, journal: &Replay, imported: &mut Imported) -> Result<()> {
     let blob = reader.durations_blob().unwrap_or_else(|error| {
-        tracing::warn!("{error}; the durations begin anew");
+        tracing::warn!("{error}; the mean durations are counted from zero");
         crate::codec::DurationsBlob::default()
     });
     let mark = blob.mark;

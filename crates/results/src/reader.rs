@@ -90,7 +90,7 @@ impl Reader {
             Ok(None) => folder::read(&self.layout, commit),
             Err(error) => match folder::read(&self.layout, commit)? {
                 Some(results) if !results.entries.is_empty() => {
-                    tracing::warn!("{error}; showing what the commit's folder holds");
+                    tracing::warn!("{error}; using the files in the directory of the commit");
                     Ok(Some(results))
                 }
                 _ => Err(error),

@@ -8,7 +8,8 @@
 pub mod terminal;
 pub mod xml;
 
-use std::fmt::Display;
+use std::error::Error;
+use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -74,6 +75,25 @@ pub fn error(program: &str, text: impl Display) {
     message(format_args!("{style}{program}:{style:#} {text}"));
 }
 
+/// An error with its causes, on one line. A cause that the text before it has already is left out.
+#[derive(Debug)]
+pub struct WithCauses<'a>(pub &'a (dyn Error + 'static));
+
+impl Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut text = self.0.to_string();
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            let message = error.to_string();
+            if !text.contains(&message) {
+                text = format!("{text}: {message}");
+            }
+            cause = error.source();
+        }
+        f.write_str(&text)
+    }
+}
+
 /// Prints a line to standard error. Ignores failures, which cannot be reported.
 pub fn message(text: impl Display) {
     let _ = writeln!(anstream::stderr().lock(), "{}", terminal::text(&text.to_string()));
@@ -82,6 +102,20 @@ pub fn message(text: impl Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Outer {
+        text: &'static str,
+        source: io::Error,
+    }
+
+    #[test]
+    fn a_cause_is_printed_once() {
+        let shown = |text| WithCauses(&Outer { text, source: io::Error::other("disk full") }).to_string();
+        assert_eq!(shown("cannot write x"), "cannot write x: disk full");
+        assert_eq!(shown("cannot write x: disk full"), "cannot write x: disk full");
+    }
 
     #[test]
     fn a_closed_pipe_is_not_an_error() {

@@ -178,7 +178,7 @@ impl TestFile {
                 request.carry_out(&env.deps_dir).await.map_err(request_error)?;
             }
         }
-        Err(self.call_error(call.name, &format!("it asks for more than {MAX_CLONES} repositories")))
+        Err(self.call_error(call.name, &format!("it requires more than {MAX_CLONES} repositories")))
     }
 
     async fn in_sandbox(

@@ -78,7 +78,9 @@ fn parse(text: &str) -> Result<Vec<GitRequest>, String> {
             && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.+-".contains(c))
             && name != BUILT;
         if !sound {
-            return Err(wrong("the directory is a name of letters, digits and _ . + -, and not built"));
+            return Err(wrong(
+                "the directory must be a name of letters, digits and _ . + -, other than built",
+            ));
         }
         let url = url.parse().map_err(|error: model::NameError| wrong(&error.to_string()))?;
         requests.push(GitRequest { url, name: name.into() });

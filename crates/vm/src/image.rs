@@ -136,7 +136,7 @@ pub enum ImageError {
     #[error("{0:?} is not the name of a package or suite")]
     Name(String),
     /// A path that other programs do not accept.
-    #[error("{0:?} is not UTF-8; use another folder")]
+    #[error("{0:?} is not UTF-8; use another directory")]
     Path(PathBuf),
     /// A program failed.
     #[error("{what} failed: {complaint}")]
@@ -277,7 +277,7 @@ async fn lock(file: &Path, progress: &mut dyn FnMut(&str)) -> Result<Lock, Image
     if let Some(lock) = Lock::try_acquire(file, "builds the image")? {
         return Ok(lock);
     }
-    progress("another ktest builds the same image; waiting for it");
+    progress("another ktest is building the same image; waiting for it");
     Ok(Lock::acquire(file, "builds the image", |_| {}).await?)
 }
 
@@ -335,8 +335,8 @@ mod tests {
             PathBuf::from(std::env::var_os("KTEST_TEST_IMAGE").expect("KTEST_TEST_IMAGE names a folder"));
         let spec = ImageSpec::standard(Arch::native().unwrap());
         let start = std::time::Instant::now();
-        let mut tell = |what: &str| println!("{:6.1} {what}", start.elapsed().as_secs_f64());
-        let image = find_or_create(&spec, &cache, &mut tell).await.unwrap();
+        let mut progress = |what: &str| println!("{:6.1} {what}", start.elapsed().as_secs_f64());
+        let image = find_or_create(&spec, &cache, &mut progress).await.unwrap();
         println!(
             "{:6.1} {} ({} MiB)",
             start.elapsed().as_secs_f64(),

@@ -57,7 +57,7 @@ pub async fn request(machine: &Machine, command: &str) -> String {
 /// most commands.
 pub async fn command(sockets: &Path, command: &str) -> std::io::Result<String> {
     let late =
-        |_| std::io::Error::other(format!("QEMU's monitor did not answer within {} s", LIMIT.as_secs()));
+        |_| std::io::Error::other(format!("QEMU's monitor did not respond within {} s", LIMIT.as_secs()));
     tokio::time::timeout(LIMIT, execute(&sockets.join(socket::QMP), command)).await.map_err(late)?
 }
 

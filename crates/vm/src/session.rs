@@ -56,7 +56,7 @@ pub enum SessionError {
     #[error("QEMU does not start the machine: {0}")]
     Refused(String),
     /// KVM stopped in the middle of the run. The guest may run under TCG.
-    #[error("KVM cannot run the guest any further: {0}")]
+    #[error("KVM cannot continue to run the guest: {0}")]
     Kvm(String),
 }
 

@@ -244,7 +244,7 @@ impl<'a> BatchRun<'a> {
                 }
                 () = tokio::time::sleep(silence(&self.state, remote)) => {
                     let limit = silence(&self.state, remote).as_secs();
-                    let reason = format!("ktest run printed nothing for {limit} s and was killed; is the process stopped, or a file system hung?");
+                    let reason = format!("ktest run printed nothing for {limit} s and was killed; the process may be stopped, or a file system may hang");
                     self.state.fail(None, reason);
                     break child.stop(GRACE).await;
                 }

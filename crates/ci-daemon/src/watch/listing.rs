@@ -307,7 +307,7 @@ mod tests {
         DIR/tests/t/bad.ktest list-tests: exit code 3: no such luck
         DIR/tests/t/gone.ktest: No such file or directory (os error 2); correct tests = [...] of its group or ktest_dir
         DIR/tests/t/none.ktest: it lists no subtests
-        DIR/tests/t/rubbish.ktest list-tests: "--help" is not a subtest: it does not begin with - . or / and has no part ..
+        DIR/tests/t/rubbish.ktest list-tests: "--help" is not a subtest: it must not begin with -, . or / or have a part ..
         "#);
         // Neither this process nor the next one lists the file again.
         listings.refresh(dir, &all, 5).await;

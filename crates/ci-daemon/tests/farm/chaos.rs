@@ -54,7 +54,7 @@ fn verdicts(data: &Path, commits: &[CommitId]) -> Verdicts {
 /// Checks that every verdict from before the kill is unchanged.
 fn nothing_lost(before: &Verdicts, after: &Verdicts) {
     for (job, verdict) in before {
-        assert_eq!(after.get(job), Some(verdict), "{job}: its verdict was lost or said anew");
+        assert_eq!(after.get(job), Some(verdict), "{job}: its verdict was lost or reported again");
     }
 }
 

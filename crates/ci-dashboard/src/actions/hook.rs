@@ -42,7 +42,7 @@ enum SignalError {
     NoProcess,
     #[error("process {pid} is {name:?}, not {DAEMON}")]
     OtherProcess { pid: u32, name: String },
-    #[error("process {pid} cannot be signalled")]
+    #[error("process {pid} cannot be signaled")]
     Process { pid: u32, source: rustix::io::Errno },
 }
 
@@ -69,7 +69,7 @@ impl Hook {
             match signal_daemon(reader) {
                 Ok(()) => accepted(),
                 Err(error) => {
-                    tracing::warn!("webhook call failed: {:#}", anyhow::Error::new(error));
+                    tracing::warn!("webhook call failed: {}", stdio::WithCauses(&error));
                     refusal(
                         StatusCode::SERVICE_UNAVAILABLE,
                         "no ci-daemon for these results runs on this host",

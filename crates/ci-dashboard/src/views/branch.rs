@@ -368,7 +368,7 @@ fn stopped_words(context: Context<'_>, entry: &BranchEntry, delta: &Delta) -> St
     let all = |count: usize| u32::try_from(count).is_ok_and(|count| count >= entry.counts.total());
     match (delta.stopped, delta.resumed) {
         (0, 0) => String::new(),
-        (0, resumed) => format!("▲ {} back", resumed.plural("test")),
+        (0, resumed) => format!("▲ {} can run again", resumed.plural("test")),
         (stopped, _) if all(stopped) => match reason(context, entry) {
             Some(reason) => format!("! no test could run: {}", cut(&reason, REASON_MAX)),
             None => "! no test could run".into(),

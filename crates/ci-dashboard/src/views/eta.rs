@@ -51,10 +51,10 @@ impl fmt::Display for EtaText {
         match self.0 {
             Eta::Done => f.write_str("done"),
             Eta::In { tests, time } if time.as_secs() < 60 => {
-                write!(f, "{tests} to go, less than a minute")
+                write!(f, "{tests} left, less than a minute")
             }
-            Eta::In { tests, time } => write!(f, "{tests} to go, about {}", Took(time)),
-            Eta::Stalled { tests } => write!(f, "{tests} to go, no usable slot"),
+            Eta::In { tests, time } => write!(f, "{tests} left, about {}", Took(time)),
+            Eta::Stalled { tests } => write!(f, "{tests} left, no usable slot"),
             Eta::Unknown => f.write_str("unknown (no history yet)"),
         }
     }
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn estimates_in_words() {
         let text = |eta| EtaText(eta).to_string();
-        assert_eq!(text(Eta::In { tests: 2, time: Duration::from_secs(700) }), "2 to go, about 11 min");
-        assert_eq!(text(Eta::In { tests: 2, time: Duration::from_secs(59) }), "2 to go, less than a minute");
+        assert_eq!(text(Eta::In { tests: 2, time: Duration::from_secs(700) }), "2 left, about 11 min");
+        assert_eq!(text(Eta::In { tests: 2, time: Duration::from_secs(59) }), "2 left, less than a minute");
     }
 }

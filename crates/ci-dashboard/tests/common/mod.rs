@@ -61,10 +61,16 @@ impl Farm {
 
 /// Newest first: not tested, fixes a test, does not build, breaks a test, good.
 pub fn commits() -> Vec<(CommitId, String)> {
-    ["ext4: say more", "ext4: mend the punch", "ext4: does not build", "ext4: punch faster", "Linux 6.1.27"]
-        .iter()
-        .map(|subject| (commit_id(subject), format!("{subject}\n\nFor a test.\n")))
-        .collect()
+    [
+        "ext4: print more details",
+        "ext4: fix the punch",
+        "ext4: does not build",
+        "ext4: punch faster",
+        "Linux 6.1.27",
+    ]
+    .iter()
+    .map(|subject| (commit_id(subject), format!("{subject}\n\nFor a test.\n")))
+    .collect()
 }
 
 /// `mira/ext4-testing` with the [`commits`], three tests each, and a running test at the second commit.

@@ -207,7 +207,7 @@ impl Answer for Wait {
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let short = text::paint(text::COMMIT, self.commit.short());
-        let state = if self.done { "done" } else { "a test failed, others are to come" };
+        let state = if self.done { "done" } else { "a test failed, others have no verdict yet" };
         writeln!(out, "{short} {}: {state}; {}", terminal::line(&self.subject), text::counts(&self.counts))?;
         let mut table = Table::default();
         for (status, remark, entries) in self.groups() {

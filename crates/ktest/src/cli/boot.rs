@@ -21,7 +21,7 @@ Examples:
   ktest boot -k debian/trixie                               boot a distribution's kernel
 From another terminal, while it runs: ktest ssh, gdb, kgdb, mon, sysrq.
 
-Exit codes: the command's; 0 without one; 2 usage error; 125 no kernel, or the guest did not come up.")]
+Exit codes: the command's; 0 without one; 2 usage error; 125 no kernel, or the guest did not boot.")]
 pub(super) struct BootArgs {
     /// Test file that declares the machine and the kernel [default: a plain machine].
     #[arg(value_name = "FILE.ktest", conflicts_with = "devices")]
@@ -63,7 +63,7 @@ pub(super) struct BootArgs {
     /// Build without bubblewrap. The source's Makefile can then use the network and read your files.
     #[arg(long)]
     no_sandbox: bool,
-    /// Print the QEMU command instead of running it. The kernel is built nevertheless.
+    /// Print the QEMU command instead of running it. The kernel is still built.
     #[arg(long)]
     dry_run: bool,
 }

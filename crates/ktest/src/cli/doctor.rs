@@ -15,7 +15,7 @@ Examples:
   ktest doctor -a aarch64              check for guests of another architecture
   ktest doctor --json | jq -r '.[] | select(.health == \"missing\") | .remedy'
 
-Exit codes: 0 this host can run tests; 1 something is missing, or the sandbox does not hold.")]
+Exit codes: 0 this host can run tests; 1 something is missing, or the sandbox is not effective.")]
 pub(super) struct DoctorArgs {
     /// Architecture of the guests [default: the host's].
     #[arg(short, long)]

@@ -123,7 +123,7 @@ struct SetupArgs {
 struct CheckArgs {
     #[command(flatten)]
     target: HostTarget,
-    /// As JSON: [{"what", "health": "ok"|"weak"|"missing", "found", "remedy"}].
+    /// Print JSON: [{"what", "health": "ok"|"weak"|"missing", "found", "remedy"}].
     #[arg(long)]
     json: bool,
 }
@@ -219,7 +219,7 @@ async fn setup(args: SetupArgs, cache: &Path) -> Result<u8, Failure> {
             let same = there.trim() == std::env::consts::ARCH;
             if !same {
                 stdio::line(format_args!(
-                    "{} is {}: install a ktest of that architecture there",
+                    "{} is {}: install ktest for that architecture on it",
                     args.target.host,
                     there.trim()
                 ))?;
@@ -315,7 +315,7 @@ pub(super) fn remote_order(test: &TestOrder) -> Result<(TestFile, PathBuf, Remot
 }
 
 /// Prints the output of a run on another host.
-pub(super) fn tell(output: Output<'_>) {
+pub(super) fn print_output(output: Output<'_>) {
     // If the reader has closed its end, this process will be stopped soon.
     match output {
         Output::Event(line) => drop(stdio::line(line)),
@@ -340,7 +340,7 @@ pub(super) fn ended(result: Result<Option<i32>, hosts::HostError>) -> u8 {
 
 fn infrastructure(what: String) {
     let event = Stamped { v: EVENT_VERSION, at_ms: 0, event: Event::Infrastructure { what } };
-    tell(Output::Event(&serde_json::to_string(&event).expect("events are plain data")));
+    print_output(Output::Event(&serde_json::to_string(&event).expect("events are plain data")));
 }
 
 async fn host_run(args: HostRunArgs, cache: &Path) -> Result<u8, Failure> {
@@ -359,7 +359,7 @@ async fn host_run(args: HostRunArgs, cache: &Path) -> Result<u8, Failure> {
         kernels: Kernels::of(cache).with_own(vec![ktest.into()]),
         arch: args.host_arch,
     };
-    Ok(ended(hosts::run::run(&job, &mut tell).await))
+    Ok(ended(hosts::run::run(&job, &mut print_output).await))
 }
 
 async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
@@ -396,7 +396,7 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
         cache_dir: args.remote_cache_dir,
         task: Task { linux_repo: absolute(&linux_repo)?, tests_dir: file.ktest_dir, out, order },
     };
-    Ok(ended(hosts::slurm::run(&job, &mut tell).await))
+    Ok(ended(hosts::slurm::run(&job, &mut print_output).await))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ Examples:
 From another terminal, while it runs: ktest ssh, gdb, kgdb, mon, sysrq.
 
 Exit codes: 0 all passed or not run; 1 a test failed; 2 usage error; 125 no verdict (no build, no VM).
-`git bisect run ktest run ...` understands them.
+They are the codes that `git bisect run` expects.
 
 Several files share one kernel if their requirements do not contradict each other (see ktest plan).")]
 pub(super) struct RunArgs {

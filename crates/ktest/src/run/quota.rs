@@ -112,7 +112,11 @@ pub(super) fn disk_full(dir: &Path) -> Option<String> {
     let stat = statvfs(dir).ok()?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     (free < LEAST_FREE).then(|| {
-        format!("{}: No space left on device but {} MiB; free some space", dir.display(), free >> 20)
+        format!(
+            "{}: No space left on device (only {} MiB are free); free some space",
+            dir.display(),
+            free >> 20
+        )
     })
 }
 

@@ -134,7 +134,7 @@ fn nearest(name: &SubtestName, listed: &[SubtestName]) -> String {
     let shown = names.iter().take(NAMED).map(|name| name.as_str()).collect::<Vec<_>>().join(" ");
     match listed.len() {
         ..=NAMED => format!("the file lists: {shown}"),
-        all => format!("the nearest of its {all}: {shown}; to print all: ktest list"),
+        all => format!("the closest of its {all} subtests: {shown}; to print all: ktest list"),
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
         let many: Vec<String> = (1..=832).map(|n| format!("generic/{n:03}")).collect();
         let many = names(&many.iter().map(String::as_str).collect::<Vec<_>>());
         let message = text("generic/833", &many);
-        assert!(message.starts_with("the nearest of its 832: generic/"), "{message}");
+        assert!(message.starts_with("the closest of its 832 subtests: generic/"), "{message}");
         assert!(message.ends_with("; to print all: ktest list") && message.len() < 150, "{message}");
     }
 }

@@ -185,7 +185,7 @@ fn compress_into(mut file: File, out: &mut Vec<u8>) -> std::io::Result<u64> {
         std::io::copy(&mut (&mut file).take(LOG_MAX), &mut encoder)?;
     } else {
         std::io::copy(&mut (&mut file).take(LOG_MAX / 2), &mut encoder)?;
-        writeln!(encoder, "\n\n[... {} bytes left out here ...]\n", size - LOG_MAX)?;
+        writeln!(encoder, "\n\n[... {} bytes omitted here ...]\n", size - LOG_MAX)?;
         file.seek(SeekFrom::Start(size - LOG_MAX / 2))?;
         std::io::copy(&mut file.take(LOG_MAX / 2), &mut encoder)?;
     }

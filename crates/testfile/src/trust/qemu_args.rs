@@ -252,7 +252,7 @@ fn check(rule: Value, value: &str) -> Result<(), String> {
         // A key without a value is switched on. The first word can also be a kind: `-cpu host`.
         let key_name = key_name.or((!first).then_some(content));
         if key_name.is_some_and(|key| HOST_KEYS.contains(&key)) || content.contains('/') {
-            return Err(format!("{property:?} names something of the host"));
+            return Err(format!("{property:?} refers to the host"));
         }
         match rule {
             Value::Kinds(kinds) if first => {
@@ -265,7 +265,7 @@ fn check(rule: Value, value: &str) -> Result<(), String> {
                 }
             }
             Value::Kinds(_) if matches!(key, Some("driver" | "qom-type")) => {
-                return Err(format!("{property:?} names the kind a second time"));
+                return Err(format!("{property:?} gives the type a second time"));
             }
             Value::Keys(keys) => {
                 let allowed = match key {
@@ -273,7 +273,7 @@ fn check(rule: Value, value: &str) -> Result<(), String> {
                     None => content.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)),
                 };
                 if !allowed {
-                    return Err(format!("of its properties use {}", keys.join(" ")));
+                    return Err(format!("allowed properties: {}", keys.join(" ")));
                 }
             }
             Value::None | Value::Kinds(_) | Value::Properties => {}
@@ -405,7 +405,7 @@ mod tests {
     fn the_refusal_names_the_argument_and_what_to_do() {
         assert_eq!(
             why("-device edu,romfile=x").unwrap(),
-            "-device edu,romfile=x: \"romfile=x\" names something of the host"
+            "-device edu,romfile=x: \"romfile=x\" refers to the host"
         );
         assert_eq!(
             why("-object secret,id=x").unwrap(),

@@ -1,6 +1,6 @@
-# The guest that tells whether KVM runs guests on this host (accel.rs): a boot sector that goes to long mode and executes
-# there what a kernel executes early and what a KVM that emulates instead of running is known to lack. It ends by writing
-# 0x10 to the port of isa-debug-exit; whatever else happens, it does not get there.
+# The guest that checks whether KVM runs guests on this host (accel.rs): a boot sector that enters long mode and executes
+# the instructions of an early boot, and those that a KVM which emulates instead of executing is known to lack. At the end
+# it writes 0x10 to the port of isa-debug-exit; after any error it does not reach this write.
 #
 #     as -o probe.o probe.s && ld -m elf_x86_64 -Ttext 0x7c00 --oformat binary -o probe.bin probe.o
 	.set	TABLES, 0x1000			# PML4, then one table of each further level

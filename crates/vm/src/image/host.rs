@@ -109,7 +109,7 @@ impl Host {
                  usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
             )
         } else {
-            "users may not create user namespaces on this host; apt-get install fakechroot, or allow them with sysctl"
+            "users cannot create user namespaces on this host; apt-get install fakechroot, or allow them with sysctl"
                 .into()
         };
         Err(ImageError::Rights(problem))
@@ -156,7 +156,7 @@ mod tests {
         let error = |host: Host| host.mode().unwrap_err().to_string();
         insta::assert_snapshot!(error(Host { newuidmap: false, ..host() }), @"this user cannot build an image: newuidmap is missing; apt-get install uidmap");
         insta::assert_snapshot!(error(Host { subordinate_ids: false, ..host() }), @"this user cannot build an image: kim has no subordinate ids; as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 kim");
-        insta::assert_snapshot!(error(Host { namespaces: false, ..host() }), @"this user cannot build an image: users may not create user namespaces on this host; apt-get install fakechroot, or allow them with sysctl");
+        insta::assert_snapshot!(error(Host { namespaces: false, ..host() }), @"this user cannot build an image: users cannot create user namespaces on this host; apt-get install fakechroot, or allow them with sysctl");
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl Machine {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MachineError {
     /// More disks than the bus supports.
-    #[error("{disks} disks asked for, storage bus {bus} takes {}", bus.capacity())]
+    #[error("{disks} disks requested, storage bus {bus} supports {}", bus.capacity())]
     TooManyDisks {
         /// The number of disks.
         disks: usize,
@@ -145,7 +145,7 @@ pub enum MachineError {
         bus: StorageBus,
     },
     /// A path that QEMU's option syntax cannot express.
-    #[error("path {0:?} is not UTF-8; QEMU options cannot carry it")]
+    #[error("path {0:?} is not UTF-8; it cannot be passed to QEMU")]
     Path(PathBuf),
 }
 

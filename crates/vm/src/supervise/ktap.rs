@@ -104,7 +104,7 @@ impl KtapConsole {
             CaseResult::Failed(reason) => {
                 Verdict::Failed { reason: reason.unwrap_or_else(|| "not ok".into()) }
             }
-            CaseResult::NoResult => Verdict::Failed { reason: "it began and printed no result".into() },
+            CaseResult::NoResult => Verdict::Failed { reason: "it started but printed no result".into() },
         };
         (verdict, log)
     }
@@ -114,7 +114,7 @@ impl KtapConsole {
 fn case_request(rest: &str) -> Option<KtapRequest> {
     let mut parts = rest.splitn(3, ' ');
     let (name, word) = (parts.next()?.to_owned(), parts.next()?);
-    let reason = parts.next().unwrap_or("no producer printed this case").to_owned();
+    let reason = parts.next().unwrap_or("this case was not printed").to_owned();
     let missing = match word {
         "skip" => Verdict::NotRun { reason },
         "fail" => Verdict::Failed { reason },

@@ -269,7 +269,7 @@ impl Supervisor {
             return actions;
         }
         if let VmState::Running(running) = std::mem::replace(&mut self.state, VmState::BetweenSubtests) {
-            let reason = format!("ended without a verdict: {name} began");
+            let reason = format!("ended without a verdict: {name} started");
             actions.push(running.finish(Verdict::Failed { reason }, now));
         }
         self.pending.remove(&name);
@@ -416,11 +416,11 @@ impl Supervisor {
         match end {
             VmEnd::Died(cause) => VmOutcome::Infrastructure(cause),
             VmEnd::Guest => VmOutcome::NoBoot {
-                reason: "the guest powered off or reset before it was up".into(),
+                reason: "the guest powered off or reset before it had booted".into(),
                 crashed: false,
             },
             VmEnd::Killed => VmOutcome::NoBoot {
-                reason: format!("the guest was not up after {} s", self.limits.boot.as_secs()),
+                reason: format!("the guest did not boot within {} s", self.limits.boot.as_secs()),
                 crashed: false,
             },
         }

@@ -231,7 +231,7 @@ fn a_subtest_that_ends_without_a_verdict_fails() {
     let mut vm2 = vm(&["a", "b"]);
     vm2.print("========= TEST   a", at(2));
     let shown = show(&vm2.print("========= TEST   b", at(3)));
-    assert!(shown.starts_with("a Failed { reason: \"ended without a verdict: b began\" }"), "{shown}");
+    assert!(shown.starts_with("a Failed { reason: \"ended without a verdict: b started\" }"), "{shown}");
     assert!(shown.ends_with("Started(\"b\")"), "{shown}");
 }
 
@@ -273,7 +273,7 @@ fn boots_that_fail() {
     let ending = silent.ended(VmEnd::Killed, at(60)).1;
     assert_eq!(
         ending,
-        VmOutcome::NoBoot { reason: "the guest was not up after 60 s".into(), crashed: false }
+        VmOutcome::NoBoot { reason: "the guest did not boot within 60 s".into(), crashed: false }
     );
 
     let mut panics = Supervisor::new([name("a")], LIMITS, without_token(), at(0));

@@ -265,7 +265,7 @@ fn present(url: &Url, response: Response) -> Result<Option<Response>, Problem> {
             let reason = error_of(&bytes).map(|reason| format!(": {reason}")).unwrap_or_default();
             Err(Problem::Remote {
                 url: address.to_string(),
-                reason: format!("the server answers {status}{reason}"),
+                reason: format!("the server responded with {status}{reason}"),
             })
         }
     }

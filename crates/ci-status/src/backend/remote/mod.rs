@@ -71,7 +71,7 @@ impl Remote {
                 }
                 let reason = http::error_of(&body.bytes);
                 let reason =
-                    reason.unwrap_or_else(|| format!("the answer is not the JSON of a dashboard: {error}"));
+                    reason.unwrap_or_else(|| format!("the response is not the JSON of a dashboard: {error}"));
                 Err(Problem::Remote { url: body.url, reason })
             }
         }

@@ -8,7 +8,7 @@ struct Duration {
   passed @3 :UInt64;
   failed @4 :UInt64;
 
-  meanMs @5 :UInt64;        # ours; 0: take duration
+  meanMs @5 :UInt64;        # added by ktest-ci; 0: use duration
 }
 
 struct Durations {

@@ -19,7 +19,7 @@ struct TestResult {
 
   durationMs @4 :UInt64;    # 0: use duration
   reason @5 :Text;
-  crash @6 :Text;           # the crash's title
+  crash @6 :Text;           # the crash title
   run @7 :UInt32;           # 1 + index into TestResults.runs; 0: unknown
   attempt @8 :UInt32;       # the number of the decisive attempt; 0: 1
   logBytes @9 :UInt64;      # of the plain log
@@ -63,7 +63,7 @@ struct TestResults {
   unknown @10 :UInt32;
   totalMs @11 :UInt64;      # sum of the durations
   keysHash @12 :UInt64;     # of the names, in order: equal hash, same names; 0: these summary fields are not filled
-  statuses @13 :Data;       # one byte an entry, in order
+  statuses @13 :Data;       # one byte per entry, in order
   durationsMs @14 :List(UInt32);
   runs @15 :List(Run);
 }

@@ -11,7 +11,7 @@ use http_server::{Limits, Proxies, Proxy};
 use results::Reader;
 use tracing_subscriber::EnvFilter;
 
-use crate::actions::{Actions, Hook, Rerun, Token};
+use crate::actions::{Actions, Rerun, Token, Webhook};
 use crate::http::{PublicAddress, cgi};
 use crate::problem::Problem;
 use crate::route::{self, ROOTS};
@@ -156,14 +156,14 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
     }
     let token = |file: &Option<PathBuf>| file.as_deref().map(Token::from_file).transpose();
     let actions = Actions {
-        hook: token(&arguments.hook_token_file)?.map(Hook::new),
+        hook: token(&arguments.hook_token_file)?.map(Webhook::new),
         rerun: token(&arguments.rerun_token_file)?.map(Rerun::new),
     };
     let limits = arguments.limits();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // Handlers can occupy all slots; the remaining threads read the files of responses.
-        .max_blocking_threads(Limits::default().slots + FILE_THREADS)
+        // Handlers can occupy all permits; the remaining threads read the files of responses.
+        .max_blocking_threads(Limits::default().handlers + FILE_THREADS)
         .build()
         .context("cannot start the server's threads")?;
     runtime.block_on(async {

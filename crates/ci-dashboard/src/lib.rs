@@ -18,7 +18,7 @@ mod store;
 mod testfiles;
 mod views;
 
-pub use crate::actions::{Actions, Hook, Rerun, Token};
+pub use crate::actions::{Actions, Rerun, Token, Webhook};
 pub use crate::http::cgi::is_cgi;
 pub use crate::http::{Body, Encoded, MountError, PublicAddress, Request, Response};
 pub use crate::serve::serve;

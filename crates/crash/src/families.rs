@@ -4,7 +4,22 @@
 //! suffixes, following the kernel's naming conventions, so that they match functions of other versions too.
 //! [`crate::names`] explains the notation.
 
-use crate::noise::Noise;
+/// The reports for which a family is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Noise {
+    /// All reports.
+    Usual,
+    /// All reports, except [`Noise::Context`].
+    Entry,
+    /// Reports of a context that does not allow what a function does: the entry of the kernel may be wrong itself.
+    Context,
+    /// Reports of tasks that wait, in addition to [`Noise::Usual`].
+    Waiting,
+    /// Reports of memory leaks, in addition to [`Noise::Usual`].
+    Allocating,
+    /// Reports of the object debugger, in addition to [`Noise::Usual`].
+    Object,
+}
 
 /// Functions that are skipped for the same reason.
 pub(crate) struct Family {

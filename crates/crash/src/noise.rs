@@ -5,28 +5,11 @@
 
 use std::sync::LazyLock;
 
-use crate::families::{FAMILIES, Family};
+use crate::families::{FAMILIES, Family, Noise};
 use crate::names::Names;
 use crate::title::canonical;
 
-/// The reports in which a family is skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Noise {
-    /// All reports.
-    Usual,
-    /// All reports, except [`Noise::Context`].
-    Entry,
-    /// Reports of a context that does not allow what a function does: the kernel's entry code itself may be at fault.
-    Context,
-    /// Reports of tasks that wait; also skips the families of [`Noise::Usual`].
-    Waiting,
-    /// Reports of memory leaks; also skips the families of [`Noise::Usual`].
-    Allocating,
-    /// Reports of the object debugger; also skips the families of [`Noise::Usual`].
-    Object,
-}
-
-/// The rows of all families, with the family of each row.
+/// The rows of all families, and the family of each.
 static TABLE: LazyLock<(Names, Vec<&'static Family>)> = LazyLock::new(|| {
     let rows = || FAMILIES.iter().flat_map(|family| family.rows.iter().map(move |row| (*row, family)));
     (Names::new(rows().map(|(row, _)| row)), rows().map(|(_, family)| family).collect())

@@ -10,9 +10,10 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::families::Noise;
 use crate::frame::{self, Frame, FrameKind};
 use crate::log::{has_run, lines};
-use crate::noise::{Noise, is_noise};
+use crate::noise::is_noise;
 use crate::rules::{REBOOT, RULES, Rule, Search};
 use crate::source;
 use crate::stall::{is_dispatcher, is_interrupt};

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::noise::Noise;
+use crate::families::Noise;
 use crate::trouble::TroubleKind;
 
 /// How the guilty function is found in the stack.

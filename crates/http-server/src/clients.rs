@@ -22,7 +22,7 @@ const REPLACEABLE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Clients {
     limits: Limits,
-    slots: Arc<Semaphore>,
+    handlers: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -30,8 +30,8 @@ pub(crate) struct Clients {
 struct State {
     connections: Counted,
     requests: Counted,
-    /// The slots of each address with open requests.
-    slots: HashMap<IpAddr, Arc<Semaphore>>,
+    /// The handlers of each address with open requests.
+    handlers: HashMap<IpAddr, Arc<Semaphore>>,
 }
 
 /// Open connections, or open requests.
@@ -84,7 +84,7 @@ pub struct Client {
 
 /// The right to run a handler.
 #[derive(Debug)]
-pub struct Slot {
+pub struct HandlerPermit {
     _own: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
 }
@@ -102,19 +102,19 @@ impl Client {
         self.is_behind_proxy
     }
 
-    /// Waits for a free handler slot: first among the requests of this client, then among those of all clients.
-    pub async fn slot(&self) -> Slot {
+    /// Waits for a free handler: first among the requests of this client, then among those of all clients.
+    pub async fn permit(&self) -> HandlerPermit {
         const OPEN: &str = "nothing closes these semaphores";
         let own = Arc::clone(&self.own).acquire_owned().await.expect(OPEN);
         let all = Arc::clone(&self.all).acquire_owned().await.expect(OPEN);
-        Slot { _own: own, _all: all }
+        HandlerPermit { _own: own, _all: all }
     }
 }
 
 impl Clients {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        let slots = Arc::new(Semaphore::new(limits.slots));
-        Arc::new(Self { limits, slots, state: Mutex::default() })
+        let handlers = Arc::new(Semaphore::new(limits.handlers));
+        Arc::new(Self { limits, handlers, state: Mutex::default() })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -140,9 +140,10 @@ impl Clients {
         let counted_as = counted_as(address);
         let mut state = self.state();
         let id = state.requests.open(Some(counted_as), activity, own, total)?;
-        let slots = || Arc::new(Semaphore::new(self.limits.slots_per_address));
-        let slots = Arc::clone(state.slots.entry(counted_as).or_insert_with(slots));
-        let client = Client { address, is_behind_proxy: false, own: slots, all: Arc::clone(&self.slots) };
+        let handlers = || Arc::new(Semaphore::new(self.limits.handlers_per_address));
+        let handlers = Arc::clone(state.handlers.entry(counted_as).or_insert_with(handlers));
+        let client =
+            Client { address, is_behind_proxy: false, own: handlers, all: Arc::clone(&self.handlers) };
         Some((OpenRequest { clients: Arc::clone(self), id, counted_as }, client))
     }
 
@@ -209,7 +210,7 @@ impl Drop for OpenRequest {
         state.requests.open.remove(&self.id);
         let address = Some(self.counted_as);
         if !state.requests.open.values().any(|open| open.address == address) {
-            state.slots.remove(&self.counted_as);
+            state.handlers.remove(&self.counted_as);
         }
     }
 }
@@ -223,8 +224,8 @@ mod tests {
         connections_per_address: 2,
         requests: 4,
         requests_per_address: 3,
-        slots: 2,
-        slots_per_address: 1,
+        handlers: 2,
+        handlers_per_address: 1,
         ..Limits::default()
     };
 
@@ -271,7 +272,7 @@ mod tests {
         assert!(request(1).is_some());
         drop((open, other));
         let state = clients.state();
-        assert!(state.requests.open.is_empty() && state.slots.is_empty());
+        assert!(state.requests.open.is_empty() && state.handlers.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -286,16 +287,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_client_cannot_use_all_slots() {
+    async fn one_client_cannot_use_all_handlers() {
         let clients = Clients::new(LIMITS());
         let activity = Arc::new(Activity::new());
         let (_first, client) = clients.request(address(1), &activity).unwrap();
         let (_second, other) = clients.request(address(2), &activity).unwrap();
-        let slot = client.slot().await;
-        let waits = tokio::time::timeout(Duration::from_millis(20), client.slot()).await;
+        let permit = client.permit().await;
+        let waits = tokio::time::timeout(Duration::from_millis(20), client.permit()).await;
         assert!(waits.is_err());
-        let _others = other.slot().await;
-        drop(slot);
-        let _again = client.slot().await;
+        let _others = other.permit().await;
+        drop(permit);
+        let _next = client.permit().await;
     }
 }

@@ -13,7 +13,7 @@ mod limits;
 mod proxies;
 mod streams;
 
-pub use clients::{Client, Slot};
+pub use clients::{Client, HandlerPermit};
 pub use connections::serve;
 pub use limits::{Limits, raise_open_files};
 pub use proxies::{Proxies, Proxy, ProxyError};

@@ -19,9 +19,9 @@ pub struct Limits {
     /// Requests open at the same time, per address.
     pub requests_per_address: usize,
     /// Handlers that run at the same time, in total; further requests wait.
-    pub slots: usize,
+    pub handlers: usize,
     /// Handlers that run at the same time, per address.
-    pub slots_per_address: usize,
+    pub handlers_per_address: usize,
     /// Open requests per HTTP/2 connection.
     pub streams: u32,
     /// Maximum size of a request head, in bytes.
@@ -46,8 +46,8 @@ impl Default for Limits {
             connections_per_address: 64,
             requests: 2000,
             requests_per_address: 256,
-            slots: 64,
-            slots_per_address: 32,
+            handlers: 64,
+            handlers_per_address: 32,
             streams: 100,
             head_bytes: 32 << 10,
             head: Duration::from_secs(30),

@@ -10,8 +10,8 @@ use fsx::lock::Lock;
 use model::TrustDomain;
 
 use crate::error::{BuildError, InfrastructureError};
+use crate::id::hash_fields;
 use crate::progress::Progress;
-use crate::store::hash_fields;
 
 /// The directory of kernels, build trees and the compiler cache.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use fsx::own;
 use fsx::untrusted::Dir;
 
 use crate::error::BuildError;
+use crate::id::hash_fields;
 use crate::make::Layout;
 use crate::state::{CONFIG_BYTES, ObjectState};
-use crate::store::hash_fields;
 
 /// The maximum number of Kconfig files that are compared; a kernel has 1,700.
 const FILES: usize = 20_000;

@@ -16,10 +16,11 @@ use spawn::{Cmd, Limits};
 use crate::cache::{Cache, lock};
 use crate::dotconfig::DotConfig;
 use crate::error::{BuildError, InfrastructureError, SourceError};
+use crate::id::hash_fields;
 use crate::option::KValue;
 use crate::progress::Progress;
 use crate::state::CONFIG_BYTES;
-use crate::store::{Kernel, META_VERSION, Meta, Store, Stored, hash_fields};
+use crate::store::{Kernel, META_VERSION, Meta, Store, Stored};
 
 /// The version of the steps that turn packages into a kernel. Increase it when a change of the steps changes the
 /// kernels.

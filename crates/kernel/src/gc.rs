@@ -117,7 +117,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::cache::Cache;
-    use crate::store::hash_fields;
+    use crate::id::hash_fields;
     use proptest::prelude::*;
 
     fn at(seconds: u64) -> SystemTime {

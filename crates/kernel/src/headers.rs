@@ -175,7 +175,7 @@ mod tests {
 
     fn kernel(archive: Option<PathBuf>) -> Kernel {
         Kernel {
-            id: crate::store::hash_fields(["a"]),
+            id: crate::id::hash_fields(["a"]),
             arch: Arch::X86_64,
             image: "/i".into(),
             image_hash: "0".into(),

@@ -6,7 +6,8 @@ use fsx::own;
 use model::Arch;
 
 use crate::error::{BuildError, SourceError};
-use crate::store::{Kernel, hash_fields};
+use crate::id::hash_fields;
+use crate::store::Kernel;
 
 /// The kernel in a source tree or object directory after `make`. Its modules are those that `make modules_install`
 /// installed below `DIR/modules` (`INSTALL_MOD_PATH=modules`), if they exist.

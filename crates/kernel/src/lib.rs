@@ -22,6 +22,7 @@ pub mod gc;
 pub mod headers;
 #[cfg(test)]
 mod hostile_tests;
+mod id;
 pub mod in_place;
 pub mod kconfig;
 pub mod make;

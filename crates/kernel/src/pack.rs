@@ -16,10 +16,10 @@ use crate::compile::Compiled;
 use crate::copy::copy_file;
 use crate::error::{BuildError, CompileError, InfrastructureError, SourceError};
 use crate::headers;
+use crate::id::hash_fields;
 use crate::make::{Layout, Make};
 use crate::option::KValue;
 use crate::state::OBJECT_LIMITS;
-use crate::store::hash_fields;
 
 /// The time limit of installing modules.
 const INSTALL_LIMIT: Duration = Duration::from_secs(1800);

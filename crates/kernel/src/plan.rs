@@ -6,9 +6,9 @@ use model::{KernelId, TrustDomain};
 use crate::dotconfig::{DotConfig, fragment};
 use crate::error::{BuildError, SourceError};
 use crate::flavor::Flavor;
+use crate::id::hash_fields;
 use crate::requirements::KconfigBase;
 use crate::state::CONFIG_BYTES;
-use crate::store::hash_fields;
 use crate::toolchain::Toolchain;
 
 /// The version of the build steps. Increase it when a change of the steps changes the kernels.

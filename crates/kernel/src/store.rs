@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use fsx::digest::Hasher;
 use fsx::own;
 use fsx::publish::{self, Durability};
 use model::{Arch, KernelId};
@@ -282,18 +281,10 @@ impl Store {
     }
 }
 
-/// SHA-256 (hex) of fields, each with its length, so that different lists have different hashes.
-pub(crate) fn hash_fields<'a>(fields: impl IntoIterator<Item = &'a str>) -> KernelId {
-    let mut hasher = Hasher::new();
-    for field in fields {
-        hasher.field(field);
-    }
-    hasher.finish_hex().parse().expect("a SHA-256 has 64 digits")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::hash_fields;
 
     fn meta() -> Meta {
         Meta {
@@ -365,11 +356,5 @@ mod tests {
             std::fs::write(store.path(&id).join("meta.json"), text).unwrap();
             assert!(store.find(&id).is_none(), "{text}");
         }
-    }
-
-    #[test]
-    fn fields_are_separated() {
-        assert_ne!(hash_fields(["ab", "c"]), hash_fields(["a", "bc"]));
-        assert_eq!(hash_fields(["a"]), hash_fields(["a"]));
     }
 }

@@ -74,7 +74,7 @@ fn check(
 mod tests {
     use super::*;
     use crate::cache::Cache;
-    use crate::store::hash_fields;
+    use crate::id::hash_fields;
 
     #[tokio::test]
     async fn only_complete_kernels_are_adopted() {

@@ -112,7 +112,7 @@ impl BuildTree {
         (source, trust): (&Path, Option<&TrustDomain>),
         on: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Self, BuildError> {
-        let name = crate::store::hash_fields([source.to_string_lossy().as_ref()]);
+        let name = crate::id::hash_fields([source.to_string_lossy().as_ref()]);
         let dir = cache.trees().join(format!("work-{}", name.short()));
         let lock = lock(&dir.join("lock"), &format!("builds {}", source.display()), on).await?;
         Ok(Self { domain: in_domain(&dir, trust), dir, _lock: lock })

@@ -122,7 +122,7 @@ mod tests {
             subtests: vec!["one".parse().unwrap(), "generic/001".parse().unwrap()],
             mounts: vec![GuestMount { tag: "ktest_tests".into(), path: "/host/t".into(), writable: false }],
             command: vec![],
-            token: Token::random().unwrap(),
+            token: Token::random(),
             ssh: None,
         };
         assert_eq!(env_text(&spec.env), "export ktest_mem=1024\nexport A='it'\\''s $HOME'\n");

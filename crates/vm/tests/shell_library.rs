@@ -13,7 +13,7 @@ use model::verdict::Verdict;
 use spawn::{Cmd, Limits};
 use vm::supervise::{Action, LibraryLines, Protocol, Supervisor, TimeLimits, Token, UP};
 
-static TOKEN: LazyLock<Token> = LazyLock::new(|| Token::random().unwrap());
+static TOKEN: LazyLock<Token> = LazyLock::new(Token::random);
 
 fn tests_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests").canonicalize().unwrap()

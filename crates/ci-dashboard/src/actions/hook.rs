@@ -20,7 +20,7 @@ const DAEMON: &str = "ci-daemon";
 
 /// The webhook of a server.
 #[derive(Debug)]
-pub struct Hook {
+pub struct Webhook {
     token: Token,
     /// The time of the last call, in Unix seconds.
     last: AtomicI64,
@@ -46,7 +46,7 @@ enum SignalError {
     Process { pid: u32, source: rustix::io::Errno },
 }
 
-impl Hook {
+impl Webhook {
     /// A webhook for clients that send this token.
     #[must_use]
     pub fn new(token: Token) -> Self {
@@ -119,7 +119,7 @@ mod tests {
     fn only_the_token_is_accepted_and_only_a_daemon_is_signalled() {
         let dir = tempfile::tempdir().unwrap();
         let reader = Reader::open(dir.path()).unwrap();
-        let hook = Hook::new(Token::new("0123456789abcdef"));
+        let hook = Webhook::new(Token::new("0123456789abcdef"));
         for wrong in
             [HeaderMap::new(), headers("Bearer x"), headers("Basic 0123456789abcdef"), headers("Bearer ")]
         {

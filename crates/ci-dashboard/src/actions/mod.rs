@@ -1,11 +1,11 @@
-//! The requests that change something: a fetch ([`Hook`]) and a rerun ([`Rerun`]). Each is disabled unless the server
-//! gets a token for it; a CGI program never has one.
+//! The requests that change something: a fetch ([`Webhook`]) and a rerun ([`Rerun`]). Each is disabled unless the server gets a
+//! token for it; a CGI program never has one.
 
 mod hook;
 mod rerun;
 mod token;
 
-pub use self::hook::Hook;
+pub use self::hook::Webhook;
 pub use self::rerun::{BODY_MAX as RERUN_BODY_MAX, Rerun};
 pub use self::token::Token;
 
@@ -13,7 +13,7 @@ pub use self::token::Token;
 #[derive(Debug, Default)]
 pub struct Actions {
     /// `POST /hook`
-    pub hook: Option<Hook>,
+    pub hook: Option<Webhook>,
     /// `POST /c/<sha>/<key>/rerun`
     pub rerun: Option<Rerun>,
 }

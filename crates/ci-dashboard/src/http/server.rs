@@ -1,6 +1,6 @@
 //! The HTTP server: runs a [`Handler`] on blocking threads and sends its responses.
 //!
-//! A request occupies a slot while its handler runs, but not while its response is sent. The limits are in
+//! A request holds a permit while its handler runs, but not while its response is sent. The limits are in
 //! `http_server`.
 
 use std::convert::Infallible;
@@ -91,11 +91,11 @@ async fn answer<H: Handler>(
             Err(_) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large\n"),
         },
     };
-    let slot = client.slot().await;
+    let permit = client.permit().await;
     let handling = Arc::clone(&server);
     let handle = move || {
         let response = handling.handler.handle(&request, &body);
-        drop(slot);
+        drop(permit);
         response
     };
     match tokio::task::spawn_blocking(handle).await {

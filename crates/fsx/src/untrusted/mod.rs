@@ -20,7 +20,6 @@ mod tree;
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -392,7 +391,7 @@ fn os_name(name: &CStr) -> &OsStr {
 
 /// A name that untrusted code cannot predict.
 fn random_name() -> OsString {
-    format!(".{:016x}.tmp", RandomState::new().hash_one(())).into()
+    format!(".{:016x}.tmp", crate::random::bits()).into()
 }
 
 fn metadata(stat: &Stat) -> Metadata {

@@ -47,7 +47,7 @@ use crate::spec::JobSpec;
 use crate::state::JobState;
 
 #[derive(Debug)]
-struct Job {
+struct JobEntry {
     group: GroupId,
     class: ClassId,
     key: Arc<str>,
@@ -101,7 +101,7 @@ pub struct Scheduler {
     config: ChoirConfig,
     queue: Queue,
     roster: Roster,
-    jobs: NumberMap<JobId, Job>,
+    jobs: NumberMap<JobId, JobEntry>,
     batches: NumberMap<BatchId, RunningBatch>,
     running: usize,
     timers: BTreeSet<(u64, Timer)>,
@@ -153,7 +153,7 @@ impl Scheduler {
         let (place, cost) = ((spec.order, id), ms(spec.cost));
         let lane = self.queue.push(place, cost, group, class, &key, None);
         let at = JobLocation::Pending(lane);
-        self.jobs.insert(id, Job { group, class, key, place, cost, at, past: None, cancelling: false });
+        self.jobs.insert(id, JobEntry { group, class, key, place, cost, at, past: None, cancelling: false });
         self.touched.insert(class);
         id
     }
@@ -198,7 +198,7 @@ impl Scheduler {
     }
 
     fn take_back(&mut self, id: JobId, outcome: Outcome) {
-        if let Some(&Job { at: JobLocation::Pending(lane), place, .. }) = self.jobs.get(&id) {
+        if let Some(&JobEntry { at: JobLocation::Pending(lane), place, .. }) = self.jobs.get(&id) {
             self.queue.remove(lane, place);
             self.end_job(id, outcome, None);
         }

@@ -1,7 +1,7 @@
 //! Queries of the scheduler.
 
 use super::{
-    BatchId, BatchStatus, ChoirStatus, EndCounts, ExecutorId, ExecutorStatus, GroupStatus, Job, JobId,
+    BatchId, BatchStatus, ChoirStatus, EndCounts, ExecutorId, ExecutorStatus, GroupStatus, JobEntry, JobId,
     JobStatus, RunningBatch, Scheduler, Unplaceable,
 };
 use crate::state::JobState;
@@ -106,7 +106,7 @@ impl Scheduler {
         name: &impl Fn(JobId) -> String,
         unix: &impl Fn(u64) -> i64,
     ) -> BatchStatus {
-        let cancelling = |id: &JobId| self.jobs.get(id).is_some_and(|job: &Job| job.cancelling);
+        let cancelling = |id: &JobId| self.jobs.get(id).is_some_and(|job: &JobEntry| job.cancelling);
         BatchStatus {
             id,
             key: batch.key.to_string(),

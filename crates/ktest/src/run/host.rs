@@ -64,7 +64,7 @@ impl Attempt for Host<'_> {
         subtests: &[SubtestName],
         results: &mut Results<'_>,
     ) -> Result<AttemptEnd, RunError> {
-        let token = Token::random().map_err(RunError::infrastructure)?;
+        let token = Token::random();
         let cmd = self.command(subtests, &results.out.files(), &token);
         if self.declared.request.order.dry_run {
             results.summary.command = Some(cmd.to_string());

@@ -135,7 +135,7 @@ impl Attempt for Vms<'_> {
         let vm_dir = VmDir::create(cache)
             .map_err(|error| RunError::Infrastructure(format!("{}: {error}", cache.display())))?;
         let access = self.access().await;
-        let token = Token::random().map_err(RunError::infrastructure)?;
+        let token = Token::random();
         let files = results.out.files();
         let setup = VmSetup {
             accel: self.accel,

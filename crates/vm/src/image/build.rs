@@ -14,7 +14,7 @@ use spawn::{Cmd, Limits, Stream};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::foreign;
-use super::host::{Host, InstallMode};
+use super::host::{Host, InstallMode, MERGED_USR_HOOK};
 use super::{ImageError, ImageSpec};
 
 const STAGE_1: &str = include_str!("../../guest/ktest-init");
@@ -31,9 +31,6 @@ const EXCLUDED: [&str; 5] = [
     "/usr/share/locale/*",
     "/usr/share/lintian/*",
 ];
-
-/// The mmdebstrap hook that avoids the package usrmerge, and with it perl.
-pub(super) const MERGED_USR_HOOK: &str = "/usr/share/mmdebstrap/hooks/maybe-merged-usr";
 
 /// File system features that every kernel since 2.6.30 supports. Without checksums, which are slow in an emulated
 /// guest.

@@ -9,8 +9,11 @@ use debian::programs::find_program;
 use fsx::own;
 use spawn::{Cmd, Limits};
 
-use super::{ImageError, build};
+use super::ImageError;
 use model::Arch;
+
+/// The mmdebstrap hook that avoids the package usrmerge, and with it perl.
+pub(super) const MERGED_USR_HOOK: &str = "/usr/share/mmdebstrap/hooks/maybe-merged-usr";
 
 /// How mmdebstrap creates files with different owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +87,7 @@ impl Host {
             arch: Arch::native(),
             foreign: [Arch::X86_64, Arch::Aarch64].into_iter().filter(foreign).collect(),
             apt: HostApt::read().await,
-            merged_usr_hook: Path::new(build::MERGED_USR_HOOK).is_dir(),
+            merged_usr_hook: Path::new(MERGED_USR_HOOK).is_dir(),
             user,
         }
     }

@@ -4,26 +4,19 @@
 //! contains a token that is random for each boot. The token is available to the guest's init and to the library of a
 //! test file that declares `ktest_markers=token`, but not to the programs that a test starts.
 
-use std::io::{self, Read};
-use std::path::Path;
 use std::time::Duration;
 
 use crash::line::split;
 
-/// The random bytes of a token.
-const BYTES: usize = 8;
-
-/// The token of one boot, with the form of the prefix of protocol messages: `ktest/TOKEN `.
+/// The token of one boot, as the text before a message of the protocol: `ktest/TOKEN `.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
     /// A new random token.
-    pub fn random() -> io::Result<Self> {
-        let mut bytes = [0; BYTES];
-        fsx::own::open(Path::new("/dev/urandom"))?.read_exact(&mut bytes)?;
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self(format!("ktest/{digits} ")))
+    #[must_use]
+    pub fn random() -> Self {
+        Self(format!("ktest/{:016x} ", fsx::random::bits()))
     }
 
     /// The text of the token: hexadecimal digits.
@@ -176,9 +169,9 @@ mod tests {
 
     #[test]
     fn a_token_authenticates_and_is_removed() {
-        let token = Token::random().unwrap();
-        assert_eq!(token.as_str().len(), 2 * BYTES);
-        assert_ne!(token, Token::random().unwrap());
+        let token = Token::random();
+        assert_eq!(token.as_str().len(), 16);
+        assert_ne!(token, Token::random());
         let protocol = Protocol { token: token.clone(), library: LibraryLines::Token };
         let mark = |text: &str| format!("ktest/{} {text}", token.as_str());
         for (line, text, message) in [

@@ -37,7 +37,7 @@ impl Console for Supervisor {
 }
 
 /// The token for tests of libraries without a token.
-static TOKEN: LazyLock<Token> = LazyLock::new(|| Token::random().unwrap());
+static TOKEN: LazyLock<Token> = LazyLock::new(Token::random);
 
 /// A library without a token. Only lines of the guest's init have it.
 fn without_token() -> Protocol {
@@ -378,7 +378,7 @@ fn an_interactive_vm_has_no_limits() {
 
 #[test]
 fn a_line_without_the_token_of_the_boot_changes_nothing() {
-    let token = Token::random().unwrap();
+    let token = Token::random();
     let mark = |text: &str| format!("[    1.000000] ktest/{} {text}", token.as_str());
     let mut vm = Supervisor::new(
         [name("a"), name("b")],
@@ -417,7 +417,7 @@ fn a_line_without_the_token_of_the_boot_changes_nothing() {
 
 #[test]
 fn markers_of_a_library_without_a_token_count_and_those_of_init_do_not() {
-    let token = Token::random().unwrap();
+    let token = Token::random();
     let mut vm = Supervisor::new(
         [name("a")],
         LIMITS,

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gitio::CommitInfo;
 use model::{BranchRef, CommitId, ResultKey, StatusSnapshot, Verdict};
-use results::{VerdictRecord, Writer};
+use results::{CommitDetails, VerdictRecord, Writer};
 
 use crate::farm::Command;
 use crate::plan::{History, PlannedJob};
@@ -61,8 +62,7 @@ impl Publisher {
         for (name, branch) in fetched {
             let ids: Vec<CommitId> = branch.commits.iter().map(|commit| commit.id.clone()).collect();
             if self.listed.get(name) != Some(&ids) {
-                let commits = branch.commits.iter();
-                let commits = commits.map(|commit| (commit.id.clone(), commit.message.clone())).collect();
+                let commits = Arc::clone(&branch.commits);
                 tasks.push(tokio::spawn(list(self.writer.clone(), name.clone(), ids, commits)));
             }
         }
@@ -136,13 +136,17 @@ impl Publisher {
 
 type Listed = (BranchRef, Vec<CommitId>, Option<String>);
 
-async fn list(
-    writer: Writer,
-    name: BranchRef,
-    ids: Vec<CommitId>,
-    commits: Vec<(CommitId, String)>,
-) -> Listed {
-    let error = match tokio::time::timeout(LISTING, writer.set_branch(&name, commits)).await {
+async fn list(writer: Writer, name: BranchRef, ids: Vec<CommitId>, commits: Arc<[CommitInfo]>) -> Listed {
+    let messages = commits.iter().map(|commit| (commit.id.clone(), commit.message.clone())).collect();
+    let details = commits.iter().map(|commit| {
+        let CommitInfo { id, tree, author, time, .. } = commit.clone();
+        (id, CommitDetails { tree, author, date: time })
+    });
+    let write = async {
+        writer.set_branch(&name, messages).await?;
+        writer.set_details(details.collect()).await
+    };
+    let error = match tokio::time::timeout(LISTING, write).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some(format!("the store did not publish it within {} s", LISTING.as_secs())),

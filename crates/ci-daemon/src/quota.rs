@@ -82,7 +82,14 @@ mod tests {
         let usage = measure(&Reader::open(&out).unwrap(), &config).unwrap();
         assert_eq!(usage.keys().map(ToString::to_string).collect::<Vec<_>>(), ["big", "small"]);
         let message = "tip".to_owned();
-        let commit = gitio::CommitInfo { id: commit_id("tip"), message, parents: Vec::new(), time: 0 };
+        let commit = gitio::CommitInfo {
+            id: commit_id("tip"),
+            message,
+            parents: Vec::new(),
+            time: 0,
+            tree: String::new(),
+            author: String::new(),
+        };
         let fetched = FetchedBranch { commits: [commit].into(), ..FetchedBranch::default() };
         let mut view = View {
             branches: config.all_branches().map(|branch| (branch.name.clone(), fetched.clone())).collect(),

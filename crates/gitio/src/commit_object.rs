@@ -13,6 +13,8 @@ pub(crate) struct CommitObject {
     /// The committer date as git compares dates: 0 if it cannot be parsed, and larger than all others if it is
     /// negative.
     pub(crate) date: u64,
+    /// Name and address of the author, in UTF-8; empty if there is none.
+    pub(crate) author: String,
     /// In UTF-8, from its first non-empty line to the first NUL.
     pub(crate) message: String,
 }
@@ -30,11 +32,17 @@ pub(crate) fn parse(data: &[u8]) -> Option<CommitObject> {
         parents.push(object_id(parent)?);
         lines.next();
     }
-    let date = lines.next().zip(lines.next()).and_then(|(author, committer)| {
-        author.starts_with(b"author ").then(|| committer.strip_prefix(b"committer ")).flatten()
-    });
+    let author_line = lines.next().filter(|line| line.starts_with(b"author "));
+    let committer = author_line.zip(lines.next()).and_then(|(_, line)| line.strip_prefix(b"committer "));
     let encoding = head.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"encoding "));
-    Some(CommitObject { tree, parents, date: date.map_or(0, date_of), message: text(message, encoding) })
+    Some(CommitObject {
+        tree,
+        parents,
+        date: committer.map_or(0, date_of),
+        author: author_line
+            .map_or_else(String::new, |line| text(name_of(&line[b"author ".len()..]), encoding)),
+        message: text(message, encoding),
+    })
 }
 
 /// A date for display and for JSON, in Unix seconds: 0 if it cannot be parsed or is out of range.
@@ -45,6 +53,12 @@ pub(crate) fn unix_seconds(date: u64) -> i64 {
 
 fn object_id(hex: &[u8]) -> Option<ObjectId> {
     ObjectId::from_hex(hex).ok()
+}
+
+/// The part of an author line before the date: name and address.
+fn name_of(line: &[u8]) -> &[u8] {
+    let end = line.iter().rposition(|byte| *byte == b'>').map_or(line.len(), |at| at + 1);
+    &line[..end]
 }
 
 /// The number after the last `>`, parsed like `strtoumax` (`parse_commit_date` in git's commit.c).

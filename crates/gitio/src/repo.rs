@@ -38,6 +38,10 @@ pub struct CommitInfo {
     pub parents: Vec<CommitId>,
     /// The committer date in Unix seconds; 0 if it cannot be read.
     pub time: i64,
+    /// The id of its tree.
+    pub tree: String,
+    /// Name and address of the author, at most 256 characters; empty if there is none.
+    pub author: String,
 }
 
 impl CommitInfo {
@@ -168,6 +172,8 @@ impl Repo {
             message: commit.message,
             parents: commit.parents.iter().map(|parent| commit_id(parent)).collect(),
             time: commit_object::unix_seconds(commit.date),
+            tree: commit.tree.to_string(),
+            author: commit.author.chars().take(256).collect(),
         })
     }
 

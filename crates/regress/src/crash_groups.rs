@@ -1,7 +1,8 @@
 //! The crashes on a branch, grouped by title: one crash in ten tests is one group, and two crashes in one test are two.
 //!
-//! Every failed verdict of the branch is read, up to a limit. Above the limit, only the first and last commit of a
-//! stretch of failures are read, and the result is marked as sampled.
+//! If the crashes are in memory, all are grouped. If each one is read from the file of its commit, every failed verdict is
+//! read, up to a limit. Above the limit, only the first and last commit of a stretch of failures are read, and the result
+//! is marked as sampled.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,18 +81,32 @@ pub struct CrashGroups {
     pub is_sampled: bool,
 }
 
-/// Groups the crashes of a branch. `crash` returns the crash of a test at a row, if it crashed.
+/// How [`crash_groups`] gets a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrashSource {
+    /// From a table in memory.
+    Table,
+    /// From the file of the commit.
+    File,
+}
+
+/// Groups the crashes of a branch. `crash` returns how a test crashed at a row, if it did.
 pub fn crash_groups(
     history: &BranchHistory,
+    source: CrashSource,
     mut crash: impl FnMut(usize, &str) -> Option<Crash>,
 ) -> CrashGroups {
     let mut groups: BTreeMap<String, CrashGroup> = BTreeMap::new();
     let failures = history.failures();
-    let (mut read, mut is_sampled) = (0, failures.len() > STRETCHES_MAX);
-    for failure in failures.iter().take(STRETCHES_MAX) {
+    let (stretches_max, verdicts_max) = match source {
+        CrashSource::Table => (usize::MAX, usize::MAX),
+        CrashSource::File => (STRETCHES_MAX, VERDICTS_MAX),
+    };
+    let (mut read, mut is_sampled) = (0, failures.len() > stretches_max);
+    for failure in failures.iter().take(stretches_max) {
         let (name, stretch) = (history.name(failure.test), failure.stretch);
         let rows = stretch.last_bad..=stretch.first_bad;
-        let rows: BTreeSet<usize> = if read + rows.clone().count() <= VERDICTS_MAX {
+        let rows: BTreeSet<usize> = if rows.clone().count() <= verdicts_max - read {
             let failed = |row: &usize| history.statuses(*row, &[failure.test]) == [Some(Status::Failed)];
             rows.filter(failed).collect()
         } else {
@@ -148,7 +163,7 @@ mod tests {
             let started = Some(100 - i64::try_from(row).unwrap());
             Some(Crash { title: title.into(), host: Some(format!("farm{row}")), started })
         };
-        let CrashGroups { groups, is_sampled } = crash_groups(&history, crash);
+        let CrashGroups { groups, is_sampled } = crash_groups(&history, CrashSource::File, crash);
         assert!(!is_sampled);
         let found = groups.iter().map(|group| {
             let sizes = (group.hits, group.tests.len(), group.hosts.len());
@@ -166,11 +181,16 @@ mod tests {
         let rows = vec![[Failed; 2].as_slice(); VERDICTS_MAX];
         let history = history(&rows);
         let mut read = 0;
-        let found = crash_groups(&history, |_, _| {
+        let found = crash_groups(&history, CrashSource::File, |_, _| {
             read += 1;
             Some(Crash { title: "X".into(), ..Crash::default() })
         });
         assert!(found.is_sampled);
         assert_eq!((read, found.groups[0].commits()), (VERDICTS_MAX + 2, VERDICTS_MAX));
+        let found = crash_groups(&history, CrashSource::Table, |_, _| {
+            Some(Crash { title: "X".into(), ..Crash::default() })
+        });
+        assert!(!found.is_sampled);
+        assert_eq!(found.groups[0].hits, 2 * VERDICTS_MAX);
     }
 }

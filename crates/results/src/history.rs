@@ -1,43 +1,21 @@
 //! Queries over many commits: the history of a test, the counts of a branch for some tests, one test at a commit.
 //!
-//! There is no index that could become stale: the blob of a commit contains its sums, one status byte per test and a
-//! hash of the names, so a query reads little from each of hundreds of commits.
+//! Single tests are looked up in the database, and without one in the published files. Counts of many tests come from
+//! the published files: the blob of a commit has its sums, one status byte per test and a hash of the names, so that a
+//! query reads little of each of hundreds of commits.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use model::{BranchRef, CommitId, Counts, ResultKey, Status};
+use model::{BranchRef, CommitId, ResultKey, Status};
 
 use crate::codec::keys_hash;
+use crate::db;
 use crate::error::{Error, Result};
 use crate::peek::Peek;
 use crate::reader::Reader;
-use crate::types::{BranchEntry, CommitResults, HistoryEntry, TestEntry};
+use crate::types::{BranchEntry, CrashEntry, HistoryEntry, Summary, TestEntry};
 use crate::verdicts::{KeyId, VerdictTable};
-
-/// The sums over some tests of a commit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// The number of tests by status.
-    pub counts: Counts,
-    /// The sum of the durations of all tests.
-    pub duration: Duration,
-}
-
-impl Summary {
-    fn add(&mut self, status: Status, duration: Duration) {
-        self.counts.add(status);
-        self.duration += duration;
-    }
-
-    fn of(results: &CommitResults, mut keep: impl FnMut(&ResultKey) -> bool) -> Self {
-        let mut summary = Self::default();
-        for entry in results.entries.iter().filter(|entry| keep(&entry.key)) {
-            summary.add(entry.decisive.status, entry.decisive.duration);
-        }
-        summary
-    }
-}
 
 /// The status of every test of a commit, in the order of the test names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,26 +63,44 @@ impl Reader {
 
     /// One test at one commit; `None` if it has no result.
     pub fn entry(&self, commit: &CommitId, key: &ResultKey) -> Result<Option<TestEntry>> {
-        self.entry_near(commit, key, &mut 0)
+        if self.running().is_ok_and(|running| !running.contains(commit))
+            && let Some(Some(entry)) =
+                self.database.query(|database| db::history::entry(database, commit, key))
+        {
+            return Ok(entry);
+        }
+        self.published_entry(commit, key)
     }
 
-    fn entry_near(&self, commit: &CommitId, key: &ResultKey, hint: &mut u64) -> Result<Option<TestEntry>> {
-        match Peek::open(&self.layout.blob(commit)).and_then(|peek| peek.entry(key, hint)) {
-            Some(entry) => Ok(entry),
-            None => Ok(self.commit(commit)?.and_then(|results| results.get(key).cloned())),
-        }
+    /// The same from the published file, which also has running tests.
+    fn published_entry(&self, commit: &CommitId, key: &ResultKey) -> Result<Option<TestEntry>> {
+        Ok(self.commit(commit)?.and_then(|results| results.get(key).cloned()))
     }
 
     /// One test at the commits of a branch, newest first; `None` if the branch does not exist. A commit with unreadable
     /// results is treated as one without results.
     pub fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>> {
         let Some(commits) = self.branch(at)? else { return Ok(None) };
-        let mut hint = 0;
+        let running = self.running().ok();
+        let stored = running
+            .as_ref()
+            .and_then(|_| self.database.query(|database| db::history::history(database, at, key)));
+        let (mut stored, running) = (stored.flatten().unwrap_or_default(), running.unwrap_or_default());
         let history = commits.into_iter().map(|BranchEntry { commit, message, .. }| {
-            let entry = self.entry_near(&commit, key, &mut hint).unwrap_or_else(|error| unreadable(&error));
+            let stored = stored.remove(&commit).filter(|_| !running.contains(&commit));
+            let entry = stored.unwrap_or_else(|| {
+                self.published_entry(&commit, key).unwrap_or_else(|error| unreadable(&error))
+            });
             HistoryEntry { commit, message, entry }
         });
         Ok(Some(history.collect()))
+    }
+
+    /// The attempts that crashed the kernel at the commits of a branch, newest commit first; `None` without a database
+    /// that has the branch.
+    #[must_use]
+    pub fn crashes(&self, at: &BranchRef) -> Option<Vec<CrashEntry>> {
+        self.database.query(|database| db::history::crashes(database, at)).flatten()
     }
 
     /// The commits of a branch, newest first, counting only the tests for which `keep` returns true; `None` if the

@@ -66,6 +66,12 @@ impl Layout {
         self.dir.join(PRIVATE)
     }
 
+    /// The list of the commits with running tests.
+    #[must_use]
+    pub fn running(&self) -> PathBuf {
+        self.private().join("running")
+    }
+
     /// The blob of a commit.
     #[must_use]
     pub fn blob(&self, commit: &CommitId) -> PathBuf {
@@ -102,8 +108,8 @@ impl Layout {
         self.dir.join(DATABASE)
     }
 
-    /// The write-ahead log of the database. It exists while the database is open, and after a writer did not stop
-    /// cleanly.
+    /// The write-ahead log of the database. It exists while the database is open; it is not empty after a writer did not
+    /// stop cleanly.
     #[must_use]
     pub fn database_log(&self) -> PathBuf {
         self.dir.join(format!("{DATABASE}-wal"))

@@ -33,7 +33,7 @@ mod writer;
 
 pub use db::backup;
 pub use error::{Error, Result};
-pub use history::{Statuses, Summary};
+pub use history::Statuses;
 pub use import::Imported;
 pub use journal::checked_line;
 pub use layout::LogKind;
@@ -41,8 +41,8 @@ pub use logs::Log;
 pub use reader::{PREFIX_MIN, Reader, Resolved};
 pub use segment::{Recovery, inspect_segment};
 pub use types::{
-    Attempt, BranchEntry, CommitResults, HistoryEntry, Recorded, TEXT_MAX, TestDuration, TestEntry,
-    VerdictRecord,
+    Attempt, BranchEntry, CommitDetails, CommitResults, CrashEntry, HistoryEntry, Recorded, Summary,
+    TEXT_MAX, TestDuration, TestEntry, TestParts, VerdictRecord,
 };
 pub use verdicts::{KeyId, VerdictSet};
 pub use writer::{Opened, PlainFile, Tuning, Writer};

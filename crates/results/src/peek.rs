@@ -9,15 +9,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use model::{Counts, ResultKey, Status};
+use model::{Counts, Status};
 
-use crate::history::Summary;
-use crate::types::{TestEntry, duration};
+use crate::types::Summary;
 
 /// The number of bytes that are read when a blob is opened. They contain the root struct and all its numbers.
 const HEAD: usize = 512;
-/// The maximum length of a text.
-const TEXT: usize = 8192;
 /// The maximum number of tests for which columns are read.
 const COLUMN: u32 = 4 << 20;
 
@@ -32,30 +29,8 @@ mod root {
     pub const UNKNOWN: u64 = 36;
     pub const TOTAL_MS: u64 = 40;
     pub const KEYS_HASH: u64 = 48;
-    pub const ENTRIES: u64 = 0;
     pub const STATUSES: u64 = 3;
     pub const DURATIONS: u64 = 4;
-    pub const RUNS: u64 = 5;
-}
-mod entry {
-    pub const SECONDS: u64 = 0;
-    pub const STATUS: u64 = 8;
-    pub const RUN: u64 = 12;
-    pub const STARTED: u64 = 16;
-    pub const MILLIS: u64 = 24;
-    pub const ATTEMPT: u64 = 32;
-    pub const LOG: u64 = 40;
-    pub const FULL_LOG: u64 = 48;
-    pub const NAME: u64 = 0;
-    pub const REASON: u64 = 1;
-    pub const CRASH: u64 = 2;
-    pub const OTHERS: u64 = 3;
-}
-mod run {
-    pub const SLOT: u64 = 0;
-    pub const HOST: u64 = 0;
-    pub const KERNEL: u64 = 1;
-    pub const IMAGE: u64 = 2;
 }
 
 /// An open blob.
@@ -75,24 +50,6 @@ struct Struct {
     data_len: u64,
     pointers: u64,
     pointer_count: u64,
-}
-
-/// A list of structs in the segment.
-#[derive(Debug, Clone, Copy)]
-struct Structs {
-    first: Struct,
-    stride: u64,
-    count: u64,
-}
-
-impl Structs {
-    fn get(&self, at: u64) -> Option<Struct> {
-        if at >= self.count {
-            return None;
-        }
-        let shift = at * self.stride;
-        Some(Struct { data: self.first.data + shift, pointers: self.first.pointers + shift, ..self.first })
-    }
 }
 
 impl Peek {
@@ -148,59 +105,7 @@ impl Peek {
         Some(numbers.iter().map(|bytes| Duration::from_millis(u32::from_le_bytes(*bytes).into())).collect())
     }
 
-    /// The entry of a test; `Some(None)` if it has none. `hint` is the index to try first, because a test usually has
-    /// the same index in neighboring commits; it is set to the index that was found.
-    pub fn entry(&self, key: &ResultKey, hint: &mut u64) -> Option<Option<TestEntry>> {
-        let entries = self.structs(self.root, root::ENTRIES)?;
-        if let Some(at) = entries.get(*hint)
-            && self.text(at, entry::NAME)? == key.as_str().as_bytes()
-        {
-            return self.decode(key, at).map(Some);
-        }
-        let (mut low, mut high) = (0, entries.count);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let at = entries.get(middle)?;
-            match self.text(at, entry::NAME)?.as_slice().cmp(key.as_str().as_bytes()) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => {
-                    *hint = middle;
-                    return self.decode(key, at).map(Some);
-                }
-            }
-        }
-        Some(None)
-    }
-
-    fn decode(&self, key: &ResultKey, at: Struct) -> Option<TestEntry> {
-        if self.pointer(at, entry::OTHERS)? != 0 {
-            // Entries with other attempts are rare; they are decoded with the whole blob.
-            return None;
-        }
-        let mut result = TestEntry::new(key.clone(), status(self.data::<2>(at, entry::STATUS)));
-        result.decisive.duration =
-            duration(self.data::<8>(at, entry::MILLIS), self.data::<8>(at, entry::SECONDS));
-        let started = i64::from_le_bytes(self.data::<8>(at, entry::STARTED).to_le_bytes());
-        result.decisive.started = (started != 0).then_some(started);
-        result.decisive.reason = self.optional_text(at, entry::REASON)?;
-        result.decisive.crash = self.optional_text(at, entry::CRASH)?;
-        result.decisive.number = u32::try_from(self.data::<4>(at, entry::ATTEMPT)).ok()?.max(1);
-        result.decisive.log_bytes = self.data::<8>(at, entry::LOG);
-        result.decisive.full_log_bytes = self.data::<8>(at, entry::FULL_LOG);
-        if let Some(number) = self.data::<4>(at, entry::RUN).checked_sub(1)
-            && let Some(run) = self.structs(self.root, root::RUNS)?.get(number)
-        {
-            let slot = u32::try_from(self.data::<4>(run, run::SLOT)).ok()? ^ u32::MAX;
-            result.decisive.slot = (slot != u32::MAX).then_some(slot);
-            result.decisive.host = self.optional_text(run, run::HOST)?.and_then(|text| text.parse().ok());
-            result.decisive.kernel = self.optional_text(run, run::KERNEL)?.and_then(|text| text.parse().ok());
-            result.decisive.image_hash = self.optional_text(run, run::IMAGE)?;
-        }
-        Some(result)
-    }
-
-    /// A number of `N` bytes in the data of a struct; 0 if an older writer did not write the field.
+    /// A number of `N` bytes in the data of a struct; 0 if an older writer did not have the field.
     fn data<const N: usize>(&self, of: Struct, at: u64) -> u64 {
         if at + N as u64 > of.data_len {
             return 0;
@@ -252,27 +157,7 @@ impl Peek {
         Some(Struct { data, data_len, pointers: data.checked_add(data_len)?, pointer_count: word >> 48 })
     }
 
-    /// The list of structs that a pointer of a struct points to; empty if it is null.
-    fn structs(&self, of: Struct, number: u64) -> Option<Structs> {
-        let at = of.pointers + number * 8;
-        let word = self.pointer(of, number)?;
-        if word == 0 {
-            return Some(Structs { first: of, stride: 0, count: 0 });
-        }
-        // A list (1) of composite elements (7): a tag, then the elements.
-        if word & 3 != 1 || word >> 32 & 7 != 7 {
-            return None;
-        }
-        let start = Self::target(at, word)?;
-        let tag = self.word(start)?;
-        let first = Self::struct_at(start.checked_add(8)?, tag)?;
-        let stride = first.data_len + first.pointer_count * 8;
-        let count = (tag & 0xffff_ffff) >> 2;
-        let end = first.data.checked_add(count.checked_mul(stride)?)?;
-        (tag & 3 == 0 && stride > 0 && end <= self.size).then_some(Structs { first, stride, count })
-    }
-
-    /// The bytes of a list of numbers (`code` 2: one byte each, 4: four bytes each) of at most `limit` elements.
+    /// The bytes of a list of numbers (`code` 2: of one byte, 4: of four), not longer than `limit`.
     fn list(&self, of: Struct, number: u64, code: u64, limit: u32) -> Option<Vec<u8>> {
         let at = of.pointers + number * 8;
         let word = self.pointer(of, number)?;
@@ -293,18 +178,6 @@ impl Peek {
         self.read(start, &mut bytes)?;
         Some(bytes)
     }
-
-    fn text(&self, of: Struct, number: u64) -> Option<Vec<u8>> {
-        let mut bytes = self.list(of, number, 2, u32::try_from(TEXT).ok()?)?;
-        // A text ends with a zero byte that is not part of it.
-        bytes.pop();
-        Some(bytes)
-    }
-
-    fn optional_text(&self, of: Struct, number: u64) -> Option<Option<String>> {
-        let bytes = self.text(of, number)?;
-        Some((!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned()))
-    }
 }
 
 fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<u64> {
@@ -320,7 +193,7 @@ fn status(code: u64) -> Status {
 mod tests {
     use super::*;
     use crate::codec::{Mark, encode_commit};
-    use crate::types::CommitResults;
+    use crate::types::{CommitResults, TestEntry};
 
     /// If a function returns `None`, the whole blob is read instead, so only this test detects a wrong offset.
     #[test]
@@ -347,11 +220,5 @@ mod tests {
         assert_eq!(peek.summary().unwrap().counts, results.counts());
         assert_eq!(peek.statuses().unwrap(), [Status::Passed, Status::Failed, Status::Passed]);
         assert_eq!(peek.durations().unwrap()[1], Duration::from_millis(1500));
-        for hint in 0..4 {
-            for entry in &results.entries {
-                assert_eq!(peek.entry(&entry.key, &mut hint.clone()).unwrap().as_ref(), Some(entry));
-            }
-            assert_eq!(peek.entry(&"a.bb".parse().unwrap(), &mut hint.clone()), Some(None));
-        }
     }
 }

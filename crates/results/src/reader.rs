@@ -2,13 +2,15 @@
 //!
 //! Nothing here writes. Each call reads the currently published files; a reader never has to be reopened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 
 use crate::branch_file;
 use crate::codec;
+use crate::db::ReadPool;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::folder;
@@ -27,6 +29,7 @@ const ARTIFACTS_MAX: usize = 10_000;
 #[derive(Debug, Clone)]
 pub struct Reader {
     pub(crate) layout: Layout,
+    pub(crate) database: Arc<ReadPool>,
 }
 
 /// The commits that match an abbreviated id.
@@ -47,7 +50,8 @@ impl Reader {
         if !layout.dir().is_dir() {
             return Err(Error::NoResults(layout.dir().into()));
         }
-        Ok(Self { layout })
+        let database = Arc::new(ReadPool::new(&layout));
+        Ok(Self { layout, database })
     }
 
     /// The directory.
@@ -154,6 +158,12 @@ impl Reader {
             1 => found.pop().map_or(Resolved::None, Resolved::One),
             _ => Resolved::Many(found),
         })
+    }
+
+    /// The commits with running tests, which only the published files show.
+    pub(crate) fn running(&self) -> Result<HashSet<CommitId>> {
+        let text = files::read_text(&self.layout.running(), files::BLOB_MAX)?.unwrap_or_default();
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
     /// The log of the decisive attempt; `None` if there is none.

@@ -129,12 +129,12 @@ impl CommitState {
         let attempt = new.number;
         others.push(new);
         self.insert(TestEntry { key, decisive, others });
-        Effect { recorded: Recorded { attempt, stands: false }, changed: false }
+        Effect { recorded: Recorded { attempt, decisive: false }, changed: false }
     }
 
     /// Sets an entry with a new decisive attempt.
     fn decide(&mut self, entry: TestEntry) -> Effect {
-        let recorded = Recorded { attempt: entry.decisive.number, stands: true };
+        let recorded = Recorded { attempt: entry.decisive.number, decisive: true };
         self.insert(entry);
         Effect { recorded, changed: true }
     }
@@ -238,7 +238,7 @@ mod tests {
 
     fn recorded(state: &mut CommitState, verdict: Verdict) -> (u32, bool) {
         let effect = state.apply(&record(verdict)).unwrap();
-        (effect.recorded.attempt, effect.recorded.stands)
+        (effect.recorded.attempt, effect.recorded.decisive)
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use model::{CommitId, Counts, HostName, KernelId, ResultKey, Status, Verdict};
+use model::{
+    CommitId, Counts, Env, HostName, KernelId, ResultKey, Status, StoreKernel, SubtestName, TestPath, Verdict,
+};
 use serde::{Deserialize, Serialize};
 
 /// The length limit of a reason or crash title in bytes; longer ones are cut.
@@ -137,6 +139,30 @@ impl Attempt {
     }
 }
 
+/// The parts of a test's key. The key alone does not show where the name of the file ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestParts {
+    /// The test file.
+    pub file: TestPath,
+    /// The subtest.
+    pub subtest: SubtestName,
+    /// The kernel of the store; `None` for a kernel that is built from the commit.
+    pub kernel: Option<StoreKernel>,
+    /// The environment of the run.
+    pub env: Env,
+}
+
+/// What a commit object has besides the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitDetails {
+    /// The id of the tree.
+    pub tree: String,
+    /// Name and address of the author.
+    pub author: String,
+    /// The committer date, Unix seconds.
+    pub date: i64,
+}
+
 /// A verdict to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictRecord {
@@ -168,6 +194,9 @@ pub struct VerdictRecord {
     /// SHA-256 (hex) of the boot image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_hash: Option<String>,
+    /// The parts of the key, if they are known.
+    #[serde(skip)]
+    pub parts: Option<Box<TestParts>>,
 }
 
 impl VerdictRecord {
@@ -185,6 +214,7 @@ impl VerdictRecord {
             slot: None,
             kernel: None,
             image_hash: None,
+            parts: None,
         }
     }
 }
@@ -227,7 +257,31 @@ pub struct Recorded {
     /// The number of this attempt.
     pub attempt: u32,
     /// Whether this attempt gives the verdict of the test.
-    pub stands: bool,
+    pub decisive: bool,
+}
+
+/// The sums over some tests of a commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The number of tests by status.
+    pub counts: Counts,
+    /// The sum of the durations of all tests.
+    pub duration: Duration,
+}
+
+impl Summary {
+    pub(crate) fn add(&mut self, status: Status, duration: Duration) {
+        self.counts.add(status);
+        self.duration += duration;
+    }
+
+    pub(crate) fn of(results: &CommitResults, mut keep: impl FnMut(&ResultKey) -> bool) -> Self {
+        let mut summary = Self::default();
+        for entry in results.entries.iter().filter(|entry| keep(&entry.key)) {
+            summary.add(entry.decisive.status, entry.decisive.duration);
+        }
+        summary
+    }
 }
 
 /// One commit of the listing of a branch.
@@ -275,6 +329,25 @@ pub struct HistoryEntry {
     pub message: String,
     /// The test at that commit; `None` if it has no result.
     pub entry: Option<TestEntry>,
+}
+
+/// An attempt that crashed the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrashEntry {
+    /// The commit.
+    pub commit: CommitId,
+    /// The test.
+    pub key: ResultKey,
+    /// The number of the attempt.
+    pub attempt: u32,
+    /// The crash title.
+    pub title: String,
+    /// Whether the attempt gives the verdict.
+    pub decisive: bool,
+    /// When it started, Unix seconds.
+    pub started: Option<i64>,
+    /// The host that it ran on.
+    pub host: Option<HostName>,
 }
 
 /// The length limit of a commit message in bytes.

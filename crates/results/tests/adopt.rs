@@ -81,7 +81,7 @@ async fn a_directory_is_adopted_in_place() {
     for (commit, name, millis) in [(&commit, "boot.boots", 1_500), (&old, "fs.ext4.basic.xattr", 700)] {
         let took = Duration::from_millis(millis);
         let record = VerdictRecord::new(commit.clone(), key(name), Verdict::Passed, took);
-        assert!(writer.record(record).await.unwrap().stands);
+        assert!(writer.record(record).await.unwrap().decisive);
     }
     let listing = vec![(commit.clone(), "two\n".into()), (old.clone(), "one\n".into())];
     writer.set_branch(&"kmo/bcachefs-testing".parse().unwrap(), listing).await.unwrap();

@@ -48,10 +48,10 @@ async fn recorded_results_are_published_and_read() {
         .unwrap();
     writer.in_progress(&a, vec![key("f.x"), key("f.y")], 1_700_000_000, None, None).unwrap();
     let outcome = writer.record(record(&a, "f.x", Verdict::Passed)).await.unwrap();
-    assert_eq!((outcome.attempt, outcome.stands), (1, true));
+    assert_eq!((outcome.attempt, outcome.decisive), (1, true));
     writer.record(record(&a, "f.z", Verdict::NotRun { reason: "no xfs".into() })).await.unwrap();
     let outcome = writer.record(record(&a, "f.x", failed("flaky"))).await.unwrap();
-    assert_eq!((outcome.attempt, outcome.stands), (2, false));
+    assert_eq!((outcome.attempt, outcome.decisive), (2, false));
     writer.flush().await.unwrap();
 
     let reader = Reader::open(dir.path()).unwrap();

@@ -13,7 +13,7 @@ use gitio::GitError;
 use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
 use model::{HostName, RepoName, ResultKey, SubtestName, Verdict};
-use results::{LogKind, PlainFile, VerdictRecord, Writer};
+use results::{LogKind, PlainFile, TestParts, VerdictRecord, Writer};
 use spawn::{Child, Exit, SpawnError, lines};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
@@ -350,6 +350,13 @@ impl<'a> BatchRun<'a> {
         let duration = Duration::from_millis(reported.duration_ms);
         let started = now().saturating_sub(i64::try_from(duration.as_secs()).unwrap_or(0));
         let (kernel, image_hash) = reported.kernel.unzip();
+        let unit = &job.payload.unit;
+        let parts = TestParts {
+            file: unit.test.clone(),
+            subtest: job.payload.subtest.clone(),
+            kernel: unit.kernel.clone(),
+            env: unit.env.clone(),
+        };
         let record = VerdictRecord {
             started: Some(self.begun[reported.job].unwrap_or(started)),
             crash: reported.crash,
@@ -357,6 +364,7 @@ impl<'a> BatchRun<'a> {
             slot: Some(self.slot.slot),
             kernel,
             image_hash,
+            parts: Some(Box::new(parts)),
             ..VerdictRecord::new(self.first.commit.clone(), key.clone(), reported.verdict.clone(), duration)
         };
         let recorded = self.slot.writer.record(record).await?;

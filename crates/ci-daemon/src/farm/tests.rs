@@ -24,6 +24,8 @@ fn view(dir: &Path) -> View {
         message: "one".into(),
         parents: Vec::new(),
         time: 1,
+        tree: String::new(),
+        author: String::new(),
     };
     let branch = FetchedBranch { commits: [info].into(), fetched: Some(1), error: None };
     View {

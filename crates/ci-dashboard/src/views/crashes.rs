@@ -1,9 +1,12 @@
 //! The crashes on a branch by title, with the tests that each hit and its first and last occurrence.
 
+use std::collections::HashMap;
+
 use askama::Template;
-use regress::crash_groups::{Crash, CrashGroup, crash_groups};
+use model::CommitId;
+use regress::crash_groups::{Crash, CrashGroup, CrashSource, crash_groups};
 use regress::json::CrashRow;
-use results::BranchEntry;
+use results::{BranchEntry, CrashEntry};
 
 use super::{CommitLink, Context};
 use crate::http::Response;
@@ -50,7 +53,17 @@ struct TestLink {
 pub fn view(context: Context<'_>, at: &BranchRef, format: Format) -> Result<Response, Problem> {
     let entries = context.store.branch(at)?;
     let history = context.store.history(&entries);
-    let found = crash_groups(&history, |row, test| crash(context, entries.get(row)?, test));
+    let found = match context.store.reader().crashes(at) {
+        Some(crashes) => {
+            let mut known = known(crashes);
+            crash_groups(&history, CrashSource::Table, |row, test| {
+                known.get_mut(&entries.get(row)?.commit)?.remove(test)
+            })
+        }
+        None => {
+            crash_groups(&history, CrashSource::File, |row, test| crash(context, entries.get(row)?, test))
+        }
+    };
     if format == Format::Json {
         let rows: Vec<_> = found.groups.iter().map(|group| CrashRow::new(group, &entries)).collect();
         return context.json(&rows);
@@ -95,6 +108,18 @@ fn line(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry], group: &C
             .collect(),
         tests_more: group.tests.len().saturating_sub(TESTS_MAX),
     }
+}
+
+/// The crashes that are verdicts, by commit and test.
+fn known(crashes: Vec<CrashEntry>) -> HashMap<CommitId, HashMap<String, Crash>> {
+    let mut known: HashMap<CommitId, HashMap<String, Crash>> = HashMap::new();
+    for CrashEntry { commit, key, title, started, host, .. } in
+        crashes.into_iter().filter(|crash| crash.decisive)
+    {
+        let crash = Crash { title, host: host.map(|host| host.to_string()), started };
+        known.entry(commit).or_default().insert(key.to_string(), crash);
+    }
+    known
 }
 
 /// The crash of a test at a commit, if it crashed.

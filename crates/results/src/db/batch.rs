@@ -6,7 +6,7 @@ use model::{BranchRef, CommitId, Counts, ResultKey, Status};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Ids;
-use crate::types::{Attempt, TestDuration, TestEntry, millis_of, subject};
+use crate::types::{Attempt, CommitDetails, TestDuration, TestEntry, TestParts, millis_of, subject};
 
 /// A transaction in progress.
 pub struct Batch<'a> {
@@ -63,6 +63,38 @@ impl Batch<'_> {
         Ok(id)
     }
 
+    /// Adds the parts of a test's key, once per process.
+    pub fn parts(&mut self, key: &ResultKey, parts: &TestParts) -> Result<()> {
+        let test = self.test(key)?;
+        if !self.ids.parts.insert(test) {
+            return Ok(());
+        }
+        let env = |name: &str| parts.env.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
+        let pairs: Vec<String> = parts.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        self.run(
+            "UPDATE test SET file = ?2, subtest = ?3, kernel = ?4, arch = ?5, image = ?6, env = ?7 WHERE id = ?1",
+            params![
+                test,
+                parts.file.as_str(),
+                parts.subtest.as_str(),
+                parts.kernel.as_ref().map(model::StoreKernel::as_str),
+                env("ktest_arch"),
+                env("ktest_image"),
+                pairs.join(","),
+            ],
+        )
+        .map(drop)
+    }
+
+    /// Adds the details of a commit, unless it has some or is not in the database.
+    pub fn details(&mut self, commit: &CommitId, details: &CommitDetails) -> Result<()> {
+        self.run(
+            "UPDATE commit_ SET tree = ?2, author = ?3, date = ?4 WHERE sha = ?1 AND tree IS NULL",
+            params![commit.as_str(), details.tree, details.author, details.date],
+        )
+        .map(drop)
+    }
+
     /// The number of a name in a table of names.
     fn name(&mut self, table: &'static str, column: &str, name: Option<&str>) -> Result<Option<i64>> {
         let Some(name) = name else { return Ok(None) };
@@ -87,25 +119,25 @@ impl Batch<'_> {
         commit: &CommitId,
         key: &ResultKey,
         attempt: &Attempt,
-        stands: bool,
+        decisive: bool,
     ) -> Result<()> {
         let (commit, test) = (self.commit(commit)?, self.test(key)?);
         let crash = self.name("crash", "title", attempt.crash.as_deref())?;
         let host = self.name("host", "name", attempt.host.as_ref().map(model::HostName::as_str))?;
         let kernel = self.name("kernel", "name", attempt.kernel.as_ref().map(model::KernelId::as_str))?;
         let image = self.name("image", "name", attempt.image_hash.as_deref())?;
-        if stands && attempt.number > 1 {
-            self.run("UPDATE attempt SET stands = 0 WHERE commit_ = ?1 AND test = ?2", [commit, test])?;
+        if decisive && attempt.number > 1 {
+            self.run("UPDATE attempt SET decisive = 0 WHERE commit_ = ?1 AND test = ?2", [commit, test])?;
         }
         self.run(
-            "INSERT OR REPLACE INTO attempt (commit_, test, n, stands, status, started, duration_ms, reason, crash, \
+            "INSERT OR REPLACE INTO attempt (commit_, test, n, decisive, status, started, duration_ms, reason, crash, \
              host, slot, kernel, image, log_bytes, full_log_bytes) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             params![
                 commit,
                 test,
                 attempt.number,
-                stands,
+                decisive,
                 code(attempt.status),
                 attempt.started,
                 integer(millis_of(attempt.duration)),

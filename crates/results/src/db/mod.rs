@@ -4,9 +4,11 @@
 //! of them is made.
 
 mod batch;
+pub mod history;
 mod query;
+mod read;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,15 +16,16 @@ use model::{CommitId, ResultKey};
 use rusqlite::{Connection, OpenFlags};
 
 pub use batch::Batch;
+pub use read::ReadPool;
 
 use crate::disk::{Disk, Step};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 
 /// The version of the schema, in `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Entry N is the step from version N to N + 1.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// `application_id`: "ktst".
 const APPLICATION: i64 = 0x6b74_7374;
 /// The time for which the writer waits for a lock of another process; no process holds one for long.
@@ -35,6 +38,8 @@ const WAL_LIMIT: i64 = 64 << 20;
 struct Ids {
     commits: HashMap<CommitId, i64>,
     tests: HashMap<ResultKey, i64>,
+    /// The tests whose parts are known.
+    parts: HashSet<i64>,
     /// By table.
     names: HashMap<(&'static str, String), i64>,
 }
@@ -53,7 +58,7 @@ impl Database {
     pub fn open(layout: &Layout, disk: Disk) -> Result<Self> {
         let path = layout.database();
         let error = |doing| Error::database(doing, &path);
-        let interrupted = layout.database_log().exists();
+        let interrupted = std::fs::metadata(layout.database_log()).is_ok_and(|data| data.len() > 0);
         disk.step(Step::Create(&path)).map_err(Error::io("open", &path))?;
         let connection = Connection::open(&path).map_err(error("open"))?;
         connection.busy_timeout(BUSY).map_err(error("open"))?;
@@ -101,6 +106,16 @@ impl Database {
 
     fn error(&self) -> impl FnOnce(rusqlite::Error) -> Error {
         Error::database("read", &self.path)
+    }
+}
+
+impl Drop for Database {
+    /// Empties the write-ahead log, which shows the next writer that this one ended properly. Without readers SQLite
+    /// removes it, too.
+    fn drop(&mut self) {
+        if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+            tracing::warn!("{}: cannot write the log back: {error}", self.path.display());
+        }
     }
 }
 

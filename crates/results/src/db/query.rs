@@ -8,8 +8,7 @@ use rusqlite::{OptionalExtension, Row};
 
 use super::Database;
 use crate::error::{Error, Result};
-use crate::history::Summary;
-use crate::types::{Attempt, BranchEntry, DURATION_MAX, TestDuration, TestEntry};
+use crate::types::{Attempt, BranchEntry, DURATION_MAX, Summary, TestDuration, TestEntry};
 
 /// A commit of the database.
 #[derive(Debug, Default)]
@@ -23,7 +22,7 @@ pub struct StoredCommit {
 /// The listing of a branch, newest commit first.
 pub type Listing = (BranchRef, Vec<BranchEntry>);
 
-const ATTEMPTS: &str = "SELECT t.key, a.n, a.stands, a.status, a.started, a.duration_ms, a.reason, x.title, h.name, a.slot, \
+const ATTEMPTS: &str = "SELECT t.key, a.n, a.decisive, a.status, a.started, a.duration_ms, a.reason, x.title, h.name, a.slot, \
      k.name, i.name, a.log_bytes, a.full_log_bytes FROM attempt a JOIN test t ON t.id = a.test \
      LEFT JOIN crash x ON x.id = a.crash LEFT JOIN host h ON h.id = a.host LEFT JOIN kernel k ON k.id = a.kernel \
      LEFT JOIN image i ON i.id = a.image WHERE a.commit_ = ?1 ORDER BY a.test, a.n";
@@ -50,10 +49,10 @@ impl Database {
             .prepare_cached(ATTEMPTS)
             .and_then(|mut select| select.query_map([id], attempt)?.collect::<rusqlite::Result<Vec<_>>>());
         let mut entries: Vec<TestEntry> = Vec::new();
-        for (key, stands, attempt) in rows.map_err(self.error())? {
+        for (key, decisive, attempt) in rows.map_err(self.error())? {
             let key: ResultKey = self.parse(&key)?;
             match entries.last_mut().filter(|entry| entry.key == key) {
-                Some(entry) if stands => {
+                Some(entry) if decisive => {
                     let other = std::mem::replace(&mut entry.decisive, attempt);
                     entry.others.push(other);
                 }
@@ -155,7 +154,7 @@ impl Database {
 
     /// The number of tests with a verdict, and of attempts, at a commit.
     pub fn count(&self, commit: &CommitId) -> Result<(u64, u64)> {
-        let sql = "SELECT coalesce(sum(stands), 0), count(*) FROM attempt \
+        let sql = "SELECT coalesce(sum(decisive), 0), count(*) FROM attempt \
                    WHERE commit_ = (SELECT id FROM commit_ WHERE sha = ?1)";
         self.connection
             .prepare_cached(sql)
@@ -173,11 +172,11 @@ impl Database {
     }
 }
 
-fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+pub(super) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
     Ok(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0))
 }
 
-fn duration(row: &Row<'_>, at: usize) -> rusqlite::Result<Duration> {
+pub(super) fn duration(row: &Row<'_>, at: usize) -> rusqlite::Result<Duration> {
     Ok(Duration::from_millis(number(row, at)?).min(DURATION_MAX))
 }
 
@@ -193,12 +192,16 @@ fn summary(row: &Row<'_>, at: usize) -> rusqlite::Result<Summary> {
     Ok(Summary { counts, duration: Duration::from_millis(number(row, at + 5)?) })
 }
 
+pub(super) fn status(row: &Row<'_>, at: usize) -> rusqlite::Result<Status> {
+    let status = usize::try_from(row.get::<_, i64>(at)?).ok().and_then(|code| Status::ALL.get(code));
+    Ok(status.copied().unwrap_or(Status::Unknown))
+}
+
 /// The key, whether it gives the verdict, and the attempt.
 fn attempt(row: &Row<'_>) -> rusqlite::Result<(String, bool, Attempt)> {
-    let status = usize::try_from(row.get::<_, i64>(3)?).ok().and_then(|code| Status::ALL.get(code));
     let attempt = Attempt {
         number: row.get(1)?,
-        status: status.copied().unwrap_or(Status::Unknown),
+        status: status(row, 3)?,
         duration: duration(row, 5)?,
         started: row.get(4)?,
         reason: row.get(6)?,

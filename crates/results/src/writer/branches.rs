@@ -10,9 +10,9 @@ use crate::branch_file;
 use crate::codec;
 use crate::db::Database;
 use crate::error::Result;
-use crate::history::Summary;
 use crate::reader::Reader;
 use crate::types::BranchEntry;
+use crate::types::Summary;
 
 #[derive(Default)]
 struct Listing {

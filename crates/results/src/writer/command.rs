@@ -3,12 +3,12 @@
 use model::{BranchRef, CommitId, HostName, ResultKey};
 use tokio::sync::oneshot;
 
-use super::logs::LogTarget;
+use super::log_target::LogTarget;
 use super::pass::{Publication, StatusFiles, Subject};
 use crate::error::Result;
 use crate::journal::Record;
 use crate::layout::LogKind;
-use crate::types::Recorded;
+use crate::types::{CommitDetails, Recorded};
 
 /// The channel for a reply.
 pub type Reply<T> = oneshot::Sender<Result<T>>;
@@ -34,6 +34,10 @@ pub enum Command {
         commits: Vec<(CommitId, String)>,
         reply: Reply<()>,
     },
+    Details {
+        commits: Vec<(CommitId, CommitDetails)>,
+        reply: Reply<()>,
+    },
     LogTarget {
         commit: CommitId,
         key: ResultKey,
@@ -50,7 +54,7 @@ pub enum Command {
         reply: Reply<bool>,
     },
     Flush(Reply<()>),
-    Published(Outcome),
+    Published(PassResult),
     FilesWritten(Written),
     /// All files are durable, so those of records below this number are published.
     Synced {
@@ -72,7 +76,7 @@ pub struct Written {
 
 /// The result of a pass.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct PassResult {
     pub pass: u64,
     pub upto: u64,
     pub durations_upto: Option<u64>,

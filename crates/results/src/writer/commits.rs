@@ -60,7 +60,7 @@ pub struct Commits {
 
 impl Commits {
     pub fn new(reader: Reader, disk: Disk, shared: Arc<Shared>) -> Self {
-        let text = files::read_text(&running_path(&reader), files::BLOB_MAX).unwrap_or_default();
+        let text = files::read_text(&reader.layout.running(), files::BLOB_MAX).unwrap_or_default();
         let running_known = text.is_some();
         let running =
             text.iter().flat_map(|text| text.lines()).filter_map(|line| line.trim().parse().ok()).collect();
@@ -183,11 +183,14 @@ impl Commits {
                 batch.log(commit, key, *attempt, *full, *bytes)?;
             }
             Record::Verdict(verdict) => {
+                if let Some(parts) = &verdict.parts {
+                    batch.parts(&verdict.key, parts)?;
+                }
                 let entry = state.entries().get(&verdict.key);
                 if let (Some(entry), Some(Effect { recorded, .. })) = (entry, effect)
                     && let Some(attempt) = entry.attempt(recorded.attempt)
                 {
-                    batch.attempt(commit, &verdict.key, attempt, recorded.stands)?;
+                    batch.attempt(commit, &verdict.key, attempt, recorded.decisive)?;
                 }
             }
         }
@@ -298,7 +301,11 @@ impl Commits {
             text.push_str(commit.as_str());
             text.push('\n');
         }
-        Publication { subject: Subject::Running, path: running_path(&self.reader), bytes: text.into_bytes() }
+        Publication {
+            subject: Subject::Running,
+            path: self.reader.layout.running(),
+            bytes: text.into_bytes(),
+        }
     }
 
     pub fn is_dirty(&self) -> bool {
@@ -368,8 +375,4 @@ impl Commits {
         self.running.remove(commit);
         self.shared.verdict_table.remove(commit);
     }
-}
-
-fn running_path(reader: &Reader) -> std::path::PathBuf {
-    reader.layout.private().join("running")
 }

@@ -13,10 +13,10 @@ use model::{BranchRef, CommitId, ResultKey};
 
 use super::Shared;
 use super::branches::Branches;
-use super::command::{Chore, Command, Files, Outcome, Pass, Reply, Written};
+use super::command::{Chore, Command, Files, Pass, PassResult, Reply, Written};
 use super::commits::{Change, Commits};
 use super::durations::Durations;
-use super::logs::LogTarget;
+use super::log_target::LogTarget;
 use super::pass::Subject;
 use super::publish;
 use crate::db::{Batch, Database};
@@ -335,6 +335,12 @@ impl Engine {
             }
             Command::ClearStale(reply) => drop(reply.send(self.clear_stale())),
             Command::SetBranch { branch, commits, reply } => self.set_branch(branch, commits, reply),
+            Command::Details { commits, reply } => {
+                let write = self.db.write(|batch| {
+                    commits.iter().try_for_each(|(commit, details)| batch.details(commit, details))
+                });
+                let _ = reply.send(write);
+            }
             Command::LogTarget { commit, key, attempt, kind, reply } => {
                 let target = self.commits.load(&mut self.db, &commit).map(|()| {
                     let entry =
@@ -440,9 +446,9 @@ impl Engine {
         self.in_flight = self.passes.send(pass).is_ok();
     }
 
-    fn published(&mut self, outcome: Outcome) {
+    fn published(&mut self, outcome: PassResult) {
         self.in_flight = false;
-        let Outcome { pass, upto, durations_upto, failed, error, waiters, files } = outcome;
+        let PassResult { pass, upto, durations_upto, failed, error, waiters, files } = outcome;
         if failed.is_empty() {
             self.published[0] = upto;
             self.not_before = None;

@@ -11,12 +11,12 @@ use model::{CommitId, ResultKey};
 
 use super::Writer;
 use super::command::Command;
+use super::log_target::LogTarget;
 use crate::disk::Durable;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::journal::Record;
 use crate::layout::LogKind;
-use crate::types::TestEntry;
 
 /// The size limit of a plain log in bytes. For longer logs, half of it is kept from the start and half from the end.
 pub const LOG_MAX: u64 = 64 << 20;
@@ -106,12 +106,12 @@ impl Writer {
         let (layout, disk) = (&self.inner.reader.layout, &self.inner.disk);
         let (compressed, bytes) = compress(plain)?;
         let mut first: Option<PathBuf> = None;
-        for LogTarget { key, attempt, stands, replaces } in targets {
+        for LogTarget { key, attempt, is_decisive, replaces } in targets {
             let top = layout.test(commit, key);
             if let Some(replaced) = replaces {
                 self.set_aside(&top, &layout.attempt(commit, key, *replaced), kind)?;
             }
-            let folder = if *stands { top.clone() } else { layout.attempt(commit, key, *attempt) };
+            let folder = if *is_decisive { top.clone() } else { layout.attempt(commit, key, *attempt) };
             disk.make_dir(&folder, Durable::Yes).map_err(Error::io("create", &folder))?;
             let path = folder.join(kind.file());
             match &first {
@@ -139,39 +139,7 @@ impl Writer {
     }
 }
 
-/// The destination of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogTarget {
-    pub key: ResultKey,
-    pub attempt: u32,
-    /// Whether it is the log of the decisive attempt.
-    pub stands: bool,
-    /// The attempt that an existing log at the destination may belong to.
-    pub replaces: Option<u32>,
-}
-
-impl LogTarget {
-    /// The destination of the log of `attempt`.
-    pub fn new(key: ResultKey, attempt: u32, kind: LogKind, entry: Option<&TestEntry>) -> Self {
-        let stands = entry.is_none_or(|entry| entry.decisive.number == attempt);
-        let logged = |log, full_log| match kind {
-            LogKind::Subtest => log > 0,
-            LogKind::Full => full_log > 0,
-        };
-        let replaces = entry
-            .filter(|entry| stands && !logged(entry.decisive.log_bytes, entry.decisive.full_log_bytes))
-            .and_then(|entry| {
-                let before = entry.others.iter().filter(|other| other.number < attempt);
-                before
-                    .filter(|other| logged(other.log_bytes, other.full_log_bytes))
-                    .map(|other| other.number)
-                    .min()
-            });
-        Self { key, attempt, stands, replaces }
-    }
-}
-
-/// Compresses a plain file. Returns the brotli stream and the size of the file.
+/// Compresses a plain file; returns the brotli stream and the size of the file.
 pub(super) fn compress(PlainFile { file, path }: PlainFile) -> Result<(Vec<u8>, u64)> {
     let mut out = Vec::new();
     compress_into(file, &mut out).map(|bytes| (out, bytes)).map_err(Error::io("read", &path))

@@ -10,6 +10,7 @@ mod commits;
 mod durations;
 mod engine;
 mod lock;
+mod log_target;
 mod logs;
 mod pass;
 mod publish;
@@ -33,7 +34,7 @@ use crate::journal::Record;
 use crate::layout::Layout;
 use crate::reader::Reader;
 use crate::retention::{self, Plan, Policy};
-use crate::types::{Recorded, TestDuration, VerdictRecord, cut};
+use crate::types::{CommitDetails, Recorded, TestDuration, VerdictRecord, cut, one_line};
 use crate::verdicts::{KeyId, VerdictSet, VerdictTable};
 use command::{Command, Reply};
 use engine::Engine;
@@ -206,8 +207,16 @@ impl Writer {
         self.ask(|reply| Command::SetBranch { branch, commits, reply }).await
     }
 
-    /// Removes the listing of a branch. A later [retention](crate::retention) pass removes commits that no other branch
-    /// lists. Returns whether a listing existed, readable or not.
+    /// Adds tree, author and date of listed commits. The details of a commit never change.
+    pub async fn set_details(&self, mut commits: Vec<(CommitId, CommitDetails)>) -> Result<()> {
+        for (_, details) in &mut commits {
+            details.author = one_line(&details.author).unwrap_or_default();
+        }
+        self.ask(|reply| Command::Details { commits, reply }).await
+    }
+
+    /// Removes the listing of a branch. Commits that no other branch lists are removed by a later
+    /// [retention](crate::retention). Returns whether there was a listing, readable or not.
     pub async fn unlist_branch(&self, branch: &BranchRef) -> Result<bool> {
         let path = self.output_dir().join(branch_file::file_name(branch)?);
         let branch = branch.clone();

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
 
-use super::command::{Chore, Command, Files, Outcome, Pass, Written};
+use super::command::{Chore, Command, Files, Pass, PassResult, Written};
 use super::pass;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ pub fn publish_loop(disk: &Disk, queue: &Receiver<Pass>, engine: &Sender<Command
                 failed.push(publication.subject);
             }
         }
-        let outcome = Outcome {
+        let outcome = PassResult {
             pass: pass.number,
             upto: pass.upto,
             durations_upto: pass.durations_upto,

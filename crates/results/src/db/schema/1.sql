@@ -1,4 +1,4 @@
--- The schema of results.db, version 1. docs/database.md describes it.
+-- The schema of results.db, version 1. The next files have the steps to the current version (docs/database.md).
 CREATE TABLE status (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 INSERT INTO status VALUES (0, 'In progress'), (1, 'Passed'), (2, 'Failed'), (3, 'Not run'), (4, 'Failed to run'), (5, 'Unknown');
 

@@ -8,7 +8,7 @@ use assert_cmd::cargo::cargo_bin;
 
 /// A dashboard on a loopback port. It is killed when dropped.
 pub struct Dashboard {
-    child: Child,
+    pub child: Child,
     pub address: String,
 }
 

@@ -241,13 +241,18 @@ fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8> {
     let mut progress = if args.once { Progress::for_stdout() } else { Progress::Quiet };
     log_to_stderr(if args.once { "warn" } else { "info" }, progress.bars(), args.log_format);
     let options = Options { config, ktest, once: args.once };
-    let runtime = runtime()?;
-    let result = runtime.block_on(daemon::run(&options, &mut progress));
-    runtime.shutdown_timeout(Duration::from_secs(2));
-    if result.is_ok() {
-        progress.finish();
-    }
-    let daemon::Ending::Unread(problems) = result? else { return Ok(0) };
+    let work = move || {
+        let runtime = runtime()?;
+        let result = runtime.block_on(daemon::run(&options, &mut progress));
+        runtime.shutdown_timeout(Duration::from_secs(2));
+        if result.is_ok() {
+            progress.finish();
+        }
+        anyhow::Ok(result?)
+    };
+    let ending = fsx::stop::supervise(&daemon::STOP_SIGNALS, daemon::STOP, |_| 1, work)
+        .context("cannot start the daemon's threads")??;
+    let daemon::Ending::Unread(problems) = ending else { return Ok(0) };
     for problem in problems {
         stdio::error("ci-daemon", problem);
     }

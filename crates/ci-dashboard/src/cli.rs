@@ -4,11 +4,13 @@ use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use http_server::{Limits, Proxies, Proxy};
 use results::Reader;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::actions::{Actions, Rerun, Token, Webhook};
@@ -112,7 +114,10 @@ pub fn main() -> ExitCode {
         answer_cgi()
     } else {
         let Arguments { results, command: Command::Serve(arguments) } = Arguments::parse();
-        run_server(&results, &arguments)
+        let signals = [SignalKind::interrupt(), SignalKind::terminate()];
+        fsx::stop::supervise(&signals, STOP, |_| 1, move || run_server(&results, &arguments))
+            .map_err(anyhow::Error::from)
+            .flatten()
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -174,9 +179,11 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
     })
 }
 
+/// The time from a signal until the process exits, also if a file system hangs.
+const STOP: Duration = Duration::from_millis(9500);
+
 /// Completes on SIGINT or SIGTERM.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     Ok(async move {

@@ -47,6 +47,12 @@ pub enum ConfigError {
         /// The error.
         error: model::NameError,
     },
+    /// A user's file without text, as a full disk or an editor that is writing leaves it.
+    #[error("{}: the file is empty; remove it if the user has no branches", path.display())]
+    EmptyFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// An error at a line of a file.
     #[error("{}:{line}: {problem}", path.display())]
     At {
@@ -69,6 +75,7 @@ impl ConfigError {
             | Self::Format { path }
             | Self::TwoFiles { path, .. }
             | Self::UserName { path, .. }
+            | Self::EmptyFile { path }
             | Self::At { path, .. } => Some(path),
         }
     }

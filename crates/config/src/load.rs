@@ -177,6 +177,9 @@ type UserParts = (BTreeMap<GroupName, TestGroup>, BTreeMap<BranchRef, Branch>);
 
 fn user_file(dir: &Dir, path: &Path, user: &UserName, config: &Config) -> Result<UserParts, ConfigError> {
     let (format, text) = read::user_file(dir, path)?;
+    if text.trim().is_empty() {
+        return Err(ConfigError::EmptyFile { path: path.into() });
+    }
     let tree = read::tree(format, &text).map_err(|fault| at(path, fault))?;
     user_tree(path, &tree, user, config).map_err(|fault| at(path, fault))
 }

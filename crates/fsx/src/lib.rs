@@ -33,6 +33,7 @@ pub mod own;
 pub mod publish;
 pub mod random;
 pub mod secret;
+pub mod stop;
 pub mod untrusted;
 
 pub use error::Error;

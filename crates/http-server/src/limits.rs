@@ -54,7 +54,7 @@ impl Default for Limits {
             response: Duration::from_secs(30),
             stall: Duration::from_secs(30),
             lifetime: Duration::from_secs(600),
-            stop: Duration::from_secs(10),
+            stop: Duration::from_secs(8),
         }
     }
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
+use tokio::signal::unix::SignalKind;
 
 /// Run kernel tests in virtual machines.
 #[derive(Debug, Parser)]
@@ -86,12 +87,17 @@ pub fn main() -> ExitCode {
     // By default, an internal error panics if standard error cannot be written.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     log.with_writer(std::io::stderr).without_time().init();
-    // A single thread: a child is killed when the thread that started it exits, so the main thread must start it.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return Failure::unjudged(error).print(),
-    };
-    end_after_signal();
+    let worked = fsx::stop::supervise(&STOP_SIGNALS, SIGNAL_GRACE, code_of_signal, move || work(cli));
+    match worked.map_err(Failure::unjudged).flatten() {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.print(),
+    }
+}
+
+fn work(cli: Cli) -> Result<u8, Failure> {
+    // One thread: a child is killed when the thread that started it exits, so this thread must start it.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::unjudged)?;
     let result = runtime.block_on(async {
         let cache = cache_dir(cli.cache_dir)?;
         let work = async {
@@ -114,48 +120,26 @@ pub fn main() -> ExitCode {
         };
         tokio::select! {
             result = work => result,
-            code = stop_signal() => Ok(code),
+            // Dropping the running future ends its processes.
+            signal = fsx::stop::first_signal(&STOP_SIGNALS) => Ok(code_of_signal(signal)),
         }
     });
     // Do not wait for a thread that is still reading a file.
     runtime.shutdown_background();
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => failure.print(),
-    }
+    result
 }
 
-/// The time from a signal until this process exits, if the main thread does not exit first. A file operation may block
-/// it: a FIFO, a file system that hangs.
+/// The time from a signal to the end of the process, if the work does not end. A file may block it: a FIFO, a file
+/// system that hangs.
 const SIGNAL_GRACE: Duration = Duration::from_secs(5);
 
-/// Exits some time after a signal, from a thread that accesses no files. The kernel kills all child processes.
-fn end_after_signal() {
-    std::thread::spawn(|| {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        let code = runtime.block_on(async {
-            let code = stop_signal().await;
-            tokio::time::sleep(SIGNAL_GRACE).await;
-            code
-        });
-        // No message: the main thread may hold the lock of standard error and wait for its reader.
-        std::process::exit(code.into());
-    });
-}
+/// The signals that end the program: Ctrl-C, SIGTERM, SIGHUP.
+const STOP_SIGNALS: [SignalKind; 3] =
+    [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
 
-/// Waits for Ctrl-C, SIGTERM or SIGHUP. Dropping the running future ends its processes.
-async fn stop_signal() -> u8 {
-    use tokio::signal::unix::{SignalKind, signal};
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
-        return std::future::pending().await;
-    };
-    let signal = tokio::select! {
-        _ = interrupt.recv() => 2,
-        _ = terminate.recv() => 15,
-        _ = hangup.recv() => 1,
-    };
-    128 + signal
+/// The exit code after a signal, as of a shell.
+fn code_of_signal(number: i32) -> u8 {
+    128 + u8::try_from(number).unwrap_or(0)
 }
 
 /// The directory of `--cache-dir`, or `~/.cache/ktest` according to the XDG base directory specification.

@@ -1,13 +1,16 @@
-//! Test support: scratch git repositories, result directories, an sshd, hostile files. Used as a dev-dependency only.
+//! Test support: scratch git repositories, result directories, an sshd, hostile files, a file
+//! system that hangs. Used as a dev-dependency only.
 //!
 //! Nothing here reads the user's configuration. Repositories and results are the same on every host, including the
 //! commit ids. Errors panic.
 
+mod hung;
 mod repo;
 pub mod results_fixture;
 mod sshd;
 mod trap;
 
+pub use hung::HungFileSystem;
 pub use repo::ScratchRepo;
 pub use sshd::{Sshd, processes};
 pub use trap::Trap;

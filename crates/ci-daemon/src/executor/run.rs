@@ -25,8 +25,8 @@ use super::work_file;
 use crate::plan::PlannedJob;
 use fsx::clock::unix_seconds as now;
 
-/// The time for a child to exit after SIGTERM.
-const GRACE: Duration = Duration::from_secs(10);
+/// The time for a child to exit after SIGTERM. It exits by itself within 5 seconds.
+const GRACE: Duration = Duration::from_secs(7);
 /// The time for reading the pipes of a child after it exited.
 const DRAIN: Duration = Duration::from_secs(5);
 /// A child without output for this time is stuck: its own limits should have stopped it.

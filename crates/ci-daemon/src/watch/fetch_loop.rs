@@ -72,7 +72,7 @@ impl FetchLoop {
 
     /// Starts a cycle and waits until `enough` fetches have ended, but at most `fetch_wait`.
     async fn fetch_until(&mut self, fetch_wait: Duration, enough: impl Fn(&Watcher) -> bool) {
-        self.settings.reload();
+        self.settings.reload().await;
         let config = self.settings.config().clone();
         self.watcher.start(&config);
         let deadline = Instant::now() + fetch_wait;

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod daemon;
+mod hung;
 mod support;
 mod unattended;
 mod users;

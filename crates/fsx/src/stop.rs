@@ -1,0 +1,85 @@
+//! The end of a program after a signal, also if a file system hangs.
+//!
+//! A thread that waits for a file (of a network file system without its server, or a FIFO) reacts to nothing, and so
+//! does a runtime that waits for its threads. A signal that is sent to a process wakes its main thread if that accepts
+//! signals; while it waits for a file, the signal reaches no other thread either. So the main thread touches no files.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// The stack of the thread that works, as large as that of a main thread.
+const STACK: usize = 8 << 20;
+
+/// Runs `work` on a thread of its own and returns its result. If `work` has not ended `grace` after one of these
+/// signals, the process ends with the exit code that `code` returns for the signal's number. Call it from the main
+/// thread. Child processes that the work starts die with the process.
+pub fn supervise<T: Send + 'static>(
+    kinds: &[SignalKind],
+    grace: Duration,
+    code: impl Fn(i32) -> u8,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (done, ended) = oneshot::channel();
+    let worker = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+        // The receiver exists until the process ends.
+        let _ = done.send(work());
+    })?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = ended => Ok(result),
+            number = async {
+                let number = first_signal(kinds).await;
+                tokio::time::sleep(grace).await;
+                number
+            } => Err(number),
+        }
+    });
+    match result {
+        Ok(Ok(result)) => Ok(result),
+        // It panicked, so the panic continues here.
+        Ok(Err(_)) => match worker.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(()) => Err(io::Error::other("the work ended without a result")),
+        },
+        // No message: the worker may hold the lock of standard error, with a reader that does not read.
+        Err(number) => std::process::exit(code(number).into()),
+    }
+}
+
+/// Waits for one of these signals and returns its number. A signal that cannot be listened to never arrives.
+pub async fn first_signal(kinds: &[SignalKind]) -> i32 {
+    let mut waiting = tokio::task::JoinSet::new();
+    for kind in kinds.iter().copied() {
+        let Ok(mut signal) = signal(kind) else { continue };
+        waiting.spawn(async move {
+            signal.recv().await;
+            kind.as_raw_value()
+        });
+    }
+    match waiting.join_next().await {
+        Some(Ok(number)) => number,
+        _ => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_of_the_work_is_returned() {
+        let result = supervise(&[SignalKind::user_defined1()], Duration::ZERO, |_| 1, || "done");
+        assert_eq!(result.ok(), Some("done"));
+    }
+
+    #[test]
+    fn a_panic_of_the_work_continues() {
+        let work =
+            || supervise(&[], Duration::ZERO, |_| 1, || assert!(std::hint::black_box(false), "broken"));
+        assert!(std::panic::catch_unwind(work).is_err());
+    }
+}

@@ -115,9 +115,8 @@ pub fn main() -> ExitCode {
     } else {
         let Arguments { results, command: Command::Serve(arguments) } = Arguments::parse();
         let signals = [SignalKind::interrupt(), SignalKind::terminate()];
-        fsx::stop::supervise(&signals, STOP, |_| 1, move || run_server(&results, &arguments))
-            .map_err(anyhow::Error::from)
-            .flatten()
+        let worked = fsx::stop::supervise(&signals, STOP, |_| 1, move || run_server(&results, &arguments));
+        worked.unwrap_or_else(|error| Err(error.into()))
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -88,7 +88,7 @@ pub fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     log.with_writer(std::io::stderr).without_time().init();
     let worked = fsx::stop::supervise(&STOP_SIGNALS, SIGNAL_GRACE, code_of_signal, move || work(cli));
-    match worked.map_err(Failure::unjudged).flatten() {
+    match worked.unwrap_or_else(|error| Err(Failure::unjudged(error))) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => failure.print(),
     }

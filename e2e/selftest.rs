@@ -15,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use model::{Event, Stamped, Status};
+use model::{Event, Stamped, Status, Verdict};
 
 /// One VM at a time, because CI machines are small and the time limits are real.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -127,7 +127,6 @@ fn wants_kernel_of_its_own(file: &Path) -> Option<&'static str> {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one scenario in its order")]
 fn every_selftest_has_its_expected_verdicts() {
     let Some(repo) = kernel_repo() else { return };
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -144,54 +143,65 @@ fn every_selftest_has_its_expected_verdicts() {
         let output = command(&repo, out.path(), &file).output().unwrap();
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         println!("{name}: {:.1} s", began.elapsed().as_secs_f64());
-        let (expected, whole) = expectations(&file);
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        if let Some(words) = whole {
-            if output.status.code() != Some(2) || !stderr.contains(&words) {
-                wrong.push(format!("{name}: {} {stderr}", output.status));
-            }
-            continue;
-        }
-        // If list-tests of a file fails, it has no subtests, so there is no verdict.
-        let none_starts = expected.values().all(|expected| expected.status == Status::FailedToRun);
-        if none_starts && output.status.code() == Some(2) && stderr.lines().count() == 1 {
-            continue;
-        }
-        let mut found = BTreeMap::new();
-        for event in events(&output) {
-            if let Event::Verdict { subtest, verdict, dir, .. } = event {
-                let log = std::fs::read_to_string(out.path().join(&dir).join("log")).unwrap_or_default();
-                let status =
-                    std::fs::read_to_string(out.path().join(&dir).join("status")).unwrap_or_default();
-                if log.is_empty() || !log.trim_end().ends_with(status.trim_end()) {
-                    wrong.push(format!(
-                        "{name} {subtest}: the log does not end with the status line: {status}"
-                    ));
-                }
-                if found.insert(subtest.to_string(), verdict).is_some() {
-                    wrong.push(format!("{name} {subtest}: two verdicts"));
-                }
-            }
-        }
-        for (subtest, expected) in &expected {
-            let verdict = found.get(subtest);
-            let right = verdict.is_some_and(|verdict| {
-                verdict.status() == expected.status
-                    && verdict.reason().unwrap_or("").contains(&expected.words)
-            });
-            if !right {
-                wrong.push(format!("{name} {subtest}: expected {expected:?}, found {verdict:?} {stderr}"));
-            }
-        }
-        if found.len() != expected.len() {
-            wrong.push(format!("{name}: {} verdicts, {} expected", found.len(), expected.len()));
-        }
-        let left = processes_of(out.path());
-        if !left.is_empty() {
-            wrong.push(format!("{name}: still running: {left:?}"));
-        }
+        wrong.extend(
+            differences(&file, &output, out.path()).into_iter().map(|what| format!("{name}: {what}")),
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The differences between a run and the expectations of its test file.
+fn differences(file: &Path, output: &Output, out: &Path) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let (expected, whole) = expectations(file);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    if let Some(words) = whole {
+        if output.status.code() != Some(2) || !stderr.contains(&words) {
+            wrong.push(format!("{} {stderr}", output.status));
+        }
+        return wrong;
+    }
+    // If list-tests of a file fails, it has no subtests, so there is no verdict.
+    let none_starts = expected.values().all(|expected| expected.status == Status::FailedToRun);
+    if none_starts && output.status.code() == Some(2) && stderr.lines().count() == 1 {
+        return wrong;
+    }
+    let found = verdicts(output, out, &mut wrong);
+    for (subtest, expected) in &expected {
+        let verdict = found.get(subtest);
+        let right = verdict.is_some_and(|verdict| {
+            verdict.status() == expected.status && verdict.reason().unwrap_or("").contains(&expected.words)
+        });
+        if !right {
+            wrong.push(format!("{subtest}: expected {expected:?}, found {verdict:?} {stderr}"));
+        }
+    }
+    if found.len() != expected.len() {
+        wrong.push(format!("{} verdicts, {} expected", found.len(), expected.len()));
+    }
+    let left = processes_of(out);
+    if !left.is_empty() {
+        wrong.push(format!("still running: {left:?}"));
+    }
+    wrong
+}
+
+/// The verdicts of a run by subtest. Each subtest must have one verdict, and a log that ends with it.
+fn verdicts(output: &Output, out: &Path, wrong: &mut Vec<String>) -> BTreeMap<String, Verdict> {
+    let mut found = BTreeMap::new();
+    for event in events(output) {
+        if let Event::Verdict { subtest, verdict, dir, .. } = event {
+            let log = std::fs::read_to_string(out.join(&dir).join("log")).unwrap_or_default();
+            let status = std::fs::read_to_string(out.join(&dir).join("status")).unwrap_or_default();
+            if log.is_empty() || !log.trim_end().ends_with(status.trim_end()) {
+                wrong.push(format!("{subtest}: the log does not end with the status line: {status}"));
+            }
+            if found.insert(subtest.to_string(), verdict).is_some() {
+                wrong.push(format!("{subtest}: two verdicts"));
+            }
+        }
+    }
+    found
 }
 
 #[test]

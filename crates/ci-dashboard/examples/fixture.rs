@@ -304,8 +304,43 @@ impl Writer<'_> {
         self.fixture.running(commit, &format!("fs.ext4.basic.{name}"), self.now - 4, &log);
     }
 
-    #[expect(clippy::too_many_lines, reason = "one literal")]
     fn snapshot(&self, running: &CommitId) {
+        self.fixture.snapshot(&StatusSnapshot {
+            written: self.now,
+            started: self.now - 93_000,
+            pid: 4711,
+            version: "0.1.0".into(),
+            jobs: self.jobs(running),
+            pending_by_group: BTreeMap::from([("mira".parse().expect("a user name"), 1_240), ("anton".parse().expect("a user name"), 318)]),
+            fairshare: BTreeMap::from([
+                ("mira".parse().expect("a user name"), FairShare { weight: 1.0, usage: 25_300.0 }),
+                ("anton".parse().expect("a user name"), FairShare { weight: 0.5, usage: 9_850.0 }),
+            ]),
+            executors: self.executors(running),
+            branches: self.branches(),
+            problems: vec!["users/anton.toml:14: unknown key \"test_group\"; did you mean \"test_groups\"? The last good configuration stays in force.".into()],
+            ..StatusSnapshot::default()
+        });
+    }
+
+    fn jobs(&self, running: &CommitId) -> Vec<JobStatus> {
+        let job = |id, name: &str, status: &str, executor: &str, ago| JobStatus {
+            id,
+            name: format!("{} {name}", running.short()),
+            status: status.into(),
+            executor: Some(executor.into()),
+            started: Some(self.now - ago),
+            log: None,
+        };
+        vec![
+            job(8120, "kunit.bitmap", "done", "farm1/1", 95),
+            job(8121, "fs.ext4.basic.rename_storm", "done", "farm1/0", 21),
+            job(8122, "fs.ext4.basic.xattr_acl", "running", "farm1/0", 4),
+            job(8123, "fs.ext4.basic.remount_ro", "running", "farm1/0", 4),
+        ]
+    }
+
+    fn executors(&self, running: &CommitId) -> Vec<ExecutorStatus> {
         let busy = |slot: u32, batch: BatchStatus| ExecutorStatus {
             name: format!("farm1/{slot}"),
             host: "farm1".into(),
@@ -329,6 +364,21 @@ impl Writer<'_> {
             batch: None,
             problem: problem.map(Into::into),
         };
+        vec![
+            busy(0, batch("fs/ext4/basic", "testing", Some("xattr_acl"), 5, 14, 63)),
+            busy(1, batch("fs/ext4/bigalloc", "building", None, 0, 22, 12)),
+            busy(2, batch("fs/xfs/basic", "booting", None, 0, 6, 3)),
+            idle("farm1/3", "idle", None),
+            idle("farm2/0", "idle", None),
+            idle(
+                "farm2/1",
+                "quarantined",
+                Some("no space left on /var/lib/ktest; free 4 GB there, it is tried again every 10 minutes"),
+            ),
+        ]
+    }
+
+    fn branches(&self) -> Vec<BranchStatus> {
         let branch = |user: &str, name: &str, error: Option<&str>, ago| BranchStatus {
             user: user.parse().expect("a user name"),
             branch: name.parse().expect("a branch name"),
@@ -336,46 +386,11 @@ impl Writer<'_> {
             fetched: Some(self.now - ago),
             error: error.map(Into::into),
         };
-        let job = |id, name: &str, status: &str, executor: &str, ago| JobStatus {
-            id,
-            name: format!("{} {name}", running.short()),
-            status: status.into(),
-            executor: Some(executor.into()),
-            started: Some(self.now - ago),
-            log: None,
-        };
-        self.fixture.snapshot(&StatusSnapshot {
-            written: self.now,
-            started: self.now - 93_000,
-            pid: 4711,
-            version: "0.1.0".into(),
-            jobs: vec![
-                job(8120, "kunit.bitmap", "done", "farm1/1", 95),
-                job(8121, "fs.ext4.basic.rename_storm", "done", "farm1/0", 21),
-                job(8122, "fs.ext4.basic.xattr_acl", "running", "farm1/0", 4),
-                job(8123, "fs.ext4.basic.remount_ro", "running", "farm1/0", 4),
-            ],
-            pending_by_group: BTreeMap::from([("mira".parse().expect("a user name"), 1_240), ("anton".parse().expect("a user name"), 318)]),
-            fairshare: BTreeMap::from([
-                ("mira".parse().expect("a user name"), FairShare { weight: 1.0, usage: 25_300.0 }),
-                ("anton".parse().expect("a user name"), FairShare { weight: 0.5, usage: 9_850.0 }),
-            ]),
-            executors: vec![
-                busy(0, batch("fs/ext4/basic", "testing", Some("xattr_acl"), 5, 14, 63)),
-                busy(1, batch("fs/ext4/bigalloc", "building", None, 0, 22, 12)),
-                busy(2, batch("fs/xfs/basic", "booting", None, 0, 6, 3)),
-                idle("farm1/3", "idle", None),
-                idle("farm2/0", "idle", None),
-                idle("farm2/1", "quarantined", Some("no space left on /var/lib/ktest; free 4 GB there, it is tried again every 10 minutes")),
-            ],
-            branches: vec![
-                branch("mira", "ext4-testing", None, 40),
-                branch("mira", "stable-6.1", None, 40),
-                branch("anton", "xfs/for-next", Some("git fetch: could not resolve host git.example.org"), 7_300),
-            ],
-            problems: vec!["users/anton.toml:14: unknown key \"test_group\"; did you mean \"test_groups\"? The last good configuration stays in force.".into()],
-            ..StatusSnapshot::default()
-        });
+        vec![
+            branch("mira", "ext4-testing", None, 40),
+            branch("mira", "stable-6.1", None, 40),
+            branch("anton", "xfs/for-next", Some("git fetch: could not resolve host git.example.org"), 7_300),
+        ]
     }
 }
 

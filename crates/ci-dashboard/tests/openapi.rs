@@ -14,12 +14,10 @@ fn document() -> Value {
 
 /// The errors of a value according to a schema. Supports the keywords that the document uses; any other is an error, so
 /// that no rule is ignored.
-#[expect(clippy::too_many_lines, reason = "one arm for each keyword")]
 fn problems(document: &Value, schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
-    let mut wrong = |what: String| found.push(format!("{place}: {what}"));
     for (keyword, rule) in schema.as_object().unwrap() {
         match keyword.as_str() {
-            "description" | "properties" | "maxLength" | "minLength" => {}
+            "description" | "properties" | "maxLength" | "minLength" | "additionalProperties" => {}
             "$ref" => {
                 let target = document.pointer(rule.as_str().unwrap().strip_prefix('#').unwrap()).unwrap();
                 problems(document, target, value, place, found);
@@ -32,46 +30,7 @@ fn problems(document: &Value, schema: &Value, value: &Value, place: &str, found:
                     inner.is_empty()
                 });
                 if !fits {
-                    wrong(format!("{value} fits none of {keyword}"));
-                }
-            }
-            "type" => {
-                let is = |kind: &str| match kind {
-                    "object" => value.is_object(),
-                    "array" => value.is_array(),
-                    "string" => value.is_string(),
-                    "boolean" => value.is_boolean(),
-                    "number" => value.is_number(),
-                    "integer" => value.is_i64() || value.is_u64(),
-                    "null" => value.is_null(),
-                    other => panic!("{other} is no type"),
-                };
-                let kinds = rule.as_array().cloned().unwrap_or_else(|| vec![rule.clone()]);
-                if !kinds.iter().any(|kind| is(kind.as_str().unwrap())) {
-                    wrong(format!("{value} is not {rule}"));
-                }
-            }
-            "enum" => {
-                if !rule.as_array().unwrap().contains(value) {
-                    wrong(format!("{value} is not of {rule}"));
-                }
-            }
-            "minimum" => {
-                if value.as_f64().is_some_and(|number| number < rule.as_f64().unwrap()) {
-                    wrong(format!("{value} is below {rule}"));
-                }
-            }
-            "pattern" => {
-                let pattern = regex::Regex::new(rule.as_str().unwrap()).unwrap();
-                if value.as_str().is_some_and(|text| !pattern.is_match(text)) {
-                    wrong(format!("{value} does not match {rule}"));
-                }
-            }
-            "required" => {
-                for name in rule.as_array().unwrap() {
-                    if value.is_object() && value.get(name.as_str().unwrap()).is_none() {
-                        wrong(format!("{name} is not there"));
-                    }
+                    found.push(format!("{place}: {value} fits none of {keyword}"));
                 }
             }
             "items" => {
@@ -80,8 +39,7 @@ fn problems(document: &Value, schema: &Value, value: &Value, place: &str, found:
                 }
                 return check_rest(schema, keyword);
             }
-            "additionalProperties" => {}
-            other => panic!("{place}: the keyword {other} is not known to this test"),
+            _ => found.extend(broken(keyword, rule, value).map(|what| format!("{place}: {what}"))),
         }
     }
     for (name, item) in value.as_object().into_iter().flatten() {
@@ -92,6 +50,46 @@ fn problems(document: &Value, schema: &Value, value: &Value, place: &str, found:
             (None, rule @ Value::Object(_)) => problems(document, rule, item, &place, found),
             (None, _) => {}
         }
+    }
+}
+
+/// How a value breaks the rule of a keyword that does not refer to another schema.
+fn broken(keyword: &str, rule: &Value, value: &Value) -> Option<String> {
+    match keyword {
+        "type" => {
+            let kinds = rule.as_array().cloned().unwrap_or_else(|| vec![rule.clone()]);
+            let fits = kinds.iter().any(|kind| has_type(value, kind.as_str().unwrap()));
+            (!fits).then(|| format!("{value} is not {rule}"))
+        }
+        "enum" => (!rule.as_array().unwrap().contains(value)).then(|| format!("{value} is not in {rule}")),
+        "minimum" => {
+            let below = value.as_f64().is_some_and(|number| number < rule.as_f64().unwrap());
+            below.then(|| format!("{value} is below {rule}"))
+        }
+        "pattern" => {
+            let pattern = regex::Regex::new(rule.as_str().unwrap()).unwrap();
+            let differs = value.as_str().is_some_and(|text| !pattern.is_match(text));
+            differs.then(|| format!("{value} does not match {rule}"))
+        }
+        "required" => {
+            let mut names = rule.as_array().unwrap().iter().filter(|_| value.is_object());
+            let missing = names.find(|name| value.get(name.as_str().unwrap()).is_none());
+            missing.map(|name| format!("{name} is missing"))
+        }
+        other => panic!("this test does not support the keyword {other}"),
+    }
+}
+
+fn has_type(value: &Value, kind: &str) -> bool {
+    match kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "number" => value.is_number(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "null" => value.is_null(),
+        other => panic!("{other} is not a type"),
     }
 }
 

@@ -143,7 +143,7 @@ impl Model {
     }
 
     fn slot_at(&self, number: u8) -> ExecutorId {
-        *self.slots.keys().nth(usize::from(number) % self.slots.len()).expect("the model knows it")
+        *self.slots.keys().nth(usize::from(number) % self.slots.len()).expect("the model has it")
     }
 
     fn job_at(&self, number: u8) -> Option<JobId> {
@@ -187,9 +187,9 @@ impl Model {
         let charge = (first.spec.group.clone(), charged as f64, self.now);
         self.usage.push(charge.clone());
         for id in &grant.jobs {
-            self.jobs.get_mut(id).expect("the model knows it").pending = false;
+            self.jobs.get_mut(id).expect("the model has it").pending = false;
         }
-        let slot = self.slots.get_mut(&grant.executor).expect("the model knows it");
+        let slot = self.slots.get_mut(&grant.executor).expect("the model has it");
         slot.waiting = false;
         slot.batch = Some(Running { id: grant.batch, jobs: grant.jobs.clone(), done: 0, charge });
     }
@@ -269,19 +269,19 @@ impl Model {
 
     /// Ends a batch, in the scheduler and in the model.
     fn end(&mut self, id: ExecutorId, end: BatchEnd) {
-        let slot = self.slots.get_mut(&id).expect("the model knows it");
+        let slot = self.slots.get_mut(&id).expect("the model has it");
         let Some(Running { id: batch, jobs, done, charge }) = slot.batch.take() else { return };
         let open = jobs.iter().any(|job| !self.jobs[job].cancelling);
         let failed = matches!(end, BatchEnd::Failed(_)) || (matches!(end, BatchEnd::Finished) && open);
         slot.rests = failed;
         let host = slot.spec.host.clone();
-        self.usage.remove(self.usage.iter().position(|other| *other == charge).expect("the model knows it"));
+        self.usage.remove(self.usage.iter().position(|other| *other == charge).expect("the model has it"));
         let (group, _, since) = charge;
         if !failed {
             self.usage.push((group, (self.now - since).max(done as u64) as f64, self.now));
         }
         for job in jobs {
-            let job = self.jobs.get_mut(&job).expect("the model knows it");
+            let job = self.jobs.get_mut(&job).expect("the model has it");
             job.pending = !job.cancelling;
             if failed {
                 job.failed_on.insert(host.clone());
@@ -294,52 +294,14 @@ impl Model {
         self.effects();
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each kind of step")]
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Submit(submissions) => {
-                for submission in submissions {
-                    let group = format!("g{}", submission.group);
-                    let spec = JobSpec {
-                        batch_key: format!("k{}", submission.key),
-                        cost: Duration::from_millis(submission.cost.into()),
-                        weight: weight(&group),
-                        group,
-                        order: submission.order.into(),
-                        needs: needs(submission.needs),
-                        ..JobSpec::new(format!("j{}", self.submitted), ())
-                    };
-                    let id = self.scheduler.submit(&spec, self.now);
-                    self.submitted += 1;
-                    let (failed_on, failed_at) = (BTreeSet::new(), 0);
-                    let job = Job { spec, pending: true, failed_on, failed_at, past: 0, cancelling: false };
-                    self.jobs.insert(id, job);
-                }
-            }
-            Step::Claim(number) => {
-                let id = self.slot_at(*number);
-                match self.scheduler.claim(id, self.now) {
-                    Claim::Granted(grant) => {
-                        self.slots.get_mut(&id).expect("the model knows it").rests = false;
-                        self.granted(&grant);
-                    }
-                    Claim::Waiting => self.slots.get_mut(&id).expect("the model knows it").waiting = true,
-                    Claim::Gone => unreachable!("nobody is sent away"),
-                }
-            }
-            Step::Done(number, jobs) => {
-                let id = self.slot_at(*number);
-                let slot = self.slots.get_mut(&id).expect("the model knows it");
-                let Some(Running { id, jobs: unfinished, done, .. }) = &mut slot.batch else { return };
-                for job in unfinished.drain(..usize::from(*jobs).min(unfinished.len())) {
-                    *done += 1;
-                    assert!(self.scheduler.done(*id, job));
-                    assert!(!self.scheduler.done(*id, job));
-                }
-            }
+            Step::Submit(submissions) => submissions.iter().for_each(|submission| self.submit(submission)),
+            Step::Claim(number) => self.claim(self.slot_at(*number)),
+            Step::Done(number, jobs) => self.done(self.slot_at(*number), *jobs),
             Step::Finish(number) => {
                 let id = self.slot_at(*number);
-                self.step(&Step::Done(*number, u8::MAX));
+                self.done(id, u8::MAX);
                 self.effects();
                 self.end(id, BatchEnd::Finished);
             }
@@ -347,7 +309,7 @@ impl Model {
             Step::Fail(number) => self.end(self.slot_at(*number), BatchEnd::Failed("broken".into())),
             Step::Cancel(number) => {
                 let Some(id) = self.job_at(*number) else { return };
-                self.jobs.get_mut(&id).expect("the model knows it").cancelling = true;
+                self.jobs.get_mut(&id).expect("the model has it").cancelling = true;
                 assert!(self.scheduler.cancel(id));
             }
             Step::Remove(number) => {
@@ -357,19 +319,60 @@ impl Model {
             Step::Withdraw(number) => {
                 let id = self.slot_at(*number);
                 self.scheduler.stop_waiting(id);
-                self.slots.get_mut(&id).expect("the model knows it").waiting = false;
+                self.slots.get_mut(&id).expect("the model has it").waiting = false;
             }
-            Step::Pass(ms) => {
-                let until = self.now + u64::from(*ms);
-                while let Some(due) = self.scheduler.next_due().filter(|due| *due <= until) {
-                    self.now = due.max(self.now);
-                    self.tick();
-                }
-                self.now = until;
-                self.tick();
-            }
+            Step::Pass(ms) => self.pass(u64::from(*ms)),
         }
         self.effects();
+    }
+
+    fn submit(&mut self, submission: &Submission) {
+        let group = format!("g{}", submission.group);
+        let spec = JobSpec {
+            batch_key: format!("k{}", submission.key),
+            cost: Duration::from_millis(submission.cost.into()),
+            weight: weight(&group),
+            group,
+            order: submission.order.into(),
+            needs: needs(submission.needs),
+            ..JobSpec::new(format!("j{}", self.submitted), ())
+        };
+        let id = self.scheduler.submit(&spec, self.now);
+        self.submitted += 1;
+        let (failed_on, failed_at) = (BTreeSet::new(), 0);
+        self.jobs.insert(id, Job { spec, pending: true, failed_on, failed_at, past: 0, cancelling: false });
+    }
+
+    fn claim(&mut self, id: ExecutorId) {
+        match self.scheduler.claim(id, self.now) {
+            Claim::Granted(grant) => {
+                self.slots.get_mut(&id).expect("the model has it").rests = false;
+                self.granted(&grant);
+            }
+            Claim::Waiting => self.slots.get_mut(&id).expect("the model has it").waiting = true,
+            Claim::Gone => unreachable!("no executor is removed"),
+        }
+    }
+
+    /// Reports at most this number of jobs of the executor's batch as done.
+    fn done(&mut self, id: ExecutorId, most: u8) {
+        let slot = self.slots.get_mut(&id).expect("the model has it");
+        let Some(Running { id, jobs: unfinished, done, .. }) = &mut slot.batch else { return };
+        for job in unfinished.drain(..usize::from(most).min(unfinished.len())) {
+            *done += 1;
+            assert!(self.scheduler.done(*id, job));
+            assert!(!self.scheduler.done(*id, job));
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        let until = self.now + ms;
+        while let Some(due) = self.scheduler.next_due().filter(|due| *due <= until) {
+            self.now = due.max(self.now);
+            self.tick();
+        }
+        self.now = until;
+        self.tick();
     }
 
     fn tick(&mut self) {
@@ -380,7 +383,7 @@ impl Model {
                 .executors
                 .iter()
                 .find(|executor| executor.name == slot.spec.name)
-                .expect("the model knows it");
+                .expect("the model has it");
             slot.rests = executor.rests_until.is_some();
         }
         self.effects();
@@ -445,7 +448,7 @@ proptest! {
         let (mut now, mut used) = (0, vec![0.0; weights.len()]);
         for _ in 0..250 {
             let Claim::Granted(grant) = scheduler.claim(executor, now) else { panic!("there is work") };
-            let number: usize = grant.group.parse().expect("the model knows it");
+            let number: usize = grant.group.parse().expect("the model has it");
             let time = costs[now as usize % costs.len()];
             now += time;
             used[number] += time as f64;

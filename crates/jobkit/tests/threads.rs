@@ -43,8 +43,45 @@ async fn body(mut executor: Executor<u32>) {
     }
 }
 
+/// Removes and adds executors until the Choir shuts down.
+async fn churn(choir: Choir<u32>) {
+    for round in 0_u32.. {
+        let name = format!("e{}", round % 100);
+        if round % 2 == 0 {
+            choir.remove_executor(&name);
+        } else {
+            choir.abort_executor(&name);
+        }
+        let mut spec = ExecutorSpec::new(name);
+        spec.host = "churn".into();
+        while let Err(error) = choir.add_executor(spec.clone(), body) {
+            if matches!(error, ChoirError::ShuttingDown(_)) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Submits all jobs. Cancels and removes some of them.
+async fn submit(choir: &Choir<u32>) -> usize {
+    let mut submitted = 0;
+    while submitted < JOBS {
+        choir.wait_below(1000).await;
+        let new = choir.submit_all((submitted..JOBS.min(submitted + 500)).map(|number| JobSpec {
+            batch_key: format!("k{}", number / 10),
+            group: format!("g{}", number / 10 % 3),
+            ..JobSpec::new(format!("j{number}"), number)
+        }));
+        choir.cancel(new[0]);
+        choir.remove(new.iter().skip(490).copied());
+        submitted += u32::try_from(new.len()).expect("few");
+    }
+    submitted as usize
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[expect(clippy::too_many_lines, reason = "one scenario in its order")]
 async fn every_job_ends_exactly_once() {
     let none = Duration::ZERO;
     let health = HealthConfig {
@@ -62,41 +99,8 @@ async fn every_job_ends_exactly_once() {
         spec.host = format!("h{}", number % 10);
         choir.add_executor(spec, body).expect("the names differ");
     }
-    let churn = tokio::spawn({
-        let choir = choir.clone();
-        async move {
-            for round in 0_u32.. {
-                let name = format!("e{}", round % 100);
-                if round % 2 == 0 {
-                    choir.remove_executor(&name);
-                } else {
-                    choir.abort_executor(&name);
-                }
-                let mut spec = ExecutorSpec::new(name);
-                spec.host = "churn".into();
-                while let Err(error) = choir.add_executor(spec.clone(), body) {
-                    if matches!(error, ChoirError::ShuttingDown(_)) {
-                        return;
-                    }
-                    tokio::task::yield_now().await;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
-    });
-    let mut ids = Vec::new();
-    while ids.len() < JOBS as usize {
-        choir.wait_below(1000).await;
-        let first = u32::try_from(ids.len()).expect("few");
-        let new = choir.submit_all((first..JOBS.min(first + 500)).map(|number| JobSpec {
-            batch_key: format!("k{}", number / 10),
-            group: format!("g{}", number / 10 % 3),
-            ..JobSpec::new(format!("j{number}"), number)
-        }));
-        choir.cancel(new[0]);
-        choir.remove(new.iter().skip(490).copied());
-        ids.extend(new);
-    }
+    let churn = tokio::spawn(churn(choir.clone()));
+    let submitted = submit(&choir).await;
     choir.join().await;
     choir.shutdown(Shutdown::Drain).await;
     churn.await.expect("the churn ends");
@@ -105,10 +109,10 @@ async fn every_job_ends_exactly_once() {
     while let Ok(end) = ends.try_recv() {
         assert!(outcomes.insert(end.id, end.outcome).is_none(), "{} ends twice", end.name);
     }
-    assert_eq!(outcomes.len(), ids.len());
+    assert_eq!(outcomes.len(), submitted);
     let done = outcomes.values().filter(|outcome| **outcome == Outcome::Done).count();
     let abandoned = outcomes.values().filter(|outcome| matches!(outcome, Outcome::Abandoned { .. })).count();
     assert_eq!(abandoned, 0);
-    assert!(done >= ids.len() * 9 / 10, "{done}");
+    assert!(done >= submitted * 9 / 10, "{done}");
     assert!(choir.status().executors.is_empty());
 }

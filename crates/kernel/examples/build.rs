@@ -3,55 +3,23 @@
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for developers")]
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use kernel::{Arch, BuildRequest, Cache, Flavor, KOption, KernelSource, Progress, Requirements};
 
+const USAGE: &str = "usage: build CACHE SOURCE[@COMMIT] [--no-sandbox] [--tolerate=OPT] [OPT[=VALUE]...]";
+
 #[tokio::main]
-#[expect(clippy::too_many_lines, reason = "an example reads from top to bottom")]
 async fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let (Some(cache), Some(source)) = (args.next(), args.next()) else {
-        eprintln!("usage: build CACHE SOURCE[@COMMIT] [--no-sandbox] [--tolerate=OPT] [OPT[=VALUE]...]");
-        return ExitCode::from(2);
-    };
-    let source = match source.split_once('@') {
-        Some((repo, commit)) => match commit.parse() {
-            Ok(commit) => KernelSource::Commit { repo: repo.into(), commit },
-            Err(error) => return refuse(&error),
-        },
-        None => KernelSource::WorkingTree(source.into()),
-    };
-    let (mut sandbox, mut tolerate, mut requirements) = (true, Vec::new(), Requirements::new(Arch::X86_64));
-    for arg in args {
-        if arg == "--no-sandbox" {
-            sandbox = false;
-        } else if let Some(option) = arg.strip_prefix("--tolerate=") {
-            tolerate.push(option.into());
-        } else if let Some(arch) = arg.strip_prefix("--arch=") {
-            match arch.parse() {
-                Ok(arch) => requirements.arch = arch,
-                Err(error) => return refuse(&error),
-            }
-        } else {
-            match arg.parse::<KOption>() {
-                Ok(option) => requirements.require.push(option),
-                Err(error) => return refuse(&error),
-            }
+    let (request, cache) = match request(std::env::args().skip(1)) {
+        Ok(request) => request,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
         }
-    }
-    let cache = Cache { dir: PathBuf::from(cache) };
-    let request = BuildRequest {
-        trust: None,
-        verify_every: 0,
-        source,
-        flavor: Flavor::of("example", &requirements),
-        jobs: std::thread::available_parallelism().map_or(1, usize::from),
-        sandbox,
-        tolerate,
-        out_log: cache.dir.join("example.log"),
     };
     let begun = Instant::now();
     let mut last = None;
@@ -79,7 +47,35 @@ async fn main() -> ExitCode {
     }
 }
 
-fn refuse(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("{error}");
-    ExitCode::from(2)
+/// Parses the command line. The log of the build is in the cache directory.
+fn request(mut args: impl Iterator<Item = String>) -> Result<(BuildRequest, Cache), Box<dyn Error>> {
+    let (Some(cache), Some(source)) = (args.next(), args.next()) else { return Err(USAGE.into()) };
+    let source = match source.split_once('@') {
+        Some((repo, commit)) => KernelSource::Commit { repo: repo.into(), commit: commit.parse()? },
+        None => KernelSource::WorkingTree(source.into()),
+    };
+    let (mut sandbox, mut tolerate, mut requirements) = (true, Vec::new(), Requirements::new(Arch::X86_64));
+    for arg in args {
+        if arg == "--no-sandbox" {
+            sandbox = false;
+        } else if let Some(option) = arg.strip_prefix("--tolerate=") {
+            tolerate.push(option.into());
+        } else if let Some(arch) = arg.strip_prefix("--arch=") {
+            requirements.arch = arch.parse()?;
+        } else {
+            requirements.require.push(arg.parse::<KOption>()?);
+        }
+    }
+    let cache = Cache { dir: PathBuf::from(cache) };
+    let request = BuildRequest {
+        trust: None,
+        verify_every: 0,
+        source,
+        flavor: Flavor::of("example", &requirements),
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        sandbox,
+        tolerate,
+        out_log: cache.dir.join("example.log"),
+    };
+    Ok((request, cache))
 }

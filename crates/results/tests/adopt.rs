@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use model::{CommitId, ResultKey, Status, Verdict};
-use results::{LogKind, VerdictRecord, Writer};
+use results::{LogKind, Reader, VerdictRecord, Writer};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const FOLDER_ONLY: &str = "76543210fedcba9876543210fedcba9876543210";
@@ -57,12 +57,10 @@ fn create_results(dir: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::too_many_lines, reason = "one scenario in its order")]
 async fn a_directory_is_adopted_in_place() {
     let dir = tempfile::tempdir().unwrap();
     create_results(dir.path());
     let (commit, old): (CommitId, CommitId) = (COMMIT.parse().unwrap(), FOLDER_ONLY.parse().unwrap());
-    let key = |name: &str| name.parse::<ResultKey>().unwrap();
 
     let writer = Writer::open(dir.path()).unwrap();
     // A test that was running when the ktest system stopped is no longer in progress.
@@ -89,7 +87,19 @@ async fn a_directory_is_adopted_in_place() {
     let reader = writer.reader();
     writer.close().await.unwrap();
 
-    let results = reader.commit(&commit).unwrap().unwrap();
+    check_results(&reader, &commit, &old);
+    check_listing(&reader);
+    check_logs(&reader, &commit, &old);
+    assert_eq!(std::fs::read_to_string(dir.path().join("ci-daemon-logs/farm1.0")).unwrap(), "theirs\n");
+}
+
+fn key(name: &str) -> ResultKey {
+    name.parse().unwrap()
+}
+
+/// The results of the blob with the new ones, and those of a commit that had only a directory.
+fn check_results(reader: &Reader, commit: &CommitId, old: &CommitId) {
+    let results = reader.commit(commit).unwrap().unwrap();
     assert_eq!(results.message, "bcachefs: Fix a thing\n\nSigned-off-by: Ä\n");
     let statuses: Vec<_> =
         results.entries.iter().map(|entry| (entry.key.as_str(), entry.decisive.status)).collect();
@@ -106,25 +116,29 @@ async fn a_directory_is_adopted_in_place() {
     );
     assert_eq!(results.get(&key(PUNCH)).unwrap().decisive.started, Some(1_700_000_000));
     // A commit that had only a directory now also has a blob, with the results of the directory.
-    let results = reader.commit(&old).unwrap().unwrap();
-    assert!(dir.path().join(format!("{old}.capnp")).is_file());
+    let results = reader.commit(old).unwrap().unwrap();
+    assert!(reader.output_dir().join(format!("{old}.capnp")).is_file());
     assert_eq!(results.get(&key("fs.ext4.basic.punch")).unwrap().decisive.duration, Duration::from_secs(4));
     assert_eq!(results.get(&key("fs.ext4.basic.xattr")).unwrap().decisive.status, Status::Passed);
+}
+
+fn check_listing(reader: &Reader) {
     let listing = reader.branch(&"kmo/bcachefs-testing".parse().unwrap()).unwrap().unwrap();
     assert_eq!((listing[0].counts.passed, listing[0].counts.failed, listing[0].counts.inprogress), (2, 1, 0));
     assert_eq!((listing[1].counts.passed, listing[1].counts.failed), (1, 1));
     let durations = reader.durations().unwrap();
     let of = |name: &str| durations.iter().find(|of| of.test == key(name)).unwrap();
     assert_eq!((of("boot.boots").nr, of("fs.ext4.basic.punch").nr, of("fs.ext4.basic.xattr").nr), (11, 2, 1));
+}
 
+fn check_logs(reader: &Reader, commit: &CommitId, old: &CommitId) {
     let text = |commit: &CommitId, name: &str, kind| {
         let log = reader.log(commit, &key(name), kind).unwrap().unwrap();
         let mut text = String::new();
         log.open().unwrap().read_to_string(&mut text).unwrap();
         text
     };
-    assert!(text(&commit, PUNCH, LogKind::Subtest).ends_with("PASSED punch in 12s\n"));
-    assert_eq!(text(&commit, "fs.bcachefs.single_device.crash", LogKind::Full), "00000 the whole machine\n");
-    assert!(text(&old, "fs.ext4.basic.punch", LogKind::Subtest).starts_with("00001 fs.ext4.basic.punch\n"));
-    assert_eq!(std::fs::read_to_string(dir.path().join("ci-daemon-logs/farm1.0")).unwrap(), "theirs\n");
+    assert!(text(commit, PUNCH, LogKind::Subtest).ends_with("PASSED punch in 12s\n"));
+    assert_eq!(text(commit, "fs.bcachefs.single_device.crash", LogKind::Full), "00000 the whole machine\n");
+    assert!(text(old, "fs.ext4.basic.punch", LogKind::Subtest).starts_with("00001 fs.ext4.basic.punch\n"));
 }

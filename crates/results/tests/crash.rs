@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use model::{CommitId, ResultKey, Status, StatusSnapshot, Verdict};
 use results::disk::{FaultInjector, Step, StepResult};
-use results::{LogKind, PlainFile, Reader, Tuning, VerdictRecord, Writer};
+use results::{LogKind, PlainFile, Reader, TestEntry, Tuning, VerdictRecord, Writer};
 use tempfile::TempDir;
 
 /// The fault that starts at step `at`.
@@ -229,54 +229,17 @@ impl Oracle {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one list of invariants")]
     fn check(&self, writer: &Writer, context: &str) {
         let reader = writer.reader();
         let mut ran: BTreeMap<ResultKey, u64> = BTreeMap::new();
         let mut found = 0;
         for commit in reader.commits().unwrap() {
-            let results = reader.commit(&commit).unwrap().unwrap();
-            for entry in &results.entries {
-                assert_ne!(entry.decisive.status, Status::InProgress, "{context}");
-                let nothing = Vec::new();
-                let offered = self.offered.get(&(commit.clone(), entry.key.clone())).unwrap_or(&nothing);
-                // The attempts by number are a subsequence of the submitted records and contain all acknowledged ones.
-                let mut attempts: Vec<_> =
-                    entry.others.iter().map(|other| (other.number, other.duration, other.status)).collect();
-                attempts.push((entry.decisive.number, entry.decisive.duration, entry.decisive.status));
-                attempts.sort_unstable();
-                let mut rest = attempts.iter().map(|(_, duration, status)| (*duration, *status)).peekable();
-                for (duration, status, acknowledged) in offered {
-                    if rest.peek() == Some(&(*duration, *status)) {
-                        rest.next();
-                        found += 1;
-                    } else {
-                        assert!(
-                            !acknowledged,
-                            "{context}: {duration:?} of {} at {commit} is lost",
-                            entry.key
-                        );
-                    }
-                }
-                assert_eq!(rest.next(), None, "{context}: {attempts:?} of {} at {commit}", entry.key);
-                // The first attempt that ran is decisive.
-                let first = attempts.iter().find(|(_, _, status)| *status != Status::FailedToRun);
-                let first = first.unwrap_or(&attempts[0]);
-                assert_eq!(
-                    (first.0, first.2),
-                    (entry.decisive.number, entry.decisive.status),
-                    "{context}: {attempts:?}"
-                );
+            for entry in &reader.commit(&commit).unwrap().unwrap().entries {
+                let attempts = attempts(entry);
+                found += self.check_attempts(&commit, &entry.key, &attempts, context);
                 let runs = attempts.iter().filter(|(_, _, status)| *status != Status::FailedToRun).count();
                 *ran.entry(entry.key.clone()).or_default() += runs as u64;
-                assert!(writer.has_verdict(&commit, &entry.key).unwrap(), "{context}");
-                let folder = reader.output_dir().join(commit.as_str()).join(entry.key.as_str());
-                let status = std::fs::read_to_string(folder.join("status")).unwrap();
-                assert_eq!(
-                    model::marker::status_of_file(&status),
-                    entry.decisive.status,
-                    "{context}: {status:?}"
-                );
+                check_verdict(writer, &commit, entry, context);
             }
         }
         let acknowledged =
@@ -287,6 +250,32 @@ impl Oracle {
             reader.durations().unwrap().into_iter().map(|entry| (entry.test, entry.nr)).collect();
         ran.retain(|_, runs| *runs > 0);
         assert_eq!(durations, ran, "{context}");
+        self.check_branches(&reader, context);
+        self.check_logs(&reader, context);
+    }
+
+    /// Checks that the attempts are a subsequence of the submitted records and contain all acknowledged ones. Returns
+    /// their number.
+    fn check_attempts(
+        &self,
+        commit: &CommitId,
+        key: &ResultKey,
+        attempts: &[(u32, Duration, Status)],
+        context: &str,
+    ) -> usize {
+        let nothing = Vec::new();
+        let offered = self.offered.get(&(commit.clone(), key.clone())).unwrap_or(&nothing);
+        let mut rest = attempts.iter().map(|(_, duration, status)| (*duration, *status)).peekable();
+        for (duration, status, acknowledged) in offered {
+            if rest.next_if_eq(&(*duration, *status)).is_none() {
+                assert!(!acknowledged, "{context}: {duration:?} of {key} at {commit} is lost");
+            }
+        }
+        assert_eq!(rest.next(), None, "{context}: {attempts:?} of {key} at {commit}");
+        attempts.len()
+    }
+
+    fn check_branches(&self, reader: &Reader, context: &str) {
         for (branch, commits) in &self.branches {
             let entries = reader.branch(&format!("u/{branch}").parse().unwrap()).unwrap().unwrap();
             let listed: Vec<_> = entries.iter().map(|entry| entry.commit.clone()).collect();
@@ -296,6 +285,9 @@ impl Oracle {
                 assert_eq!(entry.counts, counts.unwrap_or_default(), "{context}");
             }
         }
+    }
+
+    fn check_logs(&self, reader: &Reader, context: &str) {
         for (commit, key, attempt, text) in &self.logs {
             let entry = reader.entry(commit, key).unwrap().unwrap();
             let log = reader.attempt_log(commit, &entry, *attempt, LogKind::Subtest).unwrap();
@@ -303,6 +295,29 @@ impl Oracle {
             assert_eq!(String::from_utf8(log.read(1000).unwrap().0).unwrap(), *text, "{context}");
         }
     }
+}
+
+/// All attempts of a test in the order of their numbers.
+fn attempts(entry: &TestEntry) -> Vec<(u32, Duration, Status)> {
+    let all = entry.others.iter().chain([&entry.decisive]);
+    let mut attempts: Vec<_> =
+        all.map(|attempt| (attempt.number, attempt.duration, attempt.status)).collect();
+    attempts.sort_unstable();
+    attempts
+}
+
+/// Checks that the first attempt that ran is decisive, and that all published forms of the verdict agree.
+fn check_verdict(writer: &Writer, commit: &CommitId, entry: &TestEntry, context: &str) {
+    let decisive = (entry.decisive.number, entry.decisive.status);
+    assert_ne!(decisive.1, Status::InProgress, "{context}");
+    let attempts = attempts(entry);
+    let first = attempts.iter().find(|(_, _, status)| *status != Status::FailedToRun);
+    let (number, _, status) = first.unwrap_or(&attempts[0]);
+    assert_eq!((*number, *status), decisive, "{context}: {attempts:?}");
+    assert!(writer.has_verdict(commit, &entry.key).unwrap(), "{context}");
+    let dir = writer.output_dir().join(commit.as_str()).join(entry.key.as_str());
+    let status = std::fs::read_to_string(dir.join("status")).unwrap();
+    assert_eq!(model::marker::status_of_file(&status), decisive.1, "{context}: {status:?}");
 }
 
 fn folder() -> TempDir {

@@ -79,10 +79,7 @@ mod tests {
     use crate::watch::branches::FetchedBranch;
     use crate::watch::fetch_loop::View;
 
-    #[test]
-    #[expect(clippy::too_many_lines, reason = "one scenario in its order")]
-    fn only_listed_files_share_kernels_and_only_jobs_with_kernels_are_planned() {
-        let text = r#"
+    const CONFIG: &str = r#"
 user = "kmo"
 tolerate = ["RUST"]
 [repo.tools]
@@ -109,19 +106,27 @@ slots = 2
 [host.there]
 arch = "x86_64"
 "#;
-        let config = Arc::new(crate::executor::config_of(text));
+
+    /// A view in which the file `gone` has no subtests.
+    fn view(config: &Arc<Config>) -> View {
         let env = Env::try_from(BTreeMap::from([("K".to_owned(), "v".to_owned())])).unwrap();
         let listing =
             |name: &str, env: &Env| ((name.parse().unwrap(), env.clone()), Arc::from(["s".parse().unwrap()]));
         let none = Env::default();
         let seen = |name: &str| (format!("kmo/{name}").parse().unwrap(), FetchedBranch::default());
-        let view = View {
+        View {
             config: config.clone(),
             branches: [seen("next"), seen("tools")].into(),
             listings: [listing("x", &none), listing("y", &env), listing("z", &none)].into(),
             problems: Vec::new(),
             complete: true,
-        };
+        }
+    }
+
+    #[test]
+    fn only_listed_files_share_kernels_and_only_jobs_with_kernels_are_planned() {
+        let config = Arc::new(crate::executor::config_of(CONFIG));
+        let view = view(&config);
         let tools = tools(&view, "/bin/ktest".as_ref());
         assert_eq!(tools.merge.iter().map(TestPath::as_str).collect::<Vec<_>>(), ["x", "y"]);
         assert_eq!(tools.tolerate, ["RUST"]);
@@ -139,7 +144,7 @@ arch = "x86_64"
         assert_eq!(needs(&config, &RepoName::linux(), &arm).to_string(), "arch=aarch64");
         let usual = Arch::native().unwrap();
         assert_eq!(
-            needs(&config, &"tools".parse().unwrap(), &none).to_string(),
+            needs(&config, &"tools".parse().unwrap(), &Env::default()).to_string(),
             format!("arch={usual} kind=local")
         );
         assert_eq!(unserved(&config).len(), 1, "{:?}", unserved(&config));

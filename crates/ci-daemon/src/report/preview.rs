@@ -243,21 +243,14 @@ pub fn table(jobs: &[(PlannedJob, Niceness)]) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
 
     use testkit::ScratchRepo;
 
     use super::*;
 
-    #[tokio::test]
-    #[expect(clippy::too_many_lines, reason = "one scenario in its order")]
-    async fn check_plan_and_simulate() {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = temp.path();
-        let (linux, remote) = (ScratchRepo::new(), ScratchRepo::new());
-        linux.commit("other", &[]);
-        for subject in ["one", "two"] {
-            remote.commit(subject, &[]);
-        }
+    /// Writes a configuration and two test files to `dir`. Returns the path of the configuration.
+    fn write_farm(dir: &Path, linux: &ScratchRepo, remote: &ScratchRepo) -> PathBuf {
         let text = format!(
             r#"
 linux_repo = {linux:?}
@@ -294,6 +287,19 @@ arch = "aarch64"
             std::fs::write(&file, format!("#!/bin/bash\necho {subtests}\n")).unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
+        path
+    }
+
+    #[tokio::test]
+    async fn check_plan_and_simulate() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        let (linux, remote) = (ScratchRepo::new(), ScratchRepo::new());
+        linux.commit("other", &[]);
+        for subject in ["one", "two"] {
+            remote.commit(subject, &[]);
+        }
+        let path = write_farm(dir, &linux, &remote);
         let hide =
             |text: String| text.replace(&dir.display().to_string(), "DIR").replace(remote.url(), "REMOTE");
         let report = Report::new(&config::load(&path).unwrap());

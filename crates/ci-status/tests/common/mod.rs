@@ -20,7 +20,6 @@ pub fn failed(reason: &str) -> Verdict {
 
 /// Four commits, oldest first: all tests pass, one test breaks, the build fails, one test is fixed and one is running.
 /// A fifth commit is untested.
-#[expect(clippy::too_many_lines, reason = "one history in its order")]
 pub fn results() -> TempDir {
     // The store syncs each step, which is slow on a disk.
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
@@ -36,6 +35,14 @@ pub fn results() -> TempDir {
     fixture.branch("kmo", "next", &listing);
     fixture.branch("kmo", "ext4/testing", &listing[4..]);
     fixture.branch("amy", "next", &listing[3..]);
+    write_tests(&fixture);
+    fixture.snapshot(&snapshot(four));
+    fixture.finish();
+    dir
+}
+
+fn write_tests(fixture: &ResultsFixture) {
+    let [four, three, two, one] = &commits();
     let punch = "fs.ext4.basic.punch";
     let mount = "fs.ext4.basic.mount";
     let xattr = "fs.ext4.basic.xattr";
@@ -58,9 +65,12 @@ pub fn results() -> TempDir {
     }
     fixture.test(TestResult::new(four, punch, Verdict::Passed, 192_000));
     fixture.running(four, mount, 1_700_000_090, "00001 \u{1b}[31mmounting\n");
-    fixture.snapshot(&StatusSnapshot {
+}
+
+fn snapshot(running: &CommitId) -> StatusSnapshot {
+    StatusSnapshot {
         written: NOW - 2,
-        pending_by_commit: Some([(four.to_string(), 12)].into()),
+        pending_by_commit: Some([(running.to_string(), 12)].into()),
         pending_by_group: [("kmo".parse().unwrap(), 12), ("amy".parse().unwrap(), 0)].into(),
         executors: vec![
             ExecutorStatus {
@@ -68,7 +78,7 @@ pub fn results() -> TempDir {
                 host: "local".into(),
                 state: "busy".into(),
                 batch: Some(BatchStatus {
-                    commit: four.to_string(),
+                    commit: running.to_string(),
                     test: "fs/ext4/basic".into(),
                     subtests: 3,
                     done: 1,
@@ -92,7 +102,5 @@ pub fn results() -> TempDir {
         }],
         problems: vec!["disk is full".into()],
         ..StatusSnapshot::default()
-    });
-    fixture.finish();
-    dir
+    }
 }

@@ -101,8 +101,8 @@ fn the_status_diagram_equals_the_code() {
                 }
                 writer.flush().await.expect("it is published");
                 let results = writer.reader().commit(&commit).expect("readable").expect("there");
-                let stands = results.get(&key).expect("it is there").decisive.status;
-                gone.insert((format!("{:?}", first.status()), format!("{stands:?}")));
+                let status = results.get(&key).expect("it is there").decisive.status;
+                gone.insert((format!("{:?}", first.status()), format!("{status:?}")));
             }
         }
     });

@@ -96,11 +96,11 @@ impl Store {
         // A new set of tests: names and statuses are read from the same blob.
         let Some(results) = self.reader.commit(commit)? else { return Ok(None) };
         let statuses = results.entries.iter().map(|entry| entry.decisive.status).collect();
-        Ok(Some(CommitStatuses { names: self.learn(&results), statuses }))
+        Ok(Some(CommitStatuses { names: self.cache_names(&results), statuses }))
     }
 
     /// Caches the names of a commit that was read completely; its neighbors most likely have the same names.
-    pub fn learn(&self, results: &CommitResults) -> Names {
+    pub fn cache_names(&self, results: &CommitResults) -> Names {
         let keys_hash = results::codec::keys_hash(results.entries.iter().map(|entry| &entry.key));
         let mut cache = self.cache();
         if let Some(names) = cache.names.get(&keys_hash).filter(|names| names.len() == results.entries.len())

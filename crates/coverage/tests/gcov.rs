@@ -118,9 +118,9 @@ proptest! {
         prop_assert_eq!(all.to_string().parse::<Coverage>().unwrap(), all.clone());
         for file in all.files.values() {
             let missed: Vec<u32> = file.lines.iter().filter(|(_, count)| **count == 0).map(|(line, _)| *line).collect();
-            let told = |line: &u32| file.missed().iter().any(|stretch| stretch.contains(line));
-            prop_assert!(missed.iter().all(told));
-            prop_assert!(file.lines.iter().filter(|(_, count)| **count > 0).all(|(line, _)| !told(line)));
+            let is_missed = |line: &u32| file.missed().iter().any(|stretch| stretch.contains(line));
+            prop_assert!(missed.iter().all(is_missed));
+            prop_assert!(file.lines.iter().filter(|(_, count)| **count > 0).all(|(line, _)| !is_missed(line)));
         }
     }
 }

@@ -192,7 +192,7 @@ impl<P: Send + Clone + 'static> ChoirState<P> {
             self.core.crashed(id, "the executor panicked; remove it and add it again", now);
             return;
         }
-        self.core.gone(id);
+        self.core.body_ended(id);
         self.delete_member(id);
     }
 

@@ -390,7 +390,7 @@ impl Model {
     }
 
     /// Runs everything that can run; then only unplaceable jobs are left.
-    fn wind_up(&mut self) {
+    fn run_all(&mut self) {
         for round in 0..10_000 {
             for number in 0..4 {
                 self.step(&Step::Claim(number));
@@ -414,7 +414,7 @@ proptest! {
         for step in &steps {
             model.step(step);
         }
-        model.wind_up();
+        model.run_all();
     }
 
     #[test]
@@ -423,7 +423,7 @@ proptest! {
         for step in &steps {
             model.step(step);
         }
-        model.wind_up();
+        model.run_all();
     }
 
 }

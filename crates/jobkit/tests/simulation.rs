@@ -193,7 +193,7 @@ impl Farm {
                     if self.rng.one_in(2) {
                         self.scheduler.abort_executor(id);
                     }
-                    self.scheduler.gone(id);
+                    self.scheduler.body_ended(id);
                 }
                 self.after(30_000, Event::HostAdded(host));
             }

@@ -10,7 +10,7 @@ use jobkit::{
 const JOBS: u32 = 20_000;
 
 /// Ends a batch in a way that depends on its number.
-fn treat(batch: Batch<u32>) {
+fn end_batch(batch: Batch<u32>) {
     let half = batch.jobs.len() / 2;
     let number = batch.id().get();
     let done = if number.is_multiple_of(7) { half } else { batch.jobs.len() };
@@ -39,7 +39,7 @@ async fn body(mut executor: Executor<u32>) {
         if turn % 3 == 0 {
             tokio::task::yield_now().await;
         }
-        treat(batch);
+        end_batch(batch);
     }
 }
 

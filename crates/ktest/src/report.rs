@@ -83,8 +83,8 @@ impl Reporter {
     }
 
     /// Hides the progress bar while the guest controls the terminal.
-    pub fn lend_terminal(&mut self, lent: bool) {
-        if lent {
+    pub fn hide_bar(&mut self, hidden: bool) {
+        if hidden {
             self.bar.set_draw_target(ProgressDrawTarget::hidden());
         } else if shows_bar(self.style) {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());

@@ -129,7 +129,7 @@ impl Typical {
 
     /// Whether a pass in this time is suspicious.
     #[must_use]
-    pub fn is_undercut_by(&self, now: Duration) -> bool {
+    pub fn is_far_above(&self, now: Duration) -> bool {
         is_fraction(now, self.median)
     }
 }
@@ -261,7 +261,7 @@ mod tests {
             (60_000, 60_000, false),
             (60_000, u64::MAX, false),
         ] {
-            assert_eq!(typical(median).is_undercut_by(Duration::from_millis(now)), wanted, "{median} {now}");
+            assert_eq!(typical(median).is_far_above(Duration::from_millis(now)), wanted, "{median} {now}");
         }
     }
 

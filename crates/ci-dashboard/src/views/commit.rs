@@ -93,7 +93,7 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         route.status.is_none_or(|status| entry.decisive.status == status)
             && filter.matches(entry.key.as_str())
     };
-    context.store.learn(&results);
+    context.store.cache_names(&results);
     let suspicious =
         place.as_ref().filter(|_| route.status.is_none() && route.page == 0).map_or_else(Vec::new, |place| {
             suspicious::of_commit(context, &filter, &results, &earlier(&place.entries, place.row))

@@ -42,7 +42,7 @@ pub async fn run(job: &SlurmJob, on: &mut dyn FnMut(Output<'_>)) -> Result<Optio
     let text = serde_json::to_string(&job.task).expect("plain data");
     own::write(&spool.join("task.json"), text)?;
     let stop_on_drop = StopOnDrop(spool.clone());
-    sign_of_life(&spool, 0)?;
+    write_heartbeat(&spool, 0)?;
     // The submitter of an older job with this name is dead.
     let _ = Cmd::new("scancel").arg(format!("--name={}", job_name(&job.slot))).output(limits()).await;
     let output = submit(job).output(limits()).await.map_err(|error| unreachable(job, slurm_error(&error)))?;
@@ -84,7 +84,7 @@ fn unreachable(job: &SlurmJob, cause: String) -> HostError {
     HostError::Unreachable { host: job.name.clone(), cause: ConnectError::Slurm(cause) }
 }
 
-fn sign_of_life(spool: &Path, count: u64) -> Result<(), fsx::Error> {
+fn write_heartbeat(spool: &Path, count: u64) -> Result<(), fsx::Error> {
     own::write(&spool.join("alive"), count.to_string())
 }
 
@@ -112,7 +112,7 @@ impl Follower<'_> {
         for count in 1.. {
             tokio::time::sleep(READ_INTERVAL).await;
             if count % 20 == 0 {
-                sign_of_life(&self.spool, count)?;
+                write_heartbeat(&self.spool, count)?;
             }
             if self.read(on) {
                 unavailable = None;

@@ -58,7 +58,7 @@ impl Scheduler {
     }
 
     /// Records that the body of an executor returned. The executor is deleted as soon as it has no batch.
-    pub fn gone(&mut self, id: ExecutorId) {
+    pub fn body_ended(&mut self, id: ExecutorId) {
         if let Some(member) = self.roster.get_mut(id) {
             member.gone = true;
         }
@@ -69,7 +69,7 @@ impl Scheduler {
     pub fn crashed(&mut self, id: ExecutorId, problem: &str, now: u64) {
         let Some(member) = self.roster.get_mut(id) else { return };
         if member.leaving || self.stopping.is_some() {
-            self.gone(id);
+            self.body_ended(id);
             return;
         }
         member.gone = true;

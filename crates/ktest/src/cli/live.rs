@@ -160,14 +160,14 @@ pub(super) async fn mon(args: MonArgs) -> Result<u8, Failure> {
         return Ok(0);
     }
     let socket = live.socket(MONITOR);
-    let talk = tokio::task::spawn_blocking(move || converse(&socket));
-    let result = talk.await.map_err(Failure::unjudged)?;
+    let relay_task = tokio::task::spawn_blocking(move || relay(&socket));
+    let result = relay_task.await.map_err(Failure::unjudged)?;
     result.map_err(|error| Failure::unjudged(format!("QEMU's monitor: {error}")))?;
     Ok(0)
 }
 
 /// Copies standard input to the socket and its responses to standard output, until both end.
-fn converse(socket: &Path) -> std::io::Result<()> {
+fn relay(socket: &Path) -> std::io::Result<()> {
     let mut answers = UnixStream::connect(socket)?;
     let mut commands = answers.try_clone()?;
     std::thread::spawn(move || {

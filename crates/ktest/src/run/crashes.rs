@@ -117,10 +117,10 @@ mod tests {
         let source = locate(&kernel, &mut finished, &out).expect("it is known");
         assert!(source.starts_with("init/main.c:"), "{source}");
         assert_eq!(finished.verdict.reason(), Some(format!("{title}, at {source}").as_str()));
-        let told = String::from_utf8(finished.log).unwrap();
+        let log = String::from_utf8(finished.log).unwrap();
         let end =
             format!("00002 ktest: crashed at {source} in start_kernel\n00002 ========= FAILED oops in 1s\n");
-        assert!(told.ends_with(&end), "{told}");
+        assert!(log.ends_with(&end), "{log}");
         let report = std::fs::read_to_string(path("out/out/boot.oops/crash")).unwrap();
         assert!(report.starts_with(&format!("{title}\n\nBUG: kernel NULL")), "{report}");
         assert!(report.contains(&format!("RIP: 0010:start_kernel+0x0/{size:#x} {source}\n")), "{report}");

@@ -217,7 +217,7 @@ impl Vm<'_> {
         let interactive = self.prepared.run.request.order.interactive;
         let terminal = interactive.then(|| {
             results.reporter.note(terminal::HELP);
-            results.reporter.lend_terminal(true);
+            results.reporter.hide_bar(true);
             terminal::forward(sender);
             terminal::Raw::begin()
         });
@@ -244,7 +244,7 @@ impl Vm<'_> {
             })
             .await;
         if terminal.is_some() {
-            results.reporter.lend_terminal(false);
+            results.reporter.hide_bar(false);
         }
         drop(terminal);
         listener.abort();

@@ -205,7 +205,7 @@ impl<S: Source> Search<S> {
                 let passes = self.passes(older, &key, now.decisive.host.as_ref());
                 let before = Typical::on(now.decisive.host.as_ref(), &passes)?;
                 let now = now.decisive.duration;
-                before.is_undercut_by(now).then_some(Suspicion::Faster { now, before })?
+                before.is_far_above(now).then_some(Suspicion::Faster { now, before })?
             }
         };
         Some(SuspiciousPass { key, suspicion })

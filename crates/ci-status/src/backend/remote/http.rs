@@ -48,7 +48,7 @@ pub struct Http {
     timeout: Duration,
     base: Url,
     cache: Cache,
-    /// The responses since the last [`Http::forget`]; `None` means not found.
+    /// The responses since the last [`Http::clear_memory`]; `None` means not found.
     memory: Mutex<HashMap<Url, Option<Body>>>,
 }
 
@@ -92,7 +92,7 @@ impl Http {
     }
 
     /// Drops the responses in memory, so that the server is asked again.
-    pub fn forget(&self) {
+    pub fn clear_memory(&self) {
         self.memory().clear();
     }
 

@@ -269,6 +269,6 @@ impl Backend for Remote {
     }
 
     fn refresh(&self) {
-        self.http.forget();
+        self.http.clear_memory();
     }
 }

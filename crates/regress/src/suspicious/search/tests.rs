@@ -190,7 +190,7 @@ fn naive(results: &Results, key: &ResultKey, complete: bool) -> Option<Suspicion
                 .collect();
             let before = Typical::on(new.decisive.host.as_ref(), &passes)?;
             let now = new.decisive.duration;
-            before.is_undercut_by(now).then_some(Suspicion::Faster { now, before })
+            before.is_far_above(now).then_some(Suspicion::Faster { now, before })
         }
         _ => None,
     }

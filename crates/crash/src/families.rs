@@ -4,20 +4,21 @@
 //! suffixes, following the kernel's naming conventions, so that they match functions of other versions too.
 //! [`crate::names`] explains the notation.
 
-/// The reports for which a family is passed over.
+/// The reports in which a family is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Noise {
     /// All reports.
     Usual,
     /// All reports, except [`Noise::Context`].
     Entry,
-    /// Reports of a context that does not allow what a function does: the entry of the kernel may be wrong itself.
+    /// Reports of a context that does not allow what a function does: the kernel's entry code
+    /// itself may be at fault.
     Context,
-    /// Reports of tasks that wait, in addition to [`Noise::Usual`].
+    /// Reports of tasks that wait; also skips the families of [`Noise::Usual`].
     Waiting,
-    /// Reports of memory leaks, in addition to [`Noise::Usual`].
+    /// Reports of memory leaks; also skips the families of [`Noise::Usual`].
     Allocating,
-    /// Reports of the object debugger, in addition to [`Noise::Usual`].
+    /// Reports of the object debugger; also skips the families of [`Noise::Usual`].
     Object,
 }
 

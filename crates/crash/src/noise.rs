@@ -9,7 +9,7 @@ use crate::families::{FAMILIES, Family, Noise};
 use crate::names::Names;
 use crate::title::canonical;
 
-/// The rows of all families, and the family of each.
+/// The rows of all families, with the family of each row.
 static TABLE: LazyLock<(Names, Vec<&'static Family>)> = LazyLock::new(|| {
     let rows = || FAMILIES.iter().flat_map(|family| family.rows.iter().map(move |row| (*row, family)));
     (Names::new(rows().map(|(row, _)| row)), rows().map(|(_, family)| family).collect())

@@ -1,5 +1,5 @@
-//! Host files: locks, atomic publication, digests, the wall clock, random numbers, and access to directories that untrusted code
-//! writes. This crate uses no other crate of the workspace.
+//! Host files: locks, atomic publication, digests, the wall clock, random numbers, and access to directories that
+//! untrusted code writes. This crate uses no other crate of the workspace.
 //!
 //! To choose a module, ask: can anyone but this program write to the directory? A branch's Makefile, a guest, a test
 //! file, a worker host and a user of the farm are untrusted. They write to the object directory of a build, to an
@@ -22,7 +22,7 @@
 //! | remove what untrusted code left | [`untrusted::Dir::remove_tree`] |
 //! | let one process at a time do something | [`lock::Lock`] |
 //! | name something by its content | [`digest::sha256_hex`], [`digest::Hasher`], [`digest::file`] |
-//! | get a number that nobody can foresee | [`random::bits`] |
+//! | get an unpredictable number | [`random::bits`] |
 //! | get the time of day | [`clock::unix_seconds`], [`clock::unix_ms`] |
 
 pub mod clock;

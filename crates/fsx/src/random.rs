@@ -1,8 +1,8 @@
-//! Random numbers that untrusted code cannot foresee.
+//! Random numbers that untrusted code cannot predict.
 
 use std::hash::{BuildHasher, RandomState};
 
-/// 64 random bits: the value of SipHash under a secret key that the standard library takes from the kernel.
+/// 64 random bits: the value of SipHash with a secret key that the standard library gets from the kernel.
 #[must_use]
 pub fn bits() -> u64 {
     RandomState::new().hash_one(())

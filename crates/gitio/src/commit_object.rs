@@ -13,7 +13,7 @@ pub(crate) struct CommitObject {
     /// The committer date as git compares dates: 0 if it cannot be parsed, and larger than all others if it is
     /// negative.
     pub(crate) date: u64,
-    /// Name and address of the author, in UTF-8; empty if there is none.
+    /// Name and address of the author, in UTF-8; empty if it is missing.
     pub(crate) author: String,
     /// In UTF-8, from its first non-empty line to the first NUL.
     pub(crate) message: String,

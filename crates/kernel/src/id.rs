@@ -3,7 +3,7 @@
 use fsx::digest::Hasher;
 use model::KernelId;
 
-/// SHA-256 (hex) of fields, each with its length, so that different lists have different hashes.
+/// SHA-256 (hex) of fields, each preceded by its length, so that different lists have different hashes.
 pub(crate) fn hash_fields<'a>(fields: impl IntoIterator<Item = &'a str>) -> KernelId {
     let mut hasher = Hasher::new();
     for field in fields {

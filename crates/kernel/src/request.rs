@@ -47,7 +47,7 @@ pub struct BuildRequest {
 impl BuildRequest {
     /// Whether this build is compared with a clean one. The choice is random, so that a branch cannot predict it.
     pub(crate) fn is_verified(&self) -> bool {
-        // Outside the sandbox the path of the objects is a part of their content.
+        // Outside the sandbox, the content of the objects depends on their path.
         self.sandbox
             && self.verify_every > 0
             && fsx::random::bits().is_multiple_of(u64::from(self.verify_every))

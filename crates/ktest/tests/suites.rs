@@ -158,7 +158,7 @@ async fn a_suite_that_does_not_build_is_reported() {
     assert!(deps.path().join("xfstests-build.log").exists());
 }
 
-/// Runs lines of bash with the library of suites.
+/// Runs bash code with the suite library.
 fn bash(dir: &Path, lines: &str) -> (bool, String) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
     let script = dir.join("suite.ktest");
@@ -169,7 +169,7 @@ fn bash(dir: &Path, lines: &str) -> (bool, String) {
     (output.status.success(), text.into_owned())
 }
 
-/// A program of this system with some bytes replaced by others of the same length.
+/// A program of this system with some bytes replaced.
 fn program(path: &Path, replaced: &[(&[u8], &[u8])]) {
     let mut bytes = std::fs::read("/bin/true").unwrap();
     for (old, new) in replaced {
@@ -207,11 +207,11 @@ fn programs_of_a_suite_that_start_are_no_trouble() {
     let (ok, text) = bash(dir.path(), &format!("{CHECK}\ncat \"$DIR/$_suite_list\""));
     assert!(ok && text.starts_with("all start\n"), "{text}");
     assert!(text.contains(" ltp/fsstress\n"), "{text}");
-    // glibc's own libc.so.6 is a program, too; nothing else is one.
+    // libc.so.6 of glibc is also an executable program.
     assert!(text.lines().all(|line| !line.contains("check") && !line.contains("src/")), "{text}");
 }
 
-/// Each kind of program that does not start, in the directory of another helper program.
+/// The kinds of programs that cannot be started, in the directory of another helper program.
 #[test]
 fn a_program_of_a_suite_that_does_not_start_ends_the_run() {
     let machine = std::fs::read("/bin/true").unwrap()[18..20].to_vec();

@@ -1,7 +1,7 @@
 //! The crashes on a branch, grouped by title: one crash in ten tests is one group, and two crashes in one test are two.
 //!
-//! If the crashes are in memory, all are grouped. If each one is read from the file of its commit, every failed verdict is
-//! read, up to a limit. Above the limit, only the first and last commit of a stretch of failures are read, and the result
+//! If the crashes are in memory, all are grouped. Otherwise, each one is read from the file of its commit: every failed
+//! verdict is read, up to a limit. Above the limit, only the first and last commit of a stretch of failures are read, and the result
 //! is marked as sampled.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,7 +81,7 @@ pub struct CrashGroups {
     pub is_sampled: bool,
 }
 
-/// How [`crash_groups`] gets a crash.
+/// The source from which [`crash_groups`] reads crashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrashSource {
     /// From a table in memory.
@@ -90,7 +90,7 @@ pub enum CrashSource {
     File,
 }
 
-/// Groups the crashes of a branch. `crash` returns how a test crashed at a row, if it did.
+/// Groups the crashes of a branch. `crash` returns the crash of a test at a row, if it crashed.
 pub fn crash_groups(
     history: &BranchHistory,
     source: CrashSource,

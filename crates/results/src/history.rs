@@ -1,8 +1,8 @@
 //! Queries over many commits: the history of a test, the counts of a branch for some tests, one test at a commit.
 //!
-//! Single tests are looked up in the database, and without one in the published files. Counts of many tests come from
-//! the published files: the blob of a commit has its sums, one status byte per test and a hash of the names, so that a
-//! query reads little of each of hundreds of commits.
+//! Single tests are looked up in the database, or, if there is none, in the published files. Counts of many tests come
+//! from the published files: the blob of a commit contains its sums, one status byte per test and a hash of the names,
+//! so that a query reads little from each of hundreds of commits.
 
 use std::collections::HashMap;
 use std::time::Duration;

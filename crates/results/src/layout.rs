@@ -108,7 +108,7 @@ impl Layout {
         self.dir.join(DATABASE)
     }
 
-    /// The write-ahead log of the database. It exists while the database is open; it is not empty after a writer did not
+    /// The write-ahead log of the database. It exists while the database is open; it is not empty if a writer did not
     /// stop cleanly.
     #[must_use]
     pub fn database_log(&self) -> PathBuf {

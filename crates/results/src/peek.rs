@@ -105,7 +105,7 @@ impl Peek {
         Some(numbers.iter().map(|bytes| Duration::from_millis(u32::from_le_bytes(*bytes).into())).collect())
     }
 
-    /// A number of `N` bytes in the data of a struct; 0 if an older writer did not have the field.
+    /// A number of `N` bytes in the data of a struct; 0 if an older writer did not write the field.
     fn data<const N: usize>(&self, of: Struct, at: u64) -> u64 {
         if at + N as u64 > of.data_len {
             return 0;
@@ -157,7 +157,7 @@ impl Peek {
         Some(Struct { data, data_len, pointers: data.checked_add(data_len)?, pointer_count: word >> 48 })
     }
 
-    /// The bytes of a list of numbers (`code` 2: of one byte, 4: of four), not longer than `limit`.
+    /// The bytes of a list of numbers (`code` 2: one byte each, 4: four bytes each) of at most `limit` elements.
     fn list(&self, of: Struct, number: u64, code: u64, limit: u32) -> Option<Vec<u8>> {
         let at = of.pointers + number * 8;
         let word = self.pointer(of, number)?;

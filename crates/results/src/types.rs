@@ -98,7 +98,7 @@ pub struct Attempt {
     pub status: Status,
     /// How long it ran; zero while it is running. Whole seconds in results of the existing system.
     pub duration: Duration,
-    /// When it started, Unix seconds.
+    /// The start time, in Unix seconds.
     pub started: Option<i64>,
     /// One line: why it did not pass.
     pub reason: Option<String>,
@@ -139,7 +139,7 @@ impl Attempt {
     }
 }
 
-/// The parts of a test's key. The key alone does not show where the name of the file ends.
+/// The parts of a test's key. From the key alone, the end of the file name cannot be determined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestParts {
     /// The test file.
@@ -152,7 +152,7 @@ pub struct TestParts {
     pub env: Env,
 }
 
-/// What a commit object has besides the message.
+/// The details of a commit object other than its message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitDetails {
     /// The id of the tree.
@@ -346,7 +346,7 @@ pub struct CrashEntry {
     pub decisive: bool,
     /// When it started, Unix seconds.
     pub started: Option<i64>,
-    /// The host that it ran on.
+    /// The host on which it ran.
     pub host: Option<HostName>,
 }
 

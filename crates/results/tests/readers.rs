@@ -1,5 +1,5 @@
-//! Readers of the database: the same answers as from the published files, beside a writer, from a copy, and without a
-//! usable database.
+//! Readers of the database get the same results as from the published files: while a writer runs, from a copy, and
+//! without a usable database.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -150,7 +150,7 @@ async fn without_a_usable_database_the_published_files_answer() {
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(answers(&reader), files, "{name}");
     }
-    // Not a regular file: it is not opened.
+    // A file that is not regular is not opened.
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
     assert_eq!(answers(&reader), files);
@@ -205,7 +205,7 @@ async fn a_database_of_version_1_is_migrated() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path()).await.close().await.unwrap();
     let files = published(dir.path());
-    // Version 1 with the same rows.
+    // A database of version 1 with the same rows.
     let (new, old) = (dir.path().join("results.db"), dir.path().join("old.db"));
     let database = Connection::open(&old).unwrap();
     database.execute_batch(include_str!("../src/db/schema/1.sql")).unwrap();

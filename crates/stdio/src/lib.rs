@@ -75,7 +75,7 @@ pub fn error(program: &str, text: impl Display) {
     message(format_args!("{style}{program}:{style:#} {text}"));
 }
 
-/// An error with its causes, on one line. A cause that the text before it has already is left out.
+/// An error with its causes, on one line. A cause that the preceding text already contains is left out.
 #[derive(Debug)]
 pub struct WithCauses<'a>(pub &'a (dyn Error + 'static));
 

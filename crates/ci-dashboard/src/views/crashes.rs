@@ -110,7 +110,7 @@ fn line(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry], group: &C
     }
 }
 
-/// The crashes that are verdicts, by commit and test.
+/// The crashes in decisive attempts, by commit and test.
 fn known(crashes: Vec<CrashEntry>) -> HashMap<CommitId, HashMap<String, Crash>> {
     let mut known: HashMap<CommitId, HashMap<String, Crash>> = HashMap::new();
     for CrashEntry { commit, key, title, started, host, .. } in

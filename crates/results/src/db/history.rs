@@ -1,4 +1,4 @@
-//! What readers take from the database: one test at many commits, one test at one commit, the crashes of a branch.
+//! The queries of readers: one test at many commits, one test at one commit, the crashes of a branch.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ const CRASHES: &str = "SELECT a.n, c.sha, t.key, x.title, a.status, a.decisive, 
     JOIN commit_ c ON c.id = a.commit_ JOIN test t ON t.id = a.test JOIN crash x ON x.id = a.crash \
     LEFT JOIN host h ON h.id = a.host WHERE l.branch = ?1 ORDER BY l.position DESC, a.test, a.n";
 
-/// A table of names; each name is read once.
+/// A cache of names: each name is read once.
 struct NameTable<'a> {
     select: CachedStatement<'a>,
     known: HashMap<i64, Option<Box<str>>>,

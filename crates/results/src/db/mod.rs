@@ -38,7 +38,7 @@ const WAL_LIMIT: i64 = 64 << 20;
 struct Ids {
     commits: HashMap<CommitId, i64>,
     tests: HashMap<ResultKey, i64>,
-    /// The tests whose parts are known.
+    /// The tests with known parts.
     parts: HashSet<i64>,
     /// By table.
     names: HashMap<(&'static str, String), i64>,
@@ -110,8 +110,8 @@ impl Database {
 }
 
 impl Drop for Database {
-    /// Empties the write-ahead log, which shows the next writer that this one ended properly. Without readers SQLite
-    /// removes it, too.
+    /// Empties the write-ahead log, so that the next writer detects a clean stop. Without readers, SQLite also removes
+    /// the log.
     fn drop(&mut self) {
         if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::warn!("{}: cannot write the log back: {error}", self.path.display());

@@ -1,7 +1,7 @@
 //! Read access to the database for readers, in other processes and while the writer writes.
 //!
-//! No reader needs the database: without one of this version, or if it cannot be opened, readers use the published
-//! files.
+//! Readers do not depend on the database: if there is none of this version, or it cannot be opened, they use the
+//! published files.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use rusqlite::{Connection, OpenFlags};
 use super::VERSION;
 use crate::layout::Layout;
 
-/// How long a query waits for a lock, which the writer holds only while it opens or closes the database.
+/// The time for which a query waits for a lock, which the writer holds only while it opens or closes the database.
 const BUSY: Duration = Duration::from_secs(2);
-/// Open connections that are kept for later queries.
+/// The maximum number of open connections that are kept for later queries.
 const IDLE_MAX: usize = 8;
 
 /// Connections to one database.
@@ -26,12 +26,12 @@ pub struct ReadPool {
     idle: Mutex<Vec<Idle>>,
 }
 
-/// What a connection was opened for: another file has its path later if a backup was restored.
+/// The file that a connection was opened for. If a backup is restored, another file has the same path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Target {
     device: u64,
     inode: u64,
-    /// Whether the file cannot change: no writer has it open, and the last one closed it properly.
+    /// Whether the file cannot change: no writer has it open, and the last one stopped cleanly.
     unchanging: bool,
 }
 
@@ -46,7 +46,7 @@ impl ReadPool {
         Self { path: layout.database(), log: layout.database_log(), idle: Mutex::default() }
     }
 
-    /// The result of a query; `None` if there is no database of this version, or the query fails, which is logged.
+    /// The result of a query; `None` if there is no database of this version, or if the query fails, which is logged.
     pub fn query<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Option<T> {
         let target = self.target()?;
         let idle = self.take(target);
@@ -99,7 +99,7 @@ impl ReadPool {
 fn open(path: &Path, target: Target) -> rusqlite::Result<Option<Connection>> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    // A file that cannot change needs no lock and no shared memory, which a reader may not be able to create.
+    // A file that cannot change needs neither a lock nor shared memory, which a reader may not be able to create.
     let connection = Connection::open_with_flags(uri(path, target.unchanging), flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(32);

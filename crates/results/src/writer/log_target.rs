@@ -1,4 +1,4 @@
-//! Where the log of an attempt goes.
+//! The destination of the log of an attempt.
 
 use model::ResultKey;
 
@@ -12,7 +12,7 @@ pub struct LogTarget {
     pub attempt: u32,
     /// Whether it is the log of the decisive attempt.
     pub is_decisive: bool,
-    /// The attempt whose log may be at the destination.
+    /// The attempt that an existing log at the destination may belong to.
     pub replaces: Option<u32>,
 }
 

@@ -139,7 +139,7 @@ impl Writer {
     }
 }
 
-/// Compresses a plain file; returns the brotli stream and the size of the file.
+/// Compresses a plain file. Returns the brotli stream and the size of the file.
 pub(super) fn compress(PlainFile { file, path }: PlainFile) -> Result<(Vec<u8>, u64)> {
     let mut out = Vec::new();
     compress_into(file, &mut out).map(|bytes| (out, bytes)).map_err(Error::io("read", &path))

@@ -207,7 +207,7 @@ impl Writer {
         self.ask(|reply| Command::SetBranch { branch, commits, reply }).await
     }
 
-    /// Adds tree, author and date of listed commits. The details of a commit never change.
+    /// Adds the tree, author and date of listed commits. The details of a commit never change.
     pub async fn set_details(&self, mut commits: Vec<(CommitId, CommitDetails)>) -> Result<()> {
         for (_, details) in &mut commits {
             details.author = one_line(&details.author).unwrap_or_default();
@@ -215,8 +215,8 @@ impl Writer {
         self.ask(|reply| Command::Details { commits, reply }).await
     }
 
-    /// Removes the listing of a branch. Commits that no other branch lists are removed by a later
-    /// [retention](crate::retention). Returns whether there was a listing, readable or not.
+    /// Removes the listing of a branch. A later [retention](crate::retention) pass removes commits that no other branch
+    /// lists. Returns whether a listing existed, readable or not.
     pub async fn unlist_branch(&self, branch: &BranchRef) -> Result<bool> {
         let path = self.output_dir().join(branch_file::file_name(branch)?);
         let branch = branch.clone();

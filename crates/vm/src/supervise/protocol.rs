@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crash::line::split;
 
-/// The token of one boot, as the text before a message of the protocol: `ktest/TOKEN `.
+/// The token of one boot, with the form of the prefix of protocol messages: `ktest/TOKEN `.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token(String);
 

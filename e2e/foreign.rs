@@ -57,7 +57,7 @@ fn every_command_works_with_the_documented_formats() {
     let dir = results();
     let dashboard = PlainDashboard::start(dir.path(), None);
     let home = tempfile::tempdir().unwrap();
-    let (folder, remote) = (
+    let (directory, remote) = (
         format!("--output-dir={}", dir.path().display()),
         format!("--remote=http://127.0.0.1:{}/ci", dashboard.port),
     );
@@ -89,7 +89,7 @@ fn every_command_works_with_the_documented_formats() {
         // --user restricts ci-status to JSON views; without blobs, the output is the same.
         for (words, user) in [(words.clone(), None), (format!("{words} --json"), Some("--user=kmo"))] {
             let at = |place| [Some(place), user].into_iter().flatten().collect::<Vec<&str>>();
-            let local = run(home.path(), None, &at(&folder), &words);
+            let local = run(home.path(), None, &at(&directory), &words);
             let over_http = run(home.path(), None, &at(&remote), &words);
             assert_eq!(local, over_http, "ci-status {words}");
             assert!(!local.0.is_empty(), "{words}");
@@ -162,9 +162,9 @@ fn https_certificates_are_verified() {
         let remote = format!("--remote=https://127.0.0.1:{}", server.port);
         run(home.path(), Some(&authority.file(authorities)), &[&remote], words)
     };
-    let folder = format!("--output-dir={}", dir.path().display());
+    let directory = format!("--output-dir={}", dir.path().display());
     for words in ["branches", "log amy/next --json", "show amy/next", "logs amy/next punch"] {
-        let local = run(home.path(), None, &[&folder], words);
+        let local = run(home.path(), None, &[&directory], words);
         assert_eq!(ask(&good, "ca.pem", words), local, "{words}");
         assert_eq!(local.1, Some(0), "{words}");
     }

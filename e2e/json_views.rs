@@ -54,11 +54,11 @@ fn from_command(home: &Path, location: &[&str], arguments: &str) -> Value {
 /// Asserts that all views of a results directory are equal.
 fn assert_equal(dir: &Path, views: &[View]) {
     let (home, dashboard) = (tempfile::tempdir().unwrap(), Dashboard::start(dir));
-    let folder = format!("--output-dir={}", dir.display());
+    let directory = format!("--output-dir={}", dir.display());
     let remote = format!("--remote={}", dashboard.address);
     for View { arguments, address } in views {
         let expected = from_dashboard(dir, address);
-        for location in [&folder, &remote] {
+        for location in [&directory, &remote] {
             let found = from_command(home.path(), &[location], arguments);
             assert_eq!(found, expected, "ci-status {location} {arguments} and {address}");
         }

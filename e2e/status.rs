@@ -85,7 +85,7 @@ fn commands() -> [String; 28] {
 #[test]
 fn a_dashboard_gives_the_same_output_as_the_directory() {
     let dir = results();
-    let folder = format!("--output-dir={}", dir.path().display());
+    let directory = format!("--output-dir={}", dir.path().display());
     let dashboard = Dashboard::start(dir.path());
     let remote = format!("--remote={}", dashboard.address);
     let environment = Environment::new();
@@ -95,7 +95,7 @@ fn a_dashboard_gives_the_same_output_as_the_directory() {
         for json in ["", " --json"] {
             let words = format!("{words}{json}");
             for (name, place) in places {
-                let mut local = vec![folder.as_str()];
+                let mut local = vec![directory.as_str()];
                 // --user also selects the owner of a branch.
                 local.extend(place.iter().skip(1));
                 // The second time from the cache.
@@ -115,13 +115,13 @@ fn a_dashboard_gives_the_same_output_as_the_directory() {
     };
     for words in ["workers", "watch kmo/next --once"] {
         assert_eq!(
-            digits(environment.output(&[&folder], words)),
+            digits(environment.output(&[&directory], words)),
             digits(environment.output(&[&remote], words)),
             "{words}"
         );
     }
     assert_eq!(
-        environment.output(&[&folder], "workers --json"),
+        environment.output(&[&directory], "workers --json"),
         environment.output(&[&remote], "workers --json")
     );
     let (text, code) = environment.output(&[&remote], &format!("rerun {} punch", commits()[2].short()));
@@ -163,11 +163,11 @@ fn no_control_characters_of_results_are_printed() {
     });
     fixture.finish();
     let dashboard = Dashboard::start(dir.path());
-    let (folder, remote) =
+    let (directory, remote) =
         (format!("--output-dir={}", dir.path().display()), format!("--remote={}", dashboard.address));
     let environment = Environment::new();
     let short = commit.short();
-    for place in [[folder.as_str()].as_slice(), &[&remote], &[&remote, "--user=eve"]] {
+    for place in [[directory.as_str()].as_slice(), &[&remote], &[&remote, "--user=eve"]] {
         for words in [
             "branches",
             "log eve/next",

@@ -18,7 +18,7 @@ struct Results {
 
 static RESULTS: LazyLock<Results> = LazyLock::new(|| {
     let dir = PathBuf::from(format!("/dev/shm/ktest-ci-fuzz.{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a folder in memory");
+    std::fs::create_dir_all(&dir).expect("a directory in memory");
     let commit: CommitId = "1".repeat(40).parse().expect("a commit id");
     let row = |commit: &CommitId| BranchEntry {
         commit: commit.clone(),
@@ -29,7 +29,7 @@ static RESULTS: LazyLock<Results> = LazyLock::new(|| {
     // Listed twice, like two commits with the same tests.
     let listing = encode_branch(&[row(&commit), row(&commit)]);
     std::fs::write(dir.join("branch.u.b.capnp"), listing).expect("a file in memory");
-    let reader = Reader::open(&dir).expect("a folder");
+    let reader = Reader::open(&dir).expect("a directory");
     Results { dir, commit, reader }
 });
 

@@ -22,13 +22,13 @@ struct Results {
 static RESULTS: LazyLock<Results> = LazyLock::new(|| {
     let dir = PathBuf::from(format!("/dev/shm/ktest-ci-fuzz.{}", std::process::id()));
     let (commit, key) = ("1".repeat(40), "fs.ext4.basic.punch");
-    let folder = dir.join(&commit).join(key);
-    std::fs::create_dir_all(&folder).expect("a folder in memory");
+    let directory = dir.join(&commit).join(key);
+    std::fs::create_dir_all(&directory).expect("a directory in memory");
     Results {
-        file: folder.join("log.br"),
+        file: directory.join("log.br"),
         commit: commit.parse().expect("a commit id"),
         key: key.parse().expect("a key"),
-        reader: Reader::open(&dir).expect("a folder"),
+        reader: Reader::open(&dir).expect("a directory"),
     }
 });
 

@@ -150,7 +150,7 @@ fn prepare(dir: &Path) -> Result<()> {
     for number in 0..FILES {
         let test = file(number)?;
         let path = dir.join("tests").join(test.file());
-        std::fs::create_dir_all(path.parent().context("a folder")?)?;
+        std::fs::create_dir_all(path.parent().context("a directory")?)?;
         std::fs::write(&path, "#!/bin/bash\necho t{000..099}\n")?;
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         wanted.insert((test, Env::default()));

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::audit::Requester;
 use fsx::untrusted::{Dir, EntryType, UntrustedError};
-use results::requests::{FOLDER, Request, RequestKind, SIZE_MAX, TAKEN, VERSION};
+use results::requests::{DIRECTORY, Request, RequestKind, SIZE_MAX, TAKEN, VERSION};
 
 /// The maximum number of requests that are taken at a time.
 const AT_ONCE: usize = 1000;
@@ -55,8 +55,8 @@ enum RequestError {
 #[must_use]
 pub fn take(output_dir: &Path, unfinished: bool) -> TakenRequests {
     let mut found = TakenRequests::default();
-    let folder = match Dir::open(&output_dir.join(FOLDER)) {
-        Ok(folder) => folder,
+    let directory = match Dir::open(&output_dir.join(DIRECTORY)) {
+        Ok(directory) => directory,
         Err(error) => {
             // The directory is created by the first request.
             if !error.is_not_found() {
@@ -65,21 +65,21 @@ pub fn take(output_dir: &Path, unfinished: bool) -> TakenRequests {
             return found;
         }
     };
-    if unfinished && let Ok(taken) = folder.dir(TAKEN) {
+    if unfinished && let Ok(taken) = directory.dir(TAKEN) {
         for name in files(&taken, &mut found) {
             read(&taken, &name, None, &mut found);
         }
     }
-    for name in files(&folder, &mut found) {
+    for name in files(&directory, &mut found) {
         if !name.as_encoded_bytes().starts_with(b".") {
-            read(&folder, &name, Some(TAKEN.as_ref()), &mut found);
+            read(&directory, &name, Some(TAKEN.as_ref()), &mut found);
         }
     }
     found
 }
 
-fn files(folder: &Dir, found: &mut TakenRequests) -> Vec<std::ffi::OsString> {
-    match folder.list("", FILES_MAX) {
+fn files(directory: &Dir, found: &mut TakenRequests) -> Vec<std::ffi::OsString> {
+    match directory.list("", FILES_MAX) {
         Ok(entries) => {
             let files = entries.into_iter().filter(|entry| entry.entry_type == EntryType::File);
             files.take(AT_ONCE).map(|entry| entry.name).collect()
@@ -92,12 +92,12 @@ fn files(folder: &Dir, found: &mut TakenRequests) -> Vec<std::ffi::OsString> {
 }
 
 /// Reads one request, and moves it to the directory `to` if it is given.
-fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests) {
-    let file = folder.path().join(name);
-    let request = match parse(folder, name) {
+fn read(directory: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests) {
+    let file = directory.path().join(name);
+    let request = match parse(directory, name) {
         Ok(request) => request,
         Err(error) => {
-            let modified = folder.metadata(name).ok().flatten().map(|data| data.modified);
+            let modified = directory.metadata(name).ok().flatten().map(|data| data.modified);
             let age = modified.and_then(|at| SystemTime::now().duration_since(at).ok());
             if to.is_none() || age.is_none_or(|age| age >= SETTLED) {
                 found.problems.push(format!("{}: not a request, removed: {error}", file.display()));
@@ -107,12 +107,12 @@ fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests
         }
     };
     // Read the owner of the file before it is moved.
-    let owner = folder.metadata(name).ok().flatten().filter(|_| to.is_some()).map(|data| data.owner);
+    let owner = directory.metadata(name).ok().flatten().filter(|_| to.is_some()).map(|data| data.owner);
     let requester = owner.map(|uid| Requester::owner(uid, request.address));
     let moved = to.map(|to| {
-        folder.create_dir_all(to)?;
-        folder.rename(name, to.join(name))?;
-        Ok::<_, UntrustedError>(folder.path().join(to).join(name))
+        directory.create_dir_all(to)?;
+        directory.rename(name, to.join(name))?;
+        Ok::<_, UntrustedError>(directory.path().join(to).join(name))
     });
     let file = match moved {
         None => file,
@@ -127,8 +127,8 @@ fn read(folder: &Dir, name: &OsStr, to: Option<&Path>, found: &mut TakenRequests
     found.requests.push(TakenRequest { kind: request.kind, requester, file });
 }
 
-fn parse(folder: &Dir, name: &OsStr) -> Result<Request, RequestError> {
-    let request: Request = serde_json::from_slice(&folder.read(name, SIZE_MAX)?)?;
+fn parse(directory: &Dir, name: &OsStr) -> Result<Request, RequestError> {
+    let request: Request = serde_json::from_slice(&directory.read(name, SIZE_MAX)?)?;
     if request.version != VERSION {
         return Err(RequestError::Version(request.version));
     }
@@ -150,17 +150,17 @@ mod tests {
     fn requests_are_taken_once_and_found_again_after_a_crash() {
         let dir = tempfile::tempdir().unwrap();
         assert!(take(dir.path(), true).requests.is_empty());
-        let folder = dir.path().join("requests");
-        std::fs::create_dir(&folder).unwrap();
+        let directory = dir.path().join("requests");
+        std::fs::create_dir(&directory).unwrap();
         let commit = "0123456789abcdef0123456789abcdef01234567";
         let good = format!(r#"{{"version":1,"rerun":{{"commit":"{commit}","key":"fs.a.x"}}}}"#);
-        std::fs::write(folder.join("a1.json"), &good).unwrap();
-        std::fs::write(folder.join(".a2.json"), &good).unwrap();
-        std::fs::write(folder.join("half"), "{").unwrap();
+        std::fs::write(directory.join("a1.json"), &good).unwrap();
+        std::fs::write(directory.join(".a2.json"), &good).unwrap();
+        std::fs::write(directory.join("half"), "{").unwrap();
         let old = SystemTime::now() - Duration::from_secs(60);
         let strange = ["{}", "[1]", r#"{"version":2,"rerun":{"commit":"0","key":"x"}}"#, "\0"];
         for (at, text) in strange.iter().enumerate() {
-            let path = folder.join(format!("bad{at}.json"));
+            let path = directory.join(format!("bad{at}.json"));
             std::fs::write(&path, text).unwrap();
             std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         }
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(found.requests[0].requester, None, "it was recorded when it was taken");
         finish(&found.requests[0].file);
         assert!(take(dir.path(), true).requests.is_empty());
-        assert!(folder.join("half").exists() && folder.join(".a2.json").exists());
+        assert!(directory.join("half").exists() && directory.join(".a2.json").exists());
         let branch: model::BranchRef = "kmo/old".parse().unwrap();
         results::requests::submit(
             dir.path(),

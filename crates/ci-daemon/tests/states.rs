@@ -85,7 +85,7 @@ fn the_status_diagram_equals_the_code() {
         ]
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     let mut gone = BTreeSet::new();
     runtime.block_on(async {
         let writer = results::Writer::open(dir.path()).expect("a writer");

@@ -51,8 +51,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let folder = std::env::args_os().nth(1).unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    let dir = tempfile::tempdir_in(folder)?;
+    let directory = std::env::args_os().nth(1).unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let dir = tempfile::tempdir_in(directory)?;
     large::fill(dir.path(), COMMITS, TESTS)?;
     let commit = format!("/c/{}/", commit_id("large 7"));
     let history = format!("{BRANCH}&history=fs.ext4.suite12.generic.034");

@@ -293,12 +293,12 @@ fn a_growing_log_is_followed_by_events() {
 #[test]
 fn artifacts_are_listed_and_served() {
     let farm = small();
-    let folder = farm.path().join(id(3)).join("fs.ext4.basic.punch");
-    std::fs::write(folder.join("vmcore"), "core").unwrap();
-    std::fs::write(folder.join("trace.txt"), "trace").unwrap();
-    std::fs::write(folder.join(".hidden"), "x").unwrap();
-    std::fs::write(folder.join("a b"), "x").unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", folder.join("passwd")).unwrap();
+    let directory = farm.path().join(id(3)).join("fs.ext4.basic.punch");
+    std::fs::write(directory.join("vmcore"), "core").unwrap();
+    std::fs::write(directory.join("trace.txt"), "trace").unwrap();
+    std::fs::write(directory.join(".hidden"), "x").unwrap();
+    std::fs::write(directory.join("a b"), "x").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", directory.join("passwd")).unwrap();
     let base = format!("/c/{}/fs.ext4.basic.punch/", id(3));
     let page = farm.get(&base);
     assert!(page.contains(&format!(r#"href="{base}vmcore">vmcore <span class="mute">4 B</span>"#)), "{page}");

@@ -41,34 +41,34 @@ pub fn main() -> ExitCode {
 }
 
 fn print(cli: &Cli) -> Result<u8, Problem> {
-    let folder = std::env::current_dir()?;
+    let directory = std::env::current_dir()?;
     let terminal = io::stdout().is_terminal();
     if let (Command::Watch { branch, once: false }, false) = (&cli.command, cli.global.json) {
         if !terminal {
             return Err(Problem::NoTerminal);
         }
-        return live(&context(cli, folder, unix_seconds())?, branch.as_deref());
+        return live(&context(cli, directory, unix_seconds())?, branch.as_deref());
     }
     match (&cli.command, cli.global.json, terminal) {
         // Logs are unfiltered in a file or a pipe, and filtered on a terminal.
         (Command::Logs { .. }, false, false) => {
-            respond(cli, folder, unix_seconds(), &mut io::stdout().lock())
+            respond(cli, directory, unix_seconds(), &mut io::stdout().lock())
         }
         (Command::Logs { follow: true, .. }, false, true) => {
-            filtered(cli, folder, Filter::new(io::stdout().lock()))
+            filtered(cli, directory, Filter::new(io::stdout().lock()))
         }
-        (_, false, true) if is_paged(cli) => paged(cli, folder),
+        (_, false, true) if is_paged(cli) => paged(cli, directory),
         // JSON and completions are already escaped.
         (Command::Completions { .. }, ..) | (_, true, _) => {
-            respond(cli, folder, unix_seconds(), &mut io::BufWriter::new(io::stdout().lock()))
+            respond(cli, directory, unix_seconds(), &mut io::BufWriter::new(io::stdout().lock()))
         }
-        _ => filtered(cli, folder, Filter::with_colors(io::BufWriter::new(anstream::stdout().lock()))),
+        _ => filtered(cli, directory, Filter::with_colors(io::BufWriter::new(anstream::stdout().lock()))),
     }
 }
 
 /// Runs the command with its output filtered.
-fn filtered(cli: &Cli, folder: PathBuf, mut out: Filter<impl Write>) -> Result<u8, Problem> {
-    let code = respond(cli, folder, unix_seconds(), &mut out)?;
+fn filtered(cli: &Cli, directory: PathBuf, mut out: Filter<impl Write>) -> Result<u8, Problem> {
+    let code = respond(cli, directory, unix_seconds(), &mut out)?;
     stdio::OutputError::unless_closed(out.finish().and_then(|()| out.flush()))?;
     Ok(code)
 }
@@ -81,11 +81,14 @@ fn is_paged(cli: &Cli) -> bool {
 }
 
 /// Shows the output in a pager if it is longer than the terminal.
-fn paged(cli: &Cli, folder: PathBuf) -> Result<u8, Problem> {
+fn paged(cli: &Cli, directory: PathBuf) -> Result<u8, Problem> {
     let mut text = Vec::new();
     let is_log = matches!(cli.command, Command::Logs { .. });
-    let code =
-        filtered(cli, folder, if is_log { Filter::new(&mut text) } else { Filter::with_colors(&mut text) })?;
+    let code = filtered(
+        cli,
+        directory,
+        if is_log { Filter::new(&mut text) } else { Filter::with_colors(&mut text) },
+    )?;
     let plain = anstream::stdout().current_choice() == anstream::ColorChoice::Never;
     if plain {
         text = anstream::adapter::strip_bytes(&text).into_vec();
@@ -98,18 +101,18 @@ fn paged(cli: &Cli, folder: PathBuf) -> Result<u8, Problem> {
     Ok(code)
 }
 
-/// Runs a command line (including the program name) in `folder` at the time `now` (Unix seconds). The output has
+/// Runs a command line (including the program name) in `directory` at the time `now` (Unix seconds). The output has
 /// colors. Returns the exit code.
 pub fn answer(
     arguments: impl IntoIterator<Item: Into<OsString> + Clone>,
-    folder: PathBuf,
+    directory: PathBuf,
     now: i64,
     out: &mut dyn Write,
 ) -> anyhow::Result<u8> {
-    Ok(respond(&Cli::try_parse_from(arguments)?, folder, now, out)?)
+    Ok(respond(&Cli::try_parse_from(arguments)?, directory, now, out)?)
 }
 
-fn context(cli: &Cli, folder: PathBuf, now: i64) -> Result<Context, Problem> {
+fn context(cli: &Cli, directory: PathBuf, now: i64) -> Result<Context, Problem> {
     let global = &cli.global;
     let fallback = std::env::var("KTEST_CI_URL").ok().filter(|url| !url.is_empty());
     let location = ResultsLocation {
@@ -122,14 +125,14 @@ fn context(cli: &Cli, folder: PathBuf, now: i64) -> Result<Context, Problem> {
         timeout: global.timeout,
         token_file: global.token_file.as_deref(),
     };
-    Context::open(&location, folder, now)
+    Context::open(&location, directory, now)
 }
 
-fn respond(cli: &Cli, folder: PathBuf, now: i64, out: &mut dyn Write) -> Result<u8, Problem> {
+fn respond(cli: &Cli, directory: PathBuf, now: i64, out: &mut dyn Write) -> Result<u8, Problem> {
     if let Command::Completions { shell } = cli.command {
         return written(cli, &Completions(shell), out);
     }
-    let context = context(cli, folder, now)?;
+    let context = context(cli, directory, now)?;
     match &cli.command {
         Command::Logs { commit, test, full, machine, follow: true } if !cli.global.json => {
             let options = LogOptions { machine: *machine, full: *full };
@@ -205,7 +208,7 @@ impl Answer for Completions {
 }
 
 fn pause(context: &Context) -> Duration {
-    if context.backend.folder().is_some() { POLL.0 } else { POLL.1 }
+    if context.backend.directory().is_some() { POLL.0 } else { POLL.1 }
 }
 
 /// The clock of this machine.

@@ -17,7 +17,7 @@ pub struct Context {
     /// The preferred owner if several users have a branch with the given name.
     pub user: Option<UserName>,
     /// The directory of the git checkout for HEAD.
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     /// Unix seconds.
     pub now: i64,
 }
@@ -46,9 +46,9 @@ pub struct ResultsLocation<'a> {
 impl Context {
     /// Opens, in this order: the dashboard at `remote`; the directory `output_dir`; the `output_dir` in the
     /// configuration; the `ci_url` in the configuration if that directory does not exist.
-    pub fn open(location: &ResultsLocation<'_>, folder: PathBuf, now: i64) -> Result<Self, Problem> {
+    pub fn open(location: &ResultsLocation<'_>, directory: PathBuf, now: i64) -> Result<Self, Problem> {
         let given = location.user.cloned();
-        let context = |backend, user| Self { backend, user, folder, now };
+        let context = |backend, user| Self { backend, user, directory, now };
         if let Some(dir) = location.output_dir {
             return Ok(context(Arc::new(Local::open(dir)?), given));
         }

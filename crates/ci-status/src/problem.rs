@@ -149,12 +149,12 @@ pub enum Problem {
         choices: Choices,
     },
     /// There is no argument, and no checkout to take a default from.
-    #[error("no {argument} given and {} is not inside a git checkout{nearest}", folder.display())]
+    #[error("no {argument} given and {} is not inside a git checkout{nearest}", directory.display())]
     NoCheckout {
         /// The name of the argument in the help.
         argument: &'static str,
         /// The current directory.
-        folder: PathBuf,
+        directory: PathBuf,
         /// The names that could be given.
         nearest: Nearest,
     },

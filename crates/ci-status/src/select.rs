@@ -61,8 +61,12 @@ fn checkout_head(
     argument: &'static str,
     nearest: impl FnOnce() -> Nearest,
 ) -> Result<gitio::Head, Problem> {
-    let Ok(repo) = Repo::discover(&context.folder) else {
-        return Err(Problem::NoCheckout { argument, folder: context.folder.clone(), nearest: nearest() });
+    let Ok(repo) = Repo::discover(&context.directory) else {
+        return Err(Problem::NoCheckout {
+            argument,
+            directory: context.directory.clone(),
+            nearest: nearest(),
+        });
     };
     repo.head().map_err(|reason| Problem::Head { argument, reason })
 }
@@ -115,7 +119,7 @@ pub fn commit_or_branch(context: &Context, name: Option<&str>) -> Result<Selecte
         Err(error @ Problem::ManyBranches { .. }) => return Err(error),
         Err(_) => {}
     }
-    match Repo::discover(&context.folder).and_then(|repo| repo.resolve(name)) {
+    match Repo::discover(&context.directory).and_then(|repo| repo.resolve(name)) {
         Ok(commit) => with_results(context, name, commit).map(Into::into),
         Err(_) => Err(Problem::NoCommit { name: name.into() }),
     }

@@ -14,13 +14,13 @@ use testkit::ScratchRepo;
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
 
 /// The output of a command without colors, or its error.
-fn output(folder: &Path, dir: &Path, arguments: &str) -> String {
+fn output(directory: &Path, dir: &Path, arguments: &str) -> String {
     let arguments =
         ["ci-status", "--output-dir", dir.to_str().unwrap()].into_iter().chain(arguments.split(' '));
     let mut out = Vec::new();
-    match ci_status::cli::answer(arguments, folder.to_owned(), NOW, &mut out) {
+    match ci_status::cli::answer(arguments, directory.to_owned(), NOW, &mut out) {
         Ok(_) => anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string(),
-        Err(error) => format!("error: {error:#}").replace(folder.to_str().unwrap(), "[FOLDER]"),
+        Err(error) => format!("error: {error:#}").replace(directory.to_str().unwrap(), "[FOLDER]"),
     }
 }
 
@@ -208,17 +208,17 @@ fn watch() {
 fn rerun_writes_a_request_that_the_daemon_takes() {
     let dir = results();
     let [.., two, _] = commits().map(|commit| commit.to_string());
-    let folder = dir.path().join("requests");
+    let directory = dir.path().join("requests");
     let requests = || -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(&folder).into_iter().flatten();
+        let entries = std::fs::read_dir(&directory).into_iter().flatten();
         entries.map(|entry| entry.unwrap().path()).collect()
     };
     let taker = {
-        let folder = folder.clone();
+        let directory = directory.clone();
         std::thread::spawn(move || {
             loop {
                 std::thread::sleep(std::time::Duration::from_millis(20));
-                let entries = std::fs::read_dir(&folder).into_iter().flatten();
+                let entries = std::fs::read_dir(&directory).into_iter().flatten();
                 let mut paths = entries.map(|entry| entry.unwrap().path());
                 let json = paths.find(|path| path.extension().is_some_and(|end| end == "json"));
                 if let Some(path) = json {
@@ -342,8 +342,8 @@ fn in_a_checkout_the_default_is_head() {
     fixture.branch("kmo", &branch, &[(tip.clone(), "two".into()), (old.clone(), "one".into())]);
     fixture.test(TestResult::new(&old, "boot.boots", Verdict::Passed, 1000));
     fixture.finish();
-    let folder: PathBuf = repo.path().into();
-    let run = |arguments: &str| output(&folder, dir.path(), arguments);
+    let directory: PathBuf = repo.path().into();
+    let run = |arguments: &str| output(&directory, dir.path(), arguments);
     assert!(run("log").contains(tip.short()));
     assert!(run("show").starts_with(&format!("commit {tip}\n    two\n\nno results yet")));
     assert!(run("show HEAD~1").contains("1 passed"));

@@ -44,8 +44,8 @@ fn run(dir: &Path, program: &str, args: &[&str]) -> Option<String> {
 fn a_program_that_ran() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().canonicalize().unwrap();
-    for folder in ["src/fs", "obj/fs"] {
-        std::fs::create_dir_all(dir.join(folder)).unwrap();
+    for directory in ["src/fs", "obj/fs"] {
+        std::fs::create_dir_all(dir.join(directory)).unwrap();
     }
     std::fs::write(dir.join("src/fs/a.c"), MAIN).unwrap();
     std::fs::write(dir.join("src/fs/b.h"), "static inline int twice(int a)\n{\n\treturn 2 * a;\n}\n")

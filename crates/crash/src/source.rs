@@ -20,7 +20,7 @@ pub(crate) fn first_line(text: &str, kind: TroubleKind, guilty: &str) -> Option<
     let found = PLACE.captures(text)?;
     let own = match found.get(3) {
         Some(function) => canonical(function.as_str()) == guilty,
-        None => !["lib/", "include/", "rust/"].iter().any(|folder| found[1].contains(folder)),
+        None => !["lib/", "include/", "rust/"].iter().any(|directory| found[1].contains(directory)),
     };
     own.then_some(())?;
     Some((found[1].trim_start_matches("./").to_owned(), found[2].parse().ok()?))

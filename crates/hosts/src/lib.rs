@@ -9,11 +9,11 @@
 pub mod backoff;
 pub mod check;
 mod error;
-mod folder;
 pub mod frame;
 pub mod kernels;
 pub mod link;
 mod mirror;
+mod output_dir;
 mod pack;
 pub mod run;
 pub mod serve;

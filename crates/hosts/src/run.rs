@@ -14,10 +14,10 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 
 use crate::error::HostError;
-use crate::folder::{OutputFolder, ReceiveError, receive};
 use crate::frame::{self, Frame, HEARTBEAT, Hello, Order, PROTOCOL, ReadError, RemoteOrder};
 use crate::kernels::{KernelClaim, Kernels};
 use crate::link::Link;
+use crate::output_dir::{OutputDir, ReceiveError, receive};
 use crate::pack;
 
 /// A host with less free space than this is not used, in bytes.
@@ -168,9 +168,9 @@ impl RemoteRun<'_> {
         let hello = frame::read_hello(&mut from).await.map_err(|error| self.lost(&error))?;
         self.check(&hello, on)?;
         let (frames_sender, mut frames) = mpsc::channel(64);
-        let mut folder = OutputFolder::new(&self.job.out, &self.job.order.test);
+        let mut directory = OutputDir::new(&self.job.out, &self.job.order.test);
         tokio::spawn(async move {
-            let end = receive(&mut from, &mut folder, &frames_sender).await;
+            let end = receive(&mut from, &mut directory, &frames_sender).await;
             let _ = frames_sender.send(Err(end)).await;
         });
         self.prepare(&mut frames, tests, archive).await?;

@@ -233,8 +233,8 @@ async fn compile_and_pack(
 ) -> Result<Packed, CompileError> {
     let compiled = (Compilation { request, plan, make }).run(on).await?;
     on(Progress::Publishing);
-    let (stage, module_folder) = (store.stage()?, store.stage()?);
-    let contents = pack::fill(stage.path(), module_folder.path(), make, &compiled).await?;
+    let (stage, module_dir) = (store.stage()?, store.stage()?);
+    let contents = pack::fill(stage.path(), module_dir.path(), make, &compiled).await?;
     let meta = Meta {
         version: META_VERSION,
         arch: make.toolchain.arch,

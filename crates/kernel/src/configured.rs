@@ -80,7 +80,7 @@ pub(crate) fn invalidate(state: &ObjectState) -> Result<(), BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::ObjectFolder;
+    use crate::tree::ObjectDir;
     use std::time::Duration;
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let [src, obj, state] = ["src", "obj", "state"].map(|name| dir.path().join(name));
         std::fs::create_dir_all(&state).unwrap();
-        let layout = Layout::new(&src, &ObjectFolder { dir: obj, state: ObjectState::new(state) }, false);
+        let layout = Layout::new(&src, &ObjectDir { dir: obj, state: ObjectState::new(state) }, false);
         let put = |path: &str, text: &str, ago: u64| {
             let path = dir.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();

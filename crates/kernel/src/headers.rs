@@ -164,7 +164,7 @@ pub fn unpack(kernel: &Kernel, dir: &Path) -> Result<(), BuildError> {
 mod tests {
     use super::*;
     use crate::state::ObjectState;
-    use crate::tree::ObjectFolder;
+    use crate::tree::ObjectDir;
     use std::fs::File;
     use walkdir::WalkDir;
 
@@ -213,7 +213,7 @@ mod tests {
             write(&obj.join(name), "generated");
         }
         let state = ObjectState::new(dir.path().join("state"));
-        let layout = Layout::new(&src, &ObjectFolder { dir: obj, state }, false);
+        let layout = Layout::new(&src, &ObjectDir { dir: obj, state }, false);
         pack(dir.path(), &layout, Arch::X86_64).unwrap();
         let once = std::fs::read(dir.path().join(ARCHIVE)).unwrap();
         pack(dir.path(), &layout, Arch::X86_64).unwrap();

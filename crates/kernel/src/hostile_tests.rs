@@ -17,7 +17,7 @@ use crate::dotconfig::DotConfig;
 use crate::make::Layout;
 use crate::progress::outdated;
 use crate::state::ObjectState;
-use crate::tree::{ObjectFolder, copy_objects};
+use crate::tree::{ObjectDir, copy_objects};
 use crate::{headers, pack};
 
 /// The time limit for all calls together.
@@ -119,7 +119,7 @@ impl Scene {
     /// All calls of a build that process the two directories, in their order. Errors are expected.
     fn handle(&self) {
         let state = ObjectState::new(self.path("state"));
-        let objects = ObjectFolder { dir: self.path("obj"), state: state.clone() };
+        let objects = ObjectDir { dir: self.path("obj"), state: state.clone() };
         let layout = Layout::new(&self.path("src"), &objects, false);
         if let Ok(dir) = Dir::open(&layout.obj) {
             let _ = outdated(&dir, &|path| layout.on_host(path));
@@ -176,8 +176,8 @@ fn below(path: &str, dir: &str) -> bool {
 
 fn check(traps: &[(&str, &str, Trap)]) {
     let scene = Scene::new();
-    for (folder, name, trap) in traps {
-        set(*trap, &scene.path(folder).join(name), &scene.path("outside"));
+    for (directory, name, trap) in traps {
+        set(*trap, &scene.path(directory).join(name), &scene.path("outside"));
     }
     let begun = Instant::now();
     scene.handle();
@@ -203,7 +203,7 @@ fn any_trap() -> impl Strategy<Value = (&'static str, &'static str, Trap)> {
     let object = proptest::sample::select(&OBJECTS[..]).prop_map(|name| ("obj", name));
     let module = proptest::sample::select(&MODULES[..]).prop_map(|name| ("modules", name));
     (prop_oneof![3 => object, 1 => module], proptest::sample::select(&Trap::ALL[..]))
-        .prop_map(|((folder, name), trap)| (folder, name, trap))
+        .prop_map(|((directory, name), trap)| (directory, name, trap))
 }
 
 proptest! {

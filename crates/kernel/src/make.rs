@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::error::{BuildError, InfrastructureError};
 use crate::state::{FRAGMENT, ObjectState};
 use crate::toolchain::Toolchain;
-use crate::tree::ObjectFolder;
+use crate::tree::ObjectDir;
 
 /// The path of the source in the sandbox, which is also the path in debug information.
 pub const SANDBOX_SRC: &str = "/ktest/src";
@@ -50,12 +50,12 @@ impl Layout {
     /// In the sandbox, the paths for make are the same in every build tree ([`SANDBOX_SRC`]), so that the trees share
     /// the compiler cache. Outside the sandbox, they are those of the host.
     #[must_use]
-    pub fn new(src: &Path, objects: &ObjectFolder, sandboxed: bool) -> Self {
+    pub fn new(src: &Path, objects: &ObjectDir, sandboxed: bool) -> Self {
         let (make_src, make_obj, make_fragment) = match sandboxed {
             true => (SANDBOX_SRC.into(), SANDBOX_OBJ.into(), Path::new(SANDBOX_STATE).join(FRAGMENT)),
             false => (src.into(), objects.dir.clone(), objects.state.fragment()),
         };
-        let ObjectFolder { dir: obj, state } = objects.clone();
+        let ObjectDir { dir: obj, state } = objects.clone();
         Self { src: src.into(), obj, state, make_src, make_obj, make_fragment }
     }
 
@@ -308,7 +308,7 @@ mod tests {
     use model::Arch;
 
     fn layout(sandbox: bool) -> Layout {
-        let objects = ObjectFolder { dir: "/c/obj".into(), state: ObjectState::new("/c/state".into()) };
+        let objects = ObjectDir { dir: "/c/obj".into(), state: ObjectState::new("/c/state".into()) };
         Layout::new(Path::new("/c/src"), &objects, sandbox)
     }
 

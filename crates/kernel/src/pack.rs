@@ -37,10 +37,10 @@ pub(crate) struct StageContents {
     pub modules: bool,
 }
 
-/// Fills a stage. `module_folder` is an empty directory into which modules are installed.
+/// Fills a stage. `module_dir` is an empty directory into which modules are installed.
 pub(crate) async fn fill(
     stage: &Path,
-    module_folder: &Path,
+    module_dir: &Path,
     make: &Make,
     compiled: &Compiled,
 ) -> Result<StageContents, CompileError> {
@@ -52,17 +52,17 @@ pub(crate) async fn fill(
     let (release, vmlinux) = blocking("copying the results of the build", files).await??;
     let modules = match compiled.config.get("MODULES") {
         KValue::Yes if compiled.config.has_modules() => {
-            install_modules(module_folder, make, compiled).await?;
+            install_modules(module_dir, make, compiled).await?;
             true
         }
         KValue::Yes => {
-            list_builtin(module_folder, make, &release).await?;
+            list_builtin(module_dir, make, &release).await?;
             true
         }
         _ => false,
     };
     if modules {
-        let (stage, from, layout) = (stage.to_path_buf(), module_folder.to_path_buf(), make.layout.clone());
+        let (stage, from, layout) = (stage.to_path_buf(), module_dir.to_path_buf(), make.layout.clone());
         let (arch, release) = (make.toolchain.arch, release.clone());
         let work = move || {
             copy_modules(&stage, &from, &release)?;
@@ -133,20 +133,20 @@ fn copy_matching(from: &Dir, relative: &str, extension: &str, to: &Path) -> Resu
 }
 
 /// Copies the directory of one release from the module directory into the stage. Links and special files are skipped.
-pub(crate) fn copy_modules(stage: &Path, module_folder: &Path, release: &str) -> Result<(), CompileError> {
+pub(crate) fn copy_modules(stage: &Path, module_dir: &Path, release: &str) -> Result<(), CompileError> {
     let below = Path::new("lib/modules").join(release);
     let to = stage.join(&below);
     // The guest mounts the headers at the directory `build`.
     own::create_dir_all(&to.join("build"))?;
     let to = Dir::open(&to)?;
-    Dir::open(module_folder)?.copy_tree(&below, &to, MODULE_LIMITS, Special::Skip)?;
+    Dir::open(module_dir)?.copy_tree(&below, &to, MODULE_LIMITS, Special::Skip)?;
     Ok(())
 }
 
 /// Runs the kernel's own `modules_install`.
-async fn install_modules(module_folder: &Path, make: &Make, compiled: &Compiled) -> Result<(), BuildError> {
+async fn install_modules(module_dir: &Path, make: &Make, compiled: &Compiled) -> Result<(), BuildError> {
     need_depmod()?;
-    let make = Make { out: Some(module_folder.into()), ..make.clone() };
+    let make = Make { out: Some(module_dir.into()), ..make.clone() };
     let path = format!("INSTALL_MOD_PATH={}", make.make_out().unwrap_or_default().display());
     let mut args = vec!["modules_install", path.as_str()];
     if *compiled.config.get("DEBUG_INFO") != KValue::Yes {
@@ -160,8 +160,8 @@ async fn install_modules(module_folder: &Path, make: &Make, compiled: &Compiled)
 }
 
 /// Without modules: installs the list of built-in modules, so that `modprobe ext4` succeeds in the guest.
-async fn list_builtin(module_folder: &Path, make: &Make, release: &str) -> Result<(), CompileError> {
-    let dir = module_folder.join("lib/modules").join(release);
+async fn list_builtin(module_dir: &Path, make: &Make, release: &str) -> Result<(), CompileError> {
+    let dir = module_dir.join("lib/modules").join(release);
     own::create_dir_all(&dir)?;
     let objects = Dir::open(&make.layout.obj)?;
     for name in ["modules.builtin", "modules.builtin.modinfo"] {
@@ -171,7 +171,7 @@ async fn list_builtin(module_folder: &Path, make: &Make, release: &str) -> Resul
     }
     own::write(&dir.join("modules.order"), "")?;
     if need_depmod().is_ok() {
-        let make = Make { out: Some(module_folder.into()), ..make.clone() };
+        let make = Make { out: Some(module_dir.into()), ..make.clone() };
         let base = make.make_out().unwrap_or_default();
         let args = ["-b", &base.to_string_lossy(), release].map(str::to_owned);
         let output = make.program("depmod", &args).output(spawn::Limits::seconds(60)).await?;

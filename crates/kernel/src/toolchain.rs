@@ -69,12 +69,12 @@ fn names(arch: Arch, compiler: &str, native: Option<Arch>) -> Result<ProgramName
         if digits.len() < suffix.len() && digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(bad());
         }
-        let folder = &compiler[..compiler.len() - file.len()];
-        let llvm = if folder.is_empty() { suffix.to_owned() } else { folder.to_owned() };
+        let directory = &compiler[..compiler.len() - file.len()];
+        let llvm = if directory.is_empty() { suffix.to_owned() } else { directory.to_owned() };
         make_args.push(format!("LLVM={}", if llvm.is_empty() { "1" } else { &llvm }));
         return Ok(ProgramNames {
             compiler: compiler.into(),
-            linker: format!("{folder}ld.lld{suffix}"),
+            linker: format!("{directory}ld.lld{suffix}"),
             make_args,
         });
     }
@@ -154,7 +154,7 @@ fn llvm_tools(llvm: &str) -> Vec<String> {
     let full_name = |name: &str| match llvm {
         "1" => name.to_owned(),
         suffix if suffix.starts_with('-') => format!("{name}{suffix}"),
-        folder => format!("{folder}{name}"),
+        directory => format!("{directory}{name}"),
     };
     names.map(full_name).into()
 }

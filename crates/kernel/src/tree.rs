@@ -32,7 +32,7 @@ pub struct BuildTree {
 
 /// The object directory of a flavor, with its state.
 #[derive(Debug, Clone)]
-pub struct ObjectFolder {
+pub struct ObjectDir {
     /// The directory that the build writes to.
     pub dir: PathBuf,
     /// The state, which the build cannot write to.
@@ -124,15 +124,15 @@ impl BuildTree {
         self.dir.join("src")
     }
 
-    fn object_folder(&self, flavor: &str) -> ObjectFolder {
+    fn object_dir(&self, flavor: &str) -> ObjectDir {
         let dir = self.domain.join("obj").join(flavor);
-        ObjectFolder { dir, state: ObjectState::new(self.domain.join("state").join(flavor)) }
+        ObjectDir { dir, state: ObjectState::new(self.domain.join("state").join(flavor)) }
     }
 
     /// An empty object directory, for a build that reuses nothing.
-    pub(crate) async fn empty_objects(&self) -> Result<ObjectFolder, BuildError> {
+    pub(crate) async fn empty_objects(&self) -> Result<ObjectDir, BuildError> {
         let root = self.domain.join("clean");
-        let objects = ObjectFolder { dir: root.join("obj"), state: ObjectState::new(root.join("state")) };
+        let objects = ObjectDir { dir: root.join("obj"), state: ObjectState::new(root.join("state")) };
         let empty = {
             let objects = objects.clone();
             move || {
@@ -147,8 +147,8 @@ impl BuildTree {
 
     /// The object directory of a flavor. A new one starts as a copy of another flavor's: kbuild records for each object
     /// which options it depends on, so make rebuilds only what the difference affects.
-    pub async fn objects(&self, flavor: &str, config: &DotConfig) -> Result<ObjectFolder, BuildError> {
-        let objects = self.object_folder(flavor);
+    pub async fn objects(&self, flavor: &str, config: &DotConfig) -> Result<ObjectDir, BuildError> {
+        let objects = self.object_dir(flavor);
         own::create_dir_all(objects.state.dir())?;
         if !objects.dir.is_dir() {
             objects.state.clear()?;
@@ -189,11 +189,11 @@ impl BuildTree {
 
     /// The complete object directory of the most similar flavor of the same architecture; among equally similar ones,
     /// the most recently used.
-    fn most_similar(&self, flavor: &str, config: &DotConfig) -> Option<ObjectFolder> {
+    fn most_similar(&self, flavor: &str, config: &DotConfig) -> Option<ObjectDir> {
         let arch = flavor.split('-').next()?;
         let candidate = |entry: own::OwnEntry| {
             let name = entry.name.to_str().filter(|name| name.split('-').next() == Some(arch))?;
-            let objects = self.object_folder(name);
+            let objects = self.object_dir(name);
             let used = objects.state.completed()?;
             let text = Dir::open(&objects.dir).and_then(|dir| dir.read_to_string(".config", CONFIG_BYTES));
             let unlike = differences(&DotConfig::parse(&text.unwrap_or_default()), config);
@@ -201,7 +201,7 @@ impl BuildTree {
         };
         let entries = own::list(&self.domain.join("obj")).ok()?;
         let (.., name) = entries.into_iter().filter_map(candidate).max()?;
-        Some(self.object_folder(&name))
+        Some(self.object_dir(&name))
     }
 }
 
@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn add(tree: &BuildTree, name: &str, complete: bool, running: bool) {
-        let objects = tree.object_folder(name);
+        let objects = tree.object_dir(name);
         std::fs::create_dir_all(&objects.dir).unwrap();
         std::fs::create_dir_all(objects.state.dir()).unwrap();
         std::fs::write(objects.dir.join("x.o"), name).unwrap();
@@ -311,8 +311,7 @@ mod tests {
         let tree = tree(dir.path());
         add(&tree, "x86_64-a", true, false);
         add(&tree, "x86_64-gcov", true, false);
-        std::fs::write(tree.object_folder("x86_64-gcov").dir.join(".config"), "CONFIG_GCOV_KERNEL=y\n")
-            .unwrap();
+        std::fs::write(tree.object_dir("x86_64-gcov").dir.join(".config"), "CONFIG_GCOV_KERNEL=y\n").unwrap();
         let similar = |config: &str| {
             let found = tree.most_similar("x86_64-more", &DotConfig::parse(config)).unwrap();
             found.dir.file_name().unwrap().to_str().unwrap().to_owned()

@@ -124,17 +124,17 @@ fn secret(name: &str) -> String {
 
 /// Asserts that no file below `dir` contains the content of an outside file.
 fn assert_not_copied(dir: &Path) {
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+    let mut directories = vec![dir.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
             let file_type = entry.file_type().unwrap();
             assert!(
                 file_type.is_dir() || file_type.is_file(),
-                "{:?} is neither file nor folder",
+                "{:?} is neither a file nor a directory",
                 entry.path()
             );
             if file_type.is_dir() {
-                folders.push(entry.path());
+                directories.push(entry.path());
             } else {
                 let bytes = std::fs::read(entry.path()).unwrap();
                 let text = String::from_utf8_lossy(&bytes);

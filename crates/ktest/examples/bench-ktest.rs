@@ -27,7 +27,7 @@ fn main() {
 
 async fn bench() {
     let Ok(cache) = Cache::from_env(|name| std::env::var_os(name)) else {
-        println!("skipped: no cache folder");
+        println!("skipped: no cache directory");
         return;
     };
     let Some(kernel) = newest(&cache) else {
@@ -78,7 +78,7 @@ async fn bare(kernel: &Path, image: &Path) -> f64 {
 }
 
 async fn command(kernel: &Kernel, image: &Path, cache: &Cache) -> f64 {
-    let out = tempfile::tempdir().expect("a temporary folder");
+    let out = tempfile::tempdir().expect("a temporary directory");
     let kernel = KernelFrom::Stored(kernel.id.clone());
     let mut request = RunRequest::new("", kernel, cache.dir.clone());
     request.order.test.out = out.path().into();

@@ -18,8 +18,8 @@ const COMMITS: usize = 500;
 const TESTS: usize = 5_000;
 
 fn main() -> Result<()> {
-    let folder = std::env::args_os().nth(1).unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    let dir = tempfile::tempdir_in(folder)?;
+    let directory = std::env::args_os().nth(1).unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let dir = tempfile::tempdir_in(directory)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let report = |name: &str, value: f64, unit: &str| println!("{name} {value:.3} {unit}");
 

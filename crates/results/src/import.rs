@@ -9,10 +9,10 @@ use model::{BranchRef, CommitId, ResultKey, Status};
 
 use crate::codec::Mark;
 use crate::db::{Batch, Database};
+use crate::directory;
 use crate::disk::{Disk, Durable};
 use crate::durations::DurationTable;
 use crate::error::{Error, Result};
-use crate::folder;
 use crate::journal::Record;
 use crate::reader::Reader;
 use crate::segment::{Recovery, Replay};
@@ -149,7 +149,7 @@ fn published(reader: &Reader, disk: &Disk, commit: &CommitId) -> Result<(CommitS
         Err(error @ Error::Damaged { .. }) => Some(error),
         Err(error) => return Err(error),
     };
-    let folder = folder::read(&reader.layout, commit)?;
+    let directory = directory::read(&reader.layout, commit)?;
     if let Some(error) = damaged {
         // Keep the damaged file for an inspection.
         tracing::warn!(
@@ -159,7 +159,7 @@ fn published(reader: &Reader, disk: &Disk, commit: &CommitId) -> Result<(CommitS
         let kept = reader.layout.private().join(format!("damaged.{commit}.capnp"));
         disk.rename(&path, &kept, Durable::No).map_err(Error::io("set aside", &path))?;
     }
-    Ok((folder.map_or_else(CommitState::empty, CommitState::new), Mark::default()))
+    Ok((directory.map_or_else(CommitState::empty, CommitState::new), Mark::default()))
 }
 
 /// Removes running tests, and makes the numbers of attempts unique.

@@ -7,11 +7,11 @@
 pub mod branch_file;
 pub mod codec;
 mod db;
+mod directory;
 pub mod disk;
 mod durations;
 mod error;
 mod files;
-mod folder;
 mod history;
 mod import;
 mod journal;

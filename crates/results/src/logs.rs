@@ -18,9 +18,9 @@ pub struct Log {
 
 impl Log {
     /// The log of a test: the finished one, or else the growing one.
-    pub(crate) fn find(layout: &Layout, folder: &Path, kind: LogKind) -> Result<Option<Self>> {
+    pub(crate) fn find(layout: &Layout, directory: &Path, kind: LogKind) -> Result<Option<Self>> {
         for (name, live) in [(kind.file(), false), (kind.live_file(), true)] {
-            let path = folder.join(name);
+            let path = directory.join(name);
             match path.canonicalize() {
                 Ok(real) => {
                     let root = layout.dir().canonicalize().map_err(Error::io("read", layout.dir()))?;
@@ -39,8 +39,8 @@ impl Log {
     }
 
     /// The artifact `<name>.br` in the directory of a test.
-    pub(crate) fn artifact(layout: &Layout, folder: &Path, name: &str) -> Result<Option<Self>> {
-        let path = folder.join(format!("{name}.br"));
+    pub(crate) fn artifact(layout: &Layout, directory: &Path, name: &str) -> Result<Option<Self>> {
+        let path = directory.join(format!("{name}.br"));
         match path.canonicalize() {
             Ok(real) => {
                 let root = layout.dir().canonicalize().map_err(Error::io("read", layout.dir()))?;

@@ -11,9 +11,9 @@ use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName
 use crate::branch_file;
 use crate::codec;
 use crate::db::ReadPool;
+use crate::directory;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::folder;
 use crate::json::ArtifactRow;
 use crate::layout::{self, Layout, LogKind};
 use crate::logs::Log;
@@ -91,8 +91,8 @@ impl Reader {
     pub fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>> {
         match self.blob(commit) {
             Ok(Some(blob)) => Ok(Some(blob.results)),
-            Ok(None) => folder::read(&self.layout, commit),
-            Err(error) => match folder::read(&self.layout, commit)? {
+            Ok(None) => directory::read(&self.layout, commit),
+            Err(error) => match directory::read(&self.layout, commit)? {
                 Some(results) if !results.entries.is_empty() => {
                     tracing::warn!("{error}; using the files in the directory of the commit");
                     Ok(Some(results))
@@ -196,14 +196,14 @@ impl Reader {
     pub fn artifacts(&self, commit: &CommitId, key: &ResultKey) -> Result<Vec<ArtifactRow>> {
         let top = self.layout.test(commit, key);
         let mut rows = Vec::new();
-        let mut folders = vec![String::new()];
-        while let Some(folder) = folders.pop() {
-            for name in files::names(&top.join(&folder))? {
-                let name = format!("{folder}{name}");
+        let mut directories = vec![String::new()];
+        while let Some(directory) = directories.pop() {
+            for name in files::names(&top.join(&directory))? {
+                let name = format!("{directory}{name}");
                 // It may have been removed: a growing log becomes a finished one.
                 let Ok(data) = std::fs::symlink_metadata(top.join(&name)) else { continue };
-                if data.is_dir() && rows.len() + folders.len() < ARTIFACTS_MAX {
-                    folders.push(format!("{name}/"));
+                if data.is_dir() && rows.len() + directories.len() < ARTIFACTS_MAX {
+                    directories.push(format!("{name}/"));
                 } else if data.is_file() {
                     rows.push(ArtifactRow { name, bytes: data.len() });
                 } else if data.is_symlink() {

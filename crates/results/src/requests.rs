@@ -13,8 +13,8 @@ use model::{BranchRef, CommitId, ResultKey};
 use serde::{Deserialize, Serialize};
 
 /// The directory of the requests, in the output directory.
-pub const FOLDER: &str = "requests";
-/// The directory of taken requests, in [`FOLDER`].
+pub const DIRECTORY: &str = "requests";
+/// The directory of taken requests, in [`DIRECTORY`].
 pub const TAKEN: &str = "taken";
 /// The version of the format.
 pub const VERSION: u32 = 1;
@@ -58,18 +58,18 @@ pub struct Rerun {
 
 /// Writes a request atomically and returns its file. `address` is that of the client, for a request over HTTP.
 pub fn submit(output_dir: &Path, kind: RequestKind, address: Option<IpAddr>) -> io::Result<PathBuf> {
-    let folder = output_dir.join(FOLDER);
-    fs::create_dir_all(&folder)?;
+    let directory = output_dir.join(DIRECTORY);
+    fs::create_dir_all(&directory)?;
     // The daemon may run as another user.
     let mode = Permissions::from_mode(0o644);
     let mut file =
-        tempfile::Builder::new().prefix(".").suffix(".tmp").permissions(mode).tempfile_in(&folder)?;
+        tempfile::Builder::new().prefix(".").suffix(".tmp").permissions(mode).tempfile_in(&directory)?;
     serde_json::to_writer(&mut file, &Request { version: VERSION, address, kind })?;
     file.as_file().sync_all()?;
     // The request keeps the random name of the temporary file.
     let name = file.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = name.trim_start_matches('.').trim_end_matches(".tmp").to_owned();
-    let path = folder.join(format!("{name}.json"));
+    let path = directory.join(format!("{name}.json"));
     file.persist_noclobber(&path)?;
     Ok(path)
 }
@@ -78,8 +78,9 @@ pub fn submit(output_dir: &Path, kind: RequestKind, address: Option<IpAddr>) -> 
 /// [`FILES_MAX`] files are read.
 #[must_use]
 pub fn pending_reruns(output_dir: &Path) -> Vec<Rerun> {
-    let folder = output_dir.join(FOLDER);
-    let files = [folder.join(TAKEN), folder].into_iter().filter_map(|folder| fs::read_dir(folder).ok());
+    let directory = output_dir.join(DIRECTORY);
+    let files =
+        [directory.join(TAKEN), directory].into_iter().filter_map(|directory| fs::read_dir(directory).ok());
     let wanted = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "json");
     let paths = files.flatten().filter_map(|entry| Some(entry.ok()?.path())).filter(wanted);
     paths.take(FILES_MAX).filter_map(|path| read(&path)).collect()
@@ -114,10 +115,10 @@ mod tests {
             text,
             format!(r#"{{"version":1,"rerun":{{"commit":"{}","key":"fs.a.x"}}}}"#, "a".repeat(40))
         );
-        let taken = dir.path().join(FOLDER).join(TAKEN);
+        let taken = dir.path().join(DIRECTORY).join(TAKEN);
         fs::create_dir(&taken).unwrap();
         fs::rename(&first, taken.join("x.json")).unwrap();
-        fs::write(dir.path().join(FOLDER).join("bad.json"), "{").unwrap();
+        fs::write(dir.path().join(DIRECTORY).join("bad.json"), "{").unwrap();
         let mut keys: Vec<_> = pending_reruns(dir.path()).iter().map(|rerun| rerun.key.to_string()).collect();
         keys.sort();
         assert_eq!(keys, ["fs.a.x", "fs.a.y"]);

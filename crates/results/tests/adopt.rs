@@ -12,7 +12,7 @@ use model::{CommitId, ResultKey, Status, Verdict};
 use results::{LogKind, Reader, VerdictRecord, Writer};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-const FOLDER_ONLY: &str = "76543210fedcba9876543210fedcba9876543210";
+const DIRECTORY_ONLY: &str = "76543210fedcba9876543210fedcba9876543210";
 const PUNCH: &str = "fs.bcachefs.single_device@debian_trixie.punch";
 
 fn brotli(text: &str) -> Vec<u8> {
@@ -38,15 +38,15 @@ fn create_results(dir: &Path) {
         (COMMIT, PUNCH, "========= PASSED punch in 12s\n", "12\n"),
         (COMMIT, "fs.bcachefs.single_device.crash", "TEST FAILED\n", "3\n"),
         (COMMIT, "boot.boots", "IN PROGRESS\n", ""),
-        (FOLDER_ONLY, "fs.ext4.basic.punch", "========= FAILED punch in 4s\n", "4\n"),
-        (FOLDER_ONLY, "fs.ext4.basic.mount", "========= NOT STARTED\n", ""),
+        (DIRECTORY_ONLY, "fs.ext4.basic.punch", "========= FAILED punch in 4s\n", "4\n"),
+        (DIRECTORY_ONLY, "fs.ext4.basic.mount", "========= NOT STARTED\n", ""),
     ];
     for (commit, key, status, duration) in tests {
-        let folder = dir.join(commit).join(key);
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("status"), status).unwrap();
-        std::fs::write(folder.join("duration"), duration).unwrap();
-        std::fs::write(folder.join("log.br"), brotli(&format!("00001 {key}\n{status}"))).unwrap();
+        let directory = dir.join(commit).join(key);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("status"), status).unwrap();
+        std::fs::write(directory.join("duration"), duration).unwrap();
+        std::fs::write(directory.join("log.br"), brotli(&format!("00001 {key}\n{status}"))).unwrap();
     }
     let punch = dir.join(COMMIT).join(PUNCH);
     std::fs::write(punch.join("full_log.br"), brotli("00000 the whole machine\n")).unwrap();
@@ -60,7 +60,7 @@ fn create_results(dir: &Path) {
 async fn a_directory_is_adopted_in_place() {
     let dir = tempfile::tempdir().unwrap();
     create_results(dir.path());
-    let (commit, old): (CommitId, CommitId) = (COMMIT.parse().unwrap(), FOLDER_ONLY.parse().unwrap());
+    let (commit, old): (CommitId, CommitId) = (COMMIT.parse().unwrap(), DIRECTORY_ONLY.parse().unwrap());
 
     let writer = Writer::open(dir.path()).unwrap();
     // A test that was running when the ktest system stopped is no longer in progress.

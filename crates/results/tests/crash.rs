@@ -320,14 +320,14 @@ fn check_verdict(writer: &Writer, commit: &CommitId, entry: &TestEntry, context:
     assert_eq!(model::marker::status_of_file(&status), decisive.1, "{context}: {status:?}");
 }
 
-fn folder() -> TempDir {
+fn directory() -> TempDir {
     // In memory, because the test is about the order of the steps.
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// One run with one fault. Returns whether the fault was reached.
 async fn run_with_fault(fault: Fault, at: usize) -> bool {
-    let (dir, scratch) = (folder(), folder());
+    let (dir, scratch) = (directory(), directory());
     let output = dir.path().join("results");
     let faults = Faults::new(fault, at);
     let context = format!("{fault:?} at step {at}");

@@ -70,10 +70,10 @@ fn a_directory_of_the_existing_system_is_read_in_place() {
     std::fs::copy(here().join("branch.bin"), dir.path().join("branch.kmo.bcachefs-testing.capnp")).unwrap();
     std::fs::copy(here().join("durations.bin"), dir.path().join("test_durations.capnp")).unwrap();
     let old = "76543210fedcba9876543210fedcba9876543210".parse().unwrap();
-    let folder = dir.path().join("76543210fedcba9876543210fedcba9876543210/fs.ext4.basic.punch");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("status"), "========= FAILED punch in 4s\n").unwrap();
-    std::fs::write(folder.join("duration"), "4\n").unwrap();
+    let directory = dir.path().join("76543210fedcba9876543210fedcba9876543210/fs.ext4.basic.punch");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("status"), "========= FAILED punch in 4s\n").unwrap();
+    std::fs::write(directory.join("duration"), "4\n").unwrap();
 
     let reader = Reader::open(dir.path()).unwrap();
     let branch = reader.branch(&"kmo/bcachefs-testing".parse().unwrap()).unwrap().unwrap();
@@ -432,7 +432,8 @@ fn huge_durations_are_cut() {
         }
     }
     assert_eq!(changed, 7);
-    let (path, folder) = (dir.path().join(format!("{}.capnp", commit())), dir.path().join(commit().as_str()));
+    let (path, directory) =
+        (dir.path().join(format!("{}.capnp", commit())), dir.path().join(commit().as_str()));
     std::fs::write(&path, &blob).unwrap();
     let reader = Reader::open(dir.path()).unwrap();
     let century = Duration::from_secs(100 * 365 * 86_400);
@@ -444,9 +445,9 @@ fn huge_durations_are_cut() {
     // The same for the directory of a commit.
     std::fs::remove_file(path).unwrap();
     for key in ["a.b", "a.c"] {
-        std::fs::create_dir_all(folder.join(key)).unwrap();
-        std::fs::write(folder.join(key).join("status"), "========= PASSED x in 1s\n").unwrap();
-        std::fs::write(folder.join(key).join("duration"), format!("{}\n", u64::MAX)).unwrap();
+        std::fs::create_dir_all(directory.join(key)).unwrap();
+        std::fs::write(directory.join(key).join("status"), "========= PASSED x in 1s\n").unwrap();
+        std::fs::write(directory.join(key).join("duration"), format!("{}\n", u64::MAX)).unwrap();
     }
     assert!(reader.summary(&commit()).unwrap().unwrap().duration > century);
 }

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use spawn::{Cmd, Stream};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-const FOLDER: &str = "RESULTS_KILL_FOLDER";
+const DIRECTORY: &str = "RESULTS_KILL_FOLDER";
 const ROUND: &str = "RESULTS_KILL_ROUND";
 
 fn commit() -> CommitId {
@@ -26,8 +26,8 @@ fn key(round: &str, number: usize) -> ResultKey {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the other test starts it"]
 async fn child() {
-    let (Ok(folder), Ok(round)) = (std::env::var(FOLDER), std::env::var(ROUND)) else { return };
-    let writer = Writer::open(folder).unwrap();
+    let (Ok(directory), Ok(round)) = (std::env::var(DIRECTORY), std::env::var(ROUND)) else { return };
+    let writer = Writer::open(directory).unwrap();
     let tasks: Vec<_> = (0..8)
         .map(|task| {
             let (writer, round) = (writer.clone(), round.clone());
@@ -56,7 +56,7 @@ async fn a_killed_writer_loses_nothing_acknowledged() {
     for round in 0..8 {
         let mut child = Cmd::new(&program)
             .args(["--exact", "child", "--ignored", "--nocapture"])
-            .env(FOLDER, dir.path())
+            .env(DIRECTORY, dir.path())
             .env(ROUND, round.to_string())
             .streams(Stream::Null, Stream::Pipe, Stream::Inherit)
             .start()

@@ -73,10 +73,10 @@ async fn recorded_results_are_published_and_read() {
     assert_eq!(reader.users().unwrap().get("kmo").unwrap()[0].as_str(), "next/ext4");
     assert_eq!(reader.branch(&"kmo/other".parse().unwrap()).unwrap(), None);
 
-    let folder = dir.path().join(a.as_str());
-    assert_eq!(text(&folder.join("f.x/status")), "========= PASSED f.x in 1s\n");
-    assert_eq!(text(&folder.join("f.x/duration")), "1\n");
-    assert_eq!(text(&folder.join("f.y/status")), "IN PROGRESS\n");
+    let directory = dir.path().join(a.as_str());
+    assert_eq!(text(&directory.join("f.x/status")), "========= PASSED f.x in 1s\n");
+    assert_eq!(text(&directory.join("f.x/duration")), "1\n");
+    assert_eq!(text(&directory.join("f.y/status")), "IN PROGRESS\n");
     let durations = reader.durations().unwrap();
     assert_eq!((durations.len(), durations[0].nr, durations[0].passed, durations[0].failed), (1, 2, 1, 1));
     assert!(writer.problems().is_empty());
@@ -231,9 +231,9 @@ async fn artifacts_of_one_vm_are_hard_links_to_one_file() {
 #[tokio::test]
 async fn a_link_out_of_the_results_is_not_followed() {
     let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path().join(commit('a').as_str()).join("f.x");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", folder.join("full_log.br")).unwrap();
+    let directory = dir.path().join(commit('a').as_str()).join("f.x");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", directory.join("full_log.br")).unwrap();
     let reader = Reader::open(dir.path()).unwrap();
     assert!(matches!(reader.log(&commit('a'), &key("f.x"), LogKind::Full), Err(Error::Damaged { .. })));
 }

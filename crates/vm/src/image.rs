@@ -329,10 +329,10 @@ mod tests {
 
     /// A real build, with network access: `KTEST_TEST_IMAGE=DIR cargo test -p vm -- --ignored image`.
     #[tokio::test]
-    #[ignore = "fetches packages; set KTEST_TEST_IMAGE to the folder for the image"]
+    #[ignore = "fetches packages; set KTEST_TEST_IMAGE to the directory for the image"]
     async fn a_real_image() {
         let cache =
-            PathBuf::from(std::env::var_os("KTEST_TEST_IMAGE").expect("KTEST_TEST_IMAGE names a folder"));
+            PathBuf::from(std::env::var_os("KTEST_TEST_IMAGE").expect("KTEST_TEST_IMAGE names a directory"));
         let spec = ImageSpec::standard(Arch::native().unwrap());
         let start = std::time::Instant::now();
         let mut progress = |what: &str| println!("{:6.1} {what}", start.elapsed().as_secs_f64());

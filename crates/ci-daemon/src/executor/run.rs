@@ -454,7 +454,7 @@ impl<'a> BatchRun<'a> {
         let text = self.stderr_tail.iter().fold(String::new(), |text, line| text + line + "\n");
         let written = Dir::open(&self.slot.work)
             .and_then(|work| work.create_dir_all(&dir))
-            .and_then(|folder| folder.write("log", text));
+            .and_then(|directory| directory.write("log", text));
         if let Err(error) = written {
             self.log.line(error.to_string());
         }

@@ -99,7 +99,7 @@ impl Rerun {
         let rerun = requests::Rerun { commit: sha.clone(), key: key.clone() };
         let kind = requests::RequestKind::Rerun(rerun);
         requests::submit(reader.output_dir(), kind, request.client).map_err(|error| {
-            let directory = reader.output_dir().join(requests::FOLDER);
+            let directory = reader.output_dir().join(requests::DIRECTORY);
             tracing::error!("{}: the request cannot be written: {error}", directory.display());
             Problem::Unavailable("the request cannot be written; see the server's log".into())
         })?;

@@ -94,7 +94,7 @@ impl Backend for Local {
         Ok(self.reader.snapshot()?)
     }
 
-    fn folder(&self) -> Option<&Path> {
+    fn directory(&self) -> Option<&Path> {
         Some(self.reader.output_dir())
     }
 }

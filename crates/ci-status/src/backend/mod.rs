@@ -89,7 +89,7 @@ pub trait Backend: Debug + Send + Sync {
     fn refresh(&self) {}
 
     /// The directory of the results, if they are on this machine.
-    fn folder(&self) -> Option<&Path> {
+    fn directory(&self) -> Option<&Path> {
         None
     }
 }

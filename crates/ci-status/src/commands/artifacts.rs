@@ -40,15 +40,15 @@ pub fn run(
     }
     artifacts.retain(|row| names.is_empty() || names.contains(&row.name));
     if let Some(to) = to {
-        let folder = to.join(key.as_str());
+        let directory = to.join(key.as_str());
         for row in &artifacts {
             // A remote dashboard may send any name; only names inside the directory are copied.
             let name = Path::new(&row.name);
             if !name.components().all(|part| matches!(part, Component::Normal(_))) {
                 continue;
             }
-            let path = folder.join(name);
-            std::fs::create_dir_all(path.parent().unwrap_or(&folder))?;
+            let path = directory.join(name);
+            std::fs::create_dir_all(path.parent().unwrap_or(&directory))?;
             std::fs::write(&path, context.backend.artifact(&commit, &key, &row.name)?)?;
         }
     }
@@ -71,7 +71,9 @@ impl Answer for Artifacts {
         }
         write!(out, "{table}")?;
         match &self.copied_to {
-            Some(folder) => writeln!(out, "copied to {}", terminal::line(&folder.display().to_string())),
+            Some(directory) => {
+                writeln!(out, "copied to {}", terminal::line(&directory.display().to_string()))
+            }
             None => Ok(()),
         }
     }

@@ -34,11 +34,11 @@ pub struct Rerun {
 
 /// Writes the request and waits until the daemon takes it.
 pub fn run(context: &Context, commit: &str, test: &str) -> Result<Rerun, Problem> {
-    let Some(output_dir) = context.backend.folder() else { return Err(Problem::NotLocal) };
+    let Some(output_dir) = context.backend.directory() else { return Err(Problem::NotLocal) };
     let TestAtCommit { commit, key, .. } = TestAtCommit::find(context, commit, test)?;
     let wanted = requests::Rerun { commit: commit.clone(), key: key.clone() };
     let path = requests::submit(output_dir, requests::RequestKind::Rerun(wanted), None)
-        .map_err(|reason| Problem::Request { path: output_dir.join(requests::FOLDER), reason })?;
+        .map_err(|reason| Problem::Request { path: output_dir.join(requests::DIRECTORY), reason })?;
     let runs = context
         .backend
         .snapshot()?

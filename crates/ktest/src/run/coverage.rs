@@ -129,14 +129,14 @@ async fn read_one(
 }
 
 /// Links each data file that has notes, and its notes, into `work`. Returns the names of the pairs, without extension.
-fn link_units(folder: &Path, notes: &Path, work: &Path) -> Result<Vec<PathBuf>, CoverageError> {
+fn link_units(directory: &Path, notes: &Path, work: &Path) -> Result<Vec<PathBuf>, CoverageError> {
     let mut units = Vec::new();
-    for entry in walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().flatten() {
+    for entry in walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().flatten() {
         if !entry.file_type().is_file() || !is(entry.path(), "gcda") {
             continue;
         }
         // The guest names data after the object's absolute path at compile time; the notes are relative to their root.
-        let below = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+        let below = entry.path().strip_prefix(directory).unwrap_or(entry.path());
         let mut rest = below.components();
         let unit = loop {
             let unit = rest.as_path().with_extension("");
@@ -209,8 +209,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("build");
         let kernel_dir = dir.path().join("kernel");
-        for folder in [place.join("fs"), kernel_dir.join("gcno/fs")] {
-            std::fs::create_dir_all(folder).unwrap();
+        for directory in [place.join("fs"), kernel_dir.join("gcno/fs")] {
+            std::fs::create_dir_all(directory).unwrap();
         }
         std::fs::write(
             place.join("fs/a.c"),

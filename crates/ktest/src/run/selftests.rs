@@ -150,11 +150,11 @@ fn fingerprint(inputs: &[String], collections: &[String]) -> String {
 }
 
 fn paths(arch: Arch) -> Vec<String> {
-    let folder = match arch {
+    let directory = match arch {
         Arch::X86_64 => "x86",
         Arch::Aarch64 => "arm64",
     };
-    PATHS.iter().map(|path| (*path).to_owned()).chain([format!("arch/{folder}")]).collect()
+    PATHS.iter().map(|path| (*path).to_owned()).chain([format!("arch/{directory}")]).collect()
 }
 
 async fn unpack(source: &KernelSource, arch: Arch, place: &Path, src: &Path) -> Result<(), RunError> {

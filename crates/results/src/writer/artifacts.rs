@@ -36,9 +36,9 @@ impl Writer {
         let (compressed, _) = compress(plain)?;
         let mut first: Option<PathBuf> = None;
         for key in keys {
-            let folder = layout.test(commit, key);
-            disk.make_dir(&folder, Durable::No).map_err(Error::io("create", &folder))?;
-            let path = folder.join(format!("{name}.br"));
+            let directory = layout.test(commit, key);
+            disk.make_dir(&directory, Durable::No).map_err(Error::io("create", &directory))?;
+            let path = directory.join(format!("{name}.br"));
             match &first {
                 None => disk.publish(&path, &compressed, Durable::No),
                 Some(first) => disk.link(first, &path, Durable::No),

@@ -153,9 +153,9 @@ impl Commits {
             let bytes = codec::encode_entries(&commit, &state.message, &entries, Mark::default());
             for entry in entries {
                 let files = StatusFiles::new(&commit, &entry.key, Some(entry));
-                let folder = self.reader.layout.test(&commit, &entry.key);
+                let directory = self.reader.layout.test(&commit, &entry.key);
                 pass::write_status(&self.disk, &self.reader.layout, &files)
-                    .map_err(Error::io("write", &folder))?;
+                    .map_err(Error::io("write", &directory))?;
             }
             // The blob is written last, because its presence means that the commit is published.
             self.disk.publish(&path, &bytes, Durable::Yes).map_err(Error::io("write", &path))?;

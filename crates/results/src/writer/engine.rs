@@ -409,9 +409,9 @@ impl Engine {
     /// Removes live logs that are no longer written and that no finished log replaces.
     fn drop_live_logs(&self, commit: &CommitId, keys: &BTreeSet<ResultKey>) {
         for key in keys {
-            let folder = self.reader.layout.test(commit, key);
+            let directory = self.reader.layout.test(commit, key);
             for kind in [LogKind::Subtest, LogKind::Full] {
-                let live = folder.join(kind.live_file());
+                let live = directory.join(kind.live_file());
                 if live.exists()
                     && let Err(error) = self.disk.remove_file(&live)
                 {

@@ -111,9 +111,9 @@ impl Writer {
             if let Some(replaced) = replaces {
                 self.set_aside(&top, &layout.attempt(commit, key, *replaced), kind)?;
             }
-            let folder = if *is_decisive { top.clone() } else { layout.attempt(commit, key, *attempt) };
-            disk.make_dir(&folder, Durable::Yes).map_err(Error::io("create", &folder))?;
-            let path = folder.join(kind.file());
+            let directory = if *is_decisive { top.clone() } else { layout.attempt(commit, key, *attempt) };
+            disk.make_dir(&directory, Durable::Yes).map_err(Error::io("create", &directory))?;
+            let path = directory.join(kind.file());
             match &first {
                 None => disk.publish(&path, &compressed, Durable::Yes),
                 Some(first) => disk.link(first, &path, Durable::Yes),
@@ -128,13 +128,13 @@ impl Writer {
 
     /// Moves the log of the previously decisive attempt to the directory of that attempt. If a log exists there, an
     /// earlier move was interrupted, and the log at the top belongs to the new attempt.
-    fn set_aside(&self, top: &Path, folder: &Path, kind: LogKind) -> Result<()> {
-        let (from, to) = (top.join(kind.file()), folder.join(kind.file()));
+    fn set_aside(&self, top: &Path, directory: &Path, kind: LogKind) -> Result<()> {
+        let (from, to) = (top.join(kind.file()), directory.join(kind.file()));
         if !from.exists() || to.exists() {
             return Ok(());
         }
         let disk = &self.inner.disk;
-        disk.make_dir(folder, Durable::Yes).map_err(Error::io("create", folder))?;
+        disk.make_dir(directory, Durable::Yes).map_err(Error::io("create", directory))?;
         disk.rename(&from, &to, Durable::Yes).map_err(Error::io("rename", &from))
     }
 }

@@ -304,12 +304,12 @@ impl Writer {
 
     fn remove(&self, commit: &CommitId) -> Result<()> {
         let (layout, disk) = (&self.inner.reader.layout, &self.inner.disk);
-        let (blob, folder) = (layout.blob(commit), layout.commit(commit));
+        let (blob, directory) = (layout.blob(commit), layout.commit(commit));
         disk.remove_file(&blob).map_err(Error::io("remove", &blob))?;
-        if folder.exists() {
+        if directory.exists() {
             // Readers no longer see it. If the writer is stopped here, the next one cleans up.
             let aside = disk.temporary();
-            disk.rename(&folder, &aside, Durable::No).map_err(Error::io("remove", &folder))?;
+            disk.rename(&directory, &aside, Durable::No).map_err(Error::io("remove", &directory))?;
             disk.remove_dir(&aside).map_err(Error::io("remove", &aside))?;
         }
         Ok(())

@@ -99,14 +99,14 @@ impl Farm {
     pub fn ask_rerun(&self, commit: &CommitId, key: &str) {
         let text = format!(r#"{{"version":1,"rerun":{{"commit":"{commit}","key":"{key}"}}}}"#);
         self.write("data/requests/.new", &text, 0o644);
-        let folder = self.path("data/requests");
-        std::fs::rename(folder.join(".new"), folder.join(format!("{key}.json"))).unwrap();
+        let directory = self.path("data/requests");
+        std::fs::rename(directory.join(".new"), directory.join(format!("{key}.json"))).unwrap();
     }
 
     /// The requests that are not finished.
     pub fn requests(&self) -> usize {
         let files =
-            ["data/requests", "data/requests/taken"].map(|folder| std::fs::read_dir(self.path(folder)));
+            ["data/requests", "data/requests/taken"].map(|directory| std::fs::read_dir(self.path(directory)));
         let files = files.into_iter().flatten().flatten().filter_map(Result::ok);
         files.filter(|entry| entry.path().is_file()).count()
     }

@@ -39,17 +39,17 @@ pub struct Header {
 /// The cache; without a directory, nothing is cached.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    folder: Option<PathBuf>,
+    directory: Option<PathBuf>,
 }
 
 impl Cache {
-    /// The cache in `folder`, which is created on the first write.
-    pub fn new(folder: Option<PathBuf>) -> Self {
-        Self { folder }
+    /// The cache in `directory`, which is created on the first write.
+    pub fn new(directory: Option<PathBuf>) -> Self {
+        Self { directory }
     }
 
     /// `$XDG_CACHE_HOME/ktest/remote`, or else `~/.cache/ktest/remote`; `variable` reads the environment.
-    pub fn folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    pub fn directory(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
         let set = |name| variable(name).filter(|dir| dir.is_absolute());
         let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
         Some(base.join("ktest/remote"))
@@ -77,9 +77,9 @@ impl Cache {
 
     fn write(&self, header: &Header, body: &[u8]) -> std::io::Result<()> {
         let Some(path) = self.path(&header.url) else { return Ok(()) };
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(folder)?;
-        tidy(folder);
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(directory)?;
+        tidy(directory);
         let mut content = serde_json::to_vec(header)?;
         content.push(b'\n');
         content.extend_from_slice(body);
@@ -87,19 +87,19 @@ impl Cache {
     }
 
     fn path(&self, url: &str) -> Option<PathBuf> {
-        Some(self.folder.as_ref()?.join(fsx::digest::sha256_hex(url)))
+        Some(self.directory.as_ref()?.join(fsx::digest::sha256_hex(url)))
     }
 }
 
 /// Removes the oldest files above the size limit, at most once per [`TIDY_EVERY`].
-fn tidy(folder: &Path) {
-    let stamp = folder.join("tidied");
+fn tidy(directory: &Path) {
+    let stamp = directory.join("tidied");
     let age = fs::metadata(&stamp).and_then(|data| data.modified()).ok().and_then(|then| then.elapsed().ok());
     if age.is_some_and(|age| age < TIDY_EVERY) {
         return;
     }
     let _ = File::create(&stamp).and_then(|file| file.set_modified(SystemTime::now()));
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(directory) else { return };
     let mut files: Vec<(SystemTime, u64, PathBuf)> = entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn the_directory_depends_on_the_environment() {
         let of = |set: &'static [(&str, &str)]| {
-            Cache::folder(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+            Cache::directory(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
         };
         assert_eq!(of(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]), Some("/x/ktest/remote".into()));
         assert_eq!(of(&[("XDG_CACHE_HOME", "x"), ("HOME", "/h")]), Some("/h/.cache/ktest/remote".into()));

@@ -53,8 +53,8 @@ impl Remote {
         format: CommitFormat,
         (timeout, token): (Duration, Option<String>),
     ) -> Result<Self, Problem> {
-        let folder = Cache::folder(|name| std::env::var_os(name).map(Into::into));
-        let http = Http::open(address, Cache::new(folder), (timeout, token))?;
+        let directory = Cache::directory(|name| std::env::var_os(name).map(Into::into));
+        let http = Http::open(address, Cache::new(directory), (timeout, token))?;
         Ok(Self { http, format, branch_of: Mutex::default() })
     }
 

@@ -40,18 +40,18 @@ impl From<ReadError> for ReceiveError {
 /// directory. So a verdict is passed on after its files have been written.
 pub(crate) async fn receive(
     from: &mut BufReader<ChildStdout>,
-    folder: &mut OutputFolder,
+    directory: &mut OutputDir,
     to: &mpsc::Sender<Result<Frame, ReceiveError>>,
 ) -> ReceiveError {
     loop {
         let frame = match frame::read(from).await {
-            Ok(Frame::File { path, size }) => match folder.file(from, &path, size).await {
+            Ok(Frame::File { path, size }) => match directory.file(from, &path, size).await {
                 Ok(()) => continue,
                 Err(error) => return error,
             },
             Ok(Frame::Line(line)) if line.contains("\"log\"") => match Stamped::parse(&line) {
                 Ok(Some(Stamped { event: Event::Log { subtest, lines }, .. })) => {
-                    folder.log(subtest.as_ref(), &lines);
+                    directory.log(subtest.as_ref(), &lines);
                     continue;
                 }
                 _ => Frame::Line(line),
@@ -67,7 +67,7 @@ pub(crate) async fn receive(
 }
 
 /// The output directory on this machine.
-pub(crate) struct OutputFolder {
+pub(crate) struct OutputDir {
     out: PathBuf,
     test: TestPath,
     /// The remaining number of bytes that may be received.
@@ -78,7 +78,7 @@ pub(crate) struct OutputFolder {
     complete: HashSet<PathBuf>,
 }
 
-impl OutputFolder {
+impl OutputDir {
     pub(crate) fn new(out: &Path, test: &TestPath) -> Self {
         let (logs, complete) = (HashMap::new(), HashSet::new());
         Self { out: out.into(), test: test.clone(), bytes_left: MAX_BYTES, logs, complete }

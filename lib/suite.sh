@@ -173,7 +173,7 @@ _suite_elf() {
         ((_suite_value == 3)) || continue
         _suite_number $((header + width)) $width
         # Its name ends in NUL.
-        IFS= read -r -d '' _suite_loader < <(tail -c +$((_suite_value + 1)) "$1") || _suite_loader=damaged
+        IFS= read -r -d '' _suite_loader < <(tail -c +$((_suite_value + 1)) "$1" || true) || _suite_loader=damaged
         break
     done
     # ET_EXEC; a shared library is ET_DYN without a loader.
@@ -225,7 +225,7 @@ suite_check_programs() {
     done <"$list"
     ((${#bad[@]} > 0)) || return 0
     printf '%s\n' "${bad[@]}"
-    _ktest_die "${#bad[@]} programs of $suite_name do not start in this root image: ${bad[0]}; install what is missing" \
+    _ktest_die "${#bad[@]} of the programs of $suite_name cannot start in this root image: ${bad[0]}; install what is missing" \
         "(ktest run --package NAME), or build $suite_name on the system of the image"
 }
 

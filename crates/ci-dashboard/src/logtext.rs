@@ -4,6 +4,7 @@
 //! module adds the marker lines.
 
 use crash::line::{Classifier, ConsoleLine, LineClass, split};
+use crash::terminal;
 use model::marker::Marker;
 
 /// The number of lines per page.
@@ -176,24 +177,17 @@ impl<'a> LogText<'a> {
 #[must_use]
 pub fn readable(line: &str) -> String {
     let mut text = String::with_capacity(line.len().min(LINE_MAX));
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
+    for c in terminal::visible(line) {
         if text.len() >= LINE_MAX {
             text.push_str(&format!(" … ({} bytes; the raw log has all)", line.len()));
             break;
         }
         match c {
-            '\u{1b}' => {
-                // ESC [ parameters final-byte; anything else after ESC is one character.
-                if chars.next() == Some('[') {
-                    while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
-                }
-            }
-            '\t' => text.push('\t'),
+            // Logs of other systems have the overwritten text, too.
+            '\r' | '\u{8}' => {}
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
                 text.push('\u{fffd}');
             }
-            c if c.is_control() => {}
             c => text.push(c),
         }
     }
@@ -328,6 +322,8 @@ mod tests {
     #[test]
     fn terminal_sequences_and_direction_overrides_are_removed() {
         assert_eq!(readable("\u{1b}[31mred\u{1b}[0m\u{7} a\u{202e}b"), "red a\u{fffd}b");
+        assert_eq!(readable("\u{1b}]0;title\u{7}a\u{1b}Pq#0\u{1b}\\b\u{9d}0;t\u{9c}c\u{1b}(Bd"), "abcd");
+        assert_eq!(readable("\u{1b}[1\u{e4} \u{1b}"), "\u{e4} ", "no text is hidden");
         assert!(readable(&"x".repeat(100_000)).len() < 2100);
     }
 

@@ -18,6 +18,7 @@ mod rules;
 mod source;
 mod stall;
 mod stamp;
+pub mod terminal;
 mod title;
 mod trouble;
 

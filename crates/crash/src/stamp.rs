@@ -3,6 +3,8 @@
 //! Only [`split`] decides where the kernel's message starts. Verdicts, titles, markers and log pages all use it, so
 //! that they agree about each line. Nothing here fails; a line without a stamp is all text.
 
+use crate::terminal;
+
 /// The context that printed a line, if printk prints it (`CONFIG_PRINTK_CALLER`). All lines of a report have the same
 /// caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +37,17 @@ impl<'a> ConsoleLine<'a> {
     #[must_use]
     pub fn is_kernel(&self) -> bool {
         !self.stamps.is_empty()
+    }
+
+    /// The time of the last stamp before the message, in seconds since the kernel started.
+    #[must_use]
+    pub fn seconds(&self) -> Option<f64> {
+        let inner = |part: &str| {
+            let time = part.split_once(']')?.0.trim();
+            let end = time.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(time.len());
+            time[..end].parse().ok()
+        };
+        self.stamps.rsplit('[').find_map(inner)
     }
 
     /// Splits the line for display: the clock and the stamps at its start, and the rest. A program's text before the
@@ -185,21 +198,19 @@ fn unfinished(text: &str) -> &str {
     &text[..at]
 }
 
-/// The length of the control characters and the control sequences (ECMA-48) at the start of a text.
+/// The length of the control characters and the control sequences at the start of a text.
 fn invisible(text: &str) -> usize {
     let mut length = 0;
-    while let Some(first) =
-        text.as_bytes().get(length).filter(|byte| byte.is_ascii_control() && **byte != b'\t')
-    {
-        let rest = &text[length + 1..];
-        length += 1;
-        if *first == 0x1b && rest.starts_with('[') {
-            let parameters = rest[1..].bytes().take_while(|byte| (0x20..0x40).contains(byte)).count();
-            let ended = rest.as_bytes().get(1 + parameters).is_some_and(u8::is_ascii);
-            length += 1 + parameters + usize::from(ended);
-        }
+    loop {
+        let rest = &text[length..];
+        length += match terminal::sequence(rest) {
+            0 => match rest.chars().next().filter(|c| c.is_control() && *c != '\t') {
+                Some(control) => control.len_utf8(),
+                None => return length,
+            },
+            sequence => sequence,
+        };
     }
-    length
 }
 
 fn shortened(text: &str) -> &str {
@@ -280,6 +291,23 @@ mod tests {
         assert_eq!(split("<9999> x").level, None);
         assert!(split(line).is_kernel());
         assert!(!split("no stamp").is_kernel());
+    }
+
+    #[test]
+    fn the_time_of_a_message() {
+        for (line, seconds) in [
+            ("<6>[   12.500000][  T77] x", Some(12.5)),
+            ("40%[   12.500000][  T77] x", Some(12.5)),
+            // A program printed the first one.
+            ("[ 9999.000000][   12.500000] x", Some(12.5)),
+            ("[ 9999.000000] [   12.500000] x", Some(12.5)),
+            ("[   12.500000@1] x", Some(12.5)),
+            ("[  T77] x", None),
+            ("<6>x", None),
+            ("no stamp", None),
+        ] {
+            assert_eq!(split(line).seconds(), seconds, "{line}");
+        }
     }
 
     proptest::proptest! {

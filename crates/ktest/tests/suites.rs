@@ -233,7 +233,8 @@ fn a_program_of_a_suite_that_does_not_start_ends_the_run() {
         program(&suite.join(name), &[(old, new)]);
         let (ok, text) = bash(dir.path(), CHECK);
         assert!(!ok && !text.contains("all start"), "{name}: {text}");
-        let wanted = format!("suite.ktest: 1 programs of fake do not start in this root image: {name}: ");
+        let wanted =
+            format!("suite.ktest: 1 of the programs of fake cannot start in this root image: {name}: ");
         let last = text.lines().last().unwrap();
         assert!(last.starts_with(&wanted) && last.contains(reason), "{name}: {last}");
     }

@@ -1,7 +1,9 @@
 //! Splits console bytes into lines. No I/O.
 //!
-//! For any input, a line is plain text of bounded length: `\r`, NUL and ANSI sequences are removed, invalid UTF-8 is
-//! replaced, and memory use is bounded.
+//! For any input, a line is plain text of bounded length: without control sequences and overwritten text, with invalid
+//! UTF-8 replaced. Memory use is bounded.
+
+use crash::terminal::shown;
 
 /// The maximum length of a line, in bytes; longer lines are split.
 const LINE_MAX: usize = 8192;
@@ -38,76 +40,38 @@ impl LineSplitter {
         while self.partial.len() + bytes.len() > LINE_MAX {
             let (head, rest) = bytes.split_at(LINE_MAX - self.partial.len());
             self.partial.extend_from_slice(head);
+            bytes = rest;
+            if self.overwrite() {
+                continue;
+            }
             let end = self.partial.split_off(LINE_MAX - MESSAGE_MAX);
             self.flush(each);
             self.partial = end;
-            bytes = rest;
         }
         self.partial.extend_from_slice(bytes);
     }
 
+    /// Removes from a full line what a progress bar has overwritten. False if too little was.
+    fn overwrite(&mut self) -> bool {
+        let Some(at) = self.partial.iter().rposition(|byte| *byte == b'\r') else { return false };
+        let mut line = text(&self.partial[..at]).into_bytes();
+        line.extend_from_slice(&self.partial[at..]);
+        if line.len() > LINE_MAX / 2 {
+            return false;
+        }
+        self.partial = line;
+        true
+    }
+
     fn flush(&mut self, each: &mut impl FnMut(&str)) {
-        let text = clean(&self.partial);
+        let text = text(&self.partial);
         self.partial.clear();
         each(&text);
     }
 }
 
-/// A line as text, without ANSI sequences and control characters except tab. A `\r` inside the line becomes a space,
-/// and the overwritten text is kept.
-fn clean(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\u{1b}' => {
-                if let Some(kind) = chars.next_if(|c| ('\u{20}'..='\u{7e}').contains(c)) {
-                    skip_sequence(kind, &mut chars);
-                }
-            }
-            '\u{90}' | '\u{98}' | '\u{9b}' | '\u{9d}'..='\u{9f}' => {
-                // The 8-bit equivalent of ESC followed by the character 0x40 lower.
-                let kind = char::from_u32(c as u32 - 0x40).unwrap_or('[');
-                skip_sequence(kind, &mut chars);
-            }
-            '\t' => out.push('\t'),
-            '\r' if chars.peek().is_some_and(|next| *next != '\r') && !out.is_empty() => out.push(' '),
-            c if c.is_control() => {}
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// Skips the rest of a control sequence (ECMA-48) after its introducer, which is ESC with the next character, or a C1
-/// character. A sequence ends before an invalid character, so that damaged output does not hide text.
-fn skip_sequence(kind: char, chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    match kind {
-        // CSI: parameters and intermediates, then the final character.
-        '[' => {
-            while chars.next_if(|c| ('\u{20}'..='\u{3f}').contains(c)).is_some() {}
-            chars.next_if(|c| ('\u{40}'..='\u{7e}').contains(c));
-        }
-        // OSC, DCS, SOS, PM, APC: a string terminated by BEL or ST.
-        ']' | 'P' | 'X' | '^' | '_' => {
-            while let Some(c) = chars.next_if(|c| !matches!(c, '\u{1b}' | '\r')) {
-                if matches!(c, '\u{7}' | '\u{9c}') {
-                    return;
-                }
-            }
-            let mut ahead = chars.clone();
-            if ahead.next() == Some('\u{1b}') && ahead.next() == Some('\\') {
-                *chars = ahead;
-            }
-        }
-        // Intermediates, as for selecting a character set, then the final character.
-        '\u{20}'..='\u{2f}' => {
-            while chars.next_if(|c| ('\u{20}'..='\u{2f}').contains(c)).is_some() {}
-            chars.next_if(|c| ('\u{30}'..='\u{7e}').contains(c));
-        }
-        _ => {}
-    }
+fn text(bytes: &[u8]) -> String {
+    shown(&String::from_utf8_lossy(bytes))
 }
 
 /// A log of limited size. If it exceeds the limit, the first and the last lines are kept.
@@ -194,40 +158,11 @@ mod tests {
     fn partial_lines_and_invalid_bytes() {
         assert_eq!(lines(&[b"a", b"b\r\n", b"\n", b"c"]), ["ab", "", "c"]);
         assert_eq!(lines(&[b"\x1b[1;31mred\x1b[0m \x00x\xff\n"]), ["red x\u{fffd}"]);
-        assert_eq!(lines(&[b"\x1b]0;title\x07text\n"]), ["text"]);
-        assert_eq!(lines(&[b"10%\r20%\r\r\n"]), ["10% 20%"]);
-        for sequence in [
-            "\x1b[38;5;196m",
-            "\x1b[?25l",
-            "\x1b[2K",
-            "\x1b[ q",
-            "\x1b]0;title\x07",
-            "\x1b]8;;https://x\x1b\\",
-            "\x1bPq#0;2;0\x1b\\",
-            "\x1b^pm\x1b\\",
-            "\x1b_apc\x1b\\",
-            "\x1bXsos\x1b\\",
-            "\x1b(B",
-            "\x1b#8",
-            "\x1b%G",
-            "\x1bM",
-            "\x1b7",
-            "\x1b=",
-            "\u{9b}1;31m",
-            "\u{9d}0;title\u{9c}",
-            "\u{9d}0;title\x07",
-            "\u{90}q\u{9c}",
-            "\x08",
-            "\x0e",
-            "\x7f",
-            "\u{85}",
-        ] {
-            assert_eq!(lines(&[format!("a{sequence}b\n").as_bytes()]), ["ab"], "{sequence:?}");
-        }
-        // Text that is not a sequence hides nothing.
+        assert_eq!(lines(&[b"\x1b]0;ti", b"tle\x07text\n"]), ["text"]);
+        assert_eq!(lines(&[b"10%\r20%\r\r\n"]), ["20%"]);
         assert_eq!(
-            lines(&["\x1b\u{e4}\n\x1b[1\u{e4}\n\x1b\n\x1b]0;x\r[    1.0] BUG: y\n".as_bytes()]),
-            ["\u{e4}", "\u{e4}", "", "[    1.0] BUG: y"]
+            lines(&[b"10%\x08\x08\x0820%\r", b"[    1.000000] BUG: x\r\n"]),
+            ["[    1.000000] BUG: x"]
         );
         assert_eq!(
             lines(&["\u{e4}".as_bytes().split_at(1).0, "\u{e4}".as_bytes().split_at(1).1]),
@@ -250,6 +185,22 @@ mod tests {
             let text = format!("{}{message}\n", ".".repeat(dots));
             let out = lines(&[text.as_bytes()]);
             assert!(out.iter().any(|line| line.ends_with(message)), "{dots} dots");
+        }
+    }
+
+    #[test]
+    fn a_progress_bar_is_one_line() {
+        for back in ["\r", "\x08\x08\x08\x08"] {
+            let mut bytes = Vec::new();
+            for at in 0..100_000 {
+                bytes.extend_from_slice(format!("{:3}%{back}", at / 1000).as_bytes());
+            }
+            bytes.extend_from_slice(b"[   81.050000] BUG: x\r\n");
+            let out = lines(&[&bytes]);
+            assert_eq!(out.last().map(String::as_str), Some("[   81.050000] BUG: x"), "{back:?}");
+            assert!(back != "\r" || out.len() == 1, "{} lines", out.len());
+            let pieces: Vec<&[u8]> = bytes.chunks(7).collect();
+            assert_eq!(lines(&pieces), out, "{back:?}");
         }
     }
 

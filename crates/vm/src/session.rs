@@ -271,7 +271,7 @@ impl Qemu {
             Err(_) => self.child.stop(Duration::from_secs(1)).await?,
         };
         if let Some(error) = self.infrastructure_error {
-            return Ok((Vec::new(), VmOutcome::Infrastructure(error)));
+            return Ok((supervisor.settle(clock.elapsed()), VmOutcome::Infrastructure(error)));
         }
         if let Some(error) = self.kvm_error {
             return Err(SessionError::Kvm(error));

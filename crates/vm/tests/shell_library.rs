@@ -11,7 +11,7 @@ use std::time::Duration;
 use model::SubtestName;
 use model::verdict::Verdict;
 use spawn::{Cmd, Limits};
-use vm::supervise::{Action, LibraryLines, Protocol, Supervisor, TimeLimits, Token, UP};
+use vm::supervise::{Action, LibraryLines, Protocol, Supervisor, TimeLimits, Token, UP, VmEnd};
 
 static TOKEN: LazyLock<Token> = LazyLock::new(Token::random);
 
@@ -40,11 +40,13 @@ fn verdicts(names: &[&str], output: &str) -> BTreeMap<SubtestName, Verdict> {
     let mut supervisor = Supervisor::new(names, TimeLimits::interactive(), protocol, Duration::ZERO);
     let up = format!("ktest/{} {UP}", TOKEN.as_str());
     let lines = std::iter::once(up.as_str()).chain(output.lines());
-    let actions = lines.flat_map(|line| {
+    let mut actions = Vec::new();
+    for line in lines {
         let line = supervisor.read(line);
-        supervisor.line(&line, Duration::ZERO)
-    });
-    let finished = actions.filter_map(|action| match action {
+        actions.extend(supervisor.line(&line, Duration::ZERO));
+    }
+    actions.extend(supervisor.ended(VmEnd::Guest, Duration::ZERO).0);
+    let finished = actions.into_iter().filter_map(|action| match action {
         Action::Finished(finished) => Some((finished.subtest, finished.verdict)),
         _ => None,
     });

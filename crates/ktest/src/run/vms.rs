@@ -255,6 +255,9 @@ impl Vm<'_> {
         if let Some(error) = trouble {
             return Err(error);
         }
+        if let Some(title) = supervisor.boot_trouble() {
+            results.reporter.note(&format!("the kernel reported trouble during the boot: {title}"));
+        }
         results.summary.command_status = supervisor.exit_status();
         Ok(attempt_end(ending, supervisor.cut_short(), self.declares_arguments()))
     }

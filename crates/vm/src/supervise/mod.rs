@@ -27,7 +27,7 @@ use self::ktap::{KtapConsole, KtapLine};
 pub use action::{Action, FinishedSubtest, TimeLimits, VmEnd, VmOutcome};
 use protocol::KmsgClock;
 pub use protocol::{ConsoleLine, LibraryLines, Protocol, Token};
-use running::{DeathCause, KernelTrouble, RunningSubtest};
+use running::{DeathCause, KernelTrouble, RunningSubtest, When};
 
 /// The line that the guest prints when it is up.
 pub const UP: &str = "========= KTEST UP";
@@ -41,10 +41,11 @@ const REPORT_TIME: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 enum VmState {
     Booting,
-    BetweenSubtests,
+    /// With the last subtest, if its verdict is not reported yet.
+    BetweenSubtests(Option<RunningSubtest>),
     Running(RunningSubtest),
-    /// `run-tests` has ended.
-    Exited,
+    /// `run-tests` has ended. With the last subtest, if its verdict is not reported yet.
+    Exited(Option<RunningSubtest>),
     /// The VM is killed or exits by itself within [`REPORT_TIME`].
     Dying {
         running: Option<RunningSubtest>,
@@ -61,8 +62,10 @@ pub struct Supervisor {
     limits: TimeLimits,
     protocol: Protocol,
     kmsg: KmsgClock,
-    /// Kernel trouble before or between subtests.
+    /// Kernel trouble that no subtest has caused.
     other_trouble: Option<KernelTrouble>,
+    /// The title of kernel trouble during the boot.
+    boot_trouble: Option<String>,
     ktap: KtapConsole,
     init_failure: Option<String>,
     /// The last line before the first subtest that has the format of a message of the test file.
@@ -89,6 +92,7 @@ impl Supervisor {
             protocol,
             kmsg: KmsgClock::default(),
             other_trouble: None,
+            boot_trouble: None,
             ktap: KtapConsole::default(),
             init_failure: None,
             file_message: None,
@@ -108,7 +112,9 @@ impl Supervisor {
     #[must_use]
     pub fn running(&self) -> Option<(&SubtestName, Duration)> {
         match &self.state {
-            VmState::Running(running) | VmState::Dying { running: Some(running), .. } => {
+            VmState::Running(running) | VmState::Dying { running: Some(running), .. }
+                if !running.has_ended() =>
+            {
                 Some((&running.subtest, running.started))
             }
             _ => None,
@@ -133,10 +139,16 @@ impl Supervisor {
         self.exit_status
     }
 
+    /// The title of the trouble that the kernel reported during the boot.
+    #[must_use]
+    pub fn boot_trouble(&self) -> Option<&str> {
+        self.boot_trouble.as_deref()
+    }
+
     /// Whether the guest is up and `run-tests` has not ended.
     #[must_use]
     pub fn runs_tests(&self) -> bool {
-        matches!(self.state, VmState::BetweenSubtests | VmState::Running(_))
+        matches!(self.state, VmState::BetweenSubtests(_) | VmState::Running(_))
     }
 
     /// Parses a console line: removes the token of the protocol.
@@ -148,7 +160,7 @@ impl Supervisor {
     /// Handles a console line.
     pub fn line(&mut self, line: &ConsoleLine, now: Duration) -> Vec<Action> {
         self.log(&line.text, now);
-        self.kmsg.line(&line.text);
+        self.kmsg.line(line);
         if self.protocol.of_library(line)
             && let Some(ktap) = self.ktap.line(line.message())
         {
@@ -179,8 +191,9 @@ impl Supervisor {
     /// Handles a message of the guest's init; `None` if it is another message.
     fn init_line(&mut self, message: &str, now: Duration) -> Option<Vec<Action>> {
         if message == UP && matches!(self.state, VmState::Booting) {
-            self.state = VmState::BetweenSubtests;
-            self.other_trouble = None;
+            self.state = VmState::BetweenSubtests(None);
+            // Many kernels warn during each boot, which no subtest has caused.
+            self.boot_trouble = self.other_trouble.take().map(|trouble| trouble.title());
             self.deadline = Some(now.saturating_add(self.limits.subtest));
             return Some(vec![Action::GuestUp]);
         }
@@ -195,7 +208,7 @@ impl Supervisor {
     }
 
     fn before_tests(&self) -> bool {
-        matches!(self.state, VmState::BetweenSubtests) && self.started == 0
+        matches!(self.state, VmState::BetweenSubtests(_)) && self.started == 0
     }
 
     fn log(&mut self, line: &str, now: Duration) {
@@ -205,29 +218,42 @@ impl Supervisor {
     }
 
     fn check_for_trouble(&mut self, line: &str, now: Duration) {
-        let slot = match &mut self.state {
-            VmState::Running(running) | VmState::Dying { running: Some(running), .. } => &mut running.trouble,
-            _ => &mut self.other_trouble,
-        };
-        let trouble = crash::trouble(line);
-        match (slot.as_mut(), &trouble) {
-            (Some(report), _) => report.add(line),
-            (None, Some(trouble)) => *slot = Some(KernelTrouble::new(&trouble.text, line)),
-            (None, None) => {}
-        }
-        if !trouble.is_some_and(|trouble| trouble.fatal) {
+        if self.kmsg.is_copy(line) {
             return;
         }
-        let running = match std::mem::replace(&mut self.state, VmState::Exited) {
+        let trouble = crash::trouble(line);
+        match &mut self.state {
+            VmState::Running(running)
+            | VmState::BetweenSubtests(Some(running))
+            | VmState::Exited(Some(running))
+            | VmState::Dying { running: Some(running), .. } => running.check(line, trouble.as_ref(), now),
+            VmState::Booting => self.check_without_subtest(When::Booting, line, trouble.as_ref()),
+            _ => self.check_without_subtest(When::BeforeFirst, line, trouble.as_ref()),
+        }
+        if trouble.is_some_and(|trouble| trouble.fatal) {
+            self.die_of_panic(now);
+        }
+    }
+
+    fn check_without_subtest(&mut self, when: When, line: &str, trouble: Option<&crash::Trouble>) {
+        match (&mut self.other_trouble, trouble) {
+            (Some(report), _) => report.add(line),
+            (none, Some(trouble)) => *none = Some(KernelTrouble::new(when, &trouble.text, line)),
+            (None, None) => {}
+        }
+    }
+
+    fn die_of_panic(&mut self, now: Duration) {
+        let running = match std::mem::replace(&mut self.state, VmState::Exited(None)) {
             VmState::Running(running) => Some(running),
-            VmState::BetweenSubtests => None,
+            VmState::BetweenSubtests(ended) => ended,
             // A kernel that panics during boot has not started a subtest: `ended` handles the trouble.
             VmState::Booting => {
                 self.state = VmState::Booting;
                 self.deadline = Some(now + REPORT_TIME);
                 return;
             }
-            other @ (VmState::Dying { .. } | VmState::Exited) => {
+            other @ (VmState::Dying { .. } | VmState::Exited(_)) => {
                 self.state = other;
                 return;
             }
@@ -264,36 +290,45 @@ impl Supervisor {
     }
 
     fn start(&mut self, name: SubtestName, now: Duration) -> Vec<Action> {
-        let mut actions = Vec::new();
-        if matches!(self.state, VmState::Booting | VmState::Exited) || !self.pending.contains(&name) {
-            return actions;
+        if matches!(self.state, VmState::Booting | VmState::Exited(_)) || !self.pending.contains(&name) {
+            return Vec::new();
         }
-        if let VmState::Running(running) = std::mem::replace(&mut self.state, VmState::BetweenSubtests) {
+        let mut actions = self.settle(now);
+        if let VmState::Running(running) = std::mem::replace(&mut self.state, VmState::BetweenSubtests(None))
+        {
             let reason = format!("ended without a verdict: {name} started");
             actions.push(running.finish(Verdict::Failed { reason }, now));
         }
         self.pending.remove(&name);
         self.started += 1;
-        self.other_trouble = None;
         self.deadline = Some(now.saturating_add(self.limits.subtest));
         actions.push(Action::Started(name.clone()));
-        self.state = VmState::Running(RunningSubtest::new(name, self.limits.subtest, now));
+        let trouble = self.other_trouble.take();
+        self.state = VmState::Running(RunningSubtest::new(name, self.limits.subtest, trouble, now));
         actions
     }
 
-    /// Finishes the running subtest if its name is `name`.
+    /// Ends the running subtest if its name is `name`. [`Self::settle`] reports its verdict.
     fn finish(&mut self, name: &SubtestName, verdict: Verdict, now: Duration) -> Vec<Action> {
-        match std::mem::replace(&mut self.state, VmState::BetweenSubtests) {
-            VmState::Running(running) if running.subtest == *name => {
+        match std::mem::replace(&mut self.state, VmState::BetweenSubtests(None)) {
+            VmState::Running(mut running) if running.subtest == *name => {
                 let limit = if self.pending.is_empty() { self.limits.shutdown } else { self.limits.subtest };
                 self.deadline = Some(now.saturating_add(limit));
-                vec![running.finish(verdict, now)]
+                running.end(verdict, now);
+                self.state = VmState::BetweenSubtests(Some(running));
             }
-            other => {
-                self.state = other;
-                vec![]
-            }
+            other => self.state = other,
         }
+        vec![]
+    }
+
+    /// Reports the verdict of the subtest that ended last, if it is not reported yet.
+    pub(crate) fn settle(&mut self, now: Duration) -> Vec<Action> {
+        let ended = match &mut self.state {
+            VmState::BetweenSubtests(ended) | VmState::Exited(ended) => ended.take(),
+            _ => None,
+        };
+        ended.map(|ended| ended.finish_ended(now)).into_iter().collect()
     }
 
     /// The verdict of the KTAP case that the running subtest requested, if it requested one.
@@ -316,22 +351,23 @@ impl Supervisor {
 
     fn exit(&mut self, status: &str, now: Duration) -> Vec<Action> {
         self.exit_status = status.parse().ok();
-        match std::mem::replace(&mut self.state, VmState::Exited) {
-            VmState::Running(running) => {
+        let last = match std::mem::replace(&mut self.state, VmState::Exited(None)) {
+            VmState::Running(mut running) => {
                 self.cut_short = true;
-                self.deadline = Some(now.saturating_add(self.limits.shutdown));
                 let reason = format!("ended without a verdict: run-tests exited with status {status}");
-                vec![running.finish(Verdict::Failed { reason }, now)]
+                running.end(Verdict::Failed { reason }, now);
+                Some(running)
             }
-            VmState::BetweenSubtests => {
-                self.deadline = Some(now.saturating_add(self.limits.shutdown));
-                vec![]
-            }
+            VmState::BetweenSubtests(ended) => ended,
             other => {
                 self.state = other;
-                vec![]
+                return vec![];
             }
-        }
+        };
+        self.state = VmState::Exited(last);
+        self.deadline = Some(now.saturating_add(self.limits.shutdown));
+        // A user may work in the VM for a long time.
+        if self.limits.interactive { self.settle(now) } else { vec![] }
     }
 
     /// Checks the time limits.
@@ -339,7 +375,7 @@ impl Supervisor {
         if self.deadline.is_none_or(|deadline| now < deadline) {
             return vec![];
         }
-        match std::mem::replace(&mut self.state, VmState::Exited) {
+        match std::mem::replace(&mut self.state, VmState::Exited(None)) {
             VmState::Dying { running, .. } if self.limits.interactive => {
                 self.deadline = None;
                 let verdict = Verdict::Failed { reason: "kernel panic".into() };
@@ -366,16 +402,19 @@ impl Supervisor {
 
     /// Ends the VM. The running subtest fails with this reason; before the first subtest, `init` fails.
     pub fn give_up(&mut self, reason: String) -> Vec<Action> {
-        let running = match std::mem::replace(&mut self.state, VmState::Exited) {
+        let running = match std::mem::replace(&mut self.state, VmState::Exited(None)) {
             VmState::Running(running) => Some(running),
             VmState::Dying { running, .. } => running,
-            VmState::Booting | VmState::BetweenSubtests if self.started == 0 => {
+            VmState::Booting | VmState::BetweenSubtests(_) if self.started == 0 => {
                 self.init_failure = Some(reason);
                 return vec![Action::Kill];
             }
-            VmState::Booting | VmState::BetweenSubtests => None,
-            // All verdicts have been given.
-            VmState::Exited => return vec![Action::Kill],
+            VmState::Booting => None,
+            VmState::BetweenSubtests(ended) => ended,
+            VmState::Exited(ended) => {
+                self.state = VmState::Exited(ended);
+                return vec![Action::Kill];
+            }
         };
         self.state = VmState::Dying { running, cause: DeathCause::GivenUp { reason } };
         vec![Action::Kill]
@@ -387,12 +426,13 @@ impl Supervisor {
         if let Some(reason) = self.init_failure.take() {
             return (vec![], VmOutcome::InitFailed(reason));
         }
-        match std::mem::replace(&mut self.state, VmState::Exited) {
+        let settled = self.settle(now);
+        match std::mem::replace(&mut self.state, VmState::Exited(None)) {
             VmState::Booting => (vec![], self.boot_failure(end)),
-            VmState::Exited => (vec![], VmOutcome::Complete),
-            VmState::BetweenSubtests => match end {
-                VmEnd::Died(cause) if !self.pending.is_empty() => (vec![], VmOutcome::Infrastructure(cause)),
-                _ => (vec![], VmOutcome::Lost),
+            VmState::Exited(_) => (settled, VmOutcome::Complete),
+            VmState::BetweenSubtests(_) => match end {
+                VmEnd::Died(cause) if !self.pending.is_empty() => (settled, VmOutcome::Infrastructure(cause)),
+                _ => (settled, VmOutcome::Lost),
             },
             VmState::Running(running) => match end {
                 VmEnd::Died(cause) => (vec![], VmOutcome::Infrastructure(cause)),

@@ -47,12 +47,14 @@ pub struct Protocol {
 }
 
 /// A console line without the token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConsoleLine {
     /// The line as it is logged.
     pub text: String,
     /// The message, if the line had the token.
     pub(super) authentic: Option<String>,
+    /// The time of printk before the token.
+    printed: Option<f64>,
 }
 
 impl ConsoleLine {
@@ -75,9 +77,13 @@ impl Protocol {
     pub fn read(&self, line: &str) -> ConsoleLine {
         let prefix = self.token.0.as_str();
         // A program may not have finished its line, so the token can be anywhere in the line.
-        let authentic = line.rsplit_once(prefix).map(|(_, message)| message.trim().to_owned());
-        let text = if authentic.is_some() { line.replace(prefix, "") } else { line.into() };
-        ConsoleLine { text, authentic }
+        let Some((before, message)) = line.rsplit_once(prefix) else {
+            return ConsoleLine { text: line.into(), authentic: None, printed: None };
+        };
+        let before = split(before);
+        let printed = before.seconds().filter(|_| before.text.is_empty());
+        let text = line.replace(prefix, "");
+        ConsoleLine { text, authentic: Some(message.trim().to_owned()), printed }
     }
 
     /// Whether the line can come from the test file's library.
@@ -90,6 +96,10 @@ impl Protocol {
 /// marker.
 const AHEAD: f64 = 5.0;
 
+/// The difference in seconds between the clocks of processors that a stamp can be behind an earlier one. A kernel message
+/// with an older stamp than that is a copy.
+const BEHIND: f64 = 1.0;
+
 /// Decides which markers came through `/dev/kmsg` of this boot: their stamps increase with the elapsed time. If a test
 /// prints the log of another run, its lines have stamps of another time, or the runner's clock before them. If the
 /// first marker of a file has no stamp, the file writes all its markers to the console.
@@ -101,12 +111,27 @@ pub(super) struct KmsgClock {
     console: bool,
     /// The stamp of the last marker, and the time when it was printed.
     last: Option<(f64, Duration)>,
+    /// The latest stamp that is the kernel's own for certain: of a line with the token, or of an accepted marker. Other lines
+    /// may be copies of any time.
+    printed: Option<f64>,
 }
 
 impl KmsgClock {
     /// Must be called with every line of the console.
-    pub(super) fn line(&mut self, text: &str) {
-        self.stamps = self.stamps || split(text).is_kernel();
+    pub(super) fn line(&mut self, line: &ConsoleLine) {
+        self.stamps = self.stamps || split(&line.text).is_kernel();
+        self.printed(line.printed);
+    }
+
+    fn printed(&mut self, stamp: Option<f64>) {
+        self.printed = [self.printed, stamp].into_iter().flatten().reduce(f64::max);
+    }
+
+    /// Whether a test printed this message of the kernel again: the kernel's log is in the order of its stamps, so one from
+    /// before the last marker would have come before it. A copy of a newer message is as the message itself.
+    pub(super) fn is_copy(&self, text: &str) -> bool {
+        let stamp = split(text).seconds();
+        self.printed.zip(stamp).is_some_and(|(printed, stamp)| stamp < printed - BEHIND)
     }
 
     /// Whether a line with a marker came through `/dev/kmsg`.
@@ -119,33 +144,33 @@ impl KmsgClock {
         if self.console {
             return true;
         }
-        let Some(stamp) = seconds(line.stamps).filter(|_| line.clock.is_empty()) else { return false };
+        let Some(stamp) = line.seconds().filter(|_| line.clock.is_empty()) else { return false };
         let in_time = |(last, at): (f64, Duration)| {
             stamp >= last && stamp <= last + now.saturating_sub(at).as_secs_f64() + AHEAD
         };
         let accepted = self.last.is_none_or(in_time);
         if accepted {
             self.last = Some((stamp, now));
+            self.printed(Some(stamp));
         }
         accepted
     }
-}
-
-/// The time in the stamps of printk: `<6>[   12.345678][  T77] `.
-fn seconds(stamps: &str) -> Option<f64> {
-    stamps.split('[').find_map(|part| part.split_once(']')?.0.trim().parse().ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn without_token(text: &str) -> ConsoleLine {
+        ConsoleLine { text: text.into(), authentic: None, printed: None }
+    }
+
     #[test]
     fn markers_through_kmsg_have_the_stamps_of_this_boot() {
         let mut clock = KmsgClock::default();
         let at = Duration::from_secs;
         assert!(clock.accepts("a kernel without stamps", at(1)));
-        clock.line("[    0.000000] Linux version 6.1");
+        clock.line(&without_token("[    0.000000] Linux version 6.1"));
         for (text, now, accepted) in [
             ("[    2.000000] ========= TEST   a", 2, true),
             ("dots... <6>[    9.500000][  T77] ========= PASSED a", 9, true),
@@ -162,9 +187,47 @@ mod tests {
     #[test]
     fn a_file_can_write_its_markers_to_the_console() {
         let mut clock = KmsgClock::default();
-        clock.line("[    0.000000] Linux version 6.1");
+        clock.line(&without_token("[    0.000000] Linux version 6.1"));
         assert!(clock.accepts("========= TEST   a", Duration::from_secs(2)));
         assert!(clock.accepts("========= PASSED a in 0s", Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_message_from_before_the_last_marker_is_a_copy() {
+        let token = Token::random();
+        let protocol = Protocol { token: token.clone(), library: LibraryLines::Token };
+        let mark = |text: &str| protocol.read(&text.replace("TOKEN", &format!("ktest/{}", token.as_str())));
+        let mut clock = KmsgClock::default();
+        assert!(!clock.is_copy("[    0.000000] BUG: x"), "nothing is known yet");
+        for (line, printed) in [
+            ("[   20.000000][  T77] TOKEN ========= TEST   a", Some(20.0)),
+            // A program left a stamp in front of it, and the message has one.
+            ("[  900.000000][   21.000000] TOKEN KTAP| x", Some(21.0)),
+            ("[  900.000000] 40%[   21.500000] TOKEN KTAP| x", Some(21.5)),
+            ("[   22.000000] TOKEN KTAP| [  900.000000] x", Some(22.0)),
+            // The guest's init writes to the console.
+            ("TOKEN ========= KTEST UP", None),
+            ("[  900.000000] program TOKEN ========= KTEST UP", None),
+        ] {
+            let line = mark(line);
+            assert_eq!(line.printed, printed, "{}", line.text);
+            clock.line(&line);
+        }
+        clock.line(&without_token("[  900.000000] an old log"));
+        for (text, copy) in [
+            ("[    1.000000] BUG: x", true),
+            ("<3>[   20.900000][  T77] BUG: x", true),
+            ("40%[    1.000000] BUG: x", true),
+            // Written to /dev/kmsg by a test.
+            ("[   23.000000] [    1.000000] BUG: x", true),
+            ("[   21.100000] BUG: x", false),
+            ("[   30.000000] BUG: x", false),
+            ("[  900.000000] BUG: x", false),
+            ("[    1.000000] unfinished[   30.000000] BUG: x", false),
+            ("BUG: x", false),
+        ] {
+            assert_eq!(clock.is_copy(text), copy, "{text}");
+        }
     }
 
     #[test]

@@ -29,17 +29,31 @@ pub(super) enum DeathCause {
     },
 }
 
+/// When kernel trouble began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// While the guest booted.
+    Booting,
+    /// After that, before the first subtest.
+    BeforeFirst,
+    /// While the subtest ran.
+    Running,
+    /// After the subtest printed its verdict, before the next one began or the VM ended.
+    AfterEnd,
+}
+
 /// Kernel trouble: the line that reports it and the following lines.
 #[derive(Debug)]
 pub(super) struct KernelTrouble {
+    when: When,
     first: String,
     lines: Vec<String>,
 }
 
 impl KernelTrouble {
     /// `text` is the text of the `line` without its prefix.
-    pub(super) fn new(text: &str, line: &str) -> Self {
-        Self { first: text.into(), lines: vec![line.into()] }
+    pub(super) fn new(when: When, text: &str, line: &str) -> Self {
+        Self { when, first: text.into(), lines: vec![line.into()] }
     }
 
     pub(super) fn add(&mut self, line: &str) {
@@ -57,11 +71,18 @@ impl KernelTrouble {
     /// The crash title, followed by the first line if it has additional information.
     fn reason(&self, title: &str) -> String {
         let essence = title.rsplit(": ").next().unwrap_or(title);
-        if self.first.contains(essence) { title.into() } else { format!("{title}: {}", self.first) }
+        let what =
+            if self.first.contains(essence) { title.into() } else { format!("{title}: {}", self.first) };
+        match self.when {
+            When::Booting | When::Running => what,
+            When::BeforeFirst => format!("{what} (before it began)"),
+            When::AfterEnd => format!("{what} (after it ended)"),
+        }
     }
 }
 
-/// A subtest that has started and has no verdict yet.
+/// A subtest that has started. Its verdict is reported when the next subtest begins or the VM ends, because the kernel may
+/// still report trouble that the subtest caused.
 #[derive(Debug)]
 pub(super) struct RunningSubtest {
     pub(super) subtest: SubtestName,
@@ -71,14 +92,49 @@ pub(super) struct RunningSubtest {
     pub(super) trouble: Option<KernelTrouble>,
     /// The KTAP case that gives this subtest its verdict.
     pub(super) ktap: Option<KtapRequest>,
+    /// The verdict that it printed, and when.
+    ended: Option<(Verdict, Duration)>,
 }
 
 impl RunningSubtest {
-    pub(super) fn new(subtest: SubtestName, limit: Duration, now: Duration) -> Self {
-        let mut running =
-            Self { subtest, started: now, limit, log: CappedLog::new(LOG_BYTES), trouble: None, ktap: None };
+    /// `trouble`: before it began, and not that of another subtest.
+    pub(super) fn new(
+        subtest: SubtestName,
+        limit: Duration,
+        trouble: Option<KernelTrouble>,
+        now: Duration,
+    ) -> Self {
+        let (started, log) = (now, CappedLog::new(LOG_BYTES));
+        let mut running = Self { subtest, started, limit, log, trouble: None, ktap: None, ended: None };
+        for line in trouble.iter().flat_map(|trouble| &trouble.lines) {
+            running.log_line(line, now);
+        }
+        running.trouble = trouble;
         running.log_line(&format!("========= TEST   {}", running.subtest), now);
         running
+    }
+
+    /// Takes the verdict that the subtest printed.
+    pub(super) fn end(&mut self, verdict: Verdict, now: Duration) {
+        self.ended = Some((verdict, now));
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Takes a line of the console that can be part of kernel trouble.
+    pub(super) fn check(&mut self, line: &str, trouble: Option<&crash::Trouble>, now: Duration) {
+        let when = if self.has_ended() { When::AfterEnd } else { When::Running };
+        match (&mut self.trouble, trouble) {
+            (Some(report), _) => report.add(line),
+            (None, Some(trouble)) => self.trouble = Some(KernelTrouble::new(when, &trouble.text, line)),
+            (None, None) => return,
+        }
+        // A line of the time before is in the log already.
+        if when == When::AfterEnd {
+            self.log_line(line, now);
+        }
     }
 
     /// Logs a console line with its time.
@@ -86,17 +142,30 @@ impl RunningSubtest {
         self.log.line(&format!("{:05} {line}", now.as_secs()));
     }
 
-    /// Finishes with the `verdict` that the subtest printed. Kernel trouble overrides it.
-    pub(super) fn finish(self, verdict: Verdict, now: Duration) -> Action {
-        let Some(trouble) = &self.trouble else { return self.close(verdict, None, now) };
+    /// Finishes with the verdict that the subtest printed, or else with this one. Kernel trouble overrides it.
+    pub(super) fn finish(mut self, otherwise: Verdict, now: Duration) -> Action {
+        let (verdict, at) = self.ended.take().unwrap_or((otherwise, now));
+        let Some(trouble) = &self.trouble else { return self.close(verdict, None, at) };
         let title = trouble.title();
-        let reason = trouble.reason(&title);
-        self.close(Verdict::Failed { reason }, Some(title), now)
+        let reason = match (trouble.reason(&title), verdict) {
+            (trouble_reason, Verdict::Failed { reason }) if trouble.when == When::AfterEnd => {
+                format!("{reason}; {trouble_reason}")
+            }
+            (reason, _) => reason,
+        };
+        self.close(Verdict::Failed { reason }, Some(title), at)
+    }
+
+    /// Finishes with the verdict that the subtest printed.
+    pub(super) fn finish_ended(self, now: Duration) -> Action {
+        let reason = "ended without a verdict".into();
+        self.finish(Verdict::Failed { reason }, now)
     }
 
     /// Finishes because the VM dies.
     pub(super) fn finish_dying(self, cause: DeathCause, now: Duration) -> Action {
         let reason = match cause {
+            _ if self.has_ended() => return self.finish_ended(now),
             DeathCause::Panic => return self.finish(Verdict::Failed { reason: "kernel panic".into() }, now),
             DeathCause::GivenUp { reason } => reason,
             DeathCause::TimeOut { limit } => format!("timed out after {} s", limit.as_secs()),

@@ -2,6 +2,8 @@ use std::sync::LazyLock;
 
 use super::*;
 
+mod trouble;
+
 const LIMITS: TimeLimits = TimeLimits {
     boot: Duration::from_secs(60),
     subtest: Duration::from_secs(100),
@@ -34,6 +36,12 @@ impl Console for Supervisor {
         let line = self.read(line);
         self.line(&line, now)
     }
+}
+
+/// Prints the line that ends a subtest: its verdict is reported when the next one begins or the VM ends.
+fn end(vm: &mut Supervisor, line: &str, now: Duration) -> Vec<Action> {
+    assert_eq!(vm.print(line, now), []);
+    vm.settle(now)
 }
 
 /// The token for tests of libraries without a token.
@@ -69,19 +77,19 @@ fn a_successful_run() {
     assert_eq!(show(&vm.print("========= TEST   a", at(2))), "Started(\"a\")");
     assert!(vm.print("hello", at(3)).is_empty());
     assert_eq!(
-        show(&vm.print("[  3.1] ========= PASSED a in 1s", at(4))),
+        show(&end(&mut vm, "[  3.1] ========= PASSED a in 1s", at(4))),
         "a Passed | 00004 ========= PASSED a in 2s"
     );
     vm.print("========= TEST   b", at(5));
     vm.print("tests/x.ktest:12: failed (exit 1): mount /dev/vdb /mnt", at(5));
     vm.print("[   6.000000] EXT4-fs: whatever", at(6));
     assert_eq!(
-        show(&vm.print("========= FAILED b in 1s", at(6))),
+        show(&end(&mut vm, "========= FAILED b in 1s", at(6))),
         "b Failed { reason: \"tests/x.ktest:12: failed (exit 1): mount /dev/vdb /mnt\" } | 00006 ========= FAILED b in 1s"
     );
     vm.print("========= TEST   c", at(7));
     assert_eq!(
-        show(&vm.print("========= NOTRUN c in 0s: no mkfs.xfs", at(7))),
+        show(&end(&mut vm, "========= NOTRUN c in 0s: no mkfs.xfs", at(7))),
         "c NotRun { reason: \"no mkfs.xfs\" } | 00007 ========= NOTRUN c in 0s: no mkfs.xfs"
     );
     assert!(vm.print(&init("========= KTEST EXIT 1"), at(8)).is_empty());
@@ -106,7 +114,7 @@ fn the_reason_of_a_failure() {
         for line in lines {
             vm.print(line, at(3));
         }
-        let actions = vm.print("========= FAILED a in 1s", at(4));
+        let actions = end(&mut vm, "========= FAILED a in 1s", at(4));
         let Action::Finished(finished) = &actions[0] else { unreachable!() };
         assert_eq!(finished.verdict.reason(), Some(reason));
     }
@@ -131,7 +139,7 @@ fn a_requested_ktap_case_gives_the_verdict() {
     ] {
         vm.print(&format!("========= TEST   {subtest}"), at(3));
         vm.print(&format!("========= KTAP {request}"), at(3));
-        assert_eq!(show(&vm.print(&format!("========= PASSED {subtest} in 0s"), at(4))), shown);
+        assert_eq!(show(&end(&mut vm, &format!("========= PASSED {subtest} in 0s"), at(4))), shown);
     }
 }
 
@@ -148,7 +156,7 @@ fn trouble_after_an_unfinished_line_counts() {
         let mut vm = vm(&["a"]);
         vm.print("========= TEST   a", at(2));
         vm.print(line, at(3));
-        let shown = show(&vm.print("========= PASSED a in 1s", at(4)));
+        let shown = show(&end(&mut vm, "========= PASSED a in 1s", at(4)));
         assert!(shown.starts_with("a Failed") && shown.contains(crash), "{line}: {shown}");
     }
     let mut panics = vm(&["a"]);
@@ -162,7 +170,7 @@ fn kernel_trouble_overrides_passed() {
     let mut vm = vm(&["a"]);
     vm.print("========= TEST   a", at(2));
     vm.print("[   3.000000] BUG: sleeping function called from invalid context at x.c:1", at(3));
-    let shown = show(&vm.print("========= PASSED a in 1s", at(4)));
+    let shown = show(&end(&mut vm, "========= PASSED a in 1s", at(4)));
     assert!(
         shown.starts_with("a Failed { reason: \"BUG: sleeping function called from invalid context"),
         "{shown}"
@@ -222,7 +230,7 @@ fn a_subtest_that_ends_without_a_verdict_fails() {
     let mut vm1 = vm(&["a", "b"]);
     vm1.print("========= TEST   a", at(2));
     assert_eq!(
-        show(&vm1.print(&init("========= KTEST EXIT 7"), at(3))),
+        show(&end(&mut vm1, &init("========= KTEST EXIT 7"), at(3))),
         "a Failed { reason: \"ended without a verdict: run-tests exited with status 7\" } | 00003 ========= FAILED a in 1s"
     );
     assert!(vm1.cut_short());
@@ -406,11 +414,11 @@ fn a_line_without_the_token_of_the_boot_changes_nothing() {
     }
     assert_eq!(vm.deadline(), Some(at(102)));
     let finished = format!("100 %{}", mark("========= FAILED a in 1s"));
-    assert!(show(&vm.print(&finished, at(4))).ends_with("| 00004 ========= FAILED a in 2s"));
+    assert!(show(&end(&mut vm, &finished, at(4))).ends_with("| 00004 ========= FAILED a in 2s"));
     // Kernel trouble needs no token.
     vm.print(&mark("========= TEST   b"), at(5));
     vm.print("[    5.000000] WARNING: CPU: 0 PID: 1 at fs/x.c:1 f+0x1/0x2", at(5));
-    assert!(show(&vm.print(&mark("========= PASSED b in 0s"), at(6))).starts_with("b Failed"));
+    assert!(show(&end(&mut vm, &mark("========= PASSED b in 0s"), at(6))).starts_with("b Failed"));
     vm.print(&mark("========= KTEST EXIT 1"), at(7));
     assert_eq!(vm.ended(VmEnd::Guest, at(8)), (vec![], VmOutcome::Complete));
 }
@@ -428,5 +436,5 @@ fn markers_of_a_library_without_a_token_count_and_those_of_init_do_not() {
     assert_eq!(show(&vm.print("[    2.000000] ========= TEST   a", at(2))), "Started(\"a\")");
     assert!(vm.print("========= KTEST EXIT 0", at(3)).is_empty());
     assert!(vm.print("========= PASSED a in 0s", at(3)).is_empty());
-    assert!(show(&vm.print("[    4.000000] ========= PASSED a in 3s", at(4))).starts_with("a Passed"));
+    assert!(show(&end(&mut vm, "[    4.000000] ========= PASSED a in 3s", at(4))).starts_with("a Passed"));
 }

@@ -1,0 +1,269 @@
+//! Measures the store at the size of years of results: `cargo run --release -p results --example scale [DIR [COMMITS [TESTS]]]`.
+//!
+//! The default is 10,000 commits of 5,000 tests, 5x10^7 verdicts, which takes 12 GB and about ten minutes. The rows and
+//! the published files are written directly; everything measured goes through [`Writer`] and [`Reader`]. Prints one
+//! `name value unit` per line.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for developers")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use model::{BranchRef, CommitId, ResultKey, Verdict};
+use results::{Reader, VerdictRecord, Writer};
+use rusqlite::{Connection, OpenFlags, params};
+
+/// The commits of the branch that a page lists; the second branch has all commits.
+const LISTED: usize = 500;
+/// The tests of the large commits.
+const LARGE: [usize; 2] = [30_000, 100_000];
+const TASKS: usize = 64;
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let base = args.next().unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let commits = args.next().map_or(Ok(10_000), |text| text.parse())?;
+    let tests = args.next().map_or(Ok(5_000), |text| text.parse())?;
+    let dir = tempfile::tempdir_in(base)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let started = Instant::now();
+    runtime.block_on(fill(dir.path(), commits, tests))?;
+    eprintln!("filled in {:.0} s", started.elapsed().as_secs_f64());
+    report("scale_rows", (commits * tests) as f64, "count");
+    report("scale_db_mb", dir.path().join("results.db").metadata()?.len() as f64 / 1e6, "MB");
+    queries(dir.path(), commits, tests)?;
+    runtime.block_on(writes(dir.path(), tests))
+}
+
+fn report(name: &str, value: f64, unit: &str) {
+    println!("{name} {value:.3} {unit}");
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+fn commit(number: usize) -> Result<CommitId> {
+    Ok(format!("{number:040x}").parse()?)
+}
+
+fn key(number: usize) -> Result<ResultKey> {
+    Ok(format!("fs.ext4.group{:02}.t{number:04}", number / 100).parse()?)
+}
+
+fn all() -> Result<BranchRef> {
+    Ok("u/all".parse()?)
+}
+
+fn listed() -> Result<BranchRef> {
+    Ok("u/listed".parse()?)
+}
+
+fn record(commit: &CommitId, test: usize) -> Result<VerdictRecord> {
+    let verdict = if test.is_multiple_of(10) {
+        Verdict::Failed { reason: "the two files differ".into() }
+    } else {
+        Verdict::Passed
+    };
+    let mut record = VerdictRecord::new(commit.clone(), key(test)?, verdict, Duration::from_millis(1000));
+    record.started = Some(1_700_000_000);
+    record.host = Some(format!("farm{}", test % 4).parse()?);
+    record.slot = Some(u32::try_from(test % 16)?);
+    record.kernel = Some("c".repeat(64).parse()?);
+    Ok(record)
+}
+
+async fn record_all(writer: &Writer, commit: &CommitId, tests: usize) -> Result<Duration> {
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let (writer, commit) = (writer.clone(), commit.clone());
+            tokio::spawn(async move {
+                for test in (task..tests).step_by(TASKS) {
+                    writer.record(record(&commit, test)?).await?;
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await??;
+    }
+    Ok(start.elapsed())
+}
+
+/// One commit through the writer, its copies as rows and files.
+async fn fill(dir: &Path, commits: usize, tests: usize) -> Result<()> {
+    let writer = Writer::open(dir)?;
+    let message = |number| format!("ext4: change number {number}\n\nA body of some length.\n");
+    let list =
+        |first: usize| (first..commits).rev().map(|at| Ok((commit(at)?, message(at)))).collect::<Result<_>>();
+    writer.set_branch(&all()?, list(0)?).await?;
+    writer.set_branch(&listed()?, list(commits.saturating_sub(LISTED))?).await?;
+    record_all(&writer, &commit(0)?, tests).await?;
+    writer.close().await?;
+    rows(&dir.join("results.db"), commits)?;
+    let results = Reader::open(dir)?.commit(&commit(0)?)?.context("no results")?;
+    for number in 1..commits {
+        let mut results = results.clone();
+        results.commit = commit(number)?;
+        let bytes = results::codec::encode_commit(&results, results::codec::Mark::default());
+        std::fs::write(dir.join(format!("{}.capnp", results.commit)), bytes)?;
+    }
+    Ok(())
+}
+
+fn rows(path: &Path, commits: usize) -> Result<()> {
+    let mut database = Connection::open(path)?;
+    database.execute_batch(
+        "PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000; PRAGMA journal_mode = OFF;",
+    )?;
+    let names =
+        "SELECT sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'attempt' AND sql IS NOT NULL";
+    let indexes: Vec<String> =
+        database.prepare(names)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    database.execute_batch(
+        "DROP INDEX attempt_by_test; DROP INDEX attempt_by_crash; DROP INDEX crash_by_commit;",
+    )?;
+    let transaction = database.transaction()?;
+    transaction.execute(
+        "INSERT INTO crash (title) VALUES ('kernel BUG in f1'), ('WARNING in f2'), ('KASAN: f3')",
+        [],
+    )?;
+    for number in 1..commits {
+        let sha = commit(number)?;
+        transaction.execute(
+            "INSERT INTO attempt SELECT (SELECT id FROM commit_ WHERE sha = ?1), test, n, decisive, status, started + ?2, \
+             duration_ms, reason, CASE WHEN test % 997 = ?2 % 997 THEN 1 + test % 3 END, host, slot, kernel, image, 0, 0 \
+             FROM attempt WHERE commit_ = (SELECT id FROM commit_ WHERE sha = ?3)",
+            params![sha.as_str(), i64::try_from(number)?, commit(0)?.as_str()],
+        )?;
+    }
+    let sums = "UPDATE commit_ SET (has_results, passed, failed, not_run, failed_to_run, unknown, duration_ms) = \
+        (SELECT has_results, passed, failed, not_run, failed_to_run, unknown, duration_ms FROM commit_ WHERE sha = ?1)";
+    transaction.execute(sums, [commit(0)?.as_str()])?;
+    transaction.commit()?;
+    for index in indexes {
+        database.execute_batch(&index)?;
+    }
+    database.execute_batch("PRAGMA journal_mode = WAL;")?;
+    Ok(())
+}
+
+/// The median of some runs, in ms.
+fn median(mut run: impl FnMut() -> Result<usize>) -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..7 {
+        let start = Instant::now();
+        anyhow::ensure!(run()? > 0, "nothing was read");
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    Ok(millis(times[times.len() / 2]))
+}
+
+fn queries(dir: &Path, commits: usize, tests: usize) -> Result<()> {
+    let reader = Reader::open(dir)?;
+    let (all, listed, key) = (all()?, listed()?, key(tests / 3)?);
+    let history = || reader.history(&all, &key).map(Option::unwrap_or_default);
+    anyhow::ensure!(history()?.iter().all(|row| row.entry.is_some()), "a verdict is missing");
+    let history_ms = median(|| Ok(history()?.len()))?;
+    report("scale_history_ms", history_ms, "ms");
+    report(
+        "scale_history_listed_ms",
+        median(|| Ok(reader.history(&listed, &key)?.context("no branch")?.len()))?,
+        "ms",
+    );
+    report(
+        "scale_entry_ms",
+        median(|| Ok(usize::from(reader.entry(&commit(commits / 2)?, &key)?.is_some())))?,
+        "ms",
+    );
+    report("scale_crashes_ms", median(|| Ok(reader.crashes(&all).context("no database")?.len()))?, "ms");
+    report(
+        "scale_crashes_listed_ms",
+        median(|| Ok(reader.crashes(&listed).context("no database")?.len()))?,
+        "ms",
+    );
+    let wanted = |key: &ResultKey| key.as_str().contains("t12");
+    report(
+        "scale_filter_listed_ms",
+        median(|| Ok(reader.branch_filtered(&listed, wanted)?.context("no branch")?.len()))?,
+        "ms",
+    );
+    report(
+        "scale_filter_ms",
+        median(|| Ok(reader.branch_filtered(&all, wanted)?.context("no branch")?.len()))?,
+        "ms",
+    );
+    let database = Connection::open_with_flags(dir.join("results.db"), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let titles = "SELECT x.title, count(*) FROM user u JOIN branch b ON b.user = u.id AND b.name = 'all' \
+        JOIN branch_commit l ON l.branch = b.id \
+        CROSS JOIN attempt a INDEXED BY crash_by_commit ON a.commit_ = l.commit_ AND a.crash IS NOT NULL \
+        JOIN crash x ON x.id = a.crash GROUP BY x.id";
+    let count = |sql: &str| -> Result<usize> {
+        let mut select = database.prepare_cached(sql)?;
+        let mut rows = select.query([])?;
+        let mut count = 0;
+        while rows.next()?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    };
+    report("scale_crashes_by_title_ms", median(|| count(titles))?, "ms");
+    Ok(())
+}
+
+async fn writes(dir: &Path, tests: usize) -> Result<()> {
+    let start = Instant::now();
+    let writer = Writer::open(dir)?;
+    report("scale_start_ms", millis(start.elapsed()), "ms");
+    report("scale_start_rss_mb", resident()?, "MB");
+    anyhow::ensure!(writer.opened().unpublished == 0, "files were missing");
+    report(
+        "scale_store_10k_verdicts_s",
+        record_all(&writer, &commit(1 << 40)?, 10_000).await?.as_secs_f64(),
+        "s",
+    );
+    for tests in LARGE {
+        let commit = commit((1 << 41) + tests)?;
+        record_all(&writer, &commit, tests).await?;
+        writer.flush().await?;
+        let mut acknowledged = Vec::new();
+        for test in 0..100 {
+            let mut late = record(&commit, test)?;
+            late.key = format!("late.t{test}").parse()?;
+            let start = Instant::now();
+            writer.record(late).await?;
+            acknowledged.push(start.elapsed());
+        }
+        acknowledged.sort_unstable();
+        report(&format!("scale_verdict_into_{tests}_ms"), millis(acknowledged[50]), "ms");
+        report(&format!("scale_verdict_into_{tests}_max_ms"), millis(acknowledged[99]), "ms");
+    }
+    writer.flush().await?;
+    let database = Connection::open_with_flags(dir.join("results.db"), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let large = commit((1 << 41) + LARGE[0])?;
+    let facets = "SELECT status, host, kernel, count(*) FROM attempt WHERE decisive = 1 \
+        AND commit_ = (SELECT id FROM commit_ WHERE sha = ?1) GROUP BY 1, 2, 3";
+    let read = || -> Result<usize> {
+        let mut select = database.prepare_cached(facets)?;
+        let mut rows = select.query([large.as_str()])?;
+        let mut count = 0;
+        while rows.next()?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    };
+    report("scale_facets_30k_ms", median(read)?, "ms");
+    report("scale_tests", tests as f64, "count");
+    Ok(())
+}
+
+/// The resident memory of this process in MB.
+fn resident() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse::<f64>()? / 1000.0)
+}

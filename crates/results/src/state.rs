@@ -183,6 +183,16 @@ impl CommitState {
         self.entries.values().filter(running).map(|entry| entry.key.clone()).collect()
     }
 
+    /// The entries of the running tests.
+    #[must_use]
+    pub fn running_entries(&self) -> Vec<TestEntry> {
+        if self.counts.inprogress == 0 {
+            return Vec::new();
+        }
+        let running = |entry: &&TestEntry| entry.decisive.status == Status::InProgress;
+        self.entries.values().filter(running).cloned().collect()
+    }
+
     /// Replaces the entry of a test, or removes it.
     pub fn restore(&mut self, key: &ResultKey, entry: Option<TestEntry>) {
         self.take(key);

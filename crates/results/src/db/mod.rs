@@ -16,6 +16,7 @@ use model::{CommitId, ResultKey};
 use rusqlite::{Connection, OpenFlags};
 
 pub use batch::Batch;
+pub use query::stored_commit;
 pub use read::ReadPool;
 
 use crate::disk::{Disk, Step};

@@ -1,10 +1,11 @@
 //! The queries of the writer.
 
 use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
 use std::time::Duration;
 
 use model::{BranchRef, CommitId, Counts, ResultKey, Status};
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Database;
 use crate::error::{Error, Result};
@@ -31,40 +32,48 @@ const LISTINGS: &str = "SELECT u.name, b.name, c.sha, c.message, c.passed, c.fai
      c.duration_ms FROM branch b JOIN user u ON u.id = b.user LEFT JOIN branch_commit l ON l.branch = b.id \
      LEFT JOIN commit_ c ON c.id = l.commit_ ORDER BY b.id, l.position DESC";
 
+/// The results of a commit and its message.
+pub fn stored_commit(connection: &Connection, path: &Path, commit: &CommitId) -> Result<StoredCommit> {
+    let error = || Error::database("read", path);
+    let found = connection
+        .prepare_cached("SELECT id, message, has_results FROM commit_ WHERE sha = ?1")
+        .and_then(|mut select| {
+            let row = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, bool>(2)?));
+            select.query_row([commit.as_str()], row).optional()
+        });
+    let Some((id, message, has_results)) = found.map_err(error())? else {
+        return Ok(StoredCommit::default());
+    };
+    let rows = connection
+        .prepare_cached(ATTEMPTS)
+        .and_then(|mut select| select.query_map([id], attempt)?.collect::<rusqlite::Result<Vec<_>>>());
+    let mut entries: Vec<TestEntry> = Vec::new();
+    for (key, decisive, attempt) in rows.map_err(error())? {
+        let key: ResultKey = parse(path, &key)?;
+        match entries.last_mut().filter(|entry| entry.key == key) {
+            Some(entry) if decisive => {
+                let other = std::mem::replace(&mut entry.decisive, attempt);
+                entry.others.push(other);
+            }
+            Some(entry) => entry.others.push(attempt),
+            None => entries.push(TestEntry { key, decisive: attempt, others: Vec::new() }),
+        }
+    }
+    Ok(StoredCommit { message, has_results, entries })
+}
+
+fn parse<T: std::str::FromStr>(path: &Path, text: &str) -> Result<T> {
+    text.parse().map_err(|_| Error::damaged(path, format_args!("{text:?} is not a valid name")))
+}
+
 impl Database {
     /// The results of a commit and its message.
     pub fn commit(&self, commit: &CommitId) -> Result<StoredCommit> {
-        let found = self
-            .connection
-            .prepare_cached("SELECT id, message, has_results FROM commit_ WHERE sha = ?1")
-            .and_then(|mut select| {
-                let row = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, bool>(2)?));
-                select.query_row([commit.as_str()], row).optional()
-            });
-        let Some((id, message, has_results)) = found.map_err(self.error())? else {
-            return Ok(StoredCommit::default());
-        };
-        let rows = self
-            .connection
-            .prepare_cached(ATTEMPTS)
-            .and_then(|mut select| select.query_map([id], attempt)?.collect::<rusqlite::Result<Vec<_>>>());
-        let mut entries: Vec<TestEntry> = Vec::new();
-        for (key, decisive, attempt) in rows.map_err(self.error())? {
-            let key: ResultKey = self.parse(&key)?;
-            match entries.last_mut().filter(|entry| entry.key == key) {
-                Some(entry) if decisive => {
-                    let other = std::mem::replace(&mut entry.decisive, attempt);
-                    entry.others.push(other);
-                }
-                Some(entry) => entry.others.push(attempt),
-                None => entries.push(TestEntry { key, decisive: attempt, others: Vec::new() }),
-            }
-        }
-        Ok(StoredCommit { message, has_results, entries })
+        stored_commit(&self.connection, &self.path, commit)
     }
 
     fn parse<T: std::str::FromStr>(&self, text: &str) -> Result<T> {
-        text.parse().map_err(|_| Error::damaged(&self.path, format_args!("{text:?} is not a valid name")))
+        parse(&self.path, text)
     }
 
     /// The sums over the results of a commit.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use model::{BranchRef, CommitId};
 
 use super::commits::Commits;
-use super::pass::{Publication, Subject};
+use super::pass::{Content, Publication, Subject};
 use crate::branch_file;
 use crate::codec;
 use crate::db::Database;
@@ -122,7 +122,11 @@ impl Branches {
             // A name that is not valid as a file name was refused when the branch was set.
             let Ok(file) = branch_file::file_name(&name) else { continue };
             let path = self.reader.output_dir().join(file);
-            publications.push(Publication { subject: Subject::Branch(name), path, bytes });
+            publications.push(Publication {
+                subject: Subject::Branch(name),
+                path,
+                content: Content::Bytes(bytes),
+            });
         }
         publications
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{CommitId, ResultKey};
 
 use super::Shared;
-use super::pass::{self, Publication, StatusFiles, Subject};
+use super::pass::{self, CommitContent, Content, Publication, StatusFiles, Subject};
 use crate::codec::{self, Mark};
 use crate::db::{Batch, Database};
 use crate::disk::{Disk, Durable};
@@ -304,7 +304,7 @@ impl Commits {
         Publication {
             subject: Subject::Running,
             path: self.reader.layout.running(),
-            bytes: text.into_bytes(),
+            content: Content::Bytes(text.into_bytes()),
         }
     }
 
@@ -317,12 +317,15 @@ impl Commits {
         let (mut blobs, mut files) = (Vec::new(), Vec::new());
         for (commit, loaded) in &mut self.loaded {
             if std::mem::take(&mut loaded.dirty) {
-                let message = &loaded.state.message;
-                let entries: Vec<&TestEntry> = loaded.state.entries().values().collect();
+                let content = CommitContent {
+                    commit: commit.clone(),
+                    message: loaded.state.message.clone(),
+                    running: loaded.state.running_entries(),
+                };
                 blobs.push(Publication {
                     subject: Subject::Commit(commit.clone()),
                     path: self.reader.layout.blob(commit),
-                    bytes: codec::encode_entries(commit, message, &entries, Mark::default()),
+                    content: Content::Commit(content),
                 });
             }
             for key in std::mem::take(&mut loaded.touched) {

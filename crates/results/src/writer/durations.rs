@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use super::Shared;
-use super::pass::{Publication, Subject};
+use super::pass::{Content, Publication, Subject};
 use crate::codec::{self, Mark};
 use crate::db::Database;
 use crate::durations::DurationTable;
@@ -42,7 +42,7 @@ impl Durations {
         Publication {
             subject: Subject::Durations,
             path: reader.layout.durations(),
-            bytes: codec::encode_durations(table.entries().values(), Mark::default()),
+            content: Content::Bytes(codec::encode_durations(table.entries().values(), Mark::default())),
         }
     }
 }

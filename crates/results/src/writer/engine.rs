@@ -99,8 +99,8 @@ impl Engine {
         let (passes, pass_queue) = channel::<Pass>();
         let (files, file_queue) = channel::<Chore>();
         let publisher = {
-            let (disk, own) = (disk.clone(), own.clone());
-            publish::spawn("publish", move || publish::publish_loop(&disk, &pass_queue, &own))?
+            let (disk, reader, own) = (disk.clone(), reader.clone(), own.clone());
+            publish::spawn("publish", move || publish::publish_loop(&disk, &reader, &pass_queue, &own))?
         };
         let writer = {
             let (disk, reader, own) = (disk.clone(), reader.clone(), own.clone());

@@ -18,13 +18,13 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHan
 }
 
 /// Writes the blobs of each pass.
-pub fn publish_loop(disk: &Disk, queue: &Receiver<Pass>, engine: &Sender<Command>) {
+pub fn publish_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Pass>, engine: &Sender<Command>) {
     for pass in queue {
         let mut failed = Vec::new();
         let mut error = None;
         for publication in pass.publications {
-            if let Err(reason) = pass::publish(disk, &publication) {
-                error.get_or_insert_with(|| Error::io("write", &publication.path)(reason).to_string());
+            if let Err(reason) = pass::publish(disk, reader, &publication) {
+                error.get_or_insert_with(|| reason.to_string());
                 failed.push(publication.subject);
             }
         }

@@ -45,9 +45,9 @@ Examples:
   ci-daemon --config ci.toml --once    run until nothing is left to do
   ci-daemon check                      validate the configuration and summarize it
   ci-daemon plan -n 20                 print the next 20 jobs and explain their order
-  ci-daemon simulate --slots +4        estimate when the tips are tested, also with 4 additional slots
+  ci-daemon simulate --slots +4        estimate when the tips will be tested, with the present slots and 4 more
   ci-daemon retention --dry-run        list the results that would be deleted
-  ci-daemon backup /backup/results.db  copy the database, also while a daemon runs
+  ci-daemon backup /backup/results.db  copy the database, even while a daemon runs
   ci-daemon unlist kmo/old-branch      drop a branch that is no longer in the configuration
 
 SIGUSR1 starts a fetch cycle. SIGTERM and Ctrl-C stop the running batches and end the daemon; a second one ends it immediately.
@@ -70,7 +70,7 @@ enum Command {
     /// Drop a branch that is no longer in the configuration; retention deletes its results later.
     #[command(alias = "forget")]
     Unlist(UnlistArgs),
-    /// Copy the database of the results to a new file, also while a daemon runs.
+    /// Copy the database of the results to a new file, even while a daemon runs.
     Backup(BackupArgs),
     /// List who requested reruns, unlisting and fetches, and when.
     Audit(AuditArgs),

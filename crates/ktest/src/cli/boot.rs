@@ -13,10 +13,13 @@ use crate::run::{Boot, RunRequest, Summary, boot, parse_kernel};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Examples: ktest boot -k ~/linux boot a kernel and open a shell ktest boot -k ~/linux -- uname -a run one command, and exit with its exit
-code ktest boot tests/fs/ext4/basic.ktest use the machine, devices and kernel of a test file ktest boot --devices
-ktest-out/out/fs.ext4.basic.punch use the kernel and the devices of a failed subtest ktest boot -k debian/trixie boot a distribution's
-kernel From another terminal, while it runs: ktest ssh, gdb, kgdb, mon, sysrq.
+Examples:
+  ktest boot -k ~/linux                                     boot a kernel and open a shell
+  ktest boot -k ~/linux -- uname -a                         run one command, and exit with its exit code
+  ktest boot tests/fs/ext4/basic.ktest                      use the machine, devices and kernel of a test file
+  ktest boot --devices ktest-out/out/fs.ext4.basic.punch    use the kernel and the devices of a failed subtest
+  ktest boot -k debian/trixie                               boot a distribution's kernel
+From another terminal, while it runs: ktest ssh, gdb, kgdb, mon, sysrq.
 
 Exit codes: the command's; 0 without one; 2 usage error; 125 no kernel, or the guest did not boot.")]
 pub(super) struct BootArgs {

@@ -57,7 +57,7 @@ fn stop(mut child: Child, busy: impl Fn() -> bool) -> Duration {
     took
 }
 
-/// The same; also returns the exit code.
+/// Like [`stop`]; also returns the exit code.
 fn terminate(child: &mut Child, busy: impl Fn() -> bool) -> (Option<i32>, Duration) {
     let began = Instant::now();
     while !busy() && began.elapsed() < Duration::from_secs(60) {
@@ -115,7 +115,7 @@ fn a_file_system_that_hangs_does_not_delay_the_end_of_a_run() {
         for name in ["out", "cache"] {
             std::fs::create_dir_all(dir.path().join(name)).unwrap();
         }
-        // The file exists before its directory hangs.
+        // Created before its directory hangs.
         let file = write_file(dir.path(), "echo one");
         let _hung = match HungFileSystem::mount(&dir.path().join(place)) {
             Ok(hung) => hung,
@@ -141,7 +141,7 @@ fn results_that_hang_do_not_delay_the_end_of_the_dashboard() {
             return;
         }
     };
-    // Requests that wait for a file.
+    // Requests that block on a file.
     let address = dashboard.address.split('/').nth(2).unwrap().to_owned();
     let clients: Vec<_> = ["/", "/ci", "/c/x/log.br", "/ci?user=u&branch=b"]
         .map(|path| {

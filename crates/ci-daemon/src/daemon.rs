@@ -44,7 +44,7 @@ const COUNTED: usize = 100_000;
 const ABORT_GRACE: Duration = Duration::from_secs(8);
 /// The signals that stop the daemon.
 pub const STOP_SIGNALS: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
-/// The time from such a signal until the process exits, also if a file system hangs.
+/// The maximum time from such a signal until the process exits, even if a file system hangs.
 pub const STOP: Duration = Duration::from_millis(9500);
 /// The time for a run to exit after its last verdict when nothing else is left to do.
 const LAST: Duration = Duration::from_secs(60);

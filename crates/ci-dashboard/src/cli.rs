@@ -178,7 +178,7 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
     })
 }
 
-/// The time from a signal until the process exits, also if a file system hangs.
+/// The maximum time from a signal until the process exits, even if a file system hangs.
 const STOP: Duration = Duration::from_millis(9500);
 
 /// Completes on SIGINT or SIGTERM.

@@ -47,7 +47,7 @@ pub enum ConfigError {
         /// The error.
         error: model::NameError,
     },
-    /// A user's file without text, as a full disk or an editor that is writing leaves it.
+    /// A user's file is empty, for example because the disk is full or an editor is writing it.
     #[error("{}: the file is empty; remove it if the user has no branches", path.display())]
     EmptyFile {
         /// The file.

@@ -1,8 +1,9 @@
-//! The end of a program after a signal, also if a file system hangs.
+//! Ends a program after a signal, even if a file system hangs.
 //!
-//! A thread that waits for a file (of a network file system without its server, or a FIFO) reacts to nothing, and so
-//! does a runtime that waits for its threads. A signal that is sent to a process wakes its main thread if that accepts
-//! signals; while it waits for a file, the signal reaches no other thread either. So the main thread touches no files.
+//! A thread that waits for a file (a FIFO, or a network file system without its server) does not react to anything, nor
+//! does a runtime that waits for its threads. A signal that is sent to a process wakes the main thread if that accepts
+//! signals; while the main thread waits for a file, the signal does not reach other threads either. So the main thread
+//! must not access files.
 
 use std::io;
 use std::time::Duration;
@@ -10,12 +11,12 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// The stack of the thread that works, as large as that of a main thread.
+/// The stack size of the worker thread, which is that of a main thread.
 const STACK: usize = 8 << 20;
 
-/// Runs `work` on a thread of its own and returns its result. If `work` has not ended `grace` after one of these
-/// signals, the process ends with the exit code that `code` returns for the signal's number. Call it from the main
-/// thread. Child processes that the work starts die with the process.
+/// Runs `work` on a separate thread and returns its result. If `work` has not ended within `grace` after one of these
+/// signals, the process exits with the code that `code` returns for the number of the signal. Call it from the main
+/// thread. Child processes that `work` starts are killed when the process exits.
 pub fn supervise<T: Send + 'static>(
     kinds: &[SignalKind],
     grace: Duration,
@@ -25,7 +26,7 @@ pub fn supervise<T: Send + 'static>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (done, ended) = oneshot::channel();
     let worker = std::thread::Builder::new().stack_size(STACK).spawn(move || {
-        // The receiver exists until the process ends.
+        // The receiver exists until the process exits.
         let _ = done.send(work());
     })?;
     let result = runtime.block_on(async {
@@ -40,17 +41,17 @@ pub fn supervise<T: Send + 'static>(
     });
     match result {
         Ok(Ok(result)) => Ok(result),
-        // It panicked, so the panic continues here.
+        // It panicked: propagate the panic.
         Ok(Err(_)) => match worker.join() {
             Err(panic) => std::panic::resume_unwind(panic),
             Ok(()) => Err(io::Error::other("the work ended without a result")),
         },
-        // No message: the worker may hold the lock of standard error, with a reader that does not read.
+        // No message: the worker may hold the lock of standard error and wait for its reader.
         Err(number) => std::process::exit(code(number).into()),
     }
 }
 
-/// Waits for one of these signals and returns its number. A signal that cannot be listened to never arrives.
+/// Waits for one of these signals and returns its number. A signal for which no handler can be installed is ignored.
 pub async fn first_signal(kinds: &[SignalKind]) -> i32 {
     let mut waiting = tokio::task::JoinSet::new();
     for kind in kinds.iter().copied() {

@@ -95,7 +95,7 @@ pub fn main() -> ExitCode {
 }
 
 fn work(cli: Cli) -> Result<u8, Failure> {
-    // One thread: a child is killed when the thread that started it exits, so this thread must start it.
+    // A single thread: a child is killed when the thread that started it exits, so this thread must start it.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::unjudged)?;
     let result = runtime.block_on(async {
@@ -129,15 +129,15 @@ fn work(cli: Cli) -> Result<u8, Failure> {
     result
 }
 
-/// The time from a signal to the end of the process, if the work does not end. A file may block it: a FIFO, a file
-/// system that hangs.
+/// The time from a signal until the process exits, if the work does not end. A file operation may block it: a FIFO, a
+/// file system that hangs.
 const SIGNAL_GRACE: Duration = Duration::from_secs(5);
 
 /// The signals that end the program: Ctrl-C, SIGTERM, SIGHUP.
 const STOP_SIGNALS: [SignalKind; 3] =
     [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
 
-/// The exit code after a signal, as of a shell.
+/// The exit code after a signal, like that of a shell.
 fn code_of_signal(number: i32) -> u8 {
     128 + u8::try_from(number).unwrap_or(0)
 }

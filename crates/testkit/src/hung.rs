@@ -1,4 +1,4 @@
-//! A file system that hangs, as a network file system without its server.
+//! A file system that hangs, like a network file system without its server.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-/// A FUSE file system that never answers: each access waits until it is killed or this value is dropped.
+/// A FUSE file system that never answers: each access blocks until the process is killed or this value is dropped.
 #[derive(Debug)]
 pub struct HungFileSystem {
     dir: PathBuf,
@@ -31,7 +31,7 @@ impl HungFileSystem {
 
 impl Drop for HungFileSystem {
     fn drop(&mut self) {
-        // Whoever still waits gets an error.
+        // Processes that still wait get an error.
         self.connection = None;
         // If this fails, the directory cannot be removed, and the caller's temporary directory reports it.
         let _ = unmount(&self.dir, UnmountFlags::DETACH);

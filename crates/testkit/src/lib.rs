@@ -1,5 +1,5 @@
-//! Test support: scratch git repositories, result directories, an sshd, hostile files, a file
-//! system that hangs. Used as a dev-dependency only.
+//! Test support: scratch git repositories, results directories, an sshd, hostile files, a file system that hangs. Used
+//! as a dev-dependency only.
 //!
 //! Nothing here reads the user's configuration. Repositories and results are the same on every host, including the
 //! commit ids. Errors panic.

@@ -1,8 +1,8 @@
 //! The configuration in effect: reread in every cycle. While the file is invalid, the last good
 //! configuration stays in effect.
 //!
-//! Branches leave it only if two readings agree: a file that an editor is replacing, and a directory that is not mounted,
-//! take no branch away.
+//! A branch is removed only if two successive reads agree. So no branch is lost while an editor replaces a file or a
+//! directory is not mounted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use config::{Branch, Config, ConfigError};
 use model::UserName;
 use tokio::task::JoinHandle;
 
-/// How long the files may take to be read. A network file system can hang.
+/// The time limit for reading the files. A network file system can hang.
 const ANSWER: Duration = Duration::from_secs(10);
-/// The time between two readings when branches have disappeared.
+/// The time between two reads if branches have disappeared.
 const SETTLE: Duration = Duration::from_secs(1);
-/// The most readings of a cycle.
+/// The maximum number of reads per cycle.
 const READINGS: usize = 3;
 
 type Loaded = Result<(Config, Vec<ConfigError>), ConfigError>;
@@ -28,7 +28,7 @@ pub struct Settings {
     path: PathBuf,
     config: Arc<Config>,
     problems: Vec<String>,
-    /// A reading that did not end in time.
+    /// A read that did not end within the time limit.
     hanging: Option<JoinHandle<Loaded>>,
 }
 
@@ -41,7 +41,7 @@ impl Settings {
     }
 
     /// Reads the files again. An invalid main file changes nothing. An invalid user's file keeps that user's branches
-    /// and groups, an unreadable directory those of all users.
+    /// and groups unchanged, and an unreadable directory those of all users.
     pub async fn reload(&mut self) {
         let (path, answer) = (self.path.clone(), ANSWER);
         self.reload_with(move || config::load_lenient(&path), answer, SETTLE).await;
@@ -71,7 +71,7 @@ impl Settings {
         self.stay("its files change while they are read");
     }
 
-    /// Reads the files on a blocking thread; none if that takes too long. There is at most one such thread.
+    /// Reads the files on a blocking thread; `None` if that takes too long. There is at most one such thread.
     async fn read<F>(&mut self, read: F, answer: Duration) -> Option<Loaded>
     where
         F: Fn() -> Loaded + Send + 'static,
@@ -93,12 +93,12 @@ impl Settings {
         }
     }
 
-    /// The configuration that was read, with what stays in effect of the last one, and the problems of its files.
+    /// The configuration that was read, with the parts of the last one that stay in effect, and the problems of its files.
     fn merge(&self, (config, problems): (Config, Vec<ConfigError>)) -> (Config, Vec<String>) {
         let old = &self.config;
         let dir = config.users_dir.clone();
         let is_unread = dir.is_some() && problems.iter().any(|problem| problem.file() == dir.as_deref());
-        // As a mount point is when nothing is mounted.
+        // Like a mount point without a mounted file system.
         let is_empty = !is_unread && config.files.len() == 1 && has_users(old);
         let emptied = dir.filter(|dir| is_empty && old.users_dir.as_ref() == Some(dir));
         let (broken, all) = (config.broken_users.clone(), is_unread || emptied.is_some());
@@ -171,8 +171,8 @@ fn consequence(problem: &ConfigError, in_force: &Config) -> &'static str {
     }
 }
 
-/// Adds the groups and branches of these users as they were, within the limits of the new main file: a user who breaks
-/// a file keeps no remote that the operator no longer allows.
+/// Adds the previous groups and branches of these users, within the limits of the new main file: an invalid user's file
+/// does not keep a remote that the operator no longer allows.
 fn keep_users(mut new: Config, old: &Config, keep: impl Fn(&UserName) -> bool) -> Config {
     let is_kept = |new: &Config, user: &UserName| keep(user) && old.has_limits(user) && new.has_limits(user);
     let mut branches: BTreeMap<&UserName, Vec<Branch>> = BTreeMap::new();
@@ -212,7 +212,7 @@ test_groups = ["g"]
     const ANNA: &str =
         "[branch.fix]\nremote = \"https://git.example.org/linux.git\"\ntest_groups = [\"g\"]\n";
 
-    /// A main file, a file of anna, and the settings that they lead to.
+    /// A main file, a user's file of anna, and the resulting settings.
     struct Files {
         dir: tempfile::TempDir,
         settings: Settings,
@@ -241,7 +241,7 @@ test_groups = ["g"]
             self.reload_with(move || config::load_lenient(&path)).await
         }
 
-        /// The branches in effect, and how the problems end.
+        /// The branches in effect, and the end of each problem.
         async fn reload_with(&mut self, read: impl Fn() -> Loaded + Clone + Send + 'static) -> String {
             let (answer, settle) = (Duration::from_millis(500), Duration::from_millis(50));
             self.settings.reload_with(read, answer, settle).await;
@@ -264,7 +264,7 @@ test_groups = ["g"]
         assert_eq!(files.reload().await, STAYS);
         std::fs::remove_file(files.path("ci.toml")).unwrap();
         assert_eq!(files.reload().await, STAYS);
-        // An invalid user's file changes nothing either; the edit of the main file takes effect.
+        // An invalid user's file changes nothing either; the change of the main file takes effect.
         files.write("ci.toml", &MAIN.replace("next", "testing"));
         for broken in [ANNA.replace("\"g\"", "\"gg\""), ANNA[..30].into(), String::new(), "\n \n".into()] {
             files.write("users/anna.toml", &broken);
@@ -300,7 +300,7 @@ test_groups = ["g"]
         assert_eq!(files.reload().await, format!("{ALL} {to_drop}"), "also in the next cycle");
         files.write("ci.toml", &without);
         assert_eq!(files.reload().await, "kmo/next");
-        // One file of several is removed by intention.
+        // One of several files is removed intentionally.
         std::fs::remove_dir(&users).unwrap();
         std::fs::rename(&away, &users).unwrap();
         files.write("ci.toml", MAIN);
@@ -338,7 +338,7 @@ test_groups = ["g"]
             false => config::load_lenient(&path),
         };
         assert_eq!(files.reload_with(once).await, "anna/fix bob/fix kmo/next");
-        // A file that is never the same.
+        // A file that changes between all reads.
         let (main, count) = (files.path("ci.toml"), std::sync::atomic::AtomicUsize::new(0));
         let count = std::sync::Arc::new(count);
         let changing = move || {
@@ -362,7 +362,7 @@ test_groups = ["g"]
             config::load_lenient(&main)
         };
         assert_eq!(files.reload_with(hangs.clone()).await, STAYS);
-        // No second thread waits, and no cycle waits a second time.
+        // There is no second thread, and the next cycle does not wait again.
         let began = std::time::Instant::now();
         assert_eq!(files.reload_with(hangs.clone()).await, STAYS);
         assert!(began.elapsed() < Duration::from_millis(400));

@@ -1,4 +1,4 @@
-//! File systems that hang: the daemon reports it where it can, and SIGTERM ends it within 10 seconds.
+//! File systems that hang: the daemon reports this if possible, and SIGTERM ends it within 10 seconds.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use testkit::HungFileSystem;
 
 use crate::support::{Daemon, Farm, until};
 
-/// The bound of docs/security.md.
+/// The time limit in docs/security.md.
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn ends_in_time(daemon: Daemon, what: &str) {
@@ -52,7 +52,7 @@ fn a_hanging_directory_of_users_is_a_problem_and_drops_no_branch() {
 }
 
 #[test]
-fn sigterm_ends_the_daemon_whatever_hangs() {
+fn sigterm_ends_the_daemon_even_if_a_file_system_hangs() {
     for dir in ["data/requests", "data", "data/ci-daemon-work", "kt", "."] {
         let farm = Farm::new();
         farm.configure(&farm.config("").replace("poll = 3600", "poll = 1"));
@@ -60,14 +60,14 @@ fn sigterm_ends_the_daemon_whatever_hangs() {
         let daemon = farm.start(&[]);
         until("the first commit is tested", || farm.tally(&first) == "5 Passed");
         std::fs::create_dir_all(farm.path("data/requests")).unwrap();
-        // Running tests have to be stopped, too.
+        // Running tests must also be stopped.
         farm.hold(true);
         farm.commit("second", "");
         std::thread::sleep(Duration::from_secs(2));
         let _hung = match HungFileSystem::mount(&farm.path(dir)) {
             Ok(hung) => hung,
             Err(error) => {
-                eprintln!("skipped: sigterm_ends_the_daemon_whatever_hangs: {dir}: {error}");
+                eprintln!("skipped: sigterm_ends_the_daemon_even_if_a_file_system_hangs: {dir}: {error}");
                 continue;
             }
         };

@@ -236,3 +236,29 @@ fn command_lines_on_pages_are_valid() {
     assert!(refused.is_empty(), "{}", refused.join("\n"));
     assert!(checked > 50, "{checked}");
 }
+
+/// The code blocks of a page in a language, with the number of the line before each.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<(usize, &'a str)> {
+    let start = format!("```{language}\n");
+    let starts = text.match_indices(start.as_str()).filter(|(at, _)| *at == 0 || text[..*at].ends_with('\n'));
+    let block = |(at, _): (usize, &str)| {
+        let content = &text[at + start.len()..];
+        let end = content.find("```").unwrap_or(content.len());
+        (text[..at].matches('\n').count() + 1, &content[..end])
+    };
+    starts.map(block).collect()
+}
+
+#[test]
+fn toml_on_pages_is_valid() {
+    let mut found = 0;
+    for page in pages() {
+        for (line, block) in blocks(&read(&page), "toml") {
+            found += 1;
+            if let Err(error) = block.parse::<toml::Table>() {
+                panic!("{}:{line}: {error}", page.display());
+            }
+        }
+    }
+    assert!(found > 3, "{found} blocks");
+}

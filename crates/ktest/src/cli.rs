@@ -64,7 +64,7 @@ enum Command {
     Kgdb(live::KgdbArgs),
     /// Talk to the running VM's QEMU monitor.
     Mon(live::MonArgs),
-    /// Send a magic sysrq key to the running VM.
+    /// Send a SysRq key to the running VM.
     Sysrq(live::SysrqArgs),
     /// Check this host for everything a run needs, and print how to fix what is missing.
     Doctor(doctor::DoctorArgs),

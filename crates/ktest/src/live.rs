@@ -128,7 +128,7 @@ impl Live {
         vm::monitor::command(&self.sockets, command).await.map_err(silent)
     }
 
-    /// Sends a magic sysrq key to the guest's console.
+    /// Sends a SysRq key to the guest's console.
     pub async fn sysrq(&self, out: &Path, key: char) -> Result<(), LiveError> {
         let send = async {
             let mut stream = UnixStream::connect(self.sockets.join(CONTROL)).await?;

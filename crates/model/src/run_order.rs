@@ -229,7 +229,7 @@ pub struct RunOrder {
     /// Stop after the first failure.
     #[arg(short = 'F', long)]
     pub failfast: bool,
-    /// Interactive: no time limits, console on this terminal, guest shell after the tests. After a panic the VM stays
+    /// Interactive: no timeouts, console on this terminal, guest shell after the tests. After a panic the VM stays
     /// up for `ktest gdb`.
     #[arg(short = 'I', long, conflicts_with_all = ["events", "rounds"])]
     pub interactive: bool,

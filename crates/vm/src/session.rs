@@ -71,7 +71,7 @@ pub fn command(machine: &Machine) -> Result<Cmd, MachineError> {
 pub enum SessionInput {
     /// Type this on the guest's console.
     Console(Vec<u8>),
-    /// Send a magic sysrq key.
+    /// Send a SysRq key.
     Sysrq(char),
     /// Kill the VM.
     Kill,

@@ -11,8 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use vm::session::SessionInput;
 
 /// Printed before the keyboard is connected to the guest.
-pub(super) const HELP: &str =
-    "Ctrl-A x ends the VM, Ctrl-A s KEY sends a magic sysrq key, Ctrl-A Ctrl-A a Ctrl-A";
+pub(super) const HELP: &str = "Ctrl-A x ends the VM, Ctrl-A s KEY sends a SysRq key, Ctrl-A Ctrl-A a Ctrl-A";
 
 /// Rows and columns of the terminal, if there is one.
 pub(super) fn size() -> Option<(u16, u16)> {

@@ -40,7 +40,7 @@ pub enum Action {
     Finished(FinishedSubtest),
     /// Check a request of the guest to the QEMU monitor, and carry it out if it is allowed.
     Monitor(String),
-    /// Send this magic sysrq key.
+    /// Send this SysRq key.
     Sysrq(char),
     /// Kill the VM, then call [`Supervisor::ended`](super::Supervisor::ended).
     Kill,

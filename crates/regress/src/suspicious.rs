@@ -265,6 +265,43 @@ mod tests {
         }
     }
 
+    #[test]
+    fn earlier_commits_are_those_at_which_a_test_passed() {
+        let entry = |(at, passed): (usize, u32)| BranchEntry {
+            commit: format!("{at:040}").parse().unwrap(),
+            message: String::new(),
+            counts: model::Counts { passed, failed: 1, ..model::Counts::default() },
+            duration: Duration::ZERO,
+        };
+        let listing: Vec<BranchEntry> = [1, 0, 1, 0, 1].into_iter().enumerate().map(entry).collect();
+        let rows = |commits: Vec<&CommitId>| -> Vec<usize> {
+            commits.iter().map(|id| listing.iter().position(|entry| entry.commit == **id).unwrap()).collect()
+        };
+        assert_eq!(rows(earlier(&listing, 0)), [2, 4]);
+        assert_eq!(rows(earlier(&listing, 2)), [4]);
+        assert!(earlier(&listing, 4).is_empty() && earlier(&listing, 9).is_empty());
+        assert_eq!(rows(from_base(&listing[1].commit, &listing)), [1, 2, 4]);
+        let other: CommitId = "f".repeat(40).parse().unwrap();
+        assert_eq!(from_base(&other, &listing), [&other]);
+        let long: Vec<BranchEntry> = (0..90).map(|at| entry((at, 1))).collect();
+        assert_eq!(earlier(&long, 0).len(), COMMITS_SEARCHED);
+        assert_eq!(from_base(&long[0].commit, &long).len(), COMMITS_SEARCHED);
+    }
+
+    #[test]
+    fn a_commit_is_complete_without_work_and_running_tests() {
+        let results = |status| {
+            let entries = vec![results::TestEntry::new("x.a".parse().unwrap(), status)];
+            CommitResults { commit: "a".repeat(40).parse().unwrap(), message: String::new(), entries }
+        };
+        let (idle, mut busy) = (StatusSnapshot::default(), StatusSnapshot::default());
+        busy.more_to_plan = true;
+        use model::Status::{InProgress, Passed};
+        assert!(is_complete(&results(Passed), None) && is_complete(&results(Passed), Some(&idle)));
+        assert!(!is_complete(&results(Passed), Some(&busy)));
+        assert!(!is_complete(&results(InProgress), None) && !is_complete(&results(InProgress), Some(&busy)));
+    }
+
     proptest! {
         /// Most passes take at least as long as the median, so a few runs under load change nothing.
         #[test]

@@ -158,6 +158,36 @@ fn a_search_is_limited_and_filtered() {
     assert_eq!(Search::new(&results, 9).find(compared, |_| true), vec![]);
 }
 
+/// What failed to run says nothing about what its file lists.
+#[test]
+fn a_test_is_gone_if_another_one_of_its_file_has_a_verdict() {
+    for (status, gone) in [
+        (Status::Passed, true),
+        (Status::Failed, true),
+        (Status::NotRun, true),
+        (Status::FailedToRun, false),
+        (Status::Unknown, false),
+    ] {
+        let before = ["x.a", "x.b", "alone"].map(|key| entry(key, Status::Passed, 1)).to_vec();
+        let results = Results::new(vec![vec![entry("x.a", status, 1)], before]);
+        let found = results.lines(0, true);
+        let of_b = found.iter().any(|line| line.starts_with("x.b: no longer listed"));
+        assert_eq!(of_b, gone, "{status:?}: {found:?}");
+        assert!(!found.iter().any(|line| line.starts_with("alone")), "{found:?}");
+    }
+}
+
+#[test]
+fn columns_are_of_the_same_tests() {
+    let statuses = |count: usize| CommitStatuses {
+        names: vec![Box::from("x.a")].into(),
+        statuses: vec![Status::Passed; count].into(),
+    };
+    assert!(Columns::new(statuses(1), vec![Duration::ZERO]).is_some());
+    assert!(Columns::new(statuses(1), vec![Duration::ZERO; 2]).is_none());
+    assert!(Columns::new(statuses(2), vec![Duration::ZERO]).is_none());
+}
+
 const STATUSES: [Status; 6] = [
     Status::Passed,
     Status::NotRun,

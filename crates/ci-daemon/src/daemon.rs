@@ -28,7 +28,7 @@ use crate::publisher::Publisher;
 use crate::report::progress::Progress;
 use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
 use crate::watch::hook::HookListener;
-use crate::{quota, requests, retention, service};
+use crate::{build_check, quota, requests, retention, service};
 
 /// The interval at which requests are read.
 const REQUESTS: Duration = Duration::from_secs(1);
@@ -254,6 +254,8 @@ struct Parts<'a> {
     progress: &'a mut Progress,
     hook: HookListener,
     hook_problem: Option<String>,
+    /// The problem of the `ktest` command.
+    ktest_problem: watch::Receiver<Option<String>>,
     /// The disk usage of the users with a quota.
     usage: quota::Usage,
 }
@@ -290,6 +292,7 @@ impl<'a> Parts<'a> {
             progress,
             hook,
             hook_problem: None,
+            ktest_problem: build_check::start(options.ktest.clone()),
             usage: quota::Usage::new(),
         };
         (parts, inbox)
@@ -406,6 +409,7 @@ impl<'a> Parts<'a> {
     fn snapshot_once(&mut self) {
         let mut problems = self.publisher.problems();
         problems.extend(self.hook_problem.clone());
+        problems.extend(self.ktest_problem.borrow().clone());
         let snapshot = self.farm.snapshot(&problems, now());
         self.publisher.write_snapshot(&snapshot);
     }

@@ -9,6 +9,7 @@ use spawn::Limits;
 
 use crate::command::{error_message, git_alone};
 use crate::error::GitError;
+use crate::fetch::{FETCH_MEMORY, PACK};
 
 /// The URL schemes that only access the network.
 const SCHEMES: [&str; 3] = ["https", "http", "git"];
@@ -41,6 +42,7 @@ pub async fn clone_public(remote: &Remote, to: &Path, time: Duration) -> Result<
         ])
         .args(["--single-branch", "--"])
         .args([remote.as_str().as_ref(), to.as_os_str()]);
+    let cmd = cmd.memory_limit(FETCH_MEMORY).file_size_limit(PACK);
     let output = cmd.output(Limits { time, bytes: 1 << 20 }).await?;
     if output.exit.success() { Ok(()) } else { Err(failed(remote, error_message(&output))) }
 }

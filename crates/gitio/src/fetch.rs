@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use model::{CommitId, RefName, Remote};
 use spawn::{Cmd, Limits};
@@ -18,6 +18,17 @@ const OUTPUT: usize = 256 << 20;
 /// A fetch that reports no progress for this time is aborted. A server also reports progress while it counts and
 /// compresses objects.
 const IDLE: Duration = Duration::from_secs(120);
+
+/// The limit of a lookup of the refs of a remote.
+const LOOKUP: Duration = Duration::from_secs(60);
+/// The memory for the refs of a remote, in bytes: a remote can list refs without an end.
+const LOOKUP_MEMORY: u64 = 1 << 30;
+/// The memory of each process of a fetch, in bytes.
+pub(crate) const FETCH_MEMORY: u64 = 8 << 30;
+/// The size of a pack, in bytes: a remote can send objects without an end. All of Linux takes less than 6 GiB.
+pub(crate) const PACK: u64 = 32 << 30;
+/// An incomplete pack that was not written to for this time belongs to no running fetch.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Overrides `remote.NAME.uploadpack`, a program that the repository's configuration can name.
 const UPLOAD_PACK: &str = "--upload-pack=git-upload-pack";
@@ -64,7 +75,8 @@ impl Repo {
             .args(self.remote_settings())
             .args(["ls-remote", "--quiet", UPLOAD_PACK, "--"])
             .args([remote.as_str(), git_ref.as_str(), &peeled]);
-        let output = trust.add(cmd).output(Limits { time, bytes: OUTPUT }).await?;
+        let limits = Limits { time: time.min(LOOKUP), bytes: OUTPUT };
+        let output = trust.add(cmd).memory_limit(LOOKUP_MEMORY).output(limits).await?;
         if !output.exit.success() {
             return Err(self.failed(remote, git_ref, &output));
         }
@@ -110,7 +122,12 @@ impl Repo {
             .arg(remote.as_str())
             .arg(format!("+{source}:{into}"));
         tracing::debug!(%cmd, "fetch");
-        let output = trust.add(cmd).output_with_progress(Limits { time, bytes: OUTPUT }, IDLE).await?;
+        let cmd = trust.add(cmd).memory_limit(FETCH_MEMORY).file_size_limit(PACK);
+        let output = cmd.output_with_progress(Limits { time, bytes: OUTPUT }, IDLE).await;
+        if output.as_ref().map_or(true, |output| !output.exit.success()) {
+            self.remove_abandoned_packs(ABANDONED);
+        }
+        let output = output?;
         if !output.exit.success() {
             return Err(self.failed(remote, git_ref, &output));
         }
@@ -124,6 +141,27 @@ impl Repo {
             other => other,
         })?;
         Ok(Fetched { old, new })
+    }
+
+    /// Removes the incomplete packs of fetches that were killed: nothing else does, because git's maintenance is off.
+    fn remove_abandoned_packs(&self, age: Duration) {
+        let dir = self.git_dir().join("objects/pack");
+        for entry in fsx::own::list(&dir).unwrap_or_default() {
+            let is_incomplete = entry.path.file_name().is_some_and(|name| {
+                name.as_encoded_bytes().starts_with(b"tmp_pack_")
+                    || name.as_encoded_bytes().starts_with(b"tmp_idx_")
+            });
+            let idle = || {
+                let modified = fsx::own::metadata(&entry.path).ok()?.modified().ok()?;
+                SystemTime::now().duration_since(modified).ok()
+            };
+            if is_incomplete
+                && idle().is_some_and(|idle| idle >= age)
+                && let Err(error) = fsx::own::remove_file(&entry.path)
+            {
+                tracing::warn!("{error}");
+            }
+        }
     }
 
     fn failed(&self, remote: &Remote, git_ref: &RefName, output: &spawn::Output) -> GitError {

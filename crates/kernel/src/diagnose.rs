@@ -200,6 +200,11 @@ impl Diagnosis {
             self.host.get_or_insert_with(|| {
                 format!("a compiler was killed while it built {target}; the host may be out of memory")
             });
+        } else if code == "153" || signal.is_some_and(|s| s.as_str().starts_with("File size limit exceeded"))
+        {
+            // SIGXFSZ: the branch is the cause, not the host.
+            self.first
+                .get_or_insert_with(|| format!("{target}: a file is larger than the size limit of builds"));
         } else if let Some(signal) = signal {
             self.crashed |= !signal.as_str().starts_with("Deleting");
         }
@@ -224,8 +229,8 @@ impl Diagnosis {
         if let Some(reason) = self.host {
             return Failure::Host { reason };
         }
-        if let Exit::Signal(signal) = exit {
-            return Failure::Host { reason: format!("make was killed by signal {signal}") };
+        if matches!(exit, Exit::Signal(_)) {
+            return Failure::Host { reason: format!("make was {exit}") };
         }
         match self.first.or(self.recipe) {
             Some(reason) => Failure::Source { reason, certain: !self.crashed },

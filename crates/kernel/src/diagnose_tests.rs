@@ -106,6 +106,12 @@ fn failures_of_the_host() {
     insta::assert_snapshot!(reason("scripts/sign-file.c:25:10: fatal error: openssl/opensslv.h: No such file or directory\n"),
         @"host: openssl/opensslv.h is missing; apt-get install libssl-dev");
     insta::assert_snapshot!(reason("/ktest/src/a.c:9:1: internal compiler error: Segmentation fault\n/ktest/src/a.c:9:1: error: x\n"), @"uncertain: a.c:9:1: error: x");
+    for line in [
+        "make[2]: *** [Makefile:3: vmlinux] File size limit exceeded (core dumped)",
+        "make: *** [Makefile:3: vmlinux] Error 153",
+    ] {
+        assert_eq!(reason(&format!("{line}\n")), "vmlinux: a file is larger than the size limit of builds");
+    }
     assert!(matches!(conclude("a.c:1:2: error: x\n", Exit::Signal(9)), Failure::Host { .. }));
     assert!(matches!(conclude("", Exit::Code(2)), Failure::Host { .. }));
 }

@@ -371,3 +371,46 @@ async fn b9_a_configuration_in_the_compiler_cache_is_not_read() {
     assert!(conf.is_file(), "the attack did not take place");
     assert!(!victim.exists());
 }
+
+/// With the real ccache: a recipe replaces the cached results of a compile. The poisoned result is used in its own trust
+/// domain and in no other.
+#[tokio::test]
+async fn b8_poisoned_results_of_the_compiler_cache_stay_in_their_trust_domain() {
+    let test = "b8_poisoned_results_of_the_compiler_cache_stay_in_their_trust_domain";
+    let has = |program: &str| std::process::Command::new(program).arg("--version").output().is_ok();
+    if !has("ccache") || !has("gcc") {
+        eprintln!("skipped: {test}: ccache or gcc is not installed");
+        return;
+    }
+    let scene = Scene::new();
+    // All recipes compile the same text at the same path, and the object becomes the image.
+    let compile = |text: &str| {
+        format!(
+            "mkdir -p $O/p && cd $O/p && echo 'char text[] = \"{text}\";' >x.c && ccache gcc -c x.c -o x.o && cp x.o $O/vmlinux"
+        )
+    };
+    let results = "find $$CCACHE_DIR -type f -name '*R' ! -path '*/tmp/*'";
+    let poison = format!(
+        "{good}; {results} >$O/good; {evil}; {results} | grep -vxFf $O/good >$O/evil; \
+         for file in $$(cat $O/good); do cp $$(head -n 1 $O/evil) $$file; done",
+        good = compile("GENUINE"),
+        evil = compile("BACKDOOR"),
+    );
+    let (poison, plain) = (scene.commit("vmlinux", &poison), scene.commit("vmlinux", &compile("GENUINE")));
+    let image = |kernel: Kernel| {
+        let bytes = std::fs::read(kernel.image).unwrap();
+        let has = |word: &str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+        (has("GENUINE"), has("BACKDOOR"))
+    };
+    build_of(&scene, "user/mallory", &poison, 0).await.unwrap();
+    let hit = image(build_of(&scene, "user/mallory", &plain, 0).await.unwrap());
+    assert_eq!(hit, (false, true), "the attack did not take place");
+    assert_eq!(image(build_of(&scene, "user/alice", &plain, 0).await.unwrap()), (true, false));
+    // A comparison with a clean build finds it in its own domain.
+    if sandbox::probe().await.is_ok() {
+        let next = scene.repo.commit("next", &[("fs/b.c", "B\n")]);
+        let error = build_of(&scene, "user/mallory", &next, 1).await.unwrap_err();
+        assert!(error.to_string().starts_with("the cached build differs: flavor "), "{error}");
+        assert_eq!(image(build_of(&scene, "user/mallory", &next, 1).await.unwrap()), (true, false));
+    }
+}

@@ -112,6 +112,7 @@ pub async fn examine(arch: Arch, cache: &Path) -> Vec<Finding> {
         });
     }
     findings.extend(sandbox().await);
+    findings.extend(daemon().await);
     findings.push(root_image(arch, cache).await);
     findings.push(space(cache));
     findings
@@ -212,6 +213,25 @@ fn escape(attempt: sandbox::Attempt) -> Finding {
     Finding { what, health: Health::Fail, found: format!("not effective: {}", attempt.claim), remedy }
 }
 
+/// The `ci-daemon` that is installed next to this command, if there is one. It starts this command.
+async fn daemon() -> Option<Finding> {
+    let path = std::env::current_exe().ok()?.with_file_name("ci-daemon");
+    if !path.is_file() {
+        return None;
+    }
+    let output = Cmd::new(&path).arg("--version").output(limits()).await.ok()?;
+    Some(same_build(output.text().lines().next()?.strip_prefix("ci-daemon ")?, model::build::version()))
+}
+
+fn same_build(daemon: &str, own: &str) -> Finding {
+    let (what, found) = ("ci-daemon".to_owned(), daemon.to_owned());
+    if daemon == own {
+        return Finding { what, health: Health::Ok, found, remedy: String::new() };
+    }
+    let remedy = format!("this ktest is {own}; install the same version of both and restart the daemon");
+    Finding { what, health: Health::Weak, found, remedy }
+}
+
 /// The space for a checkout, its objects, a kernel and a root image, in bytes.
 const SPACE_NEEDED: u64 = 8 << 30;
 
@@ -269,6 +289,13 @@ mod tests {
         assert_eq!(escape(attempt(true)).health, Health::Ok);
         let broke = escape(attempt(false));
         assert_eq!((broke.health, broke.found.as_str()), (Health::Fail, "not effective: no network"));
+    }
+
+    #[test]
+    fn a_daemon_of_another_build_is_reported() {
+        assert_eq!(same_build("0.1.0 (aaaa)", "0.1.0 (aaaa)").health, Health::Ok);
+        let other = same_build("0.1.0 (bbbb)", "0.1.0 (aaaa)");
+        assert!(other.health == Health::Weak && other.remedy.contains("this ktest is 0.1.0 (aaaa)"));
     }
 
     #[test]

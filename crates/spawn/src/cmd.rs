@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::child::Child;
@@ -50,6 +50,7 @@ pub struct Cmd {
     streams: [Stream; 3],
     own_group: bool,
     data: Vec<DataArg>,
+    rlimits: Vec<(Resource, u64)>,
 }
 
 /// An argument that is the number of a file descriptor from which the child reads `bytes`.
@@ -73,6 +74,7 @@ impl Cmd {
             dir: None,
             input: Vec::new(),
             streams: [Stream::Null; 3],
+            rlimits: Vec::new(),
             own_group: true,
             data: Vec::new(),
         }
@@ -149,6 +151,20 @@ impl Cmd {
         self
     }
 
+    /// Limits the memory that each process of the child may allocate, in bytes. Files that it maps do not count.
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.rlimits.push((Resource::Data, bytes));
+        self
+    }
+
+    /// Limits the size of each file that the child writes, in bytes. A larger one is an error or SIGXFSZ.
+    #[must_use]
+    pub fn file_size_limit(mut self, bytes: u64) -> Self {
+        self.rlimits.push((Resource::Fsize, bytes));
+        self
+    }
+
     /// The arguments; the program is the first.
     #[must_use]
     pub fn argv(&self) -> &[OsString] {
@@ -169,6 +185,7 @@ impl Cmd {
         let pipes = self.open_pipes().map_err(|source| self.start_error(source))?;
         let mut command = self.to_tokio(&pipes);
         let parent = rustix::process::getpid();
+        let rlimits = self.rlimits.clone();
         // SAFETY: between fork and exec, only system calls are made; nothing allocates or takes a lock.
         unsafe {
             command.pre_exec(move || {
@@ -176,6 +193,12 @@ impl Cmd {
                     rustix::io::fcntl_setfd(pipe, rustix::io::FdFlags::empty())?;
                 }
                 set_parent_process_death_signal(Some(Signal::KILL))?;
+                for (resource, limit) in &rlimits {
+                    // Only root can raise the hard limit.
+                    let hard = getrlimit(*resource).maximum;
+                    let limit = Some(hard.map_or(*limit, |hard| hard.min(*limit)));
+                    setrlimit(*resource, Rlimit { current: limit, maximum: limit })?;
+                }
                 if rustix::process::getppid() != Some(parent) {
                     return Err(io::Error::from(rustix::io::Errno::SRCH));
                 }
@@ -394,6 +417,21 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(cmd.output(Limits::seconds(10)).await.unwrap().text(), "ab");
         }
+    }
+
+    #[tokio::test]
+    async fn memory_and_file_sizes_are_limited() {
+        let dir = std::env::temp_dir();
+        let script = "perl -e '$x = \"x\" x (512 << 20)' 2>/dev/null || echo memory
+            head -c 2000000 /dev/zero >\"$0\" 2>/dev/null || echo file";
+        let limited = |file: &str| {
+            let cmd = Cmd::new("bash").args(["-c", script, file]);
+            cmd.memory_limit(256 << 20).file_size_limit(1 << 20)
+        };
+        let file = dir.join(format!("spawn-{}", std::process::id())).display().to_string();
+        let output = limited(&file).output(Limits::seconds(20)).await.unwrap();
+        let _ = std::fs::remove_file(&file);
+        assert_eq!(output.text(), "memory\nfile\n");
     }
 
     #[test]

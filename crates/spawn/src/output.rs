@@ -5,6 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 /// How a process ended. Death by a signal is never success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -35,7 +37,14 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::Signal(signal) => {
+                write!(f, "killed by signal {signal}")?;
+                match Signal::from_named_raw(*signal) {
+                    Some(Signal::XFSZ) => write!(f, ": it wrote a file larger than the limit"),
+                    Some(Signal::XCPU) => write!(f, ": it exceeded the limit of CPU time"),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use kernel::{BuildError, SourceError};
 use model::{Arch, SubtestName};
 use sandbox::Resources;
-use spawn::{Cmd, Limits, Output, SpawnError};
+use spawn::{Cmd, Exit, Limits, Output, SpawnError};
 
 use crate::call_sandbox::{GitRequests, RequestError};
 use crate::declare::{Declarations, DeclareError, NAMES, Variables};
@@ -107,11 +107,7 @@ impl TestFile {
             let complaint = output.error_line();
             let is_text = complaint.contains("command not found") || complaint.contains("eval: line");
             let hint = if is_text { "; deps must print bash assignments and nothing else" } else { "" };
-            let exit = match output.exit {
-                // bash reports a child that was killed by signal N with exit code 128 + N.
-                spawn::Exit::Code(code @ 129..=192) => spawn::Exit::Signal(code - 128),
-                other => other,
-            };
+            let exit = exit_of_child(output.exit);
             return Err(self.call_error("deps", &format!("{exit}: {complaint}{hint}")));
         }
         Ok(parse_variables(&output.text()))
@@ -123,7 +119,7 @@ impl TestFile {
         let call = Call { name: "list-tests", argv, time: LIST_LIMIT, resources: call_sandbox::small() };
         let output = self.call(&call, env).await?;
         if !output.exit.success() {
-            let problem = format!("{}: {}", output.exit, output.error_line());
+            let problem = format!("{}: {}", exit_of_child(output.exit), output.error_line());
             return Err(self.call_error("list-tests", &problem));
         }
         self.parse_list(&output.text())
@@ -247,4 +243,12 @@ pub fn parse_variables(text: &str) -> Variables {
         variables.insert(name.into(), fields.by_ref().take(count).map(Into::into).collect());
     }
     variables
+}
+
+/// bash and bubblewrap report a child that was killed by signal N with exit code 128 + N.
+fn exit_of_child(exit: Exit) -> Exit {
+    match exit {
+        Exit::Code(code @ 129..=192) => Exit::Signal(code - 128),
+        other => other,
+    }
 }

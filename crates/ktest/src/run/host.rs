@@ -194,10 +194,10 @@ async fn once(
     let end = match (ended?, exit) {
         (OutputEnd::HostFailed(error), _) => return Ok((VmOutcome::Infrastructure(error), false)),
         (OutputEnd::Killed, _) => VmEnd::Killed,
+        // Bubblewrap reports a command that was killed by signal N with exit code 128 + N. SIGXFSZ: a file was too large.
+        (OutputEnd::Closed, Exit::Code(153)) => VmEnd::Died(format!("bash was {}", Exit::Signal(25))),
         (OutputEnd::Closed, Exit::Code(_)) => VmEnd::Guest,
-        (OutputEnd::Closed, Exit::Signal(signal)) => {
-            VmEnd::Died(format!("bash was killed by signal {signal}"))
-        }
+        (OutputEnd::Closed, exit @ Exit::Signal(_)) => VmEnd::Died(format!("bash was {exit}")),
     };
     let (actions, outcome) = supervisor.ended(end, clock.elapsed());
     actions.into_iter().try_for_each(|action| apply(action, results))?;

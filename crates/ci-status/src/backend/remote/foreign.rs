@@ -147,6 +147,64 @@ mod tests {
     }
 
     #[test]
+    fn a_redirect_reads_no_file_of_this_host() {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&secret, "[{\"user\": \"secret\"}]").unwrap();
+        let file = format!("file://{}", secret.path().display());
+        for place in [
+            file.as_str(),
+            "file:///dev/zero",
+            "ftp://127.0.0.1/x",
+            "data:application/json,[]",
+            "gopher://x/",
+        ] {
+            let text = error(vec![("/", answer(&format!("302 Found\r\nLocation: {place}"), ""))]);
+            assert!(!text.contains("secret\"") && !text.contains('\n'), "{place}: {text}");
+        }
+    }
+
+    #[test]
+    fn json_that_is_too_deep_is_an_error() {
+        for body in [
+            "[".repeat(3_000_000),
+            "{\"a\":".repeat(1_000_000),
+            format!("[{{\"user\":{}", "[".repeat(1_000_000)),
+        ] {
+            let text = error(vec![("/", answer("200 OK\r\nContent-Type: application/json", &body))]);
+            assert!(text.contains("not the JSON of a dashboard") && text.len() < 1000, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_response_without_an_end_is_cut_off() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                stream.read(&mut [0; 4096]).ok();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n").ok();
+                let piece = vec![b'['; 1 << 20];
+                while stream.write_all(&piece).is_ok() {}
+            }
+        });
+        let remote = Remote::open(&address, CommitFormat::Json, (Duration::from_secs(60), None)).unwrap();
+        let text = remote.users().unwrap_err().to_string();
+        assert!(text.contains("the response is larger than 256 MiB"), "{text}");
+    }
+
+    #[test]
+    fn a_compressed_log_is_read_in_part() {
+        let mut bomb = Vec::new();
+        let parameters = brotli::enc::BrotliEncoderParams { quality: 1, ..Default::default() };
+        let zeros = std::io::Read::take(std::io::repeat(0), 64 << 20);
+        brotli::BrotliCompress(&mut std::io::BufReader::new(zeros), &mut bomb, &parameters).unwrap();
+        let log = crate::backend::LogContent::fetched(bomb.into(), true, false, "http://ci/log.br".into());
+        let (bytes, is_whole) = log.read(1 << 20).unwrap();
+        assert!(bytes.len() == 1 << 20 && !is_whole);
+    }
+
+    #[test]
     fn a_log_in_page_is_not_a_log_or_an_artifact() {
         let login = answer("200 OK\r\nContent-Type: text/html", LOGIN);
         let (address, _receiver) = server(vec![("/", login)]);

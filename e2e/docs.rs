@@ -1,5 +1,5 @@
-//! Compares the documentation with the tree: the crate table in docs/architecture.md, the links between pages, and the
-//! command lines on pages.
+//! Compares the documentation with the tree: the crate table in docs/architecture.md, the links between pages, the
+//! command lines on pages, and the tests that docs/security.md names.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test reports a problem by failing")]
 
@@ -261,4 +261,63 @@ fn toml_on_pages_is_valid() {
         }
     }
     assert!(found > 3, "{found} blocks");
+}
+
+/// The names in backquotes in the last cell of each table row.
+fn evidence(page: &str) -> Vec<String> {
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let cells = rows.filter_map(|row| row.trim_end().strip_suffix('|')?.rsplit_once("| "));
+    cells.flat_map(|(_, cell)| cell.split('`').skip(1).step_by(2).map(ToOwned::to_owned)).collect()
+}
+
+/// The text of all sources and test files that git tracks.
+fn sources() -> String {
+    let args = ["ls-files", "-z", "--", "*.rs", "*.ktest"];
+    let output = Command::new("git").args(args).current_dir(root()).output().unwrap();
+    let names = String::from_utf8(output.stdout).unwrap();
+    let paths = names.split_terminator('\0').map(|name| root().join(name)).filter(|path| path.is_file());
+    paths.map(|path| read(&path)).collect()
+}
+
+#[test]
+fn the_tests_that_the_security_page_names_exist() {
+    let (page, sources) = (read(&root().join("docs/security.md")), sources());
+    let mut missing = Vec::new();
+    let mut checked = 0;
+    for name in evidence(&page) {
+        let is_function =
+            name.contains('_') && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'*');
+        let exists = if is_function {
+            let prefix = name.trim_end_matches('*');
+            let end = if name.ends_with('*') { "" } else { "(" };
+            sources.contains(&format!("fn {prefix}{end}")) || sources.contains(&format!("test_{prefix}{end}"))
+        } else if name.starts_with("crates/") || name.starts_with("tests/") || name.starts_with("e2e/") {
+            root().join(&name).exists()
+        } else {
+            continue;
+        };
+        checked += 1;
+        if !exists {
+            missing.push(name);
+        }
+    }
+    assert!(missing.is_empty() && checked > 60, "{checked} names, missing: {missing:?}");
+}
+
+/// The numbers of docs/running-a-farm.md.
+#[test]
+fn the_units_are_as_confined_as_documented() {
+    for (unit, tenths) in [("ci-daemon", 51), ("ci-dashboard", 12)] {
+        let file = root().join(format!("packaging/systemd/{unit}.service"));
+        let threshold = format!("--threshold={tenths}");
+        let args = ["security", "--no-pager", "--offline=true", &threshold];
+        match Command::new("systemd-analyze").args(args).arg(file).output() {
+            Ok(output) => {
+                assert!(output.status.success(), "{unit}: {}", String::from_utf8_lossy(&output.stdout));
+            }
+            Err(error) => {
+                println!("skipped: the_units_are_as_confined_as_documented: systemd-analyze: {error}");
+            }
+        }
+    }
 }

@@ -182,7 +182,7 @@ mod tests {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
-                stream.read(&mut [0; 4096]).ok();
+                let _request = stream.read(&mut [0; 4096]);
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n").ok();
                 let piece = vec![b'['; 1 << 20];
                 while stream.write_all(&piece).is_ok() {}

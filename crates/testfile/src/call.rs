@@ -69,7 +69,7 @@ impl TestFile {
         let arch = env.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
         let invalid = |source| TestFileError::Declare { file: self.path.clone(), source };
         let mut declared = Declarations::from_variables(variables, arch, &self.ktest_dir).map_err(invalid)?;
-        if env.trust == Trust::Confined {
+        if env.trust == Trust::Sandboxed {
             let roots = Roots { tree: &self.ktest_dir, deps: &env.deps_dir };
             let refused =
                 trust::refused(&declared, roots).map_err(|error| self.host_error("deps", &error))?;

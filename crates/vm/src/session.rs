@@ -14,10 +14,10 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::confine::Confinement;
 use crate::console::LineSplitter;
 use crate::machine::{Machine, MachineError, argv};
 use crate::monitor;
+use crate::qemu_sandbox::QemuSandbox;
 use crate::supervise::{Action, ConsoleLine, Supervisor, VmEnd, VmOutcome};
 
 /// The interval of [`SessionEvent::Tick`].
@@ -89,7 +89,7 @@ pub struct Session<'a> {
     /// The directory for the guest's writes to its root disk.
     pub temp_dir: &'a Path,
     /// The sandbox of QEMU; `None` if it runs without one.
-    pub confinement: Option<&'a Confinement>,
+    pub qemu_sandbox: Option<&'a QemuSandbox>,
     /// The start of the run, which is time zero of the supervisor.
     pub clock: Instant,
     /// Requests from outside.
@@ -197,9 +197,9 @@ struct Qemu {
 
 impl Qemu {
     fn start(session: &Session<'_>) -> Result<Self, SessionError> {
-        let Session { machine, temp_dir, confinement, .. } = session;
-        let cmd = match confinement {
-            Some(confinement) => confinement.command(machine, temp_dir)?,
+        let Session { machine, temp_dir, qemu_sandbox, .. } = session;
+        let cmd = match qemu_sandbox {
+            Some(qemu_sandbox) => qemu_sandbox.command(machine, temp_dir)?,
             None => command(machine)?.env("TMPDIR", temp_dir),
         };
         let mut child = cmd.streams(Stream::Pipe, Stream::Pipe, Stream::Pipe).start()?;

@@ -377,7 +377,7 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
         kernel_version: String::new(),
         env: args.test.env.iter().cloned().map(EnvVar::into_pair).collect(),
         sandboxed: true,
-        trust: Trust::Confined,
+        trust: Trust::Sandboxed,
     };
     let declared = file.deps(&order.subtests, &host_env).await.map_err(Failure::usage)?;
     let constraint = args.constraint.unwrap_or_else(|| arch.to_string());

@@ -81,7 +81,7 @@ impl RunRequest {
 
     /// Whether the test file's declarations may access this host.
     pub(super) fn trust(&self) -> Trust {
-        if self.for_farm() { Trust::Confined } else { Trust::Own }
+        if self.for_farm() { Trust::Sandboxed } else { Trust::Own }
     }
 
     /// The variables that the user or the test group sets.

@@ -9,8 +9,8 @@ use testfile::Trust;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use vm::accel::kvm;
-use vm::confine::{self, Confinement};
 use vm::machine::{Accel, Machine};
+use vm::qemu_sandbox::{self, QemuSandbox};
 use vm::session::{self, Session, SessionError, SessionEvent, SessionInput};
 use vm::supervise::{
     Action, ConsoleLine, EXIT, LibraryLines, Protocol, Supervisor, TimeLimits, Token, UP, VmOutcome,
@@ -77,7 +77,7 @@ pub(super) async fn run(
     }
     let mut vms = Vms {
         prepared,
-        confinement: confinement(prepared, results).await?,
+        qemu_sandbox: probe_sandbox(prepared, results).await?,
         accel: accel(prepared, results).await,
         early_console: false,
         boot_only,
@@ -91,7 +91,7 @@ pub(super) async fn run(
 /// The successive VMs of a run.
 struct Vms<'a> {
     prepared: &'a Prepared<'a>,
-    confinement: Option<Confinement>,
+    qemu_sandbox: Option<QemuSandbox>,
     accel: Accel,
     early_console: bool,
     boot_only: bool,
@@ -106,7 +106,7 @@ impl Vms<'_> {
     /// The keys for `ktest ssh`. On a farm, no port of the host is forwarded to a guest.
     async fn access(&self) -> Option<Access> {
         let request = self.prepared.run.request;
-        if request.trust() == Trust::Confined {
+        if request.trust() == Trust::Sandboxed {
             return None;
         }
         let access = Access::new(&request.cache).await;
@@ -168,7 +168,7 @@ impl Attempt for Vms<'_> {
             access: access.as_ref(),
             dir: &vm_dir,
             quota: &self.quota,
-            confinement: self.confinement.as_ref(),
+            qemu_sandbox: self.qemu_sandbox.as_ref(),
         };
         let end = vm.run(subtests, results).await?;
         if matches!(end, AttemptEnd::NotStarted { .. }) {
@@ -200,7 +200,7 @@ struct Vm<'a> {
     access: Option<&'a Access>,
     dir: &'a VmDir,
     quota: &'a Quota,
-    confinement: Option<&'a Confinement>,
+    qemu_sandbox: Option<&'a QemuSandbox>,
 }
 
 impl Vm<'_> {
@@ -224,7 +224,7 @@ impl Vm<'_> {
         let session = Session {
             machine: self.machine,
             temp_dir: self.dir.path(),
-            confinement: self.confinement,
+            qemu_sandbox: self.qemu_sandbox,
             clock,
             input,
             pause_at_failure: self.prepared.run.request.keeps_devices() && self.has_devices(),
@@ -408,10 +408,10 @@ fn serial_log(path: &Path) -> Vec<u8> {
 }
 
 /// The sandbox of QEMU. On a farm, a run without sandbox is refused; a developer's run continues and reports it.
-async fn confinement(
+async fn probe_sandbox(
     prepared: &Prepared<'_>,
     results: &Results<'_>,
-) -> Result<Option<Confinement>, RunError> {
+) -> Result<Option<QemuSandbox>, RunError> {
     let Declared { request, declared, .. } = &prepared.run;
     if !request.sandbox() {
         return Ok(None);
@@ -420,9 +420,9 @@ async fn confinement(
         results.reporter.note("QEMU runs without a sandbox: the declared QEMU arguments reach the host");
         return Ok(None);
     }
-    match Confinement::probe(declared.kernel.arch).await {
-        Ok(confinement) => Ok(Some(confinement)),
-        Err(error) if request.trust() == Trust::Confined => Err(RunError::infrastructure(error)),
+    match QemuSandbox::probe(declared.kernel.arch).await {
+        Ok(qemu_sandbox) => Ok(Some(qemu_sandbox)),
+        Err(error) if request.trust() == Trust::Sandboxed => Err(RunError::infrastructure(error)),
         Err(error) => {
             results.reporter.note(&format!("QEMU runs without a sandbox: {error}"));
             Ok(None)
@@ -436,7 +436,7 @@ fn too_large(prepared: &Prepared<'_>) -> Option<String> {
     if let Some(cpus) = declared.cpus.filter(|cpus| !(1..=MAX_CPUS).contains(cpus)) {
         return Some(format!("the test file declares ktest_cpus={cpus}; use 1 to {MAX_CPUS}"));
     }
-    let host = confine::host_memory_mib()?;
+    let host = qemu_sandbox::host_memory_mib()?;
     let wants = declared.mem_mib;
     (wants > host).then(|| {
         format!("the test file declares ktest_mem={wants} MiB, this host has {host} MiB; declare less or use another host")

@@ -17,7 +17,7 @@ use crate::declare::{Declarations, DeclareError, bad};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Trust {
     /// A run for a farm: declarations that access the host are refused.
-    Confined,
+    Sandboxed,
     /// A developer's own run, which carries out all declarations.
     #[default]
     Own,

@@ -27,14 +27,14 @@ const THREADS: u64 = 4096;
 
 /// How QEMU is started on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Confinement {
+pub struct QemuSandbox {
     /// The path of QEMU's program.
     program: PathBuf,
     /// Whether this QEMU can filter its system calls.
     filter: bool,
 }
 
-impl Confinement {
+impl QemuSandbox {
     /// Checks that the sandbox works here, and which restrictions QEMU supports.
     pub async fn probe(arch: Arch) -> Result<Self, SandboxError> {
         sandbox::probe().await?;
@@ -146,8 +146,8 @@ mod tests {
     }
 
     fn line(machine: &Machine) -> String {
-        let confinement = Confinement { program: "/opt/qemu/bin/qemu-system-x86_64".into(), filter: true };
-        confinement.command(machine, Path::new("/c/vm")).unwrap().to_string()
+        let qemu_sandbox = QemuSandbox { program: "/opt/qemu/bin/qemu-system-x86_64".into(), filter: true };
+        qemu_sandbox.command(machine, Path::new("/c/vm")).unwrap().to_string()
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
             sockets: None,
             ..machine()
         };
-        let confinement = Confinement { program: "/usr/bin/bash".into(), filter: false };
+        let qemu_sandbox = QemuSandbox { program: "/usr/bin/bash".into(), filter: false };
         let script = r#"cd "$1" && for name in kernels/bzImage kernels/other root.ext4 image tests/a home/secret; do
                 [ -e $name ] && echo sees $name
                 (: >>$name) 2>/dev/null && echo writes $name
@@ -212,7 +212,7 @@ mod tests {
             [ -z "$CARGO_MANIFEST_DIR" ] || echo has the environment
             ls -d /etc/shadow /root /home /var/lib /run /dev/kvm 2>/dev/null
             grep -h CapEff /proc/self/status; exit 0"#;
-        let cmd = confinement.sandbox(&machine, &path("vm")).command("bash").args(["-c", script, "bash"]);
+        let cmd = qemu_sandbox.sandbox(&machine, &path("vm")).command("bash").args(["-c", script, "bash"]);
         let output = cmd.arg(dir.path()).output(Limits::seconds(20)).await.unwrap();
         insta::assert_snapshot!(output.text(), @r"
         sees kernels/bzImage

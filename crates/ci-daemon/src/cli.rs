@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use indicatif::MultiProgress;
 use model::BranchRef;
+use results::Tuning;
 use serde::Serialize;
 use stdio::terminal;
 
@@ -48,6 +49,7 @@ Examples:
   ci-daemon simulate --slots +4        estimate when the tips will be tested, with the present slots and 4 more
   ci-daemon retention --dry-run        list the results that would be deleted
   ci-daemon backup /backup/results.db  copy the database, even while a daemon runs
+  ci-daemon export-tree /srv/tree      write a directory per test, for a web server or the previous clients
   ci-daemon unlist kmo/old-branch      drop a branch that is no longer in the configuration
 
 SIGUSR1 starts a fetch cycle. SIGTERM and Ctrl-C stop the running batches and end the daemon; a second one ends it immediately.
@@ -72,6 +74,8 @@ enum Command {
     Unlist(UnlistArgs),
     /// Copy the database of the results to a new file, even while a daemon runs.
     Backup(BackupArgs),
+    /// Write a directory per test with status, duration, logs and artifacts, also while a daemon runs.
+    ExportTree(ExportTreeArgs),
     /// List who requested reruns, unlisting and fetches, and when.
     Audit(AuditArgs),
 }
@@ -151,6 +155,15 @@ struct BackupArgs {
 }
 
 #[derive(Debug, Args)]
+struct ExportTreeArgs {
+    /// The directory to write to. Files that are there are replaced.
+    dir: PathBuf,
+    /// The commits, by the first digits of their ids [default: all with results].
+    #[arg(value_name = "COMMIT")]
+    commits: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 struct UnlistArgs {
     /// Branch to drop.
     #[arg(value_name = "USER/BRANCH")]
@@ -213,6 +226,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Retention(args)) => retention(path, &args),
         Some(Command::Unlist(args)) => unlist(path, args),
         Some(Command::Backup(args)) => backup(path, &args),
+        Some(Command::ExportTree(args)) => export_tree(path, &args),
         Some(Command::Audit(args)) => audit(path, &args),
     };
     finish(result.map(|()| 0))
@@ -312,7 +326,8 @@ fn retention(config: Option<&Path>, args: &RetentionArgs) -> Result<()> {
         retention::preview(&config.output_dir, config.keep_results_commits, wait)?
     } else {
         let run = async {
-            let writer = results::Writer::open(&config.output_dir)?;
+            let tuning = Tuning { compat_tree: config.compat_tree, ..Tuning::default() };
+            let writer = results::Writer::open_with(&config.output_dir, tuning)?;
             let plan = retention::once(&writer, config.keep_results_commits, wait).await?;
             writer.close().await?;
             Ok::<_, results::Error>(plan)
@@ -326,6 +341,27 @@ fn retention(config: Option<&Path>, args: &RetentionArgs) -> Result<()> {
         report.unconfigured = unlist::unconfigured(&config, &results::Reader::open(&config.output_dir)?)?;
     }
     if args.json { print_json(&report) } else { print(&report.to_string()) }
+}
+
+fn export_tree(config: Option<&Path>, args: &ExportTreeArgs) -> Result<()> {
+    let (config, _) = config::load_lenient(&config::find(config)?)?;
+    let reader = results::Reader::open(&config.output_dir)?;
+    let commits = args.commits.iter().map(|prefix| resolve(&reader, prefix)).collect::<Result<Vec<_>>>()?;
+    let exported = results::export_tree(&reader, &args.dir, &commits)?;
+    let results::Exported { commits, tests, files } = exported;
+    print(&format!("{}: {commits} commits, {tests} tests, {files} logs and artifacts\n", args.dir.display()))
+}
+
+fn resolve(reader: &results::Reader, prefix: &str) -> Result<model::CommitId> {
+    match reader.resolve_prefix(prefix)? {
+        results::Resolved::One(commit) => Ok(commit),
+        results::Resolved::None => {
+            bail!("no results of a commit {prefix:?}; give at least 4 digits of its id")
+        }
+        results::Resolved::Many(commits) => {
+            bail!("{} commits begin with {prefix}; give more digits of the id", commits.len())
+        }
+    }
 }
 
 fn backup(config: Option<&Path>, args: &BackupArgs) -> Result<()> {
@@ -358,7 +394,7 @@ fn unlist(config: Option<&Path>, args: UnlistArgs) -> Result<()> {
     let message = if args.dry_run {
         format!("would drop {going}\n")
     } else {
-        match runtime()?.block_on(unlist::unlist(&config.output_dir, args.branch))? {
+        match runtime()?.block_on(unlist::unlist(&config.output_dir, config.compat_tree, args.branch))? {
             Unlisted::Now => format!("dropped {going}\n"),
             Unlisted::Requested => format!("requested; the running ci-daemon drops {going}\n"),
         }

@@ -11,7 +11,7 @@ use config::ConfigError;
 use fsx::clock::unix_seconds as now;
 use jobkit::{Choir, ChoirConfig, End, LogConfig, Shutdown};
 use model::StatusSnapshot;
-use results::{Error, Writer};
+use results::{Error, Tuning, Writer};
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -131,7 +131,7 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     let mut signals = Signals::listen()?;
     let fetch_signal = listen(SignalKind::user_defined1())?;
     let mut fetch_loop = FetchLoop::new(&options.config, &listing_store())?;
-    let writer = open(&fetch_loop.config().output_dir.clone()).await?;
+    let writer = open(&fetch_loop.config().output_dir.clone(), fetch_loop.config().compat_tree).await?;
     let identity = Identity { started: now(), pid: std::process::id() };
     let output_dir = writer.output_dir().display();
     tracing::info!(config = %options.config.display(), %output_dir, "ci-daemon starts");
@@ -190,8 +190,8 @@ async fn forward(mut signal: Signal, fetch_now: watch::Sender<()>, audit: AuditL
 }
 
 /// Opens the results for writing, for a daemon that has just started.
-async fn open(output_dir: &Path) -> Result<Writer, DaemonError> {
-    let writer = Writer::open(output_dir)?;
+async fn open(output_dir: &Path, compat_tree: usize) -> Result<Writer, DaemonError> {
+    let writer = Writer::open_with(output_dir, Tuning { compat_tree, ..Tuning::default() })?;
     let opened = writer.opened();
     if opened.imported.commits > 0 {
         let results::Imported { commits, tests, attempts, .. } = opened.imported;
@@ -383,6 +383,9 @@ impl<'a> Parts<'a> {
 
     async fn view_once(&mut self, mut view: View) {
         self.executors.take_view(&view);
+        if let Err(error) = self.publisher.writer().set_compat_tree(view.config.compat_tree) {
+            tracing::error!("{error}");
+        }
         self.publisher.list_branches(&view).await;
         quota::apply(&mut view, &self.usage);
         self.hook_problem = self.hook.set(view.config.hook.as_ref()).await;

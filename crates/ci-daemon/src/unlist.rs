@@ -8,7 +8,7 @@ use std::path::Path;
 use config::Config;
 use model::BranchRef;
 use results::requests::{self, RequestKind};
-use results::{Reader, Writer};
+use results::{Reader, Tuning, Writer};
 use serde::Serialize;
 
 /// Why a listing is not removed.
@@ -97,8 +97,12 @@ pub fn check(config: &Config, wanted: &BranchRef) -> Result<Unconfigured, Unlist
 }
 
 /// Removes the listing, or writes a request for the daemon that has locked the store.
-pub async fn unlist(output_dir: &Path, branch: BranchRef) -> Result<Unlisted, UnlistError> {
-    match Writer::open(output_dir) {
+pub async fn unlist(
+    output_dir: &Path,
+    compat_tree: usize,
+    branch: BranchRef,
+) -> Result<Unlisted, UnlistError> {
+    match Writer::open_with(output_dir, Tuning { compat_tree, ..Tuning::default() }) {
         Ok(writer) => {
             writer.unlist_branch(&branch).await?;
             writer.close().await?;
@@ -149,11 +153,11 @@ mod tests {
         let old: BranchRef = "kmo/old".parse().unwrap();
         assert_eq!(check(&config, &old).unwrap().commits, 1);
         // The store is locked, so the daemon gets a request.
-        assert_eq!(unlist(dir, old.clone()).await.unwrap(), Unlisted::Requested);
+        assert_eq!(unlist(dir, 100, old.clone()).await.unwrap(), Unlisted::Requested);
         let taken = crate::requests::take(dir, false);
         assert_eq!(taken.requests.len(), 1, "{taken:?}");
         writer.close().await.unwrap();
-        assert_eq!(unlist(dir, old.clone()).await.unwrap(), Unlisted::Now);
+        assert_eq!(unlist(dir, 100, old.clone()).await.unwrap(), Unlisted::Now);
         let left = unconfigured(&config, &Reader::open(dir).unwrap()).unwrap();
         assert_eq!(left.iter().map(|of| of.branch.branch.as_str()).collect::<Vec<_>>(), ["fs/older"]);
         assert!(check(&config, &old).is_err());

@@ -138,7 +138,7 @@ fn answer(
         }
         Route::Abbreviated(prefix) => abbreviated(context, prefix, format),
         Route::Status => views::status::view(context, format),
-        Route::File(file) => views::file::view(reader.output_dir(), file, request),
+        Route::File(file) => views::file::view(reader, file, request),
         Route::Asset(name) => assets::serve(name).ok_or_else(no_page),
         Route::Health => health(site),
         Route::Metrics => views::metrics::view(context),

@@ -44,6 +44,8 @@ pub struct Config {
     pub subtest_duration_def: Duration,
     /// The number of commits per branch for which results are kept.
     pub keep_results_commits: usize,
+    /// The number of newest commits of each branch that have a directory per test, for clients that read files.
+    pub compat_tree: usize,
     /// The number of retries after a failure, to find flaky subtests.
     pub confirm_failures: u32,
     /// How branches are grouped to share objects, compiler caches and kernels.

@@ -38,6 +38,7 @@ const KEYS: &[&str] = &[
     "subtest_duration_max",
     "subtest_duration_def",
     "keep_results_commits",
+    "compat_tree",
     "confirm_failures",
     "trust",
     "verify_builds",

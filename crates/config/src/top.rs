@@ -74,6 +74,10 @@ pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Config, Fault
         subtest_duration_max: time("subtest_duration_max", 600)?,
         subtest_duration_def: time("subtest_duration_def", 30)?,
         keep_results_commits: count("keep_results_commits", 500, 1_000_000)?,
+        compat_tree: section
+            .get("compat_tree")
+            .map_or(Ok(100), |node| node.int("compat_tree", 0, 1_000_000))
+            .map(|n| usize::try_from(n).unwrap_or(100))?,
         confirm_failures: section
             .get("confirm_failures")
             .map_or(Ok(1), |node| node.int("confirm_failures", 0, 100))

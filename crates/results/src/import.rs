@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{BranchRef, CommitId, ResultKey, Status};
 
 use crate::codec::Mark;
-use crate::db::{Batch, Database};
+use crate::db::{Batch, Database, TreeState};
 use crate::directory;
 use crate::disk::{Disk, Durable};
 use crate::durations::DurationTable;
@@ -45,6 +45,8 @@ struct Found {
     state: CommitState,
     /// The tests that may be missing in the published files.
     unpublished: Option<BTreeSet<ResultKey>>,
+    /// Whether it has a directory of another program or an earlier version.
+    has_directory: bool,
 }
 
 /// Imports what is not in the database.
@@ -138,7 +140,9 @@ fn read(
     }
     state.replayed();
     let unpublished = (!records.is_empty()).then_some(touched);
-    Ok(Found { commit: commit.clone(), state: complete(state), unpublished })
+    let state = complete(state);
+    let has_directory = !state.entries().is_empty() && reader.layout.commit(commit).is_dir();
+    Ok(Found { commit: commit.clone(), state, unpublished, has_directory })
 }
 
 /// The results of a commit, from its blob or else from its directory.
@@ -218,7 +222,7 @@ fn write(db: &mut Database, reader: &Reader, group: &[Found], imported: &mut Imp
 }
 
 fn add(batch: &mut Batch<'_>, found: &Found) -> rusqlite::Result<()> {
-    let Found { commit, state, unpublished } = found;
+    let Found { commit, state, unpublished, has_directory } = found;
     for entry in state.entries().values() {
         batch.entry(commit, entry)?;
     }
@@ -226,6 +230,9 @@ fn add(batch: &mut Batch<'_>, found: &Found) -> rusqlite::Result<()> {
         batch.message(commit, &state.message)?;
     }
     batch.published(commit)?;
+    if *has_directory {
+        batch.tree(commit, Some(TreeState::Kept))?;
+    }
     match unpublished {
         Some(keys) => batch.unpublished(commit, keys),
         None => Ok(()),

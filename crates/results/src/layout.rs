@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use model::{CommitId, ResultKey};
 
+use crate::types::Attempt;
+
 /// The historical durations.
 pub const DURATIONS: &str = "test_durations.capnp";
 /// The database.
@@ -12,6 +14,9 @@ pub const DATABASE: &str = "results.db";
 pub const SNAPSHOT: &str = "ci-daemon-status.json";
 /// The writer's private directory: its lock and temporary files.
 pub const PRIVATE: &str = ".store";
+
+/// The directory of the packs.
+pub const PACKS: &str = ".packs";
 
 /// The kind of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +34,20 @@ impl LogKind {
         match self {
             Self::Subtest => "log.br",
             Self::Full => "full_log.br",
+        }
+    }
+
+    /// The name in the database.
+    #[must_use]
+    pub(crate) fn name(self) -> &'static str {
+        self.live_file()
+    }
+
+    /// The size of this log of an attempt; 0 if it has none.
+    pub(crate) fn bytes(self, attempt: &Attempt) -> u64 {
+        match self {
+            Self::Subtest => attempt.log_bytes,
+            Self::Full => attempt.full_log_bytes,
         }
     }
 
@@ -96,6 +115,18 @@ impl Layout {
         self.test(commit, key).join(format!("attempt.{number}"))
     }
 
+    /// The directory of the packs.
+    #[must_use]
+    pub fn packs(&self) -> PathBuf {
+        self.dir.join(PACKS)
+    }
+
+    /// A pack of a commit, from 1.
+    #[must_use]
+    pub fn pack(&self, commit: &CommitId, number: u32) -> PathBuf {
+        self.dir.join(PACKS).join(pack_name(commit, number))
+    }
+
     /// The blob of the durations.
     #[must_use]
     pub fn durations(&self) -> PathBuf {
@@ -120,6 +151,20 @@ impl Layout {
     pub fn snapshot(&self) -> PathBuf {
         self.dir.join(SNAPSHOT)
     }
+}
+
+/// The file name of a pack of a commit.
+#[must_use]
+pub fn pack_name(commit: &CommitId, number: u32) -> String {
+    format!("{commit}.{number}.pack")
+}
+
+/// The commit and the number of the pack with this file name.
+#[must_use]
+pub fn pack_of(file_name: &str) -> Option<(CommitId, u32)> {
+    let (commit, number) = file_name.strip_suffix(".pack")?.split_once('.')?;
+    let (commit, number): (CommitId, u32) = (commit.parse().ok()?, number.parse().ok()?);
+    (pack_name(&commit, number) == file_name).then_some((commit, number))
 }
 
 /// The commit of a blob or directory with this name.

@@ -21,12 +21,14 @@ mod generated;
 pub mod json;
 pub mod layout;
 mod logs;
+mod packs;
 mod peek;
 mod reader;
 pub mod requests;
 pub mod retention;
 mod segment;
 mod state;
+mod tree;
 mod types;
 mod verdicts;
 mod writer;
@@ -38,8 +40,10 @@ pub use import::Imported;
 pub use journal::checked_line;
 pub use layout::LogKind;
 pub use logs::Log;
+pub use packs::PackedFile;
 pub use reader::{PREFIX_MIN, Reader, Resolved};
 pub use segment::{Recovery, inspect_segment};
+pub use tree::{Exported, export_tree, status_text};
 pub use types::{
     Attempt, BranchEntry, CommitDetails, CommitResults, CrashEntry, HistoryEntry, Recorded, Summary,
     TEXT_MAX, TestDuration, TestEntry, TestParts, VerdictRecord,

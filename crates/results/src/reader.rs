@@ -10,13 +10,15 @@ use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName
 
 use crate::branch_file;
 use crate::codec;
-use crate::db::ReadPool;
+use crate::db::{self, ReadPool};
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::json::ArtifactRow;
 use crate::layout::{self, Layout, LogKind};
 use crate::logs::Log;
+use crate::packs::{PackedFile, StoredFile};
+use crate::tree;
 use crate::types::{BranchEntry, CommitResults, TestDuration, TestEntry};
 
 /// The minimum length of an abbreviated commit id.
@@ -168,12 +170,20 @@ impl Reader {
 
     /// The log of the decisive attempt; `None` if there is none.
     pub fn log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<Option<Log>> {
-        Log::find(&self.layout, &self.layout.test(commit, key), kind)
+        let mut stored = self.stored(commit, key).into_iter();
+        match stored.find(|file| file.decisive && file.name == kind.name()) {
+            Some(file) => Ok(Some(self.packed_log(commit, &file))),
+            None => Log::find(&self.layout, &self.layout.test(commit, key), kind),
+        }
     }
 
     /// The compressed artifact `NAME.br` of a test (`crash`, `coverage.info`); `None` if there is none.
     pub fn open_artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Option<Log>> {
-        Log::artifact(&self.layout, &self.layout.test(commit, key), name)
+        let mut stored = self.stored(commit, key).into_iter();
+        match stored.find(|file| file.attempt == 0 && file.name == name) {
+            Some(file) => Ok(Some(self.packed_log(commit, &file))),
+            None => Log::artifact(&self.layout, &self.layout.test(commit, key), name),
+        }
     }
 
     /// The log of the attempt `number` of `entry`.
@@ -184,18 +194,69 @@ impl Reader {
         number: u32,
         kind: LogKind,
     ) -> Result<Option<Log>> {
+        let mut stored = self.stored(commit, &entry.key).into_iter();
+        if let Some(file) = stored.find(|file| file.attempt == number && file.name == kind.name()) {
+            return Ok(Some(self.packed_log(commit, &file)));
+        }
         let own = Log::find(&self.layout, &self.layout.attempt(commit, &entry.key, number), kind)?;
-        if own.is_none() && number == entry.decisive.number {
-            return self.log(commit, &entry.key, kind);
+        // The log of an earlier decisive attempt stays at its place until that of another one replaces it.
+        let at_top = number == entry.decisive.number
+            || entry.attempt(number).is_some_and(|attempt| kind.bytes(attempt) > 0);
+        if own.is_none() && at_top {
+            return Log::find(&self.layout, &self.layout.test(commit, &entry.key), kind);
         }
         Ok(own)
+    }
+
+    fn packed_log(&self, commit: &CommitId, file: &StoredFile) -> Log {
+        Log::packed(file.packed(&self.layout, commit))
+    }
+
+    /// The files of a test in packs.
+    pub(crate) fn stored(&self, commit: &CommitId, key: &ResultKey) -> Vec<StoredFile> {
+        let query = |connection: &_| db::files_of(connection, commit, key);
+        self.database.query(query).unwrap_or_default()
+    }
+
+    /// The tests that ran at a commit, from the database.
+    pub(crate) fn stored_tests(&self, commit: &CommitId) -> Result<Vec<ResultKey>> {
+        let query = |connection: &_| db::tests_of(connection, commit);
+        let unreadable = || Error::damaged(&self.layout.database(), "the tests of a commit cannot be read");
+        self.database.query(query).ok_or_else(unreadable)
+    }
+
+    /// A file of a test that is in a pack, by its path below the directory of the test (`log.br`).
+    #[must_use]
+    pub fn packed(&self, commit: &CommitId, key: &ResultKey, path: &str) -> Option<PackedFile> {
+        let mut stored = self.stored(commit, key).into_iter();
+        stored.find(|file| file.path() == path).map(|file| file.packed(&self.layout, commit))
+    }
+
+    /// The files of a test that are in packs, with the sizes of their streams.
+    #[must_use]
+    pub fn packed_files(&self, commit: &CommitId, key: &ResultKey) -> Vec<ArtifactRow> {
+        let row = |file: StoredFile| ArtifactRow { name: file.path(), bytes: file.region.length };
+        self.stored(commit, key).into_iter().map(row).collect()
     }
 
     /// The artifacts of a test at a commit, sorted by name, with those of other attempts in their directories. Links
     /// are included if they lead to a file of the results.
     pub fn artifacts(&self, commit: &CommitId, key: &ResultKey) -> Result<Vec<ArtifactRow>> {
+        let mut rows: BTreeMap<String, u64> = self.artifact_files(commit, key)?;
+        if let Some(entry) = self.entry(commit, key)? {
+            for name in ["status", "duration"] {
+                let text = tree::status_text(&entry, name);
+                rows.extend(text.map(|text| (name.to_owned(), text.len() as u64)));
+            }
+        }
+        rows.extend(self.packed_files(commit, key).into_iter().map(|row| (row.name, row.bytes)));
+        Ok(rows.into_iter().take(ARTIFACTS_MAX).map(|(name, bytes)| ArtifactRow { name, bytes }).collect())
+    }
+
+    /// The artifacts in files, with their sizes.
+    fn artifact_files(&self, commit: &CommitId, key: &ResultKey) -> Result<BTreeMap<String, u64>> {
         let top = self.layout.test(commit, key);
-        let mut rows = Vec::new();
+        let mut rows = BTreeMap::new();
         let mut directories = vec![String::new()];
         while let Some(directory) = directories.pop() {
             for name in files::names(&top.join(&directory))? {
@@ -205,21 +266,28 @@ impl Reader {
                 if data.is_dir() && rows.len() + directories.len() < ARTIFACTS_MAX {
                     directories.push(format!("{name}/"));
                 } else if data.is_file() {
-                    rows.push(ArtifactRow { name, bytes: data.len() });
+                    rows.insert(name, data.len());
                 } else if data.is_symlink() {
-                    rows.extend(self.linked(&top.join(&name)).map(|bytes| ArtifactRow { name, bytes }));
+                    rows.extend(self.linked(&top.join(&name)).map(|bytes| (name, bytes)));
                 }
             }
         }
-        rows.sort_by(|a, b| a.name.cmp(&b.name));
-        rows.truncate(ARTIFACTS_MAX);
         Ok(rows)
     }
 
     /// The bytes of one of the [artifacts](Self::artifacts), as stored.
     pub fn artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Vec<u8>> {
+        if let Some(file) = self.packed(commit, key, name) {
+            return file.bytes();
+        }
         let path = self.layout.test(commit, key).join(name);
-        if !self.artifacts(commit, key)?.iter().any(|row| row.name == name) {
+        if matches!(name, "status" | "duration")
+            && let Some(entry) = self.entry(commit, key)?
+            && let Some(text) = tree::status_text(&entry, name)
+        {
+            return Ok(text.into_bytes());
+        }
+        if !self.artifact_files(commit, key)?.contains_key(name) {
             return Err(Error::damaged(&path, "there is no such file"));
         }
         std::fs::read(&path).map_err(Error::io("read", &path))

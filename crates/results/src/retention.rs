@@ -3,7 +3,7 @@
 //! A commit is removed only if it is not among the newest commits of any listing, and only if its results have not
 //! changed for some time. The configuration has no influence.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime};
 use model::{BranchRef, CommitId, UserName};
 
 use crate::error::{Error, Result};
-use crate::files::is_absent;
+use crate::files::{self, is_absent};
+use crate::layout;
+use crate::packs::packs_of;
 use crate::reader::Reader;
 
 /// The results to keep.
@@ -66,13 +68,17 @@ pub fn plan(reader: &Reader, policy: Policy, now: SystemTime) -> Result<Plan> {
         }
     }
     let mut plan = Plan::default();
-    for commit in reader.commits()? {
+    let mut commits: BTreeSet<CommitId> = reader.commits()?.into_iter().collect();
+    // An interrupted deletion leaves packs.
+    let packs = files::names(&reader.layout.packs())?;
+    commits.extend(packs.iter().filter_map(|name| layout::pack_of(name)).map(|(commit, _)| commit));
+    for commit in commits {
         // Without any listing, it is unknown which results to keep.
         if users.is_empty() || wanted.contains(&commit) || !rests(reader, &commit, policy.rest, now)? {
             plan.keep += 1;
             continue;
         }
-        let bytes = size(&reader.layout.blob(&commit))? + size(&reader.layout.commit(&commit))?;
+        let bytes = size_of(reader, &commit)?;
         plan.remove.push(Removal { commit, bytes });
     }
     Ok(plan)
@@ -86,13 +92,20 @@ pub fn size_of_user(reader: &Reader, user: &UserName) -> Result<u64> {
         let listed = reader.branch(&BranchRef::new(user, &branch))?.unwrap_or_default();
         commits.extend(listed.into_iter().map(|entry| entry.commit));
     }
-    let size_of =
-        |commit: &CommitId| Ok(size(&reader.layout.blob(commit))? + size(&reader.layout.commit(commit))?);
-    commits.iter().map(size_of).sum()
+    commits.iter().map(|commit| size_of(reader, commit)).sum()
+}
+
+/// The size of the files of a commit.
+fn size_of(reader: &Reader, commit: &CommitId) -> Result<u64> {
+    let layout = &reader.layout;
+    let packs: Result<Vec<u64>> = packs_of(layout, commit).iter().map(|pack| size(pack)).collect();
+    Ok(size(&layout.blob(commit))? + size(&layout.commit(commit))? + packs?.iter().sum::<u64>())
 }
 
 fn rests(reader: &Reader, commit: &CommitId, rest: Duration, now: SystemTime) -> Result<bool> {
-    for path in [reader.layout.blob(commit), reader.layout.commit(commit)] {
+    let mut paths = packs_of(&reader.layout, commit);
+    paths.extend([reader.layout.blob(commit), reader.layout.commit(commit)]);
+    for path in paths {
         let changed = match path.metadata().and_then(|metadata| metadata.modified()) {
             Ok(changed) => changed,
             Err(error) if is_absent(&error) => continue,

@@ -1,6 +1,6 @@
 //! Results as plain data, shared by the writer, the blobs and the readers.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use model::{
     CommitId, Counts, Env, HostName, KernelId, ResultKey, Status, StoreKernel, SubtestName, TestPath, Verdict,
@@ -118,7 +118,20 @@ pub struct Attempt {
     pub full_log_bytes: u64,
 }
 
+/// The end of a run; `None` if the start is unknown or not before the year 4000, which dates in headers cannot have.
+pub(crate) fn end_of_run(started: Option<i64>, duration: Duration) -> Option<SystemTime> {
+    const LAST: u64 = 1 << 36;
+    let end = u64::try_from(started?).ok()?.checked_add(duration.as_secs()).filter(|end| *end < LAST)?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(end))
+}
+
 impl Attempt {
+    /// When it ended, to the second, if that is known.
+    #[must_use]
+    pub fn ended(&self) -> Option<SystemTime> {
+        end_of_run(self.started, self.duration)
+    }
+
     /// The first attempt, with only a status.
     #[must_use]
     pub fn new(status: Status) -> Self {

@@ -6,7 +6,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -233,6 +233,7 @@ impl Oracle {
         let reader = writer.reader();
         let mut ran: BTreeMap<ResultKey, u64> = BTreeMap::new();
         let mut found = 0;
+        let listed = listed(&reader);
         for commit in reader.commits().unwrap() {
             for entry in &reader.commit(&commit).unwrap().unwrap().entries {
                 let attempts = attempts(entry);
@@ -240,6 +241,10 @@ impl Oracle {
                 let runs = attempts.iter().filter(|(_, _, status)| *status != Status::FailedToRun).count();
                 *ran.entry(entry.key.clone()).or_default() += runs as u64;
                 check_verdict(writer, &commit, entry, context);
+                if listed.contains(&commit) {
+                    check_directory(&reader, &commit, entry, context);
+                }
+                check_packs(&reader, &commit, &entry.key, context);
             }
         }
         let acknowledged =
@@ -306,7 +311,19 @@ fn attempts(entry: &TestEntry) -> Vec<(u32, Duration, Status)> {
     attempts
 }
 
-/// Checks that the first attempt that ran is decisive, and that all published forms of the verdict agree.
+/// The commits that any branch lists.
+fn listed(reader: &Reader) -> BTreeSet<CommitId> {
+    let mut listed = BTreeSet::new();
+    for (user, branches) in reader.users().unwrap() {
+        for branch in branches {
+            let entries = reader.branch(&model::BranchRef::new(&user, &branch)).unwrap().unwrap();
+            listed.extend(entries.into_iter().map(|entry| entry.commit));
+        }
+    }
+    listed
+}
+
+/// Checks that the first attempt that ran is decisive.
 fn check_verdict(writer: &Writer, commit: &CommitId, entry: &TestEntry, context: &str) {
     let decisive = (entry.decisive.number, entry.decisive.status);
     assert_ne!(decisive.1, Status::InProgress, "{context}");
@@ -315,9 +332,28 @@ fn check_verdict(writer: &Writer, commit: &CommitId, entry: &TestEntry, context:
     let (number, _, status) = first.unwrap_or(&attempts[0]);
     assert_eq!((*number, *status), decisive, "{context}: {attempts:?}");
     assert!(writer.has_verdict(commit, &entry.key).unwrap(), "{context}");
-    let dir = writer.output_dir().join(commit.as_str()).join(entry.key.as_str());
-    let status = std::fs::read_to_string(dir.join("status")).unwrap();
-    assert_eq!(model::marker::status_of_file(&status), decisive.1, "{context}: {status:?}");
+}
+
+/// Checks that every file that the database names is complete.
+fn check_packs(reader: &Reader, commit: &CommitId, key: &ResultKey, context: &str) {
+    for row in reader.packed_files(commit, key) {
+        let file = reader.packed(commit, key, &row.name).unwrap();
+        let bytes = file.bytes().unwrap_or_else(|error| panic!("{context}: {error}"));
+        brotli::BrotliDecompress(&mut bytes.as_slice(), &mut Vec::new()).unwrap();
+    }
+}
+
+/// Checks that the directory of a test of a listed commit has its status and its logs.
+fn check_directory(reader: &Reader, commit: &CommitId, entry: &TestEntry, context: &str) {
+    let dir = reader.output_dir().join(commit.as_str()).join(entry.key.as_str());
+    let status = std::fs::read_to_string(dir.join("status"));
+    let status = status.unwrap_or_else(|error| panic!("{context}: {}: {error}", dir.display()));
+    assert_eq!(model::marker::status_of_file(&status), entry.decisive.status, "{context}: {status:?}");
+    for row in reader.packed_files(commit, &entry.key) {
+        let packed = reader.packed(commit, &entry.key, &row.name).unwrap().bytes().unwrap();
+        let found = std::fs::read(dir.join(&row.name)).ok();
+        assert!(found.as_ref() == Some(&packed), "{context}: {} of {} at {commit}", row.name, entry.key);
+    }
 }
 
 fn directory() -> TempDir {
@@ -333,8 +369,11 @@ async fn run_with_fault(fault: Fault, at: usize) -> bool {
     let context = format!("{fault:?} at step {at}");
     let mut oracle = Oracle::default();
     // A small checkpoint interval, so that some checkpoints are made during the run.
-    let tuning =
-        Tuning { faults: Some(Arc::clone(&faults) as Arc<dyn FaultInjector>), checkpoint_records: 5 };
+    let tuning = Tuning {
+        faults: Some(Arc::clone(&faults) as Arc<dyn FaultInjector>),
+        checkpoint_records: 5,
+        ..Tuning::default()
+    };
     if let Ok(writer) = Writer::open_with(&output, tuning) {
         oracle.run(&writer, &scratch.path().join("log")).await;
         if matches!(fault, Fault::Full(_)) {
@@ -349,6 +388,7 @@ async fn run_with_fault(fault: Fault, at: usize) -> bool {
                 tries += 1;
                 assert!(tries < 100, "{context}: {:?}", writer.problems());
             }
+            writer.directories_written().await.unwrap();
             oracle.check(&writer, &context);
             assert_eq!(writer.problems(), [""; 0], "{context}");
         }
@@ -367,6 +407,7 @@ async fn run_with_fault(fault: Fault, at: usize) -> bool {
     let writer = Writer::open(&output).unwrap_or_else(|error| panic!("{context}: {error}"));
     writer.clear_stale_in_progress().await.unwrap();
     writer.flush().await.unwrap();
+    writer.directories_written().await.unwrap();
     oracle.check(&writer, &context);
     faults.struck.load(Ordering::SeqCst)
 }

@@ -150,8 +150,9 @@ async fn an_old_journal_is_imported_once() {
         let results = Reader::open(dir.path()).unwrap().commit(&commit('c')).unwrap().unwrap();
         let attempts: Vec<_> = results.entries.iter().map(results::TestEntry::attempts).collect();
         assert_eq!(attempts, [2, 1]);
-        let status = dir.path().join(commit('c').as_str()).join("f.y/status");
-        assert_eq!(std::fs::read_to_string(status).unwrap(), "========= PASSED f.y in 2s\n");
+        let reader = Reader::open(dir.path()).unwrap();
+        let status = reader.artifact(&commit('c'), &"f.y".parse().unwrap(), "status").unwrap();
+        assert_eq!(String::from_utf8(status).unwrap(), "========= PASSED f.y in 2s\n");
     }
     assert!(
         !segment.exists() && private.join("imported.journal.00000000000000ab.00000000000000000001").exists()
@@ -177,6 +178,7 @@ async fn a_backup_during_writes_can_be_restored() {
     assert!(restored.has_verdict(&commit('a'), &"fs.ext4.basic.punch_hole".parse().unwrap()).unwrap());
     assert_eq!(restored.opened().unpublished, 3);
     restored.record(record(&commit('b'), "z.z", Verdict::Passed, 1)).await.unwrap();
+    restored.directories_written().await.unwrap();
     restored.close().await.unwrap();
     let results = Reader::open(other.path()).unwrap().commit(&commit('b')).unwrap().unwrap();
     assert_eq!(results.entries.len(), 4);

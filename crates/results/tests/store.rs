@@ -207,7 +207,7 @@ async fn live_and_finished_logs_and_those_of_other_attempts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn artifacts_of_one_vm_are_hard_links_to_one_file() {
+async fn artifacts_of_one_vm_share_one_stream() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Writer::open(dir.path()).unwrap();
     let plain = dir.path().join("plain");
@@ -219,13 +219,20 @@ async fn artifacts_of_one_vm_are_hard_links_to_one_file() {
             .await
             .unwrap();
         for key in &keys {
-            let path = dir.path().join(commit('a').as_str()).join(key.as_str()).join("kernel.config.br");
+            let found = writer.reader().open_artifact(&commit('a'), key, "kernel.config").unwrap().unwrap();
+            assert_eq!(found.read(100).unwrap(), (words.as_bytes().to_vec(), true));
+            let rows = writer.reader().artifacts(&commit('a'), key).unwrap();
+            assert_eq!((rows.len(), rows[0].name.as_str()), (1, "kernel.config.br"));
+            let bytes = writer.reader().artifact(&commit('a'), key, "kernel.config.br").unwrap();
             let mut read = Vec::new();
-            brotli::BrotliDecompress(&mut std::fs::read(&path).unwrap().as_slice(), &mut read).unwrap();
-            assert_eq!(read, words.as_bytes());
-            assert_eq!(std::os::unix::fs::MetadataExt::nlink(&path.metadata().unwrap()), 2);
+            brotli::BrotliDecompress(&mut bytes.as_slice(), &mut read).unwrap();
+            assert_eq!((read.as_slice(), bytes.len() as u64), (words.as_bytes(), rows[0].bytes));
         }
     }
+    let pack = dir.path().join(".packs").join(format!("{}.1.pack", commit('a')));
+    let x = writer.reader().packed(&commit('a'), &keys[0], "kernel.config.br").unwrap();
+    assert_eq!(Some(&x), writer.reader().packed(&commit('a'), &keys[1], "kernel.config.br").as_ref());
+    assert_eq!(pack.metadata().unwrap().len(), 2 * x.length());
 }
 
 #[tokio::test]
@@ -244,6 +251,7 @@ async fn a_torn_blob_is_restored_from_the_database_or_the_directory() {
     let a = commit('a');
     {
         let writer = Writer::open(dir.path()).unwrap();
+        writer.set_branch(&"u/b".parse().unwrap(), vec![(a.clone(), "one".into())]).await.unwrap();
         writer.record(record(&a, "f.x", Verdict::Passed)).await.unwrap();
         writer.record(record(&a, "f.y", Verdict::NotRun { reason: "no xfs".into() })).await.unwrap();
     }

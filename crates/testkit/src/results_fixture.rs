@@ -148,6 +148,7 @@ impl ResultsFixture {
     /// Publishes everything and closes the store.
     pub fn finish(self) {
         self.runtime.block_on(self.writer.flush()).expect("the results are published");
+        self.runtime.block_on(self.writer.directories_written()).expect("the directories are written");
         drop(self.writer);
         if let Err(error) = std::fs::remove_file(&self.scratch) {
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "the scratch file is removed");

@@ -39,6 +39,12 @@ impl Validators {
         Self { etag: etag.parse().ok(), modified: metadata.modified().ok().map(LastModified::from) }
     }
 
+    /// Of a stored file with a tag of its own, which changes with its content.
+    #[must_use]
+    pub fn of_tag(tag: &str, modified: Option<SystemTime>) -> Self {
+        Self { etag: format!("\"{tag}\"").parse().ok(), modified: modified.map(LastModified::from) }
+    }
+
     /// Writes `ETag` and `Last-Modified`.
     pub fn write(&self, headers: &mut HeaderMap) {
         if let Some(etag) = &self.etag {

@@ -24,8 +24,19 @@ pub struct Presentation {
 /// Serves the open regular file `file`, or the part of it that the request selects.
 pub fn serve(file: File, presentation: Presentation, request: &Request) -> io::Result<Response> {
     let metadata = file.metadata()?;
+    let body = Body::File { file, start: 0, length: metadata.len() };
+    Ok(respond(body, &Validators::of_file(&metadata), presentation, request))
+}
+
+/// The stored bytes `body`, or the part of them that the request selects.
+pub fn respond(
+    body: Body,
+    validators: &Validators,
+    presentation: Presentation,
+    request: &Request,
+) -> Response {
     let mut response = Response::new(StatusCode::OK, presentation.content_type, Vec::new());
-    response.body = Body::File { file, start: 0, length: metadata.len() };
+    response.body = body;
     response.headers.remove(header::VARY);
     response.headers.typed_insert(AcceptRanges::bytes());
     if presentation.attachment {
@@ -34,5 +45,5 @@ pub fn serve(file: File, presentation: Presentation, request: &Request) -> io::R
     if presentation.brotli {
         response.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("br"));
     }
-    Ok(response.validated(request, &Validators::of_file(&metadata)))
+    response.validated(request, validators)
 }

@@ -3,7 +3,6 @@
 //! The coverage artifacts (`coverage.info.br`) are merged for each request; there are few, and each is read once.
 
 use std::collections::{BTreeMap, HashSet};
-use std::os::unix::fs::MetadataExt as _;
 
 use ::coverage::{Coverage, Function, Totals};
 use askama::Template;
@@ -232,7 +231,7 @@ fn html(
     })
 }
 
-/// The coverage of each test file. The artifact of a run is linked to each of its tests; each artifact is read once.
+/// The coverage by test file. The tests of a run share one artifact; each is read once.
 fn gather(context: Context<'_>, sha: &CommitId) -> Result<BTreeMap<String, Coverage>, Problem> {
     let reader = context.store.reader();
     let missing = || Problem::NotFound("no results for this commit".into());
@@ -241,8 +240,8 @@ fn gather(context: Context<'_>, sha: &CommitId) -> Result<BTreeMap<String, Cover
     let mut by_test: BTreeMap<String, Coverage> = BTreeMap::new();
     for entry in &results.entries {
         let Some(found) = reader.open_artifact(sha, &entry.key, NAME)? else { continue };
-        let Ok(data) = std::fs::metadata(found.path()) else { continue };
-        if !seen.insert((data.dev(), data.ino())) || seen.len() > RUNS_MAX {
+        let Ok(identity) = found.identity() else { continue };
+        if !seen.insert(identity) || seen.len() > RUNS_MAX {
             continue;
         }
         let (file, _) = context.tests.split(entry.key.as_str());

@@ -1,16 +1,20 @@
 //! Published files: logs as stored, blobs, the status snapshot, artifacts.
 //!
-//! Paths are built from parsed names only. `fsx` opens every file below the results directory, so that no link leads
-//! outside and only regular files are opened.
+//! Logs and artifacts are in packs or, in results of earlier versions, in files of their own. Paths are built from parsed
+//! names only. `fsx` opens every file below the results directory, so that no link leads outside and only regular files
+//! are opened.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
 
 use fsx::untrusted::{Dir, EntryType, Reason};
 use model::{CommitId, ResultKey};
+use results::{PackedFile, Reader};
 
+use crate::http::conditional::{Validators, short_digest};
 use crate::http::files::{self, Presentation};
-use crate::http::{Request, Response, content_type};
+use crate::http::{Body, Request, Response, content_type};
 use crate::problem::Problem;
 use crate::route::{FileRoute, is_artifact_name};
 
@@ -20,10 +24,18 @@ const ARTIFACTS_MAX: usize = 100;
 const ENTRIES_MAX: u64 = 10_000;
 
 /// Serves the file that a route selects.
-pub fn view(output_dir: &Path, file: &FileRoute, request: &Request) -> Result<Response, Problem> {
+pub fn view(reader: &Reader, file: &FileRoute, request: &Request) -> Result<Response, Problem> {
     let (path, presentation) = locate(file);
+    if let Some(packed) = packed(reader, file) {
+        return serve_packed(&packed, presentation, request);
+    }
     let missing = || Problem::NotFound("no such file".into());
-    let opened = Dir::open(output_dir).and_then(|dir| dir.open_published(&path));
+    let opened = Dir::open(reader.output_dir()).and_then(|dir| dir.open_published(&path));
+    if opened.as_ref().is_err_and(fsx::untrusted::UntrustedError::is_not_found)
+        && let Some(response) = generated(reader, file, presentation, request)?
+    {
+        return Ok(response);
+    }
     let file = opened.map_err(|error| match &error.reason {
         Reason::Refused(_) => {
             tracing::warn!("{error}");
@@ -44,6 +56,48 @@ pub fn view(output_dir: &Path, file: &FileRoute, request: &Request) -> Result<Re
         Problem::Store
     };
     files::serve(file, presentation, request).map_err(unreadable)
+}
+
+/// The status or the duration of a test without a directory.
+fn generated(
+    reader: &Reader,
+    file: &FileRoute,
+    presentation: Presentation,
+    request: &Request,
+) -> Result<Option<Response>, Problem> {
+    let FileRoute::Result(sha, key, file) = file else { return Ok(None) };
+    let Some(entry) = reader.entry(sha, key)? else { return Ok(None) };
+    let Some(text) = results::status_text(&entry, file.name()) else { return Ok(None) };
+    let bytes = text.into_bytes();
+    let validators = Validators::of_tag(&short_digest(&bytes), entry.decisive.ended());
+    Ok(Some(files::respond(Body::Bytes(bytes.into()), &validators, presentation, request)))
+}
+
+/// The file in a pack, if it is in one.
+fn packed(reader: &Reader, file: &FileRoute) -> Option<PackedFile> {
+    match file {
+        FileRoute::Result(sha, key, file) if file.is_brotli() => reader.packed(sha, key, file.name()),
+        FileRoute::Artifact(sha, key, name) => reader.packed(sha, key, name),
+        FileRoute::Commit(_) | FileRoute::Snapshot | FileRoute::Result(..) => None,
+    }
+}
+
+fn serve_packed(
+    packed: &PackedFile,
+    presentation: Presentation,
+    request: &Request,
+) -> Result<Response, Problem> {
+    let (file, start, length) = packed.open()?;
+    let data = file.metadata().map_err(|error| {
+        tracing::error!("{}: cannot be read: {error}", packed.path().display());
+        Problem::Store
+    })?;
+    // Files that are not of one run: when the pack was last written.
+    let modified = packed.ended().or_else(|| data.modified().ok());
+    // With the inode: retention may have removed an earlier pack of this number.
+    let tag = format!("{}-{:x}", packed.tag(), data.ino());
+    let validators = Validators::of_tag(&tag, modified);
+    Ok(files::respond(Body::File { file, start, length }, &validators, presentation, request))
 }
 
 /// The path of a file below the results directory, and how it is presented to a browser.
@@ -71,12 +125,18 @@ fn locate(file: &FileRoute) -> (String, Presentation) {
 
 /// The artifacts of a result with their sizes in bytes, sorted by name.
 #[must_use]
-pub fn artifacts(output_dir: &Path, sha: &CommitId, key: &ResultKey) -> Vec<(String, u64)> {
-    let Ok(dir) = Dir::open(output_dir).and_then(|dir| dir.dir(format!("{sha}/{key}"))) else {
-        return Vec::new();
-    };
-    let Ok(entries) = dir.list(".", ENTRIES_MAX) else { return Vec::new() };
-    let mut files: Vec<(String, u64)> = entries
+pub fn artifacts(reader: &Reader, sha: &CommitId, key: &ResultKey) -> Vec<(String, u64)> {
+    let mut files: BTreeMap<String, u64> = unpacked_artifacts(reader, sha, key).unwrap_or_default();
+    let packed = reader.packed_files(sha, key).into_iter().filter(|row| is_artifact_name(&row.name));
+    files.extend(packed.map(|row| (row.name, row.bytes)));
+    files.into_iter().take(ARTIFACTS_MAX).collect()
+}
+
+/// The artifacts in files of their own; none without a directory of the test.
+fn unpacked_artifacts(reader: &Reader, sha: &CommitId, key: &ResultKey) -> Option<BTreeMap<String, u64>> {
+    let dir = Dir::open(reader.output_dir()).and_then(|dir| dir.dir(format!("{sha}/{key}"))).ok()?;
+    let entries = dir.list(".", ENTRIES_MAX).ok()?;
+    let files = entries
         .into_iter()
         .filter(|entry| entry.entry_type == EntryType::File)
         .filter_map(|entry| {
@@ -86,6 +146,5 @@ pub fn artifacts(output_dir: &Path, sha: &CommitId, key: &ResultKey) -> Vec<(Str
         })
         .take(ARTIFACTS_MAX)
         .collect();
-    files.sort();
-    files
+    Some(files)
 }

@@ -216,7 +216,7 @@ fn artifacts(context: Context<'_>, test: &TestRoute) -> Vec<ArtifactLine> {
         size: Bytes(bytes).to_string(),
         name,
     };
-    file::artifacts(context.store.reader().output_dir(), &test.sha, &test.key).into_iter().map(line).collect()
+    file::artifacts(context.store.reader(), &test.sha, &test.key).into_iter().map(line).collect()
 }
 
 fn rerun_form(context: Context<'_>, test: &TestRoute) -> RerunForm {

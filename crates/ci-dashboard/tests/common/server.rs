@@ -20,7 +20,7 @@ pub struct Dashboard {
 impl Dashboard {
     pub fn start(limits: Limits, proxies: Proxies) -> Self {
         let farm = small();
-        let log = format!("/c/{}/fs.ext4.basic.punch/log.br", commits()[3].0);
+        let log = format!("/c/{}/fs.ext4.basic.punch/large.br", commits()[3].0);
         std::fs::write(farm.path().join(&log[3..]), vec![b'x'; 3_000_000]).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))).unwrap();

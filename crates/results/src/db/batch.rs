@@ -24,7 +24,7 @@ pub(super) fn code(status: Status) -> i64 {
 }
 
 impl Batch<'_> {
-    fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize> {
+    pub(super) fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize> {
         self.connection.prepare_cached(sql)?.execute(values)
     }
 
@@ -33,7 +33,7 @@ impl Batch<'_> {
     }
 
     /// The number of a commit. A new commit is added.
-    fn commit(&mut self, commit: &CommitId) -> Result<i64> {
+    pub(super) fn commit(&mut self, commit: &CommitId) -> Result<i64> {
         if let Some(id) = self.ids.commits.get(commit) {
             return Ok(*id);
         }
@@ -48,7 +48,7 @@ impl Batch<'_> {
         Ok(id)
     }
 
-    fn test(&mut self, key: &ResultKey) -> Result<i64> {
+    pub(super) fn test(&mut self, key: &ResultKey) -> Result<i64> {
         if let Some(id) = self.ids.tests.get(key) {
             return Ok(*id);
         }
@@ -244,6 +244,8 @@ impl Batch<'_> {
     pub fn remove(&mut self, commit: &CommitId) -> Result<()> {
         let id = self.commit(commit)?;
         self.run("DELETE FROM attempt WHERE commit_ = ?1", [id])?;
+        self.run("DELETE FROM file WHERE commit_ = ?1", [id])?;
+        self.run("DELETE FROM directory WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM unpublished WHERE commit_ = ?1", [id])?;
         self.run(
             "UPDATE commit_ SET has_results = 0, passed = 0, failed = 0, not_run = 0, failed_to_run = 0, \

@@ -4,6 +4,8 @@
 //! of them is made.
 
 mod batch;
+mod directories;
+mod files;
 pub mod history;
 mod query;
 mod read;
@@ -16,6 +18,8 @@ use model::{CommitId, ResultKey};
 use rusqlite::{Connection, OpenFlags};
 
 pub use batch::Batch;
+pub use directories::{TreeState, tests_of};
+pub use files::files_of;
 pub use query::stored_commit;
 pub use read::ReadPool;
 
@@ -24,9 +28,14 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 
 /// The version of the schema, in `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 4;
 /// Entry N is the step from version N to N + 1.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 /// `application_id`: "ktst".
 const APPLICATION: i64 = 0x6b74_7374;
 /// The time for which the writer waits for a lock of another process; no process holds one for long.

@@ -72,7 +72,7 @@ impl Database {
         stored_commit(&self.connection, &self.path, commit)
     }
 
-    fn parse<T: std::str::FromStr>(&self, text: &str) -> Result<T> {
+    pub(super) fn parse<T: std::str::FromStr>(&self, text: &str) -> Result<T> {
         parse(&self.path, text)
     }
 

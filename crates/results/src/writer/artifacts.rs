@@ -1,18 +1,16 @@
-//! Artifacts other than logs: the build log, the kernel configuration. They are not in the journal, because no count
-//! depends on them. Those of a later attempt replace those of an earlier one.
-
-use std::path::PathBuf;
+//! Artifacts other than logs: the build log, the kernel configuration. Those of a later attempt replace those of an
+//! earlier one.
 
 use model::{CommitId, ResultKey};
 
 use super::Writer;
-use super::logs::{PlainFile, compress};
-use crate::disk::Durable;
-use crate::error::{Error, Result};
+use super::logs::PlainFile;
+use super::packs::FileName;
+use crate::error::Result;
 
 impl Writer {
-    /// Publishes a plain file as the artifact `NAME.br` of recorded tests, as hard links to one file. `name` must be a
-    /// plain file name and not that of a log.
+    /// Publishes a plain file as the artifact `NAME.br` of recorded tests, which share one stream. `name` is a plain
+    /// file name other than that of a log. Returns when it is durable.
     pub async fn publish_artifact(
         &self,
         commit: &CommitId,
@@ -20,32 +18,7 @@ impl Writer {
         name: &'static str,
         plain: PlainFile,
     ) -> Result<()> {
-        let (this, commit, keys) = (self.clone(), commit.clone(), keys.to_vec());
-        let write = move || this.write_artifact(&commit, &keys, name, plain);
-        tokio::task::spawn_blocking(write).await.map_err(|_| Error::Closed)?
-    }
-
-    fn write_artifact(
-        &self,
-        commit: &CommitId,
-        keys: &[ResultKey],
-        name: &str,
-        plain: PlainFile,
-    ) -> Result<()> {
-        let (layout, disk) = (&self.inner.reader.layout, &self.inner.disk);
-        let (compressed, _) = compress(plain)?;
-        let mut first: Option<PathBuf> = None;
-        for key in keys {
-            let directory = layout.test(commit, key);
-            disk.make_dir(&directory, Durable::No).map_err(Error::io("create", &directory))?;
-            let path = directory.join(format!("{name}.br"));
-            match &first {
-                None => disk.publish(&path, &compressed, Durable::No),
-                Some(first) => disk.link(first, &path, Durable::No),
-            }
-            .map_err(Error::io("write", &path))?;
-            first.get_or_insert(path);
-        }
-        Ok(())
+        let owners = keys.iter().map(|key| (key.clone(), 0)).collect();
+        self.store(commit, owners, FileName::Artifact(name), plain).await
     }
 }

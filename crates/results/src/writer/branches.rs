@@ -55,6 +55,11 @@ impl Branches {
         self.listings.get(name).map_or(&[], |listing| &listing.commits)
     }
 
+    /// All listings, each newest commit first.
+    pub fn listings(&self) -> impl Iterator<Item = &[(CommitId, String)]> {
+        self.listings.values().map(|listing| listing.commits.as_slice())
+    }
+
     fn index(&mut self) {
         self.of.clear();
         for (name, listing) in &self.listings {

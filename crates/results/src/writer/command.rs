@@ -3,11 +3,12 @@
 use model::{BranchRef, CommitId, HostName, ResultKey};
 use tokio::sync::oneshot;
 
-use super::log_target::LogTarget;
-use super::pass::{Publication, StatusFiles, Subject};
+use super::packs::{NewFile, Stored};
+use super::pass::{Publication, Subject};
+use super::tree::TreeTask;
 use crate::error::Result;
 use crate::journal::Record;
-use crate::layout::LogKind;
+use crate::tree::TestFiles;
 use crate::types::{CommitDetails, Recorded};
 
 /// The channel for a reply.
@@ -38,12 +39,11 @@ pub enum Command {
         commits: Vec<(CommitId, CommitDetails)>,
         reply: Reply<()>,
     },
-    LogTarget {
-        commit: CommitId,
-        key: ResultKey,
-        attempt: u32,
-        kind: LogKind,
-        reply: Reply<LogTarget>,
+    Store(NewFile),
+    /// Files of a group of `count` are in packs; the others are refused.
+    Stored {
+        files: Vec<Stored>,
+        count: usize,
     },
     RemoveCommits {
         commits: Vec<CommitId>,
@@ -54,6 +54,15 @@ pub enum Command {
         reply: Reply<bool>,
     },
     Flush(Reply<()>),
+    /// The number of newest commits of each branch that have directories.
+    CompatTree(usize),
+    /// Reply when all directories are written out and removed.
+    TreeIdle(Reply<()>),
+    /// The files thread has done a task, or could not.
+    TreeDone {
+        task: TreeTask,
+        error: Option<String>,
+    },
     Published(PassResult),
     FilesWritten(Written),
     /// All files are durable, so those of records below this number are published.
@@ -83,7 +92,7 @@ pub struct PassResult {
     pub failed: Vec<Subject>,
     pub error: Option<String>,
     pub waiters: Vec<Reply<()>>,
-    pub files: Vec<StatusFiles>,
+    pub files: Vec<TestFiles>,
 }
 
 /// A pass for the publishing thread.
@@ -93,7 +102,7 @@ pub struct Pass {
     pub upto: u64,
     pub durations_upto: Option<u64>,
     pub publications: Vec<Publication>,
-    pub files: Vec<StatusFiles>,
+    pub files: Vec<TestFiles>,
     pub waiters: Vec<Reply<()>>,
 }
 
@@ -102,6 +111,10 @@ pub struct Pass {
 pub enum Chore {
     /// The status files of a pass.
     Files(Files),
+    /// Directories to write out and to remove when nothing else is to be done.
+    Trees(Vec<TreeTask>),
+    /// Drop the tasks for removed commits.
+    Forget(Vec<CommitId>),
     /// Make everything on the file system durable; then the files of records below `floor` are published.
     SyncAll { floor: u64 },
 }
@@ -111,7 +124,7 @@ pub enum Chore {
 pub struct Files {
     pub pass: u64,
     pub upto: u64,
-    pub files: Vec<StatusFiles>,
+    pub files: Vec<TestFiles>,
     pub waiters: Vec<Reply<()>>,
     pub error: Option<String>,
 }

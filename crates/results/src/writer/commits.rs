@@ -1,12 +1,12 @@
 //! The commits that the engine has in memory: loaded on demand, published when changed, dropped when clean.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use model::{CommitId, ResultKey};
 
 use super::Shared;
-use super::pass::{self, CommitContent, Content, Publication, StatusFiles, Subject};
+use super::pass::{CommitContent, Content, Publication, Subject};
 use crate::codec::{self, Mark};
 use crate::db::{Batch, Database};
 use crate::disk::{Disk, Durable};
@@ -16,6 +16,7 @@ use crate::import;
 use crate::journal::Record;
 use crate::reader::Reader;
 use crate::state::{CommitState, Effect};
+use crate::tree::TestFiles;
 use crate::types::{CommitResults, TestEntry};
 
 /// The maximum number of tests of clean commits in memory, with about 600 bytes each.
@@ -25,8 +26,8 @@ struct Loaded {
     state: CommitState,
     /// Whether the blob is out of date.
     dirty: bool,
-    /// The tests with outdated status files.
-    touched: BTreeSet<ResultKey>,
+    /// The tests with an outdated directory, and whether the logs in it are outdated, too.
+    touched: BTreeMap<ResultKey, bool>,
     used: u64,
 }
 
@@ -34,6 +35,7 @@ struct Loaded {
 #[derive(Debug)]
 pub struct Change {
     pub effect: Option<Effect>,
+    commit: CommitId,
     undo: Undo,
 }
 
@@ -106,7 +108,7 @@ impl Commits {
         let keys: Vec<_> = ended.map(|entry| table.key(&entry.key)).collect();
         table.get_or(commit, keys.into_iter());
         let used = self.clock;
-        self.loaded.insert(commit.clone(), Loaded { state, dirty: false, touched: BTreeSet::new(), used });
+        self.loaded.insert(commit.clone(), Loaded { state, dirty: false, touched: BTreeMap::new(), used });
         Ok(())
     }
 
@@ -133,7 +135,7 @@ impl Commits {
             self.load(db, &commit)?;
             if let Some(loaded) = self.loaded.get_mut(&commit) {
                 loaded.dirty = true;
-                loaded.touched = keys;
+                loaded.touched = keys.into_iter().map(|key| (key, true)).collect();
             }
             self.unpublished.insert(commit, number);
         }
@@ -151,23 +153,21 @@ impl Commits {
             let state = self.read(db, &commit)?;
             let entries: Vec<&TestEntry> = state.entries().values().collect();
             let bytes = codec::encode_entries(&commit, &state.message, &entries, Mark::default());
-            for entry in entries {
-                let files = StatusFiles::new(&commit, &entry.key, Some(entry));
-                let directory = self.reader.layout.test(&commit, &entry.key);
-                pass::write_status(&self.disk, &self.reader.layout, &files)
-                    .map_err(Error::io("write", &directory))?;
-            }
-            // The blob is written last, because its presence means that the commit is published.
             self.disk.publish(&path, &bytes, Durable::Yes).map_err(Error::io("write", &path))?;
             count += 1;
         }
         Ok(count)
     }
 
-    /// Applies a record that is about to be durable, and adds it to the transaction. The commit must be loaded.
-    pub fn apply(&mut self, batch: &mut Batch<'_>, record: &Record) -> rusqlite::Result<Option<Change>> {
+    /// Applies a record that is about to be durable, and adds it to the transaction. The commit must be loaded. The
+    /// change has to be taken back if the transaction fails.
+    pub fn apply(
+        &mut self,
+        batch: &mut Batch<'_>,
+        record: &Record,
+    ) -> (Option<Change>, rusqlite::Result<()>) {
         let commit = record.commit();
-        let Some(Loaded { state, .. }) = self.loaded.get_mut(commit) else { return Ok(None) };
+        let Some(Loaded { state, .. }) = self.loaded.get_mut(commit) else { return (None, Ok(())) };
         let undo = match record {
             Record::Message { .. } => Undo::Message(state.message.clone()),
             Record::Verdict(verdict) => {
@@ -176,25 +176,9 @@ impl Commits {
             Record::Log { key, .. } => Undo::Entry(key.clone(), state.entries().get(key).cloned()),
         };
         let effect = state.apply(record);
-        let change = Change { effect, undo };
-        match record {
-            Record::Message { message, .. } => batch.message(commit, message)?,
-            Record::Log { key, attempt, full, bytes, .. } => {
-                batch.log(commit, key, *attempt, *full, *bytes)?;
-            }
-            Record::Verdict(verdict) => {
-                if let Some(parts) = &verdict.parts {
-                    batch.parts(&verdict.key, parts)?;
-                }
-                let entry = state.entries().get(&verdict.key);
-                if let (Some(entry), Some(Effect { recorded, .. })) = (entry, effect)
-                    && let Some(attempt) = entry.attempt(recorded.attempt)
-                {
-                    batch.attempt(commit, &verdict.key, attempt, recorded.decisive)?;
-                }
-            }
-        }
-        Ok(Some(change))
+        let change = Change { effect, commit: commit.clone(), undo };
+        let result = add(batch, state, record, effect);
+        (Some(change), result)
     }
 
     /// Adds the sums of changed commits to the transaction.
@@ -212,8 +196,8 @@ impl Commits {
     }
 
     /// Reverts a change that did not become durable.
-    pub fn undo(&mut self, commit: &CommitId, change: Change) {
-        let Some(Loaded { state, .. }) = self.loaded.get_mut(commit) else { return };
+    pub fn undo(&mut self, change: Change) {
+        let Some(Loaded { state, .. }) = self.loaded.get_mut(&change.commit) else { return };
         match change.undo {
             Undo::Entry(key, entry) => state.restore(&key, entry),
             Undo::Message(message) => state.message = message,
@@ -230,7 +214,9 @@ impl Commits {
         if effect.changed {
             let entry = loaded.state.entries().get(&verdict.key);
             let ended = entry.is_some_and(|entry| entry.decisive.status.is_final());
-            loaded.touched.insert(verdict.key.clone());
+            // The logs of other attempts get another place.
+            let logs = entry.is_some_and(|entry| !entry.others.is_empty());
+            *loaded.touched.entry(verdict.key.clone()).or_default() |= logs;
             if ended {
                 let table = &self.shared.verdict_table;
                 table.add(commit, table.key(&verdict.key));
@@ -239,7 +225,17 @@ impl Commits {
         self.note_running(commit);
     }
 
-    /// The commits with records that are all below `floor`: their published files are durable.
+    /// Notes that a file of a run is durable.
+    pub fn stored(&mut self, number: u64, commit: &CommitId, owners: &[(ResultKey, u32)], is_log: bool) {
+        self.unpublished.insert(commit.clone(), number);
+        if let Some(loaded) = self.loaded.get_mut(commit) {
+            // The blob has the sizes of logs.
+            loaded.dirty |= is_log;
+            loaded.touched.extend(owners.iter().map(|(key, _)| (key.clone(), true)));
+        }
+    }
+
+    /// The commits whose records are all below `floor`: their published files are durable.
     pub fn published(&self, floor: u64) -> Vec<CommitId> {
         let below = self.unpublished.iter().filter(|(_, number)| **number < floor);
         below.map(|(commit, _)| commit.clone()).collect()
@@ -259,10 +255,12 @@ impl Commits {
         change: impl FnOnce(&mut CommitState) -> BTreeSet<ResultKey>,
     ) -> bool {
         let Some(loaded) = self.loaded.get_mut(commit) else { return false };
-        let mut changed = change(&mut loaded.state);
+        let changed = change(&mut loaded.state);
         let any = !changed.is_empty();
         loaded.dirty |= any;
-        loaded.touched.append(&mut changed);
+        for key in changed {
+            loaded.touched.entry(key).or_default();
+        }
         self.note_running(commit);
         any
     }
@@ -313,7 +311,9 @@ impl Commits {
     }
 
     /// Returns the blobs and status files that are out of date, and marks them as up to date.
-    pub fn take_dirty(&mut self) -> (Vec<Publication>, Vec<StatusFiles>) {
+    ///
+    /// Directories are updated only of commits that `wants` them; of others what a running test left is removed.
+    pub fn take_dirty(&mut self, wants: impl Fn(&CommitId) -> bool) -> (Vec<Publication>, Vec<TestFiles>) {
         let (mut blobs, mut files) = (Vec::new(), Vec::new());
         for (commit, loaded) in &mut self.loaded {
             if std::mem::take(&mut loaded.dirty) {
@@ -328,9 +328,15 @@ impl Commits {
                     content: Content::Commit(content),
                 });
             }
-            for key in std::mem::take(&mut loaded.touched) {
-                files.push(StatusFiles::new(commit, &key, loaded.state.entries().get(&key)));
+            let touched = std::mem::take(&mut loaded.touched);
+            let wanted = wants(commit);
+            if touched.is_empty() || !wanted && !self.reader.layout.commit(commit).exists() {
+                continue;
             }
+            files.extend(touched.into_iter().map(|(key, stored)| {
+                let entry = loaded.state.entries().get(&key).filter(|_| wanted);
+                TestFiles::new(commit, &key, entry, stored && wanted)
+            }));
         }
         (blobs, files)
     }
@@ -347,7 +353,7 @@ impl Commits {
         if self.load(db, commit).is_ok()
             && let Some(loaded) = self.loaded.get_mut(commit)
         {
-            loaded.touched.insert(key);
+            loaded.touched.insert(key, true);
         }
     }
 
@@ -378,4 +384,30 @@ impl Commits {
         self.running.remove(commit);
         self.shared.verdict_table.remove(commit);
     }
+}
+
+/// Adds a record that was applied in memory to the transaction.
+fn add(
+    batch: &mut Batch<'_>,
+    state: &CommitState,
+    record: &Record,
+    effect: Option<Effect>,
+) -> rusqlite::Result<()> {
+    let commit = record.commit();
+    let verdict = match record {
+        Record::Message { message, .. } => return batch.message(commit, message),
+        Record::Log { key, attempt, full, bytes, .. } => {
+            return batch.log(commit, key, *attempt, *full, *bytes);
+        }
+        Record::Verdict(verdict) => verdict,
+    };
+    if let Some(parts) = &verdict.parts {
+        batch.parts(&verdict.key, parts)?;
+    }
+    if let (Some(entry), Some(Effect { recorded, .. })) = (state.entries().get(&verdict.key), effect)
+        && let Some(attempt) = entry.attempt(recorded.attempt)
+    {
+        batch.attempt(commit, &verdict.key, attempt, recorded.decisive)?;
+    }
+    Ok(())
 }

@@ -3,7 +3,9 @@
 //!
 //! A record is applied only after it is durable, and acknowledged only after it is applied.
 
-use std::collections::BTreeSet;
+mod outcomes;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -13,20 +15,20 @@ use model::{BranchRef, CommitId, ResultKey};
 
 use super::Shared;
 use super::branches::Branches;
-use super::command::{Chore, Command, Files, Pass, PassResult, Reply, Written};
-use super::commits::{Change, Commits};
+use super::command::{Chore, Command, Pass, Reply};
+use super::commits::Commits;
 use super::durations::Durations;
-use super::log_target::LogTarget;
-use super::pass::Subject;
+use super::packs::{self, FileName, NewFile, PackTask, Stored};
 use super::publish;
-use crate::db::{Batch, Database};
+use super::transaction::{Applied, Write, apply};
+use super::tree::{Tree, TreeTask};
+use crate::db::Database;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::import::{self, Imported};
-use crate::journal::Record;
 use crate::layout::LogKind;
 use crate::reader::Reader;
-use crate::types::{Recorded, TestDuration};
+use crate::tree::remove_empty;
 
 /// How long a change waits for others, to be published together.
 const COALESCE: Duration = Duration::from_millis(200);
@@ -57,18 +59,25 @@ pub struct Engine {
     commits: Commits,
     branches: Branches,
     durations: Durations,
+    tree: Tree,
     commands: Receiver<Command>,
     passes: Sender<Pass>,
     files: Sender<Chore>,
+    packs: Sender<PackTask>,
     threads: Vec<JoinHandle<()>>,
     /// The time of the oldest unpublished change.
     dirty_since: Option<Instant>,
     not_before: Option<Instant>,
     in_flight: bool,
     files_in_flight: usize,
+    packs_in_flight: usize,
+    /// The number of removals of commits, and the last one of each.
+    removals: u64,
+    removed: HashMap<CommitId, u64>,
     /// Whether `.store/running` is out of date.
     running_changed: bool,
     waiters: Vec<Reply<()>>,
+    tree_waiters: Vec<Reply<()>>,
     passes_begun: u64,
     /// The last pass that may lack status files which an earlier pass failed to write.
     redo_after: u64,
@@ -91,7 +100,7 @@ impl Engine {
         reader: Reader,
         shared: Arc<Shared>,
         mut db: Database,
-        checkpoint: u64,
+        (checkpoint, compat_tree): (u64, usize),
         commands: Receiver<Command>,
         own: &Sender<Command>,
     ) -> Result<(Self, Opened)> {
@@ -106,9 +115,15 @@ impl Engine {
             let (disk, reader, own) = (disk.clone(), reader.clone(), own.clone());
             publish::spawn("status files", move || publish::files_loop(&disk, &reader, &file_queue, &own))?
         };
+        let (packs, pack_queue) = channel::<PackTask>();
+        let packer = {
+            let (disk, layout, own) = (disk.clone(), reader.layout.clone(), own.clone());
+            publish::spawn("packs", move || packs::pack_loop(&disk, &layout, &pack_queue, &own))?
+        };
         let branches = Branches::load(&db, &reader)?;
         let durations = Durations::load(&db, &reader, Arc::clone(&shared))?;
         let mut commits = Commits::new(reader.clone(), disk.clone(), Arc::clone(&shared));
+        let tree = Tree::load(&mut db, &reader.layout, compat_tree, branches.listings())?;
         let unpublished = commits.load_unpublished(&mut db, FIRST)? + commits.publish_missing(&mut db)?;
         let mut engine = Self {
             disk,
@@ -118,16 +133,22 @@ impl Engine {
             commits,
             branches,
             durations,
+            tree,
             commands,
             passes,
             files,
-            threads: vec![publisher, writer],
+            packs,
+            threads: vec![publisher, writer, packer],
             dirty_since: None,
             not_before: None,
             in_flight: false,
             files_in_flight: 0,
+            packs_in_flight: 0,
+            removals: 0,
+            removed: HashMap::new(),
             running_changed: false,
             waiters: Vec::new(),
+            tree_waiters: Vec::new(),
             passes_begun: 0,
             redo_after: 0,
             published: [0; 3],
@@ -137,7 +158,7 @@ impl Engine {
             checkpoint,
             closing: false,
         };
-        if engine.is_dirty() {
+        if engine.is_dirty() || engine.tree.has_tasks() {
             engine.touch();
         }
         Ok((engine, Opened { imported, unpublished }))
@@ -169,6 +190,7 @@ impl Engine {
             if self.closing
                 && !self.in_flight
                 && self.files_in_flight == 0
+                && self.packs_in_flight == 0
                 && !self.syncing
                 && (!self.is_dirty() || self.not_before.is_some())
             {
@@ -179,8 +201,8 @@ impl Engine {
             }
         }
         self.last_checkpoint();
-        let Self { passes, files, threads, .. } = self;
-        drop((passes, files));
+        let Self { passes, files, packs, threads, .. } = self;
+        drop((passes, files, packs));
         for thread in threads {
             let _ = thread.join();
         }
@@ -220,64 +242,119 @@ impl Engine {
     }
 
     fn handle(&mut self, group: Vec<Command>) {
-        let mut records = Vec::new();
+        let mut writes = Vec::new();
         let mut others = Vec::new();
         for command in group {
             match command {
                 // Load the commits first: a commit with unreadable results accepts no records.
                 Command::Record(record, reply) => match self.commits.load(&mut self.db, record.commit()) {
-                    Ok(()) => records.push((record, reply)),
+                    Ok(()) => writes.push(Write::Record(record, reply)),
                     Err(error) => drop(reply.send(Err(error))),
                 },
+                Command::Stored { files, count } => {
+                    self.packs_in_flight -= count;
+                    writes.extend(files.into_iter().filter_map(|file| self.stored(file)).map(Write::File));
+                }
                 other => others.push(other),
             }
         }
-        if !records.is_empty() {
-            self.record(records);
+        if !writes.is_empty() {
+            self.write(writes);
         }
         for command in others {
             self.other(command);
         }
     }
 
-    fn record(&mut self, records: Vec<(Record, Reply<Option<Recorded>>)>) {
-        let mut changes = Vec::new();
-        let result = {
-            let Self { db, commits, shared, .. } = self;
-            db.write(|batch| apply(batch, commits, shared, &records, &mut changes))
-        };
-        if let Err(error) = result {
-            let text = error.to_string();
-            self.shared.problem("database", &text);
-            self.undo(&records, changes);
-            for (_, reply) in records {
-                let _ = reply.send(Err(Error::Write(text.clone())));
-            }
+    /// Hands a file to the pack thread.
+    fn store(&mut self, file: NewFile) {
+        if let Err(error) = self.commits.load(&mut self.db, &file.commit) {
+            let _ = file.reply.send(Err(error));
             return;
         }
-        self.shared.solved("database");
-        for ((record, reply), (change, duration)) in records.into_iter().zip(changes) {
-            self.last += 1;
-            let effect = change.and_then(|change| change.effect);
-            self.commits.applied(self.last, &record, effect);
-            if duration.is_some() {
-                self.durations.touch();
+        let file = NewFile { removals: self.removals, ..file };
+        if self.packs.send(PackTask::Store(file)).is_ok() {
+            self.packs_in_flight += 1;
+        }
+    }
+
+    /// A file that the database can name, unless its commit was removed in the meantime.
+    fn stored(&mut self, file: Stored) -> Option<Stored> {
+        if self.removed.get(&file.commit).is_some_and(|removal| *removal > file.removals) {
+            let _ = file.reply.send(Err(Error::Write("the results of the commit were removed".into())));
+            return None;
+        }
+        match self.commits.load(&mut self.db, &file.commit) {
+            Ok(()) => Some(file),
+            Err(error) => {
+                let _ = file.reply.send(Err(error));
+                None
             }
-            self.branches.touch(record.commit());
-            let _ = reply.send(Ok(effect.map(|effect| effect.recorded)));
+        }
+    }
+
+    /// Makes records and the places of files durable in one transaction.
+    fn write(&mut self, writes: Vec<Write>) {
+        let mut changes = Vec::new();
+        let begun = self.tree.begin(&self.db, writes.iter().map(Write::commit));
+        let result = begun.and_then(|begun| {
+            let Self { db, commits, shared, .. } = self;
+            db.write(|batch| {
+                begun.iter().try_for_each(|(commit, state)| batch.tree(commit, Some(*state)))?;
+                apply(batch, commits, shared, &writes, &mut changes)
+            })?;
+            Ok(begun)
+        });
+        match result {
+            Ok(begun) => self.tree.begun(begun),
+            Err(error) => {
+                let text = error.to_string();
+                self.shared.problem("database", &text);
+                self.undo(changes);
+                for write in writes {
+                    write.refuse(&text);
+                }
+                return;
+            }
+        }
+        self.shared.solved("database");
+        let mut changes = changes.into_iter();
+        for write in writes {
+            match write {
+                Write::Record(record, reply) => {
+                    self.last += 1;
+                    let Applied { change, duration } = changes.next().unwrap_or_default();
+                    let effect = change.and_then(|change| change.effect);
+                    self.commits.applied(self.last, &record, effect);
+                    if duration.is_some() {
+                        self.durations.touch();
+                    }
+                    self.branches.touch(record.commit());
+                    let _ = reply.send(Ok(effect.map(|effect| effect.recorded)));
+                }
+                Write::File(file) => {
+                    let is_log = matches!(file.name, FileName::Log(_));
+                    self.last += 1;
+                    self.commits.stored(self.last, &file.commit, &file.owners, is_log);
+                    if is_log {
+                        changes.by_ref().take(file.owners.len()).for_each(drop);
+                    }
+                    let _ = file.reply.send(Ok(()));
+                }
+            }
         }
         self.touch();
     }
 
     /// Reverts the changes of a failed transaction, last one first.
-    fn undo(&mut self, records: &[(Record, Reply<Option<Recorded>>)], changes: Vec<Applied>) {
+    fn undo(&mut self, changes: Vec<Applied>) {
         let mut table = self.shared.durations.write().unwrap_or_else(PoisonError::into_inner);
-        for ((record, _), (change, duration)) in records.iter().zip(changes).rev() {
+        for Applied { change, duration } in changes.into_iter().rev() {
             if let Some(change) = change {
-                self.commits.undo(record.commit(), change);
+                self.commits.undo(change);
             }
-            if let (Some(old), Record::Verdict(verdict)) = (duration, record) {
-                table.restore(&verdict.key, old);
+            if let Some((key, old)) = duration {
+                table.restore(&key, old);
             }
         }
     }
@@ -294,6 +371,7 @@ impl Engine {
         for (commit, message) in &commits {
             self.commits.learn_message(commit, message);
         }
+        self.relist(&branch, &commits);
         self.branches.set(branch, commits);
         self.waiters.push(reply);
         self.touch();
@@ -301,22 +379,55 @@ impl Engine {
 
     fn unlist(&mut self, branch: &BranchRef) -> Result<bool> {
         self.db.write(|batch| batch.unlist(branch))?;
+        self.relist(branch, &[]);
         Ok(self.branches.unlist(branch))
     }
 
-    fn remove(&mut self, commits: Vec<CommitId>) -> Result<()> {
-        for commit in commits {
-            self.db.write(|batch| batch.remove(&commit))?;
-            self.commits.remove(&commit);
-            self.branches.touch(&commit);
+    /// Plans the directories of commits that enter or leave the newest ones of a branch.
+    fn relist(&mut self, branch: &BranchRef, commits: &[(CommitId, String)]) {
+        self.tree.relist(self.branches.commits(branch), commits);
+    }
+
+    fn report(&self, about: &str, result: Result<()>) {
+        match result {
+            Ok(()) => self.shared.solved(about),
+            Err(error) => self.shared.problem(about, &error.to_string()),
         }
+    }
+
+    fn tree_done(&mut self, task: &TreeTask, error: Option<String>) {
+        let failed = error.is_some();
+        let result = self.tree.done(&mut self.db, task, failed);
+        self.report("directories", error.map_or(result, |error| Err(Error::Write(error))));
+        self.reply_if_idle();
+    }
+
+    fn reply_if_idle(&mut self) {
+        if !self.tree.is_busy() {
+            for waiter in std::mem::take(&mut self.tree_waiters) {
+                let _ = waiter.send(Ok(()));
+            }
+        }
+    }
+
+    fn remove(&mut self, commits: &[CommitId]) -> Result<()> {
+        self.removals += 1;
+        for commit in commits {
+            self.db.write(|batch| batch.remove(commit))?;
+            self.removed.insert(commit.clone(), self.removals);
+            self.commits.remove(commit);
+            self.tree.remove(commit);
+            self.branches.touch(commit);
+        }
+        let _ = self.files.send(Chore::Forget(commits.to_vec()));
+        self.reply_if_idle();
         self.touch();
         Ok(())
     }
 
     fn other(&mut self, command: Command) {
         match command {
-            Command::Record(..) => {}
+            Command::Record(..) | Command::Stored { .. } => {}
             Command::InProgress { commit, keys, started, host, slot } => {
                 self.change(&commit, |state| {
                     keys.iter()
@@ -341,16 +452,23 @@ impl Engine {
                 });
                 let _ = reply.send(write);
             }
-            Command::LogTarget { commit, key, attempt, kind, reply } => {
-                let target = self.commits.load(&mut self.db, &commit).map(|()| {
-                    let entry =
-                        self.commits.state(&commit).and_then(|state| state.entries().get(&key)).cloned();
-                    LogTarget::new(key, attempt, kind, entry.as_ref())
-                });
-                let _ = reply.send(target);
-            }
-            Command::RemoveCommits { commits, reply } => drop(reply.send(self.remove(commits))),
+            Command::Store(file) => self.store(file),
+            Command::RemoveCommits { commits, reply } => match self.remove(&commits) {
+                // The pack thread replies.
+                Ok(()) => drop(self.packs.send(PackTask::Remove(commits, reply))),
+                Err(error) => drop(reply.send(Err(error))),
+            },
             Command::UnlistBranch { branch, reply } => drop(reply.send(self.unlist(&branch))),
+            Command::CompatTree(limit) => {
+                self.tree.set_limit(limit, self.branches.listings());
+                self.touch();
+            }
+            Command::TreeIdle(reply) => {
+                self.tree_waiters.push(reply);
+                self.touch();
+                self.reply_if_idle();
+            }
+            Command::TreeDone { task, error } => self.tree_done(&task, error),
             Command::Flush(reply) => {
                 self.waiters.push(reply);
             }
@@ -375,6 +493,16 @@ impl Engine {
             return;
         }
         self.shared.solved(commit.as_str());
+        let begun = self.tree.begin(&self.db, std::iter::once(commit)).and_then(|begun| {
+            if !begun.is_empty() {
+                self.db.write(|batch| {
+                    begun.iter().try_for_each(|(commit, state)| batch.tree(commit, Some(*state)))
+                })?;
+            }
+            self.tree.begun(begun);
+            Ok(())
+        });
+        self.report("directories", begun);
         let before = self.commits.running(commit);
         if self.commits.change(commit, change) {
             self.running_changed |= before != self.commits.running(commit);
@@ -418,18 +546,21 @@ impl Engine {
                     tracing::warn!("{}: cannot be removed: {error}", live.display());
                 }
             }
+            remove_empty(&self.reader.layout, commit, &directory);
         }
     }
 
     fn start_pass(&mut self) {
         self.dirty_since = None;
+        let planned = self.tree.plan_entered(&mut self.db);
+        self.report("planned directories", planned);
         let mut publications = Vec::new();
         // Published before any blob with running tests, for the next writer.
         if std::mem::take(&mut self.running_changed) {
             publications.push(self.commits.running_file());
         }
         let upto = self.last;
-        let (blobs, files) = self.commits.take_dirty();
+        let (blobs, files) = self.commits.take_dirty(|commit| self.tree.wants(commit));
         publications.extend(blobs);
         publications.extend(self.branches.take_dirty(&self.db, &self.commits));
         let hurry = self.closing || !self.waiters.is_empty();
@@ -445,137 +576,6 @@ impl Engine {
         let pass = Pass { number: self.passes_begun, upto, durations_upto, publications, files, waiters };
         self.in_flight = self.passes.send(pass).is_ok();
     }
-
-    fn published(&mut self, outcome: PassResult) {
-        self.in_flight = false;
-        let PassResult { pass, upto, durations_upto, failed, error, waiters, files } = outcome;
-        if failed.is_empty() {
-            self.published[0] = upto;
-            self.not_before = None;
-            self.shared.solved("publication");
-        } else {
-            self.not_before = Some(Instant::now() + BACK_OFF);
-            self.shared.problem("publication", error.as_deref().unwrap_or("results cannot be written"));
-        }
-        if let Some(upto) = durations_upto
-            && !failed.contains(&Subject::Durations)
-        {
-            self.published[1] = upto;
-        }
-        for subject in failed {
-            match subject {
-                Subject::Running => self.running_changed = true,
-                Subject::Commit(commit) => self.commits.failed(&commit),
-                Subject::Branch(branch) => self.branches.failed(&branch),
-                Subject::Durations => self.durations.touch(),
-            }
-            self.touch();
-        }
-        self.commits.evict();
-        if self.files.send(Chore::Files(Files { pass, upto, files, waiters, error })).is_ok() {
-            self.files_in_flight += 1;
-        }
-    }
-
-    fn files_written(&mut self, written: Written) {
-        let Written { pass, upto, failed, waiters, error } = written;
-        self.files_in_flight -= 1;
-        if failed.is_empty() {
-            if pass > self.redo_after {
-                self.published[2] = upto;
-            }
-        } else {
-            // Only passes that start from now on include these tests again.
-            self.redo_after = self.passes_begun;
-            self.not_before = Some(Instant::now() + BACK_OFF);
-            self.shared.problem("publication", error.as_deref().unwrap_or("status files cannot be written"));
-            self.touch();
-        }
-        for (commit, key) in failed {
-            self.commits.status_failed(&mut self.db, &commit, key);
-        }
-        for waiter in waiters {
-            let _ = waiter.send(match &error {
-                None => Ok(()),
-                Some(error) => Err(Error::Write(error.clone())),
-            });
-        }
-        let floor = self.floor();
-        if !self.syncing && floor > self.synced + self.checkpoint {
-            self.syncing = self.files.send(Chore::SyncAll { floor }).is_ok();
-        }
-    }
-
-    /// The first record that may not be published everywhere.
-    fn floor(&self) -> u64 {
-        self.published.iter().min().copied().unwrap_or(0) + 1
-    }
-
-    /// Handles the result of a sync: the files of the records below `floor` are durable.
-    fn synced(&mut self, floor: u64, error: Option<String>) {
-        self.syncing = false;
-        if let Some(error) = error {
-            self.shared.problem("checkpoint", &error);
-            return;
-        }
-        self.shared.solved("checkpoint");
-        match self.confirm(floor) {
-            Ok(()) => self.synced = floor,
-            // Harmless: a later checkpoint repeats it, or the next writer publishes these files again.
-            Err(error) => tracing::warn!("{error}"),
-        }
-    }
-
-    /// Records which commits have durable published files, so that the next writer does not write them again.
-    fn confirm(&mut self, floor: u64) -> Result<()> {
-        let commits = self.commits.published(floor);
-        if commits.is_empty() {
-            return Ok(());
-        }
-        self.db.write(|batch| commits.iter().try_for_each(|commit| batch.published(commit)))?;
-        self.commits.confirmed(&commits);
-        Ok(())
-    }
-
-    /// Confirms all published files; the next writer writes the others.
-    fn last_checkpoint(&mut self) {
-        let floor = self.floor();
-        if self.commits.published(floor).is_empty() {
-            return;
-        }
-        let dir = self.reader.output_dir();
-        let synced = self.disk.sync_all(dir).map_err(Error::io("sync", dir));
-        if let Err(error) = synced.and_then(|()| self.confirm(floor)) {
-            tracing::warn!("{error}");
-        }
-    }
-}
-
-/// The change of a commit by a record, and the previous durations of its test if they changed.
-type Applied = (Option<Change>, Option<Option<TestDuration>>);
-
-/// Applies records in memory and in a transaction. `changes` also contains those of a failed transaction.
-fn apply(
-    batch: &mut Batch<'_>,
-    commits: &mut Commits,
-    shared: &Shared,
-    records: &[(Record, Reply<Option<Recorded>>)],
-    changes: &mut Vec<Applied>,
-) -> rusqlite::Result<()> {
-    let mut table = shared.durations.write().unwrap_or_else(PoisonError::into_inner);
-    let mut changed = BTreeSet::new();
-    for (record, _) in records {
-        let change = commits.apply(batch, record)?;
-        changed.insert(record.commit());
-        changes.push((change, None));
-        if let Some((new, old)) = table.apply(record) {
-            if let Some((_, duration)) = changes.last_mut() {
-                *duration = Some(old);
-            }
-            batch.duration(new)?;
-        }
-    }
-    commits.sums(batch, changed.into_iter())
 }
 
 /// Starts the thread.

@@ -1,7 +1,4 @@
-//! Publishes logs: compresses a plain file with brotli, next to the verdict.
-//!
-//! The log of the decisive attempt is `<key>/log.br`, which every client reads. The log of another attempt is
-//! `<key>/attempt.<n>/log.br`.
+//! Publishing logs: from a plain file to a brotli stream in a pack of the commit.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -11,12 +8,12 @@ use model::{CommitId, ResultKey};
 
 use super::Writer;
 use super::command::Command;
-use super::log_target::LogTarget;
+use super::packs::{FileName, NewFile};
 use crate::disk::Durable;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::journal::Record;
 use crate::layout::LogKind;
+use crate::tree::remove_empty;
 
 /// The size limit of a plain log in bytes. For longer logs, half of it is kept from the start and half from the end.
 pub const LOG_MAX: u64 = 64 << 20;
@@ -53,9 +50,13 @@ impl Writer {
     /// Creates the log file of a running test, which readers can follow. Publishing the log removes it.
     pub fn live_log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<File> {
         let dir = self.inner.reader.layout.test(commit, key);
-        self.inner.disk.make_dir(&dir, Durable::No).map_err(Error::io("create", &dir))?;
         let path = dir.join(kind.live_file());
-        File::create(&path).map_err(Error::io("create", &path))
+        let create = || {
+            self.inner.disk.make_dir(&dir, Durable::No)?;
+            File::create(&path)
+        };
+        // The empty directory may be removed at the same time: the log of another run ended.
+        create().or_else(|_| create()).map_err(Error::io("create", &path))
     }
 
     /// Publishes the log of a recorded attempt from a plain file, which is kept unless it is the [live
@@ -71,7 +72,7 @@ impl Writer {
         self.publish_logs(commit, &[(key.clone(), attempt)], kind, plain).await
     }
 
-    /// Publishes one log for several recorded attempts, as hard links to one file: the log of their VM.
+    /// Publishes one log for several recorded attempts, which share one stream: the log of their VM.
     pub async fn publish_logs(
         &self,
         commit: &CommitId,
@@ -79,68 +80,49 @@ impl Writer {
         kind: LogKind,
         plain: PlainFile,
     ) -> Result<()> {
-        let mut targets = Vec::new();
-        for (key, attempt) in attempts {
-            let (commit, key, attempt) = (commit.clone(), key.clone(), *attempt);
-            targets.push(self.ask(|reply| Command::LogTarget { commit, key, attempt, kind, reply }).await?);
-        }
-        let (this, of) = (self.clone(), commit.clone());
-        let write = move || this.write_logs(&of, &targets, kind, plain);
-        let bytes = tokio::task::spawn_blocking(write).await.map_err(|_| Error::Closed)??;
-        for (key, attempt) in attempts {
-            let full = kind == LogKind::Full;
-            let record =
-                Record::Log { commit: commit.clone(), key: key.clone(), attempt: *attempt, full, bytes };
-            self.ask(|reply| Command::Record(record, reply)).await?;
-        }
-        Ok(())
-    }
-
-    fn write_logs(
-        &self,
-        commit: &CommitId,
-        targets: &[LogTarget],
-        kind: LogKind,
-        plain: PlainFile,
-    ) -> Result<u64> {
-        let (layout, disk) = (&self.inner.reader.layout, &self.inner.disk);
-        let (compressed, bytes) = compress(plain)?;
-        let mut first: Option<PathBuf> = None;
-        for LogTarget { key, attempt, is_decisive, replaces } in targets {
-            let top = layout.test(commit, key);
-            if let Some(replaced) = replaces {
-                self.set_aside(&top, &layout.attempt(commit, key, *replaced), kind)?;
-            }
-            let directory = if *is_decisive { top.clone() } else { layout.attempt(commit, key, *attempt) };
-            disk.make_dir(&directory, Durable::Yes).map_err(Error::io("create", &directory))?;
-            let path = directory.join(kind.file());
-            match &first {
-                None => disk.publish(&path, &compressed, Durable::Yes),
-                Some(first) => disk.link(first, &path, Durable::Yes),
-            }
-            .map_err(Error::io("write", &path))?;
-            first.get_or_insert(path);
-            let live = top.join(kind.live_file());
-            disk.remove_file(&live).map_err(Error::io("remove", &live))?;
-        }
-        Ok(bytes)
-    }
-
-    /// Moves the log of the previously decisive attempt to the directory of that attempt. If a log exists there, an
-    /// earlier move was interrupted, and the log at the top belongs to the new attempt.
-    fn set_aside(&self, top: &Path, directory: &Path, kind: LogKind) -> Result<()> {
-        let (from, to) = (top.join(kind.file()), directory.join(kind.file()));
-        if !from.exists() || to.exists() {
+        self.store(commit, attempts.to_vec(), FileName::Log(kind), plain).await?;
+        let layout = &self.inner.reader.layout;
+        let directories = attempts.iter().map(|(key, _)| layout.test(commit, key));
+        let live: Vec<PathBuf> = directories
+            .map(|directory| directory.join(kind.live_file()))
+            .filter(|path| path.exists())
+            .collect();
+        if live.is_empty() {
             return Ok(());
         }
-        let disk = &self.inner.disk;
-        disk.make_dir(directory, Durable::Yes).map_err(Error::io("create", directory))?;
-        disk.rename(&from, &to, Durable::Yes).map_err(Error::io("rename", &from))
+        let (disk, layout, commit) = (self.inner.disk.clone(), layout.clone(), commit.clone());
+        let remove = move || {
+            live.iter().try_for_each(|path| {
+                disk.remove_file(path).map_err(Error::io("remove", path))?;
+                if let Some(dir) = path.parent() {
+                    remove_empty(&layout, &commit, dir);
+                }
+                Ok(())
+            })
+        };
+        tokio::task::spawn_blocking(remove).await.map_err(|_| Error::Closed)?
+    }
+
+    /// Stores a file of the given tests and attempts. Returns when it is durable.
+    pub(super) async fn store(
+        &self,
+        commit: &CommitId,
+        owners: Vec<(ResultKey, u32)>,
+        name: FileName,
+        plain: PlainFile,
+    ) -> Result<()> {
+        let compressed = tokio::task::spawn_blocking(move || compress(plain)).await;
+        let (stream, plain_bytes) = compressed.map_err(|_| Error::Closed)??;
+        let commit = commit.clone();
+        self.ask(|reply| {
+            Command::Store(NewFile { commit, owners, name, stream, plain_bytes, removals: 0, reply })
+        })
+        .await
     }
 }
 
-/// Compresses a plain file. Returns the brotli stream and the size of the file.
-pub(super) fn compress(PlainFile { file, path }: PlainFile) -> Result<(Vec<u8>, u64)> {
+/// Compresses a plain file; returns the brotli stream and the size of the file.
+fn compress(PlainFile { file, path }: PlainFile) -> Result<(Vec<u8>, u64)> {
     let mut out = Vec::new();
     compress_into(file, &mut out).map(|bytes| (out, bytes)).map_err(Error::io("read", &path))
 }

@@ -10,10 +10,12 @@ mod commits;
 mod durations;
 mod engine;
 mod lock;
-mod log_target;
 mod logs;
+mod packs;
 mod pass;
 mod publish;
+mod transaction;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,18 +46,23 @@ pub use logs::PlainFile;
 /// The number of records after which the published files are made durable.
 const CHECKPOINT_RECORDS: u64 = 20_000;
 
-/// Settings for tests.
+/// The default number of newest commits of each branch that have a directory per test.
+const COMPAT_TREE: usize = 100;
+
+/// Settings.
 #[derive(Debug, Clone)]
 pub struct Tuning {
     /// Decides the result of each change of the disk.
     pub faults: Option<Arc<dyn FaultInjector>>,
     /// The number of records after which the published files are made durable.
     pub checkpoint_records: u64,
+    /// The number of newest commits of each branch that have a directory per test.
+    pub compat_tree: usize,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { faults: None, checkpoint_records: CHECKPOINT_RECORDS }
+        Self { faults: None, checkpoint_records: CHECKPOINT_RECORDS, compat_tree: COMPAT_TREE }
     }
 }
 
@@ -131,9 +138,9 @@ impl Writer {
         let shared = Arc::new(Shared::default());
         let db = Database::open(&layout, disk.clone())?;
         let (commands, queue) = channel();
-        let checkpoint = tuning.checkpoint_records;
+        let settings = (tuning.checkpoint_records, tuning.compat_tree);
         let (engine, opened) =
-            Engine::new(disk.clone(), reader.clone(), Arc::clone(&shared), db, checkpoint, queue, &commands)?;
+            Engine::new(disk.clone(), reader.clone(), Arc::clone(&shared), db, settings, queue, &commands)?;
         let engine = Mutex::new(Some(engine::start(engine)?));
         let inner = Inner { commands, reader, disk, shared, opened, engine, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
@@ -250,6 +257,17 @@ impl Writer {
         self.ask(Command::Flush).await
     }
 
+    /// Sets the number of newest commits of each branch that have a directory per test.
+    pub fn set_compat_tree(&self, commits: usize) -> Result<()> {
+        self.send(Command::CompatTree(commits))
+    }
+
+    /// Returns when the directories of commits that entered or left the newest ones are written out or removed, which
+    /// happens in the background.
+    pub async fn directories_written(&self) -> Result<()> {
+        self.ask(Command::TreeIdle).await
+    }
+
     /// Publishes everything and drops this handle, without blocking a runtime thread. The last handle unlocks the
     /// directory.
     pub async fn close(self) -> Result<()> {
@@ -290,7 +308,7 @@ impl Writer {
         retention::plan(&self.inner.reader, policy, SystemTime::now())
     }
 
-    /// Deletes the planned results. If it is interrupted, the next plan contains the rest.
+    /// Deletes the planned results: first their packs. An interrupted deletion is planned again the next time.
     pub async fn apply(&self, plan: Plan) -> Result<()> {
         let commits: Vec<CommitId> = plan.remove.into_iter().map(|removal| removal.commit).collect();
         let forgotten = commits.clone();

@@ -1,13 +1,15 @@
 //! The threads that write files for the engine, so that no verdict waits for a blob.
 
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::thread::JoinHandle;
 
 use super::command::{Chore, Command, Files, Pass, PassResult, Written};
 use super::pass;
+use super::tree::Backlog;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::reader::Reader;
+use crate::tree::TreeWriter;
 
 /// Starts a thread of the store.
 pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
@@ -43,31 +45,61 @@ pub fn publish_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Pass>, engine
     }
 }
 
-/// Writes the status files of each pass after its blobs, and syncs the file system on request.
+/// Writes the directories of tests: those of each pass after its blobs, others when there is no pass. Syncs the file
+/// system on request.
 pub fn files_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Chore>, engine: &Sender<Command>) {
-    for chore in queue {
-        let Files { pass, upto, files, waiters, mut error } = match chore {
-            Chore::Files(files) => files,
-            Chore::SyncAll { floor } => {
+    let mut writer = TreeWriter::new(reader, disk, &reader.layout);
+    let mut backlog = Backlog::new(reader);
+    loop {
+        let chore = if backlog.is_empty() {
+            queue.recv().map_err(|_| TryRecvError::Disconnected)
+        } else {
+            queue.try_recv()
+        };
+        let report = match chore {
+            Ok(Chore::Files(files)) => {
+                Some(Command::FilesWritten(write_files(files, &mut writer, &mut backlog)))
+            }
+            Ok(Chore::SyncAll { floor }) => {
                 let dir = reader.output_dir();
                 let error = disk.sync_all(dir).map_err(Error::io("sync", dir)).err();
-                let error = error.map(|error| error.to_string());
-                if engine.send(Command::Synced { floor, error }).is_err() {
-                    return;
-                }
-                continue;
+                Some(Command::Synced { floor, error: error.map(|error| error.to_string()) })
             }
+            Ok(Chore::Trees(tasks)) => {
+                backlog.extend(tasks);
+                None
+            }
+            Ok(Chore::Forget(commits)) => {
+                backlog.forget(&commits);
+                None
+            }
+            Err(TryRecvError::Empty) => backlog.step(&mut writer).map(|(task, result)| {
+                // Once for all files of a commit: they are not written again after a power failure.
+                let dir = reader.output_dir();
+                let error = result
+                    .and_then(|()| disk.sync_all(dir).map_err(Error::io("sync", dir)))
+                    .err()
+                    .map(|error| error.to_string());
+                Command::TreeDone { task, error }
+            }),
+            // The next writer continues with the tasks.
+            Err(TryRecvError::Disconnected) => return,
         };
-        let mut failed = Vec::new();
-        for file in files {
-            if let Err(reason) = pass::write_status(disk, &reader.layout, &file) {
-                let path = reader.layout.test(&file.commit, &file.key);
-                error.get_or_insert_with(|| Error::io("write", &path)(reason).to_string());
-                failed.push((file.commit, file.key));
-            }
-        }
-        if engine.send(Command::FilesWritten(Written { pass, upto, failed, waiters, error })).is_err() {
+        if report.is_some_and(|report| engine.send(report).is_err()) {
             return;
         }
     }
+}
+
+fn write_files(files: Files, writer: &mut TreeWriter, backlog: &mut Backlog) -> Written {
+    let Files { pass, upto, files, waiters, mut error } = files;
+    let mut failed = Vec::new();
+    for file in files {
+        backlog.is_fresh(&file.commit, &file.key);
+        if let Err(reason) = writer.write(&file) {
+            error.get_or_insert_with(|| reason.to_string());
+            failed.push((file.commit, file.key));
+        }
+    }
+    Written { pass, upto, failed, waiters, error }
 }

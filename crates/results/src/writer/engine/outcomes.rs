@@ -1,0 +1,119 @@
+//! What the publishing threads report: failed files are published again, and published ones become durable.
+
+use std::time::Instant;
+
+use super::super::command::{Chore, Files, PassResult, Written};
+use super::super::pass::Subject;
+use super::{BACK_OFF, Engine};
+use crate::error::{Error, Result};
+
+impl Engine {
+    pub(super) fn published(&mut self, outcome: PassResult) {
+        self.in_flight = false;
+        let PassResult { pass, upto, durations_upto, failed, error, waiters, files } = outcome;
+        if failed.is_empty() {
+            self.published[0] = upto;
+            self.not_before = None;
+            self.shared.solved("publication");
+        } else {
+            self.not_before = Some(Instant::now() + BACK_OFF);
+            self.shared.problem("publication", error.as_deref().unwrap_or("results cannot be written"));
+        }
+        if let Some(upto) = durations_upto
+            && !failed.contains(&Subject::Durations)
+        {
+            self.published[1] = upto;
+        }
+        for subject in failed {
+            match subject {
+                Subject::Running => self.running_changed = true,
+                Subject::Commit(commit) => self.commits.failed(&commit),
+                Subject::Branch(branch) => self.branches.failed(&branch),
+                Subject::Durations => self.durations.touch(),
+            }
+            self.touch();
+        }
+        self.commits.evict();
+        let published = error.is_none();
+        if self.files.send(Chore::Files(Files { pass, upto, files, waiters, error })).is_ok() {
+            self.files_in_flight += 1;
+        }
+        // The directories are written from blobs that have everything that the passes until now left out.
+        if published && self.tree.has_tasks() {
+            let _ = self.files.send(Chore::Trees(self.tree.take_tasks()));
+        }
+    }
+
+    pub(super) fn files_written(&mut self, written: Written) {
+        let Written { pass, upto, failed, waiters, error } = written;
+        self.files_in_flight -= 1;
+        if failed.is_empty() {
+            if pass > self.redo_after {
+                self.published[2] = upto;
+            }
+        } else {
+            // Only passes that start from now on include these tests again.
+            self.redo_after = self.passes_begun;
+            self.not_before = Some(Instant::now() + BACK_OFF);
+            self.shared.problem("publication", error.as_deref().unwrap_or("status files cannot be written"));
+            self.touch();
+        }
+        for (commit, key) in failed {
+            self.commits.status_failed(&mut self.db, &commit, key);
+        }
+        for waiter in waiters {
+            let _ = waiter.send(match &error {
+                None => Ok(()),
+                Some(error) => Err(Error::Write(error.clone())),
+            });
+        }
+        let floor = self.floor();
+        if !self.syncing && floor > self.synced + self.checkpoint {
+            self.syncing = self.files.send(Chore::SyncAll { floor }).is_ok();
+        }
+    }
+
+    /// The first record that may not be published everywhere.
+    fn floor(&self) -> u64 {
+        self.published.iter().min().copied().unwrap_or(0) + 1
+    }
+
+    /// Handles the result of a sync: the files of the records below `floor` are durable.
+    pub(super) fn synced(&mut self, floor: u64, error: Option<String>) {
+        self.syncing = false;
+        if let Some(error) = error {
+            self.shared.problem("checkpoint", &error);
+            return;
+        }
+        self.shared.solved("checkpoint");
+        match self.confirm(floor) {
+            Ok(()) => self.synced = floor,
+            // Harmless: a later checkpoint repeats it, or the next writer publishes these files again.
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    /// Records which commits have durable published files, so that the next writer does not write them again.
+    fn confirm(&mut self, floor: u64) -> Result<()> {
+        let commits = self.commits.published(floor);
+        if commits.is_empty() {
+            return Ok(());
+        }
+        self.db.write(|batch| commits.iter().try_for_each(|commit| batch.published(commit)))?;
+        self.commits.confirmed(&commits);
+        Ok(())
+    }
+
+    /// Confirms all published files; the next writer writes the others.
+    pub(super) fn last_checkpoint(&mut self) {
+        let floor = self.floor();
+        if self.commits.published(floor).is_empty() {
+            return;
+        }
+        let dir = self.reader.output_dir();
+        let synced = self.disk.sync_all(dir).map_err(Error::io("sync", dir));
+        if let Err(error) = synced.and_then(|()| self.confirm(floor)) {
+            tracing::warn!("{error}");
+        }
+    }
+}

@@ -328,7 +328,6 @@ impl Backlog {
         self.current.take().map(|current| (current.task, result))
     }
 
-    #[expect(clippy::type_complexity, reason = "the lists of the two tasks")]
     fn begin(&self, task: &TreeTask) -> Result<(VecDeque<TestFiles>, VecDeque<ResultKey>)> {
         match task {
             TreeTask::Write(commit) => {

@@ -5,12 +5,16 @@
 
 #![expect(clippy::print_stdout, reason = "a program for developers")]
 
+use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use model::{CommitId, ResultKey, Verdict};
-use results::{Reader, VerdictRecord, Writer};
+use results::disk::{FaultInjector, Step, StepResult};
+use results::{LogKind, PlainFile, Reader, Tuning, VerdictRecord, Writer};
 
 const TASKS: usize = 64;
 const VERDICTS: usize = 10_000;
@@ -30,6 +34,14 @@ fn main() -> Result<()> {
     let (elapsed, published) = runtime.block_on(spread(&dir.path().join("spread")))?;
     report("store_100k_of_50_commits_s", elapsed.as_secs_f64(), "s");
     report("store_100k_of_50_commits_published_s", published.as_secs_f64(), "s");
+
+    for (suffix, compat_tree) in [("", 0), ("_with_directories", COMMITS)] {
+        let cost = runtime.block_on(recorded(&dir.path().join(format!("cost{suffix}")), compat_tree))?;
+        report(&format!("verdict_bytes{suffix}"), cost.bytes, "B");
+        report(&format!("verdict_inodes{suffix}"), cost.inodes, "files");
+        report(&format!("verdict_syncs{suffix}"), cost.syncs, "syncs");
+        report(&format!("verdict_cpu_us{suffix}"), cost.cpu_us, "us");
+    }
 
     let many = dir.path().join("many");
     runtime.block_on(fill(&many))?;
@@ -148,6 +160,112 @@ async fn spread(dir: &Path) -> Result<(Duration, Duration)> {
     let elapsed = start.elapsed();
     writer.flush().await?;
     Ok((elapsed, start.elapsed()))
+}
+
+/// What a verdict with its log costs in addition to the compressed log.
+struct Cost {
+    bytes: f64,
+    inodes: f64,
+    syncs: f64,
+    cpu_us: f64,
+}
+
+/// Counts the syncs that the store makes; those of checkpoints of the database are not counted.
+#[derive(Debug, Default)]
+struct Syncs(AtomicUsize);
+
+impl FaultInjector for Syncs {
+    fn result(&self, step: Step<'_>) -> StepResult {
+        if matches!(step, Step::Sync(_) | Step::SyncAll | Step::Commit(_)) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        StepResult::Proceed
+    }
+}
+
+/// Records verdicts with small logs of commits with 500 tests each, as a farm with 64 slots does: each slot works on one
+/// commit and waits until its verdict and its log are durable.
+async fn recorded(dir: &Path, compat_tree: usize) -> Result<Cost> {
+    const TESTS_OF_COMMIT: usize = 500;
+    let syncs = Arc::new(Syncs::default());
+    let faults = Some(Arc::clone(&syncs) as Arc<dyn FaultInjector>);
+    let writer = Writer::open_with(dir, Tuning { faults, compat_tree, ..Tuning::default() })?;
+    let listing = (0..VERDICTS / TESTS_OF_COMMIT).map(|number| Ok((commit(number)?, String::new())));
+    writer.set_branch(&"u/b".parse()?, listing.collect::<Result<_>>()?).await?;
+    let before = cpu()?;
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let writer = writer.clone();
+            tokio::spawn(async move {
+                for number in (task..VERDICTS).step_by(TASKS) {
+                    let (commit, test) = (commit(number / TESTS_OF_COMMIT)?, number % TESTS_OF_COMMIT);
+                    let attempt = writer.record(record(&commit, test)?).await?.attempt;
+                    let log = PlainFile::new(log(number)?, "log".into());
+                    writer.publish_log(&commit, &key(test)?, attempt, LogKind::Subtest, log).await?;
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await??;
+    }
+    writer.close().await?;
+    let cpu_used = cpu()?.saturating_sub(before);
+    let before = cpu()?;
+    let mut compressed = 0;
+    for number in 0..VERDICTS {
+        let mut stream = Vec::new();
+        let mut encoder = brotli::CompressorWriter::new(&mut stream, 64 << 10, 5, 22);
+        std::io::copy(&mut log(number)?, &mut encoder)?;
+        drop(encoder);
+        compressed += stream.len();
+    }
+    let compression = cpu()?.saturating_sub(before);
+    let (bytes, inodes) = usage(dir)?;
+    let each = |value: f64| value / VERDICTS as f64;
+    Ok(Cost {
+        bytes: each(bytes as f64 - compressed as f64),
+        inodes: each(inodes as f64),
+        syncs: each(syncs.0.load(Ordering::Relaxed) as f64),
+        cpu_us: each(cpu_used.saturating_sub(compression).as_secs_f64() * 1e6),
+    })
+}
+
+/// A log of 2 KB.
+fn log(number: usize) -> Result<std::fs::File> {
+    let mut file = tempfile::tempfile_in("/dev/shm")?;
+    for line in 0..40 {
+        writeln!(file, "{:05} test {number}: step {line} of {}", line * 7, number * 31 + line)?;
+    }
+    std::io::Seek::rewind(&mut file)?;
+    Ok(file)
+}
+
+/// The processor time of this process so far.
+fn cpu() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+/// The allocated bytes and the number of files and directories below a directory.
+fn usage(dir: &Path) -> Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (mut bytes, mut inodes) = (0, 0);
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let data = entry.metadata()?;
+        bytes += data.blocks() * 512;
+        inodes += 1;
+        if data.is_dir() {
+            let (inner, count) = usage(&entry.path())?;
+            bytes += inner;
+            inodes += count;
+        }
+    }
+    Ok((bytes, inodes))
 }
 
 fn reader_count(reader: &Reader, commit: &CommitId) -> Result<usize> {

@@ -26,6 +26,9 @@ pub struct Statuses {
     pub statuses: Vec<Status>,
 }
 
+/// The number of commits by which the published listing of a branch can differ from the one in the database.
+const LISTING_LAG: usize = 100;
+
 impl Reader {
     /// The statuses of the tests of a commit, without their names. Takes a few small reads. `None` if there are no
     /// results.
@@ -86,9 +89,15 @@ impl Reader {
             .as_ref()
             .and_then(|_| self.database.query(|database| db::history::history(database, at, key)));
         let (mut stored, running) = (stored.flatten().unwrap_or_default(), running.unwrap_or_default());
+        let mut next = 0;
         let history = commits.into_iter().map(|BranchEntry { commit, message, .. }| {
-            let stored = stored.remove(&commit).filter(|_| !running.contains(&commit));
-            let entry = stored.unwrap_or_else(|| {
+            // The published listing and the one of the database have the same order.
+            let found = stored[next..].iter().take(LISTING_LAG).position(|(id, _)| **id == *commit.as_str());
+            let stored = found.map(|skipped| {
+                next += skipped + 1;
+                stored[next - 1].1.take()
+            });
+            let entry = stored.filter(|_| !running.contains(&commit)).unwrap_or_else(|| {
                 self.published_entry(&commit, key).unwrap_or_else(|error| unreadable(&error))
             });
             HistoryEntry { commit, message, entry }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use model::{BranchRef, CommitId, ResultKey};
+use model::{BranchRef, CommitId, HostName, KernelId, ResultKey};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row};
 
 use super::query::{duration, number, status};
@@ -25,43 +25,40 @@ const ENTRY: &str =
 const BRANCH: &str =
     "SELECT b.id FROM user u JOIN branch b ON b.user = u.id WHERE u.name = ?1 AND b.name = ?2";
 const COMMITS: &str = "SELECT c.id, c.sha FROM branch_commit l CROSS JOIN commit_ c ON c.id = l.commit_ \
-    WHERE l.branch = ?1 AND c.has_results";
+    WHERE l.branch = ?1 AND c.has_results ORDER BY l.position DESC";
 const CRASHES: &str = "SELECT a.n, c.sha, t.key, x.title, a.status, a.decisive, a.started, h.name FROM branch_commit l \
     CROSS JOIN attempt a INDEXED BY crash_by_commit ON a.commit_ = l.commit_ AND a.crash IS NOT NULL \
     JOIN commit_ c ON c.id = a.commit_ JOIN test t ON t.id = a.test JOIN crash x ON x.id = a.crash \
     LEFT JOIN host h ON h.id = a.host WHERE l.branch = ?1 ORDER BY l.position DESC, a.test, a.n";
 
-/// A cache of names: each name is read once.
-struct NameTable<'a> {
+/// A cache of names: each name is read and parsed once.
+struct NameTable<'a, T> {
     select: CachedStatement<'a>,
-    known: HashMap<i64, Option<Box<str>>>,
+    known: HashMap<i64, Option<T>>,
 }
 
-impl<'a> NameTable<'a> {
+impl<'a, T: std::str::FromStr + Clone> NameTable<'a, T> {
     fn new(connection: &'a Connection, select: &str) -> Result<Self> {
         Ok(Self { select: connection.prepare_cached(select)?, known: HashMap::new() })
     }
 
-    fn get(&mut self, id: Option<i64>) -> Result<Option<&str>> {
+    fn get(&mut self, id: Option<i64>) -> Result<Option<T>> {
         let Some(id) = id else { return Ok(None) };
-        if !self.known.contains_key(&id) {
-            let name = self.select.query_row([id], |row| row.get(0)).optional()?;
-            self.known.insert(id, name);
+        if let Some(name) = self.known.get(&id) {
+            return Ok(name.clone());
         }
-        Ok(self.known.get(&id).and_then(Option::as_deref))
-    }
-
-    fn parsed<T: std::str::FromStr>(&mut self, id: Option<i64>) -> Result<Option<T>> {
-        Ok(self.get(id)?.and_then(|name| name.parse().ok()))
+        let name =
+            self.select.query_row([id], |row| Ok(row.get_ref(0)?.as_str()?.parse().ok())).optional()?;
+        Ok(self.known.entry(id).or_insert(name.flatten()).clone())
     }
 }
 
 /// The names that attempts refer to.
 struct Names<'a> {
-    crash: NameTable<'a>,
-    host: NameTable<'a>,
-    kernel: NameTable<'a>,
-    image: NameTable<'a>,
+    crash: NameTable<'a, String>,
+    host: NameTable<'a, HostName>,
+    kernel: NameTable<'a, KernelId>,
+    image: NameTable<'a, String>,
 }
 
 impl<'a> Names<'a> {
@@ -83,11 +80,11 @@ fn attempt(row: &Row<'_>, names: &mut Names<'_>) -> Result<(bool, Attempt)> {
         started: row.get(3)?,
         duration: duration(row, 4)?,
         reason: row.get(5)?,
-        crash: names.crash.get(row.get(6)?)?.map(str::to_owned),
-        host: names.host.parsed(row.get(7)?)?,
+        crash: names.crash.get(row.get(6)?)?,
+        host: names.host.get(row.get(7)?)?,
         slot: row.get(8)?,
-        kernel: names.kernel.parsed(row.get(9)?)?,
-        image_hash: names.image.get(row.get(10)?)?.map(str::to_owned),
+        kernel: names.kernel.get(row.get(9)?)?,
+        image_hash: names.image.get(row.get(10)?)?,
         log_bytes: number(row, 11)?,
         full_log_bytes: number(row, 12)?,
     };
@@ -115,34 +112,32 @@ fn branch_id(connection: &Connection, at: &BranchRef) -> Result<Option<i64>> {
     connection.prepare_cached(BRANCH)?.query_row(names, |row| row.get(0)).optional()
 }
 
-/// One test at the commits of a branch that have results here; `None` in the map if a commit has none of the test.
-/// `None` if the branch is not in the database.
-pub fn history(
-    connection: &Connection,
-    at: &BranchRef,
-    key: &ResultKey,
-) -> Result<Option<HashMap<CommitId, Option<TestEntry>>>> {
+/// One test at a commit, by the id of the commit.
+pub type StoredHistory = Vec<(Box<str>, Option<TestEntry>)>;
+
+/// One test at the commits of a branch that have results here, newest first. `None` if the branch is not in the
+/// database.
+pub fn history(connection: &Connection, at: &BranchRef, key: &ResultKey) -> Result<Option<StoredHistory>> {
     let Some(branch) = branch_id(connection, at)? else { return Ok(None) };
-    let mut commits = HashMap::new();
+    let (mut history, mut rows_of) = (Vec::new(), HashMap::new());
     let mut select = connection.prepare_cached(COMMITS)?;
     let mut rows = select.query([branch])?;
     while let Some(row) = rows.next()? {
-        if let Ok(commit) = row.get_ref(1)?.as_str()?.parse::<CommitId>() {
-            commits.insert(row.get::<_, i64>(0)?, (commit, None));
-        }
+        rows_of.insert(row.get::<_, i64>(0)?, history.len());
+        history.push((row.get_ref(1)?.as_str()?.into(), None));
     }
     if let Some(test) = test_id(connection, key)? {
         let mut names = Names::new(connection)?;
         let mut select = connection.prepare_cached(HISTORY)?;
         let mut rows = select.query([test])?;
         while let Some(row) = rows.next()? {
-            if let Some((_, entry)) = commits.get_mut(&row.get(13)?) {
+            if let Some(at) = rows_of.get(&row.get(13)?) {
                 let (decisive, attempt) = attempt(row, &mut names)?;
-                add(entry, key, decisive, attempt);
+                add(&mut history[*at].1, key, decisive, attempt);
             }
         }
     }
-    Ok(Some(commits.into_values().collect()))
+    Ok(Some(history))
 }
 
 /// One test at one commit. `None` if the commit has no results here, `Some(None)` if it has none of the test.

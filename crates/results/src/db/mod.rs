@@ -76,7 +76,7 @@ impl Database {
         connection
             .execute_batch(&format!(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; \
-                 PRAGMA cache_size = -32768; PRAGMA journal_size_limit = {WAL_LIMIT};"
+                 PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 16384; PRAGMA journal_size_limit = {WAL_LIMIT};"
             ))
             .map_err(error("open"))?;
         if interrupted && version > 0 {

@@ -323,12 +323,12 @@ fn retention(config: Option<&Path>, args: &RetentionArgs) -> Result<()> {
     let (config, broken) = config::load_lenient(&config::find(config)?)?;
     let wait = if args.now { 0 } else { retention::WAIT_S };
     let mut report = if args.dry_run {
-        retention::preview(&config.output_dir, config.keep_results_commits, wait)?
+        retention::preview(&config.top.output_dir, config.top.keep_results_commits, wait)?
     } else {
         let run = async {
-            let tuning = Tuning { compat_tree: config.compat_tree, ..Tuning::default() };
-            let writer = results::Writer::open_with(&config.output_dir, tuning)?;
-            let plan = retention::once(&writer, config.keep_results_commits, wait).await?;
+            let tuning = Tuning { compat_tree: config.top.compat_tree, ..Tuning::default() };
+            let writer = results::Writer::open_with(&config.top.output_dir, tuning)?;
+            let plan = retention::once(&writer, config.top.keep_results_commits, wait).await?;
             writer.close().await?;
             Ok::<_, results::Error>(plan)
         };
@@ -338,14 +338,14 @@ fn retention(config: Option<&Path>, args: &RetentionArgs) -> Result<()> {
         retention::Report::done(&plan)
     };
     if broken.is_empty() {
-        report.unconfigured = unlist::unconfigured(&config, &results::Reader::open(&config.output_dir)?)?;
+        report.unconfigured = unlist::unconfigured(&config, &results::Reader::open(&config.top.output_dir)?)?;
     }
     if args.json { print_json(&report) } else { print(&report.to_string()) }
 }
 
 fn export_tree(config: Option<&Path>, args: &ExportTreeArgs) -> Result<()> {
     let (config, _) = config::load_lenient(&config::find(config)?)?;
-    let reader = results::Reader::open(&config.output_dir)?;
+    let reader = results::Reader::open(&config.top.output_dir)?;
     let commits = args.commits.iter().map(|prefix| resolve(&reader, prefix)).collect::<Result<Vec<_>>>()?;
     let exported = results::export_tree(&reader, &args.dir, &commits)?;
     let results::Exported { commits, tests, files } = exported;
@@ -366,14 +366,18 @@ fn resolve(reader: &results::Reader, prefix: &str) -> Result<model::CommitId> {
 
 fn backup(config: Option<&Path>, args: &BackupArgs) -> Result<()> {
     let (config, _) = config::load_lenient(&config::find(config)?)?;
-    results::backup(&config.output_dir, &args.file)?;
-    print(&format!("{} is a copy of the database of {}\n", args.file.display(), config.output_dir.display()))
+    results::backup(&config.top.output_dir, &args.file)?;
+    print(&format!(
+        "{} is a copy of the database of {}\n",
+        args.file.display(),
+        config.top.output_dir.display()
+    ))
 }
 
 fn audit(config: Option<&Path>, args: &AuditArgs) -> Result<()> {
     log_to_stderr("warn", None, LogFormat::Text);
     let (config, _) = config::load_lenient(&config::find(config)?)?;
-    let (entries, invalid) = AuditLog::of(&config.output_dir)
+    let (entries, invalid) = AuditLog::of(&config.top.output_dir)
         .read(args.number)
         .context("only the daemon's user can read the audit log")?;
     if invalid > 0 {
@@ -394,7 +398,11 @@ fn unlist(config: Option<&Path>, args: UnlistArgs) -> Result<()> {
     let message = if args.dry_run {
         format!("would drop {going}\n")
     } else {
-        match runtime()?.block_on(unlist::unlist(&config.output_dir, config.compat_tree, args.branch))? {
+        match runtime()?.block_on(unlist::unlist(
+            &config.top.output_dir,
+            config.top.compat_tree,
+            args.branch,
+        ))? {
             Unlisted::Now => format!("dropped {going}\n"),
             Unlisted::Requested => format!("requested; the running ci-daemon drops {going}\n"),
         }

@@ -131,7 +131,8 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     let mut signals = Signals::listen()?;
     let fetch_signal = listen(SignalKind::user_defined1())?;
     let mut fetch_loop = FetchLoop::new(&options.config, &listing_store())?;
-    let writer = open(&fetch_loop.config().output_dir.clone(), fetch_loop.config().compat_tree).await?;
+    let writer =
+        open(&fetch_loop.config().top.output_dir.clone(), fetch_loop.config().top.compat_tree).await?;
     let identity = Identity { started: now(), pid: std::process::id() };
     let output_dir = writer.output_dir().display();
     tracing::info!(config = %options.config.display(), %output_dir, "ci-daemon starts");
@@ -271,7 +272,7 @@ impl<'a> Parts<'a> {
         views: mpsc::Receiver<View>,
     ) -> (Self, Inbox) {
         let choir = Choir::new(ChoirConfig {
-            window: first.config.window,
+            window: first.config.top.window,
             abort_grace: ABORT_GRACE,
             logs: Some(LogConfig::new(writer.output_dir().join(crate::LOGS))),
             ..ChoirConfig::default()
@@ -336,7 +337,7 @@ impl<'a> Parts<'a> {
                     changed = false;
                 }
                 _ = retention.tick() => if remover.as_ref().is_none_or(JoinHandle::is_finished) {
-                    let keep = self.farm.view().config.keep_results_commits;
+                    let keep = self.farm.view().config.top.keep_results_commits;
                     remover = Some(tokio::spawn(retention::pass(self.publisher.writer().clone(), keep)));
                     measuring = Some(self.measure());
                 },
@@ -383,7 +384,7 @@ impl<'a> Parts<'a> {
 
     async fn view_once(&mut self, mut view: View) {
         self.executors.take_view(&view);
-        if let Err(error) = self.publisher.writer().set_compat_tree(view.config.compat_tree) {
+        if let Err(error) = self.publisher.writer().set_compat_tree(view.config.top.compat_tree) {
             tracing::error!("{error}");
         }
         self.publisher.list_branches(&view).await;

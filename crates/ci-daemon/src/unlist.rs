@@ -89,7 +89,7 @@ pub fn check(config: &Config, wanted: &BranchRef) -> Result<Unconfigured, Unlist
     if config.branch(wanted).is_some() {
         return Err(UnlistError::Configured(wanted.clone()));
     }
-    let unconfigured = unconfigured(config, &Reader::open(&config.output_dir)?)?;
+    let unconfigured = unconfigured(config, &Reader::open(&config.top.output_dir)?)?;
     match unconfigured.iter().find(|of| of.branch == *wanted) {
         Some(found) => Ok(found.clone()),
         None => Err(UnlistError::Unknown { branch: wanted.clone(), unconfigured }),

@@ -147,8 +147,9 @@ fn site(arguments: &ResultsArguments) -> anyhow::Result<Site> {
         tracing::warn!("{problem}");
     }
     let tests = config.all_branches().flat_map(|branch| config.tests_of(branch)).cloned().collect();
-    let dir = arguments.output_dir.as_ref().unwrap_or(&config.output_dir);
-    let public = config.ci_url.as_deref().map(|url| PublicAddress::from_url(url, ROOTS)).unwrap_or_default();
+    let dir = arguments.output_dir.as_ref().unwrap_or(&config.top.output_dir);
+    let public =
+        config.top.ci_url.as_deref().map(|url| PublicAddress::from_url(url, ROOTS)).unwrap_or_default();
     Ok(Site::new(Reader::open(dir)?, tests).published_at(public))
 }
 

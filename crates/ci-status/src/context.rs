@@ -64,13 +64,13 @@ impl Context {
             }
             (Err(error), _) => return Err(error.into()),
         };
-        let published = config.ci_url.as_deref().or(location.fallback);
-        let user = given.or(config.user);
-        let use_remote = location.remote.is_some() || (!location.local && !config.output_dir.is_dir());
+        let published = config.top.ci_url.as_deref().or(location.fallback);
+        let user = given.or(config.top.user);
+        let use_remote = location.remote.is_some() || (!location.local && !config.top.output_dir.is_dir());
         match published {
             Some(url) if use_remote => Ok(context(remote(url, location)?, user)),
             None if location.remote.is_some() => Err(Problem::NoAddress),
-            _ => Ok(context(Arc::new(Local::open(&config.output_dir)?), user)),
+            _ => Ok(context(Arc::new(Local::open(&config.top.output_dir)?), user)),
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use model::{BranchRef, GroupName, HostName, RepoName, TestPath, TrustScope, UserName};
+use model::{BranchRef, GroupName, HostName, RepoName, TestPath, UserName};
 
 use crate::branch::Branch;
 use crate::group::TestGroup;
 use crate::hook::Hook;
 use crate::host::Host;
 use crate::image::Images;
+use crate::top::Top;
 use crate::users::UserLimits;
 
 /// The complete, validated configuration of a farm.
@@ -18,50 +18,14 @@ use crate::users::UserLimits;
 pub struct Config {
     /// The files that it was read from, the main file first.
     pub files: Vec<PathBuf>,
-    /// The kernel repository that the daemon fetches into and builds from.
-    pub linux_repo: PathBuf,
-    /// The directory of the results.
-    pub output_dir: PathBuf,
-    /// The checkout with the test files in `tests/`.
-    pub ktest_dir: PathBuf,
-    /// The URL at which the results are published.
-    pub ci_url: Option<String>,
-    /// The host of the daemon and the results.
-    pub ci_host: Option<String>,
-    /// For clients of the previous system: the name of the remote, in a checkout, that has the farm's branches.
-    pub ci_remote: Option<String>,
-    /// The owner of the branches in the main file.
-    pub user: Option<UserName>,
-    /// The directory of the users' files.
-    pub users_dir: Option<PathBuf>,
-    /// The interval between fetch cycles.
-    pub poll: Duration,
-    /// The number of jobs that are submitted to the scheduler at a time.
-    pub window: usize,
-    /// The maximum expected test time of a batch.
-    pub subtest_duration_max: Duration,
-    /// The expected duration of a subtest without history.
-    pub subtest_duration_def: Duration,
-    /// The number of commits per branch for which results are kept.
-    pub keep_results_commits: usize,
-    /// The number of newest commits of each branch that have a directory per test, for clients that read files.
-    pub compat_tree: usize,
-    /// The number of retries after a failure, to find flaky subtests.
-    pub confirm_failures: u32,
-    /// How branches are grouped to share objects, compiler caches and kernels.
-    pub trust: TrustScope,
-    /// One in this number of kernels is built again from scratch and compared; 0 disables this.
-    pub verify_builds: u32,
+    /// The top-level settings of the main file.
+    pub top: Top,
     /// The daemon's listener for push notifications, if enabled.
     pub hook: Option<Hook>,
-    /// Kernel options with a requirement that may stay unmet, without `CONFIG_`.
-    pub tolerate: Vec<String>,
     /// Repositories other than `linux`. An entry `linux` overrides `linux_repo`.
     pub repos: BTreeMap<RepoName, PathBuf>,
     /// Root images that test groups name.
     pub images: Images,
-    /// The niceness of each user, -100 to 100; see [`Config::weight`].
-    pub user_nice: BTreeMap<UserName, i64>,
     /// The test groups of the main file, for the branches of all users.
     pub test_groups: BTreeMap<GroupName, TestGroup>,
     /// The test groups of the users' files, by user.
@@ -109,7 +73,7 @@ impl Config {
     #[must_use]
     pub fn repo(&self, name: &RepoName) -> Option<&Path> {
         let own = self.repos.get(name).map(PathBuf::as_path);
-        own.or_else(|| name.is_linux().then_some(self.linux_repo.as_path()))
+        own.or_else(|| name.is_linux().then_some(self.top.linux_repo.as_path()))
     }
 
     /// The maximum number of workers that run batches of a user at the same time. The owner of the main file has no
@@ -122,13 +86,13 @@ impl Config {
     /// Whether the limits of `[users]` apply to a user. They apply to all users except the owner of the main file.
     #[must_use]
     pub fn has_limits(&self, user: &UserName) -> bool {
-        self.user.as_ref() != Some(user)
+        self.top.user.as_ref() != Some(user)
     }
 
     /// The fair-share weight of a user: 1, divided by 1.25 for each step of `user_nice`, similar to nice(2).
     #[must_use]
     pub fn weight(&self, user: &UserName) -> f64 {
-        let nice = self.user_nice.get(user).copied().unwrap_or(0);
+        let nice = self.top.user_nice.get(user).copied().unwrap_or(0);
         1.25_f64.powi(i32::try_from(-nice).unwrap_or(0))
     }
 

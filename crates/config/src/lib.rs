@@ -37,5 +37,5 @@ pub use image::{ImageError, Images};
 pub use load::{load, load_lenient};
 pub use nearest::Hint;
 pub use repo::RepoError;
-pub use top::{TimeError, TopError, parse_time};
+pub use top::{TimeError, Top, TopError, parse_time};
 pub use users::{RemoteHost, RemotePattern, UserLimitError, UserLimits, host_and_port, is_public};

@@ -1,6 +1,6 @@
 //! Loads a [`Config`] from files: the main file, then one file per user.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fsx::untrusted::{Dir, UntrustedError};
@@ -73,9 +73,9 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 pub fn load_lenient(path: &Path) -> Result<(Config, Vec<ConfigError>), ConfigError> {
     let mut config = main_file(path)?;
     let mut problems = Vec::new();
-    let Some(dir) = config.users_dir.clone() else { return Ok((config, problems)) };
+    let Some(dir) = config.top.users_dir.clone() else { return Ok((config, problems)) };
     let mut files: BTreeMap<UserName, PathBuf> =
-        config.user.iter().map(|user| (user.clone(), path.into())).collect();
+        config.top.user.iter().map(|user| (user.clone(), path.into())).collect();
     let (users_dir, listing) = match user_files(&dir) {
         Ok(found) => found,
         Err(error) => {
@@ -143,35 +143,35 @@ fn main_file(path: &Path) -> Result<Config, ConfigError> {
 fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
     let paths = Paths::of(path);
     let section = Section::new(tree, "", KEYS)?;
-    let mut config = top::read(&section, &paths)?;
-    config.files.push(path.into());
+    let top = top::read(&section, &paths)?;
     let part = |keys: &[&'static str]| section.get_any(keys).map(|found| found.map(|(_, node)| node));
-    if let Some(node) = part(&["repo", "repos"])? {
-        config.repos = repo::read(node, &paths)?;
-    }
-    if let Some(node) = part(&["host", "hosts", "executors"])? {
-        config.hosts = host::read(node, &paths)?;
-    }
-    config.hook = section.get("hook").map(|node| hook::read(node, &paths)).transpose()?;
+    let repos =
+        part(&["repo", "repos"])?.map(|node| repo::read(node, &paths)).transpose()?.unwrap_or_default();
+    let hosts = part(&["host", "hosts", "executors"])?.map(|node| host::read(node, &paths)).transpose()?;
+    let hook = section.get("hook").map(|node| hook::read(node, &paths)).transpose()?;
     let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
-    if let Some(node) = section.get("image") {
-        config.images = image::read(node)?;
-    }
-    config.test_groups = group::resolve(&raw, &BTreeMap::new(), &config.images)?;
-    if let Some(node) = section.get("users") {
-        config.users = users::read(node)?;
-    }
+    let images = section.get("image").map(image::read).transpose()?.unwrap_or_default();
+    let test_groups = group::resolve(&raw, &BTreeMap::new(), &images)?;
+    let users = section.get("users").map(users::read).transpose()?.unwrap_or_default();
+    let mut branches = BTreeMap::new();
     if let Some(node) = part(&["branch", "branches"])? {
-        let user = config.user.as_ref().ok_or_else(|| node.fault(TopError::NoUser))?;
-        let known = KnownNames {
-            groups: config.test_groups.keys().collect(),
-            repos: config.repos.keys().collect(),
-            paths: &paths,
-            limits: None,
-        };
-        config.branches = branch::read(node, user, &known)?;
+        let user = top.user.as_ref().ok_or_else(|| node.fault(TopError::NoUser))?;
+        let (groups, repos) = (test_groups.keys().collect(), repos.keys().collect());
+        branches = branch::read(node, user, &KnownNames { groups, repos, paths: &paths, limits: None })?;
     }
-    Ok(config)
+    Ok(Config {
+        files: vec![path.into()],
+        top,
+        hook,
+        repos,
+        images,
+        test_groups,
+        user_groups: BTreeMap::new(),
+        branches,
+        broken_users: BTreeSet::new(),
+        users,
+        hosts: hosts.unwrap_or_default(),
+    })
 }
 
 type UserParts = (BTreeMap<GroupName, TestGroup>, BTreeMap<BranchRef, Branch>);

@@ -1,16 +1,14 @@
 //! The top-level settings of the main file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use model::{NameError, TrustScope, UserName};
 
-use crate::config::Config;
 use crate::fault::{Fault, Problem};
-use crate::image::Images;
 use crate::node::{Node, Section, Value};
 use crate::paths::Paths;
-use crate::users::UserLimits;
 
 /// An invalid top-level setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,8 +40,51 @@ pub enum TopError {
 
 impl crate::fault::SectionError for TopError {}
 
-/// Reads the settings. The tables of the configuration remain empty.
-pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Config, Fault> {
+/// The top-level settings of the main file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Top {
+    /// The kernel repository that the daemon fetches into and builds from.
+    pub linux_repo: PathBuf,
+    /// The directory of the results.
+    pub output_dir: PathBuf,
+    /// The checkout with the test files in `tests/`.
+    pub ktest_dir: PathBuf,
+    /// The URL at which the results are published.
+    pub ci_url: Option<String>,
+    /// The host of the daemon and the results.
+    pub ci_host: Option<String>,
+    /// For clients of the previous system: the name of the remote, in a checkout, that has the farm's branches.
+    pub ci_remote: Option<String>,
+    /// The owner of the branches in the main file.
+    pub user: Option<UserName>,
+    /// The directory of the users' files.
+    pub users_dir: Option<PathBuf>,
+    /// The interval between fetch cycles.
+    pub poll: Duration,
+    /// The number of jobs that are submitted to the scheduler at a time.
+    pub window: usize,
+    /// The maximum expected test time of a batch.
+    pub subtest_duration_max: Duration,
+    /// The expected duration of a subtest without history.
+    pub subtest_duration_def: Duration,
+    /// The number of commits per branch for which results are kept.
+    pub keep_results_commits: usize,
+    /// The number of newest commits of each branch that have a directory per test, for clients that read files.
+    pub compat_tree: usize,
+    /// The number of retries after a failure, to find flaky subtests.
+    pub confirm_failures: u32,
+    /// How branches are grouped to share objects, compiler caches and kernels.
+    pub trust: TrustScope,
+    /// One in this number of kernels is built again from scratch and compared; 0 disables this.
+    pub verify_builds: u32,
+    /// Kernel options with a requirement that may stay unmet, without `CONFIG_`.
+    pub tolerate: Vec<String>,
+    /// The niceness of each user, -100 to 100; see [`Config::weight`].
+    pub user_nice: BTreeMap<UserName, i64>,
+}
+
+/// Reads the settings.
+pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Top, Fault> {
     let path = |key: &'static str| paths.resolve(key, section.need(key)?);
     let text = |key: &'static str| section.get(key).map(|node| node.str(key).map(str::to_owned)).transpose();
     let time = |key: &'static str, default: u64| match section.get(key) {
@@ -59,8 +100,7 @@ pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Config, Fault
     }
     // The previous system clones the test files from there; here they are in ktest_dir.
     text("ktest_url")?;
-    let config = Config {
-        files: Vec::new(),
+    let top = Top {
         linux_repo: path("linux_repo")?,
         output_dir: path("output_dir")?,
         ktest_dir: path("ktest_dir")?,
@@ -89,22 +129,13 @@ pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Config, Fault
             .map(|n| u32::try_from(n).unwrap_or(50))?,
         tolerate: section.get("tolerate").map(options).transpose()?.unwrap_or_default(),
         user_nice: section.get("user_nice").map(niceness).transpose()?.unwrap_or_default(),
-        hook: None,
-        repos: BTreeMap::new(),
-        images: Images::new(),
-        test_groups: BTreeMap::new(),
-        user_groups: BTreeMap::new(),
-        branches: BTreeMap::new(),
-        broken_users: BTreeSet::new(),
-        users: UserLimits::default(),
-        hosts: BTreeMap::new(),
     };
-    if config.subtest_duration_def > config.subtest_duration_max {
-        let (def, max) = (config.subtest_duration_def.as_secs(), config.subtest_duration_max.as_secs());
+    if top.subtest_duration_def > top.subtest_duration_max {
+        let (def, max) = (top.subtest_duration_def.as_secs(), top.subtest_duration_max.as_secs());
         let at = section.get("subtest_duration_def").or_else(|| section.get("subtest_duration_max"));
         return Err(at.unwrap_or(section.node()).fault(TopError::Durations { def, max }));
     }
-    Ok(config)
+    Ok(top)
 }
 
 fn url(node: &Node) -> Result<String, Fault> {

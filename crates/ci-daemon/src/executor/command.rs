@@ -71,11 +71,11 @@ pub fn tools(view: &View, ktest: &Path) -> Tools {
         built.flat_map(|group| group.tests.iter().filter(move |test| listed(group, test))).collect();
     Tools {
         ktest: ktest.into(),
-        linux_repo: config.linux_repo.clone(),
-        ktest_dir: config.ktest_dir.clone(),
-        trust: config.trust,
-        verify_builds: config.verify_builds,
-        tolerate: config.tolerate.clone(),
+        linux_repo: config.top.linux_repo.clone(),
+        ktest_dir: config.top.ktest_dir.clone(),
+        trust: config.top.trust,
+        verify_builds: config.top.verify_builds,
+        tolerate: config.top.tolerate.clone(),
         repos: config.repos.clone(),
         images: config.images.clone(),
         merge: merge.into_iter().cloned().collect(),

@@ -70,7 +70,7 @@ impl ExecutorPool {
         let kind = config.hosts.get(&host).map_or(HostKind::Local, |host| host.kind);
         let tags = arch.map(|arch| ("arch".to_owned(), arch.to_string())).into_iter();
         let tags = tags.chain([("kind".to_owned(), kind.to_string())]).collect();
-        let budget = config.subtest_duration_max;
+        let budget = config.top.subtest_duration_max;
         let work = self.writer.output_dir().join(crate::WORK).join(format!("{host}-{slot}"));
         let spec = ExecutorSpec { host: host.to_string(), tags, budget, ..ExecutorSpec::new(&name) };
         let (tools, writer) = (self.tools.subscribe(), self.writer.clone());

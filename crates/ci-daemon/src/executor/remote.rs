@@ -18,7 +18,7 @@ pub fn host_commands(config: &Config, node: &str) -> HostCommands {
 
 /// A name that distinguishes the slots of this daemon on a host from those of other daemons.
 fn farm_name(config: &Config, node: &str) -> String {
-    let text = format!("{node} {}", config.output_dir.display());
+    let text = format!("{node} {}", config.top.output_dir.display());
     fsx::digest::sha256_hex(text)[..8].to_owned()
 }
 

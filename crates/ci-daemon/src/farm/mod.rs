@@ -118,7 +118,7 @@ impl Farm {
         Self {
             identity,
             output_dir,
-            window: Window::new(view.config.window),
+            window: Window::new(view.config.top.window),
             choir,
             verdicts,
             batches: BTreeMap::new(),
@@ -152,7 +152,7 @@ impl Farm {
     /// Replans. Pending jobs that are no longer among the first are taken back.
     fn replan(&mut self, history: HashMap<model::ResultKey, History>) {
         let input = plan::from_view::input(&self.view, history);
-        self.window.update(&input, self.view.config.window);
+        self.window.update(&input, self.view.config.top.window);
         let mut pending = HashMap::new();
         self.choir.remove_where(|job| {
             if job.payload.purpose == Purpose::First {
@@ -263,7 +263,7 @@ impl Farm {
                 self.batches.remove(&executor);
             }
             ExecutorEvent::Verdict { job, verdict: Verdict::Failed { .. }, .. } => {
-                let run = self.reruns.confirm(&job, self.view.config.confirm_failures);
+                let run = self.reruns.confirm(&job, self.view.config.top.confirm_failures);
                 self.submit(run);
             }
             ExecutorEvent::CachedBuildDiffers(alarm) => {
@@ -318,7 +318,7 @@ impl Farm {
     /// Retries failures that an earlier daemon recorded and did not confirm.
     fn confirm_left(&mut self, left: &[JobRef]) {
         let input = plan::from_view::input(&self.view, HashMap::new());
-        let times = self.view.config.confirm_failures;
+        let times = self.view.config.top.confirm_failures;
         for job in left.iter().filter_map(|job| plan::find(&input, job)) {
             let run = self.reruns.confirm(&Arc::new(job), times);
             self.submit(run);

@@ -40,8 +40,8 @@ impl Farm {
         let config = &self.view.config;
         let mut problems: Vec<String> = self.alarms.iter().cloned().collect();
         problems.extend(self.view.problems.iter().cloned());
-        if config.output_dir != self.output_dir {
-            let dir = config.output_dir.display();
+        if config.top.output_dir != self.output_dir {
+            let dir = config.top.output_dir.display();
             problems.push(format!("output_dir = {dir} takes effect when the daemon restarts"));
         }
         problems.extend(placement::unserved(config));

@@ -38,7 +38,7 @@ pub fn input(view: &View, history: HashMap<ResultKey, History>) -> Input {
         branches,
         listings: view.listings.clone(),
         history,
-        default_cost: view.config.subtest_duration_def,
+        default_cost: view.config.top.subtest_duration_def,
     }
 }
 

@@ -58,14 +58,14 @@ impl Report {
             base: branch.base.as_ref().map(ToString::to_string),
         };
         let mut problems = placement::unserved(config);
-        for (path, key) in [(&config.linux_repo, "linux_repo"), (&config.ktest_dir, "ktest_dir")] {
+        for (path, key) in [(&config.top.linux_repo, "linux_repo"), (&config.top.ktest_dir, "ktest_dir")] {
             if !path.is_dir() {
                 problems.push(format!("{key}: {}: no such directory", path.display()));
             }
         }
         let mut missing: Vec<String> = Vec::new();
         for test in config.all_branches().flat_map(|branch| config.tests_of(branch)) {
-            let file = config.ktest_dir.join("tests").join(test.file());
+            let file = config.top.ktest_dir.join("tests").join(test.file());
             if !file.is_file() {
                 missing.push(format!("{}: no such test file", file.display()));
             }
@@ -75,7 +75,7 @@ impl Report {
         problems.extend(missing);
         Self {
             files: config.files.iter().map(|file| file.display().to_string()).collect(),
-            output_dir: config.output_dir.display().to_string(),
+            output_dir: config.top.output_dir.display().to_string(),
             branches: config.all_branches().map(branch).collect(),
             slots: placement::slots(config).len(),
             problems,
@@ -116,7 +116,7 @@ struct DryRun {
 async fn dry_run(config: &Path) -> Result<DryRun, ConfigError> {
     let mut fetch_loop = FetchLoop::new(config, &listing_store())?;
     let view = fetch_loop.cycle_once(FETCH_WAIT).await;
-    let reader = Reader::open(&view.config.output_dir).ok();
+    let reader = Reader::open(&view.config.top.output_dir).ok();
     let durations = reader.as_ref().and_then(|reader| reader.durations().ok()).unwrap_or_default();
     let history = durations.into_iter().map(|of| (of.test.clone(), History::from(&of)));
     let input = from_view::input(&view, history.collect());
@@ -182,8 +182,8 @@ pub async fn simulate(config: &Path, options: &SimulationOptions) -> anyhow::Res
     for slots in std::iter::once(now).chain(more) {
         let farm = simulate::SimulatedFarm {
             slots,
-            window: config.window,
-            budget: config.subtest_duration_max,
+            window: config.top.window,
+            budget: config.top.subtest_duration_max,
             boot: options.boot,
             build: options.build,
             all: options.all,

@@ -119,7 +119,7 @@ impl Watcher {
                 continue;
             };
             let tested = config.groups_of(&branch).map(|group| group.max_commits as usize).max().unwrap_or(0);
-            let most = tested.max(config.keep_results_commits);
+            let most = tested.max(config.top.keep_results_commits);
             let fetched_before = self.branches.contains_key(&name);
             let repo = config.repo(&branch.repo).map(PathBuf::from);
             let fetch = self.fetches.spawn(async move {

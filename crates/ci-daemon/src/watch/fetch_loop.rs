@@ -54,7 +54,7 @@ impl FetchLoop {
     /// Reads the configuration, and the listings of an earlier run from `store` in the output directory.
     pub fn new(config: &Path, store: &Path) -> Result<Self, ConfigError> {
         let settings = Settings::load(config)?;
-        let store = settings.config().output_dir.join(store);
+        let store = settings.config().top.output_dir.join(store);
         Ok(Self { settings, watcher: Watcher::default(), listings: Listings::load(&store) })
     }
 
@@ -84,7 +84,7 @@ impl FetchLoop {
 
     async fn view(&mut self) -> View {
         let config = self.settings.config().clone();
-        self.listings.refresh(&config.ktest_dir, &wanted(&config), now()).await;
+        self.listings.refresh(&config.top.ktest_dir, &wanted(&config), now()).await;
         let mut problems = self.settings.problems().to_vec();
         problems.extend(self.listings.problems());
         View {
@@ -107,7 +107,7 @@ impl FetchLoop {
             if views.send(view).await.is_err() {
                 return;
             }
-            let next = tokio::time::sleep(config.poll);
+            let next = tokio::time::sleep(config.top.poll);
             tokio::pin!(next);
             loop {
                 tokio::select! {

@@ -96,11 +96,11 @@ impl Settings {
     /// The configuration that was read, with the parts of the last one that stay in effect, and the problems of its files.
     fn merge(&self, (config, problems): (Config, Vec<ConfigError>)) -> (Config, Vec<String>) {
         let old = &self.config;
-        let dir = config.users_dir.clone();
+        let dir = config.top.users_dir.clone();
         let is_unread = dir.is_some() && problems.iter().any(|problem| problem.file() == dir.as_deref());
         // Like a mount point without a mounted file system.
         let is_empty = !is_unread && config.files.len() == 1 && has_users(old);
-        let emptied = dir.filter(|dir| is_empty && old.users_dir.as_ref() == Some(dir));
+        let emptied = dir.filter(|dir| is_empty && old.top.users_dir.as_ref() == Some(dir));
         let (broken, all) = (config.broken_users.clone(), is_unread || emptied.is_some());
         let config = keep_users(config, old, |user| all || broken.contains(user));
         let text =
@@ -160,7 +160,7 @@ fn has_users(config: &Config) -> bool {
 /// The consequence of an invalid user's file, given the configuration in effect.
 fn consequence(problem: &ConfigError, in_force: &Config) -> &'static str {
     let file = problem.file();
-    if file.is_some() && file == in_force.users_dir.as_deref() {
+    if file.is_some() && file == in_force.top.users_dir.as_deref() {
         return if has_users(in_force) { ALL_STAY } else { "the branches of its users are not tested" };
     }
     let user = file.and_then(Path::file_stem).and_then(|stem| stem.to_str()?.parse::<UserName>().ok());

@@ -99,7 +99,7 @@ async fn the_database_and_the_published_files_agree() {
     let reader = Reader::open(dir.path()).unwrap();
     let files = published(dir.path());
     assert!(files.0.iter().flatten().flatten().any(|entry| !entry.others.is_empty()));
-    assert_eq!(answers(&reader), files, "beside the writer");
+    assert_eq!(answers(&reader), files, "while a writer has it open");
     let crashes = reader.crashes(&at()).unwrap();
     let crashed = |entry: &&TestEntry| entry.decisive.crash.is_some();
     let expected = files.0.iter().flatten().flatten().filter(crashed).count();

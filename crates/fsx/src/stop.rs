@@ -14,6 +14,9 @@ use tokio::sync::oneshot;
 /// The stack size of the worker thread, which is that of a main thread.
 const STACK: usize = 8 << 20;
 
+/// The interval at which the main thread checks whether the worker has ended without waking it up.
+const CHECK: Duration = Duration::from_secs(1);
+
 /// Runs `work` on a separate thread and returns its result. If `work` has not ended within `grace` after one of these
 /// signals, the process exits with the code that `code` returns for the number of the signal. Call it from the main
 /// thread. Child processes that `work` starts are killed when the process exits.
@@ -24,14 +27,16 @@ pub fn supervise<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (done, ended) = oneshot::channel();
+    let (done, mut ended) = oneshot::channel();
     let worker = std::thread::Builder::new().stack_size(STACK).spawn(move || {
         // The receiver exists until the process exits.
         let _ = done.send(work());
     })?;
     let result = runtime.block_on(async {
         tokio::select! {
-            result = ended => Ok(result),
+            result = &mut ended => Ok(result.ok()),
+            // The system call that wakes up this thread can fail.
+            () = finished(&worker) => Ok(ended.try_recv().ok()),
             number = async {
                 let number = first_signal(kinds).await;
                 tokio::time::sleep(grace).await;
@@ -40,14 +45,21 @@ pub fn supervise<T: Send + 'static>(
         }
     });
     match result {
-        Ok(Ok(result)) => Ok(result),
+        Ok(Some(result)) => Ok(result),
         // It panicked: propagate the panic.
-        Ok(Err(_)) => match worker.join() {
+        Ok(None) => match worker.join() {
             Err(panic) => std::panic::resume_unwind(panic),
             Ok(()) => Err(io::Error::other("the work ended without a result")),
         },
         // No message: the worker may hold the lock of standard error and wait for its reader.
         Err(number) => std::process::exit(code(number).into()),
+    }
+}
+
+/// Returns when the thread has ended.
+async fn finished<T>(thread: &std::thread::JoinHandle<T>) {
+    while !thread.is_finished() {
+        tokio::time::sleep(CHECK).await;
     }
 }
 

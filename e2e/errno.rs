@@ -150,6 +150,12 @@ fn with_fault(call: &str, error: &str, at: usize, argv: &[std::ffi::OsString], l
     (output, occurred)
 }
 
+/// Kills what bubblewrap left of a run. If bwrap is killed right after it has started its child, because `ktest` ended,
+/// the child waits forever for its start.
+fn end_bwrap(out: &Path) {
+    Command::new("pkill").args(["-KILL", "-f"]).arg(out).status().unwrap();
+}
+
 /// Tries every fault and calls `check` after each.
 fn each_fault(
     scene: &Scene,
@@ -165,6 +171,7 @@ fn each_fault(
             for error in errors {
                 let out = tempfile::tempdir_in(scene.dir.path()).unwrap();
                 let (output, hit) = with_fault(call, error, at, &argv(out.path()), &out.path().join("trace"));
+                end_bwrap(out.path());
                 check(out.path(), &output, &format!("{call} {at} fails with {error}"));
                 occurred |= hit;
             }

@@ -4,21 +4,23 @@
 //! the published files are written directly; everything measured goes through [`Writer`] and [`Reader`]. Prints one
 //! `name value unit` per line.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for developers")]
+#![expect(clippy::print_stderr, reason = "a program for developers")]
+
+mod support;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use model::{BranchRef, CommitId, ResultKey, Verdict};
-use results::{Reader, VerdictRecord, Writer};
+use model::{BranchRef, ResultKey};
+use results::{Reader, Writer};
 use rusqlite::{Connection, OpenFlags, params};
+use support::{commit, copy_blobs, key, median, message, millis, record, record_all, report};
 
 /// The commits of the branch that a page lists; the second branch has all commits.
 const LISTED: usize = 500;
 /// The tests of the large commits.
 const LARGE: [usize; 2] = [30_000, 100_000];
-const TASKS: usize = 64;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -36,22 +38,6 @@ fn main() -> Result<()> {
     runtime.block_on(writes(dir.path(), tests))
 }
 
-fn report(name: &str, value: f64, unit: &str) {
-    println!("{name} {value:.3} {unit}");
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
-}
-
-fn commit(number: usize) -> Result<CommitId> {
-    Ok(format!("{number:040x}").parse()?)
-}
-
-fn key(number: usize) -> Result<ResultKey> {
-    Ok(format!("fs.ext4.group{:02}.t{number:04}", number / 100).parse()?)
-}
-
 fn all() -> Result<BranchRef> {
     Ok("u/all".parse()?)
 }
@@ -60,58 +46,17 @@ fn listed() -> Result<BranchRef> {
     Ok("u/listed".parse()?)
 }
 
-fn record(commit: &CommitId, test: usize) -> Result<VerdictRecord> {
-    let verdict = if test.is_multiple_of(10) {
-        Verdict::Failed { reason: "the two files differ".into() }
-    } else {
-        Verdict::Passed
-    };
-    let mut record = VerdictRecord::new(commit.clone(), key(test)?, verdict, Duration::from_millis(1000));
-    record.started = Some(1_700_000_000);
-    record.host = Some(format!("farm{}", test % 4).parse()?);
-    record.slot = Some(u32::try_from(test % 16)?);
-    record.kernel = Some("c".repeat(64).parse()?);
-    Ok(record)
-}
-
-async fn record_all(writer: &Writer, commit: &CommitId, tests: usize) -> Result<Duration> {
-    let start = Instant::now();
-    let tasks: Vec<_> = (0..TASKS)
-        .map(|task| {
-            let (writer, commit) = (writer.clone(), commit.clone());
-            tokio::spawn(async move {
-                for test in (task..tests).step_by(TASKS) {
-                    writer.record(record(&commit, test)?).await?;
-                }
-                anyhow::Ok(())
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await??;
-    }
-    Ok(start.elapsed())
-}
-
 /// One commit through the writer, its copies as rows and files.
 async fn fill(dir: &Path, commits: usize, tests: usize) -> Result<()> {
     let writer = Writer::open(dir)?;
-    let message = |number| format!("ext4: change number {number}\n\nA body of some length.\n");
     let list =
         |first: usize| (first..commits).rev().map(|at| Ok((commit(at)?, message(at)))).collect::<Result<_>>();
     writer.set_branch(&all()?, list(0)?).await?;
     writer.set_branch(&listed()?, list(commits.saturating_sub(LISTED))?).await?;
-    record_all(&writer, &commit(0)?, tests).await?;
+    record_all(&writer, tests, |test| Ok((commit(0)?, test))).await?;
     writer.close().await?;
     rows(&dir.join("results.db"), commits)?;
-    let results = Reader::open(dir)?.commit(&commit(0)?)?.context("no results")?;
-    for number in 1..commits {
-        let mut results = results.clone();
-        results.commit = commit(number)?;
-        let bytes = results::codec::encode_commit(&results, results::codec::Mark::default());
-        std::fs::write(dir.join(format!("{}.capnp", results.commit)), bytes)?;
-    }
-    Ok(())
+    copy_blobs(dir, commits)
 }
 
 fn rows(path: &Path, commits: usize) -> Result<()> {
@@ -149,18 +94,6 @@ fn rows(path: &Path, commits: usize) -> Result<()> {
     }
     database.execute_batch("PRAGMA journal_mode = WAL;")?;
     Ok(())
-}
-
-/// The median of some runs, in ms.
-fn median(mut run: impl FnMut() -> Result<usize>) -> Result<f64> {
-    let mut times = Vec::new();
-    for _ in 0..7 {
-        let start = Instant::now();
-        anyhow::ensure!(run()? > 0, "nothing was read");
-        times.push(start.elapsed());
-    }
-    times.sort_unstable();
-    Ok(millis(times[times.len() / 2]))
 }
 
 fn queries(dir: &Path, commits: usize, tests: usize) -> Result<()> {
@@ -223,12 +156,13 @@ async fn writes(dir: &Path, tests: usize) -> Result<()> {
     anyhow::ensure!(writer.opened().unpublished == 0, "files were missing");
     report(
         "scale_store_10k_verdicts_s",
-        record_all(&writer, &commit(1 << 40)?, 10_000).await?.as_secs_f64(),
+        record_all(&writer, 10_000, |test| Ok((commit(1 << 40)?, test))).await?.as_secs_f64(),
         "s",
     );
     for tests in LARGE {
         let commit = commit((1 << 41) + tests)?;
-        record_all(&writer, &commit, tests).await?;
+        let of = commit.clone();
+        record_all(&writer, tests, move |test| Ok((of.clone(), test))).await?;
         writer.flush().await?;
         let mut acknowledged = Vec::new();
         for test in 0..100 {

@@ -138,7 +138,7 @@ async fn incomplete_packs_of_killed_fetches_are_removed() {
     age("tmp_pack_old", 2);
     age("tmp_idx_old", 2);
     age("tmp_pack_running", 0);
-    age("pack-of-somebody.keep", 2);
+    age("pack-of-a-user.keep", 2);
     let repo = Repo::open(ours.path()).unwrap();
     let missing: Remote = "/nowhere/at/all.git".parse().unwrap();
     let fetched =
@@ -149,7 +149,7 @@ async fn incomplete_packs_of_killed_fetches_are_removed() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     left.sort();
-    assert_eq!(left, ["pack-of-somebody.keep", "tmp_pack_running"]);
+    assert_eq!(left, ["pack-of-a-user.keep", "tmp_pack_running"]);
 }
 
 /// Submodules are not fetched and not checked out, whatever URL they have.

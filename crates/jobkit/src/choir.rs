@@ -174,7 +174,7 @@ impl<P: Send + Clone + 'static> Choir<P> {
         self.inner().with(|state, _| state.dismiss(name, Scheduler::abort_executor))
     }
 
-    /// Shuts down: accepts no more jobs and claims, cancels pending jobs, and waits until all bodies have returned.
+    /// Shuts down: stops accepting jobs and claims, cancels pending jobs, and waits until all bodies have returned.
     /// With [`Drain`](Shutdown::Drain), running batches can finish. With [`Abort`](Shutdown::Abort), they are
     /// cancelled, and bodies that do not return within the grace period are aborted. An abort can follow a drain.
     pub async fn shutdown(&self, how: Shutdown) {

@@ -63,7 +63,7 @@ fn data_after(source: &File, at: u64, length: u64) -> io::Result<(u64, u64)> {
     }
 }
 
-/// Returns `None` if there is no more data or hole.
+/// Returns `None` at the end of the file.
 fn seek(source: &File, to: rustix::fs::SeekFrom) -> io::Result<Option<u64>> {
     match rustix::fs::seek(source, to) {
         Ok(at) => Ok(Some(at)),

@@ -176,7 +176,7 @@ pub fn from_base<'a>(base: &'a CommitId, newest_first: &'a [BranchEntry]) -> Vec
     commits
 }
 
-/// Whether no more results of a commit will follow, according to the daemon's snapshot.
+/// Whether all results of a commit are there, according to the daemon's snapshot.
 #[must_use]
 pub fn is_complete(results: &CommitResults, snapshot: Option<&StatusSnapshot>) -> bool {
     let has_work = snapshot.is_some_and(|snapshot| snapshot.has_work_for(results.commit.as_str()));

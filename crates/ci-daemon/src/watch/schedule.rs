@@ -120,7 +120,7 @@ impl Schedule {
         overdue.any(|(other, _)| host.is_some() && self.hosts.get(other) == host)
     }
 
-    /// Slow fetches keep their permits, so that no more of them run than there are permits. The others release them, up
+    /// Slow fetches keep their permits, so that their number is limited by the permits. The others release them, up
     /// to the limits for fetches without a permit.
     fn has_permit(&self, user: &UserName, kind: Kind, now: Instant, per_user: usize) -> bool {
         let of_user = |branch: &BranchRef| branch.user == *user;

@@ -27,7 +27,7 @@ pub(super) struct Member {
     pub(super) waiting: bool,
     /// Its position among the executors of its profile that are ready for a batch.
     ticket: Option<u64>,
-    /// Whether it was removed and takes no more batches.
+    /// Whether it was removed and no longer takes batches.
     pub(super) leaving: bool,
     /// Whether its body has returned.
     pub(super) gone: bool,

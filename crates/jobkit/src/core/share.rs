@@ -16,7 +16,7 @@ const EXPONENT_MAX: f64 = 100.0;
 
 impl Decay {
     pub(super) fn new(half_life_ms: u64) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "a half-life needs no more than 52 bits")]
+        #[expect(clippy::cast_precision_loss, reason = "a half-life fits in 52 bits")]
         Self { half_life_ms: half_life_ms.max(1) as f64, epoch: 0 }
     }
 

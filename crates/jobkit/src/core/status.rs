@@ -79,7 +79,7 @@ pub struct ExecutorStatus {
     pub failures: u32,
     /// Whether an error of its next batch causes another quarantine.
     pub on_probation: bool,
-    /// Whether it was removed and takes no more batches.
+    /// Whether it was removed and no longer takes batches.
     pub leaving: bool,
     /// The last infrastructure error; cleared when a batch succeeds.
     pub problem: Option<String>,

@@ -112,7 +112,7 @@ pub enum Claim {
     Granted(Grant),
     /// The executor waits; an [`Effect::Granted`] or [`Effect::Dismissed`] follows.
     Waiting,
-    /// The executor gets no more batches.
+    /// The executor no longer gets batches.
     Gone,
 }
 
@@ -121,7 +121,7 @@ pub enum Claim {
 pub enum Effect {
     /// A batch was granted to a waiting executor.
     Granted(Grant),
-    /// A waiting executor gets no more batches.
+    /// A waiting executor no longer gets batches.
     Dismissed(ExecutorId),
     /// Stop the unfinished jobs of a batch.
     CancelBatch(BatchId),

@@ -90,7 +90,7 @@ pub struct Compared<'a> {
     pub now: &'a CommitId,
     /// Older commits, newest first. Skipped and missing tests are compared with the first one, durations with all.
     pub older: &'a [&'a CommitId],
-    /// Whether no more results of the commit will follow; only then can a test be [`Suspicion::Gone`].
+    /// Whether all results of the commit are there; only then can a test be [`Suspicion::Gone`].
     pub complete: bool,
 }
 

@@ -18,7 +18,7 @@ use crate::packs::{Region, packs_of};
 
 /// The number of files that are appended together.
 const GROUP_MAX: usize = 1024;
-/// A pack of this size gets no more files, in bytes.
+/// A pack of this size is full, in bytes.
 const PACK_MAX: u64 = 64 << 20;
 /// The number of packs that stay open.
 const OPEN_MAX: usize = 64;
@@ -58,7 +58,7 @@ pub struct NewFile {
 #[derive(Debug)]
 pub enum PackTask {
     Store(NewFile),
-    /// Remove the packs of commits that the database does not have any more.
+    /// Remove the packs of commits that are no longer in the database.
     Remove(Vec<CommitId>, Reply<()>),
 }
 

@@ -165,7 +165,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Plans the removal of the derived directories of commits that are not among the newest any more.
+    /// Plans the removal of the derived directories of commits that are no longer among the newest.
     fn leave(&mut self, commits: impl Iterator<Item = CommitId>) {
         for commit in commits.filter(|commit| !self.newest.contains_key(commit)).collect::<Vec<_>>() {
             let known = self.directories.get(&commit).map(|directory| directory.state);

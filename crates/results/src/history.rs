@@ -66,7 +66,7 @@ impl Reader {
 
     /// One test at one commit; `None` if it has no result.
     pub fn entry(&self, commit: &CommitId, key: &ResultKey) -> Result<Option<TestEntry>> {
-        if self.running().is_ok_and(|running| !running.contains(commit))
+        if self.running().is_ok_and(|running| !running.is_some_and(|running| running.contains(commit)))
             && let Some(Some(entry)) =
                 self.database.query(|database| db::history::entry(database, commit, key))
         {
@@ -84,7 +84,7 @@ impl Reader {
     /// results is treated as one without results.
     pub fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>> {
         let Some(commits) = self.branch(at)? else { return Ok(None) };
-        let running = self.running().ok();
+        let running = self.running().ok().map(Option::unwrap_or_default);
         let stored = running
             .as_ref()
             .and_then(|_| self.database.query(|database| db::history::history(database, at, key)));

@@ -2,7 +2,7 @@
 //!
 //! Nothing here writes. Each call reads the currently published files; a reader never has to be reopened.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -162,26 +162,24 @@ impl Reader {
         })
     }
 
-    /// The commits with running tests, which only the published files show.
-    pub(crate) fn running(&self) -> Result<HashSet<CommitId>> {
-        let text = files::read_text(&self.layout.running(), files::BLOB_MAX)?.unwrap_or_default();
-        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    /// The commits with running tests, which only the published files show; `None` if no writer recorded them.
+    pub(crate) fn running(&self) -> Result<Option<BTreeSet<CommitId>>> {
+        let text = files::read_text(&self.layout.running(), files::BLOB_MAX)?;
+        Ok(text.map(|text| text.lines().filter_map(|line| line.trim().parse().ok()).collect()))
     }
 
     /// The log of the decisive attempt; `None` if there is none.
     pub fn log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<Option<Log>> {
-        let mut stored = self.stored(commit, key).into_iter();
-        match stored.find(|file| file.decisive && file.name == kind.name()) {
-            Some(file) => Ok(Some(self.packed_log(commit, &file))),
+        match self.find_stored(commit, key, |file| file.decisive && file.name == kind.name()) {
+            Some(file) => Ok(Some(Log::packed(file))),
             None => Log::find(&self.layout, &self.layout.test(commit, key), kind),
         }
     }
 
     /// The compressed artifact `NAME.br` of a test (`crash`, `coverage.info`); `None` if there is none.
     pub fn open_artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Option<Log>> {
-        let mut stored = self.stored(commit, key).into_iter();
-        match stored.find(|file| file.attempt == 0 && file.name == name) {
-            Some(file) => Ok(Some(self.packed_log(commit, &file))),
+        match self.find_stored(commit, key, |file| file.attempt == 0 && file.name == name) {
+            Some(file) => Ok(Some(Log::packed(file))),
             None => Log::artifact(&self.layout, &self.layout.test(commit, key), name),
         }
     }
@@ -194,9 +192,9 @@ impl Reader {
         number: u32,
         kind: LogKind,
     ) -> Result<Option<Log>> {
-        let mut stored = self.stored(commit, &entry.key).into_iter();
-        if let Some(file) = stored.find(|file| file.attempt == number && file.name == kind.name()) {
-            return Ok(Some(self.packed_log(commit, &file)));
+        let is_log = |file: &StoredFile| file.attempt == number && file.name == kind.name();
+        if let Some(file) = self.find_stored(commit, &entry.key, is_log) {
+            return Ok(Some(Log::packed(file)));
         }
         let own = Log::find(&self.layout, &self.layout.attempt(commit, &entry.key, number), kind)?;
         // The log of an earlier decisive attempt stays at its place until that of another one replaces it.
@@ -208,8 +206,15 @@ impl Reader {
         Ok(own)
     }
 
-    fn packed_log(&self, commit: &CommitId, file: &StoredFile) -> Log {
-        Log::packed(file.packed(&self.layout, commit))
+    /// One file of a test in a pack.
+    fn find_stored(
+        &self,
+        commit: &CommitId,
+        key: &ResultKey,
+        is_wanted: impl Fn(&StoredFile) -> bool,
+    ) -> Option<PackedFile> {
+        let file = self.stored(commit, key).into_iter().find(is_wanted)?;
+        Some(file.packed(&self.layout, commit))
     }
 
     /// The files of a test in packs.
@@ -228,8 +233,7 @@ impl Reader {
     /// A file of a test that is in a pack, by its path below the directory of the test (`log.br`).
     #[must_use]
     pub fn packed(&self, commit: &CommitId, key: &ResultKey, path: &str) -> Option<PackedFile> {
-        let mut stored = self.stored(commit, key).into_iter();
-        stored.find(|file| file.path() == path).map(|file| file.packed(&self.layout, commit))
+        self.find_stored(commit, key, |file| file.path() == path)
     }
 
     /// The files of a test that are in packs, with the sizes of their streams.

@@ -179,18 +179,13 @@ impl CommitState {
     /// The running tests.
     #[must_use]
     pub fn running(&self) -> Vec<ResultKey> {
-        let running = |entry: &&TestEntry| entry.decisive.status == Status::InProgress;
-        self.entries.values().filter(running).map(|entry| entry.key.clone()).collect()
+        self.running_entries().map(|entry| entry.key.clone()).collect()
     }
 
     /// The entries of the running tests.
-    #[must_use]
-    pub fn running_entries(&self) -> Vec<TestEntry> {
-        if self.counts.inprogress == 0 {
-            return Vec::new();
-        }
+    pub fn running_entries(&self) -> impl Iterator<Item = &TestEntry> {
         let running = |entry: &&TestEntry| entry.decisive.status == Status::InProgress;
-        self.entries.values().filter(running).cloned().collect()
+        self.entries.values().filter(running).take(self.counts.inprogress as usize)
     }
 
     /// Replaces the entry of a test, or removes it.

@@ -63,6 +63,20 @@ pub struct TestEntry {
 }
 
 impl TestEntry {
+    /// Adds an attempt. If it gives the verdict, it takes the place of the one that did.
+    pub(crate) fn add(&mut self, decisive: bool, attempt: Attempt) {
+        let other = if decisive { std::mem::replace(&mut self.decisive, attempt) } else { attempt };
+        self.others.push(other);
+    }
+
+    /// Adds an attempt to an entry that may not exist yet.
+    pub(crate) fn add_to(entry: &mut Option<Self>, key: &ResultKey, decisive: bool, attempt: Attempt) {
+        match entry {
+            Some(entry) => entry.add(decisive, attempt),
+            None => *entry = Some(Self { key: key.clone(), decisive: attempt, others: Vec::new() }),
+        }
+    }
+
     /// An entry with only a key and a status.
     #[must_use]
     pub fn new(key: ResultKey, status: Status) -> Self {

@@ -209,6 +209,11 @@ async fn a_database_of_version_1_is_migrated() {
     let (new, old) = (dir.path().join("results.db"), dir.path().join("old.db"));
     let database = Connection::open(&old).unwrap();
     database.execute_batch(include_str!("../src/db/schema/1.sql")).unwrap();
+    database
+        .execute_batch(
+            "CREATE VIEW verdict AS SELECT sha, stands FROM attempt JOIN commit_ c ON c.id = commit_",
+        )
+        .unwrap();
     database.execute_batch("DELETE FROM status").unwrap();
     database.execute("ATTACH ?1 AS new", [new.to_str().unwrap()]).unwrap();
     let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";

@@ -2,26 +2,19 @@
 
 use std::collections::HashMap;
 
-use model::{BranchRef, CommitId, HostName, KernelId, ResultKey};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row};
+use model::{BranchRef, CommitId, ResultKey};
+use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::query::{duration, number, status};
-use crate::types::{Attempt, CrashEntry, TestEntry};
-
-/// The columns that [`attempt`] reads.
-macro_rules! columns {
-    () => {
-        "n, decisive, status, started, duration_ms, reason, crash, host, slot, kernel, image, log_bytes, full_log_bytes"
-    };
-}
+use super::attempt::{Names, attempt, columns};
+use crate::types::{CrashEntry, TestEntry};
 
 const HISTORY: &str = concat!(
     "SELECT ",
     columns!(),
-    ", commit_ FROM attempt INDEXED BY attempt_by_test WHERE test = ?1 ORDER BY commit_, n"
+    ", a.commit_ FROM attempt a INDEXED BY attempt_by_test WHERE a.test = ?1 ORDER BY a.commit_, a.n"
 );
 const ENTRY: &str =
-    concat!("SELECT ", columns!(), " FROM attempt WHERE commit_ = ?1 AND test = ?2 ORDER BY n");
+    concat!("SELECT ", columns!(), " FROM attempt a WHERE a.commit_ = ?1 AND a.test = ?2 ORDER BY a.n");
 const BRANCH: &str =
     "SELECT b.id FROM user u JOIN branch b ON b.user = u.id WHERE u.name = ?1 AND b.name = ?2";
 const COMMITS: &str = "SELECT c.id, c.sha FROM branch_commit l CROSS JOIN commit_ c ON c.id = l.commit_ \
@@ -30,77 +23,6 @@ const CRASHES: &str = "SELECT a.n, c.sha, t.key, x.title, a.status, a.decisive, 
     CROSS JOIN attempt a INDEXED BY crash_by_commit ON a.commit_ = l.commit_ AND a.crash IS NOT NULL \
     JOIN commit_ c ON c.id = a.commit_ JOIN test t ON t.id = a.test JOIN crash x ON x.id = a.crash \
     LEFT JOIN host h ON h.id = a.host WHERE l.branch = ?1 ORDER BY l.position DESC, a.test, a.n";
-
-/// A cache of names: each name is read and parsed once.
-struct NameTable<'a, T> {
-    select: CachedStatement<'a>,
-    known: HashMap<i64, Option<T>>,
-}
-
-impl<'a, T: std::str::FromStr + Clone> NameTable<'a, T> {
-    fn new(connection: &'a Connection, select: &str) -> Result<Self> {
-        Ok(Self { select: connection.prepare_cached(select)?, known: HashMap::new() })
-    }
-
-    fn get(&mut self, id: Option<i64>) -> Result<Option<T>> {
-        let Some(id) = id else { return Ok(None) };
-        if let Some(name) = self.known.get(&id) {
-            return Ok(name.clone());
-        }
-        let name =
-            self.select.query_row([id], |row| Ok(row.get_ref(0)?.as_str()?.parse().ok())).optional()?;
-        Ok(self.known.entry(id).or_insert(name.flatten()).clone())
-    }
-}
-
-/// The names that attempts refer to.
-struct Names<'a> {
-    crash: NameTable<'a, String>,
-    host: NameTable<'a, HostName>,
-    kernel: NameTable<'a, KernelId>,
-    image: NameTable<'a, String>,
-}
-
-impl<'a> Names<'a> {
-    fn new(connection: &'a Connection) -> Result<Self> {
-        Ok(Self {
-            crash: NameTable::new(connection, "SELECT title FROM crash WHERE id = ?1")?,
-            host: NameTable::new(connection, "SELECT name FROM host WHERE id = ?1")?,
-            kernel: NameTable::new(connection, "SELECT name FROM kernel WHERE id = ?1")?,
-            image: NameTable::new(connection, "SELECT name FROM image WHERE id = ?1")?,
-        })
-    }
-}
-
-/// Whether the attempt gives the verdict, and the attempt.
-fn attempt(row: &Row<'_>, names: &mut Names<'_>) -> Result<(bool, Attempt)> {
-    let attempt = Attempt {
-        number: row.get(0)?,
-        status: status(row, 2)?,
-        started: row.get(3)?,
-        duration: duration(row, 4)?,
-        reason: row.get(5)?,
-        crash: names.crash.get(row.get(6)?)?,
-        host: names.host.get(row.get(7)?)?,
-        slot: row.get(8)?,
-        kernel: names.kernel.get(row.get(9)?)?,
-        image_hash: names.image.get(row.get(10)?)?,
-        log_bytes: number(row, 11)?,
-        full_log_bytes: number(row, 12)?,
-    };
-    Ok((row.get(1)?, attempt))
-}
-
-fn add(entry: &mut Option<TestEntry>, key: &ResultKey, decisive: bool, attempt: Attempt) {
-    match entry {
-        None => *entry = Some(TestEntry { key: key.clone(), decisive: attempt, others: Vec::new() }),
-        Some(entry) if decisive => {
-            let other = std::mem::replace(&mut entry.decisive, attempt);
-            entry.others.push(other);
-        }
-        Some(entry) => entry.others.push(attempt),
-    }
-}
 
 fn test_id(connection: &Connection, key: &ResultKey) -> Result<Option<i64>> {
     let mut select = connection.prepare_cached("SELECT id FROM test WHERE key = ?1")?;
@@ -133,7 +55,7 @@ pub fn history(connection: &Connection, at: &BranchRef, key: &ResultKey) -> Resu
         while let Some(row) = rows.next()? {
             if let Some(at) = rows_of.get(&row.get(13)?) {
                 let (decisive, attempt) = attempt(row, &mut names)?;
-                add(&mut history[*at].1, key, decisive, attempt);
+                TestEntry::add_to(&mut history[*at].1, key, decisive, attempt);
             }
         }
     }
@@ -158,7 +80,7 @@ pub fn entry(
     let mut entry = None;
     while let Some(row) = rows.next()? {
         let (decisive, attempt) = attempt(row, &mut names)?;
-        add(&mut entry, key, decisive, attempt);
+        TestEntry::add_to(&mut entry, key, decisive, attempt);
     }
     Ok(Some(entry))
 }

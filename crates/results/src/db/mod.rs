@@ -3,6 +3,7 @@
 //! [`Database::write`] is one transaction. If it returns `Ok`, its changes survive a power failure; if it fails, none
 //! of them is made.
 
+mod attempt;
 mod batch;
 mod directories;
 mod files;
@@ -36,6 +37,7 @@ const MIGRATIONS: [&str; 4] = [
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
 ];
+const VIEWS: &str = include_str!("schema/views.sql");
 /// `application_id`: "ktst".
 const APPLICATION: i64 = 0x6b74_7374;
 /// The time for which the writer waits for a lock of another process; no process holds one for long.
@@ -146,14 +148,16 @@ fn version(connection: &Connection, path: &Path) -> Result<i64> {
     Ok(version.max(0))
 }
 
+/// Takes all steps to the current version in one transaction.
 fn migrate(connection: &Connection, version: i64) -> rusqlite::Result<()> {
-    for (from, step) in (0..).zip(MIGRATIONS).skip(usize::try_from(version).unwrap_or(0)) {
-        let to = from + 1;
-        connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {step} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {to}; COMMIT;"
-        ))?;
+    if version == VERSION {
+        return Ok(());
     }
-    Ok(())
+    let steps = MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(0)).copied().collect::<String>();
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; DROP VIEW IF EXISTS verdict; {steps} {VIEWS} \
+         PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+    ))
 }
 
 /// Runs `PRAGMA quick_check`, after the last writer did not stop cleanly.

@@ -8,6 +8,7 @@ use model::{BranchRef, CommitId, Counts, ResultKey, Status};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Database;
+use super::attempt::{Names, attempt, columns};
 use crate::error::{Error, Result};
 use crate::types::{Attempt, BranchEntry, DURATION_MAX, Summary, TestDuration, TestEntry};
 
@@ -23,10 +24,11 @@ pub struct StoredCommit {
 /// The listing of a branch, newest commit first.
 pub type Listing = (BranchRef, Vec<BranchEntry>);
 
-const ATTEMPTS: &str = "SELECT t.key, a.n, a.decisive, a.status, a.started, a.duration_ms, a.reason, x.title, h.name, a.slot, \
-     k.name, i.name, a.log_bytes, a.full_log_bytes FROM attempt a JOIN test t ON t.id = a.test \
-     LEFT JOIN crash x ON x.id = a.crash LEFT JOIN host h ON h.id = a.host LEFT JOIN kernel k ON k.id = a.kernel \
-     LEFT JOIN image i ON i.id = a.image WHERE a.commit_ = ?1 ORDER BY a.test, a.n";
+const ATTEMPTS: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", t.key FROM attempt a JOIN test t ON t.id = a.test WHERE a.commit_ = ?1 ORDER BY a.test, a.n"
+);
 
 const LISTINGS: &str = "SELECT u.name, b.name, c.sha, c.message, c.passed, c.failed, c.not_run, c.failed_to_run, c.unknown, \
      c.duration_ms FROM branch b JOIN user u ON u.id = b.user LEFT JOIN branch_commit l ON l.branch = b.id \
@@ -44,22 +46,27 @@ pub fn stored_commit(connection: &Connection, path: &Path, commit: &CommitId) ->
     let Some((id, message, has_results)) = found.map_err(error())? else {
         return Ok(StoredCommit::default());
     };
-    let rows = connection
-        .prepare_cached(ATTEMPTS)
-        .and_then(|mut select| select.query_map([id], attempt)?.collect::<rusqlite::Result<Vec<_>>>());
     let mut entries: Vec<TestEntry> = Vec::new();
-    for (key, decisive, attempt) in rows.map_err(error())? {
-        let key: ResultKey = parse(path, &key)?;
-        match entries.last_mut().filter(|entry| entry.key == key) {
-            Some(entry) if decisive => {
-                let other = std::mem::replace(&mut entry.decisive, attempt);
-                entry.others.push(other);
+    for (key, decisive, attempt) in attempts(connection, id).map_err(error())? {
+        match entries.last_mut().filter(|entry| entry.key.as_str() == key) {
+            Some(entry) => entry.add(decisive, attempt),
+            None => {
+                entries.push(TestEntry { key: parse(path, &key)?, decisive: attempt, others: Vec::new() });
             }
-            Some(entry) => entry.others.push(attempt),
-            None => entries.push(TestEntry { key, decisive: attempt, others: Vec::new() }),
         }
     }
     Ok(StoredCommit { message, has_results, entries })
+}
+
+/// The attempts at a commit, each with the key of its test and whether it gives the verdict.
+fn attempts(connection: &Connection, commit: i64) -> rusqlite::Result<Vec<(String, bool, Attempt)>> {
+    let mut names = Names::new(connection)?;
+    let mut select = connection.prepare_cached(ATTEMPTS)?;
+    let rows = select.query_map([commit], |row| {
+        let (decisive, attempt) = attempt(row, &mut names)?;
+        Ok((row.get(13)?, decisive, attempt))
+    })?;
+    rows.collect()
 }
 
 fn parse<T: std::str::FromStr>(path: &Path, text: &str) -> Result<T> {
@@ -204,23 +211,4 @@ fn summary(row: &Row<'_>, at: usize) -> rusqlite::Result<Summary> {
 pub(super) fn status(row: &Row<'_>, at: usize) -> rusqlite::Result<Status> {
     let status = usize::try_from(row.get::<_, i64>(at)?).ok().and_then(|code| Status::ALL.get(code));
     Ok(status.copied().unwrap_or(Status::Unknown))
-}
-
-/// The key, whether it gives the verdict, and the attempt.
-fn attempt(row: &Row<'_>) -> rusqlite::Result<(String, bool, Attempt)> {
-    let attempt = Attempt {
-        number: row.get(1)?,
-        status: status(row, 3)?,
-        duration: duration(row, 5)?,
-        started: row.get(4)?,
-        reason: row.get(6)?,
-        crash: row.get(7)?,
-        host: row.get::<_, Option<String>>(8)?.and_then(|host| host.parse().ok()),
-        slot: row.get(9)?,
-        kernel: row.get::<_, Option<String>>(10)?.and_then(|kernel| kernel.parse().ok()),
-        image_hash: row.get(11)?,
-        log_bytes: number(row, 12)?,
-        full_log_bytes: number(row, 13)?,
-    };
-    Ok((row.get(0)?, row.get(2)?, attempt))
 }

@@ -11,7 +11,6 @@ use crate::codec::{self, Mark};
 use crate::db::{Batch, Database};
 use crate::disk::{Disk, Durable};
 use crate::error::{Error, Result};
-use crate::files;
 use crate::import;
 use crate::journal::Record;
 use crate::reader::Reader;
@@ -62,18 +61,15 @@ pub struct Commits {
 
 impl Commits {
     pub fn new(reader: Reader, disk: Disk, shared: Arc<Shared>) -> Self {
-        let text = files::read_text(&reader.layout.running(), files::BLOB_MAX).unwrap_or_default();
-        let running_known = text.is_some();
-        let running =
-            text.iter().flat_map(|text| text.lines()).filter_map(|line| line.trim().parse().ok()).collect();
+        let running = reader.running().unwrap_or_default();
         Self {
             reader,
             disk,
             shared,
             loaded: HashMap::new(),
             messages: HashMap::new(),
-            running,
-            running_known,
+            running_known: running.is_some(),
+            running: running.unwrap_or_default(),
             unpublished: HashMap::new(),
             clock: 0,
         }
@@ -320,7 +316,7 @@ impl Commits {
                 let content = CommitContent {
                     commit: commit.clone(),
                     message: loaded.state.message.clone(),
-                    running: loaded.state.running_entries(),
+                    running: loaded.state.running_entries().cloned().collect(),
                 };
                 blobs.push(Publication {
                     subject: Subject::Commit(commit.clone()),

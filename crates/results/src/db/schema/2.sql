@@ -1,7 +1,6 @@
 -- Version 2: attempt.stands becomes attempt.decisive; indexes that answer the history of a test and the crashes of a
--- commit without the table; the parts of a test's key; who wrote a commit
--- and when.
-DROP VIEW verdict;
+-- commit without the table; the parts of a test's key; who wrote a commit and
+-- when.
 ALTER TABLE attempt RENAME COLUMN stands TO decisive;
 
 -- All columns: the attempts of a test are in one place here, and those of a commit in the table.
@@ -27,17 +26,3 @@ CREATE INDEX test_by_file ON test (file, subtest);
 ALTER TABLE commit_ ADD COLUMN tree TEXT;
 ALTER TABLE commit_ ADD COLUMN author TEXT;
 ALTER TABLE commit_ ADD COLUMN date INTEGER;
-
-CREATE VIEW verdict AS
-    SELECT c.sha, c.subject, t.key AS test, t.file, t.subtest, t.arch, s.name AS status, a.started, a.duration_ms, a.reason, x.title AS crash,
-        h.name AS host, a.slot, k.name AS kernel, i.name AS image, a.n AS attempt,
-        a.commit_ AS commit_id, a.test AS test_id
-    FROM attempt a
-        JOIN commit_ c ON c.id = a.commit_
-        JOIN test t ON t.id = a.test
-        JOIN status s ON s.id = a.status
-        LEFT JOIN crash x ON x.id = a.crash
-        LEFT JOIN host h ON h.id = a.host
-        LEFT JOIN kernel k ON k.id = a.kernel
-        LEFT JOIN image i ON i.id = a.image
-    WHERE a.decisive = 1;

@@ -1,0 +1,78 @@
+//! Reading rows of attempts.
+
+use std::collections::HashMap;
+
+use model::{HostName, KernelId};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row};
+
+use super::query::{duration, number, status};
+use crate::types::Attempt;
+
+/// The columns of `attempt a` that [`attempt`] reads, as the first ones of a query.
+macro_rules! columns {
+    () => {
+        "a.n, a.decisive, a.status, a.started, a.duration_ms, a.reason, a.crash, a.host, a.slot, a.kernel, a.image, \
+         a.log_bytes, a.full_log_bytes"
+    };
+}
+pub(super) use columns;
+
+/// A cache of names: each name is read and parsed once.
+struct NameTable<'a, T> {
+    select: CachedStatement<'a>,
+    known: HashMap<i64, Option<T>>,
+}
+
+impl<'a, T: std::str::FromStr + Clone> NameTable<'a, T> {
+    fn new(connection: &'a Connection, select: &str) -> Result<Self> {
+        Ok(Self { select: connection.prepare_cached(select)?, known: HashMap::new() })
+    }
+
+    fn get(&mut self, id: Option<i64>) -> Result<Option<T>> {
+        let Some(id) = id else { return Ok(None) };
+        if let Some(name) = self.known.get(&id) {
+            return Ok(name.clone());
+        }
+        let name =
+            self.select.query_row([id], |row| Ok(row.get_ref(0)?.as_str()?.parse().ok())).optional()?;
+        Ok(self.known.entry(id).or_insert(name.flatten()).clone())
+    }
+}
+
+/// The names that attempts refer to.
+pub(super) struct Names<'a> {
+    crash: NameTable<'a, String>,
+    host: NameTable<'a, HostName>,
+    kernel: NameTable<'a, KernelId>,
+    image: NameTable<'a, String>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn new(connection: &'a Connection) -> Result<Self> {
+        Ok(Self {
+            crash: NameTable::new(connection, "SELECT title FROM crash WHERE id = ?1")?,
+            host: NameTable::new(connection, "SELECT name FROM host WHERE id = ?1")?,
+            kernel: NameTable::new(connection, "SELECT name FROM kernel WHERE id = ?1")?,
+            image: NameTable::new(connection, "SELECT name FROM image WHERE id = ?1")?,
+        })
+    }
+}
+
+/// Whether the attempt gives the verdict, and the attempt.
+pub(super) fn attempt(row: &Row<'_>, names: &mut Names<'_>) -> Result<(bool, Attempt)> {
+    let attempt = Attempt {
+        number: row.get(0)?,
+        status: status(row, 2)?,
+        started: row.get(3)?,
+        duration: duration(row, 4)?,
+        reason: row.get(5)?,
+        crash: names.crash.get(row.get(6)?)?,
+        host: names.host.get(row.get(7)?)?,
+        slot: row.get(8)?,
+        kernel: names.kernel.get(row.get(9)?)?,
+        image_hash: names.image.get(row.get(10)?)?,
+        log_bytes: number(row, 11)?,
+        full_log_bytes: number(row, 12)?,
+    };
+    Ok((row.get(1)?, attempt))
+}

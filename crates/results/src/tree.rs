@@ -130,42 +130,47 @@ impl TreeWriter {
         let rows = self.reader.stored(&files.commit, &files.key);
         self.set_aside(files, &rows, dir)?;
         for row in &rows {
-            let bytes = match row.packed(&self.reader.layout, &files.commit).bytes() {
-                Ok(bytes) => bytes,
+            match self.write_row(&files.commit, row, dir) {
+                Ok(()) => {}
                 // The others are still written.
                 Err(error @ Error::Damaged { .. }) => {
                     tracing::warn!("{error}");
                     continue;
                 }
                 Err(error) => return Err(error),
-            };
-            self.write_row(&files.commit, row, dir, &bytes)?;
+            }
             // A copy from when this attempt gave the verdict.
-            let top = dir.join(format!("{}.br", row.name));
-            let moved = row.path().contains('/') && !rows.iter().any(|other| dir.join(other.path()) == top);
-            if moved && std::fs::read(&top).is_ok_and(|content| content == bytes) {
+            let (path, top) = (dir.join(row.path()), dir.join(format!("{}.br", row.name)));
+            let moved = path != top && !rows.iter().any(|other| dir.join(other.path()) == top);
+            let is_copy = |content| std::fs::read(&path).is_ok_and(|own| own == content);
+            if moved && std::fs::read(&top).is_ok_and(is_copy) {
                 self.disk.remove_file(&top).map_err(Error::io("remove", &top))?;
             }
         }
         Ok(())
     }
 
-    fn write_row(&mut self, commit: &CommitId, row: &StoredFile, dir: &Path, bytes: &[u8]) -> Result<()> {
+    fn write_row(&mut self, commit: &CommitId, row: &StoredFile, dir: &Path) -> Result<()> {
         let path = dir.join(row.path());
         let at = (commit.clone(), row.region);
         let inode = |path: &Path| path.symlink_metadata().map_or(0, |data| data.ino());
+        let linked = self.links.get(&at).filter(|(first, number)| inode(first) == *number);
+        if let Some((first, number)) = linked {
+            if inode(&path) == *number {
+                return Ok(());
+            }
+            self.make_parent(&path)?;
+            // A file has a limited number of links.
+            if self.disk.link(first, &path, Durable::No).is_ok() {
+                return Ok(());
+            }
+        }
+        let bytes = row.packed(&self.reader.layout, commit).bytes()?;
         let found =
             path.symlink_metadata().is_ok_and(|data| data.is_file() && data.len() == row.region.length);
         if !found || !std::fs::read(&path).is_ok_and(|content| content == bytes) {
-            if let Some(dir) = path.parent() {
-                self.disk.make_dir(dir, Durable::No).map_err(Error::io("create", dir))?;
-            }
-            let first = self.links.get(&at).filter(|(first, number)| inode(first) == *number);
-            match first {
-                // A file has a limited number of links.
-                Some((first, _)) if self.disk.link(first, &path, Durable::No).is_ok() => return Ok(()),
-                _ => self.replace(&path, bytes)?,
-            }
+            self.make_parent(&path)?;
+            self.replace(&path, &bytes)?;
         }
         if self.links.len() >= LINKS_MAX {
             self.links.clear();
@@ -173,6 +178,11 @@ impl TreeWriter {
         let number = inode(&path);
         self.links.insert(at, (path, number));
         Ok(())
+    }
+
+    fn make_parent(&self, path: &Path) -> Result<()> {
+        let Some(dir) = path.parent() else { return Ok(()) };
+        self.disk.make_dir(dir, Durable::No).map_err(Error::io("create", dir))
     }
 
     /// In a directory of an earlier version: moves the log of the formerly decisive attempt to the directory of that

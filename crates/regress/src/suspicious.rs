@@ -6,9 +6,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use model::{CommitId, HostName, ResultKey, StatusSnapshot};
+use model::{CommitId, Counts, HostName, ResultKey, StatusSnapshot};
+use results::BranchEntry;
 use results::json::SuspicionRow;
-use results::{BranchEntry, CommitResults};
 
 mod search;
 
@@ -176,17 +176,18 @@ pub fn from_base<'a>(base: &'a CommitId, newest_first: &'a [BranchEntry]) -> Vec
     commits
 }
 
-/// Whether all results of a commit are there, according to the daemon's snapshot.
+/// Whether all results of a commit are there, given the counts of its tests and the daemon's snapshot.
 #[must_use]
-pub fn is_complete(results: &CommitResults, snapshot: Option<&StatusSnapshot>) -> bool {
-    let has_work = snapshot.is_some_and(|snapshot| snapshot.has_work_for(results.commit.as_str()));
-    !has_work && results.counts().inprogress == 0
+pub fn is_complete(commit: &CommitId, counts: Counts, snapshot: Option<&StatusSnapshot>) -> bool {
+    let has_work = snapshot.is_some_and(|snapshot| snapshot.has_work_for(commit.as_str()));
+    !has_work && counts.inprogress == 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use results::CommitResults;
 
     fn pass(host: &str, seconds: u64) -> Pass {
         let host = (!host.is_empty()).then(|| host.parse().unwrap());
@@ -297,9 +298,13 @@ mod tests {
         let (idle, mut busy) = (StatusSnapshot::default(), StatusSnapshot::default());
         busy.more_to_plan = true;
         use model::Status::{InProgress, Passed};
-        assert!(is_complete(&results(Passed), None) && is_complete(&results(Passed), Some(&idle)));
-        assert!(!is_complete(&results(Passed), Some(&busy)));
-        assert!(!is_complete(&results(InProgress), None) && !is_complete(&results(InProgress), Some(&busy)));
+        let complete = |status, snapshot| {
+            let results = results(status);
+            is_complete(&results.commit, results.counts(), snapshot)
+        };
+        assert!(complete(Passed, None) && complete(Passed, Some(&idle)));
+        assert!(!complete(Passed, Some(&busy)));
+        assert!(!complete(InProgress, None) && !complete(InProgress, Some(&busy)));
     }
 
     proptest! {

@@ -32,7 +32,7 @@ pub(super) fn of_commit(
     older: &[&CommitId],
 ) -> Vec<SuspiciousPass> {
     let snapshot = context.store.reader().snapshot().ok().flatten();
-    let complete = is_complete(results, snapshot.as_ref());
+    let complete = is_complete(&results.commit, results.counts(), snapshot.as_ref());
     let compared = Compared { now: &results.commit, older, complete };
     Search::new(context, usize::MAX).find(compared, |key| filter.matches(key))
 }
@@ -56,15 +56,9 @@ impl<'a> Counter<'a> {
     pub(super) fn count(&mut self, entries: &[BranchEntry], row: usize) -> usize {
         let entry = &entries[row];
         let older = earlier(entries, row);
-        let complete = entry.counts.inprogress == 0 && !self.has_work_for(&entry.commit);
+        let read = || self.context.store.reader().snapshot().ok().flatten();
+        let complete = is_complete(&entry.commit, entry.counts, self.snapshot.get_or_init(read).as_ref());
         let compared = Compared { now: &entry.commit, older: &older, complete };
         self.search.find(compared, |key| self.filter.matches(key)).len()
-    }
-
-    /// Whether the commit may get more results.
-    fn has_work_for(&self, commit: &CommitId) -> bool {
-        let read = || self.context.store.reader().snapshot().ok().flatten();
-        let snapshot = self.snapshot.get_or_init(read).as_ref();
-        snapshot.is_some_and(|snapshot| snapshot.has_work_for(commit.as_str()))
     }
 }

@@ -80,7 +80,7 @@ fn find(
     before: Option<&CommitResults>,
     older: &[&CommitId],
 ) -> Result<Vec<SuspicionRow>, Problem> {
-    let complete = is_complete(now, context.backend.snapshot()?.as_ref());
+    let complete = is_complete(&now.commit, now.counts(), context.backend.snapshot()?.as_ref());
     let read = Read { now, before, others: context.backend.source() };
     let compared = Compared { now: &now.commit, older, complete };
     let found = Search::new(read, usize::MAX).find(compared, |_| true);

@@ -1,7 +1,9 @@
 //! A running process and its process group.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::SpawnError;
@@ -13,6 +15,9 @@ pub struct Child {
     pub(crate) program: String,
     pub(crate) child: tokio::process::Child,
     pub(crate) group: Option<Pid>,
+    /// The write end of the standard output, if it is a [`Stream::BlockingPipe`](crate::Stream::BlockingPipe). The child
+    /// has the same open file description, so its flags can be changed here.
+    pub(crate) stdout_writer: Option<OwnedFd>,
 }
 
 impl Child {
@@ -35,6 +40,24 @@ impl Child {
     /// Takes the standard error, if it is a pipe. `None` on a second call.
     pub fn take_stderr(&mut self) -> Option<tokio::process::ChildStderr> {
         self.child.stderr.take()
+    }
+
+    /// Makes the child wait while its standard output is full, although it has set it to non-blocking. For a
+    /// [`Stream::BlockingPipe`](crate::Stream::BlockingPipe), as soon as the child has printed something: before that, it
+    /// may not have set it yet. The output does not end before this call or [`Child::has_exited`].
+    pub fn block_on_full_stdout(&mut self) {
+        let Some(writer) = self.stdout_writer.take() else { return };
+        let flags = rustix::fs::fcntl_getfl(&writer);
+        let _ = flags.and_then(|flags| rustix::fs::fcntl_setfl(&writer, flags - OFlags::NONBLOCK));
+    }
+
+    /// Whether the process has exited.
+    pub fn has_exited(&mut self) -> bool {
+        let exited = !matches!(self.child.try_wait(), Ok(None));
+        if exited {
+            self.stdout_writer = None;
+        }
+        exited
     }
 
     /// Waits until the process exits. Cancel safe.

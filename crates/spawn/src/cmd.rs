@@ -25,6 +25,9 @@ pub enum Stream {
     Null,
     /// A pipe to [`Child`].
     Pipe,
+    /// Standard output: a large pipe to [`Child`], for a program that sets its output to non-blocking and drops what
+    /// does not fit. [`Child::block_on_full_stdout`] makes it wait instead.
+    BlockingPipe,
     /// The parent's stream.
     Inherit,
 }
@@ -33,7 +36,7 @@ impl From<Stream> for Stdio {
     fn from(stream: Stream) -> Self {
         match stream {
             Stream::Null => Self::null(),
-            Stream::Pipe => Self::piped(),
+            Stream::Pipe | Stream::BlockingPipe => Self::piped(),
             Stream::Inherit => Self::inherit(),
         }
     }
@@ -60,6 +63,15 @@ struct DataArg {
     at: usize,
     bytes: &'static [u8],
 }
+
+/// The pipe of [`Stream::BlockingPipe`].
+struct StdoutPipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+/// The size of the pipe of [`Stream::BlockingPipe`]: what every user may have (`fs.pipe-max-size`).
+const PIPE_BYTES: usize = 1 << 20;
 
 /// The maximum size of [`Cmd::arg_data`]: it fits into the buffer of a pipe on every Linux system.
 const DATA_BYTES: usize = 4096;
@@ -184,6 +196,10 @@ impl Cmd {
     pub fn start(&self) -> Result<Child, SpawnError> {
         let pipes = self.open_pipes().map_err(|source| self.start_error(source))?;
         let mut command = self.to_tokio(&pipes);
+        let stdout = self.blocking_stdout().map_err(|source| self.start_error(source))?;
+        if let Some(pipe) = &stdout {
+            command.stdout(pipe.writer.try_clone().map_err(|source| self.start_error(source))?);
+        }
         let parent = rustix::process::getpid();
         let rlimits = self.rlimits.clone();
         // SAFETY: between fork and exec, only system calls are made; nothing allocates or takes a lock.
@@ -205,9 +221,27 @@ impl Cmd {
                 Ok(())
             });
         }
-        let child = command.spawn().map_err(|source| self.start_error(source))?;
+        let mut child = command.spawn().map_err(|source| self.start_error(source))?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Ok(Child { program: self.program(), child, group: group.filter(|_| self.own_group) })
+        let mut stdout_writer = None;
+        if let Some(pipe) = stdout {
+            let reader = tokio::process::ChildStdout::from_std(pipe.reader.into());
+            child.stdout = Some(reader.map_err(|source| self.start_error(source))?);
+            stdout_writer = Some(pipe.writer);
+        }
+        let group = group.filter(|_| self.own_group);
+        Ok(Child { program: self.program(), child, group, stdout_writer })
+    }
+
+    /// The pipe of [`Stream::BlockingPipe`]. No other child inherits it.
+    fn blocking_stdout(&self) -> io::Result<Option<StdoutPipe>> {
+        if self.streams[1] != Stream::BlockingPipe {
+            return Ok(None);
+        }
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        // A larger buffer stops the child less often. The limit of a user may be lower; then the size is unchanged.
+        let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES);
+        Ok(Some(StdoutPipe { reader, writer }))
     }
 
     /// One pipe for each [`DataArg`], filled, with the write end closed. No other child inherits it.
@@ -432,6 +466,46 @@ mod tests {
         let output = limited(&file).output(Limits::seconds(20)).await.unwrap();
         let _ = std::fs::remove_file(&file);
         assert_eq!(output.text(), "memory\nfile\n");
+    }
+
+    /// What arrives of `bytes` from a program that sets its output to non-blocking and drops what does not fit.
+    async fn received(bytes: usize, block: bool) -> usize {
+        let script = "use Fcntl; fcntl(STDOUT, F_SETFL, O_NONBLOCK | O_WRONLY); $SIG{PIPE} = 'IGNORE';
+            syswrite(STDOUT, 'x'); sleep 1; syswrite(STDOUT, 'y' x 1000) for 1 .. $ARGV[0] / 1000";
+        let cmd = Cmd::new("perl").args(["-e", script, &bytes.to_string()]);
+        let mut child = cmd.streams(Stream::Null, Stream::BlockingPipe, Stream::Inherit).start().unwrap();
+        let mut stdout = child.take_stdout().unwrap();
+        let mut count = stdout.read(&mut [0]).await.unwrap();
+        if block {
+            child.block_on_full_stdout();
+        } else {
+            child.stdout_writer = None;
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(more @ 1..) = stdout.read(&mut buffer).await {
+            count += more;
+        }
+        count
+    }
+
+    #[tokio::test]
+    async fn a_program_waits_for_the_reader_of_its_output() {
+        let bytes = 4_000_000;
+        assert_eq!(received(bytes, true).await, bytes + 1);
+        assert!(received(bytes, false).await < bytes);
+    }
+
+    #[tokio::test]
+    async fn the_output_of_a_program_that_has_exited_ends() {
+        let cmd = Cmd::new("true").streams(Stream::Null, Stream::BlockingPipe, Stream::Null);
+        let mut child = cmd.start().unwrap();
+        let mut stdout = child.take_stdout().unwrap();
+        while !child.has_exited() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(stdout.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!(child.wait().await.unwrap(), crate::Exit::Code(0));
     }
 
     #[test]

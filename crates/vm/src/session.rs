@@ -24,6 +24,8 @@ use crate::supervise::{Action, ConsoleLine, Supervisor, VmEnd, VmOutcome};
 const TICK: Duration = Duration::from_millis(100);
 /// The time for QEMU to exit after its console is closed.
 const EXIT_TIME: Duration = Duration::from_secs(5);
+/// The maximum number of bytes of the console that are read during a request to the monitor.
+const UNREAD_BYTES: usize = 64 << 20;
 /// The maximum number of bytes of QEMU's standard error that are kept.
 const STDERR_BYTES: usize = 64 << 10;
 
@@ -114,7 +116,11 @@ impl Session<'_> {
             let mut actions = Vec::new();
             tokio::select! {
                 biased;
-                _ = tick.tick() => on(SessionEvent::Tick(supervisor)),
+                _ = tick.tick() => {
+                    // The console of a QEMU that printed nothing ends only then.
+                    let _ = qemu.silent && qemu.child.has_exited();
+                    on(SessionEvent::Tick(supervisor));
+                }
                 Some(input) = self.input.recv() => actions = qemu.input(input, supervisor),
                 Some(reply) = qemu.replies.recv() => on(SessionEvent::MonitorReply(reply)),
                 // QEMU keeps running with a stopped guest.
@@ -122,7 +128,7 @@ impl Session<'_> {
                     qemu.kvm_error = Some(error);
                     actions.push(Action::Kill);
                 }
-                count = read(&mut qemu.stdout, &mut buffer) => match count {
+                count = qemu.output.read(&mut buffer) => match count {
                     Ok(0) => break,
                     Err(error) => {
                         qemu.fail(format!("cannot read the console of QEMU: {error}"));
@@ -130,6 +136,7 @@ impl Session<'_> {
                     }
                     Ok(count) => {
                         qemu.silent = false;
+                        qemu.child.block_on_full_stdout();
                         on(SessionEvent::ConsoleBytes(&buffer[..count]));
                         lines.feed(&buffer[..count], |line| {
                             let line = supervisor.read(line);
@@ -140,16 +147,7 @@ impl Session<'_> {
                 },
             }
             actions.extend(supervisor.tick(self.clock.elapsed()));
-            for action in actions {
-                qemu.carry_out(&action);
-                let paused = self.pause(&action).await;
-                on(SessionEvent::Action(action));
-                if let Some(sockets) = paused
-                    && let Err(error) = monitor::command(sockets, "cont").await
-                {
-                    tracing::warn!("cannot resume the paused guest: {error}");
-                }
-            }
+            self.carry_out(actions, &mut qemu, &mut on).await;
         }
         lines.finish(|line| {
             let line = supervisor.read(line);
@@ -165,21 +163,35 @@ impl Session<'_> {
         Ok(outcome)
     }
 
+    /// Carries out the actions and reports them.
+    async fn carry_out(&self, actions: Vec<Action>, qemu: &mut Qemu, on: &mut impl FnMut(SessionEvent<'_>)) {
+        for action in actions {
+            qemu.carry_out(&action);
+            let paused = self.pause(&action, &mut qemu.output).await;
+            on(SessionEvent::Action(action));
+            if let Some(sockets) = paused
+                && let Err(error) = qemu.output.meanwhile(monitor::command(sockets, "cont")).await
+            {
+                tracing::warn!("cannot resume the paused guest: {error}");
+            }
+        }
+    }
+
     /// Pauses the guest if this action reports a failed subtest. Returns the directory of the sockets for resuming it.
-    async fn pause(&self, action: &Action) -> Option<&Path> {
+    async fn pause(&self, action: &Action, output: &mut Console<ChildStdout>) -> Option<&Path> {
         let Action::Finished(finished) = action else { return None };
         if !self.pause_at_failure || !matches!(finished.verdict, Verdict::Failed { .. }) {
             return None;
         }
         let sockets = self.machine.sockets.as_deref()?;
-        monitor::command(sockets, "stop").await.ok().map(|_| sockets)
+        output.meanwhile(monitor::command(sockets, "stop")).await.ok().map(|_| sockets)
     }
 }
 
 /// The QEMU process and the tasks that serve its pipes.
 struct Qemu {
     child: Child,
-    stdout: Option<ChildStdout>,
+    output: Console<ChildStdout>,
     /// Bytes for the guest's console.
     console: mpsc::UnboundedSender<Vec<u8>>,
     /// Requests of the guest to the monitor, and their results.
@@ -202,11 +214,12 @@ impl Qemu {
             Some(qemu_sandbox) => qemu_sandbox.command(machine, temp_dir)?,
             None => command(machine)?.env("TMPDIR", temp_dir),
         };
-        let mut child = cmd.streams(Stream::Pipe, Stream::Pipe, Stream::Pipe).start()?;
+        // QEMU drops what its standard output does not take: messages of the kernel, and verdicts.
+        let mut child = cmd.streams(Stream::Pipe, Stream::BlockingPipe, Stream::Pipe).start()?;
         let (kvm_error_sender, kvm_errors) = mpsc::unbounded_channel();
         let (requests, replies) = monitor_requests((*machine).clone());
         Ok(Self {
-            stdout: child.take_stdout(),
+            output: Console { stream: child.take_stdout(), unread: Vec::new() },
             console: console_writer(child.take_stdin()),
             requests,
             replies,
@@ -332,11 +345,47 @@ fn sysrq(key: char) -> Vec<u8> {
     keys
 }
 
-/// The number of bytes read; 0 at the end of the stream.
-async fn read(stream: &mut Option<ChildStdout>, buffer: &mut [u8]) -> io::Result<usize> {
-    match stream {
-        Some(stream) => stream.read(buffer).await,
-        None => Ok(0),
+/// The output of QEMU, which is the guest's console.
+struct Console<R> {
+    stream: Option<R>,
+    /// What was read during a request to the monitor.
+    unread: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> Console<R> {
+    /// The number of bytes read; 0 at the end of the stream. Cancel safe.
+    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.unread.is_empty() {
+            let count = self.unread.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&self.unread[..count]);
+            self.unread.drain(..count);
+            return Ok(count);
+        }
+        match &mut self.stream {
+            Some(stream) => stream.read(buffer).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Carries out a request to the monitor and reads the console meanwhile: QEMU does not answer while it waits for the
+    /// reader of its output.
+    async fn meanwhile<T>(&mut self, request: impl Future<Output = T>) -> T {
+        let mut request = std::pin::pin!(request);
+        let mut buffer = vec![0; 64 << 10];
+        while let Some(stream) = &mut self.stream
+            && self.unread.len() < UNREAD_BYTES
+        {
+            tokio::select! {
+                biased;
+                result = &mut request => return result,
+                // The next `read` gets the end or the error again.
+                count = stream.read(&mut buffer) => match count {
+                    Ok(count @ 1..) => self.unread.extend_from_slice(&buffer[..count]),
+                    Ok(0) | Err(_) => break,
+                },
+            }
+        }
+        request.await
     }
 }
 
@@ -376,6 +425,23 @@ fn kvm_error(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_console_is_read_during_a_request_to_the_monitor() {
+        let (mut qemu, stream) = tokio::io::duplex(16);
+        let mut console = Console { stream: Some(stream), unread: Vec::new() };
+        // The duplex takes 16 bytes, so without a reader this does not end.
+        let text = "a line of the console\n".repeat(100);
+        console.meanwhile(qemu.write_all(text.as_bytes())).await.unwrap();
+        qemu.write_all(b"the end").await.unwrap();
+        drop(qemu);
+        assert_eq!(console.meanwhile(async { 5 }).await, 5);
+        let (mut found, mut buffer) = (Vec::new(), [0; 100]);
+        while let Ok(count @ 1..) = console.read(&mut buffer).await {
+            found.extend_from_slice(&buffer[..count]);
+        }
+        assert_eq!(String::from_utf8(found).unwrap(), text + "the end");
+    }
 
     #[tokio::test]
     async fn a_kvm_error_is_reported_at_once() {

@@ -107,7 +107,8 @@ impl Host<'_> {
             false => LibraryLines::Output,
         };
         let protocol = Protocol { token, library };
-        Supervisor::new(subtests.iter().cloned(), limits, protocol, results.reporter.began().elapsed())
+        let now = results.reporter.began().elapsed();
+        Supervisor::new(subtests.iter().cloned(), limits, protocol, now).without_kernel()
     }
 
     /// The command: bash with the script, in the sandbox.

@@ -62,6 +62,8 @@ pub struct Supervisor {
     limits: TimeLimits,
     protocol: Protocol,
     kmsg: KmsgClock,
+    /// Whether a kernel prints on this console; otherwise only programs do.
+    has_kernel: bool,
     /// Kernel trouble that no subtest has caused.
     other_trouble: Option<KernelTrouble>,
     /// The title of kernel trouble during the boot.
@@ -91,6 +93,7 @@ impl Supervisor {
             limits,
             protocol,
             kmsg: KmsgClock::default(),
+            has_kernel: true,
             other_trouble: None,
             boot_trouble: None,
             ktap: KtapConsole::default(),
@@ -100,6 +103,12 @@ impl Supervisor {
             cut_short: false,
             exit_status: None,
         }
+    }
+
+    /// Supervises programs without a VM. No kernel prints on their output, so none of its lines is kernel trouble.
+    #[must_use]
+    pub fn without_kernel(self) -> Self {
+        Self { has_kernel: false, ..self }
     }
 
     /// The latest time for the next call of [`Supervisor::tick`].
@@ -218,7 +227,7 @@ impl Supervisor {
     }
 
     fn check_for_trouble(&mut self, line: &str, now: Duration) {
-        if self.kmsg.is_copy(line) {
+        if !self.has_kernel || self.kmsg.is_copy(line) {
             return;
         }
         let trouble = crash::trouble(line);

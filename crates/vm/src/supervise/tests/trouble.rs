@@ -41,6 +41,31 @@ fn a_copy_of_old_kernel_messages_is_no_trouble() {
     }
 }
 
+/// The messages of `dmesg` on the host, and those of a program about a kernel.
+#[test]
+fn without_a_vm_no_line_is_kernel_trouble() {
+    for line in [
+        WARNING,
+        "BUG: a program's own",
+        "[   21.000000] BUG: KASAN: use-after-free in f+0x1/0x2",
+        "<3>[   21.000000][  T12] INFO: task worker:123 blocked for more than 120 seconds.",
+        "40%[   21.000000] Kernel panic - not syncing: x",
+    ] {
+        let vm = || Supervisor::new(["a", "b"].map(name), LIMITS, with_token(), at(0));
+        for (mut vm, wanted) in [(vm(), "a Failed"), (vm().without_kernel(), "a Passed")] {
+            vm.print(&init(UP), at(5));
+            vm.print(&init("========= TEST   a"), at(20));
+            vm.print(line, at(21));
+            let mut actions = vm.print(&init("========= PASSED a in 1s"), at(22));
+            actions.extend(vm.print(line, at(22)));
+            actions.extend(vm.print(&init("========= KTEST EXIT 0"), at(23)));
+            actions.extend(vm.ended(VmEnd::Guest, at(24)).0);
+            let shown = show(&actions);
+            assert!(shown.starts_with(wanted), "{line}: {shown}");
+        }
+    }
+}
+
 #[test]
 fn trouble_of_this_moment_counts_whatever_was_copied_before() {
     for trouble in [

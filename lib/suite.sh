@@ -8,8 +8,9 @@
 # No VM is started for it.
 
 suite_source=
-# The list of the suite's programs, on its disk.
+# The lists of the suite's programs and of those that its cases need but were not built, on its disk.
 _suite_list=.ktest-programs
+_suite_unbuilt_list=.ktest-unbuilt
 
 # suite NAME "$@": find the suite; the other arguments are those of the call. Set suite_source on the host, to the empty
 # string if there is no source.
@@ -73,7 +74,7 @@ _suite_build() {
     root=$(_suite_built)
     sum=$(cd "$suite_source" && find . -name .git -prune -o -type f -printf '%P %s %T@\n' | LC_ALL=C sort | md5sum)
     # The number changes with the content of a disk that this library makes.
-    _suite_image=$root/$suite_name-2-${sum:0:12}.img
+    _suite_image=$root/$suite_name-3-${sum:0:12}.img
     mkdir -p "$root"
     exec {lock}>"$root/.$suite_name.lock"
     # Several slots may build it at once.
@@ -134,6 +135,8 @@ _suite_make() {
     chmod -R go+rX "$1/tree"
     _suite_programs "$1/tree" >"$1/programs"
     mv "$1/programs" "$1/tree/$_suite_list"
+    _suite_unbuilt "$1/tree" >"$1/unbuilt"
+    mv "$1/unbuilt" "$1/tree/$_suite_unbuilt_list"
     size=$(du -sm --apparent-size "$1/tree")
     size=$((${size%%[[:space:]]*} * 3 / 2 + 256))
     truncate -s "${size}M" "$1/disk"
@@ -182,13 +185,74 @@ _suite_elf() {
     _suite_machine=$((_suite_bytes[4])).$((_suite_bytes[5])).$_suite_value
 }
 
-# Print the programs below a directory: `MACHINE LOADER PATH`.
+# Print the programs below a directory: `MACHINE LOADER PATH`, for a script `script INTERPRETER PATH`. Of the scripts with
+# the same interpreter only the first one is listed.
 _suite_programs() {
-    local file
+    local file interpreter mentioned
+    local -A seen=()
+    mentioned=$(_suite_texts "$1" | xargs -0r cat | tr -d '\0')
     while IFS= read -r -d '' file; do
         _suite_elf "$1/$file"
-        [[ -z $_suite_machine ]] || printf '%s %s %s\n' "$_suite_machine" "$_suite_loader" "$file"
-    done < <(find "$1" -type f -perm /111 -printf '%P\0')
+        if [[ -n $_suite_machine ]]; then
+            printf '%s %s %s\n' "$_suite_machine" "$_suite_loader" "$file"
+            continue
+        fi
+        interpreter=$(_suite_interpreter "$1/$file")
+        [[ -n $interpreter && -z ${seen[$interpreter]:-} ]] || continue
+        # Developers' tools, which no case needs, may have another interpreter.
+        [[ $file == check || $file == tests/* || $mentioned == *"${file##*/}"* ]] || continue
+        seen[$interpreter]=1
+        printf 'script %s %s\n' "$interpreter" "$file"
+    done < <(find "$1" -type f -perm /111 -printf '%P\0' | sort -z)
+}
+
+# Print the files that start programs: the runner, its functions and the cases. NUL ends each name.
+_suite_texts() {
+    find "$1/check" "$1/common" "$1/tests" -type f ! -name '*.out*' -print0 2>/dev/null || true
+}
+
+# Print the interpreter of a script, or the name of the program if env(1) looks it up. Blanks in it are not supported.
+_suite_interpreter() {
+    local line words word
+    IFS= read -r line < <(head -c 256 "$1" | tr -d '\0') || [[ -n $line ]] || return 0
+    [[ $line == '#!'* ]] || return 0
+    read -r -a words <<<"${line#'#!'}"
+    ((${#words[@]} > 0)) || return 0
+    # The kernel takes a carriage return as a part of the name.
+    if [[ ${words[0]} != */env ]]; then
+        printf '%q\n' "${words[0]}"
+        return
+    fi
+    for word in "${words[@]:1}"; do
+        [[ $word == -* || $word == *=* ]] || { printf '%q\n' "$word" && return; }
+    done
+}
+
+# Print the programs that were not built although there is a source file for them, with the cases that need them:
+# `GROUP/CASE PROGRAM`. A suite skips these cases.
+_suite_unbuilt() {
+    local file
+    { find "$1/src" "$1/ltp" -name '*.c' -printf '%P\n' 2>/dev/null || true; } | while IFS= read -r file; do
+        [[ -x $1/src/${file%.c} || -x $1/ltp/${file%.c} ]] || printf '%s\n' "${file%.c}"
+    done | sort -u >"$1.unbuilt"
+    [[ -s $1.unbuilt ]] || { rm "$1.unbuilt" && return; }
+    # shellcheck disable=SC2016 # awk's own variables
+    # A case names a program in a path or as an argument of the function that looks for it.
+    find "$1/tests" -mindepth 2 -type f -name '[0-9]*[0-9]' -printf '%P\0' 2>/dev/null | (cd "$1/tests" && xargs -0r awk '
+        NR == FNR { path = $0; sub(/.*\//, ""); unbuilt[$0] = path; next }
+        FNR == 1 { split("", seen) }
+        /^[ \t]*#/ { next }
+        {
+            asks = /_require_(test_program|aiodio)|_have_src_program/
+            count = split($0, words, /[^A-Za-z0-9_.\/-]+/)
+            for (at = 1; at <= count; at++) {
+                word = words[at]
+                if (!asks && word !~ /(^|\/)(src|ltp)\//) continue
+                sub(/.*\//, "", word)
+                if (word in unbuilt && !seen[word]++) print FILENAME, unbuilt[word]
+            }
+        }' "$1.unbuilt") | LC_ALL=C sort
+    rm -f "$1.unbuilt"
 }
 
 # Set _suite_fault to the reason why a program does not start on this system, empty if it starts: MACHINE LOADER FILE.
@@ -196,6 +260,10 @@ _suite_programs() {
 _suite_starts() {
     local own=$_suite_own said status=0
     _suite_fault=
+    if [[ $1 == script ]]; then
+        type -P -- "$2" >/dev/null || _suite_fault="there is no $2"
+        return 0
+    fi
     case $own/$1 in
     "$1/$1") ;;
     # 32-bit programs of x86 and arm, if the kernel runs them.
@@ -223,10 +291,24 @@ suite_check_programs() {
         _suite_starts "$machine" "$loader" "$1/$file"
         [[ -z $_suite_fault ]] || bad+=("$file: $_suite_fault")
     done <"$list"
-    ((${#bad[@]} > 0)) || return 0
+    ((${#bad[@]} > 0)) || { suite_check_built "$1" && return; }
     printf '%s\n' "${bad[@]}"
     _ktest_die "${#bad[@]} of the programs of $suite_name cannot start in this root image: ${bad[0]}; install what is missing" \
         "(ktest run --package NAME), or build $suite_name on the system of the image"
+}
+
+# End the call if a case of this run needs a program that was not built. The suite would skip the case.
+suite_check_built() {
+    local name program missing=() cases=() wanted=" ${ktest_tests:-} "
+    while read -r name program; do
+        [[ $wanted == *" $name "* ]] || continue
+        [[ " ${missing[*]} " == *" $program "* ]] || missing+=("$program")
+        [[ " ${cases[*]} " == *" $name "* ]] || cases+=("$name")
+    done <"$1/$_suite_unbuilt_list"
+    ((${#missing[@]} > 0)) || return 0
+    name=${cases[*]//\//.}
+    _ktest_die "${#cases[@]} of the cases need programs of $suite_name that were not built: ${missing[*]}; install the libraries" \
+        "that these need and build $suite_name again, or leave out the cases: ktest_${suite_name}_exclude=${name// /+}"
 }
 
 # Save files with the results of the run, as NAME.SUBTEST.EXTENSION: suite_keep SUBTEST FILE...

@@ -187,14 +187,20 @@ fn program(path: &Path, replaced: &[(&[u8], &[u8])]) {
 }
 
 const CHECK: &str =
-    "_suite_programs \"$DIR\" >\"$DIR/$_suite_list\"\nsuite_check_programs \"$DIR\"\nprintf 'all start\\n'";
+    "_suite_programs \"$DIR\" >\"$DIR/$_suite_list\"\n_suite_unbuilt \"$DIR\" >\"$DIR/$_suite_unbuilt_list\"
+suite_check_programs \"$DIR\"\nprintf 'all start\\n'";
 
 #[test]
 fn programs_of_a_suite_that_start_are_no_trouble() {
     let dir = tempfile::tempdir().unwrap();
     let suite = dir.path().join("suite");
     program(&suite.join("ltp/fsstress"), &[]);
-    write(&suite.join("check"), "#!/no/such/shell\n");
+    write(&suite.join("check"), "#! /bin/bash -e\n");
+    write(&suite.join("src/fill"), "#!/usr/bin/env -S LANG=C bash -u\n");
+    write(&suite.join("src/no_interpreter"), "echo\n");
+    // No case needs it.
+    write(&suite.join("tools/plot"), "#!/no/such/python\n");
+    write(&suite.join("tests/generic/001"), "#!/bin/bash\n$here/src/fill\n");
     write(&suite.join("src/empty"), "");
     write(&suite.join("src/short"), "\u{7f}ELF");
     let library = |path: &std::path::PathBuf| path.to_string_lossy().contains("/libc.so.6");
@@ -208,7 +214,9 @@ fn programs_of_a_suite_that_start_are_no_trouble() {
     assert!(ok && text.starts_with("all start\n"), "{text}");
     assert!(text.contains(" ltp/fsstress\n"), "{text}");
     // libc.so.6 of glibc is also an executable program.
-    assert!(text.lines().all(|line| !line.contains("check") && !line.contains("src/")), "{text}");
+    let scripts: Vec<_> = text.lines().filter(|line| line.starts_with("script ")).collect();
+    assert_eq!(scripts, ["script /bin/bash check", "script bash src/fill"], "{text}");
+    assert!(text.lines().all(|line| !line.contains("src/short") && !line.contains("src/empty")), "{text}");
 }
 
 /// The kinds of programs that cannot be started, in the directory of another helper program.
@@ -237,6 +245,65 @@ fn a_program_of_a_suite_that_does_not_start_ends_the_run() {
             format!("suite.ktest: 1 of the programs of fake cannot start in this root image: {name}: ");
         let last = text.lines().last().unwrap();
         assert!(last.starts_with(&wanted) && last.contains(reason), "{name}: {last}");
+    }
+}
+
+#[test]
+fn a_script_of_a_suite_whose_interpreter_is_missing_ends_the_run() {
+    for (name, first, reason) in [
+        ("check", "#!/no/such/shell", "there is no /no/such/shell"),
+        ("check", "#! /no/such/shell -e", "there is no /no/such/shell"),
+        ("check", "#!/bin/bash\r", "there is no $'/bin/bash\\r'"),
+        ("tests/generic/001", "#!/no/such/shell", "there is no /no/such/shell"),
+        ("src/fill2fs", "#!/usr/bin/env no-such-perl", "there is no no-such-perl"),
+        ("src/fill2fs", "#!/usr/bin/env -S A=b no-such-perl -w", "there is no no-such-perl"),
+        ("src/dev/parse", "#!/no/such/awk -f", "there is no /no/such/awk"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let suite = dir.path().join("suite");
+        write(&suite.join("check"), "#!/bin/bash\n");
+        write(&suite.join("tests/generic/002"), "#!/bin/bash\n$here/src/fill2fs; src/dev/parse\n");
+        write(&suite.join(name), &format!("{first}\n"));
+        let (ok, text) = bash(dir.path(), CHECK);
+        let wanted = format!("1 of the programs of fake cannot start in this root image: {name}: {reason};");
+        assert!(!ok && text.contains(&wanted), "{name} {first:?}: {text}");
+    }
+}
+
+#[test]
+fn a_case_whose_program_was_not_built_ends_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = dir.path().join("suite");
+    write(&suite.join("check"), "#!/bin/bash\n");
+    for source in
+        ["src/aio-dio-regress/aiocp.c", "src/built.c", "src/unused.c", "src/uring_x.c", "ltp/aio-stress.c"]
+    {
+        write(&suite.join(source), "");
+    }
+    program(&suite.join("src/built"), &[]);
+    for (name, text) in [
+        ("001", "_require_aiodio aiocp\n"),
+        ("002", "_require_test_program \"uring_x\"\n$here/src/uring_x $here/src/aio-dio-regress/aiocp\n"),
+        ("003", "# unlike src/uring_x\n_require_test_program built\n_require_test_program none\n"),
+        ("004", "here=$PWD; unused=1; ${here}/ltp/aio-stress -f\n"),
+        ("005", "_have_src_program uring_x\n"),
+    ] {
+        write(&suite.join("tests/generic").join(name), &format!("#!/bin/bash\n{text}"));
+    }
+    write(&suite.join("tests/generic/001.out"), "src/uring_x\n");
+    for (cases, wanted) in [
+        ("generic/003", None),
+        (
+            "generic/001",
+            Some("1 of the cases need programs of fake that were not built: aio-dio-regress/aiocp;"),
+        ),
+        ("generic/002 generic/003", Some("not built: aio-dio-regress/aiocp uring_x;")),
+        ("generic/004", Some("not built: aio-stress;")),
+        ("generic/001 generic/005", Some("ktest_fake_exclude=generic.001+generic.005")),
+    ] {
+        let (ok, text) = bash(dir.path(), &format!("ktest_tests='{cases}'\n{CHECK}"));
+        assert_eq!(ok, wanted.is_none(), "{cases}: {text}");
+        assert!(wanted.is_none_or(|wanted| text.contains(wanted)), "{cases}: {text}");
     }
 }
 

@@ -254,11 +254,13 @@ fn is_warn(text: &str) -> bool {
 }
 
 /// `BUG kmalloc-64 (Not tainted): Poison overwritten`. `slab_bug` in mm/slub.c prints each of its messages in this
-/// form, with the name of the cache, which may contain blanks, and the taint.
+/// form, with the name of the cache, which may contain blanks, and the taint. KASAN before 4.8 prints a part of its own
+/// report with it.
 fn is_slab_bug(text: &str) -> bool {
     let Some((cache, rest)) = text.trim_start_matches("BUG ").split_once(" (") else { return false };
     let Some((taint, message)) = rest.split_once("): ") else { return false };
-    !cache.is_empty() && (taint == "Not tainted" || taint.starts_with("Tainted: ")) && !message.is_empty()
+    let of_kasan = message.is_empty() || message == "kasan: bad access detected";
+    !cache.is_empty() && (taint == "Not tainted" || taint.starts_with("Tainted: ")) && !of_kasan
 }
 
 fn starts_with_digit(text: &str) -> bool {

@@ -46,6 +46,8 @@ fn scene() -> tempfile::TempDir {
 /// Standard output of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sink {
+    /// A file.
+    Read,
     /// A pipe without a reader.
     Gone,
     /// A full disk.
@@ -64,11 +66,13 @@ fn end(dir: &Path, line: &str, sink: Sink) -> (i32, String) {
             shell.args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(program);
             shell
         }
-        Sink::Gone | Sink::Full => Command::new(program),
+        Sink::Read | Sink::Gone | Sink::Full => Command::new(program),
     };
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", dir);
     command.env("KTEST_CACHE_DIR", dir.join("cache")).current_dir(dir).args(words).stdin(Stdio::null());
-    if sink == Sink::Full {
+    if sink == Sink::Read {
+        command.stdout(File::create(dir.join("stdout")).unwrap());
+    } else if sink == Sink::Full {
         command.stdout(File::options().write(true).open("/dev/full").unwrap());
     } else if sink == Sink::Gone {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -156,4 +160,111 @@ fn standard_error_that_cannot_be_written_changes_nothing() {
         command.stderr(File::options().write(true).open("/dev/full").unwrap());
         assert_eq!(command.status().unwrap().code(), Some(code), "{line}");
     }
+}
+
+/// The arguments with which a command does something here; SHA is the commit. Without a row it gets none.
+const ARGUMENTS: &[(&str, &str)] = &[
+    ("ktest run", "tests/good.ktest"),
+    ("ktest plan", "tests/good.ktest"),
+    ("ktest list", "tests/good.ktest"),
+    ("ktest build", "tests/good.ktest -k linux"),
+    ("ktest boot", "-k linux"),
+    ("ktest host setup", "--print-script h"),
+    ("ci-daemon", "--config ci.toml"),
+    ("ci-status", "--output-dir out"),
+    ("ci-status log", "kim/b"),
+    ("ci-status show", "SHA"),
+    ("ci-status logs", "SHA good.one"),
+    ("ci-status artifacts", "SHA good.one"),
+    ("ci-status compare", "SHA SHA"),
+    ("ci-status rerun", "SHA good.one"),
+    ("ci-status history", "kim/b good.one"),
+    ("ci-status completions", "bash"),
+    ("ci-dashboard", "--config ci.toml"),
+];
+
+/// Commands that run until they are stopped, or use the network, KVM or other hosts: only their help is printed.
+const ENDLESS: &[&str] = &[
+    "ci-daemon run",
+    "ci-dashboard serve",
+    "ci-status watch",
+    "ci-status wait",
+    "ktest boot",
+    "ktest doctor",
+    "ktest host check",
+    "ktest host run",
+    "ktest host slurm",
+    "ktest image create",
+    "ktest image update",
+    "ktest kernel fetch",
+];
+
+/// The command lines of every subcommand, as clap defines them: its help, and it with each kind of output.
+fn command_lines() -> Vec<String> {
+    let mut lines = Vec::new();
+    let commands = [
+        ktest::cli::command(),
+        ci_daemon::cli::command(),
+        ci_dashboard::cli::command(),
+        ci_status::cli::command(),
+    ];
+    for command in commands {
+        let (name, path) = (command.get_name().to_owned(), command.get_name().to_owned());
+        add_command_lines(&command, &path, &name, &mut lines);
+    }
+    let commit = commit_id("one").to_string();
+    lines.into_iter().map(|line| line.replace("SHA", &commit)).collect()
+}
+
+fn add_command_lines(command: &clap::Command, path: &str, line: &str, lines: &mut Vec<String>) {
+    let arguments = |path: &str| ARGUMENTS.iter().find(|(name, _)| *name == path).map(|(_, words)| *words);
+    lines.extend([format!("{path} --help"), format!("{path} -h")]);
+    let subcommands: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
+    // The options of a program come before the subcommand.
+    let own = arguments(path).map_or_else(|| line.to_owned(), |words| format!("{line} {words}"));
+    for sub in &subcommands {
+        let name = sub.get_name();
+        add_command_lines(sub, &format!("{path} {name}"), &format!("{own} {name}"), lines);
+    }
+    if !subcommands.is_empty() || ENDLESS.contains(&path) {
+        return;
+    }
+    lines.push(own.clone());
+    for option in ["json", "dry-run", "events"] {
+        if command.get_arguments().any(|arg| arg.get_long() == Some(option)) {
+            lines.push(format!("{own} --{option}"));
+        }
+    }
+}
+
+#[test]
+fn no_subcommand_depends_on_the_reader_of_its_output() {
+    let lines = command_lines();
+    assert!(lines.len() > 100, "{lines:?}");
+    for (name, _) in ARGUMENTS {
+        assert!(lines.iter().any(|line| line.starts_with(name)), "no such command: {name}");
+    }
+    for name in ENDLESS {
+        assert!(lines.contains(&format!("{name} --help")), "no such command: {name}");
+    }
+    let mut printed = 0;
+    for line in &lines {
+        let dir = scene();
+        let (code, text) = end(dir.path(), line, Sink::Read);
+        let prints = std::fs::metadata(dir.path().join("stdout")).unwrap().len() > 0;
+        printed += usize::from(prints);
+        for sink in [Sink::Gone, Sink::Closed] {
+            let (found, said) = end(dir.path(), line, sink);
+            // A run without its events has no verdict: another test.
+            if !line.ends_with("--events") {
+                assert_eq!(found, code, "{line} {sink:?}: {said}\n{text}");
+            }
+        }
+        let (found, said) = end(dir.path(), line, Sink::Full);
+        // clap ignores the error.
+        if prints && !line.ends_with("--help") && !line.ends_with("-h") {
+            assert!([1, 125].contains(&found), "{line}: {found} {said}");
+        }
+    }
+    assert!(printed * 4 > lines.len() * 3, "only {printed} of {} command lines print something", lines.len());
 }

@@ -55,6 +55,12 @@ impl Cache {
     pub fn selftests(&self, trust: Option<&TrustDomain>) -> PathBuf {
         in_domain(&self.dir, trust).join("selftests")
     }
+
+    /// What the guests of a trust domain leave for later ones.
+    #[must_use]
+    pub fn guests(&self, trust: Option<&TrustDomain>) -> PathBuf {
+        in_domain(&self.dir, trust).join("guests")
+    }
 }
 
 /// The part of a directory that belongs to a trust domain; the directory itself for a developer's own runs.

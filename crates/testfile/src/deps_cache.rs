@@ -78,6 +78,13 @@ pub fn inherited_variables() -> Vec<(OsString, OsString)> {
     variables
 }
 
+/// Whether the directory of the clones has one.
+#[must_use]
+pub fn has_clones(deps_dir: &Path) -> bool {
+    let entries = own::list(deps_dir).unwrap_or_default();
+    entries.iter().any(|entry| entry.name != BUILT && entry.path.is_dir())
+}
+
 /// The hash of everything that a result depends on; `None` if the file cannot be read.
 pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
     let mut hash = Hasher::new();

@@ -44,8 +44,19 @@ pub struct GuestMount {
     pub tag: String,
     /// The mount point in the guest.
     pub path: String,
-    /// Whether it is mounted read-write.
-    pub writable: bool,
+    /// What the guest's writes do.
+    pub writes: Writes,
+}
+
+/// What a guest's writes to a share do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// They fail.
+    Refused,
+    /// They change the directory of the host.
+    Kept,
+    /// They go to a layer that is discarded with the guest. In a kernel without overlayfs they fail.
+    Layered,
 }
 
 /// The ssh keys of one VM.
@@ -104,8 +115,13 @@ fn plan_text(spec: &GuestSpec) -> String {
 }
 
 fn shares_text(mounts: &[GuestMount]) -> String {
-    let line = |GuestMount { tag, path, writable }: &GuestMount| {
-        format!("{tag} {path} {}\n", if *writable { "rw" } else { "ro" })
+    let line = |GuestMount { tag, path, writes }: &GuestMount| {
+        let mode = match writes {
+            Writes::Refused => "ro",
+            Writes::Kept => "rw",
+            Writes::Layered => "layer",
+        };
+        format!("{tag} {path} {mode}\n")
     };
     mounts.iter().map(line).collect()
 }
@@ -120,7 +136,10 @@ mod tests {
             env: vec![("ktest_mem".into(), "1024".into()), ("A".into(), "it's $HOME".into())],
             file: Some("/host/t/tests/a.ktest".into()),
             subtests: vec!["one".parse().unwrap(), "generic/001".parse().unwrap()],
-            mounts: vec![GuestMount { tag: "ktest_tests".into(), path: "/host/t".into(), writable: false }],
+            mounts: vec![
+                GuestMount { tag: "ktest_tests".into(), path: "/host/t".into(), writes: Writes::Layered },
+                GuestMount { tag: "ktest_out".into(), path: "/host/o".into(), writes: Writes::Kept },
+            ],
             command: vec![],
             token: Token::random(),
             ssh: None,
@@ -129,6 +148,6 @@ mod tests {
         assert_eq!(plan_text(&spec), "/host/t/tests/a.ktest\none\ngeneric/001\n");
         assert_eq!(command_text(&["ls /; true".into()]), "ls /; true\n");
         assert_eq!(command_text(&["printf".into(), "a b".into()]), "exec printf 'a b'\n");
-        assert_eq!(shares_text(&spec.mounts), "ktest_tests /host/t ro\n");
+        assert_eq!(shares_text(&spec.mounts), "ktest_tests /host/t layer\nktest_out /host/o rw\n");
     }
 }

@@ -18,12 +18,13 @@ pub mod host;
 use host::Host;
 
 /// The packages of a standard guest: the programs of the test contract and the file system tools.
-pub const STANDARD_PACKAGES: [&str; 20] = [
+pub const STANDARD_PACKAGES: [&str; 21] = [
     "acl",
     "attr",
     "bash-static",
     "btrfs-progs",
     "busybox-static",
+    "cryptsetup-bin",
     "dmsetup",
     "e2fsprogs",
     "iproute2",

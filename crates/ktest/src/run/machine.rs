@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use kernel::Kernel;
 use model::{Arch, StorageBus, SubtestName};
 use rustix::fs::{XattrFlags, setxattr};
-use vm::guest::{GuestMount, GuestSpec, HOST, TAG};
+use vm::guest::{GuestMount, GuestSpec, HOST, TAG, Writes};
 use vm::machine::{Accel, Disk, Hotplug, Machine, Network, Share, device, drive};
 use vm::supervise::Token;
 
 use super::error::RunError;
+use super::guest_cache::GuestCache;
 use super::phases::{Declared, Prepared};
 use super::request::RunRequest;
 use super::terminal;
@@ -38,6 +39,8 @@ pub(super) struct VmSetup<'a> {
     pub ssh: Option<&'a Access>,
     /// The token of the boot.
     pub token: &'a Token,
+    /// What outlives the guest, in addition to its output.
+    pub cache: Option<&'a GuestCache>,
 }
 
 /// Describes the machine for a VM and creates its files in `dir`.
@@ -50,7 +53,7 @@ pub(super) fn prepare(
     let Declared { request, file, declared, .. } = &prepared.run;
     let Devices { disks, pmem, base } = devices(prepared, files)?;
     let headers = headers(prepared, files)?;
-    let (shares, mounts) = shares(prepared, files, setup.out, headers.as_deref());
+    let (shares, mounts) = shares(prepared, files, setup, headers.as_deref())?;
     let interactive = request.order.interactive;
     let mut append = declared.kernel_append.clone();
     if interactive {
@@ -83,7 +86,7 @@ pub(super) fn prepare(
         qemu_append: declared.qemu_append.clone(),
     };
     let spec = GuestSpec {
-        env: environment(prepared, setup.subtests, &machine, base, setup.out)?,
+        env: environment(prepared, setup, &machine, base)?,
         // Without subtests, the file only declares the machine.
         file: file.as_ref().filter(|_| !setup.subtests.is_empty()).map(|file| guest_path(&file.path)),
         subtests: setup.subtests.to_vec(),
@@ -197,37 +200,71 @@ fn guest_path(path: &Path) -> String {
 fn shares(
     prepared: &Prepared<'_>,
     workplace: &Path,
-    out: &Path,
+    setup: &VmSetup<'_>,
     headers: Option<&Path>,
-) -> (Vec<Share>, Vec<GuestMount>) {
+) -> Result<(Vec<Share>, Vec<GuestMount>), RunError> {
     let mut shares = Vec::new();
     let mut mounts = Vec::new();
-    let mut add = |tag: &str, dir: &Path, at: Option<String>, writable: bool| {
-        let xattr = writable && keeps_xattrs(dir);
-        shares.push(Share { tag: tag.into(), dir: dir.into(), writable, xattr });
+    let mut add = |tag: &str, dir: &Path, at: Option<String>, writes: Writes| {
+        let writable = writes == Writes::Kept;
+        shares.push(Share {
+            tag: tag.into(),
+            dir: dir.into(),
+            writable,
+            xattr: writable && keeps_xattrs(dir),
+        });
         if let Some(path) = at {
-            mounts.push(GuestMount { tag: tag.into(), path, writable });
+            mounts.push(GuestMount { tag: tag.into(), path, writes });
         }
     };
-    add(TAG, &workplace.join("guest"), None, false);
-    if let Some(file) = &prepared.run.file {
-        add("ktest_tests", &file.ktest_dir, Some(guest_path(&file.ktest_dir)), false);
+    add(TAG, &workplace.join("guest"), None, Writes::Refused);
+    // The directories below which others are mounted come first.
+    let run = &prepared.run;
+    let tests = run.file.as_ref().map(|file| file.ktest_dir.as_path());
+    let deps = &run.host_env.deps_dir;
+    if let Some(cache) = setup.cache {
+        let at = cache_place(deps, tests);
+        if let Some(at) = at {
+            let inner = [Some(deps.as_path()), tests, Some(setup.out)].into_iter().flatten();
+            cache.make_mount_points(inner.filter_map(|path| path.strip_prefix(at).ok()))?;
+        }
+        add(CACHE, cache.dir(), Some(at.map_or("-".into(), guest_path)), Writes::Kept);
     }
-    add("ktest_out", out, Some(guest_path(out)), true);
-    let deps = &prepared.run.host_env.deps_dir;
-    if deps.is_dir() {
-        add("ktest_deps", deps, Some(guest_path(deps)), false);
+    if let Some(tests) = tests {
+        add("ktest_tests", tests, Some(guest_path(tests)), Writes::Layered);
+    }
+    add("ktest_out", setup.out, Some(guest_path(setup.out)), Writes::Kept);
+    if setup.cache.is_some() || deps.is_dir() {
+        fsx::own::create_dir_all(deps).map_err(RunError::infrastructure)?;
+        add("ktest_deps", deps, Some(guest_path(deps)), Writes::Layered);
     }
     if let Some(selftests) = &prepared.kselftests {
-        add("ktest_kselftests", &selftests.dir, Some(guest_path(&selftests.dir)), false);
+        add("ktest_kselftests", &selftests.dir, Some(guest_path(&selftests.dir)), Writes::Refused);
     }
+    if let Some(dir) = prepared.kernel.image.parent().filter(|_| setup.cache.is_some()) {
+        add("ktest_kernel", dir, Some(format!("{HOST}{KERNEL_DIR}")), Writes::Refused);
+    }
+    let modules_dir = format!("/lib/modules/{}", prepared.kernel.release);
     if let Some(modules) = modules(&prepared.kernel) {
-        add("ktest_modules", &modules, Some(format!("/lib/modules/{}", prepared.kernel.release)), false);
+        add("ktest_modules", &modules, Some(modules_dir.clone()), Writes::Refused);
     }
     if let Some(headers) = headers {
-        add("ktest_headers", headers, Some(format!("/lib/modules/{}/build", prepared.kernel.release)), false);
+        add("ktest_headers", headers, Some(format!("{modules_dir}/build")), Writes::Refused);
     }
-    (shares, mounts)
+    Ok((shares, mounts))
+}
+
+/// The 9p tag of what outlives the guest.
+const CACHE: &str = "ktest_cache";
+/// The path of the kernel's directory in the guest, without the prefix of the host's paths: the host's path differs for each
+/// kernel.
+const KERNEL_DIR: &str = "/ktest-kernel";
+
+/// Where the guest finds what outlives it: the directory above the clones, unless it is part of the tests.
+fn cache_place<'a>(deps: &'a Path, tests: Option<&Path>) -> Option<&'a Path> {
+    let above = deps.parent().filter(|above| above.parent().is_some())?;
+    let hides = tests.is_some_and(|tests| above.starts_with(tests));
+    (!hides).then_some(above)
 }
 
 /// Unpacks the kernel's headers for the guest if the test file requires them.
@@ -254,14 +291,18 @@ fn keeps_xattrs(dir: &Path) -> bool {
 /// The guest's environment (docs/contract.md).
 fn environment(
     prepared: &Prepared<'_>,
-    subtests: &[SubtestName],
+    setup: &VmSetup<'_>,
     machine: &Machine,
     base: usize,
-    out: &Path,
 ) -> Result<Vec<(String, String)>, RunError> {
+    let (subtests, out) = (setup.subtests, setup.out);
     let (drives, devices) = plug_lines(machine)?;
     let Declared { declared, file, host_env, request } = &prepared.run;
     let (kernel, order) = (&prepared.kernel, &request.order);
+    let kernel_binary = match setup.cache {
+        Some(_) => KERNEL_DIR.into(),
+        None => kernel.image.display().to_string(),
+    };
     let lines =
         |items: &[PathBuf]| items.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join("\n");
     let sizes = |items: &[u64]| items.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
@@ -276,6 +317,7 @@ fn environment(
         ("ktest_tests_unknown", declared.tests_unknown.to_string()),
         ("ktest_no_kbuild", declared.no_kbuild.to_string()),
         ("ktest_no_vm", declared.no_vm.to_string()),
+        ("ktest_network", declared.network.to_string()),
         ("ktest_kernel_append", declared.kernel_append.join(" ")),
         ("ktest_make_install", lines(&declared.make_install)),
         ("ktest_images", lines(&declared.images)),
@@ -284,11 +326,10 @@ fn environment(
         ("ktest_pmem_devs", sizes(&declared.pmem)),
         ("ktest_dir", file.as_ref().map(|file| guest_path(&file.ktest_dir)).unwrap_or_default()),
         ("ktest_out", guest_path(out)),
-        ("ktest_tmp", "/tmp".into()),
         ("ktest_deps_dir", guest_path(&host_env.deps_dir)),
         ("ktest_test", file.as_ref().map(|file| guest_path(&file.path)).unwrap_or_default()),
         ("ktest_tests", tests),
-        ("ktest_kernel_binary", kernel.image.display().to_string()),
+        ("ktest_kernel_binary", kernel_binary),
         ("ktest_kernel_version", host_env.kernel_version.clone()),
         ("ktest_verbose", "false".into()),
         ("ktest_interactive", order.interactive.to_string()),
@@ -306,6 +347,11 @@ fn environment(
     env.push(("ktest_storage_bus".into(), declared.bus.to_string()));
     if declared.marks_with_token {
         env.push(("ktest_markers".into(), "token".into()));
+        // Another library removes this directory at its exit.
+        env.push(("ktest_tmp".into(), "/tmp".into()));
+    }
+    if let Some(cache) = setup.cache {
+        env.push(("ktest_cargo_home".into(), cache.cargo_home().into()));
     }
     if let Some(selftests) = &prepared.kselftests {
         env.push(("ktest_kselftest_dir".into(), guest_path(&selftests.dir)));

@@ -7,6 +7,7 @@ mod boot;
 mod coverage;
 mod crashes;
 mod error;
+mod guest_cache;
 mod host;
 mod kernel;
 mod kernel_arg;

@@ -17,6 +17,7 @@ use vm::supervise::{
 };
 
 use super::error::{CannotRun, RunError};
+use super::guest_cache::GuestCache;
 use super::machine::{VmSetup, has_kgdb, prepare};
 use super::phases::{Declared, Prepared};
 use super::quota::{self, Quota};
@@ -113,6 +114,16 @@ impl Vms<'_> {
         access.inspect_err(|error| tracing::warn!("ktest ssh will not work with this guest: {error}")).ok()
     }
 
+    /// What outlives the guest. A file of this project's library needs it only if it uses clones.
+    fn cache(&self) -> Result<Option<GuestCache>, RunError> {
+        let Declared { request, file, declared, host_env } = &self.prepared.run;
+        let unused = file.is_none() || declared.marks_with_token && !testfile::has_clones(&host_env.deps_dir);
+        if unused || request.order.dry_run {
+            return Ok(None);
+        }
+        GuestCache::open(&request.cache, request.order.test.trust_domain.as_ref()).map(Some)
+    }
+
     fn limits(&self) -> TimeLimits {
         let run = &self.prepared.run;
         match run.request.order.interactive {
@@ -137,6 +148,7 @@ impl Attempt for Vms<'_> {
         let access = self.access().await;
         let token = Token::random();
         let files = results.out.files();
+        let guest_cache = self.cache()?;
         let setup = VmSetup {
             accel: self.accel,
             subtests,
@@ -144,6 +156,7 @@ impl Attempt for Vms<'_> {
             early_console: self.early_console,
             ssh: access.as_ref(),
             token: &token,
+            cache: guest_cache.as_ref(),
         };
         let machine = prepare(self.prepared, &setup, &vm_dir)?;
         let command = session::command(&machine).map_err(|error| RunError::Usage(error.to_string()))?;
@@ -168,6 +181,7 @@ impl Attempt for Vms<'_> {
             access: access.as_ref(),
             dir: &vm_dir,
             quota: &self.quota,
+            cache: guest_cache.as_ref(),
             qemu_sandbox: self.qemu_sandbox.as_ref(),
         };
         let end = vm.run(subtests, results).await?;
@@ -200,6 +214,7 @@ struct Vm<'a> {
     access: Option<&'a Access>,
     dir: &'a VmDir,
     quota: &'a Quota,
+    cache: Option<&'a GuestCache>,
     qemu_sandbox: Option<&'a QemuSandbox>,
 }
 
@@ -214,6 +229,7 @@ impl Vm<'_> {
         let (sender, input) = unbounded_channel();
         let (_published, listener) = self.publish(results, sender.clone())?;
         let watch = self.quota.watch(self.dir.path(), sender.clone());
+        let cache_watch = self.cache.map(|cache| cache.watch(sender.clone()));
         let interactive = self.prepared.run.request.order.interactive;
         let terminal = interactive.then(|| {
             results.reporter.note(terminal::HELP);
@@ -249,6 +265,10 @@ impl Vm<'_> {
         drop(terminal);
         listener.abort();
         watch.abort();
+        cache_watch.inspect(JoinHandle::abort);
+        if let Some(cache) = self.cache {
+            cache.clear_if_exceeded();
+        }
         if self.quota.exceeded(&self.dir.path().join("serial")).is_some() {
             self.quota.clear();
         }

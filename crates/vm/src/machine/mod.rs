@@ -297,6 +297,8 @@ fn kernel_arguments(machine: &Machine) -> String {
         "log_buf_len=8M",
         "mitigations=off",
         "random.trust_cpu=on",
+        // The network card is eth0, also with udev.
+        "net.ifnames=0",
     ];
     // The firmware grants the ports only to a kernel that supports all of PCI Express, which this one may not.
     let ports = (machine.hotplug == Some(Hotplug::Native)).then_some("pcie_ports=native");

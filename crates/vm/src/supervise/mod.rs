@@ -183,8 +183,12 @@ impl Supervisor {
         } else if let Some(actions) = self.init_line(line.message(), now) {
             return actions;
         }
-        if self.before_tests() && line.text.contains(".ktest:") {
-            self.file_message = Some(line.text.clone());
+        if self.before_tests() {
+            // Of several traps the first is the cause: `reason::trap`.
+            let trapped = self.file_message.as_deref().is_some_and(|text| reason::trap(text).is_some());
+            if !trapped && (line.text.contains(".ktest:") || reason::trap(&line.text).is_some()) {
+                self.file_message = Some(line.text.clone());
+            }
         }
         if !self.protocol.of_library(line) {
             return vec![];

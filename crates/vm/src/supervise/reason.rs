@@ -11,20 +11,34 @@ const FAILURE_CHARS: usize = 300;
 /// The maximum length of the reason of a failed `init`, in characters.
 const INIT_CHARS: usize = 400;
 
-/// The reason of a subtest that printed FAILED: the last `FILE:LINE: failed ...` of the shell library, or else the last
-/// line that was not printed by the kernel.
+/// The reason of a subtest that printed FAILED: the last `FILE:LINE: failed ...` of the shell library, or the first line
+/// of the trap of another library, or else the last line that was not printed by the kernel.
 pub(super) fn failure(log: &CappedLog) -> String {
     let lines: Vec<String> = log.lines_reversed().take(SEARCHED_LINES).collect();
     let library = lines.iter().map(|line| split(line).text.trim()).find(|text| {
         text.split_once(": failed")
             .is_some_and(|(position, _)| position.contains(".ktest:") && !position.contains(' '))
     });
+    let trap = || log.lines_reversed().filter_map(|line| trap(&line).map(str::to_owned)).last();
     let program = || {
         let mut texts = lines.iter().map(|line| program_text(line).trim());
-        texts.find(|text| !text.is_empty() && !text.starts_with("========="))
+        texts.find(|text| !text.is_empty() && !text.starts_with("=========")).map(str::to_owned)
     };
-    let reason = library.or_else(program).unwrap_or("the subtest printed FAILED without a reason");
+    let reason = library.map(str::to_owned).or_else(trap).or_else(program);
+    let reason = reason.unwrap_or_else(|| "the subtest printed FAILED without a reason".into());
     reason.chars().take(FAILURE_CHARS).collect()
+}
+
+/// The message `Error N at FILE LINE from: COMMAND` in a console line. The trap of the existing library prints one in each
+/// shell that ends because of an error; the first is that of the command which failed.
+pub(super) fn trap(line: &str) -> Option<&str> {
+    let text = program_text(line);
+    let text = text[text.find("Error ")?..].trim();
+    let (status, rest) = text.strip_prefix("Error ")?.split_once(" at ")?;
+    let (place, _command) = rest.split_once(" from: ")?;
+    let (_file, line) = place.rsplit_once(' ')?;
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (number(status) && number(line)).then_some(text)
 }
 
 /// The part of a console line that was not printed by the kernel.
@@ -33,14 +47,60 @@ fn program_text(line: &str) -> &str {
     if line.is_kernel() { line.before } else { line.text }
 }
 
-/// The reason of a failed `init`: the last message of the test file if there is one, or else the `message` of the
-/// guest, which contains the file and its exit code.
+/// The reason of a failed `init`: the message of the test file if there is one, or else the `message` of the guest, which
+/// contains the file and its exit code.
 pub(super) fn init_failure(message: &str, file_message: Option<&str>) -> String {
     let path = message.split(" init failed").next().unwrap_or_default();
     let file = path.rsplit('/').next().unwrap_or(path);
-    let own = |text: &&str| !file.is_empty() && text.contains(&format!("{file}:"));
+    let own = |text: &&str| !file.is_empty() && (text.contains(&format!("{file}:")) || trap(text).is_some());
     match file_message.filter(own) {
         Some(text) => format!("init failed: {}", text.chars().take(INIT_CHARS).collect::<String>()),
         None => message.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(lines: &[&str]) -> CappedLog {
+        let mut log = CappedLog::new(1 << 20);
+        lines.iter().for_each(|line| log.line(&format!("00012 {line}")));
+        log
+    }
+
+    #[test]
+    fn the_first_trap_is_that_of_the_command_which_failed() {
+        let inner = "Error 32 at /host/t/tests/fs/mine.ktest 10 from: mount /dev/vdb /mnt, exiting";
+        let outer = "Error 1 at /host/t/tests/prelude.sh 843 from: ( set -e; run_test $i ), exiting";
+        let many = vec!["more output"; 2 * SEARCHED_LINES];
+        let with_output: Vec<&str> = [inner].into_iter().chain(many).chain([outer]).collect();
+        for lines in
+            [&[inner, outer][..], &["noise", inner, "umount: busy", outer, "last words"], &with_output]
+        {
+            assert_eq!(failure(&log(lines)), inner);
+        }
+        // A program may not have finished its line, and the kernel may write into it.
+        let unfinished = format!("checking... {inner}");
+        assert_eq!(failure(&log(&[&unfinished, outer])), inner);
+        let interrupted = format!("{inner}[   12.000000] a message of the kernel");
+        assert_eq!(failure(&log(&[&interrupted, outer])), inner);
+    }
+
+    #[test]
+    fn other_lines_are_no_traps() {
+        for text in [
+            "Error 5 at sector 8",
+            "Error at /x 1 from: y",
+            "Error x at /x 1 from: y",
+            "Error 1 at /x from: y",
+            "[   12.000000] Error 1 at /x 1 from: y",
+        ] {
+            assert_eq!(trap(text), None, "{text}");
+        }
+        assert_eq!(failure(&log(&["Error 5 at sector 8", "the last line"])), "the last line");
+        // A library with its own format takes precedence.
+        let own = "tests/a.ktest:4: failed (exit 1): false";
+        assert_eq!(failure(&log(&["Error 1 at /x 1 from: y", own])), own);
     }
 }

@@ -1,0 +1,100 @@
+//! Functions of the guest's init that need no guest.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+const INIT: &str = include_str!("../guest/init");
+
+/// The text of a function.
+fn function(name: &str) -> &'static str {
+    let begin = INIT.find(&format!("\n{name}() {{\n")).unwrap() + 1;
+    let close = begin + INIT[begin..].find("\n}").unwrap() + 1;
+    let end = close + INIT[close..].find('\n').unwrap();
+    &INIT[begin..end]
+}
+
+fn script(path: &Path, text: &str) {
+    std::fs::write(path, format!("#!/bin/bash\n{text}\n")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Calls `build` for a directory with these scripts. Returns its status and what was called.
+fn build(scripts: &[(&str, &str)], make: &str) -> (i32, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let [bin, source] = ["bin", "source"].map(|name| dir.path().join(name));
+    for path in [&bin, &source] {
+        std::fs::create_dir(path).unwrap();
+    }
+    script(&bin.join("make"), &format!("echo make \"$@\" in \"${{PWD##*/}}\" >>\"$calls\"\n{make}"));
+    for (name, text) in scripts {
+        script(&source.join(name), &format!("echo {name} >>\"$calls\"\n{text}"));
+    }
+    let calls = dir.path().join("calls");
+    let shell = format!("number=1\n{}\nbuild \"$1\"", function("build"));
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let status = Command::new("sh")
+        .args(["-c", &shell, "sh"])
+        .arg(&source)
+        .env("PATH", path)
+        .env("calls", &calls)
+        .env("ktest_cpus", "3")
+        .status()
+        .unwrap();
+    (status.code().unwrap(), std::fs::read_to_string(&calls).unwrap_or_default())
+}
+
+#[test]
+fn require_make_configures_first() {
+    let make = "make -j 3 in source\nmake install in source\n";
+    let autogen = ("autogen.sh", "printf 'echo configure >>$calls; : >Makefile' >configure");
+    assert_eq!(build(&[autogen], ""), (0, format!("autogen.sh\nconfigure\n{make}")));
+    assert_eq!(build(&[("configure", ": >Makefile")], ""), (0, format!("configure\n{make}")));
+    assert_eq!(build(&[("Makefile", "")], ""), (0, make.into()));
+    // Configured already.
+    assert_eq!(build(&[autogen, ("configure", ""), ("Makefile", "")], ""), (0, make.into()));
+    // The first step that fails is the last one.
+    assert_eq!(build(&[("autogen.sh", "exit 3")], ""), (3, "autogen.sh\n".into()));
+    assert_eq!(build(&[("configure", "exit 4")], ""), (4, "configure\n".into()));
+    assert_eq!(build(&[], "exit 2"), (2, "make -j 3 in source\n".into()));
+}
+
+#[test]
+fn traces_and_coverage_of_other_libraries_are_collected() {
+    let dir = tempfile::tempdir().unwrap();
+    let [sys, out] = ["sys", "out"].map(|name| dir.path().join(name));
+    let text = function("collect")
+        .replace("/sys/kernel", &sys.display().to_string())
+        .replace("/ktest-out", &out.display().to_string());
+    let run = |markers: &str| {
+        let shell = format!("ktest_markers={markers}\n{text}\ncollect");
+        assert!(Command::new("sh").args(["-c", &shell]).status().is_ok());
+        let mut names: Vec<_> = walkdir(&out).into_iter().collect();
+        names.sort();
+        names.join(" ")
+    };
+    for path in [sys.join("tracing"), sys.join("debug/gcov/build/fs"), out.clone()] {
+        std::fs::create_dir_all(path).unwrap();
+    }
+    std::fs::write(sys.join("tracing/trace"), "# tracer: nop\n#\n").unwrap();
+    std::fs::write(sys.join("debug/gcov/reset"), "").unwrap();
+    std::fs::write(sys.join("debug/gcov/build/fs/a.gcda"), "data").unwrap();
+    assert_eq!(run("token"), "");
+    assert_eq!(run(""), "gcov.0/build/fs/a.gcda gcov.0/reset");
+    // Another VM of the run does not replace them.
+    std::fs::write(sys.join("tracing/trace"), "# tracer: nop\nbash-1 [000] an_event\n").unwrap();
+    assert_eq!(run(""), "gcov.0/build/fs/a.gcda gcov.0/reset gcov.1/build/fs/a.gcda gcov.1/reset trace.txt");
+    // A kernel without both.
+    std::fs::remove_dir_all(&sys).unwrap();
+    std::fs::remove_dir_all(&out).unwrap();
+    std::fs::create_dir(&out).unwrap();
+    assert_eq!(run(""), "");
+}
+
+/// The files below a directory, relative to it.
+fn walkdir(dir: &Path) -> Vec<String> {
+    let found = Command::new("find").arg(dir).args(["-type", "f", "-printf", "%P\\n"]).output().unwrap();
+    String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect()
+}

@@ -67,10 +67,16 @@ impl Output {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
+    /// Standard error as text; invalid UTF-8 is replaced.
+    #[must_use]
+    pub fn error_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
     /// The last line of standard error that is not empty. Most programs report their failure there.
     #[must_use]
     pub fn error_line(&self) -> String {
-        let text = String::from_utf8_lossy(&self.stderr);
+        let text = self.error_text();
         text.lines()
             .rev()
             .find(|line| !line.trim().is_empty())

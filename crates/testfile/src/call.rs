@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kernel::{BuildError, SourceError};
@@ -103,10 +103,19 @@ impl TestFile {
         argv.extend(subtests.iter().map(|subtest| subtest.as_str().into()));
         let call = Call { name: "deps", argv, time: DEPS_LIMIT, resources: Resources::of_this_host() };
         let output = self.call(&call, env).await?;
+        if let Some(clone) = FailedClone::missing(&output, &self.ktest_dir) {
+            return Err(self.host_error("deps", &clone));
+        }
         if !output.exit.success() {
             let complaint = output.error_line();
             let is_text = complaint.contains("command not found") || complaint.contains("eval: line");
-            let hint = if is_text { "; deps must print bash assignments and nothing else" } else { "" };
+            let hint = match is_text {
+                true => "; deps must print bash assignments and nothing else",
+                false if wants_arguments(&output) => {
+                    "; this file needs a subtest as its argument: name it after the file"
+                }
+                false => "",
+            };
             let exit = exit_of_child(output.exit);
             return Err(self.call_error("deps", &format!("{exit}: {complaint}{hint}")));
         }
@@ -118,6 +127,9 @@ impl TestFile {
         let argv = vec![self.path.clone().into(), "list-tests".into()];
         let call = Call { name: "list-tests", argv, time: LIST_LIMIT, resources: call_sandbox::small() };
         let output = self.call(&call, env).await?;
+        if let Some(clone) = FailedClone::missing(&output, &self.ktest_dir) {
+            return Err(self.host_error("list-tests", &clone));
+        }
         if !output.exit.success() {
             let problem = format!("{}: {}", exit_of_child(output.exit), output.error_line());
             return Err(self.call_error("list-tests", &problem));
@@ -245,10 +257,85 @@ pub fn parse_variables(text: &str) -> Variables {
     variables
 }
 
+/// A `git clone` that failed. The existing library continues after it, and may even succeed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("require-git {}: the clone failed: {reason}", dir.file_name().unwrap_or(dir.as_os_str()).display())]
+struct FailedClone {
+    dir: PathBuf,
+    /// The error of git.
+    reason: String,
+}
+
+impl FailedClone {
+    /// The first one whose directory does not exist. Git removes it after an error; another clone may have created it.
+    fn missing(output: &Output, work_dir: &Path) -> Option<Self> {
+        let text = output.error_text();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let begin =
+            |line: &str| Some(PathBuf::from(line.strip_prefix("Cloning into '")?.strip_suffix("'...")?));
+        let clones = lines.iter().enumerate().filter_map(|(at, line)| Some((at, begin(line)?)));
+        let mut failed = clones.filter_map(|(at, dir)| {
+            // The remote and the progress may print lines in between.
+            let own = lines[at + 1..].iter().take_while(|line| begin(line).is_none());
+            let reason = own.into_iter().find_map(|line| line.strip_prefix("fatal: "))?;
+            Some(Self { dir, reason: (*reason).into() })
+        });
+        failed.find(|clone| !work_dir.join(&clone.dir).exists())
+    }
+}
+
+/// Whether bash ended the call because a positional parameter is not set.
+fn wants_arguments(output: &Output) -> bool {
+    output.error_text().lines().any(|line| {
+        let parameter = line.strip_suffix(": unbound variable").and_then(|line| line.rsplit(": ").next());
+        parameter.is_some_and(|name| {
+            let name = name.trim_start_matches('$');
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    })
+}
+
 /// bash and bubblewrap report a child that was killed by signal N with exit code 128 + N.
 fn exit_of_child(exit: Exit) -> Exit {
     match exit {
         Exit::Code(code @ 129..=192) => Exit::Signal(code - 128),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(stderr: &str) -> Output {
+        Output { exit: Exit::Code(0), stdout: Vec::new(), stderr: stderr.into() }
+    }
+
+    #[test]
+    fn a_failed_clone_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let found =
+            |stderr: &str| FailedClone::missing(&output(stderr), dir.path()).map(|clone| clone.to_string());
+        let failed =
+            "Cloning into '/none/deps/tool'...\nremote: no\nfatal: unable to access 'http://h/': no host\n";
+        let message = "require-git tool: the clone failed: unable to access 'http://h/': no host";
+        assert_eq!(found(failed).as_deref(), Some(message));
+        assert_eq!(found(&format!("{failed}popd: directory stack empty\n")).as_deref(), Some(message));
+        let other = format!("Cloning into '/none/other'...\n{failed}");
+        assert_eq!(found(&other).as_deref(), Some(message));
+        for fine in ["", "Cloning into 'tool'...\n", "fatal: not a git repository\n"] {
+            assert_eq!(found(fine), None, "{fine}");
+        }
+        // The file tried a second address.
+        std::fs::create_dir(dir.path().join("tool")).unwrap();
+        assert_eq!(found("Cloning into 'tool'...\nfatal: no host\nCloning into 'tool'...\n"), None);
+    }
+
+    #[test]
+    fn a_missing_argument_is_recognized() {
+        assert!(wants_arguments(&output("/t/a.ktest: line 17: $2: unbound variable\n")));
+        assert!(wants_arguments(&output("a: line 1: 1: unbound variable\n")));
+        assert!(!wants_arguments(&output("/t/a.ktest: line 17: name: unbound variable\n")));
+        assert!(!wants_arguments(&output("/t/a.ktest: line 17: $name: unbound variable\n")));
     }
 }

@@ -5,7 +5,8 @@
 //! Only the subdirectory `built` of the clone directory is writable, for test suites that are built once
 //! (lib/suite.sh).
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,12 @@ use crate::HostEnv;
 pub(crate) const BUILT: &str = "built";
 /// The path in the sandbox to which the file writes its requests.
 const REQUESTS_SEEN: &str = "/ktest/git-requests";
+/// The directory in the sandbox with the commands that replace those of the host, which `git.bash` names too.
+const COMMANDS: &str = "/ktest/bin";
+/// PATH in the sandbox.
+const PATH: &str = "/ktest/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+/// The command `git`.
+const GIT: &str = include_str!("git.bash");
 /// The maximum size of the requests of one call, in bytes.
 const REQUESTS_BYTES: u64 = 64 << 10;
 /// The time limit of one clone.
@@ -49,20 +56,29 @@ pub(crate) enum RequestError {
 }
 
 /// The requests of one call. The sandboxed program can only write the content of this file.
-pub(crate) struct GitRequests(tempfile::NamedTempFile);
+pub(crate) struct GitRequests {
+    requests: tempfile::NamedTempFile,
+    /// The command `git` of the sandbox.
+    git: tempfile::TempPath,
+}
 
 impl GitRequests {
     pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self(tempfile::NamedTempFile::new()?))
+        let mut git = tempfile::NamedTempFile::new()?;
+        git.write_all(GIT.as_bytes())?;
+        git.as_file().set_permissions(std::fs::Permissions::from_mode(0o755))?;
+        // The kernel executes no file that is open for writing.
+        Ok(Self { requests: tempfile::NamedTempFile::new()?, git: git.into_temp_path() })
     }
 
     /// Reads and validates the requests.
     pub(crate) fn read(&self) -> Result<Vec<GitRequest>, RequestError> {
-        let text =
-            own::read_to_string(self.0.path(), REQUESTS_BYTES).map_err(|error| match error.kind() {
-                ErrorKind::FileTooLarge | ErrorKind::InvalidData => RequestError::Refused(error.to_string()),
-                _ => RequestError::Failed(error.to_string()),
-            })?;
+        let text = own::read_to_string(self.requests.path(), REQUESTS_BYTES).map_err(|error| match error
+            .kind()
+        {
+            ErrorKind::FileTooLarge | ErrorKind::InvalidData => RequestError::Refused(error.to_string()),
+            _ => RequestError::Failed(error.to_string()),
+        })?;
         parse(&text).map_err(RequestError::Refused)
     }
 }
@@ -119,7 +135,9 @@ pub(crate) fn of_call(ktest_dir: &Path, env: &HostEnv, requests: &GitRequests) -
         sandbox = sandbox.env("ktest_build_dir", &built);
     }
     sandbox
-        .writable(requests.0.path(), REQUESTS_SEEN)
+        .writable(requests.requests.path(), REQUESTS_SEEN)
+        .read_only(&requests.git, Path::new(COMMANDS).join("git"))
+        .env("PATH", PATH)
         .env("ktest_git_requests", REQUESTS_SEEN)
         // lib/suite.sh does not start its own sandbox inside this one.
         .env("ktest_sandboxed", "true")

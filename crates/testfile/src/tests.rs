@@ -177,6 +177,20 @@ async fn require_git_clones_outside_the_sandbox() {
     assert_eq!(subtests.iter().map(SubtestName::as_str).collect::<Vec<_>>(), ["tool-1", "data-1"]);
     assert!(deps.path().join("tool/lib.sh").is_file() && deps.path().join("other/lib.sh").is_file());
 
+    // Another library clones by itself, continues after a failure, and uses git in other ways.
+    let (_dir, path) = tree(&format!(
+        r#"for name in tool data; do
+            [[ -d $ktest_deps_dir/plain-$name ]] || git clone git://127.0.0.1:{port}/$name $ktest_deps_dir/plain-$name
+        done
+        cd "$ktest_deps_dir" && for name in plain-*; do [[ -e $name/lib.sh ]] && git --version >&2 && echo $name; done
+        git clone -b main git://127.0.0.1:{port}/tool $ktest_deps_dir/part; true"#
+    ));
+    let file = TestFile::find(&path, None).unwrap();
+    let deps = tempfile::tempdir().unwrap();
+    let subtests = file.list_tests(&sandboxed(deps.path())).await.map_err(|error| error.to_string()).unwrap();
+    assert_eq!(subtests.iter().map(SubtestName::as_str).collect::<Vec<_>>(), ["plain-data", "plain-tool"]);
+    assert!(!deps.path().join("part").exists());
+
     let (_dir, path) = tree_with_library("require-git /etc stolen");
     let file = TestFile::find(&path, None).unwrap();
     let error = file.list_tests(&sandboxed(deps.path())).await.unwrap_err().to_string();
@@ -210,6 +224,34 @@ async fn list_tests_validates_and_deduplicates() {
     let (_dir, file) = tree("echo ../../etc");
     let error = TestFile::find(&file, None).unwrap().list_tests(&HostEnv::default()).await.unwrap_err();
     assert!(error.to_string().contains("is not a subtest"), "{error}");
+}
+
+#[test]
+fn files_at_the_root_of_a_tree_and_trees_without_tests() {
+    let (dir, file) = tree("");
+    let root = dir.path().canonicalize().unwrap();
+    let boot = root.join("boot.ktest");
+    std::fs::copy(&file, &boot).unwrap();
+    for found in [
+        TestFile::find(&boot, None),
+        TestFile::find(Path::new("boot"), Some(&root)),
+        TestFile::find(&boot, Some(&root)),
+        // As a farm names it.
+        TestFile::find(&root.join("tests/boot.ktest"), Some(&root)),
+    ] {
+        let found = found.unwrap();
+        assert_eq!((found.test.as_str(), &found.ktest_dir, &found.path), ("boot", &root, &boot));
+    }
+    // The directory of the tests instead of its parent.
+    let by_tests = TestFile::find(Path::new("fs/x"), Some(&root.join("tests"))).unwrap();
+    assert_eq!(by_tests, TestFile::find(&file, None).unwrap());
+    // A tree with its files at the top, and nothing above it.
+    let flat = root.join("flat");
+    std::fs::create_dir(&flat).unwrap();
+    std::fs::copy(&file, flat.join("a.ktest")).unwrap();
+    let found = TestFile::find(&flat.join("a.ktest"), Some(&flat)).unwrap();
+    assert_eq!((found.test.as_str(), &found.ktest_dir), ("a", &flat));
+    assert!(matches!(TestFile::find(&flat.join("a.ktest"), None), Err(TestFileError::Outside(_))));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::run_order::NETWORK_VARIABLE;
 use model::{Arch, Env, GroupName, ImageName, StoreKernel, TestPath};
 
 use crate::fault::{Fault, Problem};
@@ -32,7 +33,8 @@ pub struct TestGroup {
     pub test_always_passes_nice: u64,
     /// Kernels from the kernel store. If empty, the kernel is built from the commit.
     pub kernels: Vec<StoreKernel>,
-    /// The environment of its runs, with `arch` as [`ARCH_VARIABLE`] and `image` as [`IMAGE_VARIABLE`].
+    /// The environment of its runs, with `arch` as [`ARCH_VARIABLE`], `image` as [`IMAGE_VARIABLE`] and `network` as
+    /// [`NETWORK_VARIABLE`].
     pub env: Env,
 }
 
@@ -124,6 +126,7 @@ pub(crate) struct RawGroup {
     kernels: Option<Vec<StoreKernel>>,
     arch: Option<Arch>,
     image: Option<String>,
+    network: Option<bool>,
     env: BTreeMap<String, String>,
 }
 
@@ -143,6 +146,7 @@ const KEYS: &[&str] = &[
     "kernels",
     "arch",
     "image",
+    "network",
     "env",
     "test_duration_nice",
     "test_always_passes_nice",
@@ -178,6 +182,7 @@ fn raw(section: &Section<'_>) -> Result<RawGroup, Fault> {
         kernels: section.names("kernels")?,
         arch: section.get("arch").map(|node| node.parse("arch")).transpose()?,
         image: section.get("image").map(|node| node.str("image").map(str::to_owned)).transpose()?,
+        network: section.get("network").map(|node| node.bool("network")).transpose()?,
         env: section.get("env").map(env).transpose()?.unwrap_or_default(),
     })
 }
@@ -290,6 +295,11 @@ fn merge(name: &GroupName, raw: &RawGroup, parent: Option<&TestGroup>) -> Result
     }
     if let Some(image) = &raw.image {
         env.insert(IMAGE_VARIABLE.into(), image.clone());
+    }
+    match raw.network {
+        Some(true) => drop(env.insert(NETWORK_VARIABLE.into(), "true".into())),
+        Some(false) => drop(env.remove(NETWORK_VARIABLE)),
+        None => {}
     }
     Ok(TestGroup {
         name: name.clone(),

@@ -4,6 +4,7 @@
 mod boot;
 mod build;
 mod doctor;
+mod existing;
 mod failure;
 mod host;
 mod image;
@@ -70,6 +71,15 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Run tests on other machines; check them and set them up.
     Host(Box<host::HostArgs>),
+    /// `build-test-kernel config`.
+    #[command(hide = true)]
+    Config(existing::AnyArgs),
+    /// `build-test-kernel oldconfig`.
+    #[command(hide = true)]
+    Oldconfig(existing::AnyArgs),
+    /// `build-test-kernel faddr2line`.
+    #[command(hide = true, name = "faddr2line")]
+    Faddr2line(existing::AnyArgs),
 }
 
 /// The command line, for man pages and completions.
@@ -116,6 +126,8 @@ fn work(cli: Cli) -> Result<u8, Failure> {
                 Command::Sysrq(args) => live::sysrq(args).await,
                 Command::Doctor(args) => doctor::run(args, &cache).await,
                 Command::Host(args) => host::run(*args, cache).await,
+                Command::Config(_) | Command::Oldconfig(_) => Err(Failure::usage(existing::CONFIG)),
+                Command::Faddr2line(_) => Err(Failure::usage(existing::FADDR2LINE)),
             }
         };
         tokio::select! {
@@ -140,6 +152,12 @@ const STOP_SIGNALS: [SignalKind; 3] =
 /// The exit code after a signal, like that of a shell.
 fn code_of_signal(number: i32) -> u8 {
     128 + u8::try_from(number).unwrap_or(0)
+}
+
+/// The directory for `require-git` clones.
+fn deps_dir(chosen: Option<&std::path::Path>, cache: &std::path::Path) -> Result<PathBuf, Failure> {
+    let dir = chosen.map_or_else(|| cache.join("deps"), Into::into);
+    std::path::absolute(&dir).map_err(|error| Failure::usage(format!("{}: {error}", dir.display())))
 }
 
 /// The directory of `--cache-dir`, or `~/.cache/ktest` according to the XDG base directory specification.

@@ -22,6 +22,9 @@ pub const DEFAULT_KEEP_DEVICES: ByteSize = ByteSize(512 << 20);
 /// The limit on what a guest may write into its output directory if `--max-output` is not given.
 pub const DEFAULT_MAX_OUTPUT: ByteSize = ByteSize(4 << 30);
 
+/// The declaration that the guest can reach other networks. In the environment, it is the default of the test file.
+pub const NETWORK_VARIABLE: &str = "ktest_network";
+
 /// How the guest is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AccelChoice {
@@ -88,13 +91,6 @@ impl FromStr for EnvVar {
 }
 
 impl Env {
-    /// The environment with these variables; if a name occurs twice, the last one wins.
-    #[must_use]
-    pub fn from_vars(vars: &[EnvVar]) -> Self {
-        let pairs = vars.iter().cloned().map(EnvVar::into_pair);
-        Self::try_from(pairs.collect::<BTreeMap<_, _>>()).expect("each variable was validated")
-    }
-
     /// The variables, in the order of their names.
     #[must_use]
     pub fn vars(&self) -> Vec<EnvVar> {
@@ -143,6 +139,9 @@ pub struct TestOrder {
     /// Set a variable in the test file's environment (repeatable).
     #[arg(long, value_name = "NAME=VALUE")]
     pub env: Vec<EnvVar>,
+    /// Let the guest reach the networks of this host [default: only if the test file declares it].
+    #[arg(long)]
+    pub network: bool,
     /// Share objects, the compiler cache and kernels only with runs of this trust domain.
     #[arg(long, value_name = "NAME")]
     pub trust_domain: Option<TrustDomain>,
@@ -166,6 +165,7 @@ impl TestOrder {
             arch: None,
             packages: Vec::new(),
             env: Vec::new(),
+            network: false,
             trust_domain: None,
             verify_builds: 0,
         }
@@ -188,6 +188,19 @@ impl TestOrder {
         argv.0
     }
 
+    /// The variables of the test file's environment: those that the user or the test group sets, and those that other
+    /// options stand for.
+    pub fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        let network = self.network.then(|| (NETWORK_VARIABLE.to_owned(), "true".to_owned()));
+        self.env.iter().cloned().map(EnvVar::into_pair).chain(network)
+    }
+
+    /// The same variables as an environment.
+    #[must_use]
+    pub fn environment(&self) -> Env {
+        Env::try_from(self.variables().collect::<BTreeMap<_, _>>()).expect("each variable was validated")
+    }
+
     fn options(&self, argv: &mut Argv) {
         if self.kernel != DEFAULT_KERNEL {
             argv.value("-k", "--kernel", &self.kernel);
@@ -202,6 +215,9 @@ impl TestOrder {
         argv.displayed("--arch", self.arch);
         argv.displayed("--package", &self.packages);
         argv.displayed("--env", &self.env);
+        if self.network {
+            argv.flag("--network");
+        }
         argv.displayed("--trust-domain", &self.trust_domain);
         argv.displayed("--verify-builds", Some(self.verify_builds).filter(|every| *every > 0));
     }
@@ -246,6 +262,15 @@ pub struct RunOrder {
     /// End a guest that writes more than SIZE into the output directory (512M, 2G).
     #[arg(long, value_name = "SIZE", default_value_t = DEFAULT_MAX_OUTPUT)]
     pub max_output: ByteSize,
+    /// Add this argument to the make of the kernel (repeatable).
+    #[arg(short = 'M', long, value_name = "ARG", allow_hyphen_values = true)]
+    pub make_arg: Vec<String>,
+    /// Set ktest_priority: how long tests with a configurable duration run; a higher number is longer [default: 0].
+    #[arg(short, long, value_name = "N")]
+    pub priority: Option<u32>,
+    /// Let the test file's library print more (ktest_verbose).
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Build without bubblewrap. The source's Makefile can then use the network and read your files.
     #[arg(long)]
     pub no_sandbox: bool,
@@ -284,6 +309,9 @@ impl From<TestOrder> for RunOrder {
             rounds: None,
             keep_devices: DEFAULT_KEEP_DEVICES,
             max_output: DEFAULT_MAX_OUTPUT,
+            make_arg: Vec::new(),
+            priority: None,
+            verbose: false,
             no_sandbox: false,
             events: false,
             json: false,
@@ -296,6 +324,13 @@ impl From<TestOrder> for RunOrder {
 }
 
 impl RunOrder {
+    /// The variables of the test file's environment.
+    pub fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        let verbose = self.verbose.then(|| ("ktest_verbose".into(), "true".into()));
+        let priority = self.priority.map(|priority| ("ktest_priority".into(), priority.to_string()));
+        self.test.variables().chain(verbose).chain(priority)
+    }
+
     /// The arguments after `ktest run`. Options with their default value are left out.
     #[must_use]
     pub fn to_argv(&self) -> Vec<OsString> {
@@ -308,6 +343,7 @@ impl RunOrder {
             ("--failfast", self.failfast),
             ("--interactive", self.interactive),
             ("--exit-on-success", self.exit_on_success),
+            ("--verbose", self.verbose),
             ("--no-sandbox", self.no_sandbox),
             ("--dry-run", self.dry_run),
         ] {
@@ -322,6 +358,8 @@ impl RunOrder {
         }
         argv.values("--image", &self.image);
         argv.displayed("--jobs", self.jobs);
+        argv.displayed("--priority", self.priority);
+        argv.values("--make-arg", &self.make_arg);
         if let Some(rounds) = self.rounds {
             argv.flag(format!("--loop={rounds}"));
         }
@@ -344,7 +382,7 @@ impl RunOrder {
     #[must_use]
     pub fn reproduction(&self, file: &Path, subtest: &SubtestName, kernel: String) -> Self {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let TestOrder { commit, tests_dir, tolerate, arch, packages, env, .. } = self.test.clone();
+        let TestOrder { commit, tests_dir, tolerate, arch, packages, env, network, .. } = self.test.clone();
         let test = TestOrder {
             kernel,
             commit,
@@ -353,12 +391,15 @@ impl RunOrder {
             arch,
             packages,
             env,
+            network,
             ..TestOrder::of(file, [subtest])
         };
         Self {
             deps_dir: self.deps_dir.as_ref().map(absolute),
             accel: self.accel,
             image: self.image.as_ref().map(absolute),
+            make_arg: self.make_arg.clone(),
+            priority: self.priority,
             no_sandbox: self.no_sandbox,
             ..Self::from(test)
         }
@@ -368,7 +409,7 @@ impl RunOrder {
     /// of this machine; `file` is relative to the directory of the tests.
     #[must_use]
     pub fn reproduction_elsewhere(&self, file: &Path, subtest: &SubtestName) -> Self {
-        let TestOrder { kernel, commit, tolerate, arch, packages, env, .. } = self.test.clone();
+        let TestOrder { kernel, commit, tolerate, arch, packages, env, network, .. } = self.test.clone();
         // Without a commit, the kernel is one of the store, by name.
         let kernel = if commit.is_some() { DEFAULT_KERNEL.into() } else { kernel };
         Self::from(TestOrder {
@@ -378,6 +419,7 @@ impl RunOrder {
             arch,
             packages,
             env,
+            network,
             ..TestOrder::of(file, [subtest])
         })
     }
@@ -457,13 +499,14 @@ mod tests {
             arch in prop::option::of(prop::sample::select(Arch::ALL.to_vec())),
             packages in prop::collection::vec("[a-z][a-z0-9+.-]{1,8}", 0..3),
             env in prop::collection::vec("[A-Z]{1,4}=[a-z0-9-]{0,5}", 0..3),
-            trust_domain in prop::option::of("user/[a-z]{1,5}"), verify_builds in 0..100_u32,
+            trust_domain in prop::option::of("user/[a-z]{1,5}"), verify_builds in 0..100_u32, network in any::<bool>(),
         ) -> TestOrder {
             let packages = packages.iter().map(|name| name.parse().unwrap()).collect();
             let env = env.iter().map(|pair| pair.parse().unwrap()).collect();
             let trust_domain = trust_domain.map(|name| name.parse().unwrap());
             TestOrder {
-                tests, kernel, commit, tests_dir, out, tolerate, merge, arch, packages, env, trust_domain, verify_builds,
+                tests, kernel, commit, tests_dir, out, tolerate, merge, arch, packages, env, network, trust_domain,
+                verify_builds,
             }
         }
     }
@@ -475,9 +518,10 @@ mod tests {
             accel in prop::sample::select(vec![AccelChoice::Auto, AccelChoice::Kvm, AccelChoice::Tcg]),
             jobs in prop::option::of(0..100_usize), rounds in prop::option::of(0..100_u32),
             sizes in (0..1_u64 << 40, 0..1_u64 << 40), junit in prop::option::of(path()),
-            flags in any::<[bool; 9]>(),
+            flags in any::<[bool; 10]>(),
+            make_arg in prop::collection::vec(word(), 0..3), priority in prop::option::of(0..9_u32),
         ) -> RunOrder {
-            let [failfast, interactive, success, no_sandbox, events, json, log, ask, dry_run] = flags;
+            let [failfast, interactive, success, no_sandbox, events, json, log, ask, dry_run, verbose] = flags;
             let interactive = interactive && !events;
             let image = image.filter(|_| test.packages.is_empty());
             RunOrder {
@@ -485,6 +529,7 @@ mod tests {
                 exit_on_success: success && interactive,
                 rounds: rounds.filter(|_| !events && !interactive),
                 keep_devices: ByteSize(sizes.0), max_output: ByteSize(sizes.1), no_sandbox, events,
+                make_arg, priority, verbose,
                 json: json && !events, junit, log_events: log && events, ask_kernel: ask && events, dry_run,
             }
         }

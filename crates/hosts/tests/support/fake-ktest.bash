@@ -8,13 +8,13 @@ fake=$(dirname "$0")
 cache='' repo='' commit='' out='' file='' tests='' subtests=()
 while (($#)); do
 	case $1 in
-	run | --events | --log-events | --ask-kernel) ;;
+	run | --events | --log-events | --ask-kernel | --network | --verbose) ;;
 	--cache-dir) cache=$2 && shift ;;
 	--commit) commit=$2 && shift ;;
 	--out) out=$2 && shift ;;
 	--tests-dir) tests=$2 && shift ;;
 	-k) repo=$2 && shift ;;
-	--merge | --tolerate | --env | --arch | --trust-domain | --verify-builds) shift ;;
+	--merge | --tolerate | --env | --arch | --trust-domain | --verify-builds | --priority | --make-arg) shift ;;
 	*) if [[ -z $file ]]; then file=$1; else subtests+=("$1"); fi ;;
 	esac
 	shift

@@ -39,6 +39,15 @@ pub(super) struct BootArgs {
     /// Attach the saved devices of a failed subtest. Writes to them are discarded at the end.
     #[arg(long, value_name = "OUT/out/FILE.SUBTEST")]
     devices: Option<PathBuf>,
+    /// Root of the test tree [default: found from the file's path].
+    #[arg(long, value_name = "DIR")]
+    tests_dir: Option<PathBuf>,
+    /// Directory for `require-git` clones [default: deps in the cache directory].
+    #[arg(long, value_name = "DIR")]
+    deps_dir: Option<PathBuf>,
+    /// Let the guest reach the networks of this host [default: only if the test file declares it].
+    #[arg(long)]
+    network: bool,
     /// Directory for logs.
     #[arg(short, long, value_name = "DIR", default_value = "ktest-out")]
     out: PathBuf,
@@ -82,10 +91,13 @@ pub(super) async fn run(args: BootArgs, cache: PathBuf) -> Result<u8, Failure> {
         commit: args.commit,
         out: args.out,
         arch: args.arch,
+        tests_dir: args.tests_dir,
+        network: args.network,
         ..TestOrder::new(file.to_string_lossy())
     };
     let order = RunOrder {
         accel: args.accel,
+        deps_dir: args.deps_dir,
         image: args.image,
         jobs: args.jobs,
         no_sandbox: args.no_sandbox,

@@ -9,7 +9,7 @@ use hosts::link::Link;
 use hosts::run::{Output, RemoteJob};
 use hosts::serve::ServeOptions;
 use hosts::target::SshTarget;
-use model::{Arch, EVENT_VERSION, Env, EnvVar, Event, HostName, KernelId, Stamped, StoreKernel, TestOrder};
+use model::{Arch, EVENT_VERSION, Event, HostName, KernelId, Stamped, StoreKernel, TestOrder};
 
 use super::failure::Failure;
 use testfile::{HostEnv, TestFile, Trust};
@@ -306,7 +306,7 @@ pub(super) fn remote_order(test: &TestOrder) -> Result<(TestFile, PathBuf, Remot
         merge: merge.collect::<Result<_, Failure>>()?,
         tolerate: test.tolerate.clone(),
         packages: test.packages.clone(),
-        env: Env::from_vars(&test.env),
+        env: test.environment(),
         arch: test.arch,
         trust_domain: test.trust_domain.clone(),
         verify_builds: test.verify_builds,
@@ -375,7 +375,7 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
         out: out.clone(),
         deps_dir: cache.join("deps"),
         kernel_version: String::new(),
-        env: args.test.env.iter().cloned().map(EnvVar::into_pair).collect(),
+        env: args.test.variables().collect(),
         sandboxed: true,
         trust: Trust::Sandboxed,
     };

@@ -22,6 +22,9 @@ pub(super) struct ListArgs {
     /// Root of the test tree [default: found from the file's path].
     #[arg(long, value_name = "DIR")]
     tests_dir: Option<PathBuf>,
+    /// Directory for `require-git` clones [default: deps in the cache directory].
+    #[arg(long, value_name = "DIR")]
+    deps_dir: Option<PathBuf>,
     /// Print JSON: [{"test", "subtests": [...]}].
     #[arg(long)]
     json: bool,
@@ -34,7 +37,8 @@ struct Listed {
 }
 
 pub(super) async fn run(args: ListArgs, cache: &Path) -> Result<u8, Failure> {
-    let env = HostEnv { deps_dir: cache.join("deps"), out: "ktest-out".into(), ..HostEnv::default() };
+    let deps_dir = super::deps_dir(args.deps_dir.as_deref(), cache)?;
+    let env = HostEnv { deps_dir, out: "ktest-out".into(), ..HostEnv::default() };
     let mut all = Vec::new();
     for file in &args.files {
         let file = TestFile::find(file, args.tests_dir.as_deref()).map_err(Failure::usage)?;

@@ -42,6 +42,9 @@ pub(super) struct FilesArgs {
     /// Root of the test tree [default: found from the file's path].
     #[arg(long, value_name = "DIR")]
     pub(super) tests_dir: Option<PathBuf>,
+    /// Directory for `require-git` clones [default: deps in the cache directory].
+    #[arg(long, value_name = "DIR")]
+    pub(super) deps_dir: Option<PathBuf>,
     /// Architecture of the guests if a test file does not declare one [default: the host's].
     #[arg(short, long)]
     pub(super) arch: Option<Arch>,
@@ -106,7 +109,7 @@ impl Plan {
         let env = HostEnv {
             arch: args.arch,
             out: "ktest-out".into(),
-            deps_dir: cache.join("deps"),
+            deps_dir: super::deps_dir(args.deps_dir.as_deref(), cache)?,
             kernel_version,
             ..HostEnv::default()
         };

@@ -6,6 +6,7 @@ use clap::Args;
 use model::{Event, RunOrder, Status};
 use testfile::TestFile;
 
+use super::existing::ExistingOptions;
 use super::failure::{Failure, exit_code};
 use crate::report::{Reporter, Seconds, Style, record};
 use crate::run::{RunError, RunRequest, Summary, parse_kernel};
@@ -28,9 +29,12 @@ Several files share one kernel if their requirements do not contradict each othe
 pub(super) struct RunArgs {
     #[command(flatten)]
     order: RunOrder,
+    #[command(flatten)]
+    existing: ExistingOptions,
 }
 
 pub(super) async fn run(args: RunArgs, cache: PathBuf) -> Result<u8, Failure> {
+    args.existing.refuse()?;
     let order = args.order;
     let requests = requests(&order, &cache)?;
     let mut records = Vec::new();

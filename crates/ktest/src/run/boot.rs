@@ -54,6 +54,7 @@ pub async fn boot(request: &RunRequest, boot: &Boot, reporter: &mut Reporter) ->
     let (file, mut declared) = declarations(&request, saved.as_ref(), &host_env, arch).await?;
     declared.mem_mib = boot.mem_mib.unwrap_or(declared.mem_mib);
     declared.cpus = boot.cpus.or(declared.cpus);
+    declared.network |= request.order.test.network;
 
     let test = NAME.parse().expect("a valid name");
     let mut results = Results::new(Out::create(&request.order.test.out, &test, &[])?, reporter);

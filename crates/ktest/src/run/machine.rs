@@ -345,7 +345,16 @@ fn environment(
     .map(|(name, value)| (name.to_string(), value))
     .collect();
     env.push(("ktest_storage_bus".into(), declared.bus.to_string()));
-    if declared.marks_with_token {
+    env.extend(optional_variables(prepared, setup));
+    env.extend(request.env());
+    Ok(env)
+}
+
+/// The variables that only some guests have.
+fn optional_variables(prepared: &Prepared<'_>, setup: &VmSetup<'_>) -> Vec<(String, String)> {
+    let order = &prepared.run.request.order;
+    let mut env = Vec::new();
+    if prepared.run.declared.marks_with_token {
         env.push(("ktest_markers".into(), "token".into()));
         // Another library removes this directory at its exit.
         env.push(("ktest_tmp".into(), "/tmp".into()));
@@ -360,8 +369,7 @@ fn environment(
         env.push(("ktest_terminal".into(), format!("{rows} {columns}")));
         env.extend(std::env::var("TERM").map(|term| ("TERM".to_string(), term)));
     }
-    env.extend(request.env());
-    Ok(env)
+    env
 }
 
 /// The standard root image with the requested packages; built if it is missing.

@@ -86,6 +86,6 @@ impl RunRequest {
 
     /// The variables that the user or the test group sets.
     pub(super) fn env(&self) -> impl Iterator<Item = (String, String)> {
-        self.order.test.env.iter().cloned().map(model::EnvVar::into_pair)
+        self.order.variables()
     }
 }

@@ -25,6 +25,10 @@ impl<'a> Listed<'a> {
             Ok(listed) => (listed, file.deps(&request.subtests, &host_env).await),
             Err(error) => (request.subtests.clone(), Err(error)),
         };
+        let declared = declared.map(|mut declared| {
+            declared.kernel.make_append.extend(request.order.make_arg.iter().cloned());
+            declared
+        });
         let declared = match declared {
             Err(error) if error.is_of_host() || !request.for_farm() || listed.is_empty() => {
                 return Err(error.into());
@@ -39,7 +43,7 @@ impl<'a> Listed<'a> {
             report_refused(&file, declared, &host_env, reporter)?;
         }
         let any_name = declared.as_ref().is_ok_and(|declared| declared.tests_unknown);
-        let (subtests, unlisted) = choose(&file, &listed, request, any_name)?;
+        let (subtests, unlisted) = choose(&file, &listed, request, any_name, reporter)?;
         Ok(Self { request, file, subtests, unlisted, declared, host_env, stored })
     }
 }
@@ -99,6 +103,7 @@ fn choose(
     listed: &[SubtestName],
     request: &RunRequest,
     any_name: bool,
+    reporter: &Reporter,
 ) -> Result<(Vec<SubtestName>, Vec<SubtestName>), RunError> {
     let asked = &request.subtests;
     if asked.is_empty() {
@@ -110,11 +115,21 @@ fn choose(
     let mut seen = std::collections::BTreeSet::new();
     let once = asked.iter().filter(|subtest| seen.insert((*subtest).clone())).cloned();
     let (known, unlisted): (Vec<_>, Vec<_>) = once.partition(|subtest| any_name || listed.contains(subtest));
-    if let (Some(first), false) = (unlisted.first(), request.for_farm()) {
-        let (path, nearest) = (file.path.display(), nearest(first, listed));
-        return Err(RunError::Usage(format!("{path}: no subtest {first}; {nearest}")));
+    if request.for_farm() {
+        return Ok((known, unlisted));
     }
-    Ok((known, unlisted))
+    let missing = |name: &SubtestName| format!("{}: no subtest {name}", file.path.display());
+    match unlisted.first() {
+        Some(first) if known.is_empty() => {
+            Err(RunError::Usage(format!("{}; {}", missing(first), nearest(first, listed))))
+        }
+        _ => {
+            for name in &unlisted {
+                reporter.note(&format!("{}; skipped; {}", missing(name), nearest(name, listed)));
+            }
+            Ok((known, Vec::new()))
+        }
+    }
 }
 
 /// The maximum number of subtests in a message.
@@ -145,6 +160,9 @@ pub(super) async fn host_env(
 ) -> Result<(HostEnv, Option<RunError>), RunError> {
     let order = &request.order;
     let out = std::path::absolute(&order.test.out).map_err(|error| RunError::Usage(error.to_string()))?;
+    let deps_dir = order.deps_dir.clone().unwrap_or_else(|| request.cache.join("deps"));
+    // The guest mounts it at its path.
+    let deps_dir = std::path::absolute(&deps_dir).map_err(|error| RunError::Usage(error.to_string()))?;
     let (kernel_version, no_source) = match kernels::version(&request.kernel, stored).await {
         Ok(version) => (version, None),
         Err(error) => (String::new(), Some(error)),
@@ -152,7 +170,7 @@ pub(super) async fn host_env(
     let env = HostEnv {
         arch: order.test.arch,
         out: files_of(&out),
-        deps_dir: order.deps_dir.clone().unwrap_or_else(|| request.cache.join("deps")),
+        deps_dir,
         kernel_version,
         env: request.env().collect(),
         sandboxed: request.for_farm() && request.sandbox(),

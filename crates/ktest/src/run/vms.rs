@@ -263,15 +263,8 @@ impl Vm<'_> {
             results.reporter.hide_bar(false);
         }
         drop(terminal);
-        listener.abort();
-        watch.abort();
-        cache_watch.inspect(JoinHandle::abort);
-        if let Some(cache) = self.cache {
-            cache.clear_if_exceeded();
-        }
-        if self.quota.exceeded(&self.dir.path().join("serial")).is_some() {
-            self.quota.clear();
-        }
+        [Some(listener), Some(watch), cache_watch].iter().flatten().for_each(JoinHandle::abort);
+        self.remove_excess();
         if let Some(error) = trouble {
             return Err(error);
         }
@@ -280,6 +273,16 @@ impl Vm<'_> {
         }
         results.summary.command_status = supervisor.exit_status();
         Ok(attempt_end(ending, supervisor.cut_short(), self.declares_arguments()))
+    }
+
+    /// Removes what the guest wrote beyond its limits.
+    fn remove_excess(&self) {
+        if self.quota.exceeded(&self.dir.path().join("serial")).is_some() {
+            self.quota.clear();
+        }
+        if let Some(cache) = self.cache {
+            cache.clear_if_exceeded();
+        }
     }
 
     fn declares_arguments(&self) -> bool {

@@ -13,12 +13,12 @@ shift
 repo='' commit='' deps='' out='' file='' subtests=()
 while (($#)); do
 	case $1 in
-	--events) ;;
+	--events | --network | --verbose) ;;
 	-k) repo=$2 && shift ;;
 	--commit) commit=$2 && shift ;;
 	--out) out=$2 && shift ;;
 	--deps-dir) deps=$2 && shift ;;
-	--tests-dir | --merge | --tolerate | --env | --trust-domain | --verify-builds) shift ;;
+	--tests-dir | --merge | --tolerate | --env | --trust-domain | --verify-builds | --priority | --make-arg) shift ;;
 	*) if [[ -z $file ]]; then file=$1; else subtests+=("$1"); fi ;;
 	esac
 	shift

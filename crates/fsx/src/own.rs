@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
+use crate::untrusted::Dir;
 
 /// An entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,9 +167,20 @@ pub fn remove_dir(path: &Path) -> Result<bool, Error> {
     removed(std::fs::remove_dir(path), path)
 }
 
-/// Removes a directory with its contents. Returns false if it does not exist. Does not follow symbolic links.
+/// Removes a directory with its contents. Returns false if it does not exist. Does not follow symbolic links. Untrusted
+/// code may have written the contents: see [`Dir::remove_tree`].
 pub fn remove_tree(path: &Path) -> Result<bool, Error> {
-    removed(std::fs::remove_dir_all(path), path)
+    let failed = |error: io::Error| Error::of("remove", path)(error);
+    let Some(name) = path.file_name() else { return Err(failed(io::ErrorKind::InvalidInput.into())) };
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let removed = Dir::open(parent).and_then(|parent| parent.remove_tree(name));
+    match removed {
+        Err(error) if error.is_not_found() => Ok(false),
+        removed => removed.map_err(|error| failed(error.into())),
+    }
 }
 
 fn removed(result: io::Result<()>, path: &Path) -> Result<bool, Error> {

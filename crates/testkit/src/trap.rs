@@ -1,8 +1,8 @@
 //! What untrusted code can create instead of a file: links, special files, directories, endless files.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -32,11 +32,15 @@ pub enum Trap {
     HardLink,
     /// 70 nested directories.
     DeepTree,
+    /// A file without permissions.
+    LockedFile,
+    /// A directory with a file in it, without permissions.
+    LockedDirectory,
 }
 
 impl Trap {
     /// Every trap.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::LinkToFile,
         Self::LinkToDirectory,
         Self::LinkToDevice,
@@ -48,6 +52,8 @@ impl Trap {
         Self::SparseFile,
         Self::HardLink,
         Self::DeepTree,
+        Self::LockedFile,
+        Self::LockedDirectory,
     ];
 
     /// Creates it at `path`, which must not exist. The directory `outside` contains the file `secret`.
@@ -69,7 +75,15 @@ impl Trap {
             Self::SparseFile => File::create(path).and_then(|file| file.set_len(1 << 42)),
             Self::HardLink => fs::hard_link(outside.join("secret"), path),
             Self::DeepTree => fs::create_dir_all(path.join("d/".repeat(70))),
+            Self::LockedFile => File::create(path).and_then(|_| lock(path)),
+            Self::LockedDirectory => {
+                fs::create_dir(path).and_then(|()| File::create(path.join("file"))).and_then(|_| lock(path))
+            }
         };
         created.expect("the parent directory is ours, and nothing is at the path");
     }
+}
+
+fn lock(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(0o000))
 }

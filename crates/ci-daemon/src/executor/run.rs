@@ -531,10 +531,9 @@ impl Drop for Streams {
 
 /// Removes a directory with its contents, if it exists.
 async fn remove(dir: &Path) -> std::io::Result<()> {
-    match tokio::fs::remove_dir_all(dir).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    let dir = dir.to_owned();
+    tokio::task::spawn_blocking(move || fsx::own::remove_tree(&dir)).await??;
+    Ok(())
 }
 
 /// Creates an empty directory, replacing an existing one.

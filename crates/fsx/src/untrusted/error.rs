@@ -65,6 +65,8 @@ pub enum Problem {
     Outside,
     /// Other processes add entries while it is removed.
     KeepsGrowing,
+    /// Its owner has no permission to use it, or a directory above it.
+    NoPermission,
 }
 
 impl Problem {
@@ -114,6 +116,7 @@ impl fmt::Display for Problem {
             Self::DeeperThan(levels) => write!(f, "is more than {levels} levels deep"),
             Self::Outside => f.write_str("is not a path below the directory"),
             Self::KeepsGrowing => f.write_str("is still being written to"),
+            Self::NoPermission => f.write_str("lacks a permission for its owner"),
         }
     }
 }

@@ -14,6 +14,7 @@
 mod error;
 mod new_file;
 mod resolve;
+mod scratch;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -34,7 +35,8 @@ use rustix::io::Errno;
 use error::links;
 pub use error::{Problem, Reason, UntrustedError};
 pub use new_file::NewFile;
-use resolve::{Resolver, follow_below, names, problem_on_the_way};
+use resolve::{Resolver, follow_below, lacks_permission, names, problem_on_the_way};
+pub use scratch::Scratch;
 pub use tree::{Copied, Special, TreeLimits};
 
 /// A directory that untrusted code writes.
@@ -336,6 +338,13 @@ impl Dir {
     }
 
     fn error(&self, action: &'static str, relative: &Path, reason: impl Into<Reason>) -> UntrustedError {
+        let reason = match reason.into() {
+            Reason::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let lacks = names(relative).is_some_and(|names| lacks_permission(self.fd.as_fd(), &names));
+                if lacks { Problem::NoPermission.into() } else { Reason::Io(error) }
+            }
+            reason => reason,
+        };
         UntrustedError::new(action, &self.path, relative, reason)
     }
 }

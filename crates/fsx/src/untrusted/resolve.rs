@@ -101,6 +101,28 @@ pub(super) fn problem_on_the_way(dir: BorrowedFd<'_>, names: &[&OsStr], flags: O
     None
 }
 
+/// Whether `names` below `dir` cannot be used because the owner of an entry lacks a permission, which untrusted code can
+/// remove. Root needs no permissions.
+pub(super) fn lacks_permission(dir: BorrowedFd<'_>, names: &[&OsStr]) -> bool {
+    let lacks = |fd: BorrowedFd<'_>| {
+        fstat(fd).is_ok_and(|stat| {
+            let is_dir = FileType::from_raw_mode(stat.st_mode).is_dir();
+            !Mode::from_raw_mode(stat.st_mode).contains(if is_dir { Mode::RWXU } else { Mode::RUSR })
+        })
+    };
+    let mut current: Option<OwnedFd> = None;
+    for name in names {
+        let from = current.as_ref().map_or(dir, AsFd::as_fd);
+        if lacks(from) {
+            return true;
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(next) = openat(from, *name, flags, Mode::empty()) else { return false };
+        current = Some(next);
+    }
+    lacks(current.as_ref().map_or(dir, AsFd::as_fd))
+}
+
 fn by_kernel(dir: BorrowedFd<'_>, names: &[&OsStr], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     by_openat2(dir, names, flags, mode, resolve)

@@ -292,6 +292,34 @@ fn errors_name_the_path_and_what_is_wrong() {
     std::fs::remove_file(scene.inside.join("sub")).unwrap();
 }
 
+/// An ordinary user cannot use what lacks permissions, and can remove it. Root can do both.
+#[test]
+fn missing_permissions_are_a_problem_of_the_entry() {
+    let scene = Scene::new();
+    let is_root = rustix::process::getuid().is_root();
+    let lock = |name: &str| {
+        std::fs::set_permissions(scene.inside.join(name), Permissions::from_mode(0o0)).unwrap();
+    };
+    let dir = Dir::open(&scene.inside).unwrap();
+    let refused = |result: Result<Vec<u8>, UntrustedError>| {
+        let problem = result.err().and_then(|error| error.problem());
+        assert_eq!(problem, (!is_root).then_some(Problem::NoPermission));
+    };
+    lock("file");
+    refused(dir.read("file", MAX));
+    lock("sub/deep");
+    refused(dir.read("sub/deep/file", MAX));
+    lock("");
+    refused(dir.read("sub/file", MAX));
+    dir.make_accessible().unwrap();
+    dir.read("sub/file", MAX).unwrap();
+    lock("");
+    dir.clear().unwrap();
+    assert_eq!(dir.list(".", 10).unwrap(), []);
+    lock("");
+    assert!(crate::own::remove_tree(&scene.inside).unwrap());
+}
+
 #[test]
 fn regular_files_are_read_written_listed_and_copied() {
     let scene = Scene::new();

@@ -122,9 +122,15 @@ impl Dir {
         }
     }
 
+    /// Gives the owner of this directory, who may be this program, all permissions for it.
+    pub fn make_accessible(&self) -> Result<(), UntrustedError> {
+        make_accessible(&self.fd).map_err(|reason| self.error("open", Path::new(""), reason))
+    }
+
     /// Removes all entries of this directory and keeps the directory.
     pub fn clear(&self) -> Result<(), UntrustedError> {
         let clear = || {
+            make_accessible(&self.fd)?;
             let top = open_accessible(&self.fd, OsStr::new("."))?;
             empty(&top, &top, 0).map(|_| ())
         };
@@ -246,7 +252,12 @@ impl Copy {
 fn open_accessible(parent: &impl AsFd, name: &OsStr) -> Result<OwnedFd, Reason> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(parent, name, flags, Mode::empty())?;
-    let stat = fstat(&fd)?;
+    make_accessible(&fd)?;
+    Ok(fd)
+}
+
+fn make_accessible(fd: &OwnedFd) -> Result<(), Reason> {
+    let stat = fstat(fd)?;
     if !FileType::from_raw_mode(stat.st_mode).is_dir() {
         return Err(Problem::NotADirectory.into());
     }
@@ -256,7 +267,7 @@ fn open_accessible(parent: &impl AsFd, name: &OsStr) -> Result<OwnedFd, Reason> 
         let handle = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let _ = chmodat(CWD, handle, Mode::from_raw_mode(stat.st_mode | 0o700), AtFlags::empty());
     }
-    Ok(fd)
+    Ok(())
 }
 
 /// Removes all entries of `dir`. Directories that are too deep are moved into `top`, where a later pass removes them.

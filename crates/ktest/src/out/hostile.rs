@@ -99,6 +99,8 @@ fn every_type_of_file_at_every_path() {
             let result = done.recv_timeout(Duration::from_secs(5));
             let result = result.unwrap_or_else(|_| panic!("{name} as {trap:?}: it hangs"));
             assert_eq!(state(&outside), before, "{name} as {trap:?}: {result:?}");
+            // The directory may lack permissions.
+            fsx::own::remove_tree(temp.path()).unwrap();
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fsx::digest::Hasher;
+use fsx::untrusted::Scratch;
 use kernel::KernelSource;
 use kernel::toolchain::Toolchain;
 use model::{Arch, CommitId};
@@ -45,7 +46,7 @@ pub(super) struct Selftests {
     /// The directory.
     pub dir: PathBuf,
     /// Only for a work tree: removed at the end of the run.
-    _place: Option<tempfile::TempDir>,
+    _place: Option<Scratch>,
 }
 
 /// Builds and installs these collections. Those that do not build on this host are skipped; `selftests-build.log`
@@ -82,8 +83,7 @@ pub(super) async fn build(
         ));
     }
     results.reporter.event(model::Event::Phase { what: "kernel selftests: building".into() });
-    let place =
-        tempfile::Builder::new().prefix("new-").tempdir_in(&cache).map_err(|error| broken(&cache, &error))?;
+    let place = Scratch::new_in(&cache, "new-").map_err(|error| broken(&cache, &error))?;
     let (src, out) = (place.path().join("src"), place.path().join("out"));
     for dir in [&src, &out] {
         fsx::own::create_dir(dir).map_err(|error| broken(dir, &error.source))?;

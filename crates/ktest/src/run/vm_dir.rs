@@ -7,11 +7,12 @@ use std::path::Path;
 
 use fsx::lock::Lock;
 use fsx::own;
+use fsx::untrusted::Scratch;
 
 /// The directory, locked as long as the value exists.
 #[derive(Debug)]
 pub(super) struct VmDir {
-    dir: tempfile::TempDir,
+    dir: Scratch,
     /// Sockets are in a separate directory, because the path of a socket must be short.
     socket_dir: tempfile::TempDir,
     _lock: Lock,
@@ -22,7 +23,7 @@ impl VmDir {
         let parent = cache.join("vms");
         own::create_dir_all(&parent)?;
         remove_abandoned(&parent);
-        let dir = tempfile::Builder::new().prefix("vm-").tempdir_in(&parent)?;
+        let dir = Scratch::new_in(&parent, "vm-")?;
         let lock = Lock::try_acquire(&dir.path().join("lock"), "ktest: run a VM")?;
         let lock = lock.ok_or_else(|| io::Error::other("a new directory is locked"))?;
         let socket_dir = tempfile::Builder::new().prefix("ktest-").tempdir()?;

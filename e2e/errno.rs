@@ -150,10 +150,20 @@ fn with_fault(call: &str, error: &str, at: usize, argv: &[std::ffi::OsString], l
     (output, occurred)
 }
 
-/// Kills what bubblewrap left of a run. If bwrap is killed right after it has started its child, because `ktest` ended,
-/// the child waits forever for its start.
-fn end_bwrap(out: &Path) {
-    Command::new("pkill").args(["-KILL", "-f"]).arg(out).status().unwrap();
+/// Asserts that no process of a run is left a few seconds after its end. The processes have its directory in their
+/// command lines.
+fn assert_all_ended(out: &Path, fault: &str) {
+    let name = out.to_string_lossy().into_owned();
+    let has_name = |entry: &std::fs::DirEntry| {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&name)
+    };
+    let left = || std::fs::read_dir("/proc").unwrap().flatten().find(has_name);
+    let began = std::time::Instant::now();
+    while let Some(process) = left() {
+        assert!(began.elapsed().as_secs() < 10, "{fault}: {process:?} is left");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
 
 /// Tries every fault and calls `check` after each.
@@ -171,8 +181,9 @@ fn each_fault(
             for error in errors {
                 let out = tempfile::tempdir_in(scene.dir.path()).unwrap();
                 let (output, hit) = with_fault(call, error, at, &argv(out.path()), &out.path().join("trace"));
-                end_bwrap(out.path());
-                check(out.path(), &output, &format!("{call} {at} fails with {error}"));
+                let fault = format!("{call} {at} fails with {error}");
+                assert_all_ended(out.path(), &fault);
+                check(out.path(), &output, &fault);
                 occurred |= hit;
             }
             tried.fetch_add(usize::from(occurred), Ordering::Relaxed);

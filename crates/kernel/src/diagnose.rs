@@ -156,6 +156,7 @@ impl Diagnosis {
         } else if HOST_SIGNS.iter().any(|sign| line.contains(sign))
             || line.starts_with("bwrap: ")
             || line.starts_with("prlimit: ")
+            || line.starts_with("setsid: ")
         {
             self.host = Some(self.tidy(line));
         }

@@ -158,6 +158,25 @@ async fn a_suite_that_does_not_build_is_reported() {
     assert!(deps.path().join("xfstests-build.log").exists());
 }
 
+/// The sandbox in which a suite is built in a developer's run holds against the same attempts as that of ktest.
+#[tokio::test]
+async fn a_suite_does_not_break_out_of_its_sandbox() {
+    if !can_build().await {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let script = "ktest_dir=. . \"$ROOT/tests/test-libs.sh\"; . \"$ROOT/lib/suite.sh\"; _suite_bwrap \"$@\"";
+    let attempts = sandbox::try_to_escape_from(|variables| {
+        let cmd = spawn::Cmd::new("bash").env("ROOT", &root).args(["-c", script, "bash"]).arg(dir.path());
+        let set = variables.iter().fold(cmd, |cmd, (name, value)| cmd.arg("--setenv").arg(name).arg(value));
+        set.args(["--", "bash"])
+    });
+    let attempts = attempts.await.unwrap();
+    let broke: Vec<_> = attempts.iter().filter(|attempt| !attempt.held).collect();
+    assert!(broke.is_empty() && attempts.len() >= 9, "{broke:?}");
+}
+
 /// Runs bash code with the suite library.
 fn bash(dir: &Path, lines: &str) -> (bool, String) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use spawn::Cmd;
 
+use crate::no_setid;
 use crate::resources::Resources;
 
 /// PATH in the sandbox, unless the caller sets another one.
@@ -199,19 +200,25 @@ impl Sandbox {
         }
         // Both are tmpfs mounts without a size limit.
         cmd = words(cmd, &[&"--remount-ro", &"/dev", &"--remount-ro", &"/"]);
+        cmd = words(cmd, &[&"--seccomp"]).arg_data(no_setid::filter());
         cmd = words(cmd, &[&"--chdir", &self.dir, &"--"]);
         cmd.args(self.resources.argv()).arg(program)
     }
 
     fn namespaces(&self) -> Cmd {
-        let mut cmd = Cmd::new("bwrap").env_clear().env("PATH", HOST_PATH).args([
-            "--unshare-user",
-            "--disable-userns",
-            "--unshare-pid",
-            "--unshare-ipc",
-            "--unshare-uts",
-            "--unshare-cgroup-try",
-        ]);
+        let mut cmd = Cmd::new("bwrap")
+            .guarded()
+            .group_limits(self.resources.group())
+            .env_clear()
+            .env("PATH", HOST_PATH)
+            .args([
+                "--unshare-user",
+                "--disable-userns",
+                "--unshare-pid",
+                "--unshare-ipc",
+                "--unshare-uts",
+                "--unshare-cgroup-try",
+            ]);
         if self.network == Network::None {
             cmd = cmd.arg("--unshare-net");
         }
@@ -219,7 +226,6 @@ impl Sandbox {
             "--hostname",
             "sandbox",
             "--die-with-parent",
-            "--new-session",
             "--clearenv",
         ])
     }
@@ -242,7 +248,8 @@ mod tests {
     #[test]
     fn the_command_line() {
         let root = vec![RootEntry::Dir("/usr".into()), RootEntry::Link("/bin".into(), "usr/bin".into())];
-        let resources = Resources { memory: Some(8 << 30), processes: 9, file_size: 10, tmp: 11 };
+        let resources =
+            Resources { memory: Some(8 << 30), total_memory: None, processes: 9, file_size: 10, tmp: 11 };
         let sandbox = Sandbox::with(root, resources)
             .read_only("/cache/trees/0/src", "/ktest/src")
             .writable("/cache/trees/0/obj/f", "/ktest/obj")
@@ -264,7 +271,6 @@ mod tests {
         --gid 1000
         --hostname sandbox
         --die-with-parent
-        --new-session
         --clearenv
         --ro-bind-try /usr /usr
         --symlink usr/bin /bin
@@ -288,12 +294,14 @@ mod tests {
         --setenv LC_ALL C
         --remount-ro /dev
         --remount-ro /
+        --seccomp FD
         --chdir /ktest/obj
         -- /usr/bin/prlimit
         --core=0
         --as=8589934592
         --nproc=9
         --fsize=10
+        -- /usr/bin/setsid
         -- make vmlinux
         ");
         let online = sandbox.network(Network::Host).command("git").to_string();

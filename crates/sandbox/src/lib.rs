@@ -1,17 +1,19 @@
-//! The sandbox for untrusted code on the host: the only command line of bubblewrap in the tree.
+//! The sandbox for untrusted code on the host: the only command line of bubblewrap in the programs. lib/suite.sh has its
+//! own, because test files also work without them.
 //!
 //! It is an allow-list. The sandboxed program sees `/usr`, the files of `/etc` that programs need to start, and the
 //! directories that the caller adds. It has no network, no capabilities and no inherited environment, and cannot create
-//! user namespaces. Everything except a private `/tmp`, `/dev/shm` and the writable directories is read-only.
+//! user namespaces or set-user-ID files. Everything except a private `/tmp`, `/dev/shm` and the writable directories is read-only.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod builder;
 mod escape;
+mod no_setid;
 mod probe;
 mod resources;
 
 pub use builder::{Network, RootEntry, Sandbox, root_entries};
-pub use escape::{Attempt, try_to_escape};
+pub use escape::{Attempt, try_to_escape, try_to_escape_from};
 pub use probe::{SandboxError, probe, probe_now};
 pub use resources::{Resources, host_memory};

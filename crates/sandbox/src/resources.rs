@@ -1,11 +1,16 @@
-//! The limits of a sandboxed program, set with prlimit(1) inside the sandbox.
+//! The limits of a sandboxed program, set with prlimit(1) inside the sandbox, and with a control group if this program
+//! can create one.
 //!
 //! The process limit applies to each sandbox separately, because each has its own user namespace.
 
 use std::path::Path;
 
+use spawn::GroupLimits;
+
 /// The program that sets the limits. An absolute path, because the caller can set PATH in the sandbox.
 pub(crate) const PRLIMIT: &str = "/usr/bin/prlimit";
+/// The program that starts a session: the sandboxed program cannot use the terminal, and cannot send signals to bwrap.
+const SETSID: &str = "/usr/bin/setsid";
 /// The minimum address space limit, so that a small host can still link a kernel with the help of its swap space.
 const MEMORY_FLOOR: u64 = 4 << 30;
 
@@ -14,7 +19,11 @@ const MEMORY_FLOOR: u64 = 4 << 30;
 pub struct Resources {
     /// The address space of each process, in bytes; `None` for no limit.
     pub memory: Option<u64>,
-    /// The number of processes and threads in the sandbox. The kernel does not enforce it if this program runs as root.
+    /// The memory of all processes together, in bytes; `None` for no limit. It needs a control group
+    /// ([`spawn::Groups`]).
+    pub total_memory: Option<u64>,
+    /// The number of processes and threads in the sandbox. Without a control group, the kernel does not enforce it if
+    /// this program runs as root.
     pub processes: u64,
     /// The maximum size of a file, in bytes.
     pub file_size: u64,
@@ -26,7 +35,19 @@ impl Resources {
     /// The limits for builds and test files on this host: the memory of the host, 4096 processes, files of 16 GiB.
     #[must_use]
     pub fn of_this_host() -> Self {
-        Self { memory: Some(memory().max(MEMORY_FLOOR)), processes: 4096, file_size: 16 << 30, tmp: 1 << 30 }
+        Self {
+            memory: Some(memory().max(MEMORY_FLOOR)),
+            // The rest is for this program and the system.
+            total_memory: host_memory("MemTotal:").map(|bytes| bytes / 8 * 7),
+            processes: 4096,
+            file_size: 16 << 30,
+            tmp: 1 << 30,
+        }
+    }
+
+    /// The limits of the control group.
+    pub(crate) fn group(&self) -> GroupLimits {
+        GroupLimits { memory: self.total_memory, processes: Some(self.processes) }
     }
 
     /// The words to put before the command line of the limited program.
@@ -35,7 +56,8 @@ impl Resources {
         argv.extend(self.memory.map(|bytes| format!("--as={bytes}")));
         argv.push(format!("--nproc={}", self.processes));
         argv.push(format!("--fsize={}", self.file_size));
-        argv.push("--".into());
+        // Not bwrap --new-session: with it, the first process in the sandbox would leave the process group of bwrap.
+        argv.extend(["--", SETSID, "--"].map(String::from));
         argv
     }
 }
@@ -56,9 +78,9 @@ fn memory_field(text: &str, field: &str) -> Option<u64> {
     value.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1 << 10)
 }
 
-/// Whether [`PRLIMIT`] is installed.
+/// Whether [`PRLIMIT`] and [`SETSID`], which are in one package, are installed.
 pub(crate) fn can_limit() -> bool {
-    Path::new(PRLIMIT).is_file()
+    [PRLIMIT, SETSID].into_iter().all(|program| Path::new(program).is_file())
 }
 
 #[cfg(test)]
@@ -81,7 +103,13 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
-        let resources = Resources { memory: Some(1 << 30), processes: 20, file_size: 1 << 20, tmp: 2 << 20 };
+        let resources = Resources {
+            memory: Some(1 << 30),
+            total_memory: None,
+            processes: 20,
+            file_size: 1 << 20,
+            tmp: 2 << 20,
+        };
         let sandbox = Sandbox::new().resources(resources).writable(dir.path(), "/out");
         let script = "head -c 3000000 /dev/zero >/tmp/x || echo tmp
             head -c 3000000 /dev/zero >/dev/shm/x || echo shm

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::cgroup::Group;
 use crate::error::SpawnError;
 use crate::output::Exit;
 
@@ -18,6 +19,8 @@ pub struct Child {
     /// The write end of the standard output, if it is a [`Stream::BlockingPipe`](crate::Stream::BlockingPipe). The child
     /// has the same open file description, so its flags can be changed here.
     pub(crate) stdout_writer: Option<OwnedFd>,
+    /// Dropped last.
+    pub(crate) _control_group: Option<Group>,
 }
 
 impl Child {

@@ -12,8 +12,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
+use crate::cgroup::{Group, GroupLimits, Groups};
 use crate::child::Child;
 use crate::error::SpawnError;
+use crate::guard;
 use crate::output::{Limits, Output};
 use crate::package;
 
@@ -52,6 +54,8 @@ pub struct Cmd {
     input: Vec<u8>,
     streams: [Stream; 3],
     own_group: bool,
+    guarded: bool,
+    group_limits: Option<GroupLimits>,
     data: Vec<DataArg>,
     rlimits: Vec<(Resource, u64)>,
 }
@@ -88,6 +92,8 @@ impl Cmd {
             streams: [Stream::Null; 3],
             rlimits: Vec::new(),
             own_group: true,
+            guarded: false,
+            group_limits: None,
             data: Vec::new(),
         }
     }
@@ -163,6 +169,23 @@ impl Cmd {
         self
     }
 
+    /// Puts a process between this program and the child that kills the child's process group when this program or the
+    /// child is killed. For programs such as bwrap, whose child processes do not end with them at all times. Has no
+    /// effect in the parent's process group.
+    #[must_use]
+    pub fn guarded(mut self) -> Self {
+        self.guarded = true;
+        self
+    }
+
+    /// Limits the child and everything that it starts together, if this process can create control groups
+    /// ([`Groups::of_this_process`]).
+    #[must_use]
+    pub fn group_limits(mut self, limits: GroupLimits) -> Self {
+        self.group_limits = Some(limits);
+        self
+    }
+
     /// Limits the memory that each process of the child may allocate, in bytes. Files that it maps do not count.
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
@@ -194,6 +217,15 @@ impl Cmd {
     /// The child also gets SIGKILL when the *thread* that calls this ends. Call it from a thread that lives as long as
     /// the child: a worker thread of the runtime or the main thread, not a thread of the blocking pool.
     pub fn start(&self) -> Result<Child, SpawnError> {
+        let limits = self.group_limits.zip(Groups::of_this_process());
+        let group = limits.map(|(limits, groups)| groups.create(limits)).transpose();
+        self.start_in(group.map_err(|source| self.start_error(source))?)
+    }
+
+    /// Starts the process in a control group.
+    pub(crate) fn start_in(&self, control_group: Option<Group>) -> Result<Child, SpawnError> {
+        let procs = control_group.as_ref().map(Group::procs).transpose();
+        let procs = procs.map_err(|source| self.start_error(source))?;
         let pipes = self.open_pipes().map_err(|source| self.start_error(source))?;
         let mut command = self.to_tokio(&pipes);
         let stdout = self.blocking_stdout().map_err(|source| self.start_error(source))?;
@@ -202,13 +234,18 @@ impl Cmd {
         }
         let parent = rustix::process::getpid();
         let rlimits = self.rlimits.clone();
-        // SAFETY: between fork and exec, only system calls are made; nothing allocates or takes a lock.
+        let guarded = self.guarded && self.own_group;
+        // SAFETY: between fork and exec, only system calls are made; nothing allocates or takes a lock. The process has
+        // one thread.
         unsafe {
             command.pre_exec(move || {
                 for pipe in &pipes {
                     rustix::io::fcntl_setfd(pipe, rustix::io::FdFlags::empty())?;
                 }
                 set_parent_process_death_signal(Some(Signal::KILL))?;
+                if let Some(procs) = &procs {
+                    rustix::io::write(procs, b"0")?;
+                }
                 for (resource, limit) in &rlimits {
                     // Only root can raise the hard limit.
                     let hard = getrlimit(*resource).maximum;
@@ -218,7 +255,7 @@ impl Cmd {
                 if rustix::process::getppid() != Some(parent) {
                     return Err(io::Error::from(rustix::io::Errno::SRCH));
                 }
-                Ok(())
+                if guarded { guard::fork(parent) } else { Ok(()) }
             });
         }
         let mut child = command.spawn().map_err(|source| self.start_error(source))?;
@@ -230,7 +267,7 @@ impl Cmd {
             stdout_writer = Some(pipe.writer);
         }
         let group = group.filter(|_| self.own_group);
-        Ok(Child { program: self.program(), child, group, stdout_writer })
+        Ok(Child { program: self.program(), child, group, stdout_writer, _control_group: control_group })
     }
 
     /// The pipe of [`Stream::BlockingPipe`]. No other child inherits it.
@@ -275,7 +312,8 @@ impl Cmd {
         }
         let [stdin, stdout, stderr] = self.streams;
         command.stdin(stdin).stdout(stdout).stderr(stderr);
-        if self.own_group {
+        // A guard creates a session, which a leader of a process group cannot.
+        if self.own_group && !self.guarded {
             command.process_group(0);
         }
         command

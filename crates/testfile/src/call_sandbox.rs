@@ -33,7 +33,13 @@ const CLONE_LIMIT: Duration = Duration::from_secs(600);
 
 /// The limits of `list-tests`.
 pub(crate) fn small() -> Resources {
-    Resources { memory: Some(4 << 30), processes: 512, file_size: 64 << 20, tmp: 256 << 20 }
+    Resources {
+        memory: Some(4 << 30),
+        total_memory: Some(4 << 30),
+        processes: 512,
+        file_size: 64 << 20,
+        tmp: 256 << 20,
+    }
 }
 
 /// A repository that a test file requests.

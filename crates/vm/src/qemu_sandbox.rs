@@ -18,6 +18,10 @@ const FILTER: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourc
 const OVERHEAD: u64 = 16 << 30;
 /// The additional address space per processor of the guest, in bytes.
 const OVERHEAD_CPU: u64 = 256 << 20;
+/// The memory that QEMU uses in addition to that of the guest, in bytes: translated code has up to 1 GiB.
+const QEMU_MEMORY: u64 = 2 << 30;
+/// The additional memory per processor of the guest, in bytes.
+const QEMU_MEMORY_CPU: u64 = 64 << 20;
 /// The maximum size of a file that QEMU may write, which is that of the largest disk.
 const FILE_BYTES: u64 = 1 << 50;
 /// The size of `/tmp`, which QEMU does not use.
@@ -117,7 +121,17 @@ fn resources(machine: &Machine) -> Resources {
         .saturating_add(pmem)
         .saturating_add(OVERHEAD)
         .saturating_add(OVERHEAD_CPU.saturating_mul(machine.cpus.into()));
-    Resources { memory: Some(memory), processes: THREADS, file_size: FILE_BYTES, tmp: TMP_BYTES }
+    let total = (machine.mem_mib << 20)
+        .saturating_add(pmem)
+        .saturating_add(QEMU_MEMORY)
+        .saturating_add(QEMU_MEMORY_CPU.saturating_mul(machine.cpus.into()));
+    Resources {
+        memory: Some(memory),
+        total_memory: Some(total),
+        processes: THREADS,
+        file_size: FILE_BYTES,
+        tmp: TMP_BYTES,
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct Branch {
     pub remote_host: RemoteHost,
     /// Commits that are reachable from this ref are not tested.
     pub base: Option<RefName>,
+    /// The operator trusts it: its builds write the compiler cache that those of all branches read.
+    pub base_cache: bool,
 }
 
 impl Branch {
@@ -92,7 +94,7 @@ pub(crate) struct KnownNames<'a> {
     pub limits: Option<&'a UserLimits>,
 }
 
-const KEYS: &[&str] = &["remote", "ref", "fetch", "repo", "test_groups", "base"];
+const KEYS: &[&str] = &["remote", "ref", "fetch", "repo", "test_groups", "base", "base_cache"];
 
 pub(crate) fn read(
     node: &Node,
@@ -163,6 +165,11 @@ fn one(section: &Section<'_>, at: &BranchRef, known: &KnownNames<'_>) -> Result<
         repo,
         test_groups,
         base: section.get("base").map(|node| node.parse("base")).transpose()?,
+        base_cache: match section.get("base_cache") {
+            Some(node) if known.limits.is_some() => return Err(node.fault(UserLimitError::BaseCache)),
+            Some(node) => node.bool("base_cache")?,
+            None => false,
+        },
     })
 }
 

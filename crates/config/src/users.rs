@@ -63,6 +63,9 @@ pub enum UserLimitError {
         /// The limit.
         max: usize,
     },
+    /// A user's branch cannot write what other users' builds read.
+    #[error("base_cache is allowed in the main file only")]
+    BaseCache,
     /// Not a size.
     #[error("max_disk: {0}")]
     Size(model::size::SizeError),

@@ -124,6 +124,7 @@ fn a_users_file_disables_only_itself() {
     let text = |name: &str, text: String| std::fs::write(users.join(format!("{name}.toml")), text).unwrap();
     text("good", branch("next", public));
     text("key", branch("next", public) + "bse = \"v6.1\"\n");
+    text("cache", branch("next", public) + "base_cache = true\n");
     text("path", branch("next", "/srv/ci/linux.git"));
     text("home", branch("next", "./linux.git"));
     text("file", branch("next", "file:///srv/ci/linux.git"));

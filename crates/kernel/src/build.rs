@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use fsx::own;
 use gitio::{GitError, Repo};
-use model::{CommitId, KernelId};
+use model::{CommitId, KernelId, TrustDomain};
 use sandbox::Sandbox;
 
 use crate::cache::{Cache, lock};
@@ -16,7 +16,7 @@ use crate::compile::Compilation;
 use crate::dotconfig::DotConfig;
 use crate::error::{BuildError, CompileError, InfrastructureError, SourceError};
 use crate::id::hash_fields;
-use crate::make::{Layout, Make};
+use crate::make::{BaseCcache, Layout, Make};
 use crate::option::KValue;
 use crate::pack;
 use crate::plan::BuildPlan;
@@ -102,6 +102,7 @@ async fn from_commit(
                 verify::compare(request, cache, plan, &make, &tree, &meta, on).await?;
             }
             store.publish(&id, stage, &meta)?;
+            make.trim_base_ccache().await;
             Ok(store.kernel(&id, &meta, false))
         }
         Err(CompileError::Failed { reason, certain }) => {
@@ -211,9 +212,20 @@ async fn make(
     if toolchain.ccache {
         own::create_dir_all(&ccache)?;
     }
+    let base_ccache = base_ccache(request, cache)?;
     let append = request.flavor.requirements.make_append.clone();
     let jobs = request.jobs;
-    Ok(Make { layout, toolchain, jobs, append, sandbox, ccache, use_ccache: true, out: None })
+    Ok(Make { layout, toolchain, jobs, append, sandbox, ccache, base_ccache, use_ccache: true, out: None })
+}
+
+/// The compiler cache that the builds of the base write and those of other trust domains read, if there is one.
+fn base_ccache(request: &BuildRequest, cache: &Cache) -> Result<Option<BaseCcache>, BuildError> {
+    let Some(trust) = &request.trust else { return Ok(None) };
+    let (dir, writable) = (cache.base_ccache(), *trust == TrustDomain::base());
+    if writable {
+        own::create_dir_all(&dir)?;
+    }
+    Ok(own::is_dir(&dir)?.then_some(BaseCcache { dir, writable }))
 }
 
 /// A filled stage and its description.
@@ -233,7 +245,7 @@ async fn compile_and_pack(
 ) -> Result<Packed, CompileError> {
     let compiled = (Compilation { request, plan, make }).run(on).await?;
     on(Progress::Publishing);
-    let (stage, module_dir) = (store.stage()?, store.stage()?);
+    let (stage, module_dir) = (store.stage()?, store.scratch()?);
     let contents = pack::fill(stage.path(), module_dir.path(), make, &compiled).await?;
     let meta = Meta {
         version: META_VERSION,

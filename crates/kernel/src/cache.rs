@@ -50,6 +50,13 @@ impl Cache {
         in_domain(&self.dir, trust).join("ccache")
     }
 
+    /// The compiler cache that builds of [`TrustDomain::base`] write and all others read. In the format of ccache's
+    /// `file` storage.
+    #[must_use]
+    pub fn base_ccache(&self) -> PathBuf {
+        self.dir.join("ccache-base")
+    }
+
     /// The selftests of kernels of a trust domain.
     #[must_use]
     pub fn selftests(&self, trust: Option<&TrustDomain>) -> PathBuf {

@@ -21,7 +21,7 @@ use crate::option::KValue;
 use crate::plan::{BuildPlan, ConfigBase};
 use crate::progress::{ObjectCounter, Progress, count_dry_run, outdated};
 use crate::request::BuildRequest;
-use crate::state::{BeginError, CONFIG_BYTES};
+use crate::state::{CONFIG_BYTES, ObjectState};
 
 /// The time limits of configuring and of compiling.
 const CONFIG_LIMIT: Duration = Duration::from_secs(600);
@@ -63,23 +63,40 @@ const KCONFIG_FILES: [&str; 5] = [
     "include/generated/autoconf.h",
 ];
 
-/// Removes links, FIFOs and devices that an earlier build created instead of [`KCONFIG_FILES`]. make would wait for a
-/// FIFO until its time limit.
+/// Removes links, FIFOs and devices that an earlier build created instead of [`KCONFIG_FILES`] and their directories, and
+/// those without permissions. make would wait for a FIFO until its time limit.
 pub(crate) fn remove_special_files(objects: &Dir) -> Result<(), CompileError> {
     for name in KCONFIG_FILES {
-        let found = objects.metadata(name).map(|found| found.map(|meta| meta.entry_type));
-        match found {
-            Ok(None | Some(EntryType::File)) => {}
-            Ok(Some(_)) => drop(objects.remove_tree(name)?),
-            // A parent directory is a link or a file.
-            Err(error) if error.problem().is_some() => {
-                let top = Path::new(name).components().next().map_or(name.as_ref(), |part| part.as_os_str());
-                objects.remove_tree(top)?;
+        let mut paths: Vec<&Path> =
+            Path::new(name).ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+        while let Some(path) = paths.pop() {
+            let Some(found) = objects.metadata(path)? else { break };
+            let (wanted, mode) = match paths.is_empty() {
+                true => (EntryType::File, 0o600),
+                false => (EntryType::Directory, 0o700),
+            };
+            if found.entry_type != wanted || found.mode & mode != mode {
+                objects.remove_tree(path)?;
+                break;
             }
-            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
+}
+
+/// Prepares the object directory. Objects that an earlier build made unusable, for example by removing permissions, are
+/// removed: they must not affect the result of this build.
+pub(crate) fn begin(state: &ObjectState, objects: &Dir) -> Result<(), CompileError> {
+    objects.make_accessible()?;
+    match remove_special_files(objects).and_then(|()| Ok(state.begin(objects)?)) {
+        Err(CompileError::Failed { reason, .. }) => {
+            tracing::warn!(objects = %objects.path().display(), reason, "removed unusable objects");
+            objects.clear()?;
+            state.clear()?;
+            Ok(state.begin(objects)?)
+        }
+        prepared => prepared,
+    }
 }
 
 impl Compilation<'_> {
@@ -109,14 +126,7 @@ impl Compilation<'_> {
 
     async fn begin(&self) -> Result<(), CompileError> {
         let (state, objects) = (self.make.layout.state.clone(), self.objects()?);
-        let work = move || {
-            remove_special_files(&objects)?;
-            state.begin(&objects).map_err(|error| match error {
-                BeginError::State(error) => error.into(),
-                BeginError::Objects(error) => error.into(),
-            })
-        };
-        blocking("repairing the objects of an interrupted build", work).await?
+        blocking("repairing the objects of an interrupted build", move || begin(&state, &objects)).await?
     }
 
     fn dot_config(&self) -> Result<String, CompileError> {

@@ -10,6 +10,7 @@ use sandbox::SandboxError;
 use spawn::SpawnError;
 
 use crate::check::UnmetOption;
+use crate::state::BeginError;
 
 /// Why a build did not produce a kernel.
 #[derive(Debug, thiserror::Error)]
@@ -281,6 +282,15 @@ pub(crate) enum CompileError {
 impl<E: Into<BuildError>> From<E> for CompileError {
     fn from(error: E) -> Self {
         Self::Other(error.into())
+    }
+}
+
+impl From<BeginError> for CompileError {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::State(error) => error.into(),
+            BeginError::Objects(error) => error.into(),
+        }
     }
 }
 

@@ -27,7 +27,11 @@ pub const SANDBOX_SRC: &str = "/ktest/src";
 const SANDBOX_OBJ: &str = "/ktest/obj";
 const SANDBOX_STATE: &str = "/ktest/state";
 const SANDBOX_CCACHE: &str = "/ktest/ccache";
+const SANDBOX_BASE_CCACHE: &str = "/ktest/ccache-base";
 const SANDBOX_OUT: &str = "/ktest/out";
+
+/// The size limit of the compiler cache of the base builds, for ccache.
+const BASE_CCACHE_SIZE: &str = "10G";
 
 /// The directories of one build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +78,15 @@ impl Layout {
     }
 }
 
+/// The compiler cache that is shared by all trust domains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseCcache {
+    /// The directory on the host.
+    pub dir: PathBuf,
+    /// Whether this build may write to it.
+    pub writable: bool,
+}
+
 /// How make is run for one build.
 #[derive(Debug, Clone)]
 pub struct Make {
@@ -89,6 +102,8 @@ pub struct Make {
     pub sandbox: Option<Sandbox>,
     /// The compiler cache on the host.
     pub ccache: PathBuf,
+    /// The compiler cache of the base builds.
+    pub base_ccache: Option<BaseCcache>,
     /// Whether compilers use the compiler cache, if the tool chain has it.
     pub use_ccache: bool,
     /// An additional host directory that make may write to, in which modules are installed.
@@ -132,8 +147,41 @@ impl Make {
             // Avoids a second run of the preprocessor: on a cache miss, a compile takes hardly longer than without
             // ccache.
             env.push(("CCACHE_DEPEND", "true".into()));
+            env.extend(self.base_ccache_env());
         }
         env
+    }
+
+    /// Variables for the compiler cache of the base builds. The second name is that of ccache 4.4 to 4.6.
+    fn base_ccache_env(&self) -> Vec<(&'static str, OsString)> {
+        let Some(base) = &self.base_ccache else { return Vec::new() };
+        let dir = if self.sandbox.is_some() { Path::new(SANDBOX_BASE_CCACHE) } else { &base.dir };
+        // These characters have a meaning in the value.
+        let Some(dir) = dir.to_str().filter(|dir| !dir.contains([' ', '|', '%', '?', '#'])) else {
+            return Vec::new();
+        };
+        let storage =
+            OsString::from(format!("file:{dir}{}", if base.writable { "" } else { "|read-only=true" }));
+        let mut env = vec![("CCACHE_REMOTE_STORAGE", storage.clone()), ("CCACHE_SECONDARY_STORAGE", storage)];
+        if base.writable {
+            // The builds of the base use no other cache, so that they do not write everything twice.
+            env.push(("CCACHE_REMOTE_ONLY", "true".into()));
+        }
+        env
+    }
+
+    /// Limits the size of the compiler cache of the base builds, if this build writes to it: the files that were not
+    /// used for the longest time are removed.
+    pub async fn trim_base_ccache(&self) {
+        let Some(base) = self.base_ccache.as_ref().filter(|base| base.writable) else { return };
+        let dir = if self.sandbox.is_some() { Path::new(SANDBOX_BASE_CCACHE) } else { &base.dir };
+        let args =
+            ["--trim-max-size", BASE_CCACHE_SIZE, "--trim-dir", &dir.to_string_lossy()].map(String::from);
+        match self.program("ccache", &args).output(Limits::seconds(600)).await {
+            Ok(output) if output.exit.success() => {}
+            Ok(output) => tracing::warn!(error = output.error_line(), "cannot trim the compiler cache"),
+            Err(error) => tracing::warn!(%error, "cannot trim the compiler cache"),
+        }
     }
 
     /// The command of a program in make's environment and sandbox.
@@ -178,6 +226,11 @@ impl Make {
             .read_only(layout.state.dir(), SANDBOX_STATE);
         if self.toolchain.ccache {
             sandbox = sandbox.writable(&self.ccache, SANDBOX_CCACHE);
+            sandbox = match &self.base_ccache {
+                Some(base) if base.writable => sandbox.writable(&base.dir, SANDBOX_BASE_CCACHE),
+                Some(base) => sandbox.read_only(&base.dir, SANDBOX_BASE_CCACHE),
+                None => sandbox,
+            };
         }
         match &self.out {
             Some(out) => sandbox.writable(out, SANDBOX_OUT),
@@ -327,6 +380,7 @@ mod tests {
             append: vec!["KCFLAGS=-g -O1".into()],
             sandbox: sandbox.then(Sandbox::new),
             ccache: "/c/ccache".into(),
+            base_ccache: Some(BaseCcache { dir: "/c/ccache-base".into(), writable: false }),
             use_ccache: true,
             out: Some("/c/out".into()),
         }
@@ -344,6 +398,7 @@ mod tests {
         --bind /c/obj /ktest/obj
         --ro-bind /c/state /ktest/state
         --bind /c/ccache /ktest/ccache
+        --ro-bind /c/ccache-base /ktest/ccache-base
         --bind /c/out /ktest/out
         --setenv PATH /opt/cross/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin
         --setenv LC_ALL C
@@ -356,8 +411,11 @@ mod tests {
         --setenv CCACHE_DIR /ktest/ccache
         --setenv CCACHE_CONFIGPATH /dev/null
         --setenv CCACHE_DEPEND true
+        --setenv CCACHE_REMOTE_STORAGE 'file:/ktest/ccache-base|read-only=true'
+        --setenv CCACHE_SECONDARY_STORAGE 'file:/ktest/ccache-base|read-only=true'
         --remount-ro /dev
         --remount-ro /
+        --seccomp FD
         --chdir /ktest/obj
         ");
         let make = "-- make --no-print-directory -j2 -C /ktest/src O=/ktest/obj ARCH=x86_64 'CC=ccache gcc' \

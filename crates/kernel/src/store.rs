@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use fsx::own;
 use fsx::publish::{self, Durability};
+use fsx::untrusted::Scratch;
 use model::{Arch, KernelId};
 use serde::{Deserialize, Serialize};
 
@@ -222,6 +223,12 @@ impl Store {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(stage.path(), mode).map_err(InfrastructureError::io(stage.path()))?;
         Ok(stage)
+    }
+
+    /// A new directory in the store that a build can write to. It is deleted with its owner.
+    pub(crate) fn scratch(&self) -> Result<Scratch, BuildError> {
+        own::create_dir_all(&self.dir)?;
+        Ok(Scratch::new_in(&self.dir, ".stage-").map_err(InfrastructureError::io(&self.dir))?)
     }
 
     /// Removes the stages of dead processes after a day.

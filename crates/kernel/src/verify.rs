@@ -65,8 +65,10 @@ pub(crate) async fn compare(
         tracing::info!(flavor = plan.flavor, "the kernel is the same as one from a clean build");
         return Ok(());
     }
-    let (dir, ccache) = (make.layout.obj.clone(), make.ccache.clone());
-    let remove = move || own::remove_tree(&dir).and_then(|_| own::remove_tree(&ccache));
+    let written = make.base_ccache.as_ref().filter(|base| base.writable).map(|base| base.dir.clone());
+    let dirs = [make.layout.obj.clone(), make.ccache.clone()].into_iter().chain(written);
+    let dirs: Vec<_> = dirs.collect();
+    let remove = move || dirs.iter().try_for_each(|dir| own::remove_tree(dir).map(drop));
     blocking("removing the objects and the compiler cache", remove).await??;
     let cached = meta.image_hash.clone();
     tracing::error!(flavor = plan.flavor, cached, clean, "the cached build differs from a clean one");

@@ -244,6 +244,49 @@ async fn b7_links_in_the_module_directory() {
     scene.assert_not_copied();
 }
 
+/// What one build leaves does not stop the next one: objects without permissions, or more of them than are repaired.
+#[tokio::test]
+async fn unusable_objects_are_removed() {
+    let attacks = [
+        "mkdir -p $O/a/b; touch $O/a/b/c; chmod 0 $O/a/b $O/a",
+        "rm -f $O/.config; touch $O/.config; chmod 0 $O/.config",
+        "chmod 0 $O/include/config/auto.conf; chmod 0 $O/include/config",
+        "chmod 0500 $O",
+        "chmod 0 $O",
+        "cd $O; for i in `seq 300`; do mkdir d; cd d; done",
+    ];
+    for attack in attacks {
+        let scene = Scene::new();
+        let commit = scene.commit("vmlinux", attack);
+        // It may fail in the sandbox only: root needs no permissions.
+        let mut first = vec![scene.build_in(&commit, false).await];
+        if sandbox::probe().await.is_ok() {
+            first.push(scene.build_in(&commit, true).await);
+        }
+        // The next build repairs the objects as after an interrupted build.
+        for state in walkdir(scene.dir.path()).iter().filter(|path| path.ends_with("state/toy")) {
+            std::fs::write(state.join("running"), "").unwrap();
+        }
+        scene.commit("vmlinux", "true");
+        let next = scene.repo.commit("next", &[("fs/b.c", "B\n")]);
+        let second = scene.build(&next).await;
+        assert!(second.is_ok(), "{attack}: {first:?}, then {second:?}");
+        fsx::own::remove_tree(&scene.dir.path().join("cache")).unwrap();
+    }
+}
+
+/// All directories below `dir` that can be listed.
+fn walkdir(dir: &Path) -> Vec<PathBuf> {
+    let mut found = vec![dir.to_owned()];
+    let mut at = 0;
+    while let Some(dir) = found.get(at).cloned() {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        found.extend(entries.filter(|path| path.is_dir() && !path.is_symlink()));
+        at += 1;
+    }
+    found
+}
+
 #[tokio::test]
 async fn b10_endless_kconfig_files() {
     let itself = "config NEVER\n\tbool\n\tdepends on NOSUCH\nsource \"Kconfig\"\nsource \"Kconfig\"\n";
@@ -413,4 +456,60 @@ async fn b8_poisoned_results_of_the_compiler_cache_stay_in_their_trust_domain() 
         assert!(error.to_string().starts_with("the cached build differs: flavor "), "{error}");
         assert_eq!(image(build_of(&scene, "user/mallory", &next, 1).await.unwrap()), (true, false));
     }
+}
+
+/// With the real ccache: builds of the base fill a cache that the builds of other trust domains read and cannot change.
+#[tokio::test]
+async fn the_compiler_cache_of_the_base_is_read_only_for_branches() {
+    let test = "the_compiler_cache_of_the_base_is_read_only_for_branches";
+    let has = |program: &str| std::process::Command::new(program).arg("--version").output().is_ok();
+    if !has("ccache") || !has("gcc") || sandbox::probe().await.is_err() {
+        eprintln!("skipped: {test}: ccache, gcc or bubblewrap does not work");
+        return;
+    }
+    let scene = Scene::new();
+    // The image contains whether the compile was a hit in the cache of the base.
+    let compile = |text: &str, env: &str| {
+        format!(
+            "mkdir -p $O/p && cd $O/p && echo 'char text[] = \"{text}\";' >x.c && rm -f log && \
+             {env} CCACHE_LOGFILE=$O/p/log ccache gcc -MD -c x.c -o x.o && cp x.o $O/vmlinux && \
+             grep -o 'Result: .*storage_hit' log >>$O/vmlinux; true"
+        )
+    };
+    let image = |kernel: Kernel| {
+        let bytes = std::fs::read(kernel.image).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        ["GENUINE", "BACKDOOR", "remote_storage_hit", "local_storage_hit"].map(|word| text.contains(word))
+    };
+    let plain = scene.commit("vmlinux", &compile("GENUINE", ""));
+    let base = image(build_of(&scene, "base", &plain, 0).await.unwrap());
+    assert_eq!(base, [true, false, false, false]);
+    let dir = scene.dir.path().join("cache/ccache-base");
+    let before = contents(&dir);
+    assert!(before.len() >= 2, "{before:?}");
+    // A hostile branch gets the result of the base. It cannot replace it, with or without ccache.
+    let overwrite = "for file in `find /ktest/ccache-base -type f`; do echo BACKDOOR >$$file; rm -f $$file; done; \
+                     mount -o remount,rw /ktest/ccache-base; touch /ktest/ccache-base/new; chmod 777 /ktest/ccache-base; ";
+    let attack = format!(
+        "({overwrite}) 2>/dev/null; {}",
+        compile("BACKDOOR", "CCACHE_REMOTE_STORAGE=file:/ktest/ccache-base CCACHE_RECACHE=1")
+    );
+    let attack = scene.commit("vmlinux", &attack);
+    let attacked = image(build_of(&scene, "user/mallory", &attack, 0).await.unwrap());
+    assert_eq!(attacked, [false, true, false, false]);
+    assert_eq!(contents(&dir), before);
+    // Other domains, and the same one, still get the result of the base, from the second build on from their own cache.
+    assert_eq!(image(build_of(&scene, "user/alice", &plain, 0).await.unwrap()), [true, false, true, false]);
+    scene.commit("vmlinux", &compile("GENUINE", ""));
+    let next = scene.repo.commit("next", &[("fs/b.c", "B\n")]);
+    assert_eq!(image(build_of(&scene, "user/alice", &next, 0).await.unwrap()), [true, false, false, true]);
+}
+
+/// The files below a directory and their contents.
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = walkdir(dir).into_iter().flat_map(|dir| std::fs::read_dir(dir).unwrap().flatten());
+    let files = files.map(|entry| entry.path()).filter(|path| path.is_file());
+    let mut all: Vec<_> = files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    all.sort();
+    all
 }

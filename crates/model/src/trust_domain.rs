@@ -9,8 +9,17 @@ use crate::branch::BranchRef;
 use crate::names::{NameError, bad, name};
 
 name! {
-    /// The name of a trust domain: `user/alice`, `branch/alice/for-next`.
+    /// The name of a trust domain: `user/alice`, `branch/alice/for-next`, `base`.
     TrustDomain
+}
+
+impl TrustDomain {
+    /// The domain of the branches that the operator trusts: its builds write the compiler cache that the builds of all
+    /// domains read.
+    #[must_use]
+    pub fn base() -> Self {
+        Self("base".into())
+    }
 }
 
 impl FromStr for TrustDomain {
@@ -88,6 +97,11 @@ mod tests {
             assert_eq!((name.parse(), scope.to_string().as_str()), (Ok(scope), name));
         }
         assert!("users".parse::<TrustScope>().is_err());
+        assert!(
+            ![TrustScope::User, TrustScope::Branch]
+                .map(|s| s.domain(&one))
+                .contains(&Some(TrustDomain::base()))
+        );
         for bad in ["", "a b", "-x", "a\n"] {
             assert!(bad.parse::<TrustDomain>().is_err(), "{bad:?}");
         }

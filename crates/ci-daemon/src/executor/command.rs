@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use config::TestGroup;
 use model::{
-    BranchRef, CommitId, HostName, RepoName, RunOrder, SubtestName, TestOrder, TestPath, TrustScope,
+    BranchRef, CommitId, HostName, RepoName, RunOrder, SubtestName, TestOrder, TestPath, TrustDomain,
+    TrustScope,
 };
 use spawn::{Cmd, Stream};
 
@@ -24,6 +25,8 @@ pub struct Tools {
     pub ktest_dir: PathBuf,
     /// How branches are grouped to share objects, compiler caches and kernels.
     pub trust: TrustScope,
+    /// The branches of the trust domain [`TrustDomain::base`].
+    pub base_cache: BTreeSet<BranchRef>,
     /// One in this number of kernels is compared with a clean build.
     pub verify_builds: u32,
     /// Kernel options with a requirement that may stay unmet.
@@ -74,6 +77,11 @@ pub fn tools(view: &View, ktest: &Path) -> Tools {
         linux_repo: config.top.linux_repo.clone(),
         ktest_dir: config.top.ktest_dir.clone(),
         trust: config.top.trust,
+        base_cache: config
+            .all_branches()
+            .filter(|branch| branch.base_cache)
+            .map(|b| b.name.clone())
+            .collect(),
         verify_builds: config.top.verify_builds,
         tolerate: config.top.tolerate.clone(),
         repos: config.repos.clone(),
@@ -117,7 +125,10 @@ pub fn ktest_run(
         arch: config::arch_of(&unit.env),
         packages: image.cloned().unwrap_or_default(),
         env: unit.env.vars(),
-        trust_domain: tools.trust.domain(branch),
+        trust_domain: match tools.base_cache.contains(branch) {
+            true => Some(TrustDomain::base()),
+            false => tools.trust.domain(branch),
+        },
         verify_builds: tools.verify_builds,
         ..TestOrder::of(&file(&unit.test), subtests)
     };
@@ -135,6 +146,7 @@ mod tests {
             linux_repo: "/srv/linux.git".into(),
             ktest_dir: "/srv/ktest".into(),
             trust: TrustScope::User,
+            base_cache: BTreeSet::from([BranchRef::new(&"me".parse().unwrap(), &"base".parse().unwrap())]),
             verify_builds: 50,
             tolerate: vec!["RUST".into()],
             repos: BTreeMap::new(),
@@ -158,6 +170,11 @@ mod tests {
         };
         let shown = |unit: &Unit, deps: Option<&Path>| on("local", unit, deps);
         insta::assert_snapshot!(shown(&unit, None), @"/usr/bin/ktest run --events -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
+        let base = BranchRef::new(&"me".parse().unwrap(), &"base".parse().unwrap());
+        let at = (&"local".parse().unwrap(), 3);
+        let line =
+            ktest_run(&tools, at, (&base, &commit), &unit, &subtests, "/w/0".as_ref(), None).to_string();
+        assert!(line.contains(" --trust-domain base "), "{line}");
         unit.kernel = Some("debian/trixie".parse().unwrap());
         unit.env = BTreeMap::from([("K".into(), "v".into())]).try_into().unwrap();
         insta::assert_snapshot!(shown(&unit, Some("/w/0.deps".as_ref())), @"/usr/bin/ktest run --events --deps-dir /w/0.deps -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --env K=v --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");

@@ -186,6 +186,7 @@ const SMBIOS: &[&str] = &[
 /// Keys of properties that refer to a file, a socket, a device or a network of the host.
 const HOST_KEYS: &[&str] = &[
     "audiodev",
+    "cdat",
     "chardev",
     "chassis-file",
     "drive-file",
@@ -202,6 +203,7 @@ const HOST_KEYS: &[&str] = &[
     "mem-path",
     "netdev",
     "path",
+    "pcap",
     "pidfile",
     "property",
     "romfile",
@@ -248,6 +250,10 @@ fn check(rule: Value, value: &str) -> Result<(), String> {
             None => (None, property.as_str()),
         };
         let first = at == 0;
+        // QEMU ends a key at a comma, also at a double one.
+        if key.unwrap_or(content).contains(',') {
+            return Err(format!("{property:?} has a comma in a key"));
+        }
         let key_name = key.map(|key| key.rsplit('.').next().unwrap_or(key));
         // A key without a value is switched on. The first word can also be a kind: `-cpu host`.
         let key_name = key_name.or((!first).then_some(content));
@@ -391,9 +397,95 @@ mod tests {
         "-smbios file=x",
         "-smbios type=11,path=x",
         "-icount shift=3,rr=record,rrfile=x",
+        "-device usb-kbd,pcap=x",
+        "-device cxl-type3,cdat=x",
+        "-device virtio-rng-pci,multifunction,,romfile=x",
+        "-device edu,,romfile=x",
+        "-machine q35,usb,,dumpdtb=x",
+        "-drive file=x,if=none",
+        "-fw_cfg name=opt/x,file=x",
+        "-fw_cfg name=opt/x,string=x",
+        "-object memory-backend-ram,id=m,size=1M,prealloc-context=/x",
+        "-object filter-dump,id=x,netdev=y,file=z",
+        "-object cryptodev-vhost-user,id=x,chardev=y",
+        "-object tls-creds-x509,id=x,dir=y",
+        "-object authz-list-file,id=x,filename=y",
+        "-object input-linux,id=x,evdev=/dev/input/event0",
+        "-object can-host-socketcan,id=x,if=can0",
+        "-tpmdev passthrough,id=x",
+        "-spice port=1",
+        "-vnc :1",
+        "-display vnc=:1",
+        "-dtb x",
+        "-initrd x",
+        "-pflash x",
+        "-sd x",
+        "-mtdblock x",
+        "-snapshot",
+        "-parallel file:x",
+        "-debugcon file:x",
+        "-mon chardev=x",
+        "-net tap",
+        "-usbdevice disk:x",
+        "-chroot /x",
+        "-name x,process=y,debug-threads=on",
+        "-dump-vmstate x",
+        "-msg x",
+        "-semihosting-config chardev=x",
+        "-L /x",
+        "-cpu max,,x=/y",
+        "@file",
+        "--",
         "-smp",
         "-device",
     ];
+
+    /// Properties of the accepted devices and objects that are text and do not refer to the host: identifiers of other
+    /// parts of the machine, and what the guest sees.
+    const HARMLESS: &[&str] = &[
+        "device_id",
+        "display",
+        "drive",
+        "duplex",
+        "failover_pair_id",
+        "guid",
+        "hba_serial",
+        "mac",
+        "masterbus",
+        "model",
+        "nqn",
+        "port",
+        "product",
+        "serial",
+        "tx",
+        "uuid",
+        "vendor",
+        "ver",
+    ];
+
+    /// A property of the installed QEMU that is text could be the name of a file.
+    #[test]
+    fn every_text_property_of_the_accepted_devices_is_known() {
+        let help = |option: &str, kind: &str| {
+            let output = std::process::Command::new("qemu-system-x86_64")
+                .args(["-machine", "none", option, &format!("{kind},help")])
+                .output();
+            output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+        };
+        let devices = DEVICES.iter().map(|kind| ("-device", kind));
+        let all = devices.chain(OBJECTS.iter().map(|kind| ("-object", kind)));
+        let text: String = all.map(|(option, kind)| help(option, kind)).collect();
+        if text.is_empty() {
+            eprintln!("skipped: every_text_property_of_the_accepted_devices_is_known: no qemu-system-x86_64");
+            return;
+        }
+        let names = text.lines().filter_map(|line| line.trim().split_once("=<str>").map(|(name, _)| name));
+        let mut unknown: Vec<&str> =
+            names.filter(|name| !HARMLESS.contains(name) && !HOST_KEYS.contains(name)).collect();
+        unknown.sort_unstable();
+        unknown.dedup();
+        assert_eq!(unknown, [""; 0], "add each to HOST_KEYS or HARMLESS");
+    }
 
     #[test]
     fn arguments_that_refer_to_the_host_are_refused() {

@@ -189,8 +189,11 @@ pub async fn simulate(config: &Path, options: &SimulationOptions) -> anyhow::Res
             all: options.all,
         };
         let mut published = Published(reader.as_ref());
-        let weight = |user: &UserName| config.weight(user);
-        let forecast = simulate::simulate(&input, &mut published, &weight, farm)?;
+        let share = |user: &UserName| simulate::Share {
+            weight: config.weight(user),
+            slots_max: config.max_workers(user),
+        };
+        let forecast = simulate::simulate(&input, &mut published, &share, farm)?;
         forecasts.push(forecast);
     }
     Ok((view, forecasts))

@@ -125,7 +125,7 @@ struct Simulation<'a> {
     farm: SimulatedFarm,
     window: Window,
     scheduler: Scheduler,
-    weight: &'a dyn Fn(&UserName) -> f64,
+    share: &'a dyn Fn(&UserName) -> Share,
     jobs: HashMap<JobId, PlannedJob>,
     running: HashMap<BatchId, (ExecutorId, Vec<JobId>)>,
     events: BinaryHeap<Reverse<(u64, BatchId)>>,
@@ -136,11 +136,20 @@ struct Simulation<'a> {
     ran: usize,
 }
 
-/// Runs the farm in virtual time. `weight` returns the fair-share weight of a user.
+/// A user's share of the farm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// The fair-share weight.
+    pub weight: f64,
+    /// The maximum number of slots at a time.
+    pub slots_max: Option<usize>,
+}
+
+/// Runs the farm in virtual time. `share` returns the share of a user.
 pub fn simulate(
     input: &Input,
     verdicts: &mut dyn Verdicts,
-    weight: &dyn Fn(&UserName) -> f64,
+    share: &dyn Fn(&UserName) -> Share,
     farm: SimulatedFarm,
 ) -> results::Result<Forecast> {
     let tips = Tips::new(input, verdicts)?;
@@ -151,7 +160,7 @@ pub fn simulate(
         farm,
         window,
         scheduler: Scheduler::new(&config),
-        weight,
+        share,
         jobs: HashMap::new(),
         running: HashMap::new(),
         events: BinaryHeap::new(),
@@ -196,11 +205,13 @@ impl Simulation<'_> {
 
     fn refill(&mut self, verdicts: &mut dyn Verdicts) {
         for job in self.window.refill(self.scheduler.pending(), verdicts) {
+            let share = (self.share)(&job.branch.user);
             let spec = JobSpec {
                 batch_key: job.batch_key(),
                 cost: job.cost,
                 group: job.branch.user.to_string(),
-                weight: (self.weight)(&job.branch.user),
+                weight: share.weight,
+                executors_max: share.slots_max,
                 order: job.value,
                 ..JobSpec::new("", ())
             };
@@ -367,22 +378,37 @@ mod tests {
         SimulatedFarm { slots, window: 2000, budget: s(60), boot: s(5), build: s(100), all }
     }
 
+    fn equal(_: &UserName) -> Share {
+        Share { weight: 1.0, slots_max: None }
+    }
+
+    #[test]
+    fn a_user_occupies_no_more_slots_than_its_limit() {
+        let limited =
+            |user: &UserName| Share { slots_max: (user.as_str() == "anna").then_some(1), ..equal(user) };
+        let free = simulate(&input(12), &mut none, &equal, farm(8, false)).unwrap();
+        let limited = simulate(&input(12), &mut none, &limited, farm(8, false)).unwrap();
+        let tips = |forecast: &Forecast| [0, 1].map(|at| forecast.branches[at].tip_s.unwrap());
+        // The two batches of a tip run one after the other, in one slot.
+        assert_eq!((tips(&free), tips(&limited)), ([165, 165], [230, 165]));
+    }
+
     fn none(_: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)) -> results::Result<()> {
         Ok(())
     }
 
     #[test]
     fn a_farm_that_is_easy_to_calculate() {
-        let one = simulate(&input(12), &mut none, &|_| 1.0, farm(1, true)).unwrap();
+        let one = simulate(&input(12), &mut none, &equal, farm(1, true)).unwrap();
         // Three commits are built once each, and have two batches of 6 x 10 s each.
         assert_eq!((one.jobs, one.all_s), (36, Some(3 * 100 + 6 * (5 + 60))));
-        let two = simulate(&input(12), &mut none, &|_| 1.0, farm(2, false)).unwrap();
+        let two = simulate(&input(12), &mut none, &equal, farm(2, false)).unwrap();
         // Fair share gives one slot to each of the two tips.
         let tips: Vec<_> =
             two.branches.iter().map(|branch| (branch.left, branch.first_s, branch.tip_s)).collect();
         assert_eq!(tips, [(12, Some(115), Some(230)); 2]);
         // The second batch of a commit waits for its kernel.
-        let four = simulate(&input(12), &mut none, &|_| 1.0, farm(4, false)).unwrap();
+        let four = simulate(&input(12), &mut none, &equal, farm(4, false)).unwrap();
         assert_eq!(four.branches[0].tip_s, Some(165));
         insta::assert_snapshot!(Table(&[one, two]), @r"
         branch       tip           left  first verdict, 1 slot  tip tested, 1 slot  first verdict, 2 slots  tip tested, 2 slots
@@ -399,7 +425,7 @@ mod tests {
             (0..).zip(keys).filter(|(at, _)| tip || *at < 2).for_each(|(at, _)| each(at));
             Ok(())
         };
-        let forecast = simulate(&input(3), &mut done, &|_| 1.0, farm(4, false)).unwrap();
+        let forecast = simulate(&input(3), &mut done, &equal, farm(4, false)).unwrap();
         assert_eq!((forecast.branches[0].left, forecast.branches[0].tip_s), (0, Some(0)));
         assert_eq!((forecast.branches[1].left, forecast.branches[1].tip_s), (1, Some(115)));
     }

@@ -10,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
-use ci_dashboard::{Limits, Proxies};
+use ci_dashboard::{Actions, Limits, Proxies, Rerun, Token};
 use common::commits;
 use server::{Dashboard, frame, http2_head, http2_requests};
 
@@ -93,6 +93,28 @@ fn a_client_that_stalls_is_disconnected() {
     ] {
         assert!(is_closed(&mut stream, Duration::from_secs(15)), "{what}");
     }
+}
+
+/// A client with a valid token sends its request for a rerun a byte at a time: each byte is progress, but the whole
+/// request has a time limit.
+#[test]
+fn a_slow_body_ends_at_the_time_limit() {
+    let limits = Limits { response: Duration::from_secs(2), ..Limits::default() };
+    let rerun = Some(Rerun::new(Token::new("secret-of-the-reruns")));
+    let server = Dashboard::with(Actions { rerun, hook: None }, limits, Proxies::default());
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let path = format!("/c/{}/fs.ext4.basic.punch/rerun", commits()[3].0);
+    let head = "Host: ci\r\nAuthorization: Bearer secret-of-the-reruns\r\nContent-Length: 4000\r\n\r\n";
+    write!(stream, "POST {path} HTTP/1.1\r\n{head}").unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (mut reply, began) = ([0; 100], Instant::now());
+    while stream.read(&mut reply).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(15), "it waits for the body");
+        stream.write_all(b"x").ok();
+    }
+    assert!(reply.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&reply));
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    server.answers(Ipv4Addr::LOCALHOST);
 }
 
 #[test]

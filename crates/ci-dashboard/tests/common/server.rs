@@ -19,6 +19,10 @@ pub struct Dashboard {
 
 impl Dashboard {
     pub fn start(limits: Limits, proxies: Proxies) -> Self {
+        Self::with(Actions::default(), limits, proxies)
+    }
+
+    pub fn with(actions: Actions, limits: Limits, proxies: Proxies) -> Self {
         let farm = small();
         let log = format!("/c/{}/fs.ext4.basic.punch/large.br", commits()[3].0);
         std::fs::write(farm.path().join(&log[3..]), vec![b'x'; 3_000_000]).unwrap();
@@ -28,7 +32,7 @@ impl Dashboard {
         let site = Site::new(Reader::open(farm.path()).unwrap(), std::iter::empty().collect());
         let stop = std::future::pending();
         let limits = limits.within_open_files(http_server::raise_open_files());
-        runtime.spawn(ci_dashboard::serve(site, Actions::default(), listener, (limits, proxies), stop));
+        runtime.spawn(ci_dashboard::serve(site, actions, listener, (limits, proxies), stop));
         Self { address, log, runtime, _farm: farm }
     }
 

@@ -77,6 +77,15 @@ impl Repo {
         if !self.has_commit(commit) {
             return Err(GitError::NoSuchCommit { repo: self.path().into(), spec: commit.as_str().into() });
         }
+        if String::from_utf8_lossy(&output.stderr)
+            .lines()
+            .any(|line| line.starts_with("error: invalid path '"))
+        {
+            return Err(GitError::InvalidTree {
+                commit: commit.short().into(),
+                message: error_message(&output),
+            });
+        }
         Err(GitError::Checkout { commit: commit.short().into(), dir, message: error_message(&output) })
     }
 }

@@ -121,6 +121,14 @@ pub enum GitError {
         /// The message of git.
         message: String,
     },
+    /// git refuses to write a tree: it has a file such as `.git/config` or `../x`.
+    #[error("commit {commit}: git refuses its tree: {message}")]
+    InvalidTree {
+        /// The commit, abbreviated.
+        commit: String,
+        /// The message of git.
+        message: String,
+    },
     /// Another operation of git failed.
     #[error("{}: cannot {action}: {message}", repo.display())]
     Command {

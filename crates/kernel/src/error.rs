@@ -46,6 +46,9 @@ pub enum SourceError {
     /// The commit contains no kernel.
     #[error("commit {0}: not a kernel source tree, it has no Kconfig; see -k")]
     NoKconfig(String),
+    /// git refuses to write the files of the commit.
+    #[error(transparent)]
+    InvalidTree(GitError),
     /// The directory contains no kernel source.
     #[error("{}: not a kernel source tree; give one with -k", .0.display())]
     NoSourceTree(PathBuf),
@@ -243,6 +246,7 @@ impl InfrastructureError {
 impl From<GitError> for BuildError {
     fn from(error: GitError) -> Self {
         match error {
+            GitError::InvalidTree { .. } => SourceError::InvalidTree(error).into(),
             GitError::Open { .. }
             | GitError::NoSuchCommit { .. }
             | GitError::NoSuchPath { .. }

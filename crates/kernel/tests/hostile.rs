@@ -335,6 +335,57 @@ async fn b11_mounts_cannot_be_changed() {
     assert_eq!(std::fs::read_to_string(seen).unwrap_or_default(), "");
 }
 
+/// Names that look like options, contain line feeds or are not UTF-8, many files, and a long message.
+#[tokio::test]
+async fn b12_unusual_names_and_many_files() {
+    let scene = Scene::new();
+    scene.commit("vmlinux", "true");
+    let base = scene.repo.tip("HEAD");
+    let mut stream = format!(
+        "commit refs/heads/odd\ncommitter x <x@example.org> 1 +0000\ndata 3000000\n{}\nfrom {base}\n",
+        "m".repeat(3_000_000)
+    );
+    let odd =
+        ["-rf", "--help", "fs/a\\nb.c", "fs/\\377.c", "fs/ x ", "fs/$(touch x)", "fs/%s%n", "con", "CON.c "];
+    let names = odd.iter().map(|name| (*name).to_owned());
+    for name in names.chain((0..20_000).map(|number| format!("many/{}/{number}", number % 100))) {
+        stream.push_str(&format!("M 100644 inline \"{name}\"\ndata 1\nx\n"));
+    }
+    scene.repo.git_fed(["fast-import", "--quiet"], &stream);
+    let commit = scene.repo.tip("odd");
+    scene.build(&commit).await.unwrap();
+}
+
+/// Trees that git itself never writes: names outside the tree or in `.git`, and a link that is also a directory.
+#[tokio::test]
+async fn b12_trees_that_leave_their_directory() {
+    let scene = Scene::new();
+    let base = scene.commit("vmlinux", "true");
+    let tree = |entries: &str| scene.repo.git_fed(["mktree", "--missing"], entries);
+    let blob = scene.repo.git_fed(["hash-object", "-w", "--stdin"], "x\n");
+    let link = scene.repo.git_fed(["hash-object", "-w", "--stdin"], scene.home().to_str().unwrap());
+    let directory = tree(&format!("100644 blob {blob}\tprecious\n"));
+    let listed = scene.repo.git(["ls-tree", base.as_str()]);
+    for (entries, is_refused) in [
+        (format!("040000 tree {directory}\t.git\n"), true),
+        (format!("040000 tree {directory}\t..\n"), true),
+        (format!("040000 tree {directory}\t.\n"), true),
+        (format!("120000 blob {link}\td\n040000 tree {directory}\td\n"), false),
+    ] {
+        let tree = tree(&format!("{listed}\n{entries}"));
+        let id = scene.repo.git(["commit-tree", "-m", "x", tree.as_str(), "-p", base.as_str()]);
+        for sandboxed in [false, sandbox::probe().await.is_ok()] {
+            let built = scene.build_in(&id.parse().unwrap(), sandboxed).await;
+            match built {
+                Err(BuildError::Source(error)) if is_refused => {
+                    assert!(error.to_string().contains("git refuses its tree: invalid path"), "{error}");
+                }
+                built => assert!(!is_refused && built.is_ok(), "{entries}: {built:?}"),
+            }
+        }
+    }
+}
+
 /// Builds for a branch in a trust domain, with a cache that all domains share.
 async fn build_of(
     scene: &Scene,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::health::FailedBatch;
 use super::queue::{FailureHistory, LaneAccess, QueueLane};
 use super::{
     BatchEnd, BatchId, Effect, ExecutorId, Grant, JobId, JobLocation, Outcome, RunningBatch, Scheduler, Timer,
@@ -158,7 +159,8 @@ impl Scheduler {
             }
         }
         let success = failure.is_none() && !open && !batch.aborted && batch.done > 0;
-        self.free_executor(batch.executor, failure, success, now);
+        let failed = FailedBatch { group: batch.group, others_wait: self.queue.has_jobs_beyond(batch.group) };
+        self.free_executor(batch.executor, failure.map(|reason| (reason, failed)), success, now);
     }
 
     /// Replaces the estimated charge of the claim with the time used. A failed batch is not charged.

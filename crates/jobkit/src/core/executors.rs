@@ -1,5 +1,6 @@
 //! Executors: adding, claims, pauses and removal.
 
+use super::health::FailedBatch;
 use super::{Claim, Effect, ExecutorId, Scheduler, Timer};
 use crate::spec::ExecutorSpec;
 
@@ -111,11 +112,17 @@ impl Scheduler {
     }
 
     /// Records the end of an executor's batch.
-    pub(super) fn free_executor(&mut self, id: ExecutorId, failure: Option<String>, success: bool, now: u64) {
+    pub(super) fn free_executor(
+        &mut self,
+        id: ExecutorId,
+        failure: Option<(String, FailedBatch)>,
+        success: bool,
+        now: u64,
+    ) {
         let Some(member) = self.roster.get_mut(id) else { return };
         member.batch = None;
-        if let Some(reason) = failure {
-            let pause = member.health.failed(now, &self.config.health, id.0);
+        if let Some((reason, batch)) = failure {
+            let pause = member.health.failed(now, &self.config.health, id.0, batch);
             member.problem = Some(reason.into());
             if let Some(until) = pause.until() {
                 self.timers.insert((until, Timer::Pause(id)));

@@ -1,5 +1,6 @@
 //! The health of one executor: derives pauses of increasing length from successful and failed batches.
 
+use super::GroupId;
 use crate::config::{HealthConfig, ms};
 
 /// The failures of an executor and its pause.
@@ -7,9 +8,20 @@ use crate::config::{HealthConfig, ms};
 pub(super) struct Health {
     /// Consecutive infrastructure errors.
     pub(super) failures: u32,
+    /// The group of their batches, if it is the same for all.
+    group: Option<GroupId>,
     quarantines: u32,
     /// The current pause, if any.
     pub(super) pause: Option<Pause>,
+}
+
+/// A batch that ended with an infrastructure error.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FailedBatch {
+    /// The group of its jobs.
+    pub(super) group: GroupId,
+    /// Whether other groups have jobs in the queue.
+    pub(super) others_wait: bool,
 }
 
 /// A pause with its end in ms.
@@ -37,8 +49,21 @@ impl Health {
 
     /// Records a failed batch. `salt` lengthens the pause by up to 25 %, so that executors that fail together resume at
     /// different times.
-    pub(super) fn failed(&mut self, now: u64, config: &HealthConfig, salt: u64) -> Pause {
-        self.failures = self.failures.saturating_add(1);
+    ///
+    /// A group can make all its batches fail, for example by printing the messages of a full disk. So while other groups
+    /// have jobs, the errors of one group count as one: the next batch may be one of another group, which decides.
+    pub(super) fn failed(
+        &mut self,
+        now: u64,
+        config: &HealthConfig,
+        salt: u64,
+        failed: FailedBatch,
+    ) -> Pause {
+        let is_only_group = self.failures == 0 || self.group == Some(failed.group);
+        self.group = is_only_group.then_some(failed.group);
+        if !(is_only_group && failed.others_wait) || self.failures == 0 {
+            self.failures = self.failures.saturating_add(1);
+        }
         let pause = if self.failures >= config.quarantine_after.max(1) {
             let length = doubled(ms(config.quarantine), self.quarantines, ms(config.quarantine_max));
             self.quarantines = self.quarantines.saturating_add(1);
@@ -82,6 +107,10 @@ mod tests {
 
     use super::*;
 
+    fn of(group: u64, others_wait: bool) -> FailedBatch {
+        FailedBatch { group: GroupId(group), others_wait }
+    }
+
     fn config() -> HealthConfig {
         HealthConfig {
             backoff: Duration::from_secs(1),
@@ -95,7 +124,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_quarantine_and_a_successful_batch_resets_them() {
         let mut health = Health::default();
-        let pauses: Vec<Pause> = (0..6).map(|_| health.failed(0, &config(), 0)).collect();
+        let pauses: Vec<Pause> = (0..6).map(|_| health.failed(0, &config(), 0, of(1, false))).collect();
         assert_eq!(
             pauses,
             [
@@ -111,7 +140,26 @@ mod tests {
         assert!(health.on_probation());
         health.succeeded();
         assert!(!health.on_probation());
-        assert_eq!(health.failed(0, &config(), 0), Pause::BackOff(1000));
+        assert_eq!(health.failed(0, &config(), 0, of(1, false)), Pause::BackOff(1000));
+    }
+
+    #[test]
+    fn one_group_cannot_quarantine_an_executor_that_others_wait_for() {
+        let mut health = Health::default();
+        for _ in 0..20 {
+            assert_eq!(health.failed(0, &config(), 0, of(1, true)), Pause::BackOff(1000));
+        }
+        // A batch of another group fails, too: the executor is the cause.
+        let pauses: Vec<Pause> =
+            (1..4).map(|group| health.failed(0, &config(), 0, of(group % 2, true))).collect();
+        assert_eq!(pauses, [Pause::BackOff(1000), Pause::BackOff(2000), Pause::BackOff(3000)]);
+        assert!(matches!(health.failed(0, &config(), 0, of(2, true)), Pause::Quarantine(_)));
+        // Without other groups, each error counts.
+        let mut alone = Health::default();
+        for _ in 0..3 {
+            alone.failed(0, &config(), 0, of(1, false));
+        }
+        assert!(matches!(alone.failed(0, &config(), 0, of(1, false)), Pause::Quarantine(_)));
     }
 
     #[test]

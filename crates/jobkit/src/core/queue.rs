@@ -144,6 +144,11 @@ impl Queue {
         self.classes.get(&class).map_or(0, |class| class.pending)
     }
 
+    /// Whether another group has pending jobs.
+    pub(super) fn has_jobs_beyond(&self, group: GroupId) -> bool {
+        self.groups.get(&group).map_or(0, |group| group.pending) < self.pending
+    }
+
     pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()
     }

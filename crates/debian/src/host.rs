@@ -6,7 +6,9 @@ use fsx::own;
 use spawn::{Cmd, Limits};
 
 use crate::programs::find_program;
-use crate::sources::{AptSource, DEFAULT_COMPONENTS, Mirror, mirror_lines, parse_list, parse_stanzas};
+use crate::sources::{
+    AptSource, DEFAULT_COMPONENTS, Mirror, mirror_lines, parse_list, parse_stanzas, preference,
+};
 
 /// The maximum size of a configuration file, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
@@ -41,12 +43,14 @@ impl HostApt {
     }
 
     /// The mirror for packages of `suite`: the host's sources for that suite, or else the host's repositories with
-    /// `suite` instead of its own suite. It has no lines if the host's sources contain no archive of the distribution.
+    /// `suite` instead of its own suite. An overlay such as `trixie-backports` includes the release below it. It has no
+    /// lines if the host's sources contain no archive of the distribution.
     #[must_use]
     pub fn mirror(&self, suite: &str) -> Mirror {
         let own = self.suite().unwrap_or_default();
         let lines = mirror_lines(&self.sources, &own, suite, &DEFAULT_COMPONENTS);
-        Mirror { lines, settings: self.settings.clone() }
+        let settings = self.settings.iter().cloned().chain(preference(suite)).collect();
+        Mirror { lines, settings }
     }
 }
 

@@ -36,11 +36,15 @@ impl Package {
         })
     }
 
+    /// The packages in `Depends`, alternatives included.
+    pub fn dependencies(&self) -> impl Iterator<Item = &str> {
+        self.depends.split([',', '|']).filter_map(|one| one.split_whitespace().next())
+    }
+
     /// The first package in `Depends` with this prefix.
     #[must_use]
     pub fn dependency(&self, prefix: &str) -> Option<&str> {
-        let names = self.depends.split([',', '|']).filter_map(|one| one.split_whitespace().next());
-        names.into_iter().find(|name| name.starts_with(prefix))
+        self.dependencies().find(|name| name.starts_with(prefix))
     }
 }
 

@@ -98,6 +98,27 @@ fn key_file(word: &str) -> Option<String> {
     word.starts_with('/').then(|| word.into())
 }
 
+/// The parts of a suite: the release that must be complete, and an overlay that is not complete without it, as
+/// `trixie-backports` on `trixie`.
+fn parts(suite: &str) -> (&str, Option<&str>) {
+    match suite.split_once('-') {
+        Some((release, _)) => (release, Some(suite)),
+        None if suite == "experimental" => ("sid", Some(suite)),
+        None => (suite, None),
+    }
+}
+
+/// Whether a suite is used alone. Debian's unstable suites have no pockets for updates.
+fn has_pockets(suite: &str) -> bool {
+    !["sid", "unstable"].contains(&suite)
+}
+
+/// The setting that prefers the packages of an overlay. Without it, apt installs from backports and experimental only
+/// what no other suite has.
+pub(crate) fn preference(suite: &str) -> Option<String> {
+    parts(suite).1.map(|overlay| format!("APT::Default-Release \"{overlay}\""))
+}
+
 /// The `deb` lines to install `suite`: the host's own lines for it, or else the archives of the host's suite `own` with
 /// `suite` in its place. Empty if the sources contain no archive of the distribution.
 pub(crate) fn mirror_lines(
@@ -106,21 +127,28 @@ pub(crate) fn mirror_lines(
     suite: &str,
     components: &[&str],
 ) -> Vec<String> {
-    let lines_of = |from: &str| {
+    let lines_of = |from: &str, to: &str, pockets: &[&str]| {
         let mut lines = Vec::new();
         for source in sources.iter().filter(|source| source.is_archive()) {
             for found in &source.suites {
-                let Some(pocket) = found.strip_prefix(from).filter(|pocket| POCKETS.contains(pocket)) else {
+                let Some(pocket) = found.strip_prefix(from).filter(|pocket| pockets.contains(pocket)) else {
                     continue;
                 };
                 // The key of one suite may not have signed another one.
-                lines.push(source.line(&format!("{suite}{pocket}"), components, from == suite));
+                lines.push(source.line(&format!("{to}{pocket}"), components, from == to));
             }
         }
         lines
     };
-    let lines = lines_of(suite);
-    if lines.is_empty() { lines_of(own) } else { lines }
+    let lines_for = |suite: &str, pockets: &[&str]| {
+        let lines = lines_of(suite, suite, pockets);
+        if lines.is_empty() { lines_of(own, suite, pockets) } else { lines }
+    };
+    let (release, overlay) = parts(suite);
+    let pockets = if has_pockets(release) { &POCKETS[..] } else { &POCKETS[..1] };
+    let mut lines = lines_for(release, pockets);
+    lines.extend(overlay.into_iter().flat_map(|overlay| lines_for(overlay, &POCKETS[..1])));
+    lines
 }
 
 #[cfg(test)]
@@ -174,7 +202,34 @@ Components: main
         ");
         assert!(lines(&sources, "noble", "plucky").is_empty());
         let contrib = mirror_lines(&sources, "bookworm", "sid", &["main", "contrib"]);
-        assert_eq!(contrib[0], "deb http://mirror.example/debian sid main contrib");
+        assert_eq!(contrib, ["deb http://mirror.example/debian sid main contrib"]);
+    }
+
+    #[test]
+    fn overlays_have_the_lines_of_their_release() {
+        let sources = parse_stanzas(STANZAS);
+        insta::assert_snapshot!(lines(&sources, "bookworm", "bookworm-backports").join("\n"), @r"
+        deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror.example/debian bookworm main
+        deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror.example/debian bookworm-updates main
+        deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror.example/security bookworm-security main
+        deb http://mirror.example/debian bookworm-backports main
+        ");
+        insta::assert_snapshot!(lines(&sources, "bookworm", "trixie-backports").join("\n"), @r"
+        deb http://mirror.example/debian trixie main
+        deb http://mirror.example/debian trixie-updates main
+        deb http://mirror.example/security trixie-security main
+        deb http://mirror.example/debian trixie-backports main
+        ");
+        insta::assert_snapshot!(lines(&sources, "bookworm", "experimental").join("\n"), @r"
+        deb http://mirror.example/debian sid main
+        deb http://mirror.example/debian experimental main
+        ");
+        let mut configured = sources;
+        configured.extend(parse_list("deb http://bpo.example/debian bookworm-backports main"));
+        let lines = lines(&configured, "bookworm", "bookworm-backports");
+        assert_eq!(lines[3..], ["deb http://bpo.example/debian bookworm-backports main"]);
+        assert_eq!(preference("trixie"), None);
+        assert_eq!(preference("sid-x").as_deref(), Some("APT::Default-Release \"sid-x\""));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! apt checks the signature of every package, and the kernel id is a hash of the package hashes.
 
 mod initramfs;
+mod packages;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -21,10 +22,11 @@ use crate::option::KValue;
 use crate::progress::Progress;
 use crate::state::CONFIG_BYTES;
 use crate::store::{Kernel, META_VERSION, Meta, Store, Stored};
+use packages::{Packages, incomplete};
 
 /// The version of the steps that turn packages into a kernel. Increase it when a change of the steps changes the
 /// kernels.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// A kernel of Debian, by suite and architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,11 +74,6 @@ impl DistroKernel {
     pub fn name(&self) -> StoreKernel {
         format!("debian/{}/{}", self.suite, arch_name(self.arch)).parse().expect("its parts were checked")
     }
-
-    /// The package that always depends on the newest kernel. The cloud variant lacks 9p, which the guest needs.
-    fn package(&self) -> String {
-        format!("linux-image-{}", arch_name(self.arch))
-    }
 }
 
 /// Downloads the newest kernel of a suite into the store, unless the store has it. Requires apt, dpkg and kmod on the
@@ -93,30 +90,21 @@ pub async fn fetch(
     let _fetching = lock(&root.join("lock"), &format!("downloads {}", wanted.name()), on).await?;
     on(Progress::Fetching { step: format!("reading the index of {}", wanted.suite) });
     let apt = AptRoot::update(&root, wanted.arch, mirror).await?;
-    let newest = apt.show(&wanted.package()).await?;
-    let name = newest
-        .dependency("linux-image-")
-        .ok_or_else(|| incomplete(&newest, "no dependency on a kernel package"))?;
-    let (image, busybox) = (apt.show(name).await?, apt.show("busybox-static").await?);
-    let arch = wanted.arch.as_str();
-    let id =
-        hash_fields(["package", RECIPE, arch, &image.name, &image.version, &image.sha256, &busybox.sha256]);
+    let packages = Packages::find(&apt, wanted).await?;
+    let fields = ["package", RECIPE, wanted.arch.as_str()].into_iter().chain(packages.fields());
+    let id = hash_fields(fields);
     if let Some(Stored::Kernel(meta)) = store.find(&id) {
         store.set_name(&wanted.name(), &id)?;
         return Ok(store.kernel(&id, &meta, true));
     }
-    let megabytes = (image.size + busybox.size).div_ceil(1_000_000);
+    let (image, megabytes) = (&packages.image, packages.size().div_ceil(1_000_000));
     on(Progress::Fetching { step: format!("downloading {} {} ({megabytes} MB)", image.name, image.version) });
     let work = tempfile::tempdir_in(&root).map_err(InfrastructureError::io(&root))?;
-    let image_file = apt.download(&image, work.path()).await?;
-    let busybox_file = apt.download(&busybox, work.path()).await?;
+    let tree = packages.unpack(&apt, work.path()).await?;
     on(Progress::Publishing);
-    let unpacked = Unpacked {
-        kernel: unpack(&image_file, &work.path().join("kernel")).await?,
-        busybox: unpack(&busybox_file, &work.path().join("busybox")).await?,
-    };
+    let unpacked = Unpacked { tree, release: packages.release.clone() };
     let stage = store.stage()?;
-    let mut meta = unpacked.fill(stage.path(), wanted, &image).await?;
+    let mut meta = unpacked.fill(stage.path(), wanted, image).await?;
     meta.build_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let _publishing = lock(&store.lock_path(&id), "publishes it", on).await?;
     store.publish(&id, stage, &meta)?;
@@ -124,40 +112,42 @@ pub async fn fetch(
     Ok(Kernel { fetched: Some(begun.elapsed()), ..store.kernel(&id, &meta, false) })
 }
 
-async fn unpack(package: &Path, to: &Path) -> Result<PathBuf, BuildError> {
-    debian::unpack(package, to).await?;
-    Ok(to.into())
-}
-
-/// The two unpacked packages.
+/// The tree of the unpacked packages.
 struct Unpacked {
-    kernel: PathBuf,
-    busybox: PathBuf,
+    tree: PathBuf,
+    release: String,
 }
 
 impl Unpacked {
     /// Fills a stage. The modules are moved, not copied.
     async fn fill(&self, stage: &Path, wanted: &DistroKernel, package: &Package) -> Result<Meta, BuildError> {
-        let (boot, release) = self.boot(package)?;
+        let release = &self.release;
+        let from = self.modules().ok_or_else(|| incomplete(package, "no modules"))?;
         let image = match wanted.arch {
             Arch::X86_64 => "bzImage",
             Arch::Aarch64 => "Image",
         };
-        let copy = |from: PathBuf, to: &str| own::copy(&from, &stage.join(to));
-        copy(boot.join(format!("vmlinuz-{release}")), image)?;
-        copy(boot.join(format!("config-{release}")), "config")?;
-        let _ = copy(boot.join(format!("System.map-{release}")), "System.map");
-        let below = ["lib/modules", "usr/lib/modules"].map(|dir| self.kernel.join(dir).join(&release));
-        let modules = stage.join("lib/modules").join(&release);
-        let from = below.iter().find(|dir| dir.is_dir()).ok_or_else(|| incomplete(package, "no modules"))?;
+        // The last three are in /boot, or beside the modules.
+        for (name, to) in [("vmlinuz", image), ("config", "config"), ("System.map", "System.map")] {
+            let beside = from.join(name);
+            let in_boot = self.tree.join("boot").join(format!("{name}-{release}"));
+            match [in_boot, beside].into_iter().find(|path| path.is_file()) {
+                Some(path) => own::rename(&path, &stage.join(to))?,
+                None if name == "System.map" => {}
+                None if name == "config" => return Err(incomplete(package, "no configuration").into()),
+                None => return Err(incomplete(package, "no boot image").into()),
+            }
+        }
+        let modules = stage.join("lib/modules").join(release);
         own::create_dir_all(&stage.join("lib/modules"))?;
-        own::rename(from, &modules)?;
+        own::rename(&from, &modules)?;
         for link in ["build", "source"] {
             own::remove_file(&modules.join(link))?;
         }
+        crate::headers::pack_distribution(stage, &self.tree, release, wanted.arch)?;
         crate::pack::need_depmod()?;
         let depmod = Cmd::new("depmod").env("PATH", debian::programs::search_path());
-        let output = depmod.arg("-b").arg(stage).arg(&release).output(Limits::seconds(300)).await?;
+        let output = depmod.arg("-b").arg(stage).arg(release).output(Limits::seconds(300)).await?;
         if !output.exit.success() {
             return Err(InfrastructureError::program("depmod", output.error_line()).into());
         }
@@ -170,7 +160,7 @@ impl Unpacked {
         Ok(Meta {
             version: META_VERSION,
             arch: wanted.arch,
-            release,
+            release: release.clone(),
             image: image.into(),
             image_hash: fsx::digest::file(&stage.join(image))?,
             vmlinux: None,
@@ -188,19 +178,14 @@ impl Unpacked {
         })
     }
 
-    /// The directory of the boot image, and the release of the kernel.
-    fn boot(&self, package: &Package) -> Result<(PathBuf, String), BuildError> {
-        let boot = self.kernel.join("boot");
-        let release = own::list(&boot).unwrap_or_default().into_iter().find_map(|entry| {
-            let name = entry.name.to_str()?.strip_prefix("vmlinuz-")?.to_owned();
-            let plain = |c: char| c.is_ascii_alphanumeric() || "._+-~".contains(c);
-            (name.chars().all(plain) && !name.starts_with('.') && !name.is_empty()).then_some(name)
-        });
-        Ok((boot, release.ok_or_else(|| incomplete(package, "no boot image"))?))
+    /// The directory of the modules.
+    fn modules(&self) -> Option<PathBuf> {
+        let dirs = ["lib/modules", "usr/lib/modules"].map(|dir| self.tree.join(dir).join(&self.release));
+        dirs.into_iter().find(|dir| dir.join("kernel").is_dir() || dir.join("modules.order").is_file())
     }
 
     async fn initramfs(&self, stage: &Path, modules: &Path) -> Result<(), BuildError> {
-        let busybox = ["bin/busybox", "usr/bin/busybox"].map(|path| self.busybox.join(path));
+        let busybox = ["bin/busybox", "usr/bin/busybox"].map(|path| self.tree.join(path));
         let busybox = busybox.into_iter().find(|path| path.is_file());
         let package = || "busybox-static".to_owned();
         let no_busybox = || InfrastructureError::Package { package: package(), missing: "no busybox" };
@@ -218,10 +203,6 @@ impl Unpacked {
 
 /// The maximum size of a module or program that is read into memory, in bytes.
 const FILE_BYTES: u64 = 1 << 30;
-
-fn incomplete(package: &Package, missing: &'static str) -> InfrastructureError {
-    InfrastructureError::Package { package: format!("{} {}", package.name, package.version), missing }
-}
 
 /// A module in the form that the kernel loads.
 async fn decompressed(file: &Path) -> Result<Vec<u8>, BuildError> {

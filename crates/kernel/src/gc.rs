@@ -3,6 +3,7 @@
 //! Recently used entries are kept, even if the store is too large. Of the others, the least recently used are deleted
 //! first.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use fsx::lock::Lock;
@@ -11,6 +12,7 @@ use model::KernelId;
 use walkdir::WalkDir;
 
 use crate::error::BuildError;
+use crate::headers::UNPACKED;
 use crate::store::{Meta, Store, Stored};
 
 /// The content of an entry.
@@ -80,7 +82,8 @@ impl Store {
             let modified =
                 |name: &str| own::metadata(&entry.path.join(name)).ok().and_then(|meta| meta.modified().ok());
             let used = modified("meta.json").or_else(|| modified("failed.json")).or_else(|| modified("."));
-            let sizes = WalkDir::new(&entry.path).into_iter().filter_map(Result::ok);
+            let dirs = [entry.path.clone(), self.unpacked_headers(&id)];
+            let sizes = dirs.iter().flat_map(WalkDir::new).filter_map(Result::ok);
             let bytes = sizes.filter_map(|file| file.metadata().ok()).filter(std::fs::Metadata::is_file);
             let kind = match self.read(&id) {
                 Some(Stored::Kernel(meta)) => GcKind::Kernel(meta),
@@ -98,6 +101,10 @@ impl Store {
         Ok(entries)
     }
 
+    fn unpacked_headers(&self, id: &KernelId) -> PathBuf {
+        self.dir().join(UNPACKED).join(id.to_string())
+    }
+
     /// Deletes an entry; false if it does not exist or is being built.
     pub fn remove(&self, id: &KernelId) -> Result<bool, BuildError> {
         let path = self.lock_path(id);
@@ -108,6 +115,7 @@ impl Store {
             let trash = self.stage()?;
             own::rename(&self.path(id), &trash.path().join("old"))?;
         }
+        own::remove_tree(&self.unpacked_headers(id))?;
         let _ = own::remove_file(&path);
         Ok(exists)
     }

@@ -20,21 +20,79 @@ use crate::store::{HEADERS as ARCHIVE, Kernel};
 use crate::toolchain::srcarch;
 
 const LEVEL: i32 = 3;
+/// The directory of the store for unpacked headers, by the id of the kernel.
+pub(crate) const UNPACKED: &str = ".headers";
 /// The limits of an archive: the headers of a kernel are 60 MB in 10,000 files.
 const BYTES: u64 = 1 << 30;
 const FILES: usize = 200_000;
 
 /// Packs the headers of a finished build into a stage.
 pub(crate) fn pack(stage: &Path, layout: &Layout, arch: Arch) -> Result<(), CompileError> {
-    let path = stage.join(ARCHIVE);
     let [source, objects] = [Dir::open(&layout.src)?, Dir::open(&layout.obj)?];
     let files = list(&source, &objects, arch)?;
-    let archive_error = InfrastructureError::io(&path);
-    let encoder = zstd::stream::write::Encoder::new(own::create(&path)?, LEVEL);
-    let mut tar = Builder::new(encoder.map_err(&archive_error).map_err(BuildError::from)?);
+    write_archive(&stage.join(ARCHIVE), &files)
+}
+
+/// Packs the headers of a distribution kernel into a stage: one tree out of those that the packages install, the common
+/// headers, those of the architecture, and the build tools.
+pub(crate) fn pack_distribution(
+    stage: &Path,
+    root: &Path,
+    release: &str,
+    arch: Arch,
+) -> Result<(), BuildError> {
+    let configured = root.join("usr/src").join(format!("linux-headers-{release}"));
+    relax_compiler(&configured.join(".kernelvariables"))?;
+    let dirs = |top: &str, prefix: &str, suffix: &str| -> Vec<Dir> {
+        let entries = own::list(&root.join(top)).unwrap_or_default().into_iter();
+        let named = entries.filter(|entry| {
+            entry.name.to_str().is_some_and(|name| name.starts_with(prefix) && name.ends_with(suffix))
+        });
+        named.filter_map(|entry| Dir::open(&entry.path).ok()).collect()
+    };
+    let (common, tools) =
+        (dirs("usr/src", "linux-headers-", "-common"), dirs("usr/lib", "linux-kbuild-", ""));
+    let configured = Dir::open(&configured).map_err(InfrastructureError::Untrusted)?;
+    let mut files = BTreeMap::new();
+    let own = format!("arch/{}", srcarch(arch));
+    let parts = common
+        .iter()
+        .flat_map(|dir| [(dir, "Makefile"), (dir, "include"), (dir, &*own)])
+        .chain(tools.iter().flat_map(|dir| [(dir, "scripts"), (dir, "tools")]))
+        .chain(
+            ["include", &own, "scripts", "Module.symvers", ".config", ".kernelvariables"]
+                .map(|top| (&configured, top)),
+        );
+    for (dir, top) in parts {
+        for path in regular_files(dir, top).map_err(InfrastructureError::Untrusted)? {
+            files.insert(path.clone(), PackedFile { dir, path });
+        }
+    }
+    let archive = stage.join(ARCHIVE);
+    write_archive(&archive, &files).map_err(|error| match error {
+        CompileError::Other(error) => error,
+        CompileError::Failed { reason, .. } => {
+            InfrastructureError::io(&archive)(io::Error::other(reason)).into()
+        }
+    })
+}
+
+/// Lets make take the default compiler where the one that built the kernel is not installed.
+#[doc(hidden)]
+pub fn relax_compiler(variables: &Path) -> Result<(), BuildError> {
+    const LINES: &[u8] = b"ifeq ($(shell command -v $(CC)),)\noverride CROSS_COMPILE =\nCC = gcc\nendif\n";
+    let mut text = own::read(variables, 1 << 20).unwrap_or_default();
+    text.extend_from_slice(LINES);
+    Ok(own::write(variables, text)?)
+}
+
+/// Writes an archive with these files, by their names in it.
+fn write_archive(path: &Path, files: &BTreeMap<PathBuf, PackedFile<'_>>) -> Result<(), CompileError> {
+    let archive_error = InfrastructureError::io(path);
+    let encoder = zstd::stream::write::Encoder::new(own::create(path)?, LEVEL);
+    let mut tar = Builder::new(encoder.map_err(&archive_error)?);
     let mut bytes = 0_u64;
-    for (name, PackedFile { origin, path: file }) in &files {
-        let dir = if *origin == Origin::Source { &source } else { &objects };
+    for (name, PackedFile { dir, path: file }) in files {
         // A file with several links is left out: in a build's output it may be any file of this user.
         let Ok(opened) = dir.open_file(file) else { continue };
         bytes = bytes.saturating_add(opened.metadata().map_or(0, |meta| meta.len()));
@@ -42,43 +100,39 @@ pub(crate) fn pack(stage: &Path, layout: &Layout, arch: Arch) -> Result<(), Comp
             let (dir, reason) = (dir.path().into(), Reason::Refused(Problem::MoreBytesThan(BYTES)));
             return Err(UntrustedError { action: "pack", dir, relative: file.clone(), reason }.into());
         }
-        add(&mut tar, name, opened).map_err(&archive_error).map_err(BuildError::from)?;
+        add(&mut tar, name, opened).map_err(&archive_error)?;
     }
     let finished = tar.into_inner().and_then(|encoder| encoder.finish().map(|_| ()));
-    Ok(finished.map_err(&archive_error).map_err(BuildError::from)?)
-}
-
-/// The origin of a file in the archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    Source,
-    Objects,
+    Ok(finished.map_err(&archive_error)?)
 }
 
 /// A file to pack.
 #[derive(Debug)]
-struct PackedFile {
-    origin: Origin,
+struct PackedFile<'a> {
+    dir: &'a Dir,
     path: PathBuf,
 }
 
 /// The files by their names in the archive, in order. A generated file replaces a source file with the same name.
-fn list(source: &Dir, objects: &Dir, arch: Arch) -> Result<BTreeMap<PathBuf, PackedFile>, CompileError> {
+fn list<'a>(
+    source: &'a Dir,
+    objects: &'a Dir,
+    arch: Arch,
+) -> Result<BTreeMap<PathBuf, PackedFile<'a>>, UntrustedError> {
     let own = format!("arch/{}", srcarch(arch));
     let mut files = BTreeMap::new();
-    let mut add = |origin: Origin, top: &str, wanted: &dyn Fn(&Path) -> bool| -> Result<(), CompileError> {
-        let dir = if origin == Origin::Source { source } else { objects };
+    let mut add = |dir: &'a Dir, top: &str, wanted: &dyn Fn(&Path) -> bool| -> Result<(), UntrustedError> {
         for path in regular_files(dir, top)? {
             if wanted(&path) {
-                files.insert(path.clone(), PackedFile { origin, path });
+                files.insert(path.clone(), PackedFile { dir, path });
             }
         }
         Ok(())
     };
     for top in ["Makefile", "include", "scripts"] {
-        add(Origin::Source, top, &|_| true)?;
+        add(source, top, &|_| true)?;
     }
-    add(Origin::Source, &own, &|name| {
+    add(source, &own, &|name| {
         let part = |wanted: &str| name.iter().any(|part| part == wanted);
         let file = name.file_name().unwrap_or_default().to_string_lossy();
         part("include") || part("scripts") || (file.starts_with("Makefile") && name.iter().count() == 3)
@@ -93,18 +147,18 @@ fn list(source: &Dir, objects: &Dir, arch: Arch) -> Result<BTreeMap<PathBuf, Pac
     for top in
         generated.into_iter().chain(["tools/objtool/objtool", "tools/bpf/resolve_btfids/resolve_btfids"])
     {
-        add(Origin::Objects, top, &lasting)?;
+        add(objects, top, &lasting)?;
     }
     // A kernel without modules exports only its own symbols.
     if !regular_files(objects, "vmlinux.symvers")?.is_empty() {
-        let symbols = PackedFile { origin: Origin::Objects, path: "vmlinux.symvers".into() };
+        let symbols = PackedFile { dir: objects, path: "vmlinux.symvers".into() };
         files.entry("Module.symvers".into()).or_insert(symbols);
     }
     Ok(files)
 }
 
 /// The regular files at or below `top`, with their paths relative to `dir`; empty if it does not exist.
-fn regular_files(dir: &Dir, top: &str) -> Result<Vec<PathBuf>, CompileError> {
+fn regular_files(dir: &Dir, top: &str) -> Result<Vec<PathBuf>, UntrustedError> {
     match dir.metadata(top)?.map(|meta| meta.entry_type) {
         Some(EntryType::File) => Ok(vec![top.into()]),
         Some(EntryType::Directory) => {
@@ -158,6 +212,26 @@ pub fn unpack(kernel: &Kernel, dir: &Path) -> Result<(), BuildError> {
         Ok(())
     };
     read().map_err(|source| InfrastructureError::Io { path: archive.clone(), source }.into())
+}
+
+/// The headers of a kernel, unpacked beside the store's kernels when they are first needed. All VMs share them read-only.
+pub fn shared(kernel: &Kernel) -> Result<PathBuf, BuildError> {
+    let store = kernel.headers.as_ref().and_then(|archive| archive.parent()?.parent());
+    let Some(store) = store else { return unpack(kernel, Path::new("")).map(|()| PathBuf::new()) };
+    let parent = store.join(UNPACKED);
+    let dir = parent.join(kernel.id.to_string());
+    if !dir.is_dir() {
+        own::create_dir_all(&parent)?;
+        let stage = tempfile::tempdir_in(&parent).map_err(InfrastructureError::io(&parent))?;
+        let unpacked = stage.path().join("headers");
+        unpack(kernel, &unpacked)?;
+        match own::rename(&unpacked, &dir) {
+            // Another process was faster.
+            Err(_) if dir.is_dir() => {}
+            other => other?,
+        }
+    }
+    Ok(dir)
 }
 
 #[cfg(test)]
@@ -242,6 +316,31 @@ mod tests {
                 "scripts/mod/modpost generated",
             ]
         );
+    }
+
+    #[test]
+    fn headers_are_unpacked_once_and_deleted_with_their_kernel() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::store::Store::of(&crate::cache::Cache { dir: dir.path().into() });
+        let mut kernel = kernel(None);
+        let home = store.path(&kernel.id);
+        std::fs::create_dir_all(&home).unwrap();
+        kernel.headers = Some(home.join(ARCHIVE));
+        let source = dir.path().join("source");
+        write(&source.join("include/a.h"), "once");
+        let files = BTreeMap::from([("include/a.h".into(), "include/a.h".into())]);
+        let source = Dir::open(&source).unwrap();
+        let packed =
+            files.into_iter().map(|(name, path)| (name, PackedFile { dir: &source, path })).collect();
+        write_archive(&home.join(ARCHIVE), &packed).unwrap();
+        let first = shared(&kernel).unwrap();
+        assert_eq!(std::fs::read_to_string(first.join("include/a.h")).unwrap(), "once");
+        std::fs::write(home.join(ARCHIVE), "no archive").unwrap();
+        assert_eq!(shared(&kernel).unwrap(), first);
+        assert!(store.list().unwrap()[0].bytes >= "no archive".len() as u64 + 4);
+        assert!(store.remove(&kernel.id).unwrap());
+        assert!(!first.exists());
+        shared(&self::kernel(None)).unwrap_err();
     }
 
     #[test]

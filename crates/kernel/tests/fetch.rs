@@ -10,6 +10,8 @@ use debian::Mirror;
 use kernel::{Arch, Cache, DistroKernel, Progress, Store, fetch};
 
 const RELEASE: &str = "6.1.0-7-amd64";
+const SPLIT_RELEASE: &str = "7.2.13+deb14-amd64";
+const CONFIG: &[u8] = b"CONFIG_EXT4_FS=m\nCONFIG_CC_VERSION_TEXT=\"gcc 12\"\n";
 
 /// A repository without signatures, marked as trusted for the test.
 struct Repository {
@@ -52,18 +54,96 @@ impl Repository {
         std::fs::write(self.path("Packages"), &self.index).unwrap();
     }
 
+    /// Adds a kernel in one package, as up to Debian 13.
     fn add_kernel(&mut self, version: &str, image: &[u8]) {
         let real = format!("linux-image-{RELEASE}");
         let modules = format!("lib/modules/{RELEASE}");
-        let files = [
-            (format!("boot/vmlinuz-{RELEASE}"), image),
-            (format!("boot/config-{RELEASE}"), &b"CONFIG_EXT4_FS=m\nCONFIG_CC_VERSION_TEXT=\"gcc 12\"\n"[..]),
-            (format!("{modules}/modules.order"), b""),
-            (format!("{modules}/modules.builtin"), b""),
-        ];
-        let files: Vec<_> = files.iter().map(|(path, content)| (path.as_str(), *content)).collect();
-        self.add(&real, version, "", &files);
+        self.add_paths(
+            &real,
+            version,
+            "",
+            &[
+                (format!("boot/vmlinuz-{RELEASE}"), image),
+                (format!("boot/config-{RELEASE}"), CONFIG),
+                (format!("{modules}/modules.order"), b""),
+                (format!("{modules}/modules.builtin"), b""),
+            ],
+        );
         self.add("linux-image-amd64", version, &format!("{real} (= {version})"), &[]);
+        self.add_headers(version, RELEASE);
+    }
+
+    /// Adds a kernel in several packages, as since kernel 7.0.
+    fn add_split_kernel(&mut self, version: &str, image: &[u8]) {
+        let (release, exactly) = (SPLIT_RELEASE, format!("(= {version})"));
+        let modules = format!("usr/lib/modules/{release}");
+        let part = |name: &str| format!("linux-{name}-{release}");
+        let base = format!("{} {exactly}", part("base"));
+        self.add_paths(
+            &part("base"),
+            version,
+            "",
+            &[
+                (format!("{modules}/config"), CONFIG),
+                (format!("{modules}/modules.order"), b""),
+                (format!("{modules}/modules.builtin"), b""),
+            ],
+        );
+        self.add_paths(&part("binary"), version, &base, &[(format!("{modules}/vmlinuz"), image)]);
+        let builds = [(format!("{modules}/build"), &b"a link in real packages"[..])];
+        self.add_paths(&part("modules"), version, &format!("kmod, {base}"), &builds);
+        let parts = format!(
+            "dracut | initramfs-tools, {base}, {} {exactly}, {} {exactly}",
+            part("binary"),
+            part("modules")
+        );
+        self.add(&part("image"), version, &parts, &[]);
+        self.add(
+            "linux-image-amd64",
+            version,
+            &format!("linux-base-amd64, {} {exactly}", part("image")),
+            &[],
+        );
+        self.add_headers(version, release);
+    }
+
+    fn add_headers(&mut self, version: &str, release: &str) {
+        let (common, kbuild) = (format!("linux-headers-{release}-common"), format!("linux-kbuild-{release}"));
+        let own = format!("usr/src/linux-headers-{release}");
+        self.add_paths(
+            &common,
+            version,
+            "",
+            &[
+                (format!("usr/src/{common}/Makefile"), b"the makefile"),
+                (format!("usr/src/{common}/include/a.h"), b"common"),
+                (format!("usr/src/{common}/arch/arm64/include/b.h"), b"of another architecture"),
+                (format!("usr/src/{common}/arch/x86/Makefile"), b"of this one"),
+            ],
+        );
+        self.add_paths(
+            &kbuild,
+            version,
+            "pahole",
+            &[(format!("usr/lib/{kbuild}/scripts/mod/modpost"), b"modpost")],
+        );
+        self.add_paths(
+            &format!("linux-headers-{release}"),
+            version,
+            &format!("gcc-12, {common} (= {version}), {kbuild}"),
+            &[
+                (format!("{own}/Makefile"), b"includes the other by its path"),
+                (format!("{own}/.config"), CONFIG),
+                (format!("{own}/.kernelvariables"), b"CC = gcc-99\n"),
+                (format!("{own}/Module.symvers"), b"symbols"),
+                (format!("{own}/include/generated/c.h"), b"generated"),
+            ],
+        );
+    }
+
+    fn add_paths(&mut self, name: &str, version: &str, depends: &str, files: &[(String, &[u8])]) {
+        let files: Vec<_> = files.iter().map(|(path, content)| (path.as_str(), *content)).collect();
+        self.add(name, version, depends, &files);
     }
 
     fn mirror(&self) -> Mirror {
@@ -119,6 +199,66 @@ async fn a_kernel_is_downloaded_once() {
     assert_ne!(second.id, first.id);
     assert!(first.image.is_file());
     assert_eq!(Store::of(&cache).names(), [("debian/bookworm/amd64".parse().unwrap(), second.id)]);
+}
+
+/// The files below a directory, in order.
+fn files(dir: &Path) -> Vec<String> {
+    let entries = walkdir::WalkDir::new(dir).sort_by_file_name().into_iter().map(Result::unwrap);
+    let files = entries.filter(|entry| entry.file_type().is_file());
+    files.map(|entry| entry.path().strip_prefix(dir).unwrap().display().to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_kernel_in_several_packages_has_all_parts_and_headers() {
+    if missing() {
+        return;
+    }
+    let mut repository = Repository::new();
+    repository.add("busybox-static", "1", "", &[("bin/busybox", b"busy")]);
+    repository.add_split_kernel("7.2.13-1", b"image 7");
+    let cache = Cache { dir: repository.path("cache") };
+    let wanted = DistroKernel::parse(&"debian/sid".parse().unwrap(), Arch::X86_64).unwrap();
+    let kernel = fetch::fetch(&wanted, &repository.mirror(), &cache, &mut |_| {}).await.unwrap();
+    assert_eq!(kernel.release, SPLIT_RELEASE);
+    assert_eq!(std::fs::read(&kernel.image).unwrap(), b"image 7");
+    assert_eq!(std::fs::read(&kernel.config).unwrap(), CONFIG);
+    let modules = kernel.modules.as_ref().unwrap().join("lib/modules").join(SPLIT_RELEASE);
+    let names = files(&modules);
+    assert!(names.iter().any(|name| name == "modules.dep"), "{names:?}");
+    let moved = |name: &&str| names.iter().any(|found| found == name);
+    assert_eq!(["vmlinuz", "config", "build"].iter().find(|name| moved(name)), None, "{names:?}");
+
+    let headers = repository.path("headers");
+    kernel::headers::unpack(&kernel, &headers).unwrap();
+    let wanted = [
+        ".config",
+        ".kernelvariables",
+        "Makefile",
+        "Module.symvers",
+        "arch/x86/Makefile",
+        "include/a.h",
+        "include/generated/c.h",
+        "scripts/mod/modpost",
+    ];
+    assert_eq!(files(&headers), wanted);
+    assert_eq!(std::fs::read(headers.join("Makefile")).unwrap(), b"the makefile");
+}
+
+/// A module builds where only another compiler than that of the kernel is installed.
+#[test]
+fn the_compiler_of_the_kernel_is_a_preference() {
+    let dir = tempfile::tempdir().unwrap();
+    let variables = dir.path().join("variables");
+    for (written, wanted) in [("CC = gcc-of-nobody\n", "gcc"), ("CC = $(X)sh\n", "sh"), ("", "gcc")] {
+        std::fs::write(&variables, written).unwrap();
+        kernel::headers::relax_compiler(&variables).unwrap();
+        let makefile = dir.path().join("Makefile");
+        std::fs::write(&makefile, format!("-include {}\nall:\n\t@echo $(CC)\n", variables.display()))
+            .unwrap();
+        let output =
+            Command::new("make").arg("-s").arg("-f").arg(&makefile).env("CC", "none").output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), wanted, "{written}");
+    }
 }
 
 #[tokio::test]

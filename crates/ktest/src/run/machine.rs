@@ -52,7 +52,7 @@ pub(super) fn prepare(
     let files = dir.path();
     let Declared { request, file, declared, .. } = &prepared.run;
     let Devices { disks, pmem, base } = devices(prepared, files)?;
-    let headers = headers(prepared, files)?;
+    let headers = headers(prepared)?;
     let (shares, mounts) = shares(prepared, files, setup, headers.as_deref())?;
     let interactive = request.order.interactive;
     let mut append = declared.kernel_append.clone();
@@ -267,14 +267,15 @@ fn cache_place<'a>(deps: &'a Path, tests: Option<&Path>) -> Option<&'a Path> {
     (!hides).then_some(above)
 }
 
-/// Unpacks the kernel's headers for the guest if the test file requires them.
-fn headers(prepared: &Prepared<'_>, workplace: &Path) -> Result<Option<PathBuf>, RunError> {
-    if !prepared.run.declared.kernel_headers {
+/// The kernel's headers, if the test file requires them. A distribution kernel always has them, as it has where its
+/// packages are installed.
+fn headers(prepared: &Prepared<'_>) -> Result<Option<PathBuf>, RunError> {
+    let kernel = &prepared.kernel;
+    let installed = kernel.initrd.is_some() && kernel.headers.is_some();
+    if !prepared.run.declared.kernel_headers && !installed {
         return Ok(None);
     }
-    let dir = workplace.join("headers");
-    kernel::headers::unpack(&prepared.kernel, &dir).map_err(super::kernel::failure)?;
-    Ok(Some(dir))
+    kernel::headers::shared(kernel).map(Some).map_err(super::kernel::failure)
 }
 
 fn modules(kernel: &Kernel) -> Option<PathBuf> {

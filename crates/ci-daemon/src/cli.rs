@@ -18,6 +18,7 @@ use stdio::terminal;
 use crate::audit::AuditLog;
 use crate::daemon::{self, Options};
 use crate::executor::placement;
+use crate::missing_kernels;
 use crate::plan::{Niceness, PlannedJob};
 use crate::report::preview;
 use crate::report::progress::Progress;
@@ -277,7 +278,9 @@ fn check(config: Option<&Path>, args: &CheckArgs) -> Result<()> {
     log_to_stderr("warn", None, LogFormat::Text);
     let path = config::find(config)?;
     let config = config::load(&path)?;
-    let report = preview::Report::new(&config);
+    let mut report = preview::Report::new(&config);
+    let ktest = ktest_next_to_us()?;
+    report.problems.extend(runtime()?.block_on(missing_kernels::look_up(&config, &ktest)));
     if args.json {
         return print_json(&report);
     }

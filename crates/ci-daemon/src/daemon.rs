@@ -23,6 +23,7 @@ use crate::executor::placement;
 use crate::executor::pool::ExecutorPool;
 use crate::executor::run::ExecutorEvent;
 use crate::farm::{Farm, FarmEvent, Identity, RecordedVerdicts, unconfirmed};
+use crate::missing_kernels::MissingKernels;
 use crate::plan::{JobRef, PlannedJob};
 use crate::publisher::Publisher;
 use crate::report::progress::Progress;
@@ -255,6 +256,7 @@ struct Parts<'a> {
     progress: &'a mut Progress,
     hook: HookListener,
     hook_problem: Option<String>,
+    missing_kernels: MissingKernels,
     /// The problem of the `ktest` command.
     ktest_problem: watch::Receiver<Option<String>>,
     /// The disk usage of the users with a quota.
@@ -293,6 +295,7 @@ impl<'a> Parts<'a> {
             progress,
             hook,
             hook_problem: None,
+            missing_kernels: MissingKernels::default(),
             ktest_problem: build_check::start(options.ktest.clone()),
             usage: quota::Usage::new(),
         };
@@ -378,6 +381,10 @@ impl<'a> Parts<'a> {
         if let ExecutorEvent::Verdict { job, verdict, duration } = &event {
             self.progress.verdict(job, verdict, *duration);
         }
+        if let ExecutorEvent::KernelNotFound { kernel, cause } = &event {
+            self.missing_kernels.report(kernel.clone(), cause.clone(), now());
+            self.take_view(self.farm.view().clone());
+        }
         self.handle(FarmEvent::Executor(event)).await;
         self.progress.batches(self.farm.batches());
     }
@@ -390,6 +397,11 @@ impl<'a> Parts<'a> {
         self.publisher.list_branches(&view).await;
         quota::apply(&mut view, &self.usage);
         self.hook_problem = self.hook.set(view.config.hook.as_ref()).await;
+        self.take_view(view);
+    }
+
+    fn take_view(&mut self, mut view: View) {
+        self.missing_kernels.apply(&mut view, now());
         self.farm.take_view(view, self.publisher.history());
         let farm = &mut self.farm;
         self.progress.left(|| farm.left(COUNTED));

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod daemon;
 pub mod executor;
 pub mod farm;
+mod missing_kernels;
 pub mod plan;
 pub mod publisher;
 mod quota;

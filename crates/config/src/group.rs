@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::run_order::NETWORK_VARIABLE;
-use model::{Arch, Env, GroupName, ImageName, StoreKernel, TestPath};
+use model::{Arch, DistroKernel, Env, GroupName, ImageName, StoreKernel, TestPath};
 
 use crate::fault::{Fault, Problem};
 use crate::image::Images;
@@ -101,6 +101,9 @@ pub enum GroupError {
         /// The nearest valid name.
         hint: Hint,
     },
+    /// A kernel that no source has.
+    #[error("kernels: {0}")]
+    Kernel(model::NameError),
     /// A user's file must not set this variable.
     #[error(
         "env: a user's file must not set {0}; use a name that begins with ktest_, or one that a group of the main file sets"
@@ -179,12 +182,25 @@ fn raw(section: &Section<'_>) -> Result<RawGroup, Fault> {
         max_commits: int("max_commits", 1, 1_000_000)?.and_then(|n| u32::try_from(n).ok()),
         test_duration_nice: count("test_duration_nice")?,
         test_always_passes_nice: count("test_always_passes_nice")?,
-        kernels: section.names("kernels")?,
+        kernels: kernels(section)?,
         arch: section.get("arch").map(|node| node.parse("arch")).transpose()?,
         image: section.get("image").map(|node| node.str("image").map(str::to_owned)).transpose()?,
         network: section.get("network").map(|node| node.bool("network")).transpose()?,
         env: section.get("env").map(env).transpose()?.unwrap_or_default(),
     })
+}
+
+fn kernels(section: &Section<'_>) -> Result<Option<Vec<StoreKernel>>, Fault> {
+    let Some(names) = section.names("kernels")? else { return Ok(None) };
+    for name in &names {
+        let name: &StoreKernel = name;
+        // Of which architecture does not matter here.
+        if let Err(error) = DistroKernel::parse(name, Arch::X86_64) {
+            let line = section.get("kernels").map_or(section.node().line, |node| node.line);
+            return Err(Fault { line, problem: GroupError::Kernel(error).into() });
+        }
+    }
+    Ok(Some(names))
 }
 
 fn env(node: &Node) -> Result<BTreeMap<String, String>, Fault> {

@@ -9,7 +9,6 @@ use fsx::own;
 use model::Arch;
 use spawn::{Cmd, Limits, Output};
 
-use crate::arch::arch_name;
 use crate::error::DebianError;
 use crate::package::Package;
 use crate::sources::Mirror;
@@ -17,6 +16,8 @@ use crate::sources::Mirror;
 /// The time limit of one apt command, long enough for a slow mirror.
 const LIMIT: Duration = Duration::from_secs(1800);
 const OUTPUT_BYTES: usize = 16 << 20;
+/// The end of apt's message for a suite that the mirror does not have.
+const NO_SUITE: &str = "does not have a Release file";
 
 /// The apt root of a suite and architecture. The caller must hold a lock on it.
 #[derive(Debug)]
@@ -65,6 +66,7 @@ impl AptRoot {
         Package::parse(&output.text()).ok_or_else(|| DebianError::NoPackage {
             name: name.into(),
             cause: self.update_error.clone().unwrap_or_else(|| output.error_line()),
+            certain: self.update_error.as_ref().is_none_or(|error| error.contains(NO_SUITE)),
         })
     }
 
@@ -100,7 +102,7 @@ fn copy_keys(to: &Path) -> Result<(), DebianError> {
 /// which are empty: of the host's settings, only those in `mirror` apply.
 fn configuration(root: &Path, arch: Arch, mirror: &Mirror) -> String {
     let root = root.display();
-    let arch = arch_name(arch);
+    let arch = arch.debian_name();
     let mut text = format!(
         "APT::Architecture \"{arch}\";\n\
          APT::Architectures {{ \"{arch}\"; }};\n\

@@ -15,6 +15,8 @@ pub enum DebianError {
         name: String,
         /// The first error of `apt-get update`, or the error of `apt-cache show`.
         cause: String,
+        /// Whether the mirror was read, and does not have the suite or the package.
+        certain: bool,
     },
     /// apt did not download the package.
     #[error("apt-get download {package}: {cause}")]

@@ -4,7 +4,6 @@
 //! the host's apt state never changes, and apt checks every package against its signed index.
 
 mod apt;
-mod arch;
 mod error;
 mod host;
 mod package;
@@ -13,7 +12,6 @@ mod sources;
 mod stanza;
 
 pub use apt::AptRoot;
-pub use arch::{arch_name, parse_arch};
 pub use error::DebianError;
 pub use host::HostApt;
 pub use package::{Package, installed_packages, unpack};

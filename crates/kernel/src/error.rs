@@ -96,14 +96,6 @@ pub enum SourceError {
         #[source]
         cause: std::io::Error,
     },
-    /// The name of a distribution kernel is not accepted.
-    #[error("kernel {name}: {problem}")]
-    DistroName {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
     /// The kernel was stored without headers.
     #[error(
         "kernel {id} ({release}): the store has no headers of it; kernels built here with MODULES=y have them"
@@ -142,6 +134,14 @@ pub enum InfrastructureError {
     /// git failed.
     #[error(transparent)]
     Git(GitError),
+    /// The mirror does not have the distribution kernel.
+    #[error("kernel {name} {}: {error}", model::KERNEL_NOT_FOUND)]
+    KernelNotFound {
+        /// The complete name.
+        name: model::StoreKernel,
+        /// The cause.
+        error: DebianError,
+    },
     /// A distribution package is not available.
     #[error(transparent)]
     Debian(#[from] DebianError),

@@ -8,10 +8,10 @@ mod packages;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use debian::{AptRoot, Mirror, Package, arch_name};
+use debian::{AptRoot, DebianError, Mirror, Package};
 use fsx::own;
 use fsx::publish::{self, Durability};
-use model::{Arch, KernelId, StoreKernel};
+use model::{Arch, DistroKernel, KernelId, StoreKernel};
 use spawn::{Cmd, Limits};
 
 use crate::cache::{Cache, lock};
@@ -28,54 +28,6 @@ use packages::{Packages, incomplete};
 /// kernels.
 const RECIPE: &str = "2";
 
-/// A kernel of Debian, by suite and architecture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DistroKernel {
-    suite: String,
-    arch: Arch,
-}
-
-impl DistroKernel {
-    /// Parses `debian/SUITE` or `debian/SUITE/ARCH`. The architecture is given as in Debian or as in the kernel.
-    pub fn parse(name: &StoreKernel, default: Arch) -> Result<Self, BuildError> {
-        let bad = |problem| Err(SourceError::DistroName { name: name.to_string(), problem }.into());
-        let parts: Vec<&str> = name.as_str().split('/').collect();
-        let (suite, arch) = match parts.as_slice() {
-            ["debian", suite] => (*suite, default),
-            ["debian", suite, arch] => match debian::parse_arch(arch) {
-                Some(arch) => (*suite, arch),
-                None => return bad("the architectures are amd64 and arm64"),
-            },
-            _ => {
-                return bad("store kernels are named debian/SUITE or debian/SUITE/ARCH, as in debian/trixie");
-            }
-        };
-        let plain = suite.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !plain || suite.starts_with('-') {
-            return bad("a suite has a name like trixie or trixie-backports");
-        }
-        Ok(Self { suite: suite.into(), arch })
-    }
-
-    /// The suite.
-    #[must_use]
-    pub fn suite(&self) -> &str {
-        &self.suite
-    }
-
-    /// The architecture.
-    #[must_use]
-    pub fn arch(&self) -> Arch {
-        self.arch
-    }
-
-    /// The complete name.
-    #[must_use]
-    pub fn name(&self) -> StoreKernel {
-        format!("debian/{}/{}", self.suite, arch_name(self.arch)).parse().expect("its parts were checked")
-    }
-}
-
 /// Downloads the newest kernel of a suite into the store, unless the store has it. Requires apt, dpkg and kmod on the
 /// host.
 pub async fn fetch(
@@ -86,12 +38,8 @@ pub async fn fetch(
 ) -> Result<Kernel, BuildError> {
     let begun = Instant::now();
     let store = Store::of(cache);
-    let root = cache.dir.join("apt").join(format!("{}-{}", wanted.suite, arch_name(wanted.arch)));
-    let _fetching = lock(&root.join("lock"), &format!("downloads {}", wanted.name()), on).await?;
-    on(Progress::Fetching { step: format!("reading the index of {}", wanted.suite) });
-    let apt = AptRoot::update(&root, wanted.arch, mirror).await?;
-    let packages = Packages::find(&apt, wanted).await?;
-    let fields = ["package", RECIPE, wanted.arch.as_str()].into_iter().chain(packages.fields());
+    let Index { root, apt, packages, _lock } = read_index(wanted, mirror, cache, on).await?;
+    let fields = ["package", RECIPE, wanted.arch().as_str()].into_iter().chain(packages.fields());
     let id = hash_fields(fields);
     if let Some(Stored::Kernel(meta)) = store.find(&id) {
         store.set_name(&wanted.name(), &id)?;
@@ -112,6 +60,49 @@ pub async fn fetch(
     Ok(Kernel { fetched: Some(begun.elapsed()), ..store.kernel(&id, &meta, false) })
 }
 
+/// The newest kernel of a suite on the mirror: its package with its version.
+pub async fn find(
+    wanted: &DistroKernel,
+    mirror: &Mirror,
+    cache: &Cache,
+    on: &mut (dyn FnMut(Progress) + Send),
+) -> Result<String, BuildError> {
+    let image = read_index(wanted, mirror, cache, on).await?.packages.image;
+    Ok(format!("{} {}", image.name, image.version))
+}
+
+/// The packages in the index of the mirror, and the apt root that can download them.
+struct Index {
+    root: PathBuf,
+    apt: AptRoot,
+    packages: Packages,
+    _lock: fsx::lock::Lock,
+}
+
+async fn read_index(
+    wanted: &DistroKernel,
+    mirror: &Mirror,
+    cache: &Cache,
+    on: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Index, BuildError> {
+    let root = cache.dir.join("apt").join(format!("{}-{}", wanted.suite(), wanted.arch().debian_name()));
+    let lock = lock(&root.join("lock"), &format!("downloads {}", wanted.name()), on).await?;
+    on(Progress::Fetching { step: format!("reading the index of {}", wanted.suite()) });
+    let apt = AptRoot::update(&root, wanted.arch(), mirror).await?;
+    let packages = Packages::find(&apt, wanted).await.map_err(|error| not_found(wanted, error))?;
+    Ok(Index { root, apt, packages, _lock: lock })
+}
+
+/// Names the kernel that is not on the mirror.
+fn not_found(wanted: &DistroKernel, error: BuildError) -> BuildError {
+    match error {
+        BuildError::Infrastructure(InfrastructureError::Debian(
+            error @ DebianError::NoPackage { certain: true, .. },
+        )) => InfrastructureError::KernelNotFound { name: wanted.name(), error }.into(),
+        other => other,
+    }
+}
+
 /// The tree of the unpacked packages.
 struct Unpacked {
     tree: PathBuf,
@@ -123,7 +114,7 @@ impl Unpacked {
     async fn fill(&self, stage: &Path, wanted: &DistroKernel, package: &Package) -> Result<Meta, BuildError> {
         let release = &self.release;
         let from = self.modules().ok_or_else(|| incomplete(package, "no modules"))?;
-        let image = match wanted.arch {
+        let image = match wanted.arch() {
             Arch::X86_64 => "bzImage",
             Arch::Aarch64 => "Image",
         };
@@ -144,7 +135,7 @@ impl Unpacked {
         for link in ["build", "source"] {
             own::remove_file(&modules.join(link))?;
         }
-        crate::headers::pack_distribution(stage, &self.tree, release, wanted.arch)?;
+        crate::headers::pack_distribution(stage, &self.tree, release, wanted.arch())?;
         crate::pack::need_depmod()?;
         let depmod = Cmd::new("depmod").env("PATH", debian::programs::search_path());
         let output = depmod.arg("-b").arg(stage).arg(release).output(Limits::seconds(300)).await?;
@@ -159,7 +150,7 @@ impl Unpacked {
         };
         Ok(Meta {
             version: META_VERSION,
-            arch: wanted.arch,
+            arch: wanted.arch(),
             release: release.clone(),
             image: image.into(),
             image_hash: fsx::digest::file(&stage.join(image))?,
@@ -251,24 +242,5 @@ impl Store {
             Some((name, id))
         };
         files.filter_map(read).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names() {
-        let parse = |text: &str| {
-            DistroKernel::parse(&text.parse().unwrap(), Arch::X86_64)
-                .map(|kernel| kernel.name().to_string())
-                .map_err(|error| error.to_string())
-        };
-        assert_eq!(parse("debian/trixie").unwrap(), "debian/trixie/amd64");
-        assert_eq!(parse("debian/trixie-backports/aarch64").unwrap(), "debian/trixie-backports/arm64");
-        insta::assert_snapshot!(parse("debian/trixie/sparc").unwrap_err(), @"kernel debian/trixie/sparc: the architectures are amd64 and arm64");
-        insta::assert_snapshot!(parse("trixie").unwrap_err(), @"kernel trixie: store kernels are named debian/SUITE or debian/SUITE/ARCH, as in debian/trixie");
-        insta::assert_snapshot!(parse("debian/-x").unwrap_err(), @"kernel debian/-x: a suite has a name like trixie or trixie-backports");
     }
 }

@@ -17,7 +17,7 @@ pub enum Arch {
     Aarch64,
 }
 
-/// (architecture, name, other names).
+/// (architecture, name, other names beginning with Debian's).
 const TABLE: [(Arch, &str, &[&str]); 2] =
     [(Arch::X86_64, "x86_64", &["amd64", "x86-64"]), (Arch::Aarch64, "aarch64", &["arm64"])];
 
@@ -29,6 +29,12 @@ impl Arch {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         TABLE[self as usize].1
+    }
+
+    /// Debian's name: `amd64`, `arm64`.
+    #[must_use]
+    pub fn debian_name(self) -> &'static str {
+        TABLE[self as usize].2[0]
     }
 
     /// The architecture of this program; `None` if guests cannot have it.

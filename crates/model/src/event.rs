@@ -16,6 +16,9 @@ pub const EVENT_VERSION: u32 = 1;
 /// The interval of [`Event::Heartbeat`].
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// In the infrastructure error `kernel NAME is not on the mirror: CAUSE`. The daemon stops to run tests on this kernel.
+pub const KERNEL_NOT_FOUND: &str = "is not on the mirror";
+
 /// The start of the infrastructure error for a cached build that differs from a clean one. The daemon shows the error
 /// to the operator.
 pub const CACHED_BUILD_DIFFERS: &str = "the cached build differs";

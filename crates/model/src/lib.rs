@@ -7,6 +7,7 @@ pub mod arch;
 pub mod branch;
 pub mod build;
 pub mod bus;
+pub mod distro;
 pub mod event;
 pub mod git;
 pub mod marker;
@@ -20,7 +21,8 @@ pub mod verdict;
 pub use arch::Arch;
 pub use branch::{BranchName, BranchRef, GroupName, ImageName, RepoName, UserName};
 pub use bus::StorageBus;
-pub use event::{CACHED_BUILD_DIFFERS, EVENT_VERSION, Event, HEARTBEAT, Stamped};
+pub use distro::DistroKernel;
+pub use event::{CACHED_BUILD_DIFFERS, EVENT_VERSION, Event, HEARTBEAT, KERNEL_NOT_FOUND, Stamped};
 pub use git::{RefName, Remote};
 pub use names::{
     CommitId, Env, HostName, KernelId, NameError, PackageName, ResultKey, StoreKernel, SubtestName, TestPath,

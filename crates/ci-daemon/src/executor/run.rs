@@ -12,7 +12,7 @@ use fsx::untrusted::Dir;
 use gitio::GitError;
 use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
-use model::{HostName, RepoName, ResultKey, SubtestName, Verdict};
+use model::{HostName, RepoName, ResultKey, StoreKernel, SubtestName, Verdict};
 use results::{LogKind, PlainFile, TestParts, VerdictRecord, Writer};
 use spawn::{Child, Exit, SpawnError, lines};
 use tokio::sync::{mpsc, watch};
@@ -22,6 +22,7 @@ use super::batch::{Action, BatchEnd, BatchState, ReportedVerdict};
 use super::command::{Tools, ktest_run};
 use super::live::LiveLog;
 use super::work_file;
+use crate::missing_kernels;
 use crate::plan::PlannedJob;
 use fsx::clock::unix_seconds as now;
 
@@ -50,6 +51,13 @@ pub enum ExecutorEvent {
     },
     /// A cached build differs from a clean one. An operator must investigate the cause.
     CachedBuildDiffers(String),
+    /// The mirror does not have a distribution kernel.
+    KernelNotFound {
+        /// The kernel.
+        kernel: StoreKernel,
+        /// The error, in one line.
+        cause: String,
+    },
     /// A verdict was recorded.
     Verdict {
         /// The job.
@@ -138,7 +146,14 @@ pub async fn body(mut executor: Executor<Arc<PlannedJob>>, slot: SlotContext) {
                     let alarm = format!("executor {name}, commit {commit}: {reason}");
                     let _ = slot.events.send(ExecutorEvent::CachedBuildDiffers(alarm));
                 }
-                batch.infrastructure_error(reason);
+                match missing_kernels::named_by(&reason, batch.jobs[0].payload.unit.kernel.as_ref()) {
+                    Some(kernel) => {
+                        let event = ExecutorEvent::KernelNotFound { kernel, cause: reason };
+                        let _ = slot.events.send(event);
+                        batch.put_back();
+                    }
+                    None => batch.infrastructure_error(reason),
+                }
             }
         }
     }

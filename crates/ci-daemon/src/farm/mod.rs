@@ -272,7 +272,8 @@ impl Farm {
                     self.alarms.pop_front();
                 }
             }
-            ExecutorEvent::Verdict { .. } => {}
+            // The daemon takes them out of the view.
+            ExecutorEvent::KernelNotFound { .. } | ExecutorEvent::Verdict { .. } => {}
         }
     }
 

@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use debian::{AptRoot, Package, arch_name};
+use debian::{AptRoot, Package};
+use model::DistroKernel;
 
-use super::DistroKernel;
 use crate::error::{BuildError, InfrastructureError};
 
 /// The packages of a kernel.
@@ -26,7 +26,9 @@ pub(super) struct Packages {
 impl Packages {
     /// Finds the packages of the newest kernel in an index.
     pub(super) async fn find(apt: &AptRoot, wanted: &DistroKernel) -> Result<Self, BuildError> {
-        let newest = apt.show(&wanted.package()).await?;
+        // It always depends on the newest kernel. The cloud variant lacks 9p, which the guest needs.
+        let meta_package = format!("linux-image-{}", wanted.arch().debian_name());
+        let newest = apt.show(&meta_package).await?;
         let no_kernel = || incomplete(&newest, "no dependency on a kernel package");
         let name = newest.dependency("linux-image-").ok_or_else(no_kernel)?;
         let release = name.trim_start_matches("linux-image-").trim_start_matches("unsigned-").to_owned();
@@ -98,11 +100,4 @@ async fn closure(
 
 pub(super) fn incomplete(package: &Package, missing: &'static str) -> InfrastructureError {
     InfrastructureError::Package { package: format!("{} {}", package.name, package.version), missing }
-}
-
-impl DistroKernel {
-    /// The package that always depends on the newest kernel. The cloud variant lacks 9p, which the guest needs.
-    fn package(&self) -> String {
-        format!("linux-image-{}", arch_name(self.arch))
-    }
 }

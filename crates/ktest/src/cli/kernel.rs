@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use kernel::gc::{GcKind, Retention, StoreEntry};
-use kernel::{Cache, DistroKernel, Store};
+use kernel::{BuildError, Cache, DistroKernel, InfrastructureError, Store};
 use model::{Arch, ByteSize, Event, KernelId, StoreKernel};
 use serde::Serialize;
 
@@ -32,6 +32,7 @@ Examples:
 Examples:
   ktest kernel fetch debian/trixie         fetch the kernel of a suite
   ktest kernel fetch debian/trixie/arm64   fetch it for another architecture
+  ktest kernel fetch -n debian/sid         only see whether there is one
   ktest run -k debian/trixie FILE.ktest    boot it")]
     Fetch(FetchArgs),
     /// Unpack a kernel's headers, to build out-of-tree modules.
@@ -66,7 +67,10 @@ struct FetchArgs {
     /// Architecture if the name has none [default: the host's].
     #[arg(short, long)]
     arch: Option<Arch>,
-    /// Print JSON: [{"name", "id", "release", "arch", "cached", "path"}].
+    /// Only check that the mirror has the kernel, unless the store has it.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Print JSON: [{"name", "id", "release", "arch", "cached", "path"}], or [{"name", "found"}] with --dry-run.
     #[arg(long)]
     json: bool,
 }
@@ -202,8 +206,25 @@ async fn fetch(args: FetchArgs, cache: &Cache) -> Result<u8, Failure> {
     for wanted in wanted {
         let mirror = debian::HostApt::read().await.mirror(wanted.suite());
         let mut on = |progress| reporter.event(progress_event(progress));
-        let kernel = kernel::fetch::fetch(&wanted, &mirror, cache, &mut on).await;
-        let kernel = kernel.map_err(|error| Failure::unjudged(format!("{}: {error}", wanted.name())))?;
+        let failure = |error: BuildError| {
+            Failure::unjudged(match error {
+                BuildError::Infrastructure(error @ InfrastructureError::KernelNotFound { .. }) => {
+                    error.to_string()
+                }
+                error => format!("{}: {error}", wanted.name()),
+            })
+        };
+        if args.dry_run {
+            let found = match Store::of(cache).named(&wanted) {
+                Some(kernel) => format!("{} is in the store", kernel.release),
+                None => kernel::fetch::find(&wanted, &mirror, cache, &mut on).await.map_err(failure)?,
+            };
+            let name = wanted.name();
+            reporter.note(&format!("{name}: {found}"));
+            fetched.push(serde_json::json!({ "name": name, "found": found }));
+            continue;
+        }
+        let kernel = kernel::fetch::fetch(&wanted, &mirror, cache, &mut on).await.map_err(failure)?;
         reporter.event(Event::RunFinished { exit_code: 0 });
         let (name, how) = (wanted.name(), if kernel.cached { "is in the store" } else { "fetched" });
         reporter.note(&format!("{name} {how}: {} ({})", kernel.release, kernel.id.short()));

@@ -41,7 +41,8 @@ pub(super) async fn from_store(
         },
         KernelFrom::Named(name) => {
             let arch = request.order.test.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
-            let wanted = DistroKernel::parse(name, arch).map_err(failure)?;
+            let wanted =
+                DistroKernel::parse(name, arch).map_err(|error| RunError::Source(error.to_string()))?;
             if let Some(kernel) = Store::of(&cache).named(&wanted) {
                 return Ok(Some(kernel));
             }

@@ -7,8 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
+use debian::installed_packages;
 use debian::programs::{find_program, search_path};
-use debian::{arch_name, installed_packages};
 use fsx::own;
 use spawn::{Cmd, Limits, Stream};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -58,7 +58,7 @@ fn mmdebstrap_args(
     let mut args = vec![
         format!("--mode={}", mode.name()),
         format!("--variant={}", if foreign { "extract" } else { "essential" }),
-        format!("--architectures={}", arch_name(spec.arch)),
+        format!("--architectures={}", spec.arch.debian_name()),
         format!("--include={}", packages.join(",")),
         "--format=tar".into(),
         "--dpkgopt=force-unsafe-io".into(),

@@ -135,6 +135,8 @@ impl Unpacked {
         for link in ["build", "source"] {
             own::remove_file(&modules.join(link))?;
         }
+        // The guest mounts the headers there.
+        own::create_dir_all(&modules.join("build"))?;
         crate::headers::pack_distribution(stage, &self.tree, release, wanted.arch())?;
         crate::pack::need_depmod()?;
         let depmod = Cmd::new("depmod").env("PATH", debian::programs::search_path());

@@ -226,6 +226,7 @@ async fn a_kernel_in_several_packages_has_all_parts_and_headers() {
     let names = files(&modules);
     assert!(names.iter().any(|name| name == "modules.dep"), "{names:?}");
     let moved = |name: &&str| names.iter().any(|found| found == name);
+    assert!(modules.join("build").is_dir());
     assert_eq!(["vmlinuz", "config", "build"].iter().find(|name| moved(name)), None, "{names:?}");
 
     let headers = repository.path("headers");
@@ -275,7 +276,8 @@ async fn a_missing_package_is_reported_in_one_line() {
         async move { fetch::fetch(&wanted, &mirror, &cache, &mut |_| {}).await.unwrap_err().to_string() }
     };
     // The index was read: the daemon pauses the tests on this kernel.
-    let wanted = "kernel debian/sid/amd64 is not on the mirror: the mirror has no package linux-image-amd64: ";
+    let wanted =
+        "kernel debian/sid/amd64 is not on the mirror: the mirror has no package linux-image-amd64: ";
     let text = error(repository.mirror()).await;
     assert!(text.starts_with(wanted), "{text}");
     let no_suite = Mirror { lines: vec!["deb file:/nowhere ./".into()], settings: Vec::new() };

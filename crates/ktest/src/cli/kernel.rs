@@ -41,7 +41,8 @@ Examples:
   ktest kernel headers 1908ba79fe9f /tmp/headers
   make -C /tmp/headers M=$PWD modules      build the module in this directory for that kernel
 
-In a guest they are in /lib/modules/$(uname -r)/build if the test file has require-kernel-headers.")]
+In a guest they are in /lib/modules/$(uname -r)/build if the test file has require-kernel-headers, and always with a
+distribution kernel.")]
     Headers(HeadersArgs),
     /// Remove the least recently used kernels until the store is small enough.
     #[command(after_help = "\

@@ -16,7 +16,7 @@ use spawn::{Cmd, Limits};
 
 use crate::cache::{Cache, lock};
 use crate::dotconfig::DotConfig;
-use crate::error::{BuildError, InfrastructureError, SourceError};
+use crate::error::{BuildError, InfrastructureError};
 use crate::id::hash_fields;
 use crate::option::KValue;
 use crate::progress::Progress;

@@ -125,6 +125,22 @@ fn a_subtest_that_does_not_exist() {
 }
 
 #[test]
+fn the_setting_that_lists_a_subtest_is_suggested() {
+    let tree = TestTree::new(
+        r#"case $1 in
+        deps) printf '%s\n' ktest_mem=256 'ktest_list_env=(ktest_unrelated=1 "ktest_groups=all of them")' ;;
+        list-tests) echo one; [[ ${ktest_groups-} != "all of them" ]] || echo two ;;
+        esac"#,
+    );
+    for (name, hint) in
+        [("two", "the file lists it with --env ktest_groups='all of them'"), ("three", "the file lists: one")]
+    {
+        let error = tree.error(&["run", "-k", "linux", "tests/x.ktest", name]);
+        assert_eq!(error, (2, format!("ktest: DIR/tests/x.ktest: no subtest {name}; {hint}")));
+    }
+}
+
+#[test]
 fn missing_programs_are_named_with_their_package() {
     let tree = TestTree::new(GOOD);
     let bin = tree.path("bin");

@@ -16,6 +16,8 @@ blktests() {
     config-mem 2G
     config-cpus 2
     config-timeout 900
+    config-list-env ktest_blktests_exclude=
+    [[ -z $suite_source ]] || config-list-env "ktest_blktests_groups=$(cd "$suite_source/tests" && printf '%s+' */ | tr -d /)"
     config-scratch-devs 1G
     require-kernel-config EXT4_FS,BLK_DEV_LOOP
     # The cases load these modules with their own parameters.

@@ -20,6 +20,7 @@ fstests() {
     config-mem 2G
     config-cpus 2
     config-timeout 1200
+    config-list-env ktest_xfstests_groups=all ktest_xfstests_exclude=
     # The test device, the scratch device, a device for the log of writes; more for file systems on several devices.
     config-scratch-devs 6G 6G 6G
     case $1 in btrfs | bcachefs) config-scratch-devs 3G 3G 3G ;; esac

@@ -11,7 +11,7 @@ _ktest_scalars=(ktest_markers ktest_arch ktest_compiler ktest_cpus ktest_mem kte
     ktest_kernel_headers)
 _ktest_arrays=(ktest_kernel_append ktest_kernel_make_append ktest_kernel_config_require
     ktest_kernel_config_require_soft ktest_images ktest_rw_images ktest_scratch_dev_sizes ktest_scratch_slowdevs
-    ktest_pmem_devs ktest_make_install ktest_build_debs ktest_kselftests ktest_qemu_append ktest_qemu_prepend)
+    ktest_pmem_devs ktest_make_install ktest_build_debs ktest_kselftests ktest_qemu_append ktest_qemu_prepend ktest_list_env)
 
 # In the guest the environment has the declarations made on the host. The arrays start empty on both sides. Of the
 # scalars only the values that the file sets count, and ktest_arch, which the user may have chosen.
@@ -109,6 +109,11 @@ config-rw-image() {
 }
 config-no-vm() {
     ktest_no_vm=true
+}
+# With these settings (NAME=VALUE) of the environment list_tests prints other subtests. ktest suggests one of them to a user
+# who requests such a subtest.
+config-list-env() {
+    ktest_list_env+=("$@")
 }
 # Give the guest access to the host's network. Without this call it has no network.
 config-network() {

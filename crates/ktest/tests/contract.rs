@@ -102,7 +102,8 @@ async fn every_declaration_is_read() {
     let (_dir, file) = test_file(
         "cat <<'END'\nktest_mem=64\nktest_allow_taint=true\nktest_tests_unknown=1\nktest_no_vm=true\n\
          ktest_make_install=(/a '/b c')\nktest_qemu_append=(-device x)\nktest_qemu_prepend=(-y)\n\
-         ktest_scratch_slowdevs=(1)\nktest_images=(/i)\nktest_rw_images=(/r)\nktest_kbuild_target=dtbs\nEND",
+         ktest_scratch_slowdevs=(1)\nktest_images=(/i)\nktest_rw_images=(/r)\nktest_kbuild_target=dtbs\n\
+         ktest_list_env=(ktest_x=all ktest_y=)\nEND",
     );
     let declared = file.deps(&[], &HostEnv::default()).await.unwrap();
     assert!(declared.allow_taint && declared.tests_unknown && declared.no_vm && !declared.no_kbuild);
@@ -112,6 +113,9 @@ async fn every_declaration_is_read() {
         ("-device x".into(), "-y".into())
     );
     assert_eq!((declared.slow, declared.kernel.kbuild_target.as_deref()), (vec![1], Some("dtbs")));
+    let list_env: Vec<_> =
+        declared.list_env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(list_env, [("ktest_x", "all"), ("ktest_y", "")]);
     assert_eq!((declared.images, declared.rw_images), (vec!["/i".into()], vec![PathBuf::from("/r")]));
 }
 

@@ -89,6 +89,12 @@ async fn cases_are_listed_by_their_groups() {
     let some =
         list(&[("ktest_xfstests_groups", "quick+metadata"), ("ktest_xfstests_exclude", "generic.001")]);
     assert_eq!(listed(&some).await, ["generic/1226", "shared/002"]);
+    let deps_env = list(&[]);
+    let declared = test_file("fs/ext4/fstests.ktest").deps(&[], &deps_env).await;
+    if can_build().await {
+        let listing = declared.unwrap().list_env;
+        assert!(listing.contains(&("ktest_xfstests_groups".into(), "all".into())), "{listing:?}");
+    }
     let all = list(&[("ktest_xfstests_groups", "all"), ("ktest_xfstests_exclude", "soak+metadata")]);
     assert_eq!(listed(&all).await, ["ext4/003", "generic/001", "generic/1226"]);
 }

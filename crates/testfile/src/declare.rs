@@ -42,6 +42,7 @@ pub const NAMES: &[&str] = &[
     "ktest_kselftests",
     "ktest_qemu_append",
     "ktest_qemu_prepend",
+    "ktest_list_env",
 ];
 
 /// Why a declaration is invalid.
@@ -116,6 +117,8 @@ pub struct Declarations {
     pub qemu_append: Vec<String>,
     /// QEMU arguments before the runner's own.
     pub qemu_prepend: Vec<String>,
+    /// Variables and values with which `list-tests` prints other subtests, for the error about one that it does not print.
+    pub list_env: Vec<(String, String)>,
 }
 
 /// The default time limit of the contract, in seconds.
@@ -190,6 +193,7 @@ impl Declarations {
             kselftests: get.list("ktest_kselftests"),
             qemu_append: get.list("ktest_qemu_append"),
             qemu_prepend: get.list("ktest_qemu_prepend"),
+            list_env: assignments(&get, "ktest_list_env")?,
         })
     }
 }
@@ -254,6 +258,14 @@ fn options(get: &Get<'_>, name: &'static str) -> Result<Vec<KOption>, DeclareErr
     let words =
         values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|word| !word.is_empty());
     words.map(|word| word.parse().map_err(|error| bad(name, word, format!("{error}")))).collect()
+}
+
+fn assignments(get: &Get<'_>, name: &'static str) -> Result<Vec<(String, String)>, DeclareError> {
+    let one = |text: &String| match text.split_once('=') {
+        Some((variable, value)) if !variable.is_empty() => Ok((variable.to_owned(), value.to_owned())),
+        _ => Err(bad(name, text, "expected NAME=VALUE")),
+    };
+    get.list(name).iter().map(one).collect()
 }
 
 fn sizes(get: &Get<'_>, name: &'static str) -> Result<Vec<u64>, DeclareError> {

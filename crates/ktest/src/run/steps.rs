@@ -43,7 +43,19 @@ impl<'a> Listed<'a> {
             report_refused(&file, declared, &host_env, reporter)?;
         }
         let any_name = declared.as_ref().is_ok_and(|declared| declared.tests_unknown);
-        let (subtests, unlisted) = choose(&file, &listed, request, any_name, reporter)?;
+        let (subtests, mut unlisted) = choose(&file, &listed, request, any_name)?;
+        // A farm reports them as results.
+        if let (Ok(declared), false) = (&declared, request.for_farm()) {
+            for name in std::mem::take(&mut unlisted) {
+                let hint = listing_env(&file, declared, &host_env, &name).await;
+                let hint = hint.unwrap_or_else(|| nearest(&name, &listed));
+                let missing = format!("{}: no subtest {name}", file.path.display());
+                if subtests.is_empty() {
+                    return Err(RunError::Usage(format!("{missing}; {hint}")));
+                }
+                reporter.note(&format!("{missing}; skipped; {hint}"));
+            }
+        }
         Ok(Self { request, file, subtests, unlisted, declared, host_env, stored })
     }
 }
@@ -103,7 +115,6 @@ fn choose(
     listed: &[SubtestName],
     request: &RunRequest,
     any_name: bool,
-    reporter: &Reporter,
 ) -> Result<(Vec<SubtestName>, Vec<SubtestName>), RunError> {
     let asked = &request.subtests;
     if asked.is_empty() {
@@ -114,22 +125,25 @@ fn choose(
     }
     let mut seen = std::collections::BTreeSet::new();
     let once = asked.iter().filter(|subtest| seen.insert((*subtest).clone())).cloned();
-    let (known, unlisted): (Vec<_>, Vec<_>) = once.partition(|subtest| any_name || listed.contains(subtest));
-    if request.for_farm() {
-        return Ok((known, unlisted));
-    }
-    let missing = |name: &SubtestName| format!("{}: no subtest {name}", file.path.display());
-    match unlisted.first() {
-        Some(first) if known.is_empty() => {
-            Err(RunError::Usage(format!("{}; {}", missing(first), nearest(first, listed))))
+    Ok(once.partition(|subtest| any_name || listed.contains(subtest)))
+}
+
+/// The option with which the file lists a subtest, if one of its declared settings does.
+async fn listing_env(
+    file: &TestFile,
+    declared: &Declarations,
+    host_env: &HostEnv,
+    name: &SubtestName,
+) -> Option<String> {
+    for (variable, value) in &declared.list_env {
+        let mut env = host_env.clone();
+        env.env.retain(|(other, _)| other != variable);
+        env.env.push((variable.clone(), value.clone()));
+        if file.list_tests(&env).await.is_ok_and(|listed| listed.contains(name)) {
+            return Some(format!("the file lists it with --env {variable}={}", spawn::quote(value)));
         }
-        _ => {
-            for name in &unlisted {
-                reporter.note(&format!("{}; skipped; {}", missing(name), nearest(name, listed)));
-            }
-            Ok((known, Vec::new()))
-        }
     }
+    None
 }
 
 /// The maximum number of subtests in a message.

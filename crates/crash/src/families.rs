@@ -108,7 +108,7 @@ pub(crate) const FAMILIES: &[Family] = &[
         "net/9p net/sunrpc fs/fuse block: p9_client_rpc p9_virtio_request rpc_execute fuse_*request fuse_request_send* blk_execute_rq* bio_await*",
     ] },
     Family { reason: "allocates or copies an object on behalf of its caller, by its name", reports: Noise::Allocating, rows: &[
-        "the allocations of all subsystems: *alloc *alloc_* *allocate* alloc* *kmem* *slab* *strdup* *memdup* *strndup* *asprintf* dup_* *_dup *_object *build_skb* skb_(clone|copy|expand|segment)* pskb_* napi_*skb* sock_(create|wmalloc|rmalloc|omalloc|kmalloc)* sk_clone* prepare_(creds|kernel_cred) security_* lsm_* selinux_* getname* devm_* posix_acl_* seq_open* single_open* sget_userns call_usermodehelper_setup fput* nf_ct_ext_* audit_(log|buffer)_start fsnotify_add_* proc_create* debugfs_(get|create)* get_(vm_area|free_pages)* *shrinker* register_(net_)?sysctl* bio_* bvec_* mm_init percpu_*",
+        "the allocations of all subsystems: *alloc *alloc_* *allocate* alloc* *kmem* *slab* *strdup* *memdup* *strndup* *asprintf* dup_* *_dup *_object dev_set_name *build_skb* skb_(clone|copy|expand|segment)* pskb_* napi_*skb* sock_(create|wmalloc|rmalloc|omalloc|kmalloc)* sk_clone* prepare_(creds|kernel_cred) security_* lsm_* selinux_* getname* devm_* posix_acl_* seq_open* single_open* sget_userns call_usermodehelper_setup fput* nf_ct_ext_* audit_(log|buffer)_start fsnotify_add_* proc_create* debugfs_(get|create)* get_(vm_area|free_pages)* *shrinker* register_(net_)?sysctl* bio_* bvec_* mm_init percpu_*",
     ] },
     Family { reason: "is the timer that the object debugger reports, or runs it; the owner calls it", reports: Noise::Object, rows: &[
         "kernel/time: *timers?_?*",

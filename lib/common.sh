@@ -17,7 +17,17 @@ _ktest_mark() {
         printf '<1>%s\n' "${line:0:800}" 2>/dev/null >/dev/kmsg && return
     fi
     # The output of the test may not end with a newline.
-    printf '\n%s\n' "$line" >&"${_ktest_stdout:-1}"
+    _ktest_print "" "$line"
+}
+
+# Print lines to the output of the call. A program of the test may have set it to non-blocking; then printing fails while the
+# reader is behind.
+_ktest_print() {
+    local tries
+    for ((tries = 0; tries < 600; tries++)); do
+        ! { printf '%s\n' "$@" >&"${_ktest_stdout:-1}"; } 2>/dev/null || return 0
+        sleep 0.1
+    done
 }
 
 # Lift the limit of ten messages in five seconds for writers of /dev/kmsg.

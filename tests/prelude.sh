@@ -422,7 +422,7 @@ _ktest_run_tests() {
         else
             read -r line <"$_ktest_state.failed" || _ktest_ended_by "$status"
             # Directly to the console: the runner takes the last line that is not from the kernel as the reason.
-            printf '\n%s\n' "$line"
+            _ktest_print "" "$line"
             _ktest_mark "========= FAILED $name in ${took}s"
             failed=$((failed + 1))
             ! _ktest_on "${ktest_failfast:-}" || break

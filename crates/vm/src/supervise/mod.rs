@@ -450,7 +450,8 @@ impl Supervisor {
             VmState::Running(running) => match end {
                 VmEnd::Died(cause) => (vec![], VmOutcome::Infrastructure(cause)),
                 VmEnd::Guest | VmEnd::Killed => {
-                    let reason = "the guest powered off or reset while it ran".into();
+                    let end = if self.has_kernel { "the guest powered off or reset" } else { "run-tests ended" };
+                    let reason = format!("{end} while it ran");
                     (vec![running.finish(Verdict::Failed { reason }, now)], VmOutcome::Lost)
                 }
             },

@@ -67,6 +67,18 @@ fn without_a_vm_no_line_is_kernel_trouble() {
 }
 
 #[test]
+fn the_reason_of_a_run_that_ends_early_names_what_ended() {
+    for (mut vm, reason) in [
+        (kmsg_vm(), "the guest powered off or reset while it ran"),
+        (kmsg_vm().without_kernel(), "run-tests ended while it ran"),
+    ] {
+        let (actions, outcome) = vm.ended(VmEnd::Guest, at(22));
+        let Action::Finished(finished) = &actions[0] else { unreachable!() };
+        assert_eq!((finished.verdict.reason(), outcome), (Some(reason), VmOutcome::Lost));
+    }
+}
+
+#[test]
 fn trouble_of_this_moment_counts_whatever_was_copied_before() {
     for trouble in [
         format!("[   20.500000] {WARNING}"),

@@ -240,18 +240,19 @@ impl Supervisor {
             | VmState::BetweenSubtests(Some(running))
             | VmState::Exited(Some(running))
             | VmState::Dying { running: Some(running), .. } => running.check(line, trouble.as_ref(), now),
-            VmState::Booting => self.check_without_subtest(When::Booting, line, trouble.as_ref()),
-            _ => self.check_without_subtest(When::BeforeFirst, line, trouble.as_ref()),
+            _ => self.check_without_subtest(line, trouble.as_ref()),
         }
         if trouble.is_some_and(|trouble| trouble.fatal) {
             self.die_of_panic(now);
         }
     }
 
-    fn check_without_subtest(&mut self, when: When, line: &str, trouble: Option<&crash::Trouble>) {
+    fn check_without_subtest(&mut self, line: &str, trouble: Option<&crash::Trouble>) {
         match (&mut self.other_trouble, trouble) {
             (Some(report), _) => report.add(line),
-            (none, Some(trouble)) => *none = Some(KernelTrouble::new(when, &trouble.text, line)),
+            (none, Some(trouble)) => {
+                *none = Some(KernelTrouble::new(When::BeforeFirst, &trouble.text, line));
+            }
             (None, None) => {}
         }
     }
@@ -450,7 +451,8 @@ impl Supervisor {
             VmState::Running(running) => match end {
                 VmEnd::Died(cause) => (vec![], VmOutcome::Infrastructure(cause)),
                 VmEnd::Guest | VmEnd::Killed => {
-                    let end = if self.has_kernel { "the guest powered off or reset" } else { "run-tests ended" };
+                    let end =
+                        if self.has_kernel { "the guest powered off or reset" } else { "run-tests ended" };
                     let reason = format!("{end} while it ran");
                     (vec![running.finish(Verdict::Failed { reason }, now)], VmOutcome::Lost)
                 }

@@ -32,9 +32,7 @@ pub(super) enum DeathCause {
 /// When kernel trouble began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
-    /// While the guest booted.
-    Booting,
-    /// After that, before the first subtest.
+    /// Before the first subtest. Trouble during the boot is no subtest's.
     BeforeFirst,
     /// While the subtest ran.
     Running,
@@ -74,7 +72,7 @@ impl KernelTrouble {
         let what =
             if self.first.contains(essence) { title.into() } else { format!("{title}: {}", self.first) };
         match self.when {
-            When::Booting | When::Running => what,
+            When::Running => what,
             When::BeforeFirst => format!("{what} (before it began)"),
             When::AfterEnd => format!("{what} (after it ended)"),
         }

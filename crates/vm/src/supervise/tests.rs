@@ -206,6 +206,7 @@ fn time_limits_and_watchdog() {
     assert_eq!(vm.deadline(), Some(at(31)));
     assert_eq!(vm.tick(at(31)), [Action::Sysrq('w')]);
     vm.print("[   31.000000] task:sh state:D", at(31));
+    assert_eq!((vm.deadline(), vm.tick(at(33))), (Some(at(34)), vec![]));
     assert_eq!(vm.tick(at(34)), [Action::Kill]);
     let (actions, ending) = vm.ended(VmEnd::Killed, at(34));
     assert_eq!(
@@ -421,6 +422,28 @@ fn a_line_without_the_token_of_the_boot_changes_nothing() {
     assert!(show(&end(&mut vm, &mark("========= PASSED b in 0s"), at(6))).starts_with("b Failed"));
     vm.print(&mark("========= KTEST EXIT 1"), at(7));
     assert_eq!(vm.ended(VmEnd::Guest, at(8)), (vec![], VmOutcome::Complete));
+}
+
+#[test]
+fn markers_through_kmsg_of_another_boot_change_nothing() {
+    let protocol = Protocol { library: LibraryLines::Kmsg, ..without_token() };
+    let mut vm = Supervisor::new([name("a"), name("b")], LIMITS, protocol, at(0));
+    vm.print("[    0.000000] Linux version 6.1", at(1));
+    vm.print(&init(UP), at(5));
+    assert_eq!(show(&vm.print("[   20.000000] ========= TEST   a", at(21))), "Started(\"a\")");
+    for line in [
+        "========= PASSED a in 1s",
+        "00012 [   20.500000] ========= PASSED a in 1s",
+        "[    3.000000] ========= PASSED a in 1s",
+        "[  900.000000] ========= TEST   b",
+    ] {
+        assert_eq!(vm.print(line, at(22)), [], "{line}");
+        assert_eq!(vm.running().map(|(name, _)| name.as_str()), Some("a"), "{line}");
+    }
+    let shown = show(&end(&mut vm, "[   22.000000] ========= FAILED a in 1s", at(23)));
+    assert!(shown.starts_with("a Failed"), "{shown}");
+    // A line of the guest's init has the token and no stamp.
+    assert_eq!(show(&vm.print(&init("========= TEST   b"), at(24))), "Started(\"b\")");
 }
 
 #[test]

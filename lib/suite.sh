@@ -72,7 +72,7 @@ suite_mount() {
 _suite_build() {
     local root sum work log lock
     root=$(_suite_built)
-    sum=$(cd "$suite_source" && find . -name .git -prune -o -type f -printf '%P %s %T@\n' | LC_ALL=C sort | md5sum)
+    sum=$(cd "$suite_source" && find . -name .git -prune -o -type f -printf '%P %m %s %T@\n' | LC_ALL=C sort | md5sum)
     # The number changes with the content of a disk that this library makes.
     _suite_image=$root/$suite_name-3-${sum:0:12}.img
     mkdir -p "$root"

@@ -136,6 +136,9 @@ async fn a_suite_is_built_once_and_attached_as_a_disk() {
     // An unchanged suite is not built again. A changed one is, and the previous build stays for its users.
     write(&deps.path().join("sentinel"), "");
     assert_eq!(file.deps(&[], &env).await.unwrap().rw_images, first.rw_images);
+    let readable = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(source.path().join("tests/generic/475"), readable).unwrap();
+    assert_ne!(file.deps(&[], &env).await.unwrap().rw_images, first.rw_images);
     write(&source.path().join("tests/generic/002"), "_begin_fstest auto\n");
     let second = file.deps(&[], &env).await.unwrap();
     assert_ne!(second.rw_images, first.rw_images);

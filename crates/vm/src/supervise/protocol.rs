@@ -179,6 +179,10 @@ mod tests {
             ("[    8.000000] ========= PASSED a", 10, false),
             ("[  800.000000] ========= PASSED a", 10, false),
             ("[   12.000000] ========= PASSED a", 20, true),
+            // At most five seconds ahead.
+            ("[   16.500000] ========= PASSED a", 20, true),
+            ("[   22.000000] ========= PASSED a", 20, false),
+            ("[   22.000000] ========= PASSED a", 21, true),
         ] {
             assert_eq!(clock.accepts(text, at(now)), accepted, "{text}");
         }

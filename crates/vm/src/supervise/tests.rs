@@ -424,6 +424,22 @@ fn a_line_without_the_token_of_the_boot_changes_nothing() {
     assert_eq!(vm.ended(VmEnd::Guest, at(8)), (vec![], VmOutcome::Complete));
 }
 
+/// A library that writes its markers to the console has no token, but the log of another run has the clock of that run.
+#[test]
+fn the_log_of_another_run_changes_nothing_for_a_library_without_a_token() {
+    let mut vm = vm(&["a", "b"]);
+    vm.print("========= TEST   a", at(2));
+    for line in
+        ["00012 ========= PASSED a in 1s", "00013 ========= TEST   b", "00014 [   20.5] ========= PASSED a"]
+    {
+        assert_eq!(vm.print(line, at(3)), [], "{line}");
+        assert_eq!(vm.running().map(|(name, _)| name.as_str()), Some("a"), "{line}");
+    }
+    vm.print("00013 ========= KTAP CASE x/y skip not built", at(3));
+    let shown = show(&end(&mut vm, "========= PASSED a in 1s", at(4)));
+    assert!(shown.starts_with("a Passed"), "{shown}");
+}
+
 #[test]
 fn markers_through_kmsg_of_another_boot_change_nothing() {
     let protocol = Protocol { library: LibraryLines::Kmsg, ..without_token() };

@@ -277,9 +277,7 @@ impl Model {
         let host = slot.spec.host.clone();
         self.usage.remove(self.usage.iter().position(|other| *other == charge).expect("the model has it"));
         let (group, _, since) = charge;
-        if !failed {
-            self.usage.push((group, (self.now - since).max(done as u64) as f64, self.now));
-        }
+        self.usage.push((group, (self.now - since).max(done as u64) as f64, self.now));
         for job in jobs {
             let job = self.jobs.get_mut(&job).expect("the model has it");
             job.pending = !job.cancelling;

@@ -148,7 +148,7 @@ impl Scheduler {
             }
             BatchEnd::Finished | BatchEnd::PutBack => None,
         };
-        self.settle_usage(&batch, failure.is_some(), now);
+        self.settle_usage(&batch, now);
         let member = self.roster.get(batch.executor);
         let name = member.map_or_else(|| Arc::from(""), |member| Arc::clone(&member.name));
         if let Some(reason) = &failure {
@@ -163,13 +163,12 @@ impl Scheduler {
         self.free_executor(batch.executor, failure.map(|reason| (reason, failed)), success, now);
     }
 
-    /// Replaces the estimated charge of the claim with the time used. A failed batch is not charged.
-    fn settle_usage(&mut self, batch: &RunningBatch, failed: bool, now: u64) {
+    /// Replaces the estimated charge of the claim with the time used. A failed batch is charged, too: its jobs may be the
+    /// cause.
+    fn settle_usage(&mut self, batch: &RunningBatch, now: u64) {
         self.queue.charge(batch.group, -ms_f64(batch.charged), batch.since);
-        if !failed {
-            let used = now.saturating_sub(batch.since).max(batch.done as u64);
-            self.queue.charge(batch.group, ms_f64(used), now);
-        }
+        let used = now.saturating_sub(batch.since).max(batch.done as u64);
+        self.queue.charge(batch.group, ms_f64(used), now);
     }
 
     /// Records an infrastructure error for the jobs of a batch, and returns them to the queue or gives them up.

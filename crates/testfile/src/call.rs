@@ -107,7 +107,7 @@ impl TestFile {
             return Err(self.host_error("deps", &clone));
         }
         if !output.exit.success() {
-            let complaint = output.error_line();
+            let complaint = complaint(&output);
             let is_text = complaint.contains("command not found") || complaint.contains("eval: line");
             let hint = match is_text {
                 true => "; deps must print bash assignments and nothing else",
@@ -131,7 +131,7 @@ impl TestFile {
             return Err(self.host_error("list-tests", &clone));
         }
         if !output.exit.success() {
-            let problem = format!("{}: {}", exit_of_child(output.exit), output.error_line());
+            let problem = format!("{}: {}", exit_of_child(output.exit), complaint(&output));
             return Err(self.call_error("list-tests", &problem));
         }
         self.parse_list(&output.text())
@@ -257,6 +257,16 @@ pub fn parse_variables(text: &str) -> Variables {
     variables
 }
 
+/// The error of a failed call: the last line of standard error, or of standard output if there is none.
+fn complaint(output: &Output) -> String {
+    let printed = output.text();
+    let last = printed.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    match last.filter(|_| output.error_text().trim().is_empty()) {
+        Some(line) => line.into(),
+        None => output.error_line(),
+    }
+}
+
 /// A `git clone` that failed. The existing library continues after it, and may even succeed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("require-git {}: the clone failed: {reason}", dir.file_name().unwrap_or(dir.as_os_str()).display())]
@@ -329,6 +339,14 @@ mod tests {
         // The file tried a second address.
         std::fs::create_dir(dir.path().join("tool")).unwrap();
         assert_eq!(found("Cloning into 'tool'...\nfatal: no host\nCloning into 'tool'...\n"), None);
+    }
+
+    #[test]
+    fn the_error_can_be_on_standard_output() {
+        let on = |stdout: &str, stderr: &str| complaint(&Output { stdout: stdout.into(), ..output(stderr) });
+        assert_eq!(on("a\nrequire-make: tool not found\n\n", " \n"), "require-make: tool not found");
+        assert_eq!(on("ktest_mem=64\n", "x: line 3: oops\n"), "x: line 3: oops");
+        assert_eq!(on("", ""), "it printed no error message");
     }
 
     #[test]

@@ -5,7 +5,12 @@ names=$1
 shift
 file=$1
 shift
-declarations=$("$file" deps "$@")
+declarations=$("$file" deps "$@") || {
+    status=$?
+    # The existing library prints errors there.
+    printf '%s\n' "$declarations"
+    exit "$status"
+}
 eval "$declarations"
 for name in $names; do
     if [ -n "${!name+set}" ] || declare -p "$name" >/dev/null 2>&1; then

@@ -5,7 +5,8 @@
 
 mod support;
 
-use std::io::Write as _;
+use std::fmt::Write as _;
+use std::io::{Seek as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -164,11 +165,7 @@ async fn recorded(dir: &Path, compat_tree: usize) -> Result<Cost> {
     let before = cpu()?;
     let mut compressed = 0;
     for number in 0..VERDICTS {
-        let mut stream = Vec::new();
-        let mut encoder = brotli::CompressorWriter::new(&mut stream, 64 << 10, 5, 22);
-        std::io::copy(&mut log(number)?, &mut encoder)?;
-        drop(encoder);
-        compressed += stream.len();
+        compressed += PlainFile::new(log(number)?, "log".into()).compress()?.0.len();
     }
     let compression = cpu()?.saturating_sub(before);
     let (bytes, inodes) = usage(dir)?;
@@ -183,11 +180,13 @@ async fn recorded(dir: &Path, compat_tree: usize) -> Result<Cost> {
 
 /// A log of 2 KB.
 fn log(number: usize) -> Result<std::fs::File> {
-    let mut file = tempfile::tempfile_in("/dev/shm")?;
+    let mut text = String::new();
     for line in 0..40 {
-        writeln!(file, "{:05} test {number}: step {line} of {}", line * 7, number * 31 + line)?;
+        writeln!(text, "{:05} test {number}: step {line} of {}", line * 7, number * 31 + line)?;
     }
-    std::io::Seek::rewind(&mut file)?;
+    let mut file = tempfile::tempfile_in("/dev/shm")?;
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
     Ok(file)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The default is 10,000 commits of 5,000 tests, 5x10^7 verdicts, which takes 12 GB and about ten minutes. The rows and
 //! the published files are written directly; everything measured goes through [`Writer`] and [`Reader`]. Prints one
-//! `name value unit` per line.
+//! `name value unit` per line. A DIR that does not exist is created and kept; the next run measures what is in it.
 
 #![expect(clippy::print_stderr, reason = "a program for developers")]
 
@@ -27,15 +27,26 @@ fn main() -> Result<()> {
     let base = args.next().unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let commits = args.next().map_or(Ok(10_000), |text| text.parse())?;
     let tests = args.next().map_or(Ok(5_000), |text| text.parse())?;
-    let dir = tempfile::tempdir_in(base)?;
+    let base = Path::new(&base);
+    let is_kept = !base.exists() || base.join("results.db").exists();
+    let scratch = if is_kept { None } else { Some(tempfile::tempdir_in(base)?) };
+    let dir = scratch.as_ref().map_or(base, tempfile::TempDir::path);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let started = Instant::now();
-    runtime.block_on(fill(dir.path(), commits, tests))?;
-    eprintln!("filled in {:.0} s", started.elapsed().as_secs_f64());
+    if !dir.join("results.db").exists() {
+        let started = Instant::now();
+        runtime.block_on(fill(dir, commits, tests))?;
+        eprintln!("filled in {:.0} s", started.elapsed().as_secs_f64());
+    }
     report("scale_rows", (commits * tests) as f64, "count");
-    report("scale_db_mb", dir.path().join("results.db").metadata()?.len() as f64 / 1e6, "MB");
-    queries(dir.path(), commits, tests)?;
-    runtime.block_on(writes(dir.path(), tests))
+    report("scale_db_mb", dir.join("results.db").metadata()?.len() as f64 / 1e6, "MB");
+    queries(dir, commits, tests)?;
+    runtime.block_on(writes(dir, tests))
+}
+
+/// The number of a commit that no earlier run used.
+fn fresh(number: usize) -> Result<usize> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    Ok(usize::try_from(now.as_secs())? << 20 | number)
 }
 
 fn all() -> Result<BranchRef> {
@@ -64,30 +75,38 @@ fn rows(path: &Path, commits: usize) -> Result<()> {
     database.execute_batch(
         "PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000; PRAGMA journal_mode = OFF;",
     )?;
-    let names =
-        "SELECT sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'attempt' AND sql IS NOT NULL";
-    let indexes: Vec<String> =
-        database.prepare(names)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    database.execute_batch(
-        "DROP INDEX attempt_by_test; DROP INDEX attempt_by_crash; DROP INDEX crash_by_commit;",
-    )?;
+    let indexes: Vec<String> = {
+        let names =
+            "SELECT sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'attempt' AND sql IS NOT NULL";
+        database.prepare(names)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?
+    };
+    database.execute_batch("DROP INDEX attempt_by_crash; DROP INDEX crash_by_commit;")?;
+    database.execute_batch("CREATE TEMP TABLE copy (id INTEGER, number INTEGER, base INTEGER)")?;
     let transaction = database.transaction()?;
     transaction.execute(
         "INSERT INTO crash (title) VALUES ('kernel BUG in f1'), ('WARNING in f2'), ('KASAN: f3')",
         [],
     )?;
     for number in 1..commits {
-        let sha = commit(number)?;
+        let (sha, base) = (commit(number)?, commit(0)?);
         transaction.execute(
-            "INSERT INTO attempt SELECT (SELECT id FROM commit_ WHERE sha = ?1), test, n, decisive, status, started + ?2, \
-             duration_ms, reason, CASE WHEN test % 997 = ?2 % 997 THEN 1 + test % 3 END, host, slot, kernel, image, 0, 0 \
-             FROM attempt WHERE commit_ = (SELECT id FROM commit_ WHERE sha = ?3)",
-            params![sha.as_str(), i64::try_from(number)?, commit(0)?.as_str()],
+            "INSERT INTO copy SELECT c.id, ?1, b.id FROM commit_ c, commit_ b WHERE c.sha = ?2 AND b.sha = ?3",
+            params![i64::try_from(number)?, sha.as_str(), base.as_str()],
         )?;
     }
-    let sums = "UPDATE commit_ SET (has_results, passed, failed, not_run, failed_to_run, unknown, duration_ms) = \
-        (SELECT has_results, passed, failed, not_run, failed_to_run, unknown, duration_ms FROM commit_ WHERE sha = ?1)";
-    transaction.execute(sums, [commit(0)?.as_str()])?;
+    let columns = "a.n, a.decisive, a.status, a.started + c.number, a.duration_ms, a.reason, \
+        CASE WHEN a.test % 997 = c.number % 997 THEN 1 + a.test % 3 END, a.host, a.slot, a.kernel, a.image, 0, 0";
+    // In the order of each table.
+    transaction.execute_batch(&format!(
+        "CREATE TEMP TABLE sample AS SELECT * FROM attempt; CREATE TEMP TABLE counts AS SELECT * FROM facet; \
+         INSERT INTO attempt SELECT c.id, a.test, {columns} FROM copy c CROSS JOIN sample a; \
+         INSERT INTO history SELECT a.test, c.id, {columns} FROM sample a CROSS JOIN copy c; \
+         INSERT INTO facet SELECT c.id, a.status, a.host, a.kernel, a.tests FROM copy c CROSS JOIN counts a; \
+         UPDATE commit_ SET in_history = 2, \
+            (has_results, passed, failed, not_run, failed_to_run, unknown, duration_ms) = \
+            (SELECT has_results, passed, failed, not_run, failed_to_run, unknown, duration_ms FROM commit_ b \
+             WHERE b.id = (SELECT base FROM copy LIMIT 1)) WHERE id IN (SELECT id FROM copy);"
+    ))?;
     transaction.commit()?;
     for index in indexes {
         database.execute_batch(&index)?;
@@ -131,10 +150,10 @@ fn queries(dir: &Path, commits: usize, tests: usize) -> Result<()> {
         "ms",
     );
     let database = Connection::open_with_flags(dir.join("results.db"), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let titles = "SELECT x.title, count(*) FROM user u JOIN branch b ON b.user = u.id AND b.name = 'all' \
-        JOIN branch_commit l ON l.branch = b.id \
+    let titles = "SELECT x.title, times FROM (SELECT a.crash, count(*) AS times \
+        FROM user u JOIN branch b ON b.user = u.id AND b.name = 'all' JOIN branch_commit l ON l.branch = b.id \
         CROSS JOIN attempt a INDEXED BY crash_by_commit ON a.commit_ = l.commit_ AND a.crash IS NOT NULL \
-        JOIN crash x ON x.id = a.crash GROUP BY x.id";
+        GROUP BY a.crash) JOIN crash x ON x.id = crash";
     let count = |sql: &str| -> Result<usize> {
         let mut select = database.prepare_cached(sql)?;
         let mut rows = select.query([])?;
@@ -154,13 +173,13 @@ async fn writes(dir: &Path, tests: usize) -> Result<()> {
     report("scale_start_ms", millis(start.elapsed()), "ms");
     report("scale_start_rss_mb", resident()?, "MB");
     anyhow::ensure!(writer.opened().unpublished == 0, "files were missing");
-    report(
-        "scale_store_10k_verdicts_s",
-        record_all(&writer, 10_000, |test| Ok((commit(1 << 40)?, test))).await?.as_secs_f64(),
-        "s",
-    );
+    let small = commit(fresh(10_000)?)?;
+    let stored = record_all(&writer, 10_000, move |test| Ok((small.clone(), test))).await?;
+    report("scale_store_10k_verdicts_s", stored.as_secs_f64(), "s");
+    let mut large = Vec::new();
     for tests in LARGE {
-        let commit = commit((1 << 41) + tests)?;
+        let commit = commit(fresh(tests)?)?;
+        large.push(commit.clone());
         let of = commit.clone();
         record_all(&writer, tests, move |test| Ok((of.clone(), test))).await?;
         writer.flush().await?;
@@ -178,9 +197,8 @@ async fn writes(dir: &Path, tests: usize) -> Result<()> {
     }
     writer.flush().await?;
     let database = Connection::open_with_flags(dir.join("results.db"), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let large = commit((1 << 41) + LARGE[0])?;
-    let facets = "SELECT status, host, kernel, count(*) FROM attempt WHERE decisive = 1 \
-        AND commit_ = (SELECT id FROM commit_ WHERE sha = ?1) GROUP BY 1, 2, 3";
+    let large = &large[0];
+    let facets = "SELECT status, host, kernel, tests FROM facet WHERE commit_ = (SELECT id FROM commit_ WHERE sha = ?1)";
     let read = || -> Result<usize> {
         let mut select = database.prepare_cached(facets)?;
         let mut rows = select.query([large.as_str()])?;

@@ -30,7 +30,7 @@ pub enum Step<'a> {
     MakeDir(&'a Path),
     /// A file or directory is removed.
     Remove(&'a Path),
-    /// A transaction of the database is about to become durable.
+    /// A transaction of the database is about to be made. It becomes durable with the next one that is [committed](Self::Committed).
     Commit(&'a Path),
     /// A transaction of the database has become durable, but has not been acknowledged yet.
     Committed(&'a Path),

@@ -29,6 +29,14 @@ pub struct Statuses {
 /// The number of commits by which the published listing of a branch can differ from the one in the database.
 const LISTING_LAG: usize = 100;
 
+/// The number of tests of commits, and the places of the tests that a filter keeps in the order of names; by the hash of
+/// the names.
+type Kept = HashMap<u64, (usize, Vec<u32>)>;
+
+/// The maximum number of threads of a filter, and the minimum number of commits of each.
+const FILTER_THREADS: usize = 4;
+const FILTER_MIN: usize = 500;
+
 impl Reader {
     /// The statuses of the tests of a commit, without their names. Takes a few small reads. `None` if there are no
     /// results.
@@ -120,46 +128,65 @@ impl Reader {
         mut keep: impl FnMut(&ResultKey) -> bool,
     ) -> Result<Option<Vec<BranchEntry>>> {
         let Some(mut commits) = self.branch(at)? else { return Ok(None) };
-        let mut by_key = HashMap::new();
-        let mut by_hash: HashMap<u64, Vec<bool>> = HashMap::new();
-        for entry in &mut commits {
-            let summary = self.filtered(&entry.commit, &mut keep, &mut by_key, &mut by_hash);
-            let summary = summary.unwrap_or_else(|error| unreadable(&error).unwrap_or_default());
-            (entry.counts, entry.duration) = (summary.counts, summary.duration);
+        let (mut by_key, mut kept) = (HashMap::new(), HashMap::new());
+        // Most commits have the same tests as the newest one that has results.
+        let mut done = 0;
+        while kept.is_empty() && done < commits.len() {
+            self.filter(&mut commits[done], &mut keep, &mut by_key, &mut kept);
+            done += 1;
+        }
+        let rest = &mut commits[done..];
+        let missed = std::thread::scope(|scope| {
+            let parts = rest.chunks_mut(rest.len().div_ceil(FILTER_THREADS).max(FILTER_MIN));
+            let run = |part| self.filter_known(part, &kept);
+            let threads: Vec<_> = parts.map(|part| scope.spawn(move || run(part))).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect::<Vec<_>>()
+        });
+        for entry in missed {
+            self.filter(entry, &mut keep, &mut by_key, &mut kept);
         }
         Ok(Some(commits))
     }
 
-    fn filtered(
+    /// Counts the commits whose tests are known, and returns the others.
+    fn filter_known<'a>(&self, entries: &'a mut [BranchEntry], kept: &Kept) -> Vec<&'a mut BranchEntry> {
+        let (mut missed, mut columns) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match self.sums(&entry.commit, kept, &mut columns) {
+                Some(Summary { counts, duration }) => (entry.counts, entry.duration) = (counts, duration),
+                None => missed.push(entry),
+            }
+        }
+        missed
+    }
+
+    fn sums(&self, commit: &CommitId, kept: &Kept, columns: &mut Vec<u8>) -> Option<Summary> {
+        let peek = Peek::open(&self.layout.blob(commit))?;
+        let (tests, places) = kept.get(&peek.keys_hash())?;
+        peek.sums(*tests, places, columns)
+    }
+
+    /// Counts a commit. If its tests are not known, they are afterwards.
+    fn filter(
         &self,
-        commit: &CommitId,
+        entry: &mut BranchEntry,
         keep: &mut impl FnMut(&ResultKey) -> bool,
         by_key: &mut HashMap<ResultKey, bool>,
-        by_hash: &mut HashMap<u64, Vec<bool>>,
-    ) -> Result<Summary> {
-        let columns = Peek::open(&self.layout.blob(commit)).and_then(|peek| {
-            let kept = by_hash.get(&peek.keys_hash())?;
-            let (statuses, durations) = (peek.statuses()?, peek.durations()?);
-            (statuses.len() == kept.len() && durations.len() == kept.len())
-                .then_some((kept, statuses, durations))
+        kept: &mut Kept,
+    ) {
+        let summary = self.sums(&entry.commit, kept, &mut Vec::new()).unwrap_or_else(|| {
+            let results = self.commit(&entry.commit).unwrap_or_else(|error| unreadable(&error));
+            let Some(results) = results else { return Summary::default() };
+            let mut is_kept = |key: &ResultKey| match by_key.get(key) {
+                Some(is_kept) => *is_kept,
+                None => *by_key.entry(key.clone()).or_insert_with(|| keep(key)),
+            };
+            let hash = keys_hash(results.entries.iter().map(|entry| &entry.key));
+            let places = (0..).zip(&results.entries).filter(|(_, entry)| is_kept(&entry.key));
+            kept.insert(hash, (results.entries.len(), places.map(|(place, _)| place).collect()));
+            Summary::of(&results, is_kept)
         });
-        if let Some((kept, statuses, durations)) = columns {
-            let mut summary = Summary::default();
-            for ((_, status), duration) in
-                kept.iter().zip(statuses).zip(durations).filter(|((kept, _), _)| **kept)
-            {
-                summary.add(status, duration);
-            }
-            return Ok(summary);
-        }
-        let Some(results) = self.commit(commit)? else { return Ok(Summary::default()) };
-        let mut kept = |key: &ResultKey| match by_key.get(key) {
-            Some(kept) => *kept,
-            None => *by_key.entry(key.clone()).or_insert_with(|| keep(key)),
-        };
-        let vector: Vec<bool> = results.entries.iter().map(|entry| kept(&entry.key)).collect();
-        by_hash.insert(keys_hash(results.entries.iter().map(|entry| &entry.key)), vector);
-        Ok(Summary::of(&results, kept))
+        (entry.counts, entry.duration) = (summary.counts, summary.duration);
     }
 
     /// The tests of a commit that have a verdict, as numbers.

@@ -215,9 +215,10 @@ fn write(db: &mut Database, reader: &Reader, group: &[Found], imported: &mut Imp
     }
     // From here on, the commit is imported.
     db.write(|batch| {
-        group
-            .iter()
-            .try_for_each(|Found { commit, state, .. }| batch.sums(commit, state.counts(), state.duration()))
+        group.iter().try_for_each(|Found { commit, state, .. }| {
+            batch.count_facets(commit)?;
+            batch.sums(commit, state.counts(), state.duration())
+        })
     })
 }
 

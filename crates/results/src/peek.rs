@@ -105,6 +105,32 @@ impl Peek {
         Some(numbers.iter().map(|bytes| Duration::from_millis(u32::from_le_bytes(*bytes).into())).collect())
     }
 
+    /// The sums over some tests, given by their places in the order of names, ascending. `None` if the blob does not have
+    /// `tests` tests. `columns` is scratch memory.
+    pub fn sums(&self, tests: usize, places: &[u32], columns: &mut Vec<u8>) -> Option<Summary> {
+        let (Some(first), Some(last)) = (places.first(), places.last()) else {
+            return Some(Summary::default());
+        };
+        let (start, count) = (u64::from(*first), u64::from(last - first) + 1);
+        let mut summary = Summary::default();
+        let (statuses, of) = self.place(self.root, root::STATUSES, 2, COLUMN)?;
+        let (durations, of_durations) = self.place(self.root, root::DURATIONS, 4, COLUMN)?;
+        if of != tests as u64 || of_durations != of || u64::from(*last) >= of {
+            return None;
+        }
+        columns.resize(usize::try_from(count * 5).ok()?, 0);
+        let (of_status, of_duration) = columns.split_at_mut(usize::try_from(count).ok()?);
+        self.read(statuses + start, of_status)?;
+        self.read(durations + start * 4, of_duration)?;
+        let (of_duration, _) = of_duration.as_chunks::<4>();
+        for place in places {
+            let at = (place - first) as usize;
+            let millis = u32::from_le_bytes(of_duration[at]);
+            summary.add(status(u64::from(of_status[at])), Duration::from_millis(millis.into()));
+        }
+        Some(summary)
+    }
+
     /// A number of `N` bytes in the data of a struct; 0 if an older writer did not write the field.
     fn data<const N: usize>(&self, of: Struct, at: u64) -> u64 {
         if at + N as u64 > of.data_len {
@@ -159,10 +185,19 @@ impl Peek {
 
     /// The bytes of a list of numbers (`code` 2: one byte each, 4: four bytes each) of at most `limit` elements.
     fn list(&self, of: Struct, number: u64, code: u64, limit: u32) -> Option<Vec<u8>> {
+        let (start, count) = self.place(of, number, code, limit)?;
+        // The file has as many bytes.
+        let mut bytes = vec![0; usize::try_from(if code == 4 { count * 4 } else { count }).ok()?];
+        self.read(start, &mut bytes)?;
+        Some(bytes)
+    }
+
+    /// The place of such a list, which is inside of the file, and the number of its elements.
+    fn place(&self, of: Struct, number: u64, code: u64, limit: u32) -> Option<(u64, u64)> {
         let at = of.pointers + number * 8;
         let word = self.pointer(of, number)?;
         if word == 0 {
-            return Some(Vec::new());
+            return Some((0, 0));
         }
         let count = word >> 35;
         if word & 3 != 1 || word >> 32 & 7 != code || count > u64::from(limit) {
@@ -170,13 +205,7 @@ impl Peek {
         }
         let size = if code == 4 { count * 4 } else { count };
         let start = Self::target(at, word)?;
-        // Do not allocate memory for bytes that the file does not have.
-        if start.checked_add(size)? > self.size {
-            return None;
-        }
-        let mut bytes = vec![0; usize::try_from(size).ok()?];
-        self.read(start, &mut bytes)?;
-        Some(bytes)
+        (start.checked_add(size)? <= self.size).then_some((start, count))
     }
 }
 

@@ -238,3 +238,139 @@ async fn no_damage_causes_a_panic() {
         }
     }
 }
+
+const SCHEMAS: [&str; 4] = [
+    include_str!("../src/db/schema/1.sql"),
+    include_str!("../src/db/schema/2.sql"),
+    include_str!("../src/db/schema/3.sql"),
+    include_str!("../src/db/schema/4.sql"),
+];
+
+/// A database of an earlier version: two commits of a branch, and one test that passed and then crashed.
+fn create_version(dir: &Path, version: usize) {
+    let connection = Connection::open(dir.join("results.db")).unwrap();
+    SCHEMAS[..version].iter().for_each(|step| connection.execute_batch(step).unwrap());
+    let (a, b) = (commit('a'), commit('b'));
+    connection
+        .execute_batch(&format!(
+            "INSERT INTO user VALUES (1, 'kmo'); INSERT INTO branch VALUES (1, 1, 'next'); \
+             INSERT INTO commit_ (id, sha, message, subject, has_results, passed, failed) \
+                VALUES (1, '{a}', 'one', 'one', 1, 1, 0), (2, '{b}', 'two', 'two', 1, 0, 1); \
+             INSERT INTO branch_commit VALUES (1, 0, 1), (1, 1, 2); \
+             INSERT INTO test (id, key, runs, passed, failed, mean_ms) VALUES (1, 'f.x', 3, 1, 2, 900); \
+             INSERT INTO crash VALUES (1, 'kernel BUG'); INSERT INTO host VALUES (1, 'farm1'); \
+             INSERT INTO attempt VALUES (1, 1, 1, 1, 1, 1700000000, 900, NULL, NULL, 1, 2, NULL, NULL, 0, 0), \
+                (2, 1, 1, 1, 2, 1700000000, 900, 'why', 1, 1, 2, NULL, NULL, 0, 0), \
+                (2, 1, 2, 0, 2, 1700000000, 900, 'why', 1, NULL, NULL, NULL, NULL, 0, 0); \
+             INSERT INTO import VALUES (1700000000, 0, 0, 0, 0, 0, 0); \
+             PRAGMA application_id = 0x6b747374; PRAGMA user_version = {version};"
+        ))
+        .unwrap();
+}
+
+/// The schema, without comments and white space, which differ between a new table and a changed one.
+fn schema(path: &Path) -> Vec<(String, String)> {
+    let sql = "SELECT m.name, group_concat(c.name || c.type || c.pk || c.\"notnull\", ' ' ORDER BY c.name) \
+        FROM sqlite_schema m, pragma_table_xinfo(m.name) c WHERE m.type IN ('table', 'view') GROUP BY 1 \
+        UNION ALL SELECT m.name, group_concat(coalesce(c.name, ''), ' ' ORDER BY c.seqno) \
+        FROM sqlite_schema m, pragma_index_xinfo(m.name) c WHERE m.type = 'index' GROUP BY 1";
+    let connection = open(path);
+    let mut select = connection.prepare(sql).unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_of_all_earlier_versions_are_migrated() {
+    let new = tempfile::tempdir().unwrap();
+    fill(new.path()).await;
+    for version in 1..=SCHEMAS.len() {
+        let dir = tempfile::tempdir().unwrap();
+        create_version(dir.path(), version);
+        let writer = Writer::open(dir.path()).unwrap();
+        writer.record(record(&commit('b'), "f.y", Verdict::Passed, 5)).await.unwrap();
+        writer.close().await.unwrap();
+        let database = dir.path().join("results.db");
+        assert_eq!(schema(&database), schema(&new.path().join("results.db")), "{version}");
+        let reader = Reader::open(dir.path()).unwrap();
+        let (branch, key) = ("kmo/next".parse().unwrap(), "f.x".parse().unwrap());
+        let history = reader.history(&branch, &key).unwrap().unwrap();
+        let found: Vec<_> = history
+            .iter()
+            .map(|row| row.entry.as_ref().map(|entry| (entry.decisive.status, entry.attempts())))
+            .collect();
+        assert_eq!(found, [Some((Status::Failed, 2)), Some((Status::Passed, 1))], "{version}");
+        assert_eq!(reader.crashes(&branch).unwrap().len(), 2, "{version}");
+        check_derived(&open(&database), &version.to_string());
+    }
+}
+
+/// Checks the tables that are derived from `attempt`.
+fn check_derived(connection: &Connection, context: &str) {
+    let differ = |what: &str, left: &str, right: &str| {
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT * FROM ({left} EXCEPT {right}) UNION ALL SELECT * FROM ({right} EXCEPT {left}))"
+        );
+        let differences: i64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(differences, 0, "{context}: {what}");
+    };
+    let columns = "test, commit_, n, decisive, status, started, duration_ms, reason, crash, host, slot, kernel, image, \
+        log_bytes, full_log_bytes";
+    let rest = "FROM attempt JOIN (SELECT id, in_history FROM commit_) c ON c.id = commit_ \
+        WHERE in_history = 0 OR in_history = 1 AND test >= (SELECT next_test FROM history_copy)";
+    let all = format!("SELECT {columns} FROM history UNION ALL SELECT {columns} {rest}");
+    differ("history", &format!("SELECT * FROM ({all})"), &format!("SELECT {columns} FROM attempt"));
+    differ("rows", &format!("SELECT count(*) FROM ({all})"), "SELECT count(*) FROM attempt");
+    differ(
+        "facet",
+        "SELECT * FROM facet",
+        "SELECT commit_, status, coalesce(host, 0), coalesce(kernel, 0), count(*) FROM attempt \
+         WHERE decisive = 1 AND status BETWEEN 1 AND 4 GROUP BY 1, 2, 3, 4",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verdicts_are_copied_in_the_order_of_tests() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = |number: usize| format!("f.t{number}");
+    let hash = |number: usize| number.wrapping_mul(0x9e37_79b9) >> 7;
+    for round in 0..6 {
+        let tuning = results::Tuning { copy_rows: 20, ..results::Tuning::default() };
+        let writer = Writer::open_with(dir.path(), tuning).unwrap();
+        for number in round * 60..round * 60 + 60 {
+            let commit = commit(char::from(b"abcdef"[hash(number) % 6]));
+            let verdict = match number % 5 {
+                0 => failed(),
+                1 => Verdict::FailedToRun { reason: "no VM".into() },
+                _ => Verdict::Passed,
+            };
+            let mut record = record(&commit, &key(hash(number + 7) % 23), verdict, 7);
+            record.host = (number % 3 > 0).then(|| format!("farm{}", number % 3).parse().unwrap());
+            record.crash = (number % 5 == 0).then(|| "kernel BUG".into());
+            let (test, attempt) = (record.key.clone(), writer.record(record).await.unwrap().attempt);
+            if number % 7 == 0 {
+                let mut log = tempfile::NamedTempFile::new().unwrap();
+                std::io::Write::write_all(&mut log, b"00001 text\n").unwrap();
+                let log = results::PlainFile::open(log.path()).unwrap();
+                writer.publish_log(&commit, &test, attempt, results::LogKind::Subtest, log).await.unwrap();
+            }
+            if number % 10 == 0 {
+                tokio::time::sleep(Duration::from_millis(12)).await;
+            }
+        }
+        writer.close().await.unwrap();
+        let connection = open(&dir.path().join("results.db"));
+        check_derived(&connection, &format!("round {round}"));
+        let copied: i64 = connection.query_row("SELECT count(*) FROM history", [], |row| row.get(0)).unwrap();
+        assert!(copied > 0, "round {round}");
+    }
+    // A removed commit leaves nothing.
+    let writer = Writer::open(dir.path()).unwrap();
+    writer.set_branch(&"u/b".parse().unwrap(), vec![(commit('a'), "a".into())]).await.unwrap();
+    let policy = results::retention::Policy { commits: 1, rest: Duration::ZERO };
+    let plan = writer.plan_retention(policy).unwrap();
+    assert_eq!(plan.remove.len(), 5);
+    writer.apply(plan).await.unwrap();
+    writer.close().await.unwrap();
+    check_derived(&open(&dir.path().join("results.db")), "removed");
+}

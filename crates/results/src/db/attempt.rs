@@ -17,18 +17,26 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
+/// The names of these columns.
+macro_rules! names {
+    () => {
+        "n, decisive, status, started, duration_ms, reason, crash, host, slot, kernel, image, log_bytes, full_log_bytes"
+    };
+}
+pub(super) use names;
+
 /// A cache of names: each name is read and parsed once.
-struct NameTable<'a, T> {
+pub(super) struct NameTable<'a, T> {
     select: CachedStatement<'a>,
     known: HashMap<i64, Option<T>>,
 }
 
 impl<'a, T: std::str::FromStr + Clone> NameTable<'a, T> {
-    fn new(connection: &'a Connection, select: &str) -> Result<Self> {
+    pub(super) fn new(connection: &'a Connection, select: &str) -> Result<Self> {
         Ok(Self { select: connection.prepare_cached(select)?, known: HashMap::new() })
     }
 
-    fn get(&mut self, id: Option<i64>) -> Result<Option<T>> {
+    pub(super) fn get(&mut self, id: Option<i64>) -> Result<Option<T>> {
         let Some(id) = id else { return Ok(None) };
         if let Some(name) = self.known.get(&id) {
             return Ok(name.clone());
@@ -41,8 +49,8 @@ impl<'a, T: std::str::FromStr + Clone> NameTable<'a, T> {
 
 /// The names that attempts refer to.
 pub(super) struct Names<'a> {
-    crash: NameTable<'a, String>,
-    host: NameTable<'a, HostName>,
+    pub(super) crash: NameTable<'a, String>,
+    pub(super) host: NameTable<'a, HostName>,
     kernel: NameTable<'a, KernelId>,
     image: NameTable<'a, String>,
 }

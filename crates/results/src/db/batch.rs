@@ -2,16 +2,61 @@
 
 use std::time::Duration;
 
-use model::{BranchRef, CommitId, Counts, ResultKey, Status};
+use model::{BranchRef, CommitId, Counts, HostName, KernelId, ResultKey, Status};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use super::Ids;
+use super::attempt::names;
+use super::copy::Progress;
+use super::{Ids, KnownCommit};
 use crate::types::{Attempt, CommitDetails, TestDuration, TestEntry, TestParts, millis_of, subject};
 
 /// A transaction in progress.
 pub struct Batch<'a> {
     pub(super) connection: &'a Connection,
     pub(super) ids: &'a mut Ids,
+    pub(super) progress: &'a mut Progress,
+}
+
+/// Adds a row to a table of attempts, `attempt` or `history`.
+macro_rules! insert {
+    ($table:literal) => {
+        concat!(
+            "INSERT OR REPLACE INTO ",
+            $table,
+            " (commit_, test, ",
+            names!(),
+            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+        )
+    };
+}
+
+/// The number of a name in a table of names; a new name is added. The statements are constant, so that they are prepared
+/// once.
+macro_rules! name {
+    ($connection:expr, $known:expr, $table:literal, $column:literal, $name:expr) => {
+        match $name {
+            None => None,
+            Some(name) => Some(match $known.get(name) {
+                Some(id) => *id,
+                None => {
+                    let select = concat!("SELECT id FROM ", $table, " WHERE ", $column, " = ?1");
+                    let insert = concat!("INSERT INTO ", $table, " (", $column, ") VALUES (?1)");
+                    let id = number_of($connection, select, insert, name)?;
+                    $known.insert(name.to_owned(), id);
+                    id
+                }
+            }),
+        }
+    };
+}
+
+fn number_of(connection: &Connection, select: &str, insert: &str, name: &str) -> Result<i64> {
+    let found = connection.prepare_cached(select)?.query_row([name], |row| row.get(0)).optional()?;
+    if let Some(id) = found {
+        return Ok(id);
+    }
+    connection.prepare_cached(insert)?.execute([name])?;
+    Ok(connection.last_insert_rowid())
 }
 
 /// Converts a number to the type that SQLite stores.
@@ -34,18 +79,38 @@ impl Batch<'_> {
 
     /// The number of a commit. A new commit is added.
     pub(super) fn commit(&mut self, commit: &CommitId) -> Result<i64> {
-        if let Some(id) = self.ids.commits.get(commit) {
-            return Ok(*id);
+        self.known(commit).map(|known| known.id)
+    }
+
+    fn known(&mut self, commit: &CommitId) -> Result<KnownCommit> {
+        if let Some(known) = self.ids.commits.get(commit) {
+            return Ok(*known);
         }
-        let id = match self.number("SELECT id FROM commit_ WHERE sha = ?1", [commit.as_str()])? {
-            Some(id) => id,
+        let found = self
+            .connection
+            .prepare_cached("SELECT id, has_results, in_history FROM commit_ WHERE sha = ?1")?
+            .query_row([commit.as_str()], |row| {
+                Ok(KnownCommit { id: row.get(0)?, has_results: row.get(1)?, in_history: row.get(2)? })
+            })
+            .optional()?;
+        let known = match found {
+            Some(known) => known,
             None => {
                 self.run("INSERT INTO commit_ (sha) VALUES (?1)", [commit.as_str()])?;
-                self.connection.last_insert_rowid()
+                KnownCommit { id: self.connection.last_insert_rowid(), has_results: false, in_history: 0 }
             }
         };
-        self.ids.commits.insert(commit.clone(), id);
-        Ok(id)
+        self.ids.commits.insert(commit.clone(), known);
+        Ok(known)
+    }
+
+    /// Whether the attempts of a test at a commit are copied to the table in the order of tests.
+    fn is_copied(&self, commit: KnownCommit, test: i64) -> bool {
+        match commit.in_history {
+            0 => false,
+            1 => test < self.progress.next_test,
+            _ => true,
+        }
     }
 
     pub(super) fn test(&mut self, key: &ResultKey) -> Result<i64> {
@@ -95,22 +160,14 @@ impl Batch<'_> {
         .map(drop)
     }
 
-    /// The number of a name in a table of names.
-    fn name(&mut self, table: &'static str, column: &str, name: Option<&str>) -> Result<Option<i64>> {
-        let Some(name) = name else { return Ok(None) };
-        let at = (table, name.to_owned());
-        if let Some(id) = self.ids.names.get(&at) {
-            return Ok(Some(*id));
-        }
-        let id = match self.number(&format!("SELECT id FROM {table} WHERE {column} = ?1"), [name])? {
-            Some(id) => id,
-            None => {
-                self.run(&format!("INSERT INTO {table} ({column}) VALUES (?1)"), [name])?;
-                self.connection.last_insert_rowid()
-            }
-        };
-        self.ids.names.insert(at, id);
-        Ok(Some(id))
+    pub(super) fn host(&mut self, host: Option<&HostName>) -> Result<Option<i64>> {
+        let Self { connection, ids, .. } = self;
+        Ok(name!(connection, ids.hosts, "host", "name", host.map(HostName::as_str)))
+    }
+
+    pub(super) fn kernel(&mut self, kernel: Option<&KernelId>) -> Result<Option<i64>> {
+        let Self { connection, ids, .. } = self;
+        Ok(name!(connection, ids.kernels, "kernel", "name", kernel.map(KernelId::as_str)))
     }
 
     /// Adds an attempt. If it gives the verdict, it replaces the previous decisive attempt of the test.
@@ -121,37 +178,51 @@ impl Batch<'_> {
         attempt: &Attempt,
         decisive: bool,
     ) -> Result<()> {
-        let (commit, test) = (self.commit(commit)?, self.test(key)?);
-        let crash = self.name("crash", "title", attempt.crash.as_deref())?;
-        let host = self.name("host", "name", attempt.host.as_ref().map(model::HostName::as_str))?;
-        let kernel = self.name("kernel", "name", attempt.kernel.as_ref().map(model::KernelId::as_str))?;
-        let image = self.name("image", "name", attempt.image_hash.as_deref())?;
+        let (known, test) = (self.known(commit)?, self.test(key)?);
+        let commit = known.id;
+        let (host, kernel) = (self.host(attempt.host.as_ref())?, self.kernel(attempt.kernel.as_ref())?);
+        let Self { connection, ids, .. } = self;
+        let crash = name!(connection, ids.crashes, "crash", "title", attempt.crash.as_deref());
+        let image = name!(connection, ids.images, "image", "name", attempt.image_hash.as_deref());
+        let is_copied = self.is_copied(known, test);
         if decisive && attempt.number > 1 {
             self.run("UPDATE attempt SET decisive = 0 WHERE commit_ = ?1 AND test = ?2", [commit, test])?;
+            if is_copied {
+                self.run("UPDATE history SET decisive = 0 WHERE commit_ = ?1 AND test = ?2", [commit, test])?;
+            }
         }
-        self.run(
-            "INSERT OR REPLACE INTO attempt (commit_, test, n, decisive, status, started, duration_ms, reason, crash, \
-             host, slot, kernel, image, log_bytes, full_log_bytes) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-            params![
-                commit,
-                test,
-                attempt.number,
-                decisive,
-                code(attempt.status),
-                attempt.started,
-                integer(millis_of(attempt.duration)),
-                attempt.reason,
-                crash,
-                host,
-                attempt.slot,
-                kernel,
-                image,
-                integer(attempt.log_bytes),
-                integer(attempt.full_log_bytes)
-            ],
-        )?;
-        self.run("INSERT OR IGNORE INTO unpublished VALUES (?1, ?2)", [commit, test]).map(drop)
+        let row = params![
+            commit,
+            test,
+            attempt.number,
+            decisive,
+            code(attempt.status),
+            attempt.started,
+            integer(millis_of(attempt.duration)),
+            attempt.reason,
+            crash,
+            host,
+            attempt.slot,
+            kernel,
+            image,
+            integer(attempt.log_bytes),
+            integer(attempt.full_log_bytes)
+        ];
+        self.run(insert!("attempt"), row)?;
+        if is_copied {
+            self.run(insert!("history"), row)?;
+        } else {
+            self.progress.row();
+        }
+        self.mark(commit, test)
+    }
+
+    /// Records that the published files of a test may be older than its results; test 0: only those of its commit.
+    pub(super) fn mark(&mut self, commit: i64, test: i64) -> Result<()> {
+        if self.ids.unpublished.entry(commit).or_default().insert(test) {
+            self.run("INSERT OR IGNORE INTO unpublished VALUES (?1, ?2)", [commit, test])?;
+        }
+        Ok(())
     }
 
     /// Records that the published files of these tests may be older than the results of the commit.
@@ -161,10 +232,10 @@ impl Batch<'_> {
         keys: impl IntoIterator<Item = &'b ResultKey>,
     ) -> Result<()> {
         let commit = self.commit(commit)?;
-        self.run("INSERT OR IGNORE INTO unpublished VALUES (?1, 0)", [commit])?;
+        self.mark(commit, 0)?;
         for key in keys {
             let test = self.test(key)?;
-            self.run("INSERT OR IGNORE INTO unpublished VALUES (?1, ?2)", [commit, test])?;
+            self.mark(commit, test)?;
         }
         Ok(())
     }
@@ -179,14 +250,15 @@ impl Batch<'_> {
 
     /// Sets the size of a log.
     pub fn log(&mut self, commit: &CommitId, key: &ResultKey, n: u32, full: bool, bytes: u64) -> Result<()> {
-        let (commit, test) = (self.commit(commit)?, self.test(key)?);
-        let sql = if full {
-            "UPDATE attempt SET full_log_bytes = ?4 WHERE commit_ = ?1 AND test = ?2 AND n = ?3"
-        } else {
-            "UPDATE attempt SET log_bytes = ?4 WHERE commit_ = ?1 AND test = ?2 AND n = ?3"
-        };
-        self.run(sql, params![commit, test, n, integer(bytes)])?;
-        self.run("INSERT OR IGNORE INTO unpublished VALUES (?1, 0)", [commit]).map(drop)
+        let (known, test) = (self.known(commit)?, self.test(key)?);
+        let (commit, column) = (known.id, if full { "full_log_bytes" } else { "log_bytes" });
+        let values = params![commit, test, n, integer(bytes)];
+        let of = "WHERE commit_ = ?1 AND test = ?2 AND n = ?3";
+        self.run(&format!("UPDATE attempt SET {column} = ?4 {of}"), values)?;
+        if self.is_copied(known, test) {
+            self.run(&format!("UPDATE history SET {column} = ?4 {of}"), values)?;
+        }
+        self.mark(commit, 0)
     }
 
     /// Sets the message of a commit.
@@ -196,12 +268,16 @@ impl Batch<'_> {
             "UPDATE commit_ SET message = ?2, subject = ?3 WHERE id = ?1",
             params![id, message, subject(message)],
         )?;
-        self.run("INSERT OR IGNORE INTO unpublished VALUES (?1, 0)", [id]).map(drop)
+        self.mark(id, 0)
     }
 
     /// Sets the counts of a commit. From then on, the commit has results.
     pub fn sums(&mut self, commit: &CommitId, counts: Counts, duration: Duration) -> Result<()> {
-        let id = self.commit(commit)?;
+        let KnownCommit { id, has_results, in_history } = self.known(commit)?;
+        if !has_results {
+            self.progress.commit();
+            self.ids.commits.insert(commit.clone(), KnownCommit { id, has_results: true, in_history });
+        }
         self.run(
             "UPDATE commit_ SET has_results = 1, passed = ?2, failed = ?3, not_run = ?4, failed_to_run = ?5, \
              unknown = ?6, duration_ms = ?7 WHERE id = ?1",
@@ -237,18 +313,23 @@ impl Batch<'_> {
     /// Records that the published files contain all changes of the commit.
     pub fn published(&mut self, commit: &CommitId) -> Result<()> {
         let id = self.commit(commit)?;
+        self.ids.unpublished.remove(&id);
         self.run("DELETE FROM unpublished WHERE commit_ = ?1", [id]).map(drop)
     }
 
     /// Removes the results of a commit.
     pub fn remove(&mut self, commit: &CommitId) -> Result<()> {
         let id = self.commit(commit)?;
+        let tests = "(SELECT test FROM attempt WHERE commit_ = ?1)";
+        self.run(&format!("DELETE FROM history WHERE commit_ = ?1 AND test IN {tests}"), [id])?;
         self.run("DELETE FROM attempt WHERE commit_ = ?1", [id])?;
+        self.run("DELETE FROM facet WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM file WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM directory WHERE commit_ = ?1", [id])?;
+        self.ids.unpublished.remove(&id);
         self.run("DELETE FROM unpublished WHERE commit_ = ?1", [id])?;
         self.run(
-            "UPDATE commit_ SET has_results = 0, passed = 0, failed = 0, not_run = 0, failed_to_run = 0, \
+            "UPDATE commit_ SET has_results = 0, in_history = 0, passed = 0, failed = 0, not_run = 0, failed_to_run = 0, \
              unknown = 0, duration_ms = 0 WHERE id = ?1",
             [id],
         )?;

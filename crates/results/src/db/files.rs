@@ -68,6 +68,6 @@ impl Batch<'_> {
                 integer(plain_bytes)
             ],
         )?;
-        self.run("INSERT OR IGNORE INTO unpublished VALUES (?1, ?2)", [commit, test]).map(drop)
+        self.mark(commit, test)
     }
 }

@@ -5,13 +5,18 @@ use std::collections::HashMap;
 use model::{BranchRef, CommitId, ResultKey};
 use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::attempt::{Names, attempt, columns};
+use super::attempt::{NameTable, Names, attempt, columns};
 use crate::types::{CrashEntry, TestEntry};
 
+/// The attempts of a test in the table in the order of tests, and those that are not copied to it.
 const HISTORY: &str = concat!(
     "SELECT ",
     columns!(),
-    ", a.commit_ FROM attempt a INDEXED BY attempt_by_test WHERE a.test = ?1 ORDER BY a.commit_, a.n"
+    ", a.commit_ FROM history a WHERE a.test = ?1 UNION ALL SELECT ",
+    columns!(),
+    ", a.commit_ FROM commit_ c INDEXED BY commit_not_in_history \
+     CROSS JOIN attempt a ON a.commit_ = c.id AND a.test = ?1 WHERE c.has_results = 1 AND c.in_history < 2 \
+     AND (c.in_history = 0 OR ?1 >= (SELECT next_test FROM history_copy))"
 );
 const ENTRY: &str =
     concat!("SELECT ", columns!(), " FROM attempt a WHERE a.commit_ = ?1 AND a.test = ?2 ORDER BY a.n");
@@ -19,10 +24,10 @@ const BRANCH: &str =
     "SELECT b.id FROM user u JOIN branch b ON b.user = u.id WHERE u.name = ?1 AND b.name = ?2";
 const COMMITS: &str = "SELECT c.id, c.sha FROM branch_commit l CROSS JOIN commit_ c ON c.id = l.commit_ \
     WHERE l.branch = ?1 AND c.has_results ORDER BY l.position DESC";
-const CRASHES: &str = "SELECT a.n, c.sha, t.key, x.title, a.status, a.decisive, a.started, h.name FROM branch_commit l \
+/// Only the index is read.
+const CRASHES: &str = "SELECT a.commit_, a.test, a.n, a.crash, a.decisive, a.started, a.host FROM branch_commit l \
     CROSS JOIN attempt a INDEXED BY crash_by_commit ON a.commit_ = l.commit_ AND a.crash IS NOT NULL \
-    JOIN commit_ c ON c.id = a.commit_ JOIN test t ON t.id = a.test JOIN crash x ON x.id = a.crash \
-    LEFT JOIN host h ON h.id = a.host WHERE l.branch = ?1 ORDER BY l.position DESC, a.test, a.n";
+    WHERE l.branch = ?1 ORDER BY l.position DESC";
 
 fn test_id(connection: &Connection, key: &ResultKey) -> Result<Option<i64>> {
     let mut select = connection.prepare_cached("SELECT id FROM test WHERE key = ?1")?;
@@ -89,25 +94,24 @@ pub fn entry(
 /// database.
 pub fn crashes(connection: &Connection, at: &BranchRef) -> Result<Option<Vec<CrashEntry>>> {
     let Some(branch) = branch_id(connection, at)? else { return Ok(None) };
+    let mut commits = NameTable::new(connection, "SELECT sha FROM commit_ WHERE id = ?1")?;
+    let mut tests = NameTable::new(connection, "SELECT key FROM test WHERE id = ?1")?;
+    let mut names = Names::new(connection)?;
     let mut select = connection.prepare_cached(CRASHES)?;
-    let rows = select.query_map([branch], |row| {
-        let (commit, key) = (row.get_ref(1)?.as_str()?.parse().ok(), row.get_ref(2)?.as_str()?.parse().ok());
-        Ok(commit
-            .zip(key)
-            .map(|(commit, key)| (commit, key, row.get(0), row.get(3), row.get(5), row.get(6), row.get(7))))
-    })?;
-    let mut found = Vec::new();
-    for row in rows {
-        let Some((commit, key, attempt, title, decisive, started, host)) = row? else { continue };
-        let host: Option<String> = host?;
+    let (mut rows, mut found) = (select.query([branch])?, Vec::new());
+    while let Some(row) = rows.next()? {
+        let (commit, key) = (commits.get(row.get(0)?)?, tests.get(row.get(1)?)?);
+        let title = names.crash.get(row.get(3)?)?;
+        // Names that are not valid are left out.
+        let (Some(commit), Some(key), Some(title)) = (commit, key, title) else { continue };
         found.push(CrashEntry {
             commit,
             key,
-            attempt: attempt?,
-            title: title?,
-            decisive: decisive?,
-            started: started?,
-            host: host.and_then(|host| host.parse().ok()),
+            attempt: row.get(2)?,
+            title,
+            decisive: row.get(4)?,
+            started: row.get(5)?,
+            host: names.host.get(row.get(6)?)?,
         });
     }
     Ok(Some(found))

@@ -70,7 +70,16 @@ pub enum Command {
         floor: u64,
         error: Option<String>,
     },
+    /// The log of the database is written back.
+    WrittenBack,
     Close,
+}
+
+impl Command {
+    /// Whether it waits for a transaction.
+    pub fn is_write(&self) -> bool {
+        matches!(self, Self::Record(..) | Self::Stored { .. })
+    }
 }
 
 /// The result of writing the status files of a pass.

@@ -8,7 +8,7 @@ use model::{CommitId, ResultKey};
 use super::Shared;
 use super::pass::{CommitContent, Content, Publication, Subject};
 use crate::codec::{self, Mark};
-use crate::db::{Batch, Database};
+use crate::db::{Batch, Database, Facets};
 use crate::disk::{Disk, Durable};
 use crate::error::{Error, Result};
 use crate::import;
@@ -175,6 +175,13 @@ impl Commits {
         let change = Change { effect, commit: commit.clone(), undo };
         let result = add(batch, state, record, effect);
         (Some(change), result)
+    }
+
+    /// Notes what a change makes of the counts of its commit.
+    pub fn count<'a>(&self, facets: &mut Facets<'a>, commit: &'a CommitId, change: &Change) {
+        if let (Undo::Entry(key, old), Some(Loaded { state, .. })) = (&change.undo, self.loaded.get(commit)) {
+            facets.change(commit, old.as_ref(), state.entries().get(key));
+        }
     }
 
     /// Adds the sums of changed commits to the transaction.

@@ -6,7 +6,7 @@
 mod outcomes;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,10 +18,12 @@ use super::branches::Branches;
 use super::command::{Chore, Command, Pass, Reply};
 use super::commits::Commits;
 use super::durations::Durations;
+use super::gather::Gather;
 use super::packs::{self, FileName, NewFile, PackTask, Stored};
 use super::publish;
 use super::transaction::{Applied, Write, apply};
 use super::tree::{Tree, TreeTask};
+use super::write_back::write_back_loop;
 use crate::db::Database;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -38,6 +40,12 @@ const COALESCE_DURATIONS: Duration = Duration::from_secs(5);
 const BACK_OFF: Duration = Duration::from_secs(2);
 /// The maximum number of commands that are handled together; their records share one fsync.
 const GROUP_MAX: usize = 4096;
+/// The maximum wait for records that are expected.
+const GATHER_MAX: Duration = Duration::from_millis(4);
+/// The time without a record after which records are copied in the order of tests.
+const COPY_IDLE: Duration = Duration::from_millis(5);
+/// The delay after a failed copy.
+const COPY_BACK_OFF: Duration = Duration::from_secs(60);
 /// The number that represents the records of the last writer.
 const FIRST: u64 = 1;
 
@@ -60,14 +68,18 @@ pub struct Engine {
     branches: Branches,
     durations: Durations,
     tree: Tree,
-    commands: Receiver<Command>,
+    commands: Gather<Command>,
     passes: Sender<Pass>,
     files: Sender<Chore>,
     packs: Sender<PackTask>,
+    write_back: Sender<()>,
     threads: Vec<JoinHandle<()>>,
     /// The time of the oldest unpublished change.
     dirty_since: Option<Instant>,
     not_before: Option<Instant>,
+    /// The time before which nothing is copied in the order of tests.
+    copy_after: Instant,
+    is_writing_back: bool,
     in_flight: bool,
     files_in_flight: usize,
     packs_in_flight: usize,
@@ -118,7 +130,12 @@ impl Engine {
         let (packs, pack_queue) = channel::<PackTask>();
         let packer = {
             let (disk, layout, own) = (disk.clone(), reader.layout.clone(), own.clone());
-            publish::spawn("packs", move || packs::pack_loop(&disk, &layout, &pack_queue, &own))?
+            publish::spawn("packs", move || packs::pack_loop(&disk, &layout, pack_queue, &own))?
+        };
+        let (write_back, write_back_queue) = channel();
+        let log_writer = {
+            let (log, own) = (db.log_writer()?, own.clone());
+            publish::spawn("database log", move || write_back_loop(&log, &write_back_queue, &own))?
         };
         let branches = Branches::load(&db, &reader)?;
         let durations = Durations::load(&db, &reader, Arc::clone(&shared))?;
@@ -134,13 +151,16 @@ impl Engine {
             branches,
             durations,
             tree,
-            commands,
+            commands: Gather::new(commands, GROUP_MAX, GATHER_MAX, Command::is_write),
             passes,
             files,
             packs,
-            threads: vec![publisher, writer, packer],
+            write_back,
+            threads: vec![publisher, writer, packer, log_writer],
             dirty_since: None,
             not_before: None,
+            copy_after: Instant::now(),
+            is_writing_back: false,
             in_flight: false,
             files_in_flight: 0,
             packs_in_flight: 0,
@@ -165,28 +185,13 @@ impl Engine {
     }
 
     pub fn run(mut self) {
+        if let Err(error) = self.db.write_back_on_request() {
+            tracing::warn!("{error}");
+        }
         loop {
-            let command = match self.due() {
-                None => match self.commands.recv() {
-                    Ok(command) => Some(command),
-                    Err(_) => break,
-                },
-                Some(due) => {
-                    match self.commands.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                        Ok(command) => Some(command),
-                        Err(RecvTimeoutError::Timeout) => None,
-                        Err(RecvTimeoutError::Disconnected) => break,
-                    }
-                }
-            };
-            if let Some(command) = command {
-                let mut group = vec![command];
-                while group.len() < GROUP_MAX {
-                    let Ok(command) = self.commands.try_recv() else { break };
-                    group.push(command);
-                }
-                self.handle(group);
-            }
+            let due = [self.due(), self.copy_due()].into_iter().flatten().min();
+            let Some(group) = self.commands.next(due) else { break };
+            self.handle(group);
             if self.closing
                 && !self.in_flight
                 && self.files_in_flight == 0
@@ -199,10 +204,16 @@ impl Engine {
             if self.due().is_some_and(|due| due <= Instant::now()) {
                 self.start_pass();
             }
+            if self.copy_due().is_some_and(|due| due <= Instant::now()) {
+                self.copy();
+            }
+            if Database::log_is_large() && !self.is_writing_back {
+                self.is_writing_back = self.write_back.send(()).is_ok();
+            }
         }
         self.last_checkpoint();
-        let Self { passes, files, packs, threads, .. } = self;
-        drop((passes, files, packs));
+        let Self { passes, files, packs, write_back, threads, .. } = self;
+        drop((passes, files, packs, write_back));
         for thread in threads {
             let _ = thread.join();
         }
@@ -228,6 +239,21 @@ impl Engine {
             *due = (*due).max(not_before);
         }
         due
+    }
+
+    /// The time of the next copy in the order of tests; `None` if nothing is to be copied.
+    fn copy_due(&self) -> Option<Instant> {
+        if self.closing || !self.db.wants_copy() {
+            return None;
+        }
+        if self.db.needs_copy() { Some(Instant::now()) } else { Some(self.copy_after) }
+    }
+
+    fn copy(&mut self) {
+        if let Err(error) = self.db.copy_some() {
+            tracing::warn!("{error}; the copy in the order of tests is late");
+            self.copy_after = Instant::now() + COPY_BACK_OFF;
+        }
     }
 
     fn is_dirty(&self) -> bool {
@@ -295,7 +321,7 @@ impl Engine {
 
     /// Makes records and the places of files durable in one transaction.
     fn write(&mut self, writes: Vec<Write>) {
-        let mut changes = Vec::new();
+        let (mut changes, begun_at) = (Vec::new(), Instant::now());
         let begun = self.tree.begin(&self.db, writes.iter().map(Write::commit));
         let result = begun.and_then(|begun| {
             let Self { db, commits, shared, .. } = self;
@@ -318,6 +344,8 @@ impl Engine {
             }
         }
         self.shared.solved("database");
+        self.commands.synced(writes.len(), begun_at.elapsed());
+        self.copy_after = self.copy_after.max(Instant::now() + COPY_IDLE);
         let mut changes = changes.into_iter();
         for write in writes {
             match write {
@@ -475,6 +503,12 @@ impl Engine {
             Command::Published(outcome) => self.published(outcome),
             Command::FilesWritten(written) => self.files_written(written),
             Command::Synced { floor, error } => self.synced(floor, error),
+            Command::WrittenBack => {
+                self.is_writing_back = false;
+                if let Err(error) = self.db.write_back_rest() {
+                    tracing::warn!("{error}");
+                }
+            }
             Command::Close => {
                 self.closing = true;
                 self.not_before = None;

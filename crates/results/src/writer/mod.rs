@@ -9,6 +9,7 @@ mod command;
 mod commits;
 mod durations;
 mod engine;
+mod gather;
 mod lock;
 mod logs;
 mod packs;
@@ -16,6 +17,7 @@ mod pass;
 mod publish;
 mod transaction;
 mod tree;
+mod write_back;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,6 +51,9 @@ const CHECKPOINT_RECORDS: u64 = 20_000;
 /// The default number of newest commits of each branch that have a directory per test.
 const COMPAT_TREE: usize = 100;
 
+/// The default number of attempts that are copied together to the table in the order of tests.
+const COPY_ROWS: u64 = 100_000;
+
 /// Settings.
 #[derive(Debug, Clone)]
 pub struct Tuning {
@@ -58,11 +63,18 @@ pub struct Tuning {
     pub checkpoint_records: u64,
     /// The number of newest commits of each branch that have a directory per test.
     pub compat_tree: usize,
+    /// The number of attempts that are copied together to the table in the order of tests.
+    pub copy_rows: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { faults: None, checkpoint_records: CHECKPOINT_RECORDS, compat_tree: COMPAT_TREE }
+        Self {
+            faults: None,
+            checkpoint_records: CHECKPOINT_RECORDS,
+            compat_tree: COMPAT_TREE,
+            copy_rows: COPY_ROWS,
+        }
     }
 }
 
@@ -136,7 +148,7 @@ impl Writer {
 
         let reader = Reader::open(layout.dir())?;
         let shared = Arc::new(Shared::default());
-        let db = Database::open(&layout, disk.clone())?;
+        let db = Database::open(&layout, disk.clone(), tuning.copy_rows)?;
         let (commands, queue) = channel();
         let settings = (tuning.checkpoint_records, tuning.compat_tree);
         let (engine, opened) =

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
 
 use model::{CommitId, ResultKey};
 
 use super::command::{Command, Reply};
+use super::gather::Gather;
 use crate::disk::{Disk, Durable, Step};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, LogKind};
@@ -18,6 +20,8 @@ use crate::packs::{Region, packs_of};
 
 /// The number of files that are appended together.
 const GROUP_MAX: usize = 1024;
+/// The maximum wait for files that are expected.
+const GATHER_MAX: Duration = Duration::from_millis(10);
 /// A pack of this size is full, in bytes.
 const PACK_MAX: u64 = 64 << 20;
 /// The number of packs that stay open.
@@ -93,7 +97,7 @@ struct Packs {
 }
 
 /// Stores files until the queue is closed.
-pub fn pack_loop(disk: &Disk, layout: &Layout, queue: &Receiver<PackTask>, engine: &Sender<Command>) {
+pub fn pack_loop(disk: &Disk, layout: &Layout, queue: Receiver<PackTask>, engine: &Sender<Command>) {
     let mut packs = Packs {
         disk: disk.clone(),
         layout: layout.clone(),
@@ -101,29 +105,45 @@ pub fn pack_loop(disk: &Disk, layout: &Layout, queue: &Receiver<PackTask>, engin
         clock: 0,
         names_synced: false,
     };
-    for first in queue {
-        let (mut group, mut next) = (Vec::new(), Some(first));
-        let mut removal = None;
-        while let Some(task) = next.take() {
+    let is_file = |task: &PackTask| matches!(task, PackTask::Store(_));
+    let mut queue = Gather::new(queue, GROUP_MAX, GATHER_MAX, is_file);
+    while let Some(tasks) = queue.next(None) {
+        let mut group = Vec::new();
+        for task in tasks {
             match task {
                 PackTask::Store(file) => group.push(file),
-                PackTask::Remove(commits, reply) => removal = Some((commits, reply)),
-            }
-            if removal.is_none() && group.len() < GROUP_MAX {
-                next = queue.try_recv().ok();
+                PackTask::Remove(commits, reply) => {
+                    // In the order of the queue: a file that was stored before goes into the old packs.
+                    if !packs.store_all(std::mem::take(&mut group), &mut queue, engine) {
+                        return;
+                    }
+                    let _ = reply.send(packs.remove(&commits));
+                }
             }
         }
-        let count = group.len();
-        if count > 0 && engine.send(Command::Stored { files: packs.store(group), count }).is_err() {
+        if !packs.store_all(group, &mut queue, engine) {
             return;
-        }
-        if let Some((commits, reply)) = removal {
-            let _ = reply.send(packs.remove(&commits));
         }
     }
 }
 
 impl Packs {
+    /// Stores a group of files and tells the engine. Returns whether the engine runs.
+    fn store_all(
+        &mut self,
+        group: Vec<NewFile>,
+        queue: &mut Gather<PackTask>,
+        engine: &Sender<Command>,
+    ) -> bool {
+        let (count, begun) = (group.len(), Instant::now());
+        if count == 0 {
+            return true;
+        }
+        let files = self.store(group);
+        queue.synced(count, begun.elapsed());
+        engine.send(Command::Stored { files, count }).is_ok()
+    }
+
     /// Appends files and makes them durable. A file that cannot be stored gets the error as its reply.
     fn store(&mut self, group: Vec<NewFile>) -> Vec<Stored> {
         let mut by_commit: BTreeMap<CommitId, Vec<NewFile>> = BTreeMap::new();

@@ -9,7 +9,7 @@ use super::Shared;
 use super::command::Reply;
 use super::commits::{Change, Commits};
 use super::packs::{FileName, Stored};
-use crate::db::Batch;
+use crate::db::{Batch, Facets};
 use crate::error::Error;
 use crate::journal::Record;
 use crate::layout::LogKind;
@@ -54,7 +54,7 @@ pub fn apply(
     changes: &mut Vec<Applied>,
 ) -> rusqlite::Result<()> {
     let mut table = shared.durations.write().unwrap_or_else(PoisonError::into_inner);
-    let mut changed = BTreeSet::new();
+    let (mut changed, mut facets) = (BTreeSet::new(), Facets::default());
     for write in writes {
         let record = match write {
             Write::Record(record, _) => record,
@@ -64,6 +64,9 @@ pub fn apply(
             }
         };
         let (change, result) = commits.apply(batch, record);
+        if let Some(change) = &change {
+            commits.count(&mut facets, record.commit(), change);
+        }
         changes.push(Applied { change, duration: None });
         result?;
         changed.insert(record.commit());
@@ -74,6 +77,7 @@ pub fn apply(
             batch.duration(new)?;
         }
     }
+    batch.facets(&facets)?;
     commits.sums(batch, changed.into_iter())
 }
 

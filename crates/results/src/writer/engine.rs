@@ -6,7 +6,7 @@
 mod outcomes;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,11 +19,10 @@ use super::command::{Chore, Command, Pass, Reply};
 use super::commits::Commits;
 use super::durations::Durations;
 use super::gather::Gather;
-use super::packs::{self, FileName, NewFile, PackTask, Stored};
-use super::publish;
+use super::packs::{FileName, NewFile, PackTask, Stored};
+use super::publish::{self, Workers};
 use super::transaction::{Applied, Write, apply};
 use super::tree::{Tree, TreeTask};
-use super::write_back::write_back_loop;
 use crate::db::Database;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -69,11 +68,7 @@ pub struct Engine {
     durations: Durations,
     tree: Tree,
     commands: Gather<Command>,
-    passes: Sender<Pass>,
-    files: Sender<Chore>,
-    packs: Sender<PackTask>,
-    write_back: Sender<()>,
-    threads: Vec<JoinHandle<()>>,
+    workers: Workers,
     /// The time of the oldest unpublished change.
     dirty_since: Option<Instant>,
     not_before: Option<Instant>,
@@ -117,26 +112,7 @@ impl Engine {
         own: &Sender<Command>,
     ) -> Result<(Self, Opened)> {
         let imported = import::run(&mut db, &reader, &disk)?;
-        let (passes, pass_queue) = channel::<Pass>();
-        let (files, file_queue) = channel::<Chore>();
-        let publisher = {
-            let (disk, reader, own) = (disk.clone(), reader.clone(), own.clone());
-            publish::spawn("publish", move || publish::publish_loop(&disk, &reader, &pass_queue, &own))?
-        };
-        let writer = {
-            let (disk, reader, own) = (disk.clone(), reader.clone(), own.clone());
-            publish::spawn("status files", move || publish::files_loop(&disk, &reader, &file_queue, &own))?
-        };
-        let (packs, pack_queue) = channel::<PackTask>();
-        let packer = {
-            let (disk, layout, own) = (disk.clone(), reader.layout.clone(), own.clone());
-            publish::spawn("packs", move || packs::pack_loop(&disk, &layout, pack_queue, &own))?
-        };
-        let (write_back, write_back_queue) = channel();
-        let log_writer = {
-            let (log, own) = (db.log_writer()?, own.clone());
-            publish::spawn("database log", move || write_back_loop(&log, &write_back_queue, &own))?
-        };
+        let workers = Workers::start(&disk, &reader, &db, own)?;
         let branches = Branches::load(&db, &reader)?;
         let durations = Durations::load(&db, &reader, Arc::clone(&shared))?;
         let mut commits = Commits::new(reader.clone(), disk.clone(), Arc::clone(&shared));
@@ -152,11 +128,7 @@ impl Engine {
             durations,
             tree,
             commands: Gather::new(commands, GROUP_MAX, GATHER_MAX, Command::is_write),
-            passes,
-            files,
-            packs,
-            write_back,
-            threads: vec![publisher, writer, packer, log_writer],
+            workers,
             dirty_since: None,
             not_before: None,
             copy_after: Instant::now(),
@@ -208,15 +180,11 @@ impl Engine {
                 self.copy();
             }
             if Database::log_is_large() && !self.is_writing_back {
-                self.is_writing_back = self.write_back.send(()).is_ok();
+                self.is_writing_back = self.workers.write_back.send(()).is_ok();
             }
         }
         self.last_checkpoint();
-        let Self { passes, files, packs, write_back, threads, .. } = self;
-        drop((passes, files, packs, write_back));
-        for thread in threads {
-            let _ = thread.join();
-        }
+        self.workers.join();
     }
 
     /// The start time of the next pass; `None` while a pass runs or if nothing changed.
@@ -299,7 +267,7 @@ impl Engine {
             return;
         }
         let file = NewFile { removals: self.removals, ..file };
-        if self.packs.send(PackTask::Store(file)).is_ok() {
+        if self.workers.packs.send(PackTask::Store(file)).is_ok() {
             self.packs_in_flight += 1;
         }
     }
@@ -447,7 +415,7 @@ impl Engine {
             self.tree.remove(commit);
             self.branches.touch(commit);
         }
-        let _ = self.files.send(Chore::Forget(commits.to_vec()));
+        let _ = self.workers.files.send(Chore::Forget(commits.to_vec()));
         self.reply_if_idle();
         self.touch();
         Ok(())
@@ -483,7 +451,7 @@ impl Engine {
             Command::Store(file) => self.store(file),
             Command::RemoveCommits { commits, reply } => match self.remove(&commits) {
                 // The pack thread replies.
-                Ok(()) => drop(self.packs.send(PackTask::Remove(commits, reply))),
+                Ok(()) => drop(self.workers.packs.send(PackTask::Remove(commits, reply))),
                 Err(error) => drop(reply.send(Err(error))),
             },
             Command::UnlistBranch { branch, reply } => drop(reply.send(self.unlist(&branch))),
@@ -608,7 +576,7 @@ impl Engine {
         let waiters = std::mem::take(&mut self.waiters);
         self.passes_begun += 1;
         let pass = Pass { number: self.passes_begun, upto, durations_upto, publications, files, waiters };
-        self.in_flight = self.passes.send(pass).is_ok();
+        self.in_flight = self.workers.passes.send(pass).is_ok();
     }
 }
 

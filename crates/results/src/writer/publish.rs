@@ -1,15 +1,56 @@
 //! The threads that write files for the engine, so that no verdict waits for a blob.
 
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use super::command::{Chore, Command, Files, Pass, PassResult, Written};
+use super::packs::{PackTask, pack_loop};
 use super::pass;
 use super::tree::Backlog;
+use super::write_back::write_back_loop;
+use crate::db::Database;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::reader::Reader;
 use crate::tree::TreeWriter;
+
+/// The threads, and the queues of their tasks.
+#[derive(Debug)]
+pub struct Workers {
+    pub passes: Sender<Pass>,
+    pub files: Sender<Chore>,
+    pub packs: Sender<PackTask>,
+    pub write_back: Sender<()>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    pub fn start(disk: &Disk, reader: &Reader, db: &Database, engine: &Sender<Command>) -> Result<Self> {
+        let common = || (disk.clone(), reader.clone(), engine.clone());
+        let (passes, pass_queue) = channel();
+        let (files, file_queue) = channel();
+        let (packs, pack_queue) = channel();
+        let (write_back, log_queue) = channel();
+        let (of_passes, of_files, of_packs) = (common(), common(), common());
+        let (log, engine) = (db.log_writer()?, engine.clone());
+        let threads = vec![
+            spawn("publish", move || publish_loop(&of_passes.0, &of_passes.1, &pass_queue, &of_passes.2))?,
+            spawn("status files", move || files_loop(&of_files.0, &of_files.1, &file_queue, &of_files.2))?,
+            spawn("packs", move || pack_loop(&of_packs.0, &of_packs.1.layout, pack_queue, &of_packs.2))?,
+            spawn("database log", move || write_back_loop(&log, &log_queue, &engine))?,
+        ];
+        Ok(Self { passes, files, packs, write_back, threads })
+    }
+
+    /// Ends the threads after their tasks.
+    pub fn join(self) {
+        let Self { passes, files, packs, write_back, threads } = self;
+        drop((passes, files, packs, write_back));
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
 
 /// Starts a thread of the store.
 pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
@@ -20,7 +61,7 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHan
 }
 
 /// Writes the blobs of each pass.
-pub fn publish_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Pass>, engine: &Sender<Command>) {
+fn publish_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Pass>, engine: &Sender<Command>) {
     for pass in queue {
         let mut failed = Vec::new();
         let mut error = None;
@@ -47,7 +88,7 @@ pub fn publish_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Pass>, engine
 
 /// Writes the directories of tests: those of each pass after its blobs, others when there is no pass. Syncs the file
 /// system on request.
-pub fn files_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Chore>, engine: &Sender<Command>) {
+fn files_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Chore>, engine: &Sender<Command>) {
     let mut writer = TreeWriter::new(reader, disk, &reader.layout);
     let mut backlog = Backlog::new(reader);
     loop {

@@ -35,12 +35,12 @@ impl Engine {
         }
         self.commits.evict();
         let published = error.is_none();
-        if self.files.send(Chore::Files(Files { pass, upto, files, waiters, error })).is_ok() {
+        if self.workers.files.send(Chore::Files(Files { pass, upto, files, waiters, error })).is_ok() {
             self.files_in_flight += 1;
         }
         // The directories are written from blobs that have everything that the passes until now left out.
         if published && self.tree.has_tasks() {
-            let _ = self.files.send(Chore::Trees(self.tree.take_tasks()));
+            let _ = self.workers.files.send(Chore::Trees(self.tree.take_tasks()));
         }
     }
 
@@ -69,7 +69,7 @@ impl Engine {
         }
         let floor = self.floor();
         if !self.syncing && floor > self.synced + self.checkpoint {
-            self.syncing = self.files.send(Chore::SyncAll { floor }).is_ok();
+            self.syncing = self.workers.files.send(Chore::SyncAll { floor }).is_ok();
         }
     }
 

@@ -188,7 +188,8 @@ fn caller(inner: &str) -> Option<Caller> {
 /// What a program printed before the message of a kernel that prints no stamps: a login prompt, and text that the
 /// terminal overwrites or does not show.
 fn unfinished(text: &str) -> &str {
-    let mut at = text.rfind('\r').map_or(0, |at| at + 1);
+    // The carriage return is invisible, too.
+    let mut at = text.rfind('\r').unwrap_or(0);
     at += invisible(&text[at..]);
     if let Some((host, message)) = text[at..].split_once(" login: ")
         && !host.contains(' ')
@@ -279,6 +280,12 @@ mod tests {
             let split = split(line);
             assert_eq!((split.before, split.text), (before, text), "{:?}", &line[..line.len().min(80)]);
         }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_before_a_character() {
+        let line = format!("[   81.050000] a{}", "é".repeat(LONGEST_MESSAGE));
+        assert_eq!(split(&line).text.len(), LONGEST_MESSAGE - 1);
     }
 
     #[test]

@@ -14,11 +14,11 @@ pub(super) struct AnyArgs {
 
 /// The error of `ktest config` and `ktest oldconfig`.
 pub(super) const CONFIG: &str = "ktest does not change the configuration of a source tree; to start from your own, run \
-    `make nconfig` in the tree and pass --env ktest_kconfig_base=DIR/.config to ktest run";
+    `make nconfig` in the tree and ktest run with ktest_kconfig_base=DIR/.config in its environment";
 /// The error of `ktest faddr2line`.
 pub(super) const FADDR2LINE: &str = "reports have source lines if the kernel has debug information \
-    (--env ktest_flavor=debuginfo); for other addresses: scripts/faddr2line of the source tree, with the vmlinux that \
-    `ktest kernel list --json` names";
+    (--env ktest_flavor=debuginfo); for other addresses: scripts/faddr2line of the source tree, with vmlinux in the path that \
+    `ktest kernel list --json` prints";
 
 /// Options of `build-test-kernel run` and `ktest run`.
 #[derive(Debug, Args)]
@@ -48,7 +48,7 @@ impl ExistingOptions {
             (
                 self.keep_config,
                 "-K: a run never uses the configuration of the source tree as it is; to start from it: \
-                 --env ktest_kconfig_base=DIR/.config",
+                 ktest_kconfig_base=DIR/.config ktest run",
             ),
             (
                 self.coverage.is_some(),

@@ -122,7 +122,7 @@ impl Parser {
 
     /// The level with this indent, opened if it is deeper than the open levels.
     fn open(&mut self, indent: usize) -> &mut Level {
-        if self.top().indent < indent && (self.levels.len() > 1 || self.begun() || indent > 0) {
+        if self.top().indent < indent {
             if self.levels.len() < DEEPEST {
                 self.levels.push(Level { indent, ..Level::default() });
             } else {
@@ -130,10 +130,6 @@ impl Parser {
             }
         }
         self.top()
-    }
-
-    fn begun(&self) -> bool {
-        self.header || self.levels.iter().any(|level| level.seen > 0 || level.plan.is_some())
     }
 
     fn version(&mut self, indent: usize) {
@@ -179,8 +175,8 @@ impl Parser {
     fn result(&mut self, indent: usize, number: Option<u64>, name: &str, result: CaseResult) {
         let below = self.close_to(indent);
         let level = self.open(indent);
-        let expected = level.seen + 1;
-        level.seen += 1;
+        let expected = level.seen.saturating_add(1);
+        level.seen = expected;
         let mut diagnostics = std::mem::take(&mut level.pending);
         let name = match (name, &below, number) {
             ("", Some(Level { name: Some(name), .. }), _) => name.clone(),
@@ -203,7 +199,7 @@ impl Parser {
         }
         if let Some(found) = number.filter(|number| *number != expected) {
             self.problem(Problem::Number { case: name.clone(), expected, found });
-            self.top().seen = found.clamp(1, u64::MAX - 1).max(expected);
+            self.top().seen = found.max(expected);
         }
         self.cases += 1;
         if self.cases > MOST_CASES {
@@ -247,7 +243,7 @@ impl Parser {
             return;
         }
         let above = self.top();
-        above.seen += 1;
+        above.seen = above.seen.saturating_add(1);
         let mut diagnostics = std::mem::take(&mut above.pending);
         diagnostics.extend(level.pending);
         let name = level.name.unwrap_or_else(|| format!("test {}", above.seen));

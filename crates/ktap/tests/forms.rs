@@ -92,6 +92,25 @@ fn a_crash_cuts_off_the_open_cases() {
 }
 
 #[test]
+fn a_subtest_after_cases_without_a_name_is_a_group_of_its_own() {
+    let text = "TAP version 14\n1..2\n    ok 1 - x\n    # Subtest: b\n    1..1\n    ok 1 - y\nok 2 - b\n";
+    assert_eq!(names(text), ["test 1", "test 1/x", "b/y"]);
+    assert_eq!(parse(text).cases[0].result, CaseResult::NoResult);
+}
+
+#[test]
+fn each_document_numbers_its_cases() {
+    let document = parse("TAP version 13\nok 1 a\nok 2 b\nTAP version 13\nok 1 c\n");
+    assert_eq!((document.problems, document.cases.len()), (vec![], 3));
+}
+
+#[test]
+fn the_largest_number_is_no_overflow() {
+    let document = parse("TAP version 13\nok 18446744073709551615 a\nok 1 b\nok 2 c\n");
+    assert_eq!((document.problems.len(), document.cases.len()), (3, 3));
+}
+
+#[test]
 fn violations_of_the_format_are_reported() {
     assert_eq!(parse("").problems, [Problem::NoHeader]);
     assert_eq!(parse("hello\nworld\n").problems, [Problem::NoHeader]);

@@ -14,6 +14,8 @@ use crate::disk::{Disk, Durable};
 use crate::durations::DurationTable;
 use crate::error::{Error, Result};
 use crate::journal::Record;
+use crate::pack_header::{self, Header};
+use crate::packs::{Region, packs_of};
 use crate::reader::Reader;
 use crate::segment::{Recovery, Replay};
 use crate::state::CommitState;
@@ -47,6 +49,8 @@ struct Found {
     unpublished: Option<BTreeSet<ResultKey>>,
     /// Whether it has a directory of another program or an earlier version.
     has_directory: bool,
+    /// The files in its packs.
+    files: Vec<(Header, Region)>,
 }
 
 /// Imports what is not in the database.
@@ -142,7 +146,20 @@ fn read(
     let unpublished = (!records.is_empty()).then_some(touched);
     let state = complete(state);
     let has_directory = !state.entries().is_empty() && reader.layout.commit(commit).is_dir();
-    Ok(Found { commit: commit.clone(), state, unpublished, has_directory })
+    let files = packed(reader, commit);
+    Ok(Found { commit: commit.clone(), state, unpublished, has_directory, files })
+}
+
+/// The files in the packs of a commit.
+fn packed(reader: &Reader, commit: &CommitId) -> Vec<(Header, Region)> {
+    let paths = packs_of(&reader.layout, commit);
+    let scanned = (1..).zip(paths).map(|(number, path)| {
+        pack_header::scan(&path, number).unwrap_or_else(|error| {
+            tracing::warn!("{}: {error}; its files are not imported", path.display());
+            Vec::new()
+        })
+    });
+    scanned.flatten().collect()
 }
 
 /// The results of a commit, from its blob or else from its directory.
@@ -223,12 +240,20 @@ fn write(db: &mut Database, reader: &Reader, group: &[Found], imported: &mut Imp
 }
 
 fn add(batch: &mut Batch<'_>, found: &Found) -> rusqlite::Result<()> {
-    let Found { commit, state, unpublished, has_directory } = found;
+    let Found { commit, state, unpublished, has_directory, files } = found;
     for entry in state.entries().values() {
         batch.entry(commit, entry)?;
     }
     if !state.message.is_empty() {
         batch.message(commit, &state.message)?;
+    }
+    for (Header { file, plain_bytes, owners, .. }, region) in files {
+        let ran = |(key, n): &&(ResultKey, u32)| {
+            state.entries().get(key).is_some_and(|entry| *n == 0 || entry.attempt(*n).is_some())
+        };
+        for (key, n) in owners.iter().filter(ran) {
+            batch.file(commit, key, *n, file, *region, *plain_bytes)?;
+        }
     }
     batch.published(commit)?;
     if *has_directory {

@@ -118,12 +118,17 @@ pub fn scan(bytes: &[u8]) -> Scan {
 }
 
 fn decode(line: &[u8]) -> Option<Numbered> {
+    serde_json::from_slice(checked(line)?).ok()
+}
+
+/// The content of a line with a valid checksum, without its newline.
+pub fn checked(line: &[u8]) -> Option<&[u8]> {
     let (crc, json) = line.split_at_checked(9)?;
     // Compare digits, not numbers, because a number has more than one spelling.
     if crc != format!("{:08x} ", crc32fast::hash(json)).as_bytes() {
         return None;
     }
-    serde_json::from_slice(json).ok()
+    Some(json)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Files in packs: a pack is a file to which the streams of a commit are appended, one after the other.
 //!
-//! Only rows of the database name a stream. Bytes that no row names are the rest of an interrupted write.
+//! Rows of the database name the streams. Each has a header before it, for the case that the database is lost. Other bytes
+//! are the rest of an interrupted write.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

@@ -134,7 +134,7 @@ async fn truncated_and_damaged_packs_are_errors() {
         std::fs::write(&path, &good[..len]).unwrap();
         assert!(damaged(read(dir.path(), 2)).contains(".pack: damaged"));
     }
-    for at in 0..good.len() {
+    for at in (0..good.len()).step_by(7) {
         for flip in [1, 0x80, 0xff] {
             let mut bytes = good.clone();
             bytes[at] ^= flip;
@@ -216,4 +216,36 @@ async fn retention_removes_the_packs_of_a_commit() {
     // The commit can have results again.
     publish(&writer, 1).await;
     assert_eq!(read(dir.path(), 1).unwrap(), text(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_are_found_again_without_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 0..3).await;
+    let mut file = std::fs::OpenOptions::new().append(true).open(pack(dir.path(), 1)).unwrap();
+    file.write_all(b"\n00000000 {\"file\":\"log\",").unwrap();
+    // A second attempt, and a log that two tests share.
+    let writer = Writer::open(dir.path()).unwrap();
+    publish(&writer, 1).await;
+    let mut plain = tempfile::NamedTempFile::new().unwrap();
+    plain.write_all(b"00001 both\n").unwrap();
+    let plain = PlainFile::open(plain.path()).unwrap();
+    writer.publish_logs(&commit(), &[(key(0), 1), (key(2), 1)], LogKind::Full, plain).await.unwrap();
+    writer.close().await.unwrap();
+    let files = |dir: &Path| {
+        let connection = Connection::open(dir.join("results.db")).unwrap();
+        let sql = "SELECT t.key || ' ' || f.n || ' ' || f.name || ' ' || f.pack || ' ' || f.offset || ' ' || f.length || ' ' || \
+            f.plain_bytes FROM file f JOIN test t ON t.id = f.test ORDER BY 1";
+        let mut select = connection.prepare(sql).unwrap();
+        let rows = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let before = files(dir.path());
+    assert_eq!(before.len(), 6);
+    std::fs::remove_file(dir.path().join("results.db")).unwrap();
+    Writer::open(dir.path()).unwrap().close().await.unwrap();
+    assert_eq!(files(dir.path()), before);
+    for number in 0..3 {
+        assert_eq!(read(dir.path(), number).unwrap(), text(number));
+    }
 }

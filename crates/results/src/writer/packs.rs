@@ -16,6 +16,7 @@ use super::gather::Gather;
 use crate::disk::{Disk, Durable, Step};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, LogKind};
+use crate::pack_header::Header;
 use crate::packs::{Region, packs_of};
 
 /// The number of files that are appended together.
@@ -127,6 +128,18 @@ pub fn pack_loop(disk: &Disk, layout: &Layout, queue: Receiver<PackTask>, engine
     }
 }
 
+/// The bytes before the stream of a file.
+fn header(file: &NewFile) -> Vec<u8> {
+    let header = Header {
+        file: file.name.as_str().into(),
+        length: file.stream.len() as u64,
+        crc: crc32fast::hash(&file.stream),
+        plain_bytes: file.plain_bytes,
+        owners: file.owners.clone(),
+    };
+    header.encode()
+}
+
 impl Packs {
     /// Stores a group of files and tells the engine. Returns whether the engine runs.
     fn store_all(
@@ -176,10 +189,12 @@ impl Packs {
         for file in files {
             let disk = self.disk.clone();
             let open = self.pack(commit)?;
-            disk.append(&mut open.file, &open.path, &file.stream).map_err(Error::io("write", &open.path))?;
-            let length = file.stream.len() as u64;
-            regions.push(Region { pack: open.number, offset: open.size, length });
-            open.size += length;
+            let mut bytes = header(file);
+            let (offset, length) = (open.size + bytes.len() as u64, file.stream.len() as u64);
+            bytes.extend_from_slice(&file.stream);
+            disk.append(&mut open.file, &open.path, &bytes).map_err(Error::io("write", &open.path))?;
+            regions.push(Region { pack: open.number, offset, length });
+            open.size = offset + length;
             if open.size >= PACK_MAX {
                 self.sync(commit)?;
                 self.open.remove(commit);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use coverage::Coverage;
 use fsx::untrusted::{Dir, Entry, EntryType, Special, TreeLimits, UntrustedError};
 use kernel::Kernel;
+use sandbox::Sandbox;
 use spawn::{Cmd, Limits};
 
 use super::results::Results;
@@ -125,7 +126,7 @@ async fn read_one(
     if units.is_empty() {
         return Err(CoverageError::OtherKernel(files.join(name)));
     }
-    run_gcov(kernel, &units, work.path()).await
+    run_gcov(kernel, &units, work.path(), &[copy.path(), work.path(), notes]).await
 }
 
 /// Links each data file that has notes, and its notes, into `work`. Returns the names of the pairs, without extension.
@@ -164,12 +165,28 @@ fn link_units(directory: &Path, notes: &Path, work: &Path) -> Result<Vec<PathBuf
     Ok(units)
 }
 
-async fn run_gcov(kernel: &Kernel, units: &[PathBuf], work: &Path) -> Result<Coverage, CoverageError> {
+/// gcov in `work`. Its input is untrusted: the guest writes the data, and the branch's Makefile the notes. So gcov runs in
+/// the sandbox, in which it can read `visible`. A host without a sandbox builds only its own kernels.
+async fn gcov_in(kernel: &Kernel, work: &Path, visible: &[&Path]) -> Cmd {
+    let sandbox = visible.iter().fold(Sandbox::new().dir(work), |sandbox, dir| sandbox.read_only(dir, dir));
+    match sandbox::probe().await {
+        Ok(()) => sandbox.env("LC_ALL", "C").command(gcov(kernel)),
+        Err(_) => Cmd::new(gcov(kernel)).dir(work),
+    }
+}
+
+async fn run_gcov(
+    kernel: &Kernel,
+    units: &[PathBuf],
+    work: &Path,
+    visible: &[&Path],
+) -> Result<Coverage, CoverageError> {
+    let gcov = gcov_in(kernel, work, visible).await;
     let mut coverage = Coverage::default();
     let mut root = None;
     for units in units.chunks(OBJECTS) {
         let data = units.iter().map(|unit| OsString::from(unit.with_extension("gcda")));
-        let cmd = Cmd::new(gcov(kernel)).args(["--json-format", "--stdout"]).args(data).dir(work);
+        let cmd = gcov.clone().args(["--json-format", "--stdout"]).args(data);
         let output = cmd.output(Limits { bytes: OUTPUT_BYTES, ..Limits::seconds(LIMIT_S) }).await?;
         if !output.exit.success() {
             return Err(CoverageError::Gcov(output.error_line()));
@@ -243,6 +260,10 @@ mod tests {
         let coverage = read(&kernel, &dir.path().join("out"), &found).await.unwrap();
         assert_eq!(coverage.files.keys().collect::<Vec<_>>(), ["fs/a.c"]);
         assert_eq!(coverage.files["fs/a.c"].missed(), [4..=4]);
+        if sandbox::probe().await.is_ok() {
+            let line = gcov_in(&kernel, &guest, &[&guest, &kernel_dir]).await.to_string();
+            assert!(line.starts_with("bwrap ") && !line.contains(" --bind "), "{line}");
+        }
         std::fs::remove_dir_all(kernel_dir.join("gcno")).unwrap();
         let error = read(&kernel, &dir.path().join("out"), &found).await.unwrap_err().to_string();
         assert!(error.ends_with("has no compiler notes (*.gcno)"), "{error}");

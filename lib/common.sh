@@ -84,6 +84,11 @@ set_watchdog() {
     _ktest_mark "WATCHDOG $1"
 }
 
+# expect_reboot: the next reset of the VM belongs to this subtest, which runs again in the guest that boots then.
+expect_reboot() {
+    _ktest_mark "EXPECTED_REBOOT"
+}
+
 # Run a command in its own shell, which ends at the first error, and set _ktest_status to its exit status. In a
 # condition bash would ignore errors inside.
 _ktest_try() {

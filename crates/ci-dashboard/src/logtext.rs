@@ -200,7 +200,7 @@ fn kind_of(line: &ConsoleLine<'_>, classifier: &mut Classifier) -> LineKind {
         Some(Marker::Start(_)) => LineKind::Start,
         Some(Marker::Passed(_) | Marker::NotRun(..) | Marker::Success) => LineKind::Passed,
         Some(Marker::Failed(_) | Marker::Failure) => LineKind::Failed,
-        Some(Marker::Watchdog(_) | Marker::Monitor(_)) => LineKind::Plain,
+        Some(Marker::Watchdog(_) | Marker::Monitor(_) | Marker::ExpectedReboot) => LineKind::Plain,
         None if line.text.starts_with("ktest: failed:") => LineKind::Failed,
         None => {
             return match classifier.line(line) {

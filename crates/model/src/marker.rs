@@ -27,6 +27,8 @@ pub enum Marker {
     Watchdog(Duration),
     /// `QEMU_MONITOR COMMAND`, unchecked.
     Monitor(String),
+    /// `EXPECTED_REBOOT`: the next reset of the VM belongs to the running subtest.
+    ExpectedReboot,
     /// `TEST SUCCESS`: the test file ended with success.
     Success,
     /// `TEST FAILED`: the test file ended with a failure.
@@ -55,6 +57,7 @@ impl Marker {
             return Some(Self::Monitor(command.trim().into()));
         }
         match text {
+            "EXPECTED_REBOOT" => Some(Self::ExpectedReboot),
             "TEST SUCCESS" => Some(Self::Success),
             "TEST FAILED" => Some(Self::Failure),
             _ => None,
@@ -147,6 +150,8 @@ mod tests {
             ("[    5.1] WATCHDOG 90", Some(Marker::Watchdog(Duration::from_secs(90)))),
             ("WATCHDOG never", None),
             ("QEMU_MONITOR device_del vd1", Some(Marker::Monitor("device_del vd1".into()))),
+            ("EXPECTED_REBOOT", Some(Marker::ExpectedReboot)),
+            ("EXPECTED_REBOOT soon", None),
             ("TEST SUCCESS", Some(Marker::Success)),
             ("[    9.9] TEST FAILED", Some(Marker::Failure)),
             ("the log says ========= PASSED a in 3s", None),

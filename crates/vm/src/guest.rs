@@ -15,6 +15,8 @@ use crate::supervise::Token;
 pub const TAG: &str = "ktest_guest";
 /// The mount point of the host's directories in the guest.
 pub const HOST: &str = "/host";
+/// The maximum size of a file that [`write_reboot`] reads back.
+const PLAN_BYTES: u64 = 64 << 20;
 /// The guest's init, second stage.
 const INIT: &str = include_str!("../guest/init");
 
@@ -86,6 +88,18 @@ pub fn write(dir: &Path, spec: &GuestSpec) -> io::Result<()> {
         own::write(&path, &keys.host)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     }
+    Ok(())
+}
+
+/// Changes the directory for a guest that continues after a reset: the subtests that are left, of which the first one runs
+/// again, and the number of resets.
+pub fn write_reboot(dir: &Path, subtests: &[SubtestName], reboots: u32) -> io::Result<()> {
+    let plan = own::read_to_string(&dir.join("plan"), PLAN_BYTES)?;
+    let mut text = format!("{}\n", plan.lines().next().unwrap_or_default());
+    subtests.iter().for_each(|subtest| text.push_str(&format!("{subtest}\n")));
+    own::write(&dir.join("plan"), text)?;
+    let env = own::read_to_string(&dir.join("env"), PLAN_BYTES)?;
+    own::write(&dir.join("env"), format!("{env}export NR_REBOOTS={reboots}\n"))?;
     Ok(())
 }
 

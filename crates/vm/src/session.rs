@@ -103,11 +103,11 @@ pub struct Session<'a> {
 impl Session<'_> {
     /// Runs the VM until it ends.
     pub async fn run(
-        mut self,
+        &mut self,
         supervisor: &mut Supervisor,
         mut on: impl FnMut(SessionEvent<'_>),
     ) -> Result<VmOutcome, SessionError> {
-        let mut qemu = Qemu::start(&self)?;
+        let mut qemu = Qemu::start(self)?;
         let mut lines = LineSplitter::default();
         let mut buffer = vec![0; 64 << 10];
         let mut tick = tokio::time::interval(TICK);

@@ -75,7 +75,7 @@ impl Attempt for Host<'_> {
             once(&cmd, &quota, self.supervisor(subtests, token, results), results).await?;
         Ok(match outcome {
             VmOutcome::Complete if !cut_short => AttemptEnd::NeverRan,
-            VmOutcome::Complete | VmOutcome::Lost => AttemptEnd::Interrupted,
+            VmOutcome::Complete | VmOutcome::Lost | VmOutcome::Rebooting => AttemptEnd::Interrupted,
             VmOutcome::InitFailed(reason) => AttemptEnd::NotStarted { reason, is_final: true },
             // The first line is printed before any code of the test file runs.
             VmOutcome::NoBoot { reason, .. } => {

@@ -34,6 +34,8 @@ const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 /// The factor for all time limits under TCG.
 const TCG_SCALE: u32 = 4;
+/// The maximum number of resets by the subtests of a VM.
+const MAX_REBOOTS: u32 = 100;
 /// The maximum number of processors that both machine types support.
 const MAX_CPUS: u32 = 255;
 /// How many bytes of the serial log become the log of subtests that never started.
@@ -226,6 +228,7 @@ impl Vm<'_> {
         let protocol = self.protocol.clone();
         let mut supervisor =
             Supervisor::new(subtests.iter().cloned(), self.limits, protocol, clock.elapsed());
+        supervisor.allow_reboots(MAX_REBOOTS);
         let (sender, input) = unbounded_channel();
         let (_published, listener) = self.publish(results, sender.clone())?;
         let watch = self.quota.watch(self.dir.path(), sender.clone());
@@ -237,7 +240,7 @@ impl Vm<'_> {
             terminal::forward(sender);
             terminal::Raw::begin()
         });
-        let session = Session {
+        let mut session = Session {
             machine: self.machine,
             temp_dir: self.dir.path(),
             qemu_sandbox: self.qemu_sandbox,
@@ -247,18 +250,17 @@ impl Vm<'_> {
         };
         let mut trouble = None;
         let mut output = CommandOutput::default();
-        let ending = session
-            .run(&mut supervisor, |event| {
-                if let (SessionEvent::ConsoleLine(line), false) =
-                    (&event, self.prepared.run.request.command.is_empty())
-                {
-                    output.line(line);
-                }
-                if let Err(error) = self.event(event, results, boot) {
-                    trouble.get_or_insert(error);
-                }
-            })
-            .await;
+        let mut on = |event: SessionEvent<'_>| {
+            if let (SessionEvent::ConsoleLine(line), false) =
+                (&event, self.prepared.run.request.command.is_empty())
+            {
+                output.line(line);
+            }
+            if let Err(error) = self.event(event, results, boot) {
+                trouble.get_or_insert(error);
+            }
+        };
+        let ending = self.sessions(&mut session, &mut supervisor, subtests, &mut on).await?;
         if terminal.is_some() {
             results.reporter.hide_bar(false);
         }
@@ -282,6 +284,27 @@ impl Vm<'_> {
         }
         if let Some(cache) = self.cache {
             cache.clear_if_exceeded();
+        }
+    }
+
+    /// Runs guests until one ends for another reason than a reset that the subtest announced.
+    async fn sessions(
+        &self,
+        session: &mut Session<'_>,
+        supervisor: &mut Supervisor,
+        subtests: &[SubtestName],
+        on: &mut impl FnMut(SessionEvent<'_>),
+    ) -> Result<Result<VmOutcome, SessionError>, RunError> {
+        let mut reboots = 0;
+        loop {
+            let ending = session.run(supervisor, &mut *on).await;
+            if !matches!(ending, Ok(VmOutcome::Rebooting)) {
+                return Ok(ending);
+            }
+            reboots += 1;
+            let guest = self.dir.path().join("guest");
+            vm::guest::write_reboot(&guest, &supervisor.remaining(subtests), reboots)
+                .map_err(RunError::log)?;
         }
     }
 
@@ -383,7 +406,7 @@ fn attempt_end(
             AttemptEnd::NotStarted { reason, is_final: true }
         }
         Ok(VmOutcome::Complete) if !cut_short => AttemptEnd::NeverRan,
-        Ok(VmOutcome::Complete | VmOutcome::Lost) => AttemptEnd::Interrupted,
+        Ok(VmOutcome::Complete | VmOutcome::Lost | VmOutcome::Rebooting) => AttemptEnd::Interrupted,
         Ok(VmOutcome::NoBoot { reason, .. }) => AttemptEnd::NotStarted { reason, is_final: false },
         Ok(VmOutcome::InitFailed(reason)) => AttemptEnd::NotStarted { reason, is_final: true },
         Ok(VmOutcome::Infrastructure(what)) => AttemptEnd::Infrastructure(what),

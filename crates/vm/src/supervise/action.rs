@@ -80,6 +80,9 @@ pub enum VmOutcome {
     Complete,
     /// The VM ended early. The remaining subtests can run in a new one.
     Lost,
+    /// The running subtest reset the guest, as it had announced. The next guest continues it
+    /// ([`Supervisor::remaining`](super::Supervisor::remaining)).
+    Rebooting,
     /// The guest did not boot.
     NoBoot {
         /// The reason, in one line.

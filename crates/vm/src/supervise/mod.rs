@@ -38,6 +38,9 @@ pub const EXIT: &str = "========= KTEST EXIT ";
 /// output in this time belongs to the report.
 const REPORT_TIME: Duration = Duration::from_secs(3);
 
+/// The time from the announcement of a reset to the reset. Later, a reset has another cause.
+const ANNOUNCED: Duration = Duration::from_secs(300);
+
 #[derive(Debug)]
 enum VmState {
     Booting,
@@ -75,6 +78,10 @@ pub struct Supervisor {
     started: u32,
     cut_short: bool,
     exit_status: Option<u8>,
+    /// The number of resets by subtests that are still accepted.
+    reboots_left: u32,
+    /// The running subtest has reset the guest, which is not up again.
+    rebooting: bool,
 }
 
 impl Supervisor {
@@ -102,7 +109,23 @@ impl Supervisor {
             started: 0,
             cut_short: false,
             exit_status: None,
+            reboots_left: 0,
+            rebooting: false,
         }
+    }
+
+    /// Accepts this number of resets that subtests announce. The caller starts another guest with the same disks for each.
+    pub fn allow_reboots(&mut self, most: u32) {
+        self.reboots_left = most;
+    }
+
+    /// The subtests for a guest after [`VmOutcome::Rebooting`]: the running one and those that have not started, in the order
+    /// of `all`.
+    #[must_use]
+    pub fn remaining(&self, all: &[SubtestName]) -> Vec<SubtestName> {
+        let running = self.running().map(|(name, _)| name);
+        let left = all.iter().filter(|name| self.pending.contains(*name));
+        running.into_iter().chain(left).cloned().collect()
     }
 
     /// Supervises programs without a VM. No kernel prints on their output, so none of its lines is kernel trouble.
@@ -203,6 +226,13 @@ impl Supervisor {
 
     /// Handles a message of the guest's init; `None` if it is another message.
     fn init_line(&mut self, message: &str, now: Duration) -> Option<Vec<Action>> {
+        if message == UP && self.rebooting {
+            self.rebooting = false;
+            if let VmState::Running(running) = &self.state {
+                self.deadline = Some(now.saturating_add(running.limit));
+            }
+            return Some(vec![Action::GuestUp]);
+        }
         if message == UP && matches!(self.state, VmState::Booting) {
             self.state = VmState::BetweenSubtests(None);
             // Many kernels warn during each boot, which no subtest has caused.
@@ -235,6 +265,10 @@ impl Supervisor {
             return;
         }
         let trouble = crash::trouble(line);
+        // Many kernels warn during each boot, which no subtest has caused.
+        if self.rebooting && !trouble.as_ref().is_some_and(|trouble| trouble.fatal) {
+            return;
+        }
         match &mut self.state {
             VmState::Running(running)
             | VmState::BetweenSubtests(Some(running))
@@ -295,6 +329,12 @@ impl Supervisor {
                 if let (VmState::Running(running), false) = (&mut self.state, self.limits.interactive) {
                     running.limit = limit.saturating_mul(self.limits.watchdog_scale);
                     self.deadline = Some(now.saturating_add(running.limit));
+                }
+                vec![]
+            }
+            Marker::ExpectedReboot => {
+                if let VmState::Running(running) = &mut self.state {
+                    running.expects_reboot = (self.reboots_left > 0).then_some(now);
                 }
                 vec![]
             }
@@ -400,6 +440,12 @@ impl Supervisor {
                 self.deadline = None;
                 vec![]
             }
+            VmState::Running(running) if self.rebooting => {
+                let reason = format!("the guest did not boot again within {} s", self.limits.boot.as_secs());
+                self.state = VmState::Dying { running: Some(running), cause: DeathCause::GivenUp { reason } };
+                self.deadline = None;
+                vec![Action::Kill]
+            }
             VmState::Running(running) => {
                 let limit = running.limit;
                 self.state = VmState::Dying { running: Some(running), cause: DeathCause::TimeOut { limit } };
@@ -449,6 +495,11 @@ impl Supervisor {
                 _ => (settled, VmOutcome::Lost),
             },
             VmState::Running(running) => match end {
+                VmEnd::Guest
+                    if running.expects_reboot.is_some_and(|at| now.saturating_sub(at) <= ANNOUNCED) =>
+                {
+                    self.reboot(running, now)
+                }
                 VmEnd::Died(cause) => (vec![], VmOutcome::Infrastructure(cause)),
                 VmEnd::Guest | VmEnd::Killed => {
                     let end =
@@ -462,6 +513,18 @@ impl Supervisor {
             }
             VmState::Dying { running: None, .. } => (vec![], VmOutcome::Lost),
         }
+    }
+
+    /// Waits for the next guest, in which the subtest continues.
+    fn reboot(&mut self, mut running: RunningSubtest, now: Duration) -> (Vec<Action>, VmOutcome) {
+        running.expects_reboot = None;
+        self.reboots_left -= 1;
+        self.rebooting = true;
+        // Its clock starts again.
+        self.kmsg = KmsgClock::default();
+        self.deadline = Some(now.saturating_add(self.limits.boot));
+        self.state = VmState::Running(running);
+        (vec![], VmOutcome::Rebooting)
     }
 
     fn boot_failure(&mut self, end: VmEnd) -> VmOutcome {

@@ -90,6 +90,8 @@ pub(super) struct RunningSubtest {
     pub(super) trouble: Option<KernelTrouble>,
     /// The KTAP case that gives this subtest its verdict.
     pub(super) ktap: Option<KtapRequest>,
+    /// When it announced that it will reset the guest.
+    pub(super) expects_reboot: Option<Duration>,
     /// The verdict that it printed, and when.
     ended: Option<(Verdict, Duration)>,
 }
@@ -103,7 +105,16 @@ impl RunningSubtest {
         now: Duration,
     ) -> Self {
         let (started, log) = (now, CappedLog::new(LOG_BYTES));
-        let mut running = Self { subtest, started, limit, log, trouble: None, ktap: None, ended: None };
+        let mut running = Self {
+            subtest,
+            started,
+            limit,
+            log,
+            trouble: None,
+            ktap: None,
+            expects_reboot: None,
+            ended: None,
+        };
         for line in trouble.iter().flat_map(|trouble| &trouble.lines) {
             running.log_line(line, now);
         }

@@ -2,6 +2,7 @@ use std::sync::LazyLock;
 
 use super::*;
 
+mod reboot;
 mod trouble;
 
 const LIMITS: TimeLimits = TimeLimits {

@@ -93,7 +93,9 @@ fn a_successful_run() {
         show(&end(&mut vm, "========= NOTRUN c in 0s: no mkfs.xfs", at(7))),
         "c NotRun { reason: \"no mkfs.xfs\" } | 00007 ========= NOTRUN c in 0s: no mkfs.xfs"
     );
+    assert_eq!((vm.runs_tests(), vm.exit_status()), (true, None));
     assert!(vm.print(&init("========= KTEST EXIT 1"), at(8)).is_empty());
+    assert_eq!((vm.runs_tests(), vm.exit_status()), (false, Some(1)));
     assert_eq!(vm.ended(VmEnd::Guest, at(9)), (vec![], VmOutcome::Complete));
 }
 

@@ -104,6 +104,9 @@ pub enum GroupError {
     /// A kernel that no source has.
     #[error("kernels: {0}")]
     Kernel(model::NameError),
+    /// A guest with the network reaches services of the host, which a user must not.
+    #[error("network is allowed in the main file only; use a group of it that has network = true")]
+    Network,
     /// A user's file must not set this variable.
     #[error(
         "env: a user's file must not set {0}; use a name that begins with ktest_, or one that a group of the main file sets"
@@ -233,6 +236,9 @@ pub(crate) fn check_env(
         key.starts_with(ENV_PREFIX) || shared()
     };
     for group in raw.values() {
+        if group.network == Some(true) || group.env.contains_key(NETWORK_VARIABLE) {
+            return Err(Fault { line: group.line, problem: GroupError::Network.into() });
+        }
         if let Some(key) = group.env.keys().find(|key| !allowed(key)) {
             return Err(Fault { line: group.line, problem: GroupError::EnvName(key.clone()).into() });
         }

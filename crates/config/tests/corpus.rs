@@ -109,6 +109,27 @@ fn a_users_file_sets_variables_of_tests_only() {
 }
 
 #[test]
+fn a_users_file_does_not_open_the_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let main = dir.path().join("ci.toml");
+    std::fs::write(&main, std::fs::read_to_string(self::dir("good/ci.toml")).unwrap()).unwrap();
+    std::fs::create_dir(dir.path().join("users")).unwrap();
+    for (setting, accepted) in [
+        ("network = true", false),
+        ("network = false", true),
+        ("env = { ktest_network = \"true\" }", false),
+        ("env = { ktest_network = \"false\" }", false),
+    ] {
+        let text = format!("[test_group.g]\ntests = [\"boot.ktest\"]\n{setting}\n");
+        std::fs::write(dir.path().join("users/eve.toml"), text).unwrap();
+        let (_, problems) = config::load_lenient(&main).unwrap();
+        let problems: String = problems.iter().map(ToString::to_string).collect();
+        let refused = problems.contains("users/eve.toml:1: network is allowed in the main file only");
+        assert_eq!(refused, !accepted, "{setting}: {problems}");
+    }
+}
+
+#[test]
 fn a_users_file_disables_only_itself() {
     use std::os::unix::fs::symlink;
     let top = tempfile::tempdir().unwrap();

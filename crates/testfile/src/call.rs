@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kernel::{BuildError, SourceError};
+use model::run_order::NETWORK_VARIABLE;
 use model::{Arch, SubtestName};
 use sandbox::Resources;
 use spawn::{Cmd, Exit, Limits, Output, SpawnError};
 
 use crate::call_sandbox::{GitRequests, RequestError};
-use crate::declare::{Declarations, DeclareError, NAMES, Variables};
+use crate::declare::{Declarations, DeclareError, NAMES, Variables, bad};
 use crate::trust::{self, Roots, Trust};
 use crate::{HostEnv, TestFile, TestFileError, call_sandbox, deps_cache};
 
@@ -75,6 +76,10 @@ impl TestFile {
                 trust::refused(&declared, roots).map_err(|error| self.host_error("deps", &error))?;
             if let Some(refused) = refused.into_iter().next() {
                 return Err(invalid(refused));
+            }
+            if declared.network && !env.grants_network() {
+                let why = "a farm refuses it: the operator allows it with network = true in the test group";
+                return Err(invalid(bad(NETWORK_VARIABLE, "true", why)));
             }
             trust::resolve(&mut declared, roots);
         }
@@ -355,5 +360,24 @@ mod tests {
         assert!(wants_arguments(&output("a: line 1: 1: unbound variable\n")));
         assert!(!wants_arguments(&output("/t/a.ktest: line 17: name: unbound variable\n")));
         assert!(!wants_arguments(&output("/t/a.ktest: line 17: $name: unbound variable\n")));
+    }
+
+    #[test]
+    fn on_a_farm_only_the_operator_grants_the_network() {
+        let file =
+            TestFile { path: "/t/tests/a.ktest".into(), ktest_dir: "/t".into(), test: "a".parse().unwrap() };
+        let variables: Variables = [("ktest_mem", "64"), ("ktest_no_vm", "true"), (NETWORK_VARIABLE, "true")]
+            .map(|(name, value)| (name.to_owned(), vec![value.to_owned()]))
+            .into();
+        let granted = vec![(NETWORK_VARIABLE.to_owned(), "true".to_owned())];
+        for (trust, env, accepted) in [
+            (Trust::Own, Vec::new(), true),
+            (Trust::Sandboxed, Vec::new(), false),
+            (Trust::Sandboxed, granted, true),
+        ] {
+            let env = HostEnv { trust, env, ..HostEnv::default() };
+            let declared = file.declarations(&variables, &env);
+            assert_eq!(declared.is_ok(), accepted, "{declared:?}");
+        }
     }
 }

@@ -138,6 +138,11 @@ impl HostEnv {
         let deps_dir = cache.map(|cache| cache.dir.join("deps")).unwrap_or_default();
         Self { deps_dir, out: "ktest-out".into(), ..Self::default() }
     }
+
+    /// Whether the user or the test group lets the guest reach the network.
+    fn grants_network(&self) -> bool {
+        self.env.iter().any(|(name, value)| name == model::run_order::NETWORK_VARIABLE && value == "true")
+    }
 }
 
 #[cfg(test)]

@@ -208,7 +208,8 @@ mod tests {
                     if went {
                         let first = since[&commit(n)];
                         prop_assert!(now - first >= WAIT_S);
-                        prop_assert!(not_planned.get(&n).is_none_or(|at| first > *at || *at == now));
+                        // A pass can plan it in the second in which an earlier pass did not.
+                        prop_assert!(not_planned.get(&n).is_none_or(|at| first >= *at));
                         not_planned.insert(n, i64::MAX);
                     } else if !wanted.contains(&n) && not_planned.get(&n) != Some(&i64::MAX) {
                         not_planned.insert(n, now);

@@ -66,7 +66,8 @@ pub struct Options {
 pub enum Ending {
     /// Nothing was left to do.
     Done,
-    /// Nothing was left to do for the branches that could be read. The problems of the others are listed.
+    /// Nothing was left to do for the branches that could be read, on the kernels that could be had. The problems of the
+    /// others are listed.
     Unread(Vec<String>),
     /// A signal stopped it.
     Stopped,
@@ -162,7 +163,8 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     fetch_signals.abort();
     // Stops the fetches as well.
     fetching.abort();
-    let unread: Vec<String> = parts.farm.view().fetch_errors().collect();
+    let unread: Vec<String> =
+        parts.farm.view().fetch_errors().chain(parts.missing_kernels.errors()).collect();
     tokio::select! {
         () = parts.end(&ending) => {}
         () = signals.stop() => tracing::warn!("stopped immediately"),

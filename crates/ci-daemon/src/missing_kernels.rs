@@ -58,6 +58,11 @@ impl MissingKernels {
         self.0.insert(kernel, (cause, now));
     }
 
+    /// An error for each kernel.
+    pub fn errors(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(kernel, (cause, _))| format!("the tests on {kernel} did not run: {cause}"))
+    }
+
     /// Removes the kernels from the test groups of a view, and adds an error for each group.
     pub fn apply(&mut self, view: &mut View, now: i64) {
         self.0.retain(|_, (_, reported)| now < *reported + PAUSE_S);

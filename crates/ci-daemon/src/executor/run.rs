@@ -104,6 +104,9 @@ impl SlotContext {
     }
 }
 
+/// The time in which the daemon removes the jobs of a kernel that the mirror does not have.
+const REMOVAL: Duration = Duration::from_secs(1);
+
 /// The end of a batch, as reported to the scheduler.
 #[derive(Debug)]
 enum BatchOutcome {
@@ -148,9 +151,11 @@ pub async fn body(mut executor: Executor<Arc<PlannedJob>>, slot: SlotContext) {
                 }
                 match missing_kernels::named_by(&reason, batch.jobs[0].payload.unit.kernel.as_ref()) {
                     Some(kernel) => {
+                        // The daemon takes the jobs out of the queue, before this executor can claim them again.
+                        batch.put_back();
                         let event = ExecutorEvent::KernelNotFound { kernel, cause: reason };
                         let _ = slot.events.send(event);
-                        batch.put_back();
+                        tokio::time::sleep(REMOVAL).await;
                     }
                     None => batch.infrastructure_error(reason),
                 }

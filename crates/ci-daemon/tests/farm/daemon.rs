@@ -244,6 +244,25 @@ fn a_branch_that_cannot_be_read_does_not_stop_the_others_and_gives_an_exit_code(
     assert_eq!(farm.start(&["--once"]).wait(), Exit::Code(0));
 }
 
+/// The tests on the kernel are tried once, and not again and again; the others run.
+#[test]
+fn a_kernel_that_is_not_on_the_mirror_stops_only_its_own_tests() {
+    let farm = Farm::new();
+    let commit = farm.commit("one", "");
+    let old = "\n[test_group.old]\ntests = [\"t/one.ktest\"]\nkernels = [\"debian/gone\"]\n";
+    let text = farm.config("").replace("test_groups = [\"g\"]", "test_groups = [\"old\", \"g\"]");
+    farm.configure(&(text + old));
+    assert_eq!(farm.start(&["--once"]).wait(), Exit::Code(3));
+    assert_eq!(farm.tally(&commit), "5 Passed");
+    let fetched = std::fs::read_to_string(farm.path("fake/fetched")).unwrap();
+    assert!(fetched.lines().count() <= 2, "{fetched}");
+    let problems = farm.snapshot().problems;
+    assert!(
+        problems.iter().any(|problem| problem.contains("test group old: its tests on debian/gone")),
+        "{problems:?}"
+    );
+}
+
 #[test]
 fn one_daemon_per_directory_and_one_line_per_error() {
     let farm = Farm::new();

@@ -5,6 +5,7 @@
 #   stop   the first run of the commit is stopped by a signal after a heartbeat
 #   links  the files of a subtest are links to FAKE/secret, and a FIFO
 #   refuse the test file cannot be run at all
+# The kernel debian/gone is not on the mirror; FAKE/fetched has a line for each attempt to fetch it.
 # A commit of a repository other than a kernel, and its mode, is in --deps-dir.
 # FAKE/delay: seconds of a subtest. FAKE/hold: no subtest ends while the file exists. FAKE/ran: a line for each started subtest.
 set -o nounset
@@ -42,6 +43,11 @@ event "\"run_started\",\"test\":\"$test\",\"subtests\":[]"
 if [[ $mode == *refuse* ]]; then
 	echo "$test.ktest: config-no-vm: not supported" >&2
 	finish 2
+fi
+if [[ $repo == debian/gone ]]; then
+	echo "$repo $test" >>"$fake/fetched"
+	event "\"infrastructure\",\"what\":\"kernel $repo/amd64 is not on the mirror: no suite\""
+	finish 125
 fi
 event '"kernel_ready","kernel":"'"$(printf %064d 7)"'","image_hash":"beef","cached":true,"duration_ms":1'
 event '"boot_started","vm":1,"accel":"tcg"'

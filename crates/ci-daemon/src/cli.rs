@@ -55,7 +55,8 @@ Examples:
 
 SIGUSR1 starts a fetch cycle. SIGTERM and Ctrl-C stop the running batches and end the daemon; a second one ends it immediately.
 
-Exit codes: 0 success; 1 an error; 2 usage error; 3 with --once, a branch could not be read (the others are tested).
+Exit codes: 0 success; 1 an error; 2 usage error; 3 with --once, a branch could not be read or a kernel
+is not on the mirror (the rest is tested).
 KTEST_LOG sets the log level of standard error: KTEST_LOG=debug, KTEST_LOG=ci_daemon=trace,warn.";
 
 #[derive(Debug, Subcommand)]
@@ -244,7 +245,7 @@ fn finish(result: Result<u8>) -> u8 {
     })
 }
 
-/// The exit code of `--once` if a branch could not be read.
+/// The exit code of `--once` if a branch could not be read or a kernel could not be had.
 const UNREAD: u8 = 3;
 
 fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8> {

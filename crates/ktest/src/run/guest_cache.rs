@@ -15,10 +15,9 @@ use model::TrustDomain;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use vm::session::SessionInput;
-use walkdir::WalkDir;
 
 use super::error::RunError;
-use super::quota::disk_full;
+use super::quota::{disk_full, entries, measure_every};
 use crate::out::make_dir;
 
 /// The maximum size of a domain's directory.
@@ -76,9 +75,8 @@ impl GuestCache {
     /// Whether the directory is too large.
     fn exceeded(dir: &Path) -> Option<String> {
         let (mut bytes, mut files) = (0_u64, 0);
-        for entry in WalkDir::new(dir).into_iter().flatten() {
-            use std::os::unix::fs::MetadataExt;
-            bytes += entry.metadata().map_or(0, |meta| meta.blocks() * 512);
+        for (_, size) in entries(dir) {
+            bytes += size;
             files += 1;
             if bytes > MAX_BYTES || files > MAX_FILES {
                 let most = MAX_BYTES >> 30;
@@ -93,23 +91,9 @@ impl GuestCache {
     /// Measures until the task is aborted, and stops the guest through `to`.
     pub(super) fn watch(&self, to: UnboundedSender<SessionInput>) -> JoinHandle<()> {
         let dir = self.dir.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(INTERVAL).await;
-                let dir = dir.clone();
-                let measure = move || {
-                    let full = disk_full(&dir).map(SessionInput::InfrastructureError);
-                    full.or_else(|| Self::exceeded(&dir).map(SessionInput::GiveUp))
-                };
-                match tokio::task::spawn_blocking(measure).await {
-                    Ok(None) => {}
-                    Ok(Some(input)) => {
-                        let _ = to.send(input);
-                        return;
-                    }
-                    Err(_) => return,
-                }
-            }
+        measure_every(INTERVAL, to, move || {
+            let full = disk_full(&dir).map(SessionInput::InfrastructureError);
+            full.or_else(|| Self::exceeded(&dir).map(SessionInput::GiveUp))
         })
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fsx::untrusted::Dir;
@@ -85,26 +86,35 @@ impl Quota {
     /// Measures until the task is aborted, and stops the guest through `to`.
     pub(super) fn watch(&self, vm_dir: &Path, to: UnboundedSender<SessionInput>) -> JoinHandle<()> {
         let (quota, serial, vm_dir) = (self.clone(), vm_dir.join("serial"), vm_dir.to_path_buf());
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(INTERVAL).await;
-                let (quota, serial, vm_dir) = (quota.clone(), serial.clone(), vm_dir.clone());
-                let measure = move || {
-                    let room = [&quota.files, &vm_dir].into_iter().find_map(|dir| disk_full(dir));
-                    let full = || quota.exceeded(&serial).map(SessionInput::GiveUp);
-                    room.map(SessionInput::InfrastructureError).or_else(full)
-                };
-                match tokio::task::spawn_blocking(measure).await {
-                    Ok(None) => {}
-                    Ok(Some(input)) => {
-                        let _ = to.send(input);
-                        return;
-                    }
-                    Err(_) => return,
-                }
-            }
+        measure_every(INTERVAL, to, move || {
+            let room = [&quota.files, &vm_dir].into_iter().find_map(|dir| disk_full(dir));
+            let full = || quota.exceeded(&serial).map(SessionInput::GiveUp);
+            room.map(SessionInput::InfrastructureError).or_else(full)
         })
     }
+}
+
+/// Measures regularly until the task is aborted or `measure` has an input, which stops the guest.
+pub(super) fn measure_every(
+    interval: Duration,
+    to: UnboundedSender<SessionInput>,
+    measure: impl Fn() -> Option<SessionInput> + Send + Sync + 'static,
+) -> JoinHandle<()> {
+    let measure = Arc::new(measure);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(interval).await;
+            let measure = Arc::clone(&measure);
+            match tokio::task::spawn_blocking(move || measure()).await {
+                Ok(None) => {}
+                Ok(Some(input)) => {
+                    let _ = to.send(input);
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    })
 }
 
 /// The error if the file system of `dir` is almost full.
@@ -121,7 +131,7 @@ pub(super) fn disk_full(dir: &Path) -> Option<String> {
 }
 
 /// Everything below a directory, with the allocated bytes.
-fn entries(dir: &Path) -> impl Iterator<Item = (PathBuf, u64)> {
+pub(super) fn entries(dir: &Path) -> impl Iterator<Item = (PathBuf, u64)> {
     WalkDir::new(dir).min_depth(1).into_iter().flatten().map(|entry| {
         let bytes = entry.metadata().map_or(0, |meta| meta.blocks() * 512);
         (entry.into_path(), bytes)

@@ -118,11 +118,11 @@ impl Unpacked {
             Arch::X86_64 => "bzImage",
             Arch::Aarch64 => "Image",
         };
-        // The last three are in /boot, or beside the modules.
+        // The last three are in /boot, or next to the modules.
         for (name, to) in [("vmlinuz", image), ("config", "config"), ("System.map", "System.map")] {
-            let beside = from.join(name);
+            let next_to = from.join(name);
             let in_boot = self.tree.join("boot").join(format!("{name}-{release}"));
-            match [in_boot, beside].into_iter().find(|path| path.is_file()) {
+            match [in_boot, next_to].into_iter().find(|path| path.is_file()) {
                 Some(path) => own::rename(&path, &stage.join(to))?,
                 None if name == "System.map" => {}
                 None if name == "config" => return Err(incomplete(package, "no configuration").into()),

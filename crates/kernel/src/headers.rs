@@ -78,8 +78,7 @@ pub(crate) fn pack_distribution(
 }
 
 /// Lets make take the default compiler where the one that built the kernel is not installed.
-#[doc(hidden)]
-pub fn relax_compiler(variables: &Path) -> Result<(), BuildError> {
+fn relax_compiler(variables: &Path) -> Result<(), BuildError> {
     const LINES: &[u8] = b"ifeq ($(shell command -v $(CC)),)\noverride CROSS_COMPILE =\nCC = gcc\nendif\n";
     let mut text = own::read(variables, 1 << 20).unwrap_or_default();
     text.extend_from_slice(LINES);
@@ -185,10 +184,7 @@ fn add(tar: &mut Builder<impl io::Write>, name: &Path, mut file: std::fs::File) 
 /// Unpacks the headers of a kernel into `dir`, which is created: `make -C DIR M=MODULE` builds against them. The
 /// archive may come from another host: only files and directories below `dir` are created.
 pub fn unpack(kernel: &Kernel, dir: &Path) -> Result<(), BuildError> {
-    let Some(archive) = &kernel.headers else {
-        let (id, release) = (kernel.id.short().to_string(), kernel.release.clone());
-        return Err(SourceError::NoHeaders { id, release }.into());
-    };
+    let archive = archive_of(kernel)?;
     own::create_dir_all(dir)?;
     let refuse = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason);
     let file = own::open(archive)?;
@@ -211,13 +207,19 @@ pub fn unpack(kernel: &Kernel, dir: &Path) -> Result<(), BuildError> {
         }
         Ok(())
     };
-    read().map_err(|source| InfrastructureError::Io { path: archive.clone(), source }.into())
+    read().map_err(|source| InfrastructureError::Io { path: archive.into(), source }.into())
 }
 
-/// The headers of a kernel, unpacked beside the store's kernels when they are first needed. All VMs share them read-only.
+fn archive_of(kernel: &Kernel) -> Result<&Path, SourceError> {
+    kernel.headers.as_deref().ok_or_else(|| SourceError::NoHeaders {
+        id: kernel.id.short().to_string(),
+        release: kernel.release.clone(),
+    })
+}
+
+/// The headers of a kernel, unpacked into the store when they are first needed. All VMs share them read-only.
 pub fn shared(kernel: &Kernel) -> Result<PathBuf, BuildError> {
-    let store = kernel.headers.as_ref().and_then(|archive| archive.parent()?.parent());
-    let Some(store) = store else { return unpack(kernel, Path::new("")).map(|()| PathBuf::new()) };
+    let store = archive_of(kernel)?.ancestors().nth(2).expect("an archive is in the directory of its kernel");
     let parent = store.join(UNPACKED);
     let dir = parent.join(kernel.id.to_string());
     if !dir.is_dir() {
@@ -316,6 +318,23 @@ mod tests {
                 "scripts/mod/modpost generated",
             ]
         );
+    }
+
+    /// A module builds where only another compiler than that of the kernel is installed.
+    #[test]
+    fn the_compiler_of_the_kernel_is_a_preference() {
+        let dir = tempfile::tempdir().unwrap();
+        let variables = dir.path().join("variables");
+        for (written, wanted) in [("CC = no-such-gcc\n", "gcc"), ("CC = $(X)sh\n", "sh"), ("", "gcc")] {
+            std::fs::write(&variables, written).unwrap();
+            relax_compiler(&variables).unwrap();
+            let makefile = dir.path().join("Makefile");
+            let rules = format!("-include {}\nall:\n\t@echo $(CC)\n", variables.display());
+            std::fs::write(&makefile, rules).unwrap();
+            let mut make = std::process::Command::new("make");
+            let output = make.arg("-s").arg("-f").arg(&makefile).env("CC", "none").output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), wanted, "{written}");
+        }
     }
 
     #[test]

@@ -245,23 +245,6 @@ async fn a_kernel_in_several_packages_has_all_parts_and_headers() {
     assert_eq!(std::fs::read(headers.join("Makefile")).unwrap(), b"the makefile");
 }
 
-/// A module builds where only another compiler than that of the kernel is installed.
-#[test]
-fn the_compiler_of_the_kernel_is_a_preference() {
-    let dir = tempfile::tempdir().unwrap();
-    let variables = dir.path().join("variables");
-    for (written, wanted) in [("CC = gcc-of-nobody\n", "gcc"), ("CC = $(X)sh\n", "sh"), ("", "gcc")] {
-        std::fs::write(&variables, written).unwrap();
-        kernel::headers::relax_compiler(&variables).unwrap();
-        let makefile = dir.path().join("Makefile");
-        std::fs::write(&makefile, format!("-include {}\nall:\n\t@echo $(CC)\n", variables.display()))
-            .unwrap();
-        let output =
-            Command::new("make").arg("-s").arg("-f").arg(&makefile).env("CC", "none").output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), wanted, "{written}");
-    }
-}
-
 #[tokio::test]
 async fn a_missing_package_is_reported_in_one_line() {
     if missing() {

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test reports a problem by failing")]
 
+mod programs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -213,12 +215,8 @@ fn command_lines(text: &str) -> Vec<String> {
 
 #[test]
 fn command_lines_on_pages_are_valid() {
-    let commands = BTreeMap::from([
-        ("ktest", ktest::cli::command()),
-        ("ci-daemon", ci_daemon::cli::command()),
-        ("ci-dashboard", ci_dashboard::cli::command()),
-        ("ci-status", ci_status::cli::command()),
-    ]);
+    let commands = programs::commands().map(|command| (command.get_name().to_owned(), command));
+    let commands = BTreeMap::from(commands);
     let mut refused = Vec::new();
     let mut checked = 0;
     for page in pages() {

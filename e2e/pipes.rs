@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
+mod programs;
+
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -202,13 +204,7 @@ const ENDLESS: &[&str] = &[
 /// The command lines of every subcommand, as clap defines them: its help, and it with each kind of output.
 fn command_lines() -> Vec<String> {
     let mut lines = Vec::new();
-    let commands = [
-        ktest::cli::command(),
-        ci_daemon::cli::command(),
-        ci_dashboard::cli::command(),
-        ci_status::cli::command(),
-    ];
-    for command in commands {
+    for command in programs::commands() {
         let (name, path) = (command.get_name().to_owned(), command.get_name().to_owned());
         add_command_lines(&command, &path, &name, &mut lines);
     }

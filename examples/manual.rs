@@ -1,6 +1,9 @@
 //! Writes the man pages and shell completions of the four commands to `man/`, `bash/`, `zsh/` and `fish/` in a
 //! directory. They are generated from the clap definitions of the commands. `make install` installs them.
 
+#[path = "../e2e/programs.rs"]
+mod programs;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -15,13 +18,7 @@ fn subdirectory(dir: &Path, name: &str) -> Result<PathBuf> {
 fn main() -> Result<()> {
     let dir = std::env::args_os().nth(1).context("no directory given; usage: manual DIR")?;
     let dir = Path::new(&dir);
-    let commands = [
-        ktest::cli::command(),
-        ci_daemon::cli::command(),
-        ci_dashboard::cli::command(),
-        ci_status::cli::command(),
-    ];
-    for command in commands {
+    for command in programs::commands() {
         let name = command.get_name().to_owned();
         clap_mangen::generate_to(command.clone(), subdirectory(dir, "man")?)
             .with_context(|| format!("the man pages of {name}"))?;

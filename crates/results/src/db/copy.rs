@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 const SLICE: usize = 300;
 /// The number of commits that wait for a copy when copying begins. A query of a history looks them up one by one.
 const COMMITS_MAX: u64 = 200;
-/// Verdicts wait for the copy if so many times more rows wait than when copying begins.
+/// Verdicts wait for the copy if this many times the rows wait with which copying begins.
 const URGENT: u64 = 10;
 
 /// The condition `in_history < 2` is that of the index.

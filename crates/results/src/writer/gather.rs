@@ -86,7 +86,7 @@ mod tests {
         let long = Duration::from_secs(60);
         let mut gather = Gather::new(queue, 100, long, |number: &u32| *number > 0);
         sender.send(1).unwrap();
-        assert_eq!(gather.next(None), Some(vec![1]), "nobody else is expected");
+        assert_eq!(gather.next(None), Some(vec![1]), "no other caller is expected");
         (2..=4).for_each(|number| sender.send(number).unwrap());
         gather.synced(1, long);
         let late = std::thread::spawn(move || {

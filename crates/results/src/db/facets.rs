@@ -54,9 +54,9 @@ impl Batch<'_> {
                     "INSERT INTO facet VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET tests = tests + ?5",
                     params![commit, code(*status), host, kernel, change],
                 )?;
-                if *change < 0 {
-                    self.run("DELETE FROM facet WHERE commit_ = ?1 AND tests <= 0", [commit])?;
-                }
+            }
+            if changes.values().any(|change| *change < 0) {
+                self.run("DELETE FROM facet WHERE commit_ = ?1 AND tests <= 0", [commit])?;
             }
         }
         Ok(())

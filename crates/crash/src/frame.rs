@@ -58,10 +58,10 @@ const SHAPES: &[(FrameKind, &str)] = &[
     (FrameKind::InstructionPointer, r"^\s*EIP is at {NAME}{OFFSET}{SOURCE}"),
     // x86 before 4.10: `IP: [<ffffffff81234567>] f+0x1/0x2`.
     (FrameKind::InstructionPointer, r"^\s*IP: (?:{ADDR}\s*)?{NAME}{OFFSET}{SOURCE}"),
-    // Arm, RISC-V, MIPS, PowerPC, s390.
+    // Arm, RISC-V, MIPS, LoongArch, PowerPC, s390.
     (
         FrameKind::InstructionPointer,
-        r"^\s*(?:pc|PC|epc|nip|NIP)(?: is at| :|:)\s*(?:\[?<?[0-9a-f]{8,16}>?\]?\s*)?{NAME}{OFFSET}{SOURCE}",
+        r"^\s*(?:pc|PC|epc|era|nip|NIP)(?: is at| *:)\s*(?:\[?<?[0-9a-f]{8,16}>?\]?\s*)?{NAME}{OFFSET}{SOURCE}",
     ),
     (FrameKind::InstructionPointer, r"^\s*pc : {NAME} (?P<file>[\w./+-]+):(?P<line>\d+)(?: \[inline\])?"),
     (FrameKind::InstructionPointer, r"^\s*NIP \[[0-9a-f]+\] {NAME}{OFFSET}{SOURCE}"),
@@ -197,6 +197,8 @@ mod tests {
             ("PC is at memset+0x30/0xa8", "memset", FrameKind::InstructionPointer, true),
             ("pc : clear_page+0x14/0x28", "clear_page", FrameKind::InstructionPointer, true),
             ("epc : f+0x1/0x2", "f", FrameKind::InstructionPointer, true),
+            ("epc   : ffffffff80123456 f+0x1/0x2", "f", FrameKind::InstructionPointer, true),
+            ("   era: 9000000000123456 f+0x1/0x2", "f", FrameKind::InstructionPointer, true),
             ("NIP [c000000000001234] f+0x1/0x2", "f", FrameKind::InstructionPointer, true),
             (
                 "[<8011218c>] (unwind_backtrace) from [<8010e300>] (show_stack+0x18/0x1c)",

@@ -1,7 +1,8 @@
 //! Tables of function names.
 //!
 //! A row is `FILES: NAME NAME ...`. A name is a regular expression for a whole function name, in which `*` matches any
-//! characters. Leading underscores and the suffix of the allocation profiler (`_noprof`) are ignored.
+//! characters. Leading underscores, the prefix of position-independent copies (`__pi_`) and the suffix of the allocation
+//! profiler (`_noprof`) are ignored.
 
 use regex::{RegexSet, RegexSetBuilder};
 
@@ -22,7 +23,8 @@ impl Names {
         };
         let rows: Vec<_> = rows.collect();
         let names: Vec<_> = rows.iter().copied().enumerate().flat_map(of_row).collect();
-        let patterns = names.iter().map(|(name, _)| format!("^_*(?:{})$", name.replace('*', r"\w*")));
+        let patterns =
+            names.iter().map(|(name, _)| format!("^_*(?:pi_+)?(?:{})$", name.replace('*', r"\w*")));
         // Function names are ASCII; Unicode classes would only make the automaton larger.
         let set = RegexSetBuilder::new(patterns).unicode(false).size_limit(64 << 20).build();
         Self { set: set.expect("the names are regular expressions"), rows, names }

@@ -119,6 +119,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Lockdep, r"(?:WARNING: |\[ INFO: )inconsistent lock state", "inconsistent lock state in {fn}"),
     near(TroubleKind::Lockdep, r"(\[ BUG|WARNING): bad unlock balance detected", r"is trying to release lock[^\n]*at:\s*\n?[^\n]*?(?:\[<[0-9a-f]+>\] )?(?P<f>[\w.]+)\+0x", "{1}: bad unlock balance in {fn}"),
     row(TroubleKind::Lockdep, r"(\[ BUG|WARNING): bad unlock balance detected", "{1}: bad unlock balance in {fn}"),
+    row(TroubleKind::Lockdep, r"(\[ BUG|WARNING): bad contention detected", "{1}: bad contention detected in {fn}"),
     near(TroubleKind::Lockdep, r"(\[ BUG|WARNING): held lock freed", r", at: (?:\[<[0-9a-f]+>\] )?(?P<f>[\w.]+)\+0x", "{1}: held lock freed in {fn}"),
     row(TroubleKind::Lockdep, r"(\[ BUG|WARNING): held lock freed", "{1}: held lock freed in {fn}"),
     near(TroubleKind::Lockdep, r"(\[ BUG|WARNING): lock held when returning to user space", r"#0: [^\n]*, at: (?:\[<[0-9a-f]+>\] )?(?P<f>[\w.]+)\+0x", "{1}: lock held when returning to user space in {fn}"),
@@ -153,7 +154,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Oops, r"BUG: Kernel (NULL pointer dereference)", "BUG: unable to handle kernel {1} in {fn}"),
     row(TroubleKind::Oops, r"BUG: unable to handle page fault", "BUG: unable to handle kernel paging request in {fn}"),
     row(TroubleKind::Oops, r"BUG: kernel (NULL pointer dereference)", "BUG: unable to handle kernel {1} in {fn}"),
-    row(TroubleKind::Oops, r"Unable to handle kernel (paging request|NULL pointer dereference|access to user memory|pointer dereference|execution of user memory|read from unreadable memory|write to read-only memory|execute from non-executable memory|unexecutable memory access)", "BUG: unable to handle kernel {1} in {fn}"),
+    row(TroubleKind::Oops, r"(?:CPU \d+ )?Unable to handle kernel (paging request|NULL pointer dereference|access to user memory|pointer dereference|execution of user memory|read from unreadable memory|write to read-only memory|execute from non-executable memory|unexecutable memory access)", "BUG: unable to handle kernel {1} in {fn}"),
     row(TroubleKind::Oops, r"BUG: Unable to handle kernel (?:data access|instruction fetch)", "BUG: unable to handle kernel paging request in {fn}"),
     row(TroubleKind::Oops, r"Unhandled fault: ", "Unhandled fault in {fn}"),
 
@@ -161,7 +162,7 @@ pub(crate) const TABLE: &[Row] = &[
     near(TroubleKind::KernelBug, r"kernel BUG at \S*rust/helpers/bug\.c", r"rust_kernel: panicked at [^\n]*\n(?P<message>[^\n]+)", "{message} in {fn}"),
     row(TroubleKind::KernelBug, r"kernel BUG at (?:\S*/)?lib/list_debug\.c", "BUG: corrupted list in {fn}"),
     row(TroubleKind::KernelBug, r"kernel BUG at (?:\S*/)?mm/usercopy\.c", "BUG: bad usercopy in {fn}"),
-    row(TroubleKind::KernelBug, r"kernel BUG at ", "kernel BUG in {fn}"),
+    row(TroubleKind::KernelBug, r"kernel BUG at |Kernel bug detected\[#", "kernel BUG in {fn}"),
     row(TroubleKind::Warning, warn_at!(r"lib/list_debug\.c"), "BUG: corrupted list in {fn}"),
     row(TroubleKind::Warning, warn_at!(r"lib/refcount\.c"), "WARNING: refcount bug in {fn}"),
     row(TroubleKind::Warning, warn_at!(r"include/linux/refcount\.h"), "WARNING: refcount bug in {fn}"),
@@ -216,8 +217,9 @@ pub(crate) const TABLE: &[Row] = &[
     row(TroubleKind::Bug, r"BUG: ([A-Z][\w -]+)", "BUG: {text1}"),
     row(TroubleKind::Bug, r"BUG: (.+)", "BUG: {text1}"),
     row(TroubleKind::Bug, r"VFS: Busy inodes after unmount", "VFS: Busy inodes after unmount (use-after-free)"),
-    // Any other fault of x86.
-    row(TroubleKind::Oops, r"([A-Za-z][\w ,/-]*): [0-9a-f]{4,16} \[#\d+\]", "{1} in {fn}"),
+    // Any other fault of x86 and s390, and of MIPS and LoongArch.
+    row(TroubleKind::Oops, r"([A-Za-z][\w ,/-]*): [0-9a-f]{4,16} (?:ilc:\d )?\[#\d+\]", "{1} in {fn}"),
+    row(TroubleKind::Oops, r"([A-Za-z][\w ,-]*)!?\[#\d+\]:", "{1} in {fn}"),
 ];
 
 /// A compiled row.

@@ -17,14 +17,14 @@ const DISPATCHERS: &[&str] = &[
     "files: vfs_ioctl do_vfs_ioctl file_ioctl vfs_(read|write) new_sync_(read|write) do_iter_(read|write|readv_writev) do_iter_readv_writev do_loop_readv_writev vfs_(iter_read|iter_write|fsync_range|fallocate|llseek|poll|getxattr|statfs) call_(read|write)_iter do_dentry_open fput call_mmap mmap_region do_fault do_splice_(from|to) splice_direct_to_actor iterate_dir (ia32_)?compat_(sys|SyS)_ioctl (*_)?(sys|SyS|ksys|se_sys|do_sys)_ioctl blkdev_ioctl full_proxy_* direct_entry lkdtm_do_action",
     "sockets: sock_(ioctl|do_ioctl|close|release|common_setsockopt|common_getsockopt) sk_backlog_rcv release_sock",
     "devices: really_probe usb_hcd_giveback_urb device_release kobject_cleanup",
-    "system calls: do_syscall_(64|x64) do_syscall_32_irqs_on do_int80_syscall_32 do_fast_syscall_32 entry_SYSCALL_* entry_SYSENTER_* entry_INT80_* system_call_fastpath tracesys* ret_fast_syscall sys_trace_return invoke_syscall el0_svc_(common|naked|handler) do_el0_svc el0_svc system_call system_call_exception do_trap_ecall_u ret_from_syscall*",
+    "system calls: do_syscall_(64|x64) do_syscall_32_irqs_on do_int80_syscall_32 do_fast_syscall_32 entry_SYSCALL_* entry_SYSENTER_* entry_INT80_* system_call_fastpath tracesys* ret_fast_syscall sys_trace_return invoke_syscall el0_svc_(common|naked|handler) do_el0_svc el0_svc system_call system_call_exception do_trap_ecall_u ret_from_syscall* do_syscall syscall_common handle_sys(64|call)?",
 ];
 
 /// The interrupt that reported the stall; the frames before it belong to the report.
 #[rustfmt::skip]
 const INTERRUPTS: &[&str] = &[
     "arch/x86: ((asm|trace|smp|sysvec)_)?(trace_|sysvec_)?(apic_timer_interrupt*|call_function_single*|call_function_interrupt|reschedule_interrupt|irq_work_interrupt) do_IRQ ret_from_intr asm_exc_nmi end_repeat_nmi nmi_restore handle_irq",
-    "other architectures: gic_handle_irq irq_svc el1h?_(64_)?irq* arch_timer_handler_* handle_arch_irq riscv_intc_irq decrementer_common* timer_interrupt do_irq_async ret_from_exception ret_from_irq",
+    "other architectures: gic_handle_irq irq_svc el1h?_(64_)?irq* arch_timer_handler_* handle_arch_irq riscv_intc_irq decrementer_common* timer_interrupt do_irq_async ret_from_exception ret_from_irq do_(ext|io)_irq ext_int_handler io_int_handler handle_riscv_irq plat_irq_dispatch handle_int except_vec_vi_end do_vint handle_vint handle_loongarch_irq",
 ];
 
 static DISPATCHER_NAMES: LazyLock<Names> = LazyLock::new(|| Names::new(DISPATCHERS.iter().copied()));

@@ -125,6 +125,7 @@ const RULES: &[(Position, &str, TroubleKind)] = &[
     (Start, "WARNING: possible irq lock inversion", TroubleKind::Lockdep),
     (Start, "WARNING: inconsistent lock state", TroubleKind::Lockdep),
     (Start, "WARNING: bad unlock balance", TroubleKind::Lockdep),
+    (Start, "WARNING: bad contention detected", TroubleKind::Lockdep),
     (Start, "WARNING: held lock freed", TroubleKind::Lockdep),
     (Start, "WARNING: Nested lock was not taken", TroubleKind::Lockdep),
     (Start, "WARNING: lock held when returning to user space", TroubleKind::Lockdep),
@@ -174,21 +175,43 @@ pub(crate) fn trouble_in(message: &str) -> Option<Trouble> {
         Anywhere => text.contains(words),
     };
     let rule = RULES.iter().find(|(position, words, kind)| fits(position, words) && holds(*kind, text));
-    let kind = rule.map(|(.., kind)| *kind).or_else(|| die_header(text)).or_else(|| device_warning(text))?;
+    let kind = rule.map(|(.., kind)| *kind);
+    let kind = kind.or_else(|| die_header(text)).or_else(|| numbered_fault(text));
+    let kind = kind.or_else(|| unspaced_header(text)).or_else(|| device_warning(text))?;
     Some(Trouble { kind, fatal: kind == TroubleKind::Panic, text: text.into() })
 }
 
-/// The header of a fault on x86 (arch/x86/kernel/dumpstack.c): the fault, its error code and the number of the oops,
-/// as in `divide error: 0000 [#1] PREEMPT SMP`.
+/// The header of a fault on x86 and s390 (die() in arch/*/kernel/dumpstack.c): the fault, its error code and the number of the
+/// oops, as in `divide error: 0000 [#1] PREEMPT SMP`.
 fn die_header(text: &str) -> Option<TroubleKind> {
     let (words, number) = text.split_once(" [#")?;
     let (fault, code) = words.rsplit_once(": ")?;
     let numbered = number.split_once(']').is_some_and(|(digits, _)| digits.parse::<u32>().is_ok());
+    // s390 adds the length of the instruction (arch/s390/kernel/dumpstack.c): `illegal operation: 0001 ilc:1 [#1] SMP`.
+    let code = code.split_once(" ilc:").map_or(code, |(code, _)| code);
     let coded = code.len() >= 4 && code.bytes().all(|byte| byte.is_ascii_hexdigit());
     let worded = fault.starts_with(|c: char| c.is_ascii_alphabetic())
         && fault.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" -_,:/".contains(&byte));
     let gpf = fault.contains("general protection fault");
     (numbered && coded && worded).then_some(if gpf { TroubleKind::Gpf } else { TroubleKind::Oops })
+}
+
+/// The header of a fault on MIPS and LoongArch (die() in arch/*/kernel/traps.c), as in `Kernel bug detected[#1]:`.
+fn unspaced_header(text: &str) -> Option<TroubleKind> {
+    let (fault, number) = text.trim_end().strip_suffix("]:")?.split_once("[#")?;
+    let numbered = number.parse::<u32>().is_ok();
+    let worded = fault.starts_with(|c: char| c.is_ascii_alphabetic())
+        && fault.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" -_,!".contains(&byte));
+    let of_kernel = ["kernel", "Kernel"].iter().any(|word| fault.contains(word));
+    let bug = fault == "Kernel bug detected";
+    (numbered && worded && of_kernel).then_some(if bug { TroubleKind::KernelBug } else { TroubleKind::Oops })
+}
+
+/// A bad address on MIPS and LoongArch: `CPU 0 Unable to handle kernel paging request at virtual address 00000008`.
+fn numbered_fault(text: &str) -> Option<TroubleKind> {
+    let (number, fault) = text.strip_prefix("CPU ")?.split_once(' ')?;
+    let numbered = number.bytes().all(|byte| byte.is_ascii_digit());
+    (numbered && fault.starts_with("Unable to handle kernel ")).then_some(TroubleKind::Oops)
 }
 
 /// A warning that a driver prints for a device on a bus: `usb 5-1: WARNING: firmware is too old`.
@@ -303,6 +326,14 @@ mod tests {
         ("BUG: sleeping function called from invalid context at mm/a.c:1", TroubleKind::Bug),
         ("BUG: scheduling while atomic: cat/12/0x00000002", TroubleKind::Bug),
         ("CFI failure at f+0x1/0x2 (target: g+0x0/0x2; expected type: 0x1234)", TroubleKind::Bug),
+        (
+            "CPU 1 Unable to handle kernel paging request at virtual address 6b6b6b6b, epc == 1",
+            TroubleKind::Oops,
+        ),
+        ("Kernel bug detected[#1]:", TroubleKind::KernelBug),
+        ("do_cpu invoked from kernel context![#12]:", TroubleKind::Oops),
+        ("illegal operation: 0001 ilc:1 [#1] SMP", TroubleKind::Oops),
+        ("WARNING: bad contention detected!", TroubleKind::Lockdep),
         ("WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected", TroubleKind::Lockdep),
         ("WARNING: possible irq lock inversion dependency detected", TroubleKind::Lockdep),
         ("WARNING: inconsistent lock state", TroubleKind::Lockdep),

@@ -5,26 +5,32 @@ use std::sync::Arc;
 use super::health::FailedBatch;
 use super::queue::{FailureHistory, LaneAccess, QueueLane};
 use super::{
-    BatchEnd, BatchId, Effect, ExecutorId, Grant, JobId, JobLocation, Outcome, RunningBatch, Scheduler, Timer,
+    BatchEnd, BatchId, Effect, ExecutorId, Grant, GroupId, JobId, JobLocation, Outcome, RunningBatch,
+    Scheduler, Timer,
 };
 use crate::config::ms;
 use crate::state::JobState;
 
 impl Scheduler {
-    /// Grants the next batch to an executor, if it is waiting and ready.
+    /// Grants the next batch to an executor, if it is waiting and ready. Groups whose batches failed on it come after all
+    /// others, and during its pause they get nothing.
     pub(super) fn offer(&mut self, id: ExecutorId, now: u64) -> Option<Grant> {
         let member = self.roster.get(id)?;
         let ready = member.waiting
             && !member.leaving
             && member.batch.is_none()
-            && member.health.pause.is_none()
+            && (member.health.pause.is_none() || member.health.is_open_to_others())
             && self.stopping.is_none();
         if !ready {
             return None;
         }
         let (host, budget) = (Arc::clone(&member.host), member.budget);
         let classes = self.roster.classes_of(member.profile);
-        let lane = self.queue.pick(&classes, |lane| self.lane_access(lane, id, &host, now))?;
+        let judge = |lane: &QueueLane| self.lane_access(lane, id, &host, now);
+        let to_others = self.queue.pick(&classes, |group| !member.health.suspects(group), judge);
+        let to_all = || self.queue.pick(&classes, |_| true, judge);
+        let any = member.health.pause.is_none() && member.health.has_suspects();
+        let lane = to_others.or_else(|| if any { to_all() } else { None })?;
         let taken = self.queue.take(lane, budget);
         self.last_batch += 1;
         let batch = BatchId(self.last_batch);
@@ -60,6 +66,9 @@ impl Scheduler {
         };
         self.batches.insert(batch, running);
         let member = self.roster.get_mut(id).expect("seen above");
+        if member.health.pause.take().is_some() {
+            member.settle(now);
+        }
         member.batch = Some(batch);
         member.waiting = false;
         member.settle(now);
@@ -136,7 +145,10 @@ impl Scheduler {
     /// nothing if the batch has already ended.
     pub fn end_batch(&mut self, id: BatchId, end: BatchEnd, now: u64) {
         let Some(mut batch) = self.batches.remove(&id) else { return };
-        self.touched.extend(self.queue.end_batch(batch.group));
+        for class in self.queue.end_batch(batch.group) {
+            self.touched.insert(class);
+            self.arrived.insert((class, batch.group));
+        }
         self.queue.keep_scale(now);
         let unfinished = std::mem::take(&mut batch.jobs);
         let open = unfinished.iter().any(|job| !self.jobs[job].cancelling);
@@ -159,8 +171,16 @@ impl Scheduler {
             }
         }
         let success = failure.is_none() && !open && !batch.aborted && batch.done > 0;
-        let failed = FailedBatch { group: batch.group, others_wait: self.queue.has_jobs_beyond(batch.group) };
+        let failed = FailedBatch { group: batch.group, others_wait: self.others_wait(&batch) };
         self.free_executor(batch.executor, failure.map(|reason| (reason, failed)), success, now);
+    }
+
+    /// Whether groups whose batches did not fail on the executor of a batch have jobs for it.
+    fn others_wait(&self, batch: &RunningBatch) -> bool {
+        let Some(member) = self.roster.get(batch.executor) else { return false };
+        let other = |group: GroupId| group != batch.group && !member.health.suspects(group);
+        let classes = self.roster.classes_of(member.profile);
+        classes.iter().any(|class| self.queue.groups_of(*class).any(other))
     }
 
     /// Replaces the estimated charge of the claim with the time used. A failed batch is charged, too: its jobs may be the
@@ -221,6 +241,9 @@ impl Scheduler {
         debug_assert!(job.at.state().may_become(JobState::Pending));
         self.running -= 1;
         self.queue.count_running(job.group, 0, 1);
+        if !self.queue.has_jobs_of(job.group, job.class) {
+            self.arrived.insert((job.class, job.group));
+        }
         let lane = self.queue.push(job.place, job.cost, job.group, job.class, &job.key, job.past.as_ref());
         job.at = JobLocation::Pending(lane);
         self.touched.insert(job.class);

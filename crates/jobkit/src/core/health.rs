@@ -1,4 +1,9 @@
 //! The health of one executor: derives pauses of increasing length from successful and failed batches.
+//!
+//! A batch can fail because of its executor or because of its jobs, and the owners of the jobs can make them fail on
+//! purpose, also together and on all executors. Only a batch of another group shows which it is. So the groups whose
+//! batches failed since the last success are suspects: a pause longer than the first back-off applies to them only,
+//! and all other groups come before them.
 
 use super::GroupId;
 use crate::config::{HealthConfig, ms};
@@ -6,10 +11,11 @@ use crate::config::{HealthConfig, ms};
 /// The failures of an executor and its pause.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Health {
-    /// Consecutive infrastructure errors.
+    /// Consecutive infrastructure errors, of which those count that happened while no other group could take the
+    /// executor.
     pub(super) failures: u32,
-    /// The group of their batches, if it is the same for all.
-    group: Option<GroupId>,
+    /// The groups of the failed batches.
+    suspects: Vec<GroupId>,
     quarantines: u32,
     /// The current pause, if any.
     pub(super) pause: Option<Pause>,
@@ -20,7 +26,7 @@ pub(super) struct Health {
 pub(super) struct FailedBatch {
     /// The group of its jobs.
     pub(super) group: GroupId,
-    /// Whether other groups have jobs in the queue.
+    /// Whether groups other than the suspects have jobs for the executor.
     pub(super) others_wait: bool,
 }
 
@@ -47,11 +53,22 @@ impl Health {
         *self = Self::default();
     }
 
+    /// Whether batches of the group failed since the last success.
+    pub(super) fn suspects(&self, group: GroupId) -> bool {
+        self.suspects.contains(&group)
+    }
+
+    pub(super) fn has_suspects(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
+    /// Whether a group that is not a suspect can take the executor in spite of its pause.
+    pub(super) fn is_open_to_others(&self) -> bool {
+        self.failures > 1 && self.pause.is_some_and(|pause| pause.until().is_some())
+    }
+
     /// Records a failed batch. `salt` lengthens the pause by up to 25 %, so that executors that fail together resume at
     /// different times.
-    ///
-    /// A group can make all its batches fail, for example by printing the messages of a full disk. So while other groups
-    /// have jobs, the errors of one group count as one: the next batch may be one of another group, which decides.
     pub(super) fn failed(
         &mut self,
         now: u64,
@@ -59,12 +76,15 @@ impl Health {
         salt: u64,
         failed: FailedBatch,
     ) -> Pause {
-        let is_only_group = self.failures == 0 || self.group == Some(failed.group);
-        self.group = is_only_group.then_some(failed.group);
-        if !(is_only_group && failed.others_wait) || self.failures == 0 {
+        if !self.suspects(failed.group) {
+            self.suspects.push(failed.group);
+        }
+        if !failed.others_wait || self.failures == 0 {
             self.failures = self.failures.saturating_add(1);
         }
-        let pause = if self.failures >= config.quarantine_after.max(1) {
+        let pause = if failed.others_wait {
+            Pause::BackOff(now.saturating_add(spread(ms(config.backoff), salt)))
+        } else if self.failures >= config.quarantine_after.max(1) {
             let length = doubled(ms(config.quarantine), self.quarantines, ms(config.quarantine_max));
             self.quarantines = self.quarantines.saturating_add(1);
             Pause::Quarantine(Some(now.saturating_add(spread(length, salt))))
@@ -144,22 +164,24 @@ mod tests {
     }
 
     #[test]
-    fn one_group_cannot_quarantine_an_executor_that_others_wait_for() {
+    fn suspects_cannot_quarantine_an_executor_that_others_wait_for() {
         let mut health = Health::default();
-        for _ in 0..20 {
-            assert_eq!(health.failed(0, &config(), 0, of(1, true)), Pause::BackOff(1000));
+        for group in 0..20 {
+            assert_eq!(health.failed(0, &config(), 0, of(group % 3, true)), Pause::BackOff(1000));
+            assert!(!health.is_open_to_others(), "it is soon free for all");
         }
-        // A batch of another group fails, too: the executor is the cause.
-        let pauses: Vec<Pause> =
-            (1..4).map(|group| health.failed(0, &config(), 0, of(group % 2, true))).collect();
-        assert_eq!(pauses, [Pause::BackOff(1000), Pause::BackOff(2000), Pause::BackOff(3000)]);
-        assert!(matches!(health.failed(0, &config(), 0, of(2, true)), Pause::Quarantine(_)));
-        // Without other groups, each error counts.
-        let mut alone = Health::default();
-        for _ in 0..3 {
-            alone.failed(0, &config(), 0, of(1, false));
-        }
-        assert!(matches!(alone.failed(0, &config(), 0, of(1, false)), Pause::Quarantine(_)));
+        assert!((0..3).all(|group| health.suspects(GroupId(group))) && !health.suspects(GroupId(3)));
+        // The last group that waits fails, too: the executor is the cause.
+        let pauses: Vec<Pause> = (0..2).map(|_| health.failed(0, &config(), 0, of(3, false))).collect();
+        assert_eq!(pauses, [Pause::BackOff(2000), Pause::BackOff(3000)]);
+        assert!(matches!(health.failed(0, &config(), 0, of(3, false)), Pause::Quarantine(_)));
+        assert!(health.is_open_to_others(), "a group whose batches did not fail here can take it");
+        // During probation, a suspect fails while others wait.
+        assert_eq!(health.failed(0, &config(), 0, of(1, true)), Pause::BackOff(1000));
+        health.succeeded();
+        assert!((0..4).all(|group| !health.suspects(GroupId(group))) && !health.is_open_to_others());
+        health.crashed();
+        assert!(!health.is_open_to_others());
     }
 
     #[test]

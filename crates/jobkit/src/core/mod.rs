@@ -107,6 +107,8 @@ pub struct Scheduler {
     timers: BTreeSet<(u64, Timer)>,
     /// The classes with pending jobs that a waiting executor may be able to take now.
     touched: BTreeSet<ClassId>,
+    /// The groups that got their first pending jobs of a class, or are no longer at their limit of batches.
+    arrived: BTreeSet<(ClassId, GroupId)>,
     effects: Vec<Effect>,
     stopping: Option<Shutdown>,
     ended: EndCounts,
@@ -128,6 +130,7 @@ impl Scheduler {
             running: 0,
             timers: BTreeSet::new(),
             touched: BTreeSet::new(),
+            arrived: BTreeSet::new(),
             effects: Vec::new(),
             stopping: None,
             ended: EndCounts::default(),
@@ -151,6 +154,9 @@ impl Scheduler {
         let group = self.queue.group(&spec.group, (spec.weight, spec.executors_max), now);
         let key: Arc<str> = spec.batch_key.as_str().into();
         let (place, cost) = ((spec.order, id), ms(spec.cost));
+        if !self.queue.has_jobs_of(group, class) {
+            self.arrived.insert((class, group));
+        }
         let lane = self.queue.push(place, cost, group, class, &key, None);
         let at = JobLocation::Pending(lane);
         self.jobs.insert(id, JobEntry { group, class, key, place, cost, at, past: None, cancelling: false });
@@ -254,6 +260,24 @@ impl Scheduler {
     pub fn dispatch(&mut self, now: u64) {
         while let Some(class) = self.touched.pop_first() {
             while self.queue.pending_of(class) > 0 && self.dispatch_one(class, now) {}
+        }
+        while let Some((class, group)) = self.arrived.pop_first() {
+            self.offer_during_pause(class, group, now);
+        }
+    }
+
+    /// Offers pending jobs of a group to the executors whose pause does not apply to it.
+    fn offer_during_pause(&mut self, class: ClassId, group: GroupId, now: u64) {
+        if !self.queue.has_jobs_of(group, class) {
+            return;
+        }
+        for executor in self.roster.open_to(class, group) {
+            if !self.queue.has_jobs_of(group, class) {
+                return;
+            }
+            if let Some(grant) = self.offer(executor, now) {
+                self.effects.push(Effect::Granted(grant));
+            }
         }
     }
 

@@ -144,9 +144,11 @@ impl Queue {
         self.classes.get(&class).map_or(0, |class| class.pending)
     }
 
-    /// Whether another group has pending jobs.
-    pub(super) fn has_jobs_beyond(&self, group: GroupId) -> bool {
-        self.groups.get(&group).map_or(0, |group| group.pending) < self.pending
+    /// The groups with pending jobs of a class that are not at their limit of batches.
+    pub(super) fn groups_of(&self, class: ClassId) -> impl Iterator<Item = GroupId> {
+        let scores = self.classes.get(&class).into_iter().flat_map(|class| &class.groups);
+        let open = |group: &GroupId| self.groups.get(group).is_some_and(|group| !group.is_full());
+        scores.map(|(_, group)| *group).filter(open)
     }
 
     pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
@@ -270,6 +272,11 @@ impl Queue {
         if was_full { group.classes.iter().copied().collect() } else { Vec::new() }
     }
 
+    /// Whether the group has pending jobs of the class.
+    pub(super) fn has_jobs_of(&self, group: GroupId, class: ClassId) -> bool {
+        self.groups.get(&group).is_some_and(|group| group.classes.contains(&class))
+    }
+
     /// Adds a job. Returns its lane.
     pub(super) fn push(
         &mut self,
@@ -359,15 +366,16 @@ impl Queue {
     }
 
     /// The lane with the next job of these classes: the first lane, in order, of the group with the least usage per
-    /// weight. Fallback lanes come last. A group at its limit of batches is skipped.
+    /// weight. Fallback lanes come last. A group at its limit of batches, or for which `may` is false, is skipped.
     pub(super) fn pick(
         &self,
         classes: &[ClassId],
+        may: impl Fn(GroupId) -> bool,
         judge: impl Fn(&QueueLane) -> LaneAccess,
     ) -> Option<LaneId> {
         let mut best: Option<(bool, Score, QueueOrder, LaneId)> = None;
         for class in classes.iter().filter_map(|id| self.classes.get(id)) {
-            if let Some(found) = self.pick_in(class, &judge)
+            if let Some(found) = self.pick_in(class, &may, &judge)
                 && best.is_none_or(|best| found < best)
             {
                 best = Some(found);
@@ -379,11 +387,12 @@ impl Queue {
     fn pick_in(
         &self,
         class: &Class,
+        may: &impl Fn(GroupId) -> bool,
         judge: &impl Fn(&QueueLane) -> LaneAccess,
     ) -> Option<(bool, Score, QueueOrder, LaneId)> {
         let mut fallback = None;
         let full = |score: &Score| self.groups.get(&score.1).is_some_and(Group::is_full);
-        for &score in class.groups.iter().filter(|score| !full(score)) {
+        for &score in class.groups.iter().filter(|score| !full(score) && may(score.1)) {
             for (&place, &id) in &class.heads[&score.1] {
                 match judge(&self.lanes[&id]) {
                     LaneAccess::Allowed => return Some((false, score, place, id)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::hash::{NumberMap, NumberSet};
 use super::health::Health;
-use super::{BatchId, ClassId, ExecutorId, ProfileId};
+use super::{BatchId, ClassId, ExecutorId, GroupId, ProfileId};
 use crate::config::ms;
 use crate::needs::Needs;
 use crate::spec::ExecutorSpec;
@@ -89,6 +89,8 @@ pub(super) struct Roster {
     class_ids: HashMap<Needs, ClassId>,
     /// The number of failing executors, by host.
     failing: HashMap<Arc<str>, usize>,
+    /// The waiting executors whose pause applies only to some groups.
+    open: BTreeSet<ExecutorId>,
     next: u64,
     sweep_at: usize,
 }
@@ -249,6 +251,16 @@ impl Roster {
             .is_none_or(|member| member.health.failures == 0 && !self.failing.contains_key(&member.host))
     }
 
+    /// The waiting executors of a class whose pause does not apply to a group.
+    pub(super) fn open_to(&self, class: ClassId, group: GroupId) -> Vec<ExecutorId> {
+        let fits = |id: &&ExecutorId| {
+            self.members.get(id).is_some_and(|member| {
+                self.profiles[&member.profile].classes.contains(&class) && !member.health.suspects(group)
+            })
+        };
+        self.open.iter().filter(fits).copied().collect()
+    }
+
     /// Updates the indices after a change of a member.
     pub(super) fn refresh(&mut self, id: ExecutorId) {
         let Some(member) = self.members.get_mut(&id) else { return };
@@ -270,8 +282,13 @@ impl Roster {
                 self.classes.get_mut(class).expect("a profile's class is there").count(&member.host, usable);
             }
         }
-        let ready =
-            member.waiting && !member.leaving && member.batch.is_none() && member.health.pause.is_none();
+        let claims = member.waiting && !member.leaving && member.batch.is_none();
+        if claims && member.health.is_open_to_others() {
+            self.open.insert(id);
+        } else {
+            self.open.remove(&id);
+        }
+        let ready = claims && member.health.pause.is_none();
         if ready == member.ticket.is_some() {
             return;
         }

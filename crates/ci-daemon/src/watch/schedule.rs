@@ -3,7 +3,8 @@
 //! A fetch that hangs must not delay the others, so there are permits for three kinds of branches: those with a
 //! quick last fetch, new ones, and those with a slow or failed last fetch. A fetch that takes longer than [`SLOW`]
 //! releases its permit and continues; until it ends, new branches of the same host are treated as slow. No user gets
-//! more than a share of the permits.
+//! more than a share of the permits, and users with fewer running fetches come first. The limits in total do not apply
+//! to the first fetch of a user, so that users cannot exhaust them for others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -15,8 +16,9 @@ use tokio::time::Instant;
 pub(crate) const SLOW: Duration = Duration::from_secs(2);
 /// The number of permits for quick branches, and for new ones.
 const PERMITS: usize = 8;
-/// The number of permits for branches that were slow or failed the last time.
+/// The number of permits for branches that were slow or failed the last time, per user and in total.
 const SLOW_PERMITS: usize = 2;
+const SLOW_TOTAL: usize = 16;
 /// The maximum number of fetches without a permit, per user and in total.
 const OVERDUE_PER_USER: usize = 32;
 const OVERDUE: usize = 64;
@@ -75,14 +77,15 @@ impl Schedule {
     }
 
     /// Starts the next fetch if there is a permit for it. At most `per_user` fetches of one user have a permit. Quick
-    /// branches come first, then new ones, each kind in the order in which they were added.
+    /// branches come first, then new ones. Of each kind, those of the user with the fewest running fetches come first, and
+    /// then those that were added first.
     pub(crate) fn start(&mut self, now: Instant, per_user: usize) -> Option<BranchRef> {
         let startable =
             |branch: &BranchRef| self.has_permit(&branch.user, self.kind(branch, now), now, per_user);
         let candidates = self.waiting.iter().enumerate().filter(|(_, branch)| startable(branch));
-        let (at, kind) = candidates
-            .map(|(at, branch)| (at, self.kind(branch, now)))
-            .min_by_key(|(at, kind)| (*kind, *at))?;
+        let running = |user: &UserName| self.running.keys().filter(|branch| branch.user == *user).count();
+        let (kind, _, at) =
+            candidates.map(|(at, branch)| (self.kind(branch, now), running(&branch.user), at)).min()?;
         let branch = self.waiting.remove(at)?;
         self.running.insert(branch.clone(), Running { since: now, kind });
         Some(branch)
@@ -126,8 +129,8 @@ impl Schedule {
         let of_user = |branch: &BranchRef| branch.user == *user;
         if kind == Kind::Slow {
             let slow = self.running.iter().filter(|(_, running)| running.kind == Kind::Slow);
-            return slow.clone().count() < SLOW_PERMITS
-                && slow.filter(|(branch, _)| of_user(branch)).count() < SLOW_PERMITS.min(per_user);
+            let own = slow.clone().filter(|(branch, _)| of_user(branch)).count();
+            return own < SLOW_PERMITS.min(per_user) && (own == 0 || slow.count() < SLOW_TOTAL);
         }
         let fast = self.running.iter().filter(|(_, running)| running.kind != Kind::Slow);
         let overdue = fast.clone().filter(|(_, running)| is_overdue(running, now));
@@ -139,8 +142,8 @@ impl Schedule {
         let active = fast.filter(|(_, running)| !is_overdue(running, now));
         let same = active.clone().filter(|(_, running)| running.kind == kind).count();
         let own = active.filter(|(branch, running)| running.kind == kind && of_user(branch)).count();
-        same + beyond(overdue_all, OVERDUE) < PERMITS
-            && own + beyond(overdue_own, OVERDUE_PER_USER) < per_user
+        let beyond_all = if overdue_own == 0 { 0 } else { beyond(overdue_all, OVERDUE) };
+        same + beyond_all < PERMITS && own + beyond(overdue_own, OVERDUE_PER_USER) < per_user
     }
 }
 
@@ -237,6 +240,38 @@ mod tests {
         started(&mut schedule, now, 8);
         let slow = schedule.running.values().filter(|running| running.kind == Kind::Slow).count();
         assert_eq!(slow, SLOW_PERMITS);
+    }
+
+    #[test]
+    fn users_with_hanging_remotes_together_do_not_delay_others() {
+        let began = Instant::now();
+        let users = 5;
+        let hanging: Vec<String> =
+            (0..users * 50).map(|number| format!("bad{}/hangs{number}", number % users)).collect();
+        let mut schedule = Schedule::default();
+        for round in 0..3 {
+            let began = began + Duration::from_secs(round * 1000);
+            hanging.iter().for_each(|name| schedule.add(branch(name), name));
+            for seconds in (0..240).step_by(9) {
+                let now = began + Duration::from_secs(seconds);
+                started(&mut schedule, now, 4);
+                assert!(schedule.running.len() <= OVERDUE + SLOW_TOTAL + 2 * PERMITS);
+                for (name, quick) in [("me/quick", Some(true)), ("me/new", None), ("me/failed", Some(false))]
+                {
+                    schedule.last.remove(&branch(name));
+                    schedule.last.extend(quick.map(|quick| (branch(name), quick)));
+                    schedule.add(branch(name), name);
+                    // A permit of another user is released after two seconds.
+                    let began = started(&mut schedule, now, 4).contains(name)
+                        || started(&mut schedule, now + SLOW, 4).contains(name);
+                    assert!(began, "{name} in round {round} after {seconds} s");
+                    schedule.ended(&branch(name), now, true);
+                }
+            }
+            for name in &hanging {
+                schedule.ended(&branch(name), began + Duration::from_secs(240), false);
+            }
+        }
     }
 
     #[test]

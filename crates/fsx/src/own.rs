@@ -146,6 +146,15 @@ pub fn read_link(path: &Path) -> Result<PathBuf, Error> {
     std::fs::read_link(path).map_err(Error::of("read the link", path))
 }
 
+/// Creates a symbolic link. Returns false if a file exists at `path`.
+pub fn link(target: &Path, path: &Path) -> Result<bool, Error> {
+    match std::os::unix::fs::symlink(target, path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(Error::of("create the link", path)(error)),
+    }
+}
+
 /// Copies a file and its permissions; returns the number of bytes.
 pub fn copy(from: &Path, to: &Path) -> Result<u64, Error> {
     open(from)?;
@@ -224,6 +233,14 @@ mod tests {
             assert!(existing(&absent).unwrap().is_none() && canonical(&absent).unwrap().is_none());
         }
         assert!(is_file(&looping).is_err() && is_dir(&looping).is_err() && canonical(&looping).is_err());
+    }
+
+    #[test]
+    fn a_link_replaces_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("link");
+        assert!(link(Path::new("a"), &path).unwrap() && !link(Path::new("b"), &path).unwrap());
+        assert_eq!(read_link(&path).unwrap(), Path::new("a"));
     }
 
     #[test]

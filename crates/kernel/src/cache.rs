@@ -68,6 +68,22 @@ impl Cache {
     pub fn guests(&self, trust: Option<&TrustDomain>) -> PathBuf {
         in_domain(&self.dir, trust).join("guests")
     }
+
+    /// The clones of `require-git` of a trust domain. Those of `None` belong to the user of this host: on a farm they
+    /// are what the operator placed there.
+    #[must_use]
+    pub fn clones(&self, trust: Option<&TrustDomain>) -> PathBuf {
+        in_domain(&self.dir, trust).join("deps")
+    }
+
+    /// The clones for listing the subtests of test files with these variables. The names of listed files have no trust
+    /// domain: with the same variables, a file requests the same repositories.
+    #[must_use]
+    pub fn clones_of_listing(&self, variables: &[(String, String)]) -> PathBuf {
+        let fields = variables.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+        let hash = hash_fields(["listing"].into_iter().chain(fields));
+        self.dir.join("listings").join(hash.short()).join("deps")
+    }
 }
 
 /// The part of a directory that belongs to a trust domain; the directory itself for a developer's own runs.

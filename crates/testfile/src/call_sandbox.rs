@@ -7,7 +7,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use fsx::own;
@@ -15,9 +15,8 @@ use model::Remote;
 use sandbox::{Resources, Sandbox};
 
 use crate::HostEnv;
+use crate::clones::{self, BUILT};
 
-/// The subdirectory of the clone directory that a call can write to.
-pub(crate) const BUILT: &str = "built";
 /// The path in the sandbox to which the file writes its requests.
 const REQUESTS_SEEN: &str = "/ktest/git-requests";
 /// The directory in the sandbox with the commands that replace those of the host, which `git.bash` names too.
@@ -136,9 +135,7 @@ pub(crate) fn of_call(ktest_dir: &Path, env: &HostEnv, requests: &GitRequests) -
     let deps_dir = &env.deps_dir;
     let built = deps_dir.join(BUILT);
     if deps_dir.is_absolute() && own::create_dir_all(&built).is_ok() {
-        sandbox = sandbox.read_only(deps_dir, deps_dir).writable(&built, &built);
-        sandbox = links(deps_dir).iter().fold(sandbox, |sandbox, to| sandbox.read_only(to, to));
-        sandbox = sandbox.env("ktest_build_dir", &built);
+        sandbox = clones::show(sandbox, deps_dir).writable(&built, &built).env("ktest_build_dir", &built);
     }
     sandbox
         .writable(requests.requests.path(), REQUESTS_SEEN)
@@ -149,13 +146,6 @@ pub(crate) fn of_call(ktest_dir: &Path, env: &HostEnv, requests: &GitRequests) -
         .env("ktest_sandboxed", "true")
         .env("HOME", "/tmp")
         .env("LANG", "C.UTF-8")
-}
-
-/// The directories that symbolic links in `deps_dir` point to. No sandboxed program can create such a link.
-fn links(deps_dir: &Path) -> Vec<PathBuf> {
-    let entries = own::list(deps_dir).unwrap_or_default().into_iter();
-    let links = entries.filter(|entry| own::read_link(&entry.path).is_ok());
-    links.filter_map(|entry| entry.path.canonicalize().ok()).filter(|path| path.is_dir()).collect()
 }
 
 #[cfg(test)]

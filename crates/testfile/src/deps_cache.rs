@@ -12,7 +12,7 @@ use fsx::digest::Hasher;
 use fsx::own;
 use fsx::publish::{self, Durability};
 
-use crate::call_sandbox::BUILT;
+use crate::clones::BUILT;
 use crate::declare::Variables;
 use crate::{HostEnv, TestFile};
 

@@ -7,6 +7,7 @@
 
 mod call;
 mod call_sandbox;
+pub mod clones;
 pub mod declare;
 mod deps_cache;
 mod find;
@@ -131,12 +132,11 @@ pub struct HostEnv {
 }
 
 impl HostEnv {
-    /// The environment for a plain `ktest run`: `require-git` clones into the cache directory.
-    #[must_use]
-    pub fn of_this_host() -> Self {
-        let cache = kernel::Cache::from_env(|name| std::env::var_os(name));
-        let deps_dir = cache.map(|cache| cache.dir.join("deps")).unwrap_or_default();
-        Self { deps_dir, out: "ktest-out".into(), ..Self::default() }
+    /// The environment in which a farm lists the subtests of a file, with the variables of its test group.
+    pub fn for_listing(env: Vec<(String, String)>) -> Result<Self, fsx::Error> {
+        let cache = kernel::Cache::from_env(|name| std::env::var_os(name)).ok();
+        let deps_dir = cache.map(|cache| clones::of_listing(&cache, &env)).transpose()?.unwrap_or_default();
+        Ok(Self { deps_dir, out: "ktest-out".into(), env, sandboxed: true, ..Self::default() })
     }
 
     /// Whether the user or the test group lets the guest reach the network.

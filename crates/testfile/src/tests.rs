@@ -144,13 +144,10 @@ async fn git_daemon(dir: &Path) -> (spawn::Child, u16) {
     panic!("git daemon does not listen");
 }
 
-#[tokio::test]
-async fn require_git_clones_outside_the_sandbox() {
-    if no_sandbox("require_git_clones_outside_the_sandbox").await {
-        return;
-    }
+/// Repositories with a file `lib.sh` that sets a variable with the name of the repository to 1.
+fn repositories(names: &[&str]) -> tempfile::TempDir {
     let served = tempfile::tempdir().unwrap();
-    for name in ["tool", "data"] {
+    for name in names {
         let git = |args: &[&str]| {
             let ids = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"];
             let mut cmd = std::process::Command::new("git");
@@ -163,6 +160,15 @@ async fn require_git_clones_outside_the_sandbox() {
         git(&["add", "."]);
         git(&["commit", "-q", "-m", "one"]);
     }
+    served
+}
+
+#[tokio::test]
+async fn require_git_clones_outside_the_sandbox() {
+    if no_sandbox("require_git_clones_outside_the_sandbox").await {
+        return;
+    }
+    let served = repositories(&["tool", "data"]);
     let (_daemon, port) = git_daemon(served.path()).await;
     let (_dir, path) = tree_with_library(&format!(
         r#"require-git git://127.0.0.1:{port}/tool
@@ -199,6 +205,54 @@ async fn require_git_clones_outside_the_sandbox() {
         "{error}"
     );
     assert!(!deps.path().join("stolen").exists());
+}
+
+/// The variables of a test group name the repository, so two users can request different ones under one name.
+#[tokio::test]
+async fn clones_of_one_domain_do_not_reach_another() {
+    if no_sandbox("clones_of_one_domain_do_not_reach_another").await {
+        return;
+    }
+    let served = repositories(&["evil", "good", "operators"]);
+    let (_daemon, port) = git_daemon(served.path()).await;
+    let (_dir, path) = tree_with_library(
+        r#"require-git "$ktest_url" tool
+        . "$ktest_deps_dir/tool/lib.sh"
+        list_tests() {
+            echo "evil-${evil:-0}" "good-${good:-0}" "operators-${operators:-0}"
+            ls "$ktest_build_dir" && : >"$ktest_build_dir/left-${evil:-0}${good:-0}"
+        }"#,
+    );
+    let file = TestFile::find(&path, None).unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let cache = kernel::Cache { dir: temp.path().into() };
+    let variables = |name: &str| vec![("ktest_url".to_owned(), format!("git://127.0.0.1:{port}/{name}"))];
+    let listed = async |deps_dir: PathBuf, name: &str| {
+        let env = HostEnv { env: variables(name), ..sandboxed(&deps_dir) };
+        let subtests = file.list_tests(&env).await.map_err(|error| error.to_string()).unwrap();
+        subtests.iter().map(|subtest| subtest.as_str().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    let of_user = |user: &str| clones::of_domain(&cache, Some(&user.parse().unwrap())).unwrap();
+    let of_listing = |name: &str| clones::of_listing(&cache, &variables(name)).unwrap();
+    let users = (of_user("user/a"), of_user("user/b"));
+    for (evil, good) in [users, (of_listing("evil"), of_listing("good"))] {
+        assert_eq!(listed(evil.clone(), "evil").await, "evil-1 good-0 operators-0");
+        assert_eq!(listed(evil, "evil").await, "evil-1 good-0 operators-0 left-10");
+        assert_eq!(listed(good, "good").await, "evil-0 good-1 operators-0");
+    }
+    // What the operator placed is used by all, and is not written to.
+    let placed = temp.path().join("deps");
+    assert!(!placed.exists());
+    std::fs::create_dir(&placed).unwrap();
+    std::os::unix::fs::symlink(served.path().join("operators"), placed.join("tool")).unwrap();
+    assert_eq!(listed(of_user("user/c"), "evil").await, "evil-0 good-0 operators-1");
+    assert_eq!(listed(of_user("user/d"), "good").await, "evil-0 good-0 operators-1");
+    assert_eq!(listed(of_user("user/b"), "good").await, "evil-0 good-1 operators-0 left-01");
+    std::fs::remove_file(placed.join("tool")).unwrap();
+    std::fs::create_dir(placed.join("tool")).unwrap();
+    std::fs::copy(served.path().join("operators/lib.sh"), placed.join("tool/lib.sh")).unwrap();
+    assert_eq!(listed(of_user("user/c"), "evil").await, "evil-0 good-0 operators-1 left-00");
+    assert_eq!(std::fs::read_dir(&placed).unwrap().count(), 1);
 }
 
 #[tokio::test]

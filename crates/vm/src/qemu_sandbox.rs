@@ -206,19 +206,22 @@ mod tests {
         for name in ["kernels/bzImage", "kernels/other", "root.ext4", "image", "tests/a", "home/secret"] {
             std::fs::write(path(name), "x").unwrap();
         }
+        // A disk that was replaced by a link after the declarations were checked.
+        std::os::unix::fs::symlink(path("home/secret"), path("tests/link")).unwrap();
         let share = |name: &str, writable| Share { tag: "t".into(), dir: path(name), writable, xattr: false };
-        let disk = Disk { file: path("image"), readonly: true, snapshot: false, iops: None, bps: None };
+        let disk =
+            |name: &str| Disk { file: path(name), readonly: true, snapshot: false, iops: None, bps: None };
         let machine = Machine {
             accel: Accel::Tcg,
             kernel: path("kernels/bzImage"),
             root: path("root.ext4"),
-            disks: vec![disk],
+            disks: vec![disk("image"), disk("tests/link")],
             shares: vec![share("vm/guest", false), share("files", true), share("tests", false)],
             sockets: None,
             ..machine()
         };
         let qemu_sandbox = QemuSandbox { program: "/usr/bin/bash".into(), filter: false };
-        let script = r#"cd "$1" && for name in kernels/bzImage kernels/other root.ext4 image tests/a home/secret; do
+        let script = r#"cd "$1" && for name in kernels/bzImage kernels/other root.ext4 image tests/a tests/link home/secret; do
                 [ -e $name ] && echo sees $name
                 (: >>$name) 2>/dev/null && echo writes $name
             done

@@ -53,10 +53,8 @@ async fn list_tests(ktest_dir: &Path, (test, env): &ListedFile) -> Result<Vec<Su
     let failed = |error: TestFileError| ListError::Failed(error.to_string());
     let file = TestFile::find(Path::new(&test.file()), Some(ktest_dir)).map_err(failed)?;
     let env = env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let subtests = file
-        .list_tests(&HostEnv { env, sandboxed: true, ..HostEnv::of_this_host() })
-        .await
-        .map_err(failed)?;
+    let env = HostEnv::for_listing(env).map_err(|error| ListError::Failed(error.to_string()))?;
+    let subtests = file.list_tests(&env).await.map_err(failed)?;
     if subtests.is_empty() { Err(ListError::Empty(file.path.display().to_string())) } else { Ok(subtests) }
 }
 

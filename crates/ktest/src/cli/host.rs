@@ -12,7 +12,7 @@ use hosts::target::SshTarget;
 use model::{Arch, EVENT_VERSION, Event, HostName, KernelId, Stamped, StoreKernel, TestOrder};
 
 use super::failure::Failure;
-use testfile::{HostEnv, TestFile, Trust};
+use testfile::{HostEnv, TestFile, Trust, clones};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -370,10 +370,12 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
     fsx::own::create_dir_all(&out).map_err(Failure::usage)?;
     let arch = args.host_arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
     order.arch = order.arch.or(args.host_arch);
+    let deps_dir = ::kernel::Cache { dir: cache.into() };
+    let deps_dir = clones::of_domain(&deps_dir, order.trust_domain.as_ref()).map_err(Failure::usage)?;
     let host_env = HostEnv {
         arch: order.arch,
         out: out.clone(),
-        deps_dir: cache.join("deps"),
+        deps_dir,
         kernel_version: String::new(),
         env: args.test.variables().collect(),
         sandboxed: true,

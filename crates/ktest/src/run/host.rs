@@ -119,7 +119,7 @@ impl Host<'_> {
         let cmd = if self.declared.request.sandbox() {
             let mut sandbox = Sandbox::new().read_only(&file.ktest_dir, &file.ktest_dir);
             if host_env.deps_dir.is_dir() {
-                sandbox = sandbox.read_only(&host_env.deps_dir, &host_env.deps_dir);
+                sandbox = testfile::clones::show(sandbox, &host_env.deps_dir);
             }
             // A later mount hides an earlier one: the output directory can be inside one of the others.
             sandbox = sandbox.writable(out, out);

@@ -237,6 +237,9 @@ fn shares(
     if setup.cache.is_some() || deps.is_dir() {
         fsx::own::create_dir_all(deps).map_err(RunError::infrastructure)?;
         add("ktest_deps", deps, Some(guest_path(deps)), Writes::Layered);
+        if let Some(placed) = testfile::clones::placed(deps) {
+            add("ktest_placed", &placed, Some(guest_path(&placed)), Writes::Layered);
+        }
     }
     if let Some(selftests) = &prepared.kselftests {
         add("ktest_kselftests", &selftests.dir, Some(guest_path(&selftests.dir)), Writes::Refused);

@@ -1,10 +1,10 @@
 //! The steps between the phases of a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use kernel::Kernel;
+use kernel::{Cache, Kernel};
 use model::SubtestName;
-use testfile::{Declarations, HostEnv, Roots, TestFile, Trust};
+use testfile::{Declarations, HostEnv, Roots, TestFile, Trust, clones};
 
 use super::error::{RunError, Stop};
 use super::phases::{Declared, KernelReady, Listed, Prepared};
@@ -174,9 +174,7 @@ pub(super) async fn host_env(
 ) -> Result<(HostEnv, Option<RunError>), RunError> {
     let order = &request.order;
     let out = std::path::absolute(&order.test.out).map_err(|error| RunError::Usage(error.to_string()))?;
-    let deps_dir = order.deps_dir.clone().unwrap_or_else(|| request.cache.join("deps"));
-    // The guest mounts it at its path.
-    let deps_dir = std::path::absolute(&deps_dir).map_err(|error| RunError::Usage(error.to_string()))?;
+    let deps_dir = deps_dir(request)?;
     let (kernel_version, no_source) = match kernels::version(&request.kernel, stored).await {
         Ok(version) => (version, None),
         Err(error) => (String::new(), Some(error)),
@@ -193,9 +191,38 @@ pub(super) async fn host_env(
     Ok((env, no_source))
 }
 
+/// The directory of the clones of `require-git`: that of `--deps-dir`, or that of the trust domain. The guest mounts it
+/// at its path, which is absolute.
+fn deps_dir(request: &RunRequest) -> Result<PathBuf, RunError> {
+    let order = &request.order;
+    let absolute = |dir: &Path| std::path::absolute(dir).map_err(|error| RunError::Usage(error.to_string()));
+    if let Some(dir) = &order.deps_dir {
+        return absolute(dir);
+    }
+    let cache = Cache { dir: absolute(&request.cache)? };
+    clones::of_domain(&cache, order.test.trust_domain.as_ref()).map_err(RunError::infrastructure)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::kernel_arg::KernelFrom;
+
+    #[test]
+    fn each_domain_has_its_own_clones() {
+        let cache = tempfile::tempdir().unwrap();
+        let deps = |domain: Option<&str>, chosen: Option<&str>| {
+            let kernel = KernelFrom::Named("debian/trixie".parse().unwrap());
+            let mut request = RunRequest::new("x.ktest", kernel, cache.path().into());
+            request.order.test.trust_domain = domain.map(|name| name.parse().unwrap());
+            request.order.deps_dir = chosen.map(Into::into);
+            deps_dir(&request).unwrap()
+        };
+        let (own, a, b) = (deps(None, None), deps(Some("user/a"), None), deps(Some("user/b"), None));
+        assert_eq!(own, cache.path().join("deps"));
+        assert!(own != a && a != b && b != own && a.starts_with(cache.path().join("domains")));
+        assert_eq!(deps(Some("user/a"), Some("/srv/clones")), Path::new("/srv/clones"));
+    }
 
     #[test]
     fn an_unlisted_subtest_is_reported_with_the_nearest_names() {

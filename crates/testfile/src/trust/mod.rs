@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use fsx::own;
 use kernel::KconfigBase;
 
-use crate::call_sandbox::BUILT;
+use crate::clones::{self, BUILT};
 use crate::declare::{Declarations, DeclareError, bad};
 
 /// Who is responsible for the declarations of a test file.
@@ -47,9 +47,11 @@ pub fn refused(declared: &Declarations, roots: Roots<'_>) -> Result<Vec<DeclareE
         Some(KconfigBase::File(file)) => Some(("ktest_kconfig_base", file.as_path())),
         Some(KconfigBase::Target(_)) | None => None,
     };
+    let images = images.map(|(name, file)| (name, file, OpenedBy::Qemu));
+    let base = base.map(|(name, file)| (name, file, OpenedBy::Runner));
     let mut files = Vec::new();
-    for (name, file) in images.chain(base) {
-        if let Err(why) = inside(file, roots)? {
+    for (name, file, opened_by) in images.chain(base) {
+        if let Err(why) = inside(file, opened_by, roots)? {
             files.push(bad(name, &file.display().to_string(), why));
         }
     }
@@ -67,14 +69,24 @@ pub fn reaches_host_through_qemu(declared: &Declarations) -> bool {
     [&declared.qemu_append, &declared.qemu_prepend].into_iter().any(|args| qemu_args::refused(args).is_some())
 }
 
+/// The process that opens a declared file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OpenedBy {
+    /// QEMU, in its sandbox. A link below the clones, which QEMU sees as a share, leads to no other file of the host.
+    Qemu,
+    /// This program.
+    Runner,
+}
+
 /// Replaces the paths of the declared files with their resolved paths.
 pub(crate) fn resolve(declared: &mut Declarations, roots: Roots<'_>) {
     let base = match &mut declared.kernel.kconfig_base {
-        Some(KconfigBase::File(file)) => Some(file),
+        Some(KconfigBase::File(file)) => Some((file, OpenedBy::Runner)),
         Some(KconfigBase::Target(_)) | None => None,
     };
-    for file in declared.images.iter_mut().chain(&mut declared.rw_images).chain(base) {
-        if let Ok(Ok(real)) = inside(file, roots) {
+    let images = declared.images.iter_mut().chain(&mut declared.rw_images);
+    for (file, opened_by) in images.map(|file| (file, OpenedBy::Qemu)).chain(base) {
+        if let Ok(Ok(real)) = inside(file, opened_by, roots) {
             *file = real;
         }
     }
@@ -82,22 +94,31 @@ pub(crate) fn resolve(declared: &mut Declarations, roots: Roots<'_>) {
 
 /// The path of a regular file without links, if it is below one of the roots; otherwise the reason why it is refused.
 ///
-/// A file below [`BUILT`] is refused, because sandboxed calls could replace it with a link between this check and its
-/// use.
-fn inside(file: &Path, roots: Roots<'_>) -> Result<Result<PathBuf, String>, fsx::Error> {
+/// Sandboxed calls could replace a file below [`BUILT`] with a link between this check and its use. So the path of such
+/// a file begins with the directory of the clones as it is shared with the guest, and the runner opens none.
+fn inside(file: &Path, opened_by: OpenedBy, roots: Roots<'_>) -> Result<Result<PathBuf, String>, fsx::Error> {
     let Some(real) = own::canonical(file)? else { return Ok(Err("there is no such file".into())) };
-    let is_below = |root: &Path| -> Result<bool, fsx::Error> {
+    let below = |root: &Path| -> Result<Option<PathBuf>, fsx::Error> {
         let root = if root.is_absolute() { own::canonical(root)? } else { None };
-        Ok(root.is_some_and(|root| real.starts_with(root)))
+        Ok(root.and_then(|root| real.strip_prefix(root).ok().map(Into::into)))
     };
-    let is_accepted = is_below(roots.tree)? || is_below(roots.deps)? && !is_below(&roots.deps.join(BUILT))?;
-    if is_accepted && own::is_file(&real)? {
-        return Ok(Ok(real));
+    let built = roots.deps.join(BUILT);
+    let accepted = match below(&built)? {
+        Some(name) => (opened_by == OpenedBy::Qemu).then(|| built.join(name)),
+        None if below(roots.tree)?.is_some() || below(roots.deps)?.is_some() => Some(real.clone()),
+        None => clones::is_linked(roots.deps, &real).then(|| real.clone()),
+    };
+    if let Some(path) = accepted
+        && own::is_file(&real)?
+    {
+        return Ok(Ok(path));
     }
     let (tree, deps) = (roots.tree.display(), roots.deps.display());
-    Ok(Err(format!(
-        "a farm refuses it: it must be a file below {tree} or {deps}, and not below {deps}/{BUILT}"
-    )))
+    let except = match opened_by {
+        OpenedBy::Qemu => String::new(),
+        OpenedBy::Runner => format!(", and not below {deps}/{BUILT}"),
+    };
+    Ok(Err(format!("a farm refuses it: it must be a file below {tree} or {deps}{except}")))
 }
 
 /// True for gcc and clang, also with a version (`gcc-13`) or a target (`aarch64-linux-gnu-gcc`).
@@ -174,6 +195,7 @@ mod tests {
         }
         std::fs::create_dir(deps.join("built")).unwrap();
         std::fs::write(deps.join("built/disk.img"), "x").unwrap();
+        symlink(&secret, deps.join("built/out")).unwrap();
         std::fs::write(&secret, "x").unwrap();
         symlink(&secret, tree.join("out")).unwrap();
         symlink("disk.img", tree.join("in")).unwrap();
@@ -190,19 +212,22 @@ mod tests {
                 tree.join("../secret"),
                 tree.join("fifo"),
                 tree.join("none"),
-                deps.join("built/disk.img"),
+                deps.join("built/out"),
                 tree.clone(),
                 "/dev/zero".into(),
             ] {
                 assert_eq!(check(&file).len(), 1, "{name} {}", file.display());
             }
+            // A sandboxed call could replace it with a link. The runner would follow it.
+            let built = usize::from(name == "ktest_kconfig_base");
+            assert_eq!(check(&deps.join("built/disk.img")).len(), built, "{name}");
         }
         let error =
             refused(&declared("ktest_images", "/dev/zero", &tree), roots).unwrap().remove(0).to_string();
         let place = temp.path().display().to_string();
         assert_eq!(
             error.replace(&place, "DIR"),
-            "declares ktest_images=\"/dev/zero\": a farm refuses it: it must be a file below DIR/tree or DIR/deps, and not below DIR/deps/built"
+            "declares ktest_images=\"/dev/zero\": a farm refuses it: it must be a file below DIR/tree or DIR/deps"
         );
         let mut one = declared("ktest_images", tree.join("in").to_str().unwrap(), &tree);
         resolve(&mut one, roots);

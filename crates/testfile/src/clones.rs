@@ -1,0 +1,161 @@
+//! The directories into which `require-git` clones. Each trust domain has its own, so that a clone of one domain is
+//! never used by another under the same name; a listing has one for its variables.
+//!
+//! What the operator placed in the directory of this host's user is in each of them, as a link. A farm does not write
+//! there. No sandboxed program can create a link at the top of a directory of clones: only [`BUILT`] is writable.
+
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
+
+use fsx::own;
+use kernel::Cache;
+use model::TrustDomain;
+use sandbox::Sandbox;
+
+/// The subdirectory of the clone directory that a call can write to.
+pub(crate) const BUILT: &str = "built";
+/// From a directory of clones to that of this host's user.
+const UP: &str = "../../../deps";
+
+/// The directory of a trust domain, with links to what the operator placed. That of `None` is used as it is.
+pub fn of_domain(cache: &Cache, trust: Option<&TrustDomain>) -> Result<PathBuf, fsx::Error> {
+    let dir = cache.clones(trust);
+    if trust.is_some() {
+        link_placed(&cache.clones(None), &dir)?;
+    }
+    Ok(dir)
+}
+
+/// The directory for listing test files with these variables, with links to what the operator placed.
+pub fn of_listing(cache: &Cache, variables: &[(String, String)]) -> Result<PathBuf, fsx::Error> {
+    let dir = cache.clones_of_listing(variables);
+    link_placed(&cache.clones(None), &dir)?;
+    Ok(dir)
+}
+
+/// Links each entry of `placed` in `dir`, unless there is one with this name, and removes links that lead nowhere.
+fn link_placed(placed: &Path, dir: &Path) -> Result<(), fsx::Error> {
+    own::create_dir_all(dir)?;
+    for entry in own::list(dir)? {
+        if own::read_link(&entry.path).is_ok() && own::existing(&entry.path)?.is_none() {
+            own::remove_file(&entry.path)?;
+        }
+    }
+    let entries = match own::list(placed) {
+        Err(error) if error.is_not_found() => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries.into_iter().filter(|entry| is_clone(&entry.name)) {
+        if own::existing(&entry.path)?.is_some() {
+            own::link(&Path::new(UP).join(&entry.name), &dir.join(&entry.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether an entry of a directory of clones is visible to test files as a clone.
+fn is_clone(name: &OsStr) -> bool {
+    name != BUILT && !name.as_encoded_bytes().starts_with(b".")
+}
+
+/// The directory with what the operator placed, if `dir` has links to it.
+#[must_use]
+pub fn placed(dir: &Path) -> Option<PathBuf> {
+    let leads_up = |link: &Path| link.parent() == Some(Path::new(UP));
+    let mut links = links(dir);
+    links.any(|(_, target)| leads_up(&target)).then(|| resolved(dir, Path::new(UP)))
+}
+
+/// Shows the directory of clones and the files that its links lead to, read-only.
+#[must_use]
+pub fn show(sandbox: Sandbox, dir: &Path) -> Sandbox {
+    links(dir).fold(sandbox.read_only(dir, dir), |sandbox, (link, target)| match link.canonicalize() {
+        Ok(real) => {
+            let sandbox = sandbox.read_only(&real, &real);
+            let target = resolved(dir, &target);
+            if target == real { sandbox } else { sandbox.read_only(&real, &target) }
+        }
+        Err(_) => sandbox,
+    })
+}
+
+/// Whether a file is one that a link at the top of the directory of clones leads to, or below it. `real` has no links.
+pub(crate) fn is_linked(dir: &Path, real: &Path) -> bool {
+    links(dir).any(|(link, _)| link.canonicalize().is_ok_and(|target| real.starts_with(target)))
+}
+
+/// The links at the top of a directory, with their targets as written.
+fn links(dir: &Path) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+    let entries = own::list(dir).unwrap_or_default().into_iter();
+    entries.filter_map(|entry| own::read_link(&entry.path).ok().map(|target| (entry.path, target)))
+}
+
+/// The absolute path of a link's target, without `..`.
+fn resolved(dir: &Path, target: &Path) -> PathBuf {
+    let mut path = PathBuf::new();
+    for component in dir.join(target).components() {
+        match component {
+            Component::ParentDir => _ = path.pop(),
+            component => path.push(component),
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        own::list(dir).unwrap().iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn each_domain_and_each_listing_has_its_own() {
+        let temp = tempfile::tempdir().unwrap();
+        let cache = Cache { dir: temp.path().into() };
+        let domain = |name: &str| Some(name.parse::<TrustDomain>().unwrap());
+        let listing = |value: &str| of_listing(&cache, &[("ktest_tool".into(), value.into())]).unwrap();
+        let mut dirs: Vec<PathBuf> = [None, domain("user/a"), domain("user/b"), domain("base")]
+            .iter()
+            .map(|trust| of_domain(&cache, trust.as_ref()).unwrap())
+            .collect();
+        assert_eq!(dirs[0], temp.path().join("deps"));
+        dirs.extend([listing("https://a"), listing("https://b"), of_listing(&cache, &[]).unwrap()]);
+        for (at, one) in dirs.iter().enumerate() {
+            assert!(dirs[at + 1..].iter().all(|two| !one.starts_with(two) && !two.starts_with(one)));
+        }
+        assert_eq!(listing("https://a"), dirs[4]);
+    }
+
+    #[test]
+    fn what_the_operator_placed_is_in_each_domain() {
+        let temp = tempfile::tempdir().unwrap();
+        let (cache, outside) = (Cache { dir: temp.path().join("cache") }, temp.path().join("suite"));
+        let operator = cache.clones(None);
+        for dir in [operator.join("tool"), operator.join("built"), operator.join(".clone-1"), outside.clone()]
+        {
+            own::create_dir_all(&dir).unwrap();
+        }
+        own::write(&operator.join("tool/check"), "operator").unwrap();
+        symlink(&outside, operator.join("suite")).unwrap();
+        symlink("nowhere", operator.join("dangling")).unwrap();
+        let trust: TrustDomain = "user/a".parse().unwrap();
+        let dir = of_domain(&cache, Some(&trust)).unwrap();
+        assert_eq!(names(&dir), ["suite", "tool"]);
+        assert_eq!(own::read_to_string(&dir.join("tool/check"), 10).unwrap(), "operator");
+        assert_eq!(placed(&dir), Some(operator.clone()));
+        assert!(is_linked(&dir, &outside.join("x")) && !is_linked(&dir, &temp.path().join("x")));
+        // A link follows the operator's changes; a clone of the domain and a link of its operator stay.
+        own::remove_tree(&operator.join("tool")).unwrap();
+        own::create_dir_all(&dir.join("own")).unwrap();
+        symlink(&outside, dir.join("linked")).unwrap();
+        own::create_dir_all(&operator.join("own")).unwrap();
+        of_domain(&cache, Some(&trust)).unwrap();
+        assert_eq!(names(&dir), ["linked", "own", "suite"]);
+        assert!(own::read_link(&dir.join("own")).is_err());
+        assert_eq!(placed(&operator), None);
+    }
+}

@@ -100,23 +100,6 @@ _suite_complaint() {
     grep -m1 -E '^suite: ' "$1" | cut -c 8- | grep . || grep -m1 -E 'error:|Error [0-9]|FATAL|not found|cannot' "$1" || tail -n 1 "$1"
 }
 
-# Run a command in a sandbox in which only directory $1 is writable. Only for a developer's run: on a farm `deps` is already in one.
-# This is not the sandbox of ktest, because a test file also works without ktest. The same attempts to break out fail in both
-# (crates/ktest/tests/suites.rs).
-_suite_bwrap() {
-    local entry root=()
-    for entry in /usr /bin /sbin /lib /lib32 /lib64 /libx32 /etc/alternatives /etc/ld.so.cache; do
-        if [[ -L $entry && $entry != /etc/* ]]; then
-            root+=(--symlink "$(readlink "$entry")" "$entry")
-        elif [[ -e $entry ]]; then
-            root+=(--ro-bind "$entry" "$entry")
-        fi
-    done
-    bwrap --unshare-all --unshare-user --disable-userns --uid 1000 --gid 1000 --die-with-parent --new-session --cap-drop ALL \
-        --clearenv --setenv PATH "$PATH" --setenv HOME /tmp "${root[@]}" --dev /dev --proc /proc --tmpfs /tmp --bind "$1" "$1" \
-        --remount-ro /dev --remount-ro / --chdir "$1" "${@:2}"
-}
-
 # Build a copy of the source in directory $1, and create a disk from it.
 _suite_make() {
     local size PATH=$PATH:/usr/sbin:/sbin jobs
@@ -125,12 +108,14 @@ _suite_make() {
     (cd "$suite_source" && tar -c --exclude=./.git .) | tar -x -C "$1/tree"
     if ! suite_is_built "$1/tree"; then
         command -v make >/dev/null || { printf 'suite: make is not installed on this host\n' && return 1; }
+        # On a farm, this call is in the sandbox. Otherwise ktest starts it.
         if _ktest_on "${ktest_sandboxed:-}"; then
             make -C "$1/tree" -j "$jobs"
+        elif [[ -n ${ktest_command:-} ]] && "$ktest_command" sandbox --writable "$1/tree" true; then
+            "$ktest_command" sandbox --writable "$1/tree" make -j "$jobs"
         else
-            _suite_bwrap "$1/tree" -- true ||
-                { printf 'suite: the sandbox of the build needs bubblewrap; install it, or build manually: make -C %s\n' "$suite_source" && return 1; }
-            _suite_bwrap "$1/tree" -- make -j "$jobs"
+            printf 'suite: it is built by ktest, in a sandbox that needs bubblewrap (ktest doctor); or build it manually: make -C %s\n' \
+                "$suite_source" && return 1
         fi
         suite_is_built "$1/tree" || { printf 'suite: make succeeded, but built nothing\n' && return 1; }
     fi

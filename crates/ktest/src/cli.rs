@@ -13,6 +13,7 @@ mod list;
 mod live;
 mod plan;
 mod run;
+mod sandbox;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,6 +72,9 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Run tests on other machines; check them and set them up.
     Host(Box<host::HostArgs>),
+    /// Run a command in the sandbox of builds (started by the library of test files).
+    #[command(hide = true)]
+    Sandbox(sandbox::SandboxArgs),
     /// `build-test-kernel config`.
     #[command(hide = true)]
     Config(existing::AnyArgs),
@@ -126,6 +130,7 @@ fn work(cli: Cli) -> Result<u8, Failure> {
                 Command::Sysrq(args) => live::sysrq(args).await,
                 Command::Doctor(args) => doctor::run(args, &cache).await,
                 Command::Host(args) => host::run(*args, cache).await,
+                Command::Sandbox(args) => sandbox::run(args).await,
                 Command::Config(_) | Command::Oldconfig(_) => Err(Failure::usage(existing::CONFIG)),
                 Command::Faddr2line(_) => Err(Failure::usage(existing::FADDR2LINE)),
             }

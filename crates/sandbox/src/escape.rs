@@ -85,13 +85,6 @@ pub async fn try_to_escape() -> Result<Vec<Attempt>, SandboxError> {
     attempt(&CLAIMS, in_it).await
 }
 
-/// Like [`try_to_escape`], from another sandbox: `command` starts a bash in it with these variables.
-pub async fn try_to_escape_from(
-    command: impl FnOnce(&[(&'static str, OsString)]) -> Cmd,
-) -> Result<Vec<Attempt>, SandboxError> {
-    attempt(&CLAIMS, command).await
-}
-
 /// Makes these attempts with a bash that `command` starts with these variables.
 async fn attempt(
     claims: &[(&'static str, &'static str)],

@@ -14,6 +14,6 @@ mod probe;
 mod resources;
 
 pub use builder::{Network, RootEntry, Sandbox, root_entries};
-pub use escape::{Attempt, try_to_escape, try_to_escape_from};
+pub use escape::{Attempt, try_to_escape};
 pub use probe::{SandboxError, probe, probe_now};
 pub use resources::{Resources, host_memory};

@@ -167,6 +167,7 @@ impl TestFile {
             let cmd = Cmd::new(&call.argv[0]).args(&call.argv[1..]).dir(&self.ktest_dir);
             let variables = self.environment(env);
             let cmd = variables.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value));
+            let cmd = env.ktest.iter().fold(cmd, |cmd, ktest| cmd.env("ktest_command", ktest));
             return cmd.output(call.limits()).await.map_err(|error| self.spawn_error(call.name, &error));
         }
         let sandbox_error = |source| TestFileError::Sandbox { file: self.path.clone(), source };

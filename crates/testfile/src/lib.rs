@@ -129,6 +129,8 @@ pub struct HostEnv {
     pub sandboxed: bool,
     /// Whether declarations that access the host are refused.
     pub trust: Trust,
+    /// The `ktest` command, with which a call outside the sandbox starts programs in it.
+    pub ktest: Option<PathBuf>,
 }
 
 impl HostEnv {

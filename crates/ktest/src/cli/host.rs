@@ -380,6 +380,7 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
         env: args.test.variables().collect(),
         sandboxed: true,
         trust: Trust::Sandboxed,
+        ktest: None,
     };
     let declared = file.deps(&order.subtests, &host_env).await.map_err(Failure::usage)?;
     let constraint = args.constraint.unwrap_or_else(|| arch.to_string());

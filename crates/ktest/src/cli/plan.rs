@@ -111,6 +111,7 @@ impl Plan {
             out: "ktest-out".into(),
             deps_dir: super::deps_dir(args.deps_dir.as_deref(), cache)?,
             kernel_version,
+            ktest: std::env::current_exe().ok(),
             ..HostEnv::default()
         };
         let mut plan = Self::default();

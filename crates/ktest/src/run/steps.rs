@@ -187,6 +187,7 @@ pub(super) async fn host_env(
         env: request.env().collect(),
         sandboxed: request.for_farm() && request.sandbox(),
         trust: request.trust(),
+        ktest: std::env::current_exe().ok(),
     };
     Ok((env, no_source))
 }

@@ -1,6 +1,7 @@
 //! The past durations of tests. Pure.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use model::{ResultKey, Status};
@@ -32,14 +33,15 @@ impl DurationTable {
             Status::Failed => (0, 1),
             _ => return None,
         };
-        let old = self.entries.get(&record.key).cloned();
-        let entry = self.entries.entry(record.key.clone()).or_insert_with(|| TestDuration {
-            test: record.key.clone(),
-            mean: Duration::ZERO,
-            nr: 0,
-            passed: 0,
-            failed: 0,
-        });
+        let new =
+            || TestDuration { test: record.key.clone(), mean: Duration::ZERO, nr: 0, passed: 0, failed: 0 };
+        let (entry, old) = match self.entries.entry(record.key.clone()) {
+            Entry::Occupied(entry) => {
+                let old = entry.get().clone();
+                (entry.into_mut(), Some(old))
+            }
+            Entry::Vacant(place) => (place.insert(new()), None),
+        };
         entry.nr = entry.nr.saturating_add(1);
         entry.passed = entry.passed.saturating_add(passed);
         entry.failed = entry.failed.saturating_add(failed);

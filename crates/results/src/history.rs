@@ -26,9 +26,6 @@ pub struct Statuses {
     pub statuses: Vec<Status>,
 }
 
-/// The number of commits by which the published listing of a branch can differ from the one in the database.
-const LISTING_LAG: usize = 100;
-
 /// The number of tests of commits, and the places of the tests that a filter keeps in the order of names; by the hash of
 /// the names.
 type Kept = HashMap<u64, (usize, Vec<u32>)>;
@@ -92,25 +89,20 @@ impl Reader {
     /// results is treated as one without results.
     pub fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>> {
         let Some(commits) = self.branch(at)? else { return Ok(None) };
+        let listed = |BranchEntry { commit, message, .. }| HistoryEntry { commit, message, entry: None };
+        let mut history: Vec<HistoryEntry> = commits.into_iter().map(listed).collect();
         let running = self.running().ok().map(Option::unwrap_or_default);
-        let stored = running
-            .as_ref()
-            .and_then(|_| self.database.query(|database| db::history::history(database, at, key)));
-        let (mut stored, running) = (stored.flatten().unwrap_or_default(), running.unwrap_or_default());
-        let mut next = 0;
-        let history = commits.into_iter().map(|BranchEntry { commit, message, .. }| {
-            // The published listing and the one of the database have the same order.
-            let found = stored[next..].iter().take(LISTING_LAG).position(|(id, _)| **id == *commit.as_str());
-            let stored = found.map(|skipped| {
-                next += skipped + 1;
-                stored[next - 1].1.take()
-            });
-            let entry = stored.filter(|_| !running.contains(&commit)).unwrap_or_else(|| {
-                self.published_entry(&commit, key).unwrap_or_else(|error| unreadable(&error))
-            });
-            HistoryEntry { commit, message, entry }
+        let stored = running.as_ref().and_then(|_| {
+            self.database.query(|database| db::history::history(database, at, key, &mut history))
         });
-        Ok(Some(history.collect()))
+        let (stored, running) = (stored.flatten().unwrap_or_default(), running.unwrap_or_default());
+        for (place, entry) in history.iter_mut().enumerate() {
+            if !stored.get(place).is_some_and(|is_stored| *is_stored) || running.contains(&entry.commit) {
+                let published = self.published_entry(&entry.commit, key);
+                entry.entry = published.unwrap_or_else(|error| unreadable(&error));
+            }
+        }
+        Ok(Some(history))
     }
 
     /// The attempts that crashed the kernel at the commits of a branch, newest commit first; `None` without a database

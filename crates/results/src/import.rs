@@ -255,7 +255,7 @@ fn add(batch: &mut Batch<'_>, found: &Found) -> rusqlite::Result<()> {
             batch.file(commit, key, *n, file, *region, *plain_bytes)?;
         }
     }
-    batch.published(commit)?;
+    batch.published(commit, usize::MAX)?;
     if *has_directory {
         batch.tree(commit, Some(TreeState::Kept))?;
     }

@@ -163,7 +163,7 @@ impl From<&TestEntry> for TestRow {
             host: attempt.host.as_ref().map(ToString::to_string),
             slot: attempt.slot,
             kernel: attempt.kernel.as_ref().map(ToString::to_string),
-            image_hash: attempt.image_hash.clone(),
+            image_hash: attempt.image_hash.as_deref().map(Into::into),
             log_bytes: (attempt.log_bytes != 0).then_some(attempt.log_bytes),
             full_log_bytes: (attempt.full_log_bytes != 0).then_some(attempt.full_log_bytes),
             other_attempts: entry.others.iter().map(AttemptRow::from).collect(),
@@ -188,7 +188,7 @@ impl TestRow {
             host: self.host.and_then(|host| host.parse().ok()),
             slot: self.slot,
             kernel: self.kernel.and_then(|kernel| kernel.parse().ok()),
-            image_hash: self.image_hash,
+            image_hash: self.image_hash.map(Into::into),
             log_bytes: self.log_bytes.unwrap_or(0),
             full_log_bytes: self.full_log_bytes.unwrap_or(0),
         };

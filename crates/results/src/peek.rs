@@ -238,7 +238,7 @@ mod tests {
         entries[1].decisive.host = Some("farm1".parse().unwrap());
         entries[1].decisive.slot = Some(0);
         entries[1].decisive.kernel = Some("c".repeat(64).parse().unwrap());
-        entries[1].decisive.image_hash = Some("d".repeat(64));
+        entries[1].decisive.image_hash = Some("d".repeat(64).into());
         entries[1].decisive.number = 3;
         entries[1].decisive.log_bytes = 7;
         entries[1].decisive.full_log_bytes = 8;

@@ -105,7 +105,7 @@ impl CommitState {
             host: record.host.clone(),
             slot: record.slot,
             kernel: record.kernel.clone(),
-            image_hash: record.image_hash.clone(),
+            image_hash: record.image_hash.as_deref().map(Into::into),
             log_bytes: 0,
             full_log_bytes: 0,
         };

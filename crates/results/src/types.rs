@@ -1,5 +1,6 @@
 //! Results as plain data, shared by the writer, the blobs and the readers.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use model::{
@@ -125,7 +126,7 @@ pub struct Attempt {
     /// The kernel on which it ran.
     pub kernel: Option<KernelId>,
     /// SHA-256 (hex) of the boot image.
-    pub image_hash: Option<String>,
+    pub image_hash: Option<Arc<str>>,
     /// The size of the plain log in bytes; 0 if there is no log or the size is unknown.
     pub log_bytes: u64,
     /// The size of the plain log of the whole VM run in bytes; 0 if there is no log or the size is unknown.

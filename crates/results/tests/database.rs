@@ -374,3 +374,37 @@ async fn verdicts_are_copied_in_the_order_of_tests() {
     writer.close().await.unwrap();
     check_derived(&open(&dir.path().join("results.db")), "removed");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn published_tests_are_confirmed_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let tuning = results::Tuning { checkpoint_records: 0, ..results::Tuning::default() };
+    let writer = Writer::open_with(dir.path(), tuning).unwrap();
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let database = Connection::open_with_flags(dir.path().join("results.db"), flags).unwrap();
+    let unpublished =
+        || -> i64 { database.query_row("SELECT count(*) FROM unpublished", [], |row| row.get(0)).unwrap() };
+    for round in 0..2 {
+        let records = (0..2500).map(|test| record(&commit('a'), &format!("f.t{test}"), Verdict::Passed, 1));
+        let tasks: Vec<_> = records
+            .map(|record| {
+                let writer = writer.clone();
+                tokio::spawn(async move { writer.record(record).await })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+        writer.flush().await.unwrap();
+        // The published files become durable in the background.
+        for _ in 0..1000 {
+            if unpublished() == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(unpublished(), 0, "round {round}");
+    }
+    writer.close().await.unwrap();
+    assert_eq!(Writer::open(dir.path()).unwrap().opened().unpublished, 0);
+}

@@ -101,7 +101,7 @@ fn ours() -> CommitResults {
     failed.decisive.host = Some("farm1".parse().unwrap());
     failed.decisive.slot = Some(0);
     failed.decisive.kernel = Some("c".repeat(64).parse().unwrap());
-    failed.decisive.image_hash = Some("d".repeat(64));
+    failed.decisive.image_hash = Some("d".repeat(64).into());
     failed.decisive.number = 2;
     failed.decisive.log_bytes = 1234;
     failed.decisive.full_log_bytes = 56_789;
@@ -322,7 +322,7 @@ fn entry() -> impl Strategy<Value = TestEntry> {
             (entry.decisive.reason, entry.decisive.crash, entry.decisive.number) = (reason, crash, attempt);
             (entry.decisive.host, entry.decisive.slot) = (host.and_then(|host| host.parse().ok()), slot);
             entry.decisive.kernel = kernel.map(|kernel| kernel.parse().unwrap());
-            entry.decisive.image_hash = image;
+            entry.decisive.image_hash = image.map(Into::into);
             entry
         },
     )

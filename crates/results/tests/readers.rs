@@ -251,3 +251,20 @@ async fn a_database_of_version_1_is_migrated() {
     assert!(reader.crashes(&at()).is_some());
     assert_eq!(answers(&reader), files);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_contains_commits_behind_many_untested_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Writer::open(dir.path()).unwrap();
+    let listing = (0..300).rev().map(|number| (commit(number), format!("ext4: {number}"))).collect();
+    writer.set_branch(&at(), listing).await.unwrap();
+    for number in [0, 150] {
+        writer.record(record(&commit(number), key(1), 3)).await.unwrap();
+    }
+    writer.close().await.unwrap();
+    // Only the database has the results.
+    std::fs::remove_file(dir.path().join(format!("{}.capnp", commit(0)))).unwrap();
+    let history = Reader::open(dir.path()).unwrap().history(&at(), &key(1)).unwrap().unwrap();
+    let tested = history.iter().filter(|row| row.entry.is_some()).map(|row| row.commit.clone());
+    assert_eq!(tested.collect::<Vec<_>>(), [commit(150), commit(0)]);
+}

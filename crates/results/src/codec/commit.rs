@@ -1,6 +1,7 @@
 //! `<sha>.capnp`: the results of one commit.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use model::{CommitId, Counts, HostName, KernelId, ResultKey, Status};
 
@@ -226,7 +227,7 @@ pub(crate) struct Run {
     pub host: Option<HostName>,
     pub slot: Option<u32>,
     pub kernel: Option<KernelId>,
-    pub image_hash: Option<String>,
+    pub image_hash: Option<Arc<str>>,
 }
 
 impl Run {
@@ -235,7 +236,7 @@ impl Run {
             host: non_empty(run.get_host()?).and_then(|host| host.parse().ok()),
             slot: (run.get_slot() != NO_SLOT).then_some(run.get_slot()),
             kernel: non_empty(run.get_kernel()?).and_then(|kernel| kernel.parse().ok()),
-            image_hash: non_empty(run.get_image_hash()?),
+            image_hash: non_empty(run.get_image_hash()?).map(Into::into),
         })
     }
 }

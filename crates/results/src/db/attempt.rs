@@ -1,6 +1,8 @@
 //! Reading rows of attempts.
 
 use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::Arc;
 
 use model::{HostName, KernelId};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row};
@@ -28,23 +30,42 @@ pub(super) use names;
 /// A cache of names: each name is read and parsed once.
 pub(super) struct NameTable<'a, T> {
     select: CachedStatement<'a>,
+    parse: fn(&str) -> Option<T>,
     known: HashMap<i64, Option<T>>,
+    /// The last one: neighboring rows often have the same names.
+    last: Option<(i64, Option<T>)>,
 }
 
-impl<'a, T: std::str::FromStr + Clone> NameTable<'a, T> {
-    pub(super) fn new(connection: &'a Connection, select: &str) -> Result<Self> {
-        Ok(Self { select: connection.prepare_cached(select)?, known: HashMap::new() })
+impl<'a, T: Clone> NameTable<'a, T> {
+    pub(super) fn new(
+        connection: &'a Connection,
+        select: &str,
+        parse: fn(&str) -> Option<T>,
+    ) -> Result<Self> {
+        Ok(Self { select: connection.prepare_cached(select)?, parse, known: HashMap::new(), last: None })
     }
 
     pub(super) fn get(&mut self, id: Option<i64>) -> Result<Option<T>> {
         let Some(id) = id else { return Ok(None) };
-        if let Some(name) = self.known.get(&id) {
+        if let Some((_, name)) = self.last.as_ref().filter(|(last, _)| *last == id) {
             return Ok(name.clone());
         }
-        let name =
-            self.select.query_row([id], |row| Ok(row.get_ref(0)?.as_str()?.parse().ok())).optional()?;
-        Ok(self.known.entry(id).or_insert(name.flatten()).clone())
+        let name = match self.known.get(&id) {
+            Some(name) => name.clone(),
+            None => {
+                let parse = |row: &Row<'_>| Ok((self.parse)(row.get_ref(0)?.as_str()?));
+                let name = self.select.query_row([id], parse).optional()?.flatten();
+                self.known.entry(id).or_insert(name).clone()
+            }
+        };
+        self.last = Some((id, name.clone()));
+        Ok(name)
     }
+}
+
+/// The parser of a name that is valid in all rows that this version wrote.
+pub(super) fn parse<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
 }
 
 /// The names that attempts refer to.
@@ -52,16 +73,18 @@ pub(super) struct Names<'a> {
     pub(super) crash: NameTable<'a, String>,
     pub(super) host: NameTable<'a, HostName>,
     kernel: NameTable<'a, KernelId>,
-    image: NameTable<'a, String>,
+    image: NameTable<'a, Arc<str>>,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn new(connection: &'a Connection) -> Result<Self> {
         Ok(Self {
-            crash: NameTable::new(connection, "SELECT title FROM crash WHERE id = ?1")?,
-            host: NameTable::new(connection, "SELECT name FROM host WHERE id = ?1")?,
-            kernel: NameTable::new(connection, "SELECT name FROM kernel WHERE id = ?1")?,
-            image: NameTable::new(connection, "SELECT name FROM image WHERE id = ?1")?,
+            crash: NameTable::new(connection, "SELECT title FROM crash WHERE id = ?1", parse)?,
+            host: NameTable::new(connection, "SELECT name FROM host WHERE id = ?1", parse)?,
+            kernel: NameTable::new(connection, "SELECT name FROM kernel WHERE id = ?1", parse)?,
+            image: NameTable::new(connection, "SELECT name FROM image WHERE id = ?1", |text| {
+                Some(text.into())
+            })?,
         })
     }
 }

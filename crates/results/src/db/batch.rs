@@ -114,6 +114,15 @@ impl Batch<'_> {
     }
 
     pub(super) fn test(&mut self, key: &ResultKey) -> Result<i64> {
+        if let Some((_, id)) = self.ids.last_test.as_ref().filter(|(last, _)| last == key) {
+            return Ok(*id);
+        }
+        let id = self.known_test(key)?;
+        self.ids.last_test = Some((key.clone(), id));
+        Ok(id)
+    }
+
+    fn known_test(&mut self, key: &ResultKey) -> Result<i64> {
         if let Some(id) = self.ids.tests.get(key) {
             return Ok(*id);
         }
@@ -310,11 +319,15 @@ impl Batch<'_> {
         .map(drop)
     }
 
-    /// Records that the published files contain all changes of the commit.
-    pub fn published(&mut self, commit: &CommitId) -> Result<()> {
+    /// Records that the published files contain some of the changes of the commit, at most `max`. Returns whether that
+    /// were all. New changes are recorded again in any case.
+    pub fn published(&mut self, commit: &CommitId, max: usize) -> Result<bool> {
         let id = self.commit(commit)?;
         self.ids.unpublished.remove(&id);
-        self.run("DELETE FROM unpublished WHERE commit_ = ?1", [id]).map(drop)
+        let sql = "DELETE FROM unpublished WHERE commit_ = ?1 \
+            AND test IN (SELECT test FROM unpublished WHERE commit_ = ?1 ORDER BY test LIMIT ?2)";
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        Ok(self.run(sql, [id, max])? as u64 != max.unsigned_abs())
     }
 
     /// Removes the results of a commit.

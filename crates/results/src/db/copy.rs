@@ -6,9 +6,9 @@
 
 use rusqlite::Connection;
 
-use super::Database;
 use super::attempt::{columns, names};
 use super::query::number;
+use super::{Batch, Database};
 use crate::error::{Error, Result};
 
 /// The number of rows that are copied in one transaction.
@@ -92,6 +92,17 @@ impl Database {
             // What was copied is uncertain.
             self.progress = Self::progress(&self.connection, self.progress.limit).map_err(self.error())?;
         }
+        result
+    }
+
+    /// One transaction that becomes durable with the next verdict.
+    pub fn write_later<T>(
+        &mut self,
+        change: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        self.relax(true)?;
+        let result = self.write(change);
+        self.relax(false)?;
         result
     }
 

@@ -1,12 +1,10 @@
 //! The queries of readers: one test at many commits, one test at one commit, the crashes of a branch.
 
-use std::collections::HashMap;
-
 use model::{BranchRef, CommitId, ResultKey};
 use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::attempt::{NameTable, Names, attempt, columns};
-use crate::types::{CrashEntry, TestEntry};
+use super::attempt::{NameTable, Names, attempt, columns, parse};
+use crate::types::{CrashEntry, HistoryEntry, TestEntry};
 
 /// The attempts of a test in the table in the order of tests, and those that are not copied to it.
 const HISTORY: &str = concat!(
@@ -22,8 +20,8 @@ const ENTRY: &str =
     concat!("SELECT ", columns!(), " FROM attempt a WHERE a.commit_ = ?1 AND a.test = ?2 ORDER BY a.n");
 const BRANCH: &str =
     "SELECT b.id FROM user u JOIN branch b ON b.user = u.id WHERE u.name = ?1 AND b.name = ?2";
-const COMMITS: &str = "SELECT c.id, c.sha FROM branch_commit l CROSS JOIN commit_ c ON c.id = l.commit_ \
-    WHERE l.branch = ?1 AND c.has_results ORDER BY l.position DESC";
+const COMMITS: &str = "SELECT c.id, c.sha, c.has_results FROM branch_commit l CROSS JOIN commit_ c ON c.id = l.commit_ \
+    WHERE l.branch = ?1 ORDER BY l.position DESC";
 /// Only the index is read.
 const CRASHES: &str = "SELECT a.commit_, a.test, a.n, a.crash, a.decisive, a.started, a.host FROM branch_commit l \
     CROSS JOIN attempt a INDEXED BY crash_by_commit ON a.commit_ = l.commit_ AND a.crash IS NOT NULL \
@@ -39,32 +37,46 @@ fn branch_id(connection: &Connection, at: &BranchRef) -> Result<Option<i64>> {
     connection.prepare_cached(BRANCH)?.query_row(names, |row| row.get(0)).optional()
 }
 
-/// One test at a commit, by the id of the commit.
-pub type StoredHistory = Vec<(Box<str>, Option<TestEntry>)>;
+/// The number of commits by which the published listing of a branch can differ from the one in the database.
+const LISTING_LAG: usize = 100;
 
-/// One test at the commits of a branch that have results here, newest first. `None` if the branch is not in the
-/// database.
-pub fn history(connection: &Connection, at: &BranchRef, key: &ResultKey) -> Result<Option<StoredHistory>> {
+/// Fills in one test at the commits of the listing of a branch, newest first. Returns which of them have results here;
+/// `None` if the branch is not in the database.
+pub fn history(
+    connection: &Connection,
+    at: &BranchRef,
+    key: &ResultKey,
+    history: &mut [HistoryEntry],
+) -> Result<Option<Vec<bool>>> {
     let Some(branch) = branch_id(connection, at)? else { return Ok(None) };
-    let (mut history, mut rows_of) = (Vec::new(), HashMap::new());
+    let (mut is_stored, mut places, mut next) = (vec![false; history.len()], Vec::new(), 0);
     let mut select = connection.prepare_cached(COMMITS)?;
     let mut rows = select.query([branch])?;
     while let Some(row) = rows.next()? {
-        rows_of.insert(row.get::<_, i64>(0)?, history.len());
-        history.push((row.get_ref(1)?.as_str()?.into(), None));
+        let sha = row.get_ref(1)?.as_str()?;
+        // The two listings have the same order.
+        let mut listed = history.iter().enumerate().skip(next).take(LISTING_LAG);
+        let Some((place, _)) = listed.find(|(_, entry)| entry.commit.as_str() == sha) else { continue };
+        next = place + 1;
+        if row.get(2)? {
+            is_stored[place] = true;
+            places.push((row.get::<_, i64>(0)?, place));
+        }
     }
+    places.sort_unstable();
     if let Some(test) = test_id(connection, key)? {
         let mut names = Names::new(connection)?;
         let mut select = connection.prepare_cached(HISTORY)?;
         let mut rows = select.query([test])?;
         while let Some(row) = rows.next()? {
-            if let Some(at) = rows_of.get(&row.get(13)?) {
+            let commit = row.get(13)?;
+            if let Ok(found) = places.binary_search_by_key(&commit, |(commit, _)| *commit) {
                 let (decisive, attempt) = attempt(row, &mut names)?;
-                TestEntry::add_to(&mut history[*at].1, key, decisive, attempt);
+                TestEntry::add_to(&mut history[places[found].1].entry, key, decisive, attempt);
             }
         }
     }
-    Ok(Some(history))
+    Ok(Some(is_stored))
 }
 
 /// One test at one commit. `None` if the commit has no results here, `Some(None)` if it has none of the test.
@@ -94,8 +106,8 @@ pub fn entry(
 /// database.
 pub fn crashes(connection: &Connection, at: &BranchRef) -> Result<Option<Vec<CrashEntry>>> {
     let Some(branch) = branch_id(connection, at)? else { return Ok(None) };
-    let mut commits = NameTable::new(connection, "SELECT sha FROM commit_ WHERE id = ?1")?;
-    let mut tests = NameTable::new(connection, "SELECT key FROM test WHERE id = ?1")?;
+    let mut commits = NameTable::new(connection, "SELECT sha FROM commit_ WHERE id = ?1", parse)?;
+    let mut tests = NameTable::new(connection, "SELECT key FROM test WHERE id = ?1", parse)?;
     let mut names = Names::new(connection)?;
     let mut select = connection.prepare_cached(CRASHES)?;
     let (mut rows, mut found) = (select.query([branch])?, Vec::new());

@@ -58,9 +58,10 @@ impl Database {
         PAGES.get() >= WRITE_BACK
     }
 
-    /// Writes back the rest of a log that became too large. New verdicts start at its beginning only if nothing is left.
+    /// Handles the end of [`LogWriter::write_back`]: writes back the rest of a log that became too large. New verdicts start
+    /// at its beginning only if nothing is left. Until the next transaction, the log is not large.
     pub fn write_back_rest(&self) -> Result<()> {
-        if PAGES.get() < URGENT {
+        if PAGES.replace(0) < URGENT {
             return Ok(());
         }
         write_back(&self.connection).map_err(Error::database("write back the log of", &self.path))
@@ -69,4 +70,25 @@ impl Database {
 
 fn write_back(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Disk;
+    use crate::layout::Layout;
+
+    #[test]
+    fn a_log_is_written_back_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::new(dir.path().join("tmp"), None);
+        let mut db = Database::open(&Layout::new(dir.path()), disk, 100).unwrap();
+        db.write_back_on_request().unwrap();
+        PAGES.set(WRITE_BACK);
+        assert!(Database::log_is_large());
+        db.write_back_rest().unwrap();
+        assert!(!Database::log_is_large(), "the log would be written back again and again");
+        db.write(|batch| batch.run("UPDATE history_copy SET next_test = 1", [])).unwrap();
+        assert!(PAGES.get() > 0);
+    }
 }

@@ -59,6 +59,8 @@ struct Ids {
     tests: HashMap<ResultKey, i64>,
     /// The tests with known parts.
     parts: HashSet<i64>,
+    /// The last one of them: several changes of a record are of the same test.
+    last_test: Option<(ResultKey, i64)>,
     crashes: HashMap<String, i64>,
     hosts: HashMap<String, i64>,
     kernels: HashMap<String, i64>,

@@ -8,6 +8,7 @@ use super::pass::{Publication, Subject};
 use super::tree::TreeTask;
 use crate::error::Result;
 use crate::journal::Record;
+use crate::state::CommitState;
 use crate::tree::TestFiles;
 use crate::types::{CommitDetails, Recorded};
 
@@ -137,3 +138,5 @@ pub struct Files {
     pub waiters: Vec<Reply<()>>,
     pub error: Option<String>,
 }
+    /// Commits that are no longer in memory. Freeing them takes milliseconds.
+    pub evicted: Vec<CommitState>,

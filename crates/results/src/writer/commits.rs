@@ -36,6 +36,9 @@ pub struct Change {
     pub effect: Option<Effect>,
     commit: CommitId,
     undo: Undo,
+    /// Whether the test has a verdict now, and whether it has several attempts.
+    ended: bool,
+    retried: bool,
 }
 
 #[derive(Debug)]
@@ -155,33 +158,35 @@ impl Commits {
         Ok(count)
     }
 
-    /// Applies a record that is about to be durable, and adds it to the transaction. The commit must be loaded. The
-    /// change has to be taken back if the transaction fails.
-    pub fn apply(
+    /// Applies a record that is about to be durable, and adds it to the transaction and to the counts of its commit. The
+    /// commit must be loaded. The change has to be taken back if the transaction fails.
+    pub fn apply<'a>(
         &mut self,
         batch: &mut Batch<'_>,
-        record: &Record,
+        facets: &mut Facets<'a>,
+        record: &'a Record,
     ) -> (Option<Change>, rusqlite::Result<()>) {
         let commit = record.commit();
         let Some(Loaded { state, .. }) = self.loaded.get_mut(commit) else { return (None, Ok(())) };
-        let undo = match record {
-            Record::Message { .. } => Undo::Message(state.message.clone()),
-            Record::Verdict(verdict) => {
-                Undo::Entry(verdict.key.clone(), state.entries().get(&verdict.key).cloned())
-            }
-            Record::Log { key, .. } => Undo::Entry(key.clone(), state.entries().get(key).cloned()),
+        let key = match record {
+            Record::Message { .. } => None,
+            Record::Verdict(verdict) => Some(&verdict.key),
+            Record::Log { key, .. } => Some(key),
+        };
+        let undo = match key {
+            None => Undo::Message(state.message.clone()),
+            Some(key) => Undo::Entry(key.clone(), state.entries().get(key).cloned()),
         };
         let effect = state.apply(record);
-        let change = Change { effect, commit: commit.clone(), undo };
-        let result = add(batch, state, record, effect);
-        (Some(change), result)
-    }
-
-    /// Notes what a change makes of the counts of its commit.
-    pub fn count<'a>(&self, facets: &mut Facets<'a>, commit: &'a CommitId, change: &Change) {
-        if let (Undo::Entry(key, old), Some(Loaded { state, .. })) = (&change.undo, self.loaded.get(commit)) {
-            facets.change(commit, old.as_ref(), state.entries().get(key));
+        let entry = key.and_then(|key| state.entries().get(key));
+        if let Undo::Entry(_, old) = &undo {
+            facets.change(commit, old.as_ref(), entry);
         }
+        let ended = entry.is_some_and(|entry| entry.decisive.status.is_final());
+        let retried = entry.is_some_and(|entry| !entry.others.is_empty());
+        let change = Change { effect, commit: commit.clone(), undo, ended, retried };
+        let result = add(batch, entry, record, effect);
+        (Some(change), result)
     }
 
     /// Adds the sums of changed commits to the transaction.
@@ -208,19 +213,16 @@ impl Commits {
     }
 
     /// Records that a change is durable.
-    pub fn applied(&mut self, number: u64, record: &Record, effect: Option<Effect>) {
+    pub fn applied(&mut self, number: u64, record: &Record, change: Option<&Change>) {
         let commit = record.commit();
         self.unpublished.insert(commit.clone(), number);
         let Some(loaded) = self.loaded.get_mut(commit) else { return };
         loaded.dirty = true;
-        let (Record::Verdict(verdict), Some(effect)) = (record, effect) else { return };
-        if effect.changed {
-            let entry = loaded.state.entries().get(&verdict.key);
-            let ended = entry.is_some_and(|entry| entry.decisive.status.is_final());
+        let (Record::Verdict(verdict), Some(change)) = (record, change) else { return };
+        if change.effect.is_some_and(|effect| effect.changed) {
             // The logs of other attempts get another place.
-            let logs = entry.is_some_and(|entry| !entry.others.is_empty());
-            *loaded.touched.entry(verdict.key.clone()).or_default() |= logs;
-            if ended {
+            *loaded.touched.entry(verdict.key.clone()).or_default() |= change.retried;
+            if change.ended {
                 let table = &self.shared.verdict_table;
                 table.add(commit, table.key(&verdict.key));
             }
@@ -244,11 +246,16 @@ impl Commits {
         below.map(|(commit, _)| commit.clone()).collect()
     }
 
-    /// Records that the database contains the fact that the files of these commits are published.
+    /// Notes that the published files of these commits are durable.
     pub fn confirmed(&mut self, commits: &[CommitId]) {
         for commit in commits {
             self.unpublished.remove(commit);
         }
+    }
+
+    /// Whether the published files of a commit may lack a record.
+    pub fn is_unpublished(&self, commit: &CommitId) -> bool {
+        self.unpublished.contains_key(commit)
     }
 
     /// Changes a loaded commit. Returns whether anything changed.
@@ -360,8 +367,9 @@ impl Commits {
         }
     }
 
-    /// Drops clean commits, least recently used first. Running tests are only in memory, so their commits are kept.
-    pub fn evict(&mut self) {
+    /// Drops clean commits, least recently used first, but not the last one, which the next verdict may need. Running
+    /// tests are only in memory, so their commits are kept. Returns the states for another thread to free.
+    pub fn evict(&mut self) -> Vec<CommitState> {
         let mut clean: Vec<(u64, usize, CommitId)> = self
             .loaded
             .iter()
@@ -371,13 +379,15 @@ impl Commits {
             .collect();
         clean.sort_unstable();
         let mut tests: usize = clean.iter().map(|(_, tests, _)| tests).sum();
-        for (_, of_this, commit) in clean {
-            if tests <= CLEAN_MAX {
+        let mut evicted = Vec::new();
+        for (used, of_this, commit) in clean {
+            if tests <= CLEAN_MAX || used == self.clock {
                 break;
             }
             tests -= of_this;
-            self.loaded.remove(&commit);
+            evicted.extend(self.loaded.remove(&commit).map(|loaded| loaded.state));
         }
+        evicted
     }
 
     /// Drops a commit after its results were removed.
@@ -392,7 +402,7 @@ impl Commits {
 /// Adds a record that was applied in memory to the transaction.
 fn add(
     batch: &mut Batch<'_>,
-    state: &CommitState,
+    entry: Option<&TestEntry>,
     record: &Record,
     effect: Option<Effect>,
 ) -> rusqlite::Result<()> {
@@ -407,7 +417,7 @@ fn add(
     if let Some(parts) = &verdict.parts {
         batch.parts(&verdict.key, parts)?;
     }
-    if let (Some(entry), Some(Effect { recorded, .. })) = (state.entries().get(&verdict.key), effect)
+    if let (Some(entry), Some(Effect { recorded, .. })) = (entry, effect)
         && let Some(attempt) = entry.attempt(recorded.attempt)
     {
         batch.attempt(commit, &verdict.key, attempt, recorded.decisive)?;

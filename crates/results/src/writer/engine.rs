@@ -5,7 +5,7 @@
 
 mod outcomes;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -78,6 +78,8 @@ pub struct Engine {
     in_flight: bool,
     files_in_flight: usize,
     packs_in_flight: usize,
+    /// The commits with durable published files for which the database does not have this yet.
+    confirming: VecDeque<CommitId>,
     /// The number of removals of commits, and the last one of each.
     removals: u64,
     removed: HashMap<CommitId, u64>,
@@ -136,6 +138,7 @@ impl Engine {
             in_flight: false,
             files_in_flight: 0,
             packs_in_flight: 0,
+            confirming: VecDeque::new(),
             removals: 0,
             removed: HashMap::new(),
             running_changed: false,
@@ -161,7 +164,8 @@ impl Engine {
             tracing::warn!("{error}");
         }
         loop {
-            let due = [self.due(), self.copy_due()].into_iter().flatten().min();
+            let confirm_due = (!self.confirming.is_empty()).then(Instant::now);
+            let due = [self.due(), self.copy_due(), confirm_due].into_iter().flatten().min();
             let Some(group) = self.commands.next(due) else { break };
             self.handle(group);
             if self.closing
@@ -179,6 +183,7 @@ impl Engine {
             if self.copy_due().is_some_and(|due| due <= Instant::now()) {
                 self.copy();
             }
+            self.confirm_some();
             if Database::log_is_large() && !self.is_writing_back {
                 self.is_writing_back = self.workers.write_back.send(()).is_ok();
             }
@@ -209,12 +214,16 @@ impl Engine {
         due
     }
 
-    /// The time of the next copy in the order of tests; `None` if nothing is to be copied.
+    /// The time of the next copy in the order of tests; `None` if nothing is to be copied, or if other work uses the disk.
     fn copy_due(&self) -> Option<Instant> {
         if self.closing || !self.db.wants_copy() {
             return None;
         }
-        if self.db.needs_copy() { Some(Instant::now()) } else { Some(self.copy_after) }
+        if self.db.needs_copy() {
+            return Some(Instant::now());
+        }
+        let busy = self.in_flight || self.files_in_flight > 0 || self.syncing || self.is_writing_back;
+        (!busy).then_some(self.copy_after)
     }
 
     fn copy(&mut self) {
@@ -320,8 +329,8 @@ impl Engine {
                 Write::Record(record, reply) => {
                     self.last += 1;
                     let Applied { change, duration } = changes.next().unwrap_or_default();
-                    let effect = change.and_then(|change| change.effect);
-                    self.commits.applied(self.last, &record, effect);
+                    let effect = change.as_ref().and_then(|change| change.effect);
+                    self.commits.applied(self.last, &record, change.as_ref());
                     if duration.is_some() {
                         self.durations.touch();
                     }
@@ -412,6 +421,7 @@ impl Engine {
             self.db.write(|batch| batch.remove(commit))?;
             self.removed.insert(commit.clone(), self.removals);
             self.commits.remove(commit);
+            self.confirming.retain(|confirming| confirming != commit);
             self.tree.remove(commit);
             self.branches.touch(commit);
         }

@@ -133,7 +133,8 @@ fn files_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Chore>, engine: &Se
 }
 
 fn write_files(files: Files, writer: &mut TreeWriter, backlog: &mut Backlog) -> Written {
-    let Files { pass, upto, files, waiters, mut error } = files;
+    let Files { pass, upto, files, waiters, mut error, evicted } = files;
+    drop(evicted);
     let mut failed = Vec::new();
     for file in files {
         backlog.is_fresh(&file.commit, &file.key);

@@ -63,10 +63,7 @@ pub fn apply(
                 continue;
             }
         };
-        let (change, result) = commits.apply(batch, record);
-        if let Some(change) = &change {
-            commits.count(&mut facets, record.commit(), change);
-        }
+        let (change, result) = commits.apply(batch, &mut facets, record);
         changes.push(Applied { change, duration: None });
         result?;
         changed.insert(record.commit());
@@ -98,7 +95,8 @@ fn apply_file(
                 full: *kind == LogKind::Full,
                 bytes: *plain_bytes,
             };
-            let (change, result) = commits.apply(batch, &record);
+            // The size of a log changes no count.
+            let (change, result) = commits.apply(batch, &mut Facets::default(), &record);
             changes.push(Applied { change, duration: None });
             result?;
         }

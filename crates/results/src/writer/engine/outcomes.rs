@@ -5,7 +5,10 @@ use std::time::Instant;
 use super::super::command::{Chore, Files, PassResult, Written};
 use super::super::pass::Subject;
 use super::{BACK_OFF, Engine};
-use crate::error::{Error, Result};
+use crate::error::Error;
+
+/// The number of tests of which the database records at once that their published files are durable.
+const CONFIRM_MAX: usize = 1000;
 
 impl Engine {
     pub(super) fn published(&mut self, outcome: PassResult) {
@@ -33,9 +36,9 @@ impl Engine {
             }
             self.touch();
         }
-        self.commits.evict();
-        let published = error.is_none();
-        if self.workers.files.send(Chore::Files(Files { pass, upto, files, waiters, error })).is_ok() {
+        let (published, evicted) = (error.is_none(), self.commits.evict());
+        if self.workers.files.send(Chore::Files(Files { pass, upto, files, waiters, error, evicted })).is_ok()
+        {
             self.files_in_flight += 1;
         }
         // The directories are written from blobs that have everything that the passes until now left out.
@@ -86,34 +89,45 @@ impl Engine {
             return;
         }
         self.shared.solved("checkpoint");
-        match self.confirm(floor) {
-            Ok(()) => self.synced = floor,
-            // Harmless: a later checkpoint repeats it, or the next writer publishes these files again.
-            Err(error) => tracing::warn!("{error}"),
-        }
+        self.confirm(floor);
+        self.synced = floor;
     }
 
-    /// Records which commits have durable published files, so that the next writer does not write them again.
-    fn confirm(&mut self, floor: u64) -> Result<()> {
+    /// Plans to record which commits have durable published files, so that the next writer does not write them again.
+    fn confirm(&mut self, floor: u64) {
         let commits = self.commits.published(floor);
-        if commits.is_empty() {
-            return Ok(());
-        }
-        self.db.write(|batch| commits.iter().try_for_each(|commit| batch.published(commit)))?;
         self.commits.confirmed(&commits);
-        Ok(())
+        self.confirming.extend(commits);
+    }
+
+    /// Records it of some tests: of all tests of a large commit, verdicts would have to wait for too long.
+    pub(super) fn confirm_some(&mut self) {
+        let Some(commit) = self.confirming.pop_front() else { return };
+        // A new record is not in the published files. A later checkpoint confirms all.
+        if self.commits.is_unpublished(&commit) {
+            return;
+        }
+        match self.db.write_later(|batch| batch.published(&commit, CONFIRM_MAX)) {
+            Ok(true) => {}
+            Ok(false) => self.confirming.push_front(commit),
+            // Harmless: the next writer publishes these files again.
+            Err(error) => tracing::warn!("{error}"),
+        }
     }
 
     /// Confirms all published files; the next writer writes the others.
     pub(super) fn last_checkpoint(&mut self) {
         let floor = self.floor();
-        if self.commits.published(floor).is_empty() {
-            return;
+        if !self.commits.published(floor).is_empty() {
+            let dir = self.reader.output_dir();
+            if let Err(error) = self.disk.sync_all(dir).map_err(Error::io("sync", dir)) {
+                tracing::warn!("{error}");
+                return;
+            }
+            self.confirm(floor);
         }
-        let dir = self.reader.output_dir();
-        let synced = self.disk.sync_all(dir).map_err(Error::io("sync", dir));
-        if let Err(error) = synced.and_then(|()| self.confirm(floor)) {
-            tracing::warn!("{error}");
+        while !self.confirming.is_empty() {
+            self.confirm_some();
         }
     }
 }

@@ -3,9 +3,6 @@
 //! One record per line: eight hexadecimal digits of the CRC-32 of the rest, a space, JSON, a newline. JSON contains no
 //! raw newline, so the lines after a damaged one remain readable.
 
-#[cfg(test)]
-use std::io::Write;
-
 use model::{CommitId, ResultKey};
 use serde::{Deserialize, Serialize};
 
@@ -59,26 +56,6 @@ pub struct Numbered {
     /// The record.
     #[serde(flatten)]
     pub record: Record,
-}
-
-#[cfg(test)]
-#[derive(Serialize)]
-struct NumberedRef<'a> {
-    #[serde(rename = "seq")]
-    sequence: u64,
-    #[serde(flatten)]
-    record: &'a Record,
-}
-
-/// Appends one line.
-#[cfg(test)]
-fn encode(out: &mut Vec<u8>, sequence: u64, record: &Record) {
-    let start = out.len();
-    out.extend_from_slice(b"00000000 ");
-    serde_json::to_writer(&mut *out, &NumberedRef { sequence, record }).expect("a record is plain data");
-    let crc = crc32fast::hash(&out[start + 9..]);
-    write!(&mut out[start..start + 8], "{crc:08x}").expect("eight digits fit");
-    out.push(b'\n');
 }
 
 /// A line with a valid checksum, which fuzzers cannot guess.
@@ -151,11 +128,15 @@ mod tests {
         Record::Verdict(record)
     }
 
+    fn line(sequence: u64, record: Record) -> Vec<u8> {
+        checked_line(&serde_json::to_vec(&Numbered { sequence, record }).unwrap())
+    }
+
     fn segment(count: u64) -> (Vec<u8>, Vec<usize>) {
         let mut bytes = Vec::new();
         let mut ends = Vec::new();
         for number in 0..count {
-            encode(&mut bytes, number + 1, &record(number));
+            bytes.extend(line(number + 1, record(number)));
             ends.push(bytes.len());
         }
         (bytes, ends)
@@ -179,8 +160,7 @@ mod tests {
                 bytes: 7,
             },
         ] {
-            let mut bytes = Vec::new();
-            encode(&mut bytes, 9, &other);
+            let bytes = line(9, other.clone());
             assert_eq!(super::scan(&bytes).records, [Numbered { sequence: 9, record: other }]);
         }
     }

@@ -96,6 +96,17 @@ impl Requester {
         let accounts = fsx::own::read_to_string(Path::new("/etc/passwd"), PASSWD_MAX).unwrap_or_default();
         Self::File { uid, account: account(&accounts, uid), address }
     }
+
+    /// The account, without the address of a client.
+    #[must_use]
+    pub fn account(&self) -> String {
+        match self {
+            Self::File { account: Some(account), .. } => account.clone(),
+            Self::File { uid, .. } => format!("uid {uid}"),
+            Self::Hook { .. } => "hook".into(),
+            Self::Signal => "SIGUSR1".into(),
+        }
+    }
 }
 
 /// The name of a user in the account database (passwd(5)).

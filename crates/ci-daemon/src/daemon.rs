@@ -420,6 +420,7 @@ impl<'a> Parts<'a> {
             if let Some(requester) = &request.requester {
                 audit.record(AuditAction::from(&request.kind), requester.clone());
             }
+            self.publisher.note_request(&request);
             self.handle(FarmEvent::Request(request)).await;
         }
     }

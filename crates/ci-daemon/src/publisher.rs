@@ -6,13 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fsx::clock::unix_seconds;
 use gitio::CommitInfo;
 use model::{BranchRef, CommitId, ResultKey, StatusSnapshot, Verdict};
+use results::notes::{Note, RequestEnd, RequestNote};
 use results::{CommitDetails, VerdictRecord, Writer};
 
 use crate::farm::Command;
 use crate::plan::{History, PlannedJob};
-use crate::requests;
+use crate::requests::{self, TakenRequest};
 use crate::reserve_file::ReserveFile;
 use crate::watch::fetch_loop::View;
 
@@ -84,7 +86,7 @@ impl Publisher {
                 let verdict = self.record_abandoned(&job, reason).await;
                 return Some((job, verdict));
             }
-            Command::FinishRequest(file) => requests::finish(&file),
+            Command::FinishRequest(file, end) => finish(&self.writer, &file, end),
             Command::Unlist { branch, request } => {
                 tokio::spawn(unlist(self.writer.clone(), branch, request));
             }
@@ -103,6 +105,14 @@ impl Publisher {
                 None
             }
         }
+    }
+
+    /// Records a request that was taken, if an earlier daemon did not. The address of a client stays private.
+    pub fn note_request(&self, request: &TakenRequest) {
+        let (Some(requester), Some(file)) = (&request.requester, request.file.file_name()) else { return };
+        let (kind, file) = (request.kind.clone(), file.to_string_lossy().into());
+        let account = requester.account();
+        note(&self.writer, Note::Request(RequestNote { at: unix_seconds(), kind, account, file }));
     }
 
     /// Publishes the status snapshot. If the disk is full, uses the space of the reserve file.
@@ -155,10 +165,33 @@ async fn list(writer: Writer, name: BranchRef, ids: Vec<CommitId>, commits: Arc<
 }
 
 async fn unlist(writer: Writer, branch: BranchRef, request: std::path::PathBuf) {
-    match writer.unlist_branch(&branch).await {
-        Ok(true) => tracing::info!("the listing of {branch} is removed"),
-        Ok(false) => tracing::warn!("{branch} has no results; there is no listing to remove"),
-        Err(error) => tracing::error!("the listing of {branch} cannot be removed: {error}"),
+    let end = match writer.unlist_branch(&branch).await {
+        Ok(true) => {
+            tracing::info!("the listing of {branch} is removed");
+            RequestEnd::Done
+        }
+        Ok(false) => {
+            tracing::warn!("{branch} has no results; there is no listing to remove");
+            RequestEnd::Refused("there is no listing".into())
+        }
+        Err(error) => {
+            tracing::error!("the listing of {branch} cannot be removed: {error}");
+            RequestEnd::Failed(error.to_string())
+        }
+    };
+    finish(&writer, &request, end);
+}
+
+/// Records the result of a request and removes its file.
+fn finish(writer: &Writer, file: &Path, end: RequestEnd) {
+    if let Some(name) = file.file_name() {
+        note(writer, Note::RequestEnded { file: name.to_string_lossy().into(), at: unix_seconds(), end });
     }
-    requests::finish(Path::new(&request));
+    requests::finish(file);
+}
+
+fn note(writer: &Writer, note: Note) {
+    if let Err(error) = writer.note(note) {
+        tracing::warn!("{error}");
+    }
 }

@@ -21,6 +21,7 @@ mod generated;
 pub mod json;
 pub mod layout;
 mod logs;
+pub mod notes;
 mod pack_header;
 mod packs;
 mod peek;

@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use model::{CommitId, ResultKey, Status, Verdict};
+use results::notes::{BuildNote, BuildOutcome, Note, RequestEnd, RequestNote};
+use results::requests::{RequestKind, Rerun};
 use results::{CommitResults, Error, Reader, VerdictRecord, Writer, checked_line};
 use rusqlite::{Connection, OpenFlags};
 
@@ -47,7 +50,66 @@ async fn fill(dir: &Path) {
         .record(record(&b, "fs.xfs.basic.quota", Verdict::NotRun { reason: "no xfs".into() }, 5))
         .await
         .unwrap();
+    writer.note(Note::Build(build(&a, BuildOutcome::Built, None))).unwrap();
+    writer.note(Note::Build(build(&b, BuildOutcome::Failed, Some("fs/inode.c:1: error")))).unwrap();
+    for file in ["1.json", "2.json"] {
+        let kind = RequestKind::Rerun(Rerun { commit: b.clone(), key: PUNCH.parse().unwrap() });
+        let (at, account) = (fsx::clock::unix_seconds(), "kmo".into());
+        writer.note(Note::Request(RequestNote { at, kind, account, file: file.into() })).unwrap();
+    }
+    let end = RequestEnd::Refused("no such test".into());
+    writer.note(Note::RequestEnded { file: "1.json".into(), at: fsx::clock::unix_seconds(), end }).unwrap();
     writer.close().await.unwrap();
+}
+
+fn build(commit: &CommitId, outcome: BuildOutcome, error: Option<&str>) -> BuildNote {
+    let kernel = error.is_none().then(|| "a".repeat(64).parse().unwrap());
+    BuildNote {
+        commit: commit.clone(),
+        file: "fs/ext4/basic".parse().unwrap(),
+        env: BTreeMap::from([("ktest_flavor".to_owned(), "kasan".to_owned())]).try_into().unwrap(),
+        kernel,
+        image_hash: None,
+        started: fsx::clock::unix_seconds() - 100,
+        duration: Duration::from_secs(90),
+        host: "farm1".parse().unwrap(),
+        slot: 1,
+        outcome,
+        error: error.map(Into::into),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn builds_and_requests_are_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path()).await;
+    let rows = |sql: &str| -> Vec<String> {
+        let connection = open(&dir.path().join("results.db"));
+        let mut select = connection.prepare(sql).unwrap();
+        let rows = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    let builds = "SELECT concat_ws(' ', c.sha, b.file, b.flavor, k.name, b.duration_ms, h.name, b.slot, b.outcome, b.error) \
+        FROM build b JOIN commit_ c ON c.id = b.commit_ JOIN host h ON h.id = b.host LEFT JOIN kernel k ON k.id = b.kernel \
+        ORDER BY b.id";
+    let (a, b, kernel) = (commit('a'), commit('b'), "a".repeat(64));
+    let built = format!("{a} fs/ext4/basic kasan {kernel} 90000 farm1 1 built");
+    let failed = format!("{b} fs/ext4/basic kasan 90000 farm1 1 failed fs/inode.c:1: error");
+    assert_eq!(rows(builds), [built.clone(), failed]);
+    let requests =
+        "SELECT concat_ws(' ', kind, account, sha, test, file, outcome, reason) FROM request ORDER BY id";
+    let request = format!("rerun kmo {b} fs.ext4.basic.punch_hole");
+    let expected = [format!("{request} 1.json refused no such test"), format!("{request} 2.json")];
+    assert_eq!(rows(requests), expected);
+    // The builds of a removed commit are removed, and the requests stay.
+    let writer = Writer::open(dir.path()).unwrap();
+    writer.set_branch(&"kmo/next/ext4".parse().unwrap(), vec![(a, "ext4: one".into())]).await.unwrap();
+    let policy = results::retention::Policy { commits: 1, rest: Duration::ZERO };
+    let plan = writer.plan_retention(policy).unwrap();
+    writer.apply(plan).await.unwrap();
+    writer.close().await.unwrap();
+    assert_eq!(rows(builds), [built]);
+    assert_eq!(rows(requests), expected);
 }
 
 fn open(path: &Path) -> Connection {
@@ -239,11 +301,12 @@ async fn no_damage_causes_a_panic() {
     }
 }
 
-const SCHEMAS: [&str; 4] = [
+const SCHEMAS: [&str; 5] = [
     include_str!("../src/db/schema/1.sql"),
     include_str!("../src/db/schema/2.sql"),
     include_str!("../src/db/schema/3.sql"),
     include_str!("../src/db/schema/4.sql"),
+    include_str!("../src/db/schema/5.sql"),
 ];
 
 /// A database of an earlier version: two commits of a branch, and one test that passed and then crashed.
@@ -266,6 +329,10 @@ fn create_version(dir: &Path, version: usize) {
              PRAGMA application_id = 0x6b747374; PRAGMA user_version = {version};"
         ))
         .unwrap();
+    if version >= 5 {
+        let facets = "INSERT INTO facet VALUES (1, 1, 1, 0, 1), (2, 2, 1, 0, 1)";
+        connection.execute_batch(facets).unwrap();
+    }
 }
 
 /// The schema, without comments and white space, which differ between a new table and a changed one.

@@ -7,6 +7,7 @@ use std::path::{Component, PathBuf};
 
 use model::event::EventError;
 use model::{Event, KernelId, ResultKey, Stamped, SubtestName, TestPath, Verdict};
+use results::notes::BuildOutcome;
 use spawn::Exit;
 
 /// The exit code with which `ktest run` refuses a command line or a test file.
@@ -59,6 +60,17 @@ pub struct ReportedVerdict {
     pub kernel: Option<(KernelId, String)>,
 }
 
+/// A kernel, or a build that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedBuild {
+    /// The result.
+    pub outcome: BuildOutcome,
+    /// The time, in ms.
+    pub duration_ms: u64,
+    /// The first error of a build that failed.
+    pub error: Option<String>,
+}
+
 /// An action that an event requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -66,6 +78,8 @@ pub enum Action {
     Begin(usize),
     /// Record the verdict; then the job is done.
     Record(Box<ReportedVerdict>),
+    /// Record the build of the kernel, at most once.
+    Build(ReportedBuild),
     /// Write a line to the executor's log.
     Log(String),
     /// Stop the child, because its output is unusable.
@@ -87,6 +101,10 @@ pub struct BatchState {
     items: Vec<BatchItem>,
     phase: Phase,
     built: Option<(u32, Option<u32>)>,
+    /// The time of the last event, and of the start of the build, in ms since the start of the run.
+    at_ms: u64,
+    build_ms: u64,
+    has_build: bool,
     current: Option<usize>,
     kernel: Option<(KernelId, String)>,
     error: Option<String>,
@@ -117,6 +135,9 @@ impl BatchState {
             items,
             phase: Phase::default(),
             built: None,
+            at_ms: 0,
+            build_ms: 0,
+            has_build: false,
             current: None,
             kernel: None,
             error: None,
@@ -128,7 +149,10 @@ impl BatchState {
     /// Handles one line of the child's standard output.
     pub fn on_line(&mut self, line: &str) -> Vec<Action> {
         match Stamped::parse(line) {
-            Ok(Some(stamped)) => self.on_event(stamped.event),
+            Ok(Some(stamped)) => {
+                self.at_ms = stamped.at_ms;
+                self.on_event(stamped.event)
+            }
             Ok(None) => Vec::new(),
             Err(error @ EventError::Version(_)) => self.reject(error.to_string()),
             Err(EventError::Json(_)) => {
@@ -147,6 +171,7 @@ impl BatchState {
             Event::RunStarted { subtests, .. } => vec![Action::Log(format!("{} subtests", subtests.len()))],
             Event::BuildStarted => {
                 self.phase = Phase::Building;
+                self.build_ms = self.at_ms;
                 vec![Action::Log("building the kernel".into())]
             }
             Event::Phase { what } => vec![Action::Log(what)],
@@ -164,17 +189,20 @@ impl BatchState {
                 Vec::new()
             }
             Event::KernelReady { kernel, image_hash, cached, fetched, duration_ms } => {
-                let how = match (cached, fetched) {
-                    (true, _) => "from the store",
-                    (false, true) => "fetched",
-                    (false, false) => "built",
+                let (how, outcome) = match (cached, fetched) {
+                    (true, _) => ("from the store", BuildOutcome::Reused),
+                    (false, true) => ("fetched", BuildOutcome::Fetched),
+                    (false, false) => ("built", BuildOutcome::Built),
                 };
                 let line = format!("kernel {} {how} in {} s", kernel.short(), duration_ms / 1000);
                 self.kernel = Some((kernel, image_hash));
-                vec![Action::Log(line)]
+                self.build(ReportedBuild { outcome, duration_ms, error: None }, line)
             }
             Event::BuildFailed { reason } => {
-                vec![Action::Log(format!("the kernel does not build: {reason}"))]
+                let line = format!("the kernel does not build: {reason}");
+                let duration_ms = self.at_ms.saturating_sub(self.build_ms);
+                let error = Some(reason);
+                self.build(ReportedBuild { outcome: BuildOutcome::Failed, duration_ms, error }, line)
             }
             Event::BootStarted { vm, accel } => {
                 self.phase = Phase::Booting;
@@ -200,6 +228,18 @@ impl BatchState {
                 Vec::new()
             }
         }
+    }
+
+    fn build(&mut self, build: ReportedBuild, line: String) -> Vec<Action> {
+        let is_first = !std::mem::replace(&mut self.has_build, true);
+        let build = is_first.then_some(Action::Build(build));
+        std::iter::once(Action::Log(line)).chain(build).collect()
+    }
+
+    /// The kernel and the SHA-256 of its image, if a kernel was ready.
+    #[must_use]
+    pub fn kernel(&self) -> Option<&(KernelId, String)> {
+        self.kernel.as_ref()
     }
 
     fn begin(&mut self, subtest: &SubtestName) -> Vec<Action> {

@@ -13,12 +13,13 @@ use gitio::GitError;
 use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
 use model::{HostName, RepoName, ResultKey, StoreKernel, SubtestName, Verdict};
+use results::notes::{BuildNote, Note};
 use results::{LogKind, PlainFile, TestParts, VerdictRecord, Writer};
 use spawn::{Child, Exit, SpawnError, lines};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 
-use super::batch::{Action, BatchEnd, BatchState, ReportedVerdict};
+use super::batch::{Action, BatchEnd, BatchState, ReportedBuild, ReportedVerdict};
 use super::command::{Tools, ktest_run};
 use super::live::LiveLog;
 use super::work_file;
@@ -328,6 +329,7 @@ impl<'a> BatchRun<'a> {
             match action {
                 Action::Log(text) => self.log.line(text),
                 Action::Begin(at) => self.begin(at),
+                Action::Build(build) => self.record_build(build),
                 Action::Stop => return true,
                 Action::Record(reported) => {
                     let job = reported.job;
@@ -342,6 +344,28 @@ impl<'a> BatchRun<'a> {
         }
         self.report_progress();
         false
+    }
+
+    fn record_build(&self, build: ReportedBuild) {
+        let ReportedBuild { outcome, duration_ms, error } = build;
+        let duration = Duration::from_millis(duration_ms);
+        let (kernel, image_hash) = self.state.kernel().cloned().unzip();
+        let note = BuildNote {
+            commit: self.first.commit.clone(),
+            file: self.first.unit.test.clone(),
+            env: self.first.unit.env.clone(),
+            kernel,
+            image_hash,
+            started: now().saturating_sub(i64::try_from(duration.as_secs()).unwrap_or(0)),
+            duration,
+            host: self.slot.host.clone(),
+            slot: self.slot.slot,
+            outcome,
+            error,
+        };
+        if let Err(error) = self.slot.writer.note(Note::Build(note)) {
+            self.log.line(error.to_string());
+        }
     }
 
     fn begin(&mut self, at: usize) {

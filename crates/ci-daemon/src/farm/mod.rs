@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use jobkit::{Choir, End, JobSpec, Outcome};
 use model::{BranchRef, CommitId, Verdict};
+use results::notes::RequestEnd;
 use results::requests::{RequestKind, Rerun};
 
 pub use self::status::Identity;
@@ -85,8 +86,8 @@ pub enum Command {
         /// The scheduler's reason.
         reason: String,
     },
-    /// Remove the file of a finished request.
-    FinishRequest(PathBuf),
+    /// Record the result of a request, and remove its file.
+    FinishRequest(PathBuf, RequestEnd),
     /// Remove the listing of a branch, then the file of the request.
     Unlist {
         /// The branch.
@@ -251,7 +252,12 @@ impl Farm {
         self.submit(next.submit);
         // A daemon that stops cancels its jobs; the next daemon finds their requests.
         let finished = if end.outcome == Outcome::Cancelled { Vec::new() } else { next.finished };
-        finished.into_iter().map(Command::FinishRequest).collect()
+        let result = match &end.outcome {
+            Outcome::Done => RequestEnd::Done,
+            Outcome::Abandoned { reason } => RequestEnd::Failed(reason.clone()),
+            Outcome::Cancelled | Outcome::Removed => RequestEnd::Failed("the job was removed".into()),
+        };
+        finished.into_iter().map(|file| Command::FinishRequest(file, result.clone())).collect()
     }
 
     fn executor_event(&mut self, event: ExecutorEvent) {
@@ -280,7 +286,8 @@ impl Farm {
     fn unlist(&self, branch: BranchRef, request: PathBuf) -> Vec<Command> {
         if self.view.config.branch(&branch).is_some() {
             tracing::warn!("{branch} is in the configuration; its listing is not removed");
-            return vec![Command::FinishRequest(request)];
+            let reason = "the branch is in the configuration".to_owned();
+            return vec![Command::FinishRequest(request, RequestEnd::Refused(reason))];
         }
         vec![Command::Unlist { branch, request }]
     }
@@ -288,10 +295,10 @@ impl Farm {
     fn rerun(&mut self, job: &JobRef, request: PathBuf) -> Vec<Command> {
         match self.start_rerun(job, request.clone()) {
             Ok(true) => Vec::new(),
-            Ok(false) => vec![Command::FinishRequest(request)],
+            Ok(false) => vec![Command::FinishRequest(request, RequestEnd::Done)],
             Err(error) => {
                 tracing::warn!(%job, "rerun refused: {error}");
-                vec![Command::FinishRequest(request)]
+                vec![Command::FinishRequest(request, RequestEnd::Refused(error.to_string()))]
             }
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use jobkit::ChoirConfig;
 use model::ResultKey;
 use results::Writer;
+use results::notes::RequestEnd;
 
 use super::*;
 use crate::watch::branches::FetchedBranch;
@@ -59,9 +60,11 @@ async fn events_lead_to_commands() {
     farm.take_view(view, HashMap::new());
     assert_eq!((choir.pending_len(), farm.left(10)), (1, 1));
     // Requests that cannot be carried out are finished.
-    assert_eq!(farm.handle(rerun("boot.nothing")), [Command::FinishRequest("r".into())]);
+    let refused = |reason: &str| [Command::FinishRequest("r".into(), RequestEnd::Refused(reason.into()))];
+    let unknown = "no branch of the configuration has this test at this commit";
+    assert_eq!(farm.handle(rerun("boot.nothing")), refused(unknown));
     let configured = request(RequestKind::Unlist("kmo/next".parse().unwrap()));
-    assert_eq!(farm.handle(configured), [Command::FinishRequest("r".into())]);
+    assert_eq!(farm.handle(configured), refused("the branch is in the configuration"));
     let old: BranchRef = "kmo/old".parse().unwrap();
     let unlist = Command::Unlist { branch: old.clone(), request: "r".into() };
     assert_eq!(farm.handle(request(RequestKind::Unlist(old))), [unlist]);
@@ -71,7 +74,8 @@ async fn events_lead_to_commands() {
     let removed = ends.recv().await.unwrap();
     let job = Arc::new(PlannedJob { purpose: Purpose::Requested, ..PlannedJob::clone(&removed.payload) });
     let done = End { payload: job.clone(), outcome: Outcome::Done, ..removed.clone() };
-    assert_eq!(farm.handle(FarmEvent::JobEnded(done)), [Command::FinishRequest("r".into())]);
+    let finish = Command::FinishRequest("r".into(), RequestEnd::Done);
+    assert_eq!(farm.handle(FarmEvent::JobEnded(done)), [finish]);
     // A job that the scheduler gave up gets a verdict.
     let reason = "no space left".to_owned();
     let outcome = Outcome::Abandoned { reason: reason.clone() };

@@ -44,6 +44,17 @@ fn failures_are_retried_and_requests_are_rerun() {
     farm.hold(false);
     farm.once();
     assert_eq!((farm.requests(), farm.attempts(&bad, "t.one.b").len()), (0, 4));
+    // The database has the requests and the builds.
+    let database = rusqlite::Connection::open(farm.reader().output_dir().join("results.db")).unwrap();
+    let sql = "SELECT group_concat(test || ' ' || outcome, ', ' ORDER BY test, outcome) FROM request \
+        WHERE account != '' AND ended >= at AND reason IS NULL = (outcome = 'done')";
+    let requests: String = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    let expected =
+        "t.one.b done, t.one.b refused, t.one.c done, t.two.generic.001 done, t.two.nothing refused";
+    assert_eq!(requests, expected);
+    let sql = "SELECT group_concat(DISTINCT b.outcome || ' ' || k.name) FROM build b JOIN kernel k ON k.id = b.kernel";
+    let builds: String = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(builds, format!("reused {:064}", 7));
 }
 
 #[test]

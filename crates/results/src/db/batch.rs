@@ -179,6 +179,11 @@ impl Batch<'_> {
         Ok(name!(connection, ids.kernels, "kernel", "name", kernel.map(KernelId::as_str)))
     }
 
+    pub(super) fn image(&mut self, image: Option<&str>) -> Result<Option<i64>> {
+        let Self { connection, ids, .. } = self;
+        Ok(name!(connection, ids.images, "image", "name", image))
+    }
+
     /// Adds an attempt. If it gives the verdict, it replaces the previous decisive attempt of the test.
     pub fn attempt(
         &mut self,
@@ -190,9 +195,9 @@ impl Batch<'_> {
         let (known, test) = (self.known(commit)?, self.test(key)?);
         let commit = known.id;
         let (host, kernel) = (self.host(attempt.host.as_ref())?, self.kernel(attempt.kernel.as_ref())?);
+        let image = self.image(attempt.image_hash.as_deref())?;
         let Self { connection, ids, .. } = self;
         let crash = name!(connection, ids.crashes, "crash", "title", attempt.crash.as_deref());
-        let image = name!(connection, ids.images, "image", "name", attempt.image_hash.as_deref());
         let is_copied = self.is_copied(known, test);
         if decisive && attempt.number > 1 {
             self.run("UPDATE attempt SET decisive = 0 WHERE commit_ = ?1 AND test = ?2", [commit, test])?;
@@ -338,6 +343,7 @@ impl Batch<'_> {
         self.run("DELETE FROM attempt WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM facet WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM file WHERE commit_ = ?1", [id])?;
+        self.run("DELETE FROM build WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM directory WHERE commit_ = ?1", [id])?;
         self.ids.unpublished.remove(&id);
         self.run("DELETE FROM unpublished WHERE commit_ = ?1", [id])?;

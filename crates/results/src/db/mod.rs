@@ -11,6 +11,7 @@ mod facets;
 mod files;
 pub mod history;
 mod log;
+mod notes;
 mod query;
 mod read;
 
@@ -35,14 +36,15 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 
 /// The version of the schema, in `user_version`.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 /// Entry N is the step from version N to N + 1.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
 ];
 const VIEWS: &str = include_str!("schema/views.sql");
 /// `application_id`: "ktst".
@@ -57,10 +59,10 @@ const WAL_LIMIT: i64 = 64 << 20;
 struct Ids {
     commits: HashMap<CommitId, KnownCommit>,
     tests: HashMap<ResultKey, i64>,
-    /// The tests with known parts.
-    parts: HashSet<i64>,
     /// The last one of them: several changes of a record are of the same test.
     last_test: Option<(ResultKey, i64)>,
+    /// The tests with known parts.
+    parts: HashSet<i64>,
     crashes: HashMap<String, i64>,
     hosts: HashMap<String, i64>,
     kernels: HashMap<String, i64>,

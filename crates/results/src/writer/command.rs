@@ -8,6 +8,7 @@ use super::pass::{Publication, Subject};
 use super::tree::TreeTask;
 use crate::error::Result;
 use crate::journal::Record;
+use crate::notes::Note;
 use crate::state::CommitState;
 use crate::tree::TestFiles;
 use crate::types::{CommitDetails, Recorded};
@@ -40,6 +41,7 @@ pub enum Command {
         commits: Vec<(CommitId, CommitDetails)>,
         reply: Reply<()>,
     },
+    Note(Box<Note>),
     Store(NewFile),
     /// Files of a group of `count` are in packs; the others are refused.
     Stored {
@@ -137,6 +139,6 @@ pub struct Files {
     pub files: Vec<TestFiles>,
     pub waiters: Vec<Reply<()>>,
     pub error: Option<String>,
-}
     /// Commits that are no longer in memory. Freeing them takes milliseconds.
     pub evicted: Vec<CommitState>,
+}

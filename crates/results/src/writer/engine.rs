@@ -458,6 +458,7 @@ impl Engine {
                 });
                 let _ = reply.send(write);
             }
+            Command::Note(note) => self.note(&note),
             Command::Store(file) => self.store(file),
             Command::RemoveCommits { commits, reply } => match self.remove(&commits) {
                 // The pack thread replies.

@@ -36,6 +36,7 @@ use crate::durations::DurationTable;
 use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::layout::Layout;
+use crate::notes::Note;
 use crate::reader::Reader;
 use crate::retention::{self, Plan, Policy};
 use crate::types::{CommitDetails, Recorded, TestDuration, VerdictRecord, cut, one_line};
@@ -232,6 +233,11 @@ impl Writer {
             details.author = one_line(&details.author).unwrap_or_default();
         }
         self.ask(|reply| Command::Details { commits, reply }).await
+    }
+
+    /// Records a build or a request for scripts. It becomes durable with the next verdict.
+    pub fn note(&self, note: Note) -> Result<()> {
+        self.send(Command::Note(Box::new(note)))
     }
 
     /// Removes the listing of a branch. A later [retention](crate::retention) pass removes commits that no other branch

@@ -60,6 +60,7 @@ fn a_whole_run() {
     Log("2 subtests")
     Log("building the kernel")
     Log("kernel 000000000000 built in 61 s")
+    Build(ReportedBuild { outcome: Built, duration_ms: 61000, error: None })
     Log("VM 1 starts (tcg)")
     Log("VM 1 is up after 1200 ms")
     Begin(0)
@@ -202,4 +203,19 @@ proptest::proptest! {
     fn no_line_panics(line in "\\PC{0,80}") {
         let _ = batch().on_line(&line);
     }
+}
+
+#[test]
+fn a_build_is_reported_once() {
+    let mut state = batch();
+    let line = |at_ms: u32, event: &str| format!(r#"{{"v":1,"at_ms":{at_ms},{event}}}"#);
+    let failed = r#""event":"build_failed","reason":"fs/inode.c:1: error""#;
+    state.on_line(&line(500, r#""event":"build_started""#));
+    let build = ReportedBuild {
+        outcome: BuildOutcome::Failed,
+        duration_ms: 1500,
+        error: Some("fs/inode.c:1: error".into()),
+    };
+    assert_eq!(state.on_line(&line(2000, failed))[1..], [Action::Build(build)]);
+    assert_eq!(state.on_line(&line(3000, failed)).len(), 1);
 }

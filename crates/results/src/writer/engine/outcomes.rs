@@ -6,6 +6,7 @@ use super::super::command::{Chore, Files, PassResult, Written};
 use super::super::pass::Subject;
 use super::{BACK_OFF, Engine};
 use crate::error::Error;
+use crate::notes::Note;
 
 /// The number of tests of which the database records at once that their published files are durable.
 const CONFIRM_MAX: usize = 1000;
@@ -73,6 +74,13 @@ impl Engine {
         let floor = self.floor();
         if !self.syncing && floor > self.synced + self.checkpoint {
             self.syncing = self.workers.files.send(Chore::SyncAll { floor }).is_ok();
+        }
+    }
+
+    /// Adds a row for scripts. It is not worth an error that stops a run.
+    pub(super) fn note(&mut self, note: &Note) {
+        if let Err(error) = self.db.write_later(|batch| batch.note(note)) {
+            tracing::warn!("{error}; a build or a request is not in the database");
         }
     }
 

@@ -1,0 +1,117 @@
+//! What the daemon reports for scripts in addition to verdicts: builds of kernels, requests of users.
+
+use std::time::Duration;
+
+use model::{CommitId, Env, HostName, KernelId, TestPath};
+
+use crate::requests::RequestKind;
+
+/// A row of a table for scripts. It becomes durable with the next verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// A batch has its kernel, or cannot have one.
+    Build(BuildNote),
+    /// A user requested something.
+    Request(RequestNote),
+    /// A request is finished.
+    RequestEnded {
+        /// The name of its file.
+        file: String,
+        /// The time, Unix seconds.
+        at: i64,
+        /// The result.
+        end: RequestEnd,
+    },
+}
+
+/// A build of a kernel, or its reuse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildNote {
+    /// The commit.
+    pub commit: CommitId,
+    /// The test file of the batch.
+    pub file: TestPath,
+    /// The environment of the batch, with the architecture and the flavor.
+    pub env: Env,
+    /// The kernel; `None` if it does not build.
+    pub kernel: Option<KernelId>,
+    /// SHA-256 (hex) of the boot image.
+    pub image_hash: Option<String>,
+    /// The start, Unix seconds.
+    pub started: i64,
+    /// The time to find, build or download the kernel.
+    pub duration: Duration,
+    /// The host.
+    pub host: HostName,
+    /// The slot of the host.
+    pub slot: u32,
+    /// The result.
+    pub outcome: BuildOutcome,
+    /// The first error of a build that failed.
+    pub error: Option<String>,
+}
+
+/// The result of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildOutcome {
+    /// The kernel was built.
+    Built,
+    /// The kernel was in the store.
+    Reused,
+    /// The kernel was downloaded.
+    Fetched,
+    /// The kernel does not build.
+    Failed,
+}
+
+impl BuildOutcome {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Built => "built",
+            Self::Reused => "reused",
+            Self::Fetched => "fetched",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A request of a user. Readers of the database can see it: it has no address of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestNote {
+    /// The time, Unix seconds.
+    pub at: i64,
+    /// What was requested.
+    pub kind: RequestKind,
+    /// The account on the host that requested it.
+    pub account: String,
+    /// The name of the request file.
+    pub file: String,
+}
+
+/// The result of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestEnd {
+    /// It was carried out.
+    Done,
+    /// It could not be carried out, with the reason.
+    Failed(String),
+    /// It was not carried out, with the reason.
+    Refused(String),
+}
+
+impl RequestEnd {
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed(_) => "failed",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Done => None,
+            Self::Failed(reason) | Self::Refused(reason) => Some(reason),
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use rustix::process::{Resource, getrlimit};
 use spawn::GroupLimits;
 
 /// The program that sets the limits. An absolute path, because the caller can set PATH in the sandbox.
@@ -53,13 +54,19 @@ impl Resources {
     /// The words to put before the command line of the limited program.
     pub(crate) fn argv(&self) -> Vec<String> {
         let mut argv = vec![PRLIMIT.to_owned(), "--core=0".into()];
-        argv.extend(self.memory.map(|bytes| format!("--as={bytes}")));
-        argv.push(format!("--nproc={}", self.processes));
-        argv.push(format!("--fsize={}", self.file_size));
+        argv.extend(self.memory.map(|bytes| format!("--as={}", possible(bytes, Resource::As))));
+        argv.push(format!("--nproc={}", possible(self.processes, Resource::Nproc)));
+        argv.push(format!("--fsize={}", possible(self.file_size, Resource::Fsize)));
         // Not bwrap --new-session: with it, the first process in the sandbox would leave the process group of bwrap.
         argv.extend(["--", SETSID, "--"].map(String::from));
         argv
     }
+}
+
+/// The limit, or that of this process if it is lower: the sandboxed program cannot raise it. For example, the kernel
+/// allows half as many processes as fit in the memory, which on a host with 1 GiB are fewer than 4096.
+fn possible(limit: u64, resource: Resource) -> u64 {
+    getrlimit(resource).maximum.map_or(limit, |most| limit.min(most))
 }
 
 /// RAM and swap space of this host, in bytes; 0 if unknown.
@@ -126,5 +133,34 @@ mod tests {
         let complained = String::from_utf8_lossy(&output.stderr).contains("Resource temporarily unavailable");
         // Root is exempt from the process limit.
         assert!(complained || rustix::process::getuid().is_root());
+    }
+
+    #[test]
+    fn lower_limits_of_this_process_are_kept() {
+        let test = std::env::current_exe().unwrap();
+        let limits = ["--nproc=3000", "--fsize=1000000000", "--as=8000000000"];
+        let mut child = std::process::Command::new(PRLIMIT);
+        let name = "resources::tests::in_a_process_with_low_limits";
+        let child = child.args(limits).arg("--").arg(test).args(["--exact", "--ignored", name]);
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    #[tokio::test]
+    #[ignore = "run by lower_limits_of_this_process_are_kept"]
+    async fn in_a_process_with_low_limits() {
+        if rustix::process::getrlimit(Resource::Nproc).maximum != Some(3000) {
+            return;
+        }
+        if let Err(error) = probe().await {
+            assert!(!error.to_string().contains("prlimit"), "{error}");
+            return;
+        }
+        let limits =
+            Sandbox::new().command("prlimit").args(["--raw", "--noheadings", "--output=RESOURCE,HARD"]);
+        let text = limits.output(Limits::seconds(60)).await.unwrap().text();
+        for line in ["NPROC 3000", "FSIZE 1000000000"] {
+            assert!(text.lines().any(|found| found == line), "{text}");
+        }
     }
 }

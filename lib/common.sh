@@ -10,9 +10,10 @@ _ktest_on() {
 }
 
 # Print a line for the runner: to the kernel's log, so that it is in order with the kernel's messages. A test that runs
-# on the host prints it to standard output.
+# on the host prints it to standard output. Each line has its own random number, so that a copy of it, such as in the output
+# of dmesg, does not count.
 _ktest_mark() {
-    local line=${_ktest_token:+ktest/$_ktest_token }${1//$'\n'/ }
+    local line=${_ktest_token:+ktest/$_ktest_token.${SRANDOM-}${SRANDOM-} }${1//$'\n'/ }
     if ! _ktest_on "${ktest_no_vm:-}" && [[ -w /dev/kmsg ]]; then
         printf '<1>%s\n' "${line:0:800}" 2>/dev/null >/dev/kmsg && return
     fi

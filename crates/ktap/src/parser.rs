@@ -141,13 +141,11 @@ impl Parser {
             return;
         }
         self.close_deeper(indent, true);
+        // If the level has results or a plan, the document of another producer starts here.
         let level = self.open(indent);
-        if level.seen > 0 || level.plan.is_some() {
-            // The document of another producer starts here.
-            let (name, plan) = (level.name.clone().unwrap_or_default(), level.plan.take());
-            let seen = std::mem::take(&mut level.seen);
-            self.check_plan(&name, plan, seen);
-        }
+        let (name, plan) = (level.name.clone().unwrap_or_default(), level.plan.take());
+        let seen = std::mem::take(&mut level.seen);
+        self.check_plan(&name, plan, seen);
     }
 
     fn plan(&mut self, indent: usize, count: u64, skip: Option<&str>) {
@@ -163,8 +161,7 @@ impl Parser {
     fn subtest(&mut self, indent: usize, name: &str) {
         self.close_deeper(indent, true);
         let level = self.open(indent);
-        let used = level.name.is_some() || level.seen > 0;
-        if used && self.levels.len() > 1 && self.top().indent == indent {
+        if level.name.is_some() || level.seen > 0 {
             // The previous suite printed no result.
             self.cut_off();
             self.open(indent);

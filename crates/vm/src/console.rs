@@ -205,6 +205,38 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_the_maximum_length_is_whole() {
+        for bytes in [LINE_MAX - 1, LINE_MAX] {
+            assert_eq!(lines(&[&vec![b'x'; bytes], b"\n"]), ["x".repeat(bytes)]);
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_split_unless_half_of_it_was_overwritten() {
+        let text = |parts: &[(&str, usize)]| parts.iter().map(|(c, n)| c.repeat(*n)).collect::<String>();
+        // Half of the line remains.
+        let half = text(&[("p", 4095), ("\r", 1), ("q", 4000), ("\r", 1), ("r", 95), ("s", 10)]);
+        assert_eq!(lines(&[half.as_bytes()]), [text(&[("r", 95), ("s", 10)])]);
+        // One more byte remains.
+        let more = text(&[("p", 4094), ("\r", 1), ("q", 4001), ("\r", 1), ("r", 95), ("s", 10)]);
+        let cut = LINE_MAX - MESSAGE_MAX - 4095;
+        assert_eq!(lines(&[more.as_bytes()]), [text(&[("q", cut)]), text(&[("r", 95), ("s", 10)])]);
+        let nothing = text(&[("x", 6000), ("\r", 1), ("y", 5000)]);
+        assert_eq!(lines(&[nothing.as_bytes()]).concat(), "y".repeat(5000));
+    }
+
+    #[test]
+    fn the_halves_of_a_log_have_limits() {
+        let log = |lines: &[&str]| {
+            let mut log = CappedLog::new(20);
+            lines.iter().for_each(|line| log.line(line));
+            String::from_utf8(log.bytes()).unwrap()
+        };
+        assert_eq!(log(&["aaaa", "bbbb", "cccc", "dddd"]), "aaaa\nbbbb\ncccc\ndddd\n");
+        assert_eq!(log(&["aaaa", "bbbbb", "cccc"]), "aaaa\nktest: [1 lines omitted]\ncccc\n");
+    }
+
+    #[test]
     fn head_and_tail_are_kept() {
         let mut log = CappedLog::new(100);
         for at in 0..1000 {

@@ -69,7 +69,8 @@ fn expected(file: &str) -> Vec<(SubtestName, String, String)> {
 
 #[tokio::test]
 async fn verdicts_match_the_expected_ones() {
-    for file in ["pass", "fail", "skip", "skip_all", "slashes", "forged", "never_run", "ktap_no_vm"] {
+    for file in ["pass", "fail", "skip", "skip_all", "slashes", "forged", "traced", "never_run", "ktap_no_vm"]
+    {
         let file = format!("selftest/{file}.ktest");
         let listed = call(&file, &["list-tests"]).await.text();
         let names: Vec<&str> = listed.split_whitespace().collect();

@@ -25,8 +25,8 @@ mod running;
 
 use self::ktap::{KtapConsole, KtapLine};
 pub use action::{Action, FinishedSubtest, TimeLimits, VmEnd, VmOutcome};
-use protocol::KmsgClock;
 pub use protocol::{ConsoleLine, LibraryLines, Protocol, Token};
+use protocol::{KmsgClock, Once};
 use running::{DeathCause, KernelTrouble, RunningSubtest, When};
 
 /// The line that the guest prints when it is up.
@@ -65,6 +65,7 @@ pub struct Supervisor {
     limits: TimeLimits,
     protocol: Protocol,
     kmsg: KmsgClock,
+    messages: Once,
     /// Whether a kernel prints on this console; otherwise only programs do.
     has_kernel: bool,
     /// Kernel trouble that no subtest has caused.
@@ -100,6 +101,7 @@ impl Supervisor {
             limits,
             protocol,
             kmsg: KmsgClock::default(),
+            messages: Once::default(),
             has_kernel: true,
             other_trouble: None,
             boot_trouble: None,
@@ -193,18 +195,23 @@ impl Supervisor {
     pub fn line(&mut self, line: &ConsoleLine, now: Duration) -> Vec<Action> {
         self.log(&line.text, now);
         self.kmsg.line(line);
-        if self.protocol.of_library(line)
-            && let Some(ktap) = self.ktap.line(line.message())
-        {
+        let stamps = self.kmsg.has_stamps() || !self.has_kernel;
+        let counts = !line.is_authentic() || self.messages.accepts(line, stamps);
+        let of_library = counts && self.protocol.of_library(line);
+        if of_library && let Some(ktap) = self.ktap.line(line.message()) {
             if let (KtapLine::Request(request), VmState::Running(running)) = (ktap, &mut self.state) {
                 running.ktap = Some(request);
             }
             return vec![];
         }
-        if !line.is_authentic() {
-            self.check_for_trouble(&line.text, now);
-        } else if let Some(actions) = self.init_line(line.message(), now) {
+        if line.is_authentic()
+            && let Some(actions) = self.init_line(line.message(), now)
+        {
             return actions;
+        }
+        // The kernel's message can be behind a copy that is not finished.
+        if !line.is_authentic() || !counts {
+            self.check_for_trouble(&line.text, now);
         }
         if self.before_tests() {
             // Of several traps the first is the cause: `reason::trap`.
@@ -213,7 +220,7 @@ impl Supervisor {
                 self.file_message = Some(line.text.clone());
             }
         }
-        if !self.protocol.of_library(line) {
+        if !of_library {
             return vec![];
         }
         let Some(marker) = Marker::parse_text(line.message()) else { return vec![] };
@@ -321,7 +328,7 @@ impl Supervisor {
                 self.finish(&name, verdict, now)
             }
             Marker::Failed(name) => {
-                let reason = self.failure_reason(&name);
+                let reason = self.failure_reason();
                 self.finish(&name, Verdict::Failed { reason }, now)
             }
             Marker::NotRun(name, reason) => self.finish(&name, Verdict::NotRun { reason }, now),
@@ -396,9 +403,10 @@ impl Supervisor {
         Some(verdict)
     }
 
-    fn failure_reason(&self, name: &SubtestName) -> String {
+    /// The reason why the running subtest failed.
+    fn failure_reason(&self) -> String {
         match &self.state {
-            VmState::Running(running) if running.subtest == *name => reason::failure(&running.log),
+            VmState::Running(running) => reason::failure(&running.log),
             _ => String::new(),
         }
     }

@@ -3,12 +3,17 @@
 //! A test can print any text on the console, for example the log of an earlier run. A line of the protocol therefore
 //! contains a token that is random for each boot. The token is available to the guest's init and to the library of a
 //! test file that declares `ktest_markers=token`, but not to the programs that a test starts.
+//!
+//! A test can still print lines of its own boot: the library writes them to the kernel's log, which `dmesg` prints, and a shell
+//! that traces its commands prints them, too. A line of the library therefore has a number that is used once ([`Once`]).
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crash::line::split;
 
-/// The token of one boot, with the form of the prefix of protocol messages: `ktest/TOKEN `.
+/// The token of one boot, with the form of the prefix of protocol messages: `ktest/TOKEN`. A blank follows it, or the number of
+/// the message: `ktest/TOKEN.NUMBER `.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token(String);
 
@@ -16,13 +21,25 @@ impl Token {
     /// A new random token.
     #[must_use]
     pub fn random() -> Self {
-        Self(format!("ktest/{:016x} ", fsx::random::bits()))
+        Self(format!("ktest/{:016x}", fsx::random::bits()))
     }
 
     /// The text of the token: hexadecimal digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.0["ktest/".len()..].trim_end()
+        &self.0["ktest/".len()..]
+    }
+
+    /// The prefixes of messages in a line, the last one first: position, length, and number.
+    fn prefixes<'l>(&'l self, line: &'l str) -> impl Iterator<Item = (usize, usize, &'l str)> {
+        line.rmatch_indices(&self.0).filter_map(|(at, token)| {
+            let rest = &line[at + token.len()..];
+            let number = rest.strip_prefix('.').unwrap_or(rest);
+            let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+            let length = token.len() + (rest.len() - number.len()) + digits + 1;
+            let complete = (digits == 0 || number.len() < rest.len()) && number[digits..].starts_with(' ');
+            complete.then_some((at, length, &number[..digits]))
+        })
     }
 }
 
@@ -55,9 +72,18 @@ pub struct ConsoleLine {
     pub(super) authentic: Option<String>,
     /// The time of printk before the token.
     printed: Option<f64>,
+    /// Whether nothing but stamps of printk is between the token and the start of the line or of the kernel's message.
+    first: bool,
+    /// The number of the message, if it has one.
+    number: Option<String>,
 }
 
 impl ConsoleLine {
+    /// A line without the token.
+    fn new(text: &str) -> Self {
+        Self { text: text.into(), authentic: None, printed: None, first: false, number: None }
+    }
+
     /// The message of the guest's init or of the library. For a line without the token, its text.
     #[must_use]
     pub fn message(&self) -> &str {
@@ -75,15 +101,20 @@ impl Protocol {
     /// Reads a console line.
     #[must_use]
     pub fn read(&self, line: &str) -> ConsoleLine {
-        let prefix = self.token.0.as_str();
         // A program may not have finished its line, so the token can be anywhere in the line.
-        let Some((before, message)) = line.rsplit_once(prefix) else {
-            return ConsoleLine { text: line.into(), authentic: None, printed: None };
+        let Some((at, length, number)) = self.token.prefixes(line).next() else {
+            return ConsoleLine::new(line);
         };
-        let before = split(before);
-        let printed = before.seconds().filter(|_| before.text.is_empty());
-        let text = line.replace(prefix, "");
-        ConsoleLine { text, authentic: Some(message.trim().to_owned()), printed }
+        let before = split(&line[..at]);
+        let first = before.text.is_empty();
+        let printed = before.seconds().filter(|_| first);
+        let number = (!number.is_empty()).then(|| number.to_owned());
+        let authentic = Some(line[at + length..].trim().to_owned());
+        let mut text = line.to_owned();
+        for (at, length, _) in self.token.prefixes(line) {
+            text.replace_range(at..at + length, "");
+        }
+        ConsoleLine { text, authentic, printed, first, number }
     }
 
     /// Whether the line can come from the test file's library. A line with the runner's clock is from the log of another
@@ -91,6 +122,20 @@ impl Protocol {
     pub(super) fn of_library(&self, line: &ConsoleLine) -> bool {
         let of_this_run = || split(&line.text).clock.is_empty();
         line.is_authentic() || (self.library != LibraryLines::Token && of_this_run())
+    }
+}
+
+/// The messages of the library that were printed in this boot. Each counts once: another one with the same number is a copy,
+/// from the kernel's log or from the memory of the library's shell. A message that follows other text is not that of the
+/// library, but of a shell that traces it.
+#[derive(Debug, Default)]
+pub(super) struct Once(HashSet<String>);
+
+impl Once {
+    /// Whether this line with the token is no copy. Must be called once for each line. `stamps`: the kernel prints stamps;
+    /// without them, its message can directly follow the text of a program.
+    pub(super) fn accepts(&mut self, line: &ConsoleLine, stamps: bool) -> bool {
+        (line.first || !stamps) && line.number.as_ref().is_none_or(|number| self.0.insert(number.clone()))
     }
 }
 
@@ -119,6 +164,11 @@ pub(super) struct KmsgClock {
 }
 
 impl KmsgClock {
+    /// Whether the kernel prints stamps.
+    pub(super) fn has_stamps(&self) -> bool {
+        self.stamps
+    }
+
     /// Must be called with every line of the console.
     pub(super) fn line(&mut self, line: &ConsoleLine) {
         self.stamps = self.stamps || split(&line.text).is_kernel();
@@ -164,7 +214,7 @@ mod tests {
     use super::*;
 
     fn without_token(text: &str) -> ConsoleLine {
-        ConsoleLine { text: text.into(), authentic: None, printed: None }
+        ConsoleLine::new(text)
     }
 
     #[test]
@@ -226,7 +276,8 @@ mod tests {
             ("40%[    1.000000] BUG: x", true),
             // Written to /dev/kmsg by a test.
             ("[   23.000000] [    1.000000] BUG: x", true),
-            ("[   21.100000] BUG: x", false),
+            ("[   20.999999] BUG: x", true),
+            ("[   21.000000] BUG: x", false),
             ("[   30.000000] BUG: x", false),
             ("[  900.000000] BUG: x", false),
             ("[    1.000000] unfinished[   30.000000] BUG: x", false),
@@ -252,13 +303,25 @@ mod tests {
             ),
             (format!("login: {}", mark("TEST SUCCESS")), "login: TEST SUCCESS", "TEST SUCCESS"),
             (mark(""), "", ""),
+            (format!("ktest/{}.17 WATCHDOG 9", token.as_str()), "WATCHDOG 9", "WATCHDOG 9"),
+            (format!("ktest/{}. WATCHDOG 9", token.as_str()), "WATCHDOG 9", "WATCHDOG 9"),
+            (format!("{}cut off {}", mark("WATCHDOG 9"), mark("x")), "WATCHDOG 9cut off x", "x"),
         ] {
             let read = protocol.read(&line);
             assert!(read.is_authentic(), "{line}");
             assert_eq!((read.text.as_str(), read.message()), (text, message), "{line}");
         }
-        for line in ["========= PASSED a in 3s", "ktest/0123456789abcdef ========= PASSED a in 3s", "ktest/"]
-        {
+        let token = token.as_str();
+        for line in [
+            "========= PASSED a in 3s",
+            "ktest/0123456789abcdef ========= PASSED a in 3s",
+            "ktest/",
+            &format!("ktest_token={token}"),
+            &format!("ktest/{token}"),
+            &format!("ktest/{token}17 x"),
+            &format!("ktest/{token}.x x"),
+            &format!("ktest/{token}.17"),
+        ] {
             let read = protocol.read(line);
             assert!(!read.is_authentic(), "{line}");
             assert_eq!(read.text, line);

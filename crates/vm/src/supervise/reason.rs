@@ -99,6 +99,9 @@ mod tests {
             assert_eq!(trap(text), None, "{text}");
         }
         assert_eq!(failure(&log(&["Error 5 at sector 8", "the last line"])), "the last line");
+        for other in ["mount: failed (exit 3)", "see tests/a.ktest:4: failed (exit 1)"] {
+            assert_eq!(failure(&log(&[other, "the last line"])), "the last line");
+        }
         // A library with its own format takes precedence.
         let own = "tests/a.ktest:4: failed (exit 1): false";
         assert_eq!(failure(&log(&["Error 1 at /x 1 from: y", own])), own);

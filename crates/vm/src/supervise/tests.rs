@@ -2,6 +2,8 @@ use std::sync::LazyLock;
 
 use super::*;
 
+mod copies;
+mod limits;
 mod reboot;
 mod trouble;
 

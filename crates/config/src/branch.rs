@@ -39,6 +39,18 @@ impl Branch {
         format!("refs/ktest/{}/{}", self.name.user, self.name.branch.ref_component())
     }
 
+    /// The ref in which clients of the previous system look for the branch (`legacy_refs`).
+    #[must_use]
+    pub fn legacy_ref(&self) -> String {
+        format!("refs/heads/{}", self.name)
+    }
+
+    /// The directory of refs that records what was written to [`legacy_ref`](Self::legacy_ref).
+    #[must_use]
+    pub fn legacy_record(&self) -> String {
+        format!("refs/ktest-ci/legacy/{}/{}", self.name.user, self.name.branch.ref_component())
+    }
+
     /// The ref that the base is fetched into if the repository does not have it.
     #[must_use]
     pub fn base_ref(&self) -> String {
@@ -78,6 +90,17 @@ pub enum BranchError {
     /// No remote.
     #[error("branch {0:?} has no remote; add remote = \"URL\"")]
     NoRemote(BranchName),
+    /// Its legacy ref would be a file and a directory.
+    #[error(
+        "branch {branch:?}: with legacy_refs it cannot exist together with branch {above:?}, because one ref is a directory \
+         of the other; rename one of them"
+    )]
+    LegacyRefs {
+        /// The branch.
+        branch: BranchName,
+        /// The branch with the shorter name.
+        above: BranchName,
+    },
     /// No test groups.
     #[error("branch {0:?} has no test_groups; name at least one")]
     NoGroups(BranchName),
@@ -92,6 +115,8 @@ pub(crate) struct KnownNames<'a> {
     pub paths: &'a Paths,
     /// The limits of a user's file; `None` for the main file.
     pub limits: Option<&'a UserLimits>,
+    /// Whether branches are also written to `refs/heads`.
+    pub legacy_refs: bool,
 }
 
 const KEYS: &[&str] = &["remote", "ref", "fetch", "repo", "test_groups", "base", "base_cache"];
@@ -106,16 +131,35 @@ pub(crate) fn read(
         let (count, max) = (entries.len(), limits.max_branches);
         return Err(node.fault(UserLimitError::Branches { count, max }));
     }
-    entries
-        .iter()
-        .map(|(key, node)| {
-            let branch = BranchName::configured(key).map_err(|error| node.fault(BranchError::Name(error)))?;
-            let name = BranchRef { user: user.clone(), branch };
-            let section = Section::new(node, format!("[branch.{key}]"), KEYS)?;
-            let branch = one(&section, &name, known)?;
-            Ok((name, branch))
-        })
-        .collect()
+    let mut branches = BTreeMap::new();
+    for (key, node) in entries {
+        let branch = BranchName::configured(key).map_err(|error| node.fault(BranchError::Name(error)))?;
+        let name = BranchRef { user: user.clone(), branch };
+        let section = Section::new(node, format!("[branch.{key}]"), KEYS)?;
+        let branch = one(&section, &name, known)?;
+        branches.insert(name, branch);
+    }
+    if known.legacy_refs {
+        check_legacy_refs(entries, &branches)?;
+    }
+    Ok(branches)
+}
+
+/// Refuses branches with refs that cannot exist in the same repository.
+fn check_legacy_refs(
+    entries: &[(String, Node)],
+    branches: &BTreeMap<BranchRef, Branch>,
+) -> Result<(), Fault> {
+    for (key, node) in entries {
+        let of = |key: &str| branches.values().find(|branch| branch.name.branch.as_str() == key);
+        let Some(branch) = of(key) else { continue };
+        let ends = key.match_indices('/').map(|(at, _)| &key[..at]);
+        if let Some(above) = ends.filter_map(of).find(|above| above.repo == branch.repo) {
+            let (branch, above) = (branch.name.branch.clone(), above.name.branch.clone());
+            return Err(node.fault(BranchError::LegacyRefs { branch, above }));
+        }
+    }
+    Ok(())
 }
 
 fn one(section: &Section<'_>, at: &BranchRef, known: &KnownNames<'_>) -> Result<Branch, Fault> {

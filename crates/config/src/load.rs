@@ -39,6 +39,7 @@ const KEYS: &[&str] = &[
     "subtest_duration_def",
     "keep_results_commits",
     "compat_tree",
+    "legacy_refs",
     "confirm_failures",
     "trust",
     "verify_builds",
@@ -157,7 +158,12 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
     if let Some(node) = part(&["branch", "branches"])? {
         let user = top.user.as_ref().ok_or_else(|| node.fault(TopError::NoUser))?;
         let (groups, repos) = (test_groups.keys().collect(), repos.keys().collect());
-        branches = branch::read(node, user, &KnownNames { groups, repos, paths: &paths, limits: None })?;
+        let legacy_refs = top.legacy_refs;
+        branches = branch::read(
+            node,
+            user,
+            &KnownNames { groups, repos, paths: &paths, limits: None, legacy_refs },
+        )?;
     }
     Ok(Config {
         files: vec![path.into()],
@@ -196,6 +202,7 @@ fn user_tree(path: &Path, tree: &Node, user: &UserName, config: &Config) -> Resu
         repos: config.repos.keys().collect(),
         paths: &Paths::of(path),
         limits: Some(&config.users),
+        legacy_refs: config.top.legacy_refs,
     };
     let branches = part(&["branch", "branches"])?.map(|node| branch::read(node, user, &known)).transpose()?;
     Ok((groups, branches.unwrap_or_default()))

@@ -71,6 +71,8 @@ pub struct Top {
     pub keep_results_commits: usize,
     /// The number of newest commits of each branch that have a directory per test, for clients that read files.
     pub compat_tree: usize,
+    /// Whether branches are also written to `refs/heads/<user>/<branch>`, where clients of the previous system look.
+    pub legacy_refs: bool,
     /// The number of retries after a failure, to find flaky subtests.
     pub confirm_failures: u32,
     /// How branches are grouped to share objects, compiler caches and kernels.
@@ -118,6 +120,7 @@ pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Top, Fault> {
             .get("compat_tree")
             .map_or(Ok(100), |node| node.int("compat_tree", 0, 1_000_000))
             .map(|n| usize::try_from(n).unwrap_or(100))?,
+        legacy_refs: section.get("legacy_refs").map_or(Ok(false), |node| node.bool("legacy_refs"))?,
         confirm_failures: section
             .get("confirm_failures")
             .map_or(Ok(1), |node| node.int("confirm_failures", 0, 100))

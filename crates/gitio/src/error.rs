@@ -129,6 +129,33 @@ pub enum GitError {
         /// The message of git.
         message: String,
     },
+    /// A ref that another program wrote.
+    #[error(
+        "{}: {name} exists and was not written by ktest-ci, so it is not overwritten; to hand it over to ktest-ci, delete \
+         it: git -C {} update-ref -d {name}",
+        repo.display(),
+        repo.display()
+    )]
+    ForeignRef {
+        /// The repository.
+        repo: PathBuf,
+        /// The ref.
+        name: String,
+    },
+    /// A ref cannot exist together with another ref, because one is a directory of the other.
+    #[error(
+        "{}: {name} cannot exist together with {other}; rename the branch, or delete {other}: git -C {} update-ref -d {other}",
+        repo.display(),
+        repo.display()
+    )]
+    RefConflict {
+        /// The repository.
+        repo: PathBuf,
+        /// The ref to write.
+        name: String,
+        /// The existing ref.
+        other: String,
+    },
     /// Another operation of git failed.
     #[error("{}: cannot {action}: {message}", repo.display())]
     Command {

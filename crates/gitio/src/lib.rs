@@ -9,6 +9,7 @@ mod command;
 mod commit_object;
 mod error;
 mod fetch;
+mod own_ref;
 mod push;
 mod repo;
 mod tree;

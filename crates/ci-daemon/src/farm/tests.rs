@@ -28,7 +28,7 @@ fn view(dir: &Path) -> View {
         tree: String::new(),
         author: String::new(),
     };
-    let branch = FetchedBranch { commits: [info].into(), fetched: Some(1), error: None };
+    let branch = FetchedBranch { commits: [info].into(), fetched: Some(1), ..FetchedBranch::default() };
     View {
         config: Arc::new(config::load(&path).unwrap()),
         branches: [("kmo/next".parse().unwrap(), branch)].into(),

@@ -35,6 +35,8 @@ pub struct FetchedBranch {
     pub fetched: Option<i64>,
     /// The error of the last fetch, if it failed.
     pub error: Option<String>,
+    /// Why its ref for clients of the existing system was not written.
+    pub legacy_error: Option<String>,
 }
 
 /// Why a branch cannot be fetched or walked.
@@ -75,6 +77,9 @@ pub enum WatchError {
         /// The error.
         reason: String,
     },
+    /// The ref for clients of the existing system cannot be written.
+    #[error("legacy_refs: {0}")]
+    LegacyRef(GitError),
     /// The task panicked.
     #[error("fetching the branch failed: {0}")]
     Task(String),
@@ -86,6 +91,8 @@ struct FetchResult {
     commits: Vec<CommitInfo>,
     /// The error of the fetch, if the commits are those that an earlier daemon fetched.
     failed: Option<WatchError>,
+    /// Why the legacy ref was not written.
+    legacy: Option<WatchError>,
 }
 
 /// Fetches the branches and keeps their last good state.
@@ -122,9 +129,10 @@ impl Watcher {
             let most = tested.max(config.top.keep_results_commits);
             let fetched_before = self.branches.contains_key(&name);
             let repo = config.repo(&branch.repo).map(PathBuf::from);
+            let legacy_refs = config.top.legacy_refs;
             let fetch = self.fetches.spawn(async move {
                 let repo = repo.ok_or_else(|| WatchError::NoRepo(branch.repo.clone()))?;
-                fetch_and_walk(&branch, repo, most, fetched_before).await
+                fetch_and_walk(&branch, repo, most, fetched_before, legacy_refs).await
             });
             self.names.insert(fetch.id(), name);
         }
@@ -159,7 +167,7 @@ impl Watcher {
         }
         let branch = self.branches.entry(name.clone()).or_default();
         let failed = match result {
-            Ok(FetchResult { commits, failed }) => {
+            Ok(FetchResult { commits, failed, legacy }) => {
                 if branch.tip() != commits.first().map(|commit| &commit.id) {
                     let tip = commits.first();
                     let tip = tip
@@ -167,6 +175,7 @@ impl Watcher {
                     tracing::info!(branch = %name, "now {tip}");
                 }
                 branch.commits = commits.into();
+                branch.legacy_error = legacy.map(|error| error.to_string());
                 failed
             }
             Err(error) => Some(error),
@@ -227,6 +236,7 @@ async fn fetch_and_walk(
     repo: PathBuf,
     most: usize,
     fetched_before: bool,
+    legacy_refs: bool,
 ) -> Result<FetchResult, WatchError> {
     let opened = tokio::task::spawn_blocking(move || Repo::open(&repo)).await;
     let mut repo = opened.map_err(|error| WatchError::Task(error.to_string()))??;
@@ -243,13 +253,20 @@ async fn fetch_and_walk(
             Err(_) => return Err(error),
         },
     };
+    let legacy = if legacy_refs { write_legacy_ref(&repo, branch, &tip).await.err() } else { None };
     let base = match &branch.base {
         Some(base) => Some(find_base(&repo, branch, base).await?),
         None => None,
     };
     let walked = tokio::task::spawn_blocking(move || repo.walk(&tip, base.as_ref(), most)).await;
     let commits = walked.map_err(|error| WatchError::Task(error.to_string()))??;
-    Ok(FetchResult { commits, failed })
+    Ok(FetchResult { commits, failed, legacy })
+}
+
+/// Sets the ref in which clients of the existing system look for the branch.
+async fn write_legacy_ref(repo: &Repo, branch: &Branch, tip: &CommitId) -> Result<(), WatchError> {
+    let (name, record) = (branch.legacy_ref().parse()?, branch.legacy_record().parse()?);
+    repo.set_own_ref(&name, &record, tip).await.map_err(WatchError::LegacyRef)
 }
 
 /// Refuses a URL if its host has an address that is not public.
@@ -367,6 +384,36 @@ mod tests {
         );
         let mut watcher = Watcher::default();
         assert_eq!(cycle(&mut watcher, &config, 50).await[0], "all: d3 c2 c1 None error");
+    }
+
+    #[tokio::test]
+    async fn legacy_refs_are_where_the_existing_clients_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let (linux, remote) = (ScratchRepo::new(), ScratchRepo::new());
+        linux.commit("other", &[("x", "1")]);
+        remote.commit("c0", &[("a", "0")]);
+        let mut config = config(dir.path(), linux.url(), &branch("next", remote.url(), ""));
+        let mut watcher = Watcher::default();
+        cycle(&mut watcher, &config, 10).await;
+        let refs = || linux.git(["for-each-ref", "--format=%(subject)", "refs/heads/u"]);
+        assert_eq!(refs(), "", "off by default");
+        config.top.legacy_refs = true;
+        cycle(&mut watcher, &config, 10).await;
+        assert_eq!(refs(), "c0");
+        remote.commit("c1", &[("a", "1")]);
+        cycle(&mut watcher, &config, 20).await;
+        assert_eq!(refs(), "c1");
+        // A branch with a foreign ref is tested nevertheless.
+        linux.git(["update-ref", "refs/heads/u/next", "master"]);
+        remote.commit("c2", &[("a", "2")]);
+        assert_eq!(cycle(&mut watcher, &config, 30).await, ["next: c2 c1 c0 Some(30)"]);
+        assert_eq!(refs(), "other");
+        let name = "u/next".parse().unwrap();
+        let error = watcher.branches()[&name].legacy_error.clone().unwrap();
+        assert!(error.starts_with("legacy_refs: ") && error.contains("update-ref -d"), "{error}");
+        linux.git(["update-ref", "-d", "refs/heads/u/next"]);
+        cycle(&mut watcher, &config, 40).await;
+        assert_eq!((refs().as_str(), &watcher.branches()[&name].legacy_error), ("c2", &None));
     }
 
     #[tokio::test]

@@ -87,6 +87,11 @@ impl FetchLoop {
         self.listings.refresh(&config.top.ktest_dir, &wanted(&config), now()).await;
         let mut problems = self.settings.problems().to_vec();
         problems.extend(self.listings.problems());
+        let branches = self.watcher.branches();
+        let legacy = |(name, branch): (&BranchRef, &FetchedBranch)| {
+            Some(format!("branch {name}: {}", branch.legacy_error.as_ref()?))
+        };
+        problems.extend(branches.iter().filter_map(legacy));
         View {
             branches: self.watcher.branches().clone(),
             listings: self.listings.all(),

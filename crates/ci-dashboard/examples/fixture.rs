@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, FairShare, JobStatus};
+use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, JobStatus};
 use model::{CommitId, StatusSnapshot, Verdict};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, kernel_id};
 
@@ -313,9 +313,10 @@ impl Writer<'_> {
             jobs: self.jobs(running),
             pending_by_group: BTreeMap::from([("mira".parse().expect("a user name"), 1_240), ("anton".parse().expect("a user name"), 318)]),
             fairshare: BTreeMap::from([
-                ("mira".parse().expect("a user name"), FairShare { weight: 1.0, usage: 25_300.0 }),
-                ("anton".parse().expect("a user name"), FairShare { weight: 0.5, usage: 9_850.0 }),
+                ("mira".parse().expect("a user name"), 25_300.0),
+                ("anton".parse().expect("a user name"), 9_850.0),
             ]),
+            weights: BTreeMap::from([("mira".parse().expect("a user name"), 1.0), ("anton".parse().expect("a user name"), 0.5)]),
             executors: self.executors(running),
             branches: self.branches(),
             problems: vec!["users/anton.toml:14: unknown key \"test_group\"; did you mean \"test_groups\"? The last good configuration stays in force.".into()],
@@ -330,11 +331,11 @@ impl Writer<'_> {
             status: status.into(),
             executor: Some(executor.into()),
             started: Some(self.now - ago),
-            log: None,
+            ..JobStatus::default()
         };
         vec![
-            job(8120, "kunit.bitmap", "done", "farm1/1", 95),
-            job(8121, "fs.ext4.basic.rename_storm", "done", "farm1/0", 21),
+            job(8120, "kunit.bitmap", "completed", "farm1/1", 95),
+            job(8121, "fs.ext4.basic.rename_storm", "completed", "farm1/0", 21),
             job(8122, "fs.ext4.basic.xattr_acl", "running", "farm1/0", 4),
             job(8123, "fs.ext4.basic.remount_ro", "running", "farm1/0", 4),
         ]
@@ -346,7 +347,7 @@ impl Writer<'_> {
             host: "farm1".into(),
             state: "busy".into(),
             batch: Some(batch),
-            problem: None,
+            ..ExecutorStatus::default()
         };
         let batch = |test: &str, phase: &str, current: Option<&str>, done, subtests, ago| BatchStatus {
             commit: running.to_string(),
@@ -361,8 +362,8 @@ impl Writer<'_> {
             name: name.into(),
             host: name.split('/').next().unwrap_or("").into(),
             state: state.into(),
-            batch: None,
             problem: problem.map(Into::into),
+            ..ExecutorStatus::default()
         };
         vec![
             busy(0, batch("fs/ext4/basic", "testing", Some("xattr_acl"), 5, 14, 63)),

@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 use crate::actions::{Actions, Rerun, Token, Webhook};
 use crate::http::{PublicAddress, cgi};
 use crate::problem::Problem;
+use crate::repos::Repos;
 use crate::route::{self, ROOTS};
 use crate::serve;
 use crate::site::{Site, handle};
@@ -150,7 +151,7 @@ fn site(arguments: &ResultsArguments) -> anyhow::Result<Site> {
     let dir = arguments.output_dir.as_ref().unwrap_or(&config.top.output_dir);
     let public =
         config.top.ci_url.as_deref().map(|url| PublicAddress::from_url(url, ROOTS)).unwrap_or_default();
-    Ok(Site::new(Reader::open(dir)?, tests).published_at(public))
+    Ok(Site::new(Reader::open(dir)?, tests).with_repos(Repos::of(&config)).published_at(public))
 }
 
 fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow::Result<()> {

@@ -7,9 +7,11 @@ use results::{Reader, Resolved};
 
 use crate::assets;
 use crate::http::page_cache::{PageCache, Stamp};
-use crate::http::{PublicAddress, Request, Response, content_type};
+use crate::http::{Encoded, PublicAddress, Request, Response, content_type};
+use crate::page::cut;
 use crate::problem::Problem;
-use crate::route::{self, Format, Route};
+use crate::repos::Repos;
+use crate::route::{self, BranchRef, Format, Route};
 use crate::store::Store;
 use crate::testfiles::TestFiles;
 use crate::views::{self, Context};
@@ -18,6 +20,7 @@ use crate::views::{self, Context};
 pub struct Site {
     store: Store,
     tests: TestFiles,
+    repos: Repos,
     pages: PageCache<Problem>,
     reruns: bool,
     public: PublicAddress,
@@ -28,13 +31,19 @@ impl Site {
     #[must_use]
     pub fn new(reader: Reader, tests: TestFiles) -> Self {
         let (pages, public) = (PageCache::default(), PublicAddress::default());
-        Self { store: Store::new(reader), tests, pages, reruns: false, public }
+        Self { store: Store::new(reader), tests, repos: Repos::default(), pages, reruns: false, public }
     }
 
     /// The same site with a form for reruns on the pages of tests, for a server that accepts reruns.
     #[must_use]
     pub fn offering_reruns(self) -> Self {
         Self { reruns: true, ..self }
+    }
+
+    /// The same site with repositories in which revisions are resolved.
+    #[must_use]
+    pub fn with_repos(self, repos: Repos) -> Self {
+        Self { repos, ..self }
     }
 
     /// The same site at the address at which clients find it.
@@ -93,7 +102,7 @@ fn is_cacheable(route: &Route) -> bool {
         | Route::Coverage { .. }
         | Route::Status
         | Route::Follow { .. }
-        | Route::Abbreviated(_)
+        | Route::Revision { .. }
         | Route::File(_)
         | Route::Asset(_)
         | Route::Health
@@ -124,8 +133,8 @@ fn answer(
     match route {
         Route::Home => views::home::home(context, format),
         Route::User(user) => views::home::user(context, user, format),
-        Route::Branch { at, test, from } => {
-            views::branch::view(context, at, test.as_deref(), from.as_ref(), format)
+        Route::Branch { at, test, from, untested } => {
+            views::branch::view(context, at, (test.as_deref(), *untested), from.as_ref(), format)
         }
         Route::Crashes(at) => views::crashes::view(context, at, format),
         Route::Compare(route) => views::compare::view(context, route, format),
@@ -136,7 +145,9 @@ fn answer(
         Route::Follow { sha, key, full, from } => {
             views::log_events::view(reader, sha, key, *full, from.as_deref(), request)
         }
-        Route::Abbreviated(prefix) => abbreviated(context, prefix, format),
+        Route::Revision { text, at, test } => {
+            revision(context, &site.repos, (text, at.as_ref(), test.as_deref()), format)
+        }
         Route::Status => views::status::view(context, format),
         Route::File(file) => views::file::view(reader, file, request),
         Route::Asset(name) => assets::serve(name).ok_or_else(no_page),
@@ -151,22 +162,40 @@ fn no_page() -> Problem {
     Problem::from(route::RouteError::Unknown)
 }
 
-/// Redirects to the commit with an id that starts with `prefix`, if it is unique.
-fn abbreviated(context: Context<'_>, prefix: &str, format: Format) -> Result<Response, Problem> {
-    match context.store.reader().resolve_prefix(prefix)? {
-        Resolved::One(commit) => {
-            let mut address = context.links().commit(None, commit.as_str());
-            if format == Format::Json {
-                address.push_str("?format=json");
+/// Redirects to the commit of a revision: an id with results that starts with it, or else what git resolves. A commit
+/// without results that is on no branch is not shown, so that the refs of the repository are not disclosed.
+fn revision(
+    context: Context<'_>,
+    repos: &Repos,
+    (text, at, test): (&str, Option<&BranchRef>, Option<&str>),
+    format: Format,
+) -> Result<Response, Problem> {
+    let missing = || Problem::NotFound(format!("no results for {}", cut(text, 100)));
+    let commit = match context.store.reader().resolve_prefix(text)? {
+        Resolved::One(commit) => commit,
+        Resolved::None => {
+            let revision = text.parse().map_err(|_| missing())?;
+            let commit = repos.resolve(at, &revision).ok_or_else(missing)?;
+            let has_results = context.store.reader().summary(&commit)?.is_some();
+            if !has_results && !views::commit::is_listed(context, &commit)? {
+                return Err(missing());
             }
-            Ok(Response::redirect(StatusCode::FOUND, &address))
+            commit
         }
-        Resolved::None => Err(Problem::NotFound("no results for a commit with this id".into())),
-        Resolved::Many(commits) => Err(Problem::NotFound(format!(
-            "the id is ambiguous: {} commits begin with it; give more digits",
-            commits.len()
-        ))),
+        Resolved::Many(commits) => {
+            return Err(Problem::NotFound(format!(
+                "the id is ambiguous: {} commits begin with it; give more digits",
+                commits.len()
+            )));
+        }
+    };
+    let mut address = context.links().commit(at, commit.as_str());
+    let format = (format == Format::Json).then_some(("format", "json"));
+    for (name, value) in test.map(|test| ("test", test)).into_iter().chain(format) {
+        let separator = if address.contains('?') { '&' } else { '?' };
+        address.push_str(&format!("{separator}{name}={}", Encoded(value)));
     }
+    Ok(Response::redirect(StatusCode::FOUND, &address))
 }
 
 /// The site is healthy if the results can be listed.

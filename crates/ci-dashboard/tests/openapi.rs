@@ -160,7 +160,7 @@ fn every_view_matches_its_schema() {
 
 #[test]
 fn a_full_and_an_empty_snapshot_match_the_schema() {
-    use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, FairShare, JobStatus};
+    use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, JobStatus};
     let document = document();
     let nothing = Farm::with(|fixture| {
         fixture.snapshot(&model::StatusSnapshot::default());
@@ -182,7 +182,8 @@ fn a_full_and_an_empty_snapshot_match_the_schema() {
                 tip: Some("0".repeat(40)),
                 ..BranchStatus::new(&"a/b".parse().unwrap())
             }],
-            fairshare: [("a".parse().unwrap(), FairShare { weight: 0.5, usage: 1.0 })].into(),
+            fairshare: [("a".parse().unwrap(), 1.0)].into(),
+            weights: [("a".parse().unwrap(), 0.5)].into(),
             pending_by_group: [("a".parse().unwrap(), 1)].into(),
             ..model::StatusSnapshot::default()
         });
@@ -223,7 +224,7 @@ fn paths_and_parameters_match_the_routes() {
         .collect();
     let read = [
         "branch", "commit", "compare", "crashes", "file", "find", "format", "from", "history", "line", "log",
-        "page", "path", "status", "test", "user", "with",
+        "page", "path", "status", "test", "untested", "user", "with",
     ];
     assert_eq!(named.into_iter().collect::<Vec<_>>(), read);
 }

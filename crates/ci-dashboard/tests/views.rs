@@ -17,10 +17,14 @@ fn json_views_have_the_schema_of_the_format_document() {
     let farm = small();
     insta::assert_snapshot!("json_users", farm.get("/ci?format=json"));
     insta::assert_snapshot!("json_user", farm.get("/ci?user=mira&format=json"));
-    let rows: serde_json::Value =
-        serde_json::from_str(&farm.get("/ci?user=mira&branch=ext4-testing&format=json")).unwrap();
-    assert_eq!(rows.as_array().unwrap().len(), 5);
-    insta::assert_snapshot!("json_branch_row", rows[3]);
+    let rows = |more: &str| -> Vec<serde_json::Value> {
+        let target = format!("/ci?user=mira&branch=ext4-testing&format=json{more}");
+        serde_json::from_str(&farm.get(&target)).unwrap()
+    };
+    let (tested, all) = (rows(""), rows("&untested=1"));
+    assert_eq!(tested, all[1..], "the first commit has no results");
+    assert_eq!((rows("&test=rename").len(), rows("&test=rename&untested").len()), (1, 5));
+    insta::assert_snapshot!("json_branch_row", all[3]);
     let commit = format!("/ci?user=mira&branch=ext4-testing&commit={}&format=json", id(3));
     let of_commit: serde_json::Value = serde_json::from_str(&farm.get(&commit)).unwrap();
     assert_eq!(
@@ -28,10 +32,7 @@ fn json_views_have_the_schema_of_the_format_document() {
         serde_json::from_str::<serde_json::Value>(&farm.get(&format!("/c/{}/?format=json", id(3)))).unwrap()
     );
     insta::assert_snapshot!("json_commit", serde_json::to_string_pretty(&of_commit).unwrap());
-    let filtered: serde_json::Value =
-        serde_json::from_str(&farm.get("/ci?user=mira&branch=ext4-testing&test=punch%24&format=json"))
-            .unwrap();
-    insta::assert_snapshot!("json_branch_row_filtered", filtered[3]);
+    insta::assert_snapshot!("json_branch_row_filtered", rows("&untested=1&test=punch%24")[3]);
     let history = farm.get("/ci?user=mira&branch=ext4-testing&history=fs.ext4.basic.punch&format=json");
     let history: serde_json::Value = serde_json::from_str(&history).unwrap();
     assert_eq!(history[3]["test"]["status"], "Failed");
@@ -118,7 +119,8 @@ fn problems_are_pages_and_json_with_the_right_codes() {
         ("/ci?user=nobody", 404),
         ("/ci?user=mira&branch=none", 404),
         ("/ci?branch=ext4-testing", 400),
-        ("/ci?commit=xyz", 400),
+        ("/ci?commit=xyz", 404),
+        ("/ci?commit=:/xyz", 400),
         ("/ci?commit=00000000", 404),
         ("/ci?user=mira&branch=ext4-testing&test=(", 400),
         ("/ci?user=mira&branch=ext4-testing&test=((a{100}){100}){100}", 422),
@@ -151,7 +153,7 @@ fn problems_are_pages_and_json_with_the_right_codes() {
 
 #[test]
 fn the_snapshot_is_shown_and_not_trusted() {
-    use model::snapshot::{BatchStatus, ExecutorStatus, FairShare};
+    use model::snapshot::{BatchStatus, ExecutorStatus};
     let farm = Farm::with(|fixture| {
         fixture.snapshot(&model::StatusSnapshot {
             written: common::NOW - 2,
@@ -170,14 +172,11 @@ fn the_snapshot_is_shown_and_not_trusted() {
                     phase: "testing".into(),
                     started: common::NOW - 60,
                 }),
-                problem: None,
+                ..ExecutorStatus::default()
             }],
             pending_by_group: [("mira".parse().unwrap(), 7)].into(),
-            fairshare: [
-                ("mira".parse().unwrap(), FairShare { weight: 1.0, usage: 30.0 }),
-                ("anton".parse().unwrap(), FairShare { weight: f64::MAX, usage: -1e300 }),
-            ]
-            .into(),
+            fairshare: [("mira".parse().unwrap(), 30.0), ("anton".parse().unwrap(), -1e300)].into(),
+            weights: [("mira".parse().unwrap(), 1.0), ("anton".parse().unwrap(), f64::MAX)].into(),
             problems: vec!["<script>alert(1)</script>".into()],
             ..Default::default()
         });

@@ -12,6 +12,7 @@ mod fetch;
 mod own_ref;
 mod push;
 mod repo;
+mod revision;
 mod tree;
 mod walk;
 
@@ -21,3 +22,4 @@ pub use error::GitError;
 pub use fetch::Fetched;
 pub use push::SshRemote;
 pub use repo::{CommitInfo, Head, Repo};
+pub use revision::{Revision, RevisionError};

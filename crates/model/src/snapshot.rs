@@ -1,11 +1,11 @@
 //! The status snapshot `ci-daemon-status.json`, which the daemon rewrites every two seconds.
 //!
-//! Existing clients read `jobs`, `pending_by_group`, `fairshare` and `executors` (docs/formats.md). Readers treat every
-//! field as optional.
+//! Existing clients read `jobs`, `pending_by_group`, `fairshare` and `executors` (docs/formats.md); their fields have the
+//! names and types that these clients expect. Readers treat every field as optional.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::branch::{BranchName, BranchRef, UserName};
 
@@ -32,8 +32,11 @@ pub struct StatusSnapshot {
     /// True if there are more jobs than these counts include.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub more_to_plan: bool,
-    /// Decayed usage by fair-share group.
-    pub fairshare: BTreeMap<UserName, FairShare>,
+    /// Seconds of executor time used, decayed, by fair-share group.
+    #[serde(deserialize_with = "usage")]
+    pub fairshare: BTreeMap<UserName, f64>,
+    /// The weights of the fair-share groups.
+    pub weights: BTreeMap<UserName, f64>,
     /// The executors.
     pub executors: Vec<ExecutorStatus>,
     /// The branches with the result of their last fetch.
@@ -66,24 +69,34 @@ pub struct JobStatus {
     pub id: u64,
     /// `<short commit> <result key>`.
     pub name: String,
-    /// `running`, `done`, `failed` (infrastructure) or `cancelled`.
+    /// `running`, `completed`, `failed` (infrastructure) or `cancelled`.
     pub status: String,
+    /// Its fair-share group.
+    pub group: Option<UserName>,
     /// The executor that runs it.
     pub executor: Option<String>,
     /// The time at which it was claimed, in Unix seconds.
     pub started: Option<i64>,
+    /// The time since it was claimed, or until it ended if it has ended; in seconds, 0 if unknown.
+    pub elapsed_secs: u64,
     /// The executor's log, relative to `output_dir`.
-    pub log: Option<String>,
+    #[serde(alias = "log")]
+    pub log_path: Option<String>,
 }
 
-/// A fair-share group.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct FairShare {
-    /// Its weight.
-    pub weight: f64,
-    /// Seconds of executor time used, decayed.
-    pub usage: f64,
+/// The usages in a snapshot. Old daemons wrote the weights in the same table.
+fn usage<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<UserName, f64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Share {
+        Usage(f64),
+        Old { usage: f64 },
+    }
+    let shares = BTreeMap::<UserName, Share>::deserialize(from)?;
+    let usage = |share| match share {
+        Share::Usage(usage) | Share::Old { usage } => usage,
+    };
+    Ok(shares.into_iter().map(|(user, share)| (user, usage(share))).collect())
 }
 
 /// An executor: one slot of a host.
@@ -98,6 +111,10 @@ pub struct ExecutorStatus {
     pub state: String,
     /// The batch that it runs.
     pub batch: Option<BatchStatus>,
+    /// The numbers of the jobs of that batch.
+    pub current_jobs: Vec<u64>,
+    /// Its log, relative to `output_dir`.
+    pub log_path: Option<String>,
     /// Why it is not healthy, and since when.
     pub problem: Option<String>,
 }
@@ -146,5 +163,25 @@ impl BranchStatus {
     pub fn new(name: &BranchRef) -> Self {
         let BranchRef { user, branch } = name.clone();
         Self { user, branch, tip: None, fetched: None, error: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_of_an_old_daemon_is_read() {
+        let old = r#"{"jobs":[{"id":1,"name":"n","status":"done","executor":null,"started":null,"log":"l"}],
+            "fairshare":{"a":{"weight":2.0,"usage":61.5}}}"#;
+        let snapshot: StatusSnapshot = serde_json::from_str(old).unwrap();
+        assert_eq!(snapshot.fairshare["a"], 61.5);
+        assert_eq!(snapshot.jobs[0].log_path.as_deref(), Some("l"));
+        let new = serde_json::to_string(&snapshot).unwrap();
+        assert!(
+            new.contains(r#""fairshare":{"a":61.5}"#),
+            "a number, as the existing live page expects: {new}"
+        );
+        assert_eq!(serde_json::from_str::<StatusSnapshot>(&new).unwrap(), snapshot);
     }
 }

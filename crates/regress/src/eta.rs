@@ -51,7 +51,7 @@ pub fn expected_slots(snapshot: &StatusSnapshot) -> HashMap<&str, f64> {
     let slots = u32::try_from(slots).map_or(0.0, f64::from);
     let is_queued = |user: &str| snapshot.pending_by_group.get(user).is_some_and(|pending| *pending > 0);
     let weight = |user: &str| {
-        let weight = snapshot.fairshare.get(user).map_or(1.0, |share| share.weight);
+        let weight = snapshot.weights.get(user).copied().unwrap_or(1.0);
         if weight.is_finite() && weight > 0.0 { weight } else { 1.0 }
     };
     let users: BTreeSet<&str> = snapshot.branches.iter().map(|branch| branch.user.as_str()).collect();
@@ -109,7 +109,7 @@ fn tests_left<'a>(tip: Option<&'a CommitStatuses>, expected: Option<&'a CommitSt
 mod tests {
     use std::sync::Arc;
 
-    use model::snapshot::{BranchStatus, ExecutorStatus, FairShare};
+    use model::snapshot::{BranchStatus, ExecutorStatus};
 
     use super::*;
 
@@ -157,12 +157,11 @@ mod tests {
     fn slots_by_weight_among_users_with_queued_tests() {
         let executor = |state: &str| ExecutorStatus { state: state.into(), ..Default::default() };
         let branch = |user: &str| BranchStatus::new(&format!("{user}/b").parse().unwrap());
-        let share = |weight| FairShare { weight, usage: 0.0 };
         let snapshot = StatusSnapshot {
             executors: vec![executor("busy"), executor("idle"), executor("busy"), executor("quarantined")],
             branches: vec![branch("a"), branch("b"), branch("c")],
             pending_by_group: [("a".parse().unwrap(), 5), ("b".parse().unwrap(), 5)].into(),
-            fairshare: [("a".parse().unwrap(), share(2.0)), ("b".parse().unwrap(), share(f64::NAN))].into(),
+            weights: [("a".parse().unwrap(), 2.0), ("b".parse().unwrap(), f64::NAN)].into(),
             ..Default::default()
         };
         let slots = expected_slots(&snapshot);

@@ -23,9 +23,11 @@ impl Farm {
         let more_to_plan = !self.window.is_exhausted(&mut self.verdicts);
         let branches: Vec<_> = self.view.branches.iter().map(|(name, branch)| branch.status(name)).collect();
         let problems: Vec<String> = self.problems().into_iter().chain(problems.iter().cloned()).collect();
+        let choir = self.choir.status();
+        self.ended.update(&choir, now);
         let parts = SnapshotParts {
             output_dir: &self.output_dir,
-            choir: &self.choir.status(),
+            choir: &choir,
             batches: &self.batches,
             pending: &pending,
             more_to_plan,

@@ -1,12 +1,12 @@
 //! The status snapshot, derived from the states of the parts of the daemon. Pure.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use jobkit::{ChoirStatus, End, ExecutorState, Outcome};
-use model::StatusSnapshot;
-use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, FairShare, JobStatus};
+use jobkit::{ChoirStatus, End, ExecutorState, GroupStatus, Outcome};
+use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, JobStatus};
+use model::{StatusSnapshot, UserName};
 
 use crate::executor::run::BatchProgress;
 use crate::plan::PlannedJob;
@@ -25,28 +25,45 @@ pub struct Identity {
 
 /// The jobs that ended most recently, newest last.
 #[derive(Debug, Clone, Default)]
-pub struct EndedJobs(VecDeque<JobStatus>);
+pub struct EndedJobs {
+    jobs: VecDeque<JobStatus>,
+    /// When the jobs that were running at the last update were claimed.
+    claimed: HashMap<u64, i64>,
+}
 
 impl EndedJobs {
     /// Adds a job. A job that the planner took back is ignored.
     pub fn push(&mut self, end: &End<Arc<PlannedJob>>) {
         let status = match end.outcome {
-            Outcome::Done => "done",
+            Outcome::Done => "completed",
             Outcome::Abandoned { .. } => "failed",
             Outcome::Cancelled => "cancelled",
             Outcome::Removed => return,
         };
-        if self.0.len() == ENDED_MAX {
-            self.0.pop_front();
+        if self.jobs.len() == ENDED_MAX {
+            self.jobs.pop_front();
         }
-        self.0.push_back(JobStatus {
+        self.jobs.push_back(JobStatus {
             id: end.id.get(),
             name: end.name.to_string(),
             status: status.into(),
+            group: Some(end.payload.branch.user.clone()),
             executor: end.executor.as_deref().map(Into::into),
-            started: None,
-            log: None,
+            ..JobStatus::default()
         });
+    }
+
+    /// Adds the times of the jobs that ended since the last call.
+    pub fn update(&mut self, choir: &ChoirStatus, now: i64) {
+        for job in self.jobs.iter_mut().filter(|job| job.started.is_none()) {
+            if let Some(claimed) = self.claimed.get(&job.id) {
+                job.started = Some(*claimed);
+                job.elapsed_secs = seconds_since(*claimed, now);
+            }
+        }
+        let batches = choir.executors.iter().filter_map(|executor| executor.batch.as_ref());
+        let jobs = batches.flat_map(|batch| batch.jobs.iter().map(|job| (job.id.get(), batch.since)));
+        self.claimed = jobs.collect();
     }
 }
 
@@ -76,13 +93,16 @@ pub struct SnapshotParts<'a> {
 pub fn snapshot(identity: Identity, parts: &SnapshotParts<'_>, now: i64) -> StatusSnapshot {
     let choir = parts.choir;
     let running = choir.executors.iter().flat_map(|executor| {
-        executor.batch.iter().flat_map(|batch| &batch.jobs).map(|job| JobStatus {
+        let jobs = executor.batch.iter().flat_map(|batch| batch.jobs.iter().map(move |job| (batch, job)));
+        jobs.map(|(batch, job)| JobStatus {
             id: job.id.get(),
             name: job.name.clone(),
             status: "running".into(),
+            group: batch.group.parse().ok(),
             executor: Some(executor.name.clone()),
-            started: executor.batch.as_ref().map(|batch| batch.since),
-            log: executor.log.as_deref().map(|log| below(parts.output_dir, log)),
+            started: Some(batch.since),
+            elapsed_secs: seconds_since(batch.since, now),
+            log_path: log_path(executor, parts.output_dir),
         })
     });
     let mut problems = parts.problems.to_vec();
@@ -98,7 +118,7 @@ pub fn snapshot(identity: Identity, parts: &SnapshotParts<'_>, now: i64) -> Stat
         started: identity.started,
         pid: identity.pid,
         version: model::build::version().into(),
-        jobs: running.chain(parts.ended.0.iter().cloned()).collect(),
+        jobs: running.chain(parts.ended.jobs.iter().cloned()).collect(),
         pending_by_group: choir
             .groups
             .iter()
@@ -106,18 +126,24 @@ pub fn snapshot(identity: Identity, parts: &SnapshotParts<'_>, now: i64) -> Stat
             .collect(),
         pending_by_commit: Some(parts.pending.clone()),
         more_to_plan: parts.more_to_plan,
-        fairshare: choir
-            .groups
-            .iter()
-            .filter_map(|(group, status)| {
-                let share = FairShare { weight: status.weight, usage: status.usage };
-                Some((group.parse().ok()?, share))
-            })
-            .collect(),
-        executors: choir.executors.iter().map(|executor| shown(executor, parts.batches)).collect(),
+        fairshare: by_user(choir, |group| group.usage),
+        weights: by_user(choir, |group| group.weight),
+        executors: choir.executors.iter().map(|executor| shown(executor, parts)).collect(),
         branches: parts.branches.to_vec(),
         problems,
     }
+}
+
+fn by_user(choir: &ChoirStatus, value: fn(&GroupStatus) -> f64) -> BTreeMap<UserName, f64> {
+    choir.groups.iter().filter_map(|(group, status)| Some((group.parse().ok()?, value(status)))).collect()
+}
+
+fn seconds_since(then: i64, now: i64) -> u64 {
+    u64::try_from(now - then).unwrap_or(0)
+}
+
+fn log_path(executor: &jobkit::ExecutorStatus, output_dir: &Path) -> Option<String> {
+    executor.log.as_deref().map(|log| below(output_dir, log))
 }
 
 fn below(dir: &Path, path: &str) -> String {
@@ -125,9 +151,9 @@ fn below(dir: &Path, path: &str) -> String {
     below.unwrap_or(path).to_owned()
 }
 
-fn shown(executor: &jobkit::ExecutorStatus, batches: &BTreeMap<String, BatchProgress>) -> ExecutorStatus {
+fn shown(executor: &jobkit::ExecutorStatus, parts: &SnapshotParts<'_>) -> ExecutorStatus {
     let batch = executor.batch.as_ref().map(|batch| {
-        let progress = batches.get(&executor.name).map(|progress| progress.status.clone());
+        let progress = parts.batches.get(&executor.name).map(|progress| progress.status.clone());
         BatchStatus { started: batch.since, ..progress.unwrap_or_default() }
     });
     ExecutorStatus {
@@ -135,13 +161,15 @@ fn shown(executor: &jobkit::ExecutorStatus, batches: &BTreeMap<String, BatchProg
         host: executor.host.clone(),
         state: executor.state.label().into(),
         batch,
+        current_jobs: executor.batch.iter().flat_map(|batch| &batch.jobs).map(|job| job.id.get()).collect(),
+        log_path: log_path(executor, parts.output_dir),
         problem: executor.problem.clone(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use jobkit::{EndCounts, GroupStatus, Unplaceable};
+    use jobkit::{EndCounts, Unplaceable};
 
     use super::*;
 
@@ -211,10 +239,22 @@ mod tests {
         let shown = snapshot(Identity { started: 1, pid: 2 }, &parts, 200);
         assert_eq!((shown.written, shown.started, shown.pid), (200, 1, 2));
         assert_eq!(shown.pending_by_group["kmo"], 3);
-        assert_eq!(shown.fairshare["kmo"], FairShare { weight: 2.0, usage: 61.5 });
+        assert_eq!((shown.fairshare["kmo"], shown.weights["kmo"]), (61.5, 2.0));
         let job = &shown.jobs[0];
         assert_eq!((job.id, job.status.as_str(), job.started), (7, "running", Some(100)));
-        assert_eq!(job.log.as_deref(), Some("ci-daemon-logs/local.0.log"));
+        assert_eq!(job.log_path.as_deref(), Some("ci-daemon-logs/local.0.log"));
+        assert_eq!((job.group.as_deref(), job.elapsed_secs), (Some("kmo"), 100));
+        assert_eq!(shown.executors[0].current_jobs, [7]);
+        assert_eq!(shown.executors[1].current_jobs, []);
+        assert_eq!(shown.executors[1].log_path.as_deref(), Some("ci-daemon-logs/local.0.log"));
+        // Jobs that end have the time that they took.
+        let ended = JobStatus { id: 7, ..JobStatus::default() };
+        let mut jobs = EndedJobs { jobs: [ended].into(), ..EndedJobs::default() };
+        jobs.update(&choir, 130);
+        assert_eq!(jobs.jobs[0].started, None, "it was not yet seen");
+        jobs.update(&ChoirStatus { executors: Vec::new(), ..choir.clone() }, 140);
+        jobs.update(&choir, 900);
+        assert_eq!((jobs.jobs[0].started, jobs.jobs[0].elapsed_secs), (Some(100), 40));
         let batch = shown.executors[0].batch.as_ref().unwrap();
         assert_eq!((batch.test.as_str(), batch.done, batch.started), ("fs/a", 2, 100));
         assert_eq!(shown.executors[1].state, "quarantined");

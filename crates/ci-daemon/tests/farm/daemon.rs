@@ -94,7 +94,7 @@ fn verdicts_are_recorded_once_and_a_push_is_tested() {
         "{problems}"
     );
     assert_eq!(snapshot.branches.len(), 3);
-    assert!(snapshot.jobs.iter().all(|job| job.status == "done") && snapshot.jobs.len() == 10);
+    assert!(snapshot.jobs.iter().all(|job| job.status == "completed") && snapshot.jobs.len() == 10);
     // No files of runs remain.
     let work = std::fs::read_dir(farm.path("data/ci-daemon-work")).unwrap().filter_map(Result::ok);
     let left: Vec<_> = work.filter(|entry| entry.path().is_dir()).collect();

@@ -43,6 +43,8 @@ pub enum Route {
         test: Option<String>,
         /// `from=COMMIT`: the first commit of the page.
         from: Option<CommitId>,
+        /// `untested`: the JSON view also lists commits without results.
+        untested: bool,
     },
     /// The crashes on a branch, by title.
     Crashes(BranchRef),
@@ -79,8 +81,15 @@ pub enum Route {
         /// `from=BYTES:LINES`: the position up to which the client has the log.
         from: Option<String>,
     },
-    /// A commit, by an abbreviated id.
-    Abbreviated(String),
+    /// A commit, by an abbreviated id or another revision.
+    Revision {
+        /// The revision.
+        text: String,
+        /// The branch on which it is shown, if the address contains one.
+        at: Option<BranchRef>,
+        /// `test=REGEX`.
+        test: Option<String>,
+    },
     /// The live status.
     Status,
     /// A published file, unchanged.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
+use gitio::Revision;
 use model::{CommitId, Status};
 
 use super::{BranchRef, CommitRoute, CompareRoute, Format, Route, RouteError};
@@ -116,7 +117,8 @@ impl Query {
         if self.has("crashes") {
             return Ok(Route::Crashes(at));
         }
-        Ok(Route::Branch { at, test: self.given("test"), from: self.name("from")? })
+        let (test, from, untested) = (self.given("test"), self.name("from")?, self.has("untested"));
+        Ok(Route::Branch { at, test, from, untested })
     }
 
     /// `compare=A..B`, or `compare=A&with=B` as sent by a form. A branch name cannot contain two consecutive dots.
@@ -134,12 +136,15 @@ impl Query {
         })
     }
 
-    /// A commit, by its id or an abbreviated id.
+    /// A commit, by its id, an abbreviated id or another revision.
     pub(super) fn commit_route(&self, sha: &str) -> Result<Route, RouteError> {
         let sha: CommitId = match sha.parse() {
             Ok(sha) => sha,
-            Err(_) if is_abbreviated(sha) => return Ok(Route::Abbreviated(sha.into())),
-            Err(error) => return Err(error.into()),
+            Err(error) if sha.parse::<Revision>().is_err() => return Err(error.into()),
+            Err(_) => {
+                let (text, at, test) = (sha.into(), self.branch()?, self.given("test"));
+                return Ok(Route::Revision { text, at, test });
+            }
         };
         Ok(Route::Commit(CommitRoute {
             sha,
@@ -149,8 +154,4 @@ impl Query {
             page: self.value(&PAGE)?.unwrap_or(0),
         }))
     }
-}
-
-fn is_abbreviated(text: &str) -> bool {
-    (7..64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

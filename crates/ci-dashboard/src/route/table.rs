@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn segments_are_decoded_one_by_one() {
         let at = BranchRef { user: "a b".parse().unwrap(), branch: "x/y z".parse().unwrap() };
-        let expected = Route::Branch { at, test: None, from: None };
+        let expected = Route::Branch { at, test: None, from: None, untested: false };
         assert_eq!(of("/u/a%20b/x/y%20z/"), Ok(expected));
         assert_eq!(of("/c/x%2Fy/a.b/log"), Err("x/y".parse::<model::CommitId>().unwrap_err().into()));
         assert_eq!(of("/u/%zz"), Err(DecodeError::Escape.into()));
@@ -165,7 +165,15 @@ mod tests {
             ("status", Route::Status),
             ("user=mira", Route::User("mira".parse().unwrap())),
             ("user=mira&user=anton", Route::User("anton".parse().unwrap())),
-            ("commit=0123456", Route::Abbreviated("0123456".into())),
+            ("commit=0123456", Route::Revision { text: "0123456".into(), at: None, test: None }),
+            (
+                "user=a&branch=b&commit=v6.1~2&test=x",
+                Route::Revision {
+                    text: "v6.1~2".into(),
+                    at: Some("a/b".parse().unwrap()),
+                    test: Some("x".into()),
+                },
+            ),
             ("user=a&branch=b&crashes", Route::Crashes("a/b".parse().unwrap())),
         ] {
             assert_eq!(of(&format!("/ci?{query}")), Ok(expected), "{query}");

@@ -103,15 +103,14 @@ struct CommitLine {
 pub fn view(
     context: Context<'_>,
     at: &BranchRef,
-    test: Option<&str>,
+    (test, untested): (Option<&str>, bool),
     from: Option<&CommitId>,
     format: Format,
 ) -> Result<Response, Problem> {
     let filter = Filter::new(test)?;
     let mut entries = context.store.branch(at)?;
     if format == Format::Json && filter.is_all() {
-        let rows: Vec<_> = entries.iter().map(CommitRow::from).collect();
-        return context.json(&rows);
+        return json(context, &entries, untested);
     }
     let start = match from {
         None => 0,
@@ -131,8 +130,7 @@ pub fn view(
         entries = context.store.reader().branch_filtered(at, wanted)?.ok_or_else(missing)?;
     }
     if format == Format::Json {
-        let rows: Vec<_> = entries.iter().map(CommitRow::from).collect();
-        return context.json(&rows);
+        return json(context, &entries, untested);
     }
     let mut matching = MatchingTests::new(&filter);
     let history = BranchHistory::new(entries.iter().map(|entry| {
@@ -140,6 +138,12 @@ pub fn view(
         Some(matching.of(statuses))
     }));
     render(context, at, test.unwrap_or(""), &suspicious, start, &entries, &history)
+}
+
+/// The JSON view. Clients of the existing system expect only commits with results.
+fn json(context: Context<'_>, entries: &[BranchEntry], untested: bool) -> Result<Response, Problem> {
+    let listed = entries.iter().filter(|entry| untested || entry.counts.total() > 0);
+    context.json(&listed.map(CommitRow::from).collect::<Vec<_>>())
 }
 
 /// The tests that match a filter, for each commit. The filter runs once per set of tests.

@@ -116,6 +116,11 @@ fn untested(route: &CommitRoute, place: Option<&BranchPosition>) -> Result<Commi
     })
 }
 
+/// Whether a branch lists the commit.
+pub(crate) fn is_listed(context: Context<'_>, commit: &CommitId) -> Result<bool, Problem> {
+    Ok(place(context, None, commit)?.is_some())
+}
+
 /// The position of a commit on a branch, or on the first branch that has it.
 pub(super) fn place(
     context: Context<'_>,

@@ -71,8 +71,8 @@ fn farm(out: &mut Metrics, snapshot: &StatusSnapshot, now: i64) {
         out.sample("ktest_jobs_pending", &[("user", user.as_str())], pending);
     }
     out.family("ktest_fairshare_usage_seconds", "Recent worker time used (decayed), by user.");
-    for (user, share) in &snapshot.fairshare {
-        out.sample("ktest_fairshare_usage_seconds", &[("user", user.as_str())], share.usage);
+    for (user, usage) in &snapshot.fairshare {
+        out.sample("ktest_fairshare_usage_seconds", &[("user", user.as_str())], *usage);
     }
     out.family("ktest_fetch_age_seconds", "Seconds since the last successful fetch of a branch.");
     for branch in &snapshot.branches {

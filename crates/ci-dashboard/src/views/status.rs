@@ -240,20 +240,17 @@ fn share(part: f64, whole: f64) -> u32 {
 fn queues(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<Queue> {
     let users: BTreeSet<&UserName> =
         snapshot.pending_by_group.keys().chain(snapshot.fairshare.keys()).collect();
-    let total: f64 = snapshot.fairshare.values().map(|share| share.usage).sum();
+    let total: f64 = snapshot.fairshare.values().sum();
     let queue = |user: &UserName| {
-        let fair = snapshot.fairshare.get(user).cloned().unwrap_or_default();
-        let part = share(fair.usage, total);
-        let seconds = if fair.usage.is_finite() { fair.usage.clamp(0.0, 1e9) } else { 0.0 };
+        let of = |table: &BTreeMap<UserName, f64>| table.get(user).copied().unwrap_or_default();
+        let (usage, weight) = (of(&snapshot.fairshare), of(&snapshot.weights));
+        let part = share(usage, total);
+        let seconds = if usage.is_finite() { usage.clamp(0.0, 1e9) } else { 0.0 };
         Queue {
             user: cut(user.as_str(), 100),
             href: context.links().user(user),
             pending: snapshot.pending_by_group.get(user).copied().unwrap_or(0),
-            weight: if (0.0..1e6).contains(&fair.weight) {
-                format!("{:.2}", fair.weight)
-            } else {
-                "?".into()
-            },
+            weight: if (0.0..1e6).contains(&weight) { format!("{weight:.2}") } else { "?".into() },
             usage: Took(std::time::Duration::from_secs_f64(seconds.round())).to_string(),
             share: part,
             percent: part / 10,

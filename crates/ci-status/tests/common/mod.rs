@@ -86,7 +86,7 @@ fn snapshot(running: &CommitId) -> StatusSnapshot {
                     phase: "testing".into(),
                     started: NOW - 61,
                 }),
-                problem: None,
+                ..ExecutorStatus::default()
             },
             ExecutorStatus { name: "local/1".into(), state: "idle".into(), ..ExecutorStatus::default() },
             ExecutorStatus {

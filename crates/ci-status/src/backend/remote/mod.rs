@@ -141,7 +141,8 @@ impl Backend for Remote {
     }
 
     fn branch(&self, at: &BranchRef) -> Result<Option<Vec<BranchEntry>>, Problem> {
-        self.rows(&self.http.view(&[("user", at.user.as_str()), ("branch", at.branch.as_str())]), at)
+        let parameters = [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("untested", "1")];
+        self.rows(&self.http.view(&parameters), at)
     }
 
     fn listings(&self, names: &[BranchRef]) -> Vec<Vec<BranchEntry>> {
@@ -149,8 +150,8 @@ impl Backend for Remote {
     }
 
     fn branch_filtered(&self, at: &BranchRef, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem> {
-        let parameters =
-            [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("test", test.as_str())];
+        let (user, branch) = (at.user.as_str(), at.branch.as_str());
+        let parameters = [("user", user), ("branch", branch), ("test", test.as_str()), ("untested", "1")];
         self.rows(&self.http.view(&parameters), at)
     }
 

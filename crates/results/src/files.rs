@@ -12,14 +12,20 @@ pub const BLOB_MAX: u64 = 256 << 20;
 
 /// The complete file; `None` if it is missing.
 pub fn read_aligned(path: &Path) -> Result<Option<Aligned>> {
-    let Some(mut file) = open(path)? else { return Ok(None) };
+    let mut bytes = Aligned::zeroed(0);
+    Ok(read_into(path, &mut bytes)?.then_some(bytes))
+}
+
+/// Reads the complete file into memory that is used again. Returns false if it is missing.
+pub fn read_into(path: &Path, bytes: &mut Aligned) -> Result<bool> {
+    let Some(mut file) = open(path)? else { return Ok(false) };
     let len = file.metadata().map_err(Error::io("read", path))?.len();
     if len > BLOB_MAX {
         return Err(Error::damaged(path, format_args!("larger than {BLOB_MAX} bytes")));
     }
-    let mut bytes = Aligned::zeroed(usize::try_from(len).unwrap_or(0));
+    bytes.resize(usize::try_from(len).unwrap_or(0));
     match file.read_exact(bytes.bytes_mut()) {
-        Ok(()) => Ok(Some(bytes)),
+        Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Err(Error::damaged(path, "it became shorter while it was read"))
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use model::{BranchRef, CommitId, ResultKey, Status};
 
-use crate::codec::keys_hash;
+use crate::codec::{BlobColumns, keys_hash};
 use crate::db;
 use crate::error::{Error, Result};
 use crate::peek::Peek;
@@ -43,6 +43,9 @@ impl Reader {
         if columns.is_some() {
             return Ok(columns);
         }
+        if let Some(BlobColumns { keys_hash, statuses, .. }) = self.blob_columns(commit) {
+            return Ok(Some(Statuses { keys_hash, statuses }));
+        }
         let Some(results) = self.commit(commit)? else { return Ok(None) };
         let keys_hash = keys_hash(results.entries.iter().map(|entry| &entry.key));
         Ok(Some(Statuses {
@@ -55,9 +58,12 @@ impl Reader {
     pub fn durations_at(&self, commit: &CommitId) -> Result<Option<Vec<Duration>>> {
         match Peek::open(&self.layout.blob(commit)).and_then(|peek| peek.durations()) {
             Some(durations) => Ok(Some(durations)),
-            None => Ok(self
-                .commit(commit)?
-                .map(|results| results.entries.iter().map(|entry| entry.decisive.duration).collect())),
+            None => match self.blob_columns(commit) {
+                Some(columns) => Ok(Some(columns.durations)),
+                None => Ok(self
+                    .commit(commit)?
+                    .map(|results| results.entries.iter().map(|entry| entry.decisive.duration).collect())),
+            },
         }
     }
 
@@ -65,7 +71,10 @@ impl Reader {
     pub fn summary(&self, commit: &CommitId) -> Result<Option<Summary>> {
         match Peek::open(&self.layout.blob(commit)).and_then(|peek| peek.summary()) {
             Some(summary) => Ok(Some(summary)),
-            None => Ok(self.commit(commit)?.map(|results| Summary::of(&results, |_| true))),
+            None => match self.blob_columns(commit) {
+                Some(columns) => Ok(Some(columns.sums(0..columns.statuses.len()))),
+                None => Ok(self.commit(commit)?.map(|results| Summary::of(&results, |_| true))),
+            },
         }
     }
 
@@ -82,7 +91,10 @@ impl Reader {
 
     /// The same from the published file, which also has running tests.
     fn published_entry(&self, commit: &CommitId, key: &ResultKey) -> Result<Option<TestEntry>> {
-        Ok(self.commit(commit)?.and_then(|results| results.get(key).cloned()))
+        match self.blob_entry(commit, key) {
+            Some(entry) => Ok(entry),
+            None => Ok(self.commit(commit)?.and_then(|results| results.get(key).cloned())),
+        }
     }
 
     /// One test at the commits of a branch, newest first; `None` if the branch does not exist. A commit with unreadable
@@ -153,7 +165,12 @@ impl Reader {
     }
 
     fn sums(&self, commit: &CommitId, kept: &Kept, columns: &mut Vec<u8>) -> Option<Summary> {
-        let peek = Peek::open(&self.layout.blob(commit))?;
+        let Some(peek) = Peek::open(&self.layout.blob(commit)) else {
+            let columns = self.blob_columns(commit)?;
+            let (_, places) =
+                kept.get(&columns.keys_hash).filter(|(tests, _)| *tests == columns.statuses.len())?;
+            return Some(columns.sums(places.iter().map(|place| *place as usize)));
+        };
         let (tests, places) = kept.get(&peek.keys_hash())?;
         peek.sums(*tests, places, columns)
     }
@@ -181,21 +198,26 @@ impl Reader {
         (entry.counts, entry.duration) = (summary.counts, summary.duration);
     }
 
-    /// The tests of a commit that have a verdict, as numbers.
-    pub(crate) fn ended(&self, commit: &CommitId, verdict_table: &VerdictTable) -> Result<Vec<KeyId>> {
+    /// The tests of a commit with such a status, as numbers.
+    pub(crate) fn having(
+        &self,
+        commit: &CommitId,
+        verdict_table: &VerdictTable,
+        is_wanted: impl Fn(Status) -> bool,
+    ) -> Result<Vec<KeyId>> {
         let columns = Peek::open(&self.layout.blob(commit)).and_then(|peek| {
             let (list, statuses) = (verdict_table.list(peek.keys_hash())?, peek.statuses()?);
             (list.len() == statuses.len()).then_some((list, statuses))
         });
         if let Some((list, statuses)) = columns {
-            let ended = list.iter().zip(statuses).filter(|(_, status)| status.is_final());
-            return Ok(ended.map(|(id, _)| *id).collect());
+            let wanted = list.iter().zip(statuses).filter(|(_, status)| is_wanted(*status));
+            return Ok(wanted.map(|(id, _)| *id).collect());
         }
         let Some(results) = self.commit(commit)? else { return Ok(Vec::new()) };
         let keys = results.entries.iter().map(|entry| &entry.key);
         let ids = verdict_table.remember(keys_hash(keys.clone()), keys);
-        let ended = ids.iter().zip(&results.entries).filter(|(_, entry)| entry.decisive.status.is_final());
-        Ok(ended.map(|(id, _)| *id).collect())
+        let wanted = ids.iter().zip(&results.entries).filter(|(_, entry)| is_wanted(entry.decisive.status));
+        Ok(wanted.map(|(id, _)| *id).collect())
     }
 }
 

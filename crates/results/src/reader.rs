@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 
 use crate::branch_file;
-use crate::codec;
+use crate::codec::{self, Aligned, BlobColumns, KnownNames};
 use crate::db::{self, ReadPool};
 use crate::directory;
 use crate::error::{Error, Result};
@@ -28,10 +28,21 @@ pub const PREFIX_MIN: usize = 4;
 const ARTIFACTS_MAX: usize = 10_000;
 
 /// The results in one `output_dir`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Reader {
     pub(crate) layout: Layout,
     pub(crate) database: Arc<ReadPool>,
+    pub(crate) scratch: Arc<Mutex<Scratch>>,
+}
+
+/// The maximum size of a blob for which the memory is kept.
+const SCRATCH_MAX: usize = 16 << 20;
+
+/// Memory that is used for one blob after the other.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    bytes: Option<Aligned>,
+    names: Option<Arc<KnownNames>>,
 }
 
 /// The commits that match an abbreviated id.
@@ -45,6 +56,12 @@ pub enum Resolved {
     Many(Vec<CommitId>),
 }
 
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
 impl Reader {
     /// A reader of the results in `output_dir`, which must be a directory.
     pub fn open(output_dir: impl Into<PathBuf>) -> Result<Self> {
@@ -53,7 +70,7 @@ impl Reader {
             return Err(Error::NoResults(layout.dir().into()));
         }
         let database = Arc::new(ReadPool::new(&layout));
-        Ok(Self { layout, database })
+        Ok(Self { layout, database, scratch: Arc::default() })
     }
 
     /// The directory.
@@ -108,6 +125,34 @@ impl Reader {
         let path = self.layout.blob(commit);
         let Some(bytes) = files::read_aligned(&path)? else { return Ok(None) };
         codec::decode_commit(commit, bytes.bytes()).map(Some).map_err(|reason| Error::damaged(&path, reason))
+    }
+
+    /// Reads a blob that has no columns. `None` if there is none or it has to be decoded completely.
+    fn with_blob<T>(
+        &self,
+        commit: &CommitId,
+        read: impl FnOnce(&[u8], &mut Option<Arc<KnownNames>>) -> Option<T>,
+    ) -> Option<T> {
+        // Another thread may use the memory.
+        let mut shared = self.scratch.try_lock().ok();
+        let mut own = Scratch::default();
+        let Scratch { bytes, names } = shared.as_deref_mut().unwrap_or(&mut own);
+        let mut blob = bytes.take().unwrap_or_else(|| Aligned::zeroed(0));
+        let found = files::read_into(&self.layout.blob(commit), &mut blob).ok()?;
+        let result = found.then(|| read(blob.bytes(), names)).flatten();
+        *bytes = Some(blob).filter(|blob| blob.bytes().len() <= SCRATCH_MAX);
+        result
+    }
+
+    /// The columns of a blob that has none.
+    pub(crate) fn blob_columns(&self, commit: &CommitId) -> Option<BlobColumns> {
+        self.with_blob(commit, codec::decode_columns)
+    }
+
+    /// One test of a blob.
+    #[expect(clippy::option_option, reason = "no result, and no answer")]
+    pub(crate) fn blob_entry(&self, commit: &CommitId, key: &ResultKey) -> Option<Option<TestEntry>> {
+        self.with_blob(commit, |bytes, _| codec::decode_one(bytes, key))
     }
 
     /// The message of a commit from the first listing that has it, for results without a message.

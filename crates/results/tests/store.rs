@@ -363,3 +363,26 @@ async fn retention_removes_commits_that_no_branch_lists() {
     std::fs::write(dir.path().join("branch.u.broken.capnp"), "rubbish").unwrap();
     assert!(writer.plan_retention(policy).is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_failed_to_run_before_can_count_as_not_tested() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = commit('a');
+    let broken = || Verdict::FailedToRun { reason: "no VM".into() };
+    let writer = Writer::open(dir.path()).unwrap();
+    for (name, verdict) in [("f.x", broken()), ("f.y", broken()), ("f.z", failed("r"))] {
+        writer.record(record(&a, name, verdict)).await.unwrap();
+    }
+    writer.close().await.unwrap();
+    let tuning = results::Tuning { retry_failed_to_run: true, ..results::Tuning::default() };
+    let writer = Writer::open_with(dir.path(), tuning).unwrap();
+    let tested = |name| writer.has_verdict(&a, &key(name)).unwrap();
+    assert_eq!(["f.x", "f.y", "f.z"].map(tested), [false, false, true]);
+    // Once: it runs, or fails to run again.
+    writer.record(record(&a, "f.x", Verdict::Passed)).await.unwrap();
+    writer.record(record(&a, "f.y", broken())).await.unwrap();
+    assert_eq!(["f.x", "f.y", "f.z"].map(tested), [true; 3]);
+    writer.close().await.unwrap();
+    let results = Reader::open(dir.path()).unwrap().commit(&a).unwrap().unwrap();
+    assert_eq!(results.get(&key("f.x")).unwrap().decisive.status, Status::Passed);
+}

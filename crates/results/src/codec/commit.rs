@@ -58,7 +58,7 @@ fn status_code(status: Status) -> schema::Status {
     }
 }
 
-fn status_of(code: Result<schema::Status, capnp::NotInSchema>) -> Status {
+pub(super) fn status_of(code: Result<schema::Status, capnp::NotInSchema>) -> Status {
     match code {
         Ok(schema::Status::Inprogress) => Status::InProgress,
         Ok(schema::Status::Passed) => Status::Passed,
@@ -231,7 +231,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn decode(run: schema::run::Reader<'_>) -> capnp::Result<Self> {
+    pub(super) fn decode(run: schema::run::Reader<'_>) -> capnp::Result<Self> {
         Ok(Self {
             host: non_empty(run.get_host()?).and_then(|host| host.parse().ok()),
             slot: (run.get_slot() != NO_SLOT).then_some(run.get_slot()),
@@ -269,7 +269,7 @@ pub fn decode_commit(commit: &CommitId, bytes: &[u8]) -> capnp::Result<CommitBlo
     Ok(CommitBlob { results, mark })
 }
 
-fn decode_entry(
+pub(super) fn decode_entry(
     entry: schema::test_result::Reader<'_>,
     runs: &[Run],
     bytes: usize,

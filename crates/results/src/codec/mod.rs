@@ -4,6 +4,7 @@
 //! invalid result key is left out; the others are kept.
 
 mod branch;
+mod columns;
 mod commit;
 mod durations;
 
@@ -12,6 +13,7 @@ use capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions};
 use capnp::serialize::{BufferSegments, read_message_from_flat_slice, write_message_to_words};
 
 pub use branch::{decode_branch, encode_branch};
+pub(crate) use columns::{BlobColumns, KnownNames, decode_columns, decode_one};
 pub(crate) use commit::encode_entries;
 pub use commit::{CommitBlob, decode_commit, encode_commit, keys_hash};
 pub use durations::{DurationsBlob, decode_durations, encode_durations};
@@ -42,6 +44,14 @@ impl Aligned {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &Word::words_to_bytes(&self.words)[..self.len]
+    }
+
+    /// Changes the length. Bytes that are added are not defined.
+    pub fn resize(&mut self, len: usize) {
+        if len.div_ceil(8) > self.words.len() {
+            self.words = Word::allocate_zeroed_vec(len.div_ceil(8));
+        }
+        self.len = len;
     }
 
     /// The bytes, for writing.

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use model::{BranchRef, CommitId, HostName, ResultKey, StatusSnapshot};
+use model::{BranchRef, CommitId, HostName, ResultKey, Status, StatusSnapshot};
 use tokio::sync::oneshot;
 
 use crate::branch_file;
@@ -64,6 +64,8 @@ pub struct Tuning {
     pub checkpoint_records: u64,
     /// The number of newest commits of each branch that have a directory per test.
     pub compat_tree: usize,
+    /// Whether tests that failed to run before the writer was opened count as tests without a verdict.
+    pub retry_failed_to_run: bool,
     /// The number of attempts that are copied together to the table in the order of tests.
     pub copy_rows: u64,
 }
@@ -74,6 +76,7 @@ impl Default for Tuning {
             faults: None,
             checkpoint_records: CHECKPOINT_RECORDS,
             compat_tree: COMPAT_TREE,
+            retry_failed_to_run: false,
             copy_rows: COPY_ROWS,
         }
     }
@@ -107,6 +110,7 @@ struct Inner {
     disk: Disk,
     shared: Arc<Shared>,
     opened: Opened,
+    retry_failed_to_run: bool,
     engine: Mutex<Option<JoinHandle<()>>>,
     /// Held until the engine has ended.
     _lock: fsx::lock::Lock,
@@ -151,11 +155,13 @@ impl Writer {
         let shared = Arc::new(Shared::default());
         let db = Database::open(&layout, disk.clone(), tuning.copy_rows)?;
         let (commands, queue) = channel();
+        let retry_failed_to_run = tuning.retry_failed_to_run;
         let settings = (tuning.checkpoint_records, tuning.compat_tree);
         let (engine, opened) =
             Engine::new(disk.clone(), reader.clone(), Arc::clone(&shared), db, settings, queue, &commands)?;
         let engine = Mutex::new(Some(engine::start(engine)?));
-        let inner = Inner { commands, reader, disk, shared, opened, engine, _lock: lock };
+        let inner =
+            Inner { commands, reader, disk, shared, opened, retry_failed_to_run, engine, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -306,7 +312,9 @@ impl Writer {
         if let Some(set) = verdict_table.get(commit) {
             return Ok(set);
         }
-        let keys = self.inner.reader.ended(commit, verdict_table)?;
+        let retry = self.inner.retry_failed_to_run;
+        let has_verdict = |status: Status| status.is_final() && !(retry && status == Status::FailedToRun);
+        let keys = self.inner.reader.having(commit, verdict_table, has_verdict)?;
         Ok(verdict_table.get_or(commit, keys.into_iter()))
     }
 

@@ -1,7 +1,6 @@
 //! The `ci-daemon` command: parse, wire, present. Exit codes: 0 done or stopped, 1 error, 2 usage error.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,23 +8,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use indicatif::MultiProgress;
 use model::BranchRef;
 use results::Tuning;
 use serde::Serialize;
-use stdio::terminal;
 
 use crate::audit::AuditLog;
 use crate::daemon::{self, Options};
 use crate::executor::placement;
+use crate::log::{LogFormat, log_to_stderr};
 use crate::missing_kernels;
 use crate::plan::{Niceness, PlannedJob};
 use crate::report::preview;
 use crate::report::progress::Progress;
 use crate::report::simulate::{SlotCount, Table};
+use crate::rerun_many;
 use crate::retention;
 use crate::unlist::{self, Unlisted};
 use crate::watch::fetch_loop::View;
+use crate::watch::local;
 
 /// Build and test every commit of kernel branches, and publish the results.
 #[derive(Debug, Parser)]
@@ -74,6 +74,11 @@ enum Command {
     /// Drop a branch that is no longer in the configuration; retention deletes its results later.
     #[command(alias = "forget")]
     Unlist(UnlistArgs),
+    /// Request reruns of all tests that match; the verdicts stay, the new ones are shown next to them.
+    #[command(visible_alias = "rm-results", after_help = RERUN)]
+    Rerun(RerunArgs),
+    /// Import a results directory of the ktest system, and list the branches; a daemon does the same when it starts.
+    Import,
     /// Copy the database of the results to a new file, even while a daemon runs.
     Backup(BackupArgs),
     /// Write a directory per test with status, duration, logs and artifacts, also while a daemon runs.
@@ -87,18 +92,18 @@ struct RunArgs {
     /// End when nothing is left to do.
     #[arg(long)]
     once: bool,
+    /// Test at most N jobs, not counting retries. With --once, end after them.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Test again what failed to run before the start, for example because of a broken host.
+    #[arg(long)]
+    clear_failed_to_run: bool,
     /// ktest command to run [default: the one next to ci-daemon].
     #[arg(long, value_name = "PATH")]
     ktest: Option<PathBuf>,
     /// Format of the log on standard error: text, or one JSON object per line.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
 }
 
 #[derive(Debug, Args)]
@@ -148,6 +153,29 @@ struct RetentionArgs {
     /// Print JSON: {"keep", "remove": [{"commit", "bytes", "in_s"}], "unconfigured": [{"user", "branch", "commits"}]}.
     #[arg(long)]
     json: bool,
+}
+
+const RERUN: &str = "\
+Examples:
+  ci-daemon rerun 'fs/bcachefs/snapshots*' -n             list the tests that match
+  ci-daemon rerun 'fs/*' -C v6.12..kmo/next               request reruns for a range of commits
+
+Nothing is deleted. A verdict \"Failed to run\" is replaced by the new one.";
+
+#[derive(Debug, Args)]
+struct RerunArgs {
+    /// Names of tests: * for any characters, ? for one; / is the same as a dot.
+    #[arg(value_name = "GLOB")]
+    pattern: String,
+    /// Only these commits: A..B, or one commit, branch or tag of the repository [default: all with results].
+    #[arg(short = 'C', long, value_name = "RANGE")]
+    commits: Option<String>,
+    /// The repository of the commits: linux, or the key of a [repo.NAME].
+    #[arg(short, long, value_name = "NAME", default_value = "linux")]
+    repo: model::RepoName,
+    /// Request nothing; list the tests that match.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -209,10 +237,14 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let path = cli.config.as_deref();
-    let stray = cli.run.once || cli.run.ktest.is_some();
+    let stray =
+        cli.run.once || cli.run.ktest.is_some() || cli.run.limit.is_some() || cli.run.clear_failed_to_run;
     let result = match cli.command {
         Some(command) if stray && !matches!(command, Command::Run(_)) => {
-            stdio::error("ci-daemon", "--once and --ktest apply to `run` only; remove them");
+            stdio::error(
+                "ci-daemon",
+                "--once, --limit, --clear-failed-to-run and --ktest apply to `run` only; remove them",
+            );
             return 2;
         }
         None => return finish(run(path, &cli.run)),
@@ -220,13 +252,22 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
             let ktest = args.ktest.or(cli.run.ktest);
             let json = [args.log_format, cli.run.log_format].contains(&LogFormat::Json);
             let log_format = if json { LogFormat::Json } else { LogFormat::Text };
-            return finish(run(path, &RunArgs { once: args.once || cli.run.once, ktest, log_format }));
+            let args = RunArgs {
+                once: args.once || cli.run.once,
+                limit: args.limit.or(cli.run.limit),
+                clear_failed_to_run: args.clear_failed_to_run || cli.run.clear_failed_to_run,
+                ktest,
+                log_format,
+            };
+            return finish(run(path, &args));
         }
         Some(Command::Check(args)) => check(path, &args),
         Some(Command::Plan(args)) => plan(path, &args),
         Some(Command::Simulate(args)) => simulate(path, &args),
         Some(Command::Retention(args)) => retention(path, &args),
         Some(Command::Unlist(args)) => unlist(path, args),
+        Some(Command::Rerun(args)) => rerun(path, &args),
+        Some(Command::Import) => import(path),
         Some(Command::Backup(args)) => backup(path, &args),
         Some(Command::ExportTree(args)) => export_tree(path, &args),
         Some(Command::Audit(args)) => audit(path, &args),
@@ -256,7 +297,13 @@ fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8> {
     };
     let mut progress = if args.once { Progress::for_stdout() } else { Progress::Quiet };
     log_to_stderr(if args.once { "warn" } else { "info" }, progress.bars(), args.log_format);
-    let options = Options { config, ktest, once: args.once };
+    let options = Options {
+        config,
+        ktest,
+        once: args.once,
+        limit: args.limit,
+        clear_failed_to_run: args.clear_failed_to_run,
+    };
     let work = move || {
         let runtime = runtime()?;
         let result = runtime.block_on(daemon::run(&options, &mut progress));
@@ -345,6 +392,46 @@ fn retention(config: Option<&Path>, args: &RetentionArgs) -> Result<()> {
         report.unconfigured = unlist::unconfigured(&config, &results::Reader::open(&config.top.output_dir)?)?;
     }
     if args.json { print_json(&report) } else { print(&report.to_string()) }
+}
+
+fn rerun(config: Option<&Path>, args: &RerunArgs) -> Result<()> {
+    log_to_stderr("warn", None, LogFormat::Text);
+    let (config, _) = config::load_lenient(&config::find(config)?)?;
+    let reader = results::Reader::open(&config.top.output_dir)?;
+    let search =
+        rerun_many::Search { pattern: &args.pattern, commits: args.commits.as_deref(), repo: &args.repo };
+    let tests = search.find(&config, &reader)?;
+    let mut text: String = tests.iter().map(|test| format!("{test}\n")).collect();
+    text += &match (tests.len(), args.dry_run) {
+        (0, _) => format!("no test with a verdict matches {:?}\n", args.pattern),
+        (count, true) => format!("{count} tests match; nothing is requested\n"),
+        (count, false) => {
+            rerun_many::request(&reader, &tests)?;
+            format!("requested reruns of {count} tests; ci-daemon runs those of the configuration\n")
+        }
+    };
+    print(&text)
+}
+
+fn import(config: Option<&Path>) -> Result<()> {
+    log_to_stderr("warn", None, LogFormat::Text);
+    let (config, _) = config::load_lenient(&config::find(config)?)?;
+    let import = async {
+        let tuning = Tuning { compat_tree: config.top.compat_tree, ..Tuning::default() };
+        let writer = results::Writer::open_with(&config.top.output_dir, tuning)?;
+        let imported = writer.opened().imported;
+        let listed = local::list_branches(&Arc::new(config), &writer).await;
+        writer.close().await?;
+        Ok::<_, results::Error>((imported, listed))
+    };
+    let imported = runtime()?.block_on(import);
+    let (results::Imported { commits, tests, .. }, listed) =
+        imported.context("nothing was imported; a running ci-daemon has imported the results itself")?;
+    let names: String = listed.iter().map(|branch| format!("{branch}\n")).collect();
+    print(&format!(
+        "{names}imported {commits} commits with {tests} tests; listed {} branches\n",
+        listed.len()
+    ))
 }
 
 fn export_tree(config: Option<&Path>, args: &ExportTreeArgs) -> Result<()> {
@@ -477,41 +564,4 @@ fn print(text: &str) -> Result<()> {
 
 fn print_json(value: &impl Serialize) -> Result<()> {
     Ok(stdio::json(value)?)
-}
-
-fn log_to_stderr(default: &str, bars: Option<MultiProgress>, format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("KTEST_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let bars = Arc::new(bars);
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_target(false).log_internal_errors(false);
-    let subscriber = subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-    let subscriber = subscriber.with_writer(move || Stderr(Arc::clone(&bars), format));
-    match format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).with_ansi(false).init(),
-    }
-}
-
-/// Standard error, printed above the progress bars if there are any.
-struct Stderr(Arc<Option<MultiProgress>>, LogFormat);
-
-impl Write for Stderr {
-    /// Each record is written in a single write.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let record = String::from_utf8_lossy(bytes);
-        let record = match self.1 {
-            LogFormat::Text => terminal::text(&record),
-            LogFormat::Json => terminal::json(&record).into_owned(),
-        };
-        match &*self.0 {
-            Some(bars) => bars.suspend(|| io::stderr().write_all(record.as_bytes())),
-            None => io::stderr().write_all(record.as_bytes()),
-        }?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
 }

@@ -29,6 +29,7 @@ use crate::publisher::Publisher;
 use crate::report::progress::Progress;
 use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
 use crate::watch::hook::HookListener;
+use crate::watch::local;
 use crate::{build_check, quota, requests, retention, service};
 
 /// The interval at which requests are read.
@@ -59,6 +60,10 @@ pub struct Options {
     pub ktest: PathBuf,
     /// End when nothing is left to do.
     pub once: bool,
+    /// Test at most this number of jobs.
+    pub limit: Option<usize>,
+    /// Test again what failed to run.
+    pub clear_failed_to_run: bool,
 }
 
 /// How the daemon ended.
@@ -133,12 +138,20 @@ pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, D
     let mut signals = Signals::listen()?;
     let fetch_signal = listen(SignalKind::user_defined1())?;
     let mut fetch_loop = FetchLoop::new(&options.config, &listing_store())?;
-    let writer =
-        open(&fetch_loop.config().top.output_dir.clone(), fetch_loop.config().top.compat_tree).await?;
+    let top = &fetch_loop.config().top;
+    let tuning = Tuning {
+        compat_tree: top.compat_tree,
+        retry_failed_to_run: options.clear_failed_to_run,
+        ..Tuning::default()
+    };
+    let writer = open(&top.output_dir, tuning).await?;
     let identity = Identity { started: now(), pid: std::process::id() };
     let output_dir = writer.output_dir().display();
     tracing::info!(config = %options.config.display(), %output_dir, "ci-daemon starts");
     write_first_snapshot(&writer, identity)?;
+    for branch in local::list_branches(fetch_loop.config(), &writer).await {
+        tracing::info!(%branch, "listed as it was last fetched");
+    }
     progress.message("fetching the branches");
     let first = tokio::select! {
         view = fetch_loop.cycle_once(if options.once { FIRST } else { Duration::ZERO }) => view,
@@ -194,8 +207,8 @@ async fn forward(mut signal: Signal, fetch_now: watch::Sender<()>, audit: AuditL
 }
 
 /// Opens the results for writing, for a daemon that has just started.
-async fn open(output_dir: &Path, compat_tree: usize) -> Result<Writer, DaemonError> {
-    let writer = Writer::open_with(output_dir, Tuning { compat_tree, ..Tuning::default() })?;
+async fn open(output_dir: &Path, tuning: Tuning) -> Result<Writer, DaemonError> {
+    let writer = Writer::open_with(output_dir, tuning)?;
     let opened = writer.opened();
     if opened.imported.commits > 0 {
         let results::Imported { commits, tests, attempts, .. } = opened.imported;
@@ -286,6 +299,7 @@ impl<'a> Parts<'a> {
         let verdicts = RecordedVerdicts::new(writer.clone());
         let output_dir = writer.output_dir().to_path_buf();
         let farm = Farm::new(first.clone(), choir.clone(), verdicts, output_dir, identity);
+        let farm = farm.limited_to(options.limit);
         let inbox = Inbox { views, ends: choir.ends(), events };
         let parts = Self {
             once: options.once,

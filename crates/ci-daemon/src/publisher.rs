@@ -144,9 +144,15 @@ impl Publisher {
     }
 }
 
-type Listed = (BranchRef, Vec<CommitId>, Option<String>);
+pub(crate) type Listed = (BranchRef, Vec<CommitId>, Option<String>);
 
-async fn list(writer: Writer, name: BranchRef, ids: Vec<CommitId>, commits: Arc<[CommitInfo]>) -> Listed {
+/// Publishes the listing of a branch. Returns the error if that failed.
+pub(crate) async fn list(
+    writer: Writer,
+    name: BranchRef,
+    ids: Vec<CommitId>,
+    commits: Arc<[CommitInfo]>,
+) -> Listed {
     let messages = commits.iter().map(|commit| (commit.id.clone(), commit.message.clone())).collect();
     let details = commits.iter().map(|commit| {
         let CommitInfo { id, tree, author, time, .. } = commit.clone();

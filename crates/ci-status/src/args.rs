@@ -48,6 +48,12 @@ pub struct GlobalOptions {
     #[arg(long, global = true, value_name = "URL", num_args = 0..=1, require_equals = true,
         default_missing_value = "", conflicts_with = "local")]
     pub remote: Option<String>,
+    /// The same as --remote=URL, as in the ci-status of the ktest system.
+    #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["remote", "local"])]
+    pub dashboard: Option<String>,
+    /// Look commits up on this branch; the default of BRANCH and, with its newest tested commit, of SHA.
+    #[arg(short = 'b', long = "branch", global = true, value_name = "BRANCH")]
+    pub on_branch: Option<String>,
     /// Use local results even if the configuration has a ci_url.
     #[arg(long, global = true)]
     pub local: bool,
@@ -55,7 +61,7 @@ pub struct GlobalOptions {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Owner of the branch [default: the configuration's user]. With --remote, read only the dashboard's JSON API.
-    #[arg(long, global = true, value_name = "USER")]
+    #[arg(short, long, global = true, value_name = "USER")]
     pub user: Option<model::UserName>,
     /// Fail if a request to a dashboard takes longer than this time: 30s, 5m.
     #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "60s")]
@@ -174,6 +180,12 @@ pub enum Command {
         /// A test, its beginning, or a part of it.
         test: String,
     },
+    /// Not supported; users' files are copied with scp.
+    #[command(hide = true)]
+    PullConfig,
+    /// Not supported; users' files are copied with scp.
+    #[command(hide = true)]
+    PushConfig,
     /// Print shell completions.
     #[command(after_help = "Example: ci-status completions bash > /etc/bash_completion.d/ci-status")]
     Completions {

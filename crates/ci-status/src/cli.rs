@@ -115,13 +115,15 @@ pub fn answer(
 fn context(cli: &Cli, directory: PathBuf, now: i64) -> Result<Context, Problem> {
     let global = &cli.global;
     let fallback = std::env::var("KTEST_CI_URL").ok().filter(|url| !url.is_empty());
+    let remote = global.remote.as_deref().or(global.dashboard.as_deref());
     let location = ResultsLocation {
-        output_dir: global.output_dir.as_deref().filter(|_| global.remote.is_none()),
+        output_dir: global.output_dir.as_deref().filter(|_| remote.is_none()),
         config: global.config.as_deref(),
-        remote: global.remote.as_deref(),
+        remote,
         fallback: fallback.as_deref(),
         local: global.local,
         user: global.user.as_ref(),
+        branch: global.on_branch.as_deref(),
         timeout: global.timeout,
         token_file: global.token_file.as_deref(),
     };
@@ -131,6 +133,9 @@ fn context(cli: &Cli, directory: PathBuf, now: i64) -> Result<Context, Problem> 
 fn respond(cli: &Cli, directory: PathBuf, now: i64, out: &mut dyn Write) -> Result<u8, Problem> {
     if let Command::Completions { shell } = cli.command {
         return written(cli, &Completions(shell), out);
+    }
+    if matches!(cli.command, Command::PullConfig | Command::PushConfig) {
+        return Err(Problem::NoConfigCopy);
     }
     let context = context(cli, directory, now)?;
     match &cli.command {
@@ -187,6 +192,7 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
         }
         Command::Rerun { commit, test } => Box::new(rerun::run(context, commit, test)?),
         Command::Completions { shell } => Box::new(Completions(*shell)),
+        Command::PullConfig | Command::PushConfig => return Err(Problem::NoConfigCopy),
     })
 }
 

@@ -16,6 +16,8 @@ pub struct Context {
     pub backend: Arc<dyn Backend>,
     /// The preferred owner if several users have a branch with the given name.
     pub user: Option<UserName>,
+    /// The branch on which commits are looked up, and the default for an omitted branch.
+    pub branch: Option<String>,
     /// The directory of the git checkout for HEAD.
     pub directory: PathBuf,
     /// Unix seconds.
@@ -37,6 +39,8 @@ pub struct ResultsLocation<'a> {
     pub local: bool,
     /// The owner of the branches.
     pub user: Option<&'a UserName>,
+    /// The branch of commits.
+    pub branch: Option<&'a str>,
     /// The time limit of a request to a dashboard.
     pub timeout: Duration,
     /// The file with the token for the dashboard's server.
@@ -48,7 +52,8 @@ impl Context {
     /// configuration; the `ci_url` in the configuration if that directory does not exist.
     pub fn open(location: &ResultsLocation<'_>, directory: PathBuf, now: i64) -> Result<Self, Problem> {
         let given = location.user.cloned();
-        let context = |backend, user| Self { backend, user, directory, now };
+        let branch = location.branch.map(str::to_owned);
+        let context = |backend, user| Self { backend, user, branch, directory, now };
         if let Some(dir) = location.output_dir {
             return Ok(context(Arc::new(Local::open(dir)?), given));
         }

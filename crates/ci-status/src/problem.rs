@@ -212,6 +212,12 @@ pub enum Problem {
     /// A live view without a terminal.
     #[error("watch needs a terminal; use --once, --json, or wait in scripts")]
     NoTerminal,
+    /// A command of the ktest system that is not supported.
+    #[error(
+        "configurations are not copied by ci-status; copy USER.json5 or USER.toml from and to users_dir on the daemon's \
+         machine, for example with scp, and validate it there with ci-daemon check"
+    )]
+    NoConfigCopy,
     /// A command that needs the daemon, over `--remote`.
     #[error("rerun needs the ci-daemon of this machine; run it on the machine of the daemon")]
     NotLocal,

@@ -8,14 +8,15 @@ use crate::backend::all_branches;
 use crate::context::Context;
 use crate::problem::{Choices, Nearest, Problem};
 
-/// The branch with this name: `branch`, `user/branch`, or the start of either. Without a name, the branch of HEAD.
+/// The branch with this name: `branch`, `user/branch`, or the start of either. Without a name, that of `--branch`, or else
+/// the branch of HEAD.
 pub fn branch(context: &Context, name: Option<&str>) -> Result<BranchRef, Problem> {
     let all = all_branches(&*context.backend)?;
     if all.is_empty() {
         return Err(Problem::NoBranches);
     }
     let head;
-    let name = match name {
+    let name = match name.or(context.branch.as_deref()) {
         Some(name) => name,
         None => {
             let nearest = || Nearest::all("branches", &all);
@@ -92,9 +93,23 @@ pub fn commit(context: &Context, name: Option<&str>) -> Result<CommitId, Problem
 }
 
 /// The commit with this name: the first digits of a commit with results, a branch (its newest tested commit), or,
-/// inside a checkout, any revision. Without a name, HEAD.
+/// inside a checkout, any revision. With `--branch`, a commit of that branch comes first. Without a name, the branch of
+/// `--branch`, or else HEAD.
 pub fn commit_or_branch(context: &Context, name: Option<&str>) -> Result<SelectedCommit, Problem> {
-    let Some(name) = name else {
+    if let (Some(name), Some(on)) = (name, context.branch.as_deref()) {
+        let at = branch(context, Some(on))?;
+        let entries = context.backend.branch(&at)?.unwrap_or_default();
+        let mut found = entries.into_iter().map(|entry| entry.commit).filter(|id| is_prefix(name, id));
+        match (found.next(), found.next()) {
+            (Some(commit), None) => return Ok(SelectedCommit { commit, at: Some(at) }),
+            (Some(one), Some(other)) => {
+                let choices = Choices::new([one, other].into_iter().chain(found));
+                return Err(Problem::ManyCommits { name: name.into(), choices });
+            }
+            (None, _) => {}
+        }
+    }
+    let Some(name) = name.or(context.branch.as_deref()) else {
         let branches = || Nearest::all("branches", all_branches(&*context.backend).unwrap_or_default());
         let head = checkout_head(context, "SHA", branches)?;
         return with_results(context, "HEAD", head.commit).map(Into::into);
@@ -123,6 +138,10 @@ pub fn commit_or_branch(context: &Context, name: Option<&str>) -> Result<Selecte
         Ok(commit) => with_results(context, name, commit).map(Into::into),
         Err(_) => Err(Problem::NoCommit { name: name.into() }),
     }
+}
+
+fn is_prefix(name: &str, commit: &CommitId) -> bool {
+    name.len() >= results::PREFIX_MIN && commit.as_str().starts_with(&name.to_ascii_lowercase())
 }
 
 fn with_results(context: &Context, revision: &str, commit: CommitId) -> Result<CommitId, Problem> {

@@ -242,6 +242,32 @@ fn rerun_writes_a_request_that_the_daemon_takes() {
 }
 
 #[test]
+fn a_branch_option_is_the_default_and_selects_commits() {
+    let dir = results();
+    assert_eq!(run(&dir, "log -b amy/next"), run(&dir, "log amy/next"));
+    assert_eq!(run(&dir, "show -b amy/next"), run(&dir, "show amy/next"));
+    let [_, three, two, _] = commits();
+    assert_eq!(
+        run(&dir, &format!("show -b kmo/next {}", &two.as_str()[..7])),
+        run(&dir, &format!("show {two}"))
+    );
+    // A commit of another branch is found nevertheless.
+    assert_eq!(run(&dir, &format!("show -b amy/next {three}")), run(&dir, &format!("show {three}")));
+    assert!(run(&dir, "show -b nowhere abcd").starts_with("error: no branch \"nowhere\""));
+}
+
+#[test]
+fn options_of_the_existing_client() {
+    let dir = results();
+    for verb in ["pull-config", "push-config"] {
+        let text = run(&dir, verb);
+        assert!(text.contains("users_dir") && text.contains("ci-daemon check"), "{text}");
+    }
+    let remote = run(&dir, "--remote=http://127.0.0.1:1/ci log next");
+    assert_eq!(run(&dir, "--dashboard http://127.0.0.1:1/ci log next"), remote);
+}
+
+#[test]
 fn completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         assert!(run(&results(), &format!("completions {shell}")).contains("history"), "{shell}");

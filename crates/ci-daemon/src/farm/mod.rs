@@ -130,6 +130,13 @@ impl Farm {
         }
     }
 
+    /// The same farm with at most `jobs` jobs, not counting retries.
+    #[must_use]
+    pub fn limited_to(mut self, jobs: Option<usize>) -> Self {
+        self.window.limit_to(jobs);
+        self
+    }
+
     /// Applies a new view and replans.
     pub fn take_view(&mut self, view: View, history: HashMap<model::ResultKey, History>) {
         self.view = view;

@@ -12,6 +12,8 @@ use super::{Input, JobRef, PlannedJob, Planner, Verdicts};
 pub struct Window {
     planner: Planner,
     size: usize,
+    /// The number of jobs that may still be handed out.
+    left: usize,
 }
 
 /// The changes of the pending jobs after a replan.
@@ -29,7 +31,18 @@ impl Window {
     /// An empty window for `size` pending jobs.
     #[must_use]
     pub fn new(size: usize) -> Self {
-        Self { planner: Planner::new(), size }
+        Self { planner: Planner::new(), size, left: usize::MAX }
+    }
+
+    /// Hands out at most `jobs` jobs in total.
+    pub fn limit_to(&mut self, jobs: Option<usize>) {
+        self.left = jobs.unwrap_or(usize::MAX);
+    }
+
+    fn take(&mut self, most: usize, verdicts: &mut dyn Verdicts) -> Vec<PlannedJob> {
+        let jobs = self.planner.take(most.min(self.left), verdicts);
+        self.left -= jobs.len();
+        jobs
     }
 
     /// Applies a new input. Call [`Window::replan`] afterwards.
@@ -44,7 +57,7 @@ impl Window {
         if pending.saturating_mul(4) > self.size.saturating_mul(3) {
             return Vec::new();
         }
-        self.planner.take(self.size.saturating_sub(pending), verdicts)
+        self.take(self.size.saturating_sub(pending), verdicts)
     }
 
     /// Replans the pending jobs.
@@ -55,10 +68,10 @@ impl Window {
     ) -> Replan {
         let mut unwanted: HashSet<JobRef> = pending.into_iter().collect();
         for job in &unwanted {
-            self.planner.give_back(job);
+            self.give_back(job);
         }
         let mut stays = HashMap::new();
-        let mut submit = self.planner.take(self.size, verdicts);
+        let mut submit = self.take(self.size, verdicts);
         submit.retain(|job| match unwanted.take(&job.name()) {
             Some(name) => {
                 stays.insert(name, job.value);
@@ -72,6 +85,7 @@ impl Window {
     /// Records that an unwanted job was claimed before it was taken back: it runs.
     pub fn hold(&mut self, job: &JobRef) {
         self.planner.hold(job);
+        self.left = self.left.saturating_sub(1);
     }
 
     /// Records that a job has its verdict.
@@ -82,6 +96,7 @@ impl Window {
     /// Records that a job left the window without a verdict: it can be planned again.
     pub fn give_back(&mut self, job: &JobRef) {
         self.planner.give_back(job);
+        self.left = self.left.saturating_add(1);
     }
 
     /// Whether the job is in the window.
@@ -92,12 +107,12 @@ impl Window {
 
     /// Whether no job is left to plan.
     pub fn is_exhausted(&mut self, verdicts: &mut dyn Verdicts) -> bool {
-        self.planner.peek(1, verdicts).is_empty()
+        self.left == 0 || self.planner.peek(1, verdicts).is_empty()
     }
 
     /// The number of jobs left to plan, counted up to `most`.
     pub fn count_left(&mut self, most: usize, verdicts: &mut dyn Verdicts) -> usize {
-        self.planner.peek(most, verdicts).len()
+        self.planner.peek(most.min(self.left), verdicts).len()
     }
 
     /// The problems that prevent jobs from being planned.
@@ -126,6 +141,22 @@ mod tests {
 
     fn input(commits: &[u8], subtests: usize) -> Input {
         fixture::input(vec![fixture::branch("u/b", commits)], subtests)
+    }
+
+    #[test]
+    fn a_limit_counts_jobs_once() {
+        let mut window = Window::new(8);
+        window.limit_to(Some(3));
+        window.update(&input(&[1, 0], 3), 8);
+        let mut none = |_: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)| Ok(());
+        let first = window.refill(0, &mut none);
+        assert_eq!((first.len(), window.is_exhausted(&mut none)), (3, true));
+        // A job that comes back can be handed out again, and a replan does not count jobs twice.
+        window.give_back(&first[0].name());
+        assert_eq!(window.refill(2, &mut none).len(), 1);
+        let replan = window.replan(first.iter().map(PlannedJob::name), &mut none);
+        assert_eq!((replan.stays.len() + replan.submit.len(), window.is_exhausted(&mut none)), (3, true));
+        assert!(window.refill(0, &mut none).is_empty());
     }
 
     /// A model of the scheduler: the jobs that are pending, running, and done.

@@ -125,8 +125,7 @@ impl Watcher {
                 self.schedule.ended(&name, Instant::now(), false);
                 continue;
             };
-            let tested = config.groups_of(&branch).map(|group| group.max_commits as usize).max().unwrap_or(0);
-            let most = tested.max(config.top.keep_results_commits);
+            let most = commits_max(config, &branch);
             let fetched_before = self.branches.contains_key(&name);
             let repo = config.repo(&branch.repo).map(PathBuf::from);
             let legacy_refs = config.top.legacy_refs;
@@ -229,6 +228,12 @@ impl FetchedBranch {
     }
 }
 
+/// The number of commits of a branch that are listed: those that are tested or have results that retention keeps.
+pub(super) fn commits_max(config: &Config, branch: &Branch) -> usize {
+    let tested = config.groups_of(branch).map(|group| group.max_commits as usize).max().unwrap_or(0);
+    tested.max(config.top.keep_results_commits)
+}
+
 /// Fetches a branch and walks its commits. If the fetch fails and this daemon has not `fetched_before`, uses the
 /// commits that an earlier daemon fetched.
 async fn fetch_and_walk(
@@ -248,7 +253,8 @@ async fn fetch_and_walk(
     let (tip, failed) = match fetch(&repo, branch, &into).await {
         Ok(tip) => (tip, None),
         Err(error) if fetched_before => return Err(error),
-        Err(error) => match repo.resolve(into.as_str()) {
+        // The existing system fetched into the legacy ref.
+        Err(error) => match repo.resolve(into.as_str()).or_else(|_| repo.resolve(&branch.legacy_ref())) {
             Ok(tip) => (tip, Some(error)),
             Err(_) => return Err(error),
         },

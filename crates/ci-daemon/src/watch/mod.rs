@@ -6,5 +6,6 @@ pub mod branches;
 pub mod fetch_loop;
 pub mod hook;
 pub mod listing;
+pub mod local;
 mod schedule;
 pub mod settings;

@@ -103,7 +103,7 @@ impl Commits {
             state.message = message.to_string();
         }
         let table = &self.shared.verdict_table;
-        let ended = state.entries().values().filter(|entry| entry.decisive.status.is_final());
+        let ended = state.entries().values().filter(|entry| self.shared.is_verdict(entry.decisive.status));
         let keys: Vec<_> = ended.map(|entry| table.key(&entry.key)).collect();
         table.get_or(commit, keys.into_iter());
         let used = self.clock;
@@ -226,6 +226,10 @@ impl Commits {
                 let table = &self.shared.verdict_table;
                 table.add(commit, table.key(&verdict.key));
             }
+        } else if self.shared.retry_failed_to_run {
+            // It failed to run again.
+            let table = &self.shared.verdict_table;
+            table.add(commit, table.key(&verdict.key));
         }
         self.note_running(commit);
     }

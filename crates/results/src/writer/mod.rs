@@ -87,10 +87,17 @@ impl Default for Tuning {
 pub(crate) struct Shared {
     pub verdict_table: VerdictTable,
     pub durations: RwLock<DurationTable>,
+    /// Whether tests that failed to run before the writer was opened count as tests without a verdict.
+    pub retry_failed_to_run: bool,
     problems: Mutex<BTreeMap<String, String>>,
 }
 
 impl Shared {
+    /// Whether a status that was recorded before the writer was opened is a verdict.
+    pub fn is_verdict(&self, status: Status) -> bool {
+        status.is_final() && !(self.retry_failed_to_run && status == Status::FailedToRun)
+    }
+
     fn problem(&self, about: &str, message: &str) {
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         if problems.insert(about.into(), message.into()).as_deref() != Some(message) {
@@ -110,7 +117,6 @@ struct Inner {
     disk: Disk,
     shared: Arc<Shared>,
     opened: Opened,
-    retry_failed_to_run: bool,
     engine: Mutex<Option<JoinHandle<()>>>,
     /// Held until the engine has ended.
     _lock: fsx::lock::Lock,
@@ -152,16 +158,15 @@ impl Writer {
         disk.make_dir(&scratch, Durable::No).map_err(Error::io("create", &scratch))?;
 
         let reader = Reader::open(layout.dir())?;
-        let shared = Arc::new(Shared::default());
+        let retry_failed_to_run = tuning.retry_failed_to_run;
+        let shared = Arc::new(Shared { retry_failed_to_run, ..Shared::default() });
         let db = Database::open(&layout, disk.clone(), tuning.copy_rows)?;
         let (commands, queue) = channel();
-        let retry_failed_to_run = tuning.retry_failed_to_run;
         let settings = (tuning.checkpoint_records, tuning.compat_tree);
         let (engine, opened) =
             Engine::new(disk.clone(), reader.clone(), Arc::clone(&shared), db, settings, queue, &commands)?;
         let engine = Mutex::new(Some(engine::start(engine)?));
-        let inner =
-            Inner { commands, reader, disk, shared, opened, retry_failed_to_run, engine, _lock: lock };
+        let inner = Inner { commands, reader, disk, shared, opened, engine, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -312,9 +317,8 @@ impl Writer {
         if let Some(set) = verdict_table.get(commit) {
             return Ok(set);
         }
-        let retry = self.inner.retry_failed_to_run;
-        let has_verdict = |status: Status| status.is_final() && !(retry && status == Status::FailedToRun);
-        let keys = self.inner.reader.having(commit, verdict_table, has_verdict)?;
+        let is_verdict = |status| self.inner.shared.is_verdict(status);
+        let keys = self.inner.reader.having(commit, verdict_table, is_verdict)?;
         Ok(verdict_table.get_or(commit, keys.into_iter()))
     }
 

@@ -201,7 +201,8 @@ impl TestFile {
         env: &HostEnv,
         requests: &GitRequests,
     ) -> Result<Output, TestFileError> {
-        let sandbox = call_sandbox::of_call(&self.ktest_dir, env, requests).resources(call.resources);
+        let sandbox = call_sandbox::of_call(&self.ktest_dir, env, requests);
+        let sandbox = sandbox.map_err(|error| self.host_error(call.name, &error))?.resources(call.resources);
         let variables = self.environment(env);
         let sandbox = variables.iter().fold(sandbox, |sandbox, (name, value)| sandbox.env(name, value));
         let cmd = sandbox.command(&call.argv[0]).args(&call.argv[1..]);

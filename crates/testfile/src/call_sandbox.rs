@@ -130,14 +130,18 @@ impl GitRequest {
 }
 
 /// The sandbox for a call, without the variables of the contract. Reads the disk.
-pub(crate) fn of_call(ktest_dir: &Path, env: &HostEnv, requests: &GitRequests) -> Sandbox {
+pub(crate) fn of_call(
+    ktest_dir: &Path,
+    env: &HostEnv,
+    requests: &GitRequests,
+) -> Result<Sandbox, fsx::Error> {
     let mut sandbox = Sandbox::new().read_only(ktest_dir, ktest_dir).dir(ktest_dir);
     let deps_dir = &env.deps_dir;
     let built = deps_dir.join(BUILT);
     if deps_dir.is_absolute() && own::create_dir_all(&built).is_ok() {
-        sandbox = clones::show(sandbox, deps_dir).writable(&built, &built).env("ktest_build_dir", &built);
+        sandbox = clones::show(sandbox, deps_dir)?.writable(&built, &built).env("ktest_build_dir", &built);
     }
-    sandbox
+    Ok(sandbox
         .writable(requests.requests.path(), REQUESTS_SEEN)
         .read_only(&requests.git, Path::new(COMMANDS).join("git"))
         .env("PATH", PATH)
@@ -145,7 +149,7 @@ pub(crate) fn of_call(ktest_dir: &Path, env: &HostEnv, requests: &GitRequests) -
         // lib/suite.sh does not start its own sandbox inside this one.
         .env("ktest_sandboxed", "true")
         .env("HOME", "/tmp")
-        .env("LANG", "C.UTF-8")
+        .env("LANG", "C.UTF-8"))
 }
 
 #[cfg(test)]

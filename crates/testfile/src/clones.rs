@@ -5,9 +5,10 @@
 //! there. No sandboxed program can create a link at the top of a directory of clones: only [`BUILT`] is writable.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
-use fsx::own;
+use fsx::own::{self, OwnEntry};
 use kernel::Cache;
 use model::TrustDomain;
 use sandbox::Sandbox;
@@ -36,16 +37,12 @@ pub fn of_listing(cache: &Cache, variables: &[(String, String)]) -> Result<PathB
 /// Links each entry of `placed` in `dir`, unless there is one with this name, and removes links that lead nowhere.
 fn link_placed(placed: &Path, dir: &Path) -> Result<(), fsx::Error> {
     own::create_dir_all(dir)?;
-    for entry in own::list(dir)? {
-        if own::read_link(&entry.path).is_ok() && own::existing(&entry.path)?.is_none() {
+    for entry in own::list(dir)?.into_iter().filter(|entry| !entry.is_dir && !entry.is_file) {
+        if own::existing(&entry.path)?.is_none() {
             own::remove_file(&entry.path)?;
         }
     }
-    let entries = match own::list(placed) {
-        Err(error) if error.is_not_found() => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries.into_iter().filter(|entry| is_clone(&entry.name)) {
+    for entry in entries(placed)?.into_iter().filter(|entry| is_clone(&entry.name)) {
         if own::existing(&entry.path)?.is_some() {
             own::link(&Path::new(UP).join(&entry.name), &dir.join(&entry.name))?;
         }
@@ -59,35 +56,52 @@ fn is_clone(name: &OsStr) -> bool {
 }
 
 /// The directory with what the operator placed, if `dir` has links to it.
-#[must_use]
-pub fn placed(dir: &Path) -> Option<PathBuf> {
+pub fn placed(dir: &Path) -> Result<Option<PathBuf>, fsx::Error> {
     let leads_up = |link: &Path| link.parent() == Some(Path::new(UP));
-    let mut links = links(dir);
-    links.any(|(_, target)| leads_up(&target)).then(|| resolved(dir, Path::new(UP)))
+    Ok(links(dir)?.iter().any(|link| leads_up(&link.target)).then(|| resolved(dir, Path::new(UP))))
 }
 
 /// Shows the directory of clones and the files that its links lead to, read-only.
-#[must_use]
-pub fn show(sandbox: Sandbox, dir: &Path) -> Sandbox {
-    links(dir).fold(sandbox.read_only(dir, dir), |sandbox, (link, target)| match link.canonicalize() {
-        Ok(real) => {
-            let sandbox = sandbox.read_only(&real, &real);
-            let target = resolved(dir, &target);
-            if target == real { sandbox } else { sandbox.read_only(&real, &target) }
-        }
-        Err(_) => sandbox,
-    })
+pub fn show(sandbox: Sandbox, dir: &Path) -> Result<Sandbox, fsx::Error> {
+    Ok(links(dir)?.into_iter().fold(sandbox.read_only(dir, dir), |sandbox, Link { target, real }| {
+        let sandbox = sandbox.read_only(&real, &real);
+        let target = resolved(dir, &target);
+        if target == real { sandbox } else { sandbox.read_only(&real, &target) }
+    }))
 }
 
 /// Whether a file is one that a link at the top of the directory of clones leads to, or below it. `real` has no links.
-pub(crate) fn is_linked(dir: &Path, real: &Path) -> bool {
-    links(dir).any(|(link, _)| link.canonicalize().is_ok_and(|target| real.starts_with(target)))
+pub(crate) fn is_linked(dir: &Path, real: &Path) -> Result<bool, fsx::Error> {
+    Ok(links(dir)?.iter().any(|link| real.starts_with(&link.real)))
 }
 
-/// The links at the top of a directory, with their targets as written.
-fn links(dir: &Path) -> impl Iterator<Item = (PathBuf, PathBuf)> {
-    let entries = own::list(dir).unwrap_or_default().into_iter();
-    entries.filter_map(|entry| own::read_link(&entry.path).ok().map(|target| (entry.path, target)))
+/// A link at the top of a directory of clones to a file that exists.
+struct Link {
+    /// As written.
+    target: PathBuf,
+    /// Without links.
+    real: PathBuf,
+}
+
+fn links(dir: &Path) -> Result<Vec<Link>, fsx::Error> {
+    let mut links = Vec::new();
+    for entry in entries(dir)?.into_iter().filter(|entry| !entry.is_dir && !entry.is_file) {
+        let target = match own::read_link(&entry.path) {
+            // A special file, or a link that another run has removed.
+            Err(error) if error.kind() == ErrorKind::InvalidInput || error.is_not_found() => continue,
+            target => target?,
+        };
+        links.extend(own::canonical(&entry.path)?.map(|real| Link { target, real }));
+    }
+    Ok(links)
+}
+
+/// The entries of a directory; none if it is missing.
+fn entries(dir: &Path) -> Result<Vec<OwnEntry>, fsx::Error> {
+    match own::list(dir) {
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        entries => entries,
+    }
 }
 
 /// The absolute path of a link's target, without `..`.
@@ -146,8 +160,9 @@ mod tests {
         let dir = of_domain(&cache, Some(&trust)).unwrap();
         assert_eq!(names(&dir), ["suite", "tool"]);
         assert_eq!(own::read_to_string(&dir.join("tool/check"), 10).unwrap(), "operator");
-        assert_eq!(placed(&dir), Some(operator.clone()));
-        assert!(is_linked(&dir, &outside.join("x")) && !is_linked(&dir, &temp.path().join("x")));
+        assert_eq!(placed(&dir).unwrap(), Some(operator.clone()));
+        assert!(is_linked(&dir, &outside.join("x")).unwrap());
+        assert!(!is_linked(&dir, &temp.path().join("x")).unwrap());
         // A link follows the operator's changes; a clone of the domain and a link of its operator stay.
         own::remove_tree(&operator.join("tool")).unwrap();
         own::create_dir_all(&dir.join("own")).unwrap();
@@ -156,6 +171,11 @@ mod tests {
         of_domain(&cache, Some(&trust)).unwrap();
         assert_eq!(names(&dir), ["linked", "own", "suite"]);
         assert!(own::read_link(&dir.join("own")).is_err());
-        assert_eq!(placed(&operator), None);
+        assert_eq!(placed(&operator).unwrap(), None);
+        // A directory that cannot be read is an error, not one without clones.
+        own::write(&temp.path().join("file"), "").unwrap();
+        assert!(
+            links(&temp.path().join("file")).is_err() && links(&temp.path().join("none")).unwrap().is_empty()
+        );
     }
 }

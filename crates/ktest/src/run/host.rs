@@ -65,7 +65,7 @@ impl Attempt for Host<'_> {
         results: &mut Results<'_>,
     ) -> Result<AttemptEnd, RunError> {
         let token = Token::random();
-        let cmd = self.command(subtests, &results.out.files(), &token);
+        let cmd = self.command(subtests, &results.out.files(), &token)?;
         if self.declared.request.order.dry_run {
             results.summary.command = Some(cmd.to_string());
             return Ok(AttemptEnd::DryRun);
@@ -112,14 +112,15 @@ impl Host<'_> {
     }
 
     /// The command: bash with the script, in the sandbox.
-    fn command(&self, subtests: &[SubtestName], out: &Path, token: &Token) -> Cmd {
+    fn command(&self, subtests: &[SubtestName], out: &Path, token: &Token) -> Result<Cmd, RunError> {
         let env = self.environment(subtests, out);
         let (file, host_env) = (self.file, &self.declared.host_env);
         let script = ["bash", "--norc", "-c", SCRIPT, "ktest"];
         let cmd = if self.declared.request.sandbox() {
             let mut sandbox = Sandbox::new().read_only(&file.ktest_dir, &file.ktest_dir);
             if host_env.deps_dir.is_dir() {
-                sandbox = testfile::clones::show(sandbox, &host_env.deps_dir);
+                let shown = testfile::clones::show(sandbox, &host_env.deps_dir);
+                sandbox = shown.map_err(RunError::infrastructure)?;
             }
             // A later mount hides an earlier one: the output directory can be inside one of the others.
             sandbox = sandbox.writable(out, out);
@@ -129,7 +130,7 @@ impl Host<'_> {
             let cmd = Cmd::new(script[0]).args(&script[1..]).env_clear();
             env.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value))
         };
-        cmd.arg(token.as_str()).arg(&file.path).args(subtests.iter().map(SubtestName::as_str))
+        Ok(cmd.arg(token.as_str()).arg(&file.path).args(subtests.iter().map(SubtestName::as_str)))
     }
 
     /// The variables of the contract, with paths of the host.

@@ -237,7 +237,7 @@ fn shares(
     if setup.cache.is_some() || deps.is_dir() {
         fsx::own::create_dir_all(deps).map_err(RunError::infrastructure)?;
         add("ktest_deps", deps, Some(guest_path(deps)), Writes::Layered);
-        if let Some(placed) = testfile::clones::placed(deps) {
+        if let Some(placed) = testfile::clones::placed(deps).map_err(RunError::infrastructure)? {
             add("ktest_placed", &placed, Some(guest_path(&placed)), Writes::Layered);
         }
     }

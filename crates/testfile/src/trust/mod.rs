@@ -106,7 +106,7 @@ fn inside(file: &Path, opened_by: OpenedBy, roots: Roots<'_>) -> Result<Result<P
     let accepted = match below(&built)? {
         Some(name) => (opened_by == OpenedBy::Qemu).then(|| built.join(name)),
         None if below(roots.tree)?.is_some() || below(roots.deps)?.is_some() => Some(real.clone()),
-        None => clones::is_linked(roots.deps, &real).then(|| real.clone()),
+        None => clones::is_linked(roots.deps, &real)?.then(|| real.clone()),
     };
     if let Some(path) = accepted
         && own::is_file(&real)?

@@ -1,6 +1,7 @@
 //! Runs the test files in tests/selftest and compares the verdicts with the expectations in the header of each file:
 //!
 //!     # expect: SUBTEST STATUS [WORDS OF THE REASON]
+//!     # expect-core: SUBTEST [WORDS OF THE KERNEL'S LOG]     (its core; no other subtest of the file has one)
 //!     # args: WORDS                     (added to the command line)
 //!     # expect-file: Failed to run [WORDS OF THE COMPLAINT]      (the whole file cannot be used)
 //!
@@ -179,9 +180,41 @@ fn differences(file: &Path, output: &Output, out: &Path) -> Vec<String> {
     if found.len() != expected.len() {
         wrong.push(format!("{} verdicts, {} expected", found.len(), expected.len()));
     }
+    wrong.extend(wrong_cores(file, &expected, out));
     let left = processes_of(out);
     if !left.is_empty() {
         wrong.push(format!("still running: {left:?}"));
+    }
+    wrong
+}
+
+/// The differences of the cores, if the header of the file has expectations for them.
+fn wrong_cores(file: &Path, subtests: &BTreeMap<String, Expected>, out: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("# expect-core: "));
+    let expected: BTreeMap<_, _> = lines.map(|line| line.split_once(' ').unwrap_or((line, ""))).collect();
+    if expected.is_empty() {
+        return vec![];
+    }
+    let test = file.strip_prefix(root().join("tests")).unwrap().with_extension("");
+    let test = test.to_string_lossy().replace('/', ".");
+    let mut wrong = Vec::new();
+    for subtest in subtests.keys() {
+        let dir = out.join(format!("out/{test}.{subtest}"));
+        let has_core = dir.join("vmcore").exists();
+        let Some(words) = expected.get(subtest.as_str()).filter(|_| has_core) else {
+            if has_core || expected.contains_key(subtest.as_str()) {
+                let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
+                wrong.push(format!("{subtest}: has a core: {has_core}\n{log}"));
+            }
+            continue;
+        };
+        let output = Command::new(env!("CARGO_BIN_EXE_ktest")).args(["core", "--dmesg"]).arg(&dir).output();
+        let output = output.unwrap();
+        let log = String::from_utf8_lossy(&output.stdout);
+        if !log.contains("Linux version") || !log.contains(words) {
+            wrong.push(format!("{subtest}: {} {log}", String::from_utf8_lossy(&output.stderr)));
+        }
     }
     wrong
 }

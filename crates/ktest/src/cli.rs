@@ -3,6 +3,7 @@
 
 mod boot;
 mod build;
+mod core;
 mod doctor;
 mod existing;
 mod failure;
@@ -68,6 +69,8 @@ enum Command {
     Mon(live::MonArgs),
     /// Send a SysRq key to the running VM.
     Sysrq(live::SysrqArgs),
+    /// Look into the core of a guest that crashed or hung.
+    Core(core::CoreArgs),
     /// Check this host for everything a run needs, and print how to fix what is missing.
     Doctor(doctor::DoctorArgs),
     /// Run tests on other machines; check them and set them up.
@@ -128,6 +131,7 @@ fn work(cli: Cli) -> Result<u8, Failure> {
                 Command::Kgdb(args) => live::kgdb(args).await,
                 Command::Mon(args) => live::mon(args).await,
                 Command::Sysrq(args) => live::sysrq(args).await,
+                Command::Core(args) => core::run(args, &cache),
                 Command::Doctor(args) => doctor::run(args, &cache).await,
                 Command::Host(args) => host::run(*args, cache).await,
                 Command::Sandbox(args) => sandbox::run(args).await,

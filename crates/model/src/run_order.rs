@@ -19,6 +19,8 @@ pub const DEFAULT_OUT: &str = "ktest-out";
 pub const DEFAULT_KERNEL: &str = ".";
 /// The size limit of the devices of a failed subtest that are saved if `--keep-devices` is not given.
 pub const DEFAULT_KEEP_DEVICES: ByteSize = ByteSize(512 << 20);
+/// The size limit of the core of a guest that crashed if `--keep-core` is not given.
+pub const DEFAULT_KEEP_CORE: ByteSize = ByteSize(256 << 20);
 /// The limit on what a guest may write into its output directory if `--max-output` is not given.
 pub const DEFAULT_MAX_OUTPUT: ByteSize = ByteSize(4 << 30);
 
@@ -259,6 +261,10 @@ pub struct RunOrder {
     /// Save the devices of a failed subtest if they hold at most SIZE (512M, 2G; 0 saves none). With --events, none are saved.
     #[arg(long, value_name = "SIZE", default_value_t = DEFAULT_KEEP_DEVICES)]
     pub keep_devices: ByteSize,
+    /// Save the memory of a guest that panics or hangs as a core of at most SIZE (256M, 1G; 0 saves none); `ktest core`
+    /// opens it.
+    #[arg(long, value_name = "SIZE", default_value_t = DEFAULT_KEEP_CORE)]
+    pub keep_core: ByteSize,
     /// End a guest that writes more than SIZE into the output directory (512M, 2G).
     #[arg(long, value_name = "SIZE", default_value_t = DEFAULT_MAX_OUTPUT)]
     pub max_output: ByteSize,
@@ -308,6 +314,7 @@ impl From<TestOrder> for RunOrder {
             exit_on_success: false,
             rounds: None,
             keep_devices: DEFAULT_KEEP_DEVICES,
+            keep_core: DEFAULT_KEEP_CORE,
             max_output: DEFAULT_MAX_OUTPUT,
             make_arg: Vec::new(),
             priority: None,
@@ -365,6 +372,7 @@ impl RunOrder {
         }
         for (name, size, default) in [
             ("--keep-devices", self.keep_devices, DEFAULT_KEEP_DEVICES),
+            ("--keep-core", self.keep_core, DEFAULT_KEEP_CORE),
             ("--max-output", self.max_output, DEFAULT_MAX_OUTPUT),
         ] {
             if size != default {
@@ -517,7 +525,7 @@ mod tests {
             test in test_order(), deps_dir in prop::option::of(path()), image in prop::option::of(path()),
             accel in prop::sample::select(vec![AccelChoice::Auto, AccelChoice::Kvm, AccelChoice::Tcg]),
             jobs in prop::option::of(0..100_usize), rounds in prop::option::of(0..100_u32),
-            sizes in (0..1_u64 << 40, 0..1_u64 << 40), junit in prop::option::of(path()),
+            sizes in (0..1_u64 << 40, 0..1_u64 << 40, 0..1_u64 << 40), junit in prop::option::of(path()),
             flags in any::<[bool; 10]>(),
             make_arg in prop::collection::vec(word(), 0..3), priority in prop::option::of(0..9_u32),
         ) -> RunOrder {
@@ -528,7 +536,7 @@ mod tests {
                 test, deps_dir, accel, image, jobs, failfast, interactive,
                 exit_on_success: success && interactive,
                 rounds: rounds.filter(|_| !events && !interactive),
-                keep_devices: ByteSize(sizes.0), max_output: ByteSize(sizes.1), no_sandbox, events,
+                keep_devices: ByteSize(sizes.0), max_output: ByteSize(sizes.1), keep_core: ByteSize(sizes.2), no_sandbox, events,
                 make_arg, priority, verbose,
                 json: json && !events, junit, log_events: log && events, ask_kernel: ask && events, dry_run,
             }

@@ -6,6 +6,7 @@
 
 pub mod accel;
 pub mod console;
+pub mod core_dump;
 pub mod guest;
 pub mod image;
 pub mod machine;

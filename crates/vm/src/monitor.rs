@@ -5,8 +5,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::machine::{Machine, device, drive, socket};
 
@@ -61,34 +63,45 @@ pub async fn command(sockets: &Path, command: &str) -> std::io::Result<String> {
     tokio::time::timeout(LIMIT, execute(&sockets.join(socket::QMP), command)).await.map_err(late)?
 }
 
-/// Runs one command over one QMP connection: greeting, capabilities, command.
+/// Runs one command of the human monitor over one QMP connection.
 async fn execute(socket: &Path, command: &str) -> std::io::Result<String> {
-    let stream = UnixStream::connect(socket).await?;
-    let (read, mut write) = stream.into_split();
-    let mut lines = BufReader::new(read).lines();
-    lines.next_line().await?;
-    write.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").await?;
-    read_reply(&mut lines).await?;
-    let arguments = serde_json::json!({ "command-line": command });
-    let request = serde_json::json!({ "execute": "human-monitor-command", "arguments": arguments });
-    write.write_all(format!("{request}\n").as_bytes()).await?;
-    read_reply(&mut lines).await
+    let mut qmp = Qmp::connect(socket).await?;
+    let reply = qmp.execute("human-monitor-command", json!({ "command-line": command })).await?;
+    Ok(reply.as_str().unwrap_or_default().replace('\r', "").trim().to_string())
 }
 
-/// Reads the next reply and skips events.
-async fn read_reply<R: tokio::io::AsyncBufRead + Unpin>(
-    lines: &mut tokio::io::Lines<R>,
-) -> std::io::Result<String> {
-    while let Some(line) = lines.next_line().await? {
-        let value: serde_json::Value = serde_json::from_str(&line).map_err(std::io::Error::other)?;
-        if let Some(reply) = value.get("return") {
-            return Ok(reply.as_str().unwrap_or_default().replace('\r', "").trim().to_string());
-        }
-        if let Some(error) = value.get("error") {
-            return Err(std::io::Error::other(error.to_string()));
-        }
+/// A connection to QEMU's machine protocol. QEMU serves one at a time.
+pub(crate) struct Qmp {
+    lines: Lines<BufReader<OwnedReadHalf>>,
+    write: OwnedWriteHalf,
+}
+
+impl Qmp {
+    /// Connects, and ends the negotiation of capabilities.
+    pub(crate) async fn connect(socket: &Path) -> std::io::Result<Self> {
+        let (read, write) = UnixStream::connect(socket).await?.into_split();
+        let mut qmp = Self { lines: BufReader::new(read).lines(), write };
+        qmp.lines.next_line().await?;
+        qmp.execute("qmp_capabilities", json!({})).await?;
+        Ok(qmp)
     }
-    Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof))
+
+    /// Runs a command. Events before its reply are skipped.
+    pub(crate) async fn execute(&mut self, command: &str, arguments: Value) -> std::io::Result<Value> {
+        let request = json!({ "execute": command, "arguments": arguments });
+        self.write.write_all(format!("{request}\n").as_bytes()).await?;
+        while let Some(line) = self.lines.next_line().await? {
+            let mut value: Value = serde_json::from_str(&line).map_err(std::io::Error::other)?;
+            if let Some(reply) = value.get_mut("return") {
+                return Ok(reply.take());
+            }
+            if let Some(error) = value.get("error") {
+                let text = error.get("desc").and_then(Value::as_str).map_or(error.to_string(), Into::into);
+                return Err(std::io::Error::other(text));
+            }
+        }
+        Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof))
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::console::LineSplitter;
+use crate::core_dump::{self, CoreError};
 use crate::machine::{Machine, MachineError, argv};
 use crate::monitor;
 use crate::qemu_sandbox::QemuSandbox;
@@ -41,6 +42,9 @@ pub enum SessionEvent<'a> {
     Action(Action),
     /// The result of a request to the QEMU monitor, as a log line.
     MonitorReply(String),
+    /// The memory of a guest that crashed was saved to [`core_dump::FILE`] in the temporary directory, or could not be. The
+    /// verdict of the running subtest follows.
+    Core(Result<(), CoreError>),
     /// Sent about ten times a second.
     Tick(&'a Supervisor),
 }
@@ -98,6 +102,9 @@ pub struct Session<'a> {
     pub input: mpsc::UnboundedReceiver<SessionInput>,
     /// Pause the guest while the failure of a subtest is reported, so that its disks can be read.
     pub pause_at_failure: bool,
+    /// The maximum size of the saved memory of a guest that crashed, in bytes. Applies to a machine with
+    /// [`Machine::core`].
+    pub core_bytes: u64,
 }
 
 impl Session<'_> {
@@ -147,6 +154,9 @@ impl Session<'_> {
                 },
             }
             actions.extend(supervisor.tick(self.clock.elapsed()));
+            if supervisor.has_crashed() && actions.contains(&Action::Kill) {
+                self.save_core(&mut qemu.output, &mut on).await;
+            }
             self.carry_out(actions, &mut qemu, &mut on).await;
         }
         lines.finish(|line| {
@@ -174,6 +184,15 @@ impl Session<'_> {
             {
                 tracing::warn!("cannot resume the paused guest: {error}");
             }
+        }
+    }
+
+    /// Saves the memory of the guest, which is killed afterwards.
+    async fn save_core(&self, output: &mut Console<ChildStdout>, on: &mut impl FnMut(SessionEvent<'_>)) {
+        if let (true, Some(sockets)) = (self.machine.core, &self.machine.sockets) {
+            let file = self.temp_dir.join(core_dump::FILE);
+            let saved = output.meanwhile(core_dump::save(sockets, &file, self.core_bytes)).await;
+            on(SessionEvent::Core(saved));
         }
     }
 

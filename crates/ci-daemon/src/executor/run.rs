@@ -417,7 +417,9 @@ impl<'a> BatchRun<'a> {
         if let Some(log) = self.open(&reported.dir.join("log")).await {
             self.publish_log(&key, recorded.attempt, log).await;
         }
-        self.publish_artifact(std::slice::from_ref(&key), "crash", &reported.dir.join("crash")).await;
+        for name in ["crash", "vmcore"] {
+            self.publish_artifact(std::slice::from_ref(&key), name, &reported.dir.join(name)).await;
+        }
         // Sent before the job ends, so that the daemon receives the verdict first.
         let event = ExecutorEvent::Verdict { job: job.payload.clone(), verdict: reported.verdict, duration };
         let _ = self.slot.events.send(event);

@@ -10,7 +10,7 @@ const INIT: &str = include_str!("../../guest/initramfs-init");
 
 /// The modules that the console, the root disk and the guest's init need. Modules that the kernel has built in or does
 /// not have are skipped; drivers of other devices are loaded later.
-pub(super) const WANTED: [&str; 14] = [
+pub(super) const WANTED: [&str; 15] = [
     "virtio_pci",
     "virtio_console",
     "virtio_blk",
@@ -25,6 +25,7 @@ pub(super) const WANTED: [&str; 14] = [
     "configfs",
     "virtio_net",
     "af_packet",
+    "qemu_fw_cfg",
 ];
 
 /// A module's name from its path: `kernel/fs/ext4/ext4.ko.xz` is `ext4`; `-` and `_` are equivalent.

@@ -207,7 +207,7 @@ fn gdb_args(live: &Live, socket: &str, more: &[String]) -> Vec<String> {
 }
 
 /// Replaces this process, so that the program controls the terminal and receives its signals. Returns only on failure.
-fn exec(program: &str, args: &[String], package: &str) -> Failure {
+pub(super) fn exec(program: &str, args: &[String], package: &str) -> Failure {
     let error = std::process::Command::new(program).args(args).exec();
     let hint = match error.kind() {
         std::io::ErrorKind::NotFound => format!("; run apt-get install {package}"),

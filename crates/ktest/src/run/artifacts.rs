@@ -1,5 +1,5 @@
-//! The artifacts of a failed subtest: its devices at the time of the failure, the QEMU command, and the command that
-//! repeats the subtest.
+//! The artifacts of a failed subtest: its devices at the time of the failure, the core of a guest that crashed, the QEMU
+//! command, and the command that repeats the subtest.
 //!
 //! If an artifact cannot be saved, this is reported in the log and changes no verdict.
 
@@ -11,6 +11,7 @@ use model::{RunOrder, SubtestName};
 use vm::machine::Machine;
 use vm::supervise::FinishedSubtest;
 
+use super::cores::Cores;
 use super::phases::Prepared;
 use super::saved_devices::{DEVICES, RECORD, Record, VERSION};
 use crate::out::{Out, make_dir};
@@ -20,8 +21,14 @@ use crate::pack;
 const MAX_FILES: u64 = 100_000;
 
 /// Saves the artifacts of a subtest and lists them in its log.
-pub(super) fn keep(prepared: &Prepared<'_>, machine: &Machine, finished: &mut FinishedSubtest, out: &Out) {
-    let mut notes = Vec::new();
+pub(super) fn keep(
+    prepared: &Prepared<'_>,
+    machine: &Machine,
+    finished: &mut FinishedSubtest,
+    out: &Out,
+    cores: &mut Cores<'_>,
+) {
+    let mut notes = Vec::from_iter(cores.keep(out, &out.relative(&finished.subtest)));
     if prepared.run.request.keeps_devices() {
         notes.extend(devices(prepared, machine, finished, out));
     }

@@ -35,6 +35,8 @@ pub(super) struct VmSetup<'a> {
     pub out: &'a Path,
     /// Show console output from before the console driver is initialized.
     pub early_console: bool,
+    /// Save the memory of a guest that crashes.
+    pub core: bool,
     /// The parameters for ssh access to the guest.
     pub ssh: Option<&'a Access>,
     /// The token of the boot.
@@ -81,6 +83,7 @@ pub(super) fn prepare(
         kgdb: interactive,
         serial_log: Some(files.join("serial")),
         early_console: setup.early_console,
+        core: setup.core,
         network: Some(Network { ssh_port: setup.ssh.map(|access| access.port), open: declared.network }),
         qemu_prepend: declared.qemu_prepend.clone(),
         qemu_append: declared.qemu_append.clone(),

@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod boot;
+mod cores;
 mod coverage;
 mod crashes;
 mod error;

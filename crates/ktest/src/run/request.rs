@@ -6,6 +6,7 @@ use model::{RunOrder, SubtestName, TestOrder};
 
 use testfile::Trust;
 
+use super::cores::CorePolicy;
 use super::error::RunError;
 use super::kernel_arg::KernelFrom;
 
@@ -77,6 +78,12 @@ impl RunRequest {
     /// Whether the devices of a failed subtest are saved. A farm removes the directory that would contain them.
     pub(super) fn keeps_devices(&self) -> bool {
         self.order.keep_devices.0 > 0 && !self.for_farm()
+    }
+
+    /// The cores that the VMs of the run save. A user looks into a guest that crashes interactively.
+    pub(super) fn cores(&self) -> CorePolicy {
+        let bytes = if self.order.interactive { 0 } else { self.order.keep_core.0 };
+        CorePolicy { bytes, for_farm: self.for_farm() }
     }
 
     /// Whether the test file's declarations may access this host.

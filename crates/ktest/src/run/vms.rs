@@ -16,6 +16,7 @@ use vm::supervise::{
     Action, ConsoleLine, EXIT, LibraryLines, Protocol, Supervisor, TimeLimits, Token, UP, VmOutcome,
 };
 
+use super::cores::Cores;
 use super::error::{CannotRun, RunError};
 use super::guest_cache::GuestCache;
 use super::machine::{VmSetup, has_kgdb, prepare};
@@ -86,6 +87,7 @@ pub(super) async fn run(
         boot_only,
         quota: Quota::new(&results.out.files(), order.max_output.0),
         number: 0,
+        cores: 0,
         serial_log: Vec::new(),
     };
     supervise(&mut vms, policy, subtests, results).await
@@ -101,6 +103,8 @@ struct Vms<'a> {
     quota: Quota,
     /// The number of the last VM, from 1.
     number: u32,
+    /// The number of saved cores.
+    cores: u32,
     /// The serial log of the last VM.
     serial_log: Vec<u8>,
 }
@@ -151,11 +155,13 @@ impl Attempt for Vms<'_> {
         let token = Token::random();
         let files = results.out.files();
         let guest_cache = self.cache()?;
+        let core_bytes = self.prepared.run.request.cores().next(self.cores);
         let setup = VmSetup {
             accel: self.accel,
             subtests,
             out: &files,
             early_console: self.early_console,
+            core: core_bytes > 0,
             ssh: access.as_ref(),
             token: &token,
             cache: guest_cache.as_ref(),
@@ -185,8 +191,10 @@ impl Attempt for Vms<'_> {
             quota: &self.quota,
             cache: guest_cache.as_ref(),
             qemu_sandbox: self.qemu_sandbox.as_ref(),
+            core_bytes,
         };
-        let end = vm.run(subtests, results).await?;
+        let (end, cores) = vm.run(subtests, results).await?;
+        self.cores += cores;
         if matches!(end, AttemptEnd::NotStarted { .. }) {
             self.serial_log = serial_log(&vm_dir.path().join("serial"));
         }
@@ -218,10 +226,16 @@ struct Vm<'a> {
     quota: &'a Quota,
     cache: Option<&'a GuestCache>,
     qemu_sandbox: Option<&'a QemuSandbox>,
+    core_bytes: u64,
 }
 
 impl Vm<'_> {
-    async fn run(&self, subtests: &[SubtestName], results: &mut Results<'_>) -> Result<AttemptEnd, RunError> {
+    /// Returns the end of the VM and the number of saved cores.
+    async fn run(
+        &self,
+        subtests: &[SubtestName],
+        results: &mut Results<'_>,
+    ) -> Result<(AttemptEnd, u32), RunError> {
         results.reporter.event(Event::BootStarted { vm: self.number, accel: self.accel.to_string() });
         let clock = results.reporter.began();
         let boot = Instant::now();
@@ -247,7 +261,9 @@ impl Vm<'_> {
             clock,
             input,
             pause_at_failure: self.prepared.run.request.keeps_devices() && self.has_devices(),
+            core_bytes: self.core_bytes,
         };
+        let mut cores = Cores::new(self.prepared.run.request.cores(), self.dir);
         let mut trouble = None;
         let mut output = CommandOutput::default();
         let mut on = |event: SessionEvent<'_>| {
@@ -256,7 +272,11 @@ impl Vm<'_> {
             {
                 output.line(line);
             }
-            if let Err(error) = self.event(event, results, boot) {
+            let event = match event {
+                SessionEvent::Core(saved) => return cores.add(saved),
+                event => event,
+            };
+            if let Err(error) = self.event(event, results, boot, &mut cores) {
                 trouble.get_or_insert(error);
             }
         };
@@ -274,7 +294,12 @@ impl Vm<'_> {
             results.reporter.note(&format!("the kernel reported trouble during the boot: {title}"));
         }
         results.summary.command_status = supervisor.exit_status();
-        Ok(attempt_end(ending, supervisor.cut_short(), self.declares_arguments()))
+        // A guest that crashed during the boot ran no subtest.
+        if let Some(note) = cores.keep(&results.out, Path::new("out")) {
+            results.reporter.note(&note);
+        }
+        let end = attempt_end(ending, supervisor.cut_short(), self.declares_arguments());
+        Ok((end, cores.kept))
     }
 
     /// Removes what the guest wrote beyond its limits.
@@ -348,6 +373,7 @@ impl Vm<'_> {
         event: SessionEvent<'_>,
         results: &mut Results<'_>,
         boot: Instant,
+        cores: &mut Cores<'_>,
     ) -> Result<(), RunError> {
         let clock = results.reporter.began();
         match event {
@@ -379,7 +405,7 @@ impl Vm<'_> {
                         return Err(RunError::Infrastructure(what));
                     }
                     let source = crashes::locate(&self.prepared.kernel, &mut finished, &results.out);
-                    artifacts::keep(self.prepared, self.machine, &mut finished, &results.out);
+                    artifacts::keep(self.prepared, self.machine, &mut finished, &results.out, cores);
                     return results.verdict(finished, source);
                 }
                 results.verdict(finished, None)
@@ -388,6 +414,7 @@ impl Vm<'_> {
                 results.out.line(&line, clock.elapsed()).map_err(RunError::log)
             }
             SessionEvent::ConsoleBytes(_)
+            | SessionEvent::Core(_)
             | SessionEvent::Action(Action::Kill | Action::Sysrq(_) | Action::Monitor(_)) => Ok(()),
         }
     }

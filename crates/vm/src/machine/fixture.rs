@@ -24,6 +24,7 @@ pub(crate) fn machine() -> Machine {
         kgdb: false,
         serial_log: None,
         early_console: false,
+        core: false,
         network: None,
         qemu_prepend: vec![],
         qemu_append: vec![],

@@ -116,6 +116,9 @@ pub struct Machine {
     /// Whether the kernel prints to the serial line until the console is initialized. This slows down the boot,
     /// especially without KVM.
     pub early_console: bool,
+    /// Whether the guest's memory is saved after a crash: the guest waits for some seconds after a panic, and passes the
+    /// layout of its memory to QEMU.
+    pub core: bool,
     /// The network device, if any.
     pub network: Option<Network>,
     /// QEMU arguments before the runner's own.
@@ -203,6 +206,9 @@ pub fn argv(machine: &Machine) -> Result<Vec<OsString>, MachineError> {
     }
     sockets(&mut args, machine)?;
     args.add(&["-device", "virtio-rng-pci"]);
+    if machine.core {
+        args.add(&["-device", "vmcoreinfo"]);
+    }
 
     let root = comma(text(&machine.root)?);
     args.pair("-drive", &format!("if=none,id=root,format=raw,snapshot=on,cache=unsafe,file={root}"));
@@ -292,7 +298,7 @@ fn kernel_arguments(machine: &Machine) -> String {
         "root=/dev/vda",
         "rw",
         "init=/sbin/ktest-init",
-        "panic=-1",
+        if machine.core { "panic=10" } else { "panic=-1" },
         "oops=panic",
         "log_buf_len=8M",
         "mitigations=off",

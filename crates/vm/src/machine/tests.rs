@@ -109,3 +109,10 @@ fn slow_and_read_only_disks_pmem_and_network() {
     };
     insta::assert_snapshot!("special_disks", show_disks(&m));
 }
+
+#[test]
+fn a_machine_whose_memory_is_saved_waits_after_a_panic() {
+    let shown = show(&Machine { core: true, ..machine() });
+    assert!(shown.contains("-device\n  vmcoreinfo") && shown.contains(" panic=10 oops=panic"), "{shown}");
+    assert!(!show(&machine()).contains("vmcoreinfo"));
+}

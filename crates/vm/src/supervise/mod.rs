@@ -38,6 +38,9 @@ pub const EXIT: &str = "========= KTEST EXIT ";
 /// output in this time belongs to the report.
 const REPORT_TIME: Duration = Duration::from_secs(3);
 
+/// The time from the last line of a panic until the kill. Another processor may still print.
+const LAST_LINES: Duration = Duration::from_millis(200);
+
 /// The time from the announcement of a reset to the reset. Later, a reset has another cause.
 const ANNOUNCED: Duration = Duration::from_secs(300);
 
@@ -73,6 +76,8 @@ pub struct Supervisor {
     /// The title of kernel trouble during the boot.
     boot_trouble: Option<String>,
     ktap: KtapConsole,
+    /// Whether the kernel panicked.
+    panicked: bool,
     init_failure: Option<String>,
     /// The last line before the first subtest that has the format of a message of the test file.
     file_message: Option<String>,
@@ -106,6 +111,7 @@ impl Supervisor {
             other_trouble: None,
             boot_trouble: None,
             ktap: KtapConsole::default(),
+            panicked: false,
             init_failure: None,
             file_message: None,
             started: 0,
@@ -183,6 +189,16 @@ impl Supervisor {
     #[must_use]
     pub fn runs_tests(&self) -> bool {
         matches!(self.state, VmState::BetweenSubtests(_) | VmState::Running(_))
+    }
+
+    /// Whether the kernel panicked, or hung until the time limit of a subtest: its memory is worth a look.
+    #[must_use]
+    pub fn has_crashed(&self) -> bool {
+        match &self.state {
+            VmState::Dying { cause, .. } => !matches!(cause, DeathCause::GivenUp { .. }),
+            VmState::Booting => self.panicked,
+            _ => false,
+        }
     }
 
     /// Parses a console line: removes the token of the protocol.
@@ -284,7 +300,10 @@ impl Supervisor {
             _ => self.check_without_subtest(line, trouble.as_ref()),
         }
         if trouble.is_some_and(|trouble| trouble.fatal) {
+            self.panicked = true;
             self.die_of_panic(now);
+        } else if self.panicked && ends_panic(line) {
+            self.deadline = self.deadline.map(|deadline| deadline.min(now + LAST_LINES));
         }
     }
 
@@ -552,6 +571,12 @@ impl Supervisor {
             },
         }
     }
+}
+
+/// Whether the line is the last one of a panic, after which the kernel waits or resets the machine.
+fn ends_panic(line: &str) -> bool {
+    let text = crash::line::split(line).text;
+    text.starts_with("Rebooting in ") || text.starts_with("---[ end Kernel panic")
 }
 
 #[cfg(test)]

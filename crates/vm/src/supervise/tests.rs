@@ -203,6 +203,41 @@ fn a_panic_is_fatal_at_once() {
 }
 
 #[test]
+fn the_last_line_of_a_panic_shortens_the_wait() {
+    let mut vm = vm(&["a"]);
+    vm.print("========= TEST   a", at(2));
+    vm.print("Rebooting in 10 seconds..", at(2));
+    assert_eq!((vm.deadline(), vm.has_crashed()), (Some(at(102)), false));
+    vm.print("[   3.000000] Kernel panic - not syncing: sysrq triggered crash", at(3));
+    assert_eq!((vm.deadline(), vm.has_crashed()), (Some(at(6)), true));
+    vm.print("[   3.100000] Rebooting in 10 seconds..", at(4));
+    assert_eq!(vm.deadline(), Some(at(4) + LAST_LINES));
+    assert_eq!(vm.tick(at(5)), [Action::Kill]);
+    assert!(vm.has_crashed());
+
+    let mut boots = Supervisor::new([name("a")], LIMITS, without_token(), at(0));
+    boots.print("[    0.500000] Kernel panic - not syncing: VFS: Unable to mount root fs", at(1));
+    boots.print(
+        "[    0.500000] ---[ end Kernel panic - not syncing: VFS: Unable to mount root fs ]---",
+        at(1),
+    );
+    assert_eq!((boots.deadline(), boots.has_crashed()), (Some(at(1) + LAST_LINES), true));
+}
+
+#[test]
+fn only_crashes_and_hangs_leave_a_core() {
+    let mut hangs = vm(&["a"]);
+    hangs.print("========= TEST   a", at(2));
+    assert_eq!((hangs.tick(at(102)), hangs.has_crashed()), (vec![Action::Sysrq('w')], true));
+    let mut writes = vm(&["a"]);
+    writes.print("========= TEST   a", at(2));
+    assert_eq!((writes.give_up("too much".into()), writes.has_crashed()), (vec![Action::Kill], false));
+    let mut stays = vm(&["a"]);
+    end(&mut stays, "========= NOTRUN a", at(2));
+    assert_eq!((stays.tick(at(500)), stays.has_crashed()), (vec![Action::Kill], false));
+}
+
+#[test]
 fn time_limits_and_watchdog() {
     let mut vm = vm(&["a", "b"]);
     vm.print("========= TEST   a", at(10));

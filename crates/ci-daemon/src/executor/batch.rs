@@ -189,21 +189,14 @@ impl BatchState {
                 Vec::new()
             }
             Event::KernelReady { kernel, image_hash, cached, fetched, duration_ms } => {
-                let (how, outcome) = match (cached, fetched) {
-                    (true, _) => ("from the store", BuildOutcome::Reused),
-                    (false, true) => ("fetched", BuildOutcome::Fetched),
-                    (false, false) => ("built", BuildOutcome::Built),
+                let outcome = match (cached, fetched) {
+                    (true, _) => BuildOutcome::Reused,
+                    (false, true) => BuildOutcome::Fetched,
+                    (false, false) => BuildOutcome::Built,
                 };
-                let line = format!("kernel {} {how} in {} s", kernel.short(), duration_ms / 1000);
-                self.kernel = Some((kernel, image_hash));
-                self.build(ReportedBuild { outcome, duration_ms, error: None }, line)
+                self.kernel_ready((kernel, image_hash), outcome, duration_ms)
             }
-            Event::BuildFailed { reason } => {
-                let line = format!("the kernel does not build: {reason}");
-                let duration_ms = self.at_ms.saturating_sub(self.build_ms);
-                let error = Some(reason);
-                self.build(ReportedBuild { outcome: BuildOutcome::Failed, duration_ms, error }, line)
-            }
+            Event::BuildFailed { reason } => self.build_failed(reason),
             Event::BootStarted { vm, accel } => {
                 self.phase = Phase::Booting;
                 self.current = None;
@@ -228,6 +221,29 @@ impl BatchState {
                 Vec::new()
             }
         }
+    }
+
+    fn kernel_ready(
+        &mut self,
+        kernel: (KernelId, String),
+        outcome: BuildOutcome,
+        duration_ms: u64,
+    ) -> Vec<Action> {
+        let how = match outcome {
+            BuildOutcome::Reused => "from the store",
+            BuildOutcome::Fetched => "fetched",
+            BuildOutcome::Built | BuildOutcome::Failed => "built",
+        };
+        let line = format!("kernel {} {how} in {} s", kernel.0.short(), duration_ms / 1000);
+        self.kernel = Some(kernel);
+        self.build(ReportedBuild { outcome, duration_ms, error: None }, line)
+    }
+
+    fn build_failed(&mut self, reason: String) -> Vec<Action> {
+        let line = format!("the kernel does not build: {reason}");
+        let duration_ms = self.at_ms.saturating_sub(self.build_ms);
+        let build = ReportedBuild { outcome: BuildOutcome::Failed, duration_ms, error: Some(reason) };
+        self.build(build, line)
     }
 
     fn build(&mut self, build: ReportedBuild, line: String) -> Vec<Action> {

@@ -92,7 +92,7 @@ pub fn decode_one(bytes: &[u8], key: &ResultKey) -> Option<Option<TestEntry>> {
 }
 
 fn name<'a>(entry: schema::test_result::Reader<'a>) -> Option<&'a [u8]> {
-    entry.get_name().ok().map(|name| name.as_bytes())
+    entry.get_name().ok().map(capnp::text::Reader::as_bytes)
 }
 
 #[cfg(test)]

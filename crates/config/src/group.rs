@@ -6,7 +6,7 @@ use model::run_order::NETWORK_VARIABLE;
 use model::{Arch, DistroKernel, Env, GroupName, ImageName, StoreKernel, TestPath};
 
 use crate::fault::{Fault, Problem};
-use crate::image::Images;
+use crate::image::{Images, recipe};
 use crate::nearest::{Hint, nearest};
 use crate::node::{Node, Section, Value};
 
@@ -290,7 +290,7 @@ pub(crate) fn resolve(
     }
     for (name, group) in &done {
         if let Some(image) = image_of(&group.env)
-            && !images.contains_key(image)
+            && recipe(images, image).is_none()
         {
             let hint = nearest(image, images.keys().map(ImageName::as_str));
             let error = GroupError::UnknownImage { group: name.clone(), image: image.into(), hint };

@@ -33,7 +33,7 @@ pub use find::find;
 pub use group::{ARCH_VARIABLE, GroupError, IMAGE_VARIABLE, TestGroup, arch_of, image_of};
 pub use hook::{Hook, HookError};
 pub use host::{Host, HostError, HostKind};
-pub use image::{ImageError, Images};
+pub use image::{ImageError, ImageRecipe, Images, recipe};
 pub use load::{load, load_lenient};
 pub use nearest::Hint;
 pub use repo::RepoError;

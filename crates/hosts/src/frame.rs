@@ -6,7 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{CommitId, Env, PackageName, RunOrder, StoreKernel, SubtestName, TestOrder, TestPath};
+use model::{
+    CommitId, Env, PackageName, RootImage, RunOrder, ShippedImage, StoreKernel, SubtestName, TestOrder,
+    TestPath,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
@@ -120,7 +123,10 @@ pub struct RemoteOrder {
     pub merge: Vec<TestPath>,
     /// Kernel options with a requirement that may stay unmet.
     pub tolerate: Vec<String>,
-    /// Packages of the root image in addition to the standard ones.
+    /// The root image.
+    #[serde(default)]
+    pub image: ShippedImage,
+    /// Packages of the root image in addition to its own.
     pub packages: Vec<PackageName>,
     /// The variables that the test group sets.
     pub env: Env,
@@ -158,6 +164,7 @@ impl RemoteOrder {
             tolerate: self.tolerate.clone(),
             merge: self.merge.iter().map(file).collect(),
             arch: self.arch,
+            image: Some(self.image).filter(|image| *image != ShippedImage::default()).map(RootImage::Shipped),
             packages: self.packages.clone(),
             env: self.env.vars(),
             trust_domain: self.trust_domain.clone(),

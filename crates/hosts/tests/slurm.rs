@@ -145,6 +145,7 @@ fn job(here: &Here, dir: &std::path::Path, subtests: &str) -> SlurmJob {
                 subtests: subtests.split(' ').map(|name| name.parse().unwrap()).collect(),
                 merge: Vec::new(),
                 tolerate: Vec::new(),
+                image: model::ShippedImage::default(),
                 packages: Vec::new(),
                 env: model::Env::default(),
                 arch: None,

@@ -60,7 +60,8 @@ pub(crate) fn pack_distribution(
         .flat_map(|dir| [(dir, "Makefile"), (dir, "include"), (dir, &*own)])
         .chain(tools.iter().flat_map(|dir| [(dir, "scripts"), (dir, "tools")]))
         .chain(
-            ["include", &own, "scripts", "Module.symvers", ".config", ".kernelvariables"]
+            // This vmlinux has only the BTF types, from which those of a module are made.
+            ["include", &own, "scripts", "Module.symvers", ".config", ".kernelvariables", "vmlinux"]
                 .map(|top| (&configured, top)),
         );
     for (dir, top) in parts {

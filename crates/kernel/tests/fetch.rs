@@ -137,6 +137,7 @@ impl Repository {
                 (format!("{own}/.kernelvariables"), b"CC = gcc-99\n"),
                 (format!("{own}/Module.symvers"), b"symbols"),
                 (format!("{own}/include/generated/c.h"), b"generated"),
+                (format!("{own}/vmlinux"), b"BTF"),
             ],
         );
     }
@@ -240,6 +241,7 @@ async fn a_kernel_in_several_packages_has_all_parts_and_headers() {
         "include/a.h",
         "include/generated/c.h",
         "scripts/mod/modpost",
+        "vmlinux",
     ];
     assert_eq!(files(&headers), wanted);
     assert_eq!(std::fs::read(headers.join("Makefile")).unwrap(), b"the makefile");

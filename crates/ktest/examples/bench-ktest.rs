@@ -83,7 +83,7 @@ async fn command(kernel: &Kernel, image: &Path, cache: &Cache) -> f64 {
     let mut request = RunRequest::new("", kernel, cache.dir.clone());
     request.order.test.out = out.path().into();
     request.order.accel = AccelChoice::Tcg;
-    request.order.image = Some(image.into());
+    request.order.test.image = Some(model::RootImage::File(image.into()));
     request.command = vec!["true".into()];
     let mut reporter = Reporter::new(Style::Silent);
     let began = Instant::now();

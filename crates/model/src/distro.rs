@@ -37,6 +37,16 @@ impl DistroKernel {
         &self.suite
     }
 
+    /// The release that has its compiler and libraries: `trixie` for `trixie-backports`.
+    #[must_use]
+    pub fn release(&self) -> &str {
+        match self.suite.split_once('-') {
+            Some((release, _)) => release,
+            None if self.suite == "experimental" => "sid",
+            None => &self.suite,
+        }
+    }
+
     /// The architecture.
     #[must_use]
     pub fn arch(&self) -> Arch {
@@ -63,6 +73,11 @@ mod tests {
         };
         assert_eq!(parse("debian/trixie").unwrap(), "debian/trixie/amd64");
         assert_eq!(parse("debian/trixie-backports/aarch64").unwrap(), "debian/trixie-backports/arm64");
+        let release = |text: &str| {
+            DistroKernel::parse(&text.parse().unwrap(), Arch::X86_64).unwrap().release().to_owned()
+        };
+        let suites = ["debian/trixie-backports", "debian/forky", "debian/experimental"];
+        assert_eq!(suites.map(release), ["trixie", "forky", "sid"]);
         for bad in
             ["debian/trixie/sparc", "trixie", "ubuntu/devel", "debian/-x", "debian/Sid", "debian/a/b/c"]
         {

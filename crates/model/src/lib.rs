@@ -10,6 +10,7 @@ pub mod bus;
 pub mod distro;
 pub mod event;
 pub mod git;
+pub mod image;
 pub mod marker;
 pub mod names;
 pub mod run_order;
@@ -24,6 +25,7 @@ pub use bus::StorageBus;
 pub use distro::DistroKernel;
 pub use event::{CACHED_BUILD_DIFFERS, EVENT_VERSION, Event, HEARTBEAT, KERNEL_NOT_FOUND, Stamped};
 pub use git::{RefName, Remote};
+pub use image::{RootImage, ShippedImage};
 pub use names::{
     CommitId, Env, HostName, KernelId, NameError, PackageName, ResultKey, StoreKernel, SubtestName, TestPath,
 };

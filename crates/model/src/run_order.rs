@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use crate::image::RootImage;
 use crate::names::{Env, NameError, PackageName, SubtestName};
 use crate::{Arch, ByteSize, TrustDomain};
 
@@ -135,7 +136,11 @@ pub struct TestOrder {
     /// The guest's architecture if the test file does not declare one [default: the host's].
     #[arg(short, long)]
     pub arch: Option<Arch>,
-    /// Install this package in the root image, in addition to the standard ones (repeatable).
+    /// Root image: standard, full (with compilers, Rust and DKMS), or a file [default: standard]. The first two are built
+    /// if they are missing.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub image: Option<RootImage>,
+    /// Install this package in the root image, in addition to its own (repeatable).
     #[arg(long = "package", value_name = "NAME")]
     pub packages: Vec<PackageName>,
     /// Set a variable in the test file's environment (repeatable).
@@ -165,6 +170,7 @@ impl TestOrder {
             tolerate: Vec::new(),
             merge: Vec::new(),
             arch: None,
+            image: None,
             packages: Vec::new(),
             env: Vec::new(),
             network: false,
@@ -215,6 +221,7 @@ impl TestOrder {
         argv.values("--tolerate", &self.tolerate);
         argv.values("--merge", &self.merge);
         argv.displayed("--arch", self.arch);
+        argv.values("--image", self.image.as_ref().map(RootImage::as_os_str));
         argv.displayed("--package", &self.packages);
         argv.displayed("--env", &self.env);
         if self.network {
@@ -238,9 +245,6 @@ pub struct RunOrder {
     /// Execute the guest with: auto (KVM if it works on this host), kvm or tcg.
     #[arg(long, default_value_t)]
     pub accel: AccelChoice,
-    /// Root image [default: a standard one, built if it is missing].
-    #[arg(long, value_name = "FILE", conflicts_with = "packages")]
-    pub image: Option<PathBuf>,
     /// Compile with N jobs [default: one per processor].
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,
@@ -307,7 +311,6 @@ impl From<TestOrder> for RunOrder {
             test,
             deps_dir: None,
             accel: AccelChoice::Auto,
-            image: None,
             jobs: None,
             failfast: false,
             interactive: false,
@@ -363,7 +366,6 @@ impl RunOrder {
         if self.accel != AccelChoice::Auto {
             argv.displayed("--accel", [self.accel]);
         }
-        argv.values("--image", &self.image);
         argv.displayed("--jobs", self.jobs);
         argv.displayed("--priority", self.priority);
         argv.values("--make-arg", &self.make_arg);
@@ -390,13 +392,15 @@ impl RunOrder {
     #[must_use]
     pub fn reproduction(&self, file: &Path, subtest: &SubtestName, kernel: String) -> Self {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let TestOrder { commit, tests_dir, tolerate, arch, packages, env, network, .. } = self.test.clone();
+        let TestOrder { commit, tests_dir, tolerate, arch, image, packages, env, network, .. } =
+            self.test.clone();
         let test = TestOrder {
             kernel,
             commit,
             tests_dir: tests_dir.as_ref().map(absolute),
             tolerate,
             arch,
+            image: image.as_ref().map(RootImage::absolute),
             packages,
             env,
             network,
@@ -405,7 +409,6 @@ impl RunOrder {
         Self {
             deps_dir: self.deps_dir.as_ref().map(absolute),
             accel: self.accel,
-            image: self.image.as_ref().map(absolute),
             make_arg: self.make_arg.clone(),
             priority: self.priority,
             no_sandbox: self.no_sandbox,
@@ -417,7 +420,8 @@ impl RunOrder {
     /// of this machine; `file` is relative to the directory of the tests.
     #[must_use]
     pub fn reproduction_elsewhere(&self, file: &Path, subtest: &SubtestName) -> Self {
-        let TestOrder { kernel, commit, tolerate, arch, packages, env, network, .. } = self.test.clone();
+        let TestOrder { kernel, commit, tolerate, arch, image, packages, env, network, .. } =
+            self.test.clone();
         // Without a commit, the kernel is one of the store, by name.
         let kernel = if commit.is_some() { DEFAULT_KERNEL.into() } else { kernel };
         Self::from(TestOrder {
@@ -425,6 +429,7 @@ impl RunOrder {
             commit,
             tolerate,
             arch,
+            image: image.as_ref().and_then(RootImage::shipped).map(RootImage::Shipped),
             packages,
             env,
             network,
@@ -505,16 +510,18 @@ mod tests {
             kernel in word(), commit in prop::option::of(word()), tests_dir in prop::option::of(path()),
             out in path(), tolerate in prop::collection::vec(word(), 0..3), merge in prop::collection::vec(path(), 0..3),
             arch in prop::option::of(prop::sample::select(Arch::ALL.to_vec())),
+            image in prop::option::of(prop_oneof![Just("standard".into()), Just("full".into()), word()]),
             packages in prop::collection::vec("[a-z][a-z0-9+.-]{1,8}", 0..3),
             env in prop::collection::vec("[A-Z]{1,4}=[a-z0-9-]{0,5}", 0..3),
             trust_domain in prop::option::of("user/[a-z]{1,5}"), verify_builds in 0..100_u32, network in any::<bool>(),
         ) -> TestOrder {
+            let image = image.map(|text: String| RootImage::from(OsString::from(text)));
             let packages = packages.iter().map(|name| name.parse().unwrap()).collect();
             let env = env.iter().map(|pair| pair.parse().unwrap()).collect();
             let trust_domain = trust_domain.map(|name| name.parse().unwrap());
             TestOrder {
-                tests, kernel, commit, tests_dir, out, tolerate, merge, arch, packages, env, network, trust_domain,
-                verify_builds,
+                tests, kernel, commit, tests_dir, out, tolerate, merge, arch, image, packages, env, network,
+                trust_domain, verify_builds,
             }
         }
     }
@@ -522,7 +529,7 @@ mod tests {
     prop_compose! {
         /// Mutually exclusive options are never both set.
         fn run_order()(
-            test in test_order(), deps_dir in prop::option::of(path()), image in prop::option::of(path()),
+            test in test_order(), deps_dir in prop::option::of(path()),
             accel in prop::sample::select(vec![AccelChoice::Auto, AccelChoice::Kvm, AccelChoice::Tcg]),
             jobs in prop::option::of(0..100_usize), rounds in prop::option::of(0..100_u32),
             sizes in (0..1_u64 << 40, 0..1_u64 << 40, 0..1_u64 << 40), junit in prop::option::of(path()),
@@ -531,9 +538,8 @@ mod tests {
         ) -> RunOrder {
             let [failfast, interactive, success, no_sandbox, events, json, log, ask, dry_run, verbose] = flags;
             let interactive = interactive && !events;
-            let image = image.filter(|_| test.packages.is_empty());
             RunOrder {
-                test, deps_dir, accel, image, jobs, failfast, interactive,
+                test, deps_dir, accel, jobs, failfast, interactive,
                 exit_on_success: success && interactive,
                 rounds: rounds.filter(|_| !events && !interactive),
                 keep_devices: ByteSize(sizes.0), max_output: ByteSize(sizes.1), keep_core: ByteSize(sizes.2), no_sandbox, events,
@@ -560,21 +566,25 @@ mod tests {
         let argv: Vec<_> = again.to_argv().into_iter().map(|word| word.into_string().unwrap()).collect();
         assert_eq!(
             argv.join(" "),
-            "--deps-dir /d --accel tcg --image /i.ext4 -k /linux --commit abc --tolerate RUST --arch aarch64 \
+            "--deps-dir /d --accel tcg -k /linux --commit abc --tolerate RUST --arch aarch64 --image /i.ext4 \
              --env A=b /t/a.ktest two"
         );
     }
 
+    /// An image that ktest makes exists on every machine, a file does not.
+    #[test]
+    fn a_reproduction_elsewhere_has_no_paths() {
+        for (given, kept) in [("full", Some("full")), ("/i.ext4", None)] {
+            let words = ["--image", given, "-k", "debian/trixie", "a.ktest"];
+            let order = parse(words.map(OsString::from).into()).unwrap();
+            let again = order.reproduction_elsewhere("a.ktest".as_ref(), &"one".parse().unwrap());
+            assert_eq!(again.test.image.as_ref().map(RootImage::as_os_str), kept.map(OsStr::new));
+        }
+    }
+
     #[test]
     fn contradicting_options_are_refused() {
-        for words in [
-            "--image i --package fio a",
-            "-I --events a",
-            "--json --events a",
-            "--log-events a",
-            "-S a",
-            "--env x a",
-        ] {
+        for words in ["-I --events a", "--json --events a", "--log-events a", "-S a", "--env x a"] {
             assert!(parse(words.split_whitespace().map(OsString::from).collect()).is_err(), "{words}");
         }
     }

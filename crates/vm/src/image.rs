@@ -9,46 +9,26 @@ use std::path::{Path, PathBuf};
 use fsx::digest::{Hasher, hex};
 use fsx::lock::{Lock, LockError};
 use fsx::own;
-use model::{Arch, PackageName};
+use model::{Arch, PackageName, ShippedImage};
 
 mod build;
 mod foreign;
 pub mod host;
+mod packages;
 
 use host::Host;
-
-/// The packages of a standard guest: the programs of the test contract and the file system tools.
-pub const STANDARD_PACKAGES: [&str; 21] = [
-    "acl",
-    "attr",
-    "bash-static",
-    "btrfs-progs",
-    "busybox-static",
-    "cryptsetup-bin",
-    "dmsetup",
-    "e2fsprogs",
-    "iproute2",
-    "keyutils",
-    "kmod",
-    "mawk",
-    "mount",
-    "openssh-server",
-    "passwd",
-    "procps",
-    "psmisc",
-    "quota",
-    "util-linux",
-    "xfsprogs",
-    "xxd",
-];
 
 /// The description of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSpec {
     /// The guest's architecture.
     pub arch: Arch,
-    /// The suite of the distribution; the default is the host's.
+    /// The image that it extends.
+    pub base: ShippedImage,
+    /// The suite of the distribution; the default is the host's, or for the full image that of the kernel or a newer one.
     pub suite: Option<String>,
+    /// The release of the kernel, if it is one of the distribution.
+    pub kernel_release: Option<String>,
     /// The packages in addition to the essential ones.
     pub packages: Vec<String>,
     /// The size of the file system, in MiB; the file is sparse.
@@ -58,11 +38,17 @@ pub struct ImageSpec {
 }
 
 impl ImageSpec {
+    /// One of the images that ktest makes.
+    #[must_use]
+    pub fn new(base: ShippedImage, arch: Arch) -> Self {
+        let (packages, size_mib) = (packages::packages(base), packages::size_mib(base));
+        Self { arch, base, suite: None, kernel_release: None, packages, size_mib, mirror: None }
+    }
+
     /// The default image.
     #[must_use]
     pub fn standard(arch: Arch) -> Self {
-        let packages = STANDARD_PACKAGES.map(String::from).to_vec();
-        Self { arch, suite: None, packages, size_mib: 4096, mirror: None }
+        Self::new(ShippedImage::Standard, arch)
     }
 
     /// Adds packages.
@@ -87,6 +73,12 @@ impl ImageSpec {
         }
         let digest = hex(&hasher.finish()[..6]);
         format!("{}-{suite}-{digest}.ext4", self.arch)
+    }
+
+    /// The suite on this host.
+    fn suite_on(&self, host: &Host) -> Option<String> {
+        let kernel = self.kernel_release.as_deref();
+        self.suite.clone().or_else(|| Some(packages::suite(self.base, &host.apt.suite()?, kernel)))
     }
 
     /// Its path in a cache directory.
@@ -136,6 +128,14 @@ pub enum ImageError {
     /// Not the name of a package or suite.
     #[error("{0:?} is not the name of a package or suite")]
     Name(String),
+    /// The release lacks packages.
+    #[error("{suite} has no package {packages}; use another release, or another list of packages")]
+    NoPackages {
+        /// The release.
+        suite: String,
+        /// The packages, separated by commas.
+        packages: String,
+    },
     /// A path that other programs do not accept.
     #[error("{0:?} is not UTF-8; use another directory")]
     Path(PathBuf),
@@ -185,7 +185,7 @@ pub async fn find_or_create(
 ) -> Result<Image, ImageError> {
     spec.check()?;
     let host = Host::read().await;
-    let suite = spec.suite.clone().or_else(|| host.apt.suite()).ok_or(ImageError::NoMirror)?;
+    let suite = spec.suite_on(&host).ok_or(ImageError::NoMirror)?;
     let path = spec.path(cache, &suite);
     if !path.exists() {
         create_on(spec, &host, &suite, &path, progress).await?;
@@ -196,7 +196,7 @@ pub async fn find_or_create(
 
 /// The image for `spec` in the cache directory, if it exists.
 pub async fn find(spec: &ImageSpec, cache: &Path) -> Option<Image> {
-    let suite = spec.suite.clone().or(Host::read().await.apt.suite())?;
+    let suite = spec.suite_on(&Host::read().await)?;
     image_at(&spec.path(cache, &suite), false)
 }
 
@@ -208,7 +208,7 @@ pub async fn create(
 ) -> Result<Image, ImageError> {
     spec.check()?;
     let host = Host::read().await;
-    let suite = spec.suite.clone().or_else(|| host.apt.suite()).ok_or(ImageError::NoMirror)?;
+    let suite = spec.suite_on(&host).ok_or(ImageError::NoMirror)?;
     own::remove_file(path)?;
     create_on(spec, &host, &suite, path, progress).await?;
     Ok(Image { path: path.into(), arch: spec.arch, suite, bytes: disk_bytes(path), new: true })

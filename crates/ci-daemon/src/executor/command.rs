@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use config::TestGroup;
 use model::{
-    BranchRef, CommitId, HostName, RepoName, RunOrder, SubtestName, TestOrder, TestPath, TrustDomain,
-    TrustScope,
+    BranchRef, CommitId, HostName, RepoName, RootImage, RunOrder, ShippedImage, SubtestName, TestOrder,
+    TestPath, TrustDomain, TrustScope,
 };
 use spawn::{Cmd, Stream};
 
@@ -33,7 +33,7 @@ pub struct Tools {
     pub tolerate: Vec<String>,
     /// The repositories under test other than `linux`.
     pub repos: BTreeMap<RepoName, PathBuf>,
-    /// The packages of the root images that groups use.
+    /// The root images that groups use.
     pub images: config::Images,
     /// All test files that run on kernels built from commits, so that they share flavors.
     pub merge: Vec<TestPath>,
@@ -113,7 +113,8 @@ pub fn ktest_run(
         None => tools.linux_repo.to_string_lossy().into_owned(),
         Some(kernel) => kernel.to_string(),
     };
-    let image = config::image_of(&unit.env).and_then(|image| tools.images.get(image));
+    let image = config::image_of(&unit.env).and_then(|image| config::recipe(&tools.images, image));
+    let image = image.unwrap_or_default();
     let merge = if unit.kernel.is_none() { &tools.merge[..] } else { &[] };
     let order = TestOrder {
         kernel,
@@ -123,7 +124,8 @@ pub fn ktest_run(
         tolerate: tools.tolerate.clone(),
         merge: merge.iter().map(file).collect(),
         arch: config::arch_of(&unit.env),
-        packages: image.cloned().unwrap_or_default(),
+        image: Some(image.base).filter(|base| *base != ShippedImage::default()).map(RootImage::Shipped),
+        packages: image.packages,
         env: unit.env.vars(),
         trust_domain: match tools.base_cache.contains(branch) {
             true => Some(TrustDomain::base()),
@@ -152,7 +154,10 @@ mod tests {
             repos: BTreeMap::new(),
             images: BTreeMap::from([(
                 "stress".parse().unwrap(),
-                ["fio", "stress-ng"].map(|name| name.parse().unwrap()).into(),
+                config::ImageRecipe {
+                    packages: ["fio", "stress-ng"].map(|name| name.parse().unwrap()).into(),
+                    ..config::ImageRecipe::default()
+                },
             )]),
             merge: vec!["boot".parse().unwrap(), "fs/a".parse().unwrap()],
             host_commands: HostCommands::from([(
@@ -180,6 +185,8 @@ mod tests {
         insta::assert_snapshot!(shown(&unit, Some("/w/0.deps".as_ref())), @"/usr/bin/ktest run --events --deps-dir /w/0.deps -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --env K=v --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.env = BTreeMap::from([("ktest_image".into(), "stress".into())]).try_into().unwrap();
         insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --package fio --package stress-ng --env ktest_image=stress --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
+        unit.env = BTreeMap::from([("ktest_image".into(), "full".into())]).try_into().unwrap();
+        insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --image full --env ktest_image=full --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.kernel = None;
         unit.env = BTreeMap::from([("ktest_arch".into(), "aarch64".into())]).try_into().unwrap();
         insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest --arch aarch64 --env ktest_arch=aarch64 --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");

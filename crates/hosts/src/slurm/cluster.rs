@@ -112,6 +112,7 @@ mod tests {
                     subtests: vec!["x".parse().unwrap(), "y".parse().unwrap()],
                     merge: Vec::new(),
                     tolerate: Vec::new(),
+                    image: model::ShippedImage::default(),
                     packages: Vec::new(),
                     env: model::Env::default(),
                     arch: None,

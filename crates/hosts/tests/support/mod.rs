@@ -186,6 +186,7 @@ impl Here {
                 subtests: subtests.split(' ').map(|name| name.parse().unwrap()).collect(),
                 merge: vec!["t/one".parse().unwrap()],
                 tolerate: vec!["RUST".into()],
+                image: model::ShippedImage::default(),
                 packages: Vec::new(),
                 env: model::Env::default(),
                 arch: None,

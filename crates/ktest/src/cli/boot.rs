@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use model::size::SizeError;
-use model::{AccelChoice, Arch, ByteSize, Event, RunOrder, TestOrder};
+use model::{AccelChoice, Arch, ByteSize, Event, RootImage, RunOrder, TestOrder};
 
 use super::failure::Failure;
 use super::failure::exit_code as error_code;
@@ -63,9 +63,10 @@ pub(super) struct BootArgs {
     /// Processors.
     #[arg(long, value_name = "N")]
     cpus: Option<u32>,
-    /// Root image [default: a standard one, built if it is missing].
-    #[arg(long, value_name = "FILE")]
-    image: Option<PathBuf>,
+    /// Root image: standard, full (with compilers, Rust and DKMS), or a file [default: standard]. The first two are built
+    /// if they are missing.
+    #[arg(long, value_name = "NAME|FILE")]
+    image: Option<RootImage>,
     /// Compile with N jobs [default: one per processor].
     #[arg(short, long, value_name = "N")]
     jobs: Option<usize>,
@@ -91,6 +92,7 @@ pub(super) async fn run(args: BootArgs, cache: PathBuf) -> Result<u8, Failure> {
         commit: args.commit,
         out: args.out,
         arch: args.arch,
+        image: args.image,
         tests_dir: args.tests_dir,
         network: args.network,
         ..TestOrder::new(file.to_string_lossy())
@@ -98,7 +100,6 @@ pub(super) async fn run(args: BootArgs, cache: PathBuf) -> Result<u8, Failure> {
     let order = RunOrder {
         accel: args.accel,
         deps_dir: args.deps_dir,
-        image: args.image,
         jobs: args.jobs,
         no_sandbox: args.no_sandbox,
         dry_run: args.dry_run,

@@ -9,7 +9,7 @@ use hosts::link::Link;
 use hosts::run::{Output, RemoteJob};
 use hosts::serve::ServeOptions;
 use hosts::target::SshTarget;
-use model::{Arch, EVENT_VERSION, Event, HostName, KernelId, Stamped, StoreKernel, TestOrder};
+use model::{Arch, EVENT_VERSION, Event, HostName, KernelId, ShippedImage, Stamped, StoreKernel, TestOrder};
 
 use super::failure::Failure;
 use testfile::{HostEnv, TestFile, Trust, clones};
@@ -305,6 +305,7 @@ pub(super) fn remote_order(test: &TestOrder) -> Result<(TestFile, PathBuf, Remot
         subtests: subtests.collect::<Result<_, _>>()?,
         merge: merge.collect::<Result<_, Failure>>()?,
         tolerate: test.tolerate.clone(),
+        image: shipped_image(test)?,
         packages: test.packages.clone(),
         env: test.environment(),
         arch: test.arch,
@@ -312,6 +313,17 @@ pub(super) fn remote_order(test: &TestOrder) -> Result<(TestFile, PathBuf, Remot
         verify_builds: test.verify_builds,
     };
     Ok((file, test.kernel.clone().into(), order))
+}
+
+/// The root image of a run on another host, which makes the image itself.
+fn shipped_image(test: &TestOrder) -> Result<ShippedImage, Failure> {
+    let Some(image) = &test.image else { return Ok(ShippedImage::default()) };
+    image.shipped().ok_or_else(|| {
+        let file = Path::new(image.as_os_str()).display();
+        Failure::usage(format!(
+            "--image {file}: another host cannot use a file of this one; use standard or full"
+        ))
+    })
 }
 
 /// Prints the output of a run on another host.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use model::size::SizeError;
-use model::{Arch, ByteSize, Event, PackageName};
+use model::{Arch, ByteSize, Event, PackageName, ShippedImage};
 use vm::image::{self, Image, ImageSpec};
 
 use super::failure::Failure;
@@ -23,6 +23,7 @@ enum ImageCommand {
     #[command(after_help = "\
 Examples:
   ktest image create                                create the standard image, as ktest run does when needed
+  ktest image create full                           create the image for --image full, with compilers, Rust and DKMS
   ktest image create --suite trixie --package fio   use another suite, add a package
   ktest run --image \"$(ktest image create --suite trixie --json | jq -r .path)\" FILE.ktest")]
     Create(CreateArgs),
@@ -42,18 +43,21 @@ Examples:
 
 #[derive(Debug, Args)]
 struct CreateArgs {
+    /// The image: standard or full.
+    #[arg(value_name = "NAME", default_value_t)]
+    base: ShippedImage,
     /// Architecture of the guest [default: the host's].
     #[arg(short, long)]
     arch: Option<Arch>,
-    /// Suite of the distribution [default: the host's].
+    /// Suite of the distribution [default: the host's; trixie if that is too old for the full image].
     #[arg(long, value_name = "SUITE")]
     suite: Option<String>,
     /// Additional package (repeatable).
     #[arg(short, long = "package", value_name = "NAME")]
     packages: Vec<PackageName>,
-    /// Size of the file system. The file is sparse.
-    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = image_size)]
-    size: ByteSize,
+    /// Size of the file system. The file is sparse [default: 4G; 16G for the full image].
+    #[arg(long, value_name = "SIZE", value_parser = image_size)]
+    size: Option<ByteSize>,
     /// Package repository [default: the host's].
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
@@ -80,10 +84,10 @@ fn image_size(text: &str) -> Result<ByteSize, SizeError> {
 impl CreateArgs {
     fn spec(&self) -> ImageSpec {
         let arch = self.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
-        let mut spec = ImageSpec::standard(arch).with(&self.packages);
+        let mut spec = ImageSpec::new(self.base, arch).with(&self.packages);
         spec.suite = self.suite.clone();
         spec.mirror = self.mirror.clone();
-        spec.size_mib = self.size.mib();
+        spec.size_mib = self.size.map_or(spec.size_mib, ByteSize::mib);
         spec
     }
 }

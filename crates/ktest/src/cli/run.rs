@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use model::{Event, RunOrder, Status};
+use model::{Event, RootImage, RunOrder, Status};
 use testfile::TestFile;
 
 use super::existing::ExistingOptions;
@@ -128,6 +128,14 @@ fn overall(codes: &[u8], judged: bool) -> u8 {
 /// One request per file. If there are several files, checks first that each exists.
 fn requests(order: &RunOrder, cache: &Path) -> Result<Vec<RunRequest>, Failure> {
     let test = &order.test;
+    if let Some(RootImage::File(image)) = &test.image
+        && let Some(package) = test.packages.first()
+    {
+        let image = image.display();
+        let error =
+            format!("--package {package} cannot be installed in {image}; use --image standard or full");
+        return Err(Failure::usage(error));
+    }
     // A farm's operator chooses the repository and the commit, so they are never the reason for a verdict.
     let failure = |error| if order.events { Failure::unjudged(error) } else { Failure::from(error) };
     let kernel = parse_kernel(&test.kernel, test.commit.as_deref(), cache).map_err(failure)?;
@@ -203,5 +211,10 @@ mod tests {
             Some("\"../x\" is not a subtest")
         );
         assert_eq!(line(&["a.ktest", "x", "b.ktest"]).unwrap_err(), "a.ktest: no such test file");
+        assert!(line(&["--image", "full", "--package", "fio", "a"]).is_ok());
+        assert_eq!(
+            line(&["--image", "./full", "--package", "fio", "a"]).unwrap_err(),
+            "--package fio cannot be installed in ./full; use --image standard or full"
+        );
     }
 }

@@ -185,6 +185,7 @@ pub(super) fn before_last_line(log: &mut Vec<u8>, lines: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::RootImage;
 
     /// A shell splits the line into the words of the order, regardless of their content.
     #[test]
@@ -192,7 +193,7 @@ mod tests {
         let subtest: SubtestName = "generic/001".parse().unwrap();
         let mut order = RunOrder::from(model::TestOrder::new("x.ktest"));
         order.test.kernel = "/home/u/my linux".into();
-        order.image = Some("/tmp/a'b $HOME/`id`/*.img".into());
+        order.test.image = Some(RootImage::File("/tmp/a'b $HOME/`id`/*.img".into()));
         order.test.env = vec!["ktest_variant=1k".parse().unwrap()];
         order.test.packages = vec!["fio".parse().unwrap()];
         let order =

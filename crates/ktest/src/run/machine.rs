@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use kernel::Kernel;
-use model::{Arch, StorageBus, SubtestName};
+use model::{Arch, DistroKernel, ShippedImage, StorageBus, SubtestName};
 use rustix::fs::{XattrFlags, setxattr};
 use vm::guest::{GuestMount, GuestSpec, HOST, TAG, Writes};
 use vm::machine::{Accel, Disk, Hotplug, Machine, Network, Share, device, drive};
@@ -12,6 +12,7 @@ use vm::supervise::Token;
 
 use super::error::RunError;
 use super::guest_cache::GuestCache;
+use super::kernel_arg::KernelFrom;
 use super::phases::{Declared, Prepared};
 use super::request::RunRequest;
 use super::terminal;
@@ -379,13 +380,17 @@ fn optional_variables(prepared: &Prepared<'_>, setup: &VmSetup<'_>) -> Vec<(Stri
     env
 }
 
-/// The standard root image with the requested packages; built if it is missing.
-pub(super) async fn standard_image(
+/// One of ktest's root images with the requested packages; built if it is missing.
+pub(super) async fn shipped_image(
     request: &RunRequest,
+    base: ShippedImage,
     arch: Arch,
     reporter: &mut Reporter,
 ) -> Result<PathBuf, RunError> {
-    let spec = vm::image::ImageSpec::standard(arch).with(&request.order.test.packages);
+    let mut spec = vm::image::ImageSpec::new(base, arch).with(&request.order.test.packages);
+    if let KernelFrom::Named(name) = &request.kernel {
+        spec.kernel_release = DistroKernel::parse(name, arch).ok().map(|kernel| kernel.release().to_owned());
+    }
     let image = vm::image::find_or_create(&spec, &request.cache, &mut |what: &str| {
         reporter.event(model::Event::Phase { what: what.into() });
     })

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kernel::{Cache, Kernel};
-use model::SubtestName;
+use model::{RootImage, ShippedImage, SubtestName};
 use testfile::{Declarations, HostEnv, Roots, TestFile, Trust, clones};
 
 use super::error::{RunError, Stop};
@@ -101,10 +101,20 @@ impl<'a> KernelReady<'a> {
 }
 
 async fn root_image(run: &Declared<'_>, reporter: &mut Reporter) -> Result<PathBuf, RunError> {
-    match &run.request.order.image {
-        Some(image) if fsx::own::is_file(image).map_err(RunError::infrastructure)? => Ok(image.clone()),
-        Some(image) => Err(RunError::Usage(format!("{}: no such root image", image.display()))),
-        None => machine::standard_image(run.request, run.declared.kernel.arch, reporter).await,
+    match &run.request.order.test.image {
+        Some(RootImage::File(image)) if fsx::own::is_file(image).map_err(RunError::infrastructure)? => {
+            Ok(image.clone())
+        }
+        Some(RootImage::File(image)) => {
+            Err(RunError::Usage(format!("{}: no such root image", image.display())))
+        }
+        Some(RootImage::Shipped(image)) => {
+            machine::shipped_image(run.request, *image, run.declared.kernel.arch, reporter).await
+        }
+        None => {
+            let standard = ShippedImage::default();
+            machine::shipped_image(run.request, standard, run.declared.kernel.arch, reporter).await
+        }
     }
 }
 

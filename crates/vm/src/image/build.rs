@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::foreign;
 use super::host::{Host, InstallMode, MERGED_USR_HOOK};
-use super::{ImageError, ImageSpec};
+use super::{ImageError, ImageSpec, packages};
 
 const STAGE_1: &str = include_str!("../../guest/ktest-init");
 const FSTAB: &str = include_str!("../../guest/fstab");
@@ -36,6 +36,10 @@ const EXCLUDED: [&str; 5] = [
 /// guest.
 const FEATURES: &str =
     "none,dir_index,ext_attr,extent,extra_isize,filetype,flex_bg,huge_file,large_file,sparse_super";
+
+/// The inodes of a file system: one for 64 KiB, and enough for small ones.
+const INODES_PER_MIB: u64 = 16;
+const MIN_INODES: u64 = 65536;
 
 fn program(name: &str) -> Cmd {
     let path = find_program(name).unwrap_or_else(|| name.into());
@@ -82,8 +86,9 @@ fn mke2fs_args(state: &str, root: &str, image: &str, size_mib: u64) -> Vec<Strin
     let head =
         ["-i", state, "--", "mke2fs", "-q", "-F", "-t", "ext4", "-O", FEATURES, "-b", "4096", "-I", "256"];
     let size = format!("{size_mib}M");
+    let inodes = (size_mib * INODES_PER_MIB).max(MIN_INODES).to_string();
     let tail =
-        ["-m", "0", "-N", "65536", "-L", "ktest-root", "-E", "root_owner=0:0", "-d", root, image, &size];
+        ["-m", "0", "-N", &inodes, "-L", "ktest-root", "-E", "root_owner=0:0", "-d", root, image, &size];
     head.into_iter().chain(tail).map(String::from).collect()
 }
 
@@ -108,9 +113,12 @@ pub(super) async fn build(
     };
     let (tar, root, state, image) = (text("root.tar")?, text("root")?, text("fakeroot")?, text("image")?);
 
-    progress(&format!("downloading and installing packages of {suite} (takes a minute or two)"));
+    let (count, takes) = (spec.packages.len(), packages::duration(spec.base));
+    progress(&format!(
+        "downloading and installing {count} packages of {suite} and what they need (takes {takes})"
+    ));
     let args = mmdebstrap_args(spec, host, mode, (suite, lines), &tar);
-    install(program("mmdebstrap").args(&args), progress).await?;
+    install(program("mmdebstrap").args(&args), suite, progress).await?;
 
     progress("unpacking");
     std::fs::DirBuilder::new()
@@ -176,7 +184,7 @@ fn inner_program(cmd: &Cmd) -> String {
 }
 
 /// Runs mmdebstrap and passes on its progress messages.
-async fn install(cmd: Cmd, progress: &mut dyn FnMut(&str)) -> Result<(), ImageError> {
+async fn install(cmd: Cmd, suite: &str, progress: &mut dyn FnMut(&str)) -> Result<(), ImageError> {
     let limit = Duration::from_secs(3600);
     let mut child = cmd.streams(Stream::Null, Stream::Null, Stream::Pipe).start()?;
     let mut errors = InstallErrors::default();
@@ -200,7 +208,7 @@ async fn install(cmd: Cmd, progress: &mut dyn FnMut(&str)) -> Result<(), ImageEr
     if exit?.success() {
         return Ok(());
     }
-    Err(ImageError::Program { what: "mmdebstrap".into(), complaint: errors.best() })
+    Err(errors.into_error(suite))
 }
 
 /// The error lines of an installation. Those of apt and dpkg come first; the last line, from mmdebstrap, only contains
@@ -209,6 +217,16 @@ async fn install(cmd: Cmd, progress: &mut dyn FnMut(&str)) -> Result<(), ImageEr
 struct InstallErrors {
     first: Option<String>,
     last: Option<String>,
+    /// The packages that the release does not have.
+    missing: Vec<String>,
+}
+
+/// The package of an apt message that says that there is no such package.
+fn missing_package(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("E: ")?;
+    let unknown = line.strip_prefix("Unable to locate package ");
+    let virtual_only = || line.strip_prefix("Package '")?.strip_suffix("' has no installation candidate");
+    unknown.or_else(virtual_only)
 }
 
 impl InstallErrors {
@@ -217,6 +235,7 @@ impl InstallErrors {
         if line.is_empty() {
             return;
         }
+        self.missing.extend(missing_package(line).map(String::from));
         let cause = ["E: ", "Err:", "dpkg: error", "W: Failed"].iter().any(|head| line.starts_with(head));
         if cause && self.first.is_none() {
             self.first = Some(line.into());
@@ -224,8 +243,12 @@ impl InstallErrors {
         self.last = Some(line.into());
     }
 
-    fn best(self) -> String {
-        self.first.or(self.last).unwrap_or_else(|| "no error message".into())
+    fn into_error(self, suite: &str) -> ImageError {
+        if !self.missing.is_empty() {
+            return ImageError::NoPackages { suite: suite.into(), packages: self.missing.join(", ") };
+        }
+        let complaint = self.first.or(self.last).unwrap_or_else(|| "no error message".into());
+        ImageError::Program { what: "mmdebstrap".into(), complaint }
     }
 }
 
@@ -270,16 +293,22 @@ mod tests {
 
     #[test]
     fn the_error_contains_the_cause() {
-        let mut errors = InstallErrors::default();
-        for line in [
-            "W: noise",
-            "E: Unable to locate package nowhere",
-            "E: apt-get failed",
-            "E: mmdebstrap failed to run",
-        ] {
-            errors.add(line);
-        }
-        assert_eq!(errors.best(), "E: Unable to locate package nowhere");
-        assert_eq!(InstallErrors::default().best(), "no error message");
+        let error = |lines: &[&str]| {
+            let mut errors = InstallErrors::default();
+            lines.iter().for_each(|line| errors.add(line));
+            errors.into_error("bookworm").to_string()
+        };
+        let end = ["E: apt-get failed", "E: mmdebstrap failed to run"];
+        let cause = ["W: noise", "E: Release file is expired"];
+        assert_eq!(error(&[cause, end].concat()), "mmdebstrap failed: E: Release file is expired");
+        assert_eq!(error(&[]), "mmdebstrap failed: no error message");
+        let cause = [
+            "E: Unable to locate package systemd-dev",
+            "E: Package 'fsverity' has no installation candidate",
+        ];
+        assert_eq!(
+            error(&[cause, end].concat()),
+            "bookworm has no package systemd-dev, fsverity; use another release, or another list of packages"
+        );
     }
 }

@@ -61,6 +61,26 @@ fn require_make_configures_first() {
     assert_eq!(build(&[], "exit 2"), (2, "make -j 3 in source\n".into()));
 }
 
+/// Older kernels refuse to mount with this cache.
+#[test]
+fn what_outlives_a_guest_is_read_ahead_where_the_kernel_can() {
+    let can = |release: &str| {
+        let shell = format!("{}\nreads_ahead \"$1\"", function("reads_ahead"));
+        Command::new("sh").args(["-c", &shell, "sh", release]).status().unwrap().success()
+    };
+    for (release, expected) in [
+        ("5.10.0-35-amd64", false),
+        ("6.1.192", false),
+        ("6.3-rc1", false),
+        ("6.4.0", true),
+        ("6.12.95+deb13-amd64", true),
+        ("7.0-rc1", true),
+        ("10.1.0", true),
+    ] {
+        assert_eq!(can(release), expected, "{release}");
+    }
+}
+
 #[test]
 fn traces_and_coverage_of_other_libraries_are_collected() {
     let dir = tempfile::tempdir().unwrap();

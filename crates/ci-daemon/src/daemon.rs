@@ -476,6 +476,10 @@ impl<'a> Parts<'a> {
         }
         // The next daemon repeats jobs without a verdict.
         self.choir.shutdown(Shutdown::Abort).await;
+        // A run that took too long to stop left its subtest in progress.
+        if let Err(error) = self.publisher.writer().clear_stale_in_progress().await {
+            tracing::warn!("subtests of stopped runs remain in progress until the next start: {error}");
+        }
         self.farm.clear_batches();
         self.snapshot_once();
         self.publisher.flush().await;

@@ -193,8 +193,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_fields_of_the_snapshot() {
+    /// Two executors: one runs a job, one is quarantined.
+    fn choir() -> ChoirStatus {
         let job = jobkit::JobStatus { id: id(7), name: "0123456789ab fs.a.x".into(), cancelling: false };
         let batch = jobkit::BatchStatus {
             id: id(1),
@@ -209,7 +209,7 @@ mod tests {
             problem: Some("disk full".into()),
             ..executor("local/1", ExecutorState::Quarantined)
         };
-        let choir = ChoirStatus {
+        ChoirStatus {
             accepting: true,
             pending: 3,
             running: 1,
@@ -218,7 +218,23 @@ mod tests {
                 .into(),
             executors: vec![busy, quarantined],
             unplaceable: vec![Unplaceable { needs: "arch=aarch64".into(), pending: 3 }],
-        };
+        }
+    }
+
+    #[test]
+    fn jobs_that_end_have_the_time_that_they_took() {
+        let ended = JobStatus { id: 7, ..JobStatus::default() };
+        let mut jobs = EndedJobs { jobs: [ended].into(), ..EndedJobs::default() };
+        jobs.update(&choir(), 130);
+        assert_eq!(jobs.jobs[0].started, None, "it was not yet seen");
+        jobs.update(&ChoirStatus { executors: Vec::new(), ..choir() }, 140);
+        jobs.update(&choir(), 900);
+        assert_eq!((jobs.jobs[0].started, jobs.jobs[0].elapsed_secs), (Some(100), 40));
+    }
+
+    #[test]
+    fn the_fields_of_the_snapshot() {
+        let choir = choir();
         let status = BatchStatus {
             test: "fs/a".into(),
             subtests: 3,
@@ -247,14 +263,6 @@ mod tests {
         assert_eq!(shown.executors[0].current_jobs, [7]);
         assert!(shown.executors[1].current_jobs.is_empty());
         assert_eq!(shown.executors[1].log_path.as_deref(), Some("ci-daemon-logs/local.0.log"));
-        // Jobs that end have the time that they took.
-        let ended = JobStatus { id: 7, ..JobStatus::default() };
-        let mut jobs = EndedJobs { jobs: [ended].into(), ..EndedJobs::default() };
-        jobs.update(&choir, 130);
-        assert_eq!(jobs.jobs[0].started, None, "it was not yet seen");
-        jobs.update(&ChoirStatus { executors: Vec::new(), ..choir.clone() }, 140);
-        jobs.update(&choir, 900);
-        assert_eq!((jobs.jobs[0].started, jobs.jobs[0].elapsed_secs), (Some(100), 40));
         let batch = shown.executors[0].batch.as_ref().unwrap();
         assert_eq!((batch.test.as_str(), batch.done, batch.started), ("fs/a", 2, 100));
         assert_eq!(shown.executors[1].state, "quarantined");

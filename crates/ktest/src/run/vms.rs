@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use model::{AccelChoice, Event, SubtestName, Verdict};
 use testfile::Trust;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use vm::accel::kvm;
 use vm::machine::{Accel, Machine};
@@ -254,15 +254,7 @@ impl Vm<'_> {
             terminal::forward(sender);
             terminal::Raw::begin()
         });
-        let mut session = Session {
-            machine: self.machine,
-            temp_dir: self.dir.path(),
-            qemu_sandbox: self.qemu_sandbox,
-            clock,
-            input,
-            pause_at_failure: self.prepared.run.request.keeps_devices() && self.has_devices(),
-            core_bytes: self.core_bytes,
-        };
+        let mut session = self.session(clock, input);
         let mut cores = Cores::new(self.prepared.run.request.cores(), self.dir);
         let mut trouble = None;
         let mut output = CommandOutput::default();
@@ -300,6 +292,18 @@ impl Vm<'_> {
         }
         let end = attempt_end(ending, supervisor.cut_short(), self.declares_arguments());
         Ok((end, cores.kept))
+    }
+
+    fn session(&self, clock: Instant, input: UnboundedReceiver<SessionInput>) -> Session<'_> {
+        Session {
+            machine: self.machine,
+            temp_dir: self.dir.path(),
+            qemu_sandbox: self.qemu_sandbox,
+            clock,
+            input,
+            pause_at_failure: self.prepared.run.request.keeps_devices() && self.has_devices(),
+            core_bytes: self.core_bytes,
+        }
     }
 
     /// Removes what the guest wrote beyond its limits.

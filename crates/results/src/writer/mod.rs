@@ -223,7 +223,7 @@ impl Writer {
         self.send(Command::NotInProgress { commit: commit.clone(), keys })
     }
 
-    /// Removes all marks of running tests. For the start of the daemon, when no test is running. Returns the number of
+    /// Removes all marks of running tests. For the start and the end of the daemon, when no test is running. Returns the number of
     /// marks.
     pub async fn clear_stale_in_progress(&self) -> Result<usize> {
         self.ask(Command::ClearStale).await

@@ -72,8 +72,8 @@ fn every_view_is_equal() {
     let five = commit_id("five");
     let mut views = vec![
         view("branches", "/ci"),
-        view("log kmo/next", "/ci?user=kmo&branch=next"),
-        view("log kmo/ext4/testing", "/ci?user=kmo&branch=ext4/testing"),
+        view("log kmo/next", "/ci?user=kmo&branch=next&untested=1"),
+        view("log kmo/ext4/testing", "/ci?user=kmo&branch=ext4/testing&untested=1"),
         view("log kmo/next --test punch$", "/ci?user=kmo&branch=next&test=punch$"),
         view("show amy/next", format!("/ci?user=amy&branch=next&commit={two}")),
         view(format!("show {two} --test punch"), format!("/c/{two}/?test=punch")),

@@ -129,6 +129,26 @@ async fn stale_in_progress_is_cleared_by_the_next_writer() {
     assert_eq!(writer.clear_stale_in_progress().await.unwrap(), 0);
 }
 
+#[tokio::test]
+async fn a_commit_whose_only_test_stops_has_no_running_test() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Writer::open(dir.path()).unwrap();
+    let running = |commit: &CommitId| {
+        writer.reader().commit(commit).unwrap().map_or(0, |results| results.counts().inprogress)
+    };
+    for a in [commit('a'), commit('b')] {
+        writer.in_progress(&a, vec![key("f.y")], 5, None, None).unwrap();
+        writer.flush().await.unwrap();
+        assert_eq!(running(&a), 1);
+        match a.as_str().starts_with('a') {
+            true => writer.not_in_progress(&a, vec![key("f.y")]).unwrap(),
+            false => assert_eq!(writer.clear_stale_in_progress().await.unwrap(), 1),
+        }
+        writer.flush().await.unwrap();
+        assert_eq!(running(&a), 0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verdict_sets_follow_blobs_and_records() {
     let dir = tempfile::tempdir().unwrap();

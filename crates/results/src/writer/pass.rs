@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use model::{BranchRef, CommitId, ResultKey};
+use model::{BranchRef, CommitId, ResultKey, Status};
 
 use crate::codec::{self, Mark};
 use crate::db::stored_commit;
@@ -53,12 +53,20 @@ pub struct CommitContent {
 }
 
 impl CommitContent {
-    /// The bytes of the blob; `None` if the commit has no results.
+    /// Whether the published blob has running tests and nothing else: they ended without a verdict.
+    fn was_only_running(&self, reader: &Reader) -> bool {
+        let running =
+            |entry: &TestEntry| entry.decisive.status == Status::InProgress && entry.others.is_empty();
+        let published = reader.blob(&self.commit).ok().flatten();
+        published.is_some_and(|blob| blob.results.entries.iter().all(running))
+    }
+
+    /// The bytes of the blob; `None` if the commit has no results and no blob to replace.
     fn encode(&self, reader: &Reader) -> Result<Option<Vec<u8>>> {
         let path = reader.layout.database();
         let stored = reader.database.query(|database| Ok(stored_commit(database, &path, &self.commit)));
         let stored = stored.ok_or_else(|| Error::Write(format!("{}: cannot be read", path.display())))??;
-        if !stored.has_results && self.running.is_empty() {
+        if !stored.has_results && self.running.is_empty() && !self.was_only_running(reader) {
             return Ok(None);
         }
         let mut entries: BTreeMap<&ResultKey, &TestEntry> =

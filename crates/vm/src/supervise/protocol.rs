@@ -131,11 +131,18 @@ impl Protocol {
 #[derive(Debug, Default)]
 pub(super) struct Once(HashSet<String>);
 
+/// The maximum number of messages with a number, and of digits of a number. A guest that has the token could print any.
+const MAX_NUMBERS: usize = 1 << 20;
+const MAX_DIGITS: usize = 20;
+
 impl Once {
     /// Whether this line with the token is no copy. Must be called once for each line. `stamps`: the kernel prints stamps;
     /// without them, its message can directly follow the text of a program.
     pub(super) fn accepts(&mut self, line: &ConsoleLine, stamps: bool) -> bool {
-        (line.first || !stamps) && line.number.as_ref().is_none_or(|number| self.0.insert(number.clone()))
+        let is_new = |number: &String| {
+            number.len() <= MAX_DIGITS && self.0.len() < MAX_NUMBERS && self.0.insert(number.clone())
+        };
+        (line.first || !stamps) && line.number.as_ref().is_none_or(is_new)
     }
 }
 
@@ -215,6 +222,21 @@ mod tests {
 
     fn without_token(text: &str) -> ConsoleLine {
         ConsoleLine::new(text)
+    }
+
+    #[test]
+    fn numbers_are_few_and_short() {
+        let protocol = Protocol { token: Token::random(), library: LibraryLines::Token };
+        let line = |number: &str| protocol.read(&format!("ktest/{}.{number} x", protocol.token.as_str()));
+        let mut once = Once::default();
+        assert!(once.accepts(&line("1"), true) && !once.accepts(&line("1"), true));
+        assert!(once.accepts(&line(&"9".repeat(MAX_DIGITS)), true));
+        assert!(!once.accepts(&line(&"9".repeat(MAX_DIGITS + 1)), true));
+        once.0.extend((10..MAX_NUMBERS).map(|number| number.to_string()));
+        while once.0.len() < MAX_NUMBERS {
+            assert!(once.accepts(&line(&(MAX_NUMBERS + once.0.len()).to_string()), true));
+        }
+        assert!(!once.accepts(&line("0"), true));
     }
 
     #[test]

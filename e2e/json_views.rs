@@ -74,7 +74,7 @@ fn every_view_is_equal() {
         view("branches", "/ci"),
         view("log kmo/next", "/ci?user=kmo&branch=next&untested=1"),
         view("log kmo/ext4/testing", "/ci?user=kmo&branch=ext4/testing&untested=1"),
-        view("log kmo/next --test punch$", "/ci?user=kmo&branch=next&test=punch$"),
+        view("log kmo/next --test punch$", "/ci?user=kmo&branch=next&test=punch$&untested=1"),
         view("show amy/next", format!("/ci?user=amy&branch=next&commit={two}")),
         view(format!("show {two} --test punch"), format!("/c/{two}/?test=punch")),
         view("history kmo/next punch", "/ci?user=kmo&branch=next&history=fs.ext4.basic.punch"),

@@ -6,10 +6,10 @@ use std::fmt;
 
 use config::Config;
 use gitio::{GitError, Repo, Revision, RevisionError};
+use glob::{Pattern, PatternError};
 use model::{CommitId, RepoName, ResultKey, Status};
-use regex::Regex;
-use results::requests::{self, RequestKind};
-use results::{Reader, requests::Rerun};
+use results::Reader;
+use results::requests::{self, RequestKind, Rerun};
 
 /// The maximum number of reruns that are requested at a time.
 const TESTS_MAX: usize = 10_000;
@@ -25,7 +25,7 @@ pub enum RerunManyError {
         /// The pattern.
         pattern: String,
         /// The reason.
-        reason: regex::Error,
+        reason: PatternError,
     },
     /// A side of the range.
     #[error(transparent)]
@@ -94,7 +94,7 @@ impl Search<'_> {
             let entries = results
                 .entries
                 .into_iter()
-                .filter(|entry| entry.decisive.status.is_final() && pattern.is_match(entry.key.as_str()));
+                .filter(|entry| entry.decisive.status.is_final() && pattern.matches(entry.key.as_str()));
             found.extend(entries.map(|entry| MatchingTest {
                 commit: commit.clone(),
                 key: entry.key,
@@ -127,28 +127,14 @@ fn commits_of(repo: &Repo, range: &str) -> Result<BTreeSet<CommitId>, RerunManyE
     Ok(commits.into_iter().map(|commit| commit.id).collect())
 }
 
-/// A shell pattern as a regular expression.
-fn glob(pattern: &str) -> Result<Regex, regex::Error> {
-    let mut text = String::from("^");
-    let mut in_class = false;
-    for c in pattern.replace('/', ".").chars() {
-        match c {
-            ']' if in_class => {
-                in_class = false;
-                text.push(']');
-            }
-            '!' if text.ends_with('[') && in_class => text.push('^'),
-            '-' if in_class => text.push('-'),
-            '[' if !in_class => {
-                in_class = true;
-                text.push('[');
-            }
-            '*' if !in_class => text.push_str(".*"),
-            '?' if !in_class => text.push('.'),
-            c => text.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
-        }
+/// A shell pattern of names.
+fn glob(pattern: &str) -> Result<Pattern, PatternError> {
+    let mut text = pattern.replace('/', ".");
+    // In names there are no directories that `**` could match.
+    while text.contains("**") {
+        text = text.replace("**", "*");
     }
-    Regex::new(&format!("{text}$"))
+    Pattern::new(&text)
 }
 
 #[cfg(test)]
@@ -171,8 +157,9 @@ mod tests {
             ("a.[0-9]", "a.7", true),
             ("a+b", "a+b", true),
             ("a.b", "axb", false),
+            ("a**x", "a.b.x", true),
         ] {
-            assert_eq!(glob(pattern).unwrap().is_match(name), expected, "{pattern} {name}");
+            assert_eq!(glob(pattern).unwrap().matches(name), expected, "{pattern} {name}");
         }
         assert!(glob("a[").is_err());
     }

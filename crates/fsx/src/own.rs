@@ -105,6 +105,12 @@ pub fn metadata(path: &Path) -> Result<Metadata, Error> {
     std::fs::metadata(path).map_err(Error::of("examine", path))
 }
 
+/// The space of the file system of `path` that an ordinary user can fill, in bytes.
+pub fn free_bytes(path: &Path) -> Result<u64, Error> {
+    let stat = rustix::fs::statvfs(path).map_err(Error::of("examine", path))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// Whether a regular file exists. Follows symbolic links. Unlike [`Path::is_file`], it returns an error if the system
 /// cannot answer.
 pub fn is_file(path: &Path) -> Result<bool, Error> {

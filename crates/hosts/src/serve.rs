@@ -122,14 +122,14 @@ impl Server<'_> {
     async fn send_hello(&self) -> Result<(), HostError> {
         let cache = &self.options.cache;
         own::create_dir_all(cache)?;
-        let stat = rustix::fs::statvfs(cache).map_err(LocalError::io(cache))?;
+        let free = own::free_bytes(cache)?;
         self.send(Frame::Hello(Hello {
             protocol: PROTOCOL,
             version: version().into(),
             arch: std::env::consts::ARCH.into(),
             unix: fsx::clock::unix_seconds(),
             cache: cache.clone(),
-            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            free,
         }))
         .await
     }

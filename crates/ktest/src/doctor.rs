@@ -238,9 +238,8 @@ const SPACE_NEEDED: u64 = 8 << 30;
 fn space(cache: &Path) -> Finding {
     let what = "cache".to_string();
     let there: PathBuf = cache.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/")).into();
-    match rustix::fs::statvfs(&there) {
-        Ok(stat) => {
-            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    match fsx::own::free_bytes(&there) {
+        Ok(free) => {
             let found = format!("{}: {} GiB free", cache.display(), free >> 30);
             let writable = rustix::fs::access(&there, rustix::fs::Access::WRITE_OK).is_ok();
             match (writable, free >= SPACE_NEEDED) {
@@ -265,7 +264,7 @@ fn space(cache: &Path) -> Finding {
         Err(error) => Finding {
             what,
             health: Health::Missing,
-            found: format!("{}: {error}", there.display()),
+            found: format!("{}: {}", there.display(), error.source),
             remedy: "pass --cache-dir DIR".into(),
         },
     }

@@ -16,13 +16,12 @@ pub const FILE: &str = "vmcore";
 const LIMIT: Duration = Duration::from_secs(60);
 /// The interval between two looks at the progress.
 const POLL: Duration = Duration::from_millis(50);
-
 /// The free space, in bytes, that a core leaves on the file system.
 const SPARE: u64 = 256 << 20;
 
 /// Why there is no core.
 #[derive(Debug, thiserror::Error)]
-pub enum CoreError {
+pub enum DumpError {
     /// The file system has no room for the largest core that is allowed.
     #[error("{dir}: only {free_mib} MiB are free")]
     Space {
@@ -49,10 +48,10 @@ pub enum CoreError {
 }
 
 /// Stops the guest and writes its memory to `file`. Without success, no file is left. The guest does not continue.
-pub async fn save(sockets: &Path, file: &Path, max: u64) -> Result<(), CoreError> {
+pub async fn save(sockets: &Path, file: &Path, max: u64) -> Result<(), DumpError> {
     has_room(file, max)?;
     let saved = tokio::time::timeout(LIMIT, write(&sockets.join(socket::QMP), file, max)).await;
-    let saved = saved.unwrap_or(Err(CoreError::Time));
+    let saved = saved.unwrap_or(Err(DumpError::Time));
     if saved.is_err() {
         // QEMU may still write, but it is killed next, and the directory is removed with the VM.
         let _ = fsx::own::remove_file(file);
@@ -60,17 +59,16 @@ pub async fn save(sockets: &Path, file: &Path, max: u64) -> Result<(), CoreError
     saved
 }
 
-fn has_room(file: &Path, max: u64) -> Result<(), CoreError> {
+fn has_room(file: &Path, max: u64) -> Result<(), DumpError> {
     let dir = file.parent().unwrap_or(file);
-    let stat = rustix::fs::statvfs(dir).map_err(io::Error::from)?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let free = fsx::own::free_bytes(dir).map_err(|error| error.source)?;
     match free.checked_sub(SPARE) {
         Some(room) if room >= max => Ok(()),
-        _ => Err(CoreError::Space { dir: dir.into(), free_mib: free >> 20 }),
+        _ => Err(DumpError::Space { dir: dir.into(), free_mib: free >> 20 }),
     }
 }
 
-async fn write(socket: &Path, file: &Path, max: u64) -> Result<(), CoreError> {
+async fn write(socket: &Path, file: &Path, max: u64) -> Result<(), DumpError> {
     let path = file.to_str().ok_or_else(|| io::Error::other("the path of the core is not UTF-8"))?;
     let mut qmp = Qmp::connect(socket).await?;
     qmp.execute("stop", json!({})).await?;
@@ -82,12 +80,12 @@ async fn write(socket: &Path, file: &Path, max: u64) -> Result<(), CoreError> {
         let progress = qmp.execute("query-dump", json!({})).await?;
         let status = progress.get("status").and_then(Value::as_str).unwrap_or_default();
         if fsx::own::metadata(file).is_ok_and(|meta| meta.len() > max) {
-            return Err(CoreError::TooLarge { max });
+            return Err(DumpError::TooLarge { max });
         }
         match status {
             "completed" => return Ok(()),
             "active" => tokio::time::sleep(POLL).await,
-            _ => return Err(CoreError::Qemu("it cannot write the file".into())),
+            _ => return Err(DumpError::Qemu("it cannot write the file".into())),
         }
     }
 }
@@ -115,7 +113,7 @@ mod tests {
         requests
     }
 
-    async fn saved(replies: Vec<Value>, bytes: usize) -> (Result<(), CoreError>, Vec<String>, bool) {
+    async fn saved(replies: Vec<Value>, bytes: usize) -> (Result<(), DumpError>, Vec<String>, bool) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
         std::fs::write(&file, vec![0; bytes]).unwrap();
@@ -140,7 +138,7 @@ mod tests {
         );
 
         let (result, _, exists) = saved(vec![ok(), ok(), status("failed")], 1).await;
-        assert!(matches!(result, Err(CoreError::Qemu(_))) && !exists, "{result:?}");
+        assert!(matches!(result, Err(DumpError::Qemu(_))) && !exists, "{result:?}");
 
         let refused =
             json!({ "error": { "class": "GenericError", "desc": "this feature is not supported" } });

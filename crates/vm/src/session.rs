@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::console::LineSplitter;
-use crate::core_dump::{self, CoreError};
+use crate::core_dump::{self, DumpError};
 use crate::machine::{Machine, MachineError, argv};
 use crate::monitor;
 use crate::qemu_sandbox::QemuSandbox;
@@ -44,7 +44,7 @@ pub enum SessionEvent<'a> {
     MonitorReply(String),
     /// The memory of a guest that crashed was saved to [`core_dump::FILE`] in the temporary directory, or could not be. The
     /// verdict of the running subtest follows.
-    Core(Result<(), CoreError>),
+    Core(Result<(), DumpError>),
     /// Sent about ten times a second.
     Tick(&'a Supervisor),
 }

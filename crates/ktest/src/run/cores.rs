@@ -5,7 +5,7 @@
 use std::io::BufReader;
 use std::path::Path;
 
-use vm::core_dump::{CoreError, FILE};
+use vm::core_dump::{DumpError, FILE};
 
 use super::error::RunError;
 use super::vm_dir::VmDir;
@@ -40,7 +40,7 @@ pub(super) struct Cores<'a> {
     dir: &'a VmDir,
     policy: CorePolicy,
     /// The core that belongs to the next failed subtest.
-    last: Option<Result<(), CoreError>>,
+    last: Option<Result<(), DumpError>>,
     /// The number of kept cores.
     pub kept: u32,
 }
@@ -51,7 +51,7 @@ impl<'a> Cores<'a> {
     }
 
     /// Notes that a core was saved, or why not.
-    pub(super) fn add(&mut self, saved: Result<(), CoreError>) {
+    pub(super) fn add(&mut self, saved: Result<(), DumpError>) {
         self.last = Some(saved);
     }
 
@@ -115,7 +115,7 @@ mod tests {
         cores.add(Ok(()));
         let note = cores.keep(&out, Path::new("out/a.y")).unwrap();
         assert!(note.starts_with("core not saved: "), "{note}");
-        cores.add(Err(CoreError::TooLarge { max: 64 << 20 }));
+        cores.add(Err(DumpError::TooLarge { max: 64 << 20 }));
         let note = cores.keep(&out, Path::new("out/a.y")).unwrap();
         assert_eq!(note, "core not saved: it is larger than the limit of 64 MiB");
         assert_eq!(cores.kept, 1);

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fsx::untrusted::Dir;
-use rustix::fs::statvfs;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use vm::session::SessionInput;
@@ -119,8 +118,7 @@ pub(super) fn measure_every(
 
 /// The error if the file system of `dir` is almost full.
 pub(super) fn disk_full(dir: &Path) -> Option<String> {
-    let stat = statvfs(dir).ok()?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let free = fsx::own::free_bytes(dir).ok()?;
     (free < LEAST_FREE).then(|| {
         format!(
             "{}: No space left on device (only {} MiB are free); free some space",

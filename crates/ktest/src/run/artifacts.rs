@@ -14,6 +14,7 @@ use vm::supervise::FinishedSubtest;
 use super::cores::Cores;
 use super::phases::Prepared;
 use super::saved_devices::{DEVICES, RECORD, Record, VERSION};
+use super::vm_dir::open_written;
 use crate::out::{Out, make_dir};
 use crate::pack;
 
@@ -69,7 +70,7 @@ fn devices(
         for file in &files {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let mut packed = handle.new_file(dir.join(format!("{name}.zst")))?;
-            pack::pack(&fsx::own::open(file)?, &mut packed)?;
+            pack::pack(&open_written(file)?, &mut packed)?;
             packed.publish()?;
         }
         let record = serde_json::to_string_pretty(&record(prepared, finished)).expect("plain data");

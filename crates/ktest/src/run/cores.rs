@@ -8,7 +8,7 @@ use std::path::Path;
 use vm::core_dump::{DumpError, FILE};
 
 use super::error::RunError;
-use super::vm_dir::VmDir;
+use super::vm_dir::{VmDir, open_written};
 use crate::out::{Out, make_dir};
 
 /// The maximum number of cores of a run on a farm, which publishes them, and the maximum size of each, in bytes.
@@ -76,7 +76,7 @@ impl<'a> Cores<'a> {
 
 /// Copies the core in the format that programs read at any offset, and removes the original.
 fn copy(from: &Path, out: &Out, directory: &Path, max: u64) -> Result<(), RunError> {
-    let core = fsx::own::open(from).map_err(RunError::infrastructure)?;
+    let core = open_written(from).map_err(RunError::infrastructure)?;
     make_dir(out.handle(), directory).map_err(RunError::infrastructure)?;
     let file = out.handle().new_file(directory.join(FILE)).map_err(RunError::infrastructure)?;
     vmcore::copy(BufReader::new(core), file.as_file(), max).map_err(RunError::infrastructure)?;

@@ -24,7 +24,7 @@ use super::phases::{Declared, Prepared};
 use super::quota::{self, Quota};
 use super::results::Results;
 use super::retry::{Attempt, AttemptEnd, Change, RetryPolicy, supervise};
-use super::vm_dir::VmDir;
+use super::vm_dir::{VmDir, open_written};
 use super::{artifacts, crashes, terminal};
 use crate::access::Access;
 use crate::live::{self, Live, Published, Ssh};
@@ -478,7 +478,7 @@ impl CommandOutput {
 /// The start of the serial log, which contains the cause of a failed boot. The guest can fill this file.
 fn serial_log(path: &Path) -> Vec<u8> {
     let mut log = Vec::new();
-    if let Ok(file) = fsx::own::open(path) {
+    if let Ok(file) = open_written(path) {
         let _ = file.take(SERIAL_LOG).read_to_end(&mut log);
     }
     log

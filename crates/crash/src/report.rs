@@ -196,11 +196,13 @@ fn build(rule: &Rule, caught: &Caught, lines: &[ConsoleLine<'_>], own: &[usize])
         Search::First(noise) => noise,
         Search::Stall | Search::Lockup | Search::After(_) | Search::Chain => Noise::Usual,
     };
-    let useful = |name: &&str| !is_noise(name, noise);
-    let named = caught.functions.iter().map(|name| plain(name)).find(useful);
+    let helper = source::helper(texts[0]);
+    let is_noise =
+        |name: &str| is_noise(name, noise) || helper.as_ref().is_some_and(|helper| helper.is(name));
+    let named = caught.functions.iter().map(|name| plain(name)).find(|name| !is_noise(name));
     let mut guilty = named.map(str::to_owned);
     if guilty.is_none() && row.title.contains("{fn}") {
-        let first = || first_useful(&frames, noise);
+        let first = || first_useful(&frames, begin(&frames, texts[0], row.kind), is_noise);
         let found = match row.search {
             Search::First(_) => first(),
             Search::Stall => stalled(&frames, interrupted),
@@ -334,11 +336,30 @@ fn is_name(function: &str) -> bool {
     function != "address" && !hex && !function.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// The first frame that is not noise.
-fn first_useful(frames: &[Stacked], noise: Noise) -> Option<Frame> {
+static IN_FIRST_LINE: LazyLock<Regex> = LazyLock::new(|| {
+    let pattern = r" (?:at|in|on) (?:\S+ )?([A-Za-z_][\w.]*)\+0x[0-9a-f]";
+    Regex::new(pattern).expect("a regular expression")
+});
+
+/// The index of the frame where the kernel was when it found the problem. The frames before it belong to the code that
+/// prints the report, under any name: the first line names the function, or the stack contains the instruction pointer
+/// of the fault.
+fn begin(frames: &[Stacked], first_line: &str, kind: TroubleKind) -> usize {
+    let named = IN_FIRST_LINE.captures(first_line).map(|found| found[1].to_owned());
+    let faults = matches!(kind, TroubleKind::Oops | TroubleKind::Gpf | TroubleKind::KernelBug);
+    let here = |frame: &Frame| {
+        named.as_deref().is_some_and(|name| plain(name) == plain(&frame.function))
+            || (faults && frame.kind == FrameKind::InstructionPointer)
+    };
+    frames.iter().position(|frame| frame.counts && frame.frame.sure && here(&frame.frame)).unwrap_or(0)
+}
+
+/// The first frame from `begin` that is not noise.
+fn first_useful(frames: &[Stacked], begin: usize, is_noise: impl Fn(&str) -> bool) -> Option<Frame> {
     let sure = || frames.iter().filter(|frame| frame.frame.sure);
-    let candidates: Vec<&Frame> = sure().filter(|frame| frame.counts).map(|frame| &frame.frame).collect();
-    let useful = |frame: &&Frame| !is_noise(plain(&frame.function), noise);
+    let counted = frames[begin..].iter().filter(|frame| frame.counts && frame.frame.sure);
+    let candidates: Vec<&Frame> = counted.map(|frame| &frame.frame).collect();
+    let useful = |frame: &&Frame| !is_noise(plain(&frame.function));
     // Inlined functions appear only in decoded traces, and the title must not depend on decoding.
     let own = candidates.iter().copied().filter(|frame| !frame.inlined()).find(useful);
     let found = own.or_else(|| candidates.iter().copied().find(useful));

@@ -1,15 +1,51 @@
-//! The source location in the first line of a report.
+//! The source location in the first line of a report, and which source files are shared.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::title::canonical;
+use crate::title::{canonical, plain};
 use crate::trouble::TroubleKind;
 
 static PLACE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"([\w./+-]+\.(?:[chS]|rs)):(\d+)(?:.* (?:at )?([\w.]+)\+0x)?").expect("a regular expression")
 });
+
+/// Source files of helpers for all subsystems: a WARN() in them is about the caller. Headers are not in the list, because
+/// the function that the first line names is usually the one that contains the inlined helper.
+const SHARED: &str = concat!(
+    r"^(?:\.{0,2}/(?:.*/)?)?(?:fs/(?:sysfs|kernfs)/|fs/proc/generic\.c|kernel/locking/|kernel/rcu/srcu|rust/helpers/",
+    r"|drivers/base/(?:\w+/)?(?:bus|class|component|core|dd|devres|driver|sysfs)\.c",
+    r"|lib/(?:bitmap|bsearch|bug|crypto/|debugobjects|find_bit|flex_proportions|genalloc|hexdump|idr|interval_tree|klist|kobject",
+    r"|kstrtox|list|lockref|maple_tree|math/|parser|percpu|plist|radix-tree|rbtree|ref_tracker|refcount|rhashtable|sbitmap",
+    r"|scatterlist|sort|stackdepot|string|usercopy|vsprintf|xarray)",
+    r"|mm/(?:maccess|mempool|page_alloc|page_ext|page_owner|percpu|slab|slab_common|slob|slub|usercopy|util|vmalloc)\.c)",
+);
+
+static SHARED_FILES: LazyLock<Regex> = LazyLock::new(|| Regex::new(SHARED).expect("a regular expression"));
+
+/// The helper in a shared source file that the first line of a report names.
+pub(crate) struct Helper<'t> {
+    function: &'t str,
+    file: &'t str,
+}
+
+/// The helper that the first line of a WARN() names.
+pub(crate) fn helper(text: &str) -> Option<Helper<'_>> {
+    let found = PLACE.captures(text)?;
+    let (file, function) = (found.get(1)?.as_str(), found.get(3)?.as_str());
+    SHARED_FILES.is_match(file).then_some(Helper { function: plain(function), file })
+}
+
+impl Helper<'_> {
+    /// Whether `function` is this helper, or one with the same first word in its name, if the word is also in the path:
+    /// `kobject_add` for `kobject_add_internal` of lib/kobject.c.
+    pub(crate) fn is(&self, function: &str) -> bool {
+        let word = |name| plain(name).trim_start_matches('_').split('_').next().unwrap_or("");
+        let own = word(self.function);
+        plain(function) == self.function || own.len() > 2 && word(function) == own && self.file.contains(own)
+    }
+}
 
 /// The source file and line in the function `guilty`, if the first line of the report contains it. BUG(), WARN() and
 /// UBSAN print it. `None` if the location is in a shared function.

@@ -352,3 +352,77 @@ fn faults_and_detectors() {
         assert_eq!(with_stack(first, stack), *title, "{first}");
     }
 }
+
+/// (position and function in the first line, stack, title): helpers that no table of names contains, in shared source
+/// files, and functions that a warning in a header is inlined into.
+const HELPERS: &[(&str, &str, &str)] = &[
+    ("lib/percpu_x.c:7 x_verify", "x_verify snd_x", "WARNING in snd_x"),
+    (
+        "/build/linux/lib/kobject.c:734 kobject_x",
+        "kobject_x kobject_y snd_x",
+        "WARNING: kobject bug in snd_x",
+    ),
+    ("fs/sysfs/group.c:278 x_verify", "x_verify sysfs_x_verify snd_x", "WARNING in snd_x"),
+    ("kernel/locking/mutex.c:582 x_verify.constprop.0", "x_verify snd_x", "WARNING: locking bug in snd_x"),
+    ("mm/page_owner.c:9 x_verify", "x_verify x_next snd_x", "WARNING in x_next"),
+    ("drivers/base/power/sysfs.c:9 __x_verify", "__x_verify x_next snd_x", "WARNING in x_next"),
+    ("include/linux/skbuff.h:2069 snd_x", "snd_x snd_y", "WARNING in snd_x"),
+    ("lib/iov_iter.c:555 iov_x_revert", "iov_x_revert snd_x", "WARNING in iov_x_revert"),
+    ("sound/lib/list_x.c:5 snd_x", "snd_x snd_y", "WARNING in snd_x"),
+];
+
+#[test]
+fn a_warning_in_a_shared_source_file_is_about_the_caller() {
+    for (position, stack, title) in HELPERS {
+        let old = format!("WARNING: CPU: 0 PID: 123 at {position}+0x12/0x340");
+        assert_eq!(with_stack(&old, stack), *title, "{old}");
+        let (file, function) = position.split_once(' ').unwrap();
+        let new = format!("WARNING: {file} at {function}+0x12/0x340, CPU#0: syz/123");
+        assert_eq!(with_stack(&new, stack), *title, "{new}");
+    }
+}
+
+#[test]
+fn frames_before_the_problem_belong_to_the_report() {
+    for (first, stack, title) in [
+        (
+            "WARNING: CPU: 0 PID: 123 at lib/refcount.c:28 refcount_warn_saturate+0x12/0x340",
+            "x_print x_report refcount_warn_saturate snd_x",
+            "WARNING: refcount bug in snd_x",
+        ),
+        (
+            "BUG: KASAN: double-free in kfree+0x12/0x340",
+            "x_print x_report kfree snd_x",
+            "KASAN: double-free in snd_x",
+        ),
+        (
+            "BUG: KASAN: invalid-access in kfree+0x12/0x340",
+            "x_print x_report kfree.part.0 snd_x",
+            "KASAN: invalid-access in snd_x",
+        ),
+        // The function is not in the stack.
+        ("BUG: KASAN: double-free in kfree+0x12/0x340", "x_free snd_x", "KASAN: double-free in x_free"),
+    ] {
+        assert_eq!(with_stack(first, stack), title, "{first}");
+    }
+    let fault = |first: &str, pointer: &str| {
+        let pointer = format!("RIP: 0010:{pointer}+0x12/0x340");
+        title(&[first, "Call Trace:", " x_print+0x1/0x2", &pointer, " memset+0x1/0x2", " snd_x+0x1/0x2"])
+    };
+    for first in [
+        "BUG: unable to handle page fault for address: ffffc90000000000",
+        "general protection fault: 0000 [#1] SMP",
+        "kernel BUG at lib/x.c:5!",
+    ] {
+        let kind = match &first[..3] {
+            "BUG" => "BUG: unable to handle kernel paging request",
+            "gen" => "general protection fault",
+            _ => "kernel BUG",
+        };
+        assert_eq!(fault(first, "memset_x"), format!("{kind} in snd_x"));
+        assert_eq!(fault(first, "snd_pcm_x"), format!("{kind} in snd_pcm_x"));
+    }
+    // An interrupted function has not caused the report.
+    let lockdep = "WARNING: suspicious RCU usage";
+    assert_eq!(fault(lockdep, "snd_pcm_x"), "WARNING: suspicious RCU usage in x_print");
+}

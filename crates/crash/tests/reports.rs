@@ -172,6 +172,33 @@ fn torn_and_short_logs_are_marked_corrupted() {
 }
 
 #[test]
+fn a_report_is_corrupted_only_if_its_title_lacks_a_function() {
+    for (log, corrupted, guilty) in [
+        ("kernel BUG at fs/x.c:5!\nRIP: 0010:f+0x1/0x2", false, Some("f")),
+        ("kernel BUG at fs/x.c:5!", true, None),
+        ("BUG: workqueue lockup - pool cpus=0\n f+0x1/0x2", false, None),
+    ] {
+        let report = crash::reports(log).remove(0);
+        assert_eq!((report.corrupted, report.guilty.as_deref()), (corrupted, guilty), "{log}");
+    }
+}
+
+#[test]
+fn a_report_is_fatal_if_the_kernel_panicked() {
+    let bug = "kernel BUG at fs/x.c:5!\nRIP: 0010:f+0x1/0x2";
+    let panic = "Kernel panic - not syncing: Fatal exception";
+    for (log, fatal) in [
+        (bug.to_owned(), false),
+        (format!("{bug}\n{panic}"), true),
+        (format!("{bug}\n---[ end trace 0 ]---\n{panic}"), true),
+        (panic.to_owned(), true),
+    ] {
+        let reports = crash::reports(&log);
+        assert_eq!(reports.iter().map(|report| report.fatal).collect::<Vec<_>>(), [fatal], "{log}");
+    }
+}
+
+#[test]
 fn the_second_report_of_a_log_has_its_own_lines() {
     let one = "[   3.111] WARNING: CPU: 0 PID: 1 at a.c:1 f+0x1/0x2\n[   3.222]  g+0x1/0x2\n[   3.333] ---[ end trace 0 ]---\n";
     let log = format!("{one}[   4.111] ordinary\n{}", one.replace("f+", "h+"));

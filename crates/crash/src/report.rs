@@ -309,7 +309,7 @@ fn is_head(text: &str) -> bool {
 }
 
 fn is_earlier(text: &str) -> bool {
-    const EARLIER: [&str; 12] = [
+    const EARLIER: [&str; 11] = [
         "Allocated by task",
         "Freed by task",
         "Last potentially related work creation",
@@ -321,7 +321,6 @@ fn is_earlier(text: &str) -> bool {
         "the existing dependency chain",
         "other info that might help",
         "but task is already holding lock",
-        "last enabled at",
     ];
     EARLIER.iter().any(|start| text.starts_with(start))
         || text.ends_with("state was registered at:")
@@ -332,7 +331,7 @@ fn is_earlier(text: &str) -> bool {
 
 /// Whether a function is a name and not just an address.
 fn is_name(function: &str) -> bool {
-    let hex = function.len() >= 8 && function.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hex = function.bytes().all(|byte| byte.is_ascii_hexdigit());
     function != "address" && !hex && !function.starts_with(|c: char| c.is_ascii_digit())
 }
 

@@ -54,7 +54,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     ] },
     Family { reason: "checks objects for all subsystems", reports: Noise::Usual, rows: &[
         "lib/debugobjects.c: debug_(print_object|object*|check_no_obj*|*_(activate|deactivate|assert_init)|timer_*|work_*|rcu_head_*|hrtimer_*) debug_assert_init (destroy|init)_(timer|hrtimer|work|rcu_head)_on_stack* init_(timer|work)_* init_work fixup_*free lookup_object* *is_static_object fill_pool",
-        "lib/refcount.c include/linux/{refcount,kref}.h: refcount_* kref_(get|put|sub)* *_unless_zero get_not_zero*",
+        "lib/{refcount,rcuref}.c include/linux/{refcount,rcuref,kref}.h: refcount_* rcuref_* kref_(get|put|sub)* *_unless_zero get_not_zero*",
         "lib/list_debug.c include/linux/{list,plist,rculist}.h: list_(add|del|move|splice|replace|swap|rotate|cut|first|last|empty|bulk_move)(_(tail|init|rcu|valid|or_null|or_report|entry|careful|left|to_front|position|before|clearprev|sync)*)? *list_(add|del)_(valid|or_report|entry)* hlist_* plist_* llist_*",
     ] },
     Family { reason: "copies, compares or converts memory for its caller", reports: Noise::Usual, rows: &[

@@ -241,5 +241,7 @@ mod tests {
         ] {
             assert_eq!(parse(line), None, "{line}");
         }
+        let long = |length: usize| format!(" f+0x1/0x2{}", " ".repeat(length - 10));
+        assert!(parse(&long(600)).is_some() && parse(&long(601)).is_none());
     }
 }

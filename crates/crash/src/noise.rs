@@ -57,6 +57,7 @@ mod tests {
         ("lock_sock_nested", Noise::Usual, "takes"),
         ("__list_del_entry_valid_or_report", Noise::Usual, "checks objects"),
         ("refcount_warn_saturate", Noise::Usual, "checks objects"),
+        ("rcuref_put_slowpath", Noise::Usual, "checks objects"),
         ("list_del_init_careful", Noise::Usual, "checks objects"),
         ("__put_user_nocheck_4", Noise::Usual, "copies"),
         ("clear_page_erms", Noise::Usual, "copies"),

@@ -368,10 +368,9 @@ fn first_useful(frames: &[Stacked], begin: usize, is_noise: impl Fn(&str) -> boo
     found.or_else(earlier).or(candidates.last().copied()).cloned()
 }
 
-/// The first useful frame after a line that contains `words`.
+/// The first useful frame from the line on that contains `words`.
 fn after(texts: &[&str], words: &str) -> Option<Frame> {
-    let start = texts.iter().position(|text| text.contains(words))?;
-    let frames = texts[start + 1..].iter().filter_map(|text| frame::parse(text));
+    let frames = texts.iter().skip_while(|text| !text.contains(words)).filter_map(|text| frame::parse(text));
     frames.filter(|frame| frame.sure).find(|frame| !is_noise(plain(&frame.function), Noise::Usual))
 }
 
@@ -421,11 +420,9 @@ fn stuck(frames: &[&Frame]) -> usize {
 /// The start of the stack of a stalled task: after the entry of the first interrupt. An interrupt handler or a softirq
 /// in it ran only because the task prevented the end of the grace period.
 fn interrupted(frames: &[&Frame]) -> usize {
-    let pc =
-        frames.iter().position(|frame| frame.kind == FrameKind::InstructionPointer).unwrap_or(usize::MAX);
     let entry = |frame: &&&Frame| is_interrupt(plain(&frame.function));
     let Some(first) = frames.iter().position(|frame| entry(&frame)) else {
-        return if pc < frames.len() { pc } else { 0 };
+        return frames.iter().position(|frame| frame.kind == FrameKind::InstructionPointer).unwrap_or(0);
     };
     // The frames of an interrupt's entry are close together: the handler, the controller, the vector.
     let mut last = first;

@@ -17,7 +17,7 @@ const SHARED: &str = concat!(
     r"^(?:\.{0,2}/(?:.*/)?)?(?:fs/(?:sysfs|kernfs)/|fs/proc/generic\.c|kernel/locking/|kernel/rcu/srcu|rust/helpers/",
     r"|drivers/base/(?:\w+/)?(?:bus|class|component|core|dd|devres|driver|sysfs)\.c",
     r"|lib/(?:bitmap|bsearch|bug|crypto/|debugobjects|find_bit|flex_proportions|genalloc|hexdump|idr|interval_tree|klist|kobject",
-    r"|kstrtox|list|lockref|maple_tree|math/|parser|percpu|plist|radix-tree|rbtree|ref_tracker|refcount|rhashtable|sbitmap",
+    r"|kstrtox|list|lockref|maple_tree|math/|parser|percpu|plist|radix-tree|rbtree|rcuref|ref_tracker|refcount|rhashtable|sbitmap",
     r"|scatterlist|sort|stackdepot|string|usercopy|vsprintf|xarray)",
     r"|mm/(?:maccess|mempool|page_alloc|page_ext|page_owner|percpu|slab|slab_common|slob|slub|usercopy|util|vmalloc)\.c)",
 );

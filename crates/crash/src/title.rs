@@ -131,6 +131,11 @@ mod tests {
             ("SyS_rmdir", "rmdir"),
             ("ksys_mount.isra.1", "mount"),
             ("synchronize_sched", "synchronize_rcu"),
+            ("smp_call_function_many_cond", "smp_call_function"),
+            (".f.g", ".f.g"),
+            ("core::fmt::write.llvm.1", "core::fmt::write.llvm.1"),
+            ("<f>.g", "<f>.g"),
+            ("sys_", "sys_"),
             ("<a::B as c::D>::mmap", "<a::B as c::D>::mmap"),
         ] {
             assert_eq!(canonical(from), to);

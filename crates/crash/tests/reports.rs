@@ -120,6 +120,21 @@ Call Trace:
     assert_eq!(again[0].source, Some(("fs/ext4/inode.c".into(), 4012)));
 }
 
+#[test]
+fn only_frames_without_source_lines_and_with_an_offset_are_decoded() {
+    let log = "kernel BUG at fs/x.c:5!\n    f+0x1/0x2\n g+0x1/0x2 fs/g.c:3\n inner fs/g.h:4 [inline]\n h from i+0x1/0x2\n";
+    let locate = |frame: &crash::Frame| {
+        ["inlined", frame.function.as_str()]
+            .map(|function| crash::SourceLine { function: function.into(), file: "fs/a.c".into(), line: 9 })
+            .to_vec()
+    };
+    let decoded = crash::reports(log)[0].decoded(log, locate);
+    assert_eq!(
+        decoded.trim_end(),
+        log.trim_end().replace("    f+0x1/0x2", "    inlined fs/a.c:9 [inline]\n    f+0x1/0x2 fs/a.c:9")
+    );
+}
+
 /// The formats of kernels from 6.1 on.
 #[test]
 fn formats_of_current_kernels() {

@@ -61,6 +61,25 @@ pub fn missing_options(hard: &[KOption], config: &DotConfig) -> Vec<String> {
     hard.iter().filter(|option| !met(option)).map(ToString::to_string).collect()
 }
 
+/// The options that unmet requirements depend on, that are on by default and that nothing requires to be off, such as
+/// `CRYPTO_HW`. allnoconfig unsets them, and leaves no sign of it where they are in a menu that is off. Sorted.
+#[must_use]
+pub fn unset_defaults(hard: &[KOption], config: &DotConfig, tree: &KconfigTree) -> Vec<String> {
+    let enabled = |option: &&KOption| matches!(option.value, KValue::Yes | KValue::Module);
+    let missing =
+        hard.iter().filter(enabled).filter(|option| !config.get(&option.name).agrees(&option.value));
+    let needs = missing
+        .flat_map(|option| tree.definitions(&option.name))
+        .flat_map(|definition| unmet(&definition.depends, config, Tri::Module));
+    let mut names: Vec<String> = needs
+        .filter(|name| !hard.iter().any(|option| option.name == *name))
+        .filter(|name| tree.definitions(name).iter().any(|d| d.on_by_default && d.prompt.is_some()))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// Checks the hard and soft requirements against a final configuration.
 #[must_use]
 pub fn check(hard: &[KOption], soft: &[KOption], config: &DotConfig, tree: &KconfigTree) -> Checked {
@@ -307,6 +326,33 @@ config RAM
         LZ=m is n: it cannot be a module without MODULES
         unknown: NOSUCH_SOFT
         ");
+    }
+
+    #[test]
+    fn menus_that_are_on_by_default_are_found() {
+        const MENUS: &str = r#"
+menuconfig CRYPTO_HW
+	bool "hardware"
+	default y
+config CRYPTO_FEW
+	bool "few"
+	default y if CRYPTO_HW
+config HAVE_IT
+	def_bool y
+	depends on CRYPTO_FEW
+config DEV
+	tristate "dev"
+	depends on CRYPTO_HW && CRYPTO_FEW && HAVE_IT
+"#;
+        let tree = KconfigTree::parse("x86", &mut |path| (path == "Kconfig").then(|| MENUS.into()));
+        let find = |hard: &str, config: &str| {
+            let hard: Vec<KOption> = hard.split_whitespace().map(|word| word.parse().unwrap()).collect();
+            unset_defaults(&hard, &DotConfig::parse(config), &tree)
+        };
+        assert_eq!(find("DEV", ""), ["CRYPTO_HW"]);
+        assert!(find("DEV", "CONFIG_DEV=y\n").is_empty() && find("DEV=n", "").is_empty());
+        // Required to be off.
+        assert!(find("DEV CRYPTO_HW=n", "").is_empty());
     }
 
     #[test]

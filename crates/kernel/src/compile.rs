@@ -26,6 +26,10 @@ use crate::state::{CONFIG_BYTES, ObjectState};
 /// The time limits of configuring and of compiling.
 const CONFIG_LIMIT: Duration = Duration::from_secs(600);
 const COMPILE_LIMIT: Duration = Duration::from_secs(4 * 3600);
+/// How often Kconfig runs to set what requirements need: a menu can be in a menu that is also off.
+const CONFIG_ROUNDS: usize = 4;
+/// Precedes the options that were added to a fragment.
+const ADDED: &str = "# On by default, and needed by the options above:\n";
 /// The interval of progress reports.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -199,6 +203,9 @@ impl Compilation<'_> {
         };
         let version = &self.make.toolchain.version;
         let skippable = !matches!(self.plan.base, ConfigBase::Target(_));
+        // With what the last build of it had to add.
+        let last = own::read_to_string(&layout.state.fragment(), CONFIG_BYTES).unwrap_or_default();
+        let mut text = if last.starts_with(&format!("{text}{ADDED}")) { last } else { text };
         if skippable {
             let (layout, text, version) = (layout.clone(), text.clone(), version.clone());
             let work = move || configured::up_to_date(&layout, &text, &version);
@@ -207,12 +214,35 @@ impl Compilation<'_> {
             }
         }
         let started = SystemTime::now();
-        own::write(&layout.state.fragment(), &text)?;
         let allconfig = format!("KCONFIG_ALLCONFIG={}", layout.make_fragment.display());
-        self.step(&[command, &allconfig], CONFIG_LIMIT, log, &mut |_| {}).await?;
-        let config = self.dot_config()?;
+        let mut rounds = 0;
+        let config = loop {
+            own::write(&layout.state.fragment(), &text)?;
+            self.step(&[command, &allconfig], CONFIG_LIMIT, log, &mut |_| {}).await?;
+            let config = self.dot_config()?;
+            rounds += 1;
+            let defaults = self.unset_defaults(&config).await?;
+            if defaults.is_empty() || rounds == CONFIG_ROUNDS {
+                break config;
+            }
+            let lines = defaults.iter().map(|name| format!("CONFIG_{name}=y\n"));
+            text = lines.fold(text + ADDED, |text, line| text + &line);
+        };
         configured::record(&layout.state, &text, version, &config, started)?;
         Ok((DotConfig::parse(&config), config))
+    }
+
+    /// The options that are on by default, off in this `.config`, and needed by a requirement.
+    async fn unset_defaults(&self, config: &str) -> Result<Vec<String>, CompileError> {
+        let required = &self.request.flavor.requirements;
+        let config = DotConfig::parse(config);
+        if all_met(&required.require, &config) {
+            return Ok(Vec::new());
+        }
+        let hard = required.require.clone();
+        let (source, arch) = (self.make.layout.src.clone(), crate::toolchain::srcarch(required.arch));
+        let work = move || crate::check::unset_defaults(&hard, &config, &KconfigTree::read(&source, arch));
+        Ok(blocking("reading the Kconfig files", work).await?)
     }
 
     /// The configuration that a make target produces.

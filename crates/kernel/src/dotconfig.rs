@@ -79,12 +79,26 @@ pub fn base(arch: Arch) -> DotConfig {
     DotConfig::parse(&format!("{COMMON}\n{own}"))
 }
 
+/// The choices that the base makes. Kconfig selects only one option of each.
+const CHOICES: [&[&str]; 3] = [
+    &["DEBUG_INFO_NONE", "DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT", "DEBUG_INFO_DWARF4", "DEBUG_INFO_DWARF5"],
+    &["NO_HZ_IDLE", "NO_HZ_FULL", "HZ_PERIODIC"],
+    &["UNWINDER_ORC", "UNWINDER_FRAME_POINTER", "UNWINDER_GUESS"],
+];
+
 /// The fragment of a flavor: the base, then the soft requirements, then the hard ones. Later values override earlier
-/// ones.
+/// ones, also those of other options of the same choice.
 #[must_use]
 pub fn fragment(requirements: &Requirements) -> DotConfig {
     let mut fragment = base(requirements.arch);
     for (name, value) in requirements.soft().into_iter().chain(requirements.hard()) {
+        if *value == KValue::Yes
+            && let Some(choice) = CHOICES.iter().find(|choice| choice.contains(&name))
+        {
+            for other in choice.iter().filter(|other| **other != name) {
+                fragment.0.remove(*other);
+            }
+        }
         fragment.set(name, value.clone());
     }
     fragment
@@ -116,6 +130,24 @@ mod tests {
         asked.require_soft = vec!["MODULES=y".parse().unwrap(), "KASAN".parse().unwrap()];
         let fragment = fragment(&asked);
         assert_eq!((fragment.get("MODULES"), fragment.get("KASAN")), (&KValue::No, &KValue::Yes));
+    }
+
+    #[test]
+    fn requirements_override_the_choices_of_the_base() {
+        let mut asked = Requirements::new(Arch::X86_64);
+        for chosen in ["DEBUG_INFO_NONE", "NO_HZ_IDLE", "UNWINDER_ORC"] {
+            assert_eq!(*fragment(&asked).get(chosen), KValue::Yes);
+        }
+        asked.require_soft = vec!["UNWINDER_GUESS".parse().unwrap(), "DEBUG_INFO_DWARF5".parse().unwrap()];
+        asked.require =
+            ["DEBUG_INFO", "DEBUG_INFO_DWARF4", "NO_HZ_FULL"].map(|name| name.parse().unwrap()).into();
+        let fragment = fragment(&asked);
+        for chosen in ["DEBUG_INFO_DWARF4", "NO_HZ_FULL", "UNWINDER_GUESS"] {
+            assert_eq!(*fragment.get(chosen), KValue::Yes, "{chosen}");
+        }
+        for other in ["DEBUG_INFO_NONE", "DEBUG_INFO_DWARF5", "NO_HZ_IDLE", "UNWINDER_ORC"] {
+            assert!(!fragment.mentions(other), "{other}");
+        }
     }
 
     #[test]

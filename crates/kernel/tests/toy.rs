@@ -194,6 +194,21 @@ async fn unmet_requirements_are_explained_or_tolerated() {
 }
 
 #[tokio::test]
+async fn a_menu_that_is_on_by_default_is_on_for_a_required_option_in_it() {
+    let (mut toy, first) = Toy::new();
+    assert!(!read(toy.build(&first).await.unwrap().config).contains("CONFIG_MENU=y"));
+    toy.require(&["IN_MENU"]);
+    let second = toy.repo.commit("second", &[("other", "")]);
+    for commit in [first, second] {
+        let config = read(toy.build(&commit).await.unwrap().config);
+        assert!(config.contains("CONFIG_MENU=y\n") && config.contains("CONFIG_IN_MENU=y\n"), "{config}");
+    }
+    toy.require(&["IN_MENU", "MENU=n"]);
+    let error = toy.build(&toy.repo.commit("third", &[("other", "x")])).await.unwrap_err().to_string();
+    assert!(error.contains("IN_MENU=y is n: unmet dependency: MENU (Kconfig:13)"), "{error}");
+}
+
+#[tokio::test]
 async fn modules_go_into_the_store() {
     let (mut toy, first) = Toy::new();
     toy.require(&["MOD_a=m"]);

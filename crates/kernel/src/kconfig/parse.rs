@@ -38,6 +38,8 @@ pub struct Definition {
     pub choice: Option<usize>,
     /// The tool chain check that determines its default: `success,$(srctree)/scripts/rust_is_available.sh`.
     pub toolchain_check: Option<String>,
+    /// Whether it is y unless a user unsets it.
+    pub on_by_default: bool,
 }
 
 /// All definitions of a source tree.
@@ -290,6 +292,9 @@ impl Reader<'_> {
         {
             definition.toolchain_check = Some(check);
         }
+        if matches!(word, "def_bool" | "def_tristate" | "default") && rest.trim() == "y" {
+            definition.on_by_default = true;
+        }
         if word == "select" {
             let (target, tail) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
             let selector = (definition.name.clone(), condition(tail));
@@ -315,6 +320,7 @@ impl Reader<'_> {
             prompt: None,
             choice,
             toolchain_check: None,
+            on_by_default: false,
         }));
     }
 

@@ -118,3 +118,53 @@ fn walkdir(dir: &Path) -> Vec<String> {
     let found = Command::new("find").arg(dir).args(["-type", "f", "-printf", "%P\\n"]).output().unwrap();
     String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect()
 }
+
+#[test]
+fn git_does_not_read_files_again_that_only_have_another_inode() {
+    let dir = tempfile::tempdir().unwrap();
+    let shell = r#"
+        set -e
+        export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM="$PWD/gitconfig"
+        git init -q clone
+        echo 123 >clone/file
+        touch -d 2001-01-01 clone/file
+        git -C clone add file
+        git -C clone -c user.name=me -c user.email=me@example.org commit -qm one
+        # Another file with the same size and time. If git reads it, git finds a difference.
+        echo 124 >file
+        touch -d 2001-01-01 file
+        mv file clone/file
+        git -C clone diff --quiet && exit 1
+        git_settings .
+        git -C clone diff --quiet
+        # A change is found.
+        echo 1234 >clone/file
+        git -C clone diff --quiet && exit 1
+        exit 0
+    "#;
+    let shell = format!("{}\n{shell}", function("git_settings"));
+    let output = Command::new("sh").args(["-c", &shell]).current_dir(dir.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_test_file_has_a_keyring_like_a_login() {
+    let dir = tempfile::tempdir().unwrap();
+    let keyctl = r#"[ "$1 $2" = "session -" ] || exit 9
+shift 2
+echo "Joined session keyring: 123" >&2
+in_keyring=yes exec "$@""#;
+    script(&dir.path().join("keyctl"), keyctl);
+    let run = |keys: &str, path: &Path| {
+        let function = function("in_session").replace("/proc/keys", keys);
+        let program = r#"echo "$in_keyring $#: $1"; echo trouble >&2; exit 7"#;
+        let shell = format!("{function}\nin_session sh -c '{program}' sh 'a  b' c");
+        let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap());
+        let output = Command::new("sh").args(["-c", &shell]).env("PATH", path).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    // The message of keyctl is not in the log.
+    assert_eq!(run("/dev/null", dir.path()), (Some(7), "yes 2: a  b\n".into(), "trouble\n".into()));
+    assert_eq!(run("/nowhere", dir.path()), (Some(7), " 2: a  b\n".into(), "trouble\n".into()));
+}

@@ -306,9 +306,17 @@ fn kernel_arguments(machine: &Machine) -> String {
         // The network card is eth0, also with udev.
         "net.ifnames=0",
     ];
+    // The counter of an emulated processor is the host's. On a busy host the kernel can find that it deviates from the others, and
+    // then reads HPET, a device, whenever it needs the time.
+    let clock = (machine.arch == Arch::X86_64 && machine.accel == Accel::Tcg).then_some("tsc=reliable");
     // The firmware grants the ports only to a kernel that supports all of PCI Express, which this one may not.
     let ports = (machine.hotplug == Some(Hotplug::Native)).then_some("pcie_ports=native");
-    let all = ours.into_iter().chain(early).chain(ports).chain(machine.append.iter().map(String::as_str));
+    let all = ours
+        .into_iter()
+        .chain(early)
+        .chain(clock)
+        .chain(ports)
+        .chain(machine.append.iter().map(String::as_str));
     all.collect::<Vec<_>>().join(" ")
 }
 

@@ -52,6 +52,8 @@ fn aarch64_and_kvm() {
     insta::assert_snapshot!("aarch64", show(&m));
     m.accel = Accel::Kvm;
     assert!(show(&m).contains("-accel\n  kvm"));
+    // With KVM the kernel has the host's clock.
+    assert!(!show(&m).contains("tsc="));
 }
 
 #[test]

@@ -178,6 +178,30 @@ fn formats_of_current_kernels() {
 }
 
 #[test]
+fn titles_of_trouble_that_its_first_line_does_not_show() {
+    for (first, title) in [
+        // The name of a task contains a newline.
+        ("INFO: task a\nb:12 blocked for more than 143 seconds.", "INFO: task hung in ext4_x"),
+        ("INFO: task a\n:12 blocked in I/O wait for more than 143 seconds.", "INFO: task hung in ext4_x"),
+        ("INFO: task a:1\nb c:12 is blocked for more than 143 seconds.", "INFO: task hung in ext4_x"),
+        // x86 before 6.10: any words, an error code and a number.
+        ("stack segment: 0000 [#1] PREEMPT SMP", "stack segment fault in ext4_x"),
+        ("coprocessor segment overrun: 0000 [#3] SMP", "coprocessor segment overrun in ext4_x"),
+        ("x87 FPU floating-point error: 0000 [#1] SMP", "x87 FPU floating-point error in ext4_x"),
+        ("[ INFO: possible irq lock inversion dependency detected ]", "possible deadlock in ext4_x"),
+        ("VFS: Busy inodes after unmount of sda", "VFS: Busy inodes after unmount (use-after-free)"),
+        (
+            "unregister_netdevice: waiting for syz_tun to become free",
+            "unregister_netdevice: waiting for DEV to become free",
+        ),
+    ] {
+        let log = format!("{first}\nCall Trace:\n mutex_lock+0x1/0x2\n ext4_x+0x1/0x2");
+        assert_eq!(crash::reports(&log)[0].title, title, "{first}");
+        assert!(first.lines().any(|line| crash::trouble(line).is_some()), "{first}");
+    }
+}
+
+#[test]
 fn torn_and_short_logs_are_marked_corrupted() {
     let reports = crash::reports("[   3.111] BUG: KASAN: slab-out-of-bo");
     assert_eq!(reports[0].title, "KASAN: slab-out-of-bo in corrupted");

@@ -196,7 +196,8 @@ fn build(rule: &Rule, caught: &Caught, lines: &[ConsoleLine<'_>], own: &[usize])
         Search::First(noise) => noise,
         Search::Stall | Search::Lockup | Search::After(_) | Search::Chain => Noise::Usual,
     };
-    let helper = source::helper(texts[0]);
+    let pointer = frames.iter().find(|frame| frame.frame.kind == FrameKind::InstructionPointer);
+    let helper = source::helper(texts[0], pointer.map(|frame| frame.frame.function.as_str()));
     let is_noise =
         |name: &str| is_noise(name, noise) || helper.as_ref().is_some_and(|helper| helper.is(name));
     let named = caught.functions.iter().map(|name| plain(name)).find(|name| !is_noise(name));
@@ -341,16 +342,21 @@ static IN_FIRST_LINE: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// The index of the frame where the kernel was when it found the problem. The frames before it belong to the code that
-/// prints the report, under any name: the first line names the function, or the stack contains the instruction pointer
-/// of the fault.
+/// prints the report, under any name: the first line names the function, the stack contains the instruction pointer of
+/// the fault, or the functions of the detector and of the scheduler are known by one name.
 fn begin(frames: &[Stacked], first_line: &str, kind: TroubleKind) -> usize {
+    let counted = |frame: &Stacked| frame.counts && frame.frame.sure;
     let named = IN_FIRST_LINE.captures(first_line).map(|found| found[1].to_owned());
-    let faults = matches!(kind, TroubleKind::Oops | TroubleKind::Gpf | TroubleKind::KernelBug);
-    let here = |frame: &Frame| {
-        named.as_deref().is_some_and(|name| plain(name) == plain(&frame.function))
-            || (faults && frame.kind == FrameKind::InstructionPointer)
+    let here = |frame: &Frame| match (kind, &named) {
+        (TroubleKind::HungTask, _) => plain(&frame.function) == "schedule",
+        (TroubleKind::Ubsan, _) => frame.function.starts_with("__ubsan_handle_"),
+        (TroubleKind::Oops | TroubleKind::Gpf | TroubleKind::KernelBug, _) => {
+            frame.kind == FrameKind::InstructionPointer
+        }
+        (_, Some(name)) => plain(name) == plain(&frame.function),
+        (_, None) => false,
     };
-    frames.iter().position(|frame| frame.counts && frame.frame.sure && here(&frame.frame)).unwrap_or(0)
+    frames.iter().position(|frame| counted(frame) && here(&frame.frame)).unwrap_or(0)
 }
 
 /// The first frame from `begin` that is not noise.

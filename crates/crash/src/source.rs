@@ -11,7 +11,7 @@ static PLACE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"([\w./+-]+\.(?:[chS]|rs)):(\d+)(?:.* (?:at )?([\w.]+)\+0x)?").expect("a regular expression")
 });
 
-/// Source files of helpers for all subsystems: a WARN() in them is about the caller. Headers are not in the list, because
+/// Source files of helpers for all subsystems: a WARN() or BUG() in them is about the caller. Headers are not in the list, because
 /// the function that the first line names is usually the one that contains the inlined helper.
 const SHARED: &str = concat!(
     r"^(?:\.{0,2}/(?:.*/)?)?(?:fs/(?:sysfs|kernfs)/|fs/proc/generic\.c|kernel/locking/|kernel/rcu/srcu|rust/helpers/",
@@ -30,10 +30,13 @@ pub(crate) struct Helper<'t> {
     file: &'t str,
 }
 
-/// The helper that the first line of a WARN() names.
-pub(crate) fn helper(text: &str) -> Option<Helper<'_>> {
+/// The helper in which a WARN() or BUG() is. The first line of a WARN() names it; a BUG() only has the position, and its
+/// function is that of the instruction `pointer`.
+pub(crate) fn helper<'t>(text: &'t str, pointer: Option<&'t str>) -> Option<Helper<'t>> {
     let found = PLACE.captures(text)?;
-    let (file, function) = (found.get(1)?.as_str(), found.get(3)?.as_str());
+    let of_bug = text.trim_start().starts_with("kernel BUG at ");
+    let function = if of_bug { pointer? } else { found.get(3)?.as_str() };
+    let file = found.get(1)?.as_str();
     SHARED_FILES.is_match(file).then_some(Helper { function: plain(function), file })
 }
 

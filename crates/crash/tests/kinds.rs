@@ -422,6 +422,15 @@ fn frames_before_the_problem_belong_to_the_report() {
         assert_eq!(fault(first, "memset_x"), format!("{kind} in snd_x"));
         assert_eq!(fault(first, "snd_pcm_x"), format!("{kind} in snd_pcm_x"));
     }
+    // A BUG() in a shared source file is about the caller, one in a header is in the function that contains it.
+    assert_eq!(fault("kernel BUG at mm/slub.c:9!", "x_verify"), "kernel BUG in snd_x");
+    assert_eq!(fault("kernel BUG at include/linux/x.h:9!", "x_verify"), "kernel BUG in x_verify");
+    assert_eq!(fault("kernel BUG at net/core/skbuff.c:9!", "skb_x"), "kernel BUG in skb_x");
+    let hung = "INFO: task syz:123 blocked for more than 143 seconds.";
+    assert_eq!(with_stack(hung, "x_switch x_pick schedule snd_x schedule_x"), "INFO: task hung in snd_x");
+    let ubsan = "UBSAN: array-index-out-of-bounds in fs/x.c:5:6";
+    let handled = "x_print x_epilogue __ubsan_handle_out_of_bounds snd_x";
+    assert_eq!(with_stack(ubsan, handled), "UBSAN: array-index-out-of-bounds in snd_x");
     // An interrupted function has not caused the report.
     let lockdep = "WARNING: suspicious RCU usage";
     assert_eq!(fault(lockdep, "snd_pcm_x"), "WARNING: suspicious RCU usage in x_print");

@@ -136,6 +136,17 @@ mod tests {
             "copy_page_range",
             "list_add_event",
             "device_add_disk",
+            "memcpy_extent_buffer",
+            "find_first_extent_bit",
+            "find_or_create_cached_dir",
+            "static_key_slow_inc",
+            "pcpu_freelist_pop",
+            "bpf_trampoline_link_prog",
+            "folio_clear_dirty_for_io",
+            "btrfs_error_commit_super",
+            "trylock_super",
+            "walk_down_tree",
+            "blk_mq_sched_dispatch_requests",
         ] {
             assert_eq!(reason_to_skip(function, Noise::Waiting), None, "{function}");
         }

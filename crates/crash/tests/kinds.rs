@@ -419,7 +419,7 @@ fn frames_before_the_problem_belong_to_the_report() {
             "gen" => "general protection fault",
             _ => "kernel BUG",
         };
-        assert_eq!(fault(first, "memset_x"), format!("{kind} in snd_x"));
+        assert_eq!(fault(first, "memset_orig"), format!("{kind} in snd_x"));
         assert_eq!(fault(first, "snd_pcm_x"), format!("{kind} in snd_pcm_x"));
     }
     // A BUG() in a shared source file is about the caller, one in a header is in the function that contains it.

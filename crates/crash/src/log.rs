@@ -23,3 +23,24 @@ pub(crate) fn has_run(log: &str, at: usize) -> bool {
     }
     up
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_has_run_for_a_second_unless_it_was_asked_to_restart() {
+        for (log, run) in [
+            ("[    1.000000] x", true),
+            ("[    0.900000] x", false),
+            ("[   12.000000] x\n[    0.100000] y", true),
+            ("[    0.100000] x\n[    2.000000] y", true),
+            ("[    2.000000] reboot: Restarting system", false),
+            ("[    2.000000] x\n[    2.100000] Rebooting in 1 seconds..", false),
+            ("x", false),
+        ] {
+            assert_eq!(has_run(log, 9), run, "{log}");
+        }
+        assert!(!has_run("x\n[    5.000000] y", 1));
+    }
+}

@@ -23,7 +23,7 @@ const DISPATCHERS: &[&str] = &[
 /// The interrupt that reported the stall; the frames before it belong to the report.
 #[rustfmt::skip]
 const INTERRUPTS: &[&str] = &[
-    "arch/x86: ((asm|trace|smp|sysvec)_)?(trace_|sysvec_)?(apic_timer_interrupt*|call_function_single*|call_function_interrupt|reschedule_interrupt|irq_work_interrupt) do_IRQ ret_from_intr asm_exc_nmi end_repeat_nmi nmi_restore handle_irq",
+    "arch/x86: ((asm|trace|smp|sysvec)_)?(trace_|sysvec_)?(apic_timer_interrupt*|call_function_single*|call_function_interrupt|reschedule_interrupt|irq_work_interrupt) (asm_|instr_)?sysvec_* (asm_)?common_interrupt do_IRQ ret_from_intr asm_exc_nmi end_repeat_nmi nmi_restore handle_irq",
     "other architectures: gic_handle_irq irq_svc el1h?_(64_)?irq* arch_timer_handler_* handle_arch_irq riscv_intc_irq decrementer_common* timer_interrupt do_irq_async ret_from_exception ret_from_irq do_(ext|io)_irq ext_int_handler io_int_handler handle_riscv_irq plat_irq_dispatch handle_int except_vec_vi_end do_vint handle_vint handle_loongarch_irq",
 ];
 

@@ -26,6 +26,9 @@ const STALLS: &[(&str, &str)] = &[
     ("gic_handle_irq x1 x2 x3 x4 __irq_svc snd_b", "x1"),
     ("gic_handle_irq __irq_svc x2 x3 x4 el1_irq snd_b", "snd_b"),
     ("snd_a !snd_b gic_handle_irq snd_c", "snd_c"),
+    ("snd_a sysvec_reschedule_ipi asm_sysvec_reschedule_ipi snd_b snd_c", "snd_b"),
+    ("snd_a common_interrupt asm_common_interrupt snd_b snd_c", "snd_b"),
+    ("snd_a instr_sysvec_irq_work sysvec_irq_work asm_sysvec_irq_work snd_b", "snd_b"),
     // The entry of a second interrupt is not part of the first one.
     ("gic_handle_irq !snd_b __irq_svc snd_c", "snd_b"),
     // The innermost function with a dispatcher as its caller. A dispatcher that another one calls is not it.

@@ -364,7 +364,8 @@ const HELPERS: &[(&str, &str, &str)] = &[
     ),
     ("fs/sysfs/group.c:278 x_verify", "x_verify sysfs_x_verify snd_x", "WARNING in snd_x"),
     ("kernel/locking/mutex.c:582 x_verify.constprop.0", "x_verify snd_x", "WARNING: locking bug in snd_x"),
-    ("mm/page_owner.c:9 x_verify", "x_verify x_next snd_x", "WARNING in x_next"),
+    ("mm/page_owner.c:9 foo_verify", "foo_verify foo_next snd_x", "WARNING in foo_next"),
+    ("mm/page_owner.c:9 mm_verify", "mm_verify mm_next snd_x", "WARNING in mm_next"),
     ("drivers/base/power/sysfs.c:9 __x_verify", "__x_verify x_next snd_x", "WARNING in x_next"),
     ("include/linux/skbuff.h:2069 snd_x", "snd_x snd_y", "WARNING in snd_x"),
     ("lib/iov_iter.c:555 iov_x_revert", "iov_x_revert snd_x", "WARNING in iov_x_revert"),
@@ -405,6 +406,15 @@ fn frames_before_the_problem_belong_to_the_report() {
     ] {
         assert_eq!(with_stack(first, stack), title, "{first}");
     }
+    // Only a frame of the report's own stack that the unwinder is sure of.
+    let double_free = |frames: &str| {
+        let frames = frames.split(',').map(|frame| format!(" {frame}+0x1/0x2")).collect::<Vec<_>>();
+        let own = ["Call Trace:", &frames[1], &frames[2], &frames[3], &frames[4]];
+        let lines = ["BUG: KASAN: double-free in kfree+0x1/0x2", "Freed by task 1:", &frames[0]];
+        title(&[lines.as_slice(), &own].concat())
+    };
+    assert_eq!(double_free("kfree,? kfree,x_print,kfree,snd_x"), "KASAN: double-free in snd_x");
+    assert_eq!(double_free("kfree,x_print,x_report,kfree,snd_x"), "KASAN: double-free in snd_x");
     let fault = |first: &str, pointer: &str| {
         let pointer = format!("RIP: 0010:{pointer}+0x12/0x340");
         title(&[first, "Call Trace:", " x_print+0x1/0x2", &pointer, " memset+0x1/0x2", " snd_x+0x1/0x2"])

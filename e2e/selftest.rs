@@ -2,6 +2,7 @@
 //!
 //!     # expect: SUBTEST STATUS [WORDS OF THE REASON]
 //!     # expect-core: SUBTEST [WORDS OF THE KERNEL'S LOG]     (its core; no other subtest of the file has one)
+//!     # expect-artifact: SUBTEST NAME WORDS      (an artifact that the test left)
 //!     # args: WORDS                     (added to the command line)
 //!     # expect-file: Failed to run [WORDS OF THE COMPLAINT]      (the whole file cannot be used)
 //!
@@ -181,9 +182,32 @@ fn differences(file: &Path, output: &Output, out: &Path) -> Vec<String> {
         wrong.push(format!("{} verdicts, {} expected", found.len(), expected.len()));
     }
     wrong.extend(wrong_cores(file, &expected, out));
+    wrong.extend(wrong_artifacts(file, out));
     let left = processes_of(out);
     if !left.is_empty() {
         wrong.push(format!("still running: {left:?}"));
+    }
+    wrong
+}
+
+/// The directory of a test file's results is `out/` and this name, followed by a subtest.
+fn dotted(file: &Path) -> String {
+    let test = file.strip_prefix(root().join("tests")).unwrap().with_extension("");
+    test.to_string_lossy().replace('/', ".")
+}
+
+/// The expected artifacts that are missing or have other content.
+fn wrong_artifacts(file: &Path, out: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("# expect-artifact: "));
+    let mut wrong = Vec::new();
+    for line in lines {
+        let [subtest, name, words] = *line.splitn(3, ' ').collect::<Vec<_>>() else { panic!("{line}") };
+        let dir = format!("out/{}.{}/artifacts", dotted(file), subtest.replace('/', "."));
+        let found = std::fs::read_to_string(out.join(dir).join(name)).unwrap_or_default();
+        if !found.contains(words) {
+            wrong.push(format!("{subtest}: the artifact {name} is {found:?}"));
+        }
     }
     wrong
 }
@@ -196,8 +220,7 @@ fn wrong_cores(file: &Path, subtests: &BTreeMap<String, Expected>, out: &Path) -
     if expected.is_empty() {
         return vec![];
     }
-    let test = file.strip_prefix(root().join("tests")).unwrap().with_extension("");
-    let test = test.to_string_lossy().replace('/', ".");
+    let test = dotted(file);
     let mut wrong = Vec::new();
     for subtest in subtests.keys() {
         let dir = out.join(format!("out/{test}.{subtest}"));

@@ -59,21 +59,31 @@ _blktests_value() {
     awk -v key="$2" '{ at = index($0, "\t") } at && substr($0, 1, at - 1) == key { print substr($0, at + 1); exit }' "$1"
 }
 
+# Make a result directory of the suite. It has a directory for each device, which is the one of the artifacts here, so that
+# they outlive a guest that crashes. The temporary files of the cases are in the result directory itself.
+_blktests_link() {
+    mkdir -p "$1" "$suite_artifacts"
+    ln -sfn "$suite_artifacts" "$1/nodev"
+    ln -sfn "$suite_artifacts" "$1/${ktest_scratch_dev[0]##*/}"
+}
+
 run_test() {
-    local log=/tmp/blktests.log file where=$_blktests_results passed=0
+    local log=/tmp/blktests.log file passed=0
     suite_wants gawk=gawk fio=fio bsdextrautils=column udev=udevadm fdisk=sfdisk
     rm -rf $_blktests_results $_blktests_at/results
+    _blktests_link $_blktests_results
+    # Versions without an option for the result directory.
+    _blktests_link $_blktests_at/results
     # The exit code is 0 even if no case ran.
     (cd $_blktests_at && { ./check "$1" 2>&1 || true; }) | tee $log
-    # Versions without an option for the result directory.
-    [[ -d $_blktests_results ]] || where=$_blktests_at/results
-    for file in "$where"/*/"$1"; do
-        [[ -f $file ]] || continue
+    for file in "$suite_artifacts/$1" "$_blktests_results"/*/"$1"; do
+        [[ -f $file && ! -L ${file%"/$1"} ]] || continue
         case $(_blktests_value "$file" status) in
         pass) ((passed += 1)) ;;
         "not run") ;;
         *)
-            suite_keep "$1" "$file.full" "$file.out.bad" "$file.dmesg" "$file.kmemleak"
+            # A case that runs for several transports has a directory for each.
+            [[ $file == "$suite_artifacts"/* ]] || suite_keep "$1" "$file.full" "$file.out.bad" "$file.dmesg" "$file.kmemleak"
             ktest_fail "$(_blktests_why "$1" "$file")"
             ;;
         esac

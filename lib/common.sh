@@ -90,6 +90,13 @@ expect_reboot() {
     _ktest_mark "EXPECTED_REBOOT"
 }
 
+# keep_artifact NAME: save standard input as an artifact of the subtest.
+keep_artifact() {
+    local file=${ktest_out:-.}/artifacts/$_ktest_subtest.$1
+    mkdir -p "${file%/*}"
+    cat >"$file"
+}
+
 # Run a command in its own shell, which ends at the first error, and set _ktest_status to its exit status. In a
 # condition bash would ignore errors inside.
 _ktest_try() {
@@ -100,6 +107,8 @@ _ktest_try() {
     )
     _ktest_status=$?
     set -o errexit
+    # ktest_skip in the command ends the subtest.
+    ((_ktest_status != _ktest_skip_status)) || [[ ! -s $_ktest_state.skip ]] || exit "$_ktest_skip_status"
 }
 
 # Run a command and print its output only if it fails: run_quiet WHAT COMMAND...

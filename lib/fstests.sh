@@ -11,7 +11,7 @@
 #   fstests_variants       print a line for each variant: NAME | mkfs options | mount options (optional)
 
 _fstests_at=/opt/xfstests
-_fstests_results=/tmp/xfstests-results
+_fstests_run=/tmp/xfstests-run
 
 fstests() {
     _fstests_type=$1
@@ -83,8 +83,8 @@ ktest_init() {
 _fstests_settings() {
     local pool=("${ktest_scratch_dev[1]}" "${ktest_scratch_dev[@]:3}")
     printf 'export %s=%q\n' FSTYP "$_fstests_type" TEST_DEV "${ktest_scratch_dev[0]}" TEST_DIR /mnt/test \
-        SCRATCH_MNT /mnt/scratch LOGWRITES_DEV "${ktest_scratch_dev[2]}" RESULT_BASE $_fstests_results LOGGER_PROG true \
-        DIFF_LENGTH 40
+        SCRATCH_MNT /mnt/scratch LOGWRITES_DEV "${ktest_scratch_dev[2]}" RESULT_BASE "$suite_artifacts" \
+        LOGGER_PROG $_fstests_run/next DIFF_LENGTH 40
     if ((${#pool[@]} > 1)); then
         printf 'export %s=%q\n' SCRATCH_DEV_POOL "${pool[*]}"
     else
@@ -113,40 +113,156 @@ _fstests_variant() {
     ktest_fail "ktest_xfstests_variant=$wanted is unknown; known:" $(fstests_variants | cut -d '|' -f 1)
 }
 
-run_test() {
-    local log=/tmp/xfstests.log at=$_fstests_results/$1 status
-    suite_wants perl=perl bc=bc gawk=gawk xfsprogs=xfs_io attr=attr acl=getfacl
+# One ./check runs all cases of a call. Before each case it calls $LOGGER_PROG, which waits there until the library has
+# the verdict of the case before and has marked the start of this one. After a failure the rest gets a new ./check and a
+# newly formatted test device.
+#   $_fstests_run/at      FIFO: the case before which ./check waits, or `ended STATUS`
+#   $_fstests_run/go      FIFO: `go`, or `stop`, which ends ./check
+#   $_fstests_run/log     the output of ./check
+#   $_fstests_run/state   the case before which ./check waits, empty if there is no ./check; its exit status; the length of
+#                         the output before that case
+
+# Start ./check for these cases, and wait until it is at the first of them.
+_fstests_start() {
+    local options=()
     _fstests_variant
-    rm -rf $_fstests_results
-    _fstests_settings >/tmp/xfstests.config
-    # Each case gets a newly formatted test device.
+    rm -rf $_fstests_run
+    mkdir -p $_fstests_run "$suite_artifacts"
+    mkfifo $_fstests_run/at $_fstests_run/go
+    cat >$_fstests_run/next <<END
+#!/bin/bash
+printf '%s\n' "\${1##* }" >$_fstests_run/at
+read -r word <$_fstests_run/go
+[[ \$word != stop ]] || kill -TERM \$PPID
+END
+    chmod +x $_fstests_run/next
+    _fstests_settings >$_fstests_run/config
     wipefs -aq "${ktest_scratch_dev[@]}"
     # shellcheck disable=SC2086 # options
     run_quiet "mkfs of the test device" fstests_mkfs "${ktest_scratch_dev[0]}" $_fstests_mkfs
-    : >/tmp/xfstests.status
-    (cd $_fstests_at && HOST_OPTIONS=/tmp/xfstests.config ./check "$1" 2>&1 || printf '%s\n' $? >/tmp/xfstests.status) | tee $log
-    status=$(</tmp/xfstests.status)
-    if [[ -s $at.notrun ]]; then
-        ktest_skip "$(head -n 1 "$at.notrun")"
-    elif grep -qE '\[expunged\]' $log; then
-        ktest_skip "xfstests reports that it is expunged"
-    elif [[ -n $status ]] || grep -q '^Failures:' $log; then
-        suite_keep "$1" "$at.full" "$at.out.bad" "$at.dmesg" "$at.hints" $_fstests_results/check.full
-        ktest_fail "$(_fstests_why "$1" "$at" $log "${status:-0}")"
+    # A version that does not call it runs one case.
+    grep -q '[$]LOGGER_PROG "run' $_fstests_at/check || set -- "$1"
+    ! grep -q -e --exact-order $_fstests_at/check || options=(--exact-order)
+    (
+        trap - ERR
+        set +o errexit
+        exec {_ktest_stdout}>&-
+        cd $_fstests_at && HOST_OPTIONS=$_fstests_run/config ./check "${options[@]}" "$@"
+        printf 'ended %s\n' $? >$_fstests_run/at
+    ) >$_fstests_run/log 2>&1 &
+    _fstests_wait
+}
+
+# Wait until ./check is before a case, or has ended. Set _fstests_at_case, _fstests_status and _fstests_length.
+_fstests_wait() {
+    local word status last LC_ALL=C
+    read -r word status <$_fstests_run/at
+    _fstests_at_case=$word _fstests_status=${status:-0}
+    _fstests_length=$(stat -c %s $_fstests_run/log)
+    if [[ $word == ended ]]; then
+        _fstests_at_case=
+    else
+        # It has already printed the name of the case, without a newline.
+        last=$(tail -n 1 $_fstests_run/log && printf .)
+        last=${last%.}
+        [[ $last == *$'\n' ]] || _fstests_length=$((_fstests_length - ${#last}))
     fi
-    # The output must confirm that the case ran.
-    grep -qE "^Ran:.* $1( |\$)" $log || ktest_fail "xfstests did not run it: $(grep -m1 -F "$1" $log || tail -n 1 $log)"
-    grep -qE '^Passed all [0-9]+ test' $log || ktest_fail "xfstests did not complete: $(tail -n 1 $log)"
+    printf '%s %s %s\n' "${_fstests_at_case:-none}" "$_fstests_status" "$_fstests_length" >$_fstests_run/state
+}
+
+# Set _fstests_at_case, _fstests_status and _fstests_length as the subtest before left them.
+_fstests_recall() {
+    _fstests_at_case='' _fstests_status=0 _fstests_length=0
+    [[ ! -s $_fstests_run/state ]] || read -r _fstests_at_case _fstests_status _fstests_length <$_fstests_run/state
+    [[ $_fstests_at_case != none ]] || _fstests_at_case=
+}
+
+# End ./check, so that the next case gets a new one.
+_fstests_stop() {
+    [[ -n $_fstests_at_case ]] || return 0
+    printf 'stop\n' >$_fstests_run/go
+    _fstests_wait
+}
+
+# Whether a ./check waits.
+_fstests_is_running() {
+    _fstests_recall
+    [[ -n $_fstests_at_case ]]
+}
+
+# The test device stays mounted from case to case.
+ktest_clean() {
+    _fstests_is_running || _ktest_unmount_scratch
+}
+
+run_test() {
+    local before
+    suite_wants perl=perl bc=bc gawk=gawk xfsprogs=xfs_io attr=attr acl=getfacl
+    _fstests_recall
+    _fstests_can_go_on "$1" || _fstests_stop
+    if [[ -z $_fstests_at_case ]]; then
+        _fstests_start "$1" "${_ktest_rest[@]}"
+        # A version that has its own order of the cases.
+        _fstests_can_go_on "$1" || { _fstests_stop && _fstests_start "$1"; }
+        # The configuration of the suite.
+        head -c "$_fstests_length" $_fstests_run/log
+    fi
+    if [[ -n $_fstests_at_case && $_fstests_at_case != "$1" ]]; then
+        _fstests_judge_passed_over "$1"
+        return
+    fi
+    before=0
+    if [[ -n $_fstests_at_case ]]; then
+        before=$_fstests_length
+        printf 'go\n' >$_fstests_run/go
+        _fstests_wait
+    fi
+    tail -c +$((before + 1)) $_fstests_run/log | head -c $((_fstests_length - before)) >$_fstests_run/said || true
+    ((before == 0)) || cat $_fstests_run/said
+    _fstests_judge "$1" "$(<$_fstests_run/said)"
+}
+
+# Whether the ./check that waits runs case $1 next, or has passed over it.
+_fstests_can_go_on() {
+    [[ -z $_fstests_at_case || $_fstests_at_case == "$1" ]] || grep -qE "^$1( |\$)" $_fstests_run/log
+}
+
+# Give the verdict of case $1, which ./check was told to run, and did not run.
+_fstests_judge_passed_over() {
+    local line
+    line=$(grep -m1 -E "^$1( |\$)" $_fstests_run/log)
+    [[ $line != *'[expunged]'* ]] || ktest_skip "xfstests reports that it is expunged"
+    ktest_fail "xfstests did not run it: $line"
+}
+
+# Give the verdict of case $1, of which ./check printed $2.
+_fstests_judge() {
+    local at=$suite_artifacts/$1 line rest number='[0-9]+s'
+    if [[ -s $at.notrun ]]; then
+        IFS= read -r line <"$at.notrun" || true
+        ktest_skip "$line"
+    fi
+    line=$(grep -m1 -E "^$1( |\$)" <<<"$2") || line=
+    [[ $line != *'[expunged]'* ]] || ktest_skip "xfstests reports that it is expunged"
+    # Everything between the line of the case and the summary is a complaint.
+    rest=${2#*"$line"}
+    rest=${rest%%$'\n'Ran: *}
+    [[ ! $rest =~ [^[:space:]] && $line =~ ^"$1"([[:space:]]+$number\ \.\.\.)?[[:space:]]+${number}[[:space:]]*$ ]] || {
+        _fstests_stop
+        ktest_fail "$(_fstests_why "$1" "$at" $_fstests_run/said "$_fstests_status" "$line")"
+    }
 }
 
 # The patterns that `check` searches for in the kernel's log, most specific first.
 _fstests_kernel='kernel BUG at|WARNING:|\bBUG:|Oops:|possible (recursive|circular) locking|suspicious RCU usage'
 _fstests_kernel+='|general protection fault:|BUG .* remaining|oom-kill|UBSAN:'
 
-# Print why case $1 failed, with results $2, output $3 and exit status $4, in one line.
+# Print why case $1 failed, with results $2, output $3, exit status $4 and the line of the case $5, in one line.
 _fstests_why() {
     local line
-    if [[ -s $2.dmesg ]] && line=$(grep -m1 -E "$_fstests_kernel" "$2.dmesg" || grep -m1 -E 'BUG|WARNING|Oops|possible|INFO:' "$2.dmesg"); then
+    if [[ $5 =~ (unknown|no such)' test' ]]; then
+        printf 'xfstests did not run it: %s\n' "$5"
+    elif [[ -s $2.dmesg ]] && line=$(grep -m1 -E "$_fstests_kernel" "$2.dmesg" || grep -m1 -E 'BUG|WARNING|Oops|possible|INFO:' "$2.dmesg"); then
         printf 'kernel message: %s\n' "${line#*\] }"
     # Newer versions print it after the name of the case, older ones on a separate line.
     elif line=$(grep -m1 -oE '_check_[a-z0-9_]+: .*' "$3"); then
@@ -160,6 +276,10 @@ _fstests_why() {
         printf '%s\n' "$line"
     elif grep -q 'no qualified output$' "$3"; then
         printf 'the source has no tests/%s.out to compare its output with\n' "$1"
+    elif (($4 > 128)); then
+        printf './check was killed by signal %d\n' $(($4 - 128))
+    elif [[ -z $5 ]]; then
+        printf 'xfstests did not run it: %s\n' "$(grep . "$3" | tail -n 1)"
     else
         printf 'check ended with exit code %s: %s\n' "$4" "$(grep . "$3" | tail -n 1)"
     fi

@@ -8,6 +8,8 @@
 # No VM is started for it.
 
 suite_source=
+# A file SUBTEST.NAME in this directory becomes the artifact NAME of the subtest (docs/contract.md).
+suite_artifacts=${ktest_out:-.}/artifacts
 # The lists of the suite's programs and of those that its cases need but were not built, on its disk.
 _suite_list=.ktest-programs
 _suite_unbuilt_list=.ktest-unbuilt
@@ -299,14 +301,17 @@ suite_check_built() {
         "that these need and build $suite_name again, or leave out the cases: ktest_${suite_name}_exclude=${name// /+}"
 }
 
-# Save files with the results of the run, as NAME.SUBTEST.EXTENSION: suite_keep SUBTEST FILE...
+# Save files as artifacts of a subtest: suite_keep SUBTEST FILE...
 suite_keep() {
-    local file name to=${ktest_out:-.}/$suite_name
-    mkdir -p "$to"
+    local file name last=${1##*/}
+    mkdir -p "$suite_artifacts"
+    # Where earlier versions put them.
+    [[ -e ${ktest_out:-.}/$suite_name ]] || ln -s "${suite_artifacts##*/}" "${ktest_out:-.}/$suite_name" || true
     for file in "${@:2}"; do
         name=${file##*/}
+        name=${name#"$last."}
         # The end of a long file is the most useful part.
-        [[ ! -s $file ]] || tail -c 1000000 "$file" >"$to/${1//\//.}.${name#*.}" || true
+        [[ ! -s $file ]] || tail -c 1000000 "$file" >"$suite_artifacts/${1//\//.}.$name" || true
     done
 }
 

@@ -28,6 +28,7 @@ _ktest_timeout_factor=1
 _ktest_mem_factor=1
 _ktest_gcov_dirs=()
 _ktest_skip_all=
+_ktest_rest=()
 _ktest_skip_status=77
 _ktest_state=${TMPDIR:-/tmp}/ktest-state.$$
 ktest_scratch_dev=()
@@ -241,7 +242,7 @@ list_tests() {
     shopt -u extdebug
 }
 
-# Run the subtest NAME, which fails if this function fails.
+# Run the subtest NAME, which fails if this function fails. _ktest_rest has the subtests that come after it.
 run_test() {
     declare -F "test_$1" >/dev/null || ktest_fail "there is no subtest $1"
     "test_$1"
@@ -250,6 +251,11 @@ run_test() {
 # The call `init`: once per boot, before the subtests.
 ktest_init() {
     :
+}
+
+# After each subtest.
+ktest_clean() {
+    ((${#ktest_scratch_dev[@]} + ${#ktest_pmem_dev[@]} == 0)) || _ktest_unmount_scratch
 }
 
 # The four calls.
@@ -389,6 +395,8 @@ _ktest_run_tests() {
     # shellcheck disable=SC2046 # names contain no white space
     (($#)) || set -- $(_ktest_list)
     for name; do
+        shift
+        _ktest_rest=("$@")
         _ktest_mark "========= TEST   $name"
         start=$SECONDS
         if [[ -n $_ktest_skip_all ]]; then
@@ -409,7 +417,7 @@ _ktest_run_tests() {
             _ktest_record "tests/${0##*/tests/}: failed: the subtest tainted the kernel" \
                 "(flags $((_ktest_tainted & ~tainted))); allow_taint in the file permits it"
         fi
-        ((${#ktest_scratch_dev[@]} + ${#ktest_pmem_dev[@]} == 0)) || _ktest_unmount_scratch
+        ktest_clean
         _ktest_save_trace "$name"
         ktest_flavor_after
         set -o errexit

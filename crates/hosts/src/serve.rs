@@ -242,7 +242,7 @@ impl Server<'_> {
             Ok::<_, HostError>(())
         };
         tokio::time::timeout(DRAIN_TIME, rest).await.unwrap_or(Ok(()))?;
-        for path in files.paths() {
+        for path in files.paths(Path::new("out")) {
             self.send_file(&path, &mut files).await?;
         }
         self.send(Frame::Exit(match exit {
@@ -257,8 +257,8 @@ impl Server<'_> {
         if line.contains("\"verdict\"")
             && let Ok(Some(Stamped { event: Event::Verdict { dir, .. }, .. })) = Stamped::parse(&line)
         {
-            for name in ["log", "status", "duration", "crash"] {
-                self.send_file(&dir.join(name), files).await?;
+            for path in files.paths(&dir) {
+                self.send_file(&path, files).await?;
             }
         }
         self.send(Frame::Line(line)).await
@@ -330,10 +330,10 @@ impl FilesToSend {
         Some(file)
     }
 
-    /// The paths of all files below `out`.
-    fn paths(&self) -> Vec<PathBuf> {
-        let entries = self.dir.walk("out", OUT_LIMITS).unwrap_or_default().into_iter();
+    /// The paths of all files below a directory.
+    fn paths(&self, dir: &Path) -> Vec<PathBuf> {
+        let entries = self.dir.walk(dir, OUT_LIMITS).unwrap_or_default().into_iter();
         let files = entries.filter(|(_, entry_type)| *entry_type == EntryType::File);
-        files.map(|(path, _)| Path::new("out").join(path)).collect()
+        files.map(|(path, _)| dir.join(path)).collect()
     }
 }

@@ -6,6 +6,7 @@
 mod support;
 
 use hosts::HostError;
+use hosts::run::Output;
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Heard, Here, Host, until};
 
@@ -42,6 +43,23 @@ async fn a_remote_run_gives_the_results_of_a_local_one() {
     assert_eq!(heard.run(&job).await.unwrap(), Some(0));
     assert_eq!(host.builds(), 1);
     until("no process is left on the host", || host.processes().is_empty()).await;
+}
+
+#[tokio::test]
+async fn the_files_of_a_subtest_arrive_before_its_verdict() {
+    let Some(host) = Host::start(6).await else { return };
+    let here = Here::new();
+    let (job, out) = (here.job(&host, "first second"), here.out(&host));
+    let mut found = Vec::new();
+    let mut on = |output: Output<'_>| {
+        let Output::Event(line) = output else { return };
+        let Some(at) = line.find("\"verdict\",\"subtest\":\"") else { return };
+        let name = line[at..].split('"').nth(5).unwrap();
+        let full = out.join(format!("out/t.one.{name}/artifacts/full"));
+        found.push(std::fs::read_to_string(full).unwrap_or_default());
+    };
+    hosts::run::run(&job, &mut on).await.unwrap();
+    assert_eq!(found, ["all of first\n", "all of second\n"]);
 }
 
 #[tokio::test]

@@ -15,6 +15,10 @@ use model::{SubtestName, TestPath};
 use vm::console::CappedLog;
 use vm::supervise::FinishedSubtest;
 
+mod collect;
+
+pub(crate) use collect::{ARTIFACTS, Keep};
+
 /// The limits of the full log in bytes. The log is written up to the first limit; of the remainder, only the end is
 /// kept, up to the second limit.
 const FULL_LOG_HEAD: u64 = 48 << 20;
@@ -60,6 +64,8 @@ pub struct Out {
     full_written: u64,
     full_rest: CappedLog,
     live: Option<(BufWriter<File>, u64)>,
+    /// The bytes of the artifacts of tests that were moved.
+    collected: u64,
     _lock: Lock,
 }
 
@@ -74,10 +80,12 @@ impl Out {
         };
         make_dir(&dir, Path::new("out"))?;
         make_dir(&dir, Path::new(FILES))?;
+        dir.remove_tree(Path::new(FILES).join(ARTIFACTS))?;
         let full = BufWriter::new(new_log(&dir, &Path::new("out").join(test.dotted()))?);
         let full_rest = CappedLog::tail(FULL_LOG_TAIL);
         let test = test.clone();
-        let out = Self { path, dir, test, full, full_written: 0, full_rest, live: None, _lock: lock };
+        let out =
+            Self { path, dir, test, full, full_written: 0, full_rest, live: None, collected: 0, _lock: lock };
         for subtest in subtests {
             out.dir.remove_tree(out.relative(subtest))?;
         }

@@ -27,7 +27,8 @@ pub use event::{CACHED_BUILD_DIFFERS, EVENT_VERSION, Event, HEARTBEAT, KERNEL_NO
 pub use git::{RefName, Remote};
 pub use image::{RootImage, ShippedImage};
 pub use names::{
-    CommitId, Env, HostName, KernelId, NameError, PackageName, ResultKey, StoreKernel, SubtestName, TestPath,
+    ArtifactName, CommitId, Env, HostName, KernelId, NameError, PackageName, ResultKey, StoreKernel,
+    SubtestName, TestPath,
 };
 pub use run_order::{AccelChoice, EnvVar, RunOrder, TestOrder};
 pub use size::ByteSize;

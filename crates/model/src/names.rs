@@ -176,6 +176,41 @@ impl SubtestName {
 }
 
 name! {
+    /// A file that a run leaves with the result of a subtest: `crash`, `full`, `out.bad`.
+    ArtifactName
+}
+
+/// The files of a result that are not artifacts.
+const RESULT_FILES: [&str; 4] = ["log", "full_log", "status", "duration"];
+/// The artifacts that the runner makes.
+const OF_RUNNER: [&str; 5] = ["crash", "vmcore", "kernel.config", "build.log", "coverage.info"];
+
+impl FromStr for ArtifactName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let kind = "the name of an artifact";
+        if text.is_empty() || text.len() > 100 || text.starts_with(['-', '.']) {
+            return Err(bad(kind, text, "it must have 1 to 100 characters and must not begin with - or ."));
+        }
+        if !text.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c)) {
+            return Err(bad(kind, text, "use letters, digits and . _ - +"));
+        }
+        if RESULT_FILES.contains(&text) {
+            return Err(bad(kind, text, "it is a file of the result"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl ArtifactName {
+    /// Whether a test may leave an artifact with this name: it is none of those that the runner makes.
+    #[must_use]
+    pub fn is_of_test(&self) -> bool {
+        !OF_RUNNER.contains(&self.as_str())
+    }
+}
+
+name! {
     /// A host of the farm: a DNS name, or the key of its `[host.NAME]` section.
     HostName
 }

@@ -235,7 +235,12 @@ async fn artifacts_of_one_vm_share_one_stream() {
     for words in ["CONFIG_A=y\n", "CONFIG_A=n\n"] {
         std::fs::write(&plain, words).unwrap();
         writer
-            .publish_artifact(&commit('a'), &keys, "kernel.config", PlainFile::open(&plain).unwrap())
+            .publish_artifact(
+                &commit('a'),
+                &keys,
+                "kernel.config".parse().unwrap(),
+                PlainFile::open(&plain).unwrap(),
+            )
             .await
             .unwrap();
         for key in &keys {

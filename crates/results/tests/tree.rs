@@ -52,7 +52,10 @@ async fn fill(writer: &Writer, of: char) {
     let attempts = [(key("f.x"), 2), (key("f.y"), 1)];
     writer.publish_logs(&commit(of), &attempts, LogKind::Full, plain("the VM\n")).await.unwrap();
     let keys = [key("f.x"), key("f.y")];
-    writer.publish_artifact(&commit(of), &keys, "kernel.config", plain("CONFIG_A=y\n")).await.unwrap();
+    writer
+        .publish_artifact(&commit(of), &keys, "kernel.config".parse().unwrap(), plain("CONFIG_A=y\n"))
+        .await
+        .unwrap();
 }
 
 async fn settle(writer: &Writer) {

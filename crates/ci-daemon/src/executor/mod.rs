@@ -5,6 +5,7 @@ pub mod command;
 mod live;
 pub mod placement;
 pub mod pool;
+mod publish;
 pub mod remote;
 pub mod run;
 mod work_file;

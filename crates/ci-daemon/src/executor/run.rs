@@ -14,7 +14,7 @@ use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
 use model::{HostName, RepoName, ResultKey, StoreKernel, SubtestName, Verdict};
 use results::notes::{BuildNote, Note};
-use results::{LogKind, PlainFile, TestParts, VerdictRecord, Writer};
+use results::{TestParts, VerdictRecord, Writer};
 use spawn::{Child, Exit, SpawnError, lines};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
@@ -22,7 +22,7 @@ use tokio::task::{JoinError, JoinHandle};
 use super::batch::{Action, BatchEnd, BatchState, ReportedBuild, ReportedVerdict};
 use super::command::{Tools, ktest_run};
 use super::live::LiveLog;
-use super::work_file;
+use super::publish::ARTIFACTS;
 use crate::missing_kernels;
 use crate::plan::PlannedJob;
 use fsx::clock::unix_seconds as now;
@@ -165,18 +165,19 @@ pub async fn body(mut executor: Executor<Arc<PlannedJob>>, slot: SlotContext) {
     }
 }
 
-struct BatchRun<'a> {
-    slot: &'a SlotContext,
+/// The run of a batch.
+pub(super) struct BatchRun<'a> {
+    pub(super) slot: &'a SlotContext,
     executor: &'a str,
     batch: &'a Batch<Arc<PlannedJob>>,
-    log: &'a ExecutorLog,
-    first: Arc<PlannedJob>,
+    pub(super) log: &'a ExecutorLog,
+    pub(super) first: Arc<PlannedJob>,
     state: BatchState,
     started: i64,
     /// The start time of each job, in Unix seconds.
     begun: Vec<Option<i64>>,
     /// The recorded attempts, for publishing the log of the whole run.
-    recorded: Vec<(ResultKey, u32)>,
+    pub(super) recorded: Vec<(ResultKey, u32)>,
     stderr_tail: VecDeque<String>,
     /// The log of the running subtest.
     live: Option<LiveLog>,
@@ -420,63 +421,14 @@ impl<'a> BatchRun<'a> {
         for name in ["crash", "vmcore"] {
             self.publish_artifact(std::slice::from_ref(&key), name, &reported.dir.join(name)).await;
         }
+        if reported.verdict != Verdict::Passed {
+            self.publish_artifacts_of_test(&key, &reported.dir.join(ARTIFACTS)).await;
+        }
         // Sent before the job ends, so that the daemon receives the verdict first.
         let event = ExecutorEvent::Verdict { job: job.payload.clone(), verdict: reported.verdict, duration };
         let _ = self.slot.events.send(event);
         self.batch.done(job.id);
         Ok(())
-    }
-
-    /// Opens a file of the work directory, if it exists.
-    async fn open(&self, relative: &Path) -> Option<PlainFile> {
-        let error = match work_file::open(&self.slot.work, relative).await {
-            Ok(file) => return file,
-            Err(error) => error,
-        };
-        tracing::error!("{} of a run of {} is lost: {error}", relative.display(), self.first.unit.test);
-        self.log.line(format!("{} is lost: {error}", relative.display()));
-        None
-    }
-
-    /// Publishes a log. The verdict is already durable, so an error is only reported.
-    async fn publish_log(&self, key: &ResultKey, attempt: u32, log: PlainFile) {
-        let published =
-            self.slot.writer.publish_log(&self.first.commit, key, attempt, LogKind::Subtest, log).await;
-        if let Err(error) = published {
-            tracing::error!("the log of {key} is lost: {error}");
-            self.log.line(format!("the log of {key} is lost: {error}"));
-        }
-    }
-
-    /// Publishes the log and the artifacts that all subtests of the run share.
-    async fn publish_shared(&self) {
-        if self.recorded.is_empty() {
-            return;
-        }
-        let (writer, commit) = (&self.slot.writer, &self.first.commit);
-        let log = self.open(&Path::new("out").join(self.first.unit.test.dotted())).await;
-        if let Some(log) = log
-            && let Err(error) = writer.publish_logs(commit, &self.recorded, LogKind::Full, log).await
-        {
-            tracing::error!("the log of a run of {} is lost: {error}", self.first.unit.test);
-        }
-        let keys: Vec<ResultKey> = self.recorded.iter().map(|(key, _)| key.clone()).collect();
-        for (name, file) in [
-            ("kernel.config", "kernel.config"),
-            ("build.log", "out/build.log"),
-            ("coverage.info", "out/coverage.info"),
-        ] {
-            self.publish_artifact(&keys, name, Path::new(file)).await;
-        }
-    }
-
-    /// Publishes an artifact, if the run created it.
-    async fn publish_artifact(&self, keys: &[ResultKey], name: &'static str, file: &Path) {
-        if let Some(file) = self.open(file).await
-            && let Err(error) = self.slot.writer.publish_artifact(&self.first.commit, keys, name, file).await
-        {
-            tracing::error!("the {name} of a run of {} is lost: {error}", self.first.unit.test);
-        }
     }
 
     async fn conclude(&mut self, exit: Option<Exit>) -> BatchOutcome {

@@ -1,4 +1,4 @@
-//! Opens files of a run in the work directory of its slot. A worker host can create any kind of file there, so only
+//! Opens and lists files of a run in the work directory of its slot. A worker host can create any kind of file there, so only
 //! regular files are opened, and links are never followed.
 
 use std::path::Path;
@@ -33,6 +33,17 @@ pub(super) async fn open(work: &Path, relative: &Path) -> Result<Option<PlainFil
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The names in a directory, sorted; empty if it does not exist. More than `max` are an error.
+pub(super) async fn list(work: &Path, relative: &Path, max: u64) -> Result<Vec<String>, WorkFileError> {
+    let (dir, name) = (work.to_owned(), relative.to_owned());
+    let list = tokio::task::spawn_blocking(move || Dir::open(&dir)?.list(name, max));
+    let entries = match tokio::time::timeout(LIMIT, list).await.map_err(|_| WorkFileError::Time)?? {
+        Err(error) if error.is_not_found() => Vec::new(),
+        entries => entries?,
+    };
+    Ok(entries.into_iter().filter_map(|entry| entry.name.into_string().ok()).collect())
 }
 
 #[cfg(test)]

@@ -38,6 +38,22 @@ fn links_and_fifos_of_a_run_are_not_published() {
 }
 
 #[test]
+fn the_artifacts_of_a_failed_subtest_are_published() {
+    let farm = Farm::new();
+    let commit = farm.commit("one", "fail");
+    farm.once();
+    assert_eq!(farm.tally(&commit), "5 Failed");
+    let (reader, key) = (farm.reader(), "t.two.generic.001".parse().unwrap());
+    let rows = reader.artifacts(&commit, &key).unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    assert!(["full.br", "out.bad.br"].iter().all(|name| names.contains(name)), "{names:?}");
+    // Neither links, nor files with the name of a file of the result or of the runner.
+    assert!(!names.iter().any(|name| name.starts_with("link") || name.starts_with("crash")), "{names:?}");
+    let full = reader.open_artifact(&commit, &key, "full").unwrap().unwrap();
+    assert_eq!(full.read(100).unwrap().0, b"all of generic/001\n");
+}
+
+#[test]
 fn verdicts_are_recorded_once_and_a_push_is_tested() {
     let farm = Farm::new();
     let more = "[branch.broken]\nremote = \"/nowhere/at/all\"\ntest_groups = [\"g\"]\n\

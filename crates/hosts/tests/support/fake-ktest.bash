@@ -52,7 +52,8 @@ for subtest in "${subtests[@]}"; do
 	event "\"log\",\"subtest\":\"$subtest\",\"lines\":[\"00001 live of $subtest\"]"
 	while [[ -e $fake/hold && $subtest != first ]]; do sleep 0.02; done
 	dir=out/${test//\//.}.$subtest
-	mkdir -p "$out/$dir"
+	mkdir -p "$out/$dir/artifacts"
+	echo "all of $subtest" >"$out/$dir/artifacts/full"
 	echo "00001 the log of $subtest" | tee "$out/$dir/log" >>"$out/out/${test//\//.}"
 	event "\"verdict\",\"subtest\":\"$subtest\",\"status\":\"Passed\",\"duration_ms\":1500,\"dir\":\"$dir\""
 done

@@ -57,7 +57,7 @@ pub async fn boot(request: &RunRequest, boot: &Boot, reporter: &mut Reporter) ->
     declared.network |= request.order.test.network;
 
     let test = NAME.parse().expect("a valid name");
-    let mut results = Results::new(Out::create(&request.order.test.out, &test, &[])?, reporter);
+    let mut results = Results::new(Out::create(&request.order.test.out, &test, &[])?, reporter, false);
     let declared = Declared { request: &request, file, declared, host_env };
     let ready = match declared.kernel(stored, &mut results).await {
         Ok(ready) => ready,

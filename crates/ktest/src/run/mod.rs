@@ -47,7 +47,8 @@ pub async fn run(request: &RunRequest, reporter: &mut Reporter) -> Result<Summar
     let listed = Listed::new(request, reporter).await?;
     let (test, all, commit) = (listed.file.test.clone(), listed.all(), request.kernel.commit());
     reporter.event(Event::RunStarted { test: test.clone(), subtests: all.clone(), commit });
-    let mut results = Results::new(Out::create(&request.order.test.out, &test, &all)?, reporter);
+    let mut results =
+        Results::new(Out::create(&request.order.test.out, &test, &all)?, reporter, request.for_farm());
     let unlisted = CannotRun::because(format!("{} lists no such subtest", test.file()));
     results.cannot_run(listed.unlisted.iter().cloned(), &unlisted)?;
     let subtests = listed.subtests.clone();

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use model::{Event, SubtestName, Verdict};
+use model::{ArtifactName, Event, SubtestName, Verdict};
 use vm::supervise::FinishedSubtest;
 
+use super::artifacts::before_last_line;
 use super::error::{CannotRun, RunError};
 use super::summary::Summary;
-use crate::out::Out;
+use crate::out::{Keep, Out};
 use crate::report::Reporter;
 
 /// The results of a run in progress.
@@ -15,20 +16,24 @@ pub(super) struct Results<'a> {
     pub(super) out: Out,
     pub(super) summary: Summary,
     pub(super) reporter: &'a mut Reporter,
+    /// Whether the results are published from the output directory, which is removed afterwards.
+    for_farm: bool,
 }
 
 impl<'a> Results<'a> {
-    pub(super) fn new(out: Out, reporter: &'a mut Reporter) -> Self {
+    pub(super) fn new(out: Out, reporter: &'a mut Reporter, for_farm: bool) -> Self {
         let summary = Summary { out: out.dir().to_path_buf(), ..Summary::default() };
-        Self { out, summary, reporter }
+        Self { out, summary, reporter, for_farm }
     }
 
     /// Records a verdict. `source` is the source location of the crash.
     pub(super) fn verdict(
         &mut self,
-        finished: FinishedSubtest,
+        mut finished: FinishedSubtest,
         source: Option<String>,
     ) -> Result<(), RunError> {
+        let notes = self.collect(&finished);
+        before_last_line(&mut finished.log, &notes);
         self.out.finished(&finished)?;
         let FinishedSubtest { subtest, verdict, duration, crash, .. } = finished;
         let dir = self.out.relative(&subtest);
@@ -36,6 +41,29 @@ impl<'a> Results<'a> {
         self.summary.verdicts.push((subtest.clone(), verdict.clone()));
         self.reporter.event(Event::Verdict { subtest, verdict, duration_ms, crash, source, dir });
         Ok(())
+    }
+
+    /// Collects the artifacts that the test left for a subtest. Returns the notes for its log.
+    fn collect(&mut self, finished: &FinishedSubtest) -> Vec<String> {
+        // A farm publishes none of a passed subtest.
+        let keep = if self.for_farm && finished.verdict == Verdict::Passed { Keep::No } else { Keep::Yes };
+        let collected = match self.out.collect(&finished.subtest, keep) {
+            Ok(collected) => collected,
+            Err(error) => return vec![format!("artifacts of the test not saved: {error}")],
+        };
+        let mut notes = Vec::new();
+        if !collected.kept.is_empty() {
+            let names: Vec<&str> = collected.kept.iter().map(ArtifactName::as_str).collect();
+            notes.push(format!("artifacts: {}", names.join(" ")));
+        }
+        if collected.excess > 0 {
+            notes.push(format!(
+                "{} artifacts of the test not saved: {}",
+                collected.excess,
+                Out::COLLECT_LIMITS
+            ));
+        }
+        notes
     }
 
     /// Records that a subtest starts.

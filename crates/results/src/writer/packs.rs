@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use model::{CommitId, ResultKey};
+use model::{ArtifactName, CommitId, ResultKey};
 
 use super::command::{Command, Reply};
 use super::gather::Gather;
@@ -29,17 +29,17 @@ const PACK_MAX: u64 = 64 << 20;
 const OPEN_MAX: usize = 64;
 
 /// What a file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileName {
     Log(LogKind),
-    Artifact(&'static str),
+    Artifact(ArtifactName),
 }
 
 impl FileName {
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Log(kind) => kind.name(),
-            Self::Artifact(name) => name,
+            Self::Artifact(name) => name.as_str(),
         }
     }
 }

@@ -1,6 +1,6 @@
 #!/bin/bash
 # A fake `ktest run --events`. The file `mode` of the commit has any of these words:
-#   fail   every subtest fails
+#   fail   every subtest fails, and leaves artifacts
 #   flaky  the first run of the commit ends with an infrastructure error after its first subtest
 #   stop   the first run of the commit is stopped by a signal after a heartbeat
 #   links  the files of a subtest are links to FAKE/secret, and a FIFO
@@ -74,7 +74,12 @@ for subtest in "${subtests[@]}"; do
 	fi
 	echo "00001 the log of $subtest" | tee "$out/$dir/log" >>"$out/out/${test//\//.}"
 	status='"Passed"'
-	[[ $mode == *fail* ]] && status='"Failed","reason":"mode says so"'
+	if [[ $mode == *fail* ]]; then
+		status='"Failed","reason":"mode says so"'
+		mkdir "$out/$dir/artifacts"
+		echo "all of $subtest" | tee "$out/$dir/artifacts"/{full,out.bad,crash,status} >/dev/null
+		ln -s "$fake/ran" "$out/$dir/artifacts/link"
+	fi
 	event "\"verdict\",\"subtest\":\"$subtest\",\"status\":$status,\"duration_ms\":1500,\"dir\":\"$dir\""
 	if [[ $mode == *flaky* && ! -e $fake/flaked ]]; then
 		touch "$fake/flaked"

@@ -22,6 +22,8 @@ blktests() {
     require-kernel-config EXT4_FS,BLK_DEV_LOOP
     # The cases load these modules with their own parameters.
     require-kernel-config-soft BLK_DEV_NULL_BLK=m,SCSI_DEBUG=m,BLK_DEV_NBD=m,BLK_DEV_UBLK=m,ZRAM=m,BLK_DEV_RAM=m
+    # Menus of the options below, which are not on by default.
+    require-kernel-config-soft SCSI_LOWLEVEL,ZSMALLOC,FTRACE,DEBUG_FS
     require-kernel-config-soft MODULES,MODULE_UNLOAD,SCSI,BLK_DEV_SD,CHR_DEV_SG,BLK_DEV_BSG,BLK_DEV_ZONED,BLK_DEV_IO_TRACE
     require-kernel-config-soft BLK_CGROUP,BLK_DEV_THROTTLING,BLK_CGROUP_IOCOST,BLK_CGROUP_IOLATENCY,CGROUPS,MEMCG
     require-kernel-config-soft MQ_IOSCHED_DEADLINE,MQ_IOSCHED_KYBER,IOSCHED_BFQ,HOTPLUG_CPU,BLK_WBT,BLK_WBT_MQ

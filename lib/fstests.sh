@@ -25,6 +25,8 @@ fstests() {
     config-scratch-devs 6G 6G 6G
     case $1 in btrfs | bcachefs) config-scratch-devs 3G 3G 3G ;; esac
     require-kernel-config EXT4_FS,BLK_DEV_LOOP,TMPFS,SHMEM
+    # Menus of the options below, which are not on by default.
+    require-kernel-config-soft MD,SCSI,SCSI_LOWLEVEL,BLK_DEV_SD,DEBUG_FS,FTRACE
     require-kernel-config-soft BLK_DEV_DM,DM_FLAKEY,DM_SNAPSHOT,DM_LOG_WRITES,DM_THIN_PROVISIONING,DM_ZERO,DM_DELAY
     require-kernel-config-soft FAULT_INJECTION,FAULT_INJECTION_DEBUG_FS,FAIL_MAKE_REQUEST,AIO,IO_URING,USER_NS,QUOTA
     require-kernel-config-soft QUOTACTL,QFMT_V2,FUSE_FS,OVERLAY_FS,FS_ENCRYPTION,FS_VERITY,FANOTIFY,SWAP,HUGETLBFS

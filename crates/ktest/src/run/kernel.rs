@@ -7,9 +7,10 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use fsx::untrusted::Dir;
+use kernel::dotconfig::DotConfig;
 use kernel::{
-    BuildError, BuildRequest, Cache, DistroKernel, Flavor, Kernel, KernelSource, Requirements, SourceError,
-    Store,
+    BuildError, BuildRequest, Cache, DistroKernel, Flavor, KOption, Kernel, KernelSource, Requirements,
+    SourceError, Store,
 };
 use model::{Arch, Event};
 use testfile::{Declarations, HostEnv, TestFile};
@@ -279,17 +280,26 @@ fn report(kernel: &Kernel, declared: &Declarations, began: std::time::Instant, r
         let list = kernel.unknown_options.join(" ");
         results.reporter.note(&format!("ignored options unknown to this kernel: {list}"));
     }
-    let lacks = lacking(kernel, declared);
-    if !lacks.is_empty() {
-        results.reporter.note(&format!("required options missing in this kernel: {}", lacks.join(" ")));
+    let text = fsx::own::read_to_string(&kernel.config, MAX_CONFIG).unwrap_or_default();
+    let config = DotConfig::parse(&text);
+    let declared = declared.kernel.canonical();
+    for (options, what) in [
+        (&declared.require, "required options missing in this kernel"),
+        (
+            &declared.require_soft,
+            "optional options missing in this kernel, tests may not be run because of this",
+        ),
+    ] {
+        let lacks = lacking(kernel, options, &config);
+        if !lacks.is_empty() {
+            results.reporter.note(&format!("{what}: {}", lacks.join(" ")));
+        }
     }
 }
 
-/// The required options that are missing in a kernel that was not built for this file.
-fn lacking(kernel: &Kernel, declared: &Declarations) -> Vec<String> {
-    let text = fsx::own::read_to_string(&kernel.config, MAX_CONFIG).unwrap_or_default();
-    let config = kernel::dotconfig::DotConfig::parse(&text);
-    let mut lacks = kernel::check::missing_options(&declared.kernel.canonical().require, &config);
+/// The options that the configuration of a kernel does not have, and that were not reported for another reason.
+fn lacking(kernel: &Kernel, options: &[KOption], config: &DotConfig) -> Vec<String> {
+    let mut lacks = kernel::check::missing_options(options, config);
     let known = |option: &String| {
         let name = option.split('=').next().unwrap_or(option);
         kernel.tolerated.contains(option) || kernel.unknown_options.iter().any(|unknown| unknown == name)

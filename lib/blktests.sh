@@ -39,13 +39,30 @@ suite_is_built() {
 }
 
 list_tests() {
-    local group name without=${ktest_blktests_exclude:-} groups=${ktest_blktests_groups:-block+loop+scsi+dm+md+throtl+ublk+zbd+nvme}
+    local group name without=${ktest_blktests_exclude:-} groups=${ktest_blktests_groups:-}
+    _blktests_check_names
+    # Versions lack some of these.
+    groups=${groups:-block+loop+scsi+dm+md+throtl+ublk+zbd+nvme}
     without=+${without//./\/}+
     for group in ${groups//+/ }; do
         [[ $without != *"+$group+"* ]] || continue
         for name in "$suite_source/tests/$group"/[0-9][0-9][0-9]; do
             [[ ! -e $name || $without == *"+$group/${name##*/}+"* ]] || printf '%s\n' "$group/${name##*/}"
         done
+    done
+}
+
+# End the call if the settings have a name that does not exist.
+_blktests_check_names() {
+    local name all groups=${ktest_blktests_groups:-} without=${ktest_blktests_exclude:-}
+    all=$(cd "$suite_source/tests" && printf '%s\n' */ */[0-9][0-9][0-9])
+    all=$'\n'${all//\/$'\n'/$'\n'}
+    for name in ${groups//+/ }; do
+        [[ $name != */* && $all == *$'\n'"$name"$'\n'* ]] || suite_unknown ktest_blktests_groups "$name" < <(grep -v / <<<"$all")
+    done
+    without=${without//./\/}
+    for name in ${without//+/ }; do
+        [[ $all$'\n' == *$'\n'"$name"$'\n'* ]] || suite_unknown ktest_blktests_exclude "$name" <<<"$all"
     done
 }
 

@@ -38,27 +38,33 @@ suite_is_built() {
     [[ -x $1/ltp/fsstress && -x $1/src/feature ]]
 }
 
+# Print the cases of the file system, each with its groups.
+_fstests_cases() {
+    local dir
+    cd "$suite_source/tests" || exit
+    shopt -s nullglob
+    # Newer versions have the groups in the case, older ones in a file.
+    for dir in generic shared "$_fstests_type"; do
+        [[ -d $dir ]] || continue
+        [[ ! -e $dir/group ]] || awk -v dir="$dir" '/^[0-9]/ { sub(/#.*/, ""); $1 = dir "/" $1; print }' "$dir/group"
+        awk -v dir="$dir" '
+            FNR == 1 { wanted = 0; name = FILENAME; sub(/.*\//, "", name) }
+            /^_begin_fstest[ \t]/ { $1 = ""; wanted = 1; line = dir "/" name }
+            wanted { more = sub(/\\$/, ""); line = line " " $0; if (!more) { print line; wanted = 0 } }' \
+            "$dir"/[0-9][0-9][0-9] "$dir"/[0-9][0-9][0-9][0-9] </dev/null
+    done | sort -u
+}
+
 list_tests() {
-    local groups=${ktest_xfstests_groups:-auto}
-    (
-        cd "$suite_source/tests" || exit
-        shopt -s nullglob
-        # Directory and name of each case, and its groups: newer versions have them in the case, older ones in a file.
-        for dir in generic shared "$_fstests_type"; do
-            [[ -d $dir ]] || continue
-            [[ ! -e $dir/group ]] || awk -v dir="$dir" '/^[0-9]/ { sub(/#.*/, ""); $1 = dir "/" $1; print }' "$dir/group"
-            awk -v dir="$dir" '
-                FNR == 1 { wanted = 0; name = FILENAME; sub(/.*\//, "", name) }
-                /^_begin_fstest[ \t]/ { $1 = ""; wanted = 1; line = dir "/" name }
-                wanted { more = sub(/\\$/, ""); line = line " " $0; if (!more) { print line; wanted = 0 } }' \
-                "$dir"/[0-9][0-9][0-9] "$dir"/[0-9][0-9][0-9][0-9] </dev/null
-        done | sort -u
-    ) | awk -v groups="$groups" -v without="${ktest_xfstests_exclude:-}" '
+    local groups=${ktest_xfstests_groups:-auto} without=${ktest_xfstests_exclude:-} cases
+    cases=$(_fstests_cases)
+    _fstests_check_names "$cases"
+    awk -v groups="$groups" -v without="$without" '
         BEGIN {
             n = split(groups, words, /[ +]+/)
             for (i = 1; i <= n; i++) take[words[i]] = 1
             n = split(without, words, /[ +]+/)
-            for (i = 1; i <= n; i++) leave[words[i]] = 1
+            for (i = 1; i <= n; i++) { sub("/", ".", words[i]); leave[words[i]] = 1 }
         }
         {
             wanted = "all" in take
@@ -68,7 +74,26 @@ list_tests() {
             sub("/", ".", name)
             if (name in leave) wanted = 0
             if (wanted && !seen[$1]++) print $1
-        }'
+        }' <<<"$cases"
+}
+
+# End the call if the settings have a name that does not exist. Otherwise a misspelt name would select too many or too few
+# cases. $1 has the cases and their groups.
+_fstests_check_names() {
+    local name names groups=${ktest_xfstests_groups:-} without=${ktest_xfstests_exclude:-}
+    local -A known=([all]=1)
+    # shellcheck disable=SC2016 # awk's own variables
+    names=$(awk '{ for (i = 2; i <= NF; i++) print $i; sub("/", ".", $1); print $1 }' <<<"$1" | sort -u)
+    while read -r name; do known[$name]=1; done <<<"$names"
+    for name in ${groups//+/ }; do
+        [[ -n ${known[$name]:-} && $name != *.* ]] || suite_unknown ktest_xfstests_groups "$name" < <(grep -v '[.]' <<<"$names")
+    done
+    for name in ${without//+/ }; do
+        [[ -n ${known[${name//\//.}]:-} ]] || suite_unknown ktest_xfstests_exclude "$name" <<<"$names"
+    done
+    name=${ktest_xfstests_variant:-}
+    names=$(fstests_variants | awk -F '|' '{ gsub(/ /, "", $1); print $1 }')
+    [[ -z $name || $'\n'$names$'\n' == *$'\n'"$name"$'\n'* ]] || suite_unknown ktest_xfstests_variant "$name" <<<"$names"
 }
 
 ktest_init() {
@@ -111,8 +136,7 @@ _fstests_variant() {
         read -r _fstests_mount <<<"$_fstests_mount"
         return 0
     done < <(fstests_variants)
-    # shellcheck disable=SC2046 # names
-    ktest_fail "ktest_xfstests_variant=$wanted is unknown; known:" $(fstests_variants | cut -d '|' -f 1)
+    ktest_fail "ktest_xfstests_variant=$wanted is unknown"
 }
 
 # One ./check runs all cases of a call. Before each case it calls $LOGGER_PROG, which waits there until the library has

@@ -176,24 +176,31 @@ _suite_elf() {
 }
 
 # Print the programs below a directory: `MACHINE LOADER PATH`, for a script `script INTERPRETER PATH`. Of the scripts with
-# the same interpreter only the first one is listed.
+# the same interpreter only the first one is listed. A suite has thousands of scripts, so no process is started for each.
 _suite_programs() {
-    local file interpreter mentioned
+    local file line interpreter mentioned
     local -A seen=()
     mentioned=$(_suite_texts "$1" | xargs -0r cat | tr -d '\0')
     while IFS= read -r -d '' file; do
         _suite_elf "$1/$file"
-        if [[ -n $_suite_machine ]]; then
-            printf '%s %s %s\n' "$_suite_machine" "$_suite_loader" "$file"
-            continue
-        fi
-        interpreter=$(_suite_interpreter "$1/$file")
+        [[ -z $_suite_machine ]] || printf '%s %s %s\n' "$_suite_machine" "$_suite_loader" "$file"
+    done < <(_suite_executables "$1" | (cd "$1" && { LC_ALL=C xargs -0r grep -lZaF $'\x7fELF' || true; }) | LC_ALL=C sort -z)
+    # shellcheck disable=SC2016 # awk's own variables
+    while IFS=$'\t' read -r file line; do
+        _suite_interpreter "$line"
+        interpreter=$_suite_value
         [[ -n $interpreter && -z ${seen[$interpreter]:-} ]] || continue
         # Developers' tools, which no case needs, may have another interpreter.
         [[ $file == check || $file == tests/* || $mentioned == *"${file##*/}"* ]] || continue
         seen[$interpreter]=1
         printf 'script %s %s\n' "$interpreter" "$file"
-    done < <(find "$1" -type f -perm /111 -printf '%P\0' | sort -z)
+    done < <(_suite_executables "$1" | LC_ALL=C sort -z | (cd "$1" && LC_ALL=C xargs -0r awk \
+        'FNR == 1 && /^#!/ { gsub(/\t/, " "); print FILENAME "\t" substr($0, 1, 256) }'))
+}
+
+# Print the executable files below a directory. NUL ends each name.
+_suite_executables() {
+    find "$1" -type f -perm /111 -printf '%P\0'
 }
 
 # Print the files that start programs: the runner, its functions and the cases. NUL ends each name.
@@ -201,20 +208,20 @@ _suite_texts() {
     find "$1/check" "$1/common" "$1/tests" -type f ! -name '*.out*' -print0 2>/dev/null || true
 }
 
-# Print the interpreter of a script, or the name of the program if env(1) looks it up. Blanks in it are not supported.
+# Set _suite_value to the interpreter in the first line of a script, or the name of the program if env(1) looks it up, empty
+# if there is none. Blanks in it are not supported.
 _suite_interpreter() {
-    local line words word
-    IFS= read -r line < <(head -c 256 "$1" | tr -d '\0') || [[ -n $line ]] || return 0
-    [[ $line == '#!'* ]] || return 0
-    read -r -a words <<<"${line#'#!'}"
+    local words word
+    _suite_value=
+    read -r -a words <<<"${1#'#!'}"
     ((${#words[@]} > 0)) || return 0
     # The kernel takes a carriage return as a part of the name.
     if [[ ${words[0]} != */env ]]; then
-        printf '%q\n' "${words[0]}"
+        printf -v _suite_value %q "${words[0]}"
         return
     fi
     for word in "${words[@]:1}"; do
-        [[ $word == -* || $word == *=* ]] || { printf '%q\n' "$word" && return; }
+        [[ $word == -* || $word == *=* ]] || { printf -v _suite_value %q "$word" && return; }
     done
 }
 
@@ -313,6 +320,33 @@ suite_keep() {
         # The end of a long file is the most useful part.
         [[ ! -s $file ]] || tail -c 1000000 "$file" >"$suite_artifacts/${1//\//.}.$name" || true
     done
+}
+
+# End the call because of a name that does not exist, with the nearest of the names on standard input:
+# suite_unknown WHAT NAME. WHAT says where the name is.
+suite_unknown() {
+    local nearest
+    # The number of characters to insert, remove or replace.
+    # shellcheck disable=SC2016 # awk's own variables
+    nearest=$(LC_ALL=C sort -u | awk -v to="$2" '
+        NF {
+            n = length($1)
+            m = length(to)
+            for (j = 0; j <= m; j++) row[j] = j
+            for (i = 1; i <= n; i++) {
+                corner = row[0]
+                row[0] = i
+                for (j = 1; j <= m; j++) {
+                    cost = corner + (substr($1, i, 1) != substr(to, j, 1))
+                    corner = row[j]
+                    if (row[j] + 1 < cost) cost = row[j] + 1
+                    if (row[j - 1] + 1 < cost) cost = row[j - 1] + 1
+                    row[j] = cost
+                }
+            }
+            print row[m], $1
+        }' | sort -n | awk 'NR <= 5 { printf "%s%s", (NR > 1 ? ", " : ""), $2 }')
+    _ktest_die "$1: there is no $2; the nearest names: ${nearest:-none}"
 }
 
 # Skip the subtest if the guest lacks a program: suite_wants PACKAGE=PROGRAM...

@@ -283,8 +283,13 @@ _ktest_deps() {
 }
 
 _ktest_list() {
-    local tests
-    tests=$(list_tests) || _ktest_die "list_tests failed (exit $?)"
+    local tests status
+    tests=$(list_tests) || {
+        status=$?
+        # With 2, _ktest_die has given the reason.
+        ((status == 2)) || _ktest_die "list_tests failed (exit $status)"
+        exit 2
+    }
     [[ $tests =~ [^[:space:]] ]] || _ktest_die "the file has no subtests: define functions test_NAME"
     printf '%s\n' "$tests"
 }

@@ -99,6 +99,44 @@ async fn cases_are_listed_by_their_groups() {
     assert_eq!(listed(&all).await, ["ext4/003", "generic/001", "generic/1226"]);
 }
 
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_an_error_with_the_nearest_names() {
+    let deps = tempfile::tempdir().unwrap();
+    stand_in(&deps.path().join("xfstests"));
+    for (variable, value, words) in [
+        (
+            "ktest_xfstests_groups",
+            "quik",
+            "ktest_xfstests_groups: there is no quik; the nearest names: quick",
+        ),
+        ("ktest_xfstests_groups", "auto+metdata", "there is no metdata; the nearest names: metadata"),
+        ("ktest_xfstests_groups", "generic.001", "there is no generic.001; the nearest names: "),
+        (
+            "ktest_xfstests_exclude",
+            "soak+generic/002",
+            "there is no generic/002; the nearest names: generic.001",
+        ),
+        ("ktest_xfstests_variant", "2k", "ktest_xfstests_variant: there is no 2k; the nearest names: 1k"),
+    ] {
+        let env = env(deps.path(), &[(variable, value)]);
+        let error = test_file("fs/ext4/fstests.ktest").list_tests(&env).await.unwrap_err().to_string();
+        assert!(error.contains(words), "{value}: {error}");
+    }
+    let blktests = deps.path().join("blktests");
+    write(&blktests.join("check"), "#!/bin/sh\n");
+    for case in ["block/001", "loop/002"] {
+        write(&blktests.join("tests").join(case), "");
+    }
+    for (variable, value, words) in [
+        ("ktest_blktests_groups", "blok", "there is no blok; the nearest names: block, loop"),
+        ("ktest_blktests_exclude", "loop+block.0011", "there is no block/0011; the nearest names: block/001"),
+    ] {
+        let env = env(deps.path(), &[(variable, value)]);
+        let error = test_file("block/blktests.ktest").list_tests(&env).await.unwrap_err().to_string();
+        assert!(error.contains(words), "{value}: {error}");
+    }
+}
+
 /// Whether the programs for building a suite's disk are installed.
 async fn can_build() -> bool {
     let runs =

@@ -73,16 +73,6 @@ impl Lock {
         Self::attempt(path, purpose, &open, &named)
     }
 
-    /// Takes the lock if its file exists and no process holds it. Creates nothing.
-    pub fn try_existing(path: &Path, purpose: &str) -> Result<Option<Self>, LockError> {
-        let open = || openat(CWD, path, OPEN, Mode::empty()).map(File::from);
-        let named = || statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW);
-        match Self::attempt(path, purpose, &open, &named) {
-            Err(LockError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            result => result,
-        }
-    }
-
     /// Like [`Lock::try_acquire`], for a lock file in a directory that untrusted code writes. The directory of the lock
     /// file must exist. Untrusted code can hold the lock or replace the file, so it can block this program, or let two
     /// of its processes in.
@@ -276,17 +266,6 @@ mod tests {
         std::fs::write(path.with_extension("new"), "").unwrap();
         std::fs::rename(path.with_extension("new"), &path).unwrap();
         assert!(Lock::try_acquire(&path, "c").unwrap().is_some());
-    }
-
-    #[test]
-    fn an_existing_lock_is_taken_and_no_other_created() {
-        let (dir, path) = path();
-        assert!(Lock::try_existing(&path, "").unwrap().is_none());
-        assert!(!dir.path().join("sub").exists());
-        let held = Lock::try_acquire(&path, "").unwrap();
-        assert!(Lock::try_existing(&path, "").unwrap().is_none());
-        drop(held);
-        assert!(Lock::try_existing(&path, "").unwrap().is_some());
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! Fetches a ref of a remote into a local ref, and looks up a ref of a remote.
 
-use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use fsx::untrusted::Scratch;
 use model::{CommitId, RefName, Remote};
 use spawn::{Cmd, Limits};
-use tempfile::NamedTempFile;
 
 use crate::command::{error_message, git};
 use crate::error::GitError;
@@ -192,9 +191,12 @@ fn choose(listing: &str, git_ref: &str) -> Option<(String, CommitId)> {
     })
 }
 
+/// The name of the file of [`Trust`].
+const TRUST: &str = "config";
+
 /// If the remote is a directory of this host, another git process serves it, which reads `safe.directory` only from a
 /// configuration file. This is that file; it exists during the fetch.
-struct Trust(Option<NamedTempFile>);
+struct Trust(Option<Scratch>);
 
 impl Trust {
     fn of(remote: &Remote) -> Result<Self, GitError> {
@@ -202,15 +204,16 @@ impl Trust {
         if !Path::new(path).is_dir() {
             return Ok(Self(None));
         }
-        let io = |error: std::io::Error| fsx::Error::of("create a file in", &std::env::temp_dir())(error);
-        let mut file = NamedTempFile::new().map_err(io)?;
-        file.write_all(b"[safe]\n\tdirectory = *\n").map_err(io)?;
-        Ok(Self(Some(file)))
+        let io =
+            |error: std::io::Error| fsx::Error::of("create a directory in", &std::env::temp_dir())(error);
+        let dir = Scratch::temporary().map_err(io)?;
+        fsx::own::write(&dir.path().join(TRUST), "[safe]\n\tdirectory = *\n")?;
+        Ok(Self(Some(dir)))
     }
 
     fn add(&self, cmd: Cmd) -> Cmd {
         match &self.0 {
-            Some(file) => cmd.env("GIT_CONFIG_GLOBAL", file.path()),
+            Some(dir) => cmd.env("GIT_CONFIG_GLOBAL", dir.path().join(TRUST)),
             None => cmd,
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fsx::own;
 use fsx::publish::{self, Durability};
+use fsx::untrusted::Scratch;
 
 use crate::error::{HostError, LocalError};
 use crate::frame::{self, ReadError};
@@ -39,15 +40,12 @@ pub(crate) async fn receive(
         error => LocalError::Protocol(error),
     })?;
     archive.rewind().map_err(&io)?;
-    let stage = tempfile::Builder::new().prefix(".stage-").tempdir_in(parent).map_err(&io)?;
+    let stage = Scratch::new_in(parent, ".stage-").map_err(&io)?;
     std::fs::set_permissions(stage.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .map_err(&io)?;
     pack::unpack(archive, stage.path()).map_err(&io)?;
     match publish::dir(stage.path(), dir, Durability::Cached) {
-        Ok(()) => {
-            let _ = stage.keep();
-            Ok(())
-        }
+        Ok(()) => Ok(()),
         // Another slot has published the same tests.
         Err(_) if dir.is_dir() => Ok(()),
         Err(error) => Err(error.into()),

@@ -28,5 +28,5 @@ pub async fn receive_kernel(cache: &Path, id: &KernelId) -> Result<(), HostError
     let store = kernel::Store::of(&kernel::Cache { dir: cache.into() });
     let stage = store.receive()?;
     pack::unpack_complete(std::io::stdin().lock(), stage.path()).map_err(LocalError::io(stage.path()))?;
-    Ok(store.adopt(id, stage).await?)
+    Ok(store.adopt(id, &stage).await?)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use fsx::own;
+use fsx::untrusted::Scratch;
 use gitio::{GitError, Repo};
 use model::{CommitId, KernelId, TrustDomain};
 use sandbox::Sandbox;
@@ -101,7 +102,7 @@ async fn from_commit(
             if request.is_verified() {
                 verify::compare(request, cache, plan, &make, &tree, &meta, on).await?;
             }
-            store.publish(&id, stage, &meta)?;
+            store.publish(&id, &stage, &meta)?;
             make.trim_base_ccache().await;
             Ok(store.kernel(&id, &meta, false))
         }
@@ -172,7 +173,7 @@ async fn from_working_tree(
     if let Some(Stored::Kernel(stored)) = store.find(&id) {
         return Ok(store.kernel(&id, &stored, true));
     }
-    store.publish(&id, stage, &meta)?;
+    store.publish(&id, &stage, &meta)?;
     Ok(store.kernel(&id, &meta, false))
 }
 
@@ -230,7 +231,7 @@ fn base_ccache(request: &BuildRequest, cache: &Cache) -> Result<Option<BaseCcach
 
 /// A filled stage and its description.
 struct Packed {
-    stage: tempfile::TempDir,
+    stage: Scratch,
     meta: Meta,
 }
 

@@ -11,6 +11,7 @@ use std::time::Instant;
 use debian::{AptRoot, DebianError, Mirror, Package};
 use fsx::own;
 use fsx::publish::{self, Durability};
+use fsx::untrusted::Scratch;
 use model::{Arch, DistroKernel, KernelId, StoreKernel};
 use spawn::{Cmd, Limits};
 
@@ -47,7 +48,7 @@ pub async fn fetch(
     }
     let (image, megabytes) = (&packages.image, packages.size().div_ceil(1_000_000));
     on(Progress::Fetching { step: format!("downloading {} {} ({megabytes} MB)", image.name, image.version) });
-    let work = tempfile::tempdir_in(&root).map_err(InfrastructureError::io(&root))?;
+    let work = Scratch::new_in(&root, ".work-").map_err(InfrastructureError::io(&root))?;
     let tree = packages.unpack(&apt, work.path()).await?;
     on(Progress::Publishing);
     let unpacked = Unpacked { tree, release: packages.release.clone() };
@@ -55,7 +56,7 @@ pub async fn fetch(
     let mut meta = unpacked.fill(stage.path(), wanted, image).await?;
     meta.build_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let _publishing = lock(&store.lock_path(&id), "publishes it", on).await?;
-    store.publish(&id, stage, &meta)?;
+    store.publish(&id, &stage, &meta)?;
     store.set_name(&wanted.name(), &id)?;
     Ok(Kernel { fetched: Some(begun.elapsed()), ..store.kernel(&id, &meta, false) })
 }

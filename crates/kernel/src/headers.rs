@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use fsx::own;
-use fsx::untrusted::{Dir, EntryType, Problem, Reason, UntrustedError};
+use fsx::untrusted::{Dir, EntryType, Problem, Reason, Scratch, UntrustedError};
 use model::Arch;
 use tar::{Archive, Builder, EntryType as TarType, Header};
 
@@ -225,7 +225,7 @@ pub fn shared(kernel: &Kernel) -> Result<PathBuf, BuildError> {
     let dir = parent.join(kernel.id.to_string());
     if !dir.is_dir() {
         own::create_dir_all(&parent)?;
-        let stage = tempfile::tempdir_in(&parent).map_err(InfrastructureError::io(&parent))?;
+        let stage = Scratch::new_in(&parent, ".stage-").map_err(InfrastructureError::io(&parent))?;
         let unpacked = stage.path().join("headers");
         unpack(kernel, &unpacked)?;
         match own::rename(&unpacked, &dir) {

@@ -214,11 +214,8 @@ impl Store {
     }
 
     /// A new directory in the store, to be filled and published. It is deleted if it is not published.
-    pub(crate) fn stage(&self) -> Result<tempfile::TempDir, BuildError> {
-        own::create_dir_all(&self.dir)?;
-        self.remove_old_stages();
-        let stage = tempfile::Builder::new().prefix(".stage-").tempdir_in(&self.dir);
-        let stage = stage.map_err(InfrastructureError::io(&self.dir))?;
+    pub(crate) fn stage(&self) -> Result<Scratch, BuildError> {
+        let stage = self.scratch()?;
         // Guests read it over 9p with the permissions of QEMU's user.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(stage.path(), mode).map_err(InfrastructureError::io(stage.path()))?;
@@ -228,10 +225,11 @@ impl Store {
     /// A new directory in the store that a build can write to. It is deleted with its owner.
     pub(crate) fn scratch(&self) -> Result<Scratch, BuildError> {
         own::create_dir_all(&self.dir)?;
+        self.remove_old_stages();
         Ok(Scratch::new_in(&self.dir, ".stage-").map_err(InfrastructureError::io(&self.dir))?)
     }
 
-    /// Removes the stages of dead processes after a day.
+    /// Removes the stages of dead processes after a day, for file systems without locks.
     fn remove_old_stages(&self) {
         for entry in own::list(&self.dir).unwrap_or_default() {
             let stage = entry.name.to_str().is_some_and(|name| name.starts_with(".stage-"));
@@ -244,12 +242,7 @@ impl Store {
     }
 
     /// Publishes a filled stage as a kernel. The caller must hold the lock of the id.
-    pub(crate) fn publish(
-        &self,
-        id: &KernelId,
-        stage: tempfile::TempDir,
-        meta: &Meta,
-    ) -> Result<(), BuildError> {
+    pub(crate) fn publish(&self, id: &KernelId, stage: &Scratch, meta: &Meta) -> Result<(), BuildError> {
         let text = serde_json::to_string_pretty(meta).expect("metadata is plain data");
         self.put(id, stage, "meta.json", &text)
     }
@@ -260,14 +253,14 @@ impl Store {
         own::copy(log, &stage.path().join("build.log"))?;
         let failed = FailedMeta { version: META_VERSION, reason: reason.into() };
         let text = serde_json::to_string_pretty(&failed).expect("metadata is plain data");
-        self.put(id, stage, "failed.json", &text)
+        self.put(id, &stage, "failed.json", &text)
     }
 
     /// Publishes a stage with its description `text` in the file `name`.
     pub(crate) fn put(
         &self,
         id: &KernelId,
-        stage: tempfile::TempDir,
+        stage: &Scratch,
         name: &str,
         text: &str,
     ) -> Result<(), BuildError> {
@@ -282,8 +275,6 @@ impl Store {
             own::rename(&target, &old.path().join("old"))?;
         }
         publish::dir(stage.path(), &target, Durability::Synced)?;
-        // The guard would delete the old path, which no longer exists.
-        let _ = stage.keep();
         Ok(())
     }
 }
@@ -327,7 +318,7 @@ mod tests {
         assert!(store.find(&id).is_none());
         let stage = store.stage().unwrap();
         std::fs::write(stage.path().join("vmlinux"), "elf").unwrap();
-        store.publish(&id, stage, &meta()).unwrap();
+        store.publish(&id, &stage, &meta()).unwrap();
         let Some(Stored::Kernel(found)) = store.find(&id) else { panic!("not found") };
         assert_eq!(*found, meta());
         assert_eq!(store.kernel(&id, &found, true).image, store.path(&id).join("vmlinux"));
@@ -336,7 +327,7 @@ mod tests {
         assert!(store.find(&id).is_none());
         let stage = store.stage().unwrap();
         std::fs::write(stage.path().join("vmlinux"), "elf").unwrap();
-        store.publish(&id, stage, &meta()).unwrap();
+        store.publish(&id, &stage, &meta()).unwrap();
         assert!(store.find(&id).is_some());
         let left: Vec<_> = std::fs::read_dir(store.path(&id).parent().unwrap()).unwrap().collect();
         assert_eq!(left.len(), 1);

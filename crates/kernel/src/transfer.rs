@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fsx::lock::Lock;
-use fsx::untrusted::Dir;
+use fsx::untrusted::{Dir, Scratch};
 use model::KernelId;
 
 use crate::error::{BuildError, InfrastructureError};
@@ -24,12 +24,12 @@ impl Store {
     }
 
     /// A directory for the files of a received kernel. It is deleted unless it is [adopted](Self::adopt).
-    pub fn receive(&self) -> Result<tempfile::TempDir, BuildError> {
+    pub fn receive(&self) -> Result<Scratch, BuildError> {
         self.stage()
     }
 
     /// Publishes a received kernel under `id` if its files match its description.
-    pub async fn adopt(&self, id: &KernelId, stage: tempfile::TempDir) -> Result<(), BuildError> {
+    pub async fn adopt(&self, id: &KernelId, stage: &Scratch) -> Result<(), BuildError> {
         let refused = |problem| InfrastructureError::Received { id: id.short().to_string(), problem };
         let (name, text) = check(stage.path(), &refused)?;
         let path = self.lock_path(id);
@@ -95,15 +95,15 @@ mod tests {
             stage
         };
         for bad in [meta("00"), "{}".into(), String::new()] {
-            assert!(store.adopt(&id, stage(&bad)).await.is_err(), "{bad}");
+            assert!(store.adopt(&id, &stage(&bad)).await.is_err(), "{bad}");
             assert!(store.entry_dir(&id).is_none());
         }
-        assert!(store.adopt(&id, store.receive().unwrap()).await.is_err());
+        assert!(store.adopt(&id, &store.receive().unwrap()).await.is_err());
         let received = stage("");
         let hash = fsx::digest::file(&received.path().join("vmlinux")).unwrap();
-        store.adopt(&id, stage(&meta(&hash))).await.unwrap();
+        store.adopt(&id, &stage(&meta(&hash))).await.unwrap();
         assert!(store.entry_dir(&id).is_some_and(|dir| dir.join("vmlinux").is_file()));
         // A second copy changes nothing.
-        store.adopt(&id, stage(&meta(&hash))).await.unwrap();
+        store.adopt(&id, &stage(&meta(&hash))).await.unwrap();
     }
 }

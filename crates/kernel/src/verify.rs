@@ -2,7 +2,7 @@
 //! without them. A difference means that one of these caches is damaged, for example by a hostile Makefile.
 
 use fsx::own;
-use fsx::untrusted::Dir;
+use fsx::untrusted::{Dir, Scratch};
 
 use crate::blocking::blocking;
 use crate::boot_image::image_of;
@@ -46,7 +46,7 @@ pub(crate) async fn compare(
     let clean = match compiled {
         Ok(compiled) => {
             let (_, image) = image_of(make.toolchain.arch, &compiled.config);
-            let dir = tempfile::tempdir_in(&cache.dir).map_err(InfrastructureError::io(&cache.dir))?;
+            let dir = Scratch::new_in(&cache.dir, ".verify-").map_err(InfrastructureError::io(&cache.dir))?;
             let hash = move || -> Result<String, CompileError> {
                 let copy = dir.path().join("image");
                 copy_file(&Dir::open(&objects.dir)?, image.as_ref(), &copy, IMAGE_BYTES)?;

@@ -5,12 +5,13 @@
 //! Only the subdirectory `built` of the clone directory is writable, for test suites that are built once
 //! (lib/suite.sh).
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fsx::own;
+use fsx::untrusted::Scratch;
 use model::Remote;
 use sandbox::{Resources, Sandbox};
 
@@ -62,28 +63,29 @@ pub(crate) enum RequestError {
 
 /// The requests of one call. The sandboxed program can only write the content of this file.
 pub(crate) struct GitRequests {
-    requests: tempfile::NamedTempFile,
+    requests: PathBuf,
     /// The command `git` of the sandbox.
-    git: tempfile::TempPath,
+    git: PathBuf,
+    _dir: Scratch,
 }
 
 impl GitRequests {
     pub(crate) fn new() -> std::io::Result<Self> {
-        let mut git = tempfile::NamedTempFile::new()?;
-        git.write_all(GIT.as_bytes())?;
-        git.as_file().set_permissions(std::fs::Permissions::from_mode(0o755))?;
-        // The kernel executes no file that is open for writing.
-        Ok(Self { requests: tempfile::NamedTempFile::new()?, git: git.into_temp_path() })
+        let dir = Scratch::temporary()?;
+        let (requests, git) = (dir.path().join("requests"), dir.path().join("git"));
+        own::write(&requests, "")?;
+        own::write(&git, GIT)?;
+        std::fs::set_permissions(&git, std::fs::Permissions::from_mode(0o755))?;
+        Ok(Self { requests, git, _dir: dir })
     }
 
     /// Reads and validates the requests.
     pub(crate) fn read(&self) -> Result<Vec<GitRequest>, RequestError> {
-        let text = own::read_to_string(self.requests.path(), REQUESTS_BYTES).map_err(|error| match error
-            .kind()
-        {
-            ErrorKind::FileTooLarge | ErrorKind::InvalidData => RequestError::Refused(error.to_string()),
-            _ => RequestError::Failed(error.to_string()),
-        })?;
+        let text =
+            own::read_to_string(&self.requests, REQUESTS_BYTES).map_err(|error| match error.kind() {
+                ErrorKind::FileTooLarge | ErrorKind::InvalidData => RequestError::Refused(error.to_string()),
+                _ => RequestError::Failed(error.to_string()),
+            })?;
         parse(&text).map_err(RequestError::Refused)
     }
 }
@@ -116,7 +118,7 @@ impl GitRequest {
         let failed = |error: &dyn std::fmt::Display| RequestError::Failed(message(error));
         gitio::is_public(&self.url).map_err(|error| RequestError::Refused(message(&error)))?;
         own::create_dir_all(deps_dir).map_err(|error| failed(&error))?;
-        let stage = tempfile::Builder::new().prefix(".clone-").tempdir_in(deps_dir);
+        let stage = Scratch::new_in(deps_dir, ".clone-");
         let stage = stage.map_err(|error| failed(&error))?;
         let new = stage.path().join("tree");
         gitio::clone_public(&self.url, &new, CLONE_LIMIT).await.map_err(|error| failed(&error))?;
@@ -142,7 +144,7 @@ pub(crate) fn of_call(
         sandbox = clones::show(sandbox, deps_dir)?.writable(&built, &built).env("ktest_build_dir", &built);
     }
     Ok(sandbox
-        .writable(requests.requests.path(), REQUESTS_SEEN)
+        .writable(&requests.requests, REQUESTS_SEEN)
         .read_only(&requests.git, Path::new(COMMANDS).join("git"))
         .env("PATH", PATH)
         .env("ktest_git_requests", REQUESTS_SEEN)

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fsx::own;
+use fsx::untrusted::Scratch;
 use model::Arch;
 use spawn::{Cmd, Exit, Limits, SpawnError};
 
@@ -96,7 +97,7 @@ fn precheck(arch: Arch) -> Option<Kvm> {
 
 /// Boots the probe guest under KVM.
 async fn probe(arch: Arch) -> Kvm {
-    let dir = match tempfile::tempdir() {
+    let dir = match Scratch::temporary() {
         Ok(dir) => dir,
         Err(error) => return Kvm::Unusable(format!("no temporary directory: {error}")),
     };

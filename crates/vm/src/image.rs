@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use fsx::digest::{Hasher, hex};
 use fsx::lock::{Lock, LockError};
 use fsx::own;
+use fsx::untrusted::Scratch;
 use model::{Arch, PackageName, ShippedImage};
 
 mod build;
 mod foreign;
 pub mod host;
 mod packages;
+mod scratch;
 
 use host::Host;
 
@@ -260,17 +262,11 @@ async fn create_on(
     if path.exists() {
         return Ok(());
     }
-    // This process holds the lock, so an existing directory belongs to a killed process.
-    let work = dir.join(format!(".{name}.new"));
-    own::remove_tree(&work)?;
-    own::create_dir(&work)?;
-    let built = build::build(spec, host, (suite, &lines), &work, progress).await;
-    let published = built.and_then(|built| {
-        own::write(&path.with_extension("packages"), built.packages)?;
-        Ok(own::rename(&work.join("image"), path)?)
-    });
-    own::remove_tree(&work)?;
-    published
+    let work =
+        Scratch::new_in(&dir, ".ktest-image-").map_err(|source| ImageError::io("write", &dir, source))?;
+    let built = build::build(spec, host, (suite, &lines), work.path(), progress).await?;
+    own::write(&path.with_extension("packages"), built.packages)?;
+    Ok(own::rename(&work.path().join("image"), path)?)
 }
 
 /// Takes the lock of an image. Reports once if another process is building it.

@@ -78,6 +78,19 @@ pub(super) fn follow_below(
     }
 }
 
+/// Opens one entry of `dir` without following a symbolic link. An entry on which something is mounted gives `EXDEV`;
+/// without `openat2`, only if it is another file system.
+pub(super) fn open_on_mount(dir: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::NOFOLLOW;
+    match Resolver::of_this_kernel() {
+        Resolver::Kernel => by_openat2(dir, &[name], flags, Mode::empty(), ResolveFlags::NO_XDEV),
+        Resolver::Components => {
+            let fd = openat(dir, name, flags, Mode::empty())?;
+            if fstat(&fd)?.st_dev == fstat(dir)?.st_dev { Ok(fd) } else { Err(Errno::XDEV) }
+        }
+    }
+}
+
 /// Why `names` below `dir` cannot be opened, if untrusted code is the cause: a component is a link or a file instead of
 /// a directory, or the last one is a link. `None` if the error is one of the system.
 pub(super) fn problem_on_the_way(dir: BorrowedFd<'_>, names: &[&OsStr], flags: OFlags) -> Option<Problem> {

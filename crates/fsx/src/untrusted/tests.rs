@@ -384,6 +384,35 @@ fn a_tree_deeper_than_any_path_is_removed() {
     assert_eq!(dir.list(".", 10).unwrap().len(), 2);
 }
 
+/// Runs itself in namespaces in which it can mount, if the host permits them.
+#[test]
+fn nothing_below_a_mount_point_is_removed() {
+    const INSIDE: &str = "FSX_TEST_TREE";
+    let Some(tree) = std::env::var_os(INSIDE) else {
+        let scene = Scene::new();
+        std::fs::create_dir_all(scene.inside.join("tree/mnt")).unwrap();
+        std::fs::create_dir_all(scene.inside.join("source/kept")).unwrap();
+        let script = r#"mount --bind "$0/source" "$0/tree/mnt" && exec "$@""#;
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(&scene.inside);
+        command.arg(std::env::current_exe().unwrap()).args(["--exact", "--nocapture"]);
+        command.arg("untrusted::tests::nothing_below_a_mount_point_is_removed").env(INSIDE, &scene.inside);
+        let permitted = ["--user", "--map-root-user", "--mount", "true"];
+        if std::process::Command::new("unshare").args(permitted).status().is_ok_and(|status| status.success())
+        {
+            assert!(command.status().unwrap().success());
+        }
+        assert!(scene.inside.join("source/kept").exists());
+        return;
+    };
+    let dir = Dir::open(Path::new(&tree)).unwrap();
+    for path in ["tree", "tree/mnt"] {
+        let error = dir.remove_tree(path).unwrap_err().to_string();
+        assert!(error.contains("busy"), "{error}");
+    }
+    assert!(Path::new(&tree).join("source/kept").exists());
+}
+
 #[test]
 fn published_files_have_several_names_and_stay_below() {
     let top = tempfile::tempdir().unwrap();

@@ -6,9 +6,10 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fstat, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fstat, mkdirat, renameat, unlinkat};
 use rustix::io::Errno;
 
+use super::resolve::open_on_mount;
 use super::{
     Dir, Entry, EntryType, NewFile, Problem, Reason, UntrustedError, list_fd, os_name, random_name, read_dir,
 };
@@ -99,8 +100,8 @@ impl Dir {
     }
 
     /// Removes the entry at `relative`, of any type, with everything below it. Returns false if it does not exist.
-    /// Links are removed and not followed; directories without permissions are made accessible first. The time is
-    /// proportional to the size of the tree. Stop the processes that write there first: a directory that keeps growing
+    /// Links are removed and not followed; directories without permissions are made accessible first. Nothing below a
+    /// mount point is removed. The time is proportional to the size of the tree. Stop the processes that write there first: a directory that keeps growing
     /// is an error.
     pub fn remove_tree(&self, relative: impl AsRef<Path>) -> Result<bool, UntrustedError> {
         let relative = relative.as_ref();
@@ -250,8 +251,11 @@ impl Copy {
 
 /// Opens a directory for reading and gives its owner all permissions, so that entries can be removed from it.
 fn open_accessible(parent: &impl AsFd, name: &OsStr) -> Result<OwnedFd, Reason> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = openat(parent, name, flags, Mode::empty())?;
+    let fd = match open_on_mount(parent.as_fd(), name, OFlags::PATH | OFlags::CLOEXEC) {
+        // The error of removing a mount point.
+        Err(Errno::XDEV) => return Err(Errno::BUSY.into()),
+        fd => fd?,
+    };
     make_accessible(&fd)?;
     Ok(fd)
 }

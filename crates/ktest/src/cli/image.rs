@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use fsx::untrusted::Scratch;
 use model::size::SizeError;
 use model::{Arch, ByteSize, Event, PackageName, ShippedImage};
 use vm::image::{self, Image, ImageSpec};
@@ -126,7 +127,7 @@ async fn replace(spec: &ImageSpec, path: &Path, on: &mut dyn FnMut(&str)) -> Res
     let io = |error: std::io::Error| Failure::unjudged(format!("{}: {error}", path.display()));
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fsx::own::create_dir_all(dir).map_err(Failure::unjudged)?;
-    let work = tempfile::Builder::new().prefix(".update-").tempdir_in(dir).map_err(io)?;
+    let work = Scratch::new_in(dir, ".ktest-image-").map_err(io)?;
     let new = image::create(spec, &work.path().join("root.ext4"), on).await.map_err(Failure::unjudged)?;
     let lists = (new.path.with_extension("packages"), path.with_extension("packages"));
     fsx::own::rename(&lists.0, &lists.1).map_err(Failure::unjudged)?;

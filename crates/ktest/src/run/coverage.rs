@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use coverage::Coverage;
-use fsx::untrusted::{Dir, Entry, EntryType, Special, TreeLimits, UntrustedError};
+use fsx::untrusted::{Dir, Entry, EntryType, Scratch, Special, TreeLimits, UntrustedError};
 use kernel::Kernel;
 use sandbox::Sandbox;
 use spawn::{Cmd, Limits};
@@ -119,7 +119,7 @@ async fn read_one(
     kernel: &Kernel,
 ) -> Result<Coverage, CoverageError> {
     let temp =
-        || tempfile::tempdir().map_err(|source| CoverageError::Io { path: std::env::temp_dir(), source });
+        || Scratch::temporary().map_err(|source| CoverageError::Io { path: std::env::temp_dir(), source });
     let (copy, work) = (temp()?, temp()?);
     Dir::open(files)?.copy_tree(name, &Dir::open(copy.path())?, LIMITS, Special::Skip)?;
     let units = link_units(copy.path(), notes, work.path())?;

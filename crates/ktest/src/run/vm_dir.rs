@@ -1,34 +1,27 @@
 //! The directory with the files of one VM: scratch devices, the guest's specification, the serial log.
 //!
-//! It is removed with its owner. The directories of killed runs are removed when the next run starts.
+//! It is removed with its owner, or when the next run starts if the run was killed.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use fsx::lock::Lock;
 use fsx::own;
 use fsx::untrusted::{Dir, Scratch, UntrustedError};
 
-/// The directory, locked as long as the value exists.
+/// The directory.
 #[derive(Debug)]
 pub(super) struct VmDir {
     dir: Scratch,
     /// Sockets are in a separate directory, because the path of a socket must be short.
-    socket_dir: tempfile::TempDir,
-    _lock: Lock,
+    socket_dir: Scratch,
 }
 
 impl VmDir {
     pub(super) fn create(cache: &Path) -> io::Result<Self> {
         let parent = cache.join("vms");
         own::create_dir_all(&parent)?;
-        remove_abandoned(&parent);
-        let dir = Scratch::new_in(&parent, "vm-")?;
-        let lock = Lock::try_acquire(&dir.path().join("lock"), "ktest: run a VM")?;
-        let lock = lock.ok_or_else(|| io::Error::other("a new directory is locked"))?;
-        let socket_dir = tempfile::Builder::new().prefix("ktest-").tempdir()?;
-        Ok(Self { dir, socket_dir, _lock: lock })
+        Ok(Self { dir: Scratch::new_in(&parent, "vm-")?, socket_dir: Scratch::temporary()? })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -44,17 +37,6 @@ impl VmDir {
 /// which is an error.
 pub(super) fn open_written(path: &Path) -> Result<File, UntrustedError> {
     Dir::open(path.parent().unwrap_or(path))?.open_file(path.file_name().unwrap_or_default())
-}
-
-/// Removes the directories that no run has locked, because their runs were killed. Failures are ignored: a remaining
-/// directory does no harm.
-fn remove_abandoned(parent: &Path) {
-    for entry in own::list(parent).unwrap_or_default() {
-        if let Ok(Some(_lock)) = Lock::try_existing(&entry.path.join("lock"), "ktest: remove an abandoned VM")
-        {
-            let _ = own::remove_tree(&entry.path);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::foreign;
 use super::host::{Host, InstallMode, MERGED_USR_HOOK};
+use super::scratch;
 use super::{ImageError, ImageSpec, packages};
 
 const STAGE_1: &str = include_str!("../../guest/ktest-init");
@@ -41,9 +42,20 @@ const FEATURES: &str =
 const INODES_PER_MIB: u64 = 16;
 const MIN_INODES: u64 = 65536;
 
-fn program(name: &str) -> Cmd {
+pub(super) fn program(name: &str) -> Cmd {
     let path = find_program(name).unwrap_or_else(|| name.into());
-    Cmd::new(path).env("PATH", search_path()).env("LC_ALL", "C.UTF-8")
+    Cmd::new(path).guarded().env("PATH", search_path()).env("LC_ALL", "C.UTF-8")
+}
+
+/// mmdebstrap without arguments. As root it mounts file systems, which end with its mount namespace, even if it is
+/// killed.
+fn mmdebstrap(host: &Host) -> Cmd {
+    let mmdebstrap = program("mmdebstrap");
+    if host.mount_namespaces {
+        program("unshare").args(["--mount", "--"]).args(mmdebstrap.argv())
+    } else {
+        mmdebstrap
+    }
 }
 
 /// The arguments of mmdebstrap.
@@ -118,7 +130,13 @@ pub(super) async fn build(
         "downloading and installing {count} packages of {suite} and what they need (takes {takes})"
     ));
     let args = mmdebstrap_args(spec, host, mode, (suite, lines), &tar);
-    install(program("mmdebstrap").args(&args), suite, progress).await?;
+    let scratch = scratch::create(mode)
+        .await
+        .map_err(|source| ImageError::io("create", std::env::temp_dir(), source))?;
+    let installed =
+        install(mmdebstrap(host).args(&args).env("TMPDIR", scratch.path()), suite, progress).await;
+    scratch::remove(scratch, mode).await;
+    installed?;
 
     progress("unpacking");
     std::fs::DirBuilder::new()

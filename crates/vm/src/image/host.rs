@@ -51,6 +51,8 @@ pub struct Host {
     pub subordinate_ids: bool,
     /// Whether the user may create user namespaces.
     pub namespaces: bool,
+    /// Whether root may create mount namespaces; in a container it may not.
+    pub mount_namespaces: bool,
     /// Whether fakechroot is installed.
     pub fakechroot: bool,
     /// The architecture of the host, if it is supported.
@@ -83,6 +85,7 @@ impl Host {
             subordinate_ids: lists_user("/etc/subuid") && lists_user("/etc/subgid"),
             newuidmap: find_program("newuidmap").is_some(),
             namespaces: !root && succeeds(&["unshare", "--user", "--map-root-user", "true"]).await,
+            mount_namespaces: root && succeeds(&["unshare", "--mount", "true"]).await,
             fakechroot: find_program("fakechroot").is_some(),
             arch: Arch::native(),
             foreign: [Arch::X86_64, Arch::Aarch64].into_iter().filter(foreign).collect(),

@@ -413,6 +413,7 @@ mod tests {
         --setenv CCACHE_DEPEND true
         --setenv CCACHE_REMOTE_STORAGE 'file:/ktest/ccache-base|read-only=true'
         --setenv CCACHE_SECONDARY_STORAGE 'file:/ktest/ccache-base|read-only=true'
+        --remount-ro /proc
         --remount-ro /dev
         --remount-ro /
         --seccomp FD

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use spawn::Cmd;
 
-use crate::no_setid;
 use crate::resources::Resources;
+use crate::seccomp;
 
 /// PATH in the sandbox, unless the caller sets another one.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
@@ -198,9 +198,11 @@ impl Sandbox {
         for (key, value) in &self.env {
             cmd = words(cmd, &[&"--setenv", key, value]);
         }
-        // Both are tmpfs mounts without a size limit.
-        cmd = words(cmd, &[&"--remount-ro", &"/dev", &"--remount-ro", &"/"]);
-        cmd = words(cmd, &[&"--seccomp"]).arg_data(no_setid::filter());
+        // /dev and / are tmpfs mounts without a size limit. If this process is root, its user owns the files of /proc/sys.
+        for dir in ["/proc", "/dev", "/"] {
+            cmd = words(cmd, &[&"--remount-ro", &dir]);
+        }
+        cmd = words(cmd, &[&"--seccomp"]).arg_data(seccomp::filter());
         cmd = words(cmd, &[&"--chdir", &self.dir, &"--"]);
         cmd.args(self.resources.argv()).arg(program)
     }
@@ -208,6 +210,7 @@ impl Sandbox {
     fn namespaces(&self) -> Cmd {
         let mut cmd = Cmd::new("bwrap")
             .guarded()
+            .protect_devices()
             .group_limits(self.resources.group())
             .env_clear()
             .env("PATH", HOST_PATH)
@@ -292,6 +295,7 @@ mod tests {
         --dev-bind /dev/kvm /dev/kvm
         --setenv PATH /usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin
         --setenv LC_ALL C
+        --remount-ro /proc
         --remount-ro /dev
         --remount-ro /
         --seccomp FD

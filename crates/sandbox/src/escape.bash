@@ -43,6 +43,40 @@ state() {
     return 1
 }
 
+sysctl() {
+    : >>/proc/sys/kernel/core_pattern || : >>/proc/sys/kernel/hostname
+}
+
+device() {
+    local mode file
+    for file in /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty; do
+        mode=$(stat -c %a "$file") && chmod "$mode" "$file" && return 0
+    done
+    return 1
+}
+
+# The first arguments are the numbers of keyctl and add_key on x86-64 and on others.
+keyring() {
+    perl -e '
+        my ($keyctl, $add) = `uname -m` eq "x86_64\n" ? (250, 248) : (219, 217);
+        my ($type, $name) = ("user", "ktest-doctor");
+        exit(0) if syscall($keyctl, 0, -3, 0) >= 0 || syscall($add, $type, $name, "x", 1, -3) >= 0;
+        exit(1)'
+}
+
+vsock() {
+    perl -MSocket -e 'exit(socket(my $s, 40, SOCK_STREAM, 0) ? 0 : 1)'
+}
+
+lease() {
+    perl -e 'open(my $f, "<", "/usr/bin/env") or exit 1; exit(fcntl($f, 1024, 0) ? 0 : 1)' ||
+        perl -e 'open(my $f, ">", "/tmp/lease") or exit 1; exit(fcntl($f, 1024, 1) ? 0 : 1)'
+}
+
+file() {
+    [[ $(readlink "/proc/self/fd/$TARGET_FD") == */target ]]
+}
+
 socket() {
     [[ -e $TARGET_SOCKET ]] && return 0
     perl -MSocket -e '

@@ -4,10 +4,12 @@
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
+use fsx::untrusted::Scratch;
 use spawn::{Cmd, Limits};
 
 use crate::builder::Sandbox;
@@ -17,13 +19,19 @@ use crate::probe::SandboxError;
 const SCRIPT: &str = include_str!("escape.bash");
 
 /// The attempts: the name in [`SCRIPT`], and the claim that holds if the attempt fails.
-const CLAIMS: [(&str, &str); 9] = [
+const CLAIMS: [(&str, &str); 15] = [
     ("remount", "a read-only mount cannot be made writable"),
     ("write", "nothing outside the writable directories can be written"),
     ("capabilities", "the program has no capabilities"),
     ("namespace", "no user namespace can be created"),
     ("home", "the home directory of this account is invisible"),
     ("state", "/run, /var, /srv, /home and /root are invisible"),
+    ("sysctl", "settings of the kernel cannot be changed"),
+    ("device", "device files of this host cannot be changed"),
+    ("keyring", "the keyrings of this account cannot be used"),
+    ("vsock", "sockets of other virtual machines and their host cannot be reached"),
+    ("lease", "no file can be leased, which would delay programs of this host that open it"),
+    ("file", "files that the caller has open are closed"),
     ("socket", "sockets of this host cannot be reached"),
     ("network", "the network cannot be reached"),
     ("processes", "other processes are invisible"),
@@ -42,7 +50,9 @@ pub struct Attempt {
 
 /// The targets of the attempts on the host. They exist as long as the value.
 struct Targets {
-    dir: tempfile::TempDir,
+    dir: Scratch,
+    /// Is not closed when a program is executed.
+    file: OwnedFd,
     _socket: UnixListener,
     _abstract_socket: UnixListener,
     abstract_name: String,
@@ -51,7 +61,10 @@ struct Targets {
 
 impl Targets {
     fn open() -> io::Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let dir = Scratch::temporary()?;
+        fsx::own::write(&dir.path().join("target"), "")?;
+        let file = OwnedFd::from(fsx::own::open(&dir.path().join("target"))?);
+        rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty())?;
         let abstract_name = format!("ktest-doctor-{}-{:p}", std::process::id(), &raw const dir);
         Ok(Self {
             _socket: UnixListener::bind(dir.path().join("socket"))?,
@@ -59,10 +72,11 @@ impl Targets {
             abstract_name,
             tcp: TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
             dir,
+            file,
         })
     }
 
-    fn variables(&self) -> io::Result<[(&'static str, OsString); 6]> {
+    fn variables(&self) -> io::Result<[(&'static str, OsString); 7]> {
         let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).unwrap_or_else(|| "/root".into());
         let comm = fsx::own::read_to_string(Path::new("/proc/self/comm"), 100)?;
         Ok([
@@ -71,6 +85,7 @@ impl Targets {
             ("TARGET_SOCKET", self.dir.path().join("socket").into()),
             ("TARGET_ABSTRACT", self.abstract_name.clone().into()),
             ("TARGET_PORT", self.tcp.local_addr()?.port().to_string().into()),
+            ("TARGET_FD", self.file.as_raw_fd().to_string().into()),
             ("TARGET_PID", std::process::id().to_string().into()),
         ])
     }

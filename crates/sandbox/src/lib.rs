@@ -1,5 +1,4 @@
-//! The sandbox for untrusted code on the host: the only command line of bubblewrap in the programs. lib/suite.sh has its
-//! own, because test files also work without them.
+//! The sandbox for untrusted code on the host: the only command line of bubblewrap in the programs.
 //!
 //! It is an allow-list. The sandboxed program sees `/usr`, the files of `/etc` that programs need to start, and the
 //! directories that the caller adds. It has no network, no capabilities and no inherited environment, and cannot create
@@ -9,9 +8,9 @@
 
 mod builder;
 mod escape;
-mod no_setid;
 mod probe;
 mod resources;
+mod seccomp;
 
 pub use builder::{Network, RootEntry, Sandbox, root_entries};
 pub use escape::{Attempt, try_to_escape};

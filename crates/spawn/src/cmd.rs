@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::cgroup::{Group, GroupLimits, Groups};
 use crate::child::Child;
+use crate::devices;
 use crate::error::SpawnError;
 use crate::guard;
 use crate::output::{Limits, Output};
@@ -55,6 +56,7 @@ pub struct Cmd {
     streams: [Stream; 3],
     own_group: bool,
     guarded: bool,
+    protect_devices: bool,
     group_limits: Option<GroupLimits>,
     data: Vec<DataArg>,
     rlimits: Vec<(Resource, u64)>,
@@ -93,6 +95,7 @@ impl Cmd {
             rlimits: Vec::new(),
             own_group: true,
             guarded: false,
+            protect_devices: false,
             group_limits: None,
             data: Vec::new(),
         }
@@ -178,6 +181,14 @@ impl Cmd {
         self
     }
 
+    /// If this process is root, its user owns the device files of the host. The child then gets a mount namespace in which
+    /// their modes, owners and dates cannot be changed. It can still use them. For programs that give `/dev` to others.
+    #[must_use]
+    pub fn protect_devices(mut self) -> Self {
+        self.protect_devices = true;
+        self
+    }
+
     /// Limits the child and everything that it starts together, if this process can create control groups
     /// ([`Groups::of_this_process`]).
     #[must_use]
@@ -235,10 +246,15 @@ impl Cmd {
         let parent = rustix::process::getpid();
         let rlimits = self.rlimits.clone();
         let guarded = self.guarded && self.own_group;
+        let protect_devices = self.protect_devices && rustix::process::geteuid().is_root();
         // SAFETY: between fork and exec, only system calls are made; nothing allocates or takes a lock. The process has
         // one thread.
         unsafe {
             command.pre_exec(move || {
+                devices::close_inherited();
+                if protect_devices {
+                    devices::protect()?;
+                }
                 for pipe in &pipes {
                     rustix::io::fcntl_setfd(pipe, rustix::io::FdFlags::empty())?;
                 }

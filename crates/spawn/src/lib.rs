@@ -6,6 +6,7 @@
 mod cgroup;
 mod child;
 mod cmd;
+mod devices;
 mod error;
 mod guard;
 pub mod lines;

@@ -12,6 +12,7 @@ use spawn::Limits;
 
 use crate::command::{error_message, git};
 use crate::error::GitError;
+use crate::fetch::{FETCH_MEMORY, PACK};
 use crate::repo::Repo;
 
 /// Options of a checkout.
@@ -59,6 +60,9 @@ impl Repo {
         if index.exists() {
             // A tree that was moved or restored has the right contents and wrong time stamps.
             tree.run(&["update-index", "-q", "--refresh"]).await?;
+        }
+        if self.has_commit(commit) {
+            self.check_size(commit)?;
         }
         let read = ["read-tree", "-u", "--reset", commit.as_str()];
         let mut output = tree.run(&read).await?;
@@ -115,6 +119,7 @@ impl WorkTree<'_> {
             .args(args)
             .dir(self.dir)
             .env("GIT_INDEX_FILE", self.index);
+        let cmd = cmd.memory_limit(FETCH_MEMORY).file_size_limit(PACK);
         Ok(cmd.output(Limits { time: self.time, bytes: 64 << 20 }).await?)
     }
 }

@@ -121,12 +121,12 @@ pub enum GitError {
         /// The message of git.
         message: String,
     },
-    /// git refuses to write a tree: it has a file such as `.git/config` or `../x`.
-    #[error("commit {commit}: git refuses its tree: {message}")]
+    /// A tree cannot be written: it is too large, or git refuses it because of a file such as `.git/config` or `../x`.
+    #[error("commit {commit}: its tree cannot be checked out: {message}")]
     InvalidTree {
         /// The commit, abbreviated.
         commit: String,
-        /// The message of git.
+        /// The message of git, or the limit.
         message: String,
     },
     /// A ref that another program wrote.

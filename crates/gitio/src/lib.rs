@@ -13,6 +13,7 @@ mod own_ref;
 mod push;
 mod repo;
 mod revision;
+mod size;
 mod tree;
 mod walk;
 

@@ -8,6 +8,7 @@ use model::CommitId;
 
 use crate::commit_object::{self, CommitObject};
 use crate::error::GitError;
+use crate::size;
 
 /// A repository, bare or not. Cheap to clone, and usable from several threads.
 #[derive(Debug, Clone)]
@@ -51,6 +52,9 @@ impl CommitInfo {
         self.message.lines().next().unwrap_or("").trim_end()
     }
 }
+
+/// How many tags of tags lead to a commit.
+const TAGS: usize = 100;
 
 /// The size of the object cache in bytes.
 const CACHE: usize = 16 << 20;
@@ -116,15 +120,27 @@ impl Repo {
             if is_of_host(error) { self.unreadable(spec, error) } else { missing() }
         };
         let id = repo.rev_parse_single(spec).map_err(|error| failed(&error))?;
-        let object = id.object().map_err(|error| failed(&error))?;
-        let commit = object.peel_to_kind(gix::object::Kind::Commit).map_err(|error| failed(&error))?;
-        Ok(commit_id(&commit.id))
+        let mut id = id.detach();
+        // Only tags are read: a ref of a remote can lead to an object of any size.
+        for _ in 0..TAGS {
+            let header = repo.find_header(id).map_err(|error| failed(&error))?;
+            match header.kind() {
+                gix::object::Kind::Commit => return Ok(commit_id(&id)),
+                gix::object::Kind::Tag => {}
+                gix::object::Kind::Tree | gix::object::Kind::Blob => return Err(missing()),
+            }
+            self.check_object(&repo, id, size::COMMIT)?;
+            let tag = repo.find_tag(id).map_err(|error| failed(&error))?;
+            id = tag.target_id().map_err(|error| failed(&error))?.detach();
+        }
+        Err(missing())
     }
 
     /// True if the repository has the object of the commit.
     #[must_use]
     pub fn has_commit(&self, id: &CommitId) -> bool {
-        object_id(id).is_some_and(|id| self.local().find_commit(id).is_ok())
+        let header = object_id(id).and_then(|id| self.local().find_header(id).ok());
+        header.is_some_and(|header| header.kind() == gix::object::Kind::Commit)
     }
 
     /// A commit's message, parents and date.
@@ -182,6 +198,7 @@ impl Repo {
         repo: &gix::Repository,
         id: gix::ObjectId,
     ) -> Result<CommitObject, GitError> {
+        self.check_object(repo, id, size::COMMIT)?;
         let commit = repo.find_commit(id).map_err(|error| self.unreadable(&id.to_string(), &error))?;
         commit_object::parse(&commit.data).ok_or_else(|| GitError::Object {
             repo: self.path.clone(),

@@ -9,6 +9,7 @@ use spawn::Limits;
 use crate::command::{git, succeeded};
 use crate::error::GitError;
 use crate::repo::Repo;
+use crate::size;
 
 /// The time limit for writing an archive of a few directories.
 const ARCHIVE: Limits = Limits { time: Duration::from_secs(300), bytes: 1 << 20 };
@@ -28,11 +29,9 @@ impl Repo {
         let repo = self.local();
         let id = self.object_id(commit)?;
         let unreadable = |error: &(dyn std::error::Error + 'static)| self.unreadable(commit.as_str(), error);
-        let tree = repo
-            .find_commit(id)
-            .map_err(|error| unreadable(&error))?
-            .tree()
-            .map_err(|error| unreadable(&error))?;
+        let tree = self.read_commit(&repo, id)?.tree;
+        self.check_object(&repo, tree, size::TREE)?;
+        let tree = repo.find_tree(tree).map_err(|error| unreadable(&error))?;
         let entry = tree.lookup_entry_by_path(Path::new(path)).map_err(|error| unreadable(&error))?;
         entry.map(|entry| entry.object_id().to_string()).ok_or_else(|| GitError::NoSuchPath {
             repo: self.path().into(),

@@ -20,10 +20,14 @@ struct Visited {
 /// How many commits the walk visits after it could stop. A child may have an older date than its parent; then the walk
 /// reaches the hidden commits late. git does the same (`SLOP` in revision.c).
 const SLOP: usize = 64;
+/// The size of the messages of all listed commits, in bytes.
+const MESSAGES: usize = 64 << 20;
+/// What is kept of a message beyond [`MESSAGES`], in characters.
+const MESSAGE: usize = 1000;
 
 impl Repo {
     /// The commits that are reachable from `tip` and not from `base`, newest first, children before parents; at most
-    /// `max`. If `base` is not an ancestor of the tip, it hides only the commits that both have in common.
+    /// `max`. All messages together have at most 64 MiB: beyond that, only their beginning is kept. If `base` is not an ancestor of the tip, it hides only the commits that both have in common.
     pub fn walk(
         &self,
         tip: &CommitId,
@@ -37,7 +41,16 @@ impl Repo {
         }
         let listed = walk.limited(max)?;
         let order = walk.order(&listed);
-        order.into_iter().take(max).map(|id| self.info(&walk.repo, id)).collect()
+        let mut left = MESSAGES;
+        let info = |id| {
+            let mut info = self.info(&walk.repo, id)?;
+            if info.message.len() > left {
+                info.message = info.message.chars().take(MESSAGE).collect();
+            }
+            left = left.saturating_sub(info.message.len());
+            Ok(info)
+        };
+        order.into_iter().take(max).map(info).collect()
     }
 
     /// Whether `old` is an ancestor of `new`, regardless of the dates. Reads all ancestors if it is not.

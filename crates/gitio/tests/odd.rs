@@ -268,3 +268,68 @@ async fn a_tag_does_not_replace_a_branch_of_its_name() {
     let missing: RefName = "refs/tags/v1".parse().unwrap();
     assert_eq!(repo.ls_remote(&remote, &missing, TIME).await.unwrap(), None);
 }
+
+/// A commit with a tree that `git mktree` writes from this text.
+fn commit_of_tree(scratch: &ScratchRepo, entries: &str) -> CommitId {
+    let tree = scratch.git_fed(["mktree"], entries);
+    scratch.git(["commit-tree", "-m", "x", tree.trim()]).trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_tree_that_grows_when_it_is_checked_out_is_refused() {
+    let scratch = ScratchRepo::new();
+    let blob = scratch.git_fed(["hash-object", "-w", "--stdin"], "x\n");
+    // Ten trees of ten entries list 10^10 files.
+    let mut tree = scratch.git_fed(["mktree"], &format!("100644 blob {}\tf\n", blob.trim()));
+    let mut deep = tree.clone();
+    for _ in 0..10 {
+        let entries: String = (0..10).map(|n| format!("040000 tree {}\td{n}\n", tree.trim())).collect();
+        tree = scratch.git_fed(["mktree"], &entries);
+    }
+    for _ in 0..300 {
+        deep = scratch.git_fed(["mktree"], &format!("040000 tree {}\td\n", deep.trim()));
+    }
+    let repo = Repo::open(scratch.path()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (tree, what) in [(tree, "more than 1000000 files"), (deep, "more than 200 levels of directories")] {
+        let commit = commit_of_tree(&scratch, &format!("040000 tree {}\tt\n", tree.trim()));
+        let (to, index) = (dir.path().join("tree"), dir.path().join("index"));
+        let error = repo.checkout_into(&commit, &to, &index, gitio::Checkout::default()).await.unwrap_err();
+        assert!(matches!(&error, GitError::InvalidTree { message, .. } if message.contains(what)), "{error}");
+    }
+}
+
+#[test]
+fn large_commits_and_messages_use_bounded_memory() {
+    let large = |size: usize| [who(DATE, DATE), vec![b'x'; size]].concat();
+    let (scratch, id) = on_top_of(&large(17 << 20));
+    let repo = Repo::open(scratch.path()).unwrap();
+    let error = repo.walk(&scratch.tip("master"), None, 10).unwrap_err().to_string();
+    assert!(error.contains(&format!("{id}: it is larger than 16 MiB")), "{error}");
+    // The ref of a remote can lead to a file.
+    let file = scratch.path().join(".git/large");
+    std::fs::write(&file, vec![0; 1 << 20]).unwrap();
+    let blob = scratch.git(["hash-object", "-w", &file.to_string_lossy()]);
+    scratch.git(["update-ref", "refs/ktest/blob", blob.trim()]);
+    scratch.git(["tag", "-a", "-m", "tag", "of-blob", blob.trim()]);
+    scratch.git(["tag", "-a", "-m", "tag", "of-commit", "master~1"]);
+    scratch.git(["tag", "-a", "-m", "tag", "of-tag", "of-commit"]);
+    for name in ["refs/ktest/blob", "of-blob"] {
+        assert!(matches!(repo.resolve(name), Err(GitError::NoSuchCommit { .. })), "{name}");
+    }
+    assert_eq!(repo.resolve("of-tag").unwrap(), id);
+
+    let (scratch, _) = on_top_of(&large(15 << 20));
+    for n in 0..4 {
+        let message = "y".repeat(15 << 20);
+        let tree = scratch.git(["rev-parse", "HEAD^{tree}"]);
+        let commit =
+            scratch.git_fed(["commit-tree", tree.trim(), "-p", "HEAD"], &format!("c{n}\n\n{message}"));
+        scratch.git(["update-ref", "refs/heads/master", commit.trim()]);
+    }
+    let repo = Repo::open(scratch.path()).unwrap();
+    let walked = repo.walk(&scratch.tip("master"), None, 10).unwrap();
+    let bytes: usize = walked.iter().map(|commit| commit.message.len()).sum();
+    assert!(bytes < (64 << 20) + 10_000 && walked.len() == 9, "{bytes}");
+    assert_eq!(walked[3].subject(), "c0");
+}

@@ -3,10 +3,12 @@
 //! Functions are found by name and size, so the address at which the kernel was loaded does not matter. A location has
 //! no source lines if it is ambiguous (several functions have the same name) or has no debug information.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use addr2line::gimli::{self, RunTimeEndian};
 use object::read::ReadCache;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
@@ -27,6 +29,28 @@ pub struct SymbolLocation {
 pub struct SymbolsError {
     path: PathBuf,
     problem: String,
+}
+
+/// Whether the loader would open other files by names in this one, which a branch can choose: a FIFO would stop this program, and
+/// a device could do anything. The kernel does not build such files.
+fn names_other_files<'a>(file: &object::File<'a, &'a ReadCache<File>>) -> Result<bool, String> {
+    if file.format() != object::BinaryFormat::Elf {
+        return Ok(true);
+    }
+    let order = if file.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
+    let section = |id: gimli::SectionId| -> Result<Cow<'a, [u8]>, object::Error> {
+        file.section_by_name(id.name()).map_or(Ok(Cow::default()), |section| section.uncompressed_data())
+    };
+    let sections = gimli::DwarfSections::load(section).map_err(|error| error.to_string())?;
+    let dwarf = sections.borrow(|section| gimli::EndianSlice::new(section, order));
+    let mut units = dwarf.units();
+    while let Some(header) = units.next().map_err(|error| error.to_string())? {
+        // The loader leaves out units that it cannot read.
+        if dwarf.unit(header).is_ok_and(|unit| unit.dwo_id.is_some()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Functions are aligned to at most 64 bytes, so padding is shorter than this.
@@ -63,6 +87,9 @@ impl Symbols {
         let lines = elf.section_by_name(".debug_line").is_some_and(|section| section.size() > 0);
         if !lines {
             return Ok(None);
+        }
+        if names_other_files(&elf).map_err(fail)? {
+            return Err(fail("it names other files with debug information".into()));
         }
         let mut functions: HashMap<String, Vec<Symbol>> = HashMap::new();
         for symbol in elf.symbols() {

@@ -133,3 +133,29 @@ fn without_debug_information_nothing_is_found_and_errors_are_one_line() {
     assert!(error.starts_with(&begin) && !error.contains('\n'), "{error}");
     assert!(Symbols::open(&dir.path().join("none")).is_err());
 }
+
+/// A kernel that names a file for its debug information. A FIFO would stop this program until someone opens it.
+#[test]
+fn other_files_that_a_kernel_names_are_not_opened() {
+    for flags in [["-g", "-gsplit-dwarf", "-gdwarf-5"], ["-g", "-gsplit-dwarf", "-gdwarf-4"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(kernel) = compiled(dir.path(), &flags) else {
+            eprintln!("skipped: other_files_that_a_kernel_names_are_not_opened: gcc is not installed");
+            return;
+        };
+        let named: Vec<_> =
+            std::fs::read_dir(kernel.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let named =
+            named.iter().find(|path| path.extension().is_some_and(|extension| extension == "dwo")).unwrap();
+        std::fs::remove_file(named).unwrap();
+        assert!(Command::new("mkfifo").arg(named).status().unwrap().success());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _ = sender.send(Symbols::open(&kernel).map(drop).map_err(|error| error.to_string()));
+        });
+        let opened =
+            receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("it does not wait for the FIFO");
+        let error = opened.unwrap_err();
+        assert!(error.contains("it names other files"), "{error}");
+    }
+}

@@ -12,21 +12,61 @@ const FAILURE_CHARS: usize = 300;
 const INIT_CHARS: usize = 400;
 
 /// The reason of a subtest that printed FAILED: the last `FILE:LINE: failed ...` of the shell library, or the first line
-/// of the trap of another library, or else the last line that was not printed by the kernel.
+/// of the trap of another library, or what precedes it if the subtest ended on purpose, or else the last line that was not
+/// printed by the kernel.
 pub(super) fn failure(log: &CappedLog) -> String {
     let lines: Vec<String> = log.lines_reversed().take(SEARCHED_LINES).collect();
     let library = lines.iter().map(|line| split(line).text.trim()).find(|text| {
         text.split_once(": failed")
             .is_some_and(|(position, _)| position.contains(".ktest:") && !position.contains(' '))
     });
-    let trap = || log.lines_reversed().filter_map(|line| trap(&line).map(str::to_owned)).last();
     let program = || {
         let mut texts = lines.iter().map(|line| program_text(line).trim());
         texts.find(|text| !text.is_empty() && !text.starts_with("=========")).map(str::to_owned)
     };
-    let reason = library.map(str::to_owned).or_else(trap).or_else(program);
+    let reason = library.map(str::to_owned).or_else(|| trapped(log)).or_else(program);
     let reason = reason.unwrap_or_else(|| "the subtest printed FAILED without a reason".into());
     reason.chars().take(FAILURE_CHARS).collect()
+}
+
+/// The reason of a failure that a trap reported: its first line, or, if this names no command that failed but the end of
+/// the subtest, the message before it.
+fn trapped(log: &CappedLog) -> Option<String> {
+    let (mut first, mut named, mut last, mut searched) = (None, None, None, 0);
+    for line in log.lines_reversed() {
+        let text = program_text(&line).trim_end();
+        if let Some(trap) = trap(&line) {
+            (first, named, last, searched) = (Some(trap.to_owned()), None, None, 0);
+        } else if first.is_some() && searched < SEARCHED_LINES {
+            searched += 1;
+            if named.is_none()
+                && ["FAILED", "FAIL:", "ERROR", "TEST FAILED"].iter().any(|word| text.starts_with(word))
+            {
+                named = Some(text.to_owned());
+            }
+            // What a program printed is indented below the message.
+            let is_message = !text.is_empty() && !text.starts_with([' ', '\t', '=']) && text != "output was:";
+            if last.is_none() && is_message {
+                last = Some(text.to_owned());
+            }
+        }
+    }
+    let first = first?;
+    let message = if ends_on_purpose(&first) { named.or(last) } else { None };
+    Some(message.unwrap_or(first))
+}
+
+/// Whether the command of a trap's line ends a subtest after a message: `return 1`, or the library's call of the subtest in
+/// which an `exit` was reached.
+fn ends_on_purpose(trap: &str) -> bool {
+    let command =
+        trap.split_once(" from: ").map_or("", |(_, command)| command.trim_end_matches(", exiting").trim());
+    let mut words = command.split_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        (Some("return" | "exit"), Some(status), None) => status.bytes().all(|byte| byte.is_ascii_digit()),
+        (Some("return" | "exit"), None, _) => true,
+        _ => command.starts_with("( set -e; run_test "),
+    }
 }
 
 /// The message `Error N at FILE LINE from: COMMAND` in a console line. The trap of the existing library prints one in each
@@ -85,6 +125,26 @@ mod tests {
         assert_eq!(failure(&log(&[&unfinished, outer])), inner);
         let interrupted = format!("{inner}[   12.000000] a message of the kernel");
         assert_eq!(failure(&log(&[&interrupted, outer])), inner);
+    }
+
+    #[test]
+    fn a_subtest_that_ends_on_purpose_says_why() {
+        let returned = "Error 1 at /host/t/tests/prelude.sh 814 from: return 1, exiting";
+        let outer = "Error 1 at /host/t/tests/prelude.sh 843 from: ( set -e; run_test $i ), exiting";
+        let message = "ERROR: no extent formed to corrupt";
+        assert_eq!(failure(&log(&["noise", message, returned, outer])), message);
+        // `exit` runs no trap in the shell that it ends.
+        let failed = "FAILED: 'x' present in output of 'list'";
+        assert_eq!(
+            failure(&log(&["noise", failed, "output was:", "\tx", "[    1.000000] kernel", outer])),
+            failed
+        );
+        let mismatch = "Mismatch for /sys/fs/x: got 1, want 0";
+        assert_eq!(failure(&log(&["========= TEST   a", mismatch, outer])), mismatch);
+        // Without a message, and with a command that failed.
+        assert_eq!(failure(&log(&["========= TEST   a", "", outer])), outer);
+        let command = "Error 1 at /host/t/tests/a.ktest 5 from: return_code 1, exiting";
+        assert_eq!(failure(&log(&["FAILED: earlier", command, outer])), command);
     }
 
     #[test]

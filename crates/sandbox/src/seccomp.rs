@@ -211,4 +211,23 @@ mod tests {
             assert!(meta.mode() & 0o6000 == 0 || meta.len() == 0, "{:o} {entry:?}", meta.mode());
         }
     }
+
+    #[tokio::test]
+    async fn the_log_of_the_kernel_and_unfiltered_operations_are_refused() {
+        if let Err(error) = probe().await {
+            eprintln!("skipped: the_log_of_the_kernel_and_unfiltered_operations_are_refused: {error}");
+            return;
+        }
+        // io_uring_setup; syslog for the size of the log; sockets of families that the sandbox does not need, and of those that it does.
+        let script = r#"my $uring = "\0" x 120;
+            my $syslog = `uname -m` eq "x86_64\n" ? 103 : 116;
+            print syscall(425, 8, $uring) < 0 && $!{EPERM} ? "refused\n" : "io_uring $!\n";
+            print syscall($syslog, 10, 0, 0) < 0 && $!{EPERM} ? "refused\n" : "syslog $!\n";
+            for my $family (1 .. 45) { push @open, $family if socket(my $s, $family, 2, 0) || !$!{EPERM}; }
+            push @open, 16 if socket(my $s, 16, 3, 0);
+            print join(" ", sort { $a <=> $b } do { my %seen; grep { !$seen{$_}++ } @open }), "\n";"#;
+        let output = Sandbox::new().command("perl").args(["-MErrno", "-e", script]);
+        let output = output.output(Limits::seconds(60)).await.unwrap();
+        assert_eq!(output.text(), "refused\nrefused\n1 2 10 16\n", "{output:?}");
+    }
 }

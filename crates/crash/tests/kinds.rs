@@ -199,6 +199,20 @@ fn a_deadlock_is_named_by_the_function_that_takes_the_lock_or_by_the_chain() {
     assert_eq!(report("hfs_find_init"), "possible deadlock in hfs_find_init");
     assert_eq!(report("process_one_work"), "possible deadlock in hfs_extend_file");
     assert_eq!(report("__flush_work"), "possible deadlock in hfs_extend_file");
+    // A decoded report has a line for each inlined function.
+    let decoded = title(&[
+        "WARNING: possible circular locking dependency detected",
+        "syz/123 is trying to acquire lock:",
+        "ffff88801 (&tree->lock){+.+.}-{2:2}, at: spin_lock include/linux/spinlock.h:351 [inline]",
+        "ffff88801 (&tree->lock){+.+.}-{2:2}, at: hfs_find_init+0x12/0x340 fs/hfs/bfind.c:30",
+        "",
+        "but task is already holding lock:",
+        "ffff88802 (&sb->lock){+.+.}-{3:3}, at: hfs_get_block+0x1/0x2",
+        "the existing dependency chain (in reverse order) is:",
+        "-> #1 (&sb->lock){+.+.}-{3:3}:",
+        "       hfs_extend_file+0x1/0x2",
+    ]);
+    assert_eq!(decoded, "possible deadlock in hfs_find_init");
     let alone = title(&[
         "WARNING: possible recursive locking detected",
         "syz/123 is trying to acquire lock:",

@@ -163,6 +163,8 @@ read -r word <$_fstests_run/go
 END
     chmod +x $_fstests_run/next
     _fstests_settings >$_fstests_run/config
+    # A case whose program dumps core fails: ./check looks for the file in its directory, and keeps it.
+    printf 'core\n' >/proc/sys/kernel/core_pattern
     wipefs -aq "${ktest_scratch_dev[@]}"
     # shellcheck disable=SC2086 # options
     run_quiet "mkfs of the test device" fstests_mkfs "${ktest_scratch_dev[0]}" $_fstests_mkfs

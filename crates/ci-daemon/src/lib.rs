@@ -23,6 +23,7 @@ pub mod reserve_file;
 pub mod retention;
 pub mod service;
 pub mod unlist;
+mod upstream;
 pub mod watch;
 
 /// The daemon's work directory in the output directory: listings, and the files of runs until they are published.

@@ -10,6 +10,7 @@ use config::Config;
 use model::StoreKernel;
 use spawn::{Cmd, Limits};
 
+use crate::upstream;
 use crate::watch::fetch_loop::View;
 
 /// The pause, in seconds.
@@ -26,9 +27,18 @@ pub async fn look_up(config: &Config, ktest: &Path) -> Vec<String> {
             groups.entry(kernel).or_insert(group.name.as_str());
         }
     }
+    let upstream = upstream::resolve(config);
     let mut problems = Vec::new();
     for (kernel, group) in groups {
-        let cmd = Cmd::new(ktest).args(["kernel", "fetch", "--dry-run", kernel.as_str()]);
+        if let Some(build) = upstream.get(kernel) {
+            problems
+                .extend(build.as_ref().err().map(|error| format!("test group {group}: {kernel}: {error}")));
+            continue;
+        }
+        let mut cmd = Cmd::new(ktest).args(["kernel", "fetch", "--dry-run", kernel.as_str()]);
+        for source in &config.kernel_sources {
+            cmd = cmd.arg("--kernel-repo").arg(source.to_string());
+        }
         let problem = match cmd.output(Limits::seconds(LOOK_UP_S)).await {
             Ok(output) if output.exit.success() => continue,
             Ok(output) => output.error_line().trim_start_matches("ktest: ").to_owned(),
@@ -66,26 +76,35 @@ impl MissingKernels {
     /// Removes the kernels from the test groups of a view, and adds an error for each group.
     pub fn apply(&mut self, view: &mut View, now: i64) {
         self.0.retain(|_, (_, reported)| now < *reported + PAUSE_S);
-        if self.0.is_empty() {
-            return;
+        let failed = |(name, build): (StoreKernel, Result<_, String>)| Some((name, build.err()?));
+        let mut missing: BTreeMap<StoreKernel, String> =
+            upstream::resolve(&view.config).into_iter().filter_map(failed).collect();
+        let paused = |cause: &String| format!("{cause}; tried again within an hour");
+        missing.extend(self.0.iter().map(|(name, (cause, _))| (name.clone(), paused(cause))));
+        if !missing.is_empty() {
+            remove_kernels(view, &missing);
         }
-        let mut config = (*view.config).clone();
-        let user_groups = config.user_groups.values_mut().flat_map(BTreeMap::values_mut);
-        for group in config.test_groups.values_mut().chain(user_groups) {
-            let missing: Vec<_> = group.kernels.extract_if(.., |name| self.0.contains_key(name)).collect();
-            for kernel in &missing {
-                view.problems.push(format!(
-                    "test group {}: its tests on {kernel} do not run: {}; tried again within an hour",
-                    group.name, self.0[kernel].0
-                ));
-            }
-            if !missing.is_empty() && group.kernels.is_empty() {
-                // Without a kernel of the store they would run on the kernel of the commit.
-                group.tests.clear();
-            }
-        }
-        view.config = Arc::new(config);
     }
+}
+
+/// Removes kernels from the test groups of a view, and adds an error for each group.
+fn remove_kernels(view: &mut View, missing: &BTreeMap<StoreKernel, String>) {
+    let mut config = (*view.config).clone();
+    let user_groups = config.user_groups.values_mut().flat_map(BTreeMap::values_mut);
+    for group in config.test_groups.values_mut().chain(user_groups) {
+        let removed: Vec<_> = group.kernels.extract_if(.., |name| missing.contains_key(name)).collect();
+        for kernel in &removed {
+            view.problems.push(format!(
+                "test group {}: its tests on {kernel} do not run: {}",
+                group.name, missing[kernel]
+            ));
+        }
+        if !removed.is_empty() && group.kernels.is_empty() {
+            // Without a kernel of the store they would run on the kernel of the commit.
+            group.tests.clear();
+        }
+    }
+    view.config = Arc::new(config);
 }
 
 #[cfg(test)]
@@ -145,6 +164,15 @@ mod tests {
         missing.apply(&mut later, 1000 + PAUSE_S);
         assert_eq!(planned(&later), ["a Some(\"debian/gone\")", "b None"]);
         assert!(later.problems.is_empty());
+    }
+
+    /// Kernels of upstream without a tag in the repository.
+    #[test]
+    fn a_kernel_that_cannot_be_built_does_not_run() {
+        let mut all = view("\"upstream/v6.17-kasan\", \"debian/sid\"");
+        MissingKernels::default().apply(&mut all, 0);
+        assert_eq!(planned(&all), ["a Some(\"debian/sid\")", "b None"]);
+        assert!(all.problems[0].starts_with("test group a: its tests on upstream/v6.17-kasan do not run: "));
     }
 
     #[test]

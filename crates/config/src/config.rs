@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use model::{BranchRef, GroupName, HostName, RepoName, TestPath, UserName};
+use model::{BranchRef, GroupName, HostName, PackageRepo, RepoName, TestPath, UserName};
 
 use crate::branch::Branch;
 use crate::group::TestGroup;
@@ -26,6 +26,8 @@ pub struct Config {
     pub repos: BTreeMap<RepoName, PathBuf>,
     /// Root images that test groups name.
     pub images: Images,
+    /// Package repositories from which kernels are fetched.
+    pub kernel_sources: Vec<PackageRepo>,
     /// The test groups of the main file, for the branches of all users.
     pub test_groups: BTreeMap<GroupName, TestGroup>,
     /// The test groups of the users' files, by user.

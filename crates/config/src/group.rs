@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use model::run_order::NETWORK_VARIABLE;
-use model::{Arch, DistroKernel, Env, GroupName, ImageName, StoreKernel, TestPath};
+use model::{
+    Arch, Env, GroupName, ImageName, NamedKernel, PackageRepo, StoreKernel, TestPath, UpstreamKernel,
+};
 
 use crate::fault::{Fault, Problem};
 use crate::image::{Images, recipe};
@@ -158,18 +160,18 @@ const KEYS: &[&str] = &[
     "test_always_passes_nice",
 ];
 
-pub(crate) fn read(node: &Node) -> Result<BTreeMap<GroupName, RawGroup>, Fault> {
+pub(crate) fn read(node: &Node, sources: &[PackageRepo]) -> Result<BTreeMap<GroupName, RawGroup>, Fault> {
     let entries = node.table("test_group")?.iter();
     entries
         .map(|(key, node)| {
             let name = key.parse().map_err(|error| node.fault(Problem::from(GroupError::Name(error))))?;
             let section = Section::new(node, format!("[test_group.{key}]"), KEYS)?;
-            Ok((name, raw(&section)?))
+            Ok((name, raw(&section, sources)?))
         })
         .collect()
 }
 
-fn raw(section: &Section<'_>) -> Result<RawGroup, Fault> {
+fn raw(section: &Section<'_>, sources: &[PackageRepo]) -> Result<RawGroup, Fault> {
     let int =
         |key: &'static str, least, most| section.get(key).map(|node| node.int(key, least, most)).transpose();
     let count = |key| Ok::<_, Fault>(int(key, 0, 1_000_000_000)?.map(i64::unsigned_abs));
@@ -185,7 +187,7 @@ fn raw(section: &Section<'_>) -> Result<RawGroup, Fault> {
         max_commits: int("max_commits", 1, 1_000_000)?.and_then(|n| u32::try_from(n).ok()),
         test_duration_nice: count("test_duration_nice")?,
         test_always_passes_nice: count("test_always_passes_nice")?,
-        kernels: kernels(section)?,
+        kernels: kernels(section, sources)?,
         arch: section.get("arch").map(|node| node.parse("arch")).transpose()?,
         image: section.get("image").map(|node| node.str("image").map(str::to_owned)).transpose()?,
         network: section.get("network").map(|node| node.bool("network")).transpose()?,
@@ -193,12 +195,16 @@ fn raw(section: &Section<'_>) -> Result<RawGroup, Fault> {
     })
 }
 
-fn kernels(section: &Section<'_>) -> Result<Option<Vec<StoreKernel>>, Fault> {
+fn kernels(section: &Section<'_>, sources: &[PackageRepo]) -> Result<Option<Vec<StoreKernel>>, Fault> {
     let Some(names) = section.names("kernels")? else { return Ok(None) };
     for name in &names {
         let name: &StoreKernel = name;
-        // Of which architecture does not matter here.
-        if let Err(error) = DistroKernel::parse(name, Arch::X86_64) {
+        let parsed = match UpstreamKernel::parse(name) {
+            Some(parsed) => parsed.map(|_| ()),
+            // Of which architecture does not matter here.
+            None => NamedKernel::parse(name, sources, Arch::X86_64).map(|_| ()),
+        };
+        if let Err(error) = parsed {
             let line = section.get("kernels").map_or(section.node().line, |node| node.line);
             return Err(Fault { line, problem: GroupError::Kernel(error).into() });
         }

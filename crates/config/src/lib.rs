@@ -16,6 +16,7 @@ mod hook;
 mod host;
 mod image;
 mod json5;
+mod kernel_source;
 mod load;
 mod nearest;
 mod node;

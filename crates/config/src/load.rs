@@ -15,6 +15,7 @@ use crate::group::{self, TestGroup};
 use crate::hook;
 use crate::host;
 use crate::image;
+use crate::kernel_source;
 use crate::node::{Node, Section};
 use crate::paths::Paths;
 use crate::read::{self, Format};
@@ -51,6 +52,7 @@ const KEYS: &[&str] = &[
     "repo",
     "repos",
     "image",
+    "kernel_source",
     "test_group",
     "test_groups",
     "branch",
@@ -150,7 +152,10 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
         part(&["repo", "repos"])?.map(|node| repo::read(node, &paths)).transpose()?.unwrap_or_default();
     let hosts = part(&["host", "hosts", "executors"])?.map(|node| host::read(node, &paths)).transpose()?;
     let hook = section.get("hook").map(|node| hook::read(node, &paths)).transpose()?;
-    let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
+    let kernel_sources =
+        section.get("kernel_source").map(kernel_source::read).transpose()?.unwrap_or_default();
+    let groups = |node| group::read(node, &kernel_sources);
+    let raw = part(&["test_group", "test_groups"])?.map(groups).transpose()?.unwrap_or_default();
     let images = section.get("image").map(image::read).transpose()?.unwrap_or_default();
     let test_groups = group::resolve(&raw, &BTreeMap::new(), &images)?;
     let users = section.get("users").map(users::read).transpose()?.unwrap_or_default();
@@ -171,6 +176,7 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
         hook,
         repos,
         images,
+        kernel_sources,
         test_groups,
         user_groups: BTreeMap::new(),
         branches,
@@ -194,7 +200,8 @@ fn user_file(dir: &Dir, path: &Path, user: &UserName, config: &Config) -> Result
 fn user_tree(path: &Path, tree: &Node, user: &UserName, config: &Config) -> Result<UserParts, Fault> {
     let section = Section::new(tree, "", USER_KEYS)?;
     let part = |keys: &[&'static str]| section.get_any(keys).map(|found| found.map(|(_, node)| node));
-    let raw = part(&["test_group", "test_groups"])?.map(group::read).transpose()?.unwrap_or_default();
+    let groups = |node| group::read(node, &config.kernel_sources);
+    let raw = part(&["test_group", "test_groups"])?.map(groups).transpose()?.unwrap_or_default();
     group::check_env(&raw, &config.test_groups)?;
     let groups = group::resolve(&raw, &config.test_groups, &config.images)?;
     let known = KnownNames {

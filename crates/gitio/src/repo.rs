@@ -136,6 +136,17 @@ impl Repo {
         Err(missing())
     }
 
+    /// The names of all tags, without `refs/tags/`.
+    pub fn tags(&self) -> Result<Vec<String>, GitError> {
+        const PREFIX: &str = "refs/tags/";
+        let repo = self.local();
+        let failed = |error: &(dyn std::error::Error + 'static)| self.unreadable(PREFIX, error);
+        let refs = repo.references().map_err(|error| failed(&error))?;
+        let tags = refs.prefixed(PREFIX).map_err(|error| failed(&error))?.filter_map(Result::ok);
+        let name = |name: String| name.strip_prefix(PREFIX).map(String::from);
+        Ok(tags.filter_map(|tag| name(tag.name().as_bstr().to_string())).collect())
+    }
+
     /// True if the repository has the object of the commit.
     #[must_use]
     pub fn has_commit(&self, id: &CommitId) -> bool {

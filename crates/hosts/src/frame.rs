@@ -138,6 +138,9 @@ pub struct RemoteOrder {
     /// One in this number of kernels is compared with a clean build; 0 disables this.
     #[serde(default)]
     pub verify_builds: u32,
+    /// The package repositories of `kernel`.
+    #[serde(default)]
+    pub kernel_repos: Vec<model::PackageRepo>,
 }
 
 impl RemoteOrder {
@@ -169,6 +172,7 @@ impl RemoteOrder {
             env: self.env.vars(),
             trust_domain: self.trust_domain.clone(),
             verify_builds: self.verify_builds,
+            kernel_repos: self.kernel_repos.clone(),
             ..TestOrder::of(&file(&self.test), subtests)
         };
         RunOrder { events: true, ..test.into() }

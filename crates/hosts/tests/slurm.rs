@@ -151,6 +151,7 @@ fn job(here: &Here, dir: &std::path::Path, subtests: &str) -> SlurmJob {
                 arch: None,
                 trust_domain: None,
                 verify_builds: 0,
+                kernel_repos: Vec::new(),
             },
         },
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use debian::DebianError;
 use fsx::untrusted::{Reason, UntrustedError};
 use gitio::GitError;
+use pkgrepo::RepoError;
 use sandbox::SandboxError;
 use spawn::SpawnError;
 
@@ -72,6 +73,9 @@ pub enum SourceError {
         /// The architecture of the run.
         arch: model::Arch,
     },
+    /// Neither the modules nor the boot image of a kernel have its release.
+    #[error("{}: the release of vmlinuz is not known; add lib/modules/RELEASE", .0.display())]
+    NoRelease(PathBuf),
     /// The release in the source's Makefile is not a valid directory name.
     #[error("{0:?} is not a kernel release; see the source's Makefile")]
     Release(String),
@@ -135,13 +139,16 @@ pub enum InfrastructureError {
     #[error(transparent)]
     Git(GitError),
     /// The mirror does not have the distribution kernel.
-    #[error("kernel {name} {}: {error}", model::KERNEL_NOT_FOUND)]
+    #[error("kernel {name} {}: {cause}", model::KERNEL_NOT_FOUND)]
     KernelNotFound {
         /// The complete name.
         name: model::StoreKernel,
         /// The cause.
-        error: DebianError,
+        cause: String,
     },
+    /// A package of another repository is not available.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
     /// A distribution package is not available.
     #[error(transparent)]
     Debian(#[from] DebianError),

@@ -4,6 +4,8 @@
 //! The archive contains the same files as the kernel's own packaging (scripts/package): makefiles, headers and scripts
 //! of the source, and the files generated for this configuration.
 
+mod distribution;
+
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ use crate::state::OBJECT_LIMITS;
 use crate::store::{HEADERS as ARCHIVE, Kernel};
 use crate::toolchain::srcarch;
 
+pub(crate) use distribution::pack_distribution;
+
 const LEVEL: i32 = 3;
 /// The directory of the store for unpacked headers, by the id of the kernel.
 pub(crate) const UNPACKED: &str = ".headers";
@@ -31,59 +35,6 @@ pub(crate) fn pack(stage: &Path, layout: &Layout, arch: Arch) -> Result<(), Comp
     let [source, objects] = [Dir::open(&layout.src)?, Dir::open(&layout.obj)?];
     let files = list(&source, &objects, arch)?;
     write_archive(&stage.join(ARCHIVE), &files)
-}
-
-/// Packs the headers of a distribution kernel into a stage: one tree out of those that the packages install, the common
-/// headers, those of the architecture, and the build tools.
-pub(crate) fn pack_distribution(
-    stage: &Path,
-    root: &Path,
-    release: &str,
-    arch: Arch,
-) -> Result<(), BuildError> {
-    let configured = root.join("usr/src").join(format!("linux-headers-{release}"));
-    relax_compiler(&configured.join(".kernelvariables"))?;
-    let dirs = |top: &str, prefix: &str, suffix: &str| -> Vec<Dir> {
-        let entries = own::list(&root.join(top)).unwrap_or_default().into_iter();
-        let named = entries.filter(|entry| {
-            entry.name.to_str().is_some_and(|name| name.starts_with(prefix) && name.ends_with(suffix))
-        });
-        named.filter_map(|entry| Dir::open(&entry.path).ok()).collect()
-    };
-    let (common, tools) =
-        (dirs("usr/src", "linux-headers-", "-common"), dirs("usr/lib", "linux-kbuild-", ""));
-    let configured = Dir::open(&configured).map_err(InfrastructureError::Untrusted)?;
-    let mut files = BTreeMap::new();
-    let own = format!("arch/{}", srcarch(arch));
-    let parts = common
-        .iter()
-        .flat_map(|dir| [(dir, "Makefile"), (dir, "include"), (dir, &*own)])
-        .chain(tools.iter().flat_map(|dir| [(dir, "scripts"), (dir, "tools")]))
-        .chain(
-            // This vmlinux has only the BTF types, from which those of a module are made.
-            ["include", &own, "scripts", "Module.symvers", ".config", ".kernelvariables", "vmlinux"]
-                .map(|top| (&configured, top)),
-        );
-    for (dir, top) in parts {
-        for path in regular_files(dir, top).map_err(InfrastructureError::Untrusted)? {
-            files.insert(path.clone(), PackedFile { dir, path });
-        }
-    }
-    let archive = stage.join(ARCHIVE);
-    write_archive(&archive, &files).map_err(|error| match error {
-        CompileError::Other(error) => error,
-        CompileError::Failed { reason, .. } => {
-            InfrastructureError::io(&archive)(io::Error::other(reason)).into()
-        }
-    })
-}
-
-/// Lets make take the default compiler where the one that built the kernel is not installed.
-fn relax_compiler(variables: &Path) -> Result<(), BuildError> {
-    const LINES: &[u8] = b"ifeq ($(shell command -v $(CC)),)\noverride CROSS_COMPILE =\nCC = gcc\nendif\n";
-    let mut text = own::read(variables, 1 << 20).unwrap_or_default();
-    text.extend_from_slice(LINES);
-    Ok(own::write(variables, text)?)
 }
 
 /// Writes an archive with these files, by their names in it.
@@ -319,23 +270,6 @@ mod tests {
                 "scripts/mod/modpost generated",
             ]
         );
-    }
-
-    /// A module builds where only another compiler than that of the kernel is installed.
-    #[test]
-    fn the_compiler_of_the_kernel_is_a_preference() {
-        let dir = tempfile::tempdir().unwrap();
-        let variables = dir.path().join("variables");
-        for (written, wanted) in [("CC = no-such-gcc\n", "gcc"), ("CC = $(X)sh\n", "sh"), ("", "gcc")] {
-            std::fs::write(&variables, written).unwrap();
-            relax_compiler(&variables).unwrap();
-            let makefile = dir.path().join("Makefile");
-            let rules = format!("-include {}\nall:\n\t@echo $(CC)\n", variables.display());
-            std::fs::write(&makefile, rules).unwrap();
-            let mut make = std::process::Command::new("make");
-            let output = make.arg("-s").arg("-f").arg(&makefile).env("CC", "none").output().unwrap();
-            assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), wanted, "{written}");
-        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod dotconfig;
 mod error;
 pub mod fetch;
 pub mod flavor;
+pub mod folder;
 pub mod gc;
 pub mod headers;
 #[cfg(test)]
@@ -44,8 +45,7 @@ pub use cache::Cache;
 pub use check::UnmetOption;
 pub use error::{BuildError, InfrastructureError, SourceError};
 pub use flavor::{Flavor, merge};
-pub use model::DistroKernel;
-pub use model::{Arch, KernelId};
+pub use model::{Arch, DistroKernel, KernelId, NamedKernel};
 pub use option::{KOption, KOptionError, KValue};
 pub use progress::Progress;
 pub use request::{BuildRequest, KernelSource};

@@ -11,12 +11,15 @@ pub mod distro;
 pub mod event;
 pub mod git;
 pub mod image;
+pub mod kernel_name;
 pub mod marker;
 pub mod names;
+pub mod package_repo;
 pub mod run_order;
 pub mod size;
 pub mod snapshot;
 pub mod trust_domain;
+pub mod upstream;
 pub mod verdict;
 
 pub use arch::Arch;
@@ -26,12 +29,15 @@ pub use distro::DistroKernel;
 pub use event::{CACHED_BUILD_DIFFERS, EVENT_VERSION, Event, HEARTBEAT, KERNEL_NOT_FOUND, Stamped};
 pub use git::{RefName, Remote};
 pub use image::{RootImage, ShippedImage};
+pub use kernel_name::NamedKernel;
 pub use names::{
     ArtifactName, CommitId, Env, HostName, KernelId, NameError, PackageName, ResultKey, StoreKernel,
     SubtestName, TestPath,
 };
+pub use package_repo::{PackageRepo, RepoFormat, RepoKernel};
 pub use run_order::{AccelChoice, EnvVar, RunOrder, TestOrder};
 pub use size::ByteSize;
 pub use snapshot::StatusSnapshot;
 pub use trust_domain::{TrustDomain, TrustScope};
+pub use upstream::UpstreamKernel;
 pub use verdict::{Counts, Status, Verdict, has_host_error};

@@ -12,7 +12,7 @@ use clap::Args;
 
 use crate::image::RootImage;
 use crate::names::{Env, NameError, PackageName, SubtestName};
-use crate::{Arch, ByteSize, TrustDomain};
+use crate::{Arch, ByteSize, PackageRepo, TrustDomain};
 
 /// The output directory if `--out` is not given.
 pub const DEFAULT_OUT: &str = "ktest-out";
@@ -108,8 +108,8 @@ pub struct TestOrder {
     /// must end in .ktest.
     #[arg(value_name = "FILE.ktest [SUBTEST]", required = true)]
     pub tests: Vec<String>,
-    /// The kernel: a source tree, or a repository with --commit, or a kernel of the store by name (debian/trixie:
-    /// fetched if it is missing) or id.
+    /// The kernel: a source tree, or a repository with --commit, or a directory with vmlinuz, or a kernel of the store by
+    /// name (debian/trixie: fetched if it is missing) or id.
     #[arg(
         short = 'k',
         long,
@@ -118,6 +118,9 @@ pub struct TestOrder {
         default_value = DEFAULT_KERNEL
     )]
     pub kernel: String,
+    /// Fetch the kernels NAME/SUITE from this package repository (docs/kernels.md; repeatable).
+    #[arg(long = "kernel-repo", value_name = "NAME,format=FORMAT,url=URL")]
+    pub kernel_repos: Vec<PackageRepo>,
     /// Build this commit instead of the work tree.
     #[arg(long, value_name = "COMMIT")]
     pub commit: Option<String>,
@@ -164,6 +167,7 @@ impl TestOrder {
         Self {
             tests: vec![file.into()],
             kernel: DEFAULT_KERNEL.into(),
+            kernel_repos: Vec::new(),
             commit: None,
             tests_dir: None,
             out: DEFAULT_OUT.into(),
@@ -213,6 +217,7 @@ impl TestOrder {
         if self.kernel != DEFAULT_KERNEL {
             argv.value("-k", "--kernel", &self.kernel);
         }
+        argv.displayed("--kernel-repo", &self.kernel_repos);
         argv.values("--commit", &self.commit);
         argv.values("--tests-dir", &self.tests_dir);
         if self.out != Path::new(DEFAULT_OUT) {
@@ -392,10 +397,12 @@ impl RunOrder {
     #[must_use]
     pub fn reproduction(&self, file: &Path, subtest: &SubtestName, kernel: String) -> Self {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let TestOrder { commit, tests_dir, tolerate, arch, image, packages, env, network, .. } =
-            self.test.clone();
+        let TestOrder {
+            kernel_repos, commit, tests_dir, tolerate, arch, image, packages, env, network, ..
+        } = self.test.clone();
         let test = TestOrder {
             kernel,
+            kernel_repos,
             commit,
             tests_dir: tests_dir.as_ref().map(absolute),
             tolerate,
@@ -420,12 +427,13 @@ impl RunOrder {
     /// of this machine; `file` is relative to the directory of the tests.
     #[must_use]
     pub fn reproduction_elsewhere(&self, file: &Path, subtest: &SubtestName) -> Self {
-        let TestOrder { kernel, commit, tolerate, arch, image, packages, env, network, .. } =
+        let TestOrder { kernel, kernel_repos, commit, tolerate, arch, image, packages, env, network, .. } =
             self.test.clone();
         // Without a commit, the kernel is one of the store, by name.
         let kernel = if commit.is_some() { DEFAULT_KERNEL.into() } else { kernel };
         Self::from(TestOrder {
             kernel,
+            kernel_repos,
             commit,
             tolerate,
             arch,
@@ -513,14 +521,16 @@ mod tests {
             image in prop::option::of(prop_oneof![Just("standard".into()), Just("full".into()), word()]),
             packages in prop::collection::vec("[a-z][a-z0-9+.-]{1,8}", 0..3),
             env in prop::collection::vec("[A-Z]{1,4}=[a-z0-9-]{0,5}", 0..3),
+            repos in prop::collection::vec("[a-c][a-z]{1,3},format=(apt|pacman),url=https://[a-z/.]{1,9}x", 0..2),
             trust_domain in prop::option::of("user/[a-z]{1,5}"), verify_builds in 0..100_u32, network in any::<bool>(),
         ) -> TestOrder {
             let image = image.map(|text: String| RootImage::from(OsString::from(text)));
             let packages = packages.iter().map(|name| name.parse().unwrap()).collect();
             let env = env.iter().map(|pair| pair.parse().unwrap()).collect();
+            let kernel_repos = repos.iter().map(|repo| repo.parse().unwrap()).collect();
             let trust_domain = trust_domain.map(|name| name.parse().unwrap());
             TestOrder {
-                tests, kernel, commit, tests_dir, out, tolerate, merge, arch, image, packages, env, network,
+                tests, kernel, kernel_repos, commit, tests_dir, out, tolerate, merge, arch, image, packages, env, network,
                 trust_domain, verify_builds,
             }
         }

@@ -1,15 +1,17 @@
-//! Test support: scratch git repositories, results directories, an sshd, hostile files, a file system that hangs. Used
+//! Test support: scratch git repositories, results directories, an sshd, a web server, hostile files, a file system that hangs. Used
 //! as a dev-dependency only.
 //!
 //! Nothing here reads the user's configuration. Repositories and results are the same on every host, including the
 //! commit ids. Errors panic.
 
+mod file_server;
 mod hung;
 mod repo;
 pub mod results_fixture;
 mod sshd;
 mod trap;
 
+pub use file_server::FileServer;
 pub use hung::HungFileSystem;
 pub use repo::ScratchRepo;
 pub use sshd::{Sshd, processes};

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use config::TestGroup;
 use model::{
-    BranchRef, CommitId, HostName, RepoName, RootImage, RunOrder, ShippedImage, SubtestName, TestOrder,
-    TestPath, TrustDomain, TrustScope,
+    BranchRef, CommitId, EnvVar, HostName, PackageRepo, RepoName, RootImage, RunOrder, ShippedImage,
+    StoreKernel, SubtestName, TestOrder, TestPath, TrustDomain, TrustScope,
 };
 use spawn::{Cmd, Stream};
 
 use super::remote::{self, HostCommands};
 use crate::plan::Unit;
+use crate::upstream::{self, UpstreamBuild};
 use crate::watch::fetch_loop::View;
 
 /// The part of the command line that is the same for all batches.
@@ -35,6 +36,12 @@ pub struct Tools {
     pub repos: BTreeMap<RepoName, PathBuf>,
     /// The root images that groups use.
     pub images: config::Images,
+    /// The package repositories of kernels that groups name.
+    pub kernel_sources: Vec<PackageRepo>,
+    /// The kernels of upstream that groups name.
+    pub upstream: BTreeMap<StoreKernel, UpstreamBuild>,
+    /// All test files that run on kernels of upstream, so that they share flavors.
+    pub upstream_merge: Vec<TestPath>,
     /// All test files that run on kernels built from commits, so that they share flavors.
     pub merge: Vec<TestPath>,
     /// The first arguments for hosts other than this machine.
@@ -42,6 +49,11 @@ pub struct Tools {
 }
 
 impl Tools {
+    /// The package repository of a kernel; `None` for those of Debian.
+    fn source_of(&self, kernel: &StoreKernel) -> Option<&PackageRepo> {
+        self.kernel_sources.iter().find(|source| kernel.as_str().split('/').next() == Some(source.name()))
+    }
+
     /// The command line of an order for a slot of a host. Only this machine supports a checkout in `deps`.
     fn command(&self, host: &HostName, slot: u32, order: TestOrder, deps: Option<&Path>) -> Cmd {
         let cmd = Cmd::new(&self.ktest);
@@ -86,6 +98,12 @@ pub fn tools(view: &View, ktest: &Path) -> Tools {
         tolerate: config.top.tolerate.clone(),
         repos: config.repos.clone(),
         images: config.images.clone(),
+        kernel_sources: config.kernel_sources.clone(),
+        upstream: upstream::resolve(config)
+            .into_iter()
+            .filter_map(|(name, build)| Some((name, build.ok()?)))
+            .collect(),
+        upstream_merge: upstream::tests(config),
         merge: merge.into_iter().cloned().collect(),
         host_commands: remote::host_commands(config, &node_name()),
     }
@@ -109,16 +127,19 @@ pub fn ktest_run(
     deps: Option<&Path>,
 ) -> Cmd {
     let file = |test: &TestPath| tools.ktest_dir.join("tests").join(test.file());
-    let kernel = match &unit.kernel {
-        None => tools.linux_repo.to_string_lossy().into_owned(),
-        Some(kernel) => kernel.to_string(),
+    let upstream = unit.kernel.as_ref().and_then(|kernel| tools.upstream.get(kernel));
+    let linux = || tools.linux_repo.to_string_lossy().into_owned();
+    let (kernel, commit, merge) = match (&unit.kernel, upstream) {
+        (None, _) => (linux(), Some(commit.to_string()), &tools.merge[..]),
+        (Some(_), Some(build)) => (linux(), Some(build.commit.to_string()), &tools.upstream_merge[..]),
+        (Some(kernel), None) => (kernel.to_string(), None, &[][..]),
     };
     let image = config::image_of(&unit.env).and_then(|image| config::recipe(&tools.images, image));
     let image = image.unwrap_or_default();
-    let merge = if unit.kernel.is_none() { &tools.merge[..] } else { &[] };
     let order = TestOrder {
         kernel,
-        commit: unit.kernel.is_none().then(|| commit.to_string()),
+        kernel_repos: unit.kernel.iter().filter_map(|kernel| tools.source_of(kernel)).cloned().collect(),
+        commit,
         tests_dir: Some(tools.ktest_dir.clone()),
         out: out.into(),
         tolerate: tools.tolerate.clone(),
@@ -126,8 +147,9 @@ pub fn ktest_run(
         arch: config::arch_of(&unit.env),
         image: Some(image.base).filter(|base| *base != ShippedImage::default()).map(RootImage::Shipped),
         packages: image.packages,
-        env: unit.env.vars(),
-        trust_domain: match tools.base_cache.contains(branch) {
+        env: env_of(unit, upstream),
+        // All branches share a kernel of upstream, whose source is the operator's.
+        trust_domain: match upstream.is_some() || tools.base_cache.contains(branch) {
             true => Some(TrustDomain::base()),
             false => tools.trust.domain(branch),
         },
@@ -136,6 +158,18 @@ pub fn ktest_run(
     };
     tools.command(host, slot, order, deps).streams(Stream::Null, Stream::Pipe, Stream::Pipe)
 }
+
+/// The variables of a run. The variant of a kernel of upstream selects the flavor, unless the group does.
+fn env_of(unit: &Unit, upstream: Option<&UpstreamBuild>) -> Vec<EnvVar> {
+    let mut vars = unit.env.vars();
+    let own = unit.env.iter().any(|(name, _)| name == FLAVOR_VARIABLE);
+    let flavor = upstream.and_then(|build| build.flavor.as_ref()).filter(|_| !own);
+    vars.extend(flavor.and_then(|flavor| format!("{FLAVOR_VARIABLE}={flavor}").parse::<EnvVar>().ok()));
+    vars
+}
+
+/// The variable of a test file that selects the flavor of its kernel.
+const FLAVOR_VARIABLE: &str = "ktest_flavor";
 
 #[cfg(test)]
 mod tests {
@@ -159,6 +193,12 @@ mod tests {
                     ..config::ImageRecipe::default()
                 },
             )]),
+            kernel_sources: Vec::new(),
+            upstream: BTreeMap::from([(
+                "upstream/stable-kasan".parse().unwrap(),
+                UpstreamBuild { commit: "f".repeat(40).parse().unwrap(), flavor: Some("kasan".into()) },
+            )]),
+            upstream_merge: vec!["fs/b".parse().unwrap()],
             merge: vec!["boot".parse().unwrap(), "fs/a".parse().unwrap()],
             host_commands: HostCommands::from([(
                 "farm1".parse().unwrap(),
@@ -187,6 +227,9 @@ mod tests {
         insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --package fio --package stress-ng --env ktest_image=stress --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.env = BTreeMap::from([("ktest_image".into(), "full".into())]).try_into().unwrap();
         insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k debian/trixie --tests-dir /srv/ktest --out /w/0 --tolerate RUST --image full --env ktest_image=full --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
+        unit.env = model::Env::default();
+        unit.kernel = Some("upstream/stable-kasan".parse().unwrap());
+        insta::assert_snapshot!(shown(&unit, None), @"/usr/bin/ktest run --events -k /srv/linux.git --commit ffffffffffffffffffffffffffffffffffffffff --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/fs/b.ktest --env ktest_flavor=kasan --trust-domain base --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
         unit.kernel = None;
         unit.env = BTreeMap::from([("ktest_arch".into(), "aarch64".into())]).try_into().unwrap();
         insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest --arch aarch64 --env ktest_arch=aarch64 --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");

@@ -118,6 +118,7 @@ mod tests {
                     arch: None,
                     trust_domain: None,
                     verify_builds: 0,
+                    kernel_repos: Vec::new(),
                 },
             },
         }

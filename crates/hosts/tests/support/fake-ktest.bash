@@ -14,7 +14,7 @@ while (($#)); do
 	--out) out=$2 && shift ;;
 	--tests-dir) tests=$2 && shift ;;
 	-k) repo=$2 && shift ;;
-	--merge | --tolerate | --env | --arch | --trust-domain | --verify-builds | --priority | --make-arg) shift ;;
+	--merge | --kernel-repo | --tolerate | --env | --arch | --trust-domain | --verify-builds | --priority | --make-arg) shift ;;
 	*) if [[ -z $file ]]; then file=$1; else subtests+=("$1"); fi ;;
 	esac
 	shift

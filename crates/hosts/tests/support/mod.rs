@@ -192,6 +192,7 @@ impl Here {
                 arch: None,
                 trust_domain: None,
                 verify_builds: 0,
+                kernel_repos: Vec::new(),
             },
             kernels: Kernels::of(&cache),
             arch: None,

@@ -85,7 +85,7 @@ fn guest_memory(text: &str) -> Result<ByteSize, SizeError> {
 pub(super) async fn run(args: BootArgs, cache: PathBuf) -> Result<u8, Failure> {
     let style = if args.command.is_empty() { Style::Text } else { Style::Aside };
     let kernel = args.kernel.clone().unwrap_or_else(|| default_kernel(&args.out));
-    let from = parse_kernel(&kernel, args.commit.as_deref(), &cache)?;
+    let from = parse_kernel(&kernel, args.commit.as_deref(), &[], &cache)?;
     let file = args.file.unwrap_or_default();
     let test = TestOrder {
         kernel,

@@ -61,7 +61,7 @@ pub(super) async fn run(args: BuildArgs, cache: &Path) -> Result<u8, Failure> {
     if let Some(broken) = plan.broken.first() {
         return Err(Failure::usage(&broken.reason));
     }
-    let from = parse_kernel(&args.files.kernel, args.files.commit.as_deref(), cache)?;
+    let from = parse_kernel(&args.files.kernel, args.files.commit.as_deref(), &[], cache)?;
     let KernelFrom::Source(source) = from else {
         return Err(Failure::usage(format!(
             "-k {}: this is a kernel of the store; pass a source tree",

@@ -311,6 +311,7 @@ pub(super) fn remote_order(test: &TestOrder) -> Result<(TestFile, PathBuf, Remot
         arch: test.arch,
         trust_domain: test.trust_domain.clone(),
         verify_builds: test.verify_builds,
+        kernel_repos: test.kernel_repos.clone(),
     };
     Ok((file, test.kernel.clone().into(), order))
 }

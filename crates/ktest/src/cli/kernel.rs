@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use kernel::gc::{GcKind, Retention, StoreEntry};
-use kernel::{BuildError, Cache, DistroKernel, InfrastructureError, Store};
-use model::{Arch, ByteSize, Event, KernelId, StoreKernel};
+use kernel::{BuildError, Cache, InfrastructureError, NamedKernel, Store};
+use model::{Arch, ByteSize, Event, KernelId, PackageRepo, StoreKernel};
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -27,7 +27,7 @@ Examples:
   ktest kernel list
   ktest kernel list --json | jq -r '.[] | select(.failed) | .reason'")]
     List(ListArgs),
-    /// Fetch a distribution's newest kernel into the store, from this host's apt sources.
+    /// Fetch a distribution's newest kernel into the store, from this host's apt sources or a package repository.
     #[command(after_help = "\
 Examples:
   ktest kernel fetch debian/trixie         fetch the kernel of a suite
@@ -62,9 +62,12 @@ struct ListArgs {
 
 #[derive(Debug, Args)]
 struct FetchArgs {
-    /// debian/SUITE or debian/SUITE/ARCH.
+    /// debian/SUITE, or NAME/SUITE of a --kernel-repo, each with or without /ARCH.
     #[arg(value_name = "NAME", required = true)]
     names: Vec<StoreKernel>,
+    /// Package repository with kernels (docs/kernels.md; repeatable).
+    #[arg(long = "kernel-repo", value_name = "NAME,format=FORMAT,url=URL")]
+    kernel_repos: Vec<PackageRepo>,
     /// Architecture if the name has none [default: the host's].
     #[arg(short, long)]
     arch: Option<Arch>,
@@ -200,12 +203,15 @@ fn count(kernels: usize) -> String {
 
 async fn fetch(args: FetchArgs, cache: &Cache) -> Result<u8, Failure> {
     let arch = args.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
-    let wanted = args.names.iter().map(|name| DistroKernel::parse(name, arch).map_err(Failure::usage));
-    let wanted: Vec<DistroKernel> = wanted.collect::<Result<_, _>>()?;
+    let wanted = args
+        .names
+        .iter()
+        .map(|name| NamedKernel::parse(name, &args.kernel_repos, arch).map_err(Failure::usage));
+    let wanted: Vec<NamedKernel> = wanted.collect::<Result<_, _>>()?;
     let mut reporter = Reporter::new(if args.json { Style::Silent } else { Style::Text });
     let mut fetched = Vec::new();
     for wanted in wanted {
-        let mirror = debian::HostApt::read().await.mirror(wanted.suite());
+        let mirror = kernel::fetch::host_mirror(&wanted).await;
         let mut on = |progress| reporter.event(progress_event(progress));
         let failure = |error: BuildError| {
             Failure::unjudged(match error {
@@ -241,7 +247,7 @@ async fn fetch(args: FetchArgs, cache: &Cache) -> Result<u8, Failure> {
 }
 
 fn headers(args: &HeadersArgs, cache: &Cache) -> Result<u8, Failure> {
-    let kernel = match parse_kernel(&args.kernel, None, &cache.dir)? {
+    let kernel = match parse_kernel(&args.kernel, None, &[], &cache.dir)? {
         KernelFrom::Stored(id) => Store::of(cache).get(&id),
         _ => None,
     };

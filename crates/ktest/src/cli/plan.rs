@@ -103,7 +103,7 @@ struct Apart {
 impl Plan {
     /// Evaluates every file, using the cache.
     pub(super) async fn of(args: &FilesArgs, cache: &Path) -> Result<Self, Failure> {
-        let kernel = parse_kernel(&args.kernel, args.commit.as_deref(), cache)?;
+        let kernel = parse_kernel(&args.kernel, args.commit.as_deref(), &[], cache)?;
         // Without a kernel source, the files get no version; the flavors still differ.
         let kernel_version = kernel_version(&kernel).await.unwrap_or_default();
         let env = HostEnv {

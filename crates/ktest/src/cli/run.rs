@@ -138,7 +138,8 @@ fn requests(order: &RunOrder, cache: &Path) -> Result<Vec<RunRequest>, Failure> 
     }
     // A farm's operator chooses the repository and the commit, so they are never the reason for a verdict.
     let failure = |error| if order.events { Failure::unjudged(error) } else { Failure::from(error) };
-    let kernel = parse_kernel(&test.kernel, test.commit.as_deref(), cache).map_err(failure)?;
+    let kernel =
+        parse_kernel(&test.kernel, test.commit.as_deref(), &test.kernel_repos, cache).map_err(failure)?;
     let requests = RunRequest::all(order, &kernel, cache)?;
     if requests.len() > 1 {
         for request in &requests {

@@ -9,10 +9,10 @@ use std::path::Path;
 use fsx::untrusted::Dir;
 use kernel::dotconfig::DotConfig;
 use kernel::{
-    BuildError, BuildRequest, Cache, DistroKernel, Flavor, KOption, Kernel, KernelSource, Requirements,
+    BuildError, BuildRequest, Cache, Flavor, KOption, Kernel, KernelSource, NamedKernel, Requirements,
     SourceError, Store,
 };
-use model::{Arch, Event};
+use model::{Arch, Event, StoreKernel};
 use testfile::{Declarations, HostEnv, TestFile};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -36,15 +36,27 @@ pub(super) async fn from_store(
     let cache = Cache { dir: request.cache.clone() };
     match &request.kernel {
         KernelFrom::Source(_) => Ok(None),
+        KernelFrom::Folder(dir) => {
+            let arch = request.order.test.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
+            kernel::folder::find(dir, arch).map(Some).map_err(failure)
+        }
         KernelFrom::Stored(id) => match Store::of(&cache).get(id) {
             Some(kernel) => Ok(Some(kernel)),
             None => Err(RunError::Usage(format!("the store has no kernel {id}; see ktest kernel list"))),
         },
         KernelFrom::Named(name) => {
             let arch = request.order.test.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
-            let wanted =
-                DistroKernel::parse(name, arch).map_err(|error| RunError::Source(error.to_string()))?;
-            if let Some(kernel) = Store::of(&cache).named(&wanted) {
+            let store = Store::of(&cache);
+            let wanted = match NamedKernel::parse(name, &request.order.test.kernel_repos, arch) {
+                Ok(wanted) => wanted,
+                // It was fetched before, and no repository is given that could be another one.
+                Err(error) => {
+                    let complete = format!("{name}/{arch}").parse::<StoreKernel>().ok();
+                    let found = store.with_name(name).or_else(|| store.with_name(&complete?));
+                    return found.map(Some).ok_or_else(|| RunError::Source(error.to_string()));
+                }
+            };
+            if let Some(kernel) = store.named(&wanted) {
                 return Ok(Some(kernel));
             }
             reporter.note(&format!("kernel {name} is not in the store; fetching it"));
@@ -54,7 +66,7 @@ pub(super) async fn from_store(
                     reporter.step(&what);
                 }
             };
-            let mirror = debian::HostApt::read().await.mirror(wanted.suite());
+            let mirror = kernel::fetch::host_mirror(&wanted).await;
             let kernel = kernel::fetch::fetch(&wanted, &mirror, &cache, &mut on).await;
             kernel.map(Some).map_err(failure)
         }

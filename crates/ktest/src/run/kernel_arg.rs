@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kernel::{Cache, KernelSource, Store};
-use model::{CommitId, KernelId, StoreKernel};
+use model::{Arch, CommitId, KernelId, NameError, NamedKernel, PackageRepo, StoreKernel};
 
 /// The origin of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum KernelFrom {
     Named(StoreKernel),
     /// A kernel of the store, by id.
     Stored(KernelId),
+    /// A directory with `vmlinuz`, and modules and an initramfs if they exist.
+    Folder(PathBuf),
 }
 
 impl KernelFrom {
@@ -32,6 +34,9 @@ pub enum KernelArgError {
     /// `-k` is neither a directory nor the name of a kernel.
     #[error("{0}: no such directory; pass -k DIR or -k debian/SUITE")]
     NoDirectory(PathBuf),
+    /// A wrong name of a kernel.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// The repository cannot be read, or it does not have the commit.
     #[error(transparent)]
     Git(#[from] gitio::GitError),
@@ -55,8 +60,14 @@ impl KernelArgError {
     }
 }
 
-/// Parses `-k` and `--commit`: a directory, a kernel's name, or at least 8 digits of its id.
-pub fn parse_kernel(text: &str, commit: Option<&str>, cache: &Path) -> Result<KernelFrom, KernelArgError> {
+/// Parses `-k` and `--commit`: a directory, a kernel's name, or at least 8 digits of its id. A name is one of Debian, of
+/// `repos`, or of the store.
+pub fn parse_kernel(
+    text: &str,
+    commit: Option<&str>,
+    repos: &[PackageRepo],
+    cache: &Path,
+) -> Result<KernelFrom, KernelArgError> {
     let path = Path::new(text);
     if let Some(commit) = commit {
         let repo = directory(path)?;
@@ -64,6 +75,9 @@ pub fn parse_kernel(text: &str, commit: Option<&str>, cache: &Path) -> Result<Ke
         return Ok(KernelFrom::Source(KernelSource::Commit { repo, commit }));
     }
     if fsx::own::is_dir(path)? {
+        if kernel::folder::is_one(path)? {
+            return Ok(KernelFrom::Folder(directory(path)?));
+        }
         return Ok(KernelFrom::Source(KernelSource::WorkingTree(directory(path)?)));
     }
     if text.len() >= 8 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -76,9 +90,31 @@ pub fn parse_kernel(text: &str, commit: Option<&str>, cache: &Path) -> Result<Ke
         };
     }
     match text.parse::<StoreKernel>() {
-        Ok(name) if name.as_str().starts_with("debian/") => Ok(KernelFrom::Named(name)),
+        Ok(name) if is_of(&name, "debian") || stored(&name, cache) => Ok(KernelFrom::Named(name)),
+        Ok(name) if repos.iter().any(|repo| is_of(&name, repo.name())) => {
+            NamedKernel::parse(&name, repos, Arch::X86_64)?;
+            Ok(KernelFrom::Named(name))
+        }
         _ => directory(path).map(|dir| KernelFrom::Source(KernelSource::WorkingTree(dir))),
     }
+}
+
+/// Whether `origin` is the first part of a name.
+fn is_of(name: &StoreKernel, origin: &str) -> bool {
+    name.as_str().split('/').next() == Some(origin)
+}
+
+/// Whether the store has a kernel with this name, for any architecture.
+fn stored(name: &StoreKernel, cache: &Path) -> bool {
+    let names = Store::of(&Cache { dir: cache.into() }).names();
+    let same = |other: &StoreKernel| {
+        other == name || other.as_str().strip_prefix(name.as_str()).is_some_and(is_architecture)
+    };
+    names.iter().any(|(other, _)| same(other))
+}
+
+fn is_architecture(rest: &str) -> bool {
+    rest.strip_prefix('/').is_some_and(|arch| arch.parse::<Arch>().is_ok())
 }
 
 fn directory(path: &Path) -> Result<PathBuf, KernelArgError> {
@@ -94,15 +130,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let id = "a".repeat(64);
         std::fs::create_dir_all(dir.path().join("kernels").join(&id)).unwrap();
-        let parse = |text: &str| parse_kernel(text, None, dir.path()).map_err(|error| error.to_string());
+        let repos = ["ubuntu,format=apt,url=https://u.example".parse().unwrap()];
+        let parse =
+            |text: &str| parse_kernel(text, None, &repos, dir.path()).map_err(|error| error.to_string());
         assert_eq!(parse("aaaaaaaa"), Ok(KernelFrom::Stored(id.parse().unwrap())));
         assert_eq!(parse("bbbbbbbb").unwrap_err(), "the store has no kernel bbbbbbbb; see ktest kernel list");
         assert_eq!(parse("debian/trixie"), Ok(KernelFrom::Named("debian/trixie".parse().unwrap())));
+        assert_eq!(parse("ubuntu/noble"), Ok(KernelFrom::Named("ubuntu/noble".parse().unwrap())));
+        assert!(parse("ubuntu").unwrap_err().contains("name a suite"));
+        // Fetched before, for a run without the repository.
+        std::fs::create_dir_all(dir.path().join("kernels/.names/fedora/42")).unwrap();
+        std::fs::write(dir.path().join("kernels/.names/fedora/42/x86_64"), &id).unwrap();
+        assert_eq!(parse("fedora/42"), Ok(KernelFrom::Named("fedora/42".parse().unwrap())));
+        assert!(parse("fedora").is_err());
         assert_eq!(
             parse("no/such").unwrap_err(),
             "no/such: no such directory; pass -k DIR or -k debian/SUITE"
         );
         let here = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(here.join("built")).unwrap();
+        std::fs::write(here.join("built/vmlinuz"), "image").unwrap();
+        assert_eq!(parse(here.join("built").to_str().unwrap()), Ok(KernelFrom::Folder(here.join("built"))));
         assert_eq!(
             parse(dir.path().to_str().unwrap()),
             Ok(KernelFrom::Source(KernelSource::WorkingTree(here)))

@@ -4,7 +4,7 @@
 #   flaky  the first run of the commit ends with an infrastructure error after its first subtest
 #   stop   the first run of the commit is stopped by a signal after a heartbeat
 #   links  the files of a subtest are links to FAKE/secret, and a FIFO
-#   refuse the test file cannot be run at all
+#   refuse the test file cannot be run at all, until the file FAKE/accept exists
 # The kernel debian/gone is not on the mirror; FAKE/fetched has a line for each attempt to fetch it.
 # A commit of a repository other than a kernel, and its mode, is in --deps-dir.
 # FAKE/delay: seconds of a subtest. FAKE/hold: no subtest ends while the file exists. FAKE/ran: a line for each started subtest.
@@ -19,7 +19,7 @@ while (($#)); do
 	--commit) commit=$2 && shift ;;
 	--out) out=$2 && shift ;;
 	--deps-dir) deps=$2 && shift ;;
-	--tests-dir | --merge | --tolerate | --env | --trust-domain | --verify-builds | --priority | --make-arg) shift ;;
+	--tests-dir | --merge | --kernel-repo | --tolerate | --env | --trust-domain | --verify-builds | --priority | --make-arg) shift ;;
 	*) if [[ -z $file ]]; then file=$1; else subtests+=("$1"); fi ;;
 	esac
 	shift
@@ -40,7 +40,7 @@ finish() { event "\"run_finished\",\"exit_code\":$1" && exit "$1"; }
 
 echo "make: this is rubbish"
 event "\"run_started\",\"test\":\"$test\",\"subtests\":[]"
-if [[ $mode == *refuse* ]]; then
+if [[ $mode == *refuse* && ! -e $fake/accept ]]; then
 	echo "$test.ktest: config-no-vm: not supported" >&2
 	finish 2
 fi

@@ -397,7 +397,7 @@ impl<'a> Parts<'a> {
         if let ExecutorEvent::Verdict { job, verdict, duration } = &event {
             self.progress.verdict(job, verdict, *duration);
         }
-        if let ExecutorEvent::KernelNotFound { kernel, cause } = &event {
+        if let ExecutorEvent::KernelNotFound { kernel, cause, .. } = &event {
             self.missing_kernels.report(kernel.clone(), cause.clone(), now());
             self.take_view(self.farm.view().clone());
         }

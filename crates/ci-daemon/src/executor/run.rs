@@ -58,6 +58,8 @@ pub enum ExecutorEvent {
         kernel: StoreKernel,
         /// The error, in one line.
         cause: String,
+        /// The executor waits until this is dropped, after the event was handled.
+        handled: mpsc::Sender<()>,
     },
     /// A verdict was recorded.
     Verdict {
@@ -105,9 +107,6 @@ impl SlotContext {
     }
 }
 
-/// The time in which the daemon removes the jobs of a kernel that the mirror does not have.
-const REMOVAL: Duration = Duration::from_secs(1);
-
 /// The end of a batch, as reported to the scheduler.
 #[derive(Debug)]
 enum BatchOutcome {
@@ -154,9 +153,11 @@ pub async fn body(mut executor: Executor<Arc<PlannedJob>>, slot: SlotContext) {
                     Some(kernel) => {
                         // The daemon takes the jobs out of the queue, before this executor can claim them again.
                         batch.put_back();
-                        let event = ExecutorEvent::KernelNotFound { kernel, cause: reason };
+                        let (handled, mut wait) = mpsc::channel(1);
+                        let event = ExecutorEvent::KernelNotFound { kernel, cause: reason, handled };
                         let _ = slot.events.send(event);
-                        tokio::time::sleep(REMOVAL).await;
+                        // Nothing is sent: the channel closes when the daemon has handled the event, or has ended.
+                        let _ = wait.recv().await;
                     }
                     None => batch.infrastructure_error(reason),
                 }

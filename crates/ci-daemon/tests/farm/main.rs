@@ -3,6 +3,7 @@
 mod chaos;
 mod daemon;
 mod hung;
+mod options;
 mod support;
 mod unattended;
 mod users;
